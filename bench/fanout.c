@@ -6,8 +6,10 @@
  * keep up. How far each process is, it says in a file that all map. What other contenders do within a call is
  * theirs.
  *
- * 	bench-fanout subscribe CONTENDER ADDRESS FILE INDEX COUNT SIZE           says "ready", and goes on until
- *  it is killed bench-fanout publish CONTENDER ADDRESS FILE PROCESSES SUBSCRIBERS SIZE SECONDS rate|latency
+ * 	bench-fanout subscribe CONTENDER ADDRESS FILE INDEX COUNT SUBSCRIBERS SIZE
+ * 	bench-fanout publish CONTENDER ADDRESS FILE PROCESSES SUBSCRIBERS SIZE SECONDS rate|latency
+ *
+ * The first one says "ready", and goes on until it is killed; COUNT of all SUBSCRIBERS are in it.
  *
  * It prints "MESSAGES NANOSECONDS FIRST LAST MISSED CPU": with `latency` the medians of when the first and
  * the last subscriber has a message, in ns; the CPU time is that of this process and of those that BENCH_PIDS
@@ -34,8 +36,9 @@
 #define SAMPLES_MAX   4096u
 #define WINDOW_BYTES  (512u << 10)
 #define WINDOW_MAX    1024u
-#define BATCHES	      8u /* in a window: after each the subscribers say how far they are */
-#define GIVE_UP_NS    20000000000u
+#define WINDOW_ALL    65536u /* deliveries, so that many subscribers don't take many seconds for one */
+#define BATCHES	      8u     /* in a window: after each the subscribers say how far they are */
+#define GIVE_UP_NS    40000000000u
 
 /* What the processes share: all zero at first. */
 struct shared {
@@ -82,13 +85,15 @@ static void map_shared(const char *path)
 	close(fd);
 }
 
-static uint32_t batch_of(size_t size)
+static uint32_t batch_of(uint32_t subscribers, size_t size)
 {
 	size_t window = WINDOW_BYTES / size;
 
+	if (window > WINDOW_ALL / subscribers)
+		window = WINDOW_ALL / subscribers;
 	if (window > WINDOW_MAX)
 		window = WINDOW_MAX;
-	return (uint32_t)(window / BATCHES);
+	return window < BATCHES ? 1 : (uint32_t)(window / BATCHES);
 }
 
 /* ---- subscribers ----------------------------------------------------------------------------- */
@@ -309,22 +314,22 @@ int main(int argc, char **argv)
 	if (argc == 3 && strcmp(argv[1], "broker") == 0)
 		fanout_broker(argv[2]);
 #endif
-	if (argc == 8 && strcmp(argv[1], "subscribe") == 0) {
+	if (argc == 9 && strcmp(argv[1], "subscribe") == 0) {
 		map_shared(argv[4]);
 		index_here = (uint32_t)atoi(argv[5]);
 		subscribers_here = (uint32_t)atoi(argv[6]);
-		batch = batch_of((size_t)atol(argv[7]));
-		serve(find(argv[2]), argv[3], subscribers_here, (size_t)atol(argv[7]));
+		batch = batch_of((uint32_t)atoi(argv[7]), (size_t)atol(argv[8]));
+		serve(find(argv[2]), argv[3], subscribers_here, (size_t)atol(argv[8]));
 	} else if (argc == 10 && strcmp(argv[1], "publish") == 0) {
 		map_shared(argv[4]);
 		processes = (uint32_t)atoi(argv[5]);
 		shared->subscribers = (uint32_t)atoi(argv[6]);
-		batch = batch_of((size_t)atol(argv[7]));
+		batch = batch_of(shared->subscribers, (size_t)atol(argv[7]));
 		measure(find(argv[2]), argv[3], (size_t)atol(argv[7]), atof(argv[8]), argv[9]);
 		return 0;
 	}
 	fprintf(stderr,
-		"usage: bench-fanout subscribe CONTENDER ADDRESS FILE INDEX COUNT SIZE |\n"
+		"usage: bench-fanout subscribe CONTENDER ADDRESS FILE INDEX COUNT SUBSCRIBERS SIZE |\n"
 		"       publish CONTENDER ADDRESS FILE PROCESSES SUBSCRIBERS SIZE SECONDS rate|latency\n");
 	return 2;
 }

@@ -121,7 +121,7 @@ static pid_t start_broker(int controller)
 	snprintf(number, sizeof(number), "%d", controller);
 	fcntl(controller, F_SETFD, 0);
 	execlp("dbus-broker", "dbus-broker", "--controller", number, "--machine-id",
-	       "0123456789abcdef0123456789abcdef", "--max-bytes", "1073741824", "--max-fds", "65536",
+	       "0123456789abcdef0123456789abcdef", "--max-bytes", "4294967295", "--max-fds", "65536",
 	       "--max-matches", "100000", "--max-objects", "1000000", NULL);
 	engine_fail("dbus-broker", errno);
 }
