@@ -14,32 +14,36 @@
 
 static const char help[] =
 	"Usage: xenmsg publish [OPTIONS] TOPIC [MESSAGE]\n"
+	"       xenmsg publish --each [OPTIONS] TOPIC MESSAGE...\n"
 	"\n"
 	"Makes the endpoint TOPIC of this domain a topic, and publishes MESSAGE there, or\n"
 	"what comes on standard input (also for -), to all who subscribe to it (xenmsg\n"
 	"subscribe). That waits for no subscriber. The topic is there as long as this\n"
 	"command.\n"
 	"\n"
-	"One message is kept for who subscribes within the time of --stay. Of several\n"
-	"lines each goes to those who have subscribed by then. At a terminal, or with\n"
-	"--verbose, it says when somebody subscribes, and when nobody does any more.\n"
+	"One message is kept for who subscribes within the time of --stay, and so are\n"
+	"those of --each. Of several lines each goes to those who have subscribed by\n"
+	"then. At a terminal, or with --verbose, it says when somebody subscribes, and\n"
+	"when nobody does any more.\n"
 	"\n"
+	"      --each          publish each MESSAGE, in this order; its key is its number\n"
 	"      --file FILE     publish the contents of FILE as one message\n"
 	"      --lines         publish each line of standard input as a message, without\n"
 	"                      its newline\n"
 	"      --retain        with --lines: the last is kept for who subscribes later\n"
 	"      --retain-keys N\n"
-	"                      with --lines: the first word of each line is its key, and\n"
-	"                      the last line of each key is kept, of the N keys that\n"
-	"                      were published last; a line that is nothing but a key goes\n"
-	"                      as an empty message, and none of that key is kept\n"
-	"      --stay S        stay for S seconds behind the last message (6 behind one\n"
-	"                      message, 0 behind --lines)\n"
+	"                      with --lines or --each: the first word of each line is its\n"
+	"                      key, and the last line of each key is kept, of the N keys\n"
+	"                      that were published last; a line that is nothing but a key\n"
+	"                      goes as an empty message, and none of that key is kept\n"
+	"      --stay S        stay for S seconds behind the last message (6, or 0 behind\n"
+	"                      --lines)\n"
 	"\n"
 	"Examples:\n"
 	"  xenmsg publish news 'shutdown at 18:00'\n"
 	"  date | xenmsg publish --lines --stay 1h clock\n"
-	"  xenmsg publish --file config --stay 1h config\n";
+	"  xenmsg publish --file config --stay 1h config\n"
+	"  xenmsg publish --each --stay 1h log 'level debug' 'size 10M'\n";
 
 #define STAY_MS 6000
 #define KEY_MAX 255
@@ -107,13 +111,30 @@ static int publish_line(void *userdata, const char *line, size_t size)
 		key_size++;
 	if (key_size < 1 || key_size > KEY_MAX) {
 		cli_complain(
-			"publish %s: a line with --retain-keys begins with its key, a word of 1 to %d characters",
+			"publish %s: with --retain-keys each begins with its key, a word of 1 to %d characters",
 			publish->topic, KEY_MAX);
 		return EXIT_USAGE;
 	}
 	memcpy(key, line, key_size);
 	key[key_size] = '\0';
 	return publish_keyed(publish, key, line, key_size == size ? 0 : size);
+}
+
+/* Publishes each of several messages. Unless they have keys of their own, their numbers are, so that all are
+ * kept. */
+static int publish_each(struct publish *publish, char **messages, unsigned count)
+{
+	int code = EXIT_DONE;
+	char key[16];
+
+	for (unsigned i = 0; i < count && code == EXIT_DONE && !interrupt_came(); i++) {
+		size_t size = strlen(messages[i]);
+
+		snprintf(key, sizeof(key), "%u", i + 1);
+		code = publish->keys ? publish_line(publish, messages[i], size)
+				     : publish_keyed(publish, key, messages[i], size);
+	}
+	return code;
 }
 
 /* Waits until standard input can be read. Returns 0, or an exit code. */
@@ -201,60 +222,102 @@ static void on_change(void *userdata, const struct xenmsg_change *change)
 			 is_heard ? "somebody subscribes" : "nobody subscribes any more");
 }
 
+/* What the command line says. */
+struct publish_words {
+	const char *file, *message;
+	char **each; /* NULL: without --each */
+	unsigned each_count;
+	bool lines, retain;
+	int stay_ms;
+};
+
+/* Takes what is behind the options. Returns 0, or an exit code after a complaint. */
+static int take_words(struct publish *publish, struct publish_words *words, int argc, char **argv, bool each)
+{
+	int code = 0;
+
+	if (optind >= argc)
+		return cli_usage("publish", "on which topic?");
+	publish->topic = argv[optind++];
+	if (each) {
+		words->each = argv + optind;
+		words->each_count = (unsigned)(argc - optind);
+	} else {
+		code = message_argument("publish", argc, argv, &words->message);
+	}
+	if (code)
+		return code;
+	if (each && !words->each_count)
+		return cli_usage("publish", "--each: which messages?");
+	if ((words->message != NULL) + (words->file != NULL) + words->lines + each > 1)
+		return cli_usage("publish", "MESSAGE, --each, --file and --lines exclude each other");
+	if (publish->keys && !words->lines && !each)
+		return cli_usage("publish", "--retain-keys is for --lines and --each");
+	if (publish->keys > XENMSG_KEYS_MAX)
+		return cli_usage("publish", "bad --retain-keys: it is at most %d", XENMSG_KEYS_MAX);
+	if (words->each_count > XENMSG_KEYS_MAX)
+		return cli_usage("publish", "--each is for %d messages at most", XENMSG_KEYS_MAX);
+	if (words->retain && !words->lines)
+		return cli_usage("publish", "--retain is for --lines: other messages are kept anyway");
+	if (!endpoint_name_is_valid(publish->topic, strlen(publish->topic)))
+		return cli_usage(
+			"publish",
+			"bad topic '%s': 1 to 63 letters, digits, _ and -, beginning with a letter or digit",
+			publish->topic);
+	return 0;
+}
+
+/* Makes the topic, and publishes all there is. */
+static int bind_and_publish(struct publish *publish, const struct publish_words *words)
+{
+	bool keeps = words->retain || publish->keys || !words->lines;
+	struct xenmsg_options bind =
+		*XENMSG_FLAGS(XENMSG_TOPIC | XENMSG_COUNT_LISTENERS | (keeps ? XENMSG_RETAIN : 0));
+	int r;
+
+	bind.keys = publish->keys ? (unsigned)publish->keys : words->each_count;
+	r = xenmsg_bind(publish->conn, publish->topic, &bind, NULL, NULL);
+	if (r < 0)
+		return cli_error(publish->conn, "publish", publish->topic, r);
+	cli_note_bound(publish->cli, publish->conn, publish->topic);
+	if (words->lines)
+		return publish_lines(publish);
+	if (words->each)
+		return publish_each(publish, words->each, words->each_count);
+	return words->message ? publish_one(publish, words->message, strlen(words->message))
+			      : publish_file(publish, words->file);
+}
+
 int cmd_publish(struct cli *cli, int argc, char **argv)
 {
 	struct publish publish = {.cli = cli};
-	const char *file = NULL, *message;
-	bool lines = false, retain = false;
-	struct xenmsg_options bind;
-	int code, r, stay_ms = -1;
+	struct publish_words words = {.stay_ms = -1};
+	bool each = false;
+	int code;
 	const struct cli_option options[] = {
-		{"file", .text = &file},     {"lines", .flag = &lines},
-		{"retain", .flag = &retain}, {"retain-keys", .count = &publish.keys},
-		{"stay", .ms = &stay_ms},    {0},
+		{"each", .flag = &each},
+		{"file", .text = &words.file},
+		{"lines", .flag = &words.lines},
+		{"retain", .flag = &words.retain},
+		{"retain-keys", .count = &publish.keys},
+		{"stay", .ms = &words.stay_ms},
+		{0},
 	};
 
 	if (!cli_options(cli, argc, argv, help, options, &code))
 		return code;
-	if (optind >= argc)
-		return cli_usage("publish", "on which topic?");
-	publish.topic = argv[optind++];
-	code = message_argument("publish", argc, argv, &message);
+	code = take_words(&publish, &words, argc, argv, each);
 	if (code)
 		return code;
-	if ((message != NULL) + (file != NULL) + lines > 1)
-		return cli_usage("publish", "MESSAGE, --file and --lines exclude each other");
-	if (publish.keys && !lines)
-		return cli_usage("publish", "--retain-keys is for --lines");
-	if (publish.keys > XENMSG_KEYS_MAX)
-		return cli_usage("publish", "bad --retain-keys: it is at most %d", XENMSG_KEYS_MAX);
-	if (retain && !lines)
-		return cli_usage("publish", "--retain is for --lines: one message is kept anyway");
-	if (!endpoint_name_is_valid(publish.topic, strlen(publish.topic)))
-		return cli_usage(
-			"publish",
-			"bad topic '%s': 1 to 63 letters, digits, _ and -, beginning with a letter or digit",
-			publish.topic);
 	snprintf(publish.address, sizeof(publish.address), "self:%s", publish.topic);
 	interrupt_catch();
 	code = cli_open(cli, &publish.conn);
 	if (code)
 		return code;
 	xenmsg_on_change(publish.conn, on_change, &publish);
-	bind = *XENMSG_FLAGS(XENMSG_TOPIC | XENMSG_COUNT_LISTENERS |
-			     (retain || publish.keys || !lines ? XENMSG_RETAIN : 0));
-	bind.keys = (unsigned)publish.keys;
-	r = xenmsg_bind(publish.conn, publish.topic, &bind, NULL, NULL);
-	if (r < 0) {
-		code = cli_error(publish.conn, "publish", publish.topic, r);
-	} else {
-		cli_note_bound(cli, publish.conn, publish.topic);
-		code = lines	 ? publish_lines(&publish)
-		       : message ? publish_one(&publish, message, strlen(message))
-				 : publish_file(&publish, file);
-	}
+	code = bind_and_publish(&publish, &words);
 	if (code == EXIT_DONE)
-		code = stay(&publish, stay_ms >= 0 ? stay_ms : lines ? 0 : STAY_MS);
+		code = stay(&publish, words.stay_ms >= 0 ? words.stay_ms : words.lines ? 0 : STAY_MS);
 	xenmsg_close(publish.conn);
 	if (interrupt_came())
 		interrupt_die();

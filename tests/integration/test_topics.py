@@ -662,16 +662,33 @@ def test_one_message_reaches_who_waits_and_who_comes(pair):
     publishing.kill()
 
 
+def test_each_message_reaches_who_waits_and_who_comes(pair):
+    here, there = pair
+    waiting = there.popen("subscribe", "--count", "3", "1:news")
+    publishing = [here.popen("publish", "--each", "--stay", "60", "news", "--", "one", "-", "--three"),
+                  here.popen("publish", "--each", "--retain-keys", "2", "--stay", "60", "config", "a 1", "b 2", "a 3")]
+    assert waiting.communicate(timeout=20 * PATIENCE)[0] == b"one\n-\n--three\n"
+    for name, all_kept in ("news", [("1", "one"), ("2", "-"), ("3", "--three")]), ("config", [("b", "b 2"), ("a", "a 3")]):
+        eventually(lambda name=name: published(there, name) == 3, "all are published")
+        done = there.xenmsg("subscribe", "--json", "--count", str(len(all_kept)), f"1:{name}")
+        lines = [json.loads(line) for line in done.stdout.splitlines()]
+        assert [(line["key"], line["text"]) for line in lines if "text" in line] == all_kept
+        assert [line["notice"] for line in lines if "notice" in line] == ["subscribed"] + ["kept"] * len(all_kept)
+    for command in publishing:
+        command.kill()
+
+
+def published(node, name):
+    with Connection(node.socket) as conn:
+        return conn.subscribe(f"1:{name}") == 0 and until(conn, SUBSCRIBED).count
+
+
 def test_lines_are_kept_by_their_first_word(pair):
     here, there = pair
     publishing = here.popen("publish", "--lines", "--retain-keys", "2", "--stay", "60", "news", stdin=subprocess.PIPE)
     publishing.stdin.write(b"a 1\nb 2\na 3\nc 4\nb 5\nc\n")
     publishing.stdin.close()
-
-    def published():
-        with Connection(there.socket) as conn:
-            return conn.subscribe("1:news") == 0 and until(conn, SUBSCRIBED).count
-    eventually(lambda: published() == 6, "all lines are published")
+    eventually(lambda: published(there, "news") == 6, "all lines are published")
     done = there.xenmsg("subscribe", "--json", "--count", "1", "1:news")
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [line.get("notice") for line in lines] == ["subscribed", "kept", None]
@@ -721,6 +738,10 @@ def test_commands_complain_in_one_line(nodes):
                             (EXIT_USAGE, ("publish", "--retain", "news", "x")), (EXIT_USAGE, ("subscribe",)),
                             (EXIT_USAGE, ("publish", "--retain-keys", "2", "news", "x")),
                             (EXIT_USAGE, ("publish", "--lines", "--retain-keys", "4096", "news")),
+                            (EXIT_USAGE, ("publish", "--each", "news")), (EXIT_USAGE, ("publish", "--each", "--lines", "news", "x")),
+                            (EXIT_USAGE, ("publish", "--each", "--retain", "news", "x")),
+                            (EXIT_USAGE, ("publish", "--each", "news", *4096 * ["x"])),
+                            (EXIT_USAGE, ("publish", "--each", "--retain-keys", "2", "news", " x")),
                             (EXIT_USAGE, ("subscribe", "*")), (EXIT_USAGE, ("subscribe", "--json", "--raw", "1:news")),
                             (EXIT_USAGE, ("subscribe", "--exec", "cat", "--raw", "1:news")),
                             (EXIT_TIMEOUT, ("subscribe", "--timeout", "0.01", "1:news"))):
