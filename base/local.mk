@@ -25,7 +25,7 @@ libbase_la_SOURCES = \
 	base/service.h \
 	base/share.h \
 	base/shared_memory.c base/shared_memory.h \
-	base/thaw.c base/thaw.h \
+	base/restore_clock.c base/restore_clock.h \
 	base/timer.h \
 	base/turns.c base/turns.h \
 	base/unix_listener.c base/unix_listener.h

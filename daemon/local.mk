@@ -64,7 +64,7 @@ libdaemon_la_SOURCES = \
 	daemon/relay/orphans.c daemon/relay/orphans.h \
 	daemon/relay/outlet.c daemon/relay/outlet.h \
 	daemon/relay/refused.h \
-	daemon/relay/marks.c daemon/relay/waiting.c daemon/relay/control.c daemon/relay/kept.c \
+	daemon/relay/marks.c daemon/relay/waiting.c daemon/relay/control.c daemon/relay/replay.c \
 	daemon/relay/move.c \
 	daemon/relay/traits.c daemon/relay/traits.h \
 	daemon/link/attempt.c daemon/link/attempt.h \
@@ -76,7 +76,7 @@ libdaemon_la_SOURCES = \
 	daemon/link/link_control.c daemon/link/link_heartbeat.c daemon/link/link_image.c daemon/link/link_info.c \
 	daemon/link/link_known.c \
 	daemon/link/link_greet.c \
-	daemon/link/link_moved.c \
+	daemon/link/link_claim.c \
 	daemon/link/link_tags.c \
 	daemon/link/proof.c daemon/link/proof.h \
 	daemon/link/resume_step.c daemon/link/resume_step.h \
@@ -98,7 +98,7 @@ libdaemon_la_SOURCES = \
 	daemon/peers/peers_tell.c daemon/peers/peers_tell.h \
 	daemon/peers/peers_saves.c daemon/peers/peers_saves.h \
 	daemon/peers/peers_told.c daemon/peers/peers_told.h \
-	daemon/link/pings.c daemon/link/patience.h daemon/link/pings.h \
+	daemon/link/pings.c daemon/link/busy_poll.h daemon/link/pings.h \
 	daemon/peers/rendezvous.c daemon/peers/rendezvous_hello.c daemon/peers/rendezvous_internal.h \
 	daemon/peers/rendezvous_rings.c daemon/peers/rendezvous_step.c daemon/peers/rendezvous_step.h \
 	daemon/policy/policy.c daemon/policy/policy.h daemon/policy/policy_internal.h \

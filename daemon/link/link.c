@@ -279,15 +279,15 @@ static void note_heard(struct link *link, uint64_t now)
 	link->heard_ms = now;
 }
 
-/* Polls for the next answer instead of waiting for it, while answers come quickly (patience.h). */
+/* Polls for the next answer instead of waiting for it, while answers come quickly (busy_poll.h). */
 static void poll_or_ask(struct link *link, uint64_t now)
 {
 	struct links *links = link->links;
 
-	if (link->patience.limit && link->state == LINK_UP && !links->polled &&
-	    patience_idle(&link->patience, now)) {
+	if (link->busy_poll.limit && link->state == LINK_UP && !links->polled &&
+	    busy_poll_idle(&link->busy_poll, now)) {
 		links->polled = link;
-		links->polled_until = now + link->patience.limit;
+		links->polled_until = now + link->busy_poll.limit;
 		hop_dont_ask(link->hop);
 	} else {
 		hop_may_ask(link->hop);
@@ -299,7 +299,7 @@ static void stop_polling(struct links *links)
 	struct link *link = links->polled;
 
 	links->polled = NULL;
-	patience_in_vain(&link->patience);
+	busy_poll_in_vain(&link->busy_poll);
 	hop_look(link->hop); /* which asks for a notification again */
 }
 
@@ -309,8 +309,8 @@ static void after_turn(void *owner, bool took_in, bool more)
 	uint64_t now = clock_ns();
 
 	if (took_in) {
-		if (link->patience.idle_since)
-			patience_came(&link->patience, now, link->was_polled);
+		if (link->busy_poll.idle_since)
+			busy_poll_came(&link->busy_poll, now, link->was_polled);
 		note_heard(link, clock_ms_of(now));
 		send_due_ack(link);
 	}
@@ -425,7 +425,7 @@ void link_take_next(struct link *link)
 	link->carrier = link->next;
 	link->next = (struct link_transport){0};
 	link->heard_ms = link->used_ms = clock_ms();
-	patience_init(&link->patience, link->links->options.busy_poll_ns);
+	busy_poll_init(&link->busy_poll, link->links->options.busy_poll_ns);
 	link_hear_carrier(link);
 }
 

@@ -188,7 +188,7 @@ uint32_t links_least_ring(const struct links *links, uint32_t domid);
 
 /*
  * Called before each turn of the event loop: takes what has come over the link that is being polled
- * (patience.h), since its peer was not asked to notify us. Returns true if the loop must not sleep in this
+ * (busy_poll.h), since its peer was not asked to notify us. Returns true if the loop must not sleep in this
  * turn.
  */
 bool links_poll(struct links *links);

@@ -17,7 +17,7 @@
 #include "daemon/link/attempt.h"
 #include "daemon/link/elastic.h"
 #include "daemon/link/link.h"
-#include "daemon/link/patience.h"
+#include "daemon/link/busy_poll.h"
 #include "daemon/link/pings.h"
 #include "daemon/link/proof.h"
 #include "daemon/link/resume_step.h"
@@ -66,7 +66,7 @@ struct link_meant {
 };
 
 /* The session was resumed: its channels are seen to, in pieces, before anything more comes over it
- * (link_moved.c). */
+ * (link_claim.c). */
 struct link_stamping {
 	struct peer_id from, to; /* they were the one's, and get to be the other's */
 	uint32_t at;		 /* how far it has come: a channel's number */
@@ -89,7 +89,7 @@ struct link {
 	struct link_attempt attempt;
 	bool greeted;	      /* the other end's HELLO has come over `next` */
 	unsigned greets_anew; /* so often it has left a vchan before its HELLO came, in a row */
-	/* It isn't proven yet that the session is this domain's (link_moved.c); then its link is the
+	/* It isn't proven yet that the session is this domain's (link_claim.c); then its link is the
 	 * `successor`. */
 	bool claims;
 	struct link_meant meant;
@@ -123,7 +123,7 @@ struct link {
 	struct durations round_trips;
 	uint64_t since;
 	struct pings pings;
-	struct patience patience;
+	struct busy_poll busy_poll;
 	bool was_polled; /* what comes in next was found by polling */
 	char version[32];
 	uint32_t flags; /* of the peer's HELLO */
@@ -318,7 +318,7 @@ void link_make_tags(struct link *link, struct frame_hello_link *hello);
 /* Finds the session that both HELLOs have named: its link; NULL: there is none. */
 struct link *link_find_tagged(struct link *link, const struct frame_hello_link *hello);
 
-/* --- link_moved.c */
+/* --- link_claim.c */
 /* Whether it is a session that can be resumed with this instance of a domain's daemon: no domain becomes
  * another host. */
 bool link_is_with(const struct link *link, const uint8_t instance[PROOF_ID_SIZE]);

@@ -25,7 +25,7 @@
  *
  * What else happens to a session, in each state, and which test shows it (u: tests/unit/test_*.c, i:
  * tests/integration/ test_*.py). MOVING is link_move.c's. A claim is an attempt under a new number
- * (link_moved.c).
+ * (link_claim.c).
  *
  *  event                       state                what becomes of it                          test
  *  a program ends              CONNECTING           OPEN and RESET, when the link is up         u link_away
@@ -57,7 +57,7 @@
  *                              link_resume, link_restored
  *  the peer's account is full  UP, and lost         AWAY: what is kept may exceed its maximum   u link_resume
  *                              AWAY                 what was kept is sent again                 u link_away
- *  both its numbers' together  AWAY, a claim        the claim ends; the session is as before    u link_moved
+ *  both its numbers' together  AWAY, a claim        the claim ends; the session is as before    u link_claim
  *  exceed one's maximum
  *  it has many channels        ENDED, or UP again   they are seen to in pieces                  u link_many,
  *                              router_access

@@ -170,7 +170,7 @@ void hop_detach(struct hop *hop)
 		return;
 	leave_rings(hop, HOP_IS_DETACHED);
 	hop->holds_input = false;
-	hop_drop_kept(hop);
+	hop_drop_replay(hop);
 	refused_clear(&hop->refused);
 	for (unsigned i = 0; i < hop->traits->outlets; i++)
 		outlet_detach(&hop->out[i]);
@@ -186,7 +186,7 @@ int hop_pause(struct hop *hop)
 
 	if (!hop_has_rings(hop))
 		return 0;
-	r = hop_keep(hop);
+	r = hop_keep_for_replay(hop);
 	if (r < 0) {
 		hop_detach(hop);
 		return r;
@@ -204,7 +204,7 @@ uint64_t hop_given_out(const struct hop *hop)
 
 uint64_t hop_acked(const struct hop *hop)
 {
-	return hop_sent(hop) - (hop->kept.size - hop->kept.written);
+	return hop_sent(hop) - (hop->replay.size - hop->replay.written);
 }
 
 uint64_t hop_received(const struct hop *hop)
@@ -222,9 +222,9 @@ void hop_resume(struct hop *hop, const struct ring_reader *in, const struct ring
 		.sequence = hop->in.sequence,
 		.position = hop->in.position,
 	};
-	hop->kept.written += (uint32_t)(received - hop_acked(hop));
-	if (hop->kept.written == hop->kept.size)
-		hop_drop_kept(hop);
+	hop->replay.written += (uint32_t)(received - hop_acked(hop));
+	if (hop->replay.written == hop->replay.size)
+		hop_drop_replay(hop);
 	begin(hop, false);
 	hop_move_outlet(hop, out);
 }
@@ -324,7 +324,7 @@ void hop_cleanup(struct hop *hop)
 	refused_clear(&hop->refused);
 	for (unsigned i = 0; i < HOP_OUTLETS; i++)
 		outlet_detach(&hop->out[i]); /* an image may have filled one that was never attached */
-	hop_drop_kept(hop);		     /* likewise */
+	hop_drop_replay(hop);		     /* likewise */
 	charge_end(&hop->queued);
 	task_cancel(&hop->input);
 	account_unref(hop->account);
@@ -337,5 +337,5 @@ uint32_t hop_unacknowledged(struct hop *hop)
 {
 	int unread = hop_has_rings(hop) ? ring_writer_unread(&hop->out[OUTLET_MAIN].writer) : 0;
 
-	return (unread < 0 ? 0 : (uint32_t)unread) + hop->kept.size - hop->kept.written;
+	return (unread < 0 ? 0 : (uint32_t)unread) + hop->replay.size - hop->replay.written;
 }

@@ -215,7 +215,7 @@ struct finishing {
 /* What a paused hop wrote and the other end hasn't processed, as it lay in the ring: whole frames with their
  * numbers. The other end can write there, too, so what is here isn't to be believed: only it gets to read
  * it. */
-struct kept_output {
+struct hop_replay {
 	uint8_t *bytes;		/* NULL: none */
 	uint32_t size, written; /* of them, so many lie in the new ring again */
 	struct charge charge;
@@ -285,7 +285,7 @@ struct hop {
 	 * end's. */
 	bool keeps_copy;
 	uint64_t sure; /* the position up to which it was so when it was given out */
-	struct kept_output kept;
+	struct hop_replay replay;
 	struct moving moving;
 	bool takes_takeovers; /* the other end has said that it knows TAKEOVER */
 	bool said_goodbye; /* the program has sent GOODBYE: it has reported what it took, and takes no more */
@@ -438,7 +438,7 @@ void hop_unmark(struct hop *hop, enum hop_mark mark);
 /* Whether something is still to be written again, before everything else. */
 static inline bool hop_is_catching_up(const struct hop *hop)
 {
-	return hop->kept.bytes != NULL;
+	return hop->replay.bytes != NULL;
 }
 /* Whether what was copied out of the rings by now is what the other end wrote. */
 static inline bool hop_is_sound(const struct hop *hop)

@@ -267,27 +267,27 @@ void hop_image(struct image *image, struct hop *hop)
 }
 
 /* What was written and the other end may not have processed. It is sent again only as whole frames
- * (kept.c). */
-static void kept_image(struct image *image, struct hop *hop)
+ * (replay.c). */
+static void replay_image(struct image *image, struct hop *hop)
 {
-	struct kept_output *kept = &hop->kept;
+	struct hop_replay *replay = &hop->replay;
 	struct image_bytes bytes = {0};
 
-	if (!image->is_read && kept->bytes)
-		bytes = (struct image_bytes){kept->bytes + kept->written, kept->size - kept->written};
+	if (!image->is_read && replay->bytes)
+		bytes = (struct image_bytes){replay->bytes + replay->written, replay->size - replay->written};
 	image_bytes(image, &bytes, KEPT_MAX);
 	image_expect(image, bytes.size <= hop_sent(hop));
 	if (!image->is_read || image->error || !bytes.size)
 		return;
-	kept->bytes = malloc(bytes.size);
-	if (!kept->bytes) {
+	replay->bytes = malloc(bytes.size);
+	if (!replay->bytes) {
 		image_fail(image, -ENOMEM);
 		return;
 	}
-	memcpy(kept->bytes, bytes.data, bytes.size);
-	kept->size = bytes.size;
-	charge_init(&kept->charge, hop->account);
-	charge_exceed(&kept->charge, QUOTA_BYTES, kept->size);
+	memcpy(replay->bytes, bytes.data, bytes.size);
+	replay->size = bytes.size;
+	charge_init(&replay->charge, hop->account);
+	charge_exceed(&replay->charge, QUOTA_BYTES, replay->size);
 }
 
 /* The positions of a session (doc/protocol.md, 5.4). */
@@ -314,10 +314,10 @@ void hop_link_image(struct image *image, struct hop *hop)
 	image_bool(image, &is_away);
 	image_bool(image, &hop->takes_takeovers);
 	positions_image(image, hop);
-	kept_image(image, hop);
+	replay_image(image, hop);
 	image_upto(image, &hop->channels.parity, 1);
 	frames_image(image, hop);
-	image_expect(image, is_away || !hop->kept.bytes);
+	image_expect(image, is_away || !hop->replay.bytes);
 	if (image->is_read && !image->error && is_away)
 		hop->life = HOP_PAUSED; /* which no hop that has had no rings gets to be otherwise */
 }

@@ -120,11 +120,11 @@ void hop_move_hastily(struct hop *hop);
 
 /* --- kept.c */
 /* Copies what the other end hasn't processed, and what was still to be written again. -ENOMEM. */
-int hop_keep(struct hop *hop);
-void hop_drop_kept(struct hop *hop);
+int hop_keep_for_replay(struct hop *hop);
+void hop_drop_replay(struct hop *hop);
 /* Writes again what was kept, as far as there is room, before everything else, since it was sent before;
  * numbers and positions are as they were. False: some of it still waits. */
-bool hop_emit_kept(struct hop *hop);
+bool hop_emit_replay(struct hop *hop);
 
 /* --- channel.c: besides channel.h */
 /* Notes that `end` is to send the frame. */

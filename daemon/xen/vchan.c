@@ -61,7 +61,7 @@ static struct vchan *vchan_alloc(struct vchan_host *host, uint32_t domid, bool s
 	vchan->event = event;
 	vchan->userdata = userdata;
 	vchan->control.is_server = server ? -1 : 0; /* one bit wide, and signed */
-	vchan->thaws = vchan_host_restores(host);
+	vchan->restores = vchan_host_restores(host);
 	vchan->control.blocking = 0;
 	vchan->control.server_persist = 0;
 	vchan->control.event = host->evtchn;
@@ -300,9 +300,9 @@ bool vchan_is_sound(const struct vchan *vchan)
 	if (vchan->is_stale)
 		return false;
 	if (is_server(vchan))
-		return thaw_count(&vchan->host->thaw) == vchan->thaws;
+		return restore_clock_count(&vchan->host->restore_clock) == vchan->restores;
 	/* The mapping leads nowhere after a restore, and every byte of it reads 0xff. What was copied was
-	 * copied before this look: hence the fence. (Above, reading the clocks is the fence: a thaw lies
+	 * copied before this look: hence the fence. (Above, reading the clocks is the fence: a restore lies
 	 * between two instructions of this thread, whatever other CPUs see of their order.) */
 	__atomic_thread_fence(__ATOMIC_ACQUIRE);
 	return __atomic_load_n(order, __ATOMIC_ACQUIRE) != UINT16_MAX;

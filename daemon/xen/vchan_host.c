@@ -131,7 +131,7 @@ bool vchan_host_has_ports(const struct vchan_host *host)
 void vchan_host_note_certain(struct vchan_host *host, unsigned restores)
 {
 	host->is_certain = true;
-	host->certain_thaws = restores;
+	host->certain_restores = restores;
 }
 
 /* Whether closing the handle is no kernel BUG for certain. */
@@ -139,7 +139,7 @@ static bool may_close_events(struct vchan_host *host)
 {
 	if (!host->guarded || !vchan_host_has_ports(host))
 		return true;
-	return host->is_certain && vchan_host_restores(host) == host->certain_thaws;
+	return host->is_certain && vchan_host_restores(host) == host->certain_restores;
 }
 
 /* Parks the handle with a keeper, and closes ours. */
@@ -180,11 +180,11 @@ void vchan_host_free(struct vchan_host *host)
 
 /* Whether the port was bound after the restore that is noticed now: the keeper would hold it for ever. If the
  * clocks didn't show the restore, all ports may be from before it. */
-static bool was_bound_since(struct vchan_host *host, unsigned thaws_then)
+static bool was_bound_since(struct vchan_host *host, unsigned restores_then)
 {
-	unsigned thaws = vchan_host_restores(host);
+	unsigned restores = vchan_host_restores(host);
 
-	return thaws != host->thaws_known && thaws_then == thaws;
+	return restores != host->restores_known && restores_then == restores;
 }
 
 int vchan_host_renew(struct vchan_host *host)
@@ -197,16 +197,16 @@ int vchan_host_renew(struct vchan_host *host)
 	HASH_ITER(hh, host->vchans, vchan, next) {
 		HASH_DEL(host->vchans, vchan);
 		vchan->is_stale = true;
-		if (was_bound_since(host, vchan->thaws))
+		if (was_bound_since(host, vchan->restores))
 			xenevtchn_unbind(host->evtchn, vchan->port);
 		if (vchan->is_kept)
 			kept_drop(vchan);
 	}
 	for (unsigned i = 0; i < host->retired_count; i++)
-		if (was_bound_since(host, host->retired[i].thaws))
+		if (was_bound_since(host, host->retired[i].restores))
 			xenevtchn_unbind(host->evtchn, host->retired[i].port);
 	host->retired_count = 0;
-	host->thaws_known = vchan_host_restores(host);
+	host->restores_known = vchan_host_restores(host);
 	event_free(host->events);
 	host->events = NULL;
 	host->lost_port = false;
@@ -234,13 +234,13 @@ void vchan_host_unbind_retired(struct vchan_host *host, uint64_t at_ms)
 	bool awaited = host->ports_short;
 	unsigned done = 0;
 
-	host->thaws_known = vchan_host_restores(host);
+	host->restores_known = vchan_host_restores(host);
 	/* Each after a look: between two of them there may be a restore. Between the look and the system call
 	 * there are a few instructions of this process, where Linux's freezer would have to stop it; no other
 	 * process can ask the kernel for both at once, and of the means of user space only a restartable
 	 * sequence that ends with the system call could. */
 	while (done < host->retired_count && host->retired[done].at_ms <= at_ms &&
-	       vchan_host_restores(host) == host->thaws_known)
+	       vchan_host_restores(host) == host->restores_known)
 		xenevtchn_unbind(host->evtchn, host->retired[done++].port);
 	host->retired_count -= done;
 	if (done > 0 && host->retired_count > 0)
@@ -272,7 +272,8 @@ void vchan_host_retire_port(struct vchan_host *host, const struct vchan *vchan)
 		host->retired = grown;
 		host->retired_room = room;
 	}
-	host->retired[host->retired_count++] = (struct retired_port){vchan->port, vchan->thaws, clock_ms()};
+	host->retired[host->retired_count++] =
+		(struct retired_port){vchan->port, vchan->restores, clock_ms()};
 	host->retired_notify(host->retired_userdata);
 	return;
 lost:
@@ -282,12 +283,12 @@ lost:
 void vchan_host_guard(struct vchan_host *host)
 {
 	host->guarded = true;
-	thaw_init(&host->thaw);
+	restore_clock_init(&host->restore_clock);
 }
 
 unsigned vchan_host_restores(struct vchan_host *host)
 {
-	return host->guarded ? thaw_count(&host->thaw) : 0;
+	return host->guarded ? restore_clock_count(&host->restore_clock) : 0;
 }
 
 uint32_t vchan_host_pages_granted(const struct vchan_host *host)

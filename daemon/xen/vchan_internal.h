@@ -11,7 +11,7 @@
 #include <libxenvchan.h>
 #include <xentoollog.h>
 
-#include "base/thaw.h"
+#include "base/restore_clock.h"
 #include "wire/hash.h"
 
 #define LIVE_CLOSED    0
@@ -28,8 +28,8 @@ struct kept_vchans {
 
 struct retired_port {
 	uint32_t port;
-	unsigned thaws; /* the count when it was bound */
-	uint64_t at_ms; /* when it retired */
+	unsigned restores; /* the count when it was bound */
+	uint64_t at_ms;	   /* when it retired */
 };
 
 struct vchan_host {
@@ -41,9 +41,9 @@ struct vchan_host {
 	struct vchan *vchans; /* by local port */
 	uint32_t pages_granted;
 	bool guarded; /* this domain may be restored, and this shows it: */
-	struct thaw thaw;
-	unsigned thaws_known; /* the count when it was known last which ports are from before a restore */
-	bool ports_short;     /* vchan_grant() found no port, and its caller waits for `freed` */
+	struct restore_clock restore_clock;
+	unsigned restores_known; /* the count when it was known last which ports are from before a restore */
+	bool ports_short;	 /* vchan_grant() found no port, and its caller waits for `freed` */
 	void (*freed)(void *userdata);
 	void *freed_userdata;
 	/* Ports of closed vchans, which are unbound once it is certain that they aren't from before a
@@ -52,7 +52,7 @@ struct vchan_host {
 	unsigned retired_count, retired_room;
 	bool lost_port;	 /* one more retired, for which there was no memory */
 	bool is_certain; /* no restore lies behind, unless the clocks show another count than this: */
-	unsigned certain_thaws;
+	unsigned certain_restores;
 	struct kept_vchans kept;
 	void (*retired_notify)(void *userdata);
 	void *retired_userdata;
@@ -70,7 +70,7 @@ struct vchan {
 	uint32_t *refs;	    /* granted: of the rings' pages, as they stand in the shared one */
 	bool was_connected; /* the peer's live byte has been 1 */
 	bool is_stale;	    /* from before a restore: its port must not be touched */
-	unsigned thaws;	    /* the count when it was made */
+	unsigned restores;  /* the count when it was made */
 	vchan_event_fn event;
 	void *userdata;
 	uint64_t sent, received;

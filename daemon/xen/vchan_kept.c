@@ -199,7 +199,7 @@ void kept_add(struct vchan *vchan)
 	struct vchan_host *host = vchan->host;
 
 	/* After a restore the references lead nowhere, for the peer, too. */
-	if (vchan->is_stale || vchan->thaws != vchan_host_restores(host)) {
+	if (vchan->is_stale || vchan->restores != vchan_host_restores(host)) {
 		kept_drop(vchan);
 		return;
 	}
@@ -282,7 +282,7 @@ int kept_take(struct vchan_host *host, uint32_t domid, int read_order, int write
 		const struct libxenvchan *control = &vchan->control;
 		bool is_same = control->read.order == read_order && control->write.order == write_order;
 
-		if (vchan->domid != domid || !vchan->is_kept || vchan->thaws != vchan_host_restores(host))
+		if (vchan->domid != domid || !vchan->is_kept || vchan->restores != vchan_host_restores(host))
 			continue;
 		if (control->read.order < read_order || control->write.order < write_order)
 			smaller = vchan->free_ms ? vchan : smaller;

@@ -60,7 +60,7 @@ BREACHES = [
      "in is the relay's field of a hop"),
     ("daemon/serve/viewer.c", "static int look(struct session *session)\n{\n\treturn session_hop(session)->relay;\n}",
      "relay is the relay's field of a hop"),
-    ("daemon/link/patience.h", "static inline int look(struct hop *first)\n{\n\treturn first->beyond;\n}",
+    ("daemon/link/busy_poll.h", "static inline int look(struct hop *first)\n{\n\treturn first->beyond;\n}",
      "beyond is the relay's field of a hop"),
     ("gateway/gateway.c", "enum hop { HOP_ONE };", "hop is the name of something else in daemon/relay/hop.h"),
 ]

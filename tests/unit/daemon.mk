@@ -47,7 +47,7 @@ unit_tests += \
 	tests/unit/test_link_resume \
 	tests/unit/test_link_resume_lies \
 	tests/unit/test_link_restored \
-	tests/unit/test_link_moved \
+	tests/unit/test_link_claim \
 	tests/unit/test_link_tags \
 	tests/unit/test_link_move \
 	tests/unit/test_link_elastic \
@@ -73,7 +73,7 @@ unit_tests += \
 	tests/unit/test_stream_calls \
 	tests/unit/test_stream_bytes \
 	tests/unit/test_stream_ends \
-	tests/unit/test_thaw \
+	tests/unit/test_restore_clock \
 	tests/unit/test_turns \
 	tests/unit/test_call \
 	tests/unit/test_vchan \
@@ -173,7 +173,7 @@ tests_unit_test_link_resume_SOURCES = tests/unit/test_link_resume.c $(resume_rig
 tests_unit_test_link_resume_lies_SOURCES = tests/unit/test_link_resume_lies.c $(resume_rig)
 tests_unit_test_link_restored_SOURCES = tests/unit/test_link_restored.c $(resume_rig)
 tests_unit_test_link_tags_SOURCES = tests/unit/test_link_tags.c $(resume_rig)
-tests_unit_test_link_moved_SOURCES = tests/unit/test_link_moved.c $(resume_rig)
+tests_unit_test_link_claim_SOURCES = tests/unit/test_link_claim.c $(resume_rig)
 tests_unit_test_link_away_SOURCES = tests/unit/test_link_away.c $(resume_rig)
 tests_unit_test_link_many_SOURCES = tests/unit/test_link_many.c $(resume_rig)
 

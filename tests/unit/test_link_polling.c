@@ -4,7 +4,7 @@
  */
 #include "tests/unit/link_rig.h"
 
-#include "daemon/link/patience.h"
+#include "daemon/link/busy_poll.h"
 
 #define BUSY_POLL_MS 100000u /* long, so that what a test does at once is quick on any machine */
 
@@ -59,7 +59,7 @@ TEST_WITH(what_comes_quickly_is_looked_for_without_being_notified_of, with_busy_
 	struct scene scene;
 
 	up(&scene);
-	assert_true(say_until_polled(&scene) >= PATIENCE_QUICK_WAITS);
+	assert_true(say_until_polled(&scene) >= BUSY_POLL_QUICK_WAITS);
 	for (int i = 0; i < 100; i++) {
 		uint8_t payload[8];
 
@@ -159,7 +159,7 @@ TEST_WITH(slow_link_is_never_looked_at, with_busy_poll, without_busy_poll)
 	up(&scene);
 	for (int i = 0; i < 100; i++) {
 		time_passed_ms += BUSY_POLL_MS;
-		say_quickly(&scene, PATIENCE_QUICK_WAITS);
+		say_quickly(&scene, BUSY_POLL_QUICK_WAITS);
 		assert_true(we_ask_to_be_notified(&scene));
 		assert_false(links_poll(scene.links));
 	}

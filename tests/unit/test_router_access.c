@@ -238,7 +238,7 @@ TEST(policy_decides_about_a_peer_that_was_away_when_it_is_back)
 			router_resumed(scene.router, &scene.link->hop, peer_domain(0), peer_domain(to), &at));
 		assert_int_equal(scene.asked_about, to);
 		rig_settle(&scene.rig);
-		hop_drop_kept(&scene.link->hop);
+		hop_drop_replay(&scene.link->hop);
 		scene.link->hop.life = HOP_DETACHED;
 		decide(&scene, ENODATA);
 		assert_false(party_get(scene.b, 0, &frame));
@@ -278,7 +278,7 @@ TEST(policy_decides_on_a_restored_peers_channels_in_pieces)
 	assert_true(pieces > MANY * COST_OPEN / TURNS_PIECE);
 	for (uint32_t i = 0; i < MANY; i++)
 		assert_int_equal(domid_of(scene.link, 2 * i + 1), 9);
-	hop_drop_kept(&scene.link->hop);
+	hop_drop_replay(&scene.link->hop);
 	scene_stop(&scene);
 }
 

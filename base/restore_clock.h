@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#ifndef XENMSG_BASE_THAW_H
-#define XENMSG_BASE_THAW_H
+#ifndef XENMSG_BASE_RESTORE_CLOCK_H
+#define XENMSG_BASE_RESTORE_CLOCK_H
 
 /*
  * How often this domain was saved and restored, as its clocks show it at once, before XenStore says a word.
@@ -14,17 +14,17 @@
 #include <stdint.h>
 #include <time.h>
 
-struct thaw {
+struct restore_clock {
 	int64_t day_ns;	      /* the day less the monotonic time, by the coarse clocks */
 	int64_t boot_most_ns; /* the boot time less the monotonic time is at most this */
 	unsigned count;
 };
 
-void thaw_init(struct thaw *thaw);
+void restore_clock_init(struct restore_clock *clock);
 /* Looks at the boot time, since the day has jumped. Returns the count. */
-unsigned thaw_look_closer(struct thaw *thaw, int64_t day_ns);
+unsigned restore_clock_look_closer(struct restore_clock *clock, int64_t day_ns);
 
-static inline int64_t thaw_ns(clockid_t clock)
+static inline int64_t restore_clock_ns(clockid_t clock)
 {
 	struct timespec now;
 
@@ -33,25 +33,26 @@ static inline int64_t thaw_ns(clockid_t clock)
 }
 
 /* The coarse clocks tick together, so their difference is exact if there was no tick between. */
-static inline int64_t thaw_day_ns(void)
+static inline int64_t restore_clock_day_ns(void)
 {
-	int64_t before, day, after = thaw_ns(CLOCK_MONOTONIC_COARSE);
+	int64_t before, day, after = restore_clock_ns(CLOCK_MONOTONIC_COARSE);
 
 	do {
 		before = after;
-		day = thaw_ns(CLOCK_REALTIME_COARSE);
-		after = thaw_ns(CLOCK_MONOTONIC_COARSE);
+		day = restore_clock_ns(CLOCK_REALTIME_COARSE);
+		after = restore_clock_ns(CLOCK_MONOTONIC_COARSE);
 	} while (before != after);
 	return day - after;
 }
 
-/* Returns how often the domain was restored since thaw_init(). What was read before the call, and is followed
- * by the same count as at the beginning, was read before a restore. */
-static inline unsigned thaw_count(struct thaw *thaw)
+/* Returns how often the domain was restored since restore_clock_init(). What was read before the call, and is
+ * followed by the same count as at the beginning, was read before a restore. */
+static inline unsigned restore_clock_count(struct restore_clock *clock)
 {
-	int64_t day_ns = thaw_day_ns();
+	int64_t day_ns = restore_clock_day_ns();
 
-	return __builtin_expect(day_ns == thaw->day_ns, 1) ? thaw->count : thaw_look_closer(thaw, day_ns);
+	return __builtin_expect(day_ns == clock->day_ns, 1) ? clock->count
+							    : restore_clock_look_closer(clock, day_ns);
 }
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#ifndef XENMSG_DAEMON_PATIENCE_H
-#define XENMSG_DAEMON_PATIENCE_H
+#ifndef XENMSG_DAEMON_BUSY_POLL_H
+#define XENMSG_DAEMON_BUSY_POLL_H
 
 /*
  * Decides whether to poll a ring for the next frame instead of sleeping until a notification comes. To notify
@@ -17,49 +17,49 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define PATIENCE_QUICK_WAITS 4u /* so many in a row make polling worth trying */
+#define BUSY_POLL_QUICK_WAITS 4u /* so many in a row make polling worth trying */
 
-struct patience {
+struct busy_poll {
 	uint64_t limit;	     /* a wait that is longer isn't quick; 0: never poll */
 	uint64_t idle_since; /* 0: no wait goes on */
 	uint32_t quick;	     /* quick waits in a row */
 	uint32_t needed;     /* quick waits before the next poll */
 };
 
-static inline void patience_init(struct patience *patience, uint64_t limit)
+static inline void busy_poll_init(struct busy_poll *busy_poll, uint64_t limit)
 {
-	*patience = (struct patience){.limit = limit, .needed = PATIENCE_QUICK_WAITS};
+	*busy_poll = (struct busy_poll){.limit = limit, .needed = BUSY_POLL_QUICK_WAITS};
 }
 
 /* Notes that something was taken in. `polled`: it was found by polling, which was worth it. */
-static inline void patience_came(struct patience *patience, uint64_t now, bool polled)
+static inline void busy_poll_came(struct busy_poll *busy_poll, uint64_t now, bool polled)
 {
 	if (polled)
-		patience->needed = PATIENCE_QUICK_WAITS;
-	if (patience->idle_since && now - patience->idle_since < patience->limit) {
-		if (patience->quick < patience->needed)
-			patience->quick++;
+		busy_poll->needed = BUSY_POLL_QUICK_WAITS;
+	if (busy_poll->idle_since && now - busy_poll->idle_since < busy_poll->limit) {
+		if (busy_poll->quick < busy_poll->needed)
+			busy_poll->quick++;
 	} else {
-		patience->quick = 0;
+		busy_poll->quick = 0;
 	}
-	patience->idle_since = 0;
+	busy_poll->idle_since = 0;
 }
 
 /* Notes that nothing is there. Returns true if the caller should poll, until `now` + limit. */
-static inline bool patience_idle(struct patience *patience, uint64_t now)
+static inline bool busy_poll_idle(struct busy_poll *busy_poll, uint64_t now)
 {
-	if (!patience->limit)
+	if (!busy_poll->limit)
 		return false;
-	if (!patience->idle_since)
-		patience->idle_since = now;
-	return patience->quick >= patience->needed;
+	if (!busy_poll->idle_since)
+		busy_poll->idle_since = now;
+	return busy_poll->quick >= busy_poll->needed;
 }
 
-static inline void patience_in_vain(struct patience *patience)
+static inline void busy_poll_in_vain(struct busy_poll *busy_poll)
 {
-	patience->quick = 0;
-	if (patience->needed < PATIENCE_QUICK_WAITS << 10)
-		patience->needed *= 2;
+	busy_poll->quick = 0;
+	if (busy_poll->needed < BUSY_POLL_QUICK_WAITS << 10)
+		busy_poll->needed *= 2;
 }
 
 #endif

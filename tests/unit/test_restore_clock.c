@@ -2,7 +2,7 @@
 /* A restore, as the clocks show it. */
 #include "tests/unit/unit.h"
 
-#include "base/thaw.h"
+#include "base/restore_clock.h"
 
 #define MS INT64_C(1000000)
 
@@ -44,57 +44,57 @@ static int start(void **state)
 
 TEST_WITH(nothing_happens_for_a_long_time, start, NULL)
 {
-	struct thaw thaw;
+	struct restore_clock clock;
 
-	thaw_init(&thaw);
+	restore_clock_init(&clock);
 	look_takes_ns = 300007; /* so ticks come in between, too */
 	for (int i = 0; i < 100000; i++)
-		assert_int_equal(thaw_count(&thaw), 0);
+		assert_int_equal(restore_clock_count(&clock), 0);
 }
 
 TEST_WITH(each_restore_counts_once, start, NULL)
 {
-	struct thaw thaw;
+	struct restore_clock clock;
 
-	thaw_init(&thaw);
+	restore_clock_init(&clock);
 	for (unsigned i = 1; i < 10; i++) {
 		restore(i == 1 ? 1 : 146);
-		assert_int_equal(thaw_count(&thaw), i);
-		assert_int_equal(thaw_count(&thaw), i);
+		assert_int_equal(restore_clock_count(&clock), i);
+		assert_int_equal(restore_clock_count(&clock), i);
 	}
 }
 
 TEST_WITH(who_sets_the_clock_has_restored_nothing, start, NULL)
 {
-	struct thaw thaw;
+	struct restore_clock clock;
 
-	thaw_init(&thaw);
+	restore_clock_init(&clock);
 	for (int i = 0; i < 10; i++) {
 		day_ns += (i % 2 ? -3 : 2) * 3600 * 1000 * MS;
-		assert_int_equal(thaw_count(&thaw), 0);
+		assert_int_equal(restore_clock_count(&clock), 0);
 	}
 	restore(200);
-	assert_int_equal(thaw_count(&thaw), 1);
+	assert_int_equal(restore_clock_count(&clock), 1);
 }
 
 /* Whoever looks after that sees it, wherever it was. */
 TEST_WITH(restore_amid_a_look_is_seen_by_the_next_one_at_the_latest, start, NULL)
 {
 	for (int64_t at = 1; at < 200; at++) {
-		struct thaw thaw;
+		struct restore_clock clock;
 
 		start(NULL);
-		thaw_init(&thaw);
+		restore_clock_init(&clock);
 		if (at % 2) { /* with a closer look */
 			day_ns += MS;
-			assert_int_equal(thaw_count(&thaw), 0);
+			assert_int_equal(restore_clock_count(&clock), 0);
 			day_ns += MS;
 		}
 		restore_at = readings + at;
 		while (readings < restore_at)
-			thaw_count(&thaw);
-		assert_int_equal(thaw_count(&thaw), 1);
+			restore_clock_count(&clock);
+		assert_int_equal(restore_clock_count(&clock), 1);
 		day_ns += MS;
-		assert_int_equal(thaw_count(&thaw), 1);
+		assert_int_equal(restore_clock_count(&clock), 1);
 	}
 }

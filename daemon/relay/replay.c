@@ -11,16 +11,16 @@
 #include "daemon/relay/hop.h"
 #include "daemon/relay/hop_internal.h"
 
-void hop_drop_kept(struct hop *hop)
+void hop_drop_replay(struct hop *hop)
 {
-	free(hop->kept.bytes);
-	charge_end(&hop->kept.charge);
-	hop->kept = (struct kept_output){0};
+	free(hop->replay.bytes);
+	charge_end(&hop->replay.charge);
+	hop->replay = (struct hop_replay){0};
 }
 
-int hop_keep(struct hop *hop)
+int hop_keep_for_replay(struct hop *hop)
 {
-	struct kept_output *before = &hop->kept, kept = {0};
+	struct hop_replay *before = &hop->replay, kept = {0};
 	struct outlet *outlet = &hop->out[OUTLET_MAIN];
 	struct iovec pieces[2];
 	uint32_t seen = outlet->writer.tail, unread, first, left = before->size - before->written;
@@ -36,7 +36,7 @@ int hop_keep(struct hop *hop)
 	if (kept.size) {
 		kept.bytes = malloc(kept.size);
 		if (!kept.bytes) {
-			hop_drop_kept(hop);
+			hop_drop_replay(hop);
 			return -ENOMEM;
 		}
 		/* It is no more than the ring that is given back now, so an account that is full doesn't lose
@@ -48,19 +48,19 @@ int hop_keep(struct hop *hop)
 		if (left)
 			memcpy(kept.bytes + unread, before->bytes + before->written, left);
 	}
-	hop_drop_kept(hop);
-	hop->kept = kept;
+	hop_drop_replay(hop);
+	hop->replay = kept;
 	return 0;
 }
 
-bool hop_emit_kept(struct hop *hop)
+bool hop_emit_replay(struct hop *hop)
 {
 	struct outlet *outlet = &hop->out[OUTLET_MAIN];
-	struct kept_output *kept = &hop->kept;
+	struct hop_replay *replay = &hop->replay;
 
 	while (hop_is_catching_up(hop)) {
-		const uint8_t *untrusted_frame = kept->bytes + kept->written;
-		uint32_t left = kept->size - kept->written, size = FRAME_HEADER_SIZE;
+		const uint8_t *untrusted_frame = replay->bytes + replay->written;
+		uint32_t left = replay->size - replay->written, size = FRAME_HEADER_SIZE;
 		struct frame_header header;
 
 		/* What no writer of ours has written is of the other end's making: in the old ring, or by a
@@ -77,12 +77,12 @@ bool hop_emit_kept(struct hop *hop)
 		if (hop_emit_is_over(hop) || !hop_has_room(hop, size))
 			return false;
 		ring_writer_put(&outlet->writer, untrusted_frame, size);
-		kept->written += size;
+		replay->written += size;
 		relay_spend(hop->relay, hop->account, COST_FRAME + COST_BYTES(size));
 		if (outlet_is_due(outlet))
 			hop_publish(hop);
-		if (kept->written == kept->size)
-			hop_drop_kept(hop);
+		if (replay->written == replay->size)
+			hop_drop_replay(hop);
 	}
 	return true;
 }
