@@ -10,8 +10,8 @@
  *	hv_save.c     save, checkpoint, migration and restore
  *	hv_process.c  which processes live in a domain; stopping and killing them
  *	hv_client.c   the connections of these processes (proto.h)
- *	hv_grant.c    granted and mapped pages; hv_grant_save.c: what a save makes of them; hv_frame.c: pages that
- *	              are found without a grant
+ *	hv_grant.c    granted pages; hv_grant_save.c: what a save makes of them
+ *	hv_map.c      mapped pages; hv_frame.c: those that are found without a grant
  *	hv_evtchn.c   event channels; hv_orphan.c: those of a process that has gone
  *	hv_call.c     what programs ask by hypercalls, and the toolstack does by them
  *	hv_admin.c    the commands of xensim(1), hv_admin_save.c those that save, hv_fault.c its faults,
@@ -438,10 +438,6 @@ void hv_client_serve(struct hv_client *client);
 int hv_grant_share(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply,
 		   int *fd);
 int hv_grant_unshare(struct hv_client *client, uint32_t id);
-int hv_grant_map(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply,
-		 int *fds, unsigned *fd_count);
-int hv_grant_unmap(struct hv_client *client, uint32_t id);
-int hv_grant_unmap_pages(struct hv_client *client, uint32_t id);
 int hv_grant_notify(struct hv_client *client, const struct sim_request *request);
 int hv_grant_copy_page(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply,
 		       int *fd);
@@ -454,8 +450,6 @@ void hv_grant_domid_dies(struct hv_domain *domain);
 void hv_grant_move(struct hv_domain *domain, struct hv_domain *zombie);
 /* Handles the end of the domid. */
 void hv_grant_domid_gone(struct hv_domain *domain);
-/* For a save: unmaps what the domain maps, without notifying the granters. Returns the number of pages. */
-unsigned hv_grant_drop_mappings(struct hv_client *client);
 /* For a save: decides by the seed at which of HV_MOMENTS each granted page is copied, copies those whose turn
  * it is, and makes the image when the domain has stopped: of the copies, or if they were made while it ran,
  * of what Xen knows to have changed since as well. All return 0, -ENOMEM or -EIO. */
@@ -466,17 +460,31 @@ int hv_grant_make_image(struct hv_domain *domain, bool live);
 void hv_grant_copy_end(struct hv_domain *domain);
 uint32_t hv_grant_limit(const struct hv_domain *domain);
 int hv_grant_set_limit(const struct hv_domain *domain, uint32_t limit);
-uint32_t hv_grant_mapped_pages(const struct hv_client *client);
 /* Injects a fault: overwrites the index at this byte offset in the ring pages that the domain grants or
  * maps. */
 unsigned hv_grant_corrupt(struct hv_domain *domain, uint32_t offset, uint32_t value);
 
-/* The parts of it that hv_frame.c has, too: an end of all that isn't mapped; descriptors for the pages; a
- * reference to the page, of this number or, if it is 0, of the next one. */
+/* The parts of it that hv_map.c and hv_frame.c have, too: descriptors for the pages; a reference to the page,
+ * of this number or, if it is 0, of the next one; an end of all that isn't mapped; the byte that an unmap
+ * notification clears, and the port that it names, NULL if it names none (EINVAL: that isn't there). */
 int hv_share_make_pages(struct hv_share *share);
 int hv_share_add_ref(struct hv_domain *domain, struct hv_share *share, uint32_t index, uint32_t number);
 void hv_share_free(struct hv_share *share);
 void hv_share_drop_unmapped_refs(struct hv_share *share);
+void hv_share_clear_byte(const struct hv_share *share, uint32_t index, uint32_t offset);
+int hv_grant_check_notify(struct hv_client *client, const struct sim_request *request, struct hv_port **port);
+
+/* hv_map.c: by references, or of domain 0 by frames. */
+int hv_grant_map(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply,
+		 int *fds, unsigned *fd_count);
+int hv_grant_unmap(struct hv_client *client, uint32_t id);
+int hv_grant_unmap_pages(struct hv_client *client, uint32_t id);
+/* For a save: unmaps what the domain maps, without notifying the granters. Returns the number of pages. */
+unsigned hv_grant_drop_mappings(struct hv_client *client);
+uint32_t hv_grant_mapped_pages(const struct hv_client *client);
+struct hv_mapping *hv_mapping_find(struct hv_client *client, uint32_t id);
+/* Its process has let it go: an heir has it now, or nobody. */
+void hv_mapping_end(struct hv_client *client, struct hv_mapping *mapping, bool silent);
 
 /* hv_frame.c */
 /* The references of the two pages that a guest's kernel has for the toolstack, which are made when they are

@@ -24,7 +24,7 @@ xensim_SOURCES = \
 	sim/hv_domain.c \
 	sim/hv_evtchn.c \
 	sim/hv_fault.c \
-	sim/hv_grant.c sim/hv_grant_save.c sim/hv_frame.c \
+	sim/hv_grant.c sim/hv_grant_save.c sim/hv_map.c sim/hv_frame.c \
 	sim/hv_life.c \
 	sim/hv_main.c \
 	sim/hv_order.c \
