@@ -3,7 +3,8 @@
  * The hypervisor process of a simulated host: what Xen, the toolstack and the kernels of the domains know.
  *
  *	hv_main.c     start, event loop, stop
- *	hv_domain.c   domains, and their homes in XenStore; hv_life.c: how they are paused, shut down and destroyed
+ *	hv_domain.c   domains; hv_home.c: their files and homes in XenStore; hv_life.c: how they are paused, shut
+ *	              down and destroyed
  *	hv_device.c   the devices of domains that end
  *	hv_order.c    in which order things happen, for tests; hv_rest.c: when all programs rest
  *	hv_record.c   a record of what passes
@@ -13,7 +14,8 @@
  *	hv_grant.c    granted pages; hv_grant_save.c: what a save makes of them
  *	hv_map.c      mapped pages; hv_frame.c: those that are found without a grant
  *	hv_evtchn.c   event channels; hv_orphan.c: those of a process that has gone
- *	hv_call.c     what programs ask by hypercalls, and the toolstack does by them
+ *	hv_call.c     what programs ask by hypercalls, and the toolstack does by them; hv_libxl.c: how libxl makes
+ *	              a domain
  *	hv_admin.c    the commands of xensim(1), hv_admin_save.c those that save, hv_fault.c its faults,
  *	              hv_report.c its list
  *
@@ -214,6 +216,8 @@ struct hv_domain {
 	enum hv_shutdown shutdown;
 	uint32_t paused_times;	  /* by the toolstack, and as often it has to let it go on */
 	bool preserve;		  /* when it has shut down by itself: the toolstack doesn't destroy it */
+	bool is_libxls;		  /* a toolstack in domain 0 looks after it, and not xensim's */
+	uint32_t kernels_ports;	  /* how many a toolstack has made */
 	struct hv_saving *saving; /* a save, checkpoint or migration under way */
 	struct hv_ending *ending; /* its end, if that is under way */
 	_Atomic uint32_t *pauses; /* how often it went on after a pause, for its processes to read */
@@ -304,6 +308,9 @@ void hv_record_host(struct hv *hv, const char *format, va_list arguments)
 /* hv_domain.c; all return 0 or a negative errno. */
 int hv_domain_create(struct hv *hv, bool dom0, const char *name, enum hv_type type,
 		     struct hv_domain **domain);
+/* As Xen does it for a toolstack: without a home, paused, of this number, or of the next one if it is 0. */
+int hv_domain_create_for_libxl(struct hv *hv, uint32_t domid, enum hv_type type, const char *uuid,
+			       struct hv_domain **domain);
 /* Finds a domain by domid or name, among the suspended ones if `suspended`, else among the others. NULL: no
  * such domain. */
 struct hv_domain *hv_domain_find(struct hv *hv, const char *what, bool suspended);
@@ -312,9 +319,6 @@ struct hv_domain *hv_domain_by_id(struct hv *hv, uint32_t domid);
  * UUID's part if that is NULL), and what is left as long as others map its pages. */
 struct hv_domain *hv_domain_new(struct hv *hv, uint32_t domid, const char *name, enum hv_type type);
 void hv_domain_free(struct hv_domain *domain);
-/* Makes the files that its kernel shows to its programs, unless they are there. */
-int hv_domain_need_files(struct hv_domain *domain);
-int hv_domain_write_home(struct hv_domain *domain);
 void hv_domain_become_zombie(struct hv_domain *domain);
 int hv_domain_rename(struct hv_domain *domain, const char *name);
 /* Frees a zombie that no other domain maps any longer. */
@@ -330,6 +334,15 @@ const char *hv_type_name(enum hv_type type);
 int hv_type_parse(const char *name, enum hv_type *type);
 const char *hv_state_name(const struct hv_domain *domain);
 
+/* hv_home.c. Makes the files that its kernel shows to its programs, unless they are there. */
+int hv_domain_need_files(struct hv_domain *domain);
+int hv_domain_write_home(struct hv_domain *domain);
+/* Both parts of it that name the domain. */
+int hv_domain_write_name(struct hv_domain *domain);
+void hv_domain_remove_home(struct hv *hv, uint32_t domid, const char *uuid);
+/* What libxl would keep of it; a part of the home with an UUID. */
+void hv_domain_remove_config(struct hv *hv, uint32_t domid, const char *uuid);
+
 /* hv_life.c: stops it, if nobody has; lets it go on, however often it was stopped. */
 void hv_domain_pause(struct hv_domain *domain);
 void hv_domain_unpause(struct hv_domain *domain);
@@ -338,7 +351,6 @@ void hv_domain_unpause(struct hv_domain *domain);
 int hv_domain_count_pause(struct hv_domain *domain, bool pause);
 /* After a save instead: that may end waits of its processes. */
 void hv_domain_go_on(struct hv_domain *domain);
-void hv_domain_remove_home(struct hv *hv, uint32_t domid, const char *uuid);
 /* Called when it is done, or with a negative errno; successor: after a reboot. */
 typedef void hv_ended(int r, struct hv_domain *successor, void *userdata);
 /* From the end of a domain's home to its own; how long a guest that shuts down waits for its processes. */
@@ -368,12 +380,14 @@ void hv_devices_remove(struct hv *hv, uint32_t domid);
 
 /* hv_save.c */
 void hv_domain_write_shutdown(const struct hv_domain *domain, const char *value);
-enum hv_save_kind { HV_SAVE, HV_CHECKPOINT, HV_MIGRATION };
+enum hv_save_kind { HV_SAVE, HV_CHECKPOINT, HV_MIGRATION, HV_LIBXLS };
 struct hv_save_options {
 	uint32_t notice_ms; /* from control/shutdown = suspend to the stop; 0: nothing is written */
 	uint32_t stale_ms;  /* for how long the domain's pages are copied */
 	uint32_t seed;	    /* in which order, and which of them while they were written */
 };
+/* By which clocks are ahead after a restore, if nobody says otherwise. */
+#define HV_CLOCK_MS 200u
 struct hv_restore_options {
 	uint32_t unaware_ms; /* XenStore says nothing for this long */
 	uint32_t clock_ms;   /* by which the clocks move */
@@ -385,6 +399,18 @@ typedef void hv_saved(struct hv_domain *domain, int r, void *userdata);
 int hv_domain_save(struct hv_domain *domain, enum hv_save_kind kind, const struct hv_save_options *save,
 		   const struct hv_restore_options *restore, hv_saved *done, void *userdata);
 int hv_domain_resume(struct hv_domain *domain, const struct hv_restore_options *options);
+/* The parts of a save by libxl, which tells the guest, writes its image, and then destroys it or lets it go
+ * on. All return 0 or a negative errno; EINVAL: that isn't what comes next. */
+int hv_libxl_save_begin(struct hv_client *client, struct hv_domain *domain);
+void hv_libxl_save_told(struct hv_domain *domain);
+int hv_libxl_save_written(struct hv_domain *domain);
+bool hv_libxl_save_is_written(const struct hv_domain *domain);
+int hv_libxl_save_end(struct hv_domain *domain);
+int hv_libxl_save_resume(struct hv_domain *domain);
+/* Lets it take the place of a domain that libxl has made, and be paused. */
+int hv_domain_resume_in_place(struct hv_domain *domain, struct hv_domain *place);
+/* Who saves by libxl has gone. */
+void hv_libxl_save_abandon(const struct hv_client *client);
 /* Ends what has been begun, if anything, and leaves the domain as it is. */
 void hv_saving_cancel(struct hv_domain *domain);
 
@@ -535,6 +561,17 @@ int hv_call_domain(struct hv_client *client, const struct sim_request *request, 
 int hv_call_port_status(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply);
 /* What the toolstack does to a domain. */
 int hv_call_life(struct hv_client *client, const struct sim_request *request);
+
+/* hv_libxl.c */
+/* For XenStore and its console. */
+#define HV_KERNELS_PORTS 2u
+int hv_call_create(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply);
+int hv_call_kernels_port(struct hv_client *client, const struct sim_request *request,
+			 struct sim_reply *reply);
+int hv_call_save(struct hv_client *client, const struct sim_request *request);
+int hv_call_restore(struct hv_client *client, const struct sim_request *request);
+/* libxl has written the nodes of its console. */
+void hv_console_appears(struct hv_domain *domain);
 
 /* hv_admin.c: a command is its words, each followed by a NUL, to the end of input; the answer is the exit
  * status in decimal, a newline, and the text for stdout (status 0) or stderr. */

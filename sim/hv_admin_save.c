@@ -13,7 +13,7 @@
 	}
 #define RESTORE_DEFAULTS                                                                                     \
 	{                                                                                                    \
-		.unaware_ms = 0, .clock_ms = 200                                                             \
+		.unaware_ms = 0, .clock_ms = HV_CLOCK_MS                                                     \
 	}
 
 static int begin_save(struct command_context *context, enum hv_save_kind kind,

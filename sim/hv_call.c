@@ -63,7 +63,7 @@ int hv_call_domain(struct hv_client *client, const struct sim_request *request, 
  * 0. */
 static bool is_kernels_port(const struct hv_domain *domain, uint32_t port)
 {
-	return (port == 1 || port == 2) && domain->type != HV_DOM0 && domain->state != HV_ZOMBIE;
+	return port >= 1 && port <= HV_KERNELS_PORTS && domain->type != HV_DOM0 && domain->state != HV_ZOMBIE;
 }
 
 int hv_call_port_status(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply)
@@ -116,6 +116,8 @@ int hv_call_life(struct hv_client *client, const struct sim_request *request)
 	case SIM_OP_PAUSE:
 		return hv_domain_count_pause(domain, true);
 	case SIM_OP_DESTROY:
+		if (hv_libxl_save_is_written(domain))
+			return hv_libxl_save_end(domain);
 		hv_domain_die(domain);
 		return 0;
 	default:

@@ -71,6 +71,7 @@ static int inherit(struct hv_client *client, const struct sim_request *request, 
 void hv_client_free(struct hv_client *client, bool silent)
 {
 	hv_evtchn_complete(client);
+	hv_libxl_save_abandon(client);
 	/* A process ends in this order: first its memory, then its descriptors. */
 	hv_grant_client_gone(client, silent);
 	hv_evtchn_client_gone(client, silent);
@@ -147,6 +148,19 @@ static int handle_request(struct hv_client *client, const struct sim_request *re
 	case SIM_OP_DESTROY:
 	case SIM_OP_SHUT_DOWN:
 		return hv_call_life(client, request);
+	case SIM_OP_CREATE:
+		if (size != sizeof(*request) + 4 * sizeof(uint32_t))
+			return -EBADMSG;
+		return hv_call_create(client, request, reply);
+	case SIM_OP_SAVE:
+	case SIM_OP_RESUME:
+		return hv_call_save(client, request);
+	case SIM_OP_RESTORE:
+		if (size != sizeof(*request) + 4 * sizeof(uint32_t))
+			return -EBADMSG;
+		return hv_call_restore(client, request);
+	case SIM_OP_KERNELS_PORT:
+		return hv_call_kernels_port(client, request, reply);
 	default:
 		return -EBADMSG;
 	}

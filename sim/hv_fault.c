@@ -148,7 +148,8 @@ static const char *refusable(const char *name, bool *of_store)
 		SIM_OP_SHARE,	 SIM_OP_MAP,	      SIM_OP_NOTIFY,	 SIM_OP_COPY,
 		SIM_OP_RESTRICT, SIM_OP_BIND_UNBOUND, SIM_OP_MAP_FRAMES, SIM_OP_BIND_INTERDOMAIN,
 		SIM_OP_UNBIND,	 SIM_OP_EVTCHN_OPEN,  SIM_OP_DOMAIN,	 SIM_OP_PORT_STATUS,
-		SIM_OP_PAUSE,	 SIM_OP_UNPAUSE,      SIM_OP_DESTROY,	 SIM_OP_SHUT_DOWN};
+		SIM_OP_PAUSE,	 SIM_OP_UNPAUSE,      SIM_OP_DESTROY,	 SIM_OP_SHUT_DOWN,
+		SIM_OP_CREATE,	 SIM_OP_KERNELS_PORT, SIM_OP_SAVE,	 SIM_OP_RESTORE};
 
 	*of_store = false;
 	for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++)

@@ -112,19 +112,6 @@ static void drop_clients(struct hv_domain *domain)
 	hv_orphans_free(domain);
 }
 
-void hv_domain_remove_home(struct hv *hv, uint32_t domid, const char *uuid)
-{
-	char path[64];
-
-	snprintf(path, sizeof(path), "/local/domain/%u", domid);
-	sim_store_rm(hv->store, path);
-	snprintf(path, sizeof(path), "/vm/%s", uuid ? uuid : "");
-	if (uuid)
-		sim_store_rm(hv->store, path);
-	snprintf(path, sizeof(path), "/libxl/%u", domid);
-	sim_store_rm(hv->store, path);
-}
-
 static void ending_free(struct hv_ending *ending)
 {
 	if (!ending)
@@ -359,7 +346,7 @@ static int begin_to_shut_down(struct hv_domain *domain, enum hv_shutdown reason,
 		return domain->ending ? -EBUSY : -ENOMEM;
 	ending->reason = reason;
 	ending->shuts_down = ending->told = true;
-	ending->again = reason == HV_REBOOT;
+	ending->again = reason == HV_REBOOT && !domain->is_libxls;
 	ending->patience_ms = patience_ms;
 	hv_processes_signal(domain, SIGTERM);
 	schedule(ending, LOOK_MS);
@@ -386,7 +373,7 @@ int hv_domain_shut_down_at_once(struct hv_domain *domain, enum hv_shutdown reaso
 	hv_saving_cancel(domain);
 	hv_processes_stop(domain);
 	shut_down(domain, reason);
-	ending->again = reason == HV_REBOOT;
+	ending->again = reason == HV_REBOOT && !domain->is_libxls;
 	if ((domain->preserve && !ending->again) || reason == HV_SUSPEND)
 		finish(ending, 0, NULL);
 	else
@@ -410,9 +397,14 @@ static void obey(struct hv_domain *domain)
 	char path[64], value[16];
 
 	snprintf(path, sizeof(path), "/local/domain/%u/control/shutdown", domain->domid);
-	if (domain->type == HV_DOM0 || domain->state != HV_RUNNING || domain->saving || domain->ending ||
+	if (domain->type == HV_DOM0 || domain->state != HV_RUNNING || domain->ending ||
 	    sim_store_read(domain->hv->store, path, value, sizeof(value)) < 0)
 		return;
+	if (domain->saving) {
+		if (strcmp(value, "suspend") == 0)
+			hv_libxl_save_told(domain);
+		return;
+	}
 	if (strcmp(value, "poweroff") == 0 || strcmp(value, "halt") == 0)
 		begin_to_shut_down(domain, HV_POWER_OFF, HV_PATIENCE_MS, NULL, NULL);
 	else if (strcmp(value, "reboot") == 0)
@@ -445,11 +437,14 @@ void hv_domains_hear(const char *path, void *userdata)
 	if (strncmp(path, homes, sizeof(homes) - 1) != 0)
 		return;
 	domid = strtoul(path + sizeof(homes) - 1, &rest, 10);
-	if (strcmp(rest, "/control/shutdown") != 0 && strcmp(rest, "/name") != 0)
+	if (strcmp(rest, "/control/shutdown") != 0 && strcmp(rest, "/name") != 0 &&
+	    strcmp(rest, "/console/port") != 0)
 		return;
 	domain = domid < HV_FIRST_RESERVED_DOMID ? hv_domain_by_id(userdata, (uint32_t)domid) : NULL;
 	if (domain && strcmp(rest, "/name") == 0)
 		take_name(domain);
+	else if (domain && strcmp(rest, "/console/port") == 0)
+		hv_console_appears(domain);
 	else if (domain)
 		obey(domain);
 }

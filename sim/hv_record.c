@@ -152,6 +152,16 @@ const char *hv_operation(uint32_t op)
 		return "unpause";
 	case SIM_OP_DESTROY:
 		return "destroy";
+	case SIM_OP_CREATE:
+		return "create-domain";
+	case SIM_OP_KERNELS_PORT:
+		return "kernels-port";
+	case SIM_OP_SAVE:
+		return "save";
+	case SIM_OP_RESUME:
+		return "resume";
+	case SIM_OP_RESTORE:
+		return "restore";
 	case SIM_OP_SHUT_DOWN:
 		return "shut-down";
 	default:
@@ -192,6 +202,11 @@ static void write_arguments(FILE *out, const struct sim_request *request)
 	case SIM_OP_PAUSE:
 	case SIM_OP_UNPAUSE:
 	case SIM_OP_DESTROY:
+	case SIM_OP_CREATE:
+	case SIM_OP_KERNELS_PORT:
+	case SIM_OP_SAVE:
+	case SIM_OP_RESUME:
+	case SIM_OP_RESTORE:
 		fprintf(out, "d%u", request->domid);
 		break;
 	case SIM_OP_SHUT_DOWN:

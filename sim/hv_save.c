@@ -7,6 +7,8 @@
  *	checkpoint  notice ─► stop ─► as long as copying would take ─► the processes go on
  *	migration   copying ─► notice ─► stop ─► another domid, the processes go on ─► the old domid dies
  *
+ *	libxl's     as a save, or as a checkpoint, and libxl says when each part comes (hv_libxl.c)
+ *
  * Notice: the toolstack writes control/shutdown = suspend, and the guest's kernel acknowledges that by an
  * empty value when half of the time is over. The host goes on with everything else meanwhile.
  */
@@ -21,13 +23,17 @@
 #include <unistd.h>
 #include <utlist.h>
 
-enum step { COPY, NOTICE, ACKNOWLEDGE, STOP, END };
+/* From the notice that libxl has written to the stop. */
+#define LIBXL_NOTICE_MS 20u
+
+enum step { COPY, NOTICE, AWAIT_NOTICE, ACKNOWLEDGE, STOP, AWAIT_END, END };
 
 /* What each kind does, one after the other. */
 static const enum step orders[][5] = {
 	[HV_SAVE] = {NOTICE, ACKNOWLEDGE, STOP, COPY, END},
 	[HV_CHECKPOINT] = {NOTICE, ACKNOWLEDGE, STOP, COPY, END},
 	[HV_MIGRATION] = {COPY, NOTICE, ACKNOWLEDGE, STOP, END},
+	[HV_LIBXLS] = {AWAIT_NOTICE, ACKNOWLEDGE, STOP, AWAIT_END, END},
 };
 
 struct hv_saving {
@@ -35,8 +41,10 @@ struct hv_saving {
 	enum hv_save_kind kind;
 	struct hv_save_options save;
 	struct hv_restore_options restore;
-	unsigned next;	 /* in the order */
-	uint32_t moment; /* of copying */
+	unsigned next;			/* in the order */
+	uint32_t moment;		/* of copying */
+	const struct hv_client *client; /* who saves by libxl, as long as it has to */
+	bool is_written;
 	struct event *timer;
 	hv_saved *done;
 	void *userdata;
@@ -173,6 +181,7 @@ static int end_migration(struct hv_domain *domain, const struct hv_restore_optio
 		return r;
 	r = hv_domain_resume(domain, options);
 	hv_domain_remove_home(domain->hv, zombie->domid, r < 0 ? domain->uuid : NULL);
+	hv_domain_remove_config(domain->hv, zombie->domid, domain->uuid);
 	sim_store_release(domain->hv->store, zombie->domid);
 	hv_domain_become_zombie(zombie);
 	return r;
@@ -185,12 +194,16 @@ static int end(struct hv_saving *saving)
 		return end_save(saving->domain);
 	case HV_MIGRATION:
 		return end_migration(saving->domain, &saving->restore);
+	case HV_LIBXLS:
 	case HV_CHECKPOINT:
 	default:
 		go_on(saving->domain, &saving->restore);
 		return 0;
 	}
 }
+
+/* The order goes on when somebody says so. */
+#define AWAITS INT64_MAX
 
 /* Does what comes next. Returns after how many milliseconds to do what follows, or a negative errno. */
 static int64_t do_step(struct hv_saving *saving)
@@ -206,6 +219,8 @@ static int64_t do_step(struct hv_saving *saving)
 			return r;
 		return saving->moment < HV_MOMENTS ? saving->save.stale_ms / (HV_MOMENTS - 1) : 0;
 	}
+	if (step == AWAIT_NOTICE || step == AWAIT_END)
+		return AWAITS;
 	saving->next++;
 	switch (step) {
 	case NOTICE:
@@ -242,6 +257,8 @@ static void on_timer(evutil_socket_t fd, short events, void *userdata)
 
 	while (wait == 0 && orders[saving->kind][saving->next] != END)
 		wait = do_step(saving);
+	if (wait == AWAITS)
+		return;
 	if (wait > 0) {
 		schedule(saving, (uint32_t)wait);
 		return;
@@ -275,6 +292,85 @@ int hv_domain_save(struct hv_domain *domain, enum hv_save_kind kind, const struc
 	domain->saving = saving;
 	schedule(saving, 0);
 	return 0;
+}
+
+static bool awaits(const struct hv_domain *domain, enum step step)
+{
+	const struct hv_saving *saving = domain->saving;
+
+	return saving && saving->kind == HV_LIBXLS && orders[HV_LIBXLS][saving->next] == step;
+}
+
+static void ignore(struct hv_domain *domain, int r, void *userdata)
+{
+}
+
+int hv_libxl_save_begin(struct hv_client *client, struct hv_domain *domain)
+{
+	const struct hv_save_options save = {.notice_ms = LIBXL_NOTICE_MS};
+	const struct hv_restore_options restore = {0};
+	int r;
+
+	if (domain->type == HV_DOM0 || domain->state != HV_RUNNING || domain->saving || domain->ending)
+		return -EBUSY;
+	r = hv_domain_save(domain, HV_LIBXLS, &save, &restore, ignore, NULL);
+	if (r == 0)
+		domain->saving->client = client;
+	return r;
+}
+
+void hv_libxl_save_told(struct hv_domain *domain)
+{
+	if (!awaits(domain, AWAIT_NOTICE))
+		return;
+	domain->saving->next++;
+	schedule(domain->saving, LIBXL_NOTICE_MS / 2);
+}
+
+int hv_libxl_save_written(struct hv_domain *domain)
+{
+	if (!awaits(domain, AWAIT_END))
+		return -EINVAL;
+	domain->saving->is_written = true;
+	domain->saving->client = NULL;
+	return 0;
+}
+
+bool hv_libxl_save_is_written(const struct hv_domain *domain)
+{
+	return awaits(domain, AWAIT_END) && domain->saving->is_written;
+}
+
+int hv_libxl_save_end(struct hv_domain *domain)
+{
+	int r = end_save(domain);
+
+	finish(domain->saving, r);
+	return r;
+}
+
+int hv_libxl_save_resume(struct hv_domain *domain)
+{
+	if (!awaits(domain, AWAIT_END))
+		return -EINVAL;
+	sim_store_save_domain(domain->hv->store, domain->domid, false);
+	go_on(domain, &domain->saving->restore);
+	finish(domain->saving, 0);
+	return 0;
+}
+
+void hv_libxl_save_abandon(const struct hv_client *client)
+{
+	struct hv_domain *domain, *next;
+
+	HASH_ITER(hh, client->domain->hv->domains, domain, next) {
+		if (!domain->saving || domain->saving->client != client)
+			continue;
+		domain->saving->client = NULL;
+		/* Once it has suspended it waits for libxl, as on Xen. */
+		if (!awaits(domain, AWAIT_END))
+			hv_saving_cancel(domain);
+	}
 }
 
 /* --- and out of it ---------------------------------------------------------------------------- */
@@ -316,10 +412,37 @@ static void be_silent(struct hv *hv, uint32_t milliseconds)
 	evtimer_add(hv->silence, &time);
 }
 
+static void take_domid(struct hv_domain *domain, uint32_t domid)
+{
+	struct hv *hv = domain->hv;
+
+	LL_DELETE2(hv->suspended, domain, next_suspended);
+	domain->next_suspended = NULL;
+	domain->domid = domid;
+	domain->state = HV_RUNNING;
+	domain->shutdown = HV_NOT_SHUT_DOWN;
+	domain->paused_times = 0;
+	HASH_ADD(hh, hv->domains, domid, sizeof(domain->domid), domain);
+}
+
+static void tell_processes(struct hv_domain *domain, const struct hv_restore_options *options)
+{
+	struct hv_client *client, *next;
+
+	domain->restores++;
+	DL_FOREACH_SAFE(domain->clients, client, next) {
+		if (client->lost_mappings && domain->type == HV_PV)
+			kill(client->pid, SIGKILL);
+		else
+			hv_process_restored(client->pid,
+					    SIM_RESTORE(1 + domain->restores % 3, false, options->clock_ms));
+		client->lost_mappings = false;
+	}
+}
+
 int hv_domain_resume(struct hv_domain *domain, const struct hv_restore_options *options)
 {
 	struct hv *hv = domain->hv;
-	struct hv_client *client, *next;
 	uint32_t old_domid = domain->domid, domid = options->same_domid ? old_domid : hv->next_domid;
 	int r;
 
@@ -332,13 +455,7 @@ int hv_domain_resume(struct hv_domain *domain, const struct hv_restore_options *
 		return r;
 	if (domid != old_domid)
 		hv->next_domid++;
-	LL_DELETE2(hv->suspended, domain, next_suspended);
-	domain->next_suspended = NULL;
-	domain->domid = domid;
-	domain->state = HV_RUNNING;
-	domain->shutdown = HV_NOT_SHUT_DOWN;
-	domain->paused_times = 0;
-	HASH_ADD(hh, hv->domains, domid, sizeof(domain->domid), domain);
+	take_domid(domain, domid);
 	be_silent(hv, options->unaware_ms);
 	r = hv_domain_write_home(domain);
 	sim_store_introduce(hv->store, domid);
@@ -346,15 +463,32 @@ int hv_domain_resume(struct hv_domain *domain, const struct hv_restore_options *
 		r = sim_store_rename_domain(hv->store, old_domid, domid);
 	hv_log(hv, "d%u: restored, was d%u", domid, old_domid);
 
-	domain->restores++;
-	DL_FOREACH_SAFE(domain->clients, client, next) {
-		if (client->lost_mappings && domain->type == HV_PV)
-			kill(client->pid, SIGKILL);
-		else
-			hv_process_restored(client->pid,
-					    SIM_RESTORE(1 + domain->restores % 3, false, options->clock_ms));
-		client->lost_mappings = false;
-	}
+	tell_processes(domain, options);
 	hv_processes_signal(domain, SIGCONT);
+	return r;
+}
+
+int hv_domain_resume_in_place(struct hv_domain *domain, struct hv_domain *place)
+{
+	const struct hv_restore_options options = {.clock_ms = HV_CLOCK_MS};
+	struct hv *hv = domain->hv;
+	uint32_t old_domid = domain->domid, domid = place->domid;
+	int r;
+
+	/* Its sockets go before the same paths lead to the other one's. */
+	sim_store_unlisten(hv->store, domid);
+	hv_remove_directory(place->path);
+	r = name_directory(domain, domid);
+	if (r < 0)
+		return r;
+	HASH_DEL(hv->domains, place);
+	hv_domain_free(place);
+	take_domid(domain, domid);
+	domain->is_libxls = domain->preserve = true;
+	domain->kernels_ports = HV_KERNELS_PORTS;
+	r = sim_store_rename_domain(hv->store, old_domid, domid);
+	hv_log(hv, "d%u: restored, was d%u", domid, old_domid);
+	hv_domain_pause(domain);
+	tell_processes(domain, &options);
 	return r;
 }

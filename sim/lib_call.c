@@ -6,13 +6,14 @@
  *	domctl getdomaininfo, sysctl getdomaininfolist	the domains there are
  *	domctl pausedomain, unpausedomain, destroydomain	what they say
  *	sched_op remote_shutdown			the domain shuts down, for this reason
- *	sysctl physinfo					how many CPUs
  *	event_channel_op status				whose port leads where
  *	dm_op						EINVAL: no domain has devices that Xen knows of
- *	xen_version version				that of the host's files in /sys/hypervisor
+ *	xen_version version, capabilities, pagesize	the first is that of /sys/hypervisor
+ *	multicall					each of its calls
+ *	other domctls, sysctls and the like		what libxl needs (lib_toolstack.c)
  *
- * Any other is ENOSYS. Memory and CPU time aren't known, and are 0. As Xen, this speaks the
- * version of the toolstack's interface that it was built with; libxenctrl of another Xen gets EACCES.
+ * Any other is ENOSYS. What memory a domain has and its CPU time aren't known, and are 0. As Xen, this speaks
+ * the version of the toolstack's interface that it was built with; libxenctrl of another Xen gets EACCES.
  *
  * In a guest Linux makes no hypercalls for its programs since the fix of XSA-482 (EPERM), unless the
  * parameter "unrestricted" of its module says that Xen shall decide; that file is there as well.
@@ -24,6 +25,8 @@
 /* Declares what is for the toolstack alone. */
 #define __XEN_TOOLS__ 1
 
+#include "sim/lib_toolstack.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
@@ -31,10 +34,8 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
-#include <xen/event_channel.h>
 #include <xen/memory.h>
 #include <xen/sched.h>
-#include <xen/sysctl.h>
 #include <xen/sys/privcmd.h>
 #include <xen/version.h>
 #include <xen/xen.h>
@@ -138,6 +139,11 @@ static int ask(enum sim_op op, uint32_t domid, uint32_t port, void *facts, size_
 	return r;
 }
 
+int sim_ask_domain(uint32_t domid, struct sim_domain *domain)
+{
+	return ask(SIM_OP_DOMAIN, domid, 0, domain, sizeof(*domain));
+}
+
 static int have_done(enum sim_op op, domid_t domid, uint8_t reason)
 {
 	const struct sim_request request = {.op = (uint32_t)op, .domid = domid, .count = reason};
@@ -185,7 +191,8 @@ static long do_domctl(struct xen_domctl *argument)
 	case XEN_DOMCTL_getdomaininfo:
 		break;
 	default:
-		return -ENOSYS;
+		r = (int)sim_toolstack_domctl(&call);
+		return r < 0 ? r : sim_copy_out(argument, &call, sizeof(call));
 	}
 	r = ask(SIM_OP_DOMAIN, call.domain, 0, &domain, sizeof(domain));
 	if (r < 0)
@@ -247,22 +254,6 @@ static long domain_list(struct xen_sysctl_getdomaininfolist *list)
 	return r == -ESRCH || r == -EINVAL ? 0 : r;
 }
 
-static long physinfo(struct xen_sysctl_physinfo *info)
-{
-	struct sim_domain first;
-	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
-	int r = ask(SIM_OP_DOMAIN, 0, 0, &first, sizeof(first)); /* for who may ask at all */
-
-	if (r < 0)
-		return r;
-	memset(info, 0, sizeof(*info));
-	info->nr_cpus = cpus > 0 ? (uint32_t)cpus : 1;
-	info->max_cpu_id = info->nr_cpus - 1;
-	info->nr_nodes = info->threads_per_core = 1;
-	info->cores_per_socket = info->nr_cpus;
-	return 0;
-}
-
 static long do_sysctl(struct xen_sysctl *argument)
 {
 	struct xen_sysctl call;
@@ -276,11 +267,8 @@ static long do_sysctl(struct xen_sysctl *argument)
 	case XEN_SYSCTL_getdomaininfolist:
 		r = domain_list(&call.u.getdomaininfolist);
 		break;
-	case XEN_SYSCTL_physinfo:
-		r = physinfo(&call.u.physinfo);
-		break;
 	default:
-		r = -ENOSYS;
+		r = sim_toolstack_sysctl(&call);
 	}
 	return r < 0 ? r : sim_copy_out(argument, &call, sizeof(call));
 }
@@ -327,6 +315,18 @@ static long evtchn_status(struct evtchn_status *argument)
 	return sim_copy_out(argument, &status, sizeof(status));
 }
 
+static long event_channel_op(uint64_t command, void *argument)
+{
+	switch (command) {
+	case EVTCHNOP_status:
+		return evtchn_status(argument);
+	case EVTCHNOP_alloc_unbound:
+		return sim_toolstack_alloc_unbound(argument);
+	default:
+		return -ENOSYS;
+	}
+}
+
 /* Reads a file of the domain's kernel, of one short line. Returns false if it can't be read. */
 static bool read_line(const char *path, char *line, size_t size)
 {
@@ -341,16 +341,24 @@ static bool read_line(const char *path, char *line, size_t size)
 	return true;
 }
 
-static long xen_version(int command)
+static long xen_version(int command, void *argument)
 {
+	static const xen_capabilities_info_t capabilities = "xen-3.0-x86_64 hvm-3.0-x86_64 ";
 	char major[16], minor[16];
 
-	if (command != XENVER_version)
+	switch (command) {
+	case XENVER_version:
+		if (!read_line("/sys/hypervisor/version/major", major, sizeof(major)) ||
+		    !read_line("/sys/hypervisor/version/minor", minor, sizeof(minor)))
+			return -EIO;
+		return atol(major) << 16 | atol(minor);
+	case XENVER_capabilities:
+		return sim_copy_out(argument, capabilities, sizeof(capabilities));
+	case XENVER_pagesize:
+		return SIM_PAGE_SIZE;
+	default:
 		return -ENOSYS;
-	if (!read_line("/sys/hypervisor/version/major", major, sizeof(major)) ||
-	    !read_line("/sys/hypervisor/version/minor", minor, sizeof(minor)))
-		return -EIO;
-	return atol(major) << 16 | atol(minor);
+	}
 }
 
 bool sim_hypercalls_allowed(void)
@@ -360,6 +368,25 @@ bool sim_hypercalls_allowed(void)
 	if (read_line("/proc/xen/capabilities", line, sizeof(line)) && strstr(line, "control_d"))
 		return true;
 	return read_line(UNRESTRICTED, line, sizeof(line)) && strchr("Yy1", line[0]);
+}
+
+/* libxenctrl asks about memory so, whose answers are longer than an int. */
+static long multicall(struct multicall_entry *calls, uint64_t count)
+{
+	struct multicall_entry call;
+	int r = 0;
+
+	for (uint64_t i = 0; r == 0 && i < count; i++) {
+		r = sim_copy_in(&call, &calls[i], sizeof(call));
+		if (r < 0)
+			break;
+		call.result =
+			call.op == __HYPERVISOR_multicall
+				? (xen_ulong_t)-EINVAL
+				: (xen_ulong_t)sim_hypercall((unsigned)call.op, call.args[0], call.args[1]);
+		r = sim_copy_out(&calls[i], &call, sizeof(call));
+	}
+	return r;
 }
 
 long sim_hypercall(unsigned op, uint64_t first, uint64_t second)
@@ -372,14 +399,19 @@ long sim_hypercall(unsigned op, uint64_t first, uint64_t second)
 	case __HYPERVISOR_sysctl:
 		return do_sysctl((struct xen_sysctl *)(uintptr_t)first);
 	case __HYPERVISOR_event_channel_op:
-		return first == EVTCHNOP_status ? evtchn_status((struct evtchn_status *)(uintptr_t)second)
-						: -ENOSYS;
+		return event_channel_op(first, (void *)(uintptr_t)second);
+	case __HYPERVISOR_multicall:
+		return multicall((struct multicall_entry *)(uintptr_t)first, second);
+	case __HYPERVISOR_hvm_op:
+		return sim_toolstack_hvm_op(first, (const struct xen_hvm_param *)(uintptr_t)second);
+	case __HYPERVISOR_memory_op:
+		return sim_toolstack_memory_op(first, (const void *)(uintptr_t)second);
 	case __HYPERVISOR_sched_op:
 		return sched_op(first, (const struct sched_remote_shutdown *)(uintptr_t)second);
 	case __HYPERVISOR_dm_op:
 		return do_dm_op((uint32_t)first);
 	case __HYPERVISOR_xen_version:
-		return xen_version((int)first);
+		return xen_version((int)first, (void *)(uintptr_t)second);
 	default:
 		return -ENOSYS;
 	}

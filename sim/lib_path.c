@@ -38,8 +38,9 @@ static atomic_int below_current;
 
 static bool is_above_xen_path(const char *directory)
 {
-	static const char *const above[] = {"/",	"/etc", "/run",	 "/var", "/var/run",
-					    "/var/lib", "/dev", "/proc", "/sys", "/sys/module"};
+	static const char *const above[] = {"/",	"/etc",	    "/run",	"/var",
+					    "/var/run", "/var/lib", "/var/log", "/var/lock",
+					    "/dev",	"/proc",    "/sys",	"/sys/module"};
 
 	for (size_t i = 0; i < sizeof(above) / sizeof(above[0]); i++)
 		if (strcmp(above[i], directory) == 0)

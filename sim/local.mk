@@ -25,6 +25,8 @@ xensim_SOURCES = \
 	sim/hv_evtchn.c \
 	sim/hv_fault.c \
 	sim/hv_grant.c sim/hv_grant_save.c sim/hv_map.c sim/hv_frame.c \
+	sim/hv_home.c \
+	sim/hv_libxl.c \
 	sim/hv_life.c \
 	sim/hv_main.c \
 	sim/hv_order.c \
@@ -57,6 +59,7 @@ libxensim_la_SOURCES = \
 	sim/lib_memory.c \
 	sim/lib_path.c \
 	sim/lib_pause.c \
+	sim/lib_toolstack.c sim/lib_toolstack.h \
 	sim/static.h sim/xen_path.h
 # It defines open and open64 side by side, which the large-file macros would make one.
 libxensim_la_CPPFLAGS = $(AM_CPPFLAGS) -U_FILE_OFFSET_BITS

@@ -84,6 +84,13 @@ enum sim_op {
 	SIM_OP_UNPAUSE, /* once less */
 	SIM_OP_DESTROY,
 	SIM_OP_SHUT_DOWN, /* at once, for the reason `count` */
+	/* A paused guest without a home, which libxl looks after: of number domid, or of the next one if that
+	 * is 0; its UUID as four words in refs. -> domid in id */
+	SIM_OP_CREATE,
+	SIM_OP_KERNELS_PORT, /* -> the next port that a toolstack makes for the kernel of domid */
+	SIM_OP_SAVE,	/* count 0: it is about to tell domid to suspend; 1: the image has been written */
+	SIM_OP_RESUME,	/* it goes on after all */
+	SIM_OP_RESTORE, /* who was saved with this UUID (four words in refs) goes on as domid */
 	/* Memory of another domain by its frames, which may be there in part. */
 	SIM_OP_MAP_FRAMES,
 };
@@ -109,11 +116,11 @@ enum sim_port_state { SIM_PORT_CLOSED, SIM_PORT_UNBOUND, SIM_PORT_CONNECTED, SIM
 /* One structure for all requests keeps the checks in one place. */
 struct sim_request {
 	uint32_t op;
-	uint32_t id;	/* share, mapping or event channel handle */
-	uint32_t domid; /* the other domain */
-	uint32_t port;	/* local port; for BIND_INTERDOMAIN the remote one, for BIND_VIRQ the interrupt */
-	uint32_t count; /* pages */
-	uint32_t writable;
+	uint32_t id;	   /* share, mapping or event channel handle */
+	uint32_t domid;	   /* the other domain */
+	uint32_t port;	   /* local port; for BIND_INTERDOMAIN the remote one, for BIND_VIRQ the interrupt */
+	uint32_t count;	   /* pages; of CREATE the words of the UUID */
+	uint32_t writable; /* of CREATE: it is PVH */
 	uint32_t notify_offset; /* byte to clear at the end of a mapping, SIM_NO_NOTIFY for none */
 	uint32_t notify_port;	/* port to notify then, SIM_NO_NOTIFY for none */
 	uint32_t refs

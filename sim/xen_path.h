@@ -9,9 +9,10 @@
 /* Whether an absolute path is one of those that Linux has under Xen, or that each domain has of its own. */
 static inline bool sim_is_xen_path(const char *path)
 {
-	static const char *const prefixes[] = {
-		"/sys/hypervisor", "/dev/xen",		 "/proc/xen", "/etc/xenmsg",  "/run/xenmsgd",
-		"/run/xenstored",  "/var/run/xenstored", "/run/xen",  "/var/run/xen", "/var/lib/xen"};
+	static const char *const prefixes[] = {"/sys/hypervisor",    "/dev/xen",     "/proc/xen",
+					       "/etc/xenmsg",	     "/run/xenmsgd", "/run/xenstored",
+					       "/var/run/xenstored", "/run/xen",     "/var/run/xen",
+					       "/var/lib/xen",	     "/var/log/xen", "/var/lock/xl"};
 
 	if (path[0] != '/')
 		return false;
