@@ -515,20 +515,23 @@ static void read_image(struct daemon *daemon, struct handover *handover)
 }
 
 /* Closes what was inherited and isn't listed in an image that can be read: the sockets of programs, which
- * would wait for ever, their memory and their doorbells. All descriptors of our own are close-on-exec. */
-static void close_inherited(void)
+ * would wait for ever, their memory and their doorbells. All descriptors of our own are close-on-exec.
+ * Without memory for that this daemon can't go on: they are closed by its end. */
+static int close_inherited(void)
 {
 	DIR *dir = opendir("/proc/self/fd");
 	const struct dirent *entry;
 
-	while (dir && (entry = readdir(dir))) {
+	if (!dir)
+		return -errno;
+	while ((entry = readdir(dir))) {
 		int fd = atoi(entry->d_name), flags = fd > STDERR_FILENO ? fcntl(fd, F_GETFD) : -1;
 
 		if (flags >= 0 && !(flags & FD_CLOEXEC))
 			close(fd);
 	}
-	if (dir)
-		closedir(dir);
+	closedir(dir);
+	return 0;
 }
 
 static void end_session(void *userdata, struct session *session)
@@ -558,6 +561,7 @@ static void go_on(struct daemon *daemon, const struct image_hops *hops, const st
 int handover_read(struct daemon *daemon)
 {
 	struct handover *handover = daemon->handover;
+	int r = 0;
 
 	if (!handover)
 		return 0;
@@ -573,11 +577,11 @@ int handover_read(struct daemon *daemon)
 		links_drop_image(daemon->links);
 		local_each(daemon->local, end_session, daemon);
 		topics_drop_image(daemon->topics);
-		close_inherited();
+		r = close_inherited();
 	} else {
 		go_on(daemon, &handover->hops, &handover->head);
 	}
 	handover_free(daemon);
 	links_take_up(daemon->links);
-	return 0;
+	return r;
 }

@@ -100,6 +100,12 @@ static void explain_device(const char *device, int error)
 		log_error("can't open %s: %s", device, strerror(-error));
 }
 
+int startup_error(int error, int otherwise)
+{
+	return error == -ENOMEM || error == -EAGAIN || error == -EMFILE || error == -ENFILE ? error
+											    : otherwise;
+}
+
 /* Makes sure that no other daemon runs. Waits for one that is just stopping, which still takes its nodes out
  * of XenStore, so that a restart by hand works too. */
 static int be_the_only_one(struct daemon *daemon)
@@ -135,7 +141,7 @@ static int be_the_only_one(struct daemon *daemon)
 			  " against a second xenmsgd: %s; it must be a directory of the user that "
 			  "xenmsgd is started as (the unit and tmpfiles.d make it)",
 			  strerror(-r));
-	return r < 0 && r != -EBUSY && r != -EINTR && r != -ENOMEM ? -ENODEV : r;
+	return r < 0 && r != -EBUSY && r != -EINTR ? startup_error(r, -ENODEV) : r;
 }
 
 int startup_xen(struct daemon *daemon)
@@ -145,7 +151,7 @@ int startup_xen(struct daemon *daemon)
 
 	if (r < 0) {
 		explain_device(what, r);
-		return r == -ENOMEM ? r : -ENODEV;
+		return startup_error(r, -ENODEV);
 	}
 	r = restore_prepare(daemon);
 	if (r == 0)
@@ -156,7 +162,11 @@ int startup_xen(struct daemon *daemon)
 	if (r < 0 && getenv("XENSTORED_PATH")) {
 		log_error("can't connect to XenStore at %s, which XENSTORED_PATH names: %s",
 			  getenv("XENSTORED_PATH"), strerror(-r));
-		return -ENODEV;
+		return startup_error(r, -ENODEV);
+	}
+	if (r < 0 && startup_error(r, -ENODEV) == r) {
+		log_error("can't connect to XenStore: %s", strerror(-r));
+		return r;
 	}
 	if (r < 0) {
 		log_error(

@@ -19,4 +19,9 @@ int startup_xen(struct daemon *daemon);
  * error. */
 int startup_await_presence(struct daemon *daemon);
 
+/* Returns with which error the daemon ends where this one has come: `otherwise`, after which no service
+ * manager starts it again (main.c), or, where memory or descriptors are short, which may be there then, the
+ * error. */
+int startup_error(int error, int otherwise);
+
 #endif

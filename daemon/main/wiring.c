@@ -125,7 +125,7 @@ static int start_access(struct daemon *daemon)
 
 	if (r == 0)
 		r = access_set_host(daemon->access, config->host_policy_dir, config->host_policy);
-	return r < 0 && r != -ENOMEM ? -EBADMSG : r;
+	return r < 0 ? startup_error(r, -EBADMSG) : 0;
 }
 
 /* --- what is started on demand ---------------------------------------------------------------- */
@@ -158,13 +158,12 @@ static int start_activations(struct daemon *daemon)
 			       daemon);
 }
 
-/* Returns -EBADMSG if they are bad, which a restart
- * doesn't mend. */
+/* Returns -EBADMSG if they are bad, which a restart doesn't mend. */
 static int read_activations(struct daemon *daemon)
 {
 	int r = activations_reload(daemon->activations);
 
-	return r < 0 && r != -ENOMEM ? -EBADMSG : r;
+	return r < 0 ? startup_error(r, -EBADMSG) : 0;
 }
 
 /* --- programs --------------------------------------------------------------------------------- */

@@ -128,6 +128,69 @@ def test_a_program_that_cannot_be_asked_changes_nothing(nodes):
     waiting.come()
 
 
+# ---- the next daemon ----
+
+def outcome(node, before):
+    """Of a hand-over. "died": the unit starts it again."""
+    def how():
+        if node.daemon.poll() is not None:
+            return "died"
+        log = node.log.read_text()[len(before):]
+        return "took over" if "took over from" in log else "began afresh" if "begins afresh" in log else None
+    eventually(how, "the next daemon has come, or not")
+    assert node.daemon.poll() not in (2, 3), node.log.read_text()  # after which no unit starts it again
+    return how()
+
+
+@pytest.mark.skipif("XENSIM_PRELOAD_FIRST" in os.environ, reason="sanitizers need more than any limit")
+def test_each_lack_of_memory_of_the_next_one_has_an_outcome(installed):
+    """From less than it needs to be loaded, to enough."""
+    node, install = installed
+    seen = set()
+    for limit in range(10000, 33000, 700):
+        outcomes, before = [], node.log.read_text()
+        with Connection(node.socket) as sender, Connection(node.socket) as receiver:
+            assert receiver.bind("inbox") == 0
+            post("self:inbox", b"x" * 9000, outcomes, sender)
+            install(f"""case $1 in --take-over) ulimit -S -v {limit} ;; esac; exec {tool("xenmsgd")} "$@" """)
+            assert node.xenmsg("daemon", "renew").returncode == EXIT_OK
+            how = outcome(node, before)
+            install()
+            seen.add(how)
+            if how == "died":
+                node.start()
+            else:
+                resource.prlimit(node.pid, resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+            if how == "took over":
+                assert receiver.receive().data == b"x" * 9000
+            process_until(lambda: outcomes, f"it has ended, with {limit} KiB", sender, receiver)
+            assert how != "took over" or outcomes == [0], limit
+        renew(node)
+    assert seen == {"died", "began afresh", "took over"}, seen
+
+
+def test_no_lack_of_descriptors_leaves_programs_waiting(installed):
+    """The next one can't take what it is given, and must close what it doesn't know; or it ends."""
+    node, install = installed
+    seen = set()
+    for files in range(16, 36):
+        outcomes, before = [], node.log.read_text()
+        with Connection(node.socket) as sender, Connection(node.socket) as receiver:
+            assert receiver.bind("inbox") == 0
+            post("self:inbox", b"x", outcomes, sender)
+            install(f"""case $1 in --take-over) image=0:${{2#*:}}; shift 2; ulimit -n {files}; set -- --take-over $image "$@" ;; esac
+exec {tool("xenmsgd")} "$@" """)
+            assert node.xenmsg("daemon", "renew").returncode == EXIT_OK
+            seen.add(outcome(node, before))
+            process_until(lambda: outcomes, f"it has ended, with {files} descriptors", sender)
+            assert outcomes == [-errno.ECONNRESET]
+        install()
+        if node.daemon.poll() is None:
+            node.kill()
+        node.start()
+    assert seen == {"died", "began afresh"}, seen
+
+
 # ---- nobody reads ----
 
 class Between:
