@@ -8,8 +8,8 @@ move() {
 	[ "$2" != renew ] || { hand_over "$1"; return; }
 	before=$(domid "$1")
 	case $2 in
-	checkpoint) xl save -c "$1" /tmp/moved ;;
-	save) xl save "$1" /tmp/moved && xl restore /tmp/moved ;;
+	checkpoint) save "$1" -c ;;
+	save) save "$1" && xl restore /tmp/moved ;;
 	migrate) migrate "$1" ;;
 	esac
 	rm -f /tmp/moved
@@ -17,10 +17,18 @@ move() {
 	is_restored "$1"
 	[ "$(domid "$1")" != "$before" ]
 }
-# hand_over NAME: its daemon, to the program that is installed
+# save GUEST [-c]. Linux can't be frozen, and goes on, where a program waits for XenStore to end a watch just when it is asked to
+# suspend: the kernel has that wait for the thread that suspends (unregister_xenbus_watch).
+save() {
+	until xl save ${2:+"$2"} "$1" /tmp/moved; do
+		on "$1" 'dmesg -c | grep -A12 "refusing to freeze" | grep unregister_xenbus_watch' || return 1
+	done
+}
+# hand_over NAME: its daemon, to the program that is installed. On a machine that is as busy as this the one that is asked may need
+# more time than it has, and then nothing has changed.
 hand_over() {
 	on "$1" 'took_over() { grep -c "took over from" /run/xenmsgd.log; }; has_taken_over() { [ "$(took_over)" -gt "$before" ]; }
-		before=$(took_over); xenmsg daemon renew && eventually 150 has_taken_over'
+		before=$(took_over); eventually 150 xenmsg daemon renew && eventually 150 has_taken_over'
 }
 migrate() { xl migrate -s '' "$1" 'xl migrate-receive'; } # to this host, without ssh
 
