@@ -144,9 +144,9 @@ FRAME(incoming, incoming, f.token == e->token && f.identity.pid == 4 && text_is(
       .token = 9, .identity = {1, 2, 3, 4}, .endpoint = {"in", 2}, .domain_name = {"work", 4})
 FRAME(incoming_far, incoming, text_is(f.endpoint, "in") && f.domain_name.size == 0 && text_is(f.host, "hostb") && f.token == e->token,
       .token = 9, .identity = {1, 2, 3, 4}, .endpoint = {"in", 2}, .host = {"hostb", 5})
-FRAME(incoming_numbered, incoming, f.serial == 65535 && text_is(f.endpoint, "in") && f.domain_name.size == 0 && f.host.size == 0,
+FRAME(incoming_numbered, incoming, f.token == e->token && f.serial == 65535 && text_is(f.endpoint, "in") && f.domain_name.size == 0 && f.host.size == 0,
       .token = 9, .identity = {1, 2, 3, 4}, .endpoint = {"in", 2}, .serial = 65535)
-FRAME(incoming_all, incoming, f.serial == 7 && text_is(f.domain_name, "work") && text_is(f.host, "hostb"),
+FRAME(incoming_all, incoming, f.token == e->token && f.serial == 7 && text_is(f.domain_name, "work") && text_is(f.host, "hostb"),
       .token = 9, .identity = {1, 2, 3, 4}, .endpoint = {"in", 2}, .domain_name = {"work", 4}, .host = {"hostb", 5}, .serial = 7)
 FRAME(reply, reply, f.error == e->error && text_is(f.body, "{}"), .error = 2, .body = {"{}", 2})
 
