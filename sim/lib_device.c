@@ -16,6 +16,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -23,6 +24,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -37,11 +39,15 @@
 /* Descriptors from here on aren't known as devices. */
 #define MAX_DEVICES 65536
 
-enum kind { EVTCHN, GNTDEV, GNTALLOC, PRIVCMD };
+enum kind { EVTCHN, GNTDEV, GNTALLOC, PRIVCMD, KINDS };
+
+static const char *const names[KINDS] = {
+	[EVTCHN] = "evtchn", [GNTDEV] = "gntdev", [GNTALLOC] = "gntalloc", [PRIVCMD] = "privcmd"};
 
 struct device {
 	enum kind kind;
 	pthread_mutex_t lock;
+	int file; /* what flock() takes in its place; -1: nobody has asked for that */
 	xenevtchn_handle *evtchn;
 	struct sim_gnt_device *gnt; /* gntdev, gntalloc */
 	bool is_restricted;	    /* privcmd, to the domain: */
@@ -64,6 +70,8 @@ static void device_free(struct device *device)
 	if (device->evtchn)
 		xenevtchn_close(device->evtchn);
 	sim_gnt_device_free(device->gnt);
+	if (device->file >= 0)
+		syscall(SYS_close, device->file);
 	pthread_mutex_destroy(&device->lock);
 	free(device);
 }
@@ -95,6 +103,7 @@ static int open_kind(enum kind kind, int flags)
 	if (!device)
 		return -1;
 	device->kind = kind;
+	device->file = -1;
 	pthread_mutex_init(&device->lock, NULL);
 	fd = open_device(device, flags);
 	if (fd < 0 || fd >= MAX_DEVICES) {
@@ -151,19 +160,15 @@ bool sim_device_is(const char *path)
 
 int sim_device_open(const char *path, int file, int flags)
 {
-	static const struct {
-		const char *name;
-		enum kind kind;
-	} kinds[] = {{"evtchn", EVTCHN}, {"gntdev", GNTDEV}, {"gntalloc", GNTALLOC}, {"privcmd", PRIVCMD}};
 	const char *name = strrchr(path, '/') + 1;
 	int fd = file;
 
 	/* That it is there, and may be opened, was told by its file. */
 	if (file < 0 || flags & O_PATH)
 		return file;
-	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
-		if (strcmp(name, kinds[i].name) == 0)
-			fd = open_kind(kinds[i].kind, flags);
+	for (enum kind kind = 0; kind < KINDS; kind++)
+		if (strcmp(name, names[kind]) == 0)
+			fd = open_kind(kind, flags);
 	if (strcmp(name, "xenbus") == 0)
 		fd = connect_to_store(flags);
 	if (fd != file) {
@@ -383,6 +388,25 @@ SIM_EXPORT ssize_t write(int fd, const void *buffer, size_t size)
 	if (device && device->kind == EVTCHN)
 		return evtchn_write(device, buffer, size);
 	return ((__typeof__(&write))sim_next_function(&next, "write"))(fd, buffer, size);
+}
+
+/* All eventfds of a machine have one lock. On Xen that of a device is of its domain's kernel. */
+SIM_EXPORT int flock(int fd, int operation)
+{
+	struct device *device = device_of(fd);
+	const char *root = device ? sim_env(SIM_ENV_ROOT) : NULL;
+	char path[PATH_MAX];
+
+	if (!root)
+		return (int)syscall(SYS_flock, fd, operation);
+	pthread_mutex_lock(&device->lock);
+	if (device->file < 0) {
+		snprintf(path, sizeof(path), "%s/dev/xen/%s", root, names[device->kind]);
+		device->file = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+	}
+	fd = device->file;
+	pthread_mutex_unlock(&device->lock);
+	return fd < 0 ? -1 : (int)syscall(SYS_flock, fd, operation);
 }
 
 static void device_close(int fd)

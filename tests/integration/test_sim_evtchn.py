@@ -5,6 +5,7 @@ import errno
 import os
 import random
 import signal
+import subprocess
 
 import pytest
 
@@ -315,3 +316,28 @@ def test_ports_of_a_forgotten_handle_close_with_its_last_holder(host):
     os.kill(holder, signal.SIGKILL)
     wait_for(lambda: host.domain(1)["event_channels"]["used"] == 0, "the end of the port")
     assert two.ok("notify", 0, client_port) == 0
+
+
+LOCKER = """
+import fcntl, os, sys
+device = os.open(sys.argv[1], os.O_RDWR)
+try:
+    fcntl.flock(device, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    print("locked", flush=True)
+except BlockingIOError:
+    print("taken", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("device", ["evtchn", "gntdev", "gntalloc"])
+def test_a_lock_of_a_device_is_of_its_domain(host, device):
+    def lock(domid):
+        process = host.spawn(domid, "/usr/bin/python3", "-c", LOCKER, f"/dev/xen/{device}", stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        return process, process.stdout.readline()
+
+    holder, said = lock(1)
+    assert said == "locked\n"
+    assert lock(1)[1] == "taken\n" and lock(2)[1] == "locked\n"
+    holder.communicate(timeout=10)
+    assert lock(1)[1] == "locked\n"
