@@ -47,6 +47,8 @@ enum image_section_type {
 	/* daemon/relay/channel_image.c: the number in traces of the channel before it, which another daemon
 	 * has given out */
 	IMAGE_SERIAL,
+	/* daemon/hosts/hosts_image.c: the other hosts, and the gateway's connection */
+	IMAGE_HOSTS,
 	IMAGE_TYPES
 };
 #define IMAGE_KNOWN_TO_ALL IMAGE_END /* the last type that each program of this format reads */

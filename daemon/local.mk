@@ -51,7 +51,7 @@ libdaemon_la_SOURCES = \
 	daemon/relay/hop_image.c daemon/relay/hop_image.h daemon/relay/channel_image.c \
 	daemon/hosts/conversation_memory.c daemon/hosts/conversation_memory.h \
 	daemon/hosts/gateway_socket.c daemon/hosts/gateway_socket.h \
-	daemon/hosts/hosts.c daemon/hosts/hosts.h \
+	daemon/hosts/hosts.c daemon/hosts/hosts.h daemon/hosts/hosts_image.c daemon/hosts/hosts_internal.h \
 	daemon/link/shared_transport.c daemon/link/shared_transport.h \
 	daemon/link/asks.c daemon/link/asks.h daemon/link/asks_internal.h \
 	daemon/link/asks_here.c daemon/link/asks_out.c daemon/link/asks_status.c daemon/link/asks_taken.c \

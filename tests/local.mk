@@ -117,7 +117,7 @@ integration_tests = \
 	tests/integration/test_python.py \
 	tests/integration/test_python_ends.py tests/integration/test_python_topics.py \
 	tests/integration/test_python_broken_off.py \
-	tests/integration/test_handover.py tests/integration/test_handover_links.py \
+	tests/integration/test_handover.py tests/integration/test_handover_links.py tests/integration/test_handover_hosts.py \
 	tests/integration/test_handover_activation.py tests/integration/test_handover_builds.py tests/integration/test_handover_streams.py \
 	tests/integration/test_handover_topics.py \
 	tests/integration/test_handover_troubles.py \

@@ -216,6 +216,17 @@ static uid_t uid_of(int fd)
 	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 ? NO_SUCH_USER : peer.uid;
 }
 
+/* Lets the user pay for a connection. Returns the account, which is the caller's. */
+static struct account *begin_charge(struct gateway_socket *socket, struct charge *charge, uid_t uid)
+{
+	struct quota *quota = socket->relay->quota;
+	struct account *account = quota ? quota_account(quota, QUOTA_UID, uid) : NULL;
+
+	charge_init(charge, account);
+	relay_spend(socket->relay, account, COST_CONNECTION);
+	return account;
+}
+
 static void on_connection(int listener, short what, void *userdata)
 {
 	struct gateway_socket *socket = userdata;
@@ -236,15 +247,29 @@ static void on_connection(int listener, short what, void *userdata)
 	if (fd < 0)
 		return;
 	uid = uid_of(fd);
-	account = socket->relay->quota ? quota_account(socket->relay->quota, QUOTA_UID, uid) : NULL;
-	charge_init(&charge, account);
-	relay_spend(socket->relay, account, COST_CONNECTION);
+	account = begin_charge(socket, &charge, uid);
 	why = admit(socket, fd, uid, &charge);
 	if (why) {
 		refuse(fd, why);
 		close_connection(socket->relay, fd, &charge);
 	}
 	span_end(&span, account);
+	account_unref(account);
+}
+
+int gateway_socket_fd(const struct gateway_socket *socket)
+{
+	return socket->greeted ? socket->fd : -1;
+}
+
+void gateway_socket_adopt(struct gateway_socket *socket, int fd)
+{
+	struct charge charge;
+	struct account *account = begin_charge(socket, &charge, uid_of(fd));
+
+	socket->greeted = !admit(socket, fd, uid_of(fd), &charge);
+	if (!socket->greeted)
+		close_connection(socket->relay, fd, &charge);
 	account_unref(account);
 }
 
@@ -257,7 +282,7 @@ static void on_retry(int fd, short what, void *userdata)
 
 struct account *gateway_socket_account(const struct gateway_socket *socket)
 {
-	return socket->charge.account;
+	return socket ? socket->charge.account : NULL;
 }
 
 bool gateway_socket_has_gateway(const struct gateway_socket *socket)

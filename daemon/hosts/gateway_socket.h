@@ -39,8 +39,14 @@ void gateway_socket_free(struct gateway_socket *socket);
 
 /* Whether a gateway has come. */
 bool gateway_socket_has_gateway(const struct gateway_socket *socket);
-/* Returns the account of its user, who pays for what it has this daemon do; NULL: nobody does. */
+/* Returns the account of its user, who pays for what it has this daemon do; NULL: nobody does, as where there
+ * is no socket. */
 struct account *gateway_socket_account(const struct gateway_socket *socket);
+/* Returns the descriptor of the gateway's connection, which stays this one's; -1: none has come. */
+int gateway_socket_fd(const struct gateway_socket *socket);
+/* Takes a gateway's connection, which the daemon before this has welcomed; nothing is told of that. It is
+ * closed if its user may not be the gateway any more. */
+void gateway_socket_adopt(struct gateway_socket *socket, int fd);
 /* Sends a packet, with descriptors (at most GATEWAY_FDS), which stay the caller's. -ENOTCONN: no gateway has
  * come, or it has just gone; -ENOBUFS: it doesn't read, and is let go; -ENOMEM. Callback `gone` never comes
  * before it returns. */

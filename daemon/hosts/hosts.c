@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "daemon/hosts/hosts.h"
+#include "daemon/hosts/hosts_internal.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -25,52 +25,7 @@
 #include "wire/gateway.h"
 #include "wire/hash.h"
 
-#define TICK_MS	    1000
 #define SOCKET_NAME "gateway.sock"
-
-enum host_state {
-	HOST_IDLE,
-	HOST_ASKED,
-	HOST_WAITING,
-	HOST_AGREED,
-};
-
-struct host {
-	struct hosts *hosts;
-	uint32_t number;
-	char name[HOST_NAME_SIZE];
-	char instance[GATEWAY_INSTANCE_SIZE];
-	char why[GATEWAY_TEXT_SIZE];
-	bool up;
-	bool is_stale; /* this gateway hasn't named it, and that before has gone */
-	uint64_t since;
-	enum host_state state;
-	uint64_t id;			   /* of the conversation that was asked for */
-	struct conversation_memory memory; /* of it, if there is one */
-	struct charge charge;		   /* for that */
-	struct event *rung;		   /* the gateway has mapped it */
-	bool is_sealed;
-	uint64_t asked_ms; /* when */
-	UT_hash_handle hh;
-};
-
-struct hosts {
-	struct relay *relay;
-	struct hosts_options options;
-	char own_name[HOST_NAME_SIZE]; /* as set here, or told by domain 0 */
-	const struct hosts_callbacks *callbacks;
-	void *userdata;
-	struct gateway_socket *socket; /* NULL: no gateway can come */
-	struct event *tick;
-	struct host **by_number;
-	uint32_t count;
-	struct host *by_name;
-	uint64_t last_id;
-	uint64_t changed_ms; /* when a gateway came or went */
-	bool network_up;
-	char server[GATEWAY_TEXT_SIZE], why[GATEWAY_TEXT_SIZE];
-	uint64_t since;
-};
 
 /* --- the table -------------------------------------------------------------------------------- */
 
@@ -89,12 +44,12 @@ static struct host *find(const struct hosts *hosts, const char *name)
 	return host;
 }
 
-static struct host *note(struct hosts *hosts, const char *name)
+struct host *hosts_add(struct hosts *hosts, const char *name)
 {
-	struct host *host = find(hosts, name), **grown;
+	struct host *host, **grown;
 
-	if (host || hosts->count >= HOSTS_MAX || !strcmp(name, hosts_own_name(hosts)))
-		return host;
+	if (hosts->count >= HOSTS_MAX)
+		return NULL;
 	grown = reallocarray(hosts->by_number, hosts->count + 1, sizeof(*grown));
 	if (!grown)
 		return NULL;
@@ -109,6 +64,13 @@ static struct host *note(struct hosts *hosts, const char *name)
 	hosts->by_number[hosts->count++] = host;
 	HASH_ADD_STR(hosts->by_name, name, host);
 	return host;
+}
+
+static struct host *note(struct hosts *hosts, const char *name)
+{
+	struct host *host = find(hosts, name);
+
+	return host || !strcmp(name, hosts_own_name(hosts)) ? host : hosts_add(hosts, name);
 }
 
 const char *hosts_own_name(const struct hosts *hosts)
@@ -188,7 +150,7 @@ static void stop_listening(struct host *host)
 	host->rung = NULL;
 }
 
-static void stop_asking(struct hosts *hosts, struct host *host)
+void hosts_stop_asking(struct hosts *hosts, struct host *host)
 {
 	stop_listening(host);
 	if (host->memory.memory) {
@@ -200,7 +162,7 @@ static void stop_asking(struct hosts *hosts, struct host *host)
 
 static void fail(struct hosts *hosts, struct host *host, int error, const char *why)
 {
-	stop_asking(hosts, host);
+	hosts_stop_asking(hosts, host);
 	hosts->callbacks->failed(hosts->userdata, host->number, error, why);
 }
 
@@ -286,12 +248,12 @@ static int begin(struct hosts *hosts, struct host *host, enum host_state state,
 	host->rung = event_new(hosts->relay->base, memory->wake_daemon, EV_WRITE | EV_PERSIST | EV_ET,
 			       on_rung, host);
 	if (!host->rung || event_add(host->rung, NULL) < 0) {
-		stop_asking(hosts, host);
+		hosts_stop_asking(hosts, host);
 		return -ENOMEM;
 	}
 	host->state = state;
 	host->asked_ms = clock_ms();
-	timer_start(hosts->tick, TICK_MS);
+	timer_start(hosts->tick, HOSTS_TICK_MS);
 	return 0;
 }
 
@@ -330,7 +292,7 @@ void hosts_disconnect(struct hosts *hosts, uint32_t number)
 	struct host *host = at(hosts, number);
 
 	if (host)
-		stop_asking(hosts, host);
+		hosts_stop_asking(hosts, host);
 }
 
 static void take_connected(struct hosts *hosts, struct host *host, uint64_t id)
@@ -347,7 +309,7 @@ static void take_failed(struct hosts *hosts, struct host *host, const struct gat
 	if (host->state != HOST_ASKED || host->id != packet->id)
 		return;
 	if (packet->error == EAGAIN) {
-		stop_asking(hosts, host);
+		hosts_stop_asking(hosts, host);
 		host->state = HOST_WAITING;
 		return;
 	}
@@ -367,15 +329,14 @@ static void take_incoming(struct hosts *hosts, struct host *host, uint64_t id)
 		(void)gateway_socket_send(hosts->socket, &packet, NULL, 0);
 		return;
 	}
-	stop_asking(hosts, host);
+	hosts_stop_asking(hosts, host);
 	if (begin(hosts, host, HOST_AGREED, &memory, &charge) < 0)
 		fail(hosts, host, -EHOSTUNREACH, strerror(ENOMEM));
 }
 
 /* --- what the gateway says -------------------------------------------------------------------- */
 
-/* Every host's state is in doubt for a while. */
-static void doubt_all(struct hosts *hosts)
+void hosts_doubt_all(struct hosts *hosts)
 {
 	for (uint32_t i = 0; i < hosts->count; i++)
 		hosts->by_number[i]->is_stale = hosts->by_number[i]->up;
@@ -383,7 +344,7 @@ static void doubt_all(struct hosts *hosts)
 	hosts->since = (uint64_t)time(NULL);
 	hosts->network_up = false;
 	hosts->server[0] = '\0';
-	timer_start(hosts->tick, TICK_MS);
+	timer_start(hosts->tick, HOSTS_TICK_MS);
 }
 
 static void on_came(void *userdata)
@@ -394,7 +355,7 @@ static void on_came(void *userdata)
 	snprintf(packet.host, sizeof(packet.host), "%s", hosts_own_name(hosts));
 	snprintf(packet.instance, sizeof(packet.instance), "%s", hosts->options.self->instance_text);
 	log_limited(LOG_PRESENCE, LOG_BY_US, LOG_LEVEL_INFO, "a gateway to other hosts is there");
-	doubt_all(hosts);
+	hosts_doubt_all(hosts);
 	hosts->why[0] = '\0';
 	(void)gateway_socket_send(hosts->socket, &packet, NULL, 0); /* if it fails, the gateway goes */
 }
@@ -406,7 +367,7 @@ static void on_gone(void *userdata, const char *why)
 	log_limited(LOG_PRESENCE, LOG_BY_US, LOG_LEVEL_WARNING, "the gateway to other hosts is gone: %s",
 		    why);
 	snprintf(hosts->why, sizeof(hosts->why), "the gateway is gone: %s", why);
-	doubt_all(hosts);
+	hosts_doubt_all(hosts);
 	for (uint32_t i = 0; i < hosts->count; i++)
 		if (hosts->by_number[i]->state != HOST_IDLE)
 			fail(hosts, hosts->by_number[i], -EHOSTUNREACH, "the gateway has gone");
@@ -480,7 +441,7 @@ static void on_tick(int fd, short what, void *userdata)
 		again |= host->is_stale || host->state != HOST_IDLE;
 	}
 	if (again)
-		timer_start(hosts->tick, TICK_MS);
+		timer_start(hosts->tick, HOSTS_TICK_MS);
 }
 
 /* --- life ------------------------------------------------------------------------------------- */
@@ -566,7 +527,7 @@ void hosts_free(struct hosts *hosts)
 	free_event(hosts->tick);
 	for (uint32_t i = 0; i < hosts->count; i++) {
 		HASH_DEL(hosts->by_name, hosts->by_number[i]);
-		stop_asking(hosts, hosts->by_number[i]);
+		hosts_stop_asking(hosts, hosts->by_number[i]);
 		free(hosts->by_number[i]);
 	}
 	gateway_socket_free(hosts->socket);

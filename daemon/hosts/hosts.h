@@ -32,6 +32,7 @@ struct charge;
 struct conversation_memory;
 struct frame_text;
 struct hosts;
+struct image;
 struct relay;
 struct self;
 
@@ -86,6 +87,11 @@ const char *hosts_name(const struct hosts *hosts, uint32_t number);
 /* Whether our name comes before the host's, byte by byte. */
 bool hosts_is_lower(const struct hosts *hosts, uint32_t number);
 bool hosts_is_up(const struct hosts *hosts, uint32_t number);
+
+/* Gives up all that is being asked for: the daemon hands over. */
+void hosts_hand_over(struct hosts *hosts);
+/* Writes all hosts, and the gateway's connection, or reads them, with their numbers, where none is known. */
+void hosts_image(struct image *image, struct hosts *hosts);
 
 /* Asks for a conversation. Answers by `connected` or `failed`, never before it returns. 0; -EHOSTDOWN: its
  * daemon isn't there; -EHOSTUNREACH: no gateway is; -ENOMEM, -EMFILE, ... */

@@ -123,8 +123,8 @@ void links_hand_over(struct links *links, bool (*may_keep)(void *userdata, struc
  * the session's end. */
 void links_leave_attempts(struct links *links);
 /* Gives the hops of links numbers in the image from `first` on, and ends what can't be in it, which takes
- * some passes. */
-void links_settle_for_image(struct links *links, uint32_t first);
+ * some passes; `keeps_hosts`: channels of other hosts can. */
+void links_settle_for_image(struct links *links, uint32_t first, bool keeps_hosts);
 /* Returns how many links can be in the image, having given them numbers; *ended: others can't, and have
  * ended. */
 uint32_t links_number_for_image(struct links *links, uint32_t first, bool *ended);

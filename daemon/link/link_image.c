@@ -13,7 +13,7 @@
  *   moving      both vchans are left: AWAY                           AWAY, and resumes it
  *   AWAY        an attempt ends                                      AWAY, for as long as it would have been
  *   a claim     it ends; what waits is kept                          asks for a link
- *   another host's, nobody's, one that can't be resumed: it ends as at a stop
+ *   nobody's, one that can't be resumed: it ends as at a stop
  */
 
 #include <errno.h>
@@ -44,7 +44,7 @@ static void wait_for_next(struct link *link)
 /* Returns whether the link can be kept. */
 static bool leave(struct link *link)
 {
-	if (link->peer.kind != PEER_DOMAIN)
+	if (link_is_nobodys(link))
 		return false;
 	pings_fail(&link->pings, -EHOSTUNREACH);
 	if (link->state == LINK_CONNECTING || link->state == LINK_GREETING || link->claims) {
@@ -88,7 +88,7 @@ static bool is_in_image(const struct link *link)
 	return link->state == LINK_AWAY || link->state == LINK_CONNECTING;
 }
 
-void links_settle_for_image(struct links *links, uint32_t first)
+void links_settle_for_image(struct links *links, uint32_t first, bool keeps_hosts)
 {
 	struct link *link, *next;
 
@@ -96,8 +96,11 @@ void links_settle_for_image(struct links *links, uint32_t first)
 		if (is_in_image(link))
 			hop_set_image_number(link->hop, first++);
 	HASH_ITER(hh, links->links, link, next)
-		if (is_in_image(link))
+		if (is_in_image(link)) {
 			hop_settle_for_image(link->hop);
+			if (!keeps_hosts)
+				hop_end_far(link->hop);
+		}
 }
 
 uint32_t links_number_for_image(struct links *links, uint32_t first, bool *ended)
@@ -218,11 +221,12 @@ void links_read_image(struct links *links, struct image *image, struct image_hop
 {
 	struct link *link = NULL;
 	bool is_away = false;
-	uint32_t domid;
+	uint32_t number;
 
-	image_u32(image, &domid);
+	image_u32(image, &number);
+	image_expect(image, number < HOST_FIRST || *hosts_name(links->options.hosts, number));
 	if (!image->error)
-		link = link_get(links, peer_domain(domid));
+		link = link_get(links, number < HOST_FIRST ? peer_domain(number) : peer_host(number));
 	image_expect(image, link && is_fresh(link));
 	if (image->error)
 		return;

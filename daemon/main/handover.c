@@ -19,6 +19,7 @@
 #include "base/log.h"
 #include "base/notify.h"
 #include "daemon/activation/activation.h"
+#include "daemon/hosts/hosts.h"
 #include "daemon/link/asks.h"
 #include "daemon/link/link.h"
 #include "daemon/local/host_watches.h"
@@ -81,12 +82,17 @@ static void end_unfit(void *userdata, struct session *session)
 	requests_session_callbacks.gone(&daemon->request_context, session);
 }
 
+static bool keeps_hosts(const struct daemon *daemon)
+{
+	return daemon->next_reads >= IMAGE_HOSTS;
+}
+
 /* Whether the next daemon could go on with all that the peer has asked for. */
 static bool may_keep(void *userdata, struct peer_id peer)
 {
 	const struct daemon *daemon = userdata;
 
-	return !asks_has_from(daemon->asks, peer);
+	return !asks_has_from(daemon->asks, peer) && (!peer_is_host(peer) || keeps_hosts(daemon));
 }
 
 /* Ends what can't be handed over, and leaves the links. Programs are told with what is certain, as at a
@@ -97,6 +103,7 @@ static void end_others(struct daemon *daemon)
 		watches_hold(daemon->watches);
 	asks_hand_over(daemon->asks);
 	links_hand_over(daemon->links, may_keep, daemon);
+	hosts_hand_over(daemon->hosts);
 	if (daemon->next_reads < IMAGE_STREAM)
 		streams_leave(daemon->streams);
 	if (daemon->next_reads < IMAGE_COMMAND)
@@ -138,6 +145,10 @@ static void write_image(struct daemon *daemon, struct image *image, struct head 
 	head_image(image, head);
 	relay_image(image, &daemon->relay);
 	asks_image(image, daemon->asks);
+	if (image->reads >= IMAGE_HOSTS) {
+		image_section(image, IMAGE_HOSTS);
+		hosts_image(image, daemon->hosts);
+	}
 	local_write_sessions(daemon->local, image);
 	links_write_image(daemon->links, image);
 	topics_write_image(daemon->topics, image);
@@ -203,7 +214,8 @@ static void settle(struct daemon *daemon, struct head *head)
 
 	do {
 		relay_settle_for_image(&daemon->relay);
-		links_settle_for_image(daemon->links, local_number_for_image(daemon->local));
+		links_settle_for_image(daemon->links, local_number_for_image(daemon->local),
+				       keeps_hosts(daemon));
 		local_settle_for_image(daemon->local);
 		head->sessions = local_number_for_image(daemon->local);
 		head->links = links_number_for_image(daemon->links, head->sessions, &ended);
@@ -408,6 +420,9 @@ static void read_section(struct daemon *daemon, struct handover *handover, uint3
 	uint32_t number;
 
 	switch (type) {
+	case IMAGE_HOSTS:
+		hosts_image(image, daemon->hosts);
+		break;
 	case IMAGE_SESSION:
 		image_expect(image, hops->count < head->sessions);
 		if (!image->error)
@@ -479,9 +494,9 @@ static void read_section(struct daemon *daemon, struct handover *handover, uint3
 static unsigned rank(uint32_t type)
 {
 	static const uint8_t order[] = {
-		IMAGE_SESSION, IMAGE_LINK,    IMAGE_TOPIC,  IMAGE_STREAM, IMAGE_ROOM,
-		IMAGE_COMMAND, IMAGE_CHANNEL, IMAGE_LEDGER, IMAGE_PARTY,  IMAGE_ENDPOINT,
-		IMAGE_THING,   IMAGE_WATCH,   IMAGE_TOLD,   IMAGE_QUERY,
+		IMAGE_HOSTS,	IMAGE_SESSION, IMAGE_LINK,    IMAGE_TOPIC,  IMAGE_STREAM,
+		IMAGE_ROOM,	IMAGE_COMMAND, IMAGE_CHANNEL, IMAGE_LEDGER, IMAGE_PARTY,
+		IMAGE_ENDPOINT, IMAGE_THING,   IMAGE_WATCH,   IMAGE_TOLD,   IMAGE_QUERY,
 	};
 	unsigned i = 0;
 
@@ -496,7 +511,7 @@ static void read_image(struct daemon *daemon, struct handover *handover)
 {
 	const struct head *head = &handover->head;
 	struct image *image = &handover->image;
-	uint32_t type, last = IMAGE_SESSION;
+	uint32_t type, last = IMAGE_HOSTS;
 
 	relay_image(image, &daemon->relay);
 	asks_image(image, daemon->asks);

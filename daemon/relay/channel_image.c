@@ -155,9 +155,7 @@ static void takeover_image(struct image *image, struct channel *channel)
 	image_u64(image, &channel->takeover->answers);
 }
 
-/* Which user or domain pays, and how much. It is held already, so it isn't refused by limits that are lower
- * now. For what is left of a channel that came from another host nobody pays, since by its number that may be
- * another one. */
+/* Who pays, and how much. It is held already, so it isn't refused by limits that are lower now. */
 static void charge_image(struct image *image, struct channel *channel)
 {
 	struct account *account = channel->charge.account;

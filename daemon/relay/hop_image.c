@@ -51,11 +51,12 @@ void hop_identity_image(struct image *image, struct frame_identity *identity)
 
 void relay_account_image(struct image *image, const struct relay *relay, struct account **account)
 {
-	bool pays = !image->is_read && *account && account_kind(*account) <= QUOTA_PEER;
+	const enum quota_kind last = image->is_read || image->reads >= IMAGE_HOSTS ? QUOTA_HOST : QUOTA_PEER;
+	bool pays = !image->is_read && *account && account_kind(*account) <= last;
 	uint32_t kind = pays ? account_kind(*account) : 0, id = pays ? account_id(*account) : 0;
 
 	image_bool(image, &pays);
-	image_upto(image, &kind, QUOTA_PEER);
+	image_upto(image, &kind, QUOTA_HOST);
 	image_u32(image, &id);
 	if (image->is_read)
 		*account =
@@ -111,12 +112,6 @@ void relay_settle_for_image(struct relay *relay)
 	hop_free_retired(relay);
 }
 
-/* Whether the channel leads to or from another host: those are numbered by this daemon. */
-static bool is_of_other_host(const struct channel *channel)
-{
-	return origin_host(channel) || origin_goal(channel);
-}
-
 void hop_settle_for_image(struct hop *hop)
 {
 	struct channel_end *end;
@@ -132,10 +127,19 @@ void hop_settle_for_image(struct hop *hop)
 		withdrawals_free(end->channel); /* nothing depends on their arrival */
 		bool is_left = other && other->image_number == HOP_NOT_IN_IMAGE;
 
-		if (hop->traits->is_daemon ? is_of_other_host(end->channel) || is_left
-					   : hop->traits->is_inner && is_left)
+		if ((hop->traits->is_daemon || hop->traits->is_inner) && is_left)
 			channel_forbid(end->channel, ECONNRESET);
 	}
+}
+
+void hop_end_far(struct hop *hop)
+{
+	struct channel_end *end;
+	uint32_t number = 0;
+
+	while ((end = channel_table_next(&hop->channels, &number)))
+		if (origin_host(end->channel) || origin_goal(end->channel))
+			channel_forbid(end->channel, ECONNRESET);
 }
 
 /* Whether what the channel has at this end can be written. */

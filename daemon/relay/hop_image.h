@@ -38,8 +38,8 @@ static inline uint32_t hop_number_in_image(const struct hop *hop)
 	return hop->image_number;
 }
 
-/* Who pays, a user or a peer; for another host, which is a number of this daemon's, nobody does. Read, it is
- * a reference of the caller's, or NULL. */
+/* Who pays; for another host, whose number is this daemon's own, nobody does if the next one doesn't read
+ * which host has it. Read, it is a reference of the caller's, or NULL. */
 void relay_account_image(struct image *image, const struct relay *relay, struct account **account);
 void hop_identity_image(struct image *image, struct frame_identity *identity);
 /* Bytes that lie in a ring of our own. Where it is read, they begin at position 0. */
@@ -49,9 +49,12 @@ void hop_ring_image(struct image *image, const struct ring_view *ring);
  * come. */
 void relay_settle_for_image(struct relay *relay);
 /* Has a program unbind what it is unbinding, and ends what can't be kept: withdrawals of calls that are still
- * to be sent, on whose arrival nothing depends; of a link, channels of other hosts, and those that lead to a
- * hop that isn't in the image. */
+ * to be sent, on whose arrival nothing depends; of a link, channels that lead to a hop that isn't in the
+ * image. */
 void hop_settle_for_image(struct hop *hop);
+/* Ends channels that this daemon knows, by a number of its own, to come from another host or to lead to
+ * one. */
+void hop_end_far(struct hop *hop);
 /* Whether all there is of the hop can be in an image. */
 bool hop_fits_image(const struct hop *hop);
 

@@ -3,11 +3,12 @@
 /*
  * What a daemon hands over, as bytes of any kind: two hops to programs, which share memory or don't, one of a
  * link, topics that nobody here has bound, byte streams that wait to be fetched, endpoints that are started
- * on demand and have no file here, their channels, what lies in the programs' rings, and watches of two
- * sessions with what they were told, which meet domains that are there, or are others now. What is taken must
- * go on: it gets rings and passes, and watches are compared with what is there, and handed over once more.
- * Whatever is wrong, nothing is left. Seeds are made by XENMSG_SEEDS=DIRECTORY tests/unit/test_image,
- * test_topic_image, test_stream_image, test_activation and test_watches_image.
+ * on demand and have no file here, their channels, what lies in the programs' rings, other hosts, and watches
+ * of two sessions with what they were told, which meet domains that are there, or are others now. What is
+ * taken must go on: it gets rings and passes, and watches are compared with what is there, and handed over
+ * once more. Whatever is wrong, nothing is left. Seeds are made by XENMSG_SEEDS=DIRECTORY
+ * tests/unit/test_image, test_topic_image, test_stream_image, test_activation, test_hosts_image and
+ * test_watches_image.
  */
 
 #include <errno.h>
@@ -25,6 +26,7 @@
 #include "daemon/relay/private_ring.h"
 #include "base/self.h"
 #include "daemon/activation/activation.h"
+#include "daemon/hosts/hosts.h"
 #include "daemon/known/known.h"
 #include "daemon/local/session.h"
 #include "daemon/local/streams.h"
@@ -98,6 +100,7 @@ struct parts {
 	struct streams *streams;
 	struct activations *activations;
 	struct watches *watches;
+	struct hosts *hosts;
 	struct channel *channel; /* that was read last */
 	struct hop *watching[WHO];
 };
@@ -224,6 +227,8 @@ static void read_section(struct image *image, struct image_hops *hops, struct pr
 		hops->links++;
 	} else if (type == IMAGE_TOPIC || type == IMAGE_PARTY) {
 		read_of_topic(image, hops, parts->topics, type);
+	} else if (type == IMAGE_HOSTS) {
+		hosts_image(image, parts->hosts);
 	} else if (type == IMAGE_STREAM) {
 		streams_read_image(parts->streams, image, hops);
 	} else if (type == IMAGE_ROOM) {
@@ -278,6 +283,10 @@ static void go_on(struct relay *relay, struct program *programs, const struct im
 	relay_run(relay, PASSES);
 }
 
+static const struct self guest = {.domid = 1};
+static const struct hosts_options hosts_options = {.self = &guest, .socket_path = "socket", .user = "nobody"};
+static const struct hosts_callbacks hosts_callbacks = {.failed = NULL};
+
 static int route(void *userdata, struct channel *channel, const struct frame_open *open)
 {
 	return -ENOENT;
@@ -293,6 +302,7 @@ static void run(struct relay *relay, struct image *image, struct topics *topics,
 	uint32_t type;
 
 	if (!programs || !parts.streams || !parts.watches || !hops.hops ||
+	    hosts_new(&parts.hosts, relay, &hosts_options, &hosts_callbacks, NULL) < 0 ||
 	    activations_new(&parts.activations, relay, "/nonexistent", 0, "socket", &activation_callbacks,
 			    NULL) < 0)
 		abort();
@@ -321,6 +331,7 @@ static void run(struct relay *relay, struct image *image, struct topics *topics,
 		if (parts.watching[i])
 			on_gone(&parts, hop_owner(parts.watching[i]));
 	watches_free(parts.watches);
+	hosts_free(parts.hosts);
 	for (unsigned i = 0; i < HOPS; i++)
 		hop_retire(programs[i].hop, ENOENT);
 	relay_cleanup(relay);

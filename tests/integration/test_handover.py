@@ -300,10 +300,9 @@ def test_a_bad_configuration_is_refused_before_anything_ends(nodes):
     assert ended(receiver.process) == "still here\n"
 
 
-@pytest.fixture(name="installed")
-def daemon_of_a_folder_of_its_own(nodes, tmp_path):
-    """(node, a function that installs something else as its xenmsgd: the right one, or a script)"""
-    node = nodes(1, start=False)[1]
+def installer(node, tmp_path):
+    """Lets the node, which isn't started, have its programs in a folder of its own. Returns a function that installs something else
+    as its xenmsgd: the right one, or a script."""
     node.programs = tmp_path / "programs"
     node.programs.mkdir()
     for name in ("xenmsg", "xenmsgd"):
@@ -317,6 +316,14 @@ def daemon_of_a_folder_of_its_own(nodes, tmp_path):
             new.write_text(f"#!/bin/sh\n{script}\n")
             new.chmod(0o755)
         new.rename(node.programs / "xenmsgd")
+    return install
+
+
+@pytest.fixture(name="installed")
+def daemon_of_a_folder_of_its_own(nodes, tmp_path):
+    """(node, what installs something else as its xenmsgd)"""
+    node = nodes(1, start=False)[1]
+    install = installer(node, tmp_path)
     node.start()
     return node, install
 

@@ -22,8 +22,8 @@ def content(number):
 
 class Traffic:
     """Messages from one domain to an endpoint in another: each has an outcome, and each is compared when it comes."""
-    def __init__(self, sender, receiver, endpoint="inbox"):
-        self.address = f"{receiver.domid}:{endpoint}"
+    def __init__(self, sender, receiver, endpoint="inbox", host=""):
+        self.address = f"{host}{receiver.domid}:{endpoint}"
         self.sender, self.receiver = Connection(sender.socket), Connection(receiver.socket)
         assert self.receiver.handle(endpoint, self.take) == 0
         self.posted, self.outcomes, self.got, self.wrong = 0, [], 0, None

@@ -1,0 +1,221 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A daemon hands over while programs of its host talk to those of another one, over NATS. Its gateway goes on and notices nothing of it;
+the link with the other host is resumed."""
+
+import errno
+import socket
+
+import pytest
+
+from library import Connection
+from messaging import eventually, is_built_with_systemd, stopped, tool
+from renewing import ended, process_until, renew
+from test_handover import installer
+from test_handover_links import Traffic, go_on_until_all_have_got, posted, renew_under
+from test_handover_streams import Way
+from test_handover_topics import Published, renew_under as renew_under_topic
+from test_hosts import Stream
+from test_hosts_nats import hosts_over_nats  # the fixture `hosts`  # noqa: F401  pylint: disable=unused-import
+from test_restart import Service
+from test_topics import subscriber, topic
+
+
+def sees_no_end(hosts):
+    """No host was gone for the other one, and no gateway has lost its daemon."""
+    for nodes, gateway in zip(hosts.nodes, hosts.gateways):
+        log = nodes.by_domid[0].log.read_text()
+        assert " is gone" not in log and log.count("a gateway to other hosts is there") == 1, log
+        assert "tried again" not in gateway.log(), gateway.log()
+
+
+def both_ways(here, there):
+    """One begins the link, and then both use it."""
+    flows = Traffic(here, there, host="hostb/"), Traffic(there, here, host="hosta/")
+    go_on_until_all_have_got(flows[:1])
+    go_on_until_all_have_got(flows)
+    return flows
+
+
+def test_traffic_between_hosts_goes_on_over_hand_overs(hosts):
+    here, there = hosts()
+    flows = both_ways(here, there)
+    for _ in range(3):
+        renew_under(here, *flows)
+        renew_under(there, *flows)
+    for flow in flows:
+        flow.finish()
+    sees_no_end(hosts)
+
+
+def test_who_relays_between_guests_of_hosts_may_hand_over(hosts):
+    """Domain 0 at either end, and the guests' daemons."""
+    here, there = hosts(guests=1)
+    flows = both_ways(here[1], there[1])
+    for node in (here[0], there[0], here[1], there[1], here[0]):
+        renew_under(node, *flows)
+    for flow in flows:
+        flow.finish()
+    sees_no_end(hosts)
+
+
+@pytest.mark.slow
+def test_a_hundred_hand_overs_between_hosts_lose_nothing(hosts):
+    here, there = hosts(guests=1)
+    flows = both_ways(here[1], there[1])
+    for _ in range(25):
+        for node in (here[0], there[0], here[1], there[1]):
+            renew_under(node, *flows)
+    for flow in flows:
+        flow.finish()
+
+
+def test_a_message_under_way_to_another_host_comes_once(hosts):
+    here, there = hosts()
+    outcomes = []
+    receiver = there.receiver("inbox")
+    with Connection(here.socket) as sender:
+        assert sender.send("hostb/0:inbox", b"before") == 0
+        with stopped(receiver.process.pid):
+            for number in range(12):
+                assert sender.post("hostb/0:inbox", b"%d" % number, outcomes.append) == 0
+            sender.wait(0)
+            renew(here)
+            renew(there)
+        process_until(lambda: len(outcomes) == 12, "all have ended", sender)
+        assert outcomes == [0] * 12
+        assert sender.send("hostb/0:inbox", b"after") == 0
+    assert ended(receiver.process).splitlines() == ["before", *(str(number) for number in range(12)), "after"]
+
+
+def test_calls_to_another_host_in_service_are_answered(hosts):
+    here, there = hosts(guests=1)
+    answers = []
+    with Connection(here[1].socket) as caller, Connection(there[1].socket) as server:
+        assert server.bind("upper") == 0
+        for number in range(8):
+            assert caller.call_post("hostb/1:upper", b"q%d" % number, answers.append) == 0
+        taken = [server.take() for _ in range(4)]
+        for node in (here[0], there[0], here[1], there[1]):
+            renew(node)
+        taken += [server.take() for _ in range(4)]
+        for request in taken:
+            assert request.reply(request.data.upper()) == 0
+            request.free()
+        process_until(lambda: len(answers) == 8, "all are answered", caller, server)
+    assert answers == [b"Q%d" % number for number in range(8)]
+
+
+class Bytes(Way):
+    def go_on(self):
+        self.run(1 << 62)
+
+
+@pytest.mark.parametrize("guest", [0, 1], ids=["of_domain_0", "of_guests"])
+def test_every_byte_of_a_stream_between_hosts_arrives(hosts, guest):
+    here, there = hosts(guests=1)
+    with Stream(here[guest], there[guest], f"hostb/{guest}:stream") as stream:
+        stream.near.setblocking(False)
+        stream.far.setblocking(False)
+        ways = Bytes(stream.near, stream.far, 1), Bytes(stream.far, stream.near, 2)
+        for node in (here[0], there[0], *([here[1], there[1]] if guest else [])):
+            renew_under(node, *ways)
+        for way in ways:
+            way.source.shutdown(socket.SHUT_WR)
+        for way in ways:
+            eventually(way.receive, "it ends behind all that was sent", timeout=60)
+            assert way.got == way.sent
+
+
+def test_all_that_is_published_on_another_host_comes(hosts):
+    here, there = hosts(guests=1)
+    with topic(here[1]) as publisher, subscriber(there[1], "hosta/1:news") as conn:
+        published = Published(publisher, conn)
+        for node in (here[0], there[0], here[1], there[1]):
+            renew_under_topic(node, published)
+        published.finish()
+
+
+def test_a_gateway_that_is_killed_in_between_is_a_pause(hosts):
+    here, there = hosts()
+    flows = both_ways(here, there)
+    for node, gateway in zip((here, there), hosts.gateways):
+        gateway.kill()
+        renew(node)
+        gateway.start()
+        go_on_until_all_have_got(flows)
+        renew_under(node, *flows)
+    for flow in flows:
+        flow.finish()
+
+
+def test_a_session_with_a_host_that_stands_still_is_resumed_after_several(hosts):
+    here, there = hosts()
+    receiver = there.receiver("inbox")
+    with Connection(here.socket) as sender:
+        assert sender.send("hostb/0:inbox", b"before") == 0
+        with stopped(there.pid):
+            outcomes = posted(sender, "hostb/0:inbox", 5)
+            for _ in range(3):
+                renew(here)
+        process_until(lambda: len(outcomes) == 5, "all have ended", sender)
+    assert outcomes == [0] * 5
+    assert ended(receiver.process).splitlines() == ["before", "0", "1", "2", "3", "4"]
+
+
+def test_hosts_and_the_gateway_are_listed_as_before(hosts):
+    here, there = hosts()
+    receiver = there.receiver("inbox")
+    here.send("hostb/0:inbox", "x")
+    listed = lambda: [{name: value for name, value in host.items() if name != "link"} for host in here.json("hosts")]  # noqa: E731
+    before = listed()
+    renew(here)
+    assert len(before) == 2 and listed() == before
+    here.send("hostb/0:inbox", "x")
+    assert here.json("hosts")[1]["link"]["resumes"] == 1
+    assert ended(receiver.process) == "x\nx\n"
+
+
+def test_a_next_daemon_that_knows_no_hosts_ends_what_leads_there(hosts, tmp_path):
+    """An older one doesn't say that it reads them. Its gateway comes again, and all else goes on."""
+    here, there = hosts(join=False)
+    here.stop()
+    install = installer(here, tmp_path)
+    here.start()
+    hosts.join()
+    install(f"""case $1 in --check-takeover) echo xenmsgd older; echo reads sections up to 17 ;; *) exec {tool("xenmsgd")} "$@" ;; esac""")
+    receiver, within = there.receiver("inbox"), here.receiver("within")
+    with Connection(here.socket) as sender:
+        assert sender.send("hostb/0:inbox", b"before") == 0
+        with stopped(receiver.process.pid):
+            outcomes = posted(sender, "hostb/0:inbox", 1)
+            renew(here)
+            process_until(lambda: outcomes, "it has ended", sender)
+        assert outcomes[0] in (-errno.EHOSTUNREACH, -errno.ECONNRESET), outcomes
+        assert sender.send("self:within", b"goes on") == 0
+        eventually(lambda: sender.send("hostb/0:inbox", b"again") == 0, "the gateway is there again", timeout=30)
+    assert ended(within.process) == "goes on\n"
+    assert ended(receiver.process).splitlines()[-1] == "again"
+
+
+@pytest.mark.skipif(not is_built_with_systemd(), reason="built without systemd")
+def test_a_restart_of_domain_0_is_a_pause_too(hosts, tmp_path):
+    here, there = hosts(join=False)
+    here.stop()
+    service = Service(here, tmp_path)
+    service.start()
+    hosts.join()
+    receiver = there.receiver("inbox")
+    try:
+        with Connection(here.socket) as sender:
+            assert sender.send("hostb/0:inbox", b"before") == 0
+            for _ in range(3):
+                with stopped(receiver.process.pid):
+                    outcomes = posted(sender, "hostb/0:inbox", 5)
+                    service.restart()
+                process_until(lambda outcomes=outcomes: len(outcomes) == 5, "all have ended", sender)
+                assert outcomes == [0] * 5
+        assert ended(receiver.process).splitlines() == ["before", *"012340123401234"]
+        assert "tried again" not in hosts.gateways[0].log()
+    finally:
+        service.node.stop()
+        service.close()
