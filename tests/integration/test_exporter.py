@@ -257,21 +257,92 @@ def test_rules_and_dashboard_use_metrics_that_there_are():
     assert len(used) > 10 and used <= known.keys(), used - known.keys()
 
 
+def page_block(first, replaced):
+    """The block of doc/metrics.md that begins so, with other places and ports."""
+    with open(os.path.join(SOURCES, "doc", "metrics.md"), encoding="utf-8") as page:
+        block = next(text for text in page.read().split("```\n") if text.startswith(first))
+    for old, new in replaced:
+        assert old in block
+        block = block.replace(old, str(new))
+    return block
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return free.getsockname()[1]
+
+
+def openssl(*words):
+    subprocess.run(["openssl", *words], check=True, capture_output=True)
+
+
+def scrape(port, context, **headers):
+    """The status of the answer and whether it has metrics; None: there is none."""
+    connection = http.client.HTTPSConnection("127.0.0.1", port, context=context, timeout=30)
+    try:
+        connection.request("GET", "/metrics", headers=headers)
+        answer = connection.getresponse()
+        return answer.status, b"xenmsg_up 1" in answer.read()
+    except (OSError, http.client.HTTPException):
+        return None
+    finally:
+        connection.close()
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not there")
+def test_the_scrape_by_tls_is_one_that_prometheus_takes(tmp_path):
+    files = [tmp_path / name for name in ("ca.pem", "prometheus.crt", "prometheus.key")]
+    (tmp_path / "prometheus.yml").write_text(page_block("scrape_configs:", [(f"/etc/prometheus/{file.name}", file) for file in files]))
+    openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=ca", "-keyout", files[2], "-out", files[0])
+    shutil.copy(files[0], files[1])
+    done = subprocess.run(["promtool", "check", "config", tmp_path / "prometheus.yml"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+STUNNEL = shutil.which("stunnel4") or shutil.which("stunnel")
+
+
+@pytest.mark.skipif(not (STUNNEL and shutil.which("openssl")), reason="stunnel or openssl is not there")
+def test_stunnel_in_front_lets_in_who_has_a_certificate(nodes, tmp_path):
+    """As doc/metrics.md has it."""
+    port, path = free_port(), tmp_path / "metrics.sock"
+    for authority in ("ca", "stranger"):
+        openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={authority}", "-keyout", tmp_path / f"{authority}.key",
+                "-out", tmp_path / f"{authority}.pem")
+    (tmp_path / "names").write_text("subjectAltName=IP:127.0.0.1\n")
+    for name, authority in (("hosta", "ca"), ("prometheus", "ca"), ("other", "stranger")):
+        openssl("req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}", "-keyout", tmp_path / f"{name}.key", "-out", tmp_path / "request")
+        openssl("x509", "-req", "-in", tmp_path / "request", "-CA", tmp_path / f"{authority}.pem", "-CAkey", tmp_path / f"{authority}.key",
+                "-extfile", tmp_path / "names", "-out", tmp_path / f"{name}.crt")
+        (tmp_path / f"{name}.pem").write_text((tmp_path / f"{name}.key").read_text() + (tmp_path / f"{name}.crt").read_text())
+    block = page_block("foreground", (("/run/xenmsg-exporter/metrics.sock", path), ("/etc/stunnel/hosta.pem", tmp_path / "hosta.pem"),
+                                       ("/etc/stunnel/ca.pem", tmp_path / "ca.pem"), ("accept = 9470", f"accept = 127.0.0.1:{port}")))
+    (tmp_path / "conf").write_text(f"pid =\nsyslog = no\n{block}")
+    exporter = nodes(1)[1].popen("exporter", "--listen", f"unix:{path}")
+
+    def context(name):
+        made = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
+        if name:
+            made.load_cert_chain(str(tmp_path / f"{name}.pem"))
+        return made
+    with subprocess.Popen([STUNNEL, tmp_path / "conf"], stderr=subprocess.DEVNULL) as stunnel:
+        eventually(lambda: scrape(port, context("prometheus")) == (200, True), "stunnel passes them on")
+        assert scrape(port, context(None)) is None, "who has no certificate"
+        assert scrape(port, context("other")) is None, "whose certificate is another authority's"
+        stunnel.terminate()
+    stop(exporter)
+
+
 @pytest.mark.skipif(not (shutil.which("nginx") and shutil.which("openssl")), reason="nginx or openssl is not there")
 def test_nginx_in_front_has_tls_and_a_password(nodes, tmp_path):
     """As doc/metrics.md has it."""
-    with open(os.path.join(SOURCES, "doc", "metrics.md"), encoding="utf-8") as page:
-        block = next(text for text in page.read().split("```\n") if text.startswith("server {"))
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    path = tmp_path / "metrics.sock"
-    for old, new in (("/run/xenmsg-exporter/metrics.sock", path), ("/etc/ssl/certs/hosta.pem", tmp_path / "cert"),
-                     ("/etc/ssl/private/hosta.key", tmp_path / "key"), ("/etc/nginx/metrics.htpasswd", tmp_path / "passwords"),
-                     ("listen 9470", f"listen 127.0.0.1:{port}")):
-        assert old in block
-        block = block.replace(old, str(new))
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=hosta", "-addext", "subjectAltName=IP:127.0.0.1",
-                    "-keyout", tmp_path / "key", "-out", tmp_path / "cert"], check=True, capture_output=True)
+    port, path = free_port(), tmp_path / "metrics.sock"
+    block = page_block("server {", (
+        ("/run/xenmsg-exporter/metrics.sock", path), ("/etc/ssl/certs/hosta.pem", tmp_path / "cert"),
+        ("/etc/ssl/private/hosta.key", tmp_path / "key"), ("/etc/nginx/metrics.htpasswd", tmp_path / "passwords"),
+        ("listen 9470", f"listen 127.0.0.1:{port}")))
+    openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=hosta", "-addext", "subjectAltName=IP:127.0.0.1",
+            "-keyout", tmp_path / "key", "-out", tmp_path / "cert")
     (tmp_path / "passwords").write_text("prometheus:{PLAIN}secret\n")
     logs = "".join(f"{kind}_temp_path {tmp_path}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
     (tmp_path / "conf").write_text(f"user root; daemon off; pid {tmp_path}/pid; error_log {tmp_path}/error.log; events {{}}\n"
@@ -279,17 +350,8 @@ def test_nginx_in_front_has_tls_and_a_password(nodes, tmp_path):
     exporter = nodes(1)[1].popen("exporter", "--listen", f"unix:{path}")
     with subprocess.Popen(["nginx", "-p", tmp_path, "-c", tmp_path / "conf"], stderr=subprocess.DEVNULL) as nginx:
         def scraped(password):
-            context = ssl.create_default_context(cafile=str(tmp_path / "cert"))
-            connection = http.client.HTTPSConnection("127.0.0.1", port, context=context, timeout=30)
-            try:
-                login = base64.b64encode(f"prometheus:{password}".encode()).decode()
-                connection.request("GET", "/metrics", headers={"Authorization": f"Basic {login}"})
-                answer = connection.getresponse()
-                return answer.status, b"xenmsg_up 1" in answer.read()
-            except OSError:
-                return None
-            finally:
-                connection.close()
+            login = base64.b64encode(f"prometheus:{password}".encode()).decode()
+            return scrape(port, ssl.create_default_context(cafile=str(tmp_path / "cert")), Authorization=f"Basic {login}")
         eventually(lambda: scraped("secret") == (200, True), "nginx serves them")
         assert scraped("wrong") == (401, False)
         nginx.terminate()
