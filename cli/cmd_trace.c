@@ -37,6 +37,7 @@ static const char help[] =
 
 #define QUESTION_SIZE 512
 #define SOURCES_MAX   33u /* this domain's daemon, and others */
+#define AHEAD_MAX     16  /* so many channels, or more */
 #define FAR_PAUSE_MS  200 /* between two questions to another domain's */
 
 struct source {
@@ -90,6 +91,19 @@ static void print_time(FILE *out, struct json_object *step)
 	fprintf(out, "%s%s", when, point ? point : "");
 }
 
+/* Behind whom the bytes wait. */
+static void print_ahead(FILE *out, struct json_object *names, int64_t count)
+{
+	int64_t others = count - (int64_t)length_of(names);
+
+	for (size_t i = 0; i < length_of(names); i++)
+		fprintf(out, "%s %s", i ? "," : ", behind",
+			json_object_get_string(json_object_array_get_idx(names, i)));
+	if (others > 0)
+		fprintf(out, " and %" PRId64 "%s other%s", others, count == AHEAD_MAX ? " or more" : "",
+			plural(others));
+}
+
 static void print_details(FILE *out, struct json_object *step)
 {
 	int64_t messages = number_at(step, "messages"), queued = number_at(step, "bytes_queued");
@@ -100,6 +114,8 @@ static void print_details(FILE *out, struct json_object *step)
 		fprintf(out, ", %" PRId64 " message%s", messages, plural(messages));
 	if (queued > 0)
 		fprintf(out, ", %" PRId64 " bytes wait there", queued);
+	if (number_at(step, "channels_ahead") > 0)
+		print_ahead(out, at(step, "behind"), number_at(step, "channels_ahead"));
 	if (at(step, "error"))
 		fprintf(out, ", %s", text_at(step, "error"));
 	if (at(step, "file"))

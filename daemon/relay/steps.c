@@ -4,6 +4,11 @@
 
 #include "daemon/relay/steps.h"
 
+#include <utlist.h>
+
+#include "daemon/relay/hop_internal.h"
+#include "daemon/relay/ledger.h"
+
 static struct step_place place_of(const struct hop *hop)
 {
 	struct step_place place = {.kind = PLACE_NOBODY};
@@ -121,4 +126,41 @@ void steps_tell_taken(const struct channel_end *end, uint64_t before)
 				    .is_back = end->is_opener,
 				    .begin = before,
 				    .upto = end->consumed});
+}
+
+/* --- behind whom something waits ---------------------------------------------------------------- */
+
+#define LOOK_MAX 64u /* entries of a ledger */
+
+static void add_ahead(const struct channel *channel, const struct channel *self,
+		      const struct channel *ahead[STEPS_AHEAD_MAX], unsigned *count)
+{
+	for (unsigned i = 0; i < *count; i++)
+		if (ahead[i] == channel)
+			return;
+	if (channel != self && *count < STEPS_AHEAD_MAX)
+		ahead[(*count)++] = channel;
+}
+
+unsigned steps_ahead(const struct channel_step *step, const struct channel *ahead[STEPS_AHEAD_MAX])
+{
+	const struct channel_end *end = step->end, *other;
+	const struct ledger *ledger;
+	unsigned count = 0;
+
+	if (!end->hop)
+		return 0;
+	ledger = &hop_outlet(end->hop, end)->ledger;
+	for (uint32_t i = 0; i < ledger->count && i < LOOK_MAX; i++) {
+		const struct channel_end *handed = ledger_at(ledger, ledger->first + i)->end;
+
+		if (handed)
+			add_ahead(handed->channel, step->channel, ahead, &count);
+	}
+	DL_FOREACH2(end->hop->backlog, other, backlog_next) {
+		if (other == end || count == STEPS_AHEAD_MAX)
+			break;
+		add_ahead(other->channel, step->channel, ahead, &count);
+	}
+	return count;
 }

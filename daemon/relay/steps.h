@@ -62,6 +62,12 @@ struct channel_step {
 	struct frame_text name; /* STEP_REFUSED: what was to be opened */
 };
 
+/* Behind which other channels the bytes of a step QUEUED wait: whose bytes the program there has in its ring
+ * and hasn't taken, and who waits for the same room before it. Returns how many were written, the next one to
+ * be written out first. So many means that there may be more. */
+#define STEPS_AHEAD_MAX 16u
+unsigned steps_ahead(const struct channel_step *step, const struct channel *ahead[STEPS_AHEAD_MAX]);
+
 /* Who traces is told of each. It may read the relay, and change nothing of it. */
 struct steps {
 	void (*tell)(void *userdata, const struct channel_step *step);

@@ -23,9 +23,11 @@
 #include "daemon/relay/steps.h"
 #include "daemon/serve/queries.h"
 
-#define ANSWER	   32768u /* bytes of steps in one answer */
-#define STEP_UNITS 400u	  /* to describe one */
-#define LOOK_UNITS 20u	  /* to see that it isn't meant */
+#define ANSWER	    32768u /* bytes of steps in one answer */
+#define STEP_UNITS  400u   /* to describe one */
+#define LOOK_UNITS  20u	   /* to see that it isn't meant */
+#define ID_SIZE	    (HOST_NAME_SIZE + 40)
+#define AHEAD_NAMED 3u /* of those behind which something waits */
 
 /* What is traced. */
 struct filter {
@@ -65,7 +67,7 @@ struct tracers {
 /* What a channel is called, where it leads, and in which domain the receiver is (below 0: nobody knows its
  * number). */
 struct about {
-	char id[HOST_NAME_SIZE + 40];
+	char id[ID_SIZE];
 	char address[ADDRESS_MAX + HOST_NAME_SIZE + 16], endpoint[ADDRESS_MAX + 1];
 	int64_t from, to;
 };
@@ -88,6 +90,14 @@ static void write_address(const struct tracers *tracers, const struct channel_st
 			 channel->endpoint ? channel->endpoint : "");
 }
 
+static void write_id(const struct channel *channel, char *text, size_t room)
+{
+	const char *host = origin_host(channel);
+
+	snprintf(text, room, "%s%s%u.%u.%u", host ? host : "", host ? "/" : "", channel->identity.domid,
+		 channel->identity.pid, channel->serial);
+}
+
 static struct about describe_channel(const struct tracers *tracers, const struct channel_step *step)
 {
 	const struct channel *channel = step->channel;
@@ -96,8 +106,7 @@ static struct about describe_channel(const struct tracers *tracers, const struct
 	struct address_parts parts;
 	uint32_t domid;
 
-	snprintf(about.id, sizeof(about.id), "%s%s%u.%u.%u", host ? host : "", host ? "/" : "",
-		 channel->identity.domid, channel->identity.pid, channel->serial);
+	write_id(channel, about.id, sizeof(about.id));
 	write_address(tracers, step, about.address, sizeof(about.address));
 	parts = address_split(about.address, strlen(about.address));
 	if (!parts.endpoint.data) /* as a peer's daemon opens it */
@@ -201,6 +210,23 @@ static void add_rule(const struct tracers *tracers, const struct channel_step *s
 	}
 }
 
+/* Says behind whom the bytes wait: the names of the first few, and how many these are. */
+static void add_ahead(const struct channel_step *step, struct json_object *object)
+{
+	const struct channel *ahead[STEPS_AHEAD_MAX];
+	unsigned count = steps_ahead(step, ahead);
+	struct json_object *names = json_object_new_array();
+	char id[ID_SIZE];
+
+	for (unsigned i = 0; i < count && i < AHEAD_NAMED; i++) {
+		write_id(ahead[i], id, sizeof(id));
+		json_object_array_add(names, json_object_new_string(id));
+	}
+	add_number(object, "bytes_queued", step->queued);
+	add_number(object, "channels_ahead", count);
+	json_object_object_add(object, "behind", names);
+}
+
 static bool is_of_bytes(enum step_kind kind)
 {
 	return kind == STEP_CAME || kind == STEP_SENT || kind == STEP_QUEUED || kind == STEP_TAKEN ||
@@ -229,7 +255,7 @@ static struct json_object *describe(const struct tracers *tracers, const struct 
 	if (step->kind == STEP_CAME)
 		add_number(object, "messages", step->messages);
 	if (step->kind == STEP_QUEUED)
-		add_number(object, "bytes_queued", step->queued);
+		add_ahead(step, object);
 	if (step->error)
 		add_text(object, "error", strerrorname_np(step->error) ? strerrorname_np(step->error) : "?");
 	add_rule(tracers, step, object);

@@ -4,6 +4,7 @@
 import errno
 import json
 import os
+import re
 import select
 import subprocess
 import threading
@@ -215,6 +216,45 @@ def test_a_message_that_is_not_taken_in_time_is_cancelled(nodes):
         steps = trace.until("cancelled")
         assert told(steps) == [("opened", "program"), ("came", "program"), ("sent", "program"), ("cancelled", "program")]
         assert steps[-1]["end"] == steps[1]["end"]
+
+
+def test_what_waits_says_behind_whom(nodes, valid):
+    one, two = nodes(1, 2).values()
+    receiver = two.receiver("inbox")
+    trace, steps = Trace(one, "2:inbox"), []
+    with stopped(two.pid):  # so there can be no link yet
+        for _ in range(6):
+            one.popen("send", "2:inbox", "hello")
+            steps += trace.until("queued")
+    queued = [step for step in steps if step["step"] == "queued"]
+    names = [step["id"] for step in queued]
+    assert len(set(names)) == 6
+    assert [(step["channels_ahead"], step["behind"]) for step in queued] == [(i, names[:min(i, 3)]) for i in range(6)]
+    valid("trace", [json.dumps(step) for step in steps])
+    while len([step for step in steps if step["step"] == "taken"]) < 6:
+        steps += trace.until("taken")
+    receiver.stop()
+
+
+def test_what_a_full_ring_keeps_back_says_whose_bytes_lie_there(nodes):
+    one = nodes(1)[1]
+    with Connection(one.socket) as receiver:
+        assert receiver.bind("inbox") == 0
+        process = one.popen_command("timeout", str(60 * PATIENCE), tool("xenmsg"), "trace", "inbox", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process.stderr.readline()
+        senders = [Connection(one.socket) for _ in range(20)]
+        for sender in senders:  # as much as each may have under way
+            assert sender.post("self:inbox", b"x" * 60000, lambda _: None) == 0
+            sender.wait(0)
+        line = process.stdout.readline().decode()
+        while " queued for program " not in line:
+            line = process.stdout.readline().decode()
+        name = rf"1[.]{os.getpid()}[.]1"
+        assert re.search(rf", behind {name}, {name}, {name} and 13 or more others$", line), line
+        process.terminate()
+        process.communicate()
+        for sender in senders:
+            sender.close()
 
 
 def test_what_waits_for_a_link_is_told(nodes):
