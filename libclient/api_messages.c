@@ -32,7 +32,7 @@ int xenmsg_sent_name(struct xenmsg *conn, const char *address, unsigned flags, c
 	if (!sender || !sender->accepted)
 		return -ENOENT;
 	if ((size_t)snprintf(name, size, "%u.%d.%u@%llu", xenmsg_domid(conn), (int)getpid(),
-			     sender->number / 2 + 1, (unsigned long long)sender->accepted) >= size)
+			     sender_serial(sender), (unsigned long long)sender->accepted) >= size)
 		return -ENOBUFS;
 	return 0;
 }

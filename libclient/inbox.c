@@ -295,8 +295,9 @@ static int on_open(struct inbox *inbox, uint32_t number, const uint8_t *payload,
 	/* The daemon has opened a subscription's, and the publisher's messages have other offsets. */
 	receiver->serial = address_is_meant(open.name.data, open.name.size) ? 0 : open.serial;
 	receiver->binding = inbox_find(inbox, open.name.data, open.name.size);
-	TRACE(inbox->transport, "%.*s: channel %u comes from uid %u of domain %u%s", (int)open.name.size,
-	      open.name.data, number, open.identity.uid, open.identity.domid,
+	TRACE(inbox->transport, "%.*s: channel %u comes from uid %u of domain %u, %u.%u.%u%s",
+	      (int)open.name.size, open.name.data, number, open.identity.uid, open.identity.domid,
+	      open.identity.domid, open.identity.pid, open.serial,
 	      receiver->binding ? "" : ", but it isn't bound any more");
 	if (!receiver->binding)
 		return inbox_reset_receiver(inbox, receiver, ENOENT);

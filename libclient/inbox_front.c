@@ -20,10 +20,11 @@
 static void tell_taken(const struct inbox *inbox, const struct receiver *receiver,
 		       const struct xenmsg_message *message)
 {
-	TRACE(inbox->transport, "%s: took a message of %zu bytes from domain %u, up to %llu of channel %u",
-	      message->sender.endpoint, message->size, receiver->sender.domid,
-	      (unsigned long long)receiver->taken, receiver->number);
-	PROBE3(xenmsg, receive, message->sender.endpoint, message->sender.identity.domid, message->size);
+	TRACE(inbox->transport, "%s: took a message of %zu bytes from domain %u, %u.%u.%u@%llu",
+	      message->sender.endpoint, message->size, receiver->sender.domid, receiver->sender.domid,
+	      receiver->sender.pid, receiver->serial, (unsigned long long)receiver->taken);
+	PROBE(6, xenmsg, receive, message->sender.endpoint, receiver->sender.domid, message->size,
+	      receiver->sender.pid, receiver->serial, receiver->taken);
 }
 
 static void mark_dirty(struct inbox *inbox, struct receiver *receiver)

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <utlist.h>
 
 #include "libclient/outbox_internal.h"
@@ -194,7 +195,8 @@ static int open_channel(struct outbox *outbox, const char *address, enum channel
 		sender_free(sender);
 		return r;
 	}
-	TRACE(outbox->transport, "%s: opens channel %u", address, number);
+	TRACE(outbox->transport, "%s: opens channel %u, %u.%d.%u", address, number, outbox->transport->domid,
+	      (int)getpid(), sender_serial(sender));
 	sender->max_message = outbox->transport->max_message;
 	*opened = sender;
 	return 0;
@@ -307,10 +309,11 @@ static inline void push_op(struct outbox *outbox, struct sender *sender, const s
 	sender->used = outbox->clock++;
 	*pushed = *op;
 	pushed->end = sender->accepted;
-	TRACE(outbox->transport, "%s: sends a %s in %llu bytes, up to %llu of channel %u", sender->address,
+	TRACE(outbox->transport, "%s: sends a %s in %llu bytes, %u.%d.%u@%llu", sender->address,
 	      sender->kind == CHANNEL_CALL ? "call" : "message", (unsigned long long)span,
-	      (unsigned long long)pushed->end, sender->number);
-	PROBE3(xenmsg, send, sender->address, sender->number, span);
+	      outbox->transport->domid, (int)getpid(), sender_serial(sender),
+	      (unsigned long long)pushed->end);
+	PROBE(4, xenmsg, send, sender->address, sender->number, span, pushed->end);
 	outbox->outstanding += op_is_reported(op);
 }
 

@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "libclient/outbox.h"
 #include "libclient/outbox_internal.h"
@@ -30,9 +31,9 @@ int outbox_grow_settled(struct outbox *outbox)
 void outbox_settle(struct outbox *outbox, const struct sender *sender, const struct op *op,
 		   struct op_result result)
 {
-	TRACE(outbox->transport, "%s: the message up to %llu of channel %u: %s", sender->address,
-	      (unsigned long long)op->end, sender->number, trace_outcome(result.error));
-	PROBE3(xenmsg, outcome, sender->address, sender->number, result.error);
+	TRACE(outbox->transport, "%s: %u.%d.%u@%llu: %s", sender->address, outbox->transport->domid,
+	      (int)getpid(), sender_serial(sender), (unsigned long long)op->end, trace_outcome(result.error));
+	PROBE(4, xenmsg, outcome, sender->address, sender->number, result.error, op->end);
 	if (op->settled)
 		op->settled(op->userdata, &result);
 	else if (op->done)

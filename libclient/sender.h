@@ -101,6 +101,12 @@ static inline bool sender_may_know_properties(const struct sender *sender)
 	return sender->state == SENDER_OPENING || sender->minor >= CHANNEL_MINOR_MORE;
 }
 
+/* Returns the number by which traces name the channel, as the daemon makes it. */
+static inline unsigned sender_serial(const struct sender *sender)
+{
+	return sender->number / 2 + 1;
+}
+
 /* Returns whether there is room for an op: usually there is. */
 static inline bool sender_has_room_for_op(const struct sender *sender)
 {

@@ -5,24 +5,16 @@
 /*
  * Static probes (systemtap's), at which tools like bpftrace, perf and stap can look into a running program;
  * doc/probes.md lists them. Each is a single nop as long as nobody looks. Without <sys/sdt.h> at build time
- * there are none.
+ * there are none. PROBE(3, provider, name, a, b, c) has three arguments.
  */
 
 #include <config.h>
 
 #ifdef HAVE_SYS_SDT_H
 #include <sys/sdt.h>
-#define PROBE2(provider, name, a, b)	   DTRACE_PROBE2(provider, name, a, b)
-#define PROBE3(provider, name, a, b, c)	   DTRACE_PROBE3(provider, name, a, b, c)
-#define PROBE4(provider, name, a, b, c, d) DTRACE_PROBE4(provider, name, a, b, c, d)
+#define PROBE(count, provider, name, ...) DTRACE_PROBE##count(provider, name, __VA_ARGS__)
 #else
-#define PROBE2(provider, name, a, b)                                                                         \
-	do {                                                                                                 \
-	} while (0)
-#define PROBE3(provider, name, a, b, c)                                                                      \
-	do {                                                                                                 \
-	} while (0)
-#define PROBE4(provider, name, a, b, c, d)                                                                   \
+#define PROBE(count, provider, name, ...)                                                                    \
 	do {                                                                                                 \
 	} while (0)
 #endif

@@ -256,7 +256,13 @@ static void on_failed(void *owner, int error, const char *why)
 {
 	struct stream *stream = owner;
 
-	log_debug("a stream has failed: %s: %s", why, strerror(-error));
+	uint32_t first = 0;
+	const struct channel_end *end = hop_next_channel(&stream->hop, &first);
+	const struct channel *channel = end ? end->channel : NULL;
+
+	if (channel) /* by its name in traces */
+		log_debug("stream %u.%u.%u has failed: %s: %s", channel->identity.domid,
+			  channel->identity.pid, channel->serial, why, strerror(-error));
 	finish(stream, false);
 }
 

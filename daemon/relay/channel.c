@@ -126,7 +126,8 @@ void channel_enter(struct channel *channel, struct hop *hop, uint32_t number)
 	end->number = number;
 	end->hop = hop;
 	end->limit = CHANNEL_INITIAL_LIMIT;
-	PROBE3(xenmsgd, open, channel->endpoint, channel->identity.domid, channel->kind);
+	PROBE(5, xenmsgd, open, channel->endpoint, channel->identity.domid, channel->kind,
+	      channel->identity.pid, channel->serial);
 	steps_note(end, STEP_OPENED, 0);
 	channel_mark_urgent(end);
 	if (channel_has_backlog(end))

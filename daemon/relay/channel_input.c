@@ -54,7 +54,8 @@ void channel_taken(struct channel_end *end, uint64_t offset)
 	if (!end->is_opener)
 		latency_taken(end->channel, offset);
 	if (!end->is_opener)
-		PROBE3(xenmsgd, deliver, end->channel->endpoint, end->channel->identity.domid, offset);
+		PROBE(5, xenmsgd, deliver, end->channel->endpoint, end->channel->identity.domid, offset,
+		      end->channel->identity.pid, end->channel->serial);
 	steps_note_taken(end, before);
 	channel_owe(source, OWED_CREDIT);
 	if ((end->owed & OWED_RESET) || (end->in == IN_FIN && end->out == OUT_FIN))

@@ -118,7 +118,8 @@ void channel_reset_now(struct channel_end *end, int error, uint64_t consumed, ui
 {
 	if (!end->hop || !channel_move(end, RESET_DECIDED))
 		return;
-	PROBE3(xenmsgd, error, end->channel->endpoint, end->channel->identity.domid, error);
+	PROBE(5, xenmsgd, error, end->channel->endpoint, end->channel->identity.domid, error,
+	      end->channel->identity.pid, end->channel->serial);
 	if (end->channel->endpoint)
 		steps_note(end, STEP_ENDED, error);
 	drop_queue(end);

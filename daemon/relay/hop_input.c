@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include <event2/event.h>
@@ -247,7 +246,8 @@ static int take_data(struct hop *hop, const struct frame_header *header)
 	if (hop->in.progress == header->length)
 		look_at_number(end, &hop->in.reader, header);
 	steps_note_data(end, (uint32_t)r, hop->in.progress == header->length ? header->messages : 0);
-	PROBE4(xenmsgd, relay, end->channel->endpoint, end->channel->identity.domid, end->is_opener, r);
+	PROBE(7, xenmsgd, relay, end->channel->endpoint, end->channel->identity.domid, end->is_opener, r,
+	      end->channel->identity.pid, end->channel->serial, end->received);
 	spend(hop, COST_FRAME + COST_BYTES((uint32_t)r));
 	if (hop_is_marked(hop, MARK_FAILED))
 		return hop->error;

@@ -82,9 +82,11 @@ def test_the_library_tells_what_becomes_of_a_message(told):
     assert all(LINE.fullmatch(line) for line in lines), lines
     assert b"connected to" in lines[0] and b"2:inbox: opens channel 0" in done.stderr
     assert b"2:inbox: sends a message in 24 bytes" in done.stderr and b": delivered\n" in done.stderr
+    name, = set(re.findall(rb"\b1[.]\d+[.]1@24\b", done.stderr))
+    assert b": %s: delivered\n" % name in done.stderr
     inbox.process.wait(timeout=30 * PATIENCE)
     said = inbox.process.stderr.read()
-    assert b"inbox: channel 1 comes from uid" in said and b"took a message of 5 bytes from domain 1" in said
+    assert b"inbox: channel 1 comes from uid" in said and b"took a message of 5 bytes from domain 1, %s\n" % name in said, "by the name that traces have, too"
     done = one.xenmsg("send", "2:nobody", "hello")
     assert done.returncode == EXIT_NO_ENDPOINT and b": ENOENT\n" in done.stderr
 
