@@ -3,6 +3,8 @@
 
 import errno
 import os
+import re
+import shutil
 import subprocess
 import sys
 
@@ -552,6 +554,20 @@ def test_a_hook_of_libvirt_gives_the_tags_of_the_configuration(hosted, toolstack
     assert hook(DOMAIN.format(id="", tags="web"), "started", "begin").returncode == EXIT_ERROR
     assert hook("<domain", "started", "begin").returncode == EXIT_ERROR
     assert toolstack("libvirt-hook.py", "dom1").returncode == EXIT_ERROR
+
+
+@pytest.mark.skipif(not shutil.which("virsh"), reason="virsh is not there")
+def test_the_hook_reads_what_libvirt_itself_writes(hosted, toolstack):
+    """As xenmsg-policy(5) sets it, in a domain of libvirt's own driver for tests, whose number is made ours."""
+    zero, one, _ = hosted(TAGS, {1: None, 2: None})
+    made = subprocess.run(["virsh", "-q", "-c", "test:///default", "destroy test; metadata test urn:xenmsg:host-policy --config --key xenmsg --set "
+                           "'<tags>web, intranet</tags>'; start test; dumpxml test"], capture_output=True, text=True, check=True).stdout
+    running = re.sub("^.*?<domain type='test' id='[0-9]+'>", "<domain type='xen' id='1'>", made, flags=re.S)
+    assert running.startswith("<domain type='xen'") and attempt(one, "2:db") == DENIED
+    ran(toolstack("libvirt-hook.py", "test", "started", "begin", "-", data=running.encode()))
+    with zero.store() as store:
+        assert store.read("/local/domain/1/xenmsg/tags") == b"web intranet"
+    eventually(lambda: attempt(one, "2:db") == LET_IN, "it has the tag")
 
 
 # ---- what is said about it ----

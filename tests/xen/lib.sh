@@ -21,8 +21,8 @@ domid() {
 	echo "$domid"
 }
 
-# guest_create NAME [LINE OF CONFIGURATION...]
-guest_create() {
+# guest_configure NAME [LINE OF CONFIGURATION...]: writes /run/rig/NAME.cfg
+guest_configure() {
 	local name=$1 type=$RIG_guesttype memory=192 image=guest systemd=no line
 	shift
 	[ "$name" != "$SPARE" ] || memory=$SMALL # it is saved and restored, page by page
@@ -40,8 +40,13 @@ guest_create() {
 		echo "on_reboot='destroy'"
 		for line; do echo "$line"; done
 	} >"/run/rig/$name.cfg"
-	xl create -q "/run/rig/$name.cfg" || return
-	xl domid "$name" >"/run/rig/$name.domid"
+}
+
+# guest_create NAME [LINE OF CONFIGURATION...]
+guest_create() {
+	guest_configure "$@"
+	xl create -q "/run/rig/$1.cfg" || return
+	xl domid "$1" >"/run/rig/$1.domid"
 }
 
 guest_is_up() { xenstore-exists "/local/domain/$(domid "$1")/data/rig-up" 2>/dev/null; }
