@@ -157,6 +157,7 @@ integration_tests = \
 	tests/integration/test_latency.py \
 	tests/integration/test_trace.py \
 	tests/integration/test_topics.py tests/integration/test_topics_hostile.py \
+	tests/integration/test_topics_everywhere.py \
 	tests/integration/test_topics_model.py \
 	tests/integration/test_topics_pattern.py \
 	tests/integration/test_waiting.py \

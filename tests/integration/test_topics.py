@@ -513,6 +513,20 @@ def test_policy_decides_who_may_subscribe(nodes):
     assert done.returncode == EXIT_DENIED and done.stderr.count(b"\n") == 1
 
 
+def test_what_one_user_may_hear_another_one_may_not(nodes):
+    here, there = nodes(1, 2).values()
+    here.sees(there)
+    here.write_policy("[rule]\nfrom = *\nuid = 0\nto = news\naction = allow\n")
+    os.kill(here.pid, signal.SIGHUP)
+    open_to_others(there)
+    publisher, conn = topic(here), subscriber(there)
+    done = subprocess.run([tool("xenmsg"), "--socket", there.socket, "subscribe", "1:news"], user=NOBODY, group=NOBODY, extra_groups=[],
+                          stdout=subprocess.PIPE, check=False, timeout=60 * PATIENCE)
+    assert (done.returncode, done.stdout) == (EXIT_DENIED, b"")
+    publish(publisher, b"to root")
+    assert receive(conn).data == b"to root"
+
+
 def test_only_its_program_publishes(pair):
     here, there = pair
     publisher, conn = topic(here), subscriber(there)
