@@ -250,11 +250,15 @@ static int create(struct hv *hv, bool dom0, const char *name, enum hv_type type,
 int hv_domain_create_for_libxl(struct hv *hv, uint32_t domid, enum hv_type type, const char *uuid,
 			       struct hv_domain **created)
 {
-	struct hv_domain *domain;
+	struct hv_domain *domain, *next;
 	int r;
 
 	if (domid && hv_domain_by_id(hv, domid))
 		return -EEXIST;
+	/* By which processes are known here; Xen lets two have the same. */
+	HASH_ITER(hh, hv->domains, domain, next)
+		if (domain->state != HV_ZOMBIE && strcmp(domain->uuid, uuid) == 0)
+			return -EEXIST;
 	/* Xen knows no names. It has this one until its home has another. */
 	r = make(hv, domid ? domid : hv->next_domid, uuid, type, uuid, &domain);
 	if (r < 0)
