@@ -49,6 +49,7 @@ enum image_section_type {
 	IMAGE_SERIAL,
 	/* daemon/hosts/hosts_image.c: the other hosts, and the gateway's connection */
 	IMAGE_HOSTS,
+	IMAGE_HOST_WATCH, /* daemon/local/host_watches_image.c: what one wants to hear of another host */
 	IMAGE_TYPES
 };
 #define IMAGE_KNOWN_TO_ALL IMAGE_END /* the last type that each program of this format reads */

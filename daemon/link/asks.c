@@ -367,9 +367,10 @@ void asks_hand_over(struct asks *asks)
 	struct ask *ask, *next;
 
 	DL_FOREACH_SAFE(asks->list, ask, next) {
-		if (ask->state != ASK_SENT && ask->state != ASK_WAITS)
+		if (ask->state == ASK_DROPPED || (ask->state == ASK_TELLS && !ask->made))
 			continue;
 		ask_withdraw(ask);
+		ask_end_status(ask);
 		ask_fail(ask, -EHOSTUNREACH);
 	}
 }

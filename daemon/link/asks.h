@@ -118,10 +118,10 @@ bool asks_follow_peers(const struct asks *asks);
 void asks_session_ended(struct asks *asks, struct peer_id peer, int error);
 unsigned asks_host_gone(struct asks *asks, struct peer_id host);
 
-/* The daemon hands over: answers its programs that nobody knows, since the next one doesn't know of their
- * questions; the peers forget them. */
+/* The daemon hands over: answers its programs, and peers, that nobody can tell, since the next one doesn't
+ * know of their questions; who watches asks once more. */
 void asks_hand_over(struct asks *asks);
-/* Whether the peer has asked something, which the next daemon doesn't know. */
+/* Whether the peer has asked something, and wasn't answered yet. */
 bool asks_has_from(const struct asks *asks, struct peer_id peer);
 /* The numbers that were given out, so that no answer is taken for another one's. */
 void asks_image(struct image *image, struct asks *asks);

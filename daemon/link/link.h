@@ -122,6 +122,9 @@ void links_hand_over(struct links *links, bool (*may_keep)(void *userdata, struc
 /* Leaves what peers have connected since: without a word it would end with this program, which to a peer is
  * the session's end. */
 void links_leave_attempts(struct links *links);
+/* Ends links that were left, but that can't be kept. */
+void links_end_others(struct links *links, bool (*may_keep)(void *userdata, struct peer_id peer),
+		      void *userdata);
 /* Gives the hops of links numbers in the image from `first` on, and ends what can't be in it, which takes
  * some passes; `keeps_hosts`: channels of other hosts can. */
 void links_settle_for_image(struct links *links, uint32_t first, bool keeps_hosts);

@@ -29,6 +29,7 @@
 #include "daemon/relay/hop_image.h"
 
 #define RING_MAX (1u << 28)
+#define END_TEXT "this daemon hands over, and can't hand over this link"
 
 /* --- leaving ---------------------------------------------------------------------------------- */
 
@@ -70,7 +71,17 @@ void links_hand_over(struct links *links, bool (*may_keep)(void *userdata, struc
 	links->is_held = true;
 	HASH_ITER(hh, links->links, link, next)
 		if (!may_keep(userdata, link->peer) || !leave(link))
-			link_end(link, "this daemon hands over, and can't hand over this link");
+			link_end(link, END_TEXT);
+}
+
+void links_end_others(struct links *links, bool (*may_keep)(void *userdata, struct peer_id peer),
+		      void *userdata)
+{
+	struct link *link, *next;
+
+	HASH_ITER(hh, links->links, link, next)
+		if (!may_keep(userdata, link->peer))
+			link_end(link, END_TEXT);
 }
 
 void links_leave_attempts(struct links *links)

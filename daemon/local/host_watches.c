@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "daemon/local/host_watches.h"
+#include "daemon/local/host_watches_internal.h"
 
 #include <errno.h>
 #include <fnmatch.h>
@@ -16,7 +16,6 @@
 #include "base/turns.h"
 #include "daemon/link/asks.h"
 #include "daemon/local/session.h"
-#include "daemon/local/told_list.h"
 #include "daemon/local/watch_events.h"
 #include "daemon/relay/hop.h"
 #include "wire/address.h"
@@ -26,67 +25,9 @@
 
 #define COST_RETRY 250u /* in units (turns.h) */
 
-enum place_state {
-	PLACE_ASKED,
-	PLACE_COMPARES,
-	PLACE_RESTS, /* until its host has answered */
-	PLACE_WAITS, /* to be asked again */
-	PLACE_RETRIES,
-};
-
-/* What is asked again and again: of a host its domains, or of a domain its endpoints. */
-struct watched_place {
-	struct host_watch *watch;
-	uint32_t id; /* by which answers find it */
-	enum place_state state;
-	enum ask_kind kind;
-	char domain[DOMAIN_NAME_MAX + 1]; /* as it is asked for */
-	/* It is among what the host has told. While that is compared, it isn't known; but nothing else is
-	 * compared then. */
-	bool is_wanted;
-	bool is_up, is_going; /* the domain, or the host, is reported; and will be as gone */
-	bool is_listed;	      /* what there was first is reported, or why there is nothing is known */
-	bool has_failed;      /* once, since it was told last: the link may just have been idle */
-	uint32_t domid;
-	char name[DOMAIN_NAME_MAX + 1]; /* of the domain, as it was told */
-	uint64_t version;
-	struct told_list known, fresh;
-	struct watched_place *prev, *next;
-	UT_hash_handle hh;
-};
-
-struct host_watch {
-	struct host_watches *watches;
-	struct session *session;
-	uint32_t number;
-	bool is_answered; /* the WATCH */
-	bool is_listed;	  /* as of a watch of this host */
-	bool is_cut_off;
-	char host[HOST_NAME_SIZE];
-	char domain[DOMAIN_NAME_MAX + 1];
-	bool is_pattern; /* the domain */
-	bool endpoints;	 /* means matching endpoints only; else the domain and all of its endpoints */
-	char endpoint[2 * ENDPOINT_NAME_MAX + 1];
-	struct frame_identity from;
-	struct account *account;
-	struct task task;
-	struct watched_place *places; /* the first is the host */
-	unsigned count;
-	struct host_watch *prev, *next;
-};
-
-struct host_watches {
-	struct relay *relay;
-	struct asks *asks;
-	struct host_watch *list;
-	struct watched_place *by_id;
-	uint32_t last_id;
-	struct event *timer;
-};
-
 /* --- life of a place ---------------------------------------------------------------------------- */
 
-static struct watched_place *add_place(struct host_watch *watch, enum ask_kind kind, const char *domain)
+struct watched_place *host_watch_add_place(struct host_watch *watch, enum ask_kind kind, const char *domain)
 {
 	struct host_watches *watches = watch->watches;
 	struct watched_place *place = calloc(1, sizeof(*place)), *other;
@@ -121,7 +62,7 @@ static void free_place(struct watched_place *place)
 	free(place);
 }
 
-static void free_watch(struct host_watch *watch)
+void host_watch_free(struct host_watch *watch)
 {
 	while (watch->places)
 		free_place(watch->places);
@@ -151,8 +92,12 @@ static int ask(struct watched_place *place)
 		.known = place->version,
 		.from = watch->from,
 	};
-	int r = asks_ask(watch->watches->asks, &question, watch->account, on_told, watch->watches, place->id);
+	int r;
 
+	place->state = PLACE_RESTS;
+	if (watch->watches->is_held)
+		return 0;
+	r = asks_ask(watch->watches->asks, &question, watch->account, on_told, watch->watches, place->id);
 	place->state = r < 0 ? PLACE_RESTS : PLACE_ASKED;
 	return r;
 }
@@ -219,7 +164,7 @@ static void on_told(void *userdata, void *asker, uint32_t id, enum ask_kind kind
 	place->state = PLACE_RESTS;
 	if (!watch->is_answered && told->error) {
 		answer_watch(watch, (int)told->error, asks_why_not(kind, (int)told->error));
-		free_watch(watch);
+		host_watch_free(watch);
 		return;
 	}
 	if (told->error || told_list_copy(&place->fresh, told) < 0) {
@@ -361,7 +306,7 @@ static uint64_t visit_domain(struct watched_place *host)
 		if (place)
 			place->is_wanted = true;
 		else if (watch->count <= HOST_WATCH_DOMAINS)
-			add_place(watch, ASK_ENDPOINTS, domid);
+			host_watch_add_place(watch, ASK_ENDPOINTS, domid);
 	}
 	told_list_advance(&host->fresh);
 	return cost;
@@ -482,7 +427,7 @@ void host_watches_free(struct host_watches *watches)
 	if (!watches)
 		return;
 	while (watches->list)
-		free_watch(watches->list);
+		host_watch_free(watches->list);
 	event_free(watches->timer);
 	free(watches);
 }
@@ -504,7 +449,7 @@ static const char *set_pattern(struct host_watch *watch, const struct address_pa
 			       !address_part_copy(*endpoint, watch->endpoint, sizeof(watch->endpoint))))
 		return "the pattern for the endpoint is empty or too long";
 	watch->endpoints = endpoint->data;
-	watch->is_pattern = strpbrk(watch->domain, "*?[");
+	watch->is_pattern = host_watch_is_pattern(watch);
 	return NULL;
 }
 
@@ -521,17 +466,31 @@ static unsigned count_of(const struct host_watches *watches, const struct sessio
 /* Begins to ask. 0, or a negative errno as of asks_ask(). */
 static int begin(struct host_watch *watch)
 {
-	struct watched_place *host = add_place(watch, ASK_DOMAINS, "");
+	struct watched_place *host = host_watch_add_place(watch, ASK_DOMAINS, "");
 
-	if (!host || (!watch->is_pattern && !add_place(watch, ASK_ENDPOINTS, watch->domain)))
+	if (!host || (!watch->is_pattern && !host_watch_add_place(watch, ASK_ENDPOINTS, watch->domain)))
 		return -ENOMEM;
 	return ask(host); /* the domain is asked when the host has answered */
+}
+
+struct host_watch *host_watch_new(struct host_watches *watches, struct session *session)
+{
+	struct host_watch *watch = calloc(1, sizeof(*watch));
+
+	if (!watch)
+		return NULL;
+	watch->watches = watches;
+	watch->session = session;
+	watch->account = account_ref(hop_account(session_hop(session)));
+	task_init(&watch->task, &watches->relay->turns, account_line(watch->account), on_turn);
+	DL_APPEND(watches->list, watch);
+	return watch;
 }
 
 void host_watches_add(struct host_watches *watches, struct session *session, uint32_t number,
 		      const struct address_parts *pattern, const struct frame_identity *from)
 {
-	struct host_watch *watch = calloc(1, sizeof(*watch));
+	struct host_watch *watch = host_watch_new(watches, session);
 	const char *why;
 	int r = -EINVAL;
 
@@ -539,13 +498,8 @@ void host_watches_add(struct host_watches *watches, struct session *session, uin
 		session_reply(session, number, ENOMEM, "", 0);
 		return;
 	}
-	watch->watches = watches;
-	watch->session = session;
 	watch->number = number;
 	watch->from = *from;
-	watch->account = account_ref(hop_account(session_hop(session)));
-	task_init(&watch->task, &watches->relay->turns, account_line(watch->account), on_turn);
-	DL_APPEND(watches->list, watch);
 	why = set_pattern(watch, pattern);
 	if (!why && count_of(watches, session) > HOST_WATCHES_PER_SESSION) {
 		why = "a program may have 16 watches of other hosts";
@@ -561,7 +515,7 @@ void host_watches_add(struct host_watches *watches, struct session *session, uin
 	if (r == 0)
 		return;
 	answer_watch(watch, -r, why);
-	free_watch(watch);
+	host_watch_free(watch);
 }
 
 int host_watches_remove(struct host_watches *watches, struct session *session, uint32_t number)
@@ -570,7 +524,7 @@ int host_watches_remove(struct host_watches *watches, struct session *session, u
 
 	DL_FOREACH(watches->list, watch)
 		if (watch->session == session && watch->number == number && watch->is_answered) {
-			free_watch(watch);
+			host_watch_free(watch);
 			return 0;
 		}
 	return -ENOENT;
@@ -582,7 +536,7 @@ void host_watches_remove_session(struct host_watches *watches, struct session *s
 
 	DL_FOREACH_SAFE(watches->list, watch, next)
 		if (watch->session == session)
-			free_watch(watch);
+			host_watch_free(watch);
 }
 
 bool host_watches_has(const struct host_watches *watches, const struct session *session)
@@ -591,4 +545,34 @@ bool host_watches_has(const struct host_watches *watches, const struct session *
 
 	DL_SEARCH_SCALAR(watches->list, watch, session, session);
 	return watch != NULL;
+}
+
+/* --- handing over ------------------------------------------------------------------------------- */
+
+void host_watches_hold(struct host_watches *watches)
+{
+	struct host_watch *watch;
+	struct watched_place *place;
+
+	watches->is_held = true;
+	DL_FOREACH(watches->list, watch)
+		DL_FOREACH(watch->places, place)
+			if (place->state == PLACE_ASKED) {
+				asks_cancel(watches->asks, watches, place->id);
+				place->state = PLACE_RESTS;
+			}
+}
+
+void host_watches_go_on(struct host_watches *watches)
+{
+	struct host_watch *watch;
+	struct watched_place *place;
+
+	watches->is_held = false;
+	DL_FOREACH(watches->list, watch)
+		DL_FOREACH(watch->places, place)
+			if (place->state == PLACE_RESTS) {
+				place->state = PLACE_RETRIES;
+				task_due(&watch->task);
+			}
 }

@@ -25,6 +25,8 @@
 
 struct asks;
 struct host_watches;
+struct image;
+struct image_hops;
 struct relay;
 struct session;
 
@@ -44,5 +46,15 @@ int host_watches_remove(struct host_watches *watches, struct session *session, u
 /* Whether the program watches other hosts. */
 bool host_watches_has(const struct host_watches *watches, const struct session *session);
 void host_watches_remove_session(struct host_watches *watches, struct session *session);
+
+/* The daemon hands over: asks nothing any more, until it is to go on, with the same or with what was read. */
+void host_watches_hold(struct host_watches *watches);
+void host_watches_go_on(struct host_watches *watches);
+/* Whether all watches of the program can be in the image: none is in the midst of telling. */
+bool host_watches_fit(const struct host_watches *watches, const struct session *session);
+/* Writes a section for each watch of a program that is in the image, or reads one. */
+void host_watches_write_image(struct host_watches *watches, struct image *image);
+void host_watches_read_image(struct host_watches *watches, struct image *image,
+			     const struct image_hops *hops);
 
 #endif

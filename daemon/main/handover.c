@@ -70,13 +70,15 @@ bool handover_has_descriptors(const struct daemon *daemon)
 	return descriptors_are_left(local_memories(daemon->local) + FILES_TOO);
 }
 
-/* Ends a program that has what no image can have yet: a watch of another host. */
+/* Ends a program that has what this image can't have. */
 static void end_unfit(void *userdata, struct session *session)
 {
 	struct daemon *daemon = userdata;
+	bool watches_fit = daemon->next_reads < IMAGE_HOST_WATCH
+				   ? !host_watches_has(daemon->host_watches, session)
+				   : host_watches_fit(daemon->host_watches, session);
 
-	if (!host_watches_has(daemon->host_watches, session) &&
-	    (!daemon->is_restarted || session_can_be_carried(session)))
+	if (watches_fit && (!daemon->is_restarted || session_can_be_carried(session)))
 		return;
 	session_say_goodbye(session);
 	requests_session_callbacks.gone(&daemon->request_context, session);
@@ -87,12 +89,15 @@ static bool keeps_hosts(const struct daemon *daemon)
 	return daemon->next_reads >= IMAGE_HOSTS;
 }
 
-/* Whether the next daemon could go on with all that the peer has asked for. */
 static bool may_keep(void *userdata, struct peer_id peer)
 {
-	const struct daemon *daemon = userdata;
+	return !peer_is_host(peer) || keeps_hosts(userdata);
+}
 
-	return !asks_has_from(daemon->asks, peer) && (!peer_is_host(peer) || keeps_hosts(daemon));
+/* Whether the peer was told that its questions have no answer, since the next daemon doesn't know them. */
+static bool asks_nothing(void *userdata, struct peer_id peer)
+{
+	return !asks_has_from(((struct daemon *)userdata)->asks, peer);
 }
 
 /* Ends what can't be handed over, and leaves the links. Programs are told with what is certain, as at a
@@ -101,14 +106,16 @@ static void end_others(struct daemon *daemon)
 {
 	if (daemon->next_reads >= IMAGE_TOLD)
 		watches_hold(daemon->watches);
-	asks_hand_over(daemon->asks);
+	host_watches_hold(daemon->host_watches);
 	links_hand_over(daemon->links, may_keep, daemon);
 	hosts_hand_over(daemon->hosts);
+	asks_hand_over(daemon->asks);
 	if (daemon->next_reads < IMAGE_STREAM)
 		streams_leave(daemon->streams);
 	if (daemon->next_reads < IMAGE_COMMAND)
 		activations_leave(daemon->activations);
 	relay_run(&daemon->relay, LAST_PASSES);
+	links_end_others(daemon->links, asks_nothing, daemon);
 	if (daemon->next_reads < IMAGE_TOLD)
 		watches_tell_gone(daemon->watches);
 	tracers_hand_over(daemon->tracers, daemon->queries);
@@ -163,6 +170,8 @@ static void write_image(struct daemon *daemon, struct image *image, struct head 
 	topics_write_parties(daemon->topics, image);
 	router_write_image(daemon->router, image);
 	watches_write_image(daemon->watches, image);
+	if (image->reads >= IMAGE_HOST_WATCH)
+		host_watches_write_image(daemon->host_watches, image);
 	queries_write_image(daemon->queries, image);
 	image_section(image, IMAGE_END);
 }
@@ -272,6 +281,7 @@ int handover_store(struct daemon *daemon)
 static void stay(struct daemon *daemon)
 {
 	watches_stay(daemon->watches);
+	host_watches_go_on(daemon->host_watches);
 	activations_stay(daemon->activations);
 	topics_stay(daemon->topics);
 	tracers_stay(daemon->tracers, daemon->queries);
@@ -411,6 +421,11 @@ int handover_take(struct daemon *daemon)
 	return takeover->image < 0 ? 0 : open_image(daemon);
 }
 
+static bool are_links_read(const struct image_hops *hops, const struct head *head)
+{
+	return hops->sessions == head->sessions && hops->links == head->links;
+}
+
 /* Reads the section, which must be one that may come here. */
 static void read_section(struct daemon *daemon, struct handover *handover, uint32_t type)
 {
@@ -434,20 +449,17 @@ static void read_section(struct daemon *daemon, struct handover *handover, uint3
 			links_read_image(daemon->links, image, hops);
 		break;
 	case IMAGE_TOPIC:
-		image_expect(image, hops->sessions == head->sessions && hops->links == head->links &&
-					    hops->topics < head->topics);
+		image_expect(image, are_links_read(hops, head) && hops->topics < head->topics);
 		if (!image->error)
 			topics_read_topic(daemon->topics, image, hops);
 		break;
 	case IMAGE_STREAM:
-		image_expect(image, hops->sessions == head->sessions && hops->links == head->links &&
-					    hops->topics == head->topics);
+		image_expect(image, are_links_read(hops, head) && hops->topics == head->topics);
 		if (!image->error)
 			streams_read_image(daemon->streams, image, hops);
 		break;
 	case IMAGE_ROOM:
-		image_expect(image, hops->sessions == head->sessions && hops->links == head->links &&
-					    hops->topics == head->topics);
+		image_expect(image, are_links_read(hops, head) && hops->topics == head->topics);
 		if (!image->error)
 			activations_read_room(daemon->activations, image, hops);
 		break;
@@ -480,6 +492,9 @@ static void read_section(struct daemon *daemon, struct handover *handover, uint3
 		break;
 	case IMAGE_TOLD:
 		watches_read_told(daemon->watches, image, hops);
+		break;
+	case IMAGE_HOST_WATCH:
+		host_watches_read_image(daemon->host_watches, image, hops);
 		break;
 	case IMAGE_QUERY:
 		queries_read_image(daemon->queries, image, hops);
@@ -522,8 +537,7 @@ static void read_image(struct daemon *daemon, struct handover *handover)
 		last = type;
 		read_section(daemon, handover, type);
 	}
-	image_expect(image, type == IMAGE_END && handover->hops.sessions == head->sessions &&
-				    handover->hops.links == head->links &&
+	image_expect(image, type == IMAGE_END && are_links_read(&handover->hops, head) &&
 				    handover->hops.topics == head->topics);
 	topics_check_image(daemon->topics, image);
 	image_expect(image, image_next(image) == 0);
@@ -565,6 +579,7 @@ static void go_on(struct daemon *daemon, const struct image_hops *hops, const st
 	streams_go_on(daemon->streams);
 	activations_go_on(daemon->activations);
 	watches_go_on(daemon->watches, daemon->base);
+	host_watches_go_on(daemon->host_watches);
 	/* Others may wait for an answer that the daemon before didn't give. */
 	peers_want_all(daemon->peers);
 	daemon->renewals = daemon->sources.renewals = head->renewals;

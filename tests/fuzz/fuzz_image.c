@@ -7,8 +7,8 @@
  * of two sessions with what they were told, which meet domains that are there, or are others now. What is
  * taken must go on: it gets rings and passes, and watches are compared with what is there, and handed over
  * once more. Whatever is wrong, nothing is left. Seeds are made by XENMSG_SEEDS=DIRECTORY
- * tests/unit/test_image, test_topic_image, test_stream_image, test_activation, test_hosts_image and
- * test_watches_image.
+ * tests/unit/test_image, test_topic_image, test_stream_image, test_activation, test_hosts_image,
+ * test_host_watches and test_watches_image.
  */
 
 #include <errno.h>
@@ -28,6 +28,8 @@
 #include "daemon/activation/activation.h"
 #include "daemon/hosts/hosts.h"
 #include "daemon/known/known.h"
+#include "daemon/link/asks.h"
+#include "daemon/local/host_watches.h"
 #include "daemon/local/session.h"
 #include "daemon/local/streams.h"
 #include "daemon/local/watches_internal.h"
@@ -101,6 +103,8 @@ struct parts {
 	struct activations *activations;
 	struct watches *watches;
 	struct hosts *hosts;
+	struct asks *asks;
+	struct host_watches *host_watches;
 	struct channel *channel; /* that was read last */
 	struct hop *watching[WHO];
 };
@@ -112,6 +116,7 @@ static void on_gone(void *userdata, struct session *session)
 	struct parts *parts = userdata;
 
 	watches_remove_session(parts->watches, session);
+	host_watches_remove_session(parts->host_watches, session);
 	for (unsigned i = 0; i < WHO; i++)
 		if (parts->watching[i] == session_hop(session))
 			parts->watching[i] = NULL;
@@ -147,6 +152,8 @@ static void read_of_watches(struct image *image, struct parts *parts, uint32_t t
 		watches_read_thing(parts->watches, image);
 	else if (type == IMAGE_WATCH)
 		watches_read_image(parts->watches, image, &hops);
+	else if (type == IMAGE_HOST_WATCH)
+		host_watches_read_image(parts->host_watches, image, &hops);
 	else
 		watches_read_told(parts->watches, image, &hops);
 }
@@ -180,6 +187,7 @@ static void watches_go_on_twice(struct parts *parts, struct relay *relay, struct
 	watches_hold(parts->watches);
 	image_begin(&image);
 	watches_write_image(parts->watches, &image);
+	host_watches_write_image(parts->host_watches, &image);
 	if (image.error)
 		abort();
 	image_free(&image);
@@ -235,7 +243,8 @@ static void read_section(struct image *image, struct image_hops *hops, struct pr
 		activations_read_room(parts->activations, image, hops);
 	} else if (type == IMAGE_COMMAND) {
 		activations_read_command(parts->activations, image);
-	} else if (type == IMAGE_THING || type == IMAGE_WATCH || type == IMAGE_TOLD) {
+	} else if (type == IMAGE_THING || type == IMAGE_WATCH || type == IMAGE_TOLD ||
+		   type == IMAGE_HOST_WATCH) {
 		read_of_watches(image, parts, type);
 	} else if (type == IMAGE_CHANNEL) {
 		channel_image(image, hops, &parts->channel);
@@ -287,6 +296,11 @@ static const struct self guest = {.domid = 1};
 static const struct hosts_options hosts_options = {.self = &guest, .socket_path = "socket", .user = "nobody"};
 static const struct hosts_callbacks hosts_callbacks = {.failed = NULL};
 
+static const char *no_endpoint(void *userdata, const char *after, uint32_t *kinds)
+{
+	return NULL;
+}
+
 static int route(void *userdata, struct channel *channel, const struct frame_open *open)
 {
 	return -ENOENT;
@@ -298,11 +312,14 @@ static void run(struct relay *relay, struct image *image, struct topics *topics,
 	struct parts parts = {.topics = topics,
 			      .streams = streams_new(relay, route, NULL),
 			      .watches = watches_new(&relay->turns, known, NULL, knows_all, NULL)};
+	const struct asks_collaborators asks_with = {.self = &guest, .relay = relay, .known = known};
 	struct image_hops hops = {.hops = calloc(HOPS + TOPICS, sizeof(struct hop *))};
 	uint32_t type;
 
 	if (!programs || !parts.streams || !parts.watches || !hops.hops ||
 	    hosts_new(&parts.hosts, relay, &hosts_options, &hosts_callbacks, NULL) < 0 ||
+	    asks_new(&parts.asks, &asks_with, false, no_endpoint, NULL) < 0 ||
+	    !(parts.host_watches = host_watches_new(relay, parts.asks)) ||
 	    activations_new(&parts.activations, relay, "/nonexistent", 0, "socket", &activation_callbacks,
 			    NULL) < 0)
 		abort();
@@ -331,6 +348,8 @@ static void run(struct relay *relay, struct image *image, struct topics *topics,
 		if (parts.watching[i])
 			on_gone(&parts, hop_owner(parts.watching[i]));
 	watches_free(parts.watches);
+	host_watches_free(parts.host_watches);
+	asks_free(parts.asks);
 	hosts_free(parts.hosts);
 	for (unsigned i = 0; i < HOPS; i++)
 		hop_retire(programs[i].hop, ENOENT);

@@ -8,13 +8,14 @@ import socket
 import pytest
 
 from library import Connection
-from messaging import eventually, is_built_with_systemd, stopped, tool
+from messaging import EXIT_OK, eventually, is_built_with_systemd, stopped, tool
 from renewing import ended, process_until, renew
 from test_handover import installer
 from test_handover_links import Traffic, go_on_until_all_have_got, posted, renew_under
 from test_handover_streams import Way
 from test_handover_topics import Published, renew_under as renew_under_topic
-from test_hosts import Stream
+from test_hosts import IN, OUT, Stream
+from test_hosts_lists import watching
 from test_hosts_nats import hosts_over_nats  # the fixture `hosts`  # noqa: F401  pylint: disable=unused-import
 from test_restart import Service
 from test_topics import subscriber, topic
@@ -135,6 +136,43 @@ def test_all_that_is_published_on_another_host_comes(hosts):
         published.finish()
 
 
+@pytest.mark.parametrize("asker", [0, 1], ids=["in_domain_0", "in_a_guest"])
+def test_watches_of_another_host_are_told_of_changes_alone(hosts, asker):
+    """Whoever on the way hands over, who asks or who is asked. No link ends of that."""
+    here, there = hosts(guests=1)
+    there[1].receiver("print")
+    next_line = watching(here[asker], "hostb/1:*")
+    assert [next_line(), next_line()] == ["up host hostb", "up endpoint hostb/1:print"]
+    for times, node in enumerate((here[0], there[0], there[1], here[1])):
+        renew(node)
+        there[1].receiver(f"after-{times}")
+        assert next_line() == f"up endpoint hostb/1:after-{times}"
+    for nodes in (here, there):
+        assert not any("link is down" in node.log.read_text() for node in nodes.values())
+
+
+def test_watches_of_another_host_hear_what_went_in_between(hosts, tmp_path):
+    here, there = hosts(guests=1, policy=IN + OUT + "[see]\nfrom = hosta/*\ndomain = *\naction = allow\n", join=False)
+    here[0].stop()
+    install = installer(here[0], tmp_path)
+    here[0].start()
+    hosts.join()
+    goes, stays = there[1].receiver("goes"), there[1].receiver("stays")
+    next_line = watching(here[0], "hostb/*")
+    lines = [next_line() for _ in range(5)]
+    assert set(lines) == {"up host hostb", "up domain hostb/0", "up domain hostb/1", "up endpoint hostb/1:goes", "up endpoint hostb/1:stays"}
+    waits, go = tmp_path / "waits", tmp_path / "go"
+    install(f"""case $1 in --take-over) : >{waits}; while [ ! -e {go} ]; do sleep 0.05; done ;; esac; exec {tool("xenmsgd")} "$@" """)
+    assert here[0].xenmsg("daemon", "renew").returncode == EXIT_OK
+    eventually(waits.exists, "no daemon is there")
+    goes.stop()
+    go.touch()
+    assert next_line() == "down endpoint hostb/1:goes"
+    there[1].receiver("comes")
+    assert next_line() == "up endpoint hostb/1:comes"
+    stays.stop()
+
+
 def test_a_gateway_that_is_killed_in_between_is_a_pause(hosts):
     here, there = hosts()
     flows = both_ways(here, there)
@@ -148,7 +186,7 @@ def test_a_gateway_that_is_killed_in_between_is_a_pause(hosts):
         flow.finish()
 
 
-def test_a_session_with_a_host_that_stands_still_is_resumed_after_several(hosts):
+def test_a_session_with_a_silent_host_is_resumed_after_several(hosts):
     here, there = hosts()
     receiver = there.receiver("inbox")
     with Connection(here.socket) as sender:

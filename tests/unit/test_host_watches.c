@@ -4,6 +4,7 @@
  * comes. The questions are the rig's own, and the test answers them.
  */
 #include "tests/unit/unit.h"
+#include "tests/unit/image_bytes.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -16,6 +17,7 @@
 #include "daemon/local/host_watches.h"
 #include "daemon/local/session.h"
 #include "daemon/relay/hop.h"
+#include "daemon/relay/hop_image.h"
 
 #define HEARD_MAX     16384
 #define QUESTIONS_MAX 4096u
@@ -104,6 +106,14 @@ int hop_send(struct hop *hop, uint8_t type, uint8_t flags, uint32_t channel, con
 			 event.text.data, (int)event.domain_name.size,
 			 event.domain_name.data ? event.domain_name.data : "");
 	return 0;
+}
+
+void hop_identity_image(struct image *image, struct frame_identity *identity)
+{
+	image_u32(image, &identity->domid);
+	image_u32(image, &identity->uid);
+	image_u32(image, &identity->gid);
+	image_u32(image, &identity->pid);
 }
 
 int asks_ask(struct asks *asks, const struct ask_question *question, struct account *account,
@@ -476,5 +486,115 @@ TEST(who_does_not_read_is_cut_off_once)
 	tell("work", "e");
 	assert_int_equal(scene.session.cut_off, -ENOBUFS);
 	host_watches_remove_session(scene.watches, &scene.session);
+	scene_stop();
+}
+
+/* --- handing over ------------------------------------------------------------------------------ */
+
+static uint8_t *hand_over(size_t *size)
+{
+	struct image image;
+
+	host_watches_hold(scene.watches);
+	settle();
+	assert_int_equal(scene.out, 0);
+	assert_true(host_watches_fit(scene.watches, &scene.session));
+	image_begin(&image);
+	host_watches_write_image(scene.watches, &image);
+	return image_to_bytes(&image, size);
+}
+
+/* Reads it in a daemon that has none. */
+static int take_over(const uint8_t *bytes, size_t size)
+{
+	struct hop *hop = &scene.session.hop;
+	const struct image_hops hops = {.hops = &hop, .count = 1, .sessions = 1};
+	struct image image;
+	uint32_t type;
+	int r;
+
+	hop->owner = &scene.session;
+	host_watches_free(scene.watches);
+	scene.watches = host_watches_new(&scene.relay, NULL);
+	image_open_bytes(&image, bytes, size);
+	while ((type = image_next(&image)))
+		if (type == IMAGE_HOST_WATCH)
+			host_watches_read_image(scene.watches, &image, &hops);
+		else
+			image_fail(&image, -EINVAL);
+	r = image.error;
+	image_free(&image);
+	return r;
+}
+
+static uint8_t *hand_over_two(size_t *size)
+{
+	watch(1, "w*");
+	tell("", "7=work");
+	tell("7", "inbox print");
+	expect("1+b 1+7(work) 1+7:inbox(work) 1+7:print(work) ");
+	watch(2, "work:in*");
+	tell("", "7=work");
+	tell("work", "inbox print");
+	expect("2+b 2+7:inbox(work) ");
+	return hand_over(size);
+}
+
+TEST(the_next_daemon_tells_what_differs)
+{
+	uint8_t *bytes, *again;
+	size_t size, size_again;
+
+	scene_start();
+	bytes = hand_over_two(&size);
+	assert_int_equal(take_over(bytes, size), 0);
+	again = hand_over(&size_again);
+	assert_int_equal(size_again, size);
+	assert_memory_equal(again, bytes, size);
+	host_watches_go_on(scene.watches);
+	expect("");
+	assert_int_equal(scene.out, 4);
+	tell("7", "print scan");
+	expect("1-7:inbox(work) 1+7:scan(work) ");
+	tell("work", "inbox index print");
+	expect("2+7:index(work) ");
+	tell("", "8=play");
+	tell("", "8=play");
+	expect("1-7:print(work) 1-7:scan(work) 1-7(work) ");
+	free(bytes);
+	free(again);
+	scene_stop();
+}
+
+TEST(a_watch_that_stays_goes_on)
+{
+	size_t size;
+
+	scene_start();
+	free(hand_over_two(&size));
+	host_watches_go_on(scene.watches);
+	settle();
+	tell("7", "inbox");
+	expect("1-7:print(work) ");
+	scene_stop();
+}
+
+TEST(a_watch_that_is_spoilt_is_refused_or_harmless)
+{
+	size_t size;
+	uint8_t *bytes;
+
+	scene_start();
+	bytes = hand_over_two(&size);
+	image_write_seed("host-watch", bytes, size);
+	for (size_t i = 0; i < size; i++)
+		for (unsigned bit = 0; bit < 8; bit++) {
+			bytes[i] ^= (uint8_t)(1u << bit);
+			take_over(bytes, size);
+			bytes[i] ^= (uint8_t)(1u << bit);
+		}
+	for (size_t at = 0; at < size; at++)
+		assert_true(take_over(bytes, at) < 0);
+	free(bytes);
 	scene_stop();
 }
