@@ -126,9 +126,18 @@ def test_the_pages_of_the_commands_are_installed():
     assert {f"xenmsg-{name}.1" for name in commands()} <= set(os.listdir(manuals))
 
 
+def settings_in(table):
+    return re.findall(r'^\t\{"[a-z]+", "([a-z-]+)", VALUE_', read_source(*table.split("/")), re.M)
+
+
+def test_the_file_with_all_keys_has_each_setting():
+    text = read_source("tests", "fuzz", "corpus", "config", "all-keys")
+    assert [name for name in settings_in("base/config.c") if not re.search(rf"^ *{name} *=", text, re.M)] == []
+
+
 @pytest.mark.parametrize("table, page", [("base/config.c", "xenmsgd.conf.5"), ("gateway/settings.c", "xenmsg-gateway.8")])
 def test_each_setting_is_in_its_manual(table, page):
-    settings = re.findall(r'^\t\{"[a-z]+", "([a-z-]+)", VALUE_', read_source(*table.split("/")), re.M)
+    settings = settings_in(table)
     tags = "\n".join(re.findall(r"^\.TP\n(\.B.*)", read_source("doc", page).replace("\\-", "-"), re.M))
     assert len(settings) > 10
     assert [name for name in settings if not re.search(rf'(?<![a-z-]){name}(?![a-z-])', tags)] == []

@@ -262,15 +262,10 @@ TEST(a_daemon_without_an_answer_is_down)
 /* Returns the file's text. The caller frees it. */
 static char *read_source(const char *name)
 {
-	const char *srcdir = getenv("srcdir");
-	char path[512], *text = NULL;
+	FILE *in = unit_source(name);
+	char *text = NULL;
 	size_t size = 0;
-	FILE *in;
 
-	snprintf(path, sizeof(path), "%s/%s", srcdir ? srcdir : ".", name);
-	in = fopen(path, "r");
-	if (!in)
-		fail_msg("%s can't be read", path);
 	assert_true(getdelim(&text, &size, '\0', in) > 0);
 	fclose(in);
 	return text;

@@ -117,35 +117,11 @@ TEST_WITH(every_key_is_taken, set_up, tear_down)
 {
 	struct fixture *fixture = *state;
 	struct config *config = &fixture->config;
+	/* test_manual.py sees to it that this seed has each key */
+	FILE *file = unit_source("tests/fuzz/corpus/config/all-keys");
 
-	assert_int_equal(
-		load(fixture,
-		     "# a comment\n"
-		     "[daemon]\n"
-		     "socket = /tmp/s ; and another\n"
-		     "policy-dir=/tmp/policy\n"
-		     "host-policy-dir=/tmp/host-policy\n"
-		     "host-policy=require\n"
-		     "activation-dir=/tmp/activation\n"
-		     "   log-level = debug\n"
-		     "log-to = syslog\n"
-		     "user = root\n"
-		     "admin-group = wheel\n"
-		     "host-sight = none\n"
-		     "\n"
-		     "[links]\n"
-		     "ring-size = 128K\nmin-ring-size = 2048\nmax-ring-size = 256K\n"
-		     "map = no\nrelay = no\npresence = private\npeers = 3, 7,0\n"
-		     "heartbeat = 500ms\ndead-after = 2 s\nidle-close = 1h\nresume-for = 2min\nsetup-timeout = 1min\nbusy-poll = 5ms\n"
-		     "[limits]\n"
-		     "max-message = 1M\n"
-		     "max-clients-per-uid = 1\nmax-endpoints-per-uid = 2\nmax-channels-per-uid = 3\n"
-		     "max-queued-bytes-per-uid = 5G\n"
-		     "max-channels-per-peer = 4\nmax-queued-bytes-per-peer = 128K\n"
-		     "max-descriptors-per-uid = 5\nmax-descriptors-per-peer = 6\n"
-		     "max-clients = 7\nmax-endpoints = 8\nmax-channels = 1048576\nmax-queued-bytes = 256K\n"
-		     "max-memory-per-uid = 1M\nmax-memory-per-peer = 2M\nmax-memory = 5G"),
-		0);
+	assert_int_equal(config_load_stream(config, file, "all-keys", &fixture->error), 0);
+	fclose(file);
 	assert_string_equal(config->socket, "/tmp/s");
 	assert_string_equal(config->policy_dir, "/tmp/policy");
 	assert_string_equal(config->host_policy_dir, "/tmp/host-policy");
@@ -155,7 +131,7 @@ TEST_WITH(every_key_is_taken, set_up, tear_down)
 	assert_int_equal(config->log_target, LOG_TO_SYSLOG);
 	assert_string_equal(config->user, "root");
 	assert_string_equal(config->admin_group, "wheel");
-	assert_int_equal(config->host_sight, CONFIG_SIGHT_NONE);
+	assert_int_equal(config->host_sight, CONFIG_SIGHT_FULL);
 	assert_int_equal(config->ring_size, 131072);
 	assert_int_equal(config->min_ring_size, 2048);
 	assert_int_equal(config->max_ring_size, 262144);
@@ -172,6 +148,8 @@ TEST_WITH(every_key_is_taken, set_up, tear_down)
 	assert_int_equal(config->resume_for_ms, 120000);
 	assert_int_equal(config->setup_timeout_ms, 60000);
 	assert_int_equal(config->busy_poll_us, 5000);
+	assert_string_equal(config->host_name, "hosta");
+	assert_string_equal(config->gateway_user, "nobody");
 	assert_int_equal(config->max_message, 1048576);
 	assert_int_equal(config->max_clients_per_uid, 1);
 	assert_int_equal(config->max_endpoints_per_uid, 2);

@@ -18,16 +18,11 @@
  * follow it. Returns how many there are. */
 static size_t printed(const char *word, uint8_t *bytes, size_t max)
 {
-	const char *srcdir = getenv("srcdir");
-	char path[512], line[256];
+	FILE *in = unit_source("doc/protocol.md");
+	char line[256];
 	bool found = false;
 	size_t count = 0;
-	FILE *in;
 
-	snprintf(path, sizeof(path), "%s/doc/protocol.md", srcdir ? srcdir : ".");
-	in = fopen(path, "r");
-	if (!in)
-		fail_msg("%s can't be read", path);
 	while (fgets(line, sizeof(line), in)) {
 		char *at = line + 8, *end;
 

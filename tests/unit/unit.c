@@ -4,6 +4,19 @@
 #include <stdlib.h>
 #include <string.h>
 
+FILE *unit_source(const char *name)
+{
+	const char *srcdir = getenv("srcdir");
+	char path[512];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "%s/%s", srcdir ? srcdir : ".", name);
+	file = fopen(path, "r");
+	if (!file)
+		fail_msg("%s can't be read", path);
+	return file;
+}
+
 /* Constructors run in an order that nobody promises, so the lines say where a test belongs. */
 static struct CMUnitTest *tests;
 static int *lines;

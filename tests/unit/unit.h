@@ -13,6 +13,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <cmocka.h>
 /* clang-format on */
@@ -22,6 +23,9 @@ static inline unsigned patience(unsigned enough)
 {
 	return getenv("XENMSG_TEST_EMULATED") ? 10 * enough : enough;
 }
+
+/* Opens a file of the sources; the test fails without it. */
+FILE *unit_source(const char *name);
 
 /* The head of a test, with `state` as its parameter. */
 #define TEST(name) UNIT_TESTS(name, cmocka_unit_test(name))
