@@ -27,7 +27,7 @@ struct activation_reader {
 	struct ini_file file; /* first: begin_section() gets it */
 	struct activation_settings *settings;
 	unsigned section_line;
-	bool has_timeout;
+	unsigned keys; /* that were set, a bit for each row of the table */
 };
 
 static void begin_section(struct ini_file *file, const char *name, size_t size)
@@ -167,7 +167,6 @@ static int set_command(struct activation_reader *reader, const char *value)
 
 static int set_timeout(struct activation_reader *reader, const char *value)
 {
-	reader->has_timeout = true;
 	if (config_parse_duration(value, TIMEOUT_MIN_MS, TIMEOUT_MAX_MS, &reader->settings->timeout_ms) < 0)
 		return ini_file_complain(&reader->file,
 					 "timeout = %s: must be a time from 100ms to 10min, such as 30s",
@@ -178,7 +177,6 @@ static int set_timeout(struct activation_reader *reader, const char *value)
 static int on_key(void *user, const char *section, const char *key, const char *value)
 {
 	struct activation_reader *reader = user;
-	struct activation_settings *settings = reader->settings;
 	static const struct {
 		const char *name;
 		int (*set)(struct activation_reader *reader, const char *value);
@@ -186,8 +184,6 @@ static int on_key(void *user, const char *section, const char *key, const char *
 		{"endpoint", set_endpoint}, {"user", set_user},	      {"unit", set_unit},
 		{"exec", set_command},	    {"timeout", set_timeout},
 	};
-	const bool is_set[] = {settings->endpoint[0], settings->user, settings->unit, settings->command,
-			       reader->has_timeout};
 
 	if (reader->file.failed)
 		return 0;
@@ -196,8 +192,9 @@ static int on_key(void *user, const char *section, const char *key, const char *
 	for (unsigned i = 0; i < sizeof(keys) / sizeof(*keys); i++) {
 		if (strcmp(key, keys[i].name))
 			continue;
-		if (is_set[i])
+		if (reader->keys & 1u << i)
 			return ini_file_complain(&reader->file, "%s comes twice", key);
+		reader->keys |= 1u << i;
 		return keys[i].set(reader, value);
 	}
 	return ini_file_complain(&reader->file,
