@@ -141,7 +141,7 @@ integration_tests = \
 	tests/integration/test_sim_foreign.py \
 	tests/integration/test_sim_grants.py \
 	tests/integration/test_sim_header.py tests/integration/test_sim_host.py \
-	tests/integration/test_sim_life.py tests/integration/test_sim_pytest.py tests/integration/test_sim_run.py \
+	tests/integration/test_sim_life.py tests/integration/test_sim_pytest.py tests/integration/test_sim_run.py tests/integration/test_sim_trace.py \
 	tests/integration/test_sim_order.py tests/integration/test_sim_record.py tests/integration/test_sim_save.py \
 	tests/integration/test_sim_vchan.py \
 	tests/integration/static_program.c tests/integration/test_sim_static.py \
@@ -161,7 +161,7 @@ integration_tests = \
 	tests/integration/test_topics_model.py \
 	tests/integration/test_topics_pattern.py \
 	tests/integration/test_waiting.py \
-	tests/integration/test_watch_quota.py \
+	tests/integration/test_watch_quota.py tests/integration/test_xsm.py \
 	tests/integration/test_without_waiting.py \
 	tests/integration/test_xen_rig.py
 include tests/integration/lower.mk

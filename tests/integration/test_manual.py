@@ -144,11 +144,6 @@ def test_each_setting_is_in_its_manual(table, page):
     assert [name for name in settings if not re.search(rf'(?<![a-z-]){name}(?![a-z-])', tags)] == []
 
 
-def test_every_decision_is_installed():
-    pages = set(os.listdir(os.path.join(SOURCES, "doc", "decisions")))
-    assert pages == set(re.findall(r"doc/decisions/(\S+\.md)", read_source("doc", "local.mk")))
-
-
 def test_the_examples_compile(tmp_path):
     count = 0
     for file in os.listdir(PAGES):
