@@ -92,12 +92,7 @@ command_pages = \
 	doc/xenmsg-ping.1 doc/xenmsg-policy.1 doc/xenmsg-policy-check.1 doc/xenmsg-policy-denied.1 \
 	doc/xenmsg-policy-reload.1 doc/xenmsg-policy-show.1 doc/xenmsg-policy-test.1 doc/xenmsg-publish.1 doc/xenmsg-recv.1 doc/xenmsg-run.1 doc/xenmsg-send.1 \
 	doc/xenmsg-serve.1 doc/xenmsg-status.1 doc/xenmsg-subscribe.1 doc/xenmsg-top.1 doc/xenmsg-trace.1 doc/xenmsg-watch.1
-pages_sources = $(srcdir)/doc/xenmsg.1 $(srcdir)/cli/main.c $(srcdir)/cli/cmd_bench.c $(srcdir)/cli/cmd_call.c \
-	$(srcdir)/cli/cmd_connect.c $(srcdir)/cli/cmd_daemon.c $(srcdir)/cli/cmd_doctor.c $(srcdir)/cli/cmd_exporter.c $(srcdir)/cli/cmd_forward.c \
-	$(srcdir)/cli/cmd_list.c $(srcdir)/cli/cmd_map.c $(srcdir)/cli/cmd_ping.c $(srcdir)/cli/cmd_policy.c $(srcdir)/cli/cmd_recv.c \
-	$(srcdir)/cli/cmd_run.c $(srcdir)/cli/cmd_send.c $(srcdir)/cli/cmd_serve.c $(srcdir)/cli/cmd_status.c \
-	$(srcdir)/cli/cmd_top.c $(srcdir)/cli/cmd_trace.c $(srcdir)/cli/cmd_watch.c \
-	$(srcdir)/cli/cmd_publish.c $(srcdir)/cli/cmd_subscribe.c
+pages_sources = $(srcdir)/doc/xenmsg.1 $(srcdir)/cli/main.c $(srcdir)/cli/cmd_*.c
 man_MANS = $(command_pages)
 CLEANFILES += $(command_pages)
 EXTRA_DIST += cli/help-to-man
