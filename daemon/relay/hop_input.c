@@ -133,9 +133,11 @@ static int take_channel_frame(struct channel_end *end, const struct frame_header
 	case FRAME_WITHDRAW:
 		r = frame_u32_decode(payload, header->length, &u.call);
 		return r < 0 ? r : channel_withdraw(end, u.call);
-	default:
+	case FRAME_CANCELLED:
 		r = frame_cancelled_decode(payload, header->length, &u.cancelled);
 		return r < 0 ? r : channel_cancelled(end, &u.cancelled);
+	default:
+		return -EPROTO;
 	}
 }
 

@@ -142,11 +142,30 @@ static bool is_meant(const struct filter *filter, const struct channel_step *ste
 
 /* --- a step as JSON ----------------------------------------------------------------------------- */
 
-static const char *const words[] = {
-	[STEP_OPENED] = "opened", [STEP_CAME] = "came",		  [STEP_SENT] = "sent",
-	[STEP_QUEUED] = "queued", [STEP_TAKEN] = "taken",	  [STEP_FINISHED] = "finished",
-	[STEP_ENDED] = "ended",	  [STEP_CANCELLED] = "cancelled", [STEP_REFUSED] = "refused",
-};
+static const char *word_for(enum step_kind kind)
+{
+	switch (kind) {
+	case STEP_OPENED:
+		return "opened";
+	case STEP_CAME:
+		return "came";
+	case STEP_SENT:
+		return "sent";
+	case STEP_QUEUED:
+		return "queued";
+	case STEP_TAKEN:
+		return "taken";
+	case STEP_FINISHED:
+		return "finished";
+	case STEP_ENDED:
+		return "ended";
+	case STEP_CANCELLED:
+		return "cancelled";
+	case STEP_REFUSED:
+		return "refused";
+	}
+	return NULL;
+}
 static const char *const kinds[] = {
 	[CHANNEL_MESSAGE] = "message", [CHANNEL_CALL] = "call", [CHANNEL_STREAM] = "stream"};
 
@@ -242,7 +261,7 @@ static struct json_object *describe(const struct tracers *tracers, const struct 
 	add_time(object);
 	add_number(object, "domid", tracers->with.self->domid);
 	add_text(object, "id", about->id);
-	add_text(object, "step", words[step->kind]);
+	add_text(object, "step", word_for(step->kind));
 	add_text(object, "kind", kinds[channel->kind]);
 	add_text(object, "address", about->address);
 	add_number(object, "uid", channel->identity.uid);
