@@ -37,9 +37,9 @@ static const char help[] =
 static const char reload_help[] =
 	"Usage: xenmsg policy reload [OPTIONS]\n"
 	"\n"
-	"Has the daemon read its policy again, and says how many rules of which files are\n"
-	"in force. This is for root, the user that the daemon runs as, and members of its\n"
-	"admin-group.\n"
+	"Has the daemon read its policy again, in domain 0 with that for the host's\n"
+	"domains, and says how many rules of which files are in force. This is for root,\n"
+	"the user that the daemon runs as, and members of its admin-group.\n"
 	"\n"
 	"Exit status 2: the files have a mistake, which is told with file and line, and\n"
 	"the old rules stay.\n"
@@ -255,16 +255,18 @@ static int ask(struct cli *cli, const char *command, const char *question, struc
 	return ask_about(cli, command, question, "", answer);
 }
 
-static void print_files(struct json_object *answer)
+/* `whose` is "", or who else's rules these are. */
+static void print_files(struct json_object *answer, const char *whose)
 {
 	struct json_object *files = at(answer, "files");
 	int64_t rules = number_at(answer, "rules");
 
 	if (length_of(files) == 0)
-		cli_print_line("no rules are in force: there are no files *.conf in %s",
+		cli_print_line("no rules%s are in force: there are no files *.conf in %s", whose,
 			       text_or(answer, "directory", "the policy's directory"));
 	else
-		cli_print_line("%" PRId64 " %s in force", rules, rules == 1 ? "rule is" : "rules are");
+		cli_print_line("%" PRId64 " rule%s%s %s in force", rules, plural(rules), whose,
+			       rules == 1 ? "is" : "are");
 	for (size_t i = 0; i < length_of(files); i++) {
 		struct json_object *file = json_object_array_get_idx(files, i);
 
@@ -282,7 +284,9 @@ static int reload(struct cli *cli, bool as_json)
 	if (as_json)
 		cli_print_line("%s", json_line(answer));
 	else
-		print_files(answer);
+		print_files(answer, "");
+	if (!as_json && at(answer, "for_host"))
+		print_files(at(answer, "for_host"), " for the host's domains");
 	json_object_put(answer);
 	return cli_flush();
 }

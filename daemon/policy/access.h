@@ -84,7 +84,7 @@ struct json_object *access_visible_to(struct access *access, const char *endpoin
 /* Returns the rules in force, since when, and what is wrong with newer ones: `policy` in status. The caller
  * puts it. */
 struct json_object *access_status(const struct access *access);
-/* Returns how many rules of which files are in force. The caller puts it. */
+/* Returns how many rules of which files are in force, in domain 0 also for the host. The caller puts it. */
 struct json_object *access_files(const struct access *access);
 /* Returns the rule that is asked as the one with this index; NULL: there are no more. */
 const struct rule *access_rule_at(const struct access *access, unsigned index);

@@ -51,15 +51,15 @@ const struct rule *access_rule_at(const struct access *access, unsigned index)
 	return index < count ? policy_rule_at(host, index) : policy_rule_at(access->policy, index - count);
 }
 
-struct json_object *access_files(const struct access *access)
+static struct json_object *files_of(const char *directory, const struct policy *policy)
 {
 	struct json_object *object = json_object_new_object(), *files = json_object_new_array();
 	const char *path;
 	unsigned rules;
 
-	add_text(object, "directory", access->directory);
-	json_object_object_add(object, "rules", json_object_new_uint64(policy_rules(access->policy)));
-	for (unsigned i = 0; (path = policy_file_at(access->policy, i, &rules)); i++) {
+	add_text(object, "directory", directory);
+	json_object_object_add(object, "rules", json_object_new_uint64(policy_rules(policy)));
+	for (unsigned i = 0; (path = policy_file_at(policy, i, &rules)); i++) {
 		struct json_object *file = json_object_new_object();
 
 		add_text(file, "file", path);
@@ -67,6 +67,16 @@ struct json_object *access_files(const struct access *access)
 		json_object_array_add(files, file);
 	}
 	json_object_object_add(object, "files", files);
+	return object;
+}
+
+struct json_object *access_files(const struct access *access)
+{
+	struct json_object *object = files_of(access->directory, access->policy);
+
+	json_object_object_add(
+		object, "for_host",
+		access->host_directory ? files_of(access->host_directory, access_host_rules(access)) : NULL);
 	return object;
 }
 

@@ -588,6 +588,17 @@ def test_policy_check_names_the_hosts_rule_in_both_domains(hosted):
                                                                      ("/etc/xenmsg/policy.d/50-test.conf", "allow")]
 
 
+def test_a_reload_says_how_many_rules_for_the_host_there_are(hosted, valid):
+    zero, one = hosted(host_rule("dom1", "dom2", "deny") + host_rule("dom2", "dom1", "allow"), {1: None})
+    path = "/etc/xenmsg/host-policy.d"
+    said = zero.xenmsg("policy", "reload").stdout.decode().splitlines()
+    assert said[-2:] == ["2 rules for the host's domains are in force", f"  2 of {path}/50-host.conf"]
+    there, = valid("policy reload", zero.xenmsg("policy", "reload", "--json").stdout.splitlines())
+    assert (there["for_host"]["directory"], there["for_host"]["rules"]) == (path, 2)
+    there, = valid("policy reload", one.xenmsg("policy", "reload", "--json").stdout.splitlines())
+    assert there["for_host"] is None and b"host" not in one.xenmsg("policy", "reload").stdout
+
+
 def test_policy_test_finds_what_is_not_as_the_table_says(hosted):
     zero, _, _ = hosted(host_rule("dom1", "dom2", "deny", "secret") + host_rule("dom1", "dom2", "allow"), {1: None, 2: None})
 

@@ -4,12 +4,12 @@
 # host_policy [TEXT]: this one is in force
 host_policy() {
 	mkdir -p /etc/xenmsg/host-policy.d
-	echo "$1" >/etc/xenmsg/host-policy.d/50-test.conf
+	echo "${1:-}" >/etc/xenmsg/host-policy.d/50-test.conf
 	xenmsg policy reload
 }
 
 # own_policy NAME [RULE]: of a guest
-own_policy() { on "$1" "echo '$2' >/etc/xenmsg/policy.d/50-test.conf; xenmsg policy reload"; }
+own_policy() { on "$1" "echo '${2:-}' >/etc/xenmsg/policy.d/50-test.conf; xenmsg policy reload"; }
 
 ALL='[rule]
 from = *
