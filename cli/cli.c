@@ -77,7 +77,7 @@ static const struct cause {
 } causes[] = {
 	{ENOENT, EXIT_NO_ENDPOINT, "no such endpoint there; 'xenmsg endpoints' lists what can be reached"},
 	{EACCES, EXIT_DENIED,
-	 "denied by policy; a [rule] in /etc/xenmsg/policy.d of the receiving domain must allow it, and no [relay] of domain 0 deny it"},
+	 "denied by policy; a [rule] in /etc/xenmsg/policy.d of the receiving domain must allow it, and in domain 0 neither a [relay] nor the host policy deny it"},
 	{ENODATA, EXIT_UNREACHABLE,
 	 "its policy can't decide yet: a rule needs the name of this domain, and it isn't known there; names come from xenmsgd in domain 0"},
 	{EHOSTDOWN, EXIT_UNREACHABLE,

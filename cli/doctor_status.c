@@ -16,14 +16,22 @@
 #define RESTS_MANY    10
 #define REST_PERIOD_S 60
 
-static void check_policy(struct doctor *doctor, struct json_object *policy)
+/* What follows if it has no rules of its own. */
+static const char *without_rules(struct json_object *host)
+{
+	return number_at(host, "rules") > 0 && strcmp(text_or(host, "mode", "obey"), "ignore")
+		       ? ", so other domains may reach what the host policy allows, and nothing else"
+		       : ", so no other domain may reach anything here";
+}
+
+static void check_policy(struct doctor *doctor, struct json_object *policy, struct json_object *host)
 {
 	int64_t rules = number_at(policy, "rules");
 
 	if (at(policy, "rules"))
 		well(doctor, "policy", "%" PRId64 " %s in force%s", rules,
 		     rules == 1 ? "rule is" : "rules are",
-		     rules ? "" : ", so no other domain may reach anything here");
+		     rules ? "" : without_rules(host));
 	if (json_object_get_string_len(at(policy, "error")) > 0)
 		ill(doctor, EXIT_OTHER, "policy", "correct it, then: xenmsg policy reload",
 		    "older rules are in force, since the files have a mistake: %s",
@@ -168,7 +176,7 @@ void doctor_check_status(struct doctor *doctor, struct json_object *status)
 		    text_or(grants, "limit_pages", ""));
 	if (is_partial(status) && !doctor->domain)
 		well(doctor, "policy", "whom it refuses is shown to " WHO_SEES_ALL " only");
-	check_policy(doctor, at(status, "policy"));
+	check_policy(doctor, at(status, "policy"), at(at(status, "policy"), "of_host"));
 	check_host_policy(doctor, at(at(status, "policy"), "of_host"));
 	check_activation(doctor, status);
 	check_hosts(doctor, at(status, "hosts"));

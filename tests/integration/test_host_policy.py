@@ -597,6 +597,8 @@ def test_a_reload_says_how_many_rules_for_the_host_there_are(hosted, valid):
     assert (there["for_host"]["directory"], there["for_host"]["rules"]) == (path, 2)
     there, = valid("policy reload", one.xenmsg("policy", "reload", "--json").stdout.splitlines())
     assert there["for_host"] is None and b"host" not in one.xenmsg("policy", "reload").stdout
+    said = [(node.xenmsg("doctor").stdout + node.xenmsg("doctor").stderr).decode() for node in (zero, one)]
+    assert all("0 rules are in force, so other domains may reach what the host policy allows, and nothing else" in text for text in said), said
 
 
 def test_policy_test_finds_what_is_not_as_the_table_says(hosted):
