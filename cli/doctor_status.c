@@ -30,8 +30,7 @@ static void check_policy(struct doctor *doctor, struct json_object *policy, stru
 
 	if (at(policy, "rules"))
 		well(doctor, "policy", "%" PRId64 " %s in force%s", rules,
-		     rules == 1 ? "rule is" : "rules are",
-		     rules ? "" : without_rules(host));
+		     rules == 1 ? "rule is" : "rules are", rules ? "" : without_rules(host));
 	if (json_object_get_string_len(at(policy, "error")) > 0)
 		ill(doctor, EXIT_OTHER, "policy", "correct it, then: xenmsg policy reload",
 		    "older rules are in force, since the files have a mistake: %s",
