@@ -19,6 +19,7 @@ from test_hosts_lists import watching
 from test_hosts_nats import hosts_over_nats  # the fixture `hosts`  # noqa: F401  pylint: disable=unused-import
 from test_restart import Service
 from test_topics import subscriber, topic
+from test_trace import Trace
 
 
 def sees_no_end(hosts):
@@ -143,6 +144,7 @@ def test_watches_of_another_host_are_told_of_changes_alone(hosts, asker):
     there[1].receiver("print")
     next_line = watching(here[asker], "hostb/1:*")
     assert [next_line(), next_line()] == ["up host hostb", "up endpoint hostb/1:print"]
+    Trace(here[asker], "nothing")  # a question that is handed over, too
     for times, node in enumerate((here[0], there[0], there[1], here[1])):
         renew(node)
         there[1].receiver(f"after-{times}")
