@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The ends of what the Python module holds, and the package: its manual, its types, its installation."""
 
+import ast
 import asyncio
 import contextlib
 import errno
@@ -385,6 +386,17 @@ def test_the_types_are_sound(tmp_path):
                            os.path.join(DIRECTORY, "xenmsg"), *EXAMPLES],
                           env=dict(os.environ, MYPYPATH=DIRECTORY), cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_types_name_all_that_the_module_in_c_has():
+    core = importlib.import_module("xenmsg._core")
+    with open(os.path.join(DIRECTORY, "xenmsg", "_core.pyi"), encoding="utf-8") as file:
+        stub = ast.parse(file.read())
+    classes = [node for node in stub.body if isinstance(node, ast.ClassDef)]
+    for place, body in [(core, stub.body), *((getattr(core, node.name), node.body) for node in classes)]:
+        named = {node.name for node in body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+        named |= {node.target.id for node in body if isinstance(node, ast.AnnAssign)}
+        assert {name for name in named if name[0] != "_"} == {name for name in vars(place) if name[0] != "_"}, place
 
 
 def test_pyright_finds_nothing_strictly(tmp_path):
