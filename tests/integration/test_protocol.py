@@ -89,6 +89,9 @@ def test_python_has_the_numbers_of_the_c_header():
     constants = constants_of_the_header()
     types = re.findall(r"\bFRAME_(\w+) = \d+,", "".join(open(os.path.join(SOURCES, "wire/frame.h"), encoding="utf-8")))
     assert len(types) > 30 and not [name for name in types if getattr(frames, name, None) != constants[name]]
+    with open(os.path.join(SOURCES, "wire", "frame.c"), encoding="utf-8") as file:
+        text = file.read()
+    assert [name for name in types if f'[FRAME_{name}] = "{name}",' not in text] == ["OPTIONAL"]
     same = set(vars(frames)) & set(constants)
     assert {"PAYLOAD_MAX", "HOSTS", "MUX", "MESSAGE"} <= same
     assert {name: getattr(frames, name) for name in same} == {name: constants[name] for name in same}
