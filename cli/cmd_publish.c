@@ -42,8 +42,7 @@ static const char help[] =
 	"Examples:\n"
 	"  xenmsg publish news 'shutdown at 18:00'\n"
 	"  date | xenmsg publish --lines --stay 1h clock\n"
-	"  xenmsg publish --file config --stay 1h config\n"
-	"  xenmsg publish --each --stay 1h log 'level debug' 'size 10M'\n";
+	"  xenmsg publish --file config --stay 1h config\n";
 
 #define STAY_MS 6000
 #define KEY_MAX 255

@@ -34,7 +34,6 @@ NEWS = "xenmsg publish --stay 1h news 'shutdown at 18:00'"
 # What goes on until it is stopped, each with what it shows before that.
 STOPPED = {"xenmsg publish news 'shutdown at 18:00'": b"bound",
            "xenmsg publish --file config --stay 1h config": b"bound",
-           "xenmsg publish --each --stay 1h log 'level debug' 'size 10M'": b"bound",
            "xenmsg subscribe 0:news": b"18:00"}
 SUBSCRIBED = "xenmsg subscribe --json 0:news work:state"
 # They measure for a minute, renew the daemon, take ports of the machine, draw, are for domain 0, or print a line of many kilobytes.
