@@ -343,7 +343,11 @@ static bool read_line(const char *path, char *line, size_t size)
 
 static long xen_version(int command, void *argument)
 {
+#if defined(__aarch64__)
+	static const xen_capabilities_info_t capabilities = "xen-3.0-aarch64 xen-3.0-armv7l ";
+#else
 	static const xen_capabilities_info_t capabilities = "xen-3.0-x86_64 hvm-3.0-x86_64 ";
+#endif
 	char major[16], minor[16];
 
 	switch (command) {

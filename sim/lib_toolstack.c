@@ -319,6 +319,7 @@ SIM_EXPORT int xc_dom_gnttab_init(struct xc_dom_image *dom)
 	return 0;
 }
 
+#if defined(__i386__) || defined(__x86_64__)
 SIM_EXPORT int xc_cpuid_apply_policy(xc_interface *xch, uint32_t domid, bool restore,
 				     const uint32_t *featureset, unsigned n_features, bool pae, bool itsc,
 				     bool nested_virt, const struct xc_xend_cpuid *xend,
@@ -326,6 +327,7 @@ SIM_EXPORT int xc_cpuid_apply_policy(xc_interface *xch, uint32_t domid, bool res
 {
 	return 0;
 }
+#endif
 
 static int fail(long r)
 {
