@@ -3,16 +3,26 @@
 the format of now, and the last one before it; it says in XENMSG_SAME_IMAGE and XENMSG_OTHER_IMAGE where they are."""
 
 import os
+import pathlib
+import re
 
 import pytest
 
 from library import Connection
-from messaging import EXIT_OK, eventually, tool
+from messaging import EXIT_OK, SOURCES, eventually, read_source, tool
 from renewing import process_until
 from test_handover import crashes, daemon_of_a_folder_of_its_own  # the fixture `installed`  # noqa: F401  pylint: disable=unused-import
 from test_handover_links import Traffic, go_on_until_all_have_got, renew_under
 
 SAME, OTHER = os.environ.get("XENMSG_SAME_IMAGE"), os.environ.get("XENMSG_OTHER_IMAGE")
+
+
+def test_seeds_and_page_have_the_format_of_the_code():
+    """A seed of another one would be refused at once, and nothing be tried with it."""
+    number, = re.findall(r"^#define IMAGE_FORMAT +(\d+)u", read_source("base", "image.h"), re.M)
+    seeds = [seed.read_bytes() for seed in pathlib.Path(SOURCES, "tests/fuzz/corpus/image").iterdir()]
+    assert {int.from_bytes(seed[8:12], "little") for seed in seeds} == {int(number)}
+    assert f"the format, {number}:" in read_source("doc", "handover.md")
 
 
 def install(node, path):
