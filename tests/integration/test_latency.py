@@ -9,7 +9,8 @@ import time
 import pytest
 
 from library import TOPIC, Connection
-from messaging import eventually
+from messaging import PATIENCE, eventually
+from test_activation import with_activations, xenmsg  # the fixture `started`  # noqa: F401  pylint: disable=unused-import
 from test_calls import Server
 from test_status import validator  # the fixture `valid`  # noqa: F401  pylint: disable=unused-import
 
@@ -21,8 +22,8 @@ def endpoint_of(node, name="inbox"):
     return found
 
 
-def count_of(node, what):
-    return (endpoint_of(node)[what] or {"count": 0})["count"]
+def count_of(node, what, name="inbox"):
+    return (endpoint_of(node, name)[what] or {"count": 0})["count"]
 
 
 def hold():
@@ -146,6 +147,38 @@ def test_what_is_published_is_not_measured(nodes):
         eventually(lambda: subscriber.receive().data == b"news", "the news")
         endpoint = endpoint_of(one)
         assert endpoint["taken"] is None and endpoint["answered"] is None and endpoint["messages"] == 1
+
+
+def test_they_begin_anew_with_a_renewed_daemon(nodes):
+    one = nodes(1)[1]
+    with Connection(one.socket) as source, Connection(one.socket) as target:
+        assert target.bind("inbox") == 0
+        ended = []
+
+        def goes(count):
+            assert source.post("self:inbox", b"x", ended.append) == 0
+            source.wait(0)
+            receive_all(target, 1)
+            eventually(lambda: turn(source, target) and len(ended) == count, "it is delivered")
+        goes(1)
+        assert count_of(one, "taken") == 1
+        assert one.xenmsg("daemon", "renew").returncode == 0
+        assert endpoint_of(one)["taken"] is None and endpoint_of(one)["messages"] == 1
+        goes(2)
+        assert count_of(one, "taken") == 1 and ended == [0, 0]
+
+
+def test_what_waits_for_its_program_is_measured_with_its_start(started):
+    activation, (one,) = started(1, prepare=lambda activation: activation.add(
+        "up", "while [ ! -e $0.go ]; do sleep 0.05; done\n" + xenmsg("serve up -- cat")))
+    caller = one.popen("call", "self:up", "hello")
+    eventually(lambda: activation.about("up")["waiting"] == 1, "it waits")
+    hold()
+    (activation.directory / "up.sh.go").touch()
+    assert caller.wait(30 * PATIENCE) == 0
+    for what in ("taken", "answered"):
+        eventually(lambda: count_of(one, what, "up") == 1, what)  # pylint: disable=cell-var-from-loop
+        assert up_to(endpoint_of(one, "up")[what], HELD) == 0
 
 
 def test_metrics_have_the_histograms(nodes):
