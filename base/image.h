@@ -50,6 +50,8 @@ enum image_section_type {
 	/* daemon/hosts/hosts_image.c: the other hosts, and the gateway's connection */
 	IMAGE_HOSTS,
 	IMAGE_HOST_WATCH, /* daemon/local/host_watches_image.c: what one wants to hear of another host */
+	/* daemon/link/via_image.c: what waits for a link; they are numbered behind the rooms */
+	IMAGE_WAITING,
 	IMAGE_TYPES
 };
 #define IMAGE_KNOWN_TO_ALL IMAGE_END /* the last type that each program of this format reads */

@@ -37,7 +37,8 @@ libdaemon_la_SOURCES = \
 	daemon/relay/leaving.c daemon/relay/leaving.h \
 	daemon/relay/memory_lives.c daemon/relay/memory_lives.h \
 	daemon/main/daemon.c daemon/main/daemon.h daemon/main/daemon_internal.h \
-	daemon/main/handover.c daemon/main/handover.h \
+	daemon/main/handover.c daemon/main/handover.h daemon/main/handover_internal.h \
+	daemon/main/handover_take.c \
 	daemon/main/renewal.c daemon/main/renewal.h \
 	daemon/policy/denied.c daemon/policy/denied.h \
 	daemon/link/directory.c daemon/link/directory.h daemon/link/directory_internal.h \
@@ -56,7 +57,7 @@ libdaemon_la_SOURCES = \
 	daemon/link/shared_transport.c daemon/link/shared_transport.h \
 	daemon/link/asks.c daemon/link/asks.h daemon/link/asks_internal.h \
 	daemon/link/asks_here.c daemon/link/asks_out.c daemon/link/asks_status.c daemon/link/asks_taken.c \
-	daemon/link/via_hosts.c daemon/link/via_internal.h daemon/link/via_pings.c daemon/link/via_why.c \
+	daemon/link/via_hosts.c daemon/link/via_image.c daemon/link/via_internal.h daemon/link/via_pings.c daemon/link/via_why.c \
 	daemon/relay/hop_output.c \
 	daemon/xen/keeper.c daemon/xen/keeper.h \
 	daemon/relay/latency.h \

@@ -66,8 +66,8 @@ void activations_each_room(struct activations *activations, void (*each)(void *u
 
 /* --- an image that is handed over (base/image.h) --- */
 
-/* Numbers the rooms from `first` on. */
-void activations_number_for_image(struct activations *activations, uint32_t first);
+/* Numbers the rooms from `first` on. Returns the number behind them. */
+uint32_t activations_number_for_image(struct activations *activations, uint32_t first);
 /* Writes a section for each endpoint and its room. Commands that were started are only in it if they stay
  * children of the next daemon (`children_stay`); else it starts them again. */
 void activations_write_image(struct activations *activations, struct image *image, bool children_stay);

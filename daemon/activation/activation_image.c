@@ -32,12 +32,13 @@
 
 /* --- the old daemon --------------------------------------------------------------------------- */
 
-void activations_number_for_image(struct activations *activations, uint32_t first)
+uint32_t activations_number_for_image(struct activations *activations, uint32_t first)
 {
 	struct activation *activation;
 
 	LL_FOREACH(activations->list, activation)
 		hop_set_image_number(&activation->room, first++);
+	return first;
 }
 
 static void progress_image(struct image *image, struct activation_progress *progress)

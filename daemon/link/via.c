@@ -19,6 +19,7 @@
 #include "daemon/policy/access.h"
 #include "daemon/relay/channel.h"
 #include "daemon/relay/hop.h"
+#include "daemon/relay/hop_image.h"
 #include "daemon/relay/origin.h"
 #include "wire/address.h"
 #include "wire/hash.h"
@@ -26,18 +27,6 @@
 #define LED_AT_ONCE   8u /* channels in one turn: each costs about as much as an OPEN */
 #define ENDED_AT_ONCE 64u
 #define ADDRESS_SIZE  80u /* of a domid, a colon and an endpoint */
-
-/* Where channels wait for the HELLO of the daemon that is to take them. */
-struct waiting_room {
-	struct via *via;
-	struct peer_id peer; /* whose daemon it is */
-	uint32_t id;	     /* by which the link is awaited */
-	struct hop hop;
-	bool asked; /* the link is awaited */
-	int error;  /* with which all that waits ends: a negative errno, or 0 */
-	struct task leading;
-	UT_hash_handle hh, by_id;
-};
 
 /* Splits the address of a relayed OPEN. -EINVAL: it isn't a domid and an endpoint. */
 static int split(const char *text, size_t size, uint32_t *domid, char endpoint[ENDPOINT_NAME_MAX + 1])
@@ -68,7 +57,7 @@ static int takes(const struct via *via, struct peer_id peer, const struct channe
 
 /* --- rooms -------------------------------------------------------------------------------------- */
 
-static struct waiting_room *find_room(const struct via *via, struct peer_id peer)
+struct waiting_room *via_find_room(const struct via *via, struct peer_id peer)
 {
 	struct waiting_room *room;
 
@@ -92,7 +81,7 @@ static void unlist_room(struct waiting_room *room)
 	HASH_DELETE(by_id, room->via->rooms_by_id, room);
 }
 
-static void free_room(struct waiting_room *room)
+void via_free_room(struct waiting_room *room)
 {
 	unlist_room(room);
 	task_cancel(&room->leading);
@@ -238,7 +227,7 @@ static void on_leading(struct task *task)
 	if (hop_channel_count(&room->hop))
 		task_due(task);
 	else
-		free_room(room);
+		via_free_room(room);
 }
 
 /* A room is never attached, so it can't fail. */
@@ -246,10 +235,10 @@ static void on_room_failed(void *owner, int error, const char *why)
 {
 }
 
-static struct waiting_room *get_room(struct via *via, struct peer_id peer)
+struct waiting_room *via_get_room(struct via *via, struct peer_id peer)
 {
 	static const struct hop_callbacks callbacks = {.failed = on_room_failed};
-	struct waiting_room *room = find_room(via, peer);
+	struct waiting_room *room = via_find_room(via, peer);
 
 	if (room)
 		return room;
@@ -260,6 +249,7 @@ static struct waiting_room *get_room(struct via *via, struct peer_id peer)
 		free(room);
 		return NULL;
 	}
+	hop_set_image_number(&room->hop, 0); /* it is in every image, unless it is left before */
 	room->via = via;
 	task_init(&room->leading, &via->with.relay->turns, NULL, on_leading);
 	list_room(room, peer);
@@ -268,7 +258,7 @@ static struct waiting_room *get_room(struct via *via, struct peer_id peer)
 
 static int wait_in_room(struct via *via, struct channel *channel, struct peer_id peer, const char *address)
 {
-	struct waiting_room *room = get_room(via, peer);
+	struct waiting_room *room = via_get_room(via, peer);
 	int r;
 
 	if (!room)
@@ -279,7 +269,7 @@ static int wait_in_room(struct via *via, struct channel *channel, struct peer_id
 	if (r == 0)
 		r = channel_accept(channel, &room->hop, address);
 	if (r < 0 && !room->asked && !hop_channel_count(&room->hop))
-		free_room(room);
+		via_free_room(room);
 	return r;
 }
 
@@ -295,7 +285,7 @@ int via_send(struct via *via, struct channel *channel, struct peer_id peer, cons
 	if (relays < 0)
 		return relays;
 	/* What waits already goes first. */
-	if (relays && !find_room(via, peer))
+	if (relays && !via_find_room(via, peer))
 		return channel_accept(channel, hop, address);
 	return wait_in_room(via, channel, peer, address);
 }
@@ -469,12 +459,12 @@ void via_open(struct via *via, struct peer_id peer, struct channel *channel, con
 /* Lets what waits for the HELLO of a daemon wait for it under another number. */
 static void renumber_room(struct via *via, struct peer_id from, struct peer_id to)
 {
-	struct waiting_room *room = find_room(via, from);
+	struct waiting_room *room = via_find_room(via, from);
 
 	if (!room)
 		return;
 	unlist_room(room);
-	if (find_room(
+	if (via_find_room(
 		    via,
 		    to)) { /* it wasn't known yet who that is: both wait for the same, and this one longer */
 		room->error = -EHOSTDOWN;
@@ -558,6 +548,6 @@ void via_free(struct via *via)
 		links_ping_cancel(via->links, via);
 	via_pings_free(via);
 	HASH_ITER(hh, via->rooms, room, next)
-		free_room(room);
+		via_free_room(room);
 	free(via);
 }

@@ -32,6 +32,8 @@ struct address;
 struct channel;
 struct known;
 struct hop;
+struct image;
+struct image_hops;
 struct hosts;
 struct links;
 struct relay;
@@ -102,6 +104,19 @@ int via_follow_source(struct via *via, struct channel *channel);
 /* Domain 0, or another host's, says so of what it passes on: notes it. 0; -EPROTO: it can't be; -ENOBUFS:
  * what is held by both numbers is more than one domain may have; -ENOMEM. */
 int via_take_source(struct via *via, struct channel *channel, uint32_t to);
+
+/* The daemon hands over: what waits for a link is kept for the next one, or (not `keeps`) ends. */
+void via_hand_over(struct via *via, bool keeps);
+/* Numbers where something waits from `first` on, among the hops of the image. */
+void via_number_for_image(struct via *via, uint32_t first);
+/* Writes a section for each of them, and what waits there, or reads one of them. */
+void via_write_image(struct via *via, struct image *image);
+void via_write_channels(struct via *via, struct image *image);
+void via_read_room(struct via *via, struct image *image, struct image_hops *hops);
+/* Wants the links again: with what was read, or since there is no next daemon. */
+void via_go_on(struct via *via);
+/* Ends what waits. */
+void via_drop_image(struct via *via);
 
 /* Ends the channels that domain 0 forwards and that changed rules forbid now. */
 void via_recheck(struct via *via);

@@ -6,10 +6,24 @@
  * hosts (via_hosts.c) and pings (via_pings.c) share. */
 
 #include "base/self.h"
+#include "base/turns.h"
 #include "daemon/link/via.h"
+#include "daemon/relay/hop.h"
+#include "wire/hash.h"
 
-struct waiting_room;
 struct relayed_ping;
+
+/* Where channels wait for the HELLO of the daemon that is to take them. */
+struct waiting_room {
+	struct via *via;
+	struct peer_id peer; /* whose daemon it is */
+	uint32_t id;	     /* by which the link is awaited */
+	struct hop hop;
+	bool asked; /* the link is awaited */
+	int error;  /* with which all that waits ends: a negative errno, or 0 */
+	struct task leading;
+	UT_hash_handle hh, by_id;
+};
 
 struct via {
 	struct via_collaborators with;
@@ -34,6 +48,13 @@ int via_send(struct via *via, struct channel *channel, struct peer_id peer, cons
 int via_charge(struct via *via, struct channel *channel, struct peer_id peer);
 /* Gets the domain that a channel within this host leads to. */
 uint32_t via_destination(const struct channel *channel);
+
+/* NULL: nothing waits there. */
+struct waiting_room *via_find_room(const struct via *via, struct peer_id peer);
+/* Finds or makes one. NULL: no memory. */
+struct waiting_room *via_get_room(struct via *via, struct peer_id peer);
+/* Frees one in which no channel is. */
+void via_free_room(struct waiting_room *room);
 
 /* --- via_why.c */
 /* Whether domain 0 could relay to this domain: none does for domain 0 itself, or on the way there. */

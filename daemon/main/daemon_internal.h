@@ -13,7 +13,7 @@
  *   reload.c    reads files again that may change while the daemon runs
  *   restore.c   starts over when the domain has another number
  *   renewal.c   asks the program that is installed now whether it would take over; handover.c hands over to
- *               it
+ *               it, and handover_take.c takes what the daemon before has handed over
  */
 
 #include <stdbool.h>

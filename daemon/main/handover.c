@@ -3,10 +3,8 @@
 
 #include <config.h>
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,11 +20,12 @@
 #include "daemon/hosts/hosts.h"
 #include "daemon/link/asks.h"
 #include "daemon/link/link.h"
+#include "daemon/link/via.h"
 #include "daemon/local/host_watches.h"
 #include "daemon/local/local.h"
 #include "daemon/local/streams.h"
 #include "daemon/local/watches.h"
-#include "daemon/main/daemon_internal.h"
+#include "daemon/main/handover_internal.h"
 #include "daemon/peers/peers.h"
 #include "daemon/relay/hop_image.h"
 #include "daemon/serve/queries.h"
@@ -107,6 +106,7 @@ static void end_others(struct daemon *daemon)
 	if (daemon->next_reads >= IMAGE_TOLD)
 		watches_hold(daemon->watches);
 	host_watches_hold(daemon->host_watches);
+	via_hand_over(daemon->via, daemon->next_reads >= IMAGE_WAITING);
 	links_hand_over(daemon->links, may_keep, daemon);
 	hosts_hand_over(daemon->hosts);
 	asks_hand_over(daemon->asks);
@@ -122,15 +122,7 @@ static void end_others(struct daemon *daemon)
 	local_each(daemon->local, end_unfit, daemon);
 }
 
-/* Who makes it, and how many programs, links and topics it has. */
-struct head {
-	char version[STATUS_VERSION_SIZE];
-	uint64_t renewals;
-	struct self self; /* the instance stays, since the sessions with peers do */
-	uint32_t sessions, links, topics;
-};
-
-static void head_image(struct image *image, struct head *head)
+void handover_head_image(struct image *image, struct head *head)
 {
 	struct self *self = &head->self;
 
@@ -149,7 +141,7 @@ static void head_image(struct image *image, struct head *head)
 static void write_image(struct daemon *daemon, struct image *image, struct head *head)
 {
 	image_section(image, IMAGE_HEAD);
-	head_image(image, head);
+	handover_head_image(image, head);
 	relay_image(image, &daemon->relay);
 	asks_image(image, daemon->asks);
 	if (image->reads >= IMAGE_HOSTS) {
@@ -161,11 +153,13 @@ static void write_image(struct daemon *daemon, struct image *image, struct head 
 	topics_write_image(daemon->topics, image);
 	streams_write_image(daemon->streams, image);
 	activations_write_image(daemon->activations, image, !daemon->is_restarted);
+	via_write_image(daemon->via, image);
 	local_write_channels(daemon->local, image);
 	links_write_channels(daemon->links, image);
 	topics_write_channels(daemon->topics, image);
 	streams_write_channels(daemon->streams, image);
 	activations_write_channels(daemon->activations, image);
+	via_write_channels(daemon->via, image);
 	local_write_ledgers(daemon->local, image);
 	topics_write_parties(daemon->topics, image);
 	router_write_image(daemon->router, image);
@@ -219,6 +213,7 @@ static int make_image(struct daemon *daemon, struct head *head, int *carrier)
 /* Numbers all that the image is to have. Who ends since it doesn't fit may change what others have. */
 static void settle(struct daemon *daemon, struct head *head)
 {
+	uint32_t first;
 	bool ended;
 
 	do {
@@ -232,9 +227,8 @@ static void settle(struct daemon *daemon, struct head *head)
 			ended = true;
 	} while (ended);
 	head->topics = topics_number_for_image(daemon->topics, head->sessions + head->links);
-	activations_number_for_image(
-		daemon->activations,
-		streams_number_for_image(daemon->streams, head->sessions + head->links + head->topics));
+	first = streams_number_for_image(daemon->streams, head->sessions + head->links + head->topics);
+	via_number_for_image(daemon->via, activations_number_for_image(daemon->activations, first));
 }
 
 /* Ends what can't go on, and makes the image of all else. */
@@ -283,6 +277,7 @@ static void stay(struct daemon *daemon)
 	watches_stay(daemon->watches);
 	host_watches_go_on(daemon->host_watches);
 	activations_stay(daemon->activations);
+	via_go_on(daemon->via);
 	topics_stay(daemon->topics);
 	tracers_stay(daemon->tracers, daemon->queries);
 	links_take_up(daemon->links);
@@ -309,309 +304,4 @@ int handover_make(struct daemon *daemon, struct takeover *takeover)
 	inherit(takeover->lock);
 	leave_xen(daemon);
 	return 0;
-}
-
-/* --- the new one ------------------------------------------------------------------------------ */
-
-/* An image that is being read. */
-struct handover {
-	struct image image;
-	struct image_hops hops;
-	struct head head;
-	struct channel *channel; /* that was read last, NULL: none */
-};
-
-/* Reads the head of an image that was opened. This daemon is by its instance what the one before was, before
- * others see it. */
-static void read_head(struct daemon *daemon, struct handover *handover)
-{
-	struct image *image = &handover->image;
-
-	if (!image->error && image_next(image) != IMAGE_HEAD)
-		image_fail(image, -EINVAL);
-	head_image(image, &handover->head);
-	handover->hops.hops =
-		calloc((size_t)handover->head.sessions + handover->head.links + handover->head.topics + 1,
-		       sizeof(struct hop *));
-	if (!handover->hops.hops)
-		image_fail(image, -ENOMEM);
-	if (!image->error) {
-		const struct self *self = &handover->head.self;
-
-		memcpy(daemon->self.instance, self->instance, sizeof(self->instance));
-		uuid_print(self->instance, daemon->self.instance_text);
-		memcpy(daemon->self.former, self->former, sizeof(self->former));
-		daemon->self.former_count = self->former_count;
-	}
-}
-
-static int open_image(struct daemon *daemon)
-{
-	daemon->handover = calloc(1, sizeof(*daemon->handover));
-	if (!daemon->handover)
-		return -ENOMEM;
-	image_open(&daemon->handover->image, daemon->takeover.image);
-	read_head(daemon, daemon->handover);
-	return 0;
-}
-
-/* Takes what the service manager has kept, which it forgets: should this daemon crash, the next one finds
- * nothing. */
-static int open_stored(struct daemon *daemon)
-{
-	struct handed_over *sockets = &daemon->sockets;
-	uint32_t count = 0;
-	int *fds = NULL, r = -EBADF;
-
-	if (sockets->image < 0 && sockets->carrier < 0)
-		return 0;
-	notify_forget(HANDED_OVER_IMAGE);
-	notify_forget(HANDED_OVER_CARRIER);
-	daemon->handover = calloc(1, sizeof(*daemon->handover));
-	if (!daemon->handover)
-		return -ENOMEM;
-	if (sockets->carrier >= 0) {
-		r = carrier_empty(sockets->carrier, &fds, &count);
-		close(sockets->carrier);
-	}
-	daemon->takeover.image = sockets->image;
-	sockets->image = sockets->carrier = -1;
-	if (r == 0)
-		image_open_carried(&daemon->handover->image, daemon->takeover.image, fds, count);
-	else
-		image_fail(&daemon->handover->image, r);
-	free(fds);
-	read_head(daemon, daemon->handover);
-	return 0;
-}
-
-void handover_free(struct daemon *daemon)
-{
-	struct handover *handover = daemon->handover;
-
-	if (!handover)
-		return;
-	image_free(&handover->image);
-	free(handover->hops.hops);
-	free(handover);
-	if (daemon->takeover.image >= 0)
-		close(daemon->takeover.image);
-	daemon->takeover.image = -1;
-	daemon->handover = NULL;
-}
-
-int handover_take(struct daemon *daemon)
-{
-	const struct takeover *takeover = &daemon->takeover;
-	const int fds[] = {takeover->image, takeover->programs, takeover->gateway, takeover->lock};
-	int r;
-
-	if (takeover->programs < 0) {
-		r = handed_over_take(&daemon->sockets);
-		return r < 0 ? r : open_stored(daemon);
-	}
-	for (unsigned i = 0; i < sizeof(fds) / sizeof(*fds); i++)
-		if (fds[i] >= 0)
-			fcntl(fds[i], F_SETFD, FD_CLOEXEC);
-	daemon->sockets = HANDED_OVER_NOTHING;
-	daemon->sockets.programs = takeover->programs;
-	daemon->sockets.gateway = takeover->gateway;
-	daemon->sockets.are_ours = takeover->are_ours;
-	daemon->singleton = takeover->lock;
-	return takeover->image < 0 ? 0 : open_image(daemon);
-}
-
-static bool are_links_read(const struct image_hops *hops, const struct head *head)
-{
-	return hops->sessions == head->sessions && hops->links == head->links;
-}
-
-/* Reads the section, which must be one that may come here. */
-static void read_section(struct daemon *daemon, struct handover *handover, uint32_t type)
-{
-	const struct head *head = &handover->head;
-	struct image *image = &handover->image;
-	struct image_hops *hops = &handover->hops;
-	uint32_t number;
-
-	switch (type) {
-	case IMAGE_HOSTS:
-		hosts_image(image, daemon->hosts);
-		break;
-	case IMAGE_SESSION:
-		image_expect(image, hops->count < head->sessions);
-		if (!image->error)
-			local_read_session(daemon->local, image, hops);
-		break;
-	case IMAGE_LINK:
-		image_expect(image, hops->sessions == head->sessions && hops->links < head->links);
-		if (!image->error)
-			links_read_image(daemon->links, image, hops);
-		break;
-	case IMAGE_TOPIC:
-		image_expect(image, are_links_read(hops, head) && hops->topics < head->topics);
-		if (!image->error)
-			topics_read_topic(daemon->topics, image, hops);
-		break;
-	case IMAGE_STREAM:
-		image_expect(image, are_links_read(hops, head) && hops->topics == head->topics);
-		if (!image->error)
-			streams_read_image(daemon->streams, image, hops);
-		break;
-	case IMAGE_ROOM:
-		image_expect(image, are_links_read(hops, head) && hops->topics == head->topics);
-		if (!image->error)
-			activations_read_room(daemon->activations, image, hops);
-		break;
-	case IMAGE_COMMAND:
-		activations_read_command(daemon->activations, image);
-		break;
-	case IMAGE_CHANNEL:
-		channel_image(image, hops, &handover->channel);
-		break;
-	case IMAGE_SERIAL:
-		channel_serial_image(image, handover->channel);
-		break;
-	case IMAGE_LEDGER:
-		image_u32(image, &number);
-		image_expect(image, number < hops->sessions);
-		if (!image->error)
-			hop_ledger_image(image, hops->hops[number]);
-		break;
-	case IMAGE_PARTY:
-		topics_read_party(daemon->topics, image, hops);
-		break;
-	case IMAGE_ENDPOINT:
-		router_read_image(daemon->router, image, hops);
-		break;
-	case IMAGE_WATCH:
-		watches_read_image(daemon->watches, image, hops);
-		break;
-	case IMAGE_THING:
-		watches_read_thing(daemon->watches, image);
-		break;
-	case IMAGE_TOLD:
-		watches_read_told(daemon->watches, image, hops);
-		break;
-	case IMAGE_HOST_WATCH:
-		host_watches_read_image(daemon->host_watches, image, hops);
-		break;
-	case IMAGE_QUERY:
-		queries_read_image(daemon->queries, image, hops);
-		break;
-	default:
-		image_fail(image, -EPROTONOSUPPORT);
-	}
-}
-
-/* Sections come in this order of their types, of which later ones have larger numbers than those before which
- * they belong; what is told of a channel besides comes behind it. */
-static unsigned rank(uint32_t type)
-{
-	static const uint8_t order[] = {
-		IMAGE_HOSTS,   IMAGE_SESSION, IMAGE_LINK,	IMAGE_TOPIC, IMAGE_STREAM,   IMAGE_ROOM,
-		IMAGE_COMMAND, IMAGE_CHANNEL, IMAGE_LEDGER,	IMAGE_PARTY, IMAGE_ENDPOINT, IMAGE_THING,
-		IMAGE_WATCH,   IMAGE_TOLD,    IMAGE_HOST_WATCH, IMAGE_QUERY,
-	};
-	unsigned i = 0;
-
-	if (type == IMAGE_SERIAL)
-		type = IMAGE_CHANNEL;
-	while (i < sizeof(order) && order[i] != type)
-		i++;
-	return i;
-}
-
-static void read_image(struct daemon *daemon, struct handover *handover)
-{
-	const struct head *head = &handover->head;
-	struct image *image = &handover->image;
-	uint32_t type, last = IMAGE_HOSTS;
-
-	relay_image(image, &daemon->relay);
-	asks_image(image, daemon->asks);
-	/* It was restored in between: what the image says of others isn't so any more. */
-	image_expect(image, head->self.domid == daemon->self.domid);
-	while ((type = image_next(image)) && type != IMAGE_END) {
-		image_expect(image, rank(type) >= rank(last));
-		last = type;
-		read_section(daemon, handover, type);
-	}
-	image_expect(image, type == IMAGE_END && are_links_read(&handover->hops, head) &&
-				    handover->hops.topics == head->topics);
-	topics_check_image(daemon->topics, image);
-	image_expect(image, image_next(image) == 0);
-}
-
-/* Closes what was inherited and isn't listed in an image that can be read: the sockets of programs, which
- * would wait for ever, their memory and their doorbells. All descriptors of our own are close-on-exec.
- * Without memory for that this daemon can't go on: they are closed by its end. */
-static int close_inherited(void)
-{
-	DIR *dir = opendir("/proc/self/fd");
-	const struct dirent *entry;
-
-	if (!dir)
-		return -errno;
-	while ((entry = readdir(dir))) {
-		int fd = atoi(entry->d_name), flags = fd > STDERR_FILENO ? fcntl(fd, F_GETFD) : -1;
-
-		if (flags >= 0 && !(flags & FD_CLOEXEC))
-			close(fd);
-	}
-	closedir(dir);
-	return 0;
-}
-
-static void end_session(void *userdata, struct session *session)
-{
-	struct daemon *daemon = userdata;
-
-	requests_session_callbacks.gone(&daemon->request_context, session);
-}
-
-static void go_on(struct daemon *daemon, const struct image_hops *hops, const struct head *head)
-{
-	router_adopt_channels(daemon->router, hops);
-	for (uint32_t i = 0; i < hops->sessions; i++)
-		session_go_on(local_in_image(hops, i));
-	topics_go_on(daemon->topics);
-	streams_go_on(daemon->streams);
-	activations_go_on(daemon->activations);
-	watches_go_on(daemon->watches, daemon->base);
-	host_watches_go_on(daemon->host_watches);
-	/* Others may wait for an answer that the daemon before didn't give. */
-	peers_want_all(daemon->peers);
-	daemon->renewals = daemon->sources.renewals = head->renewals;
-	snprintf(daemon->sources.renewed_from, sizeof(daemon->sources.renewed_from), "%s", head->version);
-	log_info("took over from xenmsgd %s: programs: %u, endpoints: %u, links: %u, streams: %u",
-		 head->version, hops->sessions, router_endpoints(daemon->router), head->links, hops->streams);
-}
-
-int handover_read(struct daemon *daemon)
-{
-	struct handover *handover = daemon->handover;
-	int r = 0;
-
-	if (!handover)
-		return 0;
-	if (!handover->image.error)
-		read_image(daemon, handover);
-	if (handover->image.error) {
-		log_error(
-			"what the daemon before this hands over can't be taken: %s; this one begins afresh, and all "
-			"connections end",
-			strerror(-handover->image.error));
-		streams_leave(daemon->streams);
-		activations_drop_image(daemon->activations);
-		links_drop_image(daemon->links);
-		local_each(daemon->local, end_session, daemon);
-		topics_drop_image(daemon->topics);
-		r = close_inherited();
-	} else {
-		go_on(daemon, &handover->hops, &handover->head);
-	}
-	handover_free(daemon);
-	links_take_up(daemon->links);
-	return r;
 }

@@ -29,6 +29,7 @@
 #include "daemon/hosts/hosts.h"
 #include "daemon/known/known.h"
 #include "daemon/link/asks.h"
+#include "daemon/link/via.h"
 #include "daemon/local/host_watches.h"
 #include "daemon/local/session.h"
 #include "daemon/local/streams.h"
@@ -103,6 +104,7 @@ struct parts {
 	struct activations *activations;
 	struct watches *watches;
 	struct hosts *hosts;
+	struct via *via;
 	struct asks *asks;
 	struct host_watches *host_watches;
 	struct channel *channel; /* that was read last */
@@ -241,6 +243,8 @@ static void read_section(struct image *image, struct image_hops *hops, struct pr
 		streams_read_image(parts->streams, image, hops);
 	} else if (type == IMAGE_ROOM) {
 		activations_read_room(parts->activations, image, hops);
+	} else if (type == IMAGE_WAITING) {
+		via_read_room(parts->via, image, hops);
 	} else if (type == IMAGE_COMMAND) {
 		activations_read_command(parts->activations, image);
 	} else if (type == IMAGE_THING || type == IMAGE_WATCH || type == IMAGE_TOLD ||
@@ -318,6 +322,9 @@ static void run(struct relay *relay, struct image *image, struct topics *topics,
 
 	if (!programs || !parts.streams || !parts.watches || !hops.hops ||
 	    hosts_new(&parts.hosts, relay, &hosts_options, &hosts_callbacks, NULL) < 0 ||
+	    via_new(&parts.via,
+		    &(struct via_collaborators){.self = &guest, .relay = relay, .hosts = parts.hosts}, false,
+		    open_none, NULL) < 0 ||
 	    asks_new(&parts.asks, &asks_with, false, no_endpoint, NULL) < 0 ||
 	    !(parts.host_watches = host_watches_new(relay, parts.asks)) ||
 	    activations_new(&parts.activations, relay, "/nonexistent", 0, "socket", &activation_callbacks,
@@ -341,6 +348,7 @@ static void run(struct relay *relay, struct image *image, struct topics *topics,
 	} else {
 		activations_drop_image(parts.activations);
 	}
+	via_drop_image(parts.via);
 	topics_free(topics);
 	streams_free(parts.streams);
 	activations_free(parts.activations);
@@ -350,6 +358,7 @@ static void run(struct relay *relay, struct image *image, struct topics *topics,
 	watches_free(parts.watches);
 	host_watches_free(parts.host_watches);
 	asks_free(parts.asks);
+	via_free(parts.via);
 	hosts_free(parts.hosts);
 	for (unsigned i = 0; i < HOPS; i++)
 		hop_retire(programs[i].hop, ENOENT);

@@ -175,6 +175,24 @@ def test_watches_of_another_host_hear_what_went_in_between(hosts, tmp_path):
     stays.stop()
 
 
+@pytest.mark.parametrize("far", [True, False], ids=["to_another_host", "through_domain_0"])
+def test_what_waits_for_domain_0_or_a_host_waits_on(hosts, far):
+    """There is no link to the daemon that is to take it: that one stands still before it could greet."""
+    here, there = hosts(guests=2)
+    node, silent, address = (here[0], there[0], "hostb/0:inbox") if far else (here[1], here[0], "hostb/0:inbox")
+    receiver = there[0].receiver("inbox")
+    with Connection(node.socket) as sender:
+        with stopped(silent.pid):
+            renew(node)  # so that a link that was there is away
+            outcomes = posted(sender, address, 5)
+            for _ in range(2):
+                renew(node)
+            assert outcomes == []
+        process_until(lambda: len(outcomes) == 5, "all have ended", sender)
+    assert outcomes == [0] * 5
+    assert ended(receiver.process).split() == ["0", "1", "2", "3", "4"]
+
+
 def test_a_gateway_that_is_killed_in_between_is_a_pause(hosts):
     here, there = hosts()
     flows = both_ways(here, there)

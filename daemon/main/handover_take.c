@@ -1,0 +1,341 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/* The image of the daemon before this: see handover.h. */
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/carrier.h"
+#include "base/image.h"
+#include "base/log.h"
+#include "base/notify.h"
+#include "daemon/activation/activation.h"
+#include "daemon/hosts/hosts.h"
+#include "daemon/link/asks.h"
+#include "daemon/link/link.h"
+#include "daemon/link/via.h"
+#include "daemon/local/host_watches.h"
+#include "daemon/local/local.h"
+#include "daemon/local/streams.h"
+#include "daemon/local/watches.h"
+#include "daemon/main/handover_internal.h"
+#include "daemon/peers/peers.h"
+#include "daemon/relay/hop_image.h"
+#include "daemon/serve/queries.h"
+#include "daemon/serve/router.h"
+#include "daemon/topic/topics.h"
+
+/* An image that is being read. */
+struct handover {
+	struct image image;
+	struct image_hops hops;
+	struct head head;
+	struct channel *channel; /* that was read last, NULL: none */
+};
+
+/* Reads the head of an image that was opened. This daemon is by its instance what the one before was, before
+ * others see it. */
+static void read_head(struct daemon *daemon, struct handover *handover)
+{
+	struct image *image = &handover->image;
+
+	if (!image->error && image_next(image) != IMAGE_HEAD)
+		image_fail(image, -EINVAL);
+	handover_head_image(image, &handover->head);
+	handover->hops.hops =
+		calloc((size_t)handover->head.sessions + handover->head.links + handover->head.topics + 1,
+		       sizeof(struct hop *));
+	if (!handover->hops.hops)
+		image_fail(image, -ENOMEM);
+	if (!image->error) {
+		const struct self *self = &handover->head.self;
+
+		memcpy(daemon->self.instance, self->instance, sizeof(self->instance));
+		uuid_print(self->instance, daemon->self.instance_text);
+		memcpy(daemon->self.former, self->former, sizeof(self->former));
+		daemon->self.former_count = self->former_count;
+	}
+}
+
+static int open_image(struct daemon *daemon)
+{
+	daemon->handover = calloc(1, sizeof(*daemon->handover));
+	if (!daemon->handover)
+		return -ENOMEM;
+	image_open(&daemon->handover->image, daemon->takeover.image);
+	read_head(daemon, daemon->handover);
+	return 0;
+}
+
+/* Takes what the service manager has kept, which it forgets: should this daemon crash, the next one finds
+ * nothing. */
+static int open_stored(struct daemon *daemon)
+{
+	struct handed_over *sockets = &daemon->sockets;
+	uint32_t count = 0;
+	int *fds = NULL, r = -EBADF;
+
+	if (sockets->image < 0 && sockets->carrier < 0)
+		return 0;
+	notify_forget(HANDED_OVER_IMAGE);
+	notify_forget(HANDED_OVER_CARRIER);
+	daemon->handover = calloc(1, sizeof(*daemon->handover));
+	if (!daemon->handover)
+		return -ENOMEM;
+	if (sockets->carrier >= 0) {
+		r = carrier_empty(sockets->carrier, &fds, &count);
+		close(sockets->carrier);
+	}
+	daemon->takeover.image = sockets->image;
+	sockets->image = sockets->carrier = -1;
+	if (r == 0)
+		image_open_carried(&daemon->handover->image, daemon->takeover.image, fds, count);
+	else
+		image_fail(&daemon->handover->image, r);
+	free(fds);
+	read_head(daemon, daemon->handover);
+	return 0;
+}
+
+void handover_free(struct daemon *daemon)
+{
+	struct handover *handover = daemon->handover;
+
+	if (!handover)
+		return;
+	image_free(&handover->image);
+	free(handover->hops.hops);
+	free(handover);
+	if (daemon->takeover.image >= 0)
+		close(daemon->takeover.image);
+	daemon->takeover.image = -1;
+	daemon->handover = NULL;
+}
+
+int handover_take(struct daemon *daemon)
+{
+	const struct takeover *takeover = &daemon->takeover;
+	const int fds[] = {takeover->image, takeover->programs, takeover->gateway, takeover->lock};
+	int r;
+
+	if (takeover->programs < 0) {
+		r = handed_over_take(&daemon->sockets);
+		return r < 0 ? r : open_stored(daemon);
+	}
+	for (unsigned i = 0; i < sizeof(fds) / sizeof(*fds); i++)
+		if (fds[i] >= 0)
+			fcntl(fds[i], F_SETFD, FD_CLOEXEC);
+	daemon->sockets = HANDED_OVER_NOTHING;
+	daemon->sockets.programs = takeover->programs;
+	daemon->sockets.gateway = takeover->gateway;
+	daemon->sockets.are_ours = takeover->are_ours;
+	daemon->singleton = takeover->lock;
+	return takeover->image < 0 ? 0 : open_image(daemon);
+}
+
+static bool are_links_read(const struct image_hops *hops, const struct head *head)
+{
+	return hops->sessions == head->sessions && hops->links == head->links;
+}
+
+/* Reads the section, which must be one that may come here. */
+static void read_section(struct daemon *daemon, struct handover *handover, uint32_t type)
+{
+	const struct head *head = &handover->head;
+	struct image *image = &handover->image;
+	struct image_hops *hops = &handover->hops;
+	uint32_t number;
+
+	switch (type) {
+	case IMAGE_HOSTS:
+		hosts_image(image, daemon->hosts);
+		break;
+	case IMAGE_SESSION:
+		image_expect(image, hops->count < head->sessions);
+		if (!image->error)
+			local_read_session(daemon->local, image, hops);
+		break;
+	case IMAGE_LINK:
+		image_expect(image, hops->sessions == head->sessions && hops->links < head->links);
+		if (!image->error)
+			links_read_image(daemon->links, image, hops);
+		break;
+	case IMAGE_TOPIC:
+		image_expect(image, are_links_read(hops, head) && hops->topics < head->topics);
+		if (!image->error)
+			topics_read_topic(daemon->topics, image, hops);
+		break;
+	case IMAGE_STREAM:
+		image_expect(image, are_links_read(hops, head) && hops->topics == head->topics);
+		if (!image->error)
+			streams_read_image(daemon->streams, image, hops);
+		break;
+	case IMAGE_ROOM:
+		image_expect(image, are_links_read(hops, head) && hops->topics == head->topics);
+		if (!image->error)
+			activations_read_room(daemon->activations, image, hops);
+		break;
+	case IMAGE_WAITING:
+		image_expect(image, are_links_read(hops, head) && hops->topics == head->topics);
+		if (!image->error)
+			via_read_room(daemon->via, image, hops);
+		break;
+	case IMAGE_COMMAND:
+		activations_read_command(daemon->activations, image);
+		break;
+	case IMAGE_CHANNEL:
+		channel_image(image, hops, &handover->channel);
+		break;
+	case IMAGE_SERIAL:
+		channel_serial_image(image, handover->channel);
+		break;
+	case IMAGE_LEDGER:
+		image_u32(image, &number);
+		image_expect(image, number < hops->sessions);
+		if (!image->error)
+			hop_ledger_image(image, hops->hops[number]);
+		break;
+	case IMAGE_PARTY:
+		topics_read_party(daemon->topics, image, hops);
+		break;
+	case IMAGE_ENDPOINT:
+		router_read_image(daemon->router, image, hops);
+		break;
+	case IMAGE_WATCH:
+		watches_read_image(daemon->watches, image, hops);
+		break;
+	case IMAGE_THING:
+		watches_read_thing(daemon->watches, image);
+		break;
+	case IMAGE_TOLD:
+		watches_read_told(daemon->watches, image, hops);
+		break;
+	case IMAGE_HOST_WATCH:
+		host_watches_read_image(daemon->host_watches, image, hops);
+		break;
+	case IMAGE_QUERY:
+		queries_read_image(daemon->queries, image, hops);
+		break;
+	default:
+		image_fail(image, -EPROTONOSUPPORT);
+	}
+}
+
+/* Sections come in this order of their types, of which later ones have larger numbers than those before which
+ * they belong; what is told of a channel besides comes behind it. */
+static unsigned rank(uint32_t type)
+{
+	static const uint8_t order[] = {
+		IMAGE_HOSTS,   IMAGE_SESSION, IMAGE_LINK,    IMAGE_TOPIC,      IMAGE_STREAM, IMAGE_ROOM,
+		IMAGE_COMMAND, IMAGE_WAITING, IMAGE_CHANNEL, IMAGE_LEDGER,     IMAGE_PARTY,  IMAGE_ENDPOINT,
+		IMAGE_THING,   IMAGE_WATCH,   IMAGE_TOLD,    IMAGE_HOST_WATCH, IMAGE_QUERY,
+	};
+	unsigned i = 0;
+
+	if (type == IMAGE_SERIAL)
+		type = IMAGE_CHANNEL;
+	while (i < sizeof(order) && order[i] != type)
+		i++;
+	return i;
+}
+
+static void read_image(struct daemon *daemon, struct handover *handover)
+{
+	const struct head *head = &handover->head;
+	struct image *image = &handover->image;
+	uint32_t type, last = IMAGE_HOSTS;
+
+	relay_image(image, &daemon->relay);
+	asks_image(image, daemon->asks);
+	/* It was restored in between: what the image says of others isn't so any more. */
+	image_expect(image, head->self.domid == daemon->self.domid);
+	while ((type = image_next(image)) && type != IMAGE_END) {
+		image_expect(image, rank(type) >= rank(last));
+		last = type;
+		read_section(daemon, handover, type);
+	}
+	image_expect(image, type == IMAGE_END && are_links_read(&handover->hops, head) &&
+				    handover->hops.topics == head->topics);
+	topics_check_image(daemon->topics, image);
+	image_expect(image, image_next(image) == 0);
+}
+
+/* Closes what was inherited and isn't listed in an image that can be read: the sockets of programs, which
+ * would wait for ever, their memory and their doorbells. All descriptors of our own are close-on-exec.
+ * Without memory for that this daemon can't go on: they are closed by its end. */
+static int close_inherited(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	const struct dirent *entry;
+
+	if (!dir)
+		return -errno;
+	while ((entry = readdir(dir))) {
+		int fd = atoi(entry->d_name), flags = fd > STDERR_FILENO ? fcntl(fd, F_GETFD) : -1;
+
+		if (flags >= 0 && !(flags & FD_CLOEXEC))
+			close(fd);
+	}
+	closedir(dir);
+	return 0;
+}
+
+static void end_session(void *userdata, struct session *session)
+{
+	struct daemon *daemon = userdata;
+
+	requests_session_callbacks.gone(&daemon->request_context, session);
+}
+
+static void go_on(struct daemon *daemon, const struct image_hops *hops, const struct head *head)
+{
+	router_adopt_channels(daemon->router, hops);
+	for (uint32_t i = 0; i < hops->sessions; i++)
+		session_go_on(local_in_image(hops, i));
+	topics_go_on(daemon->topics);
+	streams_go_on(daemon->streams);
+	activations_go_on(daemon->activations);
+	via_go_on(daemon->via);
+	watches_go_on(daemon->watches, daemon->base);
+	host_watches_go_on(daemon->host_watches);
+	/* Others may wait for an answer that the daemon before didn't give. */
+	peers_want_all(daemon->peers);
+	daemon->renewals = daemon->sources.renewals = head->renewals;
+	snprintf(daemon->sources.renewed_from, sizeof(daemon->sources.renewed_from), "%s", head->version);
+	log_info("took over from xenmsgd %s: programs: %u, endpoints: %u, links: %u, streams: %u",
+		 head->version, hops->sessions, router_endpoints(daemon->router), head->links, hops->streams);
+}
+
+int handover_read(struct daemon *daemon)
+{
+	struct handover *handover = daemon->handover;
+	int r = 0;
+
+	if (!handover)
+		return 0;
+	if (!handover->image.error)
+		read_image(daemon, handover);
+	if (handover->image.error) {
+		log_error(
+			"what the daemon before this hands over can't be taken: %s; this one begins afresh, and all "
+			"connections end",
+			strerror(-handover->image.error));
+		streams_leave(daemon->streams);
+		activations_drop_image(daemon->activations);
+		via_drop_image(daemon->via);
+		links_drop_image(daemon->links);
+		local_each(daemon->local, end_session, daemon);
+		topics_drop_image(daemon->topics);
+		r = close_inherited();
+	} else {
+		go_on(daemon, &handover->hops, &handover->head);
+	}
+	handover_free(daemon);
+	links_take_up(daemon->links);
+	return r;
+}
