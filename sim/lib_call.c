@@ -144,9 +144,17 @@ int sim_ask_domain(uint32_t domid, struct sim_domain *domain)
 	return ask(SIM_OP_DOMAIN, domid, 0, domain, sizeof(*domain));
 }
 
-static int have_done(enum sim_op op, domid_t domid, uint8_t reason)
+int sim_is_there(uint32_t domid)
 {
-	const struct sim_request request = {.op = (uint32_t)op, .domid = domid, .count = reason};
+	struct sim_domain domain;
+	int r = sim_ask_domain(domid, &domain);
+
+	return r == -EINVAL || (r == 0 && domain.domid != domid) ? -ESRCH : r;
+}
+
+int sim_have_done(enum sim_op op, uint32_t domid, uint32_t count)
+{
+	const struct sim_request request = {.op = (uint32_t)op, .domid = domid, .count = count};
 	struct sim_reply answer;
 
 	return sim_lib_call(&request, sizeof(request), &answer, sizeof(answer), NULL);
@@ -183,11 +191,11 @@ static long do_domctl(struct xen_domctl *argument)
 		return -EACCES;
 	switch (call.cmd) {
 	case XEN_DOMCTL_pausedomain:
-		return have_done(SIM_OP_PAUSE, call.domain, 0);
+		return sim_have_done(SIM_OP_PAUSE, call.domain, 0);
 	case XEN_DOMCTL_unpausedomain:
-		return have_done(SIM_OP_UNPAUSE, call.domain, 0);
+		return sim_have_done(SIM_OP_UNPAUSE, call.domain, 0);
 	case XEN_DOMCTL_destroydomain:
-		return have_done(SIM_OP_DESTROY, call.domain, 0);
+		return sim_have_done(SIM_OP_DESTROY, call.domain, 0);
 	case XEN_DOMCTL_getdomaininfo:
 		break;
 	default:
@@ -207,19 +215,15 @@ static long do_domctl(struct xen_domctl *argument)
 /* As of a domain that Xen makes no requests of devices for, which all are here. */
 static long do_dm_op(uint32_t domid)
 {
-	struct sim_domain domain;
-	int r = ask(SIM_OP_DOMAIN, domid, 0, &domain, sizeof(domain));
+	int r = sim_is_there(domid);
 
-	return r == -EINVAL || (r == 0 && domain.domid != domid) ? -ESRCH : r < 0 ? r : -EINVAL;
+	return r < 0 ? r : -EINVAL;
 }
 
 int sim_map_resource(const privcmd_mmap_resource_t *resource)
 {
-	struct sim_domain domain;
-	int r = ask(SIM_OP_DOMAIN, resource->dom, 0, &domain, sizeof(domain));
+	int r = sim_is_there(resource->dom);
 
-	if (r == -EINVAL || (r == 0 && domain.domid != resource->dom))
-		return -ESRCH;
 	if (r < 0)
 		return r;
 	/* The first frames of a grant table are there on Xen, and not here. */
@@ -281,7 +285,7 @@ static long sched_op(uint64_t command, const struct sched_remote_shutdown *argum
 	if (command != SCHEDOP_remote_shutdown)
 		return -ENOSYS;
 	r = sim_copy_in(&call, argument, sizeof(call));
-	return r < 0 ? r : have_done(SIM_OP_SHUT_DOWN, call.domain_id, (uint8_t)call.reason);
+	return r < 0 ? r : sim_have_done(SIM_OP_SHUT_DOWN, call.domain_id, (uint8_t)call.reason);
 }
 
 static long evtchn_status(struct evtchn_status *argument)

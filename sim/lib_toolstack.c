@@ -29,14 +29,6 @@
 /* A TiB. */
 #define PAGES_OF_THE_HOST (1ull << 28)
 
-static long is_there(uint32_t domid)
-{
-	struct sim_domain domain;
-	int r = sim_ask_domain(domid, &domain);
-
-	return r == -EINVAL || (r == 0 && domain.domid != domid) ? -ESRCH : r;
-}
-
 /* Returns the domid that is answered, or a negative errno. */
 static long ask_with_uuid(enum sim_op op, uint32_t domid, bool pvh, const uint8_t uuid[16])
 {
@@ -90,7 +82,7 @@ static int fill_map(const struct xenctl_bitmap *map)
 /* Each domain has one, which waits whenever its programs do. */
 static long vcpu_info(uint32_t domid, struct xen_domctl_getvcpuinfo *info)
 {
-	long r = is_there(domid);
+	long r = sim_is_there(domid);
 
 	if (r < 0 || info->vcpu > 0)
 		return r < 0 ? r : -ESRCH;
@@ -103,7 +95,7 @@ static long vcpu_info(uint32_t domid, struct xen_domctl_getvcpuinfo *info)
 
 static long vcpu_affinity(uint32_t domid, const struct xen_domctl_vcpuaffinity *call)
 {
-	long r = is_there(domid);
+	long r = sim_is_there(domid);
 
 	if (r == 0 && call->flags & XEN_VCPUAFFINITY_HARD)
 		r = fill_map(&call->cpumap_hard);
@@ -128,7 +120,7 @@ long sim_toolstack_domctl(struct xen_domctl *call)
 	case XEN_DOMCTL_settimeoffset:
 	case XEN_DOMCTL_settscinfo:
 	case XEN_DOMCTL_set_paging_mempool_size:
-		return is_there(call->domain);
+		return sim_is_there(call->domain);
 	default:
 		return -ENOSYS;
 	}
@@ -191,7 +183,7 @@ static long cpu_pool(struct xen_sysctl_cpupool_op *pool)
 
 long sim_toolstack_sysctl(struct xen_sysctl *call)
 {
-	long r = is_there(0); /* for who may ask at all */
+	long r = sim_is_there(0); /* for who may ask at all */
 
 	if (r < 0)
 		return r;
@@ -235,7 +227,7 @@ long sim_toolstack_hvm_op(uint64_t command, const struct xen_hvm_param *argument
 	struct xen_hvm_param call;
 	int r = command == HVMOP_set_param ? sim_copy_in(&call, argument, sizeof(call)) : -ENOSYS;
 
-	return r < 0 ? r : is_there(call.domid);
+	return r < 0 ? r : sim_is_there(call.domid);
 }
 
 long sim_toolstack_memory_op(uint64_t command, const void *argument)
@@ -244,17 +236,9 @@ long sim_toolstack_memory_op(uint64_t command, const void *argument)
 	int r = command == XENMEM_set_memory_map || command == XENMEM_get_vnumainfo
 			? sim_copy_in(&domid, argument, sizeof(domid))
 			: -ENOSYS;
-	long there = r < 0 ? r : is_there(domid);
+	long there = r < 0 ? r : sim_is_there(domid);
 
 	return there == 0 && command == XENMEM_get_vnumainfo ? -EOPNOTSUPP : there;
-}
-
-static int ask_about(enum sim_op op, uint32_t domid, uint32_t count)
-{
-	const struct sim_request request = {.op = (uint32_t)op, .domid = domid, .count = count};
-	struct sim_reply reply;
-
-	return sim_lib_call(&request, sizeof(request), &reply, sizeof(reply), NULL);
 }
 
 /* Of libxenguest, for libxl and its helper. */
@@ -352,7 +336,7 @@ SIM_EXPORT int xc_domain_save(xc_interface *xch, int io_fd, uint32_t dom, uint32
 	int r = sim_ask_domain(dom, &domain);
 
 	if (r == 0)
-		r = ask_about(SIM_OP_SAVE, dom, 0);
+		r = sim_have_done(SIM_OP_SAVE, dom, 0);
 	if (r < 0)
 		return fail(r);
 	/* It says why. */
@@ -361,13 +345,13 @@ SIM_EXPORT int xc_domain_save(xc_interface *xch, int io_fd, uint32_t dom, uint32
 	memcpy(image.uuid, domain.uuid, sizeof(image.uuid));
 	if (write(io_fd, &image, sizeof(image)) != sizeof(image))
 		return fail(errno == 0 ? -EIO : -errno);
-	r = ask_about(SIM_OP_SAVE, dom, 1);
+	r = sim_have_done(SIM_OP_SAVE, dom, 1);
 	return r < 0 ? fail(r) : 0;
 }
 
 SIM_EXPORT int xc_domain_resume(xc_interface *xch, uint32_t domid, int fast)
 {
-	int r = ask_about(SIM_OP_RESUME, domid, 0);
+	int r = sim_have_done(SIM_OP_RESUME, domid, 0);
 
 	return r < 0 ? fail(r) : 0;
 }

@@ -12,8 +12,11 @@
 
 #include "sim/proto.h"
 
-/* lib_call.c: the first domain whose number is domid or above. */
+/* lib_call.c: the first domain whose number is domid or above; whether there is this one (ESRCH: no); what a
+ * toolstack has done to it. */
 int sim_ask_domain(uint32_t domid, struct sim_domain *domain);
+int sim_is_there(uint32_t domid);
+int sim_have_done(enum sim_op op, uint32_t domid, uint32_t count);
 
 /* What is answered stands in the call then. */
 long sim_toolstack_domctl(struct xen_domctl *call);
