@@ -27,6 +27,13 @@ def in_domain(node, line, directory, **options):
     return subprocess.Popen(node.command("bash", "-c", line), cwd=directory, env=dict(node.environment, **IN_PATH), **options)
 
 
+def test_each_printed_block_has_its_case_on_a_fresh_debian():
+    """tests/packaged/run tries them there at night; that some block has none is told at once."""
+    done = subprocess.run([sys.executable, "-Bc", "import cases; cases.each_printed_block_is_run_or_has_its_reason(None)"],
+                          cwd=os.path.join(SOURCES, "tests", "packaged"), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.skipif(not BINDIR, reason="on what is installed")
 def test_the_commands_of_the_readme_work_with_its_policy(make_host, tmp_path):
     commands, policy = blocks("README.md", "## Use it")[:2]
