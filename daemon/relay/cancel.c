@@ -395,6 +395,13 @@ static void take(struct image *image, struct channel *channel, const struct chan
 	put(cancels, cancel, cancel->list);
 }
 
+/* Whether somebody is there to be asked, or answered: else a RESET tells, and the next daemon has no need of
+ * it. */
+static bool goes_over(const struct channel *channel, unsigned list)
+{
+	return list == ANSWERED ? channel->opener.hop != NULL : channel->acceptor.hop != NULL;
+}
+
 static void cancel_image(struct image *image, struct channel *channel, struct channel_cancel *cancel)
 {
 	uint32_t list = cancel->list, error = (uint32_t)-cancel->result;
@@ -406,9 +413,8 @@ static void cancel_image(struct image *image, struct channel *channel, struct ch
 		return;
 	cancel->list = (enum cancel_list)list;
 	cancel->result = -(int)error;
-	image_expect(image, list == ANSWERED
-				    ? channel->opener.hop != NULL
-				    : channel->acceptor.hop && !find_cancel(channel, cancel->offset));
+	image_expect(image,
+		     goes_over(channel, list) && (list == ANSWERED || !find_cancel(channel, cancel->offset)));
 	if (!image->error)
 		take(image, channel, cancel);
 }
@@ -420,13 +426,15 @@ void cancels_image(struct image *image, struct channel *channel)
 	uint32_t count = 0;
 
 	for (unsigned i = 0; cancels && i < LISTS; i++)
-		DL_FOREACH(cancels->lists[i], cancel)
-			count++;
+		if (goes_over(channel, i))
+			DL_FOREACH(cancels->lists[i], cancel)
+				count++;
 	image_u32(image, &count);
 	image_expect(image, (uint64_t)count * CHARGE <= channel->charge.held[QUOTA_BYTES]);
 	for (unsigned i = 0; cancels && i < LISTS; i++)
-		DL_FOREACH(cancels->lists[i], cancel)
-			cancel_image(image, channel, cancel);
+		if (goes_over(channel, i))
+			DL_FOREACH(cancels->lists[i], cancel)
+				cancel_image(image, channel, cancel);
 	for (; image->is_read && !image->error && count; count--) {
 		read = (struct channel_cancel){0};
 		cancel_image(image, channel, &read);
