@@ -43,8 +43,9 @@
 
 void session_settle_for_image(struct session *session)
 {
-	/* Who has moved, and rung, goes on where he is. */
-	if (session->state == RUNNING && session->old_memory_fd >= 0 && !session->uses_memory)
+	/* Who has moved, or begun, goes on where he is, though he may not have rung yet. */
+	if (session->state == RUNNING && session->memory && !session->uses_memory &&
+	    shared_memory_is_sealed(session->memory_fd))
 		session_use_memory(session, false);
 	hop_settle_for_image(session->hop);
 }
@@ -66,8 +67,13 @@ bool session_fits_image(struct session *session)
 	return session->state == RUNNING && session->fd >= 0 && !session->is_deaf &&
 	       session->unanswered == session->callbacks->carries(session->userdata, session) &&
 	       hop_fits_image(session->hop) && !hop_is_finishing(session->hop) &&
-	       (!session->memory ||
-		(session->takes_memory && (session->uses_memory || session->old_memory_fd >= 0)));
+	       (!session->memory || session->takes_memory);
+}
+
+bool session_has_begun(const struct session *session)
+{
+	return session->state != RUNNING || !session->memory || session->uses_memory ||
+	       session->old_memory_fd >= 0;
 }
 
 void session_ask_again(struct session *session)
@@ -161,14 +167,15 @@ static bool map_offered(struct session *session, int fd)
 	return true;
 }
 
-/* `used` is what the program uses, `offered` what it may have gone on in since; -1: nothing. */
+/* `used` is what the program uses, `offered` what it may have gone on in, or begun in, since; -1: nothing. */
 static void take_memory(struct image *image, struct session *session, int used, int offered)
 {
 	int fds[] = {used, offered};
 
 	session->old_memory_fd = used;
-	image_expect(image, used >= 0 && has_size(used, session->memory_size) &&
-				    shared_memory_is_sealed(used) &&
+	image_expect(image, (used >= 0 || offered >= 0) &&
+				    (used < 0 || (has_size(used, session->memory_size) &&
+						  shared_memory_is_sealed(used))) &&
 				    (offered < 0 || has_size(offered, session->memory_size)));
 	if (image->error) {
 		session->old_memory_fd = -1;
@@ -178,7 +185,8 @@ static void take_memory(struct image *image, struct session *session, int used, 
 	if (map_offered(session, offered))
 		return;
 	if (offered >= 0) {
-		close(used);
+		if (used >= 0)
+			close(used);
 		session->old_memory_fd = offered;
 	}
 	session->memory_fd = shared_memory_new(session->memory_size, &session->memory);
@@ -232,7 +240,8 @@ static void charge_again(struct session *session)
 		return;
 	charge_exceed(charge, QUOTA_CLIENTS, 1);
 	if (session->memory) {
-		charge_exceed(charge, QUOTA_DESCRIPTORS, 4); /* doorbells, both memories */
+		/* Doorbells, and both memories. */
+		charge_exceed(charge, QUOTA_DESCRIPTORS, session->old_memory_fd >= 0 ? 4 : 3);
 		memory += session_shared_memory(session);
 	} else {
 		memory += 2 * sizeof(struct private_ring);

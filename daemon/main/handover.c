@@ -69,7 +69,8 @@ bool handover_has_descriptors(const struct daemon *daemon)
 	return descriptors_are_left(local_memories(daemon->local) + FILES_TOO);
 }
 
-/* Ends a program that has what this image can't have. */
+/* Ends a program that has what this image can't have: a watch of another host; or memory in which it hasn't
+ * begun, which a daemon from before IMAGE_HOST_WATCH doesn't take. */
 static void end_unfit(void *userdata, struct session *session)
 {
 	struct daemon *daemon = userdata;
@@ -77,7 +78,8 @@ static void end_unfit(void *userdata, struct session *session)
 				   ? !host_watches_has(daemon->host_watches, session)
 				   : host_watches_fit(daemon->host_watches, session);
 
-	if (watches_fit && (!daemon->is_restarted || session_can_be_carried(session)))
+	if (watches_fit && (daemon->next_reads >= IMAGE_HOST_WATCH || session_has_begun(session)) &&
+	    (!daemon->is_restarted || session_can_be_carried(session)))
 		return;
 	session_say_goodbye(session);
 	requests_session_callbacks.gone(&daemon->request_context, session);

@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""What a hand-over ends, and tells so; and connections that have hardly begun, which it doesn't."""
+
+import errno
+import mmap
+
+import pytest
+
+from frames import (BECOMES_STREAM, BIND, CANCEL, DATA, HEADER, MEMORY, MESSAGES, PROBE, REPLY, RESET, STREAM, WELCOME, bind_payload, frame, hello,
+                    message, open_frame, u64)
+from library import Connection
+from messaging import EXIT_OK, eventually, stopped, tool
+from protocol import Program, seal
+from renewing import post, process_until, renew, took_over
+from test_handover import daemon_of_a_folder_of_its_own  # the fixture `installed`  # noqa: F401  pylint: disable=unused-import
+
+TAKES_MEMORY = 512  # in the flags of HELLO
+
+
+def is_served(program):
+    program.bind("late", number=7)
+
+
+def moves(program):
+    """Into the memory that the next daemon offers."""
+    assert program.receive_from_socket().kind == MEMORY
+    memory = program.descriptors[3]
+    other = mmap.mmap(memory, len(program.memory))
+    other[:] = program.memory[:]
+    for ring in program.rings:
+        ring.release()
+        ring.memory, ring.words = other, memoryview(other)[ring.control:ring.control + 256].cast("I")
+    program.memory.close()
+    program.memory = other
+    seal(memory)
+
+
+@pytest.mark.parametrize("sent", [0, 5, HEADER.size, HEADER.size + 3])
+def test_a_connection_with_a_part_of_its_hello_goes_on(nodes, sent):
+    node = nodes(1)[1]
+    whole = hello()
+    with Program(node.socket, greet=False) as program:
+        program.send_bytes(whole[:sent])
+        renew(node)
+        program.send_bytes(whole[sent:])
+        assert program.expect(WELCOME)
+        is_served(program)
+
+
+def test_a_connection_that_is_to_be_a_stream_goes_on(nodes):
+    """It was welcomed, and says then to whom."""
+    node = nodes(1)[1]
+    with Connection(node.socket) as listener, Program(node.socket, greet=False) as program:
+        assert listener.bind("inbox") == 0
+        program.send_bytes(hello(flags=BECOMES_STREAM))
+        assert program.expect(WELCOME)
+        renew(node)
+        program.send_bytes(open_frame(0, "self:nobody", kind=STREAM))
+        got = program.receive()
+        assert got.channel == 0 and got.u32() == errno.ENOENT, got
+
+
+@pytest.mark.parametrize("has", ["sealed", "said"])
+def test_a_connection_that_has_not_rung_yet_goes_on(nodes, has):
+    """Its memory is ready, or its first frame lies there; the daemon before had heard nothing of that."""
+    node = nodes(1)[1]
+    with Program(node.socket, shared=True, flags=TAKES_MEMORY) as program:
+        if has == "said":
+            program.out.put(frame(BIND, bind_payload("early", MESSAGES), channel=1))
+        renew(node)
+        moves(program)
+        if has == "sealed":
+            program.out.put(frame(BIND, bind_payload("early", MESSAGES), channel=1))
+        program.notify()
+        got = program.expect(REPLY, channel=1)
+        assert got.u32() == 0, got
+        is_served(program)
+
+
+@pytest.mark.parametrize("renewals", [1, 3])
+def test_a_connection_that_has_not_sealed_yet_goes_on(nodes, monkeypatch, renewals):
+    """It hasn't got as far as to look at its memory, in which nothing was then, so it gets no other."""
+    node = nodes(1)[1]
+    monkeypatch.setattr("protocol.seal", lambda memory: None)
+    with Program(node.socket, shared=True, flags=TAKES_MEMORY) as program:
+        for _ in range(renewals):
+            renew(node)
+        seal(program.descriptors[0])
+        is_served(program)
+
+
+def test_a_connection_that_seals_between_two_daemons_goes_on(installed, monkeypatch):
+    node, install = installed
+    waits, go = node.programs / "waits", node.programs / "go"
+    install(f"""case $1 in --take-over) : >{waits}; while [ ! -e {go} ]; do sleep 0.05; done ;; esac; exec {tool("xenmsgd")} "$@" """)
+    monkeypatch.setattr("protocol.seal", lambda memory: None)
+    with Program(node.socket, shared=True, flags=TAKES_MEMORY) as program:
+        assert node.xenmsg("daemon", "renew").returncode == EXIT_OK
+        eventually(waits.exists, "nobody reads")
+        seal(program.descriptors[0])
+        go.touch()
+        eventually(lambda: took_over(node) == 1, "the next daemon has taken over")
+        moves(program)
+        program.notify()
+        is_served(program)
+
+
+def test_one_that_does_not_know_memory_is_told_and_ends_alone(nodes):
+    node = nodes(1)[1]
+    with Program(node.socket, shared=True) as old, Program(node.socket) as other:
+        old.bind("old")
+        other.bind("other")
+        renew(node)
+        error, text = old.goodbye()
+        assert error == errno.ECONNRESET and "can't hand over this connection" in text
+        is_served(other)
+        with Connection(node.socket) as sender:
+            assert sender.send("self:old", b"x") == -errno.ENOENT
+
+
+def test_a_cancel_whose_receiver_has_gone_ends_nobody_else(nodes):
+    """The daemon still has it, since its sender hasn't answered the RESET that tells."""
+    node = nodes(1)[1]
+    with Program(node.socket) as other, Program(node.socket) as sender:
+        other.bind("other")
+        receiver = Program(node.socket)
+        receiver.bind("inbox")
+        sender.open("self:inbox")
+        sender.data(0, message(b"cancelled"))
+        receiver.expect(DATA)
+        sender.send_bytes(frame(CANCEL, u64(0), channel=0))
+        receiver.expect(CANCEL)
+        receiver.close()
+        sender.expect(RESET, channel=0)
+        renew(node)
+        is_served(other)
+        sender.query("status", number=2)
+
+
+def test_a_ping_under_way_has_an_error(nodes):
+    one, two = nodes(1, 2).values()
+    one.sees(two)
+    assert one.xenmsg("ping", "2").returncode == 0
+    with stopped(two.pid), Program(one.socket) as program:
+        program.send_bytes(frame(PROBE, b"2", channel=1))
+        program.query("status", number=2)
+        renew(one)
+        assert program.expect(REPLY, channel=1).u32() == errno.EHOSTUNREACH
+        is_served(program)
+    assert one.xenmsg("ping", "2").returncode == 0
+
+
+def test_a_link_away_since_before_a_restore_ends(nodes, host):
+    pair = nodes(1, 2)
+
+    def restored_then_renewed():
+        with stopped(pair[2].pid):
+            host.sim("suspend", 1)
+            pair[1].domid = int(host.sim("resume", 1).stdout)
+            eventually(lambda: pair[1].status()["domid"] == pair[1].domid, "it knows its number")
+            renew(pair[1])
+    ends_with_its_link(pair[1], pair[2], restored_then_renewed, {-errno.ECONNRESET})
+
+
+def ends_with_its_link(one, two, happen, errors):
+    one.sees(two)
+    outcomes, later = [], []
+    with Connection(one.socket) as sender, Connection(two.socket) as receiver:
+        assert receiver.bind("inbox") == 0
+        post("2:inbox", b"before", outcomes, sender)
+        assert receiver.receive().data == b"before"
+        process_until(lambda: outcomes == [0], "the link is up", sender, receiver)
+        post("2:inbox", b"under way", outcomes, sender)
+        happen()
+        process_until(lambda: len(outcomes) == 2, "it has ended", sender)
+        assert outcomes[1] in errors, outcomes
+        post("2:inbox", b"after", later, sender)
+        while (got := receiver.receive().data) != b"after":
+            assert got == b"under way"
+        process_until(lambda: later == [0], "it has come", sender, receiver)
