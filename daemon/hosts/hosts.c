@@ -321,8 +321,12 @@ static void take_incoming(struct hosts *hosts, struct host *host, uint64_t id)
 	struct gateway_packet packet = about(host, GATEWAY_ACCEPT, id);
 	struct conversation_memory memory;
 	struct charge charge;
-	int r = send_new(hosts, &packet, &memory, &charge);
+	int r;
 
+	/* The gateway has said it before it has read what we ask for, and then that of the lower host counts. */
+	if (host->state == HOST_ASKED && hosts_is_lower(hosts, host->number))
+		return;
+	r = send_new(hosts, &packet, &memory, &charge);
 	if (r < 0) {
 		packet.type = GATEWAY_DECLINE;
 		snprintf(packet.why, sizeof(packet.why), "%s", strerror(-r));

@@ -477,6 +477,26 @@ TEST_WITH(sealed_memory_is_used_at_the_gateways_ring, setup, teardown)
 	close_all(fds);
 }
 
+/* The gateway has said so before it has read what this daemon asks for, which counts, as this host is the lower
+ * one. */
+TEST_WITH(a_question_that_crosses_ours_is_not_taken, setup, teardown)
+{
+	struct scene *scene = *state;
+	struct gateway_packet packet;
+	int fds[GATEWAY_FDS];
+
+	connect_to_hostb(scene, fds);
+	say(scene, "{\"type\":\"incoming\",\"host\":\"hostb\",\"id\":1}");
+	settle(scene);
+	assert_false(hear(scene, &packet));
+	seal(fds);
+	say(scene, "{\"type\":\"connected\",\"host\":\"hostb\",\"id\":2}");
+	settle(scene);
+	assert_int_equal(scene->connected, 1);
+	assert_int_equal(scene->failed, 0);
+	close_all(fds);
+}
+
 /* To the kernel its pages may be ours for as long. */
 TEST_WITH(memory_that_the_gateway_keeps_stays_charged, setup, teardown)
 {
