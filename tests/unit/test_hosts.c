@@ -477,8 +477,8 @@ TEST_WITH(sealed_memory_is_used_at_the_gateways_ring, setup, teardown)
 	close_all(fds);
 }
 
-/* The gateway has said so before it has read what this daemon asks for, which counts, as this host is the lower
- * one. */
+/* The gateway has said so before it has read what this daemon asks for, which counts, as this host is the
+ * lower one. */
 TEST_WITH(a_question_that_crosses_ours_is_not_taken, setup, teardown)
 {
 	struct scene *scene = *state;
