@@ -313,3 +313,21 @@ TEST(the_log_has_only_what_somebody_has_not_had)
 	rig->topic->publisher = NULL;
 	intake_free(rig);
 }
+
+TEST(half_of_a_turn_is_not_for_who_publishes)
+{
+	struct intake *rig = intake_new();
+	uint8_t bytes[1024];
+	uint32_t span = write_message(bytes, 8, 1);
+
+	rig->topic->publisher = (void *)rig; /* it isn't over */
+	rig->topic->bounds = 1;		     /* each is an entry of its own */
+	for (uint32_t i = 0; i < TOPIC_PIECE_UNITS; i++)
+		come(rig, bytes, span, 1);
+	relay_run(&rig->relay, 1000);
+	assert_int_equal(rig->topic->log.count, TOPIC_PIECE_UNITS);
+	/* In between it drops what all have had, so it never had all of them. */
+	assert_in_range(rig->topic->log.places, 1, TOPIC_PIECE_UNITS / 2);
+	rig->topic->publisher = NULL;
+	intake_free(rig);
+}
