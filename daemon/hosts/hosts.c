@@ -323,7 +323,7 @@ static void take_incoming(struct hosts *hosts, struct host *host, uint64_t id)
 	struct charge charge;
 	int r;
 
-	/* The gateway has said it before it has read what we ask for, and then that of the lower host counts. */
+	/* The gateway has said it before it has read what we ask for, and then the lower host's counts. */
 	if (host->state == HOST_ASKED && hosts_is_lower(hosts, host->number))
 		return;
 	r = send_new(hosts, &packet, &memory, &charge);
