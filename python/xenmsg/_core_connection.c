@@ -221,6 +221,20 @@ static PyObject *connection_get(PyObject *object, void *closure)
 	}
 }
 
+static PyObject *connection_sent_name(PyObject *object, PyObject *arguments)
+{
+	struct xenmsg *conn = usable(object);
+	char name[XENMSG_NAME_SIZE];
+	const char *address;
+	int is_call;
+
+	if (!conn || !PyArg_ParseTuple(arguments, "sp", &address, &is_call))
+		return NULL;
+	if (xenmsg_sent_name(conn, address, is_call ? XENMSG_ONLY_CALLS : 0, name, sizeof(name)) < 0)
+		Py_RETURN_NONE;
+	return PyUnicode_FromString(name);
+}
+
 static PyGetSetDef connection_properties[] = {
 	{"closed", connection_get, NULL, "Whether close() was called.", (void *)0},
 	{"pending", connection_get, NULL, "How many posted messages and calls have no outcome yet.",
@@ -254,6 +268,8 @@ static PyMethodDef connection_methods[] = {
 	 "The first outcome that has failed and that nobody has seen."},
 	{"take_withdrawn", connection_take_withdrawn, METH_NOARGS,
 	 "Whether a call was withdrawn since this was last asked."},
+	{"sent_name", connection_sent_name, METH_VARARGS,
+	 "sent_name(address, is_call): what was sent there last is called in traces, or None"},
 	{"bind", connection_bind, METH_VARARGS, "bind(endpoint, messages, calls, shared)"},
 	{"topic", connection_topic, METH_VARARGS, "topic(endpoint, retain, keys)"},
 	{"subscribe", connection_subscribe, METH_VARARGS,

@@ -47,6 +47,11 @@ class ConnectionState:
         until = time.monotonic() + timeout
         return lambda address, data: self._core.call_post(address, data, trace, milliseconds(until - time.monotonic()), wait)
 
+    def sent_name(self, address: str, *, call: bool = False) -> Optional[str]:
+        """What the message that was sent last to this address, or the call that was begun last, is called in traces (xenmsg trace):
+        its receiver has the same as message.name. None: nothing was sent there, or what led there has ended since."""
+        return self._core.sent_name(address, call)
+
     @property
     def domid(self) -> int:
         """The domain that this program runs in, as the daemon says."""

@@ -512,11 +512,13 @@ def test_a_call_tells_its_time_and_its_trace(nodes):
             assert message.trace == "00-12ab-1" and LONG / 2 < message.time_left <= LONG
             name = re.fullmatch(rf"1[.]{os.getpid()}[.]\d+@\d+", message.name)
             assert name, message.name
+            assert conn.sent_name("self:work", call=True) == message.name and conn.sent_name("self:work") is None
             message.reply(b"")
             assert (await calling).name is None, "an answer has no name"
             posted = await conn.post("self:work", b"x", trace="00-12ab-2")
             message = await work.recv(LONG)
             assert (message.trace, message.time_left) == ("00-12ab-2", None)
+            assert conn.sent_name("self:work") == message.name
             await posted
             begun = await conn.begin_call("self:work", b"x", timeout=SHORT)
             message = await work.recv(LONG)
