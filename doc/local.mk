@@ -36,7 +36,8 @@ EXTRA_DIST += NEWS scripts/demo scripts/draw doc/way-of-a-message.dot
 performancedir = $(docdir)/performance
 dist_performance_DATA = doc/performance/README.md doc/performance/results.md doc/performance/results.json \
 	doc/performance/calls.svg doc/performance/cpu.svg doc/performance/forward.svg doc/performance/overview.svg \
-	doc/performance/rate.svg doc/performance/round-trip.svg doc/performance/scale.svg
+	doc/performance/rate.svg doc/performance/round-trip.svg doc/performance/scale.svg doc/performance/topics.json \
+	doc/performance/topics.md doc/performance/topics-latency.svg doc/performance/topics-rate.svg
 decisionsdir = $(docdir)/decisions
 dist_decisions_DATA = \
 	doc/decisions/0001-links-are-byte-streams-with-positions.md \
