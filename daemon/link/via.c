@@ -464,9 +464,8 @@ static void renumber_room(struct via *via, struct peer_id from, struct peer_id t
 	if (!room)
 		return;
 	unlist_room(room);
-	if (via_find_room(
-		    via,
-		    to)) { /* it wasn't known yet who that is: both wait for the same, and this one longer */
+	/* It wasn't known yet who that is: both wait for the same, and this one longer. */
+	if (via_find_room(via, to)) {
 		room->error = -EHOSTDOWN;
 		to = from;
 	}
