@@ -88,7 +88,7 @@ extern "C" {
 #endif
 
 /* The version of the library: 0x00MMmmpp, of major, minor and patch. */
-#define XENMSG_VERSION 0x000100u
+#define XENMSG_VERSION 0x000200u
 /* Returns the version of the library that the program runs with. */
 XENMSG_API uint32_t xenmsg_version(void);
 

@@ -13,7 +13,7 @@ import pytest
 from messaging import SOURCES, read_source
 
 FILES = ("MAINTAINERS", "NEWS", "configure.ac", "debian", "packaging", "doc", "python/pyproject.toml", "bindings/rust/Cargo.toml",
-         "bindings/rust/Cargo.lock", "tests/integration/test_printed.py", "scripts/release")
+         "bindings/rust/Cargo.lock", "include/xenmsg.h", "tests/integration/test_printed.py", "scripts/release")
 VERSION, = re.findall(r"^AC_INIT\(\[xenmsg\], \[([^]]*)\]", read_source("configure.ac"), re.M)
 
 
@@ -84,6 +84,8 @@ def test_a_version_is_written_into_all_files(tree):
     tree.succeeds("set", "9.8.7")
     tree.succeeds("check")
     assert (tree.path / "packaging/yocto/xenmsg_9.8.7.bb").exists()
+    assert "#define XENMSG_VERSION 0x090807u" in (tree.path / "include/xenmsg.h").read_text()
+    assert "librust-xenmsg-9.8-dev" in (tree.path / "debian/control").read_text()
     assert tree.fails("set", "9.8") == ["9.8 is no version: three numbers"]
     # what has been released keeps its entries
     tree.edit("debian/changelog", "UNRELEASED", "unstable")
