@@ -532,8 +532,8 @@ def test_policy_show_prints_files_that_mean_the_same(with_policies):
     place = "/etc/xenmsg/policy.d"
     assert done.stdout.decode() == f"5 rules are in force\n  0 of {place}/10-a.conf\n  2 of {place}/20-b.conf\n  3 of {place}/30-c.conf\n"
     files = json.loads(one.xenmsg("policy", "reload", "--json").stdout)
-    assert files == {"directory": place, "rules": 5, "files": [{"file": f"{place}/{name}", "rules": rules} for name, rules in
-                                                               (("10-a.conf", 0), ("20-b.conf", 2), ("30-c.conf", 3))]}
+    assert files == {"directory": place, "rules": 5, "for_host": None,
+                     "files": [{"file": f"{place}/{name}", "rules": rules} for name, rules in (("10-a.conf", 0), ("20-b.conf", 2), ("30-c.conf", 3))]}
     shown = one.xenmsg("policy", "show").stdout.decode()
     assert shown.startswith(f"# {place}/20-b.conf, line 1\n[rule]\nfrom = 2, hostb/*\nuid = 0, 1000\nto = print, scan-?\naction = allow\n\n"
                             f"# {place}/20-b.conf, line 6\n[bind]\n")
