@@ -67,9 +67,10 @@ class Service:
     def start(self):
         """And waits until it is ready."""
         handed = [("xenmsgd.socket", self.socket.fileno()), *self.store.kept]
-        # They are put beyond what they are to be, so that none is overwritten before it was copied.
-        moves = " ".join(f"{50 + i}<&{fd}" for i, (_, fd) in enumerate(handed))
-        moves += "".join(f" {3 + i}<&{50 + i} {50 + i}<&-" for i in range(len(handed)))
+        # They are put beyond what they are and what they are to be, so that none is overwritten before it was copied.
+        beyond = 20 + max(fd for _, fd in handed)
+        moves = " ".join(f"{beyond + i}<&{fd}" for i, (_, fd) in enumerate(handed))
+        moves += "".join(f" {3 + i}<&{beyond + i} {beyond + i}<&-" for i in range(len(handed)))
         names = ":".join(name for name, _ in handed)
         self.node.within = ("bash", "-c", f'exec {moves}; LISTEN_FDNAMES={names} LISTEN_FDS={len(handed)} LISTEN_PID=$$ exec "$@"', "bash")
         self.node.handed = [fd for _, fd in handed]
