@@ -17,6 +17,7 @@
 #include "base/timer.h"
 #include "daemon/hosts/gateway_socket.h"
 #include "daemon/hosts/hosts_internal.h"
+#include "wire/text.h"
 
 void hosts_hand_over(struct hosts *hosts)
 {
@@ -24,18 +25,11 @@ void hosts_hand_over(struct hosts *hosts)
 		hosts_stop_asking(hosts, hosts->by_number[i]);
 }
 
-static bool is_printable(const char *text)
-{
-	while (*text >= ' ' && *text <= '~')
-		text++;
-	return !*text;
-}
-
 /* A text of a gateway's. */
 static void words_image(struct image *image, char *text, uint32_t room)
 {
 	image_text(image, text, room);
-	image_expect(image, is_printable(text));
+	image_expect(image, text_is_ascii(text, strlen(text), ' '));
 }
 
 static void name_image(struct image *image, char name[HOST_NAME_SIZE])

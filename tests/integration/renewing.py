@@ -4,7 +4,8 @@
 import errno
 import signal
 
-from messaging import EXIT_OK, PATIENCE, eventually
+from library import Connection
+from messaging import EXIT_OK, PATIENCE, eventually, stopped
 
 
 def took_over(node):
@@ -40,3 +41,39 @@ def post(address, data, outcomes, sender, *others):
         assert result in (0, -errno.EAGAIN), (result, len(outcomes))
         return result == 0
     process_until(posted, "it is posted", sender, *others)
+
+
+def send_under_hand_overs(source, target, address, renewed):
+    """Messages wait between two programs, of which one is stopped, while these daemons hand over: each comes once, in its order."""
+    outcomes = []
+    receiver = target.receiver("inbox")
+    with Connection(source.socket) as sender:
+        assert sender.send(address, b"before") == 0
+        with stopped(receiver.process.pid):
+            for number in range(12):
+                assert sender.post(address, b"%d" % number, outcomes.append) == 0
+            sender.wait(0)
+            for node in renewed:
+                renew(node)
+        process_until(lambda: len(outcomes) == 12, "all have ended", sender)
+        assert outcomes == [0] * 12
+        assert sender.send(address, b"after") == 0
+    assert ended(receiver.process).splitlines() == ["before", *(str(number) for number in range(12)), "after"]
+
+
+def call_under_hand_overs(source, target, address, renewed):
+    """Calls are in service, and others lie in their server's ring, while these daemons hand over: each is answered."""
+    answers = []
+    with Connection(source.socket) as caller, Connection(target.socket) as server:
+        assert server.bind("upper") == 0
+        for number in range(8):
+            assert caller.call_post(address, b"q%d" % number, answers.append) == 0
+        taken = [server.take() for _ in range(4)]
+        for node in renewed:
+            renew(node)
+        taken += [server.take() for _ in range(4)]
+        for request in taken:
+            assert request.reply(request.data.upper()) == 0
+            request.free()
+        process_until(lambda: len(answers) == 8, "all are answered", caller, server)
+    assert answers == [b"Q%d" % number for number in range(8)]

@@ -12,7 +12,7 @@ import pytest
 
 from library import Connection
 from messaging import EXIT_OK, EXIT_USAGE, PATIENCE, eventually, stopped, tool
-from renewing import ended, post, process_until, renew, took_over
+from renewing import call_under_hand_overs, ended, post, process_until, renew, took_over
 
 BIND_SHARED = 4096
 
@@ -88,19 +88,7 @@ def test_who_leaves_before_it_has_moved_has_sent_all(nodes, memory):
 
 def test_calls_in_service_are_answered_after_it(nodes, memory):
     node = nodes(1)[1]
-    answers = []
-    with Connection(node.socket) as caller, Connection(node.socket) as server:
-        assert server.bind("upper") == 0
-        for number in range(8):
-            assert caller.call_post("self:upper", b"q%d" % number, answers.append) == 0
-        taken = [server.take() for _ in range(4)]  # the other four still lie in its ring
-        renew(node)
-        taken += [server.take() for _ in range(4)]
-        for request in taken:
-            assert request.reply(request.data.upper()) == 0
-            request.free()
-        process_until(lambda: len(answers) == 8, "all are answered", caller, server)
-    assert answers == [b"Q%d" % number for number in range(8)]
+    call_under_hand_overs(node, node, "self:upper", [node])
 
 
 def test_a_time_out_after_it_takes_a_message_back(nodes, memory):

@@ -9,7 +9,7 @@ import pytest
 
 from library import Connection
 from messaging import EXIT_OK, eventually, is_built_with_systemd, stopped, tool
-from renewing import ended, process_until, renew
+from renewing import call_under_hand_overs, ended, process_until, renew, send_under_hand_overs
 from test_handover import installer
 from test_handover_links import Traffic, go_on_until_all_have_got, posted, renew_under
 from test_handover_streams import Way
@@ -73,38 +73,12 @@ def test_a_hundred_hand_overs_between_hosts_lose_nothing(hosts):
 
 def test_a_message_under_way_to_another_host_comes_once(hosts):
     here, there = hosts()
-    outcomes = []
-    receiver = there.receiver("inbox")
-    with Connection(here.socket) as sender:
-        assert sender.send("hostb/0:inbox", b"before") == 0
-        with stopped(receiver.process.pid):
-            for number in range(12):
-                assert sender.post("hostb/0:inbox", b"%d" % number, outcomes.append) == 0
-            sender.wait(0)
-            renew(here)
-            renew(there)
-        process_until(lambda: len(outcomes) == 12, "all have ended", sender)
-        assert outcomes == [0] * 12
-        assert sender.send("hostb/0:inbox", b"after") == 0
-    assert ended(receiver.process).splitlines() == ["before", *(str(number) for number in range(12)), "after"]
+    send_under_hand_overs(here, there, "hostb/0:inbox", (here, there))
 
 
 def test_calls_to_another_host_in_service_are_answered(hosts):
     here, there = hosts(guests=1)
-    answers = []
-    with Connection(here[1].socket) as caller, Connection(there[1].socket) as server:
-        assert server.bind("upper") == 0
-        for number in range(8):
-            assert caller.call_post("hostb/1:upper", b"q%d" % number, answers.append) == 0
-        taken = [server.take() for _ in range(4)]
-        for node in (here[0], there[0], here[1], there[1]):
-            renew(node)
-        taken += [server.take() for _ in range(4)]
-        for request in taken:
-            assert request.reply(request.data.upper()) == 0
-            request.free()
-        process_until(lambda: len(answers) == 8, "all are answered", caller, server)
-    assert answers == [b"Q%d" % number for number in range(8)]
+    call_under_hand_overs(here[1], there[1], "hostb/1:upper", (here[0], there[0], here[1], there[1]))
 
 
 class Bytes(Way):

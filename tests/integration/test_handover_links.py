@@ -10,7 +10,7 @@ import pytest
 from library import Connection
 from messaging import EXIT_OK, PATIENCE, eventually, stopped
 from test_relay import domain_0, pv_guests  # the fixtures `zero` and `guests`  # noqa: F401  pylint: disable=unused-import
-from renewing import ended, process_until, renew, took_over
+from renewing import call_under_hand_overs, ended, process_until, renew, send_under_hand_overs, took_over
 
 UNDER_WAY = 32  # messages of each direction
 
@@ -79,22 +79,8 @@ def renew_under(node, *flows):
 
 
 def test_a_message_under_way_to_another_domain_comes_once(nodes, memory):
-    """It waits in the daemons between two programs, of which one is stopped, while both daemons hand over."""
     one, two = nodes(1, 2).values()
-    outcomes = []
-    receiver = two.receiver("inbox")
-    with Connection(one.socket) as sender:
-        assert sender.send("2:inbox", b"before") == 0
-        with stopped(receiver.process.pid):
-            for number in range(12):
-                assert sender.post("2:inbox", b"%d" % number, outcomes.append) == 0
-            sender.wait(0)
-            renew(one)
-            renew(two)
-        process_until(lambda: len(outcomes) == 12, "all have ended", sender)
-        assert outcomes == [0] * 12
-        assert sender.send("2:inbox", b"after") == 0
-    assert ended(receiver.process).splitlines() == ["before", *(str(number) for number in range(12)), "after"]
+    send_under_hand_overs(one, two, "2:inbox", (one, two))
 
 
 def test_traffic_both_ways_goes_on_over_hand_overs(nodes, memory):
@@ -120,20 +106,7 @@ def test_a_hundred_hand_overs_under_traffic_lose_nothing(nodes):
 
 def test_calls_to_another_domain_in_service_are_answered(nodes, memory):
     one, two = nodes(1, 2).values()
-    answers = []
-    with Connection(one.socket) as caller, Connection(two.socket) as server:
-        assert server.bind("upper") == 0
-        for number in range(8):
-            assert caller.call_post("2:upper", b"q%d" % number, answers.append) == 0
-        taken = [server.take() for _ in range(4)]
-        renew(one)
-        renew(two)
-        taken += [server.take() for _ in range(4)]
-        for request in taken:
-            assert request.reply(request.data.upper()) == 0
-            request.free()
-        process_until(lambda: len(answers) == 8, "all are answered", caller, server)
-    assert answers == [b"Q%d" % number for number in range(8)]
+    call_under_hand_overs(one, two, "2:upper", (one, two))
 
 
 def posted(sender, address, count):
