@@ -282,7 +282,9 @@ class Node:
     def wait_ready(self):
         def ready():
             assert self.daemon.poll() is None, f"xenmsgd has ended: {self.log.read_text()}"
-            self.pid = peer_pid(self.socket)
+            listens = peer_pid(self.socket)
+            # A daemon that has been killed seems to listen while somebody else has its descriptors, as who was to be the next one.
+            self.pid = listens if listens and os.path.exists(f"/proc/{listens}") else None
             return self.pid
         eventually(ready, f"xenmsgd of domain {self.domid} listens")
 

@@ -6,13 +6,13 @@ import contextlib
 import errno
 import gc
 import os
-import select
 import signal
 import threading
 
 import pytest
 
 from messaging import eventually, stands_still
+from polling import readable
 from python_module import LONG, SHORT, answers, raises, run, soon, xenmsg
 from test_restore import save_and_restore
 
@@ -90,7 +90,7 @@ def test_another_loop_is_refused(nodes):
     conn, inbox, outcome = asyncio.run(begin())
     message = inbox._take(inbox._link.core)
     while message is None:
-        select.select([inbox._link.fd], [], [], LONG)
+        readable([inbox._link.fd], LONG)
         message = inbox._take(inbox._link.core)
     for what in (lambda: outcome, lambda: conn.send("self:inbox", b""), lambda: conn.post("self:inbox", b""), conn.flush,
                  lambda: conn.query("peers"), inbox.recv):
@@ -205,11 +205,9 @@ def test_what_ends_while_messages_are_taken_is_told(nodes):
     core.bind("inbox", True, True, False)
     draining = core.begin_drain("inbox", -1)
     draining.waiter = [draining]
-    readable = select.poll()
-    readable.register(core.fileno(), select.POLLIN)
     for _ in range(3):
-        assert readable.poll(LONG * 1000)
-        if core.recv(0) is None and readable.poll(0) and draining in core.process():
+        assert readable([core.fileno()], LONG)
+        if core.recv(0) is None and readable([core.fileno()], 0) and draining in core.process():
             break
     assert draining.done() and draining.result() is None
     core.close()
@@ -262,6 +260,6 @@ def test_a_watch_is_asked_without_waiting(nodes):
 
     async def main():
         async with xenmsg.open(one.socket) as conn, conn.watch("self") as watch:
-            assert select.select([watch._link.fd], [], [], LONG)[0]
+            assert readable([watch._link.fd], LONG)
             assert (await watch.next(0)).domid == 1
     run(main())

@@ -5,7 +5,6 @@ import errno
 import json
 import os
 import re
-import select
 import subprocess
 import threading
 
@@ -14,6 +13,7 @@ import pytest
 from frames import ASKS, QUERY, RELAYS
 from library import TOPIC, Connection
 from messaging import EXIT_DENIED, EXIT_ERROR, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_UNREACHABLE, EXIT_USAGE, PATIENCE, eventually, stopped, tool
+from polling import readable
 from protocol import Program
 from test_calls import Server
 from test_cli_json import validator  # the fixture `valid`  # noqa: F401  pylint: disable=unused-import
@@ -501,7 +501,7 @@ def test_a_trace_goes_on_with_the_next_daemon(nodes):
 
     def prints():  # once it has asked the next one
         one.send("self:inbox", "hello")
-        return select.select([trace.process.stdout], [], [], 0.1)[0]
+        return readable([trace.process.stdout], 0.1)
     eventually(prints, "the next daemon tells")
     assert told(trace.until("taken"))[-1] == ("taken", "program")
     receiver.stop()
