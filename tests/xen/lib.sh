@@ -216,8 +216,11 @@ traffic() {
 }
 rig_traffic() { echo "sh -c 'echo \$\$ >/tmp/$3.pid; exec rig-traffic $3 $1 $2 $(domid "$2")'"; }
 
-# traffic_goes_on ONE OTHER: all kinds of it, in both directions
-traffic_goes_on() { on_each "$1 $2" "goes_on $1-$2"; }
+# traffic_goes_on ONE OTHER: all kinds of it, in both directions. It has more time than goes_on takes, which says how far it came.
+traffic_goes_on() {
+	local ON_SECONDS=$((150 * RIG_patience))
+	on_each "$1 $2" "goes_on $1-$2"
+}
 
 # traffic_ends ONE OTHER: all has arrived, once, in order and undamaged, and nobody was told of an error
 traffic_ends() { on_each "$1 $2" "kill \$(cat /tmp/$1-$2.pid); await $1-$2 0; echo \"\$name: \$(cat /tmp/$1-$2.out)\""; }
