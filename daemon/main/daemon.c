@@ -52,6 +52,10 @@ static void on_stop_signal(int number, short what, void *userdata)
 {
 	struct daemon *daemon = userdata;
 
+	if (daemon->is_handing_over) { /* it is held since then, so the next program hears it */
+		kill(getpid(), number);
+		return;
+	}
 	log_info("stopping: %s", strsignal(number));
 	if (asks_for_restart(daemon, number))
 		return;
@@ -66,7 +70,7 @@ static void on_hangup(int number, short what, void *userdata)
 	reload_files(daemon);
 }
 
-/* Between two programs nobody hears them, so they wait for the next one, until it runs. */
+/* Between two programs nobody hears signals to stop, so they wait for the next one, until it runs. */
 static void hold_stop_signals(int how)
 {
 	sigset_t signals;
@@ -263,10 +267,13 @@ int daemon_run(struct daemon *daemon)
 									    : EVLOOP_ONCE) < 0)
 			return -EIO;
 	while (!event_base_got_break(daemon->base));
-	if (daemon_hands_over(daemon))
+	if (daemon_hands_over(daemon)) {
+		/* A signal to stop that came before it was held would be lost with this program. */
+		event_base_loop(daemon->base, EVLOOP_NONBLOCK);
 		notify_reloading(daemon->notify);
-	else
+	} else {
 		notify_stopping(daemon->notify);
+	}
 	restore_before_stop(daemon);
 	return daemon->failed ? -EIO : 0;
 }

@@ -430,6 +430,18 @@ def test_a_stop_in_between_is_obeyed_in_order(installed):
     node.start()
 
 
+def test_a_stop_as_the_answer_ends_is_obeyed_in_order(installed):
+    """The signal comes while the daemon waits for the end of the program that has answered, and leaves its loop then."""
+    node, install = installed
+    install(f"""case $1 in --check-takeover) {tool("xenmsgd")} "$@"; exec >&- 2>&-
+        until grep -q wait /proc/$PPID/wchan; do sleep 0.01; done; kill -TERM $PPID; exit 0 ;;
+    esac; exec {tool("xenmsgd")} "$@" """)
+    node.xenmsg("daemon", "renew")  # it may be answered or not
+    assert node.daemon.wait(timeout=20 * PATIENCE) == 0
+    install()
+    node.start()
+
+
 def test_a_second_hand_over_at_once_is_refused(installed):
     """The first one goes on."""
     node, install = installed
