@@ -7,7 +7,6 @@ likewise. The check programs, which are never installed, lie in $XENMSG_BUILDDIR
 
 import json
 import os
-import selectors
 import shutil
 import signal
 import subprocess
@@ -15,6 +14,8 @@ import tempfile
 import time
 
 import pytest
+
+from polling import readable
 
 # Generous, since tests run on loaded machines and under sanitizers and valgrind; a passing test never waits for it.
 TIMEOUT = float(os.environ.get("XENMSG_TEST_TIMEOUT", "30"))
@@ -71,8 +72,6 @@ class Conversation:
     def __init__(self, process):
         self.process = process
         self.buffer = b""
-        self.selector = selectors.DefaultSelector()
-        self.selector.register(process.stdout, selectors.EVENT_READ)
         os.set_blocking(process.stdout.fileno(), False)
 
     def tell(self, *words):
@@ -83,7 +82,7 @@ class Conversation:
         """Whether an answer has come (it stays there to be read)."""
         end = time.monotonic() + timeout
         while b"\n" not in self.buffer:
-            if not self.selector.select(max(0, end - time.monotonic())):
+            if not readable([self.process.stdout], max(0, end - time.monotonic())):
                 return False
             data = os.read(self.process.stdout.fileno(), 65536)
             if not data:
