@@ -40,6 +40,7 @@
 #define CHUNK	   1800 /* a value holds 2048 bytes, less the path on C xenstored */
 #define CHUNKS	   8
 #define PATH_BYTES 128
+#define DIRECTORY  "data/rig"
 #define JOBS	   16
 
 #define STATUS_TIMEOUT 124
@@ -151,6 +152,25 @@ static void take(struct server *server, const char *path)
 	free(value);
 }
 
+/* The watch tells of its own node when it is set, which a guest's kernel does again after a restore. It tells
+ * nothing of what dom0 has written there between the restore and then, so that is looked for. */
+static void take_event(struct server *server, const char *path)
+{
+	char child[PATH_BYTES], **names;
+	unsigned count = 0;
+
+	if (strcmp(path, DIRECTORY)) {
+		take(server, path);
+		return;
+	}
+	names = xs_directory(server->store, XBT_NULL, DIRECTORY, &count);
+	for (unsigned i = 0; i < count; i++) {
+		snprintf(child, sizeof(child), "%s/%s", DIRECTORY, names[i]);
+		take(server, child);
+	}
+	free(names);
+}
+
 static int serve(void)
 {
 	struct server server = {.store = xs_open(0)};
@@ -162,9 +182,8 @@ static int serve(void)
 	sigaddset(&child, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &child, NULL);
 	/* Relative, so that it goes on after a restore, with another domid. */
-	if (!server.store || !xs_watch(server.store, "data/rig", "rig"))
+	if (!server.store || !xs_watch(server.store, DIRECTORY, "rig"))
 		die("watch");
-	/* Only from now on: of what was asked before, the watch doesn't tell. */
 	if (!xs_write(server.store, XBT_NULL, "data/rig-up", "1", 1))
 		die("data/rig-up");
 	pollfds[0].fd = xs_fileno(server.store);
@@ -175,7 +194,7 @@ static int serve(void)
 		if (poll(pollfds, 2, -1) < 0 && errno != EINTR)
 			die("poll");
 		while ((event = xs_check_watch(server.store)) != NULL) {
-			take(&server, event[XS_WATCH_PATH]);
+			take_event(&server, event[XS_WATCH_PATH]);
 			free(event);
 		}
 		while (read(pollfds[1].fd, &information, sizeof(information)) > 0)

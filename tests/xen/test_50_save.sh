@@ -76,3 +76,16 @@ test_a_daemon_that_was_root_is_restored() { # save
 	arrives u3 u1
 	no_complaint u3
 }
+
+# The tests' own way into a guest: XenStore tells it nothing of what was written before its kernel has set the watches again.
+test_a_guest_does_what_it_was_asked_before_it_resumed() { # both, save
+	spare
+	xl save u3 /tmp/saved
+	xl restore -p /tmp/saved
+	rm /tmp/saved
+	is_restored u3 &
+	eventually 10 was_asked u3
+	xl unpause u3
+	wait $!
+}
+was_asked() { xenstore-exists "/local/domain/$(xl domid "$1")/data/rig"; }
