@@ -120,7 +120,7 @@ integration_tests = \
 	tests/integration/test_handover.py tests/integration/test_handover_links.py tests/integration/test_handover_hosts.py \
 	tests/integration/test_handover_activation.py tests/integration/test_handover_builds.py tests/integration/test_handover_streams.py \
 	tests/integration/test_handover_topics.py \
-	tests/integration/test_handover_ends.py \
+	tests/integration/test_handover_ends.py tests/integration/test_handover_no_session.py \
 	tests/integration/test_handover_troubles.py \
 	tests/integration/test_reconnect.py tests/integration/test_restart.py \
 	tests/integration/test_relay.py \
