@@ -196,6 +196,7 @@ class Node:
         self.handed = ()  # descriptors that are for this
         self.files = None  # how many the daemon may have open, soft and hard limit, if not as many as we
         self.children = []
+        self.renewal = None  # `xenmsg daemon renew` under way
         self.environment = host.environment
         self.socket = host.socket(domid)
 

@@ -118,8 +118,9 @@ class Chaos:
             slot.finish()
 
     def kill_daemon(self):
+        """Not one whose domain was restored a moment ago: until it knows, only a keeper could hold its event channels."""
         node = self.random.choice(self.nodes)
-        if node.alive() and node.pid:
+        if node.alive() and node.pid and knows_its_number(node):
             node.kill()
 
     def stop_daemon(self):
@@ -131,14 +132,14 @@ class Chaos:
         """It may be refused, or the daemon be killed meanwhile."""
         node = self.random.choice(self.nodes)
         if node.alive() and node.pid:
-            node.popen("daemon", "renew", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            node.renewal = node.popen("daemon", "renew", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def change_policy(self):
-        """The daemon keeps its rules if the new file is no good."""
+        """The daemon keeps its rules if the new file is no good; but the next one, which has found the old one good, ends with it."""
         node, policy, is_bad = self.random.choice(self.nodes), self.random_policy(), self.random.random() < 0.2
         if not node.alive() or not node.pid:
             return
-        if is_bad:
+        if is_bad and not is_renewed(node):
             node.write_policy("[rule]\nfrom = nowhere at all\naction = maybe\n")
         else:
             node.policy = policy
@@ -332,6 +333,18 @@ class ChaosOfDomains(Chaos):
         super().end()
         for node in self.nodes + self.retired:
             node.end()
+
+
+def knows_its_number(node):
+    log = node.log.read_text()
+    return f"domain {node.domid}: listening" in log or f"is domain {node.domid}\n" in log
+
+
+def is_renewed(node):
+    """Whether a hand-over may be under way."""
+    log = node.log.read_text()
+    asks = node.renewal is not None and node.renewal.poll() is None
+    return asks or log.count("handing over to") > log.count("took over from") + log.count("this daemon goes on")
 
 
 def is_unused(status):
