@@ -52,6 +52,9 @@ enum image_section_type {
 	IMAGE_HOST_WATCH, /* daemon/local/host_watches_image.c: what one wants to hear of another host */
 	/* daemon/link/via_image.c: what waits for a link; they are numbered behind the rooms */
 	IMAGE_WAITING,
+	/* daemon/link/link_image.c: the session with a domain whose number isn't known since this domain was
+	 * restored; it has its number among those of IMAGE_LINK */
+	IMAGE_SOUGHT,
 	IMAGE_TYPES
 };
 #define IMAGE_KNOWN_TO_ALL IMAGE_END /* the last type that each program of this format reads */

@@ -129,6 +129,18 @@ const struct account *quota_next(struct quota *quota, const struct account_key *
 	return account;
 }
 
+static struct account *account_new(struct quota *quota, struct account_key key)
+{
+	struct account *account = calloc(1, sizeof(*account));
+
+	if (account) {
+		account->key = key;
+		account->quota = quota;
+		account->references = 1;
+	}
+	return account;
+}
+
 struct account *quota_account(struct quota *quota, enum quota_kind kind, uint32_t id)
 {
 	struct account_key key = {.kind = kind, .id = id};
@@ -139,15 +151,21 @@ struct account *quota_account(struct quota *quota, enum quota_kind kind, uint32_
 		line_take_back(&account->line);
 		return account_ref(account);
 	}
-	account = calloc(1, sizeof(*account));
+	account = account_new(quota, key);
 	if (!account)
 		return NULL;
-	account->key = key;
-	account->quota = quota;
-	account->references = 1;
 	/* Behind all others: to find its place would take as many steps as there are accounts. */
 	HASH_ADD(hh, quota->accounts, key, sizeof(account->key), account);
 	quota->is_sorted = false;
+	return account;
+}
+
+struct account *quota_account_apart(struct quota *quota, enum quota_kind kind, uint32_t id)
+{
+	struct account *account = account_new(quota, (struct account_key){.kind = kind, .id = id});
+
+	if (account)
+		account->unlisted = true;
 	return account;
 }
 

@@ -12,8 +12,10 @@
  *   UP          the session is left: AWAY                            AWAY, and resumes it
  *   moving      both vchans are left: AWAY                           AWAY, and resumes it
  *   AWAY        an attempt ends                                      AWAY, for as long as it would have been
+ *   nobody's    the same: of a session, since this domain was        the same
+ *               restored
  *   a claim     it ends; what waits is kept                          asks for a link
- *   nobody's, one that can't be resumed: it ends as at a stop
+ *   one that can't be resumed: it ends as at a stop
  */
 
 #include <errno.h>
@@ -45,8 +47,6 @@ static void wait_for_next(struct link *link)
 /* Returns whether the link can be kept. */
 static bool leave(struct link *link)
 {
-	if (link_is_nobodys(link))
-		return false;
 	pings_fail(&link->pings, -EHOSTUNREACH);
 	if (link->state == LINK_CONNECTING || link->state == LINK_GREETING || link->claims) {
 		wait_for_next(link);
@@ -190,8 +190,8 @@ void links_write_image(struct links *links, struct image *image)
 
 		if (!is_in_image(link))
 			continue;
-		image_section(image, IMAGE_LINK);
-		image_u32(image, &link->peer.number);
+		image_section(image, link_is_nobodys(link) ? IMAGE_SOUGHT : IMAGE_LINK);
+		image_u32(image, link_is_nobodys(link) ? &link->stamped.number : &link->peer.number);
 		link_image(image, link, &is_away);
 	}
 }
@@ -228,15 +228,18 @@ static int go_away_again(struct link *link)
 	return link_make_timer(link);
 }
 
-void links_read_image(struct links *links, struct image *image, struct image_hops *hops)
+void links_read_image(struct links *links, struct image *image, bool is_sought, struct image_hops *hops)
 {
 	struct link *link = NULL;
 	bool is_away = false;
 	uint32_t number;
 
 	image_u32(image, &number);
-	image_expect(image, number < HOST_FIRST || *hosts_name(links->options.hosts, number));
-	if (!image->error)
+	image_expect(image,
+		     number < HOST_FIRST || (!is_sought && *hosts_name(links->options.hosts, number)));
+	if (!image->error && is_sought)
+		link = link_new_nobodys(links, number);
+	else if (!image->error)
 		link = link_get(links, number < HOST_FIRST ? peer_domain(number) : peer_host(number));
 	image_expect(image, link && is_fresh(link));
 	if (image->error)
@@ -245,6 +248,7 @@ void links_read_image(struct links *links, struct image *image, struct image_hop
 	hops->hops[hops->count++] = link->hop;
 	hops->links++;
 	link_image(image, link, &is_away);
+	image_expect(image, is_away || !is_sought);
 	if (image->error)
 		return;
 	link->used_ms = clock_ms();

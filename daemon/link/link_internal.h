@@ -356,6 +356,8 @@ static inline bool link_is_nobodys(const struct link *link)
 {
 	return link->peer.kind == PEER_NOBODYS;
 }
+/* Makes one for the session with the domain that had this number. NULL: out of memory. */
+struct link *link_new_nobodys(struct links *links, uint32_t number);
 /* Looks for the other end of such a session, and asks for a vchan with it. */
 void link_seek(struct link *link);
 /* The peer wants to resume the session with this token, and not the one that the link has, or claims. */

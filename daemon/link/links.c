@@ -46,7 +46,7 @@ static void set_title(struct link *link)
 		snprintf(link->title, sizeof(link->title), "host %s",
 			 hosts_name(link->links->options.hosts, link->peer.number));
 	else
-		snprintf(link->title, sizeof(link->title), "domain %u", link->peer.number);
+		snprintf(link->title, sizeof(link->title), "domain %u", link->stamped.number);
 }
 
 struct link *link_find(const struct links *links, struct peer_id peer)
@@ -62,28 +62,48 @@ static bool is_self(const struct links *links, struct peer_id peer)
 	return peer_is_domain(peer, links->options.self->domid);
 }
 
-struct link *link_get(struct links *links, struct peer_id peer)
+/* The account is the link's from now on. */
+static struct link *link_new(struct links *links, struct peer_id peer, struct peer_id stamped,
+			     struct account *account)
 {
-	struct link *link = link_find(links, peer);
+	struct link *link = calloc(1, sizeof(*link));
 
-	if (link || is_self(links, peer))
-		return link;
-	link = calloc(1, sizeof(*link));
 	if (!link)
-		return NULL;
-	link->peer = link->stamped = peer;
+		goto fail;
+	link->peer = peer;
+	link->stamped = stamped;
 	link->links = links;
 	set_title(link);
 	link->since = (uint64_t)time(NULL);
 	link->hop = link_new_hop(link);
-	if (!link->hop) {
-		free(link);
-		return NULL;
-	}
-	if (links->relay->quota)
-		hop_set_account(link->hop, peer_account(links->relay->quota, peer));
+	if (!link->hop)
+		goto fail;
+	hop_set_account(link->hop, account);
 	list_link(links, link);
 	return link;
+fail:
+	free(link);
+	account_unref(account);
+	return NULL;
+}
+
+struct link *link_get(struct links *links, struct peer_id peer)
+{
+	struct link *link = link_find(links, peer);
+	struct quota *quota = links->relay->quota;
+
+	if (link || is_self(links, peer))
+		return link;
+	return link_new(links, peer, peer, quota ? peer_account(quota, peer) : NULL);
+}
+
+struct link *link_new_nobodys(struct links *links, uint32_t number)
+{
+	struct peer_id nobodys = {PEER_NOBODYS, ++links->last_nobodys};
+	struct quota *quota = links->relay->quota;
+
+	return link_new(links, nobodys, peer_domain(number),
+			quota ? quota_account_apart(quota, QUOTA_PEER, number) : NULL);
 }
 
 int links_ask(struct links *links, struct peer_id peer, struct account *account)

@@ -92,7 +92,10 @@ static bool keeps_hosts(const struct daemon *daemon)
 
 static bool may_keep(void *userdata, struct peer_id peer)
 {
-	return !peer_is_host(peer) || keeps_hosts(userdata);
+	const struct daemon *daemon = userdata;
+
+	return peer.kind == PEER_DOMAIN ||
+	       daemon->next_reads >= (peer_is_host(peer) ? IMAGE_HOSTS : IMAGE_SOUGHT);
 }
 
 /* Whether the peer was told that its questions have no answer, since the next daemon doesn't know them. */

@@ -161,9 +161,10 @@ static void read_section(struct daemon *daemon, struct handover *handover, uint3
 			local_read_session(daemon->local, image, hops);
 		break;
 	case IMAGE_LINK:
+	case IMAGE_SOUGHT:
 		image_expect(image, hops->sessions == head->sessions && hops->links < head->links);
 		if (!image->error)
-			links_read_image(daemon->links, image, hops);
+			links_read_image(daemon->links, image, type == IMAGE_SOUGHT, hops);
 		break;
 	case IMAGE_TOPIC:
 		image_expect(image, are_links_read(hops, head) && hops->topics < head->topics);
@@ -239,6 +240,8 @@ static unsigned rank(uint32_t type)
 
 	if (type == IMAGE_SERIAL)
 		type = IMAGE_CHANNEL;
+	if (type == IMAGE_SOUGHT)
+		type = IMAGE_LINK;
 	while (i < sizeof(order) && order[i] != type)
 		i++;
 	return i;

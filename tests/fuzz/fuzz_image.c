@@ -230,7 +230,7 @@ static void read_section(struct image *image, struct image_hops *hops, struct pr
 		hop_set_image_number(programs[hops->count].hop, hops->count);
 		hops->hops[hops->count] = programs[hops->count].hop;
 		hops->sessions = ++hops->count;
-	} else if (type == IMAGE_LINK && hops->sessions == hops->count) {
+	} else if ((type == IMAGE_LINK || type == IMAGE_SOUGHT) && hops->sessions == hops->count) {
 		hop_link_image(image, programs[LINK].hop);
 		hop_set_image_number(programs[LINK].hop, hops->count);
 		hops->hops[hops->count++] = programs[LINK].hop;

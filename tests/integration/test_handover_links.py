@@ -9,6 +9,7 @@ import pytest
 
 from library import Connection
 from messaging import EXIT_OK, PATIENCE, eventually, stopped
+from test_restore import save_and_restore
 from test_relay import domain_0, pv_guests  # the fixtures `zero` and `guests`  # noqa: F401  pylint: disable=unused-import
 from renewing import call_under_hand_overs, ended, process_until, renew, send_under_hand_overs, took_over
 
@@ -230,3 +231,18 @@ def test_nothing_is_left_behind_by_hand_overs(nodes, memory):
 @pytest.mark.slow
 def test_nothing_is_left_behind_by_a_hundred(nodes):
     hand_over_again_and_again(nodes, 50)
+
+
+def test_a_session_is_sought_by_the_next_daemon_too(nodes, host):
+    """This domain was restored, and the other end can't be reached yet, when the daemon hands over."""
+    one, two = nodes(1, 2).values()
+    flow = Traffic(one, two)
+    go_on_until_all_have_got([flow])
+    with stopped(two.pid):
+        flow.go_on()
+        save_and_restore(host, one)
+        renew(one)
+        got = flow.got
+        flow.go_on()
+    eventually(lambda: flow.go_on() or flow.got > got, "it is resumed")
+    flow.finish()
