@@ -251,7 +251,8 @@ struct peers {
 	struct event *mend;		/* some were written again of late, or wait for it */
 	unsigned mends;
 	unsigned mend_own; /* a bit mask of our own leaves that wait for that */
-	bool mend_tree;	   /* the own leaf was looked for since all of them may have gone */
+	bool mend_tree;	   /* the own leaf was looked for since all of them may have gone, */
+	bool show_again;   /* and is written again if it hasn't */
 	struct store_request *mend_requests[OWN_LEAVES];
 
 	struct peer *waiting; /* for grant pages, first come first served */

@@ -96,15 +96,20 @@ static void warn(const char *leaf, const char *value)
 static void on_presence(void *userdata, int error, const char *value, size_t size)
 {
 	struct peers *peers = userdata;
-	bool with_tree = peers->mend_tree;
+	bool with_tree = peers->mend_tree, again = peers->show_again;
 	char expected[PEERS_INSTANCE_SIZE + 16];
 
 	if (error < 0 && error != -ENOENT)
 		return; /* a connection that comes back lets the watch fire */
-	peers->mend_tree = false;
+	peers->mend_tree = peers->show_again = false;
 	presence_format(peers, expected);
-	if (!peers->presence_written || peers->presence_request || is_value(value, size, expected))
+	if (!peers->presence_written || peers->presence_request)
 		return;
+	if (is_value(value, size, expected)) {
+		if (again)
+			advertise_presence_again(peers);
+		return;
+	}
 	if (!may_mend(peers, &peers->mends)) {
 		peers->mend_own |= 1u << OWN_PRESENCE;
 		peers->mend_tree |= with_tree;
@@ -192,6 +197,12 @@ static void look_at_own(struct peers *peers, unsigned leaves)
 }
 
 /* --- what has changed --- */
+
+void mend_show_again(struct peers *peers)
+{
+	peers->mend_tree = peers->show_again = true;
+	look_at_own(peers, 1u << OWN_PRESENCE);
+}
 
 static void look_at_all(struct peers *peers)
 {

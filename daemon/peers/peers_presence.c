@@ -471,7 +471,7 @@ void presence_on_change(void *userdata, const char *untrusted_path)
 			look_again(peer);
 		all_again(peers);
 		if (peers->all_fired) /* those that have asked meanwhile, unheard, see us by that */
-			advertise_presence_again(peers);
+			mend_show_again(peers);
 		peers->all_fired = true;
 		return;
 	}

@@ -537,6 +537,22 @@ TEST(own_leaf_that_goes_with_its_whole_tree_is_for_its_owner)
 	scene_stop(&scene);
 }
 
+/* The kernel sets all watches again after a restore: this one may be the first that fires. */
+TEST(own_leaf_that_has_gone_is_missed_before_it_is_written_again)
+{
+	struct scene scene;
+
+	scene_start(&scene);
+	fire(&scene, "/local/domain"); /* as it does when it is set */
+	settle(&scene);
+	fake_remove(&scene.store, OURS "/presence");
+	fire(&scene, "/local/domain");
+	settle(&scene);
+	assert_int_equal(scene.own_leaf_gone, 1);
+	assert_null(fake_find(&scene.store, OURS "/presence"));
+	scene_stop(&scene);
+}
+
 /* The owner begins anew each time: it can't know that it was no migration. */
 TEST(who_removes_the_whole_tree_again_and_again_is_not_fought)
 {
