@@ -235,8 +235,7 @@ void links_read_image(struct links *links, struct image *image, bool is_sought, 
 	uint32_t number;
 
 	image_u32(image, &number);
-	image_expect(image,
-		     number < HOST_FIRST || (!is_sought && *hosts_name(links->options.hosts, number)));
+	image_expect(image, number < HOST_FIRST || (!is_sought && *hosts_name(links->options.hosts, number)));
 	if (!image->error && is_sought)
 		link = link_new_nobodys(links, number);
 	else if (!image->error)

@@ -30,8 +30,8 @@ int mend_init(struct peers *peers);
 void mend_destroy(struct peers *peers);
 /* Sets the watch: after what an earlier daemon left was removed. Negative errno. */
 int mend_watch(struct peers *peers);
-/* Writes the presence again, so that those who haven't heard of it do. Not if it has gone: then this domain may
- * have been migrated to the same number, and the owner wouldn't miss it any more. */
+/* Writes the presence again, so that those who haven't heard of it do. Not if it has gone: then this domain
+ * may have been migrated to the same number, and the owner wouldn't miss it any more. */
 void mend_show_again(struct peers *peers);
 /* Takes what was read of a leaf that we have written for the peer. NULL: there is none. */
 void mend_take(struct peer *peer, enum peer_leaf leaf, const char *value, size_t size);
