@@ -321,10 +321,14 @@ def test_a_stream_goes_on_where_there_can_be_no_image(installed):
     stream = Stream(node, "self").accept()
     usual = resource.prlimit(node.pid, resource.RLIMIT_FSIZE)
     install(f"""case $1 in --check-takeover) prlimit --fsize=16384: --pid $PPID ;; esac; exec {tool("xenmsgd")} "$@" """)
-    def is_full():
+    looks = 0
+
+    def is_full():  # not just until the daemon's next turn
+        nonlocal looks
         before = stream.there.sent
         stream.there.send(1 << 62)
-        return stream.there.sent == before
+        looks = looks + 1 if stream.there.sent == before else 0
+        return looks == 30
     eventually(is_full, "there is no more room")
     assert node.xenmsg("daemon", "renew").returncode == EXIT_OK
     eventually(lambda: "can't hand over: File too large; this daemon goes on" in node.log.read_text(), "it says so")
