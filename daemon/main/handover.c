@@ -94,8 +94,9 @@ static bool may_keep(void *userdata, struct peer_id peer)
 {
 	const struct daemon *daemon = userdata;
 
-	return peer.kind == PEER_DOMAIN ||
-	       daemon->next_reads >= (peer_is_host(peer) ? IMAGE_HOSTS : IMAGE_SOUGHT);
+	if (peer_is_host(peer))
+		return keeps_hosts(daemon);
+	return peer.kind == PEER_DOMAIN || daemon->next_reads >= IMAGE_SOUGHT;
 }
 
 /* Whether the peer was told that its questions have no answer, since the next daemon doesn't know them. */

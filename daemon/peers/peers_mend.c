@@ -200,6 +200,8 @@ static void look_at_own(struct peers *peers, unsigned leaves)
 
 void mend_show_again(struct peers *peers)
 {
+	if (!peers->presence_written) /* it is to be written anyway */
+		return;
 	peers->mend_tree = peers->show_again = true;
 	look_at_own(peers, 1u << OWN_PRESENCE);
 }

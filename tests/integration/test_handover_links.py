@@ -9,8 +9,8 @@ import pytest
 
 from library import Connection
 from messaging import EXIT_OK, PATIENCE, eventually, stopped
-from test_restore import save_and_restore
 from test_relay import domain_0, pv_guests  # the fixtures `zero` and `guests`  # noqa: F401  pylint: disable=unused-import
+from test_restore import save_and_restore
 from renewing import call_under_hand_overs, ended, process_until, renew, send_under_hand_overs, took_over
 
 UNDER_WAY = 32  # messages of each direction

@@ -294,7 +294,7 @@ static int run(unsigned domid, int seconds, const char *command)
 		fprintf(stderr, "rig-remote: there is no domain %u\n", domid);
 		return STATUS_GONE;
 	}
-	snprintf(path, sizeof(path), "/local/domain/%u/data/rig/%d", domid, (int)getpid());
+	snprintf(path, sizeof(path), "/local/domain/%u/" DIRECTORY "/%d", domid, (int)getpid());
 	while (!ask(store, path, command, domid))
 		if (errno != EAGAIN)
 			die(path);
