@@ -19,6 +19,7 @@ struct known {
 	struct known_teller zero;
 	unsigned walks; /* over the domains, of which none may go meanwhile */
 	uint64_t lists; /* of endpoints that have come */
+	bool is_read;	/* KNOWN_READ was told */
 };
 
 static const uint8_t no_uuid[16];
@@ -30,6 +31,7 @@ void known_tell(struct known *known, enum known_what what, uint32_t domid)
 	struct known_sink *sink, *next;
 
 	known->changes.last += what == KNOWN_RULES;
+	known->is_read = known->is_read || what == KNOWN_READ;
 	DL_FOREACH_SAFE(known->sinks, sink, next)
 		sink->changed(sink->userdata, what, domid);
 }
@@ -280,6 +282,11 @@ bool known_is_complete(struct known *known, uint32_t domid)
 	const struct known_domain *domain = known_find(known, domid);
 
 	return domain && domain->is_complete;
+}
+
+bool known_is_read(const struct known *known)
+{
+	return known->is_read;
 }
 
 bool known_is_led_to(struct known *known, uint32_t domid, bool is_late)

@@ -109,6 +109,8 @@ const char *known_uuid(struct known *known, uint32_t domid);
 bool known_is_complete(struct known *known, uint32_t domid);
 /* Returns the reason why it isn't, for people. */
 const char *known_why_not(struct known *known, uint32_t domid);
+/* Returns, in domain 0, whether KNOWN_READ was told. */
+bool known_is_read(const struct known *known);
 /* Returns whether other domains' names can be known at all: this is domain 0, or its daemon tells us. */
 bool known_is_told(const struct known *known);
 /* In a guest: returns whether the domain was saved, perhaps, and domain 0 knows the way to it; or, if its

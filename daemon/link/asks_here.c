@@ -135,10 +135,26 @@ static void rest(struct ask *ask)
 	ask->state = ASK_RESTS;
 }
 
+/* Whether what is asked for is known. At the start it isn't: an answer with less in it, or other names, would
+ * tell of changes that there weren't. */
+static bool is_known(const struct ask *ask)
+{
+	const struct asks *asks = ask->asks;
+
+	switch (ask->kind) {
+	case ASK_DOMAINS:
+		return peers_want_all(asks->with.peers) && known_is_read(asks->with.known);
+	case ASK_ENDPOINTS:
+		return known_is_complete(asks->with.known, asks->with.self->domid);
+	default:
+		return true;
+	}
+}
+
 static int begin_walk(struct ask *ask)
 {
-	if (ask->kind == ASK_DOMAINS && !peers_want_all(ask->asks->with.peers)) {
-		rest(ask); /* until KNOWN_ALL */
+	if (!is_known(ask)) {
+		rest(ask); /* until KNOWN_ALL, KNOWN_READ or KNOWN_NAME */
 		return -EAGAIN;
 	}
 	ask->text = malloc(TOLD_MAX);

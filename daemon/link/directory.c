@@ -15,7 +15,7 @@ static void on_gathered(evutil_socket_t fd, short what, void *userdata)
 	bool changed = directory->changed;
 
 	/* A list that isn't complete yet would take from the guests what an earlier daemon has told them. */
-	if (directory->is_ready)
+	if (known_is_read(directory->with.known))
 		serve_tell(directory);
 	directory->changed = false;
 	if (changed)
@@ -43,7 +43,6 @@ static void on_known(void *userdata, enum known_what what, uint32_t domid)
 				 known_is_up(directory->with.known, 0) && !directory->with.is_hidden);
 	if (what == KNOWN_RULES)
 		directory->doubted = known_version(directory->with.known);
-	directory->is_ready = directory->is_ready || what == KNOWN_READ;
 	directory->changed = directory->changed || what == KNOWN_NAME;
 	if (what == KNOWN_NAME || what == KNOWN_RULES || what == KNOWN_READ)
 		timer_start(directory->gather, what == KNOWN_READ ? 0 : GATHER_MS);

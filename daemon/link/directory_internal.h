@@ -25,7 +25,6 @@ struct directory {
 
 	/* domain 0 */
 	struct guest *guests;
-	bool is_ready; /* the names that there were at the start are known */
 	uint64_t
 		doubted; /* the version at which rules have changed: what was told before may be hidden now */
 	struct event *resend, *away_over;

@@ -127,6 +127,19 @@ def test_watches_of_another_host_are_told_of_changes_alone(hosts, asker):
         assert not any("link is down" in node.log.read_text() for node in nodes.values())
 
 
+@pytest.mark.parametrize("asker", [0, 1], ids=["in_domain_0", "in_a_guest"])
+def test_a_domain_there_that_hands_over_is_there_all_along(hosts, asker):
+    """Its name, too, though the next daemon reads that again."""
+    here, there = hosts(guests=1, policy=IN + OUT + "[see]\nfrom = hosta/*\ndomain = *\naction = allow\n")
+    there[0].receiver("print")
+    next_line = watching(here[asker], "hostb/*")
+    assert {next_line() for _ in range(4)} == {"up host hostb", "up domain hostb/0", "up domain hostb/1", "up endpoint hostb/0:print"}
+    for times, node in enumerate((there[0], there[1], there[0])):
+        renew(node)
+        there[1].receiver(f"after-{times}")
+        assert next_line() == f"up endpoint hostb/1:after-{times}"
+
+
 def test_watches_of_another_host_hear_what_went_in_between(hosts, tmp_path):
     here, there = hosts(guests=1, policy=IN + OUT + "[see]\nfrom = hosta/*\ndomain = *\naction = allow\n", join=False)
     here[0].stop()

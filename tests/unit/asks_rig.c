@@ -130,6 +130,16 @@ const char *known_name(struct known *known, uint32_t domid)
 	return "";
 }
 
+bool known_is_complete(struct known *known, uint32_t domid)
+{
+	return true;
+}
+
+bool known_is_read(const struct known *known)
+{
+	return true;
+}
+
 int access_still_out(struct access *access, const struct frame_identity *from, const char *host)
 {
 	return the_scene->out;
