@@ -442,11 +442,14 @@ void peers_changed(struct peers *peers, const struct peers_change *change)
 	if (!peer->up) { /* else it was answered when it came up, unless */
 		peer->is_stranger = false;
 		presence_look_up(peer);
-	} else if ((change->leaves & CHANGED_ASKS_ALL) && !peer->answer) {
+	} else if ((change->leaves & CHANGED_ASKS_ALL) && !peer->answer &&
+		   (!peer->advertised || peer->rendezvous.state == RENDEZVOUS_CONNECTED)) {
 		peer->answer = true; /* an empty answer was left out */
 		advertise_soon(peer);
 	} else if (change->leaves & CHANGED_ASKS_ALL) {
-		advertise_again(peer); /* it may have missed the first one */
+		/* It may have missed the first one, or the daemon that has handed over to it had that. */
+		peer->answer = true;
+		advertise_again(peer);
 	}
 }
 

@@ -341,6 +341,24 @@ def test_who_asks_again_is_answered_again(host):
     two.settle()
 
 
+def test_who_was_known_before_it_asks_is_answered_too(host):
+    """What was written for it then had the daemon that it has taken over from."""
+    two = Node(host, 2, "few=yes")
+    hand = Tree(host, 1)
+    hand.write("presence", f"1 {INSTANCE}")
+    watcher = host.xen(1)
+    answer = "/local/domain/2/data/xenmsg/to/1/endpoints"
+    watcher.ok("xs-watch", answer)
+    watcher.ok("xs-event", 1000)  # of the watch itself
+    hand.write("to/2/endpoints", "")
+    two.await_event("up 1")
+    two.settle()
+    while answer in watcher.ok("xs-event", 500):
+        pass
+    hand.write("asks", f"1 {INSTANCE}")
+    assert watcher.ok("xs-event", 20000).startswith(answer)
+
+
 def test_asking_again_and_again_makes_others_do_little_more(host):
     """A peer that is known was answered already, and is so once more in each second."""
     two = Node(host, 2, "few=yes")
