@@ -358,6 +358,13 @@ class Node:
                 return link
         return None
 
+    def account(self, kind, number):
+        """What the status says of an account ("uid" or "peer"), or None."""
+        for account in self.status()["accounts"]:
+            if (account["kind"], account["id"]) == (kind, number):
+                return account
+        return None
+
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 

@@ -105,13 +105,6 @@ def comes_until_refused(shared):
     return work
 
 
-def account(node, kind, number):
-    for each in node.status()["accounts"]:
-        if (each["kind"], each["id"]) == (kind, number):
-            return each
-    return None
-
-
 def pool(node, name):
     return node.status()["pools"][name]
 
@@ -182,7 +175,7 @@ def test_a_greedy_user_takes_no_more_than_its_descriptors(nodes, user, shared):
         count, error, text = greedy.next()
         assert error == errno.ENOBUFS and "its share of the daemon's descriptors" in text, text
         assert count > 10
-        has = account(one, "uid", GREEDY)
+        has = one.account("uid", GREEDY)
         assert has["descriptors"]["refused"] > 0 and has["clients"]["refused"] == 0
         assert (3 if shared else 1) * count <= has["descriptors"]["used"] <= (FILES - RESERVE) // 2
         left_is_for_others(one, "descriptors")
@@ -197,7 +190,7 @@ def test_a_greedy_user_takes_no_more_than_its_descriptors(nodes, user, shared):
         assert abs(opened - status["pools"]["descriptors"]["used"] - idle) <= 8
         newcomer.end()
         greedy.end()
-        eventually(lambda: not account(one, "uid", GREEDY), "all that the greedy one had is given back")
+        eventually(lambda: not one.account("uid", GREEDY), "all that the greedy one had is given back")
     eventually(lambda: pool(one, "descriptors")["used"] == 1, "only who asks has one")
 
 
@@ -277,12 +270,12 @@ def test_a_newcomer_finds_a_client_an_endpoint_and_a_channel(nodes, user):
         clients, endpoints, error, text = first.next()
         # Where root has one already, n is 2: (23 + 0) / 3, or less while one that has just left is counted, and (11 + 0) / 3.
         assert clients in (6, 7) and endpoints == 3 and error == errno.ENOBUFS and "(max-endpoints)" in text, text
-        assert eventually(lambda: account(one, "uid", GREEDY)["channels"]["refused"] == 10, "the channels have been asked for")
-        assert account(one, "uid", GREEDY)["channels"]["used"] == 6  # the only one: a half
+        assert eventually(lambda: one.account("uid", GREEDY)["channels"]["refused"] == 10, "the channels have been asked for")
+        assert one.account("uid", GREEDY)["channels"]["used"] == 6  # the only one: a half
         second = user(NEWCOMER, one, takes_all)
         clients, endpoints, error, text = second.next()
         assert clients >= 3 and endpoints == 2, (clients, endpoints)
-        eventually(lambda: account(one, "uid", NEWCOMER)["channels"]["used"] == 2, "it has channels")
+        eventually(lambda: one.account("uid", NEWCOMER)["channels"]["used"] == 2, "it has channels")
         for name in ("clients", "endpoints", "channels"):
             left_is_for_others(one, name)
         first.end()
@@ -309,13 +302,13 @@ def test_streams_of_a_greedy_user_end_in_enobufs_that_says_why(nodes, user):
         assert answers == [0] * 6 + [-errno.ENOBUFS] * 24, answers
         assert why == "this user has as many descriptors as max-descriptors-per-uid allows"
         pace.is_kept()
-        assert account(one, "uid", GREEDY)["descriptors"]["used"] == 10
+        assert one.account("uid", GREEDY)["descriptors"]["used"] == 10
         # At the other end the domain pays, for what waits there.
-        assert account(two, "peer", 1)["descriptors"]["used"] == 6
+        assert two.account("peer", 1)["descriptors"]["used"] == 6
         greedy.end()
     # Streams of who has gone wait on, as connections in the backlog of listen(2) do, until the program that should fetch them goes.
-    eventually(lambda: account(two, "peer", 1)["descriptors"]["used"] == 0, "nothing waits any more")
-    eventually(lambda: not account(one, "uid", GREEDY), "it has nothing here any more")
+    eventually(lambda: two.account("peer", 1)["descriptors"]["used"] == 0, "nothing waits any more")
+    eventually(lambda: not one.account("uid", GREEDY), "it has nothing here any more")
 
 
 def test_answers_that_nobody_reads_take_little_memory(nodes, user):
@@ -371,13 +364,13 @@ def test_a_greedy_peer_takes_no_more_than_its_descriptors(nodes):
         answers = [stream.answer() for stream in streams]
         waiting = answers.count(0)
         assert sorted(set(answers)) == [0, errno.ENOBUFS] and waiting > 20, answers
-        has = account(two, "peer", 1)["descriptors"]
+        has = two.account("peer", 1)["descriptors"]
         assert has["used"] == waiting <= (FILES - RESERVE) // 2 and has["refused"] == 80 - waiting
         left_is_for_others(two, "descriptors")
         pace.is_kept()
         with RawStream(three.socket, open_stream("2:lazy")) as stream:
             assert stream.answer() == 0
-            assert account(two, "peer", 3)["descriptors"]["used"] == 1
+            assert two.account("peer", 3)["descriptors"]["used"] == 1
     for stream, answer in zip(streams, answers):
         if answer == 0:
             sees_reset(stream)
@@ -408,9 +401,9 @@ def test_a_greedy_peer_takes_its_share_of_channels_and_memory(nodes):
         for name in names:
             assert conn.post(f"2:{name}", bytes(100), ended.append) == 0
         eventually(lambda: conn.wait(10) >= 0 and len(ended) >= 20
-                   and account(two, "peer", 1)["channels"]["used"] == len(names) - len(ended), "the rest of them is refused")
+                   and two.account("peer", 1)["channels"]["used"] == len(names) - len(ended), "the rest of them is refused")
         assert set(ended) == {-errno.ENOBUFS}
-        has = account(two, "peer", 1)
+        has = two.account("peer", 1)
         assert has["queued_bytes"]["used"] == 65536 * has["channels"]["used"] <= 1 << 20
         left_is_for_others(two, "channels")
         left_is_for_others(two, "queued_bytes")
@@ -418,7 +411,7 @@ def test_a_greedy_peer_takes_its_share_of_channels_and_memory(nodes):
         with Connection(three.socket) as other:  # a new program of another peer
             answers = []
             assert other.post("2:sleeper0", b"x", answers.append) == 0
-            eventually(lambda: account(two, "peer", 3)["channels"]["used"] >= 2, "its channel is there")
+            eventually(lambda: two.account("peer", 3)["channels"]["used"] >= 2, "its channel is there")
             assert not answers
 
 

@@ -156,10 +156,12 @@ def test_accounts_say_what_is_sent_for_them_and_who_was_cut_off(nodes, terminal)
     one = nodes(1)[1]
     one.receiver("inbox")
     cut_off(one)
+    rests = lambda: one.account("uid", 0)["time"]["rests"]  # on a slow machine it does
+    before = rests()
     top = terminal(one, tool("xenmsg"), "top", "--delay", "0.2", rows=40)
     screen = top.shows("cut off 1", "ACCOUNT", "RESTS", "\nuid 0 ")
     row, = (line.split() for line in screen if line.startswith("uid 0 "))
-    assert row[-2:] == ["0", "1"], "it never rested, and was cut off once"
+    assert before <= int(row[-2]) <= rests() and row[-1] == "1", "so often it rested, and was cut off once"
     assert all(len(line) <= 80 for line in screen)
     top.press("q")
     assert top.code() == 0
