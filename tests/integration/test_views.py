@@ -12,7 +12,7 @@ import pytest
 
 from frames import EVENT, MORE, QUERY, REPLY, WATCH, frame
 from library import Connection
-from messaging import ALLOW_ALL, EXIT_DENIED, FAST, PATIENCE, Holder, deliver, eventually, tool
+from messaging import ALLOW_ALL, EXIT_DENIED, FAST, PATIENCE, Holder, deliver, eventually, of_turns, tool
 from protocol import Program
 from test_limits import limits, open_to_others
 from test_policy import reload
@@ -345,7 +345,7 @@ def test_asking_is_paid_for_in_time(nodes):
 
 
 def test_who_asks_for_much_keeps_nobody_waiting(nodes, user):
-    """60 programs of Alice ask for everything without end; Bob, who asks too, has his turns in between."""
+    """60 programs of Alice ask for everything without end; Bob, who asks for little, has his turns in between."""
     one = nodes(1)[1]
     reload(one, MAY_BIND + ALLOW_ALL)
 
@@ -366,16 +366,17 @@ def test_who_asks_for_much_keeps_nobody_waiting(nodes, user):
                         pass
     user(ALICE, one, asks_for_everything).next()
 
-    def asks(path):
+    def asks_for_little(path, tell, stopped):
         with Program(path, timeout=20 * PATIENCE) as program:
             for _ in range(30):
-                program.query("status")
-            mine, = json.loads(program.query("status"))["accounts"]
-            return mine["time"]
-    waited = As(BOB)(one, asks)["longest_wait_units"]
-    status = one.status()
-    print("Bob waited", waited, "units at most, passes took up to", status["time"]["longest_pass_units"])
-    # Two lines, of which each may have its quantum and a piece beyond that; a pass, and a piece. All of it is millions.
-    alice, = (each for each in status["accounts"] if each["id"] == ALICE)
-    assert alice["time"]["units"] > 1000000
-    assert waited < 50000 and status["time"]["longest_pass_units"] < 100000
+                program.query(f"policy self/{BOB} name000")
+            tell(True)
+            stopped(None)
+    user(BOB, one, asks_for_little).next()
+    bob, longest = one.account("uid", BOB)["time"], one.status()["time"]["longest_pass_units"]
+    # What Alice's line and the daemon's own may have before his (base/turns.h). And what took long in the kernel for him is measured, and
+    # he pays for it before his next turn: on a slow machine accepting him is a debt of hundreds of thousands.
+    bound = 2 * (of_turns("TURNS_QUANTUM") + 2 * of_turns("TURNS_PIECE")) + bob["units"]
+    print("Bob waited", bob["longest_wait_units"], "of", bound, "units, passes took up to", longest)
+    assert bob["longest_wait_units"] <= bound and longest < 100000
+    eventually(lambda: one.account("uid", ALICE)["time"]["units"] > 1000000, "what she asks for is much more")
