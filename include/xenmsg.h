@@ -453,8 +453,9 @@ typedef void (*xenmsg_message_handler)(void *userdata, struct xenmsg_message *me
  *           neither of the first two it takes messages and calls, which come as messages that want a reply
  * handler   called for every message; NULL: messages are taken with xenmsg_recv()
  * Returns 0, or -EINVAL (not an endpoint's name, or an unknown flag), -EEXIST (bound already,
- * here, for messages or streams, or by another program, and they don't share it), -EACCES (a policy denies
- * it), -ENOBUFS (over a quota), -ENOTCONN, -ETIMEDOUT (the daemon didn't answer in time), -EINTR, -ENOMEM.
+ * here, for messages or streams, or by another program, and they don't share it; after the end of that
+ * program it takes the daemon a moment to see it), -EACCES (a policy denies it), -ENOBUFS (over a quota),
+ * -ENOTCONN, -ETIMEDOUT (the daemon didn't answer in time), -EINTR, -ENOMEM.
  */
 XENMSG_API XENMSG_CHECK int xenmsg_bind(struct xenmsg *conn, const char *endpoint,
 					const struct xenmsg_options *options,
@@ -522,7 +523,8 @@ enum xenmsg_notice_kind {
 	 * missed some. */
 	XENMSG_SUBSCRIBED = 1,
 	/* `count` messages are missing here, since this program or the way to it was too slow, or more than
-	 * its `queue`; `unknown`: and perhaps more. */
+	 * its `queue`; `unknown`: and perhaps more. Of all XENMSG_SUBSCRIBED and
+	 * XENMSG_WAITING among those only the last is told. */
 	XENMSG_MISSED = 2,
 	/* The topic has gone, or isn't there yet, and the subscription waits for it; `unknown`: it, or the
 	 * way to it, was lost, and with it perhaps messages that were published last. */

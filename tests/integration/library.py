@@ -4,6 +4,7 @@
 import collections
 import contextlib
 import ctypes
+import errno
 import os
 import subprocess
 import sys
@@ -215,6 +216,12 @@ class Connection:
 
     def bind(self, endpoint, flags=0):
         return self.library.xenmsg_bind(self.conn, endpoint.encode(), options(flags=flags), None, None)
+
+    def bind_next(self, endpoint, flags=0):
+        """Binds what was bound by a program that has just gone, as soon as the daemon has seen that (xenmsg_bind())."""
+        results = []
+        eventually(lambda: results.append(self.bind(endpoint, flags)) or results[-1] != -errno.EEXIST, f"{endpoint} is free")
+        return results[-1]
 
     def bind_keys(self, endpoint, keys, flags=TOPIC | RETAIN):
         how = KeyOptions(ctypes.sizeof(KeyOptions), USUAL_MS, flags, None, None, keys, 0)

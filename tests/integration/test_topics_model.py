@@ -21,7 +21,7 @@ class Publisher:
     """One life of the topic."""
     def __init__(self, node, life, retains):
         self.conn, self.life, self.retains, self.count = Connection(node.socket), life, retains, 0
-        assert self.conn.bind("news", TOPIC | (RETAIN if retains else 0)) == 0
+        assert self.conn.bind_next("news", TOPIC | (RETAIN if retains else 0)) == 0
 
     def publish(self, count, rng):
         outcomes = []
@@ -71,7 +71,9 @@ class Subscriber:
             self.is_subscribed = False
         elif notice.kind == MISSED:
             assert notice.count or notice.unknown
-            self.position += notice.count
+            if not self.is_subscribed:  # who was so slow that the topic's coming back is among what he has missed
+                self.is_subscribed = self.is_in_doubt = True
+            self.position = (self.position or 0) + notice.count
             self.has_missed = True  # perhaps, beside messages, that another life began
         else:
             self.takes_kept = True
@@ -81,7 +83,7 @@ class Subscriber:
         self.is_in_doubt |= self.life not in (None, life)
         self.life, self.has_missed = life, False
         if self.takes_kept:
-            assert lives[life].retains and number < self.position, (number, self.position)
+            assert lives[life].retains and (self.is_in_doubt or number < self.position), (number, self.position)
             self.takes_kept = False
             return
         assert (life, number) > self.last, (life, number, self.last)
