@@ -105,16 +105,20 @@ def test_a_call_that_its_caller_gives_up_is_counted(nodes):
     with Connection(one.socket) as source, Connection(two.socket) as server:
         assert server.bind("inbox") == 0
         answers = []
-        assert source.call_post("2:inbox", b"taken", answers.append, timeout_ms=int(HELD * 1000)) == 0
-        # With a deadline it goes out when it is known that the server's side knows these.
-        eventually(lambda: turn(source) and endpoint_of(two)["messages"] == 1, "the call has come")
+        # With a deadline a call goes out when it is known that the server's side knows these: after an ordinary message, at once.
+        assert source.post("2:inbox", b"hello", lambda result: None) == 0
+        receive_all(server, 1)
+        eventually(lambda: turn(source, server) and count_of(two, "taken") == 1, "the link is there")
+        timeout_ms = int(1000 * PATIENCE)  # enough to come there
+        assert source.call_post("2:inbox", b"taken", answers.append, timeout_ms=timeout_ms) == 0
+        eventually(lambda: turn(source) and endpoint_of(two)["messages"] == 2, "the call has come")
         call = server.take()
         eventually(lambda: turn(source) and answers, "the call is given up")
         eventually(lambda: turn(source, server) and count_of(two, "answered") == 1, "it is counted")
         assert answers == [-errno.ETIMEDOUT] and up_to(endpoint_of(two)["answered"], HELD / 2) == 0
         call.free()
         # One that nobody has taken is withdrawn from the ring.
-        assert source.call_post("2:inbox", b"never taken", answers.append, timeout_ms=int(HELD * 1000)) == 0
+        assert source.call_post("2:inbox", b"never taken", answers.append, timeout_ms=timeout_ms) == 0
         eventually(lambda: turn(source) and len(answers) == 2, "the second one is given up")
         eventually(lambda: turn(source, server) and count_of(two, "answered") == 2, "it is counted")
         assert up_to(endpoint_of(two)["answered"], HELD / 2) == 0
