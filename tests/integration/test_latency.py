@@ -130,12 +130,12 @@ def test_the_end_of_a_server_leaves_the_next_call_measured(nodes):
         answers = []
         for upto in (1, 2):
             with Connection(one.socket) as server:
-                assert server.bind("inbox") == 0
+                assert server.bind_next("inbox") == 0
                 assert source.call_post("self:inbox", b"lost", answers.append) == 0
                 server.take()
             eventually(lambda: turn(source) and len(answers) == upto, "the call is lost")
         with Connection(one.socket) as server:
-            assert server.bind("inbox") == 0
+            assert server.bind_next("inbox") == 0
             assert source.call_post("self:inbox", b"answered", answers.append) == 0
             assert server.take().reply(b"yes") == 0
             eventually(lambda: turn(source, server) and len(answers) == 3, "the answer")

@@ -173,7 +173,7 @@ def test_who_waits_for_pages_looks_for_them_once_a_second(nodes, host):
         assert receiver.bind("inbox") == 0
         host.fault("grant-limit", 2, 1024)
         assert receiver.receive().data == b"x"
-    assert sender.wait(20) == 0
+    assert sender.wait(20 * PATIENCE) == 0
 
 
 def test_who_waits_for_an_event_channel_gets_the_next_free_one(nodes, host):
@@ -186,7 +186,7 @@ def test_who_waits_for_an_event_channel_gets_the_next_free_one(nodes, host):
         eventually(lambda: "the link with domain 2 waits" in three.log.read_text(), "it waits for a port")
         one.stop()
         assert receiver.receive().data == b"x"
-    assert sender.wait(20) == 0
+    assert sender.wait(20 * PATIENCE) == 0
 
 
 def test_neither_may_map_names_the_setting(nodes):

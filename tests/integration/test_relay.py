@@ -621,7 +621,7 @@ def test_a_guest_that_floods_domain_0_takes_nobodys_turn(host, zero, guests, way
             works(zero, two)
         assert attack.ok("count")[2] == 1  # nothing of this is illegal
         attack.process.stdin.close()
-        assert attack.process.wait(30) == 0
+        assert attack.process.wait(30 * PATIENCE) == 0
     for node in (zero, two):
         assert node.status()["time"]["longest_pass_units"] <= PASS_UNITS + LARGEST_PIECE
     eventually(lambda: not held(zero, one.domid) and not held(zero, two.domid), "nothing is left")

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from conftest import program, wait_for
+from conftest import TIMEOUT, program, wait_for
 
 # A backend of user space: it follows its state, and says in its own whatever a driver would.
 BACKEND = """
@@ -111,7 +111,7 @@ def test_a_domain_that_ends_takes_its_devices(host):
     closing = backend(host, path)
     host.sim("attach", 1, "vbd")
     host.sim("destroy", 1)
-    assert closing.wait(timeout=60) == 0, "the backend was told to close, and had the time"
+    assert closing.wait(timeout=2 * TIMEOUT) == 0, "the backend was told to close, and had the time"
     assert not tree(host, "/local/domain/0/backend") and not tree(host, "/libxl/1")
 
 
@@ -119,6 +119,6 @@ def test_who_waits_for_a_backend_can_be_ended(host):
     waiting = subprocess.Popen([program("xensim"), "attach", "1", "vbd"], env=host.environment, stdout=subprocess.PIPE)
     assert waiting.stdout.readline() == b"/local/domain/0/backend/vbd/1/51712\n"
     waiting.send_signal(signal.SIGTERM)
-    assert waiting.wait(timeout=60) == -signal.SIGTERM
+    assert waiting.wait(timeout=2 * TIMEOUT) == -signal.SIGTERM
     waiting.stdout.close()
     wait_for(lambda: host.domain(0)["xenstore"]["watches"] == 0, "its watch has gone")

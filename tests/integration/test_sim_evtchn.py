@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 
-from conftest import wait_for
+from conftest import TIMEOUT, wait_for
 
 QUIET_MS = 200
 
@@ -339,5 +339,5 @@ def test_a_lock_of_a_device_is_of_its_domain(host, device):
     holder, said = lock(1)
     assert said == "locked\n"
     assert lock(1)[1] == "taken\n" and lock(2)[1] == "locked\n"
-    holder.communicate(timeout=10)
+    holder.communicate(timeout=TIMEOUT)
     assert lock(1)[1] == "locked\n"

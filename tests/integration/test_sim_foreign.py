@@ -3,7 +3,7 @@
 
 import errno
 
-from conftest import wait_for
+from conftest import TIMEOUT, wait_for
 
 CONSOLE, STORE, FIRST = 2, 1, 0x1000  # proto.h; doc/xensim.md has them
 
@@ -64,7 +64,7 @@ def test_only_what_is_well_formed_is_mapped_and_once(host):
         assert inside.stdout.readline() == said + "\n"
         assert host.domain(0)["mapped_pages"] == pages
         inside.stdin.write("\n")
-    assert inside.wait(timeout=60) == 0
+    assert inside.wait(timeout=2 * TIMEOUT) == 0
 
 
 def test_a_granted_page_is_found_by_its_frame(host):

@@ -6,7 +6,7 @@ import xml.etree.ElementTree
 
 import pytest
 
-from conftest import wait_for
+from conftest import TIMEOUT, wait_for
 
 
 def lines(path):
@@ -23,7 +23,7 @@ def test_a_record_has_requests_answers_and_events(host, tmp_path):
     wait_for(lambda: host.domain(2)["xenstore"]["watches"] == 1, "the watch")
     host.run(0, "xenstore-write", "/local/domain/2/data/x", "a b")
     assert host.run(1, "xenstore-read", "/local/domain/2/data/x").returncode == 1
-    watch.wait(timeout=60)
+    watch.wait(timeout=2 * TIMEOUT)
     one = host.xen(1)
     ref = one.ok("share", 2, 1, 1)[1]
     host.xen(2).ok("map", 1, ref, 1, 1)
@@ -169,7 +169,7 @@ def test_a_record_is_drawn_as_a_sequence(host, tmp_path):
     watch = host.spawn(2, "xenstore-watch", "-n", "2", "data/x")
     wait_for(lambda: host.domain(2)["xenstore"]["watches"] == 1, "the watch")
     host.run(0, "xenstore-write", "/local/domain/2/data/x", "<&>")
-    watch.wait(timeout=60)
+    watch.wait(timeout=2 * TIMEOUT)
     host.xen(1).ok("share", 2, 1, 1)
     host.sim("destroy", 3)
     host.sim("record", "off")

@@ -10,7 +10,7 @@ import tempfile
 
 import pytest
 
-from conftest import has_ended, program, wait_for
+from conftest import TIMEOUT, has_ended, program, wait_for
 from messaging import SOURCES
 
 COMMANDS = ["run", "start", "exec", "create", "destroy", "shutdown", "crash", "pause", "unpause", "suspend", "resume", "checkpoint", "migrate", "rename",
@@ -36,7 +36,7 @@ def command(runtime, *words, **options):
 
 def run(runtime, *words):
     process = command(runtime, *words)
-    out, error = process.communicate(timeout=60)
+    out, error = process.communicate(timeout=2 * TIMEOUT)
     return process.returncode, out, error
 
 
@@ -82,7 +82,7 @@ def start_sleeper(runtime):
 
 def test_what_still_runs_in_a_domain_is_killed(runtime):
     process, sleeper = start_sleeper(runtime)
-    process.communicate(timeout=60)
+    process.communicate(timeout=2 * TIMEOUT)
     assert process.returncode == 0
     wait_for(lambda: has_ended(sleeper), "the end of the sleeper")
 
@@ -92,7 +92,7 @@ def test_a_signal_is_the_commands(runtime, number):
     process = command(runtime, "--", "sh", "-c", f"trap 'kill -KILL $!; echo caught; exit 5' {number.name[3:]}; sleep 1000 & echo $!; wait")
     process.stdout.readline()
     process.send_signal(number)
-    assert process.communicate(timeout=60)[0] == "caught\n"
+    assert process.communicate(timeout=2 * TIMEOUT)[0] == "caught\n"
     assert process.returncode == 5
 
 
@@ -102,12 +102,12 @@ def test_the_host_ends_with_a_killed_xensim(runtime):
     process.wait()
     wait_for(lambda: not os.listdir(runtime), "the end of the host")
     wait_for(lambda: has_ended(sleeper), "the end of the sleeper")
-    process.communicate(timeout=60)
+    process.communicate(timeout=2 * TIMEOUT)
 
 
 def test_many_run_at_once(runtime):
     processes = [command(runtime, "--domains", "1", "--", "xensim", "exec", "1", "--", "xenstore-read", "name") for _ in range(10)]
-    assert [process.communicate(timeout=60)[0] for process in processes] == ["dom1\n"] * 10
+    assert [process.communicate(timeout=2 * TIMEOUT)[0] for process in processes] == ["dom1\n"] * 10
 
 
 def test_each_command_has_help():
@@ -136,7 +136,7 @@ def test_exec_finds_daemons_for_an_ordinary_user(runtime, monkeypatch):
     folders = [folder for folder in PATH.split(":") if not folder.rstrip("/").endswith("sbin")]
     monkeypatch.setattr(sys.modules[__name__], "PATH", ":".join(folders))
     host = command(runtime, "--domains", "1", "--", "xensim", "exec", "1", "--", "xenmsgd", "--version")
-    assert host.communicate(timeout=60)[0].startswith("xenmsgd ") and host.returncode == 0
+    assert host.communicate(timeout=2 * TIMEOUT)[0].startswith("xenmsgd ") and host.returncode == 0
 
 
 def test_the_page_begins_with_what_works_at_once(runtime):

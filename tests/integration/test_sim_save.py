@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from conftest import program, wait_for
+from conftest import TIMEOUT, program, wait_for
 
 
 def saved_and_restored(host, domid):
@@ -125,7 +125,7 @@ def test_a_pv_mapper_dies_with_an_oops(host):
     pv = int(host.sim("create", "--type", "pv").stdout)
     one, two, *_ = channel(host, 1, pv)
     saved_and_restored(host, pv)
-    assert two.process.wait(timeout=10) == -signal.SIGKILL
+    assert two.process.wait(timeout=TIMEOUT) == -signal.SIGKILL
     assert any("oops" in line for line in host.list()["kernel_log"])
 
 
@@ -200,7 +200,7 @@ def test_a_suspended_domain_can_be_destroyed(host):
     xen = host.xen(1)
     host.sim("suspend", 1)
     host.sim("destroy", 1)
-    assert xen.process.wait(timeout=10) == -signal.SIGKILL
+    assert xen.process.wait(timeout=TIMEOUT) == -signal.SIGKILL
     assert host.domain(1) is None
 
 
@@ -473,7 +473,7 @@ def test_a_domain_that_is_being_saved_can_only_be_destroyed(host):
         assert "is being saved" in host.sim(*words, check=False).stderr
     host.sim("destroy", 1)
     assert saving.wait() == 1
-    assert xen.process.wait(timeout=10) == -signal.SIGKILL
+    assert xen.process.wait(timeout=TIMEOUT) == -signal.SIGKILL
 
 
 def test_a_host_stops_in_the_midst_of_a_save(host):

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from conftest import program, wait_for
+from conftest import TIMEOUT, program, wait_for
 
 SOURCE = pathlib.Path(__file__).with_name("static_program.c")
 
@@ -69,5 +69,5 @@ def test_an_attendant_ends_with_its_program(host, static):
     own = wait_for(lambda: attendants() - before, "its attendant")
     wait_for(lambda: host.domain(1)["processes"] == 1, "the program, which alone is a process of its domain")
     sleeper.send_signal(signal.SIGKILL)
-    sleeper.wait(timeout=60)
+    sleeper.wait(timeout=2 * TIMEOUT)
     wait_for(lambda: not own & attendants(), "the end of its attendant")

@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from conftest import program, wait_for
+from conftest import TIMEOUT, program, wait_for
 
 SOURCE = pathlib.Path(os.environ.get("XENMSG_SRCDIR", pathlib.Path(__file__).resolve().parents[2]))
 
@@ -27,8 +27,8 @@ def vchan(host, server, client, tmp_path):
     wait_for(lambda: host.run(server, "xenstore-exists", "data/stock/event-channel").returncode == 0, "the server")
     second = host.spawn(client, *traced(files[1], program("check-vchan"), "client", str(server), f"/local/domain/{server}/data/stock"),
                         stdin=-1, stdout=-1, text=True)
-    assert "ok hello" in second.communicate("gettext 5\nclose\n", timeout=60)[0]
-    assert first.wait(timeout=60) == 0
+    assert "ok hello" in second.communicate("gettext 5\nclose\n", timeout=2 * TIMEOUT)[0]
+    assert first.wait(timeout=2 * TIMEOUT) == 0
     path = tmp_path / str(server)
     path.write_text(files[0].read_text() + files[1].read_text())
     return path

@@ -3,7 +3,7 @@
 
 import signal
 
-from conftest import wait_for
+from conftest import TIMEOUT, wait_for
 
 QUIET = 0.3  # how long nothing must happen where nothing may
 
@@ -179,7 +179,7 @@ def test_the_other_side_of_a_destroyed_domain_hears_nothing(host):
     while client.ok("wait", 100):
         pass
     host.sim("destroy", 1)
-    assert server.process.wait(timeout=10) == -signal.SIGKILL
+    assert server.process.wait(timeout=TIMEOUT) == -signal.SIGKILL
     assert client.ok("wait", int(QUIET * 1000)) == 0
     assert client.ok("open") == 1
     assert client.ok("write", 100) == 100
@@ -198,7 +198,7 @@ def test_the_server_side_of_a_destroyed_client_hears_nothing(host):
     while server.ok("wait", 100):
         pass
     host.sim("destroy", 2)
-    assert client.process.wait(timeout=10) == -signal.SIGKILL
+    assert client.process.wait(timeout=TIMEOUT) == -signal.SIGKILL
     assert server.ok("wait", int(QUIET * 1000)) == 0
     assert server.ok("open") == 1
     assert server.ok("write", 100) == 100

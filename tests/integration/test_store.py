@@ -232,6 +232,10 @@ def test_idle_store_sleeps(host, store):
         return total
 
     pid = store.pid()
-    before = switches()
-    time.sleep(0.3)  # that nothing happens can't be waited for otherwise
-    assert switches() - before <= 2
+
+    def slept():
+        before = switches()
+        time.sleep(0.3)  # that nothing happens can't be waited for otherwise
+        return switches() - before <= 2
+
+    wait_for(slept, "it sleeps")
