@@ -168,7 +168,7 @@ class Peer:
         self.hello, self.pongs, self.pings, self.goodbye, self.peer_ack = None, [], 0, None, 0
         self.channels, self.messages, self.told = {}, [], []
         self.asked, self.lie, self.publishes, self.subscribed = 0, [], [], None
-        self.moves, self.other = 0, None  # while it moves, the other vchan
+        self.sizes, self.other = [], None  # of the rings that it has moved to; while it moves, the other vchan
         self.next = 0 if self.me < domid else 1  # [2]
         self.meet()
         self.begin()
@@ -329,10 +329,10 @@ class Peer:
         self.other = Vchan(True, self.peer, path, int(size))
         place = [int(self.store.read(f"{path}/{leaf}")) for leaf in ("ring-ref", "event-channel")]
         self.store.remove(path)
-        count = self.moves
+        count = len(self.sizes)
         self.send(OFFER, 0, u32(*place, self.epoch if self.resumes else 0, 0))
-        self.until(lambda: self.moves > count or not self.other)
-        return str(self.moves) if self.moves > count else "declined"
+        self.until(lambda: len(self.sizes) > count or not self.other)
+        return self.do_moved() if len(self.sizes) > count else "declined"
 
     def take_decline(self, payload):
         assert self.role == "grant" and self.other
@@ -340,9 +340,10 @@ class Peer:
         self.other.close()
         self.other = None
 
-    def do_moved(self, count):
-        self.until(lambda: self.moves >= int(count))
-        return str(self.moves)
+    def do_moved(self):
+        """The sizes of the rings that it has moved to, which are some."""
+        self.until(lambda: self.sizes)
+        return " ".join(map(str, self.sizes))
 
     def take_offer(self, payload):
         assert self.role == "map" and self.flags & 2 and not self.other
@@ -373,7 +374,7 @@ class Peer:
             self.say_move()
         self.inlet.close()
         self.inlet, self.other = self.vchan, None
-        self.moves += 1
+        self.sizes.append(self.vchan.room)
 
     def await_leaf(self, path, other_than=None):
         end = time.monotonic() + PATIENCE
