@@ -8,7 +8,8 @@
  *   state       in the old daemon                                    in the next one
  *   IDLE        nothing is kept
  *   CONNECTING  what waits is kept                                   asks for a link
- *   GREETING    the vchan is left; what waits is kept                asks for a link
+ *   GREETING    as daemon.c waits for it, seldom: the vchan is       asks for a link
+ *               left; what waits is kept
  *   UP          the session is left: AWAY                            AWAY, and resumes it
  *   moving      both vchans are left: AWAY                           AWAY, and resumes it
  *   AWAY        an attempt ends                                      AWAY, for as long as it would have been
@@ -57,6 +58,16 @@ static bool leave(struct link *link)
 	else if (link_may_resume(link, -ENOLINK))
 		link_leave(link, "this daemon hands over");
 	return link->state == LINK_AWAY;
+}
+
+bool links_greet(const struct links *links)
+{
+	const struct link *link, *next;
+
+	HASH_ITER(hh, links->links, link, next)
+		if (link->state == LINK_GREETING)
+			return true;
+	return false;
 }
 
 void links_hand_over(struct links *links, bool (*may_keep)(void *userdata, struct peer_id peer),

@@ -24,6 +24,8 @@
 #include "daemon/serve/viewer.h"
 #include "wire/cpu_atomics.h"
 
+#define GREETINGS_MS 1000
+
 /* --- signals ---------------------------------------------------------------------------------- */
 
 /* Tells who has asked for a renewal, if it is still there. */
@@ -166,6 +168,18 @@ void renewal_forget(void *userdata, struct session *session)
 		daemon->renewal_asked_by = NULL;
 }
 
+/* Lets links greet that have begun to. A peer that has heard our greeting has a session, which the next daemon
+ * wouldn't know before we have heard the peer's. One that stands still isn't waited for. */
+static void await_greetings(struct daemon *daemon)
+{
+	const struct timeval pause = {.tv_usec = 5000};
+	uint64_t end = clock_ms() + GREETINGS_MS;
+
+	while (links_greet(daemon->links) && clock_ms() < end &&
+	       event_base_loopexit(daemon->base, &pause) == 0)
+		event_base_loop(daemon->base, EVLOOP_ONCE);
+}
+
 bool daemon_hands_over(const struct daemon *daemon)
 {
 	return daemon->is_handing_over && !daemon->stop_asked && !daemon->failed;
@@ -267,6 +281,8 @@ int daemon_run(struct daemon *daemon)
 									    : EVLOOP_ONCE) < 0)
 			return -EIO;
 	while (!event_base_got_break(daemon->base));
+	if (daemon_hands_over(daemon) || daemon->is_restarted)
+		await_greetings(daemon);
 	if (daemon_hands_over(daemon)) {
 		/* A signal to stop that came before it was held would be lost with this program. */
 		event_base_loop(daemon->base, EVLOOP_NONBLOCK);

@@ -170,6 +170,7 @@ void hop_detach(struct hop *hop)
 		return;
 	leave_rings(hop, HOP_IS_DETACHED);
 	hop->holds_input = false;
+	hop->sure = 0;
 	hop_drop_replay(hop);
 	refused_clear(&hop->refused);
 	for (unsigned i = 0; i < hop->traits->outlets; i++)

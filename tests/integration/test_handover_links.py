@@ -105,6 +105,38 @@ def test_a_hundred_hand_overs_under_traffic_lose_nothing(nodes):
         flow.finish()
 
 
+def test_what_waits_for_a_link_that_was_up_before_waits_on(nodes):
+    """What the session before has counted is over."""
+    one, two = nodes(1, 2).values()
+    one.sees(two)
+    with Connection(one.socket) as sender:
+        with two.receiver("inbox", "--count", "1").process:
+            assert sender.send("2:inbox", b"before") == 0
+        two.stop()
+        two.start()
+        receiver = two.receiver("inbox")
+        one.sees(two)
+        with stopped(two.pid):
+            outcomes = posted(sender, "2:inbox", 5)
+            renew(one)
+            assert outcomes == []
+        process_until(lambda: len(outcomes) == 5, "all have ended", sender)
+    assert outcomes == [0] * 5
+    assert ended(receiver.process).split() == ["0", "1", "2", "3", "4"]
+
+
+def test_a_hand_over_waits_for_greetings_under_way(nodes):
+    """A peer that has heard this daemon's has a session, before this one has heard the peer's."""
+    one, two = nodes(1, 2).values()
+    for _ in range(8):
+        flows = Traffic(one, two), Traffic(two, one)
+        renew_under(one, *flows)
+        for flow in flows:
+            flow.finish()
+        two.stop()
+        two.start()
+
+
 def test_calls_to_another_domain_in_service_are_answered(nodes, memory):
     one, two = nodes(1, 2).values()
     call_under_hand_overs(one, two, "2:upper", (one, two))
