@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "daemon/peers/domains.h"
 #include "daemon/peers/peers_forget.h"
 #include "daemon/peers/peers_internal.h"
 #include "base/timer.h"
@@ -35,12 +36,25 @@ static void on_all_end(evutil_socket_t fd, short what, void *userdata)
 	peers_remove(peers, path);
 }
 
+/* In domain 0: its watch hasn't fired yet, which it does at once. */
+static bool is_unread(const struct peer *peer)
+{
+	return peer->peers->options.domains && peer->watch && !(peer->looked & 1u << LEAF_PRESENCE);
+}
+
+/* Whether what is to be told yet is on its way: by domain 0, or in domain 0 by XenStore. */
+static bool is_list_awaited(const struct peers *peers)
+{
+	return peers->options.domains ? !domains_are_listed(peers->options.domains)
+				      : peers->told && !peers->all_listed;
+}
+
 static bool is_busy(const struct peers *peers)
 {
 	const struct peer *peer;
 
 	for (peer = peers->peers; peer; peer = peer->hh.next)
-		if (peer->stale || peer->reading || peer->came || peer->kicked)
+		if (peer->stale || peer->reading || peer->came || peer->kicked || is_unread(peer))
 			return true;
 	return false;
 }
@@ -49,15 +63,22 @@ static void on_settle(evutil_socket_t fd, short what, void *userdata)
 {
 	struct peers *peers = userdata;
 
-	if ((peers->all_heard || (peers->told && !peers->all_listed) || is_busy(peers)) &&
-	    --peers->all_settling) {
+	if ((peers->all_heard || is_list_awaited(peers) || is_busy(peers)) && --peers->all_settling) {
 		peers->all_heard = false;
 		timer_set(peers->all_settle, SETTLE_MS);
 		return;
 	}
 	if (peers->all)
 		peers->all = ALL_THERE;
+	peers->all_read = true;
 	known_tell(peers->options.known, KNOWN_ALL, 0);
+}
+
+static void settle(struct peers *peers)
+{
+	peers->all_heard = false;
+	peers->all_settling = SETTLE_TIMES;
+	timer_set(peers->all_settle, SETTLE_MS);
 }
 
 static void on_asked(void *userdata, int error, const char *value, size_t size)
@@ -69,9 +90,7 @@ static void on_asked(void *userdata, int error, const char *value, size_t size)
 		log_limited(LOG_STORE, LOG_BY_US, LOG_LEVEL_WARNING,
 			    "peers: can't write %s/asks: %s; daemons that ran before may not be listed",
 			    peers->root, strerror(-error));
-	peers->all_heard = false;
-	peers->all_settling = SETTLE_TIMES;
-	timer_set(peers->all_settle, SETTLE_MS);
+	settle(peers);
 }
 
 static void ask(struct peers *peers)
@@ -97,7 +116,7 @@ static void ask(struct peers *peers)
 bool peers_want_all(struct peers *peers)
 {
 	if (peers->options.domains)
-		return true;
+		return peers->all_read;
 	timer_set(peers->all_end, ALL_MS);
 	if (!peers->all) {
 		peers->all = ALL_AWAITED;
@@ -112,7 +131,10 @@ bool peers_want_all(struct peers *peers)
 
 void all_start(struct peers *peers)
 {
-	if (peers->callbacks.all_watched && peers->callbacks.all_watched(peers->userdata))
+	peers->all_read = false;
+	if (peers->options.domains)
+		settle(peers);
+	else if (peers->callbacks.all_watched && peers->callbacks.all_watched(peers->userdata))
 		peers_want_all(peers);
 }
 

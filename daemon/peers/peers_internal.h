@@ -220,6 +220,7 @@ struct peers {
 	} all;		       /* peers are to be known; those that ran have answered */
 	bool all_heard;	       /* something of a peer has come since all_settle was set */
 	bool all_listed;       /* domain 0 has told of all */
+	bool all_read;	       /* in domain 0: those that there were at its start are known */
 	bool all_failed;       /* `asks` couldn't be written */
 	unsigned all_settling; /* how often all_settle may still be set again */
 	struct event *all_settle, *all_end;
