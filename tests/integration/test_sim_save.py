@@ -9,6 +9,8 @@ import pytest
 
 from conftest import TIMEOUT, program, wait_for
 
+NOTICE = int(20 * TIMEOUT)  # ms, in which the test sees it
+
 
 def saved_and_restored(host, domid):
     host.sim("suspend", domid)
@@ -322,7 +324,7 @@ def sees_suspend(zero):
 @pytest.mark.parametrize("command", ["suspend", "checkpoint", "migrate"])
 def test_domain_0_is_told_before_a_guest_is_stopped_and_has_time(host, command):
     one, zero = host.xen(1), watch_shutdown(host)
-    saving = begin(host, command, 1, "--notice", 1000)
+    saving = begin(host, command, 1, "--notice", NOTICE)
     assert sees_suspend(zero)
     assert one.ask("xs-read", "domid") == "ok 1"
     # The guest's kernel acknowledges it.
@@ -350,7 +352,7 @@ def test_what_the_peer_wrote_last_is_in_the_image(host, command, then, seen):
     offsets = range(0, PAGES * 4096, 4096)
     for offset in offsets:
         zero.ok("poke", mapped, offset, 1)
-    saving = begin(host, command, 1, "--stale", 30, "--notice", 1000)
+    saving = begin(host, command, 1, "--stale", 30, "--notice", NOTICE)
     assert sees_suspend(zero)
     for offset in offsets:
         zero.ok("poke", mapped, offset, 2)
@@ -371,7 +373,7 @@ def test_an_index_goes_back_in_a_migration_if_unwritten(host, own, seen):
     zero.ok("xs-watch", SHUTDOWN)
     assert zero.ask("xs-event", 5000) == f"ok {SHUTDOWN}"
     zero.ok("poke", mapped, 4, 1)
-    saving = begin(host, "migrate", 1, "--stale", 30, "--notice", 1000)
+    saving = begin(host, "migrate", 1, "--stale", 30, "--notice", NOTICE)
     assert sees_suspend(zero)
     zero.ok("poke", mapped, 4, 2)
     assert one.ok("peek", memory, 4) == 2
@@ -394,7 +396,7 @@ def test_what_only_the_guest_writes_is_right_after_a_migration(host):
     zero.ok("map", 1, ref, 1, 0)
     for offset, value in ((16, 12), (18, 12), (24, left % 256), (25, left // 256), (28, right % 256), (29, right // 256)):
         one.ok("poke", memory, offset, value)
-    saving = begin(host, "migrate", 1, "--stale", 30, "--notice", 1000)
+    saving = begin(host, "migrate", 1, "--stale", 30, "--notice", NOTICE)
     assert sees_suspend(zero)
     for page, offset in ((ring, 4096), (alone, 0), (read_only, 0)):
         one.ok("poke", page, offset, 7)
@@ -408,7 +410,7 @@ def test_a_checkpoint_is_a_pause_and_a_step_of_the_clocks(host):
     one.ok("xs-watch", "domid")
     assert one.ask("xs-event", 5000) == "ok domid"
     before = one.ok("clocks")
-    saving = begin(host, "checkpoint", 1, "--stall", 300, "--clock", 5000)
+    saving = begin(host, "checkpoint", 1, "--stall", NOTICE, "--clock", 5000)
     wait_for(lambda: host.domain(1)["state"] == "paused", "the stop")
     one.tell("clocks")
     two.ok("poke", mapped, 100, 43), two.ok("notify", 0, client_port)
