@@ -13,8 +13,8 @@
  *                             which callback `all_known` tells
  *   asking, known ──nobody has wanted it for a while──▶ few: one that starts now is ignored until it has to do with us
  *
- * In domain 0, which watches each domain, there is nothing to ask: those that there are at the start are known
- * when all are listed and read. Nor with a private presence, which nobody may answer.
+ * In domain 0, which watches each domain, there is nothing to ask: those that there are at the start are
+ * known when all are listed and read. Nor with a private presence, which nobody may answer.
  */
 
 #include <stdbool.h>
@@ -24,7 +24,7 @@ struct peers;
 
 int all_init(struct peers *peers);
 void all_destroy(struct peers *peers);
-/* Called when the watches are set: asks if somebody has wanted all since before. In domain 0: waits for them. */
+/* Called when the watches are set: asks if somebody has wanted all since before; in domain 0, waits. */
 void all_start(struct peers *peers);
 /* Returns whether the domain is to be looked up when its presence appears. */
 bool all_follows(const struct peers *peers, uint32_t domid);
