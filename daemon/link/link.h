@@ -115,7 +115,7 @@ void links_free(struct links *links);
  * and asks for nothing; the next one reads them, and resumes them over other vchans. To the peer that is as a
  * lost vchan.
  */
-/* Whether a link with another daemon is being set up over its vchan, so that the peer may have it up already. */
+/* Whether a link with another daemon is being set up over its vchan: the peer may have it up already. */
 bool links_greet(const struct links *links);
 /* Leaves all sessions, but those with a peer for which `may_keep` returns false, and ends what can't be
  * kept. */

@@ -168,8 +168,8 @@ void renewal_forget(void *userdata, struct session *session)
 		daemon->renewal_asked_by = NULL;
 }
 
-/* Lets links greet that have begun to. A peer that has heard our greeting has a session, which the next daemon
- * wouldn't know before we have heard the peer's. One that stands still isn't waited for. */
+/* Lets links greet that have begun to. A peer that has heard our greeting has a session, which the next
+ * daemon wouldn't know before we have heard the peer's. One that stands still isn't waited for. */
 static void await_greetings(struct daemon *daemon)
 {
 	const struct timeval pause = {.tv_usec = 5000};
