@@ -106,4 +106,4 @@ def test_moves_leave_no_memory_behind(host, nodes, tmp_path):
         now = {name: cost.held() for name, cost in costs.items()}
         return all(now[name] - before[name] < MOVES // 2 for name in now)
 
-    eventually(nothing_is_left, f"what {MOVES} moves took is freed")
+    eventually(nothing_is_left, f"what {MOVES} moves took is freed", timeout=60)
