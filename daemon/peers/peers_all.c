@@ -13,6 +13,8 @@
 #define ALL_MS	     60000 /* so long all peers are followed after somebody wanted it last */
 #define SETTLE_MS    100   /* who runs has answered when nothing has come for so long, */
 #define SETTLE_TIMES 20	   /* or after so many times that */
+#define READ_MS	     20	   /* in domain 0 it is known whether all are read, which is looked at so often, */
+#define READ_TIMES   500   /* so many times */
 
 static void ask(struct peers *peers);
 
@@ -42,11 +44,17 @@ static bool is_unread(const struct peer *peer)
 	return peer->peers->options.domains && peer->watch && !(peer->looked & 1u << LEAF_PRESENCE);
 }
 
-/* Whether what is to be told yet is on its way: by domain 0, or in domain 0 by XenStore. */
-static bool is_list_awaited(const struct peers *peers)
+/* Whether more is to come, as far as can be told: by domain 0, or in domain 0 by XenStore. */
+static bool is_more_awaited(const struct peers *peers)
 {
 	return peers->options.domains ? !domains_are_listed(peers->options.domains)
-				      : peers->told && !peers->all_listed;
+				      : peers->all_heard || (peers->told && !peers->all_listed);
+}
+
+static void look_again_soon(struct peers *peers)
+{
+	peers->all_heard = false;
+	timer_set(peers->all_settle, peers->options.domains ? READ_MS : SETTLE_MS);
 }
 
 static bool is_busy(const struct peers *peers)
@@ -63,9 +71,8 @@ static void on_settle(evutil_socket_t fd, short what, void *userdata)
 {
 	struct peers *peers = userdata;
 
-	if ((peers->all_heard || is_list_awaited(peers) || is_busy(peers)) && --peers->all_settling) {
-		peers->all_heard = false;
-		timer_set(peers->all_settle, SETTLE_MS);
+	if ((is_more_awaited(peers) || is_busy(peers)) && --peers->all_settling) {
+		look_again_soon(peers);
 		return;
 	}
 	if (peers->all)
@@ -76,9 +83,8 @@ static void on_settle(evutil_socket_t fd, short what, void *userdata)
 
 static void settle(struct peers *peers)
 {
-	peers->all_heard = false;
-	peers->all_settling = SETTLE_TIMES;
-	timer_set(peers->all_settle, SETTLE_MS);
+	peers->all_settling = peers->options.domains ? READ_TIMES : SETTLE_TIMES;
+	look_again_soon(peers);
 }
 
 static void on_asked(void *userdata, int error, const char *value, size_t size)
