@@ -21,7 +21,8 @@
 #include "wire/address.h"
 #include "wire/hash.h"
 
-#define RETRY_MS 1000
+#define RETRY_MS     1000
+#define FAILURES_MAX 2u
 
 #define COST_RETRY 250u /* in units (turns.h) */
 
@@ -131,15 +132,15 @@ static void let_go(struct watched_place *place)
 	compare_from_now(place);
 }
 
-/* Why there is no answer may pass, once: the link was idle, or is another one. Then an answer comes at once,
- * also if nothing has changed. */
+/* Why there is no answer may pass: the link was idle, or is another one, or who answers hands over. Then an
+ * answer comes at once, also if nothing has changed. */
 static void note_failure(struct watched_place *place)
 {
-	bool is_first = !place->has_failed && place->is_up;
+	bool may_pass = place->failures < FAILURES_MAX && place->is_up;
 
-	place->has_failed = true;
+	place->failures++;
 	place->version = 0;
-	if (!is_first || ask(place) < 0)
+	if (!may_pass || ask(place) < 0)
 		let_go(place);
 }
 
@@ -173,7 +174,7 @@ static void on_told(void *userdata, void *asker, uint32_t id, enum ask_kind kind
 	}
 	if (!watch->is_answered)
 		answer_watch(watch, 0, "");
-	place->has_failed = false;
+	place->failures = 0;
 	snprintf(name, sizeof(name), "%.*s", (int)told->name.size, told->name.size ? told->name.data : "");
 	if (place->is_up && (place->domid != told->domid || strcmp(place->name, name) != 0)) {
 		let_go(place); /* the name means another domain now, or the domain has another name */
@@ -346,7 +347,7 @@ static void end(struct watched_place *place)
 		free_place(place);
 	else if (!place->is_wanted)
 		let_go(place);
-	else if (was_going && place->has_failed)
+	else if (was_going && place->failures)
 		ask_later(place);
 	else
 		ask_or_wait(place);

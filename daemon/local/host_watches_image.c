@@ -95,9 +95,12 @@ static void read_list(struct image *image, struct told_list *list)
 
 static void place_image(struct image *image, struct watched_place *place)
 {
+	bool has_failed = place->failures > 0;
+
 	image_bool(image, &place->is_up);
 	image_bool(image, &place->is_listed);
-	image_bool(image, &place->has_failed);
+	image_bool(image, &has_failed);
+	place->failures = has_failed;
 	image_u32(image, &place->domid);
 	image_text(image, place->name, sizeof(place->name));
 	image_expect(image, !*place->name || domain_name_is_valid(place->name, strlen(place->name)));

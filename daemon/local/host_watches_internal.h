@@ -35,7 +35,7 @@ struct watched_place {
 	bool is_wanted;
 	bool is_up, is_going; /* the domain, or the host, is reported; and will be as gone */
 	bool is_listed;	      /* what there was first is reported, or why there is nothing is known */
-	bool has_failed;      /* once, since it was told last: the link may just have been idle */
+	uint32_t failures;    /* since it was told last: the link may just have been idle */
 	uint32_t domid;
 	char name[DOMAIN_NAME_MAX + 1]; /* of the domain, as it was told */
 	uint64_t version;
