@@ -339,8 +339,8 @@ def test_a_private_daemon_neither_asks_nor_answers(host):
     assert Tree(host, 0).read("/local/domain/1/data/xenmsg/to/2/endpoints") is None
 
 
-def test_who_asks_again_is_answered_again(host):
-    """Its connection to XenStore may have been lost, and the event of the first answer with it."""
+def asked(host):
+    """Domain 2, what stands in for domain 1, and a watch of it on the leaf that is the answer."""
     two = Node(host, 2, "few=yes")
     hand = Tree(host, 1)
     hand.write("presence", f"1 {INSTANCE}")
@@ -348,6 +348,12 @@ def test_who_asks_again_is_answered_again(host):
     answer = "/local/domain/2/data/xenmsg/to/1/endpoints"
     watcher.ok("xs-watch", answer)
     watcher.ok("xs-event", 1000)  # of the watch itself
+    return two, hand, watcher, answer
+
+
+def test_who_asks_again_is_answered_again(host):
+    """Its connection to XenStore may have been lost, and the event of the first answer with it."""
+    two, hand, watcher, answer = asked(host)
     for _ in range(3):
         hand.write("asks", f"1 {INSTANCE}")
         assert watcher.ok("xs-event", 20000).startswith(answer)
@@ -356,13 +362,7 @@ def test_who_asks_again_is_answered_again(host):
 
 def test_who_was_known_before_it_asks_is_answered_too(host):
     """What was written for it then had the daemon that it has taken over from."""
-    two = Node(host, 2, "few=yes")
-    hand = Tree(host, 1)
-    hand.write("presence", f"1 {INSTANCE}")
-    watcher = host.xen(1)
-    answer = "/local/domain/2/data/xenmsg/to/1/endpoints"
-    watcher.ok("xs-watch", answer)
-    watcher.ok("xs-event", 1000)  # of the watch itself
+    two, hand, watcher, answer = asked(host)
     hand.write("to/2/endpoints", "")
     two.await_event("up 1")
     two.settle()
