@@ -100,7 +100,8 @@ static void place_image(struct image *image, struct watched_place *place)
 	image_bool(image, &place->is_up);
 	image_bool(image, &place->is_listed);
 	image_bool(image, &has_failed);
-	place->failures = has_failed;
+	if (image->is_read)
+		place->failures = has_failed;
 	image_u32(image, &place->domid);
 	image_text(image, place->name, sizeof(place->name));
 	image_expect(image, !*place->name || domain_name_is_valid(place->name, strlen(place->name)));
