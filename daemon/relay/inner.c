@@ -7,6 +7,7 @@
 #include <utlist.h>
 
 #include "base/cost.h"
+#include "daemon/relay/channel_internal.h"
 #include "daemon/relay/hop_internal.h"
 
 #define AT_ONCE 64u /* ends that turn out to have no frame */
@@ -67,6 +68,12 @@ void inner_reset(struct channel_end *end, int error)
 
 	if (end->hop && end->in != IN_RESET)
 		channel_reset(end, &reset);
+}
+
+void inner_has(struct channel_end *end)
+{
+	if (end->out == OUT_NEW)
+		channel_move(end, OPEN_SENT);
 }
 
 int inner_open(struct hop *hop, enum channel_kind kind, const struct frame_identity *identity,

@@ -46,6 +46,9 @@ static inline uint64_t inner_room(const struct channel_end *end)
 void inner_fin(struct channel_end *end);
 /* Ends the channel, with a positive errno: what the owner hasn't taken never will be. */
 void inner_reset(struct channel_end *end, int error);
+/* The owner has this end of a channel, and knows who has opened it: there comes no OPEN, and a RESET if the
+ * channel ends, even before the owner's next turn. */
+void inner_has(struct channel_end *end);
 /* Makes a channel that the owner opens, which isn't led anywhere yet. -ENOBUFS, -ENOMEM. */
 int inner_open(struct hop *hop, enum channel_kind kind, const struct frame_identity *identity,
 	       struct channel **channel);

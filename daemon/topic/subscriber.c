@@ -196,8 +196,7 @@ static bool open_channel(struct subscriber *subscriber, struct topic_origin *ori
 	topic_origin_unref(subscriber->origin);
 	subscriber->origin = topic_origin_ref(origin);
 	topic_bound_restart(&subscriber->bound);
-	subscriber->party.end = &channel->opener;
-	channel->opener.party = &subscriber->party;
+	party_take(&subscriber->party, &channel->opener);
 	return true;
 }
 
@@ -354,8 +353,7 @@ static bool pump_once(struct subscriber *subscriber)
 	subscriber->current = NULL;
 	if (!subscriber->is_last)
 		return true;
-	inner_fin(subscriber->party.end);
-	subscriber->party.end->party = NULL;
+	inner_fin(party_leave(&subscriber->party));
 	subscriber_free(subscriber);
 	return false;
 }
@@ -399,12 +397,9 @@ void subscriber_free(struct subscriber *subscriber)
 
 void subscriber_end(struct subscriber *subscriber, int error)
 {
-	struct channel_end *end = subscriber->party.end;
+	struct channel_end *end = party_leave(&subscriber->party);
 
-	if (end) {
-		end->party = NULL;
+	if (end)
 		inner_reset(end, error);
-	}
-	subscriber->party.end = NULL;
 	subscriber_free(subscriber);
 }

@@ -69,6 +69,25 @@ void topic_tell(struct topic *topic, enum notice_kind kind, uint64_t count, uint
 
 /* --- what comes in ---------------------------------------------------------------------------- */
 
+void party_take(struct party *party, struct channel_end *end)
+{
+	party->end = end;
+	if (!end)
+		return;
+	end->party = party;
+	inner_has(end);
+}
+
+struct channel_end *party_leave(struct party *party)
+{
+	struct channel_end *end = party->end;
+
+	if (end)
+		end->party = NULL;
+	party->end = NULL;
+	return end;
+}
+
 struct feed *topic_add_feed(struct topic *topic, struct channel_end *end)
 {
 	struct feed *feed = topic->feed_count < TOPIC_FEEDS ? calloc(1, sizeof(*feed)) : NULL;
@@ -76,8 +95,8 @@ struct feed *topic_add_feed(struct topic *topic, struct channel_end *end)
 	if (!feed)
 		return NULL;
 	topic->feed_count++;
-	feed->party = (struct party){.kind = PARTY_FEED, .topic = topic, .end = end};
-	end->party = &feed->party;
+	feed->party = (struct party){.kind = PARTY_FEED, .topic = topic};
+	party_take(&feed->party, end);
 	DL_APPEND(topic->feeds, feed);
 	return feed;
 }
@@ -86,8 +105,7 @@ static void remove_feed(struct feed *feed)
 {
 	struct topic *topic = feed->party.topic;
 
-	if (feed->party.end)
-		feed->party.end->party = NULL;
+	party_leave(&feed->party);
 	intake_drop(feed, &topic->log);
 	DL_DELETE(topic->feeds, feed);
 	topic->feed_count--;
@@ -202,10 +220,8 @@ static void on_feed_over(struct topic *topic, struct feed *feed, int error)
 
 static void on_subscriber_fin(struct subscriber *subscriber)
 {
-	struct channel_end *end = subscriber->party.end;
+	struct channel_end *end = party_leave(&subscriber->party);
 
-	end->party = NULL;
-	subscriber->party.end = NULL;
 	if (subscriber
 		    ->is_closing) { /* the program has taken all that was in it, and the next one can begin */
 		subscriber->is_closing = false;
@@ -235,11 +251,11 @@ static void on_reset(struct topic *topic, struct channel_end *end, const struct 
 	struct party *party = end->party;
 	int error = (int)reset->error;
 
-	end->party = NULL;
+	if (party)
+		party_leave(party);
 	inner_reset(end, error);
 	if (!party)
 		return;
-	party->end = NULL;
 	if (party->kind == PARTY_FEED)
 		on_feed_over(topic, (struct feed *)party, error);
 	else
@@ -321,7 +337,7 @@ static void forget_subscriber(struct topic *topic)
 	for (unsigned i = 0; i < SUBSCRIBER_LISTS; i++)
 		if (topic->lists[i]) {
 			hop_spend(topic->hop, COST_CHANNEL_END);
-			topic->lists[i]->party.end = NULL;
+			party_leave(&topic->lists[i]->party);
 			subscriber_free(topic->lists[i]);
 			return;
 		}
@@ -524,10 +540,9 @@ static int accept_subscriber(struct topic *topic, struct channel *channel, const
 		free(subscriber);
 		return r;
 	}
-	subscriber->party =
-		(struct party){.kind = PARTY_SUBSCRIBER, .topic = topic, .end = &channel->acceptor};
+	subscriber->party = (struct party){.kind = PARTY_SUBSCRIBER, .topic = topic};
 	subscriber->is_asking = true;
-	channel->acceptor.party = &subscriber->party;
+	party_take(&subscriber->party, &channel->acceptor);
 	subscriber_enter(subscriber, topic);
 	return 0;
 }

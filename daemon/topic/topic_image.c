@@ -205,7 +205,8 @@ static struct channel_end *end_image(struct image *image, const struct topic *to
 	if (!image->is_read || image->error || number == NOBODY)
 		return NULL;
 	end = hop_find_channel(topic->hop, number);
-	image_expect(image, end && !end->party && end->is_opener == topic->is_replica);
+	image_expect(image, end && !end->party && end->out != OUT_RESET && /* which would be its last word */
+				    end->is_opener == topic->is_replica);
 	return image->error ? NULL : end;
 }
 
@@ -390,9 +391,7 @@ static void read_subscriber(struct image *image, struct topic *topic, const stru
 		drop_subscriber(subscriber);
 		return;
 	}
-	subscriber->party.end = end;
-	if (end)
-		end->party = &subscriber->party;
+	party_take(&subscriber->party, end);
 	subscriber_enter(subscriber, topic);
 	listeners_count(subscriber, listeners);
 	if (!is_out)

@@ -45,7 +45,7 @@ enum party_kind {
 struct party {
 	enum party_kind kind;
 	struct topic *topic;
-	struct channel_end *end; /* NULL: there is no channel now */
+	struct channel_end *end; /* whose `party` this is; NULL: there is no channel now */
 };
 
 struct feed {
@@ -234,6 +234,10 @@ void subscriber_free(struct subscriber *subscriber);
 void subscriber_end(struct subscriber *subscriber, int error);
 
 /* --- topic.c */
+/* The party has this end from now on, NULL: none, and hears how it ends. */
+void party_take(struct party *party, struct channel_end *end);
+/* Returns the end that the party has had, from which it hears nothing more. NULL: it had none. */
+struct channel_end *party_leave(struct party *party);
 /* `exceeds`: it is there already, so the account pays whatever it has. -ENOBUFS, -ENOMEM. */
 int topic_make(struct topic **topic, struct topics *topics, struct account *account, bool exceeds);
 /* Frees the topic, in turns. */

@@ -30,6 +30,7 @@ unit_tests += \
 	tests/unit/test_stream_image \
 	tests/unit/test_ledger \
 	tests/unit/test_topic_bound \
+	tests/unit/test_topic_ends \
 	tests/unit/test_topic_given \
 	tests/unit/test_topic_image \
 	tests/unit/test_topic_kept \
@@ -143,7 +144,9 @@ stream_rig = tests/unit/stream_rig.c tests/unit/stream_rig.h $(hop_rig)
 
 tests_unit_test_stream_image_SOURCES = tests/unit/test_stream_image.c tests/unit/image_bytes.h $(stream_rig)
 tests_unit_test_image_SOURCES = tests/unit/test_image.c tests/unit/image_bytes.h
-tests_unit_test_topic_image_SOURCES = tests/unit/test_topic_image.c tests/unit/image_bytes.h
+topic_rig = tests/unit/topic_rig.c tests/unit/topic_rig.h
+tests_unit_test_topic_ends_SOURCES = tests/unit/test_topic_ends.c $(topic_rig)
+tests_unit_test_topic_image_SOURCES = tests/unit/test_topic_image.c tests/unit/image_bytes.h $(topic_rig)
 tests_unit_test_stream_calls_SOURCES = tests/unit/test_stream_calls.c $(stream_rig)
 tests_unit_test_stream_bytes_SOURCES = tests/unit/test_stream_bytes.c $(stream_rig)
 

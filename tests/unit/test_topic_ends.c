@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Who subscribes and ends at once, before its topic has had a turn, or while the topic itself is ending. */
+#include "tests/unit/unit.h"
+#include "tests/unit/topic_rig.h"
+
+#include <errno.h>
+
+#include "daemon/relay/inner.h"
+
+/* A topic that goes on, as one whose publisher is there. */
+static struct topic *topic_that_lasts(struct topic_rig *rig)
+{
+	struct topic *topic = topic_rig_topic(rig);
+
+	topic->publisher = (void *)rig;
+	return topic;
+}
+
+static void end(struct topic_rig *rig, struct topic *topic)
+{
+	topic->publisher = NULL;
+	topic_rig_free(rig);
+}
+
+TEST(who_has_gone_before_the_topic_s_turn_is_no_subscriber)
+{
+	struct topic_rig *rig = topic_rig_new();
+	struct topic *topic = topic_that_lasts(rig);
+
+	assert_int_equal(topic_rig_subscribe(rig, topic), 0);
+	assert_true(topic_has_subscribers(topic));
+	hop_reset_channels(rig->hop, ECONNRESET);
+	relay_run(&rig->relay, 10);
+	assert_false(topic_has_subscribers(topic));
+	end(rig, topic);
+}
+
+TEST(who_is_forbidden_before_the_topic_s_turn_is_no_subscriber)
+{
+	struct topic_rig *rig = topic_rig_new();
+	struct topic *topic = topic_that_lasts(rig);
+
+	assert_int_equal(topic_rig_subscribe(rig, topic), 0);
+	channel_forbid(rig->channel, EACCES);
+	relay_run(&rig->relay, 10);
+	assert_false(topic_has_subscribers(topic));
+	end(rig, topic);
+}
+
+TEST(what_comes_for_who_is_forgotten_is_given_no_memory)
+{
+	static uint8_t bytes[2 * TOPIC_GIVE_LEAST];
+	struct iovec piece = {bytes, sizeof(bytes)};
+	struct topic_rig *rig = topic_rig_new();
+	struct topic *topic = topic_that_lasts(rig);
+	struct channel *first;
+
+	assert_int_equal(topic_rig_subscribe(rig, topic), 0);
+	first = rig->channel;
+	/* More than are forgotten in one turn. */
+	for (unsigned i = 0; i < TOPIC_PIECE_UNITS; i++)
+		assert_int_equal(topic_rig_subscribe(rig, topic), 0);
+	topic->publisher = NULL;
+	topic_drop(topic);
+	relay_run(&rig->relay, 1);
+	assert_true(topic_has_subscribers(topic));
+	assert_null(first->acceptor.party);
+	assert_int_equal(hop_push(&first->opener, &piece, 1, sizeof(bytes), 1), 0);
+	topic_rig_free(rig);
+}

@@ -1,0 +1,67 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "tests/unit/unit.h"
+#include "tests/unit/topic_rig.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include <event2/event.h>
+#include <utlist.h>
+
+#include "daemon/known/known.h"
+#include "daemon/relay/hop_image.h"
+
+static void open_none(void *userdata, struct channel *channel, struct frame_text address)
+{
+	channel_refuse(channel, ENOENT);
+}
+
+static const struct hop_callbacks callbacks = {.notify = NULL};
+
+struct topic_rig *topic_rig_new(void)
+{
+	struct topic_rig *rig = calloc(1, sizeof(*rig));
+
+	rig->base = event_base_new();
+	assert_int_equal(relay_init(&rig->relay, rig->base, 1 << 20), 0);
+	rig->known = known_new(&rig->self);
+	assert_non_null(rig->known);
+	assert_int_equal(topics_new(&rig->topics, &(struct topics_collaborators){.self = &rig->self,
+										 .relay = &rig->relay,
+										 .known = rig->known,
+										 .open = open_none}),
+			 0);
+	rig->hop = hop_new(&rig->relay, HOP_LINK, &callbacks, rig, 1, 1000);
+	hop_set_image_number(rig->hop, 0);
+	return rig;
+}
+
+void topic_rig_free(struct topic_rig *rig)
+{
+	topics_free(rig->topics);
+	hop_retire(rig->hop, ENOENT);
+	relay_cleanup(&rig->relay);
+	known_free(rig->known);
+	event_base_free(rig->base);
+	free(rig);
+}
+
+struct topic *topic_rig_topic(struct topic_rig *rig)
+{
+	struct topic *topic;
+
+	assert_int_equal(topic_make(&topic, rig->topics, NULL, false), 0);
+	DL_APPEND(rig->topics->own, topic);
+	return topic;
+}
+
+int topic_rig_subscribe(struct topic_rig *rig, struct topic *topic)
+{
+	const struct frame_identity identity = {.domid = 7};
+	uint32_t number = 2;
+
+	while (hop_find_channel(rig->hop, number))
+		number += 2;
+	assert_int_equal(channel_new(rig->hop, number, CHANNEL_CALL, &identity, &rig->channel), 0);
+	return topic_accept(topic, rig->channel, "news");
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_TESTS_UNIT_TOPIC_RIG_H
+#define XENMSG_TESTS_UNIT_TOPIC_RIG_H
+
+/* Topics on a relay of their own, and a daemon that subscribes over a link. */
+
+#include "base/self.h"
+#include "daemon/relay/channel.h"
+#include "daemon/relay/hop.h"
+#include "daemon/topic/topic_internal.h"
+
+struct topic_rig {
+	struct event_base *base;
+	struct relay relay;
+	struct self self;
+	struct known *known;
+	struct topics *topics;
+	struct hop *hop;	 /* of the daemon that subscribes */
+	struct channel *channel; /* of topic_rig_subscribe() */
+};
+
+struct topic_rig *topic_rig_new(void);
+void topic_rig_free(struct topic_rig *rig);
+/* Makes a topic whose publisher has gone: it is over when all have all. */
+struct topic *topic_rig_topic(struct topic_rig *rig);
+/* The daemon opens a channel to the topic, in which nothing was sent yet. As topic_accept(). */
+int topic_rig_subscribe(struct topic_rig *rig, struct topic *topic);
+
+#endif
