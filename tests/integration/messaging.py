@@ -358,6 +358,10 @@ class Node:
                 return link
         return None
 
+    def link_state(self, domid):
+        """The state of the link to a domain, or None: there is none."""
+        return (self.link(domid) or {}).get("state")
+
     def account(self, kind, number):
         """What the status says of an account ("uid" or "peer"), or None."""
         for account in self.status()["accounts"]:

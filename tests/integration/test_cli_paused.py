@@ -25,7 +25,7 @@ def domain_that_stands_still(request, nodes, host):
         eventually(lambda: one.xenmsg("ping", "2", "--count", "1").returncode == 0, "they are linked")
     host.sim("pause", 2)
     if request.param == "away":
-        eventually(lambda: one.link(2)["state"] == "away", "it is away")
+        eventually(lambda: one.link_state(2) == "away", "it is away")
     yield one, request.param
     host.sim("unpause", 2)
     for process in served:

@@ -207,7 +207,7 @@ def test_who_waits_at_a_terminal_is_told_for_what(nodes):
             terminal.process.send_signal(signal.SIGINT)
             assert "interrupted" in terminal.end()
         with stopped(two.pid):
-            eventually(lambda: one.link(2)["state"] == "away", "its daemon doesn't answer")
+            eventually(lambda: one.link_state(2) == "away", "its daemon doesn't answer")
             terminal = Terminal(one, "send", "2:lazy", "x", "--timeout", "60")
             assert "send to 2:lazy: not yet taken: its domain is away, and waited for\n" in terminal.read(until=b"waited for\r\n")
             terminal.process.send_signal(signal.SIGTERM)
@@ -221,7 +221,7 @@ def test_who_connects_or_measures_is_told_what_is_missing(nodes, words, missing)
     one.xenmsg("ping", "2", "-n", "1")
     command, address = words.split()
     with stopped(two.pid):
-        eventually(lambda: one.link(2)["state"] == "away", "its daemon doesn't answer")
+        eventually(lambda: one.link_state(2) == "away", "its daemon doesn't answer")
         subject = {"connect": "connect to", "bench": "bench"}.get(command, command) + f" {address}" + ":bench" * (command == "bench")
         for option, ending in ((["-t", "500"], "after 500 s, by --timeout, it gives up"), ([], "Ctrl-C gives up, and --timeout or")):
             if command in ("ping", "bench") and not option:

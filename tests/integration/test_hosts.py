@@ -484,7 +484,7 @@ def test_what_another_host_opens_to_a_saved_guest_waits_for_it(hosts):
         assert receiver.bind("inbox") == 0
         results = []
         far.host.sim("suspend", 1)
-        eventually(lambda: zero.link(1)["state"] == "away", "it is away")
+        eventually(lambda: zero.link_state(1) == "away", "it is away")
         eventually(lambda: not any(peer["name"] == "dom1" for peer in zero.status()["peers"]), "the name is forgotten")
         for address in addresses:
             assert sender.post(f"{address}:inbox", address.encode(), results.append) == 0

@@ -187,7 +187,7 @@ def test_a_domain_that_stands_still_has_lost_its_link(old_and_new, host):
     assert received(old, new, b"x") == b"x"
     for still, other in both_ways(old, new):
         host.sim("pause", still.domid)
-        eventually(lambda still=still, other=other: not other.link(still.domid) or other.link(still.domid)["state"] == "idle",
+        eventually(lambda still=still, other=other: other.link_state(still.domid) in (None, "idle"),
                    "the link is given up")
         host.sim("unpause", still.domid)
         for sender, receiver in both_ways(old, new):

@@ -70,7 +70,7 @@ def test_the_listings_show_names_and_uuids(nodes, host):
 
 def test_a_link_with_dom0_comes_by_itself_and_is_never_idle(nodes):
     zero, one = nodes(0, 1, config=FAST + "idle-close = 300ms\n").values()
-    eventually(lambda: one.link(0) and one.link(0)["state"] == "up", "the link is up")
+    eventually(lambda: one.link_state(0) == "up", "the link is up")
     before = one.link(0)
     eventually(lambda: one.link(0)["rx"]["frames"] > before["rx"]["frames"] + 10, "ten heartbeats have passed")
     assert one.link(0)["since"] == before["since"] and zero.link(1)["state"] == "up"
@@ -146,7 +146,7 @@ def test_names_survive_a_restart_of_dom0s_daemon(nodes, host, how):
     knows(one, {2: "dom2"})
     knows(two, {1: "dom1"})
     getattr(zero, how)()
-    eventually(lambda: not one.link(0) or one.link(0)["state"] != "up", "the link is down")
+    eventually(lambda: one.link_state(0) != "up", "the link is down")
     assert receives(two, one, "dom2:inbox")["domain"] == "dom1"
     host.sim("rename", 2, "work")
     zero.start()

@@ -411,7 +411,7 @@ def test_a_reload_under_traffic_ends_what_is_forbidden_alone(with_policies):
             assert bad.post("2:inbox", bytes(40000), ended.append) == 0
             assert good.post("2:inbox", bytes(40000), others.append) == 0
         eventually(lambda: bad.wait(10) >= 0 and good.wait(10) >= 0 and
-                   all(two.link(domid) and two.link(domid)["channels"] for domid in (1, 3)), "both are under way")
+                   all((link := two.link(domid)) and link["channels"] for domid in (1, 3)), "both are under way")
         reload(two, rule("3", "inbox"))
         eventually(lambda: bad.wait(10) >= 0 and len(ended) == 4, "what is forbidden has ended")
         assert set(ended) <= {-errno.EACCES, -errno.ECONNRESET} and -errno.EACCES in ended, ended

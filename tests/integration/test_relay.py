@@ -284,7 +284,7 @@ def test_channels_end_with_domain_0s_daemon_and_begin_again(zero, guests):
                 end.recv(1)
             end.close()
     zero.start()
-    eventually(lambda: one.link(0) and one.link(0)["state"] == "up" and two.link(0)["state"] == "up",
+    eventually(lambda: one.link_state(0) == two.link_state(0) == "up",
                "the links are there again")
     works(one, two)
 
@@ -375,7 +375,7 @@ def test_relayed_traffic_goes_on_if_its_destination_is_restored(host, zero, gues
         assert last.bind("last") == 0
         results = []
         host.sim("pause", two.domid)
-        eventually(lambda: zero.link(two.domid)["state"] == "away", "it is away")
+        eventually(lambda: zero.link_state(two.domid) == "away", "it is away")
         assert sender.post(f"{two.domid}:inbox", b"meanwhile", results.append) == 0
         assert sender.post("0:last", b"behind it", results.append) == 0
         assert last.receive().data == b"behind it"
@@ -513,7 +513,7 @@ def test_the_receivers_policy_is_asked_about_the_true_source(zero, guests):
     three, = guests(1, start=False)
     three.policy = f"[rule]\nfrom = {guests.names[one.domid]}\nto = inbox\naction = allow\n"
     start_all(one, two, three)
-    eventually(lambda: three.link(0) and three.link(0)["state"] == "up", "names are told")
+    eventually(lambda: three.link_state(0) == "up", "names are told")
     works(one, three)
     two.send(f"{three.domid}:inbox", "x", exit_code=EXIT_DENIED)
     assert [(denied["from"], denied["to"]) for denied in three.status()["denied"]] == [(str(two.domid), "inbox")]
