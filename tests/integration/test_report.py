@@ -75,6 +75,9 @@ def test_wrong():
 
 def test_set_up(broken):
     pass
+
+def test_a_daemon_ended():
+    raise AssertionError("ended with 1: a\\nb\\nc\\nd\\ne\\nf\\n==7==ERROR: AddressSanitizer: use-after-free\\n#0 0x1 in free_it a.c:1")
 """)
     (tmp_path / "test_no_python.py").write_text("import what_is_not_there\n")
     subprocess.run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", f"--rootdir={tmp_path}",
@@ -85,6 +88,8 @@ def test_set_up(broken):
     assert status == 0 and "test_fine" not in text
     wrong = lines.index("test_it.py::test_wrong")
     assert lines[wrong + 1].endswith("assert [1, 2] == [1, 3]") and "    test_it.py:12: AssertionError" in lines
+    ended = lines.index("test_it.py::test_a_daemon_ended")
+    assert "ended with 1: a" in lines[ended + 1] and "use-after-free" in lines[ended + 2] and "#0 0x1 in free_it a.c:1" in lines[ended + 3]
     assert "no fixture" in lines[lines.index("test_it.py::test_set_up") + 1]
     assert "test_no_python" in lines and "No module named 'what_is_not_there'" in text
 
