@@ -12,6 +12,6 @@ if HAVE_PYTEST
 installcheck-local: $(check_PROGRAMS) $(check_LTLIBRARIES)
 	XENMSG_BINDIR="$(DESTDIR)$(bindir)" XENMSG_SBINDIR="$(DESTDIR)$(sbindir)" \
 	XENMSG_BUILDDIR="$(abs_top_builddir)" XENMSG_SRCDIR="$(abs_top_srcdir)" \
-	XENMSG_PYTHONDIR="$(DESTDIR)$(pyexecdir)" XENSIM_LIBRARY="$(DESTDIR)$(pkglibdir)/libxensim.so" LD_LIBRARY_PATH="$(DESTDIR)$(libdir):$$LD_LIBRARY_PATH" \
+	XENMSG_PYTHONDIR="$(DESTDIR)$(pyexecdir)" XENSIM_LIBRARY="$${XENSIM_LIBRARY:-$(DESTDIR)$(pkglibdir)/libxensim.so}" LD_LIBRARY_PATH="$(DESTDIR)$(libdir):$$LD_LIBRARY_PATH" \
 	$(PYTHON3) -m pytest -p no:cacheprovider $(PYTEST_FLAGS) $(PYTEST_TESTS)
 endif

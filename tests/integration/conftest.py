@@ -1,13 +1,11 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Fixtures for all integration tests: a simulated host, and programs that run in its domains.
 
-The programs under test are those in $XENMSG_BINDIR (`make installcheck` sets it), else those on the PATH; $XENMSG_SBINDIR
-likewise. The check programs, which are never installed, lie in $XENMSG_BUILDDIR, else beside xensim.
+Which programs these are: installed.py.
 """
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -15,6 +13,7 @@ import time
 
 import pytest
 
+from installed import program
 from polling import readable
 
 # Generous, since tests run on loaded machines and under sanitizers and valgrind; a passing test never waits for it.
@@ -25,22 +24,6 @@ LONGEST = 20 * TIMEOUT  # of a whole test
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGQUIT, signal.SIG_DFL)
-
-
-def program(name):
-    """The path of an installed program, or of one from the build tree."""
-    for variable in ("XENMSG_BINDIR", "XENMSG_SBINDIR", "XENMSG_BUILDDIR"):
-        path = os.path.join(os.environ.get(variable, ""), name)
-        if os.environ.get(variable) and os.access(path, os.X_OK):
-            return path
-    path = shutil.which(name)
-    if not path and shutil.which("xensim"):
-        beside = os.path.join(os.path.dirname(os.path.realpath(shutil.which("xensim"))), name)
-        path = beside if os.access(beside, os.X_OK) else None
-    if not path:
-        pytest.fail(f"{name} is not there: set XENMSG_BINDIR, XENMSG_SBINDIR and XENMSG_BUILDDIR, "
-                    "or run make installcheck")
-    return path
 
 
 def wait_for(condition, what="the condition", timeout=TIMEOUT):

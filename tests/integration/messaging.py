@@ -10,7 +10,6 @@ import json
 import os
 import pathlib
 import re
-import shutil
 import signal
 import socket
 import struct
@@ -20,11 +19,10 @@ import time
 import pytest
 
 from frames import DATA, credit_frame, message, receive_exactly
+from installed import (  # noqa: F401  pylint: disable=unused-import
+    BINDIR, BUILDDIR, SBINDIR, is_built_with_systemd, is_sanitized, program as tool)
 from protocol import PATIENCE, Program
 
-BINDIR = os.environ.get("XENMSG_BINDIR", "")
-SBINDIR = os.environ.get("XENMSG_SBINDIR", os.path.join(os.path.dirname(BINDIR), "sbin") if BINDIR else "")
-BUILDDIR = os.environ.get("XENMSG_BUILDDIR", "")
 SOURCES = os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "..", ".."))
 
 EXIT_OK, EXIT_ERROR, EXIT_USAGE, EXIT_NO_ENDPOINT, EXIT_DENIED, EXIT_UNREACHABLE = range(6)
@@ -42,21 +40,6 @@ FAST = "[links]\nheartbeat = 200ms\ndead-after = 1s\nsetup-timeout = 20s\n"
 CALM = FAST.replace("dead-after = 1s", "dead-after = 20s")
 # Where a link can't come about, this is over sooner.
 GIVES_UP = FAST.replace("20s", "1s")
-
-
-def tool(name):
-    for directory in (BINDIR, SBINDIR, BUILDDIR):
-        path = os.path.join(directory, name)
-        if directory and os.access(path, os.X_OK):
-            return path
-    return shutil.which(name) or pytest.fail(f"{name} is not there: see conftest.py")
-
-
-def is_built_with_systemd():
-    """Whether xenmsgd takes what systemd gives; of a program that isn't installed it is taken for granted."""
-    path = os.path.join(SBINDIR, "xenmsgd")
-    linked = subprocess.run(["ldd", path], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
-    return linked.returncode != 0 or b"libsystemd" in linked.stdout
 
 
 needs_systemd = pytest.mark.skipif(not is_built_with_systemd(), reason="built without systemd")

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from messaging import BUILDDIR, FAST, deliver, eventually
+from messaging import BUILDDIR, FAST, deliver, eventually, is_sanitized
 
 LIBRARY = os.path.join(BUILDDIR, ".libs", "libkeep-cpu.so")
 ROUND_TRIPS = 300
@@ -20,7 +20,7 @@ def notifications_of_round_trips(one, two):
     return after["notifications"] - before["notifications"]
 
 
-@pytest.mark.skipif("XENSIM_PRELOAD_FIRST" in os.environ, reason="a sanitizer's library would have to come first")
+@pytest.mark.skipif(is_sanitized(), reason="a sanitizer's library would have to come first")
 def test_round_trips_in_a_row_need_fewer_notifications(nodes):
     both = nodes(1, 2, start=False, config=FAST + "busy-poll = 10ms\n")
     for node in both.values():

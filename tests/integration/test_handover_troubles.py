@@ -12,7 +12,7 @@ import pytest
 
 from frames import DATA, MEMORY, QUERY, WELCOME, frame, hello, message
 from library import RETAIN, TOPIC, Connection
-from messaging import EXIT_OK, EXIT_USAGE, PATIENCE, eventually, stopped, tool
+from messaging import EXIT_OK, EXIT_USAGE, PATIENCE, eventually, is_sanitized, stopped, tool
 from protocol import Program
 from renewing import ended, post, process_until, renew, took_over
 from test_handover import daemon_of_a_folder_of_its_own, scribble  # the fixture `installed`  # noqa: F401  pylint: disable=unused-import
@@ -142,7 +142,7 @@ def outcome(node, before):
     return how()
 
 
-@pytest.mark.skipif("XENSIM_PRELOAD_FIRST" in os.environ, reason="sanitizers need more than any limit")
+@pytest.mark.skipif(is_sanitized(), reason="sanitizers need more than any limit")
 def test_each_lack_of_memory_of_the_next_one_has_an_outcome(installed):
     """From less than it needs to be loaded, to enough."""
     node, install = installed

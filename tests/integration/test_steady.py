@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from messaging import BUILDDIR, FAST, PATIENCE, eventually, tool
+from messaging import BUILDDIR, FAST, PATIENCE, eventually, is_sanitized, tool
 
 LIBRARY = os.path.join(BUILDDIR, ".libs", "libcount.so")
 
@@ -43,7 +43,7 @@ def pid_of(node, process):
     return process.pid
 
 
-@pytest.mark.skipif("XENSIM_PRELOAD_FIRST" in os.environ, reason="a sanitizer has an allocator of its own")
+@pytest.mark.skipif(is_sanitized(), reason="a sanitizer has an allocator of its own")
 @pytest.mark.parametrize("size", [64, 65536])
 def test_a_pipelined_message_takes_no_allocation_or_system_call(nodes, tmp_path, size):
     both = nodes(1, 2, start=False)
@@ -78,7 +78,7 @@ def test_a_pipelined_message_takes_no_allocation_or_system_call(nodes, tmp_path,
 MOVES = 40
 
 
-@pytest.mark.skipif("XENSIM_PRELOAD_FIRST" in os.environ, reason="a sanitizer has an allocator of its own")
+@pytest.mark.skipif(is_sanitized(), reason="a sanitizer has an allocator of its own")
 def test_moves_leave_no_memory_behind(host, nodes, tmp_path):
     """After ten of them all queues and tables have found their size. Who has gone is known for resume-for, and in the log for a minute."""
     both = nodes(0, 2, start=False, config=FAST + "resume-for = 2s\n[daemon]\nlog-level = error\n")
