@@ -62,6 +62,7 @@ integration_tests = \
 	tests/integration/conftest.py \
 	tests/integration/fake_gateway.py tests/integration/frames.py tests/integration/gateway_rings.py \
 	tests/integration/gateway_rig.py \
+	tests/integration/installed.py \
 	tests/integration/library.py \
 	tests/integration/messaging.py \
 	tests/integration/mux.py \
