@@ -12,6 +12,7 @@
 #include "base/cost.h"
 #include "base/log.h"
 #include "daemon/relay/hop_image.h"
+#include "daemon/relay/inner.h"
 #include "daemon/relay/program_socket.h"
 
 #define CREDIT_STEP 8192u /* bytes: an eighth of the smallest window; fewer aren't worth a frame */
@@ -416,6 +417,8 @@ int stream_wait(struct stream **out, struct relay *relay, struct channel *channe
 		stream_free(stream);
 		return r;
 	}
+	stream->number = channel->acceptor.number;
+	inner_has(&channel->acceptor);
 	*out = stream;
 	return 0;
 }

@@ -47,7 +47,7 @@ void inner_fin(struct channel_end *end);
 /* Ends the channel, with a positive errno: what the owner hasn't taken never will be. */
 void inner_reset(struct channel_end *end, int error);
 /* The owner has this end of a channel, and knows who has opened it: there comes no OPEN, and a RESET if the
- * channel ends, even before the owner's next turn. */
+ * channel ends, even before the owner's next turn. Also for an end on the hop of a stream. */
 void inner_has(struct channel_end *end);
 /* Makes a channel that the owner opens, which isn't led anywhere yet. -ENOBUFS, -ENOMEM. */
 int inner_open(struct hop *hop, enum channel_kind kind, const struct frame_identity *identity,

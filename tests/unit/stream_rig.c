@@ -57,6 +57,8 @@ static int on_open(void *userdata, struct stream *stream, struct channel *channe
 		assert_int_equal(stream_wait(&scene->acceptor, channel->relay, channel, "inbox",
 					     scene->program, &ops, scene),
 				 0);
+	if (scene->forbid_with)
+		channel_forbid(channel, scene->forbid_with);
 	return 0;
 }
 

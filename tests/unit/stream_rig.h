@@ -21,7 +21,7 @@ struct scene {
 	struct party *peer; /* the channel goes to it, if set */
 	uint32_t number;    /* there */
 	uint64_t received;  /* bytes of DATA there */
-	int refuse_with;
+	int refuse_with, forbid_with;
 	unsigned gone;
 };
 

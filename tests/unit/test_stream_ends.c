@@ -115,6 +115,18 @@ TEST(stream_that_is_cut_off_is_never_mistaken_for_one_that_ended)
 	}
 }
 
+/* As by a rule, or by the program that unbinds the endpoint, before anything of the channel has run. */
+TEST(stream_that_is_forbidden_at_once_is_gone)
+{
+	struct scene scene;
+
+	scene_start(&scene);
+	scene.forbid_with = EACCES;
+	call(&scene);
+	expect_reply(scene.a, EACCES);
+	expect_gone(&scene, 2);
+}
+
 TEST(reset_comes_behind_the_data_before_it)
 {
 	static struct party_frame frame;
