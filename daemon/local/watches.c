@@ -440,6 +440,9 @@ void watches_add(struct watches *watches, struct session *session, uint32_t numb
 	} else if (watcher->count >= WATCHES_PER_SESSION) {
 		error = ENOBUFS;
 		why = "a program may have 64 watches";
+	} else if (watcher_find_watch(watcher, number)) {
+		error = EEXIST;
+		why = "another watch has this number";
 	} else if (domain->size == 0 || !address_part_copy(*domain, watch->domain, sizeof(watch->domain)) ||
 		   !is_printable(*domain) || !is_printable(*endpoint) ||
 		   address_is_meant(endpoint->data, endpoint->size)) {

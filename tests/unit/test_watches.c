@@ -192,6 +192,21 @@ TEST(each_watch_is_told_under_its_own_number)
 	scene_stop(&scene);
 }
 
+/* Nobody could tell them apart, the next daemon at a hand-over neither. */
+TEST(watch_under_the_number_of_another_is_refused)
+{
+	struct scene scene;
+
+	scene_start(&scene);
+	assert_int_equal(watch(&scene, &scene.a, 3, "7"), 0);
+	assert_int_equal(watch(&scene, &scene.a, 3, "*"), EEXIST);
+	known_set_up(scene.known, 7, true);
+	expect(&scene, &scene.a, "3+7(work) ");
+	assert_int_equal(watches_remove(scene.watches, &scene.a, 3), 0);
+	assert_int_equal(watch(&scene, &scene.a, 3, "*"), 0);
+	scene_stop(&scene);
+}
+
 TEST(watch_that_has_ended_is_silent)
 {
 	struct scene scene;
