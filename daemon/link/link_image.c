@@ -36,10 +36,20 @@
 
 /* --- leaving ---------------------------------------------------------------------------------- */
 
+/* Leaves what an attempt goes over. The peers are told: if there can be no image, this daemon goes on. */
+static void leave_next(struct link *link)
+{
+	if (!transport_is_there(&link->next))
+		return;
+	link->session.attempt = RESUME_NOTHING;
+	transport_leave(&link->next);
+	links_withdraw(link->links, link->peer);
+}
+
 /* What waits for a link that isn't there is kept, if there is some. */
 static void wait_for_next(struct link *link)
 {
-	transport_leave(&link->next);
+	leave_next(link);
 	link->claims = link->awaits = false;
 	link->session = (struct link_session){.state = RESUME_ENDED};
 	link_set_state(link, hop_channel_count(link->hop) ? LINK_CONNECTING : LINK_IDLE);
@@ -54,7 +64,7 @@ static bool leave(struct link *link)
 		return true;
 	}
 	if (link->state == LINK_AWAY)
-		link_drop_next(link);
+		leave_next(link);
 	else if (link_may_resume(link, -ENOLINK))
 		link_leave(link, "this daemon hands over");
 	return link->state == LINK_AWAY;

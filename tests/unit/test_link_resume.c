@@ -197,6 +197,27 @@ TEST(what_is_connected_during_a_hand_over_is_left)
 	end_scene(&scene);
 }
 
+/* The peers would go on to take it for what connects the two, if there can be no image. */
+TEST(attempt_that_a_hand_over_leaves_has_ended_for_the_peers)
+{
+	struct scene scene;
+
+	for (unsigned channels = 0; channels < 2; channels++) {
+		reach(&scene, GREETING, channels);
+		links_hand_over(scene.links, keeps, NULL);
+		assert_true(scene.peer.vchan->left);
+		assert_false(scene.is_connected);
+		end_scene(&scene);
+	}
+	up_to_resume(&scene);
+	leave(&scene);
+	bring_vchan(&scene);
+	links_hand_over(scene.links, keeps, NULL);
+	assert_true(scene.peer.vchan->left);
+	assert_false(scene.is_connected);
+	end_scene(&scene);
+}
+
 TEST(dead_daemons_session_ends_at_once)
 {
 	struct scene scene;
