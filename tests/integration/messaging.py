@@ -71,6 +71,15 @@ def eventually(condition, what, timeout=20):
         pause = min(pause * 1.5, 0.1)
 
 
+def given_time(attempt, seconds=0.5):
+    """What attempt(seconds) returns, with four times as many of them until it is true: on a slow machine what has to happen before a
+    time-out takes longer."""
+    while not (result := attempt(seconds)):
+        assert seconds < 30, "no time is long enough"
+        seconds *= 4
+    return result
+
+
 def of_turns(name, header="turns.h"):
     """A number of a header in base."""
     path = os.path.join(SOURCES, "base", header)

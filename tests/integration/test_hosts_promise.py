@@ -13,8 +13,8 @@ import time
 import pytest
 
 from library import Connection
-from messaging import (EXIT_ERROR, EXIT_LIMIT, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_UNREACHABLE, FAST, PATIENCE,
-                       eventually, stopped)
+from messaging import (CALM, EXIT_ERROR, EXIT_LIMIT, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_UNREACHABLE, FAST, PATIENCE,
+                       eventually, given_time, stopped)
 from test_hosts import joined_hosts  # the fixture `hosts`  # noqa: F401  pylint: disable=unused-import
 
 RING = 1 << 20  # a host link's, in each direction
@@ -37,9 +37,9 @@ ANYWHERE = ("itself", *BETWEEN)
 @pytest.fixture(name="way", params=BETWEEN)
 def way_between_guests(request):
     if request.param == "host":
-        here, there = request.getfixturevalue("hosts")(guests=1)
+        here, there = request.getfixturevalue("hosts")(guests=1, config=CALM)
         return Way(here[1], there[1], "hostb/1")
-    nodes = request.getfixturevalue("nodes")(1, 2)
+    nodes = request.getfixturevalue("nodes")(1, 2, config=CALM)
     if request.param == "itself":
         return Way(nodes[1], nodes[1], "1")
     nodes[1].sees(nodes[2])
@@ -109,14 +109,18 @@ def test_a_time_out_is_kept_though_the_other_daemon_stands_still(way, command, c
     serving = way.receiver.popen("serve", "inbox", "--", "cat") if command == "call" else way.receiver.receiver("inbox").process
     eventually(lambda: "inbox" in way.receiver.endpoints(), "it is bound")
     assert way.sender.xenmsg(command, way.to("inbox"), "taken").returncode == EXIT_OK
+
+    def late(seconds):
+        done = way.sender.xenmsg(command, way.to("inbox"), "late", "--timeout", seconds)
+        return (command == "call" or done.returncode != EXIT_TIMEOUT) and done  # else it hadn't left yet
     with stopped(way.receiver.pid):
-        done = way.sender.xenmsg(command, way.to("inbox"), "late", "--timeout", "1")
+        done = given_time(late, 1)
     assert done.returncode == code and b"timed out" in done.stderr and what in done.stderr, done
     serving.kill()
 
 
 def test_a_time_out_is_kept_though_nothing_gets_to_the_host(hosts):
-    here, there = hosts()
+    here, there = hosts(config=CALM)
     with Connection(there.socket) as inbox, Connection(here.socket) as sender:
         assert inbox.bind("inbox") == 0
         results = []
@@ -124,7 +128,7 @@ def test_a_time_out_is_kept_though_nothing_gets_to_the_host(hosts):
         assert inbox.receive().data == b"before"
         assert ended(sender, results) == [0]
         hosts.gateway.pause(True)
-        assert sender.send("hostb/0:inbox", b"late", 500) == -errno.ECONNRESET
+        given_time(lambda seconds: sender.send("hostb/0:inbox", b"late", int(1000 * seconds)) == -errno.ECONNRESET)
         hosts.gateway.pause(False)
         assert sender.post("hostb/0:inbox", b"after", results.append) == 0  # behind the withdrawal
         got = [inbox.receive().data]
@@ -147,7 +151,11 @@ def test_a_command_whose_caller_gives_up_is_told(way, tmp_path):
     eventually(ended_by.exists, "the command whose caller died is told")
     assert started.read_text() == "x\n"
     ended_by.unlink()
-    done = way.sender.xenmsg("call", "--timeout", "1", way.to("slow"), "third")
+
+    def third(seconds):
+        done = way.sender.xenmsg("call", "--timeout", seconds, way.to("slow"), "third")
+        return started.read_text() != "x\n" and done  # else its command hadn't begun
+    done = given_time(third, 1)
     assert done.returncode == EXIT_UNKNOWN and b"may have been carried out" in done.stderr, done
     eventually(ended_by.exists, "the command whose caller gave up is told")
     serving.terminate()

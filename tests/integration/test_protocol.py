@@ -18,7 +18,7 @@ import pytest
 
 import frames
 import xenmsg_client
-from messaging import EXIT_ANSWERED, EXIT_NO_ENDPOINT, EXIT_TIMEOUT, EXIT_UNKNOWN, PATIENCE, SOURCES, eventually
+from messaging import EXIT_ANSWERED, EXIT_NO_ENDPOINT, EXIT_TIMEOUT, EXIT_UNKNOWN, PATIENCE, SOURCES, eventually, given_time
 from xenmsg_client import CREDIT, DATA, HEADER, OPENED, QUERY, REPLY, WELCOME, Client
 
 SIZES = [0, 1, 7, 8, 9, 4096, 65519, 65536, 1000003]
@@ -199,10 +199,15 @@ def test_a_call_that_nobody_answers_is_withdrawn(pair):
         with pytest.raises(TimeoutError):
             client.call("2:slow", b"never taken", timeout=0.2)
         slow = attend()
-        command = other.popen("call", "self:slow", "taken", "--timeout", "1")
-        request = slow.receive()
-        assert request.data == b"taken"
-        assert command.wait(30) == EXIT_UNKNOWN
+
+        def taken(seconds):
+            command = other.popen("call", "self:slow", "taken", "--timeout", seconds)
+            with contextlib.suppress(TimeoutError):  # else its time was up before it came
+                request = slow.receive(seconds)
+                assert request.data == b"taken"
+                assert command.wait(60 * PATIENCE) == EXIT_UNKNOWN
+                return request
+        request = given_time(taken, 1)
         slow.wait(lambda: not request.channel.owed, 10)
         slow.reply(request, b"too late")
         with pytest.raises(TimeoutError):
