@@ -201,7 +201,7 @@ def test_many_links_are_resumed_at_once(nodes):
         renew_under(hub, *flows)
     for flow in flows:
         flow.finish()
-    assert all(link["state"] == "up" and link["resumes"] for link in hub.status()["links"])
+    eventually(lambda: all(link["state"] == "up" and link["resumes"] for link in hub.status()["links"]), "all are up")
 
 
 def test_others_see_no_daemon_that_goes(nodes, tmp_path):

@@ -199,7 +199,7 @@ def test_a_lost_conversation_is_no_event(hosts):
     next_line = watching(here, "hostb/0")
     assert [next_line() for _ in range(3)] == ["up host hostb", "up domain hostb/0", "up endpoint hostb/0:print"]
     hosts.gateway.lose()
-    eventually(lambda: here.json("hosts")[1]["link"]["resumes"] == 1, "the link is resumed")
+    eventually(lambda: here.json("hosts")[1]["link"]["resumes"] >= 1, "the link is resumed")
     there.receiver("scan")
     assert next_line() == "up endpoint hostb/0:scan"
 

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from library import Connection, waiting_message
-from messaging import EXIT_OK, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_UNREACHABLE, FAST, PATIENCE, deliver, eventually, tool, works
+from messaging import CALM, EXIT_OK, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_UNREACHABLE, FAST, PATIENCE, deliver, eventually, tool, works
 
 LOCKER = """
 import fcntl, sys, time
@@ -39,7 +39,7 @@ def test_a_daemon_that_is_restarted_is_found_again_with_no_help(nodes, restarted
 
 @pytest.mark.parametrize("socket", ["same", "other"])
 def test_a_second_daemon_is_refused_unnoticed_by_the_first(nodes, tmp_path, socket):
-    one, two = nodes(1, 2).values()
+    one, two = nodes(1, 2, config=CALM).values()
     works(one, two)
     before = one.link(2), two.link(1)
     path = one.socket if socket == "same" else tmp_path / "s"
@@ -157,8 +157,7 @@ def test_an_idle_daemon_wakes_for_heartbeats_only(nodes):
     works(all_nodes[1], all_nodes[2])
     with Connection(all_nodes[1].socket) as program:
         assert program.bind("quiet") == 0
-        eventually(settled, "nothing happens any more")
-        assert settled() and settled()  # no timer of a second or so either
+        eventually(lambda: settled() and settled() and settled(), "nothing happens any more, and no timer of a second or so")
 
 
 def test_who_waits_for_pages_looks_for_them_once_a_second(nodes, host):
@@ -218,7 +217,7 @@ def test_a_daemon_that_stops_in_order_tells_its_programs(nodes):
     inbox = two.receiver("inbox")
     one.send("2:inbox", "x")
     two.stop()
-    inbox.process.wait(20)
+    inbox.process.wait(20 * PATIENCE)
     assert inbox.process.returncode != 0
     assert inbox.process.stderr.read()
 
