@@ -41,13 +41,14 @@ def received(conn, count):
     return payloads
 
 
+def channels_of(node):
+    """How many each of the endpoint's programs has, in the order in which they have bound it."""
+    return [program["channels"] for entry in node.status()["endpoints"] if entry["name"] == "work" for program in entry["programs"]]
+
+
 def lies_with(node, *queues):
     """Waits until the programs of the endpoint have so many channels."""
-    def as_wanted():
-        entries = node.status()["endpoints"]
-        found = [program["channels"] for entry in entries if entry["name"] == "work" for program in entry["programs"]]
-        return found == list(queues)
-    eventually(as_wanted, f"the programs have {queues} channels")
+    eventually(lambda: channels_of(node) == list(queues), f"the programs have {queues} channels")
 
 
 # ---- who gets what ----
@@ -198,7 +199,8 @@ def test_a_withdrawn_message_isnt_taken_by_the_next(pair, memory):
     outcomes = post(sender, address(receiving), [b"one"])
     assert sender.post_timed(address(receiving), b"two", 200, outcomes.append) == 0
     outcomes_three = post(sender, address(receiving), [b"three"])
-    leaver, heir = (leaver, heir) if leaver.wait(100) else (heir, leaver)
+    eventually(lambda: sum(channels_of(receiving)) == 1, "one of them has the channel")
+    leaver, heir = (leaver, heir) if channels_of(receiving)[0] else (heir, leaver)
     eventually(lambda: (sender.wait(10), leaver.wait(0)) and len(outcomes) == 1, "the second is withdrawn", 10)
     assert outcomes == [-errno.ETIMEDOUT]
     assert leaver.unbind("work") == 0
