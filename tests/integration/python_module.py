@@ -33,6 +33,19 @@ def python(*arguments):
     return "env", f"PYTHONPATH={DIRECTORY}", sys.executable, "-X", "dev", *arguments
 
 
+async def taken_in_time(conn, address, inbox):
+    """A call that has been begun, whose time isn't up when it is taken there, and its message."""
+    seconds = SHORT
+    while True:
+        begun = await conn.begin_call(address, b"x", timeout=seconds)
+        try:
+            return begun, await inbox.recv(seconds)
+        except xenmsg.TimedOut:  # on a slow machine it comes too late
+            await raises(errno.ETIMEDOUT, begun)
+            seconds *= 4
+            assert seconds < 100, "no time is long enough"
+
+
 async def soon(condition, what):
     end = time.monotonic() + LONG
     while not condition():
