@@ -161,8 +161,11 @@ def test_daemons_forget_each_other_some_time_after_their_link(host, nodes, zero)
         return found["nodes"], found["watches"], [peer["domid"] for peer in node.status()["peers"]]
 
     def answers():
-        assert one.xenmsg("ping", "--count", "1", "2").returncode == 0
+        process = one.popen("ping", "--count", "1000000", "--interval", "0.05", "2")  # so that the link isn't idle meanwhile
+        assert process.stdout.readline().startswith(b"2: ")
         assert written(host, 1, 2) is not None
+        process.terminate()
+        process.wait()
     answers()
     eventually(lambda: written(host, 1, 2) is None and written(host, 2, 1) is None, "nothing is left")
     before = state(one), state(two)

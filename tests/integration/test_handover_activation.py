@@ -6,6 +6,7 @@ import os
 import resource
 import socket
 import subprocess
+import time
 
 import pytest
 
@@ -154,20 +155,27 @@ def test_a_unit_is_waited_for_on(place, tmp_path):
 
 
 def test_time_outs_go_on(place):
-    """That of a sender, and that of a command that never binds."""
+    """That of a sender, and that of a command that never binds; longer ones, where the machine is so slow that they end before."""
     place.activation.add("never", "exec sleep 1000")
-    place.activation.add("late", "exec sleep 1000", timeout="3s")
+    for seconds in (2, 8, 32):
+        place.activation.add(f"late-{seconds}", "exec sleep 1000", timeout=f"{seconds + 1}s")
     place.start()
-    outcomes, late = [], []
-    with Connection(place.node.socket) as sender:
-        assert sender.post_timed("self:never", b"x", 2000, outcomes.append) == 0
-        post("self:late", b"x", late, sender)
-        place.waiting("never", 1)
-        place.waiting("late", 1)
-        place.hand_over(1)
-        process_until(lambda: outcomes and late, "they have ended", sender)
-    assert outcomes == [-errno.ETIMEDOUT] and late == [-errno.ENOENT]
-    assert place.activation.about("late")["reason"] == "the command hasn't bound the endpoint within 3000 ms"
+    for seconds in (2, 8, 32):
+        name, outcomes, late = f"late-{seconds}", [], []
+        with Connection(place.node.socket) as sender:
+            begun = time.monotonic()
+            assert sender.post_timed("self:never", b"x", 1000 * seconds, outcomes.append) == 0
+            post(f"self:{name}", b"x", late, sender)
+            process_until(lambda name=name, outcomes=outcomes: outcomes or all(place.activation.about(each)["waiting"] for each in ("never", name)),
+                          "both wait", sender)
+            place.hand_over(1)
+            is_in_time = time.monotonic() < begun + seconds
+            process_until(lambda outcomes=outcomes, late=late: outcomes and late, "they have ended", sender)
+            about = place.activation.about(name)
+        assert outcomes == [-errno.ETIMEDOUT] and late == [-errno.ENOENT]
+        if is_in_time:
+            break
+    assert is_in_time and about["reason"] == f"the command hasn't bound the endpoint within {1000 * seconds + 1000} ms"
 
 
 def test_a_file_that_has_gone_ends_what_waits_for_it(place):

@@ -10,6 +10,7 @@ import pytest
 
 from library import TOPIC, Connection
 from messaging import PATIENCE, eventually
+from renewing import renew
 from test_activation import with_activations, xenmsg  # the fixture `started`  # noqa: F401  pylint: disable=unused-import
 from test_calls import Server
 from test_status import validator  # the fixture `valid`  # noqa: F401  pylint: disable=unused-import
@@ -166,7 +167,7 @@ def test_they_begin_anew_with_a_renewed_daemon(nodes):
             eventually(lambda: turn(source, target) and len(ended) == count, "it is delivered")
         goes(1)
         assert count_of(one, "taken") == 1
-        assert one.xenmsg("daemon", "renew").returncode == 0
+        renew(one)
         assert endpoint_of(one)["taken"] is None and endpoint_of(one)["messages"] == 1
         goes(2)
         assert count_of(one, "taken") == 1 and ended == [0, 0]

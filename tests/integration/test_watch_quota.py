@@ -32,7 +32,7 @@ def test_who_lost_its_watches_for_a_moment_shows_itself_again(host):
     one.settle()
     other = host.xen(2)
     other.ok("xs-watch", "/local/domain/1/data/xenmsg/presence")
-    other.ok("xs-event", 1000)  # of the watch itself
+    other.ok("xs-event", 20000)  # of the watch itself
     room = int(host.xen(1).ok("xs-watches-room", "data/w"))
     host.xen(1).ok("xs-watches", "data/w", room)
     assert other.ok("xs-event", 100) == "none"
