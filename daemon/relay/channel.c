@@ -197,9 +197,10 @@ static void note_released(struct channel_end *acceptor)
 	hop_due(hop);
 }
 
+/* A program that hasn't been sent the OPEN has had nothing, though what another one had may be in doubt. */
 static bool has_unread_releases(const struct channel_end *acceptor)
 {
-	return acceptor->hop && acceptor->hop->traits->release_means_taken &&
+	return acceptor->hop && acceptor->out != OUT_NEW && acceptor->hop->traits->release_means_taken &&
 	       hop_is_readable(acceptor->hop) && !channel_is_reset(acceptor) &&
 	       acceptor->consumed != acceptor->sent;
 }

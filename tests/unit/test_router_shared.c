@@ -21,6 +21,11 @@ static void start_shared(struct scene *scene)
 	assert_int_equal(bind_name(scene, scene->b, "work", SHARED), 0);
 }
 
+static struct session *program_of(struct scene *scene, const struct party *party)
+{
+	return party == scene->a ? &scene->program_a : &scene->program_b;
+}
+
 /* Opens a channel over the link. Returns which program was given it. */
 static struct party *open_one(struct scene *scene, uint32_t number)
 {
@@ -112,5 +117,44 @@ TEST(who_takes_nothing_is_given_nothing_more)
 		rig_settle(&scene.rig);
 	}
 	assert_int_equal(given, 0);
+	scene_stop(&scene);
+}
+
+/* One program leaves, which may have taken what it had. Returns the other one, which has the channel now, and
+ * hasn't been sent its OPEN. */
+static struct party *leave_in_doubt(struct scene *scene)
+{
+	const uint8_t message[24] = {8, [16] = MESSAGE_TAKEN};
+	const struct channel_end *end;
+	struct party *first, *second;
+	uint32_t at = 0;
+
+	start_shared(scene);
+	hop_set_takes_takeovers(&scene->link->hop, true);
+	first = open_one(scene, 1);
+	second = first == scene->a ? scene->b : scene->a;
+	party_put(scene->link, FRAME_DATA, 1, message, sizeof(message));
+	rig_settle(&scene->rig);
+	assert_int_equal(unbind_name(scene, first, "work"), 0);
+	assert_false(router_leave(scene->router, program_of(scene, first), &at));
+	end = &((const struct channel_end *)hop_find_channel(&scene->link->hop, 1))->channel->acceptor;
+	assert_true(end->hop == &second->hop && end->out == OUT_NEW && end->consumed < end->sent);
+	return second;
+}
+
+TEST(who_unbinds_before_it_hears_of_what_another_left)
+{
+	struct scene scene;
+	struct party *second = leave_in_doubt(&scene);
+	const struct party_channel *opened = party_channel(scene.link, 1);
+
+	assert_int_equal(unbind_name(&scene, second, "work"), 0);
+	rig_settle(&scene.rig);
+	assert_int_equal(hop_channel_count(&second->hop), 0);
+	party_read(scene.link, UINT32_MAX);
+	assert_true(opened->reset_in);
+	assert_int_equal(opened->reset.error, ENOENT);
+	assert_int_equal(opened->reset.consumed, 0);
+	assert_int_equal(opened->reset.unsure, 24);
 	scene_stop(&scene);
 }
