@@ -107,7 +107,7 @@ static void end_image(struct image *image, const struct image_hops *hops, struct
 				    (!end->is_opener || hop_is_inner(hops->hops[hop])));
 	is_unsettled = end->is_unsettled;
 	image_expect(image, !is_unsettled || (!end->is_opener && channel_is_reset(end) &&
-					      !hop_is_inner(hops->hops[hop])));
+					      end->in != IN_RESET && !hop_is_inner(hops->hops[hop])));
 	if (!image->error)
 		enter(image, end, hops->hops[hop]);
 }

@@ -351,7 +351,7 @@ static void handed_image(struct image *image, struct hop *hop, struct outlet *ou
 		return;
 	if (number != NOBODY) {
 		end = channel_table_find(&hop->channels, number);
-		image_expect(image, end && handed->offset <= end->sent &&
+		image_expect(image, end && hop_outlet(hop, end) == outlet && handed->offset <= end->sent &&
 					    handed->length <= end->sent - handed->offset);
 	}
 	if (!image->error &&

@@ -205,7 +205,8 @@ static struct channel_end *end_image(struct image *image, const struct topic *to
 	if (!image->is_read || image->error || number == NOBODY)
 		return NULL;
 	end = hop_find_channel(topic->hop, number);
-	image_expect(image, end && !end->party && end->out != OUT_RESET && /* which would be its last word */
+	/* Neither FIN nor RESET was sent, each of which is the last that a party hears. */
+	image_expect(image, end && !end->party && (end->out < OUT_FIN || end->out == OUT_RESETTING) &&
 				    end->is_opener == topic->is_replica);
 	return image->error ? NULL : end;
 }

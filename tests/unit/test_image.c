@@ -509,3 +509,47 @@ TEST(an_image_with_another_byte_is_refused_or_harmless)
 	for (unsigned ends = 0; ends < ENDS; ends++)
 		change_each_byte(ends);
 }
+
+/* Returns what reading an image of the world says. */
+static int read_again(struct world *world)
+{
+	size_t size;
+	uint8_t *bytes = bytes_of(world, &size);
+	int r = read_bytes(bytes, size, world->ends);
+
+	free(bytes);
+	return r;
+}
+
+static struct channel_end *sink_of(const struct world *world)
+{
+	return &((struct channel_end *)hop_find_channel(world->programs[SOURCE].hop, 2))->channel->acceptor;
+}
+
+TEST(what_lies_in_a_ring_that_is_not_its_channel_s_is_refused)
+{
+	struct world *world = world_at_work(MEMORIES);
+	struct ledger *ledger = &world->programs[SINK].hop->out[OUTLET_MAIN].ledger;
+	struct channel_end *end = sink_of(world);
+	uint32_t newest = end->newest_handed;
+
+	assert_int_equal(ledger_push(ledger, end, 0, 0, 8), 0);
+	assert_int_equal(read_again(world), -EINVAL);
+	ledger_free(ledger);
+	end->newest_handed = newest;
+	world_free(world);
+}
+
+TEST(who_has_been_reset_has_said_what_it_has_taken)
+{
+	struct world *world = world_at_work(MEMORIES);
+	struct channel_end *end = sink_of(world), was = *end;
+
+	end->in = IN_RESET;
+	end->out = OUT_RESET;
+	assert_int_equal(read_again(world), 0);
+	end->is_unsettled = true;
+	assert_int_equal(read_again(world), -EINVAL);
+	*end = was;
+	world_free(world);
+}

@@ -185,3 +185,21 @@ TEST(a_topic_with_another_byte_is_refused_or_harmless)
 	free(bytes);
 	topic_rig_free(rig);
 }
+
+TEST(whose_channel_ends_without_a_word_is_no_subscriber)
+{
+	struct topic_rig *rig = rig_at_work(SHORT);
+	struct channel_end *end = &rig->channel->acceptor;
+	uint8_t *bytes;
+	size_t size;
+
+	/* The last word was said in both directions, and of that a topic would have heard. */
+	end->in = IN_FIN;
+	end->out = OUT_FIN;
+	end->consumed = end->sent;
+	end->told_consumed = end->received;
+	bytes = bytes_of(rig, &size);
+	assert_int_equal(read_bytes(bytes, size), -EINVAL);
+	free(bytes);
+	topic_rig_free(rig);
+}
