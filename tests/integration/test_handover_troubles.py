@@ -10,7 +10,7 @@ import signal
 
 import pytest
 
-from frames import DATA, MEMORY, QUERY, WELCOME, frame, hello, message
+from frames import DATA, MEMORY, QUERY, WATCH, WELCOME, frame, hello, message
 from library import RETAIN, TOPIC, Connection
 from messaging import EXIT_OK, EXIT_USAGE, PATIENCE, eventually, is_sanitized, stopped, tool
 from protocol import Program
@@ -43,6 +43,17 @@ class Waiting:
 
 
 # ---- the old daemon ----
+
+def test_a_program_that_watches_twice_as_one_spoils_nothing(nodes):
+    """Two watches of one number, which no library of ours gives out: the next daemon could take neither, nor the rest of the image."""
+    node = nodes(1)[1]
+    waiting = Waiting(node)
+    with Program(node.socket) as hostile:
+        told = [hostile.request(WATCH, b"*", number=7)[0] for _ in range(2)]
+        renew(node)
+        waiting.come()
+        assert told == [0, errno.EEXIST]
+
 
 @pytest.mark.parametrize("script", [
     "rm $0",
