@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from frames import BIND, CALLS, MESSAGES, bind_payload
-from messaging import EXIT_ERROR, EXIT_OK, EXIT_UNKNOWN, EXIT_USAGE, eventually, tool
+from messaging import EXIT_ERROR, EXIT_OK, EXIT_UNKNOWN, EXIT_USAGE, eventually, given_time, tool
 from protocol import Program
 
 SERVERS = {"recv": ["recv", "x"], "serve": ["serve", "x", "--", "cat"], "listen": ["listen", "x"],
@@ -46,7 +46,11 @@ def test_the_wrong_verb_names_the_right_one(nodes, client, server):
     word, *rest = CLIENTS[client]
     eventually(lambda: "x" in [entry["name"] for entry in one.json("endpoints", "2")], "its kind is known")
     for node, domain in ((one, "2"), (two, "self")):
-        done = node.xenmsg(word, *(["-t", "1"] if word == "run" else []), f"{domain}:x", *rest)
+
+        def tries(seconds):
+            done = node.xenmsg(word, *(["-t", seconds] if word == "run" else []), f"{domain}:x", *rest)
+            return (word != "run" or said.format(domain) in done.stderr.decode()) and done  # else there was no time to connect
+        done = given_time(tries, 1)
         assert done.returncode == code, done
         assert said.format(domain) in done.stderr.decode() and done.stderr.count(b"\n") == 1, done
         if server == "listen" and word == "run":  # it takes one stream, and it was that
