@@ -80,7 +80,7 @@ def test_a_message_is_larger_than_what_nats_takes(hosts, tmp_path, max_payload):
     with (tmp_path / "got").open("wb") as got:
         inbox = there.receiver("inbox", "--count", "1", "--raw", stdout=got)
         assert here.xenmsg("send", "hostb/0:inbox", data=data).returncode == EXIT_OK
-        assert inbox.process.wait(60) == 0
+        assert inbox.process.wait(60 * PATIENCE) == 0
     assert (tmp_path / "got").read_bytes() == data
 
 

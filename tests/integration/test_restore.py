@@ -97,8 +97,8 @@ def test_a_link_that_is_being_made_is_made_after_the_restore(nodes, host, saved)
         save_and_restore(host, pair[saved])
         host.fault("grant-limit", pair[2].domid, 1024)
         assert receiver.receive().data == b"x"
-    assert sender.wait(20) == 0  # who was saved goes on where it was
-    assert other.wait(20) in (EXIT_UNREACHABLE, EXIT_UNKNOWN)  # and who wasn't has seen it go
+    assert sender.wait(20 * PATIENCE) == 0  # who was saved goes on where it was
+    assert other.wait(20 * PATIENCE) in (EXIT_UNREACHABLE, EXIT_UNKNOWN)  # and who wasn't has seen it go
     works(pair[1], pair[2])
     works(pair[2], pair[1])
     assert host.list()["kernel_log"] == []

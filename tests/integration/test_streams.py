@@ -397,9 +397,9 @@ def test_curl_reaches_an_http_server_of_another_domain(nodes, web, tmp_path):
     server = forwards(two, "xen:web", f"tcp:127.0.0.1:{port}", lambda: "web" in two.endpoints())
     client = forwards(one, f"tcp:127.0.0.1:{local}", "xen:2:web", lambda: listens(local))
     url = f"http://127.0.0.1:{local}/file"
-    processes = [subprocess.Popen(["curl", "--silent", "--show-error", "--fail", "--max-time", "60", "--noproxy", "*",
+    processes = [subprocess.Popen(["curl", "--silent", "--show-error", "--fail", "--max-time", str(60 * PATIENCE), "--noproxy", "*",
                                    "-o", tmp_path / f"got{i}", url]) for i in range(8)]
-    assert [process.wait(timeout=90) for process in processes] == [0] * 8
+    assert [process.wait(timeout=90 * PATIENCE) for process in processes] == [0] * 8
     for i in range(8):
         assert (tmp_path / f"got{i}").read_bytes() == (directory / "file").read_bytes()
     assert subprocess.run(["curl", "--silent", "--fail", "--noproxy", "*", url.replace("file", "none")],
