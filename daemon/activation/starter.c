@@ -63,11 +63,20 @@ static void free_command(struct start *start)
 	free(start);
 }
 
+/* Sends a signal to it and to what it has started, also if it has left its process group. Its number is
+ * nobody else's before it is reaped. */
+static void signal_command(const struct start *start, int number)
+{
+	kill(-start->pid, number);
+	if (!start->leaving && getpgid(start->pid) != start->pid)
+		kill(start->pid, number);
+}
+
 static void on_kill(int fd, short what, void *userdata)
 {
 	struct start *start = userdata;
 
-	kill(-start->pid, SIGKILL);
+	signal_command(start, SIGKILL);
 	if (!start->leaving)
 		return; /* it is reaped when it has ended by that */
 	waitpid(start->pid, NULL, WNOHANG);
@@ -306,7 +315,7 @@ static bool is_left(struct start *start)
 {
 	if (waitpid(start->pid, NULL, WNOHANG) == start->pid)
 		start->leaving = true;
-	return kill(-start->pid, 0) == 0;
+	return !start->leaving || kill(-start->pid, 0) == 0;
 }
 
 /* Ends all commands at the daemon's end, when no loop runs any more. */
@@ -316,7 +325,7 @@ static void stop_all(struct starter *starter)
 	bool left = starter->commands != NULL;
 
 	DL_FOREACH(starter->commands, start)
-		kill(-start->pid, SIGTERM);
+		signal_command(start, SIGTERM);
 	for (unsigned ms = 0; left && ms < STOP_MS; ms += STOP_LOOKS_MS) {
 		left = false;
 		DL_FOREACH_SAFE(starter->commands, start, next) {
@@ -329,7 +338,7 @@ static void stop_all(struct starter *starter)
 			poll(NULL, 0, STOP_LOOKS_MS);
 	}
 	DL_FOREACH_SAFE(starter->commands, start, next) {
-		kill(-start->pid, SIGKILL);
+		signal_command(start, SIGKILL);
 		free_command(start);
 	}
 }
@@ -378,8 +387,9 @@ void start_image(struct image *image, struct starter *starter, struct start **ou
 				.pid = (pid_t)pid,
 				.stopping = start->stopping,
 				.leaving = start->leaving};
-	image_expect(image, pid > 1 && start->stopping == (kill_ms != TIMER_OFF) &&
-				    (start->stopping || !start->leaving));
+	/* One that was killed and hasn't ended yet has no timer any more. */
+	image_expect(image, pid > 1 && (start->stopping || (!start->leaving && kill_ms == TIMER_OFF)) &&
+				    (!start->leaving || kill_ms != TIMER_OFF));
 	*out = NULL;
 	if (!image->error && is_child(start->pid))
 		adopt_command(image, start, kill_ms);
@@ -449,7 +459,7 @@ void start_stop(struct start *start)
 	if (start->unit || start->stopping)
 		return;
 	start->stopping = true;
-	kill(-start->pid, SIGTERM);
+	signal_command(start, SIGTERM);
 	timer_set(start->kill_timer, STOP_MS);
 }
 

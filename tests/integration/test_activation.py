@@ -170,6 +170,16 @@ def test_a_program_that_never_binds_costs_an_enoent_and_a_pause(started):
     eventually(lambda: activation.about("inbox")["state"] == "activatable", "the pause ends")
 
 
+def test_a_program_that_leaves_its_process_group_is_stopped_too(started):
+    """It joins the daemon's, where a signal to its own doesn't reach it."""
+    leave = "import os, signal, time; signal.signal(15, signal.SIG_IGN); os.setpgid(0, os.getpgid(os.getppid())); time.sleep(1000)"
+    activation, (one, two) = started(1, 2, prepare=lambda activation: activation.add("inbox", f"exec python3 -c '{leave}'", timeout="3s"))
+    activation.fails("inbox", "the command hasn't bound the endpoint within 3000 ms", two)
+    pid = activation.pid("inbox")
+    eventually(lambda: not os.path.exists(f"/proc/{pid}"), "it was killed and reaped")
+    assert one.daemon.poll() is None
+
+
 def test_a_program_that_dies_is_not_started_in_a_storm(started):
     activation, (one, _) = started(1, 2, prepare=lambda activation: activation.add("inbox", "exit 3"))
     end = time.monotonic() + 2.5

@@ -8,13 +8,16 @@
 #include "tests/unit/image_bytes.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/image.h"
 #include "base/quota.h"
+#include "base/timer.h"
 #include "daemon/activation/activation.h"
 #include "daemon/relay/hop_image.h"
 #include "daemon/serve/router.h"
@@ -242,4 +245,45 @@ TEST(rooms_that_are_cut_or_spoilt_are_refused_or_harmless)
 		}
 	free(bytes);
 	stop(&started);
+}
+
+/* Returns what an image is taken for that has a child of ours as a command. */
+static int read_command(pid_t pid, bool stopping, bool leaving, uint32_t kill_ms)
+{
+	uint32_t number = (uint32_t)pid;
+	char became[32];
+	struct image image;
+	uint8_t *bytes;
+	size_t size;
+	int r;
+
+	image_begin(&image);
+	image_section(&image, IMAGE_COMMAND);
+	image_u32(&image, &number);
+	image_bool(&image, &stopping);
+	image_bool(&image, &leaving);
+	image_u32(&image, &kill_ms);
+	bytes = image_to_bytes(&image, &size);
+	r = read_rooms(bytes, size, became);
+	free(bytes);
+	return r;
+}
+
+TEST(command_that_was_killed_and_has_not_ended_is_handed_over)
+{
+	pid_t pid = fork();
+
+	if (pid == 0) {
+		pause();
+		_exit(0);
+	}
+	assert_true(pid > 0);
+	/* A timer is what ends one that is asked to end, and reaps one that has. */
+	assert_int_equal(read_command(pid, false, false, 1000), -EINVAL);
+	assert_int_equal(read_command(pid, false, true, 1000), -EINVAL);
+	assert_int_equal(read_command(pid, true, true, TIMER_OFF), -EINVAL);
+	/* It was killed. */
+	assert_int_equal(read_command(pid, true, false, TIMER_OFF), 0);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
 }
