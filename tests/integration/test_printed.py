@@ -211,6 +211,7 @@ def try_to_build(arguments):
 def try_on_a_unit_test(arguments):
     """gdb, in whose place `-batch` and a question are put."""
     assert arguments[-2] == "gdb"
+    subprocess.run(["make", "-s", arguments[-1]], cwd=BUILDDIR, check=True, stdout=subprocess.DEVNULL)
     asked = ["./libtool", *arguments[:-1], "-batch", "-ex", "info line main", arguments[-1]]
     assert "unit_main.c" in subprocess.run(asked, cwd=BUILDDIR, check=True, capture_output=True, text=True).stdout
 
