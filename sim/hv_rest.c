@@ -48,29 +48,55 @@ static unsigned long long number_after(const char *text, const char *name)
 	return at ? strtoull(at + strlen(name), NULL, 10) : 0;
 }
 
-/* Returns false if it runs. One that has gone is none. */
-static bool look_at_thread(struct seen *seen, pid_t pid, pid_t id)
+/* Returns how many bytes it has; -1: it can't be read. */
+static ssize_t read_text(pid_t pid, pid_t id, const char *name, char *text, size_t size)
 {
-	char path[64], text[4096], state = 0;
-	const char *at;
+	char path[64];
 	ssize_t length;
 	int fd;
 
-	snprintf(path, sizeof(path), "/proc/%d/task/%d/status", (int)pid, (int)id);
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/%s", (int)pid, (int)id, name);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
-		return true;
-	length = read(fd, text, sizeof(text) - 1);
+		return -1;
+	length = read(fd, text, size - 1);
 	close(fd);
 	text[length > 0 ? length : 0] = 0;
+	return length;
+}
+
+/* A thread that is about to sleep is said to sleep, also while it looks once more for what it waits for, and
+ * while another one has its CPU meanwhile: wait4() of a shell has taken its child by then. Only where it sleeps
+ * says whether it does (get_wchan() in the kernel's sched/core.c). That is 0, too, of whom we may not look at,
+ * and by some kernels of all. */
+static bool is_about_to_sleep(pid_t pid, pid_t id)
+{
+	static bool is_told;
+	char where[128], byte[2];
+
+	if (read_text(pid, id, "wchan", where, sizeof(where)) <= 0)
+		return false;
+	is_told = is_told || strcmp(where, "0") != 0;
+	return is_told && !strcmp(where, "0") && read_text(pid, id, "environ", byte, sizeof(byte)) >= 0;
+}
+
+/* Returns false if it runs. One that has gone is none. */
+static bool look_at_thread(struct seen *seen, pid_t pid, pid_t id)
+{
+	char text[4096], state = 0;
+	const char *at;
+
+	if (read_text(pid, id, "status", text, sizeof(text)) < 0)
+		return true;
 	at = strstr(text, "\nState:");
 	if (!at || sscanf(at, "\nState: %c", &state) != 1)
 		return true;
 	if (strchr("ZX", state))
 		return true;
-	return strchr("STt", state) && add(seen, id,
-					   number_after(text, "\nvoluntary_ctxt_switches:") +
-						   number_after(text, "\nnonvoluntary_ctxt_switches:"));
+	return strchr("STt", state) && !(state == 'S' && is_about_to_sleep(pid, id)) &&
+	       add(seen, id,
+		   number_after(text, "\nvoluntary_ctxt_switches:") +
+			   number_after(text, "\nnonvoluntary_ctxt_switches:"));
 }
 
 static bool look_at(struct seen *seen, pid_t pid)
