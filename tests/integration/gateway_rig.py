@@ -173,7 +173,7 @@ class Daemon:
 class Gateway:
     """A gateway process for a host, with its daemon."""
 
-    def __init__(self, directory, host, servers, nats="", settings="", daemon=None, start=True, environment=()):
+    def __init__(self, directory, host, servers, nats="", settings="", daemon=None, start=True, environment=(), dead_after="20s"):
         self.directory = directory / f"{host}-{uuid.uuid4().hex[:6]}"
         self.directory.mkdir()
         self.host = host
@@ -183,7 +183,7 @@ class Gateway:
         self.log_path = self.directory / "log"
         self.config.write_text(f"[nats]\nservers = {', '.join(servers)}\n{nats}\n[gateway]\n"
                                f"daemon-socket = {self.daemon.path}\nlog-level = debug\n"
-                               f"presence-interval = 500ms\ndead-after = 3s\n{settings}\n")
+                               f"presence-interval = 500ms\ndead-after = {dead_after}\n{settings}\n")
         self.process = None
         if start:
             self.start()

@@ -41,10 +41,10 @@ def rig(tmp_path):
             self.gateways.append(Gateway(tmp_path, *args, **keywords))
             return self.gateways[-1]
 
-        def two(self, *args, **keywords):
+        def two(self, **keywords):
             """Two hosts that know each other."""
-            server = self.server(*args, **keywords)
-            a, b = self.gateway("hosta", [server.url]), self.gateway("hostb", [server.url])
+            server = self.server()
+            a, b = (self.gateway(host, [server.url], **keywords) for host in ("hosta", "hostb"))
             meet(a, b)
             return server, a, b
 
@@ -215,7 +215,7 @@ def test_without_descriptors_a_gateway_refuses_and_goes_on(rig):
 
 
 def test_a_killed_gateway_ends_conversations_and_comes_back(rig):
-    _, a, b = rig.two()
+    _, a, b = rig.two(dead_after="3s")
     at_a, at_b = connected(a, b)
     b.kill()
     assert ended(at_b) == b""
@@ -331,7 +331,7 @@ def test_keys_instead_of_passwords(rig, how):
 
 def test_a_withdrawn_right_ends_at_once_and_may_come_back(rig):
     server = rig.server(config=USERS)
-    a, b = (rig.gateway(host, [server.url], user(rig, host, host[-1])) for host in ("hosta", "hostb"))
+    a, b = (rig.gateway(host, [server.url], user(rig, host, host[-1]), dead_after="3s") for host in ("hosta", "hostb"))
     meet(a, b)
     _, at_b = connected(a, b)
     config = server.path.read_text()
