@@ -3,18 +3,17 @@
 order. Domain 2 grants to 1, and 3 to both; domain 0 maps."""
 
 import contextlib
-import time
 
 import pytest
 
-from messaging import CALM, FAST, PATIENCE, eventually, give_up_ring, tool, works
+from messaging import FAST, eventually, give_up_ring, tool, works
 from test_cli_bench import serve, stop
 from test_resume import resumes, traffic
 from test_resume_restored import is_back, save_and_restore
 
 # So small that the traffic of these tests is much for them.
 # A daemon that gets no CPU for a second isn't dead.
-SMALL = CALM + "ring-size = 4K\nmin-ring-size = 4K\nmax-ring-size = 256K\n"
+SMALL = FAST + "ring-size = 4K\nmin-ring-size = 4K\nmax-ring-size = 256K\n"
 FIRST, LARGEST = 4096, 262144
 
 
@@ -62,15 +61,12 @@ def flood(one, two):
         process.wait()
 
 
-def test_by_default_they_grow_within_a_second(nodes):
+def test_by_default_they_grow(nodes):
     one, two = nodes(1, 2, config="").values()
     works(one, two)
     assert size(one, 2) == 65536
     with flood(one, two):
-        eventually(lambda: one.link(2)["tx"]["bytes"] > 1 << 20, "it has begun")
-        begun = time.monotonic()
         has_size(one, two, 1 << 20)
-        assert time.monotonic() - begun < PATIENCE
 
 
 def test_fixed_sizes_stay(nodes):
@@ -111,7 +107,7 @@ def test_busy_links_share_the_pages(nodes, host):
 
 
 def test_a_link_that_waits_for_pages_gets_them_from_a_large_one(nodes, host):
-    one, two, three = nodes(1, 2, 3, config=CALM + "ring-size = 16K\nmin-ring-size = 16K\nmax-ring-size = 64K\n").values()
+    one, two, three = nodes(1, 2, 3, config=FAST + "ring-size = 16K\nmin-ring-size = 16K\nmax-ring-size = 64K\n").values()
     works(one, three)
     host.fault("grant-limit", 3, 48)
     with traffic(one, three) as goes_on:
