@@ -35,11 +35,12 @@ ALLOW_ALL = "[rule]\nfrom = *\nto = *\naction = allow\n"
 TOLD_WATCHES = 4
 
 # A link's loss is noticed soon; for its set-up there is time enough on a busy machine.
-FAST = "[links]\nheartbeat = 200ms\ndead-after = 1s\nsetup-timeout = 20s\n"
-# No link is lost because the machine stands still.
-CALM = FAST.replace("dead-after = 1s", "dead-after = 20s")
+# A link is up soon, and not lost because the machine stands still.
+FAST = "[links]\nheartbeat = 200ms\ndead-after = 20s\nsetup-timeout = 20s\n"
+# For tests that lose links with domains or daemons which stand still.
+LOST_SOON = FAST.replace("dead-after = 20s", "dead-after = 1s")
 # Where a link can't come about, this is over sooner.
-GIVES_UP = FAST.replace("20s", "1s")
+GIVES_UP = LOST_SOON.replace("20s", "1s")
 
 
 needs_systemd = pytest.mark.skipif(not is_built_with_systemd(), reason="built without systemd")

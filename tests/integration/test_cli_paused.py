@@ -3,7 +3,7 @@
 
 import pytest
 
-from messaging import EXIT_TIMEOUT, EXIT_UNKNOWN, PATIENCE, eventually
+from messaging import EXIT_TIMEOUT, EXIT_UNKNOWN, FAST, LOST_SOON, PATIENCE, eventually
 
 COMMANDS = {"send": ("send", "2:inbox", "x"), "call": ("call", "2:upper", "x"), "ping": ("ping", "2", "--count", "1"),
             "connect": ("connect", "2:sort"), "run": ("run", "2:up")}
@@ -13,18 +13,18 @@ NO_STATUS = 255
 PATIENT = "[links]\nheartbeat = 10s\ndead-after = 30s\nsetup-timeout = 20s\n"
 
 
-@pytest.fixture(name="stopping", params=[None, PATIENT, "away"], ids=["no link yet", "a link", "a link that is away"])
+@pytest.fixture(name="stopping", params=[FAST, PATIENT, LOST_SOON], ids=["no link yet", "a link", "a link that is away"])
 def domain_that_stands_still(request, nodes, host):
     """Domain 1, and whether what it sends is handed to domain 2 before that stands still."""
-    one, two = nodes(1, 2, **({"config": PATIENT} if request.param == PATIENT else {})).values()
+    one, two = nodes(1, 2, config=request.param).values()
     served = [two.popen("recv", "inbox"), two.popen("serve", "upper", "--", "tr", "a-z", "A-Z"),
               two.popen("listen", "sort", "--", "sort"), two.popen("listen", "--run", "up", "--", "uptime")]
     eventually(lambda: {"inbox", "upper", "sort", "up"} <= set(two.endpoints()), "all are bound")
     one.sees(two)
-    if request.param:
+    if request.param != FAST:
         eventually(lambda: one.xenmsg("ping", "2", "--count", "1").returncode == 0, "they are linked")
     host.sim("pause", 2)
-    if request.param == "away":
+    if request.param == LOST_SOON:
         eventually(lambda: one.link_state(2) == "away", "it is away")
     yield one, request.param
     host.sim("unpause", 2)
@@ -51,7 +51,7 @@ def test_a_domain_that_stands_still_has_one_exit_code(stopping):
         said = done.stderr.decode()
         assert said.count("\n") == 1 and "timed out" in said and words[1] in said, (name, said)
         assert done.returncode == (NO_STATUS if name == "run" else EXIT_TIMEOUT), (name, said)
-        assert NOT_DONE[name] in said and ("away" in said) == (state == "away"), (name, said)
+        assert NOT_DONE[name] in said and ("away" in said) == (state == LOST_SOON), (name, said)
 
 
 def test_what_never_left_for_it_is_never_delivered(nodes, host):

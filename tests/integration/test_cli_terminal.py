@@ -17,7 +17,7 @@ import pytest
 
 from frames import (BIND, CALLS, EVENT, HELLO, PROBE, QUERY, REPLY, WATCH, WELCOME, Closed, bind_payload, bytes_of, frame, receive_frame,
                     u32, u64)
-from messaging import EXIT_OK, EXIT_USAGE, PATIENCE, Holder, eventually, stopped, tool
+from messaging import EXIT_OK, EXIT_USAGE, LOST_SOON, PATIENCE, Holder, eventually, stopped, tool
 from polling import readable
 
 # A title, a cleared screen, DEL, C1's CSI, and text from right to left.
@@ -198,7 +198,7 @@ def test_top_escapes_what_a_daemon_says(nodes, hostile):
 # ---- who waits is told ----
 
 def test_who_waits_at_a_terminal_is_told_for_what(nodes):
-    one, two = nodes(1, 2).values()
+    one, two = nodes(1, 2, config=LOST_SOON).values()
     with Holder(two, "lazy") as lazy:
         assert lazy.request(BIND, bind_payload("work", CALLS), number=2)[0] == 0
         for words, state in ((("send", "2:lazy", "x"), "taken"), (("call", "2:work", "x"), "answered")):
@@ -217,7 +217,7 @@ def test_who_waits_at_a_terminal_is_told_for_what(nodes):
 @pytest.mark.parametrize("words, missing", [("connect 2:shell", "no stream"), ("run 2:shell", "no answer"), ("ping 2", "no answer"),
                                             ("bench 2", "no answer")])
 def test_who_connects_or_measures_is_told_what_is_missing(nodes, words, missing):
-    one, two = nodes(1, 2).values()
+    one, two = nodes(1, 2, config=LOST_SOON).values()
     one.xenmsg("ping", "2", "-n", "1")
     command, address = words.split()
     with stopped(two.pid):

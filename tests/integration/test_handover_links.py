@@ -8,7 +8,7 @@ import random
 import pytest
 
 from library import Connection
-from messaging import EXIT_OK, PATIENCE, eventually, stopped
+from messaging import EXIT_OK, LOST_SOON, PATIENCE, eventually, stopped
 from test_relay import domain_0, pv_guests  # the fixtures `zero` and `guests`  # noqa: F401  pylint: disable=unused-import
 from test_restore import save_and_restore
 from renewing import call_under_hand_overs, ended, process_until, renew, send_under_hand_overs, took_over
@@ -153,7 +153,7 @@ def posted(sender, address, count):
 
 def test_a_link_that_is_away_is_resumed_after_several(nodes):
     """The peer's daemon stands still, so that none of these hand-overs finds it."""
-    one, two = nodes(1, 2).values()
+    one, two = nodes(1, 2, config=LOST_SOON).values()
     receiver = two.receiver("inbox")
     with Connection(one.socket) as sender:
         assert sender.send("2:inbox", b"before") == 0

@@ -7,13 +7,13 @@ import errno
 import pytest
 
 from library import Connection
-from messaging import CALM, eventually, needs_systemd
+from messaging import FAST, eventually, needs_systemd
 from renewing import process_until, renew
 from test_handover_streams import Stream
 from test_restart import Service
 from test_restore import save_and_restore
 
-NEVER = CALM + "resume-for = 0\n"
+NEVER = FAST + "resume-for = 0\n"
 MESSAGES, TAKEN = 40, 10
 BYTES = 100000
 
@@ -134,7 +134,7 @@ def ends_and_goes_anew(nodes, happen):
 @pytest.fixture(name="pair", params=[(1,), (2,), (1, 2)], ids=["mapping", "granting", "both"])
 def domains_of_which_some_resume_nothing(request, nodes):
     """Not started yet."""
-    pair = nodes(1, 2, start=False, config=CALM)
+    pair = nodes(1, 2, start=False, config=FAST)
     for domid in request.param:
         pair[domid].config = NEVER
     return pair[1], pair[2]

@@ -11,10 +11,10 @@ import xml.etree.ElementTree
 import pytest
 
 from frames import ASKS, RELAYS
-from messaging import EXIT_ERROR, EXIT_OK, EXIT_USAGE, deliver, eventually, tool
+from messaging import EXIT_ERROR, EXIT_OK, EXIT_USAGE, LOST_SOON, deliver, eventually, tool
 from test_cli_json import validator  # the fixture `valid`  # noqa: F401  pylint: disable=unused-import
 from test_relay import python_peer  # the fixture `peer_in`  # noqa: F401  pylint: disable=unused-import
-from test_sight import STEADY, settings, whole
+from test_sight import settings, whole
 from test_top import terminals  # the fixture `terminal`  # noqa: F401  pylint: disable=unused-import
 
 needs_dot = pytest.mark.skipif(not shutil.which("dot"), reason="dot is not there")
@@ -51,7 +51,7 @@ def amounts(view):
 @pytest.fixture(name="scene")
 def three_that_talk(nodes):
     """Domain 0, one that shows its links, and one that hides all."""
-    zero, one, two = nodes(0, 1, 2, start=False, config=STEADY).values()
+    zero, one, two = nodes(0, 1, 2, start=False).values()
     two.config = settings("none")
     for node in (zero, one, two):
         node.start()
@@ -115,7 +115,7 @@ def test_a_host_is_on_one_screen(scene, terminal):
 
 
 def test_a_link_that_is_away_says_so(nodes, host):
-    zero, one, two = nodes(0, 1, 2, config=STEADY.replace("resume-for", "# resume-for")).values()
+    zero, one, two = nodes(0, 1, 2, config=LOST_SOON).values()
     one.sees(two)
     deliver(one, two)
     assert view_of(zero)["domains"][1]["away"] == []
@@ -169,7 +169,7 @@ def liar(peer_in, tmp_path, links):
 
 
 def test_what_a_guest_says_stays_a_text_in_every_form(nodes, peer_in, tmp_path):
-    zero, two = nodes(0, 2, config=STEADY).values()
+    zero, two = nodes(0, 2).values()
     zero.sees(two)
     links = [{"peer": {"domid": domid, "host": host, "name": EVIL[0]}, "state": EVIL[0], "since": -1,
               "tx": {"bytes": 1 << 62, "messages": -1}, "rx": {"bytes": 9}}

@@ -13,7 +13,7 @@ import pytest
 from conftest import Conversation
 from frames import OBEYS, RELAYS
 from library import Connection
-from messaging import CALM, EXIT_DENIED, EXIT_ERROR, EXIT_UNREACHABLE, EXIT_USAGE, PATIENCE, SOURCES, Node, eventually, tool
+from messaging import EXIT_DENIED, EXIT_ERROR, EXIT_UNREACHABLE, EXIT_USAGE, FAST, PATIENCE, SOURCES, Node, eventually, tool
 from test_cli_json import validator  # the fixture `valid`  # noqa: F401  pylint: disable=unused-import
 from test_policy import rule
 from test_protocol_link import PEER, link_of
@@ -41,9 +41,9 @@ def rules_of(node):
 @pytest.fixture(name="hosted")
 def nodes_with_a_host_policy(nodes):
     """hosted("rules of the host", {1: own rules, 2: None}): domain 0 and these, once they were told."""
-    def start(host_policy, policies, config=CALM):
+    def start(host_policy, policies, config=FAST):
         made = nodes(0, *policies, start=False, config=config)
-        made[0].policy, made[0].config = None, CALM
+        made[0].policy, made[0].config = None, FAST
         write_host_policy(made[0], host_policy)
         for domid, text in policies.items():
             made[domid].policy = text
@@ -225,7 +225,7 @@ def test_a_restored_guest_is_told_who_is_who_again(hosted, host):
 
 def test_a_guest_that_ignores_it_is_seen_to_do_so(nodes, hosted):
     del nodes
-    zero, one, two = hosted(host_rule("dom1", "dom2", "deny"), {1: None, 2: rule("*", "*")}, CALM + "[daemon]\nhost-policy = ignore\n")
+    zero, one, two = hosted(host_rule("dom1", "dom2", "deny"), {1: None, 2: rule("*", "*")}, FAST + "[daemon]\nhost-policy = ignore\n")
     eventually(lambda: (link := zero.link(2)) and link["host_policy"] == "ignores", "domain 0 sees it")
     assert attempt(one, "2:inbox") == LET_IN
     assert rules_of(two) == (None, None) and two.status()["policy"]["of_host"]["mode"] == "ignore"
@@ -237,7 +237,7 @@ def test_who_obeys_is_seen_to_do_so(hosted):
 
 
 def test_who_requires_it_lets_nobody_in_before_it_is_told(nodes):
-    one, two = nodes(1, 2, config=CALM + "[daemon]\nhost-policy = require\n").values()
+    one, two = nodes(1, 2, config=FAST + "[daemon]\nhost-policy = require\n").values()
     eventually(lambda: attempt(one, "2:inbox", 300) == UNDECIDED, "the link is up, and it isn't decided")
     assert "domain 0 hasn't told the host's policy, which host-policy = require waits for" in two.log.read_text()
     assert attempt(two, "self:inbox") == LET_IN
@@ -261,7 +261,7 @@ def test_domain_0_itself_obeys_its_own(hosted):
 def test_what_goes_through_domain_0_is_denied_there(hosted):
     """Whatever the guest says: here it ignores it."""
     zero, one, two = hosted(host_rule("dom1", "dom2", "deny", "secret"), {1: None, 2: rule("*", "*")},
-                            CALM + "map = no\n[daemon]\nhost-policy = ignore\n")
+                            FAST + "map = no\n[daemon]\nhost-policy = ignore\n")
     assert attempt(one, "2:secret") == DENIED
     assert attempt(one, "2:inbox") == LET_IN
     with Connection(one.socket) as sender, Connection(two.socket) as receiver:
@@ -276,7 +276,7 @@ def test_what_goes_through_domain_0_is_denied_there(hosted):
 
 def meet(host, tmp_path, impostor, *flags):
     """A daemon, and a peer in Python in another domain, with which it has a link."""
-    node = Node(host, 1, tmp_path, CALM, policy=rule("*", "*", "allow")).start()
+    node = Node(host, 1, tmp_path, FAST, policy=rule("*", "*", "allow")).start()
     quiet = {"ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"}
     role = "map" if impostor < 1 else "grant"
     process = host.spawn(impostor, sys.executable, PEER, role, 1, *flags, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=quiet)
@@ -321,7 +321,7 @@ def test_a_guest_tells_domain_0_no_policy_and_no_names(hosted, peer_in, words, f
 def test_a_guest_that_lies_is_denied_in_domain_0(hosted, peer_in):
     """It says that it obeys and doesn't, and that it is another domain; it talks to one that ignores the host's policy."""
     zero, one = hosted(host_rule("dom1", "dom2", "deny", "secret") + host_rule("dom2", "dom1", "deny", "secret"), {1: rule("*", "*")},
-                       CALM + "map = no\n[daemon]\nhost-policy = ignore\n")
+                       FAST + "map = no\n[daemon]\nhost-policy = ignore\n")
     peer = peer_in(2, "grant", 0, RELAYS | OBEYS)
     eventually(lambda: (link := zero.link(2)) and link["host_policy"] == "obeys", "domain 0 was told so")
     peer.ok("hello", one.domid)  # no link is made without domain 0
@@ -415,7 +415,7 @@ def maker_of_guests(host, tmp_path):
             give_tags(zero, domid, tags)
             eventually(lambda: f"domain {domid} has the tags" in zero.log.read_text(), "domain 0 has read them")
         host.sim("unpause", domid)
-        made.append(Node(host, domid, tmp_path, CALM).start())
+        made.append(Node(host, domid, tmp_path, FAST).start())
         return made[-1]
     yield make
     for node in made:
@@ -516,7 +516,7 @@ def test_two_guests_of_xl_are_made_may_talk_and_are_removed(hosted, host, tmp_pa
             (tmp_path / f"{name}.cfg").write_text(f'name = "{name}"\n')
             ran(toolstack("xl-tags.sh", "create", name, tmp_path / f"{name}.cfg", tag, "other"))
             domid = next(domain["domid"] for domain in host.list()["domains"] if domain["name"] == name)
-            guests.append(Node(host, domid, tmp_path, CALM, policy=None).start())
+            guests.append(Node(host, domid, tmp_path, FAST, policy=None).start())
         www, sql = guests
         eventually(lambda: attempt(www, "sql:db") == LET_IN, "they may talk")
         assert attempt(sql, "www:db") == attempt(www, "sql:other") == DENIED

@@ -18,7 +18,7 @@ import pytest
 from conftest import wait_for
 from fake_gateway import FakeGateway, Refused, Side
 from library import Connection
-from messaging import (EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_TIMEOUT, EXIT_UNREACHABLE, EXIT_USAGE, FAST, PATIENCE,
+from messaging import (EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_TIMEOUT, EXIT_UNREACHABLE, EXIT_USAGE, FAST, LOST_SOON, PATIENCE,
                        Nodes, eventually, tool)
 from polling import writable
 from test_resume import calling, numbered
@@ -309,7 +309,7 @@ def numbers(sender, receiver, disturb, count=3000, largest=3000):
 
 
 def test_a_lost_conversation_is_a_pause(hosts):
-    here, there = hosts()
+    here, there = hosts(config=LOST_SOON)
 
     def disturb(number):
         if number % 300 == 299:
@@ -476,7 +476,7 @@ def test_between_hosts_all_goes_on_when_either_guest_is_restored(hosts):
 
 
 def test_what_another_host_opens_to_a_saved_guest_waits_for_it(hosts):
-    here, there = hosts(guests=1)
+    here, there = hosts(guests=1, config=LOST_SOON)
     zero, far = there[0], there[1]
     eventually(lambda: (zero.link(1) or {}).get("state") == "up", "domain 0 has a session with it")
     addresses = [f"hostb/{name}" for name in ("dom1", far.host.domain(1)["uuid"], "1")]

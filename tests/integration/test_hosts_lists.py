@@ -10,12 +10,12 @@ import jsonschema
 import pytest
 
 from library import Connection
-from messaging import CALM, EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_UNREACHABLE, EXIT_USAGE, FAST, eventually
+from messaging import EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_UNREACHABLE, EXIT_USAGE, FAST, LOST_SOON, eventually
 from test_hosts import IN, OUT, Stream, joined_hosts  # the fixture `hosts`  # noqa: F401  pylint: disable=unused-import
 
 
 def test_the_hosts_are_listed(hosts):
-    here, there = hosts(join=False)
+    here, there = hosts(join=False, config=LOST_SOON)
     own, = here.json("hosts")
     assert (own["host"], own["own"], own["gateway"], own["server"]) == ("hosta", True, "missing", None)
     hosts.join()
@@ -39,7 +39,7 @@ def test_the_hosts_are_listed(hosts):
 
 def test_a_guest_lists_the_hosts_that_rules_let_it_reach(hosts):
     here, _, _ = hosts(count=3, guests=2, policy=IN + "[out]\nfrom = 1\nto = hostb\naction = allow\n"
-                       "[out]\nfrom = 0\nto = *\naction = allow\n", join=False)
+                       "[out]\nfrom = 0\nto = *\naction = allow\n", join=False, config=LOST_SOON)
     own = {"host": "hosta", "own": True, "gateway": "missing"}
     assert here[1].told("hosts") == [own]
     hosts.join()
@@ -194,7 +194,7 @@ def test_a_host_that_goes_is_told_and_so_is_that_it_comes_back(hosts, asker):
 
 
 def test_a_lost_conversation_is_no_event(hosts):
-    here, there = hosts(config=CALM)
+    here, there = hosts(config=FAST)
     there.receiver("print")
     next_line = watching(here, "hostb/0")
     assert [next_line() for _ in range(3)] == ["up host hostb", "up domain hostb/0", "up endpoint hostb/0:print"]

@@ -13,7 +13,7 @@ import time
 import pytest
 
 from library import Connection
-from messaging import (CALM, EXIT_ERROR, EXIT_LIMIT, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_UNREACHABLE, FAST, PATIENCE,
+from messaging import (EXIT_ERROR, EXIT_LIMIT, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_UNREACHABLE, FAST, PATIENCE,
                        eventually, given_time, stopped)
 from test_hosts import joined_hosts  # the fixture `hosts`  # noqa: F401  pylint: disable=unused-import
 
@@ -37,9 +37,9 @@ ANYWHERE = ("itself", *BETWEEN)
 @pytest.fixture(name="way", params=BETWEEN)
 def way_between_guests(request):
     if request.param == "host":
-        here, there = request.getfixturevalue("hosts")(guests=1, config=CALM)
+        here, there = request.getfixturevalue("hosts")(guests=1, config=FAST)
         return Way(here[1], there[1], "hostb/1")
-    nodes = request.getfixturevalue("nodes")(1, 2, config=CALM)
+    nodes = request.getfixturevalue("nodes")(1, 2, config=FAST)
     if request.param == "itself":
         return Way(nodes[1], nodes[1], "1")
     nodes[1].sees(nodes[2])
@@ -120,7 +120,7 @@ def test_a_time_out_is_kept_though_the_other_daemon_stands_still(way, command, c
 
 
 def test_a_time_out_is_kept_though_nothing_gets_to_the_host(hosts):
-    here, there = hosts(config=CALM)
+    here, there = hosts(config=FAST)
     with Connection(there.socket) as inbox, Connection(here.socket) as sender:
         assert inbox.bind("inbox") == 0
         results = []

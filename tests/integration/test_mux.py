@@ -16,7 +16,7 @@ import pytest
 from frames import (ACCEPT, BECOMES_STREAM, BIND, CANCEL, DATA, HOSTS, INITIAL_LIMIT, MUX, OPENED, PING, PROBE, SHARED_MEMORY,
                     STREAM, STREAMS, WATCH, bind_payload, credit_frame, fin_frame, frame, hello, open_frame, reset_frame, u64)
 from library import Connection
-from messaging import EXIT_OK, FAST, PATIENCE, eventually
+from messaging import EXIT_OK, FAST, LOST_SOON, PATIENCE, eventually
 from mux import Mux, pair, quiet, turn, until
 from protocol import EPROTO
 from test_activation import with_activations  # the fixture `started`  # noqa: F401  pylint: disable=unused-import
@@ -534,7 +534,7 @@ def test_who_does_not_ask_for_hosts_gets_no_stream_of_another(hosts, mux):
 
 @pytest.mark.parametrize("paused", [1, 2])
 def test_a_domain_that_stands_still_is_a_pause_and_nothing_else(nodes, host, mux, paused):
-    both = nodes(1, 2)
+    both = nodes(1, 2, config=LOST_SOON)
     other = both[3 - paused]
     client, server = mux(both[1]), mux(both[2])
     server.listen("t")

@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from frames import DATA, OPEN, message
-from messaging import CALM, EXIT_DENIED, EXIT_OK, EXIT_UNREACHABLE, FAST, TOLD_WATCHES, Holder, Node, deliver, eventually, works
+from messaging import EXIT_DENIED, EXIT_OK, EXIT_UNREACHABLE, FAST, TOLD_WATCHES, Holder, Node, deliver, eventually, works
 from protocol import Program
 from test_restore import save_and_restore
 
@@ -69,7 +69,7 @@ def test_the_listings_show_names_and_uuids(nodes, host):
 
 
 def test_a_link_with_dom0_comes_by_itself_and_is_never_idle(nodes):
-    zero, one = nodes(0, 1, config=CALM + "idle-close = 300ms\n").values()
+    zero, one = nodes(0, 1, config=FAST + "idle-close = 300ms\n").values()
     eventually(lambda: one.link_state(0) == "up", "the link is up")
     before = one.link(0)
     eventually(lambda: one.link(0)["rx"]["frames"] > before["rx"]["frames"] + 10, "ten heartbeats have passed")

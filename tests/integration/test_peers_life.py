@@ -9,7 +9,7 @@ import time
 import pytest
 
 from library import Connection, waiting_message
-from messaging import CALM, EXIT_OK, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_UNREACHABLE, FAST, PATIENCE, deliver, eventually, tool, works
+from messaging import EXIT_OK, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_UNREACHABLE, FAST, LOST_SOON, PATIENCE, deliver, eventually, tool, works
 
 LOCKER = """
 import fcntl, sys, time
@@ -39,7 +39,7 @@ def test_a_daemon_that_is_restarted_is_found_again_with_no_help(nodes, restarted
 
 @pytest.mark.parametrize("socket", ["same", "other"])
 def test_a_second_daemon_is_refused_unnoticed_by_the_first(nodes, tmp_path, socket):
-    one, two = nodes(1, 2, config=CALM).values()
+    one, two = nodes(1, 2, config=FAST).values()
     works(one, two)
     before = one.link(2), two.link(1)
     path = one.socket if socket == "same" else tmp_path / "s"
@@ -112,7 +112,7 @@ def test_a_destroyed_domain_is_told_by_xenstore(nodes, host, resume_for):
 
 def test_heartbeats_miss_who_stands_still_and_find_it_again(nodes, host):
     """Where sessions aren't resumed."""
-    one, two = nodes(1, 2, config=FAST + "resume-for = 0\n").values()
+    one, two = nodes(1, 2, config=LOST_SOON + "resume-for = 0\n").values()
     works(one, two)
     with waiting_message(one, two) as (sender, results):
         host.sim("pause", 2)

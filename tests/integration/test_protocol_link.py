@@ -12,7 +12,7 @@ import pytest
 
 from conftest import Conversation
 from library import Connection
-from messaging import CALM, EXIT_ERROR, Node, eventually
+from messaging import EXIT_ERROR, FAST, Node, eventually
 from renewing import post, process_until, renew, took_over
 
 PEER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "link_peer.py")
@@ -43,7 +43,7 @@ def met_peer_that_moves(request, host, tmp_path):
 def meet(role, *version, host, tmp_path, config=""):
     # Of two that are willing the lower domid maps.
     domid, other = (1, 2) if role == "grant" else (2, 1)
-    node = Node(host, domid, tmp_path, CALM + config).start()
+    node = Node(host, domid, tmp_path, FAST + config).start()
     # Python's own leaks are none of ours, where the tests run sanitized.
     quiet = {"ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"}
     process = host.spawn(other, sys.executable, PEER, role, domid, *version, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=quiet)
@@ -65,7 +65,7 @@ def link_of(node):
 
 
 def test_an_older_domain_0_is_asked_nothing_about_other_hosts(host, tmp_path):
-    node = Node(host, 1, tmp_path, CALM).start()
+    node = Node(host, 1, tmp_path, FAST).start()
     process = host.spawn(0, sys.executable, PEER, "map", 1, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         assert Conversation(process).answer() == "ok met"
@@ -187,7 +187,7 @@ def shown_to(host, domid, role, victim, instance):
 @pytest.mark.parametrize("role", ["grant", "map"])
 def test_a_third_domain_sees_the_same_with_or_without_a_session(role, host, tmp_path):
     stranger, victim = (2, 1) if role == "grant" else (1, 2)
-    with_daemons = [Node(host, domid, tmp_path, CALM).start() for domid in (victim, 3)]
+    with_daemons = [Node(host, domid, tmp_path, FAST).start() for domid in (victim, 3)]
     one, other = with_daemons
     with other.receiver("inbox", "--count", "1", stdout=subprocess.DEVNULL).process as receiver:
         one.send("3:inbox", "hello")

@@ -17,7 +17,7 @@ import pytest
 
 from conftest import Conversation
 from library import Connection
-from messaging import (EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_TIMEOUT, EXIT_UNREACHABLE, EXIT_USAGE, FAST, PATIENCE, Holder,
+from messaging import (EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_TIMEOUT, EXIT_UNREACHABLE, EXIT_USAGE, FAST, LOST_SOON, PATIENCE, Holder,
                        eventually, give_up_ring, of_turns)
 from protocol import Timeout
 from test_resume import calling, numbered, resumes, streaming
@@ -355,8 +355,9 @@ def test_what_waits_for_room_is_relayed_when_a_link_is_resumed(zero, guests, los
     assert not any(outcomes)
 
 
-def test_relayed_traffic_goes_on_if_its_destination_is_restored(host, zero, guests):
+def test_relayed_traffic_goes_on_if_its_destination_is_restored(host, nodes, guests):
     """Under traffic; and what domain 0 has been asked to relay before anybody could see it go arrives, too."""
+    zero = nodes(0, config=LOST_SOON)[0]
     one, two = guests(2)
     workers = numbered(one, two, "numbers") + calling(one, two, "calls") + streaming(one, two, "stream")
     for worker in workers:

@@ -13,7 +13,7 @@ import time
 import pytest
 
 from library import Connection
-from messaging import CALM, EXIT_UNKNOWN, EXIT_UNREACHABLE, PATIENCE, eventually, works
+from messaging import EXIT_UNKNOWN, EXIT_UNREACHABLE, FAST, LOST_SOON, PATIENCE, eventually, works
 
 KEEPER = os.path.join(os.path.dirname(os.environ.get("XENMSG_BINDIR", "/usr/bin")), "libexec/xenmsg/xenmsg-keeper")
 
@@ -70,8 +70,8 @@ def test_who_stops_closes_its_channels_unless_it_was_restored(nodes, host, keepe
 
 @pytest.mark.parametrize("saved", [1, 2], ids=["mapping", "granting"])
 def test_a_link_that_dies_before_a_restore_is_no_kernel_bug(nodes, host, saved):
-    """After the restore, the link's time is up (FAST: a second) before XenStore has said anything."""
-    pair = nodes(1, 2)
+    """After the restore, the link's time is up (LOST_SOON: a second) before XenStore has said anything."""
+    pair = nodes(1, 2, config=LOST_SOON)
     works(pair[1], pair[2])
     node, other = pair[saved], pair[3 - saved]
     host.sim("suspend", node.domid)
@@ -107,7 +107,7 @@ def test_a_link_that_is_being_made_is_made_after_the_restore(nodes, host, saved)
 @pytest.mark.parametrize("presence", ["public", "private\npeers = 2"])
 def test_a_migration_to_the_same_number_is_noticed(nodes, host, presence):
     """The number of the domain says nothing then, but its nodes have gone."""
-    one, two = nodes(1, 2, start=False, config=CALM).values()
+    one, two = nodes(1, 2, start=False, config=FAST).values()
     one.config += f"presence = {presence}\n"
     for node in (one, two):
         node.start()

@@ -17,7 +17,7 @@ import time
 import pytest
 
 from library import Connection, waiting_message
-from messaging import EXIT_NO_ENDPOINT, FAST, PATIENCE, eventually, give_up_ring, stopped, works
+from messaging import EXIT_NO_ENDPOINT, FAST, LOST_SOON, PATIENCE, eventually, give_up_ring, stopped, works
 
 LONG = int(60 * PATIENCE)
 WINDOW = 200  # messages on their way at once
@@ -185,14 +185,13 @@ def state(node, domid):
 
 
 def is_anew(node, logged):
-    """Whether the link that came up when so much had been logged goes on with nothing. Later ones may be resumed: who stands still for
-    a second is away."""
+    """Whether the link that came up when so much had been logged goes on with nothing. Later ones may be resumed (LOST_SOON)."""
     return re.search("link is (up|resumed)", node.log.read_text()[logged:])[1] == "up"
 
 
 @pytest.mark.parametrize("paused", [1, 2], ids=["mapping", "granting"])
 def test_a_domain_still_for_longer_than_dead_after_goes_on(nodes, host, paused):
-    pair = nodes(1, 2)
+    pair = nodes(1, 2, config=LOST_SOON)
     other = pair[3 - paused]
     with traffic(pair[1], pair[2]) as goes_on:
         for times in (1, 2):
@@ -212,7 +211,7 @@ def test_a_domain_still_for_longer_than_dead_after_goes_on(nodes, host, paused):
 
 @pytest.mark.parametrize("still", [1, 2], ids=["mapping", "granting"])
 def test_a_daemon_that_stands_still_goes_on_where_it_was(nodes, still):
-    pair = nodes(1, 2)
+    pair = nodes(1, 2, config=LOST_SOON)
     other = pair[3 - still]
     with traffic(pair[1], pair[2]) as goes_on:
         with stopped(pair[still].pid):
@@ -253,7 +252,7 @@ def test_a_hidden_peer_does_not_seem_dead_before_its_hello(nodes, end):
 
 
 def test_who_watches_hears_that_a_domain_is_away_and_then_up(nodes, host):
-    one, two = nodes(1, 2).values()
+    one, two = nodes(1, 2, config=LOST_SOON).values()
     works(one, two)
     with contextlib.closing(one.popen("watch", "--json", "2").stdout) as told:
         def next_of_domain():
@@ -270,7 +269,7 @@ def test_who_watches_hears_that_a_domain_is_away_and_then_up(nodes, host):
 
 
 def test_a_send_with_a_time_out_to_who_is_away_ends_in_time(nodes, host):
-    one, two = nodes(1, 2).values()
+    one, two = nodes(1, 2, config=LOST_SOON).values()
     works(one, two)
     with Connection(one.socket) as sender, Connection(two.socket) as receiver:
         assert receiver.bind("inbox") == 0
@@ -289,7 +288,7 @@ def test_a_send_with_a_time_out_to_who_is_away_ends_in_time(nodes, host):
 
 
 def test_a_peer_that_is_away_for_too_long_has_ended(nodes, host):
-    one, two = nodes(1, 2, config=FAST + "resume-for = 2s\n").values()
+    one, two = nodes(1, 2, config=LOST_SOON + "resume-for = 2s\n").values()
     works(one, two)
     with waiting_message(one, two) as (sender, results):
         later = []
@@ -320,7 +319,7 @@ def test_a_daemon_that_dies_takes_its_sessions_with_it_at_once(nodes, killed):
 
 
 def test_a_daemon_that_was_restarted_while_away_has_no_session(nodes):
-    one, two = nodes(1, 2, config=FAST + "resume-for = 1h\n").values()
+    one, two = nodes(1, 2, config=LOST_SOON + "resume-for = 1h\n").values()
     works(one, two)
     with waiting_message(one, two) as (sender, results):
         os.kill(two.pid, signal.SIGSTOP)

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from library import Connection
-from messaging import PATIENCE, eventually, stopped
+from messaging import LOST_SOON, PATIENCE, eventually, stopped
 from test_resume import resumed, traffic
 
 
@@ -169,7 +169,7 @@ def test_what_xenstore_said_before_a_save_unbinds_no_port(nodes, host):
 @pytest.mark.parametrize("saved", [1, 2], ids=["who sends", "who receives"])
 def test_what_a_name_allowed_goes_on_before_names_are_told_again(nodes, host, saved, name):
     """Domain 0's daemon stands still meanwhile. Then it tells the name that is allowed, or another one."""
-    every = nodes(0, 1, 2, start=False)
+    every = nodes(0, 1, 2, start=False, config=LOST_SOON)
     zero, one, two = every.values()
     two.policy = "[rule]\nfrom = dom1\nto = *\naction = allow\n"
     for node in every.values():

@@ -12,7 +12,7 @@ import pytest
 
 from frames import MUX, STREAM, open_frame
 from library import Connection
-from messaging import CALM, FAST, eventually, stopped
+from messaging import FAST, eventually, stopped
 from mux import Mux, pair, until
 from protocol import Program, cut_off
 
@@ -50,7 +50,7 @@ def test_status_of_an_idle_daemon_is_valid(nodes, valid):
 
 
 def test_status_under_traffic_is_valid_and_true(nodes, valid):
-    one, two = nodes(1, 2, config=CALM).values()
+    one, two = nodes(1, 2, config=FAST).values()
     stop, sent = threading.Event(), threading.Event()
     with Connection(one.socket) as sender, Connection(two.socket) as receiver:
         assert receiver.bind("inbox") == 0

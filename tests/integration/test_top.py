@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from messaging import EXIT_NO_DAEMON, EXIT_USAGE, deliver, eventually, tool
+from messaging import EXIT_NO_DAEMON, EXIT_USAGE, LOST_SOON, deliver, eventually, tool
 from protocol import cut_off
 from test_cli_large import DOMAINS, ENDPOINTS, large_daemon  # the fixture `large`  # noqa: F401  pylint: disable=unused-import
 
@@ -114,7 +114,7 @@ def test_a_terminal_that_cannot_do_it_is_named(nodes, kind):
 
 
 def test_a_link_that_is_away_says_since_when(nodes, host, terminal):
-    one, two = nodes(1, 2).values()
+    one, two = nodes(1, 2, config=LOST_SOON).values()
     deliver(one, two)
     top = terminal(one, tool("xenmsg"), "top", "--delay", "0.2")
     top.shows(" up ")

@@ -9,7 +9,7 @@ import random
 import pytest
 
 from library import KEEP_OLDEST, KEPT, MISSED, RETAIN, SUBSCRIBED, TOPIC, WAITING, Connection
-from messaging import FAST, eventually
+from messaging import LOST_SOON, eventually
 from renewing import renew
 from test_resume import resumes, state
 from test_resume_restored import knows_its_number, save_and_restore
@@ -234,7 +234,7 @@ def play(model, steps):
 
 @pytest.mark.parametrize("seed", range(6))
 def test_what_comes_and_what_is_told_to_be_missing_is_all(nodes, memory, host, seed):
-    here, there = nodes(1, 2, config=FAST + "resume-for = 2s\n").values()
+    here, there = nodes(1, 2, config=LOST_SOON + "resume-for = 2s\n").values()
     here.sees(there)
     play(Model(seed, host, here, there, None, {**USUAL, "another_publisher": 3, "kill": 1, "lose_link": 1}), 60)
 
@@ -242,7 +242,7 @@ def test_what_comes_and_what_is_told_to_be_missing_is_all(nodes, memory, host, s
 @pytest.mark.parametrize("seed", range(8))
 def test_lost_links_saves_and_killed_daemons_together(nodes, memory, host, seed):
     """Whatever of these comes first: a session that waits for a restore is lost, a restored daemon is killed, and all that hand over."""
-    here, there = nodes(1, 2, config=FAST + "resume-for = 2s\n").values()
+    here, there = nodes(1, 2, config=LOST_SOON + "resume-for = 2s\n").values()
     here.sees(there)
     play(Model(seed, host, here, there, None, {**USUAL, "another_publisher": 2, "kill": 3, "lose_link": 3, "save": 3, "migrate": 2}), 60)
 
