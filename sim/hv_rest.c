@@ -66,9 +66,9 @@ static ssize_t read_text(pid_t pid, pid_t id, const char *name, char *text, size
 }
 
 /* A thread that is about to sleep is said to sleep, also while it looks once more for what it waits for, and
- * while another one has its CPU meanwhile: wait4() of a shell has taken its child by then. Only where it sleeps
- * says whether it does (get_wchan() in the kernel's sched/core.c). That is 0, too, of whom we may not look at,
- * and by some kernels of all. */
+ * while another one has its CPU meanwhile: wait4() of a shell has taken its child by then. Only where it
+ * sleeps says whether it does (get_wchan() in the kernel's sched/core.c). That is 0, too, of whom we may not
+ * look at, and by some kernels of all. */
 static bool is_about_to_sleep(pid_t pid, pid_t id)
 {
 	static bool is_told;
