@@ -176,6 +176,8 @@ def test_a_pattern_stays_with_the_next_daemon(nodes):
     here.start()
     here.sees(some[2], some[3])
     eventually(lambda: subscriptions(here) == {"3:news"}, "it subscribes to the one that is there", 60 * PATIENCE)
+    while (row := next(rows)).get("notice") != "subscribed":
+        assert "notice" in row
     publish(publishers[1], b"hello")
     while (row := next(rows)).get("text") != "hello":
         assert "notice" in row
