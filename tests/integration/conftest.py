@@ -18,7 +18,7 @@ from polling import readable
 
 # Generous, since tests run on loaded machines and under sanitizers and valgrind; a passing test never waits for it.
 TIMEOUT = float(os.environ.get("XENMSG_TEST_TIMEOUT", "30"))
-LONGEST = 20 * TIMEOUT  # of a whole test
+LONGEST = min(20 * TIMEOUT, 1200)  # of a whole test: one that hangs is told of before a whole run is over
 
 # What nohup, or a shell's "&", has ignored would be ignored by all programs that are started here.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
