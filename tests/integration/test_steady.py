@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from messaging import BUILDDIR, FAST, PATIENCE, eventually, is_sanitized, tool
+from messaging import BUILDDIR, LOST_SOON, PATIENCE, eventually, is_sanitized, tool
 
 LIBRARY = os.path.join(BUILDDIR, ".libs", "libcount.so")
 
@@ -86,7 +86,7 @@ MOVES = 40
 @pytest.mark.skipif(is_sanitized(), reason="a sanitizer has an allocator of its own")
 def test_moves_leave_no_memory_behind(host, nodes, tmp_path):
     """After ten of them all queues and tables have found their size. Who has gone is known for resume-for, and in the log for a minute."""
-    both = nodes(0, 2, start=False, config=FAST + "resume-for = 2s\n[daemon]\nlog-level = error\n")
+    both = nodes(0, 2, start=False, config=LOST_SOON + "resume-for = 2s\n[daemon]\nlog-level = error\n")
     for node in both.values():
         node.environment = dict(node.environment, COUNT_DIR=str(tmp_path), LD_PRELOAD=LIBRARY)
         node.start()
