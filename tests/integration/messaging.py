@@ -34,11 +34,16 @@ ALLOW_ALL = "[rule]\nfrom = *\nto = *\naction = allow\n"
 # What a guest watches while domain 0 tells it what changes: its domid, its name, what domain 0 writes, and its own nodes.
 TOLD_WATCHES = 4
 
-# A link's loss is noticed soon; for its set-up there is time enough on a busy machine.
-# A link is up soon, and not lost because the machine stands still.
+# A link hears of its peer often, but neither its set-up nor itself ends because the machine stands still for a while.
 FAST = "[links]\nheartbeat = 200ms\ndead-after = 20s\nsetup-timeout = 20s\n"
-# For tests that lose links with domains or daemons which stand still.
-LOST_SOON = FAST.replace("dead-after = 20s", "dead-after = 1s")
+
+
+def lost_after(silence):
+    """The same for tests that wait until a link is lost with who stands still."""
+    return FAST.replace("dead-after = 20s", f"dead-after = {silence}")
+
+
+LOST_SOON = lost_after("1s")
 # Where a link can't come about, this is over sooner.
 GIVES_UP = LOST_SOON.replace("20s", "1s")
 

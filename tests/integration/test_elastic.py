@@ -12,7 +12,6 @@ from test_resume import resumes, traffic
 from test_resume_restored import is_back, save_and_restore
 
 # So small that the traffic of these tests is much for them.
-# A daemon that gets no CPU for a second isn't dead.
 SMALL = FAST + "ring-size = 4K\nmin-ring-size = 4K\nmax-ring-size = 256K\n"
 FIRST, LARGEST = 4096, 262144
 

@@ -9,7 +9,7 @@ import urllib.request
 import pytest
 
 from frames import ASKS, RELAYS, TOLD_MORE, TOLD_TEXT
-from messaging import EXIT_DENIED, EXIT_ERROR, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_TIMEOUT, EXIT_UNREACHABLE, EXIT_USAGE, FAST, PATIENCE, Holder, deliver, eventually
+from messaging import EXIT_DENIED, EXIT_ERROR, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_TIMEOUT, EXIT_UNREACHABLE, EXIT_USAGE, FAST, PATIENCE, Holder, deliver, eventually, lost_after
 from test_relay import python_peer  # the fixture `peer_in`  # noqa: F401  pylint: disable=unused-import
 from test_status import validator  # the fixture `valid`  # noqa: F401  pylint: disable=unused-import
 
@@ -169,7 +169,7 @@ def test_parts_that_can_be_no_text_end_the_question(nodes, peer_in, tmp_path, li
 
 
 def test_who_is_silent_costs_a_time_out_and_nothing_else(nodes, peer_in):
-    zero, = nodes(0, config=FAST.replace("dead-after = 20s", "dead-after = 5s")).values()
+    zero, = nodes(0, config=lost_after("5s")).values()
     peer = peer_in(1, "grant", 0, RELAYS | ASKS)
     process = zero.popen("status", "--domain", "1")
     assert peer.ask("asked", 1) == "ok 1"

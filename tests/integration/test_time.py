@@ -48,8 +48,7 @@ CPU_ENOUGH = 0.8
 STARVED = 10
 # KiB: max-queued-bytes-per-uid, and what clients and the daemon itself take.
 OWN_MEMORY_MAX = (64 + 32) << 10
-# Without spinning, which would be taken for work. And on a machine where others work too, a daemon may stand still for a second, which
-# is no fault of the attacked one's.
+# Without spinning, which would be taken for work.
 CONFIG = FAST + "busy-poll = 0\n"
 
 BIND_ALL = "[bind]\nname = *\nuid = *\naction = allow\n"

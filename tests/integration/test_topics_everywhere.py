@@ -6,7 +6,7 @@ import errno
 import pytest
 
 from library import ENDED, SUBSCRIBED, WAITING
-from messaging import EXIT_OK, LOST_SOON, eventually
+from messaging import EXIT_OK, eventually, lost_after
 from renewing import renew
 from test_hosts import joined_hosts  # the fixture `hosts`  # noqa: F401  pylint: disable=unused-import
 from test_relay import domain_0, pv_guests  # the fixtures `zero` and `guests`  # noqa: F401  pylint: disable=unused-import
@@ -14,7 +14,7 @@ from test_resume import state
 from test_resume_restored import knows_its_number, save_and_restore
 from test_topics import account, expect, publish, publish_many, receive, subscriber, topic, until
 
-SESSION = LOST_SOON.replace("= 1s", "= 3s") + "resume-for = 2s\n"
+SESSION = lost_after("3s") + "resume-for = 2s\n"
 EVERYWHERE = pytest.mark.parametrize("way", ["within", "link", "domain-0", "hosts"], indirect=True)
 OVER_LINKS = pytest.mark.parametrize("way", ["link", "domain-0", "hosts"], indirect=True)
 
