@@ -17,8 +17,7 @@ import time
 import pytest
 
 from library import Connection
-from messaging import (EXIT_ANSWERED, EXIT_LIMIT, EXIT_NO_DAEMON, EXIT_NO_ENDPOINT, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_USAGE, FAST,
-                       PATIENCE, eventually, given_time, sleeps, stopped, tool)
+from messaging import (EXIT_ANSWERED, EXIT_LIMIT, EXIT_NO_DAEMON, EXIT_NO_ENDPOINT, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_USAGE,                        PATIENCE, eventually, given_time, sleeps, stopped, tool)
 
 
 @pytest.fixture(name="shared", params=[True, False], ids=["shared memory", "socket"], autouse=True)
@@ -146,7 +145,7 @@ def test_a_time_out_is_definite(one, shared):
 
 @pytest.mark.parametrize("command", ["send", "call"])
 def test_a_time_out_is_kept_though_the_other_domain_stands_still(nodes, command):
-    one, two = nodes(1, 2, config=FAST).values()
+    one, two = nodes(1, 2).values()
     two.popen("serve", "inbox", "--", "cat") if command == "call" else two.receiver("inbox")
     eventually(lambda: "inbox" in two.endpoints(), "it is bound")
     assert one.xenmsg(command, "2:inbox", "taken").returncode == 0

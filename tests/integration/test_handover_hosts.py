@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from library import Connection
-from messaging import EXIT_OK, FAST, eventually, is_built_with_systemd, stopped, tool
+from messaging import EXIT_OK, eventually, is_built_with_systemd, stopped, tool
 from renewing import call_under_hand_overs, ended, process_until, renew, send_under_hand_overs
 from test_handover import installer
 from test_handover_links import Traffic, go_on_until_all_have_got, posted, renew_under
@@ -208,7 +208,7 @@ def test_a_session_with_a_silent_host_is_resumed_after_several(hosts):
 
 
 def test_hosts_and_the_gateway_are_listed_as_before(hosts):
-    here, there = hosts(config=FAST)
+    here, there = hosts()
     receiver = there.receiver("inbox")
     here.send("hostb/0:inbox", "x")
     listed = lambda: [{name: value for name, value in host.items() if name != "link"} for host in here.json("hosts")]  # noqa: E731

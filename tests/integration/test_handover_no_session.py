@@ -134,7 +134,7 @@ def ends_and_goes_anew(nodes, happen):
 @pytest.fixture(name="pair", params=[(1,), (2,), (1, 2)], ids=["mapping", "granting", "both"])
 def domains_of_which_some_resume_nothing(request, nodes):
     """Not started yet."""
-    pair = nodes(1, 2, start=False, config=FAST)
+    pair = nodes(1, 2, start=False)
     for domid in request.param:
         pair[domid].config = NEVER
     return pair[1], pair[2]

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from library import Connection
-from messaging import EXIT_OK, FAST, Nodes, eventually
+from messaging import EXIT_OK, Nodes, eventually
 from test_host_policy import DENIED, LET_IN, attempt, give_tags, host_rule, rules_of, write_host_policy
 
 GUESTS = 50
@@ -71,7 +71,7 @@ RULES = [("@ops", "*", "ping", "allow"), ("@web", "@db", "sql", "allow"), ("*", 
 def fifty_guests(make_host, tmp_path):
     host = make_host(GUESTS)
     nodes = Nodes(host, tmp_path)
-    every = nodes(*range(GUESTS + 1), start=False, config=FAST)
+    every = nodes(*range(GUESTS + 1), start=False)
     for node in every.values():
         node.policy = None
     try:

@@ -18,7 +18,7 @@ from conftest import Conversation
 from fake_gateway import Side
 from frames import ASK, ASKS, GOODBYE, HELLO, KNOWS_HOSTS, PING, PONG, TOLD, UNASK, ask_payload, frame, link_hello_payload, u32
 from gateway_rings import LOOK
-from messaging import EXIT_DENIED, EXIT_ERROR, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_UNREACHABLE, FAST, GIVES_UP, PATIENCE, eventually
+from messaging import EXIT_DENIED, EXIT_ERROR, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_UNREACHABLE, GIVES_UP, PATIENCE, eventually
 from polling import readable
 from test_hosts import joined_hosts  # the fixture `hosts`  # noqa: F401  pylint: disable=unused-import
 
@@ -271,7 +271,7 @@ LIES = {
 @pytest.fixture(name="liar")
 def far_daemon_that_lies(hosts):
     """The nodes of a host with a guest, and a function that makes hostb's daemon lie."""
-    [nodes] = hosts(count=1, guests=1, join=False, config=FAST)
+    [nodes] = hosts(count=1, guests=1, join=False)
     made = []
 
     def lying(lie):

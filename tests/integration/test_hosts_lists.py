@@ -194,7 +194,7 @@ def test_a_host_that_goes_is_told_and_so_is_that_it_comes_back(hosts, asker):
 
 
 def test_a_lost_conversation_is_no_event(hosts):
-    here, there = hosts(config=FAST)
+    here, there = hosts()
     there.receiver("print")
     next_line = watching(here, "hostb/0")
     assert [next_line() for _ in range(3)] == ["up host hostb", "up domain hostb/0", "up endpoint hostb/0:print"]

@@ -37,9 +37,9 @@ ANYWHERE = ("itself", *BETWEEN)
 @pytest.fixture(name="way", params=BETWEEN)
 def way_between_guests(request):
     if request.param == "host":
-        here, there = request.getfixturevalue("hosts")(guests=1, config=FAST)
+        here, there = request.getfixturevalue("hosts")(guests=1)
         return Way(here[1], there[1], "hostb/1")
-    nodes = request.getfixturevalue("nodes")(1, 2, config=FAST)
+    nodes = request.getfixturevalue("nodes")(1, 2)
     if request.param == "itself":
         return Way(nodes[1], nodes[1], "1")
     nodes[1].sees(nodes[2])
@@ -120,7 +120,7 @@ def test_a_time_out_is_kept_though_the_other_daemon_stands_still(way, command, c
 
 
 def test_a_time_out_is_kept_though_nothing_gets_to_the_host(hosts):
-    here, there = hosts(config=FAST)
+    here, there = hosts()
     with Connection(there.socket) as inbox, Connection(here.socket) as sender:
         assert inbox.bind("inbox") == 0
         results = []

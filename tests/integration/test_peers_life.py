@@ -39,7 +39,7 @@ def test_a_daemon_that_is_restarted_is_found_again_with_no_help(nodes, restarted
 
 @pytest.mark.parametrize("socket", ["same", "other"])
 def test_a_second_daemon_is_refused_unnoticed_by_the_first(nodes, tmp_path, socket):
-    one, two = nodes(1, 2, config=FAST).values()
+    one, two = nodes(1, 2).values()
     works(one, two)
     before = one.link(2), two.link(1)
     path = one.socket if socket == "same" else tmp_path / "s"

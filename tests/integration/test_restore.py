@@ -13,7 +13,7 @@ import time
 import pytest
 
 from library import Connection
-from messaging import EXIT_UNKNOWN, EXIT_UNREACHABLE, FAST, LOST_SOON, PATIENCE, eventually, works
+from messaging import EXIT_UNKNOWN, EXIT_UNREACHABLE, LOST_SOON, PATIENCE, eventually, works
 
 KEEPER = os.path.join(os.path.dirname(os.environ.get("XENMSG_BINDIR", "/usr/bin")), "libexec/xenmsg/xenmsg-keeper")
 
@@ -107,7 +107,7 @@ def test_a_link_that_is_being_made_is_made_after_the_restore(nodes, host, saved)
 @pytest.mark.parametrize("presence", ["public", "private\npeers = 2"])
 def test_a_migration_to_the_same_number_is_noticed(nodes, host, presence):
     """The number of the domain says nothing then, but its nodes have gone."""
-    one, two = nodes(1, 2, start=False, config=FAST).values()
+    one, two = nodes(1, 2, start=False).values()
     one.config += f"presence = {presence}\n"
     for node in (one, two):
         node.start()

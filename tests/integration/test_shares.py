@@ -13,7 +13,7 @@ import pytest
 
 from frames import BIND, GOODBYE, QUERY, STREAMS, bind_payload, frame
 from library import Connection
-from messaging import EXIT_LIMIT, FAST, PATIENCE, SOURCES, Holder, eventually, is_sanitized
+from messaging import EXIT_LIMIT, PATIENCE, SOURCES, Holder, eventually, is_sanitized
 from polling import readable
 from protocol import Program
 from test_limits import limits, open_to_others
@@ -440,7 +440,7 @@ def test_without_any_descriptor_left_it_waits_and_does_not_spin(nodes):
 
 
 def test_the_limit_of_open_files_is_raised_as_far_as_it_goes(nodes):
-    one = nodes(1, start=False, config=FAST)[1]
+    one = nodes(1, start=False)[1]
     one.files = 100, FILES
     one.start()
     assert resource.prlimit(one.pid, resource.RLIMIT_NOFILE) == (FILES, FILES)

@@ -50,7 +50,7 @@ def test_status_of_an_idle_daemon_is_valid(nodes, valid):
 
 
 def test_status_under_traffic_is_valid_and_true(nodes, valid):
-    one, two = nodes(1, 2, config=FAST).values()
+    one, two = nodes(1, 2).values()
     stop, sent = threading.Event(), threading.Event()
     with Connection(one.socket) as sender, Connection(two.socket) as receiver:
         assert receiver.bind("inbox") == 0

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from messaging import EXIT_OK, EXIT_UNREACHABLE, FAST, eventually
+from messaging import EXIT_OK, EXIT_UNREACHABLE, eventually
 from test_relay import is_relayed, works
 
 SILO = "Xen lets the two share no memory (XSM)"
@@ -73,7 +73,7 @@ def test_what_is_allowed_again_goes_direct_with_the_next_daemon(host, nodes, sil
 
 
 def test_without_a_daemon_in_domain_0_the_error_names_xsm(nodes, silo):
-    one, two = nodes(1, 2, config=FAST).values()
+    one, two = nodes(1, 2).values()
     assert two.alive()
     words = one.send("2:inbox", "x", exit_code=EXIT_UNREACHABLE)
     assert "Xen lets domain 1 and domain 2 share no memory" in words and "no xenmsgd runs in domain 0" in words, words
