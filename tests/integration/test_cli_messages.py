@@ -17,7 +17,8 @@ import time
 import pytest
 
 from library import Connection
-from messaging import (EXIT_ANSWERED, EXIT_LIMIT, EXIT_NO_DAEMON, EXIT_NO_ENDPOINT, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_USAGE,                        PATIENCE, eventually, given_time, sleeps, stopped, tool)
+from messaging import (EXIT_ANSWERED, EXIT_LIMIT, EXIT_NO_DAEMON, EXIT_NO_ENDPOINT, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_USAGE,
+                       PATIENCE, eventually, given_time, sleeps, stopped, tool)
 
 
 @pytest.fixture(name="shared", params=[True, False], ids=["shared memory", "socket"], autouse=True)
