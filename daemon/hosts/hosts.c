@@ -432,15 +432,14 @@ static void on_packet(void *userdata, const struct gateway_packet *packet)
 static void on_tick(int fd, short what, void *userdata)
 {
 	struct hosts *hosts = userdata;
-	uint64_t now = clock_ms();
 	bool again = false;
 
 	for (uint32_t i = 0; i < hosts->count; i++) {
 		struct host *host = hosts->by_number[i];
 
-		if (host->is_stale && now - hosts->changed_ms >= hosts->options.dead_after_ms)
+		if (host->is_stale && clock_ms_since(hosts->changed_ms) >= hosts->options.dead_after_ms)
 			set_up(hosts, host, false, "no gateway tells of it any more");
-		if (host->state != HOST_IDLE && now - host->asked_ms >= hosts->options.setup_timeout_ms)
+		if (host->state != HOST_IDLE && clock_ms_since(host->asked_ms) >= hosts->options.setup_timeout_ms)
 			fail(hosts, host, -EHOSTUNREACH, "the gateway hasn't answered in time");
 		again |= host->is_stale || host->state != HOST_IDLE;
 	}

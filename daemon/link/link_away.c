@@ -218,7 +218,7 @@ static void refuse(struct link *link)
 static void go_on(struct link *link, const struct frame_resume *resume)
 {
 	struct link_session *session = &link->session;
-	uint64_t away_ms = clock_ms() - session->away_ms, again = hop_sent(link->hop) - resume->received;
+	uint64_t away_ms = clock_ms_since(session->away_ms), again = hop_sent(link->hop) - resume->received;
 	uint8_t payload[8];
 
 	if (transport_is_granter(&link->next))
@@ -490,11 +490,11 @@ void link_end_attempt(struct link *link, int error, const char *why)
 	links_withdraw(link->links, link->peer);
 }
 
-void link_look_at_attempt(struct link *link, uint64_t now)
+void link_look_at_attempt(struct link *link)
 {
 	if (!transport_is_there(&link->next))
 		return;
-	if (now - link->attempt.begun_ms >= link->links->options.dead_after_ms)
+	if (clock_ms_since(link->attempt.begun_ms) >= link->links->options.dead_after_ms)
 		drop(link, "nothing came in time");
 	else
 		on_next(link);

@@ -136,7 +136,7 @@ void link_greet(struct link *link)
 	link_stop_greeting(link, r == -ENOLINK ? -ECONNRESET : r, why);
 }
 
-void link_look_at_greeting(struct link *link, uint64_t now)
+void link_look_at_greeting(struct link *link)
 {
 	const struct links *links = link->links;
 	uint32_t dead_after_ms = links->options.dead_after_ms;
@@ -146,7 +146,7 @@ void link_look_at_greeting(struct link *link, uint64_t now)
 	on_greeting(link);		    /* an event may have been lost, or we stood still ourselves */
 	if (link_find(links, peer) != link) /* it is another one's by now, and freed */
 		return;
-	if (link->state != LINK_GREETING || now - link->began_ms < dead_after_ms)
+	if (link->state != LINK_GREETING || clock_ms_since(link->began_ms) < dead_after_ms)
 		return;
 	snprintf(why, sizeof(why), "nothing has come from it for %u s", dead_after_ms / 1000);
 	link_stop_greeting(link, -ETIMEDOUT, why);

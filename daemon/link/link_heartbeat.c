@@ -12,11 +12,11 @@
 /* Whether to send a PING now. One serves both ends: who hears it lives, as does who hears the answer. So
  * the lower domid sends one at each interval, as a hub does for all of its links at once, and the other end
  * only if it has heard nothing for as long, or never how long an answer takes. */
-static bool is_ping_due(const struct link *link, uint64_t now)
+static bool is_ping_due(const struct link *link)
 {
 	const struct links_options *options = &link->links->options;
 
-	return link_is_lower(link) || !link->rtt_ns || now - link->heard_ms >= options->heartbeat_ms;
+	return link_is_lower(link) || !link->rtt_ns || clock_ms_since(link->heard_ms) >= options->heartbeat_ms;
 }
 
 /* A peer that lives and answers no ping doesn't let those who wait for it, who may be others, wait for ever.
@@ -32,7 +32,7 @@ static void expire_pings(struct link *link)
 		pings_expire(&link->pings, now - ns);
 }
 
-static void beat(struct link *link, uint64_t now)
+static void beat(struct link *link)
 {
 	const struct links *links = link->links;
 	const struct links_options *options = &links->options;
@@ -42,53 +42,52 @@ static void beat(struct link *link, uint64_t now)
 
 	expire_pings(link);
 	if (link->state == LINK_AWAY)
-		link_look_at_attempt(link, now);
+		link_look_at_attempt(link);
 	else if (link->state == LINK_GREETING)
-		link_look_at_greeting(link, now);
+		link_look_at_greeting(link);
 	/* Once what it claims is proven, it is freed, and the session's has its number. */
 	if (link_find(links, peer) != link || link->state != LINK_UP)
 		return;
 	/* Look into the ring: a peer that was asked to notify us does it once, so after an event was lost no
 	 * other comes. And a peer whose frames lie there unread isn't dead: it was we who stood still. */
 	hop_look(link->hop);
-	link_look_at_move(link, now);
+	link_look_at_move(link);
 	if (hop_channel_count(link->hop) || pings_are_there(&link->pings))
-		link->used_ms = now;
+		link->used_ms = clock_ms();
 	/* Nor is one that had nothing to say and wasn't asked: this may come late, and the last time was
 	 * early. */
-	if (now - link->heard_ms >= options->dead_after_ms && !hop_has_input(link->hop) &&
+	if (clock_ms_since(link->heard_ms) >= options->dead_after_ms && !hop_has_input(link->hop) &&
 	    link->pings.own_is_out) {
 		hop_fail(link->hop, -ETIMEDOUT, "nothing has come from it for %u s",
 			 options->dead_after_ms / 1000);
 		return;
 	}
-	if (options->idle_close_ms && !carries_directory && now - link->used_ms >= options->idle_close_ms) {
+	if (options->idle_close_ms && !carries_directory && clock_ms_since(link->used_ms) >= options->idle_close_ms) {
 		hop_fail(link->hop, -ECONNRESET, "it was idle");
 		return;
 	}
-	if (is_ping_due(link, now) && pings_add(&link->pings, NULL, NULL, 0) == 0)
+	if (is_ping_due(link) && pings_add(&link->pings, NULL, NULL, 0) == 0)
 		pings_send(&link->pings, link->hop);
 }
 
 /* Returns whether what is remembered of a lost link is old enough to be dropped. */
-static bool is_forgotten(const struct link *link, uint64_t now)
+static bool is_forgotten(const struct link *link)
 {
 	return link->state == LINK_IDLE && !hop_channel_count(link->hop) && !pings_are_there(&link->pings) &&
-	       now - link->used_ms >= link->links->options.dead_after_ms;
+	       clock_ms_since(link->used_ms) >= link->links->options.dead_after_ms;
 }
 
 void link_on_heartbeat(int fd, short what, void *userdata)
 {
 	struct links *links = userdata;
 	struct link *link, *next;
-	uint64_t now = clock_ms();
 
 	if (links->is_held)
 		return;
 	HASH_ITER(hh, links->links, link, next) {
-		if (is_forgotten(link, now) && !links_is_there(links, link->peer))
+		if (is_forgotten(link) && !links_is_there(links, link->peer))
 			link_free(link);
 		else
-			beat(link, now);
+			beat(link);
 	}
 }

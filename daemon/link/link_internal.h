@@ -257,7 +257,7 @@ bool link_note_gone(struct link *link, enum transport_state state);
 /* After a turn in which everything was read. */
 void link_look_whether_gone(struct link *link);
 /* Ends a move that goes on for too long, and the vchan with it. */
-void link_look_at_move(struct link *link, uint64_t now);
+void link_look_at_move(struct link *link);
 /* Closes the other vchan, if there is one. */
 void link_drop_move(struct link *link, bool to_resume);
 
@@ -285,7 +285,7 @@ bool link_survive(struct link *link);
 /* Asks for another vchan, if the session is away. */
 void link_ask_again(struct link *link);
 /* Looks at an attempt, of which an event may have been lost. May free the link, if it claims the session. */
-void link_look_at_attempt(struct link *link, uint64_t now);
+void link_look_at_attempt(struct link *link);
 
 /* The peer's HELLO has named the session by a tag: proves over `next`, over which ours was said, that it is
  * ours. */
@@ -301,7 +301,7 @@ void link_begin_over_next(struct link *link, const struct frame_hello_link *hell
 void link_greet(struct link *link);
 /* As the heartbeat: looks whether something was missed, or the peer has had its time. May free the link,
  * since another one goes on in its place. */
-void link_look_at_greeting(struct link *link, uint64_t now);
+void link_look_at_greeting(struct link *link);
 /* Takes what the peer has said, before its loss is believed. May free the link likewise. */
 void link_hear_greeting(struct link *link);
 /* Ends it with a GOODBYE: `error` is negative, -ECONNRESET for what is nobody's fault. */

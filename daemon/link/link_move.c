@@ -83,11 +83,11 @@ void link_look_whether_gone(struct link *link)
 		hop_fail(link->hop, error, "a vchan has gone while the session moved");
 }
 
-void link_look_at_move(struct link *link, uint64_t now)
+void link_look_at_move(struct link *link)
 {
 	/* With unread input it was we who stood still. */
 	if (link->move.state != MOVE_NOT && !hop_has_input(link->hop) &&
-	    now - link->move.begun_ms >= link->links->options.dead_after_ms)
+	    clock_ms_since(link->move.begun_ms) >= link->links->options.dead_after_ms)
 		hop_fail(link->hop, -ETIMEDOUT, "it didn't move in time");
 }
 

@@ -80,7 +80,7 @@ static void lose(struct peer *peer, bool replaced, const char *reason)
 static bool go_on(struct peer *peer)
 {
 	const uint64_t lasts = (uint64_t)ATTEMPT_LASTS * peer->peers->options.setup_timeout_ms;
-	const uint64_t age = clock_ms() - peer->rendezvous.begun_ms;
+	const uint64_t age = clock_ms_since(peer->rendezvous.begun_ms);
 
 	if (age >= lasts)
 		return false;

@@ -242,7 +242,7 @@ bool rendezvous_may_be_tried(struct peer *peer)
 
 	if (!rendezvous->unlinkable)
 		return true;
-	if (!rendezvous->was_forbidden || clock_ms() - rendezvous->forbidden_ms < FORBIDDEN_MS)
+	if (!rendezvous->was_forbidden || clock_ms_since(rendezvous->forbidden_ms) < FORBIDDEN_MS)
 		return false;
 	rendezvous_withdraw(peer);
 	rendezvous->forbidden = rendezvous->was_forbidden = rendezvous->unlinkable = false;
@@ -266,6 +266,6 @@ bool rendezvous_is_asked_again(const struct peer *peer)
 {
 	const struct rendezvous *rendezvous = &peer->rendezvous;
 
-	return rendezvous->forbidden && clock_ms() - rendezvous->forbidden_ms >= FORBIDDEN_MS &&
+	return rendezvous->forbidden && clock_ms_since(rendezvous->forbidden_ms) >= FORBIDDEN_MS &&
 	       peer_hello_is_current(peer) && strcmp(rendezvous->tried_nonce, peer->hello.nonce) != 0;
 }

@@ -64,7 +64,7 @@ bool orphans_allow(const struct channel *channel, const struct hop *hop)
 		return false;
 	orphans = hop->traits->is_daemon ? NULL : find(relay, key_of(payer, hop));
 	return !orphans || orphans->count < ORPHANS_STALE ||
-	       clock_ms() - orphans->answered_ms < relay->orphans_patience_ms;
+	       clock_ms_since(orphans->answered_ms) < relay->orphans_patience_ms;
 }
 
 static struct orphans *count(struct relay *relay, struct orphan_key key)

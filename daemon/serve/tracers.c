@@ -426,10 +426,9 @@ static void forget(struct tracer *tracer)
 static void forget_late(struct tracers *tracers)
 {
 	struct tracer *tracer, *next;
-	uint64_t now = clock_ms();
 
 	DL_FOREACH_SAFE(tracers->all, tracer, next)
-		if (!tracer->session && now - tracer->asked_ms > FAR_TRACER_MS)
+		if (!tracer->session && clock_ms_since(tracer->asked_ms) > FAR_TRACER_MS)
 			forget(tracer);
 }
 

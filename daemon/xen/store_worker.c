@@ -364,7 +364,7 @@ static void set_connected(struct store_worker *worker, bool connected)
 	__atomic_store_n(&worker->connected, connected, __ATOMIC_RELAXED);
 	if (!connected) /* if only because of a refused watch, that has been logged */
 		worker->reconnect_now =
-			worker->refused_at_ms && clock_ms() - worker->refused_at_ms < RECONNECT_MS;
+			worker->refused_at_ms && clock_ms_since(worker->refused_at_ms) < RECONNECT_MS;
 	if (worker->reconnect_now)
 		return;
 	if (connected)

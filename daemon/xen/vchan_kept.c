@@ -41,7 +41,7 @@ static bool is_connected(const struct vchan *vchan)
 static bool is_unmapped(const struct vchan *vchan)
 {
 	return __atomic_load_n(&vchan->control.ring->cli_live, __ATOMIC_ACQUIRE) == LIVE_WAITING &&
-	       clock_ms() - vchan->kept_ms >= UNMAPPED_MS;
+	       clock_ms_since(vchan->kept_ms) >= UNMAPPED_MS;
 }
 
 static bool is_granted(const struct vchan *vchan)
@@ -71,7 +71,7 @@ void kept_drop(struct vchan *vchan)
 /* So that who has been honest for long isn't taken for a liar for ever. */
 static void forget_a_part(struct word *word)
 {
-	while (clock_ms() - word->since_ms >= DAY_MS && (word->pages || word->waits)) {
+	while (clock_ms_since(word->since_ms) >= DAY_MS && (word->pages || word->waits)) {
 		word->since_ms += DAY_MS;
 		word->pages -= word->pages < DAY_PAGES ? word->pages : DAY_PAGES;
 		word->waits -= word->waits > 0;

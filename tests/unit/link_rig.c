@@ -26,16 +26,18 @@ BEFORE_ALL
 /* --- time ------------------------------------------------------------------------------------- */
 
 uint64_t time_passed_ms;
-static uint64_t looks_at_the_clock;
+uint64_t look_takes_ns = 100;
+static uint64_t looked_ns;
 
 /* Stands before the C library's, for libevent too: time stands still but for what the test says, and a little
  * for each look. */
 __attribute__((visibility("default"))) int clock_gettime(clockid_t id, struct timespec *now)
 {
-	uint64_t ns = 1000 * UINT64_C(1000000000) + time_passed_ms * 1000000 + looks_at_the_clock++ * 100;
+	uint64_t ns = 1000 * UINT64_C(1000000000) + time_passed_ms * 1000000 + looked_ns;
 
 	if (id != CLOCK_MONOTONIC && id != CLOCK_MONOTONIC_COARSE)
 		return (int)syscall(SYS_clock_gettime, id, now);
+	looked_ns += look_takes_ns;
 	*now = (struct timespec){.tv_sec = (time_t)(ns / 1000000000), .tv_nsec = (long)(ns % 1000000000)};
 	return 0;
 }

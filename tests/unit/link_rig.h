@@ -29,6 +29,8 @@
 
 /* What the test lets go by. */
 extern uint64_t time_passed_ms;
+/* What each look at the clock takes. */
+extern uint64_t look_takes_ns;
 /* Others have the CPU for so long when we let them. */
 extern uint64_t yield_takes_ms;
 

@@ -199,6 +199,26 @@ TEST(idle_link_is_closed_and_one_with_a_channel_is_not)
 	}
 }
 
+/* What is found then, for which no event came, was noted later than the heartbeat began. */
+TEST(link_that_comes_up_at_a_heartbeat_is_not_idle)
+{
+	struct scene scene;
+	vchan_event_fn event;
+
+	scene_start(&scene);
+	connect_peer(&scene);
+	event = scene.peer.vchan->event;
+	scene.peer.vchan->event = NULL; /* it is lost */
+	say_hello(&scene, PROTOCOL_MAJOR);
+	scene.peer.vchan->event = event;
+	expect_state(&scene, LINK_GREETING);
+	look_takes_ns = 2000000;
+	pass(&scene, HEARTBEAT_MS);
+	look_takes_ns = 100;
+	expect_state(&scene, LINK_UP);
+	scene_stop(&scene);
+}
+
 TEST(link_with_domain_0_is_not_closed_for_being_idle)
 {
 	struct scene scene;
