@@ -439,7 +439,8 @@ static void on_tick(int fd, short what, void *userdata)
 
 		if (host->is_stale && clock_ms_since(hosts->changed_ms) >= hosts->options.dead_after_ms)
 			set_up(hosts, host, false, "no gateway tells of it any more");
-		if (host->state != HOST_IDLE && clock_ms_since(host->asked_ms) >= hosts->options.setup_timeout_ms)
+		if (host->state != HOST_IDLE &&
+		    clock_ms_since(host->asked_ms) >= hosts->options.setup_timeout_ms)
 			fail(hosts, host, -EHOSTUNREACH, "the gateway hasn't answered in time");
 		again |= host->is_stale || host->state != HOST_IDLE;
 	}

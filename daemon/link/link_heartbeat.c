@@ -16,7 +16,8 @@ static bool is_ping_due(const struct link *link)
 {
 	const struct links_options *options = &link->links->options;
 
-	return link_is_lower(link) || !link->rtt_ns || clock_ms_since(link->heard_ms) >= options->heartbeat_ms;
+	return link_is_lower(link) || !link->rtt_ns ||
+	       clock_ms_since(link->heard_ms) >= options->heartbeat_ms;
 }
 
 /* A peer that lives and answers no ping doesn't let those who wait for it, who may be others, wait for ever.
@@ -62,7 +63,8 @@ static void beat(struct link *link)
 			 options->dead_after_ms / 1000);
 		return;
 	}
-	if (options->idle_close_ms && !carries_directory && clock_ms_since(link->used_ms) >= options->idle_close_ms) {
+	if (options->idle_close_ms && !carries_directory &&
+	    clock_ms_since(link->used_ms) >= options->idle_close_ms) {
 		hop_fail(link->hop, -ECONNRESET, "it was idle");
 		return;
 	}

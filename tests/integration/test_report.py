@@ -76,12 +76,19 @@ def test_wrong():
 def test_set_up(broken):
     pass
 
+def test_with_daemons():
+    print("---- xenmsgd-0-1.log\\n2026-11-26T20:21:33.019Z info: host b: link is up\\n"
+          "2026-11-26T20:21:33.020Z info: host b: link is down: it was idle\\n2026-11-26T20:21:33.081Z info: stopping: Terminated\\n"
+          "---- xenmsgd-1-1.log\\n2026-11-26T20:21:33.018Z warning: it is odd\\n"
+          "2026-11-26T20:21:33.082Z info: domain 0: link is down: the peer has closed it")
+    assert False
+
 def test_a_daemon_ended():
     raise AssertionError("ended with 1: a\\nb\\nc\\nd\\ne\\nf\\n==7==ERROR: AddressSanitizer: use-after-free\\n#0 0x1 in free_it a.c:1")
 """)
     (tmp_path / "test_no_python.py").write_text("import what_is_not_there\n")
     subprocess.run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-q", f"--rootdir={tmp_path}",
-                    f"--junitxml={tmp_path}/it.xml", "--continue-on-collection-errors", tmp_path],
+                    f"--junitxml={tmp_path}/it.xml", "-o", "junit_logging=out-err", "--continue-on-collection-errors", tmp_path],
                    cwd=tmp_path, stdout=subprocess.DEVNULL, timeout=60, check=False)
     status, lines = report(f"pytest:{tmp_path}/it.xml")
     text = "\n".join(lines)
@@ -90,6 +97,10 @@ def test_a_daemon_ended():
     assert lines[wrong + 1].endswith("assert [1, 2] == [1, 3]") and "    test_it.py:12: AssertionError" in lines
     ended = lines.index("test_it.py::test_a_daemon_ended")
     assert "ended with 1: a" in lines[ended + 1] and "use-after-free" in lines[ended + 2] and "#0 0x1 in free_it a.c:1" in lines[ended + 3]
+    logged = lines.index("test_it.py::test_with_daemons") + 3
+    assert lines[logged : logged + 2] == ["    2026-11-26T20:21:33.018Z warning: it is odd",
+                                          "    2026-11-26T20:21:33.020Z info: host b: link is down: it was idle"]
+    assert "the peer has closed it" not in text
     assert "no fixture" in lines[lines.index("test_it.py::test_set_up") + 1]
     assert "test_no_python" in lines and "No module named 'what_is_not_there'" in text
 
