@@ -492,10 +492,15 @@ void link_end_attempt(struct link *link, int error, const char *why)
 
 void link_look_at_attempt(struct link *link)
 {
+	const struct links *links = link->links;
+	struct peer_id peer = link->peer;
+	uint32_t heard = link->attempt.in.tail;
+
 	if (!transport_is_there(&link->next))
 		return;
-	if (clock_ms_since(link->attempt.begun_ms) >= link->links->options.dead_after_ms)
+	on_next(link); /* what has come in time may lie there unread */
+	if (link_find(links, peer) == link && link->state == LINK_AWAY && transport_is_there(&link->next) &&
+	    link->attempt.in.tail == heard &&
+	    clock_ms_since(link->attempt.begun_ms) >= links->options.dead_after_ms)
 		drop(link, "nothing came in time");
-	else
-		on_next(link);
 }

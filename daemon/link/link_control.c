@@ -60,6 +60,7 @@ static int take_relayed_ping(struct link *link, const struct frame_header *heade
 
 	if (link->state != LINK_UP)
 		return -EINVAL;
+	link->used_ms = clock_ms();
 	if (r == 0)
 		link->links->callbacks.ping(link->links->userdata, link->peer, &ping);
 	return r;
@@ -92,6 +93,7 @@ static int take_ask(struct link *link, const struct frame_header *header, const 
 		return -EPROTO;
 	if (link->state != LINK_UP)
 		return -EINVAL;
+	link->used_ms = clock_ms();
 	return links->callbacks.asked(links->userdata, link->peer, header->type, payload, header->length);
 }
 

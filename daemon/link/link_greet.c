@@ -82,6 +82,12 @@ static void take_frame(struct link *link, const struct frame_header *header, con
 	}
 }
 
+/* Whether something waits for a link with the peer. */
+static bool is_wanted(const struct link *link)
+{
+	return hop_channel_count(link->hop) || pings_are_there(&link->pings);
+}
+
 static void on_greeting(void *userdata)
 {
 	struct link *link = userdata;
@@ -89,7 +95,9 @@ static void on_greeting(void *userdata)
 	struct frame_header header;
 	/* Read the state first: what the peer wrote before it closed is then in the ring. */
 	enum transport_state state = transport_state(&link->next);
-	int r = attempt_hear(&link->attempt, &header, payload);
+	/* Who has left without hearing our HELLO knows of no session that begins with his. */
+	bool is_void = state == TRANSPORT_LEFT && ring_writer_unread(&link->attempt.out) > 0;
+	int r = is_void ? 0 : attempt_hear(&link->attempt, &header, payload);
 
 	hop_spend(link->hop, COST_FRAME);
 	if (!transport_is_sound(&link->next))
@@ -100,7 +108,7 @@ static void on_greeting(void *userdata)
 		take_frame(link, &header, payload);
 	else if (state == TRANSPORT_BROKEN)
 		link_stop_greeting(link, -EPROTO, "impossible state in the vchan");
-	else if (state == TRANSPORT_LEFT && hop_channel_count(link->hop) && link->greets_anew++ < ANEW_MAX)
+	else if (state == TRANSPORT_LEFT && is_wanted(link) && link->greets_anew++ < ANEW_MAX)
 		link_greet_anew(link); /* its daemon hands over */
 	else if (state != TRANSPORT_OPEN)
 		link_stop_greeting(link, -ECONNRESET,

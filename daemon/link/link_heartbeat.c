@@ -25,20 +25,35 @@ static bool is_ping_due(const struct link *link)
 static void expire_pings(struct link *link)
 {
 	const struct links_options *options = &link->links->options;
-	uint64_t now = clock_ns(),
-		 ms = options->dead_after_ms + (link->state == LINK_UP ? 0 : options->resume_for_ms),
-		 ns = ms * UINT64_C(1000000);
+	/* The answer may lie there unread: then it has until the next time. */
+	uint64_t more_ms = link->state != LINK_UP     ? options->resume_for_ms
+			   : hop_has_input(link->hop) ? options->heartbeat_ms
+						      : 0,
+		 ns = (options->dead_after_ms + more_ms) * UINT64_C(1000000), now = clock_ns();
 
 	if (now > ns)
 		pings_expire(&link->pings, now - ns);
+}
+
+static bool carries_directory(const struct link *link)
+{
+	return !link_is_far(link) && (peer_is_domain(link->peer, 0) || link->links->options.self->domid == 0);
+}
+
+/* Whether it has been of no use for so long that it is closed. Not if something lies there unread, which may
+ * be an OPEN; nor if the peer has gone, which has its own end. */
+static bool is_idle(const struct link *link)
+{
+	uint32_t idle_close_ms = link->links->options.idle_close_ms;
+
+	return idle_close_ms && !carries_directory(link) && clock_ms_since(link->used_ms) >= idle_close_ms &&
+	       !hop_has_input(link->hop) && !hop_is_finishing(link->hop);
 }
 
 static void beat(struct link *link)
 {
 	const struct links *links = link->links;
 	const struct links_options *options = &links->options;
-	bool carries_directory =
-		!link_is_far(link) && (peer_is_domain(link->peer, 0) || options->self->domid == 0);
 	struct peer_id peer = link->peer;
 
 	expire_pings(link);
@@ -63,8 +78,7 @@ static void beat(struct link *link)
 			 options->dead_after_ms / 1000);
 		return;
 	}
-	if (options->idle_close_ms && !carries_directory &&
-	    clock_ms_since(link->used_ms) >= options->idle_close_ms) {
+	if (is_idle(link)) {
 		hop_fail(link->hop, -ECONNRESET, "it was idle");
 		return;
 	}

@@ -239,6 +239,7 @@ int links_send(struct links *links, struct peer_id peer, uint8_t type, const voi
 
 	if (!link || link->claims || (link->state != LINK_UP && link->state != LINK_AWAY))
 		return -ENOTCONN;
+	link->used_ms = clock_ms();
 	return hop_send(link->hop, type, 0, 0, payload, length);
 }
 

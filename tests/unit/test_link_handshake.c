@@ -171,6 +171,42 @@ TEST(what_nobody_is_there_for_waits_until_domain_0_has_said_why)
 	}
 }
 
+/* The peer's daemon hands over. If it hasn't heard our HELLO, the next one knows of no session. */
+TEST(peer_that_leaves_before_it_has_heard_us_is_greeted_anew)
+{
+	for (int shape = 0; shape < 4; shape++) {
+		bool pings = shape & 1, has_greeted = shape & 2;
+		struct vchan *left;
+		struct scene scene;
+		vchan_event_fn event;
+
+		scene_start(&scene);
+		if (pings)
+			assert_int_equal(links_ping(scene.links, peer_domain(7), NULL, on_pong, &scene, 77),
+					 0);
+		else
+			open_channel(&scene);
+		connect_peer(&scene);
+		left = scene.peer.vchan;
+		event = left->event;
+		left->event = NULL;
+		if (has_greeted)
+			say_hello(&scene, PROTOCOL_MAJOR);
+		left->event = event;
+		left->state = VCHAN_CLOSED;
+		left->was_left = true;
+		notify(&scene);
+		expect_state(&scene, LINK_CONNECTING);
+		assert_int_equal(scene.ups, 0);
+		assert_int_equal(scene.pongs, 0);
+		scene.peer.vchan = NULL;
+		greet(&scene);
+		expect(&scene, pings ? FRAME_PING : FRAME_OPEN);
+		end_scene(&scene);
+		free(left);
+	}
+}
+
 TEST(after_a_restore_links_begin_anew_under_the_new_number)
 {
 	struct failures failures = {0};

@@ -219,6 +219,27 @@ TEST(link_that_comes_up_at_a_heartbeat_is_not_idle)
 	scene_stop(&scene);
 }
 
+/* It may be an OPEN, which would end with the link. */
+TEST(link_on_which_something_lies_unread_is_not_idle)
+{
+	struct scene scene;
+
+	reach(&scene, RUNNING, false);
+	for (uint64_t ms = 0; ms < IDLE_CLOSE_MS - HEARTBEAT_MS; ms += HEARTBEAT_MS) {
+		pass(&scene, HEARTBEAT_MS);
+		heard_pings(&scene, true);
+	}
+	for (int i = 0; i < 3; i++) {
+		put(&scene, FRAME_OPTIONAL, 0, "", 0);
+		pass(&scene, HEARTBEAT_MS);
+		heard_pings(&scene, true);
+	}
+	expect_state(&scene, LINK_UP);
+	pass(&scene, HEARTBEAT_MS);
+	expect_state(&scene, LINK_IDLE);
+	scene_stop(&scene);
+}
+
 TEST(link_with_domain_0_is_not_closed_for_being_idle)
 {
 	struct scene scene;

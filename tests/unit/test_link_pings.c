@@ -110,6 +110,29 @@ TEST(round_trips_fall_into_the_bucket_up_to_whose_bound_they_took)
 
 static const struct frame_ping_relayed two = {.number = 2};
 
+TEST(answer_that_lies_unread_when_its_time_is_up_counts)
+{
+	struct scene scene;
+	uint64_t token;
+
+	scene_start(&scene);
+	greet(&scene);
+	assert_int_equal(links_ping(scene.links, peer_domain(7), NULL, on_pong, &scene, 77), 0);
+	expect(&scene, FRAME_PING);
+	token = get_u64(scene.peer.payload);
+	for (uint64_t ms = HEARTBEAT_MS; ms < DEAD_AFTER_MS; ms += HEARTBEAT_MS) {
+		say(&scene, FRAME_OPTIONAL, "", 0);
+		pass(&scene, HEARTBEAT_MS);
+	}
+	assert_int_equal(scene.pongs, 0);
+	put_u64(scene.peer.payload, token);
+	put(&scene, FRAME_PONG, 0, scene.peer.payload, 8);
+	pass(&scene, HEARTBEAT_MS);
+	assert_int_equal(scene.pongs, 1);
+	assert_true(scene.pong > 0);
+	scene_stop(&scene);
+}
+
 TEST(ping_for_another_domain_is_answered_through_the_peer)
 {
 	struct frame_ping_relayed ping;
