@@ -97,7 +97,11 @@ static void lose_and_say(struct conversation *conversation, const char *why)
 
 void conversation_lose(struct conversation *conversation, int error, const char *why)
 {
-	lose(conversation, error, why);
+	/* Nobody is told that the question won't be answered, so it isn't over: it may be repeated. */
+	if (conversation->state == CONVERSATION_ASKED)
+		conversation->state = CONVERSATION_NONE;
+	else
+		lose(conversation, error, why);
 }
 
 void conversation_close(struct conversation *conversation)

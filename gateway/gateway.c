@@ -19,7 +19,8 @@
 #include "gateway/nats_connection.h"
 #include "gateway/presence.h"
 
-#define TICK_MS 250u
+#define TICK_MS	       250u
+#define STOOD_STILL_MS 1000u /* the tick comes so late */
 
 _Static_assert(TICK_MS == CONVERSATION_TICK_MS && TICK_MS == PRESENCE_TICK_MS, "one timer serves both");
 
@@ -190,7 +191,8 @@ static void on_host(void *userdata, const char *host, const char *instance, bool
 	struct gateway_packet packet = {.type = GATEWAY_HOST, .up = up};
 	struct other_host *peer = other_host_find(gateway, host);
 
-	if (peer && is_other)
+	/* What we ask now is repeated, and answered by the one that has come. */
+	if (peer && is_other && !(up && peer->conversation.state == CONVERSATION_ASKING))
 		conversation_lose(&peer->conversation, EHOSTDOWN, *why ? why : "it was started anew");
 	if (peer && !up)
 		other_host_free(peer);
@@ -305,7 +307,11 @@ static void on_tick(evutil_socket_t fd, short what, void *userdata)
 	uint64_t now_ms = clock_ms();
 	struct other_host *peer, *next;
 
-	if (!gateway->presence)
+	/* If we stood still ourselves, what has come meanwhile lies there unread: it is read before the next
+	 * one. */
+	gateway->was_late = now_ms - gateway->ticked_ms >= STOOD_STILL_MS && !gateway->was_late;
+	gateway->ticked_ms = now_ms;
+	if (!gateway->presence || gateway->was_late)
 		return;
 	presence_tick(gateway->presence, now_ms);
 	HASH_ITER(hh, gateway->peers, peer, next)

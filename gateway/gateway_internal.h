@@ -48,6 +48,8 @@ struct gateway {
 	bool is_forbidden; /* something without which nothing works, until the next connection */
 	struct other_host *peers;
 	uint64_t last_id;
+	uint64_t ticked_ms; /* when the tick came last */
+	bool was_late;	    /* and that it came too late */
 	enum gateway_exit status;
 	uint8_t chunk[MESSAGE_HEAD_SIZE + CHUNK];
 };

@@ -158,6 +158,7 @@ void hosts_stop_asking(struct hosts *hosts, struct host *host)
 		charge_end(&host->charge);
 	}
 	host->state = HOST_IDLE;
+	host->is_wanted = false;
 }
 
 static void fail(struct hosts *hosts, struct host *host, int error, const char *why)
@@ -214,6 +215,7 @@ static void hand_over(struct host *host)
 	stop_listening(host);
 	host->memory.memory = NULL;
 	host->state = HOST_IDLE;
+	host->is_wanted = false;
 	hosts->callbacks->connected(hosts->userdata, host->number, &memory, &host->charge);
 }
 
@@ -273,8 +275,10 @@ int hosts_connect(struct hosts *hosts, uint32_t number)
 	struct charge charge;
 	int r;
 
-	if (host && host->state != HOST_IDLE)
+	if (host && host->state != HOST_IDLE) {
+		host->is_wanted = true;
 		return 0;
+	}
 	if (!hosts->socket || !gateway_socket_has_gateway(hosts->socket))
 		return -EHOSTUNREACH;
 	if (!host || !host->up)
@@ -304,10 +308,20 @@ static void take_connected(struct hosts *hosts, struct host *host, uint64_t id)
 	hand_over(host);
 }
 
-static void take_failed(struct hosts *hosts, struct host *host, const struct gateway_packet *packet)
+/* Our answer came when the other host had given up its question. */
+static void ask_instead(struct hosts *hosts, struct host *host)
 {
-	if (host->state != HOST_ASKED || host->id != packet->id)
-		return;
+	bool is_wanted = host->is_wanted;
+	int r;
+
+	hosts_stop_asking(hosts, host);
+	r = is_wanted ? hosts_connect(hosts, host->number) : 0;
+	if (r < 0)
+		hosts->callbacks->failed(hosts->userdata, host->number, r, "that host doesn't ask any more");
+}
+
+static void take_refusal(struct hosts *hosts, struct host *host, const struct gateway_packet *packet)
+{
 	if (packet->error == EAGAIN) {
 		hosts_stop_asking(hosts, host);
 		host->state = HOST_WAITING;
@@ -316,11 +330,22 @@ static void take_failed(struct hosts *hosts, struct host *host, const struct gat
 	fail(hosts, host, -packet->error, *packet->why ? packet->why : "the gateway can't reach that host");
 }
 
+static void take_failed(struct hosts *hosts, struct host *host, const struct gateway_packet *packet)
+{
+	if (host->id != packet->id)
+		return;
+	if (host->state == HOST_AGREED && packet->error == EAGAIN)
+		ask_instead(hosts, host);
+	else if (host->state == HOST_ASKED)
+		take_refusal(hosts, host, packet);
+}
+
 static void take_incoming(struct hosts *hosts, struct host *host, uint64_t id)
 {
 	struct gateway_packet packet = about(host, GATEWAY_ACCEPT, id);
 	struct conversation_memory memory;
 	struct charge charge;
+	bool is_wanted;
 	int r;
 
 	/* The gateway has said it before it has read what we ask for, and then the lower host's counts. */
@@ -333,9 +358,13 @@ static void take_incoming(struct hosts *hosts, struct host *host, uint64_t id)
 		(void)gateway_socket_send(hosts->socket, &packet, NULL, 0);
 		return;
 	}
+	is_wanted = host->is_wanted || host->state == HOST_ASKED || host->state == HOST_WAITING;
 	hosts_stop_asking(hosts, host);
+	host->id = id;
 	if (begin(hosts, host, HOST_AGREED, &memory, &charge) < 0)
 		fail(hosts, host, -EHOSTUNREACH, strerror(ENOMEM));
+	else
+		host->is_wanted = is_wanted;
 }
 
 /* --- what the gateway says -------------------------------------------------------------------- */

@@ -37,6 +37,7 @@ struct host {
 	struct charge charge;		   /* for that */
 	struct event *rung;		   /* the gateway has mapped it */
 	bool is_sealed;
+	bool is_wanted;	   /* somebody asks here, while the other host does */
 	uint64_t asked_ms; /* when */
 	UT_hash_handle hh;
 };

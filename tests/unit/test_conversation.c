@@ -120,6 +120,24 @@ TEST(a_lost_question_and_a_lost_answer_are_repeated)
 	free(network);
 }
 
+/* The network is lost, and is there again. */
+TEST(a_question_that_nobody_will_answer_may_be_repeated)
+{
+	struct network *network = network_new(1);
+	struct end *a = &network->ends[0], *b = &network->ends[1];
+
+	ask(a);
+	deliver_all(network);
+	assert_int_equal(b->conversation.state, CONVERSATION_ASKED);
+	conversation_lose(&b->conversation, EHOSTUNREACH, "test");
+	pass(network, CONVERSATION_REPEAT_MS + CONVERSATION_TICK_MS);
+	assert_int_equal(a->failed, 0);
+	answer(b);
+	deliver_all(network);
+	assert_true(a->is_open && b->is_open);
+	free(network);
+}
+
 TEST(of_two_that_ask_the_lower_ones_stays)
 {
 	for (unsigned order = 0; order < 2; order++) {

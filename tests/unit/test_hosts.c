@@ -497,6 +497,31 @@ TEST_WITH(a_question_that_crosses_ours_is_not_taken, setup, teardown)
 	close_all(fds);
 }
 
+/* Our answer comes when it has given up. Who has asked here meanwhile isn't forgotten. */
+TEST_WITH(a_question_that_was_given_up_is_asked_from_here, setup, teardown)
+{
+	struct scene *scene = *state;
+	struct gateway_packet packet;
+	int fds[GATEWAY_FDS];
+
+	for (int wanted = 0; wanted < 2; wanted++) {
+		say(scene, "{\"type\":\"host\",\"host\":\"hostb\",\"up\":true}");
+		say(scene, "{\"type\":\"incoming\",\"host\":\"hostb\",\"id\":1}");
+		settle(scene);
+		assert_true(hear_descriptors(scene, &packet, fds));
+		assert_int_equal(packet.type, GATEWAY_ACCEPT);
+		close_all(fds);
+		if (wanted)
+			assert_int_equal(hosts_connect(scene->hosts, hosts_find(scene->hosts, "hostb")), 0);
+		say(scene, "{\"type\":\"failed\",\"host\":\"hostb\",\"id\":1,\"error\":\"EAGAIN\"}");
+		settle(scene);
+		assert_int_equal(hear_descriptors(scene, &packet, fds), wanted);
+	}
+	assert_int_equal(packet.type, GATEWAY_CONNECT);
+	close_all(fds);
+	assert_int_equal(scene->failed, 0);
+}
+
 /* To the kernel its pages may be ours for as long. */
 TEST_WITH(memory_that_the_gateway_keeps_stays_charged, setup, teardown)
 {
