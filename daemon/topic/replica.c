@@ -32,7 +32,7 @@ bool replica_answer(struct topic *replica)
 	topics_answer(subscriber, replica->refused);
 	if (replica->refused) /* perhaps the last one */
 		subscriber_end(subscriber, replica->refused);
-	else if (replica->state == REPLICA_LIVE)
+	else if (replica->state == REPLICA_LIVE && !replica->was_closed)
 		subscriber_begin(subscriber, notice_new(NOTICE_SUBSCRIBED, replica->published, flags, 0));
 	else
 		subscriber_begin(subscriber, notice_new(NOTICE_WAITING, 0, flags, 0));

@@ -322,6 +322,10 @@ static bool pump_once(struct subscriber *subscriber)
 		return false;
 	}
 	r = subscriber->current ? 1 : choose(subscriber);
+	if (r == 0 && topic_has_ended(topic)) { /* whoever else is still to be told something */
+		subscriber_end(subscriber, ENOENT);
+		return false;
+	}
 	if (r <= 0) {
 		subscriber_move(subscriber, r < 0 ? LIST_LATER : topic->due == LIST_A ? LIST_B : LIST_A);
 		if (r < 0)

@@ -183,6 +183,10 @@ static void take_request(struct subscriber *subscriber)
 		subscriber_end(subscriber, r == -ENOMEM ? ENOBUFS : subscriber->is_asking ? -r : EPROTO);
 		return;
 	}
+	if (topic_has_ended(topic)) {
+		subscriber_end(subscriber, ENOENT);
+		return;
+	}
 	listeners_count(subscriber, listeners ? listeners : 1);
 	if (!subscriber->is_asking)
 		return;
@@ -422,7 +426,7 @@ static void on_turn(void *owner)
 	/* What its subscribers pay for isn't in its own account. */
 	turns_yield(&topic->topics->with.relay->turns, account_line(hop_account(topic->hop)));
 	/* All that was published is on its way to who subscribes. */
-	if (!topic->is_replica && !topic->publisher && !more && !topic->lists[LIST_BLOCKED])
+	if (topic_has_ended(topic) && !more && !topic->lists[LIST_BLOCKED])
 		topic->is_over = true;
 	listeners_tell(topic);
 	if (topic->is_over && !topic_has_subscribers(topic))
@@ -445,7 +449,7 @@ static void on_time_up(int fd, short what, void *userdata)
 {
 	struct topic *topic = userdata;
 
-	if (!topic->publisher && !topic->is_replica) {
+	if (topic_has_ended(topic)) {
 		topic_drop(topic);
 		return;
 	}

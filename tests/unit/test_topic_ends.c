@@ -47,6 +47,28 @@ TEST(who_is_forbidden_before_the_topic_s_turn_is_no_subscriber)
 	end(rig, topic);
 }
 
+/* The publisher may be there again, and they ask for its new topic. */
+TEST(who_has_had_all_of_a_topic_that_ends_waits_for_nobody)
+{
+	struct topic_rig *rig = topic_rig_new();
+	struct topic *topic = topic_that_lasts(rig);
+	struct subscriber *slow, *other;
+
+	assert_int_equal(topic_rig_subscribe(rig, topic), 0);
+	assert_int_equal(topic_rig_subscribe(rig, topic), 0);
+	slow = topic->lists[LIST_OUT];
+	other = slow->next;
+	subscriber_move(slow, LIST_BLOCKED);
+	other->position = topic_log_end(&topic->log);
+	subscriber_move(other, topic->due);
+	topic->publisher = NULL;
+	inner_due(topic->hop);
+	relay_run(&rig->relay, 10);
+	assert_int_equal(topic->counts[LIST_BLOCKED], 1);
+	assert_int_equal(topic->counts[LIST_A] + topic->counts[LIST_B] + topic->counts[LIST_OUT], 0);
+	topic_rig_free(rig);
+}
+
 TEST(what_comes_for_who_is_forgotten_is_given_no_memory)
 {
 	static uint8_t bytes[2 * TOPIC_GIVE_LEAST];
