@@ -148,6 +148,7 @@ integration_tests = \
 	tests/integration/test_sim_vchan.py \
 	tests/integration/static_program.c tests/integration/test_sim_static.py \
 	tests/integration/test_stale.py \
+	tests/integration/test_standstill.py \
 	tests/integration/test_status.py \
 	tests/integration/test_store_lost.py \
 	tests/integration/test_views.py \
