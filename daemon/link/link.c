@@ -102,8 +102,8 @@ static void end_channels(struct link *link, int error)
 
 void link_end_session(struct link *link, int error, const char *why)
 {
-	bool was_wanted = hop_channel_count(link->hop) || pings_are_there(&link->pings),
-	     was_up = link->state == LINK_UP, was_away = link->state == LINK_AWAY;
+	bool was_wanted = link_is_wanted(link), was_up = link->state == LINK_UP,
+	     was_away = link->state == LINK_AWAY;
 
 	snprintf(link->last_error, sizeof(link->last_error), "%s", why);
 	if (!link->claims && link->links->callbacks.ended)

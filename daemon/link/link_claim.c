@@ -240,7 +240,7 @@ bool link_keep_waiting(struct link *link)
 	if (link_is_far(link) ||
 	    (link->state != LINK_CONNECTING && link->state != LINK_GREETING && !link->claims))
 		return false; /* or something may have been said: GREETING is HELLO alone */
-	if (!hop_channel_count(link->hop) && !pings_are_there(&link->pings))
+	if (!link_is_wanted(link))
 		return false;
 	/* Domain 0 is the same by its number on any host. */
 	link->awaits = !peer_is_domain(link->peer, 0);

@@ -82,12 +82,6 @@ static void take_frame(struct link *link, const struct frame_header *header, con
 	}
 }
 
-/* Whether something waits for a link with the peer. */
-static bool is_wanted(const struct link *link)
-{
-	return hop_channel_count(link->hop) || pings_are_there(&link->pings);
-}
-
 static void on_greeting(void *userdata)
 {
 	struct link *link = userdata;
@@ -108,7 +102,7 @@ static void on_greeting(void *userdata)
 		take_frame(link, &header, payload);
 	else if (state == TRANSPORT_BROKEN)
 		link_stop_greeting(link, -EPROTO, "impossible state in the vchan");
-	else if (state == TRANSPORT_LEFT && is_wanted(link) && link->greets_anew++ < ANEW_MAX)
+	else if (state == TRANSPORT_LEFT && link_is_wanted(link) && link->greets_anew++ < ANEW_MAX)
 		link_greet_anew(link); /* its daemon hands over */
 	else if (state != TRANSPORT_OPEN)
 		link_stop_greeting(link, -ECONNRESET,

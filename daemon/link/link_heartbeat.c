@@ -68,7 +68,7 @@ static void beat(struct link *link)
 	 * other comes. And a peer whose frames lie there unread isn't dead: it was we who stood still. */
 	hop_look(link->hop);
 	link_look_at_move(link);
-	if (hop_channel_count(link->hop) || pings_are_there(&link->pings))
+	if (link_is_wanted(link))
 		link->used_ms = clock_ms();
 	/* Nor is one that had nothing to say and wasn't asked: this may come late, and the last time was
 	 * early. */
@@ -89,7 +89,7 @@ static void beat(struct link *link)
 /* Returns whether what is remembered of a lost link is old enough to be dropped. */
 static bool is_forgotten(const struct link *link)
 {
-	return link->state == LINK_IDLE && !hop_channel_count(link->hop) && !pings_are_there(&link->pings) &&
+	return link->state == LINK_IDLE && !link_is_wanted(link) &&
 	       clock_ms_since(link->used_ms) >= link->links->options.dead_after_ms;
 }
 

@@ -254,6 +254,11 @@ int link_on_move(void *owner);
 void link_on_moved(void *owner);
 /* Notes that a vchan of a move isn't there any more. False: there is no move. */
 bool link_note_gone(struct link *link, enum transport_state state);
+/* Whether something waits for a link with the peer, or uses it. */
+static inline bool link_is_wanted(const struct link *link)
+{
+	return hop_channel_count(link->hop) || pings_are_there(&link->pings);
+}
 /* After a turn in which everything was read. */
 void link_look_whether_gone(struct link *link);
 /* Ends a move that goes on for too long, and the vchan with it. */

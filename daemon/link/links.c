@@ -358,8 +358,7 @@ static void forget_if_absent(struct link *link, int error, const char *reason)
 {
 	struct links *links = link->links;
 
-	if (link->state != LINK_IDLE || hop_channel_count(link->hop) || pings_are_there(&link->pings) ||
-	    links_is_there(links, link->peer))
+	if (link->state != LINK_IDLE || link_is_wanted(link) || links_is_there(links, link->peer))
 		return;
 	if (error != -EHOSTDOWN)
 		link_remember_failure(links, link->peer, reason);

@@ -169,7 +169,7 @@ struct json_object *status_head(const struct status_sources *sources, const stru
 	add_text(head, "instance", sources->self->instance_text);
 	add_number(head, "domid", sources->self->domid);
 	add_text(head, "name", known_name(sources->known, sources->self->domid));
-	add_number(head, "uptime_s", (clock_ms_since(sources->started_ms)) / 1000);
+	add_number(head, "uptime_s", clock_ms_since(sources->started_ms) / 1000);
 	add_renewed(head, sources);
 	add_text(head, "socket", local_path(sources->local));
 	add_flag(head, "partial", !viewer->sees_all);

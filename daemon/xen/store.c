@@ -395,7 +395,7 @@ uint64_t store_stalled_ms(const struct store *store)
 {
 	uint64_t since = __atomic_load_n(&store->worker->busy_since_ms, __ATOMIC_RELAXED);
 
-	return since ? clock_ms() - since : 0;
+	return since ? clock_ms_since(since) : 0;
 }
 
 unsigned store_watches(const struct store *store)
