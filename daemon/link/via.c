@@ -69,8 +69,9 @@ static void list_room(struct waiting_room *room, struct peer_id peer)
 {
 	struct via *via = room->via;
 
-	room->peer = peer;
 	room->id = ++via->last_room;
+	room->goes_to = peer;
+	room->peer = via_find_room(via, peer) ? (struct peer_id){PEER_NOBODYS, room->id} : peer;
 	HASH_ADD(hh, via->rooms, peer, sizeof(room->peer), room);
 	HASH_ADD(by_id, via->rooms_by_id, id, sizeof(room->id), room);
 }
@@ -132,7 +133,7 @@ static int ask(struct waiting_room *room, struct account *account)
 	if (room->asked)
 		return 0;
 	room->asked = true;
-	r = links_await(room->via->links, room->peer, account, on_link_up, room->via, room->id);
+	r = links_await(room->via->links, room->goes_to, account, on_link_up, room->via, room->id);
 	if (r < 0)
 		room->asked = false;
 	return r;
@@ -191,20 +192,20 @@ static int lead_some(struct waiting_room *room)
 
 	for (unsigned i = 0; i < LED_AT_ONCE && (channel = next_waiting(&room->hop, &number)); i++) {
 		relay_spend(via->with.relay, channel->charge.account, COST_OPEN);
-		r = takes(via, room->peer, channel);
+		r = takes(via, room->goes_to, channel);
 		if (r == 0) /* it was lost meanwhile */
 			return ask(room, channel->charge.account);
 		if (r < 0) {
 			channel_forbid(channel, -via_explain_channel(via, channel, r));
 			continue;
 		}
-		hop = links_want(via->links, room->peer, channel->charge.account, &r);
+		hop = links_want(via->links, room->goes_to, channel->charge.account, &r);
 		if (!hop)
 			return r;
 		r = channel_is_abandoned(channel) ? -ECONNRESET : 0;
 		if (r == 0 && via_in_domain_0(via) &&
-		    room->peer.kind == PEER_DOMAIN) /* it may have been restored meanwhile */
-			r = readdress(channel, room->peer.number);
+		    room->goes_to.kind == PEER_DOMAIN) /* it may have been restored meanwhile */
+			r = readdress(channel, room->goes_to.number);
 		if (r == 0)
 			r = channel_accept(channel, hop, channel->endpoint);
 		if (r < 0)
@@ -457,18 +458,9 @@ void via_open(struct via *via, struct peer_id peer, struct channel *channel, con
 /* --- a domain has another number ---------------------------------------------------------------- */
 
 /* Lets what waits for the HELLO of a daemon wait for it under another number. */
-static void renumber_room(struct via *via, struct peer_id from, struct peer_id to)
+static void renumber_room(struct waiting_room *room, struct peer_id to)
 {
-	struct waiting_room *room = via_find_room(via, from);
-
-	if (!room)
-		return;
 	unlist_room(room);
-	/* It wasn't known yet who that is: both wait for the same, and this one longer. */
-	if (via_find_room(via, to)) {
-		room->error = -EHOSTDOWN;
-		to = from;
-	}
 	list_room(room, to);
 	room->asked = false; /* the answer comes for the id of before */
 	task_due(&room->leading);
@@ -476,9 +468,14 @@ static void renumber_room(struct via *via, struct peer_id from, struct peer_id t
 
 void via_renumber(struct via *via, uint32_t from, uint32_t to)
 {
+	struct waiting_room *room, *next;
+
 	via_pings_renumber(via, from, to);
-	if (via_in_domain_0(via))
-		renumber_room(via, peer_domain(from), peer_domain(to));
+	if (!via_in_domain_0(via))
+		return;
+	HASH_ITER(hh, via->rooms, room, next)
+		if (peer_is_domain(room->goes_to, from))
+			renumber_room(room, peer_domain(to));
 }
 
 /* --- policy has changed ------------------------------------------------------------------------- */

@@ -18,7 +18,9 @@ void via_hand_over(struct via *via, bool keeps)
 	if (keeps)
 		links_ping_cancel(via->links, via);
 	HASH_ITER(hh, via->rooms, room, next) {
-		hop_set_image_number(&room->hop, keeps ? 0 : HOP_NOT_IN_IMAGE);
+		bool is_kept = keeps && room->peer.kind != PEER_NOBODYS;
+
+		hop_set_image_number(&room->hop, is_kept ? 0 : HOP_NOT_IN_IMAGE);
 		room->asked &= !keeps; /* else it hears why not, and ends */
 	}
 }

@@ -227,6 +227,30 @@ TEST(channel_follows_its_destinations_number_if_the_rules_allow)
 	scene_stop(&scene);
 }
 
+TEST(what_waits_for_a_domain_by_two_numbers_goes_to_it)
+{
+	struct scene scene;
+	uint32_t later;
+
+	scene_start(&scene, 0, true);
+	scene.relays = 0;
+	open_as(scene.link[1], 1, 1, "2:inbox"); /* which is saved, and comes back as domain 3 */
+	open_as(scene.link[1], 3, 1, "3:inbox");
+	later = scene.request;
+	via_renumber(scene.via, 2, 3);
+	rig_settle(&scene.rig);
+	assert_int_equal(scene.awaits, 3);
+	scene.relays = 1;
+	scene.done(scene.pinger, later, 0);
+	scene.done(scene.pinger, scene.request, 0);
+	rig_settle(&scene.rig);
+	expect_open(scene.link[3], "3:inbox", 1);
+	expect_open(scene.link[3], "3:inbox", 1);
+	open_as(scene.link[1], 5, 1, "2:inbox"); /* another domain's number by now */
+	expect_open(scene.link[2], "2:inbox", 1);
+	scene_stop(&scene);
+}
+
 /* The source of what the party has opened has another number now. */
 static int source_moves(struct scene *scene, struct party *party, uint32_t to)
 {

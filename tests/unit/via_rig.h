@@ -10,7 +10,7 @@
 #include "daemon/link/via.h"
 #include "tests/unit/hop_rig.h"
 
-#define LINKS 3
+#define LINKS 4
 #define GOAL  500000u
 
 struct scene {
