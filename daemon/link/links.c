@@ -145,6 +145,18 @@ struct log_source link_source(const struct link *link)
 
 /* --- who wants one ---------------------------------------------------------------------------- */
 
+/* Asks for the link, also where domain 0's word is waited for: somebody may be there by now. */
+static int ask_for(struct links *links, struct link *link, struct peer_id peer, struct account *account)
+{
+	int r = links_ask(links, peer, account);
+
+	if (!link || !link->word_until_ms)
+		return r;
+	if (r == 0)
+		link_set_state(link, LINK_CONNECTING); /* and no more than that */
+	return r == -EHOSTDOWN ? 0 : r;
+}
+
 struct hop *links_want(struct links *links, struct peer_id peer, struct account *account, int *error)
 {
 	struct link *link = link_find(links, peer);
@@ -154,9 +166,8 @@ struct hop *links_want(struct links *links, struct peer_id peer, struct account 
 	if (link && link->state == LINK_AWAY && link_is_far(link) && !links_is_there(links, peer))
 		*error = -EHOSTDOWN;
 	/* Ask even if another account has asked already: the one whose turn comes first has it looked up. */
-	if (*error == 0 &&
-	    (!link || link->state == LINK_IDLE || (link->state == LINK_CONNECTING && !link->word_until_ms)))
-		*error = links_ask(links, peer, account);
+	if (*error == 0 && (!link || link->state == LINK_IDLE || link->state == LINK_CONNECTING))
+		*error = ask_for(links, link, peer, account);
 	if (*error < 0 && *error != -ENOLINK)
 		return NULL;
 	if (!link)

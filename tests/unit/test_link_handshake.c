@@ -128,7 +128,7 @@ static void find_nobody(struct scene *scene)
 	assert_non_null(links_want(scene->links, peer_domain(7), NULL, &error));
 	assert_int_equal(links_ping(scene->links, peer_domain(7), NULL, on_pong, scene, 77), 0);
 	links_failed(scene->links, peer_domain(7), -EHOSTDOWN, "it isn't there");
-	/* It isn't asked for again. */
+	/* Who asks again, and there is still nobody, waits with that. */
 	scene->connect_error = -EHOSTDOWN;
 	assert_non_null(links_want(scene->links, peer_domain(7), NULL, &error));
 	assert_int_equal(scene->pongs, 0);
@@ -169,6 +169,24 @@ TEST(what_nobody_is_there_for_waits_until_domain_0_has_said_why)
 			assert_int_equal(scene.pong, -EHOSTDOWN);
 		scene_stop(&scene);
 	}
+}
+
+TEST(who_comes_while_domain_0s_word_is_waited_for_is_asked)
+{
+	struct scene scene;
+	unsigned connects;
+	int error;
+
+	find_nobody(&scene);
+	connects = scene.connects;
+	scene.connect_error = 0; /* it has come */
+	assert_non_null(links_want(scene.links, peer_domain(7), NULL, &error));
+	assert_int_equal(scene.connects, connects + 1);
+	pass(&scene, 600);
+	assert_int_equal(scene.pongs, 0);
+	links_failed(scene.links, peer_domain(7), -EHOSTUNREACH, "another reason");
+	assert_int_equal(scene.pong, -EHOSTUNREACH);
+	scene_stop(&scene);
 }
 
 /* The peer's daemon hands over. If it hasn't heard our HELLO, the next one knows of no session. */
