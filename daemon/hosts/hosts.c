@@ -423,12 +423,14 @@ static void take_host(struct hosts *hosts, struct host *host, const struct gatew
 {
 	bool is_another =
 		*packet->instance && *host->instance && strcmp(packet->instance, host->instance) != 0;
+	uint8_t instance[16] = {0}; /* nobody's, if it can't be read */
 
 	if (*packet->instance)
 		memcpy(host->instance, packet->instance, sizeof(host->instance));
 	set_up(hosts, host, packet->up, packet->why);
+	(void)uuid_parse(host->instance, strlen(host->instance), instance);
 	if (is_another)
-		hosts->callbacks->replaced(hosts->userdata, host->number);
+		hosts->callbacks->replaced(hosts->userdata, host->number, instance);
 	if (!packet->up && host->state != HOST_IDLE)
 		fail(hosts, host, -EHOSTDOWN, *packet->why ? packet->why : "that host is gone");
 }

@@ -61,8 +61,9 @@ struct hosts_callbacks {
 	/* The host is taken to be gone. Returns what that took, in units of turns.h, for which the gateway
 	 * pays. */
 	unsigned (*gone)(void *userdata, uint32_t number);
-	/* Another daemon runs there now. */
-	void (*replaced)(void *userdata, uint32_t number);
+	/* Another daemon runs there now, of this instance; a session with it may have begun before this is
+	 * known. */
+	void (*replaced)(void *userdata, uint32_t number, const uint8_t instance[16]);
 };
 
 /* Errors as of gateway_socket_new(), but where the service manager has made the programs' socket: then a

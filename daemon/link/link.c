@@ -143,6 +143,7 @@ static void begin_to_resume(struct link *link, const struct frame_hello_link *he
 	struct link_session *session = &link->session;
 
 	*session = (struct link_session){.state = RESUME_ENDED};
+	memcpy(session->peer_instance, hello->instance, sizeof(session->peer_instance));
 	if (!hello->resumes || !link->links->options.resume_for_ms)
 		return;
 	session->state = RESUME_UP;
@@ -150,7 +151,6 @@ static void begin_to_resume(struct link *link, const struct frame_hello_link *he
 	session->epoch = session->confirmed = 1;
 	memcpy(session->token, ours ? link->attempt.nonce : hello->nonce, sizeof(session->token));
 	memcpy(session->secret, ours ? link->attempt.secret : hello->secret, sizeof(session->secret));
-	memcpy(session->peer_instance, hello->instance, sizeof(session->peer_instance));
 }
 
 void link_note_hello(struct link *link, const struct frame_hello_link *hello)

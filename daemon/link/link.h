@@ -188,6 +188,8 @@ int links_send(struct links *links, struct peer_id peer, uint8_t type, const voi
 void links_connected(struct links *links, struct peer_id peer, const struct link_transport *transport);
 void links_failed(struct links *links, struct peer_id peer, int error, const char *reason);
 void links_lost(struct links *links, struct peer_id peer, bool replaced, const char *reason);
+/* Runs there now, as is told perhaps after its session with us has begun: that with another one is over. */
+void links_replaced(struct links *links, struct peer_id peer, const uint8_t instance[16], const char *reason);
 void links_saved(struct links *links, uint32_t domid);
 uint32_t links_least_ring(const struct links *links, uint32_t domid);
 

@@ -472,6 +472,21 @@ void links_lost(struct links *links, struct peer_id peer, bool replaced, const c
 	hop_finish(link->hop, replaced ? -ECONNRESET : -ENOLINK, "%s", reason);
 }
 
+void links_replaced(struct links *links, struct peer_id peer, const uint8_t instance[16], const char *reason)
+{
+	struct link *link = link_find(links, peer);
+
+	if (link && link->state == LINK_GREETING) {
+		link_hear_greeting(link);
+		link = link_find(links, peer);
+	}
+	/* A greeting ends with what carries it, if that leads to the one before. */
+	if (!link || link->state == LINK_GREETING ||
+	    !memcmp(link->session.peer_instance, instance, sizeof(link->session.peer_instance)))
+		return;
+	links_lost(links, peer, true, reason);
+}
+
 void links_saved(struct links *links, uint32_t domid)
 {
 	struct link *link = link_find_domain(links, domid);

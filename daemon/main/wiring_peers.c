@@ -184,11 +184,11 @@ static unsigned host_gone(void *userdata, uint32_t number)
 	return asks_host_gone(daemon->asks, peer_host(number));
 }
 
-static void host_replaced(void *userdata, uint32_t number)
+static void host_replaced(void *userdata, uint32_t number, const uint8_t instance[16])
 {
 	struct daemon *daemon = userdata;
 
-	links_lost(daemon->links, peer_host(number), true, "another daemon runs there now");
+	links_replaced(daemon->links, peer_host(number), instance, "another daemon runs there now");
 }
 
 static const char *name_of_host(const void *userdata, uint32_t number)

@@ -45,7 +45,7 @@ struct scene {
 	struct hosts *hosts;
 	char directory[32], path[64];
 	int gateway;
-	unsigned descriptors, connected, failed, replaced;
+	unsigned descriptors, connected, failed, replaced, instance;
 	struct conversation {
 		struct conversation_memory memory;
 		struct charge charge;
@@ -81,9 +81,10 @@ static void on_failed(void *userdata, uint32_t number, int error, const char *re
 	((struct scene *)userdata)->failed++;
 }
 
-static void on_replaced(void *userdata, uint32_t number)
+static void on_replaced(void *userdata, uint32_t number, const uint8_t instance[16])
 {
 	((struct scene *)userdata)->replaced++;
+	((struct scene *)userdata)->instance = instance[15];
 }
 
 static void settle(struct scene *scene)
@@ -426,6 +427,7 @@ TEST_WITH(another_daemon_of_a_host_is_noticed, setup, teardown)
 			say(scene, text);
 			settle(scene);
 			assert_int_equal(scene->replaced, daemon - 2);
+			assert_int_equal(scene->instance, daemon == 2 ? 0 : daemon);
 		}
 	}
 }

@@ -109,6 +109,34 @@ TEST(what_the_peer_said_before_a_loss_in_the_greeting_counts)
 	scene_stop(&scene);
 }
 
+TEST(late_news_of_a_peers_restart_ends_no_session_with_the_new)
+{
+	static const uint8_t before[16] = "another one", now[16] = "instance of it";
+
+	for (int heard = 0; heard < 2; heard++) {
+		struct scene scene;
+		vchan_event_fn event;
+
+		scene_start(&scene);
+		connect_peer(&scene);
+		links_replaced(scene.links, peer_domain(7), now, "it was restarted");
+		expect_state(&scene, LINK_GREETING); /* it isn't known with whom */
+		event = scene.peer.vchan->event;
+		if (!heard)
+			scene.peer.vchan->event = NULL;
+		say_hello(&scene, PROTOCOL_MAJOR);
+		scene.peer.vchan->event = event;
+		expect_state(&scene, heard ? LINK_UP : LINK_GREETING);
+		links_replaced(scene.links, peer_domain(7), now, "it was restarted");
+		settle(&scene);
+		expect_state(&scene, LINK_UP);
+		links_replaced(scene.links, peer_domain(7), before, "it was restarted");
+		settle(&scene);
+		expect_state(&scene, LINK_IDLE);
+		scene_stop(&scene);
+	}
+}
+
 TEST(reason_in_a_goodbye_is_kept_as_plain_text)
 {
 	struct scene scene;
