@@ -17,6 +17,13 @@
 #define SAME_AGE_MS  2000
 #define GREET_MS     1000u /* a newcomer is greeted within this time; nobody more often */
 
+/* What a presence says. */
+struct said {
+	char gateway[GATEWAY_SIZE], instance[GATEWAY_INSTANCE_SIZE];
+	bool up, joining;
+	int64_t age_ms;
+};
+
 struct present_host {
 	char name[HOST_NAME_SIZE];
 	char gateway[GATEWAY_SIZE];
@@ -24,6 +31,7 @@ struct present_host {
 	bool up;
 	uint64_t heard_ms, changed_ms;
 	uint64_t greet_ms; /* when to greet it; 0: not */
+	struct said later; /* what it said last, too soon to be taken then; without a gateway: nothing */
 	UT_hash_handle hh;
 };
 
@@ -40,13 +48,6 @@ struct presence {
 	uint32_t random;
 	struct present_host *hosts;
 	unsigned ups;
-};
-
-/* What a presence says. */
-struct said {
-	char gateway[GATEWAY_SIZE], instance[GATEWAY_INSTANCE_SIZE];
-	bool up, joining;
-	int64_t age_ms;
 };
 
 static void copy(char *out, size_t room, const char *text)
@@ -234,6 +235,13 @@ static struct present_host *add(struct presence *presence, const char *name)
 	return host;
 }
 
+/* Whether it says that another gateway or daemon is there than is taken to be. */
+static bool is_other(const struct present_host *host, const struct said *said)
+{
+	return host->up &&
+	       (strcmp(host->gateway, said->gateway) != 0 || strcmp(host->instance, said->instance) != 0);
+}
+
 static void set_up(struct presence *presence, struct present_host *host, bool up, bool is_other,
 		   const char *why)
 {
@@ -245,11 +253,35 @@ static void set_up(struct presence *presence, struct present_host *host, bool up
 	presence->callbacks->host(presence->userdata, host->name, host->instance, up, is_other, why);
 }
 
+static void take(struct presence *presence, struct present_host *host, const struct said *said,
+		 uint64_t now_ms)
+{
+	bool others = is_other(host, said);
+
+	if (said->up && (others || !host->up))
+		host->changed_ms = now_ms;
+	if (strcmp(host->gateway, said->gateway) != 0 && presence->state == JOINED) {
+		presence->random = presence->random * 1664525u + 1013904223u;
+		host->greet_ms = now_ms + 1 + (presence->random >> 16) % GREET_MS;
+	}
+	copy(host->gateway, sizeof(host->gateway), said->gateway);
+	copy(host->instance, sizeof(host->instance), said->instance);
+	if (!said->up)
+		set_up(presence, host, false, true, "it has stopped");
+	else if (!host->up || others)
+		set_up(presence, host, true, others, "");
+}
+
+/* A host that goes is heard at once, and can't go twice. */
+static bool is_too_soon(const struct present_host *host, uint64_t now_ms)
+{
+	return host->changed_ms && now_ms - host->changed_ms < PRESENCE_CHANGE_MS;
+}
+
 void presence_message(struct presence *presence, const char *name, const char *untrusted, size_t size,
 		      uint64_t now_ms)
 {
 	struct present_host *host;
-	bool is_known, is_other;
 	struct said said;
 
 	if (!read_text(untrusted, size, &said))
@@ -259,35 +291,28 @@ void presence_message(struct presence *presence, const char *name, const char *u
 		return;
 	}
 	host = find(presence, name);
-	is_known = host && !strcmp(host->gateway, said.gateway);
+	if (host && (said.up || !strcmp(host->later.gateway, said.gateway)))
+		host->later.gateway[0] = '\0';
 	/* One that is joining isn't there yet; nor is one there that goes and was never seen. */
-	if (!said.up && (!is_known || !host->up))
+	if (!said.up && (!host || strcmp(host->gateway, said.gateway) != 0 || !host->up))
 		return;
 	if (!host && !(host = add(presence, name)))
 		return;
-	is_other = host->up && (!is_known || strcmp(host->instance, said.instance) != 0);
 	host->heard_ms = now_ms;
-	if (said.up && (is_other || !host->up)) { /* a host that goes is heard at once, and can't go twice */
-		if (host->changed_ms && now_ms - host->changed_ms < PRESENCE_CHANGE_MS)
-			return;
-		host->changed_ms = now_ms;
-	}
-	if (!is_known && presence->state == JOINED) {
-		presence->random = presence->random * 1664525u + 1013904223u;
-		host->greet_ms = now_ms + 1 + (presence->random >> 16) % GREET_MS;
-	}
-	copy(host->gateway, sizeof(host->gateway), said.gateway);
-	copy(host->instance, sizeof(host->instance), said.instance);
-	if (!said.up)
-		set_up(presence, host, false, true, "it has stopped");
-	else if (!host->up || is_other)
-		set_up(presence, host, true, is_other, "");
+	if (said.up && (is_other(host, &said) || !host->up) && is_too_soon(host, now_ms))
+		host->later = said;
+	else
+		take(presence, host, &said, now_ms);
 }
 
 static void tick_host(struct presence *presence, struct present_host *host, uint64_t now_ms)
 {
 	char text[PRESENCE_TEXT_MAX];
 
+	if (host->later.gateway[0] && !is_too_soon(host, now_ms)) {
+		take(presence, host, &host->later, now_ms);
+		host->later.gateway[0] = '\0';
+	}
 	if (host->greet_ms && now_ms >= host->greet_ms && presence->state == JOINED) {
 		host->greet_ms = 0;
 		presence->callbacks->here(presence->userdata, host->name, text,

@@ -29,7 +29,7 @@
 #define PRESENCE_TICK_MS 250u /* how often presence_tick() is due */
 #define PRESENCE_JOIN_MS 1000u
 #define PRESENCE_CHANGE_MS                                                                                   \
-	500u /* a host comes, or is another one, at most so often; what is more isn't heard */
+	500u /* a host comes, or is another one, at most so often; of what is more the last is heard, later */
 #define PRESENCE_HOSTS_MAX 16384u /* more are not believed in */
 #define PRESENCE_TEXT_MAX  512u
 

@@ -184,8 +184,21 @@ TEST_WITH(who_says_good_bye_is_down_at_once, begin, finish)
 	assert_false(presence_is_up(a->presence, "b"));
 	presence_start(b->presence, network.now);
 	assert_false(presence_is_up(a->presence, "b"));
-	pass(6000);
+	pass(PRESENCE_CHANGE_MS);
 	assert_true(presence_is_up(a->presence, "b"));
+}
+
+TEST_WITH(who_comes_too_soon_and_goes_again_is_down, begin, finish)
+{
+	struct site *a = come("a"), *b = come("b");
+
+	pass(PRESENCE_JOIN_MS);
+	presence_leave(b->presence, network.now);
+	presence_start(b->presence, network.now);
+	presence_leave(b->presence, network.now);
+	pass(2000);
+	assert_false(presence_is_up(a->presence, "b"));
+	assert_int_equal(a->ups, 1);
 }
 
 TEST_WITH(another_gateway_or_daemon_of_a_host_is_told, begin, finish)
@@ -250,8 +263,10 @@ TEST_WITH(who_changes_all_the_time_is_heard_now_and_then, begin, finish)
 	for (unsigned i = 0; i < 1000; i++)
 		presence_set_instance(b->presence, i % 2 ? "cc" : "bb", network.now);
 	assert_int_equal(a->ups, before + 1);
-	pass(6000);
+	pass(PRESENCE_CHANGE_MS);
 	assert_int_equal(a->ups, before + 2); /* what it was at last */
+	pass(6000);
+	assert_int_equal(a->ups, before + 2);
 }
 
 TEST_WITH(what_is_no_presence_is_ignored, begin, finish)
