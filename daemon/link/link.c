@@ -33,6 +33,8 @@ void link_set_state(struct link *link, enum link_state state)
 	if (link->state != state)
 		link->since = (uint64_t)time(NULL);
 	link->state = state;
+	if (link->word_until_ms)
+		event_del(link->again);
 	link->word_until_ms = 0;
 	if (was_away != (state == LINK_AWAY) && !link_is_far(link))
 		known_set_away(links->options.known, link->stamped.number, !was_away);

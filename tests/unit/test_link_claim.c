@@ -23,6 +23,14 @@ static bool is_there(struct scene *scene, uint32_t domid, struct link_info *info
 	return links_info(scene->links, peer_domain(domid), info);
 }
 
+static void expect_state_of(struct scene *scene, uint32_t domid, enum link_state state)
+{
+	struct link_info info;
+
+	assert_true(is_there(scene, domid, &info));
+	assert_int_equal(info.state, state);
+}
+
 TEST(session_goes_on_under_another_domid)
 {
 	struct link_info info;
@@ -87,6 +95,41 @@ TEST(session_goes_on_under_another_domid)
 		}
 		scene_stop(&scene);
 	}
+}
+
+/* The peer's session is up yet, so nothing says since when it is away. */
+TEST(who_comes_while_its_number_waits_for_domain_0s_word_goes_on)
+{
+	struct scene scene;
+	struct peer zero;
+	int error = 0;
+
+	scene_start_with(&scene, 0);
+	scene.peer_flags = HELLO_RELAYS;
+	greet(&scene);
+	zero = scene.peer;
+	scene.peer = (struct peer){.domid = 7};
+	begin_to_resume(&scene);
+	say_u64(&scene, FRAME_PONG, 0);
+	scene.other = scene.zero_tells = 9;
+	assert_non_null(links_want(scene.links, peer_domain(9), NULL, &error));
+	links_failed(scene.links, peer_domain(9), -EHOSTDOWN, "it isn't there yet");
+	expect_state_of(&scene, 9, LINK_CONNECTING);
+	session.sequence = scene.peer.sequence;
+	session.heard_sequence = scene.peer.heard_sequence;
+	session.old = scene.peer.vchan;
+	scene.peer.vchan = NULL;
+	come_back(&scene);
+	pass(&scene, 600);
+	prove(&scene);
+	go_on(&scene);
+	assert_int_equal(scene.moves, 1);
+	scene.other = 0;
+	links_free(scene.links);
+	scene.links = NULL;
+	free(session.old);
+	free(zero.vchan);
+	scene_stop(&scene);
 }
 
 TEST(who_only_claims_to_be_the_peer_gets_and_disturbs_nothing)
