@@ -83,9 +83,9 @@ void link_drop_next(struct link *link)
 	transport_end(&link->next, link->state == LINK_AWAY);
 }
 
-/* Ends all channels. As they may be thousands, they end with the hop that they are on, in pieces, and the
- * link goes on with another one. */
-static void end_channels(struct link *link, int error)
+/* Ends all channels, or those of which the peer was told. As they may be thousands, they end with the hop
+ * that they are on, in pieces, and the link goes on with another one. */
+static void end_channels(struct link *link, int error, bool only_said)
 {
 	struct hop *before = link->hop, *hop = hop_channel_count(before) ? link_new_hop(link) : NULL;
 
@@ -99,10 +99,14 @@ static void end_channels(struct link *link, int error)
 	if (hop_account(before))
 		hop_set_account(hop, account_ref(hop_account(before)));
 	link->hop = hop;
+	if (only_said) {
+		hop_detach(before);
+		link_move_waiting(before, hop);
+	}
 	hop_retire(before, error);
 }
 
-void link_end_session(struct link *link, int error, const char *why)
+static void end_session(struct link *link, int error, const char *why, bool only_said)
 {
 	bool was_wanted = link_is_wanted(link), was_up = link->state == LINK_UP,
 	     was_away = link->state == LINK_AWAY;
@@ -120,15 +124,28 @@ void link_end_session(struct link *link, int error, const char *why)
 	if (link->again)
 		event_del(link->again);
 	link_stop_being_polled(link);
-	end_channels(link, error);
-	pings_fail(&link->pings, -error);
+	end_channels(link, error, only_said);
+	if (only_said)
+		pings_fail_sent(&link->pings, -error);
+	else
+		pings_fail(&link->pings, -error);
 	if (was_up)
 		link_tell(link, KNOWN_LINK_LOST);
 	if (was_away)
 		link_tell(link, KNOWN_LINK_ENDED);
-	if (was_wanted)
+	if (was_wanted && !only_said)
 		log_limited(LOG_UNREACHABLE, error == EHOSTDOWN ? link->wanted_by : link_source(link),
 			    LOG_LEVEL_INFO, "%s: what was meant for it ends: %s", link->title, why);
+}
+
+void link_end_session(struct link *link, int error, const char *why)
+{
+	end_session(link, error, why, false);
+}
+
+void link_end_said(struct link *link, int error, const char *why)
+{
+	end_session(link, error, why, true);
 }
 
 int link_error_now(struct link *link)
@@ -158,7 +175,6 @@ static void begin_to_resume(struct link *link, const struct frame_hello_link *he
 void link_note_hello(struct link *link, const struct frame_hello_link *hello)
 {
 	begin_to_resume(link, hello);
-	link->greets_anew = 0;
 	link->name[0] = link->uuid[0] = '\0';
 	link->former_until_ms = 0;
 	link_note_name(link);
@@ -255,9 +271,15 @@ static void on_failed(void *owner, int error, const char *why)
 	log_limited(LOG_LINK, link_source(link), error == -ECONNRESET ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING,
 		    "%s: link is down: %s", link->title, reason);
 	link_drop_carrier(link, error == -ECONNRESET ? 0 : -error, reason);
-	link_end_session(link, link_error_now(link), reason);
+	/* What crossed the end, and the peer never heard of, needn't end with it. */
+	if (error == -ECONNRESET && link_may_ask_anew(link))
+		link_end_said(link, link_error_now(link), reason);
+	else
+		link_end_session(link, link_error_now(link), reason);
 	if (transport_is_there(&link->next))
 		link_greet(link);
+	else
+		link_ask_for_waiting(link);
 }
 
 /* --- the vchan -------------------------------------------------------------------------------- */
@@ -426,7 +448,7 @@ void link_take_next(struct link *link)
 {
 	link->carrier = link->next;
 	link->next = (struct link_transport){0};
-	link->heard_ms = link->used_ms = clock_ms();
+	link->heard_ms = link->used_ms = link->carried_ms = clock_ms();
 	busy_poll_init(&link->busy_poll, link->links->options.busy_poll_ns);
 	link_hear_carrier(link);
 }

@@ -94,7 +94,10 @@ static void drop(struct link *link, const char *why)
 	log_debug("%s: the session wasn't resumed: %s", link->title, why);
 	link_drop_next(link);
 	if (link->claims) {
-		link_end_session(link, link_error_now(link), why);
+		if (link_may_ask_anew(link))
+			link_greet_anew(link);
+		else
+			link_end_session(link, link_error_now(link), why);
 		return;
 	}
 	links_withdraw(link->links, link->peer);
@@ -247,6 +250,8 @@ void link_begin_over_next(struct link *link, const struct frame_hello_link *hell
 	hop_attach_begun(link->hop, &link->attempt.in, &link->attempt.out);
 	link->acked = link->acked_by_peer = 0;
 	link_note_hello(link, hello);
+	if (!link_is_far(link))
+		link_lead_sought(link, hello);
 	link_take_next(link);
 }
 
@@ -255,7 +260,7 @@ static void begin_instead(struct link *link, const struct frame_hello_link *hell
 {
 	link->session.attempt = RESUME_NOTHING;
 	if (!link->claims) /* else what waits there is for this domain in any case */
-		link_end_session(link, link_error_now(link), "the peer has no such session any more");
+		link_end_said(link, link_error_now(link), "the peer has no such session any more");
 	link->claims = false;
 	link_begin_over_next(link, hello);
 }

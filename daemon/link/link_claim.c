@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/cost.h"
 #include "base/quota.h"
 #include "daemon/link/link_internal.h"
 #include "daemon/peers/peers.h"
@@ -150,17 +151,12 @@ void link_enlarge(struct link *link, const struct link *own)
 
 void link_greet_anew(struct link *link)
 {
-	struct links *links = link->links;
-	int r;
-
 	transport_leave(&link->next);
-	links_withdraw(links, link->peer);
+	links_withdraw(link->links, link->peer);
 	link->claims = false;
 	link->session = (struct link_session){.state = RESUME_ENDED};
-	link_set_state(link, LINK_CONNECTING);
-	r = links_ask(links, link->peer, NULL);
-	if (r < 0)
-		links_failed(links, link->peer, r, strerror(-r));
+	link_set_state(link, LINK_IDLE);
+	link_ask(link);
 }
 
 void link_claim_named(struct link *link, const struct link *own)
@@ -209,8 +205,7 @@ void link_seek(struct link *link)
 			peers_connect(peers, info.domid, NULL);
 }
 
-/* Leads what waits for the claimed link over that of the session. */
-static void move_waiting(struct hop *from, struct hop *to)
+void link_move_waiting(struct hop *from, struct hop *to)
 {
 	struct channel_end *end;
 	uint32_t number = 0;
@@ -218,6 +213,9 @@ static void move_waiting(struct hop *from, struct hop *to)
 	while ((end = hop_next_channel(from, &number))) {
 		char *endpoint;
 
+		if (end->is_opener || !channel_is_waiting(end->channel))
+			continue;
+		relay_spend(from->relay, hop_account(from), COST_OPEN);
 		if (channel_is_abandoned(end->channel)) { /* its opener has gone meanwhile */
 			channel_forbid(end->channel, ECONNRESET);
 			continue;
@@ -231,8 +229,20 @@ static void move_waiting(struct hop *from, struct hop *to)
 
 void link_lead(struct link *link, struct link *other)
 {
-	move_waiting(link->hop, other->hop);
+	link_move_waiting(link->hop, other->hop);
 	pings_move(&link->pings, &other->pings);
+}
+
+void link_lead_sought(struct link *link, const struct frame_hello_link *hello)
+{
+	struct link *sought, *next;
+
+	HASH_ITER(hh, link->links->links, sought, next)
+		if (link_is_nobodys(sought) && sought->state == LINK_AWAY &&
+		    sought->stamped.number == link->peer.number &&
+		    (link_is_with(sought, hello->instance) ||
+		     (link->uuid[0] && !strcmp(sought->uuid, link->uuid))))
+			link_lead(sought, link);
 }
 
 bool link_keep_waiting(struct link *link)
@@ -264,7 +274,7 @@ void link_connect_again(struct link *link)
 	if (r == 0) {
 		if (hop_account(before))
 			hop_set_account(hop, account_ref(hop_account(before)));
-		move_waiting(before, hop);
+		link_move_waiting(before, hop);
 		link->hop = hop;
 		hop_retire(before, ECONNRESET);
 		r = peer_is_domain(link->peer, links->options.self->domid)
@@ -336,7 +346,7 @@ struct link *link_take_over(struct link *link, const char **why)
 	own->greeted = true;
 	own->session.attempt = link->session.attempt;
 	link_replace(link, own);
-	move_waiting(link->hop, own->hop);
+	link_move_waiting(link->hop, own->hop);
 	link->successor = own;
 	return own;
 }

@@ -16,7 +16,6 @@
 #include "daemon/relay/traits.h"
 
 #define COST_FRAME 500u /* units (turns.h) */
-#define ANEW_MAX   8u
 
 void link_stop_greeting(struct link *link, int error, const char *why)
 {
@@ -102,7 +101,7 @@ static void on_greeting(void *userdata)
 		take_frame(link, &header, payload);
 	else if (state == TRANSPORT_BROKEN)
 		link_stop_greeting(link, -EPROTO, "impossible state in the vchan");
-	else if (state == TRANSPORT_LEFT && link_is_wanted(link) && link->greets_anew++ < ANEW_MAX)
+	else if (state == TRANSPORT_LEFT && link_may_ask_anew(link))
 		link_greet_anew(link); /* its daemon hands over */
 	else if (state != TRANSPORT_OPEN)
 		link_stop_greeting(link, -ECONNRESET,

@@ -31,6 +31,9 @@ static void expire_pings(struct link *link)
 						      : 0,
 		 ns = (options->dead_after_ms + more_ms) * UINT64_C(1000000), now = clock_ns();
 
+	/* Nor could it come before the link was up (again). */
+	if (link->state == LINK_UP && clock_ms_since(link->carried_ms) < options->dead_after_ms)
+		return;
 	if (now > ns)
 		pings_expire(&link->pings, now - ns);
 }
@@ -68,6 +71,7 @@ static void beat(struct link *link)
 	 * other comes. And a peer whose frames lie there unread isn't dead: it was we who stood still. */
 	hop_look(link->hop);
 	link_look_at_move(link);
+	link->anews = 0;
 	if (link_is_wanted(link))
 		link->used_ms = clock_ms();
 	/* Nor is one that had nothing to say and wasn't asked: this may come late, and the last time was

@@ -84,11 +84,16 @@ void links_hand_over(struct links *links, bool (*may_keep)(void *userdata, struc
 		     void *userdata)
 {
 	struct link *link, *next;
+	struct peer_id peer;
 
-	/* What a peer has said, with which a session begins. It may free the link. */
-	HASH_ITER(hh, links->links, link, next)
+	/* What a peer has said, with which a session begins. It may free the link, in whose place another
+	 * one, which is the last one then, goes on. */
+	for (link = links->links; link; link = next) {
+		peer = link->peer;
 		if (link->state == LINK_GREETING)
 			link_hear_greeting(link);
+		next = link_find(links, peer) == link ? link->hh.next : links->links;
+	}
 	links->is_held = true;
 	HASH_ITER(hh, links->links, link, next)
 		if (!may_keep(userdata, link->peer) || !leave(link))

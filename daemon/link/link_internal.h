@@ -87,8 +87,8 @@ struct link {
 	struct link_transport next;
 	struct link_session session;
 	struct link_attempt attempt;
-	bool greeted;	      /* the other end's HELLO has come over `next` */
-	unsigned greets_anew; /* so often it has left a vchan before its HELLO came, in a row */
+	bool greeted;	/* the other end's HELLO has come over `next` */
+	unsigned anews; /* since a heartbeat found it up, so often it was asked anew for what waits */
 	/* It isn't proven yet that the session is this domain's (link_claim.c); then its link is the
 	 * `successor`. */
 	bool claims;
@@ -118,7 +118,8 @@ struct link {
 	uint64_t began_ms;	/* when it began to greet the peer */
 	uint64_t heard_ms;	/* when something last arrived */
 	uint64_t heard_frames;
-	uint64_t used_ms; /* when it last had a channel */
+	uint64_t carried_ms; /* when the vchan began to carry it */
+	uint64_t used_ms;    /* when it last had a channel */
 	uint64_t rtt_ns;
 	struct durations round_trips;
 	uint64_t since;
@@ -181,6 +182,8 @@ void link_tell(const struct link *link, enum known_what what);
 void link_set_state(struct link *link, enum link_state state);
 /* Ends the session: what was never sent ends with `error`. */
 void link_end_session(struct link *link, int error, const char *why);
+/* Ends it, but what the peer was never told, channels and pings, waits for the next one. */
+void link_end_said(struct link *link, int error, const char *why);
 /* Why what was never sent can't be sent now: a positive errno. */
 int link_error_now(struct link *link);
 /* Makes a hop for it, with no channels. NULL: out of memory. */
@@ -205,6 +208,13 @@ void link_stop_being_polled(struct link *link);
 void link_hear_carrier(struct link *link);
 
 /* --- links.c */
+/* Whether another link may be asked for, since something waits. Each time counts, so that a peer which ends
+ * all of them doesn't keep us at work. */
+bool link_may_ask_anew(struct link *link);
+/* Asks for a link, whoever wants it, or if something waits for it. If that can't be had, what waits ends.
+ * They free nothing. */
+void link_ask(struct link *link);
+void link_ask_for_waiting(struct link *link);
 /* Begins to use `next`: greets the peer, or goes on with the session. */
 void link_use_next(struct link *link);
 /* Returns the link with this peer, which may be made for it. NULL: it is this domain, or there is no
@@ -338,6 +348,11 @@ void link_enlarge(struct link *link, const struct link *own);
 /* Leaves the vchan, over which the link claims a session or may do so, to have another one. What waits
  * stays. */
 void link_greet_anew(struct link *link);
+/* Leads what waits in a hop without rings, and was never said to a peer, over another one. */
+void link_move_waiting(struct hop *from, struct hop *to);
+/* The peer has begun a session, though one with its daemon is sought since this domain was restored: so that
+ * isn't known there any more, and what was never said in it goes over this one. */
+void link_lead_sought(struct link *link, const struct frame_hello_link *hello);
 /* Makes the link, which has a new vchan and no session, AWAY if the peer says that it has a session with us,
  * which we had with another domain, and which an earlier daemon can't name by a tag. */
 void link_claim(struct link *link);

@@ -18,6 +18,8 @@
 #include "daemon/link/transport.h"
 #include "daemon/peers/peers.h"
 
+#define ANEW_MAX 8u
+
 /* --- one of them ------------------------------------------------------------------------------ */
 
 static int by_peer(const struct link *a, const struct link *b)
@@ -407,7 +409,6 @@ static bool wait_with_session(struct link *link, int error, const char *reason)
 	link_set_state(link, LINK_IDLE);
 	link_lead(link, session);
 	link_end_session(link, EHOSTDOWN, reason);
-	forget_if_absent(link, error, reason);
 	return true;
 }
 
@@ -423,19 +424,17 @@ static void give_away(struct link *link, const char *reason)
 		relay_pings(link);
 }
 
-void links_failed(struct links *links, struct peer_id peer, int error, const char *reason)
+/* The link, which is CONNECTING, can't be had. Returns why in the end: a negative errno. */
+static int fail(struct link *link, int error, const char *reason)
 {
-	struct link *link = link_find(links, peer);
+	struct links *links = link->links;
 	char why[LINK_REASON_SIZE];
 
-	if (link && link->state == LINK_AWAY)
-		link_lose_attempt(link, false, reason);
-	if (!link || link->state != LINK_CONNECTING || wait_with_session(link, error, reason) ||
-	    link_waits_for_word(link, error, reason))
-		return;
+	if (wait_with_session(link, error, reason) || link_waits_for_word(link, error, reason))
+		return error;
 	link_set_state(link, LINK_IDLE);
 	/* It was saved when this had been asked for. */
-	if (error == -EHOSTDOWN && links->options.relays && links_zero_knows(links, peer))
+	if (error == -EHOSTDOWN && links->options.relays && links_zero_knows(links, link->peer))
 		error = -ENOLINK;
 	if (error == -ENOLINK) {
 		give_away(link, reason);
@@ -443,7 +442,44 @@ void links_failed(struct links *links, struct peer_id peer, int error, const cha
 		reason = memcpy(why, link->last_error, sizeof(why));
 	}
 	link_end_session(link, -error, reason);
-	forget_if_absent(link, error, reason);
+	return error;
+}
+
+void links_failed(struct links *links, struct peer_id peer, int error, const char *reason)
+{
+	struct link *link = link_find(links, peer);
+	char why[LINK_REASON_SIZE];
+
+	if (link && link->state == LINK_AWAY)
+		link_lose_attempt(link, false, reason);
+	if (!link || link->state != LINK_CONNECTING)
+		return;
+	error = fail(link, error, reason);
+	forget_if_absent(link, error, memcpy(why, link->last_error, sizeof(why)));
+}
+
+bool link_may_ask_anew(struct link *link)
+{
+	return link_is_wanted(link) && link->anews++ < ANEW_MAX;
+}
+
+void link_ask(struct link *link)
+{
+	struct links *links = link->links;
+	int r;
+
+	link_set_state(link, LINK_CONNECTING);
+	if (links->is_held || links->is_restarting) /* which ask for all of them in the end */
+		return;
+	r = links_ask(links, link->peer, NULL);
+	if (r < 0)
+		fail(link, r, strerror(-r));
+}
+
+void link_ask_for_waiting(struct link *link)
+{
+	if (link->state == LINK_IDLE && link_is_wanted(link))
+		link_ask(link);
 }
 
 void links_lost(struct links *links, struct peer_id peer, bool replaced, const char *reason)

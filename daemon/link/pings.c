@@ -282,6 +282,13 @@ void pings_fail(struct pings *pings, int error)
 		finish(&ended, ended.list, is_relayed(ended.list) ? -EHOSTUNREACH : error);
 }
 
+void pings_fail_sent(struct pings *pings, int error)
+{
+	/* Whoever asks again adds to the end. */
+	while (pings->list && pings->list->token)
+		finish(pings, pings->list, is_relayed(pings->list) ? -EHOSTUNREACH : error);
+}
+
 void pings_forget(struct pings *pings, const void *userdata)
 {
 	struct pinger *pinger = find_pinger(pings, userdata);

@@ -492,6 +492,15 @@ void say_hello(struct scene *scene, uint16_t major)
 	say(scene, FRAME_HELLO, payload, frame_hello_link_encode(&hello, payload));
 }
 
+void say_hello_unheard(struct scene *scene)
+{
+	vchan_event_fn event = scene->peer.vchan->event;
+
+	scene->peer.vchan->event = NULL;
+	say_hello(scene, PROTOCOL_MAJOR);
+	scene->peer.vchan->event = event;
+}
+
 bool hear(struct scene *scene)
 {
 	struct peer *peer = &scene->peer;
@@ -560,7 +569,8 @@ struct channel *open_channel(struct scene *scene)
 	struct hop *hop = links_want(scene->links, peer_domain(scene->peer.domid), NULL, &error);
 
 	assert_non_null(hop);
-	assert_int_equal(channel_new(&scene->program, 0, CHANNEL_MESSAGE, &identity, &channel), 0);
+	assert_int_equal(
+		channel_new(&scene->program, 2 * scene->opened++, CHANNEL_MESSAGE, &identity, &channel), 0);
 	assert_int_equal(channel_accept(channel, hop, "inbox"), 0);
 	relay_pass(&scene->relay);
 	return channel;
@@ -578,6 +588,7 @@ void collect_failure(void *userdata, const struct link_failure *failure)
 void forget_program_channel(struct scene *scene)
 {
 	hop_reset_channels(&scene->program, ENOENT);
+	scene->opened = 0;
 	relay_pass(&scene->relay);
 }
 

@@ -84,7 +84,8 @@ struct scene {
 	unsigned pongs, unlinkable, waiting_for_pages;
 	uint32_t peer_flags;	 /* of its HELLO */
 	struct channel *waiting; /* that goes elsewhere when there can be no link */
-	struct hop program;	 /* who opens channels */
+	struct hop program;	 /* who opens channels, */
+	unsigned opened;	 /* by open_channel() */
 	uint32_t was;		 /* the peer's domid before it was restored; 0: it wasn't */
 	uint32_t other;		 /* another peer's, likewise */
 	unsigned moves;
@@ -124,6 +125,8 @@ void put(struct scene *scene, uint8_t type, uint32_t channel, const void *payloa
 void say(struct scene *scene, uint8_t type, const void *payload, uint32_t length);
 void say_u64(struct scene *scene, uint8_t type, uint64_t value);
 void say_hello(struct scene *scene, uint16_t major);
+/* The event is lost, or comes later. */
+void say_hello_unheard(struct scene *scene);
 /* What the daemon has said next. */
 bool hear(struct scene *scene);
 void expect(struct scene *scene, uint8_t type);

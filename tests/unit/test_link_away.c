@@ -372,3 +372,101 @@ TEST(peer_whose_account_is_full_comes_back_to_all_that_was_kept)
 		quota_free(quota);
 	}
 }
+
+/* --- a session that can't be resumed ----------------------------------------------------------------- */
+
+/* Opened before the peer has said that it knows nothing of the session. */
+TEST(what_was_never_said_goes_over_the_session_begun_instead)
+{
+	static const uint8_t none[16];
+	struct scene scene;
+
+	up_to_resume(&scene);
+	open_channel(&scene);
+	expect(&scene, FRAME_OPEN);
+	leave(&scene);
+	open_channel(&scene);
+	assert_int_equal(links_ping(scene.links, peer_domain(7), NULL, on_pong, &scene, 77), 0);
+	assert_int_equal(info_of(&scene).channels, 2);
+	bring_vchan(&scene);
+	hear_hello(&scene, HELLO_RESUME);
+	hello_of_peer(&scene, HELLO_BEGIN, none, peer_instance);
+	expect_state(&scene, LINK_UP);
+	assert_int_equal(info_of(&scene).channels, 1);
+	scene.peer.unnumbered = false;
+	scene.peer.heard_sequence = 1;
+	expect(&scene, FRAME_PING);
+	assert_int_equal(scene.pongs, 0);
+	expect(&scene, FRAME_OPEN);
+	expect_silence(&scene);
+	end_scene(&scene);
+}
+
+TEST(what_waits_for_who_only_claims_goes_over_the_next_link)
+{
+	struct frame_prove ours, theirs;
+	struct scene scene;
+
+	up_to_resume(&scene);
+	leave(&scene);
+	scene.was = 7;
+	come_as(&scene, 9);
+	open_channel(&scene);
+	hear_prove(&scene, &ours);
+	theirs = good_prove(1);
+	theirs.proof[7] ^= 1;
+	scene.connects = 0;
+	say_prove(&scene, &theirs);
+	assert_true(scene.peer.vchan->closed);
+	expect_state(&scene, LINK_CONNECTING);
+	assert_int_equal(scene.connects, 1);
+	assert_int_equal(info_of(&scene).channels, 1);
+	memset(scene.instances[9], 1, sizeof(scene.instances[9]));
+	greet(&scene);
+	expect(&scene, FRAME_OPEN);
+	expect_silence(&scene);
+	end_scene(&scene);
+}
+
+/* By the domain's number, before it was looked whether a daemon is there. */
+TEST(what_waits_for_a_session_lost_by_a_save_goes_over_the_next)
+{
+	enum { SAME, ANOTHER, OTHER_NUMBER, SHAPES };
+	static const uint8_t none[16];
+	struct scene scene;
+
+	for (int shape = 0; shape < SHAPES; shape++) {
+		struct frame_identity identity = {.domid = OWN};
+		struct channel *channel;
+		int error;
+
+		up_to_resume(&scene);
+		memcpy(scene.instances[7], peer_instance, sizeof(peer_instance));
+		links_restart(scene.links);
+		scene.is_up = false;
+		links_go_on(scene.links);
+		assert_int_equal(channel_new(&scene.program, 0, CHANNEL_MESSAGE, &identity, &channel), 0);
+		assert_int_equal(
+			channel_accept(channel,
+				       links_want(scene.links, links_meant(scene.links, 7), NULL, &error),
+				       "x"),
+			0);
+		scene.is_up = true;
+		if (shape != SAME)
+			memset(scene.instances[7], 1, sizeof(scene.instances[7]));
+		scene.was = 7;
+		if (shape == OTHER_NUMBER)
+			scene.peer.domid = 9;
+		bring_vchan(&scene);
+		hear_hello(&scene, shape == SAME ? HELLO_RESUME : HELLO_BEGIN);
+		hello_of_peer(&scene, HELLO_BEGIN, none, shape == ANOTHER ? none : peer_instance);
+		expect_state(&scene, LINK_UP);
+		scene.peer.unnumbered = false;
+		scene.peer.heard_sequence = 1;
+		if (shape == SAME)
+			expect(&scene, FRAME_OPEN);
+		expect_silence(&scene);
+		assert_int_equal(info_of(&scene).channels, shape == SAME ? 1 : 0);
+		end_scene(&scene);
+	}
+}

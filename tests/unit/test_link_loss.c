@@ -91,15 +91,11 @@ TEST(what_the_peer_said_last_counts_though_it_has_gone)
 TEST(what_the_peer_said_before_a_loss_in_the_greeting_counts)
 {
 	struct scene scene;
-	vchan_event_fn event;
 
 	scene_start(&scene);
 	connect_peer(&scene);
 	expect(&scene, FRAME_HELLO);
-	event = scene.peer.vchan->event;
-	scene.peer.vchan->event = NULL;
-	say_hello(&scene, PROTOCOL_MAJOR);
-	scene.peer.vchan->event = event;
+	say_hello_unheard(&scene);
 	expect_state(&scene, LINK_GREETING);
 	links_lost(scene.links, peer_domain(7), true, "its daemon was restarted");
 	settle(&scene);
@@ -228,5 +224,63 @@ TEST(link_that_cannot_be_notified_ends)
 	say_u64(&scene, FRAME_PING, 1);
 	expect_state(&scene, LINK_IDLE);
 	expect_last_error(&scene, "notifying it");
+	scene_stop(&scene);
+}
+
+/* The peer says goodbye while a channel is opened, of which it hears nothing any more. */
+static struct channel *open_across_a_goodbye(struct scene *scene)
+{
+	put(scene, FRAME_GOODBYE, 0, "\0\0\0\0", 4);
+	scene->peer.vchan->event(scene->peer.vchan->userdata);
+	return open_channel(scene);
+}
+
+TEST(what_crossed_a_goodbye_goes_over_the_next_link)
+{
+	struct scene scene;
+
+	up(&scene);
+	open_channel(&scene);
+	expect(&scene, FRAME_OPEN);
+	open_across_a_goodbye(&scene);
+	expect_state(&scene, LINK_CONNECTING);
+	while (hear(&scene))
+		assert_int_not_equal(scene.peer.header.type, FRAME_OPEN);
+	assert_int_equal(scene.connects, 1);
+	assert_int_equal(info_of(&scene).channels, 1); /* the other one, which was said, has ended */
+	greet(&scene);
+	expect(&scene, FRAME_OPEN);
+	expect_silence(&scene);
+	end_scene(&scene);
+}
+
+TEST(what_crossed_a_goodbye_ends_if_there_is_no_other_link)
+{
+	struct scene scene;
+
+	up(&scene);
+	scene.connect_error = -EHOSTDOWN;
+	open_across_a_goodbye(&scene);
+	expect_state(&scene, LINK_IDLE);
+	assert_int_equal(info_of(&scene).channels, 0);
+	scene_stop(&scene);
+}
+
+TEST(peer_that_ends_each_link_at_once_is_not_asked_for_ever)
+{
+	struct scene scene;
+	unsigned times = 0;
+
+	up(&scene);
+	open_across_a_goodbye(&scene);
+	while (info_of(&scene).state == LINK_CONNECTING) {
+		assert_true(times++ < 20);
+		connect_peer(&scene);
+		say_hello_unheard(&scene);
+		say(&scene, FRAME_GOODBYE, "\0\0\0\0", 4);
+	}
+	expect_state(&scene, LINK_IDLE);
+	assert_true(times > 1);
+	assert_int_equal(info_of(&scene).channels, 0);
 	scene_stop(&scene);
 }

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 
 #include "base/quota.h"
+#include "wire/bytes.h"
 
 TEST(what_the_peer_has_not_processed_comes_again_with_its_number)
 {
@@ -430,4 +431,29 @@ TEST(what_is_kept_a_second_time_is_paid_for_once)
 	account_unref(account);
 	quota_free(quota);
 	free(rings);
+}
+
+TEST(time_away_is_none_in_which_a_ping_could_be_answered)
+{
+	struct scene scene;
+	uint64_t token;
+
+	up_to_resume(&scene);
+	assert_int_equal(links_ping(scene.links, peer_domain(7), NULL, on_pong, &scene, 77), 0);
+	expect(&scene, FRAME_PING);
+	token = get_u64(scene.peer.payload);
+	session.received += frame_size(scene.peer.header.length);
+	leave(&scene);
+	for (uint64_t ms = 0; ms < DEAD_AFTER_MS; ms += HEARTBEAT_MS)
+		pass(&scene, HEARTBEAT_MS);
+	expect_state(&scene, LINK_AWAY);
+	meet_again(&scene);
+	prove(&scene);
+	go_on(&scene);
+	pass(&scene, HEARTBEAT_MS);
+	assert_int_equal(scene.pongs, 0);
+	say_u64(&scene, FRAME_PONG, token);
+	assert_int_equal(scene.pongs, 1);
+	assert_true(scene.pong > 0);
+	scene_stop(&scene);
 }
