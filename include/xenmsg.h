@@ -702,7 +702,8 @@ XENMSG_API XENMSG_CHECK int xenmsg_sent_name(struct xenmsg *conn, const char *ad
  * data        may be NULL if size is 0
  * options     a time-out, usually none: a message that is not taken by then is withdrawn; to settle that may
  *             take a tenth of it more (from 0.25 s to 2 s) if the other side doesn't answer: then the outcome
- *             is -ECONNRESET. XENMSG_AT_ONCE: returns 0 without knowing the outcome
+ *             is -ECONNRESET; and up to 12 s while the daemon here doesn't read, since it starts anew.
+ *             XENMSG_AT_ONCE: returns 0 without knowing the outcome
  * result      [out] what became of it; NULL: what is returned is enough
  * Meanwhile only outcomes of other sends and calls are reported; messages aren't handled. So two
  * programs that send to each other like this take nothing from each other, nor does one that sends
@@ -790,7 +791,8 @@ XENMSG_API void xenmsg_unreserve(struct xenmsg *conn);
  * address     DOMAIN:ENDPOINT
  * options     a time-out, usually none: a request without an answer by then is withdrawn, and the server is
  *             told how long its answer is wanted (xenmsg_message_time_left()); to settle that may take a
- *             tenth of it more (from 0.25 s to 2 s) if the other side doesn't answer
+ *             tenth of it more (from 0.25 s to 2 s) if the other side doesn't answer, or up to 12 s while the
+ *             daemon here doesn't read
  * result      [out] what became of it, and the reply; NULL: what is returned is enough
  * Returns 0, or one of the errors listed at the top (of -EREMOTEIO the result says which it is to the
  * server), or -EPROTOTYPE (that endpoint takes no calls). Where the result says XENMSG_FATE_UNKNOWN, the

@@ -9,6 +9,8 @@
 #include "libclient/deadline.h"
 #include "libclient/sender.h"
 
+#define UNREAD_MS 10000 /* how long a daemon may leave a CANCEL unread */
+
 void calls_init(struct calls *calls, struct outbox *outbox, struct message_pool *pool)
 {
 	*calls = (struct calls){.outbox = outbox, .pool = pool};
@@ -383,8 +385,23 @@ static int withdraw(struct call *call)
 static int cancel(struct call *call, const struct outbox_ticket *ticket, int64_t now)
 {
 	call->expired = true;
+	call->settled_by = now + UNREAD_MS;
 	set_expiry(call, now + call->settle_ms);
 	return outbox_cancel(call->calls->outbox, ticket);
+}
+
+/* The CANCEL hasn't been answered. As long as the daemon doesn't read, since it is handed over or starts
+ * again, nobody can have answered: the next one finds message and CANCEL together. */
+static void settle(struct call *call, const struct outbox_ticket *ticket, int64_t now)
+{
+	struct outbox *outbox = call->calls->outbox;
+	bool was_unread = call->was_unread;
+
+	call->was_unread = !transport_is_read(outbox->transport);
+	if ((was_unread || call->was_unread) && now < call->settled_by)
+		set_expiry(call, now + call->settle_ms);
+	else
+		outbox_abandon(outbox, ticket);
 }
 
 int calls_expire(struct calls *calls)
@@ -403,7 +420,7 @@ int calls_expire(struct calls *calls)
 		} else if (!call->unsettled)
 			r = withdraw(call);
 		else if (call->expired)
-			outbox_abandon(calls->outbox, &ticket);
+			settle(call, &ticket, now);
 		else
 			r = cancel(call, &ticket, now);
 	}

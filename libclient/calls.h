@@ -78,10 +78,12 @@ struct call {
 	void *userdata;
 	bool unsettled; /* its op has no outcome yet */
 	bool reported;
-	bool deserted;	 /* the server that has taken it is gone */
-	bool expired;	 /* its time is up, and it is being cancelled */
-	int64_t expires; /* its deadline, -1: none; then the deadline for the answer to a CANCEL */
-	int settle_ms;	 /* how long that answer may take */
+	bool deserted;	    /* the server that has taken it is gone */
+	bool expired;	    /* its time is up, and it is being cancelled */
+	int64_t expires;    /* its deadline, -1: none; then the deadline for the answer to a CANCEL */
+	int settle_ms;	    /* how long that answer may take */
+	bool was_unread;    /* when that was up last, the daemon hadn't read all that was sent */
+	int64_t settled_by; /* it is waited for no longer than this, even then */
 	struct op_result result;
 	struct xenmsg_message *reply;
 	struct call *prev, *next;	      /* in calls->completed, or sender->rooms */

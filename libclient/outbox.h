@@ -114,7 +114,8 @@ void outbox_unreserve(struct outbox *outbox);
  * the daemon, else it follows from the answer to a CANCEL. */
 int outbox_cancel(struct outbox *outbox, const struct outbox_ticket *ticket);
 /* Returns for how many milliseconds to wait for that answer, after a time-out of timeout_ms (negative: there
- * was none). Most answers take a round trip; the daemon gives one after 2 s even if the other end doesn't. */
+ * was none), once the daemon has read it. Most answers take a round trip; the daemon gives one after 2 s even
+ * if the other end doesn't. */
 int outbox_settle_ms(int timeout_ms);
 /* Settles with -ECONNRESET a message whose CANCEL isn't answered. */
 void outbox_abandon(struct outbox *outbox, const struct outbox_ticket *ticket);

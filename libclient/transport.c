@@ -2,8 +2,10 @@
 #include "libclient/transport.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
@@ -149,6 +151,15 @@ int transport_take_late(struct transport *transport, const struct frame_header *
 	return header->type == FRAME_RESET
 		       ? transport_control(transport, FRAME_RESET, header->channel, payload, length)
 		       : 0;
+}
+
+bool transport_is_read(struct transport *transport)
+{
+	int unread = 0;
+
+	if (fifo_size(&transport->backlog) > 0 || ring_writer_unread(&transport->out) > 0)
+		return false;
+	return !transport->pump || ioctl(transport->socket, SIOCOUTQ, &unread) < 0 || unread == 0;
 }
 
 int transport_flush_backlog(struct transport *transport, bool *blocked)

@@ -154,6 +154,8 @@ int transport_reset(struct transport *transport, uint32_t channel, uint32_t erro
  * transport_control(). */
 int transport_take_late(struct transport *transport, const struct frame_header *header,
 			const uint8_t *payload);
+/* Returns whether the daemon has read all that was sent, as far as that can be known. */
+bool transport_is_read(struct transport *transport);
 /* Moves the backlog to `out`. Sets *blocked if some of it is left: then nothing else may be put into `out`.
  * Returns 0 or -EPROTO. */
 int transport_flush_backlog(struct transport *transport, bool *blocked);

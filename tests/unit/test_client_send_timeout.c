@@ -10,6 +10,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "libclient/deadline.h"
 #include "wire/bytes.h"
 
 static uint32_t cancel_answer;
@@ -244,6 +245,27 @@ BOTH(a_timed_post_ends_soon_though_its_cancel_is_not_answered)
 	fake_meanwhile(&fake, leave_cancel_unanswered);
 	assert_int_equal(outcome_of(&result), -ECONNRESET);
 	fake_join(&fake);
+}
+
+/* As at a hand-over. */
+BOTH(what_times_out_while_no_daemon_reads_is_settled_by_the_next)
+{
+	uint64_t offset;
+	int64_t begun;
+	int result;
+
+	assert_int_equal(post_timed("5:inbox", 30, &result), 0);
+	begun = now_ms();
+	while (now_ms() - begun < 700)
+		xenmsg_wait(fake.conn, 50);
+	assert_int_equal(result, PENDING);
+	fake_expect(&fake, FRAME_OPEN);
+	fake_expect(&fake, FRAME_DATA);
+	fake_expect(&fake, FRAME_CANCEL);
+	assert_int_equal(frame_u64_decode(fake.payload, fake.header.length, &offset), 0);
+	fake_opened(&fake, fake.header.channel, 65536, FAKE_MAX_MESSAGE);
+	fake_cancelled(&fake, fake.header.channel, offset, ECANCELED);
+	assert_int_equal(outcome_of(&result), -ETIMEDOUT);
 }
 
 BOTH(a_timed_post_that_is_taken_in_time_is_delivered)
