@@ -309,6 +309,8 @@ static void go_on_dialling(struct mux *mux, bool outlives)
 		r = transport_finish(&mux->transport, 0);
 		if (r != -ETIMEDOUT)
 			settle(mux, r, outlives);
+		else if (deadline_left(mux->due) == 0 && outlives)
+			try_later(mux); /* nobody has refused anything */
 		else if (deadline_left(mux->due) == 0)
 			refuse(mux, r);
 	}

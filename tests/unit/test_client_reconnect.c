@@ -2,6 +2,8 @@
 /*
  * What libxenmsg promises about a connection that outlives its daemon.
  */
+#include "libclient/conn.h" /* before `stream` is a name of the rig */
+
 #include "tests/unit/client_recv_rig.h"
 #include "tests/unit/client_send_rig.h"
 
@@ -9,8 +11,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
 
+#include "libclient/deadline.h"
 #include "wire/bytes.h"
+#include "xenmsg-stream.h"
 
 /* The changes that were told, in a row: "L" lost, "B" back, "N" not back. */
 static char told[32];
@@ -272,6 +279,44 @@ LASTING(a_daemon_may_be_lost_while_it_is_asked)
 	expect_told("LB");
 	fake_die(&fake);
 	expect_told("LBL");
+}
+
+static void no_stream(void *userdata, struct xenmsg_stream *come, const struct xenmsg_peer *peer)
+{
+	fail();
+}
+
+/* It stands still, say, once it has greeted the session for messages: it has refused nothing. */
+LASTING(a_daemon_that_does_not_greet_streams_is_tried_again)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int silent = socket(AF_UNIX, SOCK_STREAM, 0), bound = PENDING;
+	static struct fake streams;
+
+	assert_int_equal(xenmsg_begin_stream_listen(fake.conn, "doors", XENMSG_WITHIN(-1), no_stream,
+						    note_outcome, &bound, NULL),
+			 0);
+	unlink(fake.path);
+	memcpy(address.sun_path, fake.path, sizeof(fake.path));
+	assert_int_equal(bind(silent, (struct sockaddr *)&address, sizeof(address)), 0);
+	assert_int_equal(listen(silent, 1), 0);
+	while (fake.conn->mux->state != MUX_DIALS)
+		assert_true(xenmsg_wait(fake.conn, 10) >= 0);
+	fake.conn->mux->due = now_ms(); /* its time is up */
+	for (int i = 0; i < 3; i++)
+		assert_true(xenmsg_wait(fake.conn, 10) >= 0);
+	assert_int_equal(bound, PENDING);
+	close(silent);
+	fake_await_second(&streams, &fake, true);
+	while (pthread_tryjoin_np(streams.thread, NULL) == EBUSY)
+		assert_true(xenmsg_wait(fake.conn, 10) >= 0);
+	xenmsg_process(fake.conn);
+	fake_expect(&streams, FRAME_BIND);
+	fake_reply(&streams, streams.header.channel, 0, "", false);
+	assert_int_equal(outcome_of(&bound), 0);
+	xenmsg_close(fake.conn);
+	fake.conn = NULL;
+	fake_stop(&streams);
 }
 
 LASTING(what_a_program_holds_outlives_the_daemon)
