@@ -127,6 +127,7 @@ static int read_in(struct xenmsg *conn)
 static void outlive(struct xenmsg *conn, int error)
 {
 	outbox_fail(&conn->outbox, -ENOTCONN);
+	inbox_fail_drains(&conn->inbox, -ENOTCONN);
 	dials_fail(&conn->dials, error);
 	conn->recv_waits = false;
 	conn->want_space = 0;

@@ -85,6 +85,18 @@ void inbox_free(struct inbox *inbox)
 	message_pool_close(inbox->pool);
 }
 
+void inbox_fail_drains(struct inbox *inbox, int error)
+{
+	struct receiver *receiver;
+	uint32_t number = 0;
+
+	while ((receiver = channel_table_next(&inbox->by_number, &number)))
+		if (receiver->binding && receiver->binding->drain) {
+			call_end(receiver->binding->drain, error);
+			receiver->binding->drain = NULL;
+		}
+}
+
 void inbox_fail(struct inbox *inbox, int error)
 {
 	struct receiver *receiver;
@@ -93,11 +105,8 @@ void inbox_fail(struct inbox *inbox, int error)
 	while ((receiver = channel_table_next(&inbox->by_number, &number))) {
 		if (receiver->replies && receiver->replies->sender->rooms)
 			inbox->outbox->callbacks->room(receiver->replies->sender, error);
-		if (receiver->binding && receiver->binding->drain) {
-			call_end(receiver->binding->drain, error);
-			receiver->binding->drain = NULL;
-		}
 	}
+	inbox_fail_drains(inbox, error);
 }
 
 /* ---- bindings -------------------------------------------------------------------------------- */

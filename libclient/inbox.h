@@ -96,6 +96,8 @@ void inbox_leave(struct inbox *inbox);
 
 /* Ends what waits for room for replies, or until an endpoint is drained, since the session is over. */
 void inbox_fail(struct inbox *inbox, int error);
+/* Ends only the latter: it isn't known whether the callers have their answers. */
+void inbox_fail_drains(struct inbox *inbox, int error);
 
 /* Enters a binding of the program, before the daemon is asked. Returns 0 or -ENOMEM. */
 int inbox_bind(struct inbox *inbox, const char *endpoint, uint32_t kinds, bool lends,

@@ -319,6 +319,35 @@ LASTING(a_daemon_that_does_not_greet_streams_is_tried_again)
 	fake_stop(&streams);
 }
 
+/* Sends a call of 3 bytes on channel 3. */
+static void send_call(void)
+{
+	uint8_t request[64];
+	uint32_t size = fake_message(request, "who", 3, MESSAGE_SENT);
+
+	fake_open_kind(&fake, 3, CHANNEL_CALL, "inbox");
+	put_u32(request + 4, MESSAGE_REQUEST);
+	put_u32(request + size - 4, 7);
+	fake_send(&fake, FRAME_DATA, 0, 3, request, size);
+}
+
+/* The caller doesn't have its answer. */
+LASTING(a_drain_says_that_the_daemon_is_lost)
+{
+	static int drained;
+
+	drained = PENDING;
+	fake_bind(&fake, "inbox", handle, &fake);
+	send_call();
+	for (int i = 0; i < 200 && !handled; i++)
+		xenmsg_wait(fake.conn, 100);
+	assert_int_equal(xenmsg_begin_drain(fake.conn, "inbox", NULL, note_outcome, &drained, NULL), 0);
+	xenmsg_wait(fake.conn, 0);
+	assert_int_equal(drained, PENDING);
+	lose();
+	assert_int_equal(outcome_of(&drained), -ENOTCONN);
+}
+
 LASTING(what_a_program_holds_outlives_the_daemon)
 {
 	struct xenmsg_message *message, *call;
@@ -329,15 +358,7 @@ LASTING(what_a_program_holds_outlives_the_daemon)
 	fake_open(&fake, 1, "inbox");
 	DELIVER(1, "abc");
 	assert_int_equal(xenmsg_recv(fake.conn, &message, 10000), 0);
-	fake_open_kind(&fake, 3, CHANNEL_CALL, "inbox");
-	{
-		uint8_t request[64];
-		uint32_t size = fake_message(request, "who", 3, MESSAGE_SENT);
-
-		put_u32(request + 4, MESSAGE_REQUEST);
-		put_u32(request + size - 4, 7);
-		fake_send(&fake, FRAME_DATA, 0, 3, request, size);
-	}
+	send_call();
 	assert_int_equal(xenmsg_recv(fake.conn, &call, 10000), 0);
 	assert_int_equal(xenmsg_reserve(fake.conn, "2:x", 8192, &data), 0);
 	memset(data, 'd', 8192);
