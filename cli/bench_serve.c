@@ -91,6 +91,8 @@ static int take_streams(struct cli *cli, struct xenmsg *conn, const char *endpoi
 			running->count--;
 		if (stream == -EINTR)
 			continue;
+		if (stream == -ECONNREFUSED) /* the daemon hasn't answered: the stream waits on */
+			return 0;
 		if (stream < 0 && stream != -EAGAIN && !cli_is_limit(stream))
 			return stream;
 		if (stream != -EAGAIN)

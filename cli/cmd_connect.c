@@ -262,7 +262,7 @@ static void serve_run(struct listener *listener, int stream, const struct xenmsg
 			 r == -EMFILE ? "it has too many at once" : strerror(-r));
 }
 
-/* Takes the next stream, if there is one. Returns as xenmsg_accept(). */
+/* Takes the next stream, if there is one. Returns as xenmsg_accept(), but for -ECONNREFUSED. */
 static int accept_next(struct listener *listener, const struct xenmsg_peer **peer, int timeout_ms)
 {
 	int stream = xenmsg_accept(listener->conn, XENMSG_WITHIN(timeout_ms), peer);
@@ -270,7 +270,8 @@ static int accept_next(struct listener *listener, const struct xenmsg_peer **pee
 	if (stream >= 0 || cli_is_limit(stream))
 		cli_note_limit(listener->cli, &listener->is_short, "listen on", listener->endpoint,
 			       stream < 0 ? stream : 0);
-	return stream;
+	/* The daemon hasn't answered: the stream waits on, as if it hadn't come yet. */
+	return stream == -ECONNREFUSED ? -EAGAIN : stream;
 }
 
 static void on_conn(evutil_socket_t fd, short what, void *userdata)

@@ -376,7 +376,8 @@ PyObject *connection_accept(PyObject *object, PyObject *argument)
 	lock(self->shared, state);
 	if (r == -EINTR && PyErr_CheckSignals() < 0)
 		return NULL;
-	if (r == -EAGAIN || r == -ETIMEDOUT || r == -EINTR)
+	/* After -ECONNREFUSED, since the daemon hasn't answered, the stream waits on. */
+	if (r == -EAGAIN || r == -ETIMEDOUT || r == -EINTR || r == -ECONNREFUSED)
 		Py_RETURN_NONE;
 	if (r < 0)
 		return raise_error(self->shared, r, NULL);

@@ -14,7 +14,7 @@ import time
 
 import pytest
 
-from messaging import EXIT_OK, PATIENCE, eventually
+from messaging import EXIT_OK, PATIENCE, eventually, stopped
 
 LOST, BACK = "xenmsgd is lost", "xenmsgd is there again"
 
@@ -91,6 +91,32 @@ def test_listen_waits_for_its_stream_over_a_restart(nodes, tmp_path):
     assert one.xenmsg("connect", "2:single", data=b"abc").returncode == EXIT_OK
     assert single.communicate(timeout=20 * PATIENCE)[0] == b"abc"
     ended(many)
+
+
+def test_a_stream_waits_for_a_daemon_that_stands_still(nodes, tmp_path):
+    """Longer than it may take to answer: the stream waits on, and who listens isn't told that there is no daemon."""
+    from python_module import LONG, xenmsg
+
+    one = nodes(1)[1]
+    process, _ = begin(one, tmp_path, "listen", "listen", "single")
+    with xenmsg.blocking.open(one.socket, reconnect=True) as conn, conn.listen("other") as listener:
+        with pytest.raises(xenmsg.TimedOut):
+            listener.accept(timeout=0)  # it is bound now
+        eventually(lambda: "single" in one.endpoints(), "both listen")
+        process.send_signal(signal.SIGSTOP)
+        clients = [one.popen("connect", f"self:{name}", stdin=subprocess.PIPE) for name in ("single", "other")]
+        eventually(lambda: [stream["state"] for stream in one.status()["streams"]].count("waiting") == 2, "both streams wait")
+        with stopped(one.pid):
+            process.send_signal(signal.SIGCONT)
+            with pytest.raises(xenmsg.TimedOut):
+                listener.accept(timeout=12)  # the library gives the daemon 10 s
+            assert process.poll() is None
+        stream, _ = listener.accept(timeout=LONG)
+        stream.close()
+        for client in clients:
+            client.communicate(timeout=LONG)
+            assert client.returncode == EXIT_OK
+        assert process.wait(timeout=LONG) == EXIT_OK
 
 
 def test_watch_begins_anew_with_the_next_daemon(nodes, tmp_path):
