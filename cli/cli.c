@@ -119,11 +119,6 @@ const char *cli_cause(int error)
 	return cause ? cause->text : strerror(-error);
 }
 
-int cli_open(struct cli *cli, struct xenmsg **conn)
-{
-	return cli_open_with(cli, conn, 0);
-}
-
 int cli_no_session(struct cli *cli, int error)
 {
 	const char *path = socket_path(cli), *text;
@@ -180,15 +175,20 @@ static int open_as(struct cli *cli, struct xenmsg **conn, const struct xenmsg_op
 	return 0;
 }
 
-int cli_open_with(struct cli *cli, struct xenmsg **conn, unsigned flags)
+int cli_open(struct cli *cli, struct xenmsg **conn)
 {
-	return open_as(cli, conn, XENMSG_FLAGS(flags));
+	return open_as(cli, conn, NULL);
 }
 
 int cli_open_timed(struct cli *cli, struct xenmsg **conn, int *timeout_ms)
 {
+	return cli_open_timed_with(cli, conn, 0, timeout_ms);
+}
+
+int cli_open_timed_with(struct cli *cli, struct xenmsg **conn, unsigned flags, int *timeout_ms)
+{
 	int64_t deadline = interrupt_deadline(*timeout_ms);
-	int code = open_as(cli, conn, *timeout_ms <= 0 ? NULL : XENMSG_WITHIN(*timeout_ms));
+	int code = open_as(cli, conn, XENMSG_WITH(*timeout_ms <= 0 ? XENMSG_USUAL_MS : *timeout_ms, flags));
 
 	if (*timeout_ms > 0)
 		*timeout_ms = interrupt_left(deadline);

@@ -69,10 +69,10 @@ char **cli_command(int *argc, char **argv);
 
 /* Connects. Returns 0, or an exit code after a complaint. */
 int cli_open(struct cli *cli, struct xenmsg **conn);
-/* Does the same with these flags of xenmsg_open(). */
-int cli_open_with(struct cli *cli, struct xenmsg **conn, unsigned flags);
 /* Does the same within *timeout_ms (not above 0: as cli_open()), and subtracts the time that it took. */
 int cli_open_timed(struct cli *cli, struct xenmsg **conn, int *timeout_ms);
+/* Does the same with these flags of xenmsg_open(). */
+int cli_open_timed_with(struct cli *cli, struct xenmsg **conn, unsigned flags, int *timeout_ms);
 /* Complains that there is no session, for this error of opening one. Returns the exit code. */
 int cli_no_session(struct cli *cli, int error);
 /* Asks the daemon by a connection of its own, which it tries to make for timeout_ms (not above 0: for ever).

@@ -8,6 +8,7 @@
 #include "cli/attempt.h"
 #include "cli/cli.h"
 #include "cli/interrupt.h"
+#include "cli/lasting.h"
 #include "cli/message_source.h"
 #include "cli/writer.h"
 #include "wire/address.h"
@@ -147,6 +148,7 @@ int cmd_call(struct cli *cli, int argc, char **argv)
 {
 	const char *file = NULL, *message, *why;
 	struct call_command call = {.cli = cli, .timeout_ms = -1};
+	struct lasting lasting = {.cli = cli, .what = "call"};
 	struct address parsed;
 	bool exit_status = false;
 	const struct cli_option options[] = {
@@ -176,7 +178,9 @@ int cmd_call(struct cli *cli, int argc, char **argv)
 		return cli_usage("call", "bad address '%s': %s", call.address, why);
 	interrupt_catch();
 	interrupt_allow_complaint("call %s: interrupted; it was not delivered", call.address);
-	code = cli_open_timed(cli, &call.conn, &call.timeout_ms);
+	lasting.subject = call.address;
+	lasting.once = !call.wait;
+	code = lasting_open_timed(&lasting, &call.conn, &call.timeout_ms);
 	if (code)
 		return exit_status ? EXIT_NO_STATUS : code;
 	code = message ? make_call(&call, message, strlen(message)) : call_with_file(&call, file);

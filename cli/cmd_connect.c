@@ -153,6 +153,7 @@ static int carry_stdio(struct xenmsg *conn, int stream, const char *command, con
 
 int cmd_connect(struct cli *cli, int argc, char **argv)
 {
+	struct lasting lasting = {.cli = cli, .what = connecting};
 	struct xenmsg *conn;
 	struct long_wait wait;
 	int code, timeout_ms = -1, stream;
@@ -168,7 +169,9 @@ int cmd_connect(struct cli *cli, int argc, char **argv)
 		return cli_usage("connect", argc == optind ? "to which ADDRESS?" : "it takes one ADDRESS");
 	interrupt_catch();
 	interrupt_allow_complaint("connect to %s: interrupted; there was no stream yet", argv[optind]);
-	code = cli_open_timed(cli, &conn, &timeout_ms);
+	lasting.subject = argv[optind];
+	lasting.once = !waits;
+	code = lasting_open_timed(&lasting, &conn, &timeout_ms);
 	if (code)
 		return code;
 	wait = long_wait_begin(cli, connecting, argv[optind], "no stream", timeout_ms);

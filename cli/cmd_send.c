@@ -11,6 +11,7 @@
 #include "cli/attempt.h"
 #include "cli/cli.h"
 #include "cli/interrupt.h"
+#include "cli/lasting.h"
 #include "cli/message_source.h"
 #include "cli/payload.h"
 #include "wire/address.h"
@@ -366,6 +367,7 @@ static int send_lines(struct send *send)
 int cmd_send(struct cli *cli, int argc, char **argv)
 {
 	struct send send = {.cli = cli, .timeout_ms = -1};
+	struct lasting lasting = {.cli = cli, .what = "send to"};
 	const char *file = NULL, *message, *why;
 	bool lines = false, wait = false;
 	const struct cli_option options[] = {
@@ -400,7 +402,9 @@ int cmd_send(struct cli *cli, int argc, char **argv)
 	left_ms = send.timeout_ms;
 	interrupt_catch();
 	interrupt_allow_complaint("send to %s: interrupted; it was not delivered", send.address);
-	code = cli_open_timed(cli, &send.conn, &left_ms);
+	lasting.subject = send.address;
+	lasting.once = !wait;
+	code = lasting_open_timed(&lasting, &send.conn, &left_ms);
 	if (code)
 		return code;
 	if (!lines)

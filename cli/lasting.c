@@ -32,7 +32,14 @@ static void on_change(void *userdata, const struct xenmsg_change *change)
 
 int lasting_open(struct lasting *lasting, struct xenmsg **conn)
 {
-	int code = cli_open_with(lasting->cli, conn, lasting->once ? 0 : XENMSG_RECONNECT);
+	int timeout_ms = -1;
+
+	return lasting_open_timed(lasting, conn, &timeout_ms);
+}
+
+int lasting_open_timed(struct lasting *lasting, struct xenmsg **conn, int *timeout_ms)
+{
+	int code = cli_open_timed_with(lasting->cli, conn, lasting->once ? 0 : XENMSG_RECONNECT, timeout_ms);
 
 	if (code == 0)
 		xenmsg_on_change(*conn, on_change, lasting);

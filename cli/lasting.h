@@ -3,7 +3,7 @@
 #define XENMSG_CLI_LASTING_H
 
 /*
- * The session of a command that goes on until it is stopped: it outlives its xenmsgd, and a line on standard
+ * The session of a command that goes on until it is stopped, or until what it waits for is there: it outlives its xenmsgd, and a line on standard
  * error tells each time that is lost or there again. What the next xenmsgd refuses ends the command.
  */
 
@@ -27,6 +27,8 @@ struct lasting {
 
 /* Connects, as cli_open(). What `lasting` points to lives until the connection is closed. */
 int lasting_open(struct lasting *lasting, struct xenmsg **conn);
+/* Does the same as cli_open_timed(). */
+int lasting_open_timed(struct lasting *lasting, struct xenmsg **conn, int *timeout_ms);
 /* The two lines, for a session of another kind. `reason` may be "". */
 void lasting_note_lost(const struct lasting *lasting, const char *reason);
 void lasting_note_back(const struct lasting *lasting);

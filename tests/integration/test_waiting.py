@@ -45,6 +45,19 @@ def test_what_waits_here_goes_when_the_endpoint_is_bound(nodes, command):
 
 
 @pytest.mark.parametrize("command", SERVE)
+def test_what_waits_outlives_the_daemon_here(nodes, command):
+    one = nodes(1)[1]
+    process = begin(one, command, "self:late")
+    waits(one, process)
+    one.kill()
+    one.start()
+    one.popen(*SERVE[command])
+    out, err = process.communicate(timeout=60 * PATIENCE)
+    assert (process.returncode, out) == (EXIT_OK, PRINTS[command]), (process.returncode, out, err)
+    assert b"self:late: xenmsgd is lost" in err.splitlines()[0]
+
+
+@pytest.mark.parametrize("command", SERVE)
 def test_what_waits_for_an_endpoint_elsewhere_goes(nodes, command):
     one, two = nodes(1, 2).values()
     process = begin(one, command, "2:late")
