@@ -20,6 +20,23 @@ void awaited_fail(struct awaited *list, int error)
 			}
 }
 
+bool awaited_take_refusal(struct awaited *list, uint32_t watch)
+{
+	struct awaiter *awaiter;
+	struct awaited *place;
+
+	DL_SEARCH_SCALAR(list, place, watch, (int)watch);
+	if (!place)
+		return false;
+	place->watch = 0;
+	DL_FOREACH(place->list, awaiter)
+		if (awaiter->state == PARKED && !awaiter->rest->op.settled) {
+			awaiter->state = WAKING;
+			call_end(awaiter->rest, 0);
+		}
+	return true;
+}
+
 void awaited_free(struct awaited *list)
 {
 	struct awaiter *awaiter, *next_awaiter;

@@ -115,7 +115,8 @@ void conn_tell_answer(struct xenmsg *conn, struct request *request)
 
 	request_take(request);
 	if (request->after_loss && request->error < 0 &&
-	    !(conn->pattern_hooks && conn->pattern_hooks->take_refusal(conn, request)))
+	    !(conn->pattern_hooks && conn->pattern_hooks->take_refusal(conn, request)) &&
+	    !(request->type == FRAME_WATCH && awaited_take_refusal(conn->awaited, request->number)))
 		reconnect_refused(&conn->reconnect, request, bound_by(conn, request));
 	if (request->error == 0)
 		read_answer(request, &result);

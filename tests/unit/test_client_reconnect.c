@@ -281,6 +281,41 @@ LASTING(a_daemon_may_be_lost_while_it_is_asked)
 	expect_told("LBL");
 }
 
+/* Reads up to it, while the library works. */
+static void read_watch(void)
+{
+	do {
+		while (!fake_has_frame(&fake))
+			assert_true(xenmsg_wait(fake.conn, 10) >= 0);
+		fake_read(&fake);
+	} while (fake.header.type != FRAME_WATCH);
+}
+
+/* It may be that of another host, which the next daemon refuses for a quota or by policy. */
+LASTING(what_waits_goes_on_though_the_next_daemon_refuses_its_watch)
+{
+	struct ended ended = {0};
+
+	assert_int_equal(xenmsg_begin_send(fake.conn, "hostb/5:inbox", "hello", 5, XENMSG_FLAGS(XENMSG_WAIT),
+					   note_end, &ended, NULL),
+			 0);
+	fake_reset(&fake, expect_open("hostb/5:inbox"), EHOSTDOWN, 0, 0);
+	read_watch();
+	fake_reply(&fake, fake.header.channel, 0, "", false);
+	assert_true(xenmsg_wait(fake.conn, 10) >= 0);
+	lose();
+	find();
+	fake_expect(&fake, FRAME_WATCH);
+	fake_reply(&fake, fake.header.channel, ENOBUFS, "", false);
+	expect_told("LB"); /* the watch isn't the program's */
+	fake_reset(&fake, expect_open("hostb/5:inbox"), EHOSTDOWN, 0, 0);
+	read_watch();
+	assert_int_equal(ended.times, 0);
+	fake_reply(&fake, fake.header.channel, ENOBUFS, "", false);
+	loop_until(&ended);
+	assert_int_equal(ended.result.error, -ENOBUFS);
+}
+
 static void no_stream(void *userdata, struct xenmsg_stream *come, const struct xenmsg_peer *peer)
 {
 	fail();
