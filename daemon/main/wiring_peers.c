@@ -27,7 +27,9 @@
 
 int wiring_start_names(struct daemon *daemon)
 {
-	int r = daemon->self.domid == 0 ? domains_new(&daemon->domains, daemon->store, daemon->known) : 0;
+	int r = daemon->self.domid == 0
+			? domains_new(&daemon->domains, daemon->base, daemon->store, daemon->known)
+			: 0;
 
 	return r < 0 ? r
 		     : names_new(&daemon->names, daemon->store, &daemon->self, daemon->known,

@@ -5,19 +5,32 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <event2/event.h>
+
 #include "base/log.h"
+#include "base/timer.h"
 #include "daemon/known/known.h"
 #include "daemon/xen/store.h"
 #include "wire/address.h"
+
+#define AGAIN_MS 1000
 
 struct domains {
 	struct store *store;
 	struct store_watch *introduced, *released;
 	struct store_request *listing;
-	bool again; /* list them once more after that */
+	bool again;	     /* list them once more after that */
+	struct event *retry; /* and after an error */
 	struct known *known;
 	uint64_t lists;
 };
+
+/* Whoever came or went in between isn't told again. */
+static void list_later(struct domains *domains, int error)
+{
+	log_limited(LOG_STORE, LOG_BY_US, LOG_LEVEL_ERROR, "domains: can't list them: %s", strerror(-error));
+	timer_start(domains->retry, AGAIN_MS);
+}
 
 static void on_listed(void *userdata, int error, char *const *untrusted_names, unsigned count)
 {
@@ -29,8 +42,7 @@ static void on_listed(void *userdata, int error, char *const *untrusted_names, u
 		domains_list(domains);
 	}
 	if (error < 0) {
-		log_limited(LOG_STORE, LOG_BY_US, LOG_LEVEL_ERROR, "domains: can't list them: %s",
-			    strerror(-error));
+		list_later(domains, error);
 		return;
 	}
 	domains->lists++;
@@ -50,7 +62,12 @@ void domains_list(struct domains *domains)
 	}
 	r = store_list(domains->store, "/local/domain", on_listed, domains, &domains->listing);
 	if (r < 0)
-		log_error("domains: can't list them: %s", strerror(-r));
+		list_later(domains, r);
+}
+
+static void on_retry(int fd, short what, void *userdata)
+{
+	domains_list(userdata);
 }
 
 bool domains_are_listed(const struct domains *domains)
@@ -71,7 +88,7 @@ static void on_watched(void *userdata, int error, const char *value, size_t size
 			    strerror(-error));
 }
 
-int domains_new(struct domains **out, struct store *store, struct known *known)
+int domains_new(struct domains **out, struct event_base *base, struct store *store, struct known *known)
 {
 	struct domains *domains = calloc(1, sizeof(*domains));
 	int r;
@@ -80,7 +97,11 @@ int domains_new(struct domains **out, struct store *store, struct known *known)
 		return -ENOMEM;
 	domains->store = store;
 	domains->known = known;
-	r = store_watch(store, "@introduceDomain", on_changed, domains, on_watched, &domains->introduced);
+	domains->retry = evtimer_new(base, on_retry, domains);
+	r = domains->retry ? 0 : -ENOMEM;
+	if (r == 0)
+		r = store_watch(store, "@introduceDomain", on_changed, domains, on_watched,
+				&domains->introduced);
 	if (r == 0)
 		r = store_watch(store, "@releaseDomain", on_changed, domains, on_watched, &domains->released);
 	if (r < 0) {
@@ -95,6 +116,7 @@ void domains_free(struct domains *domains)
 {
 	if (!domains)
 		return;
+	free_event(domains->retry);
 	store_cancel(&domains->listing);
 	store_unwatch(domains->store, &domains->introduced);
 	store_unwatch(domains->store, &domains->released);

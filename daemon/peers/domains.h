@@ -7,7 +7,8 @@
  * lists /local/domain each time that one fires. A guest may not list domains and doesn't use this.
  *
  *   a watch fires, domains_list() ──▶ listing ──the list is there──▶ sinks learn who is in it, who left
- *                 └──while it is listing──▶ listed once more after that
+ *                 └──while it is listing──▶ listed once more after that;
+ *                    where there is an error, a second later
  *
  * It doesn't notice a domid that is used again between two listings; the watches on its nodes do.
  */
@@ -16,11 +17,12 @@
 #include <stdint.h>
 
 struct domains;
+struct event_base;
 struct known;
 struct store;
 
 /* Sets the watches, which then fire. Returns 0 or -ENOMEM. */
-int domains_new(struct domains **domains, struct store *store, struct known *known);
+int domains_new(struct domains **domains, struct event_base *base, struct store *store, struct known *known);
 void domains_free(struct domains *domains);
 
 /* Lists the domains again: something says that one of them has gone. */

@@ -279,7 +279,8 @@ static void on_domid(void *userdata, int error, const char *untrusted_value, siz
 	if (error == 0) {
 		tool->self.domid = (uint32_t)atoi(untrusted_value);
 		if (tool->self.domid == 0)
-			error = domains_new(&tool->options.domains, tool->store, tool->known);
+			error = domains_new(&tool->options.domains, tool->lines.base, tool->store,
+					    tool->known);
 	}
 	if (error == 0)
 		error = peers_new(&tool->peers, tool->lines.base, tool->store, tool->host, &tool->options,

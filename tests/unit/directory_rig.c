@@ -140,7 +140,7 @@ static void open_place(struct rig *rig, struct place *place, uint32_t domid)
 	place->self.domid = domid;
 	options.known = place->known = known_new(&place->self);
 	if (domid == 0)
-		assert_int_equal(domains_new(&place->domains, &place->store, place->known), 0);
+		assert_int_equal(domains_new(&place->domains, rig->base, &place->store, place->known), 0);
 	known_listen(place->known, &place->sink, on_known, place);
 	assert_int_equal(names_new(&place->names, &place->store, &place->self, place->known, place->domains),
 			 0);

@@ -152,6 +152,11 @@ static void fake_list(struct store *store, struct store_request *request)
 	struct fake_node *node;
 	unsigned count = 0;
 
+	if (store->bad_lists) {
+		store->bad_lists--;
+		request->listed(request->userdata, -EIO, NULL, 0);
+		return;
+	}
 	DL_FOREACH(store->nodes, node) {
 		unsigned domid, i;
 		char name[16];

@@ -39,6 +39,7 @@ struct store {
 	struct store_watch *watches;
 	struct store_request *requests;
 	bool out_of_memory; /* requests fail */
+	unsigned bad_lists; /* so many of the next lists fail */
 	unsigned reads;	    /* so many were asked for */
 };
 

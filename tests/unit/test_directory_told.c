@@ -163,6 +163,18 @@ TEST_WITH(a_domain_replaced_between_looks_has_the_new_name_and_uuid, set_up, tea
 	assert_int_equal(resolve(one, "seven"), -EHOSTDOWN);
 }
 
+TEST_WITH(domains_that_cannot_be_listed_are_listed_later, set_up, tear_down)
+{
+	struct rig *rig = *state;
+	struct place *one = guest(rig, 1);
+
+	link_up(rig, 1);
+	settle(rig, 1);
+	rig->zero.store.bad_lists = 1;
+	introduce(rig, 7, "seven", "77777777-0000-4000-8000-000000000007");
+	until(is_named(one, 7, "seven"));
+}
+
 TEST_WITH(hidden_domains_are_never_told, set_up, tear_down)
 {
 	struct rig *rig = *state;
