@@ -25,7 +25,9 @@
 #include "wire/gateway.h"
 #include "wire/hash.h"
 
-#define SOCKET_NAME "gateway.sock"
+#define SOCKET_NAME    "gateway.sock"
+#define TICK_MS	       1000u
+#define STOOD_STILL_MS 1000u /* the tick comes so late */
 
 /* --- the table -------------------------------------------------------------------------------- */
 
@@ -142,6 +144,14 @@ static void set_up(struct hosts *hosts, struct host *host, bool up, const char *
 			    hosts->callbacks->gone(hosts->userdata, host->number));
 }
 
+void hosts_look_later(struct hosts *hosts)
+{
+	if (evtimer_pending(hosts->tick, NULL))
+		return;
+	hosts->tick_due_ms = clock_ms() + TICK_MS;
+	timer_set(hosts->tick, TICK_MS);
+}
+
 /* --- conversations ---------------------------------------------------------------------------- */
 
 static void stop_listening(struct host *host)
@@ -255,7 +265,7 @@ static int begin(struct hosts *hosts, struct host *host, enum host_state state,
 	}
 	host->state = state;
 	host->asked_ms = clock_ms();
-	timer_start(hosts->tick, HOSTS_TICK_MS);
+	hosts_look_later(hosts);
 	return 0;
 }
 
@@ -377,7 +387,7 @@ void hosts_doubt_all(struct hosts *hosts)
 	hosts->since = (uint64_t)time(NULL);
 	hosts->network_up = false;
 	hosts->server[0] = '\0';
-	timer_start(hosts->tick, HOSTS_TICK_MS);
+	hosts_look_later(hosts);
 }
 
 static void on_came(void *userdata)
@@ -465,6 +475,13 @@ static void on_tick(int fd, short what, void *userdata)
 	struct hosts *hosts = userdata;
 	bool again = false;
 
+	/* If we stood still ourselves, what the gateway has said meanwhile lies there unread: it is read before
+	 * the next one. */
+	hosts->was_late = clock_ms() >= hosts->tick_due_ms + STOOD_STILL_MS && !hosts->was_late;
+	if (hosts->was_late) {
+		hosts_look_later(hosts);
+		return;
+	}
 	for (uint32_t i = 0; i < hosts->count; i++) {
 		struct host *host = hosts->by_number[i];
 
@@ -476,7 +493,7 @@ static void on_tick(int fd, short what, void *userdata)
 		again |= host->is_stale || host->state != HOST_IDLE;
 	}
 	if (again)
-		timer_start(hosts->tick, HOSTS_TICK_MS);
+		hosts_look_later(hosts);
 }
 
 /* --- life ------------------------------------------------------------------------------------- */

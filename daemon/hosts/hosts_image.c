@@ -106,5 +106,5 @@ void hosts_image(struct image *image, struct hosts *hosts)
 	hosts->changed_ms = clock_ms();
 	if (!hosts->socket || !gateway_socket_has_gateway(hosts->socket))
 		hosts_doubt_all(hosts);
-	timer_start(hosts->tick, HOSTS_TICK_MS);
+	hosts_look_later(hosts);
 }

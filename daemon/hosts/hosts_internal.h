@@ -13,8 +13,6 @@
 struct event;
 struct gateway_socket;
 
-#define HOSTS_TICK_MS 1000
-
 enum host_state {
 	HOST_IDLE,
 	HOST_ASKED,
@@ -50,6 +48,8 @@ struct hosts {
 	void *userdata;
 	struct gateway_socket *socket; /* NULL: no gateway can come */
 	struct event *tick;
+	uint64_t tick_due_ms;
+	bool was_late; /* it came so late that we stood still ourselves */
 	struct host **by_number;
 	uint32_t count;
 	struct host *by_name;
@@ -62,6 +62,8 @@ struct hosts {
 
 /* Adds one that isn't there, with the next number. NULL: there are too many, or no memory. */
 struct host *hosts_add(struct hosts *hosts, const char *name);
+/* Lets hosts.c look in a second whether something has lasted for too long. */
+void hosts_look_later(struct hosts *hosts);
 /* Every host's state is in doubt for a while. */
 void hosts_doubt_all(struct hosts *hosts);
 /* Gives up the conversation that the host has begun, if there is one. */

@@ -45,7 +45,7 @@ struct scene {
 	struct hosts *hosts;
 	char directory[32], path[64];
 	int gateway;
-	unsigned descriptors, connected, failed, replaced, instance;
+	unsigned descriptors, connected, failed, gone, replaced, instance;
 	struct conversation {
 		struct conversation_memory memory;
 		struct charge charge;
@@ -58,6 +58,7 @@ struct scene {
 
 static unsigned on_gone(void *userdata, uint32_t number)
 {
+	((struct scene *)userdata)->gone++;
 	return LOOKED_AT;
 }
 
@@ -393,6 +394,28 @@ TEST_WITH(a_gateway_that_does_not_answer_is_not_waited_for, setup, teardown)
 	assert_int_equal(scene->failed, 0);
 	pass_time(scene, 2000);
 	assert_int_equal(scene->failed, 1);
+}
+
+TEST_WITH(what_was_said_while_we_stood_still_is_read_first, setup, teardown)
+{
+	struct scene *scene = *state;
+	int fds[GATEWAY_FDS];
+
+	connect_to_hostb(scene, fds);
+	seal(fds);
+	close_all(fds);
+	say(scene, "{\"type\":\"connected\",\"host\":\"hostb\",\"id\":2}");
+	pass_time(scene, PATIENCE_MS + 5000);
+	assert_int_equal(scene->connected, 1);
+	assert_int_equal(scene->failed, 0);
+	pass_time(scene, 1000); /* a tick that is taken for one that is in time */
+	close(scene->gateway);
+	settle(scene);
+	greet(scene);
+	say(scene, "{\"type\":\"host\",\"host\":\"hostb\",\"up\":true}");
+	pass_time(scene, PATIENCE_MS + 5000);
+	assert_true(hosts_is_up(scene->hosts, hosts_find(scene->hosts, "hostb")));
+	assert_int_equal(scene->gone, 0);
 }
 
 TEST_WITH(a_host_of_which_no_gateway_tells_any_more_is_gone, setup, teardown)
