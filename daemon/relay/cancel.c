@@ -259,7 +259,8 @@ static int cancel_word(uint32_t *word)
 	return expected == MESSAGE_CANCELLED ? -ECANCELED : 0;
 }
 
-/* Marks a message in a buffer as cancelled. Its state word may lie across two pieces of that. */
+/* Marks a message in a buffer as cancelled. Its state word may lie across two pieces of that. A copy may end
+ * before it, as there was no memory for more. */
 static int cancel_in(struct evbuffer *buffer, uint64_t position)
 {
 	struct evbuffer_iovec pieces[sizeof(uint32_t)];
@@ -268,7 +269,8 @@ static int cancel_in(struct evbuffer *buffer, uint64_t position)
 	size_t left = sizeof(state);
 	struct evbuffer_ptr at;
 
-	if (!buffer || evbuffer_ptr_set(buffer, &at, position, EVBUFFER_PTR_SET) < 0 ||
+	if (!buffer || evbuffer_get_length(buffer) < position + left ||
+	    evbuffer_ptr_set(buffer, &at, position, EVBUFFER_PTR_SET) < 0 ||
 	    evbuffer_peek(buffer, (ev_ssize_t)left, &at, pieces, sizeof(uint32_t)) < 1)
 		return -ECONNRESET;
 	for (unsigned i = 0; left > 0; i++) {
@@ -321,6 +323,14 @@ static void cancel_beyond(struct channel *channel, uint64_t offset)
 		channel_mark_urgent(out);
 }
 
+/* Whether a message's state word, which its opener has sent whole, can be there. */
+static bool can_be_state(const struct channel *channel, uint64_t offset)
+{
+	uint64_t received = channel->opener.received;
+
+	return !(offset & 7) && offset <= received && received - offset >= MESSAGE_TRAILER_SIZE;
+}
+
 int channel_cancel(struct channel_end *end, uint64_t offset)
 {
 	struct channel_end *out = channel_other(end);
@@ -328,8 +338,7 @@ int channel_cancel(struct channel_end *end, uint64_t offset)
 	relay_spend(end->channel->relay, end->hop->account, COST_CANCEL);
 	if (channel_is_reset(end) || !out->hop || hop_is_retired(out->hop)) /* a RESET tells */
 		return 0;
-	if (!end->is_opener || (offset & 7) || offset > end->received ||
-	    end->received - offset < MESSAGE_TRAILER_SIZE)
+	if (!end->is_opener || !can_be_state(end->channel, offset))
 		return -EPROTO;
 	if (offset < out->consumed)
 		answer_cancel(end, offset, 0);
@@ -413,8 +422,8 @@ static void cancel_image(struct image *image, struct channel *channel, struct ch
 		return;
 	cancel->list = (enum cancel_list)list;
 	cancel->result = -(int)error;
-	image_expect(image,
-		     goes_over(channel, list) && (list == ANSWERED || !find_cancel(channel, cancel->offset)));
+	image_expect(image, can_be_state(channel, cancel->offset) && goes_over(channel, list) &&
+				    (list == ANSWERED || !find_cancel(channel, cancel->offset)));
 	if (!image->error)
 		take(image, channel, cancel);
 }

@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "base/quota.h"
+#include "daemon/relay/sharing.h"
 #include "wire/bytes.h"
 
 struct scene {
@@ -121,6 +122,26 @@ TEST(message_in_the_ring_of_a_program_is_cancelled_there)
 	assert_int_equal(found(&scene, 0), MESSAGE_SENT);
 	assert_int_equal(found(&scene, 1), MESSAGE_CANCELLED);
 	assert_int_equal(found(&scene, 2), MESSAGE_SENT);
+	scene_stop(&scene);
+}
+
+/* The copy for another program at a shared endpoint, for which there was no memory from there on. */
+TEST(message_is_cancelled_whose_copy_ends_in_its_state)
+{
+	struct scene scene;
+	struct channel *channel;
+
+	scene_start(&scene, false, 65536);
+	party_open(scene.a, 0, "p");
+	send_messages(&scene, 0, 3);
+	channel = hop_find_channel(&scene.a->hop, 0)->channel;
+	assert_int_equal(sharing_begin(channel), 0);
+	channel->sharing->from = 24;
+	channel->sharing->broken = true;
+	assert_int_equal(evbuffer_add(channel->sharing->copy, "\10\0\0\0\0\0\0\0messages\0\0", 18), 0);
+	cancel(&scene, 1);
+	expect_answer(&scene, 1, 1, ECANCELED);
+	assert_int_equal(found(&scene, 1), MESSAGE_CANCELLED);
 	scene_stop(&scene);
 }
 

@@ -13,10 +13,12 @@
 #include <event2/event.h>
 
 #include "base/image.h"
+#include "daemon/relay/cancel.h"
 #include "daemon/relay/channel.h"
 #include "daemon/relay/hop.h"
 #include "daemon/relay/hop_image.h"
 #include "daemon/relay/private_ring.h"
+#include "wire/bytes.h"
 #include "wire/frame_ring.h"
 
 struct fields {
@@ -537,6 +539,28 @@ TEST(what_lies_in_a_ring_that_is_not_its_channel_s_is_refused)
 	assert_int_equal(read_again(world), -EINVAL);
 	ledger_free(ledger);
 	end->newest_handed = newest;
+	world_free(world);
+}
+
+TEST(cancel_of_what_was_never_sent_is_refused)
+{
+	struct world *world = world_at_work(LINK);
+	struct channel_end *opener = &sink_of(world)->channel->opener;
+	uint64_t end = opener->received & ~UINT64_C(7), offset = end - 16;
+	uint8_t sought[8], *bytes, *at;
+	size_t size;
+
+	assert_int_equal(channel_cancel(opener, offset), 0);
+	bytes = bytes_of(world, &size);
+	assert_int_equal(read_bytes(bytes, size, LINK), 0);
+	put_u64(sought, offset);
+	at = memmem(bytes, size, sought, sizeof(sought));
+	assert_non_null(at);
+	for (unsigned i = 0; i < 2; i++) {
+		put_u64(at, i ? offset + 4 : end);
+		assert_int_equal(read_bytes(bytes, size, LINK), -EINVAL);
+	}
+	free(bytes);
 	world_free(world);
 }
 
