@@ -56,6 +56,8 @@ static bool has_place(struct activation *activation, const struct channel *chann
 	struct channel *other;
 	uint32_t number = 0;
 
+	if (hop_channel_count(&activation->room) > ACTIVATION_WAITING_MAX)
+		return false; /* another program's image may have had room for more */
 	while ((other = next_waiting(activation, &number))) {
 		unsigned i;
 

@@ -200,9 +200,10 @@ struct subscriber *topics_first_of(const struct topics *topics, const struct ses
 
 void topics_remove_replica(struct topic *replica)
 {
-	struct topic *found;
+	struct topic *found = NULL;
 
-	HASH_FIND_STR(replica->topics->replicas, replica->key, found);
+	if (replica->key) /* for which there may have been no memory */
+		HASH_FIND_STR(replica->topics->replicas, replica->key, found);
 	if (found == replica)
 		HASH_DEL(replica->topics->replicas, replica);
 	waiting_leave(replica);
