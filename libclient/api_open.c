@@ -5,6 +5,8 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include <utlist.h>
+
 #include "libclient/conn.h"
 #include "libclient/deadline.h"
 #include "libclient/handshake.h"
@@ -184,6 +186,19 @@ int xenmsg_wait(struct xenmsg *conn, int timeout_ms)
 	return leave(conn, wait_until(conn, deadline));
 }
 
+/* Returns whether all that the program has begun has its outcome; what is settled was reported before. */
+static bool is_settled(const struct xenmsg *conn)
+{
+	const struct stream_dial *dial;
+
+	DL_FOREACH(conn->dials.begun, dial)
+		if (dial->done) /* else it fetches a stream that has come */
+			return false;
+	return outbox_is_settled(&conn->outbox) && !conn->calls.rooms && !conn->calls.completed &&
+	       !requests_are_begun(&conn->requests) &&
+	       (!conn->mux || !requests_are_begun(&conn->mux->requests));
+}
+
 static int flush(struct xenmsg *conn, int64_t deadline)
 {
 	int r = 0;
@@ -192,8 +207,7 @@ static int flush(struct xenmsg *conn, int64_t deadline)
 		conn_pump(conn);
 		if (conn_run_outcomes(conn, BUDGET) >= BUDGET)
 			continue;
-		if (conn->dead ||
-		    (outbox_is_settled(&conn->outbox) && !conn->calls.rooms && !conn->calls.completed))
+		if (conn->dead || is_settled(conn))
 			r = conn->dead;
 		else
 			r = conn_sleep(conn, deadline, false);

@@ -281,6 +281,16 @@ bool requests_are_unanswered(const struct requests *requests)
 	return false;
 }
 
+bool requests_are_begun(const struct requests *requests)
+{
+	const struct request *request;
+
+	DL_FOREACH(requests->pending, request)
+		if (request->counts && !request->op.settled)
+			return true;
+	return false;
+}
+
 int requests_ask_again(struct requests *requests, uint8_t type, const void *payload, size_t size,
 		       uint32_t after_loss, bool is_new, uint32_t *number)
 {

@@ -87,6 +87,8 @@ void requests_leave(struct requests *requests, int error);
 /* Returns whether the library waits for an answer to what it has asked by itself, or hasn't looked at that
  * yet. */
 bool requests_are_unanswered(const struct requests *requests);
+/* Returns whether the program has begun some that have no outcome. */
+bool requests_are_begun(const struct requests *requests);
 /* Asks the next daemon for what an earlier one had answered, or not yet, under `number`: sends the same
  * request once more, if it has no answer, and else begins one of the library's own, with that number or
  * (`is_new`) another one, after this loss. 0; or -ENOENT: it wasn't granted, of which the program is still to

@@ -245,6 +245,12 @@ BOTH(flush_waits_for_all_that_was_begun)
 	assert_int_equal(xenmsg_flush(fake.conn, -1), 0);
 	fake_join(&fake);
 	assert_int_equal(outcomes, 2);
+	/* So has what the daemon was asked. */
+	assert_int_equal(xenmsg_begin_bind(fake.conn, "late", NULL, NULL, NULL, NULL, NULL), 0);
+	assert_int_equal(xenmsg_flush(fake.conn, 0), -ETIMEDOUT);
+	fake_expect(&fake, FRAME_BIND);
+	fake_reply(&fake, fake.header.channel, 0, "", false);
+	assert_int_equal(xenmsg_flush(fake.conn, -1), 0);
 	/* A call has its answer. */
 	assert_int_equal(xenmsg_begin_call(fake.conn, "5:work", "x", 1, NULL, NULL, NULL, NULL), 0);
 	assert_int_equal(xenmsg_flush(fake.conn, 0), -ETIMEDOUT);
