@@ -51,6 +51,12 @@ static bool is_more_awaited(const struct peers *peers)
 				      : peers->all_heard || (peers->told && !peers->all_listed);
 }
 
+/* Whether domain 0's daemon may still begin to tell of the others, so nobody else is looked for. */
+static bool is_zero_awaited(const struct peers *peers)
+{
+	return peers->told_timer && evtimer_pending(peers->told_timer, NULL);
+}
+
 static void look_again_soon(struct peers *peers)
 {
 	peers->all_heard = false;
@@ -71,7 +77,8 @@ static void on_settle(evutil_socket_t fd, short what, void *userdata)
 {
 	struct peers *peers = userdata;
 
-	if ((is_more_awaited(peers) || is_busy(peers)) && --peers->all_settling) {
+	/* Domain 0, which tells of all, has time of its own to say that it will. */
+	if (is_zero_awaited(peers) || ((is_more_awaited(peers) || is_busy(peers)) && --peers->all_settling)) {
 		look_again_soon(peers);
 		return;
 	}

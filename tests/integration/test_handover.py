@@ -11,7 +11,7 @@ import sys
 import pytest
 
 from library import Connection
-from messaging import EXIT_OK, EXIT_USAGE, PATIENCE, eventually, stopped, tool
+from messaging import EXIT_OK, EXIT_USAGE, FAST, PATIENCE, eventually, stopped, tool
 from renewing import call_under_hand_overs, ended, post, process_until, renew, took_over
 
 BIND_SHARED = 4096
@@ -250,6 +250,25 @@ def test_watches_of_others_tell_only_what_has_changed(nodes, tmp_path):
     ended(stays.process)
     watch.tells(*endpoints, ("down", "goes"), ("down", "stays"))
     assert watch.told("domain") == domains, watch.path.read_text()
+    assert ended(watch.process) is None
+
+
+def test_watches_of_others_wait_for_a_late_domain_0(nodes, tmp_path):
+    """It tells of all, and is busy or stands still: that nobody was heard of yet doesn't mean that he has gone."""
+    every = nodes(0, 1, 2, config=FAST.replace("setup-timeout = 20s", "setup-timeout = 120s"))
+    node = every[1]
+    every[2].receiver("stays")
+    watch = Watch(node, "*", tmp_path / "watched")
+    watch.tells(("up", "stays"))
+    domains = watch.told("domain")
+    with stopped(every[0].pid):
+        renew(node)
+        eventually(lambda: node.status()["uptime_s"] >= 5, "what is compared with was read long ago")
+    late = every[2].receiver("late")
+    watch.tells(("up", "stays"), ("up", "late"))
+    assert watch.told("domain") == domains, watch.path.read_text()
+    ended(late.process)
+    watch.tells(("up", "stays"), ("up", "late"), ("down", "late"))
     assert ended(watch.process) is None
 
 
