@@ -215,7 +215,7 @@ void link_move_waiting(struct hop *from, struct hop *to)
 
 		if (end->is_opener || !channel_is_waiting(end->channel))
 			continue;
-		relay_spend(from->relay, hop_account(from), COST_OPEN);
+		hop_spend(from, COST_OPEN);
 		if (channel_is_abandoned(end->channel)) { /* its opener has gone meanwhile */
 			channel_forbid(end->channel, ECONNRESET);
 			continue;
