@@ -17,7 +17,9 @@ FISH = 'set -x PATH (dirname $argv[2]) $PATH; source $argv[1]; complete -C "$arg
 # zsh completes only at a terminal. What it is given to offer goes to a file, since it draws lists as it likes, and may ask before it
 # draws a long one. Keys are for its line editor, so they are typed when that has begun.
 # Only xenmsg gets the domain's libraries: with those of AddressSanitizer an interactive zsh may stand still.
+# The first one leaves in a file what it found in a thousand others, which it reads byte by byte.
 ZSH = r"""
+found=$1; shift
 zmodload zsh/zpty
 export OFFERED=$(mktemp) TERM=dumb BIN=$(mktemp -d)
 print -r -- "#!/bin/sh
@@ -25,7 +27,7 @@ LD_PRELOAD='$LD_PRELOAD' exec '$2' \"\$@\"" >$BIN/xenmsg
 chmod +x $BIN/xenmsg
 unset LD_PRELOAD
 export PATH=$BIN:$PATH
-print -r -- "fpath=(${(q)1} \$fpath); autoload -Uz compinit; compinit -u -D; setopt noautolist; LISTMAX=9999
+print -r -- "fpath=(${(q)1} \$fpath); autoload -Uz compinit; compinit -C -d ${(q)found}; setopt noautolist; LISTMAX=9999
 compadd() { local -a seen; builtin compadd -O seen \"\$@\"; print -rl -- \$seen >>\$OFFERED; builtin compadd \"\$@\"; }
 offer() { zle complete-word; print -r -- END >>\$OFFERED; }; zle -N offer; bindkey '^I' offer
 zle-line-init() { print -r -- END >>\$OFFERED; }; zle -N zle-line-init" >$OFFERED.rc
@@ -43,10 +45,10 @@ exit 0
 
 
 class Shell:
-    def __init__(self, name):
+    def __init__(self, name, directory):
         self.name = name
         self.command = {"bash": ["bash", "-c", BASH, "bash", os.path.join(SCRIPTS, "bash/xenmsg")],
-                        "zsh": ["zsh", "-f", "-c", ZSH, "zsh", SCRIPTS],
+                        "zsh": ["zsh", "-f", "-c", ZSH, "zsh", str(directory / "zsh"), SCRIPTS],
                         "fish": ["fish", "--no-config", "-c", FISH, os.path.join(SCRIPTS, "xenmsg.fish")]}[name]
 
     def offers(self, node, line):
@@ -56,10 +58,10 @@ class Shell:
 
 
 @pytest.fixture(name="shell", params=["bash", "zsh", "fish"])
-def a_shell(request):
+def a_shell(request, tmp_path_factory):
     if not shutil.which(request.param):
         pytest.skip(f"{request.param} is not there")
-    return Shell(request.param)
+    return Shell(request.param, tmp_path_factory.getbasetemp())
 
 
 def test_commands_and_options_are_what_the_help_says(nodes, shell):
