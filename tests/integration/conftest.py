@@ -278,6 +278,7 @@ def pytest_sessionstart(session):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: takes a minute or more")
+    config.addinivalue_line("markers", "more: by another seed, what runs for each change by a few")
 
 
 from messaging import (  # noqa: E402,F401  pylint: disable=wrong-import-position,unused-import

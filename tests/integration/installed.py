@@ -12,6 +12,12 @@ import subprocess
 
 import pytest
 
+
+def seeds(first, end, each=1):
+    """Seeds of which the first `each` are for each change, and the others for --all."""
+    return [*range(first, first + each), *(pytest.param(seed, marks=pytest.mark.more) for seed in range(first + each, end))]
+
+
 BINDIR = os.environ.get("XENMSG_BINDIR", "")
 SBINDIR = os.environ.get("XENMSG_SBINDIR", os.path.join(os.path.dirname(BINDIR), "sbin") if BINDIR else "")
 BUILDDIR = os.environ.get("XENMSG_BUILDDIR", "")

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from installed import seeds
 from messaging import eventually
 
 # It takes its time, so that the ring fills while the image is made: a full ring is the same at all moments.
@@ -20,7 +21,7 @@ for first in itertools.count(0, 512):
 """
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", seeds(0, 4))
 @pytest.mark.parametrize("notice, clock", [(0, 200), (200, 0)], ids=["unannounced", "clock-set-back"])
 @pytest.mark.parametrize("command", ["suspend", "migrate"])
 def test_a_stream_of_numbers_has_no_other_bytes(nodes, host, tmp_path, command, notice, clock, seed):

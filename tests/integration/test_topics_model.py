@@ -8,6 +8,7 @@ import random
 
 import pytest
 
+from installed import seeds
 from library import KEEP_OLDEST, KEPT, MISSED, RETAIN, SUBSCRIBED, TOPIC, WAITING, Connection
 from messaging import LOST_SOON, eventually
 from renewing import renew
@@ -232,14 +233,14 @@ def play(model, steps):
     model.close()
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", seeds(0, 6, each=2))
 def test_what_comes_and_what_is_told_to_be_missing_is_all(nodes, memory, host, seed):
     here, there = nodes(1, 2, config=LOST_SOON + "resume-for = 2s\n").values()
     here.sees(there)
     play(Model(seed, host, here, there, None, {**USUAL, "another_publisher": 3, "kill": 1, "lose_link": 1}), 60)
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", seeds(0, 8, each=2))
 def test_lost_links_saves_and_killed_daemons_together(nodes, memory, host, seed):
     """Whatever of these comes first: a session that waits for a restore is lost, a restored daemon is killed, and all that hand over."""
     here, there = nodes(1, 2, config=LOST_SOON + "resume-for = 2s\n").values()
@@ -247,7 +248,7 @@ def test_lost_links_saves_and_killed_daemons_together(nodes, memory, host, seed)
     play(Model(seed, host, here, there, None, {**USUAL, "another_publisher": 2, "kill": 3, "lose_link": 3, "save": 3, "migrate": 2}), 60)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", seeds(0, 6, each=2))
 def test_saves_migrations_and_lost_rings_cost_nothing(nodes, memory, host, seed):
     """Nor hand-overs: nobody who subscribes is told of any, nor that perhaps something is missing."""
     here, there = nodes(1, 2).values()
