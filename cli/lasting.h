@@ -3,8 +3,9 @@
 #define XENMSG_CLI_LASTING_H
 
 /*
- * The session of a command that goes on until it is stopped, or until what it waits for is there: it outlives its xenmsgd, and a line on standard
- * error tells each time that is lost or there again. What the next xenmsgd refuses ends the command.
+ * The session of a command that goes on until it is stopped, or until what it waits for is there: it outlives
+ * its xenmsgd, and a line on standard error tells each time that is lost or there again. What the next
+ * xenmsgd refuses ends the command.
  */
 
 #include <stdbool.h>

@@ -65,8 +65,8 @@ struct awaited {
 
 /* Ends with this error what is parked, without reporting it. */
 void awaited_fail(struct awaited *list, int error);
-/* The next daemon has refused this watch. What waits for it is tried again, and then watched for anew, or ends
- * as what can't be watched. Returns whether it is one of these. */
+/* The next daemon has refused this watch. What waits for it is tried again, and then watched for anew, or
+ * ends as what can't be watched. Returns whether it is one of these. */
 bool awaited_take_refusal(struct awaited *list, uint32_t watch);
 /* Frees what is left, without any callback. */
 void awaited_free(struct awaited *list);

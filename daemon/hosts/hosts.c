@@ -475,8 +475,8 @@ static void on_tick(int fd, short what, void *userdata)
 	struct hosts *hosts = userdata;
 	bool again = false;
 
-	/* If we stood still ourselves, what the gateway has said meanwhile lies there unread: it is read before
-	 * the next one. */
+	/* If we stood still ourselves, what the gateway has said meanwhile lies there unread: it is read
+	 * before the next one. */
 	hosts->was_late = clock_ms() >= hosts->tick_due_ms + STOOD_STILL_MS && !hosts->was_late;
 	if (hosts->was_late) {
 		hosts_look_later(hosts);
