@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Optional
 if TYPE_CHECKING:
     from . import _core
 
-# What waits for the daemon's answer to a withdrawal, which comes within 2 s, waits no longer than this.
-PATIENCE = 5.0
+# What waits for the outcome of a withdrawal, which the library has within 12 s even where the daemon doesn't read, waits no longer
+# than this.
+PATIENCE = 20.0
 
 
 class Fate(enum.IntEnum):
