@@ -102,10 +102,9 @@ void inbox_fail(struct inbox *inbox, int error)
 	struct receiver *receiver;
 	uint32_t number = 0;
 
-	while ((receiver = channel_table_next(&inbox->by_number, &number))) {
+	while ((receiver = channel_table_next(&inbox->by_number, &number)))
 		if (receiver->replies && receiver->replies->sender->rooms)
 			inbox->outbox->callbacks->room(receiver->replies->sender, error);
-	}
 	inbox_fail_drains(inbox, error);
 }
 

@@ -482,16 +482,22 @@ void link_ask_for_waiting(struct link *link)
 		link_ask(link);
 }
 
-void links_lost(struct links *links, struct peer_id peer, bool replaced, const char *reason)
+/* Finds the link once it has heard what the peer wrote before and lies in the ring: with its HELLO the
+ * session has begun, or another goes on. */
+static struct link *find_heard(struct links *links, struct peer_id peer)
 {
 	struct link *link = link_find(links, peer);
 
-	/* What the peer wrote before lies in the ring: with its HELLO the session has begun, or another goes
-	 * on. */
-	if (link && link->state == LINK_GREETING) {
-		link_hear_greeting(link);
-		link = link_find(links, peer);
-	}
+	if (!link || link->state != LINK_GREETING)
+		return link;
+	link_hear_greeting(link);
+	return link_find(links, peer);
+}
+
+void links_lost(struct links *links, struct peer_id peer, bool replaced, const char *reason)
+{
+	struct link *link = find_heard(links, peer);
+
 	if (!link)
 		return;
 	if (link->state == LINK_AWAY) {
@@ -510,12 +516,8 @@ void links_lost(struct links *links, struct peer_id peer, bool replaced, const c
 
 void links_replaced(struct links *links, struct peer_id peer, const uint8_t instance[16], const char *reason)
 {
-	struct link *link = link_find(links, peer);
+	struct link *link = find_heard(links, peer);
 
-	if (link && link->state == LINK_GREETING) {
-		link_hear_greeting(link);
-		link = link_find(links, peer);
-	}
 	/* A greeting ends with what carries it, if that leads to the one before. */
 	if (!link || link->state == LINK_GREETING ||
 	    !memcmp(link->session.peer_instance, instance, sizeof(link->session.peer_instance)))
