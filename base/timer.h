@@ -8,7 +8,8 @@
 #include <sys/time.h>
 
 #include <event2/event.h>
-#include <event2/util.h>
+
+#include "base/clock.h"
 
 static inline struct timeval timer_ms(uint64_t ms)
 {
@@ -30,18 +31,28 @@ static inline void timer_start(struct event *timer, uint64_t ms)
 		timer_set(timer, ms);
 }
 
-/* Returns in how many milliseconds the timer fires; TIMER_OFF: it doesn't run. */
-#define TIMER_OFF UINT32_MAX
-static inline uint32_t timer_left(const struct event *timer)
-{
-	struct timeval when, now;
-	int64_t ms;
+/* A timer that tells how long it has still to run. libevent would say it by the time of day, which may have
+ * been set since. */
+struct deadline {
+	struct event *timer;
+	uint64_t due_ms; /* by clock_ms(), while it runs */
+};
 
-	if (!event_pending(timer, EV_TIMEOUT, &when))
-		return TIMER_OFF;
-	evutil_gettimeofday(&now, NULL);
-	ms = ((int64_t)when.tv_sec - now.tv_sec) * 1000 + ((int64_t)when.tv_usec - now.tv_usec) / 1000;
-	return ms < 0 ? 0 : ms < TIMER_OFF ? (uint32_t)ms : TIMER_OFF - 1;
+static inline int deadline_set(struct deadline *deadline, uint32_t ms)
+{
+	deadline->due_ms = clock_ms() + ms;
+	return timer_set(deadline->timer, ms);
+}
+
+/* Returns in how many milliseconds it fires; DEADLINE_OFF: it doesn't run. */
+#define DEADLINE_OFF UINT32_MAX
+static inline uint32_t deadline_left(const struct deadline *deadline)
+{
+	uint64_t now = clock_ms();
+
+	if (!evtimer_pending(deadline->timer, NULL))
+		return DEADLINE_OFF;
+	return deadline->due_ms > now ? (uint32_t)(deadline->due_ms - now) : 0;
 }
 
 /* Frees an event. NULL is allowed. */

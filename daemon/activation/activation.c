@@ -15,7 +15,6 @@
 #include "base/cost.h"
 #include "base/log.h"
 #include "base/quota.h"
-#include "base/timer.h"
 #include "daemon/relay/channel.h"
 #include "daemon/relay/hop_image.h"
 #include "wire/text.h"
@@ -182,7 +181,7 @@ void activation_start(struct activation *activation)
 	activation->starts++;
 	log_info("endpoint %s: starting %s", settings->endpoint,
 		 settings->unit ? settings->unit : settings->words);
-	timer_set(activation->timer, settings->timeout_ms);
+	deadline_set(&activation->deadline, settings->timeout_ms);
 	activation_launch(activation);
 }
 
@@ -212,7 +211,7 @@ static void pause_starting(struct activation *activation)
 			 ACTIVATION_BURST_MS / 1000);
 	log_warning("endpoint %s: %s; what waited gets ENOENT, and nothing is started for %u s",
 		    activation->settings->endpoint, activation->why, progress->pause_ms / 1000);
-	timer_set(activation->timer, progress->pause_ms);
+	deadline_set(&activation->deadline, progress->pause_ms);
 }
 
 static void act(struct activation *activation, unsigned actions)
@@ -228,13 +227,13 @@ static void act(struct activation *activation, unsigned actions)
 	if (actions & ACTIVATION_PAUSE)
 		pause_starting(activation);
 	if (actions & ACTIVATION_SETTLED) {
-		evtimer_del(activation->timer);
+		evtimer_del(activation->deadline.timer);
 		if (!command_lives(activation))
 			forget_start(activation);
 		activation->why[0] = '\0';
 	}
-	if (actions & ACTIVATION_AWAIT && !evtimer_pending(activation->timer, NULL))
-		timer_set(activation->timer, activation->settings->timeout_ms);
+	if (actions & ACTIVATION_AWAIT && !evtimer_pending(activation->deadline.timer, NULL))
+		deadline_set(&activation->deadline, activation->settings->timeout_ms);
 }
 
 void activation_happen(struct activation *activation, enum activation_event event)
@@ -316,7 +315,7 @@ void activation_free(struct activation *activation)
 	forget_start(activation);
 	hop_cleanup(&activation->room);
 	task_cancel(&activation->leading);
-	free_event(activation->timer);
+	free_event(activation->deadline.timer);
 	activation_settings_free(activation->settings);
 	free(activation);
 }
@@ -341,8 +340,8 @@ int activation_make(struct activation **out, struct activations *activations,
 	activation->stays = true;
 	hop_set_image_number(&activation->room, 0); /* it is in every image, unless it is left before */
 	task_init(&activation->leading, &relay->turns, NULL, on_leading);
-	activation->timer = evtimer_new(relay->base, on_timer, activation);
-	if (!activation->timer) {
+	activation->deadline.timer = evtimer_new(relay->base, on_timer, activation);
+	if (!activation->deadline.timer) {
 		activation_free(activation);
 		return -ENOMEM;
 	}

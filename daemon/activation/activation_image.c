@@ -26,7 +26,6 @@
 #include <utlist.h>
 
 #include "base/image.h"
-#include "base/timer.h"
 #include "daemon/activation/starter.h"
 #include "daemon/relay/hop_image.h"
 
@@ -55,13 +54,13 @@ static void progress_image(struct image *image, struct activation_progress *prog
 }
 
 /* Of a start or pause that is under way. */
-static void timer_image(struct image *image, struct event *timer)
+static void deadline_image(struct image *image, struct deadline *deadline)
 {
-	uint32_t left = image->is_read ? TIMER_OFF : timer_left(timer);
+	uint32_t left = image->is_read ? DEADLINE_OFF : deadline_left(deadline);
 
 	image_u32(image, &left);
-	if (image->is_read && !image->error && left != TIMER_OFF)
-		timer_set(timer, left);
+	if (image->is_read && !image->error && left != DEADLINE_OFF)
+		deadline_set(deadline, left);
 }
 
 static void command_image(struct image *image, struct activation *activation, bool children_stay)
@@ -78,7 +77,7 @@ static void room_image(struct image *image, struct activation *activation, bool 
 {
 	hop_inner_image(image, &activation->room);
 	progress_image(image, &activation->progress);
-	timer_image(image, activation->timer);
+	deadline_image(image, &activation->deadline);
 	command_image(image, activation, children_stay);
 	image_u64(image, &activation->starts);
 	image_text(image, activation->why, sizeof(activation->why));
@@ -205,7 +204,7 @@ void activations_drop_image(struct activations *activations)
 		hop_reset_channels(&activation->room, ECONNRESET);
 		if (activation->start)
 			start_stop(activation->start);
-		evtimer_del(activation->timer);
+		evtimer_del(activation->deadline.timer);
 		activation->progress = (struct activation_progress){0};
 		if (!activation->has_gone)
 			continue;

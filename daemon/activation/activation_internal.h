@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "base/timer.h"
 #include "base/turns.h"
 #include "daemon/activation/activation.h"
 #include "daemon/activation/activation_read.h"
@@ -19,8 +20,8 @@ struct activation {
 	struct activation_settings *settings; /* owned */
 	struct activation_progress progress;
 	struct hop room;
-	struct event *timer; /* of the start, or of the pause */
-	struct start *start; /* under way, or a command that lives; NULL: neither */
+	struct deadline deadline; /* of the start, or of the pause */
+	struct start *start;	  /* under way, or a command that lives; NULL: neither */
 	struct task leading;
 	uint64_t starts;
 	char why[160];

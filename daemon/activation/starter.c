@@ -42,7 +42,7 @@ struct start {
 	struct unit_start *unit; /* NULL: a command */
 	pid_t pid;
 	bool stopping, leaving;
-	struct event *kill_timer;
+	struct deadline kill;
 	struct start *prev, *next;
 };
 
@@ -59,7 +59,7 @@ struct starter {
 static void free_command(struct start *start)
 {
 	DL_DELETE(start->starter->commands, start);
-	event_free(start->kill_timer);
+	event_free(start->kill.timer);
 	free(start);
 }
 
@@ -108,7 +108,7 @@ static void reap(struct start *start)
 	start->ended = NULL;
 	if (start->stopping) {
 		start->leaving = true;
-		timer_set(start->kill_timer, STOP_REST_MS);
+		deadline_set(&start->kill, STOP_REST_MS);
 	} else {
 		waitpid(start->pid, NULL, WNOHANG);
 		free_command(start);
@@ -285,8 +285,8 @@ static int start_command(struct start *start, const struct activation_settings *
 	sigset_t all, before;
 	int r;
 
-	start->kill_timer = evtimer_new(start->starter->base, on_kill, start);
-	if (!start->kill_timer)
+	start->kill.timer = evtimer_new(start->starter->base, on_kill, start);
+	if (!start->kill.timer)
 		return -ENOMEM;
 	r = prepare(&child, start->starter, settings);
 	if (r == 0) {
@@ -302,7 +302,7 @@ static int start_command(struct start *start, const struct activation_settings *
 	}
 	clean_up(&child);
 	if (r < 0) {
-		event_free(start->kill_timer);
+		event_free(start->kill.timer);
 		return r;
 	}
 	setpgid(start->pid, start->pid); /* the child does the same: it may be killed before it has run */
@@ -353,13 +353,13 @@ static bool is_child(pid_t pid)
 /* Makes a command of what was read, which needs what only this process has. */
 static void adopt_command(struct image *image, struct start *start, uint32_t kill_ms)
 {
-	start->kill_timer = evtimer_new(start->starter->base, on_kill, start);
-	if (!start->kill_timer) {
+	start->kill.timer = evtimer_new(start->starter->base, on_kill, start);
+	if (!start->kill.timer) {
 		image_fail(image, -ENOMEM);
 		return;
 	}
-	if (kill_ms != TIMER_OFF)
-		timer_set(start->kill_timer, kill_ms);
+	if (kill_ms != DEADLINE_OFF)
+		deadline_set(&start->kill, kill_ms);
 	DL_APPEND(start->starter->commands, start);
 }
 
@@ -374,7 +374,7 @@ void start_image(struct image *image, struct starter *starter, struct start **ou
 		return;
 	}
 	pid = (uint32_t)start->pid;
-	kill_ms = image->is_read ? TIMER_OFF : timer_left(start->kill_timer);
+	kill_ms = image->is_read ? DEADLINE_OFF : deadline_left(&start->kill);
 	image_upto(image, &pid, INT32_MAX);
 	image_bool(image, &start->stopping);
 	image_bool(image, &start->leaving);
@@ -388,12 +388,12 @@ void start_image(struct image *image, struct starter *starter, struct start **ou
 				.stopping = start->stopping,
 				.leaving = start->leaving};
 	/* One that was killed and hasn't ended yet has no timer any more. */
-	image_expect(image, pid > 1 && (start->stopping || (!start->leaving && kill_ms == TIMER_OFF)) &&
-				    (!start->leaving || kill_ms != TIMER_OFF));
+	image_expect(image, pid > 1 && (start->stopping || (!start->leaving && kill_ms == DEADLINE_OFF)) &&
+				    (!start->leaving || kill_ms != DEADLINE_OFF));
 	*out = NULL;
 	if (!image->error && is_child(start->pid))
 		adopt_command(image, start, kill_ms);
-	if (start->kill_timer)
+	if (start->kill.timer)
 		*out = start;
 	else
 		free(start);
@@ -460,7 +460,7 @@ void start_stop(struct start *start)
 		return;
 	start->stopping = true;
 	signal_command(start, SIGTERM);
-	timer_set(start->kill_timer, STOP_MS);
+	deadline_set(&start->kill, STOP_MS);
 }
 
 void start_forget(struct start *start)

@@ -12,7 +12,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/image.h"
@@ -179,6 +182,17 @@ TEST(room_of_one_account_is_half_of_it)
 
 /* --- the image that a daemon hands over ------------------------------------------------------- */
 
+static time_t day_is_late_s;
+
+/* Stands before the C library's, for libevent too. */
+__attribute__((visibility("default"))) int gettimeofday(struct timeval *now, void *zone)
+{
+	int r = (int)syscall(SYS_gettimeofday, now, zone);
+
+	now->tv_sec += day_is_late_s;
+	return r;
+}
+
 /* Returns what is written of rooms that two channels wait in, but for these. */
 static uint8_t *image_of_rooms(struct started *started, size_t *size)
 {
@@ -247,6 +261,24 @@ TEST(rooms_that_are_cut_or_spoilt_are_refused_or_harmless)
 	stop(&started);
 }
 
+TEST(time_to_bind_is_handed_over_though_the_time_of_day_is_set)
+{
+	struct started started = {0};
+	uint8_t *bytes;
+	char became[32];
+	size_t size;
+
+	start(&started);
+	assert_int_equal(fill(started.scene.link, "inbox", 1), 1);
+	day_is_late_s = 3600;
+	bytes = image_of_rooms(&started, &size);
+	day_is_late_s = 0;
+	assert_int_equal(read_rooms(bytes, size, became), 0);
+	assert_string_equal(became, "starting");
+	free(bytes);
+	stop(&started);
+}
+
 /* Returns what an image is taken for that has a child of ours as a command. */
 static int read_command(pid_t pid, bool stopping, bool leaving, uint32_t kill_ms)
 {
@@ -281,9 +313,9 @@ TEST(command_that_was_killed_and_has_not_ended_is_handed_over)
 	/* A timer is what ends one that is asked to end, and reaps one that has. */
 	assert_int_equal(read_command(pid, false, false, 1000), -EINVAL);
 	assert_int_equal(read_command(pid, false, true, 1000), -EINVAL);
-	assert_int_equal(read_command(pid, true, true, TIMER_OFF), -EINVAL);
+	assert_int_equal(read_command(pid, true, true, DEADLINE_OFF), -EINVAL);
 	/* It was killed. */
-	assert_int_equal(read_command(pid, true, false, TIMER_OFF), 0);
+	assert_int_equal(read_command(pid, true, false, DEADLINE_OFF), 0);
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
 }
