@@ -144,6 +144,8 @@ static void on_timer(int fd, short what, void *userdata)
 		activation_happen(activation, ACTIVATION_PAUSE_OVER);
 		return;
 	}
+	if (!deadline_is_over(&activation->deadline, activation->settings->timeout_ms))
+		return;
 	snprintf(why, sizeof(why), "the %s hasn't bound the endpoint%s within %u ms",
 		 command_lives(activation) ? "command" : "program",
 		 activation->progress.state == ACTIVATION_LINGERING ? " again" : "",

@@ -8,7 +8,8 @@
  *   state      in the next daemon
  *   IDLE       the same
  *   STARTING   a command that is still a child is watched on; else it is started again. A unit is asked for
- *              again, within the time that is left: to systemd that changes nothing
+ *              again, within the time that is left: to systemd that changes nothing. There is always enough
+ *              left to read what the program has said during the hand-over
  *   RUNNING    IDLE, until its program's endpoint is read, too; then what waits is led on
  *   LINGERING  the same, or, if the command isn't a child, as if it had ended
  *   PAUSED     the same, as long as it would have been
@@ -28,6 +29,8 @@
 #include "base/image.h"
 #include "daemon/activation/starter.h"
 #include "daemon/relay/hop_image.h"
+
+#define UNREAD_MS 1000u /* to read what a program has said during the hand-over */
 
 /* --- the old daemon --------------------------------------------------------------------------- */
 
@@ -54,13 +57,19 @@ static void progress_image(struct image *image, struct activation_progress *prog
 }
 
 /* Of a start or pause that is under way. */
-static void deadline_image(struct image *image, struct deadline *deadline)
+static void deadline_image(struct image *image, struct activation *activation)
 {
-	uint32_t left = image->is_read ? DEADLINE_OFF : deadline_left(deadline);
+	struct deadline *deadline = &activation->deadline;
+	uint32_t left = DEADLINE_OFF;
 
+	if (!image->is_read)
+		left = deadline_to_hand_over(deadline, activation->settings->timeout_ms);
 	image_u32(image, &left);
-	if (image->is_read && !image->error && left != DEADLINE_OFF)
-		deadline_set(deadline, left);
+	if (!image->is_read || image->error || left == DEADLINE_OFF)
+		return;
+	if (left < UNREAD_MS && activation->progress.state != ACTIVATION_PAUSED)
+		left = UNREAD_MS;
+	deadline_set(deadline, left);
 }
 
 static void command_image(struct image *image, struct activation *activation, bool children_stay)
@@ -77,7 +86,7 @@ static void room_image(struct image *image, struct activation *activation, bool 
 {
 	hop_inner_image(image, &activation->room);
 	progress_image(image, &activation->progress);
-	deadline_image(image, &activation->deadline);
+	deadline_image(image, activation);
 	command_image(image, activation, children_stay);
 	image_u64(image, &activation->starts);
 	image_text(image, activation->why, sizeof(activation->why));

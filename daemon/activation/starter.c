@@ -72,10 +72,17 @@ static void signal_command(const struct start *start, int number)
 		kill(start->pid, number);
 }
 
+static uint32_t kill_after(const struct start *start)
+{
+	return start->leaving ? STOP_REST_MS : STOP_MS;
+}
+
 static void on_kill(int fd, short what, void *userdata)
 {
 	struct start *start = userdata;
 
+	if (!deadline_is_over(&start->kill, kill_after(start)))
+		return;
 	signal_command(start, SIGKILL);
 	if (!start->leaving)
 		return; /* it is reaped when it has ended by that */
@@ -374,7 +381,7 @@ void start_image(struct image *image, struct starter *starter, struct start **ou
 		return;
 	}
 	pid = (uint32_t)start->pid;
-	kill_ms = image->is_read ? DEADLINE_OFF : deadline_left(&start->kill);
+	kill_ms = image->is_read ? DEADLINE_OFF : deadline_to_hand_over(&start->kill, kill_after(start));
 	image_upto(image, &pid, INT32_MAX);
 	image_bool(image, &start->stopping);
 	image_bool(image, &start->leaving);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The waiting room of an endpoint that is started on demand: in which order what waits is led to the program,
- * whose it may be, and what of it a daemon hands over. The program is started, but the test's own one binds
- * the endpoint.
+ * whose it may be, for how long it waits, and what of it a daemon hands over. The program is started, but the
+ * test's own one binds the endpoint.
  */
 #include "tests/unit/router_rig.h"
 #include "tests/unit/image_bytes.h"
@@ -17,6 +17,8 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#include <event2/event.h>
 
 #include "base/image.h"
 #include "base/quota.h"
@@ -61,6 +63,28 @@ static struct account *account(struct started *started, enum quota_kind kind, ui
 
 	assert_non_null(one);
 	return one;
+}
+
+static uint64_t later_ms;
+
+/* Stands before the C library's, for libevent too. */
+__attribute__((visibility("default"))) int clock_gettime(clockid_t id, struct timespec *now)
+{
+	int r = (int)syscall(SYS_clock_gettime, id, now);
+	uint64_t ns = (uint64_t)now->tv_nsec + later_ms % 1000 * 1000000;
+
+	if (id == CLOCK_MONOTONIC || id == CLOCK_MONOTONIC_COARSE)
+		*now = (struct timespec){now->tv_sec + (time_t)(later_ms / 1000 + ns / 1000000000),
+					 (long)(ns % 1000000000)};
+	return r;
+}
+
+/* Nobody runs for so long; then what is due is done. */
+static void stand_still(struct started *started, uint64_t ms)
+{
+	later_ms += ms;
+	event_base_loop(started->scene.rig.base, EVLOOP_NONBLOCK);
+	rig_settle(&started->scene.rig);
 }
 
 static void start(struct started *started)
@@ -180,6 +204,58 @@ TEST(room_of_one_account_is_half_of_it)
 	stop(&started);
 }
 
+/* --- who has bound in time -------------------------------------------------------------------- */
+
+#define TIMEOUT_MS 30000u /* the default */
+
+static const char *state_of(const struct started *started)
+{
+	return activation_info(started->activation).state;
+}
+
+TEST(who_may_have_bound_while_nobody_ran_is_not_given_up)
+{
+	struct started started = {0};
+	struct scene *scene = &started.scene;
+
+	start(&started);
+	open_kind(scene->link, 1, CHANNEL_MESSAGE, "inbox", 5);
+	rig_settle(&scene->rig);
+	stand_still(&started, TIMEOUT_MS + 5000);
+	assert_string_equal(state_of(&started), "starting");
+	assert_int_equal(bind_name(scene, scene->b, "inbox", ANY_KIND), 0);
+	assert_int_equal(expect_kind(scene->b), CHANNEL_MESSAGE);
+	assert_string_equal(state_of(&started), "running");
+	stop(&started);
+}
+
+TEST(time_in_which_nobody_ran_is_given_back_once)
+{
+	struct started started = {0};
+	struct scene *scene = &started.scene;
+
+	start(&started);
+	open_kind(scene->link, 1, CHANNEL_MESSAGE, "inbox", 5);
+	rig_settle(&scene->rig);
+	stand_still(&started, TIMEOUT_MS + 5000);
+	stand_still(&started, 4000);
+	assert_string_equal(state_of(&started), "starting");
+	stand_still(&started, 4000);
+	assert_string_equal(state_of(&started), "failed");
+	stop(&started);
+	/* ... and however long that was, no more than its whole time. */
+	started = (struct started){0};
+	start(&started);
+	open_kind(scene->link, 1, CHANNEL_MESSAGE, "inbox", 5);
+	rig_settle(&scene->rig);
+	stand_still(&started, 10 * TIMEOUT_MS);
+	stand_still(&started, TIMEOUT_MS - 1000);
+	assert_string_equal(state_of(&started), "starting");
+	stand_still(&started, 2000);
+	assert_string_equal(state_of(&started), "failed");
+	stop(&started);
+}
+
 /* --- the image that a daemon hands over ------------------------------------------------------- */
 
 static time_t day_is_late_s;
@@ -204,6 +280,8 @@ static uint8_t *image_of_rooms(struct started *started, size_t *size)
 	return image_to_bytes(&image, size);
 }
 
+static uint64_t hand_over_takes_ms;
+
 /* Returns what they are taken for by another daemon: 0 or an error. The state is what it has become. */
 static int read_rooms(const uint8_t *bytes, size_t size, char became[32])
 {
@@ -225,12 +303,14 @@ static int read_rooms(const uint8_t *bytes, size_t size, char became[32])
 	}
 	r = image.error;
 	image_free(&image);
+	later_ms += hand_over_takes_ms;
 	activations_stop(started.activations); /* no other command than was handed over */
 	if (r < 0)
 		activations_drop_image(started.activations);
 	else
 		activations_go_on(started.activations);
 	rig_settle(&started.scene.rig);
+	event_base_loop(started.scene.rig.base, EVLOOP_NONBLOCK);
 	snprintf(became, 32, "%s", activation_info(started.activation).state);
 	stop(&started);
 	free(hops.hops);
@@ -277,6 +357,36 @@ TEST(time_to_bind_is_handed_over_though_the_time_of_day_is_set)
 	assert_string_equal(became, "starting");
 	free(bytes);
 	stop(&started);
+}
+
+TEST(time_in_which_nobody_ran_is_given_back_after_a_hand_over)
+{
+	static const struct {
+		uint64_t before_ms, takes_ms;
+	} cases[] = {
+		{TIMEOUT_MS - 1000, 100},
+		{TIMEOUT_MS - 20, 50}, /* it may have bound meanwhile */
+		{TIMEOUT_MS - 20, 5000},
+		{TIMEOUT_MS + 5000, 100},
+	};
+
+	for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+		struct started started = {0};
+		uint8_t *bytes;
+		char became[32];
+		size_t size;
+
+		start(&started);
+		assert_int_equal(fill(started.scene.link, "inbox", 1), 1);
+		later_ms += cases[i].before_ms;
+		bytes = image_of_rooms(&started, &size);
+		hand_over_takes_ms = cases[i].takes_ms;
+		assert_int_equal(read_rooms(bytes, size, became), 0);
+		assert_string_equal(became, "starting");
+		hand_over_takes_ms = 0;
+		free(bytes);
+		stop(&started);
+	}
 }
 
 /* Returns what an image is taken for that has a child of ours as a command. */
