@@ -3,13 +3,13 @@
 
 #include <ctype.h>
 #include <errno.h>
-#include <pwd.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/ini_keys.h"
+#include "base/users.h"
 #include "wire/address.h"
 
 #define KIB 1024ull
@@ -309,6 +309,7 @@ static int parse_value(void *config_, unsigned row, const char *text)
 	const struct config_key *key = &keys[row];
 	struct config *config = config_;
 	void *field = (char *)config + key->offset;
+	const struct passwd *user;
 	uint64_t number;
 	int r;
 
@@ -321,7 +322,10 @@ static int parse_value(void *config_, unsigned row, const char *text)
 	case VALUE_PATH:
 		return text[0] == '/' ? ini_set_string(field, text) : -EINVAL;
 	case VALUE_USER:
-		return getpwnam(text) ? ini_set_string(field, text) : -EINVAL;
+		r = users_find(text, &user);
+		if (r < 0)
+			return r == -ENOENT ? -EINVAL : -EAGAIN;
+		return ini_set_string(field, text);
 	case VALUE_GROUP:
 		return *text ? ini_set_string(field, text) : -EINVAL;
 	case VALUE_LOG_LEVEL:
@@ -418,7 +422,7 @@ int config_load_stream(struct config *config, FILE *file, const char *path, char
 	if (r < 0)
 		return r;
 	check_together(&reading, config);
-	return reading.file.failed ? -EINVAL : 0;
+	return reading.file.failed;
 }
 
 int config_load(struct config *config, const char *path, char **error)

@@ -4,20 +4,21 @@
 #include <errno.h>
 #include <grp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #define BYTE_ORDER_MARK "\xEF\xBB\xBF"
 
-static void __attribute__((format(printf, 3, 0)))
-complain(struct ini_file *file, unsigned line, const char *format, va_list args)
+static void __attribute__((format(printf, 4, 0)))
+complain(struct ini_file *file, int r, unsigned line, const char *format, va_list args)
 {
 	char *what = NULL;
 
 	if (file->failed)
 		return;
-	file->failed = true;
+	file->failed = r;
 	file->noticed = file->line;
 	if (vasprintf(&what, format, args) < 0)
 		what = NULL;
@@ -31,9 +32,24 @@ int ini_file_complain(struct ini_file *file, const char *format, ...)
 	va_list args;
 
 	va_start(args, format);
-	complain(file, file->line, format, args);
+	complain(file, -EINVAL, file->line, format, args);
 	va_end(args);
 	return 0;
+}
+
+int ini_file_fail(struct ini_file *file, int r, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	complain(file, r, file->line, format, args);
+	va_end(args);
+	return 0;
+}
+
+int ini_file_out_of_memory(struct ini_file *file)
+{
+	return ini_file_fail(file, -ENOMEM, "out of memory");
 }
 
 int ini_file_complain_at(struct ini_file *file, unsigned line, const char *format, ...)
@@ -41,7 +57,7 @@ int ini_file_complain_at(struct ini_file *file, unsigned line, const char *forma
 	va_list args;
 
 	va_start(args, format);
-	complain(file, line, format, args);
+	complain(file, -EINVAL, line, format, args);
 	va_end(args);
 	return 0;
 }
@@ -132,9 +148,9 @@ int ini_file_parse(struct ini_file *file, ini_handler on_key, void *userdata)
 	if (r > 0 && (!file->failed || (unsigned)r < file->noticed)) {
 		free(*file->error);
 		*file->error = NULL;
-		file->failed = false;
+		file->failed = 0;
 		ini_file_complain_at(file, (unsigned)r,
 				     "this is neither a [section] nor KEY = VALUE nor a comment");
 	}
-	return file->failed ? -EINVAL : 0;
+	return file->failed;
 }

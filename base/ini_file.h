@@ -11,7 +11,6 @@
  * many times.
  */
 
-#include <stdbool.h>
 #include <stdio.h>
 
 #include <ini.h>
@@ -24,7 +23,7 @@ struct ini_file {
 	void (*begin_section)(struct ini_file *file, const char *name, size_t size);
 
 	unsigned line; /* the one that was read last */
-	bool failed;   /* a mistake was found; nothing more is read */
+	int failed;    /* -EINVAL: a mistake was found; or ini_file_fail() says why; nothing more is read */
 	int read_error;
 	unsigned noticed; /* the line that had been read when it failed */
 };
@@ -35,9 +34,15 @@ int ini_file_complain(struct ini_file *file, const char *format, ...) __attribut
 /* Does the same about another line. */
 int ini_file_complain_at(struct ini_file *file, unsigned line, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
+/* Does the same as ini_file_complain() where the line may be right, but something else failed that won't fail
+ * for ever: `r`, -EAGAIN or -ENOMEM, is what ini_file_parse() returns then. */
+int ini_file_fail(struct ini_file *file, int r, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+int ini_file_out_of_memory(struct ini_file *file);
 /* Notes an error that no line of a file is to blame for. Returns `r`, a negative errno. */
 int ini_file_unreadable(const char *path, int r, char **error);
-/* Reads all lines. 0; -EINVAL: there is a mistake; else a negative errno, why it can't be read. */
+/* Reads all lines. 0; -EINVAL: there is a mistake; -EAGAIN, -ENOMEM: ini_file_fail(); else a negative errno,
+ * why it can't be read. */
 int ini_file_parse(struct ini_file *file, ini_handler on_key, void *userdata);
 
 #endif

@@ -69,7 +69,9 @@ static int on_key(void *userdata, const char *section, const char *name, const c
 	r = keys->parse(reading->userdata, i, value);
 	if (r == -EINVAL)
 		return ini_file_complain(file, "%s = %s: must be %s", name, value, keys->key(i).allowed);
-	return r < 0 ? ini_file_complain(file, "%s", strerror(-r)) : 1;
+	if (r == -EAGAIN)
+		return ini_file_fail(file, r, "%s = %s: can't be looked up now", name, value);
+	return r < 0 ? ini_file_out_of_memory(file) : 1;
 }
 
 int ini_keys_read(struct ini_file *file, const struct ini_keys *keys, unsigned *lines, void *userdata)

@@ -21,7 +21,8 @@ struct ini_keys {
 	/* Returns the key in row `index`; the rows of a section stand together. */
 	struct ini_key (*key)(unsigned index);
 	const char *manual; /* the page that lists the keys */
-	/* Parses the value of the key in row `index`. 0; -EINVAL: it isn't what is allowed; -ENOMEM. */
+	/* Parses the value of the key in row `index`. 0; -EINVAL: it isn't what is allowed;
+	 * -EAGAIN: what is allowed can't be looked up now; -ENOMEM. */
 	int (*parse)(void *userdata, unsigned index, const char *value);
 };
 

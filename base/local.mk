@@ -28,7 +28,8 @@ libbase_la_SOURCES = \
 	base/restore_clock.c base/restore_clock.h \
 	base/timer.h \
 	base/turns.c base/turns.h \
-	base/unix_listener.c base/unix_listener.h
+	base/unix_listener.c base/unix_listener.h \
+	base/users.c base/users.h
 if WITH_SYSTEMD
 libbase_la_SOURCES += base/service_systemd.c
 else

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <grp.h>
-#include <pwd.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +13,7 @@
 #include "base/conf_dir.h"
 #include "base/config.h"
 #include "base/ini_file.h"
+#include "base/users.h"
 #include "daemon/activation/units.h"
 
 #define TIMEOUT_MS     30000u
@@ -43,11 +43,6 @@ static void begin_section(struct ini_file *file, const char *name, size_t size)
 
 /* --- keys ------------------------------------------------------------------------------------- */
 
-static int out_of_memory(struct activation_reader *reader)
-{
-	return ini_file_complain(&reader->file, "out of memory");
-}
-
 static int set_endpoint(struct activation_reader *reader, const char *value)
 {
 	if (!endpoint_name_is_valid(value, strlen(value)))
@@ -69,7 +64,7 @@ static int keep_identity(struct activation_reader *reader, const struct passwd *
 	settings->user_name = strdup(entry->pw_name);
 	settings->home = strdup(entry->pw_dir);
 	if (!settings->user_name || !settings->home)
-		return out_of_memory(reader);
+		return ini_file_out_of_memory(&reader->file);
 	getgrouplist(settings->user_name, settings->gid, NULL, &count);
 	/* Some may be added meanwhile. */
 	for (count += 16; count <= GROUPS_MAX; count *= 2) {
@@ -77,7 +72,7 @@ static int keep_identity(struct activation_reader *reader, const struct passwd *
 		settings->groups = calloc((size_t)count, sizeof(gid_t));
 		settings->group_count = count;
 		if (!settings->groups)
-			return out_of_memory(reader);
+			return ini_file_out_of_memory(&reader->file);
 		if (getgrouplist(settings->user_name, settings->gid, settings->groups,
 				 &settings->group_count) >= 0)
 			return 1;
@@ -85,23 +80,34 @@ static int keep_identity(struct activation_reader *reader, const struct passwd *
 	return ini_file_complain(&reader->file, "user = %s: is in too many groups", settings->user);
 }
 
+/* The users can't be looked up, which is no mistake. */
+static int cannot_tell(struct activation_reader *reader, const char *value, int r)
+{
+	return ini_file_fail(&reader->file, r == -ENOMEM ? r : -EAGAIN,
+			     "user = %s: can't be looked up now: %s", value, strerror(-r));
+}
+
 static int set_user(struct activation_reader *reader, const char *value)
 {
-	const struct passwd *entry = getpwnam(value);
+	const struct passwd *entry;
 	char *end = NULL;
 	unsigned long uid = 0;
+	int r = users_find(value, &entry);
 
-	if (!entry && *value >= '0' && *value <= '9')
-		uid = strtoul(value, &end, 10);
-	if (!entry && (!end || *end || uid >= UINT32_MAX))
-		return ini_file_complain(&reader->file, "user = %s: must be the name or uid of a user here",
-					 value);
+	if (r == -ENOENT) {
+		if (*value >= '0' && *value <= '9')
+			uid = strtoul(value, &end, 10);
+		if (!end || *end || uid >= UINT32_MAX)
+			return ini_file_complain(&reader->file,
+						 "user = %s: must be the name or uid of a user here", value);
+		r = users_find_uid((uid_t)uid, &entry);
+	}
+	if (r < 0 && r != -ENOENT)
+		return cannot_tell(reader, value, r);
 	reader->settings->uid = entry ? entry->pw_uid : (uid_t)uid;
 	reader->settings->user = strdup(value);
 	if (!reader->settings->user)
-		return out_of_memory(reader);
-	if (!entry)
-		entry = getpwuid((uid_t)uid);
+		return ini_file_out_of_memory(&reader->file);
 	return entry ? keep_identity(reader, entry) : 1;
 }
 
@@ -133,7 +139,7 @@ static int set_unit(struct activation_reader *reader, const char *value)
 			&reader->file, "unit = %s: must be the name of a systemd unit, such as print.service",
 			value);
 	reader->settings->unit = strdup(value);
-	return reader->settings->unit ? 1 : out_of_memory(reader);
+	return reader->settings->unit ? 1 : ini_file_out_of_memory(&reader->file);
 }
 
 static int set_command(struct activation_reader *reader, const char *value)
@@ -153,7 +159,7 @@ static int set_command(struct activation_reader *reader, const char *value)
 	if (!settings->command || !settings->words || !word) {
 		if (!settings->command)
 			free(word);
-		return out_of_memory(reader);
+		return ini_file_out_of_memory(&reader->file);
 	}
 	while ((word = strsep(&rest, " \t")) != NULL) {
 		if (!*word)
@@ -255,7 +261,7 @@ static int read_stream(struct activation_settings *list, struct activation_setti
 	if (r < 0)
 		return r;
 	check_complete(&reader, list, runs_as);
-	return reader.file.failed ? -EINVAL : 0;
+	return reader.file.failed;
 }
 
 static int read_file(struct activation_settings **list, const char *path, uid_t runs_as, char **error)

@@ -15,6 +15,7 @@
 #include "base/image.h"
 #include "daemon/main/daemon.h"
 #include "daemon/main/renewal.h"
+#include "daemon/main/startup.h"
 #include "base/log.h"
 #include "base/notify.h"
 #include "base/privileges.h"
@@ -145,6 +146,12 @@ static int parse_arguments(int argc, char **argv, struct daemon_arguments *argum
 	return -1;
 }
 
+/* By what it is known, without a daemon, whether a file is bad or another try may succeed. */
+static int exit_status_of(int r)
+{
+	return r == 0 ? EXIT_OK : startup_error(r, 0) < 0 ? EXIT_ERROR : EXIT_USAGE;
+}
+
 /* Checks only whether what is started on demand can be read. */
 static int check_activation(const struct config *config)
 {
@@ -156,7 +163,7 @@ static int check_activation(const struct config *config)
 		log_error("activation: %s", error ? error : strerror(-r));
 	free(error);
 	activation_settings_free(list);
-	return r < 0 ? EXIT_USAGE : EXIT_OK;
+	return exit_status_of(r);
 }
 
 /* Checks only whether the policy can be read. */
@@ -177,7 +184,7 @@ static int check_policy(const struct config *config)
 	free(error);
 	policy_free(policy);
 	host_policy_free(host);
-	return r < 0 ? EXIT_USAGE : EXIT_OK;
+	return exit_status_of(r);
 }
 
 /* Checks whether this program could begin now: it can open Xen's devices and reach XenStore. */
@@ -266,9 +273,10 @@ int main(int argc, char **argv)
 	if (r >= 0)
 		return r;
 	log_set_target(arguments.log_target, NULL); /* also for what is wrong with the configuration */
-	if (load(&config, &arguments) < 0) {
+	r = load(&config, &arguments);
+	if (r < 0) {
 		config_free(&config);
-		return EXIT_USAGE;
+		return exit_status_of(r);
 	}
 	if (arguments.unit) {
 		r = activation_names_unit(config.activation_dir, arguments.unit) ? EXIT_OK : EXIT_ERROR;

@@ -20,8 +20,8 @@ int startup_xen(struct daemon *daemon);
 int startup_await_presence(struct daemon *daemon);
 
 /* Returns with which error the daemon ends where this one has come: `otherwise`, after which no service
- * manager starts it again (main.c), or, where memory or descriptors are short, which may be there then, the
- * error. */
+ * manager starts it again (main.c), or, where memory or descriptors are short or users can't be looked up,
+ * which may be otherwise then, the error. */
 int startup_error(int error, int otherwise);
 
 #endif

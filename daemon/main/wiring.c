@@ -117,7 +117,7 @@ static int start_known(struct daemon *daemon)
 	return daemon->known ? 0 : -ENOMEM;
 }
 
-/* Returns -EBADMSG for a bad policy, which a restart doesn't mend. */
+/* Returns -EBADMSG for a bad policy, which a restart doesn't mend; -EAGAIN where users can't be looked up. */
 static int start_access(struct daemon *daemon)
 {
 	const struct config *config = &daemon->config;
@@ -158,7 +158,7 @@ static int start_activations(struct daemon *daemon)
 			       daemon);
 }
 
-/* Returns -EBADMSG if they are bad, which a restart doesn't mend. */
+/* Returns -EBADMSG if they are bad, which a restart doesn't mend; -EAGAIN as above. */
 static int read_activations(struct daemon *daemon)
 {
 	int r = activations_reload(daemon->activations);

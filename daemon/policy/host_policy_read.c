@@ -104,8 +104,10 @@ static void begin_rule(struct host_reader *reader)
 	struct rule *rule = reader->of ? calloc(1, sizeof(*rule)) : NULL;
 
 	if (!rule) {
-		ini_file_complain(&reader->file,
-				  reader->of ? "out of memory" : "a [rule] comes before its [file]");
+		if (reader->of)
+			ini_file_out_of_memory(&reader->file);
+		else
+			ini_file_complain(&reader->file, "a [rule] comes before its [file]");
 		return;
 	}
 	rule->file = reader->of;
@@ -227,7 +229,7 @@ static int on_tag(struct host_reader *reader, const char *name, const char *valu
 		return ini_file_complain(&reader->file,
 					 "'%s' can't be a tag: it is made of letters, digits, _ and -", name);
 	if (!tag && !(tag = tag_new(reader->policy, name)))
-		return ini_file_complain(&reader->file, "out of memory");
+		return ini_file_out_of_memory(&reader->file);
 	if (*value)
 		r = policy_read_list(&reader->file, &members, name, value, LIST_MEMBERS);
 	LL_CONCAT(tag->members, members);
@@ -239,7 +241,7 @@ static int on_file_key(struct host_reader *reader, const char *key, const char *
 	if (strcmp(key, "path"))
 		return ini_file_complain(&reader->file, "[file] has no key '%s'", key);
 	reader->of = policy_add_file(reader->policy->rules, value);
-	return reader->of ? 1 : ini_file_complain(&reader->file, "out of memory");
+	return reader->of ? 1 : ini_file_out_of_memory(&reader->file);
 }
 
 static int add_tag(struct host_reader *reader, const char *tag)
@@ -250,7 +252,7 @@ static int add_tag(struct host_reader *reader, const char *tag)
 	if (!endpoint_name_is_valid(tag, strlen(tag)))
 		return ini_file_complain(&reader->file, "'%s' can't be a tag", tag);
 	if (asprintf(&text, "%s%s,", read->tags ? read->tags : ",", tag) < 0)
-		return ini_file_complain(&reader->file, "out of memory");
+		return ini_file_out_of_memory(&reader->file);
 	free(read->tags);
 	read->tags = text;
 	return 1;
@@ -260,7 +262,7 @@ static int set_text(struct host_reader *reader, char **field, char *text)
 {
 	free(*field);
 	*field = text;
-	return text ? 1 : ini_file_complain(&reader->file, "out of memory");
+	return text ? 1 : ini_file_out_of_memory(&reader->file);
 }
 
 static int on_domain_key(struct host_reader *reader, const char *key, const char *value)
@@ -344,7 +346,7 @@ static int read_whole(struct host_reader *reader)
 	if (r == 0)
 		close_section(reader);
 	free_domain(&reader->domain);
-	return reader->file.failed ? -EINVAL : r < 0 ? r : reader->error;
+	return reader->file.failed ? reader->file.failed : r < 0 ? r : reader->error;
 }
 
 static int load_file(void *userdata, FILE *stream, const char *path, char **error)

@@ -4,8 +4,6 @@
 
 #include <ctype.h>
 #include <errno.h>
-#include <grp.h>
-#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +12,7 @@
 
 #include "base/conf_dir.h"
 #include "base/ini_file.h"
+#include "base/users.h"
 #include "daemon/policy/policy_internal.h"
 #include "wire/address.h"
 
@@ -37,13 +36,15 @@ static bool all_digits(const char *text)
 	return size > 0 && text[size] == '\0' && size <= 10;
 }
 
+static const char no_memory[] = "out of memory";
+
 /* Sets the host of which the first `size` bytes of the text are the name, or any. */
 static const char *set_host(struct item *item, size_t size)
 {
 	if (!host_name_is_valid(item->text, size) && !(size == 1 && *item->text == '*'))
 		return "a host is a name of a-z, 0-9 and -, or *";
 	item->host = strndup(item->text, size);
-	return item->host ? NULL : "out of memory";
+	return item->host ? NULL : no_memory;
 }
 
 static const char *set_domain(struct item *item)
@@ -68,29 +69,40 @@ static const char *set_domain(struct item *item)
 	return NULL;
 }
 
-static const char *set_uid(struct item *item, bool groups)
+/* Says why a user or group isn't found: that there is none; or what failed, which is no mistake. */
+static const char *say_unknown(int r, const char *none, int *error)
 {
+	if (r == -ENOENT)
+		return none;
+	*error = r == -ENOMEM ? r : -EAGAIN;
+	return strerror(-r);
+}
+
+static const char *set_uid(struct item *item, bool groups, int *error)
+{
+	const struct passwd *user;
+	const struct group *group;
 	unsigned long value;
+	int r;
 
 	if (!strcmp(item->text, "*")) {
 		item->kind = ITEM_ANY;
 		return NULL;
 	}
 	if (item->text[0] == '@' && groups) {
-		const struct group *group = getgrnam(item->text + 1);
-
-		if (!group)
-			return "there is no such group";
+		r = users_find_group(item->text + 1, &group);
+		if (r < 0)
+			return say_unknown(r, "there is no such group", error);
 		item->kind = ITEM_GROUP;
 		item->number = group->gr_gid;
 		return NULL;
 	}
 	if (!all_digits(item->text)) {
-		const struct passwd *user = groups ? getpwnam(item->text) : NULL;
-
-		if (!user)
-			return groups ? "a user is a uid, a name, @group or *"
-				      : "a uid of another domain is a number or *";
+		if (!groups)
+			return "a uid of another domain is a number or *";
+		r = users_find(item->text, &user);
+		if (r < 0)
+			return say_unknown(r, "a user is a uid, a name, @group or *", error);
 		item->kind = ITEM_NUMBER;
 		item->number = user->pw_uid;
 		return NULL;
@@ -135,14 +147,15 @@ static const char *set_domain_of_host(struct item *item, enum list_kind kind)
 	return NULL;
 }
 
-static const char *set_item(struct item *item, enum list_kind kind)
+/* Returns what is wrong. *error is set if that is no mistake. */
+static const char *set_item(struct item *item, enum list_kind kind, int *error)
 {
 	switch (kind) {
 	case LIST_DOMAINS:
 		return set_domain(item);
 	case LIST_UIDS:
 	case LIST_USERS:
-		return set_uid(item, kind == LIST_USERS);
+		return set_uid(item, kind == LIST_USERS, error);
 	case LIST_HOSTS:
 		return set_host(item, strlen(item->text));
 	case LIST_SENDERS:
@@ -158,13 +171,18 @@ static int add_item(struct ini_file *file, struct item **list, char *text, enum 
 {
 	struct item *item = calloc(1, sizeof(*item));
 	const char *why;
+	int error = 0;
 
 	if (!item || !(item->text = strdup(text))) {
 		free(item);
-		return ini_file_complain(file, "out of memory");
+		return ini_file_out_of_memory(file);
 	}
 	LL_APPEND(*list, item);
-	why = set_item(item, kind);
+	why = set_item(item, kind, &error);
+	if (why == no_memory)
+		return ini_file_out_of_memory(file);
+	if (why && error < 0)
+		return ini_file_fail(file, error, "'%s' can't be looked up now: %s", text, why);
 	return why ? ini_file_complain(file, "'%s': %s", text, why) : 1;
 }
 
@@ -178,7 +196,7 @@ int policy_read_list(struct ini_file *file, struct item **list, const char *key,
 		return ini_file_complain(file, "%s comes twice in this section", key);
 	copy = rest = strdup(value);
 	if (!copy)
-		return ini_file_complain(file, "out of memory");
+		return ini_file_out_of_memory(file);
 	while (r && (part = strsep(&rest, ",")) != NULL) {
 		size_t size;
 
@@ -247,7 +265,7 @@ static void begin_section(struct ini_file *file, const char *name, size_t size)
 		ini_file_complain(file,
 				  "a policy has only the sections [rule], [bind], [see], [relay] and [out]");
 	else if (!new_rule(reader, section))
-		ini_file_complain(file, "out of memory");
+		ini_file_out_of_memory(file);
 }
 
 static int set_action(struct policy_reader *reader, struct rule *rule, const char *value)
@@ -309,7 +327,7 @@ static int load_stream(void *userdata, FILE *file, const char *path, char **erro
 
 	if (r == 0)
 		close_rule(&reader);
-	return reader.file.failed ? -EINVAL : r;
+	return reader.file.failed ? reader.file.failed : r;
 }
 
 static int give(struct policy **out, struct policy *policy, int r)

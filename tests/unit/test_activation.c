@@ -8,6 +8,7 @@
 #include "tests/unit/image_bytes.h"
 
 #include <errno.h>
+#include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -201,6 +202,45 @@ TEST(room_of_one_account_is_half_of_it)
 
 	start(&started);
 	assert_int_equal(fill(started.scene.link, "inbox", 200), ACTIVATION_WAITING_MAX / 2);
+	stop(&started);
+}
+
+/* --- the files -------------------------------------------------------------------------------- */
+
+static int lookup_error;
+
+/* In place of libc's: the directory of users knows "somebody", or fails. */
+struct passwd *getpwnam(const char *name)
+{
+	static struct passwd somebody = {.pw_name = "somebody", .pw_dir = "/"};
+
+	errno = lookup_error;
+	somebody.pw_uid = geteuid();
+	return lookup_error || strcmp(name, "somebody") != 0 ? NULL : &somebody;
+}
+
+TEST(old_file_stays_in_force_while_its_user_cannot_be_looked_up)
+{
+	struct started started = {0};
+	FILE *file;
+
+	start(&started);
+	file = fopen(started.path, "w");
+	assert_non_null(file);
+	fprintf(file, "[activate]\nendpoint = inbox\nuser = somebody\nexec = /bin/sleep 200\n");
+	fclose(file);
+	lookup_error = ETIMEDOUT;
+	assert_int_equal(activations_reload(started.activations), -EAGAIN);
+	assert_non_null(strstr(activations_error(started.activations),
+			       "user = somebody: can't be looked up now: Connection timed out"));
+	assert_string_equal(activation_info(started.activation).command, "/bin/sleep 100");
+	lookup_error = ENOENT;
+	assert_int_equal(activations_reload(started.activations), -EINVAL);
+	assert_string_equal(activation_info(started.activation).command, "/bin/sleep 100");
+	lookup_error = 0;
+	assert_int_equal(activations_reload(started.activations), 0);
+	assert_null(activations_error(started.activations));
+	assert_string_equal(activation_info(started.activation).command, "/bin/sleep 200");
 	stop(&started);
 }
 

@@ -5,12 +5,29 @@
 #include "tests/unit/policy_rig.h"
 
 #include <errno.h>
+#include <grp.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #define REFUSE_BYTES(fixture, text, line, message)                                                           \
 	refuse_bytes(fixture, text, sizeof(text) - 1, line, message)
+
+static int lookup_error;
+
+/* In place of libc's: the directory of users and groups knows nobody, or fails. */
+struct passwd *getpwnam(const char *name)
+{
+	errno = lookup_error;
+	return NULL;
+}
+
+struct group *getgrnam(const char *name)
+{
+	errno = lookup_error;
+	return NULL;
+}
 
 TEST_WITH(unknown_sections_and_keys_are_errors, set_up, tear_down)
 {
@@ -119,6 +136,35 @@ TEST_WITH(comments_and_spaces_do_no_harm, set_up, tear_down)
 	assert_true(allowed(fixture, &guest, "print"));
 	rules(fixture, "");
 	assert_int_equal(policy_rules(fixture->policy), 0);
+}
+
+TEST_WITH(users_who_cannot_be_looked_up_now_are_no_mistake, set_up, tear_down)
+{
+	static const char *const texts[] = {
+		"[bind]\nname = a\nuid = 0, somebody\naction = allow\n",
+		"[bind]\nname = a\nuid = @some-group\naction = allow\n",
+	};
+	struct fixture *fixture = *state;
+
+	for (unsigned i = 0; i < 2; i++) {
+		put(fixture, "50-test.conf", texts[i]);
+		lookup_error = EIO;
+		assert_int_equal(load(fixture), -EAGAIN);
+		assert_null(fixture->policy);
+		assert_non_null(strstr(fixture->error, "50-test.conf:3: '"));
+		assert_non_null(strstr(fixture->error, "' can't be looked up now: Input/output error"));
+		/* Memory and descriptors come back as well. */
+		lookup_error = EMFILE;
+		assert_int_equal(load(fixture), -EAGAIN);
+		lookup_error = ENOENT; /* as some directories say it */
+		assert_int_equal(load(fixture), -EINVAL);
+		lookup_error = 0;
+		assert_int_equal(load(fixture), -EINVAL);
+	}
+	/* What is a mistake stays one. */
+	lookup_error = EIO;
+	refuse(fixture, "[bind]\nname a\nuid = somebody\n", 2, "neither a [section] nor KEY = VALUE");
+	lookup_error = 0;
 }
 
 TEST_WITH(an_unreadable_file_is_an_error, set_up, tear_down)
