@@ -255,7 +255,8 @@ void asks_expect_answer(struct ask *ask)
 }
 
 /* Returns when the answer is overdue. A peer that is away may answer when it is back, and then has its time;
- * but one that comes and goes doesn't let anybody wait for ever. */
+ * but one that comes and goes doesn't let anybody wait for ever. If we stood still ourselves, the answer may
+ * lie there unread: for reading it there is as much time again. */
 static uint64_t end_of(struct ask *ask, uint64_t now)
 {
 	const struct asks *asks = ask->asks;
@@ -264,7 +265,9 @@ static uint64_t end_of(struct ask *ask, uint64_t now)
 	if (links_take_asks(asks->links, ask->to) == 0)
 		ask->away_ms = now;
 	end = (ask->away_ms ? ask->away_ms : ask->sent_ms) + asks->with.answer_ms;
-	return end < last ? end : last;
+	if (end > last)
+		end = last;
+	return end <= now && links_have_unread(asks->links, ask->to) ? end + asks->with.answer_ms : end;
 }
 
 /* Ends what a peer that lives doesn't answer: who pays for it may be somebody else. */
@@ -285,7 +288,7 @@ static void on_overdue(int fd, short what, void *userdata)
 		}
 	}
 	if (next != UINT64_MAX)
-		timer_set(asks->overdue, (uint32_t)(next - now));
+		timer_set(asks->overdue, next - now);
 }
 
 bool asks_follow_peers(const struct asks *asks)

@@ -168,6 +168,8 @@ int links_know_hosts(const struct links *links, struct peer_id peer);
 int links_take_asks(const struct links *links, struct peer_id peer);
 /* Likewise whether its peer obeys the host's policy (protocol.md, 5.12). */
 int links_obey(const struct links *links, struct peer_id peer);
+/* Whether the link is up, and something that its peer has sent isn't read yet. */
+bool links_have_unread(const struct links *links, struct peer_id peer);
 /* Whether the peer's daemon takes SOURCE (protocol.md, 5.8), as its HELLO in the session said that this hop,
  * a link's, has or is to go on with. */
 bool link_takes_sources(const struct hop *hop);

@@ -213,6 +213,13 @@ int links_take_asks(const struct links *links, struct peer_id peer)
 	return peer_has(links, peer, HELLO_ASKS);
 }
 
+bool links_have_unread(const struct links *links, struct peer_id peer)
+{
+	const struct link *link = link_find(links, peer);
+
+	return link && link->state == LINK_UP && hop_has_input(link->hop);
+}
+
 int links_obey(const struct links *links, struct peer_id peer)
 {
 	return peer_has(links, peer, HELLO_OBEYS);

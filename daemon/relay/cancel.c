@@ -161,24 +161,30 @@ void cancels_taken(struct channel *channel, uint64_t taken)
 	relay_spend(channel->relay, channel->charge.account, walked * WALK_COST);
 }
 
-/* Gives up cancellations that the next hop hasn't answered in time: nobody knows their outcome. */
+/* Gives up cancellations that the next hop hasn't answered in time: nobody knows their outcome. If we stood
+ * still ourselves, the answers may lie there unread: for reading them there is as much time again. */
 static void give_up_some(struct task *task)
 {
 	struct channel_cancels *cancels =
 		(struct channel_cancels *)((char *)task - offsetof(struct channel_cancels, overdue));
 	struct channel *channel = cancels->channel;
-	uint64_t now = clock_ms();
+	struct hop *next = channel->acceptor.hop;
+	uint64_t now = clock_ms(), until,
+		 more_ms = next && hop_has_input(next) ? channel->relay->cancel_ms : 0;
 
-	for (unsigned i = 0; i < AT_ONCE && cancels->all && cancels->all->deadline_ms <= now; i++) {
+	for (unsigned i = 0; i < AT_ONCE && cancels->all && cancels->all->deadline_ms + more_ms <= now; i++) {
 		relay_spend(channel->relay, channel->charge.account, COST_CANCEL);
 		settle(cancels, cancels->all, -ECONNRESET);
 	}
 	if (!cancels->all)
 		return;
-	if (cancels->all->deadline_ms <= now)
+	until = cancels->all->deadline_ms;
+	if (until <= now)
+		until += more_ms;
+	if (until <= now)
 		task_due(task);
 	else
-		timer_set(cancels->timer, cancels->all->deadline_ms - now);
+		timer_set(cancels->timer, until - now);
 }
 
 static void on_deadline(int fd, short what, void *userdata)

@@ -401,7 +401,6 @@ void hop_hold_input(struct hop *hop);
  * hop_may_ask(): the caller polls hop_has_input(), and calls hop_polled() when there is some. */
 void hop_dont_ask(struct hop *hop);
 void hop_may_ask(struct hop *hop);
-bool hop_has_input(struct hop *hop);
 void hop_polled(struct hop *hop);
 /* Takes in everything that the other end wrote before it went, and notes what it had taken; then the session
  * ends as by hop_fail(). */
@@ -458,6 +457,12 @@ static inline bool hop_is_up(const struct hop *hop)
 static inline bool hop_has_rings(const struct hop *hop)
 {
 	return hop_life_has_rings(hop->life);
+}
+
+/* Whether something lies there unread. An impossible index counts, so that hop_look() finds it. */
+static inline bool hop_has_input(struct hop *hop)
+{
+	return hop_has_rings(hop) && ring_reader_ready(&hop->in.reader, 1) != 0;
 }
 /* Whether what lies in the rings may be looked at: while the owner is told of a failure, too, but not
  * before. */

@@ -552,12 +552,6 @@ void hop_polled(struct hop *hop)
 	hop_due(hop);
 }
 
-/* An impossible index counts as input, so that hop_look() finds it. */
-bool hop_has_input(struct hop *hop)
-{
-	return hop_has_rings(hop) && ring_reader_ready(&hop->in.reader, 1) != 0;
-}
-
 void hop_hold_input(struct hop *hop)
 {
 	hop->holds_input = true;

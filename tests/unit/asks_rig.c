@@ -27,6 +27,11 @@ int links_take_asks(const struct links *links, struct peer_id peer)
 	return the_scene->takes_asks;
 }
 
+bool links_have_unread(const struct links *links, struct peer_id peer)
+{
+	return the_scene->has_unread;
+}
+
 int links_send(struct links *links, struct peer_id peer, uint8_t type, const void *payload, uint32_t length)
 {
 	struct sent *sent = &the_scene->sent[the_scene->sent_count];

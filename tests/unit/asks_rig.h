@@ -40,6 +40,7 @@ struct scene {
 
 	/* what the links say, and have been told */
 	int takes_asks, send_error;
+	bool has_unread;
 	struct sent sent[SENT_MAX];
 	unsigned sent_count, sent_seen;
 	ping_fn link_up;

@@ -175,6 +175,19 @@ TEST(a_question_that_a_living_peer_does_not_answer_ends)
 	scene_stop(&scene);
 }
 
+TEST(an_answer_that_may_lie_there_unread_has_as_long_again)
+{
+	uint64_t begun = clock_ms();
+
+	scene_start(&scene, 0, PLENTY);
+	ask_hostb();
+	scene.has_unread = true; /* and it always has */
+	scene_await_told(&scene, 1);
+	assert_true(clock_ms() - begun >= 2 * ANSWER_MS);
+	expect_answer(ETIMEDOUT);
+	scene_stop(&scene);
+}
+
 TEST(a_question_to_who_is_away_waits_until_resume_for_is_over)
 {
 	uint64_t begun = clock_ms();

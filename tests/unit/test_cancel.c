@@ -275,6 +275,34 @@ TEST(peer_that_does_not_answer_in_time_leaves_it_unknown)
 	scene_stop(&scene);
 }
 
+TEST(answer_that_lies_there_unread_when_time_is_up_holds)
+{
+	/* In another round it isn't even read after as long again. */
+	static const uint32_t again_ms[] = {3600000, 1}, results[] = {ECANCELED, ECONNRESET};
+	struct frame_cancelled answer = {.offset = state_of(1), .result = ECANCELED};
+	uint8_t payload[FRAME_SMALL_MAX];
+	struct party_frame frame;
+
+	for (unsigned i = 0; i < 2; i++) {
+		struct scene scene;
+
+		scene_start(&scene, false, 65536);
+		scene.rig.relay[0].cancel_ms = 1;
+		party_open(scene.a, 0, "x");
+		send_messages(&scene, 0, 3);
+		assert_true(party_expect(scene.link, FRAME_OPEN, &frame));
+		cancel(&scene, 1);
+		party_put(scene.link, FRAME_CANCELLED, frame.header.channel, payload,
+			  frame_cancelled_encode(&answer, payload));
+		scene.rig.relay[0].cancel_ms = again_ms[i];
+		for (uint64_t until = clock_ms() + 5; clock_ms() < until;)
+			event_base_loop(scene.rig.base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+		rig_settle(&scene.rig);
+		expect_answer(&scene, 1, 1, results[i]);
+		scene_stop(&scene);
+	}
+}
+
 TEST(offset_that_cannot_be_ends_only_the_session_of_who_sent_it)
 {
 	static const uint64_t offsets[] = {UINT64_MAX - 7, UINT64_MAX & ~7ull, 1ull << 63,
