@@ -33,9 +33,9 @@ void link_set_state(struct link *link, enum link_state state)
 	if (link->state != state)
 		link->since = (uint64_t)time(NULL);
 	link->state = state;
-	if (link->word_until_ms)
-		event_del(link->again);
-	link->word_until_ms = 0;
+	if (link->waits_for_word)
+		event_del(link->again.timer);
+	link->waits_for_word = false;
 	if (was_away != (state == LINK_AWAY) && !link_is_far(link))
 		known_set_away(links->options.known, link->stamped.number, !was_away);
 }
@@ -121,8 +121,8 @@ static void end_session(struct link *link, int error, const char *why, bool only
 	link->claims = link->awaits = false;
 	if (!link_is_nobodys(link))
 		link->stamped = link->peer;
-	if (link->again)
-		event_del(link->again);
+	if (link->again.timer)
+		event_del(link->again.timer);
 	link_stop_being_polled(link);
 	end_channels(link, error, only_said);
 	if (only_said)

@@ -11,7 +11,6 @@
 
 #include "base/clock.h"
 #include "base/self.h"
-#include "base/timer.h"
 #include "daemon/link/link_internal.h"
 #include "daemon/peers/peers.h"
 
@@ -43,7 +42,7 @@ static void wait_to_try_again(struct link *link)
 {
 	uint64_t now = clock_ms(), until = away_until(link), left = until > now ? until - now : 0;
 
-	if (timer_set(link->again, left < AGAIN_MS ? left : AGAIN_MS) < 0)
+	if (deadline_set(&link->again, left < AGAIN_MS ? (uint32_t)left : AGAIN_MS) < 0)
 		give_up(link, link_error_now(link), "out of memory");
 }
 
@@ -72,7 +71,9 @@ static void on_again(int fd, short what, void *userdata)
 	if (link->state != LINK_AWAY)
 		return;
 	if (clock_ms() >= away_until(link)) {
-		give_up(link, link_error_now(link), "it was away for longer than resume-for");
+		/* If we stood still ourselves, that the peer is back may lie there unread. */
+		if (deadline_is_over(&link->again, AGAIN_MS))
+			give_up(link, link_error_now(link), "it was away for longer than resume-for");
 		return;
 	}
 	if (transport_is_there(&link->next))
@@ -83,9 +84,9 @@ static void on_again(int fd, short what, void *userdata)
 
 int link_make_timer(struct link *link)
 {
-	if (!link->again)
-		link->again = evtimer_new(link->links->relay->base, on_again, link);
-	return link->again ? 0 : -ENOMEM;
+	if (!link->again.timer)
+		link->again.timer = evtimer_new(link->links->relay->base, on_again, link);
+	return link->again.timer ? 0 : -ENOMEM;
 }
 
 /* Ends an attempt, but not the session. Who only claims that it has one has none. */
@@ -232,7 +233,7 @@ static void go_on(struct link *link, const struct frame_resume *resume)
 	session->attempt = RESUME_NOTHING;
 	session->state = RESUME_UP;
 	link->resumes++;
-	event_del(link->again);
+	event_del(link->again.timer);
 	link_set_state(link, LINK_UP);
 	log_limited(LOG_LINK, link_source(link), LOG_LEVEL_INFO,
 		    "%s: link is resumed after %llu ms, %llu bytes are sent again", link->title,

@@ -25,6 +25,7 @@
 #include "daemon/hosts/hosts.h"
 #include "daemon/known/known.h"
 #include "base/self.h"
+#include "base/timer.h"
 #include "daemon/peers/peers.h"
 #include "daemon/relay/hop.h"
 #include "wire/address.h"
@@ -107,8 +108,8 @@ struct link {
 	uint8_t awaited[PROOF_ID_SIZE];
 	/* While away: to try again, or to give up. CONNECTING: to end what waits for domain 0's word
 	 * (link_known.c). */
-	struct event *again;
-	uint64_t word_until_ms;	 /* CONNECTING: it waits for domain 0's word until then; 0: it doesn't */
+	struct deadline again;
+	bool waits_for_word;	 /* CONNECTING: for domain 0's */
 	uint32_t resumes, moves; /* of all sessions */
 	struct link_move move;
 	struct elastic elastic;

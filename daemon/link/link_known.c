@@ -14,7 +14,6 @@
 #include <utlist.h>
 
 #include "base/clock.h"
-#include "base/timer.h"
 #include "daemon/link/link_internal.h"
 #include "wire/address.h"
 
@@ -50,8 +49,8 @@ static void on_known(void *userdata, enum known_what what, uint32_t domid)
 	if (!link)
 		return;
 	link_note_name(link);
-	if (link->word_until_ms) /* in a turn of its own, since domain 0's frame is being read */
-		timer_set(link->again, 0);
+	if (link->waits_for_word) /* in a turn of its own, since domain 0's frame is being read */
+		timer_set(link->again.timer, 0);
 }
 
 void links_listen(struct links *links)
@@ -179,15 +178,16 @@ static bool may_be_told(const struct link *link)
 
 bool link_waits_for_word(struct link *link, int error, const char *reason)
 {
-	uint64_t now = clock_ms();
-
 	if (error != -EHOSTDOWN || links_zero_knows(link->links, link->peer) || !may_be_told(link))
 		return false;
 	if (link_make_timer(link) < 0)
 		return false;
-	if (!link->word_until_ms)
-		link->word_until_ms = now + WORD_MS;
-	if (now >= link->word_until_ms || timer_set(link->again, link->word_until_ms - now) < 0)
+	/* If we stood still ourselves, it may lie there unread. */
+	if (link->waits_for_word)
+		link->waits_for_word = !deadline_is_over(&link->again, WORD_MS);
+	else
+		link->waits_for_word = deadline_set(&link->again, WORD_MS) == 0;
+	if (!link->waits_for_word)
 		return false;
 	snprintf(link->last_error, sizeof(link->last_error), "%s", reason);
 	return true;
@@ -197,7 +197,7 @@ void link_end_wait_for_word(struct link *link)
 {
 	char reason[LINK_REASON_SIZE];
 
-	if (link->word_until_ms)
+	if (link->waits_for_word)
 		links_failed(link->links, link->peer, -EHOSTDOWN,
 			     memcpy(reason, link->last_error, sizeof(reason)));
 }

@@ -152,7 +152,7 @@ static int ask_for(struct links *links, struct link *link, struct peer_id peer, 
 {
 	int r = links_ask(links, peer, account);
 
-	if (!link || !link->word_until_ms)
+	if (!link || !link->waits_for_word)
 		return r;
 	if (r == 0)
 		link_set_state(link, LINK_CONNECTING); /* and no more than that */
@@ -366,8 +366,7 @@ void link_free(struct link *link)
 		HASH_DEL(link->links->links, link);
 	if (link->has_met)
 		DL_DELETE2(link->links->met, link, met_prev, met_next);
-	if (link->again)
-		event_free(link->again);
+	free_event(link->again.timer);
 	hop_retire(link->hop, ECONNRESET);
 	free(link);
 }

@@ -157,7 +157,7 @@ TEST(what_nobody_is_there_for_waits_until_domain_0_has_said_why)
 			note_name(&scene, 7); /* something else was said of it */
 			pass(&scene, 100);
 			assert_int_equal(scene.pongs, 0);
-			pass(&scene, 200);
+			pass(&scene, 110);
 		} else {
 			note_name(&scene, 7);
 			assert_int_equal(scene.pongs, 0);
@@ -166,6 +166,28 @@ TEST(what_nobody_is_there_for_waits_until_domain_0_has_said_why)
 		/* Who is away is reached through domain 0, which is asked to ping it. */
 		assert_int_equal(scene.pongs, word == AWAY ? 0 : 1);
 		if (word != AWAY)
+			assert_int_equal(scene.pong, -EHOSTDOWN);
+		scene_stop(&scene);
+	}
+}
+
+TEST(domain_0s_word_is_read_though_we_stood_still)
+{
+	for (int is_said = 0; is_said < 2; is_said++) {
+		struct scene scene;
+
+		find_nobody(&scene);
+		pass(&scene, 800); /* 300 too late */
+		assert_int_equal(scene.pongs, 0);
+		pass(&scene, 250);
+		assert_int_equal(scene.pongs, 0);
+		if (is_said) {
+			scene.zero_knows = 7;
+			note_name(&scene, 7);
+		}
+		pass(&scene, 60);
+		assert_int_equal(scene.pongs, is_said ? 0 : 1);
+		if (!is_said)
 			assert_int_equal(scene.pong, -EHOSTDOWN);
 		scene_stop(&scene);
 	}

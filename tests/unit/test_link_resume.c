@@ -297,10 +297,32 @@ TEST(resume_for_ends_it)
 			pass(&scene, AGAIN_MS / 2);
 		}
 		assert_int_equal(info_of(&scene).state, LINK_AWAY);
-		pass(&scene, 2 * AGAIN_MS);
+		pass(&scene, AGAIN_MS + 50);
 		expect_last_error(&scene, "resume-for");
 		assert_int_equal(scene.anews, 1);
 		expect_ended(&scene);
+	}
+}
+
+TEST(peer_that_came_back_while_we_stood_still_is_resumed)
+{
+	struct scene scene;
+
+	for (int is_back = 0; is_back < 2; is_back++) {
+		up_to_resume(&scene);
+		leave(&scene);
+		pass(&scene, RESUME_FOR_MS + 5000);
+		expect_state(&scene, LINK_AWAY);
+		if (is_back) {
+			meet_again(&scene);
+			prove(&scene);
+			go_on(&scene);
+			scene_stop(&scene);
+		} else {
+			pass(&scene, AGAIN_MS);
+			expect_last_error(&scene, "resume-for");
+			expect_ended(&scene);
+		}
 	}
 }
 

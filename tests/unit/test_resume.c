@@ -412,7 +412,7 @@ static bool pass_time(void)
 			continue;
 		if (link->state == LINK_AWAY && !transport_is_there(&link->next) &&
 		    !world.peers[side].wanted && !world.peers[side].connected) {
-			event_active(link->again, EV_TIMEOUT, 0);
+			event_active(link->again.timer, EV_TIMEOUT, 0);
 			event_base_loop(world.rig->base, EVLOOP_NONBLOCK);
 			any = true;
 		}
