@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # What a daemon and its gateway are built on: settings, logs, clocks, and whose turn it is.
-noinst_LTLIBRARIES += libbase.la
-libbase_la_SOURCES = \
+noinst_LIBRARIES += libbase.a
+libbase_a_SOURCES = \
 	base/carrier.c base/carrier.h \
 	base/clock.h \
 	base/conf_dir.c base/conf_dir.h \
@@ -31,8 +31,8 @@ libbase_la_SOURCES = \
 	base/unix_listener.c base/unix_listener.h \
 	base/users.c base/users.h
 if WITH_SYSTEMD
-libbase_la_SOURCES += base/service_systemd.c
+libbase_a_SOURCES += base/service_systemd.c
 else
-libbase_la_SOURCES += base/service_none.c
+libbase_a_SOURCES += base/service_none.c
 endif
-libbase_la_CFLAGS = $(AM_CFLAGS) $(LIBEVENT_CFLAGS) $(INIH_CFLAGS) $(SYSTEMD_CFLAGS)
+libbase_a_CFLAGS = $(AM_CFLAGS) $(LIBEVENT_CFLAGS) $(INIH_CFLAGS) $(SYSTEMD_CFLAGS)

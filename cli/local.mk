@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # The command. What doesn't need a daemon is a library of its own, for its unit tests.
-noinst_LTLIBRARIES += libcli.la
-libcli_la_SOURCES = \
+noinst_LIBRARIES += libcli.a
+libcli_a_SOURCES = \
 	cli/far_status.c cli/far_status.h \
 	cli/histogram.c cli/histogram.h \
 	cli/host_view.c cli/host_view.h \
@@ -10,7 +10,7 @@ libcli_la_SOURCES = \
 	cli/message_source.c cli/message_source.h cli/payload.c cli/payload.h \
 	cli/run_record.c cli/run_record.h \
 	cli/terminal.c cli/terminal.h
-libcli_la_LIBADD = $(JSONC_LIBS) $(NETTLE_LIBS) -lm
+cli_libs = libcli.a $(JSONC_LIBS) $(NETTLE_LIBS) -lm
 
 bin_PROGRAMS += xenmsg
 xenmsg_SOURCES = \
@@ -74,7 +74,7 @@ xenmsg_SOURCES = \
 # When to try again what waits for a name is the library's, but no part of its interface.
 xenmsg_SOURCES += libclient/again.c libclient/again.h
 xenmsg_CFLAGS = $(AM_CFLAGS) $(NCURSES_CFLAGS)
-xenmsg_LDADD = libcli.la libxenmsg.la libwire.la $(JSONC_LIBS) $(LIBEVENT_LIBS) $(LIBEVENT_EXTRA_LIBS) \
+xenmsg_LDADD = $(cli_libs) libxenmsg.la libwire.la $(JSONC_LIBS) $(LIBEVENT_LIBS) $(LIBEVENT_EXTRA_LIBS) \
 	$(XENSTORE_LIBS) $(XENGNTTAB_LIBS) $(XENEVTCHN_LIBS) $(NCURSES_LIBS) -lm
 
 # Each shell looks for its completion there.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # The daemon: a library of its parts, so that tests link them, and a small main.
-noinst_LTLIBRARIES += libdaemon.la
-libdaemon_la_SOURCES = \
+noinst_LIBRARIES += libdaemon.a
+libdaemon_a_SOURCES = \
 	daemon/policy/access.c daemon/policy/access.h daemon/policy/access_internal.h \
 	daemon/policy/access_about.c daemon/policy/access_explain.c daemon/policy/access_host.c \
 	daemon/policy/host_policy.c daemon/policy/host_policy.h daemon/policy/host_policy_internal.h \
@@ -137,18 +137,18 @@ libdaemon_la_SOURCES = \
 	daemon/local/watches.c daemon/local/watches.h daemon/local/watches_image.c daemon/local/watches_internal.h \
 	daemon/local/watch_events.c daemon/local/watch_events.h
 if WITH_SYSTEMD
-libdaemon_la_SOURCES += daemon/activation/units.c
+libdaemon_a_SOURCES += daemon/activation/units.c
 else
-libdaemon_la_SOURCES += daemon/activation/units_none.c
+libdaemon_a_SOURCES += daemon/activation/units_none.c
 endif
-libdaemon_la_CPPFLAGS = $(AM_CPPFLAGS) -DPKGLIBEXECDIR='"$(pkglibexecdir)"'
-libdaemon_la_LIBADD = libbase.la libwiregateway.la libwire.la $(XENSTORE_LIBS) $(XENGNTTAB_LIBS) $(XENEVTCHN_LIBS) $(LIBEVENT_LIBS) \
+libdaemon_a_CPPFLAGS = $(AM_CPPFLAGS) -DPKGLIBEXECDIR='"$(pkglibexecdir)"'
+daemon_libs = libdaemon.a libbase.a $(wiregateway_libs) $(XENSTORE_LIBS) $(XENGNTTAB_LIBS) $(XENEVTCHN_LIBS) $(LIBEVENT_LIBS) \
 	$(LIBEVENT_PTHREADS_LIBS) $(JSONC_LIBS) $(INIH_LIBS) $(NETTLE_LIBS) \
 	$(SYSTEMD_LIBS)
 
 sbin_PROGRAMS += xenmsgd
 xenmsgd_SOURCES = daemon/main/main.c
-xenmsgd_LDADD = libdaemon.la
+xenmsgd_LDADD = $(daemon_libs)
 
 # Holds what mustn't be closed when the daemon ends after a restore: daemon/xen/keeper.h.
 pkglibexec_PROGRAMS = xenmsg-keeper

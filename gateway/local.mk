@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # The gateway to other hosts, over NATS: a library of its parts, so that tests link them, and a small main. It has none of Xen's
 # libraries.
-noinst_LTLIBRARIES += libgateway.la
-libgateway_la_SOURCES = \
+noinst_LIBRARIES += libgateway.a
+libgateway_a_SOURCES = \
 	gateway/conversation.c gateway/conversation.h \
 	gateway/inflow.c gateway/inflow.h \
 	gateway/message.c gateway/message.h \
 	gateway/presence.c gateway/presence.h \
 	gateway/rings.c gateway/rings.h \
 	gateway/settings.c gateway/settings.h
-libgateway_la_CFLAGS = $(AM_CFLAGS) $(LIBEVENT_CFLAGS) $(JSONC_CFLAGS) $(INIH_CFLAGS)
-libgateway_la_LIBADD = libbase.la libwire.la libwiregateway.la $(JSONC_LIBS) $(INIH_LIBS)
+libgateway_a_CFLAGS = $(AM_CFLAGS) $(LIBEVENT_CFLAGS) $(JSONC_CFLAGS) $(INIH_CFLAGS)
+gateway_libs = libgateway.a libbase.a $(wiregateway_libs) $(INIH_LIBS)
 
 if ENABLE_NATS
 sbin_PROGRAMS += xenmsg-gateway
@@ -24,4 +24,4 @@ xenmsg_gateway_SOURCES = \
 	gateway/nats_options.c gateway/nats_options.h \
 	gateway/other_host.c
 xenmsg_gateway_CFLAGS = $(AM_CFLAGS) $(LIBEVENT_CFLAGS) $(SYSTEMD_CFLAGS) $(NATS_CFLAGS)
-xenmsg_gateway_LDADD = libgateway.la $(LIBEVENT_LIBS) $(SYSTEMD_LIBS) $(NATS_LIBS)
+xenmsg_gateway_LDADD = $(gateway_libs) $(LIBEVENT_LIBS) $(SYSTEMD_LIBS) $(NATS_LIBS)

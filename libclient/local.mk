@@ -61,6 +61,8 @@ libclient_la_SOURCES = \
 	libclient/mux.c libclient/mux.h \
 	libclient/mux_stream.c libclient/mux_stream.h
 libclient_la_LIBADD = libwire.la
+client_lib = .libs/libclient.a
+$(client_lib): libclient.la ;
 
 lib_LTLIBRARIES += libxenmsg.la
 libxenmsg_la_SOURCES =

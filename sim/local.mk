@@ -42,7 +42,7 @@ xensim_SOURCES = \
 # What may be meant is told as the command xenmsg tells it.
 xensim_SOURCES += cli/nearest.c cli/nearest.h
 xensim_CPPFLAGS = $(AM_CPPFLAGS) -DPKGLIBDIR='"$(pkglibdir)"' -DSBINDIR='"$(sbindir)"'
-xensim_LDADD = libsimstore.la $(LIBEVENT_LIBS) $(JSONC_LIBS)
+xensim_LDADD = $(simstore_libs) $(LIBEVENT_LIBS) $(JSONC_LIBS)
 
 libxensim_la_SOURCES = \
 	sim/evtchn_page.h sim/proto.h \
@@ -94,8 +94,8 @@ check_xen_SOURCES = sim/check_xen.c sim/check_xen.h sim/check_xen_domains.c sim/
 check_xen_LDADD = $(XENGNTTAB_LIBS) $(XENEVTCHN_LIBS) $(XENSTORE_LIBS) $(XENCONTROL_LIBS) -lxenforeignmemory -lxendevicemodel
 
 # xensim's XenStore server: a library that the hypervisor process embeds.
-noinst_LTLIBRARIES += libsimstore.la
-libsimstore_la_SOURCES = \
+noinst_LIBRARIES += libsimstore.a
+libsimstore_a_SOURCES = \
 	sim/store.c sim/store.h sim/store_internal.h \
 	sim/store_connection.c \
 	sim/store_path.c sim/store_path.h \
@@ -105,7 +105,7 @@ libsimstore_la_SOURCES = \
 	sim/store_turns.c \
 	sim/store_watch.c \
 	sim/store_wire.c sim/store_wire.h
-libsimstore_la_LIBADD = $(LIBEVENT_LIBS)
+simstore_libs = libsimstore.a $(LIBEVENT_LIBS)
 
 if HAVE_CMOCKA
 sim_store_tests = sim/store_unit_tree sim/store_unit_watch sim/store_unit_transaction sim/store_unit_limits \
@@ -113,7 +113,7 @@ sim_store_tests = sim/store_unit_tree sim/store_unit_watch sim/store_unit_transa
 check_PROGRAMS += $(sim_store_tests)
 TESTS += $(sim_store_tests)
 sim_store_fixture = sim/store_unit.c sim/store_unit.h
-sim_store_test_libs = libsimstore.la $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+sim_store_test_libs = $(simstore_libs) $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
 
 sim_store_unit_tree_SOURCES = sim/store_unit_tree.c $(sim_store_fixture)
 sim_store_unit_tree_LDADD = $(sim_store_test_libs)

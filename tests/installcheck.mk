@@ -10,7 +10,7 @@ endif
 
 if HAVE_PYTEST
 # What they start, and none of the unit tests, whose compilation takes longer than all of them.
-installcheck-local: $(filter-out $(TESTS),$(check_PROGRAMS)) $(filter-out libunit.la libclientrig.la,$(check_LTLIBRARIES))
+installcheck-local: $(filter-out $(TESTS),$(check_PROGRAMS)) $(check_LTLIBRARIES)
 	XENMSG_BINDIR="$(DESTDIR)$(bindir)" XENMSG_SBINDIR="$(DESTDIR)$(sbindir)" \
 	XENMSG_BUILDDIR="$(abs_top_builddir)" XENMSG_SRCDIR="$(abs_top_srcdir)" \
 	XENMSG_PYTHONDIR="$(DESTDIR)$(pyexecdir)" XENSIM_LIBRARY="$${XENSIM_LIBRARY:-$(DESTDIR)$(pkglibdir)/libxensim.so}" LD_LIBRARY_PATH="$(DESTDIR)$(libdir):$$LD_LIBRARY_PATH" \

@@ -16,9 +16,12 @@ libwire_la_SOURCES = \
 	wire/ring.c wire/ring.h wire/ring_inline.h wire/local_ring.h wire/untrusted_copy.h \
 	wire/text.h \
 	wire/cpu_atomics.c wire/cpu_atomics.h
+# Its archive, for programs that libtool doesn't link.
+wire_lib = .libs/libwire.a
+$(wire_lib): libwire.la ;
 
 # What a daemon and its gateway say to each other: apart, since the library for programs needs no JSON.
-noinst_LTLIBRARIES += libwiregateway.la
-libwiregateway_la_SOURCES = wire/gateway.c wire/gateway.h wire/gateway_rings.h
-libwiregateway_la_CFLAGS = $(AM_CFLAGS) $(JSONC_CFLAGS)
-libwiregateway_la_LIBADD = $(JSONC_LIBS)
+noinst_LIBRARIES += libwiregateway.a
+libwiregateway_a_SOURCES = wire/gateway.c wire/gateway.h wire/gateway_rings.h
+libwiregateway_a_CFLAGS = $(AM_CFLAGS) $(JSONC_CFLAGS)
+wiregateway_libs = libwiregateway.a $(wire_lib) $(JSONC_LIBS)

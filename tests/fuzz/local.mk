@@ -11,19 +11,19 @@ noinst_PROGRAMS += tests/fuzz/fuzz_config tests/fuzz/fuzz_directory tests/fuzz/f
 endif
 
 tests_fuzz_replay_config_SOURCES = tests/fuzz/fuzz_config.c tests/fuzz/replay_main.c
-tests_fuzz_replay_config_LDADD = libdaemon.la
+tests_fuzz_replay_config_LDADD = $(daemon_libs)
 tests_fuzz_fuzz_config_SOURCES = tests/fuzz/fuzz_config.c
 tests_fuzz_fuzz_config_LDFLAGS = $(LINK_FUZZER)
-tests_fuzz_fuzz_config_LDADD = libdaemon.la
+tests_fuzz_fuzz_config_LDADD = $(daemon_libs)
 
 tests_fuzz_replay_directory_SOURCES = tests/fuzz/fuzz_directory.c tests/fuzz/replay_main.c tests/unit/no_host_policy.c $(fake_store)
-tests_fuzz_replay_directory_LDADD = libdaemon.la $(LIBEVENT_LIBS)
+tests_fuzz_replay_directory_LDADD = $(daemon_libs)
 tests_fuzz_fuzz_directory_SOURCES = tests/fuzz/fuzz_directory.c tests/unit/no_host_policy.c $(fake_store)
 tests_fuzz_fuzz_directory_LDFLAGS = $(LINK_FUZZER)
-tests_fuzz_fuzz_directory_LDADD = libdaemon.la $(LIBEVENT_LIBS)
+tests_fuzz_fuzz_directory_LDADD = $(daemon_libs)
 
 tests_fuzz_replay_store_SOURCES = tests/fuzz/fuzz_store.c tests/fuzz/replay_main.c
-tests_fuzz_replay_store_LDADD = libsimstore.la $(LIBEVENT_LIBS)
+tests_fuzz_replay_store_LDADD = $(simstore_libs) $(LIBEVENT_LIBS)
 tests_fuzz_fuzz_store_SOURCES = tests/fuzz/fuzz_store.c
 tests_fuzz_fuzz_store_LDFLAGS = $(LINK_FUZZER)
-tests_fuzz_fuzz_store_LDADD = libsimstore.la $(LIBEVENT_LIBS)
+tests_fuzz_fuzz_store_LDADD = $(simstore_libs) $(LIBEVENT_LIBS)

@@ -2,13 +2,13 @@
 # The daemon's lower half, part by part, as programs that the integration tests run in simulated domains.
 check_PROGRAMS += check-store check-own-vchan check-peers check-policy
 check_store_SOURCES = tests/integration/check_store.c tests/integration/check_lines.h
-check_store_LDADD = libdaemon.la
+check_store_LDADD = $(daemon_libs)
 check_own_vchan_SOURCES = tests/integration/check_own_vchan.c tests/integration/check_lines.h
-check_own_vchan_LDADD = libdaemon.la
+check_own_vchan_LDADD = $(daemon_libs)
 check_peers_SOURCES = tests/integration/check_peers.c tests/integration/check_lines.h
-check_peers_LDADD = libdaemon.la
+check_peers_LDADD = $(daemon_libs)
 check_policy_SOURCES = tests/integration/check_policy.c
-check_policy_LDADD = libdaemon.la
+check_policy_LDADD = $(daemon_libs)
 # For test_activation.py.
 if WITH_SYSTEMD
 check_PROGRAMS += fake-systemd

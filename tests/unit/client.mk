@@ -33,15 +33,15 @@ unit_tests += \
 endif
 # The daemon, as it is played to the library, and what the tests of its parts have in common.
 if HAVE_CMOCKA
-check_LTLIBRARIES += libclientrig.la
+check_LIBRARIES += libclientrig.a
 endif
-libclientrig_la_SOURCES = \
+libclientrig_a_SOURCES = \
 	tests/unit/client_call_rig.c tests/unit/client_call_rig.h \
 	tests/unit/client_fake.c tests/unit/client_fake.h \
 	tests/unit/client_fixture.c tests/unit/client_fixture.h \
 	tests/unit/client_recv_rig.c tests/unit/client_recv_rig.h \
 	tests/unit/client_send_rig.c tests/unit/client_send_rig.h
-client_libs = libclientrig.la libclient.la $(UNIT_LIBS)
+client_libs = libclientrig.a $(client_lib) $(UNIT_LIBS)
 mux_rig = tests/unit/mux_rig.c tests/unit/mux_rig.h
 tests_unit_test_client_call_LDADD = $(client_libs)
 tests_unit_test_client_call_timeout_LDADD = $(client_libs)
@@ -84,4 +84,4 @@ EXTRA_DIST += tests/unit/test_client_header.sh tests/unit/test_client_abi.sh scr
 if HAVE_CMOCKA
 unit_tests += tests/unit/test_cli
 endif
-tests_unit_test_cli_LDADD = libcli.la $(UNIT_LIBS) $(JSONC_LIBS)
+tests_unit_test_cli_LDADD = $(cli_libs) $(UNIT_LIBS) $(JSONC_LIBS)

@@ -128,7 +128,6 @@ tests_unit_test_program_socket_SOURCES = tests/descriptors.h tests/unit/test_pro
 	tests/unit/own_process.h
 
 tests_unit_test_hosts_SOURCES = tests/descriptors.h tests/unit/test_hosts.c tests/unit/own_process.h
-tests_unit_test_hosts_LDADD = libdaemon.la libwiregateway.la libwire.la $(LIBEVENT_LIBS) $(UNIT_LIBS)
 
 tests_unit_test_host_watches_SOURCES = tests/unit/test_host_watches.c tests/unit/image_bytes.h
 tests_unit_test_hosts_image_SOURCES = tests/unit/test_hosts_image.c tests/unit/image_bytes.h
