@@ -29,6 +29,7 @@
 #include "base/quota.h"
 #include "base/self.h"
 #include "daemon/xen/store.h"
+#include "base/timer.h"
 #include "base/turns.h"
 #include "daemon/xen/vchan.h"
 #include "wire/hash.h"
@@ -83,11 +84,11 @@ struct rendezvous {
 		[PEERS_NONCE_SIZE]; /* an earlier daemon of the peer may have closed what was granted */
 	uint32_t ring_ref, port;    /* as read in AWAIT, else 0 */
 	unsigned node_retries;
-	struct vchan *vchan; /* GRANTED only: afterwards it is the owner's */
-	struct event *timer; /* setup_timeout_ms */
-	struct event *retry; /* the second node of a transaction isn't visible yet */
-	struct event *again; /* the other side, or we, may have missed an event */
-	struct event *sweep; /* our hello still stands there, and is to go */
+	struct vchan *vchan;	  /* GRANTED only: afterwards it is the owner's */
+	struct deadline deadline; /* setup_timeout_ms */
+	struct event *retry;	  /* the second node of a transaction isn't visible yet */
+	struct event *again;	  /* the other side, or we, may have missed an event */
+	struct event *sweep;	  /* our hello still stands there, and is to go */
 	unsigned again_ms;
 	uint64_t begun_ms;		    /* the attempt, */
 	bool goes_on;			    /* though a request for it has timed out */

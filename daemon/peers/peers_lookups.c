@@ -11,7 +11,6 @@
 #include "daemon/peers/peers_internal.h"
 #include "daemon/peers/peers_presence.h"
 #include "base/quota.h"
-#include "base/timer.h"
 #include "wire/hash.h"
 
 /* In units (turns.h): three requests to XenStore, and all that is made for the domain. The time of XenStore's
@@ -90,7 +89,7 @@ static uint64_t begin_one(struct lookup_asker *asker)
 	}
 	peer->lookup = lookup;
 	asker->under_way++;
-	timer_set(peer->rendezvous.timer, peers->options.setup_timeout_ms);
+	deadline_set(&peer->rendezvous.deadline, peers->options.setup_timeout_ms);
 	presence_look_up(peer);
 	return COST_LOOKUP;
 }

@@ -84,7 +84,7 @@ static bool go_on(struct peer *peer)
 
 	if (age >= lasts)
 		return false;
-	timer_set(peer->rendezvous.timer, lasts - age);
+	deadline_set(&peer->rendezvous.deadline, (uint32_t)(lasts - age));
 	return true;
 }
 
@@ -319,7 +319,11 @@ void rendezvous_pages_freed(struct peers *peers)
 
 static void on_timeout(evutil_socket_t fd, short what, void *userdata)
 {
-	rendezvous_take_step(userdata, RENDEZVOUS_TIMEOUT);
+	struct peer *peer = userdata;
+
+	/* If we stood still ourselves, what the peer has written meanwhile isn't read yet. */
+	if (deadline_is_over(&peer->rendezvous.deadline, peer->peers->options.setup_timeout_ms))
+		rendezvous_take_step(peer, RENDEZVOUS_TIMEOUT);
 }
 
 /* Goes on where an event may have been missed: while nobody told the peer of changes, for a moment, or while
@@ -330,7 +334,7 @@ static void on_again(evutil_socket_t fd, short what, void *userdata)
 	struct peer *peer = userdata;
 	struct rendezvous *rendezvous = &peer->rendezvous;
 
-	if (!event_pending(rendezvous->timer, EV_TIMEOUT, NULL))
+	if (!event_pending(rendezvous->deadline.timer, EV_TIMEOUT, NULL))
 		return; /* the attempt is over */
 	if ((rendezvous->state == RENDEZVOUS_HELLO || rendezvous->hello_lost) && !rendezvous->hello_request &&
 	    rendezvous_write_hello(peer) < 0)
@@ -356,11 +360,13 @@ int rendezvous_init(struct peer *peer)
 {
 	struct rendezvous *rendezvous = &peer->rendezvous;
 
-	rendezvous->timer = evtimer_new(peer->peers->base, on_timeout, peer);
+	rendezvous->deadline.timer = evtimer_new(peer->peers->base, on_timeout, peer);
 	rendezvous->retry = evtimer_new(peer->peers->base, on_retry, peer);
 	rendezvous->again = evtimer_new(peer->peers->base, on_again, peer);
 	rendezvous->sweep = evtimer_new(peer->peers->base, rendezvous_on_sweep, peer);
-	return rendezvous->timer && rendezvous->retry && rendezvous->again && rendezvous->sweep ? 0 : -ENOMEM;
+	return rendezvous->deadline.timer && rendezvous->retry && rendezvous->again && rendezvous->sweep
+		       ? 0
+		       : -ENOMEM;
 }
 
 void rendezvous_destroy(struct peer *peer)
@@ -376,8 +382,8 @@ void rendezvous_destroy(struct peer *peer)
 		rendezvous_step_back(peer, RENDEZVOUS_IDLE);
 	store_cancel(&rendezvous->hello_request);
 	store_cancel(&rendezvous->remove_request);
-	if (rendezvous->timer)
-		event_free(rendezvous->timer);
+	if (rendezvous->deadline.timer)
+		event_free(rendezvous->deadline.timer);
 	if (rendezvous->retry)
 		event_free(rendezvous->retry);
 	if (rendezvous->again)
@@ -390,7 +396,7 @@ void rendezvous_wanted(struct peer *peer)
 {
 	struct rendezvous *rendezvous = &peer->rendezvous;
 
-	timer_set(rendezvous->timer, peer->peers->options.setup_timeout_ms);
+	deadline_set(&rendezvous->deadline, peer->peers->options.setup_timeout_ms);
 	if (rendezvous->state == RENDEZVOUS_IDLE)
 		return;
 	rendezvous->again_ms = AGAIN_FIRST_MS;

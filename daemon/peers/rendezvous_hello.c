@@ -14,7 +14,6 @@
 #include <utlist.h>
 
 #include "base/clock.h"
-#include "base/timer.h"
 #include "daemon/peers/peers_mend.h"
 #include "daemon/peers/peers_internal.h"
 #include "daemon/peers/rendezvous_internal.h"
@@ -77,7 +76,7 @@ void rendezvous_withdraw(struct peer *peer)
 	struct rendezvous *rendezvous = &peer->rendezvous;
 
 	rendezvous_step_back(peer, RENDEZVOUS_IDLE);
-	event_del(rendezvous->timer);
+	event_del(rendezvous->deadline.timer);
 	event_del(rendezvous->again);
 	rendezvous->wanted = false;
 	rendezvous->lost_told = false;
@@ -195,8 +194,8 @@ void rendezvous_begin(struct peer *peer)
 		on_hello_written(peer, r, NULL, 0);
 		return;
 	}
-	if (!event_pending(rendezvous->timer, EV_TIMEOUT, NULL))
-		timer_set(rendezvous->timer, peers->options.setup_timeout_ms);
+	if (!event_pending(rendezvous->deadline.timer, EV_TIMEOUT, NULL))
+		deadline_set(&rendezvous->deadline, peers->options.setup_timeout_ms);
 }
 
 /* Fails our attempt. Our hello stays until the peer has withdrawn its own, since it tells the peer why there

@@ -11,7 +11,6 @@
 
 #include <utlist.h>
 
-#include "base/timer.h"
 #include "daemon/peers/peers_saves.h"
 #include "daemon/peers/peers_internal.h"
 #include "daemon/peers/rendezvous_internal.h"
@@ -40,7 +39,7 @@ void rendezvous_hand_over(struct peer *peer, struct vchan *vchan)
 
 	rendezvous_unpublish(peer);
 	store_cancel(&rendezvous->hello_request); /* the peer has read it, so it was written */
-	event_del(rendezvous->timer);
+	event_del(rendezvous->deadline.timer);
 	event_del(rendezvous->again);
 	event_del(rendezvous->retry);
 	rendezvous->state = RENDEZVOUS_CONNECTED;

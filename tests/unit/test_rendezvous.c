@@ -739,6 +739,25 @@ TEST(attempt_goes_on_after_the_request_for_it_has_timed_out)
 	setup_timeout_ms = 2 * PATIENCE_MS;
 }
 
+TEST(attempt_has_as_long_again_if_nobody_ran_when_its_time_was_up)
+{
+	struct scene scene;
+	uint64_t begun_ms;
+
+	setup_timeout_ms = 100;
+	scene_begin(&scene, true);
+	fake_write(&scene.store, THEIRS "/presence", "1 " INSTANCE);
+	assert_int_equal(peers_connect(scene.peers, 2, NULL), 0);
+	settle(&scene);
+	later_ms += 1000; /* the timer comes later by that */
+	begun_ms = clock_ms();
+	while (!scene.failures)
+		pass_time(&scene, 10);
+	assert_true(clock_ms() - begun_ms >= 2 * setup_timeout_ms - 50);
+	scene_stop(&scene);
+	setup_timeout_ms = 2 * PATIENCE_MS;
+}
+
 /* --- what Xen forbids (XSM) -------------------------------------------------------------------- */
 
 static void expect_forbidden(struct scene *scene, const char *hello)
