@@ -88,6 +88,7 @@ const char *frame_type_name(uint8_t type)
 		[FRAME_MEMORY] = "MEMORY",
 		[FRAME_POLICY] = "POLICY",
 		[FRAME_LISTENERS] = "LISTENERS",
+		[FRAME_IDLE] = "IDLE",
 	};
 
 	return type < sizeof(names) / sizeof(names[0]) && names[type] ? names[type] : "unknown";

@@ -75,6 +75,7 @@ enum frame_type {
 	FRAME_MEMORY = 46,
 	FRAME_POLICY = 48,
 	FRAME_LISTENERS = 49,
+	FRAME_IDLE = 50,
 	FRAME_OPTIONAL = 128, /* receivers may skip types from here on if they don't know them */
 };
 
@@ -250,6 +251,11 @@ struct frame_offer {
 #define HELLO_MEMORY	0x200u	/* of a program: takes MEMORY (protocol.md, 4.5) */
 #define HELLO_OBEYS	0x800u	/* of a link: takes POLICY from domain 0 (protocol.md, 5.12) */
 #define HELLO_IGNORES	0x1000u /* of a link: knows POLICY, and takes none, by its settings */
+#define HELLO_IDLES	0x2000u /* of a link: takes IDLE (protocol.md, 5.5) */
+
+/* IDLE says one of these. */
+#define IDLE_ASKS 0u
+#define IDLE_NO	  1u
 
 /* A relayed PING or PONG, 12 bytes instead of 8, or a PING of a domain on another host, which has text behind
  * them. */
@@ -595,7 +601,7 @@ uint32_t frame_told_entry_encode(const struct frame_told_entry *entry, uint8_t *
 bool frame_told_next(struct frame_told *told, struct frame_told_entry *entry);
 uint32_t frame_ping_relayed_encode(const struct frame_ping_relayed *ping, uint8_t *out);
 int frame_ping_relayed_decode(const uint8_t *payload, uint32_t length, struct frame_ping_relayed *ping);
-/* PING, PONG, ACK, FIN, CANCEL, ACCEPT: a single u64. UNWATCH, SOURCE, WITHDRAW, SELF: a single u32. */
+/* PING, PONG, ACK, FIN, CANCEL, ACCEPT: a single u64. UNWATCH, SOURCE, WITHDRAW, SELF, IDLE: a single u32. */
 uint32_t frame_u64_encode(uint64_t value, uint8_t *out);
 int frame_u64_decode(const uint8_t *payload, uint32_t length, uint64_t *value);
 uint32_t frame_u32_encode(uint32_t value, uint8_t *out);

@@ -419,7 +419,7 @@ uint32_t link_make_hello(struct link *link, enum hello_purpose purpose, uint8_t 
 	struct frame_hello_link hello = {
 		.major = PROTOCOL_MAJOR,
 		.minor = PROTOCOL_LINK_MINOR,
-		.flags = HELLO_TAKEOVERS | (options->relays ? HELLO_RELAYS : 0) |
+		.flags = HELLO_TAKEOVERS | HELLO_IDLES | (options->relays ? HELLO_RELAYS : 0) |
 			 (options->hosts ? HELLO_HOSTS : 0) | (link_is_far(link) ? 0 : options->host_policy) |
 			 (link->links->callbacks.asked ? HELLO_ASKS : 0) |
 			 (link->links->callbacks.source ? HELLO_SOURCES : 0) |

@@ -16,7 +16,7 @@
  *   AWAY ──channel, ping──▶ AWAY: it waits, too, also for a domain that isn't there (link_known.c)
  *   AWAY ──another vchan, and the peer's daemon has the session, too──▶ UP, perhaps under another domid
  *   AWAY ──resume-for is over, or the peer's daemon has no such session──▶ IDLE: its channels end
- *   UP ──no channel for idle-close──▶ IDLE; but links with domain 0 stay, for its directory
+ *   UP ──no channel for idle-close, nor at the peer──▶ IDLE; but links with domain 0 stay, for its directory
  */
 
 #include <stdbool.h>
@@ -115,7 +115,9 @@ void links_free(struct links *links);
  * and asks for nothing; the next one reads them, and resumes them over other vchans. To the peer that is as a
  * lost vchan.
  */
-/* Whether a link with another daemon is being set up over its vchan: the peer may have it up already. */
+/* Whether a link with another daemon is being set up over its vchan, as the peer may have it up already; or a
+ * peer was asked whether it is idle, and the next daemon, which doesn't know of that, could speak before the
+ * answer. */
 bool links_greet(const struct links *links);
 /* Leaves all sessions, but those with a peer for which `may_keep` returns false, and ends what can't be
  * kept. */

@@ -241,7 +241,7 @@ static void go_on(struct link *link, const struct frame_resume *resume)
 	/* Something must be heard in each epoch: no ping has this token, so the answer says nothing. */
 	hop_answer(link->hop, FRAME_PING, 0, payload, frame_u64_encode(0, payload));
 	link_tell(link, KNOWN_LINK_UP);
-	pings_send(&link->pings, link->hop);
+	link_send_pings(link);
 	link_take_next(link);
 }
 

@@ -137,6 +137,8 @@ int link_on_control(void *owner, const struct frame_header *header, const uint8_
 		return take_relayed_ping(link, header, payload);
 	if (header->type == FRAME_SOURCE)
 		return take_source(link, header, payload);
+	if (header->type == FRAME_IDLE)
+		return link_take_idle(link, payload, header->length);
 	if (header->type >= FRAME_ASK && header->type <= FRAME_UNASK)
 		return take_ask(link, header, payload);
 	if (header->type != FRAME_PING && header->type != FRAME_PONG && header->type != FRAME_ACK)

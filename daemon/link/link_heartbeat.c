@@ -8,6 +8,11 @@
 #include "base/self.h"
 #include "daemon/link/link_internal.h"
 #include "daemon/relay/hop.h"
+#include "wire/frame.h"
+
+/* A question (5.11), which has no channel, may be under way for so long. */
+#define LATELY_MS 1000
+#define IDLE_TEXT "it was idle"
 
 /* Whether to send a PING now. One serves both ends: who hears it lives, as does who hears the answer. So
  * the lower domid sends one at each interval, as a hub does for all of its links at once, and the other end
@@ -53,6 +58,61 @@ static bool is_idle(const struct link *link)
 	       !hop_has_input(link->hop) && !hop_is_finishing(link->hop);
 }
 
+/* Closes it, but asks first whether the peer is about to use it (protocol.md 5.5). From then on nothing is
+ * said: so whoever says GOODBYE has heard all that the other end has said. */
+static void close_idle(struct link *link)
+{
+	uint8_t payload[4];
+
+	if (!(link->flags & HELLO_IDLES))
+		hop_fail(link->hop, -ECONNRESET, IDLE_TEXT);
+	else if (link->move.state == MOVE_NOT &&
+		 hop_fall_silent(link->hop, FRAME_IDLE, payload, frame_u32_encode(IDLE_ASKS, payload)))
+		link->asked_ms = clock_ms();
+}
+
+/* A peer that lives and doesn't answer doesn't let us be silent for ever. One that stood still, or is asked
+ * once more since the session was away, has its time. */
+static void look_at_answer(struct link *link)
+{
+	uint32_t patience_ms = 2 * link->links->options.dead_after_ms;
+
+	if (clock_ms_since(link->asked_ms) >= patience_ms &&
+	    clock_ms_since(link->carried_ms) >= patience_ms && !hop_has_input(link->hop))
+		hop_fail(link->hop, -EPROTO, "it doesn't say whether it is idle");
+}
+
+/* Whether something of this end is under way, or was a moment ago, or the link is never closed for this. */
+static bool is_in_use(const struct link *link)
+{
+	return link_is_wanted(link) || hop_has_unsent(link->hop) || link->move.state != MOVE_NOT ||
+	       carries_directory(link) || clock_ms_since(link->used_ms) < LATELY_MS;
+}
+
+int link_take_idle(struct link *link, const uint8_t *payload, uint32_t length)
+{
+	uint32_t what;
+	int r = frame_u32_decode(payload, length, &what);
+
+	if (link->state != LINK_UP)
+		return -EINVAL;
+	if (r < 0)
+		return r;
+	if (what == IDLE_ASKS && (hop_is_silent(link->hop) || !is_in_use(link))) {
+		/* If both have asked, each knows by this that the other one has. */
+		hop_fail(link->hop, -ECONNRESET, IDLE_TEXT);
+	} else if (what == IDLE_ASKS) {
+		uint8_t no[4];
+
+		return hop_answer(link->hop, FRAME_IDLE, 0, no, frame_u32_encode(IDLE_NO, no));
+	} else if (hop_is_silent(link->hop)) {
+		link->used_ms = clock_ms();
+		hop_speak(link->hop);
+		link_send_pings(link);
+	}
+	return 0;
+}
+
 static void beat(struct link *link)
 {
 	const struct links *links = link->links;
@@ -77,13 +137,17 @@ static void beat(struct link *link)
 	/* Nor is one that had nothing to say and wasn't asked: this may come late, and the last time was
 	 * early. */
 	if (clock_ms_since(link->heard_ms) >= options->dead_after_ms && !hop_has_input(link->hop) &&
-	    link->pings.own_is_out) {
+	    (link->pings.own_is_out || hop_is_silent(link->hop))) {
 		hop_fail(link->hop, -ETIMEDOUT, "nothing has come from it for %u s",
 			 options->dead_after_ms / 1000);
 		return;
 	}
+	if (hop_is_silent(link->hop)) {
+		look_at_answer(link);
+		return;
+	}
 	if (is_idle(link)) {
-		hop_fail(link->hop, -ECONNRESET, "it was idle");
+		close_idle(link);
 		return;
 	}
 	if (is_ping_due(link) && pings_add(&link->pings, NULL, NULL, 0) == 0)

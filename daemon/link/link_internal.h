@@ -120,6 +120,7 @@ struct link {
 	uint64_t heard_ms;	/* when something last arrived */
 	uint64_t heard_frames;
 	uint64_t carried_ms; /* when the vchan began to carry it */
+	uint64_t asked_ms;   /* when the peer was asked whether it is idle, if the hop is silent */
 	uint64_t used_ms;    /* when it last had a channel */
 	uint64_t rtt_ns;
 	struct durations round_trips;
@@ -241,6 +242,8 @@ void link_free(struct link *link);
 int link_on_control(void *owner, const struct frame_header *header, const uint8_t *payload);
 
 /* --- link_heartbeat.c */
+/* Takes IDLE. */
+int link_take_idle(struct link *link, const uint8_t *payload, uint32_t length);
 /* The timer of all links at once, so that an idle daemon wakes up once an interval. */
 void link_on_heartbeat(int fd, short what, void *userdata);
 
@@ -269,6 +272,12 @@ bool link_note_gone(struct link *link, enum transport_state state);
 static inline bool link_is_wanted(const struct link *link)
 {
 	return hop_channel_count(link->hop) || pings_are_there(&link->pings);
+}
+/* Sends the pings that wait, unless the peer was asked whether it is idle: they can go over the next link. */
+static inline void link_send_pings(struct link *link)
+{
+	if (!hop_is_silent(link->hop))
+		pings_send(&link->pings, link->hop);
 }
 /* After a turn in which everything was read. */
 void link_look_whether_gone(struct link *link);

@@ -210,6 +210,10 @@ int links_know_hosts(const struct links *links, struct peer_id peer)
 
 int links_take_asks(const struct links *links, struct peer_id peer)
 {
+	const struct link *link = link_find(links, peer);
+
+	if (link && hop_is_silent(link->hop)) /* it may be another session that takes it */
+		return 0;
 	return peer_has(links, peer, HELLO_ASKS);
 }
 
@@ -275,7 +279,7 @@ static int wait_at(struct links *links, struct peer_id peer, struct account *acc
 	link = link_find(links, peer);
 	r = add(&link->pings, done, userdata, request);
 	if (r == 0 && link->state == LINK_UP)
-		pings_send(&link->pings, link->hop);
+		link_send_pings(link);
 	return r;
 }
 
@@ -305,7 +309,7 @@ int links_ping_relayed(struct links *links, struct peer_id peer, const struct fr
 		return r;
 	r = pings_add_relayed(&link->pings, what, done, userdata, request);
 	if (r == 0 && link->state == LINK_UP)
-		pings_send(&link->pings, link->hop);
+		link_send_pings(link);
 	return r;
 }
 
@@ -399,7 +403,7 @@ static void relay_pings(struct link *link)
 		return;
 	pings_relay(&link->pings, link->peer.number, &zero->pings);
 	if (zero->state == LINK_UP)
-		pings_send(&zero->pings, zero->hop);
+		link_send_pings(zero);
 }
 
 /* No daemon is there: what waits goes on with the session that the domain may come back to. False: there is

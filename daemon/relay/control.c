@@ -122,6 +122,25 @@ int hop_answer(struct hop *hop, uint8_t type, uint32_t channel, const void *payl
 	return queue(hop, &header, payload);
 }
 
+bool hop_fall_silent(struct hop *hop, uint8_t type, const void *payload, uint32_t length)
+{
+	struct frame_header header = {.length = length, .type = type};
+
+	if (!hop_is_up(hop) || hop->urgent || hop->backlog || hop_has_unsent(hop) || hop_is_held(hop) ||
+	    !hop_has_room(hop, frame_size(length)))
+		return false;
+	hop_put_frame(hop, hop->account, &header, payload);
+	hop->is_silent = true;
+	hop_mark(hop, MARK_DIRTY);
+	return true;
+}
+
+void hop_speak(struct hop *hop)
+{
+	hop->is_silent = false;
+	hop_mark(hop, MARK_DIRTY);
+}
+
 bool hop_emit_is_over(const struct hop *hop)
 {
 	const struct turns *turns = &hop->relay->turns;

@@ -169,7 +169,7 @@ void hop_detach(struct hop *hop)
 	if (!hop_has_rings(hop) && hop->life != HOP_PAUSED)
 		return;
 	leave_rings(hop, HOP_IS_DETACHED);
-	hop->holds_input = false;
+	hop->holds_input = hop->is_silent = false;
 	hop->sure = 0;
 	hop_drop_replay(hop);
 	refused_clear(&hop->refused);

@@ -287,6 +287,7 @@ struct hop {
 	uint64_t sure; /* the position up to which it was so when it was given out */
 	struct hop_replay replay;
 	struct moving moving;
+	bool is_silent;	      /* nothing is written until hop_speak(); no image has it (links_greet()) */
 	bool takes_takeovers; /* the other end has said that it knows TAKEOVER */
 	bool said_goodbye; /* the program has sent GOODBYE: it has reported what it took, and takes no more */
 
@@ -413,6 +414,14 @@ int hop_send(struct hop *hop, uint8_t type, uint8_t flags, uint32_t channel, con
  * others let pile up for a link doesn't keep it back, as the number of these is the other end's choice: it
  * has a room of its own. */
 int hop_answer(struct hop *hop, uint8_t type, uint32_t channel, const void *payload, uint32_t length);
+/* Writes a frame behind which nothing is written before hop_speak(), also after a pause: what comes meanwhile
+ * waits. False: something waits already, or there is no room. Only for a link. */
+bool hop_fall_silent(struct hop *hop, uint8_t type, const void *payload, uint32_t length);
+void hop_speak(struct hop *hop);
+static inline bool hop_is_silent(const struct hop *hop)
+{
+	return hop->is_silent;
+}
 /* Whether frames of hop_send() wait for room. */
 bool hop_has_unsent(const struct hop *hop);
 /* Ends the session at the end of this turn, with a negative errno and a reason for the log. Only the first
@@ -447,7 +456,7 @@ static inline bool hop_is_sound(const struct hop *hop)
 /* Whether what comes for the other end has to wait, though there may be room. */
 static inline bool hop_is_held(const struct hop *hop)
 {
-	return hop_is_catching_up(hop) || hop->moving.out != MOVING_NOT;
+	return hop_is_catching_up(hop) || hop->is_silent || hop->moving.out != MOVING_NOT;
 }
 /* Whether the hop has rings and no fault was found. */
 static inline bool hop_is_up(const struct hop *hop)

@@ -375,7 +375,8 @@ void hop_emit(struct hop *hop)
 	relay_spend(hop->relay, hop->account, COST_FRAME);
 	for (unsigned i = 0; i < hop->traits->outlets; i++)
 		hop->out[i].wanted = 0;
-	if (hop_emit_replay(hop) && hop_emit_move(hop) && hop_emit_control(hop) && emit_urgent(hop)) {
+	if (hop_emit_replay(hop) && !hop->is_silent && hop_emit_move(hop) && hop_emit_control(hop) &&
+	    emit_urgent(hop)) {
 		emit_backlog(hop);
 		emit_urgent(hop); /* the frames that come behind the backlog */
 	}

@@ -44,6 +44,7 @@ unit_tests += \
 	tests/unit/test_link_many \
 	tests/unit/test_link_away \
 	tests/unit/test_link_heartbeat \
+	tests/unit/test_link_idle \
 	tests/unit/test_link_polling \
 	tests/unit/test_link_orders \
 	tests/unit/test_link_resume \
@@ -175,6 +176,7 @@ tests_unit_test_link_heartbeat_SOURCES = tests/unit/test_link_heartbeat.c $(link
 
 resume_rig = tests/unit/resume_rig.c tests/unit/resume_rig.h $(link_rig)
 
+tests_unit_test_link_idle_SOURCES = tests/unit/test_link_idle.c $(resume_rig)
 tests_unit_test_link_resume_SOURCES = tests/unit/test_link_resume.c $(resume_rig)
 tests_unit_test_link_resume_lies_SOURCES = tests/unit/test_link_resume_lies.c $(resume_rig)
 tests_unit_test_link_restored_SOURCES = tests/unit/test_link_restored.c $(resume_rig)
