@@ -76,7 +76,7 @@ static const struct metric {
 	ONE("policy_undecided_total", COUNTER,
 	    "Requests that were told to try again, for want of a domain's name.", "policy.undecided"),
 	ONE("cut_off_total", COUNTER,
-	    "Sessions of programs that the daemon has cut off: they broke the protocol, or took it too long.",
+	    "Sessions of programs that the daemon has cut off: they broke the protocol, or didn't read their answers.",
 	    "cut_off"),
 	ONE("work_seconds_total", WORK, "The daemon's work, as it counts it: about the CPU time.",
 	    "time.units"),

@@ -34,7 +34,7 @@ static void spend_call(struct stream *stream, const struct kernel_call *call, ui
 	if (hop_calls_are_long(&stream->hop))
 		let_program_pay(stream);
 	relay_spend(stream->relay, stream->payer, units);
-	hop_spend_long(&stream->hop, stream->payer, cost - units);
+	relay_spend_long(stream->relay, stream->payer, cost - units);
 }
 
 /* --- from the program ------------------------------------------------------------------------- */

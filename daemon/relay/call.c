@@ -6,8 +6,6 @@
 #define REST_NS	    300000u /* after calls of that length the account rests, */
 #define REST_FACTOR 19	    /* so that 5 % of the time go into them at most */
 #define EXACT_CALLS 16	    /* behind a long one */
-#define SLOW_STEP   4	    /* of slow calls, one in five is let pass */
-#define SLOW_MAX    64
 
 void call_begin_exact(struct kernel_call *call)
 {
@@ -21,10 +19,6 @@ static void note(struct call_history *history, uint64_t cost)
 		history->exact = EXACT_CALLS;
 	else if (history->exact > 0)
 		history->exact--;
-	if (cost >= CALL_SLOW_NS && history->slow < SLOW_MAX)
-		history->slow += SLOW_STEP;
-	else if (cost < CALL_SLOW_NS && history->slow > 0)
-		history->slow--;
 }
 
 uint64_t call_cost_of_long(const struct kernel_call *call, uint64_t took)

@@ -17,7 +17,8 @@
  * A clock also goes on while the kernel lets others run, which on one CPU is what it does as soon as we wake
  * one. So the clock alone (no system call) says only that a call was short. After a long one (CALL_LONG_NS),
  * which is charged with no more than that, the next calls about this object are also measured by what the
- * thread used, which alone counts. After one of 300 us the account's line rests (turns.h).
+ * thread used, which alone counts. After one of 300 us the account's line rests (turns.h). Nobody is cut off
+ * for that: what a hypervisor takes meanwhile counts as used, too.
  */
 
 #include <stdbool.h>
@@ -30,14 +31,10 @@ struct account;
 struct relay;
 
 #define CALL_LONG_NS 20000u
-/* A session with calls that take longer is cut off, unless they are rare. No honest call takes as long on the
- * slowest machine: under emulation to write 64 KiB takes a millisecond. */
-#define CALL_SLOW_NS 20000000u
 
 /* Of one object. */
 struct call_history {
 	uint8_t exact; /* so many of the next calls are measured exactly */
-	uint8_t slow;  /* rises with each slow call, and falls with each that isn't */
 	bool is_long;  /* the last one that was measured exactly took long */
 };
 
@@ -68,11 +65,6 @@ static inline uint64_t call_end(const struct kernel_call *call, uint64_t units)
 	if (call->is_exact || took >= CALL_LONG_NS)
 		took = call_cost_of_long(call, took);
 	return took / TURNS_UNIT_NS > units ? took / TURNS_UNIT_NS : units;
-}
-/* Whether calls about this object are slow again and again. */
-static inline bool calls_are_slow(const struct call_history *history)
-{
-	return history->slow >= 32;
 }
 
 struct span {

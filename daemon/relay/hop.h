@@ -427,11 +427,8 @@ bool hop_has_unsent(const struct hop *hop);
 /* Ends the session at the end of this turn, with a negative errno and a reason for the log. Only the first
  * reason counts. */
 void hop_fail(struct hop *hop, int error, const char *format, ...) __attribute__((format(printf, 3, 4)));
-/* Charges `account` with `units` for a call that began with `hop->calls`, and with what it took beyond them;
- * if such calls are slow again and again, the session ends. */
+/* Charges `account` for a call that began with `hop->calls`, as relay_spend_call(). */
 void hop_spend_call(struct hop *hop, struct account *account, const struct kernel_call *call, uint64_t units);
-/* Does that with what the call took beyond what was counted for it. */
-void hop_spend_long(struct hop *hop, struct account *account, uint64_t units);
 static inline bool hop_is_marked(const struct hop *hop, enum hop_mark mark)
 {
 	return hop->marks[mark].is_set;

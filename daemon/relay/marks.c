@@ -88,16 +88,7 @@ void hop_notify_now(struct hop *hop)
 
 void hop_spend_call(struct hop *hop, struct account *account, const struct kernel_call *call, uint64_t units)
 {
-	relay_spend(hop->relay, account, units);
-	hop_spend_long(hop, account, call_end(call, units) - units);
-}
-
-void hop_spend_long(struct hop *hop, struct account *account, uint64_t units)
-{
-	relay_spend_long(hop->relay, account, units);
-	if (calls_are_slow(&hop->calls))
-		hop_fail(hop, -ENOBUFS,
-			 "waking it takes the daemon too long: too many watch its doorbell or its socket");
+	relay_spend_call(hop->relay, account, call, units);
 }
 
 void hop_notify(struct hop *hop)

@@ -90,21 +90,3 @@ TEST(what_is_counted_within_a_span_is_not_counted_again)
 	turns_spend(&relay.turns, NULL, 10 * UNITS);
 	assert_int_equal(span_units(&outer), 0);
 }
-
-TEST(slow_calls_are_borne_as_long_as_they_are_rare)
-{
-	struct call_history history = {.exact = 1};
-	unsigned slow = 0;
-
-	for (int i = 0; i < 10; i++) {
-		charged(&history, work, 2 * CALL_SLOW_NS);
-		for (int k = 0; k < 9; k++)
-			charged(&history, work, 1000);
-		assert_false(calls_are_slow(&history));
-	}
-	while (!calls_are_slow(&history) && slow < 100) {
-		charged(&history, work, 2 * CALL_SLOW_NS);
-		slow++;
-	}
-	assert_in_range(slow, 2, 20);
-}

@@ -8,6 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "daemon/local/stream.h"
 #include "wire/bytes.h"
 
 TEST(guard_is_no_part_of_the_stream_and_stays_unread)
@@ -105,5 +106,36 @@ TEST(consumed_is_what_the_programs_socket_has_taken)
 	assert_int_equal(read_all(&scene, scene.a, 0), 60000);
 	/* CREDIT may lag behind by less than what makes it worth a frame; the FIN makes it exact. */
 	assert_true(consumed_at_peer(&scene, consumed) > consumed);
+	scene_stop(&scene);
+}
+
+/* Uses the CPU for 30 ms in a call about the stream's socket. What a hypervisor takes meanwhile looks like
+ * that. */
+static void call_that_takes_long(struct stream *stream)
+{
+	struct hop *hop = stream_hop(stream);
+	struct kernel_call call;
+	uint64_t until;
+
+	hop_begin_call(hop, &call);
+	for (until = clock_thread_ns() + 30000000; clock_thread_ns() < until;)
+		;
+	hop_spend_call(hop, NULL, &call, 0);
+}
+
+TEST(streams_go_on_though_all_calls_about_them_take_long)
+{
+	struct scene scene;
+
+	join(&scene);
+	for (int i = 0; i < 20; i++) {
+		call_that_takes_long(scene.caller);
+		call_that_takes_long(scene.acceptor);
+		write_text(&scene, scene.a, "slowly");
+		expect_text(scene.b, "slowly");
+		write_text(&scene, scene.b, "and back");
+		expect_text(scene.a, "and back");
+	}
+	assert_int_equal(scene.gone, 0);
 	scene_stop(&scene);
 }
