@@ -261,6 +261,9 @@ static void on_failed(void *owner, int error, const char *why)
 	const struct channel_end *end = hop_next_channel(&stream->hop, &first);
 	const struct channel *channel = end ? end->channel : NULL;
 
+	if (error != -ECONNRESET)
+		log_limited(LOG_CUT_OFF, account_source(stream->payer), LOG_LEVEL_WARNING,
+			    "a stream is cut off: %s: %s", why, strerror(-error));
 	if (channel) /* by its name in traces */
 		log_debug("stream %u.%u.%u has failed: %s: %s", channel->identity.domid,
 			  channel->identity.pid, channel->serial, why, strerror(-error));

@@ -25,6 +25,8 @@ bool streams_end_unfit(struct streams *streams, bool is_carried)
 	HASH_ITER(all, streams->list, entry, next) {
 		if (stream_fits_image(entry->stream, is_carried))
 			continue;
+		log_debug("stream %llu of %s, which is %s, isn't handed over",
+			  (unsigned long long)entry->number, entry->program, stream_state(entry->stream));
 		streams_remove(entry);
 		were_some = true;
 	}
