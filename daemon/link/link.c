@@ -80,7 +80,8 @@ void link_drop_carrier(struct link *link, int error, const char *why)
 void link_drop_next(struct link *link)
 {
 	link->session.attempt = RESUME_NOTHING;
-	transport_end(&link->next, link->state == LINK_AWAY);
+	/* The peer, which may be away, would take a close for the session's end. */
+	transport_leave(&link->next);
 }
 
 /* Ends all channels, or those of which the peer was told. As they may be thousands, they end with the hop

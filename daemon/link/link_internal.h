@@ -196,7 +196,7 @@ void link_drop_carrier(struct link *link, int error, const char *why);
 void link_take_next(struct link *link);
 /* Says of `next` whether it is guarded, before the hop gets its rings. */
 void link_guard(struct link *link);
-/* Closes `next`, and ends an attempt over it. */
+/* Leaves `next`, and ends an attempt over it. */
 void link_drop_next(struct link *link);
 /* Writes our HELLO on a new vchan into `payload`. Returns its length. */
 uint32_t link_make_hello(struct link *link, enum hello_purpose purpose, uint8_t *payload);

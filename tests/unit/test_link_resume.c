@@ -219,6 +219,26 @@ TEST(attempt_that_a_hand_over_leaves_has_ended_for_the_peers)
 	end_scene(&scene);
 }
 
+/* For the peer, which may be away, a vchan that is closed is the end of the session. */
+TEST(vchan_that_is_lost_while_the_old_one_is_read_is_left)
+{
+	struct scene scene;
+	struct vchan *old;
+
+	up_to_resume(&scene);
+	old = scene.peer.vchan;
+	scene.peer.vchan = NULL;
+	bring_vchan(&scene);
+	links_lost(scene.links, peer_domain(7), false, "it seems to have gone");
+	assert_true(scene.peer.vchan->closed);
+	assert_true(scene.peer.vchan->left);
+	settle(&scene);
+	expect_state(&scene, LINK_AWAY);
+	assert_true(old->left);
+	free(old);
+	end_scene(&scene);
+}
+
 TEST(dead_daemons_session_ends_at_once)
 {
 	struct scene scene;
