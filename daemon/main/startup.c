@@ -61,11 +61,15 @@ static int await_store(struct daemon *daemon, void (*done)(void *, int, const ch
 	return daemon->stop_asked ? -EINTR : r;
 }
 
-/* Learns our own number, without which nothing else can start. */
+/* Learns our own number, without which nothing else can start. What was handed over waits for it as long as
+ * XenStore doesn't answer: if this daemon ended, all of it would. */
 static int learn_domid(struct daemon *daemon)
 {
-	int r = await_store(daemon, on_domid);
+	int r;
 
+	while ((r = await_store(daemon, on_domid)) == -ETIMEDOUT && daemon->handover)
+		log_warning(
+			"XenStore doesn't answer: what the daemon before this hands over waits until it does");
 	return r < 0 ? r : daemon->domid_error;
 }
 

@@ -360,3 +360,16 @@ def test_a_domain_restored_between_two_daemons_begins_afresh(between):
         assert connection.receive() == -errno.ENOTCONN
     assert "this one begins afresh" in node.log.read_text()
     assert node.status()["domid"] == node.domid
+
+
+@pytest.mark.slow
+def test_what_is_handed_over_waits_as_long_as_xenstore(nodes, host):
+    """A daemon that starts gives up after 30 s. One that takes over would end all that was handed over."""
+    node = nodes(1)[1]
+    waiting = Waiting(node)
+    host.fault("stall-store", 1, "on")
+    assert node.xenmsg("daemon", "renew").returncode == EXIT_OK
+    eventually(lambda: "what the daemon before this hands over waits" in node.log.read_text(), "30 s have gone by", 40)
+    host.fault("stall-store", 1, "off")
+    waiting.come()
+    assert took_over(node) == 1
