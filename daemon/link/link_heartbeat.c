@@ -59,16 +59,20 @@ static bool is_idle(const struct link *link)
 }
 
 /* Closes it, but asks first whether the peer is about to use it (protocol.md 5.5). From then on nothing is
- * said: so whoever says GOODBYE has heard all that the other end has said. */
-static void close_idle(struct link *link)
+ * said: so whoever says GOODBYE has heard all that the other end has said. False: the peer can't be asked
+ * now. */
+static bool close_idle(struct link *link)
 {
 	uint8_t payload[4];
 
 	if (!(link->flags & HELLO_IDLES))
 		hop_fail(link->hop, -ECONNRESET, IDLE_TEXT);
-	else if (link->move.state == MOVE_NOT &&
-		 hop_fall_silent(link->hop, FRAME_IDLE, payload, frame_u32_encode(IDLE_ASKS, payload)))
+	else if (link->move.state != MOVE_NOT ||
+		 !hop_fall_silent(link->hop, FRAME_IDLE, payload, frame_u32_encode(IDLE_ASKS, payload)))
+		return false;
+	else
 		link->asked_ms = clock_ms();
+	return true;
 }
 
 /* A peer that lives and doesn't answer doesn't let us be silent for ever. One that stood still, or is asked
@@ -99,8 +103,10 @@ int link_take_idle(struct link *link, const uint8_t *payload, uint32_t length)
 	if (r < 0)
 		return r;
 	if (what == IDLE_ASKS && (hop_is_silent(link->hop) || !is_in_use(link))) {
-		/* If both have asked, each knows by this that the other one has. */
+		/* If both have asked, each knows by this that the other one has. It isn't counted as heard: if
+		 * the vchan is left before GOODBYE is said, the next one brings it again. */
 		hop_fail(link->hop, -ECONNRESET, IDLE_TEXT);
+		return -ECONNRESET;
 	} else if (what == IDLE_ASKS) {
 		uint8_t no[4];
 
@@ -146,10 +152,8 @@ static void beat(struct link *link)
 		look_at_answer(link);
 		return;
 	}
-	if (is_idle(link)) {
-		close_idle(link);
+	if (is_idle(link) && close_idle(link))
 		return;
-	}
 	if (is_ping_due(link) && pings_add(&link->pings, NULL, NULL, 0) == 0)
 		pings_send(&link->pings, link->hop);
 }

@@ -75,7 +75,7 @@ bool links_greet(const struct links *links)
 	const struct link *link, *next;
 
 	HASH_ITER(hh, links->links, link, next)
-		if (link->state == LINK_GREETING || (link->state == LINK_UP && hop_is_silent(link->hop)))
+		if (link->state == LINK_GREETING || hop_is_silent(link->hop))
 			return true;
 	return false;
 }

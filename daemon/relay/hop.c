@@ -177,6 +177,7 @@ void hop_detach(struct hop *hop)
 		outlet_detach(&hop->out[i]);
 	evbuffer_drain(hop->control, evbuffer_get_length(hop->control));
 	charge_end(&hop->queued);
+	hop->beyond = 0;
 }
 
 /* --- a session without rings ------------------------------------------------------------------ */

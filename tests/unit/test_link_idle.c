@@ -5,6 +5,7 @@
 #include <errno.h>
 
 #include "daemon/link/link_internal.h"
+#include "daemon/relay/hop_internal.h"
 #include "wire/bytes.h"
 
 static const uint8_t asks[4] = {IDLE_ASKS}, no[4] = {IDLE_NO};
@@ -225,6 +226,44 @@ TEST(who_is_asked_says_goodbye_only_if_nothing_is_under_way)
 		expect_state(&scene, shape == NOTHING ? LINK_IDLE : LINK_UP);
 		end_scene(&scene);
 	}
+}
+
+/* Else it would stay silent if the vchan were left before it hears our GOODBYE. */
+TEST(question_that_ends_the_session_is_not_heard_yet)
+{
+	struct scene scene;
+
+	for (int silent = 0; silent < 2; silent++) {
+		up_with_idles(&scene);
+		if (silent)
+			silence(&scene);
+		else
+			time_passed_ms += 2000;
+		assert_int_equal(link_take_idle(link_find_domain(scene.links, 7), asks, sizeof(asks)),
+				 -ECONNRESET);
+		settle(&scene);
+		expect_goodbye(&scene, 0);
+		expect_state(&scene, LINK_IDLE);
+		scene_stop(&scene);
+	}
+}
+
+TEST(peer_that_does_not_read_is_asked_by_a_ping_and_ends)
+{
+	struct scene scene;
+	unsigned passes = 0;
+
+	up_with_idles(&scene);
+	/* It asks, and reads no answer, until there is no room for a question. */
+	while (hop_has_room(link_find_domain(scene.links, 7)->hop, 64)) {
+		assert_true(passes++ < 10000);
+		say_u64(&scene, FRAME_PING, passes);
+	}
+	say_u64(&scene, FRAME_PING, 0);
+	for (uint64_t ms = 0; ms <= IDLE_CLOSE_MS + 3 * DEAD_AFTER_MS; ms += HEARTBEAT_MS)
+		pass(&scene, HEARTBEAT_MS);
+	expect_state(&scene, LINK_IDLE);
+	scene_stop(&scene);
 }
 
 TEST(link_with_domain_0_is_not_closed_if_it_asks)
