@@ -109,7 +109,8 @@ struct link {
 	/* While away: to try again, or to give up. CONNECTING: to end what waits for domain 0's word
 	 * (link_known.c). */
 	struct deadline again;
-	bool waits_for_word;	 /* CONNECTING: for domain 0's */
+	bool waits_for_word; /* CONNECTING: for domain 0's */
+	bool has_waited; /* CONNECTING: so `again` has when that wait ends, whoever asks once more meanwhile */
 	uint32_t resumes, moves; /* of all sessions */
 	struct link_move move;
 	struct elastic elastic;

@@ -183,10 +183,10 @@ bool link_waits_for_word(struct link *link, int error, const char *reason)
 	if (link_make_timer(link) < 0)
 		return false;
 	/* If we stood still ourselves, it may lie there unread. */
-	if (link->waits_for_word)
+	if (link->has_waited)
 		link->waits_for_word = !deadline_is_over(&link->again, WORD_MS);
 	else
-		link->waits_for_word = deadline_set(&link->again, WORD_MS) == 0;
+		link->waits_for_word = link->has_waited = deadline_set(&link->again, WORD_MS) == 0;
 	if (!link->waits_for_word)
 		return false;
 	snprintf(link->last_error, sizeof(link->last_error), "%s", reason);

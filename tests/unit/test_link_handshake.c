@@ -211,6 +211,25 @@ TEST(who_comes_while_domain_0s_word_is_waited_for_is_asked)
 	scene_stop(&scene);
 }
 
+/* As somebody can bring about who asks for that one and for others, in turns. */
+TEST(wait_for_domain_0s_word_ends_though_its_domain_is_sought_again)
+{
+	struct scene scene;
+	unsigned times = 0;
+	int error;
+
+	find_nobody(&scene);
+	while (!scene.pongs) {
+		assert_true(times++ < 10);
+		scene.connect_error = 0;
+		links_want(scene.links, peer_domain(7), NULL, &error);
+		links_failed(scene.links, peer_domain(7), -EHOSTDOWN, "it isn't there");
+		pass(&scene, 200);
+	}
+	assert_int_equal(scene.pong, -EHOSTDOWN);
+	scene_stop(&scene);
+}
+
 /* The peer's daemon hands over. If it hasn't heard our HELLO, the next one knows of no session. */
 TEST(peer_that_leaves_before_it_has_heard_us_is_greeted_anew)
 {
