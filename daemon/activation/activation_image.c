@@ -63,7 +63,9 @@ static void deadline_image(struct image *image, struct activation *activation)
 	uint32_t left = DEADLINE_OFF;
 
 	if (!image->is_read)
-		left = deadline_to_hand_over(deadline, activation->settings->timeout_ms);
+		left = deadline_to_hand_over(deadline, activation->progress.state == ACTIVATION_PAUSED
+							       ? 0
+							       : activation->settings->timeout_ms);
 	image_u32(image, &left);
 	if (!image->is_read || image->error || left == DEADLINE_OFF)
 		return;
