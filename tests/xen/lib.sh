@@ -171,7 +171,7 @@ show_state() {
 	for name in dom0 $GUESTS $SPARE $PVH; do
 		[ "$name" = dom0 ] || is_there "$name" || continue
 		echo "--- $name"
-		on "$name" 'tail -n 60 /run/xenmsgd.log; xenmsg status --json; head -n 9 /tmp/*.counts; dmesg | tail -n 8; ps | grep xenmsg'
+		on "$name" 'tail -n 200 /run/xenmsgd.log; xenmsg status --json; head -n 9 /tmp/*.counts; dmesg | tail -n 8; ps | grep xenmsg'
 	done
 }
 
