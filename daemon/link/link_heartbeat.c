@@ -103,8 +103,8 @@ int link_take_idle(struct link *link, const uint8_t *payload, uint32_t length)
 	if (r < 0)
 		return r;
 	if (what == IDLE_ASKS && (hop_is_silent(link->hop) || !is_in_use(link))) {
-		/* If both have asked, each knows by this that the other one has. It isn't counted as heard: if
-		 * the vchan is left before GOODBYE is said, the next one brings it again. */
+		/* If both have asked, each knows by this that the other one has. It isn't counted as
+		 * heard: if the vchan is left before GOODBYE is said, the next one brings it again. */
 		hop_fail(link->hop, -ECONNRESET, IDLE_TEXT);
 		return -ECONNRESET;
 	} else if (what == IDLE_ASKS) {

@@ -212,7 +212,7 @@ TEST(who_comes_while_domain_0s_word_is_waited_for_is_asked)
 }
 
 /* As somebody can bring about who asks for that one and for others, in turns. */
-TEST(wait_for_domain_0s_word_ends_though_its_domain_is_sought_again)
+TEST(wait_for_domain_0s_word_ends_though_it_is_sought_again)
 {
 	struct scene scene;
 	unsigned times = 0;
