@@ -187,6 +187,7 @@ include tests/store/local.mk
 EXTRA_DIST += tests/interop/run
 EXTRA_DIST += tests/services/in-root tests/services/run tests/musl/libraries tests/musl/run
 EXTRA_DIST += tests/packages/in-root tests/packages/in-root-rpm tests/packages/run
+EXTRA_DIST += tests/integration/reached_by_others tests/reach/places.c tests/reach/places.py tests/reach/run
 EXTRA_DIST += tests/mutants/README.md tests/mutants/run tests/mutants/found tests/mutants/client.mutants \
 	tests/mutants/gateway.mutants tests/mutants/link.mutants tests/mutants/peers.mutants tests/mutants/policy.mutants \
 	tests/mutants/relay.mutants tests/mutants/sim.mutants tests/mutants/topic.mutants tests/mutants/wire.mutants

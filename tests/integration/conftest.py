@@ -6,6 +6,7 @@ Which programs these are: installed.py.
 
 import json
 import os
+import pathlib
 import signal
 import subprocess
 import tempfile
@@ -278,7 +279,16 @@ def pytest_sessionstart(session):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: takes a minute or more")
-    config.addinivalue_line("markers", "more: by another seed, what runs for each change by a few")
+    config.addinivalue_line("markers", "more: what runs for each change by others: by a few seeds, or because they reach the same places")
+
+
+@pytest.hookimpl(tryfirst=True)  # before they are chosen by their marks
+def pytest_collection_modifyitems(items):
+    """Marks what tests/reach has found that others reach, too."""
+    reached_by_others = set((pathlib.Path(__file__).parent / "reached_by_others").read_text(encoding="utf-8").split("\n"))
+    for item in items:
+        if f"{item.path.name}::{item.name}" in reached_by_others:
+            item.add_marker(pytest.mark.more)
 
 
 from messaging import (  # noqa: E402,F401  pylint: disable=wrong-import-position,unused-import
