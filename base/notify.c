@@ -211,6 +211,11 @@ void notify_reloading(struct notify *notify)
 	tell_in_turn(notify, text);
 }
 
+void notify_alive(void)
+{
+	tell("WATCHDOG=1\nEXTEND_TIMEOUT_USEC=30000000");
+}
+
 void notify_stopping(struct notify *notify)
 {
 	tell("STOPPING=1");

@@ -31,6 +31,8 @@ void notify_free(struct notify *notify);
  * notified. */
 void notify_ready(struct notify *notify);
 void notify_reloading(struct notify *notify);
+/* Tells in a start that takes long, as one that takes over may, that the daemon lives and needs more time. */
+void notify_alive(void);
 void notify_stopping(struct notify *notify);
 /* Has the manager keep a descriptor for the next daemon. Waits up to a second for room. 0, also if there is
  * no manager, or a negative errno. */

@@ -9,6 +9,7 @@
 
 #include "daemon/main/daemon_internal.h"
 #include "base/log.h"
+#include "base/notify.h"
 #include "daemon/peers/peers.h"
 #include "daemon/xen/singleton.h"
 #include "daemon/xen/store.h"
@@ -18,6 +19,7 @@
 #include "wire/address.h"
 
 #define STORE_ANSWER_MS	   30000
+#define ALIVE_S		   5
 #define SINGLETON_WAIT_MS  5000
 #define SINGLETON_PAUSE_MS 50
 
@@ -40,21 +42,34 @@ static void on_no_answer(evutil_socket_t fd, short what, void *userdata)
 	event_base_loopbreak(daemon->base);
 }
 
+static void on_alive(evutil_socket_t fd, short what, void *userdata)
+{
+	notify_alive();
+}
+
 /* Reads `domid` and waits for the answer, which comes behind those to all earlier requests. It doesn't use
- * event_base_loopexit(), which would end the daemon's loop later on. */
+ * event_base_loopexit(), which would end the daemon's loop later on. Where it takes over, the manager's watchdog
+ * goes on. */
 static int await_store(struct daemon *daemon, void (*done)(void *, int, const char *, size_t))
 {
 	struct event *limit = evtimer_new(daemon->base, on_no_answer, daemon);
+	struct event *alive = event_new(daemon->base, -1, EV_PERSIST, on_alive, NULL);
+	const struct timeval alive_interval = {.tv_sec = ALIVE_S};
 	struct store_request *request = NULL;
 	int r;
 
-	if (!limit)
+	if (!limit || !alive) {
+		free_event(limit);
+		free_event(alive);
 		return -ENOMEM;
+	}
 	timer_set(limit, STORE_ANSWER_MS);
+	event_add(alive, &alive_interval);
 	r = store_read(daemon->store, "domid", done, daemon, &request);
 	if (r == 0)
 		event_base_dispatch(daemon->base);
 	event_free(limit);
+	event_free(alive);
 	if (r == 0 && request)
 		r = -ETIMEDOUT;
 	store_cancel(&request);
