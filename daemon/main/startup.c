@@ -48,8 +48,8 @@ static void on_alive(evutil_socket_t fd, short what, void *userdata)
 }
 
 /* Reads `domid` and waits for the answer, which comes behind those to all earlier requests. It doesn't use
- * event_base_loopexit(), which would end the daemon's loop later on. Where it takes over, the manager's watchdog
- * goes on. */
+ * event_base_loopexit(), which would end the daemon's loop later on. Where it takes over, the manager's
+ * watchdog goes on. */
 static int await_store(struct daemon *daemon, void (*done)(void *, int, const char *, size_t))
 {
 	struct event *limit = evtimer_new(daemon->base, on_no_answer, daemon);
