@@ -297,6 +297,9 @@ TEST(answer_that_lies_there_unread_when_time_is_up_holds)
 		scene.rig.relay[0].cancel_ms = again_ms[i];
 		for (uint64_t until = clock_ms() + 5; clock_ms() < until;)
 			event_base_loop(scene.rig.base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+		/* If nobody has run all that time, what is due is done now. */
+		for (unsigned pass = 0; pass < 10; pass++)
+			event_base_loop(scene.rig.base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
 		rig_settle(&scene.rig);
 		expect_answer(&scene, 1, 1, results[i]);
 		scene_stop(&scene);
