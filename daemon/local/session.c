@@ -111,7 +111,7 @@ static void ring_program(struct session *session)
 
 	hop_begin_call(session->hop, &call);
 	doorbell_ring(session->wake_program); /* a program that has spoilt it isn't woken */
-	hop_spend_call(session->hop, hop_account(session->hop), &call, 0);
+	relay_spend_call(session->relay, hop_account(session->hop), &call, 0);
 }
 
 /* Notifies the program. Neither call can block (session_internal.h). */

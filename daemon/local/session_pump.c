@@ -17,7 +17,7 @@
 
 static void spend(struct session *session, const struct kernel_call *call, uint64_t units)
 {
-	hop_spend_call(session->hop, hop_account(session->hop), call, units);
+	relay_spend_call(session->relay, hop_account(session->hop), call, units);
 }
 
 /* Ends the input: the program writes no more. What it wrote before must still be delivered, and what it has

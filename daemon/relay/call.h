@@ -7,7 +7,7 @@
  * kernel calls each of those who watch its doorbell or its socket, and there may be thousands. So such a call
  * is charged by the time that it took:
  *
- *   call_begin(); ring, send, receive or close; hop_spend_call() or relay_spend_call()
+ *   call_begin(); ring, send, receive or close; relay_spend_call()
  *
  * What is done once for a connection (accepting, greeting, closing) is measured as a whole, and exactly, by a
  * *span*, with whatever else the kernel does for it. What was counted meanwhile isn't counted again:

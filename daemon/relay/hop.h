@@ -427,8 +427,6 @@ bool hop_has_unsent(const struct hop *hop);
 /* Ends the session at the end of this turn, with a negative errno and a reason for the log. Only the first
  * reason counts. */
 void hop_fail(struct hop *hop, int error, const char *format, ...) __attribute__((format(printf, 3, 4)));
-/* Charges `account` for a call that began with `hop->calls`, as relay_spend_call(). */
-void hop_spend_call(struct hop *hop, struct account *account, const struct kernel_call *call, uint64_t units);
 static inline bool hop_is_marked(const struct hop *hop, enum hop_mark mark)
 {
 	return hop->marks[mark].is_set;
@@ -605,7 +603,7 @@ static inline void hop_note_goodbye(struct hop *hop)
 {
 	hop->said_goodbye = true;
 }
-/* Begins a call into the kernel about what the program holds, too, for hop_spend_call(). */
+/* Begins a call into the kernel about what the program holds, too, for relay_spend_call(). */
 static inline void hop_begin_call(struct hop *hop, struct kernel_call *call)
 {
 	call_begin(call, &hop->calls);

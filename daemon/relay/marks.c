@@ -86,11 +86,6 @@ void hop_notify_now(struct hop *hop)
 	hop->callbacks->notify(hop->owner);
 }
 
-void hop_spend_call(struct hop *hop, struct account *account, const struct kernel_call *call, uint64_t units)
-{
-	relay_spend_call(hop->relay, account, call, units);
-}
-
 void hop_notify(struct hop *hop)
 {
 	if (hop->traits->is_daemon)
