@@ -253,14 +253,21 @@ static const char *state_of(const struct started *started)
 	return activation_info(started->activation).state;
 }
 
+/* The program is started for a channel, which waits. */
+static void start_for_channel(struct started *started)
+{
+	*started = (struct started){0};
+	start(started);
+	open_kind(started->scene.link, 1, CHANNEL_MESSAGE, "inbox", 5);
+	rig_settle(&started->scene.rig);
+}
+
 TEST(who_may_have_bound_while_nobody_ran_is_not_given_up)
 {
-	struct started started = {0};
+	struct started started;
 	struct scene *scene = &started.scene;
 
-	start(&started);
-	open_kind(scene->link, 1, CHANNEL_MESSAGE, "inbox", 5);
-	rig_settle(&scene->rig);
+	start_for_channel(&started);
 	stand_still(&started, TIMEOUT_MS + 5000);
 	assert_string_equal(state_of(&started), "starting");
 	assert_int_equal(bind_name(scene, scene->b, "inbox", ANY_KIND), 0);
@@ -271,12 +278,9 @@ TEST(who_may_have_bound_while_nobody_ran_is_not_given_up)
 
 TEST(time_in_which_nobody_ran_is_given_back_once)
 {
-	struct started started = {0};
-	struct scene *scene = &started.scene;
+	struct started started;
 
-	start(&started);
-	open_kind(scene->link, 1, CHANNEL_MESSAGE, "inbox", 5);
-	rig_settle(&scene->rig);
+	start_for_channel(&started);
 	stand_still(&started, TIMEOUT_MS + 5000);
 	stand_still(&started, 4000);
 	assert_string_equal(state_of(&started), "starting");
@@ -284,10 +288,7 @@ TEST(time_in_which_nobody_ran_is_given_back_once)
 	assert_string_equal(state_of(&started), "failed");
 	stop(&started);
 	/* ... and however long that was, no more than its whole time. */
-	started = (struct started){0};
-	start(&started);
-	open_kind(scene->link, 1, CHANNEL_MESSAGE, "inbox", 5);
-	rig_settle(&scene->rig);
+	start_for_channel(&started);
 	stand_still(&started, 10 * TIMEOUT_MS);
 	stand_still(&started, TIMEOUT_MS - 1000);
 	assert_string_equal(state_of(&started), "starting");
