@@ -42,7 +42,7 @@ xensim_SOURCES = \
 # What may be meant is told as the command xenmsg tells it.
 xensim_SOURCES += cli/nearest.c cli/nearest.h
 xensim_CPPFLAGS = $(AM_CPPFLAGS) -DPKGLIBDIR='"$(pkglibdir)"' -DSBINDIR='"$(sbindir)"'
-xensim_LDADD = $(simstore_libs) $(LIBEVENT_LIBS) $(JSONC_LIBS)
+xensim_LDADD = $(simstore_libs) $(JSONC_LIBS)
 
 libxensim_la_SOURCES = \
 	sim/evtchn_page.h sim/proto.h \
@@ -113,7 +113,7 @@ sim_store_tests = sim/store_unit_tree sim/store_unit_watch sim/store_unit_transa
 check_PROGRAMS += $(sim_store_tests)
 TESTS += $(sim_store_tests)
 sim_store_fixture = sim/store_unit.c sim/store_unit.h
-sim_store_test_libs = $(simstore_libs) $(LIBEVENT_LIBS) $(CMOCKA_LIBS)
+sim_store_test_libs = $(simstore_libs) $(CMOCKA_LIBS)
 
 sim_store_unit_tree_SOURCES = sim/store_unit_tree.c $(sim_store_fixture)
 sim_store_unit_tree_LDADD = $(sim_store_test_libs)

@@ -23,7 +23,7 @@ tests_fuzz_fuzz_directory_LDFLAGS = $(LINK_FUZZER)
 tests_fuzz_fuzz_directory_LDADD = $(daemon_libs)
 
 tests_fuzz_replay_store_SOURCES = tests/fuzz/fuzz_store.c tests/fuzz/replay_main.c
-tests_fuzz_replay_store_LDADD = $(simstore_libs) $(LIBEVENT_LIBS)
+tests_fuzz_replay_store_LDADD = $(simstore_libs)
 tests_fuzz_fuzz_store_SOURCES = tests/fuzz/fuzz_store.c
 tests_fuzz_fuzz_store_LDFLAGS = $(LINK_FUZZER)
-tests_fuzz_fuzz_store_LDADD = $(simstore_libs) $(LIBEVENT_LIBS)
+tests_fuzz_fuzz_store_LDADD = $(simstore_libs)

@@ -28,10 +28,10 @@ tests_fuzz_fuzz_activation_LDFLAGS = $(LINK_FUZZER)
 tests_fuzz_fuzz_activation_LDADD = $(daemon_libs)
 
 tests_fuzz_replay_far_status_SOURCES = tests/fuzz/fuzz_far_status.c tests/fuzz/replay_main.c
-tests_fuzz_replay_far_status_LDADD = $(cli_libs) $(JSONC_LIBS)
+tests_fuzz_replay_far_status_LDADD = $(cli_libs)
 tests_fuzz_fuzz_far_status_SOURCES = tests/fuzz/fuzz_far_status.c
 tests_fuzz_fuzz_far_status_LDFLAGS = $(LINK_FUZZER)
-tests_fuzz_fuzz_far_status_LDADD = $(cli_libs) $(JSONC_LIBS)
+tests_fuzz_fuzz_far_status_LDADD = $(cli_libs)
 
 tests_fuzz_replay_given_tags_SOURCES = tests/fuzz/fuzz_given_tags.c tests/fuzz/replay_main.c
 tests_fuzz_replay_given_tags_LDADD = $(daemon_libs)

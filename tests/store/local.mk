@@ -2,7 +2,7 @@
 # xensim's XenStore against Debian's oxenstored and xenstored, which run without Xen by a preloaded library.
 check_PROGRAMS += store-serve
 store_serve_SOURCES = tests/store/serve.c
-store_serve_LDADD = $(simstore_libs) $(LIBEVENT_LIBS)
+store_serve_LDADD = $(simstore_libs)
 
 check_LTLIBRARIES += librig.la
 librig_la_SOURCES = tests/store/rig.c

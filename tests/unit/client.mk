@@ -84,4 +84,4 @@ EXTRA_DIST += tests/unit/test_client_header.sh tests/unit/test_client_abi.sh scr
 if HAVE_CMOCKA
 unit_tests += tests/unit/test_cli
 endif
-tests_unit_test_cli_LDADD = $(cli_libs) $(UNIT_LIBS) $(JSONC_LIBS)
+tests_unit_test_cli_LDADD = $(cli_libs) $(UNIT_LIBS)
