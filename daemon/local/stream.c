@@ -119,9 +119,9 @@ static void tell_taken(struct stream *stream)
 
 	if (stream->taken - stream->told < (stream->fin_came || stream->tells_all ? 1 : CREDIT_STEP))
 		return;
-	stream->told = stream->taken;
-	/* There is always room for it: the reading side stops early (PIECE_MAX). */
-	stream_put_frame(stream, FRAME_CREDIT, payload, frame_credit_encode(&credit, payload));
+	/* Without room for it now, there will be another turn when there is. */
+	if (stream_put_frame(stream, FRAME_CREDIT, payload, frame_credit_encode(&credit, payload)))
+		stream->told = stream->taken;
 }
 
 static int take_frames(struct stream *stream)

@@ -8,7 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "daemon/local/stream.h"
+#include "daemon/local/stream_internal.h"
 #include "wire/bytes.h"
 
 TEST(guard_is_no_part_of_the_stream_and_stays_unread)
@@ -106,6 +106,51 @@ TEST(consumed_is_what_the_programs_socket_has_taken)
 	assert_int_equal(read_all(&scene, scene.a, 0), 60000);
 	/* CREDIT may lag behind by less than what makes it worth a frame; the FIN makes it exact. */
 	assert_true(consumed_at_peer(&scene, consumed) > consumed);
+	scene_stop(&scene);
+}
+
+static void write_bytes(struct scene *scene, uint64_t *at, size_t size)
+{
+	uint8_t bytes[PIECE_MAX];
+
+	for (size_t i = 0; i < size; i++)
+		bytes[i] = byte_at(*at + i);
+	assert_int_equal(send(scene->a, bytes, size, MSG_NOSIGNAL), size);
+	*at += size;
+	run(scene);
+}
+
+/* While the link has no room, what the program sends fills the stream's ring, to the last eight bytes if need
+ * be: so that nothing can be told of what the program takes. */
+TEST(what_is_taken_while_the_ring_is_full_is_told_later)
+{
+	const uint64_t window = CHANNEL_INITIAL_LIMIT;
+	static struct party_frame frame;
+	struct ring_writer *ring;
+	struct scene scene;
+	int room = 2 * PIECE_MAX;
+	uint64_t sent = 0;
+
+	join_peer(&scene, 2 * STREAM_WINDOW_MAX);
+	assert_int_equal(setsockopt(scene.a, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room)), 0);
+	ring = &scene.caller->writer;
+	while (scene.caller->limit - scene.caller->sent < 2 * PRIVATE_RING_SIZE + 262144) {
+		sent = write_all_that_goes(&scene, scene.a, sent);
+		while (hear(&scene, FRAME_DATA, &frame))
+			;
+		party_credit(scene.peer, scene.number, scene.received, 2 * STREAM_WINDOW_MAX);
+		run(&scene);
+	}
+	while (!stream_hop(scene.caller)->waiting.blocked_on)
+		write_bytes(&scene, &sent, 4096);
+	while (ring_writer_space(ring, PRIVATE_RING_SIZE) >= (int)(frame_size(PIECE_MAX) + frame_size(16)))
+		write_bytes(&scene, &sent, 8);
+	write_bytes(&scene, &sent, PIECE_MAX);
+	assert_in_range(ring_writer_space(ring, PRIVATE_RING_SIZE), 0, frame_size(16) - 1);
+	put_data(&scene, 0, window);
+	assert_int_equal(read_all(&scene, scene.a, 0), window);
+	assert_true(consumed_at_peer(&scene, 0) > window - window / 8);
+	assert_int_equal(scene.received, sent);
 	scene_stop(&scene);
 }
 
