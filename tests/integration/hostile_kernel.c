@@ -100,6 +100,7 @@ static void say_that_it_holds(void)
 {
 	if (eventfd_write(holds, 1) < 0)
 		give_up();
+	step_back();
 }
 
 /* Runs `hold` in a process that ends with this one, until it says that it holds. */

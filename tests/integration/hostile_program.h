@@ -79,6 +79,10 @@ struct attack {
 	unsigned (*turn)(struct attacker *attacker, struct session *session);
 };
 
+/* Leaves the CPUs to the others: the kernel shares them, and this is about what the daemon shares. What is
+ * prepared for an attack before that is done in the time of everybody else. */
+void step_back(void);
+
 /* Each ends with one without a name. */
 extern const struct attack frame_attacks[], socket_attacks[], descriptor_attacks[], kernel_attacks[],
 	random_attacks[], topic_attacks[];
