@@ -2,6 +2,7 @@
 #include "cli/lasting.h"
 
 #include "cli/cli.h"
+#include "cli/long_wait.h"
 
 void lasting_note_lost(const struct lasting *lasting, const char *reason)
 {
@@ -39,8 +40,15 @@ int lasting_open(struct lasting *lasting, struct xenmsg **conn)
 
 int lasting_open_timed(struct lasting *lasting, struct xenmsg **conn, int *timeout_ms)
 {
-	int code = cli_open_timed_with(lasting->cli, conn, lasting->once ? 0 : XENMSG_RECONNECT, timeout_ms);
+	unsigned flags = (lasting->once ? 0 : XENMSG_RECONNECT) | (lasting->waits ? XENMSG_WAIT : 0);
+	struct long_wait wait = {0};
+	int code;
 
+	if (lasting->waits)
+		wait = long_wait_begin(lasting->cli, lasting->what, lasting->subject, "no xenmsgd is running",
+				       *timeout_ms);
+	code = cli_open_timed_with(lasting->cli, conn, flags, timeout_ms);
+	long_wait_end(&wait);
 	if (code == 0)
 		xenmsg_on_change(*conn, on_change, lasting);
 	return code;

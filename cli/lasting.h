@@ -19,6 +19,7 @@ struct lasting {
 	struct cli *cli;
 	const char *what, *subject; /* of its lines: "recv on", "inbox" */
 	bool once;		    /* it doesn't outlive its xenmsgd */
+	bool waits;		    /* for a first one, within the time-out */
 	/* Told what was lost and found, too; may be NULL. */
 	void (*changed)(void *userdata, const struct xenmsg_change *change);
 	void *userdata;

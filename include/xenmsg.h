@@ -166,6 +166,8 @@ enum xenmsg_flags {
 	 */
 	XENMSG_SHARED = 4096,
 	/*
+	 * open: waits, within its time-out, for a daemon that isn't there, by trying again after pauses, of a
+	 * second in the end.
 	 * send, call, connect: waits, within its time-out, until the receiver is there: where -ENOENT or
 	 * -EHOSTDOWN would be the outcome, since no program has bound the endpoint, its domain or daemon
 	 * isn't there, or nothing is known by that name, it is tried again when the endpoint comes. A
@@ -311,9 +313,9 @@ typedef void (*xenmsg_done)(void *userdata, const struct xenmsg_result *result);
  * conn         [out] the connection; close it with xenmsg_close(). NULL unless this returns 0
  * socket_path  the daemon's socket; NULL: $XENMSG_SOCKET if set, else /run/xenmsg/xenmsg.sock. A
  *              program with more rights than its user believes no environment
- * options      a time-out, usually 10 s, and XENMSG_RECONNECT, which is about what comes later: this doesn't
- *              wait for a first daemon that isn't there
- * Returns 0, or -ECONNREFUSED or -ENOENT (no daemon there), -EACCES (not allowed to use its
+ * options      a time-out, usually 10 s; XENMSG_RECONNECT, which is about what comes later; XENMSG_WAIT:
+ *              waits, within the time-out, for a first daemon that isn't there
+ * Returns 0, or -ECONNREFUSED or -ENOENT (no daemon there, or none came in time), -EACCES (not allowed to use its
  * socket), -ENAMETOOLONG (a path over 107 bytes), -EPROTONOSUPPORT (a daemon of another major
  * version), -ETIMEDOUT (it didn't answer in time), -EINTR, -EPROTO (it isn't xenmsgd), -EBUSY or
  * -ENOBUFS (the daemon refuses another client), -ENOMEM, -EMFILE. With XENMSG_NO_SHARED_MEMORY=1 in

@@ -25,10 +25,9 @@ int xenmsg_open(struct xenmsg **opened, const char *socket_path, const struct xe
 	struct how how;
 
 	*opened = NULL;
-	if (how_read(&how, options, XENMSG_RECONNECT, HANDSHAKE_MS) < 0)
+	if (how_read(&how, options, XENMSG_RECONNECT | XENMSG_WAIT, HANDSHAKE_MS) < 0)
 		return -EINVAL;
-	return conn_new(opened, handshake_path(socket_path), how.flags & XENMSG_RECONNECT,
-			deadline_in(how.timeout_ms));
+	return conn_new(opened, handshake_path(socket_path), how.flags, deadline_in(how.timeout_ms));
 }
 
 int xenmsg_begin_open(struct xenmsg **opened, const char *socket_path, const struct xenmsg_options *options,
@@ -37,10 +36,9 @@ int xenmsg_begin_open(struct xenmsg **opened, const char *socket_path, const str
 	struct how how;
 
 	*opened = NULL;
-	if (how_read(&how, options, XENMSG_RECONNECT, HANDSHAKE_MS) < 0)
+	if (how_read(&how, options, XENMSG_RECONNECT | XENMSG_WAIT, HANDSHAKE_MS) < 0)
 		return -EINVAL;
-	return conn_begin(opened, handshake_path(socket_path), how.flags & XENMSG_RECONNECT, how.timeout_ms,
-			  done, userdata);
+	return conn_begin(opened, handshake_path(socket_path), how.flags, how.timeout_ms, done, userdata);
 }
 
 void xenmsg_on_change(struct xenmsg *conn, xenmsg_change_handler handler, void *userdata)

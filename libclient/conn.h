@@ -70,7 +70,12 @@ struct xenmsg {
 		xenmsg_done done;
 		void *userdata;
 		int64_t expires;
-		bool outlives; /* its daemon */
+		unsigned flags; /* of xenmsg_begin_open() */
+		/* XENMSG_WAIT: no daemon is there, and the next attempt is due then (deadline.h); -1: it is
+		 * under way */
+		int64_t due;
+		int pause_ms;
+		int error; /* of the last one */
 	} opening;
 	uint32_t want_space; /* how much room the outbox waits for; 0: it doesn't wait */
 	/* the program is in xenmsg_wait(): what it took is reported with what it does next */
@@ -81,12 +86,11 @@ struct xenmsg {
 	char reason[512];
 };
 
-/* Connects, until the deadline; `outlives`: it outlives its daemon. Returns 0, or the errors of
- * xenmsg_open(). */
-int conn_new(struct xenmsg **made, const char *socket_path, bool outlives, int64_t deadline);
+/* Connects, until the deadline, with these flags of xenmsg_open(). Returns 0, or its errors. */
+int conn_new(struct xenmsg **made, const char *socket_path, unsigned flags, int64_t deadline);
 /* Begins to connect, without waiting. Returns 0, or the errors of xenmsg_begin_open(). */
-int conn_begin(struct xenmsg **made, const char *socket_path, bool outlives, int timeout_ms, xenmsg_done done,
-	       void *userdata);
+int conn_begin(struct xenmsg **made, const char *socket_path, unsigned flags, int timeout_ms,
+	       xenmsg_done done, void *userdata);
 /* Looks whether the daemon has answered a connection that is being opened, or the time for it is up. Returns
  * 0 if it goes on waiting, 1 if it has called `done`. */
 int conn_open_further(struct xenmsg *conn);

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -63,8 +64,8 @@ static void on_stream(void *userdata, int fd)
 	dials_ready(&conn->dials, fd);
 }
 
-/* Makes a connection, to which the daemon hasn't answered yet. */
-static int start(struct xenmsg **made, const char *socket_path, int64_t deadline)
+/* Makes a connection, without a daemon as yet. */
+static int start(struct xenmsg **made, const char *socket_path)
 {
 	struct xenmsg *conn = calloc(1, sizeof(*conn));
 	struct message_pool *pool;
@@ -75,8 +76,10 @@ static int start(struct xenmsg **made, const char *socket_path, int64_t deadline
 	pool = message_pool_new(conn, abandon, give_back);
 	conn->scratch = malloc(FRAME_PAYLOAD_MAX);
 	if (pool && conn->scratch)
-		r = transport_start(&conn->transport, socket_path, 0, deadline);
+		r = transport_init(&conn->transport, socket_path);
 	if (r < 0) {
+		if (pool && conn->scratch)
+			transport_close(&conn->transport);
 		message_pool_close(pool);
 		free(conn->scratch);
 		free(conn);
@@ -104,51 +107,130 @@ static void begin_to_outlive(struct xenmsg *conn)
 	reconnect_init(&conn->reconnect, &parts);
 }
 
-int conn_new(struct xenmsg **made, const char *socket_path, bool outlives, int64_t deadline)
+static bool no_daemon_is_there(int error)
+{
+	return error == -ENOENT || error == -ECONNREFUSED;
+}
+
+/* Connects to the daemon that is there now. */
+static int open_now(struct xenmsg **made, const char *socket_path, unsigned flags, int64_t deadline)
 {
 	struct xenmsg *conn;
-	int r = start(&conn, socket_path, deadline);
+	int r = start(&conn, socket_path);
 
 	if (r < 0)
 		return r;
-	r = transport_finish(&conn->transport, deadline);
+	r = transport_dial(&conn->transport, 0, deadline);
+	if (r == 0)
+		r = transport_finish(&conn->transport, deadline);
 	if (r < 0) {
 		free_conn(conn);
 		return r;
 	}
-	if (outlives)
+	if (flags & XENMSG_RECONNECT)
 		begin_to_outlive(conn);
 	*made = conn;
 	return 0;
 }
 
-int conn_begin(struct xenmsg **made, const char *socket_path, bool outlives, int timeout_ms, xenmsg_done done,
-	       void *userdata)
+/* Returns 0, or -EINTR. */
+static int sleep_for(int pause_ms, int64_t deadline)
+{
+	int left = deadline_left(deadline);
+
+	return poll(NULL, 0, left >= 0 && left < pause_ms ? left : pause_ms) < 0 ? -errno : 0;
+}
+
+int conn_new(struct xenmsg **made, const char *socket_path, unsigned flags, int64_t deadline)
+{
+	int r = open_now(made, socket_path, flags, deadline), pause_ms = 0;
+
+	while ((flags & XENMSG_WAIT) && no_daemon_is_there(r) && deadline_left(deadline) != 0) {
+		pause_ms = pause_grown(pause_ms);
+		r = sleep_for(pause_with_jitter(pause_ms), deadline);
+		if (r == 0)
+			r = open_now(made, socket_path, flags, deadline);
+	}
+	return r;
+}
+
+/* Waits for the next attempt. */
+static void rest(struct xenmsg *conn, int error)
+{
+	struct opening *opening = &conn->opening;
+
+	transport_hang_up(&conn->transport);
+	opening->error = error;
+	opening->pause_ms = pause_grown(opening->pause_ms);
+	opening->due = deadline_in(pause_with_jitter(opening->pause_ms));
+	transport_set_alarm(&conn->transport, opening->due);
+	transport_set_alarm(&conn->transport, opening->expires);
+}
+
+int conn_begin(struct xenmsg **made, const char *socket_path, unsigned flags, int timeout_ms,
+	       xenmsg_done done, void *userdata)
 {
 	struct xenmsg *conn;
-	int r = start(&conn, socket_path, 0);
+	int r = start(&conn, socket_path);
 
 	if (r < 0)
+		return r;
+	r = transport_dial(&conn->transport, 0, 0);
+	if (r < 0 && !((flags & XENMSG_WAIT) && no_daemon_is_there(r))) {
+		free_conn(conn);
 		return r == -ETIMEDOUT ? -EAGAIN : r;
+	}
 	conn->dead = -ENOTCONN;
 	conn->opening = (struct opening){.pending = true,
 					 .done = done,
 					 .userdata = userdata,
 					 .expires = deadline_in(timeout_ms),
-					 .outlives = outlives};
+					 .flags = flags,
+					 .due = -1};
+	if (r < 0)
+		rest(conn, r);
 	transport_set_alarm(&conn->transport, conn->opening.expires);
 	*made = conn;
 	return 0;
 }
 
+/* Returns -ETIMEDOUT if it goes on waiting; else how the opening has ended. */
+static int further(struct xenmsg *conn)
+{
+	struct opening *opening = &conn->opening;
+	bool is_over = deadline_left(opening->expires) == 0;
+	int r = 0;
+
+	if (opening->due >= 0) {
+		transport_poll(&conn->transport, 0); /* the alarm has come, or somebody looks */
+		transport_set_alarm(&conn->transport, opening->expires);
+		if (is_over)
+			return opening->error;
+		if (deadline_left(opening->due) != 0) {
+			transport_set_alarm(&conn->transport, opening->due);
+			return -ETIMEDOUT;
+		}
+		opening->due = -1;
+		r = transport_dial(&conn->transport, 0, 0);
+		if (r == -ETIMEDOUT) /* its queue is full */
+			r = -ECONNREFUSED;
+	}
+	if (r == 0)
+		r = transport_finish(&conn->transport, 0);
+	if (is_over || !(opening->flags & XENMSG_WAIT) || !no_daemon_is_there(r))
+		return r;
+	rest(conn, r);
+	return -ETIMEDOUT;
+}
+
 int conn_open_further(struct xenmsg *conn)
 {
-	int r = transport_finish(&conn->transport, 0);
+	int r = further(conn);
 
 	if (r == -ETIMEDOUT && deadline_left(conn->opening.expires) != 0)
 		return 0;
 	conn->opening.pending = false;
-	if (r == 0 && conn->opening.outlives)
+	if (r == 0 && (conn->opening.flags & XENMSG_RECONNECT))
 		begin_to_outlive(conn);
 	if (r == 0)
 		conn->dead = 0;

@@ -7,6 +7,7 @@
 #include <limits.h>
 #include <stdint.h>
 #include <time.h>
+#include <unistd.h>
 
 static inline int64_t now_ms(void)
 {
@@ -30,6 +31,20 @@ static inline int deadline_left(int64_t deadline)
 		return -1;
 	left = deadline - now_ms();
 	return left < 0 ? 0 : left > INT_MAX ? INT_MAX : (int)left;
+}
+
+/* Grows the pause before another try to reach a daemon: to one of 20 ms, if there was none (0), and up to one
+ * of a second. */
+static inline int pause_grown(int pause_ms)
+{
+	return pause_ms == 0 ? 20 : pause_ms < 500 ? 2 * pause_ms : 1000;
+}
+
+/* Returns a part of a pause, half of it at least, of this process's own: many programs look for a daemon at
+ * once, and needn't all come at once. */
+static inline int pause_with_jitter(int pause_ms)
+{
+	return pause_ms / 2 + (int)((unsigned)getpid() * 2654435761u % (unsigned)(pause_ms / 2 + 1));
 }
 
 #endif

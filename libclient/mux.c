@@ -299,7 +299,7 @@ static void go_on_dialling(struct mux *mux, bool outlives)
 	int r = 0;
 
 	if (mux->state == MUX_RESTS && deadline_left(mux->due) == 0) {
-		r = transport_dial_again(&mux->transport, HELLO_MUX);
+		r = transport_dial(&mux->transport, HELLO_MUX, 0);
 		mux->state = MUX_DIALS;
 		mux->due = deadline_in(HANDSHAKE_MS);
 		if (r < 0)

@@ -11,9 +11,7 @@
 #include "libclient/deadline.h"
 #include "libclient/handshake.h"
 
-#define PAUSE_FIRST_MS 20
-#define PAUSE_LAST_MS  1000
-#define STEADY_MS      10000 /* who is lost again sooner waits longer before the next time */
+#define STEADY_MS 10000 /* who is lost again sooner waits longer before the next time */
 
 struct pending_change {
 	struct xenmsg_change told;
@@ -190,18 +188,11 @@ void reconnect_refused(struct reconnect *reconnect, const struct request *reques
 
 /* ---- losing and finding a daemon ------------------------------------------------------------- */
 
-/* Many programs lose their daemon at once, and needn't all come back at once. */
-static int with_jitter(int pause_ms)
-{
-	return pause_ms / 2 + (int)((unsigned)getpid() * 2654435761u % (unsigned)(pause_ms / 2 + 1));
-}
-
 static void rest(struct reconnect *reconnect)
 {
 	reconnect->state = RECONNECT_RESTS;
-	reconnect->due = deadline_in(with_jitter(reconnect->pause_ms));
-	reconnect->pause_ms =
-		reconnect->pause_ms < PAUSE_LAST_MS / 2 ? 2 * reconnect->pause_ms : PAUSE_LAST_MS;
+	reconnect->due = deadline_in(pause_with_jitter(reconnect->pause_ms));
+	reconnect->pause_ms = pause_grown(reconnect->pause_ms);
 }
 
 void reconnect_lose(struct reconnect *reconnect, int error, const char *reason)
@@ -211,7 +202,7 @@ void reconnect_lose(struct reconnect *reconnect, int error, const char *reason)
 	reconnect->losses++;
 	if (reconnect->pause_ms == 0 || (reconnect->state == RECONNECT_UP && !reconnect->lost_told &&
 					 now_ms() - reconnect->up_since > STEADY_MS))
-		reconnect->pause_ms = PAUSE_FIRST_MS;
+		reconnect->pause_ms = pause_grown(0);
 	if (!reconnect->lost_told)
 		tell(reconnect, XENMSG_DAEMON_LOST, error, "", 0, reason);
 	reconnect->lost_told = true;
@@ -251,7 +242,7 @@ void reconnect_further(struct reconnect *reconnect, bool waits)
 	if (reconnect->state == RECONNECT_RESTS && deadline_left(reconnect->due) == 0) {
 		reconnect->state = RECONNECT_DIALS;
 		reconnect->due = deadline_in(HANDSHAKE_MS);
-		if (transport_dial_again(reconnect->parts.transport, 0) < 0)
+		if (transport_dial(reconnect->parts.transport, 0, 0) < 0)
 			try_later(reconnect);
 	}
 	if (reconnect->state == RECONNECT_DIALS)

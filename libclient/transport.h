@@ -85,31 +85,30 @@ struct transport {
 	void *userdata;
 };
 
+/* Makes it, without a daemon as yet. Returns 0, -ENAMETOOLONG, -ENOMEM or -EMFILE; transport_close() frees
+ * it in any case. */
+int transport_init(struct transport *transport, const char *path);
 /* Connects, until the deadline, and sends HELLO, with these flags besides those of the transport. From now on
  * `epoll` is readable when transport_finish() has something to do. Returns 0, or the errors of
- * xenmsg_open(). */
-int transport_start(struct transport *transport, const char *path, uint32_t flags, int64_t deadline);
-/* Makes it a second session of the first one's connection, without a daemon as yet: transport_dial_again()
- * begins to connect. */
+ * xenmsg_open(); -ETIMEDOUT: the daemon's queue is full. */
+int transport_dial(struct transport *transport, uint32_t flags, int64_t deadline);
+/* Makes it a second session of the first one's connection, without a daemon as yet. */
 void transport_join(struct transport *transport, struct transport *first);
 /* Reads the daemon's answer, until the deadline. Returns 0, or the errors of xenmsg_open(); after -ETIMEDOUT
- * it may be called again, after any other only transport_close(). */
+ * it may be called again, after any other only transport_close() or transport_hang_up(). */
 int transport_finish(struct transport *transport, int64_t deadline);
 /*
- * For a connection that outlives its daemon:
+ * For a connection that outlives its daemon, or waits for one:
  *
- *   connected ──transport_leave()──▶ without one ──transport_dial_again()──▶ dialling ──transport_finish()──▶ connected
- *                                         ▲                                     │
- *                                         └──────────transport_hang_up()────────┘
+ *   connected ──transport_leave()──▶ without one ──transport_dial()──▶ dialling ──transport_finish()──▶ connected
+ *                                         ▲                               │
+ *                                         └───────transport_hang_up()─────┘
  *
  * transport_leave() lets go of the daemon and of all that was shared with it, and drops the backlog; `epoll`
  * stays. What is sent from then on waits in the backlog, or where it does when there is no room.
- * transport_dial_again() begins to connect to the next daemon, without waiting, with these flags in its
- * HELLO. Returns 0, or the errors of transport_start(); -ETIMEDOUT: its queue is full. transport_hang_up()
- * gives that up.
+ * transport_hang_up() gives an attempt to connect up.
  */
 void transport_leave(struct transport *transport);
-int transport_dial_again(struct transport *transport, uint32_t flags);
 void transport_hang_up(struct transport *transport);
 static inline bool transport_is_dialling(const struct transport *transport)
 {

@@ -80,9 +80,9 @@ static int hello_new(struct transport *transport, uint32_t flags)
 	return 0;
 }
 
-int transport_start(struct transport *transport, const char *path, uint32_t flags, int64_t deadline)
+int transport_init(struct transport *transport, const char *path)
 {
-	int r;
+	int r = 0;
 
 	*transport = (struct transport){.socket = -1,
 					.epoll = -1,
@@ -93,23 +93,16 @@ int transport_start(struct transport *transport, const char *path, uint32_t flag
 					.alarm = -1,
 					.closed = true};
 	origin_note(&transport->origin);
-	r = strlen(path) < sizeof(transport->path) ? hello_new(transport, flags) : -ENAMETOOLONG;
-	if (r == 0)
-		memcpy(transport->path, path, strlen(path) + 1);
+	if (strlen(path) >= sizeof(transport->path))
+		return -ENAMETOOLONG;
+	memcpy(transport->path, path, strlen(path) + 1);
 	transport->poke = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	transport->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
 	transport->epoll = epoll_create1(EPOLL_CLOEXEC);
-	if (r == 0 && (transport->poke < 0 || transport->timer < 0 || transport->epoll < 0))
-		r = -errno;
-	if (r == 0)
-		r = transport_watch(transport, transport->timer, EPOLLIN | EPOLLET, ON_TIMER);
-	if (r == 0)
-		r = transport_watch(transport, transport->poke, EPOLLIN | EPOLLET, ON_RINGS);
-	if (r == 0)
-		r = dial(transport, deadline);
-	if (r < 0)
-		transport_close(transport);
-	return r;
+	if (transport->poke < 0 || transport->timer < 0 || transport->epoll < 0)
+		return -errno;
+	r = transport_watch(transport, transport->timer, EPOLLIN | EPOLLET, ON_TIMER);
+	return r < 0 ? r : transport_watch(transport, transport->poke, EPOLLIN | EPOLLET, ON_RINGS);
 }
 
 void transport_join(struct transport *transport, struct transport *first)
@@ -239,12 +232,12 @@ void transport_hang_up(struct transport *transport)
 	ring_reader_init(&transport->deliveries, &views[2], false);
 }
 
-int transport_dial_again(struct transport *transport, uint32_t flags)
+int transport_dial(struct transport *transport, uint32_t flags, int64_t deadline)
 {
 	int r = hello_new(transport, flags);
 
 	transport->reason[0] = '\0';
-	return r < 0 ? r : dial(transport, 0);
+	return r < 0 ? r : dial(transport, deadline);
 }
 
 void transport_close(struct transport *transport)

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from messaging import ALLOW_ALL, EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_TIMEOUT, EXIT_UNREACHABLE, EXIT_USAGE, PATIENCE, eventually
+from messaging import ALLOW_ALL, EXIT_DENIED, EXIT_NO_DAEMON, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_TIMEOUT, EXIT_UNREACHABLE, EXIT_USAGE, PATIENCE, eventually
 from test_hosts import joined_hosts  # the fixture `hosts`  # noqa: F401  pylint: disable=unused-import
 
 SERVE = {"send": ("recv", "--count", "1", "late"), "call": ("serve", "late", "--", "tr", "a-z", "A-Z"),
@@ -55,6 +55,17 @@ def test_what_waits_outlives_the_daemon_here(nodes, command):
     out, err = process.communicate(timeout=60 * PATIENCE)
     assert (process.returncode, out) == (EXIT_OK, PRINTS[command]), (process.returncode, out, err)
     assert b"self:late: xenmsgd is lost" in err.splitlines()[0]
+
+
+@pytest.mark.parametrize("command", SERVE)
+def test_what_waits_for_the_daemon_here_goes(nodes, command):
+    one = nodes(1, start=False)[1]
+    process = begin(one, command, "self:late")
+    assert begin(one, command, "self:late", "--timeout", "0.3").wait(60 * PATIENCE) == (255 if command == "run" else EXIT_NO_DAEMON)
+    assert process.poll() is None
+    one.start()
+    one.popen(*SERVE[command])
+    end(process, command)
 
 
 @pytest.mark.parametrize("command", SERVE)

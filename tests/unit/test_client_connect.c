@@ -62,13 +62,13 @@ TEST(a_connection_that_is_not_opened_is_null)
 	assert_int_equal(xenmsg_open(&conn, "/nonexistent/socket", NULL), -ENOENT);
 	assert_null(conn);
 	conn = (struct xenmsg *)1;
-	assert_int_equal(xenmsg_open(&conn, NULL, XENMSG_FLAGS(XENMSG_WAIT)), -EINVAL);
+	assert_int_equal(xenmsg_open(&conn, NULL, XENMSG_FLAGS(XENMSG_SHARED)), -EINVAL);
 	assert_null(conn);
 	conn = (struct xenmsg *)1;
 	assert_int_equal(xenmsg_begin_open(&conn, "/nonexistent/socket", NULL, NULL, NULL), -ENOENT);
 	assert_null(conn);
 	conn = (struct xenmsg *)1;
-	assert_int_equal(xenmsg_begin_open(&conn, NULL, XENMSG_FLAGS(XENMSG_WAIT), NULL, NULL), -EINVAL);
+	assert_int_equal(xenmsg_begin_open(&conn, NULL, XENMSG_FLAGS(XENMSG_SHARED), NULL, NULL), -EINVAL);
 	assert_null(conn);
 	xenmsg_close(conn);
 }
@@ -133,22 +133,41 @@ static void note_opened(void *userdata, const struct xenmsg_result *result)
 	opened->result = result->error;
 }
 
-/* The program opens a connection, and the daemon, which is this test, has accepted it and read HELLO. */
-static void begin_to_open(struct opened *opened)
+/* A place for a daemon, and none there yet. */
+static void make_place(struct opened *opened)
+{
+	*opened = (struct opened){
+		.directory = "/tmp/xenmsg-test.XXXXXX", .address.sun_family = AF_UNIX, .fd = -1};
+	assert_non_null(mkdtemp(opened->directory));
+	snprintf(opened->address.sun_path, sizeof(opened->address.sun_path), "%s/s", opened->directory);
+	opened->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+}
+
+static void bind_listener(struct opened *opened)
+{
+	assert_int_equal(bind(opened->listener, (struct sockaddr *)&opened->address, sizeof(opened->address)),
+			 0);
+}
+
+/* The daemon, which is this test, takes the program that comes, and reads its HELLO. */
+static void take_program(struct opened *opened)
 {
 	char hello[24];
 
-	*opened = (struct opened){.directory = "/tmp/xenmsg-test.XXXXXX", .address.sun_family = AF_UNIX};
-	assert_non_null(mkdtemp(opened->directory));
-	snprintf(opened->address.sun_path, sizeof(opened->address.sun_path), "%s/s", opened->directory);
-	opened->listener = socket(AF_UNIX, SOCK_STREAM, 0);
-	assert_int_equal(bind(opened->listener, (struct sockaddr *)&opened->address, sizeof(opened->address)),
-			 0);
+	opened->fd = accept(opened->listener, NULL, NULL);
+	assert_true(opened->fd >= 0);
+	assert_int_equal(recv(opened->fd, hello, sizeof(hello), MSG_WAITALL), sizeof(hello));
+}
+
+/* The program opens a connection, and the daemon has taken it. */
+static void begin_to_open(struct opened *opened)
+{
+	make_place(opened);
+	bind_listener(opened);
 	assert_int_equal(listen(opened->listener, 1), 0);
 	assert_int_equal(
 		xenmsg_begin_open(&opened->conn, opened->address.sun_path, NULL, note_opened, opened), 0);
-	opened->fd = accept(opened->listener, NULL, NULL);
-	assert_int_equal(recv(opened->fd, hello, sizeof(hello), MSG_WAITALL), sizeof(hello));
+	take_program(opened);
 }
 
 static void end_opened(struct opened *opened)
@@ -248,6 +267,95 @@ TEST(opening_can_be_given_up)
 	assert_int_equal(xenmsg_begin_open(&conn, "/nonexistent/socket", NULL, note_opened, &opened),
 			 -ENOENT);
 	assert_int_equal(opened.outcomes, 1);
+}
+
+static bool somebody_comes(const struct opened *opened)
+{
+	struct pollfd wait = {.fd = opened->listener, .events = POLLIN};
+
+	return poll(&wait, 1, 0) == 1;
+}
+
+static void say_welcome(const struct opened *opened)
+{
+	const struct frame_welcome welcome = {.major = 1, .domid = 7, .max_message = 4096};
+	uint8_t frame[FRAME_HEADER_SIZE + FRAME_SMALL_MAX] = {0};
+
+	say(opened, FRAME_WELCOME, frame, frame_welcome_encode(&welcome, frame + FRAME_HEADER_SIZE));
+}
+
+/* No socket, one at which nobody listens, and a daemon that goes before it has said anything. */
+TEST(opening_waits_for_a_daemon_that_is_not_there_yet)
+{
+	struct opened opened;
+
+	make_place(&opened);
+	assert_int_equal(xenmsg_begin_open(&opened.conn, opened.address.sun_path,
+					   XENMSG_WITH(-1, XENMSG_WAIT), note_opened, &opened),
+			 0);
+	assert_int_equal(xenmsg_wait(opened.conn, 60), 0);
+	bind_listener(&opened);
+	assert_int_equal(xenmsg_wait(opened.conn, 60), 0);
+	assert_int_equal(listen(opened.listener, 1), 0);
+	for (int round = 0; round < 2; round++) {
+		while (!somebody_comes(&opened))
+			assert_int_equal(xenmsg_wait(opened.conn, 10), 0);
+		take_program(&opened);
+		if (round == 0)
+			close(opened.fd);
+	}
+	assert_int_equal(xenmsg_wait(opened.conn, 1), 0);
+	assert_int_equal(xenmsg_domid(opened.conn), 0);
+	say_welcome(&opened);
+	assert_int_equal(xenmsg_wait(opened.conn, -1), 1);
+	assert_int_equal(opened.outcomes, 1);
+	assert_int_equal(opened.result, 0);
+	assert_int_equal(xenmsg_domid(opened.conn), 7);
+	end_opened(&opened);
+	assert_int_equal(opened.outcomes, 1);
+}
+
+static void *listen_and_welcome(void *userdata)
+{
+	struct opened *opened = userdata;
+	struct pollfd wait = {.fd = opened->listener, .events = POLLIN};
+
+	bind_listener(opened);
+	assert_int_equal(listen(opened->listener, 1), 0);
+	assert_int_equal(poll(&wait, 1, -1), 1);
+	take_program(opened);
+	say_welcome(opened);
+	return NULL;
+}
+
+TEST(opening_waits_no_longer_than_its_time)
+{
+	struct opened opened;
+	pthread_t thread;
+
+	make_place(&opened);
+	assert_int_equal(xenmsg_open(&opened.conn, opened.address.sun_path, XENMSG_WITH(50, XENMSG_WAIT)),
+			 -ENOENT);
+	assert_null(opened.conn);
+	assert_int_equal(xenmsg_begin_open(&opened.conn, opened.address.sun_path,
+					   XENMSG_WITH(50, XENMSG_WAIT), note_opened, &opened),
+			 0);
+	assert_int_equal(xenmsg_wait(opened.conn, -1), 1);
+	assert_int_equal(opened.outcomes, 1);
+	assert_int_equal(opened.result, -ENOENT);
+	xenmsg_close(opened.conn);
+	assert_int_equal(xenmsg_begin_open(&opened.conn, opened.address.sun_path,
+					   XENMSG_WITH(-1, XENMSG_WAIT), note_opened, &opened),
+			 0);
+	xenmsg_close(opened.conn);
+	assert_int_equal(opened.outcomes, 2);
+	assert_int_equal(opened.result, -ECANCELED);
+
+	assert_int_equal(pthread_create(&thread, NULL, listen_and_welcome, &opened), 0);
+	assert_int_equal(xenmsg_open(&opened.conn, opened.address.sun_path, XENMSG_WITH(-1, XENMSG_WAIT)), 0);
+	pthread_join(thread, NULL);
+	assert_int_equal(xenmsg_domid(opened.conn), 7);
+	end_opened(&opened);
 }
 
 /* ---- streams that come in -------------------------------------------------------------------- */
