@@ -119,7 +119,7 @@ void hop_settle_for_image(struct hop *hop)
 
 	/* What comes before all further input is done by then, in as many pieces as the hop has channels, at
 	 * most. */
-	while (hop->life == HOP_UP && hop->holds_input && !hop->traits->is_daemon)
+	while (hop->holds_input && (hop->life == HOP_UP || hop->traits->is_daemon))
 		hop->holds_input = hop->callbacks->before_input(hop->owner);
 	while ((end = channel_table_next(&hop->channels, &number))) {
 		const struct hop *other = channel_other(end)->hop;

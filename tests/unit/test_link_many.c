@@ -182,3 +182,30 @@ TEST(nothing_is_taken_in_before_a_restored_peer_is_seen_to)
 		free(second);
 	}
 }
+
+static bool keeps(void *userdata, struct peer_id peer)
+{
+	return true;
+}
+
+/* Its channels would never get the new number: the next daemon knows the peer by that one from the start. */
+TEST(a_restored_peer_is_seen_to_before_a_hand_over)
+{
+	struct vchan *first;
+	struct scene scene;
+
+	up_to_resume(&scene);
+	leave(&scene);
+	first = scene.peer.vchan;
+	scene.peer.vchan = NULL;
+	scene.resumed_pieces = 3;
+	scene.resumed_cost = TURNS_PASS;
+	come_back_as(&scene, 9);
+	expect_piece(&scene, 1, 7, 9);
+	links_hand_over(scene.links, keeps, NULL);
+	links_settle_for_image(scene.links, 0, true);
+	assert_int_equal(scene.resumed_calls, 3);
+	assert_int_equal(scene.resumed_to, 9);
+	scene_stop(&scene);
+	free(first);
+}
