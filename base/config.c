@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/ini_keys.h"
 #include "base/users.h"
@@ -150,6 +151,9 @@ int config_init(struct config *config)
 		.max_memory_per_uid = 768 * MIB,
 		.max_memory_per_peer = 768 * MIB,
 		.max_memory = 1536 * MIB,
+		.uid = geteuid(),
+		.gateway_uid = USERS_NO_UID,
+		.administrators = USERS_NO_GID,
 	};
 	config->policy_dir = strdup("/etc/xenmsg/policy.d");
 	config->host_policy_dir = strdup("/etc/xenmsg/host-policy.d");
@@ -441,6 +445,37 @@ int config_load(struct config *config, const char *path, char **error)
 	r = config_load_stream(config, file, named, error);
 	fclose(file);
 	return r;
+}
+
+/* Says why a user or a group can't be looked up now. */
+static int note_unknown(int r, const char *what, const char *name, char **error)
+{
+	if (r == 0 || r == -ENOENT || *error)
+		return 0;
+	return asprintf(error, "%s = %s: can't be looked up now: %s", what, name, strerror(-r)) < 0 ? -ENOMEM
+												    : 0;
+}
+
+int config_find_users(struct config *config, char **error)
+{
+	const struct passwd *user;
+	const struct group *group;
+	int r, failed;
+
+	*error = NULL;
+	r = config->user ? users_find(config->user, &user) : -ENOENT;
+	if (r == 0)
+		config->uid = user->pw_uid;
+	failed = note_unknown(r, "[daemon] user", config->user, error);
+	r = users_find(config->gateway_user, &user);
+	if (r == 0)
+		config->gateway_uid = user->pw_uid;
+	failed |= note_unknown(r, "[hosts] user", config->gateway_user, error);
+	r = users_find_group(config->admin_group, &group);
+	if (r == 0)
+		config->administrators = group->gr_gid;
+	failed |= note_unknown(r, "[daemon] admin-group", config->admin_group, error);
+	return failed ? -ENOMEM : *error ? -EAGAIN : 0;
 }
 
 int config_set_socket(struct config *config, const char *path, char **error)

@@ -17,6 +17,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <sys/types.h>
 #include <sys/un.h>
 
 #include "base/log.h"
@@ -84,6 +85,11 @@ struct config {
 	/* limits of all together; for descriptors it is what the process may open */
 	uint32_t max_clients, max_endpoints, max_channels;
 	uint64_t max_queued_bytes, max_memory;
+
+	/* config_find_users(): those that are named above; USERS_NO_UID and USERS_NO_GID: there is none, and
+	 * `uid` is that of this process if none is named */
+	uid_t uid, gateway_uid;
+	gid_t administrators;
 };
 
 /* Sets the defaults. 0 or -ENOMEM. */
@@ -95,6 +101,11 @@ int config_init(struct config *config);
 int config_load(struct config *config, const char *path, char **error);
 /* Does the same with an open file, which the caller closes; `path` names it in errors. */
 int config_load_stream(struct config *config, FILE *file, const char *path, char **error);
+
+/* Looks up the users and the group that are named. Whom the system can't look up now is taken for nobody, or,
+ * as the daemon's own user, for that of this process. -EAGAIN: there were such, and *error is as above;
+ * -ENOMEM. It may read files and ask other programs. */
+int config_find_users(struct config *config, char **error);
 
 /* Sets the socket's path from the command line, which overrides the file's. -EINVAL and *error as above. */
 int config_set_socket(struct config *config, const char *path, char **error);

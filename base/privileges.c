@@ -3,17 +3,17 @@
 
 #include <errno.h>
 #include <grp.h>
-#include <pwd.h>
 #include <unistd.h>
+
+#include "base/users.h"
 
 int privileges_drop(const char *user)
 {
 	const struct passwd *entry;
+	int r = users_find(user, &entry);
 
-	errno = 0;
-	entry = getpwnam(user);
-	if (!entry)
-		return errno ? -errno : -ESRCH;
+	if (r < 0)
+		return r;
 	if (entry->pw_uid == geteuid() && entry->pw_uid == getuid())
 		return 0;
 	/* glibc does each of these for all threads, including that of XenStore. */
@@ -22,11 +22,4 @@ int privileges_drop(const char *user)
 	    setresuid(entry->pw_uid, entry->pw_uid, entry->pw_uid) < 0)
 		return -errno;
 	return 0;
-}
-
-uid_t privileges_uid(const char *user)
-{
-	const struct passwd *entry = user ? getpwnam(user) : NULL;
-
-	return entry ? entry->pw_uid : geteuid();
 }

@@ -14,6 +14,9 @@
 #include <pwd.h>
 #include <sys/types.h>
 
+#define USERS_NO_UID ((uid_t)-1)
+#define USERS_NO_GID ((gid_t)-1)
+
 int users_find(const char *name, const struct passwd **user);
 int users_find_uid(uid_t uid, const struct passwd **user);
 int users_find_group(const char *name, const struct group **group);

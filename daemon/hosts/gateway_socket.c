@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <pwd.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,6 +18,7 @@
 #include "base/quota.h"
 #include "base/timer.h"
 #include "base/unix_listener.h"
+#include "base/users.h"
 #include "daemon/relay/closer.h"
 #include "daemon/relay/hop.h"
 #include "daemon/relay/program_socket.h"
@@ -28,7 +28,6 @@
 #define BACKLOG		  16
 #define COST_PACKET(size) (1024u + (size))
 #define RETRY_MS	  1000 /* when no connection could be accepted */
-#define NO_SUCH_USER	  ((uid_t)-1)
 
 struct gateway_socket {
 	struct relay *relay;
@@ -167,7 +166,7 @@ static void on_readable(int fd, short what, void *userdata)
 
 static bool may_be_it(const struct gateway_socket *socket, uid_t uid)
 {
-	if (uid == 0 || uid == geteuid() || (uid == socket->user && socket->user != NO_SUCH_USER))
+	if (uid == 0 || uid == geteuid() || (uid == socket->user && socket->user != USERS_NO_UID))
 		return true;
 	log_limited(LOG_BINDING, LOG_BY_UID(uid), LOG_LEVEL_WARNING,
 		    "denied: uid %u may not be the gateway to other hosts", uid);
@@ -213,7 +212,7 @@ static uid_t uid_of(int fd)
 	struct ucred peer;
 	socklen_t size = sizeof(peer);
 
-	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 ? NO_SUCH_USER : peer.uid;
+	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0 ? USERS_NO_UID : peer.uid;
 }
 
 /* Lets the user pay for a connection. Returns the account, which is the caller's. */
@@ -318,7 +317,7 @@ static int listen_at(struct gateway_socket *socket, const char *path)
 	if (socket->listener < 0)
 		return socket->listener;
 	/* Whoever may not give it away can't let another user in, and is asked by its own users only. */
-	if (socket->user != NO_SUCH_USER && chown(socket->path, socket->user, (gid_t)-1) < 0 &&
+	if (socket->user != USERS_NO_UID && chown(socket->path, socket->user, (gid_t)-1) < 0 &&
 	    errno != EPERM)
 		return -errno;
 	return 0;
@@ -329,7 +328,6 @@ int gateway_socket_new(struct gateway_socket **out, struct relay *relay,
 		       const struct gateway_callbacks *callbacks, void *userdata)
 {
 	struct gateway_socket *socket = calloc(1, sizeof(*socket));
-	const struct passwd *entry = getpwnam(options->user);
 	int r = 0;
 
 	if (!socket) {
@@ -338,7 +336,7 @@ int gateway_socket_new(struct gateway_socket **out, struct relay *relay,
 		return -ENOMEM;
 	}
 	socket->relay = relay;
-	socket->user = entry ? entry->pw_uid : NO_SUCH_USER;
+	socket->user = options->user;
 	socket->callbacks = callbacks;
 	socket->userdata = userdata;
 	socket->refusal = options->refusal;

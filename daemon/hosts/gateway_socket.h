@@ -10,6 +10,7 @@
  */
 
 #include <stdbool.h>
+#include <sys/types.h>
 
 struct account;
 struct gateway_packet;
@@ -20,7 +21,7 @@ struct gateway_socket_options {
 	const char *path;
 	/* the service manager's, which listens already and is taken in any case; -1: `path` it is */
 	int handed_over;
-	const char *user;    /* who may connect; need not exist */
+	uid_t user;	     /* who may connect; USERS_NO_UID: root and this one's own user alone */
 	const char *refusal; /* why nobody may be the gateway; NULL: who may connect may */
 };
 

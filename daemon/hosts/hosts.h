@@ -25,6 +25,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "wire/address.h"
 
@@ -46,7 +47,7 @@ struct hosts_options {
 	const char *name; /* this host's; NULL: no gateway is served here. Stays the caller's, for as long */
 	const char *socket_path;	 /* of the programs' socket: the gateway's is beside it */
 	struct handed_over *handed_over; /* its gateway socket is taken and served instead; NULL: none */
-	const char *user;		 /* of the gateway */
+	uid_t user;			 /* of the gateway; USERS_NO_UID: there is none */
 	uint32_t setup_timeout_ms, dead_after_ms;
 };
 

@@ -248,7 +248,6 @@ int daemon_new(struct daemon **out, const struct config *config, const struct da
 	daemon->sockets = HANDED_OVER_NOTHING;
 	daemon->started_ms = clock_ms();
 	daemon->config = *config;
-	daemon->administrators = viewer_group(config->admin_group);
 	r = start_base(daemon);
 	if (r == 0) {
 		daemon->renewal =

@@ -73,8 +73,7 @@ struct daemon {
 	struct request_context request_context;
 
 	uint64_t started_ms;
-	gid_t administrators; /* or VIEWER_NO_GROUP */
-	int singleton;	      /* the descriptor, or -1 */
+	int singleton; /* the descriptor, or -1 */
 	bool has_relay;
 	bool stopping;
 

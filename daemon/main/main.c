@@ -18,7 +18,6 @@
 #include "daemon/main/startup.h"
 #include "base/log.h"
 #include "base/notify.h"
-#include "base/privileges.h"
 #include "base/service.h"
 #include "daemon/policy/host_policy.h"
 #include "daemon/policy/policy.h"
@@ -157,7 +156,7 @@ static int check_activation(const struct config *config)
 {
 	struct activation_settings *list;
 	char *error;
-	int r = activation_read(&list, config->activation_dir, privileges_uid(config->user), &error);
+	int r = activation_read(&list, config->activation_dir, config->uid, &error);
 
 	if (r < 0)
 		log_error("activation: %s", error ? error : strerror(-r));
@@ -234,6 +233,14 @@ static int load(struct config *config, const struct daemon_arguments *arguments)
 		socket = getenv("XENMSG_SOCKET");
 	if (r == 0 && socket)
 		r = config_set_socket(config, socket, &error);
+	if (r == 0 && !arguments->unit) {
+		r = config_find_users(config, &error);
+		/* All that was handed over would be lost. */
+		if (r == -EAGAIN && arguments->takeover.programs >= 0) {
+			log_warning("%s; taken for nobody", error);
+			r = 0;
+		}
+	}
 	if (r < 0)
 		log_error("%s", error ? error : strerror(-r));
 	free(error);

@@ -154,8 +154,7 @@ static int start_activations(struct daemon *daemon)
 	};
 
 	return activations_new(&daemon->activations, &daemon->relay, daemon->config.activation_dir,
-			       privileges_uid(daemon->config.user), daemon->config.socket, &callbacks,
-			       daemon);
+			       daemon->config.uid, daemon->config.socket, &callbacks, daemon);
 }
 
 /* Returns -EBADMSG if they are bad, which a restart doesn't mend; -EAGAIN as above. */
@@ -281,7 +280,7 @@ static int start_request_context(struct daemon *daemon)
 		.topics = daemon->topics,
 		.via = daemon->via,
 		.watches = daemon->watches,
-		.administrators = daemon->administrators,
+		.administrators = daemon->config.administrators,
 		.reload = reload,
 		.renew = renewal_ask,
 		.renew_forget = renewal_forget,
@@ -319,7 +318,7 @@ static int become_user(struct daemon *daemon)
 	int r = user ? privileges_drop(user) : 0;
 
 	if (r < 0)
-		log_error("can't become %s: %s", user, r == -ESRCH ? "there is no such user" : strerror(-r));
+		log_error("can't become %s: %s", user, r == -ENOENT ? "there is no such user" : strerror(-r));
 	return r;
 }
 

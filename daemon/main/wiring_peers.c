@@ -46,7 +46,7 @@ static bool may_learn_of(void *userdata, const struct session *session, const ch
 					 .uid = session_credentials(session)->uid};
 
 	return access_still_allowed(daemon->access, &program, endpoint) == 0 ||
-	       viewer_of(session, daemon->administrators).sees_all;
+	       viewer_of(session, daemon->config.administrators).sees_all;
 }
 
 static bool knows_all(void *userdata)
@@ -212,7 +212,7 @@ int wiring_start_hosts(struct daemon *daemon)
 		.name = config->host_name,
 		.socket_path = config->socket,
 		.handed_over = &daemon->sockets,
-		.user = config->gateway_user,
+		.user = config->gateway_uid,
 		.setup_timeout_ms = config->setup_timeout_ms,
 		.dead_after_ms = config->dead_after_ms,
 	};

@@ -52,7 +52,7 @@ struct request_context {
 	struct topics *topics;
 	struct via *via;
 	struct watches *watches;
-	gid_t administrators; /* or VIEWER_NO_GROUP */
+	gid_t administrators; /* or USERS_NO_GID */
 	/* Reads files again that may change while the daemon runs. Returns 0 or a negative errno, and then
 	 * *why says what is wrong (NULL: nothing more is known). */
 	int (*reload)(void *userdata, const char **why);

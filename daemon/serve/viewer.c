@@ -1,19 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "daemon/serve/viewer.h"
 
-#include <grp.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "base/peer_groups.h"
+#include "base/users.h"
 #include "daemon/local/session.h"
-
-gid_t viewer_group(const char *name)
-{
-	const struct group *group = getgrnam(name);
-
-	return group ? group->gr_gid : VIEWER_NO_GROUP;
-}
 
 static bool is_member(const struct session *session, gid_t group)
 {
@@ -21,7 +14,7 @@ static bool is_member(const struct session *session, gid_t group)
 	unsigned count;
 	gid_t *groups;
 
-	if (group == VIEWER_NO_GROUP)
+	if (group == USERS_NO_GID)
 		return false;
 	if (session_credentials(session)->gid == group)
 		return true;

@@ -13,18 +13,14 @@
 
 struct session;
 
-#define VIEWER_NO_GROUP ((gid_t)-1)
-
 struct viewer {
 	uid_t uid;
 	bool sees_all;
 	bool is_host; /* an administrator in domain 0, and `uid` is a user there */
 };
 
-/* Returns the group of that name, or VIEWER_NO_GROUP: there is none. It may read files and ask other
- * programs, so don't call it from the event loop. */
-gid_t viewer_group(const char *name);
-/* Returns the viewer: the user that connected the session's socket, as the kernel says. */
+/* Returns the viewer: the user that connected the session's socket, as the kernel says. `administrators`:
+ * their group, or USERS_NO_GID. */
 struct viewer viewer_of(const struct session *session, gid_t administrators);
 
 #endif

@@ -297,7 +297,7 @@ static void go_on(struct relay *relay, struct program *programs, const struct im
 }
 
 static const struct self guest = {.domid = 1};
-static const struct hosts_options hosts_options = {.self = &guest, .socket_path = "socket", .user = "nobody"};
+static const struct hosts_options hosts_options = {.self = &guest, .socket_path = "socket", .user = 65534};
 static const struct hosts_callbacks hosts_callbacks = {.failed = NULL};
 
 static const char *no_endpoint(void *userdata, const char *after, uint32_t *kinds)

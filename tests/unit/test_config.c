@@ -12,6 +12,26 @@
 
 #include "base/config.h"
 #include "base/ini_file.h"
+#include "base/users.h"
+
+static int directory_error;
+
+/* In place of libc's: the directory knows "root" and "some", or fails. */
+struct passwd *getpwnam(const char *name)
+{
+	static struct passwd root = {.pw_name = "root", .pw_uid = 4711};
+
+	errno = directory_error;
+	return directory_error || strcmp(name, "root") != 0 ? NULL : &root;
+}
+
+struct group *getgrnam(const char *name)
+{
+	static struct group some = {.gr_name = "some", .gr_gid = 4712};
+
+	errno = directory_error;
+	return directory_error || strcmp(name, "some") != 0 ? NULL : &some;
+}
 
 struct fixture {
 	char path[64];
@@ -343,4 +363,37 @@ TEST_WITH(an_unreadable_file_is_an_error, set_up, tear_down)
 		chmod(fixture->path, 0);
 		assert_int_equal(config_load(&fixture->config, fixture->path, &fixture->error), -EACCES);
 	}
+}
+
+static void expect_users(const struct config *config, uid_t uid, uid_t gateway_uid, gid_t administrators)
+{
+	assert_int_equal(config->uid, uid);
+	assert_int_equal(config->gateway_uid, gateway_uid);
+	assert_int_equal(config->administrators, administrators);
+}
+
+TEST_WITH(users_that_cannot_be_looked_up_now_are_told, set_up, tear_down)
+{
+	const char *named = "[daemon]\nuser = root\nadmin-group = some\n[hosts]\nuser = root\n";
+	struct fixture *fixture = *state;
+
+	assert_int_equal(load(fixture, ""), 0);
+	assert_int_equal(config_find_users(&fixture->config, &fixture->error), 0);
+	expect_users(&fixture->config, geteuid(), USERS_NO_UID, USERS_NO_GID);
+	assert_int_equal(load(fixture, named), 0);
+	assert_int_equal(config_find_users(&fixture->config, &fixture->error), 0);
+	expect_users(&fixture->config, 4711, 4711, 4712);
+
+	assert_int_equal(load(fixture, named), 0);
+	directory_error = EIO;
+	assert_int_equal(config_find_users(&fixture->config, &fixture->error), -EAGAIN);
+	assert_string_equal(fixture->error,
+			    "[daemon] user = root: can't be looked up now: Input/output error");
+	expect_users(&fixture->config, geteuid(), USERS_NO_UID, USERS_NO_GID);
+	assert_int_equal(load(fixture, "[daemon]\nadmin-group = some\n"), 0);
+	assert_int_equal(config_find_users(&fixture->config, &fixture->error), -EAGAIN);
+	assert_non_null(strstr(fixture->error, "[hosts] user = xenmsg-gateway: can't"));
+	/* It is read whole, or not at all. */
+	assert_int_equal(load(fixture, named), -EAGAIN);
+	directory_error = 0;
 }

@@ -167,7 +167,7 @@ static int setup(void **state)
 	struct scene *scene = calloc(1, sizeof(*scene));
 	struct hosts_options options = {.self = &self,
 					.name = "hosta",
-					.user = "nobody",
+					.user = 65534,
 					.setup_timeout_ms = PATIENCE_MS,
 					.dead_after_ms = PATIENCE_MS};
 

@@ -34,7 +34,7 @@ static struct world *world_new(uint32_t domid)
 	static const struct hosts_callbacks callbacks = {.gone = on_gone};
 	struct world *world = calloc(1, sizeof(*world));
 	const struct hosts_options options = {
-		.self = &world->self, .socket_path = "socket", .user = "nobody", .dead_after_ms = 1};
+		.self = &world->self, .socket_path = "socket", .user = 65534, .dead_after_ms = 1};
 
 	world->self.domid = domid;
 	world->base = event_base_new();
