@@ -19,6 +19,7 @@
 #include "wire/address.h"
 
 #define STORE_ANSWER_MS	   30000
+#define STORE_PAUSE_MS	   200
 #define ALIVE_S		   5
 #define SINGLETON_WAIT_MS  5000
 #define SINGLETON_PAUSE_MS 50
@@ -76,16 +77,44 @@ static int await_store(struct daemon *daemon, void (*done)(void *, int, const ch
 	return daemon->stop_asked ? -EINTR : r;
 }
 
+static void on_pause_over(evutil_socket_t fd, short what, void *userdata)
+{
+	struct daemon *daemon = userdata;
+
+	event_base_loopbreak(daemon->base);
+}
+
+/* Lets the store connect anew meanwhile. */
+static int pause_for_store(struct daemon *daemon)
+{
+	const struct timeval pause = {.tv_usec = STORE_PAUSE_MS * 1000};
+	int r = event_base_once(daemon->base, -1, EV_TIMEOUT, on_pause_over, daemon, &pause);
+
+	if (r == 0)
+		event_base_dispatch(daemon->base);
+	return r < 0 ? -ENOMEM : 0;
+}
+
 /* Learns our own number, without which nothing else can start. What was handed over waits for it as long as
- * XenStore doesn't answer: if this daemon ended, all of it would. */
+ * XenStore doesn't answer, or isn't there: if this daemon ended, all of it would. */
 static int learn_domid(struct daemon *daemon)
 {
+	bool told = false;
 	int r;
 
-	while ((r = await_store(daemon, on_domid)) == -ETIMEDOUT && daemon->handover)
-		log_warning(
-			"XenStore doesn't answer: what the daemon before this hands over waits until it does");
-	return r < 0 ? r : daemon->domid_error;
+	for (;;) {
+		r = await_store(daemon, on_domid);
+		if (r == 0)
+			r = daemon->domid_error;
+		if (!daemon->handover || (r != -ETIMEDOUT && r != -ENOTCONN))
+			return r;
+		if (!told)
+			log_warning(
+				"XenStore doesn't answer: what the daemon before this hands over waits until it does");
+		told = true;
+		if (r == -ENOTCONN && (r = pause_for_store(daemon)) < 0)
+			return r;
+	}
 }
 
 /* --- devices, and no other daemon ------------------------------------------------------------- */

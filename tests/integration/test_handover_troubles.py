@@ -363,13 +363,16 @@ def test_a_domain_restored_between_two_daemons_begins_afresh(between):
 
 
 @pytest.mark.slow
-def test_what_is_handed_over_waits_as_long_as_xenstore(nodes, host):
-    """A daemon that starts gives up after 30 s. One that takes over would end all that was handed over."""
+@pytest.mark.parametrize("fault, end", [(("stall-store", 1, "on"), ("stall-store", 1, "off")),
+                                        (("refuse", 1, "READ", "on", "ECONNRESET"), ("refuse", 1, "READ", "off"))])
+def test_what_is_handed_over_waits_as_long_as_xenstore(nodes, host, fault, end):
+    """Also if the connection to it breaks. A daemon that starts gives up, in silence after 30 s. One that takes over would end all
+    that was handed over."""
     node = nodes(1)[1]
     waiting = Waiting(node)
-    host.fault("stall-store", 1, "on")
+    host.fault(*fault)
     assert node.xenmsg("daemon", "renew").returncode == EXIT_OK
-    eventually(lambda: "what the daemon before this hands over waits" in node.log.read_text(), "30 s have gone by", 40)
-    host.fault("stall-store", 1, "off")
+    eventually(lambda: "what the daemon before this hands over waits" in node.log.read_text(), "it waits", 40)
+    host.fault(*end)
     waiting.come()
     assert took_over(node) == 1
