@@ -15,6 +15,8 @@
 #include "wire/frame.h"
 #include "wire/ring.h"
 
+#define LINK_VERSION_SIZE 32
+
 struct link_attempt {
 	struct ring_reader in;
 	struct ring_writer out;
@@ -23,7 +25,9 @@ struct link_attempt {
 	uint8_t secret[32];
 	uint8_t cover[32]; /* a secret for the tags in our HELLO that name nothing */
 	uint8_t named[16]; /* the instance with which our tags name sessions */
-	uint32_t epoch;	   /* of a good PROVE, the other end's */
+	uint32_t flags;	   /* of the other end's HELLO, and its version: it may have become another program */
+	char version[LINK_VERSION_SIZE];
+	uint32_t epoch; /* of a good PROVE, the other end's */
 	uint64_t begun_ms;
 };
 

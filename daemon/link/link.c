@@ -175,6 +175,12 @@ static void begin_to_resume(struct link *link, const struct frame_hello_link *he
 	memcpy(session->secret, ours ? link->attempt.secret : hello->secret, sizeof(session->secret));
 }
 
+void link_set_flags(struct link *link, uint32_t flags)
+{
+	link->flags = flags;
+	hop_set_takes_takeovers(link->hop, flags & HELLO_TAKEOVERS);
+}
+
 void link_note_hello(struct link *link, const struct frame_hello_link *hello)
 {
 	begin_to_resume(link, hello);
@@ -185,8 +191,7 @@ void link_note_hello(struct link *link, const struct frame_hello_link *hello)
 		DL_APPEND2(link->links->met, link, met_prev, met_next);
 	link->has_met = true;
 	frame_text_copy_plain(hello->version, link->version, sizeof(link->version), '!');
-	link->flags = hello->flags;
-	hop_set_takes_takeovers(link->hop, link->flags & HELLO_TAKEOVERS);
+	link_set_flags(link, hello->flags);
 	if (link->links->options.hosts && peer_is_domain(link->peer, 0))
 		hosts_learn_own_name(link->links->options.hosts, hello->host);
 	link_set_state(link, LINK_UP);

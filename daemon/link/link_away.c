@@ -306,6 +306,8 @@ static void go_on_proving(struct link *link, const struct frame_hello_link *hell
 {
 	link->greeted = true;
 	memcpy(link->attempt.peer_nonce, hello->nonce, sizeof(link->attempt.peer_nonce));
+	link->attempt.flags = hello->flags;
+	frame_text_copy_plain(hello->version, link->attempt.version, sizeof(link->attempt.version), '!');
 	act(link, &(struct resume_facts){.event = RESUME_NEXT}, NULL);
 }
 

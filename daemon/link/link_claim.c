@@ -373,6 +373,8 @@ void link_note_resumed(struct link *link)
 	struct peer_id from = link->stamped;
 
 	link->stamped = link->peer;
+	memcpy(link->version, link->attempt.version, sizeof(link->version));
+	link_set_flags(link, link->attempt.flags);
 	link_note_name(link);
 	if (!peer_is(from, link->peer)) { /* both are domains: link_is_with() */
 		log_limited(LOG_LINK, link_source(link), LOG_LEVEL_INFO,

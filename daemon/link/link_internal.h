@@ -129,7 +129,7 @@ struct link {
 	struct pings pings;
 	struct busy_poll busy_poll;
 	bool was_polled; /* what comes in next was found by polling */
-	char version[32];
+	char version[LINK_VERSION_SIZE];
 	uint32_t flags; /* of the peer's HELLO */
 	char last_error[LINK_REASON_SIZE];
 	struct log_source wanted_by;	  /* the account that asked for it last */
@@ -201,6 +201,8 @@ void link_guard(struct link *link);
 void link_drop_next(struct link *link);
 /* Writes our HELLO on a new vchan into `payload`. Returns its length. */
 uint32_t link_make_hello(struct link *link, enum hello_purpose purpose, uint8_t *payload);
+/* Notes what the program at the other end can, by its HELLO. */
+void link_set_flags(struct link *link, uint32_t flags);
 /* Notes what the peer's HELLO says, and which session begins with it. */
 void link_note_hello(struct link *link, const struct frame_hello_link *hello);
 /* Writes why a GOODBYE was said, as plain text. */

@@ -17,7 +17,7 @@ void hello_of_peer(struct scene *scene, enum hello_purpose purpose, const uint8_
 		.minor = PROTOCOL_LINK_MINOR,
 		.flags = scene->peer_flags,
 		.max_message = 1u << 20,
-		.version = {"1.1", 3},
+		.version = {purpose == HELLO_RESUME ? "1.2" : "1.1", 3},
 		.resumes = true,
 		.purpose = purpose,
 	};

@@ -41,6 +41,28 @@ TEST(what_the_peer_has_not_processed_comes_again_with_its_number)
 	}
 }
 
+/* Its daemon may be an older or a newer one by then. */
+TEST(what_the_peer_can_is_what_it_has_said_last)
+{
+	struct scene scene;
+
+	scene_start(&scene);
+	scene.peer_flags = HELLO_IDLES | HELLO_ASKS;
+	begin_to_resume(&scene);
+	assert_int_equal(info_of(&scene).flags, HELLO_IDLES | HELLO_ASKS);
+	assert_string_equal(info_of(&scene).version, "1.1");
+	leave(&scene);
+	scene.peer_flags = HELLO_RELAYS;
+	meet_again(&scene);
+	assert_int_equal(info_of(&scene).flags, HELLO_IDLES | HELLO_ASKS);
+	prove(&scene);
+	go_on(&scene);
+	assert_int_equal(info_of(&scene).flags, HELLO_RELAYS);
+	assert_string_equal(info_of(&scene).version, "1.2");
+	expect(&scene, FRAME_PING);
+	scene_stop(&scene);
+}
+
 TEST(what_was_sent_again_and_lost_again_comes_again)
 {
 	struct scene scene;
