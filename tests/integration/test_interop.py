@@ -188,7 +188,7 @@ def test_a_domain_that_stands_still_has_lost_its_link(old_and_new, host):
     for still, other in both_ways(old, new):
         host.sim("pause", still.domid)
         eventually(lambda still=still, other=other: other.link_state(still.domid) in (None, "idle"),
-                   "the link is given up")
+                   "the link is given up", 60)  # by dead-after, which is 20 s in the old one
         host.sim("unpause", still.domid)
         for sender, receiver in both_ways(old, new):
             eventually(lambda sender=sender, receiver=receiver:
