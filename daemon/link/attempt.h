@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "daemon/link/transport.h"
+#include "wire/address.h"
 #include "wire/frame.h"
 #include "wire/ring.h"
 
@@ -27,7 +28,8 @@ struct link_attempt {
 	uint8_t named[16]; /* the instance with which our tags name sessions */
 	uint32_t flags;	   /* of the other end's HELLO, and its version: it may have become another program */
 	char version[LINK_VERSION_SIZE];
-	uint32_t epoch; /* of a good PROVE, the other end's */
+	char host[HOST_NAME_SIZE]; /* in it, too; "": none */
+	uint32_t epoch;		   /* of a good PROVE, the other end's */
 	uint64_t begun_ms;
 };
 

@@ -175,10 +175,20 @@ static void begin_to_resume(struct link *link, const struct frame_hello_link *he
 	memcpy(session->secret, ours ? link->attempt.secret : hello->secret, sizeof(session->secret));
 }
 
-void link_set_flags(struct link *link, uint32_t flags)
+void link_note_program(struct link *link, uint32_t flags, struct frame_text host)
 {
 	link->flags = flags;
 	hop_set_takes_takeovers(link->hop, flags & HELLO_TAKEOVERS);
+	if (link->links->options.hosts && peer_is_domain(link->peer, 0))
+		hosts_learn_own_name(link->links->options.hosts, host);
+}
+
+void link_refuse_pings(struct link *link)
+{
+	if (!(link->flags & HELLO_RELAYS))
+		pings_refuse_relayed(&link->pings, false);
+	if (!(link->flags & HELLO_HOSTS))
+		pings_refuse_relayed(&link->pings, true);
 }
 
 void link_note_hello(struct link *link, const struct frame_hello_link *hello)
@@ -191,16 +201,11 @@ void link_note_hello(struct link *link, const struct frame_hello_link *hello)
 		DL_APPEND2(link->links->met, link, met_prev, met_next);
 	link->has_met = true;
 	frame_text_copy_plain(hello->version, link->version, sizeof(link->version), '!');
-	link_set_flags(link, hello->flags);
-	if (link->links->options.hosts && peer_is_domain(link->peer, 0))
-		hosts_learn_own_name(link->links->options.hosts, hello->host);
+	link_note_program(link, hello->flags, hello->host);
 	link_set_state(link, LINK_UP);
 	log_limited(LOG_LINK, link_source(link), LOG_LEVEL_INFO, "%s: link is up, xenmsgd %s", link->title,
 		    link->version);
-	if (!(link->flags & HELLO_RELAYS))
-		pings_refuse_relayed(&link->pings, false);
-	if (!(link->flags & HELLO_HOSTS))
-		pings_refuse_relayed(&link->pings, true);
+	link_refuse_pings(link);
 	pings_send(&link->pings, link->hop);
 	link_tell(link, KNOWN_LINK_UP);
 }

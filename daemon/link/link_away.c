@@ -241,6 +241,7 @@ static void go_on(struct link *link, const struct frame_resume *resume)
 	/* Something must be heard in each epoch: no ping has this token, so the answer says nothing. */
 	hop_answer(link->hop, FRAME_PING, 0, payload, frame_u64_encode(0, payload));
 	link_tell(link, KNOWN_LINK_UP);
+	link_refuse_pings(link);
 	link_send_pings(link);
 	link_take_next(link);
 }
@@ -308,6 +309,7 @@ static void go_on_proving(struct link *link, const struct frame_hello_link *hell
 	memcpy(link->attempt.peer_nonce, hello->nonce, sizeof(link->attempt.peer_nonce));
 	link->attempt.flags = hello->flags;
 	frame_text_copy_plain(hello->version, link->attempt.version, sizeof(link->attempt.version), '!');
+	frame_text_copy_plain(hello->host, link->attempt.host, sizeof(link->attempt.host), '!');
 	act(link, &(struct resume_facts){.event = RESUME_NEXT}, NULL);
 }
 

@@ -374,7 +374,7 @@ void link_note_resumed(struct link *link)
 
 	link->stamped = link->peer;
 	memcpy(link->version, link->attempt.version, sizeof(link->version));
-	link_set_flags(link, link->attempt.flags);
+	link_note_program(link, link->attempt.flags, frame_text_of(link->attempt.host));
 	link_note_name(link);
 	if (!peer_is(from, link->peer)) { /* both are domains: link_is_with() */
 		log_limited(LOG_LINK, link_source(link), LOG_LEVEL_INFO,

@@ -201,8 +201,10 @@ void link_guard(struct link *link);
 void link_drop_next(struct link *link);
 /* Writes our HELLO on a new vchan into `payload`. Returns its length. */
 uint32_t link_make_hello(struct link *link, enum hello_purpose purpose, uint8_t *payload);
-/* Notes what the program at the other end can, by its HELLO. */
-void link_set_flags(struct link *link, uint32_t flags);
+/* Notes what the program at the other end can, by its HELLO, and, of domain 0, this host's name. */
+void link_note_program(struct link *link, uint32_t flags, struct frame_text host);
+/* Refuses pings that it can't pass on. The link is up. */
+void link_refuse_pings(struct link *link);
 /* Notes what the peer's HELLO says, and which session begins with it. */
 void link_note_hello(struct link *link, const struct frame_hello_link *hello);
 /* Writes why a GOODBYE was said, as plain text. */
