@@ -194,22 +194,24 @@ int conn_begin(struct xenmsg **made, const char *socket_path, unsigned flags, in
 	return 0;
 }
 
-/* Returns -ETIMEDOUT if it goes on waiting; else how the opening has ended. */
-static int further(struct xenmsg *conn)
+/* Goes on with it. False: it isn't over; else *error is how it has ended. */
+static bool has_opened(struct xenmsg *conn, int *error)
 {
 	struct opening *opening = &conn->opening;
 	bool is_over = deadline_left(opening->expires) == 0;
 	int r = 0;
 
+	transport_poll(&conn->transport, 0); /* what has woken us: the alarm, or xenmsg_wake() */
+	transport_set_alarm(&conn->transport, opening->expires);
+	if (opening->due >= 0 && !is_over && deadline_left(opening->due) != 0) {
+		transport_set_alarm(&conn->transport, opening->due);
+		return false;
+	}
+	if (opening->due >= 0 && is_over) {
+		*error = opening->error;
+		return true;
+	}
 	if (opening->due >= 0) {
-		transport_poll(&conn->transport, 0); /* the alarm has come, or somebody looks */
-		transport_set_alarm(&conn->transport, opening->expires);
-		if (is_over)
-			return opening->error;
-		if (deadline_left(opening->due) != 0) {
-			transport_set_alarm(&conn->transport, opening->due);
-			return -ETIMEDOUT;
-		}
 		opening->due = -1;
 		r = transport_dial(&conn->transport, 0, 0);
 		if (r == -ETIMEDOUT) /* its queue is full */
@@ -217,17 +219,19 @@ static int further(struct xenmsg *conn)
 	}
 	if (r == 0)
 		r = transport_finish(&conn->transport, 0);
-	if (is_over || !(opening->flags & XENMSG_WAIT) || !no_daemon_is_there(r))
-		return r;
-	rest(conn, r);
-	return -ETIMEDOUT;
+	if (!is_over && (opening->flags & XENMSG_WAIT) && no_daemon_is_there(r)) {
+		rest(conn, r);
+		return false;
+	}
+	*error = r;
+	return is_over || r != -ETIMEDOUT;
 }
 
 int conn_open_further(struct xenmsg *conn)
 {
-	int r = further(conn);
+	int r;
 
-	if (r == -ETIMEDOUT && deadline_left(conn->opening.expires) != 0)
+	if (!has_opened(conn, &r))
 		return 0;
 	conn->opening.pending = false;
 	if (r == 0 && (conn->opening.flags & XENMSG_RECONNECT))

@@ -39,6 +39,16 @@ static void close_all(const int *fds, size_t count)
 			close(fds[i]);
 }
 
+/* Closes the socket. As long as a child has it too, the epoll would go on to look at it. */
+static void close_socket(struct transport *transport)
+{
+	if (transport->socket >= 0 && transport_is_here(transport))
+		epoll_ctl(transport->epoll, EPOLL_CTL_DEL, transport->socket, NULL);
+	if (transport->socket >= 0)
+		close(transport->socket);
+	transport->socket = -1;
+}
+
 static int dial(struct transport *transport, int64_t deadline)
 {
 	const struct hello *hello = transport->hello;
@@ -166,8 +176,7 @@ int transport_finish(struct transport *transport, int64_t deadline)
 		again = r == -ENODATA && transport->hello->shared;
 	}
 	if (again) { /* once, without shared memory */
-		close(transport->socket);
-		transport->socket = -1;
+		close_socket(transport);
 		transport->hello->shared = false;
 		close_all(transport->hello->fds, HANDSHAKE_FDS);
 		for (unsigned i = 0; i < HANDSHAKE_FDS; i++)
@@ -193,7 +202,7 @@ int transport_finish(struct transport *transport, int64_t deadline)
 /* Frees what is shared with the daemon, and what is about it. */
 static void let_go(struct transport *transport)
 {
-	const int fds[] = {transport->wake, transport->kick, transport->socket};
+	const int fds[] = {transport->wake, transport->kick};
 
 	forget_hello(transport);
 	socket_pump_free(transport->pump);
@@ -201,6 +210,7 @@ static void let_go(struct transport *transport)
 	/* Where it lay, a child may have something else. */
 	if (transport->memory && transport_is_here(transport))
 		munmap(transport->memory, transport->memory_size);
+	close_socket(transport);
 	close_all(fds, sizeof(fds) / sizeof(*fds));
 }
 
@@ -219,7 +229,7 @@ void transport_hang_up(struct transport *transport)
 	transport->pump = NULL;
 	transport->out_mirror = NULL;
 	transport->memory = NULL;
-	transport->wake = transport->kick = transport->socket = -1;
+	transport->wake = transport->kick = -1;
 	transport->shared = transport->closed = transport->holds = false;
 	transport->lent_room = transport->lend_later = 0;
 	transport->error = 0;

@@ -8,6 +8,7 @@
 #include "tests/unit/client_send_rig.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -101,6 +102,24 @@ static void find(void)
 	while (pthread_tryjoin_np(fake.thread, NULL) == EBUSY)
 		assert_true(xenmsg_wait(fake.conn, 10) >= 0);
 	xenmsg_process(fake.conn);
+}
+
+/* A child that has the descriptors too, and does nothing with them. */
+LASTING(what_a_child_still_holds_wakes_nobody)
+{
+	int held = dup(fake.conn->transport.socket);
+	struct pollfd wait = {.fd = xenmsg_fd(fake.conn), .events = POLLIN};
+
+	assert_true(held >= 0);
+	lose();
+	/* It dials now and then. In between there is nothing to do. */
+	for (int i = 0; i < 100; i++) {
+		assert_true(xenmsg_process(fake.conn) >= 0);
+		if (poll(&wait, 1, 0) == 0)
+			break;
+		assert_int_not_equal(i, 99);
+	}
+	close(held);
 }
 
 static void expect_bind(const char *endpoint, uint32_t error)
