@@ -13,6 +13,9 @@
 #include "base/users.h"
 #include "wire/address.h"
 
+#define USUAL_ADMIN_GROUP  "xenmsg-admin"
+#define USUAL_GATEWAY_USER "xenmsg-gateway"
+
 #define KIB 1024ull
 #define MIB (1024 * KIB)
 #define GIB (1024 * MIB)
@@ -158,8 +161,8 @@ int config_init(struct config *config)
 	config->policy_dir = strdup("/etc/xenmsg/policy.d");
 	config->host_policy_dir = strdup("/etc/xenmsg/host-policy.d");
 	config->activation_dir = strdup("/etc/xenmsg/activation.d");
-	config->admin_group = strdup("xenmsg-admin");
-	config->gateway_user = strdup("xenmsg-gateway");
+	config->admin_group = strdup(USUAL_ADMIN_GROUP);
+	config->gateway_user = strdup(USUAL_GATEWAY_USER);
 	return config->policy_dir && config->host_policy_dir && config->activation_dir &&
 			       config->admin_group && config->gateway_user
 		       ? 0
@@ -447,10 +450,11 @@ int config_load(struct config *config, const char *path, char **error)
 	return r;
 }
 
-/* Says why a user or a group can't be looked up now. */
-static int note_unknown(int r, const char *what, const char *name, char **error)
+/* Says why a user or a group can't be looked up now. One of these names that nobody has set is there in the
+ * files of the system, or nowhere. */
+static int note_unknown(int r, const char *what, const char *name, const char *usual, char **error)
 {
-	if (r == 0 || r == -ENOENT || *error)
+	if (r == 0 || r == -ENOENT || *error || (usual && !strcmp(name, usual)))
 		return 0;
 	return asprintf(error, "%s = %s: can't be looked up now: %s", what, name, strerror(-r)) < 0 ? -ENOMEM
 												    : 0;
@@ -466,15 +470,15 @@ int config_find_users(struct config *config, char **error)
 	r = config->user ? users_find(config->user, &user) : -ENOENT;
 	if (r == 0)
 		config->uid = user->pw_uid;
-	failed = note_unknown(r, "[daemon] user", config->user, error);
+	failed = note_unknown(r, "[daemon] user", config->user, NULL, error);
 	r = users_find(config->gateway_user, &user);
 	if (r == 0)
 		config->gateway_uid = user->pw_uid;
-	failed |= note_unknown(r, "[hosts] user", config->gateway_user, error);
+	failed |= note_unknown(r, "[hosts] user", config->gateway_user, USUAL_GATEWAY_USER, error);
 	r = users_find_group(config->admin_group, &group);
 	if (r == 0)
 		config->administrators = group->gr_gid;
-	failed |= note_unknown(r, "[daemon] admin-group", config->admin_group, error);
+	failed |= note_unknown(r, "[daemon] admin-group", config->admin_group, USUAL_ADMIN_GROUP, error);
 	return failed ? -ENOMEM : *error ? -EAGAIN : 0;
 }
 

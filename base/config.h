@@ -103,8 +103,8 @@ int config_load(struct config *config, const char *path, char **error);
 int config_load_stream(struct config *config, FILE *file, const char *path, char **error);
 
 /* Looks up the users and the group that are named. Whom the system can't look up now is taken for nobody, or,
- * as the daemon's own user, for that of this process. -EAGAIN: there were such, and *error is as above;
- * -ENOMEM. It may read files and ask other programs. */
+ * as the daemon's own user, for that of this process. -EAGAIN: there were such that a setting names, and
+ * *error is as above; -ENOMEM. It may read files and ask other programs. */
 int config_find_users(struct config *config, char **error);
 
 /* Sets the socket's path from the command line, which overrides the file's. -EINVAL and *error as above. */

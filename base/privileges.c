@@ -13,7 +13,7 @@ int privileges_drop(const char *user)
 	int r = users_find(user, &entry);
 
 	if (r < 0)
-		return r;
+		return r == -ENOENT ? r : -EAGAIN;
 	if (entry->pw_uid == geteuid() && entry->pw_uid == getuid())
 		return 0;
 	/* glibc does each of these for all threads, including that of XenStore. */
