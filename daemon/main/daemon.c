@@ -94,6 +94,7 @@ static bool takes_over(const struct daemon *daemon)
 
 static int start_base(struct daemon *daemon)
 {
+	hold_stop_signals(takes_over(daemon) ? SIG_BLOCK : SIG_UNBLOCK);
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN); /* an image that may not be as large fails, and no more */
 	signal(SIGHUP, SIG_IGN);  /* until there is a policy to reload */
@@ -106,8 +107,6 @@ static int start_base(struct daemon *daemon)
 	if (!daemon->term || !daemon->interrupt || !daemon->hangup || event_add(daemon->term, NULL) < 0 ||
 	    event_add(daemon->interrupt, NULL) < 0)
 		return -ENOMEM;
-	if (!takes_over(daemon))
-		hold_stop_signals(SIG_UNBLOCK);
 	return self_new_instance(&daemon->self);
 }
 

@@ -18,8 +18,9 @@
 #include "wire/advice.h"
 #include "wire/address.h"
 
+#define WAITS "what the daemon before this hands over waits until it does"
+
 #define STORE_ANSWER_MS	   30000
-#define STORE_PAUSE_MS	   200
 #define ALIVE_S		   5
 #define SINGLETON_WAIT_MS  5000
 #define SINGLETON_PAUSE_MS 50
@@ -41,6 +42,14 @@ static void on_no_answer(evutil_socket_t fd, short what, void *userdata)
 	struct daemon *daemon = userdata;
 
 	event_base_loopbreak(daemon->base);
+}
+
+void startup_pause(void)
+{
+	const struct timespec pause = {.tv_sec = 1};
+
+	notify_alive();
+	nanosleep(&pause, NULL);
 }
 
 static void on_alive(evutil_socket_t fd, short what, void *userdata)
@@ -77,24 +86,6 @@ static int await_store(struct daemon *daemon, void (*done)(void *, int, const ch
 	return daemon->stop_asked ? -EINTR : r;
 }
 
-static void on_pause_over(evutil_socket_t fd, short what, void *userdata)
-{
-	struct daemon *daemon = userdata;
-
-	event_base_loopbreak(daemon->base);
-}
-
-/* Lets the store connect anew meanwhile. */
-static int pause_for_store(struct daemon *daemon)
-{
-	const struct timeval pause = {.tv_usec = STORE_PAUSE_MS * 1000};
-	int r = event_base_once(daemon->base, -1, EV_TIMEOUT, on_pause_over, daemon, &pause);
-
-	if (r == 0)
-		event_base_dispatch(daemon->base);
-	return r < 0 ? -ENOMEM : 0;
-}
-
 /* Learns our own number, without which nothing else can start. What was handed over waits for it as long as
  * XenStore doesn't answer, or isn't there: if this daemon ended, all of it would. */
 static int learn_domid(struct daemon *daemon)
@@ -109,11 +100,10 @@ static int learn_domid(struct daemon *daemon)
 		if (!daemon->handover || (r != -ETIMEDOUT && r != -ENOTCONN))
 			return r;
 		if (!told)
-			log_warning(
-				"XenStore doesn't answer: what the daemon before this hands over waits until it does");
+			log_warning("XenStore doesn't answer: " WAITS);
 		told = true;
-		if (r == -ENOTCONN && (r = pause_for_store(daemon)) < 0)
-			return r;
+		if (r == -ENOTCONN)
+			startup_pause();
 	}
 }
 
@@ -192,6 +182,21 @@ static int be_the_only_one(struct daemon *daemon)
 	return r < 0 && r != -EBUSY && r != -EINTR ? startup_error(r, -ENODEV) : r;
 }
 
+/* What was handed over waits for it. */
+static int connect_to_store(struct daemon *daemon)
+{
+	bool told = false;
+	int r;
+
+	while ((r = store_new(&daemon->store, daemon->base)) < 0 && daemon->handover) {
+		if (!told)
+			log_warning("XenStore can't be reached: %s: " WAITS, strerror(-r));
+		told = true;
+		startup_pause();
+	}
+	return r;
+}
+
 int startup_xen(struct daemon *daemon)
 {
 	const char *what = "";
@@ -206,7 +211,7 @@ int startup_xen(struct daemon *daemon)
 		r = be_the_only_one(daemon);
 	if (r < 0)
 		return r;
-	r = store_new(&daemon->store, daemon->base);
+	r = connect_to_store(daemon);
 	if (r < 0 && getenv("XENSTORED_PATH")) {
 		log_error("can't connect to XenStore at %s, which XENSTORED_PATH names: %s",
 			  getenv("XENSTORED_PATH"), strerror(-r));
@@ -237,6 +242,7 @@ static void on_settled(void *userdata, int error, const char *untrusted_value, s
 {
 	struct daemon *daemon = userdata;
 
+	daemon->domid_error = error;
 	event_base_loopbreak(daemon->base);
 }
 
@@ -249,6 +255,8 @@ int startup_await_presence(struct daemon *daemon)
 	do {
 		shown = peers_are_shown(daemon->peers);
 		r = await_store(daemon, on_settled);
+		if (r == 0 && !shown && daemon->domid_error == -ENOTCONN)
+			startup_pause();
 	} while (r == 0 && !shown);
 	if (r != -ETIMEDOUT)
 		return r;

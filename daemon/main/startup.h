@@ -19,6 +19,10 @@ int startup_xen(struct daemon *daemon);
  * error. */
 int startup_await_presence(struct daemon *daemon);
 
+/* Waits a second before another attempt, and tells the service manager that this goes on. For a daemon that
+ * takes over: what it was handed over would end with it. */
+void startup_pause(void);
+
 /* Returns with which error the daemon ends where this one has come: `otherwise`, after which no service
  * manager starts it again (main.c), or, where memory or descriptors are short or users can't be looked up,
  * which may be otherwise then, the error. */

@@ -128,6 +128,22 @@ static int start_access(struct daemon *daemon)
 	return r < 0 ? startup_error(r, -EBADMSG) : 0;
 }
 
+/* Does a step that fails while users can't be looked up. What was handed over waits for it, where a start is
+ * tried again. */
+static int when_users_are_known(struct daemon *daemon, int (*step)(struct daemon *daemon))
+{
+	int r;
+
+	while ((r = step(daemon)) == -EAGAIN && daemon->handover)
+		startup_pause();
+	return r;
+}
+
+static int start_access_at_last(struct daemon *daemon)
+{
+	return when_users_are_known(daemon, start_access);
+}
+
 /* --- what is started on demand ---------------------------------------------------------------- */
 
 static int activation_added(void *userdata, struct activation *activation)
@@ -163,6 +179,11 @@ static int read_activations(struct daemon *daemon)
 	int r = activations_reload(daemon->activations);
 
 	return r < 0 ? startup_error(r, -EBADMSG) : 0;
+}
+
+static int read_activations_at_last(struct daemon *daemon)
+{
+	return when_users_are_known(daemon, read_activations);
 }
 
 /* --- programs --------------------------------------------------------------------------------- */
@@ -318,8 +339,16 @@ static int become_user(struct daemon *daemon)
 	int r = user ? privileges_drop(user) : 0;
 
 	if (r < 0)
-		log_error("can't become %s: %s", user, r == -ENOENT ? "there is no such user" : strerror(-r));
+		log_error("can't become %s: %s", user,
+			  r == -ENOENT	 ? "there is no such user"
+			  : r == -EAGAIN ? "users can't be looked up now"
+					 : strerror(-r));
 	return r;
+}
+
+static int become_user_at_last(struct daemon *daemon)
+{
+	return when_users_are_known(daemon, become_user);
 }
 
 int wiring_start(struct daemon *daemon)
@@ -331,7 +360,7 @@ int wiring_start(struct daemon *daemon)
 		startup_xen,
 		start_relay,
 		start_known,
-		start_access,
+		start_access_at_last,
 		wiring_start_names,
 		wiring_start_watches,
 		wiring_start_peers,
@@ -350,9 +379,9 @@ int wiring_start(struct daemon *daemon)
 		start_request_context,
 		start_notify,
 		follow_own_domid,
-		read_activations,
+		read_activations_at_last,
 		handover_read,
-		become_user,
+		become_user_at_last,
 	};
 	/* clang-format on */
 	int r = 0;

@@ -64,7 +64,7 @@ class Service:
         self.socket = listener(node.socket)
         node.environment = dict(node.environment, NOTIFY_SOCKET=self.store.path, DBUS_SYSTEM_BUS_ADDRESS=self.systemd.address)
 
-    def start(self):
+    def start(self, wait=True):
         """And waits until it is ready."""
         handed = [("xenmsgd.socket", self.socket.fileno()), *self.store.kept]
         # They are put beyond what they are and what they are to be, so that none is overwritten before it was copied.
@@ -76,7 +76,8 @@ class Service:
         self.node.handed = [fd for _, fd in handed]
         self.node.start(wait=False)
         self.node.pid = self.node.daemon.pid
-        self.store.wait_for("READY=1")
+        if wait:
+            self.store.wait_for("READY=1")
         return self
 
     def end(self, job):
@@ -257,6 +258,26 @@ def test_a_restart_while_the_next_daemon_starts_loses_nothing(replaceable):
         (service.systemd.folder / "job").write_text("restart")
         renewal = service.node.xenmsg("daemon", "renew")
         assert renewal.returncode == 0, renewal.stderr
+        assert service.node.daemon.wait(timeout=60 * PATIENCE) == 0, service.node.log.read_text()
+        assert took_over(service.node) == 1, service.node.log.read_text()
+        while service.store.read(0):
+            pass
+        service.store.lines.clear()
+    send_over(service, restart)
+
+
+def test_a_restart_while_the_next_service_starts_loses_nothing(service, host):
+    """The signal waits, as long as XenStore doesn't answer."""
+    def restart():
+        service.end("restart")
+        host.fault("stall-store", 1, "on")
+        service.start(wait=False)
+        service.store.wait_for("FDSTOREREMOVE=1")
+        (service.systemd.folder / "job").write_text("restart")
+        os.kill(service.node.pid, signal.SIGTERM)
+        service.store.wait_for("WATCHDOG=1")
+        assert service.node.daemon.poll() is None
+        host.fault("stall-store", 1, "off")
         assert service.node.daemon.wait(timeout=60 * PATIENCE) == 0, service.node.log.read_text()
         assert took_over(service.node) == 1, service.node.log.read_text()
         while service.store.read(0):

@@ -112,17 +112,19 @@ def test_a_hand_over_is_a_reload_to_the_manager(one, manager):
         assert one.xenmsg("status").returncode == 0 and peer_pid(one.socket) == pid
 
 
-def test_the_manager_is_told_that_a_take_over_needs_more_time(host, one, manager):
-    """Its watchdog, and its time-out for a start, go on while XenStore doesn't answer."""
+@pytest.mark.parametrize("fault, end", [(("stall-store", 1, "on"), ("stall-store", 1, "off")),
+                                        (("refuse", 1, "READ", "on", "ECONNRESET"), ("refuse", 1, "READ", "off"))])
+def test_the_manager_is_told_that_a_take_over_needs_more_time(host, one, manager, fault, end):
+    """Its watchdog, and its time-out for a start, go on while XenStore doesn't answer, or its connection breaks."""
     start(one, manager)
     manager.wait_for("READY=1")
     one.wait_ready()
-    host.fault("stall-store", 1, "on")
+    host.fault(*fault)
     assert one.xenmsg("daemon", "renew").returncode == 0
     manager.wait_for("RELOADING=1")
     manager.wait_for("WATCHDOG=1")
     manager.wait_for("EXTEND_TIMEOUT_USEC=30000000")
-    host.fault("stall-store", 1, "off")
+    host.fault(*end)
     manager.wait_for("READY=1")
     assert one.xenmsg("status").returncode == 0
 
