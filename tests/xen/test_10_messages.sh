@@ -30,7 +30,7 @@ test_16_mib_from_guest_to_guest() {
 	big u2 u1
 }
 
-test_16_mib_between_dom0_and_guest() { # smoke, smoke_silo
+test_16_mib_between_dom0_and_guest() { # smoke_silo
 	big dom0 u1
 	big u1 dom0
 }

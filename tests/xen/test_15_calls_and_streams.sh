@@ -34,7 +34,7 @@ test_a_stream_from_dom0_to_guest() { pours dom0 u1; } # smoke, smoke_silo
 test_a_stream_from_guest_to_dom0() { pours u2 dom0; }
 
 # Neither u2 nor u3 may map, so domain 0's daemon relays.
-test_two_guests_that_only_grant_talk_through_dom0() { # both, smoke, smoke_both
+test_two_guests_that_only_grant_talk_through_dom0() { # both, smoke_both
 	spare
 	ready u3
 	see_each_other dom0 u2 u3
