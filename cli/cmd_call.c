@@ -180,7 +180,6 @@ int cmd_call(struct cli *cli, int argc, char **argv)
 	interrupt_allow_complaint("call %s: interrupted; it was not delivered", call.address);
 	lasting.subject = call.address;
 	lasting.once = !call.wait;
-	lasting.waits = call.wait;
 	code = lasting_open_timed(&lasting, &call.conn, &call.timeout_ms);
 	if (code)
 		return exit_status ? EXIT_NO_STATUS : code;

@@ -171,7 +171,6 @@ int cmd_connect(struct cli *cli, int argc, char **argv)
 	interrupt_allow_complaint("connect to %s: interrupted; there was no stream yet", argv[optind]);
 	lasting.subject = argv[optind];
 	lasting.once = !waits;
-	lasting.waits = waits;
 	code = lasting_open_timed(&lasting, &conn, &timeout_ms);
 	if (code)
 		return code;

@@ -220,7 +220,6 @@ int cmd_run(struct cli *cli, int argc, char **argv)
 	interrupt_allow_complaint("run %s: interrupted; the command was not run", run.address);
 	lasting.subject = run.address;
 	lasting.once = !wait;
-	lasting.waits = wait;
 	if (lasting_open_timed(&lasting, &run.conn, &timeout_ms))
 		return EXIT_NO_STATUS;
 	run.wait = long_wait_begin(cli, "run", run.address, "no answer", timeout_ms);

@@ -404,7 +404,6 @@ int cmd_send(struct cli *cli, int argc, char **argv)
 	interrupt_allow_complaint("send to %s: interrupted; it was not delivered", send.address);
 	lasting.subject = send.address;
 	lasting.once = !wait;
-	lasting.waits = wait;
 	code = lasting_open_timed(&lasting, &send.conn, &left_ms);
 	if (code)
 		return code;

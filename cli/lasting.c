@@ -31,20 +31,13 @@ static void on_change(void *userdata, const struct xenmsg_change *change)
 		lasting->changed(lasting->userdata, change);
 }
 
-int lasting_open(struct lasting *lasting, struct xenmsg **conn)
+static int open_session(struct lasting *lasting, struct xenmsg **conn, unsigned waits, int *timeout_ms)
 {
-	int timeout_ms = -1;
-
-	return lasting_open_timed(lasting, conn, &timeout_ms);
-}
-
-int lasting_open_timed(struct lasting *lasting, struct xenmsg **conn, int *timeout_ms)
-{
-	unsigned flags = (lasting->once ? 0 : XENMSG_RECONNECT) | (lasting->waits ? XENMSG_WAIT : 0);
+	unsigned flags = lasting->once ? 0 : XENMSG_RECONNECT | waits;
 	struct long_wait wait = {0};
 	int code;
 
-	if (lasting->waits)
+	if (flags & XENMSG_WAIT)
 		wait = long_wait_begin(lasting->cli, lasting->what, lasting->subject, "no xenmsgd is running",
 				       *timeout_ms);
 	code = cli_open_timed_with(lasting->cli, conn, flags, timeout_ms);
@@ -52,4 +45,16 @@ int lasting_open_timed(struct lasting *lasting, struct xenmsg **conn, int *timeo
 	if (code == 0)
 		xenmsg_on_change(*conn, on_change, lasting);
 	return code;
+}
+
+int lasting_open(struct lasting *lasting, struct xenmsg **conn)
+{
+	int timeout_ms = -1;
+
+	return open_session(lasting, conn, 0, &timeout_ms);
+}
+
+int lasting_open_timed(struct lasting *lasting, struct xenmsg **conn, int *timeout_ms)
+{
+	return open_session(lasting, conn, XENMSG_WAIT, timeout_ms);
 }

@@ -19,7 +19,6 @@ struct lasting {
 	struct cli *cli;
 	const char *what, *subject; /* of its lines: "recv on", "inbox" */
 	bool once;		    /* it doesn't outlive its xenmsgd */
-	bool waits;		    /* for a first one, within the time-out */
 	/* Told what was lost and found, too; may be NULL. */
 	void (*changed)(void *userdata, const struct xenmsg_change *change);
 	void *userdata;
@@ -29,7 +28,8 @@ struct lasting {
 
 /* Connects, as cli_open(). What `lasting` points to lives until the connection is closed. */
 int lasting_open(struct lasting *lasting, struct xenmsg **conn);
-/* Does the same as cli_open_timed(). */
+/* Does the same as cli_open_timed(), for a command that waits: unless it is `once`, also for a first xenmsgd,
+ * within the time-out. */
 int lasting_open_timed(struct lasting *lasting, struct xenmsg **conn, int *timeout_ms);
 /* The two lines, for a session of another kind. `reason` may be "". */
 void lasting_note_lost(const struct lasting *lasting, const char *reason);
