@@ -84,13 +84,17 @@ class Service:
         """What systemd does for a job. Returns the daemon's log."""
         (self.systemd.folder / "job").write_text(job)
         os.kill(self.node.pid, signal.SIGTERM)
+        self.await_end()
+        if job != "restart":
+            self.store.forget()
+        return self.node.log.read_text()
+
+    def await_end(self):
+        """It has ended in order, and all that it has told is read."""
         assert self.node.daemon.wait(timeout=60 * PATIENCE) == 0, self.node.log.read_text()
         while self.store.read(0):
             pass
         self.store.lines.clear()
-        if job != "restart":
-            self.store.forget()
-        return self.node.log.read_text()
 
     def restart(self):
         self.end("restart")
@@ -258,11 +262,8 @@ def test_a_restart_while_the_next_daemon_starts_loses_nothing(replaceable):
         (service.systemd.folder / "job").write_text("restart")
         renewal = service.node.xenmsg("daemon", "renew")
         assert renewal.returncode == 0, renewal.stderr
-        assert service.node.daemon.wait(timeout=60 * PATIENCE) == 0, service.node.log.read_text()
+        service.await_end()
         assert took_over(service.node) == 1, service.node.log.read_text()
-        while service.store.read(0):
-            pass
-        service.store.lines.clear()
     send_over(service, restart)
 
 
@@ -278,11 +279,8 @@ def test_a_restart_while_the_next_service_starts_loses_nothing(service, host):
         service.store.wait_for("WATCHDOG=1")
         assert service.node.daemon.poll() is None
         host.fault("stall-store", 1, "off")
-        assert service.node.daemon.wait(timeout=60 * PATIENCE) == 0, service.node.log.read_text()
+        service.await_end()
         assert took_over(service.node) == 1, service.node.log.read_text()
-        while service.store.read(0):
-            pass
-        service.store.lines.clear()
     send_over(service, restart)
 
 
