@@ -66,6 +66,11 @@ void up_to_resume(struct scene *scene)
 	begin_to_resume(scene);
 }
 
+bool keeps_all(void *userdata, struct peer_id peer)
+{
+	return true;
+}
+
 void leave(struct scene *scene)
 {
 	if (!scene->peer.unnumbered) {

@@ -32,6 +32,8 @@ void hear_hello(struct scene *scene, enum hello_purpose purpose);
 /* The link is up, and its session can be resumed. */
 void begin_to_resume(struct scene *scene);
 void up_to_resume(struct scene *scene);
+/* For links_hand_over(): every link may be kept. */
+bool keeps_all(void *userdata, struct peer_id peer);
 /* The peer leaves the vchan, with what it has heard so far. */
 void leave(struct scene *scene);
 /* Another vchan, and HELLO from both ends. */

@@ -183,11 +183,6 @@ TEST(nothing_is_taken_in_before_a_restored_peer_is_seen_to)
 	}
 }
 
-static bool keeps(void *userdata, struct peer_id peer)
-{
-	return true;
-}
-
 /* Its channels would never get the new number: the next daemon knows the peer by that one from the start. */
 TEST(a_restored_peer_is_seen_to_before_a_hand_over)
 {
@@ -202,7 +197,7 @@ TEST(a_restored_peer_is_seen_to_before_a_hand_over)
 	scene.resumed_cost = TURNS_PASS;
 	come_back_as(&scene, 9);
 	expect_piece(&scene, 1, 7, 9);
-	links_hand_over(scene.links, keeps, NULL);
+	links_hand_over(scene.links, keeps_all, NULL);
 	links_settle_for_image(scene.links, 0, true);
 	assert_int_equal(scene.resumed_calls, 3);
 	assert_int_equal(scene.resumed_to, 9);

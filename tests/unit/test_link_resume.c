@@ -192,11 +192,6 @@ TEST(peer_that_means_another_session_ends_none)
 	end_scene(&scene);
 }
 
-static bool keeps(void *userdata, struct peer_id peer)
-{
-	return true;
-}
-
 /* What still runs until the image is made may connect another vchan, of which the peer has to hear that it
  * was left. */
 TEST(what_is_connected_during_a_hand_over_is_left)
@@ -206,7 +201,7 @@ TEST(what_is_connected_during_a_hand_over_is_left)
 	up_to_resume(&scene);
 	open_channel(&scene);
 	leave(&scene);
-	links_hand_over(scene.links, keeps, NULL);
+	links_hand_over(scene.links, keeps_all, NULL);
 	bring_vchan(&scene);
 	assert_false(scene.peer.vchan->closed);
 	links_leave_attempts(scene.links);
@@ -227,7 +222,7 @@ TEST(attempt_that_a_hand_over_leaves_has_ended_for_the_peers)
 
 	for (unsigned channels = 0; channels < 2; channels++) {
 		reach(&scene, GREETING, channels);
-		links_hand_over(scene.links, keeps, NULL);
+		links_hand_over(scene.links, keeps_all, NULL);
 		assert_true(scene.peer.vchan->left);
 		assert_false(scene.is_connected);
 		end_scene(&scene);
@@ -235,7 +230,7 @@ TEST(attempt_that_a_hand_over_leaves_has_ended_for_the_peers)
 	up_to_resume(&scene);
 	leave(&scene);
 	bring_vchan(&scene);
-	links_hand_over(scene.links, keeps, NULL);
+	links_hand_over(scene.links, keeps_all, NULL);
 	assert_true(scene.peer.vchan->left);
 	assert_false(scene.is_connected);
 	end_scene(&scene);
