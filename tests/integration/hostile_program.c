@@ -23,7 +23,7 @@
 
 void step_back(void)
 {
-	if (nice(19) < 0)
+	if (nice(10) < 0)
 		perror("hostile-program: nice"); /* then it is as it was */
 }
 

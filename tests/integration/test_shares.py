@@ -36,7 +36,7 @@ class User:
         if self.pid == 0:
             try:
                 os.close(self.stop)
-                os.nice(19)  # the CPUs are shared by the kernel; this is about what the daemon shares
+                os.nice(10)  # the CPUs are shared by the kernel; this is about what the daemon shares
                 os.setgroups([])
                 os.setgid(uid)
                 os.setuid(uid)
