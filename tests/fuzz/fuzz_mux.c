@@ -8,19 +8,14 @@
  * and nothing is left.
  */
 
-#include <errno.h>
 #include <poll.h>
-#include <stdbool.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include "xenmsg-stream.h"
+#include "tests/fuzz/fuzz.h"
 #include "wire/bytes.h"
 #include "wire/frame.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int __wrap_connect(int fd, const struct sockaddr *address, socklen_t size);
 
 #define USERS	 8u
@@ -49,12 +44,6 @@ static struct {
 
 static struct user users[USERS];
 static struct xenmsg *conn;
-
-static void check(bool is_true)
-{
-	if (!is_true)
-		abort();
-}
 
 /* ---- the daemon ------------------------------------------------------------------------------ */
 
@@ -428,10 +417,10 @@ static void begin_streams(void)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	int free_before = dup(0), free_after;
+	int descriptor = next_descriptor();
 	bool free_first = size % 2;
+	struct fuzz_record record;
 
-	close(free_before);
 	daemon_end.wild = false;
 	daemon_end.input_size = 0;
 	memset(daemon_end.sent, 0, sizeof(daemon_end.sent));
@@ -442,23 +431,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	daemon_end.session = -1;
 	check(xenmsg_open(&conn, "daemon", NULL) == 0);
 	begin_streams();
-	while (size >= 2) {
-		size_t length = data[1] < size - 2 ? data[1] : size - 2;
-
-		if (data[0] & 8)
-			program_acts(data[0], data + 2, length);
+	while (next_record(&record, &data, &size)) {
+		if (record.what & 8)
+			program_acts(record.what, record.payload, record.size);
 		else
-			daemon_acts(data[0], data + 2, length);
-		if (!(data[0] & 0x10))
+			daemon_acts(record.what, record.payload, record.size);
+		if (!(record.what & 0x10))
 			process();
-		if (!(data[0] & 0x20))
-			hears(!(data[0] & 0x40));
-		data += 2 + length;
-		size -= 2 + length;
+		if (!(record.what & 0x20))
+			hears(!(record.what & 0x40));
 	}
 	end(free_first);
-	free_after = dup(0);
-	close(free_after);
-	check(free_after == free_before);
+	check(next_descriptor() == descriptor);
 	return 0;
 }
