@@ -4,6 +4,21 @@
 #include <errno.h>
 #include <string.h>
 
+void open_inbox(xenmsg_message_handler handler, void *userdata)
+{
+	fake_bind(&fake, "inbox", handler, userdata);
+	fake_open(&fake, 1, "inbox");
+}
+
+void open_inbox_with(unsigned flags, xenmsg_message_handler handler)
+{
+	assert_int_equal(
+		xenmsg_begin_bind(fake.conn, "inbox", XENMSG_FLAGS(flags), handler, NULL, NULL, NULL), 0);
+	xenmsg_process(fake.conn);
+	fake_answer(&fake, FRAME_BIND, 0, "");
+	fake_open(&fake, 1, "inbox");
+}
+
 void deliver(uint32_t channel, const char *const *texts)
 {
 	uint32_t size = 0;
@@ -13,11 +28,18 @@ void deliver(uint32_t channel, const char *const *texts)
 	fake_send(&fake, FRAME_DATA, 0, channel, stream, size);
 }
 
-void expect_message(const char *text)
+struct xenmsg_message *recv_one(void)
 {
 	struct xenmsg_message *message;
 
 	assert_int_equal(xenmsg_recv(fake.conn, &message, 10000), 0);
+	return message;
+}
+
+void expect_message(const char *text)
+{
+	struct xenmsg_message *message = recv_one();
+
 	assert_int_equal(xenmsg_message_size(message), strlen(text));
 	assert_memory_equal(xenmsg_message_data(message), text, strlen(text));
 	xenmsg_message_free(message);

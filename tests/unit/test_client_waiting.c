@@ -45,6 +45,17 @@ static uint32_t expect_watch(const char *pattern)
 	return fake.header.channel;
 }
 
+/* A message whose receiver isn't there, for which the daemon watches. Returns the number of that watch. */
+static uint32_t park(uint32_t error)
+{
+	uint32_t watch;
+
+	refuse("5:inbox", error);
+	watch = expect_watch("5:inbox");
+	fake_reply(&fake, watch, 0, "", false);
+	return watch;
+}
+
 static void tell(uint32_t watch, uint32_t kind)
 {
 	const struct frame_event event = {.kind = kind, .domid = 5, .text = {"inbox", 5}};
@@ -67,9 +78,7 @@ BOTH(what_waits_goes_when_the_endpoint_comes)
 	uint32_t watch;
 
 	send_waiting("5:inbox", &ended);
-	refuse("5:inbox", EHOSTDOWN);
-	watch = expect_watch("5:inbox");
-	fake_reply(&fake, watch, 0, "", false);
+	watch = park(EHOSTDOWN);
 	tell(watch, EVENT_ENDPOINT_UP);
 	process();
 	take("5:inbox");
@@ -85,9 +94,7 @@ BOTH(what_came_before_the_refusal_is_tried_at_once)
 	uint32_t watch, channel;
 
 	send_waiting("5:inbox", &first);
-	refuse("5:inbox", ENOENT);
-	watch = expect_watch("5:inbox");
-	fake_reply(&fake, watch, 0, "", false);
+	watch = park(ENOENT);
 	tell(watch, EVENT_ENDPOINT_UP);
 	process();
 	channel = expect_open("5:inbox");
@@ -119,9 +126,7 @@ BOTH(what_is_listed_and_not_there_is_tried_again)
 	uint32_t watch;
 
 	send_waiting("5:inbox", &ended);
-	refuse("5:inbox", ENOENT);
-	watch = expect_watch("5:inbox");
-	fake_reply(&fake, watch, 0, "", false);
+	watch = park(ENOENT);
 	tell(watch, EVENT_ENDPOINT_UP);
 	for (int i = 0; i < 3; i++) {
 		process();
@@ -139,8 +144,7 @@ BOTH(what_waits_is_withdrawn_at_once_and_for_certain)
 	struct xenmsg_op *op;
 
 	op = send_waiting("5:inbox", &first);
-	refuse("5:inbox", ENOENT);
-	fake_reply(&fake, expect_watch("5:inbox"), 0, "", false);
+	park(ENOENT);
 	assert_int_equal(xenmsg_begin_send(fake.conn, "5:inbox", "x", 1, XENMSG_WITH(1, XENMSG_WAIT),
 					   note_end, &second, NULL),
 			 0);
@@ -190,8 +194,7 @@ BOTH(a_uuid_is_watched_for_in_every_domain)
 	refuse("6ba7b810-9dad-11d1-80b4-00c04fd430c8:inbox", EHOSTDOWN);
 	expect_watch("*:inbox");
 	assert_int_equal(ended.times, 0);
-	xenmsg_close(fake.conn);
-	fake.conn = NULL;
+	fake_close(&fake);
 	assert_int_equal(ended.times, 1);
 	assert_int_equal(ended.result.error, -ECANCELED);
 }
@@ -201,8 +204,7 @@ BOTH(what_waits_ends_with_its_daemon)
 	struct ended parked = {0}, behind = {0};
 
 	send_waiting("5:inbox", &parked);
-	refuse("5:inbox", ENOENT);
-	fake_reply(&fake, expect_watch("5:inbox"), 0, "", false);
+	park(ENOENT);
 	send_waiting("5:inbox", &behind);
 	fake_die(&fake);
 	loop_until(&parked);
