@@ -9,20 +9,24 @@ endif
 
 tests_fuzz_replay_hop_SOURCES = tests/fuzz/fuzz_hop.c tests/fuzz/replay_main.c
 tests_fuzz_replay_hop_LDADD = $(daemon_libs)
+tests_fuzz_fuzz_hop_SOURCES = tests/fuzz/fuzz_hop.c
 tests_fuzz_fuzz_hop_LDFLAGS = $(LINK_FUZZER)
 tests_fuzz_fuzz_hop_LDADD = $(daemon_libs)
 
 tests_fuzz_replay_handshake_SOURCES = tests/fuzz/fuzz_handshake.c tests/fuzz/replay_main.c
 tests_fuzz_replay_handshake_LDADD = $(daemon_libs)
+tests_fuzz_fuzz_handshake_SOURCES = tests/fuzz/fuzz_handshake.c
 tests_fuzz_fuzz_handshake_LDFLAGS = $(LINK_FUZZER)
 tests_fuzz_fuzz_handshake_LDADD = $(daemon_libs)
 
 tests_fuzz_replay_image_SOURCES = tests/fuzz/fuzz_image.c tests/fuzz/replay_main.c
 tests_fuzz_replay_image_LDADD = $(daemon_libs)
+tests_fuzz_fuzz_image_SOURCES = tests/fuzz/fuzz_image.c
 tests_fuzz_fuzz_image_LDFLAGS = $(LINK_FUZZER)
 tests_fuzz_fuzz_image_LDADD = $(daemon_libs)
 
 tests_fuzz_replay_resume_SOURCES = tests/fuzz/fuzz_resume.c tests/fuzz/replay_main.c
 tests_fuzz_replay_resume_LDADD = $(daemon_libs)
+tests_fuzz_fuzz_resume_SOURCES = tests/fuzz/fuzz_resume.c
 tests_fuzz_fuzz_resume_LDFLAGS = $(LINK_FUZZER)
 tests_fuzz_fuzz_resume_LDADD = $(daemon_libs)

@@ -9,10 +9,12 @@ endif
 tests_fuzz_replay_conversation_SOURCES = tests/fuzz/fuzz_conversation.c tests/fuzz/replay_main.c
 tests_fuzz_replay_conversation_CPPFLAGS = $(AM_CPPFLAGS) -DFUZZ_CORPUS='"conversation"'
 tests_fuzz_replay_conversation_LDADD = $(gateway_libs)
+tests_fuzz_fuzz_conversation_SOURCES = tests/fuzz/fuzz_conversation.c
 tests_fuzz_fuzz_conversation_LDFLAGS = $(LINK_FUZZER)
 tests_fuzz_fuzz_conversation_LDADD = $(gateway_libs)
 
 tests_fuzz_replay_gateway_rings_SOURCES = tests/fuzz/fuzz_gateway_rings.c tests/fuzz/replay_main.c
 tests_fuzz_replay_gateway_rings_LDADD = $(gateway_libs) $(LIBEVENT_LIBS)
+tests_fuzz_fuzz_gateway_rings_SOURCES = tests/fuzz/fuzz_gateway_rings.c
 tests_fuzz_fuzz_gateway_rings_LDFLAGS = $(LINK_FUZZER)
 tests_fuzz_fuzz_gateway_rings_LDADD = $(gateway_libs) $(LIBEVENT_LIBS)

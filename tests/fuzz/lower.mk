@@ -8,5 +8,6 @@ endif
 
 tests_fuzz_replay_peers_SOURCES = tests/fuzz/fuzz_peers.c tests/fuzz/replay_main.c
 tests_fuzz_replay_peers_LDADD = $(daemon_libs)
+tests_fuzz_fuzz_peers_SOURCES = tests/fuzz/fuzz_peers.c
 tests_fuzz_fuzz_peers_LDFLAGS = $(LINK_FUZZER)
 tests_fuzz_fuzz_peers_LDADD = $(daemon_libs)

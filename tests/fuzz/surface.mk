@@ -11,25 +11,30 @@ endif
 
 tests_fuzz_replay_policy_SOURCES = tests/fuzz/fuzz_policy.c tests/fuzz/replay_main.c
 tests_fuzz_replay_policy_LDADD = $(daemon_libs)
+tests_fuzz_fuzz_policy_SOURCES = tests/fuzz/fuzz_policy.c
 tests_fuzz_fuzz_policy_LDFLAGS = $(LINK_FUZZER)
 tests_fuzz_fuzz_policy_LDADD = $(daemon_libs)
 
 tests_fuzz_replay_host_policy_SOURCES = tests/fuzz/fuzz_host_policy.c tests/fuzz/replay_main.c
 tests_fuzz_replay_host_policy_LDADD = $(daemon_libs)
+tests_fuzz_fuzz_host_policy_SOURCES = tests/fuzz/fuzz_host_policy.c
 tests_fuzz_fuzz_host_policy_LDFLAGS = $(LINK_FUZZER)
 tests_fuzz_fuzz_host_policy_LDADD = $(daemon_libs)
 
 tests_fuzz_replay_activation_SOURCES = tests/fuzz/fuzz_activation.c tests/fuzz/replay_main.c
 tests_fuzz_replay_activation_LDADD = $(daemon_libs)
+tests_fuzz_fuzz_activation_SOURCES = tests/fuzz/fuzz_activation.c
 tests_fuzz_fuzz_activation_LDFLAGS = $(LINK_FUZZER)
 tests_fuzz_fuzz_activation_LDADD = $(daemon_libs)
 
 tests_fuzz_replay_far_status_SOURCES = tests/fuzz/fuzz_far_status.c tests/fuzz/replay_main.c
 tests_fuzz_replay_far_status_LDADD = $(cli_libs)
+tests_fuzz_fuzz_far_status_SOURCES = tests/fuzz/fuzz_far_status.c
 tests_fuzz_fuzz_far_status_LDFLAGS = $(LINK_FUZZER)
 tests_fuzz_fuzz_far_status_LDADD = $(cli_libs)
 
 tests_fuzz_replay_given_tags_SOURCES = tests/fuzz/fuzz_given_tags.c tests/fuzz/replay_main.c
 tests_fuzz_replay_given_tags_LDADD = $(daemon_libs)
+tests_fuzz_fuzz_given_tags_SOURCES = tests/fuzz/fuzz_given_tags.c
 tests_fuzz_fuzz_given_tags_LDFLAGS = $(LINK_FUZZER)
 tests_fuzz_fuzz_given_tags_LDADD = $(daemon_libs)

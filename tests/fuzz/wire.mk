@@ -9,21 +9,25 @@ endif
 
 tests_fuzz_replay_frame_SOURCES = tests/fuzz/fuzz_frame.c tests/fuzz/replay_main.c
 tests_fuzz_replay_frame_LDADD = $(wire_lib)
+tests_fuzz_fuzz_frame_SOURCES = tests/fuzz/fuzz_frame.c
 tests_fuzz_fuzz_frame_LDFLAGS = $(LINK_FUZZER)
 tests_fuzz_fuzz_frame_LDADD = $(wire_lib)
 
 tests_fuzz_replay_address_SOURCES = tests/fuzz/fuzz_address.c tests/fuzz/replay_main.c
 tests_fuzz_replay_address_LDADD = $(wire_lib)
+tests_fuzz_fuzz_address_SOURCES = tests/fuzz/fuzz_address.c
 tests_fuzz_fuzz_address_LDFLAGS = $(LINK_FUZZER)
 tests_fuzz_fuzz_address_LDADD = $(wire_lib)
 
 tests_fuzz_replay_ring_SOURCES = tests/fuzz/fuzz_ring.c tests/fuzz/replay_main.c
 tests_fuzz_replay_ring_LDADD = $(wire_lib)
+tests_fuzz_fuzz_ring_SOURCES = tests/fuzz/fuzz_ring.c
 tests_fuzz_fuzz_ring_LDFLAGS = $(LINK_FUZZER)
 tests_fuzz_fuzz_ring_LDADD = $(wire_lib)
 
 tests_fuzz_replay_gateway_SOURCES = tests/fuzz/fuzz_gateway.c tests/fuzz/replay_main.c
 tests_fuzz_replay_gateway_CPPFLAGS = $(AM_CPPFLAGS) -DFUZZ_CORPUS='"gateway"'
 tests_fuzz_replay_gateway_LDADD = $(wiregateway_libs)
+tests_fuzz_fuzz_gateway_SOURCES = tests/fuzz/fuzz_gateway.c
 tests_fuzz_fuzz_gateway_LDFLAGS = $(LINK_FUZZER)
 tests_fuzz_fuzz_gateway_LDADD = $(wiregateway_libs)
