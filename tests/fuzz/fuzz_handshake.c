@@ -19,7 +19,6 @@
 #include "daemon/local/streams.h"
 #include "tests/descriptors.h"
 #include "tests/fuzz/fuzz.h"
-#include "wire/bytes.h"
 
 #define PROGRAMS 4
 #define LISTENER PROGRAMS

@@ -13,7 +13,6 @@
 
 #include "xenmsg-stream.h"
 #include "tests/fuzz/fuzz.h"
-#include "wire/bytes.h"
 #include "wire/frame.h"
 
 int __wrap_connect(int fd, const struct sockaddr *address, socklen_t size);
@@ -65,29 +64,26 @@ static void says_frame(uint8_t type, uint32_t channel, const void *payload, uint
 	     frame_wrap(bytes, &(struct frame_header){.type = type, .channel = channel, .length = length}));
 }
 
+/* The same with a frame of these fields: SAYS(CREDIT, credit, channel, .limit = 100). */
+#define SAYS(TYPE, name, channel, ...)                                                                       \
+	do {                                                                                                 \
+		uint8_t said[FRAME_SMALL_MAX];                                                               \
+		says_frame(FRAME_##TYPE, channel, said,                                                      \
+			   frame_##name##_encode(&(struct frame_##name){__VA_ARGS__}, said));                \
+	} while (0)
+
 /* The first session is that for messages, in which nothing is said. */
 int __wrap_connect(int fd, const struct sockaddr *address, socklen_t size)
 {
-	struct frame_welcome welcome = {.major = PROTOCOL_MAJOR, .domid = 7, .max_message = 65536};
-	uint8_t payload[FRAME_SMALL_MAX];
 	int pair[2];
 
 	check(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0 && dup2(pair[0], fd) == fd);
 	close(pair[0]);
 	daemon_end.messages = daemon_end.session;
 	daemon_end.session = pair[1];
-	if (daemon_end.messages >= 0)
-		welcome.flags = HELLO_MUX;
-	says_frame(FRAME_WELCOME, 0, payload, frame_welcome_encode(&welcome, payload));
+	SAYS(WELCOME, welcome, 0, .major = PROTOCOL_MAJOR, .domid = 7, .max_message = 65536,
+	     .flags = daemon_end.messages >= 0 ? HELLO_MUX : 0);
 	return 0;
-}
-
-static void says_reset(uint32_t channel, uint32_t error)
-{
-	struct frame_reset reset = {.error = error};
-	uint8_t payload[FRAME_SMALL_MAX];
-
-	says_frame(FRAME_RESET, channel, payload, frame_reset_encode(&reset, payload));
 }
 
 /* Bytes that tell their place. */
@@ -112,7 +108,7 @@ static void hears_frame(const struct frame_header *header, bool answers)
 	if (header->type == FRAME_OPEN)
 		daemon_end.heard[channel] = daemon_end.sent[channel] = 0;
 	if (header->type == FRAME_RESET && answers)
-		says_reset(header->channel, ECONNRESET);
+		SAYS(RESET, reset, header->channel, .error = ECONNRESET);
 }
 
 /* Reads what the program has sent, all of it whole frames in the end. */
@@ -138,7 +134,8 @@ static void hears(bool answers)
 
 static void daemon_acts(uint8_t what, const uint8_t *payload, size_t size)
 {
-	uint8_t channel = size > 0 ? payload[0] : 0, bytes[FRAME_SMALL_MAX + 8];
+	uint8_t channel = size > 0 ? payload[0] : 0, bytes[8];
+	uint64_t consumed;
 	uint32_t value = size > 1 ? payload[1] : 0;
 
 	switch (what & 7) {
@@ -151,26 +148,17 @@ static void daemon_acts(uint8_t what, const uint8_t *payload, size_t size)
 		if (size >= 2)
 			says_frame(channel, value, payload + 2, (uint32_t)size - 2);
 		break;
-	case 2: {
-		struct frame_open open = {.kind = CHANNEL_STREAM, .name = {"inbox", 5}};
-
+	case 2:
 		daemon_end.sent[channel] = daemon_end.heard[channel] = 0;
-		says_frame(FRAME_OPEN, channel, bytes, frame_open_encode(&open, bytes));
+		SAYS(OPEN, open, channel, .kind = CHANNEL_STREAM, .name = {"inbox", 5});
 		break;
-	}
-	case 3: {
-		struct frame_opened opened = {.limit = value * value * 16};
-
-		says_frame(FRAME_OPENED, channel, bytes, frame_opened_encode(&opened, bytes));
+	case 3:
+		SAYS(OPENED, opened, channel, .limit = value * value * 16);
 		break;
-	}
-	case 4: {
-		struct frame_credit credit = {.consumed = daemon_end.heard[channel] + (what >> 7)};
-
-		credit.limit = credit.consumed + value * value * 16;
-		says_frame(FRAME_CREDIT, channel, bytes, frame_credit_encode(&credit, bytes));
+	case 4:
+		consumed = daemon_end.heard[channel] + (what >> 7);
+		SAYS(CREDIT, credit, channel, .consumed = consumed, .limit = consumed + value * value * 16);
 		break;
-	}
 	case 5:
 		says_frame(FRAME_FIN, channel, bytes,
 			   frame_u64_encode(daemon_end.sent[channel] + (what >> 7), bytes));
@@ -179,7 +167,7 @@ static void daemon_acts(uint8_t what, const uint8_t *payload, size_t size)
 		says_data(channel, value * (what & 0x80 ? 257 : 1));
 		break;
 	case 7:
-		says_reset(channel, value);
+		SAYS(RESET, reset, channel, .error = value);
 		break;
 	}
 }
@@ -405,13 +393,10 @@ static void end(bool free_first)
 /* The session begins with an endpoint, to which the daemon agrees. */
 static void begin_streams(void)
 {
-	const struct frame_reply reply = {.error = 0};
-	uint8_t payload[FRAME_SMALL_MAX];
-
 	check(xenmsg_begin_stream_listen(conn, "inbox", NULL, on_incoming, NULL, NULL, NULL) == 0);
 	check(process() >= 0 && daemon_end.messages >= 0);
 	hears(false);
-	says_frame(FRAME_REPLY, daemon_end.request, payload, frame_reply_encode(&reply, payload));
+	SAYS(REPLY, reply, daemon_end.request, .error = 0);
 	check(process() >= 0);
 }
 

@@ -23,7 +23,6 @@
 #include "daemon/peers/peers.h"
 #include "daemon/relay/channel.h"
 #include "tests/fuzz/fuzz.h"
-#include "wire/bytes.h"
 #include "wire/frame_ring.h"
 
 #define US	     5u

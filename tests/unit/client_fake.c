@@ -407,23 +407,14 @@ void fake_send(struct fake *fake, uint8_t type, uint8_t flags, uint32_t channel,
 
 void fake_opened(struct fake *fake, uint32_t channel, uint64_t limit, uint64_t max_message)
 {
-	struct frame_opened opened = {.limit = limit, .max_message = max_message};
-	uint8_t payload[FRAME_SMALL_MAX];
-
-	fake_send(fake, FRAME_OPENED, 0, channel, payload, frame_opened_encode(&opened, payload));
+	FAKE_SAY(fake, OPENED, opened, channel, .limit = limit, .max_message = max_message);
 }
 
 void fake_opened_by(struct fake *fake, uint32_t channel, uint16_t minor,
 		    const struct frame_identity *identity)
 {
-	const struct frame_opened opened = {.limit = 1u << 20,
-					    .max_message = FAKE_MAX_MESSAGE,
-					    .minor = minor,
-					    .has_identity = true,
-					    .identity = *identity};
-	uint8_t payload[FRAME_SMALL_MAX];
-
-	fake_send(fake, FRAME_OPENED, 0, channel, payload, frame_opened_encode(&opened, payload));
+	FAKE_SAY(fake, OPENED, opened, channel, .limit = 1u << 20, .max_message = FAKE_MAX_MESSAGE,
+		 .minor = minor, .has_identity = true, .identity = *identity);
 }
 
 uint32_t fake_accept(struct fake *fake)
@@ -436,10 +427,7 @@ uint32_t fake_accept(struct fake *fake)
 
 void fake_credit(struct fake *fake, uint32_t channel, uint64_t consumed, uint64_t limit)
 {
-	struct frame_credit credit = {.consumed = consumed, .limit = limit};
-	uint8_t payload[FRAME_SMALL_MAX];
-
-	fake_send(fake, FRAME_CREDIT, 0, channel, payload, frame_credit_encode(&credit, payload));
+	FAKE_SAY(fake, CREDIT, credit, channel, .consumed = consumed, .limit = limit);
 }
 
 void fake_fin(struct fake *fake, uint32_t channel, uint64_t total)
@@ -463,33 +451,19 @@ void fake_withdraw(struct fake *fake, uint32_t channel, uint32_t number)
 	fake_send(fake, FRAME_WITHDRAW, 0, channel, payload, frame_u32_encode(number, payload));
 }
 
-static void send_reset(struct fake *fake, uint32_t channel, const struct frame_reset *reset)
-{
-	uint8_t payload[FRAME_SMALL_MAX];
-
-	fake_send(fake, FRAME_RESET, 0, channel, payload, frame_reset_encode(reset, payload));
-}
-
 void fake_reset(struct fake *fake, uint32_t channel, uint32_t error, uint64_t consumed, uint64_t unsure)
 {
-	const struct frame_reset reset = {.error = error, .consumed = consumed, .unsure = unsure};
-
-	send_reset(fake, channel, &reset);
+	FAKE_SAY(fake, RESET, reset, channel, .error = error, .consumed = consumed, .unsure = unsure);
 }
 
 void fake_refuse(struct fake *fake, uint32_t channel, uint32_t error, uint64_t consumed)
 {
-	const struct frame_reset reset = {error, RESET_REFUSED, consumed, consumed};
-
-	send_reset(fake, channel, &reset);
+	FAKE_SAY(fake, RESET, reset, channel, error, RESET_REFUSED, consumed, consumed);
 }
 
 void fake_cancelled(struct fake *fake, uint32_t channel, uint64_t offset, uint32_t result)
 {
-	struct frame_cancelled cancelled = {.offset = offset, .result = result};
-	uint8_t payload[FRAME_SMALL_MAX];
-
-	fake_send(fake, FRAME_CANCELLED, 0, channel, payload, frame_cancelled_encode(&cancelled, payload));
+	FAKE_SAY(fake, CANCELLED, cancelled, channel, .offset = offset, .result = result);
 }
 
 void fake_reply(struct fake *fake, uint32_t number, uint32_t error, const char *body, bool more)
@@ -510,12 +484,9 @@ void fake_answer(struct fake *fake, uint8_t type, uint32_t error, const char *re
 
 void fake_open_kind(struct fake *fake, uint32_t channel, enum channel_kind kind, const char *endpoint)
 {
-	struct frame_open open = {.kind = (uint8_t)kind,
-				  .identity = {.domid = 3, .uid = 1000, .gid = 100, .pid = 4321},
-				  .name = {endpoint, strlen(endpoint)}};
-	uint8_t payload[512];
-
-	fake_send(fake, FRAME_OPEN, 0, channel, payload, frame_open_encode(&open, payload));
+	FAKE_SAY(fake, OPEN, open, channel, .kind = (uint8_t)kind,
+		 .identity = {.domid = 3, .uid = 1000, .gid = 100, .pid = 4321},
+		 .name = frame_text_of(endpoint));
 }
 
 void fake_open(struct fake *fake, uint32_t channel, const char *endpoint)

@@ -90,6 +90,21 @@ void fake_read_busy(struct fake *fake);
 
 void fake_send(struct fake *fake, uint8_t type, uint8_t flags, uint32_t channel, const void *payload,
 	       uint32_t length);
+/* The same with a frame of these fields: FAKE_SAY(fake, CREDIT, credit, channel, .limit = 100). */
+#define FAKE_SAY(fake, TYPE, name, channel, ...)                                                             \
+	do {                                                                                                 \
+		uint8_t said[FRAME_SMALL_MAX];                                                               \
+		fake_send(fake, FRAME_##TYPE, 0, channel, said,                                              \
+			  frame_##name##_encode(&(struct frame_##name){__VA_ARGS__}, said));                 \
+	} while (0)
+/* The fields of the frame that was read last. */
+#define FAKE_HEARD(fake, name)                                                                               \
+	({                                                                                                   \
+		struct frame_##name heard;                                                                   \
+		assert_int_equal(frame_##name##_decode((fake)->payload, (fake)->header.length, &heard), 0);  \
+		heard;                                                                                       \
+	})
+
 void fake_opened(struct fake *fake, uint32_t channel, uint64_t limit, uint64_t max_message);
 /* The same, from a program of this version of channels, with a window of 1 MiB. */
 void fake_opened_by(struct fake *fake, uint32_t channel, uint16_t minor,

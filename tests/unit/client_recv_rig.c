@@ -58,7 +58,7 @@ void expect_reset(uint32_t channel, uint32_t error, uint64_t consumed)
 
 	fake_expect(&fake, FRAME_RESET);
 	assert_int_equal(fake.header.channel, channel);
-	assert_int_equal(frame_reset_decode(fake.payload, fake.header.length, &reset), 0);
+	reset = FAKE_HEARD(&fake, reset);
 	assert_int_equal(reset.error, error);
 	assert_int_equal(reset.consumed, consumed);
 	assert_int_equal(reset.unsure, consumed);
@@ -66,8 +66,6 @@ void expect_reset(uint32_t channel, uint32_t error, uint64_t consumed)
 
 void expect_taken(uint32_t channel, uint64_t consumed)
 {
-	struct frame_credit credit;
-
 	if (fake.shared) {
 		int unread = ring_writer_unread(&fake.deliveries);
 
@@ -76,8 +74,7 @@ void expect_taken(uint32_t channel, uint64_t consumed)
 	}
 	fake_expect(&fake, FRAME_CREDIT);
 	assert_int_equal(fake.header.channel, channel);
-	assert_int_equal(frame_credit_decode(fake.payload, fake.header.length, &credit), 0);
-	assert_int_equal(credit.consumed, consumed);
+	assert_int_equal(FAKE_HEARD(&fake, credit).consumed, consumed);
 }
 
 int handled;

@@ -230,7 +230,7 @@ struct user *dial(void)
 	begin_to_dial(user);
 	settle();
 	fake_read_up_to(&fake, FRAME_OPEN); /* behind what the others have sent */
-	assert_int_equal(frame_open_decode(fake.payload, fake.header.length, &open), 0);
+	open = FAKE_HEARD(&fake, open);
 	assert_int_equal(open.kind, CHANNEL_STREAM);
 	assert_int_equal(open.name.size, strlen(PEER));
 	assert_memory_equal(open.name.data, PEER, strlen(PEER));
@@ -295,11 +295,8 @@ void expect_offset(const struct user *user, uint8_t type, uint64_t offset)
 
 void expect_reset(const struct user *user, uint32_t error)
 {
-	struct frame_reset reset;
-
 	expect_frame(user, FRAME_RESET);
-	assert_int_equal(frame_reset_decode(fake.payload, fake.header.length, &reset), 0);
-	assert_int_equal(reset.error, error);
+	assert_int_equal(FAKE_HEARD(&fake, reset).error, error);
 }
 
 void expect_silence(void)

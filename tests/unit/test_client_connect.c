@@ -14,7 +14,6 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "wire/address.h"
 #include "wire/bytes.h"
 
 static const char *greeting;

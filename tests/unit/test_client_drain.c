@@ -7,7 +7,6 @@
 #include "tests/unit/client_send_rig.h"
 
 #include <errno.h>
-#include <string.h>
 
 #include "wire/bytes.h"
 
@@ -26,17 +25,14 @@ static void keep(void *userdata, struct xenmsg_message *message)
 static void serve(void)
 {
 	static const uint32_t channels[] = {3, 5};
-	uint8_t payload[512];
 
 	taken_count = 0;
 	drained = PENDING;
 	fake_bind(&fake, "work", keep, NULL);
 	fake_open(&fake, 1, "work");
 	for (unsigned i = 0; i < 2; i++) {
-		const struct frame_open open = {
-			.kind = CHANNEL_CALL, .minor = i == 0 ? CHANNEL_MINOR_MORE : 0, .name = {"work", 4}};
-
-		fake_send(&fake, FRAME_OPEN, 0, channels[i], payload, frame_open_encode(&open, payload));
+		FAKE_SAY(&fake, OPEN, open, channels[i], .kind = CHANNEL_CALL,
+			 .minor = i == 0 ? CHANNEL_MINOR_MORE : 0, .name = {"work", 4});
 		fake_credit(&fake, channels[i], 0, 65536);
 	}
 }

@@ -7,7 +7,6 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <unistd.h>
 
 BOTH(an_answer_and_what_was_taken_for_it_cost_one_notification)
 {

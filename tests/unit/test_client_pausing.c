@@ -7,8 +7,6 @@
 #include "tests/unit/client_send_rig.h"
 
 #include <errno.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "wire/bytes.h"
 

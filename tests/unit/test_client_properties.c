@@ -7,7 +7,6 @@
 #include "tests/unit/client_send_rig.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "wire/bytes.h"

@@ -10,7 +10,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -132,7 +131,7 @@ static void expect_bind(const char *endpoint, uint32_t error)
 	struct frame_bind bind;
 
 	fake_expect(&fake, FRAME_BIND);
-	assert_int_equal(frame_bind_decode(fake.payload, fake.header.length, &bind), 0);
+	bind = FAKE_HEARD(&fake, bind);
 	assert_int_equal(bind.endpoint.size, strlen(endpoint));
 	assert_memory_equal(bind.endpoint.data, endpoint, bind.endpoint.size);
 	fake_reply(&fake, fake.header.channel, error, error ? "no" : "", false);
@@ -198,8 +197,6 @@ LASTING(an_endpoint_that_is_refused_is_told_and_gone)
 
 LASTING(a_watch_is_set_again_under_its_number)
 {
-	const struct frame_event event = {.kind = EVENT_DOMAIN_UP, .domid = 3, .text = {"web", 3}};
-	uint8_t payload[FRAME_SMALL_MAX];
 	int watch = xenmsg_begin_watch(fake.conn, "*", NULL, note_event, NULL, NULL, NULL);
 
 	assert_true(watch > 0);
@@ -211,7 +208,8 @@ LASTING(a_watch_is_set_again_under_its_number)
 	assert_int_equal(fake.header.channel, watch);
 	assert_memory_equal(fake.payload, "*", 1);
 	fake_reply(&fake, fake.header.channel, 0, "", false);
-	fake_send(&fake, FRAME_EVENT, 0, (uint32_t)watch, payload, frame_event_encode(&event, payload));
+	FAKE_SAY(&fake, EVENT, event, (uint32_t)watch, .kind = EVENT_DOMAIN_UP, .domid = 3,
+		 .text = {"web", 3});
 	expect_told("LB");
 	wait_until(&events);
 	assert_int_equal(xenmsg_unwatch(fake.conn, watch), 0);

@@ -108,10 +108,8 @@ static void on_event(void *userdata, const struct xenmsg_event *event)
 
 static void send_event(struct fake *daemon, uint32_t kind, uint32_t domid, const char *name)
 {
-	struct frame_event event = {.kind = kind, .domid = domid, .text = {name, strlen(name)}};
-	uint8_t payload[256];
-
-	fake_send(daemon, FRAME_EVENT, 0, watch_number, payload, frame_event_encode(&event, payload));
+	FAKE_SAY(daemon, EVENT, event, watch_number, .kind = kind, .domid = domid,
+		 .text = frame_text_of(name));
 }
 
 static void answer_watch(struct fake *daemon)

@@ -58,18 +58,20 @@ static uint32_t park(uint32_t error)
 
 static void tell(uint32_t watch, uint32_t kind)
 {
-	const struct frame_event event = {.kind = kind, .domid = 5, .text = {"inbox", 5}};
-	uint8_t payload[64];
-
-	fake_send(&fake, FRAME_EVENT, 0, watch, payload, frame_event_encode(&event, payload));
+	FAKE_SAY(&fake, EVENT, event, watch, .kind = kind, .domid = 5, .text = {"inbox", 5});
 }
 
-static void take(const char *address)
+/* It is sent, and taken. */
+static void expect_sent(const struct ended *ended)
 {
-	uint32_t channel = expect_open(address);
+	uint32_t channel;
 
+	process();
+	channel = expect_open("5:inbox");
 	fake_expect(&fake, FRAME_DATA);
 	fake_credit(&fake, channel, 24, 65536);
+	loop_until(ended);
+	assert_int_equal(ended->result.error, 0);
 }
 
 BOTH(what_waits_goes_when_the_endpoint_comes)
@@ -80,10 +82,7 @@ BOTH(what_waits_goes_when_the_endpoint_comes)
 	send_waiting("5:inbox", &ended);
 	watch = park(EHOSTDOWN);
 	tell(watch, EVENT_ENDPOINT_UP);
-	process();
-	take("5:inbox");
-	loop_until(&ended);
-	assert_int_equal(ended.result.error, 0);
+	expect_sent(&ended);
 	process();
 	fake_expect(&fake, FRAME_UNWATCH);
 }
@@ -132,10 +131,7 @@ BOTH(what_is_listed_and_not_there_is_tried_again)
 		process();
 		refuse("5:inbox", ENOENT);
 	}
-	process();
-	take("5:inbox");
-	loop_until(&ended);
-	assert_int_equal(ended.result.error, 0);
+	expect_sent(&ended);
 }
 
 BOTH(what_waits_is_withdrawn_at_once_and_for_certain)
@@ -161,10 +157,7 @@ BOTH(what_waits_is_withdrawn_at_once_and_for_certain)
 	assert_false(fake_has_frame(&fake));
 	/* Who comes next begins anew. */
 	send_waiting("5:inbox", &third);
-	process();
-	take("5:inbox");
-	loop_until(&third);
-	assert_int_equal(third.result.error, 0);
+	expect_sent(&third);
 }
 
 BOTH(what_cannot_be_watched_ends_with_what_it_met)

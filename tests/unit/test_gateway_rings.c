@@ -7,15 +7,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "wire/doorbell.h"
 #include "wire/ring.h"
 
 #define SOON_MS 15 /* what waits 20 ms hasn't come by then */

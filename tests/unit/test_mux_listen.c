@@ -20,11 +20,8 @@ static void agree_late(struct fake *daemon)
 
 static void hang_up(struct fake *daemon)
 {
-	struct frame_goodbye goodbye = {.error = ENOBUFS, .text = {"too many", 8}};
-	uint8_t payload[64];
-
 	fake_expect(daemon, FRAME_BIND);
-	fake_send(daemon, FRAME_GOODBYE, 0, 0, payload, frame_goodbye_encode(&goodbye, payload));
+	FAKE_SAY(daemon, GOODBYE, goodbye, 0, .error = ENOBUFS, .text = {"too many", 8});
 	fake_die(daemon);
 }
 
@@ -72,36 +69,18 @@ MUX_BOTH(an_endpoint_is_bound_or_refused)
 
 static void agree_for_this_host(struct fake *daemon)
 {
-	struct frame_bind bind;
-
 	fake_expect(daemon, FRAME_BIND);
-	assert_int_equal(frame_bind_decode(daemon->payload, daemon->header.length, &bind), 0);
-	assert_int_equal(bind.kinds, BIND_STREAMS);
+	assert_int_equal(FAKE_HEARD(daemon, bind).kinds, BIND_STREAMS);
 	fake_reply(daemon, daemon->header.channel, 0, "", false);
 }
 
 MUX_BOTH(streams_of_other_hosts_are_asked_for)
 {
-	struct frame_bind bind;
-
 	fake_meanwhile(&fake, agree_for_this_host);
 	assert_int_equal(xenmsg_stream_listen(conn, "here", NULL, on_incoming, &conn), 0);
 	fake_join(&fake);
 	assert_int_equal(listen_answered("web", 0, ""), 0);
-	assert_int_equal(frame_bind_decode(fake.payload, fake.header.length, &bind), 0);
-	assert_int_equal(bind.kinds, BIND_STREAMS | BIND_HOSTS);
-}
-
-static void send_open(uint32_t number, const char *endpoint, const char *name, const char *host)
-{
-	struct frame_open open = {.kind = CHANNEL_STREAM,
-				  .identity = {.domid = 7, .uid = 1000, .gid = 100, .pid = 4321},
-				  .name = {endpoint, strlen(endpoint)},
-				  .domain_name = {name, strlen(name)},
-				  .host = {host, strlen(host)}};
-	uint8_t payload[512];
-
-	fake_send(&fake, FRAME_OPEN, 0, number, payload, frame_open_encode(&open, payload));
+	assert_int_equal(FAKE_HEARD(&fake, bind).kinds, BIND_STREAMS | BIND_HOSTS);
 }
 
 MUX_BOTH(an_endpoint_is_removed)
@@ -115,7 +94,7 @@ MUX_BOTH(an_endpoint_is_removed)
 	assert_memory_equal(fake.payload, "web", 3);
 	assert_int_equal(xenmsg_unbind(conn, "web"), -ENOENT);
 	fake_reply(&fake, fake.header.channel, 0, "", false);
-	send_open(1, "web", "", ""); /* was on its way: nobody takes it */
+	fake_open_kind(&fake, 1, CHANNEL_STREAM, "web"); /* was on its way: nobody takes it */
 	settle();
 	fake_expect(&fake, FRAME_RESET);
 	expect_silence();
@@ -128,14 +107,14 @@ MUX_BOTH(a_stream_with_which_nothing_is_done_is_closed)
 	user->number = 1;
 	user->is_unwanted = true;
 	next_incoming[0] = user;
-	send_open(1, "web", "", "");
+	fake_open_kind(&fake, 1, CHANNEL_STREAM, "web");
 	expect_reset(user, ECONNRESET);
 	assert_string_equal(user->log, "");
 }
 
 MUX_SHARED(a_stream_to_what_is_no_endpoint_ends_the_session)
 {
-	send_open(1, "not a name", "", "");
+	fake_open_kind(&fake, 1, CHANNEL_STREAM, "not a name");
 	assert_int_equal(process_until_over(), -EPROTO);
 }
 
