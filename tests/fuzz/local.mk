@@ -2,7 +2,7 @@
 # A fuzz target is built twice: `replay_X` runs the corpus in `make check`, `fuzz_X` is the libFuzzer program
 # (./configure --enable-fuzzers CC=clang CFLAGS='-g -O1 -fsanitize=address,undefined,fuzzer-no-link').
 LINK_FUZZER = -fsanitize=fuzzer
-EXTRA_DIST += tests/fuzz/corpus tests/fuzz/README.md tests/fuzz/soak
+EXTRA_DIST += tests/fuzz/corpus tests/fuzz/fuzz.h tests/fuzz/README.md tests/fuzz/soak
 fuzz_replays = tests/fuzz/replay_config tests/fuzz/replay_directory tests/fuzz/replay_store
 check_PROGRAMS += $(fuzz_replays)
 TESTS += $(fuzz_replays)

@@ -32,6 +32,16 @@ FILE *unit_source(const char *name);
 /* Either function may be NULL. */
 #define TEST_WITH(name, setup, teardown)                                                                     \
 	UNIT_TESTS(name, cmocka_unit_test_setup_teardown(name, setup, teardown))
+/* The same, with two parameters: the rig's `struct scene`, which setup() leaves in `state`, and its `end`. */
+#define TEST_AT_END(name, setup, teardown)                                                                   \
+	static void name##_at(struct scene *scene, struct end *end);                                         \
+	TEST_WITH(name, setup, teardown)                                                                     \
+	{                                                                                                    \
+		struct scene *scene = *state;                                                                \
+                                                                                                             \
+		name##_at(scene, &scene->end);                                                               \
+	}                                                                                                    \
+	static void name##_at(struct scene *scene, struct end *end)
 /* A test that runs so often, with the numbers from 0. */
 #define TEST_EACH(name, count) UNIT_TESTS_EACH(name, count, cmocka_unit_test(name))
 static inline int unit_number(void **state)
