@@ -59,7 +59,8 @@ struct attacker {
 	uint64_t taken;		  /* bytes of them that the daemon has taken */
 	uint64_t answers, events; /* frames that came; what else an attack counts */
 	uint64_t cut_off, refused;
-	unsigned holders; /* processes that help */
+	uint64_t sent[256]; /* frames put, by their types */
+	unsigned holders;   /* processes that help */
 };
 
 /* What makes an attack: */
@@ -77,6 +78,9 @@ struct attack {
 		      const uint8_t *payload);
 	/* Does a bit of harm. How many things it did; 0: nothing can be done just now. */
 	unsigned (*turn)(struct attacker *attacker, struct session *session);
+	/* Or one of them, of which a turn is a burst; false: it can't be done just now. Without either
+	 * it is the harm that nothing is done. */
+	bool (*put)(struct attacker *attacker, struct session *session);
 };
 
 /* Leaves the CPUs to the others: the kernel shares them, and this is about what the daemon shares. What is
@@ -87,7 +91,7 @@ void step_back(void);
 extern const struct attack frame_attacks[], socket_attacks[], descriptor_attacks[], kernel_attacks[],
 	random_attacks[], topic_attacks[];
 /* hostile_random.c: what it has covered, as a line of JSON. */
-void random_report(void);
+void random_report(const struct attacker *attacker);
 
 /* ---- hostile_session.c ----------------------------------------------------------------------- */
 
@@ -106,6 +110,8 @@ bool session_put_reset(struct attacker *attacker, struct session *session, uint3
 /* A frame with one number. */
 bool session_put_number(struct attacker *attacker, struct session *session, uint8_t type, uint32_t number,
 			uint64_t value);
+/* OPENED and CREDIT tell how much may be sent. The limit from now on, which was `limit`. */
+uint64_t session_limit_told(const struct frame_header *header, const uint8_t *payload, uint64_t limit);
 /* Is there room for the answers to a few frames? Who takes them without would have to forget some. */
 bool session_has_room(struct session *session);
 /* The next frame for the program: 1; 0: none; below zero: the session is over. */

@@ -241,8 +241,22 @@ bool session_put(struct attacker *attacker, struct session *session, uint8_t typ
 	}
 	session->put_bytes += size;
 	attacker->frames++;
+	attacker->sent[type]++;
 	attacker->bytes += size;
 	return true;
+}
+
+uint64_t session_limit_told(const struct frame_header *header, const uint8_t *payload, uint64_t limit)
+{
+	struct frame_opened opened = {0};
+	struct frame_credit credit = {0};
+	uint64_t told = 0;
+
+	if (header->type == FRAME_OPENED && frame_opened_decode(payload, header->length, &opened) == 0)
+		told = opened.limit;
+	if (header->type == FRAME_CREDIT && frame_credit_decode(payload, header->length, &credit) == 0)
+		told = credit.limit;
+	return told > limit ? told : limit;
 }
 
 bool session_has_room(struct session *session)
