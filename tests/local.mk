@@ -169,7 +169,8 @@ integration_tests = \
 	tests/integration/test_waiting.py \
 	tests/integration/test_watch_quota.py tests/integration/test_xsm.py \
 	tests/integration/test_without_waiting.py \
-	tests/integration/test_xen_rig.py
+	tests/integration/test_xen_rig.py \
+	tests/integration/xen_ends.py
 include tests/integration/lower.mk
 include tests/integration/protocol.mk
 EXTRA_DIST += $(integration_tests) tests/lsan.supp
