@@ -84,6 +84,13 @@ class Tree:
         return line[3:] if line.startswith("ok") else None
 
 
+def own_vchan(host, domid):
+    """A program that makes one as the daemon does (check_own_vchan.c)."""
+    own = host.converse(domid, "check-own-vchan")
+    assert own.first == "ok 0"
+    return own
+
+
 def settle(*nodes):
     for node in nodes:
         node.settle()

@@ -5,8 +5,8 @@ import errno
 
 import pytest
 
-from conftest import TIMEOUT, wait_for
-from lower_half import INSTANCE, ByHand, Node, Tree, exchange, fails, link
+from conftest import TIMEOUT
+from lower_half import INSTANCE, ByHand, Node, Tree, exchange, fails, link, own_vchan
 
 BAD = ["", "x", "1", "1 ", f"1  {INSTANCE}", f"01 {INSTANCE}", "1 0123", f"-1 {INSTANCE}", f"99999999999999999999 {INSTANCE}",
        f"1 {INSTANCE[:-1]}g", "1 %ff%fe%80", f"1 {INSTANCE}%0a", "A" * 1500, "%01" * 600]
@@ -77,8 +77,8 @@ def test_rings_of_impossible_size_make_no_link(host):
 
 def test_nodes_may_appear_one_after_the_other(host):
     peer = ByHand(host, 1, "timeout=600000")
-    own = host.converse(2, "check-own-vchan", "server", 1, "/local/domain/2/data/elsewhere", 4096, 4096)
-    peer.offer(*(peer.tree.read(f"/local/domain/2/data/elsewhere/{node}") for node in ("ring-ref", "event-channel")))
+    own = own_vchan(host, 2)
+    peer.offer(*own.ok("serve", 1, 4096, 4096))
     assert peer.node.await_event("connected 2", "failed 2") == "connected 2 mapped 3"
     assert own.ok("awaitstate", 1) == 0
     peer.tree.remove("to/1/hello")
@@ -91,7 +91,7 @@ def test_a_peer_that_connects_and_goes_gets_one_grant_a_nonce(host):
     peer = ByHand(host, 3, "timeout=600000")
     peer.node.connect(2)
     peer.hello("0123abcd")
-    own = host.converse(2, "check-own-vchan", "none")
+    own = own_vchan(host, 2)
     assert own.ok("map", 3, *peer.nodes("0123abcd")) == 0
     assert own.ok("close") == 0
     peer.node.close(2)

@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from conftest import wait_for
-from lower_half import INSTANCE, ByHand, Node, Tree, exchange, fails, granting, link, pair, see_each_other, settle
+from lower_half import INSTANCE, ByHand, Node, Tree, exchange, fails, granting, link, own_vchan, pair, see_each_other, settle
 
 KEPT = 33  # pages: offered in vain, but who can say that nobody has mapped them?
 
@@ -351,7 +351,7 @@ def test_hellos_that_vanish_in_a_row_do_not_hold_up_a_link(host):
 def test_connected_is_lost_when_the_peers_hello_changes(host, change):
     peer = ByHand(host, 3, "timeout=600000")
     peer.hello("00000001")
-    own = host.converse(2, "check-own-vchan", "none")
+    own = own_vchan(host, 2)
     assert own.ok("map", 3, *peer.nodes("00000001")) == 0
     peer.node.await_event("connected 2")
     if change == "nonce":
@@ -374,7 +374,7 @@ def test_a_mapper_that_slept_sees_the_end_of_its_older_vchan(host):
     tools = []
     for nonce in ("00000001", "00000002"):
         peer.hello(nonce)
-        tools.append(host.converse(2, "check-own-vchan", "none"))
+        tools.append(own_vchan(host, 2))
         assert tools[-1].ok("map", 3, *peer.nodes(nonce)) == 0
         peer.node.await_event("connected 2")
         if nonce == "00000001":
