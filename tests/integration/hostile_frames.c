@@ -15,13 +15,13 @@
 #define CHANNELS     16u /* of a session that cancels */
 #define FILLERS	     20u /* channels whose bytes fill the ring of a program that doesn't read */
 
-/* A message of one byte on channel 0. */
+/* A message of one byte on the first channel. */
 static bool put_message(struct attacker *attacker, struct session *session)
 {
 	static const uint8_t message[MESSAGE_SIZE] = {1, [8] = 'x'};
 
 	if (session->sent + MESSAGE_SIZE > session->limit ||
-	    !session_put(attacker, session, FRAME_DATA, 0, message, MESSAGE_SIZE))
+	    !session_put(attacker, session, FRAME_DATA, session->first, message, MESSAGE_SIZE))
 		return false;
 	session->sent += MESSAGE_SIZE;
 	return true;
@@ -58,7 +58,7 @@ static unsigned turn_sink(struct attacker *attacker, struct session *session)
 
 static void begin_channel(struct attacker *attacker, struct session *session)
 {
-	session->is_begun = session_put_open(attacker, session, 0, attacker->address);
+	session->is_begun = session_put_open(attacker, session, session->first, attacker->address);
 	session->sent = session->next = 0;
 	session->limit = CHANNEL_INITIAL_LIMIT;
 }
@@ -66,13 +66,13 @@ static void begin_channel(struct attacker *attacker, struct session *session)
 static void on_channel_frame(struct attacker *attacker, struct session *session,
 			     const struct frame_header *header, const uint8_t *payload)
 {
-	if (header->type == FRAME_RESET && header->channel == 0) {
+	if (header->type == FRAME_RESET && header->channel == session->first) {
 		if (session->is_begun)
-			session_put_reset(attacker, session, 0, ECANCELED, 0);
+			session_put_reset(attacker, session, session->first, ECANCELED, 0);
 		begin_channel(attacker, session);
 	} else if (header->type == FRAME_RESET) {
 		session_put_reset(attacker, session, header->channel, ECANCELED, 0);
-	} else if (header->channel == 0) {
+	} else if (header->channel == session->first) {
 		session->limit = session_limit_told(header, payload, session->limit);
 	}
 }
@@ -153,6 +153,19 @@ static unsigned fill(struct attacker *attacker, struct session *session)
 	return 1;
 }
 
+/* When all is sent that may be, each message is wanted back, again and again. */
+static bool put_cancel_again(struct attacker *attacker, struct session *session)
+{
+	uint64_t messages;
+
+	if (put_message(attacker, session))
+		return true;
+	messages = session->sent / MESSAGE_SIZE;
+	return session->is_begun && messages &&
+	       session_put_number(attacker, session, FRAME_CANCEL, session->first,
+				  session->step++ % messages * MESSAGE_SIZE + STATE_AT);
+}
+
 /* Each message is wanted back at once. */
 static bool put_cancelled_message(struct attacker *attacker, struct session *session)
 {
@@ -206,7 +219,7 @@ static bool open_next(struct attacker *attacker, struct session *session, const 
 		return false;
 	while (session->numbers[session->next % NUMBERS] != NUMBER_FREE)
 		session->next++;
-	*number = session->next % NUMBERS * 2;
+	*number = session->next % NUMBERS * 2 + session->first;
 	if (!session_put_open(attacker, session, *number, address))
 		return false;
 	set_number(session, *number, NUMBER_OPEN);
@@ -415,6 +428,7 @@ const struct attack frame_attacks[] = {
 	{"small-frames-plain", PLAIN, .begin = begin_channel, .frame = on_channel_frame, .put = put_message},
 	{"ignored", SHARED, .begin = begin_channel, .frame = on_channel_frame, .put = put_ignored},
 	{"cancel", SHARED, .begin = begin_cancel, .frame = on_cancel_frame, .put = put_cancel},
+	{"cancel-again", SHARED, .begin = begin_channel, .frame = on_channel_frame, .put = put_cancel_again},
 	{"cancel-queued", SHARED, .begin = begin_channel, .frame = on_channel_frame,
 	 .turn = turn_cancel_queued},
 	{"opens-refused", SHARED, .frame = on_churn_frame, .put = put_open_refused},

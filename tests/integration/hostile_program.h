@@ -6,7 +6,7 @@
  * A program that attacks its daemon: it speaks the local hop raw (doc/protocol.md, section 4) in as many
  * sessions as it is told, and in one thread, which never waits for the daemon but at the greeting.
  * hostile_program.c is the loop and the conversation with the test, hostile_session.c a session, the other
- * files are the attacks.
+ * files are the attacks. Those by frames are hostile_flood.c's, too, whose session is a link.
  */
 
 #include <stdbool.h>
@@ -15,6 +15,8 @@
 
 #include "wire/frame.h"
 #include "wire/ring.h"
+
+struct link;
 
 #define BURST	64		      /* frames of a session in a turn */
 #define NUMBERS (CHANNEL_NUMBERS / 2) /* even ones, which are a program's */
@@ -39,13 +41,18 @@ struct session {
 	uint8_t *input, *output;
 	size_t input_size, output_first, output_size;
 
+	/* of a link, which has none of the above */
+	struct link *link;
+	bool (*put)(struct link *link, uint8_t type, uint32_t channel, const void *payload, uint32_t length);
+
 	uint64_t put_bytes, retry_ms;
 	uint32_t unread; /* last seen: of `out` */
 
 	/* what the attacks remember */
+	uint32_t first; /* number of ours: 0, and on a link 0 or 1 */
 	uint8_t numbers[NUMBERS];
 	uint32_t next, outstanding, step;
-	uint64_t sent, limit; /* of the stream on channel 0 */
+	uint64_t sent, limit; /* of the stream on the first channel */
 	bool is_begun;
 };
 
