@@ -29,9 +29,12 @@ $(unit_tests) $(filter tests/fuzz/%,$(check_PROGRAMS)): private LINK = $(CCLD) $
 check_PROGRAMS += hostile-peer hostile-program bystander chaos-program
 hostile_peer_SOURCES = \
 	tests/integration/hostile_flood.c \
+	tests/integration/hostile_frames.c \
 	tests/integration/hostile_hoard.c \
 	tests/integration/hostile_peer.c \
-	tests/integration/hostile_peer.h
+	tests/integration/hostile_peer.h \
+	tests/integration/hostile_program.h \
+	tests/integration/hostile_session.c
 hostile_peer_LDADD = $(wire_lib) $(XENVCHAN_LIBS) $(XENSTORE_LIBS) $(XENEVTCHN_LIBS) $(XENGNTTAB_LIBS)
 chaos_program_SOURCES = \
 	tests/integration/chaos.h \
