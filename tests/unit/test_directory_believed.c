@@ -12,7 +12,6 @@
 #include "daemon/link/directory.h"
 #include "daemon/peers/names.h"
 #include "wire/address.h"
-#include "wire/bytes.h"
 #include "wire/frame.h"
 
 struct entry {

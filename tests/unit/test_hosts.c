@@ -250,18 +250,19 @@ static void assert_ended(struct scene *scene)
 	}
 }
 
+static const char state_up[] = "{\"type\":\"state\",\"up\":true}";
+
 SCENE_TEST(a_packet_with_descriptors_ends_the_gateway, scene_start)
 {
-	static const char text[] = "{\"type\":\"state\",\"up\":true}";
 	struct gateway_info info;
 
 	for (int i = 0; i < 3; i++) {
 		if (i > 0)
 			greet(scene);
 		if (i == 2) /* even one without bytes, behind others */
-			say(scene, text);
-		send_lingering(scene, scene->gateway, text, i == 1 ? sizeof(text) - 1 : 0);
-		say(scene, text);
+			say(scene, state_up);
+		send_lingering(scene, scene->gateway, state_up, i == 1 ? sizeof(state_up) - 1 : 0);
+		say(scene, state_up);
 		settle(scene);
 		hosts_gateway(scene->hosts, &info);
 		assert_false(info.there);
@@ -281,7 +282,7 @@ SCENE_TEST(who_is_refused_has_nothing_closed_either, scene_start)
 	assert_true(hear(scene, &packet) && packet.type == GATEWAY_REFUSED);
 	close(scene->gateway);
 	scene->gateway = first;
-	say(scene, "{\"type\":\"state\",\"up\":true}");
+	say(scene, state_up);
 }
 
 /* Whatever it has said by then. */
@@ -306,7 +307,7 @@ SCENE_TEST(who_is_refused_reads_why, scene_start)
 SCENE_TEST(a_successor_may_be_quick, scene_start)
 {
 	for (int i = 0; i < 10; i++) {
-		say(scene, "{\"type\":\"state\",\"up\":true}");
+		say(scene, state_up);
 		close(scene->gateway);
 		greet(scene);
 	}
@@ -621,20 +622,24 @@ SCENE_TEST(the_gateway_pays_for_what_a_host_that_goes_takes, scene_start)
 	assert_true(scene->relay.turns.longest_pass <= TURNS_PASS + TURNS_PIECE + LOOKED_AT);
 }
 
+/* The gateway says that this host asks for a conversation. Returns whether that could be sent. */
+static bool send_incoming(struct scene *scene, unsigned host)
+{
+	char text[100];
+	int size = snprintf(text, sizeof(text), "{\"type\":\"incoming\",\"host\":\"h%u\",\"id\":%u}", host,
+			    2 * host + 1);
+
+	return send(scene->gateway, text, (size_t)size, MSG_DONTWAIT | MSG_NOSIGNAL) == size;
+}
+
 SCENE_TEST(a_flood_is_taken_in_pieces_and_paid_for, scene_start)
 {
 	uint64_t before = account_time(scene->account)->spent;
 	unsigned said = 0;
 	struct gateway_packet packet;
-	char text[100];
 
-	for (;; said++) {
-		int size = snprintf(text, sizeof(text), "{\"type\":\"incoming\",\"host\":\"h%u\",\"id\":%u}",
-				    said, 2 * said + 1);
-
-		if (send(scene->gateway, text, (size_t)size, MSG_DONTWAIT) < 0)
-			break;
-	}
+	while (send_incoming(scene, said))
+		said++;
 	assert_true(said > 50);
 	while (scene->connected < said) {
 		uint64_t passes = scene->relay.turns.passes, accepted = 0;
@@ -661,13 +666,10 @@ SCENE_TEST(conversations_are_as_many_as_the_gateways_user_may_pay_for, scene_sta
 	unsigned accepted = 0, declined = 0;
 	struct gateway_packet packet;
 	struct charge charge;
-	char text[100];
 
 	scene->keeps = CONVERSATIONS;
 	for (unsigned i = 0; i < CONVERSATIONS + 5; i++) {
-		snprintf(text, sizeof(text), "{\"type\":\"incoming\",\"host\":\"h%u\",\"id\":%u}", i,
-			 2 * i + 1);
-		say(scene, text);
+		assert_true(send_incoming(scene, i));
 		settle(scene);
 		assert_true(hear(scene, &packet));
 		accepted += packet.type == GATEWAY_ACCEPT;
@@ -684,15 +686,9 @@ SCENE_TEST(conversations_are_as_many_as_the_gateways_user_may_pay_for, scene_sta
 
 SCENE_TEST(a_gateway_that_does_not_read_is_let_go, scene_start)
 {
-	char text[100];
-	int r = 0;
-
-	for (unsigned i = 0; i < 10000 && r == 0; i++) {
-		snprintf(text, sizeof(text), "{\"type\":\"incoming\",\"host\":\"h%u\",\"id\":%u}", i,
-			 2 * i + 1);
-		r = send(scene->gateway, text, strlen(text), MSG_NOSIGNAL) < 0;
+	for (unsigned i = 0; send_incoming(scene, i); i++) {
+		assert_true(i < 10000);
 		settle(scene);
 	}
-	assert_true(r);
 	assert_ended(scene);
 }
