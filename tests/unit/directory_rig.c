@@ -213,6 +213,12 @@ void link_up(struct rig *rig, uint32_t domid)
 	known_tell(rig->zero.known, KNOWN_LINK_UP, domid);
 }
 
+void link_up_and_tell(struct rig *rig, uint32_t domid)
+{
+	link_up(rig, domid);
+	until(known_is_told(guest(rig, domid)->known));
+}
+
 void settle(struct rig *rig, uint32_t domid)
 {
 	static unsigned count;

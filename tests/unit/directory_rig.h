@@ -61,6 +61,14 @@ uint64_t now_ms(void);
 
 int set_up(void **state);
 int tear_down(void **state);
+/* The head of a test, whose parameters are the rig and the directory of domain 1, a guest. */
+#define DIRECTORY_TEST(name)                                                                                 \
+	static void name##_in(struct rig *, struct place *);                                                 \
+	TEST_WITH(name, set_up, tear_down)                                                                   \
+	{                                                                                                    \
+		name##_in(*state, guest(*state, 1));                                                         \
+	}                                                                                                    \
+	static void name##_in(struct rig *rig, struct place *one)
 void turn(struct rig *rig);
 
 #define until(condition)                                                                                     \
@@ -77,6 +85,8 @@ void turn(struct rig *rig);
 int resolve(struct place *place, const char *name);
 bool is_named(struct place *place, uint32_t domid, const char *name);
 void link_up(struct rig *rig, uint32_t domid);
+/* And domain 0 has told all that the guest may know. */
+void link_up_and_tell(struct rig *rig, uint32_t domid);
 /* All that was to be told has been told: a domain that was renamed just now is known by its name. */
 void settle(struct rig *rig, uint32_t domid);
 void introduce(struct rig *rig, uint32_t domid, const char *name, const char *uuid);

@@ -11,7 +11,6 @@
 
 #include <utlist.h>
 
-#include "base/clock.h"
 #include "base/log.h"
 #include "daemon/link/link_internal.h"
 #include "daemon/link/vchan_transport.h"
@@ -712,7 +711,7 @@ struct channel *open_channel(struct scene *scene)
 	return channel;
 }
 
-struct channel *accept_channel(struct scene *scene)
+void accept_channel(struct scene *scene)
 {
 	struct frame_identity identity = {.domid = scene->peer.domid};
 	struct channel *channel;
@@ -720,7 +719,6 @@ struct channel *accept_channel(struct scene *scene)
 	assert_int_equal(channel_new(want(scene, scene->peer.domid), 2, CHANNEL_MESSAGE, &identity, &channel),
 			 0);
 	assert_int_equal(channel_accept(channel, &scene->program, "inbox"), 0);
-	return channel;
 }
 
 void collect_failure(void *userdata, const struct link_failure *failure)

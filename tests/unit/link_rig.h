@@ -169,7 +169,7 @@ void ping(struct scene *scene, uint32_t domid);
 struct channel *open_channel(struct scene *scene);
 struct channel *open_channel_to(struct scene *scene, uint32_t domid, enum channel_kind kind);
 /* The peer has opened channel 2 to an endpoint of the program. */
-struct channel *accept_channel(struct scene *scene);
+void accept_channel(struct scene *scene);
 
 struct failures {
 	unsigned count;

@@ -2,7 +2,6 @@
 #include "tests/unit/move_rig.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "daemon/link/vchan_transport.h"

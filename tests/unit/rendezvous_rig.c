@@ -16,7 +16,6 @@
 #include "daemon/policy/access.h"
 #include "daemon/xen/vchan.h"
 #include "tests/unit/unit.h"
-#include "wire/address.h"
 
 /* --- XenStore, as far as peers write to it: at once, and what they write is confirmed in turn - */
 

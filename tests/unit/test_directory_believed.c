@@ -12,7 +12,6 @@
 #include "daemon/link/directory.h"
 #include "daemon/peers/names.h"
 #include "wire/address.h"
-#include "wire/bytes.h"
 #include "wire/frame.h"
 
 struct entry {
@@ -48,12 +47,11 @@ static int take(struct place *place, uint32_t flags, const struct entry *entries
 #define TAKE(place, flags, ...)                                                                              \
 	take(place, flags, (const struct entry[]){__VA_ARGS__},                                              \
 	     (uint32_t)(sizeof((const struct entry[]){__VA_ARGS__}) / sizeof(struct entry)))
+/* Likewise, and it is believed. */
+#define TELL(...) assert_int_equal(TAKE(__VA_ARGS__), 0)
 
-TEST_WITH(a_guest_knows_its_own_name_by_itself, set_up, tear_down)
+DIRECTORY_TEST(a_guest_knows_its_own_name_by_itself)
 {
-	struct rig *rig = *state;
-	struct place *one = guest(rig, 1);
-
 	until(resolve(one, "one") == 1);
 	assert_int_equal(resolve(one, UUID_A), 1);
 	assert_false(known_is_told(one->known));
@@ -61,19 +59,15 @@ TEST_WITH(a_guest_knows_its_own_name_by_itself, set_up, tear_down)
 	fake_write(&one->store, "name", "first");
 	until(resolve(one, "first") == 1);
 	/* And doesn't need to be told. */
-	assert_int_equal(
-		TAKE(one, DIRECTORY_REPLACES, {1, DIRECTORY_PRESENT, "other"}, {2, DIRECTORY_PRESENT, "two"}),
-		0);
-	assert_int_equal(TAKE(one, 0, {1, DIRECTORY_REMOVED, ""}), 0);
+	TELL(one, DIRECTORY_REPLACES, {1, DIRECTORY_PRESENT, "other"}, {2, DIRECTORY_PRESENT, "two"});
+	TELL(one, 0, {1, DIRECTORY_REMOVED, ""});
 	assert_int_equal(resolve(one, "first"), 1);
 	assert_int_equal(resolve(one, "other"), -EHOSTDOWN);
 	assert_int_equal(resolve(one, "two"), 2);
 }
 
-TEST_WITH(a_guest_knows_of_others_what_it_was_told, set_up, tear_down)
+DIRECTORY_TEST(a_guest_knows_of_others_what_it_was_told)
 {
-	struct rig *rig = *state;
-	struct place *one = guest(rig, 1);
 	struct known *known = one->known;
 	unsigned changes;
 
@@ -85,12 +79,12 @@ TEST_WITH(a_guest_knows_of_others_what_it_was_told, set_up, tear_down)
 	known_set_up(known, 0, true);
 	assert_string_equal(known_why_not(known, 2), "xenmsgd in domain 0 hasn't told the names yet");
 	changes = one->changes;
-	assert_int_equal(TAKE(one, DIRECTORY_REPLACES, {2, DIRECTORY_PRESENT, ""}), 0);
+	TELL(one, DIRECTORY_REPLACES, {2, DIRECTORY_PRESENT, ""});
 	assert_true(known_is_complete(known, 2)); /* that it has no name */
 	assert_int_equal(one->changes, changes + 1);
 	assert_false(known_is_complete(known, 3));
 	assert_string_equal(known_why_not(known, 3), "domain 0 hasn't told it; a [see] there may hide it");
-	assert_int_equal(TAKE(one, 0, {2, DIRECTORY_REMOVED, ""}), 0);
+	TELL(one, 0, {2, DIRECTORY_REMOVED, ""});
 	assert_false(known_is_complete(known, 2));
 	assert_int_equal(one->changes, changes + 2);
 	one->self.domid = 9;
@@ -100,51 +94,38 @@ TEST_WITH(a_guest_knows_of_others_what_it_was_told, set_up, tear_down)
 	until(known_is_complete(known, 9));
 }
 
-TEST_WITH(a_complete_list_replaces_what_was_known_when_it_is_complete, set_up, tear_down)
+DIRECTORY_TEST(a_complete_list_replaces_what_was_known_when_it_is_complete)
 {
-	struct rig *rig = *state;
-	struct place *one = guest(rig, 1);
-
-	assert_int_equal(
-		TAKE(one, DIRECTORY_REPLACES, {2, DIRECTORY_PRESENT, "two"}, {3, DIRECTORY_PRESENT, "three"}),
-		0);
-	assert_int_equal(TAKE(one, DIRECTORY_REPLACES | DIRECTORY_MORE, {2, DIRECTORY_PRESENT, "work"}), 0);
+	TELL(one, DIRECTORY_REPLACES, {2, DIRECTORY_PRESENT, "two"}, {3, DIRECTORY_PRESENT, "three"});
+	TELL(one, DIRECTORY_REPLACES | DIRECTORY_MORE, {2, DIRECTORY_PRESENT, "work"});
 	assert_int_equal(resolve(one, "work"), 2);
 	assert_int_equal(resolve(one, "three"), 3); /* it may be in the rest */
-	assert_int_equal(TAKE(one, DIRECTORY_MORE, {4, DIRECTORY_PRESENT, "four"}), 0);
+	TELL(one, DIRECTORY_MORE, {4, DIRECTORY_PRESENT, "four"});
 	assert_int_equal(resolve(one, "three"), 3);
-	assert_int_equal(TAKE(one, 0, {5, DIRECTORY_PRESENT, "five"}), 0);
+	TELL(one, 0, {5, DIRECTORY_PRESENT, "five"});
 	assert_int_equal(resolve(one, "three"), -EHOSTDOWN);
 	assert_int_equal(resolve(one, "four"), 4);
-	assert_int_equal(TAKE(one, 0, {4, DIRECTORY_REMOVED, ""}, {9, DIRECTORY_REMOVED, ""}), 0);
+	TELL(one, 0, {4, DIRECTORY_REMOVED, ""}, {9, DIRECTORY_REMOVED, ""});
 	assert_int_equal(resolve(one, "four"), -EHOSTDOWN);
 	assert_int_equal(resolve(one, "five"), 5);
 	assert_int_equal(take(one, DIRECTORY_REPLACES, NULL, 0), 0);
 	assert_int_equal(resolve(one, "five"), -EHOSTDOWN);
 }
 
-TEST_WITH(a_list_that_broke_off_takes_nothing_away, set_up, tear_down)
+DIRECTORY_TEST(a_list_that_broke_off_takes_nothing_away)
 {
-	struct rig *rig = *state;
-	struct place *one = guest(rig, 1);
-
 	known_tell(one->known, KNOWN_LINK_UP, 0);
-	assert_int_equal(
-		TAKE(one, DIRECTORY_REPLACES, {2, DIRECTORY_PRESENT, "two"}, {3, DIRECTORY_PRESENT, "three"}),
-		0);
-	assert_int_equal(TAKE(one, DIRECTORY_REPLACES | DIRECTORY_MORE, {2, DIRECTORY_PRESENT, "two"}), 0);
+	TELL(one, DIRECTORY_REPLACES, {2, DIRECTORY_PRESENT, "two"}, {3, DIRECTORY_PRESENT, "three"});
+	TELL(one, DIRECTORY_REPLACES | DIRECTORY_MORE, {2, DIRECTORY_PRESENT, "two"});
 	known_tell(one->known, KNOWN_LINK_LOST, 0);
 	known_tell(one->known, KNOWN_LINK_UP, 0);
-	assert_int_equal(TAKE(one, 0, {4, DIRECTORY_PRESENT, "four"}), 0);
+	TELL(one, 0, {4, DIRECTORY_PRESENT, "four"});
 	assert_int_equal(resolve(one, "three"), 3);
 }
 
-TEST_WITH(of_a_bad_frame_nothing_is_believed, set_up, tear_down)
+DIRECTORY_TEST(of_a_bad_frame_nothing_is_believed)
 {
-	struct rig *rig = *state;
-	struct place *one = guest(rig, 1);
-
-	assert_int_equal(TAKE(one, DIRECTORY_REPLACES, {2, DIRECTORY_PRESENT, "two"}), 0);
+	TELL(one, DIRECTORY_REPLACES, {2, DIRECTORY_PRESENT, "two"});
 	assert_int_equal(
 		TAKE(one, DIRECTORY_REPLACES, {3, DIRECTORY_PRESENT, "three"}, {4, DIRECTORY_PRESENT, "a:b"}),
 		-EPROTO);
@@ -160,10 +141,8 @@ TEST_WITH(of_a_bad_frame_nothing_is_believed, set_up, tear_down)
 	assert_int_equal(resolve(&rig->zero, "evil"), -EHOSTDOWN);
 }
 
-TEST_WITH(a_link_is_wanted_while_dom0s_daemon_is_there, set_up, tear_down)
+DIRECTORY_TEST(a_link_is_wanted_while_dom0s_daemon_is_there)
 {
-	struct rig *rig = *state;
-	struct place *one = guest(rig, 1);
 	uint64_t first = now_ms();
 
 	turn(rig);
@@ -200,10 +179,8 @@ TEST_WITH(a_link_is_wanted_while_dom0s_daemon_is_there, set_up, tear_down)
 	assert_int_equal(rig->zero.wants, 0);
 }
 
-TEST_WITH(names_are_believed_for_a_while_without_dom0s_daemon, set_up, tear_down)
+DIRECTORY_TEST(names_are_believed_for_a_while_without_dom0s_daemon)
 {
-	struct rig *rig = *state;
-	struct place *one = guest(rig, 1);
 	uint64_t from;
 
 	until(resolve(one, "one") == 1);
@@ -219,27 +196,22 @@ TEST_WITH(names_are_believed_for_a_while_without_dom0s_daemon, set_up, tear_down
 	until(one->has_changed);
 }
 
-TEST_WITH(names_stay_when_dom0s_daemon_comes_back_in_time, set_up, tear_down)
+DIRECTORY_TEST(names_stay_when_dom0s_daemon_comes_back_in_time)
 {
-	struct rig *rig = *state;
-	struct place *one = guest(rig, 1);
 	uint64_t end;
 
 	link_up(rig, 1);
 	until(resolve(one, "two") == 2);
 	known_tell(one->known, KNOWN_LINK_LOST, 0);
 	known_tell(one->known, KNOWN_LINK_UP, 0);
-	assert_int_equal(TAKE(one, DIRECTORY_REPLACES, {2, DIRECTORY_PRESENT, "two"}), 0);
+	TELL(one, DIRECTORY_REPLACES, {2, DIRECTORY_PRESENT, "two"});
 	end = now_ms() + 2 * BELIEVED_MS;
 	until(now_ms() > end);
 	assert_int_equal(resolve(one, "two"), 2);
 }
 
-TEST_WITH(after_a_restore_nothing_of_the_old_host_is_believed, set_up, tear_down)
+DIRECTORY_TEST(after_a_restore_nothing_of_the_old_host_is_believed)
 {
-	struct rig *rig = *state;
-	struct place *one = guest(rig, 1);
-
 	until(resolve(one, "one") == 1);
 	link_up(rig, 1);
 	until(resolve(one, "two") == 2);

@@ -15,13 +15,9 @@
 #include "wire/address.h"
 #include "wire/frame.h"
 
-TEST_WITH(a_guest_gets_the_complete_list_when_its_link_is_up, set_up, tear_down)
+DIRECTORY_TEST(a_guest_gets_the_complete_list_when_its_link_is_up)
 {
-	struct rig *rig = *state;
-	struct place *one = guest(rig, 1);
-
-	link_up(rig, 1);
-	until(known_is_told(one->known));
+	link_up_and_tell(rig, 1);
 	assert_int_equal(resolve(one, "Domain-0"), 0);
 	assert_int_equal(resolve(one, "one"), 1);
 	assert_int_equal(resolve(one, "two"), 2);
@@ -36,10 +32,8 @@ TEST_WITH(a_guest_gets_the_complete_list_when_its_link_is_up, set_up, tear_down)
 }
 
 /* Or a daemon that starts again would take from the guests what the one before had told them. */
-TEST_WITH(nothing_is_told_before_all_domains_have_been_read, set_up, tear_down)
+DIRECTORY_TEST(nothing_is_told_before_all_domains_have_been_read)
 {
-	struct rig *rig = *state;
-
 	link_up(rig, 1);
 	for (unsigned i = 0; i < 40; i++) {
 		event_base_loop(rig->base, EVLOOP_NONBLOCK);
@@ -48,49 +42,42 @@ TEST_WITH(nothing_is_told_before_all_domains_have_been_read, set_up, tear_down)
 		fake_store_step(&rig->zero.store);
 	}
 	until(rig->frames);
-	assert_int_equal(resolve(guest(rig, 1), "two"), 2);
+	assert_int_equal(resolve(one, "two"), 2);
 }
 
 /* Its name, its UUID and its tags; their watches fire by themselves. */
-TEST_WITH(what_is_known_of_a_domain_is_read_once_at_its_start, set_up, tear_down)
+DIRECTORY_TEST(what_is_known_of_a_domain_is_read_once_at_its_start)
 {
-	struct rig *rig = *state;
-
-	link_up(rig, 1);
-	until(known_is_told(guest(rig, 1)->known));
+	link_up_and_tell(rig, 1);
 	assert_int_equal(rig->zero.store.reads, 3 * 3);
 	introduce(rig, 7, "seven", "77777777-0000-4000-8000-000000000007");
-	until(is_named(guest(rig, 1), 7, "seven"));
+	until(is_named(one, 7, "seven"));
 	turn(rig);
 	assert_int_equal(rig->zero.store.reads, 4 * 3);
 }
 
-TEST_WITH(a_rename_is_told_as_one_change, set_up, tear_down)
+DIRECTORY_TEST(a_rename_is_told_as_one_change)
 {
-	struct rig *rig = *state;
 	unsigned entries;
 
 	link_up(rig, 1);
 	link_up(rig, 2);
-	until(known_is_told(guest(rig, 1)->known) && known_is_told(guest(rig, 2)->known));
+	until(known_is_told(one->known) && known_is_told(guest(rig, 2)->known));
 	entries = rig->entries;
 	fake_write(&rig->zero.store, "/local/domain/2/name", "work");
-	until(is_named(guest(rig, 1), 2, "work"));
-	assert_int_equal(resolve(guest(rig, 1), "two"), -EHOSTDOWN);
-	assert_int_equal(resolve(guest(rig, 1), "work"), 2);
-	assert_string_equal(guest(rig, 1)->last_change, "2 work");
-	until(guest(rig, 1)->has_changed);
+	until(is_named(one, 2, "work"));
+	assert_int_equal(resolve(one, "two"), -EHOSTDOWN);
+	assert_int_equal(resolve(one, "work"), 2);
+	assert_string_equal(one->last_change, "2 work");
+	until(one->has_changed);
 	assert_int_equal(rig->entries, entries + 2); /* one for each guest */
 }
 
-TEST_WITH(new_and_removed_domains_are_told, set_up, tear_down)
+DIRECTORY_TEST(new_and_removed_domains_are_told)
 {
-	struct rig *rig = *state;
-	struct place *one = guest(rig, 1);
 	unsigned watches;
 
-	link_up(rig, 1);
-	until(known_is_told(one->known));
+	link_up_and_tell(rig, 1);
 	watches = fake_watches(&rig->zero.store);
 	introduce(rig, 7, "seven", "77777777-0000-4000-8000-000000000007");
 	until(is_named(one, 7, "seven"));
@@ -108,11 +95,8 @@ TEST_WITH(new_and_removed_domains_are_told, set_up, tear_down)
 	assert_string_equal(known_uuid(one->known, 7), "77777777-0000-4000-8000-000000000008");
 }
 
-TEST_WITH(a_domain_that_may_come_back_is_away_for_a_while, set_up, tear_down)
+DIRECTORY_TEST(a_domain_that_may_come_back_is_away_for_a_while)
 {
-	struct rig *rig = *state;
-	struct place *one = guest(rig, 1);
-
 	rig->leads = true;
 	link_up(rig, 1);
 	introduce(rig, 7, "seven", "77777777-0000-4000-8000-000000000007");
@@ -131,11 +115,8 @@ TEST_WITH(a_domain_that_may_come_back_is_away_for_a_while, set_up, tear_down)
 	assert_false(known_is_led_to(one->known, 8, true));
 }
 
-TEST_WITH(a_domid_that_is_used_again_is_not_away, set_up, tear_down)
+DIRECTORY_TEST(a_domid_that_is_used_again_is_not_away)
 {
-	struct rig *rig = *state;
-	struct place *one = guest(rig, 1);
-
 	rig->leads = true;
 	link_up(rig, 1);
 	introduce(rig, 7, "seven", "77777777-0000-4000-8000-000000000007");
@@ -147,11 +128,8 @@ TEST_WITH(a_domid_that_is_used_again_is_not_away, set_up, tear_down)
 	assert_false(known_is_led_to(one->known, 7, false));
 }
 
-TEST_WITH(a_domain_replaced_between_looks_has_the_new_name_and_uuid, set_up, tear_down)
+DIRECTORY_TEST(a_domain_replaced_between_looks_has_the_new_name_and_uuid)
 {
-	struct rig *rig = *state;
-	struct place *one = guest(rig, 1);
-
 	link_up(rig, 1);
 	introduce(rig, 7, "seven", "77777777-0000-4000-8000-000000000007");
 	until(is_named(one, 7, "seven"));
@@ -163,11 +141,8 @@ TEST_WITH(a_domain_replaced_between_looks_has_the_new_name_and_uuid, set_up, tea
 	assert_int_equal(resolve(one, "seven"), -EHOSTDOWN);
 }
 
-TEST_WITH(domains_that_cannot_be_listed_are_listed_later, set_up, tear_down)
+DIRECTORY_TEST(domains_that_cannot_be_listed_are_listed_later)
 {
-	struct rig *rig = *state;
-	struct place *one = guest(rig, 1);
-
 	link_up(rig, 1);
 	settle(rig, 1);
 	rig->zero.store.bad_lists = 1;
@@ -175,10 +150,9 @@ TEST_WITH(domains_that_cannot_be_listed_are_listed_later, set_up, tear_down)
 	until(is_named(one, 7, "seven"));
 }
 
-TEST_WITH(hidden_domains_are_never_told, set_up, tear_down)
+DIRECTORY_TEST(hidden_domains_are_never_told)
 {
-	struct rig *rig = *state;
-	struct place *one = guest(rig, 1), *two = guest(rig, 2);
+	struct place *two = guest(rig, 2);
 	unsigned removed;
 
 	rig->hidden[0] = rig->hidden[1] = rig->hidden[2] = rig->hidden[5] = true;
@@ -199,11 +173,8 @@ TEST_WITH(hidden_domains_are_never_told, set_up, tear_down)
 	assert_int_equal(rig->removed, removed + 1); /* to the other guest: to this one not even that */
 }
 
-TEST_WITH(what_is_hidden_later_is_taken_back, set_up, tear_down)
+DIRECTORY_TEST(what_is_hidden_later_is_taken_back)
 {
-	struct rig *rig = *state;
-	struct place *one = guest(rig, 1);
-
 	link_up(rig, 1);
 	until(resolve(one, "two") == 2);
 	rig->hidden[2] = true;
@@ -220,14 +191,10 @@ TEST_WITH(what_is_hidden_later_is_taken_back, set_up, tear_down)
 }
 
 /* By rules that say its name, and now say something else. */
-TEST_WITH(what_a_guest_may_see_follows_its_own_name, set_up, tear_down)
+DIRECTORY_TEST(what_a_guest_may_see_follows_its_own_name)
 {
-	struct rig *rig = *state;
-	struct place *one = guest(rig, 1);
-
 	rig->hidden[2] = true;
-	link_up(rig, 1);
-	until(known_is_told(one->known));
+	link_up_and_tell(rig, 1);
 	assert_int_equal(resolve(one, "two"), -EHOSTDOWN);
 	rig->hidden[2] = false;
 	fake_write(&rig->zero.store, "/local/domain/1/name", "friend");
@@ -237,9 +204,8 @@ TEST_WITH(what_a_guest_may_see_follows_its_own_name, set_up, tear_down)
 	until(resolve(one, "two") == -EHOSTDOWN);
 }
 
-TEST_WITH(domain_0_knows_a_domain_when_its_name_and_uuid_were_read, set_up, tear_down)
+DIRECTORY_TEST(domain_0_knows_a_domain_when_its_name_and_uuid_were_read)
 {
-	struct rig *rig = *state;
 	struct known *zero = rig->zero.known;
 	unsigned changes;
 
@@ -262,10 +228,8 @@ TEST_WITH(domain_0_knows_a_domain_when_its_name_and_uuid_were_read, set_up, tear
 }
 
 /* A guest isn't told that domain 0's policy was read again, where that changes nothing for it. */
-TEST_WITH(new_rules_that_change_nothing_for_a_guest_tell_it_nothing, set_up, tear_down)
+DIRECTORY_TEST(new_rules_that_change_nothing_for_a_guest_tell_it_nothing)
 {
-	struct rig *rig = *state;
-	struct place *one = guest(rig, 1);
 	unsigned entries;
 
 	link_up(rig, 1);
@@ -284,10 +248,8 @@ TEST_WITH(new_rules_that_change_nothing_for_a_guest_tell_it_nothing, set_up, tea
 	assert_int_equal(rig->entries, entries + 2);
 }
 
-TEST_WITH(many_domains_take_several_small_frames, set_up, tear_down)
+DIRECTORY_TEST(many_domains_take_several_small_frames)
 {
-	struct rig *rig = *state;
-	struct place *one = guest(rig, 1);
 	char name[DOMAIN_NAME_MAX + 1], uuid[64];
 
 	for (unsigned i = 100; i < 300; i++) {
@@ -297,8 +259,7 @@ TEST_WITH(many_domains_take_several_small_frames, set_up, tear_down)
 		introduce(rig, i, name, uuid);
 	}
 	until(resolve(&rig->zero, name) == 299);
-	link_up(rig, 1);
-	until(known_is_told(one->known));
+	link_up_and_tell(rig, 1);
 	for (unsigned i = 100; i < 300; i++) {
 		snprintf(name + DOMAIN_NAME_MAX - 4, 5, "-%u", i);
 		assert_int_equal(resolve(one, name), i);
@@ -314,13 +275,9 @@ TEST_WITH(many_domains_take_several_small_frames, set_up, tear_down)
 		assert_true(is_named(one, i, ""));
 }
 
-TEST_WITH(a_guest_that_could_not_take_a_change_gets_everything_again, set_up, tear_down)
+DIRECTORY_TEST(a_guest_that_could_not_take_a_change_gets_everything_again)
 {
-	struct rig *rig = *state;
-	struct place *one = guest(rig, 1);
-
-	link_up(rig, 1);
-	until(known_is_told(one->known));
+	link_up_and_tell(rig, 1);
 	rig->send_error = -ENOBUFS;
 	fake_write(&rig->zero.store, "/local/domain/2/name", "work");
 	rig->zero.has_changed = false;
@@ -330,10 +287,9 @@ TEST_WITH(a_guest_that_could_not_take_a_change_gets_everything_again, set_up, te
 	until(is_named(one, 2, "work"));
 }
 
-TEST_WITH(a_guest_is_told_what_changes_in_xenstore_if_it_understands, set_up, tear_down)
+DIRECTORY_TEST(a_guest_is_told_what_changes_in_xenstore_if_it_understands)
 {
-	struct rig *rig = *state;
-	struct place *one = guest(rig, 1), *two = guest(rig, 2);
+	struct place *two = guest(rig, 2);
 
 	link_up(rig, 1);
 	settle(rig, 1);
@@ -354,9 +310,8 @@ TEST_WITH(a_guest_is_told_what_changes_in_xenstore_if_it_understands, set_up, te
 	assert_false(two->told);
 }
 
-TEST_WITH(many_changes_take_several_small_frames, set_up, tear_down)
+DIRECTORY_TEST(many_changes_take_several_small_frames)
 {
-	struct rig *rig = *state;
 	struct peers_change changes[200];
 	unsigned before;
 
@@ -367,17 +322,15 @@ TEST_WITH(many_changes_take_several_small_frames, set_up, tear_down)
 	for (unsigned i = 0; i < 200; i++)
 		changes[i] = (struct peers_change){.domid = 100 + i, .leaves = CHANGED_PRESENCE};
 	directory_tell(rig->zero.directory, 1, changes, 200);
-	assert_int_equal(guest(rig, 1)->leaf_changes, 200);
+	assert_int_equal(one->leaf_changes, 200);
 	assert_int_equal(rig->frames - before, 3);
 	assert_true(rig->longest <= 496);
 }
 
 /* Else it would go without: nobody tells of a change twice. */
-TEST_WITH(after_a_change_that_was_not_told_a_guest_is_told_everything, set_up, tear_down)
+DIRECTORY_TEST(after_a_change_that_was_not_told_a_guest_is_told_everything)
 {
 	const struct peers_change change = {.domid = 7, .leaves = CHANGED_HELLO};
-	struct rig *rig = *state;
-	struct place *one = guest(rig, 1);
 	unsigned asked;
 
 	rig->tells = true;
@@ -394,12 +347,9 @@ TEST_WITH(after_a_change_that_was_not_told_a_guest_is_told_everything, set_up, t
 	until(one->told);
 }
 
-TEST_WITH(a_guest_without_a_link_is_told_nothing, set_up, tear_down)
+DIRECTORY_TEST(a_guest_without_a_link_is_told_nothing)
 {
-	struct rig *rig = *state;
-
-	link_up(rig, 1);
-	until(known_is_told(guest(rig, 1)->known));
+	link_up_and_tell(rig, 1);
 	known_tell(rig->zero.known, KNOWN_LINK_LOST, 1);
 	rig->frames = 0;
 	fake_write(&rig->zero.store, "/local/domain/2/name", "work");
@@ -409,34 +359,32 @@ TEST_WITH(a_guest_without_a_link_is_told_nothing, set_up, tear_down)
 	assert_int_equal(rig->frames, 0);
 }
 
-TEST_WITH(names_that_mean_something_else_are_none, set_up, tear_down)
+DIRECTORY_TEST(names_that_mean_something_else_are_none)
 {
 	static const char *const names[] = {
 		"17",  "0",	   "self", "a:b", "a b",
 		"a/b", "\xc3\xa4", UUID_A, "",	  "123456789012345678901234567890"};
-	struct rig *rig = *state;
 	char longest[DOMAIN_NAME_MAX + 2] = {0};
 
-	link_up(rig, 1);
-	until(known_is_told(guest(rig, 1)->known));
+	link_up_and_tell(rig, 1);
 	for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
 		fake_write(&rig->zero.store, "/local/domain/2/name", names[i]);
 		until(is_named(&rig->zero, 2, ""));
 		settle(rig, 1);
-		assert_true(is_named(guest(rig, 1), 2, ""));
+		assert_true(is_named(one, 2, ""));
 		fake_write(&rig->zero.store, "/local/domain/2/name", "two");
-		until(is_named(guest(rig, 1), 2, "two"));
+		until(is_named(one, 2, "two"));
 	}
 	memset(longest, 'n', DOMAIN_NAME_MAX);
 	fake_write(&rig->zero.store, "/local/domain/2/name", longest);
-	until(resolve(guest(rig, 1), longest) == 2);
+	until(resolve(one, longest) == 2);
 	longest[DOMAIN_NAME_MAX] = 'n';
 	fake_write(&rig->zero.store, "/local/domain/2/name", longest);
-	until(is_named(guest(rig, 1), 2, ""));
-	assert_int_equal(resolve(guest(rig, 1), UUID_B), 2);
+	until(is_named(one, 2, ""));
+	assert_int_equal(resolve(one, UUID_B), 2);
 }
 
-TEST_WITH(bad_uuids_are_none, set_up, tear_down)
+DIRECTORY_TEST(bad_uuids_are_none)
 {
 	static const char *const values[] = {"",
 					     "/vm/",
@@ -445,7 +393,6 @@ TEST_WITH(bad_uuids_are_none, set_up, tear_down)
 					     "/vm/gaaaaaaa-bbbb-4ccc-8ddd-eeeeeeeeeeee",
 					     "/vm/aaaaaaaaabbbb-4ccc-8ddd-eeeeeeeeeeee",
 					     "/vm/00000000-0000-0000-0000-000000000000"};
-	struct rig *rig = *state;
 
 	for (size_t i = 0; i < sizeof(values) / sizeof(*values); i++) {
 		char name[32];
@@ -459,13 +406,9 @@ TEST_WITH(bad_uuids_are_none, set_up, tear_down)
 	}
 }
 
-TEST_WITH(of_two_domains_with_a_name_the_later_one_is_meant, set_up, tear_down)
+DIRECTORY_TEST(of_two_domains_with_a_name_the_later_one_is_meant)
 {
-	struct rig *rig = *state;
-	struct place *one = guest(rig, 1);
-
-	link_up(rig, 1);
-	until(known_is_told(one->known));
+	link_up_and_tell(rig, 1);
 	fake_write(&rig->zero.store, "/local/domain/2/name", "work");
 	until(resolve(one, "work") == 2);
 	introduce(rig, 5, "work", UUID_B);
@@ -478,9 +421,8 @@ TEST_WITH(of_two_domains_with_a_name_the_later_one_is_meant, set_up, tear_down)
 /* --- a guest alone --- */
 
 /* Whatever happens in XenStore, in the end each guest knows of each domain what it may, and nothing else. */
-TEST_WITH(guests_know_what_xenstore_says_after_any_changes, set_up, tear_down)
+DIRECTORY_TEST(guests_know_what_xenstore_says_after_any_changes)
 {
-	struct rig *rig = *state;
 	unsigned seed = 20260727;
 	bool linked = true;
 
@@ -507,7 +449,7 @@ TEST_WITH(guests_know_what_xenstore_says_after_any_changes, set_up, tear_down)
 			} else if (what == 7) {
 				linked = !linked;
 				known_tell(rig->zero.known, linked ? KNOWN_LINK_UP : KNOWN_LINK_LOST, 1);
-				known_tell(guest(rig, 1)->known, linked ? KNOWN_LINK_UP : KNOWN_LINK_LOST, 0);
+				known_tell(one->known, linked ? KNOWN_LINK_UP : KNOWN_LINK_LOST, 0);
 			}
 			if (rand_r(&seed) % 2)
 				fake_store_step(&rig->zero.store);
@@ -529,8 +471,7 @@ TEST_WITH(guests_know_what_xenstore_says_after_any_changes, set_up, tear_down)
 			name = node ? node->value : "";
 			assert_string_equal(known_name(rig->zero.known, domid), name);
 			assert_string_equal(known_name(guest(rig, 2)->known, domid), name);
-			assert_string_equal(known_name(guest(rig, 1)->known, domid),
-					    rig->hidden[domid] ? "" : name);
+			assert_string_equal(known_name(one->known, domid), rig->hidden[domid] ? "" : name);
 			snprintf(path, sizeof(path), "/local/domain/%u/vm", domid);
 			node = fake_find(&rig->zero.store, path);
 			assert_string_equal(known_uuid(guest(rig, 2)->known, domid),

@@ -165,21 +165,23 @@ static bool pass(void *userdata)
 	return false;
 }
 
-static void scene_start(void)
+static int set_up(void **state)
 {
 	scene = (struct scene){.base = event_base_new(), .session = {.reply = -1, .knows_hosts = true}};
 	scene.relay.base = scene.base;
 	assert_int_equal(turns_init(&scene.relay.turns, scene.base, pass, &scene), 0);
 	scene.watches = host_watches_new(&scene.relay, NULL);
 	assert_non_null(scene.watches);
+	return 0;
 }
 
-static void scene_stop(void)
+static int tear_down(void **state)
 {
 	host_watches_free(scene.watches);
 	assert_int_equal(scene.out, 0);
 	turns_cleanup(&scene.relay.turns);
 	event_base_free(scene.base);
+	return 0;
 }
 
 static void settle(void)
@@ -268,9 +270,8 @@ static void fail_it(const char *domain, uint32_t error)
 
 /* --- tests ------------------------------------------------------------------------------------ */
 
-TEST(what_is_there_is_told_first_and_then_each_change)
+TEST_WITH(what_is_there_is_told_first_and_then_each_change, set_up, tear_down)
 {
-	scene_start();
 	watch(1, "work");
 	assert_int_equal(scene.session.reply, -1);
 	tell("", "7=work");
@@ -286,12 +287,10 @@ TEST(what_is_there_is_told_first_and_then_each_change)
 	expect("1-7:print(work) 1-7:scan(work) 1-7(work) ");
 	answer("work", "scan", 0, 9, "work");
 	expect("1+9(work) 1+9:scan(work) ");
-	scene_stop();
 }
 
-TEST(a_watch_hears_once_that_all_which_was_there_is_told)
+TEST_WITH(a_watch_hears_once_that_all_which_was_there_is_told, set_up, tear_down)
 {
-	scene_start();
 	watch(1, "work");
 	tell("", "7=work");
 	expect("1+b ");
@@ -317,12 +316,10 @@ TEST(a_watch_hears_once_that_all_which_was_there_is_told)
 	answer("8", "inbox print", 0, 8, "play");
 	expect("1+7:print(work) 2+8:print(play) ");
 	assert_int_equal(scene.session.lists, 3);
-	scene_stop();
 }
 
-TEST(a_pattern_means_the_domains_that_are_told)
+TEST_WITH(a_pattern_means_the_domains_that_are_told, set_up, tear_down)
 {
-	scene_start();
 	watch(1, "w*:in*");
 	tell("", "7=work 8=play 9=");
 	expect("1+b ");
@@ -332,39 +329,49 @@ TEST(a_pattern_means_the_domains_that_are_told)
 	tell("", "8=play");
 	expect("1-7:inbox(work) ");
 	assert_null(find(ASK_ENDPOINTS, "7"));
-	scene_stop();
 }
 
-/* It goes for all of its questions, in any order, and comes back: nothing is missed, and nothing told
+/* A second later they are asked again. */
+static void await_questions(unsigned count)
+{
+	while (scene.out < count)
+		assert_int_equal(event_base_loop(scene.base, EVLOOP_ONCE), 0);
+}
+
+/* The host goes for all of its questions, in this order, and comes back: nothing is missed, and nothing told
  * twice. */
-TEST(a_host_that_goes_and_comes_is_told_once_each)
+static void go_and_come(bool domain_first)
 {
-	static const char *const orders[][2] = {{"", "work"}, {"work", ""}};
+	const char *first = domain_first ? "work" : "", *second = domain_first ? "" : "work";
 
-	for (size_t i = 0; i < 2; i++) {
-		scene_start();
-		watch(1, "work");
-		tell("", "7=work");
-		tell("work", "inbox");
-		expect("1+b 1+7(work) 1+7:inbox(work) ");
-		scene.ask_error = -EHOSTDOWN;
-		for (size_t j = 0; j < 2; j++)
-			fail_it(orders[i][j], EHOSTDOWN);
-		expect(i ? "1-7:inbox(work) 1-7(work) 1-b " : "1-b 1-7:inbox(work) 1-7(work) ");
-		assert_int_equal(scene.out, 0);
-		scene.ask_error = 0;
-		while (scene.out < 2) /* a second later */
-			assert_int_equal(event_base_loop(scene.base, EVLOOP_ONCE), 0);
-		tell(orders[i][0], i ? "inbox" : "7=work");
-		tell(orders[i][1], i ? "7=work" : "inbox");
-		expect(i ? "1+7(work) 1+7:inbox(work) 1+b " : "1+b 1+7(work) 1+7:inbox(work) ");
-		scene_stop();
-	}
+	watch(1, "work");
+	tell("", "7=work");
+	tell("work", "inbox");
+	expect("1+b 1+7(work) 1+7:inbox(work) ");
+	scene.ask_error = -EHOSTDOWN;
+	fail_it(first, EHOSTDOWN);
+	fail_it(second, EHOSTDOWN);
+	expect(domain_first ? "1-7:inbox(work) 1-7(work) 1-b " : "1-b 1-7:inbox(work) 1-7(work) ");
+	assert_int_equal(scene.out, 0);
+	scene.ask_error = 0;
+	await_questions(2);
+	tell(first, domain_first ? "inbox" : "7=work");
+	tell(second, domain_first ? "7=work" : "inbox");
+	expect(domain_first ? "1+7(work) 1+7:inbox(work) 1+b " : "1+b 1+7(work) 1+7:inbox(work) ");
 }
 
-TEST(a_lost_question_is_no_event)
+TEST_WITH(a_host_that_goes_and_comes_is_told_once_each, set_up, tear_down)
 {
-	scene_start();
+	go_and_come(false);
+}
+
+TEST_WITH(a_host_whose_domain_is_heard_of_first_is_told_once_each, set_up, tear_down)
+{
+	go_and_come(true);
+}
+
+TEST_WITH(a_lost_question_is_no_event, set_up, tear_down)
+{
 	watch(1, "work:*");
 	tell("", "");
 	tell("work", "inbox");
@@ -376,16 +383,14 @@ TEST(a_lost_question_is_no_event)
 	tell("work", "inbox");
 	tell("", "");
 	expect("");
-	scene_stop();
 }
 
 /* What waits a second is asked again in turns, each question paid for: a user may have thousands. */
-TEST(questions_are_asked_again_in_pieces)
+TEST_WITH(questions_are_asked_again_in_pieces, set_up, tear_down)
 {
 	char list[4096] = "";
 	unsigned before;
 
-	scene_start();
 	for (unsigned i = 1; i <= HOST_WATCH_DOMAINS; i++)
 		snprintf(list + strlen(list), sizeof(list) - strlen(list), "%u= ", i);
 	for (uint32_t number = 1; number <= HOST_WATCHES_PER_SESSION; number++) {
@@ -415,14 +420,12 @@ TEST(questions_are_asked_again_in_pieces)
 		assert_true(scene.largest_pass > seen || scene.asked - at <= scene.largest_pass);
 	}
 	assert_in_range(scene.largest_pass, 1, TURNS_PASS / 100);
-	scene_stop();
 }
 
 /* A watch of which the host hasn't answered yet isn't asked along with one whose host has gone: a domain that
  * isn't there would refuse it. */
-TEST(a_domain_is_asked_when_its_host_has_answered)
+TEST_WITH(a_domain_is_asked_when_its_host_has_answered, set_up, tear_down)
 {
-	scene_start();
 	watch(1, "*");
 	tell("", "");
 	expect("1+b ");
@@ -432,32 +435,29 @@ TEST(a_domain_is_asked_when_its_host_has_answered)
 	scene.ask_error = 0;
 	watch(2, "nobody");
 	assert_int_equal(scene.out, 1);
-	while (scene.out < 2)
-		assert_int_equal(event_base_loop(scene.base, EVLOOP_ONCE), 0);
+	await_questions(2);
 	settle();
 	assert_null(find(ASK_ENDPOINTS, "nobody"));
-	scene_stop();
 }
 
-TEST(a_watch_that_cannot_be_is_refused_once)
+TEST_WITH(what_is_no_pattern_is_refused, set_up, tear_down)
 {
 	static const char *const bad[] = {"", ":", "work:", "a/b", "work:a:b", "wo rk"};
 	char longest[300];
 
-	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
-		scene_start();
+	for (size_t i = 0; i < ROWS(bad); i++) {
 		watch(1, bad[i]);
 		assert_int_equal(scene.session.reply, EINVAL);
-		scene_stop();
 	}
 	for (unsigned size = 120; size < 135; size++) {
-		scene_start();
 		snprintf(longest, sizeof(longest), "work:%0*u", size, 7);
-		watch(1, longest);
+		watch(size, longest);
 		assert_int_equal(scene.session.reply, size <= 2 * ENDPOINT_NAME_MAX ? -1 : EINVAL);
-		scene_stop();
 	}
-	scene_start();
+}
+
+TEST_WITH(a_watch_that_cannot_be_is_refused_once, set_up, tear_down)
+{
 	scene.session.knows_hosts = false;
 	watch(1, "work");
 	assert_int_equal(scene.session.reply, EOPNOTSUPP);
@@ -473,12 +473,10 @@ TEST(a_watch_that_cannot_be_is_refused_once)
 	assert_int_equal(scene.session.reply, ENOBUFS);
 	host_watches_remove_session(scene.watches, &scene.session);
 	assert_int_equal(scene.out, 0);
-	scene_stop();
 }
 
-TEST(who_does_not_read_is_cut_off_once)
+TEST_WITH(who_does_not_read_is_cut_off_once, set_up, tear_down)
 {
-	scene_start();
 	watch(1, "work");
 	tell("", "");
 	scene.session.full = true;
@@ -486,7 +484,6 @@ TEST(who_does_not_read_is_cut_off_once)
 	tell("work", "e");
 	assert_int_equal(scene.session.cut_off, -ENOBUFS);
 	host_watches_remove_session(scene.watches, &scene.session);
-	scene_stop();
 }
 
 /* --- handing over ------------------------------------------------------------------------------ */
@@ -540,12 +537,11 @@ static uint8_t *hand_over_two(size_t *size)
 	return hand_over(size);
 }
 
-TEST(the_next_daemon_tells_what_differs)
+TEST_WITH(the_next_daemon_tells_what_differs, set_up, tear_down)
 {
 	uint8_t *bytes, *again;
 	size_t size, size_again;
 
-	scene_start();
 	bytes = hand_over_two(&size);
 	assert_int_equal(take_over(bytes, size), 0);
 	again = hand_over(&size_again);
@@ -563,28 +559,24 @@ TEST(the_next_daemon_tells_what_differs)
 	expect("1-7:print(work) 1-7:scan(work) 1-7(work) ");
 	free(bytes);
 	free(again);
-	scene_stop();
 }
 
-TEST(a_watch_that_stays_goes_on)
+TEST_WITH(a_watch_that_stays_goes_on, set_up, tear_down)
 {
 	size_t size;
 
-	scene_start();
 	free(hand_over_two(&size));
 	host_watches_go_on(scene.watches);
 	settle();
 	tell("7", "inbox");
 	expect("1-7:print(work) ");
-	scene_stop();
 }
 
-TEST(a_watch_that_is_spoilt_is_refused_or_harmless)
+TEST_WITH(a_watch_that_is_spoilt_is_refused_or_harmless, set_up, tear_down)
 {
 	size_t size;
 	uint8_t *bytes;
 
-	scene_start();
 	bytes = hand_over_two(&size);
 	image_write_seed("host-watch", bytes, size);
 	for (size_t i = 0; i < size; i++)
@@ -596,5 +588,4 @@ TEST(a_watch_that_is_spoilt_is_refused_or_harmless)
 	for (size_t at = 0; at < size; at++)
 		assert_true(take_over(bytes, at) < 0);
 	free(bytes);
-	scene_stop();
 }

@@ -52,6 +52,7 @@ struct scene {
 	} kept[CONVERSATIONS];
 	unsigned kept_count, keeps; /* how many to keep; others are closed at once */
 	int peer;		    /* of the last lingering socket */
+	int fds[GATEWAY_FDS];	    /* of the conversation that was told last; -1: closed */
 };
 
 #define LOOKED_AT 100000u /* units */
@@ -153,7 +154,16 @@ static void greet(struct scene *scene)
 	assert_true(hear(scene, &packet) && packet.type == GATEWAY_WELCOME);
 }
 
-static int setup(void **state)
+static void close_all(struct scene *scene)
+{
+	for (unsigned i = 0; i < GATEWAY_FDS; i++) {
+		if (scene->fds[i] >= 0)
+			close(scene->fds[i]);
+		scene->fds[i] = -1;
+	}
+}
+
+static void scene_start(struct scene *scene)
 {
 	static const struct hosts_callbacks callbacks = {
 		.connected = on_connected, .gone = on_gone, .failed = on_failed, .replaced = on_replaced};
@@ -164,7 +174,6 @@ static int setup(void **state)
 				       [QUOTA_MEMORY] = 1ull * CONVERSATIONS * GATEWAY_MEMORY_SIZE}},
 	};
 	static const struct self self = {.instance_text = "00000000-0000-0000-0000-000000000001"};
-	struct scene *scene = calloc(1, sizeof(*scene));
 	struct hosts_options options = {.self = &self,
 					.name = "hosta",
 					.user = 65534,
@@ -187,19 +196,18 @@ static int setup(void **state)
 	assert_int_equal(hosts_new(&scene->hosts, &scene->relay, &options, &callbacks, scene), 0);
 	snprintf(scene->path, sizeof(scene->path), "%s/gateway.sock", scene->directory);
 	scene->peer = -1;
+	for (unsigned i = 0; i < GATEWAY_FDS; i++)
+		scene->fds[i] = -1;
 	greet(scene);
-	*state = scene;
-	return 0;
 }
 
-static int teardown(void **state)
+static void scene_stop(struct scene *scene)
 {
-	struct scene *scene = *state;
-
 	for (unsigned i = 0; i < scene->kept_count; i++) {
 		conversation_memory_free(&scene->kept[i].memory, &scene->relay, &scene->kept[i].charge);
 		charge_end(&scene->kept[i].charge);
 	}
+	close_all(scene);
 	close(scene->gateway);
 	hosts_free(scene->hosts);
 	relay_cleanup(&scene->relay);
@@ -213,9 +221,7 @@ static int teardown(void **state)
 	event_base_free(scene->base);
 	assert_int_equal(rmdir(scene->directory), 0);
 	assert_int_equal(open_descriptors(), scene->descriptors);
-	free(scene);
 	alarm(0);
-	return 0;
 }
 
 /* Sends a lingering socket, which nobody else has. */
@@ -244,19 +250,19 @@ static void assert_ended(struct scene *scene)
 	}
 }
 
-TEST_WITH(a_packet_with_descriptors_ends_the_gateway, setup, teardown)
+static const char state_up[] = "{\"type\":\"state\",\"up\":true}";
+
+SCENE_TEST(a_packet_with_descriptors_ends_the_gateway, scene_start)
 {
-	struct scene *scene = *state;
-	static const char text[] = "{\"type\":\"state\",\"up\":true}";
 	struct gateway_info info;
 
 	for (int i = 0; i < 3; i++) {
 		if (i > 0)
 			greet(scene);
 		if (i == 2) /* even one without bytes, behind others */
-			say(scene, text);
-		send_lingering(scene, scene->gateway, text, i == 1 ? sizeof(text) - 1 : 0);
-		say(scene, text);
+			say(scene, state_up);
+		send_lingering(scene, scene->gateway, state_up, i == 1 ? sizeof(state_up) - 1 : 0);
+		say(scene, state_up);
 		settle(scene);
 		hosts_gateway(scene->hosts, &info);
 		assert_false(info.there);
@@ -265,9 +271,8 @@ TEST_WITH(a_packet_with_descriptors_ends_the_gateway, setup, teardown)
 	greet(scene);
 }
 
-TEST_WITH(who_is_refused_has_nothing_closed_either, setup, teardown)
+SCENE_TEST(who_is_refused_has_nothing_closed_either, scene_start)
 {
-	struct scene *scene = *state;
 	struct gateway_packet packet;
 	int first = scene->gateway;
 
@@ -277,13 +282,12 @@ TEST_WITH(who_is_refused_has_nothing_closed_either, setup, teardown)
 	assert_true(hear(scene, &packet) && packet.type == GATEWAY_REFUSED);
 	close(scene->gateway);
 	scene->gateway = first;
-	say(scene, "{\"type\":\"state\",\"up\":true}");
+	say(scene, state_up);
 }
 
 /* Whatever it has said by then. */
-TEST_WITH(who_is_refused_reads_why, setup, teardown)
+SCENE_TEST(who_is_refused_reads_why, scene_start)
 {
-	struct scene *scene = *state;
 	struct gateway_packet packet;
 	int first = scene->gateway;
 
@@ -300,19 +304,18 @@ TEST_WITH(who_is_refused_reads_why, setup, teardown)
 	scene->gateway = first;
 }
 
-TEST_WITH(a_successor_may_be_quick, setup, teardown)
+SCENE_TEST(a_successor_may_be_quick, scene_start)
 {
-	struct scene *scene = *state;
-
 	for (int i = 0; i < 10; i++) {
-		say(scene, "{\"type\":\"state\",\"up\":true}");
+		say(scene, state_up);
 		close(scene->gateway);
 		greet(scene);
 	}
 }
 
-/* Receives a packet and the descriptors that come with it. False: there is none now. */
-static bool hear_descriptors(struct scene *scene, struct gateway_packet *packet, int fds[GATEWAY_FDS])
+/* Receives a packet and the descriptors that come with it, which are closed with the scene. False: there is
+ * none now. */
+static bool hear_descriptors(struct scene *scene, struct gateway_packet *packet)
 {
 	char text[GATEWAY_PACKET_MAX];
 	union {
@@ -330,80 +333,101 @@ static bool hear_descriptors(struct scene *scene, struct gateway_packet *packet,
 		return false;
 	assert_int_equal(gateway_decode(text, (size_t)size, packet), 0);
 	assert_int_equal(control.head.cmsg_len, CMSG_LEN(GATEWAY_FDS * sizeof(int)));
-	memcpy(fds, CMSG_DATA(&control.head), GATEWAY_FDS * sizeof(int));
+	close_all(scene);
+	memcpy(scene->fds, CMSG_DATA(&control.head), GATEWAY_FDS * sizeof(int));
 	return true;
 }
 
-static void close_all(const int fds[GATEWAY_FDS])
-{
-	for (unsigned i = 0; i < GATEWAY_FDS; i++)
-		close(fds[i]);
-}
-
-/* As the gateway does when it has mapped it. */
-static void seal(const int fds[GATEWAY_FDS])
-{
-	assert_int_equal(fcntl(fds[GATEWAY_FD_MEMORY], F_ADD_SEALS, F_SEAL_FUTURE_WRITE | F_SEAL_SEAL), 0);
-}
-
-static void connect_to_hostb(struct scene *scene, int fds[GATEWAY_FDS])
+static void expect_descriptors(struct scene *scene, enum gateway_type type)
 {
 	struct gateway_packet packet;
 
-	say(scene, "{\"type\":\"host\",\"host\":\"hostb\",\"up\":true}");
+	assert_true(hear_descriptors(scene, &packet));
+	assert_int_equal(packet.type, type);
+}
+
+/* As the gateway does when it has mapped it. */
+static void seal(struct scene *scene)
+{
+	assert_int_equal(fcntl(scene->fds[GATEWAY_FD_MEMORY], F_ADD_SEALS, F_SEAL_FUTURE_WRITE | F_SEAL_SEAL),
+			 0);
+}
+
+static uint8_t *map_and_seal(struct scene *scene)
+{
+	uint8_t *mapped = mmap(NULL, GATEWAY_MEMORY_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
+			       scene->fds[GATEWAY_FD_MEMORY], 0);
+
+	assert_ptr_not_equal(mapped, MAP_FAILED);
+	seal(scene);
+	return mapped;
+}
+
+static void say_host(struct scene *scene, bool up)
+{
+	say(scene, up ? "{\"type\":\"host\",\"host\":\"hostb\",\"up\":true}"
+		      : "{\"type\":\"host\",\"host\":\"hostb\",\"up\":false}");
+}
+
+static void say_connected(struct scene *scene, unsigned id)
+{
+	char text[100];
+
+	snprintf(text, sizeof(text), "{\"type\":\"connected\",\"host\":\"hostb\",\"id\":%u}", id);
+	say(scene, text);
+	settle(scene);
+}
+
+static void say_incoming(struct scene *scene)
+{
+	say(scene, "{\"type\":\"incoming\",\"host\":\"hostb\",\"id\":1}");
+}
+
+static void connect_to_hostb(struct scene *scene)
+{
+	say_host(scene, true);
 	settle(scene);
 	assert_int_equal(hosts_connect(scene->hosts, hosts_find(scene->hosts, "hostb")), 0);
 	assert_int_equal(account_usage(scene->account, QUOTA_MEMORY).used, GATEWAY_MEMORY_SIZE);
 	assert_int_equal(account_usage(scene->account, QUOTA_DESCRIPTORS).used,
 			 CONVERSATION_DESCRIPTORS + 1); /* its own */
-	assert_true(hear_descriptors(scene, &packet, fds));
-	assert_int_equal(packet.type, GATEWAY_CONNECT);
+	expect_descriptors(scene, GATEWAY_CONNECT);
 }
 
-TEST_WITH(an_answer_to_a_question_that_was_withdrawn_connects_nobody, setup, teardown)
+SCENE_TEST(an_answer_to_a_question_that_was_withdrawn_connects_nobody, scene_start)
 {
-	struct scene *scene = *state;
 	struct gateway_packet packet;
-	int fds[GATEWAY_FDS];
 	uint32_t number;
 
-	connect_to_hostb(scene, fds);
-	close_all(fds);
+	connect_to_hostb(scene);
+	close_all(scene);
 	number = hosts_find(scene->hosts, "hostb");
 	hosts_disconnect(scene->hosts, number);
 	assert_int_equal(hosts_connect(scene->hosts, number), 0);
-	assert_true(hear_descriptors(scene, &packet, fds));
-	seal(fds);
-	close_all(fds);
-	say(scene, "{\"type\":\"connected\",\"host\":\"hostb\",\"id\":2}");
-	settle(scene);
+	assert_true(hear_descriptors(scene, &packet));
+	seal(scene);
+	close_all(scene);
+	say_connected(scene, 2);
 	assert_int_equal(scene->connected, 0);
-	say(scene, "{\"type\":\"connected\",\"host\":\"hostb\",\"id\":4}");
-	settle(scene);
+	say_connected(scene, 4);
 	assert_int_equal(scene->connected, 1);
 }
 
-TEST_WITH(a_gateway_that_does_not_answer_is_not_waited_for, setup, teardown)
+SCENE_TEST(a_gateway_that_does_not_answer_is_not_waited_for, scene_start)
 {
-	struct scene *scene = *state;
-	int fds[GATEWAY_FDS];
-
-	connect_to_hostb(scene, fds);
-	close_all(fds);
+	connect_to_hostb(scene);
+	close_all(scene);
 	pass_time(scene, PATIENCE_MS - 2000);
 	assert_int_equal(scene->failed, 0);
 	pass_time(scene, 2000);
 	assert_int_equal(scene->failed, 1);
 }
 
-TEST_WITH(what_was_said_while_we_stood_still_is_read_first, setup, teardown)
+SCENE_TEST(what_was_said_while_we_stood_still_is_read_first, scene_start)
 {
-	struct scene *scene = *state;
-	int fds[GATEWAY_FDS];
-
-	connect_to_hostb(scene, fds);
-	seal(fds);
-	close_all(fds);
+	connect_to_hostb(scene);
+	seal(scene);
+	close_all(scene);
 	say(scene, "{\"type\":\"connected\",\"host\":\"hostb\",\"id\":2}");
 	pass_time(scene, PATIENCE_MS + 5000);
 	assert_int_equal(scene->connected, 1);
@@ -412,18 +436,17 @@ TEST_WITH(what_was_said_while_we_stood_still_is_read_first, setup, teardown)
 	close(scene->gateway);
 	settle(scene);
 	greet(scene);
-	say(scene, "{\"type\":\"host\",\"host\":\"hostb\",\"up\":true}");
+	say_host(scene, true);
 	pass_time(scene, PATIENCE_MS + 5000);
 	assert_true(hosts_is_up(scene->hosts, hosts_find(scene->hosts, "hostb")));
 	assert_int_equal(scene->gone, 0);
 }
 
-TEST_WITH(a_host_of_which_no_gateway_tells_any_more_is_gone, setup, teardown)
+SCENE_TEST(a_host_of_which_no_gateway_tells_any_more_is_gone, scene_start)
 {
-	struct scene *scene = *state;
 	uint32_t number;
 
-	say(scene, "{\"type\":\"host\",\"host\":\"hostb\",\"up\":true}");
+	say_host(scene, true);
 	settle(scene);
 	number = hosts_find(scene->hosts, "hostb");
 	close(scene->gateway);
@@ -435,10 +458,8 @@ TEST_WITH(a_host_of_which_no_gateway_tells_any_more_is_gone, setup, teardown)
 	assert_false(hosts_is_up(scene->hosts, number));
 }
 
-TEST_WITH(another_daemon_of_a_host_is_noticed, setup, teardown)
+SCENE_TEST(another_daemon_of_a_host_is_noticed, scene_start)
 {
-	struct scene *scene = *state;
-
 	for (unsigned daemon = 2; daemon < 4; daemon++) {
 		for (unsigned i = 0; i < 2; i++) {
 			char text[160];
@@ -455,18 +476,14 @@ TEST_WITH(another_daemon_of_a_host_is_noticed, setup, teardown)
 	}
 }
 
-TEST_WITH(descriptors_in_a_wanted_socket_are_closed_by_others, setup, teardown)
+SCENE_TEST(descriptors_in_a_wanted_socket_are_closed_by_others, scene_start)
 {
-	struct scene *scene = *state;
-	int fds[GATEWAY_FDS];
-
-	connect_to_hostb(scene, fds);
-	send_lingering(scene, fds[GATEWAY_FD_LIFE], "12345678", 8);
+	connect_to_hostb(scene);
+	send_lingering(scene, scene->fds[GATEWAY_FD_LIFE], "12345678", 8);
 	say(scene, "{\"type\":\"failed\",\"host\":\"hostb\",\"id\":2,\"error\":\"EHOSTDOWN\"}");
 	settle(scene);
 	assert_int_equal(scene->failed, 1);
 	assert_int_equal(account_usage(scene->account, QUOTA_MEMORY).used, 0);
-	close_all(fds);
 }
 
 static void assert_no_holes(int memory_fd, uint8_t *mapped)
@@ -476,94 +493,73 @@ static void assert_no_holes(int memory_fd, uint8_t *mapped)
 }
 
 /* Who is asked for a conversation by the other host maps its memory without being asked whether it did. */
-TEST_WITH(sealed_memory_is_used_at_the_gateways_ring, setup, teardown)
+SCENE_TEST(sealed_memory_is_used_at_the_gateways_ring, scene_start)
 {
-	struct scene *scene = *state;
-	struct gateway_packet packet;
-	int fds[GATEWAY_FDS];
 	uint8_t *mapped;
 
 	scene->keeps = 1;
-	say(scene, "{\"type\":\"incoming\",\"host\":\"hostb\",\"id\":1}");
+	say_incoming(scene);
 	settle(scene);
-	assert_true(hear_descriptors(scene, &packet, fds));
-	assert_int_equal(packet.type, GATEWAY_ACCEPT);
+	expect_descriptors(scene, GATEWAY_ACCEPT);
 	assert_int_equal(scene->connected, 0);
-	mapped = mmap(NULL, GATEWAY_MEMORY_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fds[GATEWAY_FD_MEMORY],
-		      0);
-	assert_ptr_not_equal(mapped, MAP_FAILED);
-	seal(fds);
-	assert_int_equal(doorbell_ring(fds[GATEWAY_FD_WAKE_DAEMON]), 0);
+	mapped = map_and_seal(scene);
+	assert_int_equal(doorbell_ring(scene->fds[GATEWAY_FD_WAKE_DAEMON]), 0);
 	settle(scene);
 	assert_int_equal(scene->connected, 1);
-	assert_no_holes(fds[GATEWAY_FD_MEMORY], mapped);
+	assert_no_holes(scene->fds[GATEWAY_FD_MEMORY], mapped);
 	assert_int_equal(account_usage(scene->account, QUOTA_DESCRIPTORS).used, CONVERSATION_DESCRIPTORS);
 	munmap(mapped, GATEWAY_MEMORY_SIZE);
-	close_all(fds);
 }
 
 /* The gateway has said so before it has read what this daemon asks for, which counts, as this host is the
  * lower one. */
-TEST_WITH(a_question_that_crosses_ours_is_not_taken, setup, teardown)
+SCENE_TEST(a_question_that_crosses_ours_is_not_taken, scene_start)
 {
-	struct scene *scene = *state;
 	struct gateway_packet packet;
-	int fds[GATEWAY_FDS];
 
-	connect_to_hostb(scene, fds);
-	say(scene, "{\"type\":\"incoming\",\"host\":\"hostb\",\"id\":1}");
+	connect_to_hostb(scene);
+	say_incoming(scene);
 	settle(scene);
 	assert_false(hear(scene, &packet));
-	seal(fds);
-	say(scene, "{\"type\":\"connected\",\"host\":\"hostb\",\"id\":2}");
-	settle(scene);
+	seal(scene);
+	say_connected(scene, 2);
 	assert_int_equal(scene->connected, 1);
 	assert_int_equal(scene->failed, 0);
-	close_all(fds);
 }
 
 /* Our answer comes when it has given up. Who has asked here meanwhile isn't forgotten. */
-TEST_WITH(a_question_that_was_given_up_is_asked_from_here, setup, teardown)
+SCENE_TEST(a_question_that_was_given_up_is_asked_from_here, scene_start)
 {
-	struct scene *scene = *state;
 	struct gateway_packet packet;
-	int fds[GATEWAY_FDS];
 
 	for (int wanted = 0; wanted < 2; wanted++) {
-		say(scene, "{\"type\":\"host\",\"host\":\"hostb\",\"up\":true}");
-		say(scene, "{\"type\":\"incoming\",\"host\":\"hostb\",\"id\":1}");
+		say_host(scene, true);
+		say_incoming(scene);
 		settle(scene);
-		assert_true(hear_descriptors(scene, &packet, fds));
-		assert_int_equal(packet.type, GATEWAY_ACCEPT);
-		close_all(fds);
+		expect_descriptors(scene, GATEWAY_ACCEPT);
+		close_all(scene);
 		if (wanted)
 			assert_int_equal(hosts_connect(scene->hosts, hosts_find(scene->hosts, "hostb")), 0);
 		say(scene, "{\"type\":\"failed\",\"host\":\"hostb\",\"id\":1,\"error\":\"EAGAIN\"}");
 		settle(scene);
-		assert_int_equal(hear_descriptors(scene, &packet, fds), wanted);
+		assert_int_equal(hear_descriptors(scene, &packet), wanted);
 	}
 	assert_int_equal(packet.type, GATEWAY_CONNECT);
-	close_all(fds);
+	close_all(scene);
 	assert_int_equal(scene->failed, 0);
 }
 
 /* To the kernel its pages may be ours for as long. */
-TEST_WITH(memory_that_the_gateway_keeps_stays_charged, setup, teardown)
+SCENE_TEST(memory_that_the_gateway_keeps_stays_charged, scene_start)
 {
-	struct scene *scene = *state;
-	int fds[GATEWAY_FDS];
 	void *mapped;
 
 	assert_int_equal(memory_lives_new(&scene->relay.memory_lives, &scene->relay), 0);
-	connect_to_hostb(scene, fds);
-	mapped = mmap(NULL, GATEWAY_MEMORY_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fds[GATEWAY_FD_MEMORY],
-		      0);
-	assert_ptr_not_equal(mapped, MAP_FAILED);
-	seal(fds);
-	say(scene, "{\"type\":\"connected\",\"host\":\"hostb\",\"id\":2}");
-	settle(scene); /* and it is over at once */
+	connect_to_hostb(scene);
+	mapped = map_and_seal(scene);
+	say_connected(scene, 2); /* and it is over at once */
 	assert_int_equal(scene->connected, 1);
-	close_all(fds);
+	close_all(scene);
 	settle(scene);
 	assert_int_equal(account_usage(scene->account, QUOTA_DESCRIPTORS).used, 1);
 	assert_int_equal(account_usage(scene->account, QUOTA_MEMORY).used, GATEWAY_MEMORY_SIZE);
@@ -575,96 +571,85 @@ TEST_WITH(memory_that_the_gateway_keeps_stays_charged, setup, teardown)
 }
 
 /* Whoever doesn't seal its memory has no conversation. */
-TEST_WITH(without_a_seal_there_is_no_conversation, setup, teardown)
+SCENE_TEST(without_a_seal_there_is_no_conversation, scene_start)
 {
-	struct scene *scene = *state;
-	int fds[GATEWAY_FDS];
-
-	connect_to_hostb(scene, fds);
-	say(scene, "{\"type\":\"connected\",\"host\":\"hostb\",\"id\":2}");
-	settle(scene);
+	connect_to_hostb(scene);
+	say_connected(scene, 2);
 	assert_int_equal(scene->connected, 0);
 	assert_int_equal(scene->failed, 1);
 	assert_int_equal(account_usage(scene->account, QUOTA_MEMORY).used, 0);
-	close_all(fds);
 }
 
-TEST_WITH(the_gateway_has_the_conversations_memory_of_fixed_size, setup, teardown)
+SCENE_TEST(the_gateway_has_the_conversations_memory_of_fixed_size, scene_start)
 {
-	struct scene *scene = *state;
-	int fds[GATEWAY_FDS];
 	struct stat status;
 	uint8_t *mapped;
 	char byte;
 
 	scene->keeps = 1;
-	connect_to_hostb(scene, fds);
-	mapped = mmap(NULL, GATEWAY_MEMORY_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fds[GATEWAY_FD_MEMORY],
-		      0);
-	assert_ptr_not_equal(mapped, MAP_FAILED);
-	seal(fds);
-	say(scene, "{\"type\":\"connected\",\"host\":\"hostb\",\"id\":2}");
-	settle(scene);
+	connect_to_hostb(scene);
+	mapped = map_and_seal(scene);
+	say_connected(scene, 2);
 	assert_int_equal(scene->kept_count, 1);
-	assert_int_equal(fstat(fds[GATEWAY_FD_MEMORY], &status), 0);
+	assert_int_equal(fstat(scene->fds[GATEWAY_FD_MEMORY], &status), 0);
 	assert_int_equal(status.st_size, GATEWAY_MEMORY_SIZE);
-	assert_int_equal(ftruncate(fds[GATEWAY_FD_MEMORY], GATEWAY_MEMORY_SIZE - 4096), -1);
-	assert_int_equal(ftruncate(fds[GATEWAY_FD_MEMORY], GATEWAY_MEMORY_SIZE + 4096), -1);
-	assert_int_equal(fcntl(fds[GATEWAY_FD_MEMORY], F_ADD_SEALS, F_SEAL_WRITE), -1);
-	assert_no_holes(fds[GATEWAY_FD_MEMORY], mapped);
+	assert_int_equal(ftruncate(scene->fds[GATEWAY_FD_MEMORY], GATEWAY_MEMORY_SIZE - 4096), -1);
+	assert_int_equal(ftruncate(scene->fds[GATEWAY_FD_MEMORY], GATEWAY_MEMORY_SIZE + 4096), -1);
+	assert_int_equal(fcntl(scene->fds[GATEWAY_FD_MEMORY], F_ADD_SEALS, F_SEAL_WRITE), -1);
+	assert_no_holes(scene->fds[GATEWAY_FD_MEMORY], mapped);
 	mapped[GATEWAY_MEMORY_SIZE - 1] = 42;
 	assert_int_equal(scene->kept[0].memory.memory[GATEWAY_MEMORY_SIZE - 1], 42);
 	assert_int_equal(munmap(mapped, GATEWAY_MEMORY_SIZE), 0);
 	/* The gateway's end isn't told of an end before there is one. */
-	assert_int_equal(recv(fds[GATEWAY_FD_LIFE], &byte, 1, MSG_DONTWAIT), -1);
+	assert_int_equal(recv(scene->fds[GATEWAY_FD_LIFE], &byte, 1, MSG_DONTWAIT), -1);
 	conversation_memory_free(&scene->kept[0].memory, &scene->relay, &scene->kept[0].charge);
 	charge_end(&scene->kept[0].charge);
 	scene->kept_count = 0;
-	assert_int_equal(recv(fds[GATEWAY_FD_LIFE], &byte, 1, MSG_DONTWAIT), 0);
-	close_all(fds);
+	assert_int_equal(recv(scene->fds[GATEWAY_FD_LIFE], &byte, 1, MSG_DONTWAIT), 0);
 }
 
 /* With many questions out, a host that comes and goes all the time takes more than its packets. */
-TEST_WITH(the_gateway_pays_for_what_a_host_that_goes_takes, setup, teardown)
+SCENE_TEST(the_gateway_pays_for_what_a_host_that_goes_takes, scene_start)
 {
-	struct scene *scene = *state;
 	uint64_t before = account_time(scene->account)->spent;
 
 	for (unsigned i = 0; i < 10; i++) {
-		say(scene, "{\"type\":\"host\",\"host\":\"hostb\",\"up\":true}");
-		say(scene, "{\"type\":\"host\",\"host\":\"hostb\",\"up\":false}");
+		say_host(scene, true);
+		say_host(scene, false);
 	}
 	settle(scene);
 	assert_true(account_time(scene->account)->spent - before >= 10 * LOOKED_AT);
 	assert_true(scene->relay.turns.longest_pass <= TURNS_PASS + TURNS_PIECE + LOOKED_AT);
 }
 
-TEST_WITH(a_flood_is_taken_in_pieces_and_paid_for, setup, teardown)
+/* The gateway says that this host asks for a conversation. Returns whether that could be sent. */
+static bool send_incoming(struct scene *scene, unsigned host)
 {
-	struct scene *scene = *state;
+	char text[100];
+	int size = snprintf(text, sizeof(text), "{\"type\":\"incoming\",\"host\":\"h%u\",\"id\":%u}", host,
+			    2 * host + 1);
+
+	return send(scene->gateway, text, (size_t)size, MSG_DONTWAIT | MSG_NOSIGNAL) == size;
+}
+
+SCENE_TEST(a_flood_is_taken_in_pieces_and_paid_for, scene_start)
+{
 	uint64_t before = account_time(scene->account)->spent;
 	unsigned said = 0;
 	struct gateway_packet packet;
-	int fds[GATEWAY_FDS];
-	char text[100];
 
-	for (;; said++) {
-		int size = snprintf(text, sizeof(text), "{\"type\":\"incoming\",\"host\":\"h%u\",\"id\":%u}",
-				    said, 2 * said + 1);
-
-		if (send(scene->gateway, text, (size_t)size, MSG_DONTWAIT) < 0)
-			break;
-	}
+	while (send_incoming(scene, said))
+		said++;
 	assert_true(said > 50);
 	while (scene->connected < said) {
 		uint64_t passes = scene->relay.turns.passes, accepted = 0;
 
 		event_base_loop(scene->base, EVLOOP_ONCE);
-		while (hear_descriptors(scene, &packet, fds)) {
+		while (hear_descriptors(scene, &packet)) {
 			assert_int_equal(packet.type, GATEWAY_ACCEPT);
-			seal(fds);
-			doorbell_ring(fds[GATEWAY_FD_WAKE_DAEMON]);
-			close_all(fds);
+			seal(scene);
+			doorbell_ring(scene->fds[GATEWAY_FD_WAKE_DAEMON]);
+			close_all(scene);
 			accepted++;
 		}
 		/* What a gateway asks for in a pass is a part of that. */
@@ -675,20 +660,16 @@ TEST_WITH(a_flood_is_taken_in_pieces_and_paid_for, setup, teardown)
 	assert_int_equal(account_usage(scene->account, QUOTA_MEMORY).used, 0);
 }
 
-TEST_WITH(conversations_are_as_many_as_the_gateways_user_may_pay_for, setup, teardown)
+SCENE_TEST(conversations_are_as_many_as_the_gateways_user_may_pay_for, scene_start)
 {
-	struct scene *scene = *state;
 	struct account *other = quota_account(scene->quota, QUOTA_UID, geteuid() + 1);
 	unsigned accepted = 0, declined = 0;
 	struct gateway_packet packet;
 	struct charge charge;
-	char text[100];
 
 	scene->keeps = CONVERSATIONS;
 	for (unsigned i = 0; i < CONVERSATIONS + 5; i++) {
-		snprintf(text, sizeof(text), "{\"type\":\"incoming\",\"host\":\"h%u\",\"id\":%u}", i,
-			 2 * i + 1);
-		say(scene, text);
+		assert_true(send_incoming(scene, i));
 		settle(scene);
 		assert_true(hear(scene, &packet));
 		accepted += packet.type == GATEWAY_ACCEPT;
@@ -703,18 +684,11 @@ TEST_WITH(conversations_are_as_many_as_the_gateways_user_may_pay_for, setup, tea
 	account_unref(other);
 }
 
-TEST_WITH(a_gateway_that_does_not_read_is_let_go, setup, teardown)
+SCENE_TEST(a_gateway_that_does_not_read_is_let_go, scene_start)
 {
-	struct scene *scene = *state;
-	char text[100];
-	int r = 0;
-
-	for (unsigned i = 0; i < 10000 && r == 0; i++) {
-		snprintf(text, sizeof(text), "{\"type\":\"incoming\",\"host\":\"h%u\",\"id\":%u}", i,
-			 2 * i + 1);
-		r = send(scene->gateway, text, strlen(text), MSG_NOSIGNAL) < 0;
+	for (unsigned i = 0; send_incoming(scene, i); i++) {
+		assert_true(i < 10000);
 		settle(scene);
 	}
-	assert_true(r);
 	assert_ended(scene);
 }

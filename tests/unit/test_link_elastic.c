@@ -3,10 +3,6 @@
 #include "tests/unit/move_rig.h"
 
 #include <errno.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include "wire/bytes.h"
 
 /* So much has come over it since the last look. */
 static void carry(struct scene *scene, uint64_t bytes)

@@ -4,10 +4,7 @@
 
 #include <errno.h>
 #include <malloc.h>
-#include <stdlib.h>
 #include <string.h>
-
-#include "wire/bytes.h"
 
 /* --- what goes on ----------------------------------------------------------------------------- */
 

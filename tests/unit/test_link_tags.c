@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include "daemon/link/link_internal.h"
-#include "wire/bytes.h"
 
 #define HELLO_MAX 512
 
