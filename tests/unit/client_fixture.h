@@ -33,6 +33,8 @@ void expect_over(int error);
 /* As a loop does: waits until it is, and lets the library work. */
 void loop_once(struct xenmsg *conn);
 
+/* The message has these bytes. */
+void expect_payload(struct xenmsg_message *message, const void *data, size_t size);
 /* Bytes that differ by their place and by `seed`. */
 void fill(uint8_t *data, size_t size, uint32_t seed);
 
