@@ -42,25 +42,31 @@ static inline int lingering_socket(int *peer)
 	return -1;
 }
 
-/* Sends `size` bytes with the descriptor `fd`, which stays the caller's. What sendmsg() returns. */
-static inline ssize_t send_descriptor(int to, const void *bytes, size_t size, int fd, int flags)
+/* Sends `size` bytes with up to 3 descriptors, which stay the caller's. What sendmsg() returns. */
+static inline ssize_t send_descriptors(int to, const void *bytes, size_t size, const int *fds, unsigned count,
+				       int flags)
 {
 	struct iovec piece = {(void *)(uintptr_t)bytes, size};
 	union {
-		char space[CMSG_SPACE(sizeof(int))];
+		char space[CMSG_SPACE(3 * sizeof(int))];
 		struct cmsghdr align;
 	} control = {0};
 	struct msghdr message = {.msg_iov = &piece,
 				 .msg_iovlen = 1,
 				 .msg_control = control.space,
-				 .msg_controllen = sizeof(control.space)};
+				 .msg_controllen = CMSG_SPACE(count * sizeof(int))};
 	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&message);
 
 	cmsg->cmsg_level = SOL_SOCKET;
 	cmsg->cmsg_type = SCM_RIGHTS;
-	cmsg->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(cmsg), &fd, sizeof(int));
+	cmsg->cmsg_len = CMSG_LEN(count * sizeof(int));
+	memcpy(CMSG_DATA(cmsg), fds, count * sizeof(int));
 	return sendmsg(to, &message, MSG_NOSIGNAL | flags);
+}
+
+static inline ssize_t send_descriptor(int to, const void *bytes, size_t size, int fd, int flags)
+{
+	return send_descriptors(to, bytes, size, &fd, 1, flags);
 }
 
 #endif

@@ -368,7 +368,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct image image;
 
 	with.relay = &relay;
-	check(base && known && relay_init(&relay, base, 1 << 20) == 0 && topics_new(&topics, &with) == 0);
+	check(base && known && relay_init(&relay, base, 1 << 20) == 0);
+	check(topics_new(&topics, &with) == 0);
 	image_open_bytes(&image, data, size);
 	run(&relay, &image, topics, known);
 	image_free(&image);

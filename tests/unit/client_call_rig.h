@@ -8,8 +8,6 @@
 
 #include "tests/unit/client_fixture.h"
 
-#include <stdint.h>
-
 /* Where messages are put together. */
 extern uint8_t stream[FRAME_PAYLOAD_MAX * 8];
 

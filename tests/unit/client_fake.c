@@ -106,13 +106,8 @@ static void welcome_program(struct fake *fake)
 	uint8_t raw[FRAME_HEADER_SIZE + FRAME_SMALL_MAX] = {0};
 	struct frame_header header;
 	struct frame_hello_local hello;
-	int fds[3] = {-1};
-	union {
-		struct cmsghdr align;
-		char space[CMSG_SPACE(sizeof(fds))];
-	} control = {0};
-	struct iovec piece = {.iov_base = raw};
-	struct msghdr message = {.msg_iov = &piece, .msg_iovlen = 1};
+	uint32_t size;
+	int memory = -1;
 
 	read_exactly(fake, raw, FRAME_HEADER_SIZE);
 	assert_int_equal(frame_header_decode(raw, &header), 0);
@@ -125,27 +120,21 @@ static void welcome_program(struct fake *fake)
 	if (fake->is_mux)
 		welcome.flags = HELLO_MUX;
 	if (fake->shared) {
-		struct cmsghdr *rights;
-
 		welcome.flags |= HELLO_SHARED_MEMORY;
-		fds[0] = share_memory(fake, &welcome);
-		fds[1] = fake->wake_daemon;
-		fds[2] = fake->wake_program;
-		message.msg_control = control.space;
-		message.msg_controllen = sizeof(control.space);
-		rights = CMSG_FIRSTHDR(&message);
-		rights->cmsg_level = SOL_SOCKET;
-		rights->cmsg_type = SCM_RIGHTS;
-		rights->cmsg_len = CMSG_LEN(sizeof(fds));
-		memcpy(CMSG_DATA(rights), fds, sizeof(fds));
+		memory = share_memory(fake, &welcome);
 	}
 	header = (struct frame_header){.type = FRAME_WELCOME};
 	header.length = frame_welcome_encode(&welcome, raw + FRAME_HEADER_SIZE);
 	frame_header_encode(&header, raw);
-	piece.iov_len = frame_size(header.length);
-	assert_int_equal(sendmsg(fake->fd, &message, MSG_NOSIGNAL), piece.iov_len);
-	if (fds[0] >= 0)
-		close(fds[0]);
+	size = frame_size(header.length);
+	if (!fake->shared) {
+		write_exactly(fake, raw, size);
+		return;
+	}
+	assert_int_equal(send_descriptors(fake->fd, raw, size,
+					  (const int[]){memory, fake->wake_daemon, fake->wake_program}, 3, 0),
+			 size);
+	close(memory);
 }
 
 void fake_send_memory(struct fake *fake, int fd)

@@ -46,6 +46,12 @@ void expect_over(int error)
 	assert_int_equal(xenmsg_process(fake.conn), error);
 }
 
+void expect_payload(struct xenmsg_message *message, const void *data, size_t size)
+{
+	assert_int_equal(xenmsg_message_size(message), size);
+	assert_memory_equal(xenmsg_message_data(message), data, size);
+}
+
 void fill(uint8_t *data, size_t size, uint32_t seed)
 {
 	for (size_t i = 0; i < size; i++)

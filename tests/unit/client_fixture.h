@@ -28,11 +28,13 @@ int tear_down(void **state);
 
 /* Whether the connection's descriptor is readable. */
 bool is_readable(struct xenmsg *conn);
-/* Lets the library work until the session is over, which it says by this error. */
-void expect_over(int error);
 /* As a loop does: waits until it is, and lets the library work. */
 void loop_once(struct xenmsg *conn);
+/* Lets the library work until the session is over, which it says by this error. */
+void expect_over(int error);
 
+/* The message has these bytes. */
+void expect_payload(struct xenmsg_message *message, const void *data, size_t size);
 /* Bytes that differ by their place and by `seed`. */
 void fill(uint8_t *data, size_t size, uint32_t seed);
 

@@ -40,8 +40,7 @@ void expect_message(const char *text)
 {
 	struct xenmsg_message *message = recv_one();
 
-	assert_int_equal(xenmsg_message_size(message), strlen(text));
-	assert_memory_equal(xenmsg_message_data(message), text, strlen(text));
+	expect_payload(message, text, strlen(text));
 	xenmsg_message_free(message);
 }
 

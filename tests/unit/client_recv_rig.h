@@ -8,14 +8,12 @@
 
 #include "tests/unit/client_fixture.h"
 
-#include <stdint.h>
-
 /* Where messages are put together. */
 extern uint8_t stream[FRAME_PAYLOAD_MAX * 8];
 
 /* Binds `inbox`, and opens channel 1 to it. */
 void open_inbox(xenmsg_message_handler handler, void *userdata);
-/* The same, with these options for it, and without a word about its end. */
+/* The same with these options, and without waiting for the daemon's answer. */
 void open_inbox_with(unsigned flags, xenmsg_message_handler handler);
 /* A frame with messages of the given texts. */
 void deliver(uint32_t channel, const char *const *texts);

@@ -28,6 +28,12 @@ void loop_until(const struct ended *ended)
 	assert_int_equal(ended->times, 1);
 }
 
+void expect_end(const struct ended *ended, int error)
+{
+	loop_until(ended);
+	assert_int_equal(ended->result.error, error);
+}
+
 int outcome_of(const int *result)
 {
 	for (int i = 0; i < 200 && *result == PENDING; i++)

@@ -8,8 +8,6 @@
 
 #include "tests/unit/client_fixture.h"
 
-#include <stdint.h>
-
 #define PENDING 12345
 #define SPAN_64 (8u + 64u + 8u)
 
@@ -30,6 +28,8 @@ struct ended {
 void note_end(void *userdata, const struct xenmsg_result *result);
 /* Lets the library work, as a loop does, until this has ended, once. */
 void loop_until(const struct ended *ended);
+/* The same, and it has ended so. */
+void expect_end(const struct ended *ended, int error);
 /* Reads DATA frames of a channel until `size` bytes of its stream are there; the library gets to run in
  * between. */
 void read_stream(uint32_t channel, uint8_t *stream, uint64_t size);

@@ -39,20 +39,6 @@ static void take_and_keep_silent(struct fake *daemon)
 	send_one(channel, MESSAGE_REPLY, 0, number, "too late");
 }
 
-BOTH(a_call_that_was_taken_is_withdrawn_when_its_time_is_up)
-{
-	struct xenmsg_result result;
-
-	fake_meanwhile(&fake, take_and_keep_silent);
-	assert_int_equal(xenmsg_call(fake.conn, "2:work", "x", 1, XENMSG_WITHIN(500), &result), -ETIMEDOUT);
-	fake_join(&fake);
-	assert_non_null(strstr(result.reason, "may have been carried out"));
-	assert_string_equal(result.reason, xenmsg_reason(fake.conn));
-	assert_int_equal(result.fate, XENMSG_FATE_UNKNOWN);
-	/* The answer that crossed it is nobody's. */
-	assert_int_equal(xenmsg_process(fake.conn), 0);
-}
-
 static void say_taken(struct fake *daemon)
 {
 	uint32_t channel = fake_accept(daemon), number;
@@ -64,84 +50,95 @@ static void say_taken(struct fake *daemon)
 	expect_withdrawal(daemon, channel, number);
 }
 
-BOTH(a_call_that_is_taken_while_it_is_cancelled_is_withdrawn)
+/* ---- three ways to have no more time, while the daemon does something -------------------------- */
+
+static struct outcome one; /* of the last call */
+
+static const struct outcome *call_in_time(const char *address, void (*script)(struct fake *daemon))
 {
 	struct xenmsg_result result;
 
-	fake_meanwhile(&fake, say_taken);
-	assert_int_equal(xenmsg_call(fake.conn, "2:work", "x", 1, XENMSG_WITHIN(500), &result), -ETIMEDOUT);
+	one = (struct outcome){0};
+	fake_meanwhile(&fake, script);
+	assert_int_equal(xenmsg_call(fake.conn, address, "x", 1, XENMSG_WITHIN(500), &result), -ETIMEDOUT);
 	fake_join(&fake);
-	assert_non_null(strstr(result.reason, "may have been carried out"));
+	assert_string_equal(result.reason, xenmsg_reason(fake.conn));
+	note(&one, &result);
+	return &one;
 }
 
 /* Relies on the descriptor alone. */
-static void loop_until(const struct outcome *outcome)
+static void loop_until_it_ends(void)
 {
-	while (!outcome->count)
+	while (!one.count)
 		loop_once(fake.conn);
-}
-
-/* Posts a call with a time-out while the daemon does something, until it has ended for want of time. */
-static void post_until_its_time_is_up(void (*script)(struct fake *daemon), struct outcome *one)
-{
-	fake_meanwhile(&fake, script);
-	assert_int_equal(xenmsg_begin_call(fake.conn, "2:work", "x", 1, XENMSG_WITHIN(500), note, one, NULL),
-			 0);
-	loop_until(one);
 	fake_join(&fake);
-	assert_int_equal(one->result, -ETIMEDOUT);
 }
 
-/* Posts a call without an end and withdraws it, while the daemon does something. */
-static void post_and_withdraw(void (*script)(struct fake *daemon), struct outcome *one)
+static const struct outcome *post_in_time(const char *address, void (*script)(struct fake *daemon))
+{
+	one = (struct outcome){0};
+	fake_meanwhile(&fake, script);
+	assert_int_equal(xenmsg_begin_call(fake.conn, address, "x", 1, XENMSG_WITHIN(500), note, &one, NULL),
+			 0);
+	loop_until_it_ends();
+	return &one;
+}
+
+static const struct outcome *post_and_withdraw(const char *address, void (*script)(struct fake *daemon))
 {
 	struct xenmsg_op *op;
 	int again;
 
+	one = (struct outcome){0};
 	fake_meanwhile(&fake, script);
-	assert_int_equal(xenmsg_begin_call(fake.conn, "2:work", "x", 1, NULL, note, one, &op), 0);
+	assert_int_equal(xenmsg_begin_call(fake.conn, address, "x", 1, NULL, note, &one, &op), 0);
 	assert_int_equal(xenmsg_op_withdraw(op), 0);
 	again = xenmsg_op_withdraw(op);
 	assert_true(again == 0 || again == -EALREADY); /* its end may be known by now */
-	assert_int_equal(one->count, 0);
-	loop_until(one);
-	fake_join(&fake);
-	assert_int_equal(one->result, -ETIMEDOUT);
+	assert_int_equal(one.count, 0);
+	loop_until_it_ends();
+	return &one;
 }
 
-BOTH(a_posted_call_is_withdrawn_before_it_was_taken)
+static void expect_not_done(const struct outcome *outcome)
 {
-	struct outcome one = {0};
-
-	post_and_withdraw(say_cancelled, &one);
-	assert_string_equal(one.reason, "");
+	assert_int_equal(outcome->result, -ETIMEDOUT);
+	assert_int_equal(outcome->fate, XENMSG_FATE_NOT_DONE);
+	assert_string_equal(outcome->reason, "");
 }
 
-BOTH(a_posted_call_is_withdrawn_while_it_is_taken)
+static void expect_perhaps_done(const struct outcome *outcome)
 {
-	struct outcome one = {0};
-
-	post_and_withdraw(say_taken, &one);
-	assert_non_null(strstr(one.reason, "may have been carried out"));
+	assert_int_equal(outcome->result, -ETIMEDOUT);
+	assert_int_equal(outcome->fate, XENMSG_FATE_UNKNOWN);
+	assert_non_null(strstr(outcome->reason, "may have been carried out"));
 }
 
-BOTH(a_posted_call_that_was_not_taken_in_time_is_cancelled)
+BOTH(a_call_that_was_not_taken_is_cancelled)
 {
-	struct outcome one = {0};
-
-	post_until_its_time_is_up(say_cancelled, &one);
-	assert_string_equal(one.reason, "");
+	expect_not_done(call_in_time("2:first", say_cancelled));
+	expect_not_done(post_in_time("2:second", say_cancelled));
+	expect_not_done(post_and_withdraw("2:third", say_cancelled));
 }
 
-BOTH(a_posted_call_that_was_taken_is_withdrawn_after_its_time)
+BOTH(a_call_that_is_taken_while_it_is_cancelled_is_withdrawn)
 {
-	struct outcome one = {0};
+	expect_perhaps_done(call_in_time("2:first", say_taken));
+	expect_perhaps_done(post_in_time("2:second", say_taken));
+	expect_perhaps_done(post_and_withdraw("2:third", say_taken));
+}
 
-	post_until_its_time_is_up(take_and_keep_silent, &one);
-	assert_non_null(strstr(one.reason, "may have been carried out"));
+BOTH(a_call_that_was_taken_is_withdrawn)
+{
+	expect_perhaps_done(post_in_time("2:first", take_and_keep_silent));
 	assert_string_equal(xenmsg_reason(fake.conn), "");
+	/* The answer that crossed it is nobody's. */
 	assert_int_equal(xenmsg_process(fake.conn), 0);
 	assert_int_equal(one.count, 1);
+	fake_read_all(&fake);
+	expect_perhaps_done(call_in_time("2:second", take_and_keep_silent));
+	assert_int_equal(xenmsg_process(fake.conn), 0);
 }
 
 BOTH(posted_calls_time_out_each_in_its_time)

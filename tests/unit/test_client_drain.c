@@ -181,23 +181,23 @@ BOTH(an_endpoint_may_be_bound_again_while_it_is_drained)
 	free_taken();
 }
 
-/* By its time, or by the program: then what is in service ends, too. */
+static void expect_cut_short(void)
+{
+	expect_drained(-ETIMEDOUT);
+	assert_int_equal(xenmsg_reply(taken[0], "", 0), -ECANCELED);
+	free_taken();
+}
+
+BOTH(what_is_in_service_ends_with_the_time_of_draining)
+{
+	drain_with_a_call(XENMSG_WITHIN(10));
+	expect_cut_short();
+}
+
 BOTH(who_waits_no_longer_ends_what_is_in_service)
 {
-	for (int by_time = 0; by_time < 2; by_time++) {
-		struct xenmsg_op *op;
-
-		if (by_time) {
-			fake_stop(&fake);
-			fake_start(&fake, fake.shared);
-		}
-		op = drain_with_a_call(by_time ? XENMSG_WITHIN(10) : NULL);
-		if (!by_time)
-			assert_int_equal(xenmsg_op_withdraw(op), 0);
-		expect_drained(-ETIMEDOUT);
-		assert_int_equal(xenmsg_reply(taken[0], "", 0), -ECANCELED);
-		free_taken();
-	}
+	assert_int_equal(xenmsg_op_withdraw(drain_with_a_call(NULL)), 0);
+	expect_cut_short();
 }
 
 BOTH(a_caller_that_dies_is_waited_for_no_longer)

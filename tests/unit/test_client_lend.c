@@ -34,8 +34,7 @@ static void deliver_one(uint32_t size)
 static void expect_content(struct xenmsg_message *message, uint32_t size, uint32_t seed)
 {
 	fill(data, size, seed);
-	assert_int_equal(xenmsg_message_size(message), size);
-	assert_memory_equal(xenmsg_message_data(message), data, size);
+	expect_payload(message, data, size);
 }
 
 static struct xenmsg_message *take(uint32_t size)

@@ -271,8 +271,7 @@ BOTH(flush_does_not_wait_for_what_was_withdrawn)
 
 static void *use_and_free(void *message)
 {
-	assert_int_equal(xenmsg_message_size(message), 3);
-	assert_memory_equal(xenmsg_message_data(message), "one", 3);
+	expect_payload(message, "one", 3);
 	xenmsg_message_free(message);
 	return NULL;
 }

@@ -52,7 +52,6 @@ BOTH(options_that_nobody_knows_are_refused)
 	assert_int_equal(xenmsg_begin_bind(fake.conn, "a", NULL, NULL, NULL, NULL, &op), -EINVAL);
 	assert_int_equal(xenmsg_begin_query(fake.conn, "peers", NULL, NULL, NULL, NULL), -EINVAL);
 	post("5:inbox", "x", 1, &result); /* nothing is left of all that */
-	xenmsg_process(fake.conn);
 	expect_open("5:inbox");
 	fake_expect(&fake, FRAME_DATA);
 	fake_expect(&fake, FRAME_DATA);
@@ -72,12 +71,10 @@ BOTH(what_is_sent_at_once_has_its_outcome)
 	assert_int_equal(xenmsg_begin_send(fake.conn, "5:inbox", large, 64,
 					   XENMSG_WITH(60000, XENMSG_AT_ONCE), note_end, &ended, NULL),
 			 0);
-	xenmsg_process(fake.conn);
 	channel = expect_open("5:inbox");
 	fake_expect(&fake, FRAME_DATA);
 	fake_credit(&fake, channel, SPAN_64, 65536);
-	loop_until(&ended);
-	assert_int_equal(ended.result.error, 0);
+	expect_end(&ended, 0);
 	assert_int_equal(ended.result.fate, XENMSG_FATE_DONE);
 	assert_int_equal(ended.result.stream, -1);
 }
@@ -106,15 +103,13 @@ BOTH(questions_are_answered_in_the_loop)
 	}
 	assert_int_equal(numbers[2], number);
 	fake_reply(&fake, numbers[3], EACCES, "not you", false);
-	loop_until(&refused);
-	assert_int_equal(refused.result.error, -EACCES);
+	expect_end(&refused, -EACCES);
 	assert_int_equal(refused.result.fate, XENMSG_FATE_NOT_DONE);
 	assert_string_equal(refused.reason, "not you");
 	assert_int_equal(xenmsg_unbind(fake.conn, "streams"), -ENOENT);
 	fake_reply(&fake, numbers[0], 0, "[", true);
 	fake_reply(&fake, numbers[0], 0, "]", false);
-	loop_until(&query);
-	assert_int_equal(query.result.error, 0);
+	expect_end(&query, 0);
 	assert_string_equal(query.result.json, "[]");
 	free(query.result.json);
 	put_u64(round_trip + 8, 4711);
@@ -176,8 +171,7 @@ BOTH(a_question_whose_time_is_up_ends_in_the_loop)
 	fake_expect(&fake, FRAME_QUERY);
 	number = fake.header.channel;
 	fake_expect(&fake, FRAME_PROBE);
-	loop_until(&soon);
-	assert_int_equal(soon.result.error, -ETIMEDOUT);
+	expect_end(&soon, -ETIMEDOUT);
 	assert_int_equal(late.times, 0);
 	/* What comes later is of no interest, and does no harm. */
 	fake_reply(&fake, fake.header.channel, 0, "12345678", false);

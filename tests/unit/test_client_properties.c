@@ -276,8 +276,7 @@ BOTH(a_server_is_told_how_long_its_answer_is_wanted)
 	be_open(CHANNEL_CALL);
 	fake_send(&fake, FRAME_DATA, 0, 1, stream, size);
 	message = recv_one();
-	assert_int_equal(xenmsg_message_size(message), 5);
-	assert_memory_equal(xenmsg_message_data(message), "hello", 5);
+	expect_payload(message, "hello", 5);
 	assert_string_equal(xenmsg_message_trace(message), TRACE_55);
 	assert_in_range(xenmsg_message_time_left(message), 1, 60000);
 	assert_int_equal(xenmsg_reply(message, "x", 1), 0);
@@ -345,8 +344,7 @@ BOTH(properties_of_a_message_in_parts_are_put_together)
 			assert_true(xenmsg_wait(fake.conn, 10000) >= 0);
 		assert_int_equal(r, 0);
 		message = recv_one();
-		assert_int_equal(xenmsg_message_size(message), sizeof(payload));
-		assert_memory_equal(xenmsg_message_data(message), payload, sizeof(payload));
+		expect_payload(message, payload, sizeof(payload));
 		assert_string_equal(xenmsg_message_trace(message), TRACE_55);
 		assert_memory_equal(xenmsg_message_data(copy), payload, sizeof(payload));
 		assert_string_equal(xenmsg_message_trace(copy), TRACE_55);
@@ -376,8 +374,7 @@ BOTH(a_message_that_stays_in_the_ring_may_have_properties)
 	fake_send(&fake, FRAME_DATA, 0, 1, stream, span);
 	while (!lent)
 		assert_true(xenmsg_wait(fake.conn, 10000) >= 0);
-	assert_int_equal(xenmsg_message_size(lent), sizeof(payload));
-	assert_memory_equal(xenmsg_message_data(lent), payload, sizeof(payload));
+	expect_payload(lent, payload, sizeof(payload));
 	assert_string_equal(xenmsg_message_trace(lent), TRACE_55);
 	xenmsg_message_free(lent);
 }
@@ -488,8 +485,7 @@ BOTH(an_answer_may_have_properties)
 	call_and_answer("5:work", CHANNEL_MINOR_MORE,
 			with_properties(stream, MESSAGE_REPLY, 0, "t", "three", 5));
 	assert_int_equal(answer_error, 0);
-	assert_int_equal(xenmsg_message_size(answered), 5);
-	assert_memory_equal(xenmsg_message_data(answered), "three", 5);
+	expect_payload(answered, "three", 5);
 	assert_string_equal(xenmsg_message_trace(answered), "t");
 	xenmsg_message_free(answered);
 }

@@ -325,8 +325,7 @@ LASTING(what_waits_goes_on_though_the_next_daemon_refuses_its_watch)
 	read_watch();
 	assert_int_equal(ended.times, 0);
 	fake_reply(&fake, fake.header.channel, ENOBUFS, "", false);
-	loop_until(&ended);
-	assert_int_equal(ended.result.error, -ENOBUFS);
+	expect_end(&ended, -ENOBUFS);
 }
 
 static void no_stream(void *userdata, struct xenmsg_stream *come, const struct xenmsg_peer *peer)

@@ -18,8 +18,7 @@ BOTH(a_message_comes_with_its_stamp)
 	open_inbox(NULL, NULL);
 	DELIVER(1, "hello");
 	message = recv_one();
-	assert_int_equal(xenmsg_message_size(message), 5);
-	assert_memory_equal(xenmsg_message_data(message), "hello", 5);
+	expect_payload(message, "hello", 5);
 	assert_string_equal(xenmsg_message_endpoint(message), "inbox");
 	assert_int_equal(xenmsg_peer_domid(xenmsg_message_sender(message)), 3);
 	assert_int_equal(xenmsg_peer_uid(xenmsg_message_sender(message)), 1000);
@@ -76,8 +75,7 @@ BOTH(a_message_in_pieces_is_put_together)
 	expect_nothing();
 	fake_send(&fake, FRAME_DATA, 0, 1, whole + span - 8, 8);
 	message = recv_one();
-	assert_int_equal(xenmsg_message_size(message), size);
-	assert_memory_equal(xenmsg_message_data(message), data, size);
+	expect_payload(message, data, size);
 	xenmsg_message_free(message);
 	free(data);
 	free(whole);

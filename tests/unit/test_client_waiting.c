@@ -70,8 +70,7 @@ static void expect_sent(const struct ended *ended)
 	channel = expect_open("5:inbox");
 	fake_expect(&fake, FRAME_DATA);
 	fake_credit(&fake, channel, 24, 65536);
-	loop_until(ended);
-	assert_int_equal(ended->result.error, 0);
+	expect_end(ended, 0);
 }
 
 BOTH(what_waits_goes_when_the_endpoint_comes)
@@ -144,13 +143,11 @@ BOTH(what_waits_is_withdrawn_at_once_and_for_certain)
 	assert_int_equal(xenmsg_begin_send(fake.conn, "5:inbox", "x", 1, XENMSG_WITH(1, XENMSG_WAIT),
 					   note_end, &second, NULL),
 			 0);
-	loop_until(&second);
-	assert_int_equal(second.result.error, -ETIMEDOUT);
+	expect_end(&second, -ETIMEDOUT);
 	assert_int_equal(second.result.fate, XENMSG_FATE_NOT_DONE);
 	assert_int_equal(first.times, 0);
 	assert_int_equal(xenmsg_op_withdraw(op), 0);
-	loop_until(&first);
-	assert_int_equal(first.result.error, -ETIMEDOUT);
+	expect_end(&first, -ETIMEDOUT);
 	assert_int_equal(first.result.fate, XENMSG_FATE_NOT_DONE);
 	process();
 	fake_expect(&fake, FRAME_UNWATCH);
@@ -173,8 +170,7 @@ BOTH(what_cannot_be_watched_ends_with_what_it_met)
 		send_waiting("hostb/5:inbox", &ended);
 		refuse("hostb/5:inbox", EHOSTDOWN);
 		fake_reply(&fake, expect_watch("hostb/5:inbox"), cases[i].error, "", false);
-		loop_until(&ended);
-		assert_int_equal(ended.result.error, cases[i].outcome);
+		expect_end(&ended, cases[i].outcome);
 		assert_int_equal(ended.result.fate, XENMSG_FATE_NOT_DONE);
 	}
 }

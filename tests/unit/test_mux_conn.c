@@ -288,27 +288,27 @@ LASTING(an_endpoint_for_streams_that_is_refused_then_is_told)
 	expect_silence();
 }
 
+static void expect_bound_here(const char *name)
+{
+	assert_int_equal(xenmsg_begin_bind(conn, name, NULL, take_message, NULL, NULL, NULL), -EEXIST);
+	assert_int_equal(xenmsg_begin_listen(conn, name, NULL, NULL, NULL, NULL), -EEXIST);
+	assert_int_equal(xenmsg_begin_stream_listen(conn, name, NULL, on_incoming, NULL, NULL, NULL),
+			 -EEXIST);
+}
+
 /* Else who ends one of them, or gives it up, would end the other one at the daemon, which knows but the
  * name. */
 MUX_BOTH(a_name_is_bound_here_once_for_messages_or_streams)
 {
-	assert_int_equal(xenmsg_begin_bind(conn, "inbox", NULL, take_message, NULL, NULL, NULL), -EEXIST);
-	assert_int_equal(xenmsg_begin_listen(conn, "inbox", NULL, NULL, NULL, NULL), -EEXIST);
-	assert_int_equal(xenmsg_begin_stream_listen(conn, "inbox", NULL, on_incoming, NULL, NULL, NULL),
-			 -EEXIST);
+	expect_bound_here("inbox");
 	assert_int_equal(xenmsg_begin_listen(conn, "doors", NULL, NULL, NULL, NULL), 0);
 	settle();
 	fake_expect(&front, FRAME_BIND);
-	assert_int_equal(xenmsg_begin_bind(conn, "doors", NULL, take_message, NULL, NULL, NULL), -EEXIST);
-	assert_int_equal(xenmsg_begin_listen(conn, "doors", NULL, NULL, NULL, NULL), -EEXIST);
-	assert_int_equal(xenmsg_begin_stream_listen(conn, "doors", NULL, on_incoming, NULL, NULL, NULL),
-			 -EEXIST);
+	expect_bound_here("doors");
 	assert_int_equal(xenmsg_begin_bind(conn, "mail", NULL, take_message, NULL, NULL, NULL), 0);
 	settle();
 	fake_expect(&front, FRAME_BIND);
-	assert_int_equal(xenmsg_begin_listen(conn, "mail", NULL, NULL, NULL, NULL), -EEXIST);
-	assert_int_equal(xenmsg_begin_stream_listen(conn, "mail", NULL, on_incoming, NULL, NULL, NULL),
-			 -EEXIST);
+	expect_bound_here("mail");
 	assert_int_equal(xenmsg_unbind(conn, "inbox"), 0);
 	settle();
 	fake_expect(&fake, FRAME_UNBIND);

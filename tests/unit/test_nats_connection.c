@@ -149,6 +149,7 @@ static int setup(void **state)
 	static char url[64], *error;
 
 	alarm(patience(ALARM_S));
+	scene = (struct scene){0};
 	start_server(&scene.server);
 	snprintf(url, sizeof(url), "nats://127.0.0.1:%u", scene.server.port);
 	scene.settings.servers[0] = url;
@@ -178,7 +179,7 @@ static void run_until_published(unsigned count)
 		event_base_loop(scene.base, EVLOOP_NONBLOCK);
 }
 
-static void a_wish_to_write_that_was_fulfilled_already_is_none(void **state)
+TEST_WITH(a_wish_to_write_that_was_fulfilled_already_is_none, setup, teardown)
 {
 	for (unsigned i = 0; i < 3; i++) {
 		scene.steps_in = true;
@@ -191,7 +192,7 @@ static void a_wish_to_write_that_was_fulfilled_already_is_none(void **state)
 	assert_int_equal(scene.server.published, 6);
 }
 
-static void nothing_to_write_at_the_begin_is_no_end(void **state)
+TEST_WITH(nothing_to_write_at_the_begin_is_no_end, setup, teardown)
 {
 	for (int i = 0; i < 10; i++)
 		event_base_loop(scene.base, EVLOOP_NONBLOCK);
@@ -200,22 +201,11 @@ static void nothing_to_write_at_the_begin_is_no_end(void **state)
 }
 
 /* Nothing else comes from the server, whose PINGs would be another reason to look. */
-static void a_message_behind_others_that_have_a_status_comes_with_them(void **state)
+TEST_WITH(a_message_behind_others_that_have_a_status_comes_with_them, setup, teardown)
 {
 	nats_connection_subscribe(scene.connection, "to.hosta.*");
 	while (!scene.last && !scene.lost)
 		event_base_loop(scene.base, EVLOOP_ONCE);
 	assert_int_equal(scene.last, 1);
 	assert_int_equal(scene.lost, 0);
-}
-
-int main(void)
-{
-	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(nothing_to_write_at_the_begin_is_no_end),
-		cmocka_unit_test(a_wish_to_write_that_was_fulfilled_already_is_none),
-		cmocka_unit_test(a_message_behind_others_that_have_a_status_comes_with_them),
-	};
-
-	return cmocka_run_group_tests(tests, setup, teardown);
 }
