@@ -3,11 +3,6 @@
  * else. */
 #include "tests/unit/hop_rig.h"
 
-#include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include <event2/buffer.h>
 #include <event2/event.h>
 

@@ -4,8 +4,6 @@
  */
 #include "tests/unit/channel_rig.h"
 
-#include <errno.h>
-
 #include "wire/bytes.h"
 
 /* --- numbers, and frames that come late ------------------------------------------------------- */

@@ -2,11 +2,7 @@
 /* What the configuration file may say, and how each mistake in it is reported. */
 #include "tests/unit/unit.h"
 
-#include <errno.h>
 #include <grp.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 

@@ -3,9 +3,6 @@
  * before were, who comes new finds something. */
 #include "tests/unit/unit.h"
 
-#include <errno.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
