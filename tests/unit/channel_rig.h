@@ -8,9 +8,6 @@
 
 #include "tests/unit/hop_rig.h"
 
-#include <stdbool.h>
-#include <stdint.h>
-
 #define RING 65536u
 
 /* Two programs and a peer's daemon. */

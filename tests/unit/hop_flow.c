@@ -2,8 +2,6 @@
 /* Bytes from one party to another, checked one by one, until all flows are done. */
 #include "tests/unit/hop_rig.h"
 
-#include <stdio.h>
-
 #include <utlist.h>
 
 #define STEPS_MAX 4000000 /* of a run: more means that it doesn't end */

@@ -2,9 +2,6 @@
 /* What the other end of a hop says and does with what it gets. */
 #include "tests/unit/hop_rig.h"
 
-#include <stdlib.h>
-#include <string.h>
-
 #include <event2/buffer.h>
 
 #include "wire/address.h"

@@ -8,9 +8,6 @@
 
 #include "tests/unit/hop_rig.h"
 
-#include <stdbool.h>
-#include <stdint.h>
-
 /* Of the running test: "p3" leads to the fourth of them. */
 extern struct party *programs[8];
 

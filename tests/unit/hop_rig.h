@@ -12,9 +12,6 @@
  * covers up for a lost wake-up.
  */
 
-#include <stdbool.h>
-#include <stdint.h>
-
 #include "tests/unit/unit.h"
 
 #include "daemon/relay/channel.h"

@@ -6,9 +6,6 @@
 
 #include "tests/unit/unit.h"
 
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 

@@ -8,8 +8,6 @@
 
 #include "tests/unit/unit.h"
 
-#include <stdbool.h>
-
 #include "daemon/policy/policy.h"
 
 #define UUID "0f0e0d0c-0b0a-4908-8706-050403020100"

@@ -10,11 +10,7 @@
 
 #include "wire/ring.h"
 
-#include <errno.h>
 #include <poll.h>
-#include <stdatomic.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 

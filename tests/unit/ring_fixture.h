@@ -9,8 +9,6 @@
 
 #include "wire/ring.h"
 
-#include <stdlib.h>
-
 #include "tests/unit/unit.h"
 
 struct ring_fixture {
@@ -44,6 +42,19 @@ static inline void ring_fixture_stop(struct ring_fixture *ring)
 {
 	free(ring->data);
 }
+
+/* The head of a test with a ring whose indices begin here; its parameter is `ring`. */
+#define RING_TEST(name, size, index)                                                                         \
+	static void name##_in(struct ring_fixture *ring);                                                    \
+	TEST(name)                                                                                           \
+	{                                                                                                    \
+		struct ring_fixture unit_ring;                                                               \
+                                                                                                             \
+		ring_fixture_start(&unit_ring, size, index);                                                 \
+		name##_in(&unit_ring);                                                                       \
+		ring_fixture_stop(&unit_ring);                                                               \
+	}                                                                                                    \
+	static void name##_in(struct ring_fixture *ring)
 
 /* The byte that stands at a position of a test's stream. */
 static inline uint8_t pattern(uint64_t position)

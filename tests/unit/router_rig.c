@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "tests/unit/router_rig.h"
 
-#include <errno.h>
-#include <stdio.h>
-#include <string.h>
-
 #include "daemon/link/asks.h"
 #include "daemon/link/link.h"
 #include "daemon/link/via.h"

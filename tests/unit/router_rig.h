@@ -9,7 +9,6 @@
 
 #include "tests/unit/hop_rig.h"
 
-#include <stdint.h>
 #include <sys/socket.h>
 
 #include "base/self.h"

@@ -9,9 +9,6 @@
 
 #include "tests/unit/hop_rig.h"
 
-#include <stdbool.h>
-#include <stdint.h>
-
 struct scene {
 	struct rig rig;
 	struct account *opener, *program; /* that pay; NULL: nobody */

@@ -5,8 +5,6 @@
  */
 #include "tests/unit/policy_rig.h"
 
-#include <errno.h>
-
 #include "base/self.h"
 #include "daemon/known/known.h"
 #include "daemon/policy/access.h"

@@ -7,12 +7,8 @@
 #include "tests/unit/router_rig.h"
 #include "tests/unit/image_bytes.h"
 
-#include <errno.h>
 #include <pwd.h>
 #include <signal.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>

@@ -5,10 +5,6 @@
 
 #include "wire/address.h"
 
-#include <errno.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "tests/unit/unit.h"
 
 /* Calls with an allocation of exactly the text's size: there is no terminator to lean on. */

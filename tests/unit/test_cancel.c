@@ -3,11 +3,6 @@
  * else. */
 #include "tests/unit/hop_rig.h"
 
-#include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include <event2/buffer.h>
 #include <event2/event.h>
 
@@ -69,16 +64,23 @@ static void scene_stop(struct scene *scene)
 }
 
 /* `count` messages of 8 bytes: 24 bytes each in the stream, their state at 16. */
-static void send_messages(struct scene *scene, uint32_t number, unsigned count)
+static void send_messages(struct scene *scene, unsigned count)
 {
 	for (unsigned i = 0; i < count; i++) {
 		uint8_t message[24] = {8};
 
 		memset(message + 8, (int)i + 1, 8);
-		party_put(scene->a, FRAME_DATA, number, message, sizeof(message));
-		party_channel(scene->a, number)->sent += sizeof(message);
+		party_put(scene->a, FRAME_DATA, 0, message, sizeof(message));
+		party_channel(scene->a, 0)->sent += sizeof(message);
 	}
 	rig_settle(&scene->rig);
+}
+
+/* Channel 0 leads to this name: "x" to the link, "p" to B. */
+static void open_and_send(struct scene *scene, const char *name, unsigned count)
+{
+	party_open(scene->a, 0, name);
+	send_messages(scene, count);
 }
 
 static uint64_t state_of(unsigned message)
@@ -148,8 +150,7 @@ static uint32_t found(struct scene *scene, unsigned message)
 
 SCENE_TEST(message_in_the_ring_of_a_program_is_cancelled_there, scene_start)
 {
-	party_open(scene->a, 0, "p");
-	send_messages(scene, 0, 3);
+	open_and_send(scene, "p", 3);
 	cancel(scene, 1);
 	expect_answer(scene, 1, 1, ECANCELED);
 	cancel(scene, 1);
@@ -164,8 +165,7 @@ SCENE_TEST(message_is_cancelled_whose_copy_ends_in_its_state, scene_start)
 {
 	struct channel *channel;
 
-	party_open(scene->a, 0, "p");
-	send_messages(scene, 0, 3);
+	open_and_send(scene, "p", 3);
 	channel = hop_find_channel(&scene->a->hop, 0)->channel;
 	assert_int_equal(sharing_begin(channel), 0);
 	channel->sharing->from = 24;
@@ -180,8 +180,7 @@ SCENE_TEST(message_that_the_program_has_taken_is_not_cancelled, scene_start)
 {
 	uint32_t *words, i;
 
-	party_open(scene->a, 0, "p");
-	send_messages(scene, 0, 1);
+	open_and_send(scene, "p", 1);
 	/* It has changed the state, and is still copying. */
 	words = (uint32_t *)(void *)scene->b->from_daemon[OUTLET_DELIVERIES]->data;
 	i = (FRAME_HEADER_SIZE + 16) / 4;
@@ -199,8 +198,7 @@ SCENE_TEST(message_that_the_program_has_taken_is_not_cancelled, scene_start)
 
 SCENE_TEST(message_in_the_queue_is_cancelled_in_the_queue, scene_start)
 {
-	party_open(scene->a, 0, "p");
-	send_messages(scene, 0, 1000); /* six times what the ring holds */
+	open_and_send(scene, "p", 1000); /* six times what the ring holds */
 	assert_true(channel_queued(&scene->a->last_channel->acceptor) > 10000);
 	cancel(scene, 999);
 	expect_answer(scene, 1, 999, ECANCELED);
@@ -217,8 +215,7 @@ SCENE_TEST(cancel_of_a_released_message_harms_no_other, scene_start)
 {
 	struct hop *hop;
 
-	party_open(scene->a, 0, "p");
-	send_messages(scene, 0, 160); /* the ring is full */
+	open_and_send(scene, "p", 160); /* the ring is full */
 	hop = &scene->b->hop;
 	/* It is in the midst of a turn, with a snapshot from before. */
 	hop->taken.pending = true;
@@ -254,8 +251,7 @@ SCENE_TEST_EACH(socket_program_is_asked_and_its_answer_passed_on, start_with_len
 	const uint32_t result = is_cancelled ? ECANCELED : 0;
 	struct party_channel *channel;
 
-	party_open(scene->a, 0, "p");
-	send_messages(scene, 0, 3);
+	open_and_send(scene, "p", 3);
 	cancel(scene, 1);
 	cancel(scene, 1); /* asked twice, once */
 	expect_answer(scene, 0, 0, 0);
@@ -274,8 +270,7 @@ SCENE_TEST_EACH(socket_program_is_asked_and_its_answer_passed_on, start_with_len
 SCENE_TEST(peer_that_does_not_answer_in_time_leaves_it_unknown, scene_start)
 {
 	scene->rig.relay[0].cancel_ms = 1;
-	party_open(scene->a, 0, "x");
-	send_messages(scene, 0, 3);
+	open_and_send(scene, "x", 3);
 	cancel(scene, 0);
 	cancel(scene, 2);
 	run_until_answered(scene, 2);
@@ -289,8 +284,7 @@ SCENE_TEST_EACH(answer_that_lies_there_unread_when_time_is_up_holds, scene_start
 	struct party_frame frame;
 
 	scene->rig.relay[0].cancel_ms = 1;
-	party_open(scene->a, 0, "x");
-	send_messages(scene, 0, 3);
+	open_and_send(scene, "x", 3);
 	assert_true(party_expect(scene->link, FRAME_OPEN, &frame));
 	cancel(scene, 1);
 	answer(scene->link, frame.header.channel, 1, ECANCELED);
@@ -310,8 +304,7 @@ static const uint64_t wrong_offsets[] = {UINT64_MAX - 7, UINT64_MAX & ~7ull, 1ul
 SCENE_TEST_EACH(offset_that_cannot_be_ends_only_the_session_of_who_sent_it, scene_start, i,
 		ROWS(wrong_offsets))
 {
-	party_open(scene->a, 0, "p");
-	send_messages(scene, 0, 1000); /* so that there is a queue */
+	open_and_send(scene, "p", 1000); /* so that there is a queue */
 	party_cancel(scene->a, 0, wrong_offsets[i]);
 	rig_settle(&scene->rig);
 	assert_true(scene->a->failed);
@@ -389,7 +382,7 @@ SCENE_TEST(who_wants_messages_back_pays_until_he_is_answered, start_with_little_
 	scene->rig.relay[0].cancel_ms = 1;
 	party_open(scene->a, 0, "x");
 	channel = party_channel(scene->a, 0);
-	send_messages(scene, 0, 1000);
+	send_messages(scene, 1000);
 	before = bytes_of(scene);
 	for (unsigned i = 0; i < 2 * OTHERS; i++)
 		party_cancel(scene->a, 0, state_of(i));
@@ -412,8 +405,7 @@ SCENE_TEST(who_wants_messages_back_pays_until_he_is_answered, start_with_little_
 SCENE_TEST(many_that_are_not_answered_in_time_are_all_unknown, scene_start)
 {
 	scene->rig.relay[0].cancel_ms = 1;
-	party_open(scene->a, 0, "x");
-	send_messages(scene, 0, 1000);
+	open_and_send(scene, "x", 1000);
 	for (unsigned i = 0; i < 1000; i++)
 		party_cancel(scene->a, 0, state_of(i));
 	rig_settle(&scene->rig);
@@ -427,7 +419,7 @@ static void release_until(struct scene *scene, unsigned messages)
 {
 	struct hop *hop = &scene->b->hop;
 
-	send_messages(scene, 0, messages);
+	send_messages(scene, messages);
 	hop->taken.pending = true;
 	hop->taken.mark = hop->in.reader.tail + 8;
 	party_read(scene->b, 1u << 30);
@@ -475,8 +467,7 @@ SCENE_TEST(answer_to_a_program_that_does_not_read_ends_nobodys_session, scene_st
 	struct frame_cancelled told;
 	struct party_frame frame;
 
-	party_open(scene->a, 0, "x");
-	send_messages(scene, 0, 1);
+	open_and_send(scene, "x", 1);
 	assert_true(party_expect(scene->link, FRAME_OPEN, &frame));
 	cancel(scene, 0);
 	while (hop_send(&scene->a->hop, FRAME_OPTIONAL, 0, 0, zeros, sizeof(zeros)) == 0)
@@ -499,8 +490,7 @@ static void start_stuck(struct scene *scene)
 {
 	scene_with(scene, false, 16384);
 	scene->link->never_reads = scene->link->no_auto_answer = true;
-	party_open(scene->a, 0, "x");
-	send_messages(scene, 0, 1000);
+	open_and_send(scene, "x", 1000);
 	rig_fire_stuck(scene->link);
 	rig_settle(&scene->rig);
 	assert_non_null(scene->link->hop.backlog);
@@ -554,8 +544,7 @@ SCENE_TEST(what_is_known_of_a_message_is_told_before_a_reset, scene_start)
 {
 	struct party_frame frame;
 
-	party_open(scene->a, 0, "x");
-	send_messages(scene, 0, 3);
+	open_and_send(scene, "x", 3);
 	assert_true(party_expect(scene->link, FRAME_OPEN, &frame));
 	cancel(scene, 1);
 	answer(scene->link, frame.header.channel, 1, ECANCELED);
@@ -573,8 +562,7 @@ SCENE_TEST(who_goes_pays_no_more_for_cancels_than_they_cost, start_with_little_r
 	struct party_frame frame;
 
 	scene->rig.relay[0].cancel_ms = 1;
-	party_open(scene->a, 0, "x");
-	send_messages(scene, 0, 100);
+	open_and_send(scene, "x", 100);
 	assert_true(party_expect(scene->link, FRAME_OPEN, &frame));
 	scene->link->never_reads = true;
 	for (int i = 0; i < 2; i++) /* so that there is no room for a RESET */

@@ -2,9 +2,7 @@
 /* One socket that carries descriptors: what was put in comes out once, in its order. */
 #include "tests/unit/unit.h"
 
-#include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>

@@ -4,8 +4,6 @@
  */
 #include "tests/unit/channel_rig.h"
 
-#include <errno.h>
-
 #include "wire/bytes.h"
 
 /* --- numbers, and frames that come late ------------------------------------------------------- */
@@ -208,7 +206,6 @@ SCENE_TEST(credit_for_bytes_that_were_never_sent_is_a_violation, scene_start)
 	assert_false(scene->a->failed);
 }
 
-/* The opener, who believes its daemon, takes a second one for the end of the session. */
 /* Through a ring that is too small for all of them and their headers. */
 SCENE_TEST(messages_that_wait_are_counted_in_the_frames_that_carry_them, scene_start)
 {
@@ -253,6 +250,7 @@ SCENE_TEST_EACH(a_sender_hears_of_the_smaller_limit_of_a_message, scene_start, i
 	party_reset(scene->a, 0, EPIPE, 0, 0);
 }
 
+/* The opener, who believes its daemon, takes a second one for the end of the session. */
 SCENE_TEST_EACH(peer_that_says_twice_that_it_accepts_is_cut_off_alone, scene_start, at_once, 2)
 {
 	const struct frame_opened said = {.limit = 1u << 20, .max_message = 1u << 20};

@@ -5,8 +5,6 @@
  */
 #include "tests/unit/channel_rig.h"
 
-#include <errno.h>
-
 /* --- what the opener is told ------------------------------------------------------------------ */
 
 SCENE_TEST(an_endpoint_that_is_not_there_refuses_with_nothing_taken, scene_start)

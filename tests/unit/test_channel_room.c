@@ -2,9 +2,6 @@
 /* Channels in a waiting room: they keep what comes, within the window, and lose nothing when they move. */
 #include "tests/unit/hop_rig.h"
 
-#include <errno.h>
-#include <string.h>
-
 #define GOAL 200000u
 
 static struct channel *the_channel; /* that was opened last */

@@ -4,8 +4,6 @@
 
 #include "tests/unit/unit.h"
 
-#include <errno.h>
-
 #include "wire/channel_table.h"
 #include "wire/frame.h"
 

@@ -5,9 +5,6 @@
 #include "tests/unit/unit.h"
 
 #include <json-c/json.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "cli/far_status.h"
 #include "cli/fields.h"

@@ -2,11 +2,7 @@
 /* What the configuration file may say, and how each mistake in it is reported. */
 #include "tests/unit/unit.h"
 
-#include <errno.h>
 #include <grp.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -219,41 +215,31 @@ SCENE_TEST(lines_that_are_not_ini_are_errors, scene_start)
 
 SCENE_TEST(bad_numbers_are_refused_with_what_is_allowed, scene_start)
 {
-	static const char *const sizes[] = {"",
-					    "K",
-					    "64k",
-					    "64KB",
-					    "-1",
-					    "0x1000",
-					    "3000",
-					    "512",
-					    "2M",
-					    "0",
-					    "1.5M",
-					    "99999999999999999999",
-					    "18014398509481984K"};
-	static const char *const durations[] = {"", "10", "s", "10m", "10sec", "-1s", "1ms", "2h", "0"};
-	static const char *const short_durations[] = {"",     "10",	 "us",	 "1s",
-						      "11ms", "10001us", "-1us", "4294967296us"};
-	static const char *const counts[] = {"", "0", "1K", "65537", "many"};
+	static const struct {
+		const char *setting, *allowed;
+		const char *wrong[14];
+	} cases[] = {
+		{"[links]\nring-size",
+		 "must be a power of two from 1K to 1M",
+		 {"", "K", "64k", "64KB", "-1", "0x1000", "3000", "512", "2M", "0", "1.5M",
+		  "99999999999999999999", "18014398509481984K"}},
+		{"[links]\nheartbeat",
+		 "must be a time from 100ms to 1h",
+		 {"", "10", "s", "10m", "10sec", "-1s", "1ms", "2h", "0"}},
+		{"[links]\nbusy-poll",
+		 "must be a time up to 10ms, such as 100us, or 0 for never",
+		 {"", "10", "us", "1s", "11ms", "10001us", "-1us", "4294967296us"}},
+		{"[limits]\nmax-clients-per-uid",
+		 "must be a number from 1 to 65536",
+		 {"", "0", "1K", "65537", "many"}},
+	};
 	char text[128];
 
-	for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
-		snprintf(text, sizeof(text), "[links]\nring-size = %s\n", sizes[i]);
-		refuse(scene, text, 2, "must be a power of two from 1K to 1M");
-	}
-	for (size_t i = 0; i < sizeof(durations) / sizeof(*durations); i++) {
-		snprintf(text, sizeof(text), "[links]\nheartbeat = %s\n", durations[i]);
-		refuse(scene, text, 2, "must be a time from 100ms to 1h");
-	}
-	for (size_t i = 0; i < sizeof(short_durations) / sizeof(*short_durations); i++) {
-		snprintf(text, sizeof(text), "[links]\nbusy-poll = %s\n", short_durations[i]);
-		refuse(scene, text, 2, "must be a time up to 10ms, such as 100us, or 0 for never");
-	}
-	for (size_t i = 0; i < sizeof(counts) / sizeof(*counts); i++) {
-		snprintf(text, sizeof(text), "[limits]\nmax-clients-per-uid = %s\n", counts[i]);
-		refuse(scene, text, 2, "must be a number from 1 to 65536");
-	}
+	for (size_t i = 0; i < ROWS(cases); i++)
+		for (const char *const *wrong = cases[i].wrong; *wrong; wrong++) {
+			snprintf(text, sizeof(text), "%s = %s\n", cases[i].setting, *wrong);
+			refuse(scene, text, 2, cases[i].allowed);
+		}
 	refuse(scene, "[daemon]\nuser = nobody-of-that-name\n", 2,
 	       "user = nobody-of-that-name: must be the name of a user that exists here");
 	refuse(scene, "[daemon]\nuser =\n", 2, "must be the name of a user");

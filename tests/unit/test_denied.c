@@ -2,9 +2,6 @@
 /* What status says was refused: counted, the latest of each, and nobody's refusals push out another's. */
 #include "tests/unit/unit.h"
 
-#include <stdio.h>
-#include <string.h>
-
 #include "daemon/policy/denied.h"
 #include "daemon/policy/policy.h"
 #include "base/log.h"

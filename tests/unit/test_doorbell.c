@@ -2,10 +2,7 @@
 
 /* Doorbells: a ring wakes, and never waits, whatever another holder of the descriptor does to it. */
 
-#include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
-#include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>

@@ -2,13 +2,6 @@
 /* Nobody waits for those that it has nothing to do with. */
 #include "tests/unit/hop_rig.h"
 
-#include <errno.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <event2/buffer.h>
-#include <event2/event.h>
-
 #define LINK_RING 65536u
 
 struct scene {

@@ -2,9 +2,6 @@
 /* The hash of our tables: nobody who chooses names can choose where they fall. */
 #include "tests/unit/unit.h"
 
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "wire/hash.h"

@@ -4,10 +4,7 @@
  */
 #include "tests/unit/hop_programs.h"
 
-#include <errno.h>
 #include <malloc.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
 

@@ -4,8 +4,6 @@
  */
 #include "tests/unit/hop_programs.h"
 
-#include <errno.h>
-
 #include "base/quota.h"
 
 static const enum hop_kind kinds[] = {HOP_SHARED, HOP_LINK};

@@ -4,9 +4,6 @@
  */
 #include "tests/unit/hop_programs.h"
 
-#include <errno.h>
-#include <string.h>
-
 #include <event2/buffer.h>
 
 #include "wire/bytes.h"

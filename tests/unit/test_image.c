@@ -3,10 +3,7 @@
 #include "tests/unit/unit.h"
 #include "tests/unit/image_bytes.h"
 
-#include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 

@@ -2,11 +2,6 @@
 /* What comes from the network is taken in turns of the hosts that send it. */
 #include "tests/unit/unit.h"
 
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include <event2/event.h>
 
 #include "base/turns.h"

@@ -4,9 +4,6 @@
 #include "tests/unit/random.h"
 #include "tests/unit/unit.h"
 
-#include <stdlib.h>
-#include <string.h>
-
 #include "daemon/relay/channel.h"
 #include "daemon/relay/ledger.h"
 

@@ -3,8 +3,6 @@
 /* Whoever shared memory pays for it until nobody has it any more. */
 
 #include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>

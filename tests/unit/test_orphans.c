@@ -4,8 +4,6 @@
  */
 #include "tests/unit/channel_rig.h"
 
-#include <errno.h>
-
 #include "base/quota.h"
 #include "daemon/relay/orphans.h"
 

@@ -3,10 +3,7 @@
 #include "tests/unit/random.h"
 #include "tests/unit/unit.h"
 
-#include <errno.h>
 #include <pthread.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "daemon/relay/channel.h"

@@ -4,10 +4,7 @@
  */
 #include "tests/unit/policy_rig.h"
 
-#include <errno.h>
 #include <grp.h>
-#include <stdio.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 

@@ -4,11 +4,8 @@
  */
 #include "tests/unit/policy_rig.h"
 
-#include <errno.h>
 #include <grp.h>
 #include <pwd.h>
-#include <stdio.h>
-#include <string.h>
 #include <unistd.h>
 
 #define REFUSE_BYTES(fixture, text, line, message)                                                           \

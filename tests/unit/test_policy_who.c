@@ -5,8 +5,6 @@
  */
 #include "tests/unit/policy_rig.h"
 
-#include <stdio.h>
-
 POLICY_TEST(domains_match_by_number_name_and_uuid)
 {
 	static const char *const yes[] = {"3", "work",	  UUID,	     "0F0E0D0C-0B0A-4908-8706-050403020100",

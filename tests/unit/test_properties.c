@@ -4,10 +4,6 @@
  */
 #include "tests/unit/unit.h"
 
-#include <errno.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "wire/properties.h"
 
 /* Decodes a block in an allocation of its own size, so that AddressSanitizer sees a read beyond it. */

@@ -3,9 +3,6 @@
  * before were, who comes new finds something. */
 #include "tests/unit/unit.h"
 
-#include <errno.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -488,63 +485,73 @@ TEST_WITH(a_rest_goes_on_for_who_leaves_and_comes_again, set_up, tear_down)
 	event_base_free(base);
 }
 
+/* User 7 has left with a debt of nine turns, and user 8 wants its turn. */
+struct debt {
+	struct event_base *base;
+	struct turns turns;
+	struct account *other;
+	struct task task, others;
+};
+
+static void debt_start(struct debt *debt, struct quota *quota)
+{
+	struct account *account = quota_account(quota, QUOTA_UID, 7);
+
+	debt->base = event_base_new();
+	assert_int_equal(turns_init(&debt->turns, debt->base, pass_of, &debt->turns), 0);
+	debt->other = quota_account(quota, QUOTA_UID, 8);
+	task_init(&debt->others, &debt->turns, account_line(debt->other), does_nothing);
+	task_init(&debt->task, &debt->turns, account_line(account), does_nothing);
+	task_due(&debt->task);
+	task_due(&debt->others);
+	turns_spend(&debt->turns, account_line(account), 10 * TURNS_QUANTUM);
+	task_cancel(&debt->task);
+	account_unref(account);
+}
+
+static void debt_stop(struct debt *debt)
+{
+	account_unref(debt->other);
+	turns_cleanup(&debt->turns);
+	event_base_free(debt->base);
+}
+
+static int64_t credit_of(struct quota *quota, uint32_t uid)
+{
+	struct account *account = quota_account(quota, QUOTA_UID, uid);
+	int64_t credit = account_time(account)->credit;
+
+	account_unref(account);
+	return credit;
+}
+
 TEST_WITH(a_debt_is_kept_while_others_want_their_turns, set_up, tear_down)
 {
-	struct event_base *base = event_base_new();
-	struct account *account = quota_account(*state, QUOTA_UID, 7),
-		       *other = quota_account(*state, QUOTA_UID, 8);
-	struct task task, others;
-	struct turns turns;
+	struct debt debt;
 
-	assert_int_equal(turns_init(&turns, base, pass_of, &turns), 0);
-	task_init(&others, &turns, account_line(other), does_nothing);
-	task_init(&task, &turns, account_line(account), does_nothing);
-	task_due(&task);
-	task_due(&others);
-	turns_spend(&turns, account_line(account), 10 * TURNS_QUANTUM);
-	task_cancel(&task);
-	account_unref(account);
-	account = quota_account(*state, QUOTA_UID, 7);
-	assert_int_equal(account_time(account)->credit, -9 * (int64_t)TURNS_QUANTUM);
-	account_unref(account);
-	turns_pass(&turns); /* after which nobody wants any more */
+	debt_start(&debt, *state);
+	assert_int_equal(credit_of(*state, 7), -9 * (int64_t)TURNS_QUANTUM);
+	turns_pass(&debt.turns); /* after which nobody wants any more */
 	assert_false(is_listed(*state, 7));
-	account = quota_account(*state, QUOTA_UID, 7);
-	assert_int_equal(account_time(account)->credit, 0);
-	account_unref(account);
-	account_unref(other);
-	turns_cleanup(&turns);
-	event_base_free(base);
+	assert_int_equal(credit_of(*state, 7), 0);
+	debt_stop(&debt);
 }
 
 TEST_WITH(a_debt_is_paid_in_turns_while_nobody_has_the_account, set_up, tear_down)
 {
-	struct event_base *base = event_base_new();
-	struct account *account = quota_account(*state, QUOTA_UID, 7),
-		       *other = quota_account(*state, QUOTA_UID, 8);
-	struct task task, others;
-	struct turns turns;
+	struct debt debt;
 	unsigned rounds = 0;
 
-	assert_int_equal(turns_init(&turns, base, pass_of, &turns), 0);
-	task_init(&others, &turns, account_line(other), does_nothing);
-	task_init(&task, &turns, account_line(account), does_nothing);
-	task_due(&others);
-	task_due(&task);
-	turns_spend(&turns, account_line(account), 10 * TURNS_QUANTUM);
-	task_cancel(&task);
-	account_unref(account);
+	debt_start(&debt, *state);
 	for (; is_listed(*state, 7); rounds++) {
-		turns_spend(&turns, account_line(other),
-			    TURNS_QUANTUM); /* so it had its turn, and wants another */
-		task_due(&others);
-		turns.left = TURNS_PASS;
-		assert_true(turns_run(&turns));
-		task_due(&others);
+		/* So it had its turn, and wants another. */
+		turns_spend(&debt.turns, account_line(debt.other), TURNS_QUANTUM);
+		task_due(&debt.others);
+		debt.turns.left = TURNS_PASS;
+		assert_true(turns_run(&debt.turns));
+		task_due(&debt.others);
 	}
 	assert_in_range(rounds, 9, 11);
-	task_cancel(&others);
-	account_unref(other);
-	turns_cleanup(&turns);
-	event_base_free(base);
+	task_cancel(&debt.others);
+	debt_stop(&debt);
 }

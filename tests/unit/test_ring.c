@@ -2,9 +2,6 @@
 
 /* Rings between two honest ends that move in turn: what goes in comes out, at every offset and index. */
 
-#include <errno.h>
-#include <string.h>
-
 #include "tests/unit/ring_fixture.h"
 
 #define SIZE 16u
@@ -56,25 +53,21 @@ TEST(every_size_at_every_offset_arrives_unchanged)
 			}
 }
 
-TEST(a_full_ring_has_no_space_and_an_empty_one_no_data)
+RING_TEST(a_full_ring_has_no_space_and_an_empty_one_no_data, SIZE, 0xfffffff8)
 {
-	struct ring_fixture ring;
-
-	ring_fixture_start(&ring, SIZE, 0xfffffff8);
-	assert_int_equal(ring_reader_ready(&ring.reader, 1), 0);
-	assert_int_equal(ring_writer_unread(&ring.writer), 0);
-	put(&ring, 0, SIZE);
-	assert_int_equal(ring_writer_space(&ring.writer, 1), 0);
-	ring_writer_publish(&ring.writer);
-	assert_int_equal(ring_writer_space(&ring.writer, 1), 0);
-	assert_int_equal(ring_writer_unread(&ring.writer), SIZE);
-	assert_int_equal(ring_reader_ready(&ring.reader, 1), SIZE);
-	get(&ring, 0, 1);
-	assert_int_equal(ring_writer_space(&ring.writer, 1), 0);
-	ring_reader_release_quietly(&ring.reader);
-	assert_int_equal(ring_writer_space(&ring.writer, 1), 1);
-	assert_int_equal(ring_writer_unread(&ring.writer), SIZE - 1);
-	ring_fixture_stop(&ring);
+	assert_int_equal(ring_reader_ready(&ring->reader, 1), 0);
+	assert_int_equal(ring_writer_unread(&ring->writer), 0);
+	put(ring, 0, SIZE);
+	assert_int_equal(ring_writer_space(&ring->writer, 1), 0);
+	ring_writer_publish(&ring->writer);
+	assert_int_equal(ring_writer_space(&ring->writer, 1), 0);
+	assert_int_equal(ring_writer_unread(&ring->writer), SIZE);
+	assert_int_equal(ring_reader_ready(&ring->reader, 1), SIZE);
+	get(ring, 0, 1);
+	assert_int_equal(ring_writer_space(&ring->writer, 1), 0);
+	ring_reader_release_quietly(&ring->reader);
+	assert_int_equal(ring_writer_space(&ring->writer, 1), 1);
+	assert_int_equal(ring_writer_unread(&ring->writer), SIZE - 1);
 }
 
 TEST(what_is_written_in_place_arrives_also_over_the_wrap)
@@ -164,135 +157,110 @@ TEST(a_patch_changes_its_bytes_and_no_other)
 		}
 }
 
-TEST(a_batch_is_seen_at_once_and_costs_one_notification)
+RING_TEST(a_batch_is_seen_at_once_and_costs_one_notification, SIZE, 0)
 {
-	struct ring_fixture ring;
-
-	ring_fixture_start(&ring, SIZE, 0);
-	assert_int_equal(ring_reader_arm(&ring.reader, 1), 0);
+	assert_int_equal(ring_reader_arm(&ring->reader, 1), 0);
 	for (uint32_t i = 0; i < 4; i++)
-		put(&ring, 3 * i, 3);
-	assert_int_equal(ring_reader_ready(&ring.reader, 1), 0);
-	assert_true(ring_writer_publish(&ring.writer));
-	assert_false(ring_writer_publish(&ring.writer));
-	put(&ring, 12, 1);
-	assert_false(ring_writer_publish(&ring.writer));
-	assert_int_equal(ring_reader_ready(&ring.reader, 13), 13);
+		put(ring, 3 * i, 3);
+	assert_int_equal(ring_reader_ready(&ring->reader, 1), 0);
+	assert_true(ring_writer_publish(&ring->writer));
+	assert_false(ring_writer_publish(&ring->writer));
+	put(ring, 12, 1);
+	assert_false(ring_writer_publish(&ring->writer));
+	assert_int_equal(ring_reader_ready(&ring->reader, 13), 13);
 
-	assert_int_equal(ring_writer_arm(&ring.writer, SIZE), 0);
-	get(&ring, 0, 5);
-	get(&ring, 5, 5);
-	ring_reader_release_quietly(&ring.reader);
-	assert_true(ring_reader_release(&ring.reader));
-	get(&ring, 10, 3);
-	assert_false(ring_reader_release(&ring.reader));
-	assert_int_equal(ring_writer_space(&ring.writer, SIZE), SIZE);
-	ring_fixture_stop(&ring);
+	assert_int_equal(ring_writer_arm(&ring->writer, SIZE), 0);
+	get(ring, 0, 5);
+	get(ring, 5, 5);
+	ring_reader_release_quietly(&ring->reader);
+	assert_true(ring_reader_release(&ring->reader));
+	get(ring, 10, 3);
+	assert_false(ring_reader_release(&ring->reader));
+	assert_int_equal(ring_writer_space(&ring->writer, SIZE), SIZE);
 }
 
-TEST(who_isnt_asked_doesnt_notify)
+RING_TEST(who_isnt_asked_doesnt_notify, SIZE, 0)
 {
-	struct ring_fixture ring;
-
-	ring_fixture_start(&ring, SIZE, 0);
 	for (uint32_t i = 0; i < 100; i++) {
-		put(&ring, i, 1);
-		assert_false(ring_writer_publish(&ring.writer));
-		assert_int_equal(ring_reader_ready(&ring.reader, 1), 1);
-		get(&ring, i, 1);
-		assert_false(ring_reader_release(&ring.reader));
-		assert_int_equal(ring_writer_space(&ring.writer, SIZE), SIZE);
+		put(ring, i, 1);
+		assert_false(ring_writer_publish(&ring->writer));
+		assert_int_equal(ring_reader_ready(&ring->reader, 1), 1);
+		get(ring, i, 1);
+		assert_false(ring_reader_release(&ring->reader));
+		assert_int_equal(ring_writer_space(&ring->writer, SIZE), SIZE);
 	}
-	ring_fixture_stop(&ring);
 }
 
-TEST(arming_says_what_is_there_and_leaves_foreign_bits_alone)
+RING_TEST(arming_says_what_is_there_and_leaves_foreign_bits_alone, SIZE, 0)
 {
-	struct ring_fixture ring;
-
-	ring_fixture_start(&ring, SIZE, 0);
-	ring.wants_data = ring.wants_space = 0xf0;
-	assert_int_equal(ring_writer_arm(&ring.writer, SIZE), 1);
-	assert_int_equal(ring.wants_space, 0xf2);
-	put(&ring, 0, 8);
-	assert_false(ring_writer_publish(&ring.writer));
-	assert_int_equal(ring_reader_arm(&ring.reader, 8), 1);
-	assert_int_equal(ring_reader_arm(&ring.reader, 9), 0);
-	assert_int_equal(ring.wants_data, 0xf1);
-	assert_int_equal(ring_writer_arm(&ring.writer, 8), 1);
-	assert_int_equal(ring_writer_arm(&ring.writer, 9), 0);
-	put(&ring, 8, 8);
-	assert_true(ring_writer_publish(&ring.writer));
-	assert_int_equal(ring.wants_data, 0xf0);
-	assert_true(ring_reader_release(&ring.reader));
-	assert_int_equal(ring.wants_space, 0xf0);
-	ring_fixture_stop(&ring);
+	ring->wants_data = ring->wants_space = 0xf0;
+	assert_int_equal(ring_writer_arm(&ring->writer, SIZE), 1);
+	assert_int_equal(ring->wants_space, 0xf2);
+	put(ring, 0, 8);
+	assert_false(ring_writer_publish(&ring->writer));
+	assert_int_equal(ring_reader_arm(&ring->reader, 8), 1);
+	assert_int_equal(ring_reader_arm(&ring->reader, 9), 0);
+	assert_int_equal(ring->wants_data, 0xf1);
+	assert_int_equal(ring_writer_arm(&ring->writer, 8), 1);
+	assert_int_equal(ring_writer_arm(&ring->writer, 9), 0);
+	put(ring, 8, 8);
+	assert_true(ring_writer_publish(&ring->writer));
+	assert_int_equal(ring->wants_data, 0xf0);
+	assert_true(ring_reader_release(&ring->reader));
+	assert_int_equal(ring->wants_space, 0xf0);
 }
 
-TEST(a_used_ring_is_adopted_where_it_stands)
+RING_TEST(a_used_ring_is_adopted_where_it_stands, SIZE, 0xfffffffa)
 {
-	struct ring_fixture ring;
 	uint8_t bytes[10];
 
-	ring_fixture_start(&ring, SIZE, 0xfffffffa);
-	put(&ring, 0, 10);
-	ring_writer_publish(&ring.writer);
-	assert_int_equal(ring_reader_init(&ring.reader, &ring.view, true), 0);
-	assert_int_equal(ring_reader_ready(&ring.reader, 1), 10);
-	ring_reader_copy(&ring.reader, 0, bytes, 10);
+	put(ring, 0, 10);
+	ring_writer_publish(&ring->writer);
+	assert_int_equal(ring_reader_init(&ring->reader, &ring->view, true), 0);
+	assert_int_equal(ring_reader_ready(&ring->reader, 1), 10);
+	ring_reader_copy(&ring->reader, 0, bytes, 10);
 	assert_true(pattern_is(bytes, 0, 10));
-	assert_int_equal(ring_writer_init(&ring.writer, &ring.view, true), 0);
-	assert_int_equal(ring_writer_space(&ring.writer, 1), SIZE - 10);
-	assert_int_equal(ring_writer_unread(&ring.writer), 10);
-	get(&ring, 0, 10);
-	ring_reader_release(&ring.reader);
-	assert_int_equal(ring_writer_space(&ring.writer, SIZE), SIZE);
-	ring_fixture_stop(&ring);
+	assert_int_equal(ring_writer_init(&ring->writer, &ring->view, true), 0);
+	assert_int_equal(ring_writer_space(&ring->writer, 1), SIZE - 10);
+	assert_int_equal(ring_writer_unread(&ring->writer), 10);
+	get(ring, 0, 10);
+	ring_reader_release(&ring->reader);
+	assert_int_equal(ring_writer_space(&ring->writer, SIZE), SIZE);
 }
 
-TEST(a_new_ring_starts_at_zero_whatever_the_memory_says)
+RING_TEST(a_new_ring_starts_at_zero_whatever_the_memory_says, SIZE, 0)
 {
-	struct ring_fixture ring;
-
-	ring_fixture_start(&ring, SIZE, 0);
-	ring.producer = 77;
-	ring.consumer = 5;
-	assert_int_equal(ring_writer_init(&ring.writer, &ring.view, false), 0);
-	put(&ring, 0, 3);
-	ring_writer_publish(&ring.writer);
-	assert_int_equal(ring.producer, 3);
-	assert_int_equal(ring_reader_init(&ring.reader, &ring.view, false), 0);
-	assert_int_equal(ring_reader_ready(&ring.reader, 1), 3);
-	ring_fixture_stop(&ring);
+	ring->producer = 77;
+	ring->consumer = 5;
+	assert_int_equal(ring_writer_init(&ring->writer, &ring->view, false), 0);
+	put(ring, 0, 3);
+	ring_writer_publish(&ring->writer);
+	assert_int_equal(ring->producer, 3);
+	assert_int_equal(ring_reader_init(&ring->reader, &ring->view, false), 0);
+	assert_int_equal(ring_reader_ready(&ring->reader, 1), 3);
 }
 
-TEST(an_impossible_ring_isnt_adopted)
+RING_TEST(an_impossible_ring_isnt_adopted, SIZE, 0)
 {
 	static const uint32_t ahead[] = {SIZE + 1, 2 * SIZE, 0x80000000, 0xffffffff};
-	struct ring_fixture ring;
 
-	ring_fixture_start(&ring, SIZE, 0);
 	for (size_t i = 0; i < sizeof(ahead) / sizeof(*ahead); i++) {
-		ring.consumer = 0xfffffffd;
-		ring.producer = ring.consumer + ahead[i];
-		assert_int_equal(ring_writer_init(&ring.writer, &ring.view, true), -EPROTO);
-		assert_int_equal(ring_reader_init(&ring.reader, &ring.view, true), -EPROTO);
+		ring->consumer = 0xfffffffd;
+		ring->producer = ring->consumer + ahead[i];
+		assert_int_equal(ring_writer_init(&ring->writer, &ring->view, true), -EPROTO);
+		assert_int_equal(ring_reader_init(&ring->reader, &ring->view, true), -EPROTO);
 	}
-	ring_fixture_stop(&ring);
 }
 
-TEST(a_size_that_is_no_power_of_two_is_refused)
+RING_TEST(a_size_that_is_no_power_of_two_is_refused, SIZE, 0)
 {
 	static const uint32_t sizes[] = {0, 1, 4, 7, 12, 1000, 65535, (1u << 30) + 1, 1u << 31, 0xffffffff};
-	struct ring_fixture ring;
 
-	ring_fixture_start(&ring, SIZE, 0);
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
-		ring.view.size = sizes[i];
-		assert_int_equal(ring_writer_init(&ring.writer, &ring.view, false), -EINVAL);
-		assert_int_equal(ring_reader_init(&ring.reader, &ring.view, false), -EINVAL);
+		ring->view.size = sizes[i];
+		assert_int_equal(ring_writer_init(&ring->writer, &ring->view, false), -EINVAL);
+		assert_int_equal(ring_reader_init(&ring->reader, &ring->view, false), -EINVAL);
 	}
-	ring_fixture_stop(&ring);
 }
 
 TEST(both_ends_name_the_same_word)

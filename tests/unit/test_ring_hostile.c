@@ -6,9 +6,6 @@
  * than are there.
  */
 
-#include <errno.h>
-#include <string.h>
-
 #include "tests/unit/ring_fixture.h"
 #include "wire/frame_ring.h"
 
@@ -157,23 +154,20 @@ TEST(an_index_moved_between_look_and_arm_is_found)
 	ring_fixture_stop(&ring);
 }
 
-TEST(an_index_that_jumps_by_ringfuls_is_found_once_it_overruns)
+RING_TEST(an_index_that_jumps_by_ringfuls_is_found_once_it_overruns, SIZE, 0)
 {
-	struct ring_fixture ring;
 	uint8_t bytes[SIZE];
 
-	ring_fixture_start(&ring, SIZE, 0);
 	/* A ringful is possible, so the content is whatever lies there; a second one before anything was
 	 * released isn't. */
-	ring.producer = SIZE;
-	assert_int_equal(ring_reader_ready(&ring.reader, 1), SIZE);
-	ring_reader_copy(&ring.reader, 0, bytes, SIZE);
-	ring_reader_consume(&ring.reader, SIZE);
-	ring.producer = 2 * SIZE;
-	assert_int_equal(ring_reader_ready(&ring.reader, 1), -EPROTO);
-	ring_reader_release(&ring.reader);
-	assert_int_equal(ring_reader_ready(&ring.reader, 1), SIZE);
-	ring_fixture_stop(&ring);
+	ring->producer = SIZE;
+	assert_int_equal(ring_reader_ready(&ring->reader, 1), SIZE);
+	ring_reader_copy(&ring->reader, 0, bytes, SIZE);
+	ring_reader_consume(&ring->reader, SIZE);
+	ring->producer = 2 * SIZE;
+	assert_int_equal(ring_reader_ready(&ring->reader, 1), -EPROTO);
+	ring_reader_release(&ring->reader);
+	assert_int_equal(ring_reader_ready(&ring->reader, 1), SIZE);
 }
 
 TEST(the_own_index_in_shared_memory_doesnt_matter)
@@ -225,21 +219,17 @@ TEST(any_request_byte_is_harmless)
 	}
 }
 
-TEST(any_position_names_a_word_inside_the_ring)
+RING_TEST(any_position_names_a_word_inside_the_ring, SIZE, 0xfffffff1)
 {
-	struct ring_fixture ring;
-
-	ring_fixture_start(&ring, SIZE, 0xfffffff1);
 	for (uint64_t i = 0; i < CANDIDATES; i++) {
-		uint32_t *word = ring_writer_word(&ring.writer, candidate(0, (int)i));
+		uint32_t *word = ring_writer_word(&ring->writer, candidate(0, (int)i));
 
-		assert_true((uint8_t *)word >= ring.data && (uint8_t *)word + 4 <= ring.data + SIZE);
+		assert_true((uint8_t *)word >= ring->data && (uint8_t *)word + 4 <= ring->data + SIZE);
 		assert_int_equal((uintptr_t)word % 4, 0);
-		word = ring_reader_word(&ring.reader, candidate(0, (int)i));
-		assert_true((uint8_t *)word >= ring.data && (uint8_t *)word + 4 <= ring.data + SIZE);
+		word = ring_reader_word(&ring->reader, candidate(0, (int)i));
+		assert_true((uint8_t *)word >= ring->data && (uint8_t *)word + 4 <= ring->data + SIZE);
 		assert_int_equal((uintptr_t)word % 4, 0);
 	}
-	ring_fixture_stop(&ring);
 }
 
 /* Nobody waits for what can't come. */

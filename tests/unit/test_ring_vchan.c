@@ -6,9 +6,7 @@
  * xenevtchn_notify.
  */
 
-#include <errno.h>
 #include <libxenvchan.h>
-#include <string.h>
 
 #include "tests/unit/ring_fixture.h"
 

@@ -4,8 +4,6 @@
  */
 #include "tests/unit/router_rig.h"
 
-#include <errno.h>
-
 #include "base/cost.h"
 #include "daemon/relay/hop_internal.h"
 #include "daemon/serve/router.h"

@@ -4,9 +4,6 @@
  */
 #include "tests/unit/router_rig.h"
 
-#include <errno.h>
-#include <string.h>
-
 SCENE_TEST_EACH(address_of_this_domain_leads_to_the_program_here, scene_start, i, 3)
 {
 	static const char *const addresses[] = {"5:inbox", "self:inbox", "home:inbox"};

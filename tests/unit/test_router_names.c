@@ -4,9 +4,6 @@
  */
 #include "tests/unit/router_rig.h"
 
-#include <errno.h>
-#include <string.h>
-
 #include "base/quota.h"
 #include "daemon/serve/router.h"
 

@@ -5,9 +5,6 @@
  */
 #include "tests/unit/router_rig.h"
 
-#include <errno.h>
-#include <string.h>
-
 #include "daemon/relay/channel.h"
 #include "daemon/relay/sharing.h"
 #include "daemon/serve/router.h"

@@ -4,9 +4,7 @@
  */
 #include "tests/unit/stream_rig.h"
 
-#include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>

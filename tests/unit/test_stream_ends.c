@@ -5,10 +5,7 @@
  */
 #include "tests/unit/stream_rig.h"
 
-#include <errno.h>
-#include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include "tests/descriptors.h"
 #include "daemon/local/stream.h"

@@ -4,11 +4,6 @@
 #include "tests/unit/stream_rig.h"
 #include "tests/unit/image_bytes.h"
 
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
 #include "base/image.h"
 #include "daemon/local/stream.h"
 #include "daemon/local/streams.h"

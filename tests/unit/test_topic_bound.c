@@ -6,8 +6,6 @@
 #include "tests/unit/topic_log_more.h"
 #include "tests/unit/unit.h"
 
-#include <string.h>
-
 #include "base/turns.h"
 #include "daemon/topic/topic_bound.h"
 

@@ -3,8 +3,6 @@
 #include "tests/unit/unit.h"
 #include "tests/unit/topic_rig.h"
 
-#include <errno.h>
-
 #include "daemon/relay/inner.h"
 
 /* A topic that goes on, as one whose publisher is there. */

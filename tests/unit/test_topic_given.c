@@ -4,9 +4,6 @@
 #include "tests/unit/unit.h"
 #include "tests/unit/topic_rig.h"
 
-#include <errno.h>
-#include <string.h>
-
 #include "wire/bytes.h"
 
 #define MOST 65536u

@@ -5,9 +5,6 @@
 #include "tests/unit/image_bytes.h"
 #include "tests/unit/topic_rig.h"
 
-#include <errno.h>
-#include <string.h>
-
 #include "base/image.h"
 #include "daemon/relay/channel.h"
 #include "daemon/relay/hop.h"

@@ -5,10 +5,6 @@
 #include "tests/unit/random.h"
 #include "tests/unit/unit.h"
 
-#include <stdio.h>
-#include <string.h>
-
-#include "base/turns.h"
 #include "daemon/topic/topic_kept.h"
 
 #define KEYS	20

@@ -4,8 +4,6 @@
 #include "tests/unit/unit.h"
 #include "tests/unit/topic_rig.h"
 
-#include <stdio.h>
-
 #include <event2/event.h>
 
 #define REPLICAS 3000u

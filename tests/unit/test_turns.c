@@ -3,8 +3,6 @@
  * each is, and nobody waits for longer than turns.h says. */
 #include "tests/unit/unit.h"
 
-#include <stdlib.h>
-
 #include <event2/event.h>
 
 #include "base/turns.h"

@@ -4,10 +4,7 @@
  */
 #include "tests/unit/unit.h"
 
-#include <errno.h>
 #include <poll.h>
-#include <stdint.h>
-#include <string.h>
 #include <unistd.h>
 
 #include <event2/event.h>

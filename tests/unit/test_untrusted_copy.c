@@ -3,8 +3,6 @@
 /* What is copied out of memory that somebody else changes is what is there then, whatever the compiler takes
  * for granted. */
 
-#include <stdlib.h>
-
 #include "tests/unit/unit.h"
 #include "wire/untrusted_copy.h"
 

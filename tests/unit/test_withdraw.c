@@ -3,10 +3,6 @@
  * it. */
 #include "tests/unit/channel_rig.h"
 
-#include <errno.h>
-#include <string.h>
-
-#include "base/quota.h"
 #include "daemon/relay/withdraw.h"
 #include "wire/bytes.h"
 

@@ -2,9 +2,6 @@
 #include "tests/unit/unit.h"
 #include "tests/unit/topic_rig.h"
 
-#include <errno.h>
-#include <stdlib.h>
-
 #include <event2/event.h>
 #include <utlist.h>
 

@@ -3,9 +3,9 @@
 #define XENMSG_TESTS_UNIT_H
 
 /*
- * cmocka, with the headers that it needs before its own, and tests that need no table: a program has those
- * that are defined in it, in the order of their lines. Its main() is in unit_main.c, unless it has one of its
- * own.
+ * cmocka, with the headers that it needs before its own, what most tests need of the C library, and tests
+ * that need no table: a program has those that are defined in it, in the order of their lines. Its main() is
+ * in unit_main.c, unless it has one of its own.
  */
 
 /* clang-format off */
@@ -17,6 +17,9 @@
 #include <stdlib.h>
 #include <cmocka.h>
 /* clang-format on */
+#include <errno.h>
+#include <stdbool.h>
+#include <string.h>
 
 /* What is enough of seconds or turns, on a machine that is emulated, too (tests/xen/run --unit). */
 static inline unsigned patience(unsigned enough)
