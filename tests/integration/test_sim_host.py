@@ -2,7 +2,6 @@
 """The command xensim: domains come, go, are saved and restored, and every bad argument gets one clear line."""
 
 import os
-import re
 import signal
 import socket
 import struct
@@ -13,7 +12,7 @@ import uuid
 
 import pytest
 
-from conftest import TIMEOUT, environment_of, wait_for, xensim
+from conftest import TIMEOUT, environment_of, sleeps, stat_of, status_of, wait_for, xensim
 
 
 def test_start_prints_the_directory_and_stop_removes_it():
@@ -163,24 +162,16 @@ def test_rename_reaches_a_watch_on_the_name(host):
     assert host.domain(1)["name"] == "storage"
 
 
-def stat_of(pid):
-    with open(f"/proc/{pid}/stat", encoding="utf-8") as stat:
-        return stat.read().rsplit(")", 1)[1].split()
-
-
 def test_pause_stops_all_processes_and_those_started_later(host):
     sleeper = host.sleeper(1)
 
-    def state(pid):
-        return stat_of(pid)[0]
-
     host.sim("pause", 1)
-    wait_for(lambda: state(sleeper.pid) == "T", "the stopped process")
+    wait_for(lambda: stat_of(sleeper.pid)[0] == "T", "the stopped process")
     late = host.spawn(1, "/bin/true")
-    wait_for(lambda: state(late.pid) == "T", "the late process")
+    wait_for(lambda: stat_of(late.pid)[0] == "T", "the late process")
     host.sim("unpause", 1)
     assert late.wait(timeout=TIMEOUT) == 0
-    wait_for(lambda: state(sleeper.pid) == "S", "the process that goes on")
+    wait_for(lambda: stat_of(sleeper.pid)[0] == "S", "the process that goes on")
 
 
 def test_a_stalled_store_answers_nothing_until_it_goes_on(host):
@@ -219,9 +210,7 @@ def hypervisor_of(host):
 def test_the_host_sleeps_when_nothing_happens(host):
     def ticks():
         fields = stat_of(hypervisor)
-        with open(f"/proc/{hypervisor}/status", encoding="utf-8") as status:
-            switches = [int(line.split()[1]) for line in status if line.startswith("voluntary_ctxt")]
-        return int(fields[11]) + int(fields[12]), switches[0]
+        return int(fields[11]) + int(fields[12]), sleeps(hypervisor)
 
     def slept():
         """Through half a second, once what it had to do is done."""
@@ -294,8 +283,6 @@ def test_a_malformed_request_ends_that_client_alone(host):
 
 def test_a_thousand_domains_cost_little(make_host):
     host = make_host(domains=1000)
-    with open(f"/proc/{hypervisor_of(host)}/status", encoding="ascii") as status:
-        kib = int(re.search(r"VmRSS:\s*(\d+) kB", status.read()).group(1))
-    assert kib < 1000 * 1024
+    assert status_of(hypervisor_of(host), "VmRSS") < 1000 * 1024  # KiB
     host.sim("stop")
     assert not os.path.exists(host.dir)
