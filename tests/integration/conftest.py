@@ -4,6 +4,7 @@
 Which programs these are: installed.py.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -39,6 +40,15 @@ def wait_for(condition, what="the condition", timeout=TIMEOUT):
             pytest.fail(f"{what} did not come true within {timeout} s")
         time.sleep(pause)
         pause = min(pause * 2, 0.1)
+
+
+@contextlib.contextmanager
+def row(what):
+    """One of a table, which a failure names: cheaper than a test of its own with a host of its own."""
+    try:
+        yield
+    except Exception as error:
+        raise AssertionError(f"{what}: {error}") from error
 
 
 def stat_of(pid):

@@ -8,21 +8,22 @@ import signal
 
 import pytest
 
-from conftest import wait_for
+from conftest import row, wait_for
 from lower_half import Node, Tree, exchange, fails, link, pair, see_each_other, settle
 
 # --- presence ---
 
 @pytest.mark.parametrize("settled", [False, True], ids=["at once", "one after the other"])
-@pytest.mark.parametrize("order", list(itertools.permutations([0, 1, 2])))
-def test_daemons_find_each_other_in_any_start_order(host, order, settled):
-    nodes = []
-    for domid in order:
-        nodes.append(Node(host, domid, settled=settled))
-        for other in nodes[:-1] if settled else []:
-            see_each_other(nodes[-1], other)
-    if not settled:
-        see_each_other(*nodes)
+def test_daemons_find_each_other_in_any_start_order(make_host, settled):
+    for order in itertools.permutations([0, 1, 2]):
+        host, nodes = make_host(), []
+        with row(order):
+            for domid in order:
+                nodes.append(Node(host, domid, settled=settled))
+                for other in nodes[:-1] if settled else []:
+                    see_each_other(nodes[-1], other)
+            if not settled:
+                see_each_other(*nodes)
 
 
 def test_a_daemon_does_not_see_itself(host):

@@ -58,8 +58,9 @@ def test_another_major_version_is_named(host):
     assert "protocol 3" in failed and "same version" in failed
 
 
-@pytest.mark.parametrize("value", ["0", "-1", "x", "4294967296", "1x", " 1", "%ff", "00001", "99999"])
+@pytest.mark.parametrize("value", ["%ff", "99999"])
 def test_bad_nodes_make_no_link(host, value):
+    """No number (test_peers_parse.c has more of these), or one that leads nowhere."""
     peer = ByHand(host, 1, "timeout=500")
     peer.offer(value, value)
     fails(peer.node, 2, errno.EHOSTUNREACH)

@@ -200,14 +200,14 @@ sys.stdin.read()
 """
 
 
-@pytest.mark.parametrize("device", ["evtchn", "gntdev", "gntalloc"])
-def test_a_lock_of_a_device_is_of_its_domain(host, device):
-    def lock(domid):
+def test_a_lock_of_a_device_is_of_its_domain(host):
+    def lock(domid, device):
         process = host.spawn(domid, "/usr/bin/python3", "-c", LOCKER, f"/dev/xen/{device}", stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         return process, process.stdout.readline()
 
-    holder, said = lock(1)
-    assert said == "locked\n"
-    assert lock(1)[1] == "taken\n" and lock(2)[1] == "locked\n"
-    holder.communicate(timeout=TIMEOUT)
-    assert lock(1)[1] == "locked\n"
+    for device in ("evtchn", "gntdev", "gntalloc"):
+        holder, said = lock(1, device)
+        assert said == "locked\n"
+        assert (lock(1, device)[1], lock(2, device)[1]) == ("taken\n", "locked\n"), device
+        holder.communicate(timeout=TIMEOUT)
+        assert lock(1, device)[1] == "locked\n", device
