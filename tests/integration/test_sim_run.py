@@ -87,13 +87,13 @@ def test_what_still_runs_in_a_domain_is_killed(runtime):
     wait_for(lambda: has_ended(sleeper), "the end of the sleeper")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_is_the_commands(runtime, number):
-    process = command(runtime, "--", "sh", "-c", f"trap 'kill -KILL $!; echo caught; exit 5' {number.name[3:]}; sleep 1000 & echo $!; wait")
-    process.stdout.readline()
-    process.send_signal(number)
-    assert process.communicate(timeout=2 * TIMEOUT)[0] == "caught\n"
-    assert process.returncode == 5
+def test_a_signal_is_the_commands(runtime):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        process = command(runtime, "--", "sh", "-c", f"trap 'kill -KILL $!; echo caught; exit 5' {number.name[3:]}; sleep 1000 & echo $!; wait")
+        process.stdout.readline()
+        process.send_signal(number)
+        assert process.communicate(timeout=2 * TIMEOUT)[0] == "caught\n", number
+        assert process.returncode == 5, number
 
 
 def test_the_host_ends_with_a_killed_xensim(runtime):

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from conftest import TIMEOUT, program, wait_for
+from conftest import TIMEOUT, program, row, wait_for
 from xen_ends import sharing
 
 NOTICE = int(20 * TIMEOUT)  # ms, in which the test sees it
@@ -261,15 +261,15 @@ def test_a_process_reads_stale_data_before_any_watch_tells_it(host):
     assert watcher.ask("xs-event", 5000) == "ok domid"
 
 
-@pytest.mark.parametrize("options, jump", [((), 200), (("--clock", "5000"), 5000), (("--clock", "0"), 0)], ids=["default", "long", "set-back"])
-def test_the_clocks_show_a_restore_unless_the_hosts_was_set_back(host, options, jump):
-    one = host.xen(1)
-    before = one.ok("clocks")
-    host.sim("suspend", 1)
-    host.sim("resume", 1, *options)
-    after = one.ok("clocks")
-    # The coarse clocks tick, so a pair of readings may be apart by one.
-    assert all(jump - 20 <= new - old <= jump + 20 for new, old in zip(after, before)), (before, after)
+def test_the_clocks_show_a_restore_unless_the_hosts_was_set_back(host):
+    domid, one = 1, host.xen(1)
+    for options, jump in (((), 200), (("--clock", "5000"), 5000), (("--clock", "0"), 0)):
+        before = one.ok("clocks")
+        host.sim("suspend", domid)
+        domid = int(host.sim("resume", domid, *options).stdout)
+        after = one.ok("clocks")
+        # The coarse clocks tick, so a pair of readings may be apart by one.
+        assert all(jump - 20 <= new - old <= jump + 20 for new, old in zip(after, before)), (options, before, after)
 
 
 SHUTDOWN = "/local/domain/1/control/shutdown"
@@ -310,27 +310,29 @@ def test_it_is_not_told_without_notice(host):
     assert zero.ask("xs-read", SHUTDOWN).startswith("error")
 
 
-@pytest.mark.parametrize("command, then, seen", [("suspend", "stops", 2), ("migrate", "stops", 1), ("suspend", "unmaps", 2),
-                                                 ("migrate", "unmaps", 2), ("migrate", "maps again", 2)])
-def test_what_the_peer_wrote_last_is_in_the_image(host, command, then, seen):
-    one, zero = host.xen(1), watch_shutdown(host)
-    memory, ref, *_ = one.ok("share", 0, PAGES, 1)
-    mapped = zero.ok("map", 1, ref, PAGES, 1)
-    offsets = range(0, PAGES * 4096, 4096)
-    for offset in offsets:
-        zero.ok("poke", mapped, offset, 1)
-    saving = begin(host, command, 1, "--stale", 30, "--notice", NOTICE)
-    assert sees_suspend(zero)
-    for offset in offsets:
-        zero.ok("poke", mapped, offset, 2)
-    if then != "stops":
-        zero.ok("unmap", mapped)
-    if then == "maps again":
-        zero.ok("map", 1, ref, PAGES, 1)
-    assert saving.wait() == 0
-    if command == "suspend":
-        host.sim("resume", 1)
-    assert {one.ok("peek", memory, offset) for offset in offsets} == {seen}
+def test_what_the_peer_wrote_last_is_in_the_image(make_host):
+    for command, then, seen in (("suspend", "stops", 2), ("migrate", "stops", 1), ("suspend", "unmaps", 2), ("migrate", "unmaps", 2),
+                                ("migrate", "maps again", 2)):
+        host = make_host()
+        with row((command, then)):
+            one, zero = host.xen(1), watch_shutdown(host)
+            memory, ref, *_ = one.ok("share", 0, PAGES, 1)
+            mapped = zero.ok("map", 1, ref, PAGES, 1)
+            offsets = range(0, PAGES * 4096, 4096)
+            for offset in offsets:
+                zero.ok("poke", mapped, offset, 1)
+            saving = begin(host, command, 1, "--stale", 30, "--notice", NOTICE)
+            assert sees_suspend(zero)
+            for offset in offsets:
+                zero.ok("poke", mapped, offset, 2)
+            if then != "stops":
+                zero.ok("unmap", mapped)
+            if then == "maps again":
+                zero.ok("map", 1, ref, PAGES, 1)
+            assert saving.wait() == 0
+            if command == "suspend":
+                host.sim("resume", 1)
+            assert {one.ok("peek", memory, offset) for offset in offsets} == {seen}
 
 
 @pytest.mark.parametrize("own, seen", [(False, 1), (True, 2)])
