@@ -33,25 +33,6 @@ def test_a_daemon_does_not_see_itself(host):
     assert one.await_event("up 1", "down 2") == "down 2"
 
 
-@pytest.mark.parametrize("watcher", [0, 1])
-def test_a_destroyed_domain_is_down(host, watcher):
-    one, two = pair(host, domids=(watcher, 2)).values()
-    link(one, two)
-    host.sim("destroy", 2)
-    one.await_event("lost 2")
-    one.await_event("down 2")
-
-
-@pytest.mark.parametrize("watcher", [0, 1])
-def test_a_domain_created_later_is_seen(host, watcher):
-    one = Node(host, watcher)
-    host.sim("create", "--name", "late")
-    domid = next(domain["domid"] for domain in host.list()["domains"] if domain["name"] == "late")
-    late = Node(host, domid)
-    one.await_event(f"up {domid}")
-    late.await_event(f"up {watcher}")
-
-
 def test_endless_touching_does_not_happen(host):
     """Each answers a new presence once: then XenStore is quiet."""
     nodes = pair(host, domids=(1, 2, 3)).values()
