@@ -58,31 +58,7 @@ def test_private_presence_shows_itself_to_the_allowed_only(host):
     link(two, hidden)
 
 
-def test_private_presence_works_in_the_other_start_order(host):
-    two = Node(host, 2)
-    hidden = Node(host, 1, "private=2")
-    two.await_event("up 1")
-    hidden.await_event("up 2")
-    link(hidden, two)
-    exchange(hidden, two)
-
-
 # --- endpoints ---
-
-def test_endpoints_reach_peers_that_run_and_that_come_later(host):
-    one, two = Node(host, 1), Node(host, 2)
-    one.await_event("up 2")
-    one.talk.ok("advertise", "print", "scan")
-    assert two.await_event("endpoints 1") == "endpoints 1 print scan"
-    three = Node(host, 3)
-    assert three.await_event("endpoints 1") == "endpoints 1 print scan"
-    one.talk.ok("advertise", "scan")
-    assert two.await_event("endpoints 1") == "endpoints 1 scan"
-    one.talk.ok("advertise")
-    assert two.await_event("endpoints 1") == "endpoints 1"
-    one.end()
-    two.await_event("down 1")
-
 
 @pytest.mark.parametrize("watcher", [0, 1])
 def test_endpoints_of_another_daemon_are_told_anew_even_if_equal(host, watcher):
