@@ -288,17 +288,19 @@ def sees_suspend(zero):
     return zero.ask("xs-read", SHUTDOWN) == "ok suspend"
 
 
-@pytest.mark.parametrize("command", ["suspend", "checkpoint", "migrate"])
-def test_domain_0_is_told_before_a_guest_is_stopped_and_has_time(host, command):
-    one, zero = host.xen(1), watch_shutdown(host)
-    saving = begin(host, command, 1, "--notice", NOTICE)
-    assert sees_suspend(zero)
-    assert one.ask("xs-read", "domid") == "ok 1"
-    # The guest's kernel acknowledges it.
-    assert zero.ask("xs-event", 10000) == f"ok {SHUTDOWN}"
-    assert zero.ask("xs-read", SHUTDOWN) == "ok " and host.domain(1)["state"] == "running"
-    assert saving.wait() == 0
-    assert host.domain(4 if command == "migrate" else 1)["state"] == ("suspended" if command == "suspend" else "running")
+def test_domain_0_is_told_before_a_guest_is_stopped_and_has_time(make_host):
+    for command in ("suspend", "checkpoint", "migrate"):
+        host = make_host()
+        with row(command):
+            one, zero = host.xen(1), watch_shutdown(host)
+            saving = begin(host, command, 1, "--notice", NOTICE)
+            assert sees_suspend(zero)
+            assert one.ask("xs-read", "domid") == "ok 1"
+            # The guest's kernel acknowledges it.
+            assert zero.ask("xs-event", 10000) == f"ok {SHUTDOWN}"
+            assert zero.ask("xs-read", SHUTDOWN) == "ok " and host.domain(1)["state"] == "running"
+            assert saving.wait() == 0
+            assert host.domain(4 if command == "migrate" else 1)["state"] == ("suspended" if command == "suspend" else "running")
 
 
 def test_it_is_not_told_without_notice(host):
