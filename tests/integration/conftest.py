@@ -4,6 +4,7 @@
 Which programs these are: installed.py.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -41,11 +42,36 @@ def wait_for(condition, what="the condition", timeout=TIMEOUT):
         pause = min(pause * 2, 0.1)
 
 
+@contextlib.contextmanager
+def row(what):
+    """One of a table, which a failure names: cheaper than a test of its own with a host of its own."""
+    try:
+        yield
+    except Exception as error:
+        raise AssertionError(f"{what}: {error}") from error
+
+
+def stat_of(pid):
+    """What /proc/PID/stat says behind the name, which may have blanks: its state first."""
+    with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
+        return file.read().rpartition(")")[2].split()
+
+
+def status_of(pid, field):
+    """A number of /proc/PID/status; pid may be PID/task/THREAD."""
+    with open(f"/proc/{pid}/status", encoding="utf-8") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith(field + ":"))
+
+
+def sleeps(pid):
+    """How often a process, with all its threads, has gone to sleep."""
+    return sum(status_of(f"{pid}/task/{thread}", "voluntary_ctxt_switches") for thread in os.listdir(f"/proc/{pid}/task"))
+
+
 def has_ended(pid):
     """Also if nobody has waited for it."""
     try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8") as file:
-            return file.read().rpartition(")")[2].split()[0] == "Z"
+        return stat_of(pid)[0] == "Z"
     except FileNotFoundError:
         return True
 

@@ -76,14 +76,15 @@ static void watch_often(const struct attacker *attacker, int fd)
 	watch_times(fd, count < WATCHES ? count : WATCHES);
 }
 
-static void begin_watched_doorbell(struct attacker *attacker, struct session *session)
+/* What the daemon wakes it by. */
+static int wakes(const struct session *session)
 {
-	watch_often(attacker, session->wake_self);
+	return session->is_shared ? session->wake_self : session->fd;
 }
 
-static void begin_watched_socket(struct attacker *attacker, struct session *session)
+static void begin_watched(struct attacker *attacker, struct session *session)
 {
-	watch_often(attacker, session->fd);
+	watch_often(attacker, wakes(session));
 }
 
 /* A few sessions only, each of which costs the daemon tens of milliseconds. */
@@ -91,7 +92,7 @@ static void begin_most_watched(struct attacker *attacker, struct session *sessio
 {
 	session->step = session - attacker->sessions < MOST_WATCHED;
 	if (session->step)
-		watch_times(session->is_shared ? session->wake_self : session->fd, MOST_WATCHES);
+		watch_times(wakes(session), MOST_WATCHES);
 }
 
 static int holds; /* a child counts up when it holds what it is to */
@@ -259,8 +260,8 @@ static unsigned turn_keep(struct attacker *attacker, struct session *session)
 }
 
 const struct attack kernel_attacks[] = {
-	{"watched-doorbell", SHARED, .begin = begin_watched_doorbell, .frame = answer_came, .turn = turn_ask},
-	{"watched-socket", PLAIN, .begin = begin_watched_socket, .frame = answer_came, .turn = turn_ask},
+	{"watched-doorbell", SHARED, .begin = begin_watched, .frame = answer_came, .turn = turn_ask},
+	{"watched-socket", PLAIN, .begin = begin_watched, .frame = answer_came, .turn = turn_ask},
 	{"most-watched-doorbell", SHARED, .begin = begin_most_watched, .frame = answer_came,
 	 .turn = turn_most_watched},
 	{"most-watched-socket", PLAIN, .begin = begin_most_watched, .frame = answer_came,

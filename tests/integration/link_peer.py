@@ -39,22 +39,10 @@ class Store:
 
     def __init__(self):
         self.library = ctypes.CDLL("libxenstore.so.4")
-        for name, result, arguments in (
-                ("xs_open", ctypes.c_void_p, [ctypes.c_ulong]),
-                ("xs_read", ctypes.c_void_p, [ctypes.c_void_p, ctypes.c_uint32, ctypes.c_char_p,
-                                              ctypes.POINTER(ctypes.c_uint)]),
-                ("xs_write", ctypes.c_bool, [ctypes.c_void_p, ctypes.c_uint32, ctypes.c_char_p, ctypes.c_char_p,
-                                             ctypes.c_uint]),
-                ("xs_rm", ctypes.c_bool, [ctypes.c_void_p, ctypes.c_uint32, ctypes.c_char_p]),
-                ("xs_set_permissions", ctypes.c_bool, [ctypes.c_void_p, ctypes.c_uint32, ctypes.c_char_p,
-                                                       ctypes.POINTER(Permission), ctypes.c_uint]),
-                ("xs_transaction_start", ctypes.c_uint32, [ctypes.c_void_p]),
-                ("xs_transaction_end", ctypes.c_bool, [ctypes.c_void_p, ctypes.c_uint32, ctypes.c_bool])):
-            function = getattr(self.library, name)
-            function.restype, function.argtypes = result, arguments
-        self.free = ctypes.CDLL(None).free
-        self.free.argtypes = [ctypes.c_void_p]
-        self.handle = self.library.xs_open(0)
+        self.library.xs_open.restype = self.library.xs_read.restype = ctypes.c_void_p
+        for name in ("write", "set_permissions", "transaction_end"):
+            getattr(self.library, "xs_" + name).restype = ctypes.c_bool
+        self.handle = ctypes.c_void_p(self.library.xs_open(ctypes.c_ulong(0)))
         assert self.handle, "no XenStore"
 
     def read(self, path):
@@ -63,7 +51,7 @@ class Store:
         if not found:
             return None
         value = ctypes.string_at(found, size.value).decode()
-        self.free(found)
+        ctypes.CDLL(None).free(ctypes.c_void_p(found))
         return value
 
     def write(self, path, value, *permissions):
@@ -88,21 +76,16 @@ class Vchan:
     def __init__(self, server, peer, path, size=65536):
         library = self.library = ctypes.CDLL(ctypes.util.find_library("xenvchan"))
         library.libxenvchan_server_init.restype = library.libxenvchan_client_init.restype = ctypes.c_void_p
-        library.libxenvchan_server_init.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t,
-                                                    ctypes.c_size_t]
-        library.libxenvchan_client_init.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p]
-        for name in ("send", "recv"):
-            getattr(library, "libxenvchan_" + name).argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t]
-        for name in ("wait", "is_open", "data_ready", "buffer_space", "fd_for_select", "close"):
-            getattr(library, "libxenvchan_" + name).argtypes = [ctypes.c_void_p]
         if server:
-            self.control = library.libxenvchan_server_init(None, peer, path.encode(), size, size)
+            rings = ctypes.c_size_t(size)
+            control = library.libxenvchan_server_init(None, peer, path.encode(), rings, rings)
         else:
-            self.control = library.libxenvchan_client_init(None, peer, path.encode())
+            control = library.libxenvchan_client_init(None, peer, path.encode())
+        self.control = ctypes.c_void_p(control)
         assert self.control, f"no vchan at {path}"
         # struct libxenvchan: three pointers, the port, and then bits: server, persist, blocking. libxenvchan leaves the last
         # two undefined.
-        bits = ctypes.c_uint32.from_address(self.control + 28)
+        bits = ctypes.c_uint32.from_address(control + 28)
         bits.value = 1 if server else 0
         self.fd = library.libxenvchan_fd_for_select(self.control)
         self.room = library.libxenvchan_buffer_space(self.control)
@@ -118,11 +101,11 @@ class Vchan:
 
     def receive(self, size):
         data = ctypes.create_string_buffer(size)
-        return data.raw if self.library.libxenvchan_recv(self.control, data, size) == size else None
+        return data.raw if self.library.libxenvchan_recv(self.control, data, ctypes.c_size_t(size)) == size else None
 
     def send(self, data):
         """The whole of it, or nothing if there is no room."""
-        return self.library.libxenvchan_send(self.control, data, len(data)) == len(data)
+        return self.library.libxenvchan_send(self.control, data, ctypes.c_size_t(len(data))) == len(data)
 
     def wait(self, seconds, *others):
         """For an event, or for the others to be readable. Those that are."""
@@ -133,7 +116,7 @@ class Vchan:
 
     def leave(self, server):
         """Closes it, and says before that another one is wanted [5.2]."""
-        page = ctypes.c_uint64.from_address(self.control + 8).value  # struct libxenvchan: ring
+        page = ctypes.c_uint64.from_address(self.control.value + 8).value  # struct libxenvchan: ring
         ctypes.c_uint8.from_address(page + (22 if server else 23)).value |= 0x80  # struct vchan_interface: cli_notify, srv_notify
         self.close()
 

@@ -6,6 +6,7 @@ import pytest
 from chaos_checks import (ACCEPTED, BACKWARDS, CALL_ANSWERED, CALL_ENDED, CALL_MAYBE, CALL_STARTED, CLOSING, CONNECTED,
                           CONNECTING, DAMAGED, ENDED, FAULT, FINISHED, HANDLED, NAMELESS, OFFERED, PROCESS, READ, READ_END,
                           RECEIVED, RECORD, REFUSED, REPLYING, STARTED, WRITTEN, Journals, Run)
+from conftest import row
 
 ONE, TWO = 1 << 32 | 1, 2 << 32 | 1
 EACCES, ETIMEDOUT, ECANCELED, ECONNRESET = 13, 110, 125, 104
@@ -86,12 +87,13 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("what", GOOD)
-def test_what_may_happen_passes(what, tmp_path):
-    check(tmp_path, *GOOD[what])
+def test_what_may_happen_passes(tmp_path):
+    for what, journals in GOOD.items():
+        with row(what):
+            check(tmp_path, *journals)
 
 
-@pytest.mark.parametrize("what", BAD)
-def test_what_must_not_happen_is_found(what, tmp_path):
-    with pytest.raises(AssertionError):
-        check(tmp_path, *BAD[what])
+def test_what_must_not_happen_is_found(tmp_path):
+    for what, journals in BAD.items():
+        with row(what), pytest.raises(AssertionError):
+            check(tmp_path, *journals)

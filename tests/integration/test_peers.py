@@ -8,21 +8,22 @@ import signal
 
 import pytest
 
-from conftest import wait_for
+from conftest import row, wait_for
 from lower_half import Node, Tree, exchange, fails, link, pair, see_each_other, settle
 
 # --- presence ---
 
 @pytest.mark.parametrize("settled", [False, True], ids=["at once", "one after the other"])
-@pytest.mark.parametrize("order", list(itertools.permutations([0, 1, 2])))
-def test_daemons_find_each_other_in_any_start_order(host, order, settled):
-    nodes = []
-    for domid in order:
-        nodes.append(Node(host, domid, settled=settled))
-        for other in nodes[:-1] if settled else []:
-            see_each_other(nodes[-1], other)
-    if not settled:
-        see_each_other(*nodes)
+def test_daemons_find_each_other_in_any_start_order(make_host, settled):
+    for order in itertools.permutations([0, 1, 2]):
+        host, nodes = make_host(), []
+        with row(order):
+            for domid in order:
+                nodes.append(Node(host, domid, settled=settled))
+                for other in nodes[:-1] if settled else []:
+                    see_each_other(nodes[-1], other)
+            if not settled:
+                see_each_other(*nodes)
 
 
 def test_a_daemon_does_not_see_itself(host):
@@ -30,25 +31,6 @@ def test_a_daemon_does_not_see_itself(host):
     assert one.await_event("up 1", "up 2") == "up 2"
     two.end()
     assert one.await_event("up 1", "down 2") == "down 2"
-
-
-@pytest.mark.parametrize("watcher", [0, 1])
-def test_a_destroyed_domain_is_down(host, watcher):
-    one, two = pair(host, domids=(watcher, 2)).values()
-    link(one, two)
-    host.sim("destroy", 2)
-    one.await_event("lost 2")
-    one.await_event("down 2")
-
-
-@pytest.mark.parametrize("watcher", [0, 1])
-def test_a_domain_created_later_is_seen(host, watcher):
-    one = Node(host, watcher)
-    host.sim("create", "--name", "late")
-    domid = next(domain["domid"] for domain in host.list()["domains"] if domain["name"] == "late")
-    late = Node(host, domid)
-    one.await_event(f"up {domid}")
-    late.await_event(f"up {watcher}")
 
 
 def test_endless_touching_does_not_happen(host):
@@ -76,31 +58,7 @@ def test_private_presence_shows_itself_to_the_allowed_only(host):
     link(two, hidden)
 
 
-def test_private_presence_works_in_the_other_start_order(host):
-    two = Node(host, 2)
-    hidden = Node(host, 1, "private=2")
-    two.await_event("up 1")
-    hidden.await_event("up 2")
-    link(hidden, two)
-    exchange(hidden, two)
-
-
 # --- endpoints ---
-
-def test_endpoints_reach_peers_that_run_and_that_come_later(host):
-    one, two = Node(host, 1), Node(host, 2)
-    one.await_event("up 2")
-    one.talk.ok("advertise", "print", "scan")
-    assert two.await_event("endpoints 1") == "endpoints 1 print scan"
-    three = Node(host, 3)
-    assert three.await_event("endpoints 1") == "endpoints 1 print scan"
-    one.talk.ok("advertise", "scan")
-    assert two.await_event("endpoints 1") == "endpoints 1 scan"
-    one.talk.ok("advertise")
-    assert two.await_event("endpoints 1") == "endpoints 1"
-    one.end()
-    two.await_event("down 1")
-
 
 @pytest.mark.parametrize("watcher", [0, 1])
 def test_endpoints_of_another_daemon_are_told_anew_even_if_equal(host, watcher):

@@ -12,15 +12,13 @@ BAD = ["", "x", "1", "1 ", f"1  {INSTANCE}", f"01 {INSTANCE}", "1 0123", f"-1 {I
        f"1 {INSTANCE[:-1]}g", "1 %ff%fe%80", f"1 {INSTANCE}%0a", "A" * 1500, "%01" * 600]
 
 
-@pytest.mark.parametrize("watcher", [0, 1])
-def test_bad_presence_is_absence(host, watcher):
-    one, tree = Node(host, watcher), Tree(host, 2)
+def test_bad_presence_is_absence(host):
+    watchers, tree = [Node(host, domid) for domid in (0, 1)], Tree(host, 2)
     for value in BAD:
         tree.write("presence", value)
-        tree.write("presence", f"1 {INSTANCE} and more")
-        assert one.await_event("up 2", "down 2") == "up 2"
-        tree.write("presence", value)
-        assert one.await_event("up 2", "down 2") == "down 2"
+        for written, seen in ((f"1 {INSTANCE} and more", "up 2"), (value, "down 2")):
+            tree.write("presence", written)
+            assert [watcher.await_event("up 2", "down 2") for watcher in watchers] == [seen] * 2, value
 
 
 def test_bad_hello_is_no_hello(host):
@@ -58,8 +56,9 @@ def test_another_major_version_is_named(host):
     assert "protocol 3" in failed and "same version" in failed
 
 
-@pytest.mark.parametrize("value", ["0", "-1", "x", "4294967296", "1x", " 1", "%ff", "00001", "99999"])
+@pytest.mark.parametrize("value", ["%ff", "99999"])
 def test_bad_nodes_make_no_link(host, value):
+    """No number (test_peers_parse.c has more of these), or one that leads nowhere."""
     peer = ByHand(host, 1, "timeout=500")
     peer.offer(value, value)
     fails(peer.node, 2, errno.EHOSTUNREACH)

@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+from conftest import sleeps
 from library import Connection, waiting_message
 from messaging import EXIT_OK, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_UNREACHABLE, FAST, LOST_SOON, PATIENCE, deliver, eventually, tool, works
 
@@ -137,21 +138,12 @@ def test_a_lost_event_is_made_good_by_the_next_heartbeat(nodes, host, deaf):
     assert (one.link(2)["since"], two.link(1)["since"]) == before
 
 
-def sleeps(node):
-    """How often a daemon has gone to sleep."""
-    total = 0
-    for task in os.listdir(f"/proc/{node.pid}/task"):
-        with open(f"/proc/{node.pid}/task/{task}/status", encoding="utf-8") as status:
-            total += sum(int(line.split()[1]) for line in status if line.startswith("voluntary_ctxt"))
-    return total
-
-
 def test_an_idle_daemon_wakes_for_heartbeats_only(nodes):
     """With an hour between them it doesn't wake at all, though links, a program and an endpoint are there."""
     def settled():
-        before = [sleeps(node) for node in all_nodes]
+        before = [sleeps(node.pid) for node in all_nodes]
         time.sleep(0.5)  # what has to be seen is that nothing happens
-        return [sleeps(node) for node in all_nodes] == before
+        return [sleeps(node.pid) for node in all_nodes] == before
 
     all_nodes = list(nodes(0, 1, 2, config="[links]\nheartbeat = 1h\ndead-after = 3h\n").values())
     works(all_nodes[1], all_nodes[2])
@@ -165,9 +157,9 @@ def test_who_waits_for_pages_looks_for_them_once_a_second(nodes, host):
     host.fault("grant-limit", 2, 0)
     sender = one.popen("send", "2:inbox", "x")
     eventually(lambda: "the link with domain 1 waits" in two.log.read_text(), "it waits for pages")
-    before = sleeps(two)
+    before = sleeps(two.pid)
     time.sleep(1)  # what has to be seen is that next to nothing happens
-    assert sleeps(two) - before < 100
+    assert sleeps(two.pid) - before < 100
     with Connection(two.socket) as receiver:
         assert receiver.bind("inbox") == 0
         host.fault("grant-limit", 2, 1024)

@@ -6,22 +6,24 @@ import signal
 
 import pytest
 
-from conftest import wait_for
+from conftest import row, wait_for
 from lower_half import INSTANCE, ByHand, Node, Tree, exchange, fails, granting, link, own_vchan, pair, see_each_other, settle
 
 KEPT = 33  # pages: offered in vain, but who can say that nobody has mapped them?
 
 # --- rendezvous ---
 
-@pytest.mark.parametrize("asker, answerer, mapper", [(1, 2, 1), (2, 1, 1), (0, 2, 0), (3, 0, 0), (2, 3, 2)])
-def test_roles_are_as_specified(host, asker, answerer, mapper):
-    nodes = pair(host, domids=(asker, answerer))
-    link(nodes[asker], nodes[answerer])
-    mapped = {domid: host.domain(domid)["mapped_pages"] for domid in nodes}
-    granted = {domid: host.domain(domid)["grants"]["used_pages"] for domid in nodes}
-    granter = answerer if mapper == asker else asker
-    assert mapped == {mapper: 33, granter: 0} and granted == {mapper: 0, granter: 33}
-    exchange(nodes[asker], nodes[answerer])
+def test_roles_are_as_specified(make_host):
+    for asker, answerer, mapper in ((1, 2, 1), (2, 1, 1), (0, 2, 0), (3, 0, 0), (2, 3, 2)):
+        host = make_host()
+        with row((asker, answerer)):
+            nodes = pair(host, domids=(asker, answerer))
+            link(nodes[asker], nodes[answerer])
+            mapped = {domid: host.domain(domid)["mapped_pages"] for domid in nodes}
+            granted = {domid: host.domain(domid)["grants"]["used_pages"] for domid in nodes}
+            granter = answerer if mapper == asker else asker
+            assert mapped == {mapper: 33, granter: 0} and granted == {mapper: 0, granter: 33}
+            exchange(nodes[asker], nodes[answerer])
 
 
 @pytest.mark.parametrize("low, low_maps, high_maps, mapper", [(1, "yes", "yes", 1), (1, "no", "yes", 2), (1, "yes", "no", 1), (0, "no", "auto", 2)])
@@ -80,16 +82,14 @@ def test_a_link_with_oneself_does_not_exist(host):
     fails(one, 1, errno.EHOSTUNREACH)
 
 
-@pytest.mark.parametrize("domid", [3, 99, 32751, 32752, 4294967295])
-def test_missing_domain_or_daemon_is_told_at_once(host, domid):
-    one = Node(host, 1, "timeout=600000")
-    one.connect(domid)
-    fails(one, domid, errno.EHOSTDOWN)
-    assert one.state(domid) == "unknown"
-    # dom0 sees every domain, and says the same.
-    zero = Node(host, 0, "timeout=600000")
-    zero.connect(domid)
-    fails(zero, domid, errno.EHOSTDOWN)
+def test_missing_domain_or_daemon_is_told_at_once(host):
+    """dom0 sees every domain, and says the same."""
+    one, zero = (Node(host, domid, "timeout=600000") for domid in (1, 0))
+    for domid in (3, 99, 32751, 32752, 4294967295):
+        for node in (one, zero):
+            node.connect(domid)
+            fails(node, domid, errno.EHOSTDOWN)
+        assert one.state(domid) == "unknown", domid
 
 
 @pytest.mark.parametrize("closer", [1, 2])
@@ -168,20 +168,11 @@ def test_a_stalled_xenstore_is_told_by_the_timeout(host):
 
 # --- pages ---
 
-def test_short_pages_make_smaller_rings(host):
-    one, two = Node(host, 1), Node(host, 2)
-    host.fault("grant-limit", 2, 20)
-    one.await_event("up 2")
-    said = link(one, two)
-    assert said == ("connected 2 mapped 17", "connected 1 granted 17")
-    exchange(one, two)
-
-
-def test_the_last_page_makes_the_single_page_layout(host):
-    one, two = Node(host, 1), Node(host, 2)
-    host.fault("grant-limit", 2, 1)
-    one.await_event("up 2")
-    assert link(one, two)[1] == "connected 1 granted 1"
+@pytest.mark.parametrize("left, taken", [(20, 17), (1, 1)])
+def test_short_pages_make_smaller_rings(host, left, taken):
+    one, two = pair(host).values()
+    host.fault("grant-limit", 2, left)
+    assert link(one, two) == (f"connected 2 mapped {taken}", f"connected 1 granted {taken}")
     exchange(one, two)
 
 
@@ -311,17 +302,18 @@ def test_disconnecting_ends_an_attempt_in_silence(host):
     assert not [event for event in peer.node.passed_over if event.startswith("failed 2")]
 
 
-@pytest.mark.parametrize("removed", ["to/2/hello", "to/2/00000001/ring-ref", "to/2/00000001", "to/2", "to", "presence", ""])
-def test_own_nodes_that_others_remove_are_there_again_at_once(host, removed):
-    peer = granting(host, "timeout=600000")
-    zero, ours = Tree(host, 0), "/local/domain/3/data/xenmsg"
-    leaves = {leaf: wait_for(lambda leaf=leaf: zero.read(f"{ours}/{leaf}"), leaf)
-              for leaf in ("presence", "to/2/hello", "to/2/00000001/ring-ref", "to/2/00000001/event-channel")}
-    settle(peer.node)
-    assert zero.talk.ok("remove", f"{ours}/{removed}".rstrip("/")) == 0
-    for leaf, value in leaves.items():
-        wait_for(lambda leaf=leaf, value=value: zero.read(f"{ours}/{leaf}") == value, f"{leaf} to be there again")
-    assert peer.node.state(2) == "granted"
+def test_own_nodes_that_others_remove_are_there_again_at_once(make_host):
+    for removed in ("to/2/hello", "to/2/00000001/ring-ref", "to/2/00000001", "to/2", "to", "presence", ""):
+        host = make_host()
+        with row(removed):
+            peer = granting(host, "timeout=600000")
+            zero, ours = Tree(host, 0), "/local/domain/3/data/xenmsg"
+            leaves = {leaf: wait_for(lambda leaf=leaf: zero.read(f"{ours}/{leaf}"), leaf)  # pylint: disable=cell-var-from-loop
+                      for leaf in ("presence", "to/2/hello", "to/2/00000001/ring-ref", "to/2/00000001/event-channel")}
+            settle(peer.node)
+            assert zero.talk.ok("remove", f"{ours}/{removed}".rstrip("/")) == 0
+            wait_for(lambda: {leaf: zero.read(f"{ours}/{leaf}") for leaf in leaves} == leaves, "all to be there again")  # pylint: disable=cell-var-from-loop
+            assert peer.node.state(2) == "granted"
 
 
 def test_hellos_that_vanish_in_a_row_do_not_hold_up_a_link(host):

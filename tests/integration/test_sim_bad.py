@@ -19,7 +19,7 @@ import threading
 
 import pytest
 
-from conftest import environment_of, program, wait_for, xensim
+from conftest import environment_of, program, row, wait_for, xensim
 
 WILD = """
 import ctypes, errno, mmap, os
@@ -301,21 +301,20 @@ def test_a_directory_of_something_else_is_left_alone(tmp_path):
     assert os.listdir(tmp_path) == ["precious"]
 
 
-@pytest.mark.parametrize("descriptors", range(4, 24))
-def test_too_few_descriptors_are_an_error(tmp_path, descriptors):
+def test_too_few_descriptors_are_an_error():
     """As in a container with a strange limit."""
     directory = tempfile.mkdtemp(prefix="few-")
     environment = environment_of(f"{directory}/host")
-    few = ["prlimit", f"--nofile={descriptors}"]
-    done = subprocess.run([*few, program("xensim"), "start", "--domains", "2"], env=environment, stdin=subprocess.DEVNULL,
-                          capture_output=True, text=True, check=False)
-    assert done.returncode in (0, 1) and (done.returncode == 0 or descriptors < 20), done
-    if done.returncode:
-        assert done.stderr and not done.stdout, done
-        # What it has left, the next one takes.
-        assert xensim("start", env=environment).returncode == 0
-    assert xensim("stop", env=environment).returncode == 0
-    assert not os.path.exists(f"{directory}/host")
+    for descriptors in range(4, 24):
+        few = ["prlimit", f"--nofile={descriptors}", program("xensim"), "start", "--domains", "2"]
+        done = subprocess.run(few, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        assert done.returncode in (0, 1) and (done.returncode == 0 or descriptors < 20), (descriptors, done)
+        if done.returncode:
+            assert done.stderr and not done.stdout, (descriptors, done)
+            # What it has left, the next one takes.
+            assert xensim("start", env=environment).returncode == 0, descriptors
+        assert xensim("stop", env=environment).returncode == 0, descriptors
+        assert not os.path.exists(f"{directory}/host"), descriptors
     os.rmdir(directory)
 
 
@@ -376,18 +375,18 @@ def test_who_starts_and_stops_in_one_directory_never_shares_it(tmp_path):
     assert not errors, errors
 
 
-@pytest.mark.parametrize("version", ["0.0.1\n", "", "\xff" * 100, None])
-def test_a_host_of_another_version_can_only_be_stopped(host, version):
+def test_a_host_of_another_version_can_only_be_stopped(host):
     path = pathlib.Path(host.dir) / "version"
     right = path.read_text()
-    path.unlink()
-    if version is not None:
-        path.write_bytes(version.encode("latin-1"))
-    for words in (["list"], ["exec", "1", "--", "true"], ["create"]):
-        done = xensim(*words, env=host.environment, errors="replace")
-        assert done.returncode == 1 and done.stderr.count("\n") == 1 and "start another one" in done.stderr, done
-    path.write_text(right)
-    assert len(host.list()["domains"]) == 4
+    for version in ("0.0.1\n", "", "\xff" * 100, None):
+        path.unlink()
+        if version is not None:
+            path.write_bytes(version.encode("latin-1"))
+        for words in (["list"], ["exec", "1", "--", "true"], ["create"]):
+            done = xensim(*words, env=host.environment, errors="replace")
+            assert done.returncode == 1 and done.stderr.count("\n") == 1 and "start another one" in done.stderr, (version, done)
+        path.write_text(right)
+        assert len(host.list()["domains"]) == 4, version
     path.write_text("0.0.1\n")
     host.sim("stop")
 
@@ -419,13 +418,13 @@ FULL = os.strerror(errno.ENOSPC)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="a small disk takes root")
-@pytest.mark.parametrize("files", range(3, 16))
-def test_a_full_disk_is_one_error_and_leaves_nothing(files):
-    with disk("64k", files) as path:
-        done = start(f"{path}/host")
-        assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
-        assert done.stderr.startswith("xensim: cannot ") and done.stderr.endswith(f": {FULL}\n")
-        assert not os.listdir(path)
+def test_a_full_disk_is_one_error_and_leaves_nothing():
+    for files in range(3, 16):
+        with row(f"{files} files"), disk("64k", files) as path:
+            done = start(f"{path}/host")
+            assert done.returncode == 1 and len(done.stderr.splitlines()) == 1
+            assert done.stderr.startswith("xensim: cannot ") and done.stderr.endswith(f": {FULL}\n")
+            assert not os.listdir(path)
 
 
 def fill(path, left):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What the real libxenctrl says in simulated domains: domains as they are, ports as they are, and who may ask."""
+"""What the real libxenctrl says in simulated domains of domains and ports, and who may ask (tests/conformance asks more)."""
 
 import errno
 import signal
@@ -53,18 +53,13 @@ def test_a_restored_domain_has_its_new_number(host):
     assert dom0.ok("domains", 1, 10) == [1, 3, new]
 
 
-def test_a_ports_status_says_where_it_leads(host):
+def test_a_port_leads_nowhere_once_its_peer_is_destroyed(host):
     one, two, dom0 = host.xen(1), host.xen(2), host.xen(0)
     one.ok("evtchn-open"), two.ok("evtchn-open")
     port = one.ok("bind-unbound", 0, 2)
     assert dom0.ask("port-status", 1, port) == "ok unbound 2"
     other = two.ok("bind-interdomain", 0, 1, port)
     assert dom0.ask("port-status", 1, port) == f"ok interdomain 2 {other}"
-    assert dom0.ask("port-status", 2, other) == f"ok interdomain 1 {port}"
-    two.ok("unbind", 0, other)
-    assert dom0.ask("port-status", 1, port) == "ok unbound 2"
-    assert dom0.ask("port-status", 2, other) == "ok closed"
-    other = two.ok("bind-interdomain", 0, 1, port)
     host.sim("destroy", 2)
     assert dom0.ask("port-status", 1, port) == "ok unbound 2"
     assert dom0.error("port-status", 2, other) == errno.ESRCH
@@ -92,16 +87,8 @@ def test_a_guest_asks_nothing_unless_its_kernel_lets_it(host):
 POWER_OFF, REBOOT, SUSPEND, CRASH = range(4)
 
 
-def test_a_domain_goes_on_when_it_was_unpaused_as_often(host):
-    dom0, one = host.xen(0), host.xen(1)
-    for _ in range(2):
-        dom0.ok("pause-domain", 1)
-    one.tell("clocks")
-    dom0.ok("unpause-domain", 1)
-    assert dom0.ok("domain-state", 1) == [1, 0, 1, 1] and host.domain(1)["state"] == "paused"
-    dom0.ok("unpause-domain", 1)
-    assert one.answer().startswith("ok") and host.domain(1)["state"] == "running"
-    assert dom0.error("unpause-domain", 1) == errno.EINVAL
+def test_pauses_are_counted_and_bounded_and_xensim_ends_all(host):
+    dom0 = host.xen(0)
     for _ in range(255):
         dom0.ok("pause-domain", 1)
     assert dom0.error("pause-domain", 1) == errno.ERANGE

@@ -49,12 +49,8 @@ def test_a_device_has_the_nodes_that_libxl_makes(host):
     done = host.sim("attach", 1, "vdispl", "unique=x", "front:version=2", "ro:0/resolution=800x600")
     assert done.stdout == path + "\n"
     front = "/local/domain/1/device/vdispl/0"
-    assert tree(host, front) == [f'{front}/{node}' for node in (
-        '0 = ""   (n1,r0)', '0/resolution = "800x600"   (n0,r1)', f'backend = "{path}"   (n1,r0)', 'backend-id = "0"   (n1,r0)',
-        'state = "1"   (n1,r0)', 'version = "2"   (n1,r0)')]
-    assert tree(host, path) == [f'{path}/{node}' for node in (
-        f'frontend = "{front}"   (n0,r1)', 'frontend-id = "1"   (n0,r1)', 'online = "1"   (n0,r1)', 'state = "2"   (n0,r1)',
-        'unique = "x"   (n0,r1)')]
+    assert {f'{front}/version = "2"   (n1,r0)', f'{front}/0/resolution = "800x600"   (n0,r1)'} <= set(tree(host, front))
+    assert f'{path}/unique = "x"   (n0,r1)' in tree(host, path)
     assert read(host, "/libxl/1/device/vdispl/0/state") == "1" and read(host, "/libxl/1/device/vdispl/0/backend") == path
     assert "domain 1 has vdispl 0 already" in host.sim("attach", 1, "vdispl", "--devid", 0, check=False).stderr
     host.sim("detach", "dom1", "vdispl", 0)

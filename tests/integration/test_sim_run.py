@@ -48,18 +48,18 @@ def test_the_command_finds_its_host(runtime):
     assert (name, domid) == ("dom1", "2") and os.path.dirname(directory) == runtime
 
 
-@pytest.mark.parametrize("words, status", [(["sh", "-c", "exit 7"], 7), (["true"], 0), (["/nonexistent"], 127),
-                                           (["/etc/passwd"], 126), (["sh", "-c", "kill -USR1 $$"], 128 + signal.SIGUSR1),
-                                           (["sh", "-c", "xensim stop; exit 3"], 3), (["sh", "-c", "exit $#", "0", "--", "a"], 2)])
-def test_the_exit_status_is_the_commands(runtime, words, status):
-    assert run(runtime, "--", *words)[0] == status
+def test_the_exit_status_is_the_commands(runtime):
+    for words, status in ((["sh", "-c", "exit 7"], 7), (["true"], 0), (["/nonexistent"], 127), (["/etc/passwd"], 126),
+                          (["sh", "-c", "kill -USR1 $$"], 128 + signal.SIGUSR1), (["sh", "-c", "xensim stop; exit 3"], 3),
+                          (["sh", "-c", "exit $#", "0", "--", "a"], 2)):
+        assert run(runtime, "--", *words)[0] == status, words
 
 
-@pytest.mark.parametrize("words", [[], ["true"], ["--"], ["--domains", "x", "--", "true"], ["--domains"], ["--dir", "x", "--", "true"],
-                                   ["--store", "x", "--", "true"], ["--bad", "--", "true"]])
-def test_a_bad_argument_runs_nothing(runtime, words):
-    status, out, error = run(runtime, *words)
-    assert (status, out) == (2, "") and len(error.splitlines()) == 1
+def test_a_bad_argument_runs_nothing(runtime):
+    for words in ([], ["true"], ["--"], ["--domains", "x", "--", "true"], ["--domains"], ["--dir", "x", "--", "true"],
+                  ["--store", "x", "--", "true"], ["--bad", "--", "true"]):
+        status, out, error = run(runtime, *words)
+        assert (status, out) == (2, "") and len(error.splitlines()) == 1, words
 
 
 def test_without_a_host_it_is_125(runtime):
@@ -87,13 +87,13 @@ def test_what_still_runs_in_a_domain_is_killed(runtime):
     wait_for(lambda: has_ended(sleeper), "the end of the sleeper")
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_a_signal_is_the_commands(runtime, number):
-    process = command(runtime, "--", "sh", "-c", f"trap 'kill -KILL $!; echo caught; exit 5' {number.name[3:]}; sleep 1000 & echo $!; wait")
-    process.stdout.readline()
-    process.send_signal(number)
-    assert process.communicate(timeout=2 * TIMEOUT)[0] == "caught\n"
-    assert process.returncode == 5
+def test_a_signal_is_the_commands(runtime):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        process = command(runtime, "--", "sh", "-c", f"trap 'kill -KILL $!; echo caught; exit 5' {number.name[3:]}; sleep 1000 & echo $!; wait")
+        process.stdout.readline()
+        process.send_signal(number)
+        assert process.communicate(timeout=2 * TIMEOUT)[0] == "caught\n", number
+        assert process.returncode == 5, number
 
 
 def test_the_host_ends_with_a_killed_xensim(runtime):

@@ -6,8 +6,6 @@ import os
 import pathlib
 import subprocess
 
-import pytest
-
 from conftest import TIMEOUT, program, wait_for
 
 SOURCE = pathlib.Path(os.environ.get("XENMSG_SRCDIR", pathlib.Path(__file__).resolve().parents[2]))
@@ -78,7 +76,7 @@ def test_a_trace_that_cannot_be_written_is_one_line(tmp_path):
         assert done.returncode == status and len(done.stderr.splitlines()) == 1, done
 
 
-@pytest.mark.parametrize("word", ["false", "true"])
-def test_without_a_host_the_program_is_what_it_was(tmp_path, word):
-    done = subprocess.run(traced(tmp_path / "trace", word), env=dict(os.environ, XENSIM_DIR="/nonexistent"), check=False)
-    assert done.returncode == (word == "false") and (tmp_path / "trace").read_text() == ""
+def test_without_a_host_the_program_is_what_it_was(tmp_path):
+    for word, status in (("false", 1), ("true", 0)):
+        done = subprocess.run(traced(tmp_path / "trace", word), env=dict(os.environ, XENSIM_DIR="/nonexistent"), check=False)
+        assert done.returncode == status and (tmp_path / "trace").read_text() == "", word

@@ -10,7 +10,6 @@ did for others between a bystander's becoming due and its turn (status: longest_
 import contextlib
 import glob
 import os
-import re
 import signal
 import statistics
 import subprocess
@@ -18,7 +17,7 @@ import time
 
 import pytest
 
-from conftest import Conversation
+from conftest import Conversation, stat_of, status_of
 from messaging import ALLOW_ALL, FAST, PATIENCE, eventually, of_turns, tool
 from test_limits import open_to_others
 
@@ -66,9 +65,7 @@ OTHER_RINGS = of_turns("COST_VCHAN", "cost.h")
 
 def memory_of(pid):
     """In KiB: its own, and with it what it shares with programs."""
-    with open(f"/proc/{pid}/status", encoding="ascii") as file:
-        text = file.read()
-    return [int(re.search(rf"{field}:\s+(\d+)", text)[1]) for field in ("RssAnon", "VmHWM")]
+    return [status_of(pid, field) for field in ("RssAnon", "VmHWM")]
 
 
 def cpu_of(pids):
@@ -403,8 +400,7 @@ def test_programs_of_another_domain_cannot_take_others_turns(stage, name, part, 
 
 def stops_in_order(node):
     """While whoever attacks it goes on. What it does then is counted in its own time, not in that of a busy machine."""
-    with open(f"/proc/{node.pid}/stat", encoding="ascii") as file:
-        ticks = sum(map(int, file.read().rpartition(")")[2].split()[11:13]))
+    ticks = sum(map(int, stat_of(node.pid)[11:13]))
     os.kill(node.pid, signal.SIGTERM)
     start = time.monotonic()
     _, status, used = os.wait4(node.pid, 0)

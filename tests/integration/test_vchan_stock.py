@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from conftest import wait_for
+from conftest import row, wait_for
 from lower_half import own_vchan
 from messaging import stopped
 
@@ -54,10 +54,24 @@ class Pair:
         assert self.stock.first.startswith("ok")
         assert self.own.ok("awaitstate", CONNECTED) == 0
 
+    def stock_sees_the_end(self):
+        while self.stock.ok("open"):
+            assert self.stock.ok("wait", 10000) == 1
+
+
+@pytest.fixture(name="pair", params=[OWN, STOCK])
+def each_as_the_server(request, host):
+    return Pair(host, request.param)
+
 
 @pytest.mark.parametrize("server", [OWN, STOCK])
-@pytest.mark.parametrize("left, right, real_left, real_right, pages", LAYOUTS)
-def test_each_layout_carries_data_both_ways(host, server, left, right, real_left, real_right, pages):
+def test_each_layout_carries_data_both_ways(host, server):
+    for layout in LAYOUTS:
+        with row(layout):
+            carries_data_both_ways(host, server, *layout)
+
+
+def carries_data_both_ways(host, server, left, right, real_left, real_right, pages):
     pair = Pair(host, server, left, right)
     ours, theirs = (real_left, real_right) if server == OWN else (real_right, real_left)
     assert pair.own.ok("sizes") == [ours, theirs]
@@ -72,11 +86,11 @@ def test_each_layout_carries_data_both_ways(host, server, left, right, real_left
     pair.own.tell("readall", total)
     assert pair.stock.ok("write", total) == total
     assert pair.own.answer() == "ok 0"
+    pair.own.kill()
+    pair.stock.kill()
 
 
-@pytest.mark.parametrize("server", [OWN, STOCK])
-def test_stock_close_is_seen_and_leaves_the_data_readable(host, server):
-    pair = Pair(host, server)
+def test_stock_close_is_seen_and_leaves_the_data_readable(pair):
     assert pair.stock.ok("write", 1000) == 1000
     assert pair.stock.ok("close") == 0
     assert pair.own.ok("awaitstate", CLOSED) == 0
@@ -84,29 +98,21 @@ def test_stock_close_is_seen_and_leaves_the_data_readable(host, server):
     assert pair.own.ok("close") == 0
 
 
-@pytest.mark.parametrize("server", [OWN, STOCK])
-def test_own_close_is_seen_and_leaves_the_data_readable(host, server):
-    pair = Pair(host, server)
+def test_own_close_is_seen_and_leaves_the_data_readable(pair):
     assert pair.own.ok("write", 1000) == 1000
     assert pair.own.ok("close") == 0
-    while pair.stock.ok("open"):
-        assert pair.stock.ok("wait", 10000) == 1
+    pair.stock_sees_the_end()
     assert pair.stock.ok("read", 2000) == 1000
 
 
-@pytest.mark.parametrize("server", [OWN, STOCK])
-def test_death_of_the_stock_side_is_seen_at_once(host, server):
-    pair = Pair(host, server)
+def test_death_of_the_stock_side_is_seen_at_once(pair):
     pair.stock.kill()
     assert pair.own.ok("awaitstate", CLOSED) == 0
 
 
-@pytest.mark.parametrize("server", [OWN, STOCK])
-def test_death_of_our_side_is_seen_at_once(host, server):
-    pair = Pair(host, server)
+def test_death_of_our_side_is_seen_at_once(pair):
     pair.own.kill()
-    while pair.stock.ok("open"):
-        assert pair.stock.ok("wait", 10000) == 1
+    pair.stock_sees_the_end()
 
 
 def used(host, domid):
@@ -114,9 +120,7 @@ def used(host, domid):
     return domain["grants"]["used_pages"], domain["mapped_pages"], domain["event_channels"]["used"]
 
 
-@pytest.mark.parametrize("server", [OWN, STOCK])
-def test_a_closed_vchan_leaves_no_page_mapping_or_port(host, server):
-    pair = Pair(host, server)
+def test_a_closed_vchan_leaves_no_page_mapping_or_port(host, pair):
     assert used(host, 1) == (33, 0, 1) and used(host, 2) == (0, 33, 1)
     assert pair.own.ok("close") == 0
     assert pair.stock.ok("close") == 0
@@ -186,20 +190,22 @@ def test_grant_list_of_a_hostile_server_is_refused_whole(host):
     assert used(host, 2) == (0, 0, 0)
 
 
-@pytest.mark.parametrize("ref, port", [(0, 1), (999999, 1), (1, 999999)])
-def test_map_of_what_is_not_there_fails(host, ref, port):
+def test_map_of_what_is_not_there_fails(host):
     own = own_vchan(host, 2)
-    assert own.error("map", 1, ref, port) > 0
+    for ref, port in ((0, 1), (999999, 1), (1, 999999)):
+        assert own.error("map", 1, ref, port) > 0
 
 
-@pytest.mark.parametrize("live, state", [(0, CLOSED), (1, CONNECTED), (2, BROKEN), (3, BROKEN), (255, BROKEN)])
-def test_live_byte_of_the_peer_is_believed_only_if_possible(host, live, state):
+def test_live_byte_of_the_peer_is_believed_only_if_possible(host):
     xen, memory, ref, port = page_by_hand(host, 10, 11)
-    own = own_vchan(host, 2)
-    assert own.ok("map", 1, ref, port) == 0
-    assert own.ok("state") == CONNECTED
-    xen.ok("poke", memory, 21, live)  # srv_live
-    assert own.ok("state") == state
+    for live, state in ((0, CLOSED), (1, CONNECTED), (2, BROKEN), (3, BROKEN), (255, BROKEN)):
+        xen.ok("poke", memory, 21, 1)  # srv_live
+        own = own_vchan(host, 2)
+        assert own.ok("map", 1, ref, port) == 0
+        assert own.ok("state") == CONNECTED
+        xen.ok("poke", memory, 21, live)
+        assert own.ok("state") == state, live
+        own.kill()
 
 
 def test_events_of_a_closed_port_disturb_nobody(host):

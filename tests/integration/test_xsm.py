@@ -80,8 +80,8 @@ def test_without_a_daemon_in_domain_0_the_error_names_xsm(nodes, silo):
     assert "map = yes" not in words, words
 
 
-@pytest.mark.parametrize("words", [(), ("sillo",), ("forbid",), ("forbid", "1"), ("allow", "1", "2", "3"), ("silo", "1")])
-def test_xsm_with_wrong_words_says_how_it_is_used(host, words):
-    done = host.sim("xsm", *words, check=False)
-    assert done.returncode == 2 and "xsm" in (done.stderr if isinstance(done.stderr, str) else done.stderr.decode()), done
-    assert json.loads(host.sim("list", "--json").stdout)
+def test_xsm_with_wrong_words_says_how_it_is_used(host):
+    for words in ((), ("sillo",), ("forbid",), ("forbid", "1"), ("allow", "1", "2", "3"), ("silo", "1")):
+        done = host.sim("xsm", *words, check=False)
+        assert done.returncode == 2 and "xsm" in done.stderr, (words, done)
+        assert json.loads(host.sim("list", "--json").stdout)
