@@ -161,8 +161,8 @@ class Connection:
     library = None
     all_open = set()
 
-    def __init__(self, path, opened=None):
-        """opened(result): opens it without waiting."""
+    def __init__(self, path, opened=None, binds=None):
+        """opened(result): opens it without waiting. It has bound the endpoint that it `binds`."""
         if not Connection.library:
             Connection.library = load()
         self.conn = ctypes.c_void_p()
@@ -174,6 +174,7 @@ class Connection:
             result = self.library.xenmsg_open(ctypes.byref(self.conn), path.encode(), None)
         assert result == 0, result
         Connection.all_open.add(self)
+        assert binds is None or self.bind(binds) == 0, self.reason()
 
     def done(self, take):
         """A callback for an outcome, which lives as long as this connection."""
@@ -361,8 +362,7 @@ class Connection:
 @contextlib.contextmanager
 def waiting_message(one, two):
     """A message from one node lies at an endpoint of the other one that takes nothing: its sender, and its outcomes."""
-    with Connection(one.socket) as sender, Connection(two.socket) as sleeper:
-        assert sleeper.bind("sleeper") == 0
+    with Connection(one.socket) as sender, Connection(two.socket, binds="sleeper"):
         outcomes = []
         assert sender.post(f"{two.domid}:sleeper", b"x", outcomes.append) == 0
         eventually(lambda: sender.wait(10) >= 0 and two.status()["endpoints"][0]["queued"], "it has arrived")

@@ -4,7 +4,6 @@
 import json
 import os
 import re
-import threading
 
 import jsonschema
 import pytest
@@ -36,8 +35,7 @@ def printed(node, *arguments, code=0):
     return done.stdout.splitlines()
 
 
-def test_lists(nodes, valid):
-    one, two = nodes(1, 2).values()
+def test_lists(nodes, one, two, valid):
     assert valid("peers", printed(one, "peers"))[0]["domid"] == 2
     one.receiver("log")
     two.receiver("print")
@@ -48,8 +46,7 @@ def test_lists(nodes, valid):
     assert printed(nodes(3)[3], "endpoints", "self") == []
 
 
-def test_round_trips(nodes, valid):
-    one, two = nodes(1, 2).values()
+def test_round_trips(one, two, valid):
     trips = valid("ping", printed(one, "ping", "2", "--count", "3", "--interval", "0"))
     assert [(trip["to"], trip["number"]) for trip in trips] == [("2", 1), ("2", 2), ("2", 3)]
     assert all(trip["rtt_us"] > 0 for trip in trips)
@@ -68,16 +65,14 @@ def test_the_doctor(nodes, valid):
     assert [step["step"] for step in steps][-3:] == ["domain", "link", "endpoint"] and "recv none" in steps[-1]["mend"]
 
 
-def test_decisions(nodes, valid):
-    one = nodes(1)[1]
+def test_decisions(one, valid):
     assert valid("policy", printed(one, "policy", "check", "2", "x"))[0]["allow"]
     one.write_policy("")
     assert one.xenmsg("policy", "reload").returncode == 0
     assert not valid("policy", printed(one, "policy", "check", "2", "x", code=EXIT_DENIED))[0]["allow"]
 
 
-def test_rules_and_refusals(nodes, valid):
-    one, two = nodes(1, 2).values()
+def test_rules_and_refusals(one, two, valid):
     two.write_policy("[rule]\nfrom = 1\nuid = 0\nto = print\naction = deny\n[see]\nfrom = 1\ndomain = *\naction = allow\n")
     reload, = valid("policy reload", printed(two, "policy", "reload"))
     assert reload["rules"] == 2
@@ -87,10 +82,8 @@ def test_rules_and_refusals(nodes, valid):
     assert [rule["section"] for rule in valid("policy show", printed(two, "policy", "show"))] == ["rule", "see"]
 
 
-def test_replies(nodes, valid):
-    one, two = nodes(1, 2).values()
-    two.popen("serve", "same", "--", "cat")
-    eventually(lambda: "same" in two.endpoints(), "it is bound")
+def test_replies(one, two, valid):
+    two.popen("serve", "same", "--", "cat", binds="same")
     reply, = valid("call", printed(one, "call", "2:same", "text"))
     assert reply == {"address": "2:same", "size": 4, "text": "text"}
     done = one.xenmsg("call", "--json", "2:same", data=b"\xff\n")
@@ -152,8 +145,7 @@ def test_a_field_means_the_same_wherever_it_is():
 WITHOUT = {"daemon", "publish", "send", "connect", "listen", "run", "forward", "serve", "exporter"}
 
 
-def test_every_command_that_prints_has_it_and_is_described(nodes):
-    one = nodes(1)[1]
+def test_every_command_that_prints_has_it_and_is_described(one):
     with open(SCHEMA, encoding="utf-8") as file:
         described = json.load(file)["$defs"]
     commands = re.findall(r"^  ([a-z]+) +", one.xenmsg("--help").stdout.decode().partition("Commands")[2].partition("\n\n")[0], re.M)
@@ -164,8 +156,7 @@ def test_every_command_that_prints_has_it_and_is_described(nodes):
         assert not has or command in described or command == "status"
 
 
-def test_messages_and_events(nodes, valid):
-    one, two = nodes(1, 2).values()
+def test_messages_and_events(one, two, valid):
     watch = one.popen("watch", "--json")
     assert valid("watch", [watch.stdout.readline()])[0]["domid"] in (1, 2)
     inbox = two.receiver("inbox", "--json", "--count", "2")
@@ -191,8 +182,7 @@ def listed_by(watch, valid):
     return events[:-1]
 
 
-def test_a_watch_says_where_its_first_list_ends(nodes, valid):
-    one, two = nodes(1, 2).values()
+def test_a_watch_says_where_its_first_list_ends(one, two, valid):
     for number in range(20):
         two.receiver(f"print{number}")
     eventually(lambda: len(two.endpoints()) == 20, "all are bound")
@@ -212,11 +202,11 @@ def test_a_watch_says_where_its_first_list_ends(nodes, valid):
         watch.terminate()
 
 
-def test_a_list_that_takes_long_keeps_nothing_back(nodes, valid, tmp_path):
+def test_a_list_that_takes_long_keeps_nothing_back(alone, valid, tmp_path):
     """A daemon may be slow, or so old that it never says that this was all."""
     daemon = HostileDaemon(tmp_path / "sock")
     daemon.name = "x"
-    watch = nodes(1, start=False)[1].popen("watch", "--json", "--socket", daemon.path)
+    watch = alone.popen("watch", "--json", "--socket", daemon.path)
     assert valid("watch", [watch.stdout.readline()])[0]["domid"] == 2
     watch.kill()
     daemon.close()

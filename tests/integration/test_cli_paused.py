@@ -54,8 +54,7 @@ def test_a_domain_that_stands_still_has_one_exit_code(stopping):
         assert NOT_DONE[name] in said and ("away" in said) == (state == LOST_SOON), (name, said)
 
 
-def test_what_never_left_for_it_is_never_delivered(nodes, host):
-    one, two = nodes(1, 2).values()
+def test_what_never_left_for_it_is_never_delivered(one, two, host):
     inbox = two.receiver("inbox")
     one.sees(two)
     host.sim("pause", 2)
@@ -63,4 +62,3 @@ def test_what_never_left_for_it_is_never_delivered(nodes, host):
     host.sim("unpause", 2)
     one.send("2:inbox", "after")
     assert inbox.process.stdout.readline() == b"after\n"
-    inbox.stop()

@@ -115,8 +115,7 @@ def test_the_examples_of_files_in_manual_pages_are_good_files(nodes, tmp_path):
     assert one.xenmsg("policy", "check", "3", "scanner").returncode == 0
 
 
-def test_the_example_of_the_library_compiles_and_works(nodes, tmp_path):
-    one = nodes(1)[1]
+def test_the_example_of_the_library_compiles_and_works(one, tmp_path):
     source = tmp_path / "printed.c"
     source.write_text("#include <stdio.h>\n#include <string.h>\n#include <xenmsg.h>\nint main(void)\n{\n"
                       + example_of_page("xenmsg.3").replace("5:inbox", "self:inbox") + "return r != 0;\n}\n")

@@ -63,9 +63,7 @@ def test_the_documents_examples_use_probes_that_there_are():
 
 
 @pytest.fixture(name="told")
-def with_debug(nodes, monkeypatch, host):
-    one, two = nodes(1, 2).values()
-    one.sees(two)
+def with_debug(one, two, monkeypatch, host):
     monkeypatch.setitem(host.environment, "XENMSG_DEBUG", "1")
     return one, two
 
@@ -91,7 +89,6 @@ def test_the_library_tells_what_becomes_of_a_message(told):
     assert done.returncode == EXIT_NO_ENDPOINT and b": ENOENT\n" in done.stderr
 
 
-def test_without_being_asked_it_says_nothing(nodes):
-    one = nodes(1)[1]
+def test_without_being_asked_it_says_nothing(one):
     one.receiver("inbox")
     assert one.xenmsg("send", "self:inbox", "hello").stderr == b""

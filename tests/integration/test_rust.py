@@ -122,8 +122,7 @@ def test_the_page_says_of_each_function_which_it_is_in_rust():
 # ---- what it promises ----
 
 @pytest.mark.parametrize("name", re.findall(r"#\[test\]\nfn (\w+)\(", read_source("bindings", "rust", "tests", "domain.rs")))
-def test_in_a_domain(nodes, built, name):
-    one, = nodes(1).values()
+def test_in_a_domain(one, built, name):
     done = one.run_command(*in_domain(built[0]), "--exact", name, "--nocapture")
     assert done.returncode == 0 and b"1 passed" in done.stdout, (done.stdout + done.stderr).decode(errors="replace")
 
@@ -139,12 +138,10 @@ def test_misuse_does_not_compile_and_no_link_is_broken():
 # ---- its examples ----
 
 def start(node, built, example, *words, endpoint):
-    node.popen_command(*in_domain(os.path.join(built[1], example)), *words, stdin=subprocess.DEVNULL)
-    eventually(lambda: endpoint in node.endpoints(), f"{endpoint} is bound")
+    node.popen_command(*in_domain(os.path.join(built[1], example)), *words, stdin=subprocess.DEVNULL, binds=endpoint)
 
 
-def test_request_and_reply_with_the_command_at_the_other_end(nodes, built):
-    one, two = nodes(1, 2).values()
+def test_request_and_reply_with_the_command_at_the_other_end(one, two, built):
     start(two, built, "request_reply", "serve", "turn", endpoint="turn")
     assert one.xenmsg("call", "2:turn", "stressed").stdout == b"desserts"
     refused = one.xenmsg("call", "2:turn", "--file", "/bin/true")
@@ -166,8 +163,7 @@ def test_an_executor_passes_many_calls_on_at_a_time(nodes, built):
     assert refused.returncode == EXIT_ANSWERED and b"that is no text" in refused.stderr, refused
 
 
-def test_a_task_ends_with_its_caller(nodes, built, tmp_path):
-    one, two = nodes(1, 2).values()
+def test_a_task_ends_with_its_caller(one, two, built, tmp_path):
     with open(tmp_path / "busy", "wb") as file:
         two.popen_command(os.path.join(BUILDDIR, "examples", "busy"), "work", stdout=file)
     eventually(lambda: "work" in two.endpoints(), "work is bound")
@@ -182,8 +178,7 @@ def test_a_task_ends_with_its_caller(nodes, built, tmp_path):
     given_time(is_stopped)
 
 
-def test_an_agent_lives_through_the_death_of_its_daemon(nodes, built, tmp_path):
-    one, = nodes(1).values()
+def test_an_agent_lives_through_the_death_of_its_daemon(one, built, tmp_path):
     with open(tmp_path / "out", "wb") as file:
         one.popen_command(*in_domain(os.path.join(built[1], "agent")), "agent", stdin=subprocess.DEVNULL, stdout=file)
 
@@ -198,8 +193,7 @@ def test_an_agent_lives_through_the_death_of_its_daemon(nodes, built, tmp_path):
     assert one.xenmsg("call", "self:agent", "x").stdout == b"2 calls in 1 restarts"
 
 
-def test_streams_of_a_connection_echo_and_break(nodes, built):
-    one, two = nodes(1, 2).values()
+def test_streams_of_a_connection_echo_and_break(one, two, built):
     start(two, built, "echo", "serve", "mirror", endpoint="mirror")
     one.sees(two)
     echo = in_domain(os.path.join(built[1], "echo"))
@@ -218,8 +212,7 @@ def test_streams_of_a_connection_echo_and_break(nodes, built):
     assert client.communicate(timeout=60 * PATIENCE)[1].startswith(b"echo: 2:mirror: ") and client.returncode == 1
 
 
-def test_a_publisher_and_its_subscribers(nodes, built, tmp_path):
-    one, two = nodes(1, 2).values()
+def test_a_publisher_and_its_subscribers(one, two, built, tmp_path):
     topic = in_domain(os.path.join(built[1], "topic"))
 
     def prints(words, name="early"):

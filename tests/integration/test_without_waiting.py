@@ -19,8 +19,7 @@ def process(*connections):
         conn.wait(10)
 
 
-def test_opening_and_binding_wait_for_no_daemon(nodes):
-    one = nodes(1)[1]
+def test_opening_and_binding_wait_for_no_daemon(one):
     opened, bound, taken = [], [], []
     with stopped(one.pid):
         conn = Connection(one.socket, opened.append)
@@ -45,8 +44,7 @@ def test_opening_and_binding_wait_for_no_daemon(nodes):
     assert (len(opened), len(bound), len(taken)) == (1, 1, 2)
 
 
-def test_opening_ends_when_the_daemon_dies(nodes):
-    one = nodes(1)[1]
+def test_opening_ends_when_the_daemon_dies(one):
     opened = []
     os.kill(one.pid, signal.SIGSTOP)  # it never goes on
     conn = Connection(one.socket, opened.append)
@@ -56,11 +54,8 @@ def test_opening_ends_when_the_daemon_dies(nodes):
     conn.close()
 
 
-def test_a_post_ends_in_its_time(nodes):
-    one, two = nodes(1, 2).values()
-    one.sees(two)
-    with Connection(one.socket) as sender, Connection(two.socket) as receiver:
-        assert receiver.bind("inbox") == 0
+def test_a_post_ends_in_its_time(one, two):
+    with Connection(one.socket) as sender, Connection(two.socket, binds="inbox") as receiver:
         outcomes = {"taken": [], "late": [], "nobody": []}
         assert sender.post_timed("2:inbox", b"first", 20000, outcomes["taken"].append) == 0
         process(sender)
