@@ -17,7 +17,7 @@ POLICY = ["policy check", "policy test", "policy show", "policy denied", "policy
 
 def said(*words, code=EXIT_OK):
     done = subprocess.run([tool("xenmsg"), *words], capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode == code, done
+    assert done.returncode == code and "" in (done.stdout, done.stderr), done
     return done.stdout if code == EXIT_OK else done.stderr
 
 
@@ -27,12 +27,14 @@ def test_the_commands_are_grouped_and_all_there():
     assert re.findall(r"^  (\w+) ", listed, re.MULTILINE) == COMMANDS
     assert listed.index("Streams:") < listed.index("  listen") < listed.index("Commands:") < listed.index("  run")
     assert max(map(len, said("--help").splitlines())) <= 80
+    assert said("help") == said("--help")
 
 
 @pytest.mark.parametrize("command", COMMANDS + POLICY)
 def test_help_fits_80_columns_and_ends_with_examples(command, tmp_path):
     text = said("help", *command.split())
     assert said(*command.split(), "--help") == said(*command.split(), "-h") == text
+    assert said(*command.split(), "--version").startswith("xenmsg ")
     assert text.startswith(f"Usage: xenmsg {command}") and max(map(len, text.splitlines())) <= 80
     options, _, shown = text.partition("\nExamples:\n")
     examples = shown.splitlines()
