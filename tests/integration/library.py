@@ -8,6 +8,7 @@ import errno
 import os
 import subprocess
 import sys
+import time
 
 from messaging import BINDIR, eventually
 
@@ -293,18 +294,11 @@ class Connection:
         return self.library.xenmsg_accept(self.conn, options(timeout_ms), None)
 
     def accept_peer(self, timeout_ms=20000):
-        """The descriptor of a stream, and the host and domid of who opened it."""
+        """The descriptor of a stream, and of who opened it: the host, the domid, and what the stream is called in traces."""
         peer = ctypes.c_void_p()
         fd = self.library.xenmsg_accept(self.conn, options(timeout_ms), ctypes.byref(peer))
         assert fd >= 0, fd
-        return fd, self.library.xenmsg_peer_host(peer).decode(), self.library.xenmsg_peer_domid(peer)
-
-    def accept_channel(self, timeout_ms=20000):
-        """The descriptor of a stream, and what it is called in traces."""
-        peer = ctypes.c_void_p()
-        fd = self.library.xenmsg_accept(self.conn, options(timeout_ms), ctypes.byref(peer))
-        assert fd >= 0, fd
-        return fd, name_by(self.library.xenmsg_peer_channel, peer)
+        return fd, self.library.xenmsg_peer_host(peer).decode(), self.library.xenmsg_peer_domid(peer), name_by(self.library.xenmsg_peer_channel, peer)
 
     def sent_name(self, address, flags=0):
         """What the message is called that was sent last, or a negative errno."""
@@ -354,9 +348,10 @@ class Connection:
 
     def receive(self, timeout_ms=20000):
         """A Message, or a negative errno."""
-        message = ctypes.c_void_p()
-        result = self.library.xenmsg_recv(self.conn, ctypes.byref(message), timeout_ms)
-        return Message(self.library, message) if result == 0 else result
+        message = self.take(timeout_ms)
+        if isinstance(message, Message):
+            message.free()
+        return message
 
 
 @contextlib.contextmanager
@@ -402,3 +397,17 @@ def deaf_callers(node, address, count):
                               stdout=subprocess.PIPE, stdin=subprocess.PIPE)
     node.children.append(posted)
     assert posted.stdout.read(count) == b"x" * count
+
+
+def holds_nobody_for_long(call, node, address, places):
+    """Many callers of a server with so many places read no reply; who calls it by call() goes on. Each of them is a program of its
+    own, so waiting for each, as long as for one, would take a minute."""
+    def seconds():
+        started = time.monotonic()
+        call()
+        return time.monotonic() - started
+    callers, each_waited_for = 20, 5
+    seconds()  # which makes the link
+    alone = seconds()
+    deaf_callers(node, address, callers)
+    assert seconds() < callers * each_waited_for / places / 2 + alone * callers * DEAF_CALLS

@@ -6,11 +6,10 @@ import os
 import random
 import signal
 import threading
-import time
 
 import pytest
 
-from library import DEAF_CALLS, FATE_DONE, Connection, deaf_callers, program
+from library import FATE_DONE, Connection, holds_nobody_for_long, program
 from messaging import (EXIT_ANSWERED, EXIT_ERROR, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_UNKNOWN, EXIT_UNREACHABLE, EXIT_USAGE,
                        FAST, PATIENCE, eventually)
 
@@ -163,21 +162,13 @@ def test_a_caller_who_reads_no_replies_holds_up_nobody_for_long(nodes):
 
 
 def test_a_user_with_many_sleeping_callers_holds_nobody_for_long(nodes):
-    """Each of them is a program of its own, so waiting for each, as long as for one, would take a minute."""
     one, two = nodes(1, 2, config=FAST + "[limits]\nmax-message = 1M\n").values()
-    two.sees(one)
     Server(one, "big", "sh", "-c", "head -c 1000000 /dev/zero", jobs=2)
-    callers, each_waited_for, jobs = 20, 5, 2
 
     def call():
-        started = time.monotonic()
         done = two.xenmsg("call", "--timeout", "200", "1:big", timeout=250)
         assert (done.returncode, len(done.stdout)) == (EXIT_OK, 1000000), done.stderr
-        return time.monotonic() - started
-    call()  # which makes the link
-    alone = call()
-    deaf_callers(one, "self:big", callers)
-    assert call() < callers * each_waited_for / jobs / 2 + alone * callers * DEAF_CALLS
+    holds_nobody_for_long(call, one, "self:big", places=2)
 
 
 def test_an_endpoint_of_another_kind_says_so(one, two):

@@ -70,7 +70,6 @@ def test_a_loop_sends_a_file_in_order_and_ends_with_its_daemon(one, two, tmp_pat
     (tmp_path / "lines").write_bytes(lines)
     with open(tmp_path / "received", "wb") as file:
         receiver = two.receiver("there", "--count", "2002", stdout=file)
-    one.sees(two)
     with open(tmp_path / "lines", "rb") as file:
         done = subprocess.run(one.command(*loop), env=one.environment, stdin=file, stderr=subprocess.PIPE, check=False)
     assert (done.returncode, done.stderr) == (0, b"")

@@ -18,7 +18,7 @@ import urllib.request
 import pytest
 
 from gateway_rig import free_port
-from messaging import EXIT_DENIED, EXIT_USAGE, SOURCES, eventually
+from messaging import EXIT_DENIED, EXIT_USAGE, SOURCES, eventually, read_source
 from test_shares import cpu_of
 
 
@@ -121,7 +121,6 @@ def test_whoever_may_connect_asks_a_public_one(one):
     for name in (f"{own}.evil.example", "evil.example", "", "x" * 300):
         status, _, text = ask(process, headers={"Host": name})
         assert status == 403 and "xenmsg_up 1" not in text, (name, text)
-    stop(process)
 
 
 def test_other_requests_are_refused_in_words(exporter):
@@ -221,37 +220,29 @@ def test_prometheus_scrapes_it(exporter, tmp_path):
             prometheus.wait(30)
 
 
-def monitoring(name):
-    return os.path.join(SOURCES, "monitoring", name)
-
-
 @pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed")
 def test_the_alerts_come_when_they_should():
-    for words in (["check", "rules", monitoring("xenmsg.rules.yml")], ["test", "rules", monitoring("xenmsg.rules.test.yml")]):
-        done = subprocess.run(["promtool", *words], capture_output=True, text=True, check=False)
+    for how, rules in (("check", "xenmsg.rules.yml"), ("test", "xenmsg.rules.test.yml")):
+        done = subprocess.run(["promtool", how, "rules", os.path.join(SOURCES, "monitoring", rules)], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_rules_and_dashboard_use_metrics_that_there_are():
-    with open(os.path.join(SOURCES, "doc", "metrics.md"), encoding="utf-8") as document:
-        known = {}
-        for name, kind in re.findall(r"^\| `(\w+)` \| (\w+) \|", document.read(), re.M):
-            for suffix in ("_bucket", "_sum", "_count") if kind == "histogram" else ("",):
-                known[name + suffix] = kind
-    with open(monitoring("xenmsg-dashboard.json"), encoding="utf-8") as file:
-        dashboard = json.load(file)
+    known = {}
+    for name, kind in re.findall(r"^\| `(\w+)` \| (\w+) \|", read_source("doc", "metrics.md"), re.M):
+        for suffix in ("_bucket", "_sum", "_count") if kind == "histogram" else ("",):
+            known[name + suffix] = kind
+    dashboard = json.loads(read_source("monitoring", "xenmsg-dashboard.json"))
     assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
     queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
-    with open(monitoring("xenmsg.rules.yml"), encoding="utf-8") as file:
-        queries += re.findall("expr: (.*)", file.read())
+    queries += re.findall("expr: (.*)", read_source("monitoring", "xenmsg.rules.yml"))
     used = {name for query in queries for name in re.findall(r"\bxenmsg_\w+", query)}
     assert len(used) > 10 and used <= known.keys(), used - known.keys()
 
 
 def page_block(first, replaced):
     """The block of doc/metrics.md that begins so, with other places and ports."""
-    with open(os.path.join(SOURCES, "doc", "metrics.md"), encoding="utf-8") as page:
-        block = next(text for text in page.read().split("```\n") if text.startswith(first))
+    block = next(text for text in read_source("doc", "metrics.md").split("```\n") if text.startswith(first))
     for old, new in replaced:
         assert old in block
         block = block.replace(old, str(new))
@@ -289,7 +280,7 @@ STUNNEL = shutil.which("stunnel4") or shutil.which("stunnel")
 
 
 @pytest.mark.skipif(not (STUNNEL and shutil.which("openssl")), reason="stunnel or openssl is not there")
-def test_stunnel_in_front_lets_in_who_has_a_certificate(nodes, tmp_path):
+def test_stunnel_in_front_lets_in_who_has_a_certificate(one, tmp_path):
     """As doc/metrics.md has it."""
     port, path = free_port(), tmp_path / "metrics.sock"
     for authority in ("ca", "stranger"):
@@ -304,7 +295,7 @@ def test_stunnel_in_front_lets_in_who_has_a_certificate(nodes, tmp_path):
     block = page_block("foreground", (("/run/xenmsg-exporter/metrics.sock", path), ("/etc/stunnel/hosta.pem", tmp_path / "hosta.pem"),
                                        ("/etc/stunnel/ca.pem", tmp_path / "ca.pem"), ("accept = 9470", f"accept = 127.0.0.1:{port}")))
     (tmp_path / "conf").write_text(f"pid =\nsyslog = no\n{block}")
-    exporter = nodes(1)[1].popen("exporter", "--listen", f"unix:{path}")
+    one.popen("exporter", "--listen", f"unix:{path}")
 
     def context(name):
         made = ssl.create_default_context(cafile=str(tmp_path / "ca.pem"))
@@ -316,11 +307,10 @@ def test_stunnel_in_front_lets_in_who_has_a_certificate(nodes, tmp_path):
         assert scrape(port, context(None)) is None, "who has no certificate"
         assert scrape(port, context("other")) is None, "whose certificate is another authority's"
         stunnel.terminate()
-    stop(exporter)
 
 
 @pytest.mark.skipif(not (shutil.which("nginx") and shutil.which("openssl")), reason="nginx or openssl is not there")
-def test_nginx_in_front_has_tls_and_a_password(nodes, tmp_path):
+def test_nginx_in_front_has_tls_and_a_password(one, tmp_path):
     """As doc/metrics.md has it."""
     port, path = free_port(), tmp_path / "metrics.sock"
     block = page_block("server {", (
@@ -333,7 +323,7 @@ def test_nginx_in_front_has_tls_and_a_password(nodes, tmp_path):
     logs = "".join(f"{kind}_temp_path {tmp_path}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
     (tmp_path / "conf").write_text(f"user root; daemon off; pid {tmp_path}/pid; error_log {tmp_path}/error.log; events {{}}\n"
                                    f"http {{ access_log off; {logs}\n{block}}}\n")
-    exporter = nodes(1)[1].popen("exporter", "--listen", f"unix:{path}")
+    one.popen("exporter", "--listen", f"unix:{path}")
     with subprocess.Popen(["nginx", "-p", tmp_path, "-c", tmp_path / "conf"], stderr=subprocess.DEVNULL) as nginx:
         def scraped(password):
             login = base64.b64encode(f"prometheus:{password}".encode()).decode()
@@ -341,4 +331,3 @@ def test_nginx_in_front_has_tls_and_a_password(nodes, tmp_path):
         eventually(lambda: scraped("secret") == (200, True), "nginx serves them")
         assert scraped("wrong") == (401, False)
         nginx.terminate()
-    stop(exporter)

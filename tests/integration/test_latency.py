@@ -10,7 +10,7 @@ import pytest
 
 from library import TOPIC, Connection
 from messaging import PATIENCE, eventually
-from renewing import renew
+from renewing import process_until, renew
 from test_activation import with_activations, xenmsg  # the fixture `started`  # noqa: F401  pylint: disable=unused-import
 from test_calls import Server
 from test_status import validator  # the fixture `valid`  # noqa: F401  pylint: disable=unused-import
@@ -34,13 +34,6 @@ def hold():
         time.sleep(HELD / 10)
 
 
-def turn(*connections):
-    """Lets these connections do what there is to do."""
-    for connection in connections:
-        connection.wait(10)
-    return True
-
-
 def up_to(durations, seconds):
     return max(bucket["count"] for bucket in durations["buckets"] if bucket["up_to_us"] <= seconds * 1e6)
 
@@ -61,7 +54,7 @@ def test_a_message_is_measured_until_it_was_taken(here, there, valid):
         eventually(lambda: endpoint_of(there)["messages"] == 5, "all have come")
         hold()
         receive_all(target, 5)
-        eventually(lambda: turn(source, target) and len(ended) == 5, "all are delivered")
+        process_until(lambda: len(ended) == 5, "all are delivered", source, target)
         taken = endpoint_of(there)["taken"]
         assert ended == [0] * 5 and taken["count"] == 1, "of a channel one at a time"
         assert taken["sum_us"] >= HELD * 1e6 and up_to(taken, HELD) == 0
@@ -80,18 +73,18 @@ def test_a_call_is_measured_until_its_own_answer(here, there, valid):
             calls.append(server.take())
         for call in calls[1:]:
             assert call.reply(b"answer to " + call.data) == 0
-        eventually(lambda: turn(source, server) and len(answers) == 2, "two answers")
+        process_until(lambda: len(answers) == 2, "two answers", source, server)
         assert endpoint_of(there)["answered"] is None, "the slow one is measured"
         hold()
         assert calls[0].reply(b"answer to slow") == 0
-        eventually(lambda: turn(source, server) and len(answers) == 3, "the third answer")
+        process_until(lambda: len(answers) == 3, "the third answer", source, server)
         answered = endpoint_of(there)["answered"]
         assert answers == [b"answer to quick", b"answer to quick too", b"answer to slow"]
         assert answered["count"] == 1 and answered["sum_us"] >= HELD * 1e6 and up_to(answered, HELD) == 0
         assert source.call_post(address, b"next", answers.append) == 0
         call = server.take()
         assert call.reply_error(5) == 0
-        eventually(lambda: turn(source, server) and len(answers) == 4, "an error answers, too")
+        process_until(lambda: len(answers) == 4, "an error answers, too", source, server)
         assert count_of(there, "answered") == 2
         assert count_of(there, "taken") >= 2
         valid(there.status())
@@ -103,19 +96,19 @@ def test_a_call_that_its_caller_gives_up_is_counted(one, two):
         # With a deadline a call goes out when it is known that the server's side knows these: after an ordinary message, at once.
         assert source.post("2:inbox", b"hello", lambda result: None) == 0
         receive_all(server, 1)
-        eventually(lambda: turn(source, server) and count_of(two, "taken") == 1, "the link is there")
+        process_until(lambda: count_of(two, "taken") == 1, "the link is there", source, server)
         timeout_ms = int(1000 * PATIENCE)  # enough to come there
         assert source.call_post("2:inbox", b"taken", answers.append, timeout_ms=timeout_ms) == 0
-        eventually(lambda: turn(source) and endpoint_of(two)["messages"] == 2, "the call has come")
+        process_until(lambda: endpoint_of(two)["messages"] == 2, "the call has come", source)
         call = server.take()
-        eventually(lambda: turn(source) and answers, "the call is given up")
-        eventually(lambda: turn(source, server) and count_of(two, "answered") == 1, "it is counted")
+        process_until(lambda: answers, "the call is given up", source)
+        process_until(lambda: count_of(two, "answered") == 1, "it is counted", source, server)
         assert answers == [-errno.ETIMEDOUT] and up_to(endpoint_of(two)["answered"], HELD / 2) == 0
         call.free()
         # One that nobody has taken is withdrawn from the ring.
         assert source.call_post("2:inbox", b"never taken", answers.append, timeout_ms=timeout_ms) == 0
-        eventually(lambda: turn(source) and len(answers) == 2, "the second one is given up")
-        eventually(lambda: turn(source, server) and count_of(two, "answered") == 2, "it is counted")
+        process_until(lambda: len(answers) == 2, "the second one is given up", source)
+        process_until(lambda: count_of(two, "answered") == 2, "it is counted", source, server)
         assert up_to(endpoint_of(two)["answered"], HELD / 2) == 0
 
 
@@ -127,12 +120,12 @@ def test_the_end_of_a_server_leaves_the_next_call_measured(one):
                 assert server.bind_next("inbox") == 0
                 assert source.call_post("self:inbox", b"lost", answers.append) == 0
                 server.take()
-            eventually(lambda: turn(source) and len(answers) == upto, "the call is lost")
+            process_until(lambda: len(answers) == upto, "the call is lost", source)
         with Connection(one.socket) as server:
             assert server.bind_next("inbox") == 0
             assert source.call_post("self:inbox", b"answered", answers.append) == 0
             assert server.take().reply(b"yes") == 0
-            eventually(lambda: turn(source, server) and len(answers) == 3, "the answer")
+            process_until(lambda: len(answers) == 3, "the answer", source, server)
             assert answers[2] == b"yes" and count_of(one, "answered") == 1
 
 
@@ -154,7 +147,7 @@ def test_they_begin_anew_with_a_renewed_daemon(one):
             assert source.post("self:inbox", b"x", ended.append) == 0
             source.wait(0)
             receive_all(target, 1)
-            eventually(lambda: turn(source, target) and len(ended) == count, "it is delivered")
+            process_until(lambda: len(ended) == count, "it is delivered", source, target)
         goes(1)
         assert count_of(one, "taken") == 1
         renew(one)

@@ -18,7 +18,7 @@ import pytest
 
 import frames
 import xenmsg_client
-from messaging import EXIT_ANSWERED, EXIT_NO_ENDPOINT, EXIT_TIMEOUT, EXIT_UNKNOWN, PATIENCE, SOURCES, eventually, given_time
+from messaging import EXIT_ANSWERED, EXIT_NO_ENDPOINT, EXIT_TIMEOUT, EXIT_UNKNOWN, PATIENCE, eventually, given_time, read_source
 from xenmsg_client import CREDIT, DATA, HEADER, OPENED, QUERY, REPLY, WELCOME, Client
 
 SIZES = [0, 1, 7, 8, 9, 4096, 65519, 65536, 1000003]
@@ -72,8 +72,7 @@ def test_client_is_small_and_stands_alone():
 
 def constants_of_the_header():
     """{name: value} of what wire/frame.h gives a number, by the names that frames.py has for it."""
-    with open(os.path.join(SOURCES, "wire", "frame.h"), encoding="utf-8") as file:
-        text = file.read()
+    text = read_source("wire", "frame.h")
     found = {name: int(value, 0) for name, value in re.findall(r"^(?:\t|#define )(\w+)\s*(?:= )?(0x[0-9a-f]+|\d+)u?\b", text, re.M)}
     named = {name.removeprefix("FRAME_"): value for name, value in found.items() if name.startswith("FRAME_")}
     named |= {kind: found["CHANNEL_" + kind] for kind in ("MESSAGE", "CALL", "STREAM")}
@@ -85,10 +84,9 @@ def constants_of_the_header():
 
 def test_python_has_the_numbers_of_the_c_header():
     constants = constants_of_the_header()
-    types = re.findall(r"\bFRAME_(\w+) = \d+,", "".join(open(os.path.join(SOURCES, "wire/frame.h"), encoding="utf-8")))
+    types = re.findall(r"\bFRAME_(\w+) = \d+,", read_source("wire", "frame.h"))
     assert len(types) > 30 and not [name for name in types if getattr(frames, name, None) != constants[name]]
-    with open(os.path.join(SOURCES, "wire", "frame.c"), encoding="utf-8") as file:
-        text = file.read()
+    text = read_source("wire", "frame.c")
     assert [name for name in types if f'[FRAME_{name}] = "{name}",' not in text] == ["OPTIONAL"]
     same = set(vars(frames)) & set(constants)
     assert {"PAYLOAD_MAX", "HOSTS", "MUX", "MESSAGE"} <= same
@@ -214,8 +212,7 @@ def test_two_clients_without_the_library_talk_to_each_other(two, client):
 
 def example_frames(section):
     """(direction, bytes) of each frame of an example in the document."""
-    with open(os.path.join(SOURCES, "doc", "protocol.md"), encoding="utf-8") as file:
-        block = file.read().split(f"### {section} An example")[1].split("```")[1]
+    block = read_source("doc", "protocol.md").split(f"### {section} An example")[1].split("```")[1]
     frames = []
     for line in block.strip().splitlines():
         if line[0] in "→←":

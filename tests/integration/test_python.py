@@ -10,11 +10,10 @@ import os
 import signal
 import socket
 import threading
-import time
 
 import pytest
 
-from library import DEAF_CALLS, deaf_callers
+from library import holds_nobody_for_long
 from messaging import FAST, eventually, stopped
 from python_module import LONG, SHORT, answers, raises, run, served, soon, taken_in_time, xenmsg
 from test_hosts import joined_hosts  # the fixture `hosts`  # noqa: F401  pylint: disable=unused-import
@@ -521,19 +520,12 @@ def test_who_reads_no_replies_holds_up_no_other_for_long(nodes, blocking):
 
 @pytest.mark.parametrize("blocking", (False, True))
 def test_a_user_with_many_sleeping_callers_holds_nobody_for_long(nodes, blocking):
-    """Each of them is a program of its own, so waiting for each, as long as for one, would take a minute."""
     one, two = nodes(1, 2, config=FAST + "[limits]\nmax-message = 1M\n").values()
     reply = bytes(1000000)
-    callers, each_waited_for, places = 20, 5, 2
     with answering(one, reply, blocking), xenmsg.blocking.open(two.socket) as other:
         def call():
-            started = time.monotonic()
             assert bytes(other.call("1:big", b"", timeout=200)) == reply
-            return time.monotonic() - started
-        call()  # which makes the link
-        alone = call()
-        deaf_callers(one, "self:big", callers)
-        assert call() < callers * each_waited_for / places / 2 + alone * callers * DEAF_CALLS
+        holds_nobody_for_long(call, one, "self:big", places=2)
 
 
 async def test_a_call_is_answered_once_or_by_being_dropped(one):

@@ -18,7 +18,7 @@ import threading
 
 import pytest
 
-from messaging import eventually
+from messaging import eventually, read_source
 from python_module import DIRECTORY, LONG, SHORT, SOURCES, python, raises, served, soon, taken_in_time, xenmsg
 
 
@@ -300,8 +300,7 @@ def test_the_end_of_the_interpreter_is_quiet(one):
 # ---- the package ----
 
 def test_what_the_manual_prints_works(one, two, tmp_path):
-    with open(os.path.join(SOURCES, "doc", "python.md"), encoding="utf-8") as file:
-        program, = re.findall(r"```python\n(.*?)```", file.read(), re.DOTALL)
+    program, = re.findall(r"```python\n(.*?)```", read_source("doc", "python.md"), re.DOTALL)
     assert program.count('"5:inbox"') == program.count('"db:kv"') == 1
     receiver = two.receiver("inbox", "--count", "1")
     two.popen("serve", "kv", "--", "tr", "a-z", "A-Z", binds="kv")
