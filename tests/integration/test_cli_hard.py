@@ -22,6 +22,7 @@ from test_cli_terminal import DOES_SOMETHING, HostileDaemon, Terminal
 PRINT = {"call": "call 2:upper word", "connect": "connect 2:sort", "run": "run 2:built", "peers": "peers", "endpoints": "endpoints",
          "status": "status", "doctor": "doctor", "ping": "ping 2 -n 1", "policy check": "policy check 2 x", "policy show": "policy show",
          "policy denied": "policy denied", "policy reload": "policy reload", "bench": "bench --seconds 0.1 2"}
+INPUT = {PRINT["connect"]: b"b\na\n"}
 GO_ON = {"recv": "recv inbox", "watch": "watch", "listen": "listen plain", "subscribe": "subscribe self:kept"}  # until they are stopped
 PORTS = {"forward": "forward tcp:127.0.0.1:0 xen:2:sort", "exporter": "exporter --listen tcp:127.0.0.1:0"}  # the port, and then nothing
 # Nothing on standard output, or tried in test_cli_large.py, test_top.py, test_host_map.py, test_handover.py, test_host_policy.py and test_trace.py.
@@ -54,10 +55,9 @@ def two_domains(tmp_path_factory):
     host.stop()
 
 
-def run(node, line, **options):
-    options = {"stdout": subprocess.PIPE, "input": b"b\na\n" if line.startswith("connect") else b"", **options}
-    return subprocess.run(node.command(tool("xenmsg"), *line.split()), env=dict(node.environment, LC_ALL="C"), stderr=subprocess.PIPE,
-                          timeout=60 * PATIENCE, check=False, **options)
+def run(node, line):
+    return subprocess.run(node.command(tool("xenmsg"), *line.split()), env=dict(node.environment, LC_ALL="C"), input=INPUT.get(line, b""),
+                          capture_output=True, timeout=60 * PATIENCE, check=False)
 
 
 FULL = 'exec "$@" >/dev/full', b"No space left on device"
@@ -69,11 +69,10 @@ def begin(node, line, how):
 
 
 @pytest.mark.parametrize("how", [FULL, CLOSED], ids=["full", "closed"])
-@pytest.mark.parametrize("line", PRINT.values(), ids=PRINT)
-def test_what_cannot_be_printed_is_told_in_one_line(pair, line, how):
-    done = pair[0].run_command("sh", "-c", how[0], "sh", tool("xenmsg"), *line.split(), data=b"b\na\n" if line.startswith("connect") else b"")
-    said = done.stderr
-    assert done.returncode != EXIT_OK and said.count(b"\n") == 1 and how[1] in said, done
+def test_what_cannot_be_printed_is_told_in_one_line(pair, how):
+    for line in PRINT.values():
+        done = pair[0].run_command("sh", "-c", how[0], "sh", tool("xenmsg"), *line.split(), data=INPUT.get(line, b""))
+        assert done.returncode != EXIT_OK and done.stderr.count(b"\n") == 1 and how[1] in done.stderr, done
 
 
 @pytest.mark.parametrize("how", [FULL, CLOSED], ids=["full", "closed"])
@@ -110,26 +109,26 @@ def test_serve_needs_no_standard_output(pair, how):
 
 
 @pytest.mark.parametrize("columns", [40, 1])
-@pytest.mark.parametrize("line", PRINT.values(), ids=PRINT)
-def test_narrow_terminals_are_no_matter(pair, line, columns):
+def test_narrow_terminals_are_no_matter(pair, columns):
     """What is written doesn't depend on how wide the terminal is, but for progress, which is drawn over."""
-    if line.startswith("connect"):
-        pytest.skip("it reads the terminal, too")
-    terminal = Terminal(pair[0], *line.split(), columns=columns)
-    text = terminal.end()
-    assert terminal.process.returncode in (EXIT_OK, EXIT_ERROR), text
-    words = lambda each: [re.sub(r"[\d.:-]+", "0", word) for word in re.sub(r"[^\n]*\r", "", each).split()]
-    wide = run(pair[0], line)
-    if line.startswith("bench"):
-        assert "stream-trip" in text
-    elif not line.startswith(("status", "doctor")):  # which tell what goes on at the moment
-        assert words(text) == words((wide.stdout + wide.stderr).decode()), text
+    for name, line in PRINT.items():
+        if name == "connect":  # it reads the terminal, too
+            continue
+        terminal = Terminal(pair[0], *line.split(), columns=columns)
+        text = terminal.end()
+        assert terminal.process.returncode in (EXIT_OK, EXIT_ERROR), (line, text)
+        words = lambda each: [re.sub(r"[\d.:-]+", "0", word) for word in re.sub(r"[^\n]*\r", "", each).split()]
+        wide = run(pair[0], line)
+        if name == "bench":
+            assert "stream-trip" in text
+        elif name not in ("status", "doctor"):  # which tell what goes on at the moment
+            assert words(text) == words((wide.stdout + wide.stderr).decode()), (line, text)
 
 
-@pytest.mark.parametrize("line", PRINT.values(), ids=PRINT)
-def test_the_locale_c_garbles_nothing(pair, line):
-    done = run(pair[0], line)
-    assert done.returncode in (EXIT_OK, EXIT_ERROR) and not DOES_SOMETHING.search(done.stdout.decode()), done
+def test_the_locale_c_garbles_nothing(pair):
+    for line in PRINT.values():
+        done = run(pair[0], line)
+        assert done.returncode in (EXIT_OK, EXIT_ERROR) and not DOES_SOMETHING.search(done.stdout.decode()), done
 
 
 # ---- payloads ----
@@ -200,34 +199,34 @@ LINES = {**PRINT, "send": "send 2:inbox x", "serve": "serve --once a -- cat", "l
          "subscribe": "subscribe --once 2:news", "publish": "publish news x", "daemon": "daemon renew", "trace": "trace inbox"}
 
 
-@pytest.mark.parametrize("line", LINES.values(), ids=LINES)
-def test_a_daemon_that_stops_in_the_middle_is_told(tmp_path, line):
-    daemon = Stops(tmp_path / "sock", silent=False)
-    done = daemon.asked(*line.split())
-    said = done.stderr.decode()
-    if line == "doctor":
-        assert done.returncode != EXIT_OK and b"FAIL  daemon" in done.stdout and said == ""
-        return
-    codes = {"send": {EXIT_NO_DAEMON, EXIT_UNKNOWN}, "call": {EXIT_NO_DAEMON, EXIT_UNKNOWN}, "run": {255}}.get(line.split()[0], {EXIT_NO_DAEMON})
-    assert done.returncode in codes and done.stdout == b"" and said.count("\n") == 1, done
-    assert any(words in said for words in ("xenmsgd has gone away", "no xenmsgd there", "can't be known")), said
+def test_a_daemon_that_stops_in_the_middle_is_told(tmp_path):
+    with Stops(tmp_path / "sock", silent=False) as daemon:
+        for line in LINES.values():
+            done = daemon.asked(*line.split())
+            said = done.stderr.decode()
+            if line == "doctor":
+                assert done.returncode != EXIT_OK and b"FAIL  daemon" in done.stdout and said == "", done
+                continue
+            codes = {"send": {EXIT_NO_DAEMON, EXIT_UNKNOWN}, "call": {EXIT_NO_DAEMON, EXIT_UNKNOWN}, "run": {255}}
+            assert done.returncode in codes.get(line.split()[0], {EXIT_NO_DAEMON}) and done.stdout == b"" and said.count("\n") == 1, done
+            assert any(words in said for words in ("xenmsgd has gone away", "no xenmsgd there", "can't be known")), done
 
 
-@pytest.mark.parametrize("line", [LINES["publish"], LINES["subscribe"]])
-def test_a_daemon_that_is_too_old_is_named(tmp_path, line):
-    daemon = KnowsNoTopics(tmp_path / "sock", silent=True)
-    done = daemon.asked(*line.split())
-    assert done.returncode == EXIT_ERROR and done.stderr.endswith(b": the xenmsgd of this domain is too old for topics\n"), done
+def test_a_daemon_that_is_too_old_is_named(tmp_path):
+    with KnowsNoTopics(tmp_path / "sock", silent=True) as daemon:
+        for name in ("publish", "subscribe"):
+            done = daemon.asked(*LINES[name].split())
+            assert done.returncode == EXIT_ERROR and done.stderr.endswith(b": the xenmsgd of this domain is too old for topics\n"), done
 
 
-@pytest.mark.parametrize("line", [LINES[name] for name in ("send", "call", "connect", "run", "ping")])
-def test_a_daemon_that_says_nothing_more_costs_the_time_out(tmp_path, line):
-    daemon = Stops(tmp_path / "sock", silent=True)
-    begun = time.monotonic()
-    command, *words = line.split()
-    done = daemon.asked(command, "--timeout", "0.3", *words)
-    assert done.returncode in (EXIT_TIMEOUT, EXIT_UNKNOWN, 255) and done.stderr.count(b"\n") == 1, done
-    assert time.monotonic() - begun < 4 * PATIENCE
+def test_a_daemon_that_says_nothing_more_costs_the_time_out(tmp_path):
+    with Stops(tmp_path / "sock", silent=True) as daemon:
+        for name in ("send", "call", "connect", "run", "ping"):
+            begun = time.monotonic()
+            command, *words = LINES[name].split()
+            done = daemon.asked(command, "--timeout", "0.3", *words)
+            assert done.returncode in (EXIT_TIMEOUT, EXIT_UNKNOWN, 255) and done.stderr.count(b"\n") == 1, done
+            assert time.monotonic() - begun < 4 * PATIENCE, name
 
 
 # ---- as an adversary ----
@@ -246,19 +245,20 @@ def test_wrong_options_are_told_in_one_harmless_line(alone, command):
         assert not DOES_SOMETHING.search(text) and (text.count("\n") <= 1 or command == "doctor"), (wrong, text)
 
 
-@pytest.mark.parametrize("command", ["send 2:x y", "call 2:x y", "connect 2:x", "run 2:x", "bench 2", "recv a", "serve a -- cat", "listen a",
-                                     "policy show", "policy denied", "policy reload", "endpoints 2", "peers x", "watch *:x", "doctor 2:x", "trace x"])
-def test_words_of_a_hostile_daemon_are_escaped(alone, tmp_path, command):
-    """Its answers and its reasons: what it says may be another domain's."""
-    class Refuses(HostileDaemon):
-        knows = TOPICS
+class Refuses(HostileDaemon):
+    """Whatever it is asked, in words that may be another domain's."""
 
-        def take(self, connection, got):
-            connection.sendall(self.reply(got, self.name, 13) if got.kind >= 32 else frame(GOODBYE, u32(13) + self.name.encode()))
-    daemon = Refuses(tmp_path / "sock")
-    terminal = Terminal(alone, *command.split()[:1 + command.startswith("policy")], "--socket", daemon.path,
-                        *command.split()[1 + command.startswith("policy"):])
-    eventually(lambda: terminal.process.poll() is not None, "it ends", timeout=15)
-    text = terminal.end()
-    daemon.close()
-    assert terminal.process.returncode != EXIT_OK and not DOES_SOMETHING.search(text), text
+    knows = TOPICS
+
+    def take(self, connection, got):
+        connection.sendall(self.reply(got, self.name, 13) if got.kind >= 32 else frame(GOODBYE, u32(13) + self.name.encode()))
+
+
+def test_words_of_a_hostile_daemon_are_escaped(alone, tmp_path):
+    with Refuses(tmp_path / "sock") as daemon:
+        for command in ("send 2:x y", "call 2:x y", "connect 2:x", "run 2:x", "bench 2", "recv a", "serve a -- cat", "listen a", "policy show",
+                        "policy denied", "policy reload", "endpoints 2", "peers x", "watch *:x", "doctor 2:x", "trace x"):
+            terminal = Terminal(alone, "--socket", daemon.path, *command.split())
+            eventually(lambda: terminal.process.poll() is not None, f"{command} ends", timeout=15)  # pylint: disable=cell-var-from-loop
+            text = terminal.end()
+            assert terminal.process.returncode != EXIT_OK and not DOES_SOMETHING.search(text), (command, text)

@@ -2,22 +2,22 @@
 """What the commands print with --json is one object a line, and as doc/commands.schema.json says."""
 
 import json
-import os
 import re
 
 import jsonschema
 import pytest
 
-from messaging import EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_TIMEOUT, EXIT_UNREACHABLE, eventually, stopped
+from messaging import EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_TIMEOUT, EXIT_UNREACHABLE, eventually, read_source, stopped
 from test_cli_terminal import HostileDaemon
 
-SCHEMA = os.path.join(os.path.dirname(__file__), "../../doc/commands.schema.json")
+
+def schema_of(name):
+    return json.loads(read_source("doc", f"{name}.schema.json"))
 
 
 @pytest.fixture(name="valid")
 def validator():
-    with open(SCHEMA, encoding="utf-8") as file:
-        schema = json.load(file)
+    schema = schema_of("commands")
     jsonschema.Draft202012Validator.check_schema(schema)
 
     def valid(command, lines):
@@ -124,14 +124,11 @@ def fields_of(schema, schemas, where):
 
 
 def test_a_field_means_the_same_wherever_it_is():
-    folder = os.path.dirname(SCHEMA)
-    with open(os.path.join(folder, "fields.md"), encoding="utf-8") as file:
-        table = dict(re.findall(r"^\| `(\w+)` \| (\w+) \|", file.read(), re.M))
+    table = dict(re.findall(r"^\| `(\w+)` \| (\w+) \|", read_source("doc", "fields.md"), re.M))
     assert len(table) > 25
     places = {}
     for name in ("commands", "status"):
-        with open(os.path.join(folder, f"{name}.schema.json"), encoding="utf-8") as file:
-            schema = json.load(file)
+        schema = schema_of(name)
         for field, where, types in fields_of(schema, schema, name):
             places.setdefault(field, set()).add(where)
             assert field not in table or types <= TYPES[table[field]], (where, field, types)
@@ -146,8 +143,7 @@ WITHOUT = {"daemon", "publish", "send", "connect", "listen", "run", "forward", "
 
 
 def test_every_command_that_prints_has_it_and_is_described(one):
-    with open(SCHEMA, encoding="utf-8") as file:
-        described = json.load(file)["$defs"]
+    described = schema_of("commands")["$defs"]
     commands = re.findall(r"^  ([a-z]+) +", one.xenmsg("--help").stdout.decode().partition("Commands")[2].partition("\n\n")[0], re.M)
     assert len(commands) > 10
     for command in commands:
@@ -204,9 +200,7 @@ def test_a_watch_says_where_its_first_list_ends(one, two, valid):
 
 def test_a_list_that_takes_long_keeps_nothing_back(alone, valid, tmp_path):
     """A daemon may be slow, or so old that it never says that this was all."""
-    daemon = HostileDaemon(tmp_path / "sock")
-    daemon.name = "x"
-    watch = alone.popen("watch", "--json", "--socket", daemon.path)
-    assert valid("watch", [watch.stdout.readline()])[0]["domid"] == 2
-    watch.kill()
-    daemon.close()
+    with HostileDaemon(tmp_path / "sock") as daemon:
+        daemon.name = "x"
+        watch = alone.popen("watch", "--json", "--socket", daemon.path)
+        assert valid("watch", [watch.stdout.readline()])[0]["domid"] == 2

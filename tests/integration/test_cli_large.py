@@ -72,9 +72,8 @@ class LargeDaemon(HostileDaemon):
 
 @pytest.fixture(name="large")
 def large_daemon(tmp_path):
-    daemon = LargeDaemon(tmp_path / "sock")
-    yield daemon
-    daemon.close()
+    with LargeDaemon(tmp_path / "sock") as daemon:
+        yield daemon
 
 
 @pytest.mark.parametrize("command, count", LISTS.items())

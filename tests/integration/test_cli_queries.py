@@ -43,9 +43,8 @@ def test_listings_are_in_the_order_of_the_domids(nodes):
 
     with contextlib.ExitStack() as programs:
         for other in others:
-            one.sees(other)
             other.xenmsg("ping", "--count", "1", "1")
-            assert programs.enter_context(Connection(other.socket)).bind(f"from-{other.domid}") == 0
+            programs.enter_context(Connection(other.socket, binds=f"from-{other.domid}"))
         eventually(lambda: set(domids("endpoints")) == {0, 2, 3}, "all endpoints are seen")
         assert domids("peers") == domids("endpoints") == [0, 2, 3]
         status = one.status()
@@ -119,17 +118,22 @@ def test_status_counts_in_words_and_sizes_for_people(one, two):
     assert isinstance(one.status()["accounts"][0]["memory"]["used"], int)
 
 
-@pytest.mark.parametrize("words, said", [
-    (["endpoints", "-o", "adress"], "no field 'adress'; did you mean 'address'?"),
-    (["peers", "-o", "domid,xyzzy"], "no field 'xyzzy', but host, domid,"), (["peers", "-o", ""], "no field ''"),
-    (["hosts", "-o", "host,"], "no field ''"), (["watch", "--format", "%{nmae}"], "did you mean 'name'?"),
-    (["recv", "x", "--format", "%{"], "stands {FIELD}"), (["recv", "x", "--format", "%x"], "stands {FIELD}"),
-    (["recv", "x", "--format", "5 %"], "stands {FIELD}"), (["endpoints", "--json", "-o", "name"], "exclude each other"),
-    (["watch", "--format", "x", "-o", "name"], "exclude each other"), (["recv", "x", "--raw", "--format", "x"], "exclude each other")])
-def test_a_choice_that_cannot_be_is_wrong_usage(words, said):
-    done = subprocess.run([tool("xenmsg"), *words], capture_output=True, check=False)
-    assert done.returncode == EXIT_USAGE and done.stdout == b"" and done.stderr.count(b"\n") == 1
-    assert said in done.stderr.decode(), done
+def refused(*words):
+    """What is said of wrong usage, which is one line."""
+    done = subprocess.run([tool("xenmsg"), *words], capture_output=True, text=True, check=False)
+    assert done.returncode == EXIT_USAGE and done.stdout == "" and done.stderr.count("\n") == 1, done
+    return done.stderr
+
+
+def test_a_choice_that_cannot_be_is_wrong_usage():
+    for words, said in (
+            (["endpoints", "-o", "adress"], "no field 'adress'; did you mean 'address'?"),
+            (["peers", "-o", "domid,xyzzy"], "no field 'xyzzy', but host, domid,"), (["peers", "-o", ""], "no field ''"),
+            (["hosts", "-o", "host,"], "no field ''"), (["watch", "--format", "%{nmae}"], "did you mean 'name'?"),
+            (["recv", "x", "--format", "%{"], "stands {FIELD}"), (["recv", "x", "--format", "%x"], "stands {FIELD}"),
+            (["recv", "x", "--format", "5 %"], "stands {FIELD}"), (["endpoints", "--json", "-o", "name"], "exclude each other"),
+            (["watch", "--format", "x", "-o", "name"], "exclude each other"), (["recv", "x", "--raw", "--format", "x"], "exclude each other")):
+        assert said in refused(*words), words
 
 
 def test_watch_prints_the_fields_that_are_chosen(one, two):
@@ -189,32 +193,27 @@ def test_a_bad_pattern_is_wrong_usage(one):
         assert done.returncode == EXIT_USAGE and done.stderr.count(b"\n") == 1, done
 
 
-@pytest.mark.parametrize("typed, meant", [("sned", "send"), ("recieve", None), ("rcv", "recv"), ("stauts", "status"), ("endpoint", "endpoints"),
-                                          ("pign", "ping"), ("peer", "peers"), ("xyzzy", None), ("", None), ("s" * 5000, None)])
-def test_who_mistypes_a_command_is_told_the_nearest(typed, meant):
-    for words in ([typed], ["help", typed]):
-        done = subprocess.run([tool("xenmsg"), *words], capture_output=True, check=False)
-        assert done.returncode == EXIT_USAGE and done.stdout == b"" and done.stderr.count(b"\n") == 1
-        said = done.stderr.decode()
-        assert f"there is no command '{typed}'" in said
-        assert (f"did you mean '{meant}'? Try" in said) if meant else "did you mean" not in said
+def test_who_mistypes_a_command_is_told_the_nearest():
+    for typed, meant in (("sned", "send"), ("recieve", None), ("rcv", "recv"), ("stauts", "status"), ("endpoint", "endpoints"),
+                         ("pign", "ping"), ("peer", "peers"), ("xyzzy", None), ("", None), ("s" * 5000, None)):
+        for words in ([typed], ["help", typed]):
+            said = refused(*words)
+            assert f"there is no command '{typed}'" in said
+            assert (f"did you mean '{meant}'? Try" in said) if meant else "did you mean" not in said, said
 
 
-@pytest.mark.parametrize("typed, meant", [("ls", "'endpoints'"), ("sub", "'subscribe'"), ("pub", "'publish'"), ("info", "'status'"),
-                                          ("logs", advised("log", "xenmsgd"))])
-def test_words_of_other_tools_lead_to_the_command(typed, meant):
-    done = subprocess.run([tool("xenmsg"), typed], capture_output=True, check=False)
-    assert done.returncode == EXIT_USAGE and meant in done.stderr.decode() and done.stderr.count(b"\n") == 1
+def test_words_of_other_tools_lead_to_the_command():
+    for typed, meant in (("ls", "'endpoints'"), ("sub", "'subscribe'"), ("pub", "'publish'"), ("info", "'status'"),
+                         ("logs", advised("log", "xenmsgd"))):
+        assert meant in refused(typed), typed
 
 
-@pytest.mark.parametrize("words, meant", [(["send", "--timout", "1"], "--timeout"), (["recv", "--jsn"], "--json"),
-                                          (["recv", "--cuont=2"], "--count"), (["--sockt"], "--socket"), (["policy", "chek"], "check"),
-                                          (["policy", "relaod"], "reload"), (["send", "--xyzzy"], None), (["policy", "xyzzy"], None)])
-def test_who_mistypes_an_option_is_told_the_nearest(words, meant):
-    done = subprocess.run([tool("xenmsg"), *words], capture_output=True, check=False)
-    assert done.returncode == EXIT_USAGE and done.stderr.count(b"\n") == 1
-    said = done.stderr.decode()
-    assert (f"did you mean '{meant}'? Try" in said) if meant else "did you mean" not in said, said
+def test_who_mistypes_an_option_is_told_the_nearest():
+    for words, meant in ((["send", "--timout", "1"], "--timeout"), (["recv", "--jsn"], "--json"), (["recv", "--cuont=2"], "--count"),
+                         (["--sockt"], "--socket"), (["policy", "chek"], "check"), (["policy", "relaod"], "reload"),
+                         (["send", "--xyzzy"], None), (["policy", "xyzzy"], None)):
+        said = refused(*words)
+        assert (f"did you mean '{meant}'? Try" in said) if meant else "did you mean" not in said, said
 
 
 def test_who_mistypes_an_endpoint_is_told_the_nearest(one, two):
@@ -253,17 +252,15 @@ def test_a_list_without_entries_says_so_on_standard_error(one):
     assert one.xenmsg("endpoints", "--json").stderr == one.xenmsg("-q", "endpoints").stderr == b""
 
 
-@pytest.mark.parametrize("command", [["send", "self:x", "y"], ["recv", "x"], ["peers"], ["endpoints"], ["ping", "2"],
-                                     ["watch"], ["status"]])
-def test_without_a_daemon_every_command_says_so(tmp_path, command):
+def test_without_a_daemon_every_command_says_so(tmp_path):
     environment = {key: value for key, value in os.environ.items() if key != "XENMSG_SOCKET"}
     socket = str(tmp_path / "nobody")
-    for arguments, variables in ((command[:1] + ["--socket", socket] + command[1:], {}),
-                                 (["--socket", socket] + command, {}), (command, {"XENMSG_SOCKET": socket})):
-        done = subprocess.run([tool("xenmsg"), *arguments], capture_output=True, check=False,
-                              env=dict(environment, **variables))
-        assert done.returncode == EXIT_NO_DAEMON and done.stdout == b""
-        assert done.stderr.count(b"\n") == 1 and socket.encode() in done.stderr
+    for command in (["send", "self:x", "y"], ["recv", "x"], ["peers"], ["endpoints"], ["ping", "2"], ["watch"], ["status"]):
+        for arguments, variables in ((command[:1] + ["--socket", socket] + command[1:], {}),
+                                     (["--socket", socket] + command, {}), (command, {"XENMSG_SOCKET": socket})):
+            done = subprocess.run([tool("xenmsg"), *arguments], capture_output=True, check=False, env=dict(environment, **variables))
+            assert done.returncode == EXIT_NO_DAEMON and done.stdout == b"", done
+            assert done.stderr.count(b"\n") == 1 and socket.encode() in done.stderr, done
 
 
 def test_a_setuid_program_believes_no_environment_of_its_user(nodes):
@@ -283,13 +280,11 @@ def test_a_setuid_program_believes_no_environment_of_its_user(nodes):
         assert one.socket.encode() not in done.stderr and b"/run/xenmsg/xenmsg.sock" in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [["peers", "x", "y"], ["peers", "X"], ["hosts", "x"], ["endpoints", "a", "b"], ["endpoints", "a:b:c"],
-                                       ["endpoints", "a/b/c"], ["endpoints", "a:"], ["endpoints", ":a"], ["endpoints", "h/*"],
-                                       ["peers", "a:b"], ["peers", "a/"], ["peers", "A/b"], ["peers", "h" * 64], ["ping"], ["ping", "a", "b"], ["ping", "--count", "none", "2"], ["watch", "a", "b"],
-                                       ["status", "--json", "--metrics"], ["status", "x"], ["peers", "--jso", "-x"]])
-def test_wrong_usage_is_told_in_one_line(arguments):
-    done = subprocess.run([tool("xenmsg"), *arguments], capture_output=True, check=False)
-    assert done.returncode == EXIT_USAGE and done.stdout == b"" and done.stderr.count(b"\n") == 1
+def test_wrong_usage_is_told_in_one_line():
+    for words in ("peers x y", "peers X", "hosts x", "endpoints a b", "endpoints a:b:c", "endpoints a/b/c", "endpoints a:", "endpoints :a",
+                  "endpoints h/*", "peers a:b", "peers a/", "peers A/b", "peers " + "h" * 64, "ping", "ping a b", "ping --count none 2",
+                  "watch a b", "status --json --metrics", "status x", "peers --jso -x"):
+        refused(*words.split())
 
 
 def test_an_error_is_one_printable_line_whatever_was_typed(one):

@@ -23,23 +23,21 @@ def test_options_behind_the_command_are_the_commands_own(one, command, tmp_path)
     eventually(lambda: out.exists() and out.read_text() == "--jobs -v --\n", "the command got its own options")
 
 
-@pytest.mark.parametrize("arguments", [["serve", "t", "true"], ["serve", "t", "--jobs", "1", "true"], ["serve", "t", "--"], ["serve", "t"],
-                                       ["serve", "--", "true"], ["listen", "t", "cat"], ["listen", "--", "cat"]])
-def test_a_command_stands_behind_two_dashes(one, arguments):
-    done = one.xenmsg(*arguments)
-    assert done.returncode == EXIT_USAGE and done.stderr.count(b"\n") == 1, done
+def test_a_command_stands_behind_two_dashes(one):
+    for words in ("serve t true", "serve t --jobs 1 true", "serve t --", "serve t", "serve -- true", "listen t cat", "listen -- cat"):
+        done = one.xenmsg(*words.split())
+        assert done.returncode == EXIT_USAGE and done.stderr.count(b"\n") == 1, done
     assert one.endpoints() == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("arguments", [["recv", "t"], ["serve", "t", "--", "cat"], ["listen", "t", "--", "cat"],
-                                       ["forward", "xen:t", "tcp:127.0.0.1:9"]])
-def test_what_runs_until_it_is_stopped_dies_of_that_signal(one, arguments, number):
-    process = one.popen(*arguments, binds="t")
-    process.send_signal(number)
-    assert process.wait(timeout=30 * PATIENCE) in (-number, 128 + number)
-    eventually(lambda: "t" not in one.endpoints(), "the endpoint is gone")
-    assert process.stderr.read() == b""
+def test_what_runs_until_it_is_stopped_dies_of_that_signal(one, number):
+    for command in ("recv t", "serve t -- cat", "listen t -- cat", "forward xen:t tcp:127.0.0.1:9"):
+        process = one.popen(*command.split(), binds="t")
+        process.send_signal(number)
+        assert process.wait(timeout=30 * PATIENCE) in (-number, 128 + number), command
+        eventually(lambda: "t" not in one.endpoints(), "the endpoint is gone")
+        assert process.stderr.read() == b"", command
 
 
 @pytest.mark.parametrize("command, words", [("exit 5", b"ended with status 5"), ("kill -9 $$", b"was killed by signal 9")])
@@ -96,15 +94,15 @@ def test_connect_stays_open_when_the_other_side_ends_halfway(one):
 
 # ---- forward ----
 
-@pytest.mark.parametrize("source, target, said", [
-    ("tcp:127.0.0.1:99999", "xen:self:x", " port"), ("tcp:127.0.0.1:65536", "xen:self:x", " port"),
-    ("xen:x", "tcp:127.0.0.1:99999", " port"), ("xen:x", "tcp:127.0.0.1:0", " port"),
-    ("tcp:127.0.0.1:99999999999999999999999", "xen:self:x", " port"),
-    ("tcp:1", "xen:2:x", ""), ("file:x", "xen:2:x", ""), ("unix:", "xen:2:x", ""), ("xen:2:x", "xen:2:x", ""),
-    ("unix:/tmp/x", "xen:x", ""), ("unix:/" + "x" * 200, "xen:2:x", "")])
-def test_a_place_that_cannot_be_is_refused(one, source, target, said):
-    done = one.xenmsg("forward", source, target)
-    assert done.returncode == EXIT_USAGE and said in done.stderr.decode() and done.stderr.count(b"\n") == 1
+def test_a_place_that_cannot_be_is_refused(one):
+    bad_ports = (("tcp:127.0.0.1:99999", "xen:self:x"), ("tcp:127.0.0.1:65536", "xen:self:x"), ("xen:x", "tcp:127.0.0.1:99999"),
+                 ("xen:x", "tcp:127.0.0.1:0"), ("tcp:127.0.0.1:99999999999999999999999", "xen:self:x"))
+    others = (("tcp:1", "xen:2:x"), ("file:x", "xen:2:x"), ("unix:", "xen:2:x"), ("xen:2:x", "xen:2:x"), ("unix:/tmp/x", "xen:x"),
+              ("unix:/" + "x" * 200, "xen:2:x"))
+    for places in bad_ports + others:
+        done = one.xenmsg("forward", *places)
+        assert done.returncode == EXIT_USAGE and done.stderr.count(b"\n") == 1, done
+        assert b" port" in done.stderr or places in others, done
     assert one.endpoints() == []
 
 

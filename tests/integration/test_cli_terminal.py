@@ -54,9 +54,9 @@ class Terminal:
         return text
 
 
-def is_escaped(text):
-    assert not DOES_SOMETHING.search(text), text
-    assert r"\u202e" in text and r"\u009b" in text, text
+def is_escaped(text, whose=""):
+    assert not DOES_SOMETHING.search(text), (whose, text)
+    assert r"\u202e" in text and r"\u009b" in text, (whose, text)
 
 
 # ---- what another domain sends ----
@@ -167,26 +167,28 @@ class HostileDaemon:
         return subprocess.run([tool("xenmsg"), "--socket", self.path, *words], timeout=60 * PATIENCE, check=False,
                               env=dict(os.environ, LC_ALL="C"), **options)
 
-    def close(self):
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
         self.listener.close()
 
 
 @pytest.fixture(name="hostile")
 def hostile_daemon(tmp_path):
-    daemon = HostileDaemon(tmp_path / "sock")
-    yield daemon
-    daemon.close()
+    with HostileDaemon(tmp_path / "sock") as daemon:
+        yield daemon
 
 
-@pytest.mark.parametrize("command", ["peers", "endpoints", "hosts", "policy check 2 inbox", "peers --json", "endpoints --json",
-                                     "hosts --json", "policy check 2 inbox --json", "status", "status --json", "status --metrics",
-                                     "doctor", "doctor --json", "ping 2", "watch", "watch --json"])
-def test_what_a_daemon_says_is_escaped(alone, hostile, command):
-    terminal = Terminal(alone, *command.split(), "--socket", hostile.path)
-    if command.startswith("watch"):
-        terminal.read(until=b"evil")
-        terminal.process.send_signal(signal.SIGTERM)
-    is_escaped(terminal.end())
+def test_what_a_daemon_says_is_escaped(alone, hostile):
+    for command in ("peers", "endpoints", "hosts", "policy check 2 inbox", "peers --json", "endpoints --json", "hosts --json",
+                    "policy check 2 inbox --json", "status", "status --json", "status --metrics", "doctor", "doctor --json", "ping 2",
+                    "watch", "watch --json"):
+        terminal = Terminal(alone, *command.split(), "--socket", hostile.path)
+        if command.startswith("watch"):
+            terminal.read(until=b"evil")
+            terminal.process.send_signal(signal.SIGTERM)
+        is_escaped(terminal.end(), command)
 
 
 def test_top_escapes_what_a_daemon_says(alone, hostile):

@@ -103,7 +103,6 @@ def test_a_host_is_on_one_screen(zero, start_top):
 
 def test_a_link_that_is_away_says_so(nodes, host):
     zero, one, two = nodes(0, 1, 2, config=LOST_SOON).values()
-    one.sees(two)
     deliver(one, two)
     assert view_of(zero)["domains"][1]["away"] == []
     host.sim("pause", 2)
@@ -133,12 +132,11 @@ def test_a_picture_without_graphviz_names_the_package(zero, tmp_path):
     assert done.returncode == EXIT_ERROR and b"dot has failed" in done.stderr, done
 
 
-@pytest.mark.parametrize("words", [("map", "--dot", "--svg"), ("map", "--json", "--dot"), ("map", "1"), ("top", "--once"), ("top", "--json"),
-                                   ("top", "--host", "1")])
-def test_what_does_not_go_together_is_wrong_usage(nodes, words):
+def test_what_does_not_go_together_is_wrong_usage(nodes):
     zero = nodes(0, start=False)[0]
-    done = zero.xenmsg(*words)
-    assert done.returncode == EXIT_USAGE and len(done.stderr.splitlines()) == 1 and done.stdout == b"", done
+    for words in ("map --dot --svg", "map --json --dot", "map 1", "top --once", "top --json", "top --host 1"):
+        done = zero.xenmsg(*words.split())
+        assert done.returncode == EXIT_USAGE and len(done.stderr.splitlines()) == 1 and done.stdout == b"", done
 
 
 EVIL = ['"]; evil [label="x', '\\', '\\N\\G', '&lt;&#60;', '</text><script>x</script>', '<<b>x</b>>', "\x1b[2J", "\u202e", "a" * 5000, "]]>", "{|}", ""]
@@ -155,7 +153,6 @@ def liar(peer_in, tmp_path, links):
 
 def test_what_a_guest_says_stays_a_text_in_every_form(nodes, peer_in, tmp_path):
     zero, two = nodes(0, 2).values()
-    zero.sees(two)
     links = [{"peer": {"domid": domid, "host": host, "name": EVIL[0]}, "state": EVIL[0], "since": -1,
               "tx": {"bytes": 1 << 62, "messages": -1}, "rx": {"bytes": 9}}
              for domid, host in ((2, None), (0, None), (1, None), (77, None), (2, "evil"), ("2", None), (-3, None), (1 << 40, None))]
