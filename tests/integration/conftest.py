@@ -5,6 +5,7 @@ Which programs these are: installed.py.
 """
 
 import contextlib
+import inspect
 import json
 import os
 import pathlib
@@ -292,6 +293,15 @@ class FirstFailure:
     pytest_collectreport = pytest_runtest_logreport
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem):
+    """A test of the Python module may be a coroutine, which has a loop of its own."""
+    if inspect.iscoroutinefunction(pyfuncitem.obj):
+        from python_module import run  # skips its user, if there is no module  # pylint: disable=import-outside-toplevel
+        coroutine = pyfuncitem.obj
+        pyfuncitem.obj = lambda **fixtures: run(coroutine(**fixtures))
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_call(item):
     """A test that waits for what never comes fails, and says where; else the whole run would stand still."""
@@ -326,4 +336,4 @@ def pytest_collection_modifyitems(items):
 
 
 from messaging import (  # noqa: E402,F401  pylint: disable=wrong-import-position,unused-import
-    nodes_of_the_host, one_domain_or_two, one_node, with_and_without_shared_memory)
+    alone, domain_0, domain_1, domain_2, domain_3, here, nodes_of_the_host, one_domain_or_two, there, with_and_without_shared_memory)

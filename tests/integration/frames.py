@@ -95,6 +95,11 @@ def hello(major=1, minor=0, flags=0):
     return frame(HELLO, struct.pack("<HHI", major, minor, flags))
 
 
+def welcome(flags=0):
+    """Of domain 1."""
+    return frame(WELCOME, struct.pack("<HHIIIQ16x", 1, 0, flags, 1, 0, 1 << 24))
+
+
 def open_frame(channel, address, kind=MESSAGE, minor=0):
     return frame(OPEN, open_payload(address, kind, minor=minor), channel=channel)
 

@@ -8,6 +8,7 @@ import errno
 import os
 import subprocess
 import sys
+import time
 
 from messaging import BINDIR, eventually
 
@@ -161,8 +162,8 @@ class Connection:
     library = None
     all_open = set()
 
-    def __init__(self, path, opened=None):
-        """opened(result): opens it without waiting."""
+    def __init__(self, path, opened=None, binds=None):
+        """opened(result): opens it without waiting. It has bound the endpoint that it `binds`."""
         if not Connection.library:
             Connection.library = load()
         self.conn = ctypes.c_void_p()
@@ -174,6 +175,7 @@ class Connection:
             result = self.library.xenmsg_open(ctypes.byref(self.conn), path.encode(), None)
         assert result == 0, result
         Connection.all_open.add(self)
+        assert binds is None or self.bind(binds) == 0, self.reason()
 
     def done(self, take):
         """A callback for an outcome, which lives as long as this connection."""
@@ -292,18 +294,11 @@ class Connection:
         return self.library.xenmsg_accept(self.conn, options(timeout_ms), None)
 
     def accept_peer(self, timeout_ms=20000):
-        """The descriptor of a stream, and the host and domid of who opened it."""
+        """The descriptor of a stream, and of who opened it: the host, the domid, and what the stream is called in traces."""
         peer = ctypes.c_void_p()
         fd = self.library.xenmsg_accept(self.conn, options(timeout_ms), ctypes.byref(peer))
         assert fd >= 0, fd
-        return fd, self.library.xenmsg_peer_host(peer).decode(), self.library.xenmsg_peer_domid(peer)
-
-    def accept_channel(self, timeout_ms=20000):
-        """The descriptor of a stream, and what it is called in traces."""
-        peer = ctypes.c_void_p()
-        fd = self.library.xenmsg_accept(self.conn, options(timeout_ms), ctypes.byref(peer))
-        assert fd >= 0, fd
-        return fd, name_by(self.library.xenmsg_peer_channel, peer)
+        return fd, self.library.xenmsg_peer_host(peer).decode(), self.library.xenmsg_peer_domid(peer), name_by(self.library.xenmsg_peer_channel, peer)
 
     def sent_name(self, address, flags=0):
         """What the message is called that was sent last, or a negative errno."""
@@ -353,16 +348,16 @@ class Connection:
 
     def receive(self, timeout_ms=20000):
         """A Message, or a negative errno."""
-        message = ctypes.c_void_p()
-        result = self.library.xenmsg_recv(self.conn, ctypes.byref(message), timeout_ms)
-        return Message(self.library, message) if result == 0 else result
+        message = self.take(timeout_ms)
+        if isinstance(message, Message):
+            message.free()
+        return message
 
 
 @contextlib.contextmanager
 def waiting_message(one, two):
     """A message from one node lies at an endpoint of the other one that takes nothing: its sender, and its outcomes."""
-    with Connection(one.socket) as sender, Connection(two.socket) as sleeper:
-        assert sleeper.bind("sleeper") == 0
+    with Connection(one.socket) as sender, Connection(two.socket, binds="sleeper"):
         outcomes = []
         assert sender.post(f"{two.domid}:sleeper", b"x", outcomes.append) == 0
         eventually(lambda: sender.wait(10) >= 0 and two.status()["endpoints"][0]["queued"], "it has arrived")
@@ -402,3 +397,17 @@ def deaf_callers(node, address, count):
                               stdout=subprocess.PIPE, stdin=subprocess.PIPE)
     node.children.append(posted)
     assert posted.stdout.read(count) == b"x" * count
+
+
+def holds_nobody_for_long(call, node, address, places):
+    """Many callers of a server with so many places read no reply; who calls it by call() goes on. Each of them is a program of its
+    own, so waiting for each, as long as for one, would take a minute."""
+    def seconds():
+        started = time.monotonic()
+        call()
+        return time.monotonic() - started
+    callers, each_waited_for = 20, 5
+    seconds()  # which makes the link
+    alone = seconds()
+    deaf_callers(node, address, callers)
+    assert seconds() < callers * each_waited_for / places / 2 + alone * callers * DEAF_CALLS

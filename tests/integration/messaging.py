@@ -146,12 +146,7 @@ class Receiver:
 
     def __init__(self, node, endpoint, *options, stdout=subprocess.PIPE):
         self.node, self.endpoint = node, endpoint
-        self.process = node.popen("recv", *options, endpoint, stdout=stdout)
-        eventually(self.bound, f"{endpoint} of domain {node.domid} is bound")
-
-    def bound(self):
-        assert self.process.poll() is None, f"xenmsg recv has ended: {self.process.stderr.read()}"
-        return self.endpoint in self.node.endpoints()
+        self.process = node.popen("recv", *options, endpoint, stdout=stdout, binds=endpoint)
 
     def output(self, timeout=30):
         """What it printed, once it has ended by itself (--count)."""
@@ -207,9 +202,24 @@ class Node:
         return subprocess.run(self.command(*arguments), input=data, capture_output=True, env=self.environment,
                               timeout=timeout * PATIENCE, check=False)
 
-    def popen_command(self, *arguments, **options):
+    def popen_command(self, *arguments, data=None, binds=(), **options):
+        """A program in the background, with these `data` as its whole input; returned once it has bound what it `binds`, one
+        endpoint or several."""
+        if data is not None:
+            options["stdin"] = subprocess.PIPE
         process = subprocess.Popen(self.command(*arguments), env=self.environment, **options)
         self.children.append(process)
+        if data is not None:
+            process.stdin.write(data)
+            process.stdin.close()
+            process.stdin = None
+        endpoints = {binds} if isinstance(binds, str) else set(binds)
+
+        def are_bound():
+            assert process.poll() is None, f"{arguments} has ended: {process.stderr and process.stderr.read()}"
+            return endpoints <= set(self.endpoints())
+        if endpoints:
+            eventually(are_bound, f"{endpoints} of domain {self.domid} are bound")
         return process
 
     def tool(self, name):
@@ -218,10 +228,10 @@ class Node:
     def xenmsg(self, *arguments, data=b"", timeout=60):
         return self.run_command(self.tool("xenmsg"), *arguments, data=data, timeout=timeout)
 
-    def popen(self, command, *arguments, lasting=False, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE):
+    def popen(self, command, *arguments, lasting=False, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, **more):
         """What goes on until it is stopped ends with its daemon all the same, unless `lasting`."""
         once = ["--once"] if command in ("recv", "serve", "listen", "watch", "forward") and not lasting and not self.programs else []
-        return self.popen_command(self.tool("xenmsg"), command, *once, *arguments, stdin=stdin, stdout=stdout, stderr=stderr)
+        return self.popen_command(self.tool("xenmsg"), command, *once, *arguments, stdin=stdin, stdout=stdout, stderr=stderr, **more)
 
     def json(self, *arguments):
         """What a command prints with --json: an object a line."""
@@ -248,8 +258,7 @@ class Node:
         return done.stderr.decode()
 
     def receiver(self, endpoint, *options, **more):
-        receiver = Receiver(self, endpoint, *options, **more)
-        return receiver
+        return Receiver(self, endpoint, *options, **more)
 
     # ---- the daemon ----
 
@@ -452,9 +461,9 @@ class Nodes:
         self.host, self.tmp_path = host, tmp_path
         self.by_domid = {}
 
-    def __call__(self, *domids, start=True, config=FAST):
+    def __call__(self, *domids, start=True, config=FAST, policy=ALLOW_ALL):
         for domid in domids:
-            self.by_domid[domid] = Node(self.host, domid, self.tmp_path, config)
+            self.by_domid[domid] = Node(self.host, domid, self.tmp_path, config, policy)
         if start:
             for domid in domids:
                 self.by_domid[domid].start(wait=False)
@@ -501,17 +510,35 @@ def nodes_of_the_host(host, tmp_path):
         all_nodes.logs()  # pytest shows them if the test has failed
 
 
-@pytest.fixture(name="one")
-def one_node(nodes):
-    return nodes(1)[1]
+def domain(name, domid):
+    """The fixture of this name: a domain with its daemon, which those that were started before it have seen."""
+    return pytest.fixture(lambda nodes: nodes(domid)[domid], name=name)
+
+
+domain_0, domain_1, domain_2, domain_3 = map(domain, ("zero", "one", "two", "three"), range(4))
+
+
+@pytest.fixture
+def alone(nodes):
+    """Domain 1, whose daemon isn't started."""
+    return nodes(1, start=False)[1]
 
 
 @pytest.fixture(params=[1, 2], ids=["within", "between"], name="pair")
 def one_domain_or_two(request, nodes):
     """Two domains, or one that is both."""
     both = nodes(*range(1, request.param + 1))
-    both[1].sees(*both.values())
     return both[1], both[request.param]
+
+
+@pytest.fixture
+def here(pair):
+    return pair[0]
+
+
+@pytest.fixture
+def there(pair):
+    return pair[1]
 
 
 @pytest.fixture(params=["0", "1"], ids=["shared", "socket"], name="memory")

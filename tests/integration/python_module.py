@@ -2,6 +2,7 @@
 """The Python module under test, and what its tests share."""
 
 import asyncio
+import contextlib
 import errno
 import os
 import sys
@@ -31,6 +32,16 @@ def run(coroutine):
 def python(*arguments):
     """A Python of its own, with warnings."""
     return "env", f"PYTHONPATH={DIRECTORY}", sys.executable, "-X", "dev", *arguments
+
+
+@contextlib.asynccontextmanager
+async def served(node, conn, endpoint, handler, **options):
+    """The task of conn.serve(), once the endpoint is bound; it is cancelled at the end."""
+    serving = asyncio.create_task(conn.serve(endpoint, handler, **options))
+    await soon(lambda: endpoint in node.endpoints(), f"{endpoint} is bound")
+    yield serving
+    serving.cancel()
+    await asyncio.gather(serving, return_exceptions=True)
 
 
 async def taken_in_time(conn, address, inbox):

@@ -6,11 +6,10 @@ import os
 import random
 import signal
 import threading
-import time
 
 import pytest
 
-from library import DEAF_CALLS, FATE_DONE, Connection, deaf_callers, program
+from library import FATE_DONE, Connection, holds_nobody_for_long, program
 from messaging import (EXIT_ANSWERED, EXIT_ERROR, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_UNKNOWN, EXIT_UNREACHABLE, EXIT_USAGE,
                        FAST, PATIENCE, eventually)
 
@@ -19,10 +18,8 @@ class Server:
     """`xenmsg serve` in the background."""
 
     def __init__(self, node, endpoint, *command, jobs=None):
-        self.node, self.endpoint = node, endpoint
         options = [] if jobs is None else ["--jobs", str(jobs)]
-        self.process = node.popen("serve", *options, endpoint, "--", *command)
-        eventually(lambda: self.process.poll() is None and endpoint in node.endpoints(), f"{endpoint} is served")
+        self.process = node.popen("serve", *options, endpoint, "--", *command, binds=endpoint)
 
     def stop(self, how=signal.SIGTERM):
         self.process.send_signal(how)
@@ -47,8 +44,6 @@ def echo(conn, count):
 @pytest.mark.parametrize("caller, server", [(1, 1), (1, 2), (2, 1), (0, 2), (2, 0)])
 def test_a_call_is_answered_within_a_domain_and_across(nodes, memory, caller, server):
     both = nodes(*sorted({caller, server}))
-    both[caller].sees(*both.values())
-    both[server].sees(*both.values())
     Server(both[server], "up", "tr", "a-z", "A-Z")
     done = both[caller].xenmsg("call", f"{server}:up", "hello")
     assert (done.returncode, done.stdout, done.stderr) == (EXIT_OK, b"HELLO", b"")
@@ -56,9 +51,7 @@ def test_a_call_is_answered_within_a_domain_and_across(nodes, memory, caller, se
     assert done.stdout == b"FROM STDIN\n"
 
 
-def test_large_requests_and_replies_come_whole(nodes, memory, tmp_path):
-    one, two = nodes(1, 2).values()
-    one.sees(two)
+def test_large_requests_and_replies_come_whole(one, two, memory, tmp_path):
     Server(two, "cat", "cat")
     data = random.Random(7).randbytes(5_000_001)
     file = tmp_path / "request"
@@ -68,13 +61,9 @@ def test_large_requests_and_replies_come_whole(nodes, memory, tmp_path):
     assert done.stdout == data
 
 
-@pytest.mark.parametrize("server_domid", [1, 2], ids=["within", "between"])
-def test_the_command_is_told_who_calls(nodes, server_domid):
-    both = nodes(1, 2)
-    one = both[1]
-    one.sees(both[2])
-    Server(both[server_domid], "who", "sh", "-c", 'echo $XENMSG_SENDER_DOMID $XENMSG_SENDER_UID $XENMSG_SENDER_PID "[${XENMSG_SENDER_NAME-unset}]"')
-    domid, uid, pid, name = one.xenmsg("call", f"{server_domid}:who", "").stdout.decode().split()
+def test_the_command_is_told_who_calls(here, there):
+    Server(there, "who", "sh", "-c", 'echo $XENMSG_SENDER_DOMID $XENMSG_SENDER_UID $XENMSG_SENDER_PID "[${XENMSG_SENDER_NAME-unset}]"')
+    domid, uid, pid, name = here.xenmsg("call", f"{there.domid}:who", "").stdout.decode().split()
     assert (domid, uid) == ("1", str(os.getuid()))
     assert int(pid) > 1
     assert name != "[unset]"
@@ -85,17 +74,16 @@ def test_the_command_is_told_who_calls(nodes, server_domid):
     (["sh", "-c", "exit 255"], "status 255", 255),
     (["sh", "-c", "kill -KILL $$"], "signal 9", 128 + signal.SIGKILL),
 ])
-def test_a_command_that_fails_is_an_error_with_its_exit_status(nodes, command, says, status):
-    node = nodes(1)[1]
-    server = Server(node, "fail", *command)
-    done = node.xenmsg("call", "--exit-status", "self:fail", "x")
+def test_a_command_that_fails_is_an_error_with_its_exit_status(one, command, says, status):
+    server = Server(one, "fail", *command)
+    done = one.xenmsg("call", "--exit-status", "self:fail", "x")
     assert (done.returncode, done.stdout) == (status, b"")
-    with Connection(node.socket) as caller:
+    with Connection(one.socket) as caller:
         results = []
         assert caller.call_post("self:fail", b"x", lambda _: results.append(caller.last)) == 0
         eventually(lambda: caller.wait(50) and results, "it is answered")
         assert results == [(-errno.EREMOTEIO, FATE_DONE, errno.EIO, status, "", None)]
-    done = node.xenmsg("call", "self:fail", "x")
+    done = one.xenmsg("call", "self:fail", "x")
     assert (done.returncode, done.stdout) == (EXIT_ANSWERED, b"")
     assert b"the server answered with an error: Input/output error; its command's exit status is %d\n" % status in done.stderr
     _, err, code = server.stop()
@@ -103,49 +91,43 @@ def test_a_command_that_fails_is_an_error_with_its_exit_status(nodes, command, s
     assert code in (-signal.SIGTERM, 128 + signal.SIGTERM)
 
 
-def test_without_an_exit_status_it_is_255_and_0_if_all_went_well(nodes):
-    node = nodes(1)[1]
-    Server(node, "fine", "cat")
-    done = node.xenmsg("call", "--exit-status", "self:fine", "x")
+def test_without_an_exit_status_it_is_255_and_0_if_all_went_well(one):
+    Server(one, "fine", "cat")
+    done = one.xenmsg("call", "--exit-status", "self:fine", "x")
     assert (done.returncode, done.stdout) == (EXIT_OK, b"x")
-    assert node.xenmsg("call", "--exit-status", "self:none", "x").returncode == 255
-    assert node.xenmsg("call", "--exit-status", "--socket", "/nowhere", "self:fine", "x").returncode == 255
-    assert node.xenmsg("call", "--exit-status").returncode == EXIT_USAGE
-    with Connection(node.socket) as server:
-        assert server.bind("own") == 0
-        calling = node.popen("call", "--exit-status", "self:own", "x")
+    assert one.xenmsg("call", "--exit-status", "self:none", "x").returncode == 255
+    assert one.xenmsg("call", "--exit-status", "--socket", "/nowhere", "self:fine", "x").returncode == 255
+    assert one.xenmsg("call", "--exit-status").returncode == EXIT_USAGE
+    with Connection(one.socket, binds="own") as server:
+        calling = one.popen("call", "--exit-status", "self:own", "x")
         request = server.take()
         assert request.reply_error(errno.EDOM) == 0
         assert calling.wait(timeout=30 * PATIENCE) == 255
         request.free()
 
 
-def test_a_command_that_can_not_be_run_is_an_error_at_the_start(nodes, tmp_path):
-    node = nodes(1)[1]
+def test_a_command_that_can_not_be_run_is_an_error_at_the_start(one, tmp_path):
     plain = tmp_path / "plain"
     plain.write_text("not executable")
-    for command in ("no-such-command-here", plain, tmp_path):
-        done = node.xenmsg("serve", "x", "--", command)
-        assert done.returncode == EXIT_USAGE
-        assert b"can't be run" in done.stderr
-    assert node.xenmsg("serve", "x").returncode == EXIT_USAGE
-    assert "x" not in node.endpoints()
+    for server in ("serve", "listen"):
+        for command in ("no-such-command-here", plain, tmp_path):
+            done = one.xenmsg(server, "x", "--", command)
+            assert done.returncode == EXIT_USAGE and f"'{command}' can't be run" in done.stderr.decode(), done
+    assert one.endpoints() == []
 
 
-def test_commands_that_read_nothing_or_leave_a_child_answer(nodes):
-    node = nodes(1)[1]
-    Server(node, "deaf", "sh", "-c", "echo done; exec 0<&-; (exec 2>/dev/null; sleep 1000) &")
-    done = node.xenmsg("call", "self:deaf", data=b"x" * 1_000_000)
+def test_commands_that_read_nothing_or_leave_a_child_answer(one):
+    Server(one, "deaf", "sh", "-c", "echo done; exec 0<&-; (exec 2>/dev/null; sleep 1000) &")
+    done = one.xenmsg("call", "self:deaf", data=b"x" * 1_000_000)
     assert (done.returncode, done.stdout) == (EXIT_OK, b"done\n")
 
 
-def test_jobs_run_at_once_but_no_more_than_asked_for(nodes, tmp_path):
-    node = nodes(1)[1]
+def test_jobs_run_at_once_but_no_more_than_asked_for(one, tmp_path):
     log = tmp_path / "log"
     go = tmp_path / "go"
     script = f"echo + >>{log}; while [ ! -e {go} ]; do sleep 0.02; done; echo - >>{log}; cat"
-    Server(node, "work", "sh", "-c", script, jobs=3)
-    calls = [node.popen("call", "self:work", str(i)) for i in range(8)]
+    Server(one, "work", "sh", "-c", script, jobs=3)
+    calls = [one.popen("call", "self:work", str(i)) for i in range(8)]
     eventually(lambda: log.exists() and log.read_text().count("+") == 3, "three commands run")
     go.touch()
     for i, call in enumerate(calls):
@@ -180,30 +162,19 @@ def test_a_caller_who_reads_no_replies_holds_up_nobody_for_long(nodes):
 
 
 def test_a_user_with_many_sleeping_callers_holds_nobody_for_long(nodes):
-    """Each of them is a program of its own, so waiting for each, as long as for one, would take a minute."""
     one, two = nodes(1, 2, config=FAST + "[limits]\nmax-message = 1M\n").values()
-    two.sees(one)
     Server(one, "big", "sh", "-c", "head -c 1000000 /dev/zero", jobs=2)
-    callers, each_waited_for, jobs = 20, 5, 2
 
     def call():
-        started = time.monotonic()
         done = two.xenmsg("call", "--timeout", "200", "1:big", timeout=250)
         assert (done.returncode, len(done.stdout)) == (EXIT_OK, 1000000), done.stderr
-        return time.monotonic() - started
-    call()  # which makes the link
-    alone = call()
-    deaf_callers(one, "self:big", callers)
-    assert call() < callers * each_waited_for / jobs / 2 + alone * callers * DEAF_CALLS
+    holds_nobody_for_long(call, one, "self:big", places=2)
 
 
-def test_an_endpoint_of_another_kind_says_so(nodes):
-    one, two = nodes(1, 2).values()
-    one.sees(two)
+def test_an_endpoint_of_another_kind_says_so(one, two):
     two.receiver("inbox")
     Server(two, "calls", "cat")
-    two.popen("listen", "streams", "--", "cat")
-    eventually(lambda: "streams" in two.endpoints(), "streams are listened for")
+    two.popen("listen", "streams", "--", "cat", binds="streams")
     eventually(lambda: len(one.json("endpoints", "2")) == 3, "their kinds are known")
     for kind, *arguments in (["messages", "call", "2:inbox", "x"], ["calls", "send", "2:calls", "x"],
                              ["streams", "call", "2:streams", "x"], ["calls", "connect", "2:calls"]):
@@ -216,28 +187,20 @@ def test_an_endpoint_of_another_kind_says_so(nodes):
     assert one.xenmsg("call", "2:calls", "fine").stdout == b"fine"
 
 
-@pytest.mark.parametrize("domains", [(1,), (1, 2)])
-def test_a_server_that_dies_with_a_call_is_a_lost_connection(nodes, memory, domains):
-    both = nodes(*domains)
-    caller, server = both[1], both[domains[-1]]
-    caller.sees(*both.values())
-    process = program(server, "c.bind('work'); print('bound'); r = c.take(); print('taken'); c.wait(100000); c.wait(100000)\n")
+def test_a_server_that_dies_with_a_call_is_a_lost_connection(here, there, memory):
+    process = program(there, "c.bind('work'); print('bound'); r = c.take(); print('taken'); c.wait(100000); c.wait(100000)\n")
     assert process.stdout.readline() == b"bound\n"
-    call = caller.popen("call", f"{server.domid}:work", "x")
+    call = here.popen("call", f"{there.domid}:work", "x")
     assert process.stdout.readline() == b"taken\n"
     process.kill()
     _, err = call.communicate(timeout=30 * PATIENCE)
     assert call.returncode == EXIT_UNKNOWN
     assert b"can't be known" in err
-    done = caller.xenmsg("call", f"{server.domid}:work", "x")
-    assert done.returncode == EXIT_NO_ENDPOINT
+    assert here.xenmsg("call", f"{there.domid}:work", "x").returncode == EXIT_NO_ENDPOINT
 
 
-def test_a_reply_is_given_once_and_only_to_who_waits(nodes, memory):
-    one, two = nodes(1, 2).values()
-    one.sees(two)
-    with Connection(two.socket) as server, Connection(one.socket) as caller:
-        assert server.bind("work") == 0
+def test_a_reply_is_given_once_and_only_to_who_waits(one, two, memory):
+    with Connection(two.socket, binds="work") as server, Connection(one.socket) as caller:
         results = []
         for text in (b"a", b"b", b"c"):
             assert caller.call_post("2:work", text, lambda _: results.append(caller.last[:3] + caller.last[5:])) == 0
@@ -263,14 +226,11 @@ def test_a_reply_is_given_once_and_only_to_who_waits(nodes, memory):
 
 
 @pytest.mark.parametrize("size", [10, 60_000])
-def test_a_server_that_answers_and_leaves_has_answered(nodes, size):
-    one, two = nodes(1, 2).values()
-    one.sees(two)
+def test_a_server_that_answers_and_leaves_has_answered(one, two, size):
     # Together more than the link holds, so some of it waits in the daemons when the server goes.
     callers = [Connection(one.socket) for _ in range(8)]
     results = []
-    with Connection(two.socket) as server:
-        assert server.bind("once") == 0
+    with Connection(two.socket, binds="once") as server:
         for caller in callers:
             assert caller.call_post("2:once", b"x", results.append) == 0
         for _ in callers:
@@ -286,11 +246,8 @@ def test_a_server_that_answers_and_leaves_has_answered(nodes, size):
 
 
 def test_replies_beyond_the_limit(nodes):
-    small = nodes(1, start=False)[1]
-    small.config += "[limits]\nmax-message = 64K\n"
-    small.start()
-    with Connection(small.socket) as server, Connection(small.socket) as caller:
-        assert server.bind("work") == 0
+    small = nodes(1, config=FAST + "[limits]\nmax-message = 64K\n")[1]
+    with Connection(small.socket, binds="work") as server, Connection(small.socket) as caller:
         results = []
         caller.call_post("self:work", b"x", results.append)
         request = server.take()
@@ -305,14 +262,10 @@ def test_replies_beyond_the_limit(nodes):
 
 # ---- many ----
 
-@pytest.mark.parametrize("domains", [(1,), (1, 2)])
-def test_thousands_of_calls_at_once_are_answered_in_any_order(nodes, memory, domains):
-    both = nodes(*domains)
-    both[1].sees(*both.values())
-    address = f"{domains[-1]}:work"
+def test_thousands_of_calls_at_once_are_answered_in_any_order(here, there, memory):
+    address = f"{there.domid}:work"
     count = 3000
-    with Connection(both[domains[-1]].socket) as server, Connection(both[1].socket) as caller:
-        assert server.bind("work") == 0
+    with Connection(there.socket, binds="work") as server, Connection(here.socket) as caller:
         answers, requests = {}, []
 
         def post(i):
@@ -341,12 +294,9 @@ def test_thousands_of_calls_at_once_are_answered_in_any_order(nodes, memory, dom
         assert all(answers[n] == [b"<%d>" % n] for n in range(count))
 
 
-def test_large_replies_wait_for_who_reads_late_and_hold_nobody(nodes, memory):
-    one, two = nodes(1, 2).values()
-    one.sees(two)
+def test_large_replies_wait_for_who_reads_late_and_hold_nobody(one, two, memory):
     data = random.Random(1).randbytes(200_000)
-    with Connection(two.socket) as server, Connection(one.socket) as lazy, Connection(one.socket) as other:
-        assert server.bind("work") == 0
+    with Connection(two.socket, binds="work") as server, Connection(one.socket) as lazy, Connection(one.socket) as other:
         results = []
         for _ in range(100):
             assert lazy.call_post("2:work", b"x", results.append) == 0

@@ -17,10 +17,8 @@ BRIEFLY = ("--seconds", "0.02")
 
 
 def serve(node, *endpoint):
-    server = node.popen("bench", "--serve", *endpoint)
-    names = {f"{(endpoint or ('bench',))[0]}{more}" for more in ("", "-stream")}
-    eventually(lambda: names <= set(node.endpoints()), "it serves")
-    return server
+    name = endpoint[0] if endpoint else "bench"
+    return node.popen("bench", "--serve", *endpoint, binds=(name, f"{name}-stream"))
 
 
 def stop(server):
@@ -28,8 +26,7 @@ def stop(server):
     assert server.wait(timeout=30 * PATIENCE) == -signal.SIGTERM
 
 
-def test_each_measurement_has_what_the_schema_says(nodes, valid):
-    one, two = nodes(1, 2).values()
+def test_each_measurement_has_what_the_schema_says(one, two, valid):
     server = serve(two)
     rows = valid("bench", printed(one, "bench", "2", *BRIEFLY))
     assert [(row["measurement"], row["size"]) for row in rows] == SIZES
@@ -45,8 +42,7 @@ def test_each_measurement_has_what_the_schema_says(nodes, valid):
     stop(server)
 
 
-def test_the_table_has_a_line_for_each_also_in_a_file(nodes):
-    one = nodes(1)[1]
+def test_the_table_has_a_line_for_each_also_in_a_file(one):
     serve(one, "speed")
     done = one.xenmsg("bench", "self:speed", *BRIEFLY)
     assert done.returncode == 0 and done.stderr == b""
@@ -55,8 +51,7 @@ def test_the_table_has_a_line_for_each_also_in_a_file(nodes):
     assert [(line.split()[0], int(line.split()[1])) for line in lines] == SIZES
 
 
-def test_progress_is_told_on_a_terminal_only_and_erased(nodes):
-    one = nodes(1)[1]
+def test_progress_is_told_on_a_terminal_only_and_erased(one):
     serve(one)
     terminal, end = os.openpty()
     process = one.popen_command(tool("xenmsg"), "bench", "self", *BRIEFLY, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=end)
@@ -82,37 +77,29 @@ def test_what_is_larger_than_is_accepted_is_left_out_with_a_word(nodes):
 @pytest.mark.parametrize("policy, code, words", [
     ("[rule]\nfrom = *\nto = *\naction = allow\n", EXIT_NO_ENDPOINT, b"run 'xenmsg bench --serve' in that domain"),
     ("", EXIT_DENIED, b"denied by policy")])
-def test_what_is_missing_is_told_in_one_line(nodes, policy, code, words):
-    one, two = nodes(1, 2, start=False).values()
-    two.policy = policy
-    one.start()
-    two.start()
-    one.sees(two)
+def test_what_is_missing_is_told_in_one_line(nodes, one, policy, code, words):
+    nodes(2, policy=policy)
     done = one.xenmsg("bench", "2", *BRIEFLY)
     assert done.returncode == code and done.stdout == b""
     line, = done.stderr.splitlines()
     assert line.startswith(b"xenmsg: bench 2:bench: ") and words in line
 
 
-def test_a_domain_that_is_not_there_and_words_that_say_nothing(nodes):
-    one = nodes(1)[1]
+def test_a_domain_that_is_not_there_and_words_that_say_nothing(one):
     assert one.xenmsg("bench", "77", *BRIEFLY).returncode == EXIT_UNREACHABLE
     for words in ([], ["1", "2"], ["1:a:b"], ["1", "--seconds", "0"], ["--serve", "x" * 60], ["--serve", "a:b"]):
         done = one.xenmsg("bench", *words)
         assert done.returncode == EXIT_USAGE and len(done.stderr.splitlines()) == 1, words
 
 
-def test_another_program_at_the_streams_end_is_no_success(nodes):
-    one, two = nodes(1, 2).values()
-    two.popen_command(tool("xenmsg"), "serve", "bench", "--", "cat", stdin=subprocess.DEVNULL)
-    two.popen_command(tool("xenmsg"), "listen", "bench-stream", "--", "true", stdin=subprocess.DEVNULL)
-    eventually(lambda: {"bench", "bench-stream"} <= set(two.endpoints()), "they are bound")
+def test_another_program_at_the_streams_end_is_no_success(one, two):
+    two.popen("serve", "bench", "--", "cat", binds="bench")
+    two.popen("listen", "bench-stream", "--", "true", binds="bench-stream")
     done = one.xenmsg("bench", "2", *BRIEFLY)
     assert done.returncode not in (0, EXIT_USAGE) and len(done.stderr.splitlines()) == 1
 
 
-def test_too_many_streams_at_once_break_and_the_rest_goes_on(nodes):
-    one, two = nodes(1, 2).values()
+def test_too_many_streams_at_once_break_and_the_rest_goes_on(one, two):
     server = serve(two)
     held = [one.popen("connect", "2:bench-stream", stdin=subprocess.PIPE) for _ in range(20)]
     for stream in held:

@@ -64,8 +64,7 @@ def a_shell(request, tmp_path_factory):
     return Shell(request.param, tmp_path_factory.getbasetemp())
 
 
-def test_commands_and_options_are_what_the_help_says(nodes, shell):
-    one = nodes(1)[1]
+def test_commands_and_options_are_what_the_help_says(one, shell):
     said = subprocess.run([tool("xenmsg"), "help"], capture_output=True, text=True, check=True).stdout
     commands = set(re.findall(r"^  ([a-z]+) +", said.partition("Commands")[2].partition("\n\n")[0], re.M))
     assert shell.offers(one, "xenmsg ") == commands | {"help"} and {"forward", "exporter"} <= commands
@@ -81,8 +80,7 @@ def test_commands_and_options_are_what_the_help_says(nodes, shell):
     assert "--json" in shell.offers(one, "xenmsg policy check --")
 
 
-def test_endpoints_are_offered_to_what_they_take(nodes, shell):
-    one, two = nodes(1, 2).values()
+def test_endpoints_are_offered_to_what_they_take(one, two, shell):
     two.receiver("inbox")
     one.popen("listen", "sort")
     one.receiver("log")
@@ -101,10 +99,8 @@ def test_endpoints_are_offered_to_what_they_take(nodes, shell):
     assert shell.offers(one, "xenmsg send ") == set()
 
 
-def test_domains_are_offered_where_they_go(nodes, shell):
-    one, two = nodes(1, 2).values()
+def test_domains_are_offered_where_they_go(one, two, shell):
     one.receiver("log")
-    one.sees(two)
     for line in ("ping", "bench", "endpoints", "watch", "policy check", "--json ping", "status --domain", "policy show --domain"):
         offered = shell.offers(one, f"xenmsg {line} ")
         assert {"2", "self"} <= offered and "log" not in offered, line
@@ -115,11 +111,10 @@ def test_domains_are_offered_where_they_go(nodes, shell):
     assert "unix:" in shell.offers(one, "xenmsg exporter --listen ")
 
 
-def test_fields_of_lists_are_offered(nodes, shell):
-    one = nodes(1, start=False)[1]
-    assert shell.offers(one, "xenmsg hosts -o ") == {"host", "state", "link", "rtt_us", "instance", "last_error"}
-    assert shell.offers(one, "xenmsg endpoints --fields address,ki") == {"address,kind"}
-    assert shell.offers(one, "xenmsg watch -o domid,name,d") == {"domid,name,domain"}  # none twice
+def test_fields_of_lists_are_offered(alone, shell):
+    assert shell.offers(alone, "xenmsg hosts -o ") == {"host", "state", "link", "rtt_us", "instance", "last_error"}
+    assert shell.offers(alone, "xenmsg endpoints --fields address,ki") == {"address,kind"}
+    assert shell.offers(alone, "xenmsg watch -o domid,name,d") == {"domid,name,domain"}  # none twice
 
 
 def test_files_are_offered_where_they_go(nodes, shell, tmp_path):
@@ -135,9 +130,8 @@ def test_other_hosts_are_offered(hosts, shell):
 
 
 @pytest.mark.skipif(not shutil.which("bash"), reason="bash is not there")
-def test_a_line_in_bash_is_completed_behind_the_colon(nodes):
+def test_a_line_in_bash_is_completed_behind_the_colon(one):
     """In a terminal, with readline, which parts words at colons."""
-    one = nodes(1)[1]
     one.receiver("inbox")
     script = os.path.join(SCRIPTS, "bash/xenmsg")
     typed = f"PATH={os.path.dirname(tool('xenmsg'))}:$PATH; . {script}; PS1=\nxenmsg send 1:in\t'hello there'; exit\n"

@@ -3,7 +3,6 @@
 more, the locale is C, the terminal is narrow or none. Nothing is garbled, nothing is silent, nothing lasts."""
 
 import base64
-import contextlib
 import json
 import os
 import re
@@ -13,7 +12,7 @@ import time
 import pytest
 
 from conftest import Host
-from frames import HELLO, TOPICS, WELCOME, Closed, frame, receive_frame, u32, u64
+from frames import GOODBYE, TOPICS, frame, u32
 from messaging import (ALLOW_ALL, EXIT_DENIED, EXIT_ERROR, EXIT_NO_DAEMON, EXIT_OK, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_USAGE, PATIENCE, Node,
                        eventually, tool)
 from test_cli_help import COMMANDS, POLICY
@@ -23,6 +22,7 @@ from test_cli_terminal import DOES_SOMETHING, HostileDaemon, Terminal
 PRINT = {"call": "call 2:upper word", "connect": "connect 2:sort", "run": "run 2:built", "peers": "peers", "endpoints": "endpoints",
          "status": "status", "doctor": "doctor", "ping": "ping 2 -n 1", "policy check": "policy check 2 x", "policy show": "policy show",
          "policy denied": "policy denied", "policy reload": "policy reload", "bench": "bench --seconds 0.1 2"}
+INPUT = {PRINT["connect"]: b"b\na\n"}
 GO_ON = {"recv": "recv inbox", "watch": "watch", "listen": "listen plain", "subscribe": "subscribe self:kept"}  # until they are stopped
 PORTS = {"forward": "forward tcp:127.0.0.1:0 xen:2:sort", "exporter": "exporter --listen tcp:127.0.0.1:0"}  # the port, and then nothing
 # Nothing on standard output, or tried in test_cli_large.py, test_top.py, test_host_map.py, test_handover.py, test_host_policy.py and test_trace.py.
@@ -55,27 +55,9 @@ def two_domains(tmp_path_factory):
     host.stop()
 
 
-def run(node, line, **options):
-    options = {"stdout": subprocess.PIPE, "input": b"b\na\n" if line.startswith("connect") else b"", **options}
-    return subprocess.run(node.command(tool("xenmsg"), *line.split()), env=dict(node.environment, LC_ALL="C"), stderr=subprocess.PIPE,
-                          timeout=60 * PATIENCE, check=False, **options)
-
-
-@pytest.mark.parametrize("line", PRINT.values(), ids=PRINT)
-def test_a_full_disk_is_told_in_one_line(pair, line):
-    with open("/dev/full", "wb") as full:
-        done = run(pair[0], line, stdout=full)
-    said = done.stderr.decode()
-    assert done.returncode != EXIT_OK and said.count("\n") == 1 and "No space left on device" in said, done
-
-
-@pytest.mark.parametrize("line", PRINT.values(), ids=PRINT)
-def test_a_closed_standard_output_is_told_in_one_line(pair, line):
-    node = pair[0]
-    done = subprocess.run(node.command("sh", "-c", 'exec "$@" >&-', "sh", tool("xenmsg"), *line.split()), env=node.environment,
-                          stderr=subprocess.PIPE, input=b"b\na\n" if line.startswith("connect") else b"", timeout=60 * PATIENCE, check=False)
-    said = done.stderr.decode()
-    assert done.returncode != EXIT_OK and said.count("\n") == 1 and "Bad file descriptor" in said, done
+def run(node, line):
+    return subprocess.run(node.command(tool("xenmsg"), *line.split()), env=dict(node.environment, LC_ALL="C"), input=INPUT.get(line, b""),
+                          capture_output=True, timeout=60 * PATIENCE, check=False)
 
 
 FULL = 'exec "$@" >/dev/full', b"No space left on device"
@@ -84,6 +66,13 @@ CLOSED = 'exec "$@" >&-', b"Bad file descriptor"
 
 def begin(node, line, how):
     return node.popen_command("sh", "-c", how[0], "sh", tool("xenmsg"), *line.split(), stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+@pytest.mark.parametrize("how", [FULL, CLOSED], ids=["full", "closed"])
+def test_what_cannot_be_printed_is_told_in_one_line(pair, how):
+    for line in PRINT.values():
+        done = pair[0].run_command("sh", "-c", how[0], "sh", tool("xenmsg"), *line.split(), data=INPUT.get(line, b""))
+        assert done.returncode != EXIT_OK and done.stderr.count(b"\n") == 1 and how[1] in done.stderr, done
 
 
 @pytest.mark.parametrize("how", [FULL, CLOSED], ids=["full", "closed"])
@@ -120,26 +109,26 @@ def test_serve_needs_no_standard_output(pair, how):
 
 
 @pytest.mark.parametrize("columns", [40, 1])
-@pytest.mark.parametrize("line", PRINT.values(), ids=PRINT)
-def test_narrow_terminals_are_no_matter(pair, line, columns):
+def test_narrow_terminals_are_no_matter(pair, columns):
     """What is written doesn't depend on how wide the terminal is, but for progress, which is drawn over."""
-    if line.startswith("connect"):
-        pytest.skip("it reads the terminal, too")
-    terminal = Terminal(pair[0], *line.split(), columns=columns)
-    text = terminal.end()
-    assert terminal.process.returncode in (EXIT_OK, EXIT_ERROR), text
-    words = lambda each: [re.sub(r"[\d.:-]+", "0", word) for word in re.sub(r"[^\n]*\r", "", each).split()]
-    wide = run(pair[0], line)
-    if line.startswith("bench"):
-        assert "stream-trip" in text
-    elif not line.startswith(("status", "doctor")):  # which tell what goes on at the moment
-        assert words(text) == words((wide.stdout + wide.stderr).decode()), text
+    for name, line in PRINT.items():
+        if name == "connect":  # it reads the terminal, too
+            continue
+        terminal = Terminal(pair[0], *line.split(), columns=columns)
+        text = terminal.end()
+        assert terminal.process.returncode in (EXIT_OK, EXIT_ERROR), (line, text)
+        words = lambda each: [re.sub(r"[\d.:-]+", "0", word) for word in re.sub(r"[^\n]*\r", "", each).split()]
+        wide = run(pair[0], line)
+        if name == "bench":
+            assert "stream-trip" in text
+        elif name not in ("status", "doctor"):  # which tell what goes on at the moment
+            assert words(text) == words((wide.stdout + wide.stderr).decode()), (line, text)
 
 
-@pytest.mark.parametrize("line", PRINT.values(), ids=PRINT)
-def test_the_locale_c_garbles_nothing(pair, line):
-    done = run(pair[0], line)
-    assert done.returncode in (EXIT_OK, EXIT_ERROR) and not DOES_SOMETHING.search(done.stdout.decode()), done
+def test_the_locale_c_garbles_nothing(pair):
+    for line in PRINT.values():
+        done = run(pair[0], line)
+        assert done.returncode in (EXIT_OK, EXIT_ERROR) and not DOES_SOMETHING.search(done.stdout.decode()), done
 
 
 # ---- payloads ----
@@ -192,18 +181,11 @@ class Stops(HostileDaemon):
 
     def __init__(self, path, silent):
         self.silent = silent
-        self.kept = []
         super().__init__(path)
 
-    def serve(self, connection):
-        self.kept.append(connection)
-        with contextlib.suppress(Closed, OSError):
-            while True:
-                if receive_frame(connection).kind == HELLO:
-                    connection.sendall(frame(WELCOME, b"\1\0\0\0" + u32(self.knows, 1, 0) + u64(1 << 24) + bytes(16)))
-                elif not self.silent:
-                    connection.close()
-                    return
+    def take(self, connection, got):
+        if not self.silent:
+            connection.close()
 
 
 class KnowsNoTopics(Stops):
@@ -217,39 +199,34 @@ LINES = {**PRINT, "send": "send 2:inbox x", "serve": "serve --once a -- cat", "l
          "subscribe": "subscribe --once 2:news", "publish": "publish news x", "daemon": "daemon renew", "trace": "trace inbox"}
 
 
-@pytest.mark.parametrize("line", LINES.values(), ids=LINES)
-def test_a_daemon_that_stops_in_the_middle_is_told(nodes, tmp_path, line):
-    daemon = Stops(tmp_path / "sock", silent=False)
-    done = subprocess.run([tool("xenmsg"), "--socket", daemon.path, *line.split()], capture_output=True, stdin=subprocess.DEVNULL,
-                          timeout=60 * PATIENCE, check=False)
-    daemon.close()
-    said = done.stderr.decode()
-    if line == "doctor":
-        assert done.returncode != EXIT_OK and b"FAIL  daemon" in done.stdout and said == ""
-        return
-    codes = {"send": {EXIT_NO_DAEMON, EXIT_UNKNOWN}, "call": {EXIT_NO_DAEMON, EXIT_UNKNOWN}, "run": {255}}.get(line.split()[0], {EXIT_NO_DAEMON})
-    assert done.returncode in codes and done.stdout == b"" and said.count("\n") == 1, done
-    assert any(words in said for words in ("xenmsgd has gone away", "no xenmsgd there", "can't be known")), said
+def test_a_daemon_that_stops_in_the_middle_is_told(tmp_path):
+    with Stops(tmp_path / "sock", silent=False) as daemon:
+        for line in LINES.values():
+            done = daemon.asked(*line.split())
+            said = done.stderr.decode()
+            if line == "doctor":
+                assert done.returncode != EXIT_OK and b"FAIL  daemon" in done.stdout and said == "", done
+                continue
+            codes = {"send": {EXIT_NO_DAEMON, EXIT_UNKNOWN}, "call": {EXIT_NO_DAEMON, EXIT_UNKNOWN}, "run": {255}}
+            assert done.returncode in codes.get(line.split()[0], {EXIT_NO_DAEMON}) and done.stdout == b"" and said.count("\n") == 1, done
+            assert any(words in said for words in ("xenmsgd has gone away", "no xenmsgd there", "can't be known")), done
 
 
-@pytest.mark.parametrize("line", [LINES["publish"], LINES["subscribe"]])
-def test_a_daemon_that_is_too_old_is_named(tmp_path, line):
-    daemon = KnowsNoTopics(tmp_path / "sock", silent=True)
-    done = subprocess.run([tool("xenmsg"), "--socket", daemon.path, *line.split()], capture_output=True, stdin=subprocess.DEVNULL,
-                          timeout=60 * PATIENCE, check=False)
-    daemon.close()
-    assert done.returncode == EXIT_ERROR and done.stderr.endswith(b": the xenmsgd of this domain is too old for topics\n"), done
+def test_a_daemon_that_is_too_old_is_named(tmp_path):
+    with KnowsNoTopics(tmp_path / "sock", silent=True) as daemon:
+        for name in ("publish", "subscribe"):
+            done = daemon.asked(*LINES[name].split())
+            assert done.returncode == EXIT_ERROR and done.stderr.endswith(b": the xenmsgd of this domain is too old for topics\n"), done
 
 
-@pytest.mark.parametrize("line", [LINES[name] for name in ("send", "call", "connect", "run", "ping")])
-def test_a_daemon_that_says_nothing_more_costs_the_time_out(tmp_path, line):
-    daemon = Stops(tmp_path / "sock", silent=True)
-    begun = time.monotonic()
-    done = subprocess.run([tool("xenmsg"), line.split()[0], "--socket", daemon.path, "--timeout", "0.3", *line.split()[1:]],
-                          capture_output=True, stdin=subprocess.DEVNULL, timeout=60 * PATIENCE, check=False)
-    daemon.close()
-    assert done.returncode in (EXIT_TIMEOUT, EXIT_UNKNOWN, 255) and done.stderr.count(b"\n") == 1, done
-    assert time.monotonic() - begun < 4 * PATIENCE
+def test_a_daemon_that_says_nothing_more_costs_the_time_out(tmp_path):
+    with Stops(tmp_path / "sock", silent=True) as daemon:
+        for name in ("send", "call", "connect", "run", "ping"):
+            begun = time.monotonic()
+            command, *words = LINES[name].split()
+            done = daemon.asked(command, "--timeout", "0.3", *words)
+            assert done.returncode in (EXIT_TIMEOUT, EXIT_UNKNOWN, 255) and done.stderr.count(b"\n") == 1, done
+            assert time.monotonic() - begun < 4 * PATIENCE, name
 
 
 # ---- as an adversary ----
@@ -258,34 +235,30 @@ WRONG = ["--nonsense", "-Z", "--socket", "--socket=", "--version=1", "--help=x",
 
 
 @pytest.mark.parametrize("command", [each for each in [*COMMANDS, *POLICY] if each != "policy"])
-def test_wrong_options_are_told_in_one_harmless_line(nodes, command):
-    one = nodes(1, start=False)[1]
+def test_wrong_options_are_told_in_one_harmless_line(alone, command):
     # At a terminal, with no daemon there: what was typed is shown again.
     for wrong in WRONG:
-        terminal = Terminal(one, command=[tool("xenmsg"), *command.split(), wrong])
+        terminal = Terminal(alone, command=[tool("xenmsg"), *command.split(), wrong])
         os.write(terminal.master, b"\x04")
         text = terminal.end().replace("^D\x08\x08", "")
         assert terminal.process.returncode in (EXIT_USAGE, EXIT_NO_DAEMON, 255, 1), (wrong, terminal.process.returncode, text)
         assert not DOES_SOMETHING.search(text) and (text.count("\n") <= 1 or command == "doctor"), (wrong, text)
 
 
-@pytest.mark.parametrize("command", ["send 2:x y", "call 2:x y", "connect 2:x", "run 2:x", "bench 2", "recv a", "serve a -- cat", "listen a",
-                                     "policy show", "policy denied", "policy reload", "endpoints 2", "peers x", "watch *:x", "doctor 2:x", "trace x"])
-def test_words_of_a_hostile_daemon_are_escaped(nodes, tmp_path, command):
-    """Its answers and its reasons: what it says may be another domain's."""
-    class Refuses(HostileDaemon):
-        def serve(self, connection):
-            with connection, contextlib.suppress(Closed, OSError):
-                while True:
-                    got = receive_frame(connection)
-                    if got.kind == HELLO:
-                        connection.sendall(frame(WELCOME, b"\1\0\0\0" + u32(TOPICS, 1, 0) + u64(1 << 24) + bytes(16)))
-                    else:
-                        connection.sendall(self.reply(got, self.name, 13) if got.kind >= 32 else frame(3, u32(13) + self.name.encode()))
-    daemon = Refuses(tmp_path / "sock")
-    terminal = Terminal(nodes(1, start=False)[1], *command.split()[:1 + command.startswith("policy")], "--socket", daemon.path,
-                        *command.split()[1 + command.startswith("policy"):])
-    eventually(lambda: terminal.process.poll() is not None, "it ends", timeout=15)
-    text = terminal.end()
-    daemon.close()
-    assert terminal.process.returncode != EXIT_OK and not DOES_SOMETHING.search(text), text
+class Refuses(HostileDaemon):
+    """Whatever it is asked, in words that may be another domain's."""
+
+    knows = TOPICS
+
+    def take(self, connection, got):
+        connection.sendall(self.reply(got, self.name, 13) if got.kind >= 32 else frame(GOODBYE, u32(13) + self.name.encode()))
+
+
+def test_words_of_a_hostile_daemon_are_escaped(alone, tmp_path):
+    with Refuses(tmp_path / "sock") as daemon:
+        for command in ("send 2:x y", "call 2:x y", "connect 2:x", "run 2:x", "bench 2", "recv a", "serve a -- cat", "listen a", "policy show",
+                        "policy denied", "policy reload", "endpoints 2", "peers x", "watch *:x", "doctor 2:x", "trace x"):
+            terminal = Terminal(alone, "--socket", daemon.path, *command.split())
+            eventually(lambda: terminal.process.poll() is not None, f"{command} ends", timeout=15)  # pylint: disable=cell-var-from-loop
+            text = terminal.end()
+            assert terminal.process.returncode != EXIT_OK and not DOES_SOMETHING.search(text), (command, text)

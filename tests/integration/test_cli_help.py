@@ -17,7 +17,7 @@ POLICY = ["policy check", "policy test", "policy show", "policy denied", "policy
 
 def said(*words, code=EXIT_OK):
     done = subprocess.run([tool("xenmsg"), *words], capture_output=True, text=True, check=False, timeout=60)
-    assert done.returncode == code, done
+    assert done.returncode == code and "" in (done.stdout, done.stderr), done
     return done.stdout if code == EXIT_OK else done.stderr
 
 
@@ -27,25 +27,27 @@ def test_the_commands_are_grouped_and_all_there():
     assert re.findall(r"^  (\w+) ", listed, re.MULTILINE) == COMMANDS
     assert listed.index("Streams:") < listed.index("  listen") < listed.index("Commands:") < listed.index("  run")
     assert max(map(len, said("--help").splitlines())) <= 80
+    assert said("help") == said("--help")
 
 
-@pytest.mark.parametrize("command", COMMANDS + POLICY)
-def test_help_fits_80_columns_and_ends_with_examples(command, tmp_path):
-    text = said("help", *command.split())
-    assert said(*command.split(), "--help") == said(*command.split(), "-h") == text
-    assert text.startswith(f"Usage: xenmsg {command}") and max(map(len, text.splitlines())) <= 80
-    options, _, shown = text.partition("\nExamples:\n")
-    examples = shown.splitlines()
-    assert 2 <= len(examples) <= 3 and all(f"  {line}".count(f"xenmsg {command}") == 1 for line in examples)
-    assert options.endswith("--version: as for every command\n")
+def test_help_fits_80_columns_and_ends_with_examples(tmp_path):
     for name in ("README.md", "question.json"):
         (tmp_path / name).write_text("x")
-    for line in [] if command in SERVE_ALONE else examples:
-        # Whatever it does then, it is understood: there is no daemon.
-        line = line.replace("xenmsg ", f"{tool('xenmsg')} --socket {tmp_path}/none ", 1)
-        done = subprocess.run(["sh", "-c", line], cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
-                              timeout=60, env={"PATH": "/usr/bin:/bin", "TERM": "dumb"})
-        assert done.returncode in (EXIT_NO_DAEMON, 255, 1) and "--help" not in done.stderr, (line, done)
+    for command in COMMANDS + POLICY:
+        text = said("help", *command.split())
+        assert said(*command.split(), "--help") == said(*command.split(), "-h") == text
+        assert said(*command.split(), "--version").startswith("xenmsg "), command
+        assert text.startswith(f"Usage: xenmsg {command}") and max(map(len, text.splitlines())) <= 80
+        options, _, shown = text.partition("\nExamples:\n")
+        examples = shown.splitlines()
+        assert 2 <= len(examples) <= 3 and all(f"  {line}".count(f"xenmsg {command}") == 1 for line in examples), text
+        assert options.endswith("--version: as for every command\n"), text
+        for line in [] if command in SERVE_ALONE else examples:
+            # Whatever it does then, it is understood: there is no daemon.
+            line = line.replace("xenmsg ", f"{tool('xenmsg')} --socket {tmp_path}/none ", 1)
+            done = subprocess.run(["sh", "-c", line], cwd=tmp_path, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
+                                  timeout=60, env={"PATH": "/usr/bin:/bin", "TERM": "dumb"})
+            assert done.returncode in (EXIT_NO_DAEMON, 255, 1) and "--help" not in done.stderr, (line, done)
 
 
 @pytest.mark.parametrize("words", [["help", "send", "recv"], ["help", "policy", "chek"], ["help", "policy", "check", "show"],

@@ -49,12 +49,10 @@ def test_an_interrupted_send_is_withdrawn(one, shared, number):
     one.send("self:inbox", "after")
     if shared:
         assert inbox.process.stdout.readline() == b"after\n"
-    inbox.stop()
 
 
 def test_an_interrupted_call_says_whether_it_was_taken(one, tmp_path):
-    server = one.popen("serve", "--jobs", "1", "work", "--", "sh", "-c", f"cat >>{tmp_path}/ran; echo >>{tmp_path}/ran; exec sleep 1000")
-    eventually(lambda: "work" in one.endpoints(), "it is bound")
+    server = one.popen("serve", "--jobs", "1", "work", "--", "sh", "-c", f"cat >>{tmp_path}/ran; echo >>{tmp_path}/ran; exec sleep 1000", binds="work")
     taken = one.popen("call", "self:work", "first")
     eventually(lambda: (tmp_path / "ran").exists() and (tmp_path / "ran").read_text() == "first\n", "it runs")
     waits = one.popen("call", "self:work", "second")
@@ -83,16 +81,12 @@ def test_interrupted_lines_are_withdrawn_and_counted(one):
         assert "lines delivered: 2, not delivered: 3\n" in died(sender, signal.SIGINT)
     one.send("self:inbox", "after")
     assert inbox.process.stdout.readline() == b"after\n"
-    inbox.stop()
 
 
 def interrupted_twice(one, command):
     """What a command says whose second signal comes while its daemon doesn't settle what the first one has withdrawn."""
     before = sum(each.get("messages", 0) for each in one.status()["endpoints"])
-    process = one.popen(*command, "self:inbox", stdin=subprocess.PIPE)
-    process.stdin.write(b"x\n")
-    process.stdin.close()
-    process.stdin = None
+    process = one.popen(*command, "self:inbox", data=b"x\n")
     arrived(one, "inbox", before + 1)
     with stopped(one.pid):
         process.send_signal(signal.SIGINT)
@@ -103,8 +97,7 @@ def interrupted_twice(one, command):
 
 @pytest.mark.parametrize("command", [["send"], ["call"], ["send", "--lines"]])
 def test_a_second_signal_kills_at_once_and_is_told(one, command):
-    receiver = one.popen("serve" if command == ["call"] else "recv", "inbox", *(["--", "cat"] if command == ["call"] else []))
-    eventually(lambda: "inbox" in one.endpoints(), "it is bound")
+    receiver = one.popen("serve" if command == ["call"] else "recv", "inbox", *(["--", "cat"] if command == ["call"] else []), binds="inbox")
     with stopped(receiver.pid):
         # A machine that stands still for 3 s between the two lets the command end by itself.
         eventually(lambda: "interrupted again" in interrupted_twice(one, command), "the second one kills")
@@ -122,8 +115,7 @@ def test_what_is_interrupted_before_it_began_says_so(one, arguments, words):
 
 def test_an_interrupted_connect_breaks_the_stream(one):
     reads = "import os\ntry:\n while os.read(0, 9): print('got', flush=True)\n print('end')\nexcept ConnectionResetError: print('broken')"
-    listener = one.popen("listen", "t", "--", "sh", "-c", f'exec python3 -c "{reads}" >&2')
-    eventually(lambda: "t" in one.endpoints(), "it is bound")
+    listener = one.popen("listen", "t", "--", "sh", "-c", f'exec python3 -c "{reads}" >&2', binds="t")
     process = one.popen("connect", "self:t", stdin=subprocess.PIPE)
     process.stdin.write(b"a part")
     process.stdin.flush()
@@ -134,8 +126,7 @@ def test_an_interrupted_connect_breaks_the_stream(one):
 
 
 def test_an_interrupted_run_says_what_becomes_of_its_command(one, tmp_path):
-    one.popen("listen", "--run", "t", "--", "sh", "-c", f"trap 'echo >{tmp_path}/end; exit' TERM; echo up; while :; do sleep 0.02; done")
-    eventually(lambda: "t" in one.endpoints(), "it is bound")
+    one.popen("listen", "--run", "t", "--", "sh", "-c", f"trap 'echo >{tmp_path}/end; exit' TERM; echo up; while :; do sleep 0.02; done", binds="t")
     process = one.popen("run", "self:t", stdin=subprocess.PIPE)
     assert process.stdout.readline() == b"up\n"
     process.send_signal(signal.SIGINT)
@@ -144,8 +135,7 @@ def test_an_interrupted_run_says_what_becomes_of_its_command(one, tmp_path):
 
 
 def test_a_signal_that_is_ignored_from_the_start_stays_so(one):
-    one.popen("listen", "echo", "--", "cat")
-    eventually(lambda: "echo" in one.endpoints(), "it is bound")
+    one.popen("listen", "echo", "--", "cat", binds="echo")
     process = one.popen_command("sh", "-c", 'trap "" INT; exec "$@"', "sh", one.tool("xenmsg"), "connect", "self:echo",
                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     for word in b"one\n", b"two\n":

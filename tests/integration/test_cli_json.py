@@ -2,23 +2,22 @@
 """What the commands print with --json is one object a line, and as doc/commands.schema.json says."""
 
 import json
-import os
 import re
-import threading
 
 import jsonschema
 import pytest
 
-from messaging import EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_TIMEOUT, EXIT_UNREACHABLE, eventually, stopped
+from messaging import EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_TIMEOUT, EXIT_UNREACHABLE, eventually, read_source, stopped
 from test_cli_terminal import HostileDaemon
 
-SCHEMA = os.path.join(os.path.dirname(__file__), "../../doc/commands.schema.json")
+
+def schema_of(name):
+    return json.loads(read_source("doc", f"{name}.schema.json"))
 
 
 @pytest.fixture(name="valid")
 def validator():
-    with open(SCHEMA, encoding="utf-8") as file:
-        schema = json.load(file)
+    schema = schema_of("commands")
     jsonschema.Draft202012Validator.check_schema(schema)
 
     def valid(command, lines):
@@ -36,8 +35,7 @@ def printed(node, *arguments, code=0):
     return done.stdout.splitlines()
 
 
-def test_lists(nodes, valid):
-    one, two = nodes(1, 2).values()
+def test_lists(nodes, one, two, valid):
     assert valid("peers", printed(one, "peers"))[0]["domid"] == 2
     one.receiver("log")
     two.receiver("print")
@@ -48,8 +46,7 @@ def test_lists(nodes, valid):
     assert printed(nodes(3)[3], "endpoints", "self") == []
 
 
-def test_round_trips(nodes, valid):
-    one, two = nodes(1, 2).values()
+def test_round_trips(one, two, valid):
     trips = valid("ping", printed(one, "ping", "2", "--count", "3", "--interval", "0"))
     assert [(trip["to"], trip["number"]) for trip in trips] == [("2", 1), ("2", 2), ("2", 3)]
     assert all(trip["rtt_us"] > 0 for trip in trips)
@@ -68,16 +65,14 @@ def test_the_doctor(nodes, valid):
     assert [step["step"] for step in steps][-3:] == ["domain", "link", "endpoint"] and "recv none" in steps[-1]["mend"]
 
 
-def test_decisions(nodes, valid):
-    one = nodes(1)[1]
+def test_decisions(one, valid):
     assert valid("policy", printed(one, "policy", "check", "2", "x"))[0]["allow"]
     one.write_policy("")
     assert one.xenmsg("policy", "reload").returncode == 0
     assert not valid("policy", printed(one, "policy", "check", "2", "x", code=EXIT_DENIED))[0]["allow"]
 
 
-def test_rules_and_refusals(nodes, valid):
-    one, two = nodes(1, 2).values()
+def test_rules_and_refusals(one, two, valid):
     two.write_policy("[rule]\nfrom = 1\nuid = 0\nto = print\naction = deny\n[see]\nfrom = 1\ndomain = *\naction = allow\n")
     reload, = valid("policy reload", printed(two, "policy", "reload"))
     assert reload["rules"] == 2
@@ -87,10 +82,8 @@ def test_rules_and_refusals(nodes, valid):
     assert [rule["section"] for rule in valid("policy show", printed(two, "policy", "show"))] == ["rule", "see"]
 
 
-def test_replies(nodes, valid):
-    one, two = nodes(1, 2).values()
-    two.popen("serve", "same", "--", "cat")
-    eventually(lambda: "same" in two.endpoints(), "it is bound")
+def test_replies(one, two, valid):
+    two.popen("serve", "same", "--", "cat", binds="same")
     reply, = valid("call", printed(one, "call", "2:same", "text"))
     assert reply == {"address": "2:same", "size": 4, "text": "text"}
     done = one.xenmsg("call", "--json", "2:same", data=b"\xff\n")
@@ -131,14 +124,11 @@ def fields_of(schema, schemas, where):
 
 
 def test_a_field_means_the_same_wherever_it_is():
-    folder = os.path.dirname(SCHEMA)
-    with open(os.path.join(folder, "fields.md"), encoding="utf-8") as file:
-        table = dict(re.findall(r"^\| `(\w+)` \| (\w+) \|", file.read(), re.M))
+    table = dict(re.findall(r"^\| `(\w+)` \| (\w+) \|", read_source("doc", "fields.md"), re.M))
     assert len(table) > 25
     places = {}
     for name in ("commands", "status"):
-        with open(os.path.join(folder, f"{name}.schema.json"), encoding="utf-8") as file:
-            schema = json.load(file)
+        schema = schema_of(name)
         for field, where, types in fields_of(schema, schema, name):
             places.setdefault(field, set()).add(where)
             assert field not in table or types <= TYPES[table[field]], (where, field, types)
@@ -152,10 +142,8 @@ def test_a_field_means_the_same_wherever_it_is():
 WITHOUT = {"daemon", "publish", "send", "connect", "listen", "run", "forward", "serve", "exporter"}
 
 
-def test_every_command_that_prints_has_it_and_is_described(nodes):
-    one = nodes(1)[1]
-    with open(SCHEMA, encoding="utf-8") as file:
-        described = json.load(file)["$defs"]
+def test_every_command_that_prints_has_it_and_is_described(one):
+    described = schema_of("commands")["$defs"]
     commands = re.findall(r"^  ([a-z]+) +", one.xenmsg("--help").stdout.decode().partition("Commands")[2].partition("\n\n")[0], re.M)
     assert len(commands) > 10
     for command in commands:
@@ -164,8 +152,7 @@ def test_every_command_that_prints_has_it_and_is_described(nodes):
         assert not has or command in described or command == "status"
 
 
-def test_messages_and_events(nodes, valid):
-    one, two = nodes(1, 2).values()
+def test_messages_and_events(one, two, valid):
     watch = one.popen("watch", "--json")
     assert valid("watch", [watch.stdout.readline()])[0]["domid"] in (1, 2)
     inbox = two.receiver("inbox", "--json", "--count", "2")
@@ -191,8 +178,7 @@ def listed_by(watch, valid):
     return events[:-1]
 
 
-def test_a_watch_says_where_its_first_list_ends(nodes, valid):
-    one, two = nodes(1, 2).values()
+def test_a_watch_says_where_its_first_list_ends(one, two, valid):
     for number in range(20):
         two.receiver(f"print{number}")
     eventually(lambda: len(two.endpoints()) == 20, "all are bound")
@@ -212,11 +198,9 @@ def test_a_watch_says_where_its_first_list_ends(nodes, valid):
         watch.terminate()
 
 
-def test_a_list_that_takes_long_keeps_nothing_back(nodes, valid, tmp_path):
+def test_a_list_that_takes_long_keeps_nothing_back(alone, valid, tmp_path):
     """A daemon may be slow, or so old that it never says that this was all."""
-    daemon = HostileDaemon(tmp_path / "sock")
-    daemon.name = "x"
-    watch = nodes(1, start=False)[1].popen("watch", "--json", "--socket", daemon.path)
-    assert valid("watch", [watch.stdout.readline()])[0]["domid"] == 2
-    watch.kill()
-    daemon.close()
+    with HostileDaemon(tmp_path / "sock") as daemon:
+        daemon.name = "x"
+        watch = alone.popen("watch", "--json", "--socket", daemon.path)
+        assert valid("watch", [watch.stdout.readline()])[0]["domid"] == 2

@@ -1,15 +1,13 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Listings of hosts with 500 domains and 5,000 endpoints, whoever reads them: nothing is garbled, slow or silent."""
 
-import contextlib
 import json
-import os
 import random
 import subprocess
 
 import pytest
 
-from frames import EVENT, HELLO, MORE, PROBE, QUERY, REPLY, WATCH, WELCOME, Closed, bytes_of, frame, receive_frame, u32, u64
+from frames import EVENT, MORE, PROBE, QUERY, REPLY, WATCH, bytes_of, frame, u32, u64
 from messaging import EXIT_ERROR, EXIT_NO_DAEMON, EXIT_OK, PATIENCE, tool
 from test_cli_terminal import HostileDaemon, Terminal
 
@@ -26,32 +24,30 @@ class LargeDaemon(HostileDaemon):
 
     pieces = None
 
-    def serve(self, connection):
-        pings, pinged = [], 0
-        with connection, contextlib.suppress(Closed, OSError):
-            while True:
-                got = receive_frame(connection)
-                if got.kind == HELLO:
-                    connection.sendall(frame(WELCOME, b"\1\0\0\0" + u32(0, 1, 0) + u64(1 << 24) + bytes(16)))
-                elif got.kind == QUERY:
-                    text = json.dumps(self.answer(got.payload), ensure_ascii=False).encode()
-                    parts = [text[at:at + PIECE] for at in range(0, len(text), PIECE)]
-                    for number, part in enumerate(parts[:self.pieces]):
-                        more = MORE if number < len(parts) - 1 else 0
-                        connection.sendall(frame(REPLY, u32(0, 0) + bytes_of(part), channel=got.channel, flags=more))
-                    if self.pieces:
-                        return
-                elif got.kind == PROBE:
-                    pings.append(got)
-                    pinged += 1
-                    if len(pings) == PINGS or pinged == DOMAINS:
-                        for each in pings:
-                            # What is in domain 7 doesn't answer.
-                            text = "no daemon runs there" if each.payload == b"7" else u64(1500)
-                            connection.sendall(frame(REPLY, u32(112 * (each.payload == b"7"), 0) + bytes_of(text), channel=each.channel))
-                        pings.clear()
-                elif got.kind == WATCH:
-                    connection.sendall(frame(REPLY, u32(0, 0), channel=got.channel) + b"".join(self.events(got.channel)))
+    def __init__(self, path):
+        self.pings, self.pinged = [], 0
+        super().__init__(path)
+
+    def take(self, connection, got):
+        if got.kind == QUERY:
+            text = json.dumps(self.answer(got.payload), ensure_ascii=False).encode()
+            parts = [text[at:at + PIECE] for at in range(0, len(text), PIECE)]
+            for number, part in enumerate(parts[:self.pieces]):
+                more = MORE if number < len(parts) - 1 else 0
+                connection.sendall(frame(REPLY, u32(0, 0) + bytes_of(part), channel=got.channel, flags=more))
+            if self.pieces:
+                connection.close()
+        elif got.kind == PROBE:
+            self.pings.append(got)
+            self.pinged += 1
+            if len(self.pings) == PINGS or self.pinged == DOMAINS:
+                for each in self.pings:
+                    # What is in domain 7 doesn't answer.
+                    text = "no daemon runs there" if each.payload == b"7" else u64(1500)
+                    connection.sendall(self.reply(each, text, 112 * (each.payload == b"7")))
+                self.pings.clear()
+        elif got.kind == WATCH:
+            connection.sendall(self.reply(got) + b"".join(self.events(got.channel)))
 
     def events(self, channel):
         """In an order in which nothing is sorted."""
@@ -76,42 +72,35 @@ class LargeDaemon(HostileDaemon):
 
 @pytest.fixture(name="large")
 def large_daemon(tmp_path):
-    daemon = LargeDaemon(tmp_path / "sock")
-    yield daemon
-    daemon.close()
-
-
-def run(daemon, *words, **options):
-    options = {"stdout": subprocess.PIPE, **options}
-    return subprocess.run([tool("xenmsg"), "--socket", daemon.path, *words], stderr=subprocess.PIPE, timeout=20 * PATIENCE, check=False,
-                          env=dict(os.environ, LC_ALL="C"), **options)
+    with LargeDaemon(tmp_path / "sock") as daemon:
+        yield daemon
 
 
 @pytest.mark.parametrize("command, count", LISTS.items())
 def test_long_lists_are_whole_and_take_no_time(large, command, count):
-    done = run(large, command)
+    done = large.asked(command)
     head, *rows = done.stdout.decode().splitlines()
     assert done.returncode == EXIT_OK and done.stderr == b"" and len(rows) == count and head.isupper()
     assert all(len(row.split()) == len(rows[1].split()) for row in rows[1:])
     if command == "endpoints":
         assert len({row.index("endpoint-") for row in rows}) == 1  # names of more bytes than letters move no column
-    entries = [json.loads(line) for line in run(large, command, "--json").stdout.splitlines()]
+    entries = [json.loads(line) for line in large.asked(command, "--json").stdout.splitlines()]
     assert len(entries) == count
     field = {"endpoints": "address"}.get(command, "host" if command == "hosts" else "name")
-    assert run(large, command, "--format", f"%{{{field}}}").stdout.decode().splitlines() == [entry[field] for entry in entries]
+    assert large.asked(command, "--format", f"%{{{field}}}").stdout.decode().splitlines() == [entry[field] for entry in entries]
 
 
 def test_a_long_status_is_whole(large):
-    lines = run(large, "status").stdout.decode().splitlines()
+    lines = large.asked("status").stdout.decode().splitlines()
     assert sum(line.endswith(" 0") or " endpoint-" in line for line in lines) >= ENDPOINTS
     assert f"{DOMAINS} peers, {DOMAINS} links, {ENDPOINTS} endpoints, 0 clients" in lines
-    assert len(json.loads(run(large, "status", "--json").stdout)["endpoints"]) == ENDPOINTS
+    assert len(json.loads(large.asked("status", "--json").stdout)["endpoints"]) == ENDPOINTS
 
 
 @pytest.mark.parametrize("command", [*LISTS, "status", "peers --json", "endpoints --format %{name}", "status --json", "status --metrics"])
 def test_what_cannot_be_written_is_told_in_one_line(large, command):
     with open("/dev/full", "wb") as full:
-        done = run(large, *command.split(), stdout=full)
+        done = large.asked(*command.split(), stdout=full)
     assert done.returncode == EXIT_ERROR and done.stderr == b"xenmsg: can't write to standard output: No space left on device\n", done
     done = subprocess.run(["sh", "-c", 'exec "$@" >&-', "sh", tool("xenmsg"), "--socket", large.path, *command.split()],
                           stderr=subprocess.PIPE, timeout=20 * PATIENCE, check=False)
@@ -125,16 +114,15 @@ def test_what_cannot_be_written_is_told_in_one_line(large, command):
 @pytest.mark.parametrize("command", [*LISTS, "status"])
 def test_a_daemon_that_stops_in_the_middle_is_told(large, command):
     large.pieces = 1
-    done = run(large, command)
+    done = large.asked(command)
     assert done.returncode == EXIT_NO_DAEMON and done.stdout == b"" and done.stderr.count(b"\n") == 1, done
     assert b"xenmsgd has gone away" in done.stderr
 
 
 @pytest.mark.parametrize("columns", [40, 1])
-def test_narrow_terminals_get_every_line(nodes, large, columns):
-    one = nodes(1, start=False)[1]
+def test_narrow_terminals_get_every_line(alone, large, columns):
     for command, count in LISTS.items():
-        terminal = Terminal(one, "--socket", large.path, command, columns=columns)
+        terminal = Terminal(alone, "--socket", large.path, command, columns=columns)
         assert terminal.end().count("\n") == count + 1
         assert terminal.process.returncode == EXIT_OK
 
@@ -154,8 +142,8 @@ def test_watch_lists_many_in_order_and_takes_no_time(large):
     assert {event["address"] for event in events} == {f"{n // 10}:endpoint-{n}" for n in range(ENDPOINTS)} | {None}
 
 
-def test_doctor_asks_many_domains_at_once(nodes, large):
-    done = nodes(1, start=False)[1].xenmsg("doctor", "--socket", large.path, "--json", timeout=20)
+def test_doctor_asks_many_domains_at_once(alone, large):
+    done = alone.xenmsg("doctor", "--socket", large.path, "--json", timeout=20)
     steps = [json.loads(line) for line in done.stdout.splitlines()]
     peers = [step for step in steps if step["step"].startswith("peer ")]
     assert [step["step"] for step in peers] == [f"peer {domid}" for domid in range(DOMAINS)]

@@ -20,7 +20,6 @@ def domain_that_stands_still(request, nodes, host):
     served = [two.popen("recv", "inbox"), two.popen("serve", "upper", "--", "tr", "a-z", "A-Z"),
               two.popen("listen", "sort", "--", "sort"), two.popen("listen", "--run", "up", "--", "uptime")]
     eventually(lambda: {"inbox", "upper", "sort", "up"} <= set(two.endpoints()), "all are bound")
-    one.sees(two)
     if request.param != FAST:
         eventually(lambda: one.xenmsg("ping", "2", "--count", "1").returncode == 0, "they are linked")
     host.sim("pause", 2)
@@ -54,13 +53,10 @@ def test_a_domain_that_stands_still_has_one_exit_code(stopping):
         assert NOT_DONE[name] in said and ("away" in said) == (state == LOST_SOON), (name, said)
 
 
-def test_what_never_left_for_it_is_never_delivered(nodes, host):
-    one, two = nodes(1, 2).values()
+def test_what_never_left_for_it_is_never_delivered(one, two, host):
     inbox = two.receiver("inbox")
-    one.sees(two)
     host.sim("pause", 2)
     one.send("2:inbox", "late", "--timeout", "0.5", exit_code=EXIT_TIMEOUT)
     host.sim("unpause", 2)
     one.send("2:inbox", "after")
     assert inbox.process.stdout.readline() == b"after\n"
-    inbox.stop()

@@ -15,8 +15,8 @@ import threading
 
 import pytest
 
-from frames import (BIND, CALLS, EVENT, HELLO, PROBE, QUERY, REPLY, WATCH, WELCOME, Closed, bind_payload, bytes_of, frame, receive_frame,
-                    u32, u64)
+from frames import (BIND, CALLS, EVENT, HELLO, PROBE, QUERY, REPLY, WATCH, Closed, bind_payload, bytes_of, frame, receive_frame,
+                    u32, welcome)
 from messaging import EXIT_OK, EXIT_USAGE, LOST_SOON, PATIENCE, Holder, eventually, stopped, tool
 from polling import readable
 
@@ -54,16 +54,15 @@ class Terminal:
         return text
 
 
-def is_escaped(text):
-    assert not DOES_SOMETHING.search(text), text
-    assert r"\u202e" in text and r"\u009b" in text, text
+def is_escaped(text, whose=""):
+    assert not DOES_SOMETHING.search(text), (whose, text)
+    assert r"\u202e" in text and r"\u009b" in text, (whose, text)
 
 
 # ---- what another domain sends ----
 
 @pytest.mark.parametrize("how", [[], ["--json"]])
-def test_recv_escapes_what_is_sent(nodes, how):
-    one = nodes(1)[1]
+def test_recv_escapes_what_is_sent(one, how):
     terminal = Terminal(one, "--quiet", "recv", "inbox", "--count", "2", *how)
     eventually(lambda: "inbox" in one.endpoints(), "it is bound")
     one.send("self:inbox", None, data=EVIL.encode())
@@ -77,20 +76,16 @@ def test_recv_escapes_what_is_sent(nodes, how):
 
 
 @pytest.mark.parametrize("how", [[], ["--json"]])
-def test_call_escapes_the_reply(nodes, how):
-    one = nodes(1)[1]
-    one.popen("serve", "echo", "--", "cat")
-    eventually(lambda: "echo" in one.endpoints(), "it is bound")
+def test_call_escapes_the_reply(one, how):
+    one.popen("serve", "echo", "--", "cat", binds="echo")
     text = Terminal(one, "call", "self:echo", NAME.replace("\x7f", ""), *how).end()
     is_escaped(text)
     if how:
         assert json.loads(text)["text"] == NAME.replace("\x7f", "")
 
 
-def test_raw_and_pipes_have_it_as_it_is(nodes):
-    one = nodes(1)[1]
-    one.popen("serve", "echo", "--", "cat")
-    eventually(lambda: "echo" in one.endpoints(), "it is bound")
+def test_raw_and_pipes_have_it_as_it_is(one):
+    one.popen("serve", "echo", "--", "cat", binds="echo")
     sent = NAME.replace("\r", "")  # the terminal makes something else of it
     assert Terminal(one, "call", "self:echo", sent, "--raw").end() == sent
     assert one.xenmsg("call", "self:echo", NAME).stdout == NAME.encode()
@@ -103,11 +98,8 @@ def test_raw_and_pipes_have_it_as_it_is(nodes):
 
 
 @pytest.mark.parametrize("how", [[], ["--json"]])
-def test_subscribe_escapes_what_is_published(nodes, how):
-    one = nodes(1)[1]
-    publisher = one.popen("publish", "--stay", "1h", "news", "-", stdin=subprocess.PIPE)
-    publisher.stdin.write(EVIL.encode())
-    publisher.stdin.close()
+def test_subscribe_escapes_what_is_published(one, how):
+    one.popen("publish", "--stay", "1h", "news", "-", data=EVIL.encode())
     shown = Terminal(one, "--quiet", "subscribe", "self:news", "--count", "1", *how).end()
     is_escaped(shown)
     if how:
@@ -120,6 +112,8 @@ def test_subscribe_escapes_what_is_published(nodes, how):
 
 class HostileDaemon:
     """Answers each question with texts that are meant for the terminal."""
+
+    knows = 0  # the flags of its WELCOME
 
     def __init__(self, path):
         self.path = str(path)
@@ -139,13 +133,17 @@ class HostileDaemon:
             while True:
                 got = receive_frame(connection)
                 if got.kind == HELLO:
-                    connection.sendall(frame(WELCOME, b"\1\0\0\0" + u32(0, 1, 0) + u64(1 << 24) + bytes(16)))
-                elif got.kind == QUERY:
-                    connection.sendall(self.reply(got, json.dumps(self.answer(got.payload), ensure_ascii=False)))
-                elif got.kind == WATCH:
-                    connection.sendall(self.reply(got) + frame(EVENT, u32(1, 2) + NAME.encode(), channel=got.channel))
-                elif got.kind == PROBE:
-                    connection.sendall(self.reply(got, NAME, 113))
+                    connection.sendall(welcome(self.knows))
+                else:
+                    self.take(connection, got)
+
+    def take(self, connection, got):
+        if got.kind == QUERY:
+            connection.sendall(self.reply(got, json.dumps(self.answer(got.payload), ensure_ascii=False)))
+        elif got.kind == WATCH:
+            connection.sendall(self.reply(got) + frame(EVENT, u32(1, 2) + NAME.encode(), channel=got.channel))
+        elif got.kind == PROBE:
+            connection.sendall(self.reply(got, NAME, 113))
 
     @staticmethod
     def reply(question, text="", error=0):
@@ -163,33 +161,39 @@ class HostileDaemon:
             return {"allow": False, "file": name, "line": 1, "reason": name, "undecided": True}
         return [link]
 
-    def close(self):
+    def asked(self, *words, **options):
+        """A command that talks to it."""
+        options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options}
+        return subprocess.run([tool("xenmsg"), "--socket", self.path, *words], timeout=60 * PATIENCE, check=False,
+                              env=dict(os.environ, LC_ALL="C"), **options)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
         self.listener.close()
 
 
 @pytest.fixture(name="hostile")
 def hostile_daemon(tmp_path):
-    daemon = HostileDaemon(tmp_path / "sock")
-    yield daemon
-    daemon.close()
+    with HostileDaemon(tmp_path / "sock") as daemon:
+        yield daemon
 
 
-@pytest.mark.parametrize("command", ["peers", "endpoints", "hosts", "policy check 2 inbox", "peers --json", "endpoints --json",
-                                     "hosts --json", "policy check 2 inbox --json", "status", "status --json", "status --metrics",
-                                     "doctor", "doctor --json", "ping 2", "watch", "watch --json"])
-def test_what_a_daemon_says_is_escaped(nodes, hostile, command):
-    one = nodes(1, start=False)[1]
-    terminal = Terminal(one, *command.split(), "--socket", hostile.path)
-    if command.startswith("watch"):
-        terminal.read(until=b"evil")
-        terminal.process.send_signal(signal.SIGTERM)
-    is_escaped(terminal.end())
+def test_what_a_daemon_says_is_escaped(alone, hostile):
+    for command in ("peers", "endpoints", "hosts", "policy check 2 inbox", "peers --json", "endpoints --json", "hosts --json",
+                    "policy check 2 inbox --json", "status", "status --json", "status --metrics", "doctor", "doctor --json", "ping 2",
+                    "watch", "watch --json"):
+        terminal = Terminal(alone, *command.split(), "--socket", hostile.path)
+        if command.startswith("watch"):
+            terminal.read(until=b"evil")
+            terminal.process.send_signal(signal.SIGTERM)
+        is_escaped(terminal.end(), command)
 
 
-def test_top_escapes_what_a_daemon_says(nodes, hostile):
+def test_top_escapes_what_a_daemon_says(alone, hostile):
     hostile.name = "\u202e\u009b"  # the columns are narrow
-    one = nodes(1, start=False)[1]
-    terminal = Terminal(one, "top", "--socket", hostile.path)
+    terminal = Terminal(alone, "top", "--socket", hostile.path)
     terminal.read(until=rb"\u202e\u009b")
     terminal.process.send_signal(signal.SIGTERM)
     assert not re.search("[\x80-\x9f\u202e\ufffd]", terminal.end())  # ncurses has escape sequences of its own
@@ -234,8 +238,7 @@ def test_who_connects_or_measures_is_told_what_is_missing(nodes, words, missing)
         assert b"yet" not in one.xenmsg(command, "-t", "3", address).stderr
 
 
-def test_what_ends_while_it_waits_says_nothing_more(nodes):
-    one, two = nodes(1, 2).values()
+def test_what_ends_while_it_waits_says_nothing_more(one, two):
     one.xenmsg("ping", "2", "-n", "1")
     with stopped(two.pid):
         terminal = Terminal(one, "connect", "2:shell")
@@ -251,9 +254,7 @@ def children_of(terminal):
 
 
 def test_a_terminal_is_told_if_no_rule_lets_another_domain_in(nodes):
-    one = nodes(1, start=False)[1]
-    one.policy = "[rule]\nfrom = 2\nto = open\naction = allow\n[rule]\nfrom = 3\nto = *\naction = deny\n"
-    one.start()
+    one = nodes(1, policy="[rule]\nfrom = 2\nto = open\naction = allow\n[rule]\nfrom = 3\nto = *\naction = deny\n")[1]
     for command in ("recv", "serve", "listen", "listen --run"):
         words = command.split()
         for name in ("closed", "open"):
@@ -264,8 +265,7 @@ def test_a_terminal_is_told_if_no_rule_lets_another_domain_in(nodes):
             terminal.end()
 
 
-def test_a_terminal_is_told_what_is_bound_and_what_is_read(nodes):
-    one = nodes(1)[1]
+def test_a_terminal_is_told_what_is_bound_and_what_is_read(one):
     for command in ("recv", "serve", "listen"):
         terminal = Terminal(one, command, "box", *(["--", "cat"] if command == "serve" else []))
         assert "bound 1:box\n" in terminal.read(until=b"\r\n")
@@ -279,8 +279,7 @@ def test_a_terminal_is_told_what_is_bound_and_what_is_read(nodes):
         terminal.end()
 
 
-def test_the_environment_has_a_time_out_too(nodes):
-    one = nodes(1)[1]
+def test_the_environment_has_a_time_out_too(one):
     plain, given = one.environment, dict(one.environment, XENMSG_TIMEOUT="200ms")
     with Holder(one, "lazy"):
         one.environment = given

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Whoever types the wrong word is told the right one: each command for each kind of endpoint, options, and words of other tools."""
 
+import itertools
 import subprocess
 
 import pytest
 
 from frames import BIND, CALLS, MESSAGES, bind_payload
-from messaging import EXIT_ERROR, EXIT_OK, EXIT_UNKNOWN, EXIT_USAGE, eventually, given_time, tool
+from messaging import EXIT_ERROR, EXIT_OK, EXIT_UNKNOWN, EXIT_USAGE, eventually, given_time
 from protocol import Program
 
 SERVERS = {"recv": ["recv", "x"], "serve": ["serve", "x", "--", "cat"], "listen": ["listen", "x"],
@@ -31,36 +32,33 @@ WRONG |= {(client, other): WRONG[client, "listen"] for client in ("send", "call"
 WRONG["run", "listen, each"] = WRONG["run", "listen"]
 
 
+RIGHT = {("send", "recv"), ("call", "serve"), ("connect", "listen"), ("connect", "listen, each"), ("run", "listen --run")}
+
+
+def test_each_verb_is_tried_with_each_server():
+    assert WRONG.keys() | RIGHT == set(itertools.product(CLIENTS, SERVERS))
+
+
 @pytest.mark.parametrize("server", SERVERS)
-@pytest.mark.parametrize("client", CLIENTS)
-def test_the_wrong_verb_names_the_right_one(nodes, client, server):
-    one, two = nodes(1, 2).values()
-    one.sees(two)
-    serving = two.popen(*SERVERS[server], stdin=subprocess.PIPE)
-    eventually(lambda: "x" in two.endpoints(), "it is bound")
-    if (client, server) not in WRONG:
-        assert (client, server) in {("send", "recv"), ("call", "serve"), ("connect", "listen"), ("connect", "listen, each"),
-                                    ("run", "listen --run")}
-        return
-    said, code = WRONG[client, server]
-    word, *rest = CLIENTS[client]
+def test_the_wrong_verb_names_the_right_one(one, two, server):
+    serving = two.popen(*SERVERS[server], stdin=subprocess.PIPE, binds="x")
     eventually(lambda: "x" in [entry["name"] for entry in one.json("endpoints", "2")], "its kind is known")
-    for node, domain in ((one, "2"), (two, "self")):
+    tried = [(*CLIENTS[client], *WRONG[client, server]) for client in CLIENTS if (client, server) in WRONG]
+    for (word, *rest, said, code), (node, domain) in itertools.product(tried, ((one, "2"), (two, "self"))):
+        said = said.format(domain)
 
         def tries(seconds):
+            # pylint: disable=cell-var-from-loop
             done = node.xenmsg(word, *(["-t", seconds] if word == "run" else []), f"{domain}:x", *rest)
-            return (word != "run" or said.format(domain) in done.stderr.decode()) and done  # else there was no time to connect
+            return (word != "run" or said in done.stderr.decode()) and done  # else there was no time to connect
         done = given_time(tries, 1)
-        assert done.returncode == code, done
-        assert said.format(domain) in done.stderr.decode() and done.stderr.count(b"\n") == 1, done
+        assert done.returncode == code and said in done.stderr.decode() and done.stderr.count(b"\n") == 1, (said, done)
         if server == "listen" and word == "run":  # it takes one stream, and it was that
             serving.wait(timeout=60)
-            serving = two.popen(*SERVERS[server], stdin=subprocess.PIPE)
-            eventually(lambda: "x" in two.endpoints(), "it is bound again")
+            serving = two.popen(*SERVERS[server], stdin=subprocess.PIPE, binds="x")
 
 
-def test_where_several_kinds_are_taken_all_verbs_are_named(nodes):
-    one, two = nodes(1, 2).values()
+def test_where_several_kinds_are_taken_all_verbs_are_named(one, two):
     with Program(two.socket) as program:
         assert program.request(BIND, bind_payload("x", MESSAGES | CALLS), 1)[0] == 0
         eventually(lambda: "x" in [entry["name"] for entry in one.json("endpoints", "2")], "it is seen")
@@ -68,38 +66,30 @@ def test_where_several_kinds_are_taken_all_verbs_are_named(nodes):
         assert "not for streams: it takes messages (xenmsg send) or calls (xenmsg call)" in said and said.count("\n") == 1
 
 
-def test_run_waits_no_longer_than_10_s_for_an_answer(nodes):
-    one = nodes(1)[1]
-    one.popen("listen", "x", "--", "sleep", "1000")
-    eventually(lambda: "x" in one.endpoints(), "it is bound")
+def test_run_waits_no_longer_than_10_s_for_an_answer(one):
+    one.popen("listen", "x", "--", "sleep", "1000", binds="x")
     assert b"nobody there has answered within 10 s" in one.xenmsg("run", "self:x").stderr
 
 
-def test_who_says_nothing_to_a_run_server_is_broken_off(nodes):
+def test_who_says_nothing_to_a_run_server_is_broken_off(one):
     """At a terminal nothing comes, and nothing ends."""
-    one = nodes(1)[1]
-    one.popen("listen", "--run", "x", "--", "cat")
-    eventually(lambda: "x" in one.endpoints(), "it is bound")
+    one.popen("listen", "--run", "x", "--", "cat", binds="x")
     silent = one.popen("connect", "self:x", stdin=subprocess.PIPE)
     assert silent.wait(timeout=60) == EXIT_UNKNOWN
     assert b"is it served by 'xenmsg listen --run'? Then: xenmsg run self:x" in silent.stderr.read()
 
 
-@pytest.mark.parametrize("typed, meant", [
-    (["statr"], "did you mean 'start'?"), (["ls"], "did you mean 'list'?"), (["save", "1"], "did you mean 'suspend'?"),
-    (["restore", "1"], "did you mean 'resume'?"), (["shutdwon", "1"], "did you mean 'shutdown'?"),
-    (["console", "1"], "did you mean 'exec'?"), (["list", "--jsno"], "did you mean '--json'?"),
-    (["create", "--nmae", "x"], "did you mean '--name'?"), (["start", "--domans", "2"], "did you mean '--domains'?"),
-    (["run", "--domians=2", "--", "true"], "did you mean '--domains'?"), (["exec", "1", "ls"], "usage: xensim exec"),
-    (["fault", "lose-evnet", "1"], "did you mean 'lose-event'?"), (["zzzzzz"], "unknown command 'zzzzzz'")])
-def test_xensim_names_what_was_meant(nodes, typed, meant):
-    one = nodes(1, start=False)[1]
-    done = subprocess.run([tool("xensim"), *typed], env=one.environment, capture_output=True, check=False, timeout=60)
-    assert done.returncode == EXIT_USAGE and meant in done.stderr.decode() and done.stderr.count(b"\n") == 1, done
+def test_xensim_names_what_was_meant(host):
+    for typed, meant in (
+            ("statr", "did you mean 'start'?"), ("ls", "did you mean 'list'?"), ("save 1", "did you mean 'suspend'?"),
+            ("restore 1", "did you mean 'resume'?"), ("shutdwon 1", "did you mean 'shutdown'?"), ("console 1", "did you mean 'exec'?"),
+            ("list --jsno", "did you mean '--json'?"), ("create --nmae x", "did you mean '--name'?"),
+            ("start --domans 2", "did you mean '--domains'?"), ("run --domians=2 -- true", "did you mean '--domains'?"),
+            ("exec 1 ls", "usage: xensim exec"), ("fault lose-evnet 1", "did you mean 'lose-event'?"), ("zzzzzz", "unknown command 'zzzzzz'")):
+        done = host.sim(*typed.split(), check=False)
+        assert done.returncode == EXIT_USAGE and meant in done.stderr and done.stderr.count("\n") == 1, done
 
 
-def test_xensim_leaves_the_options_of_others_alone(nodes):
-    one = nodes(1, start=False)[1]
-    done = subprocess.run([tool("xensim"), "exec", "1", "--", "echo", "--domians"], env=one.environment, capture_output=True,
-                          check=False, timeout=60)
-    assert (done.returncode, done.stdout) == (EXIT_OK, b"--domians\n")
+def test_xensim_leaves_the_options_of_others_alone(host):
+    done = host.run(1, "echo", "--domians")
+    assert (done.returncode, done.stdout) == (EXIT_OK, "--domians\n")

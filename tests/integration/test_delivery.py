@@ -25,9 +25,8 @@ def deliver(sender, receiver, endpoint="inbox", text="hello"):
     assert inbox.output().decode() == text + "\n"
 
 
-def test_a_daemon_that_starts_later_is_found_with_no_help(nodes):
-    one, two = nodes(1, 2, start=False).values()
-    one.start()
+def test_a_daemon_that_starts_later_is_found_with_no_help(nodes, one):
+    two = nodes(2, start=False)[2]
     one.send("2:inbox", "too early", exit_code=EXIT_UNREACHABLE)
     two.start()
     deliver(one, two)
@@ -48,12 +47,9 @@ def test_daemons_started_together_find_each_other(nodes):
 SIZES = [0, 1, 7, 8, 9, 63, 64, 4095, 4096, 65535, 65536, 65537, 1024 * 1024, LIMIT - 1, LIMIT]
 
 
-@pytest.mark.parametrize("receiver_domid", [1, 2], ids=["within", "between"])
-def test_messages_of_every_size_arrive_whole(nodes, receiver_domid):
-    pair = nodes(1, 2)
+def test_messages_of_every_size_arrive_whole(here, there):
     noise = random.Random(1).randbytes(LIMIT)
-    with Connection(pair[1].socket) as sender, Connection(pair[receiver_domid].socket) as receiver:
-        assert receiver.bind("sizes") == 0
+    with Connection(here.socket) as sender, Connection(there.socket, binds="sizes") as receiver:
         got = []
 
         def receive():
@@ -63,27 +59,24 @@ def test_messages_of_every_size_arrive_whole(nodes, receiver_domid):
         thread = threading.Thread(target=receive)
         thread.start()
         for size in SIZES:
-            assert sender.send(f"{receiver_domid}:sizes", noise[LIMIT - size:], 60000) == 0, size
+            assert sender.send(f"{there.domid}:sizes", noise[LIMIT - size:], 60000) == 0, size
         thread.join()
         assert [len(each.data) for each in got] == SIZES
         for each in got:
             assert each.data == noise[LIMIT - len(each.data):]
 
 
-@pytest.mark.parametrize("receiver_domid", [1, 2], ids=["within", "between"])
-def test_a_message_over_the_limit_is_refused_and_nothing_else(nodes, receiver_domid, tmp_path):
-    pair = nodes(1, 2)
+def test_a_message_over_the_limit_is_refused_and_nothing_else(here, there, tmp_path):
     too_large = tmp_path / "large"
     too_large.write_bytes(bytes(LIMIT + 1))
-    inbox = pair[receiver_domid].receiver("inbox", "--count", "1")
-    error = pair[1].send(f"{receiver_domid}:inbox", None, "--file", too_large, exit_code=EXIT_LIMIT)
+    inbox = there.receiver("inbox", "--count", "1")
+    error = here.send(f"{there.domid}:inbox", None, "--file", too_large, exit_code=EXIT_LIMIT)
     assert str(LIMIT) in error and "max-message" in error
-    pair[1].send(f"{receiver_domid}:inbox", "small")
+    here.send(f"{there.domid}:inbox", "small")
     assert inbox.output() == b"small\n"
 
 
-def test_messages_of_one_sender_keep_their_order(nodes):
-    one, two = nodes(1, 2).values()
+def test_messages_of_one_sender_keep_their_order(one, two):
     count = 5000
     lines = b"".join(b"line %d\n" % number for number in range(count))
     inbox = two.receiver("inbox", "--count", count)
@@ -91,12 +84,9 @@ def test_messages_of_one_sender_keep_their_order(nodes):
     assert inbox.output() == lines
 
 
-def test_a_small_message_is_not_held_up_by_a_large_one(nodes):
-    one, two = nodes(1, 2).values()
+def test_a_small_message_is_not_held_up_by_a_large_one(one, two):
     ended = []
-    with Connection(one.socket) as sender, Connection(two.socket) as large, Connection(two.socket) as small:
-        assert large.bind("large") == 0
-        assert small.bind("small") == 0
+    with Connection(one.socket) as sender, Connection(two.socket, binds="large") as large, Connection(two.socket, binds="small") as small:
         sinks = [threading.Thread(target=connection.receive, args=(60000,)) for connection in (large, small)]
         for sink in sinks:
             sink.start()
@@ -110,12 +100,9 @@ def test_a_small_message_is_not_held_up_by_a_large_one(nodes):
     assert ended == [("small", 0), ("large", 0)]
 
 
-def test_programs_that_send_and_do_not_read_get_their_answers(nodes):
+def test_programs_that_send_and_do_not_read_get_their_answers(one, two):
     """Each fills the other's inbox, and is still told what becomes of what it sends."""
-    one, two = nodes(1, 2).values()
-    with Connection(one.socket) as left, Connection(two.socket) as right:
-        assert left.bind("left") == 0
-        assert right.bind("right") == 0
+    with Connection(one.socket, binds="left") as left, Connection(two.socket, binds="right") as right:
         for sender, address in ((left, "2:right"), (right, "1:left")):
             while sender.post(address, bytes(60000), lambda result: None) == 0:
                 sender.wait(0)
@@ -123,8 +110,7 @@ def test_programs_that_send_and_do_not_read_get_their_answers(nodes):
         assert right.send("1:nobody", b"x") == -ENOENT
 
 
-def test_who_waits_for_a_send_handles_no_message_meanwhile(nodes):
-    one = nodes(1)[1]
+def test_who_waits_for_a_send_handles_no_message_meanwhile(one):
     with Connection(one.socket) as program:
         got, ended = [], []
         assert program.handle("inbox", got.append) == 0
@@ -135,14 +121,11 @@ def test_who_waits_for_a_send_handles_no_message_meanwhile(nodes):
         assert ended == [0] and got == [b"posted"]
 
 
-@pytest.mark.parametrize("receiver_domid", [1, 2], ids=["within", "between"])
-def test_the_senders_identity_is_stamped(nodes, receiver_domid):
-    pair = nodes(1, 2)
-    one = pair[1]
-    inbox = pair[receiver_domid].receiver("inbox", "--count", "1", "--json")
-    with Program(one.socket) as program:  # claims to be domain 0, user 0, process 0
+def test_the_senders_identity_is_stamped(here, there):
+    inbox = there.receiver("inbox", "--count", "1", "--json")
+    with Program(here.socket) as program:  # claims to be domain 0, user 0, process 0
         stream = message(b"who am I?")
-        program.open(f"{receiver_domid}:inbox")
+        program.open(f"{there.domid}:inbox")
         program.data(0, stream)
         program.consumed(0, len(stream))
     got = json.loads(inbox.output())
@@ -161,8 +144,7 @@ LEAVE = {
 
 
 @pytest.mark.parametrize("leave", LEAVE.values(), ids=LEAVE)
-def test_what_was_released_before_its_receiver_left_is_delivered(nodes, leave):
-    one = nodes(1)[1]
+def test_what_was_released_before_its_receiver_left_is_delivered(one, leave):
     stream = message(b"the only one")
     for _ in range(20):
         with Program(one.socket) as sender, Program(one.socket, shared=True) as receiver:
@@ -176,9 +158,8 @@ def test_what_was_released_before_its_receiver_left_is_delivered(nodes, leave):
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["shared", "socket"])
-def test_what_an_unbound_endpoint_never_took_ends_in_enoent(nodes, shared):
+def test_what_an_unbound_endpoint_never_took_ends_in_enoent(one, shared):
     """Its program unbinds before it looks at what has come: that is certain, though it was handed to it."""
-    one = nodes(1)[1]
     stream = message(b"the one that was taken")
     for taken in (0, len(stream)):
         with Program(one.socket) as sender, Program(one.socket, shared=shared, minor=1) as receiver:
@@ -201,8 +182,7 @@ def test_what_an_unbound_endpoint_never_took_ends_in_enoent(nodes, shared):
             assert (reset.u32(), reset.u64(8), reset.u64(16)) == (ENOENT, taken, taken)
 
 
-def test_errors_have_their_exit_codes(nodes, tmp_path):
-    one = nodes(1, 2)[1]
+def test_errors_have_their_exit_codes(one, two, tmp_path):
     one.send("2:nobody", "x", exit_code=EXIT_NO_ENDPOINT)
     one.send("self:nobody", "x", exit_code=EXIT_NO_ENDPOINT)
     one.send("77:inbox", "x", exit_code=EXIT_UNREACHABLE)
@@ -211,18 +191,9 @@ def test_errors_have_their_exit_codes(nodes, tmp_path):
     for malformed in ("inbox", ":inbox", "2:", "2:-inbox", "2:in box", "2:" + "x" * 64, "2:inbox:more"):
         one.send(malformed, "x", exit_code=EXIT_USAGE)
     one.send("2:" + "x" * 63, "x", exit_code=EXIT_NO_ENDPOINT)
-    with Connection(nodes.by_domid[2].socket) as sleeper:
-        assert sleeper.bind("sleeper") == 0
+    with Connection(two.socket, binds="sleeper"):
         one.send("2:sleeper", "x", "--timeout", "0.3", exit_code=EXIT_TIMEOUT)
     done = one.xenmsg("--socket", tmp_path / "nothing", "send", "2:inbox", "x")
     if done.returncode == EXIT_USAGE:  # options may also have to follow the command
         done = one.xenmsg("send", "--socket", tmp_path / "nothing", "2:inbox", "x")
     assert done.returncode == EXIT_NO_DAEMON, done.stderr
-
-
-def test_an_endpoint_that_is_bound_already_is_refused(nodes):
-    one = nodes(1)[1]
-    one.receiver("inbox")
-    done = one.xenmsg("recv", "inbox", "--count", "1")
-    assert done.returncode == 1
-    assert b"inbox" in done.stderr

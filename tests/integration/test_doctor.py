@@ -6,6 +6,8 @@ import os
 import re
 import subprocess
 
+import pytest
+
 from messaging import (EXIT_DENIED, EXIT_ERROR, EXIT_NO_DAEMON, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_TIMEOUT, EXIT_UNREACHABLE, EXIT_USAGE,
                        advised, eventually, stopped, tool)
 from protocol import cut_off
@@ -29,8 +31,8 @@ def results(text):
     return found
 
 
-def test_all_is_well(nodes):
-    one, _ = nodes(1, 2).values()
+@pytest.mark.usefixtures("two")
+def test_all_is_well(one):
     before = one.host.domain(1)["grants"], one.host.domain(1)["event_channels"]["used"]
     text = examine(one, code=EXIT_OK)
     assert results(text) == {"xen": "ok", "events": "ok", "grants": "ok", "maps": "ok", "xenstore": "ok", "daemon": "ok",
@@ -42,25 +44,22 @@ def test_all_is_well(nodes):
     assert eventual["event_channels"]["used"] <= before[1] + 1
 
 
-def test_without_a_daemon_the_rest_is_tried(host, nodes):
-    one = nodes(1, start=False)[1]
-    text = examine(one, code=EXIT_NO_DAEMON)
+def test_without_a_daemon_the_rest_is_tried(host, alone):
+    text = examine(alone, code=EXIT_NO_DAEMON)
     found = results(text)
     assert found["daemon"] == "FAIL" and found["xenstore"] == "ok" and found["peers"] == "-"
-    assert one.socket in text and advised("start", "xenmsgd") in text
+    assert alone.socket in text and advised("start", "xenmsgd") in text
     assert host.domain(1)["grants"]["used_pages"] == 0
 
 
-def test_a_daemon_that_hangs_is_to_be_restarted(nodes):
-    one = nodes(1)[1]
+def test_a_daemon_that_hangs_is_to_be_restarted(one):
     with stopped(one.pid):
         text = examine(one, code=EXIT_ERROR)
     assert results(text)["daemon"] == "FAIL" and "doesn't answer" in text and advised("restart", "xenmsgd") in text
     assert "mend: " + advised("start", "xenmsgd") not in text
 
 
-def test_a_program_that_was_cut_off_is_a_warning_with_its_cure(nodes):
-    one = nodes(1)[1]
+def test_a_program_that_was_cut_off_is_a_warning_with_its_cure(one):
     cut_off(one)
     text = examine(one, code=EXIT_OK)
     assert results(text)["programs"] == "warn" and "cut off 1 session" in text and advised("log", "xenmsgd") in text
@@ -69,8 +68,7 @@ def test_a_program_that_was_cut_off_is_a_warning_with_its_cure(nodes):
     assert warning["result"] == "warning" and warning["mend"]
 
 
-def test_a_peer_that_is_not_there_is_named(nodes):
-    one, two = nodes(1, 2).values()
+def test_a_peer_that_is_not_there_is_named(one, two):
     text = examine(one, "3", code=EXIT_UNREACHABLE)
     assert results(text)["peer 3"] == "FAIL" and "start xenmsgd in that domain" in text
     with stopped(two.pid):
@@ -78,8 +76,7 @@ def test_a_peer_that_is_not_there_is_named(nodes):
     assert done.returncode != 0 and results(done.stdout.decode()).get("peer 2") == "FAIL", done
 
 
-def test_grants_that_are_refused_are_found(host, nodes):
-    one = nodes(1)[1]
+def test_grants_that_are_refused_are_found(host, one):
     host.fault("refuse-grant", 1, "on")
     text = examine(one, code=EXIT_ERROR)
     assert results(text)["grants"] == "FAIL" and "xen_gntalloc/parameters/limit" in text
@@ -88,8 +85,7 @@ def test_grants_that_are_refused_are_found(host, nodes):
     assert results(examine(one, code=EXIT_OK))["grants"] == "ok"
 
 
-def test_a_xenstore_that_does_not_answer_is_found(host, nodes):
-    one = nodes(1)[1]
+def test_a_xenstore_that_does_not_answer_is_found(host, one):
     host.fault("stall-store", 1, "on")
     try:
         text = examine(one, code=EXIT_ERROR)
@@ -110,9 +106,8 @@ def test_without_xen_it_says_so(tmp_path):
     assert "xensim start" in done.stdout
 
 
-def test_a_domain_that_cannot_be_one_is_a_usage_error(nodes):
-    one = nodes(1, start=False)[1]
-    assert one.xenmsg("doctor", "a b").returncode == EXIT_USAGE
+def test_a_domain_that_cannot_be_one_is_a_usage_error(alone):
+    assert alone.xenmsg("doctor", "a b").returncode == EXIT_USAGE
 
 
 # ---- the way to an address ----
@@ -131,9 +126,7 @@ def way(node, address, code):
     return [(step, result) for result, step in steps], text
 
 
-def test_the_way_to_an_address_is_tried_step_by_step(nodes):
-    one, two = nodes(1, 2).values()
-    one.sees(two)
+def test_the_way_to_an_address_is_tried_step_by_step(one, two):
     two.popen("recv", "box")
     eventually(lambda: "box" in seen(one, 2), "it is seen")
     found, text = way(one, "2:box", EXIT_OK)
@@ -143,15 +136,10 @@ def test_the_way_to_an_address_is_tried_step_by_step(nodes):
     assert way(two, "2:box", EXIT_OK)[0] == found
 
 
-def test_the_first_step_that_is_wrong_is_the_last_and_has_a_cure(nodes):
-    one, two = nodes(1, 2, start=False).values()
-    two.policy = "[rule]\nfrom = self\nto = box\naction = deny\n[rule]\nfrom = *\nto = b*\naction = allow\n"
-    one.start()
-    two.start()
-    one.sees(two)
+def test_the_first_step_that_is_wrong_is_the_last_and_has_a_cure(nodes, one):
+    two = nodes(2, policy="[rule]\nfrom = self\nto = box\naction = deny\n[rule]\nfrom = *\nto = b*\naction = allow\n")[2]
     for name in ("box", "other"):
-        two.popen("recv", name)
-        eventually(lambda name=name: name in two.endpoints(), "it is bound")
+        two.receiver(name)
     eventually(lambda: "box" in seen(one, 2), "it is seen")
     for node, address, step, code, said in (
             (one, "2:boxx", "endpoint", EXIT_NO_ENDPOINT, "did you mean 2:box?"),
@@ -168,8 +156,7 @@ def test_the_first_step_that_is_wrong_is_the_last_and_has_a_cure(nodes):
         assert found == [("domain", "ok"), ("link", "FAIL")], text
 
 
-def test_a_bad_address_is_no_way(nodes):
-    one = nodes(1)[1]
+def test_a_bad_address_is_no_way(one):
     for address in ("2:", ":box", "2:a b", "2:" + "x" * 64, "a/b/c:d", "2:x:y", "\x1b:x"):
         done = one.xenmsg("doctor", address)
         assert done.returncode == EXIT_USAGE and b"bad address" in done.stderr and done.stderr.count(b"\n") == 1, done
@@ -177,8 +164,7 @@ def test_a_bad_address_is_no_way(nodes):
 
 def test_the_way_leads_to_other_hosts(hosts):
     here, there = hosts(guests=1)
-    there[1].popen("serve", "rev", "--", "rev")
-    eventually(lambda: "rev" in there[1].endpoints(), "the server is bound")
+    there[1].popen("serve", "rev", "--", "rev", binds="rev")
     for node in (here[0], here[1]):
         found, text = way(node, "hostb/1:rev", EXIT_OK)
         assert found == [(step, "ok") for step in ("host", *WAY)] and "takes calls (xenmsg call)" in text, text

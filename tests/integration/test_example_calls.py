@@ -25,17 +25,14 @@ def example(name, language):
 
 
 def serve(node, endpoint, *command):
-    node.popen_command(*command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    eventually(lambda: endpoint in node.endpoints(), f"{endpoint} is bound")
+    node.popen_command(*command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, binds=endpoint)
 
 
 LANGUAGES = pytest.mark.parametrize("server, client", [("c", "c"), ("c", "shell"), ("shell", "c"), ("shell", "shell")])
 
 
 @pytest.mark.parametrize("server, client", [*LANGUAGES.args[1], ("python", "c"), ("c", "python"), ("python", "shell")])
-def test_request_and_reply(nodes, server, client):
-    one, two = nodes(1, 2).values()
-    one.sees(two)
+def test_request_and_reply(one, two, server, client):
     serve(two, "turn", *example("request-reply", server), "serve", "turn")
     done = one.run_command(*example("request-reply", client), "call", "2:turn", "stressed")
     assert (done.returncode, done.stdout.strip()) == (0, b"desserts"), done.stderr
@@ -49,9 +46,7 @@ def test_request_and_reply(nodes, server, client):
 
 
 @LANGUAGES
-def test_keys_and_values(nodes, tmp_path, server, client):
-    one, two = nodes(1, 2).values()
-    one.sees(two)
+def test_keys_and_values(one, two, tmp_path, server, client):
     serve(two, "kv", *example("kv", server), "serve", "kv", *([tmp_path] if server == "shell" else []))
 
     def kv(node, *words):
@@ -75,9 +70,7 @@ def test_keys_and_values(nodes, tmp_path, server, client):
     assert kv(one, "get", "size") == b"3\n"
 
 
-def test_a_domain_that_is_another_one_finds_no_old_keys(nodes):
-    one, two = nodes(1, 2).values()
-    one.sees(two)
+def test_a_domain_that_is_another_one_finds_no_old_keys(one, two):
     serve(two, "kv", *example("kv", "c"), "serve", "kv")
 
     def kv(*words):

@@ -2,6 +2,7 @@
 """doc/first-hour.md shows what is typed in the first hour, and what the terminal shows then."""
 
 import os
+import pathlib
 import re
 import shlex
 import shutil
@@ -9,11 +10,10 @@ import shutil
 import pytest
 
 import test_top
-from messaging import BINDIR, SOURCES, Node, eventually, tool
+from messaging import BINDIR, SOURCES, Node, eventually, read_source, tool
 from test_cli_terminal import Terminal
 from test_policy import open_to_others
 
-PAGE = os.path.join(SOURCES, "doc", "first-hour.md")
 POLICY = "[rule]\nfrom = 3\nto = inbox, upper\naction = allow\n"
 
 
@@ -21,6 +21,14 @@ def plain(text):
     """Without what differs each time: numbers, UUIDs, and how wide they make a column."""
     text = re.sub(r"\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "UUID", text)
     return re.sub(r"[ \t]+", " ", re.sub(r"\d+(\.\d+)?[kKMGT]?", "0", text)).replace(" \n", "\n")
+
+
+def is_still_so(page, again, plainly):
+    """Compares a page with what is shown again, or writes it anew if that is asked for."""
+    if os.environ.get("XENMSG_UPDATE"):
+        pathlib.Path(SOURCES, "doc", page).write_text(again, encoding="utf-8")
+    else:
+        assert plainly(again).splitlines() == plainly(read_source("doc", page)).splitlines()
 
 
 def as_user(node, *words):
@@ -80,11 +88,4 @@ def look_at_the_page(three, five, tmp_path):
     eventually(lambda: listed() == {("inbox", "message"), ("upper", "call")}, "domain 3 sees what it may reach")
     eventually(lambda: "sort" in five.endpoints(), "it is bound, too")
     eventually(lambda: three.xenmsg("ping", "5", "--count", "1").returncode == 0, "the link is there")
-    with open(PAGE, encoding="utf-8") as file:
-        page = file.read()
-    again = typed_again(page, {3: three, 5: five}, tmp_path)
-    if os.environ.get("XENMSG_UPDATE"):
-        with open(PAGE, "w", encoding="utf-8") as file:
-            file.write(again)
-        return
-    assert plain(again).splitlines() == plain(page).splitlines()
+    is_still_so("first-hour.md", typed_again(read_source("doc", "first-hour.md"), {3: three, 5: five}, tmp_path), plain)

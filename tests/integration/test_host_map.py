@@ -15,7 +15,7 @@ from messaging import EXIT_ERROR, EXIT_OK, EXIT_USAGE, LOST_SOON, deliver, event
 from test_cli_json import validator  # the fixture `valid`  # noqa: F401  pylint: disable=unused-import
 from test_relay import python_peer  # the fixture `peer_in`  # noqa: F401  pylint: disable=unused-import
 from test_sight import settings, whole
-from test_top import terminals  # the fixture `terminal`  # noqa: F401  pylint: disable=unused-import
+from test_top import terminals, tops  # the fixture `start_top`  # noqa: F401  pylint: disable=unused-import
 
 needs_dot = pytest.mark.skipif(not shutil.which("dot"), reason="dot is not there")
 needs_tmux = pytest.mark.skipif(not shutil.which("tmux"), reason="tmux is not there")
@@ -48,28 +48,21 @@ def amounts(view):
     return {(way["from"]["domid"], way["to"]["domid"]): way["messages"] for way in view["traffic"]}
 
 
-@pytest.fixture(name="scene")
-def three_that_talk(nodes):
-    """Domain 0, one that shows its links, and one that hides all."""
-    zero, one, two = nodes(0, 1, 2, start=False).values()
-    two.config = settings("none")
-    for node in (zero, one, two):
-        node.start()
-    zero.sees(one, two)
+@pytest.fixture(name="zero")
+def domain_0_of_three_that_talk(nodes, one):
+    """Domain 0, domain 1, which shows its links, and domain 2, which hides all."""
+    zero, two = nodes(0)[0], nodes(2, config=settings("none"))[2]
     one.receiver("inbox")
     two.receiver("hidden")
-    eventually(lambda: {"inbox"} <= set(one.endpoints()) and {"hidden"} <= set(two.endpoints()), "they are bound")
-    one.sees(two)
     for number in range(3):
         one.send("2:hidden", f"message {number}")
     two.send("1:inbox", "back")
     zero.send("1:inbox", "from domain 0")
-    return zero, one, two
+    return zero
 
 
-def test_who_talks_to_whom_is_told_by_who_tells(scene, valid):
+def test_who_talks_to_whom_is_told_by_who_tells(zero, one, valid):
     """Domain 2 tells nothing: what it sends is what the others say they have received."""
-    zero, one, _ = scene
     view, = valid("map", [printed(zero, "map", "--delay", "0", "--json")])
     found = amounts(view)
     assert (found[1, 2], found[2, 1], found[0, 1]) == (3, 1, 1), view
@@ -83,16 +76,14 @@ def test_who_talks_to_whom_is_told_by_who_tells(scene, valid):
     assert (tellers[0, 1], tellers[1, 0], tellers[1, 2], tellers[2, 1]) == (0, 0, 1, 1)
 
 
-def test_two_looks_give_rates(scene, valid):
-    zero, _, _ = scene
+def test_two_looks_give_rates(zero, valid):
     view, = valid("top", [printed(zero, "top", "--host", "--json", "--delay", "0.2")])
     assert all(way["bytes_per_s"] is not None for way in view["traffic"])
     view, = valid("map", [printed(zero, "map", "--delay", "0", "--json")])
     assert view["traffic"] and all(way["bytes_per_s"] is None for way in view["traffic"])
 
 
-def test_the_text_has_domains_endpoints_and_arrows(scene):
-    zero, _, _ = scene
+def test_the_text_has_domains_endpoints_and_arrows(zero):
     names = {peer["domid"]: peer["name"] for peer in zero.json("peers")}
     lines = printed(zero, "map", "--delay", "0").splitlines()
     begin = next(at for at, line in enumerate(lines) if line.startswith(f"{names[1] or 'domain'} (1), xenmsgd "))
@@ -105,18 +96,13 @@ def test_the_text_has_domains_endpoints_and_arrows(scene):
 
 
 @needs_tmux
-def test_a_host_is_on_one_screen(scene, terminal):
-    zero, _, _ = scene
-    top = terminal(zero, tool("xenmsg"), "top", "--host", "--delay", "0.2", rows=40)
-    screen = top.shows("this host  domains 3", "tells nothing", "FROM", "BYTES/s TO", "inbox")
+def test_a_host_is_on_one_screen(zero, start_top):
+    screen = start_top(zero, "--host", rows=40).shows("this host  domains 3", "tells nothing", "FROM", "BYTES/s TO", "inbox")
     assert all(len(line) <= 80 for line in screen)
-    top.press("q")
-    assert top.code() == 0
 
 
 def test_a_link_that_is_away_says_so(nodes, host):
     zero, one, two = nodes(0, 1, 2, config=LOST_SOON).values()
-    one.sees(two)
     deliver(one, two)
     assert view_of(zero)["domains"][1]["away"] == []
     host.sim("pause", 2)
@@ -127,8 +113,7 @@ def test_a_link_that_is_away_says_so(nodes, host):
 
 
 @needs_dot
-def test_a_picture_has_a_box_for_each_domain(scene, tmp_path):
-    zero, _, _ = scene
+def test_a_picture_has_a_box_for_each_domain(zero, tmp_path):
     root = drawn(zero, tmp_path, "--delay", "0.1")
     titles = [element.text for element in root.iter("{http://www.w3.org/2000/svg}title")]
     assert {"d0", "d1", "d2"} <= set(titles) and sum("->" in title for title in titles) == 3, titles
@@ -136,8 +121,7 @@ def test_a_picture_has_a_box_for_each_domain(scene, tmp_path):
     assert "inbox (message)" in words and "hidden" not in words
 
 
-def test_a_picture_without_graphviz_names_the_package(scene, tmp_path):
-    zero, _, _ = scene
+def test_a_picture_without_graphviz_names_the_package(zero, tmp_path):
     draw = ("/usr/bin/env", f"PATH={tmp_path}", tool("xenmsg"), "map", "--svg", "--delay", "0")
     done = zero.run_command(*draw)
     assert done.returncode == EXIT_ERROR and b"install the package graphviz" in done.stderr and done.stdout == b"", done
@@ -148,12 +132,11 @@ def test_a_picture_without_graphviz_names_the_package(scene, tmp_path):
     assert done.returncode == EXIT_ERROR and b"dot has failed" in done.stderr, done
 
 
-@pytest.mark.parametrize("words", [("map", "--dot", "--svg"), ("map", "--json", "--dot"), ("map", "1"), ("top", "--once"), ("top", "--json"),
-                                   ("top", "--host", "1")])
-def test_what_does_not_go_together_is_wrong_usage(nodes, words):
+def test_what_does_not_go_together_is_wrong_usage(nodes):
     zero = nodes(0, start=False)[0]
-    done = zero.xenmsg(*words)
-    assert done.returncode == EXIT_USAGE and len(done.stderr.splitlines()) == 1 and done.stdout == b"", done
+    for words in ("map --dot --svg", "map --json --dot", "map 1", "top --once", "top --json", "top --host 1"):
+        done = zero.xenmsg(*words.split())
+        assert done.returncode == EXIT_USAGE and len(done.stderr.splitlines()) == 1 and done.stdout == b"", done
 
 
 EVIL = ['"]; evil [label="x', '\\', '\\N\\G', '&lt;&#60;', '</text><script>x</script>', '<<b>x</b>>', "\x1b[2J", "\u202e", "a" * 5000, "]]>", "{|}", ""]
@@ -170,7 +153,6 @@ def liar(peer_in, tmp_path, links):
 
 def test_what_a_guest_says_stays_a_text_in_every_form(nodes, peer_in, tmp_path):
     zero, two = nodes(0, 2).values()
-    zero.sees(two)
     links = [{"peer": {"domid": domid, "host": host, "name": EVIL[0]}, "state": EVIL[0], "since": -1,
               "tx": {"bytes": 1 << 62, "messages": -1}, "rx": {"bytes": 9}}
              for domid, host in ((2, None), (0, None), (1, None), (77, None), (2, "evil"), ("2", None), (-3, None), (1 << 40, None))]

@@ -81,14 +81,6 @@ def test_the_page_names_whatever_calls_back():
     assert re.findall(r"xenmsg_\w+", said) == re.findall(r"xenmsg_\w+", page)
 
 
-@pytest.mark.skipif(not BINDIR, reason="on what is installed")
-def test_the_pages_are_installed():
-    manuals = os.path.join(os.path.dirname(BINDIR), "share", "man", "man3")
-    if not os.path.isdir(manuals):
-        pytest.skip("manual pages aren't installed where the programs are")
-    assert {f"{name}.3" for name in functions()} <= set(os.listdir(manuals))
-
-
 def commands():
     """Of each command, policy's subcommands too, the words of its help."""
     listed = subprocess.run([tool("xenmsg"), "help"], capture_output=True, text=True, check=True).stdout
@@ -119,11 +111,12 @@ def test_each_command_has_a_page_that_says_what_its_help_says(tmp_path):
 
 
 @pytest.mark.skipif(not BINDIR, reason="on what is installed")
-def test_the_pages_of_the_commands_are_installed():
-    manuals = os.path.join(os.path.dirname(BINDIR), "share", "man", "man1")
+def test_the_pages_are_installed():
+    manuals = os.path.join(os.path.dirname(BINDIR), "share", "man")
     if not os.path.isdir(manuals):
         pytest.skip("manual pages aren't installed where the programs are")
-    assert {f"xenmsg-{name}.1" for name in commands()} <= set(os.listdir(manuals))
+    assert {f"{name}.3" for name in functions()} <= set(os.listdir(os.path.join(manuals, "man3")))
+    assert {f"xenmsg-{name}.1" for name in commands()} <= set(os.listdir(os.path.join(manuals, "man1")))
 
 
 def settings_in(table):

@@ -96,8 +96,7 @@ def cmake(directory, version):
 
 @pytest.mark.skipif(not BINDIR, reason="on what is installed")
 @pytest.mark.skipif(not shutil.which("cmake"), reason="cmake isn't there")
-def test_a_cmake_project_finds_the_library(nodes, tmp_path):
-    one = nodes(1)[1]
+def test_a_cmake_project_finds_the_library(one, tmp_path):
     inbox = one.receiver("inbox", "--count", "1")
     version, = re.findall(r"^AC_INIT\(\[xenmsg\], \[([^]]*)\]", read_source("configure.ac"), re.MULTILINE)
     series = ".".join(version.split(".")[:2])

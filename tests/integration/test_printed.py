@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from messaging import BINDIR, BUILDDIR, PATIENCE, SBINDIR, SOURCES, Node, eventually, tool
+from messaging import BINDIR, BUILDDIR, PATIENCE, SBINDIR, SOURCES, Node, eventually, read_source, tool
 
 # As an ordinary user has it: xensim finds daemons itself.
 IN_PATH = {"PATH": ":".join([BINDIR, *(entry for entry in os.environ["PATH"].split(":") if not entry.rstrip("/").endswith("/sbin"))])}
@@ -18,8 +18,8 @@ IN_PATH = {"PATH": ":".join([BINDIR, *(entry for entry in os.environ["PATH"].spl
 
 def blocks(name, after=""):
     """The blocks between ``` behind some words."""
-    with open(os.path.join(SOURCES, name), encoding="utf-8") as file:
-        return re.findall(r"^```\w*\n(.*?)^```$", file.read().partition(after)[2] if after else file.read(), re.M | re.S)
+    text = read_source(name)
+    return re.findall(r"^```\w*\n(.*?)^```$", text.partition(after)[2] if after else text, re.M | re.S)
 
 
 def in_domain(node, line, directory, **options):
@@ -67,7 +67,7 @@ def test_the_commands_of_the_readme_work_with_its_policy(make_host, tmp_path):
             assert command == "watch" or process.returncode == 0, line
             assert shown.get(command, b"") in out, (line, out)
         assert tried >= served.keys() | {"send", "call", "connect", "peers", "endpoints", "ping", "watch", "status"}
-        line, = re.findall(r"`(xenmsg policy check [^`]*)`", open(os.path.join(SOURCES, "README.md"), encoding="utf-8").read())
+        line, = re.findall(r"`(xenmsg policy check [^`]*)`", read_source("README.md"))
         assert subprocess.run(five.command(*line.split()), env=dict(five.environment, **IN_PATH), check=False).returncode == 0
     finally:
         for node in (three, five):
@@ -99,8 +99,7 @@ def test_the_session_with_the_simulator_works(tmp_path):
 
 
 def example_of_page(name):
-    with open(os.path.join(SOURCES, "doc", name), encoding="utf-8") as file:
-        return re.search(r"^\.SH EXAMPLES?\n\.nf\n(.*?)^\.fi$", file.read(), re.M | re.S)[1].replace("\\-", "-").replace("\\e", "\\")
+    return re.search(r"^\.SH EXAMPLES?\n\.nf\n(.*?)^\.fi$", read_source("doc", name), re.M | re.S)[1].replace("\\-", "-").replace("\\e", "\\")
 
 
 def test_the_examples_of_files_in_manual_pages_are_good_files(nodes, tmp_path):
@@ -115,8 +114,7 @@ def test_the_examples_of_files_in_manual_pages_are_good_files(nodes, tmp_path):
     assert one.xenmsg("policy", "check", "3", "scanner").returncode == 0
 
 
-def test_the_example_of_the_library_compiles_and_works(nodes, tmp_path):
-    one = nodes(1)[1]
+def test_the_example_of_the_library_compiles_and_works(one, tmp_path):
     source = tmp_path / "printed.c"
     source.write_text("#include <stdio.h>\n#include <string.h>\n#include <xenmsg.h>\nint main(void)\n{\n"
                       + example_of_page("xenmsg.3").replace("5:inbox", "self:inbox") + "return r != 0;\n}\n")
@@ -148,8 +146,7 @@ def test_the_tutorial_works(tmp_path):
         }
         set -e
         """
-    with open(os.path.join(SOURCES, "doc", "tutorial.md"), encoding="utf-8") as file:
-        found = re.findall(r"^```(\w+)\n(.*?)^```$", file.read(), re.M | re.S)
+    found = re.findall(r"^```(\w+)\n(.*?)^```$", read_source("doc", "tutorial.md"), re.M | re.S)
     for kind, block in found:
         name = re.match(r"(?:# |/\* )([a-z.]+): ", block)
         if kind == "sh":
@@ -176,8 +173,7 @@ BARE = {"make", "git", "gdb", "xensim", "xenmsg", "xenmsgd", "dpkg-buildpackage"
 def commands_of_page(name):
     """What the page prints to be typed: the lines of its blocks, and what stands between `` and begins with a program, or has
     an option."""
-    with open(os.path.join(SOURCES, name), encoding="utf-8") as file:
-        parts = re.split(r"^```\w*\n(.*?)^```$", file.read(), flags=re.M | re.S)
+    parts = re.split(r"^```\w*\n(.*?)^```$", read_source(name), flags=re.M | re.S)
     lines = [line for block in parts[1::2] for line in block.splitlines()]
     for text in parts[::2]:
         lines += [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", text)]

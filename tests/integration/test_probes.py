@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from messaging import EXIT_NO_ENDPOINT, EXIT_OK, PATIENCE, SOURCES, tool
+from messaging import EXIT_NO_ENDPOINT, EXIT_OK, PATIENCE, read_source, tool
 
 BUILT = os.environ.get("XENMSG_BUILDDIR", "")
 
@@ -29,14 +29,9 @@ def probes(path):
     return found
 
 
-def document():
-    with open(os.path.join(SOURCES, "doc/probes.md"), encoding="utf-8") as text:
-        return text.read()
-
-
 def documented():
     """How many arguments each probe has in the document's table; what is said of one in brackets may have commas."""
-    rows = re.findall(r"^\| `(\w+:\w+)` \| (.*?) \|", document(), re.M)
+    rows = re.findall(r"^\| `(\w+:\w+)` \| (.*?) \|", read_source("doc", "probes.md"), re.M)
     return {name: len(re.sub(r"\(.*?\)", "", arguments).split(",")) for name, arguments in rows}
 
 
@@ -51,8 +46,8 @@ def test_the_documents_probes_are_there_with_their_arguments():
 
 def test_the_documents_examples_use_probes_that_there_are():
     counts = documented()
-    bpftrace = re.findall(r"^bpftrace -e '(.*?)'$", document(), re.M | re.S)
-    stap = re.findall(r"^stap -e '(.*?)'$", document(), re.M | re.S)
+    bpftrace = re.findall(r"^bpftrace -e '(.*?)'$", read_source("doc", "probes.md"), re.M | re.S)
+    stap = re.findall(r"^stap -e '(.*?)'$", read_source("doc", "probes.md"), re.M | re.S)
     assert len(bpftrace) == len(stap) == 1
     for script in bpftrace:
         name, = re.findall(r"usdt:[^:]*:(\w+:\w+)", script)
@@ -63,9 +58,7 @@ def test_the_documents_examples_use_probes_that_there_are():
 
 
 @pytest.fixture(name="told")
-def with_debug(nodes, monkeypatch, host):
-    one, two = nodes(1, 2).values()
-    one.sees(two)
+def with_debug(one, two, monkeypatch, host):
     monkeypatch.setitem(host.environment, "XENMSG_DEBUG", "1")
     return one, two
 
@@ -91,7 +84,6 @@ def test_the_library_tells_what_becomes_of_a_message(told):
     assert done.returncode == EXIT_NO_ENDPOINT and b": ENOENT\n" in done.stderr
 
 
-def test_without_being_asked_it_says_nothing(nodes):
-    one = nodes(1)[1]
+def test_without_being_asked_it_says_nothing(one):
     one.receiver("inbox")
     assert one.xenmsg("send", "self:inbox", "hello").stderr == b""

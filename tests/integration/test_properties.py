@@ -21,12 +21,6 @@ TRACEPARENT = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 pytestmark = pytest.mark.usefixtures("memory")
 
 
-@pytest.fixture(name="ends", params=[(1, 1), (1, 2)], ids=["within", "across"])
-def sender_and_receiver(request, nodes):
-    both = nodes(*sorted(set(request.param)))
-    return both[request.param[0]], both[request.param[1]]
-
-
 def start(work):
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
@@ -45,10 +39,8 @@ def take_request(caller, server):
     return requests[-1]
 
 
-def test_a_deadline_and_a_trace_arrive_with_their_call(ends):
-    one, two = ends
-    with Connection(one.socket) as caller, Connection(two.socket) as server:
-        assert server.bind("work") == 0
+def test_a_deadline_and_a_trace_arrive_with_their_call(here, there):
+    with Connection(here.socket) as caller, Connection(there.socket, binds="work") as server:
         seen = []
 
         def serve():
@@ -58,22 +50,21 @@ def test_a_deadline_and_a_trace_arrive_with_their_call(ends):
                 assert request.reply(b"yes") == 0
                 request.free()
         thread = start(serve)
-        assert caller.call(f"{two.domid}:work", b"both", 60000, TRACEPARENT) == b"yes"
-        assert caller.call(f"{two.domid}:work", b"neither", -1) == b"yes"
+        assert caller.call(f"{there.domid}:work", b"both", 60000, TRACEPARENT) == b"yes"
+        assert caller.call(f"{there.domid}:work", b"neither", -1) == b"yes"
         large = bytes(200000)
-        assert caller.call(f"{two.domid}:work", large, 60000, TRACEPARENT) == b"yes"
+        assert caller.call(f"{there.domid}:work", large, 60000, TRACEPARENT) == b"yes"
         thread.join()
     assert [data for data, _, _ in seen] == [b"both", b"neither", large]
     assert [trace for _, trace, _ in seen] == [TRACEPARENT.decode(), "", TRACEPARENT.decode()]
     assert 0 < seen[0][2] <= 60000 and seen[1][2] == -1 and 0 < seen[2][2] <= 60000
 
 
-def test_a_trace_is_left_out_for_who_knows_none(ends):
-    one, two = ends
-    with Connection(one.socket) as sender, Program(two.socket) as older:
+def test_a_trace_is_left_out_for_who_knows_none(here, there):
+    with Connection(here.socket) as sender, Program(there.socket) as older:
         older.bind("inbox")
         sent = []
-        thread = start(lambda: sent.append(sender.send(f"{two.domid}:inbox", b"hello", 20000, TRACEPARENT)))
+        thread = start(lambda: sent.append(sender.send(f"{there.domid}:inbox", b"hello", 20000, TRACEPARENT)))
         channel = older.expect(OPEN).channel
         got = older.expect(DATA, channel)
         assert got.payload == message(b"hello")
@@ -82,14 +73,13 @@ def test_a_trace_is_left_out_for_who_knows_none(ends):
     assert sent == [0]
 
 
-def test_a_newer_program_is_told_what_its_peers_know(ends):
-    one, two = ends
-    with Program(one.socket, minor=1) as caller, Program(two.socket, minor=7) as server:
+def test_a_newer_program_is_told_what_its_peers_know(here, there):
+    with Program(here.socket, minor=1) as caller, Program(there.socket, minor=7) as server:
         server.bind("work", kinds=CALLS)
-        caller.open(f"{two.domid}:work", kind=CALL)
+        caller.open(f"{there.domid}:work", kind=CALL)
         opened = caller.expect(OPENED).payload
         minor, flags, domid = struct.unpack_from("<HHI", opened, 16)
-        assert (minor, flags, domid) == (1, 1, two.domid)
+        assert (minor, flags, domid) == (1, 1, there.domid)
         came = server.expect(OPEN)
         assert came.payload[:2] == bytes((CALL, 1))
         # Both may say everything now, and properties of a later version arrive as they were sent.
@@ -100,11 +90,9 @@ def test_a_newer_program_is_told_what_its_peers_know(ends):
         assert server.expect(WITHDRAW, came.channel).u32() == 7
 
 
-def test_a_full_server_hears_at_once_that_its_caller_gave_up(ends, memory):
-    one, two = ends
-    address = f"{two.domid}:work"
-    with Connection(one.socket) as caller, Connection(two.socket) as server:
-        assert server.bind("work") == 0
+def test_a_full_server_hears_at_once_that_its_caller_gave_up(here, there, memory):
+    address = f"{there.domid}:work"
+    with Connection(here.socket) as caller, Connection(there.socket, binds="work") as server:
         results, withdrawn = [], []
         assert caller.call_post(address, b"first", results.append, 60000) == 0
         request = take_request(caller, server)
@@ -113,7 +101,7 @@ def test_a_full_server_hears_at_once_that_its_caller_gave_up(ends, memory):
         # More than the server's ring takes lies before what would say it in the stream.
         for _ in range(40):
             caller.call_post(address, bytes(60000), results.append, 60000)
-        with Connection(one.socket) as other:
+        with Connection(here.socket) as other:
             # Without shared memory only the server could take it back, and it sleeps; unless it is late, and hasn't come so far.
             assert -other.call(address, b"never taken", 300) in ((errno.ETIMEDOUT,) if memory == "0" else (errno.ETIMEDOUT, errno.ECONNRESET))
         caller.close()
@@ -146,28 +134,24 @@ def refused(hostile, channel, receiver):
 
 
 @pytest.mark.parametrize("minor", [0, 1])
-def test_properties_that_make_no_sense_harm_only_their_channel(ends, minor):
-    one, two = ends
-    with Connection(two.socket) as receiver, Program(one.socket, minor=minor) as hostile:
-        assert receiver.bind("inbox") == 0
+def test_properties_that_make_no_sense_harm_only_their_channel(here, there, minor):
+    with Connection(there.socket, binds="inbox") as receiver, Program(here.socket, minor=minor) as hostile:
         for number, (name, block) in enumerate(BAD.items()):
             channel = 2 * number
-            hostile.open(f"{two.domid}:inbox", channel)
+            hostile.open(f"{there.domid}:inbox", channel)
             hostile.data(channel, message(block + (b"" if name == "half a length" else b"payload"), kind=PROPERTIES))
             reset = refused(hostile, channel, receiver)
             assert (reset.u32(), reset.u64(8)) == (EPROTO, 0), name
             hostile.send_bytes(frame(RESET, reset.payload, channel=channel))
-        hostile.open(f"{two.domid}:inbox", 100)
+        hostile.open(f"{there.domid}:inbox", 100)
         hostile.data(100, message(properties((TRACE, b"t")) + b"fine", kind=PROPERTIES))
         got = receiver.receive()
         assert (got.data, got.trace) == (b"fine", "t")
 
 
-def test_a_withdrawal_that_means_nothing_is_ignored(ends):
-    one, two = ends
-    with Connection(two.socket) as server, Program(one.socket, minor=1) as hostile:
-        assert server.bind("work") == 0
-        hostile.open(f"{two.domid}:work", kind=CALL)
+def test_a_withdrawal_that_means_nothing_is_ignored(here, there):
+    with Connection(there.socket, binds="work") as server, Program(here.socket, minor=1) as hostile:
+        hostile.open(f"{there.domid}:work", kind=CALL)
         assert hostile.expect(OPENED).payload[16] == 1
         for number in range(5000):  # more than are kept
             hostile.send_bytes(frame(WITHDRAW, u32(number)))
@@ -180,32 +164,28 @@ def test_a_withdrawal_that_means_nothing_is_ignored(ends):
 
 
 @pytest.mark.parametrize("what", ["a message", "an older server", "in the stream to a newer one"])
-def test_a_withdrawal_that_may_not_come_harms_only_its_sender(ends, what):
-    one, two = ends
-    with Connection(two.socket) as receiver, Program(two.socket) as older, Program(one.socket, minor=1) as hostile:
-        assert receiver.bind("inbox") == 0
+def test_a_withdrawal_that_may_not_come_harms_only_its_sender(here, there, what):
+    with Connection(there.socket, binds="inbox") as receiver, Program(there.socket) as older, Program(here.socket, minor=1) as hostile:
         older.bind("work", kinds=CALLS)
         if what == "in the stream to a newer one":
-            hostile.open(f"{two.domid}:inbox", kind=CALL)
+            hostile.open(f"{there.domid}:inbox", kind=CALL)
             hostile.data(0, message(b"not empty", kind=WITHDRAWAL))
             assert refused(hostile, 0, receiver).u32() == EPROTO
         else:
-            hostile.open(f"{two.domid}:inbox" if what == "a message" else f"{two.domid}:work",
+            hostile.open(f"{there.domid}:inbox" if what == "a message" else f"{there.domid}:work",
                          kind=MESSAGE if what == "a message" else CALL)
             hostile.expect(OPENED)
             hostile.send_bytes(frame(WITHDRAW, u32(1)))
             assert hostile.goodbye()[0] == EPROTO
-        with Connection(one.socket) as sender:
-            assert sender.post(f"{two.domid}:inbox", b"fine", lambda error: None) == 0
+        with Connection(here.socket) as sender:
+            assert sender.post(f"{there.domid}:inbox", b"fine", lambda error: None) == 0
             sender.wait(0)
             assert receiver.receive().data == b"fine"
 
 
-def test_an_endpoint_is_drained_and_a_successor_gets_what_is_new(ends):
-    one, two = ends
-    address = f"{two.domid}:work"
-    with Connection(one.socket) as caller, Connection(two.socket) as server, Connection(two.socket) as successor:
-        assert server.bind("work") == 0
+def test_an_endpoint_is_drained_and_a_successor_gets_what_is_new(here, there):
+    address = f"{there.domid}:work"
+    with Connection(here.socket) as caller, Connection(there.socket, binds="work") as server, Connection(there.socket) as successor:
         results, drained = [], []
         assert caller.call_post(address, b"in service", results.append, 60000) == 0
         request = take_request(caller, server)

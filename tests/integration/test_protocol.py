@@ -18,18 +18,16 @@ import pytest
 
 import frames
 import xenmsg_client
-from messaging import EXIT_ANSWERED, EXIT_NO_ENDPOINT, EXIT_TIMEOUT, EXIT_UNKNOWN, PATIENCE, SOURCES, eventually, given_time
+from messaging import EXIT_ANSWERED, EXIT_NO_ENDPOINT, EXIT_TIMEOUT, EXIT_UNKNOWN, PATIENCE, eventually, given_time, read_source
 from xenmsg_client import CREDIT, DATA, HEADER, OPENED, QUERY, REPLY, WELCOME, Client
 
 SIZES = [0, 1, 7, 8, 9, 4096, 65519, 65536, 1000003]
 
 
-@pytest.fixture(name="pair")
-def two_domains(nodes):
-    """(node 1, node 2, a client in domain 1)"""
-    both = nodes(1, 2)
-    client = Client(both[1].socket)
-    yield both[1], both[2], client
+@pytest.fixture(name="client")
+def client_in_domain_1(one):
+    client = Client(one.socket)
+    yield client
     client.close()
 
 
@@ -74,8 +72,7 @@ def test_client_is_small_and_stands_alone():
 
 def constants_of_the_header():
     """{name: value} of what wire/frame.h gives a number, by the names that frames.py has for it."""
-    with open(os.path.join(SOURCES, "wire", "frame.h"), encoding="utf-8") as file:
-        text = file.read()
+    text = read_source("wire", "frame.h")
     found = {name: int(value, 0) for name, value in re.findall(r"^(?:\t|#define )(\w+)\s*(?:= )?(0x[0-9a-f]+|\d+)u?\b", text, re.M)}
     named = {name.removeprefix("FRAME_"): value for name, value in found.items() if name.startswith("FRAME_")}
     named |= {kind: found["CHANNEL_" + kind] for kind in ("MESSAGE", "CALL", "STREAM")}
@@ -87,10 +84,9 @@ def constants_of_the_header():
 
 def test_python_has_the_numbers_of_the_c_header():
     constants = constants_of_the_header()
-    types = re.findall(r"\bFRAME_(\w+) = \d+,", "".join(open(os.path.join(SOURCES, "wire/frame.h"), encoding="utf-8")))
+    types = re.findall(r"\bFRAME_(\w+) = \d+,", read_source("wire", "frame.h"))
     assert len(types) > 30 and not [name for name in types if getattr(frames, name, None) != constants[name]]
-    with open(os.path.join(SOURCES, "wire", "frame.c"), encoding="utf-8") as file:
-        text = file.read()
+    text = read_source("wire", "frame.c")
     assert [name for name in types if f'[FRAME_{name}] = "{name}",' not in text] == ["OPTIONAL"]
     same = set(vars(frames)) & set(constants)
     assert {"PAYLOAD_MAX", "HOSTS", "MUX", "MESSAGE"} <= same
@@ -100,63 +96,55 @@ def test_python_has_the_numbers_of_the_c_header():
     assert {name: getattr(xenmsg_client, name) for name in ours} == {name: constants[name] for name in ours}
 
 
-def test_client_learns_who_it_talks_to(pair):
-    node, _, client = pair
+def test_client_learns_who_it_talks_to(one, client):
     assert client.domid == 1
     assert client.max_message == 16 << 20
     status = json.loads(client.request(QUERY, b"status"))
-    assert status["instance"].replace("-", "") == client.instance.hex() == node.instance().replace("-", "")
+    assert status["instance"].replace("-", "") == client.instance.hex() == one.instance().replace("-", "")
 
 
-def test_what_the_client_sends_arrives_at_the_command(pair, tmp_path):
-    _, other, client = pair
+def test_what_the_client_sends_arrives_at_the_command(two, client, tmp_path):
     with open(tmp_path / "received", "wb") as file:
-        receiver = other.receiver("inbox", "--count", len(SIZES), "--raw", stdout=file)
+        receiver = two.receiver("inbox", "--count", len(SIZES), "--raw", stdout=file)
     for size in SIZES:
         client.send("2:inbox", body(size))
     receiver.output()
     assert (tmp_path / "received").read_bytes() == b"".join(map(body, SIZES))
 
 
-def test_what_the_command_sends_arrives_at_the_client(pair):
-    node, other, client = pair
+def test_what_the_command_sends_arrives_at_the_client(one, two, client):
     client.bind("inbox")
     for size in SIZES:
-        command = other.popen("send", "1:inbox", stdin=-1)
-        command.stdin.write(body(size))
-        command.stdin.close()
+        command = two.popen("send", "1:inbox", data=body(size))
         got = client.receive()
         assert (got.endpoint, got.domid, got.uid, got.data) == ("inbox", 2, os.getuid(), body(size))
         assert command.wait(30) == 0
     with pytest.raises(OSError) as refused:
         client.bind("inbox")
     assert refused.value.errno == errno.EEXIST
-    node.send("self:inbox", "from here", "--no-wait")
+    one.send("self:inbox", "from here", "--no-wait")
     assert client.receive().data == b"from here"
 
 
-def test_a_message_that_the_client_did_not_take_is_not_delivered(pair):
-    node, other, _ = pair
-    with inattentive(node, "inbox") as attend:
-        other.send("1:inbox", "late", "--timeout", "0.2", exit_code=EXIT_TIMEOUT)
-        other.send("1:inbox", "in time", "--no-wait")
+def test_a_message_that_the_client_did_not_take_is_not_delivered(one, two):
+    with inattentive(one, "inbox") as attend:
+        two.send("1:inbox", "late", "--timeout", "0.2", exit_code=EXIT_TIMEOUT)
+        two.send("1:inbox", "in time", "--no-wait")
         assert attend().receive().data == b"in time"
 
 
-def test_client_is_told_why_its_message_was_not_delivered(pair):
-    _, other, client = pair
+def test_client_is_told_why_its_message_was_not_delivered(two, client):
     with pytest.raises(OSError) as refused:
         client.send("2:nobody", b"x")
     assert refused.value.errno == errno.ENOENT
     with pytest.raises(OSError) as refused:
         client.send("3:nobody", b"x")
     assert refused.value.errno == errno.EHOSTDOWN
-    other.send("1:nobody", "x", exit_code=EXIT_NO_ENDPOINT)
+    two.send("1:nobody", "x", exit_code=EXIT_NO_ENDPOINT)
 
 
-def test_client_takes_back_what_nobody_took_in_time(pair):
-    _, other, client = pair
-    with inattentive(other, "slow") as attend:
+def test_client_takes_back_what_nobody_took_in_time(two, client):
+    with inattentive(two, "slow") as attend:
         for size in (10, 300000):  # the larger one doesn't get away whole
             with pytest.raises(TimeoutError):
                 client.send("2:slow", body(size), timeout=0.2)
@@ -164,10 +152,8 @@ def test_client_takes_back_what_nobody_took_in_time(pair):
             attend().receive(timeout=0.2)
 
 
-def test_the_clients_call_is_answered_by_the_command(pair):
-    _, other, client = pair
-    other.popen("serve", "upper", "--", "tr", "a-z", "A-Z")
-    eventually(lambda: "upper" in other.endpoints(), "upper is bound")
+def test_the_clients_call_is_answered_by_the_command(two, client):
+    two.popen("serve", "upper", "--", "tr", "a-z", "A-Z", binds="upper")
     for size in (0, 5, 200000):
         assert client.call("2:upper", b"a" * size) == b"A" * size
     with pytest.raises(OSError) as refused:
@@ -175,33 +161,29 @@ def test_the_clients_call_is_answered_by_the_command(pair):
     assert refused.value.errno == errno.EPROTOTYPE
 
 
-def test_the_commands_call_is_answered_by_the_client(pair):
-    _, other, client = pair
+def test_the_commands_call_is_answered_by_the_client(two, client):
     client.bind("add", kinds=2)
     for size in (0, 5, 200000):
-        command = other.popen("call", "1:add", stdin=-1)
-        command.stdin.write(b"x" * size)
-        command.stdin.close()
+        command = two.popen("call", "1:add", data=b"x" * size)
         request = client.receive()
         assert request.domid == 2 and request.data == b"x" * size
         client.reply(request, request.data + b"+1")
         assert command.stdout.read() == b"x" * size + b"+1"
         assert command.wait(30) == 0
-    command = other.popen("call", "1:add", "bad")
+    command = two.popen("call", "1:add", "bad")
     client.reply(client.receive(), b"", error=errno.EDOM)
     _, err = command.communicate(timeout=30 * PATIENCE)
     assert command.returncode == EXIT_ANSWERED and b"argument out of domain" in err
 
 
-def test_a_call_that_nobody_answers_is_withdrawn(pair):
-    _, other, client = pair
-    with inattentive(other, "slow", kinds=2) as attend:
+def test_a_call_that_nobody_answers_is_withdrawn(two, client):
+    with inattentive(two, "slow", kinds=2) as attend:
         with pytest.raises(TimeoutError):
             client.call("2:slow", b"never taken", timeout=0.2)
         slow = attend()
 
         def taken(seconds):
-            command = other.popen("call", "self:slow", "taken", "--timeout", seconds)
+            command = two.popen("call", "self:slow", "taken", "--timeout", seconds)
             with contextlib.suppress(TimeoutError):  # else its time was up before it came
                 request = slow.receive(seconds)
                 assert request.data == b"taken"
@@ -214,9 +196,8 @@ def test_a_call_that_nobody_answers_is_withdrawn(pair):
             slow.receive(timeout=0.1)
 
 
-def test_two_clients_without_the_library_talk_to_each_other(pair):
-    _, other, client = pair
-    with contextlib.closing(Client(other.socket)) as there:
+def test_two_clients_without_the_library_talk_to_each_other(two, client):
+    with contextlib.closing(Client(two.socket)) as there:
         there.bind("one")
         there.bind("two", kinds=3)
         with ThreadPoolExecutor(1) as worker:
@@ -231,8 +212,7 @@ def test_two_clients_without_the_library_talk_to_each_other(pair):
 
 def example_frames(section):
     """(direction, bytes) of each frame of an example in the document."""
-    with open(os.path.join(SOURCES, "doc", "protocol.md"), encoding="utf-8") as file:
-        block = file.read().split(f"### {section} An example")[1].split("```")[1]
+    block = read_source("doc", "protocol.md").split(f"### {section} An example")[1].split("```")[1]
     frames = []
     for line in block.strip().splitlines():
         if line[0] in "→←":
@@ -248,16 +228,7 @@ def plain_socket(node):
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as plain:
         plain.connect(node.socket)
         plain.settimeout(30)
-
-        def read(size):
-            got = b""
-            while len(got) < size:
-                more = plain.recv(size - len(got))
-                assert more, "the daemon has closed the session"
-                got += more
-            return got
-
-        yield plain, read
+        yield plain, lambda size: frames.receive_exactly(plain, size)
 
 
 # What is no promise: WELCOME's instance, the receiver's uid, gid and pid, and the limits, which are the larger the sooner the
@@ -269,11 +240,10 @@ def without(frame, slices):
     return bytes(0 if any(s.start <= i < s.stop for s in slices) else byte for i, byte in enumerate(frame))
 
 
-def test_the_documents_bytes_deliver_a_message(nodes, tmp_path):
-    both = nodes(1, 2)
+def test_the_documents_bytes_deliver_a_message(one, two, tmp_path):
     with open(tmp_path / "received", "wb") as file:
-        receiver = both[2].receiver("inbox", stdout=file)
-    with plain_socket(both[1]) as (plain, read):
+        receiver = two.receiver("inbox", stdout=file)
+    with plain_socket(one) as (plain, read):
         for direction, expected in example_frames("4.1"):
             if direction == "→":
                 plain.sendall(expected)
@@ -286,11 +256,10 @@ def test_the_documents_bytes_deliver_a_message(nodes, tmp_path):
     assert receiver.process.returncode == -signal.SIGTERM, "it hears the signal whenever it comes"
 
 
-def test_the_documents_receiver_takes_more_than_its_window(nodes):
-    both = nodes(1, 2)
+def test_the_documents_receiver_takes_more_than_its_window(one, two):
     hello, (_, welcome) = example_frames("4.1")[:2]
     identity = slice(24, 36)  # OPEN's uid, gid and pid are the sender's
-    with plain_socket(both[2]) as (plain, read), ThreadPoolExecutor(1) as worker:
+    with plain_socket(two) as (plain, read), ThreadPoolExecutor(1) as worker:
         plain.sendall(hello[1])
         read(len(welcome))
         stream = b""
@@ -311,6 +280,6 @@ def test_the_documents_receiver_takes_more_than_its_window(nodes):
                 got = read(len(expected))
                 assert got[:identity.start] + got[identity.stop:] == expected[:identity.start] + expected[identity.stop:]
                 if kind == REPLY:
-                    sent = worker.submit(both[1].send, "2:inbox", None, data=b"x" * 100000)
+                    sent = worker.submit(one.send, "2:inbox", None, data=b"x" * 100000)
         assert stream[8:100008] == b"x" * 100000
         sent.result()

@@ -7,81 +7,63 @@ import errno
 import gc
 import os
 import signal
-import threading
 
 import pytest
 
 from messaging import eventually, stands_still
 from polling import readable
-from python_module import LONG, SHORT, answers, raises, run, soon, xenmsg
+from python_module import LONG, SHORT, answers, raises, served, soon, xenmsg
 from test_restore import save_and_restore
 
 
-def test_an_exception_of_on_change_goes_to_the_loop(nodes):
-    one, = nodes(1).values()
+async def test_an_exception_of_on_change_goes_to_the_loop(one):
     told, caught = [], []
 
     def on_change(change):
         told.append(change.kind)
         raise KeyError(change.kind)
 
-    async def main():
-        asyncio.get_running_loop().set_exception_handler(lambda _, context: caught.append(context))
-        async with xenmsg.open(one.socket, reconnect=True) as conn:
-            conn.on_change = on_change
-            one.kill()
-            await soon(lambda: told, "the loss is told")
-            await asyncio.to_thread(one.start)
-            await soon(lambda: len(told) == 2, "so is the end of it")
-            conn.on_change = None
-        assert ["on_change" in context["message"] for context in caught] == [True, True], caught
-        assert all(isinstance(context["exception"], KeyError) for context in caught)
-    run(main())
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: caught.append(context))
+    async with xenmsg.open(one.socket, reconnect=True) as conn:
+        conn.on_change = on_change
+        one.kill()
+        await soon(lambda: told, "the loss is told")
+        await asyncio.to_thread(one.start)
+        await soon(lambda: len(told) == 2, "so is the end of it")
+        conn.on_change = None
+    assert ["on_change" in context["message"] for context in caught] == [True, True], caught
+    assert all(isinstance(context["exception"], KeyError) for context in caught)
 
 
-def test_any_connection_is_told_of_its_domains_new_number(host, nodes):
-    one, = nodes(1).values()
-
-    async def main():
-        told = []
-        async with xenmsg.open(one.socket) as conn:
-            conn.on_change = told.append
-            before = conn.domid
-            await asyncio.to_thread(save_and_restore, host, one)
-            await soon(lambda: told, "the new number is told")
-            assert [change.kind for change in told] == [xenmsg.ChangeKind.RENUMBERED] and conn.domid != before
-    run(main())
+async def test_any_connection_is_told_of_its_domains_new_number(host, one):
+    told = []
+    async with xenmsg.open(one.socket) as conn:
+        conn.on_change = told.append
+        before = conn.domid
+        await asyncio.to_thread(save_and_restore, host, one)
+        await soon(lambda: told, "the new number is told")
+        assert [change.kind for change in told] == [xenmsg.ChangeKind.RENUMBERED] and conn.domid != before
 
 
-def test_who_waits_for_listeners_of_a_topic_hears_of_its_end(nodes):
-    one, = nodes(1).values()
-
-    async def main():
-        async with xenmsg.open(one.socket) as conn, conn.topic("news") as news:
-            waiting = asyncio.create_task(news.wait_for_listeners())
-            await asyncio.sleep(SHORT)
-            news.close()
-            await raises(errno.ENOTCONN, asyncio.wait_for(waiting, LONG))
-    run(main())
+async def test_who_waits_for_listeners_of_a_topic_hears_of_its_end(one):
+    async with xenmsg.open(one.socket) as conn, conn.topic("news") as news:
+        waiting = asyncio.create_task(news.wait_for_listeners())
+        await asyncio.sleep(SHORT)
+        news.close()
+        await raises(errno.ENOTCONN, asyncio.wait_for(waiting, LONG))
 
 
-def test_a_topic_that_is_left_raises_what_failed(nodes):
-    one, = nodes(1).values()
-
-    async def main():
-        async with xenmsg.open(one.socket) as conn:
-            with pytest.raises(xenmsg.Error):
-                async with conn.topic("news") as news:
-                    os.kill(one.pid, signal.SIGSTOP)
-                    await asyncio.to_thread(eventually, lambda: stands_still(one.pid), "the daemon stands still")
-                    await news.post(b"never published")
-                    one.kill()
-    run(main())
+async def test_a_topic_that_is_left_raises_what_failed(one):
+    async with xenmsg.open(one.socket) as conn:
+        with pytest.raises(xenmsg.Error):
+            async with conn.topic("news") as news:
+                os.kill(one.pid, signal.SIGSTOP)
+                await asyncio.to_thread(eventually, lambda: stands_still(one.pid), "the daemon stands still")
+                await news.post(b"never published")
+                one.kill()
 
 
-def test_another_loop_is_refused(nodes):
-    one, = nodes(1).values()
-
+def test_another_loop_is_refused(one):
     async def begin():
         conn = await xenmsg.open(one.socket)
         inbox = await conn.bind("inbox")
@@ -102,9 +84,7 @@ def test_another_loop_is_refused(nodes):
     inbox.close()
 
 
-def test_what_outlives_its_loop_is_closed_and_warned_of(nodes):
-    one, = nodes(1).values()
-
+def test_what_outlives_its_loop_is_closed_and_warned_of(one):
     def opened(loop):
         conn = loop.run_until_complete(xenmsg.open(one.socket).__aenter__())
         inbox = loop.run_until_complete(conn.bind("inbox").__aenter__())
@@ -135,8 +115,7 @@ def test_what_outlives_its_loop_is_closed_and_warned_of(nodes):
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_a_handler_is_cancelled_once(nodes):
-    one, = nodes(1).values()
+async def test_a_handler_is_cancelled_once(one):
     begun, cleaning, cleaned = [], [], []
     go_on = asyncio.Event()
 
@@ -149,27 +128,20 @@ def test_a_handler_is_cancelled_once(nodes):
             await go_on.wait()  # in which it isn't cancelled again, though others are
             cleaned.append(bytes(message))
 
-    async def main():
-        async with xenmsg.open(one.socket) as conn:
-            serving = asyncio.create_task(conn.serve("work", handler))
-            await soon(lambda: "work" in one.endpoints(), "work is bound")
-            for number in range(3):
-                seconds = SHORT
-                while len(begun) <= number:
-                    await raises(errno.ETIMEDOUT, conn.call("self:work", b"%d" % number, timeout=seconds))
-                    seconds *= 4  # on a slow machine it came too late
-                await soon(lambda: len(cleaning) == len(begun), "it is withdrawn from its handler")
-            assert not cleaned
-            go_on.set()
-            await soon(lambda: sorted(cleaned) == sorted(begun), "all have cleaned up")
-            serving.cancel()
-            await asyncio.gather(serving, return_exceptions=True)
-    run(main())
+    async with xenmsg.open(one.socket) as conn, served(one, conn, "work", handler):
+        for number in range(3):
+            seconds = SHORT
+            while len(begun) <= number:
+                await raises(errno.ETIMEDOUT, conn.call("self:work", b"%d" % number, timeout=seconds))
+                seconds *= 4  # on a slow machine it came too late
+            await soon(lambda: len(cleaning) == len(begun), "it is withdrawn from its handler")
+        assert not cleaned
+        go_on.set()
+        await soon(lambda: sorted(cleaned) == sorted(begun), "all have cleaned up")
 
 
 @pytest.mark.parametrize("blocking", (False, True))
-def test_an_odd_number_of_a_handlers_error_is_eio(nodes, blocking):
-    one, = nodes(1).values()
+async def test_an_odd_number_of_a_handlers_error_is_eio(one, blocking):
     odd = {b"negative": OSError(-5, "x"), b"none": OSError("x"), b"text": OSError("a", "b"), b"large": OSError(1 << 40, "x"),
            b"zero": xenmsg.Answered(0, b"from behind")}
 
@@ -179,32 +151,21 @@ def test_an_odd_number_of_a_handlers_error_is_eio(nodes, blocking):
     async def handler(message):
         fail(message)
 
-    async def main():
-        async with xenmsg.open(one.socket) as conn:
-            serving = None if blocking else asyncio.create_task(conn.serve("work", handler))
-            await soon(lambda: "work" in one.endpoints(), "work is bound")
-            for name in odd:
-                await answers(errno.EIO, conn.call("self:work", name, timeout=LONG))
-            if serving:
-                serving.cancel()
-                await asyncio.gather(serving, return_exceptions=True)
-
     def serve():
         with xenmsg.blocking.open(one.socket) as conn, contextlib.suppress(xenmsg.NoDaemon):
             conn.serve("work", fail)
-    thread = threading.Thread(target=serve, daemon=True)
-    if blocking:
-        thread.start()
-    run(main())
-    if blocking:
+
+    async with xenmsg.open(one.socket) as conn:
+        serving = asyncio.create_task(asyncio.to_thread(serve) if blocking else conn.serve("work", handler))
+        await soon(lambda: "work" in one.endpoints(), "work is bound")
+        for name in odd:
+            await answers(errno.EIO, conn.call("self:work", name, timeout=LONG))
         one.stop()  # which ends it
-        thread.join(LONG)
-        assert not thread.is_alive()
+        await asyncio.gather(serving, return_exceptions=True)
 
 
-def test_what_ends_while_messages_are_taken_is_told(nodes):
+def test_what_ends_while_messages_are_taken_is_told(one):
     """Taking reads what has come, also what isn't a message; the descriptor then tells of that."""
-    one, = nodes(1).values()
     core = xenmsg._core.Connection(one.socket)
     core.bind("inbox", True, True, False)
     draining = core.begin_drain("inbox", -1)
@@ -217,8 +178,7 @@ def test_what_ends_while_messages_are_taken_is_told(nodes):
     core.close()
 
 
-def test_iterating_ends_when_a_signals_handler_closes(nodes):
-    one, = nodes(1).values()
+def test_iterating_ends_when_a_signals_handler_closes(one):
     with xenmsg.blocking.open(one.socket) as conn:
         sources = [conn.bind("inbox"), conn.listen("streams"), conn.watch("*:none")]
         before = signal.getsignal(signal.SIGALRM)
@@ -232,38 +192,30 @@ def test_iterating_ends_when_a_signals_handler_closes(nodes):
             signal.signal(signal.SIGALRM, before)
 
 
-def test_a_stream_goes_to_another_when_who_took_it_is_cancelled(nodes):
-    one, = nodes(1).values()
-
-    async def main():
-        async with xenmsg.open(one.socket) as conn, conn.listen("streams") as listener:
-            for steps in range(8):
-                first, second = asyncio.create_task(listener.accept()), asyncio.create_task(listener.accept())
-                await asyncio.sleep(SHORT)
-                reader, writer = await conn.connect("self:streams", timeout=LONG)
-                core = listener._listening._link.core
-                taken = len(asyncio.all_tasks())
-                while not first.done() and len(asyncio.all_tasks()) == taken:
-                    await asyncio.sleep(0)
-                for _ in range(steps):
-                    await asyncio.sleep(0)
-                first.cancel()
-                await asyncio.gather(first, return_exceptions=True)
-                accepted = await asyncio.wait_for(second, LONG) if first.cancelled() else first.result()
-                accepted.writer.write(b"%d" % steps)
-                accepted.writer.close()
-                assert await reader.read() == b"%d" % steps and not core.closed
-                writer.close()
-                second.cancel()
-                await asyncio.gather(second, return_exceptions=True)
-    run(main())
+async def test_a_stream_goes_to_another_when_who_took_it_is_cancelled(one):
+    async with xenmsg.open(one.socket) as conn, conn.listen("streams") as listener:
+        for steps in range(8):
+            first, second = asyncio.create_task(listener.accept()), asyncio.create_task(listener.accept())
+            await asyncio.sleep(SHORT)
+            reader, writer = await conn.connect("self:streams", timeout=LONG)
+            core = listener._listening._link.core
+            taken = len(asyncio.all_tasks())
+            while not first.done() and len(asyncio.all_tasks()) == taken:
+                await asyncio.sleep(0)
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            first.cancel()
+            await asyncio.gather(first, return_exceptions=True)
+            accepted = await asyncio.wait_for(second, LONG) if first.cancelled() else first.result()
+            accepted.writer.write(b"%d" % steps)
+            accepted.writer.close()
+            assert await reader.read() == b"%d" % steps and not core.closed
+            writer.close()
+            second.cancel()
+            await asyncio.gather(second, return_exceptions=True)
 
 
-def test_a_watch_is_asked_without_waiting(nodes):
-    one, = nodes(1).values()
-
-    async def main():
-        async with xenmsg.open(one.socket) as conn, conn.watch("self") as watch:
-            assert readable([watch._link.fd], LONG)
-            assert (await watch.next(0)).domid == 1
-    run(main())
+async def test_a_watch_is_asked_without_waiting(one):
+    async with xenmsg.open(one.socket) as conn, conn.watch("self") as watch:
+        assert readable([watch._link.fd], LONG)
+        assert (await watch.next(0)).domid == 1

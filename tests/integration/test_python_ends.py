@@ -18,79 +18,67 @@ import threading
 
 import pytest
 
-from messaging import eventually
-from python_module import DIRECTORY, LONG, SHORT, SOURCES, python, raises, run, soon, taken_in_time, xenmsg
+from messaging import eventually, read_source
+from python_module import DIRECTORY, LONG, SHORT, SOURCES, python, raises, served, soon, taken_in_time, xenmsg
 
 
 # ---- ends ----
 
-def test_the_death_of_the_daemon_ends_everything_once(nodes):
-    one, = nodes(1).values()
-
-    async def main():
-        async with xenmsg.open(one.socket) as conn, conn.bind("inbox") as inbox, conn.watch("*") as watch:
-            async def rest():
-                async for _ in watch:
-                    pass
-            watching = asyncio.create_task(rest())
-            posted = [await conn.post("self:inbox", b"x") for _ in range(100)]
-            sending = asyncio.create_task(conn.send("self:inbox", b"x"))
-            for _ in range(101):
-                await inbox.recv(LONG)
-            receiving = asyncio.create_task(inbox.recv())
-            again = [await conn.post("self:elsewhere", b"x")]
-            one.kill()
-            results = await asyncio.gather(sending, receiving, watching, *posted, *again, return_exceptions=True)
-            assert [getattr(result, "errno", None) for result in results[1:3]] == [errno.ENOTCONN] * 2, results[:3]
-            for result in results[3:]:
-                assert result is None or result.errno in (errno.ECONNRESET, errno.ENOTCONN, errno.ENOENT), result
-            assert conn.pending == 0
-            await raises(errno.ENOTCONN, conn.send("self:inbox", b""))
-            await raises(errno.ENOTCONN, inbox.recv())
-    run(main())
+async def test_the_death_of_the_daemon_ends_everything_once(one):
+    async with xenmsg.open(one.socket) as conn, conn.bind("inbox") as inbox, conn.watch("*") as watch:
+        async def rest():
+            async for _ in watch:
+                pass
+        watching = asyncio.create_task(rest())
+        posted = [await conn.post("self:inbox", b"x") for _ in range(100)]
+        sending = asyncio.create_task(conn.send("self:inbox", b"x"))
+        for _ in range(101):
+            await inbox.recv(LONG)
+        receiving = asyncio.create_task(inbox.recv())
+        again = [await conn.post("self:elsewhere", b"x")]
+        one.kill()
+        results = await asyncio.gather(sending, receiving, watching, *posted, *again, return_exceptions=True)
+        assert [getattr(result, "errno", None) for result in results[1:3]] == [errno.ENOTCONN] * 2, results[:3]
+        for result in results[3:]:
+            assert result is None or result.errno in (errno.ECONNRESET, errno.ENOTCONN, errno.ENOENT), result
+        assert conn.pending == 0
+        await raises(errno.ENOTCONN, conn.send("self:inbox", b""))
+        await raises(errno.ENOTCONN, inbox.recv())
     one.start()
 
 
-def test_a_connection_goes_on_with_the_next_daemon(nodes):
-    one, = nodes(1).values()
+async def test_a_connection_goes_on_with_the_next_daemon(one):
     told = []
-
-    async def main():
-        async with xenmsg.open(one.socket, reconnect=True) as conn, conn.bind("inbox") as inbox, conn.watch("self:*") as watch:
-            conn.on_change = told.append
-            watched = await watch.next(LONG)
-            assert watched.name == "inbox"
-            assert (await watch.next(LONG)).kind == xenmsg.EventKind.LISTED
-            for times in range(2):
-                one.kill()
-                await soon(lambda: len(told) == 2 * times + 1, "the loss is told")
-                sending = asyncio.create_task(conn.send("self:nobody", b"waits for the next one", timeout=LONG))
-                await asyncio.to_thread(one.start)
-                await soon(lambda: len(told) == 2 * times + 2, "so is the end of it")
-                await raises(errno.ENOENT, sending)
-                # An endpoint has a connection of its own, which may be back later.
-                await asyncio.to_thread(eventually, lambda: "inbox" in one.endpoints(), "it is bound again")
-                sending = asyncio.create_task(conn.send("self:inbox", b"%d" % times))
-                assert bytes(await inbox.recv(LONG)) == b"%d" % times
-                await sending
-                assert {(await watch.next(LONG)).name for _ in range(2)} == {"inbox", ""}  # and where its list ends
-            assert [change.kind.name for change in told] == ["LOST", "BACK"] * 2
-    run(main())
-
-
-def test_what_the_next_daemon_refuses_raises(nodes):
-    one, = nodes(1).values()
-
-    async def main():
-        async with xenmsg.open(one.socket, reconnect=True) as conn, conn.bind("inbox") as inbox:
-            receiving = asyncio.create_task(inbox.recv())
-            await asyncio.sleep(0)
+    async with xenmsg.open(one.socket, reconnect=True) as conn, conn.bind("inbox") as inbox, conn.watch("self:*") as watch:
+        conn.on_change = told.append
+        watched = await watch.next(LONG)
+        assert watched.name == "inbox"
+        assert (await watch.next(LONG)).kind == xenmsg.EventKind.LISTED
+        for times in range(2):
             one.kill()
-            await asyncio.to_thread(one.write_policy, "[bind]\nname = inbox\nuid = *\naction = deny\n")
-            one.policy = None
+            await soon(lambda: len(told) == 2 * times + 1, "the loss is told")
+            sending = asyncio.create_task(conn.send("self:nobody", b"waits for the next one", timeout=LONG))
             await asyncio.to_thread(one.start)
-            await raises(errno.EACCES, receiving)
-    run(main())
+            await soon(lambda: len(told) == 2 * times + 2, "so is the end of it")
+            await raises(errno.ENOENT, sending)
+            # An endpoint has a connection of its own, which may be back later.
+            await asyncio.to_thread(eventually, lambda: "inbox" in one.endpoints(), "it is bound again")
+            sending = asyncio.create_task(conn.send("self:inbox", b"%d" % times))
+            assert bytes(await inbox.recv(LONG)) == b"%d" % times
+            await sending
+            assert {(await watch.next(LONG)).name for _ in range(2)} == {"inbox", ""}  # and where its list ends
+        assert [change.kind.name for change in told] == ["LOST", "BACK"] * 2
+
+
+async def test_what_the_next_daemon_refuses_raises(one):
+    async with xenmsg.open(one.socket, reconnect=True) as conn, conn.bind("inbox") as inbox:
+        receiving = asyncio.create_task(inbox.recv())
+        await asyncio.sleep(0)
+        one.kill()
+        await asyncio.to_thread(one.write_policy, "[bind]\nname = inbox\nuid = *\naction = deny\n")
+        one.policy = None
+        await asyncio.to_thread(one.start)
+        await raises(errno.EACCES, receiving)
     with xenmsg.blocking.open(one.socket, reconnect=True) as conn, conn.bind("other") as other:
         one.kill()
         one.write_policy("[bind]\nname = other\nuid = *\naction = deny\n")
@@ -104,65 +92,56 @@ def test_what_the_next_daemon_refuses_raises(nodes):
         assert [change.kind.name for change in conn.changes()] == ["LOST", "BACK"]
 
 
-def test_close_ends_what_is_on_its_way(nodes):
-    one, = nodes(1).values()
-
-    async def main():
-        async with xenmsg.open(one.socket) as conn, conn.bind("inbox") as inbox:
-            sending = asyncio.create_task(conn.send("self:inbox", b"x"))
-            receiving = asyncio.create_task(inbox.__anext__())
-            await soon(receiving.done, "the first comes")
-            await sending
-            sending = [asyncio.create_task(conn.send("self:inbox", bytes(1000))) for _ in range(3)]
-            while conn.pending < 3:
-                await asyncio.sleep(0)
-            conn.close()
-            results = await asyncio.gather(*sending, return_exceptions=True)
-            assert {result.errno for result in results} <= {errno.ECANCELED, errno.ECONNRESET}
-            async def iterate():
-                async for _ in inbox:
-                    pass
-            iterating = asyncio.create_task(iterate())
-            await asyncio.sleep(0.01)
-            inbox.close()
-            await iterating
-            inbox.close()
-            conn.close()
-    run(main())
-
-
-def test_what_is_forgotten_is_closed(nodes, recwarn):
-    one, = nodes(1).values()
-
-    async def main():
-        before = len(os.listdir("/proc/self/fd"))
-        conn = await xenmsg.open(one.socket)
-        async def send():
-            await soon(lambda: "inbox" in one.endpoints(), "inbox is bound")
-            await conn.send("self:inbox", b"x")
-        sending = asyncio.create_task(send())
-        async for message in conn.bind("inbox"):
-            assert bytes(message) == b"x"
-            break
+async def test_close_ends_what_is_on_its_way(one):
+    async with xenmsg.open(one.socket) as conn, conn.bind("inbox") as inbox:
+        sending = asyncio.create_task(conn.send("self:inbox", b"x"))
+        receiving = asyncio.create_task(inbox.__anext__())
+        await soon(receiving.done, "the first comes")
         await sending
-        await soon(lambda: "inbox" not in one.endpoints(), "the endpoint is gone with its loop")
-        # Posted and forgotten: it stays until the outcome is known, and no longer.
-        inbox = await conn.bind("later")
-        await conn.post("self:later", b"y")
-        del conn
-        gc.disable()
-        try:
-            assert bytes(await inbox.recv(LONG)) == b"y"
-            inbox.close()
-            await soon(lambda: len(os.listdir("/proc/self/fd")) <= before, "no descriptor is left, without the collector")
-        finally:
-            gc.enable()
-    run(main())
+        sending = [asyncio.create_task(conn.send("self:inbox", bytes(1000))) for _ in range(3)]
+        while conn.pending < 3:
+            await asyncio.sleep(0)
+        conn.close()
+        results = await asyncio.gather(*sending, return_exceptions=True)
+        assert {result.errno for result in results} <= {errno.ECANCELED, errno.ECONNRESET}
+        async def iterate():
+            async for _ in inbox:
+                pass
+        iterating = asyncio.create_task(iterate())
+        await asyncio.sleep(0.01)
+        inbox.close()
+        await iterating
+        inbox.close()
+        conn.close()
+
+
+async def test_what_is_forgotten_is_closed(one, recwarn):
+    before = len(os.listdir("/proc/self/fd"))
+    conn = await xenmsg.open(one.socket)
+    async def send():
+        await soon(lambda: "inbox" in one.endpoints(), "inbox is bound")
+        await conn.send("self:inbox", b"x")
+    sending = asyncio.create_task(send())
+    async for message in conn.bind("inbox"):
+        assert bytes(message) == b"x"
+        break
+    await sending
+    await soon(lambda: "inbox" not in one.endpoints(), "the endpoint is gone with its loop")
+    # Posted and forgotten: it stays until the outcome is known, and no longer.
+    inbox = await conn.bind("later")
+    await conn.post("self:later", b"y")
+    del conn
+    gc.disable()
+    try:
+        assert bytes(await inbox.recv(LONG)) == b"y"
+        inbox.close()
+        await soon(lambda: len(os.listdir("/proc/self/fd")) <= before, "no descriptor is left, without the collector")
+    finally:
+        gc.enable()
     assert any("not closed" in str(warning.message) for warning in recwarn.list)
 
 
-def test_a_cycle_holds_no_connection(nodes):
-    one, = nodes(1).values()
+def test_a_cycle_holds_no_connection(one):
     gc.collect()  # what other tests have left
     before = len(os.listdir("/proc/self/fd"))
     conn = xenmsg.blocking.open(one.socket)
@@ -174,9 +153,8 @@ def test_a_cycle_holds_no_connection(nodes):
     assert len(os.listdir("/proc/self/fd")) == before
 
 
-def test_what_is_done_often_leaves_no_memory(nodes):
+def test_what_is_done_often_leaves_no_memory(one):
     """Nor what fails: each of these leaves C by another way."""
-    one, = nodes(1).values()
     with xenmsg.blocking.open(one.socket) as conn, conn.bind("inbox") as inbox, conn.listen("streams") as listener:
         core = conn._core
         wrong = (lambda: core.post("self:inbox"), lambda: core.post("a\0b", b""), lambda: core.post("self:inbox", "text"),
@@ -210,8 +188,7 @@ def test_what_is_done_often_leaves_no_memory(nodes):
         assert sys.getallocatedblocks() - before < 150, "less than one for two rounds"
 
 
-def test_a_child_leaves_the_parents_connection_alone(nodes):
-    one, = nodes(1).values()
+def test_a_child_leaves_the_parents_connection_alone(one):
     with xenmsg.blocking.open(one.socket) as conn, conn.bind("inbox") as inbox:
         outcome = conn.post("self:inbox", b"x")
         message = inbox.recv(LONG)
@@ -246,8 +223,7 @@ def test_a_child_leaves_the_parents_connection_alone(nodes):
         conn.flush(LONG)
 
 
-def test_what_is_no_outcome_is_refused(nodes):
-    one = nodes(1)[1]
+def test_what_is_no_outcome_is_refused(one):
     core = importlib.import_module("xenmsg._core")
     for not_one in (object, int, core.Connection):
         with pytest.raises(TypeError, match="a subclass of Outcome"):
@@ -261,8 +237,7 @@ def test_what_is_no_outcome_is_refused(nodes):
     lambda core, number: core.connect("self:inbox", number),
     lambda core, number: core.ping("self", number),
 ))
-def test_an_argument_may_close_the_connection(nodes, use):
-    one, = nodes(1).values()
+def test_an_argument_may_close_the_connection(one, use):
     core = importlib.import_module("xenmsg._core").Connection(one.socket)
 
     class Closes:
@@ -274,8 +249,7 @@ def test_an_argument_may_close_the_connection(nodes, use):
     assert error.value.errno == errno.ENOTCONN
 
 
-def test_a_connection_belongs_to_one_thread_at_a_time(nodes):
-    one, = nodes(1).values()
+def test_a_connection_belongs_to_one_thread_at_a_time(one):
     with xenmsg.blocking.open(one.socket) as conn, conn.bind("inbox") as inbox:
         conn.post("self:inbox", b"first")
         first = inbox.recv(LONG)
@@ -300,8 +274,7 @@ def test_a_connection_belongs_to_one_thread_at_a_time(nodes):
         conn.flush(LONG)
 
 
-def test_the_end_of_the_interpreter_is_quiet(nodes):
-    one, = nodes(1).values()
+def test_the_end_of_the_interpreter_is_quiet(one):
     program = """if True:
         import asyncio, threading, xenmsg
         conn = xenmsg.blocking.open()
@@ -326,14 +299,11 @@ def test_the_end_of_the_interpreter_is_quiet(nodes):
 
 # ---- the package ----
 
-def test_what_the_manual_prints_works(nodes, tmp_path):
-    one, two = nodes(1, 2).values()
-    with open(os.path.join(SOURCES, "doc", "python.md"), encoding="utf-8") as file:
-        program, = re.findall(r"```python\n(.*?)```", file.read(), re.DOTALL)
+def test_what_the_manual_prints_works(one, two, tmp_path):
+    program, = re.findall(r"```python\n(.*?)```", read_source("doc", "python.md"), re.DOTALL)
     assert program.count('"5:inbox"') == program.count('"db:kv"') == 1
     receiver = two.receiver("inbox", "--count", "1")
-    two.popen("serve", "kv", "--", "tr", "a-z", "A-Z")
-    eventually(lambda: "kv" in two.endpoints(), "kv is bound")
+    two.popen("serve", "kv", "--", "tr", "a-z", "A-Z", binds="kv")
     with open(tmp_path / "out", "wb") as out:
         one.popen_command(*python("-u", "-c", program.replace('"5:inbox"', '"2:inbox"').replace('"db:kv"', '"2:kv"')), stdout=out)
         assert receiver.output() == b"hello\n"
@@ -425,103 +395,84 @@ def test_pip_installs_it_from_the_source_tree(tmp_path):
 
 # ---- nothing in silence ----
 
-def test_leaving_a_connection_waits_for_what_was_posted(nodes):
-    one, = nodes(1).values()
-
-    async def main():
-        async with xenmsg.open(one.socket) as other, other.bind("inbox") as inbox:
-            async def leave():
-                async with xenmsg.open(one.socket) as conn:
-                    await conn.post("self:inbox", b"last words")
-            leaving = asyncio.create_task(leave())
-            await asyncio.sleep(SHORT)
-            assert not leaving.done(), "nobody has taken it yet"
-            assert bytes(await inbox.recv(LONG)) == b"last words"
-            await leaving
-            with pytest.raises(xenmsg.NotFound):
-                async with xenmsg.open(one.socket) as conn:
-                    await conn.post("self:nobody", b"x")
-            with pytest.raises(KeyError):  # another error isn't held up, nor hidden
-                async with xenmsg.open(one.socket) as conn:
-                    await conn.post("self:inbox", b"given up")
-                    raise KeyError
-    run(main())
+async def test_leaving_a_connection_waits_for_what_was_posted(one):
+    async with xenmsg.open(one.socket) as other, other.bind("inbox") as inbox:
+        async def leave():
+            async with xenmsg.open(one.socket) as conn:
+                await conn.post("self:inbox", b"last words")
+        leaving = asyncio.create_task(leave())
+        await asyncio.sleep(SHORT)
+        assert not leaving.done(), "nobody has taken it yet"
+        assert bytes(await inbox.recv(LONG)) == b"last words"
+        await leaving
+        with pytest.raises(xenmsg.NotFound):
+            async with xenmsg.open(one.socket) as conn:
+                await conn.post("self:nobody", b"x")
+        with pytest.raises(KeyError):  # another error isn't held up, nor hidden
+            async with xenmsg.open(one.socket) as conn:
+                await conn.post("self:inbox", b"given up")
+                raise KeyError
     with pytest.raises(xenmsg.NotFound), xenmsg.blocking.open(one.socket) as conn:
         conn.post("self:nobody", b"x")
 
 
-def test_an_accept_that_is_cancelled_loses_no_stream(nodes):
-    one, = nodes(1).values()
-
-    async def main():
-        async with xenmsg.open(one.socket) as conn, conn.listen("streams") as listener:
-            for number in range(20):
-                connecting = asyncio.create_task(conn.connect("self:streams", timeout=LONG))
-                accepting = asyncio.create_task(listener.accept())
-                for _ in range(number):  # to be cancelled in each of its steps
-                    await asyncio.sleep(0)
-                while number > 10 and not connecting.done() and not accepting.done():
-                    await asyncio.sleep(0)
-                accepting.cancel()
-                if not isinstance((await asyncio.gather(accepting, return_exceptions=True))[0], asyncio.CancelledError):
-                    accepted = accepting.result()
-                else:
-                    accepted = await listener.accept(LONG)
-                reader, writer = await connecting
-                accepted.writer.write(b"%d" % number)
-                accepted.writer.close()
-                assert await reader.read() == b"%d" % number
-                writer.close()
-    run(main())
+async def test_an_accept_that_is_cancelled_loses_no_stream(one):
+    async with xenmsg.open(one.socket) as conn, conn.listen("streams") as listener:
+        for number in range(20):
+            connecting = asyncio.create_task(conn.connect("self:streams", timeout=LONG))
+            accepting = asyncio.create_task(listener.accept())
+            for _ in range(number):  # to be cancelled in each of its steps
+                await asyncio.sleep(0)
+            while number > 10 and not connecting.done() and not accepting.done():
+                await asyncio.sleep(0)
+            accepting.cancel()
+            if not isinstance((await asyncio.gather(accepting, return_exceptions=True))[0], asyncio.CancelledError):
+                accepted = accepting.result()
+            else:
+                accepted = await listener.accept(LONG)
+            reader, writer = await connecting
+            accepted.writer.write(b"%d" % number)
+            accepted.writer.close()
+            assert await reader.read() == b"%d" % number
+            writer.close()
 
 
-def test_calls_are_begun_and_waited_for(nodes):
-    one, = nodes(1).values()
+async def test_calls_are_begun_and_waited_for(one):
+    async def handler(message):
+        return bytes(message) + b"!"
 
-    async def main():
-        async with xenmsg.open(one.socket) as conn:
-            async def handler(message):
-                return bytes(message) + b"!"
-            serving = asyncio.create_task(conn.serve("work", handler))
-            await soon(lambda: "work" in one.endpoints(), "work is bound")
-            begun = [await conn.begin_call("self:work", b"%d" % i) for i in range(100)]
-            assert [bytes(await call) for call in begun] == [b"%d!" % i for i in range(100)]
+    async with xenmsg.open(one.socket) as conn, served(one, conn, "work", handler):
+        begun = [await conn.begin_call("self:work", b"%d" % i) for i in range(100)]
+        assert [bytes(await call) for call in begun] == [b"%d!" % i for i in range(100)]
 
-            def blocking():
-                with xenmsg.blocking.open(one.socket) as other:
-                    calls = [other.begin_call("self:work", b"%d" % i) for i in range(100)]
-                    return [bytes(other.wait(call, LONG)) for call in calls]
-            assert await asyncio.to_thread(blocking) == [b"%d!" % i for i in range(100)]
-            serving.cancel()
-            await asyncio.gather(serving, return_exceptions=True)
-    run(main())
+        def blocking():
+            with xenmsg.blocking.open(one.socket) as other:
+                calls = [other.begin_call("self:work", b"%d" % i) for i in range(100)]
+                return [bytes(other.wait(call, LONG)) for call in calls]
+        assert await asyncio.to_thread(blocking) == [b"%d!" % i for i in range(100)]
 
 
-def test_a_call_tells_its_time_and_its_trace(nodes):
-    one, = nodes(1).values()
-
-    async def main():
-        async with xenmsg.open(one.socket) as conn, conn.bind("work") as work:
-            calling = asyncio.create_task(conn.call("self:work", b"x", timeout=LONG, trace="00-12ab-1"))
-            message = await work.recv(LONG)
-            assert message.trace == "00-12ab-1" and LONG / 2 < message.time_left <= LONG
-            name = re.fullmatch(rf"1[.]{os.getpid()}[.]\d+@\d+", message.name)
-            assert name, message.name
-            assert conn.sent_name("self:work", call=True) == message.name and conn.sent_name("self:work") is None
-            message.reply(b"")
-            assert (await calling).name is None, "an answer has no name"
-            posted = await conn.post("self:work", b"x", trace="00-12ab-2")
-            message = await work.recv(LONG)
-            assert (message.trace, message.time_left) == ("00-12ab-2", None)
-            assert conn.sent_name("self:work") == message.name
-            await posted
-            begun, message = await taken_in_time(conn, "self:work", work)
-            with pytest.raises(xenmsg.TimedOut) as late:
-                await begun
-            assert late.value.fate is xenmsg.Fate.UNKNOWN and message.time_left is not None
-            await soon(lambda: message.withdrawn or work._link.core.process() is None, "it is withdrawn")
-            await raises(errno.EINVAL, conn.send("self:work", b"x", trace="\n"))
-    run(main())
+async def test_a_call_tells_its_time_and_its_trace(one):
+    async with xenmsg.open(one.socket) as conn, conn.bind("work") as work:
+        calling = asyncio.create_task(conn.call("self:work", b"x", timeout=LONG, trace="00-12ab-1"))
+        message = await work.recv(LONG)
+        assert message.trace == "00-12ab-1" and LONG / 2 < message.time_left <= LONG
+        name = re.fullmatch(rf"1[.]{os.getpid()}[.]\d+@\d+", message.name)
+        assert name, message.name
+        assert conn.sent_name("self:work", call=True) == message.name and conn.sent_name("self:work") is None
+        message.reply(b"")
+        assert (await calling).name is None, "an answer has no name"
+        posted = await conn.post("self:work", b"x", trace="00-12ab-2")
+        message = await work.recv(LONG)
+        assert (message.trace, message.time_left) == ("00-12ab-2", None)
+        assert conn.sent_name("self:work") == message.name
+        await posted
+        begun, message = await taken_in_time(conn, "self:work", work)
+        with pytest.raises(xenmsg.TimedOut) as late:
+            await begun
+        assert late.value.fate is xenmsg.Fate.UNKNOWN and message.time_left is not None
+        await soon(lambda: message.withdrawn or work._link.core.process() is None, "it is withdrawn")
+        await raises(errno.EINVAL, conn.send("self:work", b"x", trace="\n"))
 
 
 def test_exceptions_have_meanings_and_answers_are_apart():
@@ -544,8 +495,7 @@ def test_what_a_later_library_tells_is_no_error():
         xenmsg.EventKind("up")
 
 
-def test_a_blocking_connection_warns_when_it_is_not_closed(nodes):
-    one, = nodes(1).values()
+def test_a_blocking_connection_warns_when_it_is_not_closed(one):
     with pytest.warns(ResourceWarning, match="not closed"):
         conn = xenmsg.blocking.open(one.socket)
         del conn

@@ -122,8 +122,7 @@ def test_the_page_says_of_each_function_which_it_is_in_rust():
 # ---- what it promises ----
 
 @pytest.mark.parametrize("name", re.findall(r"#\[test\]\nfn (\w+)\(", read_source("bindings", "rust", "tests", "domain.rs")))
-def test_in_a_domain(nodes, built, name):
-    one, = nodes(1).values()
+def test_in_a_domain(one, built, name):
     done = one.run_command(*in_domain(built[0]), "--exact", name, "--nocapture")
     assert done.returncode == 0 and b"1 passed" in done.stdout, (done.stdout + done.stderr).decode(errors="replace")
 
@@ -138,27 +137,26 @@ def test_misuse_does_not_compile_and_no_link_is_broken():
 
 # ---- its examples ----
 
-def start(node, built, example, *words, endpoint):
-    node.popen_command(*in_domain(os.path.join(built[1], example)), *words, stdin=subprocess.DEVNULL)
-    eventually(lambda: endpoint in node.endpoints(), f"{endpoint} is bound")
+@pytest.fixture(name="example")
+def example_in_a_domain(built):
+    """The words that run an example there."""
+    return lambda name: in_domain(os.path.join(built[1], name))
 
 
-def test_request_and_reply_with_the_command_at_the_other_end(nodes, built):
-    one, two = nodes(1, 2).values()
-    start(two, built, "request_reply", "serve", "turn", endpoint="turn")
+def test_request_and_reply_with_the_command_at_the_other_end(one, two, example):
+    two.popen_command(*example("request_reply"), "serve", "turn", stdin=subprocess.DEVNULL, binds="turn")
     assert one.xenmsg("call", "2:turn", "stressed").stdout == b"desserts"
     refused = one.xenmsg("call", "2:turn", "--file", "/bin/true")
     assert refused.returncode == EXIT_ANSWERED and b"that is no text" in refused.stderr, refused
-    done = one.run_command(*in_domain(os.path.join(built[1], "request_reply")), "call", "2:turn", "drawer")
+    done = one.run_command(*example("request_reply"), "call", "2:turn", "drawer")
     assert (done.returncode, done.stdout) == (0, b"reward\n"), done.stderr
-    done = one.run_command(*in_domain(os.path.join(built[1], "request_reply")), "call", "2:nothing", "x")
+    done = one.run_command(*example("request_reply"), "call", "2:nothing", "x")
     assert done.returncode == 1 and done.stderr.startswith(b"request_reply: 2:nothing: "), done.stderr
 
 
-def test_an_executor_passes_many_calls_on_at_a_time(nodes, built):
-    one, two, three = nodes(1, 2, 3).values()
-    start(three, built, "request_reply", "serve", "turn", endpoint="turn")
-    start(two, built, "executor", "front", "3:turn", endpoint="front")
+def test_an_executor_passes_many_calls_on_at_a_time(one, two, three, example):
+    three.popen_command(*example("request_reply"), "serve", "turn", stdin=subprocess.DEVNULL, binds="turn")
+    two.popen_command(*example("executor"), "front", "3:turn", stdin=subprocess.DEVNULL, binds="front")
     calls = [one.popen("call", "2:front", f"number {i}") for i in range(20)]
     for i, call in enumerate(calls):
         assert call.communicate(timeout=60 * PATIENCE) == (f"number {i}"[::-1].encode(), b"")
@@ -166,13 +164,10 @@ def test_an_executor_passes_many_calls_on_at_a_time(nodes, built):
     assert refused.returncode == EXIT_ANSWERED and b"that is no text" in refused.stderr, refused
 
 
-def test_a_task_ends_with_its_caller(nodes, built, tmp_path):
-    one, two = nodes(1, 2).values()
+def test_a_task_ends_with_its_caller(one, two, example, tmp_path):
     with open(tmp_path / "busy", "wb") as file:
-        two.popen_command(os.path.join(BUILDDIR, "examples", "busy"), "work", stdout=file)
-    eventually(lambda: "work" in two.endpoints(), "work is bound")
-    start(two, built, "executor", "front", "self:work", endpoint="front")
-    one.sees(two)
+        two.popen_command(os.path.join(BUILDDIR, "examples", "busy"), "work", stdout=file, binds="work")
+    two.popen_command(*example("executor"), "front", "self:work", stdin=subprocess.DEVNULL, binds="front")
     assert one.xenmsg("call", "2:front", "1").stdout == b"done"
 
     def is_stopped(seconds):
@@ -182,14 +177,12 @@ def test_a_task_ends_with_its_caller(nodes, built, tmp_path):
     given_time(is_stopped)
 
 
-def test_an_agent_lives_through_the_death_of_its_daemon(nodes, built, tmp_path):
-    one, = nodes(1).values()
+def test_an_agent_lives_through_the_death_of_its_daemon(one, example, tmp_path):
     with open(tmp_path / "out", "wb") as file:
-        one.popen_command(*in_domain(os.path.join(built[1], "agent")), "agent", stdin=subprocess.DEVNULL, stdout=file)
+        one.popen_command(*example("agent"), "agent", stdin=subprocess.DEVNULL, stdout=file, binds="agent")
 
     def prints(words):
         eventually(lambda: words in (tmp_path / "out").read_text(), words)
-    eventually(lambda: "agent" in one.endpoints(), "agent is bound")
     assert one.xenmsg("call", "self:agent", "x").stdout == b"1 calls in 0 restarts"
     one.kill()
     prints("the daemon is lost")
@@ -198,11 +191,9 @@ def test_an_agent_lives_through_the_death_of_its_daemon(nodes, built, tmp_path):
     assert one.xenmsg("call", "self:agent", "x").stdout == b"2 calls in 1 restarts"
 
 
-def test_streams_of_a_connection_echo_and_break(nodes, built):
-    one, two = nodes(1, 2).values()
-    start(two, built, "echo", "serve", "mirror", endpoint="mirror")
-    one.sees(two)
-    echo = in_domain(os.path.join(built[1], "echo"))
+def test_streams_of_a_connection_echo_and_break(one, two, example):
+    two.popen_command(*example("echo"), "serve", "mirror", stdin=subprocess.DEVNULL, binds="mirror")
+    echo = example("echo")
     many = b"".join(b"line %d %s\n" % (i, b"x" * i) for i in range(1500)) + b"a last one without its end"
     done = one.run_command(*echo, "call", "2:mirror", data=many)
     assert (done.returncode, done.stdout == many, done.stderr) == (0, True, b"")
@@ -218,9 +209,8 @@ def test_streams_of_a_connection_echo_and_break(nodes, built):
     assert client.communicate(timeout=60 * PATIENCE)[1].startswith(b"echo: 2:mirror: ") and client.returncode == 1
 
 
-def test_a_publisher_and_its_subscribers(nodes, built, tmp_path):
-    one, two = nodes(1, 2).values()
-    topic = in_domain(os.path.join(built[1], "topic"))
+def test_a_publisher_and_its_subscribers(one, two, example, tmp_path):
+    topic = example("topic")
 
     def prints(words, name="early"):
         eventually(lambda: words in (tmp_path / name).read_text(), words)
@@ -228,7 +218,6 @@ def test_a_publisher_and_its_subscribers(nodes, built, tmp_path):
     def subscribe(name):
         with open(tmp_path / name, "wb") as file:
             one.popen_command(*topic, "subscribe", "2:sensors", stdin=subprocess.DEVNULL, stdout=file)
-    one.sees(two)
     subscribe("early")
     prints("the topic isn't there")
     publisher = two.popen_command(*topic, "publish", "sensors", stdin=subprocess.PIPE)

@@ -17,7 +17,7 @@ from messaging import EXIT_LIMIT, PATIENCE, SOURCES, Holder, eventually, is_sani
 from polling import readable
 from protocol import Program
 from test_limits import limits, open_to_others
-from test_streams import RawStream, open_stream, ready, sees_reset
+from test_streams import RawStream, open_stream, sees_reset
 
 GREEDY, NEWCOMER = 1000, 1001
 FILES, RESERVE = 200, 64
@@ -360,7 +360,7 @@ def test_a_greedy_peer_takes_no_more_than_its_descriptors(nodes):
     with Program(two.socket) as server, Pace(three, two) as pace:
         assert server.request(BIND, bind_payload(b"lazy", STREAMS))[0] == 0
         streams = [RawStream(one.socket, open_stream("2:lazy")) for _ in range(80)]
-        eventually(lambda: len(ready([s.socket for s in streams])) == 80, "all are answered")
+        eventually(lambda: len(readable([s.socket for s in streams], 0)) == 80, "all are answered")
         answers = [stream.answer() for stream in streams]
         waiting = answers.count(0)
         assert sorted(set(answers)) == [0, errno.ENOBUFS] and waiting > 20, answers

@@ -11,14 +11,13 @@ import tempfile
 
 import pytest
 
-from messaging import BINDIR, FAST, SOURCES, Node, eventually, tool
+from messaging import BINDIR, FAST, Node, eventually, tool
 from test_cli_help import COMMANDS, POLICY, said
 from test_cli_terminal import Terminal
-from test_first_hour import as_user, plain
+from test_first_hour import as_user, is_still_so, plain
 from test_policy import open_to_others
 from test_printed import blocks
 
-PAGE = os.path.join(SOURCES, "doc", "examples.md")
 RULES = "[rule]\nfrom = *\nto = *\naction = allow\n[bind]\nname = *\nuid = 1000\naction = allow\n"
 # What the others need to have somebody to talk to.
 BESIDES = {"xenmsg listen chat -- cat": "chat", "xenmsg listen --run build -- echo built": "build", "xenmsg recv print": "print"}
@@ -200,10 +199,4 @@ def page_of(three, five, folder):
 
 @pytest.mark.skipif(not BINDIR or os.geteuid() != 0, reason="on what is installed, as several users")
 def test_the_examples_show_what_the_page_says(scene):
-    again = page_of(*scene)
-    if os.environ.get("XENMSG_UPDATE"):
-        with open(PAGE, "w", encoding="utf-8") as file:
-            file.write(again)
-        return
-    with open(PAGE, encoding="utf-8") as file:
-        assert without_days(again).splitlines() == without_days(file.read()).splitlines()
+    is_still_so("examples.md", page_of(*scene), without_days)

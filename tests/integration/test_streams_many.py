@@ -51,8 +51,7 @@ def _many_descriptors():
 def forwarded(one, two, path):
     """Two forwards behind one another: a Unix socket in domain 1, an echo behind domain 2."""
     with Echo() as server:
-        behind = two.popen("forward", "xen:echo", f"tcp:127.0.0.1:{server.server_address[1]}")
-        eventually(lambda: "echo" in two.endpoints(), "the endpoint is bound")
+        behind = two.popen("forward", "xen:echo", f"tcp:127.0.0.1:{server.server_address[1]}", binds="echo")
         before = one.popen("forward", f"unix:{path}", "xen:2:echo")
         eventually(lambda: is_listening(str(path)), "forward listens")
         yield before, behind
@@ -82,10 +81,7 @@ def answered(clients):
 
 @pytest.mark.parametrize("limit", ["max-channels-per-uid = 20", "max-queued-bytes-per-uid = 3M"])
 def test_connections_over_a_limit_wait_until_others_have_ended(nodes, tmp_path, limit):
-    one, two = nodes(1, 2, start=False, config="").values()
-    one.config += f"[limits]\n{limit}\n"
-    one.start()
-    two.start()
+    one, two = nodes(1, config=f"[limits]\n{limit}\n")[1], nodes(2, config="")[2]
     with forwarded(one, two, tmp_path / "s") as (before, _):
         clients = [dial(tmp_path / "s") for _ in range(100)]
         for client in clients:
@@ -143,14 +139,10 @@ FEW = "[limits]\nmax-descriptors-per-uid = 40\n"
 @pytest.mark.parametrize("server", [["listen", "t", "--", "cat"], ["listen", "t"], ["listen", "t", "--run", "--", "cat"],
                                     ["bench", "--serve", "t"]], ids=" ".join)
 def test_who_accepts_streams_waits_over_a_limit_and_goes_on(nodes, server):
-    one, two = nodes(1, 2, start=False, config="").values()
-    two.config += FEW
-    one.start()
-    two.start()
+    one, two = nodes(1, config="")[1], nodes(2, config=FEW)[2]
     endpoint, first = ("t-stream", b"e") if server[0] == "bench" else ("t", b"")
     with contextlib.ExitStack() as stack:
-        serves = two.popen_command(tool("xenmsg"), *server, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        eventually(lambda: endpoint in two.endpoints(), "it serves")
+        serves = two.popen_command(tool("xenmsg"), *server, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, binds=endpoint)
         full = Full(two)
         client = stack.enter_context(Connection(one.socket))
         stream = stack.enter_context(socket.socket(fileno=client.connect(f"2:{endpoint}")))
@@ -216,13 +208,9 @@ def test_dials_that_take_long_hold_up_no_others(nodes, tmp_path):
 
 
 def test_forward_accepts_nothing_at_a_limit_and_says_so_once(nodes, tmp_path):
-    one, two = nodes(1, 2, start=False, config="").values()
-    one.config += "[limits]\nmax-channels-per-uid = 20\n"
-    one.start()
-    two.start()
+    one, two = nodes(1, config="[limits]\nmax-channels-per-uid = 20\n")[1], nodes(2, config="")[2]
     path = tmp_path / "s"
-    two.popen("listen", "echo", "--", "cat")
-    eventually(lambda: "echo" in two.endpoints(), "the endpoint is bound")
+    two.popen("listen", "echo", "--", "cat", binds="echo")
     forward = one.popen("forward", f"unix:{path}", "xen:2:echo")
     eventually(lambda: is_listening(str(path)), "forward listens")
 

@@ -57,25 +57,35 @@ def terminals(tmp_path):
         each.close()
 
 
-def test_links_endpoints_and_programs_are_on_one_screen(nodes, terminal):
-    one, two = nodes(1, 2).values()
+@pytest.fixture(name="start_top")
+def tops(terminal):
+    """start_top(node): `xenmsg top` there, which is quit at the end of the test."""
+    started = []
+
+    def start(node, *options, **size):
+        started.append(terminal(node, tool("xenmsg"), "top", *options, "--delay", "0.2", **size))
+        return started[-1]
+    yield start
+    for top in started:
+        top.press("q")
+        assert top.code() == 0
+
+
+def test_links_endpoints_and_programs_are_on_one_screen(one, two, start_top):
     deliver(one, two)
     receiver = one.receiver("inbox")
-    top = terminal(one, tool("xenmsg"), "top", "--delay", "0.2")
+    top = start_top(one)
     screen = top.shows("xenmsgd ", "domain 1", "XenStore ok", "LINK", "ENDPOINT", "inbox", "PROGRAM")
     assert len(screen) <= 24 and all(len(line) <= 80 for line in screen)
     link = next(line for line in screen if line.startswith("2 "))
     assert " up " in link and ("grants" in link or "maps" in link)
     assert any("inbox" in line and "message" in line for line in screen)
     assert any(line.startswith(str(receiver.process.pid)) and "xenmsg" in line for line in screen), screen
-    top.press("q")
-    assert top.code() == 0
-    receiver.stop()
 
 
 @pytest.mark.parametrize("columns", [80, 40, 10])
-def test_many_lines_are_scrolled_as_fast_as_keys_come(nodes, terminal, large, columns):
-    top = terminal(nodes(1, start=False)[1], tool("xenmsg"), "top", "--socket", large.path, columns=columns)
+def test_many_lines_are_scrolled_as_fast_as_keys_come(alone, terminal, large, columns):
+    top = terminal(alone, tool("xenmsg"), "top", "--socket", large.path, columns=columns)
     top.shows("LINK")
     top.press("-N", str((DOMAINS + ENDPOINTS) // 10), "NPage")
     last = f"endpoint-{ENDPOINTS - 1}"
@@ -86,11 +96,10 @@ def test_many_lines_are_scrolled_as_fast_as_keys_come(nodes, terminal, large, co
     assert top.code() == 0
 
 
-def test_a_narrow_terminal_is_scrolled_sideways(nodes, terminal):
-    one, two = nodes(1, 2).values()
+def test_a_narrow_terminal_is_scrolled_sideways(one, two, start_top):
     deliver(one, two)
     one.receiver("inbox")
-    top = terminal(one, tool("xenmsg"), "top", "--delay", "0.2", columns=40)
+    top = start_top(one, columns=40)
     screen = top.shows("LINK", "ENDPOINT", "inbox", "q quit  s sort  / filter  arrows")
     assert all(len(line) <= 40 for line in screen) and "BYTES/s" not in screen[2]
     for _ in range(6):
@@ -101,22 +110,19 @@ def test_a_narrow_terminal_is_scrolled_sideways(nodes, terminal):
     for _ in range(6):
         top.press("Left")
     top.shows("LINK   NAME           STATE     ROLE")
-    top.press("q")
-    assert top.code() == 0
 
 
 @pytest.mark.parametrize("kind", ["dumb", "nonsense"])
-def test_a_terminal_that_cannot_do_it_is_named(nodes, kind):
-    one = nodes(1)[1]
+def test_a_terminal_that_cannot_do_it_is_named(one, kind):
     done = subprocess.run(["script", "-qefc", f"env TERM={kind} {' '.join(one.command(tool('xenmsg'), 'top'))}", "/dev/null"],
                           env=one.environment, capture_output=True, timeout=60, check=False, stdin=subprocess.DEVNULL)
     assert done.returncode == EXIT_USAGE and f"can't use a terminal of the kind '{kind}'" in done.stdout.decode().splitlines()[-1], done
 
 
-def test_a_link_that_is_away_says_since_when(nodes, host, terminal):
+def test_a_link_that_is_away_says_since_when(nodes, host, start_top):
     one, two = nodes(1, 2, config=LOST_SOON).values()
     deliver(one, two)
-    top = terminal(one, tool("xenmsg"), "top", "--delay", "0.2")
+    top = start_top(one)
     top.shows(" up ")
     host.sim("pause", 2)
     top.shows("away since ")
@@ -124,15 +130,10 @@ def test_a_link_that_is_away_says_since_when(nodes, host, terminal):
     assert all(len(line) <= 80 for line in screen)
     host.sim("unpause", 2)
     top.shows(" up ")
-    top.press("q")
-    assert top.code() == 0
 
 
-def test_streams_and_programs_are_shown_with_what_they_carry(nodes, terminal):
-    one, two = nodes(1, 2).values()
-    listener = two.popen("listen", "sink", "--", "sh", "-c", "exec cat >/dev/null")
-    eventually(lambda: "sink" in two.endpoints(), "it is bound")
-    one.sees(two)
+def test_streams_and_programs_are_shown_with_what_they_carry(one, two, start_top):
+    listener = two.popen("listen", "sink", "--", "sh", "-c", "exec cat >/dev/null", binds="sink")
     with open("/dev/zero", "rb") as endless:
         one.popen("connect", "2:sink", stdin=endless)
     eventually(lambda: one.status()["streams"] and two.status()["streams"], "the stream is there")
@@ -140,7 +141,7 @@ def test_streams_and_programs_are_shown_with_what_they_carry(nodes, terminal):
     assert stream["address"] == "2:sink" and stream["comm"] == "xenmsg" and stream["state"] == "flowing"
     assert other["endpoint"] == "sink" and other["from"] == 1 and other["pid"] == listener.pid
     eventually(lambda: one.status()["streams"][0]["bytes_in"] > stream["bytes_in"], "it flows")
-    top = terminal(one, tool("xenmsg"), "top", "--delay", "0.2")
+    top = start_top(one)
     screen = top.shows("STREAM OF", "to 2:sink")
     assert len(screen) <= 24 and all(len(line) <= 80 for line in screen)
 
@@ -148,31 +149,24 @@ def test_streams_and_programs_are_shown_with_what_they_carry(nodes, terminal):
         rows = [line.split() for line in top.screen() if line.startswith(str(stream["pid"]))]
         return len(rows) == 2 and rows[0][4] == "1" and all(row[-2][-1] in "kMG" for row in rows)
     eventually(busy, f"both the program and its stream are busy: {top.screen()}")
-    top.press("q")
-    assert top.code() == 0
-    top.close()
 
 
-def test_accounts_say_what_is_sent_for_them_and_who_was_cut_off(nodes, terminal):
-    one = nodes(1)[1]
+def test_accounts_say_what_is_sent_for_them_and_who_was_cut_off(one, start_top):
     one.receiver("inbox")
     cut_off(one)
     rests = lambda: one.account("uid", 0)["time"]["rests"]  # on a slow machine it does
     before = rests()
-    top = terminal(one, tool("xenmsg"), "top", "--delay", "0.2", rows=40)
+    top = start_top(one, rows=40)
     screen = top.shows("cut off 1", "ACCOUNT", "RESTS", "\nuid 0 ")
     row, = (line.split() for line in screen if line.startswith("uid 0 "))
     assert before <= int(row[-2]) <= rests() and row[-1] == "1", "so often it rested, and was cut off once"
     assert all(len(line) <= 80 for line in screen)
-    top.press("q")
-    assert top.code() == 0
 
 
-def test_rows_are_sorted_and_filtered(nodes, terminal):
-    one = nodes(1)[1]
+def test_rows_are_sorted_and_filtered(one, start_top):
     for name in ("beta", "alpha", "gamma"):
         one.receiver(name)
-    top = terminal(one, tool("xenmsg"), "top", "--delay", "0.2")
+    top = start_top(one)
     names = lambda: [line.split()[0] for line in top.screen() if line.split() and line.split()[0] in ("alpha", "beta", "gamma")]
     top.shows("gamma", "sort: traffic", "/ filter")
     top.press("s")
@@ -188,30 +182,24 @@ def test_rows_are_sorted_and_filtered(nodes, terminal):
     top.shows("/ filter: AM")
     top.press("Escape")
     eventually(lambda: len(names()) == 3, "all are shown again")
-    top.press("q")
-    assert top.code() == 0
 
 
-def test_the_filter_finds_what_its_column_has_no_room_for(nodes, terminal):
-    one = nodes(1)[1]
+def test_the_filter_finds_what_its_column_has_no_room_for(one, start_top):
     for name in ("a" * 50 + "-first", "a" * 50 + "-second"):
         one.receiver(name)
-    top = terminal(one, tool("xenmsg"), "top", "--delay", "0.2")
+    top = start_top(one)
     rows = lambda: sum(line.startswith("aaaa") for line in top.screen())
     eventually(lambda: rows() == 2, "both are shown")
     top.press("/")
     top.press("-", "s", "e", "c", "Enter")
     top.shows("/ filter: -sec")
     eventually(lambda: rows() == 1, "the other one is hidden")
-    top.press("q")
-    assert top.code() == 0
 
 
-def test_a_long_list_scrolls_below_the_head(nodes, terminal):
-    one = nodes(1)[1]
+def test_a_long_list_scrolls_below_the_head(one, start_top):
     for i in range(4):
         one.receiver(f"endpoint-{i}")
-    top = terminal(one, tool("xenmsg"), "top", "--delay", "0.2", rows=10)
+    top = start_top(one, rows=10)
     top.shows("endpoint-1")
     assert not any("PROGRAM" in line for line in top.screen())
     top.press("PageDown")
@@ -223,24 +211,18 @@ def test_a_long_list_scrolls_below_the_head(nodes, terminal):
     top.shows("endpoint-1", "LINK")
     top.press("Space")
     top.shows("PAUSED")
-    top.press("q")
-    assert top.code() == 0
 
 
-def test_a_daemon_that_goes_and_comes_is_shown(nodes, terminal):
-    one = nodes(1)[1]
-    top = terminal(one, tool("xenmsg"), "top", "--delay", "0.2")
+def test_a_daemon_that_goes_and_comes_is_shown(one, start_top):
+    top = start_top(one)
     top.shows("XenStore ok")
     one.stop()
     top.shows("no answer from xenmsgd")
     one.start()
     top.shows("XenStore ok")
-    top.press("q")
-    assert top.code() == 0
 
 
-def test_it_ends_by_a_signal(nodes, terminal):
-    one = nodes(1)[1]
+def test_it_ends_by_a_signal(one, terminal):
     top = terminal(one, tool("xenmsg"), "top")
     top.shows("XenStore ok")
     top.press("C-c")
@@ -248,10 +230,9 @@ def test_it_ends_by_a_signal(nodes, terminal):
     assert one.alive()
 
 
-def test_without_a_terminal_or_a_daemon_it_says_so(nodes, terminal):
-    one = nodes(1, start=False)[1]
-    done = one.xenmsg("top")
+def test_without_a_terminal_or_a_daemon_it_says_so(alone, terminal):
+    done = alone.xenmsg("top")
     assert done.returncode == EXIT_USAGE and b"terminal" in done.stderr
-    top = terminal(one, tool("xenmsg"), "top")
+    top = terminal(alone, tool("xenmsg"), "top")
     assert top.code() == EXIT_NO_DAEMON
     top.shows("xenmsg: ")

@@ -62,9 +62,8 @@ def id_of(steps):
     return name
 
 
-def test_both_daemons_tell_the_steps_of_a_message_by_one_name(nodes, valid):
-    one, two = nodes(1, 2).values()
-    receiver = two.receiver("inbox")
+def test_both_daemons_tell_the_steps_of_a_message_by_one_name(one, two, valid):
+    two.receiver("inbox")
     one.send("2:inbox", "first")  # so that the link is up
     here, there = Trace(one, "2:inbox"), Trace(two, "inbox")
     one.send("2:inbox", "hello")
@@ -77,12 +76,11 @@ def test_both_daemons_tell_the_steps_of_a_message_by_one_name(nodes, valid):
     times = [step["time"] for step in sent]
     assert times == sorted(times) and sent[0]["time"] <= received[0]["time"] <= received[3]["time"] <= sent[3]["time"]
     valid("trace", [json.dumps(step) for step in sent + received])
-    receiver.stop()
 
 
 def test_three_daemons_tell_what_domain_0_relays_by_one_name(zero, guests):
     sender, receiver = guests(2)
-    inbox = receiver.receiver("inbox")
+    receiver.receiver("inbox")
     address = f"{receiver.domid}:inbox"
     sender.send(address, "first")
     traces = [Trace(node, address) for node in (sender, zero, receiver)]
@@ -94,12 +92,11 @@ def test_three_daemons_tell_what_domain_0_relays_by_one_name(zero, guests):
     assert told(there)[:4] == [("opened", "program"), ("came", "domain 0"), ("sent", "program"), ("taken", "program")]
     assert id_of(here + between + there).startswith(f"{sender.domid}.")
     assert {step["address"] for step in here + between + there} == {address}
-    inbox.stop()
 
 
 def test_domain_0_traces_what_its_guests_see(nodes):
     zero, one, two = nodes(0, 1, 2, config=settings("full")).values()
-    receiver = two.receiver("inbox")
+    two.receiver("inbox")
     one.send("2:inbox", "first")
     trace = Trace(zero, "--domains", "1,dom2", "2:inbox")
     for _ in range(2):
@@ -112,7 +109,6 @@ def test_domain_0_traces_what_its_guests_see(nodes):
             mine = [step for step in steps if step["domid"] == domid and step["id"] == name]
             assert [step["step"] for step in mine][:4] == ["opened", "came", "sent", "taken"]
             assert [step["where"].split()[0] if "program" in step["where"] else step["where"] for step in mine][:3] == where
-    receiver.stop()
 
 
 def test_a_guest_tells_domain_0_alone_and_only_if_it_may(nodes, peer_in):
@@ -130,47 +126,43 @@ def test_a_guest_tells_domain_0_alone_and_only_if_it_may(nodes, peer_in):
     assert one.alive()
 
 
-@pytest.mark.parametrize("lie, code", [
-    (b"", EXIT_ERROR), (b"{}", EXIT_ERROR), (b"[3]", EXIT_ERROR), (b'[{"step":7}]', EXIT_ERROR), (b"[" * 60, EXIT_ERROR), (b"[]x", EXIT_ERROR),
-    (b'[{"step":"sent","id":"\\u001b[2J","domid":0,"end":"x","where":[],"time":{}}]', EXIT_OK)])
-def test_a_guest_that_lies_does_domain_0_no_harm(nodes, peer_in, tmp_path, lie, code):
+def test_a_guest_that_lies_does_domain_0_no_harm(nodes, peer_in, tmp_path):
     zero, = nodes(0, config=settings("full")).values()
     peer = peer_in(1, "grant", 0, RELAYS | ASKS)
-    (tmp_path / "lie").write_bytes(lie)
-    assert peer.ask("lie", tmp_path / "lie").startswith("ok")
-    done = zero.xenmsg("trace", "-n", "1", "--domains", "1", "*")
-    assert done.returncode == code and len(done.stderr.splitlines()) == 1, done
-    assert b"\x1b" not in done.stdout + done.stderr and (code != EXIT_OK or b" domain 1: " in done.stdout), done
+    for lie, code in (
+            (b"", EXIT_ERROR), (b"{}", EXIT_ERROR), (b"[3]", EXIT_ERROR), (b'[{"step":7}]', EXIT_ERROR), (b"[" * 60, EXIT_ERROR),
+            (b"[]x", EXIT_ERROR),
+            (b'[{"step":"sent","id":"\\u001b[2J","domid":0,"end":"x","where":[],"time":{}}]', EXIT_OK)):
+        (tmp_path / "lie").write_bytes(lie)
+        assert peer.ask("lie", tmp_path / "lie").startswith("ok")
+        done = zero.xenmsg("trace", "-n", "1", "--domains", "1", "*")
+        assert done.returncode == code and len(done.stderr.splitlines()) == 1, (lie, done)
+        assert b"\x1b" not in done.stdout + done.stderr and (code != EXIT_OK or b" domain 1: " in done.stdout), (lie, done)
     assert peer.ask("close") == "ok closed"
 
 
 def test_hosts_tell_a_message_by_one_name(hosts):
     here, there = hosts()
-    receiver = there.receiver("inbox")
+    there.receiver("inbox")
     here.send("hostb/0:inbox", "first")
     sent, received = Trace(here, "hostb/0:inbox"), Trace(there, "inbox")
     here.send("hostb/0:inbox", "hello")
     sent, received = sent.until("finished"), received.until("finished")
     assert [step["where"] for step in sent][:3] == ["host hostb", "program " + sent[0]["id"].split(".")[1], "host hostb"]
     assert f"hosta/{id_of(sent)}" == id_of(received) and received[1]["where"] == "host hosta"
-    receiver.stop()
 
 
-def test_a_message_within_a_domain_is_seen_once(nodes):
-    one = nodes(1)[1]
-    receiver = one.receiver("inbox")
+def test_a_message_within_a_domain_is_seen_once(one):
+    one.receiver("inbox")
     trace = Trace(one, "inbox")
     one.send("self:inbox", "hello")
     steps = trace.until("taken")
     assert told(steps) == [("opened", "program"), ("came", "program"), ("sent", "program"), ("taken", "program")]
     assert steps[1]["messages"] == 1 and steps[1]["where"] != steps[2]["where"] == steps[3]["where"] and steps[0]["address"] == "1:inbox"
-    receiver.stop()
 
 
-def test_a_call_is_seen_there_and_back(nodes):
-    one, two = nodes(1, 2).values()
-    two.popen("serve", "up", "--", "tr", "a-z", "A-Z")
-    eventually(lambda: "up" in two.endpoints(), "it is bound")
+def test_a_call_is_seen_there_and_back(one, two):
+    two.popen("serve", "up", "--", "tr", "a-z", "A-Z", binds="up")
     assert one.xenmsg("call", "2:up", data=b"x").stdout == b"X"
     trace = Trace(one, "2:up")
     assert one.xenmsg("call", "2:up", data=b"x").stdout == b"X"
@@ -180,10 +172,8 @@ def test_a_call_is_seen_there_and_back(nodes):
     assert {step["kind"] for step in steps} == {"call"}
 
 
-def test_a_stream_is_seen_both_ways(nodes):
-    one, two = nodes(1, 2).values()
-    two.popen("listen", "echo", "--", "cat")
-    eventually(lambda: "echo" in two.endpoints(), "it is bound")
+def test_a_stream_is_seen_both_ways(one, two):
+    two.popen("listen", "echo", "--", "cat", binds="echo")
     trace = Trace(two, "echo")
     assert one.xenmsg("connect", "2:echo", data=bytes(50000)).stdout == bytes(50000)
     steps = trace.until("taken", back=True, end=50000)
@@ -191,8 +181,7 @@ def test_a_stream_is_seen_both_ways(nodes):
     assert max(step["end"] for step in steps if step["step"] == "came" and not step["back"]) == 50000
 
 
-def test_what_ends_a_message_is_told_with_the_rule(nodes):
-    one, two = nodes(1, 2).values()
+def test_what_ends_a_message_is_told_with_the_rule(one, two):
     one.send("2:nothing", "x", exit_code=EXIT_NO_ENDPOINT)
     two.write_policy(rule("1", "closed", "deny"), name="00-deny.conf")
     assert two.xenmsg("policy", "reload").returncode == EXIT_OK
@@ -207,10 +196,8 @@ def test_what_ends_a_message_is_told_with_the_rule(nodes):
     assert steps[-1]["error"] == "EACCES" and id_of(steps) == step["id"]
 
 
-def test_a_message_that_is_not_taken_in_time_is_cancelled(nodes):
-    one = nodes(1)[1]
-    with Connection(one.socket) as sender, Connection(one.socket) as receiver:
-        assert receiver.bind("inbox") == 0
+def test_a_message_that_is_not_taken_in_time_is_cancelled(one):
+    with Connection(one.socket) as sender, Connection(one.socket, binds="inbox") as receiver:
         trace = Trace(one, "inbox")
 
         def cancelled(seconds):
@@ -222,9 +209,8 @@ def test_a_message_that_is_not_taken_in_time_is_cancelled(nodes):
         assert steps[-1]["end"] == steps[0]["end"]
 
 
-def test_what_waits_says_behind_whom(nodes, valid):
-    one, two = nodes(1, 2).values()
-    receiver = two.receiver("inbox")
+def test_what_waits_says_behind_whom(one, two, valid):
+    two.receiver("inbox")
     trace, steps = Trace(one, "2:inbox"), []
     with stopped(two.pid):  # so there can be no link yet
         for _ in range(6):
@@ -237,13 +223,10 @@ def test_what_waits_says_behind_whom(nodes, valid):
     valid("trace", [json.dumps(step) for step in steps])
     while len([step for step in steps if step["step"] == "taken"]) < 6:
         steps += trace.until("taken")
-    receiver.stop()
 
 
-def test_what_a_full_ring_keeps_back_says_whose_bytes_lie_there(nodes):
-    one = nodes(1)[1]
-    with Connection(one.socket) as receiver:
-        assert receiver.bind("inbox") == 0
+def test_what_a_full_ring_keeps_back_says_whose_bytes_lie_there(one):
+    with Connection(one.socket, binds="inbox") as receiver:
         process = one.popen_command("timeout", str(60 * PATIENCE), tool("xenmsg"), "trace", "inbox", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         process.stderr.readline()
         senders = [Connection(one.socket) for _ in range(20)]
@@ -261,9 +244,8 @@ def test_what_a_full_ring_keeps_back_says_whose_bytes_lie_there(nodes):
             sender.close()
 
 
-def test_what_waits_for_a_link_is_told(nodes):
-    one, two = nodes(1, 2).values()
-    receiver = two.receiver("inbox")
+def test_what_waits_for_a_link_is_told(one, two):
+    two.receiver("inbox")
     trace = Trace(one, "2:inbox")
     with stopped(two.pid):  # so there can be no link yet
         one.popen("send", "2:inbox", "hello")
@@ -271,12 +253,10 @@ def test_what_waits_for_a_link_is_told(nodes):
     steps += trace.until("taken")
     assert told(steps) == [("opened", "domain 2"), ("came", "program"), ("queued", "domain 2"), ("sent", "domain 2"), ("taken", "domain 2")]
     assert steps[2]["bytes_queued"] == 24
-    receiver.stop()
 
 
-def test_one_channel_or_message_is_traced_by_its_name(nodes):
-    one, two = nodes(1, 2).values()
-    receiver = two.receiver("inbox")
+def test_one_channel_or_message_is_traced_by_its_name(one, two):
+    two.receiver("inbox")
     with Connection(one.socket) as sender:
         everything = Trace(one, "*")
         assert sender.send("2:inbox", b"x", 20000) == 0
@@ -286,11 +266,9 @@ def test_one_channel_or_message_is_traced_by_its_name(nodes):
             assert sender.send("2:inbox", b"x", 20000) == 0
         assert [step["end"] for step in channel.until("taken", end=72) if step["step"] == "came"] == [48, 72]
         assert [(step["step"], step["end"]) for step in second.until("taken")] == [("came", 48), ("sent", 48), ("taken", 48)]
-    receiver.stop()
 
 
-def test_who_traces_is_an_administrator(nodes):
-    one = nodes(1)[1]
+def test_who_traces_is_an_administrator(one):
     error, text = As(NOBODY).refused(one, "trace *")
     assert error == errno.EPERM and "may trace" in text
 
@@ -300,9 +278,8 @@ def may_trace(node):
         return program.request(QUERY, b"trace x")[0] == 0
 
 
-def test_the_sender_learns_what_its_messages_are_called(nodes):
-    one, two = nodes(1, 2).values()
-    receiver = two.receiver("inbox")
+def test_the_sender_learns_what_its_messages_are_called(one, two):
+    two.receiver("inbox")
     trace = Trace(two, "inbox")
     for options, text, ends in (((), b"x", [24]), (("--no-wait",), b"x", [24]), (("--lines",), b"a\nb\nc\n", [24, 48, 72]),
                                 (("--lines", "--no-wait"), b"a\nb\n", [24, 48]), (("--lines", "-t", "30"), b"a\nb\n", [24, 48])):
@@ -312,15 +289,12 @@ def test_the_sender_learns_what_its_messages_are_called(nodes):
         name = names[0].partition("@")[0]
         assert names == [f"{name}@{end}" for end in ends]
         assert trace.until("taken", id=name, end=ends[-1])
-    receiver.stop()
 
 
-def test_the_receiver_learns_the_same_names(pair, memory):
-    one, two = pair
-    address = f"{two.domid}:inbox"
-    with Connection(one.socket) as sender, Connection(two.socket) as receiver:
-        assert receiver.bind("inbox") == 0
-        trace = Trace(two, "inbox")
+def test_the_receiver_learns_the_same_names(here, there, memory):
+    address = f"{there.domid}:inbox"
+    with Connection(here.socket) as sender, Connection(there.socket, binds="inbox") as receiver:
+        trace = Trace(there, "inbox")
         outcomes = []
         for count, size in enumerate((1, 100, 10000), 1):
             assert sender.post(address, b"x" * size, outcomes.append) == 0
@@ -342,24 +316,22 @@ def test_the_receiver_learns_the_same_names(pair, memory):
 
 
 @pytest.mark.usefixtures("memory")
-def test_the_acceptor_of_a_stream_learns_its_name(pair):
-    one, two = pair
-    with Connection(one.socket) as opener, Connection(two.socket) as acceptor:
+def test_the_acceptor_of_a_stream_learns_its_name(here, there):
+    with Connection(here.socket) as opener, Connection(there.socket) as acceptor:
         assert acceptor.listen("pipe") == 0
-        trace = Trace(two, "pipe")
-        thread = threading.Thread(target=lambda: os.close(opener.connect(f"{two.domid}:pipe")))
+        trace = Trace(there, "pipe")
+        thread = threading.Thread(target=lambda: os.close(opener.connect(f"{there.domid}:pipe")))
         thread.start()
-        fd, name = acceptor.accept_channel()
+        fd, _, _, name = acceptor.accept_peer()
         thread.join()
         os.close(fd)
-        assert id_of(trace.until("opened")) == name and name.startswith(f"{one.domid}.{os.getpid()}.")
+        assert id_of(trace.until("opened")) == name and name.startswith(f"{here.domid}.{os.getpid()}.")
 
 
 def test_domain_0_passes_names_on_to_the_receiver(zero, guests):
     sender, receiver = guests(2)
     address = f"{receiver.domid}:inbox"
-    with Connection(sender.socket) as source, Connection(receiver.socket) as target:
-        assert target.bind("inbox") == 0
+    with Connection(sender.socket) as source, Connection(receiver.socket, binds="inbox") as target:
         assert source.post(address, b"x", lambda _: None) == 0
         name = source.sent_name(address)
         source.wait(0)
@@ -370,16 +342,14 @@ def test_domain_0_passes_names_on_to_the_receiver(zero, guests):
 
 def test_another_host_is_in_the_name_that_its_receiver_learns(hosts):
     here, there = hosts(guests=1)
-    with Connection(here[1].socket) as source, Connection(there[1].socket) as target:
-        assert target.bind("inbox") == 0
+    with Connection(here[1].socket) as source, Connection(there[1].socket, binds="inbox") as target:
         assert source.post("hostb/1:inbox", b"x", lambda _: None) == 0
         name = source.sent_name("hostb/1:inbox")
         source.wait(0)
         assert target.receive().name == f"hosta/{name}"
 
 
-def test_what_has_no_name_says_so(nodes):
-    one = nodes(1)[1]
+def test_what_has_no_name_says_so(one):
     with Connection(one.socket) as sender, Connection(one.socket) as first, Connection(one.socket) as second:
         # The second program's offsets aren't the sender's.
         assert first.bind("work", SHARED) == 0
@@ -401,8 +371,7 @@ def test_what_has_no_name_says_so(nodes):
         assert message.name == -errno.ENODATA
 
 
-def test_commands_tell_the_name_of_what_came(nodes, tmp_path, valid):
-    one, two = nodes(1, 2).values()
+def test_commands_tell_the_name_of_what_came(one, two, tmp_path, valid):
     receiver = two.receiver("inbox", "--json", "--count", "1")
     sent = one.xenmsg("send", "--trace", "2:inbox", "x").stdout.decode().strip()
     out = receiver.output()
@@ -422,8 +391,7 @@ def test_commands_tell_the_name_of_what_came(nodes, tmp_path, valid):
     eventually(lambda: told_to.exists() and told_to.read_text() == f"{sent}\n", "the command has run")
 
 
-def test_what_can_not_be_traced_is_told(nodes):
-    one = nodes(1)[1]
+def test_what_can_not_be_traced_is_told(one):
     assert one.xenmsg("trace", "nobody:x").returncode == EXIT_UNREACHABLE
     for wrong in ("1:", "a b", "", "1:in/box"):
         assert one.xenmsg("trace", wrong).returncode == EXIT_USAGE, wrong
@@ -436,9 +404,8 @@ def test_what_can_not_be_traced_is_told(nodes):
     eventually(lambda: may_trace(one), "those have ended")
 
 
-def test_a_tracer_that_does_not_read_is_told_what_it_missed(nodes):
-    one = nodes(1)[1]
-    receiver = one.receiver("inbox")
+def test_a_tracer_that_does_not_read_is_told_what_it_missed(one):
+    one.receiver("inbox")
     with Program(one.socket) as tracer, Connection(one.socket) as sender:
         assert json.loads(tracer.query("trace inbox")) == []
         sent = 1500
@@ -456,12 +423,10 @@ def test_a_tracer_that_does_not_read_is_told_what_it_missed(nodes):
             later += json.loads(tracer.query("trace inbox"))
         assert later[0]["step"] == "came" and later[0]["end"] == 24 * (sent + 1)
         assert missed + len(steps) == 1 + 3 * sent
-    receiver.stop()
 
 
-def test_a_trace_ends_after_so_many_steps_and_is_for_people_too(nodes):
-    one = nodes(1)[1]
-    receiver = one.receiver("inbox")
+def test_a_trace_ends_after_so_many_steps_and_is_for_people_too(one):
+    one.receiver("inbox")
     process = one.popen_command("timeout", str(60 * PATIENCE), tool("xenmsg"), "trace", "-n", "2", "inbox", stdout=subprocess.PIPE,
                                 stderr=subprocess.PIPE)
     process.stderr.readline()
@@ -471,13 +436,12 @@ def test_a_trace_ends_after_so_many_steps_and_is_for_people_too(nodes):
     assert process.returncode == EXIT_OK
     assert " domain 1: 1." in opened and " -> 1:inbox message opened to program " in opened
     assert "@24 -> 1:inbox message came from program " in came and came.endswith(", 24 bytes, 1 message")
-    receiver.stop()
 
 
 def test_names_stay_when_a_daemon_of_their_way_is_renewed(guests, zero):
     """The receiver's daemon and domain 0 have them of other daemons."""
     one, two = guests(2)
-    receiver = two.receiver("inbox")
+    two.receiver("inbox")
     address = f"{two.domid}:inbox"
     with Connection(one.socket) as sender:
         assert sender.send(address, b"first") == 0
@@ -491,12 +455,10 @@ def test_names_stay_when_a_daemon_of_their_way_is_renewed(guests, zero):
                 names.add(id_of(trace.until("taken")).split("@")[0])
                 trace.process.terminate()
     assert len(names) == 1, names
-    receiver.stop()
 
 
-def test_a_trace_goes_on_with_the_next_daemon(nodes):
-    one = nodes(1)[1]
-    receiver = one.receiver("inbox")
+def test_a_trace_goes_on_with_the_next_daemon(one):
+    one.receiver("inbox")
     trace = Trace(one, "inbox")
     one.send("self:inbox", "hello")
     trace.until("finished")
@@ -508,4 +470,3 @@ def test_a_trace_goes_on_with_the_next_daemon(nodes):
         return readable([trace.process.stdout], 0.1)
     eventually(prints, "the next daemon tells")
     assert told(trace.until("taken"))[-1] == ("taken", "program")
-    receiver.stop()

@@ -2,7 +2,6 @@
 """What waits for its receiver (--wait, XENMSG_WAIT): start order doesn't matter, whatever way leads there."""
 
 import signal
-import subprocess
 
 import pytest
 
@@ -17,11 +16,7 @@ PRINTS = {"send": b"", "call": b"WORD", "connect": b"word\n", "run": b"word\n"}
 def begin(node, command, address, *options):
     """A command that waits, with its input."""
     words = [command, "--wait", *options, address] + (["word"] if command in ("send", "call") else [])
-    process = node.popen(*words, stdin=subprocess.PIPE)
-    process.stdin.write(b"word\n" if command in ("connect", "run") else b"")
-    process.stdin.close()
-    process.stdin = None
-    return process
+    return node.popen(*words, data=b"word\n" if command in ("connect", "run") else b"")
 
 
 def end(process, command):
@@ -35,20 +30,27 @@ def waits(node, process):
     eventually(lambda: any(client["channels"] == 0 and client["usage"]["frames_out"] for client in clients()), "it waits")
 
 
-@pytest.mark.parametrize("command", SERVE)
-def test_what_waits_here_goes_when_the_endpoint_is_bound(nodes, command):
-    one = nodes(1)[1]
-    process = begin(one, command, "self:late")
-    waits(one, process)
-    one.popen(*SERVE[command])
+def waiting(node, command, address):
+    """A command that has begun, and waits."""
+    process = begin(node, command, address)
+    waits(node, process)
+    return process
+
+
+def goes(process, command, node):
+    """What waited goes when it is served there."""
+    node.popen(*SERVE[command])
     end(process, command)
 
 
 @pytest.mark.parametrize("command", SERVE)
-def test_what_waits_outlives_the_daemon_here(nodes, command):
-    one = nodes(1)[1]
-    process = begin(one, command, "self:late")
-    waits(one, process)
+def test_what_waits_for_an_endpoint_goes_when_it_is_bound(here, there, command):
+    goes(waiting(here, command, f"{there.domid}:late"), command, there)
+
+
+@pytest.mark.parametrize("command", SERVE)
+def test_what_waits_outlives_the_daemon_here(one, command):
+    process = waiting(one, command, "self:late")
     one.kill()
     one.start()
     one.popen(*SERVE[command])
@@ -64,84 +66,52 @@ def test_what_waits_for_the_daemon_here_goes(nodes, command):
     assert begin(one, command, "self:late", "--timeout", "0.3").wait(60 * PATIENCE) == (255 if command == "run" else EXIT_NO_DAEMON)
     assert process.poll() is None
     one.start()
-    one.popen(*SERVE[command])
-    end(process, command)
+    goes(process, command, one)
 
 
 @pytest.mark.parametrize("command", SERVE)
-def test_what_waits_for_an_endpoint_elsewhere_goes(nodes, command):
-    one, two = nodes(1, 2).values()
-    process = begin(one, command, "2:late")
-    waits(one, process)
-    two.popen(*SERVE[command])
-    end(process, command)
-
-
-@pytest.mark.parametrize("command", SERVE)
-def test_what_waits_for_a_daemon_elsewhere_goes(nodes, command):
-    one, two = (nodes(1, 2, start=False)[domid] for domid in (1, 2))
-    one.start()
-    process = begin(one, command, "2:late")
-    waits(one, process)
+def test_what_waits_for_a_daemon_elsewhere_goes(nodes, one, command):
+    two = nodes(2, start=False)[2]
+    process = waiting(one, command, "2:late")
     two.start()
-    two.popen(*SERVE[command])
-    end(process, command)
+    goes(process, command, two)
 
 
-def test_what_waits_for_a_name_that_nobody_has_yet_goes(host, nodes):
-    zero, one = nodes(0, 1).values()
-    process = begin(one, "send", "fresh:late")
-    here = begin(zero, "call", "fresh:late2")
-    waits(one, process)
-    waits(zero, here)
+def test_what_waits_for_a_name_that_nobody_has_yet_goes(host, nodes, zero, one):
+    process, here = waiting(one, "send", "fresh:late"), waiting(zero, "call", "fresh:late2")
     domid = int(host.sim("create", "--name", "fresh").stdout)
     two = nodes(domid)[domid]
     two.popen("serve", "late2", "--", "tr", "a-z", "A-Z")
-    two.popen(*SERVE["send"])
-    end(process, "send")
+    goes(process, "send", two)
     end(here, "call")
 
 
-def test_what_waits_for_a_uuid_goes(nodes):
-    one, two = nodes(1, 2).values()
-    uuid = [peer["uuid"] for peer in nodes(0)[0].json("peers") if peer["domid"] == 2][0]
+def test_what_waits_for_a_uuid_goes(zero, one, two):
+    uuid = [peer["uuid"] for peer in zero.json("peers") if peer["domid"] == 2][0]
     eventually(lambda: one.xenmsg("ping", "-n", "1", uuid).returncode == EXIT_OK, "it is known by its UUID")
-    process = begin(one, "send", f"{uuid}:late")
-    waits(one, process)
-    two.popen(*SERVE["send"])
-    end(process, "send")
+    goes(waiting(one, "send", f"{uuid}:late"), "send", two)
 
 
+@pytest.mark.usefixtures("zero")
 @pytest.mark.parametrize("command", SERVE)
 def test_what_waits_for_a_guest_that_domain_0_relays_to_goes(host, nodes, command):
-    nodes(0)
     domids = [int(host.sim("create", "--name", name, "--type", "pv").stdout) for name in ("a", "b")]
     source = nodes(domids[0])[domids[0]]
-    process = begin(source, command, "b:late")
-    waits(source, process)
-    target = nodes(domids[1])[domids[1]]
-    target.popen(*SERVE[command])
-    end(process, command)
+    process = waiting(source, command, "b:late")
+    goes(process, command, nodes(domids[1])[domids[1]])
     assert [peer["via"] for peer in source.json("peers") if peer["domid"] == domids[1]] == [0]
 
 
 @pytest.mark.parametrize("command", SERVE)
 def test_what_waits_for_an_endpoint_of_another_host_goes(hosts, command):
     here, there = hosts(guests=1)
-    process = begin(here[1], command, "hostb/1:late")
-    waits(here[1], process)
-    there[1].popen(*SERVE[command])
-    end(process, command)
+    goes(waiting(here[1], command, "hostb/1:late"), command, there[1])
 
 
-def test_many_receivers_each_get_what_waited_in_order(nodes):
+def test_many_receivers_each_get_what_waited_in_order(one, two):
     """Also when the one before has ended in between: of all lines each arrives once, and none before an earlier one."""
-    one, two = nodes(1, 2).values()
     lines = [str(number) for number in range(60)]
-    sender = one.popen("send", "--wait", "--lines", "2:late", stdin=subprocess.PIPE)
-    sender.stdin.write("".join(f"{line}\n" for line in lines).encode())
-    sender.stdin.close()
-    sender.stdin = None
+    sender = one.popen("send", "--wait", "--lines", "2:late", data="".join(f"{line}\n" for line in lines).encode())
     waits(one, sender)
     got = []
     for _ in range(6):
@@ -151,8 +121,7 @@ def test_many_receivers_each_get_what_waited_in_order(nodes):
     assert got == lines
 
 
-def test_a_time_out_says_for_certain_that_it_never_comes(nodes):
-    one, two = nodes(1, 2).values()
+def test_a_time_out_says_for_certain_that_it_never_comes(one, two):
     for command in ("send", "call", "connect"):
         process = begin(one, command, "2:late", "--timeout", "0.3")
         said = process.communicate(timeout=60 * PATIENCE)[1].decode()
@@ -161,10 +130,8 @@ def test_a_time_out_says_for_certain_that_it_never_comes(nodes):
     assert receiver.communicate(timeout=60 * PATIENCE)[0] == b""
 
 
-def test_a_signal_withdraws_what_waits(nodes):
-    one, two = nodes(1, 2).values()
-    process = begin(one, "send", "2:late")
-    waits(one, process)
+def test_a_signal_withdraws_what_waits(one, two):
+    process = waiting(one, "send", "2:late")
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=60 * PATIENCE)[1].decode()
     assert "interrupted" in said and "not delivered" in said and "can't be known" not in said, said
@@ -172,15 +139,15 @@ def test_a_signal_withdraws_what_waits(nodes):
     assert receiver.communicate(timeout=60 * PATIENCE)[0] == b""
 
 
-def test_it_goes_on_waiting_with_the_next_daemon(nodes):
+def test_it_goes_on_waiting_with_the_next_daemon(one, two):
     """Of a connection that outlives its daemon; of another one it ends, and for certain."""
     module = pytest.importorskip("python_module")
-    one, two = nodes(1, 2).values()
     with module.xenmsg.blocking.open(one.socket, reconnect=True) as conn, module.xenmsg.blocking.open(one.socket) as mortal:
         outcomes = [each.post("2:late", b"word", wait=True) for each in (conn, mortal)]
         for each, outcome in zip((conn, mortal), outcomes):
             with pytest.raises(module.xenmsg.TimedOut):
                 each.wait(outcome, module.SHORT)
+        eventually(lambda: not any(client["channels"] for client in one.status()["clients"]), "both have tried in vain")
         one.kill()
         with pytest.raises(module.xenmsg.Error) as caught:
             mortal.wait(outcomes[1], module.LONG)
@@ -191,27 +158,21 @@ def test_it_goes_on_waiting_with_the_next_daemon(nodes):
         assert receiver.output() == b"word\n"
 
 
-def test_what_is_certain_is_told_at_once(nodes):
-    one, two = nodes(1, 2, start=False).values()
-    two.policy = "[rule]\nfrom = 1\nto = closed\naction = deny\n" + ALLOW_ALL
-    for node in (one, two):
-        node.start()
+def test_what_is_certain_is_told_at_once(nodes, one):
+    nodes(2, policy="[rule]\nfrom = 1\nto = closed\naction = deny\n" + ALLOW_ALL)
     one.send("2:closed", "x", "--wait", exit_code=EXIT_DENIED)
     one.send("hostb/2:x", "x", "--wait", exit_code=EXIT_UNREACHABLE)
     assert one.xenmsg("send", "--wait", "--no-wait", "2:x", "x").returncode == EXIT_USAGE
     one.send("2:late", "x", exit_code=EXIT_NO_ENDPOINT)
 
 
-def test_who_waits_asks_nobody_again_and_again(nodes):
+def test_who_waits_asks_nobody_again_and_again(one, two):
     """Only what it waits for makes it try, whatever else comes and goes."""
-    one, two = nodes(1, 2).values()
-    process = begin(one, "send", "2:late")
-    waits(one, process)
+    process = waiting(one, "send", "2:late")
     for number in range(3):
         other = two.receiver(f"other{number}")
         eventually(lambda name=other.endpoint: name in [entry["name"] for entry in one.json("endpoints", "2")], "domain 1 sees it")
         other.stop()
     # OPEN, the message, what answers the RESET, and WATCH.
     assert [client["usage"]["frames_in"] for client in one.status()["clients"] if client["pid"] == process.pid] == [4]
-    two.popen(*SERVE["send"])
-    end(process, "send")
+    goes(process, "send", two)
