@@ -65,7 +65,7 @@ integration_tests = \
 	tests/integration/conftest.py \
 	tests/integration/fake_gateway.py tests/integration/frames.py tests/integration/gateway_rings.py \
 	tests/integration/gateway_rig.py \
-	tests/integration/installed.py \
+	tests/integration/installed.py tests/integration/joined_hosts.py \
 	tests/integration/library.py \
 	tests/integration/messaging.py \
 	tests/integration/mux.py \
@@ -169,7 +169,8 @@ integration_tests = \
 	tests/integration/test_waiting.py \
 	tests/integration/test_watch_quota.py tests/integration/test_xsm.py \
 	tests/integration/test_without_waiting.py \
-	tests/integration/test_xen_rig.py
+	tests/integration/test_xen_rig.py \
+	tests/integration/users.py
 include tests/integration/lower.mk
 include tests/integration/protocol.mk
 EXTRA_DIST += $(integration_tests) tests/lsan.supp

@@ -169,6 +169,12 @@ class Receiver:
                 self.process.communicate()
 
 
+def resident(pid):
+    """What a process has in memory, in bytes."""
+    with open(f"/proc/{pid}/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 def threads_of(pid):
     """Where each thread of a process is, in the kernel's words, for a report about one that doesn't go on."""
     where = []
@@ -259,6 +265,11 @@ class Node:
         os.makedirs(directory, exist_ok=True)
         with open(os.path.join(directory, name), "w", encoding="utf-8") as file:
             file.write(text)
+
+    def set_policy(self, text, name="50-test.conf"):
+        """The same, and these rules are in force then."""
+        self.write_policy(text, name)
+        assert self.xenmsg("policy", "reload").returncode == EXIT_OK
 
     def start(self, wait=True):
         if self.policy is not None:
@@ -393,7 +404,22 @@ class Node:
         """One that was restored is shown by its old number until it is known that this one has gone."""
         return [(peer["domid"], peer["instance"]) for peer in self.status_with_all_peers()["peers"] if peer["up"]]
 
-    # ---- XenStore ----
+    # ---- the domain ----
+
+    def suspend(self, *options):
+        self.host.sim("suspend", self.domid, *options)
+
+    def resume(self, *options):
+        """Its number is another one then."""
+        self.domid = int(self.host.sim("resume", self.domid, *options).stdout)
+
+    def save_and_restore(self):
+        self.suspend()
+        self.resume()
+        self.knows_its_number()
+
+    def knows_its_number(self):
+        eventually(lambda: self.status()["domid"] == self.domid, "the daemon knows its new number")
 
     def store(self):
         return Store(self.run_command("printenv", "XENSTORED_PATH").stdout.decode().strip())
@@ -456,10 +482,7 @@ class Nodes:
         for domid in domids:
             self.by_domid[domid] = Node(self.host, domid, self.tmp_path, config)
         if start:
-            for domid in domids:
-                self.by_domid[domid].start(wait=False)
-            for domid in domids:
-                self.by_domid[domid].wait_ready()
+            start_all(*(self.by_domid[domid] for domid in domids))
             for node in list(self.by_domid.values()):
                 if node.alive():
                     node.sees(*(other for other in self.by_domid.values() if other.alive()))
@@ -501,16 +524,59 @@ def nodes_of_the_host(host, tmp_path):
         all_nodes.logs()  # pytest shows them if the test has failed
 
 
-@pytest.fixture(name="one")
-def one_node(nodes):
-    return nodes(1)[1]
+def domain(name, domid):
+    """The fixture of this name: a domain with its daemon, which those that were started before it have seen."""
+    return pytest.fixture(lambda nodes: nodes(domid)[domid], name=name)
+
+
+domain_0, domain_1, domain_2, domain_3 = map(domain, ("zero", "one", "two", "three"), range(4))
+
+
+def start_all(*some):
+    for node in some:
+        node.start(wait=False)
+    for node in some:
+        node.wait_ready()
+
+
+class Guests:
+    """guests(3): the nodes of three new PV guests, whose daemons run if start=True."""
+
+    def __init__(self, host, nodes):
+        self.host, self.nodes, self.names = host, nodes, {}
+
+    def domid(self):
+        """A new PV guest, which can't map by itself."""
+        name = f"pv-{len(self.names)}"
+        domid = int(self.host.sim("create", "--name", name, "--type", "pv").stdout)
+        self.names[domid] = name
+        return domid
+
+    def __call__(self, count, start=True, config=FAST, policy=None):
+        some = list(self.nodes(*(self.domid() for _ in range(count)), start=False, config=config).values())
+        for node in some:
+            node.policy = policy or node.policy
+        if start:
+            start_all(*some)
+        return some
+
+
+@pytest.fixture(name="guests")
+def pv_guests(host, nodes):
+    return Guests(host, nodes)
+
+
+@pytest.fixture
+def no_kernel_bug(host):
+    """For the whole test: no domain's kernel has complained."""
+    yield
+    assert host.list()["kernel_log"] == []
 
 
 @pytest.fixture(params=[1, 2], ids=["within", "between"], name="pair")
 def one_domain_or_two(request, nodes):
     """Two domains, or one that is both."""
     both = nodes(*range(1, request.param + 1))
-    both[1].sees(*both.values())
     return both[1], both[request.param]
 
 

@@ -158,8 +158,7 @@ def watches(host, domid):
 def test_guests_that_are_told_watch_nobody_and_see_all(host, nodes):
     every = nodes(0, 1, 2, 3)
     one, two, three = every[1], every[2], every[3]
-    two.write_policy("[rule]\nfrom = 1\nto = secret\naction = allow\n[rule]\nfrom = *\nto = public\naction = allow\n")
-    assert two.xenmsg("policy", "reload").returncode == 0
+    two.set_policy("[rule]\nfrom = 1\nto = secret\naction = allow\n[rule]\nfrom = *\nto = public\naction = allow\n")
     all_are_told(host, 3)
     with Program(two.socket) as program:
         program.bind("secret")
@@ -222,8 +221,7 @@ def test_a_watch_hears_of_what_is_for_it_only_later(host, nodes, how):
         eventually(lambda: Tree(host, 0).read("/local/domain/2/data/xenmsg/asks"), "it asks for all")
         counted(host)
         if how == "allowed":
-            one.write_policy(rule)
-            assert one.xenmsg("policy", "reload").returncode == 0
+            one.set_policy(rule)
         elif how == "named":
             host.sim("rename", 2, "late")
         elif how == "forgotten":
@@ -434,20 +432,17 @@ def test_an_endpoint_for_one_is_in_no_leaf_that_others_read(nodes, host):
         assert leaf(host, "1/data/xenmsg/to/2/endpoints") == "secret +0:1"
         assert leaf(host, "1/data/xenmsg/to/3/endpoints") == ""
         # It becomes one for nobody else, and then for all.
-        one.write_policy("[rule]\nfrom = 2\nto = *\naction = allow\n")
-        assert one.xenmsg("policy", "reload").returncode == 0
+        one.set_policy("[rule]\nfrom = 2\nto = *\naction = allow\n")
         eventually(lambda: leaf(host, "1/data/xenmsg/endpoints") == "", "nothing is for all")
         eventually(lambda: not three.json("endpoints"), "domain 3 sees none")
         eventually(lambda: len(two.json("endpoints")) == 3, "domain 2 sees all")
-        one.write_policy(ALLOW_ALL)
-        assert one.xenmsg("policy", "reload").returncode == 0
+        one.set_policy(ALLOW_ALL)
         eventually(lambda: len(three.json("endpoints")) == 3 and len(two.json("endpoints")) == 3, "all see all")
         eventually(lambda: leaf(host, "1/data/xenmsg/to/2/endpoints") == "", "nothing is for domain 2 alone")
 
 
-def test_a_daemon_that_reads_no_public_leaf_gets_all_in_its_own(nodes, host):
+def test_a_daemon_that_reads_no_public_leaf_gets_all_in_its_own(one, host):
     """As 0.1.0 was first built: its presence has no third field."""
-    one = nodes(1)[1]
     hand = Tree(host, 2)
     hand.write("presence", f"1 {INSTANCE}")
     hand.write("to/1/endpoints", "old", 1)
@@ -457,9 +452,8 @@ def test_a_daemon_that_reads_no_public_leaf_gets_all_in_its_own(nodes, host):
         eventually(lambda: "old" in str(one.status()["peers"]), "it is seen")
 
 
-def test_a_leaf_tells_kinds_or_does_not(nodes, host):
+def test_a_leaf_tells_kinds_or_does_not(one, host):
     """As of this version, of one that tells none, and of one that tells what can't be."""
-    one = nodes(1)[1]
     hand = Tree(host, 2)
     hand.write("presence", f"1 {INSTANCE} 3")
     for value, kinds in (("a b c d +0:1247", ["message", "call", "stream", "any"]), ("a b", [None, None]), ("a b +3", [None, None]),
@@ -480,8 +474,7 @@ def test_a_private_daemon_has_no_leaf_for_all(nodes, host):
     assert leaf(host, "1/data/xenmsg/endpoints") is None
 
 
-def test_a_list_is_answered_though_xenstore_stands_still(host, nodes):
-    one = nodes(1)[1]
+def test_a_list_is_answered_though_xenstore_stands_still(host, one):
     host.fault("stall-store", 1, "on")
     try:
         assert one.xenmsg("peers", timeout=20).returncode == 0

@@ -6,18 +6,15 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 
 import pytest
 
-from conftest import Conversation
 from frames import OBEYS, RELAYS
 from library import Connection
 from messaging import EXIT_DENIED, EXIT_ERROR, EXIT_UNREACHABLE, EXIT_USAGE, FAST, PATIENCE, SOURCES, Node, eventually, tool
 from test_cli_json import validator  # the fixture `valid`  # noqa: F401  pylint: disable=unused-import
 from test_policy import rule
-from test_protocol_link import PEER, link_of
-from test_relay import python_peer  # the fixture `peer_in`  # noqa: F401  pylint: disable=unused-import
+from test_protocol_link import link_of
 from test_views import NOBODY, As
 
 
@@ -213,13 +210,11 @@ def test_who_starts_again_is_told_again(hosted):
     assert attempt(one, "2:inbox") == LET_IN
 
 
-def test_a_restored_guest_is_told_who_is_who_again(hosted, host):
+def test_a_restored_guest_is_told_who_is_who_again(hosted):
     _, one, two = hosted(host_rule("dom1", "dom2", "allow"), {1: None, 2: None})
-    host.sim("suspend", 2)
-    two.domid = int(host.sim("resume", 2).stdout)
+    two.save_and_restore()
     eventually(lambda: attempt(one, f"{two.domid}:inbox") == LET_IN, "it knows the sender again")
-    host.sim("suspend", 1)
-    one.domid = int(host.sim("resume", 1).stdout)
+    one.save_and_restore()
     eventually(lambda: attempt(one, f"{two.domid}:inbox") == LET_IN, "it knows the sender by its new number")
 
 
@@ -277,12 +272,7 @@ def test_what_goes_through_domain_0_is_denied_there(hosted):
 def meet(host, tmp_path, impostor, *flags):
     """A daemon, and a peer in Python in another domain, with which it has a link."""
     node = Node(host, 1, tmp_path, FAST, policy=rule("*", "*", "allow")).start()
-    quiet = {"ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"}
-    role = "map" if impostor < 1 else "grant"
-    process = host.spawn(impostor, sys.executable, PEER, role, 1, *flags, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=quiet)
-    peer = Conversation(process)
-    assert peer.answer() == "ok met"
-    return node, peer
+    return node, host.peer(impostor, "map" if impostor < 1 else "grant", 1, *flags)
 
 
 EVERYBODY = "[file]\npath = x\n[rule]\nline = 1\nfrom = *\naction = deny\n"
@@ -462,12 +452,11 @@ def test_a_new_daemon_of_domain_0_reads_the_tags(hosted):
     eventually(lambda: attempt(one, "2:db") == LET_IN, "it has told them")
 
 
-def test_a_restored_guest_has_the_tags_of_its_new_directory(hosted, host):
+def test_a_restored_guest_has_the_tags_of_its_new_directory(hosted):
     zero, one, _ = hosted(TAGS, {1: None, 2: None})
     give_tags(zero, 1, "web")
     eventually(lambda: attempt(one, "2:db") == LET_IN, "it has the tag")
-    host.sim("suspend", 1)
-    one.domid = int(host.sim("resume", 1).stdout)
+    one.save_and_restore()
     eventually(lambda: attempt(one, "2:db") == DENIED, "the toolstack hasn't given it the tag by its new number")
     give_tags(zero, one.domid, "web")
     eventually(lambda: attempt(one, "2:db") == LET_IN, "it has")

@@ -15,7 +15,6 @@ import pytest
 from library import Connection
 from messaging import (EXIT_ERROR, EXIT_LIMIT, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_UNREACHABLE, FAST, PATIENCE,
                        eventually, given_time, stopped)
-from test_hosts import joined_hosts  # the fixture `hosts`  # noqa: F401  pylint: disable=unused-import
 
 RING = 1 << 20  # a host link's, in each direction
 

@@ -17,7 +17,6 @@ import pytest
 from library import DEAF_CALLS, deaf_callers
 from messaging import FAST, eventually, stopped
 from python_module import LONG, SHORT, answers, raises, run, soon, taken_in_time, xenmsg
-from test_hosts import joined_hosts  # the fixture `hosts`  # noqa: F401  pylint: disable=unused-import
 
 
 # ---- messages ----

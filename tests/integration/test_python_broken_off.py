@@ -14,7 +14,6 @@ import pytest
 from messaging import eventually, stands_still
 from polling import readable
 from python_module import LONG, SHORT, answers, raises, run, soon, xenmsg
-from test_restore import save_and_restore
 
 
 def test_an_exception_of_on_change_goes_to_the_loop(nodes):
@@ -39,7 +38,7 @@ def test_an_exception_of_on_change_goes_to_the_loop(nodes):
     run(main())
 
 
-def test_any_connection_is_told_of_its_domains_new_number(host, nodes):
+def test_any_connection_is_told_of_its_domains_new_number(nodes):
     one, = nodes(1).values()
 
     async def main():
@@ -47,7 +46,7 @@ def test_any_connection_is_told_of_its_domains_new_number(host, nodes):
         async with xenmsg.open(one.socket) as conn:
             conn.on_change = told.append
             before = conn.domid
-            await asyncio.to_thread(save_and_restore, host, one)
+            await asyncio.to_thread(one.save_and_restore)
             await soon(lambda: told, "the new number is told")
             assert [change.kind for change in told] == [xenmsg.ChangeKind.RENUMBERED] and conn.domid != before
     run(main())
