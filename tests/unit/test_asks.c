@@ -497,6 +497,32 @@ TEST(only_domain_0_speaks_for_hosts)
 	scene_stop(&scene);
 }
 
+TEST(what_another_host_cannot_ask_gets_an_error)
+{
+	static const struct {
+		unsigned kind;
+		const char *name;
+		uint32_t error;
+	} bad[] = {
+		{0, "", EINVAL},
+		{255, "", EINVAL},
+		{ASK_HOSTS, "", EINVAL},
+		{ASK_ENDPOINTS, "", EINVAL},
+		{ASK_ENDPOINTS, "self", EINVAL},
+		{ASK_ENDPOINTS, "hostc/1", EINVAL},
+		{ASK_ENDPOINTS, "77", EHOSTDOWN},
+	};
+
+	scene_start(&scene, 0, PLENTY);
+	for (uint32_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		assert_int_equal(ask_by(&scene, HOSTB, i, (enum ask_kind)bad[i].kind, 0, bad[i].name, ""), 0);
+		scene_settle(&scene);
+		assert_int_equal(expect_told(&scene, HOSTB).error, bad[i].error);
+	}
+	expect_no_more(&scene);
+	scene_stop(&scene);
+}
+
 TEST(a_number_that_is_out_is_not_asked_again)
 {
 	scene_start(&scene, 0, PLENTY);
