@@ -9,9 +9,8 @@ import shutil
 import pytest
 
 import test_top
-from messaging import BINDIR, SOURCES, Node, eventually, tool
+from messaging import BINDIR, SOURCES, Node, eventually, open_to_others, tool
 from test_cli_terminal import Terminal
-from test_policy import open_to_others
 
 PAGE = os.path.join(SOURCES, "doc", "first-hour.md")
 POLICY = "[rule]\nfrom = 3\nto = inbox, upper\naction = allow\n"
