@@ -161,8 +161,8 @@ class Connection:
     library = None
     all_open = set()
 
-    def __init__(self, path, opened=None):
-        """opened(result): opens it without waiting."""
+    def __init__(self, path, opened=None, bound=None):
+        """opened(result): opens it without waiting; bound: an endpoint that it binds at once."""
         if not Connection.library:
             Connection.library = load()
         self.conn = ctypes.c_void_p()
@@ -174,6 +174,7 @@ class Connection:
             result = self.library.xenmsg_open(ctypes.byref(self.conn), path.encode(), None)
         assert result == 0, result
         Connection.all_open.add(self)
+        assert bound is None or self.bind(bound) == 0, bound
 
     def done(self, take):
         """A callback for an outcome, which lives as long as this connection."""

@@ -105,6 +105,11 @@ class Mapper:
     def hello(self, nonce, willing=1):
         self.tree.write("to/3/hello", f"1 {INSTANCE} {nonce} {willing}", 3)
 
+    def is_granted(self, nonce):
+        """Its hello is answered with pages."""
+        self.hello(nonce)
+        self.await_state("granted")
+
     def ours(self, leaf):
         return self.tree.read(f"/local/domain/3/data/xenmsg/to/2/{leaf}")
 

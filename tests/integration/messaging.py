@@ -566,6 +566,20 @@ def pv_guests(host, nodes):
     return Guests(host, nodes)
 
 
+@pytest.fixture(name="many")
+def hosts_of_any_size(make_host, tmp_path):
+    """many(100): the nodes of a host with so many guests, none of which has been started yet."""
+    made = []
+
+    def make(guests):
+        made.append(Nodes(make_host(guests), tmp_path))
+        made[-1](*range(guests + 1), start=False)
+        return made[-1]
+    yield make
+    for nodes in made:
+        nodes.finish()
+
+
 @pytest.fixture
 def no_kernel_bug(host):
     """For the whole test: no domain's kernel has complained."""

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from lower_half import INSTANCE, Node, Tree, exchange, link
-from messaging import ALLOW_ALL, FAST, TOLD_WATCHES, Nodes, eventually, stopped, works
+from messaging import ALLOW_ALL, FAST, TOLD_WATCHES, eventually, stopped, works
 from protocol import Program
 
 
@@ -49,66 +49,58 @@ def await_link(zero, domid):
     eventually(is_up, f"domain 0 has its link with domain {domid}")
 
 
-def start_all(make_host, tmp_path, count, policy=None):
-    """A host whose guests have all started at once and have their links with domain 0. Its daemon is there by then: who starts
+def start_many(nodes, policy=None):
+    """Of a host whose guests have all started at once and have their links with domain 0. Its daemon is there by then: who starts
     earlier hears of each other domain, until that daemon tells it."""
-    host = make_host(count)
-    nodes = Nodes(host, tmp_path)
-    every = nodes(*range(count + 1), start=False)
+    every = nodes.by_domid
     for node in every.values():
         node.policy = policy
         node.start(wait=node.domid == 0)
     for node in every.values():
         node.wait_ready()
-    eventually(lambda: sum(one["state"] == "up" for one in every[0].status()["links"]) == count, "all are linked", 60)
-    return host, nodes, every
+    eventually(lambda: sum(one["state"] == "up" for one in every[0].status()["links"]) == len(every) - 1, "all are linked", 60)
+    return nodes.host, every
 
 
 @pytest.mark.parametrize("count", [25, pytest.param(100, marks=pytest.mark.slow)])
-def test_requests_to_xenstore_do_not_grow_with_the_domains(make_host, tmp_path, count):
+def test_requests_to_xenstore_do_not_grow_with_the_domains(many, count):
     """Measured: 63 requests of each guest and 47 of domain 0 for each. It was 183 with 10 guests, 383 with 25, and 2676 with 100. A
     guest has 27 events, where it had 1121 with 100, and domain 0 has 29 for each. They start one after the other: of guests that all
     start at once each waits for all the others, and the longer that takes, the more often it writes its hello."""
-    host = make_host(count)
-    nodes = Nodes(host, tmp_path)
-    every = nodes(*range(count + 1), start=False)
-    try:
-        every[0].start()
-        for domid in range(1, count + 1):
-            every[domid].start()
-            await_link(every[0], domid)
-            all_are_told(host, domid)
-        found = counted(host)
-        guests = [found[domid] for domid in range(1, count + 1)]
-        assert max(one["requests"] for one in guests) <= 100
-        assert max(one["writes"] for one in guests) <= 8
-        assert max(one["watches"] for one in guests) <= TOLD_WATCHES + 1
-        assert max(one["nodes"] for one in guests) <= 20  # 12 of them are the toolstack's
-        assert found[0]["requests"] <= 55 * count + 70
-        assert max(one["events"] for one in guests) <= 35
-        assert found[0]["events"] <= 30 * count + 70
-    finally:
-        nodes.finish()
-
-
-def test_a_domain_that_joins_costs_little_and_is_reached_at_once(make_host, tmp_path):
-    host, nodes, every = start_all(make_host, tmp_path, 6, ALLOW_ALL)
-    try:
-        domid = int(host.sim("create").stdout)
-        all_are_told(host, 6)
-        before = counted(host)
-        late = nodes(domid, start=False)[domid].start()
+    nodes = many(count)
+    host, every = nodes.host, nodes.by_domid
+    every[0].start()
+    for domid in range(1, count + 1):
+        every[domid].start()
         await_link(every[0], domid)
-        after = counted(host)
-        for guest in range(1, 7):
-            assert after[guest]["requests"] == before[guest]["requests"]
-            assert after[guest]["events"] == before[guest]["events"]
-        for one, other in ((late, every[3]), (every[4], late)):
-            inbox = other.receiver("inbox", "--count", "1")
-            one.send(f"{other.domid}:inbox", "hello")
-            assert inbox.output() == b"hello\n"
-    finally:
-        nodes.finish()
+        all_are_told(host, domid)
+    found = counted(host)
+    guests = [found[domid] for domid in range(1, count + 1)]
+    assert max(one["requests"] for one in guests) <= 100
+    assert max(one["writes"] for one in guests) <= 8
+    assert max(one["watches"] for one in guests) <= TOLD_WATCHES + 1
+    assert max(one["nodes"] for one in guests) <= 20  # 12 of them are the toolstack's
+    assert found[0]["requests"] <= 55 * count + 70
+    assert max(one["events"] for one in guests) <= 35
+    assert found[0]["events"] <= 30 * count + 70
+
+
+def test_a_domain_that_joins_costs_little_and_is_reached_at_once(many):
+    nodes = many(6)
+    host, every = start_many(nodes, ALLOW_ALL)
+    domid = int(host.sim("create").stdout)
+    all_are_told(host, 6)
+    before = counted(host)
+    late = nodes(domid, start=False)[domid].start()
+    await_link(every[0], domid)
+    after = counted(host)
+    for guest in range(1, 7):
+        assert after[guest]["requests"] == before[guest]["requests"]
+        assert after[guest]["events"] == before[guest]["events"]
+    for one, other in ((late, every[3]), (every[4], late)):
+        inbox = other.receiver("inbox", "--count", "1")
+        one.send(f"{other.domid}:inbox", "hello")
+        assert inbox.output() == b"hello\n"
 
 
 def test_a_list_has_all_whoever_started_first(host, nodes):
@@ -264,33 +256,30 @@ def test_a_hello_that_nobody_saw_is_written_again(host):
 
 
 @pytest.mark.slow
-def test_one_of_many_guests_lists_and_watches_them_all(make_host, tmp_path):
+def test_one_of_many_guests_lists_and_watches_them_all(many):
     """More than a guest may have watches."""
     count = 140
-    host, nodes, every = start_all(make_host, tmp_path, count)
-    try:
-        all_are_told(host, count)
-        one = every[1]
-        before = counted(host)
-        assert {peer["domid"] for peer in one.json("peers") if peer["up"]} == set(range(count + 1)) - {1}
-        assert len(one.json("endpoints")) == 0
-        after = counted(host)
-        assert after[1]["requests"] - before[1]["requests"] <= 5 * count + 20
-        assert all(after[domid]["requests"] == before[domid]["requests"] for domid in range(2, count + 1))
-        see = watching(one)
-        for domid in (2, count):
-            see(domid, True)
-            every[domid].stop()
-            see(domid, False)
-            every[domid].start()
-            see(domid, True)
-        host.sim("destroy", 3)
-        every[3].kill()
-        see(3, False)
-        assert watches(host, 1) == TOLD_WATCHES
-        assert "quota" not in one.log.read_text()
-    finally:
-        nodes.finish()
+    host, every = start_many(many(count))
+    all_are_told(host, count)
+    one = every[1]
+    before = counted(host)
+    assert {peer["domid"] for peer in one.json("peers") if peer["up"]} == set(range(count + 1)) - {1}
+    assert len(one.json("endpoints")) == 0
+    after = counted(host)
+    assert after[1]["requests"] - before[1]["requests"] <= 5 * count + 20
+    assert all(after[domid]["requests"] == before[domid]["requests"] for domid in range(2, count + 1))
+    see = watching(one)
+    for domid in (2, count):
+        see(domid, True)
+        every[domid].stop()
+        see(domid, False)
+        every[domid].start()
+        see(domid, True)
+    host.sim("destroy", 3)
+    every[3].kill()
+    see(3, False)
+    assert watches(host, 1) == TOLD_WATCHES
+    assert "quota" not in one.log.read_text()
 
 
 # --- between the lower halves alone ---

@@ -377,8 +377,7 @@ def test_a_daemon_that_serves_as_another_user_is_reloaded_by_it(nodes, tmp_path)
 
 def test_a_reload_under_traffic_ends_what_is_forbidden_alone(with_policies):
     one, two, three = with_policies({1: None, 2: rule("1, 3", "inbox"), 3: None})
-    with Connection(one.socket) as bad, Connection(three.socket) as good, Connection(two.socket) as sleeper:
-        assert sleeper.bind("inbox") == 0
+    with Connection(one.socket) as bad, Connection(three.socket) as good, Connection(two.socket, bound="inbox") as sleeper:
         ended, others = [], []
         for _ in range(4):
             assert bad.post("2:inbox", bytes(40000), ended.append) == 0

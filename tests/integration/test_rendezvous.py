@@ -11,19 +11,25 @@ from lower_half import INSTANCE, Mapper, Node, Tree, exchange, link, settle
 
 KEPT = 33  # pages: offered in vain, but who can say that nobody has mapped them?
 
+def pair(host, one=1, two=2, *options):
+    """The lower halves of two domains that have seen each other."""
+    nodes = Node(host, one, *options), Node(host, two, *options)
+    nodes[0].await_event(f"up {two}")
+    nodes[1].await_event(f"up {one}")
+    return nodes
+
+
 # --- rendezvous ---
 
 @pytest.mark.parametrize("asker, answerer, mapper", [(1, 2, 1), (2, 1, 1), (0, 2, 0), (3, 0, 0), (2, 3, 2)])
 def test_roles_are_as_specified(host, asker, answerer, mapper):
-    nodes = {asker: Node(host, asker), answerer: Node(host, answerer)}
-    for one, other in ((asker, answerer), (answerer, asker)):
-        nodes[one].await_event(f"up {other}")
-    link(nodes[asker], nodes[answerer])
-    mapped = {domid: host.domain(domid)["mapped_pages"] for domid in nodes}
-    granted = {domid: host.domain(domid)["grants"]["used_pages"] for domid in nodes}
+    one, other = pair(host, asker, answerer)
+    link(one, other)
+    mapped = {domid: host.domain(domid)["mapped_pages"] for domid in (asker, answerer)}
+    granted = {domid: host.domain(domid)["grants"]["used_pages"] for domid in (asker, answerer)}
     granter = answerer if mapper == asker else asker
     assert mapped == {mapper: 33, granter: 0} and granted == {mapper: 0, granter: 33}
-    exchange(nodes[asker], nodes[answerer])
+    exchange(one, other)
 
 
 @pytest.mark.parametrize("low, high, mapper", [("yes", "yes", 1), ("no", "yes", 2), ("yes", "no", 1)])
@@ -76,9 +82,7 @@ def test_pv_guests_do_not_map_by_themselves(host):
 
 
 def test_both_ask_at_once(host):
-    one, two = Node(host, 1), Node(host, 2)
-    one.await_event("up 2")
-    two.await_event("up 1")
+    one, two = pair(host)
     one.connect(2)
     two.connect(1)
     one.await_event("connected 2")
@@ -106,9 +110,7 @@ def test_missing_domain_or_daemon_is_told_at_once(host, domid):
 
 @pytest.mark.parametrize("closer", [1, 2])
 def test_a_closed_link_is_lost_to_the_other_and_made_again(host, closer):
-    nodes = {1: Node(host, 1), 2: Node(host, 2)}
-    nodes[1].await_event("up 2")
-    nodes[2].await_event("up 1")
+    nodes = dict(zip((1, 2), pair(host)))
     other = 3 - closer
     for asker in (1, 2, closer):
         link(nodes[asker], nodes[3 - asker])
@@ -121,9 +123,7 @@ def test_a_closed_link_is_lost_to_the_other_and_made_again(host, closer):
 
 @pytest.mark.parametrize("closer", [1, 2])
 def test_a_link_closed_and_asked_for_in_one_breath_comes_again(host, closer):
-    nodes = {1: Node(host, 1), 2: Node(host, 2)}
-    nodes[1].await_event("up 2")
-    nodes[2].await_event("up 1")
+    nodes = dict(zip((1, 2), pair(host)))
     other = 3 - closer
     link(nodes[1], nodes[2])
     for _ in range(20):
@@ -137,9 +137,8 @@ def test_a_link_closed_and_asked_for_in_one_breath_comes_again(host, closer):
 
 @pytest.mark.parametrize("killed", [1, 2])
 def test_a_killed_daemons_link_is_made_again_by_the_next(host, killed):
-    nodes = {1: Node(host, 1), 2: Node(host, 2)}
+    nodes = dict(zip((1, 2), pair(host)))
     other = 3 - killed
-    nodes[1].await_event("up 2")
     link(nodes[1], nodes[2])
     nodes[killed].talk.kill()
     nodes[killed] = Node(host, killed)
@@ -152,10 +151,8 @@ def test_a_killed_daemons_link_is_made_again_by_the_next(host, killed):
 @pytest.mark.parametrize("killed", [1, 2])
 def test_a_daemon_that_died_without_notice_is_reported(host, killed):
     """Its leaves stay: only time tells. Then the next daemon is found."""
-    nodes = {1: Node(host, 1, "timeout=300"), 2: Node(host, 2, "timeout=300")}
+    nodes = dict(zip((1, 2), pair(host, 1, 2, "timeout=300")))
     other = 3 - killed
-    nodes[1].await_event("up 2")
-    nodes[2].await_event("up 1")
     nodes[killed].talk.kill()
     nodes[other].connect(killed)
     assert nodes[other].await_event(f"failed {killed}").startswith(f"failed {killed} {errno.EHOSTUNREACH} ")
@@ -192,18 +189,16 @@ def test_a_stalled_xenstore_is_told_by_the_timeout(host):
 # --- pages ---
 
 def test_short_pages_make_smaller_rings(host):
-    one, two = Node(host, 1), Node(host, 2)
+    one, two = pair(host)
     host.fault("grant-limit", 2, 20)
-    one.await_event("up 2")
     said = link(one, two)
     assert said == ("connected 2 mapped 17", "connected 1 granted 17")
     exchange(one, two)
 
 
 def test_the_last_page_makes_the_single_page_layout(host):
-    one, two = Node(host, 1), Node(host, 2)
+    one, two = pair(host)
     host.fault("grant-limit", 2, 1)
-    one.await_event("up 2")
     assert link(one, two)[1] == "connected 1 granted 1"
     exchange(one, two)
 
@@ -246,14 +241,12 @@ def test_without_pages_the_link_fails_and_says_so(host):
 @pytest.mark.parametrize("asker", [2, 3], ids=["who maps", "who grants"])
 def test_after_a_lack_of_pages_a_link_comes_when_asked_again(host, asker):
     """Though the peer has given up the answer to an attempt that goes on here for ten time-outs."""
-    nodes = {2: Node(host, 2, "timeout=2000"), 3: Node(host, 3, "timeout=2000")}
-    one, other = nodes[asker], nodes[5 - asker]
-    one.await_event(f"up {other.domid}")
-    other.await_event(f"up {asker}")
+    one, other = pair(host, asker, 5 - asker, "timeout=2000")
+    granter = max(one, other, key=lambda node: node.domid)
     host.fault("grant-limit", 3, 0)
     one.connect(other.domid)
     one.await_event(f"failed {other.domid}")
-    nodes[3].await_state(2, "idle")
+    granter.await_state(2, "idle")
     host.fault("grant-limit", 3, 1024)
     one.connect(other.domid)
     assert one.await_event(f"connected {other.domid}", f"failed {other.domid}").startswith("connected")
@@ -264,16 +257,14 @@ def test_after_a_lack_of_pages_a_link_comes_when_asked_again(host, asker):
 
 def test_idle_answers_a_hello_once_and_takes_back_its_own(host):
     peer = Mapper(host, "timeout=600000")
-    peer.hello("00000001")
-    peer.await_state("granted")
+    peer.is_granted("00000001")
     wait_for(lambda: peer.ours("hello") and peer.ours("00000001/ring-ref"), "our leaves")
     first = peer.ours("hello")
     peer.tree.remove("to/3/hello")
     peer.await_state("idle")
     wait_for(lambda: peer.ours("hello") is None and peer.ours("00000001/ring-ref") is None, "our leaves to be removed")
     assert peer.node.talk.ok("granted") == KEPT
-    peer.hello("00000002")
-    peer.await_state("granted")
+    peer.is_granted("00000002")
     wait_for(lambda: peer.ours("hello") not in (None, first), "our new hello")
 
 
@@ -281,8 +272,7 @@ def test_granted_begins_again_for_a_new_nonce(host):
     peer = Mapper(host, "timeout=600000")
     peer.node.connect(2)
     peer.await_state("hello")
-    peer.hello("00000001")
-    peer.await_state("granted")
+    peer.is_granted("00000001")
     peer.hello("00000002")
     wait_for(lambda: peer.ours("00000002/ring-ref") and not peer.ours("00000001/ring-ref"), "the new nodes")
     assert peer.node.talk.ok("granted") == 33
@@ -322,8 +312,7 @@ def test_a_peer_that_waits_for_pages_and_goes_leaves_the_queue(host):
 def test_own_nodes_that_others_remove_are_there_again_at_once(host, removed):
     peer = Mapper(host, "timeout=600000")
     peer.node.connect(2)
-    peer.hello("00000001")
-    peer.await_state("granted")
+    peer.is_granted("00000001")
     zero, ours = Tree(host, 0), "/local/domain/3/data/xenmsg"
     leaves = {leaf: wait_for(lambda leaf=leaf: zero.read(f"{ours}/{leaf}"), leaf)
               for leaf in ("presence", "to/2/hello", "to/2/00000001/ring-ref", "to/2/00000001/event-channel")}
@@ -336,8 +325,7 @@ def test_own_nodes_that_others_remove_are_there_again_at_once(host, removed):
 
 def test_hellos_that_vanish_in_a_row_do_not_hold_up_a_link(host):
     """The new one of one end goes when the other end has seen it already, and waits for what it leads to."""
-    nodes = {domid: Node(host, domid, "timeout=600000") for domid in (1, 2)}
-    nodes[1].await_event("up 2")
+    nodes = dict(zip((1, 2), pair(host, 1, 2, "timeout=600000")))
     zero = host.converse(0, "check-store")
     for end in (1, 2, 1, 2):
         link(nodes[1], nodes[2])

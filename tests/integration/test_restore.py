@@ -235,8 +235,7 @@ def test_the_keeper_outlasts_who_brings_it_nothing(keeper):
 
 
 def test_what_was_under_way_is_delivered_and_endpoints_stay(one, two):
-    with Connection(one.socket) as sender, Connection(two.socket) as receiver:
-        assert receiver.bind("inbox") == 0
+    with Connection(one.socket) as sender, Connection(two.socket, bound="inbox") as receiver:
         results = []
         assert sender.post("2:inbox", bytes(3000), results.append) == 0
         eventually(lambda: sender.wait(10) >= 0 and two.status()["endpoints"][0]["queued"] >= 3000, "it is under way")

@@ -105,6 +105,18 @@ def whole(**other):
 
 
 DEEP = b"[" * 60
+@pytest.fixture(name="lying")
+def domain_that_lies(zero, peer_in, tmp_path):
+    """lying(text): domain 1 says this of itself, and can still be talked to at the end."""
+    peer = peer_in(1, "grant", 0, RELAYS | ASKS)
+
+    def start(text, name="lie"):
+        (tmp_path / name).write_bytes(text)
+        assert peer.ask("lie", tmp_path / name).startswith("ok")
+    yield start
+    assert peer.ask("close") == "ok closed" and zero.alive()
+
+
 REFUSED = {
     "nothing": b"", "no json": b"{", "no object": b"[]", "no status": b'{"version":"1"}', "a null": b"null", "more behind": whole() + b"{}",
     "too deep": whole(name=None).replace(b"null", DEEP + b"]" * 60), "too many values": b"[" + b"[]," * 70000 + b"[]]",
@@ -113,31 +125,25 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("lie", REFUSED)
-def test_what_is_no_status_is_refused_as_that(zero, peer_in, tmp_path, lie):
-    peer = peer_in(1, "grant", 0, RELAYS | ASKS)
-    (tmp_path / "lie").write_bytes(REFUSED[lie])
-    assert peer.ask("lie", tmp_path / "lie").startswith("ok")
+def test_what_is_no_status_is_refused_as_that(zero, lying, lie):
+    lying(REFUSED[lie])
     done = zero.xenmsg("status", "--domain", 1, "--json")
     assert done.returncode == EXIT_ERROR and done.stdout == b"" and len(done.stderr.splitlines()) == 1, done
-    assert peer.ask("close") == "ok closed" and zero.alive()
 
 
-def test_what_a_guest_says_is_only_its_word(zero, peer_in, tmp_path):
+def test_what_a_guest_says_is_only_its_word(zero, lying):
     """It can't say who it is, put anything on a terminal, or make the command fail by what it leaves out."""
-    peer = peer_in(1, "grant", 0, RELAYS | ASKS)
     evil = "\x1b[2J\u202e\n"
-    (tmp_path / "lie").write_bytes(whole(
+    lying(whole(
         name=evil, version=evil, uptime_s={}, grants=[1], store="x", policy=[], totals={"links": -1, "peers": 1 << 62},
         links=[{"peer": 7, "state": evil, "tx": []}, 5, None, {}], endpoints=[{"name": evil, "uid": {"a": [1]}}, "x"],
         accounts=[{"kind": [], "memory": "x", "time": 3}], denied=[{"from": evil}, 1], **{evil: 1}))
-    assert peer.ask("lie", tmp_path / "lie").startswith("ok")
     seen = of(zero, 1)
     assert (seen["domid"], seen["name"]) == (1, zero.json("peers")[0]["name"]) and evil not in seen
     for words in ((), ("--json",), ("--metrics",)):
         done = zero.xenmsg("status", "--domain", 1, *words)
         assert done.returncode == EXIT_OK, done
         assert not any(character in done.stdout.decode() for character in ("\x1b", "\u202e")), done
-    assert peer.ask("close") == "ok closed"
 
 
 HOSTILE_PARTS = {
@@ -148,13 +154,10 @@ HOSTILE_PARTS = {
 
 
 @pytest.mark.parametrize("lie", HOSTILE_PARTS)
-def test_parts_that_can_be_no_text_end_the_question(zero, peer_in, tmp_path, lie):
-    peer = peer_in(1, "grant", 0, RELAYS | ASKS)
-    (tmp_path / "a.parts").write_text(json.dumps([(flags, count, data.hex()) for flags, count, data in HOSTILE_PARTS[lie]]))
-    assert peer.ask("lie", tmp_path / "a.parts").startswith("ok")
+def test_parts_that_can_be_no_text_end_the_question(zero, lying, lie):
+    lying(json.dumps([(flags, count, data.hex()) for flags, count, data in HOSTILE_PARTS[lie]]).encode(), "a.parts")
     done = zero.xenmsg("status", "--domain", 1)
     assert done.returncode == EXIT_ERROR and b"can't be its status" in done.stderr, done
-    assert peer.ask("close") == "ok closed"
     eventually(lambda: not any(account["queued_bytes"]["used"] for account in zero.status()["accounts"] if account["kind"] == "peer"),
                "nothing is kept for it")
 

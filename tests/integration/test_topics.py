@@ -435,8 +435,7 @@ def test_unsubscribing_ends_it_and_it_may_begin_again(pair, memory):
 
 def test_a_topic_is_listed_as_one(one, two):
     topic(one)
-    with Connection(one.socket) as other:
-        assert other.bind("plain") == 0
+    with Connection(one.socket, bound="plain") as other:
         for node in one, two:
             eventually(lambda node=node: {entry["name"]: entry["kind"] for entry in node.json("endpoints", "1")}
                        == {"news": "topic", "plain": "any"}, "both are listed, each with its kind")
