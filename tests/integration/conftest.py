@@ -11,6 +11,7 @@ import os
 import pathlib
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 
@@ -138,6 +139,9 @@ class Conversation:
 IN_MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else None
 
 
+LINK_PEER = pathlib.Path(__file__).with_name("link_peer.py")
+
+
 def environment_of(directory):
     """Of who uses the host there."""
     return dict(os.environ, XENSIM_DIR=str(directory))
@@ -223,6 +227,14 @@ class Host:
         return self.converse(domid, "check-vchan", "client", peer, path or f"/local/domain/{peer}/data/v",
                              env=self.FOR_STOCK)
 
+    def peer(self, domid, role, other, *words):
+        """A daemon's session in Python (link_peer.py) with the daemon of another domain."""
+        quiet = {"ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"}  # Python's own leaks are none of ours
+        process = self.spawn(domid, sys.executable, LINK_PEER, role, other, *words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=quiet)
+        peer = Conversation(process)
+        assert peer.answer() == "ok met"
+        return peer
+
     def socket(self, domid):
         """Where the daemon of a domain listens by default."""
         return os.path.join(self.dir, f"dom-{domid}", "xenmsg.sock")
@@ -250,6 +262,12 @@ def host():
     yield simulated
     simulated.stop()
     assert not os.path.exists(simulated.dir), "xensim stop left its directory"
+
+
+@pytest.fixture
+def peer_in(host):
+    """peer_in(domid, role, other, flags): a daemon's session in Python with the daemon of another domain."""
+    return host.peer
 
 
 @pytest.fixture
@@ -336,4 +354,8 @@ def pytest_collection_modifyitems(items):
 
 
 from messaging import (  # noqa: E402,F401  pylint: disable=wrong-import-position,unused-import
-    alone, domain_0, domain_1, domain_2, domain_3, here, nodes_of_the_host, one_domain_or_two, there, with_and_without_shared_memory)
+    alone, domain_0, domain_1, domain_2, domain_3, here, hosts_of_any_size, no_kernel_bug, nodes_of_the_host, one_domain_or_two, pv_guests, there,
+    with_and_without_shared_memory)
+from joined_hosts import joined_hosts  # noqa: E402,F401  pylint: disable=wrong-import-position,unused-import
+from renewing import daemon_of_a_folder_of_its_own  # noqa: E402,F401  pylint: disable=wrong-import-position,unused-import
+from users import users  # noqa: E402,F401  pylint: disable=wrong-import-position,unused-import

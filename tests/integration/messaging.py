@@ -164,6 +164,12 @@ class Receiver:
                 self.process.communicate()
 
 
+def resident(pid):
+    """What a process has in memory, in bytes."""
+    with open(f"/proc/{pid}/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 def threads_of(pid):
     """Where each thread of a process is, in the kernel's words, for a report about one that doesn't go on."""
     where = []
@@ -268,6 +274,11 @@ class Node:
         os.makedirs(directory, exist_ok=True)
         with open(os.path.join(directory, name), "w", encoding="utf-8") as file:
             file.write(text)
+
+    def set_policy(self, text, name="50-test.conf"):
+        """The same, and these rules are in force then."""
+        self.write_policy(text, name)
+        assert self.xenmsg("policy", "reload").returncode == EXIT_OK
 
     def start(self, wait=True):
         if self.policy is not None:
@@ -402,7 +413,22 @@ class Node:
         """One that was restored is shown by its old number until it is known that this one has gone."""
         return [(peer["domid"], peer["instance"]) for peer in self.status_with_all_peers()["peers"] if peer["up"]]
 
-    # ---- XenStore ----
+    # ---- the domain ----
+
+    def suspend(self, *options):
+        self.host.sim("suspend", self.domid, *options)
+
+    def resume(self, *options):
+        """Its number is another one then."""
+        self.domid = int(self.host.sim("resume", self.domid, *options).stdout)
+
+    def save_and_restore(self):
+        self.suspend()
+        self.resume()
+        self.knows_its_number()
+
+    def knows_its_number(self):
+        eventually(lambda: self.status()["domid"] == self.domid, "the daemon knows its new number")
 
     def store(self):
         return Store(self.run_command("printenv", "XENSTORED_PATH").stdout.decode().strip())
@@ -465,10 +491,7 @@ class Nodes:
         for domid in domids:
             self.by_domid[domid] = Node(self.host, domid, self.tmp_path, config, policy)
         if start:
-            for domid in domids:
-                self.by_domid[domid].start(wait=False)
-            for domid in domids:
-                self.by_domid[domid].wait_ready()
+            start_all(*(self.by_domid[domid] for domid in domids))
             for node in list(self.by_domid.values()):
                 if node.alive():
                     node.sees(*(other for other in self.by_domid.values() if other.alive()))
@@ -522,6 +545,61 @@ domain_0, domain_1, domain_2, domain_3 = map(domain, ("zero", "one", "two", "thr
 def alone(nodes):
     """Domain 1, whose daemon isn't started."""
     return nodes(1, start=False)[1]
+
+
+def start_all(*some):
+    for node in some:
+        node.start(wait=False)
+    for node in some:
+        node.wait_ready()
+
+
+class Guests:
+    """guests(3): the nodes of three new PV guests, whose daemons run if start=True."""
+
+    def __init__(self, host, nodes):
+        self.host, self.nodes, self.names = host, nodes, {}
+
+    def domid(self):
+        """A new PV guest, which can't map by itself."""
+        name = f"pv-{len(self.names)}"
+        domid = int(self.host.sim("create", "--name", name, "--type", "pv").stdout)
+        self.names[domid] = name
+        return domid
+
+    def __call__(self, count, start=True, config=FAST, policy=None):
+        some = list(self.nodes(*(self.domid() for _ in range(count)), start=False, config=config).values())
+        for node in some:
+            node.policy = policy or node.policy
+        if start:
+            start_all(*some)
+        return some
+
+
+@pytest.fixture(name="guests")
+def pv_guests(host, nodes):
+    return Guests(host, nodes)
+
+
+@pytest.fixture(name="many")
+def hosts_of_any_size(make_host, tmp_path):
+    """many(100): the nodes of a host with so many guests, none of which has been started yet."""
+    made = []
+
+    def make(guests):
+        made.append(Nodes(make_host(guests), tmp_path))
+        made[-1](*range(guests + 1), start=False)
+        return made[-1]
+    yield make
+    for nodes in made:
+        nodes.finish()
+
+
+@pytest.fixture
+def no_kernel_bug(host):
+    """For the whole test: no domain's kernel has complained."""
+    yield
+    assert host.list()["kernel_log"] == []
 
 
 @pytest.fixture(params=[1, 2], ids=["within", "between"], name="pair")

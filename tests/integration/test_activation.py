@@ -11,8 +11,16 @@ import time
 import jsonschema
 import pytest
 
-from messaging import EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_OK, PATIENCE, eventually, is_built_with_systemd, needs_systemd, tool
+from messaging import (EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_USAGE, PATIENCE, eventually, is_built_with_systemd, needs_systemd,
+                       start_all, tool)
 from service_manager import Systemd
+
+
+GATE = "while [ ! -e $0.go ]; do sleep 0.05; done\n"  # opened by open_gate()
+
+
+def have_gone(*pids):
+    eventually(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids), "nothing is left of any")
 
 
 class Activation:
@@ -51,7 +59,13 @@ class Activation:
         return {entry["name"]: entry for entry in self.node.status()["endpoints"]}[endpoint]["activation"]
 
     def output(self, name):
-        return self.directory / f"{name}.out"
+        return self.directory / f"{name}.sh.out"  # for its script, $0.out
+
+    def open_gate(self, name):
+        (self.directory / f"{name}.sh.go").touch()
+
+    def waiting(self, name, count=1):
+        eventually(lambda: self.about(name)["waiting"] == count, f"{count} wait: {self.about(name)}")
 
     def fails(self, endpoint, why, sender=None):
         """What comes for it ends, and why is told while nothing is started: for a second at first, which a slow machine may miss, and
@@ -65,17 +79,16 @@ class Activation:
 
 @pytest.fixture(name="started")
 def with_activations(nodes, tmp_path):
-    def start(*domids, prepare):
-        all_nodes = nodes(*domids, start=False)
-        activation = Activation(all_nodes[1], tmp_path)
-        prepare(activation)
-        for node in all_nodes.values():
-            node.start(wait=False)
-        for node in all_nodes.values():
-            node.wait_ready()
-        for node in all_nodes.values():
-            node.sees(*all_nodes.values())
-        return activation, list(all_nodes.values())
+    """started(endpoint="what its script does"): (the activation of domain 1, domain 1, domain 2)"""
+    def start(timeout="120s", user="root", **scripts):
+        one, two = nodes(1, 2, start=False).values()
+        activation = Activation(one, tmp_path)
+        for endpoint, script in scripts.items():
+            activation.add(endpoint, script, user, timeout)
+        start_all(one, two)
+        one.sees(two)
+        two.sees(one)
+        return activation, one, two
     return start
 
 
@@ -84,11 +97,8 @@ def xenmsg(words):
 
 
 def test_messages_calls_and_streams_start_programs_both_ways(started):
-    def prepare(activation):
-        activation.add("inbox", xenmsg(f"recv --count 2 inbox > {activation.output('inbox')}"))
-        activation.add("rev", xenmsg("serve rev -- rev"))
-        activation.add("echo", xenmsg("listen echo -- cat"))
-    activation, (one, two) = started(1, 2, prepare=prepare)
+    activation, one, two = started(inbox=xenmsg("recv --count 2 inbox > $0.out"), rev=xenmsg("serve rev -- rev"),
+                                   echo=xenmsg("listen echo -- cat"))
     assert [activation.about(name)["state"] for name in ("inbox", "rev", "echo")] == ["activatable"] * 3
     listed = {entry["name"]: entry for entry in two.json("endpoints", "1")}
     assert {"inbox", "rev", "echo"} <= set(listed)
@@ -109,8 +119,7 @@ def test_messages_calls_and_streams_start_programs_both_ways(started):
 
 
 def test_the_first_subscriber_starts_a_publisher(started):
-    activation, (one, two) = started(1, 2, prepare=lambda activation: activation.add(
-        "news", xenmsg("publish --stay 1h news hello")))
+    activation, one, two = started(news=xenmsg("publish --stay 1h news hello"))
     for node in (two, one):
         done = node.xenmsg("subscribe", "--count", "1", "1:news")
         assert (done.returncode, done.stdout) == (EXIT_OK, b"hello\n"), done.stderr
@@ -120,8 +129,7 @@ def test_the_first_subscriber_starts_a_publisher(started):
 
 def test_a_publisher_that_has_gone_is_started_again(started):
     """As long as somebody subscribes."""
-    activation, (one, two) = started(1, 2, prepare=lambda activation: activation.add(
-        "news", xenmsg("publish --stay 1h news hello")))
+    activation, one, two = started(news=xenmsg("publish --stay 1h news hello"))
     getting = two.popen("subscribe", "1:news")
     for start in range(2):
         assert getting.stdout.readline() == b"hello\n"
@@ -132,11 +140,10 @@ def test_a_publisher_that_has_gone_is_started_again(started):
 
 
 def test_a_publisher_that_cannot_be_started_is_waited_for(started):
-    activation, (one, _) = started(1, 2, prepare=lambda activation: activation.add("news", "[ -e $0.go ] || exit 3\n" + xenmsg(
-        "publish --stay 1h news hello")))
+    activation, one, _ = started(news="[ -e $0.go ] || exit 3\n" + xenmsg("publish --stay 1h news hello"))
     getting = one.popen("subscribe", "--json", "--count", "1", "self:news")
     assert json.loads(getting.stdout.readline())["notice"] == "waiting"
-    (activation.directory / "news.sh.go").touch()
+    activation.open_gate("news")
     told = [json.loads(line) for line in getting.communicate(timeout=60 * PATIENCE)[0].splitlines()]
     told = [line.get("notice") or line["text"] for line in told]
     assert told in (["subscribed", "hello"], ["subscribed", "kept", "hello"])  # published behind the subscription, or before
@@ -144,26 +151,23 @@ def test_a_publisher_that_cannot_be_started_is_waited_for(started):
 
 def test_a_large_message_waits_in_its_window_and_comes_whole(started):
     size = 1 << 20
-    activation, (_, two) = started(1, 2, prepare=lambda activation: activation.add(
-        "inbox", "while [ ! -e $0.go ]; do sleep 0.05; done\n" +
-        xenmsg(f"recv --raw --count 1 inbox > {activation.output('inbox')}")))
+    activation, _, two = started(inbox=GATE + xenmsg("recv --raw --count 1 inbox > $0.out"))
     sender = two.popen("send", "1:inbox", stdin=subprocess.PIPE)
     sender.stdin.write(bytes(range(256)) * (size // 256))
     sender.stdin.close()
-    eventually(lambda: activation.about("inbox")["waiting"] == 1, "it waits")
+    activation.waiting("inbox")
     assert activation.about("inbox")["state"] == "starting"
-    (activation.directory / "inbox.sh.go").touch()
+    activation.open_gate("inbox")
     assert sender.wait(30 * PATIENCE) == EXIT_OK, sender.stderr.read()
     eventually(lambda: activation.output("inbox").read_bytes() == bytes(range(256)) * (size // 256), "it is whole")
 
 
 def test_a_program_that_never_binds_costs_an_enoent_and_a_pause(started):
-    activation, (one, two) = started(1, 2, prepare=lambda activation: activation.add(
-        "inbox", "exec sleep 1000", timeout="1500ms"))
+    activation, one, two = started(timeout="1500ms", inbox="exec sleep 1000")
     begun = time.monotonic()
     activation.fails("inbox", "the command hasn't bound the endpoint within 1500 ms", two)
     pid = activation.pid("inbox")
-    eventually(lambda: not os.path.exists(f"/proc/{pid}"), "it was stopped and reaped")
+    have_gone(pid)
     for _ in range(5):
         one.send("self:inbox", "x", exit_code=EXIT_NO_ENDPOINT)
     assert activation.starts("inbox") <= 2 + (time.monotonic() - begun) / 1.5
@@ -173,15 +177,15 @@ def test_a_program_that_never_binds_costs_an_enoent_and_a_pause(started):
 def test_a_program_that_leaves_its_process_group_is_stopped_too(started):
     """It joins the daemon's, where a signal to its own doesn't reach it."""
     leave = "import os, signal, time; signal.signal(15, signal.SIG_IGN); os.setpgid(0, os.getpgid(os.getppid())); time.sleep(1000)"
-    activation, (one, two) = started(1, 2, prepare=lambda activation: activation.add("inbox", f"exec python3 -c '{leave}'", timeout="3s"))
+    activation, one, two = started(timeout="3s", inbox=f"exec python3 -c '{leave}'")
     activation.fails("inbox", "the command hasn't bound the endpoint within 3000 ms", two)
     pid = activation.pid("inbox")
-    eventually(lambda: not os.path.exists(f"/proc/{pid}"), "it was killed and reaped")
+    have_gone(pid)
     assert one.daemon.poll() is None
 
 
 def test_a_program_that_dies_is_not_started_in_a_storm(started):
-    activation, (one, _) = started(1, 2, prepare=lambda activation: activation.add("inbox", "exit 3"))
+    activation, one, _ = started(inbox="exit 3")
     end = time.monotonic() + 2.5
     while time.monotonic() < end:
         one.send("self:inbox", "x", exit_code=EXIT_NO_ENDPOINT)
@@ -196,8 +200,7 @@ def test_a_program_that_dies_is_not_started_in_a_storm(started):
 
 
 def test_two_senders_at_once_start_it_once(started):
-    activation, (one, two) = started(1, 2, prepare=lambda activation: activation.add(
-        "inbox", "sleep 0.3\n" + xenmsg(f"recv --count 20 inbox > {activation.output('inbox')}")))
+    activation, one, two = started(inbox="sleep 0.3\n" + xenmsg("recv --count 20 inbox > $0.out"))
     senders = [node.popen("send", "1:inbox", f"<{node.domid}.{i}>") for node in (one, two) for i in range(10)]
     assert [sender.wait(30 * PATIENCE) for sender in senders] == [EXIT_OK] * 20
     eventually(lambda: activation.output("inbox").read_text().count("<") == 20, "all have arrived")
@@ -206,14 +209,13 @@ def test_two_senders_at_once_start_it_once(started):
 
 def test_a_command_that_unbinds_and_lives_on_starts_once(started):
     """It gets what has come meanwhile when it binds again, and when it ends, another is started."""
-    activation, (one, two) = started(1, 2, prepare=lambda activation: activation.add(
-        "inbox", f"{tool('xenmsg')} recv --count 1 inbox >> {activation.output('inbox')}\n"
-        "while [ ! -e $0.go ]; do sleep 0.05; done\n" + xenmsg(f"recv --count 1 inbox >> {activation.output('inbox')}")))
+    activation, one, two = started(inbox=f"{tool('xenmsg')} recv --count 1 inbox >> $0.out\n{GATE}"
+                                   + xenmsg("recv --count 1 inbox >> $0.out"))
     one.send("self:inbox", "first")
     eventually(lambda: activation.about("inbox")["state"] == "lingering", "it has unbound, and lives")
     sender = two.popen("send", "1:inbox", "second")
-    eventually(lambda: activation.about("inbox")["waiting"] == 1, "it waits")
-    (activation.directory / "inbox.sh.go").touch()
+    activation.waiting("inbox")
+    activation.open_gate("inbox")
     assert sender.wait(30 * PATIENCE) == EXIT_OK
     assert activation.starts("inbox") == activation.about("inbox")["starts"] == 1
     one.send("self:inbox", "third")
@@ -222,8 +224,7 @@ def test_a_command_that_unbinds_and_lives_on_starts_once(started):
 
 
 def test_a_wait_for_a_command_that_lives_on_ends_in_time(started):
-    activation, (one, _) = started(1, 2, prepare=lambda activation: activation.add(
-        "inbox", f"{tool('xenmsg')} recv --count 1 inbox\nexec sleep 1000"))
+    activation, one, _ = started(inbox=f"{tool('xenmsg')} recv --count 1 inbox\nexec sleep 1000")
     one.send("self:inbox", "first")
     activation.write("inbox", f"user = root\nexec = {activation.directory}/inbox.sh\ntimeout = 2s\n")  # too short to start in on a slow machine
     assert one.xenmsg("policy", "reload").returncode == EXIT_OK
@@ -244,30 +245,22 @@ def pids_of(activation):
     return [int(path.read_text()) for path in paths]
 
 
-def test_what_is_left_of_a_command_that_was_stopped_is_killed(started):
-    """Neither the command nor its child listens to SIGTERM."""
-    activation, (one, _) = started(1, 2, prepare=lambda activation: activation.add(
-        "inbox", "trap '' TERM; sleep 1000 & echo $! >> $0.child; wait", timeout="2s"))
+@pytest.mark.parametrize("script", ["trap '' TERM; sleep 1000 & echo $! >> $0.child; wait",
+                                    "(trap '' TERM; exec sleep 1000) & echo $! >> $0.child; wait"], ids=["both", "child"])
+def test_what_is_left_of_a_command_that_was_stopped_is_killed(started, script):
+    """Neither the command nor its child listens to SIGTERM, or its child doesn't."""
+    activation, one, _ = started(timeout="2s", inbox=script)
     one.send("self:inbox", "x", exit_code=EXIT_NO_ENDPOINT)
-    pids = pids_of(activation)
-    eventually(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids), "both are killed")
-
-
-def test_a_child_that_outlives_its_stopped_command_is_killed(started):
-    activation, (one, _) = started(1, 2, prepare=lambda activation: activation.add(
-        "inbox", "(trap '' TERM; exec sleep 1000) & echo $! >> $0.child; wait", timeout="2s"))
-    one.send("self:inbox", "x", exit_code=EXIT_NO_ENDPOINT)
-    pids = pids_of(activation)
-    eventually(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids), "both have gone")
+    have_gone(*pids_of(activation))
 
 
 def test_commands_end_with_the_daemon(started):
-    activation, (one, _) = started(1, 2, prepare=lambda activation: activation.add(
-        "inbox", f"{tool('xenmsg')} recv --count 1 inbox\n(trap '' TERM; exec sleep 1000) & echo $! >> $0.child; wait"))
+    activation, one, _ = started(
+        inbox=f"{tool('xenmsg')} recv --count 1 inbox\n(trap '' TERM; exec sleep 1000) & echo $! >> $0.child; wait")
     one.send("self:inbox", "x")
     pids = pids_of(activation)
     one.stop()
-    eventually(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in pids), "both have gone")
+    have_gone(*pids)
 
 
 def test_a_command_inherits_nothing_of_the_daemon(nodes, tmp_path):
@@ -290,20 +283,20 @@ def test_a_command_inherits_nothing_of_the_daemon(nodes, tmp_path):
 
 
 def test_a_reload_that_removes_it_ends_what_waits(started):
-    activation, (one, two) = started(1, 2, prepare=lambda activation: activation.add("inbox", "exec sleep 1000"))
+    activation, one, two = started(inbox="exec sleep 1000")
     senders = [node.popen("send", "1:inbox", "x") for node in (one, two)]
-    eventually(lambda: activation.about("inbox")["waiting"] == 2, "both wait")
+    activation.waiting("inbox", 2)
     pid = activation.pid("inbox")
     (activation.directory / "inbox.conf").unlink()
     os.kill(one.pid, signal.SIGHUP)
     assert [sender.wait(30 * PATIENCE) for sender in senders] == [EXIT_NO_ENDPOINT] * 2
     assert "inbox" not in one.endpoints()
-    eventually(lambda: not os.path.exists(f"/proc/{pid}"), "it was stopped and reaped")
+    have_gone(pid)
 
 
 @needs_systemd
 def test_a_bad_file_leaves_the_old_ones_in_force(started):
-    activation, (one, _) = started(1, 2, prepare=lambda activation: activation.add("rev", xenmsg("serve rev -- rev")))
+    activation, one, _ = started(rev=xenmsg("serve rev -- rev"))
     activation.write("other", "user = root\nunit = x.service\nexec = /bin/true\n")
     done = one.xenmsg("policy", "reload")
     assert done.returncode != EXIT_OK and b"other.conf:1: an [activate] has either unit or exec" in done.stderr
@@ -315,29 +308,29 @@ def test_a_bad_file_leaves_the_old_ones_in_force(started):
     assert one.xenmsg("policy", "reload").returncode == EXIT_OK
 
 
+def checked(activation, daemon=""):
+    """What xenmsgd --check-config says of it."""
+    config = activation.directory / "xenmsgd.config"
+    config.write_text(f"[daemon]\n{daemon}activation-dir = {activation.directory}\n")
+    done = activation.node.run_command(tool("xenmsgd"), "--config", config, "--check-config")
+    assert done.returncode == EXIT_USAGE
+    return done.stderr.decode()
+
+
 @needs_systemd
 @pytest.mark.parametrize("unit", ["print", ".service", ".print.service", "..service", "print.", "print.servic", "a/b.service",
                                   "a b.service", "print@.service", "@x.service", "x.device"])
 def test_what_is_no_unit_to_start_is_refused_with_file_and_line(nodes, tmp_path, unit):
-    one = nodes(1, start=False)[1]
-    activation = Activation(one, tmp_path)
+    activation = Activation(nodes(1, start=False)[1], tmp_path)
     activation.write("inbox", f"user = root\nunit = {unit}\n")
-    config = tmp_path / "xenmsgd.conf"
-    config.write_text(f"[daemon]\nactivation-dir = {activation.directory}\n")
-    check = one.run_command(tool("xenmsgd"), "--config", config, "--check-config")
-    assert check.returncode == 2 and f"inbox.conf:4: unit = {unit}: must be the name of a systemd unit".encode() in check.stderr
+    assert f"inbox.conf:4: unit = {unit}: must be the name of a systemd unit" in checked(activation)
 
 
 @pytest.mark.skipif(is_built_with_systemd(), reason="built with systemd")
 def test_a_unit_is_refused_where_there_is_no_systemd(nodes, tmp_path):
-    one = nodes(1, start=False)[1]
-    activation = Activation(one, tmp_path)
+    activation = Activation(nodes(1, start=False)[1], tmp_path)
     activation.write("inbox", "user = root\nunit = inbox.service\n")
-    config = tmp_path / "xenmsgd.conf"
-    config.write_text(f"[daemon]\nactivation-dir = {activation.directory}\n")
-    check = one.run_command(tool("xenmsgd"), "--config", config, "--check-config")
-    assert check.returncode == 2
-    assert b"inbox.conf:4: unit = inbox.service: this xenmsgd was built without systemd; exec = starts a command" in check.stderr
+    assert "inbox.conf:4: unit = inbox.service: this xenmsgd was built without systemd; exec = starts a command" in checked(activation)
 
 
 def test_what_policy_denies_starts_nothing(nodes, tmp_path):
@@ -354,16 +347,13 @@ def test_what_policy_denies_starts_nothing(nodes, tmp_path):
 
 
 def test_only_the_named_user_may_bind_it(started):
-    def prepare(activation):
-        activation.add("theirs", "exit 0", user="nobody")
-    _, (one, _) = started(1, 2, prepare=prepare)
+    _, one, _ = started(user="nobody", theirs="exit 0")
     done = one.xenmsg("recv", "--count", "1", "theirs")
     assert done.returncode == EXIT_DENIED and b"only the user" in done.stderr
 
 
 def test_a_sender_that_goes_or_gives_up_while_it_waits(started):
-    activation, (one, two) = started(1, 2, prepare=lambda activation: activation.add(
-        "rev", "while [ ! -e $0.go ]; do sleep 0.05; done\n" + xenmsg("serve rev -- rev")))
+    activation, one, two = started(rev=GATE + xenmsg("serve rev -- rev"))
     for node in (one, two):
         assert node.xenmsg("send", "--timeout", "0.3", "1:rev", "x").returncode != EXIT_OK
         caller = node.popen("call", "1:rev", stdin=subprocess.PIPE)
@@ -371,14 +361,14 @@ def test_a_sender_that_goes_or_gives_up_while_it_waits(started):
         eventually(lambda: activation.about("rev")["waiting"] > 0, "it waits")
         caller.kill()
         caller.wait()
-    (activation.directory / "rev.sh.go").touch()
+    activation.open_gate("rev")
     assert one.xenmsg("call", "self:rev", data=b"ab").stdout.strip() == b"ba"
-    eventually(lambda: activation.about("rev")["waiting"] == 0, "nothing waits")
+    activation.waiting("rev", 0)
     assert activation.starts("rev") == 1
 
 
 def test_a_program_that_lacks_the_kind_ends_what_waits_for_it(started):
-    _, (one, _) = started(1, 2, prepare=lambda activation: activation.add("rev", xenmsg("serve rev -- rev")))
+    _, one, _ = started(rev=xenmsg("serve rev -- rev"))
     one_way = one.xenmsg("send", "self:rev", "x")
     assert one_way.returncode != EXIT_OK and b"it takes calls: xenmsg call self:rev" in one_way.stderr
 
@@ -513,10 +503,6 @@ def test_the_units_that_may_be_started_are_those_of_the_files(nodes, tmp_path):
 
 
 def test_a_command_of_another_user_needs_a_daemon_of_root(nodes, tmp_path):
-    one = nodes(1, start=False)[1]
-    activation = Activation(one, tmp_path)
+    activation = Activation(nodes(1, start=False)[1], tmp_path)
     activation.add("inbox", "exit 0")
-    config = tmp_path / "as-nobody.conf"
-    config.write_text(f"[daemon]\nuser = nobody\nactivation-dir = {activation.directory}\n")
-    check = one.run_command(tool("xenmsgd"), "--config", config, "--check-config")
-    assert check.returncode == 2 and b"can't become another user: name a unit" in check.stderr
+    assert "can't become another user: name a unit" in checked(activation, "user = nobody\n")

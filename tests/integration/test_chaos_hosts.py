@@ -11,7 +11,7 @@ import pytest
 from chaos_checks import ENDED, STARTED
 from messaging import eventually
 from test_chaos import CONFIG, Chaos, Slot, decide, print_logs, sample
-from test_hosts import IN, OUT
+from joined_hosts import IN, OUT
 from test_hosts_nats import hosts_over_nats  # the fixture `hosts`  # noqa: F401  pylint: disable=unused-import
 
 

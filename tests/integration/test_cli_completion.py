@@ -9,7 +9,6 @@ import subprocess
 import pytest
 
 from messaging import PATIENCE, SOURCES, eventually, tool
-from test_hosts import joined_hosts  # the fixture `hosts`  # noqa: F401  pylint: disable=unused-import
 
 SCRIPTS = os.path.join(SOURCES, "cli/completion")
 BASH = """PATH=$(dirname "$2"):$PATH; . "$1"; COMP_LINE=$3; COMP_POINT=${#3}; _xenmsg; printf '%s\\n' "${COMPREPLY[@]}" """

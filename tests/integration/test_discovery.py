@@ -8,7 +8,7 @@ import time
 import pytest
 
 from lower_half import INSTANCE, Node, Tree, exchange, link
-from messaging import ALLOW_ALL, FAST, TOLD_WATCHES, Nodes, eventually, stopped, works
+from messaging import ALLOW_ALL, FAST, TOLD_WATCHES, eventually, stopped, works
 from protocol import Program
 
 
@@ -49,66 +49,58 @@ def await_link(zero, domid):
     eventually(is_up, f"domain 0 has its link with domain {domid}")
 
 
-def start_all(make_host, tmp_path, count, policy=None):
-    """A host whose guests have all started at once and have their links with domain 0. Its daemon is there by then: who starts
+def start_many(nodes, policy=None):
+    """Of a host whose guests have all started at once and have their links with domain 0. Its daemon is there by then: who starts
     earlier hears of each other domain, until that daemon tells it."""
-    host = make_host(count)
-    nodes = Nodes(host, tmp_path)
-    every = nodes(*range(count + 1), start=False)
+    every = nodes.by_domid
     for node in every.values():
         node.policy = policy
         node.start(wait=node.domid == 0)
     for node in every.values():
         node.wait_ready()
-    eventually(lambda: sum(one["state"] == "up" for one in every[0].status()["links"]) == count, "all are linked", 60)
-    return host, nodes, every
+    eventually(lambda: sum(one["state"] == "up" for one in every[0].status()["links"]) == len(every) - 1, "all are linked", 60)
+    return nodes.host, every
 
 
 @pytest.mark.parametrize("count", [25, pytest.param(100, marks=pytest.mark.slow)])
-def test_requests_to_xenstore_do_not_grow_with_the_domains(make_host, tmp_path, count):
+def test_requests_to_xenstore_do_not_grow_with_the_domains(many, count):
     """Measured: 63 requests of each guest and 47 of domain 0 for each. It was 183 with 10 guests, 383 with 25, and 2676 with 100. A
     guest has 27 events, where it had 1121 with 100, and domain 0 has 29 for each. They start one after the other: of guests that all
     start at once each waits for all the others, and the longer that takes, the more often it writes its hello."""
-    host = make_host(count)
-    nodes = Nodes(host, tmp_path)
-    every = nodes(*range(count + 1), start=False)
-    try:
-        every[0].start()
-        for domid in range(1, count + 1):
-            every[domid].start()
-            await_link(every[0], domid)
-            all_are_told(host, domid)
-        found = counted(host)
-        guests = [found[domid] for domid in range(1, count + 1)]
-        assert max(one["requests"] for one in guests) <= 100
-        assert max(one["writes"] for one in guests) <= 8
-        assert max(one["watches"] for one in guests) <= TOLD_WATCHES + 1
-        assert max(one["nodes"] for one in guests) <= 20  # 12 of them are the toolstack's
-        assert found[0]["requests"] <= 55 * count + 70
-        assert max(one["events"] for one in guests) <= 35
-        assert found[0]["events"] <= 30 * count + 70
-    finally:
-        nodes.finish()
-
-
-def test_a_domain_that_joins_costs_little_and_is_reached_at_once(make_host, tmp_path):
-    host, nodes, every = start_all(make_host, tmp_path, 6, ALLOW_ALL)
-    try:
-        domid = int(host.sim("create").stdout)
-        all_are_told(host, 6)
-        before = counted(host)
-        late = nodes(domid, start=False)[domid].start()
+    nodes = many(count)
+    host, every = nodes.host, nodes.by_domid
+    every[0].start()
+    for domid in range(1, count + 1):
+        every[domid].start()
         await_link(every[0], domid)
-        after = counted(host)
-        for guest in range(1, 7):
-            assert after[guest]["requests"] == before[guest]["requests"]
-            assert after[guest]["events"] == before[guest]["events"]
-        for one, other in ((late, every[3]), (every[4], late)):
-            inbox = other.receiver("inbox", "--count", "1")
-            one.send(f"{other.domid}:inbox", "hello")
-            assert inbox.output() == b"hello\n"
-    finally:
-        nodes.finish()
+        all_are_told(host, domid)
+    found = counted(host)
+    guests = [found[domid] for domid in range(1, count + 1)]
+    assert max(one["requests"] for one in guests) <= 100
+    assert max(one["writes"] for one in guests) <= 8
+    assert max(one["watches"] for one in guests) <= TOLD_WATCHES + 1
+    assert max(one["nodes"] for one in guests) <= 20  # 12 of them are the toolstack's
+    assert found[0]["requests"] <= 55 * count + 70
+    assert max(one["events"] for one in guests) <= 35
+    assert found[0]["events"] <= 30 * count + 70
+
+
+def test_a_domain_that_joins_costs_little_and_is_reached_at_once(many):
+    nodes = many(6)
+    host, every = start_many(nodes, ALLOW_ALL)
+    domid = int(host.sim("create").stdout)
+    all_are_told(host, 6)
+    before = counted(host)
+    late = nodes(domid, start=False)[domid].start()
+    await_link(every[0], domid)
+    after = counted(host)
+    for guest in range(1, 7):
+        assert after[guest]["requests"] == before[guest]["requests"]
+        assert after[guest]["events"] == before[guest]["events"]
+    for one, other in ((late, every[3]), (every[4], late)):
+        inbox = other.receiver("inbox", "--count", "1")
+        one.send(f"{other.domid}:inbox", "hello")
+        assert inbox.output() == b"hello\n"
 
 
 def test_a_list_has_all_whoever_started_first(host, nodes):
@@ -158,8 +150,7 @@ def watches(host, domid):
 def test_guests_that_are_told_watch_nobody_and_see_all(host, nodes):
     every = nodes(0, 1, 2, 3)
     one, two, three = every[1], every[2], every[3]
-    two.write_policy("[rule]\nfrom = 1\nto = secret\naction = allow\n[rule]\nfrom = *\nto = public\naction = allow\n")
-    assert two.xenmsg("policy", "reload").returncode == 0
+    two.set_policy("[rule]\nfrom = 1\nto = secret\naction = allow\n[rule]\nfrom = *\nto = public\naction = allow\n")
     all_are_told(host, 3)
     with Program(two.socket) as program:
         program.bind("secret")
@@ -222,8 +213,7 @@ def test_a_watch_hears_of_what_is_for_it_only_later(host, nodes, how):
         eventually(lambda: Tree(host, 0).read("/local/domain/2/data/xenmsg/asks"), "it asks for all")
         counted(host)
         if how == "allowed":
-            one.write_policy(rule)
-            assert one.xenmsg("policy", "reload").returncode == 0
+            one.set_policy(rule)
         elif how == "named":
             host.sim("rename", 2, "late")
         elif how == "forgotten":
@@ -266,33 +256,30 @@ def test_a_hello_that_nobody_saw_is_written_again(host):
 
 
 @pytest.mark.slow
-def test_one_of_many_guests_lists_and_watches_them_all(make_host, tmp_path):
+def test_one_of_many_guests_lists_and_watches_them_all(many):
     """More than a guest may have watches."""
     count = 140
-    host, nodes, every = start_all(make_host, tmp_path, count)
-    try:
-        all_are_told(host, count)
-        one = every[1]
-        before = counted(host)
-        assert {peer["domid"] for peer in one.json("peers") if peer["up"]} == set(range(count + 1)) - {1}
-        assert len(one.json("endpoints")) == 0
-        after = counted(host)
-        assert after[1]["requests"] - before[1]["requests"] <= 5 * count + 20
-        assert all(after[domid]["requests"] == before[domid]["requests"] for domid in range(2, count + 1))
-        see = watching(one)
-        for domid in (2, count):
-            see(domid, True)
-            every[domid].stop()
-            see(domid, False)
-            every[domid].start()
-            see(domid, True)
-        host.sim("destroy", 3)
-        every[3].kill()
-        see(3, False)
-        assert watches(host, 1) == TOLD_WATCHES
-        assert "quota" not in one.log.read_text()
-    finally:
-        nodes.finish()
+    host, every = start_many(many(count))
+    all_are_told(host, count)
+    one = every[1]
+    before = counted(host)
+    assert {peer["domid"] for peer in one.json("peers") if peer["up"]} == set(range(count + 1)) - {1}
+    assert len(one.json("endpoints")) == 0
+    after = counted(host)
+    assert after[1]["requests"] - before[1]["requests"] <= 5 * count + 20
+    assert all(after[domid]["requests"] == before[domid]["requests"] for domid in range(2, count + 1))
+    see = watching(one)
+    for domid in (2, count):
+        see(domid, True)
+        every[domid].stop()
+        see(domid, False)
+        every[domid].start()
+        see(domid, True)
+    host.sim("destroy", 3)
+    every[3].kill()
+    see(3, False)
+    assert watches(host, 1) == TOLD_WATCHES
+    assert "quota" not in one.log.read_text()
 
 
 # --- between the lower halves alone ---
@@ -434,20 +421,17 @@ def test_an_endpoint_for_one_is_in_no_leaf_that_others_read(nodes, host):
         assert leaf(host, "1/data/xenmsg/to/2/endpoints") == "secret +0:1"
         assert leaf(host, "1/data/xenmsg/to/3/endpoints") == ""
         # It becomes one for nobody else, and then for all.
-        one.write_policy("[rule]\nfrom = 2\nto = *\naction = allow\n")
-        assert one.xenmsg("policy", "reload").returncode == 0
+        one.set_policy("[rule]\nfrom = 2\nto = *\naction = allow\n")
         eventually(lambda: leaf(host, "1/data/xenmsg/endpoints") == "", "nothing is for all")
         eventually(lambda: not three.json("endpoints"), "domain 3 sees none")
         eventually(lambda: len(two.json("endpoints")) == 3, "domain 2 sees all")
-        one.write_policy(ALLOW_ALL)
-        assert one.xenmsg("policy", "reload").returncode == 0
+        one.set_policy(ALLOW_ALL)
         eventually(lambda: len(three.json("endpoints")) == 3 and len(two.json("endpoints")) == 3, "all see all")
         eventually(lambda: leaf(host, "1/data/xenmsg/to/2/endpoints") == "", "nothing is for domain 2 alone")
 
 
-def test_a_daemon_that_reads_no_public_leaf_gets_all_in_its_own(nodes, host):
+def test_a_daemon_that_reads_no_public_leaf_gets_all_in_its_own(one, host):
     """As 0.1.0 was first built: its presence has no third field."""
-    one = nodes(1)[1]
     hand = Tree(host, 2)
     hand.write("presence", f"1 {INSTANCE}")
     hand.write("to/1/endpoints", "old", 1)
@@ -457,9 +441,8 @@ def test_a_daemon_that_reads_no_public_leaf_gets_all_in_its_own(nodes, host):
         eventually(lambda: "old" in str(one.status()["peers"]), "it is seen")
 
 
-def test_a_leaf_tells_kinds_or_does_not(nodes, host):
+def test_a_leaf_tells_kinds_or_does_not(one, host):
     """As of this version, of one that tells none, and of one that tells what can't be."""
-    one = nodes(1)[1]
     hand = Tree(host, 2)
     hand.write("presence", f"1 {INSTANCE} 3")
     for value, kinds in (("a b c d +0:1247", ["message", "call", "stream", "any"]), ("a b", [None, None]), ("a b +3", [None, None]),
@@ -480,8 +463,7 @@ def test_a_private_daemon_has_no_leaf_for_all(nodes, host):
     assert leaf(host, "1/data/xenmsg/endpoints") is None
 
 
-def test_a_list_is_answered_though_xenstore_stands_still(host, nodes):
-    one = nodes(1)[1]
+def test_a_list_is_answered_though_xenstore_stands_still(host, one):
     host.fault("stall-store", 1, "on")
     try:
         assert one.xenmsg("peers", timeout=20).returncode == 0

@@ -11,7 +11,7 @@ import pytest
 from messaging import (EXIT_DENIED, EXIT_ERROR, EXIT_NO_DAEMON, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_TIMEOUT, EXIT_UNREACHABLE, EXIT_USAGE,
                        advised, eventually, stopped, tool)
 from protocol import cut_off
-from test_hosts import IN, OUT, joined_hosts  # the fixture `hosts`  # noqa: F401  pylint: disable=unused-import
+from joined_hosts import IN, OUT
 
 
 def examine(node, *domains, code):

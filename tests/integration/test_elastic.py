@@ -9,7 +9,7 @@ import pytest
 from messaging import FAST, eventually, give_up_ring, tool, works
 from test_cli_bench import serve, stop
 from test_resume import resumes, traffic
-from test_resume_restored import is_back, save_and_restore
+from test_resume_restored import is_back
 
 # So small that the traffic of these tests is much for them.
 SMALL = FAST + "ring-size = 4K\nmin-ring-size = 4K\nmax-ring-size = 256K\n"
@@ -135,11 +135,11 @@ def test_losses_while_rings_grow_and_shrink_are_a_pause(nodes, config):
 
 
 @pytest.mark.parametrize("saved, other", [(1, 0), (2, 1), (1, 2)], ids=["of domain 0", "of a guest", "that maps"])
-def test_a_restored_guest_gets_its_grown_rings_by_its_session(nodes, host, saved, other):
+def test_a_restored_guest_gets_its_grown_rings_by_its_session(nodes, saved, other):
     """Nobody else gets larger ones than a link begins with, so they are made a second time."""
     pair = nodes(other, saved, config=FAST + "ring-size = 1K\n")
     with flood(pair[other], pair[saved]), traffic(pair[other], pair[saved]) as goes_on:
         has_size(pair[other], pair[saved], 1 << 20)
-        save_and_restore(host, pair[saved])
+        pair[saved].save_and_restore()
         is_back(pair[saved], pair[other], 1)
         goes_on()

@@ -10,9 +10,8 @@ import shutil
 import pytest
 
 import test_top
-from messaging import BINDIR, SOURCES, Node, eventually, read_source, tool
+from messaging import BINDIR, SOURCES, Node, eventually, open_to_others, read_source, tool
 from test_cli_terminal import Terminal
-from test_policy import open_to_others
 
 POLICY = "[rule]\nfrom = 3\nto = inbox, upper\naction = allow\n"
 

@@ -184,8 +184,7 @@ def test_a_watch_hears_nothing_of_who_forgets(host, nodes):
     for node in (zero, one, two):
         node.config = "[daemon]\nlog-level = debug\n" + FAST + "idle-close = 1s\n"
         node.start()
-    one.write_policy("[rule]\nfrom = 2\nto = secret-*\naction = allow\n")
-    assert one.xenmsg("policy", "reload").returncode == 0
+    one.set_policy("[rule]\nfrom = 2\nto = secret-*\naction = allow\n")
     eventually(lambda: watches(host, 1) <= TOLD_WATCHES and watches(host, 2) <= TOLD_WATCHES, "domain 0 tells both")
     with Program(one.socket) as program:
         program.bind("secret-1")

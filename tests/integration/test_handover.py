@@ -11,95 +11,79 @@ import sys
 import pytest
 
 from library import Connection
-from messaging import EXIT_OK, EXIT_USAGE, FAST, PATIENCE, eventually, stopped, tool
-from renewing import call_under_hand_overs, ended, post, process_until, renew, took_over
+from messaging import EXIT_OK, EXIT_USAGE, FAST, PATIENCE, eventually, resident, stopped, tool
+from renewing import (Waiting, all_are_delivered, call_under_hand_overs, crashes, ended, held_by, hold_no_more_than, post, process_until, renew,
+                      took_over)
 
 BIND_SHARED = 4096
 
 
-def test_a_full_disk_is_told_by_the_command(nodes):
-    node = nodes(1)[1]
+def test_a_full_disk_is_told_by_the_command(one):
     with open("/dev/full", "wb") as full:
-        done = node.popen("daemon", "renew", stdout=full)
+        done = one.popen("daemon", "renew", stdout=full)
         said = done.communicate(timeout=60 * PATIENCE)[1]
     assert done.returncode != EXIT_OK and said.count(b"\n") == 1 and b"No space left on device" in said
-    eventually(lambda: took_over(node) == 1, "the daemon is renewed all the same")
+    eventually(lambda: took_over(one) == 1, "the daemon is renewed all the same")
 
 
-def test_a_receiver_goes_on_with_the_next_daemon(nodes, memory):
+def test_a_receiver_goes_on_with_the_next_daemon(one, memory):
     """It has asked for no connection that outlives its daemon (--once), and yet it ends by its signal alone."""
-    node = nodes(1)[1]
-    receiver = node.receiver("inbox")
-    pid = node.pid
+    receiver = one.receiver("inbox")
+    pid = one.pid
     for times in range(3):
-        node.send("self:inbox", f"before {times}")
-        renew(node)
-        node.send("self:inbox", f"after {times}")
+        one.send("self:inbox", f"before {times}")
+        renew(one)
+        one.send("self:inbox", f"after {times}")
     assert ended(receiver.process).splitlines() == [f"{when} {i}" for i in range(3) for when in ("before", "after")]
-    assert os.path.exists(f"/proc/{pid}") and node.alive()
+    assert os.path.exists(f"/proc/{pid}") and one.alive()
 
 
-def test_what_is_posted_meanwhile_comes_once_and_in_order(nodes, memory):
-    node = nodes(1)[1]
+def test_what_is_posted_meanwhile_comes_once_and_in_order(one, memory):
     outcomes, got = [], []
-    with Connection(node.socket) as sender, Connection(node.socket) as receiver:
+    with Connection(one.socket) as sender, Connection(one.socket) as receiver:
         assert receiver.handle("inbox", lambda data: got.append(int(data.split()[0]))) == 0
         for times in range(5):
             for number in range(100 * times, 100 * times + 100):
                 post("self:inbox", b"%d " % number + b"x" * (number * 997 % 20000), outcomes, sender, receiver)
-            renew(node)
-        process_until(lambda: len(outcomes) == 500, "all have ended", sender, receiver)
-    assert outcomes == [0] * 500
+            renew(one)
+        all_are_delivered(outcomes, 500, sender, receiver)
     assert got == list(range(500))
 
 
 @pytest.mark.parametrize("renewals", [1, 3])
-def test_messages_that_wait_for_a_stopped_program_stay(nodes, tmp_path, memory, renewals):
+def test_messages_that_wait_for_a_stopped_program_stay(one, memory, renewals):
     """They fill its ring and the queue behind it, and it can't go on in other memory before it runs again."""
-    node = nodes(1)[1]
-    outcomes, path = [], tmp_path / "received"
-    with Connection(node.socket) as sender, open(path, "wb") as file:
-        receiver = node.receiver("inbox", "--count", 12, stdout=file)
-        with stopped(receiver.process.pid):
-            for number in range(12):
-                post("self:inbox", b"%d " % number + b"x" * 9000, outcomes, sender)
-            for _ in range(renewals):
-                renew(node)
-                sender.wait(0)
-        process_until(lambda: len(outcomes) == 12, "all have ended", sender)
-    assert outcomes == [0] * 12
-    receiver.process.wait(timeout=20 * PATIENCE)
-    assert [int(line.split()[0]) for line in path.read_text().splitlines()] == list(range(12))
+    waiting = Waiting(one)
+    for _ in range(renewals):
+        renew(one)
+        waiting.sender.wait(0)
+    waiting.come()
 
 
-def test_who_leaves_before_it_has_moved_has_sent_all(nodes, memory):
+def test_who_leaves_before_it_has_moved_has_sent_all(one, memory):
     """It never learns of the next daemon, which finds in the old memory what was posted there, before it came and after."""
-    node = nodes(1)[1]
-    with Connection(node.socket) as receiver:
-        assert receiver.bind("inbox") == 0
-        sender = Connection(node.socket)
+    with Connection(one.socket, binds="inbox") as receiver:
+        sender = Connection(one.socket)
         sender.post("self:inbox", b"first", lambda error: None)
         sender.post("self:inbox", b"before", lambda error: None)
-        renew(node)
+        renew(one)
         sender.post("self:inbox", b"after", lambda error: None)
         sender.close()
         assert [receiver.receive().data for _ in range(3)] == [b"first", b"before", b"after"]
 
 
-def test_calls_in_service_are_answered_after_it(nodes, memory):
-    node = nodes(1)[1]
-    call_under_hand_overs(node, node, "self:upper", [node])
+def test_calls_in_service_are_answered_after_it(one, memory):
+    call_under_hand_overs(one, one, "self:upper", [one])
 
 
-def test_a_time_out_after_it_takes_a_message_back(nodes, memory):
-    node = nodes(1)[1]
+def test_a_time_out_after_it_takes_a_message_back(one, memory):
     outcomes = []
-    receiver = node.receiver("inbox")
-    with Connection(node.socket) as sender:
+    receiver = one.receiver("inbox")
+    with Connection(one.socket) as sender:
         with stopped(receiver.process.pid):
             assert sender.post_timed("self:inbox", b"late", 1000, outcomes.append) == 0
             sender.wait(0)
-            renew(node)
+            renew(one)
             process_until(lambda: outcomes, "it has ended", sender)
         assert sender.send("self:inbox", b"then") == 0
         fate = sender.last
@@ -108,15 +92,14 @@ def test_a_time_out_after_it_takes_a_message_back(nodes, memory):
                                  ([-errno.ECONNRESET], ["then"])), (outcomes, lines, fate)
 
 
-def test_a_program_that_is_killed_meanwhile_ends_alone(nodes, memory):
-    node = nodes(1)[1]
-    victim, other = node.receiver("victim"), node.receiver("other")
+def test_a_program_that_is_killed_meanwhile_ends_alone(one, memory):
+    victim, other = one.receiver("victim"), one.receiver("other")
     outcomes = []
-    with Connection(node.socket) as sender:
+    with Connection(one.socket) as sender:
         os.kill(victim.process.pid, signal.SIGSTOP)
         assert sender.post("self:victim", b"in doubt", outcomes.append) == 0
         sender.wait(0)
-        renew(node)
+        renew(one)
         victim.process.kill()
         victim.process.communicate()
         process_until(lambda: outcomes, "what was sent to it has ended", sender)
@@ -139,18 +122,16 @@ def scribble(pid):
 
 
 @pytest.mark.parametrize("dies", [False, True], ids=["goes_on", "dies"])
-def test_who_changes_its_memory_meanwhile_harms_itself_alone(nodes, dies):
+def test_who_changes_its_memory_meanwhile_harms_itself_alone(one, dies):
     """It goes on in other memory with nonsense in it, or leaves nonsense behind."""
-    node = nodes(1)[1]
-    with Connection(node.socket) as sender, Connection(node.socket) as other:
-        assert other.bind("other") == 0
-        victim = node.receiver("victim")
-        node.send("self:victim", "x")
+    with Connection(one.socket) as sender, Connection(one.socket, binds="other") as other:
+        victim = one.receiver("victim")
+        one.send("self:victim", "x")
         outcomes, others = [], []
         with stopped(victim.process.pid):
             for _ in range(3):
                 post("self:victim", b"in doubt", outcomes, sender)
-            renew(node)
+            renew(one)
             assert scribble(victim.process.pid) > 0
         if dies:
             victim.process.kill()
@@ -161,23 +142,22 @@ def test_who_changes_its_memory_meanwhile_harms_itself_alone(nodes, dies):
         victim.process.kill()
         victim.process.communicate()
         process_until(lambda: len(outcomes) == 3, "what was sent to it has ended", sender)
-        renew(node)
-        assert node.alive()
+        renew(one)
+        assert one.alive()
 
 
-def test_who_shares_an_endpoint_takes_over_after_it(nodes, memory):
+def test_who_shares_an_endpoint_takes_over_after_it(one, memory):
     """What a program hasn't taken goes to the other one, also what was sent to it by the daemon before."""
-    node = nodes(1)[1]
     outcomes, got = [], []
-    with Connection(node.socket) as sender, Connection(node.socket) as second:
-        first = Connection(node.socket)
+    with Connection(one.socket) as sender, Connection(one.socket) as second:
+        first = Connection(one.socket)
         assert first.bind("shared", BIND_SHARED) == 0
         for number in range(10):
             assert sender.post("self:shared", b"%d" % number, outcomes.append) == 0
         sender.wait(0)
         assert second.bind("shared", BIND_SHARED) == 0
         assert first.receive().data == b"0"
-        renew(node)
+        renew(one)
         first.close()
         got = [second.receive().data for _ in range(9)]
         process_until(lambda: len(outcomes) == 10, "all have ended", sender, second)
@@ -234,17 +214,16 @@ def test_watches_go_on_and_tell_only_what_has_changed(nodes, tmp_path, memory):
         assert ended(watch.process) is None
 
 
-def test_watches_of_others_tell_only_what_has_changed(nodes, tmp_path):
+def test_watches_of_others_tell_only_what_has_changed(one, two, three, tmp_path):
     """Of who stays nothing is told, over a link or not; of what goes later it is."""
-    node, two, three = nodes(1, 2, 3).values()
     for other in (two, three):
-        node.sees(other)
+        one.sees(other)
     stays, goes = two.receiver("stays"), three.receiver("goes")
-    watch = Watch(node, "*", tmp_path / "watched")
+    watch = Watch(one, "*", tmp_path / "watched")
     eventually(lambda: {("up", "stays"), ("up", "goes")} <= set(watch.told()), f"both are told: {watch.path.read_text()}")
-    node.send("2:stays", "over a link")
+    one.send("2:stays", "over a link")
     endpoints, domains = watch.told(), watch.told("domain")
-    renew(node)
+    renew(one)
     ended(goes.process)
     watch.tells(*endpoints, ("down", "goes"))
     ended(stays.process)
@@ -272,20 +251,19 @@ def test_watches_of_others_wait_for_a_late_domain_0(nodes, tmp_path):
     assert ended(watch.process) is None
 
 
-def test_what_programs_have_beyond_lower_limits_stays(nodes, memory):
+def test_what_programs_have_beyond_lower_limits_stays(one, memory):
     """The next daemon reads other limits. Nobody gets more before he has given back enough."""
-    node = nodes(1)[1]
     lower = "[limits]\nmax-endpoints-per-uid = 2\nmax-channels-per-uid = 1\nmax-queued-bytes-per-uid = 64K\n"
     outcomes, got = [], []
-    with Connection(node.socket) as server, Connection(node.socket) as sender:
+    with Connection(one.socket) as server, Connection(one.socket) as sender:
         assert [server.handle(f"e{number}", got.append) for number in range(6)] == [0] * 6
         for number in range(6):
             assert sender.post(f"self:e{number}", bytes(40000), outcomes.append) == 0
         sender.wait(0)
-        (node.directory / f"xenmsgd-{node.domid}.conf").write_text(node.config + lower)
+        (one.directory / f"xenmsgd-{one.domid}.conf").write_text(one.config + lower)
         for _ in range(2):
-            renew(node)
-        assert len(node.status()["endpoints"]) == 6
+            renew(one)
+        assert len(one.status()["endpoints"]) == 6
         process_until(lambda: len(outcomes) == 6, "all have ended", sender, server)
         assert outcomes == [0] * 6 and got == [bytes(40000)] * 6
         assert server.bind("more") == -errno.ENOBUFS
@@ -293,64 +271,30 @@ def test_what_programs_have_beyond_lower_limits_stays(nodes, memory):
         assert server.bind("more") == 0
 
 
-def test_a_bad_configuration_is_refused_before_anything_ends(nodes):
-    node = nodes(1)[1]
-    receiver = node.receiver("inbox")
-    path = node.directory / f"xenmsgd-{node.domid}.conf"
+def test_a_bad_configuration_is_refused_before_anything_ends(one):
+    receiver = one.receiver("inbox")
+    path = one.directory / f"xenmsgd-{one.domid}.conf"
     path.write_text("[links]\nheartbeat = never\n")
-    done = node.xenmsg("daemon", "renew")
+    done = one.xenmsg("daemon", "renew")
     assert done.returncode == EXIT_USAGE
     assert b"heartbeat" in done.stderr and b"goes on as it was" in done.stderr
-    path.write_text(node.config)
-    node.send("self:inbox", "still here")
-    assert took_over(node) == 0
+    path.write_text(one.config)
+    one.send("self:inbox", "still here")
+    assert took_over(one) == 0
     assert ended(receiver.process) == "still here\n"
 
 
-def installer(node, tmp_path):
-    """Lets the node, which isn't started, have its programs in a folder of its own. Returns a function that installs something else
-    as its xenmsgd: the right one, or a script."""
-    node.programs = tmp_path / "programs"
-    node.programs.mkdir()
-    for name in ("xenmsg", "xenmsgd"):
-        (node.programs / name).symlink_to(tool(name))
-
-    def install(script=None):
-        new = node.programs / "new"
-        if script is None:
-            new.symlink_to(tool("xenmsgd"))
-        else:
-            new.write_text(f"#!/bin/sh\n{script}\n")
-            new.chmod(0o755)
-        new.rename(node.programs / "xenmsgd")
-    return install
-
-
-@pytest.fixture(name="installed")
-def daemon_of_a_folder_of_its_own(nodes, tmp_path):
-    """(node, what installs something else as its xenmsgd)"""
-    node = nodes(1, start=False)[1]
-    install = installer(node, tmp_path)
-    node.start()
-    return node, install
-
-
-def test_watches_are_told_of_what_has_gone_in_between(installed, nodes, tmp_path):
+def test_watches_are_told_of_what_has_gone_in_between(installed, two, tmp_path):
     """Here, and in another domain; and what has come."""
     node, install = installed
-    other = nodes(2)[2]
-    node.sees(other)
-    here, there = node.receiver("here"), other.receiver("there")
+    node.sees(two)
+    here, there = node.receiver("here"), two.receiver("there")
     watch = Watch(node, "*", tmp_path / "watched")
     eventually(lambda: set(watch.told()) == {("up", "here"), ("up", "there")}, "both are told")
-    waits, go = tmp_path / "waits", tmp_path / "go"
-    install(f"""case $1 in --take-over) : >{waits}; while [ ! -e {go} ]; do sleep 0.05; done ;; esac; exec {tool("xenmsgd")} "$@" """)
-    assert node.xenmsg("daemon", "renew").returncode == EXIT_OK
-    eventually(waits.exists, "no daemon is there")
-    here.process.kill()
-    ended(there.process)
-    new = other.receiver("new")
-    go.touch()
+    with install.nobody_reads():
+        here.process.kill()
+        ended(there.process)
+        new = two.receiver("new")
     eventually(lambda: len(watch.told()) == 5, f"all is told: {watch.path.read_text()}")
     assert sorted(watch.told()[2:]) == [("down", "here"), ("down", "there"), ("up", "new")]
     ended(new.process)
@@ -360,7 +304,7 @@ def test_watches_are_told_of_what_has_gone_in_between(installed, nodes, tmp_path
 def test_a_next_daemon_that_knows_no_words_tells_all_again(installed, tmp_path):
     """An older one doesn't know what was told."""
     node, install = installed
-    install(f"""case $1 in --check-takeover) echo xenmsgd older ;; *) exec {tool("xenmsgd")} "$@" ;; esac""")
+    install.older()
     watch = Watch(node, "self:*", tmp_path / "watched")
     one = node.receiver("one")
     watch.tells(("up", "one"))
@@ -380,8 +324,7 @@ def test_a_next_daemon_that_knows_no_words_tells_all_again(installed, tmp_path):
 ], ids=["fails", "is_killed", "is_older", "lacks_a_library", "hangs", "talks"])
 def test_a_bad_program_is_refused_before_anything_ends(installed, script, why):
     node, install = installed
-    with Connection(node.socket) as receiver, Connection(node.socket) as sender:
-        assert receiver.bind("inbox") == 0
+    with Connection(node.socket, binds="inbox") as receiver, Connection(node.socket) as sender:
         install(script)
         done = node.xenmsg("daemon", "renew")
         assert done.returncode == EXIT_USAGE
@@ -396,57 +339,26 @@ def test_a_bad_program_is_refused_before_anything_ends(installed, script, why):
 
 def test_a_program_that_isnt_there_is_refused_likewise(installed):
     node, install = installed
-    (node.programs / "xenmsgd").unlink()
+    (install.folder / "xenmsgd").unlink()
     done = node.xenmsg("daemon", "renew")
     assert done.returncode not in (EXIT_OK, None) and b"No such file" in done.stderr, done
     install()
     renew(node)
 
 
-def crashes(receiver):
-    """Its connection ends."""
-    error = receiver.receive()
-    assert error == -errno.ENOTCONN, error
-    receiver.close()
-
-
-def test_a_next_daemon_that_dies_is_as_after_a_crash(installed):
+@pytest.mark.parametrize("dies, status", [(True, 1), (False, 0)], ids=["dies", "is told to stop"])
+def test_a_next_daemon_that_ends_is_as_after_a_crash(installed, dies, status):
+    """The signal to stop comes while nobody has said yet what it means, and is obeyed in order."""
     node, install = installed
-    receiver = Connection(node.socket)
-    assert receiver.bind("inbox") == 0
-    install('[ "$1" = --check-takeover ] && echo nobody || exit 1')
-    assert node.xenmsg("daemon", "renew").returncode == EXIT_OK
+    receiver = Connection(node.socket, binds="inbox")
+    install.first("--take-over", "exit 1" if dies else "kill -TERM $$")
+    install.renews()
     crashes(receiver)
-    assert node.daemon.wait(timeout=20 * PATIENCE) == 1
+    assert node.daemon.wait(timeout=20 * PATIENCE) == status
     install()
     node.start()
     with Connection(node.socket) as again:
         assert again.bind("inbox") == 0
-
-
-def test_a_next_daemon_without_memory_is_as_after_a_crash(installed):
-    node, install = installed
-    receiver = Connection(node.socket)
-    assert receiver.bind("inbox") == 0
-    install(f"""case $1 in --take-over) ulimit -v 2000 ;; esac; exec {tool("xenmsgd")} "$@" """)
-    assert node.xenmsg("daemon", "renew").returncode == EXIT_OK
-    crashes(receiver)
-    assert node.daemon.wait(timeout=20 * PATIENCE) != 0
-    install()
-    node.start()
-
-
-def test_a_stop_in_between_is_obeyed_in_order(installed):
-    """The signal comes while nobody has said yet what it means."""
-    node, install = installed
-    receiver = Connection(node.socket)
-    assert receiver.bind("inbox") == 0
-    install(f"""case $1 in --take-over) kill -TERM $$ ;; esac; exec {tool("xenmsgd")} "$@" """)
-    assert node.xenmsg("daemon", "renew").returncode == EXIT_OK
-    crashes(receiver)
-    assert node.daemon.wait(timeout=20 * PATIENCE) == 0
-    install()
-    node.start()
 
 
 def test_a_stop_as_the_answer_ends_is_obeyed_in_order(installed):
@@ -465,14 +377,12 @@ def test_a_second_hand_over_at_once_is_refused(installed):
     """The first one goes on."""
     node, install = installed
     receiver = node.receiver("inbox")
-    waits, go = node.programs / "waits", node.programs / "go"
-    install(f"""case $1 in --check-takeover) : >{waits}; while [ ! -e {go} ]; do sleep 0.05; done ;; esac; exec {tool("xenmsgd")} "$@" """)
-    first = node.popen("daemon", "renew")
-    eventually(waits.exists, "the next program is asked")
-    second = node.xenmsg("daemon", "renew")
-    assert second.returncode != EXIT_OK and b"it is being renewed already" in second.stderr, second
-    node.send("self:inbox", "before")
-    go.touch()
+    with install.waiting("--check-takeover") as it_waits:
+        first = node.popen("daemon", "renew")
+        it_waits()
+        second = node.xenmsg("daemon", "renew")
+        assert second.returncode != EXIT_OK and b"it is being renewed already" in second.stderr, second
+        node.send("self:inbox", "before")
     assert first.wait(timeout=60 * PATIENCE) == EXIT_OK
     eventually(lambda: took_over(node) == 1, "the next daemon has taken over")
     node.send("self:inbox", "after")
@@ -482,13 +392,9 @@ def test_a_second_hand_over_at_once_is_refused(installed):
 def test_an_image_that_isnt_one_lets_the_next_begin_afresh(installed):
     """As one of another version would be. Whoever connects then is served."""
     node, install = installed
-    receiver = Connection(node.socket)
-    assert receiver.bind("inbox") == 0
-    install(f"""case $1 in
---take-over) rest=${{2#*:}}; shift 2; exec {tool("xenmsgd")} --take-over "0:$rest" "$@" ;;
-*) exec {tool("xenmsgd")} "$@" ;;
-esac""")
-    assert node.xenmsg("daemon", "renew").returncode == EXIT_OK
+    receiver = Connection(node.socket, binds="inbox")
+    install.first("--take-over", 'rest=${2#*:}; shift 2; set -- --take-over "0:$rest" "$@"')
+    install.renews()
     crashes(receiver)
     eventually(lambda: "this one begins afresh" in node.log.read_text(), "it says so")
     with Connection(node.socket) as again:
@@ -502,7 +408,7 @@ def test_an_image_of_another_format_lets_the_next_begin_afresh(installed, more):
     node, install = installed
     receivers = [Connection(node.socket) for _ in range(3)]
     assert [each.bind(f"inbox{number}") for number, each in enumerate(receivers)] == [0] * 3
-    other = node.programs / "other"
+    other = install.folder / "other"
     other.write_text(f"""import fcntl, os, sys
 if sys.argv[1] == "--take-over":
     image, rest = sys.argv[2].split(":", 1)
@@ -516,7 +422,7 @@ if sys.argv[1] == "--take-over":
 os.execv("{tool("xenmsgd")}", sys.argv)
 """)
     install(f'exec {sys.executable} {other} "$@"')
-    assert node.xenmsg("daemon", "renew").returncode == EXIT_OK
+    install.renews()
     for receiver in receivers:
         crashes(receiver)
     eventually(lambda: "can't be taken: Protocol not supported; this one begins afresh" in node.log.read_text(), "it says so")
@@ -524,48 +430,33 @@ os.execv("{tool("xenmsgd")}", sys.argv)
         assert again.bind("inbox0") == 0
 
 
-def test_status_and_doctor_tell_who_handed_over(nodes):
-    node = nodes(1)[1]
-    assert node.status()["renewed"] is None
-    assert b"took over" not in node.xenmsg("status").stdout + node.xenmsg("doctor").stdout
+def test_status_and_doctor_tell_who_handed_over(one):
+    assert one.status()["renewed"] is None
+    assert b"took over" not in one.xenmsg("status").stdout + one.xenmsg("doctor").stdout
     for times in (1, 2):
-        renew(node)
-        version = node.status()["version"]
-        assert node.status()["renewed"] == {"times": times, "from": version}
-        assert b"took over from xenmsgd %s then, hand-overs so far: %d\n" % (version.encode(), times) in node.xenmsg("status").stdout
-        assert b"it took over from xenmsgd %s " % version.encode() in node.xenmsg("doctor").stdout
+        renew(one)
+        version = one.status()["version"]
+        assert one.status()["renewed"] == {"times": times, "from": version}
+        assert b"took over from xenmsgd %s then, hand-overs so far: %d\n" % (version.encode(), times) in one.xenmsg("status").stdout
+        assert b"it took over from xenmsgd %s " % version.encode() in one.xenmsg("doctor").stdout
 
 
-def test_descriptors_and_memory_stay_the_same(nodes, memory):
-    node = nodes(1)[1]
-    receiver = node.receiver("inbox")
-    def held():
-        return len(os.listdir(f"/proc/{node.pid}/fd"))
-    renew(node)
-    node.send("self:inbox", "x")
-    before = eventually(held, "it holds some")
+def test_descriptors_and_memory_stay_the_same(one, memory):
+    receiver = one.receiver("inbox")
+    renew(one)
+    one.send("self:inbox", "x")
+    before = one.descriptors()
     for _ in range(10):
-        renew(node)
-        node.send("self:inbox", "x")
-    eventually(lambda: held() <= before, f"it holds no more than {before}: {held()}")
+        renew(one)
+        one.send("self:inbox", "x")
+    eventually(lambda: one.descriptors() <= before, f"it holds no more than {before}: {one.descriptors()}")
     assert ended(receiver.process) == "x\n" * 11
 
 
 @pytest.mark.slow
-def test_a_thousand_hand_overs_leave_nothing_behind(host, nodes, memory):
+def test_a_thousand_hand_overs_leave_nothing_behind(host, one, two, memory):
     """Under traffic within the domain and over a link, which is resumed each time."""
-    one, two = nodes(1, 2).values()
     local, inbox = one.receiver("inbox"), two.receiver("inbox")
-
-    def held():
-        domains = {each["domid"]: each for each in host.list()["domains"]}
-        with open(f"/proc/{one.pid}/status", encoding="utf-8") as status:
-            resident = int(next(line for line in status if line.startswith("VmRSS")).split()[1])
-        return resident, [(len(os.listdir(f"/proc/{node.pid}/fd")), domains[node.domid]["grants"]["used_pages"], domains[node.domid]["mapped_pages"],
-                           domains[node.domid]["event_channels"]["used"]) for node in (one, two)]
-
-    def at_most(before):
-        return all(now <= was for now, was in zip(sum(held()[1], ()), sum(before, ())))
     with Connection(one.socket) as sender:
         for times in range(1000):
             outcomes = []
@@ -575,8 +466,9 @@ def test_a_thousand_hand_overs_leave_nothing_behind(host, nodes, memory):
             process_until(lambda: len(outcomes) == 2, "both have ended", sender)
             assert outcomes == [0, 0], times
             if times == 20:
-                resident, before = held()
-    eventually(lambda: at_most(before), f"as much is held as before, {before}: {held()}")
-    assert held()[0] < 1.5 * resident
+                eventually(lambda: one.link_state(2) == "up", "what a link holds is counted")
+                memory_before, before = resident(one.pid), held_by(one, two)
+    hold_no_more_than(before, one, two)
+    assert resident(one.pid) < 1.5 * memory_before
     for receiver in (local, inbox):
         assert ended(receiver.process).splitlines() == [str(times) for times in range(1000)]

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A daemon hands over while messages, calls and streams wait for a program that is started on demand: they wait on, and come once."""
 
+import contextlib
 import errno
 import os
 import resource
@@ -12,15 +13,12 @@ import pytest
 
 from frames import STREAM, open_frame
 from library import Connection
-from messaging import EXIT_NO_ENDPOINT, EXIT_OK, PATIENCE, eventually, is_built_with_systemd, tool
+from messaging import EXIT_NO_ENDPOINT, PATIENCE, eventually, is_built_with_systemd, tool
 from renewing import post, process_until, renew, took_over
 from service_manager import Systemd
-from test_activation import Activation, xenmsg
-from test_handover import daemon_of_a_folder_of_its_own  # the fixture `installed`  # noqa: F401  pylint: disable=unused-import
+from test_activation import GATE, Activation, have_gone, xenmsg
 from test_restart import Service
 from test_streams import RawStream
-
-GATE = "while [ ! -e $0.go ]; do sleep 0.05; done\n"
 
 
 class Place:
@@ -42,12 +40,6 @@ class Place:
             else:
                 renew(self.node)
 
-    def open_gate(self, name):
-        (self.activation.directory / f"{name}.sh.go").touch()
-
-    def waiting(self, name, count):
-        eventually(lambda: self.activation.about(name)["waiting"] == count, f"{count} wait: {self.activation.about(name)}")
-
 
 @pytest.fixture(name="place", params=["renewed", "restarted"])
 def domain_whose_daemon_hands_over(nodes, tmp_path, request):
@@ -55,11 +47,8 @@ def domain_whose_daemon_hands_over(nodes, tmp_path, request):
     if restarts and not is_built_with_systemd():
         pytest.skip("built without systemd")
     place = Place(nodes(1, start=False)[1], tmp_path, restarts)
-    yield place
-    if place.service:
-        (place.systemd.folder / "job").unlink(missing_ok=True)
-        place.node.stop()
-        place.service.close()
+    with place.service or contextlib.nullcontext():
+        yield place
 
 
 def test_messages_and_calls_wait_on_for_a_command(place, memory):
@@ -72,15 +61,15 @@ def test_messages_and_calls_wait_on_for_a_command(place, memory):
         for number in range(5):
             post("self:inbox", b"%d" % number, outcomes, sender)
         assert sender.call_post("self:rev", b"ab", answers.append) == 0
-        place.waiting("rev", 1)
-        place.waiting("inbox", 1)  # one channel has them all
+        place.activation.waiting("rev")
+        place.activation.waiting("inbox")  # one channel has them all
         pid = place.activation.pid("inbox")
         place.hand_over()
         assert not outcomes and not answers
         if not place.restarts:
             assert place.activation.about("inbox")["state"] == "starting" and place.activation.pid("inbox") == pid
         for name in ("inbox", "rev"):
-            place.open_gate(name)
+            place.activation.open_gate(name)
         process_until(lambda: len(outcomes) == 5 and answers, "all have ended", sender)
     assert outcomes == [0] * 5 and answers == [b"ba"]
     eventually(lambda: place.activation.output("inbox").read_text().split() == list("01234"), "all have come")
@@ -95,11 +84,11 @@ def test_a_stream_waits_on_for_a_command(place):
     caller = RawStream(place.node.socket, open_frame(0, "self:pipe", STREAM)).socket
     caller.settimeout(60 * PATIENCE)
     caller.sendall(b"before ")
-    place.waiting("pipe", 1)
+    place.activation.waiting("pipe")
     place.hand_over()
     caller.sendall(b"after")
     caller.shutdown(socket.SHUT_WR)
-    place.open_gate("pipe")
+    place.activation.open_gate("pipe")
     got = b""
     while data := caller.recv(100):
         got += data
@@ -116,7 +105,7 @@ def test_what_comes_from_another_domain_waits_on(place, nodes):
         assert caller.call_post("1:rev", b"ab", answers.append) == 0
         process_until(lambda: place.activation.about("rev")["waiting"] == 1, "it waits", caller)
         place.hand_over()
-        place.open_gate("rev")
+        place.activation.open_gate("rev")
         process_until(lambda: answers, "it is answered", caller)
     assert answers == [b"ba"]
 
@@ -141,10 +130,10 @@ def test_a_unit_is_waited_for_on(place, tmp_path):
     try:
         with Connection(place.node.socket) as sender:
             post("self:inbox", b"by a unit", outcomes, sender)
-            place.waiting("inbox", 1)
+            place.activation.waiting("inbox")
             place.activation.pid("inbox")
             place.hand_over()
-            place.open_gate("inbox")
+            place.activation.open_gate("inbox")
             process_until(lambda: outcomes, "it has ended", sender)
         assert outcomes == [0]
         eventually(lambda: place.activation.output("inbox").read_text() == "by a unit\n", "it has come")
@@ -186,12 +175,12 @@ def test_a_file_that_has_gone_ends_what_waits_for_it(place):
     with Connection(place.node.socket) as sender:
         post("self:gone", b"x", outcomes, sender)
         post("self:inbox", b"stays", others, sender)
-        place.waiting("gone", 1)
-        place.waiting("inbox", 1)
+        place.activation.waiting("gone")
+        place.activation.waiting("inbox")
         (place.activation.directory / "gone.conf").unlink()
         place.hand_over(1)
         process_until(lambda: outcomes, "it has ended", sender)
-        place.open_gate("inbox")
+        place.activation.open_gate("inbox")
         process_until(lambda: others, "the other one arrives", sender)
     assert outcomes == [-errno.ENOENT] and others == [0]
     assert "gone" not in {entry["name"] for entry in place.node.status()["endpoints"]}
@@ -230,8 +219,8 @@ def test_a_command_that_ends_between_two_daemons_is_missed(renewable):
         post("self:inbox", b"x", outcomes, sender)
         pid = activation.pid("inbox")
         # A shell would reap it.
-        install(f"""case $1 in --take-over) exec python3 -c 'import os, sys; os.kill({pid}, 9); os.execv(sys.argv[1], sys.argv[1:])' {tool("xenmsgd")} "$@" ;; esac
-                exec {tool("xenmsgd")} "$@" """)
+        install.first("--take-over", "exec python3 -c 'import os, sys; os.kill(%d, 9); os.execv(sys.argv[1], sys.argv[1:])' %s \"$@\""
+                      % (pid, tool("xenmsgd")))
         renew(node)
         process_until(lambda: outcomes, "it has ended", sender)
     assert outcomes == [-errno.ENOENT]
@@ -250,8 +239,7 @@ def test_a_command_that_has_bound_or_was_stopped_is_reaped(renewable):
     renew(node)
     node.send("self:inbox", "after")
     eventually(lambda: activation.output("inbox").read_text() == "before\nafter\n", "both have come")
-    for pid in (bound, deaf):
-        eventually(lambda pid=pid: not os.path.exists(f"/proc/{pid}"), "nothing is left of it")
+    have_gone(bound, deaf)
     eventually(lambda: activation.about("inbox")["state"] == "activatable", "it may be started again")
 
 
@@ -265,10 +253,10 @@ def test_a_command_that_lives_on_is_not_started_a_second_time(renewable):
     outcomes = []
     with Connection(node.socket) as sender:
         post("self:inbox", b"second", outcomes, sender)
-        eventually(lambda: activation.about("inbox")["waiting"] == 1, "it waits")
+        activation.waiting("inbox")
         renew(node)
         assert activation.about("inbox")["state"] == "lingering"
-        (activation.directory / "inbox.sh.go").touch()
+        activation.open_gate("inbox")
         process_until(lambda: outcomes, "it has ended", sender)
     assert outcomes == [0] and activation.starts("inbox") == 1
     eventually(lambda: activation.output("inbox").read_text() == "first\nsecond\n", "both have come")
@@ -279,7 +267,7 @@ def test_a_next_daemon_that_knows_no_rooms_ends_what_waits(renewable):
     node, install, activation = renewable
     activation.add("inbox", "exec sleep 1000")
     node.start()
-    install(f"""case $1 in --check-takeover) echo xenmsgd older; echo reads sections up to 12 ;; *) exec {tool("xenmsgd")} "$@" ;; esac""")
+    install.older("reads sections up to 12")
     outcomes = []
     with Connection(node.socket) as sender:
         post("self:inbox", b"x", outcomes, sender)
@@ -296,18 +284,18 @@ def test_what_waits_goes_on_where_there_can_be_no_image(renewable):
     node, install, activation = renewable
     activation.add("rev", GATE + xenmsg("serve --once rev -- cat"))
     node.start()
-    install(f"""case $1 in --check-takeover) prlimit --fsize=65536: --pid $PPID ;; esac; exec {tool("xenmsgd")} "$@" """)
+    install.first("--check-takeover", "prlimit --fsize=65536: --pid $PPID")
     answers = []
     callers = [Connection(node.socket) for _ in range(4)]
     try:
         for caller in callers:
             assert caller.call_post("self:rev", b"x" * 30000, answers.append) == 0
         process_until(lambda: activation.about("rev")["waiting"] == 4, "all wait", *callers)
-        assert node.xenmsg("daemon", "renew").returncode == EXIT_OK
+        install.renews()
         eventually(lambda: "File too large; this daemon goes on" in node.log.read_text(), "it says so")
         assert took_over(node) == 0
         resource.prlimit(node.pid, resource.RLIMIT_FSIZE, resource.getrlimit(resource.RLIMIT_FSIZE))
-        (activation.directory / "rev.sh.go").touch()
+        activation.open_gate("rev")
         process_until(lambda: len(answers) == 4, "all are answered", *callers)
     finally:
         for caller in callers:

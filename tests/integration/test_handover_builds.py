@@ -9,9 +9,8 @@ import re
 import pytest
 
 from library import Connection
-from messaging import EXIT_OK, SOURCES, eventually, read_source, tool
-from renewing import process_until
-from test_handover import crashes, daemon_of_a_folder_of_its_own  # the fixture `installed`  # noqa: F401  pylint: disable=unused-import
+from messaging import SOURCES, eventually, read_source, tool
+from renewing import crashes, process_until
 from test_handover_links import Traffic, go_on_until_all_have_got, renew_under
 
 SAME, OTHER = os.environ.get("XENMSG_SAME_IMAGE"), os.environ.get("XENMSG_OTHER_IMAGE")
@@ -25,19 +24,11 @@ def test_seeds_and_page_have_the_format_of_the_code():
     assert f"the format, {number}:" in read_source("doc", "handover.md")
 
 
-def install(node, path):
-    """The daemon runs what lies under this name the next time."""
-    new = node.programs / "new"
-    new.symlink_to(path)
-    new.rename(node.programs / "xenmsgd")
-
-
 @pytest.mark.skipif(not SAME, reason="tests/interop/run builds what this needs")
-def test_an_older_build_takes_over_and_back_under_traffic(installed, nodes):
+def test_an_older_build_takes_over_and_back_under_traffic(installed, two):
     """Within the domain, and over a link both ways; every byte is compared. A call in service is answered by whoever is there."""
-    node, _ = installed
-    other = nodes(2)[2]
-    flows = Traffic(node, node, "own"), Traffic(node, other), Traffic(other, node)
+    node, install = installed
+    flows = Traffic(node, node, "own"), Traffic(node, two), Traffic(two, node)
     go_on_until_all_have_got(flows)
     with Connection(node.socket) as caller, Connection(node.socket) as server:
         answers = []
@@ -46,7 +37,7 @@ def test_an_older_build_takes_over_and_back_under_traffic(installed, nodes):
             for path in (f"{SAME}/xenmsgd", tool("xenmsgd")):
                 assert caller.call_post("self:upper", b"q%d" % times, answers.append) == 0
                 request = server.take()
-                install(node, path)
+                install.link(path)
                 renew_under(node, *flows)
                 assert os.path.realpath(f"/proc/{node.pid}/exe") == os.path.realpath(path)
                 assert request.reply(request.data.upper()) == 0
@@ -60,12 +51,12 @@ def test_an_older_build_takes_over_and_back_under_traffic(installed, nodes):
 @pytest.mark.skipif(not OTHER, reason="tests/interop/run builds what this needs")
 def test_a_build_with_another_image_begins_afresh_and_back(installed):
     """Connections end as after a crash, and whoever comes then is served."""
-    node, _ = installed
+    node, install = installed
     for times, path in enumerate((f"{OTHER}/xenmsgd", tool("xenmsgd"))):
         receiver = Connection(node.socket)
         assert receiver.bind("inbox") == 0
-        install(node, path)
-        assert node.xenmsg("daemon", "renew").returncode == EXIT_OK
+        install.link(path)
+        install.renews()
         crashes(receiver)
         eventually(lambda times=times: node.log.read_text().count("this one begins afresh") == times + 1, "it says so")
         with Connection(node.socket) as sender, Connection(node.socket) as again:

@@ -9,10 +9,9 @@ import pytest
 from frames import (BECOMES_STREAM, BIND, CANCEL, DATA, HEADER, MEMORY, MESSAGES, PROBE, REPLY, RESET, STREAM, WELCOME, bind_payload, frame, hello,
                     message, open_frame, u64)
 from library import Connection
-from messaging import EXIT_OK, eventually, stopped, tool
+from messaging import eventually, stopped
 from protocol import Program, seal
 from renewing import post, process_until, renew, took_over
-from test_handover import daemon_of_a_folder_of_its_own  # the fixture `installed`  # noqa: F401  pylint: disable=unused-import
 
 TAKES_MEMORY = 512  # in the flags of HELLO
 
@@ -36,38 +35,34 @@ def moves(program):
 
 
 @pytest.mark.parametrize("sent", [0, 5, HEADER.size, HEADER.size + 3])
-def test_a_connection_with_a_part_of_its_hello_goes_on(nodes, sent):
-    node = nodes(1)[1]
+def test_a_connection_with_a_part_of_its_hello_goes_on(one, sent):
     whole = hello()
-    with Program(node.socket, greet=False) as program:
+    with Program(one.socket, greet=False) as program:
         program.send_bytes(whole[:sent])
-        renew(node)
+        renew(one)
         program.send_bytes(whole[sent:])
         assert program.expect(WELCOME)
         is_served(program)
 
 
-def test_a_connection_that_is_to_be_a_stream_goes_on(nodes):
+def test_a_connection_that_is_to_be_a_stream_goes_on(one):
     """It was welcomed, and says then to whom."""
-    node = nodes(1)[1]
-    with Connection(node.socket) as listener, Program(node.socket, greet=False) as program:
-        assert listener.bind("inbox") == 0
+    with Connection(one.socket, binds="inbox") as listener, Program(one.socket, greet=False) as program:
         program.send_bytes(hello(flags=BECOMES_STREAM))
         assert program.expect(WELCOME)
-        renew(node)
+        renew(one)
         program.send_bytes(open_frame(0, "self:nobody", kind=STREAM))
         got = program.receive()
         assert got.channel == 0 and got.u32() == errno.ENOENT, got
 
 
 @pytest.mark.parametrize("has", ["sealed", "said"])
-def test_a_connection_that_has_not_rung_yet_goes_on(nodes, has):
+def test_a_connection_that_has_not_rung_yet_goes_on(one, has):
     """Its memory is ready, or its first frame lies there; the daemon before had heard nothing of that."""
-    node = nodes(1)[1]
-    with Program(node.socket, shared=True, flags=TAKES_MEMORY) as program:
+    with Program(one.socket, shared=True, flags=TAKES_MEMORY) as program:
         if has == "said":
             program.out.put(frame(BIND, bind_payload("early", MESSAGES), channel=1))
-        renew(node)
+        renew(one)
         moves(program)
         if has == "sealed":
             program.out.put(frame(BIND, bind_payload("early", MESSAGES), channel=1))
@@ -78,52 +73,45 @@ def test_a_connection_that_has_not_rung_yet_goes_on(nodes, has):
 
 
 @pytest.mark.parametrize("renewals", [1, 3])
-def test_a_connection_that_has_not_sealed_yet_goes_on(nodes, monkeypatch, renewals):
+def test_a_connection_that_has_not_sealed_yet_goes_on(one, monkeypatch, renewals):
     """It hasn't got as far as to look at its memory, in which nothing was then, so it gets no other."""
-    node = nodes(1)[1]
     monkeypatch.setattr("protocol.seal", lambda memory: None)
-    with Program(node.socket, shared=True, flags=TAKES_MEMORY) as program:
+    with Program(one.socket, shared=True, flags=TAKES_MEMORY) as program:
         for _ in range(renewals):
-            renew(node)
+            renew(one)
         seal(program.descriptors[0])
         is_served(program)
 
 
 def test_a_connection_that_seals_between_two_daemons_goes_on(installed, monkeypatch):
     node, install = installed
-    waits, go = node.programs / "waits", node.programs / "go"
-    install(f"""case $1 in --take-over) : >{waits}; while [ ! -e {go} ]; do sleep 0.05; done ;; esac; exec {tool("xenmsgd")} "$@" """)
     monkeypatch.setattr("protocol.seal", lambda memory: None)
     with Program(node.socket, shared=True, flags=TAKES_MEMORY) as program:
-        assert node.xenmsg("daemon", "renew").returncode == EXIT_OK
-        eventually(waits.exists, "nobody reads")
-        seal(program.descriptors[0])
-        go.touch()
+        with install.nobody_reads():
+            seal(program.descriptors[0])
         eventually(lambda: took_over(node) == 1, "the next daemon has taken over")
         moves(program)
         program.notify()
         is_served(program)
 
 
-def test_one_that_does_not_know_memory_is_told_and_ends_alone(nodes):
-    node = nodes(1)[1]
-    with Program(node.socket, shared=True) as old, Program(node.socket) as other:
+def test_one_that_does_not_know_memory_is_told_and_ends_alone(one):
+    with Program(one.socket, shared=True) as old, Program(one.socket) as other:
         old.bind("old")
         other.bind("other")
-        renew(node)
+        renew(one)
         error, text = old.goodbye()
         assert error == errno.ECONNRESET and "can't hand over this connection" in text
         is_served(other)
-        with Connection(node.socket) as sender:
+        with Connection(one.socket) as sender:
             assert sender.send("self:old", b"x") == -errno.ENOENT
 
 
-def test_a_cancel_whose_receiver_has_gone_ends_nobody_else(nodes):
+def test_a_cancel_whose_receiver_has_gone_ends_nobody_else(one):
     """The daemon still has it, since its sender hasn't answered the RESET that tells."""
-    node = nodes(1)[1]
-    with Program(node.socket) as other, Program(node.socket) as sender:
+    with Program(one.socket) as other, Program(one.socket) as sender:
         other.bind("other")
-        receiver = Program(node.socket)
+        receiver = Program(one.socket)
         receiver.bind("inbox")
         sender.open("self:inbox")
         sender.data(0, message(b"cancelled"))
@@ -132,14 +120,12 @@ def test_a_cancel_whose_receiver_has_gone_ends_nobody_else(nodes):
         receiver.expect(CANCEL)
         receiver.close()
         sender.expect(RESET, channel=0)
-        renew(node)
+        renew(one)
         is_served(other)
         sender.query("status", number=2)
 
 
-def test_a_ping_under_way_has_an_error(nodes):
-    one, two = nodes(1, 2).values()
-    one.sees(two)
+def test_a_ping_under_way_has_an_error(one, two):
     assert one.xenmsg("ping", "2").returncode == 0
     with stopped(two.pid), Program(one.socket) as program:
         program.send_bytes(frame(PROBE, b"2", channel=1))
@@ -150,23 +136,20 @@ def test_a_ping_under_way_has_an_error(nodes):
     assert one.xenmsg("ping", "2").returncode == 0
 
 
-def test_a_next_daemon_that_seeks_nobody_ends_such_links(installed, nodes, host):
+def test_a_next_daemon_that_seeks_nobody_ends_such_links(installed, nodes):
     """Since this domain was restored nobody has proven that he has the session, and an older daemon would not look for him."""
     one, install = installed
-    install(f"""case $1 in --check-takeover) echo xenmsgd older ;; *) exec {tool("xenmsgd")} "$@" ;; esac""")
+    install.older()
     two = nodes(2)[2]
     one.sees(two)
     outcomes, later = [], []
-    with Connection(one.socket) as sender, Connection(two.socket) as receiver:
-        assert receiver.bind("inbox") == 0
+    with Connection(one.socket) as sender, Connection(two.socket, binds="inbox") as receiver:
         post("2:inbox", b"before", outcomes, sender)
         assert receiver.receive().data == b"before"
         process_until(lambda: outcomes == [0], "the link is up", sender, receiver)
         with stopped(two.pid):
             post("2:inbox", b"under way", outcomes, sender)
-            host.sim("suspend", 1)
-            one.domid = int(host.sim("resume", 1).stdout)
-            eventually(lambda: one.status()["domid"] == one.domid, "it knows its number")
+            one.save_and_restore()
             renew(one)
             process_until(lambda: len(outcomes) == 2, "it has ended", sender)
         assert outcomes[1] == -errno.ECONNRESET

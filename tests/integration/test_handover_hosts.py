@@ -2,19 +2,19 @@
 """A daemon hands over while programs of its host talk to those of another one, over NATS. Its gateway goes on and notices nothing of it;
 the link with the other host is resumed."""
 
+import contextlib
 import errno
 import socket
 
 import pytest
 
 from library import Connection
-from messaging import EXIT_OK, eventually, is_built_with_systemd, stopped, tool
-from renewing import call_under_hand_overs, ended, process_until, renew, send_under_hand_overs
-from test_handover import installer
-from test_handover_links import Traffic, go_on_until_all_have_got, posted, renew_under
+from messaging import eventually, is_built_with_systemd, stopped
+from renewing import Installer, all_are_delivered, call_under_hand_overs, ended, posted, process_until, renew, send_under_hand_overs
+from test_handover_links import go_on_until_all_have_got, renew_under, traffic
 from test_handover_streams import Way
 from test_handover_topics import Published, renew_under as renew_under_topic
-from test_hosts import IN, OUT, Stream
+from joined_hosts import IN, OUT, Stream
 from test_hosts_lists import watching
 from test_hosts_nats import hosts_over_nats  # the fixture `hosts`  # noqa: F401  pylint: disable=unused-import
 from test_restart import Service
@@ -30,45 +30,31 @@ def sees_no_end(hosts):
         assert "tried again" not in gateway.log(), gateway.log()
 
 
+@contextlib.contextmanager
 def both_ways(here, there):
-    """One begins the link, and then both use it."""
-    flows = Traffic(here, there, host="hostb/"), Traffic(there, here, host="hosta/")
-    go_on_until_all_have_got(flows[:1])
-    go_on_until_all_have_got(flows)
-    return flows
+    """One begins the link, and then both use it; at the end all has arrived."""
+    with traffic(here, there, "hosta/", "hostb/") as flows:
+        go_on_until_all_have_got(flows[:1])
+        go_on_until_all_have_got(flows)
+        yield flows
 
 
 def test_traffic_between_hosts_goes_on_over_hand_overs(hosts):
     here, there = hosts()
-    flows = both_ways(here, there)
-    for _ in range(3):
-        renew_under(here, *flows)
-        renew_under(there, *flows)
-    for flow in flows:
-        flow.finish()
+    with both_ways(here, there) as flows:
+        for node in 3 * (here, there):
+            renew_under(node, *flows)
     sees_no_end(hosts)
 
 
-def test_who_relays_between_guests_of_hosts_may_hand_over(hosts):
+@pytest.mark.parametrize("times", [1, pytest.param(25, marks=pytest.mark.slow)])
+def test_who_relays_between_guests_of_hosts_may_hand_over(hosts, times):
     """Domain 0 at either end, and the guests' daemons."""
     here, there = hosts(guests=1)
-    flows = both_ways(here[1], there[1])
-    for node in (here[0], there[0], here[1], there[1], here[0]):
-        renew_under(node, *flows)
-    for flow in flows:
-        flow.finish()
-    sees_no_end(hosts)
-
-
-@pytest.mark.slow
-def test_a_hundred_hand_overs_between_hosts_lose_nothing(hosts):
-    here, there = hosts(guests=1)
-    flows = both_ways(here[1], there[1])
-    for _ in range(25):
-        for node in (here[0], there[0], here[1], there[1]):
+    with both_ways(here[1], there[1]) as flows:
+        for node in times * (here[0], there[0], here[1], there[1], here[0]):
             renew_under(node, *flows)
-    for flow in flows:
-        flow.finish()
+    sees_no_end(hosts)
 
 
 def test_a_message_under_way_to_another_host_comes_once(hosts):
@@ -140,22 +126,24 @@ def test_a_domain_there_that_hands_over_is_there_all_along(hosts, asker):
         assert next_line() == f"up endpoint hostb/1:after-{times}"
 
 
+def installed_anew(hosts, node, tmp_path):
+    """Starts a node again that can have other programs, and then joins the hosts."""
+    node.stop()
+    install = Installer(node, tmp_path)
+    node.start()
+    hosts.join()
+    return install
+
+
 def test_watches_of_another_host_hear_what_went_in_between(hosts, tmp_path):
     here, there = hosts(guests=1, policy=IN + OUT + "[see]\nfrom = hosta/*\ndomain = *\naction = allow\n", join=False)
-    here[0].stop()
-    install = installer(here[0], tmp_path)
-    here[0].start()
-    hosts.join()
+    install = installed_anew(hosts, here[0], tmp_path)
     goes, stays = there[1].receiver("goes"), there[1].receiver("stays")
     next_line = watching(here[0], "hostb/*")
     lines = [next_line() for _ in range(5)]
     assert set(lines) == {"up host hostb", "up domain hostb/0", "up domain hostb/1", "up endpoint hostb/1:goes", "up endpoint hostb/1:stays"}
-    waits, go = tmp_path / "waits", tmp_path / "go"
-    install(f"""case $1 in --take-over) : >{waits}; while [ ! -e {go} ]; do sleep 0.05; done ;; esac; exec {tool("xenmsgd")} "$@" """)
-    assert here[0].xenmsg("daemon", "renew").returncode == EXIT_OK
-    eventually(waits.exists, "no daemon is there")
-    goes.stop()
-    go.touch()
+    with install.nobody_reads():
+        goes.stop()
     assert next_line() == "down endpoint hostb/1:goes"
     there[1].receiver("comes")
     assert next_line() == "up endpoint hostb/1:comes"
@@ -175,22 +163,19 @@ def test_what_waits_for_domain_0_or_a_host_waits_on(hosts, far):
             for _ in range(2):
                 renew(node)
             assert outcomes == []
-        process_until(lambda: len(outcomes) == 5, "all have ended", sender)
-    assert outcomes == [0] * 5
+        all_are_delivered(outcomes, 5, sender)
     assert ended(receiver.process).split() == ["0", "1", "2", "3", "4"]
 
 
 def test_a_gateway_that_is_killed_in_between_is_a_pause(hosts):
     here, there = hosts()
-    flows = both_ways(here, there)
-    for node, gateway in zip((here, there), hosts.gateways):
-        gateway.kill()
-        renew(node)
-        gateway.start()
-        go_on_until_all_have_got(flows)
-        renew_under(node, *flows)
-    for flow in flows:
-        flow.finish()
+    with both_ways(here, there) as flows:
+        for node, gateway in zip((here, there), hosts.gateways):
+            gateway.kill()
+            renew(node)
+            gateway.start()
+            go_on_until_all_have_got(flows)
+            renew_under(node, *flows)
 
 
 def test_a_session_with_a_silent_host_is_resumed_after_several(hosts):
@@ -202,8 +187,7 @@ def test_a_session_with_a_silent_host_is_resumed_after_several(hosts):
             outcomes = posted(sender, "hostb/0:inbox", 5)
             for _ in range(3):
                 renew(here)
-        process_until(lambda: len(outcomes) == 5, "all have ended", sender)
-    assert outcomes == [0] * 5
+        all_are_delivered(outcomes, 5, sender)
     assert ended(receiver.process).splitlines() == ["before", "0", "1", "2", "3", "4"]
 
 
@@ -223,11 +207,7 @@ def test_hosts_and_the_gateway_are_listed_as_before(hosts):
 def test_a_next_daemon_that_knows_no_hosts_ends_what_leads_there(hosts, tmp_path):
     """An older one doesn't say that it reads them. Its gateway comes again, and all else goes on."""
     here, there = hosts(join=False)
-    here.stop()
-    install = installer(here, tmp_path)
-    here.start()
-    hosts.join()
-    install(f"""case $1 in --check-takeover) echo xenmsgd older; echo reads sections up to 17 ;; *) exec {tool("xenmsgd")} "$@" ;; esac""")
+    installed_anew(hosts, here, tmp_path).older("reads sections up to 17")
     receiver, within = there.receiver("inbox"), here.receiver("within")
     with Connection(here.socket) as sender:
         assert sender.send("hostb/0:inbox", b"before") == 0
@@ -246,21 +226,16 @@ def test_a_next_daemon_that_knows_no_hosts_ends_what_leads_there(hosts, tmp_path
 def test_a_restart_of_domain_0_is_a_pause_too(hosts, tmp_path):
     here, there = hosts(join=False)
     here.stop()
-    service = Service(here, tmp_path)
-    service.start()
-    hosts.join()
-    receiver = there.receiver("inbox")
-    try:
+    with Service(here, tmp_path) as service:
+        service.start()
+        hosts.join()
+        receiver = there.receiver("inbox")
         with Connection(here.socket) as sender:
             assert sender.send("hostb/0:inbox", b"before") == 0
             for _ in range(3):
                 with stopped(receiver.process.pid):
                     outcomes = posted(sender, "hostb/0:inbox", 5)
                     service.restart()
-                process_until(lambda outcomes=outcomes: len(outcomes) == 5, "all have ended", sender)
-                assert outcomes == [0] * 5
+                all_are_delivered(outcomes, 5, sender)
         assert ended(receiver.process).splitlines() == ["before", *"012340123401234"]
         assert "tried again" not in hosts.gateways[0].log()
-    finally:
-        service.node.stop()
-        service.close()

@@ -1,24 +1,18 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A daemon hands over while programs of this domain talk to those of others: its links are away for a moment, and resumed."""
 
+import contextlib
 import errno
 import json
-import random
 
 import pytest
 
 from library import Connection
-from messaging import EXIT_OK, LOST_SOON, PATIENCE, eventually, stopped
-from test_relay import domain_0, pv_guests  # the fixtures `zero` and `guests`  # noqa: F401  pylint: disable=unused-import
-from test_restore import save_and_restore
-from renewing import call_under_hand_overs, ended, process_until, renew, send_under_hand_overs, took_over
+from messaging import LOST_SOON, eventually, stopped
+from renewing import (all_are_delivered, call_under_hand_overs, content, ended, held_by, hold_no_more_than, posted, renew, renew_while,
+                      send_under_hand_overs)
 
 UNDER_WAY = 32  # messages of each direction
-
-
-def content(number):
-    rng = random.Random(number)
-    return b"%d " % number + rng.randbytes(rng.choice((0, 10, 500, 20000)))
 
 
 class Traffic:
@@ -68,47 +62,35 @@ def go_on_until_all_have_got(flows):
 
 def renew_under(node, *flows):
     """Lets all flows go on while the node hands over, and until each has got something since."""
-    before, got = took_over(node), [flow.got for flow in flows]
-    command = node.popen("daemon", "renew")
-
-    def handed_over():
+    def go_on():
         for flow in flows:
             flow.go_on()
-        return command.poll() is not None and took_over(node) == before + 1 and all(flow.got > was for flow, was in zip(flows, got))
-    eventually(handed_over, f"the next daemon goes on: {node.log.read_text()[-2000:]}", timeout=60)
-    assert command.communicate()[1] == b"" and command.returncode == EXIT_OK
+    renew_while(node, go_on, lambda: [flow.got for flow in flows])
 
 
-def test_a_message_under_way_to_another_domain_comes_once(nodes, memory):
-    one, two = nodes(1, 2).values()
+@contextlib.contextmanager
+def traffic(one, other, host_of_one="", host_of_other=""):
+    """Both ways; at the end all has arrived."""
+    flows = Traffic(one, other, host=host_of_other), Traffic(other, one, host=host_of_one)
+    yield flows
+    for flow in flows:
+        flow.finish()
+
+
+def test_a_message_under_way_to_another_domain_comes_once(one, two, memory):
     send_under_hand_overs(one, two, "2:inbox", (one, two))
 
 
-def test_traffic_both_ways_goes_on_over_hand_overs(nodes, memory):
-    one, two = nodes(1, 2).values()
-    flows = Traffic(one, two), Traffic(two, one)
-    for _ in range(3):
-        renew_under(one, *flows)
-        renew_under(two, *flows)
-    for flow in flows:
-        flow.finish()
+@pytest.mark.parametrize("times", [3, pytest.param(50, marks=pytest.mark.slow)])
+def test_traffic_both_ways_goes_on_over_hand_overs(one, two, memory, times):
+    with traffic(one, two) as flows:
+        for _ in range(times):
+            renew_under(one, *flows)
+            renew_under(two, *flows)
 
 
-@pytest.mark.slow
-def test_a_hundred_hand_overs_under_traffic_lose_nothing(nodes):
-    one, two = nodes(1, 2).values()
-    flows = Traffic(one, two), Traffic(two, one)
-    for _ in range(50):
-        renew_under(one, *flows)
-        renew_under(two, *flows)
-    for flow in flows:
-        flow.finish()
-
-
-def test_what_waits_for_a_link_that_was_up_before_waits_on(nodes):
+def test_what_waits_for_a_link_that_was_up_before_waits_on(one, two):
     """What the session before has counted is over."""
-    one, two = nodes(1, 2).values()
-    one.sees(two)
     with Connection(one.socket) as sender:
         with two.receiver("inbox", "--count", "1").process:
             assert sender.send("2:inbox", b"before") == 0
@@ -120,35 +102,21 @@ def test_what_waits_for_a_link_that_was_up_before_waits_on(nodes):
             outcomes = posted(sender, "2:inbox", 5)
             renew(one)
             assert outcomes == []
-        process_until(lambda: len(outcomes) == 5, "all have ended", sender)
-    assert outcomes == [0] * 5
+        all_are_delivered(outcomes, 5, sender)
     assert ended(receiver.process).split() == ["0", "1", "2", "3", "4"]
 
 
-def test_a_hand_over_waits_for_greetings_under_way(nodes):
+def test_a_hand_over_waits_for_greetings_under_way(one, two):
     """A peer that has heard this daemon's has a session, before this one has heard the peer's."""
-    one, two = nodes(1, 2).values()
     for _ in range(8):
-        flows = Traffic(one, two), Traffic(two, one)
-        renew_under(one, *flows)
-        for flow in flows:
-            flow.finish()
+        with traffic(one, two) as flows:
+            renew_under(one, *flows)
         two.stop()
         two.start()
 
 
-def test_calls_to_another_domain_in_service_are_answered(nodes, memory):
-    one, two = nodes(1, 2).values()
+def test_calls_to_another_domain_in_service_are_answered(one, two, memory):
     call_under_hand_overs(one, two, "2:upper", (one, two))
-
-
-def posted(sender, address, count):
-    """Their outcomes, which are still to come."""
-    outcomes = []
-    for number in range(count):
-        assert sender.post(address, b"%d" % number, outcomes.append) == 0
-    sender.wait(0)
-    return outcomes
 
 
 def test_a_link_that_is_away_is_resumed_after_several(nodes):
@@ -162,15 +130,12 @@ def test_a_link_that_is_away_is_resumed_after_several(nodes):
             for _ in range(3):
                 renew(one)
             assert one.link(2)["state"] == "away"
-        process_until(lambda: len(outcomes) == 5, "all have ended", sender)
-    assert outcomes == [0] * 5
+        all_are_delivered(outcomes, 5, sender)
     assert ended(receiver.process).splitlines() == ["before", "0", "1", "2", "3", "4"]
 
 
-def test_what_waits_for_a_link_waits_on(nodes):
+def test_what_waits_for_a_link_waits_on(one, two):
     """There is none yet: the peer's daemon stands still before it could greet this one."""
-    one, two = nodes(1, 2).values()
-    one.sees(two)
     receiver = two.receiver("inbox")
     with Connection(one.socket) as sender:
         with stopped(two.pid):
@@ -178,19 +143,16 @@ def test_what_waits_for_a_link_waits_on(nodes):
             eventually(lambda: one.link(2), "it wants a link")
             renew(one)
             assert outcomes == []
-        process_until(lambda: len(outcomes) == 5, "all have ended", sender)
-    assert outcomes == [0] * 5
+        all_are_delivered(outcomes, 5, sender)
     assert ended(receiver.process).splitlines() == ["0", "1", "2", "3", "4"]
 
 
 def test_domain_0_hands_over_while_it_relays(guests, zero):
     """Neither guest may map, so all that they say to each other goes through the daemon that is replaced."""
     one, two = guests(2)
-    flows = Traffic(one, two), Traffic(two, one)
-    for node in (zero, one, zero, two):
-        renew_under(node, *flows)
-    for flow in flows:
-        flow.finish()
+    with traffic(one, two) as flows:
+        for node in (zero, one, zero, two):
+            renew_under(node, *flows)
 
 
 def test_many_links_are_resumed_at_once(nodes):
@@ -204,8 +166,7 @@ def test_many_links_are_resumed_at_once(nodes):
     eventually(lambda: all(link["state"] == "up" and link["resumes"] for link in hub.status()["links"]), "all are up")
 
 
-def test_others_see_no_daemon_that_goes(nodes, tmp_path):
-    one, two = nodes(1, 2).values()
+def test_others_see_no_daemon_that_goes(one, two, tmp_path):
     receiver = two.receiver("inbox")
     one.send("2:inbox", "x")
     path = tmp_path / "watched"
@@ -223,17 +184,8 @@ def test_others_see_no_daemon_that_goes(nodes, tmp_path):
     ended(watch)
 
 
-def held_by(*some):
-    """What domains hold that hand-overs could leave behind."""
-    held = {}
-    for node in some:
-        domain = node.host.domain(node.domid)
-        held[node.domid] = (node.descriptors(), domain["grants"]["used_pages"], domain["mapped_pages"], domain["event_channels"]["used"])
-    return held
-
-
-def hand_over_again_and_again(nodes, times):
-    one, two = nodes(1, 2).values()
+@pytest.mark.parametrize("times", [5, pytest.param(50, marks=pytest.mark.slow)])
+def test_nothing_is_left_behind_by_hand_overs(one, two, memory, times):
     with Connection(two.socket) as receiver, Connection(one.socket) as sender:
         assert receiver.bind("inbox") == 0
 
@@ -242,37 +194,22 @@ def hand_over_again_and_again(nodes, times):
                 renew(node)
                 outcomes = posted(sender, "2:inbox", 1)
                 assert receiver.receive().data == b"0"
-                process_until(lambda: outcomes, "it has ended", sender, receiver)
-                assert outcomes == [0]
+                all_are_delivered(outcomes, 1, sender, receiver)
         for _ in range(2):
             hand_over()
         before = held_by(one, two)
         for _ in range(times):
             hand_over()
-        # One descriptor more or less: the kernel has few inotify(7) instances for all of a user, so a daemon may get none.
-        may_differ = (1, 0, 0, 0)
-        eventually(lambda: all(now <= was + more for node in (one, two)
-                               for now, was, more in zip(held_by(node)[node.domid], before[node.domid], may_differ)),
-                   f"they hold no more than {before}: {held_by(one, two)}")
+        hold_no_more_than(before, one, two)
 
 
-def test_nothing_is_left_behind_by_hand_overs(nodes, memory):
-    hand_over_again_and_again(nodes, 5)
-
-
-@pytest.mark.slow
-def test_nothing_is_left_behind_by_a_hundred(nodes):
-    hand_over_again_and_again(nodes, 50)
-
-
-def test_a_session_is_sought_by_the_next_daemon_too(nodes, host):
+def test_a_session_is_sought_by_the_next_daemon_too(one, two):
     """This domain was restored, and the other end can't be reached yet, when the daemon hands over."""
-    one, two = nodes(1, 2).values()
     flow = Traffic(one, two)
     go_on_until_all_have_got([flow])
     with stopped(two.pid):
         flow.go_on()
-        save_and_restore(host, one)
+        one.save_and_restore()
         renew(one)
         got = flow.got
         flow.go_on()

@@ -2,6 +2,7 @@
 """A link without a session that could go on, since a daemon of it has `resume-for = 0`. Whether a daemon hands over, the ring is lost
 or a domain is saved and restored: all that is under way ends, each with what is certain of it, and the link is set up anew."""
 
+import contextlib
 import errno
 
 import pytest
@@ -11,7 +12,6 @@ from messaging import FAST, eventually, needs_systemd
 from renewing import process_until, renew
 from test_handover_streams import Stream
 from test_restart import Service
-from test_restore import save_and_restore
 
 NEVER = FAST + "resume-for = 0\n"
 MESSAGES, TAKEN = 40, 10
@@ -154,21 +154,15 @@ def test_a_hand_over_ends_what_cannot_be_resumed(pair):
 
 @needs_systemd
 def test_a_restart_ends_what_cannot_be_resumed(pair, tmp_path):
-    services = {}
-    try:
+    with contextlib.ExitStack() as stack:
+        services = {}
         for node in pair:
             directory = tmp_path / str(node.domid)
             directory.mkdir()
-            services[node] = Service(node, directory)
-            services[node].start()
+            services[node] = stack.enter_context(Service(node, directory)).start()
         pair[0].sees(pair[1])
         pair[1].sees(pair[0])
         ends_and_goes_anew(pair, lambda node, _: services[node].restart())
-    finally:
-        for node, service in services.items():
-            (service.systemd.folder / "job").unlink(missing_ok=True)
-            node.stop()
-            service.close()
 
 
 def test_a_lost_ring_ends_what_cannot_be_resumed(pair, nodes):
@@ -190,5 +184,5 @@ def test_a_lost_ring_ends_what_cannot_be_resumed(pair, nodes):
 
 def test_a_restore_ends_what_cannot_be_resumed(pair, host):
     start(pair)
-    ends_and_goes_anew(pair, lambda node, _: save_and_restore(host, node))
+    ends_and_goes_anew(pair, lambda node, _: node.save_and_restore())
     assert host.list()["kernel_log"] == []

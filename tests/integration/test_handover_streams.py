@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A daemon hands over while programs have byte streams, within its domain and to others: they see a pause and nothing else."""
 
-import array
-import os
 import random
 import resource
 import socket
@@ -11,10 +9,8 @@ import pytest
 
 from frames import STREAM, open_frame
 from library import Connection
-from messaging import EXIT_OK, eventually, stopped, tool
-from renewing import ended, process_until, renew, took_over
-from test_handover import daemon_of_a_folder_of_its_own  # the fixture `installed`  # noqa: F401  pylint: disable=unused-import
-from test_relay import domain_0, pv_guests  # the fixtures `zero` and `guests`  # noqa: F401  pylint: disable=unused-import
+from messaging import eventually, stopped
+from renewing import ended, process_until, renew, renew_while
 from test_streams import RawStream
 
 UNIT = 1 << 16
@@ -122,6 +118,9 @@ class Pair:
         self.streams.append(Stream(self.one, self.target, seed, self.two))
         return self.streams[-1]
 
+    def has_none(self):
+        eventually(lambda: not self.one.status()["streams"] and not self.two.status()["streams"], "nothing is left of any")
+
     def renew(self):
         for node in self.nodes:
             renew(node)
@@ -137,32 +136,18 @@ def within_a_domain_or_between(nodes, request):
 
 def renew_under(node, streams):
     """Lets all streams go on while the node hands over, and until each has got something since."""
-    before, command, got = took_over(node), node.popen("daemon", "renew"), None
-
-    def handed_over():
-        nonlocal got
-        ways = [way for stream in streams for way in stream.run()]
-        if got is None and command.poll() is not None and took_over(node) == before + 1:
-            got = ways
-        return got and all(now > was for now, was in zip(ways, got))
-    eventually(handed_over, f"the next daemon goes on: {node.log.read_text()[-2000:]}", timeout=60)
-    assert command.communicate()[1] == b"" and command.returncode == EXIT_OK
+    def go_on():
+        for stream in streams:
+            stream.run()
+    renew_while(node, go_on, lambda: [way.got for stream in streams for way in (stream.there, stream.back)])
 
 
-def test_every_byte_arrives_over_hand_overs_both_ways(pair):
+@pytest.mark.parametrize("times", [4, pytest.param(100, marks=pytest.mark.slow)])
+def test_every_byte_arrives_over_hand_overs_both_ways(pair, times):
     streams = [pair.stream(seed).accept() for seed in range(3)]
-    for _ in range(4):
+    for _ in range(times):
         for node in pair.nodes:
             renew_under(node, streams)
-    for stream in streams:
-        stream.finish()
-
-
-@pytest.mark.slow
-def test_every_byte_arrives_over_a_hundred_hand_overs(pair):
-    streams = [pair.stream(seed).accept() for seed in range(3)]
-    for number in range(100):
-        renew_under(pair.nodes[number % len(pair.nodes)], streams)
     for stream in streams:
         stream.finish()
 
@@ -198,9 +183,7 @@ def test_a_stream_that_nobody_fetches_ends_with_its_program(pair):
     eventually(lambda: not pair.one.status()["streams"], "nothing is left of it")
 
 
-def test_a_call_to_a_domain_that_stands_still_waits_on(nodes):
-    one, two = nodes(1, 2).values()
-    one.sees(two)
+def test_a_call_to_a_domain_that_stands_still_waits_on(one, two):
     with Connection(two.socket) as server:
         assert server.listen("pipe0") == 0
         with stopped(two.pid):
@@ -229,7 +212,7 @@ def test_one_way_that_has_ended_stays_so_and_the_other_open(pair):
         assert stream.there.receive()
     stream.callee.close()
     eventually(stream.back.receive, "and ends")
-    eventually(lambda: not pair.one.status()["streams"] and not pair.two.status()["streams"], "nothing is left of it")
+    pair.has_none()
 
 
 def test_what_its_writer_has_left_behind_arrives(pair):
@@ -248,13 +231,7 @@ def test_what_its_writer_has_left_behind_arrives(pair):
     eventually(stream.there.receive, "all comes, and the end", timeout=60)
     assert stream.there.got == stream.there.sent
     stream.callee.close()
-    eventually(lambda: not pair.one.status()["streams"] and not pair.two.status()["streams"], "nothing is left of it")
-
-
-def break_off(end):
-    with open(os.devnull, "rb") as any_file:
-        end.sendmsg([b"x"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [any_file.fileno()]))])
-    end.close()
+    pair.has_none()
 
 
 @pytest.mark.parametrize("size", [0, 1000, 400000])
@@ -264,13 +241,14 @@ def test_a_stream_that_its_program_breaks_ends_behind_its_bytes(pair, size):
     stream.there.send(size)
     pair.renew()
     stream.caller.setblocking(True)
-    break_off(stream.caller)
+    socket.send_fds(stream.caller, [b"x"], [0])  # as xenmsg_break() does
+    stream.caller.close()
     for _ in range(2):
         pair.renew()
     with pytest.raises(ConnectionResetError):
         eventually(stream.there.receive, "it breaks", timeout=60)
     assert stream.there.got == stream.there.sent
-    eventually(lambda: not pair.one.status()["streams"] and not pair.two.status()["streams"], "nothing is left of it")
+    pair.has_none()
 
 
 def test_a_program_that_dies_meanwhile_breaks_its_stream_alone(pair):
@@ -303,7 +281,7 @@ def test_a_session_that_ends_leaves_the_streams_it_has_fetched(pair):
 def test_a_next_daemon_that_knows_no_streams_ends_them(installed):
     """An older one says nothing of them when it is asked. All else goes on."""
     node, install = installed
-    install(f"""case $1 in --check-takeover) echo xenmsgd older ;; *) exec {tool("xenmsgd")} "$@" ;; esac""")
+    install.older()
     stream = Stream(node, "self").accept()
     receiver = node.receiver("inbox")
     stream.run(1000)
@@ -320,7 +298,7 @@ def test_a_stream_goes_on_where_there_can_be_no_image(installed):
     node, install = installed
     stream = Stream(node, "self").accept()
     usual = resource.prlimit(node.pid, resource.RLIMIT_FSIZE)
-    install(f"""case $1 in --check-takeover) prlimit --fsize=16384: --pid $PPID ;; esac; exec {tool("xenmsgd")} "$@" """)
+    install.first("--check-takeover", "prlimit --fsize=16384: --pid $PPID")
     looks = 0
 
     def is_full():  # not just until the daemon's next turn
@@ -330,7 +308,7 @@ def test_a_stream_goes_on_where_there_can_be_no_image(installed):
         looks = looks + 1 if stream.there.sent == before else 0
         return looks == 30
     eventually(is_full, "there is no more room")
-    assert node.xenmsg("daemon", "renew").returncode == EXIT_OK
+    install.renews()
     eventually(lambda: "can't hand over: File too large; this daemon goes on" in node.log.read_text(), "it says so")
     resource.prlimit(node.pid, resource.RLIMIT_FSIZE, usual)
     stream.run(stream.there.sent + 100000)
@@ -343,7 +321,7 @@ def test_descriptors_stay_the_same_with_streams(pair):
     kept = pair.stream(99).accept()
 
     def held():
-        return [len(os.listdir(f"/proc/{node.pid}/fd")) for node in pair.nodes]
+        return [node.descriptors() for node in pair.nodes]
 
     def round_trip():
         pair.renew()

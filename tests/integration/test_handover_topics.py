@@ -2,20 +2,13 @@
 """A daemon hands over its topics and subscriptions: who publishes and who subscribes goes on, and nothing is missing, or told to be."""
 
 import errno
-import random
 
 import pytest
 
 from library import COUNT_LISTENERS, KEEP_OLDEST, KEPT, MISSED, RETAIN, SUBSCRIBED, TOPIC, WAITING, Connection
 from messaging import eventually
-from renewing import process_until, renew, took_over
-from test_relay import domain_0, pv_guests  # the fixtures `zero` and `guests`  # noqa: F401  pylint: disable=unused-import
+from renewing import content, process_until, renew, renew_while
 from test_topics import account, expect, publish, publish_keyed, publish_many, receive, subscriber, topic, until
-
-
-def content(number):
-    rng = random.Random(number)
-    return b"%d " % number + rng.randbytes(rng.choice((0, 10, 500, 20000)))
 
 
 class Published:
@@ -53,14 +46,7 @@ class Published:
 
 def renew_under(node, published):
     """The node hands over while there is more and more; all have got something since."""
-    before, got = took_over(node), list(published.got)
-    command = node.popen("daemon", "renew")
-
-    def handed_over():
-        published.go_on()
-        return command.poll() is not None and took_over(node) == before + 1 and all(now > was for now, was in zip(published.got, got))
-    eventually(handed_over, "they go on", timeout=60)
-    assert command.communicate()[1] == b"" and command.returncode == 0
+    renew_while(node, published.go_on, lambda: published.got)
 
 
 def test_all_that_is_published_reaches_all_of_this_domain(nodes, memory):
@@ -72,25 +58,23 @@ def test_all_that_is_published_reaches_all_of_this_domain(nodes, memory):
         published.finish()
 
 
-def test_who_lags_gets_what_waits_and_is_told_what_not(nodes, memory):
+def test_who_lags_gets_what_waits_and_is_told_what_not(one, memory):
     """It reads nothing before all was published, twice as much as a log has, and the daemon has handed over in between."""
-    node = nodes(1)[1]
-    with topic(node) as publisher, subscriber(node, "self:news") as slow:
+    with topic(one) as publisher, subscriber(one, "self:news") as slow:
         publish_many(publisher, 150, 10000)
-        renew(node)
+        renew(one)
         publish_many(publisher, 150, 10000, first=150)
-        renew(node)
+        renew(one)
         assert account(slow, 300) > 0
 
 
 @pytest.mark.parametrize("oldest", [False, True], ids=["newest", "oldest"])
-def test_a_bound_stays(nodes, memory, oldest):
-    node = nodes(1)[1]
-    with topic(node) as publisher, Connection(node.socket) as conn:
+def test_a_bound_stays(one, memory, oldest):
+    with topic(one) as publisher, Connection(one.socket) as conn:
         assert conn.subscribe("self:news", 4, KEEP_OLDEST if oldest else 0) == 0
         expect(conn, SUBSCRIBED)
         publish(publisher, *(b"%d" % number for number in range(10)))
-        renew(node)
+        renew(one)
         publish(publisher, *(b"%d" % number for number in range(10, 20)))
         got, missed = [], 0
         while len(got) + missed < 20:
@@ -104,13 +88,12 @@ def test_a_bound_stays(nodes, memory, oldest):
         assert (19 in got) != oldest, got
 
 
-def test_what_is_kept_stays(nodes, memory):
-    node = nodes(1)[1]
-    with Connection(node.socket) as publisher:
+def test_what_is_kept_stays(one, memory):
+    with Connection(one.socket) as publisher:
         assert publisher.bind_keys("news", 3) == 0
         publish_keyed(publisher, "a 1", "b 1", "c 1", "d 1", "b 2")
-        renew(node)
-        with subscriber(node, "self:news") as early:
+        renew(one)
+        with subscriber(one, "self:news") as early:
             def kept(conn):
                 told = []
                 for _ in range(3):
@@ -119,10 +102,10 @@ def test_what_is_kept_stays(nodes, memory):
                     told.append((message.key, message.data))
                 return told
             before = kept(early)
-            renew(node)
+            renew(one)
             publish_keyed(publisher, "e 1")
             assert receive(early).key == "e"
-            with subscriber(node, "self:news") as late:
+            with subscriber(one, "self:news") as late:
                 after = kept(late)
     assert [key for key, _ in before] == ["c", "d", "b"]
     assert [key for key, _ in after] == ["d", "b", "e"]
@@ -143,58 +126,54 @@ def test_listeners_are_counted_on(nodes, memory):
             process_until(lambda: counts[-1] == 1, "it hears of the end of the first", publisher)
 
 
-def test_a_subscription_waits_on_for_its_topic(nodes, memory):
-    node = nodes(1)[1]
-    with subscriber(node, "self:news", first=WAITING) as conn:
-        renew(node)
-        with topic(node) as publisher:
+def test_a_subscription_waits_on_for_its_topic(one, memory):
+    with subscriber(one, "self:news", first=WAITING) as conn:
+        renew(one)
+        with topic(one) as publisher:
             expect(conn, SUBSCRIBED, unknown=0)
             publish(publisher, b"one")
             assert receive(conn).data == b"one"
-            renew(node)
+            renew(one)
         assert until(conn, WAITING).unknown == 0
-        renew(node)
-        with topic(node) as publisher:
+        renew(one)
+        with topic(one) as publisher:
             until(conn, SUBSCRIBED)
             publish(publisher, b"two")
             assert receive(conn).data == b"two"
 
 
-def test_who_unsubscribes_or_unbinds_after_it_has_ended_it(nodes, memory):
-    node = nodes(1)[1]
-    with topic(node) as publisher, subscriber(node, "self:news") as conn:
-        renew(node)
+def test_who_unsubscribes_or_unbinds_after_it_has_ended_it(one, memory):
+    with topic(one) as publisher, subscriber(one, "self:news") as conn:
+        renew(one)
         assert conn.subscribe("self:news") == -errno.EEXIST
         assert conn.unsubscribe("self:news") == 0
         assert conn.subscribe("self:news") == 0
         expect(conn, SUBSCRIBED)
-        renew(node)
+        renew(one)
         assert publisher.unbind("news") == 0
-        process_until(lambda: not node.status()["endpoints"], "it is unbound", publisher)  # where it lies nobody reads any more
+        process_until(lambda: not one.status()["endpoints"], "it is unbound", publisher)  # where it lies nobody reads any more
         expect(conn, WAITING)
         assert publisher.bind("news", TOPIC) == 0
         expect(conn, SUBSCRIBED)
 
 
-def test_the_last_message_of_who_ended_before_it_comes(nodes, memory):
+def test_the_last_message_of_who_ended_before_it_comes(one, memory):
     """The topic itself goes on for a while, since who subscribes is slow."""
-    node = nodes(1)[1]
-    publisher = topic(node)
-    with subscriber(node, "self:news") as slow:
+    publisher = topic(one)
+    with subscriber(one, "self:news") as slow:
         publish_many(publisher, 60, 10000)
         publisher.close()
-        renew(node)
+        renew(one)
         assert account(slow, 60) == 0
         expect(slow, WAITING, unknown=0)
 
 
 @pytest.mark.parametrize("who", ["publisher", "subscriber"])
-def test_over_a_link_all_comes_whoever_hands_over(nodes, memory, who):
-    first, second = nodes(1, 2).values()
-    with topic(first) as publisher, subscriber(second) as far, subscriber(first) as near:
+def test_over_a_link_all_comes_whoever_hands_over(one, two, memory, who):
+    with topic(one) as publisher, subscriber(two) as far, subscriber(one) as near:
         published = Published(publisher, far, near)
         for _ in range(4):
-            renew_under(first if who == "publisher" else second, published)
+            renew_under(one if who == "publisher" else two, published)
         published.finish()
 
 
@@ -207,13 +186,12 @@ def test_through_domain_0_all_comes_whoever_hands_over(guests, zero, memory):
         published.finish()
 
 
-def test_retained_at_the_next_daemon_too(nodes, memory):
-    first, second = nodes(1, 2).values()
-    with topic(first, flags=RETAIN) as publisher, subscriber(second) as conn:
+def test_retained_at_the_next_daemon_too(one, two, memory):
+    with topic(one, flags=RETAIN) as publisher, subscriber(two) as conn:
         publish(publisher, b"kept")
         assert receive(conn).data == b"kept"
-        renew(second)
-        renew(first)
-        with subscriber(second) as late:
+        renew(two)
+        renew(one)
+        with subscriber(two) as late:
             expect(late, KEPT)
             assert receive(late).data == b"kept"

@@ -12,45 +12,20 @@ import pytest
 
 from frames import DATA, MEMORY, QUERY, WATCH, WELCOME, frame, hello, message
 from library import RETAIN, TOPIC, Connection
-from messaging import EXIT_OK, EXIT_USAGE, PATIENCE, eventually, is_sanitized, stopped, tool
+from messaging import EXIT_OK, EXIT_USAGE, PATIENCE, eventually, is_sanitized, stopped
 from protocol import Program
-from renewing import ended, post, process_until, renew, took_over
-from test_handover import daemon_of_a_folder_of_its_own, scribble  # the fixture `installed`  # noqa: F401  pylint: disable=unused-import
-
-
-class Waiting:
-    """Messages that wait for a program that stands still, and come to it, once and in order, when it goes on."""
-
-    def __init__(self, node, count=12):
-        self.count, self.outcomes = count, []
-        self.path = node.directory / "waited"
-        with open(self.path, "wb") as file:
-            self.receiver = node.receiver("waits", "--count", count, stdout=file)
-        self.sender = Connection(node.socket)
-        self.stopped = stopped(self.receiver.process.pid)
-        self.stopped.__enter__()
-        for number in range(count):
-            post("self:waits", b"%d " % number + b"x" * 9000, self.outcomes, self.sender)
-        assert not self.outcomes
-
-    def come(self):
-        self.stopped.__exit__(None, None, None)
-        process_until(lambda: len(self.outcomes) == self.count, "all have ended", self.sender)
-        assert self.outcomes == [0] * self.count
-        assert self.receiver.process.wait(timeout=20 * PATIENCE) == 0
-        assert [int(line.split()[0]) for line in self.path.read_text().splitlines()] == list(range(self.count))
-        self.sender.close()
+from renewing import Waiting, ended, post, process_until, renew, took_over
+from test_handover import scribble
 
 
 # ---- the old daemon ----
 
-def test_a_program_that_watches_twice_as_one_spoils_nothing(nodes):
+def test_a_program_that_watches_twice_as_one_spoils_nothing(one):
     """Two watches of one number, which no library of ours gives out: the next daemon could take neither, nor the rest of the image."""
-    node = nodes(1)[1]
-    waiting = Waiting(node)
-    with Program(node.socket) as hostile:
+    waiting = Waiting(one)
+    with Program(one.socket) as hostile:
         told = [hostile.request(WATCH, b"*", number=7)[0] for _ in range(2)]
-        renew(node)
+        renew(one)
         waiting.come()
         assert told == [0, errno.EEXIST]
 
@@ -65,7 +40,7 @@ def test_a_program_that_spoils_at_the_last_moment_loses_nothing(installed, scrip
     node, install = installed
     waiting = Waiting(node)
     install(f"{script}; echo nobody")
-    assert node.xenmsg("daemon", "renew").returncode == EXIT_OK
+    install.renews()
     eventually(lambda: took_over(node) == 1, "the old daemon has taken over")
     assert "this program takes over from itself" in node.log.read_text()
     install()
@@ -74,11 +49,10 @@ def test_a_program_that_spoils_at_the_last_moment_loses_nothing(installed, scrip
     waiting.come()
 
 
-def test_an_image_that_there_is_no_room_for_loses_nothing(installed, nodes):
+def test_an_image_that_there_is_no_room_for_loses_nothing(installed, two):
     """The daemon goes on, with links, watches, and what waits; and hands over when it can."""
     node, install = installed
-    other = nodes(2)[2]
-    inbox, waiting = other.receiver("inbox"), Waiting(node)
+    inbox, waiting = two.receiver("inbox"), Waiting(node)
     publisher = Connection(node.socket)
     assert publisher.bind("large", TOPIC | RETAIN) == 0 and publisher.send("self:large", b"x" * 200000) == 0
     node.send("2:inbox", "before")
@@ -90,8 +64,8 @@ def test_an_image_that_there_is_no_room_for_loses_nothing(installed, nodes):
         return [event["event"] for event in map(json.loads, path.read_text().splitlines()) if event.get("name") == "waits"]
     eventually(lambda: told() == ["up"], "it is told")
     usual = resource.prlimit(node.pid, resource.RLIMIT_FSIZE)
-    install(f"""case $1 in --check-takeover) prlimit --fsize=65536: --pid $PPID ;; esac; exec {tool("xenmsgd")} "$@" """)
-    assert node.xenmsg("daemon", "renew").returncode == EXIT_OK
+    install.first("--check-takeover", "prlimit --fsize=65536: --pid $PPID")
+    install.renews()
     eventually(lambda: "can't hand over: File too large; this daemon goes on" in node.log.read_text(), "it says so")
     resource.prlimit(node.pid, resource.RLIMIT_FSIZE, usual)
     assert took_over(node) == 0
@@ -115,7 +89,7 @@ def test_too_few_descriptors_are_told_before_anything_ends(installed):
     node, install = installed
     waiting = Waiting(node)
     usual = resource.prlimit(node.pid, resource.RLIMIT_NOFILE)
-    install(f"""case $1 in --check-takeover) prlimit --nofile=$(ls /proc/$PPID/fd | wc -l): --pid $PPID ;; esac; exec {tool("xenmsgd")} "$@" """)
+    install.first("--check-takeover", "prlimit --nofile=$(ls /proc/$PPID/fd | wc -l): --pid $PPID")
     done = node.xenmsg("daemon", "renew")
     assert done.returncode == EXIT_USAGE
     assert b"LimitNOFILE=" in done.stderr and b"goes on as it was" in done.stderr, done
@@ -126,16 +100,15 @@ def test_too_few_descriptors_are_told_before_anything_ends(installed):
     waiting.come()
 
 
-def test_a_program_that_cannot_be_asked_changes_nothing(nodes):
+def test_a_program_that_cannot_be_asked_changes_nothing(one):
     """There is no descriptor for what it would say."""
-    node = nodes(1)[1]
-    waiting = Waiting(node)
-    with Program(node.socket) as asker:
-        usual = resource.prlimit(node.pid, resource.RLIMIT_NOFILE)
-        resource.prlimit(node.pid, resource.RLIMIT_NOFILE, (3, usual[1]))
+    waiting = Waiting(one)
+    with Program(one.socket) as asker:
+        usual = resource.prlimit(one.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(one.pid, resource.RLIMIT_NOFILE, (3, usual[1]))
         assert asker.request(QUERY, b"renew")[0] == errno.EMFILE
-        resource.prlimit(node.pid, resource.RLIMIT_NOFILE, usual)
-    renew(node)
+        resource.prlimit(one.pid, resource.RLIMIT_NOFILE, usual)
+    renew(one)
     waiting.come()
 
 
@@ -160,11 +133,10 @@ def test_each_lack_of_memory_of_the_next_one_has_an_outcome(installed):
     seen = set()
     for limit in range(10000, 33000, 700):
         outcomes, before = [], node.log.read_text()
-        with Connection(node.socket) as sender, Connection(node.socket) as receiver:
-            assert receiver.bind("inbox") == 0
+        with Connection(node.socket) as sender, Connection(node.socket, binds="inbox") as receiver:
             post("self:inbox", b"x" * 9000, outcomes, sender)
-            install(f"""case $1 in --take-over) ulimit -S -v {limit} ;; esac; exec {tool("xenmsgd")} "$@" """)
-            assert node.xenmsg("daemon", "renew").returncode == EXIT_OK
+            install.first("--take-over", f"ulimit -S -v {limit}")
+            install.renews()
             how = outcome(node, before)
             install()
             seen.add(how)
@@ -186,12 +158,10 @@ def test_no_lack_of_descriptors_leaves_programs_waiting(installed):
     seen = set()
     for files in range(16, 36):
         outcomes, before = [], node.log.read_text()
-        with Connection(node.socket) as sender, Connection(node.socket) as receiver:
-            assert receiver.bind("inbox") == 0
+        with Connection(node.socket) as sender, Connection(node.socket, binds="inbox") as receiver:
             post("self:inbox", b"x", outcomes, sender)
-            install(f"""case $1 in --take-over) image=0:${{2#*:}}; shift 2; ulimit -n {files}; set -- --take-over $image "$@" ;; esac
-exec {tool("xenmsgd")} "$@" """)
-            assert node.xenmsg("daemon", "renew").returncode == EXIT_OK
+            install.first("--take-over", f'image=0:${{2#*:}}; shift 2; ulimit -n {files}; set -- --take-over $image "$@"')
+            install.renews()
             seen.add(outcome(node, before))
             process_until(lambda: outcomes, f"it has ended, with {files} descriptors", sender)
             assert outcomes == [-errno.ECONNRESET]
@@ -210,7 +180,6 @@ class Between:
     def __init__(self, installed, nodes):
         self.node, self.install = installed
         self.other = nodes(2)[2]
-        self.waits, self.go = self.node.programs / "waits", self.node.programs / "go"
         self.outcomes = []
         self.sender, self.local, self.remote = (Connection(node.socket) for node in (self.node, self.node, self.other))
         assert self.local.bind("local") == 0 and self.remote.bind("remote") == 0
@@ -228,16 +197,6 @@ class Between:
             assert [connection.receive().data for _ in range(first, end)] == [b"%d" % number for number in range(first, end)]
         return True
 
-    def __enter__(self):
-        self.install(f"""case $1 in --take-over) : >{self.waits}; while [ ! -e {self.go} ]; do sleep 0.05; done ;; esac
-exec {tool("xenmsgd")} "$@" """)
-        assert self.node.xenmsg("daemon", "renew").returncode == EXIT_OK
-        eventually(self.waits.exists, "nobody reads")
-        return self
-
-    def __exit__(self, *_):
-        self.go.touch()
-
     def goes_on(self, other=True):
         """All that was posted has come, and what is posted now does, too."""
         eventually(lambda: took_over(self.node) == 1, "the next daemon has taken over")
@@ -249,8 +208,6 @@ exec {tool("xenmsgd")} "$@" """)
         process_until(lambda: len(self.outcomes) == 8, "all have ended", self.sender)
         if other:
             assert self.outcomes == [0] * 8
-        self.waits.unlink()
-        self.go.unlink()
         self.install()
         renew(self.node)
 
@@ -271,7 +228,7 @@ def test_frames_that_come_between_two_daemons_are_taken(between):
     node = between.node
     with Program(node.socket) as program:
         program.open("self:local")
-        with between:
+        with between.install.nobody_reads():
             program.data(0, message(b"by the socket"))
             late = Program(node.socket, greet=False)
             late.send_bytes(hello())
@@ -284,7 +241,7 @@ def test_frames_that_come_between_two_daemons_are_taken(between):
 @pytest.mark.parametrize("bad", [b"\xff" * 64, frame(MEMORY, b"x" * 16), frame(DATA, b"x", channel=7)], ids=["nonsense", "impossible", "of_no_channel"])
 def test_bad_frames_between_two_daemons_end_their_sender_alone(between, bad):
     with Program(between.node.socket) as program:
-        with between:
+        with between.install.nobody_reads():
             program.send_bytes(bad)
         assert program.goodbye()[0] == errno.EPROTO
     between.goes_on()
@@ -296,7 +253,7 @@ def test_a_program_that_dies_between_two_daemons_ends_alone(between):
     os.kill(victim.process.pid, signal.SIGSTOP)
     doubts = []
     post("self:victim", b"in doubt", doubts, between.sender)
-    with between:
+    with between.install.nobody_reads():
         victim.process.kill()
         victim.process.communicate()
     process_until(lambda: doubts, "what was sent to it has ended", between.sender)
@@ -308,7 +265,7 @@ def test_a_program_that_dies_between_two_daemons_ends_alone(between):
 def test_who_scribbles_between_two_daemons_harms_itself(between):
     victim = between.node.receiver("victim")
     with stopped(victim.process.pid):
-        with between:
+        with between.install.nobody_reads():
             assert scribble(victim.process.pid) > 0
     between.goes_on()
     victim.process.kill()
@@ -316,7 +273,7 @@ def test_who_scribbles_between_two_daemons_harms_itself(between):
 
 
 def test_a_next_daemon_that_is_killed_is_as_a_crash(between):
-    with between:
+    with between.install.nobody_reads():
         between.node.kill()
     for connection in (between.sender, between.local):
         assert connection.receive() == -errno.ENOTCONN
@@ -329,7 +286,7 @@ def test_a_next_daemon_that_is_killed_is_as_a_crash(between):
 
 
 def test_both_daemons_may_hand_over_at_once(between):
-    with between:
+    with between.install.nobody_reads():
         renew(between.other)
     between.goes_on()
 
@@ -339,7 +296,7 @@ def test_a_peer_that_leaves_between_two_daemons_is_missed(between, how):
     """What went there has an outcome, and nothing else has another one."""
     node = between.node
     (node.directory / f"xenmsgd-{node.domid}.conf").write_text(node.config + "resume-for = 1s\n")
-    with between:
+    with between.install.nobody_reads():
         if how == "destroy":
             between.node.host.sim("destroy", 2)
             between.other.daemon.wait(20 * PATIENCE)
@@ -353,9 +310,9 @@ def test_a_peer_that_leaves_between_two_daemons_is_missed(between, how):
 def test_a_domain_restored_between_two_daemons_begins_afresh(between):
     """What the image says of others isn't so any more."""
     node = between.node
-    with between:
-        node.host.sim("suspend", node.domid)
-        node.domid = int(node.host.sim("resume", node.domid).stdout)
+    with between.install.nobody_reads():
+        node.suspend()
+        node.resume()
     for connection in (between.sender, between.local):
         assert connection.receive() == -errno.ENOTCONN
     assert "this one begins afresh" in node.log.read_text()
@@ -365,14 +322,13 @@ def test_a_domain_restored_between_two_daemons_begins_afresh(between):
 @pytest.mark.slow
 @pytest.mark.parametrize("fault, end", [(("stall-store", 1, "on"), ("stall-store", 1, "off")),
                                         (("refuse", 1, "READ", "on", "ECONNRESET"), ("refuse", 1, "READ", "off"))])
-def test_what_is_handed_over_waits_as_long_as_xenstore(nodes, host, fault, end):
+def test_what_is_handed_over_waits_as_long_as_xenstore(one, host, fault, end):
     """Also if the connection to it breaks. A daemon that starts gives up, in silence after 30 s. One that takes over would end all
     that was handed over."""
-    node = nodes(1)[1]
-    waiting = Waiting(node)
+    waiting = Waiting(one)
     host.fault(*fault)
-    assert node.xenmsg("daemon", "renew").returncode == EXIT_OK
-    eventually(lambda: "what the daemon before this hands over waits" in node.log.read_text(), "it waits", 40)
+    assert one.xenmsg("daemon", "renew").returncode == EXIT_OK
+    eventually(lambda: "what the daemon before this hands over waits" in one.log.read_text(), "it waits", 40)
     host.fault(*end)
     waiting.come()
-    assert took_over(node) == 1
+    assert took_over(one) == 1

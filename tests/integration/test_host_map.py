@@ -13,7 +13,6 @@ import pytest
 from frames import ASKS, RELAYS
 from messaging import EXIT_ERROR, EXIT_OK, EXIT_USAGE, LOST_SOON, deliver, eventually, tool
 from test_cli_json import validator  # the fixture `valid`  # noqa: F401  pylint: disable=unused-import
-from test_relay import python_peer  # the fixture `peer_in`  # noqa: F401  pylint: disable=unused-import
 from test_sight import settings, whole
 from test_top import terminals, tops  # the fixture `start_top`  # noqa: F401  pylint: disable=unused-import
 

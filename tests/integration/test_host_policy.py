@@ -6,18 +6,14 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 
 import pytest
 
-from conftest import Conversation
 from frames import OBEYS, RELAYS
 from library import Connection
 from messaging import EXIT_DENIED, EXIT_ERROR, EXIT_UNREACHABLE, EXIT_USAGE, FAST, PATIENCE, SOURCES, Node, eventually, tool
 from test_cli_json import validator  # the fixture `valid`  # noqa: F401  pylint: disable=unused-import
 from test_policy import rule
-from test_protocol_link import PEER, link_of
-from test_relay import python_peer  # the fixture `peer_in`  # noqa: F401  pylint: disable=unused-import
 from test_views import NOBODY, As
 
 
@@ -213,13 +209,11 @@ def test_who_starts_again_is_told_again(hosted):
     assert attempt(one, "2:inbox") == LET_IN
 
 
-def test_a_restored_guest_is_told_who_is_who_again(hosted, host):
+def test_a_restored_guest_is_told_who_is_who_again(hosted):
     _, one, two = hosted(host_rule("dom1", "dom2", "allow"), {1: None, 2: None})
-    host.sim("suspend", 2)
-    two.domid = int(host.sim("resume", 2).stdout)
+    two.save_and_restore()
     eventually(lambda: attempt(one, f"{two.domid}:inbox") == LET_IN, "it knows the sender again")
-    host.sim("suspend", 1)
-    one.domid = int(host.sim("resume", 1).stdout)
+    one.save_and_restore()
     eventually(lambda: attempt(one, f"{two.domid}:inbox") == LET_IN, "it knows the sender by its new number")
 
 
@@ -274,17 +268,6 @@ def test_what_goes_through_domain_0_is_denied_there(hosted):
         assert ended[0] in (-errno.EACCES, -errno.ECONNRESET)
 
 
-def meet(host, tmp_path, impostor, *flags):
-    """A daemon, and a peer in Python in another domain, with which it has a link."""
-    node = Node(host, 1, tmp_path, FAST, policy=rule("*", "*", "allow")).start()
-    quiet = {"ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"}
-    role = "map" if impostor < 1 else "grant"
-    process = host.spawn(impostor, sys.executable, PEER, role, 1, *flags, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=quiet)
-    peer = Conversation(process)
-    assert peer.answer() == "ok met"
-    return node, peer
-
-
 EVERYBODY = "[file]\npath = x\n[rule]\nline = 1\nfrom = *\naction = deny\n"
 
 
@@ -294,16 +277,13 @@ FOR_DOMAIN_0 = pytest.mark.parametrize("words,frame", [(("policy", EVERYBODY.enc
 
 
 @FOR_DOMAIN_0
-def test_a_guest_that_plays_domain_0_is_not_obeyed(host, tmp_path, words, frame):
-    node, peer = meet(host, tmp_path, 2)
-    try:
-        peer.ok(*words)
-        eventually(lambda: link_of(node)["state"] != "up", "the link has ended")
-        assert rules_of(node) == (None, None)
-        assert frame in link_of(node)["last_error"]
-    finally:
-        peer.kill()
-        node.end()
+def test_a_guest_that_plays_domain_0_is_not_obeyed(one, peer_in, words, frame):
+    peer = peer_in(2, "grant", 1)
+    peer.ok(*words)
+    eventually(lambda: one.link_state(2) != "up", "the link has ended")
+    assert rules_of(one) == (None, None)
+    assert frame in one.link(2)["last_error"]
+    peer.kill()
 
 
 @FOR_DOMAIN_0
@@ -337,30 +317,23 @@ def test_a_guest_that_lies_is_denied_in_domain_0(hosted, peer_in):
 
 @pytest.mark.parametrize("text", ["[rule]\n", "[file]\npath = x\n[rule]\nfrom = *\naction = deny\n", "[file]\npath = x\n[rule]\nline = 1\n",
                                   "[domain]\nname = x\n", "[domain]\ndomid = 40000\n", "[bind]\n", "x\0y", "[domain]\ndomid = 1\ntag = a,b\n"])
-def test_what_domain_0_can_not_mean_is_not_taken(host, tmp_path, text):
-    node, peer = meet(host, tmp_path, 0)
-    try:
-        peer.ok("policy", EVERYBODY.encode().hex(), 1)
-        eventually(lambda: rules_of(node)[0] == 1, "the share is in force")
-        peer.ok("policy", text.encode().hex(), 1)
-        eventually(lambda: link_of(node)["state"] != "up", "the link has ended")
-        assert rules_of(node)[0] == 1
-    finally:
-        peer.kill()
-        node.end()
+def test_what_domain_0_can_not_mean_is_not_taken(one, peer_in, text):
+    peer = peer_in(0, "map", 1)
+    peer.ok("policy", EVERYBODY.encode().hex(), 1)
+    eventually(lambda: rules_of(one)[0] == 1, "the share is in force")
+    peer.ok("policy", text.encode().hex(), 1)
+    eventually(lambda: one.link_state(0) != "up", "the link has ended")
+    assert rules_of(one)[0] == 1
+    peer.kill()
 
 
-def test_a_share_without_end_is_not_kept(host, tmp_path):
-    node, peer = meet(host, tmp_path, 0)
-    try:
-        piece = "# " + "x" * 150 + "\n"
-        piece *= 10
-        peer.tell("policy", piece.encode().hex(), 262144 // len(piece) + 2)
-        eventually(lambda: link_of(node)["state"] != "up", "the link has ended")
-        assert rules_of(node) == (None, None)
-    finally:
-        peer.kill()
-        node.end()
+def test_a_share_without_end_is_not_kept(one, peer_in):
+    peer = peer_in(0, "map", 1)
+    piece = ("# " + "x" * 150 + "\n") * 10
+    peer.tell("policy", piece.encode().hex(), 262144 // len(piece) + 2)
+    eventually(lambda: one.link_state(0) != "up", "the link has ended")
+    assert rules_of(one) == (None, None)
+    peer.kill()
 
 
 # ---- tags that the toolstack gives, in XenStore ----
@@ -462,12 +435,11 @@ def test_a_new_daemon_of_domain_0_reads_the_tags(hosted):
     eventually(lambda: attempt(one, "2:db") == LET_IN, "it has told them")
 
 
-def test_a_restored_guest_has_the_tags_of_its_new_directory(hosted, host):
+def test_a_restored_guest_has_the_tags_of_its_new_directory(hosted):
     zero, one, _ = hosted(TAGS, {1: None, 2: None})
     give_tags(zero, 1, "web")
     eventually(lambda: attempt(one, "2:db") == LET_IN, "it has the tag")
-    host.sim("suspend", 1)
-    one.domid = int(host.sim("resume", 1).stdout)
+    one.save_and_restore()
     eventually(lambda: attempt(one, "2:db") == DENIED, "the toolstack hasn't given it the tag by its new number")
     give_tags(zero, one.domid, "web")
     eventually(lambda: attempt(one, "2:db") == LET_IN, "it has")

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from library import Connection
-from messaging import EXIT_OK, Nodes, eventually
+from messaging import EXIT_OK, eventually
 from test_host_policy import DENIED, LET_IN, attempt, give_tags, host_rule, rules_of, write_host_policy
 
 GUESTS = 50
@@ -68,24 +68,17 @@ RULES = [("@ops", "*", "ping", "allow"), ("@web", "@db", "sql", "allow"), ("*", 
 
 
 @pytest.fixture(name="guests")
-def fifty_guests(make_host, tmp_path):
-    host = make_host(GUESTS)
-    nodes = Nodes(host, tmp_path)
-    every = nodes(*range(GUESTS + 1), start=False)
+def fifty_guests(many):
+    every = many(GUESTS).by_domid
     for node in every.values():
         node.policy = None
-    try:
-        guests = Host(every)
-        guests.write(RULES)
-        for node in every.values():
-            node.start(wait=node.domid == 0)
-        for node in every.values():
-            node.wait_ready()
-        yield guests
-        nodes.finish()
-    finally:
-        for node in every.values():
-            node.end()
+    guests = Host(every)
+    guests.write(RULES)
+    for node in every.values():
+        node.start(wait=node.domid == 0)
+    for node in every.values():
+        node.wait_ready()
+    return guests
 
 
 def test_fifty_guests_do_what_domain_0_says(guests):
@@ -119,8 +112,7 @@ def test_a_reload_ends_what_many_guests_send_and_no_more(guests):
     ended = {node.domid: [] for node in senders}
     programs = {}
     try:
-        with Connection(receiver.socket) as taker:
-            assert taker.bind("sql") == 0
+        with Connection(receiver.socket, binds="sql") as taker:
             for node in senders:
                 programs[node.domid] = program = Connection(node.socket).__enter__()
                 eventually(lambda program=program, node=node: program.post("31:sql", bytes(40000), ended[node.domid].append) == 0, "there is room")

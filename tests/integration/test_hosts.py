@@ -8,78 +8,19 @@ import os
 import re
 import shlex
 import socket
-import struct
 import subprocess
-import threading
 import types
 
 import pytest
 
 from conftest import wait_for
-from fake_gateway import FakeGateway, Refused, Side
+from fake_gateway import Refused, Side
+from joined_hosts import IN, LISTEN_HOSTS, OUT, Stream, numbers, pour, received
 from library import Connection
 from messaging import (EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_TIMEOUT, EXIT_UNREACHABLE, EXIT_USAGE, FAST, LOST_SOON, PATIENCE,
-                       Nodes, eventually, tool)
+                       eventually, tool)
 from polling import writable
-from test_resume import calling, numbered
-
-IN = "[rule]\nfrom = *, */*\nto = *\naction = allow\n"
-OUT = "[out]\nfrom = *\nto = *\naction = allow\n"
-
-
-class Hosts:
-    """Simulated hosts hosta, hostb, ... whose domain 0's daemons run, joined by a gateway."""
-
-    config = FAST
-    names = ("hosta", "hostb", "hostc")
-
-    def __init__(self, make_host, tmp_path):
-        self.make_host, self.tmp_path = make_host, tmp_path
-        self.nodes, self.gateway = [], None
-
-    def __call__(self, count=2, guests=0, policy=IN + OUT, join=True, config=None):
-        for number in range(count):
-            directory = self.tmp_path / f"host{number}"
-            directory.mkdir()
-            nodes = Nodes(self.make_host(max(guests, 1)), directory)
-            self.nodes.append(nodes)
-            for domid in range(guests + 1):
-                name = f"[hosts]\nname = {self.names[number]}\n" if domid == 0 else ""
-                node = nodes(domid, start=False, config=(config or self.config) + name)[domid]
-                node.policy = policy
-                node.start(wait=False)
-            for node in nodes.by_domid.values():
-                node.wait_ready()
-        if join:
-            self.join()
-        return [nodes.by_domid[0] for nodes in self.nodes] if not guests else [nodes.by_domid for nodes in self.nodes]
-
-    def path(self, number):
-        return os.path.join(os.path.dirname(self.nodes[number].by_domid[0].socket), "gateway.sock")
-
-    def join(self):
-        self.gateway = FakeGateway(*map(self.path, range(len(self.nodes))))
-        for nodes in self.nodes:
-            wait_for(lambda node=nodes.by_domid[0]: re.search(f"host ({'|'.join(self.names[:2])}) is there", node.log.read_text()),
-                     "the hosts know each other")
-        return self.gateway
-
-    def finish(self):
-        try:
-            for nodes in self.nodes:
-                nodes.finish()
-        finally:
-            if self.gateway:
-                self.gateway.close()
-            for nodes in self.nodes:
-                nodes.logs()
-
-
-@pytest.fixture(name="hosts")
-def joined_hosts(make_host, tmp_path):
-    made = Hosts(make_host, tmp_path)
-    yield made
-    made.finish()
+from test_resume import at_work, calling, numbered, resumes
 
 
 def test_a_message_goes_from_host_to_host(hosts):
@@ -153,8 +94,7 @@ def test_names_of_the_greatest_length_are_kept_whole_everywhere(hosts):
 
     assert here[1].xenmsg("ping", "--count", "1", f"{hosts.names[1]}/{domain}").returncode == EXIT_OK
     here[0].policy = "[out]\nfrom = *\nto = *\naction = deny\n"
-    here[0].write_policy(here[0].policy)
-    assert here[0].xenmsg("policy", "reload").returncode == EXIT_OK
+    here[0].set_policy(here[0].policy)
     here[1].send(address, "x", exit_code=EXIT_DENIED)
     assert address in json.dumps(here[0].status()["denied"])
 
@@ -191,8 +131,7 @@ def test_the_rules_and_the_first_message_of_hosts_md(hosts):
     first_word, *words = shlex.split(send)
     assert first_word == "xenmsg" and here[1].xenmsg(*words).returncode == EXIT_DENIED
     for node, rules in ((here[0], out), (there[1], rule), (there[0], see)):
-        node.write_policy(rules)
-        assert node.xenmsg("policy", "reload").returncode == EXIT_OK
+        node.set_policy(rules)
     receiver = there[1].popen(*shlex.split(receive)[1:])
     eventually(lambda: here[1].xenmsg(*words).returncode == EXIT_OK, "it may go, and has been taken")
     assert receiver.communicate(timeout=60)[0] == b"hello from the other host\n"
@@ -220,13 +159,11 @@ def test_what_keeps_a_message_from_another_host_is_named(hosts):
         done = here[0].xenmsg(*command.split())
         assert done.returncode == EXIT_DENIED and f"[out]\nfrom = {node.domid}\nto = hostc\naction = allow\n" in done.stdout.decode()
     # A rule that denies stands before others.
-    here[0].write_policy("[out]\nfrom = *\nto = *\naction = deny\n", "10-no.conf")
-    assert here[0].xenmsg("policy", "reload").returncode == EXIT_OK
+    here[0].set_policy("[out]\nfrom = *\nto = *\naction = deny\n", "10-no.conf")
     assert "add one to /etc/xenmsg/policy.d/10-no.conf, before line 1, with" in why_refused(here[0], "hostb/0:inbox", EXIT_DENIED)
 
 
-def test_a_host_without_a_name_says_that_nothing_leads_to_others(nodes):
-    zero, one = nodes(0, 1).values()
+def test_a_host_without_a_name_says_that_nothing_leads_to_others(zero, one):
     for node in (zero, one):
         assert "name under [hosts] in xenmsgd.conf(5)" in why_refused(node, "hostb/0:inbox", EXIT_UNREACHABLE)
 
@@ -274,38 +211,6 @@ def test_status_in_words_names_hosts(hosts):
     said = there.xenmsg("status").stdout.decode()
     assert re.search(r"^host +hosta +up ", said, re.M) and re.search(r"^host hosta +", said, re.M), said
     assert "65536" not in said
-
-
-def numbers(sender, receiver, disturb, count=3000, largest=3000):
-    """Sends so many numbers, which must all be delivered, once and in order, though disturb(number) is called in between."""
-    got, results = [], []
-
-    def receive():
-        with Connection(receiver.socket) as inbox:
-            assert inbox.bind("numbers") == 0
-            bound.set()
-            while len(got) < count:
-                message = inbox.receive(int(20000 * PATIENCE))
-                if isinstance(message, int):
-                    got.append(message)
-                    return
-                got.append(struct.unpack_from("<I", message.data)[0])
-
-    bound = threading.Event()
-    thread = threading.Thread(target=receive)
-    thread.start()
-    assert bound.wait(20 * PATIENCE)
-    with Connection(sender.socket) as program:
-        for number in range(count):
-            while program.post("hostb/0:numbers", struct.pack("<I", number) + bytes(number * 7919 % largest), results.append) == -errno.EAGAIN:
-                program.wait(50)
-            if number == 0:  # before both ends have the session, a loss is an error
-                wait_for(lambda: program.wait(50) is not None and results, "the link is up")
-            disturb(number)
-        wait_for(lambda: program.wait(50) is not None and len(results) == count, "all have a result")
-    thread.join()
-    assert results == [0] * count
-    assert got == list(range(count))
 
 
 def test_a_lost_conversation_is_a_pause(hosts):
@@ -359,8 +264,7 @@ def test_a_ping_of_another_host_fails_as_a_message_does(hosts):
                          ("hostb/", EXIT_USAGE), ("host_b/0", EXIT_USAGE)):
         for node in here.values():
             assert node.xenmsg("ping", "--count", "1", domain).returncode == code, (domain, node.domid)
-    there[0].write_policy(IN + OUT + "[relay]\nfrom = hosta/1\nto = *\naction = deny\n")
-    assert there[0].xenmsg("policy", "reload").returncode == EXIT_OK
+    there[0].set_policy(IN + OUT + "[relay]\nfrom = hosta/1\nto = *\naction = deny\n")
     assert here[1].xenmsg("ping", "--count", "1", "hostb/1").returncode == EXIT_DENIED
     assert here[0].xenmsg("ping", "--count", "1", "hostb/1").returncode == EXIT_OK
 
@@ -372,47 +276,6 @@ def test_a_ping_of_the_own_host_needs_no_gateway(hosts):
 
 
 # ---- streams ----
-
-LISTEN_HOSTS = 512
-
-
-class Stream:
-    """Both ends of a stream from a program of one node to a program of another one."""
-
-    def __init__(self, client, server, address):
-        with Connection(server.socket) as listening, Connection(client.socket) as calling:
-            assert listening.listen("stream", LISTEN_HOSTS) == 0
-            fd = calling.connect(address)
-            assert fd >= 0, (fd, calling.reason())
-            self.near = socket.socket(fileno=fd)
-            fd, self.host, self.domid, _ = listening.accept_peer()
-            self.far = socket.socket(fileno=fd)
-        self.near.settimeout(20 * PATIENCE)
-        self.far.settimeout(20 * PATIENCE)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.near.close()
-        self.far.close()
-
-
-def pour(source, data):
-    """Sends all of it in a thread."""
-    thread = threading.Thread(target=source.sendall, args=(data,))
-    thread.start()
-    return thread
-
-
-def received(source, size):
-    data = bytearray()
-    while len(data) < size:
-        piece = source.recv(size - len(data))
-        assert piece, len(data)
-        data += piece
-    return bytes(data)
-
 
 @pytest.mark.parametrize("near, far", ((0, 0), (1, 1)))
 def test_a_stream_goes_both_ways_and_each_way_ends_by_itself(hosts, near, far):
@@ -460,25 +323,18 @@ def test_between_hosts_all_goes_on_when_either_guest_is_restored(hosts):
     here, there = hosts(guests=1)
     near, far = here[1], there[1]
     abroad = types.SimpleNamespace(domid=f"hostb/{far.domid}", socket=far.socket, endpoints=far.endpoints)
-    workers = numbered(near, abroad, "numbers") + calling(near, abroad, "calls")
-    for worker in workers:
-        worker.goes_on()
-    for zero, node in (here[0], near), (there[0], far), (here[0], near):
-        before = zero.link(node.domid)["resumes"]
-        node.host.sim("suspend", node.domid)
-        node.domid = int(node.host.sim("resume", node.domid).stdout)
-        eventually(lambda: ((zero.link(node.domid) or {}).get("resumes") or 0) > before,  # pylint: disable=cell-var-from-loop
-                   "its link is resumed")
-        for worker in workers:
-            worker.goes_on()
-    for worker in workers:
-        worker.finish()
+    with at_work(*numbered(near, abroad, "numbers"), *calling(near, abroad, "calls")) as goes_on:
+        for zero, node in (here[0], near), (there[0], far), (here[0], near):
+            before = zero.link(node.domid)["resumes"]
+            node.save_and_restore()
+            eventually(lambda zero=zero, node=node, before=before: (resumes(zero, node.domid) or 0) > before, "its link is resumed")
+            goes_on()
 
 
 def test_what_another_host_opens_to_a_saved_guest_waits_for_it(hosts):
     here, there = hosts(guests=1, config=LOST_SOON)
     zero, far = there[0], there[1]
-    eventually(lambda: (zero.link(1) or {}).get("state") == "up", "domain 0 has a session with it")
+    eventually(lambda: zero.link_state(1) == "up", "domain 0 has a session with it")
     addresses = [f"hostb/{name}" for name in ("dom1", far.host.domain(1)["uuid"], "1")]
     with Connection(here[1].socket) as sender, Connection(far.socket) as receiver:
         assert receiver.bind("inbox") == 0
@@ -490,7 +346,7 @@ def test_what_another_host_opens_to_a_saved_guest_waits_for_it(hosts):
             assert sender.post(f"{address}:inbox", address.encode(), results.append) == 0
         assert sender.send("hostb/dom1:inbox", b"in vain", 200) == -errno.ETIMEDOUT
         assert here[1].xenmsg("ping", "--timeout", "0.1", "hostb/dom1").returncode == EXIT_TIMEOUT
-        far.domid = int(far.host.sim("resume", 1).stdout)
+        far.resume()
         assert sorted(receiver.receive().data.decode() for _ in addresses) == sorted(addresses)
         eventually(lambda: sender.wait(10) >= 0 and len(results) == len(addresses), "all have an outcome")
     assert not any(results)

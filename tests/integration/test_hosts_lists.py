@@ -11,7 +11,7 @@ import pytest
 
 from library import Connection
 from messaging import EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_UNREACHABLE, EXIT_USAGE, FAST, LOST_SOON, eventually
-from test_hosts import IN, OUT, Stream, joined_hosts  # the fixture `hosts`  # noqa: F401  pylint: disable=unused-import
+from joined_hosts import IN, OUT, Stream
 
 
 def test_the_hosts_are_listed(hosts):
@@ -100,16 +100,14 @@ def test_only_what_rules_allow_the_asker_is_listed(hosts):
         assert listed(here[0], domain) == ["both"]
         assert listed(here[1], domain) == ["both", "one"]
         assert listed(here[2], domain) == ["both"]
-    there[1].write_policy("")
-    assert there[1].xenmsg("policy", "reload").returncode == EXIT_OK
+    there[1].set_policy("")
     assert listed(here[1], "hostb/1") == [] and listed(here[1], "hostb/0") == ["both", "one"]
 
 
 def test_domains_of_another_host_are_listed_if_a_rule_shows_them(hosts):
     here, there = hosts(guests=2)
     assert [(peer["host"], peer["domid"]) for peer in here[0].json("peers", "hostb")] == [("hostb", 0)]
-    there[0].write_policy(IN + OUT + "[see]\nfrom = hosta/0\ndomain = 2\naction = allow\n")
-    assert there[0].xenmsg("policy", "reload").returncode == EXIT_OK
+    there[0].set_policy(IN + OUT + "[see]\nfrom = hosta/0\ndomain = 2\naction = allow\n")
     eventually(lambda: [peer["domid"] for peer in here[0].json("peers", "hostb")] == [0, 2], "it is shown")
     assert [peer["domid"] for peer in here[1].json("peers", "hostb")] == [0]
     assert here[0].xenmsg("peers", "hostb").stdout.decode().splitlines()[0].split() == ["HOST", "DOMID", "NAME"]
@@ -137,8 +135,7 @@ def test_what_cannot_be_asked_gets_an_error(hosts):
             assert done.returncode == code and done.stdout == b"" and wrong.encode() in done.stderr, (wrong, done)
         assert node.xenmsg("peers", "hostc").returncode == EXIT_UNREACHABLE
         assert node.xenmsg("peers", "no_host").returncode == EXIT_USAGE
-    here[0].write_policy(IN)
-    assert here[0].xenmsg("policy", "reload").returncode == EXIT_OK
+    here[0].set_policy(IN)
     for node in here.values():
         assert node.xenmsg("endpoints", "hostb/0").returncode == EXIT_DENIED
     there[1].stop()
@@ -164,8 +161,7 @@ def test_endpoints_of_another_host_are_watched(hosts, asker):
     assert next_line() == "down endpoint hostb/1:print"
     there[1].receiver("print")
     assert next_line() == "up endpoint hostb/1:print"
-    there[1].write_policy("")
-    assert there[1].xenmsg("policy", "reload").returncode == EXIT_OK
+    there[1].set_policy("")
     assert next_line() == "down endpoint hostb/1:print"
 
 

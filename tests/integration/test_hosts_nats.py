@@ -13,7 +13,7 @@ from conftest import wait_for
 from gateway_rig import Gateway, Server
 from nats_rig import SlowWay, cluster
 from messaging import EXIT_OK, PATIENCE, eventually
-from test_hosts import Hosts, Stream, numbers, pour, received
+from joined_hosts import Hosts, Stream, numbers, pour, received
 
 # As in examples/nats: what a host may say and hear, so that its name is vouched for.
 USER = ('{{user: "{0}", password: "secret of {0}", permissions: {{\n'

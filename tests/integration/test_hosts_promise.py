@@ -15,13 +15,12 @@ import pytest
 from library import Connection
 from messaging import (EXIT_ERROR, EXIT_LIMIT, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_UNREACHABLE, FAST, PATIENCE,
                        eventually, given_time, stopped)
-from test_hosts import joined_hosts  # the fixture `hosts`  # noqa: F401  pylint: disable=unused-import
 
 RING = 1 << 20  # a host link's, in each direction
 
 
 class Way:
-    """From a guest to one: to itself, to another one, or to one of another host."""
+    """From a guest to one: to itself, to another one, also through domain 0, or to one of another host."""
 
     def __init__(self, sender, receiver, domain):
         self.sender, self.receiver, self.domain = sender, receiver, domain
@@ -31,7 +30,7 @@ class Way:
 
 
 BETWEEN = ("link", "host")
-ANYWHERE = ("itself", *BETWEEN)
+ANYWHERE = ("itself", *BETWEEN, "domain-0")
 
 
 @pytest.fixture(name="way", params=BETWEEN)
@@ -39,11 +38,13 @@ def way_between_guests(request):
     if request.param == "host":
         here, there = request.getfixturevalue("hosts")(guests=1)
         return Way(here[1], there[1], "hostb/1")
-    nodes = request.getfixturevalue("nodes")(1, 2)
-    if request.param == "itself":
-        return Way(nodes[1], nodes[1], "1")
-    nodes[1].sees(nodes[2])
-    return Way(nodes[1], nodes[2], "2")
+    if request.param == "domain-0":
+        request.getfixturevalue("zero")
+        one, two = request.getfixturevalue("guests")(2)
+    else:
+        one, two = request.getfixturevalue("nodes")(1, 2).values()
+    receiver = one if request.param == "itself" else two
+    return Way(one, receiver, receiver.domid)
 
 
 def ended(conn, results, count=1):
@@ -55,8 +56,7 @@ def ended(conn, results, count=1):
 
 @pytest.mark.parametrize("way", ANYWHERE, indirect=True)
 def test_a_message_that_is_not_taken_in_time_is_withdrawn(way):
-    with Connection(way.receiver.socket) as sleeper, Connection(way.sender.socket) as sender:
-        assert sleeper.bind("sleeper") == 0
+    with Connection(way.receiver.socket, binds="sleeper") as sleeper, Connection(way.sender.socket) as sender:
         answers = []
         assert sender.post(way.to("sleeper"), b"first", answers.append) == 0
         assert sleeper.receive().data == b"first"
@@ -69,8 +69,7 @@ def test_a_message_that_is_not_taken_in_time_is_withdrawn(way):
 
 @pytest.mark.parametrize("way", ANYWHERE, indirect=True)
 def test_posted_calls_that_time_out_hear_if_they_were_taken(way):
-    with Connection(way.receiver.socket) as server, Connection(way.sender.socket) as caller:
-        assert server.bind("work") == 0
+    with Connection(way.receiver.socket, binds="work") as server, Connection(way.sender.socket) as caller:
         timeout_ms = 2000
         while not calls_time_out_in_time(way, server, caller, timeout_ms):
             timeout_ms *= 4
@@ -121,8 +120,7 @@ def test_a_time_out_is_kept_though_the_other_daemon_stands_still(way, command, c
 
 def test_a_time_out_is_kept_though_nothing_gets_to_the_host(hosts):
     here, there = hosts()
-    with Connection(there.socket) as inbox, Connection(here.socket) as sender:
-        assert inbox.bind("inbox") == 0
+    with Connection(there.socket, binds="inbox") as inbox, Connection(here.socket) as sender:
         results = []
         assert sender.post("hostb/0:inbox", b"before", results.append) == 0
         assert inbox.receive().data == b"before"
@@ -217,8 +215,7 @@ def test_a_reader_that_sleeps_delays_nobody_else(way):
 def test_a_receiver_that_ends_leaves_certain_and_unsure_messages(way):
     with Connection(way.sender.socket) as sender:
         results = []
-        with Connection(way.receiver.socket) as receiver:
-            assert receiver.bind("inbox") == 0
+        with Connection(way.receiver.socket, binds="inbox") as receiver:
             assert sender.post(way.to("inbox"), b"taken", results.append) == 0
             assert receiver.receive().data == b"taken"
             assert ended(sender, results) == [0]
@@ -232,8 +229,7 @@ def test_a_receiver_that_ends_leaves_certain_and_unsure_messages(way):
 
 
 def test_the_death_of_the_servers_daemon_is_a_lost_connection(way):
-    with Connection(way.receiver.socket) as server, Connection(way.sender.socket) as caller:
-        assert server.bind("work") == 0
+    with Connection(way.receiver.socket, binds="work") as server, Connection(way.sender.socket) as caller:
         results = []
         assert caller.call_post(way.to("work"), b"x", results.append) == 0
         request = server.take()
@@ -278,8 +274,7 @@ def test_who_sends_too_much_from_another_host_gets_enobufs(hosts):
 
 def test_in_a_guest_it_is_the_host_that_pays_too(hosts):
     here, there = hosts(guests=1)
-    with Connection(there[1].socket) as sleeper, Connection(here[1].socket) as sender:
-        assert sleeper.bind("sleeper") == 0
+    with Connection(there[1].socket, binds="sleeper") as sleeper, Connection(here[1].socket) as sender:
         assert sender.post("hostb/1:sleeper", bytes(60000), lambda _: None) == 0
         eventually(lambda: sender.wait(20) >= 0 and account_of(there[1], "hosta"), "it is charged")
         assert account_of(there[1], "hosta")["channels"]["used"] == 1

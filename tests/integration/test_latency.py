@@ -11,7 +11,7 @@ import pytest
 from library import TOPIC, Connection
 from messaging import PATIENCE, eventually
 from renewing import process_until, renew
-from test_activation import with_activations, xenmsg  # the fixture `started`  # noqa: F401  pylint: disable=unused-import
+from test_activation import GATE, with_activations, xenmsg  # the fixture `started`  # noqa: F401  pylint: disable=unused-import
 from test_calls import Server
 from test_status import validator  # the fixture `valid`  # noqa: F401  pylint: disable=unused-import
 
@@ -157,12 +157,11 @@ def test_they_begin_anew_with_a_renewed_daemon(one):
 
 
 def test_what_waits_for_its_program_is_measured_with_its_start(started):
-    activation, (one,) = started(1, prepare=lambda activation: activation.add(
-        "up", "while [ ! -e $0.go ]; do sleep 0.05; done\n" + xenmsg("serve up -- cat")))
+    activation, one, _ = started(up=GATE + xenmsg("serve up -- cat"))
     caller = one.popen("call", "self:up", "hello")
-    eventually(lambda: activation.about("up")["waiting"] == 1, "it waits")
+    activation.waiting("up")
     hold()
-    (activation.directory / "up.sh.go").touch()
+    activation.open_gate("up")
     assert caller.wait(30 * PATIENCE) == 0
     for what in ("taken", "answered"):
         eventually(lambda: count_of(one, what, "up") == 1, what)  # pylint: disable=cell-var-from-loop

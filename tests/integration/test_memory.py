@@ -8,8 +8,8 @@ import subprocess
 import pytest
 
 from conftest import Conversation
-from messaging import PATIENCE, eventually, tool
-from test_limits import GREEDY, limits, open_to_others
+from messaging import PATIENCE, eventually, open_to_others, tool
+from test_limits import GREEDY, limits
 
 KEPT_MIN = 256 << 10  # of what a program shares: the ring to it
 pytestmark = [pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be several users"),

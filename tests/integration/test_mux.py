@@ -20,10 +20,8 @@ from messaging import EXIT_OK, FAST, LOST_SOON, PATIENCE, eventually
 from mux import Mux, pair, quiet, turn, until
 from protocol import EPROTO
 from test_activation import with_activations  # the fixture `started`  # noqa: F401  pylint: disable=unused-import
-from test_hosts import joined_hosts  # the fixture `hosts`  # noqa: F401  pylint: disable=unused-import
 from test_policy import rule
-from test_relay import domain_0, pv_guests  # fixtures  # noqa: F401  pylint: disable=unused-import
-from test_resume import resumed, state
+from test_resume import resumed
 
 MIB = 1 << 20
 
@@ -83,8 +81,7 @@ def listening(nodes, mux, target="2"):
 # ---- data ----
 
 @pytest.mark.parametrize("target", ["2", "self"])
-def test_ten_megabytes_each_way_at_once_arrive_as_they_were(nodes, mux, target):
-    one, two = nodes(1, 2).values()
+def test_ten_megabytes_each_way_at_once_arrive_as_they_were(one, two, mux, target):
     client, server = mux(one), mux(two if target == "2" else one)
     server.listen("sink")
     near, far = pair(client, server, f"{target}:sink")
@@ -93,8 +90,7 @@ def test_ten_megabytes_each_way_at_once_arrive_as_they_were(nodes, mux, target):
     given_back(one, two)
 
 
-def test_a_session_has_streams_with_itself(nodes, mux):
-    one = nodes(1)[1]
+def test_a_session_has_streams_with_itself(one, mux):
     both = mux(one)
     both.listen("own")
     near, far = pair(both, both, "self:own")
@@ -127,8 +123,7 @@ class Pump(threading.Thread):
 
 @pytest.mark.parametrize("way", ["to a socket", "from a socket"])
 @pytest.mark.parametrize("target", ["2", "self"])
-def test_one_end_may_be_a_socket(nodes, mux, way, target):
-    one, two = nodes(1, 2).values()
+def test_one_end_may_be_a_socket(one, two, mux, way, target):
     other = two if target == "2" else one
     with Connection((other if way == "to a socket" else one).socket) as program:
         if way == "to a socket":
@@ -259,9 +254,8 @@ def test_who_gives_no_credit_stops_his_sender_and_nobody_else(nodes, mux, target
 
 
 @pytest.mark.parametrize("target", ["2", "self"])
-def test_a_session_that_reads_nothing_stops_its_senders_alone(nodes, mux, target):
+def test_a_session_that_reads_nothing_stops_its_senders_alone(one, two, mux, target):
     """What waits for it in the daemon is what its channels reserve."""
-    one, two = nodes(1, 2).values()
     other = two if target == "2" else one
     client, deaf, server = mux(one), mux(other), mux(other)
     deaf.listen("deaf")
@@ -350,8 +344,7 @@ def test_a_daemon_that_ends_breaks_the_streams(nodes, mux, whose, how):
 # ---- policy ----
 
 def reload(node, text):
-    node.write_policy(text)
-    assert node.xenmsg("policy", "reload").returncode == EXIT_OK
+    node.set_policy(text)
 
 
 def test_what_policy_denies_is_eacces_and_ends_if_denied_later(nodes, mux):
@@ -419,8 +412,7 @@ def test_over_a_limit_streams_are_enobufs_until_others_end(nodes, mux, limit, wh
     given_back(*both.values())
 
 
-def test_a_session_gives_all_back_when_it_ends(nodes, mux):
-    one, two = nodes(1, 2).values()
+def test_a_session_gives_all_back_when_it_ends(one, two, mux):
     before = {node: (account(node), node.descriptors()) for node in (one, two)}
     client, server = mux(one), mux(two)
     server.listen("t")
@@ -445,8 +437,7 @@ def test_a_session_gives_all_back_when_it_ends(nodes, mux):
 # ---- what ends with what ----
 
 @pytest.mark.parametrize("target", ["2", "self"])
-def test_unbind_ends_the_endpoints_streams_and_no_others(nodes, mux, target):
-    one, two = nodes(1, 2).values()
+def test_unbind_ends_the_endpoints_streams_and_no_others(one, two, mux, target):
     client, server = mux(one), mux(two if target == "2" else one)
     server.listen("one")
     server.listen("two")
@@ -468,8 +459,8 @@ def test_unbind_ends_the_endpoints_streams_and_no_others(nodes, mux, target):
 
 # ---- other ways ----
 
-def test_streams_that_wait_for_a_program_that_is_started(started, mux, tmp_path):
-    activation, (one, two) = started(1, 2, prepare=lambda activation: activation.add("t", "exec sleep 1000"))
+def test_streams_that_wait_for_a_program_that_is_started(started, mux):
+    activation, one, two = started(t="exec sleep 1000")
     clients = mux(one), mux(two)
     near = [client.connect("1:t") for client in clients]
     data = os.urandom(MIB)
@@ -478,7 +469,7 @@ def test_streams_that_wait_for_a_program_that_is_started(started, mux, tmp_path)
         stream.end()
     for _ in range(3):
         quiet(*clients)
-    eventually(lambda: activation.about("t")["waiting"] == 2, "they wait")
+    activation.waiting("t", 2)
     assert all(stream.sent <= INITIAL_LIMIT for stream in near)
     server = mux(one)
     server.listen("t")
@@ -547,7 +538,7 @@ def test_a_domain_that_stands_still_is_a_pause_and_nothing_else(nodes, host, mux
     until(lambda: pairs[0][1].received > MIB, client, server)
     for times in (1, 2):
         host.sim("pause", paused)
-        eventually(lambda: state(other, paused) == "away" or turn(client, server), "the other one calls it away")
+        eventually(lambda: other.link_state(paused) == "away" or turn(client, server), "the other one calls it away")
         host.sim("unpause", paused)
         resumed(other, paused, times)
         if times == 1:
@@ -617,8 +608,7 @@ def violations():
 HARMLESS = {"a second RESET"}  # it answers the daemon's
 
 
-def test_a_violation_ends_that_session_and_nothing_else(nodes, mux):
-    one, two = nodes(1, 2).values()
+def test_a_violation_ends_that_session_and_nothing_else(one, two, mux):
     good, server = mux(one), mux(two)
     server.listen("t")
     other = pair(good, server, "2:t")
@@ -656,8 +646,7 @@ def test_an_endpoint_for_anything_but_streams_is_einval(nodes, mux):
     exchange(*pair(session, session, "self:t"), MIB, session)
 
 
-def test_requests_are_answered_as_ever(nodes, mux):
-    one, two = nodes(1, 2).values()
+def test_requests_are_answered_as_ever(one, two, mux):
     session = mux(one)
     assert session.ask(WATCH, b"*")[0] == 0
     assert session.ask(PROBE, b"2")[0] == 0
@@ -665,9 +654,8 @@ def test_requests_are_answered_as_ever(nodes, mux):
     assert two.alive()
 
 
-def test_flags_of_a_stream_and_of_many_are_a_streams(nodes, shared):
+def test_flags_of_a_stream_and_of_many_are_a_streams(one, shared):
     """Bit 1 makes the connection a stream; what else the HELLO has says nothing then."""
-    one = nodes(1)[1]
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(20 * PATIENCE)
         connection.connect(one.socket)

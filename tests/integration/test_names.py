@@ -10,7 +10,6 @@ import pytest
 from frames import DATA, OPEN, message
 from messaging import EXIT_DENIED, EXIT_OK, EXIT_UNREACHABLE, FAST, TOLD_WATCHES, Holder, Node, deliver, eventually, works
 from protocol import Program
-from test_restore import save_and_restore
 
 
 def known(node):
@@ -38,8 +37,7 @@ def uuid_of(host, domid):
     return host.run(domid, "/bin/cat", "/sys/hypervisor/uuid").stdout.strip()
 
 
-def test_guests_reach_each_other_by_name_and_uuid(nodes, host):
-    zero, one, two = nodes(0, 1, 2).values()
+def test_guests_reach_each_other_by_name_and_uuid(zero, one, two, host):
     for sender, receiver in ((one, two), (two, one), (zero, one), (one, zero)):
         name = host.domain(receiver.domid)["name"]
         got = receives(receiver, sender, f"{name}:inbox")
@@ -76,8 +74,7 @@ def test_a_link_with_dom0_comes_by_itself_and_is_never_idle(nodes):
     assert one.link(0)["since"] == before["since"] and zero.link_state(1) == "up"
 
 
-def test_a_rename_is_followed(nodes, host):
-    zero, one, two = nodes(0, 1, 2).values()
+def test_a_rename_is_followed(zero, one, two, host):
     knows(one, {2: "dom2"})
     host.sim("rename", 2, "work")
     for node in (zero, one, two):
@@ -125,8 +122,7 @@ def test_new_and_destroyed_domains_are_followed(nodes, host, tmp_path):
     assert receives(nodes.by_domid[again], one, "fresh:inbox")["domain"] == "dom1"
 
 
-def test_without_a_daemon_in_dom0_names_say_what_is_missing(nodes, host):
-    one, two = nodes(1, 2).values()
+def test_without_a_daemon_in_dom0_names_say_what_is_missing(nodes, one, two, host):
     deliver(one, two)
     error = one.send("dom2:inbox", "x", exit_code=EXIT_UNREACHABLE)
     assert "no domain of that name is known here; names need xenmsgd in domain 0" in error
@@ -141,8 +137,7 @@ def test_without_a_daemon_in_dom0_names_say_what_is_missing(nodes, host):
 
 
 @pytest.mark.parametrize("how", ["stop", "kill"])
-def test_names_survive_a_restart_of_dom0s_daemon(nodes, host, how):
-    zero, one, two = nodes(0, 1, 2).values()
+def test_names_survive_a_restart_of_dom0s_daemon(zero, one, two, host, how):
     knows(one, {2: "dom2"})
     knows(two, {1: "dom1"})
     getattr(zero, how)()
@@ -161,19 +156,13 @@ def test_a_domain_without_a_daemon_is_told_from_an_unknown_name(nodes):
     assert "no domain of that name" in one.send("dom9:inbox", "x", exit_code=EXIT_UNREACHABLE)
 
 
-def test_many_domains_come_in_several_frames(make_host, tmp_path):
-    host = make_host(40)
+def test_many_domains_come_in_several_frames(many):
+    nodes = many(40)
     for domid in range(1, 41):
-        host.sim("rename", domid, f"a-domain-with-a-name-of-some-length-{domid}")
-    zero, one, last = (Node(host, domid, tmp_path) for domid in (0, 1, 40))
-    try:
-        for node in (zero, one, last):
-            node.start()
-        assert receives(last, one, "a-domain-with-a-name-of-some-length-40:inbox")["domain"].endswith("length-1")
-        assert uuid_of(host, 40) in [peer["uuid"] for peer in one.status_with_all_peers()["peers"]]
-    finally:
-        for node in (zero, one, last):
-            node.end()
+        nodes.host.sim("rename", domid, f"a-domain-with-a-name-of-some-length-{domid}")
+    _, one, last = (nodes.by_domid[domid].start() for domid in (0, 1, 40))
+    assert receives(last, one, "a-domain-with-a-name-of-some-length-40:inbox")["domain"].endswith("length-1")
+    assert uuid_of(nodes.host, 40) in [peer["uuid"] for peer in one.status_with_all_peers()["peers"]]
 
 
 def test_watchers_see_names_and_renames(nodes, host):
@@ -237,8 +226,7 @@ def test_names_that_rules_need_may_come_while_a_daemon_starts(nodes):
         one.stop()
 
 
-def test_the_plain_socket_has_the_name_behind_the_endpoint(nodes):
-    zero, one, two = nodes(0, 1, 2).values()
+def test_the_plain_socket_has_the_name_behind_the_endpoint(zero, one, two):
     knows(two, {1: "dom1"})
     with Holder(two, "inbox") as inbox, Program(one.socket) as program:
         program.open("2:inbox")
@@ -247,11 +235,11 @@ def test_the_plain_socket_has_the_name_behind_the_endpoint(nodes):
 
 
 @pytest.mark.parametrize("saved", [1, 2])
-def test_names_follow_a_restored_domain_to_its_new_number(nodes, host, saved):
+def test_names_follow_a_restored_domain_to_its_new_number(nodes, saved):
     pair = nodes(0, 1, 2)
     other = pair[3 - saved]
     assert receives(pair[saved], other, f"dom{saved}:inbox")["domain"] == f"dom{3 - saved}"
-    save_and_restore(host, pair[saved])
+    pair[saved].save_and_restore()
     knows(other, {pair[saved].domid: f"dom{saved}"})
     assert receives(pair[saved], other, f"dom{saved}:inbox")["domain"] == f"dom{3 - saved}"
     assert receives(other, pair[saved], f"dom{3 - saved}:inbox")["domain"] == f"dom{saved}"
@@ -273,8 +261,7 @@ def test_guests_without_each_others_names_hear_of_their_links(nodes, host):
     eventually(lambda: not any(peer["up"] for peer in one.json("peers") if peer["domid"] == 2), "its end is seen")
 
 
-def test_a_guest_learns_only_the_names_that_domain_0_lets_it_see(nodes, host):
-    zero, one, two = nodes(0, 1, 2).values()
+def test_a_guest_learns_only_the_names_that_domain_0_lets_it_see(zero, one, two):
     knows(one, {2: "dom2"})
     zero.write_policy("[see]\nfrom = 1\ndomain = 2\naction = deny\n", "10-see.conf")
     os.kill(zero.pid, signal.SIGHUP)

@@ -10,10 +10,9 @@ import uuid
 import pytest
 
 from frames import PROBE, REPLY, RESET, frame, open_frame, reset_frame
-from messaging import PATIENCE, deliver, eventually, works
+from messaging import PATIENCE, deliver, eventually, open_to_others, works
 from protocol import Program
-from test_limits import open_to_others
-from test_shares import User
+from users import User
 
 
 def hand(host, domid):
@@ -28,8 +27,7 @@ def hand(host, domid):
 
 # ---- the log ----
 
-def test_a_guest_that_comes_and_goes_logs_little_and_hides_none(host, nodes):
-    one = nodes(1)[1]
+def test_a_guest_that_comes_and_goes_logs_little_and_hides_none(host, nodes, one):
     assert one.peers() == []  # from now on it follows all
     write = hand(host, 2)
     last = None
@@ -80,8 +78,7 @@ def memory(node):
 
 
 @pytest.mark.slow
-def test_what_is_not_there_leaves_nothing_behind(nodes):
-    one, two = nodes(1, 2).values()
+def test_what_is_not_there_leaves_nothing_behind(one, two):
     works(one, two)
     before = memory(one)
     with Program(one.socket) as program:
@@ -102,8 +99,7 @@ def test_what_is_not_there_leaves_nothing_behind(nodes):
     works(one, two)
 
 
-def test_a_domain_is_found_though_it_was_missing_a_moment_ago(nodes):
-    one = nodes(1)[1]
+def test_a_domain_is_found_though_it_was_missing_a_moment_ago(nodes, one):
     with Program(one.socket) as program:
         for _ in range(3):
             program.send_bytes(opens([2]))

@@ -13,8 +13,9 @@ import pytest
 
 from frames import BIND, QUERY, bind_payload
 from library import Connection
-from messaging import EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_UNREACHABLE, EXIT_USAGE, PATIENCE, Holder, eventually, given_time, open_to_others, tool
+from messaging import EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_UNREACHABLE, EXIT_USAGE, PATIENCE, Holder, eventually, given_time, tool
 from protocol import Program
+from users import as_user
 
 NOBODY = 65534
 
@@ -48,32 +49,15 @@ def reload(node, text, says="policy: "):
                       f"the log says {says}")
 
 
-def as_user(uid, work):
-    """The result of work() done by a process of this user, as JSON."""
-    read, write = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        try:
-            os.setgroups([])
-            os.setgid(uid)
-            os.setuid(uid)
-            result = json.dumps(work())
-        except BaseException as error:  # pylint: disable=broad-except
-            result = json.dumps(repr(error))
-        os.write(write, result.encode())
-        os._exit(0)
-    os.close(write)
-    with os.fdopen(read, "rb") as pipe:
-        result = pipe.read()
-    os.waitpid(pid, 0)
-    return json.loads(result)
-
-
-def binds(node, endpoint):
-    """Tries to bind; the daemon's answer as (error, text)."""
-    with Program(node.socket) as program:
-        error, text = program.request(BIND, bind_payload(endpoint))
+def asks(path, kind, payload):
+    """The daemon's answer as [error, text]."""
+    with Program(path) as program:
+        error, text = program.request(kind, payload)
         return [error, text.decode()]
+
+
+def binds(path, endpoint):
+    return asks(path, BIND, bind_payload(endpoint))
 
 
 # ---- who may reach what ----
@@ -114,14 +98,12 @@ def test_rules_hold_for_users_and_patterns(with_policies):
     print_, pay = two.receiver("print"), two.receiver("pay")
     one.send("2:print", "x", exit_code=EXIT_DENIED)
     one.send("2:pay", "x")
-    open_to_others(one)
 
-    def post():
-        with Connection(one.socket) as conn:
+    def post(path):
+        with Connection(path) as conn:
             return [conn.send("2:print", b"x"), conn.send("2:pay", b"x")]
-    Connection(one.socket).close()  # loads the library while it can be read
-    assert as_user(1000, post) == [0, 0]
-    assert as_user(1001, post) == [-errno.EACCES, -errno.EACCES]
+    assert as_user(1000, one, post) == [0, 0]
+    assert as_user(1001, one, post) == [-errno.EACCES, -errno.EACCES]
     print_.stop()
     pay.stop()
 
@@ -251,16 +233,15 @@ def test_a_refusal_by_a_rule_is_logged_with_its_place(with_policies):
 def test_only_root_and_the_sockets_group_bind_without_a_rule(with_policies):
     one, = with_policies({1: f"[bind]\nname = scan*\nuid = {NOBODY}\naction = allow\n"
                              "[bind]\nname = closed\nuid = *\naction = deny\n"})
-    open_to_others(one)
-    assert binds(one, "print") == [0, ""]
-    assert binds(one, "closed")[0] == errno.EACCES
-    error, text = as_user(NOBODY, lambda: binds(one, "print"))
+    assert binds(one.socket, "print") == [0, ""]
+    assert binds(one.socket, "closed")[0] == errno.EACCES
+    error, text = as_user(NOBODY, one, lambda path: binds(path, "print"))
     assert error == errno.EACCES and "[bind]" in text
-    assert as_user(NOBODY, lambda: binds(one, "scanner")) == [0, ""]
+    assert as_user(NOBODY, one, lambda path: binds(path, "scanner")) == [0, ""]
     lines = [line for line in one.log.read_text().splitlines() if "may not bind" in line]
     assert f"uid {NOBODY} may not bind print" in lines[1]
     os.chown(one.socket, -1, NOBODY)
-    assert as_user(NOBODY, lambda: binds(one, "print")) == [0, ""]
+    assert as_user(NOBODY, one, lambda path: binds(path, "print")) == [0, ""]
 
 
 # ---- what is advertised ----
@@ -358,23 +339,20 @@ def test_a_reload_reports(with_policies):
     done = two.xenmsg("doctor", "1")
     assert done.returncode != 0
     assert "FAIL  policy       older rules are in force" in done.stdout.decode() and "50-test.conf:4" in done.stdout.decode()
-    two.write_policy(rule("1", "inbox"))
-    assert two.xenmsg("policy", "reload").returncode == 0
+    two.set_policy(rule("1", "inbox"))
     assert two.status()["policy"]["error"] is None
     assert two.xenmsg("policy", "reload", "now").returncode == EXIT_USAGE
 
 
+def reloads(path):
+    return asks(path, QUERY, b"reload")
+
+
 def test_only_root_and_the_daemons_own_user_reload(with_policies):
     one, = with_policies({1: None})
-    open_to_others(one)
-
-    def ask():
-        with Program(one.socket) as program:
-            error, text = program.request(QUERY, b"reload")
-            return [error, text.decode()]
-    error, text = as_user(NOBODY, ask)
+    error, text = as_user(NOBODY, one, reloads)
     assert error == errno.EPERM and "only root" in text
-    assert ask()[0] == 0
+    assert reloads(one.socket)[0] == 0
 
 
 def test_a_daemon_that_serves_as_another_user_is_reloaded_by_it(nodes, tmp_path):
@@ -387,25 +365,19 @@ def test_a_daemon_that_serves_as_another_user_is_reloaded_by_it(nodes, tmp_path)
         path = path.parent
     one.config += f"[daemon]\nuser = nobody\npolicy-dir = {policies}\n"
     one.start()
-    open_to_others(one)
-
-    def ask():
-        with Program(one.socket) as program:
-            return program.request(QUERY, b"reload")[0]
-    assert as_user(NOBODY, ask) == 0
-    assert as_user(1, ask) == errno.EPERM
-    assert ask() == 0
+    assert as_user(NOBODY, one, reloads)[0] == 0
+    assert as_user(1, one, reloads)[0] == errno.EPERM
+    assert reloads(one.socket)[0] == 0
     # A file that this user may not read is none that could be passed over.
     (policies / "10.conf").write_text("")
     os.chmod(policies / "10.conf", 0)
-    assert ask() == errno.EINVAL
+    assert reloads(one.socket)[0] == errno.EINVAL
     assert "10.conf: can't be read: Permission denied" in one.status()["policy"]["error"]
 
 
 def test_a_reload_under_traffic_ends_what_is_forbidden_alone(with_policies):
     one, two, three = with_policies({1: None, 2: rule("1, 3", "inbox"), 3: None})
-    with Connection(one.socket) as bad, Connection(three.socket) as good, Connection(two.socket) as sleeper:
-        assert sleeper.bind("inbox") == 0
+    with Connection(one.socket) as bad, Connection(three.socket) as good, Connection(two.socket, binds="inbox") as sleeper:
         ended, others = [], []
         for _ in range(4):
             assert bad.post("2:inbox", bytes(40000), ended.append) == 0
@@ -487,14 +459,12 @@ def test_the_rule_that_policy_check_prints_allows_it(with_policies, policy):
     for who, to in (("2", "inbox"), ("2/1000", "scan"), ("hostb/work", "inbox"), ("hostb/7/12", "a-b")):
         done = one.xenmsg("policy", "check", who, to)
         assert done.returncode == EXIT_DENIED and cure_in(done), done
-        one.write_policy(cure_in(done) + policy)
-        assert one.xenmsg("policy", "reload").returncode == 0
+        one.set_policy(cure_in(done) + policy)
         done = one.xenmsg("policy", "check", who, to)
         assert done.returncode == 0 and not cure_in(done), done
         # It allows no more than was asked about.
         assert one.xenmsg("policy", "check", "3", to).returncode == EXIT_DENIED
-        one.write_policy(policy)
-        assert one.xenmsg("policy", "reload").returncode == 0
+        one.set_policy(policy)
 
 
 def test_policy_check_names_a_file_where_there_is_none(with_policies):
@@ -511,8 +481,7 @@ def test_policy_check_in_domain_0_asks_the_outs(with_policies):
     zero, = with_policies({0: None})
     done = zero.xenmsg("policy", "check", "2", "hostb/work:inbox")
     assert done.returncode == EXIT_DENIED and cure_in(done) == "[out]\nfrom = 2\nto = hostb\naction = allow\n", done
-    zero.write_policy(cure_in(done))
-    assert zero.xenmsg("policy", "reload").returncode == 0
+    zero.set_policy(cure_in(done))
     done = zero.xenmsg("policy", "check", "2", "hostb/work:inbox")
     assert done.returncode == 0 and "[out]" in done.stdout.decode()
     answer = json.loads(zero.xenmsg("policy", "check", "--json", "2", "hostc/work:inbox").stdout)
@@ -543,8 +512,7 @@ def test_policy_show_prints_files_that_mean_the_same(with_policies):
     assert rows[1]["name"] == ["a*"] and rows[1]["uid"] == ["root", "@root", "*"] and rows[2]["domain"] == ["self"]
     # What is printed is itself a policy, and the same.
     one.write_policy(shown, "20-b.conf")
-    one.write_policy("", "30-c.conf")
-    assert one.xenmsg("policy", "reload").returncode == 0
+    one.set_policy("", "30-c.conf")
 
     def meant(row):
         return {key: value for key, value in row.items() if key not in ("file", "line")}
@@ -572,8 +540,7 @@ def test_policy_denied_tells_who_what_how_often_and_by_what_rule(with_policies):
     assert closed == {"from": "1", "domain": None, "uid": 0, "to": "closed", "count": 3, "section": "rule", "file": path, "line": 1}
     assert other == {"from": "1", "domain": None, "uid": 0, "to": "other", "count": 1, "section": "rule", "file": None, "line": None}
     # It is kept which rule it was, whatever has become of that.
-    two.write_policy("")
-    assert two.xenmsg("policy", "reload").returncode == 0
+    two.set_policy("")
     head, first, second = two.xenmsg("policy", "denied").stdout.decode().splitlines()
     assert head.split() == ["FROM", "DOMAIN", "UID", "TO", "COUNT", "LAST", "RULE"]
     assert first.split()[:5] == ["1", "-", "0", "other", "1"] and first.endswith("no [rule]")
@@ -586,16 +553,10 @@ def test_policy_denied_tells_who_what_how_often_and_by_what_rule(with_policies):
 
 def test_only_administrators_see_rules_and_refusals(with_policies):
     one, = with_policies({1: rule("2", "secret")})
-    open_to_others(one)
-
-    def ask(question):
-        with Program(one.socket) as program:
-            error, text = program.request(QUERY, question)
-            return [error, text.decode()]
     for question in (b"rules", b"denied"):
-        error, text = as_user(NOBODY, lambda question=question: ask(question))
+        error, text = as_user(NOBODY, one, lambda path, question=question: asks(path, QUERY, question))
         assert error == errno.EPERM and "administrators" in text and "secret" not in text
-        assert ask(question)[0] == 0
+        assert asks(one.socket, QUERY, question)[0] == 0
     for command in ("show", "denied", "reload"):
         done = one.xenmsg("policy", command, "x")
         assert done.returncode == EXIT_USAGE and b"takes no arguments" in done.stderr

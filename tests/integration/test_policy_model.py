@@ -99,15 +99,18 @@ def has_endpoint(rule, endpoint):
     return any(fnmatch.fnmatchcase(endpoint, pattern) for pattern in rule.lists[rule.object])
 
 
-def results(rules, matches, default):
-    """What the first rule that matches says, for all that those could mean of which it isn't known."""
-    found = [(rule.allow, matches(rule)) for rule in rules]
+def first_of(found, default):
+    """What the first that matches says, of (what it says, whether it matches), for all that those could mean of which it isn't known."""
     unsure = [i for i, (_, match) in enumerate(found) if match is None]
     said = set()
     for world in itertools.product((True, False), repeat=len(unsure)):
         meant = dict(zip(unsure, world))
-        said.add(next((allow for i, (allow, match) in enumerate(found) if (meant[i] if match is None else match)), default))
+        said.add(next((says for i, (says, match) in enumerate(found) if (meant[i] if match is None else match)), default))
     return said
+
+
+def results(rules, matches, default):
+    return first_of([(rule.allow, matches(rule)) for rule in rules], default)
 
 
 def decide(said):
@@ -186,13 +189,8 @@ class HostPolicy:
         matches = [both(self.among(from_, sender), self.among(to, receiver))
                    if not endpoints or any(fnmatch.fnmatchcase(endpoint, pattern) for pattern in endpoints) else False
                    for from_, to, endpoints, _ in self.rules]
-        unsure = [i for i, match in enumerate(matches) if match is None]
-        said = set()
-        for world in itertools.product((True, False), repeat=len(unsure)):
-            meant = dict(zip(unsure, world))
-            action = next((rule[3] for i, rule in enumerate(self.rules) if meant.get(i, matches[i])), "ask-guest")
-            said |= own if action == "ask-guest" else {action == "allow"}
-        return decide(said)
+        actions = first_of([(rule[3], match) for rule, match in zip(self.rules, matches)], "ask-guest")
+        return decide({action == "allow" for action in actions - {"ask-guest"}} | (own if "ask-guest" in actions else set()))
 
 
 # ---- asked of both ----

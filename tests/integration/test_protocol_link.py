@@ -5,17 +5,14 @@ daemon meet, and programs at the daemon exchange messages with it; with either a
 import errno
 import os
 import subprocess
-import sys
 import uuid
 
 import pytest
 
-from conftest import Conversation
 from library import Connection
 from messaging import EXIT_ERROR, FAST, Node, eventually
 from renewing import post, process_until, renew, took_over
 
-PEER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "link_peer.py")
 MOVES = 2  # in the flags of HELLO
 
 
@@ -44,13 +41,8 @@ def meet(role, *version, host, tmp_path, config=""):
     # Of two that are willing the lower domid maps.
     domid, other = (1, 2) if role == "grant" else (2, 1)
     node = Node(host, domid, tmp_path, FAST + config).start()
-    # Python's own leaks are none of ours, where the tests run sanitized.
-    quiet = {"ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"}
-    process = host.spawn(other, sys.executable, PEER, role, domid, *version, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=quiet)
-    peer = Conversation(process)
     try:
-        assert peer.answer() == "ok met"
-        yield node, other, peer
+        yield node, other, host.peer(other, role, domid, *version)
         assert node.alive()
         node.stop()
         assert host.domain(domid)["grants"]["used_pages"] == host.domain(domid)["mapped_pages"] == 0
@@ -66,14 +58,12 @@ def link_of(node):
 
 def test_an_older_domain_0_is_asked_nothing_about_other_hosts(host, tmp_path):
     node = Node(host, 1, tmp_path, FAST).start()
-    process = host.spawn(0, sys.executable, PEER, "map", 1, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
-        assert Conversation(process).answer() == "ok met"
+        host.peer(0, "map", 1)
         for command in (("endpoints", "hostb/0"), ("peers", "hostb"), ("watch", "hostb/*")):
             done = node.xenmsg(*command)
             assert done.returncode == EXIT_ERROR and done.stdout == b"" and b"is older than this one" in done.stderr, done
     finally:
-        process.kill()
         node.end()
 
 
@@ -172,15 +162,12 @@ def test_who_lies_after_a_hand_over_harms_its_own_session(met_to_resume, lie):
 
 def shown_to(host, domid, role, victim, instance):
     """What the daemon shows a domain that shows this instance, and names no session."""
-    process = host.spawn(domid, sys.executable, PEER, role, victim, "tags", "as", instance, stdin=subprocess.PIPE,
-                         stdout=subprocess.PIPE)
-    peer = Conversation(process)
-    assert peer.answer() == "ok met"
+    peer = host.peer(domid, role, victim, "tags", "as", instance)
     impression = peer.ask("impression")
     assert impression.startswith("ok [")
     assert peer.ask("ping").startswith("ok acknowledged")
     assert peer.ask("close") == "ok closed"
-    assert process.wait(30) == 0
+    assert peer.process.wait(30) == 0
     return impression
 
 

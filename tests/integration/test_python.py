@@ -16,7 +16,6 @@ import pytest
 from library import holds_nobody_for_long
 from messaging import FAST, eventually, stopped
 from python_module import LONG, SHORT, answers, raises, run, served, soon, taken_in_time, xenmsg
-from test_hosts import joined_hosts  # the fixture `hosts`  # noqa: F401  pylint: disable=unused-import
 
 
 # ---- messages ----

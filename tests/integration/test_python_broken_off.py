@@ -12,8 +12,7 @@ import pytest
 
 from messaging import eventually, stands_still
 from polling import readable
-from python_module import LONG, SHORT, answers, raises, served, soon, xenmsg
-from test_restore import save_and_restore
+from python_module import LONG, SHORT, answers, raises, run, served, soon, xenmsg
 
 
 async def test_an_exception_of_on_change_goes_to_the_loop(one):
@@ -35,14 +34,7 @@ async def test_an_exception_of_on_change_goes_to_the_loop(one):
     assert all(isinstance(context["exception"], KeyError) for context in caught)
 
 
-async def test_any_connection_is_told_of_its_domains_new_number(host, one):
-    told = []
-    async with xenmsg.open(one.socket) as conn:
-        conn.on_change = told.append
-        before = conn.domid
-        await asyncio.to_thread(save_and_restore, host, one)
-        await soon(lambda: told, "the new number is told")
-        assert [change.kind for change in told] == [xenmsg.ChangeKind.RENUMBERED] and conn.domid != before
+from python_module import LONG, SHORT, answers, raises, run, served, soon, xenmsg
 
 
 async def test_who_waits_for_listeners_of_a_topic_hears_of_its_end(one):

@@ -38,8 +38,7 @@ def restart(node, how):
 
 
 @pytest.mark.parametrize("how", ["kill", "stop"])
-def test_recv_goes_on_with_the_next_daemon(nodes, tmp_path, memory, how):
-    one, two = nodes(1, 2).values()
+def test_recv_goes_on_with_the_next_daemon(one, two, tmp_path, memory, how):
     process, err = begin(two, tmp_path, "recv", "recv", "first", "second")
     eventually(lambda: {"first", "second"} <= set(two.endpoints()), "both are bound")
     one.send("2:first", "before")
@@ -53,9 +52,8 @@ def test_recv_goes_on_with_the_next_daemon(nodes, tmp_path, memory, how):
     assert err.read_text().count(LOST) == 3
 
 
-def test_what_is_sent_before_it_is_back_has_one_outcome(nodes, tmp_path):
+def test_what_is_sent_before_it_is_back_has_one_outcome(one, two, tmp_path):
     """The receiver's daemon is killed: each command says what became of its message, which waits as long as it may."""
-    one, two = nodes(1, 2).values()
     process, err = begin(two, tmp_path, "recv", "recv", "inbox")
     eventually(lambda: "inbox" in two.endpoints(), "it is bound")
     sent = []
@@ -69,8 +67,7 @@ def test_what_is_sent_before_it_is_back_has_one_outcome(nodes, tmp_path):
     assert ended(process).splitlines() == sent
 
 
-def test_serve_answers_after_its_daemon_was_killed(nodes, tmp_path, memory):
-    one, two = nodes(1, 2).values()
+def test_serve_answers_after_its_daemon_was_killed(one, two, tmp_path, memory):
     process, err = begin(two, tmp_path, "serve", "serve", "upper", "--", "tr", "a-z", "A-Z")
     eventually(lambda: "upper" in two.endpoints(), "it is served")
     restart(two, "kill")
@@ -80,8 +77,7 @@ def test_serve_answers_after_its_daemon_was_killed(nodes, tmp_path, memory):
     ended(process)
 
 
-def test_listen_waits_for_its_stream_over_a_restart(nodes, tmp_path):
-    one, two = nodes(1, 2).values()
+def test_listen_waits_for_its_stream_over_a_restart(one, two, tmp_path):
     single, err = begin(two, tmp_path, "single", "listen", "single")
     many, many_err = begin(two, tmp_path, "many", "listen", "many", "--", "tr", "a-z", "A-Z")
     eventually(lambda: {"single", "many"} <= set(two.endpoints()), "both listen")
@@ -119,8 +115,7 @@ def test_a_stream_waits_for_a_daemon_that_stands_still(nodes, tmp_path):
         assert process.wait(timeout=LONG) == EXIT_OK
 
 
-def test_watch_begins_anew_with_the_next_daemon(nodes, tmp_path):
-    one, two = nodes(1, 2).values()
+def test_watch_begins_anew_with_the_next_daemon(one, two, tmp_path):
     with open(tmp_path / "out", "wb") as out, open(tmp_path / "err", "wb") as err:
         process = one.popen("watch", "--json", "2", lasting=True, stdout=out, stderr=err)
 
@@ -137,8 +132,7 @@ def test_watch_begins_anew_with_the_next_daemon(nodes, tmp_path):
     assert BACK in (tmp_path / "err").read_text()
 
 
-def test_forward_from_an_endpoint_listens_again(nodes, tmp_path):
-    one, two = nodes(1, 2).values()
+def test_forward_from_an_endpoint_listens_again(one, two, tmp_path):
     path = f"{tmp_path}/target"
     with socket.socket(socket.AF_UNIX) as target:
         target.bind(path)
@@ -157,8 +151,7 @@ def test_forward_from_an_endpoint_listens_again(nodes, tmp_path):
     ended(process)
 
 
-def test_an_endpoint_that_another_took_meanwhile_ends_it(nodes, tmp_path):
-    one = nodes(1)[1]
+def test_an_endpoint_that_another_took_meanwhile_ends_it(one, tmp_path):
     process, err = begin(one, tmp_path, "recv", "recv", "inbox")
     eventually(lambda: "inbox" in one.endpoints(), "it is bound")
     process.send_signal(signal.SIGSTOP)
@@ -170,8 +163,7 @@ def test_an_endpoint_that_another_took_meanwhile_ends_it(nodes, tmp_path):
     other.stop()
 
 
-def test_once_ends_with_the_daemon(nodes, tmp_path):
-    one = nodes(1)[1]
+def test_once_ends_with_the_daemon(one, tmp_path):
     started = [one.popen(*words) for words in (["recv", "a"], ["serve", "b", "--", "cat"], ["listen", "c"], ["watch"],
                                                ["forward", "xen:d", f"unix:{tmp_path}/none"])]
     eventually(lambda: {"a", "b", "c", "d"} <= set(one.endpoints()), "all are there")

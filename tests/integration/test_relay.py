@@ -8,65 +8,23 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 
 import pytest
 
-from conftest import Conversation
+from frames import RELAYS
 from library import Connection
 from messaging import (EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_TIMEOUT, EXIT_UNREACHABLE, EXIT_USAGE, FAST, LOST_SOON, PATIENCE, Holder,
-                       eventually, give_up_ring, of_turns)
+                       eventually, give_up_ring, of_turns, start_all)
 from protocol import Timeout
-from test_resume import calling, numbered, resumes, streaming
+from test_resume import all_kinds, at_work, resumes
+
+pytestmark = pytest.mark.usefixtures("no_kernel_bug")
 
 MIB = 1 << 20
-PEER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "link_peer.py")
-RELAYS = 1  # in the flags of HELLO
 PASS_UNITS = of_turns("TURNS_PASS")
 LARGEST_PIECE = of_turns("TURNS_PIECE") + of_turns("COST_VCHAN", "cost.h")  # at whose end a link gets other rings
-
-
-class Guests:
-    """guests(3): the nodes of three new PV guests, whose daemons run if start=True."""
-
-    def __init__(self, host, nodes):
-        self.host, self.nodes, self.names = host, nodes, {}
-
-    def domid(self):
-        """A new PV guest, which can't map by itself."""
-        name = f"pv-{len(self.names)}"
-        domid = int(self.host.sim("create", "--name", name, "--type", "pv").stdout)
-        self.names[domid] = name
-        return domid
-
-    def __call__(self, count, start=True, config=FAST, policy=None):
-        some = list(self.nodes(*(self.domid() for _ in range(count)), start=False, config=config).values())
-        for node in some:
-            node.policy = policy or node.policy
-        if start:
-            start_all(*some)
-        return some
-
-
-def start_all(*some):
-    for node in some:
-        node.start(wait=False)
-    for node in some:
-        node.wait_ready()
-
-
-@pytest.fixture(name="guests")
-def pv_guests(host, nodes):
-    return Guests(host, nodes)
-
-
-@pytest.fixture(name="zero")
-def domain_0(nodes):
-    """Domain 0's node, whose daemon runs."""
-    return nodes(0)[0]
 
 
 def pattern(number, size):
@@ -78,8 +36,7 @@ def receive(node, endpoint, count=1):
     got, bound = [], threading.Event()
 
     def run():
-        with Connection(node.socket) as receiver:
-            assert receiver.bind(endpoint) == 0
+        with Connection(node.socket, binds=endpoint) as receiver:
             bound.set()
             got.extend(receiver.receive(int(60000 * PATIENCE)) for _ in range(count))
 
@@ -171,21 +128,6 @@ def test_streams_carry_bytes_both_ways_and_half_close(zero, guests):
             assert digest.digest() == hashlib.sha256(data).digest()
         here.close()
         there.close()
-
-
-def test_what_is_not_taken_in_time_is_withdrawn_for_certain(zero, guests):
-    one, two = guests(2)
-    with Connection(one.socket) as sender, Connection(two.socket) as receiver:
-        assert receiver.bind("sleeper") == 0
-        assert sender.send(f"{two.domid}:sleeper", b"in vain", 300) == -errno.ETIMEDOUT
-        assert sender.call(f"{two.domid}:sleeper", b"in vain", 300) == -errno.ETIMEDOUT
-        assert "may have been carried out" not in sender.reason()
-        done = []
-        assert sender.post(f"{two.domid}:sleeper", b"later", done.append) == 0
-        assert receiver.receive().data == b"later"
-        while not done:
-            assert sender.wait(20000) >= 0
-        assert done == [0] and receiver.receive(0) == -errno.EAGAIN
 
 
 def test_a_pair_that_does_not_read_holds_no_other(zero, guests):
@@ -316,8 +258,7 @@ def test_what_waits_for_room_is_relayed_when_a_link_is_resumed(zero, guests, los
     ends = {"source": (one,), "destination": (two,), "both": (one, two)}[lost]
     sizes = [1 + number * 7919 % 200000 for number in range(80)]
     outcomes, end = [], time.monotonic() + 60 * PATIENCE
-    with Connection(one.socket) as sender, Connection(two.socket) as receiver, zero.store() as store:
-        assert receiver.bind("inbox") == 0
+    with Connection(one.socket) as sender, Connection(two.socket, binds="inbox") as receiver, zero.store() as store:
         posted, got = 0, 0
 
         def post():
@@ -359,36 +300,25 @@ def test_relayed_traffic_goes_on_if_its_destination_is_restored(host, nodes, gue
     """Under traffic; and what domain 0 has been asked to relay before anybody could see it go arrives, too."""
     zero = nodes(0, config=LOST_SOON)[0]
     one, two = guests(2)
-    workers = numbered(one, two, "numbers") + calling(one, two, "calls") + streaming(one, two, "stream")
-    for worker in workers:
-        worker.goes_on()
+    with at_work(*all_kinds(one, two)) as goes_on:
+        def restore(times):
+            two.save_and_restore()
+            eventually(lambda: resumes(zero, two.domid) >= times, "its link is resumed")
+            goes_on()
 
-    def restore(times):
-        host.sim("suspend", two.domid)
-        two.domid = int(host.sim("resume", two.domid).stdout)
-        eventually(lambda: two.status()["domid"] == two.domid, "it knows its number")
-        eventually(lambda: resumes(zero, two.domid) >= times, "its link is resumed")
-        for worker in workers:
-            worker.goes_on()
-
-    with Connection(one.socket) as sender, Connection(two.socket) as receiver, Connection(zero.socket) as last:
-        assert receiver.bind("inbox") == 0
-        assert last.bind("last") == 0
-        results = []
-        host.sim("pause", two.domid)
-        eventually(lambda: zero.link_state(two.domid) == "away", "it is away")
-        assert sender.post(f"{two.domid}:inbox", b"meanwhile", results.append) == 0
-        assert sender.post("0:last", b"behind it", results.append) == 0
-        assert last.receive().data == b"behind it"
-        restore(1)
-        assert receiver.receive().data == b"meanwhile"
-        eventually(lambda: sender.wait(10) >= 0 and len(results) == 2, "they have an outcome")
-        assert results == [0, 0]
-    for times in (2, 3):
-        restore(times)
-    for worker in workers:
-        worker.finish()
-    assert host.list()["kernel_log"] == []
+        with Connection(one.socket) as sender, Connection(two.socket, binds="inbox") as receiver, Connection(zero.socket, binds="last") as last:
+            results = []
+            host.sim("pause", two.domid)
+            eventually(lambda: zero.link_state(two.domid) == "away", "it is away")
+            assert sender.post(f"{two.domid}:inbox", b"meanwhile", results.append) == 0
+            assert sender.post("0:last", b"behind it", results.append) == 0
+            assert last.receive().data == b"behind it"
+            restore(1)
+            assert receiver.receive().data == b"meanwhile"
+            eventually(lambda: sender.wait(10) >= 0 and len(results) == 2, "they have an outcome")
+            assert results == [0, 0]
+        for times in (2, 3):
+            restore(times)
 
 
 @pytest.mark.parametrize("may_map", [False, True], ids=["neither may map", "a link could be made"])
@@ -399,9 +329,8 @@ def test_what_is_opened_to_a_saved_guest_waits_in_domain_0(host, nodes, guests, 
     uuid, old = host.domain(two.domid)["uuid"], two.domid
     addresses = (name, uuid, str(old))
     eventually(lambda: "tells the names" in one.log.read_text(), "the names are told")
-    eventually(lambda: (zero.link(old) or {}).get("state") == "up", "domain 0 has a session with it")
-    with Connection(one.socket) as sender, Connection(two.socket) as receiver:
-        assert receiver.bind("inbox") == 0
+    eventually(lambda: zero.link_state(old) == "up", "domain 0 has a session with it")
+    with Connection(one.socket) as sender, Connection(two.socket, binds="inbox") as receiver:
         results = []
 
         def post(some):
@@ -414,94 +343,75 @@ def test_what_is_opened_to_a_saved_guest_waits_in_domain_0(host, nodes, guests, 
         assert one.xenmsg("ping", "--timeout", "0.1", name).returncode == EXIT_TIMEOUT
         post(addresses)
         assert sender.send(f"{name}:inbox", b"in vain", 100) == -errno.ETIMEDOUT
-        two.domid = int(host.sim("resume", old, "--unaware", 1000).stdout)
+        two.resume("--unaware", 1000)
         post(addresses)
         got = sorted(receiver.receive().data.decode() for _ in range(2 * len(addresses)))
         assert got == sorted(2 * addresses)
         eventually(lambda: sender.wait(10) >= 0 and len(results) == 2 * len(addresses), "all have an outcome")
     assert not any(results)
-    assert host.list()["kernel_log"] == []
 
 
 @pytest.mark.parametrize("way", ["name", "uuid", "number"])
-def test_what_is_opened_at_once_to_a_saved_guest_waits_too(host, nodes, zero, way):
+def test_what_is_opened_at_once_to_a_saved_guest_waits_too(host, nodes, zero, two, way):
     """Before domain 0 has said that it is away, to a guest that hasn't looked it up before."""
-    two = nodes(2)[2]
     address = {"name": "dom2", "uuid": host.domain(2)["uuid"], "number": "2"}[way]
-    eventually(lambda: (zero.link(2) or {}).get("state") == "up", "domain 0 has a session with it")
+    eventually(lambda: zero.link_state(2) == "up", "domain 0 has a session with it")
     one = nodes(1)[1]
     eventually(lambda: "tells the names of" in one.log.read_text(), "the names are told")
-    with Connection(one.socket) as sender, Connection(two.socket) as receiver:
-        assert receiver.bind("inbox") == 0
+    with Connection(one.socket) as sender, Connection(two.socket, binds="inbox") as receiver:
         results = []
         host.sim("suspend", 2)
         for number in range(50):  # the first ones while domain 0 hears of it itself
             assert sender.post(f"{address}:inbox", str(number).encode(), results.append) == 0
             sender.wait(1)
-        two.domid = int(host.sim("resume", 2, "--unaware", 200).stdout)
+        two.resume("--unaware", 200)
         assert sorted(int(receiver.receive().data) for _ in range(50)) == list(range(50))
         eventually(lambda: sender.wait(10) >= 0 and len(results) == 50, "all have an outcome")
         assert not any(results)
-    assert host.list()["kernel_log"] == []
 
 
-def test_relayed_traffic_goes_on_if_its_source_is_restored(host, zero, guests):
+def test_relayed_traffic_goes_on_if_its_source_is_restored(zero, guests):
     """Under traffic: nothing is lost, nothing comes twice, the order is kept, and nobody hears of it but by the new number."""
     one, two = guests(2)
-    workers = numbered(one, two, "numbers") + calling(one, two, "calls") + streaming(one, two, "stream")
-    for worker in workers:
-        worker.goes_on()
-    for times in (1, 2, 3):
-        old = one.domid
-        host.sim("suspend", old)
-        one.domid = int(host.sim("resume", old).stdout)
-        eventually(lambda: resumes(zero, one.domid) >= times, "its link is resumed")
-        for worker in workers:
-            worker.goes_on()
-        assert not zero.link(old)
-        # What is opened and what goes on is one domain's, by its new number, at both: nobody else has anything.
-        for node in (zero, two):
-            payers = {account["id"] for account in node.status()["accounts"] if account["kind"] == "peer" and
-                      account["channels"]["used"]}
-            assert payers <= {0, one.domid}, payers
-    for worker in workers:
-        worker.finish()
-    assert host.list()["kernel_log"] == []
+    with at_work(*all_kinds(one, two)) as goes_on:
+        for times in (1, 2, 3):
+            old = one.domid
+            one.save_and_restore()
+            eventually(lambda times=times: resumes(zero, one.domid) >= times, "its link is resumed")
+            goes_on()
+            assert not zero.link(old)
+            # What is opened and what goes on is one domain's, by its new number, at both: nobody else has anything.
+            for node in (zero, two):
+                payers = {account["id"] for account in node.status()["accounts"] if account["kind"] == "peer" and
+                          account["channels"]["used"]}
+                assert payers <= {0, one.domid}, payers
 
 
-def test_relayed_traffic_goes_on_when_both_ends_are_restored(host, zero, guests):
+def test_relayed_traffic_goes_on_when_both_ends_are_restored(zero, guests):
     pair = guests(2)
-    workers = numbered(*pair, "numbers") + calling(*pair, "calls") + streaming(*pair, "stream")
-    for worker in workers:
-        worker.goes_on()
-    for times in (1, 2):
-        for node in pair:
-            host.sim("suspend", node.domid)
-        for node in pair:
-            node.domid = int(host.sim("resume", node.domid).stdout)
-        for node in pair:
-            eventually(lambda node=node: resumes(zero, node.domid) >= times, "its link is resumed")
-        for worker in workers:
-            worker.goes_on()
-    for worker in workers:
-        worker.finish()
-    assert host.list()["kernel_log"] == []
+    with at_work(*all_kinds(*pair)) as goes_on:
+        for times in (1, 2):
+            for node in pair:
+                node.suspend()
+            for node in pair:
+                node.resume()
+            for node in pair:
+                eventually(lambda node=node, times=times: resumes(zero, node.domid) >= times, "its link is resumed")
+            goes_on()
 
 
 @pytest.mark.parametrize("rules", ["[rule]\nfrom = {}\nto = inbox\naction = allow\n[rule]\nfrom = *\nto = *\naction = deny\n",
                                    "[relay]\nfrom = {}\nto = *\naction = allow\n[relay]\nfrom = *\nto = *\naction = deny\n"],
                          ids=["destination", "domain 0"])
-def test_rules_about_a_new_number_count_for_what_it_had_opened(host, zero, guests, rules):
+def test_rules_about_a_new_number_count_for_what_it_had_opened(zero, guests, rules):
     one, two = guests(2)
     ruler = zero if "relay" in rules else two
-    ruler.write_policy(rules.format(one.domid))
-    assert ruler.xenmsg("policy", "reload").returncode == EXIT_OK
+    ruler.set_policy(rules.format(one.domid))
     results = []
     with Connection(one.socket) as sender, Holder(two, "inbox") as holder:
         assert sender.post(f"{two.domid}:inbox", b"x" * 9, results.append) == 0
         holder.expect(18)
-        host.sim("suspend", one.domid)
-        one.domid = int(host.sim("resume", one.domid).stdout)
+        one.save_and_restore()
         eventually(lambda: sender.wait(10) >= 0 and results, "it has an outcome")
     assert results == [-errno.ECONNRESET]  # it had been handed over
     one.send(f"{two.domid}:inbox", "x", exit_code=EXIT_DENIED)
@@ -529,8 +439,7 @@ def test_domain_0_may_forbid_a_pair_one_way_and_ends_its_traffic(zero, guests):
         outcomes = []
         assert sender.post(f"{two.domid}:inbox", b"x", outcomes.append) == 0
         holder.expect(18)
-        zero.write_policy(f"[relay]\nfrom = {guests.names[one.domid]}\nto = {two.domid}\naction = deny\n", "10-relay.conf")
-        assert zero.xenmsg("policy", "reload").returncode == EXIT_OK
+        zero.set_policy(f"[relay]\nfrom = {guests.names[one.domid]}\nto = {two.domid}\naction = deny\n", "10-relay.conf")
         while not outcomes:
             assert sender.wait(20000) >= 0
         assert outcomes == [-errno.ECONNRESET]  # it had been handed over
@@ -563,20 +472,7 @@ def test_the_source_pays_in_domain_0_and_where_it_ends(zero, guests):
 
 # --- others at the ends: an older daemon, one that lies ---
 
-@pytest.fixture(name="peer_in")
-def python_peer(host):
-    """peer_in(domid, role, other, flags): a daemon's session in Python with the daemon of another domain."""
-    def start(domid, role, other, flags=0):
-        quiet = {"ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":detect_leaks=0"}
-        process = host.spawn(domid, sys.executable, PEER, role, other, flags, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                             env=quiet)
-        peer = Conversation(process)
-        assert peer.answer() == "ok met"
-        return peer
-    return start
-
-
-def test_to_an_older_daemon_a_restored_sources_traffic_ends(host, zero, guests, peer_in):
+def test_to_an_older_daemon_a_restored_sources_traffic_ends(zero, guests, peer_in):
     """It takes relayed channels, but not SOURCE."""
     one, = guests(1)
     old = guests.domid()
@@ -584,8 +480,7 @@ def test_to_an_older_daemon_a_restored_sources_traffic_ends(host, zero, guests, 
     assert peer.ask("hello", one.domid) == f"ok {one.domid}"
     with Connection(one.socket) as sender:
         assert sender.send(f"{old}:echo", b"x") == 0
-        host.sim("suspend", one.domid)
-        one.domid = int(host.sim("resume", one.domid).stdout)
+        one.save_and_restore()
         assert peer.ask("channels") == "ok none"
     assert peer.ask("close") == "ok closed"
 
@@ -629,10 +524,9 @@ def test_a_guest_that_floods_domain_0_takes_nobodys_turn(host, zero, guests, way
 
 
 @pytest.mark.parametrize("address", ["1:inbox", "2:inbox", "0:inbox"])
-def test_nobody_but_domain_0_speaks_for_others(nodes, peer_in, address):
-    node, = nodes(1).values()
+def test_nobody_but_domain_0_speaks_for_others(one, peer_in, address):
     peer = peer_in(2, "grant", 1, RELAYS)
-    with Holder(node, "inbox"):
+    with Holder(one, "inbox"):
         assert peer.ask("send", address, "5") == f"ok reset {errno.EACCES}"
-        assert "which only domain 0 may" in node.log.read_text()
+        assert "which only domain 0 may" in one.log.read_text()
         assert peer.ask("close") == "ok closed"

@@ -2,6 +2,7 @@
 """`systemctl restart`: systemd keeps for the next daemon what is to go on (doc/handover.md), and a stop ends all the same."""
 
 import array
+import contextlib
 import errno
 import os
 import signal
@@ -11,8 +12,8 @@ import subprocess
 import pytest
 
 from library import Connection
-from messaging import PATIENCE, eventually, is_built_with_systemd, stopped, tool
-from renewing import ended, post, process_until, took_over
+from messaging import PATIENCE, eventually, is_built_with_systemd, stopped
+from renewing import Installer, all_are_delivered, ended, post, process_until, took_over
 from service_manager import Manager, Systemd, listener
 from test_handover_streams import Stream
 
@@ -105,7 +106,12 @@ class Service:
             pass
         assert not self.store.kept
 
-    def close(self):
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        (self.systemd.folder / "job").unlink(missing_ok=True)
+        self.node.stop()
         self.systemd.stop()
         self.store.forget()
         self.store.close()
@@ -116,20 +122,15 @@ class Service:
 def daemon_as_a_service(nodes, tmp_path):
     if not is_built_with_systemd():
         pytest.skip("built without systemd")
-    service = Service(nodes(1, start=False)[1], tmp_path)
-    service.start()
-    yield service
-    (service.systemd.folder / "job").unlink(missing_ok=True)
-    service.node.stop()
-    service.close()
+    with Service(nodes(1, start=False)[1], tmp_path) as service:
+        yield service.start()
 
 
 def test_a_restart_loses_nothing(service, memory):
     node = service.node
     outcomes, answers = [], []
     receiver = node.receiver("inbox")
-    with Connection(node.socket) as sender, Connection(node.socket) as server:
-        assert server.bind("upper") == 0
+    with Connection(node.socket) as sender, Connection(node.socket, binds="upper") as server:
         for times in range(3):
             with stopped(receiver.process.pid):
                 for number in range(20):
@@ -154,8 +155,7 @@ def test_links_are_resumed_after_a_restart(service, nodes):
             for number in range(20):
                 post("2:inbox", b"%d.%d" % (times, number), outcomes, sender)
             service.restart()
-            process_until(lambda: len(outcomes) == 20 * times + 20, "all have ended", sender)
-    assert outcomes == [0] * 40
+            all_are_delivered(outcomes, 20 * times + 20, sender)
     assert ended(inbox.process).splitlines() == [f"{times}.{number}" for times in range(2) for number in range(20)]
 
 
@@ -172,14 +172,13 @@ def test_streams_go_on_after_a_restart(service):
         stream.finish()
 
 
-@pytest.mark.parametrize("job, why", [("stop", "the service is stopped"), ("", "the service is stopped"), ("try-restart", "the service is stopped")])
-def test_a_stop_ends_all_with_what_is_certain(service, job, why):
+@pytest.mark.parametrize("job", ["stop", "", "try-restart"])
+def test_a_stop_ends_all_with_what_is_certain(service, job):
     outcomes = []
-    with Connection(service.node.socket) as sender, Connection(service.node.socket) as receiver:
-        assert receiver.bind("inbox") == 0
+    with Connection(service.node.socket) as sender, Connection(service.node.socket, binds="inbox") as receiver:
         assert sender.post("self:inbox", b"not taken", outcomes.append) == 0
         sender.wait(0)
-        assert why in service.end(job)
+        assert "the service is stopped" in service.end(job)
         assert not service.store.kept
         process_until(lambda: outcomes, "it has ended", sender)
         assert outcomes[0] < 0
@@ -190,8 +189,7 @@ def test_a_stop_ends_all_with_what_is_certain(service, job, why):
 def test_a_restart_with_a_bad_configuration_is_a_stop(service):
     node = service.node
     path = node.directory / f"xenmsgd-{node.domid}.conf"
-    with Connection(node.socket) as receiver:
-        assert receiver.bind("inbox") == 0
+    with Connection(node.socket, binds="inbox") as receiver:
         path.write_text("[links]\nheartbeat = never\n")
         assert "heartbeat" in service.end("restart")
         assert not service.store.kept
@@ -201,26 +199,13 @@ def test_a_restart_with_a_bad_configuration_is_a_stop(service):
 
 @pytest.fixture(name="replaceable")
 def service_of_a_folder_of_its_own(nodes, tmp_path):
-    """(service, a function that installs a script as its xenmsgd)"""
+    """(service, what installs something else as its xenmsgd)"""
     if not is_built_with_systemd():
         pytest.skip("built without systemd")
     node = nodes(1, start=False)[1]
-    node.programs = tmp_path / "programs"
-    node.programs.mkdir()
-    for name in ("xenmsg", "xenmsgd"):
-        (node.programs / name).symlink_to(tool(name))
-
-    def install(script):
-        new = node.programs / "new"
-        new.write_text(f"#!/bin/sh\n{script}\nexec {tool('xenmsgd')} \"$@\"\n")
-        new.chmod(0o755)
-        new.rename(node.programs / "xenmsgd")
-    service = Service(node, tmp_path)
-    service.start()
-    yield service, install
-    (service.systemd.folder / "job").unlink(missing_ok=True)
-    node.stop()
-    service.close()
+    install = Installer(node, tmp_path)
+    with Service(node, tmp_path) as service:
+        yield service.start(), install
 
 
 def send_over(service, cause):
@@ -241,8 +226,8 @@ def send_over(service, cause):
 def test_a_restart_while_a_renewal_is_checked_loses_nothing(replaceable):
     """Who has asked for the renewal is told that it is none."""
     service, install = replaceable
-    asked = service.node.programs / "asked"
-    install(f'case "$1 $2" in "--check-takeover --restarted") ;; --check-takeover*) : >{asked}; exec sleep 1000 ;; esac')
+    asked = install.folder / "asked"
+    install.first("--check-takeover", f'[ "$2" = --restarted ] || {{ : >{asked}; exec sleep 1000; }}')
 
     def restart():
         renewal = service.node.popen("daemon", "renew", stderr=subprocess.PIPE)
@@ -256,7 +241,7 @@ def test_a_restart_while_a_renewal_is_checked_loses_nothing(replaceable):
 def test_a_restart_while_the_next_daemon_starts_loses_nothing(replaceable):
     """The signal waits until it has taken all."""
     service, install = replaceable
-    install('case $1 in --take-over) kill -TERM $$ ;; esac')
+    install.first("--take-over", "kill -TERM $$")
 
     def restart():
         (service.systemd.folder / "job").write_text("restart")
@@ -287,8 +272,7 @@ def test_a_restart_while_the_next_service_starts_loses_nothing(service, host):
 def test_a_manager_that_is_not_heard_of_lets_all_end(service):
     """It can't be told what to keep, so nothing is left to it."""
     node = service.node
-    with Connection(node.socket) as receiver:
-        assert receiver.bind("inbox") == 0
+    with Connection(node.socket, binds="inbox") as receiver:
         path = service.store.path
         os.rename(path, path + ".away")
         assert "so they end" in service.end("restart")
@@ -348,8 +332,7 @@ def empty(carrier):
 @pytest.mark.parametrize("forge", FORGED.values(), ids=FORGED)
 def test_a_forged_or_stale_store_lets_the_next_begin_afresh(service, forge):
     """Nobody is let in by it: all connections end, and one line says why."""
-    receiver = Connection(service.node.socket)
-    assert receiver.bind("inbox") == 0
+    receiver = Connection(service.node.socket, binds="inbox")
     service.end("restart")
     kept = service.store.kept
     service.store.kept = [(name, os.dup(fd)) for name, fd in forge(service)]
@@ -370,8 +353,8 @@ def test_a_forged_or_stale_store_lets_the_next_begin_afresh(service, forge):
 def test_more_descriptors_than_go_with_one_message(service):
     """Nothing is lost with many programs, none of which shares memory with another."""
     node = service.node
-    connections = [Connection(node.socket) for _ in range(70)]
-    try:
+    with contextlib.ExitStack() as stack:
+        connections = [stack.enter_context(Connection(node.socket)) for _ in range(70)]
         for number, connection in enumerate(connections):
             assert connection.bind(f"e{number}") == 0
         service.restart()
@@ -380,8 +363,4 @@ def test_more_descriptors_than_go_with_one_message(service):
                 outcomes = []
                 assert sender.post(f"self:e{number}", b"x", outcomes.append) == 0
                 assert connection.receive().data == b"x"
-                process_until(lambda: outcomes, "it has ended", sender, connection)
-                assert outcomes == [0]
-    finally:
-        for connection in connections:
-            connection.close()
+                all_are_delivered(outcomes, 1, sender, connection)

@@ -18,21 +18,15 @@ from messaging import EXIT_UNKNOWN, EXIT_UNREACHABLE, LOST_SOON, PATIENCE, event
 KEEPER = os.path.join(os.path.dirname(os.environ.get("XENMSG_BINDIR", "/usr/bin")), "libexec/xenmsg/xenmsg-keeper")
 
 
-def save_and_restore(host, node):
-    host.sim("suspend", node.domid)
-    node.domid = int(host.sim("resume", node.domid).stdout)
-    eventually(lambda: node.status()["domid"] == node.domid, "the daemon knows its new number")
-
-
 @pytest.mark.parametrize("saved", [1, 2], ids=["mapping", "granting"])
 def test_killing_the_daemon_after_a_stop_is_no_kernel_bug(nodes, host, saved):
     pair = nodes(1, 2)
     works(pair[1], pair[2])
-    save_and_restore(host, pair[saved])
+    pair[saved].save_and_restore()
     works(pair[1], pair[2])
     restart(host, pair[saved], pair[saved].stop)
     works(pair[1], pair[2])
-    save_and_restore(host, pair[saved])
+    pair[saved].save_and_restore()
     restart(host, pair[saved], pair[saved].kill)
     works(pair[1], pair[2])
     assert host.list()["kernel_log"] == []
@@ -45,8 +39,8 @@ def test_stopping_before_the_restore_is_known_is_no_kernel_bug(nodes, host, save
     pair = nodes(1, 2)
     works(pair[1], pair[2])
     node = pair[saved]
-    host.sim("suspend", saved)
-    node.domid = int(host.sim("resume", saved, "--unaware", int(1500 * PATIENCE), "--clock", clock).stdout)
+    node.suspend()
+    node.resume("--unaware", int(1500 * PATIENCE), "--clock", clock)
     restart(host, node, node.stop)
     assert "was restored or migrated" not in node.log.read_text()
     works(pair[1], pair[2])
@@ -78,8 +72,8 @@ def test_a_link_that_dies_before_a_restore_is_no_kernel_bug(nodes, host, saved):
     suspended = time.monotonic()
     eventually(lambda: other.link_state(node.domid) != "up", "the peer sees it go")
     eventually(lambda: time.monotonic() > suspended + 1.5, "a link's time without heartbeats is over")
-    node.domid = int(host.sim("resume", node.domid).stdout)
-    eventually(lambda: node.status()["domid"] == node.domid, "the daemon knows its new number")
+    node.resume()
+    node.knows_its_number()
     works(pair[1], pair[2])
     assert host.list()["kernel_log"] == []
 
@@ -94,7 +88,7 @@ def test_a_link_that_is_being_made_is_made_after_the_restore(nodes, host, saved)
     eventually(lambda: "the link with domain 1 waits" in pair[2].log.read_text(), "it waits for pages")
     with Connection(pair[3 - saved].socket) as receiver:
         assert receiver.bind("inbox") == 0
-        save_and_restore(host, pair[saved])
+        pair[saved].save_and_restore()
         host.fault("grant-limit", pair[2].domid, 1024)
         assert receiver.receive().data == b"x"
     assert sender.wait(20 * PATIENCE) == 0  # who was saved goes on where it was
@@ -172,7 +166,7 @@ def test_the_managers_keeper_holds_the_channels_of_all_restores(nodes, host, kee
     held = keeper.held()
     for count in (1, 2):
         works(one, two)
-        save_and_restore(host, one)
+        one.save_and_restore()
         eventually(lambda count=count: keeper.held() == held + count, "it has one more")
         assert not children(one.pid)
     works(one, two)
@@ -202,7 +196,7 @@ def test_without_a_keeper_a_daemon_makes_one_for_all_restores(nodes, host, tmp_p
     one.start()
     two.start()
     works(one, two)
-    save_and_restore(host, one)
+    one.save_and_restore()
     keeper, = children(one.pid)
     if service:
         assert "nobody.sock doesn't take the event channels" in one.log.read_text()
@@ -211,11 +205,11 @@ def test_without_a_keeper_a_daemon_makes_one_for_all_restores(nodes, host, tmp_p
         return sum(1 for file in pathlib.Path(f"/proc/{keeper}/fd").iterdir() if is_event_channel(file))
     eventually(lambda: held() == 1, "it has what the first had")
     works(one, two)
-    save_and_restore(host, one)
+    one.save_and_restore()
     assert children(one.pid) == [keeper]
     restart(host, one, one.stop)
     works(one, two)
-    save_and_restore(host, one)
+    one.save_and_restore()
     assert not children(one.pid)
     eventually(lambda: held() == 3, "it has what each of the three had")
     works(one, two)
@@ -240,14 +234,12 @@ def test_the_keeper_outlasts_who_brings_it_nothing(keeper):
     eventually(lambda: keeper.held() == held + 1, "it has the first descriptor, and none of the connections")
 
 
-def test_what_was_under_way_is_delivered_and_endpoints_stay(nodes, host):
-    one, two = nodes(1, 2).values()
-    with Connection(one.socket) as sender, Connection(two.socket) as receiver:
-        assert receiver.bind("inbox") == 0
+def test_what_was_under_way_is_delivered_and_endpoints_stay(one, two):
+    with Connection(one.socket) as sender, Connection(two.socket, binds="inbox") as receiver:
         results = []
         assert sender.post("2:inbox", bytes(3000), results.append) == 0
         eventually(lambda: sender.wait(10) >= 0 and two.status()["endpoints"][0]["queued"] >= 3000, "it is under way")
-        save_and_restore(host, two)
+        two.save_and_restore()
         assert "inbox" in two.endpoints()
         assert receiver.receive().data == bytes(3000)
         eventually(lambda: receiver.wait(10) >= 0 and receiver.domid() == two.domid, "it knows its new number")
@@ -258,11 +250,10 @@ def test_what_was_under_way_is_delivered_and_endpoints_stay(nodes, host):
         eventually(lambda: b"inbox" in one.xenmsg("endpoints", str(two.domid)).stdout, "the endpoint is advertised anew")
 
 
-def test_nothing_of_the_old_links_is_left(nodes, host):
-    one, two = nodes(1, 2).values()
+def test_nothing_of_the_old_links_is_left(one, two, host):
     works(one, two)
     pages = host.domain(two.domid)["grants"]["used_pages"]
-    save_and_restore(host, two)
+    two.save_and_restore()
     eventually(lambda: host.list()["zombies"] == 0, "the peer has unmapped the old pages")
     works(one, two)
     eventually(lambda: host.domain(two.domid)["grants"]["used_pages"] == pages, "the pages have been given back")

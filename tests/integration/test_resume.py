@@ -153,13 +153,14 @@ def streaming(writer, reader, endpoint):
     return [Worker(write), Worker(read)]
 
 
-@contextlib.contextmanager
-def traffic(one, two, mark=""):
-    """All of it in both directions, at endpoints with this mark. Yields a function that waits until each has done something more."""
-    workers = []
-    for start, name in ((numbered, "numbers"), (calling, "calls"), (streaming, "stream")):
-        workers += start(one, two, f"{name}-2{mark}") + start(two, one, f"{name}-1{mark}")
+def all_kinds(source, target):
+    """From one domain to another."""
+    return numbered(source, target, "numbers") + calling(source, target, "calls") + streaming(source, target, "stream")
 
+
+@contextlib.contextmanager
+def at_work(*workers):
+    """Yields a function that waits until each has done something more."""
     def goes_on():
         for worker in workers:
             worker.goes_on()
@@ -170,18 +171,21 @@ def traffic(one, two, mark=""):
         worker.finish()
 
 
+def traffic(one, two, mark=""):
+    """All of it at work in both directions, at endpoints with this mark."""
+    workers = []
+    for start, name in ((numbered, "numbers"), (calling, "calls"), (streaming, "stream")):
+        workers += start(one, two, f"{name}-2{mark}") + start(two, one, f"{name}-1{mark}")
+    return at_work(*workers)
+
+
 def resumes(node, domid):
     link = node.link(domid)
     return link["resumes"] if link else 0
 
 
 def resumed(node, domid, times):
-    eventually(lambda: state(node, domid) == "up" and resumes(node, domid) >= times, "the link is resumed")
-
-
-def state(node, domid):
-    link = node.link(domid)
-    return link and link["state"]
+    eventually(lambda: node.link_state(domid) == "up" and resumes(node, domid) >= times, "the link is resumed")
 
 
 def is_anew(node, logged):
@@ -196,7 +200,7 @@ def test_a_domain_still_for_longer_than_dead_after_goes_on(nodes, host, paused):
     with traffic(pair[1], pair[2]) as goes_on:
         for times in (1, 2):
             host.sim("pause", paused)
-            eventually(lambda: state(other, paused) == "away", "the other one calls it away")
+            eventually(lambda: other.link_state(paused) == "away", "the other one calls it away")
             listed = [peer for peer in other.json("peers") if peer["domid"] == paused]
             count = resumes(other, paused)
             assert [(peer["link"], peer["resumes"]) for peer in listed] == [("away", count)] and count >= times - 1
@@ -215,7 +219,7 @@ def test_a_daemon_that_stands_still_goes_on_where_it_was(nodes, still):
     other = pair[3 - still]
     with traffic(pair[1], pair[2]) as goes_on:
         with stopped(pair[still].pid):
-            eventually(lambda: state(other, still) == "away", "the other one calls it away")
+            eventually(lambda: other.link_state(still) == "away", "the other one calls it away")
         resumed(other, still, 1)
         goes_on()
 
@@ -278,7 +282,7 @@ def test_a_send_with_a_time_out_to_who_is_away_ends_in_time(nodes, host):
         assert receiver.receive().data == b"first"
         eventually(lambda: sender.wait(10) >= 0 and results == [0], "it is delivered")
         host.sim("pause", 2)
-        eventually(lambda: state(one, 2) == "away", "it is away")
+        eventually(lambda: one.link_state(2) == "away", "it is away")
         assert sender.send("2:inbox", b"in vain", 500) == -errno.ETIMEDOUT
         host.sim("unpause", 2)
         resumed(one, 2, 1)
@@ -293,7 +297,7 @@ def test_a_peer_that_is_away_for_too_long_has_ended(nodes, host):
     with waiting_message(one, two) as (sender, results):
         later = []
         host.sim("pause", 2)
-        eventually(lambda: state(one, 2) == "away", "it is away")
+        eventually(lambda: one.link_state(2) == "away", "it is away")
         logged = len(one.log.read_text())
         assert sender.post("2:sleeper", b"y", later.append) == 0
         eventually(lambda: sender.wait(50) >= 0 and results and later, "it has ended")
@@ -323,7 +327,7 @@ def test_a_daemon_that_was_restarted_while_away_has_no_session(nodes):
     works(one, two)
     with waiting_message(one, two) as (sender, results):
         os.kill(two.pid, signal.SIGSTOP)
-        eventually(lambda: state(one, 2) == "away", "it is away")
+        eventually(lambda: one.link_state(2) == "away", "it is away")
         assert not results
         logged = len(one.log.read_text())
         two.kill()
@@ -350,7 +354,7 @@ def test_a_peer_that_ends_in_a_resume_leaves_what_is_certain(nodes, host, ended,
             assert [receiver.receive(LONG * 1000).data for _ in range(10)] == [b"%d" % number for number in range(10)]
             eventually(lambda: sender.wait(10) >= 0 and sum(map(len, results)) >= 10, "what was taken has an outcome")
             before = resumes(survivor, ended)
-            eventually(lambda: state(survivor, ended) != "up" or resumes(survivor, ended) > before
+            eventually(lambda: survivor.link_state(ended) != "up" or resumes(survivor, ended) > before
                        or store.take_away_hello(peer, 3 - ended), "it is lost")
             time.sleep(delay / 1000)
             if how == "killed":

@@ -16,46 +16,36 @@ from library import Connection
 from messaging import LOST_SOON, PATIENCE, eventually, stopped
 from test_resume import resumed, traffic
 
-
+pytestmark = pytest.mark.usefixtures("no_kernel_bug")
 PAIRS = pytest.mark.parametrize("saved, other", [(1, 0), (2, 1), (1, 2)], ids=["of domain 0", "of a guest", "that maps"])
-
-
-def save_and_restore(host, node, suspend=(), resume=()):
-    host.sim("suspend", node.domid, *suspend)
-    node.domid = int(host.sim("resume", node.domid, *resume).stdout)
-
-
-def knows_its_number(node):
-    eventually(lambda: node.status()["domid"] == node.domid, "the daemon knows its new number")
 
 
 def is_back(node, other, times):
     """The daemon knows its new number, and has resumed its session with the other one for so many times."""
-    knows_its_number(node)
+    node.knows_its_number()
     resumed(other, node.domid, times)
 
 
 @PAIRS
-def test_a_guest_goes_on_under_its_new_number(nodes, host, saved, other):
+def test_a_guest_goes_on_under_its_new_number(nodes, saved, other):
     pair = nodes(other, saved)
     with traffic(pair[other], pair[saved]) as goes_on:
         for times in (1, 2):
-            save_and_restore(host, pair[saved])
+            pair[saved].save_and_restore()
             is_back(pair[saved], pair[other], times)
             goes_on()
-    assert host.list()["kernel_log"] == []
 
 
 @pytest.mark.parametrize("seed", seeds(1, 5, each=2))
 @PAIRS
-def test_nothing_stale_or_torn_is_data_before_a_restore_is_known(nodes, host, saved, other, seed):
+def test_nothing_stale_or_torn_is_data_before_a_restore_is_known(nodes, saved, other, seed):
     """XenStore says nothing for a while, and the daemon finds what the peer had written some time before the save."""
     pair = nodes(other, saved)
     with traffic(pair[other], pair[saved]) as goes_on:
-        save_and_restore(host, pair[saved], ("--stale", 5 * seed, "--seed", seed, "--notice", 0), ("--unaware", 700))
+        pair[saved].suspend("--stale", 5 * seed, "--seed", seed, "--notice", 0)
+        pair[saved].resume("--unaware", 700)
         is_back(pair[saved], pair[other], 1)
         goes_on()
-    assert host.list()["kernel_log"] == []
 
 
 @pytest.mark.parametrize("seed", seeds(1, 5, each=2))
@@ -67,7 +57,6 @@ def test_a_guest_is_migrated_while_the_peer_writes(nodes, host, saved, other, se
         pair[saved].domid = int(moved.stdout)
         is_back(pair[saved], pair[other], 1)
         goes_on()
-    assert host.list()["kernel_log"] == []
 
 
 @PAIRS
@@ -80,20 +69,17 @@ def test_a_guest_that_goes_on_after_its_save_goes_on(nodes, host, saved, other):
             goes_on()
             if saved > other:  # who maps has nothing to fear
                 resumed(pair[other], saved, times)
-    assert host.list()["kernel_log"] == []
 
 
-def test_both_guests_of_a_link_are_saved_one_after_the_other(nodes, host):
-    one, two = nodes(1, 2).values()
+def test_both_guests_of_a_link_are_saved_one_after_the_other(one, two):
     with traffic(one, two) as goes_on:
         for times in (1, 3):
-            save_and_restore(host, one)
+            one.save_and_restore()
             is_back(one, two, times)
             goes_on()
-            save_and_restore(host, two)
+            two.save_and_restore()
             is_back(two, one, times + 1)
             goes_on()
-    assert host.list()["kernel_log"] == []
 
 
 @pytest.mark.parametrize("seed", seeds(1, 5, each=2))
@@ -112,7 +98,6 @@ def test_domain_0_gives_up_what_it_has_mapped_before_a_save(nodes, host, seed):
         resumed(pair[0], pair[1].domid, 3)
         goes_on()
     assert "about to be saved" in pair[0].log.read_text()
-    assert host.list()["kernel_log"] == []
 
 
 PTRACE_SEIZE, PTRACE_INTERRUPT, PTRACE_DETACH = 0x4206, 0x4207, 17
@@ -131,10 +116,9 @@ def first_thread_stopped(pid):
     libc.ptrace(PTRACE_DETACH, pid, None, None)
 
 
-def test_what_xenstore_said_before_a_save_unbinds_no_port(nodes, host):
+def test_what_xenstore_said_before_a_save_unbinds_no_port(zero, one, host):
     """The clocks show nothing. Domain 0 has let go as it does before a save, so a port has retired; the answer that this domain is what it
     was lies there while it is saved. On a machine so busy that a second has passed meanwhile, once more."""
-    zero, one = nodes(0, 1).values()
 
     def requests():
         return host.domain(one.domid)["xenstore"]["requests"]
@@ -144,11 +128,11 @@ def test_what_xenstore_said_before_a_save_unbinds_no_port(nodes, host):
         return counts[-1] == counts[-2]
 
     for _ in range(8):
-        eventually(lambda: (one.link(0) or {}).get("state") == "up", "they have a session")
+        eventually(lambda: one.link_state(0) == "up", "they have a session")
         host.fault("stall-store", one.domid, "on")
         began = time.monotonic()
         zero.kill()
-        eventually(lambda: (one.link(0) or {}).get("state") != "up", "it has noticed")
+        eventually(lambda: one.link_state(0) != "up", "it has noticed")
         one.status()  # has had a turn
         with first_thread_stopped(one.pid):
             in_time = time.monotonic() - began < 0.9
@@ -161,9 +145,8 @@ def test_what_xenstore_said_before_a_save_unbinds_no_port(nodes, host):
         os.kill(one.pid, signal.SIGCONT)
         zero.start()
     one.domid = int(host.sim("migrate", one.domid, "--clock", 0, "--unaware", 300).stdout)
-    knows_its_number(one)
+    one.knows_its_number()
     assert in_time
-    assert host.list()["kernel_log"] == []
 
 
 @pytest.mark.parametrize("name", ["dom1", "other"])
@@ -177,8 +160,7 @@ def test_what_a_name_allowed_goes_on_before_names_are_told_again(nodes, host, sa
         node.start(wait=False)
     for node in every.values():
         node.wait_ready()
-    with Connection(one.socket) as sender, Connection(two.socket) as receiver:
-        assert receiver.bind("inbox") == 0
+    with Connection(one.socket) as sender, Connection(two.socket, binds="inbox") as receiver:
         address = f"{two.domid}:inbox"
 
         def outcome():
@@ -189,8 +171,7 @@ def test_what_a_name_allowed_goes_on_before_names_are_told_again(nodes, host, sa
 
         eventually(lambda: outcome() == 0, "the names are told")
         with stopped(zero.pid):
-            save_and_restore(host, every[saved])
-            knows_its_number(every[saved])
+            every[saved].save_and_restore()
             resumed(one, two.domid, 1)
             for _ in range(20):
                 assert outcome() == 0
@@ -207,37 +188,31 @@ def test_what_a_name_allowed_goes_on_before_names_are_told_again(nodes, host, sa
             assert results == [-errno.ECONNRESET]
 
 
-def test_programs_of_a_restored_guest_obey_new_rules_as_its_own(nodes, host):
+def test_programs_of_a_restored_guest_obey_new_rules_as_its_own(one, two):
     """Within a domain everything is allowed unless a rule forbids it: what its programs have opened isn't another domain's."""
-    one, two = nodes(1, 2).values()
-    with Connection(one.socket) as sender, Connection(one.socket) as receiver:
-        assert receiver.bind("inbox") == 0
+    with Connection(one.socket) as sender, Connection(one.socket, binds="inbox") as receiver:
         results = []
         assert sender.post("self:inbox", b"x", results.append) == 0
         eventually(lambda: sender.wait(10) >= 0 and one.status()["endpoints"][0]["queued"], "it has arrived")
-        save_and_restore(host, one)
-        knows_its_number(one)
-        one.write_policy("[rule]\nfrom = 2\nto = *\naction = allow\n")
-        assert one.xenmsg("policy", "reload").returncode == 0
+        one.save_and_restore()
+        one.set_policy("[rule]\nfrom = 2\nto = *\naction = allow\n")
         message = receiver.receive()
         assert message.data == b"x"
         eventually(lambda: sender.wait(10) >= 0 and results, "it has an outcome")
         assert results == [0]
 
 
-def test_both_guests_of_a_link_are_saved_at_once(nodes, host):
+def test_both_guests_of_a_link_are_saved_at_once(one, two):
     """Neither is there any more by the number by which the other one knows it."""
-    one, two = nodes(1, 2).values()
     with traffic(one, two) as goes_on:
         for times in (1, 2):
             for node in (one, two):
-                host.sim("suspend", node.domid)
+                node.suspend()
             for node in (two, one):
-                node.domid = int(host.sim("resume", node.domid).stdout)
+                node.resume()
             for node, other in ((one, two), (two, one)):
                 is_back(node, other, times)
             goes_on()
-    assert host.list()["kernel_log"] == []
 
 
 def posts(sender, address, results):
@@ -253,19 +228,15 @@ def are_delivered(sender, receiver, results, count):
     results.clear()
 
 
-def test_a_restored_domain_sends_by_a_name_not_told_to_it_yet(nodes, host):
-    zero, one, two = nodes(0, 1, 2).values()
-    with Connection(one.socket) as sender, Connection(two.socket) as receiver:
-        assert receiver.bind("inbox") == 0
+def test_a_restored_domain_sends_by_a_name_not_told_to_it_yet(zero, one, two):
+    with Connection(one.socket) as sender, Connection(two.socket, binds="inbox") as receiver:
         results = []
         eventually(lambda: any(peer["name"] == "dom2" for peer in one.status()["peers"]), "the names are told")
         posts(sender, "dom2:inbox", results)
         are_delivered(sender, receiver, results, 1)
         with stopped(zero.pid), stopped(two.pid):
-            save_and_restore(host, one)
-            knows_its_number(one)
+            one.save_and_restore()
             assert not any(peer["name"] == "dom2" for peer in one.status()["peers"])
             posts(sender, "dom2:inbox", results)
             posts(sender, "2:inbox", results)
         are_delivered(sender, receiver, results, 2)
-    assert host.list()["kernel_log"] == []

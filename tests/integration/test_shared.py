@@ -298,9 +298,7 @@ def test_a_service_is_replaced_and_no_call_fails(pair, memory, times):
     assert failures == [] and load.answers > 20 * times
 
 
-def test_serve_is_replaced_and_no_call_fails(nodes):
-    one, two = nodes(1, 2).values()
-    one.sees(two)
+def test_serve_is_replaced_and_no_call_fails(one, two):
     old = two.popen("serve", "--workers", "2", "work", "--", "sh", "-c", "sleep 0.05; cat")
     eventually(lambda: "work" in two.endpoints(), "it is served")
     load = Load(one, "2:work", 2)
@@ -318,26 +316,24 @@ def test_serve_is_replaced_and_no_call_fails(nodes):
     assert failures == []
 
 
-def test_a_killed_worker_is_replaced(nodes):
-    node = nodes(1)[1]
-    node.popen("serve", "--workers", "2", "work", "--", "cat")
-    workers = eventually(lambda: [entry["programs"] for entry in node.status()["endpoints"] if len(entry["programs"]) == 2],
+def test_a_killed_worker_is_replaced(one):
+    one.popen("serve", "--workers", "2", "work", "--", "cat")
+    workers = eventually(lambda: [entry["programs"] for entry in one.status()["endpoints"] if len(entry["programs"]) == 2],
                          "both serve it")[0]
     os.kill(workers[0]["pid"], signal.SIGKILL)
-    eventually(lambda: len({entry["pid"] for entry in node.status()["endpoints"][0]["programs"]} -
+    eventually(lambda: len({entry["pid"] for entry in one.status()["endpoints"][0]["programs"]} -
                            {workers[0]["pid"]}) == 2, "another one serves it")
-    assert node.xenmsg("call", "self:work", "hello").stdout == b"hello"
+    assert one.xenmsg("call", "self:work", "hello").stdout == b"hello"
 
 
-def test_recv_shares_and_the_listing_tells_with_whom(nodes):
-    node = nodes(1)[1]
-    first = node.receiver("inbox", "--shared")
-    second = node.popen("recv", "--shared", "inbox")
-    eventually(lambda: len(node.status()["endpoints"][0]["programs"]) == 2, "both have it")
-    assert node.xenmsg("send", "self:inbox", "hello").returncode == EXIT_OK
-    listed = node.xenmsg("endpoints").stdout.decode()
+def test_recv_shares_and_the_listing_tells_with_whom(one):
+    first = one.receiver("inbox", "--shared")
+    second = one.popen("recv", "--shared", "inbox")
+    eventually(lambda: len(one.status()["endpoints"][0]["programs"]) == 2, "both have it")
+    assert one.xenmsg("send", "self:inbox", "hello").returncode == EXIT_OK
+    listed = one.xenmsg("endpoints").stdout.decode()
     assert listed.count("inbox") == 1 and "2 programs" in listed
-    assert node.xenmsg("status").stdout.decode().count("inbox") >= 1
+    assert one.xenmsg("status").stdout.decode().count("inbox") >= 1
     first.stop()
     second.terminate()
     second.wait()

@@ -16,65 +16,12 @@ from library import Connection
 from messaging import EXIT_LIMIT, PATIENCE, SOURCES, Holder, eventually, is_sanitized
 from polling import readable
 from protocol import Program
-from test_limits import limits, open_to_others
+from test_limits import limits
 from test_streams import RawStream, open_stream, sees_reset
 
 GREEDY, NEWCOMER = 1000, 1001
 FILES, RESERVE = 200, 64
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be several users")
-
-
-class User:
-    """A process of another user: work(path, tell, stopped) in it, where tell(value) is what next() returns here, and
-    stopped(timeout) waits for so many seconds, None: for ever, for the end that it returns."""
-
-    def __init__(self, uid, node, work):
-        open_to_others(node)
-        results, write = os.pipe()
-        stop, self.stop = os.pipe()
-        self.pid = os.fork()
-        if self.pid == 0:
-            try:
-                os.close(self.stop)
-                os.nice(10)  # the CPUs are shared by the kernel; this is about what the daemon shares
-                os.setgroups([])
-                os.setgid(uid)
-                os.setuid(uid)
-                with os.fdopen(write, "w", buffering=1, encoding="utf-8") as out:
-                    work(node.socket, lambda value: out.write(json.dumps(value) + "\n"),
-                         lambda timeout=0: bool(readable([stop], timeout)))
-            finally:
-                os._exit(0)
-        os.close(write)
-        os.close(stop)
-        self.results = os.fdopen(results, encoding="utf-8")
-
-    def next(self):
-        ready_now = readable([self.results], 30 * PATIENCE)
-        assert ready_now, "the user's process says nothing"
-        line = self.results.readline()
-        assert line, "the user's process has died"
-        return json.loads(line)
-
-    def end(self):
-        if self.pid:
-            os.write(self.stop, b"!")  # an end of file wouldn't do: users that came later have this end, too
-            os.waitpid(self.pid, 0)
-            os.close(self.stop)
-            self.results.close()
-            self.pid = None
-
-
-@pytest.fixture(name="user")
-def users():
-    started = []
-
-    def start(*arguments):
-        started.append(User(*arguments))
-        return started[-1]
-    yield start
-    for each in started:
-        each.end()
 
 
 def try_to_come(path, shared):
@@ -163,8 +110,7 @@ def left_is_for_others(node, name):
 # ---- users ----
 
 @pytest.mark.parametrize("shared", [True, False])
-def test_a_greedy_user_takes_no_more_than_its_descriptors(nodes, user, shared):
-    two = nodes(2)[2]
+def test_a_greedy_user_takes_no_more_than_its_descriptors(nodes, two, user, shared):
     one = few_files(nodes, 1)
     one.sees(two)
     two.sees(one)
@@ -240,8 +186,7 @@ def test_users_share_the_memory_that_is_there_and_all_get_some(nodes, user):
     eventually(lambda: pool(one, "memory")["used"] < MIB, "only who asks has some")
 
 
-def test_all_that_users_and_domains_may_take_fits_into_the_unit(nodes):
-    one = nodes(1)[1]
+def test_all_that_users_and_domains_may_take_fits_into_the_unit(one):
     with open(os.path.join(SOURCES, "systemd/xenmsgd.service.in"), encoding="utf-8") as file:
         most = int(re.search(r"^MemoryMax=(\d+)G$", file.read(), re.MULTILINE)[1]) << 30
     assert pool(one, "memory")["size"] + 2 * pool(one, "queued_bytes")["size"] + 512 * MIB <= most
@@ -284,8 +229,7 @@ def test_a_newcomer_finds_a_client_an_endpoint_and_a_channel(nodes, user):
                "everything is given back but for who asks")
 
 
-def test_streams_of_a_greedy_user_end_in_enobufs_that_says_why(nodes, user):
-    two = nodes(2)[2]
+def test_streams_of_a_greedy_user_end_in_enobufs_that_says_why(nodes, two, user):
     one = nodes(1, config=limits(max_descriptors_per_uid=10))[1]
 
     def connects(path, tell, stopped):
@@ -351,8 +295,7 @@ def test_a_program_too_many_always_hears_that_it_is_over_a_limit(nodes):
 
 # ---- peers ----
 
-def test_a_greedy_peer_takes_no_more_than_its_descriptors(nodes):
-    one, three = nodes(1, 3).values()
+def test_a_greedy_peer_takes_no_more_than_its_descriptors(nodes, one, three):
     two = few_files(nodes, 2)
     for node in (one, three):
         node.sees(two)
@@ -392,8 +335,7 @@ def test_unfetched_streams_of_one_peer_do_not_keep_out_another(nodes):
             stream.socket.close()
 
 
-def test_a_greedy_peer_takes_its_share_of_channels_and_memory(nodes):
-    one, three = nodes(1, 3).values()
+def test_a_greedy_peer_takes_its_share_of_channels_and_memory(nodes, one, three):
     two = nodes(2, config=limits(max_channels=40, max_queued_bytes="2M"))[2]
     names = [f"sleeper{i}" for i in range(40)]
     with Holder(two, *names), Pace(three, two) as pace, Connection(one.socket) as conn:
@@ -423,8 +365,7 @@ def cpu_of(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def test_without_any_descriptor_left_it_waits_and_does_not_spin(nodes):
-    one, two = nodes(1, 2).values()
+def test_without_any_descriptor_left_it_waits_and_does_not_spin(one, two):
     with Pace(one, two) as pace:
         usual = resource.prlimit(one.pid, resource.RLIMIT_NOFILE)
         resource.prlimit(one.pid, resource.RLIMIT_NOFILE, (3, usual[1]))

@@ -11,11 +11,10 @@ import tempfile
 
 import pytest
 
-from messaging import BINDIR, FAST, Node, eventually, tool
+from messaging import BINDIR, FAST, Node, eventually, open_to_others, tool
 from test_cli_help import COMMANDS, POLICY, said
 from test_cli_terminal import Terminal
 from test_first_hour import as_user, is_still_so, plain
-from test_policy import open_to_others
 from test_printed import blocks
 
 RULES = "[rule]\nfrom = *\nto = *\naction = allow\n[bind]\nname = *\nuid = 1000\naction = allow\n"

@@ -10,7 +10,6 @@ import pytest
 
 from frames import ASKS, RELAYS, TOLD_MORE, TOLD_TEXT
 from messaging import EXIT_DENIED, EXIT_ERROR, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_TIMEOUT, EXIT_UNREACHABLE, EXIT_USAGE, FAST, PATIENCE, Holder, deliver, eventually, lost_after
-from test_relay import python_peer  # the fixture `peer_in`  # noqa: F401  pylint: disable=unused-import
 from test_status import validator  # the fixture `valid`  # noqa: F401  pylint: disable=unused-import
 
 STATUS = 4  # a kind of ASK
@@ -27,8 +26,7 @@ def settings(sight):
     return f"[daemon]\nhost-sight = {sight}\n" + FAST
 
 
-def test_domain_0_sees_a_guests_links_and_endpoints(nodes, valid):
-    zero, one = nodes(0, 1).values()
+def test_domain_0_sees_a_guests_links_and_endpoints(zero, one, valid):
     receiver = one.receiver("inbox")
     zero.send("1:inbox", "hello")
     seen = of(zero, 1)
@@ -49,8 +47,7 @@ def test_full_sight_is_what_the_guests_root_sees(nodes, valid):
     one.config = settings("full")
     for node in (zero, one):
         node.start()
-    one.write_policy("[rule]\nfrom = 0\nto = inbox\naction = allow\n")
-    assert one.xenmsg("policy", "reload").returncode == EXIT_OK
+    one.set_policy("[rule]\nfrom = 0\nto = inbox\naction = allow\n")
     with Holder(one, "inbox", "other"):
         zero.send("1:other", "x", exit_code=EXIT_DENIED)
         seen, own = of(zero, 1), one.status()
@@ -71,8 +68,7 @@ def test_a_guest_may_hide_all(nodes):
     assert done.returncode == EXIT_DENIED and b"host-sight = none" in done.stderr and done.stdout == b"", done
 
 
-def test_only_domain_0_asks_and_only_its_administrators(nodes):
-    zero, one, _ = nodes(0, 1, 2).values()
+def test_only_domain_0_asks_and_only_its_administrators(zero, one, two):
     done = one.xenmsg("status", "--domain", 2)
     assert done.returncode == EXIT_DENIED and b"domain 0 alone" in done.stderr, done
     assert of(one, "self")["domid"] == 1 and of(zero, 0)["domid"] == 0
@@ -82,9 +78,8 @@ def test_only_domain_0_asks_and_only_its_administrators(nodes):
         assert done.returncode == code and len(done.stderr.splitlines()) == 1, done
 
 
-def test_no_other_guest_and_no_lie_about_it_is_answered(nodes, peer_in):
+def test_no_other_guest_and_no_lie_about_it_is_answered(zero, one, peer_in):
     """Another guest asks one, and domain 0, as if it were domain 0: the link says who it is."""
-    zero, one = nodes(0, 1).values()
     for role, target, about in (("grant", 1, "1"), ("grant", 0, "1"), ("grant", 0, "0")):
         peer = peer_in(2, role, target, RELAYS | ASKS)
         assert peer.ask("ask", STATUS, about, 20) == f"ok {errno.EACCES}", about
@@ -92,8 +87,7 @@ def test_no_other_guest_and_no_lie_about_it_is_answered(nodes, peer_in):
     assert of(zero, 1)["domid"] == 1 and one.alive()
 
 
-def test_an_older_daemon_is_named_as_that(nodes, peer_in):
-    zero, = nodes(0).values()
+def test_an_older_daemon_is_named_as_that(zero, peer_in):
     peer = peer_in(1, "grant", 0, RELAYS)
     done = zero.xenmsg("status", "--domain", 1)
     assert done.returncode == EXIT_ERROR and b"older than this one" in done.stderr, done
@@ -111,6 +105,18 @@ def whole(**other):
 
 
 DEEP = b"[" * 60
+@pytest.fixture(name="lying")
+def domain_that_lies(zero, peer_in, tmp_path):
+    """lying(text): domain 1 says this of itself, and can still be talked to at the end."""
+    peer = peer_in(1, "grant", 0, RELAYS | ASKS)
+
+    def start(text, name="lie"):
+        (tmp_path / name).write_bytes(text)
+        assert peer.ask("lie", tmp_path / name).startswith("ok")
+    yield start
+    assert peer.ask("close") == "ok closed" and zero.alive()
+
+
 REFUSED = {
     "nothing": b"", "no json": b"{", "no object": b"[]", "no status": b'{"version":"1"}', "a null": b"null", "more behind": whole() + b"{}",
     "too deep": whole(name=None).replace(b"null", DEEP + b"]" * 60), "too many values": b"[" + b"[]," * 70000 + b"[]]",
@@ -119,33 +125,25 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("lie", REFUSED)
-def test_what_is_no_status_is_refused_as_that(nodes, peer_in, tmp_path, lie):
-    zero, = nodes(0).values()
-    peer = peer_in(1, "grant", 0, RELAYS | ASKS)
-    (tmp_path / "lie").write_bytes(REFUSED[lie])
-    assert peer.ask("lie", tmp_path / "lie").startswith("ok")
+def test_what_is_no_status_is_refused_as_that(zero, lying, lie):
+    lying(REFUSED[lie])
     done = zero.xenmsg("status", "--domain", 1, "--json")
     assert done.returncode == EXIT_ERROR and done.stdout == b"" and len(done.stderr.splitlines()) == 1, done
-    assert peer.ask("close") == "ok closed" and zero.alive()
 
 
-def test_what_a_guest_says_is_only_its_word(nodes, peer_in, tmp_path):
+def test_what_a_guest_says_is_only_its_word(zero, lying):
     """It can't say who it is, put anything on a terminal, or make the command fail by what it leaves out."""
-    zero, = nodes(0).values()
-    peer = peer_in(1, "grant", 0, RELAYS | ASKS)
     evil = "\x1b[2J\u202e\n"
-    (tmp_path / "lie").write_bytes(whole(
+    lying(whole(
         name=evil, version=evil, uptime_s={}, grants=[1], store="x", policy=[], totals={"links": -1, "peers": 1 << 62},
         links=[{"peer": 7, "state": evil, "tx": []}, 5, None, {}], endpoints=[{"name": evil, "uid": {"a": [1]}}, "x"],
         accounts=[{"kind": [], "memory": "x", "time": 3}], denied=[{"from": evil}, 1], **{evil: 1}))
-    assert peer.ask("lie", tmp_path / "lie").startswith("ok")
     seen = of(zero, 1)
     assert (seen["domid"], seen["name"]) == (1, zero.json("peers")[0]["name"]) and evil not in seen
     for words in ((), ("--json",), ("--metrics",)):
         done = zero.xenmsg("status", "--domain", 1, *words)
         assert done.returncode == EXIT_OK, done
         assert not any(character in done.stdout.decode() for character in ("\x1b", "\u202e")), done
-    assert peer.ask("close") == "ok closed"
 
 
 HOSTILE_PARTS = {
@@ -156,14 +154,10 @@ HOSTILE_PARTS = {
 
 
 @pytest.mark.parametrize("lie", HOSTILE_PARTS)
-def test_parts_that_can_be_no_text_end_the_question(nodes, peer_in, tmp_path, lie):
-    zero, = nodes(0).values()
-    peer = peer_in(1, "grant", 0, RELAYS | ASKS)
-    (tmp_path / "a.parts").write_text(json.dumps([(flags, count, data.hex()) for flags, count, data in HOSTILE_PARTS[lie]]))
-    assert peer.ask("lie", tmp_path / "a.parts").startswith("ok")
+def test_parts_that_can_be_no_text_end_the_question(zero, lying, lie):
+    lying(json.dumps([(flags, count, data.hex()) for flags, count, data in HOSTILE_PARTS[lie]]).encode(), "a.parts")
     done = zero.xenmsg("status", "--domain", 1)
     assert done.returncode == EXIT_ERROR and b"can't be its status" in done.stderr, done
-    assert peer.ask("close") == "ok closed"
     eventually(lambda: not any(account["queued_bytes"]["used"] for account in zero.status()["accounts"] if account["kind"] == "peer"),
                "nothing is kept for it")
 
@@ -181,8 +175,7 @@ def test_who_is_silent_costs_a_time_out_and_nothing_else(nodes, peer_in):
     assert peer.answer() == "ok 2"
 
 
-def test_a_status_of_many_endpoints_arrives_whole(nodes):
-    zero, one = nodes(0, 1).values()
+def test_a_status_of_many_endpoints_arrives_whole(zero, one):
     names = [f"n{number:03}" for number in range(100)]
     with Holder(one, *names):
         deliver(zero, one)
@@ -190,8 +183,7 @@ def test_a_status_of_many_endpoints_arrives_whole(nodes):
         assert [entry["name"] for entry in seen["endpoints"]] == sorted(names) and seen["totals"]["endpoints"] == 100
 
 
-def test_it_is_found_by_name_and_after_a_restart(nodes):
-    zero, one = nodes(0, 1).values()
+def test_it_is_found_by_name_and_after_a_restart(zero, one):
     name = zero.json("peers")[0]["name"]
     assert of(zero, name)["instance"] == one.instance()
     one.stop()
@@ -257,7 +249,6 @@ def test_doctor_looks_at_all_domains(mixed):
 
 
 @pytest.mark.parametrize("command", ["doctor --host", "top --host --once", "map"])
-def test_only_domain_0_looks_at_a_host(nodes, command):
-    one, = nodes(1).values()
+def test_only_domain_0_looks_at_a_host(one, command):
     done = one.xenmsg(*command.split())
     assert done.returncode == EXIT_DENIED and b"ask there" in done.stderr and done.stdout == b"", done

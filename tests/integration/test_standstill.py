@@ -14,8 +14,6 @@ import pytest
 from messaging import FAST
 from test_handover_links import Traffic, go_on_until_all_have_got, renew_under
 from test_handover_topics import Published
-from test_hosts import joined_hosts  # the fixture `hosts`  # noqa: F401  pylint: disable=unused-import
-from test_relay import pv_guests  # the fixture `guests`  # noqa: F401  pylint: disable=unused-import
 from test_topics import subscriber, topic
 
 CONFIG = FAST.replace("heartbeat = 200ms", "heartbeat = 100ms")  # the shortest there is, so that one falls into each moment

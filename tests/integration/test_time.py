@@ -18,8 +18,7 @@ import time
 import pytest
 
 from conftest import Conversation, stat_of, status_of
-from messaging import ALLOW_ALL, FAST, PATIENCE, eventually, of_turns, tool
-from test_limits import open_to_others
+from messaging import ALLOW_ALL, FAST, PATIENCE, eventually, of_turns, open_to_others, tool
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be several users")
 

@@ -9,10 +9,9 @@ import signal
 import subprocess
 
 from library import AT_ONCE, COUNT_LISTENERS, ENDED, KEEP_OLDEST, KEPT, MISSED, RETAIN, SUBSCRIBED, TOPIC, USUAL_MS, WAITING, Connection, KeyOptions
-from test_hosts import joined_hosts  # the fixture `hosts`  # noqa: F401  pylint: disable=unused-import
-from messaging import EXIT_DENIED, EXIT_TIMEOUT, EXIT_USAGE, PATIENCE, eventually, stopped, tool
+from messaging import EXIT_DENIED, EXIT_TIMEOUT, EXIT_USAGE, PATIENCE, eventually, open_to_others, stopped, tool
 from test_status import validator  # the fixture `valid`  # noqa: F401  pylint: disable=unused-import
-from test_policy import NOBODY, open_to_others
+from test_policy import NOBODY
 from test_top import terminals  # the fixture `terminal`  # noqa: F401  pylint: disable=unused-import
 
 SHARED = 4096
@@ -24,11 +23,11 @@ def topic(node, name="news", flags=0):
     return conn
 
 
-def subscriber(node, address="1:news", first=SUBSCRIBED):
-    """A connection that has subscribed, and was told so."""
+def subscriber(node, address="1:news", first=SUBSCRIBED, queue=0, flags=0, **values):
+    """A connection that has subscribed, and was told so, with these values."""
     conn = Connection(node.socket)
-    assert conn.subscribe(address) == 0
-    expect(conn, first)
+    assert conn.subscribe(address, queue, flags) == 0
+    expect(conn, first, **values)
     return conn
 
 
@@ -69,6 +68,14 @@ def publish_many(conn, count, size, first=0):
     while len(outcomes) < count:
         assert conn.wait(int(20000 * PATIENCE)) > 0, "the publisher waits for somebody"
     assert set(outcomes) == {0}
+
+
+def publish_to_who_keeps_up(publisher, *quick):
+    """2000 messages, more than a log has, of which these get all."""
+    for first in range(0, 2000, 50):
+        publish_many(publisher, 50, 8000, first)
+        for conn in quick:
+            assert [int(receive(conn).data.split()[0]) for _ in range(50)] == list(range(first, first + 50))
 
 
 def account(conn, count):
@@ -113,27 +120,14 @@ def test_messages_of_all_sizes_come_whole(pair, memory):
         assert receive(conn).data == data
 
 
-def test_a_message_goes_once_over_a_link(nodes):
-    here, there = nodes(1, 2).values()
-    here.sees(there)
-    publisher = topic(here)
-    subscribers = [subscriber(there) for _ in range(20)]
-    before = here.link(2)["tx"]["bytes"]
+def test_a_message_goes_once_over_a_link(one, two):
+    publisher = topic(one)
+    subscribers = [subscriber(two) for _ in range(20)]
+    before = one.link(2)["tx"]["bytes"]
     publish_many(publisher, 50, 1000)
     for conn in subscribers:
         assert account(conn, 50) == 0
-    assert 50000 < here.link(2)["tx"]["bytes"] - before < 2 * 50000
-
-
-def test_who_is_slow_is_told_how_many_it_missed(pair, memory):
-    here, there = pair
-    publisher = topic(here)
-    slow, quick = subscriber(there), subscriber(there)
-    publish_many(publisher, 1000, 8000)
-    publish_many(publisher, 3000, 8000, 1000)
-    publish_many(publisher, 1, 8000, 4000)  # after a pause, so that the last gap isn't the end
-    assert account(slow, 4001) > 1000
-    account(quick, 4001)
+    assert 50000 < one.link(2)["tx"]["bytes"] - before < 2 * 50000
 
 
 def test_who_is_slow_is_told_of_the_topic_that_came_meanwhile(pair):
@@ -151,14 +145,11 @@ def test_who_is_slow_is_told_of_the_topic_that_came_meanwhile(pair):
     assert account(slow, 2000) > 500
 
 
-def test_a_slow_one_holds_up_no_other(pair):
+def test_a_slow_one_holds_up_no_other(pair, memory):
     here, there = pair
     publisher = topic(here)
     slow, quick = subscriber(there), subscriber(there)
-    for first in range(0, 2000, 50):
-        publish_many(publisher, 50, 8000, first)
-        for number in range(first, first + 50):
-            assert int(receive(quick).data.split()[0]) == number
+    publish_to_who_keeps_up(publisher, quick)
     assert account(slow, 2000) > 0
 
 
@@ -166,14 +157,10 @@ def test_a_late_one_is_told_how_many_were_before(pair):
     here, there = pair
     publisher = topic(here)
     publish_many(publisher, 7, 40)
-    conn = Connection(there.socket)
-    assert conn.subscribe("1:news") == 0
-    expect(conn, SUBSCRIBED, count=7, unknown=0)
-    second = Connection(there.socket)
+    conn = subscriber(there, count=7, unknown=0)
     publish(publisher, b"8")
     assert receive(conn).data == b"8"
-    assert second.subscribe("1:news") == 0
-    expect(second, SUBSCRIBED, count=8, unknown=0)
+    subscriber(there, count=8, unknown=0)
 
 
 # ---- what is kept ----
@@ -185,9 +172,7 @@ def test_the_last_message_is_kept_for_who_comes(pair, memory):
     publish(publisher, b"one", b"two")
     assert [receive(early).data for _ in range(2)] == [b"one", b"two"]
     for _ in range(2):
-        late = Connection(there.socket)
-        assert late.subscribe("1:news") == 0
-        expect(late, SUBSCRIBED, count=2)
+        late = subscriber(there, count=2)
         expect(late, KEPT)
         assert receive(late).data == b"two"
     publish(publisher, b"three")
@@ -220,9 +205,7 @@ def publish_keyed(conn, *words):
 
 def kept(node, count):
     """What somebody who comes now gets first."""
-    with Connection(node.socket) as conn:
-        assert conn.subscribe("1:news") == 0
-        expect(conn, SUBSCRIBED)
+    with subscriber(node) as conn:
         words = []
         for _ in range(count):
             expect(conn, KEPT)
@@ -251,9 +234,8 @@ def test_the_last_message_of_each_key_is_kept(pair, memory):
     assert kept(there, 3) == ["d5", "a6", "without one"]
 
 
-def test_keys_are_for_topics_that_keep_them(nodes):
-    node = nodes(1)[1]
-    with Connection(node.socket) as conn:
+def test_keys_are_for_topics_that_keep_them(one):
+    with Connection(one.socket) as conn:
         assert conn.bind_keys("news", 4096) == -errno.EINVAL
         assert conn.bind_keys("news", 3, TOPIC) == -errno.EINVAL
         assert conn.bind_keys("news", 3, 0) == -errno.EINVAL
@@ -266,19 +248,9 @@ def test_keys_are_for_topics_that_keep_them(nodes):
 
 # ---- a bound of its own ----
 
-def slow(node, queue, flags=0):
-    """Who has subscribed with such a bound, and takes nothing yet."""
-    conn = Connection(node.socket)
-    assert conn.subscribe("1:news", queue, flags) == 0
-    expect(conn, SUBSCRIBED)
-    return conn
-
-
 def publish_beside(node, publisher, *numbers):
     """Publishes, and returns when somebody without a bound has it, so that all have been given what they may have."""
-    with Connection(node.socket) as quick:
-        assert quick.subscribe("1:news") == 0
-        expect(quick, SUBSCRIBED)
+    with subscriber(node) as quick:
         for number in numbers:
             publish(publisher, b"%d" % number)
             assert receive(quick).data == b"%d" % number
@@ -304,7 +276,7 @@ def test_who_keeps_the_newest_gets_them_and_how_many_not(pair, memory):
     here, there = pair
     publisher = topic(here)
     for queue in 1, 10:
-        conn = slow(there, queue)
+        conn = subscriber(there, queue=queue)
         publish_beside(there, publisher, *range(100))
         came, missed = rest(conn, 99)
         assert came[-queue:] == list(range(100 - queue, 100)) and len(came) <= 2 * queue
@@ -317,7 +289,7 @@ def test_who_keeps_the_oldest_gets_them_and_how_many_not(pair, memory):
     here, there = pair
     publisher = topic(here)
     for queue in 1, 10:
-        conn = slow(there, queue, KEEP_OLDEST)
+        conn = subscriber(there, queue=queue, flags=KEEP_OLDEST)
         publish_beside(there, publisher, *range(100))
         came = []
         while len(came) < queue:
@@ -334,7 +306,7 @@ def test_a_bound_neither_hides_that_a_topic_goes(pair):
     here, there = pair
     for flags in 0, KEEP_OLDEST:
         publisher = topic(here)
-        conn = slow(there, 1, flags)
+        conn = subscriber(there, queue=1, flags=flags)
         publish_beside(there, publisher, *range(20))
         publisher.close()
         while True:
@@ -346,17 +318,16 @@ def test_a_bound_neither_hides_that_a_topic_goes(pair):
         eventually(lambda: "news" not in here.endpoints(), "it is gone")
 
 
-def test_a_bound_stays_with_the_next_daemon(nodes):
-    node = nodes(1)[1]
-    command = node.popen("subscribe", "--json", "--queue", "2", "self:news")
+def test_a_bound_stays_with_the_next_daemon(one):
+    command = one.popen("subscribe", "--json", "--queue", "2", "self:news")
     assert json.loads(command.stdout.readline())["notice"] == "waiting"
-    node.stop()
-    node.start()
-    publisher = topic(node)
+    one.stop()
+    one.start()
+    publisher = topic(one)
     while json.loads(command.stdout.readline())["notice"] != "subscribed":
         pass
     command.send_signal(signal.SIGSTOP)
-    conn = subscriber(node)
+    conn = subscriber(one)
     for number in range(20):
         publish(publisher, b"%d" % number)
         assert receive(conn).data == b"%d" % number
@@ -368,16 +339,15 @@ def test_a_bound_stays_with_the_next_daemon(nodes):
     assert missed >= 10 and missed + sum("text" in line for line in told) == 20
 
 
-def test_a_bound_must_be_one(nodes):
-    node = nodes(1)[1]
-    with Connection(node.socket) as conn:
+def test_a_bound_must_be_one(one):
+    with Connection(one.socket) as conn:
         assert conn.subscribe("1:news", 65536) == -errno.EINVAL
         assert conn.subscribe("1:news", 0, KEEP_OLDEST) == -errno.EINVAL
         assert conn.subscribe("1:news", 65535, KEEP_OLDEST) == 0
         how = KeyOptions(ctypes.sizeof(KeyOptions), USUAL_MS, 0, None, None, 0, 3)
         assert conn.library.xenmsg_bind(conn.conn, b"plain", ctypes.byref(how), None, None) == -errno.EINVAL
     for arguments in ("--queue", "65536"), ("--keep", "oldest"), ("--queue", "1", "--keep", "both"), ("--queue", "0"):
-        done = node.xenmsg("subscribe", *arguments, "1:news")
+        done = one.xenmsg("subscribe", *arguments, "1:news")
         assert done.returncode == EXIT_USAGE and done.stderr.count(b"\n") == 1, done
 
 
@@ -395,9 +365,8 @@ def test_a_subscription_waits_for_its_topic(pair, memory):
         expect(conn, WAITING, unknown=0)
 
 
-def test_a_subscription_waits_for_its_domain(nodes):
-    there = nodes(2)[2]
-    conn = subscriber(there, first=WAITING)
+def test_a_subscription_waits_for_its_domain(nodes, two):
+    conn = subscriber(two, first=WAITING)
     here = nodes(1)[1]
     publisher = topic(here)
     expect(conn, SUBSCRIBED, unknown=0)
@@ -405,37 +374,25 @@ def test_a_subscription_waits_for_its_domain(nodes):
     assert receive(conn).data == b"hello"
 
 
-def test_what_was_published_before_the_end_comes(pair):
-    here, there = pair
-    publisher, conn = topic(here), subscriber(there)
-    publish_many(publisher, 200, 1000)
-    publisher.close()
-    assert account(conn, 200) == 0
-    expect(conn, WAITING, unknown=0)
-
-
-def test_a_lost_daemon_is_told_as_unknown(nodes):
-    here, there = nodes(1, 2).values()
-    here.sees(there)
-    publisher, conn = topic(here), subscriber(there)
+def test_a_lost_daemon_is_told_as_unknown(one, two):
+    publisher, conn = topic(one), subscriber(two)
     publish(publisher, b"one")
     assert receive(conn).data == b"one"
-    here.kill()
+    one.kill()
     expect(conn, WAITING, unknown=1)
-    here.start()
-    publisher = topic(here)
+    one.start()
+    publisher = topic(one)
     until(conn, SUBSCRIBED)
     publish(publisher, b"two")
     assert receive(conn).data == b"two"
 
 
-def test_the_own_daemon_restarts_and_the_program_is_told(nodes):
-    node = nodes(1)[1]
-    command = node.popen("subscribe", "--json", "self:news")
+def test_the_own_daemon_restarts_and_the_program_is_told(one):
+    command = one.popen("subscribe", "--json", "self:news")
     assert json.loads(command.stdout.readline())["notice"] == "waiting"
-    node.stop()
-    node.start()
-    publisher = topic(node)
+    one.stop()
+    one.start()
+    publisher = topic(one)
     told = json.loads(command.stdout.readline())
     if told["notice"] == "waiting":  # it was back before the topic
         assert told["unknown"]
@@ -476,51 +433,41 @@ def test_unsubscribing_ends_it_and_it_may_begin_again(pair, memory):
     assert receive(conn).data == b"three"
 
 
-def test_a_topic_is_listed_as_one(nodes):
-    here, there = nodes(1, 2).values()
-    here.sees(there)
-    topic(here)
-    with Connection(here.socket) as other:
-        assert other.bind("plain") == 0
-        for node in here, there:
+def test_a_topic_is_listed_as_one(one, two):
+    topic(one)
+    with Connection(one.socket, binds="plain") as other:
+        for node in one, two:
             eventually(lambda node=node: {entry["name"]: entry["kind"] for entry in node.json("endpoints", "1")}
                        == {"news": "topic", "plain": "any"}, "both are listed, each with its kind")
 
 
 # ---- who may ----
 
-def test_policy_decides_who_may_subscribe(nodes):
-    here, there = nodes(1, 2).values()
-    here.sees(there)
-    publisher = topic(here)
-    topic(here, "secret")
-    here.write_policy("[rule]\nfrom = *\nto = news\naction = allow\n")
-    os.kill(here.pid, signal.SIGHUP)
-    conn = Connection(there.socket)
+def test_policy_decides_who_may_subscribe(one, two):
+    publisher = topic(one)
+    topic(one, "secret")
+    one.set_policy("[rule]\nfrom = *\nto = news\naction = allow\n")
+    conn = Connection(two.socket)
     eventually(lambda: conn.subscribe("1:secret") == -errno.EACCES or conn.unsubscribe("1:secret"), "it is denied")
     conn.close()
-    conn = subscriber(there)
+    conn = subscriber(two)
     publish(publisher, b"one")
     assert receive(conn).data == b"one"
-    here.write_policy("[rule]\nfrom = *\nto = *\naction = deny\n")
-    os.kill(here.pid, signal.SIGHUP)
+    one.set_policy("[rule]\nfrom = *\nto = *\naction = deny\n")
     expect(conn, ENDED, error=-errno.EACCES)
     assert conn.subscribe("1:news") == -errno.EEXIST
     assert conn.unsubscribe("1:news") == 0
     assert conn.subscribe("1:news") == -errno.EACCES
     publish(publisher, b"two")
-    done = there.xenmsg("subscribe", "1:news")
+    done = two.xenmsg("subscribe", "1:news")
     assert done.returncode == EXIT_DENIED and done.stderr.count(b"\n") == 1
 
 
-def test_what_one_user_may_hear_another_one_may_not(nodes):
-    here, there = nodes(1, 2).values()
-    here.sees(there)
-    here.write_policy("[rule]\nfrom = *\nuid = 0\nto = news\naction = allow\n")
-    os.kill(here.pid, signal.SIGHUP)
-    open_to_others(there)
-    publisher, conn = topic(here), subscriber(there)
-    done = subprocess.run([tool("xenmsg"), "--socket", there.socket, "subscribe", "1:news"], user=NOBODY, group=NOBODY, extra_groups=[],
+def test_what_one_user_may_hear_another_one_may_not(one, two):
+    one.set_policy("[rule]\nfrom = *\nuid = 0\nto = news\naction = allow\n")
+    open_to_others(two)
+    publisher, conn = topic(one), subscriber(two)
+    done = subprocess.run([tool("xenmsg"), "--socket", two.socket, "subscribe", "1:news"], user=NOBODY, group=NOBODY, extra_groups=[],
                           stdout=subprocess.PIPE, check=False, timeout=60 * PATIENCE)
     assert (done.returncode, done.stdout) == (EXIT_DENIED, b"")
     publish(publisher, b"to root")
@@ -592,31 +539,27 @@ def test_who_publishes_is_told_how_many_listen(pair, memory):
     assert listeners_in_status(here)["news"] == 1, "it is counted, though nobody is told"
 
 
-def test_listeners_of_all_domains_are_counted(nodes):
-    here, there, third = nodes(1, 2, 3).values()
-    here.sees(there, third)
-    heard = Heard(here)
-    some = [subscriber(node) for node in (here, there, there, third)]
+def test_listeners_of_all_domains_are_counted(one, two, three):
+    heard = Heard(one)
+    some = [subscriber(node) for node in (one, two, two, three)]
     heard.until(4)
-    third.kill()
+    three.kill()
     heard.until(3)
-    there.stop()
+    two.stop()
     heard.until(1)
     some[0].close()
     heard.until(0)
 
 
-def test_a_command_says_when_somebody_subscribes(nodes):
-    node, there = nodes(1, 2).values()
-    node.sees(there)
-    with Connection(node.socket) as plain:
+def test_a_command_says_when_somebody_subscribes(one, two):
+    with Connection(one.socket) as plain:
         assert plain.bind("plain", COUNT_LISTENERS) == -errno.EINVAL
-    command = node.popen("publish", "--lines", "--verbose", "--retain", "news", stdin=subprocess.PIPE, stderr=subprocess.PIPE)
-    eventually(lambda: "news" in node.endpoints(), "the topic is there")
-    conn = subscriber(there)
-    eventually(lambda: listeners_in_status(node)["news"] == 1, "one listens")
+    command = one.popen("publish", "--lines", "--verbose", "--retain", "news", stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    eventually(lambda: "news" in one.endpoints(), "the topic is there")
+    conn = subscriber(two)
+    eventually(lambda: listeners_in_status(one)["news"] == 1, "one listens")
     conn.close()
-    eventually(lambda: listeners_in_status(node)["news"] == 0, "none listens")
+    eventually(lambda: listeners_in_status(one)["news"] == 0, "none listens")
     lines = []
     while not lines or "nobody" not in lines[-1]:
         lines.append(command.stderr.readline().decode())
@@ -624,29 +567,6 @@ def test_a_command_says_when_somebody_subscribes(nodes):
     assert any("somebody subscribes" in line for line in lines)
     command.stdin.close()
     command.wait(20 * PATIENCE)
-
-
-def test_a_count_goes_through_domain_0(host, nodes):
-    domids = [int(host.sim("create", "--name", name, "--type", "pv").stdout) for name in ("pv-a", "pv-b")]
-    some = nodes(0, *domids)
-    heard = Heard(some[domids[0]])
-    conns = [subscriber(some[domids[1]], f"{domids[0]}:news") for _ in range(3)]
-    heard.until(3)
-    conns.pop().close()
-    heard.until(2)
-    for conn in conns:
-        conn.close()
-    heard.until(0)
-
-
-def test_a_count_goes_from_host_to_host(hosts):
-    here, there = hosts(guests=1)
-    heard = Heard(here[1])
-    conns = [subscriber(there[1], "hosta/1:news") for _ in range(3)]
-    heard.until(3)
-    for conn in conns:
-        conn.close()
-    heard.until(0)
 
 
 # ---- the commands ----
@@ -728,11 +648,10 @@ def test_a_command_is_run_for_each_message(pair, tmp_path):
     assert out.read_text() == f"{stamp} a\n$(one)\n{stamp} none\ntwo\n"
 
 
-def test_who_runs_commands_slowly_misses_and_says_so(nodes, tmp_path):
-    node = nodes(1)[1]
-    publisher = topic(node)
+def test_who_runs_commands_slowly_misses_and_says_so(one, tmp_path):
+    publisher = topic(one)
     go, ran = tmp_path / "go", tmp_path / "ran"
-    getting = node.popen("subscribe", "--verbose", "--exec", f"until [ -e {go} ]; do sleep 0.02; done; head -c 8 | cut -d' ' -f1 >>{ran}",
+    getting = one.popen("subscribe", "--verbose", "--exec", f"until [ -e {go} ]; do sleep 0.02; done; head -c 8 | cut -d' ' -f1 >>{ran}",
                          "self:news", stderr=subprocess.PIPE)
     while b"subscribed; published before: 0" not in getting.stderr.readline():
         pass
@@ -746,8 +665,7 @@ def test_who_runs_commands_slowly_misses_and_says_so(nodes, tmp_path):
     assert came == sorted(set(came)) and len(came) + sum(missing) == 301 and missing
 
 
-def test_commands_complain_in_one_line(nodes):
-    node = nodes(1)[1]
+def test_commands_complain_in_one_line(one):
     for code, arguments in ((EXIT_USAGE, ("publish",)), (EXIT_USAGE, ("publish", "no:topic", "x")),
                             (EXIT_USAGE, ("publish", "--retain", "news", "x")), (EXIT_USAGE, ("subscribe",)),
                             (EXIT_USAGE, ("publish", "--retain-keys", "2", "news", "x")),
@@ -759,65 +677,12 @@ def test_commands_complain_in_one_line(nodes):
                             (EXIT_USAGE, ("subscribe", "*")), (EXIT_USAGE, ("subscribe", "--json", "--raw", "1:news")),
                             (EXIT_USAGE, ("subscribe", "--exec", "cat", "--raw", "1:news")),
                             (EXIT_TIMEOUT, ("subscribe", "--timeout", "0.01", "1:news"))):
-        done = node.xenmsg(*arguments)
+        done = one.xenmsg(*arguments)
         assert done.returncode == code and done.stderr.count(b"\n") == 1, done
-    node.popen("recv", "inbox")
-    eventually(lambda: "inbox" in node.endpoints(), "it is bound")
-    done = node.xenmsg("subscribe", "1:inbox")
+    one.popen("recv", "inbox")
+    eventually(lambda: "inbox" in one.endpoints(), "it is bound")
+    done = one.xenmsg("subscribe", "1:inbox")
     assert done.returncode == 1 and b"no topic" in done.stderr
-
-
-# ---- other ways ----
-
-def test_through_domain_0_it_is_the_same(host, nodes):
-    domids = [int(host.sim("create", "--name", name, "--type", "pv").stdout) for name in ("pv-a", "pv-b")]
-    some = nodes(0, *domids)
-    here, there = (some[domid] for domid in domids)
-    address = f"{here.domid}:news"
-    conn = subscriber(there, address, first=WAITING)
-    publisher = topic(here, flags=RETAIN)
-    expect(conn, SUBSCRIBED)
-    publish_many(publisher, 500, 100)
-    assert account(conn, 500) == 0
-    late = subscriber(there, address)
-    expect(late, KEPT)
-    message = receive(late)
-    assert (message.domid, message.pid) == (here.domid, os.getpid())
-    publish_many(publisher, 3000, 8000, 0)
-    publish_many(publisher, 1, 8000, 3000)
-    account(conn, 3001)
-    some[0].kill()
-    expect(conn, WAITING, unknown=1)
-    some[0].start()
-    until(conn, SUBSCRIBED)
-    publish(publisher, b"last")
-    while receive(conn).data != b"last":
-        pass
-
-
-def test_from_host_to_host_it_is_the_same(hosts):
-    here, there = hosts(guests=1)
-    conn = subscriber(there[1], "hosta/1:news", first=WAITING)
-    publisher = topic(here[1], flags=RETAIN)
-    expect(conn, SUBSCRIBED)
-    publish_many(publisher, 500, 100)
-    assert account(conn, 500) == 0
-    late = subscriber(there[1], "hosta/1:news")
-    expect(late, KEPT)
-    message = receive(late)
-    assert (message.domid, message.uid, message.endpoint) == (1, os.getuid(), "hosta/1:news")
-
-
-def test_a_saved_subscriber_misses_nothing(host, nodes):
-    here, there = nodes(0, 1).values()
-    publisher = topic(here)
-    conn = subscriber(there, "0:news")
-    publish_many(publisher, 20, 100)
-    host.sim("suspend", "1")
-    publish_many(publisher, 20, 100, 20)
-    host.sim("resume", "1")
-    publish_many(publisher, 20, 100, 40)
-    assert account(conn, 60) == 0
 
 
 # ---- what is told of them ----
@@ -857,15 +722,11 @@ def test_status_counts_what_was_published_delivered_and_missed(pair, valid):
     assert tally(of_topic(here)) == (100, 0, 0)
 
 
-def test_status_and_metrics_say_who_is_slow(nodes, valid):
-    node = nodes(1)[1]
-    publisher = topic(node)
-    slow, quick = subscriber(node), subscriber(node)
-    for first in range(0, 2000, 50):
-        publish_many(publisher, 50, 8000, first)
-        for number in range(first, first + 50):
-            assert int(receive(quick).data.split()[0]) == number
-    status = node.status()
+def test_status_and_metrics_say_who_is_slow(one, valid):
+    publisher = topic(one)
+    slow, quick = subscriber(one), subscriber(one)
+    publish_to_who_keeps_up(publisher, quick)
+    status = one.status()
     valid(status)
     mine, = status["subscriptions"]
     first, second = mine["subscribers"]
@@ -873,8 +734,8 @@ def test_status_and_metrics_say_who_is_slow(nodes, valid):
     assert (tally(second), second["waiting"]) == ((2000, 0, 0), 0)
     missed = account(slow, 2000)
     assert missed > 0
-    eventually(lambda: tally(node.status()["subscriptions"][0]) == (4000 - missed, missed, 0), "it is told and counted")
-    metrics = node.xenmsg("status", "--metrics").stdout.decode()
+    eventually(lambda: tally(one.status()["subscriptions"][0]) == (4000 - missed, missed, 0), "it is told and counted")
+    metrics = one.xenmsg("status", "--metrics").stdout.decode()
     labels = f'{{address="1:news",uid="{os.getuid()}"}}'
     for line in ('xenmsg_endpoint_published_total{endpoint="news"} 2000', 'xenmsg_endpoint_subscribers{endpoint="news"} 1',
                  f"xenmsg_subscription_programs{labels} 2", f"xenmsg_subscription_missed_total{labels} {missed}",
@@ -882,41 +743,37 @@ def test_status_and_metrics_say_who_is_slow(nodes, valid):
         assert f"{line}\n" in metrics, line
 
 
-def test_status_counts_what_is_missed_on_the_way_and_unknown(nodes, valid):
-    here, there = nodes(1, 2).values()
-    here.sees(there)
-    publisher, conn = topic(here), subscriber(there)
-    with stopped(there.pid):
+def test_status_counts_what_is_missed_on_the_way_and_unknown(one, two, valid):
+    publisher, conn = topic(one), subscriber(two)
+    with stopped(two.pid):
         publish_many(publisher, 1000, 8000)
     publish_many(publisher, 1, 8000, 1000)
     missed = account(conn, 1001)
     assert missed > 0
-    eventually(lambda: tally(there.status()["subscriptions"][0]) == (1001 - missed, missed, 0), "both daemons have missed some")
-    assert 0 < of_topic(here)["missed"] <= missed
-    here.kill()
+    eventually(lambda: tally(two.status()["subscriptions"][0]) == (1001 - missed, missed, 0), "both daemons have missed some")
+    assert 0 < of_topic(one)["missed"] <= missed
+    one.kill()
     expect(conn, WAITING, unknown=1)
-    told, = there.status()["subscriptions"]
+    told, = two.status()["subscriptions"]
     assert told["state"] in ("waiting", "subscribing") and tally(told) == (1001 - missed, missed, 1)
-    valid(there.status())
+    valid(two.status())
 
 
-def test_subscriptions_of_others_are_not_told(nodes):
-    node = nodes(1)[1]
-    publisher = topic(node)
-    conn = subscriber(node)
+def test_subscriptions_of_others_are_not_told(one):
+    publisher = topic(one)
+    conn = subscriber(one)
     publish(publisher, b"x")
-    open_to_others(node)
-    status = json.loads(subprocess.run([tool("xenmsg"), "status", "--json", "--socket", node.socket], user=NOBODY, group=NOBODY,
+    open_to_others(one)
+    status = json.loads(subprocess.run([tool("xenmsg"), "status", "--json", "--socket", one.socket], user=NOBODY, group=NOBODY,
                                        extra_groups=[], stdout=subprocess.PIPE, check=True, timeout=60 * PATIENCE).stdout)
     assert status["subscriptions"] == [] and status["totals"]["subscriptions"] == 0
     assert all("topic" not in entry for entry in status["endpoints"])
     conn.close()
 
 
-def test_top_shows_topics(nodes, terminal):
-    node = nodes(1)[1]
-    publisher, conn = topic(node), subscriber(node)
-    top = terminal(node, tool("xenmsg"), "top", "--delay", "0.2", rows=40)
+def test_top_shows_topics(one, terminal):
+    publisher, conn = topic(one), subscriber(one)
+    top = terminal(one, tool("xenmsg"), "top", "--delay", "0.2", rows=40)
     screen = top.shows("TOPIC", "\nnews ", "\n1:news ")
     assert all(len(line) <= 80 for line in screen)
     publish(publisher, b"x")

@@ -2,17 +2,13 @@
 """The fan-out at each event, wherever subscribers are: in the topic's domain, in another one, behind domain 0, and on another host."""
 
 import errno
+import os
 
 import pytest
 
-from library import ENDED, SUBSCRIBED, WAITING
-from messaging import EXIT_OK, eventually, lost_after
-from renewing import renew
-from test_hosts import joined_hosts  # the fixture `hosts`  # noqa: F401  pylint: disable=unused-import
-from test_relay import domain_0, pv_guests  # the fixtures `zero` and `guests`  # noqa: F401  pylint: disable=unused-import
-from test_resume import state
-from test_resume_restored import knows_its_number, save_and_restore
-from test_topics import account, expect, publish, publish_many, receive, subscriber, topic, until
+from library import ENDED, KEPT, RETAIN, SUBSCRIBED, WAITING
+from messaging import eventually, lost_after
+from test_topics import Heard, account, expect, publish, publish_many, receive, subscriber, topic, until
 
 SESSION = lost_after("3s") + "resume-for = 2s\n"
 EVERYWHERE = pytest.mark.parametrize("way", ["within", "link", "domain-0", "hosts"], indirect=True)
@@ -20,23 +16,20 @@ OVER_LINKS = pytest.mark.parametrize("way", ["link", "domain-0", "hosts"], indir
 
 
 class Way:
-    """From the topic of `here` to subscribers `there`, by way of the daemons of `between`."""
-    def __init__(self, host, here, there, *between, address=None, lose=None):
-        self.host, self.here, self.there, self.between, self.lose = host, here, there, between, lose
+    """From the topic of `here` to subscribers `there`."""
+    def __init__(self, here, there, address=None, lose=None):
+        self.here, self.there, self.lose = here, there, lose
         self.address = address or f"{here.domid}:news"
 
-    def subscriber(self):
-        return subscriber(self.there, self.address)
-
-    def nodes(self):
-        return list(dict.fromkeys((self.here, *self.between, self.there)))
+    def subscriber(self, first=SUBSCRIBED):
+        return subscriber(self.there, self.address, first)
 
 
-def lose_link(host, one, two):
+def lose_link(one, two):
     """For so long that the session has ended."""
-    host.sim("pause", two.domid)
-    eventually(lambda: state(one, two.domid) not in ("up", "away"), "the session has ended", timeout=60)
-    host.sim("unpause", two.domid)
+    two.host.sim("pause", two.domid)
+    eventually(lambda: one.link_state(two.domid) not in ("up", "away"), "the session has ended", timeout=60)
+    two.host.sim("unpause", two.domid)
 
 
 def start_again(node):
@@ -52,22 +45,45 @@ def start_again_and_join(hosts, node):
 
 @pytest.fixture(name="way")
 def way_to_subscribers(request):
-    host, nodes = request.getfixturevalue("host"), request.getfixturevalue("nodes")
+    if request.param == "hosts":
+        hosts = request.getfixturevalue("hosts")
+        first, second = hosts(guests=1)
+        return Way(first[1], second[1], "hosta/1:news", lambda: start_again_and_join(hosts, second[0]))
+    nodes = request.getfixturevalue("nodes")
     if request.param == "within":
         node = nodes(1)[1]
-        return Way(host, node, node)
+        return Way(node, node)
     if request.param == "link":
         one, two = nodes(1, 2, config=SESSION).values()
-        one.sees(two)
-        return Way(host, one, two, lose=lambda: lose_link(host, one, two))
-    if request.param == "domain-0":
-        zero = request.getfixturevalue("zero")
-        one, two = request.getfixturevalue("guests")(2)
-        return Way(host, one, two, zero, lose=lambda: start_again(zero))
-    hosts = request.getfixturevalue("hosts")
-    first, second = hosts(guests=1)
-    return Way(hosts.nodes[1].host, first[1], second[1], first[0], second[0], address="hosta/1:news",
-               lose=lambda: start_again_and_join(hosts, second[0]))
+        return Way(one, two, lose=lambda: lose_link(one, two))
+    zero = request.getfixturevalue("zero")
+    return Way(*request.getfixturevalue("guests")(2), lose=lambda: start_again(zero))
+
+
+@EVERYWHERE
+def test_all_comes_and_who_is_late_gets_what_is_kept(way):
+    conn = way.subscriber(first=WAITING)
+    publisher = topic(way.here, flags=RETAIN)
+    expect(conn, SUBSCRIBED)
+    publish_many(publisher, 500, 100)
+    assert account(conn, 500) == 0
+    late = way.subscriber()
+    expect(late, KEPT)
+    message = receive(late)
+    assert (message.domid, message.uid, message.pid) == (way.here.domid, os.getuid(), os.getpid())
+    assert message.endpoint == way.address
+
+
+@EVERYWHERE
+def test_who_publishes_is_told_how_many_listen(way):
+    heard = Heard(way.here)
+    conns = [way.subscriber() for _ in range(3)]
+    heard.until(3)
+    conns.pop().close()
+    heard.until(2)
+    for conn in conns:
+        conn.close()
+    heard.until(0)
 
 
 @EVERYWHERE
@@ -93,8 +109,7 @@ def test_who_is_denied_by_a_reload_is_told(way):
     publisher, conn = topic(way.here), way.subscriber()
     publish(publisher, b"0")
     assert account(conn, 1) == 0
-    way.here.write_policy("[rule]\nfrom = *, */*\nto = *\naction = deny\n")
-    assert way.here.xenmsg("policy", "reload").returncode == EXIT_OK
+    way.here.set_policy("[rule]\nfrom = *, */*\nto = *\naction = deny\n")
     assert until(conn, ENDED).error == -errno.EACCES
     publish(publisher, b"1")
     assert conn.unsubscribe(way.address) == 0
@@ -126,51 +141,16 @@ def test_a_publisher_that_comes_again_is_told(way):
         assert account(conn, 20) == 0
 
 
-@pytest.mark.parametrize("way", ["within", "link", "domain-0"], indirect=True)
-def test_who_hands_over_loses_nothing(way):
-    publisher, conn = topic(way.here), way.subscriber()
-    for number, node in enumerate(way.nodes()):
-        publish_many(publisher, 20, 1000, 40 * number)
-        renew(node)
-        publish_many(publisher, 20, 1000, 40 * number + 20)
-    assert account(conn, 40 * len(way.nodes())) == 0
-
-
-def goes_on(publisher, conn, first):
-    """Publishes until the last one comes; where one hasn't come, that was told before. The number of the next one."""
-    number = expected = first
-    is_told = False
-    while expected == first or expected < number:
-        publish(publisher, b"%d" % number)
-        number += 1
-        while not isinstance(message := conn.receive(100), int):
-            if message.notice:
-                is_told |= bool(message.notice.unknown)
-            else:
-                assert int(message.data) == expected or (is_told and int(message.data) > expected)
-                expected, is_told = int(message.data) + 1, False
-    return number
-
-
-@pytest.mark.parametrize("way", ["hosts"], indirect=True)
-def test_who_hands_over_between_hosts_says_what_is_lost(way, hosts):
-    """A channel to another host isn't handed over (doc/handover.md), so the subscription begins again."""
-    publisher, conn = topic(way.here), way.subscriber()
-    number = goes_on(publisher, conn, 0)
-    for node in way.nodes():
-        renew(node)
-        if node in way.between:
-            hosts.gateway.close()  # which doesn't come again by itself, as others do
-            hosts.join()
-        number = goes_on(publisher, conn, number)
-
-
 @EVERYWHERE
 def test_a_saved_domain_loses_nothing(way):
     publisher, conn = topic(way.here), way.subscriber()
+    meanwhile = 20 if way.here is not way.there else 0  # a domain that is saved publishes nothing
     publish_many(publisher, 20, 1000)
-    save_and_restore(way.host, way.there)
-    publish_many(publisher, 20, 1000, 20)
-    knows_its_number(way.there)
-    publish_many(publisher, 20, 1000, 40)
-    assert account(conn, 60) == 0
+    way.there.suspend()
+    if meanwhile:
+        publish_many(publisher, meanwhile, 1000, 20)
+    way.there.resume()
+    publish_many(publisher, 20, 1000, 20 + meanwhile)
+    way.there.knows_its_number()
+    publish_many(publisher, 20, 1000, 40 + meanwhile)
+    assert account(conn, 60 + meanwhile) == 0

@@ -12,8 +12,7 @@ from installed import seeds
 from library import KEEP_OLDEST, KEPT, MISSED, RETAIN, SUBSCRIBED, TOPIC, WAITING, Connection
 from messaging import LOST_SOON, eventually
 from renewing import renew
-from test_resume import resumes, state
-from test_resume_restored import knows_its_number, save_and_restore
+from test_resume import resumes
 
 SIZES = 0, 3, 40, 40, 40, 900, 3000, 20000
 
@@ -143,7 +142,7 @@ class Model:
         return (one, two), (two, one)
 
     def link_is_up(self):
-        return all(state(end, other.domid) == "up" for end, other in self.ends())
+        return all(end.link_state(other.domid) == "up" for end, other in self.ends())
 
     def link_is_settled(self):
         """It is up; or its session has ended, and nobody subscribes over it, who would have it made again."""
@@ -173,7 +172,7 @@ class Model:
         """For so long that the session has ended: what was published meanwhile, nobody knows."""
         one, two = self.nodes.values()
         self.host.sim("pause", two.domid)
-        eventually(lambda: state(one, two.domid) not in ("up", "away"), "the session has ended", timeout=60)
+        eventually(lambda: one.link_state(two.domid) not in ("up", "away"), "the session has ended", timeout=60)
         self.host.sim("unpause", two.domid)
 
     def lose_ring(self):
@@ -189,14 +188,13 @@ class Model:
 
     def save(self):
         node = self.one_to_save()
-        save_and_restore(self.host, node)
-        knows_its_number(node)
+        node.save_and_restore()
 
     def migrate(self):
         node = self.one_to_save()
         moved = self.host.sim("migrate", node.domid, "--stale", self.rng.randrange(40), "--seed", self.rng.randrange(100))
         node.domid = int(moved.stdout)
-        knows_its_number(node)
+        node.knows_its_number()
 
     def step(self):
         act = self.rng.choices(list(self.acts), list(self.acts.values()))[0]
@@ -254,10 +252,8 @@ def test_lost_links_saves_and_killed_daemons_together(nodes, memory, host, seed)
 
 
 @pytest.mark.parametrize("seed", seeds(0, 6, each=2))
-def test_saves_migrations_and_lost_rings_cost_nothing(nodes, memory, host, seed):
+def test_saves_migrations_and_lost_rings_cost_nothing(nodes, one, two, memory, host, seed):
     """Nor hand-overs: nobody who subscribes is told of any, nor that perhaps something is missing."""
-    here, there = nodes(1, 2).values()
-    here.sees(there)
     with nodes(0, start=False)[0].store() as store:
-        play(Model(seed, host, here, there, store, {**USUAL, "lose_ring": 4, "save": 3, "migrate": 3}), 50)
+        play(Model(seed, host, one, two, store, {**USUAL, "lose_ring": 4, "save": 3, "migrate": 3}), 50)
     assert host.list()["kernel_log"] == []

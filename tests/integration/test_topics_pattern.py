@@ -3,7 +3,6 @@
 
 import errno
 import json
-import os
 import signal
 import subprocess
 
@@ -59,47 +58,42 @@ def test_all_domains_topics_of_a_name_come(nodes, memory):
     assert told(conn) == ("2:news", b"more")
 
 
-def test_who_has_gone_is_unsubscribed_from_behind_its_last(nodes):
-    here, there = nodes(1, 2).values()
-    here.sees(there)
-    conn = all_of(here)
+def test_who_has_gone_is_unsubscribed_from_behind_its_last(one, two):
+    conn = all_of(one)
     for number in range(3):
-        publisher = topic(there)
+        publisher = topic(two)
         assert told(conn) == ("2:news", SUBSCRIBED)
         publish(publisher, b"%d" % number, b"last")
         publisher.close()
-        eventually(lambda: "news" not in there.endpoints(), "it has gone")
+        eventually(lambda: "news" not in two.endpoints(), "it has gone")
         assert [told(conn) for _ in range(3)] == [("2:news", b"%d" % number), ("2:news", b"last"), ("2:news", WAITING)]
-        eventually(lambda: conn.wait(0) >= 0 and not subscriptions(here), "nobody waits for it")
+        eventually(lambda: conn.wait(0) >= 0 and not subscriptions(one), "nobody waits for it")
 
 
-def test_a_domain_that_comes_again_is_subscribed_to(nodes):
-    here, there = nodes(1, 2).values()
-    here.sees(there)
-    conn = all_of(here)
-    for how in there.stop, there.kill:
-        topic(there)
+def test_a_domain_that_comes_again_is_subscribed_to(one, two):
+    conn = all_of(one)
+    for how in two.stop, two.kill:
+        topic(two)
         assert told(conn) == ("2:news", SUBSCRIBED)
         how()
         assert told(conn) == ("2:news", WAITING)
-        there.start()
-        here.sees(there)
-    publisher = topic(there)
+        two.start()
+        one.sees(two)
+    publisher = topic(two)
     assert told(conn) == ("2:news", SUBSCRIBED)
     publish(publisher, b"again")
     assert told(conn) == ("2:news", b"again")
 
 
-def test_a_pattern_ends_as_a_whole(nodes):
-    node = nodes(1)[1]
-    publisher = topic(node)
-    conn = all_of(node)
+def test_a_pattern_ends_as_a_whole(one):
+    publisher = topic(one)
+    conn = all_of(one)
     assert told(conn) == ("1:news", SUBSCRIBED)
     assert conn.subscribe("*:news", 0, PATTERN) == -errno.EEXIST
     assert conn.subscribe("*:*", 0, PATTERN) == conn.subscribe("news", 0, PATTERN) == -errno.EINVAL
     assert conn.unsubscribe("*:other") == -errno.ENOENT
     assert conn.unsubscribe("*:news") == 0
-    eventually(lambda: not subscriptions(node), "nobody subscribes")
+    eventually(lambda: not subscriptions(one), "nobody subscribes")
     assert conn.unsubscribe("*:news") == -errno.ENOENT
     publish(publisher, b"unheard")
     assert conn.subscribe("1:news") == 0
@@ -147,14 +141,12 @@ def test_who_is_denied_by_a_reload_ends_alone(nodes):
     publishers = [topic(node) for node in some.values()]
     conn = all_of(here)
     assert collect(conn, 2) == {"1:news": [SUBSCRIBED], "2:news": [SUBSCRIBED]}
-    there.write_policy("[rule]\nfrom = *\nto = *\naction = deny\n")
-    os.kill(there.pid, signal.SIGHUP)
+    there.set_policy("[rule]\nfrom = *\nto = *\naction = deny\n")
     assert told(conn) == ("2:news", ENDED)
     eventually(lambda: 2 not in {each["domid"] for each in here.json("endpoints")}, "domain 1 knows that it is denied")
     publish(publishers[0], b"goes on")
     assert told(conn) == ("1:news", b"goes on")
-    there.write_policy("[rule]\nfrom = *\nto = *\naction = allow\n")
-    os.kill(there.pid, signal.SIGHUP)
+    there.set_policy("[rule]\nfrom = *\nto = *\naction = allow\n")
     assert told(conn) == ("2:news", SUBSCRIBED)
     publish(publishers[1], b"allowed again")
     assert told(conn) == ("2:news", b"allowed again")
@@ -184,12 +176,10 @@ def test_a_pattern_stays_with_the_next_daemon(nodes):
     assert row["address"] == "3:news"
 
 
-def test_more_topics_than_there_is_room_for_are_told(nodes):
+def test_more_topics_than_there_is_room_for_are_told(one, two):
     """The rest goes on, and one that had no room gets that of the next that goes."""
-    here, there = nodes(1, 2).values()
-    here.sees(there)
-    first = topic(here)
-    conn = Connection(here.socket)
+    first = topic(one)
+    conn = Connection(one.socket)
     over = []
     conn.on_change(lambda change: over.append((change.kind, change.error, change.endpoint)))
     for number in range(MOST - 1):
@@ -198,7 +188,7 @@ def test_more_topics_than_there_is_room_for_are_told(nodes):
     for _ in range(MOST - 1):
         assert told(conn)[1] == WAITING
     assert told(conn) == ("1:news", SUBSCRIBED)
-    second = topic(there)
+    second = topic(two)
     eventually(lambda: conn.wait(0) >= 0 and over == [(NOT_SUBSCRIBED, -errno.ENOBUFS, b"2:news")], "it is told")
     publish(first, b"goes on")
     assert told(conn) == ("1:news", b"goes on")
@@ -210,32 +200,29 @@ def test_more_topics_than_there_is_room_for_are_told(nodes):
     assert len(over) == 1
 
 
-def test_python_hears_all_domains(nodes):
-    here, there = nodes(1, 2).values()
-    here.sees(there)
-    plain = Connection(here.socket)
+def test_python_hears_all_domains(one, two):
+    plain = Connection(one.socket)
     assert plain.bind("news") == 0
-    publisher = topic(there)
+    publisher = topic(two)
 
     def is_all(items):
         assert {(item.endpoint, item.kind.name, item.errno) for item in items} == {
             ("1:news", "ENDED", errno.EPROTOTYPE), ("2:news", "SUBSCRIBED", 0)}
 
-    with xenmsg.blocking.open(here.socket) as conn, conn.subscribe("*:news", pattern=True) as all_news:
+    with xenmsg.blocking.open(one.socket) as conn, conn.subscribe("*:news", pattern=True) as all_news:
         is_all([all_news.next(LONG) for _ in range(2)])
         publish(publisher, b"hello")
         assert bytes(all_news.next(LONG).data) == b"hello"
 
     async def listen():
-        async with xenmsg.open(here.socket) as conn, conn.subscribe("*:news", pattern=True) as all_news:
+        async with xenmsg.open(one.socket) as conn, conn.subscribe("*:news", pattern=True) as all_news:
             is_all([await all_news.next(LONG) for _ in range(2)])
             publish(publisher, b"hello")
             assert bytes((await all_news.next(LONG)).data) == b"hello"
     run(listen())
 
 
-def test_a_pattern_must_be_one(nodes):
-    node = nodes(1)[1]
+def test_a_pattern_must_be_one(one):
     for address in "*:*", "*:", "a/b/*:news":
-        done = node.xenmsg("subscribe", address)
+        done = one.xenmsg("subscribe", address)
         assert done.returncode == EXIT_USAGE and done.stderr.count(b"\n") == 1, done

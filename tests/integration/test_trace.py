@@ -17,12 +17,9 @@ from polling import readable
 from protocol import Program
 from test_calls import Server
 from test_cli_json import validator  # the fixture `valid`  # noqa: F401  pylint: disable=unused-import
-from test_hosts import joined_hosts  # the fixture `hosts`  # noqa: F401  pylint: disable=unused-import
 from test_policy import rule
-from test_relay import python_peer  # the fixture `peer_in`  # noqa: F401  pylint: disable=unused-import
 from test_shared import SHARED
 from test_sight import settings
-from test_relay import domain_0, pv_guests  # the fixtures `zero` and `guests`  # noqa: F401  pylint: disable=unused-import
 from test_views import NOBODY, As
 from renewing import renew
 

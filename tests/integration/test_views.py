@@ -12,13 +12,13 @@ import pytest
 
 from frames import EVENT, MORE, QUERY, REPLY, WATCH, frame
 from library import Connection
-from messaging import ALLOW_ALL, EXIT_DENIED, FAST, PATIENCE, Holder, deliver, eventually, is_sanitized, of_turns, tool
+from messaging import ALLOW_ALL, EXIT_DENIED, FAST, PATIENCE, Holder, deliver, eventually, is_sanitized, of_turns, open_to_others, tool
 from protocol import Program
-from test_limits import limits, open_to_others
+from test_limits import limits
 from test_policy import reload
-from test_shares import User, users  # noqa: F401, pylint: disable=unused-import
 from test_top import terminals  # noqa: F401, pylint: disable=unused-import
 from test_status import validator  # noqa: F401, pylint: disable=unused-import
+from users import as_user
 
 ALICE, BOB, NOBODY = 1000, 1001, 65534
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be several users")
@@ -31,26 +31,7 @@ class As:
         self.uid, self.groups = uid, groups
 
     def __call__(self, node, work):
-        open_to_others(node)
-        results, write = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            code = 1
-            try:
-                os.close(results)
-                os.setgroups(self.groups)
-                os.setgid(self.uid)
-                os.setuid(self.uid)
-                with os.fdopen(write, "w", encoding="utf-8") as out:
-                    json.dump(work(node.socket), out)
-                code = 0
-            finally:
-                os._exit(code)
-        os.close(write)
-        with os.fdopen(results, encoding="utf-8") as told:
-            text = told.read()
-        assert os.waitpid(pid, 0)[1] == 0, text
-        return json.loads(text)
+        return as_user(self.uid, node, work, self.groups)
 
     def ask(self, node, what="status"):
         def work(path):

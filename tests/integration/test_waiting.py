@@ -6,7 +6,6 @@ import signal
 import pytest
 
 from messaging import ALLOW_ALL, EXIT_DENIED, EXIT_NO_DAEMON, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_TIMEOUT, EXIT_UNREACHABLE, EXIT_USAGE, PATIENCE, eventually
-from test_hosts import joined_hosts  # the fixture `hosts`  # noqa: F401  pylint: disable=unused-import
 
 SERVE = {"send": ("recv", "--count", "1", "late"), "call": ("serve", "late", "--", "tr", "a-z", "A-Z"),
          "connect": ("listen", "late", "--", "sort"), "run": ("listen", "--run", "late", "--", "sort")}

@@ -419,6 +419,26 @@ SCENE_TEST(only_domain_0_speaks_for_hosts, start_in_guest)
 	expect_refusal(scene, 0, ASK_ENDPOINTS, "2", "hostb", EINVAL);
 }
 
+SCENE_TEST(what_another_host_cannot_ask_gets_an_error, start_in_domain_0)
+{
+	static const struct {
+		unsigned kind;
+		const char *name;
+		uint32_t error;
+	} bad[] = {
+		{0, "", EINVAL},
+		{255, "", EINVAL},
+		{ASK_HOSTS, "", EINVAL},
+		{ASK_ENDPOINTS, "", EINVAL},
+		{ASK_ENDPOINTS, "self", EINVAL},
+		{ASK_ENDPOINTS, "hostc/1", EINVAL},
+		{ASK_ENDPOINTS, "77", EHOSTDOWN},
+	};
+
+	for (size_t i = 0; i < ROWS(bad); i++)
+		expect_refusal(scene, HOSTB, (enum ask_kind)bad[i].kind, bad[i].name, "", bad[i].error);
+}
+
 SCENE_TEST(a_number_that_is_out_is_not_asked_again, start_in_domain_0)
 {
 	assert_int_equal(ask_by(scene, 1, 3, ASK_DOMAINS, 0, "hostb", ""), 0);

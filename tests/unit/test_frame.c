@@ -523,6 +523,29 @@ TEST(impossible_entries_of_a_directory_are_refused)
 			fail_msg("bad entry %zu was taken", i);
 }
 
+TEST(impossible_entries_of_an_answer_are_refused)
+{
+#define TOLD_OF(domid, count, entries) "\7\0\0\0\0\0\0\0" U64("\5\0\0\0") "\0\0\0\0" domid count "\0" entries
+	static const struct {
+		const char *bytes;
+		size_t size;
+	} bad[] = {
+		BAD(TOLD_OF("\0\0\1\0", "\1\0\0\0", "\1\0\0\0\1a")), /* no domid */
+		BAD(TOLD_OF("\1\0\0\0", "\7\0\0\0", "\1\0\0\0\1a")), /* fewer than it says */
+		BAD(TOLD_OF("\1\0\0\0", "\1\0\0\0",
+			    "\1\0\0\0\3a/b")), /* a name that can't stand in an address */
+	};
+	struct frame_told told;
+
+	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
+		uint8_t *payload = exact_copy(bad[i].bytes, bad[i].size);
+
+		if (frame_told_decode(payload, (uint32_t)bad[i].size, &told) != -EPROTO)
+			fail_msg("bad answer %zu was taken", i);
+		free(payload);
+	}
+}
+
 TEST(a_header_is_the_bytes_of_the_document)
 {
 	static const uint8_t bytes[FRAME_HEADER_SIZE] = {1, 2, 0, 0, 18, 1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12};
