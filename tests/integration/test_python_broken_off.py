@@ -34,9 +34,6 @@ async def test_an_exception_of_on_change_goes_to_the_loop(one):
     assert all(isinstance(context["exception"], KeyError) for context in caught)
 
 
-from python_module import LONG, SHORT, answers, raises, run, served, soon, xenmsg
-
-
 async def test_who_waits_for_listeners_of_a_topic_hears_of_its_end(one):
     async with xenmsg.open(one.socket) as conn, conn.topic("news") as news:
         waiting = asyncio.create_task(news.wait_for_listeners())

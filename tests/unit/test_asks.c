@@ -425,7 +425,7 @@ SCENE_TEST(what_another_host_cannot_ask_gets_an_error, start_in_domain_0)
 		unsigned kind;
 		const char *name;
 		uint32_t error;
-	} bad[] = {
+	} refused[] = {
 		{0, "", EINVAL},
 		{255, "", EINVAL},
 		{ASK_HOSTS, "", EINVAL},
@@ -435,8 +435,9 @@ SCENE_TEST(what_another_host_cannot_ask_gets_an_error, start_in_domain_0)
 		{ASK_ENDPOINTS, "77", EHOSTDOWN},
 	};
 
-	for (size_t i = 0; i < ROWS(bad); i++)
-		expect_refusal(scene, HOSTB, (enum ask_kind)bad[i].kind, bad[i].name, "", bad[i].error);
+	for (size_t i = 0; i < ROWS(refused); i++)
+		expect_refusal(scene, HOSTB, (enum ask_kind)refused[i].kind, refused[i].name, "",
+			       refused[i].error);
 }
 
 SCENE_TEST(a_number_that_is_out_is_not_asked_again, start_in_domain_0)
