@@ -19,7 +19,7 @@
 struct link;
 
 #define BURST	64		      /* frames of a session in a turn */
-#define NUMBERS (CHANNEL_NUMBERS / 2) /* even ones, which are a program's */
+#define NUMBERS (CHANNEL_NUMBERS / 2) /* even ones, which are a program's, or of a domain's parity */
 
 enum number_state {
 	NUMBER_FREE,

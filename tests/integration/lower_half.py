@@ -102,7 +102,7 @@ def see_each_other(*nodes):
 
 
 def pair(host, *options, domids=(1, 2)):
-    """Two that see each other, by their numbers."""
+    """Two, or more, that see each other; by their numbers."""
     nodes = {domid: Node(host, domid, *options) for domid in domids}
     see_each_other(*nodes.values())
     return nodes
@@ -157,7 +157,7 @@ class ByHand:
 
 
 def granting(host, *options):
-    """By hand, and domain 3 has granted what was asked for in both."""
+    """A peer by hand, to which domain 3 has granted pages for the link that both want."""
     peer = ByHand(host, 3, *options)
     peer.node.connect(2)
     peer.hello("00000001")
@@ -166,7 +166,7 @@ def granting(host, *options):
 
 
 def fails(node, peer, error):
-    """What is said of it."""
+    """The link with this peer does, with this error. Returns what is said of it."""
     told = node.await_event(f"failed {peer}")
     assert told.startswith(f"failed {peer} {error} "), told
     return told

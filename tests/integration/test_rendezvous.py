@@ -339,25 +339,27 @@ def test_hellos_that_vanish_in_a_row_do_not_hold_up_a_link(host):
             node.passed_over = [event for event in node.passed_over if not event.startswith(("lost", "connected"))]
 
 
-@pytest.mark.parametrize("change", ["nonce", "instance", "gone", "bad"])
-def test_connected_is_lost_when_the_peers_hello_changes(host, change):
-    peer = ByHand(host, 3, "timeout=600000")
-    peer.hello("00000001")
-    own = own_vchan(host, 2)
-    assert own.ok("map", 3, *peer.nodes("00000001")) == 0
-    peer.node.await_event("connected 2")
-    if change == "nonce":
-        peer.hello("00000002")
-    elif change == "instance":
-        peer.tree.write("presence", f"1 {INSTANCE[:-1]}0")
-    elif change == "gone":
-        peer.tree.remove("to/3/hello")
-    else:
-        peer.tree.write("to/3/hello", "%ff", 3)
-    peer.node.await_event("lost 2")
-    assert own.ok("awaitstate", 2) == 0
-    if change == "nonce":
-        peer.await_state("granted")
+def test_connected_is_lost_when_the_peers_hello_changes(make_host):
+    for change in ("nonce", "instance", "gone", "bad"):
+        host = make_host()
+        with row(change):
+            peer = ByHand(host, 3, "timeout=600000")
+            peer.hello("00000001")
+            own = own_vchan(host, 2)
+            assert own.ok("map", 3, *peer.nodes("00000001")) == 0
+            peer.node.await_event("connected 2")
+            if change == "nonce":
+                peer.hello("00000002")
+            elif change == "instance":
+                peer.tree.write("presence", f"1 {INSTANCE[:-1]}0")
+            elif change == "gone":
+                peer.tree.remove("to/3/hello")
+            else:
+                peer.write("hello", "%ff")
+            peer.node.await_event("lost 2")
+            assert own.ok("awaitstate", 2) == 0
+            if change == "nonce":
+                peer.await_state("granted")
 
 
 def test_a_mapper_that_slept_sees_the_end_of_its_older_vchan(host):
