@@ -310,7 +310,7 @@ def pytest_collection_modifyitems(items):
 
 
 from messaging import (  # noqa: E402,F401  pylint: disable=wrong-import-position,unused-import
-    domain_0, domain_1, domain_2, domain_3, hosts_of_any_size, no_kernel_bug, nodes_of_the_host, one_domain_or_two, pv_guests,
+    alone, domain_0, domain_1, domain_2, domain_3, here, hosts_of_any_size, no_kernel_bug, nodes_of_the_host, one_domain_or_two, pv_guests, there,
     with_and_without_shared_memory)
 from joined_hosts import joined_hosts  # noqa: E402,F401  pylint: disable=wrong-import-position,unused-import
 from renewing import daemon_of_a_folder_of_its_own  # noqa: E402,F401  pylint: disable=wrong-import-position,unused-import

@@ -161,8 +161,8 @@ class Connection:
     library = None
     all_open = set()
 
-    def __init__(self, path, opened=None, bound=None):
-        """opened(result): opens it without waiting; bound: an endpoint that it binds at once."""
+    def __init__(self, path, opened=None, binds=None):
+        """opened(result): opens it without waiting. It has bound the endpoint that it `binds`."""
         if not Connection.library:
             Connection.library = load()
         self.conn = ctypes.c_void_p()
@@ -174,7 +174,7 @@ class Connection:
             result = self.library.xenmsg_open(ctypes.byref(self.conn), path.encode(), None)
         assert result == 0, result
         Connection.all_open.add(self)
-        assert bound is None or self.bind(bound) == 0, bound
+        assert binds is None or self.bind(binds) == 0, self.reason()
 
     def done(self, take):
         """A callback for an outcome, which lives as long as this connection."""

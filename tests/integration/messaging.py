@@ -146,12 +146,7 @@ class Receiver:
 
     def __init__(self, node, endpoint, *options, stdout=subprocess.PIPE):
         self.node, self.endpoint = node, endpoint
-        self.process = node.popen("recv", *options, endpoint, stdout=stdout)
-        eventually(self.bound, f"{endpoint} of domain {node.domid} is bound")
-
-    def bound(self):
-        assert self.process.poll() is None, f"xenmsg recv has ended: {self.process.stderr.read()}"
-        return self.endpoint in self.node.endpoints()
+        self.process = node.popen("recv", *options, endpoint, stdout=stdout, binds=endpoint)
 
     def output(self, timeout=30):
         """What it printed, once it has ended by itself (--count)."""
@@ -213,9 +208,24 @@ class Node:
         return subprocess.run(self.command(*arguments), input=data, capture_output=True, env=self.environment,
                               timeout=timeout * PATIENCE, check=False)
 
-    def popen_command(self, *arguments, **options):
+    def popen_command(self, *arguments, data=None, binds=(), **options):
+        """A program in the background, with these `data` as its whole input; returned once it has bound what it `binds`, one
+        endpoint or several."""
+        if data is not None:
+            options["stdin"] = subprocess.PIPE
         process = subprocess.Popen(self.command(*arguments), env=self.environment, **options)
         self.children.append(process)
+        if data is not None:
+            process.stdin.write(data)
+            process.stdin.close()
+            process.stdin = None
+        endpoints = {binds} if isinstance(binds, str) else set(binds)
+
+        def are_bound():
+            assert process.poll() is None, f"{arguments} has ended: {process.stderr and process.stderr.read()}"
+            return endpoints <= set(self.endpoints())
+        if endpoints:
+            eventually(are_bound, f"{endpoints} of domain {self.domid} are bound")
         return process
 
     def tool(self, name):
@@ -224,10 +234,10 @@ class Node:
     def xenmsg(self, *arguments, data=b"", timeout=60):
         return self.run_command(self.tool("xenmsg"), *arguments, data=data, timeout=timeout)
 
-    def popen(self, command, *arguments, lasting=False, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE):
+    def popen(self, command, *arguments, lasting=False, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, **more):
         """What goes on until it is stopped ends with its daemon all the same, unless `lasting`."""
         once = ["--once"] if command in ("recv", "serve", "listen", "watch", "forward") and not lasting and not self.programs else []
-        return self.popen_command(self.tool("xenmsg"), command, *once, *arguments, stdin=stdin, stdout=stdout, stderr=stderr)
+        return self.popen_command(self.tool("xenmsg"), command, *once, *arguments, stdin=stdin, stdout=stdout, stderr=stderr, **more)
 
     def json(self, *arguments):
         """What a command prints with --json: an object a line."""
@@ -254,8 +264,7 @@ class Node:
         return done.stderr.decode()
 
     def receiver(self, endpoint, *options, **more):
-        receiver = Receiver(self, endpoint, *options, **more)
-        return receiver
+        return Receiver(self, endpoint, *options, **more)
 
     # ---- the daemon ----
 
@@ -478,9 +487,9 @@ class Nodes:
         self.host, self.tmp_path = host, tmp_path
         self.by_domid = {}
 
-    def __call__(self, *domids, start=True, config=FAST):
+    def __call__(self, *domids, start=True, config=FAST, policy=ALLOW_ALL):
         for domid in domids:
-            self.by_domid[domid] = Node(self.host, domid, self.tmp_path, config)
+            self.by_domid[domid] = Node(self.host, domid, self.tmp_path, config, policy)
         if start:
             start_all(*(self.by_domid[domid] for domid in domids))
             for node in list(self.by_domid.values()):
@@ -530,6 +539,12 @@ def domain(name, domid):
 
 
 domain_0, domain_1, domain_2, domain_3 = map(domain, ("zero", "one", "two", "three"), range(4))
+
+
+@pytest.fixture
+def alone(nodes):
+    """Domain 1, whose daemon isn't started."""
+    return nodes(1, start=False)[1]
 
 
 def start_all(*some):
@@ -592,6 +607,16 @@ def one_domain_or_two(request, nodes):
     """Two domains, or one that is both."""
     both = nodes(*range(1, request.param + 1))
     return both[1], both[request.param]
+
+
+@pytest.fixture
+def here(pair):
+    return pair[0]
+
+
+@pytest.fixture
+def there(pair):
+    return pair[1]
 
 
 @pytest.fixture(params=["0", "1"], ids=["shared", "socket"], name="memory")

@@ -62,7 +62,7 @@ def test_messages_that_wait_for_a_stopped_program_stay(one, memory, renewals):
 
 def test_who_leaves_before_it_has_moved_has_sent_all(one, memory):
     """It never learns of the next daemon, which finds in the old memory what was posted there, before it came and after."""
-    with Connection(one.socket, bound="inbox") as receiver:
+    with Connection(one.socket, binds="inbox") as receiver:
         sender = Connection(one.socket)
         sender.post("self:inbox", b"first", lambda error: None)
         sender.post("self:inbox", b"before", lambda error: None)
@@ -124,7 +124,7 @@ def scribble(pid):
 @pytest.mark.parametrize("dies", [False, True], ids=["goes_on", "dies"])
 def test_who_changes_its_memory_meanwhile_harms_itself_alone(one, dies):
     """It goes on in other memory with nonsense in it, or leaves nonsense behind."""
-    with Connection(one.socket) as sender, Connection(one.socket, bound="other") as other:
+    with Connection(one.socket) as sender, Connection(one.socket, binds="other") as other:
         victim = one.receiver("victim")
         one.send("self:victim", "x")
         outcomes, others = [], []
@@ -324,7 +324,7 @@ def test_a_next_daemon_that_knows_no_words_tells_all_again(installed, tmp_path):
 ], ids=["fails", "is_killed", "is_older", "lacks_a_library", "hangs", "talks"])
 def test_a_bad_program_is_refused_before_anything_ends(installed, script, why):
     node, install = installed
-    with Connection(node.socket, bound="inbox") as receiver, Connection(node.socket) as sender:
+    with Connection(node.socket, binds="inbox") as receiver, Connection(node.socket) as sender:
         install(script)
         done = node.xenmsg("daemon", "renew")
         assert done.returncode == EXIT_USAGE
@@ -350,7 +350,7 @@ def test_a_program_that_isnt_there_is_refused_likewise(installed):
 def test_a_next_daemon_that_ends_is_as_after_a_crash(installed, dies, status):
     """The signal to stop comes while nobody has said yet what it means, and is obeyed in order."""
     node, install = installed
-    receiver = Connection(node.socket, bound="inbox")
+    receiver = Connection(node.socket, binds="inbox")
     install.first("--take-over", "exit 1" if dies else "kill -TERM $$")
     install.renews()
     crashes(receiver)
@@ -392,7 +392,7 @@ def test_a_second_hand_over_at_once_is_refused(installed):
 def test_an_image_that_isnt_one_lets_the_next_begin_afresh(installed):
     """As one of another version would be. Whoever connects then is served."""
     node, install = installed
-    receiver = Connection(node.socket, bound="inbox")
+    receiver = Connection(node.socket, binds="inbox")
     install.first("--take-over", 'rest=${2#*:}; shift 2; set -- --take-over "0:$rest" "$@"')
     install.renews()
     crashes(receiver)

@@ -47,7 +47,7 @@ def test_a_connection_with_a_part_of_its_hello_goes_on(one, sent):
 
 def test_a_connection_that_is_to_be_a_stream_goes_on(one):
     """It was welcomed, and says then to whom."""
-    with Connection(one.socket, bound="inbox") as listener, Program(one.socket, greet=False) as program:
+    with Connection(one.socket, binds="inbox") as listener, Program(one.socket, greet=False) as program:
         program.send_bytes(hello(flags=BECOMES_STREAM))
         assert program.expect(WELCOME)
         renew(one)
@@ -143,7 +143,7 @@ def test_a_next_daemon_that_seeks_nobody_ends_such_links(installed, nodes):
     two = nodes(2)[2]
     one.sees(two)
     outcomes, later = [], []
-    with Connection(one.socket) as sender, Connection(two.socket, bound="inbox") as receiver:
+    with Connection(one.socket) as sender, Connection(two.socket, binds="inbox") as receiver:
         post("2:inbox", b"before", outcomes, sender)
         assert receiver.receive().data == b"before"
         process_until(lambda: outcomes == [0], "the link is up", sender, receiver)

@@ -133,7 +133,7 @@ def test_each_lack_of_memory_of_the_next_one_has_an_outcome(installed):
     seen = set()
     for limit in range(10000, 33000, 700):
         outcomes, before = [], node.log.read_text()
-        with Connection(node.socket) as sender, Connection(node.socket, bound="inbox") as receiver:
+        with Connection(node.socket) as sender, Connection(node.socket, binds="inbox") as receiver:
             post("self:inbox", b"x" * 9000, outcomes, sender)
             install.first("--take-over", f"ulimit -S -v {limit}")
             install.renews()
@@ -158,7 +158,7 @@ def test_no_lack_of_descriptors_leaves_programs_waiting(installed):
     seen = set()
     for files in range(16, 36):
         outcomes, before = [], node.log.read_text()
-        with Connection(node.socket) as sender, Connection(node.socket, bound="inbox") as receiver:
+        with Connection(node.socket) as sender, Connection(node.socket, binds="inbox") as receiver:
             post("self:inbox", b"x", outcomes, sender)
             install.first("--take-over", f'image=0:${{2#*:}}; shift 2; ulimit -n {files}; set -- --take-over $image "$@"')
             install.renews()

@@ -112,7 +112,7 @@ def test_a_reload_ends_what_many_guests_send_and_no_more(guests):
     ended = {node.domid: [] for node in senders}
     programs = {}
     try:
-        with Connection(receiver.socket, bound="sql") as taker:
+        with Connection(receiver.socket, binds="sql") as taker:
             for node in senders:
                 programs[node.domid] = program = Connection(node.socket).__enter__()
                 eventually(lambda program=program, node=node: program.post("31:sql", bytes(40000), ended[node.domid].append) == 0, "there is room")

@@ -116,7 +116,7 @@ def test_memory_that_is_waited_for_never_exceeds_the_account(nodes, two, greedy)
 
 def test_windows_grow_only_while_the_account_has_room(nodes, two):
     one = nodes(1, config=limits(max_queued_bytes_per_uid="256K"))[1]
-    with Connection(two.socket, bound="inbox") as receiver, Connection(one.socket) as sender:
+    with Connection(two.socket, binds="inbox") as receiver, Connection(one.socket) as sender:
         most = 0
         for _ in range(40):
             ended = []

@@ -36,7 +36,7 @@ def receive(node, endpoint, count=1):
     got, bound = [], threading.Event()
 
     def run():
-        with Connection(node.socket, bound=endpoint) as receiver:
+        with Connection(node.socket, binds=endpoint) as receiver:
             bound.set()
             got.extend(receiver.receive(int(60000 * PATIENCE)) for _ in range(count))
 
@@ -67,8 +67,7 @@ def test_messages_go_both_ways_with_the_true_source(zero, guests):
     works(one, two)
     works(two, one)
     assert is_relayed(one, two)
-    receiver = two.popen("recv", "--json", "--count", "1", "named")
-    eventually(lambda: "named" in two.endpoints(), "the endpoint is bound")
+    receiver = two.popen("recv", "--json", "--count", "1", "named", binds="named")
     one.send(f"{guests.names[two.domid]}:named", "hello")  # by name
     message = json.loads(receiver.communicate(timeout=20 * PATIENCE)[0])
     assert (message["sender"]["domid"], message["sender"]["domain"]) == (one.domid, guests.names[one.domid])
@@ -97,8 +96,7 @@ def test_messages_of_all_sizes_arrive_whole_and_in_order(zero, guests):
 
 def test_calls_are_answered(zero, guests):
     one, two = guests(2)
-    served = two.popen("serve", "upper", "--", "tr", "a-z", "A-Z")
-    eventually(lambda: "upper" in two.endpoints(), "it serves")
+    served = two.popen("serve", "upper", "--", "tr", "a-z", "A-Z", binds="upper")
     done = one.xenmsg("call", f"{two.domid}:upper", "hello")
     assert (done.returncode, done.stdout) == (EXIT_OK, b"HELLO")
     with Connection(one.socket) as caller:
@@ -258,7 +256,7 @@ def test_what_waits_for_room_is_relayed_when_a_link_is_resumed(zero, guests, los
     ends = {"source": (one,), "destination": (two,), "both": (one, two)}[lost]
     sizes = [1 + number * 7919 % 200000 for number in range(80)]
     outcomes, end = [], time.monotonic() + 60 * PATIENCE
-    with Connection(one.socket) as sender, Connection(two.socket, bound="inbox") as receiver, zero.store() as store:
+    with Connection(one.socket) as sender, Connection(two.socket, binds="inbox") as receiver, zero.store() as store:
         posted, got = 0, 0
 
         def post():
@@ -306,7 +304,7 @@ def test_relayed_traffic_goes_on_if_its_destination_is_restored(host, nodes, gue
             eventually(lambda: resumes(zero, two.domid) >= times, "its link is resumed")
             goes_on()
 
-        with Connection(one.socket) as sender, Connection(two.socket, bound="inbox") as receiver, Connection(zero.socket, bound="last") as last:
+        with Connection(one.socket) as sender, Connection(two.socket, binds="inbox") as receiver, Connection(zero.socket, binds="last") as last:
             results = []
             host.sim("pause", two.domid)
             eventually(lambda: zero.link_state(two.domid) == "away", "it is away")
@@ -330,7 +328,7 @@ def test_what_is_opened_to_a_saved_guest_waits_in_domain_0(host, nodes, guests, 
     addresses = (name, uuid, str(old))
     eventually(lambda: "tells the names" in one.log.read_text(), "the names are told")
     eventually(lambda: zero.link_state(old) == "up", "domain 0 has a session with it")
-    with Connection(one.socket) as sender, Connection(two.socket, bound="inbox") as receiver:
+    with Connection(one.socket) as sender, Connection(two.socket, binds="inbox") as receiver:
         results = []
 
         def post(some):
@@ -358,7 +356,7 @@ def test_what_is_opened_at_once_to_a_saved_guest_waits_too(host, nodes, zero, tw
     eventually(lambda: zero.link_state(2) == "up", "domain 0 has a session with it")
     one = nodes(1)[1]
     eventually(lambda: "tells the names of" in one.log.read_text(), "the names are told")
-    with Connection(one.socket) as sender, Connection(two.socket, bound="inbox") as receiver:
+    with Connection(one.socket) as sender, Connection(two.socket, binds="inbox") as receiver:
         results = []
         host.sim("suspend", 2)
         for number in range(50):  # the first ones while domain 0 hears of it itself

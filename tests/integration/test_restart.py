@@ -130,7 +130,7 @@ def test_a_restart_loses_nothing(service, memory):
     node = service.node
     outcomes, answers = [], []
     receiver = node.receiver("inbox")
-    with Connection(node.socket) as sender, Connection(node.socket, bound="upper") as server:
+    with Connection(node.socket) as sender, Connection(node.socket, binds="upper") as server:
         for times in range(3):
             with stopped(receiver.process.pid):
                 for number in range(20):
@@ -175,7 +175,7 @@ def test_streams_go_on_after_a_restart(service):
 @pytest.mark.parametrize("job", ["stop", "", "try-restart"])
 def test_a_stop_ends_all_with_what_is_certain(service, job):
     outcomes = []
-    with Connection(service.node.socket) as sender, Connection(service.node.socket, bound="inbox") as receiver:
+    with Connection(service.node.socket) as sender, Connection(service.node.socket, binds="inbox") as receiver:
         assert sender.post("self:inbox", b"not taken", outcomes.append) == 0
         sender.wait(0)
         assert "the service is stopped" in service.end(job)
@@ -189,7 +189,7 @@ def test_a_stop_ends_all_with_what_is_certain(service, job):
 def test_a_restart_with_a_bad_configuration_is_a_stop(service):
     node = service.node
     path = node.directory / f"xenmsgd-{node.domid}.conf"
-    with Connection(node.socket, bound="inbox") as receiver:
+    with Connection(node.socket, binds="inbox") as receiver:
         path.write_text("[links]\nheartbeat = never\n")
         assert "heartbeat" in service.end("restart")
         assert not service.store.kept
@@ -272,7 +272,7 @@ def test_a_restart_while_the_next_service_starts_loses_nothing(service, host):
 def test_a_manager_that_is_not_heard_of_lets_all_end(service):
     """It can't be told what to keep, so nothing is left to it."""
     node = service.node
-    with Connection(node.socket, bound="inbox") as receiver:
+    with Connection(node.socket, binds="inbox") as receiver:
         path = service.store.path
         os.rename(path, path + ".away")
         assert "so they end" in service.end("restart")
@@ -332,7 +332,7 @@ def empty(carrier):
 @pytest.mark.parametrize("forge", FORGED.values(), ids=FORGED)
 def test_a_forged_or_stale_store_lets_the_next_begin_afresh(service, forge):
     """Nobody is let in by it: all connections end, and one line says why."""
-    receiver = Connection(service.node.socket, bound="inbox")
+    receiver = Connection(service.node.socket, binds="inbox")
     service.end("restart")
     kept = service.store.kept
     service.store.kept = [(name, os.dup(fd)) for name, fd in forge(service)]

@@ -160,7 +160,7 @@ def test_what_a_name_allowed_goes_on_before_names_are_told_again(nodes, host, sa
         node.start(wait=False)
     for node in every.values():
         node.wait_ready()
-    with Connection(one.socket) as sender, Connection(two.socket, bound="inbox") as receiver:
+    with Connection(one.socket) as sender, Connection(two.socket, binds="inbox") as receiver:
         address = f"{two.domid}:inbox"
 
         def outcome():
@@ -190,7 +190,7 @@ def test_what_a_name_allowed_goes_on_before_names_are_told_again(nodes, host, sa
 
 def test_programs_of_a_restored_guest_obey_new_rules_as_its_own(one, two):
     """Within a domain everything is allowed unless a rule forbids it: what its programs have opened isn't another domain's."""
-    with Connection(one.socket) as sender, Connection(one.socket, bound="inbox") as receiver:
+    with Connection(one.socket) as sender, Connection(one.socket, binds="inbox") as receiver:
         results = []
         assert sender.post("self:inbox", b"x", results.append) == 0
         eventually(lambda: sender.wait(10) >= 0 and one.status()["endpoints"][0]["queued"], "it has arrived")
@@ -229,7 +229,7 @@ def are_delivered(sender, receiver, results, count):
 
 
 def test_a_restored_domain_sends_by_a_name_not_told_to_it_yet(zero, one, two):
-    with Connection(one.socket) as sender, Connection(two.socket, bound="inbox") as receiver:
+    with Connection(one.socket) as sender, Connection(two.socket, binds="inbox") as receiver:
         results = []
         eventually(lambda: any(peer["name"] == "dom2" for peer in one.status()["peers"]), "the names are told")
         posts(sender, "dom2:inbox", results)
