@@ -56,7 +56,7 @@ def ended(conn, results, count=1):
 
 @pytest.mark.parametrize("way", ANYWHERE, indirect=True)
 def test_a_message_that_is_not_taken_in_time_is_withdrawn(way):
-    with Connection(way.receiver.socket, bound="sleeper") as sleeper, Connection(way.sender.socket) as sender:
+    with Connection(way.receiver.socket, binds="sleeper") as sleeper, Connection(way.sender.socket) as sender:
         answers = []
         assert sender.post(way.to("sleeper"), b"first", answers.append) == 0
         assert sleeper.receive().data == b"first"
@@ -69,7 +69,7 @@ def test_a_message_that_is_not_taken_in_time_is_withdrawn(way):
 
 @pytest.mark.parametrize("way", ANYWHERE, indirect=True)
 def test_posted_calls_that_time_out_hear_if_they_were_taken(way):
-    with Connection(way.receiver.socket, bound="work") as server, Connection(way.sender.socket) as caller:
+    with Connection(way.receiver.socket, binds="work") as server, Connection(way.sender.socket) as caller:
         timeout_ms = 2000
         while not calls_time_out_in_time(way, server, caller, timeout_ms):
             timeout_ms *= 4
@@ -120,7 +120,7 @@ def test_a_time_out_is_kept_though_the_other_daemon_stands_still(way, command, c
 
 def test_a_time_out_is_kept_though_nothing_gets_to_the_host(hosts):
     here, there = hosts()
-    with Connection(there.socket, bound="inbox") as inbox, Connection(here.socket) as sender:
+    with Connection(there.socket, binds="inbox") as inbox, Connection(here.socket) as sender:
         results = []
         assert sender.post("hostb/0:inbox", b"before", results.append) == 0
         assert inbox.receive().data == b"before"
@@ -139,8 +139,7 @@ def test_a_time_out_is_kept_though_nothing_gets_to_the_host(hosts):
 def test_a_command_whose_caller_gives_up_is_told(way, tmp_path):
     started, ended_by = tmp_path / "started", tmp_path / "stopped"
     serving = way.receiver.popen("serve", "--jobs", "1", "slow", "--", "sh", "-c",
-                                 f"trap 'echo >{ended_by}; exit' TERM; echo x >>{started}; while :; do sleep 0.02; done")
-    eventually(lambda: "slow" in way.receiver.endpoints(), "it is bound")
+                                 f"trap 'echo >{ended_by}; exit' TERM; echo x >>{started}; while :; do sleep 0.02; done", binds="slow")
     running = way.sender.popen("call", way.to("slow"), "first")
     eventually(started.exists, "the first call runs")
     done = way.sender.xenmsg("call", "--timeout", "0.3", way.to("slow"), "second")
@@ -167,16 +166,14 @@ def test_errors_have_the_same_exit_codes(way, command):
     for address, code in ((way.to("nobody"), EXIT_NO_ENDPOINT), (absent, EXIT_UNREACHABLE)):
         done = way.sender.xenmsg(command, address, data=b"x")
         assert done.returncode == (255 if command == "run" else code), (address, done)
-    calls = way.receiver.popen("serve", "calls", "--", "cat")
-    eventually(lambda: "calls" in way.receiver.endpoints(), "it is bound")
+    calls = way.receiver.popen("serve", "calls", "--", "cat", binds="calls")
     done = way.sender.xenmsg(command, way.to("calls"), data=b"x")
     assert done.returncode == {"call": EXIT_OK, "run": 255}.get(command, EXIT_ERROR), done
     calls.terminate()
 
 
 def test_a_stream_whose_daemon_dies_is_not_one_that_ends(way):
-    listening = way.receiver.popen("listen", "stream", "--", "cat")
-    eventually(lambda: "stream" in way.receiver.endpoints(), "it is bound")
+    listening = way.receiver.popen("listen", "stream", "--", "cat", binds="stream")
     connected = way.sender.popen("connect", way.to("stream"), stdin=subprocess.PIPE)
     connected.stdin.write(b"x\n")
     connected.stdin.flush()
@@ -215,7 +212,7 @@ def test_a_reader_that_sleeps_delays_nobody_else(way):
 def test_a_receiver_that_ends_leaves_certain_and_unsure_messages(way):
     with Connection(way.sender.socket) as sender:
         results = []
-        with Connection(way.receiver.socket, bound="inbox") as receiver:
+        with Connection(way.receiver.socket, binds="inbox") as receiver:
             assert sender.post(way.to("inbox"), b"taken", results.append) == 0
             assert receiver.receive().data == b"taken"
             assert ended(sender, results) == [0]
@@ -229,7 +226,7 @@ def test_a_receiver_that_ends_leaves_certain_and_unsure_messages(way):
 
 
 def test_the_death_of_the_servers_daemon_is_a_lost_connection(way):
-    with Connection(way.receiver.socket, bound="work") as server, Connection(way.sender.socket) as caller:
+    with Connection(way.receiver.socket, binds="work") as server, Connection(way.sender.socket) as caller:
         results = []
         assert caller.call_post(way.to("work"), b"x", results.append) == 0
         request = server.take()
@@ -274,7 +271,7 @@ def test_who_sends_too_much_from_another_host_gets_enobufs(hosts):
 
 def test_in_a_guest_it_is_the_host_that_pays_too(hosts):
     here, there = hosts(guests=1)
-    with Connection(there[1].socket, bound="sleeper") as sleeper, Connection(here[1].socket) as sender:
+    with Connection(there[1].socket, binds="sleeper") as sleeper, Connection(here[1].socket) as sender:
         assert sender.post("hostb/1:sleeper", bytes(60000), lambda _: None) == 0
         eventually(lambda: sender.wait(20) >= 0 and account_of(there[1], "hosta"), "it is charged")
         assert account_of(there[1], "hosta")["channels"]["used"] == 1

@@ -32,21 +32,13 @@ def test_roles_are_as_specified(host, asker, answerer, mapper):
     exchange(one, other)
 
 
-@pytest.mark.parametrize("low, high, mapper", [("yes", "yes", 1), ("no", "yes", 2), ("yes", "no", 1)])
-def test_map_setting_decides_who_maps(host, low, high, mapper):
-    one, two = Node(host, 1, f"map={low}"), Node(host, 2, f"map={high}")
+@pytest.mark.parametrize("low, low_may, high_may, mapper", [(1, "yes", "yes", 1), (1, "no", "yes", 2), (1, "yes", "no", 1), (0, "no", "yes", 2)])
+def test_map_setting_decides_who_maps(host, low, low_may, high_may, mapper):
+    one, two = Node(host, low, f"map={low_may}"), Node(host, 2, f"map={high_may}")
     one.await_event("up 2")
-    said = link(one, two)
-    assert said[mapper - 1].split()[2] == "mapped" and said[2 - mapper].split()[2] == "granted"
+    roles = {domid: said.split()[2] for domid, said in zip((low, 2), link(one, two))}
+    assert roles == {mapper: "mapped", low + 2 - mapper: "granted"}
     exchange(one, two)
-
-
-def test_dom0_that_may_not_map_grants(host):
-    zero, two = Node(host, 0, "map=no"), Node(host, 2)
-    zero.await_event("up 2")
-    said = link(zero, two)
-    assert said[0].split()[2] == "granted"
-    exchange(zero, two)
 
 
 def test_where_neither_may_map_is_known_until_a_daemon_changes(host):

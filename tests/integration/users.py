@@ -54,7 +54,7 @@ class User:
         if self.pid == 0:
             try:
                 os.close(self.stop)
-                os.nice(19)  # the CPUs are shared by the kernel; this is about what the daemon shares
+                os.nice(10)  # the CPUs are shared by the kernel; this is about what the daemon shares
                 become(uid)
                 with os.fdopen(write, "w", buffering=1, encoding="utf-8") as out:
                     work(node.socket, lambda value: out.write(json.dumps(value) + "\n"),
