@@ -151,12 +151,6 @@ class Daemon:
         number, self.next_id = self.next_id, self.next_id + 2
         return number, self.answer("connect", host, number)
 
-    def accept(self, host):
-        packet = self.wait(type="incoming", host=host)
-        stream = self.answer("accept", host, packet["id"])
-        self.wait(type="connected", host=host, id=packet["id"])
-        return stream
-
     def close(self):
         self.listener.close()
         with self.changed:
@@ -202,11 +196,6 @@ class Gateway:
     def says(self, text, timeout=TIMEOUT):
         wait_for(lambda: text in self.log(), f"{text!r} in the log of {self.host}", timeout)
 
-    def rss(self):
-        """What it holds in memory, in bytes."""
-        with open(f"/proc/{self.process.pid}/status", encoding="ascii") as status:
-            return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmRSS:"))
-
     def kill(self):
         self.process.kill()
         self.process.wait()
@@ -219,41 +208,46 @@ class Gateway:
         self.daemon.wait(type="state", up=True)
 
 
-def connected(a, b, from_a=True):
+def connected(a, b):
     """Makes a conversation between the daemons of two gateways. Returns its ends, a's first."""
-    asks, answers = (a, b) if from_a else (b, a)
     for attempt in range(20):
-        number, ours = asks.daemon.ask(answers.host)
+        number, ours = a.daemon.ask(b.host)
         outcome = []
 
         def decided():
-            with asks.daemon.changed:
-                for packet in asks.daemon.packets:
+            with a.daemon.changed:
+                for packet in a.daemon.packets:
                     if packet.get("id") == number and packet["type"] in ("connected", "failed"):
                         outcome.append(packet["type"])
-                        asks.daemon.packets.remove(packet)
+                        a.daemon.packets.remove(packet)
                         return True
             return False
         accepting = []
         end = time.monotonic() + TIMEOUT
         while not decided():
-            with answers.daemon.changed:
-                waits = next((packet for packet in answers.daemon.packets
-                              if packet["type"] == "incoming" and packet["host"] == asks.host), None)
+            with b.daemon.changed:
+                waits = next((packet for packet in b.daemon.packets
+                              if packet["type"] == "incoming" and packet["host"] == a.host), None)
                 if waits:
-                    answers.daemon.packets.remove(waits)
+                    b.daemon.packets.remove(waits)
             if waits:
-                accepting.append(answers.daemon.answer("accept", asks.host, waits["id"]))
+                accepting.append(b.daemon.answer("accept", a.host, waits["id"]))
             assert time.monotonic() < end, "the conversation is neither connected nor failed"
             time.sleep(0.005)
         if outcome == ["connected"]:
-            theirs = accepting[-1]
-            return (ours, theirs) if from_a else (theirs, ours)
+            return ours, accepting[-1]
         ours.close()
         for stream in accepting:
             stream.close()
         time.sleep(0.2)
     pytest.fail("no conversation came about in 20 attempts")
+
+
+def carries(a, b, data=b"again"):
+    """A new conversation between the daemons of two gateways carries this. Returns its ends, a's first."""
+    at_a, at_b = connected(a, b)
+    assert pump(at_a, at_b, data) == data
+    return at_a, at_b
 
 
 def pump(writer, reader, data):

@@ -1,11 +1,9 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Simulated hosts that are joined by a gateway, and what goes between them."""
 
-import errno
 import os
 import re
 import socket
-import struct
 import threading
 
 import pytest
@@ -72,38 +70,6 @@ def joined_hosts(make_host, tmp_path):
     made = Hosts(make_host, tmp_path)
     yield made
     made.finish()
-
-
-def numbers(sender, receiver, disturb, count=3000, largest=3000):
-    """Sends so many numbers, which must all be delivered, once and in order, though disturb(number) is called in between."""
-    got, results = [], []
-
-    def receive():
-        with Connection(receiver.socket) as inbox:
-            assert inbox.bind("numbers") == 0
-            bound.set()
-            while len(got) < count:
-                message = inbox.receive(int(20000 * PATIENCE))
-                if isinstance(message, int):
-                    got.append(message)
-                    return
-                got.append(struct.unpack_from("<I", message.data)[0])
-
-    bound = threading.Event()
-    thread = threading.Thread(target=receive)
-    thread.start()
-    assert bound.wait(20 * PATIENCE)
-    with Connection(sender.socket) as program:
-        for number in range(count):
-            while program.post("hostb/0:numbers", struct.pack("<I", number) + bytes(number * 7919 % largest), results.append) == -errno.EAGAIN:
-                program.wait(50)
-            if number == 0:  # before both ends have the session, a loss is an error
-                eventually(lambda: program.wait(50) is not None and results, "the link is up", timeout=30)
-            disturb(number)
-        eventually(lambda: program.wait(50) is not None and len(results) == count, "all have a result", timeout=30)
-    thread.join()
-    assert results == [0] * count
-    assert got == list(range(count))
 
 
 class Stream:

@@ -3,7 +3,6 @@
 
 import contextlib
 import errno
-import random
 import signal
 
 import pytest
@@ -66,12 +65,6 @@ def post(address, data, outcomes, sender, *others):
         assert result in (0, -errno.EAGAIN), (result, len(outcomes))
         return result == 0
     process_until(posted, "it is posted", sender, *others)
-
-
-def content(number):
-    """Of the message with this number, of one of several sizes."""
-    rng = random.Random(number)
-    return b"%d " % number + rng.randbytes(rng.choice((0, 10, 500, 20000)))
 
 
 def all_are_delivered(outcomes, count, *connections):
@@ -222,8 +215,7 @@ def send_under_hand_overs(source, target, address, renewed):
 def call_under_hand_overs(source, target, address, renewed):
     """Calls are in service, and others lie in their server's ring, while these daemons hand over: each is answered."""
     answers = []
-    with Connection(source.socket) as caller, Connection(target.socket) as server:
-        assert server.bind("upper") == 0
+    with Connection(source.socket) as caller, Connection(target.socket, binds="upper") as server:
         for number in range(8):
             assert caller.call_post(address, b"q%d" % number, answers.append) == 0
         taken = [server.take() for _ in range(4)]

@@ -263,21 +263,20 @@ def test_commands_end_with_the_daemon(started):
     have_gone(*pids)
 
 
-def test_a_command_inherits_nothing_of_the_daemon(nodes, tmp_path):
-    one = nodes(1, start=False)[1]
-    one.environment = dict(one.environment, INVOCATION_ID="x", STATE_DIRECTORY="/x", WATCHDOG_USEC="1", KEPT="1")
-    activation = Activation(one, tmp_path)
+def test_a_command_inherits_nothing_of_the_daemon(alone, tmp_path):
+    alone.environment = dict(alone.environment, INVOCATION_ID="x", STATE_DIRECTORY="/x", WATCHDOG_USEC="1", KEPT="1")
+    activation = Activation(alone, tmp_path)
     activation.add("inbox", "env > $0.env; ulimit -Sn > $0.files; ls /proc/self/fd > $0.fd\n"
                    "python3 -c 'import os; os.set_blocking(2, False)'\n" + xenmsg("recv --count 1 inbox"))
-    one.start()
-    one.send("self:inbox", "x")
+    alone.start()
+    alone.send("self:inbox", "x")
     read = lambda name: (activation.directory / f"inbox.sh.{name}").read_text()
     environment = dict(line.split("=", 1) for line in read("env").splitlines() if "=" in line)
     assert not {"INVOCATION_ID", "STATE_DIRECTORY", "WATCHDOG_USEC"} & environment.keys()
     assert environment["KEPT"] == "1" and environment["XENMSG_SOCKET"] and environment["USER"] == "root"
     assert int(read("files")) <= 1024
     assert read("fd").split() == ["0", "1", "2", "3"]  # the last is the folder that ls reads
-    with open(f"/proc/{one.pid}/fdinfo/2", encoding="ascii") as info:
+    with open(f"/proc/{alone.pid}/fdinfo/2", encoding="ascii") as info:
         flags = int(dict(line.split(":", 1) for line in info)["flags"], 8)
     assert not flags & os.O_NONBLOCK
 
@@ -320,15 +319,15 @@ def checked(activation, daemon=""):
 @needs_systemd
 @pytest.mark.parametrize("unit", ["print", ".service", ".print.service", "..service", "print.", "print.servic", "a/b.service",
                                   "a b.service", "print@.service", "@x.service", "x.device"])
-def test_what_is_no_unit_to_start_is_refused_with_file_and_line(nodes, tmp_path, unit):
-    activation = Activation(nodes(1, start=False)[1], tmp_path)
+def test_what_is_no_unit_to_start_is_refused_with_file_and_line(alone, tmp_path, unit):
+    activation = Activation(alone, tmp_path)
     activation.write("inbox", f"user = root\nunit = {unit}\n")
     assert f"inbox.conf:4: unit = {unit}: must be the name of a systemd unit" in checked(activation)
 
 
 @pytest.mark.skipif(is_built_with_systemd(), reason="built with systemd")
-def test_a_unit_is_refused_where_there_is_no_systemd(nodes, tmp_path):
-    activation = Activation(nodes(1, start=False)[1], tmp_path)
+def test_a_unit_is_refused_where_there_is_no_systemd(alone, tmp_path):
+    activation = Activation(alone, tmp_path)
     activation.write("inbox", "user = root\nunit = inbox.service\n")
     assert "inbox.conf:4: unit = inbox.service: this xenmsgd was built without systemd; exec = starts a command" in checked(activation)
 
@@ -374,16 +373,15 @@ def test_a_program_that_lacks_the_kind_ends_what_waits_for_it(started):
 
 
 @needs_systemd
-def test_a_unit_without_systemd_fails_with_the_reason(nodes, tmp_path):
-    one = nodes(1, start=False)[1]
-    one.environment = dict(one.environment, DBUS_SYSTEM_BUS_ADDRESS=f"unix:path={tmp_path}/nobody")
-    activation = Activation(one, tmp_path)
+def test_a_unit_without_systemd_fails_with_the_reason(alone, tmp_path):
+    alone.environment = dict(alone.environment, DBUS_SYSTEM_BUS_ADDRESS=f"unix:path={tmp_path}/nobody")
+    activation = Activation(alone, tmp_path)
     activation.write("inbox", "user = root\nunit = inbox.service\n")
-    one.start()
+    alone.start()
 
     def is_told():  # as long as nothing is started
-        one.send("self:inbox", "x", exit_code=EXIT_NO_ENDPOINT)
-        about, doctor = activation.about("inbox"), one.xenmsg("doctor").stdout
+        alone.send("self:inbox", "x", exit_code=EXIT_NO_ENDPOINT)
+        about, doctor = activation.about("inbox"), alone.xenmsg("doctor").stdout
         return about["state"] == "failed" and "systemctl start dbus.socket" in about["reason"] and b"systemctl start dbus.socket" in doctor
     eventually(is_told, "status and doctor tell why")
 
@@ -480,9 +478,8 @@ def test_a_bus_that_was_restarted_is_found_again(systemd, with_unit, tmp_path):
 
 
 @needs_systemd
-def test_the_units_that_may_be_started_are_those_of_the_files(nodes, tmp_path):
-    one = nodes(1, start=False)[1]
-    activation = Activation(one, tmp_path)
+def test_the_units_that_may_be_started_are_those_of_the_files(alone, tmp_path):
+    activation = Activation(alone, tmp_path)
     activation.write("aaa", "user = root\nunit = mistake.service\nnonsense = 1\n")
     activation.write("inbox", "user = root\nunit = print.service ; of the printer\n")
     activation.write("instance", "user = root\nunit = xenmsg-serve@up.service\n")
@@ -491,7 +488,7 @@ def test_the_units_that_may_be_started_are_those_of_the_files(nodes, tmp_path):
     config.write_text(f"[daemon]\nactivation-dir = {activation.directory}\n")
 
     def may_start(unit, config=config):
-        return one.run_command(tool("xenmsgd"), "--config", config, f"--may-start={unit}").returncode
+        return alone.run_command(tool("xenmsgd"), "--config", config, f"--may-start={unit}").returncode
     assert may_start("print.service") == may_start("xenmsg-serve@up.service") == 0
     for unit in ("", "print", "rint.service", "PRINT.service", "mistake.service", "comment.service", "/bin/true", "print2.service",
                  "xenmsg-serve@.service", "xenmsg-serve@other.service", "--help"):
@@ -502,7 +499,7 @@ def test_the_units_that_may_be_started_are_those_of_the_files(nodes, tmp_path):
     assert may_start("print.service") == 1
 
 
-def test_a_command_of_another_user_needs_a_daemon_of_root(nodes, tmp_path):
-    activation = Activation(nodes(1, start=False)[1], tmp_path)
+def test_a_command_of_another_user_needs_a_daemon_of_root(alone, tmp_path):
+    activation = Activation(alone, tmp_path)
     activation.add("inbox", "exit 0")
     assert "can't become another user: name a unit" in checked(activation, "user = nobody\n")

@@ -50,8 +50,7 @@ def test_rings_grow_under_traffic_and_shrink_after_it(nodes, ends):
 @contextlib.contextmanager
 def flood(one, two):
     """As much as goes through."""
-    reader = two.popen_command("sh", "-c", f"{tool('xenmsg')} listen flood >/dev/null")
-    eventually(lambda: "flood" in two.endpoints(), "it listens")
+    reader = two.popen_command("sh", "-c", f"{tool('xenmsg')} listen flood >/dev/null", binds="flood")
     writer = one.popen_command("sh", "-c", f"{tool('xenmsg')} connect {two.domid}:flood </dev/zero")
     yield
     assert writer.poll() is None and reader.poll() is None

@@ -18,9 +18,9 @@ import time
 import pytest
 
 from conftest import TIMEOUT, program
-from gateway_rig import Daemon, Gateway, Server, connected, free_port, nats_server, pump
+from gateway_rig import Daemon, Gateway, Server, carries, connected, free_port, nats_server, pump
 from gateway_rings import PIECE, RING
-from messaging import SOURCES, stopped
+from messaging import SOURCES, resident, stopped
 from nats_rig import Client, with_credentials, with_nkeys
 
 BYTES = random.Random(7).randbytes(24 << 20)
@@ -99,8 +99,7 @@ def test_bytes_flow_both_ways_and_are_equal(rig):
 
 def test_after_a_killed_server_hosts_find_each_other_again(rig):
     server, a, b = rig.two()
-    at_a, at_b = connected(a, b)
-    assert pump(at_a, at_b, b"before") == b"before"
+    at_a, at_b = carries(a, b, b"before")
     server.kill()
     assert ended(at_a) == b"" and ended(at_b) == b""
     why_down(a, "not connected to NATS")
@@ -109,8 +108,7 @@ def test_after_a_killed_server_hosts_find_each_other_again(rig):
     server.start()
     a.is_up()
     b.is_up()
-    at_a, at_b = connected(a, b)
-    assert pump(at_b, at_a, BYTES[:1 << 20]) == BYTES[:1 << 20]
+    carries(b, a, BYTES[:1 << 20])
 
 
 def write_until_stuck(stream, least=0):
@@ -153,8 +151,7 @@ def test_a_server_that_stands_still_for_good_is_lost(rig):
             why_down(gateway, "not connected to NATS")
     a.is_up()
     b.is_up()
-    at_a, at_b = connected(a, b)
-    assert pump(at_a, at_b, b"again") == b"again"
+    carries(a, b)
 
 
 def test_a_server_killed_under_load_leaves_a_beginning_of_each(rig):
@@ -210,8 +207,7 @@ def test_without_descriptors_a_gateway_refuses_and_goes_on(rig):
         assert ended(end) == b""
         assert pump(at_a, at_c, b"undisturbed") == b"undisturbed"
     resource.prlimit(a.process.pid, resource.RLIMIT_NOFILE, limits)
-    at_a, at_b = connected(a, b)
-    assert pump(at_a, at_b, b"again") == b"again"
+    carries(a, b)
 
 
 def test_a_killed_gateway_ends_conversations_and_comes_back(rig):
@@ -223,8 +219,7 @@ def test_a_killed_gateway_ends_conversations_and_comes_back(rig):
     # The other end isn't told that it was killed: its successor says so.
     b.is_up()
     assert ended(at_a) == b""
-    at_a, at_b = connected(a, b)
-    assert pump(at_a, at_b, BYTES[:1 << 20]) == BYTES[:1 << 20]
+    at_a, at_b = carries(a, b, BYTES[:1 << 20])
     b.kill()
     assert "dead-after" in a.daemon.wait(type="host", host="hostb", up=False)["why"]
     assert ended(at_a) == b""
@@ -247,8 +242,7 @@ def test_a_daemon_that_goes_and_comes_again(rig):
     a.daemon.wait(type="host", host="hostb", up=False)
     b.daemon = Daemon(path, "hostb")
     meet(a, b)
-    at_a, at_b = connected(a, b)
-    assert pump(at_a, at_b, b"again") == b"again"
+    carries(a, b)
 
 
 USERS = """
@@ -322,8 +316,7 @@ def test_keys_instead_of_passwords(rig, how):
     server = rig.server(config=config)
     a, b = (rig.gateway(host, [server.url], settings[host]) for host in ("hosta", "hostb"))
     meet(a, b)
-    at_a, at_b = connected(a, b)
-    assert pump(at_a, at_b, b"signed") == b"signed"
+    carries(a, b, b"signed")
     # One's own key alone opens the door: a's host with b's key has b's rights.
     liar = rig.gateway("hosta2", [server.url], settings["hostb"])
     assert "hosta2" in why_down(liar, "Permissions Violation")
@@ -343,8 +336,7 @@ def test_a_withdrawn_right_ends_at_once_and_may_come_back(rig):
     server.path.write_text(config)
     server.process.send_signal(signal.SIGHUP)
     meet(a, b)
-    at_a, at_b = connected(a, b)
-    assert pump(at_a, at_b, b"again") == b"again"
+    carries(a, b)
 
 
 def test_two_hosts_of_one_name(rig):
@@ -360,10 +352,10 @@ def test_two_hosts_of_one_name(rig):
 def test_a_slow_reader_costs_a_ring_and_no_more(rig):
     server, a, b = rig.two()
     at_a, at_b = connected(a, b)
-    before = a.rss(), b.rss()
+    before = resident(a.process.pid), resident(b.process.pid)
     written = write_until_stuck(at_a, RING - 2 * PIECE)
     assert written < RING
-    assert a.rss() - before[0] < 8 << 20 and b.rss() - before[1] < 8 << 20
+    assert resident(a.process.pid) - before[0] < 8 << 20 and resident(b.process.pid) - before[1] < 8 << 20
     assert read_exactly(at_b, written) == written
     assert "lost" not in a.log()
 
@@ -435,8 +427,7 @@ def test_tls_with_a_verified_name(rig, certificates):
     a, b = (rig.gateway(host, [f"tls://localhost:{server.port}"], f"tls-ca = {certificates}/ca.pem")
             for host in ("hosta", "hostb"))
     meet(a, b)
-    at_a, at_b = connected(a, b)
-    assert pump(at_a, at_b, BYTES[:8 << 20]) == BYTES[:8 << 20]
+    carries(a, b, BYTES[:8 << 20])
 
 
 @pytest.mark.parametrize("name", ["misnamed", "foreign"])
@@ -505,8 +496,7 @@ def test_the_commands_and_settings_of_hosts_md(rig):
             for one, other in ((a, b), (a, c), (b, c)):
                 one.daemon.wait(take=False, type="host", host=other.host, up=True)
                 other.daemon.wait(take=False, type="host", host=one.host, up=True)
-                at_one, at_other = connected(one, other)
-                assert pump(at_one, at_other, BYTES[:1 << 20]) == BYTES[:1 << 20]
+                carries(one, other, BYTES[:1 << 20])
             a.says("host hosta can be reached through")
             # None of them may speak by another one's name.
             b.kill()

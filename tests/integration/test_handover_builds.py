@@ -10,8 +10,8 @@ import pytest
 
 from library import Connection
 from messaging import SOURCES, eventually, read_source, tool
-from renewing import crashes, process_until
-from test_handover_links import Traffic, go_on_until_all_have_got, renew_under
+from renewing import crashes, process_until, renew
+from test_resume import at_work, messages, numbered
 
 SAME, OTHER = os.environ.get("XENMSG_SAME_IMAGE"), os.environ.get("XENMSG_OTHER_IMAGE")
 
@@ -28,24 +28,22 @@ def test_seeds_and_page_have_the_format_of_the_code():
 def test_an_older_build_takes_over_and_back_under_traffic(installed, two):
     """Within the domain, and over a link both ways; every byte is compared. A call in service is answered by whoever is there."""
     node, install = installed
-    flows = Traffic(node, node, "own"), Traffic(node, two), Traffic(two, node)
-    go_on_until_all_have_got(flows)
-    with Connection(node.socket) as caller, Connection(node.socket) as server:
-        answers = []
-        assert server.bind("upper") == 0
+    answers = []
+    with (at_work(*numbered(node, node, "own")) as own_goes_on, messages(node, two) as goes_on, Connection(node.socket) as caller,
+          Connection(node.socket, binds="upper") as server):
         for times in range(3):
             for path in (f"{SAME}/xenmsgd", tool("xenmsgd")):
                 assert caller.call_post("self:upper", b"q%d" % times, answers.append) == 0
                 request = server.take()
                 install.link(path)
-                renew_under(node, *flows)
+                renew(node)
+                own_goes_on()
+                goes_on()
                 assert os.path.realpath(f"/proc/{node.pid}/exe") == os.path.realpath(path)
                 assert request.reply(request.data.upper()) == 0
                 request.free()
                 process_until(lambda: answers, "it is answered", caller, server)
                 assert answers.pop() == b"Q%d" % times
-    for flow in flows:
-        flow.finish()
 
 
 @pytest.mark.skipif(not OTHER, reason="tests/interop/run builds what this needs")
@@ -53,14 +51,12 @@ def test_a_build_with_another_image_begins_afresh_and_back(installed):
     """Connections end as after a crash, and whoever comes then is served."""
     node, install = installed
     for times, path in enumerate((f"{OTHER}/xenmsgd", tool("xenmsgd"))):
-        receiver = Connection(node.socket)
-        assert receiver.bind("inbox") == 0
+        receiver = Connection(node.socket, binds="inbox")
         install.link(path)
         install.renews()
         crashes(receiver)
         eventually(lambda times=times: node.log.read_text().count("this one begins afresh") == times + 1, "it says so")
-        with Connection(node.socket) as sender, Connection(node.socket) as again:
-            assert again.bind("inbox") == 0
+        with Connection(node.socket) as sender, Connection(node.socket, binds="inbox") as again:
             assert sender.post("self:inbox", b"after", lambda error: None) == 0
             assert sender.wait(0) >= 0
             assert again.receive().data == b"after"

@@ -2,7 +2,6 @@
 """A daemon hands over while programs of its host talk to those of another one, over NATS. Its gateway goes on and notices nothing of it;
 the link with the other host is resumed."""
 
-import contextlib
 import errno
 import socket
 
@@ -10,14 +9,15 @@ import pytest
 
 from library import Connection
 from messaging import eventually, is_built_with_systemd, stopped
-from renewing import Installer, all_are_delivered, call_under_hand_overs, ended, posted, process_until, renew, send_under_hand_overs
-from test_handover_links import go_on_until_all_have_got, renew_under, traffic
+from renewing import Installer, all_are_delivered, call_under_hand_overs, ended, posted, process_until, renew, renew_while, send_under_hand_overs
+from test_handover_links import renew_each
 from test_handover_streams import Way
-from test_handover_topics import Published, renew_under as renew_under_topic
+from test_handover_topics import Published, renew_under
 from joined_hosts import IN, OUT, Stream
 from test_hosts_lists import watching
 from test_hosts_nats import hosts_over_nats  # the fixture `hosts`  # noqa: F401  pylint: disable=unused-import
 from test_restart import Service
+from test_resume import messages
 from test_topics import subscriber, topic
 from test_trace import Trace
 
@@ -30,20 +30,14 @@ def sees_no_end(hosts):
         assert "tried again" not in gateway.log(), gateway.log()
 
 
-@contextlib.contextmanager
 def both_ways(here, there):
-    """One begins the link, and then both use it; at the end all has arrived."""
-    with traffic(here, there, "hosta/", "hostb/") as flows:
-        go_on_until_all_have_got(flows[:1])
-        go_on_until_all_have_got(flows)
-        yield flows
+    return messages(here, there, "hosta", "hostb")
 
 
 def test_traffic_between_hosts_goes_on_over_hand_overs(hosts):
     here, there = hosts()
-    with both_ways(here, there) as flows:
-        for node in 3 * (here, there):
-            renew_under(node, *flows)
+    with both_ways(here, there) as goes_on:
+        renew_each(3 * (here, there), goes_on)
     sees_no_end(hosts)
 
 
@@ -51,9 +45,8 @@ def test_traffic_between_hosts_goes_on_over_hand_overs(hosts):
 def test_who_relays_between_guests_of_hosts_may_hand_over(hosts, times):
     """Domain 0 at either end, and the guests' daemons."""
     here, there = hosts(guests=1)
-    with both_ways(here[1], there[1]) as flows:
-        for node in times * (here[0], there[0], here[1], there[1], here[0]):
-            renew_under(node, *flows)
+    with both_ways(here[1], there[1]) as goes_on:
+        renew_each(times * (here[0], there[0], here[1], there[1], here[0]), goes_on)
     sees_no_end(hosts)
 
 
@@ -67,20 +60,19 @@ def test_calls_to_another_host_in_service_are_answered(hosts):
     call_under_hand_overs(here[1], there[1], "hostb/1:upper", (here[0], there[0], here[1], there[1]))
 
 
-class Bytes(Way):
-    def go_on(self):
-        self.run(1 << 62)
-
-
 @pytest.mark.parametrize("guest", [0, 1], ids=["of_domain_0", "of_guests"])
 def test_every_byte_of_a_stream_between_hosts_arrives(hosts, guest):
     here, there = hosts(guests=1)
     with Stream(here[guest], there[guest], f"hostb/{guest}:stream") as stream:
         stream.near.setblocking(False)
         stream.far.setblocking(False)
-        ways = Bytes(stream.near, stream.far, 1), Bytes(stream.far, stream.near, 2)
+        ways = Way(stream.near, stream.far, 1), Way(stream.far, stream.near, 2)
+
+        def go_on():
+            for way in ways:
+                way.run(1 << 62)
         for node in (here[0], there[0], *([here[1], there[1]] if guest else [])):
-            renew_under(node, *ways)
+            renew_while(node, go_on, lambda: [way.got for way in ways])
         for way in ways:
             way.source.shutdown(socket.SHUT_WR)
         for way in ways:
@@ -93,7 +85,7 @@ def test_all_that_is_published_on_another_host_comes(hosts):
     with topic(here[1]) as publisher, subscriber(there[1], "hosta/1:news") as conn:
         published = Published(publisher, conn)
         for node in (here[0], there[0], here[1], there[1]):
-            renew_under_topic(node, published)
+            renew_under(node, published)
         published.finish()
 
 
@@ -126,30 +118,6 @@ def test_a_domain_there_that_hands_over_is_there_all_along(hosts, asker):
         assert next_line() == f"up endpoint hostb/1:after-{times}"
 
 
-def installed_anew(hosts, node, tmp_path):
-    """Starts a node again that can have other programs, and then joins the hosts."""
-    node.stop()
-    install = Installer(node, tmp_path)
-    node.start()
-    hosts.join()
-    return install
-
-
-def test_watches_of_another_host_hear_what_went_in_between(hosts, tmp_path):
-    here, there = hosts(guests=1, policy=IN + OUT + "[see]\nfrom = hosta/*\ndomain = *\naction = allow\n", join=False)
-    install = installed_anew(hosts, here[0], tmp_path)
-    goes, stays = there[1].receiver("goes"), there[1].receiver("stays")
-    next_line = watching(here[0], "hostb/*")
-    lines = [next_line() for _ in range(5)]
-    assert set(lines) == {"up host hostb", "up domain hostb/0", "up domain hostb/1", "up endpoint hostb/1:goes", "up endpoint hostb/1:stays"}
-    with install.nobody_reads():
-        goes.stop()
-    assert next_line() == "down endpoint hostb/1:goes"
-    there[1].receiver("comes")
-    assert next_line() == "up endpoint hostb/1:comes"
-    stays.stop()
-
-
 @pytest.mark.parametrize("far", [True, False], ids=["to_another_host", "through_domain_0"])
 def test_what_waits_for_domain_0_or_a_host_waits_on(hosts, far):
     """There is no link to the daemon that is to take it: that one stands still before it could greet."""
@@ -169,13 +137,13 @@ def test_what_waits_for_domain_0_or_a_host_waits_on(hosts, far):
 
 def test_a_gateway_that_is_killed_in_between_is_a_pause(hosts):
     here, there = hosts()
-    with both_ways(here, there) as flows:
+    with both_ways(here, there) as goes_on:
         for node, gateway in zip((here, there), hosts.gateways):
             gateway.kill()
             renew(node)
             gateway.start()
-            go_on_until_all_have_got(flows)
-            renew_under(node, *flows)
+            goes_on()
+            renew_each((node,), goes_on)
 
 
 def test_a_session_with_a_silent_host_is_resumed_after_several(hosts):
@@ -207,7 +175,11 @@ def test_hosts_and_the_gateway_are_listed_as_before(hosts):
 def test_a_next_daemon_that_knows_no_hosts_ends_what_leads_there(hosts, tmp_path):
     """An older one doesn't say that it reads them. Its gateway comes again, and all else goes on."""
     here, there = hosts(join=False)
-    installed_anew(hosts, here, tmp_path).older("reads sections up to 17")
+    here.stop()
+    install = Installer(here, tmp_path)
+    here.start()
+    hosts.join()
+    install.older("reads sections up to 17")
     receiver, within = there.receiver("inbox"), here.receiver("within")
     with Connection(here.socket) as sender:
         assert sender.send("hostb/0:inbox", b"before") == 0

@@ -2,13 +2,19 @@
 """A daemon hands over its topics and subscriptions: who publishes and who subscribes goes on, and nothing is missing, or told to be."""
 
 import errno
+import random
 
 import pytest
 
 from library import COUNT_LISTENERS, KEEP_OLDEST, KEPT, MISSED, RETAIN, SUBSCRIBED, TOPIC, WAITING, Connection
 from messaging import eventually
-from renewing import content, process_until, renew, renew_while
+from renewing import process_until, renew, renew_while
 from test_topics import account, expect, publish, publish_keyed, publish_many, receive, subscriber, topic, until
+
+
+def content(number):
+    rng = random.Random(number)
+    return b"%d " % number + rng.randbytes(rng.choice((0, 10, 500, 20000)))
 
 
 class Published:

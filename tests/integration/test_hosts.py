@@ -9,18 +9,17 @@ import re
 import shlex
 import socket
 import subprocess
-import types
 
 import pytest
 
 from conftest import wait_for
 from fake_gateway import Refused, Side
-from joined_hosts import IN, LISTEN_HOSTS, OUT, Stream, numbers, pour, received
+from joined_hosts import IN, LISTEN_HOSTS, OUT, Stream, pour, received
 from library import Connection
 from messaging import (EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_TIMEOUT, EXIT_UNREACHABLE, EXIT_USAGE, FAST, LOST_SOON, PATIENCE,
                        eventually, tool)
 from polling import writable
-from test_resume import at_work, calling, numbered, resumes
+from test_resume import abroad, at_work, calling, numbered, resumes
 
 
 def test_a_message_goes_from_host_to_host(hosts):
@@ -45,8 +44,7 @@ def test_guests_of_two_hosts_talk_through_their_domains_0(hosts):
 
 def test_a_call_comes_back_from_another_host(hosts):
     here, there = hosts(guests=1)
-    server = there[1].popen("serve", "rev", "--", "rev")
-    eventually(lambda: "rev" in there[1].endpoints(), "the server is bound")
+    server = there[1].popen("serve", "rev", "--", "rev", binds="rev")
     done = here[1].xenmsg("call", "hostb/1:rev", data=b"abc")
     assert done.returncode == EXIT_OK and done.stdout.strip() == b"cba", done
     server.terminate()
@@ -215,24 +213,20 @@ def test_status_in_words_names_hosts(hosts):
 
 def test_a_lost_conversation_is_a_pause(hosts):
     here, there = hosts(config=LOST_SOON)
-
-    def disturb(number):
-        if number % 300 == 299:
+    with at_work(*numbered(here, abroad(there, "hostb"), "numbers")) as goes_on:
+        for _ in range(10):
             hosts.gateway.lose()
-
-    numbers(here, there, disturb)
+            goes_on()
     assert hosts.gateway.made > 2
 
 
 def test_a_gateway_that_is_killed_and_comes_back_is_a_pause(hosts):
     here, there = hosts()
-
-    def disturb(number):
-        if number % 1000 == 500:
+    with at_work(*numbered(here, abroad(there, "hostb"), "numbers")) as goes_on:
+        for _ in range(3):
             hosts.gateway.close()
             hosts.join()
-
-    numbers(here, there, disturb)
+            goes_on()
 
 
 def test_another_daemon_ends_what_was_open(hosts):
@@ -322,8 +316,8 @@ def test_without_asking_for_hosts_there_is_no_stream_of_one(hosts):
 def test_between_hosts_all_goes_on_when_either_guest_is_restored(hosts):
     here, there = hosts(guests=1)
     near, far = here[1], there[1]
-    abroad = types.SimpleNamespace(domid=f"hostb/{far.domid}", socket=far.socket, endpoints=far.endpoints)
-    with at_work(*numbered(near, abroad, "numbers"), *calling(near, abroad, "calls")) as goes_on:
+    target = abroad(far, "hostb")
+    with at_work(*numbered(near, target, "numbers"), *calling(near, target, "calls")) as goes_on:
         for zero, node in (here[0], near), (there[0], far), (here[0], near):
             before = zero.link(node.domid)["resumes"]
             node.save_and_restore()
@@ -336,8 +330,7 @@ def test_what_another_host_opens_to_a_saved_guest_waits_for_it(hosts):
     zero, far = there[0], there[1]
     eventually(lambda: zero.link_state(1) == "up", "domain 0 has a session with it")
     addresses = [f"hostb/{name}" for name in ("dom1", far.host.domain(1)["uuid"], "1")]
-    with Connection(here[1].socket) as sender, Connection(far.socket) as receiver:
-        assert receiver.bind("inbox") == 0
+    with Connection(here[1].socket) as sender, Connection(far.socket, binds="inbox") as receiver:
         results = []
         far.host.sim("suspend", 1)
         eventually(lambda: zero.link_state(1) == "away", "it is away")
@@ -406,8 +399,7 @@ def test_a_stream_that_is_not_read_holds_only_its_sender(hosts):
 def test_connect_and_listen_carry_standard_input_and_output(hosts):
     here, there = hosts(guests=1)
     listening = there[1].popen("listen", "stream", "--", "sh", "-c",
-                               "echo $XENMSG_SENDER_HOST/$XENMSG_SENDER_DOMID; cat")
-    eventually(lambda: "stream" in there[1].endpoints(), "it is bound")
+                               "echo $XENMSG_SENDER_HOST/$XENMSG_SENDER_DOMID; cat", binds="stream")
     done = here[1].xenmsg("connect", "hostb/1:stream", data=b"data")
     assert (done.returncode, done.stdout) == (EXIT_OK, b"hosta/1\ndata"), done
     done = here[1].xenmsg("connect", "hostb/1:nobody")
@@ -418,8 +410,7 @@ def test_connect_and_listen_carry_standard_input_and_output(hosts):
 def test_another_host_with_many_commands_leaves_room_for_others(hosts):
     here, there = hosts(guests=1)
     serving = there[0].popen_command("sh", "-c", 'ulimit -n 64; exec "$@"', "sh", tool("xenmsg"), "listen", "--run", "t", "--",
-                                     "cat", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    eventually(lambda: "t" in there[0].endpoints(), "it is bound")
+                                     "cat", stdout=subprocess.PIPE, stderr=subprocess.PIPE, binds="t")
     callers = [here[number].popen("run", "hostb/0:t", stdin=subprocess.PIPE) for number in (0, 1, 0)]
     eventually(lambda: [caller.poll() for caller in callers].count(255) == 1, "one is refused")
     assert b"of host hosta is refused: it has too many at once" in serving.stderr.readline()

@@ -77,8 +77,7 @@ def test_the_endpoints_of_another_host_are_listed(hosts):
     here, there = hosts(guests=1)
     there[0].receiver("print")
     there[0].receiver("scan")
-    there[1].popen("serve", "rev", "--", "rev")
-    eventually(lambda: "rev" in there[1].endpoints(), "the server is bound")
+    there[1].popen("serve", "rev", "--", "rev", binds="rev")
     for asker in here.values():
         assert listed(asker, "hostb/0") == ["print", "scan"]
         answer, = asker.told("endpoints", "hostb/1")

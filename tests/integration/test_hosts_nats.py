@@ -11,9 +11,10 @@ import pytest
 
 from conftest import wait_for
 from gateway_rig import Gateway, Server
+from joined_hosts import Hosts, Stream, pour, received
+from messaging import EXIT_OK, PATIENCE, eventually, resident
 from nats_rig import SlowWay, cluster
-from messaging import EXIT_OK, PATIENCE, eventually
-from joined_hosts import Hosts, Stream, numbers, pour, received
+from test_resume import abroad, at_work, numbered, size_of
 
 # As in examples/nats: what a host may say and hear, so that its name is vouched for.
 USER = ('{{user: "{0}", password: "secret of {0}", permissions: {{\n'
@@ -86,8 +87,7 @@ def test_a_message_is_larger_than_what_nats_takes(hosts, tmp_path, max_payload):
 
 def test_run_and_ping_lead_to_a_guest_of_another_host(hosts):
     here, there = hosts(guests=1)
-    serving = there[1].popen("listen", "--run", "t", "--", "sh", "-c", "cat; echo $XENMSG_SENDER_HOST >&2; exit 7")
-    eventually(lambda: "t" in there[1].endpoints(), "it is bound")
+    serving = there[1].popen("listen", "--run", "t", "--", "sh", "-c", "cat; echo $XENMSG_SENDER_HOST >&2; exit 7", binds="t")
     data = os.urandom(3_000_000)
     done = here[1].xenmsg("run", "hostb/1:t", data=data)
     assert (done.returncode, done.stdout, done.stderr) == (7, data, b"hosta\n")
@@ -113,59 +113,41 @@ def test_a_stream_outlives_a_server_that_is_killed(hosts):
 @pytest.mark.parametrize("what", ["server", "here", "there"])
 def test_a_killed_server_or_gateway_is_a_pause(hosts, what):
     here, there = hosts()
-
-    def disturb(number):
-        if number % 1000 != 500:
-            return
-        if what == "server":
-            hosts.server.kill()
-            hosts.server.start()
-        else:
-            gateway = hosts.gateways[0 if what == "here" else 1]
-            gateway.kill()
-            gateway.start()
-
-    numbers(here, there, disturb)
+    killed = hosts.server if what == "server" else hosts.gateways[0 if what == "here" else 1]
+    with at_work(*numbered(here, abroad(there, "hostb"), "numbers")) as goes_on:
+        for _ in range(3):
+            killed.kill()
+            killed.start()
+            goes_on()
 
 
 def test_a_server_of_three_is_lost_under_load(hosts):
     hosts.serve(3)
     here, there = hosts()
-    lost = []
-
-    def disturb(number):
-        if number % 1000 != 500:
-            return
-        if lost:
-            lost[-1].start()
-        told = wait_for(lambda: here.status()["hosts"]["server"], "the gateway has a server")
-        lost.append(next(server for server in hosts.servers if told.endswith(str(server.port))))
-        lost[-1].kill()
-
-    numbers(here, there, disturb)
-    assert len(lost) == 3
-
-
-def rss(pid):
-    with open(f"/proc/{pid}/status", encoding="ascii") as status:
-        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmRSS:"))
+    lost = None
+    with at_work(*numbered(here, abroad(there, "hostb"), "numbers")) as goes_on:
+        for _ in range(3):
+            if lost:
+                lost.start()
+            told = eventually(lambda: here.status()["hosts"]["server"], "the gateway has a server", timeout=30)
+            lost = next(server for server in hosts.servers if told.endswith(str(server.port)))
+            lost.kill()
+            goes_on()
 
 
 def test_a_slow_network_costs_time_and_no_memory(hosts):
     hosts.rate = 4 << 20
     here, there = hosts()
     pids = [here.pid, there.pid] + [gateway.process.pid for gateway in hosts.gateways]
-    numbers(here, there, lambda number: None, count=100)
-    before = [rss(pid) for pid in pids]
-    most = list(before)
-
-    def disturb(number):
-        if number % 20 == 0:
-            most[:] = map(max, most, map(rss, pids))
-
-    began = time.monotonic()
-    numbers(here, there, disturb, count=600, largest=60000)
-    assert time.monotonic() - began > sum(number * 7919 % 60000 for number in range(600)) / hosts.rate * 0.9
+    sending, receiving = numbered(here, abroad(there, "hostb"), "numbers")
+    with at_work(sending, receiving):
+        first, began, before = receiving.count, time.monotonic(), [resident(pid) for pid in pids]
+        most = list(before)
+        while receiving.count < first + 4000:
+            receiving.goes_on()
+            most[:] = map(max, most, map(resident, pids))
+        carried = sum(size_of(number) for number in range(first, receiving.count))
+        assert time.monotonic() - began > carried / hosts.rate * 0.9
     grown = [(now - then) / (1 << 20) for now, then in zip(most, before)]
     print(f"MiB more in the daemons and gateways: {grown}")
     if PATIENCE == 1:  # sanitizers keep what is freed

@@ -139,8 +139,7 @@ def test_a_time_out_is_kept_though_nothing_gets_to_the_host(hosts):
 def test_a_command_whose_caller_gives_up_is_told(way, tmp_path):
     started, ended_by = tmp_path / "started", tmp_path / "stopped"
     serving = way.receiver.popen("serve", "--jobs", "1", "slow", "--", "sh", "-c",
-                                 f"trap 'echo >{ended_by}; exit' TERM; echo x >>{started}; while :; do sleep 0.02; done")
-    eventually(lambda: "slow" in way.receiver.endpoints(), "it is bound")
+                                 f"trap 'echo >{ended_by}; exit' TERM; echo x >>{started}; while :; do sleep 0.02; done", binds="slow")
     running = way.sender.popen("call", way.to("slow"), "first")
     eventually(started.exists, "the first call runs")
     done = way.sender.xenmsg("call", "--timeout", "0.3", way.to("slow"), "second")
@@ -167,16 +166,14 @@ def test_errors_have_the_same_exit_codes(way, command):
     for address, code in ((way.to("nobody"), EXIT_NO_ENDPOINT), (absent, EXIT_UNREACHABLE)):
         done = way.sender.xenmsg(command, address, data=b"x")
         assert done.returncode == (255 if command == "run" else code), (address, done)
-    calls = way.receiver.popen("serve", "calls", "--", "cat")
-    eventually(lambda: "calls" in way.receiver.endpoints(), "it is bound")
+    calls = way.receiver.popen("serve", "calls", "--", "cat", binds="calls")
     done = way.sender.xenmsg(command, way.to("calls"), data=b"x")
     assert done.returncode == {"call": EXIT_OK, "run": 255}.get(command, EXIT_ERROR), done
     calls.terminate()
 
 
 def test_a_stream_whose_daemon_dies_is_not_one_that_ends(way):
-    listening = way.receiver.popen("listen", "stream", "--", "cat")
-    eventually(lambda: "stream" in way.receiver.endpoints(), "it is bound")
+    listening = way.receiver.popen("listen", "stream", "--", "cat", binds="stream")
     connected = way.sender.popen("connect", way.to("stream"), stdin=subprocess.PIPE)
     connected.stdin.write(b"x\n")
     connected.stdin.flush()

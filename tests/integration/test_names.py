@@ -48,8 +48,7 @@ def test_guests_reach_each_other_by_name_and_uuid(zero, one, two, host):
         assert receives(receiver, sender, address.upper().replace("INBOX", "inbox"))["domid"] == sender.domid
 
 
-def test_the_listings_show_names_and_uuids(nodes, host):
-    one, two = nodes(0, 1, 2)[1], nodes.by_domid[2]
+def test_the_listings_show_names_and_uuids(zero, one, two, host):
     knows(one, {0: "Domain-0", 1: "dom1", 2: "dom2"})
     peers = {peer["domid"]: peer for peer in one.json("peers")}
     assert (peers[2]["name"], peers[2]["uuid"]) == ("dom2", uuid_of(host, 2))
@@ -165,8 +164,7 @@ def test_many_domains_come_in_several_frames(many):
     assert uuid_of(nodes.host, 40) in [peer["uuid"] for peer in one.status_with_all_peers()["peers"]]
 
 
-def test_watchers_see_names_and_renames(nodes, host):
-    one, two = nodes(0, 1, 2)[1], nodes.by_domid[2]
+def test_watchers_see_names_and_renames(zero, one, two, host):
     knows(one, {2: "dom2"})
     watcher = one.popen("watch", "--json", "*")
     by_name = one.popen("watch", "--json", "work")

@@ -286,27 +286,25 @@ def test_a_bad_file_changes_nothing_and_is_named(with_policies):
     receiver.stop()
 
 
-def test_a_daemon_does_not_start_with_a_bad_policy(nodes):
-    one = nodes(1, start=False)[1]
-    one.policy = "[rule]\nform = 1\n"
-    one.start(wait=False)
+def test_a_daemon_does_not_start_with_a_bad_policy(alone):
+    alone.policy = "[rule]\nform = 1\n"
+    alone.start(wait=False)
     # The unit doesn't start it again after this.
-    assert one.daemon.wait(timeout=30 * PATIENCE) == EXIT_USAGE
-    assert "50-test.conf:2: [rule] has no key 'form'" in one.log.read_text()
-    one.daemon = None
+    assert alone.daemon.wait(timeout=30 * PATIENCE) == EXIT_USAGE
+    assert "50-test.conf:2: [rule] has no key 'form'" in alone.log.read_text()
+    alone.daemon = None
 
 
 @pytest.mark.parametrize("text, line", [
     (rule("1", "inbox", "alow"), "4: action 'alow': must be allow or deny"),
     ("[rule]\nfrom 3\nto = inbox\naction = allow\n", "2: this is neither a [section] nor KEY = VALUE"),
     (None, None)])
-def test_check_config_reads_the_policy_too(nodes, tmp_path, text, line):
-    one = nodes(1, start=False)[1]
+def test_check_config_reads_the_policy_too(alone, tmp_path, text, line):
     policies, config = tmp_path / "policy.d", tmp_path / "check.conf"
     policies.mkdir()
     config.write_text(f"[daemon]\npolicy-dir = {policies}\n")
     (policies / "10.conf").write_text(text or rule("1", "inbox"))
-    done = one.run_command(tool("xenmsgd"), "--check-config", "--config", config)
+    done = alone.run_command(tool("xenmsgd"), "--check-config", "--config", config)
     assert done.returncode == (EXIT_USAGE if text else 0), done
     assert not text or f"{policies}/10.conf:{line}" in done.stderr.decode()
 
@@ -355,24 +353,23 @@ def test_only_root_and_the_daemons_own_user_reload(with_policies):
     assert reloads(one.socket)[0] == 0
 
 
-def test_a_daemon_that_serves_as_another_user_is_reloaded_by_it(nodes, tmp_path):
-    one = nodes(1, start=False)[1]
+def test_a_daemon_that_serves_as_another_user_is_reloaded_by_it(alone, tmp_path):
     policies = tmp_path / "policy.d"
     policies.mkdir()
     path = tmp_path
     while len(str(path)) > len("/tmp"):
         os.chmod(path, 0o755)
         path = path.parent
-    one.config += f"[daemon]\nuser = nobody\npolicy-dir = {policies}\n"
-    one.start()
-    assert as_user(NOBODY, one, reloads)[0] == 0
-    assert as_user(1, one, reloads)[0] == errno.EPERM
-    assert reloads(one.socket)[0] == 0
+    alone.config += f"[daemon]\nuser = nobody\npolicy-dir = {policies}\n"
+    alone.start()
+    assert as_user(NOBODY, alone, reloads)[0] == 0
+    assert as_user(1, alone, reloads)[0] == errno.EPERM
+    assert reloads(alone.socket)[0] == 0
     # A file that this user may not read is none that could be passed over.
     (policies / "10.conf").write_text("")
     os.chmod(policies / "10.conf", 0)
-    assert reloads(one.socket)[0] == errno.EINVAL
-    assert "10.conf: can't be read: Permission denied" in one.status()["policy"]["error"]
+    assert reloads(alone.socket)[0] == errno.EINVAL
+    assert "10.conf: can't be read: Permission denied" in alone.status()["policy"]["error"]
 
 
 def test_a_reload_under_traffic_ends_what_is_forbidden_alone(with_policies):
@@ -406,8 +403,7 @@ def test_a_reload_under_traffic_ends_what_is_forbidden_alone(with_policies):
 
 def test_a_stream_that_new_rules_forbid_breaks_at_both_ends(with_policies):
     one, two = with_policies({1: None, 2: rule("1", "*")})
-    listener = two.popen("listen", "pipe", stdin=subprocess.PIPE)
-    eventually(lambda: "pipe" in two.endpoints(), "it listens")
+    listener = two.popen("listen", "pipe", stdin=subprocess.PIPE, binds="pipe")
     caller = one.popen("connect", "2:pipe", stdin=subprocess.PIPE)
     caller.stdin.write(b"hello\n")
     caller.stdin.flush()

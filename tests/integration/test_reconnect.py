@@ -19,11 +19,11 @@ from messaging import EXIT_OK, PATIENCE, eventually, stopped
 LOST, BACK = "xenmsgd is lost", "xenmsgd is there again"
 
 
-def begin(node, tmp_path, name, *command):
-    """A command whose standard error is a file, and which file."""
-    path = tmp_path / f"{name}.err"
+def begin(node, tmp_path, *command, binds):
+    """A command that has bound this, whose standard error is a file, and which file."""
+    path = tmp_path / f"{'-'.join(command[:2])}.err"
     with open(path, "wb") as err:
-        return node.popen(*command, lasting=True, stderr=err), path
+        return node.popen(*command, lasting=True, stderr=err, binds=binds), path
 
 
 def ended(process, how=signal.SIGTERM):
@@ -39,8 +39,7 @@ def restart(node, how):
 
 @pytest.mark.parametrize("how", ["kill", "stop"])
 def test_recv_goes_on_with_the_next_daemon(one, two, tmp_path, memory, how):
-    process, err = begin(two, tmp_path, "recv", "recv", "first", "second")
-    eventually(lambda: {"first", "second"} <= set(two.endpoints()), "both are bound")
+    process, err = begin(two, tmp_path, "recv", "first", "second", binds=("first", "second"))
     one.send("2:first", "before")
     for times in range(1, 4):
         restart(two, how)
@@ -54,8 +53,7 @@ def test_recv_goes_on_with_the_next_daemon(one, two, tmp_path, memory, how):
 
 def test_what_is_sent_before_it_is_back_has_one_outcome(one, two, tmp_path):
     """The receiver's daemon is killed: each command says what became of its message, which waits as long as it may."""
-    process, err = begin(two, tmp_path, "recv", "recv", "inbox")
-    eventually(lambda: "inbox" in two.endpoints(), "it is bound")
+    process, err = begin(two, tmp_path, "recv", "inbox", binds="inbox")
     sent = []
     for times in range(3):
         two.kill()
@@ -68,8 +66,7 @@ def test_what_is_sent_before_it_is_back_has_one_outcome(one, two, tmp_path):
 
 
 def test_serve_answers_after_its_daemon_was_killed(one, two, tmp_path, memory):
-    process, err = begin(two, tmp_path, "serve", "serve", "upper", "--", "tr", "a-z", "A-Z")
-    eventually(lambda: "upper" in two.endpoints(), "it is served")
+    process, err = begin(two, tmp_path, "serve", "upper", "--", "tr", "a-z", "A-Z", binds="upper")
     restart(two, "kill")
     eventually(lambda: BACK in err.read_text(), "it is back")
     done = one.xenmsg("call", "2:upper", "abc")
@@ -78,9 +75,8 @@ def test_serve_answers_after_its_daemon_was_killed(one, two, tmp_path, memory):
 
 
 def test_listen_waits_for_its_stream_over_a_restart(one, two, tmp_path):
-    single, err = begin(two, tmp_path, "single", "listen", "single")
-    many, many_err = begin(two, tmp_path, "many", "listen", "many", "--", "tr", "a-z", "A-Z")
-    eventually(lambda: {"single", "many"} <= set(two.endpoints()), "both listen")
+    single, err = begin(two, tmp_path, "listen", "single", binds="single")
+    many, many_err = begin(two, tmp_path, "listen", "many", "--", "tr", "a-z", "A-Z", binds="many")
     restart(two, "kill")
     eventually(lambda: BACK in err.read_text() and BACK in many_err.read_text(), "both are back")
     assert one.xenmsg("connect", "2:many", data=b"abc").stdout == b"ABC"
@@ -94,11 +90,10 @@ def test_a_stream_waits_for_a_daemon_that_stands_still(nodes, tmp_path):
     from python_module import LONG, xenmsg
 
     one = nodes(1)[1]
-    process, _ = begin(one, tmp_path, "listen", "listen", "single")
+    process, _ = begin(one, tmp_path, "listen", "single", binds="single")
     with xenmsg.blocking.open(one.socket, reconnect=True) as conn, conn.listen("other") as listener:
         with pytest.raises(xenmsg.TimedOut):
             listener.accept(timeout=0)  # it is bound now
-        eventually(lambda: "single" in one.endpoints(), "both listen")
         process.send_signal(signal.SIGSTOP)
         clients = [one.popen("connect", f"self:{name}", stdin=subprocess.PIPE) for name in ("single", "other")]
         eventually(lambda: [stream["state"] for stream in one.status()["streams"]].count("waiting") == 2, "both streams wait")
@@ -137,8 +132,7 @@ def test_forward_from_an_endpoint_listens_again(one, two, tmp_path):
     with socket.socket(socket.AF_UNIX) as target:
         target.bind(path)
         target.listen(4)
-        process, err = begin(two, tmp_path, "forward", "forward", "xen:door", f"unix:{path}")
-        eventually(lambda: "door" in two.endpoints(), "it listens")
+        process, err = begin(two, tmp_path, "forward", "xen:door", f"unix:{path}", binds="door")
         restart(two, "kill")
         eventually(lambda: BACK in err.read_text(), "it is back")
         client = one.popen("connect", "2:door", stdin=subprocess.PIPE)
@@ -152,8 +146,7 @@ def test_forward_from_an_endpoint_listens_again(one, two, tmp_path):
 
 
 def test_an_endpoint_that_another_took_meanwhile_ends_it(one, tmp_path):
-    process, err = begin(one, tmp_path, "recv", "recv", "inbox")
-    eventually(lambda: "inbox" in one.endpoints(), "it is bound")
+    process, err = begin(one, tmp_path, "recv", "inbox", binds="inbox")
     process.send_signal(signal.SIGSTOP)
     restart(one, "kill")
     other = one.receiver("inbox")

@@ -67,8 +67,7 @@ def test_messages_go_both_ways_with_the_true_source(zero, guests):
     works(one, two)
     works(two, one)
     assert is_relayed(one, two)
-    receiver = two.popen("recv", "--json", "--count", "1", "named")
-    eventually(lambda: "named" in two.endpoints(), "the endpoint is bound")
+    receiver = two.popen("recv", "--json", "--count", "1", "named", binds="named")
     one.send(f"{guests.names[two.domid]}:named", "hello")  # by name
     message = json.loads(receiver.communicate(timeout=20 * PATIENCE)[0])
     assert (message["sender"]["domid"], message["sender"]["domain"]) == (one.domid, guests.names[one.domid])
@@ -97,8 +96,7 @@ def test_messages_of_all_sizes_arrive_whole_and_in_order(zero, guests):
 
 def test_calls_are_answered(zero, guests):
     one, two = guests(2)
-    served = two.popen("serve", "upper", "--", "tr", "a-z", "A-Z")
-    eventually(lambda: "upper" in two.endpoints(), "it serves")
+    served = two.popen("serve", "upper", "--", "tr", "a-z", "A-Z", binds="upper")
     done = one.xenmsg("call", f"{two.domid}:upper", "hello")
     assert (done.returncode, done.stdout) == (EXIT_OK, b"HELLO")
     with Connection(one.socket) as caller:

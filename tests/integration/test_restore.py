@@ -13,7 +13,7 @@ import time
 import pytest
 
 from library import Connection
-from messaging import EXIT_UNKNOWN, EXIT_UNREACHABLE, LOST_SOON, PATIENCE, eventually, works
+from messaging import EXIT_UNKNOWN, EXIT_UNREACHABLE, LOST_SOON, PATIENCE, eventually, start_all, works
 
 KEEPER = os.path.join(os.path.dirname(os.environ.get("XENMSG_BINDIR", "/usr/bin")), "libexec/xenmsg/xenmsg-keeper")
 
@@ -47,11 +47,17 @@ def test_stopping_before_the_restore_is_known_is_no_kernel_bug(nodes, host, save
     assert host.list()["kernel_log"] == []
 
 
-def test_who_stops_closes_its_channels_unless_it_was_restored(nodes, host, keeper):
+def with_keeper(nodes, path):
+    """Domains 1 and 2, where the first one's daemon is told of a keeper there."""
     one, two = nodes(1, 2, start=False).values()
-    one.environment = dict(one.environment, XENMSG_KEEPER=keeper.path)
-    one.start()
-    two.start()
+    if path:
+        one.environment = dict(one.environment, XENMSG_KEEPER=str(path))
+    start_all(one, two)
+    return one, two
+
+
+def test_who_stops_closes_its_channels_unless_it_was_restored(nodes, host, keeper):
+    one, two = with_keeper(nodes, keeper.path)
     held = keeper.held()
     works(one, two)
     restart(host, one, one.stop)
@@ -159,10 +165,7 @@ def children(pid):
 
 
 def test_the_managers_keeper_holds_the_channels_of_all_restores(nodes, host, keeper):
-    one, two = nodes(1, 2, start=False).values()
-    one.environment = dict(one.environment, XENMSG_KEEPER=keeper.path)
-    one.start()
-    two.start()
+    one, two = with_keeper(nodes, keeper.path)
     held = keeper.held()
     for count in (1, 2):
         works(one, two)
@@ -190,11 +193,7 @@ def is_event_channel(file):
 
 @pytest.mark.parametrize("service", [True, False], ids=["no answer", "no service"])
 def test_without_a_keeper_a_daemon_makes_one_for_all_restores(nodes, host, tmp_path, service):
-    one, two = nodes(1, 2, start=False).values()
-    if service:
-        one.environment = dict(one.environment, XENMSG_KEEPER=str(tmp_path / "nobody.sock"))
-    one.start()
-    two.start()
+    one, two = with_keeper(nodes, tmp_path / "nobody.sock" if service else "")
     works(one, two)
     one.save_and_restore()
     keeper, = children(one.pid)

@@ -13,6 +13,7 @@ import socket
 import struct
 import threading
 import time
+import types
 
 import pytest
 
@@ -53,6 +54,10 @@ class Worker(threading.Thread):
             raise self.error
 
 
+def size_of(number):
+    return number * 7919 % 9000
+
+
 def numbered(sender, receiver, endpoint):
     """Messages with numbers, of several sizes, all of which must be delivered, once and in order."""
     bound = threading.Event()
@@ -60,8 +65,7 @@ def numbered(sender, receiver, endpoint):
     address = f"{receiver.domid}:{endpoint}"  # as at the beginning: a channel goes on under a new number
 
     def receive(worker):
-        with Connection(receiver.socket) as inbox:
-            assert inbox.bind(endpoint) == 0
+        with Connection(receiver.socket, binds=endpoint) as inbox:
             bound.set()
             while not worker.finishing.is_set() or worker.count < len(sent):
                 got = inbox.receive(200)
@@ -79,7 +83,7 @@ def numbered(sender, receiver, endpoint):
         with Connection(sender.socket) as program:
             while not worker.finishing.is_set():
                 while len(sent) - len(results) < WINDOW:
-                    size = (len(sent) * 7919) % 9000
+                    size = size_of(len(sent))
                     data = struct.pack("<QI", len(sent), size) + bytes([len(sent) % 251]) * size
                     posted = program.post(address, data, results.append)
                     if posted == -errno.EAGAIN:
@@ -102,8 +106,7 @@ def calling(caller, server, endpoint):
     address = f"{server.domid}:{endpoint}"
 
     def serve(worker):
-        with Connection(server.socket) as program:
-            assert program.bind(endpoint) == 0
+        with Connection(server.socket, binds=endpoint) as program:
             while not worker.finishing.is_set():
                 got = program.take(100)
                 if not isinstance(got, int):
@@ -169,6 +172,18 @@ def at_work(*workers):
     yield goes_on
     for worker in workers:  # who sends comes before who receives
         worker.finish()
+
+
+def abroad(node, host):
+    """The node as another host knows it."""
+    return types.SimpleNamespace(domid=f"{host}/{node.domid}", socket=node.socket, endpoints=node.endpoints)
+
+
+def messages(one, two, host_of_one=None, host_of_two=None, mark=""):
+    """Numbered ones at work in both directions, also between hosts."""
+    there = abroad(two, host_of_two) if host_of_two else two
+    back = abroad(one, host_of_one) if host_of_one else one
+    return at_work(*numbered(one, there, f"numbers-2{mark}"), *numbered(two, back, f"numbers-1{mark}"))
 
 
 def traffic(one, two, mark=""):
@@ -275,8 +290,7 @@ def test_who_watches_hears_that_a_domain_is_away_and_then_up(nodes, host):
 def test_a_send_with_a_time_out_to_who_is_away_ends_in_time(nodes, host):
     one, two = nodes(1, 2, config=LOST_SOON).values()
     works(one, two)
-    with Connection(one.socket) as sender, Connection(two.socket) as receiver:
-        assert receiver.bind("inbox") == 0
+    with Connection(one.socket) as sender, Connection(two.socket, binds="inbox") as receiver:
         results = []
         assert sender.post("2:inbox", b"first", results.append) == 0
         assert receiver.receive().data == b"first"
@@ -347,8 +361,7 @@ def test_a_peer_that_ends_in_a_resume_leaves_what_is_certain(nodes, host, ended,
     peer, survivor, zero = pair[ended], pair[3 - ended], nodes(0, start=False)[0]
     for delay in delays:
         results = [[] for _ in range(40)]
-        with Connection(survivor.socket) as sender, Connection(peer.socket) as receiver, zero.store() as store:
-            assert receiver.bind("inbox") == 0
+        with Connection(survivor.socket) as sender, Connection(peer.socket, binds="inbox") as receiver, zero.store() as store:
             for number, done in enumerate(results):
                 assert sender.post(f"{ended}:inbox", b"%d" % number, done.append) == 0
             assert [receiver.receive(LONG * 1000).data for _ in range(10)] == [b"%d" % number for number in range(10)]

@@ -53,13 +53,12 @@ def lies_with(node, *queues):
 
 # ---- who gets what ----
 
-def test_one_sender_gets_to_one_program_in_order(pair, memory):
-    sending, receiving = pair
-    first, second = Connection(receiving.socket), Connection(receiving.socket)
+def test_one_sender_gets_to_one_program_in_order(here, there, memory):
+    first, second = Connection(there.socket), Connection(there.socket)
     assert first.bind("work", SHARED) == second.bind("work", SHARED) == 0
-    senders = [Connection(sending.socket) for _ in range(4)]
-    outcomes = [post(sender, address(receiving), [b"%d %d" % (i, j) for j in range(20)]) for i, sender in enumerate(senders)]
-    lies_with(receiving, 2, 2)
+    senders = [Connection(here.socket) for _ in range(4)]
+    outcomes = [post(sender, address(there), [b"%d %d" % (i, j) for j in range(20)]) for i, sender in enumerate(senders)]
+    lies_with(there, 2, 2)
     for conn in first, second:
         by_sender = {}
         for text in received(conn, 40):
@@ -71,17 +70,16 @@ def test_one_sender_gets_to_one_program_in_order(pair, memory):
     assert all(set(each) == {0} for each in outcomes)
 
 
-def test_who_takes_nothing_gets_nothing_more(pair, memory):
-    sending, receiving = pair
-    deaf, busy = Connection(receiving.socket), Connection(receiving.socket)
+def test_who_takes_nothing_gets_nothing_more(here, there, memory):
+    deaf, busy = Connection(there.socket), Connection(there.socket)
     assert deaf.bind("work", SHARED) == busy.bind("work", SHARED) == 0
     senders = []
     for i in range(20):
-        senders.append(Connection(sending.socket))
-        post(senders[-1], address(receiving), [b"%d" % i])
+        senders.append(Connection(here.socket))
+        post(senders[-1], address(there), [b"%d" % i])
         if i:
             received(busy, 1)
-            lies_with(receiving, 1, i)
+            lies_with(there, 1, i)
     assert deaf.receive().data == b"0"
 
 
@@ -105,9 +103,8 @@ def test_bound_more_than_once_only_if_all_say_so(nodes):
 # ---- what goes on ----
 
 @pytest.mark.parametrize("how", ["unbind", "close", "kill"])
-def test_what_one_hasnt_taken_goes_on_in_order(pair, memory, how):
-    sending, receiving = pair
-    leaver = program(receiving, """
+def test_what_one_hasnt_taken_goes_on_in_order(here, there, memory, how):
+    leaver = program(there, """
 assert c.bind('work', 4096) == 0
 print('bound')
 for i in range(5):
@@ -123,10 +120,10 @@ print('left')
 time.sleep(1000)
 """)
     assert leaver.stdout.readline() == b"bound\n"
-    sender = Connection(sending.socket)
-    outcomes = post(sender, address(receiving), [b"%d" % i for i in range(100)])
+    sender = Connection(here.socket)
+    outcomes = post(sender, address(there), [b"%d" % i for i in range(100)])
     assert leaver.stdout.readline() == b"taken\n"
-    heir = Connection(receiving.socket)
+    heir = Connection(there.socket)
     assert heir.bind("work", SHARED) == 0
     if memory == "0":  # else it is reported when the program uses its connection again
         eventually(lambda: sender.wait(10) >= 0 and len(outcomes) >= 5, "the first are delivered")
@@ -146,16 +143,15 @@ time.sleep(1000)
         assert told < 5 and outcomes == [0] * told + [-errno.ECONNRESET] * (100 - told)
     else:
         assert outcomes == [0] * 100
-    post(sender, address(receiving), [b"more"])  # on the same channel
+    post(sender, address(there), [b"more"])  # on the same channel
     assert received(heir, 1) == [b"more"]
 
 
-def test_a_message_that_one_has_half_read_goes_on_whole(pair, memory):
-    sending, receiving = pair
-    leaver, heir, sender = Connection(receiving.socket), Connection(receiving.socket), Connection(sending.socket)
+def test_a_message_that_one_has_half_read_goes_on_whole(here, there, memory):
+    leaver, heir, sender = Connection(there.socket), Connection(there.socket), Connection(here.socket)
     assert leaver.bind("work", SHARED) == 0
     large = os.urandom(60000)
-    outcomes = post(sender, address(receiving), [large[:40000], large])
+    outcomes = post(sender, address(there), [large[:40000], large])
     assert leaver.receive().data == large[:40000]
     leaver.wait(0)  # reads the beginning of the next
     assert heir.bind("work", SHARED) == 0
@@ -167,9 +163,8 @@ def test_a_message_that_one_has_half_read_goes_on_whole(pair, memory):
     assert outcomes == [0, 0]
 
 
-def test_a_killed_servers_call_is_in_doubt_and_the_next_goes_on(pair, memory):
-    sending, receiving = pair
-    server = program(receiving, """
+def test_a_killed_servers_call_is_in_doubt_and_the_next_goes_on(here, there, memory):
+    server = program(there, """
 assert c.bind('work', 4096) == 0
 print('bound')
 first = c.take()
@@ -178,17 +173,17 @@ print(first.data.decode())
 time.sleep(1000)
 """)
     assert server.stdout.readline() == b"bound\n"
-    caller, heir = Connection(sending.socket), Connection(receiving.socket)
+    caller, heir = Connection(here.socket), Connection(there.socket)
     ended = {}
-    assert caller.call_post(address(receiving), b"one", lambda what: ended.update(one=(what, caller.last.fate))) == 0
+    assert caller.call_post(address(there), b"one", lambda what: ended.update(one=(what, caller.last.fate))) == 0
     assert server.stdout.readline() == b"one\n"
     assert heir.bind("work", SHARED) == 0
-    eventually(lambda: caller.wait(10) >= 0 and receiving.status()["endpoints"], "the call is taken")
+    eventually(lambda: caller.wait(10) >= 0 and there.status()["endpoints"], "the call is taken")
     time.sleep(0.05)  # not for a condition: what was taken is to be reported, which nobody can look at
     server.kill()
     eventually(lambda: caller.wait(10) >= 0 and "one" in ended, "the first has ended")
     assert ended["one"] == (-errno.ECONNRESET, FATE_UNKNOWN)
-    assert caller.call_post(address(receiving), b"two", lambda what: ended.update(two=what)) == 0
+    assert caller.call_post(address(there), b"two", lambda what: ended.update(two=what)) == 0
     request = heir.take()
     assert request.data == b"two" and request.reply(b"second answer") == 0
     request.free()
@@ -196,15 +191,14 @@ time.sleep(1000)
     assert ended["two"] == b"second answer"
 
 
-def test_a_withdrawn_message_isnt_taken_by_the_next(pair, memory):
-    sending, receiving = pair
-    leaver, heir, sender = Connection(receiving.socket), Connection(receiving.socket), Connection(sending.socket)
+def test_a_withdrawn_message_isnt_taken_by_the_next(here, there, memory):
+    leaver, heir, sender = Connection(there.socket), Connection(there.socket), Connection(here.socket)
     assert leaver.bind("work", SHARED) == heir.bind("work", SHARED) == 0
-    outcomes = post(sender, address(receiving), [b"one"])
-    assert sender.post_timed(address(receiving), b"two", 200, outcomes.append) == 0
-    outcomes_three = post(sender, address(receiving), [b"three"])
-    eventually(lambda: sum(channels_of(receiving)) == 1, "one of them has the channel")
-    leaver, heir = (leaver, heir) if channels_of(receiving)[0] else (heir, leaver)
+    outcomes = post(sender, address(there), [b"one"])
+    assert sender.post_timed(address(there), b"two", 200, outcomes.append) == 0
+    outcomes_three = post(sender, address(there), [b"three"])
+    eventually(lambda: sum(channels_of(there)) == 1, "one of them has the channel")
+    leaver, heir = (leaver, heir) if channels_of(there)[0] else (heir, leaver)
     eventually(lambda: (sender.wait(10), leaver.wait(0)) and len(outcomes) == 1, "the second is withdrawn", 10)
     assert outcomes == [-errno.ETIMEDOUT]
     assert leaver.unbind("work") == 0
@@ -213,12 +207,11 @@ def test_a_withdrawn_message_isnt_taken_by_the_next(pair, memory):
     eventually(lambda: sender.wait(10) >= 0 and outcomes_three == [0], "the last is delivered")
 
 
-def test_streams_that_one_hasnt_accepted_go_on(pair):
-    sending, receiving = pair
-    leaver, heir, sender = Connection(receiving.socket), Connection(receiving.socket), Connection(sending.socket)
+def test_streams_that_one_hasnt_accepted_go_on(here, there):
+    leaver, heir, sender = Connection(there.socket), Connection(there.socket), Connection(here.socket)
     assert leaver.listen("work", SHARED) == 0
     opened = []
-    opener = threading.Thread(target=lambda: opened.append(sender.connect(address(receiving))))
+    opener = threading.Thread(target=lambda: opened.append(sender.connect(address(there))))
     opener.start()
     eventually(lambda: leaver.wait(10) > 0, "a stream has come")
     assert heir.listen("work", SHARED) == 0
@@ -279,14 +272,13 @@ c.close()
 
 
 @pytest.mark.parametrize("times", [5, pytest.param(100, marks=pytest.mark.slow)])
-def test_a_service_is_replaced_and_no_call_fails(pair, memory, times):
-    sending, receiving = pair
-    old = program(receiving, SERVICE)
+def test_a_service_is_replaced_and_no_call_fails(here, there, memory, times):
+    old = program(there, SERVICE)
     assert old.stdout.readline() == b"bound\n"
-    load = Load(sending, address(receiving), 3)
+    load = Load(here, address(there), 3)
     try:
         for _ in range(times):
-            new = program(receiving, SERVICE)
+            new = program(there, SERVICE)
             assert new.stdout.readline() == b"bound\n"
             old.send_signal(signal.SIGTERM)
             assert old.wait(20 * PATIENCE) == 0
@@ -299,8 +291,7 @@ def test_a_service_is_replaced_and_no_call_fails(pair, memory, times):
 
 
 def test_serve_is_replaced_and_no_call_fails(one, two):
-    old = two.popen("serve", "--workers", "2", "work", "--", "sh", "-c", "sleep 0.05; cat")
-    eventually(lambda: "work" in two.endpoints(), "it is served")
+    old = two.popen("serve", "--workers", "2", "work", "--", "sh", "-c", "sleep 0.05; cat", binds="work")
     load = Load(one, "2:work", 2)
     try:
         for _ in range(3):

@@ -380,9 +380,8 @@ def test_without_any_descriptor_left_it_waits_and_does_not_spin(one, two):
             assert "pools" in json.loads(program.query("status"))
 
 
-def test_the_limit_of_open_files_is_raised_as_far_as_it_goes(nodes):
-    one = nodes(1, start=False)[1]
-    one.files = 100, FILES
-    one.start()
-    assert resource.prlimit(one.pid, resource.RLIMIT_NOFILE) == (FILES, FILES)
-    assert one.descriptors() < RESERVE
+def test_the_limit_of_open_files_is_raised_as_far_as_it_goes(alone):
+    alone.files = 100, FILES
+    alone.start()
+    assert resource.prlimit(alone.pid, resource.RLIMIT_NOFILE) == (FILES, FILES)
+    assert alone.descriptors() < RESERVE

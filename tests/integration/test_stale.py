@@ -29,8 +29,7 @@ def test_a_stream_of_numbers_has_no_other_bytes(nodes, host, tmp_path, command, 
     save, restore = ("--notice", notice, "--stale", 16, "--seed", seed), ("--unaware", 300, "--clock", clock)
     pair = nodes(0, 1)
     out, done = tmp_path / "out", tmp_path / "done"
-    pair[1].popen("listen", "t", "--", "sh", "-c", f"cat >{out}; touch {done}")
-    eventually(lambda: "t" in pair[1].endpoints(), "it listens")
+    pair[1].popen("listen", "t", "--", "sh", "-c", f"cat >{out}; touch {done}", binds="t")
     with subprocess.Popen([sys.executable, "-c", WRITER], stdout=subprocess.PIPE) as writer:
         sender = pair[0].popen("connect", "1:t", stdin=writer.stdout)
         writer.stdout.close()

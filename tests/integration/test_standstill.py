@@ -12,8 +12,9 @@ import time
 import pytest
 
 from messaging import FAST
-from test_handover_links import Traffic, go_on_until_all_have_got, renew_under
+from renewing import renew
 from test_handover_topics import Published
+from test_resume import abroad, messages
 from test_topics import subscriber, topic
 
 CONFIG = FAST.replace("heartbeat = 200ms", "heartbeat = 100ms")  # the shortest there is, so that one falls into each moment
@@ -46,19 +47,18 @@ def standstills(chance, nodes):
 
 def talk(one, other, host_of_one, host_of_other, renewed):
     """Messages both ways and what is published, from the first on which a link is made for."""
-    flows = Traffic(one, other, host=host_of_other), Traffic(other, one, host=host_of_one)
-    with topic(one) as publisher, subscriber(other, f"{host_of_one}{one.domid}:news") as conn:
+    address = f"{abroad(one, host_of_one).domid if host_of_one else one.domid}:news"
+    with topic(one) as publisher, subscriber(other, address) as conn:
         published = Published(publisher, conn)
-        go_on_until_all_have_got(flows)
-        for node in renewed:
-            renew_under(node, *flows)
-            published.go_on()
-        published.finish()
-    for flow in flows:
-        flow.finish()
+        with messages(one, other, host_of_one, host_of_other) as goes_on:
+            for node in renewed:
+                renew(node)
+                goes_on()
+                published.go_on()
+            published.finish()
 
 
-def meet_again(seed, one, other, nodes, host_of_one="", host_of_other=""):
+def meet_again(seed, one, other, nodes, host_of_one=None, host_of_other=None):
     chance = random.Random(seed)
     for _ in range(ROUNDS):
         with standstills(chance, nodes):
@@ -86,4 +86,4 @@ def test_nor_do_they_where_domain_0_is_between(nodes, guests, seed):
 @pytest.mark.parametrize("seed", range(2))
 def test_nor_do_they_between_hosts(hosts, seed):
     here, there = hosts(guests=1, config=CONFIG)
-    meet_again(seed, here[1], there[1], [*here.values(), *there.values()], "hosta/", "hostb/")
+    meet_again(seed, here[1], there[1], [*here.values(), *there.values()], "hosta", "hostb")

@@ -96,8 +96,7 @@ def account(conn, count):
 
 # ---- what comes ----
 
-def test_all_subscribers_get_everything_in_order(pair, memory):
-    here, there = pair
+def test_all_subscribers_get_everything_in_order(here, there, memory):
     publisher = topic(here)
     subscribers = [subscriber(there) for _ in range(5)]
     publish_many(publisher, 300, 40)
@@ -111,8 +110,7 @@ def test_all_subscribers_get_everything_in_order(pair, memory):
         assert (message.domid, message.uid, message.pid) == (1, os.getuid(), os.getpid())
 
 
-def test_messages_of_all_sizes_come_whole(pair, memory):
-    here, there = pair
+def test_messages_of_all_sizes_come_whole(here, there, memory):
     publisher, conn = topic(here), subscriber(there)
     for size in 0, 1, 7, 8, 9, 4096, 65535, 65536, 70000, 1 << 20, 16 << 20:
         data = bytes([size % 251]) * size
@@ -130,9 +128,8 @@ def test_a_message_goes_once_over_a_link(one, two):
     assert 50000 < one.link(2)["tx"]["bytes"] - before < 2 * 50000
 
 
-def test_who_is_slow_is_told_of_the_topic_that_came_meanwhile(pair):
+def test_who_is_slow_is_told_of_the_topic_that_came_meanwhile(here, there):
     """What was published since, and what it has missed of that, is then known exactly."""
-    here, there = pair
     publisher, slow, watching = topic(here), subscriber(there), subscriber(there)
     publish_many(publisher, 1000, 8000)
     publisher.close()
@@ -145,16 +142,14 @@ def test_who_is_slow_is_told_of_the_topic_that_came_meanwhile(pair):
     assert account(slow, 2000) > 500
 
 
-def test_a_slow_one_holds_up_no_other(pair, memory):
-    here, there = pair
+def test_a_slow_one_holds_up_no_other(here, there, memory):
     publisher = topic(here)
     slow, quick = subscriber(there), subscriber(there)
     publish_to_who_keeps_up(publisher, quick)
     assert account(slow, 2000) > 0
 
 
-def test_a_late_one_is_told_how_many_were_before(pair):
-    here, there = pair
+def test_a_late_one_is_told_how_many_were_before(here, there):
     publisher = topic(here)
     publish_many(publisher, 7, 40)
     conn = subscriber(there, count=7, unknown=0)
@@ -165,8 +160,7 @@ def test_a_late_one_is_told_how_many_were_before(pair):
 
 # ---- what is kept ----
 
-def test_the_last_message_is_kept_for_who_comes(pair, memory):
-    here, there = pair
+def test_the_last_message_is_kept_for_who_comes(here, there, memory):
     publisher = topic(here, flags=RETAIN)
     early = subscriber(there)
     publish(publisher, b"one", b"two")
@@ -179,8 +173,7 @@ def test_the_last_message_is_kept_for_who_comes(pair, memory):
     assert receive(late).data == receive(early).data == b"three"
 
 
-def test_what_is_kept_comes_first_of_the_next_publisher(pair):
-    here, there = pair
+def test_what_is_kept_comes_first_of_the_next_publisher(here, there):
     first = topic(here, flags=RETAIN)
     conn = subscriber(there)
     publish(first, b"one")
@@ -214,8 +207,7 @@ def kept(node, count):
         return words
 
 
-def test_the_last_message_of_each_key_is_kept(pair, memory):
-    here, there = pair
+def test_the_last_message_of_each_key_is_kept(here, there, memory):
     publisher = Connection(here.socket)
     assert publisher.bind_keys("news", 3) == 0
     early = subscriber(there)
@@ -272,8 +264,7 @@ def rest(conn, last):
     return came, missed
 
 
-def test_who_keeps_the_newest_gets_them_and_how_many_not(pair, memory):
-    here, there = pair
+def test_who_keeps_the_newest_gets_them_and_how_many_not(here, there, memory):
     publisher = topic(here)
     for queue in 1, 10:
         conn = subscriber(there, queue=queue)
@@ -285,8 +276,7 @@ def test_who_keeps_the_newest_gets_them_and_how_many_not(pair, memory):
         assert rest(conn, 0) == ([0], []), "who keeps up misses nothing"
 
 
-def test_who_keeps_the_oldest_gets_them_and_how_many_not(pair, memory):
-    here, there = pair
+def test_who_keeps_the_oldest_gets_them_and_how_many_not(here, there, memory):
     publisher = topic(here)
     for queue in 1, 10:
         conn = subscriber(there, queue=queue, flags=KEEP_OLDEST)
@@ -302,8 +292,7 @@ def test_who_keeps_the_oldest_gets_them_and_how_many_not(pair, memory):
         assert rest(conn, 0) == ([0], []), "when it has room it gets what comes"
 
 
-def test_a_bound_neither_hides_that_a_topic_goes(pair):
-    here, there = pair
+def test_a_bound_neither_hides_that_a_topic_goes(here, there):
     for flags in 0, KEEP_OLDEST:
         publisher = topic(here)
         conn = subscriber(there, queue=1, flags=flags)
@@ -353,8 +342,7 @@ def test_a_bound_must_be_one(one):
 
 # ---- who comes and goes ----
 
-def test_a_subscription_waits_for_its_topic(pair, memory):
-    here, there = pair
+def test_a_subscription_waits_for_its_topic(here, there, memory):
     conn = subscriber(there, first=WAITING)
     for number in range(3):
         publisher = topic(here)
@@ -402,8 +390,7 @@ def test_the_own_daemon_restarts_and_the_program_is_told(one):
     assert json.loads(command.stdout.readline())["text"] == "hello"
 
 
-def test_dying_subscribers_leave_nothing(pair):
-    here, there = pair
+def test_dying_subscribers_leave_nothing(here, there):
     publisher = topic(here)
     for _ in range(3):
         some = [subscriber(there) for _ in range(5)]
@@ -411,7 +398,7 @@ def test_dying_subscribers_leave_nothing(pair):
         some.pop().unsubscribe("1:news")
         for conn in some:
             conn.close()
-    eventually(lambda: [channels_of(node) for node in pair] == [1, 0] or (here is there and channels_of(here) == 1),
+    eventually(lambda: [channels_of(node) for node in (here, there)] == [1, 0] or (here is there and channels_of(here) == 1),
                "no channel is left but the publisher's")
 
 
@@ -419,8 +406,7 @@ def channels_of(node):
     return sum(account["channels"]["used"] for account in node.status()["accounts"])
 
 
-def test_unsubscribing_ends_it_and_it_may_begin_again(pair, memory):
-    here, there = pair
+def test_unsubscribing_ends_it_and_it_may_begin_again(here, there, memory):
     publisher, conn = topic(here), subscriber(there)
     assert conn.subscribe("1:news") == -errno.EEXIST
     publish(publisher, b"one")
@@ -474,8 +460,7 @@ def test_what_one_user_may_hear_another_one_may_not(one, two):
     assert receive(conn).data == b"to root"
 
 
-def test_only_its_program_publishes(pair):
-    here, there = pair
+def test_only_its_program_publishes(here, there):
     publisher, conn = topic(here), subscriber(there)
     with Connection(here.socket) as other:
         assert other.send("1:news", b"forged") == -errno.EPROTOTYPE
@@ -514,8 +499,7 @@ def listeners_in_status(node):
     return {entry["name"]: entry["topic"]["listeners"] for entry in node.status()["endpoints"] if entry["topic"]}
 
 
-def test_who_publishes_is_told_how_many_listen(pair, memory):
-    here, there = pair
+def test_who_publishes_is_told_how_many_listen(here, there, memory):
     heard = Heard(here)
     assert heard.counts == []
     first = subscriber(there)
@@ -554,8 +538,7 @@ def test_listeners_of_all_domains_are_counted(one, two, three):
 def test_a_command_says_when_somebody_subscribes(one, two):
     with Connection(one.socket) as plain:
         assert plain.bind("plain", COUNT_LISTENERS) == -errno.EINVAL
-    command = one.popen("publish", "--lines", "--verbose", "--retain", "news", stdin=subprocess.PIPE, stderr=subprocess.PIPE)
-    eventually(lambda: "news" in one.endpoints(), "the topic is there")
+    command = one.popen("publish", "--lines", "--verbose", "--retain", "news", stdin=subprocess.PIPE, stderr=subprocess.PIPE, binds="news")
     conn = subscriber(two)
     eventually(lambda: listeners_in_status(one)["news"] == 1, "one listens")
     conn.close()
@@ -571,12 +554,10 @@ def test_a_command_says_when_somebody_subscribes(one, two):
 
 # ---- the commands ----
 
-def test_commands_publish_and_subscribe(pair):
-    here, there = pair
+def test_commands_publish_and_subscribe(here, there):
     getting = there.popen("subscribe", "--json", "--count", "2", "1:news")
     assert json.loads(getting.stdout.readline())["notice"] == "waiting"
-    publishing = here.popen("publish", "--lines", "--stay", "60", "news", stdin=subprocess.PIPE)
-    eventually(lambda: "news" in here.endpoints(), "the topic is there")
+    publishing = here.popen("publish", "--lines", "--stay", "60", "news", stdin=subprocess.PIPE, binds="news")
     with Connection(there.socket) as conn:  # whose replica is that of the command
         assert conn.subscribe("1:news") == 0
         until(conn, SUBSCRIBED)
@@ -587,8 +568,7 @@ def test_commands_publish_and_subscribe(pair):
     publishing.kill()
 
 
-def test_one_message_reaches_who_waits_and_who_comes(pair):
-    here, there = pair
+def test_one_message_reaches_who_waits_and_who_comes(here, there):
     waiting = there.popen("subscribe", "--count", "1", "1:news")
     publishing = here.popen("publish", "--stay", "60", "news", "hello")
     assert waiting.communicate(timeout=20 * PATIENCE)[0] == b"hello\n"
@@ -596,8 +576,7 @@ def test_one_message_reaches_who_waits_and_who_comes(pair):
     publishing.kill()
 
 
-def test_each_message_reaches_who_waits_and_who_comes(pair):
-    here, there = pair
+def test_each_message_reaches_who_waits_and_who_comes(here, there):
     waiting = there.popen("subscribe", "--count", "3", "1:news")
     publishing = [here.popen("publish", "--each", "--stay", "60", "news", "--", "one", "-", "--three"),
                   here.popen("publish", "--each", "--retain-keys", "2", "--stay", "60", "config", "a 1", "b 2", "a 3")]
@@ -617,8 +596,7 @@ def published(node, name):
         return conn.subscribe(f"1:{name}") == 0 and until(conn, SUBSCRIBED).count
 
 
-def test_lines_are_kept_by_their_first_word(pair):
-    here, there = pair
+def test_lines_are_kept_by_their_first_word(here, there):
     publishing = here.popen("publish", "--lines", "--retain-keys", "2", "--stay", "60", "news", stdin=subprocess.PIPE)
     publishing.stdin.write(b"a 1\nb 2\na 3\nc 4\nb 5\nc\n")
     publishing.stdin.close()
@@ -632,8 +610,7 @@ def test_lines_are_kept_by_their_first_word(pair):
     assert b"its key" in done.communicate(b" x\n", timeout=20 * PATIENCE)[1] and done.returncode == EXIT_USAGE
 
 
-def test_a_command_is_run_for_each_message(pair, tmp_path):
-    here, there = pair
+def test_a_command_is_run_for_each_message(here, there, tmp_path):
     publisher = Connection(here.socket)
     assert publisher.bind_keys("news", 3) == 0
     out = tmp_path / "out"
@@ -679,8 +656,7 @@ def test_commands_complain_in_one_line(one):
                             (EXIT_TIMEOUT, ("subscribe", "--timeout", "0.01", "1:news"))):
         done = one.xenmsg(*arguments)
         assert done.returncode == code and done.stderr.count(b"\n") == 1, done
-    one.popen("recv", "inbox")
-    eventually(lambda: "inbox" in one.endpoints(), "it is bound")
+    one.popen("recv", "inbox", binds="inbox")
     done = one.xenmsg("subscribe", "1:inbox")
     assert done.returncode == 1 and b"no topic" in done.stderr
 
@@ -695,8 +671,7 @@ def tally(entry):
     return entry["delivered"], entry["missed"], entry["gaps"]
 
 
-def test_status_counts_what_was_published_delivered_and_missed(pair, valid):
-    here, there = pair
+def test_status_counts_what_was_published_delivered_and_missed(here, there, valid):
     publisher = topic(here, flags=RETAIN)
     conns = [subscriber(there) for _ in range(3)]
     publish_many(publisher, 100, 40)

@@ -112,8 +112,7 @@ def test_what_is_no_topic_or_is_full_is_passed_over(nodes):
     some = nodes(1, 2, 3)
     here = some[1]
     here.sees(some[2], some[3])
-    plain = Connection(some[2].socket)
-    assert plain.bind("news") == 0
+    plain = Connection(some[2].socket, binds="news")
     command = here.popen("subscribe", "--json", "*:news", stderr=subprocess.PIPE)
     line = command.stderr.readline().decode()
     assert "subscribe to 2:news: " in line and "topic" in line
@@ -201,8 +200,7 @@ def test_more_topics_than_there_is_room_for_are_told(one, two):
 
 
 def test_python_hears_all_domains(one, two):
-    plain = Connection(one.socket)
-    assert plain.bind("news") == 0
+    plain = Connection(one.socket, binds="news")
     publisher = topic(two)
 
     def is_all(items):
