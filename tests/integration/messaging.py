@@ -77,6 +77,12 @@ def eventually(condition, what, timeout=20):
         pause = min(pause * 1.5, 0.1)
 
 
+def feed(process, data):
+    """Writes to a program that reads more later."""
+    process.stdin.write(data)
+    process.stdin.flush()
+
+
 def given_time(attempt, seconds=0.5):
     """What attempt(seconds) returns, with four times as many of them until it is true: on a slow machine what has to happen before a
     time-out takes longer."""

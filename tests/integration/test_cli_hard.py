@@ -22,7 +22,7 @@ from test_cli_terminal import DOES_SOMETHING, HostileDaemon, Terminal
 PRINT = {"call": "call 2:upper word", "connect": "connect 2:sort", "run": "run 2:built", "peers": "peers", "endpoints": "endpoints",
          "status": "status", "doctor": "doctor", "ping": "ping 2 -n 1", "policy check": "policy check 2 x", "policy show": "policy show",
          "policy denied": "policy denied", "policy reload": "policy reload", "bench": "bench --seconds 0.1 2"}
-INPUT = {PRINT["connect"]: b"b\na\n"}
+INPUT = {PRINT["connect"]: b"b\na\n"}  # of one that reads it
 GO_ON = {"recv": "recv inbox", "watch": "watch", "listen": "listen plain", "subscribe": "subscribe self:kept"}  # until they are stopped
 PORTS = {"forward": "forward tcp:127.0.0.1:0 xen:2:sort", "exporter": "exporter --listen tcp:127.0.0.1:0"}  # the port, and then nothing
 # Nothing on standard output, or tried in test_cli_large.py, test_top.py, test_host_map.py, test_handover.py, test_host_policy.py and test_trace.py.
@@ -42,11 +42,10 @@ def two_domains(tmp_path_factory):
     for node in (one, two):
         node.start()
     one.popen("publish", "--stay", "1h", "kept", "what is kept")
-    serve = [["serve", "upper", "--", "tr", "a-z", "A-Z"], ["listen", "sort", "--", "sort"], ["listen", "--run", "built", "--", "echo", "built"],
-             ["bench", "--serve"]]
-    for words in serve:
-        two.popen(*words)
-    eventually(lambda: {"upper", "sort", "built", "bench", "bench-stream"} <= set(two.endpoints()), "all are bound")
+    two.popen("serve", "upper", "--", "tr", "a-z", "A-Z", binds="upper")
+    two.popen("listen", "sort", "--", "sort", binds="sort")
+    two.popen("listen", "--run", "built", "--", "echo", "built", binds="built")
+    two.popen("bench", "--serve", binds=("bench", "bench-stream"))
     eventually(lambda: len(one.json("endpoints", "2")) == 5, "domain 1 sees them")
     two.send("1:secret", "x", exit_code=EXIT_DENIED)
     yield one, two

@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 
-from messaging import PATIENCE, eventually, sleeps, stopped
+from messaging import PATIENCE, eventually, feed, sleeps, stopped
 
 
 @pytest.fixture(name="shared", params=[True, False], ids=["shared memory", "socket"])
@@ -69,13 +69,11 @@ def test_an_interrupted_call_says_whether_it_was_taken(one, tmp_path):
 def test_interrupted_lines_are_withdrawn_and_counted(one):
     inbox = one.receiver("inbox")
     sender = one.popen("send", "--lines", "self:inbox", stdin=subprocess.PIPE)
-    sender.stdin.write(b"one\ntwo\n")
-    sender.stdin.flush()
+    feed(sender, b"one\ntwo\n")
     assert inbox.process.stdout.readline() + inbox.process.stdout.readline() == b"one\ntwo\n"
     eventually(lambda: sleeps(inbox.process.pid), "it has taken what it has printed, and waits")
     with stopped(inbox.process.pid):
-        sender.stdin.write(b"three\nfour\nfive\nunfini")
-        sender.stdin.flush()
+        feed(sender, b"three\nfour\nfive\nunfini")
         arrived(one, "inbox", 5)
         sender.send_signal(signal.SIGINT)
         assert "lines delivered: 2, not delivered: 3\n" in died(sender, signal.SIGINT)
@@ -117,8 +115,7 @@ def test_an_interrupted_connect_breaks_the_stream(one):
     reads = "import os\ntry:\n while os.read(0, 9): print('got', flush=True)\n print('end')\nexcept ConnectionResetError: print('broken')"
     listener = one.popen("listen", "t", "--", "sh", "-c", f'exec python3 -c "{reads}" >&2', binds="t")
     process = one.popen("connect", "self:t", stdin=subprocess.PIPE)
-    process.stdin.write(b"a part")
-    process.stdin.flush()
+    feed(process, b"a part")
     assert listener.stderr.readline() == b"got\n"
     process.send_signal(signal.SIGINT)
     assert "the other side sees a stream that breaks" in died(process, signal.SIGINT)
@@ -139,8 +136,7 @@ def test_a_signal_that_is_ignored_from_the_start_stays_so(one):
     process = one.popen_command("sh", "-c", 'trap "" INT; exec "$@"', "sh", one.tool("xenmsg"), "connect", "self:echo",
                                 stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     for word in b"one\n", b"two\n":
-        process.stdin.write(word)
-        process.stdin.flush()
+        feed(process, word)
         assert process.stdout.readline() == word
         process.send_signal(signal.SIGINT)
     process.stdin.close()

@@ -19,7 +19,7 @@ import pytest
 
 from library import Connection
 from messaging import (EXIT_ANSWERED, EXIT_LIMIT, EXIT_NO_DAEMON, EXIT_NO_ENDPOINT, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_USAGE,
-                       PATIENCE, eventually, given_time, sleeps, stopped, tool)
+                       PATIENCE, eventually, feed, given_time, sleeps, stopped, tool)
 
 
 @pytest.fixture(name="shared", params=[True, False], ids=["shared memory", "socket"], autouse=True)
@@ -83,8 +83,7 @@ def test_lines_are_sent_as_they_come(one):
     inbox = one.receiver("inbox")
     sender = one.popen("send", "--lines", "self:inbox", stdin=subprocess.PIPE)
     for line in (b"one\n", b"two\n"):
-        sender.stdin.write(line)
-        sender.stdin.flush()
+        feed(sender, line)
         assert inbox.process.stdout.readline() == line
     sender.stdin.close()
     assert sender.wait(timeout=30 * PATIENCE) == 0

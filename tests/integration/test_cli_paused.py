@@ -17,9 +17,10 @@ PATIENT = "[links]\nheartbeat = 10s\ndead-after = 30s\nsetup-timeout = 20s\n"
 def domain_that_stands_still(request, nodes, host):
     """Domain 1, and whether what it sends is handed to domain 2 before that stands still."""
     one, two = nodes(1, 2, config=request.param).values()
-    served = [two.popen("recv", "inbox"), two.popen("serve", "upper", "--", "tr", "a-z", "A-Z"),
-              two.popen("listen", "sort", "--", "sort"), two.popen("listen", "--run", "up", "--", "uptime")]
-    eventually(lambda: {"inbox", "upper", "sort", "up"} <= set(two.endpoints()), "all are bound")
+    two.receiver("inbox")
+    two.popen("serve", "upper", "--", "tr", "a-z", "A-Z", binds="upper")
+    two.popen("listen", "sort", "--", "sort", binds="sort")
+    two.popen("listen", "--run", "up", "--", "uptime", binds="up")
     if request.param != FAST:
         eventually(lambda: one.xenmsg("ping", "2", "--count", "1").returncode == 0, "they are linked")
     host.sim("pause", 2)
@@ -27,8 +28,6 @@ def domain_that_stands_still(request, nodes, host):
         eventually(lambda: one.link_state(2) == "away", "it is away")
     yield one, request.param
     host.sim("unpause", 2)
-    for process in served:
-        process.terminate()
 
 
 def costs_an_unknown_outcome(one, words):

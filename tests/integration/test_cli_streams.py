@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from messaging import EXIT_ERROR, EXIT_USAGE, PATIENCE, eventually
+from messaging import EXIT_ERROR, EXIT_USAGE, PATIENCE, eventually, feed
 
 
 @pytest.mark.parametrize("command", ["serve", "listen"])
@@ -53,8 +53,7 @@ def test_listen_says_how_its_commands_ended(one, command, words):
 def test_connect_ends_when_the_other_side_does(one):
     one.popen("listen", "t", "--", "sh", "-c", "read line; echo got $line", binds="t")
     connect = one.popen("connect", "self:t", stdin=subprocess.PIPE)
-    connect.stdin.write(b"one\n")
-    connect.stdin.flush()
+    feed(connect, b"one\n")
     assert connect.wait(timeout=30 * PATIENCE) == 0  # though standard input is still open
     assert connect.stdout.read() == b"got one\n" and connect.stderr.read() == b""
 
@@ -63,8 +62,7 @@ def test_no_part_is_taken_for_the_whole_when_connect_ends(one):
     half = "import socket, sys; s = socket.socket(fileno=0); s.recv(3); s.send(b'x'); s.shutdown(socket.SHUT_WR); print(s.recv(9))"
     listener = one.popen("listen", "t", "--", sys.executable, "-c", half, binds="t")
     connect = one.popen("connect", "self:t", stdin=subprocess.PIPE)
-    connect.stdin.write(b"one")
-    connect.stdin.flush()
+    feed(connect, b"one")
     assert connect.wait(timeout=30 * PATIENCE) == 0
     eventually(lambda: b"ConnectionResetError" in listener.stderr.readline(), "it was told")
 

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from frames import DATA
-from messaging import BINDIR, BUILDDIR, EXIT_ANSWERED, EXIT_TIMEOUT, EXIT_UNKNOWN, PATIENCE, SOURCES, Holder, eventually, given_time
+from messaging import BINDIR, BUILDDIR, EXIT_ANSWERED, EXIT_TIMEOUT, EXIT_UNKNOWN, PATIENCE, SOURCES, Holder, eventually, feed, given_time
 
 PATH = {"PATH": f"{BINDIR}:{os.environ['PATH']}"}
 PYTHON = os.environ.get("XENMSG_PYTHONDIR", "")
@@ -40,8 +40,7 @@ class Run:
         assert words in self.text(), self.text()
 
     def type(self, line):
-        self.process.stdin.write(line.encode() + b"\n")
-        self.process.stdin.flush()
+        feed(self.process, line.encode() + b"\n")
 
     def ends(self, code=0):
         """With the end of its input."""
@@ -91,8 +90,7 @@ def test_each_line_is_a_message_however_it_is_read(one, name):
     receiver = one.receiver("there", "--count", "1003")
     run = Run(one, name, "mine", "self:there")
     lines = b"".join(b"%d\n" % number for number in range(1000))
-    run.process.stdin.write(lines + b"half")
-    run.process.stdin.flush()
+    feed(run.process, lines + b"half")
     eventually(lambda: "mine" in one.endpoints(), "mine is bound")
     run.process.stdin.write(b" a line\n\nthe last one")
     run.ends()

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from library import Connection
-from messaging import EXIT_USAGE, PATIENCE, eventually, tool
+from messaging import EXIT_USAGE, PATIENCE, eventually, feed, tool
 
 LOST = 255
 
@@ -47,8 +47,7 @@ def test_a_stream_that_nobody_reads_does_not_hold_the_others(one, two):
 def test_the_end_of_input_is_passed_on_and_input_holds_no_end(one, two):
     serve(two, "sh", "-c", "read line; echo $line; exit 3")
     caller = one.popen("run", "2:t", stdin=subprocess.PIPE)
-    caller.stdin.write(b"word\n")
-    caller.stdin.flush()
+    feed(caller, b"word\n")
     assert caller.wait(timeout=30 * PATIENCE) == 3  # though standard input is still open
     assert caller.stdout.read() == b"word\n"
     assert one.xenmsg("run", "2:t").stdout == b"\n"  # the end of file

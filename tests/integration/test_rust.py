@@ -11,7 +11,7 @@ import subprocess
 
 import pytest
 
-from messaging import BUILDDIR, EXIT_ANSWERED, EXIT_TIMEOUT, EXIT_UNKNOWN, PATIENCE, SOURCES, eventually, given_time, read_source
+from messaging import BUILDDIR, EXIT_ANSWERED, EXIT_TIMEOUT, EXIT_UNKNOWN, PATIENCE, SOURCES, eventually, feed, given_time, read_source
 
 CRATE = os.path.join(SOURCES, "bindings", "rust")
 if not (shutil.which("cargo") and shutil.which("rustc")):
@@ -201,8 +201,7 @@ def test_streams_of_a_connection_echo_and_break(one, two, example):
     done = one.run_command(*echo, "call", "2:nothing", data=b"")
     assert done.returncode == 1 and done.stderr.startswith(b"echo: 2:nothing: "), done.stderr
     client = one.popen_command(*echo, "call", "2:mirror", **dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE))
-    client.stdin.write(b"there\n")
-    client.stdin.flush()
+    feed(client, b"there\n")
     assert client.stdout.readline() == b"there\n"
     two.kill()
     client.stdin.write(b"again\n")
@@ -222,8 +221,7 @@ def test_a_publisher_and_its_subscribers(one, two, example, tmp_path):
     prints("the topic isn't there")
     publisher = two.popen_command(*topic, "publish", "sensors", stdin=subprocess.PIPE)
     prints("from here on all of it, after 0")
-    publisher.stdin.write("attic 1\n\n no key\ngrün 5\nnothing\ncellar 2\nattic 3\n".encode())
-    publisher.stdin.flush()
+    feed(publisher, "attic 1\n\n no key\ngrün 5\nnothing\ncellar 2\nattic 3\n".encode())
     prints("attic: 1\ncellar: 2\nattic: 3\n")
     subscribe("late")
     prints("from here on all of it, after 3\ncellar: 2\nattic: 3\n", "late")

@@ -18,8 +18,7 @@ from frames import (ACCEPT, BECOMES_STREAM, GOODBYE, HELLO, MESSAGE, OPEN, REPLY
                     open_payload, receive_exactly, receive_frame, u64)
 from gateway_rig import free_port
 from library import Connection
-from messaging import EXIT_UNKNOWN, PATIENCE, eventually, is_listening
-
+from messaging import EXIT_UNKNOWN, PATIENCE, eventually, feed, is_listening
 
 
 def listen(node, endpoint, *command, **options):
@@ -102,8 +101,7 @@ def test_one_byte_arrives_without_a_second_one(one, two):
     listener = listen(two, "pipe")  # its standard input has ended
     caller = one.popen("connect", "2:pipe", stdin=subprocess.PIPE)
     for byte in b"abc":
-        caller.stdin.write(bytes([byte]))
-        caller.stdin.flush()
+        feed(caller, bytes([byte]))
         assert listener.stdout.read(1) == bytes([byte])
     assert end_of(caller)[0] == end_of(listener)[0] == 0
 
@@ -157,8 +155,7 @@ def stream_in_use(one, two):
     assert stream.answer() == 0
     stream.socket.sendall(b"hello\n")
     assert listener.stdout.readline() == b"hello\n"
-    listener.stdin.write(b"welcome\n")
-    listener.stdin.flush()
+    feed(listener, b"welcome\n")
     assert receive_exactly(stream.socket, 8) == b"welcome\n"
     return listener, stream
 

@@ -16,12 +16,11 @@ import pytest
 
 from frames import BIND, STREAMS, WELCOME, bind_payload, hello
 from library import Connection
-from messaging import EXIT_OK, PATIENCE, eventually, is_listening, is_sanitized, tool
+from messaging import EXIT_OK, PATIENCE, eventually, feed, is_listening, is_sanitized, tool
 from mux import Mux, until
 from protocol import Program
 from test_shares import cpu_of
 from test_streams import RawStream, open_stream
-
 
 
 class Echo(socketserver.ThreadingMixIn, socketserver.TCPServer):
@@ -155,8 +154,7 @@ def test_who_accepts_streams_waits_over_a_limit_and_goes_on(nodes, server):
         full.stack.close()
         if server == ["listen", "t"]:
             assert serves.stdout.read(5) == b"hello"
-            serves.stdin.write(b"hello")
-            serves.stdin.flush()
+            feed(serves, b"hello")
         if "--run" in server:  # which breaks what isn't of 'xenmsg run'
             with pytest.raises(ConnectionResetError):
                 stream.recv(5)
