@@ -128,22 +128,6 @@ static int start_access(struct daemon *daemon)
 	return r < 0 ? startup_error(r, -EBADMSG) : 0;
 }
 
-/* Does a step that fails while users can't be looked up. What was handed over waits for it, where a start is
- * tried again. */
-static int when_users_are_known(struct daemon *daemon, int (*step)(struct daemon *daemon))
-{
-	int r;
-
-	while ((r = step(daemon)) == -EAGAIN && daemon->handover)
-		startup_pause();
-	return r;
-}
-
-static int start_access_at_last(struct daemon *daemon)
-{
-	return when_users_are_known(daemon, start_access);
-}
-
 /* --- what is started on demand ---------------------------------------------------------------- */
 
 static int activation_added(void *userdata, struct activation *activation)
@@ -179,11 +163,6 @@ static int read_activations(struct daemon *daemon)
 	int r = activations_reload(daemon->activations);
 
 	return r < 0 ? startup_error(r, -EBADMSG) : 0;
-}
-
-static int read_activations_at_last(struct daemon *daemon)
-{
-	return when_users_are_known(daemon, read_activations);
 }
 
 /* --- programs --------------------------------------------------------------------------------- */
@@ -346,48 +325,56 @@ static int become_user(struct daemon *daemon)
 	return r;
 }
 
-static int become_user_at_last(struct daemon *daemon)
+/* Does a step that fails while users can't be looked up. What was handed over waits for it, where a start is
+ * tried again. */
+static int when_users_are_known(struct daemon *daemon, int (*step)(struct daemon *daemon))
 {
-	return when_users_are_known(daemon, become_user);
+	int r;
+
+	while ((r = step(daemon)) == -EAGAIN && daemon->handover)
+		startup_pause();
+	return r;
 }
 
 int wiring_start(struct daemon *daemon)
 {
 	/* Each step needs those before it. Programs come last: a program that is served finds everything. */
-	/* clang-format off */
-	static int (*const steps[])(struct daemon *daemon) = {
-		take_sockets,
-		startup_xen,
-		start_relay,
-		start_known,
-		start_access_at_last,
-		wiring_start_names,
-		wiring_start_watches,
-		wiring_start_peers,
-		wiring_start_hosts,
-		wiring_start_via,
-		wiring_start_asks,
-		wiring_start_host_watches,
-		wiring_start_links,
-		wiring_start_directory,
-		wiring_start_router,
-		start_activations,
-		startup_await_presence,
-		start_local,
-		start_queries,
-		start_tracers,
-		start_request_context,
-		start_notify,
-		follow_own_domid,
-		read_activations_at_last,
-		handover_read,
-		become_user_at_last,
+	static const struct {
+		int (*start)(struct daemon *daemon);
+		bool needs_users; /* looks up users */
+	} steps[] = {
+		{.start = take_sockets},
+		{.start = startup_xen},
+		{.start = start_relay},
+		{.start = start_known},
+		{.start = start_access, .needs_users = true},
+		{.start = wiring_start_names},
+		{.start = wiring_start_watches},
+		{.start = wiring_start_peers},
+		{.start = wiring_start_hosts},
+		{.start = wiring_start_via},
+		{.start = wiring_start_asks},
+		{.start = wiring_start_host_watches},
+		{.start = wiring_start_links},
+		{.start = wiring_start_directory},
+		{.start = wiring_start_router},
+		{.start = start_activations},
+		{.start = startup_await_presence},
+		{.start = start_local},
+		{.start = start_queries},
+		{.start = start_tracers},
+		{.start = start_request_context},
+		{.start = start_notify},
+		{.start = follow_own_domid},
+		{.start = read_activations, .needs_users = true},
+		{.start = handover_read},
+		{.start = become_user, .needs_users = true},
 	};
-	/* clang-format on */
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < sizeof(steps) / sizeof(*steps); i++)
-		r = steps[i](daemon);
+		r = steps[i].needs_users ? when_users_are_known(daemon, steps[i].start)
+					 : steps[i].start(daemon);
 	return r;
 }
 

@@ -3,9 +3,7 @@
 
 case_grants() {
 	local a ref
-	program A u1
-	program B u2
-	program C u1
+	programs A u1 B u2 C u1
 	a=$(ask A share "$(domid u2)" 2 1)
 	ref=$(word 3 "$a")
 	show_verdict 'a page is granted' "$a"
@@ -26,7 +24,6 @@ case_grants() {
 	show_verdict 'a page is granted for reading' "$a"
 	show_verdict 'it is mapped for reading' "$(ask B map "$(domid u1)" "$(word 3 "$a")" 1 0)"
 	show 'it is mapped for writing' "$(ask B map "$(domid u1)" "$(word 3 "$a")" 1 1)"
-	for tag in A B C; do end_program $tag; done
 }
 
 case_grant_limit() {
@@ -44,9 +41,7 @@ case_grant_limit() {
 
 case_event_channels() {
 	local port other
-	program A u1
-	program B u2
-	program C dom0
+	programs A u1 B u2 C dom0
 	{ ask A evtchn-open && ask B evtchn-open && ask C evtchn-open; } >/dev/null
 	port=$(word 2 "$(ask A bind-unbound 0 "$(domid u2)")")
 	show 'somebody else binds to the port' "$(ask C bind-interdomain 0 "$(domid u1)" "$port")"
@@ -71,17 +66,14 @@ case_event_channels() {
 	show 'nothing is told' "$(ask A poll 0 300)"
 	show 'a channel without a peer is notified' "$(ask A notify 0 "$port")"
 	show 'ports without end' "$(ask A bind-many 0 "$(domid u2)" 5000)"
-	for tag in A B C; do end_program $tag; done
 }
 
 # What Linux's evtchn driver has for each open handle: the ring of ports whose interrupt has come.
 case_event_ring() {
 	local port other one two three i
-	program A u1
-	program B u2
+	programs A u1 B u2
 	{ ask A evtchn-open && ask B evtchn-open; } >/dev/null
-	port=$(word 2 "$(ask A bind-unbound 0 "$(domid u2)")")
-	other=$(word 2 "$(ask B bind-interdomain 0 "$(domid u1)" "$port")")
+	bound A B
 	{ ask B pending 0 && ask B unmask 0 "$other"; } >/dev/null
 	show 'an event comes' "$(ask B notify 0 "$other") $(ask A poll 0 3000)"
 	show 'the next one, before it is read' "$(ask B notify 0 "$other")"
@@ -102,8 +94,7 @@ case_event_ring() {
 	show 'it is unmasked all the same' "$(ask A unmask 0 "$port")"
 
 	for i in one two three; do
-		port=$(word 2 "$(ask A bind-unbound 0 "$(domid u2)")")
-		other=$(word 2 "$(ask B bind-interdomain 0 "$(domid u1)" "$port")")
+		bound A B
 		eval "$i=$port other_$i=$other"
 		{ ask B pending 0 && ask B unmask 0 "$other"; } >/dev/null
 	done
@@ -123,55 +114,31 @@ case_event_ring() {
 	show 'has a larger ring' "$(ask B bind-and-unbind 2 "$(domid u1)" "$port" 127) $(word 1 "$(ask B pending 2)")"
 	show 'of twice the size' "$(ask B bind-and-unbind 2 "$(domid u1)" "$port" 2) $(word 1 "$(ask B pending 2)")"
 	show 'and no more' "$(ask B bind-and-unbind 2 "$(domid u1)" "$port" 2) $(ask B pending 2)"
-	for tag in A B; do end_program $tag; done
 }
 
-# shared: A in u1 grants a page with an unmap notification to B in u2, who maps it with one of his own
-shared() {
-	local a
-	program A u1
-	program B u2
-	ask A evtchn-open && ask B evtchn-open
-	port=$(word 2 "$(ask A bind-unbound 0 "$(domid u2)")")
-	other=$(word 2 "$(ask B bind-interdomain 0 "$(domid u1)" "$port")")
-	a=$(ask A share-notify "$(domid u2)" 22 "$port")
-	ref=$(word 3 "$a")
-	ask B map-notify "$(domid u1)" "$ref" 23 "$other"
-	ask A poke 0 22 1
-	ask A poke 0 23 1
-	ask B poll 0 3000
-	ask B pending 0
-	ask B unmask 0 "$other"
-} >/dev/null
-
 case_a_killed_mapper() {
-	shared
+	programs A u1 B u2
+	vchan_like A B
 	kill_program B
 	show 'the granter has an event' "$(ask A poll 0 5000)"
 	show 'and the byte is' "$(ask A peek 0 23)"
-	end_program A
 }
 
 case_a_killed_granter() {
-	shared
+	programs A u1 B u2
+	vchan_like A B
 	kill_program A
 	show 'the mapper has an event' "$(ask B poll 0 5000)"
 	show 'and the byte is' "$(ask B peek 0 22)"
 	show 'what he writes' "$(ask B poke 0 100 7)"
 	show 'stays there' "$(ask B peek 0 100)"
-	end_program B
 }
 
 case_a_destroyed_granter() {
 	local domid
 	domid=$(domid u2)
-	program A u2
-	program B u1
-	{ ask A evtchn-open && ask B evtchn-open; } >/dev/null
-	port=$(word 2 "$(ask A bind-unbound 0 "$(domid u1)")")
-	other=$(word 2 "$(ask B bind-interdomain 0 "$domid" "$port")")
-	ref=$(word 3 "$(ask A share-notify "$(domid u1)" 22 "$port")")
-	{ ask B map-notify "$domid" "$ref" 23 "$other"; ask A poke 0 22 1; ask B poll 0 3000; ask B pending 0; ask B unmask 0 "$other"; } >/dev/null
+	programs A u2 B u1
+	vchan_like A B
 	destroy u2
 	show 'the mapper has an event' "$(ask B poll 0 1000)"
 	show 'the byte is still' "$(ask B peek 0 22)"
@@ -185,13 +152,13 @@ case_a_destroyed_granter() {
 }
 
 case_a_destroyed_mapper() {
-	shared
+	programs A u1 B u2
+	vchan_like A B
 	destroy u2
 	show 'the granter has an event' "$(ask A poll 0 1000)"
 	show 'the byte is still' "$(ask A peek 0 23)"
 	show 'he sends an event' "$(ask A notify 0 "$port")"
 	show 'he takes the page back' "$(ask A unshare 0)"
-	end_program A
 	recreate u2
 }
 
@@ -200,8 +167,8 @@ case_control() {
 	local first second port other
 	first=$(domid u1)
 	second=$(domid u2)
-	shared
-	program C dom0
+	programs A u1 B u2 C dom0
+	vchan_like A B
 	show 'domain 0 asks for the list' "$(ask C domains "$first" 1 | sed "s/ $first\$/ U1/")"
 	show 'for one domain' "$(ask C domain-single "$first" | sed "s/ $first\$/ U1/")"
 	show 'for one that is not there, nor any above' "$(ask C domain-single 32000)"
@@ -221,7 +188,6 @@ case_control() {
 	show 'and the other one is closed' "$(ask C port-status "$second" "$other")"
 	destroy u2
 	show 'its domain is destroyed, and has gone' "$(ask C domains "$second" 1 | grep -c " $second\$")"
-	for tag in A C; do end_program $tag; done
 	recreate u2
 }
 
@@ -229,8 +195,7 @@ case_control() {
 case_control_zombie() {
 	local second ref
 	second=$(domid u2)
-	program A u2
-	program C dom0
+	programs A u2 C dom0
 	ref=$(word 3 "$(ask A share 0 1 1)")
 	show_verdict 'domain 0 maps a page' "$(ask C map "$second" "$ref" 1 1)"
 	destroy u2
@@ -238,7 +203,6 @@ case_control_zombie() {
 	show 'its ports' "$(ask C port-status "$second" 1)"
 	show 'the page is unmapped' "$(ask C unmap 0)"
 	show 'and the domain has gone' "$(no_zombies_soon && ask C domains "$second" 1 | grep -c " $second\$")"
-	end_program C
 	recreate u2
 }
 
@@ -246,8 +210,7 @@ case_store_permissions() {
 	local u1 u2
 	u1=$(domid u1)
 	u2=$(domid u2)
-	program A u1
-	program B u2
+	programs A u1 B u2
 	show_verdict 'a guest reads its name' "$(ask A xs-read name)"
 	show 'and writes it' "$(ask A xs-write name other)"
 	show 'it reads the name of another' "$(ask A xs-read "/local/domain/$u2/name")"
@@ -267,7 +230,6 @@ case_store_permissions() {
 	show 'what does not exist is removed' "$(ask A xs-rm data/nothing)"
 	show 'the directory is removed' "$(ask A xs-rm data/conformance)"
 	show 'and all of it has gone' "$(ask A xs-read data/conformance/child)"
-	for tag in A B; do end_program $tag; done
 }
 
 # The next event with something in it; a domain that comes or goes beside the test makes others.
@@ -278,8 +240,7 @@ case_store_watches() {
 	u1=$(domid u1)
 	u2=$(domid u2)
 	leaf=/local/domain/$u1/data/conformance
-	program A u1
-	program B u2
+	programs A u1 B u2
 	show 'a watch is set' "$(ask A xs-watch data/conformance)"
 	show 'it fires at once, by the path it was set with' "$(event A)"
 	show 'and not again' "$(event A 300)"
@@ -297,7 +258,6 @@ case_store_watches() {
 	show 'he is told by its path' "$(event B | sed "s|$leaf|LEAF|")"
 	show 'it is removed' "$(ask A xs-rm data/conformance)"
 	show 'he is told that, too' "$(word 1 "$(event B)")"
-	for tag in A B; do end_program $tag; done
 }
 
 # The next event on what this is about: in a real host others come and go, too.
@@ -308,8 +268,7 @@ case_store_discovery() {
 	local u1 leaf
 	u1=$(domid u1)
 	leaf=/local/domain/$u1/data/conformance/leaf
-	program A u1
-	program B u2
+	programs A u1 B u2
 	show 'a guest watches all domains' "$(ask B xs-watch /local/domain)"
 	show 'it fires' "$(event B)"
 	show 'in another a private directory is made' "$(ask A xs-mkdir data/conformance)"
@@ -321,7 +280,6 @@ case_store_discovery() {
 	show 'it is removed' "$(ask A xs-rm data/conformance/leaf)"
 	show 'he is told' "$(found | sed "s|$leaf|LEAF|")"
 	ask A xs-rm data/conformance >/dev/null
-	for tag in A B; do end_program $tag; done
 }
 
 # What daemon/xen/store.h says that it builds on.
@@ -329,9 +287,7 @@ case_store_transactions() {
 	local u1 leaf
 	u1=$(domid u1)
 	leaf=/local/domain/$u1/data/conformance/leaf
-	program A u1
-	program B u1
-	program C u2
+	programs A u1 B u1 C u2
 	ask B xs-write data/elsewhere 0 >/dev/null
 	show 'a transaction finds no directory' "$(ask A xs-begin) $(ask A xs-read data/conformance)"
 	show 'makes it, a private one' "$(ask A xs-mkdir data/conformance) $(ask A xs-chmod data/conformance "n$u1")"
@@ -354,12 +310,10 @@ case_store_transactions() {
 	show 'the transaction may be committed, or has to be made again' "$(ask A xs-commit | sed 's/^ok 0$\|^error 11$/one of these/')"
 	ask B xs-rm data/conformance >/dev/null
 	ask B xs-rm data/elsewhere >/dev/null
-	for tag in A B C; do end_program $tag; done
 }
 
 case_store_transaction_reads() {
-	program A u1
-	program B u1
+	programs A u1 B u1
 	{ ask A xs-mkdir data/conformance && ask A xs-write data/elsewhere 1; } >/dev/null
 	show 'in a transaction it is asked for what is not there' "$(ask A xs-begin) $(ask A xs-read data/conformance/a)"
 	show 'another makes that' "$(ask B xs-write data/conformance/a 1)"
@@ -375,7 +329,6 @@ case_store_transaction_reads() {
 	show 'the transaction is committed' "$(ask A xs-commit)"
 	show 'what was written elsewhere' "$(ask A xs-read data/elsewhere)"
 	{ ask A xs-rm data/conformance && ask A xs-rm data/elsewhere; } >/dev/null
-	for tag in A B; do end_program $tag; done
 }
 
 case_store_corners() {
@@ -383,8 +336,7 @@ case_store_corners() {
 	u1=$(domid u1)
 	u2=$(domid u2)
 	leaf=/local/domain/$u1/data/conformance
-	program A u1
-	program B u2
+	programs A u1 B u2
 	ask A xs-write data/conformance 1 >/dev/null
 	show 'the first of two entries for one domain allows nothing' "$(ask A xs-chmod data/conformance "n$u1,n$u2,r$u2") $(word 1 "$(ask B xs-read "$leaf")")"
 	show 'the first one allows, the second not' "$(ask A xs-chmod data/conformance "n$u1,r$u2,n$u2") $(word 1 "$(ask B xs-read "$leaf")")"
@@ -398,7 +350,6 @@ case_store_corners() {
 	show 'it is written' "$(ask A xs-write data/conformance 2)"
 	show 'the events' "$(event A | sed "s|$leaf|LEAF|"), $(event A | sed "s|$leaf|LEAF|")"
 	ask A xs-rm data/conformance >/dev/null
-	for tag in A B; do end_program $tag; done
 }
 
 case_store_limits() {
@@ -423,7 +374,6 @@ case_store_limits() {
 	# By the kernel's device, a refused watch costs a program its connection to XenStore: nothing can be asked after it.
 	program A u2
 	show 'watches without end' "$(ask A xs-watches data/w 1000)"
-	end_program A
 }
 
 # jumped BEFORE AFTER: whether the clocks that go on while a domain is saved did, by two answers of `clocks`
@@ -434,8 +384,7 @@ jumped() {
 # A page that the second guest grants to domain 0, and domain 0's watch on what the toolstack tells that guest.
 granted_to_domain_0() {
 	local ref
-	program A u2
-	program C dom0
+	programs A u2 C dom0
 	show 'domain 0 watches what the toolstack tells a guest' "$(ask C xs-watch "/local/domain/$1/control/shutdown") $(event C | sed "s|/$1/|/U2/|")"
 	show 'the guest watches its domid' "$(ask A xs-watch domid) $(event A)"
 	ref=$(word 3 "$(ask A share 0 1 1)")
@@ -447,8 +396,7 @@ case_a_checkpoint() {
 	old=$(domid u2)
 	granted_to_domain_0 "$old"
 	{ ask A evtchn-open && ask C evtchn-open; } >/dev/null
-	port=$(word 2 "$(ask A bind-unbound 0 0)")
-	other=$(word 2 "$(ask C bind-interdomain 0 "$old" "$port")")
+	bound A C
 	before=$(ask A clocks)
 	checkpoint u2
 	show 'domain 0 is told' "$(event C | sed "s|/$old/|/U2/|")"
@@ -458,7 +406,6 @@ case_a_checkpoint() {
 	show 'what they have written is there' "$(ask A peek 0 100) $(ask A peek 0 101) $(ask C peek 0 100) $(ask C peek 0 101)"
 	show 'they still share the page' "$(ask A poke 0 102 44) $(ask C poke 0 103 45) $(ask A peek 0 103) $(ask C peek 0 102)"
 	show 'and the event channel' "$(ask C notify 0 "$other") $(ask A poll 0 3000)"
-	for tag in A C; do end_program $tag; done
 }
 
 case_a_restore() {
@@ -491,7 +438,6 @@ case_a_restore() {
 	show 'the guest takes the page back' "$(ask A unshare 0)"
 	ref=$(word 3 "$(ask A share 0 1 1)")
 	show 'another page is shared' "$(ask C map "$(domid u2)" "$ref" 1 1) $(ask A poke 2 100 46) $(ask C peek 2 100)"
-	for tag in A C; do end_program $tag; done
 }
 
 conformance_cases='grants grant_limit event_channels event_ring a_killed_mapper a_killed_granter a_destroyed_granter a_destroyed_mapper control control_zombie store_permissions store_watches store_discovery store_transactions store_transaction_reads store_corners store_limits a_checkpoint a_restore a_granter_forks mappings_of_a_pv_guest mappings_of_a_pvh_guest references event_corners a_dead_peers_port raw_store store_orders store_sizes found_functions grant_copy a_paused_watcher home a_device a_crash a_power_off a_destroyed_home suspension foreign_memory virqs kernel_ports resources toolstack'

@@ -3,23 +3,6 @@
 # functions of lib.sh they use `pause NAME`, `unpause NAME`, `crash NAME`, `power_off NAME`, `attach NAME` and `detach NAME`, which
 # give it a display and take it away, and `recreate NAME preserve`, which makes a domain that stays when it crashes.
 
-# vchan_like A B: A grants B's domain a page with an unmap notification, and B maps it with one of his own, as a vchan's ends do.
-vchan_like() {
-	local a
-	eval "granter=\$domain_of_$1 mapper=\$domain_of_$2"
-	ask "$1" evtchn-open && ask "$2" evtchn-open
-	port=$(word 2 "$(ask "$1" bind-unbound 0 "$(domid "$mapper")")")
-	other=$(word 2 "$(ask "$2" bind-interdomain 0 "$(domid "$granter")" "$port")")
-	a=$(ask "$1" share-notify "$(domid "$mapper")" 22 "$port")
-	ref=$(word 3 "$a")
-	ask "$2" map-notify "$(domid "$granter")" "$ref" 23 "$other"
-	ask "$1" poke 0 22 1
-	ask "$1" poke 0 23 1
-	ask "$2" poll 0 3000
-	ask "$2" pending 0
-	ask "$2" unmask 0 "$other"
-} >/dev/null
-
 # daemonized TAG: the program goes on as its own child, whose parent has ended
 daemonized() {
 	local pid
@@ -29,8 +12,7 @@ daemonized() {
 }
 
 case_a_granter_forks() {
-	program A u1
-	program B u2
+	programs A u1 B u2
 	vchan_like A B
 	show 'a granter goes on as its child' "$(daemonized A)"
 	show 'the peer is not told, and the byte is still there' "$(ask B poll 0 300) $(ask B peek 0 22)"
@@ -45,13 +27,11 @@ case_a_granter_forks() {
 	kill_program A
 	show 'it is killed, and the peer has an event' "$(ask B pending 0 >/dev/null; ask B unmask 0 "$other" >/dev/null; ask B poll 0 5000)"
 	show 'and the byte is' "$(ask B peek 0 22)"
-	end_program B
 }
 
 # What gntdev does with the memory of a mapper, which depends on what kind of guest it is: u2 is of that kind.
 mappings() {
-	program A u1
-	program B u2
+	programs A u1 B u2
 	vchan_like A B
 	show 'a notification of a byte in a mapping for reading' "$(ask B map-notify-read "$(domid u1)" "$ref" 23 "$other" | cut -d' ' -f1,2)"
 	show 'of a port alone' "$(ask B map-notify-read "$(domid u1)" "$ref" 4294967295 "$other" | cut -d' ' -f1)"
@@ -69,7 +49,6 @@ mappings() {
 	show 'and the one of a port alone' "$(ask B munmap 1 0 1)"
 	show 'the granter has an event' "$(ask A poll 0 1000)"
 	show 'and the byte is' "$(ask A peek 0 23)"
-	for tag in A B; do end_program $tag; done
 }
 case_mappings_of_a_pv_guest() { mappings; }
 case_mappings_of_a_pvh_guest() { mappings; }
@@ -100,14 +79,11 @@ case_references() {
 	ask A unshare 2 >/dev/null
 	a=$(ask A share "$(domid u2)" 4 1)
 	seen $(granted "$a") >/tmp/conformance-seen; show 'all are taken back, and four granted' "$(cat /tmp/conformance-seen)"
-	end_program A
 }
 
 case_event_corners() {
 	local port other
-	program A u1
-	program B u2
-	program C dom0
+	programs A u1 B u2 C dom0
 	{ ask A evtchn-open; ask B evtchn-open; ask B evtchn-open; ask C evtchn-open; ask C evtchn-open; } >/dev/null
 	port=$(word 2 "$(ask A bind-unbound 0 32752)")
 	show_verdict 'a domain binds to a port of its own, both under the number of self' "$(ask A bind-interdomain 0 32752 "$port")"
@@ -129,10 +105,9 @@ case_event_corners() {
 	show 'the state of a port that was never used' "$(ask C port-status "$(domid u1)" 62)"
 	show 'domain 0 binds 5000 ports' "$(ask C bind-many 0 "$(domid u1)" 5000)"
 
-	port=$(word 2 "$(ask A bind-unbound 0 "$(domid u2)")")
-	other=$(word 2 "$(ask B bind-interdomain 0 "$(domid u1)" "$port")")
-	port2=$(word 2 "$(ask A bind-unbound 0 "$(domid u2)")")
-	other2=$(word 2 "$(ask B bind-interdomain 0 "$(domid u1)" "$port2")")
+	bound A B
+	other2=$other
+	bound A B
 	for tag in 1 2 3 4 5 6 7 8 9; do ask A nonblock 0; ask A pending 0; done >/dev/null
 	show 'a handle is watched for edges' "$(ask A edge 0) $(ask A edge-wait 300)"
 	show 'two ports have an event' "$(ask B notify 0 "$other") $(ask B notify 0 "$other2") $(ask A edge-wait 3000)"
@@ -140,14 +115,12 @@ case_event_corners() {
 	show 'nor when the port has one more' "$(ask A unmask 0 "$port") $(ask B notify 0 "$other") $(ask A edge-wait 300)"
 	show 'until all are read' "$(ask A pending 0 | cut -d' ' -f1) $(ask A pending 0 | cut -d' ' -f1) $(ask A pending 0) $(ask A edge-wait 300)"
 	show 'and one comes' "$(ask A unmask 0 "$port") $(ask B notify 0 "$other") $(ask A edge-wait 3000)"
-	for tag in A B C; do end_program $tag; done
 }
 
 # Of domain 0, VIRQ_DOM_EXC (3) is xenstored's, as long as that lives.
 case_virqs() {
 	local port
-	program A u1
-	program C dom0
+	programs A u1 C dom0
 	{ ask A evtchn-open; ask A evtchn-open; ask C evtchn-open; } >/dev/null
 	port=$(ask A bind-virq 0 3)
 	show_verdict 'a guest binds a virtual interrupt' "$port"
@@ -161,14 +134,12 @@ case_virqs() {
 	show 'a guest binds those that there are, but for' "$(ask A bind-virqs 0 0 25)"
 	show 'domain 0, but for' "$(ask C bind-virqs 0 0 2) $(ask C bind-virqs 0 4 25)"
 	show 'a handle that is restricted binds one' "$(ask A evtchn-open | cut -d' ' -f1) $(ask A evtchn-restrict 2 "$(domid u2)") $(ask A bind-virq 2 12)"
-	for tag in A C; do end_program $tag; done
 }
 
 # What a toolstack has Xen do to a domain.
 case_toolstack() {
 	local domid
-	program A u1
-	program C dom0
+	programs A u1 C dom0
 	domid=$(domid u2)
 	show 'domain 0 pauses a guest twice, and lets it go on twice' "$(ask C pause-domain "$domid") $(ask C pause-domain "$domid") $(ask C unpause-domain "$domid") $(ask C domain-state "$domid" | cut -d' ' -f3,4) $(ask C unpause-domain "$domid") $(ask C domain-state "$domid" | cut -d' ' -f3,4)"
 	show 'once more, of a guest that runs' "$(ask C unpause-domain "$domid")"
@@ -183,15 +154,13 @@ case_toolstack() {
 	show 'a pause is counted all the same' "$(ask C pause-domain "$domid") $(ask C unpause-domain "$domid") $(ask C unpause-domain "$domid") $(ask C domain-end "$domid")"
 	show 'it is destroyed, and its home is there' "$(ask C destroy-domain "$domid") $(ask C xs-read "/local/domain/$domid/domid" | sed "s/ $domid\$/ U2/")"
 	on dom0 "xenstore-rm /local/domain/$domid; xenstore-rm /libxl/$domid"
-	for tag in A C; do end_program $tag; done
 	recreate u2
 }
 
 # What a kernel has bound is not its programs'.
 case_kernel_ports() {
 	local store console
-	program A u1
-	program C dom0
+	programs A u1 C dom0
 	{ ask A evtchn-open; ask C evtchn-open; } >/dev/null
 	store=$(on dom0 "xenstore-read /local/domain/$(domid u1)/store/port")
 	console=$(on dom0 "xenstore-read /local/domain/$(domid u1)/console/port")
@@ -201,13 +170,11 @@ case_kernel_ports() {
 	show 'and unbinds them' "$(ask A unbind 0 "$store") $(ask A unbind 0 "$console")"
 	show 'and binds to them' "$(ask A bind-interdomain 0 "$(domid u1)" "$store") $(ask A bind-interdomain 0 "$(domid u1)" "$console")"
 	show 'one of domain 0 does' "$(ask C bind-interdomain 0 "$(domid u1)" "$store") $(ask C bind-interdomain 0 "$(domid u1)" "$console")"
-	for tag in A C; do end_program $tag; done
 }
 
 # Types: 0 is an ioreq server's, 1 the grant table.
 case_resources() {
-	program A u1
-	program C dom0
+	programs A u1 C dom0
 	show 'domain 0 maps the grant table of a domain that is not there' "$(ask C map-resource 999 1 0 0)"
 	show 'the end of that of a guest' "$(ask C map-resource "$(domid u1)" 1 0 1000000)"
 	show 'a table that there is not' "$(ask C map-resource "$(domid u1)" 1 7 0)"
@@ -223,14 +190,12 @@ case_resources() {
 	show 'then it maps of that one' "$(ask C foreign-map "$(domid u1)" 1 "$console")"
 	show 'and not of another' "$(ask C foreign-map "$(domid u2)" 1 "$console") $(ask C map-resource "$(domid u2)" 77 0 0)"
 	show 'a guest restricts its own' "$(ask A foreign-restrict "$(domid u2)")"
-	for tag in A C; do end_program $tag; done
 }
 
 case_a_dead_peers_port() {
 	local domid
 	domid=$(domid u2)
-	program A u2
-	program B u1
+	programs A u2 B u1
 	{ ask A evtchn-open && ask B evtchn-open; } >/dev/null
 	port=$(word 2 "$(ask A bind-unbound 0 "$(domid u1)")")
 	ref=$(word 3 "$(ask A share "$(domid u1)" 1 1)")
@@ -238,7 +203,6 @@ case_a_dead_peers_port() {
 	destroy u2
 	show 'it is destroyed, and a port of it is bound' "$(ask B bind-interdomain 0 "$domid" "$port")"
 	ask B unmap 0 >/dev/null
-	end_program B
 	no_zombies_soon
 	recreate u2
 }
@@ -248,8 +212,7 @@ part() { echo "$1" | sed 's/^\(ok 22 \)[0-9][0-9]*|$/\1N end/; s/^\(ok 22 \)[0-9
 case_raw_store() {
 	local u1
 	u1=$(domid u1)
-	program A u1
-	program C dom0
+	programs A u1 C dom0
 	show 'domain 0 has the socket of xenstored' "$(ask C raw-socket /run/xenstored/socket)"
 	show 'and is answered' "$(ask C raw-request 0 2 domid)"
 	show 'by its other name, too' "$(ask C raw-socket /var/run/xenstored/socket) $(ask C raw-request 1 2 domid)"
@@ -270,7 +233,6 @@ case_raw_store() {
 	show 'for a quota' "$(ask C raw-request 0 25 x) $(ask A raw-request 0 25 x)"
 	show 'a type that there is not' "$(ask C raw-request 0 77 x) $(ask A raw-request 0 77 x)"
 	ask A xs-rm data/raw >/dev/null
-	for tag in A C; do end_program $tag; done
 }
 
 # An event may overtake the answer to the request that caused it, or be overtaken by it, since a guest's kernel has a thread of its
@@ -278,8 +240,7 @@ case_raw_store() {
 # writes; with C xenstored, which answers last, 90 and 736 of 2000 came first.
 case_store_orders() {
 	local first
-	program A u1
-	program C dom0
+	programs A u1 C dom0
 	ask A raw-device /dev/xen/xenbus >/dev/null
 	ask C raw-socket /run/xenstored/socket >/dev/null
 	for tag in A C; do ask $tag raw-request 0 4 'data/orders|token|'; ask $tag raw-event 0 3000; done >/dev/null
@@ -287,7 +248,7 @@ case_store_orders() {
 	echo "of 2000 events in a guest, so many came before their answers: $first" >&2
 	show 'a guest writes 2000 times, and has all answers and events' "$(word 1 "$first")"
 	show 'by the socket, so many events come before their answers' "$(ask C raw-orders 0 2000)"
-	for tag in A C; do ask $tag xs-rm data/orders; end_program $tag; done >/dev/null
+	for tag in A C; do ask $tag xs-rm data/orders; done >/dev/null
 }
 
 case_store_sizes() {
@@ -303,13 +264,11 @@ case_store_sizes() {
 	program C dom0
 	show 'in domain 0' "$(ask C xs-size /local/domain/0/conformance 4064) $(ask C xs-read domid | cut -d' ' -f1)"
 	ask C xs-rm /local/domain/0/conformance >/dev/null
-	end_program C
 }
 
 # Memory of another domain by its frames, as device models map it.
 case_foreign_memory() {
-	program A u1
-	program C dom0
+	programs A u1 C dom0
 	show 'domain 0 maps a frame of a domain that is not there' "$(ask C foreign 999 256)"
 	show 'a frame that a domain has not' "$(ask C foreign "$(domid u1)" 1048576000)"
 	show 'a guest maps a frame of another' "$(ask A foreign "$(domid u2)" 256)"
@@ -325,13 +284,11 @@ case_foreign_memory() {
 	show 'of the second, the store is' "$(ask C poke 0 12192 43) $(ask C map "$(domid u1)" 1 1 1) $(ask C peek 3 3999) $(ask C peek 3 4000) $(ask C poke 0 12192 0)"
 	show 'it is kept by its domain alone' "$(ask C foreign-unmap 0) $(ask C foreign-unmap 1) $(ask C unmap 2) $(ask C map "$(domid u1)" 0 1 1) $(ask C peek 4 4000) $(ask C poke 4 4000 0)"
 	show 'a guest maps none' "$(ask A foreign-map "$(domid u1)" 1 "$console") $(ask A map "$(domid u2)" 0 1 1)"
-	for tag in A C; do end_program $tag; done
 }
 
 case_found_functions() {
 	local port ref
-	program A u1
-	program B u2
+	programs A u1 B u2
 	ask B evtchn-open >/dev/null
 	port=$(word 2 "$(ask A dl-bind "$(domid u2)")")
 	show_verdict 'functions found by a handle bind a port, and the other end binds to it' "$(ask B bind-interdomain 0 "$(domid u1)" "$port")"
@@ -341,13 +298,11 @@ case_found_functions() {
 	ref=$(word 2 "$(ask A dl-share "$(domid u2)")")
 	show 'they grant a page' "$(ask B dl-map "$(domid u1)" "$ref")"
 	show 'of both' "$(ask A dl-poke 100 42) $(ask B dl-peek 100) $(ask B dl-poke 101 43) $(ask A dl-peek 101)"
-	for tag in A B; do end_program $tag; done
 }
 
 case_grant_copy() {
 	local own_ref ref
-	program A u1
-	program B u2
+	programs A u1 B u2
 	ref=$(word 3 "$(ask A share "$(domid u2)" 1 1)")
 	ask A poke 0 100 42 >/dev/null
 	show 'bytes are copied from a page of another' "$(ask B copy "$(domid u1)" "$ref" 100 10)"
@@ -360,12 +315,10 @@ case_grant_copy() {
 	show 'from a page for reading, and to it' "$(ask B copy "$(domid u1)" "$ref" 100 10) $(ask B copy-to "$(domid u1)" "$ref" 200 10)"
 	ref=$(word 3 "$(ask A share 0 1 1)")
 	show 'from a page that is for another' "$(ask B copy "$(domid u1)" "$ref" 100 10)"
-	for tag in A B; do end_program $tag; done
 }
 
 case_a_paused_watcher() {
-	program B u2
-	program C dom0
+	programs B u2 C dom0
 	show 'a guest watches' "$(ask B xs-watch data/w) $(event B)"
 	show 'and sleeps' "$(ask B sleep 4000)"
 	pause u2
@@ -382,7 +335,6 @@ case_a_paused_watcher() {
 	# It isn't told of the rest, and the writer goes on to wait, at least for some seconds.
 	show 'it goes on, and has the first thousand' "$([ "$(word 2 "$(ask B xs-events 3000)")" -gt 1000 ] && echo yes)"
 	ask B xs-rm data/w >/dev/null
-	for tag in B C; do end_program $tag; done
 }
 
 # The names in a guest's home, who may do what with them, and what is theirs whatever the guest is.
@@ -404,9 +356,7 @@ case_a_crash() {
 	destroy u2
 	recreate u2 preserve
 	domid=$(domid u2)
-	program A u2
-	program B u1
-	program C dom0
+	programs A u2 B u1 C dom0
 	vchan_like A B
 	show 'domain 0 watches for the end of domains' "$(ask C xs-watch @releaseDomain) $(event C)"
 	crash u2
@@ -419,7 +369,7 @@ case_a_crash() {
 	destroy u2
 	show 'it is destroyed, and domain 0 is told' "$(event C)"
 	show 'its home has gone' "$(ask C xs-read "/local/domain/$domid/domid")"
-	for tag in B C; do end_program $tag; done
+	end_programs
 	no_zombies_soon
 	recreate u2
 }
@@ -427,16 +377,14 @@ case_a_crash() {
 case_a_power_off() {
 	local domid
 	domid=$(domid u2)
-	program A u2
-	program B u1
-	program C dom0
+	programs A u2 B u1 C dom0
 	vchan_like A B
 	show 'domain 0 watches for the end of domains' "$(ask C xs-watch @releaseDomain) $(event C)"
 	power_off u2
 	show 'a domain powers off, and its peer has an event' "$(ask B poll 0 10000)"
 	show 'and the byte is' "$(ask B peek 0 22)"
 	show 'domain 0 is told' "$(event C 20000)"
-	for tag in B C; do end_program $tag; done
+	end_programs
 	no_zombies_soon
 	show 'and the domain has gone' "$(ask_once "$domid")"
 	recreate u2
@@ -452,7 +400,6 @@ case_a_destroyed_home() {
 	background_ask C xs-event-and-end "/local/domain/$domid" "$domid"
 	destroy u2
 	show 'when the home of a destroyed domain goes, it is' "$(background_answer C)"
-	end_program C
 	no_zombies_soon
 	recreate u2
 }
@@ -493,5 +440,4 @@ case_suspension() {
 	show 'it is told of a suspension for a checkpoint' "$(event C)"
 	domid=$(domid u2)
 	show 'and the domain is neither dying nor shut down after it' "$(ask C domain-end "$domid")"
-	end_program C
 }

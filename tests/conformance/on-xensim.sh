@@ -16,12 +16,12 @@ domid() {
 }
 u2=2
 # Long enough for a program to ask, on a busy machine.
-destroy() { xensim destroy "$u2" --linger "$([ "$case" = a_destroyed_home ] && echo 3000 || echo 10)"; }
+destroy() { have_ended u2 && xensim destroy "$u2" --linger "$([ "$case" = a_destroyed_home ] && echo 3000 || echo 10)"; }
 recreate() { u2=$(xensim create ${2:+--on-crash "$2"}); }
 pause() { xensim pause "$(domid "$1")"; }
 unpause() { xensim unpause "$(domid "$1")"; }
 crash() { xensim crash "$(domid "$1")"; }
-power_off() { xensim shutdown "$(domid "$1")"; }
+power_off() { have_ended "$1" && xensim shutdown "$(domid "$1")"; }
 attach() { xensim attach "$(domid "$1")" vdispl ro:be-alloc=0 ro:0/resolution=800x600 ro:0/unique-id=x; }
 detach() { xensim detach "$(domid "$1")" vdispl 0; }
 checkpoint() { xensim checkpoint "$u2"; }
@@ -34,4 +34,5 @@ for case in ${*:-$conformance_cases}; do
 	echo "--- $case"
 	[ "$case" != mappings_of_a_pv_guest ] || u2=$(xensim create --type pv)
 	"case_$case"
+	end_programs
 done

@@ -1,24 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* A file of the activation directory: any bytes are taken or refused with file and line, and what was taken
  * is complete and within its limits. */
-#include <errno.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
 
 #include "daemon/activation/activation_read.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "tests/fuzz/fuzz.h"
 
 static char directory[64], path[80];
-
-static void check(int condition)
-{
-	if (!condition)
-		abort();
-}
 
 static void clean_up(void)
 {

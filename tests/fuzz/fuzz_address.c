@@ -2,19 +2,8 @@
 
 /* Addresses from programs and people: what parses is made of valid names and reads back as it was written. */
 
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
+#include "tests/fuzz/fuzz.h"
 #include "wire/address.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void require(int truth)
-{
-	if (!truth)
-		abort();
-}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -26,23 +15,23 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		size_t host = strlen(address.host), domain = strlen(address.domain);
 		size_t endpoint = strlen(address.endpoint);
 
-		require(size <= ADDRESS_MAX);
+		check(size <= ADDRESS_MAX);
 		if (host) {
-			require(host_name_is_valid(text, host) && !memcmp(address.host, text, host) &&
-				text[host] == '/');
+			check(host_name_is_valid(text, host) && !memcmp(address.host, text, host) &&
+			      text[host] == '/');
 			text += host + 1;
 			size -= host + 1;
 		}
-		require(domain + 1 + endpoint == size && memcmp(address.domain, text, domain) == 0);
-		require(text[domain] == ':' && memcmp(address.endpoint, text + domain + 1, endpoint) == 0);
-		require(domain_name_is_valid(text, domain) &&
-			endpoint_name_is_valid(text + domain + 1, endpoint));
+		check(domain + 1 + endpoint == size && memcmp(address.domain, text, domain) == 0);
+		check(text[domain] == ':' && memcmp(address.endpoint, text + domain + 1, endpoint) == 0);
+		check(domain_name_is_valid(text, domain) &&
+		      endpoint_name_is_valid(text + domain + 1, endpoint));
 		return 0;
 	}
-	require(why != NULL);
+	check(why != NULL);
 	if (domid_parse(text, size, &domid))
-		require(domid <= DOMID_MAX && size <= 5 && domain_name_is_valid(text, size));
+		check(domid <= DOMID_MAX && size <= 5 && domain_name_is_valid(text, size));
 	if (endpoint_name_is_valid(text, size))
-		require(domain_name_is_valid(text, size));
+		check(domain_name_is_valid(text, size));
 	return 0;
 }

@@ -7,18 +7,13 @@
  * every send has one outcome and nothing is left: no descriptor, no memory.
  */
 
-#include <errno.h>
-#include <stdbool.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
+#include "tests/fuzz/fuzz.h"
 #include "wire/bytes.h"
 #include "wire/frame.h"
 #include "xenmsg.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int __wrap_connect(int fd, const struct sockaddr *address, socklen_t size);
 
 #define MAX_MESSAGE 65536u
@@ -46,11 +41,9 @@ int __wrap_connect(int fd, const struct sockaddr *address, socklen_t size)
 {
 	int pair[2];
 
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0 ||
-	    send(pair[1], daemon_end.answer, daemon_end.answer_size, MSG_NOSIGNAL) !=
-		    (ssize_t)daemon_end.answer_size ||
-	    dup2(pair[0], fd) < 0)
-		abort();
+	check(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0 && dup2(pair[0], fd) == fd);
+	check(send(pair[1], daemon_end.answer, daemon_end.answer_size, MSG_NOSIGNAL) ==
+	      (ssize_t)daemon_end.answer_size);
 	close(pair[0]);
 	if (daemon_end.goes_on) {
 		daemon_end.session = pair[1];
@@ -102,15 +95,13 @@ static void daemon_says(const uint8_t *bytes, size_t size)
 
 static void on_done(void *userdata, const struct xenmsg_result *result)
 {
-	if (result->error > 0 || !daemon_end.outstanding--)
-		abort();
+	check(result->error <= 0 && daemon_end.outstanding--);
 }
 
 static void on_call_done(void *userdata, const struct xenmsg_result *result)
 {
 	on_done(userdata, result);
-	if (result->reply ? result->error && result->error != -EREMOTEIO : !result->error)
-		abort();
+	check(result->reply ? !result->error || result->error == -EREMOTEIO : result->error);
 	xenmsg_message_free(result->reply);
 }
 
@@ -119,8 +110,7 @@ static struct xenmsg_message *kept;
 
 static void on_withdrawn(void *userdata, struct xenmsg_message *message)
 {
-	if (message != kept || xenmsg_message_wants_reply(message))
-		abort();
+	check(message == kept && !xenmsg_message_wants_reply(message));
 }
 
 static void drop_kept(void)
@@ -131,17 +121,15 @@ static void drop_kept(void)
 
 static void on_event(void *userdata, const struct xenmsg_event *event)
 {
-	if (event->kind < XENMSG_DOMAIN_UP || event->kind > XENMSG_LISTED ||
-	    strlen(event->name) + strlen(event->domain_name) + strlen(event->host) > FRAME_PAYLOAD_MAX)
-		abort();
+	check(event->kind >= XENMSG_DOMAIN_UP && event->kind <= XENMSG_LISTED);
+	check(strlen(event->name) + strlen(event->domain_name) + strlen(event->host) <= FRAME_PAYLOAD_MAX);
 }
 
 static void watch_and_subscribe(struct xenmsg *conn)
 {
 	daemon_end.outstanding += 2;
-	if (xenmsg_begin_watch(conn, "*", NULL, on_event, on_done, NULL, NULL) != INBOX_BIND + 1 ||
-	    xenmsg_begin_subscribe(conn, "5:news", NULL, NULL, on_done, NULL, NULL) < 0)
-		abort();
+	check(xenmsg_begin_watch(conn, "*", NULL, on_event, on_done, NULL, NULL) == INBOX_BIND + 1);
+	check(xenmsg_begin_subscribe(conn, "5:news", NULL, NULL, on_done, NULL, NULL) >= 0);
 }
 
 /* What a message says beside its payload, whose bytes are all read. */
@@ -149,13 +137,11 @@ static void read_properties(struct xenmsg_message *message)
 {
 	const struct xenmsg_notice *notice = xenmsg_message_notice(message);
 
-	if (strlen(xenmsg_message_endpoint(message)) > 63 ||
-	    strlen(xenmsg_peer_domain_name(xenmsg_message_sender(message))) > 255 ||
-	    strlen(xenmsg_message_trace(message)) > 255 || strlen(xenmsg_message_key(message)) > 255 ||
-	    xenmsg_message_time_left(message) < -1)
-		abort();
-	if (notice && (!notice->kind || notice->error > 0 || xenmsg_message_size(message)))
-		abort();
+	check(strlen(xenmsg_message_endpoint(message)) <= 63);
+	check(strlen(xenmsg_peer_domain_name(xenmsg_message_sender(message))) <= 255);
+	check(strlen(xenmsg_message_trace(message)) <= 255 && strlen(xenmsg_message_key(message)) <= 255);
+	check(xenmsg_message_time_left(message) >= -1);
+	check(!notice || (notice->kind && notice->error <= 0 && !xenmsg_message_size(message)));
 }
 
 static void use(struct xenmsg_message *message, uint8_t how)
@@ -167,8 +153,8 @@ static void use(struct xenmsg_message *message, uint8_t how)
 	for (size_t i = 0; i < xenmsg_message_size(message); i++)
 		sum = (uint8_t)(sum + bytes[i]);
 	read_properties(message);
-	if (xenmsg_message_wants_reply(message) && (how & 1) && xenmsg_reply(message, "yes", 3) > 0)
-		abort();
+	if (xenmsg_message_wants_reply(message) && (how & 1))
+		check(xenmsg_reply(message, "yes", 3) <= 0);
 	drop_kept();
 	if ((how & 2) && xenmsg_message_on_withdrawn(message, on_withdrawn, NULL) == 0)
 		kept = message;
@@ -214,8 +200,8 @@ static void stream_call(struct xenmsg *conn, uint8_t what, const uint8_t *payloa
 	close_streams();
 	if (fd >= 0)
 		close(fd);
-	else if ((what & 0x70) == 0x30 && fd != -ENOTCONN && fd != -EPROTO)
-		abort(); /* WELCOME and a good REPLY make a stream, unless the session has ended */
+	else /* WELCOME and a good REPLY make a stream, unless the session has ended */
+		check((what & 0x70) != 0x30 || fd == -ENOTCONN || fd == -EPROTO);
 }
 
 static void begin(struct xenmsg *conn, uint8_t what, const uint8_t *payload, size_t size)
@@ -272,8 +258,7 @@ static void act(struct xenmsg *conn, uint8_t what, const uint8_t *payload, size_
 		if (what & 0x80)
 			r = what & 0x40 ? xenmsg_pause(conn) : xenmsg_resume(conn);
 		r = xenmsg_process(conn);
-		if (r < 0 && r != -ENOTCONN && r != -EPROTO)
-			abort(); /* nothing else is documented */
+		check(r >= 0 || r == -ENOTCONN || r == -EPROTO); /* nothing else is documented */
 	}
 }
 
@@ -290,9 +275,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	uint8_t bytes[512];
 	size_t used = put_welcome(bytes);
 	struct xenmsg *conn;
-	int free_before = dup(0), free_after;
+	int descriptor = next_descriptor();
+	struct fuzz_record record;
 
-	close(free_before);
 	memset(&daemon_end, 0, sizeof(daemon_end));
 	daemon_end.session = -1;
 	setenv("XENMSG_NO_SHARED_MEMORY", "1", 1);
@@ -306,31 +291,21 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	} else {
 		answer_with(bytes, used);
 		daemon_end.goes_on = true;
-		if (xenmsg_open(&conn, "daemon", NULL) < 0)
-			abort();
+		check(xenmsg_open(&conn, "daemon", NULL) == 0);
 		daemon_says(bytes, put_reply(bytes, INBOX_BIND));
-		if (xenmsg_bind(conn, "inbox", NULL, NULL, NULL) < 0)
-			abort();
+		check(xenmsg_bind(conn, "inbox", NULL, NULL, NULL) == 0);
 		watch_and_subscribe(conn);
-		while (size >= 2) {
-			size_t length = data[1] < size - 2 ? data[1] : size - 2;
-
-			act(conn, data[0], data + 2, length);
+		while (next_record(&record, &data, &size)) {
+			act(conn, record.what, record.payload, record.size);
 			hear();
-			data += 2 + length;
-			size -= 2 + length;
 		}
 		shutdown(daemon_end.session, SHUT_RDWR);
 		xenmsg_process(conn);
 		xenmsg_close(conn);
 		drop_kept();
-		if (daemon_end.outstanding)
-			abort();
+		check(!daemon_end.outstanding);
 		close(daemon_end.session);
 	}
-	free_after = dup(0);
-	close(free_after);
-	if (free_after != free_before)
-		abort();
+	check(next_descriptor() == descriptor);
 	return 0;
 }

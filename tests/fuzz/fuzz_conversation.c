@@ -4,22 +4,10 @@
  * nothing that leads to more bytes than a window, answers no message by more than one, and a lie costs the
  * liar its conversation alone. */
 
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "gateway/conversation.h"
 #include "gateway/presence.h"
+#include "tests/fuzz/fuzz.h"
 #include "wire/bytes.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void require(int truth)
-{
-	if (!truth)
-		abort();
-}
 
 struct world {
 	struct conversation conversation;
@@ -36,9 +24,9 @@ static void on_send(void *userdata, const struct message *message)
 
 	world->sent++;
 	message_encode(message, head);
-	require(message_decode(head, sizeof(head), &again) == 0);
-	require(again.kind == message->kind && again.position == message->position &&
-		again.window == message->window);
+	check(message_decode(head, sizeof(head), &again) == 0);
+	check(again.kind == message->kind && again.position == message->position &&
+	      again.window == message->window);
 }
 
 static void on_incoming(void *userdata, uint64_t id)
@@ -52,30 +40,30 @@ static void on_connected(void *userdata, uint64_t id)
 {
 	struct world *world = userdata;
 
-	require(!world->is_streaming);
+	check(!world->is_streaming);
 	world->is_streaming = true;
 	world->untaken = 0;
 }
 
 static void on_failed(void *userdata, uint64_t id, int error, const char *why)
 {
-	require(error > 0 && why && *why);
+	check(error > 0 && why && *why);
 }
 
 static void on_bytes(void *userdata, const uint8_t *data, size_t size)
 {
 	struct world *world = userdata;
 
-	require(world->is_streaming && size > 0);
+	check(world->is_streaming && size > 0);
 	world->untaken += size;
-	require(world->untaken <= CONVERSATION_WINDOW);
+	check(world->untaken <= CONVERSATION_WINDOW);
 }
 
 static void on_ended(void *userdata, const char *why)
 {
 	struct world *world = userdata;
 
-	require(world->is_streaming);
+	check(world->is_streaming);
 	world->is_streaming = false;
 }
 
@@ -128,12 +116,12 @@ static void do_something(struct world *world, uint8_t what)
 		conversation_tick(conversation, world->now);
 		break;
 	}
-	require(world->sent <= 2);
+	check(world->sent <= 2);
 }
 
 static void on_text(void *userdata, const char *text, size_t size)
 {
-	require(size < PRESENCE_TEXT_MAX && text[size] == '\0');
+	check(size < PRESENCE_TEXT_MAX && text[size] == '\0');
 }
 
 static void on_here(void *userdata, const char *host, const char *text, size_t size)
@@ -148,12 +136,12 @@ static void on_joined(void *userdata)
 static void on_host(void *userdata, const char *host, const char *instance, bool up, bool is_other,
 		    const char *why)
 {
-	require(strspn(instance, "0123456789abcdefABCDEF-") == strlen(instance) && why);
+	check(strspn(instance, "0123456789abcdefABCDEF-") == strlen(instance) && why);
 }
 
 static void on_rival(void *userdata, const char *gateway, const char *instance)
 {
-	require(*gateway);
+	check(*gateway);
 }
 
 static const struct presence_callbacks presence_callbacks = {
@@ -168,7 +156,7 @@ static void say_presence(const uint8_t *data, size_t size)
 {
 	struct presence *presence;
 
-	require(presence_new(&presence, &presence_callbacks, NULL, "hosta", "77", 5000, 15000, 1000) == 0);
+	check(presence_new(&presence, &presence_callbacks, NULL, "hosta", "77", 5000, 15000, 1000) == 0);
 	presence_set_instance(presence, "not\"hexadecimal", 1000);
 	presence_start(presence, 1000);
 	for (uint64_t now = 1000; now < 20000; now += 1000) {
@@ -178,7 +166,7 @@ static void say_presence(const uint8_t *data, size_t size)
 		}
 		presence_tick(presence, now);
 	}
-	require(presence_count_up(presence) == 0);
+	check(presence_count_up(presence) == 0);
 	presence_free(presence);
 }
 
@@ -209,7 +197,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			memcpy(copy + 8, world.conversation.nonce, MESSAGE_NONCE_SIZE);
 		if (message_decode(copy, length, &message) == 0) {
 			conversation_message(&world.conversation, &message, ++world.id, world.now);
-			require(world.sent <= 1);
+			check(world.sent <= 1);
 		}
 		data += length, size -= length;
 	}

@@ -6,10 +6,6 @@
  * in an address and leads to a domain of that name, and a frame that it refuses changes nothing.
  */
 
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include <event2/event.h>
 
 #include "base/self.h"
@@ -19,18 +15,11 @@
 #include "daemon/peers/names.h"
 #include "daemon/peers/peers.h"
 #include "daemon/policy/access.h"
+#include "tests/fuzz/fuzz.h"
 #include "tests/unit/fake_store.h"
 #include "wire/address.h"
 
 #define OWN 1
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void require(int truth)
-{
-	if (!truth)
-		abort();
-}
 
 bool access_sees(struct access *access, uint32_t guest, uint32_t other)
 {
@@ -71,8 +60,8 @@ static void changed(void *userdata, enum known_what what, uint32_t domid)
 	struct known *known = *(struct known **)userdata;
 	const char *name = known_name(known, domid);
 
-	require(domid <= DOMID_MAX && (domid != OWN || starting));
-	require(!*name || domain_name_is_valid(name, strlen(name)));
+	check(domid <= DOMID_MAX && (domid != OWN || starting));
+	check(!*name || domain_name_is_valid(name, strlen(name)));
 	changes++;
 }
 
@@ -88,7 +77,7 @@ void peers_told(struct peers *peers, bool is_told)
 
 void peers_changed(struct peers *peers, const struct peers_change *change)
 {
-	require(change->domid <= DOMID_MAX && change->leaves <= UINT8_MAX);
+	check(change->domid <= DOMID_MAX && change->leaves <= UINT8_MAX);
 	changes++;
 }
 
@@ -100,16 +89,16 @@ static void look(struct known *known)
 {
 	uint32_t domid, found;
 
-	require(!strcmp(known_name(known, OWN), "own"));
+	check(!strcmp(known_name(known, OWN), "own"));
 	for (domid = 0; domid < 300; domid++) {
 		const char *name = known_name(known, domid), *uuid = known_uuid(known, domid);
 
 		if (*name)
-			require(known_resolve(known, name, &found) == 0 &&
-				!strcmp(known_name(known, found), name));
+			check(known_resolve(known, name, &found) == 0 &&
+			      !strcmp(known_name(known, found), name));
 		if (*uuid)
-			require(known_resolve(known, uuid, &found) == 0 &&
-				!strcmp(known_uuid(known, found), uuid));
+			check(known_resolve(known, uuid, &found) == 0 &&
+			      !strcmp(known_uuid(known, found), uuid));
 	}
 }
 
@@ -124,15 +113,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	const struct directory_options options = {.self = &self, .known = known, .believed_ms = 1000};
 	struct store store = {0};
 
-	require(known != NULL);
+	check(known != NULL);
 	known_listen(known, &sink, changed, &known);
 
 	if (!base)
 		base = event_base_new();
 	fake_write(&store, "name", "own");
 	starting = true;
-	require(names_new(&names, &store, &self, known, NULL) == 0);
-	require(directory_new(&directory, base, &options, renamed, NULL) == 0);
+	check(names_new(&names, &store, &self, known, NULL) == 0);
+	check(directory_new(&directory, base, &options, renamed, NULL) == 0);
 	while (fake_store_step(&store))
 		;
 	starting = false;
@@ -142,7 +131,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		if (length > --size)
 			length = (uint32_t)size;
 		if (directory_take(directory, ++data, length) < 0)
-			require(changes == before);
+			check(changes == before);
 		data += length;
 		size -= length;
 	}

@@ -5,11 +5,6 @@
  * nothing outside of quotes. */
 
 #include <ctype.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include <json-c/json.h>
 
@@ -18,21 +13,14 @@
 #include "cli/map_dot.h"
 #include "cli/metrics.h"
 #include "cli/terminal.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void require(int truth)
-{
-	if (!truth)
-		abort();
-}
+#include "tests/fuzz/fuzz.h"
 
 /* Nothing in it has to be escaped. */
 static void require_plain(const char *text)
 {
 	char *shown = terminal_line(text);
 
-	require(shown && !strcmp(shown, text));
+	check(shown && !strcmp(shown, text));
 	free(shown);
 }
 
@@ -42,11 +30,11 @@ static void require_metrics(struct json_object *status)
 	size_t size;
 	FILE *out = open_memstream(&text, &size);
 
-	require(out != NULL);
+	check(out != NULL);
 	metrics_write(status, out);
 	fclose(out);
 	for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
-		require(*line == '#' || !strncmp(line, "xenmsg_", 7));
+		check(*line == '#' || !strncmp(line, "xenmsg_", 7));
 		require_plain(line);
 	}
 	free(text);
@@ -68,13 +56,13 @@ static void require_quoted(const char *dot)
 
 	for (; *dot; dot++) {
 		if (is_quoted && *dot == '\\')
-			require(*++dot != '\0');
+			check(*++dot != '\0');
 		else if (*dot == '"')
 			is_quoted = !is_quoted;
 		else
-			require(is_quoted ? *dot != '\n' : strchr("\n\t []{}=->,.", *dot) || isalnum(*dot));
+			check(is_quoted ? *dot != '\n' : strchr("\n\t []{}=->,.", *dot) || isalnum(*dot));
 	}
-	require(!is_quoted);
+	check(!is_quoted);
 }
 
 /* Three domains tell that. */
@@ -90,7 +78,7 @@ static void require_view(struct json_object *status)
 		json_object_array_add(all, entry_of(domid, status));
 	before = host_view_new(all, NULL, 0);
 	view = host_view_new(all, before, 0.5);
-	require(out && before && view);
+	check(out && before && view);
 	require_plain(json_object_to_json_string_ext(view->shown, JSON_C_TO_STRING_PLAIN));
 	map_write_dot(view, out);
 	fclose(out);
@@ -106,14 +94,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	const char *why = NULL, *text;
 	struct json_object *status = far_status_parse((const char *)data, size, &why), *again;
 
-	require(why != NULL);
+	check(why != NULL);
 	if (!status)
 		return 0;
 	text = json_object_to_json_string_ext(status,
 					      JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
 	require_plain(text);
 	again = json_tokener_parse(text);
-	require(again && json_object_is_type(again, json_type_object));
+	check(again && json_object_is_type(again, json_type_object));
 	json_object_put(again);
 	require_metrics(status);
 	require_view(status);

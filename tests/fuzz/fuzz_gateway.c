@@ -3,27 +3,16 @@
 /* Packets between a daemon and its gateway: what is read has only what its type allows, and reads the same
  * again after it was written. */
 
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
+#include "tests/fuzz/fuzz.h"
 #include "wire/gateway.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void require(int truth)
-{
-	if (!truth)
-		abort();
-}
 
 static void require_printable(const char *text, size_t room)
 {
 	size_t length = strnlen(text, room);
 
-	require(length < room);
+	check(length < room);
 	for (size_t i = 0; i < length; i++)
-		require(text[i] >= ' ' && text[i] < 0x7f);
+		check(text[i] >= ' ' && text[i] < 0x7f);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -34,12 +23,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (gateway_decode((const char *)data, size, &packet) < 0)
 		return 0;
-	require(!packet.host[0] || host_name_is_valid(packet.host, strlen(packet.host)));
+	check(!packet.host[0] || host_name_is_valid(packet.host, strlen(packet.host)));
 	require_printable(packet.instance, sizeof(packet.instance));
 	require_printable(packet.server, sizeof(packet.server));
 	require_printable(packet.why, sizeof(packet.why));
 	length = gateway_encode(&packet, text);
-	require(length > 0 && gateway_decode(text, length, &again) == 0);
-	require(!memcmp(&packet, &again, sizeof(packet)));
+	check(length > 0 && gateway_decode(text, length, &again) == 0);
+	check(!memcmp(&packet, &again, sizeof(packet)));
 	return 0;
 }

@@ -7,19 +7,15 @@
  * on and on.
  */
 
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <time.h>
-#include <unistd.h>
 
 #include <event2/event.h>
 
 #include "gateway/rings.h"
+#include "tests/fuzz/fuzz.h"
 #include "wire/bytes.h"
 #include "wire/doorbell.h"
 #include "wire/frame.h"
@@ -27,8 +23,6 @@
 #include "wire/gateway_rings.h"
 
 #define LATE_MS 25 /* more than what was processed waits to be told of */
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 struct scene {
 	struct event_base *base;
@@ -67,12 +61,6 @@ __attribute__((visibility("default"))) int clock_gettime(clockid_t which, struct
 	return r;
 }
 
-static void require(bool truth)
-{
-	if (!truth)
-		abort();
-}
-
 /* --- the other host --------------------------------------------------------------------------- */
 
 /* What the daemon writes from an index on, of which a record has no more than is here. */
@@ -90,12 +78,12 @@ static void hear(struct scene *scene, const uint8_t *record, size_t size)
 {
 	uint32_t length = get_u32(record), index = get_u32(record + 4);
 
-	require(size == RINGS_RECORD_HEAD + length && length <= RINGS_RECORD_MAX);
+	check(size == RINGS_RECORD_HEAD + length && length <= RINGS_RECORD_MAX);
 	if (!scene->is_spoilt) {
-		require(length <= scene->wrote - scene->got);
-		require(memcmp(record + RINGS_RECORD_HEAD, written_at(scene->got), length) == 0);
+		check(length <= scene->wrote - scene->got);
+		check(memcmp(record + RINGS_RECORD_HEAD, written_at(scene->got), length) == 0);
 		/* It only grows, and never beyond what was processed. */
-		require(index - scene->index <= scene->processed - scene->index);
+		check(index - scene->index <= scene->processed - scene->index);
 	}
 	scene->got += length;
 	scene->index = index;
@@ -113,12 +101,12 @@ static void on_ready(void *userdata)
 		size = rings_take(scene->rings, record, scene->room);
 		if (size == -EAGAIN)
 			return;
-		require(size > 0 || (size == 0 && scene->is_ended) || (size == -EPROTO && scene->is_spoilt));
+		check(size > 0 || (size == 0 && scene->is_ended) || (size == -EPROTO && scene->is_spoilt));
 		if (size <= 0)
 			scene->is_over = true;
 		if (size <= 0)
 			break;
-		require(size >= (ssize_t)RINGS_RECORD_HEAD && (size_t)size <= scene->room);
+		check(size >= (ssize_t)RINGS_RECORD_HEAD && (size_t)size <= scene->room);
 		hear(scene, record, (size_t)size);
 	}
 	rings_take_more(scene->rings, false);
@@ -128,7 +116,7 @@ static void say(struct scene *scene, const void *bytes, size_t size)
 {
 	int r = rings_put(scene->rings, bytes, size);
 
-	require(r == -EPROTO || (r == 0 && !scene->is_broken));
+	check(r == -EPROTO || (r == 0 && !scene->is_broken));
 	scene->is_broken |= r < 0;
 }
 
@@ -190,14 +178,14 @@ static void process_frames(struct scene *scene, uint32_t most)
 	for (; most > 0 && (there = ring_reader_ready(&scene->in, GATEWAY_RING_SIZE)) != 0; most--) {
 		if (scene->is_spoilt && there < 0)
 			return;
-		require(scene->is_spoilt || there >= (int)FRAME_HEADER_SIZE);
+		check(scene->is_spoilt || there >= (int)FRAME_HEADER_SIZE);
 		ring_reader_copy(&scene->in, 0, bytes, sizeof(bytes));
 		if (scene->is_spoilt) {
 			ring_reader_consume(&scene->in, (uint32_t)there);
 			break;
 		}
-		require(frame_header_decode(bytes, &header) == 0);
-		require(there >= (int)frame_size(header.length));
+		check(frame_header_decode(bytes, &header) == 0);
+		check(there >= (int)frame_size(header.length));
 		ring_reader_consume(&scene->in, frame_size(header.length));
 		scene->processed += frame_size(header.length);
 	}
@@ -228,8 +216,8 @@ static void look_at_bell(struct scene *scene)
 	bool has_data = ring_load(scene->in.ring.producer) != scene->in.tail;
 	bool has_space = ring_writer_space(&scene->out, GATEWAY_RING_SIZE) >= (int)RINGS_RECORD_MAX;
 
-	require(scene->is_spoilt || scene->has_rung || !scene->waits_for_data || !has_data);
-	require(scene->is_spoilt || scene->has_rung || !scene->waits_for_space || !has_space);
+	check(scene->is_spoilt || scene->has_rung || !scene->waits_for_data || !has_data);
+	check(scene->is_spoilt || scene->has_rung || !scene->waits_for_space || !has_space);
 	if (scene->has_rung) {
 		scene->has_rung = scene->waits_for_space = false;
 		wait_for_data(scene);
@@ -242,20 +230,20 @@ static void make_descriptors(struct scene *scene, int fds[GATEWAY_FDS])
 {
 	int life[2];
 
-	require(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, life) == 0);
+	check(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, life) == 0);
 	scene->life = life[0];
 	fds[GATEWAY_FD_LIFE] = life[1];
 	fds[GATEWAY_FD_MEMORY] = memfd_create("fuzz", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	require(ftruncate(fds[GATEWAY_FD_MEMORY], GATEWAY_MEMORY_SIZE) == 0);
+	check(ftruncate(fds[GATEWAY_FD_MEMORY], GATEWAY_MEMORY_SIZE) == 0);
 	scene->memory = mmap(NULL, GATEWAY_MEMORY_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED,
 			     fds[GATEWAY_FD_MEMORY], 0);
-	require(scene->memory != MAP_FAILED);
+	check(scene->memory != MAP_FAILED);
 	scene->wake_daemon = doorbell_new();
 	scene->wake_gateway = doorbell_new();
 	fds[GATEWAY_FD_WAKE_DAEMON] = dup(scene->wake_daemon);
 	fds[GATEWAY_FD_WAKE_GATEWAY] = dup(scene->wake_gateway);
 	for (unsigned i = 0; i < GATEWAY_FDS; i++)
-		require(fds[i] >= 0);
+		check(fds[i] >= 0);
 }
 
 static void run(struct scene *scene)
@@ -263,7 +251,7 @@ static void run(struct scene *scene)
 	for (int i = 0; i < 3; i++) {
 		scene->ready = 0;
 		event_base_loop(scene->base, EVLOOP_NONBLOCK);
-		require(scene->ready <= 4); /* both timers, the bell and the socket */
+		check(scene->ready <= 4); /* both timers, the bell and the socket */
 	}
 	look_at_bell(scene);
 }
@@ -280,7 +268,7 @@ static void begin(struct scene *scene)
 	view = gateway_ring_view(scene->memory, GATEWAY_RING_OUT);
 	view.unaligned = 7;
 	ring_writer_init(&scene->out, &view, false);
-	require(rings_new(&scene->rings, scene->base, fds, on_ready, scene) == 0);
+	check(rings_new(&scene->rings, scene->base, fds, on_ready, scene) == 0);
 	scene->bell =
 		event_new(scene->base, scene->wake_daemon, EV_WRITE | EV_PERSIST | EV_ET, on_bell, scene);
 	event_add(scene->bell, NULL);
@@ -309,7 +297,7 @@ static void be_quiet(struct scene *scene)
 		ahead_ms += LATE_MS;
 		scene->ready = 0;
 		event_base_loop(scene->base, EVLOOP_NONBLOCK);
-		require(scene->is_spoilt || i < 2 || scene->ready == 0);
+		check(scene->is_spoilt || i < 2 || scene->ready == 0);
 	}
 	look_at_bell(scene);
 }
@@ -319,12 +307,12 @@ static void drain(struct scene *scene)
 {
 	allow(scene, SIZE_MAX, 2 * RINGS_RECORD_MAX);
 	run(scene);
-	require(scene->is_spoilt || scene->got == scene->wrote);
+	check(scene->is_spoilt || scene->got == scene->wrote);
 	be_quiet(scene);
 	process_frames(scene, UINT32_MAX);
 	be_quiet(scene);
-	require(scene->is_spoilt || scene->is_over || scene->processed == scene->index);
-	require(scene->is_spoilt || scene->is_over == scene->is_ended);
+	check(scene->is_spoilt || scene->is_over || scene->processed == scene->index);
+	check(scene->is_spoilt || scene->is_over == scene->is_ended);
 }
 
 static void finish(struct scene *scene)
@@ -332,8 +320,8 @@ static void finish(struct scene *scene)
 	char byte = 0;
 
 	rings_free(scene->rings);
-	require(recv(scene->life, &byte, 1, MSG_DONTWAIT) == scene->is_broken);
-	require(!scene->is_broken || byte == GATEWAY_LIFE_BROKEN);
+	check(recv(scene->life, &byte, 1, MSG_DONTWAIT) == scene->is_broken);
+	check(!scene->is_broken || byte == GATEWAY_LIFE_BROKEN);
 	event_free(scene->bell);
 	event_base_free(scene->base);
 	close(scene->life);

@@ -3,38 +3,26 @@
 /* Tags that stand in XenStore below a domain: what is taken is a list of valid names, all of which stood
  * there, in their order. */
 
-#include <errno.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "daemon/peers/given_tags.h"
+#include "tests/fuzz/fuzz.h"
 #include "wire/address.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void require(int truth)
-{
-	if (!truth)
-		abort();
-}
 
 /* ",web,db,": the form that policy searches. */
 static void require_tags(const char *tags, const char *value)
 {
 	unsigned count = 0;
 
-	require(*tags++ == ',');
+	check(*tags++ == ',');
 	for (size_t length; *tags; tags += length + 1) {
 		length = strcspn(tags, ",");
-		require(tags[length] == ',' && endpoint_name_is_valid(tags, length));
+		check(tags[length] == ',' && endpoint_name_is_valid(tags, length));
 		value += strspn(value, ", \t\n");
-		require(!strncmp(value, tags, length) && strcspn(value, ", \t\n") == length);
+		check(!strncmp(value, tags, length) && strcspn(value, ", \t\n") == length);
 		value += length;
 		count++;
 	}
-	require(count > 0 && count <= GIVEN_TAGS_MAX);
-	require(value[strspn(value, ", \t\n")] == '\0');
+	check(count > 0 && count <= GIVEN_TAGS_MAX);
+	check(value[strspn(value, ", \t\n")] == '\0');
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -43,16 +31,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	const char *why = NULL;
 	int r;
 
-	require(value != NULL);
+	check(value != NULL);
 	if (size)
 		memcpy(value, data, size);
 	value[size] = '\0';
 	r = given_tags_read(value, size, &tags, &why);
-	require(r == 0 || (r == -EINVAL && !tags && why));
+	check(r == 0 || (r == -EINVAL && !tags && why));
 	if (tags)
 		require_tags(tags, value);
 	else if (r == 0)
-		require(strspn(value, ", \t\n") == size);
+		check(strspn(value, ", \t\n") == size);
 	free(tags);
 	free(value);
 	return 0;

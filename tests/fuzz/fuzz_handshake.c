@@ -8,11 +8,7 @@
  * channel, no descriptor.
  */
 
-#include <errno.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include <event2/event.h>
 
@@ -22,9 +18,7 @@
 #include "daemon/local/session.h"
 #include "daemon/local/streams.h"
 #include "tests/descriptors.h"
-#include "wire/bytes.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "tests/fuzz/fuzz.h"
 
 #define PROGRAMS 4
 #define LISTENER PROGRAMS
@@ -118,9 +112,8 @@ static struct session *connect_program(struct world *world, unsigned who)
 	struct session *session;
 	int pair[2];
 
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) < 0 ||
-	    session_new(&session, &world->relay, pair[1], &options, &session_callbacks, world) < 0)
-		abort();
+	check(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) == 0);
+	check(session_new(&session, &world->relay, pair[1], &options, &session_callbacks, world) == 0);
 	world->fds[who] = pair[0];
 	world->sessions++;
 	return session;
@@ -257,50 +250,41 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct world *world = calloc(1, sizeof(*world));
 	uint8_t hello[64];
-	int free_before = dup(0), free_after;
+	int descriptor = next_descriptor();
+	struct fuzz_record record;
 
-	close(free_before);
 	log_set_level(LOG_LEVEL_ERROR);
-	if (!world || !(world->base = event_base_new()) ||
-	    relay_init(&world->relay, world->base, 1u << 20) < 0 ||
-	    !(world->streams = streams_new(&world->relay, route, world)) ||
-	    hop_init(&world->unconnected, &world->relay, HOP_LINK, &hop_callbacks, world, 0, 16) < 0)
-		abort();
+	check(world && (world->base = event_base_new()));
+	check(relay_init(&world->relay, world->base, 1u << 20) == 0);
+	check((world->streams = streams_new(&world->relay, route, world)));
+	check(hop_init(&world->unconnected, &world->relay, HOP_LINK, &hop_callbacks, world, 0, 16) == 0);
 	for (unsigned i = 0; i < PROGRAMS; i++)
 		connect_program(world, i);
 	world->listener = connect_program(world, LISTENER);
 	say(world, LISTENER, hello, put_hello(hello, 0));
 	turn(world);
-	while (size >= 2) {
-		size_t length = data[1] < size - 2 ? data[1] : size - 2;
-		unsigned who = (data[0] >> 3) & 7;
+	while (next_record(&record, &data, &size)) {
+		unsigned who = (record.what >> 3) & 7;
 
-		act(world, data[0] & 7, who <= PROGRAMS ? who : 0, data + 2, length);
-		if (!(data[0] & 0x80))
+		act(world, record.what & 7, who <= PROGRAMS ? who : 0, record.payload, record.size);
+		if (!(record.what & 0x80))
 			turn(world);
-		if (data[0] & 0x40)
+		if (record.what & 0x40)
 			turn(world);
-		data += 2 + length;
-		size -= 2 + length;
 	}
 	for (unsigned i = 0; i <= PROGRAMS; i++)
 		hang_up(world, i);
 	for (unsigned i = 0; i < TURNS && (world->sessions || has_streams(world)); i++)
 		turn(world);
-	if (world->sessions || has_streams(world))
-		abort();
+	check(!world->sessions && !has_streams(world));
 	hop_reset_channels(&world->unconnected, EHOSTDOWN);
 	relay_pass(&world->relay);
-	if (world->unconnected.channels.count)
-		abort();
+	check(!world->unconnected.channels.count);
 	streams_free(world->streams);
 	hop_cleanup(&world->unconnected);
 	relay_cleanup(&world->relay);
 	event_base_free(world->base);
 	free(world);
-	free_after = dup(0);
-	close(free_after);
-	if (free_after != free_before)
-		abort();
+	check(next_descriptor() == descriptor);
 	return 0;
 }

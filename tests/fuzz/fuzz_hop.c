@@ -8,16 +8,11 @@
  * the hops end when they are told to, and nothing is left.
  */
 
-#include <errno.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include <event2/event.h>
 
 #include "daemon/relay/channel.h"
 #include "daemon/relay/hop.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "tests/fuzz/fuzz.h"
 
 #define RING 8192u
 #define HOPS 3 /* a program, a peer, and who accepts */
@@ -79,8 +74,8 @@ static void end_start(struct end *end, struct relay *relay, enum hop_kind kind)
 	rings.in = end->views[0];
 	rings.out[0] = end->views[1];
 	rings.out[1] = end->views[2];
-	if (hop_init(&end->hop, relay, kind, &callbacks, end, 1, 16) < 0 || hop_attach(&end->hop, &rings) < 0)
-		abort();
+	check(hop_init(&end->hop, relay, kind, &callbacks, end, 1, 16) == 0);
+	check(hop_attach(&end->hop, &rings) == 0);
 	ring_writer_init(&end->writer, &end->views[0], false);
 	for (unsigned i = 0; i < 2; i++)
 		ring_reader_init(&end->readers[i], &end->views[i + 1], false);
@@ -127,8 +122,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct end *ends = calloc(HOPS, sizeof(*ends));
 	struct relay relay;
 
-	if (!base || !ends || relay_init(&relay, base, 1u << 20) < 0)
-		abort();
+	check(base && ends && relay_init(&relay, base, 1u << 20) == 0);
 	relay.cancel_ms = 0;
 	for (unsigned i = 0; i < HOPS; i++) {
 		end_start(&ends[i], &relay, i == 1 ? HOP_LINK : HOP_SHARED);
@@ -174,8 +168,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		hop_reset_channels(&ends[i].hop, EHOSTDOWN);
 	relay_pass(&relay);
 	for (unsigned i = 0; i < HOPS; i++) {
-		if (ends[i].hop.channels.count)
-			abort();
+		check(!ends[i].hop.channels.count);
 		hop_cleanup(&ends[i].hop);
 	}
 	relay_cleanup(&relay);

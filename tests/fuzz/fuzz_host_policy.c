@@ -7,27 +7,15 @@
  *   S  what domain 0 tells a guest, in frames of as many bytes as each frame's first byte says: it is taken
  *      or refused, and what was refused changes no rule
  */
-#include <errno.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "daemon/policy/host_policy.h"
 #include "daemon/policy/host_told.h"
+#include "tests/fuzz/fuzz.h"
 #include "wire/frame.h"
 
 #define COUNT(list) (sizeof(list) / sizeof(*(list)))
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
 static const char *const endpoints[] = {"print", "scan-7", "a"};
-
-static void check(int condition)
-{
-	if (!condition)
-		abort();
-}
 
 static void changed(void *userdata, uint32_t domid)
 {

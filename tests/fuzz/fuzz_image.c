@@ -11,11 +11,7 @@
  * test_host_watches and test_watches_image.
  */
 
-#include <errno.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include <event2/event.h>
 
@@ -35,8 +31,7 @@
 #include "daemon/local/streams.h"
 #include "daemon/local/watches_internal.h"
 #include "daemon/topic/topics.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "tests/fuzz/fuzz.h"
 
 #define HOPS   3
 #define TOPICS 4
@@ -139,9 +134,8 @@ static struct hop *watching(struct relay *relay, struct parts *parts)
 	struct session *session;
 	int pair[2];
 
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) < 0 ||
-	    session_new(&session, relay, pair[0], &options, &session_callbacks, parts) < 0)
-		abort();
+	check(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) == 0);
+	check(session_new(&session, relay, pair[0], &options, &session_callbacks, parts) == 0);
 	close(pair[1]);
 	return session_hop(session);
 }
@@ -190,8 +184,7 @@ static void watches_go_on_twice(struct parts *parts, struct relay *relay, struct
 	image_begin(&image);
 	watches_write_image(parts->watches, &image);
 	host_watches_write_image(parts->host_watches, &image);
-	if (image.error)
-		abort();
+	check(!image.error);
 	image_free(&image);
 	watches_stay(parts->watches);
 	hear(parts, relay);
@@ -271,8 +264,7 @@ static void resume(struct program *program)
 	struct ring_reader reader;
 	struct ring_writer writer;
 
-	if (ring_reader_init(&reader, &in, true) < 0 || ring_writer_init(&writer, &out, true) < 0)
-		abort();
+	check(ring_reader_init(&reader, &in, true) == 0 && ring_writer_init(&writer, &out, true) == 0);
 	if (hop_is_away(program->hop))
 		hop_resume(program->hop, &reader, &writer, hop_acked(program->hop));
 	else
@@ -289,8 +281,7 @@ static void go_on(struct relay *relay, struct program *programs, const struct im
 
 		for (unsigned j = 0; j < HOP_OUTLETS; j++)
 			rings.out[j] = private_ring_view(&programs[i].out[j]);
-		if (hop_attach_again(hops->hops[i], &rings) < 0)
-			abort();
+		check(hop_attach_again(hops->hops[i], &rings) == 0);
 		hop_event(hops->hops[i]);
 	}
 	relay_run(relay, PASSES);
@@ -320,16 +311,15 @@ static void run(struct relay *relay, struct image *image, struct topics *topics,
 	struct image_hops hops = {.hops = calloc(HOPS + TOPICS, sizeof(struct hop *))};
 	uint32_t type;
 
-	if (!programs || !parts.streams || !parts.watches || !hops.hops ||
-	    hosts_new(&parts.hosts, relay, &hosts_options, &hosts_callbacks, NULL) < 0 ||
-	    via_new(&parts.via,
-		    &(struct via_collaborators){.self = &guest, .relay = relay, .hosts = parts.hosts}, false,
-		    open_none, NULL) < 0 ||
-	    asks_new(&parts.asks, &asks_with, false, no_endpoint, NULL) < 0 ||
-	    !(parts.host_watches = host_watches_new(relay, parts.asks)) ||
-	    activations_new(&parts.activations, relay, "/nonexistent", 0, "socket", &activation_callbacks,
-			    NULL) < 0)
-		abort();
+	check(programs && parts.streams && parts.watches && hops.hops);
+	check(hosts_new(&parts.hosts, relay, &hosts_options, &hosts_callbacks, NULL) == 0);
+	check(via_new(&parts.via,
+		      &(struct via_collaborators){.self = &guest, .relay = relay, .hosts = parts.hosts},
+		      false, open_none, NULL) == 0);
+	check(asks_new(&parts.asks, &asks_with, false, no_endpoint, NULL) == 0);
+	check((parts.host_watches = host_watches_new(relay, parts.asks)));
+	check(activations_new(&parts.activations, relay, "/nonexistent", 0, "socket", &activation_callbacks,
+			      NULL) == 0);
 	relay->last_stream = UINT32_MAX;
 	for (unsigned i = 0; i < HOPS; i++)
 		programs[i].hop = hop_new(relay, i == LINK ? HOP_LINK : HOP_SOCKET, &callbacks, &programs[i],
@@ -378,8 +368,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct image image;
 
 	with.relay = &relay;
-	if (!base || !known || relay_init(&relay, base, 1 << 20) < 0 || topics_new(&topics, &with) < 0)
-		abort();
+	check(base && known && relay_init(&relay, base, 1 << 20) == 0 && topics_new(&topics, &with) == 0);
 	image_open_bytes(&image, data, size);
 	run(&relay, &image, topics, known);
 	image_free(&image);

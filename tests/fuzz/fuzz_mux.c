@@ -8,19 +8,13 @@
  * and nothing is left.
  */
 
-#include <errno.h>
 #include <poll.h>
-#include <stdbool.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #include "xenmsg-stream.h"
-#include "wire/bytes.h"
+#include "tests/fuzz/fuzz.h"
 #include "wire/frame.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int __wrap_connect(int fd, const struct sockaddr *address, socklen_t size);
 
 #define USERS	 8u
@@ -50,12 +44,6 @@ static struct {
 static struct user users[USERS];
 static struct xenmsg *conn;
 
-static void check(bool is_true)
-{
-	if (!is_true)
-		abort();
-}
-
 /* ---- the daemon ------------------------------------------------------------------------------ */
 
 static void says(const void *bytes, size_t size)
@@ -76,29 +64,26 @@ static void says_frame(uint8_t type, uint32_t channel, const void *payload, uint
 	     frame_wrap(bytes, &(struct frame_header){.type = type, .channel = channel, .length = length}));
 }
 
+/* The same with a frame of these fields: SAYS(CREDIT, credit, channel, .limit = 100). */
+#define SAYS(TYPE, name, channel, ...)                                                                       \
+	do {                                                                                                 \
+		uint8_t said[FRAME_SMALL_MAX];                                                               \
+		says_frame(FRAME_##TYPE, channel, said,                                                      \
+			   frame_##name##_encode(&(struct frame_##name){__VA_ARGS__}, said));                \
+	} while (0)
+
 /* The first session is that for messages, in which nothing is said. */
 int __wrap_connect(int fd, const struct sockaddr *address, socklen_t size)
 {
-	struct frame_welcome welcome = {.major = PROTOCOL_MAJOR, .domid = 7, .max_message = 65536};
-	uint8_t payload[FRAME_SMALL_MAX];
 	int pair[2];
 
 	check(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0 && dup2(pair[0], fd) == fd);
 	close(pair[0]);
 	daemon_end.messages = daemon_end.session;
 	daemon_end.session = pair[1];
-	if (daemon_end.messages >= 0)
-		welcome.flags = HELLO_MUX;
-	says_frame(FRAME_WELCOME, 0, payload, frame_welcome_encode(&welcome, payload));
+	SAYS(WELCOME, welcome, 0, .major = PROTOCOL_MAJOR, .domid = 7, .max_message = 65536,
+	     .flags = daemon_end.messages >= 0 ? HELLO_MUX : 0);
 	return 0;
-}
-
-static void says_reset(uint32_t channel, uint32_t error)
-{
-	struct frame_reset reset = {.error = error};
-	uint8_t payload[FRAME_SMALL_MAX];
-
-	says_frame(FRAME_RESET, channel, payload, frame_reset_encode(&reset, payload));
 }
 
 /* Bytes that tell their place. */
@@ -123,7 +108,7 @@ static void hears_frame(const struct frame_header *header, bool answers)
 	if (header->type == FRAME_OPEN)
 		daemon_end.heard[channel] = daemon_end.sent[channel] = 0;
 	if (header->type == FRAME_RESET && answers)
-		says_reset(header->channel, ECONNRESET);
+		SAYS(RESET, reset, header->channel, .error = ECONNRESET);
 }
 
 /* Reads what the program has sent, all of it whole frames in the end. */
@@ -149,7 +134,8 @@ static void hears(bool answers)
 
 static void daemon_acts(uint8_t what, const uint8_t *payload, size_t size)
 {
-	uint8_t channel = size > 0 ? payload[0] : 0, bytes[FRAME_SMALL_MAX + 8];
+	uint8_t channel = size > 0 ? payload[0] : 0, bytes[8];
+	uint64_t consumed;
 	uint32_t value = size > 1 ? payload[1] : 0;
 
 	switch (what & 7) {
@@ -162,26 +148,17 @@ static void daemon_acts(uint8_t what, const uint8_t *payload, size_t size)
 		if (size >= 2)
 			says_frame(channel, value, payload + 2, (uint32_t)size - 2);
 		break;
-	case 2: {
-		struct frame_open open = {.kind = CHANNEL_STREAM, .name = {"inbox", 5}};
-
+	case 2:
 		daemon_end.sent[channel] = daemon_end.heard[channel] = 0;
-		says_frame(FRAME_OPEN, channel, bytes, frame_open_encode(&open, bytes));
+		SAYS(OPEN, open, channel, .kind = CHANNEL_STREAM, .name = {"inbox", 5});
 		break;
-	}
-	case 3: {
-		struct frame_opened opened = {.limit = value * value * 16};
-
-		says_frame(FRAME_OPENED, channel, bytes, frame_opened_encode(&opened, bytes));
+	case 3:
+		SAYS(OPENED, opened, channel, .limit = value * value * 16);
 		break;
-	}
-	case 4: {
-		struct frame_credit credit = {.consumed = daemon_end.heard[channel] + (what >> 7)};
-
-		credit.limit = credit.consumed + value * value * 16;
-		says_frame(FRAME_CREDIT, channel, bytes, frame_credit_encode(&credit, bytes));
+	case 4:
+		consumed = daemon_end.heard[channel] + (what >> 7);
+		SAYS(CREDIT, credit, channel, .consumed = consumed, .limit = consumed + value * value * 16);
 		break;
-	}
 	case 5:
 		says_frame(FRAME_FIN, channel, bytes,
 			   frame_u64_encode(daemon_end.sent[channel] + (what >> 7), bytes));
@@ -190,7 +167,7 @@ static void daemon_acts(uint8_t what, const uint8_t *payload, size_t size)
 		says_data(channel, value * (what & 0x80 ? 257 : 1));
 		break;
 	case 7:
-		says_reset(channel, value);
+		SAYS(RESET, reset, channel, .error = value);
 		break;
 	}
 }
@@ -416,22 +393,19 @@ static void end(bool free_first)
 /* The session begins with an endpoint, to which the daemon agrees. */
 static void begin_streams(void)
 {
-	const struct frame_reply reply = {.error = 0};
-	uint8_t payload[FRAME_SMALL_MAX];
-
 	check(xenmsg_begin_stream_listen(conn, "inbox", NULL, on_incoming, NULL, NULL, NULL) == 0);
 	check(process() >= 0 && daemon_end.messages >= 0);
 	hears(false);
-	says_frame(FRAME_REPLY, daemon_end.request, payload, frame_reply_encode(&reply, payload));
+	SAYS(REPLY, reply, daemon_end.request, .error = 0);
 	check(process() >= 0);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	int free_before = dup(0), free_after;
+	int descriptor = next_descriptor();
 	bool free_first = size % 2;
+	struct fuzz_record record;
 
-	close(free_before);
 	daemon_end.wild = false;
 	daemon_end.input_size = 0;
 	memset(daemon_end.sent, 0, sizeof(daemon_end.sent));
@@ -442,23 +416,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	daemon_end.session = -1;
 	check(xenmsg_open(&conn, "daemon", NULL) == 0);
 	begin_streams();
-	while (size >= 2) {
-		size_t length = data[1] < size - 2 ? data[1] : size - 2;
-
-		if (data[0] & 8)
-			program_acts(data[0], data + 2, length);
+	while (next_record(&record, &data, &size)) {
+		if (record.what & 8)
+			program_acts(record.what, record.payload, record.size);
 		else
-			daemon_acts(data[0], data + 2, length);
-		if (!(data[0] & 0x10))
+			daemon_acts(record.what, record.payload, record.size);
+		if (!(record.what & 0x10))
 			process();
-		if (!(data[0] & 0x20))
-			hears(!(data[0] & 0x40));
-		data += 2 + length;
-		size -= 2 + length;
+		if (!(record.what & 0x20))
+			hears(!(record.what & 0x40));
 	}
 	end(free_first);
-	free_after = dup(0);
-	close(free_after);
-	check(free_after == free_before);
+	check(next_descriptor() == descriptor);
 	return 0;
 }

@@ -5,21 +5,10 @@
  * of its exact size).
  */
 #include <ctype.h>
-#include <errno.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "daemon/peers/peers_parse.h"
+#include "tests/fuzz/fuzz.h"
 #include "wire/address.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void check(int condition)
-{
-	if (!condition)
-		abort();
-}
 
 static void check_hex(const char *text, size_t size)
 {

@@ -1,21 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* A policy file: any bytes are taken or refused with file and line, and what was taken decides about
  * everybody, each time alike, shows an endpoint where it may be reached, and says so. */
-#include <errno.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "daemon/policy/policy.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void check(int condition)
-{
-	if (!condition)
-		abort();
-}
+#include "tests/fuzz/fuzz.h"
 
 /* Finds out from what is said who the endpoint is shown to whether that is so. */
 struct said {

@@ -9,13 +9,8 @@
  * nothing ends nothing, and in the end each transport was closed once, and nothing is left.
  */
 
-#include <errno.h>
-#include <stdbool.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/syscall.h>
 #include <time.h>
-#include <unistd.h>
 
 #include <event2/event.h>
 
@@ -27,10 +22,8 @@
 #include "daemon/known/known.h"
 #include "daemon/peers/peers.h"
 #include "daemon/relay/channel.h"
-#include "wire/bytes.h"
+#include "tests/fuzz/fuzz.h"
 #include "wire/frame_ring.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define US	     5u
 #define RING_SMALL   512u
@@ -187,8 +180,7 @@ static void close_it(void *userdata, bool to_resume)
 {
 	struct carrier *carrier = userdata;
 
-	if (carrier->closed)
-		abort();
+	check(!carrier->closed);
 	carrier->closed = true;
 	carrier->event = NULL;
 }
@@ -244,8 +236,7 @@ static void settle(void)
 {
 	for (unsigned i = 0; i < 1000 && relay_is_busy(&world.relay); i++)
 		relay_pass(&world.relay);
-	if (relay_is_busy(&world.relay))
-		abort(); /* it does something without end */
+	check(!relay_is_busy(&world.relay)); /* else it does something without end */
 }
 
 static enum link_state state_now(uint32_t *resumes)
@@ -398,8 +389,7 @@ static void learn(struct carrier *carrier, const struct frame_header *header, co
 		carrier->their_epoch = prove.epoch;
 	} else if (header->type == FRAME_RESUME &&
 		   frame_resume_decode(payload, header->length, &resume) == 0) {
-		if (!carrier->proven)
-			abort(); /* it says what it has received to somebody who has proven nothing */
+		check(carrier->proven); /* else it says what it has received to anybody */
 		carrier->their_epoch = resume.epoch;
 	}
 }
@@ -547,13 +537,11 @@ static void start(uint8_t how)
 	world.peer = how & 1 ? 3 : 7;
 	world.granter = how & 2;
 	options.known = world.known = known_new(&world.self);
-	if (!options.known)
-		abort();
+	check(options.known);
 	known_listen(options.known, &world.sink, on_known, NULL);
-	if (!(world.base = event_base_new()) || relay_init(&world.relay, world.base, 1u << 20) < 0 ||
-	    links_new(&world.links, &world.relay, (void *)&world, &options, &callbacks, NULL) < 0 ||
-	    hop_init(&world.program, &world.relay, HOP_SHARED, &program_callbacks, NULL, 1, CHANNELS) < 0)
-		abort();
+	check((world.base = event_base_new()) && relay_init(&world.relay, world.base, 1u << 20) == 0);
+	check(links_new(&world.links, &world.relay, (void *)&world, &options, &callbacks, NULL) == 0);
+	check(hop_init(&world.program, &world.relay, HOP_SHARED, &program_callbacks, NULL, 1, CHANNELS) == 0);
 	bring(false);
 	wake(false);
 	put_hello((const uint8_t[]){HELLO_BEGIN, how & 4}, 2);
@@ -570,37 +558,34 @@ static void stop(void)
 	relay_cleanup(&world.relay);
 	event_base_free(world.base);
 	for (unsigned i = 0; i < world.used; i++)
-		if (!world.carriers[i].closed)
-			abort();
+		check(world.carriers[i].closed);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+	struct fuzz_record record;
+
 	log_set_level(LOG_LEVEL_ERROR);
 	if (size == 0)
 		return 0;
 	start(data[0]);
 	data++;
 	size--;
-	while (size >= 2) {
-		size_t length = data[1] < size - 2 ? data[1] : size - 2;
+	while (next_record(&record, &data, &size)) {
 		struct carrier *carrier = current();
 		uint32_t resumes_before, resumes;
 		enum link_state before = state_now(&resumes_before), after;
 
-		act(data[0] & 7, data + 2, length);
-		if (!(data[0] & 0x80))
-			wake(data[0] & 0x40);
+		act(record.what & 7, record.payload, record.size);
+		if (!(record.what & 0x80))
+			wake(record.what & 0x40);
 		after = state_now(&resumes);
-		if (resumes > resumes_before && !carrier->proven)
-			abort();
-		if (resumes > resumes_before)
+		if (resumes > resumes_before) {
+			check(carrier->proven);
 			world.epoch = world.granter ? carrier->our_epoch : carrier->their_epoch;
-		if ((data[0] & 7) < 5 && before == LINK_AWAY && after == LINK_IDLE && carrier &&
-		    carrier->named && !carrier->proven && carrier->state == TRANSPORT_OPEN)
-			abort();
-		data += 2 + length;
-		size -= 2 + length;
+		}
+		if ((record.what & 7) < 5 && before == LINK_AWAY && after == LINK_IDLE && carrier)
+			check(!carrier->named || carrier->proven || carrier->state != TRANSPORT_OPEN);
 	}
 	stop();
 	return 0;

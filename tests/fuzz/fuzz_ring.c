@@ -7,23 +7,10 @@
  * an honest end couldn't have left is refused.
  */
 
-#include <errno.h>
-#include <stdbool.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
+#include "tests/fuzz/fuzz.h"
 #include "wire/ring.h"
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
 #define SIZE 32u
-
-static void require(int truth)
-{
-	if (!truth)
-		abort();
-}
 
 struct game {
 	uint32_t producer, consumer;
@@ -45,9 +32,9 @@ static void write_some(struct game *game, uint32_t size, bool publish)
 	struct iovec pieces[2];
 	int space = ring_writer_space(&game->writer, size), n;
 
-	require(space <= (int)SIZE);
+	check(space <= (int)SIZE);
 	if (space < 0) {
-		require(space == -EPROTO && game->foul);
+		check(space == -EPROTO && game->foul);
 		return;
 	}
 	if (size > (uint32_t)space)
@@ -66,24 +53,23 @@ static void read_some(struct game *game, uint32_t size, bool release)
 	uint8_t bytes[SIZE];
 	int ready = ring_reader_ready(&game->reader, size);
 
-	require(ready <= (int)SIZE);
+	check(ready <= (int)SIZE);
 	if (ready < 0) {
-		require(ready == -EPROTO && game->foul);
+		check(ready == -EPROTO && game->foul);
 		return;
 	}
 	if (size > (uint32_t)ready)
 		size = (uint32_t)ready;
-	if (size > SIZE)
-		abort();
+	check(size <= SIZE);
 	ring_reader_copy(&game->reader, 0, bytes, size);
 	for (uint32_t i = 0; i < size && !game->foul; i++)
-		require(bytes[i] == pattern(game->read + i));
+		check(bytes[i] == pattern(game->read + i));
 	ring_reader_consume(&game->reader, size);
 	game->read += size;
 	if (release)
 		ring_reader_release(&game->reader);
 	if (!game->foul)
-		require(game->read <= game->written);
+		check(game->read <= game->written);
 }
 
 static void step(struct game *game, uint8_t what, uint8_t argument)
@@ -102,11 +88,11 @@ static void step(struct game *game, uint8_t what, uint8_t argument)
 		break;
 	case 4:
 		r = what & 8 ? ring_writer_arm(&game->writer, size) : ring_reader_arm(&game->reader, size);
-		require(r == 0 || r == 1 || (r == -EPROTO && game->foul));
+		check(r == 0 || r == 1 || (r == -EPROTO && game->foul));
 		break;
 	case 5:
 		r = ring_writer_unread(&game->writer);
-		require((r >= 0 && r <= (int)SIZE) || (r == -EPROTO && game->foul));
+		check((r >= 0 && r <= (int)SIZE) || (r == -EPROTO && game->foul));
 		break;
 	case 6: /* somebody moves an index */
 		game->foul = true;
@@ -139,13 +125,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	};
 	bool adopt = size && data[0] & 1;
 
-	require(game.memory != NULL);
+	check(game.memory != NULL);
 	memset(game.memory, 0, SIZE);
 	if (size >= 5 && adopt)
 		memcpy(&game.producer, data + 1, sizeof(game.producer));
 	game.consumer = game.producer;
-	require(ring_writer_init(&game.writer, &view, adopt) == 0);
-	require(ring_reader_init(&game.reader, &view, adopt) == 0);
+	check(ring_writer_init(&game.writer, &view, adopt) == 0);
+	check(ring_reader_init(&game.reader, &view, adopt) == 0);
 	for (size_t i = 5; i + 1 < size; i += 2)
 		step(&game, data[i], data[i + 1]);
 	free(game.memory);

@@ -3,19 +3,8 @@
 /* Records of `xenmsg run`: what decodes is within the bytes that are there and is encoded as it was, and a
  * part of a record is never taken for one. */
 
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "cli/run_record.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void require(int truth)
-{
-	if (!truth)
-		abort();
-}
+#include "tests/fuzz/fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -26,14 +15,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 		if (taken <= 0)
 			break;
-		require((size_t)taken <= size && taken == RUN_HEADER_SIZE + record.size);
-		require(record.stream < RUN_STREAMS && record.body == data + RUN_HEADER_SIZE);
-		require(run_record_decode(data, (size_t)taken - 1, &part) <= 0);
-		require(run_record_encode(record.type, record.stream, record.body, record.size, again) ==
-			(size_t)taken);
-		require(memcmp(again, data, (size_t)taken) == 0);
+		check((size_t)taken <= size && taken == RUN_HEADER_SIZE + record.size);
+		check(record.stream < RUN_STREAMS && record.body == data + RUN_HEADER_SIZE);
+		check(run_record_decode(data, (size_t)taken - 1, &part) <= 0);
+		check(run_record_encode(record.type, record.stream, record.body, record.size, again) ==
+		      (size_t)taken);
+		check(memcmp(again, data, (size_t)taken) == 0);
 		if (record.type == RUN_CREDIT)
-			require(record.value > 0 && record.value <= RUN_WINDOW);
+			check(record.value > 0 && record.value <= RUN_WINDOW);
 		data += taken;
 		size -= (size_t)taken;
 	}

@@ -6,18 +6,9 @@
  * Input: one byte that picks the form, then either what a guest's socket would carry, or a series of
  * messages by three domains, "who type transaction length payload", a byte each but for the payload.
  */
-#include <stdint.h>
-#include <string.h>
 
 #include "sim/store_internal.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-static void check(bool condition)
-{
-	if (!condition)
-		abort();
-}
+#include "tests/fuzz/fuzz.h"
 
 /* Reads what a client was sent. A guest's ring carries no longer message than libxenstore accepts. */
 static void check_output(struct sim_connection *connection)

@@ -119,7 +119,7 @@ int main(int argc, char **argv)
 	uid = (uid_t)atoi(argv[1]);
 	if (uid && (setgroups(0, NULL) < 0 || setgid(uid) < 0 || setuid(uid) < 0))
 		return 1;
-	r = xenmsg_open(&conn, argv[2], NULL);
+	r = xenmsg_open(&conn, argv[2], XENMSG_WITHIN(TIMEOUT_MS));
 	if (r == 0 && !strcmp(argv[3], "serve"))
 		r = xenmsg_bind(conn, argv[4], NULL, NULL, NULL);
 	printf("%s %d\n", r < 0 ? "error" : "ok", -r);

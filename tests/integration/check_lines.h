@@ -19,7 +19,8 @@
 
 #include <event2/event.h>
 
-#define LINES_WORDS 16
+#define LINES_WORDS  16
+#define LINES_EVENTS 4096
 
 struct lines {
 	struct event_base *base;
@@ -27,6 +28,10 @@ struct lines {
 	void (*command)(void *userdata, char *words[LINES_WORDS], int count);
 	void *userdata;
 	bool answering; /* a command waits for its answer */
+	/* What has happened, and is told a line each as it is asked for. */
+	char *events[LINES_EVENTS];
+	unsigned first_event, events_count;
+	bool event_awaited; /* a command waits for the next one */
 	size_t used;
 	char buffer[16384];
 };
@@ -51,6 +56,44 @@ static inline void lines_result(struct lines *lines, long result)
 		lines_answer(lines, "error %ld %s", -result, strerror((int)-result));
 	else
 		lines_answer(lines, "ok %ld", result);
+}
+
+static inline void lines_drop_event(struct lines *lines)
+{
+	free(lines->events[lines->first_event]);
+	lines->first_event = (lines->first_event + 1) % LINES_EVENTS;
+	lines->events_count--;
+}
+
+static inline void lines_tell_event(struct lines *lines)
+{
+	if (!lines->event_awaited || !lines->events_count)
+		return;
+	lines->event_awaited = false;
+	lines_answer(lines, "ok %s", lines->events[lines->first_event]);
+	lines_drop_event(lines);
+}
+
+/* Answers by the next event, when there is one. */
+static inline void lines_await_event(struct lines *lines)
+{
+	lines->event_awaited = true;
+	lines_tell_event(lines);
+}
+
+static inline void __attribute__((format(printf, 2, 3)))
+lines_event(struct lines *lines, const char *format, ...)
+{
+	char text[4096];
+	va_list args;
+
+	if (lines->events_count == LINES_EVENTS)
+		abort();
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	lines->events[(lines->first_event + lines->events_count++) % LINES_EVENTS] = strdup(text);
+	lines_tell_event(lines);
 }
 
 static inline void lines_on_input(evutil_socket_t fd, short what, void *userdata)
@@ -98,6 +141,8 @@ static inline void lines_begin(struct lines *lines, struct event_base *base,
 
 static inline void lines_end(struct lines *lines)
 {
+	while (lines->events_count)
+		lines_drop_event(lines);
 	event_free(lines->input);
 }
 

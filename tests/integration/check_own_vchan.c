@@ -4,16 +4,14 @@
  * (sim/check_vchan.c) at the other end. Bytes follow the same pattern as there, so that each reader can check
  * each.
  *
- * 	check-own-vchan server DOMID PATH READ WRITE | client DOMID PATH | none
- *
+ * 	serve DOMID READ WRITE (answers what the other end maps: REF PORT) | map DOMID REF PORT
  * 	write N (as much of it as there is space for) | writeall N | read N (what is there) | readall N
  * 	state | awaitstate S (0 waiting, 1 connected, 2 closed, 3 broken) | event (waits until the next one)
- * 	pages | sizes | granted | notifications | close | grant DOMID READ WRITE (one more; answers its pages) |
- *  map DOMID REF PORT
+ * 	pages | sizes | granted | notifications | close
+ * 	grant DOMID READ WRITE (one more; answers its pages) | ungrant (the last of them)
  */
 #include <inttypes.h>
 
-#include "daemon/xen/store.h"
 #include "daemon/xen/vchan.h"
 #include "tests/integration/check_lines.h"
 
@@ -22,16 +20,12 @@
 
 struct tool {
 	struct lines lines;
-	struct store *store;
 	struct vchan_host *host;
 	struct vchan *vchan;
 	struct vchan *extra[MAX_EXTRA];
 	unsigned extras;
 	struct ring_writer writer;
 	struct ring_reader reader;
-	uint32_t domid;
-	uint32_t ring_ref;
-	char path[64];
 	uint64_t written, read;
 	unsigned long events;
 	enum { NOTHING, WRITE_ALL, READ_ALL, STATE, EVENT } awaited;
@@ -52,8 +46,6 @@ static bool check(const uint8_t *data, size_t size, uint64_t *position)
 			return false;
 	return true;
 }
-
-static void on_event(void *userdata);
 
 static int take_rings(struct tool *tool)
 {
@@ -141,57 +133,6 @@ static void on_event(void *userdata)
 	go_on(tool);
 }
 
-static void on_published(void *userdata, int error, const char *value, size_t size)
-{
-	struct tool *tool = userdata;
-
-	lines_result(&tool->lines, error);
-}
-
-static void on_port(void *userdata, int error, const char *untrusted_value, size_t size)
-{
-	struct tool *tool = userdata;
-
-	if (error == 0)
-		error = vchan_map(tool->host, tool->domid, tool->ring_ref, (uint32_t)atoi(untrusted_value),
-				  on_event, tool, &tool->vchan);
-	if (error == 0)
-		error = take_rings(tool);
-	lines_result(&tool->lines, error);
-}
-
-static void on_ring_ref(void *userdata, int error, const char *untrusted_value, size_t size)
-{
-	struct tool *tool = userdata;
-	char path[80];
-
-	if (error < 0) {
-		lines_result(&tool->lines, error);
-		return;
-	}
-	tool->ring_ref = (uint32_t)atoi(untrusted_value);
-	snprintf(path, sizeof(path), "%s/event-channel", tool->path);
-	store_read(tool->store, path, on_port, tool, NULL);
-}
-
-static void on_own_domid(void *userdata, int error, const char *untrusted_value, size_t size)
-{
-	struct tool *tool = userdata;
-	char paths[2][80], values[2][16];
-	struct store_leaf leaves[2] = {{paths[0], values[0]}, {paths[1], values[1]}};
-
-	if (error < 0) {
-		lines_result(&tool->lines, error);
-		return;
-	}
-	snprintf(paths[0], sizeof(paths[0]), "%s/ring-ref", tool->path);
-	snprintf(paths[1], sizeof(paths[1]), "%s/event-channel", tool->path);
-	snprintf(values[0], sizeof(values[0]), "%u", vchan_ring_ref(tool->vchan));
-	snprintf(values[1], sizeof(values[1]), "%u", vchan_port(tool->vchan));
-	store_write_leaves(tool->store, leaves, 2, (uint32_t)atoi(untrusted_value), (int)tool->domid,
-			   on_published, tool, NULL);
-}
-
 static void await(struct tool *tool, int what, const char *argument)
 {
 	tool->awaited = what;
@@ -216,6 +157,16 @@ static void command(void *userdata, char *words[LINES_WORDS], int count)
 	} else if (!strcmp(name, "ungrant") && tool->extras) {
 		vchan_close(tool->extra[--tool->extras]);
 		lines_result(lines, tool->extras);
+	} else if (!strcmp(name, "serve") && count == 4) {
+		int r = vchan_grant(tool->host, number, (uint32_t)atoi(words[2]), (uint32_t)atoi(words[3]),
+				    on_event, tool, &tool->vchan);
+
+		if (r == 0)
+			r = take_rings(tool);
+		if (r < 0)
+			lines_result(lines, r);
+		else
+			lines_answer(lines, "ok %u %u", vchan_ring_ref(tool->vchan), vchan_port(tool->vchan));
 	} else if (!strcmp(name, "map") && count == 4) {
 		int r = vchan_map(tool->host, number, (uint32_t)atoi(words[2]), (uint32_t)atoi(words[3]),
 				  on_event, tool, &tool->vchan);
@@ -253,57 +204,23 @@ static void command(void *userdata, char *words[LINES_WORDS], int count)
 	}
 }
 
-static int begin(struct tool *tool, int argc, char **argv)
-{
-	char path[80];
-	int r;
-
-	if (argc == 2 && !strcmp(argv[1], "none")) {
-		lines_result(&tool->lines, 0);
-		return 0;
-	}
-	if (argc < 4)
-		return -EINVAL;
-	tool->domid = (uint32_t)atoi(argv[2]);
-	snprintf(tool->path, sizeof(tool->path), "%s", argv[3]);
-	if (!strcmp(argv[1], "server") && argc == 6) {
-		r = vchan_grant(tool->host, tool->domid, (uint32_t)atoi(argv[4]), (uint32_t)atoi(argv[5]),
-				on_event, tool, &tool->vchan);
-		if (r == 0)
-			r = take_rings(tool);
-		if (r == 0)
-			store_read(tool->store, "domid", on_own_domid, tool, NULL);
-		return r;
-	}
-	snprintf(path, sizeof(path), "%s/ring-ref", tool->path);
-	store_read(tool->store, path, on_ring_ref, tool, NULL);
-	return 0;
-}
-
-int main(int argc, char **argv)
+int main(void)
 {
 	struct tool tool = {.data = malloc(MAX_DATA)};
 	struct event_base *base = event_base_new();
 	const char *what = "";
-	int r;
+	int r = vchan_host_new(&tool.host, base, &what);
 
 	lines_begin(&tool.lines, base, command, &tool);
-	r = store_new(&tool.store, base);
+	lines_result(&tool.lines, r);
 	if (r == 0)
-		r = vchan_host_new(&tool.host, base, &what);
-	if (r == 0)
-		r = begin(&tool, argc, argv);
-	if (r < 0) {
-		fprintf(stderr, "%s\n", what);
-		lines_result(&tool.lines, r);
-	} else {
 		event_base_dispatch(base);
-	}
+	else
+		fprintf(stderr, "%s\n", what);
 	vchan_close(tool.vchan);
 	while (tool.extras)
 		vchan_close(tool.extra[--tool.extras]);
 	vchan_host_free(tool.host);
-	store_free(tool.store);
 	lines_end(&tool.lines);
 	event_base_free(base);
 	free(tool.data);

@@ -3,9 +3,7 @@
  * The daemon's lower half without the rest: daemon/peers/peers.h, driven by commands a line each. Its first
  * answer is its domid.
  *
- * 	check-peers [map=yes|no|auto] [ring=BYTES] [min=BYTES] [timeout=MS] [instance=UUID] [private=DOMID]…
- *  [few=yes]
- * 		[forget=MS]
+ * 	check-peers [map=yes|no|auto] [min=BYTES] [timeout=MS] [private=DOMID]… [few=yes] [forget=MS]
  *
  * It wants to know all peers, unless few=yes.
  *
@@ -27,7 +25,6 @@
 #include "daemon/xen/vchan.h"
 #include "tests/integration/check_lines.h"
 
-#define MAX_EVENTS  4096
 #define MAX_LINKS   64
 #define MAX_DOMAINS 1024
 
@@ -51,38 +48,10 @@ struct tool {
 	struct peers_options options;
 	uint32_t allowed[16];
 	struct link links[MAX_LINKS];
-	char *events[MAX_EVENTS];
 	char *endpoints[MAX_DOMAINS]; /* as told last */
-	unsigned first, count;
-	bool event_awaited;
 	struct link *receiving;
 	bool few;
 };
-
-static void answer_event(struct tool *tool)
-{
-	if (!tool->event_awaited || !tool->count)
-		return;
-	tool->event_awaited = false;
-	lines_answer(&tool->lines, "ok %s", tool->events[tool->first]);
-	free(tool->events[tool->first]);
-	tool->first = (tool->first + 1) % MAX_EVENTS;
-	tool->count--;
-}
-
-static void __attribute__((format(printf, 2, 3))) add_event(struct tool *tool, const char *format, ...)
-{
-	char text[4096];
-	va_list args;
-
-	if (tool->count == MAX_EVENTS)
-		abort();
-	va_start(args, format);
-	vsnprintf(text, sizeof(text), format, args);
-	va_end(args);
-	tool->events[(tool->first + tool->count++) % MAX_EVENTS] = strdup(text);
-	answer_event(tool);
-}
 
 static struct link *link_of(struct tool *tool, uint32_t domid)
 {
@@ -141,7 +110,7 @@ static void tell_endpoints(struct tool *tool, uint32_t domid)
 		return;
 	free(tool->endpoints[domid]);
 	tool->endpoints[domid] = strdup(text);
-	add_event(tool, "endpoints %u%s", domid, text);
+	lines_event(&tool->lines, "endpoints %u%s", domid, text);
 }
 
 static void on_known(void *userdata, enum known_what what, uint32_t domid)
@@ -149,15 +118,15 @@ static void on_known(void *userdata, enum known_what what, uint32_t domid)
 	struct tool *tool = userdata;
 
 	if (what == KNOWN_ALL)
-		add_event(tool, "all");
+		lines_event(&tool->lines, "all");
 	if (what == KNOWN_PRESENCE || what == KNOWN_ENDPOINTS)
 		tell_endpoints(tool, domid);
 	if (what == KNOWN_PRESENCE)
-		add_event(tool, "%s %u",
-			  known_is_up(tool->known, domid)   ? "up"
-			  : peers_is_up(tool->peers, domid) ? "forgotten"
-							    : "down",
-			  domid);
+		lines_event(&tool->lines, "%s %u",
+			    known_is_up(tool->known, domid)   ? "up"
+			    : peers_is_up(tool->peers, domid) ? "forgotten"
+							      : "down",
+			    domid);
 }
 
 static void on_connected(void *userdata, uint32_t domid, struct vchan *vchan)
@@ -178,13 +147,15 @@ static void on_connected(void *userdata, uint32_t domid, struct vchan *vchan)
 	if (ring_writer_init(&link->writer, &view, false) < 0)
 		abort();
 	vchan_set_event(vchan, on_vchan_event, link);
-	add_event(tool, "connected %u %s %u", domid, vchan_is_granter(vchan) ? "granted" : "mapped",
-		  vchan_pages(vchan));
+	lines_event(&tool->lines, "connected %u %s %u", domid, vchan_is_granter(vchan) ? "granted" : "mapped",
+		    vchan_pages(vchan));
 }
 
 static void on_failed(void *userdata, uint32_t domid, int error, const char *reason)
 {
-	add_event(userdata, "failed %u %d %s", domid, -error, reason);
+	struct tool *tool = userdata;
+
+	lines_event(&tool->lines, "failed %u %d %s", domid, -error, reason);
 }
 
 static void close_link(struct tool *tool, uint32_t domid)
@@ -202,10 +173,12 @@ static void close_link(struct tool *tool, uint32_t domid)
 
 static void on_lost(void *userdata, uint32_t domid, bool gone, const char *reason)
 {
-	if (!link_of(userdata, domid))
+	struct tool *tool = userdata;
+
+	if (!link_of(tool, domid))
 		abort();
-	add_event(userdata, "lost %u %s", domid, reason);
-	close_link(userdata, domid);
+	lines_event(&tool->lines, "lost %u %s", domid, reason);
+	close_link(tool, domid);
 }
 
 static const char *state_of(struct tool *tool, uint32_t domid)
@@ -225,10 +198,9 @@ static void command(void *userdata, char *words[LINES_WORDS], int count)
 	struct link *link = link_of(tool, domid);
 
 	if (!strcmp(name, "next")) {
-		tool->event_awaited = true;
-		answer_event(tool);
+		lines_await_event(lines);
 	} else if (!strcmp(name, "events")) {
-		lines_result(lines, tool->count);
+		lines_result(lines, lines->events_count);
 	} else if (!strcmp(name, "connect")) {
 		lines_result(lines, peers_connect(tool->peers, domid, NULL));
 	} else if (!strcmp(name, "disconnect") || !strcmp(name, "close")) {
@@ -302,16 +274,12 @@ static bool parse_option(struct tool *tool, char *text)
 		options->map = !strcmp(value, "yes")  ? PEERS_MAP_YES
 			       : !strcmp(value, "no") ? PEERS_MAP_NO
 						      : PEERS_MAP_AUTO;
-	else if (!strcmp(text, "ring"))
-		options->ring_size = (uint32_t)atoi(value);
 	else if (!strcmp(text, "min"))
 		options->min_ring_size = (uint32_t)atoi(value);
 	else if (!strcmp(text, "timeout"))
 		options->setup_timeout_ms = (uint32_t)atoi(value);
 	else if (!strcmp(text, "forget"))
 		options->forget_ms = (uint32_t)atoi(value);
-	else if (!strcmp(text, "instance"))
-		snprintf(tool->self.instance_text, sizeof(tool->self.instance_text), "%s", value);
 	else if (!strcmp(text, "private") && options->allowed_count < 16) {
 		options->presence_private = true;
 		tool->allowed[options->allowed_count++] = (uint32_t)atoi(value);
@@ -367,11 +335,6 @@ int main(int argc, char **argv)
 	turns_cleanup(&tool.turns);
 	vchan_host_free(tool.host);
 	store_free(tool.store);
-	while (tool.count) {
-		free(tool.events[tool.first]);
-		tool.first = (tool.first + 1) % MAX_EVENTS;
-		tool.count--;
-	}
 	for (unsigned i = 0; i < MAX_DOMAINS; i++)
 		free(tool.endpoints[i]);
 	lines_end(&tool.lines);

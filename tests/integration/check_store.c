@@ -17,9 +17,6 @@
 struct tool {
 	struct lines lines;
 	struct store *store;
-	char *events[256];
-	unsigned events_first, events_count;
-	bool event_awaited;
 	struct watched {
 		char *path;
 		struct store_watch *watch;
@@ -27,25 +24,11 @@ struct tool {
 	unsigned watched_count;
 };
 
-static void answer_event(struct tool *tool)
-{
-	if (!tool->event_awaited || !tool->events_count)
-		return;
-	tool->event_awaited = false;
-	lines_answer(&tool->lines, "ok %s", tool->events[tool->events_first]);
-	free(tool->events[tool->events_first]);
-	tool->events_first = (tool->events_first + 1) % 256;
-	tool->events_count--;
-}
-
 static void on_event(void *userdata, const char *untrusted_path)
 {
 	struct tool *tool = userdata;
 
-	if (tool->events_count == 256)
-		return;
-	tool->events[(tool->events_first + tool->events_count++) % 256] = strdup(untrusted_path);
-	answer_event(tool);
+	lines_event(&tool->lines, "%s", untrusted_path);
 }
 
 static void on_done(void *userdata, int error, const char *untrusted_value, size_t size)
@@ -140,8 +123,7 @@ static void command(void *userdata, char *words[LINES_WORDS], int count)
 		unwatch(tool, path);
 		lines_result(&tool->lines, 0);
 	} else if (!strcmp(name, "event")) {
-		tool->event_awaited = true;
-		answer_event(tool);
+		lines_await_event(&tool->lines);
 	} else if (!strcmp(name, "cancelled") && count == 2) {
 		struct store_request *request;
 
@@ -183,11 +165,6 @@ int main(void)
 	store_free(tool.store);
 	while (tool.watched_count)
 		free(tool.watched[--tool.watched_count].path);
-	while (tool.events_count) {
-		free(tool.events[tool.events_first]);
-		tool.events_first = (tool.events_first + 1) % 256;
-		tool.events_count--;
-	}
 	lines_end(&tool.lines);
 	event_base_free(base);
 	if (r == 0 && tool.lines.answering)

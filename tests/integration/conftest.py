@@ -110,9 +110,17 @@ class Conversation:
 
 # Where a host's many small files are made and removed in a tenth of the time; None: wherever temporary files are.
 IN_MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else None
-
-
 LINK_PEER = pathlib.Path(__file__).with_name("link_peer.py")
+
+
+def environment_of(directory):
+    """Of who uses the host there."""
+    return dict(os.environ, XENSIM_DIR=str(directory))
+
+
+def xensim(*words, **options):
+    """Runs `xensim WORDS`; returns the finished process, with text of stdout and stderr."""
+    return subprocess.run([program("xensim"), *map(str, words)], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, **options)
 
 
 class Host:
@@ -125,15 +133,13 @@ class Host:
     def __init__(self, domains=3, *options):
         # A short path: it ends up in the names of sockets, which have 107 characters.
         self.dir = tempfile.mkdtemp(prefix="xensim-", dir=IN_MEMORY)
-        self.environment = dict(os.environ, XENSIM_DIR=self.dir)
+        self.environment = environment_of(self.dir)
         self.environment.pop("XENMSG_SOCKET", None)
         self.processes = []
         self.sim("start", "--domains", domains, *options, timeout=4 * TIMEOUT)
 
     def sim(self, *words, check=True, timeout=TIMEOUT):
-        """Runs `xensim WORDS`; returns the finished process, with text of stdout and stderr."""
-        done = subprocess.run([program("xensim"), *map(str, words)], env=self.environment, timeout=timeout,
-                              stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        done = xensim(*words, env=self.environment, timeout=timeout)
         if check:
             assert done.returncode == 0, f"xensim {words}: {done.stderr}"
         return done

@@ -186,10 +186,10 @@ static unsigned turn_linger_unread(struct attacker *attacker, struct session *se
 }
 
 const struct attack descriptor_attacks[] = {
-	{"descriptors", SHARED, NULL, NULL, turn_descriptors},
-	{"linger-hello", NO_SESSION, NULL, NULL, turn_linger_hello},
-	{"linger-plain", PLAIN, NULL, NULL, turn_linger},
-	{"linger-shared", SHARED, NULL, NULL, turn_linger},
-	{"linger-unread", NO_SESSION, NULL, NULL, turn_linger_unread},
+	{"descriptors", SHARED, .turn = turn_descriptors},
+	{"linger-hello", NO_SESSION, .turn = turn_linger_hello},
+	{"linger-plain", PLAIN, .turn = turn_linger},
+	{"linger-shared", SHARED, .turn = turn_linger},
+	{"linger-unread", NO_SESSION, .turn = turn_linger_unread},
 	{0},
 };

@@ -15,13 +15,13 @@
 #define CHANNELS     16u /* of a session that cancels */
 #define FILLERS	     20u /* channels whose bytes fill the ring of a program that doesn't read */
 
-/* A message of one byte on channel 0. */
+/* A message of one byte on the first channel. */
 static bool put_message(struct attacker *attacker, struct session *session)
 {
 	static const uint8_t message[MESSAGE_SIZE] = {1, [8] = 'x'};
 
 	if (session->sent + MESSAGE_SIZE > session->limit ||
-	    !session_put(attacker, session, FRAME_DATA, 0, message, MESSAGE_SIZE))
+	    !session_put(attacker, session, FRAME_DATA, session->first, message, MESSAGE_SIZE))
 		return false;
 	session->sent += MESSAGE_SIZE;
 	return true;
@@ -54,16 +54,11 @@ static unsigned turn_sink(struct attacker *attacker, struct session *session)
 	return session_release_deliveries(session) > 0;
 }
 
-static unsigned turn_nothing(struct attacker *attacker, struct session *session)
-{
-	return 0;
-}
-
 /* --- a channel -------------------------------------------------------------------------------- */
 
 static void begin_channel(struct attacker *attacker, struct session *session)
 {
-	session->is_begun = session_put_open(attacker, session, 0, attacker->address);
+	session->is_begun = session_put_open(attacker, session, session->first, attacker->address);
 	session->sent = session->next = 0;
 	session->limit = CHANNEL_INITIAL_LIMIT;
 }
@@ -71,47 +66,26 @@ static void begin_channel(struct attacker *attacker, struct session *session)
 static void on_channel_frame(struct attacker *attacker, struct session *session,
 			     const struct frame_header *header, const uint8_t *payload)
 {
-	struct frame_opened opened;
-	struct frame_credit credit;
-
-	if (header->type == FRAME_RESET && header->channel == 0) {
+	if (header->type == FRAME_RESET && header->channel == session->first) {
 		if (session->is_begun)
-			session_put_reset(attacker, session, 0, ECANCELED, 0);
+			session_put_reset(attacker, session, session->first, ECANCELED, 0);
 		begin_channel(attacker, session);
 	} else if (header->type == FRAME_RESET) {
 		session_put_reset(attacker, session, header->channel, ECANCELED, 0);
-	} else if (header->channel != 0) {
-		return;
-	} else if (header->type == FRAME_OPENED &&
-		   frame_opened_decode(payload, header->length, &opened) == 0) {
-		session->limit = opened.limit > session->limit ? opened.limit : session->limit;
-	} else if (header->type == FRAME_CREDIT &&
-		   frame_credit_decode(payload, header->length, &credit) == 0) {
-		session->limit = credit.limit > session->limit ? credit.limit : session->limit;
+	} else if (header->channel == session->first) {
+		session->limit = session_limit_told(header, payload, session->limit);
 	}
 }
 
-static unsigned turn_small_frames(struct attacker *attacker, struct session *session)
-{
-	unsigned count = 0;
-
-	while (count < BURST && put_message(attacker, session))
-		count++;
-	return count;
-}
-
 /* Frames that say nothing new. */
-static unsigned turn_ignored(struct attacker *attacker, struct session *session)
+static bool put_ignored(struct attacker *attacker, struct session *session)
 {
 	const struct frame_credit credit = {0};
 	uint8_t payload[FRAME_SMALL_MAX];
-	uint32_t length = frame_credit_encode(&credit, payload);
-	unsigned count = 0;
+	uint32_t length = frame_credit_encode(&credit, payload), step = session->step++;
 
-	while (count < BURST && session_put(attacker, session, count & 1 ? FRAME_CREDIT : FRAME_OPTIONAL + 72,
-					    count & 2 ? 0 : HIGHEST, payload, length))
-		count++;
-	return count;
+	return session_put(attacker, session, step & 1 ? FRAME_CREDIT : FRAME_OPTIONAL + 72,
+			   step & 2 ? 0 : HIGHEST, payload, length);
 }
 
 static void on_cancel_frame(struct attacker *attacker, struct session *session,
@@ -147,25 +121,20 @@ static bool put_piece(struct attacker *attacker, struct session *session, unsign
 	return true;
 }
 
-static unsigned turn_cancel(struct attacker *attacker, struct session *session)
+/* When there is all, one after the other, by steps that have no common divisor with how many there are. */
+static bool put_cancel(struct attacker *attacker, struct session *session)
 {
-	unsigned count = 0;
+	uint32_t number = session->next % CHANNELS * 2;
 	uint64_t messages;
 
-	while (count < BURST && put_piece(attacker, session, attacker->count))
-		count++;
+	if (put_piece(attacker, session, attacker->count))
+		return true;
 	messages = session->sent / CHANNELS / (MESSAGE_SIZE / 8);
-	/* One after the other, by steps that have no common divisor with how many there are. */
-	while (count < BURST && messages) {
-		uint32_t number = session->next % CHANNELS * 2;
-
-		session->next += 7919;
-		if (!session_put_number(attacker, session, FRAME_CANCEL, number,
-					session->next / CHANNELS % messages * MESSAGE_SIZE + STATE_AT))
-			break;
-		count++;
-	}
-	return count;
+	if (!messages)
+		return false;
+	session->next += 7919;
+	return session_put_number(attacker, session, FRAME_CANCEL, number,
+				  session->next / CHANNELS % messages * MESSAGE_SIZE + STATE_AT);
 }
 
 /* A channel with all that may be sent on it at once; the first of several fill the ring of who doesn't
@@ -184,6 +153,27 @@ static unsigned fill(struct attacker *attacker, struct session *session)
 	return 1;
 }
 
+/* When all is sent that may be, each message is wanted back, again and again. */
+static bool put_cancel_again(struct attacker *attacker, struct session *session)
+{
+	uint64_t messages;
+
+	if (put_message(attacker, session))
+		return true;
+	messages = session->sent / MESSAGE_SIZE;
+	return session->is_begun && messages &&
+	       session_put_number(attacker, session, FRAME_CANCEL, session->first,
+				  session->step++ % messages * MESSAGE_SIZE + STATE_AT);
+}
+
+/* Each message is wanted back at once. */
+static bool put_cancelled_message(struct attacker *attacker, struct session *session)
+{
+	return session->is_begun && put_message(attacker, session) &&
+	       session_put_number(attacker, session, FRAME_CANCEL, 0,
+				  session->sent - MESSAGE_SIZE + STATE_AT);
+}
+
 /* What is cancelled lies in the daemon, and each time there is something new before it. */
 static unsigned turn_cancel_queued(struct attacker *attacker, struct session *session)
 {
@@ -191,9 +181,7 @@ static unsigned turn_cancel_queued(struct attacker *attacker, struct session *se
 
 	if (session == attacker->sessions && session->step < FILLERS)
 		return fill(attacker, session);
-	while (count < BURST && session->is_begun && put_message(attacker, session) &&
-	       session_put_number(attacker, session, FRAME_CANCEL, 0,
-				  session->sent - MESSAGE_SIZE + STATE_AT))
+	while (count < BURST && put_cancelled_message(attacker, session))
 		count++;
 	if (count == 0 && session->is_begun && session->sent + MESSAGE_SIZE > session->limit &&
 	    session_put_reset(attacker, session, 0, ECANCELED, 0))
@@ -231,7 +219,7 @@ static bool open_next(struct attacker *attacker, struct session *session, const 
 		return false;
 	while (session->numbers[session->next % NUMBERS] != NUMBER_FREE)
 		session->next++;
-	*number = session->next % NUMBERS * 2;
+	*number = session->next % NUMBERS * 2 + session->first;
 	if (!session_put_open(attacker, session, *number, address))
 		return false;
 	set_number(session, *number, NUMBER_OPEN);
@@ -239,51 +227,41 @@ static bool open_next(struct attacker *attacker, struct session *session, const 
 	return true;
 }
 
-static unsigned turn_opens_refused(struct attacker *attacker, struct session *session)
+static bool put_open_refused(struct attacker *attacker, struct session *session)
 {
-	unsigned count = 0;
 	uint32_t number;
 
-	while (count < BURST && open_next(attacker, session, attacker->address, &number))
-		count++;
-	return count;
+	return open_next(attacker, session, attacker->address, &number);
 }
 
-static unsigned turn_opens_nowhere(struct attacker *attacker, struct session *session)
+static bool put_open_nowhere(struct attacker *attacker, struct session *session)
 {
-	unsigned count = 0;
 	uint32_t number;
 	char address[32];
 
-	do
-		snprintf(address, sizeof(address), "%u:inbox", 100 + session->step++ % 30000);
-	while (count++ < BURST && open_next(attacker, session, address, &number));
-	return count - 1;
+	snprintf(address, sizeof(address), "%u:inbox", 100 + session->step++ % 30000);
+	return open_next(attacker, session, address, &number);
 }
 
-static unsigned turn_opens_reset(struct attacker *attacker, struct session *session)
+static bool put_open_reset(struct attacker *attacker, struct session *session)
 {
-	unsigned count = 0;
 	uint32_t number;
 
-	while (count < BURST && open_next(attacker, session, attacker->address, &number)) {
-		if (session_put_reset(attacker, session, number, ECANCELED, 0))
-			set_number(session, number, NUMBER_ENDING);
-		count++;
-	}
-	return count;
+	if (!open_next(attacker, session, attacker->address, &number))
+		return false;
+	if (session_put_reset(attacker, session, number, ECANCELED, 0))
+		set_number(session, number, NUMBER_ENDING);
+	return true;
 }
 
-static unsigned turn_opens_fin(struct attacker *attacker, struct session *session)
+static bool put_open_fin(struct attacker *attacker, struct session *session)
 {
-	unsigned count = 0;
 	uint32_t number;
 
-	while (count < BURST && open_next(attacker, session, attacker->address, &number)) {
-		session_put_number(attacker, session, FRAME_FIN, number, 0);
-		count++;
-	}
-	return count;
+	if (!open_next(attacker, session, attacker->address, &number))
+		return false;
+	session_put_number(attacker, session, FRAME_FIN, number, 0);
+	return true;
 }
 
 /* The highest number, in a new session each time. */
@@ -314,14 +292,10 @@ static void begin_ends(struct attacker *attacker, struct session *session)
 		begin_cancel(attacker, session);
 }
 
-static unsigned turn_ends(struct attacker *attacker, struct session *session)
+static bool put_end(struct attacker *attacker, struct session *session)
 {
-	unsigned count = 0;
-
-	if (session == attacker->sessions)
-		while (count < BURST && put_piece(attacker, session, 1))
-			count++;
-	return count ? count : turn_opens_reset(attacker, session);
+	return (session == attacker->sessions && put_piece(attacker, session, 1)) ||
+	       put_open_reset(attacker, session);
 }
 
 /* --- CANCELs that nobody answers -------------------------------------------------------------- */
@@ -364,18 +338,6 @@ static unsigned turn_slow(struct attacker *attacker, struct session *session)
 	return count;
 }
 
-/* Each message is wanted back at once. */
-static unsigned turn_cancel_pending(struct attacker *attacker, struct session *session)
-{
-	unsigned count = 0;
-
-	while (count < BURST && session->is_begun && put_message(attacker, session) &&
-	       session_put_number(attacker, session, FRAME_CANCEL, 0,
-				  session->sent - MESSAGE_SIZE + STATE_AT))
-		count++;
-	return count;
-}
-
 /* --- requests --------------------------------------------------------------------------------- */
 
 static void on_reply(struct attacker *attacker, struct session *session, const struct frame_header *header,
@@ -400,62 +362,48 @@ static bool put_request(struct attacker *attacker, struct session *session, uint
 
 static const char *const queries[] = {"status", "peers", "endpoints", "policy 1:a 1:b"};
 
-static unsigned turn_queries(struct attacker *attacker, struct session *session)
+static bool put_query(struct attacker *attacker, struct session *session)
 {
-	unsigned count = 0;
-	const char *query;
+	const char *query = queries[session->step++ % 4];
 
-	do
-		query = queries[session->step++ % 4];
-	while (put_request(attacker, session, FRAME_QUERY, query, (uint32_t)strlen(query)) &&
-	       ++count < BURST);
-	return count;
+	return put_request(attacker, session, FRAME_QUERY, query, (uint32_t)strlen(query));
 }
 
 /* Who never looks at the answers is cut off, and comes again. */
-static unsigned turn_queries_unread(struct attacker *attacker, struct session *session)
+static bool put_query_unread(struct attacker *attacker, struct session *session)
 {
+	if (put_query(attacker, session))
+		return true;
 	session->outstanding = 0;
-	return turn_queries(attacker, session);
+	return false;
 }
 
-static unsigned turn_pings(struct attacker *attacker, struct session *session)
+static bool put_ping(struct attacker *attacker, struct session *session)
 {
-	unsigned count = 0;
 	char domain[16];
 
-	do
-		snprintf(domain, sizeof(domain), "%u", 100 + session->step++ % 30000);
-	while (put_request(attacker, session, FRAME_PROBE, domain, (uint32_t)strlen(domain)) &&
-	       ++count < BURST);
-	return count;
+	snprintf(domain, sizeof(domain), "%u", 100 + session->step++ % 30000);
+	return put_request(attacker, session, FRAME_PROBE, domain, (uint32_t)strlen(domain));
 }
 
 /* Binds a name of the session's own, and gives it up. */
-static unsigned turn_binds(struct attacker *attacker, struct session *session)
+static bool put_bind(struct attacker *attacker, struct session *session)
 {
 	struct frame_bind bind = {.kinds = 1};
 	uint8_t payload[FRAME_SMALL_MAX];
-	unsigned count = 0;
 	char name[32];
 	bool is_put;
 
-	do {
-		bool binds = session->step % 2 == 0;
-
-		bind.endpoint = (struct frame_text){
-			name,
-			(size_t)snprintf(name, sizeof(name), "own-%u-%u-%u", (unsigned)attacker->count,
-					 (unsigned)(session - attacker->sessions), session->step / 2 % 1000)};
-		if (binds)
-			is_put = put_request(attacker, session, FRAME_BIND, payload,
-					     frame_bind_encode(&bind, payload));
-		else
-			is_put = put_request(attacker, session, FRAME_UNBIND, name,
-					     (uint32_t)bind.endpoint.size);
-		session->step += is_put;
-	} while (is_put && ++count < BURST);
-	return count;
+	snprintf(name, sizeof(name), "own-%u-%u-%u", attacker->count,
+		 (unsigned)(session - attacker->sessions), session->step / 2 % 1000);
+	bind.endpoint = frame_text_of(name);
+	if (session->step % 2 == 0)
+		is_put = put_request(attacker, session, FRAME_BIND, payload,
+				     frame_bind_encode(&bind, payload));
+	else
+		is_put = put_request(attacker, session, FRAME_UNBIND, name, (uint32_t)bind.endpoint.size);
+	session->step += is_put;
+	return is_put;
 }
 
 static void begin_watches(struct attacker *attacker, struct session *session)
@@ -470,25 +418,28 @@ static void begin_watches(struct attacker *attacker, struct session *session)
 }
 
 const struct attack frame_attacks[] = {
-	{"sink", SHARED, bind_address, on_accepted_frame, turn_sink},
-	{"deaf", SHARED, bind_address, on_accepted_frame, turn_nothing},
-	{"slow", PLAIN, bind_address, on_slow_frame, turn_slow},
-	{"cancel-pending", SHARED, begin_channel, on_channel_frame, turn_cancel_pending},
-	{"ends-among-pieces", SHARED, begin_ends, on_churn_frame, turn_ends},
-	{"small-frames", SHARED, begin_channel, on_channel_frame, turn_small_frames},
-	{"small-frames-plain", PLAIN, begin_channel, on_channel_frame, turn_small_frames},
-	{"ignored", SHARED, begin_channel, on_channel_frame, turn_ignored},
-	{"cancel", SHARED, begin_cancel, on_cancel_frame, turn_cancel},
-	{"cancel-queued", SHARED, begin_channel, on_channel_frame, turn_cancel_queued},
-	{"opens-refused", SHARED, NULL, on_churn_frame, turn_opens_refused},
-	{"opens-nowhere", SHARED, NULL, on_churn_frame, turn_opens_nowhere},
-	{"opens-reset", SHARED, NULL, on_churn_frame, turn_opens_reset},
-	{"opens-fin", SHARED, NULL, on_churn_frame, turn_opens_fin},
-	{"opens-high", SHARED, NULL, on_churn_frame, turn_opens_high},
-	{"queries", SHARED, NULL, on_reply, turn_queries},
-	{"queries-unread", SHARED, NULL, on_reply, turn_queries_unread},
-	{"pings", SHARED, NULL, on_reply, turn_pings},
-	{"binds", SHARED, NULL, on_reply, turn_binds},
-	{"watches", SHARED, begin_watches, on_reply, turn_binds},
+	{"sink", SHARED, .begin = bind_address, .frame = on_accepted_frame, .turn = turn_sink},
+	{"deaf", SHARED, .begin = bind_address, .frame = on_accepted_frame},
+	{"slow", PLAIN, .begin = bind_address, .frame = on_slow_frame, .turn = turn_slow},
+	{"cancel-pending", SHARED, .begin = begin_channel, .frame = on_channel_frame,
+	 .put = put_cancelled_message},
+	{"ends-among-pieces", SHARED, .begin = begin_ends, .frame = on_churn_frame, .put = put_end},
+	{"small-frames", SHARED, .begin = begin_channel, .frame = on_channel_frame, .put = put_message},
+	{"small-frames-plain", PLAIN, .begin = begin_channel, .frame = on_channel_frame, .put = put_message},
+	{"ignored", SHARED, .begin = begin_channel, .frame = on_channel_frame, .put = put_ignored},
+	{"cancel", SHARED, .begin = begin_cancel, .frame = on_cancel_frame, .put = put_cancel},
+	{"cancel-again", SHARED, .begin = begin_channel, .frame = on_channel_frame, .put = put_cancel_again},
+	{"cancel-queued", SHARED, .begin = begin_channel, .frame = on_channel_frame,
+	 .turn = turn_cancel_queued},
+	{"opens-refused", SHARED, .frame = on_churn_frame, .put = put_open_refused},
+	{"opens-nowhere", SHARED, .frame = on_churn_frame, .put = put_open_nowhere},
+	{"opens-reset", SHARED, .frame = on_churn_frame, .put = put_open_reset},
+	{"opens-fin", SHARED, .frame = on_churn_frame, .put = put_open_fin},
+	{"opens-high", SHARED, .frame = on_churn_frame, .turn = turn_opens_high},
+	{"queries", SHARED, .frame = on_reply, .put = put_query},
+	{"queries-unread", SHARED, .frame = on_reply, .put = put_query_unread},
+	{"pings", SHARED, .frame = on_reply, .put = put_ping},
+	{"binds", SHARED, .frame = on_reply, .put = put_bind},
+	{"watches", SHARED, .begin = begin_watches, .frame = on_reply, .put = put_bind},
 	{0},
 };

@@ -259,13 +259,15 @@ static unsigned turn_keep(struct attacker *attacker, struct session *session)
 }
 
 const struct attack kernel_attacks[] = {
-	{"watched-doorbell", SHARED, begin_watched_doorbell, answer_came, turn_ask},
-	{"watched-socket", PLAIN, begin_watched_socket, answer_came, turn_ask},
-	{"most-watched-doorbell", SHARED, begin_most_watched, answer_came, turn_most_watched},
-	{"most-watched-socket", PLAIN, begin_most_watched, answer_came, turn_most_watched},
-	{"watched-stream", NO_SESSION, NULL, NULL, turn_stream},
-	{"locked-doorbells", SHARED, begin_locks, NULL, turn_come_and_go},
-	{"holes", SHARED, begin_holes, NULL, turn_ring},
-	{"keeps", SHARED, NULL, fill, turn_keep},
+	{"watched-doorbell", SHARED, .begin = begin_watched_doorbell, .frame = answer_came, .turn = turn_ask},
+	{"watched-socket", PLAIN, .begin = begin_watched_socket, .frame = answer_came, .turn = turn_ask},
+	{"most-watched-doorbell", SHARED, .begin = begin_most_watched, .frame = answer_came,
+	 .turn = turn_most_watched},
+	{"most-watched-socket", PLAIN, .begin = begin_most_watched, .frame = answer_came,
+	 .turn = turn_most_watched},
+	{"watched-stream", NO_SESSION, .turn = turn_stream},
+	{"locked-doorbells", SHARED, .begin = begin_locks, .turn = turn_come_and_go},
+	{"holes", SHARED, .begin = begin_holes, .turn = turn_ring},
+	{"keeps", SHARED, .frame = fill, .turn = turn_keep},
 	{0},
 };

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * hostile_peer PEER MODE [DOMID]: the other end of a link, on stock libxenvchan, that behaves as badly as
+ * hostile_peer PEER MODE [ADDRESS]: the other end of a link, on stock libxenvchan, that behaves as badly as
  * MODE says. It finds together with the daemon of domain PEER as doc/protocol.md section 5.1 has it, then
  * misbehaves, and prints a line for each frame that comes back and CLOSED when the daemon hangs up. Ends
- * then, or when its standard input does. The modes flood-... are hostile_flood.c's; those flood-relayed-...
- * are for DOMID. The modes hoard... are hostile_hoard.c's.
+ * then, or when its standard input does. The modes flood-... are hostile_flood.c's, which are about ADDRESS.
+ * The modes hoard... are hostile_hoard.c's.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -283,7 +283,7 @@ int main(int argc, char **argv)
 	meet();
 	if (!strncmp(argv[2], "flood-", 6)) {
 		put_hello(1);
-		return link_flood(&hop, argv[2] + 6, argc == 4 ? (uint32_t)atoi(argv[3]) : 0) ? 0 : 2;
+		return link_flood(&hop, argv[2] + 6, argc == 4 ? argv[3] : "") ? 0 : 2;
 	}
 	misbehave(argv[2]);
 	while (exactly(bytes, FRAME_HEADER_SIZE) && frame_header_decode(bytes, &header) == 0 &&

@@ -22,9 +22,9 @@ struct link {
 /* False: there is no room for it, if the vchan doesn't block; or it is closed. */
 bool link_put_frame(struct link *link, uint8_t type, uint32_t channel, const void *payload, uint32_t length);
 
-/* Floods the link in this way until the standard input ends or the daemon has closed it. False: no such
- * way. */
-bool link_flood(struct link *link, const char *way, uint32_t relay_to);
+/* Floods the link by this attack, which is about that address, until the standard input ends. False: there is
+ * no such attack. */
+bool link_flood(struct link *link, const char *name, const char *address);
 
 /* Writes our hello for the peer. */
 void link_say_hello(struct link *link, uint32_t nonce);

@@ -23,7 +23,7 @@
 
 void step_back(void)
 {
-	if (nice(19) < 0)
+	if (nice(10) < 0)
 		perror("hostile-program: nice"); /* then it is as it was */
 }
 
@@ -69,7 +69,7 @@ static bool listen_to_test(struct attacker *attacker, int timeout_ms)
 	if (read(STDIN_FILENO, line, sizeof(line)) <= 0)
 		return false;
 	if (line[0] == 'r') {
-		random_report();
+		random_report(attacker);
 		return true;
 	}
 	printf("ok %llu %llu %llu %u %llu\n", (unsigned long long)frames_taken(attacker),
@@ -132,6 +132,17 @@ static unsigned take_frames(const struct attack *attack, struct attacker *attack
 	return count;
 }
 
+static unsigned do_harm(const struct attack *attack, struct attacker *attacker, struct session *session)
+{
+	unsigned count = 0;
+
+	if (attack->turn)
+		return attack->turn(attacker, session);
+	while (count < BURST && attack->put && attack->put(attacker, session))
+		count++;
+	return count;
+}
+
 static unsigned do_turn(const struct attack *attack, struct attacker *attacker, struct session *session)
 {
 	unsigned count = 0;
@@ -141,7 +152,7 @@ static unsigned do_turn(const struct attack *attack, struct attacker *attacker, 
 	if (attack->hop != NO_SESSION)
 		count += take_frames(attack, attacker, session);
 	if (attack->hop == NO_SESSION || session->fd >= 0)
-		count += attack->turn(attacker, session);
+		count += do_harm(attack, attacker, session);
 	if (attack->hop != NO_SESSION && session->fd >= 0 && session_notify(attacker, session) < 0) {
 		session_close(session);
 		attacker->cut_off++;

@@ -6,7 +6,7 @@
  * A program that attacks its daemon: it speaks the local hop raw (doc/protocol.md, section 4) in as many
  * sessions as it is told, and in one thread, which never waits for the daemon but at the greeting.
  * hostile_program.c is the loop and the conversation with the test, hostile_session.c a session, the other
- * files are the attacks.
+ * files are the attacks. Those by frames are hostile_flood.c's, too, whose session is a link.
  */
 
 #include <stdbool.h>
@@ -15,6 +15,8 @@
 
 #include "wire/frame.h"
 #include "wire/ring.h"
+
+struct link;
 
 #define BURST	64		      /* frames of a session in a turn */
 #define NUMBERS (CHANNEL_NUMBERS / 2) /* even ones, which are a program's */
@@ -39,13 +41,18 @@ struct session {
 	uint8_t *input, *output;
 	size_t input_size, output_first, output_size;
 
+	/* of a link, which has none of the above */
+	struct link *link;
+	bool (*put)(struct link *link, uint8_t type, uint32_t channel, const void *payload, uint32_t length);
+
 	uint64_t put_bytes, retry_ms;
 	uint32_t unread; /* last seen: of `out` */
 
 	/* what the attacks remember */
+	uint32_t first; /* number of ours: 0, and on a link 0 or 1 */
 	uint8_t numbers[NUMBERS];
 	uint32_t next, outstanding, step;
-	uint64_t sent, limit; /* of the stream on channel 0 */
+	uint64_t sent, limit; /* of the stream on the first channel */
 	bool is_begun;
 };
 
@@ -59,7 +66,8 @@ struct attacker {
 	uint64_t taken;		  /* bytes of them that the daemon has taken */
 	uint64_t answers, events; /* frames that came; what else an attack counts */
 	uint64_t cut_off, refused;
-	unsigned holders; /* processes that help */
+	uint64_t sent[256]; /* frames put, by their types */
+	unsigned holders;   /* processes that help */
 };
 
 /* What makes an attack: */
@@ -77,6 +85,9 @@ struct attack {
 		      const uint8_t *payload);
 	/* Does a bit of harm. How many things it did; 0: nothing can be done just now. */
 	unsigned (*turn)(struct attacker *attacker, struct session *session);
+	/* Or one of them, of which a turn is a burst; false: it can't be done just now. Without either
+	 * it is the harm that nothing is done. */
+	bool (*put)(struct attacker *attacker, struct session *session);
 };
 
 /* Leaves the CPUs to the others: the kernel shares them, and this is about what the daemon shares. What is
@@ -87,7 +98,7 @@ void step_back(void);
 extern const struct attack frame_attacks[], socket_attacks[], descriptor_attacks[], kernel_attacks[],
 	random_attacks[], topic_attacks[];
 /* hostile_random.c: what it has covered, as a line of JSON. */
-void random_report(void);
+void random_report(const struct attacker *attacker);
 
 /* ---- hostile_session.c ----------------------------------------------------------------------- */
 
@@ -106,6 +117,8 @@ bool session_put_reset(struct attacker *attacker, struct session *session, uint3
 /* A frame with one number. */
 bool session_put_number(struct attacker *attacker, struct session *session, uint8_t type, uint32_t number,
 			uint64_t value);
+/* OPENED and CREDIT tell how much may be sent. The limit from now on, which was `limit`. */
+uint64_t session_limit_told(const struct frame_header *header, const uint8_t *payload, uint64_t limit);
 /* Is there room for the answers to a few frames? Who takes them without would have to forget some. */
 bool session_has_room(struct session *session);
 /* The next frame for the program: 1; 0: none; below zero: the session is over. */

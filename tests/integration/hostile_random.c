@@ -62,32 +62,6 @@ static void set_state(struct channel *channel, enum channel_state state)
 	coverage.states[state]++;
 }
 
-static bool put(struct attacker *attacker, struct session *session, uint8_t type, uint32_t number,
-		const void *payload, uint32_t length)
-{
-	if (!session_put(attacker, session, type, number, payload, length))
-		return false;
-	coverage.sent[type]++;
-	return true;
-}
-
-static bool put_number(struct attacker *attacker, struct session *session, uint8_t type, uint32_t number,
-		       uint64_t value)
-{
-	uint8_t payload[8];
-
-	return put(attacker, session, type, number, payload, frame_u64_encode(value, payload));
-}
-
-static bool put_reset(struct attacker *attacker, struct session *session, uint32_t number, uint32_t error,
-		      uint64_t consumed)
-{
-	const struct frame_reset reset = {.error = error, .consumed = consumed, .unsure = consumed};
-	uint8_t payload[FRAME_SMALL_MAX];
-
-	return put(attacker, session, FRAME_RESET, number, payload, frame_reset_encode(&reset, payload));
-}
-
 static struct channel *find(struct memory *memory, uint32_t number)
 {
 	if (number / 2 >= OWN)
@@ -112,8 +86,6 @@ static void on_request_answered(struct memory *memory, const struct frame_header
 static void on_channel_frame(struct attacker *attacker, struct session *session, struct channel *channel,
 			     const struct frame_header *header, const uint8_t *payload)
 {
-	struct frame_credit credit;
-	struct frame_opened opened;
 	struct frame_cancelled cancelled;
 	struct frame_open open;
 	struct frame_reset reset;
@@ -126,14 +98,8 @@ static void on_channel_frame(struct attacker *attacker, struct session *session,
 		set_state(channel, OPENED_BY_THEM);
 		break;
 	case FRAME_OPENED:
-		if (frame_opened_decode(payload, header->length, &opened) == 0 &&
-		    opened.limit > channel->limit)
-			channel->limit = opened.limit;
-		break;
 	case FRAME_CREDIT:
-		if (frame_credit_decode(payload, header->length, &credit) == 0 &&
-		    credit.limit > channel->limit)
-			channel->limit = credit.limit;
+		channel->limit = session_limit_told(header, payload, channel->limit);
 		break;
 	case FRAME_CANCELLED:
 		if (frame_cancelled_decode(payload, header->length, &cancelled) == 0)
@@ -144,8 +110,8 @@ static void on_channel_frame(struct attacker *attacker, struct session *session,
 			uint8_t answer[FRAME_SMALL_MAX];
 
 			cancelled = (struct frame_cancelled){.offset = get_u64(payload)};
-			put(attacker, session, FRAME_CANCELLED, header->channel, answer,
-			    frame_cancelled_encode(&cancelled, answer));
+			session_put(attacker, session, FRAME_CANCELLED, header->channel, answer,
+				    frame_cancelled_encode(&cancelled, answer));
 		}
 		break;
 	case FRAME_DATA:
@@ -161,7 +127,7 @@ static void on_channel_frame(struct attacker *attacker, struct session *session,
 		if (frame_reset_decode(payload, header->length, &reset) == 0)
 			count_errno(coverage.resets, reset.error);
 		if (channel->state != RESET_SENT)
-			put_reset(attacker, session, header->channel, ECONNRESET, channel->taken);
+			session_put_reset(attacker, session, header->channel, ECONNRESET, channel->taken);
 		set_state(channel, FREE);
 		break;
 	default:
@@ -191,7 +157,7 @@ static void on_random_frame(struct attacker *attacker, struct session *session,
 		if (channel)
 			on_channel_frame(attacker, session, channel, header, payload);
 		else if (header->type == FRAME_RESET)
-			put_reset(attacker, session, header->channel, ECONNRESET, 0);
+			session_put_reset(attacker, session, header->channel, ECONNRESET, 0);
 	}
 }
 
@@ -224,8 +190,8 @@ static bool open_channel(struct attacker *attacker, struct session *session, str
 	uint32_t number = dice(OWN);
 	uint8_t payload[FRAME_SMALL_MAX];
 
-	if (memory->own[number].state != FREE ||
-	    !put(attacker, session, FRAME_OPEN, 2 * number, payload, frame_open_encode(&open, payload)))
+	if (memory->own[number].state != FREE || !session_put(attacker, session, FRAME_OPEN, 2 * number,
+							      payload, frame_open_encode(&open, payload)))
 		return false;
 	memory->own[number] = (struct channel){.kind = kind, .limit = CHANNEL_INITIAL_LIMIT};
 	set_state(&memory->own[number], OPENED_BY_US);
@@ -252,9 +218,10 @@ static bool send_data(struct attacker *attacker, struct session *session, struct
 		size = channel->left;
 	/* frames of nothing, which the daemon takes by its shorter way, too */
 	for (unsigned i = dice(16) ? 0 : 2; i > 0; i--)
-		if (!put(attacker, session, FRAME_DATA, number, bytes, 0))
+		if (!session_put(attacker, session, FRAME_DATA, number, bytes, 0))
 			return false;
-	if (channel->sent + size > channel->limit || !put(attacker, session, FRAME_DATA, number, bytes, size))
+	if (channel->sent + size > channel->limit ||
+	    !session_put(attacker, session, FRAME_DATA, number, bytes, size))
 		return false;
 	channel->sent += size;
 	channel->left -= size;
@@ -272,32 +239,32 @@ static bool use_channel(struct attacker *attacker, struct session *session, stru
 
 	if (session->is_mux && channel->state == FIN_SENT && dice(8) == 0) {
 		set_state(channel, RESET_SENT); /* it may have ended: nobody has counted what was taken */
-		return put_reset(attacker, session, number, 1 + dice(130), channel->taken);
+		return session_put_reset(attacker, session, number, 1 + dice(130), channel->taken);
 	}
 	if (!is_open)
 		return !session->is_mux && channel->state == FIN_SENT && !(number & 1) &&
 		       channel->sent >= 8 &&
-		       put_number(attacker, session, FRAME_CANCEL, number,
-				  8 * dice((uint32_t)(channel->sent / 8)));
+		       session_put_number(attacker, session, FRAME_CANCEL, number,
+					  8 * dice((uint32_t)(channel->sent / 8)));
 	switch (dice(12)) {
 	default:
 		return (!(number & 1) || channel->kind != CHANNEL_MESSAGE) &&
 		       send_data(attacker, session, channel, number);
 	case 0: /* what an honest program would call a state, or in the middle of something */
 		return !session->is_mux && !(number & 1) && channel->sent >= 8 &&
-		       put_number(attacker, session, FRAME_CANCEL, number,
-				  8 * dice((uint32_t)(channel->sent / 8)));
+		       session_put_number(attacker, session, FRAME_CANCEL, number,
+					  8 * dice((uint32_t)(channel->sent / 8)));
 	case 1:
 		if (channel->left && dice(4))
 			return false;
 		if (!session->is_mux && number & 1 && channel->state != FIN_CAME)
 			return false;
-		if (!put_number(attacker, session, FRAME_FIN, number, channel->sent))
+		if (!session_put_number(attacker, session, FRAME_FIN, number, channel->sent))
 			return false;
 		set_state(channel, number & 1 && !session->is_mux ? FREE : FIN_SENT);
 		return true;
 	case 2:
-		if (dice(4) || !put_reset(attacker, session, number, 1 + dice(130), channel->taken))
+		if (dice(4) || !session_put_reset(attacker, session, number, 1 + dice(130), channel->taken))
 			return false;
 		set_state(channel, RESET_SENT);
 		return true;
@@ -305,8 +272,8 @@ static bool use_channel(struct attacker *attacker, struct session *session, stru
 		if (!session->is_mux && (session->is_shared || !(number & 1)))
 			return false;
 		channel->taken = channel->received;
-		return put(attacker, session, FRAME_CREDIT, number, payload,
-			   frame_credit_encode(&credit, payload));
+		return session_put(attacker, session, FRAME_CREDIT, number, payload,
+				   frame_credit_encode(&credit, payload));
 	}
 }
 
@@ -362,7 +329,7 @@ static bool request(struct attacker *attacker, struct session *session, struct m
 		length = (uint32_t)strlen(text);
 		memcpy(payload, text, length);
 	}
-	if (!put(attacker, session, type, number, payload, length))
+	if (!session_put(attacker, session, type, number, payload, length))
 		return false;
 	session->next++;
 	memory->requests++;
@@ -380,18 +347,18 @@ static void do_wrong(struct attacker *attacker, struct session *session)
 		bytes[i] = (uint8_t)(dice(4) ? dice(256) : 0);
 	switch (dice(session->is_shared ? 8 : 5)) {
 	default: /* a frame of any type about anything */
-		put(attacker, session, (uint8_t)(1 + dice(FRAME_POLICY + 2)),
-		    dice(4) ? dice(2 * OWN) : dice(UINT32_MAX), bytes, dice(200));
+		session_put(attacker, session, (uint8_t)(1 + dice(FRAME_POLICY + 2)),
+			    dice(4) ? dice(2 * OWN) : dice(UINT32_MAX), bytes, dice(200));
 		break;
 	case 1: /* a type of its own, cut off */
-		put(attacker, session, (uint8_t)(FRAME_OPEN + dice(FRAME_POLICY + 1 - FRAME_OPEN)),
-		    dice(2 * OWN), bytes, dice(20));
+		session_put(attacker, session, (uint8_t)(FRAME_OPEN + dice(FRAME_POLICY + 1 - FRAME_OPEN)),
+			    dice(2 * OWN), bytes, dice(20));
 		break;
 	case 2:
-		put(attacker, session, FRAME_DATA, 2 * dice(OWN), bytes, 8 * dice(25));
+		session_put(attacker, session, FRAME_DATA, 2 * dice(OWN), bytes, 8 * dice(25));
 		break;
 	case 3:
-		put(attacker, session, FRAME_HELLO, 0, bytes, 8);
+		session_put(attacker, session, FRAME_HELLO, 0, bytes, 8);
 		break;
 	case 4: /* bytes on a socket that has nothing to say, or in the middle of a frame */
 		send(session->fd, bytes, dice(sizeof(bytes)), MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -431,7 +398,8 @@ static void step(struct attacker *attacker, struct session *session, struct memo
 		break;
 	case 4:
 		if (dice(60) == 0)
-			put(attacker, session, (uint8_t)(FRAME_OPTIONAL + dice(128)), dice(100), "later", 5);
+			session_put(attacker, session, (uint8_t)(FRAME_OPTIONAL + dice(128)), dice(100),
+				    "later", 5);
 		break;
 	default:
 		use_channel(attacker, session, memory);
@@ -523,8 +491,8 @@ static unsigned turn_random(struct attacker *attacker, struct session *session)
 		uint8_t payload[FRAME_SMALL_MAX];
 
 		if (dice(2))
-			put(attacker, session, FRAME_GOODBYE, 0, payload,
-			    frame_goodbye_encode(&goodbye, payload));
+			session_put(attacker, session, FRAME_GOODBYE, 0, payload,
+				    frame_goodbye_encode(&goodbye, payload));
 		session_notify(attacker, session);
 		session_close(session);
 		coverage.left++;
@@ -548,7 +516,7 @@ static void print_counts(const char *name, const uint64_t *counts, unsigned size
 	printf("}");
 }
 
-void random_report(void)
+void random_report(const struct attacker *attacker)
 {
 	printf("{\"sessions\": {\"came\": %llu, \"left\": %llu, \"cut-off\": %llu}, \"illegal\": %llu, "
 	       "\"stream_bytes\": %llu, \"states\": {",
@@ -559,7 +527,7 @@ void random_report(void)
 		printf("%s\"%s\": %llu", i ? ", " : "", state_names[i],
 		       (unsigned long long)coverage.states[i]);
 	printf("}");
-	print_counts("sent", coverage.sent, 256);
+	print_counts("sent", attacker->sent, 256);
 	print_counts("got", coverage.got, 256);
 	print_counts("goodbyes", coverage.goodbyes, ERRNOS);
 	print_counts("resets", coverage.resets, ERRNOS);
@@ -572,6 +540,6 @@ void random_report(void)
 }
 
 const struct attack random_attacks[] = {
-	{"random", NO_SESSION, NULL, NULL, turn_random},
+	{"random", NO_SESSION, .turn = turn_random},
 	{0},
 };

@@ -21,7 +21,7 @@ enum channel_state {
 
 /* What has been done and seen, for random_report(). */
 extern struct coverage {
-	uint64_t sent[256], got[256], illegal, came, left, cut_off;
+	uint64_t got[256], illegal, came, left, cut_off;
 	uint64_t goodbyes[ERRNOS], resets[ERRNOS], replies[ERRNOS], cancelled[ERRNOS];
 	uint64_t states[STATES], stream_answers[ERRNOS], stream_ends[ERRNOS], stream_bytes;
 } coverage;

@@ -39,7 +39,7 @@ static unsigned stream_begins(struct attacker *attacker, struct session *session
 		choose_address(attacker, address, sizeof(address));
 		size += whole_open(second, (uint8_t)(dice(50) ? CHANNEL_STREAM : dice(5)), address) + 1;
 	}
-	coverage.sent[second[4]]++;
+	attacker->sent[second[4]]++;
 	if (send(session->fd, frames, dice(50) ? size : dice(size), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
 		stream_over(session, errno);
 	return 1;

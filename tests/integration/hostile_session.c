@@ -192,9 +192,11 @@ uint32_t whole_open(uint8_t *out, uint8_t kind, const char *address)
 bool session_put_open(struct attacker *attacker, struct session *session, uint32_t number,
 		      const char *address)
 {
-	const struct frame_open open = {.kind = CHANNEL_MESSAGE, .name = frame_text_of(address)};
+	struct frame_open open = {.kind = CHANNEL_MESSAGE, .name = frame_text_of(address)};
 	uint8_t payload[FRAME_SMALL_MAX];
 
+	if (session->link) /* each is of another user, as a domain has it; of a program the daemon knows */
+		open.identity = (struct frame_identity){0, (uint32_t)attacker->frames, 0, 1};
 	return session_put(attacker, session, FRAME_OPEN, number, payload, frame_open_encode(&open, payload));
 }
 
@@ -222,7 +224,10 @@ bool session_put(struct attacker *attacker, struct session *session, uint8_t typ
 	const struct frame_header header = {.length = length, .type = type, .channel = channel};
 	uint32_t size = frame_size(length);
 
-	if (session->is_shared) {
+	if (session->link) {
+		if (!session->put(session->link, type, channel, payload, length))
+			return false;
+	} else if (session->is_shared) {
 		if (ring_writer_space(&session->out, size) < (int)size)
 			return false;
 		frame_put(&session->out, &header, payload);
@@ -241,8 +246,22 @@ bool session_put(struct attacker *attacker, struct session *session, uint8_t typ
 	}
 	session->put_bytes += size;
 	attacker->frames++;
+	attacker->sent[type]++;
 	attacker->bytes += size;
 	return true;
+}
+
+uint64_t session_limit_told(const struct frame_header *header, const uint8_t *payload, uint64_t limit)
+{
+	struct frame_opened opened = {0};
+	struct frame_credit credit = {0};
+	uint64_t told = 0;
+
+	if (header->type == FRAME_OPENED && frame_opened_decode(payload, header->length, &opened) == 0)
+		told = opened.limit;
+	if (header->type == FRAME_CREDIT && frame_credit_decode(payload, header->length, &credit) == 0)
+		told = credit.limit;
+	return told > limit ? told : limit;
 }
 
 bool session_has_room(struct session *session)

@@ -40,29 +40,27 @@ static unsigned turn_connections(struct attacker *attacker, struct session *sess
 	return 1;
 }
 
-static unsigned turn_half_hellos(struct attacker *attacker, struct session *session)
+/* Comes with a part of a hello and leaves, every other turn, so that all are there at the same time. */
+static unsigned come_or_leave(struct attacker *attacker, struct session *session, uint32_t divisor)
 {
 	uint8_t hello[FRAME_HEADER_SIZE + FRAME_SMALL_MAX] = {0};
 	uint32_t size = whole_hello(hello, HELLO_SHARED_MEMORY);
 
-	/* Every other turn, so that all are there at the same time. */
 	if (session->fd >= 0)
 		leave(session);
 	else
-		come(attacker, session, hello, size / 2);
+		come(attacker, session, hello, size / divisor);
 	return 1;
+}
+
+static unsigned turn_half_hellos(struct attacker *attacker, struct session *session)
+{
+	return come_or_leave(attacker, session, 2);
 }
 
 static unsigned turn_greeted(struct attacker *attacker, struct session *session)
 {
-	uint8_t hello[FRAME_HEADER_SIZE + FRAME_SMALL_MAX] = {0};
-	uint32_t size = whole_hello(hello, HELLO_SHARED_MEMORY);
-
-	if (session->fd >= 0)
-		leave(session);
-	else
-		come(attacker, session, hello, size);
-	return 1;
+	return come_or_leave(attacker, session, 1);
 }
 
 /* Writes as much as the socket takes. False: the daemon has closed it. */
@@ -151,24 +149,21 @@ static unsigned turn_plain_shut(struct attacker *attacker, struct session *sessi
 }
 
 /* The same, but it reads what comes. */
-static unsigned turn_plain_flood(struct attacker *attacker, struct session *session)
+static bool put_optional(struct attacker *attacker, struct session *session)
 {
 	static const uint8_t bytes[FRAME_PAYLOAD_MAX];
-	unsigned count = 0;
 
-	while (count < BURST &&
-	       session_put(attacker, session, FRAME_OPTIONAL + 72, 0, bytes, count & 1 ? 0 : sizeof(bytes)))
-		count++;
-	return count;
+	return session_put(attacker, session, FRAME_OPTIONAL + 72, 0, bytes,
+			   session->step++ & 1 ? 0 : sizeof(bytes));
 }
 
 const struct attack socket_attacks[] = {
-	{"connections", NO_SESSION, NULL, NULL, turn_connections},
-	{"half-hellos", NO_SESSION, NULL, NULL, turn_half_hellos},
-	{"greeted", NO_SESSION, NULL, NULL, turn_greeted},
-	{"stream-malformed", NO_SESSION, NULL, NULL, turn_stream_malformed},
-	{"stream-refused", NO_SESSION, NULL, NULL, turn_stream_refused},
-	{"plain-shut", NO_SESSION, NULL, NULL, turn_plain_shut},
-	{"plain-flood", PLAIN, NULL, NULL, turn_plain_flood},
+	{"connections", NO_SESSION, .turn = turn_connections},
+	{"half-hellos", NO_SESSION, .turn = turn_half_hellos},
+	{"greeted", NO_SESSION, .turn = turn_greeted},
+	{"stream-malformed", NO_SESSION, .turn = turn_stream_malformed},
+	{"stream-refused", NO_SESSION, .turn = turn_stream_refused},
+	{"plain-shut", NO_SESSION, .turn = turn_plain_shut},
+	{"plain-flood", PLAIN, .put = put_optional},
 	{0},
 };

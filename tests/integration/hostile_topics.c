@@ -33,26 +33,33 @@ static void on_request_frame(struct attacker *attacker, struct session *session,
 	}
 }
 
-static bool put_subscribe(struct attacker *attacker, struct session *session, const char *address,
-			  uint32_t flags)
+static bool put_request(struct attacker *attacker, struct session *session, uint8_t type, const void *payload,
+			uint32_t length)
 {
-	const struct frame_subscribe subscribe = {.flags = flags, .address = {address, strlen(address)}};
-	uint8_t payload[FRAME_SMALL_MAX];
-
-	if (!session_put(attacker, session, FRAME_SUBSCRIBE, ++session->step, payload,
-			 frame_subscribe_encode(&subscribe, payload)))
+	if (session->outstanding >= REQUESTS_MOST ||
+	    !session_put(attacker, session, type, ++session->step, payload, length))
 		return false;
 	session->outstanding++;
 	return true;
 }
 
-static bool put_unsubscribe(struct attacker *attacker, struct session *session, const char *address)
+static bool put_subscribe(struct attacker *attacker, struct session *session, const char *address,
+			  uint32_t flags)
 {
-	if (!session_put(attacker, session, FRAME_UNSUBSCRIBE, ++session->step, address,
-			 (uint32_t)strlen(address)))
-		return false;
-	session->outstanding++;
-	return true;
+	const struct frame_subscribe subscribe = {.flags = flags, .address = frame_text_of(address)};
+	uint8_t payload[FRAME_SMALL_MAX];
+
+	return put_request(attacker, session, FRAME_SUBSCRIBE, payload,
+			   frame_subscribe_encode(&subscribe, payload));
+}
+
+/* Subscribes, and the next time takes that back. */
+static bool put_in_turn(struct attacker *attacker, struct session *session, const char *address,
+			uint32_t flags)
+{
+	return session->next & 1
+		       ? put_request(attacker, session, FRAME_UNSUBSCRIBE, address, (uint32_t)strlen(address))
+		       : put_subscribe(attacker, session, address, flags);
 }
 
 static void begin_nothing(struct attacker *attacker, struct session *session)
@@ -62,40 +69,25 @@ static void begin_nothing(struct attacker *attacker, struct session *session)
 
 /* --- who comes and goes ----------------------------------------------------------------------- */
 
-static unsigned turn_storm(struct attacker *attacker, struct session *session)
+static bool put_storm(struct attacker *attacker, struct session *session)
 {
-	unsigned count = 0;
-
-	while (session->outstanding < REQUESTS_MOST) {
-		bool put = session->next & 1 ? put_unsubscribe(attacker, session, attacker->address)
-					     : put_subscribe(attacker, session, attacker->address, 0);
-
-		if (!put)
-			break;
-		session->next++;
-		count++;
-	}
-	return count;
+	if (!put_in_turn(attacker, session, attacker->address, 0))
+		return false;
+	session->next++;
+	return true;
 }
 
 /* Topics that aren't there, another one each time, of which each session has some. */
-static unsigned turn_absent(struct attacker *attacker, struct session *session)
+static bool put_absent(struct attacker *attacker, struct session *session)
 {
 	char address[80];
-	unsigned count = 0;
 
-	while (session->outstanding < REQUESTS_MOST) {
-		unsigned which = session->next / 2 % 64;
-
-		snprintf(address, sizeof(address), "%s-%u-%u", attacker->address, index_of(attacker, session),
-			 which);
-		if (!(session->next & 1 ? put_unsubscribe(attacker, session, address)
-					: put_subscribe(attacker, session, address, 0)))
-			break;
-		session->next += session->next < 128 ? 2 : 1; /* the first ones stay */
-		count++;
-	}
-	return count;
+	snprintf(address, sizeof(address), "%s-%u-%u", attacker->address, index_of(attacker, session),
+		 session->next / 2 % 64);
+	if (!put_in_turn(attacker, session, address, 0))
+		return false;
+	session->next += session->next < 128 ? 2 : 1; /* the first ones stay */
+	return true;
 }
 
 /* Subscribes once, and never takes anything. */
@@ -105,15 +97,10 @@ static void begin_unread(struct attacker *attacker, struct session *session)
 	put_subscribe(attacker, session, attacker->address, 0);
 }
 
-static unsigned turn_unread(struct attacker *attacker, struct session *session)
-{
-	return 0;
-}
-
 /* --- bounds of one's own ---------------------------------------------------------------------- */
 
 /* Comes with another bound each time: none, the smallest, the largest, and with bits that nobody knows. */
-static unsigned turn_bounds(struct attacker *attacker, struct session *session)
+static bool put_bounds(struct attacker *attacker, struct session *session)
 {
 	static const uint32_t bounds[] = {
 		0,
@@ -125,51 +112,34 @@ static unsigned turn_bounds(struct attacker *attacker, struct session *session)
 		~(SUBSCRIBE_QUEUE | SUBSCRIBE_OLDEST),
 		UINT32_MAX,
 	};
-	unsigned count = 0;
 
-	while (session->outstanding < REQUESTS_MOST) {
-		uint32_t flags = bounds[session->next / 2 % (sizeof(bounds) / sizeof(bounds[0]))];
-
-		if (!(session->next & 1 ? put_unsubscribe(attacker, session, attacker->address)
-					: put_subscribe(attacker, session, attacker->address, flags)))
-			break;
-		session->next++;
-		count++;
-	}
-	return count;
+	if (!put_in_turn(attacker, session, attacker->address,
+			 bounds[session->next / 2 % (sizeof(bounds) / sizeof(bounds[0]))]))
+		return false;
+	session->next++;
+	return true;
 }
 
 /* Subscribes to some topics with a bound of 1, in both ways, and never takes anything. */
-static unsigned turn_ones(struct attacker *attacker, struct session *session)
+static bool put_ones(struct attacker *attacker, struct session *session)
 {
+	uint32_t way = session->next & 1 ? SUBSCRIBE_OLDEST : 0;
 	char address[80];
-	unsigned count = 0;
 
-	while (session->outstanding < REQUESTS_MOST && session->next < TOPICS_OF_ONE) {
-		uint32_t way = session->next & 1 ? SUBSCRIBE_OLDEST : 0;
-
-		snprintf(address, sizeof(address), "%s-%u", attacker->address, session->next);
-		if (!put_subscribe(attacker, session, address, 1u << SUBSCRIBE_QUEUE_SHIFT | way))
-			break;
-		session->next++;
-		count++;
-	}
-	return count;
+	snprintf(address, sizeof(address), "%s-%u", attacker->address, session->next);
+	if (session->next >= TOPICS_OF_ONE ||
+	    !put_subscribe(attacker, session, address, 1u << SUBSCRIBE_QUEUE_SHIFT | way))
+		return false;
+	session->next++;
+	return true;
 }
 
 /* Of who sends on a channel. */
 static void on_sender_frame(struct attacker *attacker, struct session *session,
 			    const struct frame_header *header, const uint8_t *payload)
 {
-	struct frame_opened opened;
-	struct frame_credit credit;
-
-	if (header->type == FRAME_OPENED && frame_opened_decode(payload, header->length, &opened) == 0)
-		session->limit = opened.limit > session->limit ? opened.limit : session->limit;
-	else if (header->type == FRAME_CREDIT && frame_credit_decode(payload, header->length, &credit) == 0)
-		session->limit = credit.limit > session->limit ? credit.limit : session->limit;
-	else
-		on_request_frame(attacker, session, header, payload);
+	session->limit = session_limit_told(header, payload, session->limit);
+	on_request_frame(attacker, session, header, payload);
 }
 
 /* --- who says how many it is ---------------------------------------------------------------------- */
@@ -189,57 +159,47 @@ static void begin_counter(struct attacker *attacker, struct session *session)
 	session->limit = CHANNEL_INITIAL_LIMIT;
 }
 
-static unsigned turn_count(struct attacker *attacker, struct session *session)
+static bool put_count(struct attacker *attacker, struct session *session)
 {
 	uint8_t message[8 + PROPERTIES_WRITE + MESSAGE_TRAILER_SIZE] = {0};
-	unsigned count = 0;
+	const struct properties properties = {.subscribes = true, .listeners = ++session->next};
+	uint32_t size = properties_encode(&properties, message + 8);
 
-	while (count < BURST && session->is_begun) {
-		const struct properties properties = {.subscribes = true, .listeners = ++session->next};
-		uint32_t size = properties_encode(&properties, message + 8);
-
-		put_u32(message, size);
-		message[4] = MESSAGE_REQUEST | MESSAGE_PROPERTIES;
-		size = (uint32_t)message_span(size);
-		put_u32(message + size - 4, session->next);
-		if (session->sent + size > session->limit ||
-		    !session_put(attacker, session, FRAME_DATA, 0, message, size))
-			break;
-		session->sent += size;
-		attacker->events++;
-		count++;
-	}
-	return count;
+	put_u32(message, size);
+	message[4] = MESSAGE_REQUEST | MESSAGE_PROPERTIES;
+	size = (uint32_t)message_span(size);
+	put_u32(message + size - 4, session->next);
+	if (!session->is_begun || session->sent + size > session->limit ||
+	    !session_put(attacker, session, FRAME_DATA, 0, message, size))
+		return false;
+	session->sent += size;
+	attacker->events++;
+	return true;
 }
 
 /* --- who publishes ---------------------------------------------------------------------------- */
 
 static bool put_bind(struct attacker *attacker, struct session *session, const char *name)
 {
-	const struct frame_bind bind = {.kinds = BIND_TOPIC, .endpoint = {name, strlen(name)}};
+	const struct frame_bind bind = {.kinds = BIND_TOPIC, .endpoint = frame_text_of(name)};
 	uint8_t payload[FRAME_SMALL_MAX];
 
-	return session_put(attacker, session, FRAME_BIND, 1, payload, frame_bind_encode(&bind, payload));
+	return put_request(attacker, session, FRAME_BIND, payload, frame_bind_encode(&bind, payload));
 }
 
 /* Topics by the hundred, which come and go; each is looked at by who waits for one of its name. */
-static unsigned turn_topics(struct attacker *attacker, struct session *session)
+static bool put_topic(struct attacker *attacker, struct session *session)
 {
-	unsigned count = 0;
+	bool goes = session->next / TOPICS_EACH & 1;
 	char name[64];
 
-	while (session->outstanding < REQUESTS_MOST) {
-		snprintf(name, sizeof(name), "%s-%u-%u", attacker->address, index_of(attacker, session),
-			 session->next % TOPICS_EACH);
-		if (!(session->next / TOPICS_EACH & 1
-			      ? session_put(attacker, session, FRAME_UNBIND, 1, name, (uint32_t)strlen(name))
-			      : put_bind(attacker, session, name)))
-			break;
-		session->outstanding++;
-		session->next++;
-		count++;
-	}
-	return count;
+	snprintf(name, sizeof(name), "%s-%u-%u", attacker->address, index_of(attacker, session),
+		 session->next % TOPICS_EACH);
+	if (!(goes ? put_request(attacker, session, FRAME_UNBIND, name, (uint32_t)strlen(name))
+		   : put_bind(attacker, session, name)))
+		return false;
+	session->next++;
+	return true;
 }
 
 static void begin_publisher(struct attacker *attacker, struct session *session)
@@ -255,31 +215,29 @@ static void begin_publisher(struct attacker *attacker, struct session *session)
 	session->limit = CHANNEL_INITIAL_LIMIT;
 }
 
-static unsigned turn_publish(struct attacker *attacker, struct session *session)
+static bool put_publication(struct attacker *attacker, struct session *session)
 {
 	static uint8_t messages[TOGETHER * MESSAGE_SIZE];
-	unsigned count = 0;
 
 	for (unsigned i = 0; i < TOGETHER; i++)
 		messages[i * MESSAGE_SIZE] = 1;
-	while (count < BURST && session->is_begun && session->sent + sizeof(messages) <= session->limit &&
-	       session_put(attacker, session, FRAME_DATA, 0, messages, sizeof(messages))) {
-		session->sent += sizeof(messages);
-		attacker->events += TOGETHER;
-		count++;
-	}
-	return count;
+	if (!session->is_begun || session->sent + sizeof(messages) > session->limit ||
+	    !session_put(attacker, session, FRAME_DATA, 0, messages, sizeof(messages)))
+		return false;
+	session->sent += sizeof(messages);
+	attacker->events += TOGETHER;
+	return true;
 }
 
 const struct attack topic_attacks[] = {
-	{"subscribe-storm", SHARED, begin_nothing, on_request_frame, turn_storm},
-	{"subscribe-absent", SHARED, begin_nothing, on_request_frame, turn_absent},
-	{"subscribe-unread", SHARED, begin_unread, on_request_frame, turn_unread},
-	{"subscribe-unread-plain", PLAIN, begin_unread, on_request_frame, turn_unread},
-	{"subscribe-bounds", SHARED, begin_nothing, on_request_frame, turn_bounds},
-	{"subscribe-ones", SHARED, begin_nothing, on_request_frame, turn_ones},
-	{"subscribe-counts", SHARED, begin_counter, on_sender_frame, turn_count},
-	{"topics", SHARED, begin_nothing, on_request_frame, turn_topics},
-	{"publish", SHARED, begin_publisher, on_sender_frame, turn_publish},
+	{"subscribe-storm", SHARED, .begin = begin_nothing, .frame = on_request_frame, .put = put_storm},
+	{"subscribe-absent", SHARED, .begin = begin_nothing, .frame = on_request_frame, .put = put_absent},
+	{"subscribe-unread", SHARED, .begin = begin_unread, .frame = on_request_frame},
+	{"subscribe-unread-plain", PLAIN, .begin = begin_unread, .frame = on_request_frame},
+	{"subscribe-bounds", SHARED, .begin = begin_nothing, .frame = on_request_frame, .put = put_bounds},
+	{"subscribe-ones", SHARED, .begin = begin_nothing, .frame = on_request_frame, .put = put_ones},
+	{"subscribe-counts", SHARED, .begin = begin_counter, .frame = on_sender_frame, .put = put_count},
+	{"topics", SHARED, .begin = begin_nothing, .frame = on_request_frame, .put = put_topic},
+	{"publish", SHARED, .begin = begin_publisher, .frame = on_sender_frame, .put = put_publication},
 	{0},
 };

@@ -15,11 +15,8 @@ check_PROGRAMS += fake-systemd
 fake_systemd_SOURCES = tests/integration/fake_systemd.c
 fake_systemd_LDADD = $(SYSTEMD_LIBS)
 endif
-integration_tests += tests/integration/lower_half.py tests/integration/test_peers.py tests/integration/test_policy_model.py tests/integration/test_peers_hostile.py \
-	tests/integration/test_rendezvous.py tests/integration/test_store.py tests/integration/test_vchan_stock.py
 
 # Preloaded by test_busy_poll.py. With -rpath, or libtool makes no shared library of what isn't installed.
 check_LTLIBRARIES += libkeep-cpu.la
 libkeep_cpu_la_SOURCES = tests/integration/keep_cpu.c
 libkeep_cpu_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhere
-integration_tests += tests/integration/test_guard.py tests/integration/test_steady.py

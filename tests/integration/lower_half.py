@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Programs that are a daemon's lower half and no more (check_peers.c), and the hand that writes to XenStore beside them."""
 
+import itertools
+
 from conftest import wait_for
 
 INSTANCE = "01234567-89ab-cdef-0123-456789abcdef"
@@ -82,36 +84,84 @@ class Tree:
         return line[3:] if line.startswith("ok") else None
 
 
+def own_vchan(host, domid):
+    """A program that makes one as the daemon does (check_own_vchan.c)."""
+    own = host.converse(domid, "check-own-vchan")
+    assert own.first == "ok 0"
+    return own
+
+
 def settle(*nodes):
     for node in nodes:
         node.settle()
 
 
-def our_nonce(tree, me=1):
-    path = f"/local/domain/{me}/data/xenmsg/to/{tree.domid}/hello"
-    return wait_for(lambda: tree.read(path), "our hello").split()[2]
+def see_each_other(*nodes):
+    for one, other in itertools.permutations(nodes, 2):
+        one.await_event(f"up {other.domid}")
 
 
-class Mapper:
-    """A peer in domain 2 by hand, which domain 3 grants to."""
+def pair(host, *options, domids=(1, 2)):
+    """Two that see each other, by their numbers."""
+    nodes = {domid: Node(host, domid, *options) for domid in domids}
+    see_each_other(*nodes.values())
+    return nodes
 
-    def __init__(self, host, *options):
+
+class ByHand:
+    """A peer in domain 2 by hand, for a program in this domain: 3 grants to it, 1 maps."""
+
+    def __init__(self, host, domid, *options):
+        self.domid = domid
         self.tree = Tree(host, 2)
         self.tree.write("presence", f"1 {INSTANCE}")
-        self.node = Node(host, 3, *options)
-        self.tree.write("to/3/endpoints", "", 3)
+        self.node = Node(host, domid, *options)
+        self.write("endpoints", "")
         self.node.await_event("up 2")
 
-    def hello(self, nonce, willing=1):
-        self.tree.write("to/3/hello", f"1 {INSTANCE} {nonce} {willing}", 3)
+    def write(self, leaf, value):
+        """For the program."""
+        self.tree.write(f"to/{self.domid}/{leaf}", value, self.domid)
 
-    def is_granted(self, nonce):
-        """Its hello is answered with pages."""
-        self.hello(nonce)
-        self.await_state("granted")
+    def hello(self, nonce, willing=1):
+        self.write("hello", f"1 {INSTANCE} {nonce} {willing}")
+
+    def mark(self):
+        """All that was written before has been read."""
+        self.write("endpoints", "mark")
+        self.node.await_event("endpoints 2 mark")
+
+    def offer(self, ref, port):
+        """Answers the program's hello by nodes with these contents."""
+        self.node.connect(2)
+        nonce = wait_for(lambda: self.ours("hello"), "its hello").split()[2]
+        self.hello("0123abcd", 0)
+        self.write(f"{nonce}/event-channel", port)
+        self.write(f"{nonce}/ring-ref", ref)
 
     def ours(self, leaf):
-        return self.tree.read(f"/local/domain/3/data/xenmsg/to/2/{leaf}")
+        """What the program has written for us."""
+        return self.tree.read(f"/local/domain/{self.domid}/data/xenmsg/to/2/{leaf}")
+
+    def nodes(self, nonce):
+        """Of what it grants for this nonce of ours."""
+        return [wait_for(lambda leaf=leaf: self.ours(f"{nonce}/{leaf}"), leaf) for leaf in ("ring-ref", "event-channel")]
 
     def await_state(self, state):
         self.node.await_state(2, state)
+
+
+def granting(host, *options):
+    """By hand, and domain 3 has granted what was asked for in both."""
+    peer = ByHand(host, 3, *options)
+    peer.node.connect(2)
+    peer.hello("00000001")
+    peer.await_state("granted")
+    return peer
+
+
+def fails(node, peer, error):
+    """What is said of it."""
+    told = node.await_event(f"failed {peer}")
+    assert told.startswith(f"failed {peer} {error} "), told
+    return told

@@ -36,6 +36,11 @@ def two_domains_with_traffic(nodes):
     eventually(lambda: one.descriptors() <= descriptors, "what the offender held is closed")
 
 
+@pytest.fixture(name="one")
+def node_that_is_not_started(nodes):
+    return nodes(1, start=False)[1]
+
+
 # ---- what people type ----
 
 def test_an_unknown_option_is_wrong_usage(nodes):
@@ -48,17 +53,7 @@ def test_an_unknown_option_is_wrong_usage(nodes):
         assert done.stderr
 
 
-def test_no_daemon_has_its_own_exit_code(nodes):
-    one = nodes(1, start=False)[1]
-    for command in (["send", "self:inbox", "x"], ["recv", "inbox"], ["peers"], ["endpoints"], ["ping", "self"], ["status"],
-                    ["watch"]):
-        done = one.xenmsg(*command)
-        assert done.returncode == EXIT_NO_DAEMON, (command, done.stderr)
-        assert len(done.stderr.decode().splitlines()) == 1
-
-
-def test_a_socket_path_that_is_too_long_is_named(nodes, tmp_path):
-    one = nodes(1, start=False)[1]
+def test_a_socket_path_that_is_too_long_is_named(one, tmp_path):
     path = str(tmp_path) + "/" + "x" * 108
     done = one.xenmsg("status", "--socket", path)
     assert done.returncode != 0 and path in done.stderr.decode()
@@ -66,8 +61,7 @@ def test_a_socket_path_that_is_too_long_is_named(nodes, tmp_path):
     assert done.returncode == EXIT_USAGE and b"107" in done.stderr
 
 
-def test_what_is_no_socket_is_not_taken_for_a_daemon_and_stays(nodes, tmp_path):
-    one = nodes(1, start=False)[1]
+def test_what_is_no_socket_is_not_taken_for_a_daemon_and_stays(one, tmp_path):
     file = tmp_path / "precious"
     file.write_text("data")
     for path in (file, tmp_path):
@@ -77,8 +71,7 @@ def test_what_is_no_socket_is_not_taken_for_a_daemon_and_stays(nodes, tmp_path):
     assert file.read_text() == "data"
 
 
-def test_the_doctor_says_what_is_where_the_socket_belongs(nodes, tmp_path):
-    one = nodes(1, start=False)[1]
+def test_the_doctor_says_what_is_where_the_socket_belongs(one, tmp_path):
     (tmp_path / "file").write_text("data")
     with socket.socket(socket.AF_UNIX) as others:
         others.bind(str(tmp_path / "others"))
@@ -90,8 +83,7 @@ def test_the_doctor_says_what_is_where_the_socket_belongs(nodes, tmp_path):
             assert done.returncode == EXIT_NO_DAEMON and f"mend: {mend}" in done.stdout.decode(), done
 
 
-def test_a_directory_unfit_for_the_socket_is_named_with_a_cure(nodes, tmp_path):
-    one = nodes(1, start=False)[1]
+def test_a_directory_unfit_for_the_socket_is_named_with_a_cure(one, tmp_path):
     path = tmp_path / "nowhere" / "s"
     done = one.run_command(tool("xenmsgd"), "--socket", path)
     errors = [line for line in done.stderr.decode().splitlines() if " error: " in line]
@@ -101,8 +93,7 @@ def test_a_directory_unfit_for_the_socket_is_named_with_a_cure(nodes, tmp_path):
 
 
 @pytest.mark.parametrize("lacks", ["its lock", "its socket"])
-def test_on_a_read_only_run_daemon_and_doctor_name_one_cure(nodes, tmp_path, lacks):
-    one = nodes(1, start=False)[1]
+def test_on_a_read_only_run_daemon_and_doctor_name_one_cure(one, tmp_path, lacks):
     lock, sockets = os.path.join(one.environment["XENSIM_DIR"], "dom-1", "root", "run"), tmp_path / "sockets"
     os.makedirs(lock, exist_ok=True)
     sockets.mkdir()
@@ -121,9 +112,8 @@ def test_on_a_read_only_run_daemon_and_doctor_name_one_cure(nodes, tmp_path, lac
     assert f"mend: {cure}\n" in doctor.stdout, doctor
 
 
-def test_the_doctor_names_a_label_that_selinux_denies(nodes):
+def test_the_doctor_names_a_label_that_selinux_denies(one):
     """Where that enforces, as a file says here, and only there. Labels are the file system's, also without SELinux."""
-    one = nodes(1, start=False)[1]
     prepare = """import os
 os.makedirs("/etc/xenmsg/policy.d")
 os.makedirs("/sys/fs/selinux")
@@ -144,8 +134,7 @@ for path, kind in (("/etc", "etc_t"), ("/etc/xenmsg", "etc_t"), ("/etc/xenmsg/po
         assert found == [("/etc/xenmsg/policy.d/a.conf", "restorecon -Rv /etc/xenmsg")] * enforces, doctor
 
 
-def test_a_daemon_whose_queue_is_full_still_has_its_socket(nodes, tmp_path):
-    one = nodes(1, start=False)[1]
+def test_a_daemon_whose_queue_is_full_still_has_its_socket(one, tmp_path):
     path = str(tmp_path / "s")
     with socket.socket(socket.AF_UNIX) as busy, contextlib.ExitStack() as waiting:
         busy.bind(path)
@@ -168,8 +157,7 @@ def test_a_daemon_whose_queue_is_full_still_has_its_socket(nodes, tmp_path):
     ("[daemon]\nuser = nobody-of-that-name\n", "{path}:2: user = nobody-of-that-name: must be the name of a user that exists"),
     (None, "{path}: can't be read: No such file or directory"),
 ])
-def test_a_bad_configuration_stops_the_daemon_with_file_and_line(nodes, tmp_path, text, complaint):
-    one = nodes(1, start=False)[1]
+def test_a_bad_configuration_stops_the_daemon_with_file_and_line(one, tmp_path, text, complaint):
     path = tmp_path / "bad.conf"
     if text is not None:
         path.write_text(text)
@@ -179,15 +167,13 @@ def test_a_bad_configuration_stops_the_daemon_with_file_and_line(nodes, tmp_path
         assert complaint.format(path=path) in done.stderr.decode()
 
 
-def test_an_unreadable_configuration_is_an_error(nodes, tmp_path):
-    one = nodes(1, start=False)[1]
+def test_an_unreadable_configuration_is_an_error(one, tmp_path):
     done = one.run_command(tool("xenmsgd"), "--check-config", "--config", tmp_path)
     assert done.returncode == EXIT_USAGE
     assert f"{tmp_path}: can't be read" in done.stderr.decode()
 
 
-def test_a_good_configuration_is_checked_without_starting(nodes, tmp_path):
-    one = nodes(1, start=False)[1]
+def test_a_good_configuration_is_checked_without_starting(one, tmp_path):
     path = tmp_path / "good.conf"
     path.write_text(FAST)
     assert one.run_command(tool("xenmsgd"), "--check-config", "--config", path).returncode == 0

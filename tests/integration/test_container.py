@@ -35,10 +35,20 @@ def in_container(node):
     return node
 
 
-def test_a_daemon_in_a_container_serves_as_any_other(nodes):
+def contained(nodes):
+    """Two, of which the first is in one."""
     one, two = nodes(1, 2, start=False).values()
     in_container(one)
-    two.start()
+    return one, two.start()
+
+
+@pytest.fixture(name="one")
+def node_that_is_not_started(nodes):
+    return nodes(1, start=False)[1]
+
+
+def test_a_daemon_in_a_container_serves_as_any_other(nodes):
+    one, two = contained(nodes)
     inbox = one.receiver("inbox", "--count", "2")
     two.send("1:inbox", "from another domain")
     one.send("self:inbox", "from the same one")
@@ -49,26 +59,21 @@ def test_a_daemon_in_a_container_serves_as_any_other(nodes):
 
 
 def test_a_program_in_a_container_needs_the_socket_alone(nodes):
-    one, two = nodes(1, 2, start=False).values()
-    in_container(one)
-    two.start()
+    one, two = contained(nodes)
     inbox = two.receiver("inbox", "--count", "1")
     alone = ["env", "-u", "LD_PRELOAD", *container(one.socket)]
     assert one.run_command(*alone, one.tool("xenmsg"), "send", "2:inbox", "hello").returncode == EXIT_OK
     assert inbox.output() == b"hello\n"
 
 
-def test_daemons_in_two_containers_exclude_each_other(nodes):
-    one, = nodes(1, start=False).values()
+def test_daemons_in_two_containers_exclude_each_other(one):
     in_container(one)
     done = one.run_command(*one.within, one.tool("xenmsgd"), "--socket", "/tmp/other.sock")
     assert done.returncode == 1 and b"there can be only one" in done.stderr, done
 
 
 def test_a_daemon_in_a_container_moves_to_its_successor(nodes):
-    one, two = nodes(1, 2, start=False).values()
-    in_container(one)
-    two.start()
+    one, two = contained(nodes)
     one.kill()
     one.start()
     inbox = one.receiver("inbox", "--count", "1")
@@ -77,8 +82,7 @@ def test_a_daemon_in_a_container_moves_to_its_successor(nodes):
 
 
 @pytest.mark.parametrize("program, status", [("xenmsgd", 3), ("xenmsg", 9)])
-def test_xenstore_at_another_place_is_named_if_not_there(nodes, tmp_path, program, status):
-    one, = nodes(1, start=False).values()
+def test_xenstore_at_another_place_is_named_if_not_there(one, tmp_path, program, status):
     elsewhere = tmp_path / "xenstored.sock"
     arguments = ["doctor"] if program == "xenmsg" else []
     done = one.run_command("env", f"XENSTORED_PATH={elsewhere}", one.tool(program), *arguments)

@@ -74,10 +74,10 @@ def look_at_the_page(three, five, tmp_path):
     five.receiver("inbox")
     five.popen("serve", "upper", "--", "tr", "a-z", "A-Z")
     five.popen("listen", "sort", "--", "sort")
+    three.sees(five)
     listed = lambda: {(entry["name"], entry["kind"]) for entry in three.json("endpoints", "5")}
     eventually(lambda: listed() == {("inbox", "message"), ("upper", "call")}, "domain 3 sees what it may reach")
     eventually(lambda: "sort" in five.endpoints(), "it is bound, too")
-    three.sees(five)
     eventually(lambda: three.xenmsg("ping", "5", "--count", "1").returncode == 0, "the link is there")
     with open(PAGE, encoding="utf-8") as file:
         page = file.read()

@@ -5,8 +5,8 @@ import errno
 
 import pytest
 
-from conftest import TIMEOUT, wait_for
-from lower_half import INSTANCE, Node, Tree, exchange, link, our_nonce
+from conftest import TIMEOUT
+from lower_half import INSTANCE, ByHand, Node, Tree, exchange, fails, link, own_vchan
 
 BAD = ["", "x", "1", "1 ", f"1  {INSTANCE}", f"01 {INSTANCE}", "1 0123", f"-1 {INSTANCE}", f"99999999999999999999 {INSTANCE}",
        f"1 {INSTANCE[:-1]}g", "1 %ff%fe%80", f"1 {INSTANCE}%0a", "A" * 1500, "%01" * 600]
@@ -24,119 +24,86 @@ def test_bad_presence_is_absence(host, watcher):
 
 
 def test_bad_hello_is_no_hello(host):
-    one, tree = Node(host, 1, "timeout=600000"), Tree(host, 2)
-    tree.write("presence", f"1 {INSTANCE}")
-    one.await_event("up 2")
+    peer = ByHand(host, 1, "timeout=600000")
     for value in BAD + [f"1 {INSTANCE}", f"1 {INSTANCE} 0123abc 1", f"1 {INSTANCE} 0123ABCD 1", f"1 {INSTANCE} 0123abcd",
                         f"1 {INSTANCE} 0123abcd 2", f"1 {INSTANCE} 0123abcd yes", f"1 {INSTANCE} ../../.. 1"]:
-        tree.write("to/1/hello", value, 1)
-    tree.write("to/1/endpoints", "mark", 1)
-    one.await_event("endpoints 2 mark")
-    assert one.state(2) == "idle"
-    tree.write("to/1/hello", f"1 {INSTANCE} 0123abcd 0 more", 1)
-    one.await_state(2, "await")
+        peer.write("hello", value)
+    peer.mark()
+    assert peer.node.state(2) == "idle"
+    peer.hello("0123abcd", "0 more")
+    peer.await_state("await")
 
 
 def test_bad_endpoints_are_none(host):
-    one, tree = Node(host, 1), Tree(host, 2)
-    tree.write("presence", f"1 {INSTANCE}")
-    one.await_event("up 2")
+    peer = ByHand(host, 1)
     for value in ["a  b", "a b%20", ".", "a/b", "a%ffb", "b" * 64, "-a", "a%0ab", "+1 a"]:
-        tree.write("to/1/endpoints", "good", 1)
-        assert one.await_event("endpoints 2") == "endpoints 2 good"
-        tree.write("to/1/endpoints", value, 1)
-        assert one.await_event("endpoints 2") == "endpoints 2"
-    tree.write("to/1/endpoints", "a b +12", 1)
-    assert one.await_event("endpoints 2") == "endpoints 2 a b"
+        for written, seen in (("good", "endpoints 2 good"), (value, "endpoints 2")):
+            peer.write("endpoints", written)
+            assert peer.node.await_event("endpoints 2") == seen
+    peer.write("endpoints", "a b +12")
+    assert peer.node.await_event("endpoints 2") == "endpoints 2 a b"
 
 
 def test_another_major_version_is_named(host):
     one, tree = Node(host, 1), Tree(host, 2)
     tree.write("presence", f"2 {INSTANCE} something else")
     one.connect(2)
-    failed = one.await_event("failed 2", "up 2")
-    assert failed.startswith(f"failed 2 {errno.EHOSTUNREACH} ") and "protocol 2" in failed and "same version" in failed
+    failed = fails(one, 2, errno.EHOSTUNREACH)
+    assert "protocol 2" in failed and "same version" in failed
     tree.write("presence", f"1 {INSTANCE}")
     one.await_event("up 2")
     one.connect(2)
     tree.write("to/1/hello", "3 what ever", 1)
-    failed = one.await_event("failed 2")
-    assert failed.startswith(f"failed 2 {errno.EHOSTUNREACH} ") and "protocol 3" in failed and "same version" in failed
+    failed = fails(one, 2, errno.EHOSTUNREACH)
+    assert "protocol 3" in failed and "same version" in failed
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "x", "4294967296", "1x", " 1", "%ff", "00001", "99999"])
 def test_bad_nodes_make_no_link(host, value):
-    one, tree = Node(host, 1, "timeout=500"), Tree(host, 2)
-    tree.write("presence", f"1 {INSTANCE}")
-    one.await_event("up 2")
-    one.connect(2)
-    nonce = our_nonce(tree)
-    tree.write("to/1/hello", f"1 {INSTANCE} 0123abcd 0", 1)
-    tree.write(f"to/1/{nonce}/ring-ref", value, 1)
-    tree.write(f"to/1/{nonce}/event-channel", value, 1)
-    assert one.await_event("failed 2").startswith(f"failed 2 {errno.EHOSTUNREACH} ")
+    peer = ByHand(host, 1, "timeout=500")
+    peer.offer(value, value)
+    fails(peer.node, 2, errno.EHOSTUNREACH)
     assert host.domain(1)["event_channels"]["used"] == 0 and host.domain(1)["mapped_pages"] == 0
 
 
 def test_rings_of_impossible_size_make_no_link(host):
-    one, tree = Node(host, 1, "timeout=600000"), Tree(host, 2)
-    xen = host.xen(2)
+    peer, xen = ByHand(host, 1, "timeout=600000"), host.xen(2)
     memory, ref = xen.ok("share", 1, 1, 1)
     handle = xen.ok("evtchn-open")
-    port = xen.ok("bind-unbound", handle, 1)
     xen.ok("poke", memory, 16, 40)
-    tree.write("presence", f"1 {INSTANCE}")
-    one.await_event("up 2")
-    one.connect(2)
-    nonce = our_nonce(tree)
-    tree.write("to/1/hello", f"1 {INSTANCE} 0123abcd 0", 1)
-    tree.write(f"to/1/{nonce}/ring-ref", ref, 1)
-    tree.write(f"to/1/{nonce}/event-channel", port, 1)
-    failed = one.await_event("failed 2")
-    assert failed.startswith(f"failed 2 {errno.EHOSTUNREACH} ") and "impossible" in failed
+    peer.offer(ref, xen.ok("bind-unbound", handle, 1))
+    assert "impossible" in fails(peer.node, 2, errno.EHOSTUNREACH)
 
 
 def test_nodes_may_appear_one_after_the_other(host):
-    one, tree = Node(host, 1, "timeout=600000"), Tree(host, 2)
-    own = host.converse(2, "check-own-vchan", "server", 1, "/local/domain/2/data/elsewhere", 4096, 4096)
-    ref, port = (tree.read(f"/local/domain/2/data/elsewhere/{node}") for node in ("ring-ref", "event-channel"))
-    tree.write("presence", f"1 {INSTANCE}")
-    one.await_event("up 2")
-    one.connect(2)
-    nonce = our_nonce(tree)
-    tree.write("to/1/hello", f"1 {INSTANCE} 0123abcd 0", 1)
-    tree.write(f"to/1/{nonce}/event-channel", port, 1)
-    tree.write(f"to/1/{nonce}/ring-ref", ref, 1)
-    assert one.await_event("connected 2", "failed 2") == "connected 2 mapped 3"
+    peer = ByHand(host, 1, "timeout=600000")
+    own = own_vchan(host, 2)
+    peer.offer(*own.ok("serve", 1, 4096, 4096))
+    assert peer.node.await_event("connected 2", "failed 2") == "connected 2 mapped 3"
     assert own.ok("awaitstate", 1) == 0
-    tree.remove("to/1/hello")
-    one.await_event("lost 2")
+    peer.tree.remove("to/1/hello")
+    peer.node.await_event("lost 2")
     assert own.ok("awaitstate", 2) == 0
 
 
 def test_a_peer_that_connects_and_goes_gets_one_grant_a_nonce(host):
     """A hostile mapper can't make the granter work in a loop."""
-    three, tree = Node(host, 3, "timeout=600000"), Tree(host, 2)
-    tree.write("presence", f"1 {INSTANCE}")
-    three.await_event("up 2")
-    three.connect(2)
-    tree.write("to/3/hello", f"1 {INSTANCE} 0123abcd 1", 3)
-    ref, port = (wait_for(lambda node=node: tree.read(f"/local/domain/3/data/xenmsg/to/2/0123abcd/{node}"), node)
-                 for node in ("ring-ref", "event-channel"))
-    own = host.converse(2, "check-own-vchan", "none")
-    assert own.ok("map", 3, ref, port) == 0
+    peer = ByHand(host, 3, "timeout=600000")
+    peer.node.connect(2)
+    peer.hello("0123abcd")
+    own = own_vchan(host, 2)
+    assert own.ok("map", 3, *peer.nodes("0123abcd")) == 0
     assert own.ok("close") == 0
-    three.close(2)
-    assert three.talk.ok("granted") == 0
-    three.connect(2)
-    three.await_state(2, "hello")
+    peer.node.close(2)
+    assert peer.node.talk.ok("granted") == 0
+    peer.node.connect(2)
+    peer.await_state("hello")
     # The same hello again, as a dead daemon's would stay: nothing is granted for it.
-    tree.write("to/3/hello", f"1 {INSTANCE} 0123abcd 1", 3)
-    tree.write("to/3/endpoints", "mark", 3)
-    three.await_event("endpoints 2 mark")
-    assert three.state(2) == "hello" and three.talk.ok("granted") == 0
-    tree.write("to/3/hello", f"1 {INSTANCE} 99999999 1", 3)
-    three.await_state(2, "granted")
+    peer.hello("0123abcd")
+    peer.mark()
+    assert peer.node.state(2) == "hello" and peer.node.talk.ok("granted") == 0
+    peer.hello("99999999")
+    peer.await_state("granted")
 
 
 @pytest.mark.parametrize("way, bound", [("hoard", 3 * 33), ("hoard-lying", 4096 + 10 * 33)])

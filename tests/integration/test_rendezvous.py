@@ -7,37 +7,29 @@ import signal
 import pytest
 
 from conftest import wait_for
-from lower_half import INSTANCE, Mapper, Node, Tree, exchange, link, settle
+from lower_half import INSTANCE, ByHand, Node, Tree, exchange, fails, granting, link, own_vchan, pair, see_each_other, settle
 
 KEPT = 33  # pages: offered in vain, but who can say that nobody has mapped them?
-
-def pair(host, one=1, two=2, *options):
-    """The lower halves of two domains that have seen each other."""
-    nodes = Node(host, one, *options), Node(host, two, *options)
-    nodes[0].await_event(f"up {two}")
-    nodes[1].await_event(f"up {one}")
-    return nodes
-
 
 # --- rendezvous ---
 
 @pytest.mark.parametrize("asker, answerer, mapper", [(1, 2, 1), (2, 1, 1), (0, 2, 0), (3, 0, 0), (2, 3, 2)])
 def test_roles_are_as_specified(host, asker, answerer, mapper):
-    one, other = pair(host, asker, answerer)
-    link(one, other)
-    mapped = {domid: host.domain(domid)["mapped_pages"] for domid in (asker, answerer)}
-    granted = {domid: host.domain(domid)["grants"]["used_pages"] for domid in (asker, answerer)}
+    nodes = pair(host, domids=(asker, answerer))
+    link(nodes[asker], nodes[answerer])
+    mapped = {domid: host.domain(domid)["mapped_pages"] for domid in nodes}
+    granted = {domid: host.domain(domid)["grants"]["used_pages"] for domid in nodes}
     granter = answerer if mapper == asker else asker
     assert mapped == {mapper: 33, granter: 0} and granted == {mapper: 0, granter: 33}
-    exchange(one, other)
+    exchange(nodes[asker], nodes[answerer])
 
 
-@pytest.mark.parametrize("low, low_may, high_may, mapper", [(1, "yes", "yes", 1), (1, "no", "yes", 2), (1, "yes", "no", 1), (0, "no", "yes", 2)])
-def test_map_setting_decides_who_maps(host, low, low_may, high_may, mapper):
-    one, two = Node(host, low, f"map={low_may}"), Node(host, 2, f"map={high_may}")
+@pytest.mark.parametrize("low, low_maps, high_maps, mapper", [(1, "yes", "yes", 1), (1, "no", "yes", 2), (1, "yes", "no", 1), (0, "no", "auto", 2)])
+def test_map_setting_decides_who_maps(host, low, low_maps, high_maps, mapper):
+    one, two = Node(host, low, f"map={low_maps}"), Node(host, 2, f"map={high_maps}")
     one.await_event("up 2")
-    roles = {domid: said.split()[2] for domid, said in zip((low, 2), link(one, two))}
-    assert roles == {mapper: "mapped", low + 2 - mapper: "granted"}
+    said = dict(zip((low, 2), link(one, two)))
+    assert {domid: told.split()[2] for domid, told in said.items()} == {mapper: "mapped", low + 2 - mapper: "granted"}
     exchange(one, two)
 
 
@@ -67,14 +59,14 @@ def test_pv_guests_do_not_map_by_themselves(host):
     two = Node(host, 2)
     a.await_event(f"up {b.domid}")
     a.connect(b.domid)
-    assert a.await_event(f"failed {b.domid}").startswith(f"failed {b.domid} {errno.ENOLINK} ")
+    fails(a, b.domid, errno.ENOLINK)
     a.await_event("up 2")
     said = link(a, two)
     assert said[0].split()[2] == "granted"
 
 
 def test_both_ask_at_once(host):
-    one, two = pair(host)
+    one, two = pair(host).values()
     one.connect(2)
     two.connect(1)
     one.await_event("connected 2")
@@ -85,24 +77,24 @@ def test_both_ask_at_once(host):
 def test_a_link_with_oneself_does_not_exist(host):
     one = Node(host, 1)
     one.connect(1)
-    assert one.await_event("failed 1").startswith(f"failed 1 {errno.EHOSTUNREACH} ")
+    fails(one, 1, errno.EHOSTUNREACH)
 
 
 @pytest.mark.parametrize("domid", [3, 99, 32751, 32752, 4294967295])
 def test_missing_domain_or_daemon_is_told_at_once(host, domid):
     one = Node(host, 1, "timeout=600000")
     one.connect(domid)
-    assert one.await_event(f"failed {domid}").startswith(f"failed {domid} {errno.EHOSTDOWN} ")
+    fails(one, domid, errno.EHOSTDOWN)
     assert one.state(domid) == "unknown"
     # dom0 sees every domain, and says the same.
     zero = Node(host, 0, "timeout=600000")
     zero.connect(domid)
-    assert zero.await_event(f"failed {domid}").startswith(f"failed {domid} {errno.EHOSTDOWN} ")
+    fails(zero, domid, errno.EHOSTDOWN)
 
 
 @pytest.mark.parametrize("closer", [1, 2])
 def test_a_closed_link_is_lost_to_the_other_and_made_again(host, closer):
-    nodes = dict(zip((1, 2), pair(host)))
+    nodes = pair(host)
     other = 3 - closer
     for asker in (1, 2, closer):
         link(nodes[asker], nodes[3 - asker])
@@ -115,7 +107,7 @@ def test_a_closed_link_is_lost_to_the_other_and_made_again(host, closer):
 
 @pytest.mark.parametrize("closer", [1, 2])
 def test_a_link_closed_and_asked_for_in_one_breath_comes_again(host, closer):
-    nodes = dict(zip((1, 2), pair(host)))
+    nodes = pair(host)
     other = 3 - closer
     link(nodes[1], nodes[2])
     for _ in range(20):
@@ -129,13 +121,13 @@ def test_a_link_closed_and_asked_for_in_one_breath_comes_again(host, closer):
 
 @pytest.mark.parametrize("killed", [1, 2])
 def test_a_killed_daemons_link_is_made_again_by_the_next(host, killed):
-    nodes = dict(zip((1, 2), pair(host)))
-    other = 3 - killed
+    nodes, other = pair(host), 3 - killed
     link(nodes[1], nodes[2])
     nodes[killed].talk.kill()
     nodes[killed] = Node(host, killed)
     nodes[other].await_event(f"lost {killed}")
-    nodes[other].await_event(f"up {killed}")
+    for event in (f"down {killed}", f"up {killed}"):
+        assert nodes[other].await_event(f"up {killed}", f"down {killed}") == event
     link(nodes[other], nodes[killed])
     exchange(nodes[1], nodes[2])
 
@@ -143,11 +135,10 @@ def test_a_killed_daemons_link_is_made_again_by_the_next(host, killed):
 @pytest.mark.parametrize("killed", [1, 2])
 def test_a_daemon_that_died_without_notice_is_reported(host, killed):
     """Its leaves stay: only time tells. Then the next daemon is found."""
-    nodes = dict(zip((1, 2), pair(host, 1, 2, "timeout=300")))
-    other = 3 - killed
+    nodes, other = pair(host, "timeout=300"), 3 - killed
     nodes[killed].talk.kill()
     nodes[other].connect(killed)
-    assert nodes[other].await_event(f"failed {killed}").startswith(f"failed {killed} {errno.EHOSTUNREACH} ")
+    fails(nodes[other], killed, errno.EHOSTUNREACH)
     nodes[killed] = Node(host, killed)
     nodes[other].await_event(f"down {killed}")
     nodes[other].await_event(f"up {killed}")
@@ -156,16 +147,13 @@ def test_a_daemon_that_died_without_notice_is_reported(host, killed):
 
 
 def test_a_peer_that_goes_while_a_link_is_made_is_told_at_once(host):
-    one = Node(host, 1, "timeout=600000")
-    two = Tree(host, 2)
-    two.write("presence", f"1 {INSTANCE}")
-    one.await_event("up 2")
-    one.connect(2)
-    two.write("to/1/hello", f"1 {INSTANCE} 0123abcd 0", 1)
-    one.await_state(2, "await")
-    two.remove()
-    assert one.await_event("failed 2").startswith(f"failed 2 {errno.EHOSTDOWN} ")
-    one.await_event("down 2")
+    peer = ByHand(host, 1, "timeout=600000")
+    peer.node.connect(2)
+    peer.hello("0123abcd", 0)
+    peer.await_state("await")
+    peer.tree.remove()
+    fails(peer.node, 2, errno.EHOSTDOWN)
+    peer.node.await_event("down 2")
 
 
 def test_a_stalled_xenstore_is_told_by_the_timeout(host):
@@ -173,7 +161,7 @@ def test_a_stalled_xenstore_is_told_by_the_timeout(host):
     one.await_event("up 2")
     host.fault("stall-store", 1, "on")
     one.connect(2)
-    assert one.await_event("failed 2").startswith(f"failed 2 {errno.EHOSTUNREACH} ")
+    fails(one, 2, errno.EHOSTUNREACH)
     host.fault("stall-store", 1, "off")
     link(two, one)
 
@@ -181,16 +169,18 @@ def test_a_stalled_xenstore_is_told_by_the_timeout(host):
 # --- pages ---
 
 def test_short_pages_make_smaller_rings(host):
-    one, two = pair(host)
+    one, two = Node(host, 1), Node(host, 2)
     host.fault("grant-limit", 2, 20)
+    one.await_event("up 2")
     said = link(one, two)
     assert said == ("connected 2 mapped 17", "connected 1 granted 17")
     exchange(one, two)
 
 
 def test_the_last_page_makes_the_single_page_layout(host):
-    one, two = pair(host)
+    one, two = Node(host, 1), Node(host, 2)
     host.fault("grant-limit", 2, 1)
+    one.await_event("up 2")
     assert link(one, two)[1] == "connected 1 granted 1"
     exchange(one, two)
 
@@ -199,9 +189,7 @@ def test_links_wait_in_turn_for_pages(host):
     """Domain 3 grants to 0, 1 and 2."""
     three = Node(host, 3, "min=65536", "timeout=60000")
     others = [Node(host, domid) for domid in (0, 1, 2)]
-    for other in others:
-        three.await_event(f"up {other.domid}")
-        other.await_event("up 3")
+    see_each_other(three, *others)
     host.fault("grant-limit", 3, 40)
     link(three, others[0])
     for other in others[1:]:
@@ -233,12 +221,12 @@ def test_without_pages_the_link_fails_and_says_so(host):
 @pytest.mark.parametrize("asker", [2, 3], ids=["who maps", "who grants"])
 def test_after_a_lack_of_pages_a_link_comes_when_asked_again(host, asker):
     """Though the peer has given up the answer to an attempt that goes on here for ten time-outs."""
-    one, other = pair(host, asker, 5 - asker, "timeout=2000")
-    granter = max(one, other, key=lambda node: node.domid)
+    nodes = pair(host, "timeout=2000", domids=(2, 3))
+    one, other = nodes[asker], nodes[5 - asker]
     host.fault("grant-limit", 3, 0)
     one.connect(other.domid)
     one.await_event(f"failed {other.domid}")
-    granter.await_state(2, "idle")
+    nodes[3].await_state(2, "idle")
     host.fault("grant-limit", 3, 1024)
     one.connect(other.domid)
     assert one.await_event(f"connected {other.domid}", f"failed {other.domid}").startswith("connected")
@@ -248,33 +236,32 @@ def test_after_a_lack_of_pages_a_link_comes_when_asked_again(host, asker):
 # --- the table of states in daemon/peers/peers_internal.h, cells that the tests above leave out ---
 
 def test_idle_answers_a_hello_once_and_takes_back_its_own(host):
-    peer = Mapper(host, "timeout=600000")
-    peer.is_granted("00000001")
+    peer = ByHand(host, 3, "timeout=600000")
+    peer.hello("00000001")
+    peer.await_state("granted")
     wait_for(lambda: peer.ours("hello") and peer.ours("00000001/ring-ref"), "our leaves")
     first = peer.ours("hello")
     peer.tree.remove("to/3/hello")
     peer.await_state("idle")
     wait_for(lambda: peer.ours("hello") is None and peer.ours("00000001/ring-ref") is None, "our leaves to be removed")
     assert peer.node.talk.ok("granted") == KEPT
-    peer.is_granted("00000002")
+    peer.hello("00000002")
+    peer.await_state("granted")
     wait_for(lambda: peer.ours("hello") not in (None, first), "our new hello")
 
 
 def test_granted_begins_again_for_a_new_nonce(host):
-    peer = Mapper(host, "timeout=600000")
-    peer.node.connect(2)
-    peer.await_state("hello")
-    peer.is_granted("00000001")
+    peer = granting(host, "timeout=600000")
     peer.hello("00000002")
     wait_for(lambda: peer.ours("00000002/ring-ref") and not peer.ours("00000001/ring-ref"), "the new nodes")
     assert peer.node.talk.ok("granted") == 33
 
 
 def test_granted_times_out(host):
-    peer = Mapper(host, "timeout=300")
+    peer = ByHand(host, 3, "timeout=300")
     peer.node.connect(2)
     peer.hello("00000001")
-    assert peer.node.await_event("failed 2").startswith(f"failed 2 {errno.EHOSTUNREACH} ")
+    fails(peer.node, 2, errno.EHOSTUNREACH)
     assert peer.node.talk.ok("granted") == KEPT
     wait_for(lambda: peer.ours("hello") is None, "our hello to be withdrawn")
     # The same hello is not answered again by itself, but it is when a link is wanted.
@@ -285,7 +272,7 @@ def test_granted_times_out(host):
 
 
 def test_a_peer_that_waits_for_pages_and_goes_leaves_the_queue(host):
-    peer = Mapper(host, "min=65536", "timeout=600000")
+    peer = ByHand(host, 3, "min=65536", "timeout=600000")
     one = Node(host, 1)
     peer.node.await_event("up 1")
     host.fault("grant-limit", 3, 0)
@@ -302,9 +289,7 @@ def test_a_peer_that_waits_for_pages_and_goes_leaves_the_queue(host):
 
 @pytest.mark.parametrize("removed", ["to/2/hello", "to/2/00000001/ring-ref", "to/2/00000001", "to/2", "to", "presence", ""])
 def test_own_nodes_that_others_remove_are_there_again_at_once(host, removed):
-    peer = Mapper(host, "timeout=600000")
-    peer.node.connect(2)
-    peer.is_granted("00000001")
+    peer = granting(host, "timeout=600000")
     zero, ours = Tree(host, 0), "/local/domain/3/data/xenmsg"
     leaves = {leaf: wait_for(lambda leaf=leaf: zero.read(f"{ours}/{leaf}"), leaf)
               for leaf in ("presence", "to/2/hello", "to/2/00000001/ring-ref", "to/2/00000001/event-channel")}
@@ -317,7 +302,7 @@ def test_own_nodes_that_others_remove_are_there_again_at_once(host, removed):
 
 def test_hellos_that_vanish_in_a_row_do_not_hold_up_a_link(host):
     """The new one of one end goes when the other end has seen it already, and waits for what it leads to."""
-    nodes = dict(zip((1, 2), pair(host, 1, 2, "timeout=600000")))
+    nodes = pair(host, "timeout=600000")
     zero = host.converse(0, "check-store")
     for end in (1, 2, 1, 2):
         link(nodes[1], nodes[2])
@@ -340,12 +325,10 @@ def test_hellos_that_vanish_in_a_row_do_not_hold_up_a_link(host):
 
 @pytest.mark.parametrize("change", ["nonce", "instance", "gone", "bad"])
 def test_connected_is_lost_when_the_peers_hello_changes(host, change):
-    peer = Mapper(host, "timeout=600000")
+    peer = ByHand(host, 3, "timeout=600000")
     peer.hello("00000001")
-    ref = wait_for(lambda: peer.ours("00000001/ring-ref"), "the first node")
-    port = wait_for(lambda: peer.ours("00000001/event-channel"), "the second node")
-    own = host.converse(2, "check-own-vchan", "none")
-    assert own.ok("map", 3, ref, port) == 0
+    own = own_vchan(host, 2)
+    assert own.ok("map", 3, *peer.nodes("00000001")) == 0
     peer.node.await_event("connected 2")
     if change == "nonce":
         peer.hello("00000002")
@@ -363,13 +346,12 @@ def test_connected_is_lost_when_the_peers_hello_changes(host, change):
 
 def test_a_mapper_that_slept_sees_the_end_of_its_older_vchan(host):
     """It lies in the pages, which are granted again."""
-    peer = Mapper(host, "timeout=600000")
+    peer = ByHand(host, 3, "timeout=600000")
     tools = []
     for nonce in ("00000001", "00000002"):
         peer.hello(nonce)
-        nodes = [wait_for(lambda leaf=leaf: peer.ours(f"{nonce}/{leaf}"), leaf) for leaf in ("ring-ref", "event-channel")]
-        tools.append(host.converse(2, "check-own-vchan", "none"))
-        assert tools[-1].ok("map", 3, *nodes) == 0
+        tools.append(own_vchan(host, 2))
+        assert tools[-1].ok("map", 3, *peer.nodes(nonce)) == 0
         peer.node.await_event("connected 2")
         if nonce == "00000001":
             tools[0].process.send_signal(signal.SIGSTOP)

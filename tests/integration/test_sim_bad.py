@@ -19,7 +19,7 @@ import threading
 
 import pytest
 
-from conftest import program, wait_for
+from conftest import environment_of, program, wait_for, xensim
 
 WILD = """
 import ctypes, errno, mmap, os
@@ -132,6 +132,15 @@ CALLS = ["share 2 3 1", "share-notify 2 22 {port}", "evtchn-open", "bind-unbound
          "xs-write data/a b", "xs-watch data/a", "xs-begin", "xs-overtakes data/a 50"]
 
 
+def has_nothing(host, domid):
+    """Of a domain's programs nothing is left."""
+    domain = host.domain(domid)
+    left = [domain["processes"], domain["mapped_pages"], domain["grants"]["used_pages"], domain["grants"]["entries"],
+            *(domain["event_channels"][what] for what in ("used", "handles")),
+            *(domain["xenstore"][what] for what in ("watches", "connections"))]
+    return not any(left)
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 def test_programs_that_die_at_each_call_leave_nothing(host, seed):
     moments = random.Random(seed)
@@ -144,13 +153,7 @@ def test_programs_that_die_at_each_call_leave_nothing(host, seed):
         wait_for(lambda one=one: one.answers_within(moments.uniform(0, 0.002)) or True, "a moment")
         one.kill()
     host.run(1, "xenstore-rm", "data/a")
-
-    def is_clean():
-        domain = host.domain(1)
-        return (domain["processes"], domain["grants"]["used_pages"], domain["grants"]["entries"], domain["event_channels"]["used"],
-                domain["event_channels"]["handles"], domain["xenstore"]["watches"], domain["xenstore"]["connections"]) == (0,) * 7
-
-    wait_for(is_clean, "the end of all that they had")
+    wait_for(lambda: has_nothing(host, 1), "the end of all that they had")
 
 
 # The same by Xen's libraries, which look at little of it themselves; what they follow themselves must be right.
@@ -222,6 +225,12 @@ def test_wild_arguments_of_the_libraries_are_refused(host):
     assert host.domain(1)["grants"]["used_pages"] == 0 and host.domain(1)["event_channels"]["used"] == 0
 
 
+def others_are_well(host, other):
+    states = [domain["state"] for domain in host.list()["domains"]]
+    assert states[:4] == ["running"] * 4 and set(states[4:]) <= {"paused"}  # what domain 0 makes for a toolstack
+    assert other.ok("evtchn-open") == 0
+
+
 # proto.h: all but BE (17), by which a child tells its number, which then is believed; of domain 0 not what ends another domain.
 REQUESTS = {1: [op for op in range(32) if op != 17], 0: [op for op in range(32) if op not in (17, 21, 22, 23, 24)]}
 
@@ -252,9 +261,7 @@ def test_requests_at_random_harm_nobody(host, domid):
         connection.close()
     wait_for(lambda: host.domain(domid)["grants"]["used_pages"] == 0 and host.domain(domid)["event_channels"]["used"] == 0, "the end of all that it had")
     assert host.domain(domid)["mapped_pages"] == 0
-    states = [domain["state"] for domain in host.list()["domains"]]
-    assert states[:4] == ["running"] * 4 and set(states[4:]) <= {"paused"}  # what domain 0 makes for a toolstack
-    assert other.ok("evtchn-open") == 0
+    others_are_well(host, other)
 
 
 MAPPING_CALLS = ["map 1 {ref} 130 1", "map 1 {ref} 130 0", "map-notify 1 {ref} 22 {port}", "unmap 0", "munmap 0 0 2", "copy 1 {ref} 8 64",
@@ -276,12 +283,7 @@ def test_who_dies_while_it_maps_lets_all_of_it_go(host, domid, calls):
         other.tell(call.format(ref=refs[0], port=port))
         wait_for(lambda other=other: other.answers_within(moments.uniform(0, 0.002)) or True, "a moment")
         other.kill()
-
-    def is_clean():
-        domain = host.domain(domid)
-        return (domain["processes"], domain["mapped_pages"], domain["event_channels"]["used"], domain["event_channels"]["handles"]) == (0,) * 4
-
-    wait_for(is_clean, "the end of all that they had")
+    wait_for(lambda: has_nothing(host, domid), "the end of all that they had")
     one.ok("unshare", 0)
     assert host.domain(1)["grants"]["entries"] == 0
     host.sim("destroy", 1)
@@ -289,8 +291,7 @@ def test_who_dies_while_it_maps_lets_all_of_it_go(host, domid, calls):
 
 
 def start(directory):
-    return subprocess.run([program("xensim"), "start", "--domains", "5", "--dir", str(directory)], stdin=subprocess.DEVNULL,
-                          capture_output=True, text=True, check=False)
+    return xensim("start", "--domains", 5, "--dir", directory)
 
 
 def test_a_directory_of_something_else_is_left_alone(tmp_path):
@@ -304,7 +305,7 @@ def test_a_directory_of_something_else_is_left_alone(tmp_path):
 def test_too_few_descriptors_are_an_error(tmp_path, descriptors):
     """As in a container with a strange limit."""
     directory = tempfile.mkdtemp(prefix="few-")
-    environment = dict(os.environ, XENSIM_DIR=f"{directory}/host")
+    environment = environment_of(f"{directory}/host")
     few = ["prlimit", f"--nofile={descriptors}"]
     done = subprocess.run([*few, program("xensim"), "start", "--domains", "2"], env=environment, stdin=subprocess.DEVNULL,
                           capture_output=True, text=True, check=False)
@@ -312,8 +313,8 @@ def test_too_few_descriptors_are_an_error(tmp_path, descriptors):
     if done.returncode:
         assert done.stderr and not done.stdout, done
         # What it has left, the next one takes.
-        subprocess.run([program("xensim"), "start"], env=environment, stdin=subprocess.DEVNULL, capture_output=True, check=True)
-    subprocess.run([program("xensim"), "stop"], env=environment, check=True)
+        assert xensim("start", env=environment).returncode == 0
+    assert xensim("stop", env=environment).returncode == 0
     assert not os.path.exists(f"{directory}/host")
     os.rmdir(directory)
 
@@ -340,14 +341,14 @@ def test_of_many_hosts_in_one_directory_one_begins(tmp_path):
     said = [one.communicate() for one in starts]
     assert sorted(one.returncode for one in starts) == [0] + 7 * [1], said
     assert all("a host runs in" in error for (_, error), one in zip(said, starts) if one.returncode), said
-    assert subprocess.run([program("xensim"), "stop"], env=dict(os.environ, XENSIM_DIR=directory), check=False).returncode == 0
+    assert xensim("stop", env=environment_of(directory)).returncode == 0
     assert not os.path.exists(directory)
 
 
 def test_who_starts_and_stops_in_one_directory_never_shares_it(tmp_path):
     """A start may come upon a directory that another's stop removes."""
     directory, errors = tempfile.mkdtemp(prefix="race-"), []
-    environment, owner = dict(os.environ, XENSIM_DIR=directory), threading.Lock()
+    environment, owner = environment_of(directory), threading.Lock()
 
     def use():
         begun = 0
@@ -361,9 +362,9 @@ def test_who_starts_and_stops_in_one_directory_never_shares_it(tmp_path):
             if not owner.acquire(blocking=False):
                 errors.append("two hosts at once")
                 return
-            subprocess.run([program("xensim"), "list"], env=environment, capture_output=True, check=False)
+            xensim("list", env=environment)
             owner.release()  # before another can begin
-            done = subprocess.run([program("xensim"), "stop"], env=environment, capture_output=True, text=True, check=False)
+            done = xensim("stop", env=environment)
             if done.returncode:
                 errors.append(done.stderr)
 
@@ -383,8 +384,8 @@ def test_a_host_of_another_version_can_only_be_stopped(host, version):
     if version is not None:
         path.write_bytes(version.encode("latin-1"))
     for words in (["list"], ["exec", "1", "--", "true"], ["create"]):
-        done = subprocess.run([program("xensim"), *words], env=host.environment, capture_output=True, check=False)
-        assert done.returncode == 1 and done.stderr.count(b"\n") == 1 and b"start another one" in done.stderr, done
+        done = xensim(*words, env=host.environment, errors="replace")
+        assert done.returncode == 1 and done.stderr.count("\n") == 1 and "start another one" in done.stderr, done
     path.write_text(right)
     assert len(host.list()["domains"]) == 4
     path.write_text("0.0.1\n")
@@ -394,8 +395,7 @@ def test_a_host_of_another_version_can_only_be_stopped(host, version):
 @pytest.mark.skipif(os.geteuid() != 0, reason="to be two users takes root")
 def test_another_users_host_is_refused_to_all_commands(host):
     for words in (["list"], ["exec", "1", "--", "true"], ["stop"], ["start", "--dir", host.dir]):
-        done = subprocess.run([program("xensim"), *words], env=host.environment, user=1001, group=1001, extra_groups=[],
-                              capture_output=True, text=True, check=False)
+        done = xensim(*words, env=host.environment, user=1001, group=1001, extra_groups=[])
         assert done.returncode in (1, 125) and len(done.stderr.splitlines()) == 1 and "ermission denied" in done.stderr, done
     assert len(host.list()["domains"]) == 4
 
@@ -449,11 +449,10 @@ def fill(path, left):
 def test_a_disk_that_fills_up_is_one_error_a_command(left):
     with disk("2m", 500) as path, contextlib.ExitStack() as stack:
         assert start(f"{path}/host").returncode == 0
-        environment = dict(os.environ, XENSIM_DIR=f"{path}/host")
+        environment = environment_of(f"{path}/host")
 
         def command(*words):
-            return subprocess.run([program("xensim"), *map(str, words)], env=environment, stdin=subprocess.DEVNULL, capture_output=True,
-                                  text=True, check=False)
+            return xensim(*words, env=environment)
 
         def domains():
             return json.loads(command("list", "--json").stdout)["domains"]
@@ -564,6 +563,4 @@ def test_hypercalls_at_random_harm_nobody(host, seed):
                 for name in ("DOMCTL", "SYSCTL")]
     done = host.run(0, "/usr/bin/python3", "-c", HYPERCALLS, seed, *versions)
     assert int(done.stdout) > 50, done.stderr
-    states = [domain["state"] for domain in host.list()["domains"]]
-    assert states[:4] == ["running"] * 4 and set(states[4:]) <= {"paused"}
-    assert other.ok("evtchn-open") == 0
+    others_are_well(host, other)

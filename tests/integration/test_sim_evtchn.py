@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""xensim's event channels, as Linux's evtchn driver on Xen shows them."""
+"""xensim's event channels, as Linux's evtchn driver on Xen shows them: what tests/conformance doesn't ask."""
 
 import errno
 import os
@@ -10,93 +10,17 @@ import subprocess
 import pytest
 
 from conftest import TIMEOUT, wait_for
+from xen_ends import bound, take
 
 QUIET_MS = 200
 
 
-def pair(host, server=1, client=2):
-    """Two processes with a bound channel on their handles 0, the client's first event taken."""
-    one, two = host.xen(server), host.xen(client)
-    for side in (one, two):
-        assert side.ok("evtchn-open") == 0
-    server_port = one.ok("bind-unbound", 0, client)
-    client_port = two.ok("bind-interdomain", 0, server, server_port)
-    assert two.ok("pending", 0) == client_port
-    two.ok("unmask", 0, client_port)
-    return one, two, server_port, client_port
-
-
-def test_a_notification_is_readable_until_it_is_taken(host):
-    one, two, server_port, client_port = pair(host)
-    assert one.ok("poll", 0, 0) == 0
-    assert two.ok("notify", 0, client_port) == 0
-    assert one.ok("poll", 0, 5000) == 1
-    assert one.ok("poll", 0, 0) == 1
-    assert one.ok("pending", 0) == server_port
-    assert one.ok("poll", 0, 0) == 0
-
-
-def test_who_binds_finds_the_port_pending(host):
-    one, two = host.xen(1), host.xen(2)
-    one.ok("evtchn-open"), two.ok("evtchn-open")
-    port = two.ok("bind-interdomain", 0, 1, one.ok("bind-unbound", 0, 2))
-    assert two.ok("poll", 0, 0) == 1
-    assert two.ok("pending", 0) == port
-
-
-def test_a_taken_port_is_masked_until_unmask(host):
-    one, two, server_port, client_port = pair(host)
-    two.ok("notify", 0, client_port)
-    assert one.ok("pending", 0) == server_port
-    two.ok("notify", 0, client_port)
-    assert one.ok("poll", 0, QUIET_MS) == 0
-    one.ok("unmask", 0, server_port)
-    assert one.ok("poll", 0, 0) == 1
-    assert one.ok("pending", 0) == server_port
-    one.ok("unmask", 0, server_port)
-    assert one.ok("poll", 0, 0) == 0
-
-
-def test_a_notification_of_an_unread_port_comes_after_the_unmask(host):
-    one, two, server_port, client_port = pair(host)
-    for _ in range(5):
-        two.ok("notify", 0, client_port)
-    # The first is in the ring; the others were sent while the port was masked, and are one.
-    for _ in range(2):
-        assert one.ok("poll", 0, 0) == 1
-        assert one.ok("pending", 0) == server_port
-        assert one.ok("poll", 0, 0) == 0
-        one.ok("unmask", 0, server_port)
-    assert one.ok("poll", 0, 0) == 0
-
-
 def test_a_blocking_pending_waits(host):
-    one, two, server_port, client_port = pair(host)
+    one, two, server_port, client_port = bound(host)
     one.tell("pending", 0)
     assert not one.answers_within(QUIET_MS / 1000)
     two.ok("notify", 0, client_port)
     assert one.answer() == f"ok {server_port}"
-
-
-def test_o_nonblock_makes_pending_say_eagain(host):
-    one, two, server_port, client_port = pair(host)
-    one.ok("nonblock", 0)
-    assert one.error("pending", 0) == errno.EAGAIN
-    two.ok("notify", 0, client_port)
-    assert one.ok("pending", 0) == server_port
-    assert one.error("pending", 0) == errno.EAGAIN
-
-
-def test_one_handle_serves_many_ports(host):
-    one, two = host.xen(1), host.xen(2)
-    one.ok("evtchn-open"), two.ok("evtchn-open")
-    servers = [one.ok("bind-unbound", 0, 2) for _ in range(100)]
-    clients = [two.ok("bind-interdomain", 0, 1, port) for port in servers]
-    assert sorted(two.ok("pending", 0) for _ in clients) == sorted(clients)
-    for port in clients:
-        two.ok("notify", 0, port)
-    assert sorted(one.ok("pending", 0) for _ in servers) == sorted(servers)
-    assert one.ok("poll", 0, 0) == 0
 
 
 def test_a_busy_port_does_not_starve_the_others(host):
@@ -114,21 +38,8 @@ def test_a_busy_port_does_not_starve_the_others(host):
     assert sorted(taken) == sorted(servers)
 
 
-def test_both_directions_work(host):
-    one, two, server_port, client_port = pair(host)
-    one.ok("notify", 0, server_port)
-    assert two.ok("pending", 0) == client_port
-
-
-def test_a_notification_that_leads_nowhere_succeeds(host):
-    one = host.xen(1)
-    one.ok("evtchn-open")
-    port = one.ok("bind-unbound", 0, 2)
-    assert one.ok("notify", 0, port) == 0
-
-
 def test_a_port_belongs_to_its_handle(host):
-    one, two, server_port, client_port = pair(host)
+    one, two, server_port, client_port = bound(host)
     assert one.ok("evtchn-open") == 1
     assert one.error("notify", 1, server_port) == errno.ENOTCONN
     assert one.error("unbind", 1, server_port) == errno.ENOTCONN
@@ -140,7 +51,7 @@ def test_a_port_belongs_to_its_handle(host):
 
 
 def test_a_duplicated_handle_is_the_same_device(host):
-    one, two, server_port, client_port = pair(host)
+    one, two, server_port, client_port = bound(host)
     second = one.ok("evtchn-fdopen", 0)
     assert one.ok("notify", second, server_port) == 0
     assert two.ok("pending", 0) == client_port
@@ -149,13 +60,8 @@ def test_a_duplicated_handle_is_the_same_device(host):
 def test_bad_ports_are_refused(host):
     one = host.xen(1)
     one.ok("evtchn-open")
-    assert one.error("notify", 0, 500) == errno.ENOTCONN
-    assert one.error("notify", 0, 1 << 20) == errno.ENOTCONN
-    assert one.error("unbind", 0, 500) == errno.ENOTCONN
-    assert one.error("unbind", 0, 1 << 20) == errno.EINVAL
-    assert one.error("bind-interdomain", 0, 2, 500) == errno.EINVAL
-    assert one.error("bind-interdomain", 0, 99, 8) == errno.ESRCH
-    assert one.error("bind-virq", 0, 24) == one.error("bind-virq", 0, 1 << 30) == errno.EINVAL
+    assert one.error("notify", 0, 1 << 20) == one.error("unbind", 0, 500) == errno.ENOTCONN
+    assert one.error("unbind", 0, 1 << 20) == one.error("bind-virq", 0, 1 << 30) == errno.EINVAL
 
 
 @pytest.mark.parametrize("end", ["crash", "destroy", "shutdown"])
@@ -180,29 +86,17 @@ def test_only_the_domain_it_is_meant_for_binds(host):
     assert host.domain(3)["event_channels"]["used"] == 0
 
 
-def test_a_bound_port_is_not_bound_twice(host):
-    one, two, server_port, client_port = pair(host)
-    assert two.error("bind-interdomain", 0, 1, server_port) == errno.EINVAL
-
-
 def test_a_port_whose_peer_left_can_be_bound_again(host):
-    one, two, server_port, client_port = pair(host)
-    two.ok("notify", 0, client_port)
-    assert one.ok("pending", 0) == server_port
-    one.ok("unmask", 0, server_port)
+    one, two, server_port, client_port = bound(host)
     two.ok("unbind", 0, client_port)
-    # No event tells of it, and notifications lead nowhere.
-    assert one.ok("poll", 0, QUIET_MS) == 0
-    assert one.ok("notify", 0, server_port) == 0
     again = two.ok("bind-interdomain", 0, 1, server_port)
-    assert two.ok("pending", 0) == again
-    two.ok("unmask", 0, again)
+    take(two, again)
     assert one.ok("notify", 0, server_port) == 0
     assert two.ok("pending", 0) == again
 
 
 def test_the_event_of_an_unbound_port_stays_in_the_ring(host):
-    one, two, server_port, client_port = pair(host)
+    one, two, server_port, client_port = bound(host)
     two.ok("notify", 0, client_port)
     two.ok("notify", 0, client_port)
     assert one.ok("unbind", 0, server_port) == 0
@@ -213,29 +107,16 @@ def test_the_event_of_an_unbound_port_stays_in_the_ring(host):
     assert one.error("notify", 0, server_port) == errno.ENOTCONN
 
 
-def test_ports_are_read_in_the_order_of_their_events(host):
+def test_many_ports_of_a_handle_are_read_in_their_events_order(host):
     one, two = host.xen(1), host.xen(2)
     one.ok("evtchn-open"), two.ok("evtchn-open")
     servers = [one.ok("bind-unbound", 0, 2) for _ in range(200)]
     clients = {port: two.ok("bind-interdomain", 0, 1, port) for port in servers}
+    assert [two.ok("pending", 0) for _ in servers] == list(clients.values())
     random.Random(1).shuffle(servers)
     for port in servers:
         two.ok("notify", 0, clients[port])
     assert [one.ok("pending", 0) for _ in servers] == servers
-
-
-def test_a_ring_that_is_too_full_is_never_read_again(host):
-    one, two = host.xen(1), host.xen(2)
-    one.ok("evtchn-open"), two.ok("evtchn-open")
-    port = one.ok("bind-unbound", 0, 2)
-    assert two.ok("bind-and-unbind", 0, 1, port, 64) == 0
-    assert two.ok("pending", 0) == two.ok("pending", 0)
-    assert two.ok("bind-and-unbind", 0, 1, port, 2) == 0
-    assert two.ok("pending", 0) > 0
-    assert two.ok("bind-and-unbind", 0, 1, port, 2) == 0
-    for _ in range(100):
-        assert two.error("pending", 0) == errno.EFBIG
-        assert two.ok("poll", 0, 0) == 1
 
 
 def test_no_event_is_lost_between_many_senders_and_a_reader(host):
@@ -277,7 +158,7 @@ def test_the_limit_can_be_set(host):
 
 
 def test_lost_events_are_lost_and_the_next_one_arrives(host):
-    one, two, server_port, client_port = pair(host)
+    one, two, server_port, client_port = bound(host)
     host.fault("lose-event", 1, 2)
     two.ok("notify", 0, client_port)
     two.ok("notify", 0, client_port)
@@ -287,7 +168,7 @@ def test_lost_events_are_lost_and_the_next_one_arrives(host):
 
 
 def test_a_zombie_has_no_ports_to_bind_to(host):
-    one, two, server_port, client_port = pair(host)
+    one, two, server_port, client_port = bound(host)
     _, ref = one.ok("share", 2, 1, 1)
     mapped = two.ok("map", 1, ref, 1, 1)
     host.sim("destroy", 1)
@@ -297,22 +178,11 @@ def test_a_zombie_has_no_ports_to_bind_to(host):
     assert two.error("bind-interdomain", 0, 1, server_port) == errno.ESRCH
 
 
-def test_a_forked_process_that_holds_the_handle_keeps_its_ports(host):
-    one, two, server_port, client_port = pair(host)
-    one.ok("fork")
-    one.kill()
-    domain = host.domain(1)
-    assert domain["event_channels"]["used"] == 1
-    assert domain["processes"] == 1
-    host.sim("destroy", 1)
-    assert host.domain(1) is None
-
-
 def test_ports_of_a_forgotten_handle_close_with_its_last_holder(host):
-    one, two, server_port, client_port = pair(host)
+    one, two, server_port, client_port = bound(host)
     holder = one.ok("fork")
     one.kill()
-    assert host.domain(1)["event_channels"]["used"] == 1
+    assert (host.domain(1)["event_channels"]["used"], host.domain(1)["processes"]) == (1, 1)
     os.kill(holder, signal.SIGKILL)
     wait_for(lambda: host.domain(1)["event_channels"]["used"] == 0, "the end of the port")
     assert two.ok("notify", 0, client_port) == 0

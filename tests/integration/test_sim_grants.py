@@ -1,21 +1,10 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""xensim's grants: who may map what, the limits, and when a page is free again."""
+"""xensim's grants: who may map what, the limits, and when a page is free again (tests/conformance asks more)."""
 
 import errno
 
 from conftest import wait_for
-
-
-def test_the_granted_domain_maps_and_both_see_the_page(host):
-    one, two = host.xen(1), host.xen(2)
-    memory, *refs = one.ok("share", 2, 4, 1)
-    assert len(refs) == 4 and min(refs) > 8
-    mapped = two.ok("map", 1, refs[0], 4, 1)
-    for page in range(4):
-        one.ok("poke", memory, page * 4096 + 7, 40 + page)
-        assert two.ok("peek", mapped, page * 4096 + 7) == 40 + page
-    two.ok("poke", mapped, 3 * 4096, 99)
-    assert one.ok("peek", memory, 3 * 4096) == 99
+from xen_ends import sharing
 
 
 def test_pages_are_zero_at_first(host):
@@ -36,10 +25,7 @@ def test_no_other_domain_maps_it(host):
 def test_bad_references_and_domains_are_refused(host):
     one, two = host.xen(1), host.xen(2)
     _, ref = one.ok("share", 2, 1, 1)
-    assert two.error("map", 1, ref + 1, 1, 1) == errno.EINVAL
-    assert two.error("map", 1, 0, 1, 1) == errno.EINVAL
-    assert two.error("map", 77, ref, 1, 1) == errno.EINVAL
-    assert two.error("map", 0x7ff0, ref, 1, 1) == errno.EINVAL
+    assert two.error("map", 1, 0, 1, 1) == two.error("map", 0x7ff0, ref, 1, 1) == errno.EINVAL
     # One bad reference spoils the whole mapping, and nothing of it stays.
     assert two.error("map", 1, ref, 2, 1) == errno.EINVAL
     assert host.domain(1)["grants"]["mapped_by_others"] == 0
@@ -57,11 +43,14 @@ def test_a_read_only_grant_is_mapped_for_reading_only(host):
 def test_many_pages_are_one_contiguous_range(host):
     one, two = host.xen(1), host.xen(2)
     memory, *refs = one.ok("share", 2, 700, 1)
+    assert len(refs) == 700 and min(refs) > 8
     mapped = two.ok("map", 1, refs[0], 700, 1)
     for page in (0, 127, 128, 129, 255, 256, 699):
         one.ok("poke", memory, page * 4096, page % 251)
     for page in (0, 127, 128, 129, 255, 256, 699):
         assert two.ok("peek", mapped, page * 4096) == page % 251
+    two.ok("poke", mapped, 699 * 4096 + 7, 99)
+    assert one.ok("peek", memory, 699 * 4096 + 7) == 99
     assert two.ok("unmap", mapped) == 0
     assert host.domain(2)["mapped_pages"] == 0
 
@@ -137,53 +126,29 @@ def test_a_page_outlives_its_granter_for_who_maps_it(host):
     assert two.error("map", 1, ref, 1, 1) == errno.EINVAL
 
 
-def test_the_reference_that_came_free_last_is_used_next(host):
-    one = host.xen(1)
-    memory, ref = one.ok("share", 2, 1, 1)
-    for _ in range(50):
-        one.ok("unshare", memory)
-        memory, again = one.ok("share", 2, 1, 1)
-        assert again == ref
-
-
-def notified_pair(host):
-    one, two = host.xen(1), host.xen(2)
-    for side in (one, two):
-        assert side.ok("evtchn-open") == 0
-    server_port = one.ok("bind-unbound", 0, 2)
-    client_port = two.ok("bind-interdomain", 0, 1, server_port)
-    assert two.ok("pending", 0) == client_port
-    two.ok("unmask", 0, client_port)
-    memory, ref = one.ok("share-notify", 2, 22, server_port)
-    one.ok("poke", memory, 22, 1)
-    one.ok("poke", memory, 23, 1)
-    mapped = two.ok("map-notify", 1, ref, 23, client_port)
-    return one, two, server_port, client_port, memory, mapped
-
-
 def test_an_unmapped_page_clears_its_byte_and_notifies(host):
-    one, two, server_port, client_port, memory, mapped = notified_pair(host)
+    one, two, server_port, client_port, memory, mapped, _ = sharing(host)
     two.ok("unmap", mapped)
     assert one.ok("pending", 0) == server_port
     assert [one.ok("peek", memory, i) for i in (22, 23)] == [1, 0]
 
 
 def test_an_unshared_page_clears_its_byte_and_notifies(host):
-    one, two, server_port, client_port, memory, mapped = notified_pair(host)
+    one, two, server_port, client_port, memory, mapped, _ = sharing(host)
     one.ok("unshare", memory)
     assert two.ok("pending", 0) == client_port
     assert [two.ok("peek", mapped, i) for i in (22, 23)] == [0, 1]
 
 
 def test_a_killed_process_leaves_the_same_notice(host):
-    one, two, server_port, client_port, memory, mapped = notified_pair(host)
+    one, two, server_port, client_port, memory, mapped, _ = sharing(host)
     one.kill()
     assert two.ok("pending", 0) == client_port
     assert [two.ok("peek", mapped, i) for i in (22, 23)] == [0, 1]
 
 
 def test_a_notification_keeps_its_port_open(host):
-    one, two, server_port, client_port, memory, mapped = notified_pair(host)
+    one, two, server_port, client_port, memory, mapped, _ = sharing(host)
     one.ok("evtchn-close", 0)
     assert host.domain(1)["event_channels"]["used"] == 1
     one.ok("unshare", memory)

@@ -13,18 +13,17 @@ import uuid
 
 import pytest
 
-from conftest import TIMEOUT, program, wait_for
+from conftest import TIMEOUT, environment_of, wait_for, xensim
 
 
 def test_start_prints_the_directory_and_stop_removes_it():
     base = tempfile.mkdtemp(prefix="xensim-")
     directory = os.path.join(base, "host")
-    environment = dict(os.environ, XENSIM_DIR=directory)
-    done = subprocess.run([program("xensim"), "start", "--domains", "2", "--dir", directory], capture_output=True, text=True)
+    done = xensim("start", "--domains", 2, "--dir", directory)
     assert (done.returncode, done.stdout) == (0, directory + "\n")
-    again = subprocess.run([program("xensim"), "start", "--dir", directory], capture_output=True, text=True)
+    again = xensim("start", "--dir", directory)
     assert again.returncode == 1 and "already" in again.stderr
-    done = subprocess.run([program("xensim"), "stop"], env=environment, capture_output=True, text=True)
+    done = xensim("stop", env=environment_of(directory))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert not os.path.exists(directory)
     os.rmdir(base)
@@ -164,12 +163,16 @@ def test_rename_reaches_a_watch_on_the_name(host):
     assert host.domain(1)["name"] == "storage"
 
 
+def stat_of(pid):
+    with open(f"/proc/{pid}/stat", encoding="utf-8") as stat:
+        return stat.read().rsplit(")", 1)[1].split()
+
+
 def test_pause_stops_all_processes_and_those_started_later(host):
     sleeper = host.sleeper(1)
 
     def state(pid):
-        with open(f"/proc/{pid}/stat", encoding="utf-8") as stat:
-            return stat.read().rsplit(")", 1)[1].split()[0]
+        return stat_of(pid)[0]
 
     host.sim("pause", 1)
     wait_for(lambda: state(sleeper.pid) == "T", "the stopped process")
@@ -206,10 +209,16 @@ def test_a_lost_store_can_be_connected_to_anew(host):
     assert host.domain(2)["xenstore"]["watches"] == 1
 
 
+def hypervisor_of(host):
+    """The process that plays it."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(os.path.join(host.dir, "xensim.sock"))
+        return struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+
+
 def test_the_host_sleeps_when_nothing_happens(host):
     def ticks():
-        with open(f"/proc/{hypervisor}/stat", encoding="utf-8") as stat:
-            fields = stat.read().rsplit(")", 1)[1].split()
+        fields = stat_of(hypervisor)
         with open(f"/proc/{hypervisor}/status", encoding="utf-8") as status:
             switches = [int(line.split()[1]) for line in status if line.startswith("voluntary_ctxt")]
         return int(fields[11]) + int(fields[12]), switches[0]
@@ -221,9 +230,7 @@ def test_the_host_sleeps_when_nothing_happens(host):
         after = ticks()
         return after[0] - before[0] <= 1 and after[1] - before[1] <= 2
 
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(os.path.join(host.dir, "xensim.sock"))
-        hypervisor = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[0]
+    hypervisor = hypervisor_of(host)
     host.list()
     wait_for(slept, "it sleeps")
 
@@ -253,7 +260,7 @@ def test_commands_that_cannot_be_done_say_why(host, words):
 
 
 def test_without_a_host_the_error_says_what_to_do():
-    done = subprocess.run([program("xensim"), "list"], env=dict(os.environ, XENSIM_DIR="/nonexistent"), capture_output=True, text=True)
+    done = xensim("list", env=environment_of("/nonexistent"))
     assert done.returncode == 1
     assert "xensim start" in done.stderr and len(done.stderr.splitlines()) == 1
 
@@ -263,17 +270,16 @@ def test_a_directory_too_long_for_sockets_is_named_with_limit():
         path = tempfile.mkdtemp(prefix="x", dir="/tmp")
         os.rmdir(path)
         path += "x" * (size - len(path))
-        done = subprocess.run([program("xensim"), "start", "--dir", path], capture_output=True, text=True)
+        done = xensim("start", "--dir", path)
         assert (done.returncode == 0) == works, done
         if works:
-            subprocess.run([program("xensim"), "stop"], env=dict(os.environ, XENSIM_DIR=path), check=True)
+            assert xensim("stop", env=environment_of(path)).returncode == 0
         else:
             assert path in done.stderr and "at most 82 bytes" in done.stderr and len(done.stderr.splitlines()) == 1
         assert not os.path.exists(path)
 
 
 def test_a_malformed_request_ends_that_client_alone(host):
-
     xen = host.xen(1)
     for packet in (b"x", b"\xff" * 36, b"\0" * 5000, bytes([3]) + b"\0" * 31, b"\x03\0\0\0" + b"\xff" * 28):
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
@@ -288,10 +294,7 @@ def test_a_malformed_request_ends_that_client_alone(host):
 
 def test_a_thousand_domains_cost_little(make_host):
     host = make_host(domains=1000)
-    with socket.socket(socket.AF_UNIX) as connection:
-        connection.connect(os.path.join(host.dir, "xensim.sock"))
-        pid, _, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    with open(f"/proc/{pid}/status", encoding="ascii") as status:
+    with open(f"/proc/{hypervisor_of(host)}/status", encoding="ascii") as status:
         kib = int(re.search(r"VmRSS:\s*(\d+) kB", status.read()).group(1))
     assert kib < 1000 * 1024
     host.sim("stop")

@@ -9,22 +9,9 @@ import os
 import signal
 
 from conftest import program, wait_for
+from xen_ends import sharing, take
 
 QUIET_MS = 200
-
-
-def vchan_like(host):
-    """A granter in domain 1 and a mapper in domain 2, each with an unmap notification, and their ports."""
-    one, two = host.xen(1), host.xen(2)
-    one.ok("evtchn-open"), two.ok("evtchn-open")
-    port = one.ok("bind-unbound", 0, 2)
-    other = two.ok("bind-interdomain", 0, 1, port)
-    _, ref = one.ok("share-notify", 2, 22, port)
-    two.ok("map-notify", 1, ref, 23, other)
-    one.ok("poke", 0, 22, 1), one.ok("poke", 0, 23, 1)
-    assert two.ok("pending", 0) == other
-    two.ok("unmask", 0, other)
-    return one, two, port, other
 
 
 def test_a_handle_that_came_over_exec_has_its_ports(host):
@@ -33,7 +20,7 @@ def test_a_handle_that_came_over_exec_has_its_ports(host):
     two.ok("evtchn-open")
     port = one.ok("bind-unbound", 0, 2)
     other = two.ok("bind-interdomain", 0, 1, port)
-    two.ok("pending", 0), two.ok("unmask", 0, other)
+    take(two, other)
     one.tell("exec")
     assert one.answer() == "ok 0"
     assert one.ok("evtchn-adopt", fd) == 0
@@ -51,7 +38,7 @@ def test_a_file_that_is_no_handle_is_not_adopted(host):
 
 
 def test_who_closes_all_descriptors_keeps_its_pages(host):
-    one, two, _, _ = vchan_like(host)
+    one, two, *_ = sharing(host)
     one.ok("close-all")
     assert two.ok("poll", 0, QUIET_MS) == 0
     assert two.ok("peek", 0, 22) == 1
@@ -61,7 +48,7 @@ def test_who_closes_all_descriptors_keeps_its_pages(host):
 
 
 def test_pages_end_with_the_last_process_that_has_them(host):
-    one, two, _, _ = vchan_like(host)
+    one, two, *_ = sharing(host)
     child = one.ok("fork")
     one.kill()
     assert two.ok("poll", 0, QUIET_MS) == 0
@@ -72,7 +59,7 @@ def test_pages_end_with_the_last_process_that_has_them(host):
 
 
 def test_a_childs_mapping_outlives_its_parents(host):
-    one, two, _, _ = vchan_like(host)
+    one, two, *_ = sharing(host)
     child = two.ok("fork")
     two.kill()
     assert one.ok("poll", 0, QUIET_MS) == 0

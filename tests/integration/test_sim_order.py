@@ -4,6 +4,7 @@
 import re
 
 from conftest import wait_for
+from xen_ends import bound, take
 
 RACE = "/tool/race"
 # Who wrote it last is open: each writes and reads twice, by a program of its own each time.
@@ -64,29 +65,20 @@ def test_what_a_schedule_cannot_have_is_told(host, tmp_path):
 
 
 def test_events_wait_for_their_turn(host):
-    one, two = host.xen(1), host.xen(2)
-    for side in (one, two):
-        side.ok("evtchn-open")
-    port = one.ok("bind-unbound", 0, 2)
-    other = two.ok("bind-interdomain", 0, 1, port)
-    assert two.ok("pending", 0) == other
-    two.ok("unmask", 0, other)
+    one, two, port, other = bound(host)
     one.ok("notify", 0, port)
-    assert two.ok("pending", 0) == other
-    two.ok("unmask", 0, other)
+    take(two, other)
     host.sim("order", "hold")
     one.tell("notify", 0, port)  # asks where to notify now, and waits for the answer
     assert two.ok("poll", 0, 0) == 0
     host.sim("order", "seed", 1)
     assert one.answer().startswith("ok")
-    assert two.ok("pending", 0) == other
-    two.ok("unmask", 0, other)
+    take(two, other)
     host.sim("order", "hold")
     one.ok("notify", 0, port)
     assert two.ok("poll", 0, 0) == 0
     host.sim("order", "off")
-    assert two.ok("pending", 0) == other
-    two.ok("unmask", 0, other)
+    take(two, other)
     one.ok("notify", 0, port)
     assert two.ok("pending", 0) == other
 

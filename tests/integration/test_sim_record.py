@@ -7,6 +7,7 @@ import xml.etree.ElementTree
 import pytest
 
 from conftest import TIMEOUT, wait_for
+from xen_ends import bound, take
 
 
 def lines(path):
@@ -121,21 +122,14 @@ def test_a_connection_ends_at_the_request_that_a_test_names(host):
 
 
 def test_events_get_lost_after_those_that_are_to_come(host):
-    one, two = host.xen(1), host.xen(2)
-    for side in (one, two):
-        side.ok("evtchn-open")
-    port = one.ok("bind-unbound", 0, 2)
-    other = two.ok("bind-interdomain", 0, 1, port)
-    assert two.ok("pending", 0) == other  # from the binding
-    two.ok("unmask", 0, other)
+    one, two, port, other = bound(host)
     host.sim("fault", "lose-event", 2, "1@1")
     came = []
     for _ in range(3):
         one.ok("notify", 0, port)
         came.append(two.ok("poll", 0, 0) == 1)
         if came[-1]:
-            two.ok("pending", 0)
-            two.ok("unmask", 0, other)
+            take(two, other)
     assert came == [True, False, True]
 
 

@@ -10,7 +10,7 @@ import tempfile
 
 import pytest
 
-from conftest import TIMEOUT, has_ended, program, wait_for
+from conftest import TIMEOUT, environment_of, has_ended, program, wait_for, xensim
 from messaging import SOURCES
 
 COMMANDS = ["run", "start", "exec", "create", "destroy", "shutdown", "crash", "pause", "unpause", "suspend", "resume", "checkpoint", "migrate", "rename",
@@ -111,13 +111,13 @@ def test_many_run_at_once(runtime):
 
 
 def test_each_command_has_help():
-    environment = dict(os.environ, XENSIM_DIR="/nonexistent")
-    everything = subprocess.run([program("xensim"), "--help"], env=environment, capture_output=True, text=True, check=True).stdout
+    environment = environment_of("/nonexistent")
+    everything = xensim("--help", env=environment).stdout
     assert re.findall(r"^  (\w+)", everything, re.MULTILINE) == COMMANDS
     assert max(map(len, everything.splitlines())) <= 110
     for name in COMMANDS:
         for option in ("--help", "-h"):
-            done = subprocess.run([program("xensim"), name, option], env=environment, capture_output=True, text=True)
+            done = xensim(name, option, env=environment)
             assert (done.returncode, done.stderr) == (0, "")
             assert re.match(rf"Usage: xensim {name}( .*)?\n[A-Z].*\.\n", done.stdout)
             assert max(map(len, done.stdout.splitlines())) <= 110

@@ -8,6 +8,7 @@ import subprocess
 import pytest
 
 from conftest import TIMEOUT, program, wait_for
+from xen_ends import sharing
 
 NOTICE = int(20 * TIMEOUT)  # ms, in which the test sees it
 
@@ -15,20 +16,6 @@ NOTICE = int(20 * TIMEOUT)  # ms, in which the test sees it
 def saved_and_restored(host, domid):
     host.sim("suspend", domid)
     return int(host.sim("resume", domid).stdout)
-
-
-def channel(host, granter, mapper):
-    """A page with unmap notifications and a port, held by one process of each domain."""
-    one, two = host.xen(granter), host.xen(mapper)
-    one.ok("evtchn-open"), two.ok("evtchn-open")
-    server_port = one.ok("bind-unbound", 0, mapper)
-    client_port = two.ok("bind-interdomain", 0, granter, server_port)
-    two.ok("pending", 0)
-    two.ok("unmask", 0, client_port)
-    memory, ref = one.ok("share-notify", mapper, 22, server_port)
-    mapped = two.ok("map-notify", granter, ref, 23, client_port)
-    one.ok("poke", memory, 100, 42)
-    return one, two, server_port, client_port, memory, mapped, ref
 
 
 def test_the_domid_changes_and_the_home_is_made_anew(host):
@@ -48,14 +35,6 @@ def test_the_domid_changes_and_the_home_is_made_anew(host):
     assert host.xen(new).ask("xs-read", "domid") == f"ok {new}"
 
 
-def test_all_watches_fire_once(host):
-    xen = host.xen(1)
-    xen.ok("xs-watch", "domid")
-    assert xen.ask("xs-event", 5000) == "ok domid"
-    saved_and_restored(host, 1)
-    assert xen.ask("xs-event", 5000) == "ok domid"
-
-
 def test_a_suspended_domain_sleeps(host):
     xen = host.xen(1)
     host.sim("suspend", 1)
@@ -68,7 +47,7 @@ def test_a_suspended_domain_sleeps(host):
 
 
 def test_the_peer_sees_the_old_home_vanish_and_no_more(host):
-    one, two, server_port, client_port, memory, mapped, ref = channel(host, 1, 2)
+    one, two, server_port, client_port, memory, mapped, ref = sharing(host)
     one.ok("xs-write", "data/sign", "1")
     dom0 = host.xen(0)
     dom0.ok("xs-watch", "/local/domain/1")
@@ -86,7 +65,7 @@ def test_the_peer_sees_the_old_home_vanish_and_no_more(host):
 
 
 def test_old_grants_stay_readable_but_lead_nowhere(host):
-    one, two, server_port, client_port, memory, mapped, ref = channel(host, 1, 2)
+    one, two, server_port, client_port, memory, mapped, ref = sharing(host)
     new = saved_and_restored(host, 1)
     assert one.ok("peek", memory, 100) == 42
     assert one.ok("notify", 0, server_port) == 0
@@ -100,7 +79,7 @@ def test_old_grants_stay_readable_but_lead_nowhere(host):
 
 
 def test_a_new_channel_works_after_the_restore(host):
-    one, two, *_ = channel(host, 1, 2)
+    one, two, *_ = sharing(host)
     new = saved_and_restored(host, 1)
     handle = one.ok("evtchn-open")
     port = one.ok("bind-unbound", handle, 2)
@@ -112,7 +91,7 @@ def test_a_new_channel_works_after_the_restore(host):
 
 
 def test_a_pvh_mapper_reads_0xff(host):
-    one, two, server_port, client_port, memory, mapped, ref = channel(host, 1, 2)
+    one, two, server_port, client_port, memory, mapped, ref = sharing(host)
     saved_and_restored(host, 2)
     wait_for(lambda: two.ok("peek", mapped, 100) == 0xff, "the blank page")
     assert one.ok("peek", memory, 100) == 42
@@ -125,7 +104,7 @@ def test_a_pvh_mapper_reads_0xff(host):
 
 def test_a_pv_mapper_dies_with_an_oops(host):
     pv = int(host.sim("create", "--type", "pv").stdout)
-    one, two, *_ = channel(host, 1, pv)
+    one, two, *_ = sharing(host, 1, pv)
     saved_and_restored(host, pv)
     assert two.process.wait(timeout=TIMEOUT) == -signal.SIGKILL
     assert any("oops" in line for line in host.list()["kernel_log"])
@@ -133,29 +112,23 @@ def test_a_pv_mapper_dies_with_an_oops(host):
 
 def test_a_pv_granter_is_unharmed(host):
     pv = int(host.sim("create", "--type", "pv").stdout)
-    one, two, server_port, client_port, memory, mapped, ref = channel(host, pv, 1)
+    one, two, server_port, client_port, memory, mapped, ref = sharing(host, pv, 1)
     saved_and_restored(host, pv)
     assert one.ok("peek", memory, 100) == 42
     assert host.list()["kernel_log"] == []
 
 
-def test_closing_an_old_event_channel_handle_is_a_kernel_bug(host):
-    one, *_ = channel(host, 1, 2)
+@pytest.mark.parametrize("words", ["evtchn-close 0", "unbind 0 {port}"])
+def test_to_let_go_of_an_old_port_is_a_kernel_bug(host, words):
+    one, two, server_port, *_ = sharing(host)
     saved_and_restored(host, 1)
     assert host.list()["kernel_log"] == []
-    one.ok("evtchn-close", 0)
-    assert "kernel BUG" in host.list()["kernel_log"][0]
-
-
-def test_unbinding_an_old_port_is_a_kernel_bug(host):
-    one, two, server_port, *_ = channel(host, 1, 2)
-    saved_and_restored(host, 1)
-    one.ok("unbind", 0, server_port)
+    one.ok(words.format(port=server_port))
     assert "kernel BUG" in host.list()["kernel_log"][0]
 
 
 def test_ending_with_an_old_handle_is_a_kernel_bug(host):
-    one, *_ = channel(host, 1, 2)
+    one, *_ = sharing(host)
     saved_and_restored(host, 1)
     one.kill()
     wait_for(lambda: host.list()["kernel_log"], "the complaint")
@@ -163,7 +136,7 @@ def test_ending_with_an_old_handle_is_a_kernel_bug(host):
 
 
 def test_an_old_handle_that_another_process_keeps_is_no_bug(host):
-    one, *_ = channel(host, 1, 2)
+    one, *_ = sharing(host)
     saved_and_restored(host, 1)
     one.ok("fork")
     one.kill()
@@ -181,20 +154,14 @@ def test_a_handle_without_ports_is_no_bug(host):
     assert host.list()["kernel_log"] == []
 
 
-def test_saved_twice(host):
-    xen = host.xen(1)
-    new = saved_and_restored(host, saved_and_restored(host, 1))
-    assert xen.ask("xs-read", "domid") == f"ok {new}"
-    assert host.run(new, "/bin/cat", "/sys/hypervisor/guest_type").stdout == "PVH\n"
-
-
 def test_all_of_a_domains_numbers_lead_to_its_directory(host):
     """Also after more moves than the kernel follows symbolic links in one path."""
-    numbers = [1]
+    numbers, xen = [1], host.xen(1)
     for _ in range(45):
         numbers.append(int(host.sim("migrate", numbers[-1]).stdout))
     directories = {os.stat(os.path.dirname(host.socket(number))).st_ino for number in numbers}
     assert len(directories) == 1
+    assert xen.ask("xs-read", "domid") == f"ok {numbers[-1]}"
     assert host.run(numbers[-1], "/bin/cat", "/sys/hypervisor/guest_type").stdout == "PVH\n"
 
 
@@ -273,7 +240,7 @@ def test_without_the_option_the_image_is_of_one_moment(host):
 
 
 def test_what_is_written_after_the_save_arrives_neither_way(host):
-    one, two, server_port, client_port, memory, mapped, ref = channel(host, 1, 2)
+    one, two, server_port, client_port, memory, mapped, ref = sharing(host)
     host.sim("suspend", 1)
     two.ok("poke", mapped, 100, 43)
     host.sim("resume", 1)
@@ -369,7 +336,7 @@ def test_what_the_peer_wrote_last_is_in_the_image(host, command, then, seen):
 @pytest.mark.parametrize("own, seen", [(False, 1), (True, 2)])
 def test_an_index_goes_back_in_a_migration_if_unwritten(host, own, seen):
     """The first page of a vchan: at 0 the guest's consumer index, at 4 the producer index of its peer, domain 0."""
-    one, zero, _, _, memory, mapped, _ = channel(host, 1, 0)
+    one, zero, _, _, memory, mapped, _ = sharing(host, 1, 0)
     zero.ok("xs-watch", SHUTDOWN)
     assert zero.ask("xs-event", 5000) == f"ok {SHUTDOWN}"
     zero.ok("poke", mapped, 4, 1)
@@ -386,7 +353,7 @@ def test_an_index_goes_back_in_a_migration_if_unwritten(host, own, seen):
 
 def test_what_only_the_guest_writes_is_right_after_a_migration(host):
     """Its own pages, and the pages of a vchan's ring to its peer."""
-    one, zero, _, _, memory, _, _ = channel(host, 1, 0)
+    one, zero, _, _, memory, _, _ = sharing(host, 1, 0)
     zero.ok("xs-watch", SHUTDOWN)
     assert zero.ask("xs-event", 5000) == f"ok {SHUTDOWN}"
     ring, left, right = one.ok("share", 0, 2, 1)
@@ -406,7 +373,7 @@ def test_what_only_the_guest_writes_is_right_after_a_migration(host):
 
 def test_a_checkpoint_is_a_pause_and_a_step_of_the_clocks(host):
     """As is a save that fails. No watch fires, and channels go on."""
-    one, two, server_port, client_port, memory, mapped, _ = channel(host, 1, 2)
+    one, two, server_port, client_port, memory, mapped, _ = sharing(host)
     one.ok("xs-watch", "domid")
     assert one.ask("xs-event", 5000) == "ok domid"
     before = one.ok("clocks")
@@ -428,7 +395,7 @@ def test_a_checkpoint_is_a_pause_and_a_step_of_the_clocks(host):
 
 
 def test_a_mapping_outlives_a_checkpoint_and_not_a_migration(host):
-    _, two, _, _, _, mapped, _ = channel(host, 1, 2)
+    _, two, _, _, _, mapped, _ = sharing(host)
     host.sim("checkpoint", 2)
     assert two.ok("peek", mapped, 100) == 42
     host.sim("migrate", 2)
@@ -450,7 +417,7 @@ def test_a_migration_has_both_domids_for_a_while(host):
 
 
 def test_a_domain_comes_back_by_its_number_if_nobody_maps_pages(host):
-    one, two, server_port, _, memory, mapped, _ = channel(host, 1, 2)
+    one, two, server_port, _, memory, mapped, _ = sharing(host)
     one.ok("xs-watch", "domid")
     assert one.ask("xs-event", 5000) == "ok domid"
     one.ok("xs-write", "data/x", "1")

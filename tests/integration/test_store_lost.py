@@ -10,11 +10,10 @@ import time
 import pytest
 
 from frames import PROBE
-from lower_half import Node, Tree, exchange
+from lower_half import Tree, exchange, pair
 from messaging import FAST, PATIENCE, TOLD_WATCHES, eventually, works
 from protocol import Program
 from test_discovery import all_are_told, watches
-
 
 
 @contextlib.contextmanager
@@ -100,9 +99,7 @@ def test_a_message_waits_until_there_is_a_connection_again(host, nodes, domid, t
 
 def test_a_link_comes_about_whenever_a_connection_is_lost(host):
     """Without a seed of its own: the moments are never the same."""
-    one, two = Node(host, 1, "timeout=20000"), Node(host, 2, "timeout=20000")
-    for node in (one, two):
-        node.await_event(f"up {3 - node.domid}")
+    one, two = pair(host, "timeout=20000").values()
     for turn in range(12):
         loses = threading.Thread(target=host.fault, args=("lose-store", 1 + turn % 2))
         loses.start()
@@ -123,9 +120,7 @@ def test_a_link_comes_about_whenever_a_connection_is_lost(host):
 
 
 def test_a_wish_that_ends_without_a_connection_is_gone_later(host):
-    one, two = Node(host, 1, "timeout=20000"), Node(host, 2, "timeout=20000")
-    for node in (one, two):
-        node.await_event(f"up {3 - node.domid}")
+    one, two = pair(host, "timeout=20000").values()
     one.connect(2)
     for node in (one, two):
         node.await_event(f"connected {3 - node.domid}")

@@ -4,12 +4,12 @@
 import contextlib
 import json
 import os
+import pathlib
 import re
 import shutil
 import signal
 import socket
 import subprocess
-import time
 
 import pytest
 
@@ -20,6 +20,8 @@ from service_manager import Manager, listener
 PREFIX = os.path.dirname(os.environ.get("XENMSG_BINDIR", "/usr/bin"))
 QUEUE_MAX = 32  # connections that wait to be accepted
 UNITS = os.path.join(PREFIX, "lib/systemd/system")
+needs_activate = pytest.mark.skipif(not shutil.which("systemd-socket-activate"), reason="systemd-socket-activate is not there")
+needs_analyze = pytest.mark.skipif(not shutil.which("systemd-analyze") or not os.path.exists(UNITS), reason="no systemd-analyze")
 
 
 @pytest.fixture(name="manager")
@@ -42,6 +44,12 @@ def node_of_domain_0(nodes):
 def start(node, manager, **environment):
     node.environment = dict(node.environment, NOTIFY_SOCKET=manager.path, **environment)
     node.start(wait=False)
+
+
+def started(node, manager, **environment):
+    start(node, manager, **environment)
+    manager.wait_for("READY=1")
+    node.wait_ready()
 
 
 def test_ready_is_said_once_it_listens_and_xenstore_has_answered(host, one, manager):
@@ -72,17 +80,14 @@ def test_a_manager_that_reads_nothing_is_not_waited_for(one, manager):
     one.wait_ready()
     os.kill(one.pid, signal.SIGHUP)
     assert one.xenmsg("status").returncode == 0
-    manager.wait_for("READY=1")
-    manager.wait_for("RELOADING=1")
-    manager.wait_for("READY=1")
+    for told in ("READY=1", "RELOADING=1", "READY=1"):
+        manager.wait_for(told)
     fill(manager.path)
     one.stop()
 
 
 def test_a_reload_is_told(one, manager):
-    start(one, manager)
-    manager.wait_for("READY=1")
-    one.wait_ready()
+    started(one, manager)
     for policy in ("", "[rule]\nnonsense = 1\n"):  # also a bad one is over at some time
         one.write_policy(policy)
         os.kill(one.pid, signal.SIGHUP)
@@ -100,9 +105,7 @@ def test_a_reload_is_told(one, manager):
 
 def test_a_hand_over_is_a_reload_to_the_manager(one, manager):
     """The process and its socket stay, and the manager isn't told of an end."""
-    start(one, manager)
-    manager.wait_for("READY=1")
-    one.wait_ready()
+    started(one, manager)
     pid = one.pid
     for _ in range(2):
         assert one.xenmsg("daemon", "renew").returncode == 0
@@ -116,9 +119,7 @@ def test_a_hand_over_is_a_reload_to_the_manager(one, manager):
                                         (("refuse", 1, "READ", "on", "ECONNRESET"), ("refuse", 1, "READ", "off"))])
 def test_the_manager_is_told_that_a_take_over_needs_more_time(host, one, manager, fault, end):
     """Its watchdog, and its time-out for a start, go on while XenStore doesn't answer, or its connection breaks."""
-    start(one, manager)
-    manager.wait_for("READY=1")
-    one.wait_ready()
+    started(one, manager)
     host.fault(*fault)
     assert one.xenmsg("daemon", "renew").returncode == 0
     manager.wait_for("RELOADING=1")
@@ -130,9 +131,7 @@ def test_the_manager_is_told_that_a_take_over_needs_more_time(host, one, manager
 
 
 def test_the_status_line_follows(one, manager):
-    start(one, manager)
-    manager.wait_for("READY=1")
-    one.wait_ready()
+    started(one, manager)
     receiver = one.receiver("inbox")
     manager.wait_for("STATUS=Serving domain 1: programs: [1-9], endpoints: 1, links: 0")
     receiver.stop()
@@ -140,9 +139,7 @@ def test_the_status_line_follows(one, manager):
 
 @needs_systemd
 def test_the_watchdog_hears_of_a_loop_that_turns_and_of_no_other(one, manager):
-    start(one, manager, WATCHDOG_USEC="600000")
-    manager.wait_for("READY=1")
-    one.wait_ready()
+    started(one, manager, WATCHDOG_USEC="600000")
     for _ in range(3):
         manager.wait_for("WATCHDOG=1")
     with stopped(one.pid):
@@ -154,9 +151,7 @@ def test_the_watchdog_hears_of_a_loop_that_turns_and_of_no_other(one, manager):
 
 
 def test_without_a_watchdog_there_are_no_signs_of_life(one, manager):
-    start(one, manager)
-    manager.wait_for("READY=1")
-    one.wait_ready()
+    started(one, manager)
     while manager.read(0.5):
         pass
     assert "WATCHDOG=1" not in manager.lines
@@ -207,7 +202,7 @@ def activate(node, tmp_path, *sockets):
 
 
 @needs_systemd
-@pytest.mark.skipif(not shutil.which("systemd-socket-activate"), reason="systemd-socket-activate is not there")
+@needs_activate
 def test_a_socket_handed_over_is_served_and_left_where_it_is(one, tmp_path):
     path = str(tmp_path / "activated.sock")
     process, log = activate(one, tmp_path, "--listen", path)
@@ -309,7 +304,7 @@ def test_without_a_gateways_socket_status_names_the_cure(domain_0, tmp_path):
 
 
 @needs_systemd
-@pytest.mark.skipif(not shutil.which("systemd-socket-activate"), reason="systemd-socket-activate is not there")
+@needs_activate
 @pytest.mark.parametrize("kind, more, reason", [
     (socket.SOCK_DGRAM, ["--datagram"], "the service manager must hand over one listening Unix stream socket"),
     (socket.SOCK_STREAM, ["--listen", "OTHER"], "the service manager hands over two sockets, PATH and OTHER, and one is served: in a "
@@ -333,7 +328,7 @@ def test_what_is_not_one_socket_for_it_is_refused(one, tmp_path, kind, more, rea
     assert " error: " + reason.replace("PATH", path).replace("OTHER", other) in log.read_text()
 
 
-@pytest.mark.skipif(not shutil.which("systemd-analyze") or not os.path.exists(UNITS), reason="no systemd-analyze")
+@needs_analyze
 @pytest.mark.parametrize("line, is_good", [("", True), ("ListenStream=\n", False)])
 def test_the_drop_in_of_the_manual_page_moves_the_one_socket(tmp_path, line, is_good):
     """And with two, as without its empty line, systemd itself refuses the link at the default path."""
@@ -347,7 +342,7 @@ def test_the_drop_in_of_the_manual_page_moves_the_one_socket(tmp_path, line, is_
     assert (done.returncode == 0 and "xenmsgd.socket" not in done.stderr) == is_good, done.stderr
 
 
-@pytest.mark.skipif(not shutil.which("systemd-analyze") or not os.path.exists(UNITS), reason="no systemd-analyze")
+@needs_analyze
 def test_the_units_are_valid_and_the_service_is_confined():
     units = [os.path.join(UNITS, name) for name in ("xenmsgd.service", "xenmsgd.socket", "xenmsg-keeper.service", "xenmsg-keeper.socket",
                                                 "xenmsg-exporter.service", "xenmsg-serve@.service")]
@@ -357,12 +352,11 @@ def test_the_units_are_valid_and_the_service_is_confined():
     done = subprocess.run(["systemd-analyze", "verify", "--man=no", *units], capture_output=True, text=True, check=False)
     complaints = [line for line in done.stderr.splitlines() if "xenmsg" in line]
     assert done.returncode == 0 and not complaints, done.stderr
-    with open(units[-1], encoding="utf-8") as unit:
-        assert f"ExecStart={tool('xenmsg')} serve %i -- /etc/xenmsg/serve.d/%i" in unit.read().splitlines()
-    with open(units[0], encoding="utf-8") as unit:
-        lines = unit.read().splitlines()
-    with open(os.path.join(UNITS, "xenmsgd.socket"), encoding="utf-8") as unit:
-        assert f"Backlog={QUEUE_MAX}" in unit.read().splitlines(), "the queue is as short as the daemon's own"
+    text = pathlib.Path(units[0]).read_text(encoding="utf-8")
+    lines = text.splitlines()
+    assert f"ExecStart={tool('xenmsg')} serve %i -- /etc/xenmsg/serve.d/%i" in pathlib.Path(units[-1]).read_text(encoding="utf-8").splitlines()
+    sockets = pathlib.Path(UNITS, "xenmsgd.socket").read_text(encoding="utf-8").splitlines()
+    assert f"Backlog={QUEUE_MAX}" in sockets, "the queue is as short as the daemon's own"
     # A reload fails where the new rules have a mistake, and a start isn't tried again and again.
     assert f"ExecReload={tool('xenmsg')} policy reload" in lines
     assert any(re.fullmatch("RestartPreventExitStatus=.*\\b2\\b.*", line) for line in lines)
@@ -371,8 +365,6 @@ def test_the_units_are_valid_and_the_service_is_confined():
     assert done.returncode == 0, done.stdout
     print(done.stdout)
     # What it can't bear is explained, and is all there is.
-    with open(units[0], encoding="utf-8") as file:
-        text = file.read()
     for line in done.stdout.splitlines():
         if line.startswith("✗"):
             name = line.split()[1].split("/")[0]

@@ -428,8 +428,8 @@ def test_nobody_can_keep_the_daemon_from_stopping(stage, domid, name):
 
 
 @pytest.mark.parametrize("way, other, goal", [
-    ("opens", "sink", 30000), ("refused", None, 30000), ("fins", "sink", 30000), ("ignored", None, 70000),
-    ("pings", None, 30000), ("cancels", "deaf", 70000), ("small-frames", "sink", 70000), ("leaves", None, 100),
+    ("opens-reset", "sink", 30000), ("opens-refused", None, 30000), ("opens-fin", "sink", 30000), ("ignored", None, 70000),
+    ("pings", None, 30000), ("cancel-again", "deaf", 70000), ("small-frames", "sink", 70000), ("leaves", None, 100),
     ("hellos", None, 100), ("presences", None, 100)])
 def test_a_domain_cannot_take_the_others_turns(stage, host, way, other, goal):
     """It has no daemon but a program that speaks the link's protocol, and may reach one endpoint."""
@@ -437,7 +437,7 @@ def test_a_domain_cannot_take_the_others_turns(stage, host, way, other, goal):
     if other:
         sink = scene.hostile(*program(ATTACKER, scene.one, other, 1, "sink"))
         eventually(lambda: sink.count() > 0, "the sink is bound")
-    attack = scene.hostile(*host_command(host, 3, tool("hostile-peer"), 1, f"flood-{way}"),
+    attack = scene.hostile(*host_command(host, 3, tool("hostile-peer"), 1, f"flood-{way}", "sink" if other else "nobody"),
                            env=dict(host.environment, **host.FOR_STOCK))
     assert attack.first == "CONNECTED", attack.first
     scene.survives(attack, goal, uncounted_max=WOKEN_MAX)

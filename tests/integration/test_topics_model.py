@@ -144,9 +144,14 @@ class Model:
     def link_is_up(self):
         return all(end.link_state(other.domid) == "up" for end, other in self.ends())
 
+    def link_is_settled(self):
+        """It is up; or its session has ended, and nobody subscribes over it, who would have it made again."""
+        is_used = any(node is not self.nodes[1] for node, _ in self.subscribers)
+        return self.link_is_up() or not is_used and all(end.link_state(other.domid) != "away" for end, other in self.ends())
+
     def hand_over(self):
         if self.is_sure or "save" in self.acts:  # a link that was just restored can't be handed over
-            eventually(self.link_is_up, "the link is up", timeout=60)
+            eventually(self.link_is_settled, "the link is up, if it is used", timeout=60)
         renew(self.any_node())
 
     def kill(self):

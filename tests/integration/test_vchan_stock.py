@@ -7,6 +7,7 @@ import struct
 import pytest
 
 from conftest import wait_for
+from lower_half import own_vchan
 from messaging import stopped
 
 WAITING, CONNECTED, CLOSED, BROKEN = range(4)
@@ -27,20 +28,29 @@ LAYOUTS = [
 ]
 
 
+BASE = "/local/domain/1/data/v"
+NODES = ("ring-ref", "event-channel")
+
+
+def serve(host, own, left=65536, right=65536):
+    """In domain 1, with what leads domain 2 to it."""
+    xen = host.xen(1)
+    for node, value in zip(NODES, own.ok("serve", 2, left, right)):
+        xen.ok("xs-write", f"{BASE}/{node}", value)
+        xen.ok("xs-chmod", f"{BASE}/{node}", "n1,r2")
+
+
 class Pair:
     """A vchan between domain 1, the server, and domain 2."""
 
     def __init__(self, host, server, left=65536, right=65536):
-        self.host = host
-        base = "/local/domain/1/data/v"
         if server == OWN:
-            self.own = self.server = host.converse(1, "check-own-vchan", "server", 2, base, left, right)
-            assert self.own.first == "ok 0"
-            self.stock = self.client = host.vchan_client(2, 1)
+            self.own = own_vchan(host, 1)
+            serve(host, self.own, left, right)
+            self.stock = host.vchan_client(2, 1)
         else:
-            self.stock = self.server = host.vchan_server(1, 2, left=left, right=right)
-            self.own = self.client = host.converse(2, "check-own-vchan", "client", 1, base)
-            assert self.own.first == "ok 0"
+            self.stock, self.own = host.vchan_server(1, 2, left=left, right=right), own_vchan(host, 2)
+            assert self.own.ok("map", 1, *(host.xen(2).ok("xs-read", f"{BASE}/{node}") for node in NODES)) == 0
         assert self.stock.first.startswith("ok")
         assert self.own.ok("awaitstate", CONNECTED) == 0
 
@@ -115,7 +125,8 @@ def test_a_closed_vchan_leaves_no_page_mapping_or_port(host, server):
 
 
 def test_waiting_server_is_told_when_the_client_comes(host):
-    own = host.converse(1, "check-own-vchan", "server", 2, "/local/domain/1/data/v", 65536, 65536)
+    own = own_vchan(host, 1)
+    serve(host, own)
     assert own.ok("state") == WAITING
     own.tell("awaitstate", CONNECTED)
     host.vchan_client(2, 1)
@@ -133,7 +144,7 @@ def test_idle_vchan_is_silent(host):
 
 
 def test_sizes_that_are_no_ring_are_refused(host):
-    own = host.converse(1, "check-own-vchan", "none")
+    own = own_vchan(host, 1)
     for size in (0, 1, 512, 1000, 3000, 65537, 2097152, 4294967295):
         assert own.error("grant", 2, size, 4096) == errno.EINVAL
         assert own.error("grant", 2, 4096, size) == errno.EINVAL
@@ -142,7 +153,7 @@ def test_sizes_that_are_no_ring_are_refused(host):
 
 def test_exhausted_pages_are_an_error_that_costs_nothing(make_host):
     host = make_host(13)
-    own = host.converse(1, "check-own-vchan", "none")
+    own = own_vchan(host, 1)
     pages = 0
     for number in range(31):  # a domain has three at most
         pages += own.ok("grant", 2 + number // 3, 65536, 65536)
@@ -156,35 +167,35 @@ def test_exhausted_pages_are_an_error_that_costs_nothing(make_host):
     assert own.ok("grant", 12, 65536, 65536) == 33
 
 
-def test_grant_list_of_a_hostile_server_is_refused_whole(host):
+def page_by_hand(host, *orders):
+    """The shared page of a server in domain 1 for domain 2, without what it grants besides: who has it, where, and what leads to it."""
     xen = host.xen(1)
     memory, ref = xen.ok("share", 2, 1, 1)
-    handle = xen.ok("evtchn-open")
-    port = xen.ok("bind-unbound", handle, 2)
-    page = struct.pack("<IIIIHHBBBB", 0, 0, 0, 0, 12, 12, 2, 1, 1, 0) + struct.pack("<II", ref, 999999)
-    for offset, byte in enumerate(page):
+    port = xen.ok("bind-unbound", xen.ok("evtchn-open"), 2)
+    for offset, byte in enumerate(struct.pack("<IIIIHHBBBB", 0, 0, 0, 0, *orders, 2, 1, 1, 0)):
         xen.ok("poke", memory, offset, byte)
-    own = host.converse(2, "check-own-vchan", "none")
+    return xen, memory, ref, port
+
+
+def test_grant_list_of_a_hostile_server_is_refused_whole(host):
+    xen, memory, ref, port = page_by_hand(host, 12, 12)
+    for offset, byte in enumerate(struct.pack("<II", ref, 999999)):
+        xen.ok("poke", memory, 24 + offset, byte)
+    own = own_vchan(host, 2)
     assert own.error("map", 1, ref, port) > 0
     assert used(host, 2) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("ref, port", [(0, 1), (999999, 1), (1, 999999)])
 def test_map_of_what_is_not_there_fails(host, ref, port):
-    own = host.converse(2, "check-own-vchan", "none")
+    own = own_vchan(host, 2)
     assert own.error("map", 1, ref, port) > 0
 
 
 @pytest.mark.parametrize("live, state", [(0, CLOSED), (1, CONNECTED), (2, BROKEN), (3, BROKEN), (255, BROKEN)])
 def test_live_byte_of_the_peer_is_believed_only_if_possible(host, live, state):
-    xen = host.xen(1)
-    memory, ref = xen.ok("share", 2, 1, 1)
-    handle = xen.ok("evtchn-open")
-    port = xen.ok("bind-unbound", handle, 2)
-    page = struct.pack("<IIIIHHBBBB", 0, 0, 0, 0, 10, 11, 2, 1, 1, 0)
-    for offset, byte in enumerate(page):
-        xen.ok("poke", memory, offset, byte)
-    own = host.converse(2, "check-own-vchan", "none")
+    xen, memory, ref, port = page_by_hand(host, 10, 11)
+    own = own_vchan(host, 2)
     assert own.ok("map", 1, ref, port) == 0
     assert own.ok("state") == CONNECTED
     xen.ok("poke", memory, 21, live)  # srv_live

@@ -19,8 +19,7 @@ def process(*connections):
         conn.wait(10)
 
 
-def test_opening_and_binding_wait_for_no_daemon(nodes):
-    one = nodes(1)[1]
+def test_opening_and_binding_wait_for_no_daemon(one):
     opened, bound, taken = [], [], []
     with stopped(one.pid):
         conn = Connection(one.socket, opened.append)
@@ -45,8 +44,7 @@ def test_opening_and_binding_wait_for_no_daemon(nodes):
     assert (len(opened), len(bound), len(taken)) == (1, 1, 2)
 
 
-def test_opening_ends_when_the_daemon_dies(nodes):
-    one = nodes(1)[1]
+def test_opening_ends_when_the_daemon_dies(one):
     opened = []
     os.kill(one.pid, signal.SIGSTOP)  # it never goes on
     conn = Connection(one.socket, opened.append)

@@ -252,6 +252,16 @@ void scene_start(struct scene *scene, uint32_t domid, uint64_t bytes_per_account
 	asks_set_links(scene->asks, (void *)scene);
 }
 
+void start_in_domain_0(struct scene *scene)
+{
+	scene_start(scene, 0, 1u << 26);
+}
+
+void start_in_guest(struct scene *scene)
+{
+	scene_start(scene, 1, 1u << 26);
+}
+
 uint64_t scene_held(const struct scene *scene, enum quota_kind kind, uint32_t id)
 {
 	struct account *account = quota_account(scene->quota, kind, id);
@@ -338,17 +348,42 @@ int ask_by(struct scene *scene, uint32_t peer, uint32_t number, enum ask_kind ki
 	return asks_take(scene->asks, peer_of(peer), FRAME_ASK, payload, frame_ask_encode(&ask, payload));
 }
 
-int unask_by(struct scene *scene, uint32_t peer, uint32_t number)
+void ask_once(struct scene *scene, uint32_t peer, uint32_t number, enum ask_kind kind, const char *name,
+	      const char *host)
+{
+	assert_int_equal(ask_by(scene, peer, number, kind, 0, name, host), 0);
+	scene_settle(scene);
+}
+
+void expect_refusal(struct scene *scene, uint32_t peer, enum ask_kind kind, const char *name,
+		    const char *host, uint32_t error)
+{
+	ask_once(scene, peer, 3, kind, name, host);
+	assert_int_equal(expect_told(scene, peer).error, error);
+}
+
+void unask_by(struct scene *scene, uint32_t peer, uint32_t number)
 {
 	uint8_t payload[4];
 
-	return asks_take(scene->asks, peer_of(peer), FRAME_UNASK, payload, frame_u32_encode(number, payload));
+	assert_int_equal(asks_take(scene->asks, peer_of(peer), FRAME_UNASK, payload,
+				   frame_u32_encode(number, payload)),
+			 0);
 }
 
-int tell_by(struct scene *scene, uint32_t peer, uint32_t number, uint64_t version, uint32_t flags,
-	    unsigned first, unsigned count)
+static void tell(struct scene *scene, uint32_t peer, const struct frame_told *told)
 {
-	uint8_t entries[TOLD_MAX], payload[TOLD_MAX + 100];
+	uint8_t payload[TOLD_MAX + 100];
+
+	assert_int_equal(
+		asks_take(scene->asks, peer_of(peer), FRAME_TOLD, payload, frame_told_encode(told, payload)),
+		0);
+}
+
+void tell_by(struct scene *scene, uint32_t peer, uint32_t number, uint64_t version, uint32_t flags,
+	     unsigned first, unsigned count)
+{
+	uint8_t entries[TOLD_MAX];
 	struct frame_told told = {
 		.number = number, .version = version, .flags = flags, .count = count, .at = entries};
 	uint32_t size = 0;
@@ -361,15 +396,12 @@ int tell_by(struct scene *scene, uint32_t peer, uint32_t number, uint64_t versio
 			&(struct frame_told_entry){.number = 1, .name = frame_text_of(name)}, entries + size);
 	}
 	told.end = entries + size;
-	return asks_take(scene->asks, peer_of(peer), FRAME_TOLD, payload, frame_told_encode(&told, payload));
+	tell(scene, peer, &told);
 }
 
-int fail_by(struct scene *scene, uint32_t peer, uint32_t number, uint32_t error)
+void fail_by(struct scene *scene, uint32_t peer, uint32_t number, uint32_t error)
 {
-	const struct frame_told told = {.number = number, .error = error};
-	uint8_t payload[TOLD_PART_SIZE];
-
-	return asks_take(scene->asks, peer_of(peer), FRAME_TOLD, payload, frame_told_encode(&told, payload));
+	tell(scene, peer, &(struct frame_told){.number = number, .error = error});
 }
 
 const struct sent *expect_sent(struct scene *scene, uint32_t peer, uint8_t type)

@@ -71,7 +71,10 @@ extern struct scene *the_scene;
 /* The domain with this number; HOSTB is a host. */
 struct peer_id peer_of(uint32_t number);
 
+/* Each account may hold so much. */
 void scene_start(struct scene *scene, uint32_t domid, uint64_t bytes_per_account);
+void start_in_domain_0(struct scene *scene);
+void start_in_guest(struct scene *scene);
 /* Ends it and checks that nothing is held any more. */
 void scene_stop(struct scene *scene);
 /* Runs turns until there is nothing to do. */
@@ -88,12 +91,17 @@ int ask_here(struct scene *scene, enum ask_kind kind, const char *host, const ch
 /* A peer asks; `name`, `domain_name` and `host` as in the frame. */
 int ask_by(struct scene *scene, uint32_t peer, uint32_t number, enum ask_kind kind, uint64_t known,
 	   const char *name, const char *host);
-int unask_by(struct scene *scene, uint32_t peer, uint32_t number);
+/* Likewise, for an answer that it doesn't know: the question is taken, and all is done that can be. */
+void ask_once(struct scene *scene, uint32_t peer, uint32_t number, enum ask_kind kind, const char *name,
+	      const char *host);
+void expect_refusal(struct scene *scene, uint32_t peer, enum ask_kind kind, const char *name,
+		    const char *host, uint32_t error);
+void unask_by(struct scene *scene, uint32_t peer, uint32_t number);
 /* A peer tells `count` entries, whose numbers begin at `first` and whose names are n + the number in four
  * digits. */
-int tell_by(struct scene *scene, uint32_t peer, uint32_t number, uint64_t version, uint32_t flags,
-	    unsigned first, unsigned count);
-int fail_by(struct scene *scene, uint32_t peer, uint32_t number, uint32_t error);
+void tell_by(struct scene *scene, uint32_t peer, uint32_t number, uint64_t version, uint32_t flags,
+	     unsigned first, unsigned count);
+void fail_by(struct scene *scene, uint32_t peer, uint32_t number, uint32_t error);
 /* Returns the next frame that was sent, which has this type and went to this peer. */
 const struct sent *expect_sent(struct scene *scene, uint32_t peer, uint8_t type);
 struct frame_told expect_told(struct scene *scene, uint32_t peer);

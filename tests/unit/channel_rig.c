@@ -11,16 +11,13 @@ static struct party *to_link(struct party *party, const char *name)
 	return name[0] == 'x' ? party->rig->parties->next->next : to_b(party, name);
 }
 
-void scene_with(struct scene *scene, uint32_t link_ring, bool b_is_lenient, bool detached)
+void scene_with(struct scene *scene, uint32_t link_ring, bool detached)
 {
 	rig_start(&scene->rig, 1);
 	scene->a =
 		party_new(&scene->rig, &(struct rig_options){.kind = HOP_SHARED, .ring = RING, .parity = 1});
-	scene->b = party_new(&scene->rig, &(struct rig_options){
-						  .kind = b_is_lenient ? HOP_SOCKET : HOP_SHARED,
-						  .ring = b_is_lenient ? 131072 : RING,
-						  .parity = 1,
-					  });
+	scene->b =
+		party_new(&scene->rig, &(struct rig_options){.kind = HOP_SHARED, .ring = RING, .parity = 1});
 	scene->link = party_new(&scene->rig, &(struct rig_options){
 						     .kind = HOP_LINK,
 						     .ring = link_ring,
@@ -34,7 +31,12 @@ void scene_with(struct scene *scene, uint32_t link_ring, bool b_is_lenient, bool
 
 void scene_start(struct scene *scene)
 {
-	scene_with(scene, RING, false, false);
+	scene_with(scene, RING, false);
+}
+
+void start_with_small_link(struct scene *scene)
+{
+	scene_with(scene, 1024, false);
 }
 
 void read_all(struct scene *scene)
@@ -59,6 +61,11 @@ void nothing_is_left(struct scene *scene)
 	assert_null(scene->a->hop.urgent);
 	assert_null(scene->b->hop.backlog);
 	assert_null(scene->link->hop.backlog);
+}
+
+void scene_stop(struct scene *scene)
+{
+	nothing_is_left(scene);
 	rig_stop(&scene->rig);
 }
 

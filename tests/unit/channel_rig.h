@@ -20,11 +20,16 @@ struct scene {
 };
 
 struct party *to_b(struct party *party, const char *name);
-void scene_with(struct scene *scene, uint32_t link_ring, bool b_is_lenient, bool detached);
+void scene_with(struct scene *scene, uint32_t link_ring, bool detached);
 void scene_start(struct scene *scene);
+/* The link's ring towards the peer takes little. */
+void start_with_small_link(struct scene *scene);
 /* Everybody reads all there is, until nothing moves. */
 void read_all(struct scene *scene);
+/* Everybody reads all there is, and then no channel is left. */
 void nothing_is_left(struct scene *scene);
+/* Nothing may be left. */
+void scene_stop(struct scene *scene);
 void send_bytes(struct party *party, uint32_t number, uint32_t size);
 const struct party_channel *expect_reset(struct party *party, uint32_t number, uint32_t error,
 					 uint64_t consumed, uint64_t unsure);

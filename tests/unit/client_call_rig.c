@@ -26,11 +26,28 @@ void send_one(uint32_t channel, uint8_t type, uint16_t error, uint32_t number, c
 
 void expect_data(uint32_t channel)
 {
-	do
-		fake_read(&fake);
-	while (fake.header.type == FRAME_CREDIT);
-	assert_string_equal(frame_type_name(fake.header.type), "DATA");
+	fake_expect_past_credit(&fake, FRAME_DATA);
 	assert_int_equal(fake.header.channel, channel);
+}
+
+uint32_t number_read(void)
+{
+	return get_u32(fake.payload + fake.header.length - 4);
+}
+
+uint32_t call(struct outcome *outcome, const char *text, bool first, uint32_t *channel)
+{
+	assert_int_equal(
+		xenmsg_begin_call(fake.conn, "2:work", text, strlen(text), NULL, note, outcome, NULL), 0);
+	xenmsg_process(fake.conn);
+	if (first) {
+		*channel = fake_expect_open(&fake);
+		assert_int_equal(fake.payload[0], CHANNEL_CALL);
+	}
+	expect_data(*channel);
+	assert_int_equal(fake.payload[4], MESSAGE_REQUEST);
+	assert_memory_equal(fake.payload + MESSAGE_HEAD_SIZE, text, strlen(text));
+	return number_read();
 }
 
 int noted;

@@ -29,6 +29,12 @@ struct outcome {
 	int order; /* among all that were noted */
 };
 
+/* Posts a call to 2:work and reads its frames, which begin with an OPEN if it is the first: then `channel` is
+ * where it goes. Returns its number. */
+uint32_t call(struct outcome *outcome, const char *text, bool first, uint32_t *channel);
+/* The number of the call that the daemon has just read. */
+uint32_t number_read(void);
+
 /* How many outcomes there were. */
 extern int noted;
 

@@ -13,6 +13,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "tests/descriptors.h"
 #include "tests/unit/unit.h"
 #include "wire/bytes.h"
 #include "wire/doorbell.h"
@@ -59,18 +60,27 @@ static struct ring_view view_of(struct fake *fake, const struct frame_ring_place
 	};
 }
 
+/* Returns its descriptor. */
+static int make_memory(void **memory)
+{
+	int fd = memfd_create("fake", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, FAKE_MEMORY_SIZE), 0);
+	assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW), 0);
+	*memory = mmap(NULL, FAKE_MEMORY_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	assert_true(*memory != MAP_FAILED);
+	return fd;
+}
+
 static int share_memory(struct fake *fake, struct frame_welcome *welcome)
 {
-	size_t size = FAKE_MEMORY_SIZE;
-	int fd = memfd_create("fake", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	void *memory;
+	int fd = make_memory(&memory);
 	struct epoll_event rung = {.events = EPOLLOUT | EPOLLET};
 	struct ring_view view;
 
-	assert_true(fd >= 0);
-	assert_int_equal(ftruncate(fd, (off_t)size), 0);
-	assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW), 0);
-	fake->memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	assert_true(fake->memory != MAP_FAILED);
+	fake->memory = memory;
 	for (uint32_t i = 0; i < LOCAL_RINGS; i++)
 		welcome->rings[i] = (struct frame_ring_place){
 			.control = i * 256, .data = 4096 + i * FAKE_RING_SIZE, .size = FAKE_RING_SIZE};
@@ -142,38 +152,19 @@ void fake_send_memory(struct fake *fake, int fd)
 {
 	const struct frame_header header = {.type = FRAME_MEMORY};
 	uint8_t raw[FRAME_HEADER_SIZE];
-	union {
-		struct cmsghdr align;
-		char space[CMSG_SPACE(sizeof(fd))];
-	} control = {0};
-	struct iovec piece = {.iov_base = raw, .iov_len = sizeof(raw)};
-	struct msghdr message = {.msg_iov = &piece,
-				 .msg_iovlen = 1,
-				 .msg_control = control.space,
-				 .msg_controllen = sizeof(control.space)};
-	struct cmsghdr *rights = CMSG_FIRSTHDR(&message);
 
 	frame_header_encode(&header, raw);
-	rights->cmsg_level = SOL_SOCKET;
-	rights->cmsg_type = SCM_RIGHTS;
-	rights->cmsg_len = CMSG_LEN(sizeof(fd));
-	memcpy(CMSG_DATA(rights), &fd, sizeof(fd));
 	if (fd < 0)
-		message.msg_controllen = 0;
-	assert_int_equal(sendmsg(fake->fd, &message, MSG_NOSIGNAL), sizeof(raw));
+		write_exactly(fake, raw, sizeof(raw));
+	else
+		assert_int_equal(send_descriptor(fake->fd, raw, sizeof(raw), fd, 0), sizeof(raw));
 }
 
 void *fake_offer_memory(struct fake *fake)
 {
-	int fd = memfd_create("fake", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	size_t size = FAKE_MEMORY_SIZE;
 	void *memory;
+	int fd = make_memory(&memory);
 
-	assert_true(fd >= 0);
-	assert_int_equal(ftruncate(fd, (off_t)size), 0);
-	memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	assert_true(memory != MAP_FAILED);
-	assert_int_equal(fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW), 0);
 	fake_send_memory(fake, fd);
 	close(fd);
 	return memory;
@@ -212,10 +203,7 @@ static void listen_for_program(struct fake *fake)
 
 void fake_await(struct fake *fake, bool shared, bool is_mux)
 {
-	memset(fake, 0, sizeof(*fake));
-	fake->shared = shared;
-	fake->is_mux = is_mux;
-	fake->wake_daemon = fake->wake_program = -1;
+	*fake = (struct fake){.shared = shared, .is_mux = is_mux, .wake_daemon = -1, .wake_program = -1};
 	snprintf(fake->directory, sizeof(fake->directory), "/tmp/xenmsg-test.XXXXXX");
 	assert_non_null(mkdtemp(fake->directory));
 	snprintf(fake->path, sizeof(fake->path), "%s/socket", fake->directory);
@@ -225,10 +213,8 @@ void fake_await(struct fake *fake, bool shared, bool is_mux)
 
 void fake_await_second(struct fake *fake, const struct fake *first, bool is_mux)
 {
-	memset(fake, 0, sizeof(*fake));
-	fake->shared = first->shared;
-	fake->is_mux = is_mux;
-	fake->wake_daemon = fake->wake_program = -1;
+	*fake = (struct fake){
+		.shared = first->shared, .is_mux = is_mux, .wake_daemon = -1, .wake_program = -1};
 	memcpy(fake->path, first->path, sizeof(fake->path));
 	unlink(fake->path);
 	listen_for_program(fake);
@@ -252,7 +238,7 @@ static void forget_session(struct fake *fake)
 {
 	fake_die(fake);
 	if (fake->memory)
-		munmap(fake->memory, 4096 + LOCAL_RINGS * FAKE_RING_SIZE);
+		munmap(fake->memory, FAKE_MEMORY_SIZE);
 	fake->memory = NULL;
 	if (fake->wake_daemon >= 0) {
 		close(fake->wake_daemon);
@@ -277,6 +263,12 @@ void fake_stop(struct fake *fake)
 	unlink(fake->path);
 	if (fake->directory[0])
 		rmdir(fake->directory);
+}
+
+void fake_close(struct fake *fake)
+{
+	xenmsg_close(fake->conn);
+	fake->conn = NULL;
 }
 
 static void notify_program(struct fake *fake)
@@ -362,6 +354,33 @@ void fake_expect(struct fake *fake, uint8_t type)
 	assert_string_equal(frame_type_name(fake->header.type), frame_type_name(type));
 }
 
+void fake_expect_past_credit(struct fake *fake, uint8_t type)
+{
+	do
+		fake_read(fake);
+	while (fake->header.type == FRAME_CREDIT);
+	assert_string_equal(frame_type_name(fake->header.type), frame_type_name(type));
+}
+
+uint32_t fake_expect_open(struct fake *fake)
+{
+	fake_expect(fake, FRAME_OPEN);
+	return fake->header.channel;
+}
+
+void fake_read_up_to(struct fake *fake, uint8_t type)
+{
+	do
+		fake_read(fake);
+	while (fake->header.type != type);
+}
+
+void fake_read_all(struct fake *fake)
+{
+	while (fake_has_frame(fake))
+		fake_read(fake);
+}
+
 void fake_send(struct fake *fake, uint8_t type, uint8_t flags, uint32_t channel, const void *payload,
 	       uint32_t length)
 {
@@ -388,67 +407,63 @@ void fake_send(struct fake *fake, uint8_t type, uint8_t flags, uint32_t channel,
 
 void fake_opened(struct fake *fake, uint32_t channel, uint64_t limit, uint64_t max_message)
 {
-	struct frame_opened opened = {.limit = limit, .max_message = max_message};
-	uint8_t payload[FRAME_SMALL_MAX];
-
-	fake_send(fake, FRAME_OPENED, 0, channel, payload, frame_opened_encode(&opened, payload));
+	FAKE_SAY(fake, OPENED, opened, channel, .limit = limit, .max_message = max_message);
 }
 
 void fake_opened_by(struct fake *fake, uint32_t channel, uint16_t minor,
 		    const struct frame_identity *identity)
 {
-	const struct frame_opened opened = {.limit = 1u << 20,
-					    .max_message = FAKE_MAX_MESSAGE,
-					    .minor = minor,
-					    .has_identity = true,
-					    .identity = *identity};
-	uint8_t payload[FRAME_SMALL_MAX];
-
-	fake_send(fake, FRAME_OPENED, 0, channel, payload, frame_opened_encode(&opened, payload));
+	FAKE_SAY(fake, OPENED, opened, channel, .limit = 1u << 20, .max_message = FAKE_MAX_MESSAGE,
+		 .minor = minor, .has_identity = true, .identity = *identity);
 }
 
 uint32_t fake_accept(struct fake *fake)
 {
-	fake_expect(fake, FRAME_OPEN);
-	fake_opened(fake, fake->header.channel, CHANNEL_INITIAL_LIMIT, FAKE_MAX_MESSAGE);
-	return fake->header.channel;
+	uint32_t channel = fake_expect_open(fake);
+
+	fake_opened(fake, channel, CHANNEL_INITIAL_LIMIT, FAKE_MAX_MESSAGE);
+	return channel;
 }
 
 void fake_credit(struct fake *fake, uint32_t channel, uint64_t consumed, uint64_t limit)
 {
-	struct frame_credit credit = {.consumed = consumed, .limit = limit};
-	uint8_t payload[FRAME_SMALL_MAX];
-
-	fake_send(fake, FRAME_CREDIT, 0, channel, payload, frame_credit_encode(&credit, payload));
+	FAKE_SAY(fake, CREDIT, credit, channel, .consumed = consumed, .limit = limit);
 }
 
-static void send_reset(struct fake *fake, uint32_t channel, const struct frame_reset *reset)
+void fake_fin(struct fake *fake, uint32_t channel, uint64_t total)
 {
-	uint8_t payload[FRAME_SMALL_MAX];
+	uint8_t payload[8];
 
-	fake_send(fake, FRAME_RESET, 0, channel, payload, frame_reset_encode(reset, payload));
+	fake_send(fake, FRAME_FIN, 0, channel, payload, frame_u64_encode(total, payload));
+}
+
+void fake_cancel(struct fake *fake, uint32_t channel, uint64_t offset)
+{
+	uint8_t payload[8];
+
+	fake_send(fake, FRAME_CANCEL, 0, channel, payload, frame_u64_encode(offset, payload));
+}
+
+void fake_withdraw(struct fake *fake, uint32_t channel, uint32_t number)
+{
+	uint8_t payload[4];
+
+	fake_send(fake, FRAME_WITHDRAW, 0, channel, payload, frame_u32_encode(number, payload));
 }
 
 void fake_reset(struct fake *fake, uint32_t channel, uint32_t error, uint64_t consumed, uint64_t unsure)
 {
-	const struct frame_reset reset = {.error = error, .consumed = consumed, .unsure = unsure};
-
-	send_reset(fake, channel, &reset);
+	FAKE_SAY(fake, RESET, reset, channel, .error = error, .consumed = consumed, .unsure = unsure);
 }
 
 void fake_refuse(struct fake *fake, uint32_t channel, uint32_t error, uint64_t consumed)
 {
-	const struct frame_reset reset = {error, RESET_REFUSED, consumed, consumed};
-
-	send_reset(fake, channel, &reset);
+	FAKE_SAY(fake, RESET, reset, channel, error, RESET_REFUSED, consumed, consumed);
 }
 
 void fake_cancelled(struct fake *fake, uint32_t channel, uint64_t offset, uint32_t result)
 {
-	struct frame_cancelled cancelled = {.offset = offset, .result = result};
-	uint8_t payload[FRAME_SMALL_MAX];
-
-	fake_send(fake, FRAME_CANCELLED, 0, channel, payload, frame_cancelled_encode(&cancelled, payload));
+	FAKE_SAY(fake, CANCELLED, cancelled, channel, .offset = offset, .result = result);
 }
 
 void fake_reply(struct fake *fake, uint32_t number, uint32_t error, const char *body, bool more)
@@ -461,14 +476,17 @@ void fake_reply(struct fake *fake, uint32_t number, uint32_t error, const char *
 		  frame_reply_encode(&reply, payload));
 }
 
+void fake_answer(struct fake *fake, uint8_t type, uint32_t error, const char *reason)
+{
+	fake_expect(fake, type);
+	fake_reply(fake, fake->header.channel, error, reason, false);
+}
+
 void fake_open_kind(struct fake *fake, uint32_t channel, enum channel_kind kind, const char *endpoint)
 {
-	struct frame_open open = {.kind = (uint8_t)kind,
-				  .identity = {.domid = 3, .uid = 1000, .gid = 100, .pid = 4321},
-				  .name = {endpoint, strlen(endpoint)}};
-	uint8_t payload[512];
-
-	fake_send(fake, FRAME_OPEN, 0, channel, payload, frame_open_encode(&open, payload));
+	FAKE_SAY(fake, OPEN, open, channel, .kind = (uint8_t)kind,
+		 .identity = {.domid = 3, .uid = 1000, .gid = 100, .pid = 4321},
+		 .name = frame_text_of(endpoint));
 }
 
 void fake_open(struct fake *fake, uint32_t channel, const char *endpoint)
@@ -516,15 +534,22 @@ void fake_join(struct fake *fake)
 	assert_int_equal(pthread_join(fake->thread, NULL), 0);
 }
 
-static void consent(struct fake *fake)
+static void answer_as_told(struct fake *fake)
 {
-	fake_expect(fake, FRAME_BIND);
-	fake_reply(fake, fake->header.channel, 0, "", false);
+	fake_answer(fake, fake->answered_type, fake->answer_error, fake->answer_reason);
+}
+
+void fake_answer_meanwhile(struct fake *fake, uint8_t type, uint32_t error, const char *reason)
+{
+	fake->answered_type = type;
+	fake->answer_error = error;
+	fake->answer_reason = reason;
+	fake_meanwhile(fake, answer_as_told);
 }
 
 void fake_bind(struct fake *fake, const char *endpoint, xenmsg_message_handler handler, void *userdata)
 {
-	fake_meanwhile(fake, consent);
+	fake_answer_meanwhile(fake, FRAME_BIND, 0, "");
 	assert_int_equal(xenmsg_bind(fake->conn, endpoint, NULL, handler, userdata), 0);
 	fake_join(fake);
 }

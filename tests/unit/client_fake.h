@@ -35,6 +35,10 @@ struct fake {
 	struct frame_header header;
 	uint8_t payload[FRAME_PAYLOAD_MAX];
 	pthread_t thread;
+	/* how fake_answer_meanwhile() does that */
+	uint8_t answered_type;
+	uint32_t answer_error;
+	const char *answer_reason;
 };
 
 /* The version that the daemon says it speaks. */
@@ -48,6 +52,8 @@ void fake_await_second(struct fake *fake, const struct fake *first, bool is_mux)
 void fake_start(struct fake *fake, bool shared);
 /* Closes both ends. */
 void fake_stop(struct fake *fake);
+/* Closes that of the program. */
+void fake_close(struct fake *fake);
 /* The daemon dies. */
 void fake_die(struct fake *fake);
 /* Another daemon begins where that one was. The test lets the library find it, and then calls fake_join(). */
@@ -64,6 +70,14 @@ void fake_use_memory(struct fake *fake, void *memory);
 void fake_read(struct fake *fake);
 /* The same, and it has to be of this type. */
 void fake_expect(struct fake *fake, uint8_t type);
+/* The same, behind any number of receipts. */
+void fake_expect_past_credit(struct fake *fake, uint8_t type);
+/* It has to be OPEN. Returns its channel. */
+uint32_t fake_expect_open(struct fake *fake);
+/* Reads up to the next one of this type. */
+void fake_read_up_to(struct fake *fake, uint8_t type);
+/* Reads all that are there. */
+void fake_read_all(struct fake *fake);
 /* Whether there is one, for a library that has nothing left to do. */
 bool fake_has_frame(struct fake *fake);
 /* Returns how often the library has notified the daemon since this was last asked. */
@@ -76,6 +90,21 @@ void fake_read_busy(struct fake *fake);
 
 void fake_send(struct fake *fake, uint8_t type, uint8_t flags, uint32_t channel, const void *payload,
 	       uint32_t length);
+/* The same with a frame of these fields: FAKE_SAY(fake, CREDIT, credit, channel, .limit = 100). */
+#define FAKE_SAY(fake, TYPE, name, channel, ...)                                                             \
+	do {                                                                                                 \
+		uint8_t said[FRAME_SMALL_MAX];                                                               \
+		fake_send(fake, FRAME_##TYPE, 0, channel, said,                                              \
+			  frame_##name##_encode(&(struct frame_##name){__VA_ARGS__}, said));                 \
+	} while (0)
+/* The fields of the frame that was read last. */
+#define FAKE_HEARD(fake, name)                                                                               \
+	({                                                                                                   \
+		struct frame_##name heard;                                                                   \
+		assert_int_equal(frame_##name##_decode((fake)->payload, (fake)->header.length, &heard), 0);  \
+		heard;                                                                                       \
+	})
+
 void fake_opened(struct fake *fake, uint32_t channel, uint64_t limit, uint64_t max_message);
 /* The same, from a program of this version of channels, with a window of 1 MiB. */
 void fake_opened_by(struct fake *fake, uint32_t channel, uint16_t minor,
@@ -84,11 +113,16 @@ void fake_opened_by(struct fake *fake, uint32_t channel, uint16_t minor,
  * number. */
 uint32_t fake_accept(struct fake *fake);
 void fake_credit(struct fake *fake, uint32_t channel, uint64_t consumed, uint64_t limit);
+void fake_fin(struct fake *fake, uint32_t channel, uint64_t total);
+void fake_cancel(struct fake *fake, uint32_t channel, uint64_t offset);
+void fake_withdraw(struct fake *fake, uint32_t channel, uint32_t number);
 void fake_reset(struct fake *fake, uint32_t channel, uint32_t error, uint64_t consumed, uint64_t unsure);
 /* As a program does by xenmsg_refuse(). */
 void fake_refuse(struct fake *fake, uint32_t channel, uint32_t error, uint64_t consumed);
 void fake_cancelled(struct fake *fake, uint32_t channel, uint64_t offset, uint32_t result);
 void fake_reply(struct fake *fake, uint32_t number, uint32_t error, const char *body, bool more);
+/* Reads the next frame, a request of this type, and answers it with this error or 0, for this reason. */
+void fake_answer(struct fake *fake, uint8_t type, uint32_t error, const char *reason);
 void fake_open(struct fake *fake, uint32_t channel, const char *endpoint);
 void fake_open_kind(struct fake *fake, uint32_t channel, enum channel_kind kind, const char *endpoint);
 /* Appends a message, as it stands in a stream, at `at`. Returns its span. */
@@ -96,6 +130,8 @@ uint32_t fake_message(uint8_t *at, const void *data, uint32_t size, uint32_t sta
 
 /* Does something on the daemon's side while the test is in a blocking call of the library. */
 void fake_meanwhile(struct fake *fake, void (*script)(struct fake *fake));
+/* Likewise: reads a request of this type and answers it. */
+void fake_answer_meanwhile(struct fake *fake, uint8_t type, uint32_t error, const char *reason);
 void fake_join(struct fake *fake);
 /* Binds an endpoint, with the daemon's consent. */
 void fake_bind(struct fake *fake, const char *endpoint, xenmsg_message_handler handler, void *userdata);

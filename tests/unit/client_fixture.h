@@ -26,6 +26,13 @@ int tear_down(void **state);
 #define SOCKET_ROW(test, setup, teardown) {#test " (socket)", test, setup, teardown, NULL}
 /* clang-format on */
 
+/* Whether the connection's descriptor is readable. */
+bool is_readable(struct xenmsg *conn);
+/* Lets the library work until the session is over, which it says by this error. */
+void expect_over(int error);
+/* As a loop does: waits until it is, and lets the library work. */
+void loop_once(struct xenmsg *conn);
+
 /* Bytes that differ by their place and by `seed`. */
 void fill(uint8_t *data, size_t size, uint32_t seed);
 

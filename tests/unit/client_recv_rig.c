@@ -4,6 +4,21 @@
 #include <errno.h>
 #include <string.h>
 
+void open_inbox(xenmsg_message_handler handler, void *userdata)
+{
+	fake_bind(&fake, "inbox", handler, userdata);
+	fake_open(&fake, 1, "inbox");
+}
+
+void open_inbox_with(unsigned flags, xenmsg_message_handler handler)
+{
+	assert_int_equal(
+		xenmsg_begin_bind(fake.conn, "inbox", XENMSG_FLAGS(flags), handler, NULL, NULL, NULL), 0);
+	xenmsg_process(fake.conn);
+	fake_answer(&fake, FRAME_BIND, 0, "");
+	fake_open(&fake, 1, "inbox");
+}
+
 void deliver(uint32_t channel, const char *const *texts)
 {
 	uint32_t size = 0;
@@ -13,11 +28,18 @@ void deliver(uint32_t channel, const char *const *texts)
 	fake_send(&fake, FRAME_DATA, 0, channel, stream, size);
 }
 
-void expect_message(const char *text)
+struct xenmsg_message *recv_one(void)
 {
 	struct xenmsg_message *message;
 
 	assert_int_equal(xenmsg_recv(fake.conn, &message, 10000), 0);
+	return message;
+}
+
+void expect_message(const char *text)
+{
+	struct xenmsg_message *message = recv_one();
+
 	assert_int_equal(xenmsg_message_size(message), strlen(text));
 	assert_memory_equal(xenmsg_message_data(message), text, strlen(text));
 	xenmsg_message_free(message);
@@ -36,7 +58,7 @@ void expect_reset(uint32_t channel, uint32_t error, uint64_t consumed)
 
 	fake_expect(&fake, FRAME_RESET);
 	assert_int_equal(fake.header.channel, channel);
-	assert_int_equal(frame_reset_decode(fake.payload, fake.header.length, &reset), 0);
+	reset = FAKE_HEARD(&fake, reset);
 	assert_int_equal(reset.error, error);
 	assert_int_equal(reset.consumed, consumed);
 	assert_int_equal(reset.unsure, consumed);
@@ -44,8 +66,6 @@ void expect_reset(uint32_t channel, uint32_t error, uint64_t consumed)
 
 void expect_taken(uint32_t channel, uint64_t consumed)
 {
-	struct frame_credit credit;
-
 	if (fake.shared) {
 		int unread = ring_writer_unread(&fake.deliveries);
 
@@ -54,8 +74,7 @@ void expect_taken(uint32_t channel, uint64_t consumed)
 	}
 	fake_expect(&fake, FRAME_CREDIT);
 	assert_int_equal(fake.header.channel, channel);
-	assert_int_equal(frame_credit_decode(fake.payload, fake.header.length, &credit), 0);
-	assert_int_equal(credit.consumed, consumed);
+	assert_int_equal(FAKE_HEARD(&fake, credit).consumed, consumed);
 }
 
 int handled;

@@ -138,6 +138,13 @@ void party_open_kind(struct party *party, uint32_t number, enum channel_kind kin
 	party_put(party, FRAME_OPEN, number, payload, frame_open_encode(&open, payload));
 }
 
+void party_opened(struct party *party, uint32_t number, const struct frame_opened *opened)
+{
+	uint8_t payload[FRAME_SMALL_MAX];
+
+	party_put(party, FRAME_OPENED, number, payload, frame_opened_encode(opened, payload));
+}
+
 void party_fin(struct party *party, uint32_t number)
 {
 	struct party_channel *channel = party_channel(party, number);

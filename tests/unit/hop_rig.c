@@ -340,6 +340,7 @@ void party_expect_refusal(struct party *party, uint32_t number, uint32_t error)
 	assert_int_equal(frame.header.channel, number);
 	assert_int_equal(frame_reset_decode(frame.payload, frame.header.length, &reset), 0);
 	assert_int_equal(reset.error, error);
+	assert_int_equal(reset.consumed, 0);
 	assert_int_equal(reset.unsure, 0);
 	party_reset(party, number, 0, 0, 0);
 	rig_settle(party->rig);

@@ -139,6 +139,7 @@ void party_expect_refusal(struct party *party, uint32_t number, uint32_t error);
 void party_release(struct party *party, unsigned outlet);
 void party_open(struct party *party, uint32_t number, const char *name);
 void party_open_kind(struct party *party, uint32_t number, enum channel_kind kind, const char *name);
+void party_opened(struct party *party, uint32_t number, const struct frame_opened *opened);
 void party_fin(struct party *party, uint32_t number);
 void party_reset(struct party *party, uint32_t number, uint32_t error, uint64_t consumed, uint64_t unsure);
 void party_credit(struct party *party, uint32_t number, uint64_t consumed, uint64_t limit);

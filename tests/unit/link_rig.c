@@ -9,6 +9,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <utlist.h>
+
 #include "base/clock.h"
 #include "base/log.h"
 #include "daemon/link/link_internal.h"
@@ -120,6 +122,8 @@ uint32_t vchan_pages(const struct vchan *vchan)
 {
 	return 65;
 }
+
+#define CHANNELS_MAX 16
 
 /* --- the scene -------------------------------------------------------------------------------- */
 
@@ -322,9 +326,13 @@ static int no_control(void *owner, const struct frame_header *header, const uint
 }
 
 static const struct hop_callbacks program_callbacks = {.control = no_control};
+
+/* Those of the scene, the last one first. */
+static struct vchan *vchans;
+
 uint64_t busy_poll_ns;
 const struct transport_maker *transport_maker;
-uint32_t channels_max = 16;
+uint32_t channels_max = CHANNELS_MAX;
 
 void scene_start_with(struct scene *scene, uint32_t domid)
 {
@@ -345,6 +353,7 @@ void scene_start_with(struct scene *scene, uint32_t domid)
 	};
 
 	*scene = (struct scene){.is_up = true, .peer.domid = domid};
+	vchans = NULL;
 	scene->self = (struct self){.domid = OWN, .instance = "instance of us"};
 	scene->base = event_base_new();
 	assert_int_equal(relay_init(&scene->relay, scene->base, 1u << 20), 0);
@@ -369,15 +378,53 @@ void scene_start(struct scene *scene)
 
 void scene_stop(struct scene *scene)
 {
-	links_free(scene->links);
+	stop_links(scene);
+	forget_program_channels(scene);
 	hop_cleanup(&scene->program);
 	relay_cleanup(&scene->relay);
+	quota_free(scene->quota);
 	event_base_free(scene->base);
-	if (scene->peer.vchan)
-		assert_true(scene->peer.vchan->closed);
-	free(scene->peer.vchan);
+	assert_int_equal(open_vchans(), 0);
+	free_closed_vchans();
 	/* Every session that began has ended. */
 	assert_int_equal(scene->ups, scene->downs);
+	busy_poll_ns = yield_takes_ms = 0;
+	transport_maker = NULL;
+	channels_max = CHANNELS_MAX;
+	guarded = maps = false;
+}
+
+void stop_links(struct scene *scene)
+{
+	links_free(scene->links);
+	scene->links = NULL;
+}
+
+void set_limits(struct scene *scene, uint64_t bytes, uint64_t channels)
+{
+	const struct quota_limits limits = {
+		.pool = {[QUOTA_BYTES] = 1000 * bytes, [QUOTA_CHANNELS] = 1000 * channels},
+		.max = {[QUOTA_PEER] = {[QUOTA_BYTES] = bytes, [QUOTA_CHANNELS] = channels}},
+	};
+
+	scene->quota = scene->relay.quota = quota_new(&limits);
+}
+
+void charge_to(struct charge *charge, struct scene *scene, uint32_t domid)
+{
+	struct account *account = quota_account(scene->quota, QUOTA_PEER, domid);
+
+	charge_init(charge, account);
+	account_unref(account);
+}
+
+uint64_t used_by(struct scene *scene, uint32_t domid, enum quota_resource resource)
+{
+	struct account *account = quota_account(scene->quota, QUOTA_PEER, domid);
+	uint64_t used = account_usage(account, resource).used;
+
+	account_unref(account);
+	return used;
 }
 
 void settle(struct scene *scene)
@@ -400,6 +447,15 @@ void expect_state(struct scene *scene, enum link_state state)
 	assert_int_equal(info_of(scene).state, state);
 }
 
+void expect_state_of(struct scene *scene, uint32_t domid, enum link_state state)
+{
+	struct link_info info;
+
+	settle(scene);
+	assert_true(links_info(scene->links, peer_domain(domid), &info));
+	assert_int_equal(info.state, state);
+}
+
 void expect_last_error(struct scene *scene, const char *part)
 {
 	const char *text = info_of(scene).last_error;
@@ -415,24 +471,57 @@ void pass(struct scene *scene, uint64_t ms)
 	settle(scene);
 }
 
+void pass_in_steps(struct scene *scene, uint64_t ms, uint64_t step_ms)
+{
+	for (uint64_t passed_ms = 0; passed_ms < ms; passed_ms += step_ms)
+		pass(scene, step_ms);
+}
+
 /* --- the peer --------------------------------------------------------------------------------- */
+
+struct vchan *make_vchan(enum vchan_state state, struct ring_writer *out, struct ring_reader *in)
+{
+	struct vchan *vchan = calloc(1, sizeof(*vchan));
+	struct ring_view view;
+
+	assert_non_null(vchan);
+	vchan->state = state;
+	view = private_ring_view(&vchan->in);
+	ring_writer_init(out, &view, false);
+	view = private_ring_view(&vchan->out);
+	ring_reader_init(in, &view, false);
+	LL_PREPEND(vchans, vchan);
+	return vchan;
+}
+
+unsigned open_vchans(void)
+{
+	unsigned open = 0;
+
+	for (struct vchan *vchan = vchans; vchan; vchan = vchan->next)
+		open += !vchan->closed;
+	return open;
+}
+
+void free_closed_vchans(void)
+{
+	struct vchan *vchan, *next;
+
+	LL_FOREACH_SAFE(vchans, vchan, next)
+		if (vchan->closed) {
+			LL_DELETE(vchans, vchan);
+			free(vchan);
+		}
+}
 
 void bring_vchan(struct scene *scene)
 {
 	struct peer *peer = &scene->peer;
 	uint32_t domid = peer->domid;
 	struct link_transport transport;
-	struct ring_view view;
 
-	free(peer->vchan);
 	*peer = (struct peer){.domid = domid};
-	peer->vchan = calloc(1, sizeof(*peer->vchan));
-	assert_non_null(peer->vchan);
-	peer->vchan->state = VCHAN_CONNECTED;
-	view = private_ring_view(&peer->vchan->in);
-	ring_writer_init(&peer->out, &view, false);
-	view = private_ring_view(&peer->vchan->out);
-	ring_reader_init(&peer->in, &view, false);
+	peer->vchan = make_vchan(VCHAN_CONNECTED, &peer->out, &peer->in);
 	scene->is_connected = true;
 	transport = vchan_transport(peer->vchan);
 	links_connected(scene->links, peer_domain(domid), &transport);
@@ -444,12 +533,29 @@ void connect_peer(struct scene *scene)
 	settle(scene);
 }
 
-void notify(struct scene *scene)
+void notify_only(struct scene *scene)
 {
 	struct vchan *vchan = scene->peer.vchan;
 
 	if (vchan->event)
 		vchan->event(vchan->userdata);
+}
+
+void notify(struct scene *scene)
+{
+	notify_only(scene);
+	settle(scene);
+}
+
+void close_by_peer(struct scene *scene)
+{
+	scene->peer.vchan->state = VCHAN_CLOSED;
+	notify(scene);
+}
+
+void lose(struct scene *scene, bool gone)
+{
+	links_lost(scene->links, peer_domain(scene->peer.domid), gone, "it has gone");
 	settle(scene);
 }
 
@@ -544,6 +650,12 @@ void up(struct scene *scene)
 	greet(scene);
 }
 
+void up_with_domain_0(struct scene *scene)
+{
+	scene_start_with(scene, 0);
+	greet(scene);
+}
+
 void expect_violation(struct scene *scene, uint32_t error)
 {
 	bool said = false;
@@ -556,23 +668,58 @@ void expect_violation(struct scene *scene, uint32_t error)
 	assert_int_equal(scene->disconnects, 1);
 	expect_state(scene, LINK_IDLE);
 	assert_int_equal(scene->ups, scene->downs);
-	/* And can be had again. */
 	greet(scene);
-	scene_stop(scene);
+}
+
+struct hop *want(struct scene *scene, uint32_t domid)
+{
+	int error = 0;
+	struct hop *hop = links_want(scene->links, peer_domain(domid), NULL, &error);
+
+	assert_non_null(hop);
+	return hop;
+}
+
+void want_in_vain(struct scene *scene, uint32_t domid, int error)
+{
+	int r = 0;
+
+	assert_null(links_want(scene->links, peer_domain(domid), NULL, &r));
+	assert_int_equal(r, error);
+}
+
+void ping(struct scene *scene, uint32_t domid)
+{
+	assert_int_equal(links_ping(scene->links, peer_domain(domid), NULL, on_pong, scene, 77), 0);
+}
+
+struct channel *open_channel_to(struct scene *scene, uint32_t domid, enum channel_kind kind)
+{
+	struct frame_identity identity = {.domid = OWN};
+	struct hop *hop = want(scene, domid);
+	struct channel *channel;
+
+	assert_int_equal(channel_new(&scene->program, 2 * scene->opened++, kind, &identity, &channel), 0);
+	assert_int_equal(channel_accept(channel, hop, "inbox"), 0);
+	return channel;
 }
 
 struct channel *open_channel(struct scene *scene)
 {
-	struct frame_identity identity = {.domid = OWN};
-	struct channel *channel;
-	int error = 0;
-	struct hop *hop = links_want(scene->links, peer_domain(scene->peer.domid), NULL, &error);
+	struct channel *channel = open_channel_to(scene, scene->peer.domid, CHANNEL_MESSAGE);
 
-	assert_non_null(hop);
-	assert_int_equal(
-		channel_new(&scene->program, 2 * scene->opened++, CHANNEL_MESSAGE, &identity, &channel), 0);
-	assert_int_equal(channel_accept(channel, hop, "inbox"), 0);
 	relay_pass(&scene->relay);
+	return channel;
+}
+
+struct channel *accept_channel(struct scene *scene)
+{
+	struct frame_identity identity = {.domid = scene->peer.domid};
+	struct channel *channel;
+
+	assert_int_equal(channel_new(want(scene, scene->peer.domid), 2, CHANNEL_MESSAGE, &identity, &channel),
+			 0);
+	assert_int_equal(channel_accept(channel, &scene->program, "inbox"), 0);
 	return channel;
 }
 
@@ -585,32 +732,21 @@ void collect_failure(void *userdata, const struct link_failure *failure)
 	assert_string_equal(failure->reason, "it isn't there");
 }
 
-void forget_program_channel(struct scene *scene)
+void forget_program_channels(struct scene *scene)
 {
 	hop_reset_channels(&scene->program, ENOENT);
 	scene->opened = 0;
 	relay_pass(&scene->relay);
 }
 
-void end_scene(struct scene *scene)
-{
-	links_free(scene->links);
-	scene->links = NULL;
-	forget_program_channel(scene);
-	scene_stop(scene);
-}
-
 /* --- ends ------------------------------------------------------------------------------------- */
 
 void reach(struct scene *scene, enum moment moment, bool with_channel)
 {
-	int error;
-
-	scene_start(scene);
 	if (with_channel)
 		open_channel(scene);
 	else
-		assert_non_null(links_want(scene->links, peer_domain(7), NULL, &error));
+		want(scene, 7);
 	if (moment == RUNNING)
 		greet(scene);
 	else if (moment == GREETING)

@@ -14,6 +14,7 @@
 
 #include <event2/event.h>
 
+#include "base/quota.h"
 #include "base/self.h"
 #include "daemon/known/known.h"
 #include "daemon/link/link.h"
@@ -46,6 +47,7 @@ struct vchan {
 	bool left, was_left; /* by the daemon; by the peer, with `state` */
 	bool restored;	     /* our domain was, since */
 	uint32_t size;	     /* of the rings, where only that counts; 0: as it is */
+	struct vchan *next;  /* that the rig has made before */
 };
 
 /* Our domain may be restored; and maps what the peer grants. */
@@ -67,6 +69,7 @@ struct scene {
 	struct self self;
 	struct event_base *base;
 	struct relay relay;
+	struct quota *quota; /* if the scene is to have limits */
 	struct links *links;
 	bool is_up;			/* the peers, according to XenStore */
 	bool is_unseen;			/* they aren't up, but nobody has looked */
@@ -99,27 +102,48 @@ struct scene {
 
 void on_pong(void *userdata, uint32_t request, int64_t result);
 
-/* For the scenes that are started from now on. */
+/* For the scene that is started next. */
 extern uint64_t busy_poll_ns;
 extern const struct transport_maker *transport_maker;
 extern uint32_t channels_max;
 
+/* The peer is this domain, or domain 7. */
 void scene_start_with(struct scene *scene, uint32_t domid);
 void scene_start(struct scene *scene);
+/* Ends the links, if the test hasn't, and the program's channels. All vchans must have been closed by then.
+ * What was set for the scene is as it was. */
 void scene_stop(struct scene *scene);
-/* What the loop would do next. */
+/* As the daemon does when it stops. */
+void stop_links(struct scene *scene);
+/* Each domain may hold so much. */
+void set_limits(struct scene *scene, uint64_t bytes, uint64_t channels);
+void charge_to(struct charge *charge, struct scene *scene, uint32_t domid);
+uint64_t used_by(struct scene *scene, uint32_t domid, enum quota_resource resource);
 /* Something is known of the domain that wasn't. */
 void note_name(struct scene *scene, uint32_t domid);
+/* What the loop would do next. */
 void settle(struct scene *scene);
 struct link_info info_of(struct scene *scene);
 void expect_state(struct scene *scene, enum link_state state);
+void expect_state_of(struct scene *scene, uint32_t domid, enum link_state state);
 void expect_last_error(struct scene *scene, const char *part);
-/* Time goes by. */
+/* Time goes by, at once or in steps. */
 void pass(struct scene *scene, uint64_t ms);
+void pass_in_steps(struct scene *scene, uint64_t ms, uint64_t step_ms);
 
+/* A vchan of the scene, whose rings the peer reads and writes. */
+struct vchan *make_vchan(enum vchan_state state, struct ring_writer *out, struct ring_reader *in);
+unsigned open_vchans(void);
+void free_closed_vchans(void);
 void bring_vchan(struct scene *scene);
 void connect_peer(struct scene *scene);
 void notify(struct scene *scene);
+/* The event comes, and nothing more is done yet. */
+void notify_only(struct scene *scene);
+/* The peer closes the vchan, as a daemon that dies does. */
+void close_by_peer(struct scene *scene);
+/* XenStore says that the peer has gone: for good, or perhaps for a while. */
+void lose(struct scene *scene, bool gone);
 void put(struct scene *scene, uint8_t type, uint32_t channel, const void *payload, uint32_t length);
 /* The peer says this. */
 void say(struct scene *scene, uint8_t type, const void *payload, uint32_t length);
@@ -133,10 +157,19 @@ void expect(struct scene *scene, uint8_t type);
 void expect_silence(struct scene *scene);
 void greet(struct scene *scene);
 void up(struct scene *scene);
-/* The peer has done wrong: it is told so by the last frame, and the link is idle. */
+void up_with_domain_0(struct scene *scene);
+/* The peer has done wrong: it is told so by the last frame, and the link is idle until it is had again. */
 void expect_violation(struct scene *scene, uint32_t error);
-/* A program opens a channel to the peer; it is refused by the opener's side if it can't be. */
+/* Somebody wants a link with the domain. */
+struct hop *want(struct scene *scene, uint32_t domid);
+void want_in_vain(struct scene *scene, uint32_t domid, int error);
+/* Somebody pings the domain; scene->pong will have the answer. */
+void ping(struct scene *scene, uint32_t domid);
+/* A program opens a channel to the peer; or to another domain, before anything is said of it. */
 struct channel *open_channel(struct scene *scene);
+struct channel *open_channel_to(struct scene *scene, uint32_t domid, enum channel_kind kind);
+/* The peer has opened channel 2 to an endpoint of the program. */
+struct channel *accept_channel(struct scene *scene);
 
 struct failures {
 	unsigned count;
@@ -144,10 +177,8 @@ struct failures {
 };
 
 void collect_failure(void *userdata, const struct link_failure *failure);
-/* The program lets go of the channel that it was told the end of. */
-void forget_program_channel(struct scene *scene);
-/* Ends the links first, which ends the program's channel. */
-void end_scene(struct scene *scene);
+/* The program lets go of its channels. */
+void forget_program_channels(struct scene *scene);
 
 enum moment {
 	CONNECTING,
@@ -156,6 +187,7 @@ enum moment {
 	MOMENTS,
 };
 
+/* From the start of the scene. */
 void reach(struct scene *scene, enum moment moment, bool with_channel);
 
 #endif

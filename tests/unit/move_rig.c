@@ -11,17 +11,8 @@ struct other other;
 
 static void make_other(bool is_mapped)
 {
-	struct ring_view view;
-
-	free(other.vchan);
-	other.vchan = calloc(1, sizeof(*other.vchan));
-	assert_non_null(other.vchan);
+	other.vchan = make_vchan(is_mapped ? VCHAN_CONNECTED : VCHAN_WAITING, &other.out, &other.in);
 	other.vchan->is_mapped = is_mapped;
-	other.vchan->state = is_mapped ? VCHAN_CONNECTED : VCHAN_WAITING;
-	view = private_ring_view(&other.vchan->in);
-	ring_writer_init(&other.out, &view, false);
-	view = private_ring_view(&other.vchan->out);
-	ring_reader_init(&other.in, &view, false);
 }
 
 static int grant(void *userdata, uint32_t domid, uint32_t ring_size, struct link_transport *made,
@@ -58,16 +49,21 @@ static uint32_t pages_limit(void *userdata)
 
 const struct transport_maker maker = {.grant = grant, .map = map, .pages_limit = pages_limit};
 
+void start_to_move(struct scene *scene)
+{
+	memset(&other, 0, sizeof(other));
+	transport_maker = &maker;
+	scene_start(scene);
+}
+
 struct link *link_of(struct scene *scene)
 {
 	return scene->links->links;
 }
 
-void move_start(struct scene *scene, bool is_mapped)
+static void move_start(struct scene *scene, bool is_mapped)
 {
-	memset(&other, 0, sizeof(other));
-	transport_maker = &maker;
-	scene_start(scene);
+	start_to_move(scene);
 	scene->peer_flags = HELLO_MOVES;
 	connect_peer(scene);
 	scene->peer.vchan->is_mapped = is_mapped;
@@ -76,15 +72,14 @@ void move_start(struct scene *scene, bool is_mapped)
 	expect_state(scene, LINK_UP);
 }
 
-void move_stop(struct scene *scene)
+void move_granter(struct scene *scene)
 {
-	forget_program_channel(scene);
-	scene_stop(scene);
-	if (other.vchan)
-		assert_true(other.vchan->closed);
-	free(other.vchan);
-	other.vchan = NULL;
-	transport_maker = NULL;
+	move_start(scene, false);
+}
+
+void move_mapper(struct scene *scene)
+{
+	move_start(scene, true);
 }
 
 void say_aside(struct scene *scene, uint8_t type, const void *payload, uint32_t length)
@@ -150,7 +145,7 @@ void notify_other(struct scene *scene)
 
 void offered(struct scene *scene)
 {
-	move_start(scene, false);
+	move_granter(scene);
 	assert_int_equal(link_offer(link_of(scene), 1u << 20), 0);
 	hear_offer(scene);
 }

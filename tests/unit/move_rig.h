@@ -27,8 +27,10 @@ extern struct other other;
 extern const struct transport_maker maker; /* of it */
 
 struct link *link_of(struct scene *scene);
-void move_start(struct scene *scene, bool is_mapped);
-void move_stop(struct scene *scene);
+void start_to_move(struct scene *scene);
+/* The link is up; we have granted its vchan, or mapped it. */
+void move_granter(struct scene *scene);
+void move_mapper(struct scene *scene);
 /* A frame that is no part of the session, in the present ring. */
 void say_aside(struct scene *scene, uint8_t type, const void *payload, uint32_t length);
 void hear_move(struct scene *scene);

@@ -34,6 +34,12 @@ void forget_log(struct user *user)
 	memset(user->log, 0, sizeof(user->log));
 }
 
+void expect_log(const struct user *user, const char *log)
+{
+	settle();
+	assert_string_equal(user->log, log);
+}
+
 void close_user(struct user *user)
 {
 	assert_false(user->is_closed);
@@ -151,8 +157,7 @@ void mux_set_up(bool shared, const struct xenmsg_options *options)
 		xenmsg_begin_stream_listen(conn, "inbox", NULL, on_incoming, note_bound, &conn, NULL), 0);
 	let_session_begin();
 	assert_true(fake.asks_mux);
-	fake_expect(&fake, FRAME_BIND);
-	fake_reply(&fake, fake.header.channel, 0, "", false);
+	fake_answer(&fake, FRAME_BIND, 0, "");
 	settle();
 }
 
@@ -190,16 +195,9 @@ int tear_down_mux(void **state)
 	return 0;
 }
 
-bool is_readable(void)
-{
-	struct pollfd wait = {.fd = xenmsg_fd(conn), .events = POLLIN};
-
-	return poll(&wait, 1, 0) > 0;
-}
-
 void settle(void)
 {
-	for (unsigned rounds = 0; is_readable(); rounds++) {
+	for (unsigned rounds = 0; is_readable(conn); rounds++) {
 		assert_true(rounds < ROUNDS_MAX);
 		assert_true(xenmsg_process(conn) >= 0);
 	}
@@ -219,17 +217,20 @@ int process_until_over(void)
 	}
 }
 
+void begin_to_dial(struct user *user)
+{
+	assert_int_equal(xenmsg_stream_connect(conn, PEER, NULL, &user_callbacks, user, &user->stream), 0);
+}
+
 struct user *dial(void)
 {
 	struct user *user = user_new();
 	struct frame_open open;
 
-	assert_int_equal(xenmsg_stream_connect(conn, PEER, NULL, &user_callbacks, user, &user->stream), 0);
+	begin_to_dial(user);
 	settle();
-	do
-		fake_read(&fake);
-	while (fake.header.type != FRAME_OPEN); /* behind what the others have sent */
-	assert_int_equal(frame_open_decode(fake.payload, fake.header.length, &open), 0);
+	fake_read_up_to(&fake, FRAME_OPEN); /* behind what the others have sent */
+	open = FAKE_HEARD(&fake, open);
 	assert_int_equal(open.kind, CHANNEL_STREAM);
 	assert_int_equal(open.name.size, strlen(PEER));
 	assert_memory_equal(open.name.data, PEER, strlen(PEER));
@@ -243,8 +244,7 @@ struct user *connected(uint64_t limit)
 	struct user *user = dial();
 
 	fake_opened(&fake, user->number, limit, FAKE_MAX_MESSAGE);
-	settle();
-	assert_string_equal(user->log, "o");
+	expect_log(user, "o");
 	forget_log(user);
 	return user;
 }
@@ -270,9 +270,7 @@ void send_data(const struct user *user, const void *data, uint32_t size)
 
 void send_fin(const struct user *user, uint64_t total)
 {
-	uint8_t payload[8];
-
-	fake_send(&fake, FRAME_FIN, 0, user->number, payload, frame_u64_encode(total, payload));
+	fake_fin(&fake, user->number, total);
 }
 
 void expect_frame(const struct user *user, uint8_t type)
@@ -297,11 +295,8 @@ void expect_offset(const struct user *user, uint8_t type, uint64_t offset)
 
 void expect_reset(const struct user *user, uint32_t error)
 {
-	struct frame_reset reset;
-
 	expect_frame(user, FRAME_RESET);
-	assert_int_equal(frame_reset_decode(fake.payload, fake.header.length, &reset), 0);
-	assert_int_equal(reset.error, error);
+	assert_int_equal(FAKE_HEARD(&fake, reset).error, error);
 }
 
 void expect_silence(void)

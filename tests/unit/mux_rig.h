@@ -54,6 +54,8 @@ void close_conn(void);
 
 /* Zeroed, and taking all. */
 struct user *user_new(void);
+/* Begins to connect. */
+void begin_to_dial(struct user *user);
 /* Connects; the daemon has read all up to the OPEN. */
 struct user *dial(void);
 /* The same, and it was accepted with this limit. */
@@ -62,13 +64,13 @@ struct user *connected(uint64_t limit);
 struct user *accepted(uint32_t number, uint64_t limit);
 void close_user(struct user *user);
 void forget_log(struct user *user);
+/* What it was told, when the library has done what there is to do. */
+void expect_log(const struct user *user, const char *log);
 
 /* xenmsg_process(), as often as the descriptor says so. */
 void settle(void);
 /* The same until it fails: returns how. */
 int process_until_over(void);
-/* Whether the descriptor is readable. */
-bool is_readable(void);
 
 void send_data(const struct user *user, const void *data, uint32_t size);
 void send_fin(const struct user *user, uint64_t total);

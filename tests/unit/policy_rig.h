@@ -24,6 +24,14 @@ struct fixture {
 
 int set_up(void **state);
 int tear_down(void **state);
+/* The head of a test that has a folder of its own, by its parameter `fixture`. */
+#define POLICY_TEST(name)                                                                                    \
+	static void name##_in(struct fixture *fixture);                                                      \
+	TEST_WITH(name, set_up, tear_down)                                                                   \
+	{                                                                                                    \
+		name##_in(*state);                                                                           \
+	}                                                                                                    \
+	static void name##_in(struct fixture *fixture)
 void put(struct fixture *fixture, const char *name, const char *text);
 int load(struct fixture *fixture);
 void rules(struct fixture *fixture, const char *text);

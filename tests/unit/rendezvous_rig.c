@@ -20,7 +20,9 @@
 
 /* --- XenStore, as far as peers write to it: at once, and what they write is confirmed in turn - */
 
-unsigned setup_timeout_ms = 2 * PATIENCE_MS;
+#define SETUP_TIMEOUT_MS (2 * PATIENCE_MS)
+
+unsigned setup_timeout_ms = SETUP_TIMEOUT_MS;
 unsigned writes;
 
 int store_write_leaves(struct store *store, const struct store_leaf *leaves, unsigned count, uint32_t owner,
@@ -257,7 +259,33 @@ void settle(struct scene *scene)
 	}
 }
 
-void scene_begin(struct scene *scene, bool maps)
+void pass_time(struct scene *scene, unsigned ms)
+{
+	struct timeval pause = {.tv_usec = (suseconds_t)ms * 1000};
+
+	event_base_loopexit(scene->base, &pause);
+	event_base_dispatch(scene->base);
+	settle(scene);
+}
+
+void change(struct scene *scene, const char *path, const char *value)
+{
+	if (value)
+		fake_write(&scene->store, path, value);
+	else
+		fake_remove(&scene->store, path);
+	fire(scene, path);
+	settle(scene);
+}
+
+const char *value_at(struct scene *scene, const char *path)
+{
+	const struct fake_node *node = fake_find(&scene->store, path);
+
+	return node ? node->value : NULL;
+}
+
+static void scene_begin(struct scene *scene, bool maps)
 {
 	static const struct peers_callbacks callbacks = {
 		.connected = on_connected,
@@ -291,31 +319,55 @@ void scene_begin(struct scene *scene, bool maps)
 	settle(scene);
 }
 
-void scene_start_with(struct scene *scene, bool maps)
+void begin_as_mapper(struct scene *scene)
 {
-	struct fake_node *hello;
+	scene_begin(scene, true);
+}
 
-	scene_begin(scene, maps);
+void begin_impatient(struct scene *scene)
+{
+	setup_timeout_ms = 100;
+	begin_as_mapper(scene);
+	fake_write(&scene->store, THEIRS "/presence", "1 " INSTANCE);
+}
+
+void begin_as_granter(struct scene *scene)
+{
+	scene_begin(scene, false);
+}
+
+void connect_to(struct scene *scene, uint32_t domid, struct account *account)
+{
+	assert_int_equal(peers_connect(scene->peers, domid, account), 0);
+	settle(scene);
+}
+
+static void greet(struct scene *scene)
+{
+	const char *hello;
+
 	peers_want_all(scene->peers);
 	settle(scene);
-	fake_write(&scene->store, THEIRS "/presence", "1 " INSTANCE);
-	fire(scene, THEIRS "/presence");
-	settle(scene);
+	change(scene, THEIRS "/presence", "1 " INSTANCE);
 	assert_int_equal(scene->ups, 1);
-	assert_int_equal(peers_connect(scene->peers, 2, NULL), 0);
-	settle(scene);
-	hello = fake_find(&scene->store, OURS "/to/2/hello");
+	connect_to(scene, 2, NULL);
+	hello = value_at(scene, OURS "/to/2/hello");
 	assert_non_null(hello);
-	assert_int_equal(sscanf(hello->value, "1 " INSTANCE " %8s", scene->nonce), 1);
-	fake_write(&scene->store, THEIRS "/to/1/hello", "1 " INSTANCE " 76543210 1");
-	fire(scene, THEIRS "/to/1/hello");
-	settle(scene);
+	assert_int_equal(sscanf(hello, "1 " INSTANCE " %8s", scene->nonce), 1);
+	change(scene, THEIRS "/to/1/hello", "1 " INSTANCE " 76543210 1");
 	assert_null(scene->vchan);
 }
 
 void scene_start(struct scene *scene)
 {
-	scene_start_with(scene, true);
+	begin_as_mapper(scene);
+	greet(scene);
+}
+
+void start_as_granter(struct scene *scene)
+{
+	begin_as_granter(scene);
+	greet(scene);
 }
 
 void scene_stop(struct scene *scene)
@@ -335,6 +387,8 @@ void scene_stop(struct scene *scene)
 	event_base_free(scene->base);
 	assert_int_equal(held.granted, 0);
 	assert_int_equal(held.mapped, 0);
+	held = (struct held){.left = held.left};
+	setup_timeout_ms = SETUP_TIMEOUT_MS;
 }
 
 const char *node_path(struct scene *scene, const char *name)
@@ -345,15 +399,16 @@ const char *node_path(struct scene *scene, const char *name)
 	return path;
 }
 
+void write_nodes(struct scene *scene)
+{
+	fake_write(&scene->store, node_path(scene, "ring-ref"), "9");
+	fake_write(&scene->store, node_path(scene, "event-channel"), "17");
+}
+
 void await_vchan(struct scene *scene)
 {
-	for (int i = 0; i < PATIENCE_MS && !scene->vchan; i++) {
-		struct timeval pause = {.tv_usec = 1000};
-
-		event_base_loopexit(scene->base, &pause);
-		event_base_dispatch(scene->base);
-		settle(scene);
-	}
+	for (int i = 0; i < PATIENCE_MS && !scene->vchan; i++)
+		pass_time(scene, 1);
 	assert_non_null(scene->vchan);
 	assert_int_equal(held.mapped, 1);
 }

@@ -65,14 +65,27 @@ void fire_own(struct scene *scene, const char *path);
 void close_granted(struct scene *scene);
 /* All that can be done now is done. */
 void settle(struct scene *scene);
-/* Nothing is known of the peer yet, nor wanted. */
-void scene_begin(struct scene *scene, bool maps);
-/* If we map: of two that both may we do, being the lower one; the peer has answered our hello and offers
- * nothing yet. */
-void scene_start_with(struct scene *scene, bool maps);
+void pass_time(struct scene *scene, unsigned ms);
+/* This is written, or removed if it is NULL; the watch tells of it, and all that follows is done. */
+void change(struct scene *scene, const char *path, const char *value);
+/* Nothing is known of the peer yet, nor wanted; we may map, or grant. */
+void begin_as_mapper(struct scene *scene);
+/* Its requests have 100 ms each, and the peer is there. */
+void begin_impatient(struct scene *scene);
+void begin_as_granter(struct scene *scene);
+/* The peer has answered our hello. Of two that both may map we do, being the lower one, and it offers nothing
+ * yet. */
 void scene_start(struct scene *scene);
+void start_as_granter(struct scene *scene);
+/* All vchans must have been closed by then. What was set for the scene is as it was. */
 void scene_stop(struct scene *scene);
+/* Somebody here, who pays for it, wants a link. */
+void connect_to(struct scene *scene, uint32_t domid, struct account *account);
 const char *node_path(struct scene *scene, const char *name);
+/* The peer writes where its rings are, and nothing tells of it. */
+void write_nodes(struct scene *scene);
 void await_vchan(struct scene *scene);
+/* What is written there, or NULL. */
+const char *value_at(struct scene *scene, const char *path);
 
 #endif

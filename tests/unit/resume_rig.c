@@ -66,20 +66,22 @@ void up_to_resume(struct scene *scene)
 	begin_to_resume(scene);
 }
 
-bool keeps_all(void *userdata, struct peer_id peer)
+static bool keeps_all(void *userdata, struct peer_id peer)
 {
 	return true;
 }
 
+void hand_over(struct scene *scene)
+{
+	links_hand_over(scene->links, keeps_all, NULL);
+}
+
 void leave(struct scene *scene)
 {
-	if (!scene->peer.unnumbered) {
-		session.sequence = scene->peer.sequence;
-		session.heard_sequence = scene->peer.heard_sequence;
-	}
-	scene->peer.vchan->state = VCHAN_CLOSED;
+	if (!scene->peer.unnumbered)
+		note_sequences(scene);
 	scene->peer.vchan->was_left = true;
-	notify(scene);
+	close_by_peer(scene);
 	expect_state(scene, LINK_AWAY);
 	assert_true(scene->peer.vchan->closed && scene->peer.vchan->left);
 }
@@ -91,6 +93,28 @@ void meet_again(struct scene *scene)
 	hear_hello(scene, HELLO_RESUME);
 	expect_silence(scene);
 	hello_of_peer(scene, HELLO_RESUME, session.token, peer_instance);
+}
+
+void take_number(struct scene *scene, uint32_t domid)
+{
+	scene->peer.domid = session.domid = domid;
+	memcpy(scene->instances[domid], peer_instance, sizeof(peer_instance));
+}
+
+void come_as(struct scene *scene, uint32_t domid)
+{
+	take_number(scene, domid);
+	meet_again(scene);
+}
+
+void begin_anew(struct scene *scene, enum hello_purpose ours)
+{
+	static const uint8_t none[16];
+
+	bring_vchan(scene);
+	hear_hello(scene, ours);
+	hello_of_peer(scene, HELLO_BEGIN, none, peer_instance);
+	expect_state(scene, LINK_UP);
 }
 
 void away(struct scene *scene)
@@ -109,22 +133,24 @@ void proof_ends(struct proof_end *us, struct proof_end *them)
 	memcpy(them->instance, peer_instance, sizeof(them->instance));
 }
 
-void hear_prove(struct scene *scene, struct frame_prove *prove)
+struct frame_prove hear_prove(struct scene *scene)
 {
+	struct frame_prove prove;
 	struct proof_end us, them;
 
 	proof_ends(&us, &them);
 	expect(scene, FRAME_PROVE);
-	assert_int_equal(frame_prove_decode(scene->peer.payload, scene->peer.header.length, prove), 0);
-	assert_int_equal(prove->epoch, session.epoch);
-	assert_true(proof_is_good(session.secret, &us, &them, prove->epoch, HELLO_RESUME, prove->proof));
+	assert_int_equal(frame_prove_decode(scene->peer.payload, scene->peer.header.length, &prove), 0);
+	assert_int_equal(prove.epoch, session.epoch);
+	assert_true(proof_is_good(session.secret, &us, &them, prove.epoch, HELLO_RESUME, prove.proof));
+	return prove;
 }
 
-void say_prove(struct scene *scene, const struct frame_prove *prove)
+void say_prove(struct scene *scene, struct frame_prove prove)
 {
 	uint8_t payload[FRAME_SMALL_MAX];
 
-	say(scene, FRAME_PROVE, payload, frame_prove_encode(prove, payload));
+	say(scene, FRAME_PROVE, payload, frame_prove_encode(&prove, payload));
 }
 
 struct frame_prove good_prove(uint32_t epoch)
@@ -137,14 +163,21 @@ struct frame_prove good_prove(uint32_t epoch)
 	return prove;
 }
 
+struct frame_prove wrong_prove(void)
+{
+	struct frame_prove prove = good_prove(session.epoch);
+
+	prove.proof[7] ^= 1;
+	return prove;
+}
+
 void prove(struct scene *scene)
 {
-	struct frame_prove ours, theirs = good_prove(session.epoch);
 	struct frame_resume resume;
 
-	hear_prove(scene, &ours);
+	hear_prove(scene);
 	expect_silence(scene);
-	say_prove(scene, &theirs);
+	say_prove(scene, good_prove(session.epoch));
 	expect(scene, FRAME_RESUME);
 	assert_int_equal(frame_resume_decode(scene->peer.payload, scene->peer.header.length, &resume), 0);
 	assert_int_equal(resume.epoch, session.epoch); /* the peer maps: it numbers them */
@@ -158,13 +191,40 @@ void say_resume(struct scene *scene, uint64_t received, uint32_t epoch)
 	say(scene, FRAME_RESUME, payload, frame_resume_encode(&resume, payload));
 }
 
-void go_on(struct scene *scene)
+void put_resume(struct scene *scene)
 {
-	say_resume(scene, session.received, ++session.epoch);
-	expect_state(scene, LINK_UP);
+	struct frame_resume resume = {.received = session.received, .epoch = ++session.epoch};
+	uint8_t payload[FRAME_SMALL_MAX];
+
+	put(scene, FRAME_RESUME, 0, payload, frame_resume_encode(&resume, payload));
 	scene->peer.unnumbered = false;
 	scene->peer.sequence = session.sequence;
 	scene->peer.heard_sequence = session.heard_sequence;
+}
+
+void go_on(struct scene *scene)
+{
+	put_resume(scene);
+	notify(scene);
+	expect_state(scene, LINK_UP);
+}
+
+void resume(struct scene *scene)
+{
+	meet_again(scene);
+	prove(scene);
+	go_on(scene);
+}
+
+void count_heard(struct scene *scene)
+{
+	session.received += frame_size(scene->peer.header.length);
+}
+
+void note_sequences(struct scene *scene)
+{
+	session.sequence = scene->peer.sequence;
+	session.heard_sequence = scene->peer.heard_sequence;
 }
 
 void expect_dropped(struct scene *scene)
@@ -173,11 +233,8 @@ void expect_dropped(struct scene *scene)
 	assert_true(scene->peer.vchan->closed);
 	expect_state(scene, LINK_AWAY);
 	pass(scene, AGAIN_MS);
-	meet_again(scene);
-	prove(scene);
-	go_on(scene);
+	resume(scene);
 	expect(scene, FRAME_PING);
-	scene_stop(scene);
 }
 
 void expect_refused(struct scene *scene)
@@ -193,5 +250,4 @@ void expect_ended(struct scene *scene)
 	assert_true(scene->peer.vchan->closed);
 	assert_int_equal(info_of(scene).channels, 0);
 	assert_false(scene->is_connected);
-	scene_stop(scene);
 }

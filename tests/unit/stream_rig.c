@@ -112,6 +112,9 @@ void scene_stop(struct scene *scene)
 	stream_free(scene->caller);
 	stream_free(scene->acceptor);
 	rig_stop(&scene->rig);
+	account_unref(scene->opener);
+	account_unref(scene->program);
+	quota_free(scene->quota);
 	hang_up(&scene->a);
 	hang_up(&scene->b);
 }
@@ -122,7 +125,6 @@ void expect_gone(struct scene *scene, unsigned count)
 	assert_int_equal(scene->gone, count);
 	assert_null(scene->caller);
 	assert_null(scene->acceptor);
-	scene_stop(scene);
 }
 
 void expect_reply(int fd, uint32_t error)
@@ -192,8 +194,10 @@ void join(struct scene *scene)
 
 /* --- the other end in the hands of the test --------------------------------------------------- */
 
-bool hear(struct scene *scene, uint8_t type, struct party_frame *frame)
+bool hear(struct scene *scene, uint8_t type)
 {
+	struct party_frame *frame = &scene->heard;
+
 	for (;;) {
 		run(scene);
 		if (!party_get(scene->peer, OUTLET_MAIN, frame))
@@ -208,30 +212,24 @@ bool hear(struct scene *scene, uint8_t type, struct party_frame *frame)
 
 void opened(struct scene *scene, uint64_t limit)
 {
-	uint8_t payload[FRAME_SMALL_MAX];
-
-	party_put(scene->peer, FRAME_OPENED, scene->number, payload,
-		  frame_opened_encode(&(struct frame_opened){.limit = limit, .max_message = 1u << 20},
-				      payload));
+	party_opened(scene->peer, scene->number,
+		     &(struct frame_opened){.limit = limit, .max_message = 1u << 20});
 	run(scene);
 }
 
 void call_peer(struct scene *scene)
 {
-	static struct party_frame frame;
-
 	scene_start(scene);
 	scene->peer =
 		party_new(&scene->rig, &(struct rig_options){.kind = HOP_LINK, .ring = 262144, .parity = 0});
 	scene->peer->no_auto_answer = true;
 	call(scene);
-	assert_true(hear(scene, FRAME_OPEN, &frame));
-	scene->number = frame.header.channel;
+	assert_true(hear(scene, FRAME_OPEN));
+	scene->number = scene->heard.header.channel;
 }
 
 void join_peer(struct scene *scene, uint64_t limit)
 {
-	call_peer(scene);
 	opened(scene, limit);
 	expect_reply(scene->a, 0);
 }

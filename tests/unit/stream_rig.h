@@ -15,12 +15,14 @@
 struct scene {
 	struct rig rig;
 	struct account *opener, *program; /* that pay; NULL: nobody */
+	struct quota *quota;		  /* that they belong to */
 	struct stream *caller, *acceptor;
-	int a, b;	    /* the programs' ends */
-	int at_a, at_b;	    /* the daemon's */
-	struct party *peer; /* the channel goes to it, if set */
-	uint32_t number;    /* there */
-	uint64_t received;  /* bytes of DATA there */
+	int a, b;		  /* the programs' ends */
+	int at_a, at_b;		  /* the daemon's */
+	struct party *peer;	  /* the channel goes to it, if set */
+	uint32_t number;	  /* there */
+	uint64_t received;	  /* bytes of DATA there */
+	struct party_frame heard; /* there, by hear() */
 	int refuse_with, forbid_with;
 	unsigned gone;
 };
@@ -46,10 +48,11 @@ void fetch(struct scene *scene);
 void join(struct scene *scene);
 
 /* The next frame of this type at the peer; bytes of DATA before it are counted. */
-bool hear(struct scene *scene, uint8_t type, struct party_frame *frame);
+bool hear(struct scene *scene, uint8_t type);
 void opened(struct scene *scene, uint64_t limit);
 /* Called, and OPEN has come to the peer. */
 void call_peer(struct scene *scene);
+/* ... and then the peer accepts. */
 void join_peer(struct scene *scene, uint64_t limit);
 
 uint8_t byte_at(uint64_t at);

@@ -34,9 +34,9 @@ static struct access *access_with(struct fixture *fixture, const char *text)
 	return access;
 }
 
-TEST_WITH(what_is_denied_is_told_from_what_is_not_decided_yet, set_up, tear_down)
+POLICY_TEST(what_is_denied_is_told_from_what_is_not_decided_yet)
 {
-	struct access *access = access_with(*state, "[rule]\nfrom = tenant\nto = *\naction = allow\n");
+	struct access *access = access_with(fixture, "[rule]\nfrom = tenant\nto = *\naction = allow\n");
 	const struct frame_identity tenant = {.domid = 3}, other = {.domid = 4};
 
 	assert_int_equal(access_reach(access, &tenant, "inbox"), 0);
@@ -48,9 +48,9 @@ TEST_WITH(what_is_denied_is_told_from_what_is_not_decided_yet, set_up, tear_down
 	access_free(access);
 }
 
-TEST_WITH(what_goes_to_another_host_needs_a_rule_at_first_and_later, set_up, tear_down)
+POLICY_TEST(what_goes_to_another_host_needs_a_rule_at_first_and_later)
 {
-	struct access *access = access_with(*state, "[out]\nfrom = 3\nto = hostb\naction = allow\n");
+	struct access *access = access_with(fixture, "[out]\nfrom = 3\nto = hostb\naction = allow\n");
 	const struct frame_identity tenant = {.domid = 3}, other = {.domid = 4};
 
 	assert_int_equal(access_out(access, &tenant, "hostb", "hostb/0:inbox"), 0);
@@ -62,9 +62,9 @@ TEST_WITH(what_goes_to_another_host_needs_a_rule_at_first_and_later, set_up, tea
 	access_free(access);
 }
 
-TEST_WITH(what_comes_from_another_host_is_relayed_as_rules_say, set_up, tear_down)
+POLICY_TEST(what_comes_from_another_host_is_relayed_as_rules_say)
 {
-	struct access *access = access_with(*state, "[relay]\nfrom = hostb/1\nto = 5\naction = deny\n");
+	struct access *access = access_with(fixture, "[relay]\nfrom = hostb/1\nto = 5\naction = deny\n");
 	char host[] = "hostb";
 	struct channel channel = {.kind = CHANNEL_MESSAGE};
 

@@ -131,6 +131,19 @@ static void stop(struct started *started)
 	rmdir(started->directory);
 }
 
+/* The head of a test in which `inbox` is started on demand. Its other parameter is the router's scene. */
+#define STARTED_TEST(name, begin)                                                                            \
+	static void name##_in(struct started *started, struct scene *scene);                                 \
+	TEST(name)                                                                                           \
+	{                                                                                                    \
+		struct started unit_started = {0};                                                           \
+                                                                                                             \
+		begin(&unit_started);                                                                        \
+		name##_in(&unit_started, &unit_started.scene);                                               \
+		stop(&unit_started);                                                                         \
+	}                                                                                                    \
+	static void name##_in(struct started *started, struct scene *scene)
+
 static uint8_t expect_kind(struct party *party)
 {
 	static struct party_frame frame;
@@ -182,27 +195,18 @@ static unsigned fill(struct party *party, const char *address, unsigned most)
 	return most;
 }
 
-TEST(nobody_gets_more_of_a_room_than_a_share)
+STARTED_TEST(nobody_gets_more_of_a_room_than_a_share, start)
 {
-	struct started started = {0};
-	struct scene *scene = &started.scene;
-
-	start(&started);
 	/* (256 - 2) / 3 of what the first one leaves; then the third still finds what it needs. */
 	assert_int_equal(fill(scene->a, "self:inbox", 2), 2);
 	assert_int_equal(fill(scene->link, "inbox", 120), 84);
 	assert_int_equal(fill(scene->b, "self:inbox", 4), 4);
-	assert_int_equal(started.room->channels.count, 2 + 84 + 4);
-	stop(&started);
+	assert_int_equal(started->room->channels.count, 2 + 84 + 4);
 }
 
-TEST(room_of_one_account_is_half_of_it)
+STARTED_TEST(room_of_one_account_is_half_of_it, start)
 {
-	struct started started = {0};
-
-	start(&started);
-	assert_int_equal(fill(started.scene.link, "inbox", 200), ACTIVATION_WAITING_MAX / 2);
-	stop(&started);
+	assert_int_equal(fill(scene->link, "inbox", 200), ACTIVATION_WAITING_MAX / 2);
 }
 
 /* --- the files -------------------------------------------------------------------------------- */
@@ -219,29 +223,26 @@ struct passwd *getpwnam(const char *name)
 	return lookup_error || strcmp(name, "somebody") != 0 ? NULL : &somebody;
 }
 
-TEST(old_file_stays_in_force_while_its_user_cannot_be_looked_up)
+STARTED_TEST(old_file_stays_in_force_while_its_user_cannot_be_looked_up, start)
 {
-	struct started started = {0};
 	FILE *file;
 
-	start(&started);
-	file = fopen(started.path, "w");
+	file = fopen(started->path, "w");
 	assert_non_null(file);
 	fprintf(file, "[activate]\nendpoint = inbox\nuser = somebody\nexec = /bin/sleep 200\n");
 	fclose(file);
 	lookup_error = ETIMEDOUT;
-	assert_int_equal(activations_reload(started.activations), -EAGAIN);
-	assert_non_null(strstr(activations_error(started.activations),
+	assert_int_equal(activations_reload(started->activations), -EAGAIN);
+	assert_non_null(strstr(activations_error(started->activations),
 			       "user = somebody: can't be looked up now: Connection timed out"));
-	assert_string_equal(activation_info(started.activation).command, "/bin/sleep 100");
+	assert_string_equal(activation_info(started->activation).command, "/bin/sleep 100");
 	lookup_error = ENOENT;
-	assert_int_equal(activations_reload(started.activations), -EINVAL);
-	assert_string_equal(activation_info(started.activation).command, "/bin/sleep 100");
+	assert_int_equal(activations_reload(started->activations), -EINVAL);
+	assert_string_equal(activation_info(started->activation).command, "/bin/sleep 100");
 	lookup_error = 0;
-	assert_int_equal(activations_reload(started.activations), 0);
-	assert_null(activations_error(started.activations));
-	assert_string_equal(activation_info(started.activation).command, "/bin/sleep 200");
-	stop(&started);
+	assert_int_equal(activations_reload(started->activations), 0);
+	assert_null(activations_error(started->activations));
+	assert_string_equal(activation_info(started->activation).command, "/bin/sleep 200");
 }
 
 /* --- who has bound in time -------------------------------------------------------------------- */
@@ -256,45 +257,36 @@ static const char *state_of(const struct started *started)
 /* The program is started for a channel, which waits. */
 static void start_for_channel(struct started *started)
 {
-	*started = (struct started){0};
 	start(started);
 	open_kind(started->scene.link, 1, CHANNEL_MESSAGE, "inbox", 5);
 	rig_settle(&started->scene.rig);
 }
 
-TEST(who_may_have_bound_while_nobody_ran_is_not_given_up)
+STARTED_TEST(who_may_have_bound_while_nobody_ran_is_not_given_up, start_for_channel)
 {
-	struct started started;
-	struct scene *scene = &started.scene;
-
-	start_for_channel(&started);
-	stand_still(&started, TIMEOUT_MS + 5000);
-	assert_string_equal(state_of(&started), "starting");
+	stand_still(started, TIMEOUT_MS + 5000);
+	assert_string_equal(state_of(started), "starting");
 	assert_int_equal(bind_name(scene, scene->b, "inbox", ANY_KIND), 0);
 	assert_int_equal(expect_kind(scene->b), CHANNEL_MESSAGE);
-	assert_string_equal(state_of(&started), "running");
-	stop(&started);
+	assert_string_equal(state_of(started), "running");
 }
 
-TEST(time_in_which_nobody_ran_is_given_back_once)
+STARTED_TEST(time_in_which_nobody_ran_is_given_back_once, start_for_channel)
 {
-	struct started started;
+	stand_still(started, TIMEOUT_MS + 5000);
+	stand_still(started, 4000);
+	assert_string_equal(state_of(started), "starting");
+	stand_still(started, 4000);
+	assert_string_equal(state_of(started), "failed");
+}
 
-	start_for_channel(&started);
-	stand_still(&started, TIMEOUT_MS + 5000);
-	stand_still(&started, 4000);
-	assert_string_equal(state_of(&started), "starting");
-	stand_still(&started, 4000);
-	assert_string_equal(state_of(&started), "failed");
-	stop(&started);
-	/* ... and however long that was, no more than its whole time. */
-	start_for_channel(&started);
-	stand_still(&started, 10 * TIMEOUT_MS);
-	stand_still(&started, TIMEOUT_MS - 1000);
-	assert_string_equal(state_of(&started), "starting");
-	stand_still(&started, 2000);
-	assert_string_equal(state_of(&started), "failed");
-	stop(&started);
+STARTED_TEST(however_long_nobody_ran_no_more_than_the_time_is_given_back, start_for_channel)
+{
+	stand_still(started, 10 * TIMEOUT_MS);
+	stand_still(started, TIMEOUT_MS - 1000);
+	assert_string_equal(state_of(started), "starting");
+	stand_still(started, 2000);
+	assert_string_equal(state_of(started), "failed");
 }
 
 /* --- the image that a daemon hands over ------------------------------------------------------- */
@@ -358,15 +350,13 @@ static int read_rooms(const uint8_t *bytes, size_t size, char became[32])
 	return r;
 }
 
-TEST(rooms_that_are_cut_or_spoilt_are_refused_or_harmless)
+STARTED_TEST(rooms_that_are_cut_or_spoilt_are_refused_or_harmless, start)
 {
-	struct started started = {0};
 	uint8_t *bytes;
 	char became[32];
 	size_t size;
 
-	start(&started);
-	bytes = image_of_rooms(&started, &size);
+	bytes = image_of_rooms(started, &size);
 	image_write_seed("room", bytes, size);
 	assert_int_equal(read_rooms(bytes, size, became), 0);
 	assert_string_equal(became, "starting");
@@ -379,25 +369,21 @@ TEST(rooms_that_are_cut_or_spoilt_are_refused_or_harmless)
 			bytes[i] ^= (uint8_t)(1u << bit);
 		}
 	free(bytes);
-	stop(&started);
 }
 
-TEST(time_to_bind_is_handed_over_though_the_time_of_day_is_set)
+STARTED_TEST(time_to_bind_is_handed_over_though_the_time_of_day_is_set, start)
 {
-	struct started started = {0};
 	uint8_t *bytes;
 	char became[32];
 	size_t size;
 
-	start(&started);
-	assert_int_equal(fill(started.scene.link, "inbox", 1), 1);
+	assert_int_equal(fill(scene->link, "inbox", 1), 1);
 	day_is_late_s = 3600;
-	bytes = image_of_rooms(&started, &size);
+	bytes = image_of_rooms(started, &size);
 	day_is_late_s = 0;
 	assert_int_equal(read_rooms(bytes, size, became), 0);
 	assert_string_equal(became, "starting");
 	free(bytes);
-	stop(&started);
 }
 
 TEST(time_in_which_nobody_ran_is_given_back_after_a_hand_over)

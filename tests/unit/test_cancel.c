@@ -19,6 +19,7 @@
 struct scene {
 	struct rig rig;
 	struct party *a, *b, *link;
+	struct quota *quota; /* if A pays */
 };
 
 static struct party *route(struct party *party, const char *name)
@@ -26,7 +27,7 @@ static struct party *route(struct party *party, const char *name)
 	return name[0] == 'x' ? party->rig->parties->next->next : party->rig->parties->next;
 }
 
-static void scene_start(struct scene *scene, bool b_is_lenient, uint32_t link_ring)
+static void scene_with(struct scene *scene, bool b_is_lenient, uint32_t link_ring)
 {
 	rig_start(&scene->rig, 1);
 	scene->a =
@@ -43,12 +44,28 @@ static void scene_start(struct scene *scene, bool b_is_lenient, uint32_t link_ri
 	scene->b->captured = evbuffer_new();
 }
 
+static void scene_start(struct scene *scene)
+{
+	scene_with(scene, false, 65536);
+}
+
+static void start_with_lenient_b(struct scene *scene)
+{
+	scene_with(scene, true, 65536);
+}
+
+static void start_with_small_link(struct scene *scene)
+{
+	scene_with(scene, false, 1024);
+}
+
 static void scene_stop(struct scene *scene)
 {
 	party_kill(scene->a);
 	party_kill(scene->link);
 	party_kill(scene->b);
 	rig_stop(&scene->rig);
+	quota_free(scene->quota);
 }
 
 /* `count` messages of 8 bytes: 24 bytes each in the stream, their state at 16. */
@@ -75,6 +92,27 @@ static void cancel(struct scene *scene, unsigned message)
 	rig_settle(&scene->rig);
 	party_read(scene->a, 1u << 30);
 	rig_settle(&scene->rig);
+}
+
+/* Of who was asked. */
+static void answer(struct party *party, uint32_t channel, unsigned message, uint32_t result)
+{
+	struct frame_cancelled answer = {.offset = state_of(message), .result = result};
+	uint8_t payload[FRAME_SMALL_MAX];
+
+	party_put(party, FRAME_CANCELLED, channel, payload, frame_cancelled_encode(&answer, payload));
+}
+
+/* So many of A's have been answered, or given up. */
+static void run_until_answered(struct scene *scene, uint32_t count)
+{
+	const struct party_channel *channel = party_channel(scene->a, 0);
+
+	for (int i = 0; i < 100000 && channel->cancelled_count < count; i++) {
+		event_base_loop(scene->rig.base, EVLOOP_ONCE);
+		party_read(scene->a, 1u << 30);
+	}
+	assert_int_equal(channel->cancelled_count, count);
 }
 
 static void expect_answer(struct scene *scene, uint32_t count, unsigned message, uint32_t result)
@@ -108,274 +146,233 @@ static uint32_t found(struct scene *scene, unsigned message)
 	return get_u32(state);
 }
 
-TEST(message_in_the_ring_of_a_program_is_cancelled_there)
+SCENE_TEST(message_in_the_ring_of_a_program_is_cancelled_there, scene_start)
 {
-	struct scene scene;
-
-	scene_start(&scene, false, 65536);
-	party_open(scene.a, 0, "p");
-	send_messages(&scene, 0, 3);
-	cancel(&scene, 1);
-	expect_answer(&scene, 1, 1, ECANCELED);
-	cancel(&scene, 1);
-	expect_answer(&scene, 2, 1, ECANCELED);
-	assert_int_equal(found(&scene, 0), MESSAGE_SENT);
-	assert_int_equal(found(&scene, 1), MESSAGE_CANCELLED);
-	assert_int_equal(found(&scene, 2), MESSAGE_SENT);
-	scene_stop(&scene);
+	party_open(scene->a, 0, "p");
+	send_messages(scene, 0, 3);
+	cancel(scene, 1);
+	expect_answer(scene, 1, 1, ECANCELED);
+	cancel(scene, 1);
+	expect_answer(scene, 2, 1, ECANCELED);
+	assert_int_equal(found(scene, 0), MESSAGE_SENT);
+	assert_int_equal(found(scene, 1), MESSAGE_CANCELLED);
+	assert_int_equal(found(scene, 2), MESSAGE_SENT);
 }
 
 /* The copy for another program at a shared endpoint, for which there was no memory from there on. */
-TEST(message_is_cancelled_whose_copy_ends_in_its_state)
+SCENE_TEST(message_is_cancelled_whose_copy_ends_in_its_state, scene_start)
 {
-	struct scene scene;
 	struct channel *channel;
 
-	scene_start(&scene, false, 65536);
-	party_open(scene.a, 0, "p");
-	send_messages(&scene, 0, 3);
-	channel = hop_find_channel(&scene.a->hop, 0)->channel;
+	party_open(scene->a, 0, "p");
+	send_messages(scene, 0, 3);
+	channel = hop_find_channel(&scene->a->hop, 0)->channel;
 	assert_int_equal(sharing_begin(channel), 0);
 	channel->sharing->from = 24;
 	channel->sharing->broken = true;
 	assert_int_equal(evbuffer_add(channel->sharing->copy, "\10\0\0\0\0\0\0\0messages\0\0", 18), 0);
-	cancel(&scene, 1);
-	expect_answer(&scene, 1, 1, ECANCELED);
-	assert_int_equal(found(&scene, 1), MESSAGE_CANCELLED);
-	scene_stop(&scene);
+	cancel(scene, 1);
+	expect_answer(scene, 1, 1, ECANCELED);
+	assert_int_equal(found(scene, 1), MESSAGE_CANCELLED);
 }
 
-TEST(message_that_the_program_has_taken_is_not_cancelled)
+SCENE_TEST(message_that_the_program_has_taken_is_not_cancelled, scene_start)
 {
-	struct scene scene;
 	uint32_t *words, i;
 
-	scene_start(&scene, false, 65536);
-	party_open(scene.a, 0, "p");
-	send_messages(&scene, 0, 1);
+	party_open(scene->a, 0, "p");
+	send_messages(scene, 0, 1);
 	/* It has changed the state, and is still copying. */
-	words = (uint32_t *)(void *)scene.b->from_daemon[OUTLET_DELIVERIES]->data;
+	words = (uint32_t *)(void *)scene->b->from_daemon[OUTLET_DELIVERIES]->data;
 	i = (FRAME_HEADER_SIZE + 16) / 4;
 	assert_int_equal(words[i], MESSAGE_SENT);
 	words[i] = MESSAGE_TAKEN;
-	cancel(&scene, 0);
-	expect_answer(&scene, 1, 0, 0);
+	cancel(scene, 0);
+	expect_answer(scene, 1, 0, 0);
 	assert_int_equal(words[i], MESSAGE_TAKEN);
 	/* And when that is long over. */
-	party_read(scene.b, 1u << 30);
-	rig_settle(&scene.rig);
-	cancel(&scene, 0);
-	expect_answer(&scene, 2, 0, 0);
-	scene_stop(&scene);
+	party_read(scene->b, 1u << 30);
+	rig_settle(&scene->rig);
+	cancel(scene, 0);
+	expect_answer(scene, 2, 0, 0);
 }
 
-TEST(message_in_the_queue_is_cancelled_in_the_queue)
+SCENE_TEST(message_in_the_queue_is_cancelled_in_the_queue, scene_start)
 {
-	struct scene scene;
-
-	scene_start(&scene, false, 65536);
-	party_open(scene.a, 0, "p");
-	send_messages(&scene, 0, 1000); /* six times what the ring holds */
-	assert_true(channel_queued(&scene.a->last_channel->acceptor) > 10000);
-	cancel(&scene, 999);
-	expect_answer(&scene, 1, 999, ECANCELED);
-	cancel(&scene, 700);
-	expect_answer(&scene, 2, 700, ECANCELED);
-	assert_int_equal(found(&scene, 999), MESSAGE_CANCELLED);
-	assert_int_equal(found(&scene, 700), MESSAGE_CANCELLED);
-	assert_int_equal(found(&scene, 701), MESSAGE_SENT);
-	scene_stop(&scene);
+	party_open(scene->a, 0, "p");
+	send_messages(scene, 0, 1000); /* six times what the ring holds */
+	assert_true(channel_queued(&scene->a->last_channel->acceptor) > 10000);
+	cancel(scene, 999);
+	expect_answer(scene, 1, 999, ECANCELED);
+	cancel(scene, 700);
+	expect_answer(scene, 2, 700, ECANCELED);
+	assert_int_equal(found(scene, 999), MESSAGE_CANCELLED);
+	assert_int_equal(found(scene, 700), MESSAGE_CANCELLED);
+	assert_int_equal(found(scene, 701), MESSAGE_SENT);
 }
 
 /* The program has released the message, the daemon has written over the place, and then only comes to the
  * CANCEL. */
-TEST(cancel_of_a_released_message_harms_no_other)
+SCENE_TEST(cancel_of_a_released_message_harms_no_other, scene_start)
 {
-	struct scene scene;
 	struct hop *hop;
 
-	scene_start(&scene, false, 65536);
-	party_open(scene.a, 0, "p");
-	send_messages(&scene, 0, 160); /* the ring is full */
-	hop = &scene.b->hop;
+	party_open(scene->a, 0, "p");
+	send_messages(scene, 0, 160); /* the ring is full */
+	hop = &scene->b->hop;
 	/* It is in the midst of a turn, with a snapshot from before. */
 	hop->taken.pending = true;
 	hop->taken.mark = hop->in.reader.tail + 8;
-	party_read(scene.b, 1u << 30);
-	scene.b->kicked = false;
+	party_read(scene->b, 1u << 30);
+	scene->b->kicked = false;
 	for (int i = 0; i < 60; i++) {
 		uint8_t message[24] = {8};
 
-		party_put(scene.a, FRAME_DATA, 0, message, sizeof(message));
-		party_channel(scene.a, 0)->sent += sizeof(message);
+		party_put(scene->a, FRAME_DATA, 0, message, sizeof(message));
+		party_channel(scene->a, 0)->sent += sizeof(message);
 	}
-	scene.a->kicked = false;
-	hop_event(&scene.a->hop);
-	relay_pass(scene.a->hop.relay);
-	party_cancel(scene.a, 0, state_of(3));
-	scene.a->kicked = false;
-	hop_event(&scene.a->hop);
-	relay_pass(scene.a->hop.relay);
-	party_read(scene.a, 1u << 30);
-	assert_int_equal(party_channel(scene.a, 0)->cancelled_count, 0);
+	scene->a->kicked = false;
+	hop_event(&scene->a->hop);
+	relay_pass(scene->a->hop.relay);
+	party_cancel(scene->a, 0, state_of(3));
+	scene->a->kicked = false;
+	hop_event(&scene->a->hop);
+	relay_pass(scene->a->hop.relay);
+	party_read(scene->a, 1u << 30);
+	assert_int_equal(party_channel(scene->a, 0)->cancelled_count, 0);
 	/* When the release is counted, it was taken. */
 	hop->taken.pending = false;
-	scene.b->kicked = true;
-	rig_settle(&scene.rig);
-	expect_answer(&scene, 1, 3, 0);
+	scene->b->kicked = true;
+	rig_settle(&scene->rig);
+	expect_answer(scene, 1, 3, 0);
 	for (unsigned i = 0; i < 220; i++)
-		assert_int_equal(found(&scene, i), MESSAGE_SENT);
-	scene_stop(&scene);
+		assert_int_equal(found(scene, i), MESSAGE_SENT);
 }
 
-TEST(socket_program_is_asked_and_its_answer_passed_on)
+SCENE_TEST_EACH(socket_program_is_asked_and_its_answer_passed_on, start_with_lenient_b, is_cancelled, 2)
 {
-	for (uint32_t result = 0; result <= ECANCELED; result += ECANCELED) {
-		struct scene scene;
-		struct party_channel *channel;
-		uint8_t payload[FRAME_SMALL_MAX];
-		struct frame_cancelled answer = {.offset = state_of(1), .result = result};
+	const uint32_t result = is_cancelled ? ECANCELED : 0;
+	struct party_channel *channel;
 
-		scene_start(&scene, true, 65536);
-		party_open(scene.a, 0, "p");
-		send_messages(&scene, 0, 3);
-		cancel(&scene, 1);
-		cancel(&scene, 1); /* asked twice, once */
-		expect_answer(&scene, 0, 0, 0);
-		scene.b->no_auto_answer = true;
-		party_read(scene.b, 1u << 30);
-		channel = party_channel(scene.b, 1);
-		assert_int_equal(channel->cancel_count, 1);
-		assert_int_equal(channel->cancel_offset, state_of(1));
-		for (int i = 0; i < 2; i++) {
-			party_put(scene.b, FRAME_CANCELLED, 1, payload,
-				  frame_cancelled_encode(&answer, payload));
-			rig_settle(&scene.rig);
-			expect_answer(&scene, 1, 1, result);
-		}
-		scene_stop(&scene);
+	party_open(scene->a, 0, "p");
+	send_messages(scene, 0, 3);
+	cancel(scene, 1);
+	cancel(scene, 1); /* asked twice, once */
+	expect_answer(scene, 0, 0, 0);
+	scene->b->no_auto_answer = true;
+	party_read(scene->b, 1u << 30);
+	channel = party_channel(scene->b, 1);
+	assert_int_equal(channel->cancel_count, 1);
+	assert_int_equal(channel->cancel_offset, state_of(1));
+	for (int i = 0; i < 2; i++) {
+		answer(scene->b, 1, 1, result);
+		rig_settle(&scene->rig);
+		expect_answer(scene, 1, 1, result);
 	}
 }
 
-TEST(peer_that_does_not_answer_in_time_leaves_it_unknown)
+SCENE_TEST(peer_that_does_not_answer_in_time_leaves_it_unknown, scene_start)
 {
-	struct scene scene;
-
-	scene_start(&scene, false, 65536);
-	scene.rig.relay[0].cancel_ms = 1;
-	party_open(scene.a, 0, "x");
-	send_messages(&scene, 0, 3);
-	cancel(&scene, 0);
-	cancel(&scene, 2);
-	for (int i = 0; i < 100000 && party_channel(scene.a, 0)->cancelled_count < 2; i++) {
-		event_base_loop(scene.rig.base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
-		party_read(scene.a, 1u << 30);
-	}
-	expect_answer(&scene, 2, 2, ECONNRESET);
-	scene_stop(&scene);
+	scene->rig.relay[0].cancel_ms = 1;
+	party_open(scene->a, 0, "x");
+	send_messages(scene, 0, 3);
+	cancel(scene, 0);
+	cancel(scene, 2);
+	run_until_answered(scene, 2);
+	expect_answer(scene, 2, 2, ECONNRESET);
 }
 
-TEST(answer_that_lies_there_unread_when_time_is_up_holds)
+SCENE_TEST_EACH(answer_that_lies_there_unread_when_time_is_up_holds, scene_start, i, 2)
 {
 	/* In another round it isn't even read after as long again. */
 	static const uint32_t again_ms[] = {3600000, 1}, results[] = {ECANCELED, ECONNRESET};
-	struct frame_cancelled answer = {.offset = state_of(1), .result = ECANCELED};
-	uint8_t payload[FRAME_SMALL_MAX];
 	struct party_frame frame;
 
-	for (unsigned i = 0; i < 2; i++) {
-		struct scene scene;
-
-		scene_start(&scene, false, 65536);
-		scene.rig.relay[0].cancel_ms = 1;
-		party_open(scene.a, 0, "x");
-		send_messages(&scene, 0, 3);
-		assert_true(party_expect(scene.link, FRAME_OPEN, &frame));
-		cancel(&scene, 1);
-		party_put(scene.link, FRAME_CANCELLED, frame.header.channel, payload,
-			  frame_cancelled_encode(&answer, payload));
-		scene.rig.relay[0].cancel_ms = again_ms[i];
-		for (uint64_t until = clock_ms() + 5; clock_ms() < until;)
-			event_base_loop(scene.rig.base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
-		/* If nobody has run all that time, what is due is done now. */
-		for (unsigned pass = 0; pass < 10; pass++)
-			event_base_loop(scene.rig.base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
-		rig_settle(&scene.rig);
-		expect_answer(&scene, 1, 1, results[i]);
-		scene_stop(&scene);
-	}
+	scene->rig.relay[0].cancel_ms = 1;
+	party_open(scene->a, 0, "x");
+	send_messages(scene, 0, 3);
+	assert_true(party_expect(scene->link, FRAME_OPEN, &frame));
+	cancel(scene, 1);
+	answer(scene->link, frame.header.channel, 1, ECANCELED);
+	scene->rig.relay[0].cancel_ms = again_ms[i];
+	for (uint64_t until = clock_ms() + 5; clock_ms() < until;)
+		event_base_loop(scene->rig.base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+	/* If nobody has run all that time, what is due is done now. */
+	for (unsigned pass = 0; pass < 10; pass++)
+		event_base_loop(scene->rig.base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+	rig_settle(&scene->rig);
+	expect_answer(scene, 1, 1, results[i]);
 }
 
-TEST(offset_that_cannot_be_ends_only_the_session_of_who_sent_it)
+static const uint64_t wrong_offsets[] = {UINT64_MAX - 7, UINT64_MAX & ~7ull, 1ull << 63,
+					 1000 * 24,	 24 * 999 + 24,	     4};
+
+SCENE_TEST_EACH(offset_that_cannot_be_ends_only_the_session_of_who_sent_it, scene_start, i,
+		ROWS(wrong_offsets))
 {
-	static const uint64_t offsets[] = {UINT64_MAX - 7, UINT64_MAX & ~7ull, 1ull << 63,
-					   1000 * 24,	   24 * 999 + 24,      4};
-
-	for (unsigned i = 0; i < sizeof(offsets) / sizeof(offsets[0]); i++) {
-		struct scene scene;
-
-		scene_start(&scene, false, 65536);
-		party_open(scene.a, 0, "p");
-		send_messages(&scene, 0, 1000); /* so that there is a queue */
-		party_cancel(scene.a, 0, offsets[i]);
-		rig_settle(&scene.rig);
-		assert_true(scene.a->failed);
-		assert_int_equal(scene.a->error, -EPROTO);
-		assert_false(scene.b->failed);
-		scene_stop(&scene);
-	}
+	party_open(scene->a, 0, "p");
+	send_messages(scene, 0, 1000); /* so that there is a queue */
+	party_cancel(scene->a, 0, wrong_offsets[i]);
+	rig_settle(&scene->rig);
+	assert_true(scene->a->failed);
+	assert_int_equal(scene->a->error, -EPROTO);
+	assert_false(scene->b->failed);
 }
 
-TEST(torn_word_is_not_asked_of_the_peer)
+SCENE_TEST(torn_word_is_not_asked_of_the_peer, start_with_small_link)
 {
-	struct scene scene;
 	uint8_t bytes[2000] = {0};
 	struct party_channel *channel;
 
-	scene_start(&scene, false, 1024);
-	scene.link->never_reads = true;
-	party_open(scene.a, 0, "x");
-	channel = party_channel(scene.a, 0);
-	party_put(scene.a, FRAME_DATA, 0, bytes, 12);
-	rig_settle(&scene.rig);
-	party_open(scene.a, 2, "x");
-	party_put(scene.a, FRAME_DATA, 2, bytes, 2000);
-	rig_settle(&scene.rig);
-	rig_fire_stuck(scene.link);
-	party_put(scene.a, FRAME_DATA, 0, bytes, 12);
-	rig_settle(&scene.rig);
-	party_cancel(scene.a, 0, 8); /* four bytes of it have gone */
-	rig_settle(&scene.rig);
-	party_read(scene.a, 1u << 30);
+	scene->link->never_reads = true;
+	party_open(scene->a, 0, "x");
+	channel = party_channel(scene->a, 0);
+	party_put(scene->a, FRAME_DATA, 0, bytes, 12);
+	rig_settle(&scene->rig);
+	party_open(scene->a, 2, "x");
+	party_put(scene->a, FRAME_DATA, 2, bytes, 2000);
+	rig_settle(&scene->rig);
+	rig_fire_stuck(scene->link);
+	party_put(scene->a, FRAME_DATA, 0, bytes, 12);
+	rig_settle(&scene->rig);
+	party_cancel(scene->a, 0, 8); /* four bytes of it have gone */
+	rig_settle(&scene->rig);
+	party_read(scene->a, 1u << 30);
 	assert_int_equal(channel->cancelled_count, 1);
 	assert_int_equal(channel->cancelled_result, ECONNRESET);
-	scene.link->never_reads = false;
-	scene.link->captured = evbuffer_new();
-	party_read(scene.link, 1u << 30);
+	scene->link->never_reads = false;
+	scene->link->captured = evbuffer_new();
+	party_read(scene->link, 1u << 30);
 	for (uint32_t i = 0; i < RIG_CHANNELS; i++)
-		assert_int_equal(scene.link->channels[i].cancel_count, 0);
-	scene_stop(&scene);
+		assert_int_equal(scene->link->channels[i].cancel_count, 0);
 }
 
 #define OTHERS 40u /* that may wait, by what their opener may still hold */
 
 /* As scene_start(), and A pays: for one channel to begin with and `extra` bytes. */
-static struct quota *scene_start_paying(struct scene *scene, uint64_t extra)
+static void start_with_limit(struct scene *scene, uint64_t extra)
 {
 	struct quota_limits limits = {.pool = {0}};
-	struct quota *quota;
 
 	for (unsigned i = 0; i < QUOTA_RESOURCES; i++) {
 		limits.pool[i] = UINT32_MAX;
 		limits.max[QUOTA_UID][i] = 1000;
 	}
 	limits.max[QUOTA_UID][QUOTA_BYTES] = CHANNEL_INITIAL_LIMIT + extra;
-	quota = quota_new(&limits);
-	assert_non_null(quota);
-	scene_start(scene, false, 65536);
-	scene->rig.relay[0].quota = quota;
-	hop_set_account(&scene->a->hop, quota_account(quota, QUOTA_UID, 1000));
-	return quota;
+	scene_start(scene);
+	scene->quota = scene->rig.relay[0].quota = quota_new(&limits);
+	assert_non_null(scene->quota);
+	hop_set_account(&scene->a->hop, quota_account(scene->quota, QUOTA_UID, 1000));
+}
+
+static void start_with_little_room(struct scene *scene)
+{
+	start_with_limit(scene, OTHERS * 200);
+}
+
+static void start_with_room(struct scene *scene)
+{
+	start_with_limit(scene, 1u << 20);
 }
 
 static uint64_t bytes_of(struct scene *scene)
@@ -383,62 +380,45 @@ static uint64_t bytes_of(struct scene *scene)
 	return account_usage(scene->a->hop.account, QUOTA_BYTES).used;
 }
 
-TEST(who_wants_messages_back_pays_until_he_is_answered)
+SCENE_TEST(who_wants_messages_back_pays_until_he_is_answered, start_with_little_room)
 {
-	struct scene scene;
-	struct quota *quota = scene_start_paying(&scene, OTHERS * 200);
 	struct party_channel *channel;
 	uint64_t before;
 	uint32_t refused;
 
-	scene.rig.relay[0].cancel_ms = 1;
-	party_open(scene.a, 0, "x");
-	channel = party_channel(scene.a, 0);
-	send_messages(&scene, 0, 1000);
-	before = bytes_of(&scene);
+	scene->rig.relay[0].cancel_ms = 1;
+	party_open(scene->a, 0, "x");
+	channel = party_channel(scene->a, 0);
+	send_messages(scene, 0, 1000);
+	before = bytes_of(scene);
 	for (unsigned i = 0; i < 2 * OTHERS; i++)
-		party_cancel(scene.a, 0, state_of(i));
-	rig_settle(&scene.rig);
-	party_read(scene.a, 1u << 30);
+		party_cancel(scene->a, 0, state_of(i));
+	rig_settle(&scene->rig);
+	party_read(scene->a, 1u << 30);
 	refused = channel->cancelled_count;
 	assert_in_range(refused, 1, 2 * OTHERS - 1);
 	assert_int_equal(channel->cancelled_result, ECONNRESET);
-	assert_true(bytes_of(&scene) > before);
+	assert_true(bytes_of(scene) > before);
 	/* When the peer's time is over, all is answered, and nothing is paid any more. */
-	for (int i = 0; i < 100000 && channel->cancelled_count < 2 * OTHERS; i++) {
-		event_base_loop(scene.rig.base, EVLOOP_ONCE);
-		party_read(scene.a, 1u << 30);
-	}
-	assert_int_equal(channel->cancelled_count, 2 * OTHERS);
-	assert_int_equal(bytes_of(&scene), before);
+	run_until_answered(scene, 2 * OTHERS);
+	assert_int_equal(bytes_of(scene), before);
 	/* What is still asked when all ends is paid back, too. */
-	scene.rig.relay[0].cancel_ms = 3600000;
-	cancel(&scene, 900);
-	assert_true(bytes_of(&scene) > before);
-	scene_stop(&scene);
-	quota_free(quota);
+	scene->rig.relay[0].cancel_ms = 3600000;
+	cancel(scene, 900);
+	assert_true(bytes_of(scene) > before);
 }
 
 /* More than are given up in one turn. */
-TEST(many_that_are_not_answered_in_time_are_all_unknown)
+SCENE_TEST(many_that_are_not_answered_in_time_are_all_unknown, scene_start)
 {
-	struct scene scene;
-	struct party_channel *channel;
-
-	scene_start(&scene, false, 65536);
-	scene.rig.relay[0].cancel_ms = 1;
-	party_open(scene.a, 0, "x");
-	channel = party_channel(scene.a, 0);
-	send_messages(&scene, 0, 1000);
+	scene->rig.relay[0].cancel_ms = 1;
+	party_open(scene->a, 0, "x");
+	send_messages(scene, 0, 1000);
 	for (unsigned i = 0; i < 1000; i++)
-		party_cancel(scene.a, 0, state_of(i));
-	rig_settle(&scene.rig);
-	for (int i = 0; i < 100000 && channel->cancelled_count < 1000; i++) {
-		event_base_loop(scene.rig.base, EVLOOP_ONCE);
-		party_read(scene.a, 1u << 30);
-	}
-	expect_answer(&scene, 1000, 999, ECONNRESET);
-	scene_stop(&scene);
+		party_cancel(scene->a, 0, state_of(i));
+	rig_settle(&scene->rig);
+	run_until_answered(scene, 1000);
+	expect_answer(scene, 1000, 999, ECONNRESET);
 }
 
 /* B has released messages of which the daemon doesn't count yet how many were taken, and A asks for them
@@ -454,69 +434,60 @@ static void release_until(struct scene *scene, unsigned messages)
 	scene->b->kicked = false;
 }
 
-TEST(only_what_is_taken_of_those_that_are_asked_for_costs_time)
+SCENE_TEST(only_what_is_taken_of_those_that_are_asked_for_costs_time, start_with_room)
 {
-	struct scene scene;
-	struct quota *quota = scene_start_paying(&scene, 1u << 20);
 	struct party_channel *channel;
 	struct channel_end *out;
 	uint64_t spent;
 
-	party_open(scene.a, 0, "p");
-	channel = party_channel(scene.a, 0);
-	release_until(&scene, 100);
+	party_open(scene->a, 0, "p");
+	channel = party_channel(scene->a, 0);
+	release_until(scene, 100);
 	/* The last ones first: their order is the opener's choice. */
 	for (unsigned i = 100; i-- > 20;)
-		party_cancel(scene.a, 0, state_of(i));
-	hop_event(&scene.a->hop);
-	relay_pass(scene.a->hop.relay);
-	party_read(scene.a, 1u << 30);
+		party_cancel(scene->a, 0, state_of(i));
+	hop_event(&scene->a->hop);
+	relay_pass(scene->a->hop.relay);
+	party_read(scene->a, 1u << 30);
 	assert_int_equal(channel->cancelled_count, 0);
-	out = &scene.a->last_channel->acceptor;
-	spent = account_time(scene.a->hop.account)->spent;
+	out = &scene->a->last_channel->acceptor;
+	spent = account_time(scene->a->hop.account)->spent;
 	for (uint64_t taken = 1; taken <= state_of(20); taken++)
 		channel_taken(out, taken);
-	assert_int_equal(account_time(scene.a->hop.account)->spent, spent);
+	assert_int_equal(account_time(scene->a->hop.account)->spent, spent);
 	channel_taken(out, state_of(20) + 8);
-	assert_true(account_time(scene.a->hop.account)->spent >= spent + 80);
-	scene.b->hop.taken.pending = false;
-	relay_pass(scene.a->hop.relay);
-	party_read(scene.a, 1u << 30);
+	assert_true(account_time(scene->a->hop.account)->spent >= spent + 80);
+	scene->b->hop.taken.pending = false;
+	relay_pass(scene->a->hop.relay);
+	party_read(scene->a, 1u << 30);
 	assert_int_equal(channel->cancelled_count, 1);
 	assert_int_equal(channel->cancelled_offset, state_of(20));
-	scene.b->kicked = true;
-	rig_settle(&scene.rig);
-	party_read(scene.a, 1u << 30);
+	scene->b->kicked = true;
+	rig_settle(&scene->rig);
+	party_read(scene->a, 1u << 30);
 	assert_int_equal(channel->cancelled_count, 80);
 	assert_int_equal(channel->cancelled_result, 0);
-	scene_stop(&scene);
-	quota_free(quota);
 }
 
-TEST(answer_to_a_program_that_does_not_read_ends_nobodys_session)
+SCENE_TEST(answer_to_a_program_that_does_not_read_ends_nobodys_session, scene_start)
 {
 	static const uint8_t zeros[60000];
-	struct scene scene;
-	uint8_t payload[FRAME_SMALL_MAX];
-	struct frame_cancelled answer = {.offset = state_of(0), .result = ECANCELED};
+	struct frame_cancelled told;
 	struct party_frame frame;
 
-	scene_start(&scene, false, 65536);
-	party_open(scene.a, 0, "x");
-	send_messages(&scene, 0, 1);
-	assert_true(party_expect(scene.link, FRAME_OPEN, &frame));
-	cancel(&scene, 0);
-	while (hop_send(&scene.a->hop, FRAME_OPTIONAL, 0, 0, zeros, sizeof(zeros)) == 0)
+	party_open(scene->a, 0, "x");
+	send_messages(scene, 0, 1);
+	assert_true(party_expect(scene->link, FRAME_OPEN, &frame));
+	cancel(scene, 0);
+	while (hop_send(&scene->a->hop, FRAME_OPTIONAL, 0, 0, zeros, sizeof(zeros)) == 0)
 		;
-	party_put(scene.link, FRAME_CANCELLED, frame.header.channel, payload,
-		  frame_cancelled_encode(&answer, payload));
-	rig_settle(&scene.rig);
-	assert_false(scene.link->failed || scene.a->failed);
+	answer(scene->link, frame.header.channel, 0, ECANCELED);
+	rig_settle(&scene->rig);
+	assert_false(scene->link->failed || scene->a->failed);
 	/* It is told when it reads. */
-	assert_true(party_expect(scene.a, FRAME_CANCELLED, &frame));
-	assert_int_equal(frame_cancelled_decode(frame.payload, frame.header.length, &answer), 0);
-	assert_int_equal(answer.result, ECANCELED);
-	scene_stop(&scene);
+	assert_true(party_expect(scene->a, FRAME_CANCELLED, &frame));
+	assert_int_equal(frame_cancelled_decode(frame.payload, frame.header.length, &told), 0);
+	assert_int_equal(told.result, ECANCELED);
 }
 
 /* --- a link that takes nothing ---------------------------------------------------------------- */
@@ -524,9 +495,9 @@ TEST(answer_to_a_program_that_does_not_read_ends_nobodys_session)
 #define WAITING 400u
 
 /* Its ring is full, as good as that of a domain that is being saved. */
-static void scene_start_stuck(struct scene *scene)
+static void start_stuck(struct scene *scene)
 {
-	scene_start(scene, false, 16384);
+	scene_with(scene, false, 16384);
 	scene->link->never_reads = scene->link->no_auto_answer = true;
 	party_open(scene->a, 0, "x");
 	send_messages(scene, 0, 1000);
@@ -559,101 +530,76 @@ static unsigned cancels_that_come(struct scene *scene)
 	return count;
 }
 
-TEST(cancels_for_who_takes_nothing_wait_at_their_channel_alone)
+SCENE_TEST(cancels_for_who_takes_nothing_wait_at_their_channel_alone, start_stuck)
 {
-	struct scene scene;
-
-	scene_start_stuck(&scene);
-	cancel_many(&scene);
+	cancel_many(scene);
 	/* What belongs to all channels of the link isn't kept back by them. */
-	assert_false(hop_has_unsent(&scene.link->hop));
-	assert_int_equal(cancels_that_come(&scene), WAITING);
-	expect_answer(&scene, 0, 0, 0);
-	scene_stop(&scene);
+	assert_false(hop_has_unsent(&scene->link->hop));
+	assert_int_equal(cancels_that_come(scene), WAITING);
+	expect_answer(scene, 0, 0, 0);
 }
 
-TEST(cancels_that_were_given_up_are_not_sent_any_more)
+SCENE_TEST(cancels_that_were_given_up_are_not_sent_any_more, start_stuck)
 {
-	struct scene scene;
-
-	scene_start_stuck(&scene);
-	scene.rig.relay[0].cancel_ms = 1;
+	scene->rig.relay[0].cancel_ms = 1;
 	for (uint32_t round = 1; round <= 3; round++) {
-		cancel_many(&scene);
-		for (int i = 0; i < 100000 && party_channel(scene.a, 0)->cancelled_count < round * WAITING;
-		     i++) {
-			event_base_loop(scene.rig.base, EVLOOP_ONCE);
-			party_read(scene.a, 1u << 30);
-		}
-		assert_int_equal(party_channel(scene.a, 0)->cancelled_count, round * WAITING);
-		assert_int_equal(party_channel(scene.a, 0)->cancelled_result, ECONNRESET);
+		cancel_many(scene);
+		run_until_answered(scene, round * WAITING);
+		assert_int_equal(party_channel(scene->a, 0)->cancelled_result, ECONNRESET);
 	}
-	assert_int_equal(cancels_that_come(&scene), 0);
-	scene_stop(&scene);
+	assert_int_equal(cancels_that_come(scene), 0);
 }
 
-TEST(what_is_known_of_a_message_is_told_before_a_reset)
+SCENE_TEST(what_is_known_of_a_message_is_told_before_a_reset, scene_start)
 {
-	struct frame_cancelled answer = {.offset = state_of(1), .result = ECANCELED};
-	uint8_t payload[FRAME_SMALL_MAX];
 	struct party_frame frame;
-	struct scene scene;
 
-	scene_start(&scene, false, 65536);
-	party_open(scene.a, 0, "x");
-	send_messages(&scene, 0, 3);
-	assert_true(party_expect(scene.link, FRAME_OPEN, &frame));
-	cancel(&scene, 1);
-	party_put(scene.link, FRAME_CANCELLED, frame.header.channel, payload,
-		  frame_cancelled_encode(&answer, payload));
-	party_reset(scene.link, frame.header.channel, ECONNRESET, 0, 72);
-	rig_settle(&scene.rig);
-	expect_answer(&scene, 1, 1, ECANCELED);
-	assert_true(party_channel(scene.a, 0)->reset_in);
-	scene_stop(&scene);
+	party_open(scene->a, 0, "x");
+	send_messages(scene, 0, 3);
+	assert_true(party_expect(scene->link, FRAME_OPEN, &frame));
+	cancel(scene, 1);
+	answer(scene->link, frame.header.channel, 1, ECANCELED);
+	party_reset(scene->link, frame.header.channel, ECONNRESET, 0, 72);
+	rig_settle(&scene->rig);
+	expect_answer(scene, 1, 1, ECANCELED);
+	assert_true(party_channel(scene->a, 0)->reset_in);
 }
 
 /* The channel is an orphan, whose acceptor doesn't answer. */
-TEST(who_goes_pays_no_more_for_cancels_than_they_cost)
+SCENE_TEST(who_goes_pays_no_more_for_cancels_than_they_cost, start_with_little_room)
 {
-	struct scene scene;
-	struct quota *quota = scene_start_paying(&scene, OTHERS * 200);
-	struct account *account = account_ref(scene.a->hop.account);
+	struct account *account = account_ref(scene->a->hop.account);
 	static const uint8_t zeros[60000];
 	struct party_frame frame;
 
-	scene.rig.relay[0].cancel_ms = 1;
-	party_open(scene.a, 0, "x");
-	send_messages(&scene, 0, 100);
-	assert_true(party_expect(scene.link, FRAME_OPEN, &frame));
-	scene.link->never_reads = true;
+	scene->rig.relay[0].cancel_ms = 1;
+	party_open(scene->a, 0, "x");
+	send_messages(scene, 0, 100);
+	assert_true(party_expect(scene->link, FRAME_OPEN, &frame));
+	scene->link->never_reads = true;
 	for (int i = 0; i < 2; i++) /* so that there is no room for a RESET */
-		assert_int_equal(hop_send(&scene.link->hop, FRAME_OPTIONAL, 0, 0, zeros, sizeof(zeros)), 0);
+		assert_int_equal(hop_send(&scene->link->hop, FRAME_OPTIONAL, 0, 0, zeros, sizeof(zeros)), 0);
 	for (unsigned i = 0; i < OTHERS / 2; i++)
-		party_cancel(scene.a, 0, state_of(i));
-	rig_settle(&scene.rig);
-	party_kill(scene.a);
-	party_reset(scene.link, frame.header.channel, ECONNRESET, 0, 72);
-	rig_settle(&scene.rig);
+		party_cancel(scene->a, 0, state_of(i));
+	rig_settle(&scene->rig);
+	party_kill(scene->a);
+	party_reset(scene->link, frame.header.channel, ECONNRESET, 0, 72);
+	rig_settle(&scene->rig);
 	assert_int_equal(account_usage(account, QUOTA_CHANNELS).used, 1);
 	for (uint64_t until = clock_ms() + 3; clock_ms() < until;) /* the time for answers is over */
-		event_base_loop(scene.rig.base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
-	rig_settle(&scene.rig);
+		event_base_loop(scene->rig.base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
+	rig_settle(&scene->rig);
 	assert_int_equal(account_usage(account, QUOTA_BYTES).used, 0);
-	scene_stop(&scene);
 	account_unref(account);
-	quota_free(quota);
 }
 
-TEST(what_keeps_a_link_alive_is_sent_though_its_queue_is_full)
+SCENE_TEST(what_keeps_a_link_alive_is_sent_though_its_queue_is_full, start_stuck)
 {
 	static const uint8_t zeros[60000];
-	struct scene scene;
 	unsigned beyond = 0;
 
-	scene_start_stuck(&scene);
 	for (int i = 0; i < 2; i++) {
-		struct hop *hop = i ? &scene.a->hop : &scene.link->hop;
+		struct hop *hop = i ? &scene->a->hop : &scene->link->hop;
 
 		while (hop_send(hop, FRAME_OPTIONAL, 0, 0, zeros, sizeof(zeros)) == 0)
 			;
@@ -665,6 +611,5 @@ TEST(what_keeps_a_link_alive_is_sent_though_its_queue_is_full)
 		else
 			assert_in_range(beyond, 5000, 20000);
 	}
-	assert_false(scene.link->failed);
-	scene_stop(&scene);
+	assert_false(scene->link->failed);
 }

@@ -9,74 +9,61 @@
 
 /* --- what the opener is told ------------------------------------------------------------------ */
 
-TEST(an_endpoint_that_is_not_there_refuses_with_nothing_taken)
+SCENE_TEST(an_endpoint_that_is_not_there_refuses_with_nothing_taken, scene_start)
 {
-	struct scene scene;
-
-	scene_start(&scene);
-	scene.a->route = NULL;
-	party_open(scene.a, 0, "p_1");
-	party_data(scene.a, 0, 1000, false);
-	expect_reset(scene.a, 0, ENOENT, 0, 0);
-	nothing_is_left(&scene);
+	scene->a->route = NULL;
+	party_open(scene->a, 0, "p_1");
+	party_data(scene->a, 0, 1000, false);
+	expect_reset(scene->a, 0, ENOENT, 0, 0);
 }
 
-TEST(what_was_sent_before_the_openers_reset_is_delivered_unsure)
+SCENE_TEST(what_was_sent_before_the_openers_reset_is_delivered_unsure, scene_start)
 {
-	struct scene scene;
-
-	scene_start(&scene);
-	party_open(scene.a, 0, "p_1");
-	send_bytes(scene.a, 0, 104);
-	party_reset(scene.a, 0, EPIPE, 0, 0);
-	expect_reset(scene.a, 0, EPIPE, 0, 104);
-	read_all(&scene);
-	assert_int_equal(party_accepted(scene.b, 1)->taken, 104);
-	assert_true(party_accepted(scene.b, 1)->reset_in);
-	nothing_is_left(&scene);
+	party_open(scene->a, 0, "p_1");
+	send_bytes(scene->a, 0, 104);
+	party_reset(scene->a, 0, EPIPE, 0, 0);
+	expect_reset(scene->a, 0, EPIPE, 0, 104);
+	read_all(scene);
+	assert_int_equal(party_accepted(scene->b, 1)->taken, 104);
+	assert_true(party_accepted(scene->b, 1)->reset_in);
 }
 
-TEST(reset_before_a_release_wins_over_it)
+SCENE_TEST(reset_before_a_release_wins_over_it, scene_start)
 {
-	struct scene scene;
 	struct party_frame frame;
 
-	scene_start(&scene);
-	scene.b->no_auto_answer = true;
-	party_open(scene.a, 0, "p_1");
-	send_bytes(scene.a, 0, 104);
-	party_read(scene.b, 0);
-	assert_true(party_get(scene.b, OUTLET_MAIN, &frame));
-	assert_true(party_get(scene.b, OUTLET_DELIVERIES, &frame));
-	party_channel(scene.b, frame.header.channel)->used = true;
-	party_reset(scene.b, frame.header.channel, ENOENT, 0, 0);
-	party_release(scene.b, OUTLET_MAIN);
-	party_release(scene.b, OUTLET_DELIVERIES);
-	expect_reset(scene.a, 0, ENOENT, 0, 0);
-	rig_settle(&scene.rig);
-	scene.b->no_auto_answer = false;
-	nothing_is_left(&scene);
+	scene->b->no_auto_answer = true;
+	party_open(scene->a, 0, "p_1");
+	send_bytes(scene->a, 0, 104);
+	party_read(scene->b, 0);
+	assert_true(party_get(scene->b, OUTLET_MAIN, &frame));
+	assert_true(party_get(scene->b, OUTLET_DELIVERIES, &frame));
+	party_channel(scene->b, frame.header.channel)->used = true;
+	party_reset(scene->b, frame.header.channel, ENOENT, 0, 0);
+	party_release(scene->b, OUTLET_MAIN);
+	party_release(scene->b, OUTLET_DELIVERIES);
+	expect_reset(scene->a, 0, ENOENT, 0, 0);
+	rig_settle(&scene->rig);
+	scene->b->no_auto_answer = false;
 }
 
 /* The daemon reads the program's input in parts, and the RESET lies behind the first part. */
-TEST(reset_before_a_release_wins_also_if_the_input_is_long)
+SCENE_TEST(reset_before_a_release_wins_also_if_the_input_is_long, scene_start)
 {
-	struct scene scene;
 	struct party_frame frame;
 	struct party *b;
 
-	scene_start(&scene);
 	b = party_new(
-		&scene.rig,
+		&scene->rig,
 		&(struct rig_options){.kind = HOP_SHARED, .ring = RING, .out_ring = 1u << 20, .parity = 1});
 	/* to_b() is the second one of the rig */
-	scene.rig.parties->next = b;
-	scene.link->next = scene.b;
-	scene.b->next = NULL;
-	b->next = scene.link;
+	scene->rig.parties->next = b;
+	scene->link->next = scene->b;
+	scene->b->next = NULL;
+	b->next = scene->link;
 	b->no_auto_answer = true;
-	party_open(scene.a, 0, "p_1");
-	send_bytes(scene.a, 0, 104);
+	party_open(scene->a, 0, "p_1");
+	send_bytes(scene->a, 0, 104);
 	assert_true(party_get(b, OUTLET_MAIN, &frame));
 	assert_true(party_get(b, OUTLET_DELIVERIES, &frame));
 	for (int i = 0; i < 400; i++)
@@ -85,87 +72,76 @@ TEST(reset_before_a_release_wins_also_if_the_input_is_long)
 	party_reset(b, frame.header.channel, ENOENT, 0, 0);
 	party_release(b, OUTLET_MAIN);
 	party_release(b, OUTLET_DELIVERIES);
-	expect_reset(scene.a, 0, ENOENT, 0, 0);
-	nothing_is_left(&scene);
+	expect_reset(scene->a, 0, ENOENT, 0, 0);
 }
 
-TEST(consumed_is_what_the_program_released_also_within_a_frame)
+SCENE_TEST(consumed_is_what_the_program_released_also_within_a_frame, scene_start)
 {
-	struct scene scene;
-
-	scene_start(&scene);
-	party_open(scene.a, 0, "p_1");
-	send_bytes(scene.a, 0, 1000);
-	party_read(scene.b, 504);
-	rig_settle(&scene.rig);
-	party_read(scene.a, 1u << 30);
-	assert_int_equal(party_accepted(scene.b, 1)->taken, party_channel(scene.a, 0)->confirmed);
-	assert_int_equal(party_channel(scene.a, 0)->confirmed, 504);
-	send_bytes(scene.a, 0, 16);
-	party_read(scene.b, 256);
-	rig_settle(&scene.rig);
-	party_read(scene.a, 1u << 30);
-	assert_int_equal(party_channel(scene.a, 0)->confirmed, 760);
-	party_kill(scene.b);
-	expect_reset(scene.a, 0, ENOENT, 760, 1016);
-	nothing_is_left(&scene);
+	party_open(scene->a, 0, "p_1");
+	send_bytes(scene->a, 0, 1000);
+	party_read(scene->b, 504);
+	rig_settle(&scene->rig);
+	party_read(scene->a, 1u << 30);
+	assert_int_equal(party_accepted(scene->b, 1)->taken, party_channel(scene->a, 0)->confirmed);
+	assert_int_equal(party_channel(scene->a, 0)->confirmed, 504);
+	send_bytes(scene->a, 0, 16);
+	party_read(scene->b, 256);
+	rig_settle(&scene->rig);
+	party_read(scene->a, 1u << 30);
+	assert_int_equal(party_channel(scene->a, 0)->confirmed, 760);
+	party_kill(scene->b);
+	expect_reset(scene->a, 0, ENOENT, 760, 1016);
 }
 
 /* The caller's ring is too small for the answers when their server resets the channel. */
-TEST(answers_come_before_the_end_and_nothing_is_taken_behind_it)
+SCENE_TEST(answers_come_before_the_end_and_nothing_is_taken_behind_it, scene_start)
 {
 	const struct party_channel *caller;
 	struct party_frame frame;
-	struct scene scene;
 	uint32_t number;
 
-	scene_start(&scene);
-	caller = party_channel(scene.a, 0);
-	scene.b->no_auto_answer = true;
-	party_open_kind(scene.a, 0, CHANNEL_CALL, "p_1");
-	party_credit(scene.a, 0, 0, 2 * RING);
-	send_bytes(scene.a, 0, 104);
-	assert_true(party_get(scene.b, OUTLET_DELIVERIES, &frame));
+	caller = party_channel(scene->a, 0);
+	scene->b->no_auto_answer = true;
+	party_open_kind(scene->a, 0, CHANNEL_CALL, "p_1");
+	party_credit(scene->a, 0, 0, 2 * RING);
+	send_bytes(scene->a, 0, 104);
+	assert_true(party_get(scene->b, OUTLET_DELIVERIES, &frame));
 	number = frame.header.channel;
-	*party_channel(scene.b, number) = (struct party_channel){.used = true, .flow = 1, .limit = RING};
+	*party_channel(scene->b, number) = (struct party_channel){.used = true, .flow = 1, .limit = RING};
 	for (unsigned i = 0; i < 2; i++)
-		send_bytes(scene.b, number, RING / 2);
-	party_reset(scene.b, number, EPIPE, 0, 0);
-	party_release(scene.b, OUTLET_DELIVERIES);
-	rig_settle(&scene.rig);
-	assert_true(party_get(scene.b, OUTLET_MAIN, &frame));
-	party_release(scene.b, OUTLET_MAIN);
-	party_read(scene.a, 1u << 30);
+		send_bytes(scene->b, number, RING / 2);
+	party_reset(scene->b, number, EPIPE, 0, 0);
+	party_release(scene->b, OUTLET_DELIVERIES);
+	rig_settle(&scene->rig);
+	assert_true(party_get(scene->b, OUTLET_MAIN, &frame));
+	party_release(scene->b, OUTLET_MAIN);
+	party_read(scene->a, 1u << 30);
 	assert_in_range(caller->received, 1, RING - 1);
-	read_all(&scene);
+	read_all(scene);
 	assert_int_equal(caller->received, RING);
 	assert_int_equal(caller->confirmed, 0);
-	expect_reset(scene.a, 0, EPIPE, 0, 0);
-	scene.b->no_auto_answer = false;
-	nothing_is_left(&scene);
+	expect_reset(scene->a, 0, EPIPE, 0, 0);
+	scene->b->no_auto_answer = false;
 }
 
 /* --- what is forbidden, as by UNBIND ---------------------------------------------------------- */
 
-/* B has got two messages of 104 bytes in one frame, or in two. Returns the number of the channel there. */
-static uint32_t hand_two(struct scene *scene, bool in_one_frame)
+/* B has got two messages of 104 bytes. Returns the number of the channel there. */
+static uint32_t hand_two(struct scene *scene)
 {
 	struct party_frame frame;
 	uint32_t number;
 
-	scene_start(scene);
 	scene->b->no_auto_answer = true;
 	party_open(scene->a, 0, "p_1");
-	party_data(scene->a, 0, 104, false);
-	if (!in_one_frame)
-		rig_settle(&scene->rig);
+	send_bytes(scene->a, 0, 104);
 	send_bytes(scene->a, 0, 104);
 	assert_true(party_get(scene->b, OUTLET_MAIN, &frame));
 	number = frame.header.channel;
 	party_channel(scene->b, number)->used = true;
 	party_release(scene->b, OUTLET_MAIN);
 	assert_true(party_get(scene->b, OUTLET_DELIVERIES, &frame));
-	assert_int_equal(frame.header.length, in_one_frame ? 208 : 104);
+	assert_int_equal(frame.header.length, 104);
 	return number;
 }
 
@@ -173,58 +149,52 @@ static void expect_outcome(struct scene *scene, uint64_t consumed, uint64_t unsu
 {
 	expect_reset(scene->a, 0, ENOENT, consumed, unsure);
 	scene->b->no_auto_answer = false;
-	nothing_is_left(scene);
 }
 
-TEST(what_was_released_before_it_was_forbidden_counts_as_taken)
+SCENE_TEST(what_was_released_before_it_was_forbidden_counts_as_taken, scene_start)
 {
-	struct scene scene;
-
-	hand_two(&scene, false);
-	party_release(scene.b, OUTLET_DELIVERIES);
-	channel_forbid(scene.a->last_channel, ENOENT);
-	expect_outcome(&scene, 104, 208);
+	hand_two(scene);
+	party_release(scene->b, OUTLET_DELIVERIES);
+	channel_forbid(scene->a->last_channel, ENOENT);
+	expect_outcome(scene, 104, 208);
 }
 
 /* The RESET hasn't been read when the channel is forbidden. */
-TEST(a_reset_before_the_release_says_what_was_taken_also_then)
+SCENE_TEST(a_reset_before_the_release_says_what_was_taken_also_then, scene_start)
 {
-	struct scene scene;
-	uint32_t number = hand_two(&scene, false);
+	uint32_t number = hand_two(scene);
 
-	party_reset(scene.b, number, EPIPE, 0, 0);
-	party_release(scene.b, OUTLET_DELIVERIES);
-	channel_forbid(scene.a->last_channel, ENOENT);
-	expect_outcome(&scene, 0, 0);
+	party_reset(scene->b, number, EPIPE, 0, 0);
+	party_release(scene->b, OUTLET_DELIVERIES);
+	channel_forbid(scene->a->last_channel, ENOENT);
+	expect_outcome(scene, 0, 0);
 }
 
 /* What was released behind its RESET isn't known, but what was released before is. */
-TEST(an_answer_says_what_was_taken_besides)
+SCENE_TEST(an_answer_says_what_was_taken_besides, scene_start)
 {
-	struct scene scene;
 	struct party_frame frame;
-	uint32_t number = hand_two(&scene, false);
+	uint32_t number = hand_two(scene);
 
-	party_put(scene.b, FRAME_OPTIONAL, 0, frame.payload, 2000);
-	party_release(scene.b, OUTLET_DELIVERIES);
-	channel_forbid(scene.a->last_channel, ENOENT);
-	party_reset(scene.b, number, ENOENT, 0, 0);
-	assert_true(party_get(scene.b, OUTLET_DELIVERIES, &frame));
-	party_release(scene.b, OUTLET_DELIVERIES);
-	expect_outcome(&scene, 104, 104);
+	party_put(scene->b, FRAME_OPTIONAL, 0, frame.payload, 2000);
+	party_release(scene->b, OUTLET_DELIVERIES);
+	channel_forbid(scene->a->last_channel, ENOENT);
+	party_reset(scene->b, number, ENOENT, 0, 0);
+	assert_true(party_get(scene->b, OUTLET_DELIVERIES, &frame));
+	party_release(scene->b, OUTLET_DELIVERIES);
+	expect_outcome(scene, 104, 104);
 }
 
-TEST(program_that_dies_forbidden_has_taken_what_it_released)
+SCENE_TEST(program_that_dies_forbidden_has_taken_what_it_released, scene_start)
 {
-	struct scene scene;
 	struct party_frame frame;
 
-	hand_two(&scene, false);
-	party_put(scene.b, FRAME_OPTIONAL, 0, frame.payload, 2000);
-	party_release(scene.b, OUTLET_DELIVERIES);
-	channel_forbid(scene.a->last_channel, ENOENT);
-	party_kill(scene.b);
-	expect_outcome(&scene, 104, 208);
+	hand_two(scene);
+	party_put(scene->b, FRAME_OPTIONAL, 0, frame.payload, 2000);
+	party_release(scene->b, OUTLET_DELIVERIES);
+	channel_forbid(scene->a->last_channel, ENOENT);
+	party_kill(scene->b);
+	expect_outcome(scene, 104, 208);
 }
 
 /* --- whoever dies, in whatever state ---------------------------------------------------------- */
@@ -297,7 +267,7 @@ static void acceptor_dies(enum moment moment, bool over_link)
 
 	if (detached && !over_link)
 		return;
-	scene_with(&scene, moment == DATA_QUEUED ? 1024 : RING, false, detached);
+	scene_with(&scene, moment == DATA_QUEUED ? 1024 : RING, detached);
 	handed = bring_to(&scene, moment, over_link);
 	if (over_link && detached) {
 		hop_reset_channels(&scene.link->hop, EHOSTDOWN);
@@ -325,7 +295,7 @@ static void acceptor_dies(enum moment moment, bool over_link)
 			assert_int_equal(channel->reset.unsure, handed);
 		}
 	}
-	nothing_is_left(&scene);
+	scene_stop(&scene);
 }
 
 static void opener_dies(enum moment moment, bool over_link)
@@ -337,7 +307,7 @@ static void opener_dies(enum moment moment, bool over_link)
 
 	if (moment == OPEN_NOT_SENT)
 		return;
-	scene_with(&scene, moment == DATA_QUEUED ? 1024 : RING, false, false);
+	scene_with(&scene, moment == DATA_QUEUED ? 1024 : RING, false);
 	to = over_link ? scene.link : scene.b;
 	bring_to(&scene, moment, over_link);
 	sent = party_channel(scene.a, 0)->sent;
@@ -354,7 +324,7 @@ static void opener_dies(enum moment moment, bool over_link)
 		assert_true(channel->reset_in);
 		assert_int_equal(channel->reset.error, moment == RESET_PENDING ? EPIPE : ECONNRESET);
 	}
-	nothing_is_left(&scene);
+	scene_stop(&scene);
 }
 
 TEST(death_of_the_acceptor_ends_a_channel_in_every_state)
@@ -373,60 +343,45 @@ TEST(death_of_the_opener_ends_a_channel_behind_its_data)
 	}
 }
 
-TEST(both_ends_in_one_session_die_together)
+SCENE_TEST(both_ends_in_one_session_die_together, scene_start)
 {
-	struct scene scene;
-
-	scene_start(&scene);
-	party_open(scene.b, 0, "p_1");
-	send_bytes(scene.b, 0, 800);
-	party_kill(scene.b);
-	nothing_is_left(&scene);
+	party_open(scene->b, 0, "p_1");
+	send_bytes(scene->b, 0, 800);
+	party_kill(scene->b);
 }
 
-TEST(what_a_program_took_before_it_died_was_delivered)
+SCENE_TEST(what_a_program_took_before_it_died_was_delivered, scene_start)
 {
-	struct scene scene;
-
-	scene_start(&scene);
-	party_open(scene.a, 0, "p_1");
-	send_bytes(scene.a, 0, 800);
+	party_open(scene->a, 0, "p_1");
+	send_bytes(scene->a, 0, 800);
 	/* It takes everything, and then the end of its socket is seen first. */
-	party_read(scene.b, 1u << 30);
-	scene.b->kicked = false;
-	hop_finish(&scene.b->hop, -ECONNRESET, "the program has gone");
-	relay_pass(scene.b->hop.relay);
-	expect_reset(scene.a, 0, ENOENT, 800, 800);
-	nothing_is_left(&scene);
+	party_read(scene->b, 1u << 30);
+	scene->b->kicked = false;
+	hop_finish(&scene->b->hop, -ECONNRESET, "the program has gone");
+	relay_pass(scene->b->hop.relay);
+	expect_reset(scene->a, 0, ENOENT, 800, 800);
 }
 
-TEST(who_takes_its_leave_leaves_no_doubt)
+SCENE_TEST(who_takes_its_leave_leaves_no_doubt, scene_start)
 {
-	struct scene scene;
 	uint8_t payload[8] = {0};
 
-	scene_start(&scene);
-	party_open(scene.a, 0, "p_1");
-	send_bytes(scene.a, 0, 800);
-	party_read(scene.b, 400);
-	party_put(scene.b, FRAME_GOODBYE, 0, payload, 4);
-	party_kill(scene.b);
-	expect_reset(scene.a, 0, ENOENT, party_accepted(scene.b, 1)->taken,
-		     party_accepted(scene.b, 1)->taken);
-	nothing_is_left(&scene);
+	party_open(scene->a, 0, "p_1");
+	send_bytes(scene->a, 0, 800);
+	party_read(scene->b, 400);
+	party_put(scene->b, FRAME_GOODBYE, 0, payload, 4);
+	party_kill(scene->b);
+	expect_reset(scene->a, 0, ENOENT, party_accepted(scene->b, 1)->taken,
+		     party_accepted(scene->b, 1)->taken);
 }
 
-TEST(what_a_program_sent_before_it_died_goes_on)
+SCENE_TEST(what_a_program_sent_before_it_died_goes_on, start_with_small_link)
 {
-	struct scene scene;
-
-	scene_with(&scene, 1024, false, false);
-	party_open(scene.a, 0, "x_1");
-	send_bytes(scene.a, 0, 50000); /* the link is full: most of it waits in the program's ring */
-	scene.a->kicked = false;
-	hop_finish(&scene.a->hop, -ECONNRESET, "the program has gone");
-	relay_pass(scene.a->hop.relay);
-	read_all(&scene);
-	assert_int_equal(party_accepted(scene.link, 1)->taken, 50000);
-	nothing_is_left(&scene);
+	party_open(scene->a, 0, "x_1");
+	send_bytes(scene->a, 0, 50000); /* the link is full: most of it waits in the program's ring */
+	scene->a->kicked = false;
+	hop_finish(&scene->a->hop, -ECONNRESET, "the program has gone");
+	relay_pass(scene->a->hop.relay);
+	read_all(scene);
+	assert_int_equal(party_accepted(scene->link, 1)->taken, 50000);
 }

@@ -30,7 +30,7 @@ static void on_failed(void *owner, int error, const char *why)
 	fail_msg("the room failed: %s", why);
 }
 
-static void scene_start(struct scene *scene, enum hop_kind sender)
+static void start_with(struct scene *scene, enum hop_kind sender)
 {
 	static const struct hop_callbacks nobody = {.failed = on_failed};
 
@@ -43,6 +43,11 @@ static void scene_start(struct scene *scene, enum hop_kind sender)
 			 0);
 	the_room = &scene->room;
 	scene->a->open = into_the_room;
+}
+
+static void scene_start(struct scene *scene)
+{
+	start_with(scene, HOP_SHARED);
 }
 
 static void scene_stop(struct scene *scene)
@@ -60,7 +65,7 @@ TEST(what_waited_arrives_whole_and_in_order)
 	for (unsigned i = 0; i < 2; i++) {
 		struct scene scene;
 
-		scene_start(&scene, senders[i]);
+		start_with(&scene, senders[i]);
 		flow_start(scene.a, 0, "inbox", 1, GOAL);
 		while (party_data(scene.a, 0, 4096, false))
 			rig_settle(&scene.rig);
@@ -78,79 +83,49 @@ TEST(what_waited_arrives_whole_and_in_order)
 	}
 }
 
-TEST(opener_hears_nothing_until_it_moves)
+SCENE_TEST(opener_hears_nothing_until_it_moves, scene_start)
 {
 	static struct party_frame frame;
-	struct scene scene;
 
-	scene_start(&scene, HOP_SHARED);
-	party_open(scene.a, 0, "inbox_1");
-	rig_settle(&scene.rig);
-	assert_false(party_get(scene.a, 0, &frame));
-	assert_int_equal(channel_accept(the_channel, &scene.b->hop, "inbox_1"), 0);
-	rig_settle(&scene.rig);
-	assert_true(party_expect(scene.a, FRAME_OPENED, &frame));
-	scene_stop(&scene);
+	party_open(scene->a, 0, "inbox_1");
+	rig_settle(&scene->rig);
+	assert_false(party_get(scene->a, 0, &frame));
+	assert_int_equal(channel_accept(the_channel, &scene->b->hop, "inbox_1"), 0);
+	assert_true(party_expect(scene->a, FRAME_OPENED, &frame));
 }
 
-TEST(channel_that_is_forbidden_leaves_the_room_at_once)
+SCENE_TEST(channel_that_is_forbidden_leaves_the_room_at_once, scene_start)
 {
-	static struct party_frame frame;
-	struct frame_reset reset;
-	struct scene scene;
-
-	scene_start(&scene, HOP_SHARED);
-	party_open(scene.a, 0, "inbox_1");
-	party_data(scene.a, 0, 4096, false);
-	rig_settle(&scene.rig);
+	party_open(scene->a, 0, "inbox_1");
+	party_data(scene->a, 0, 4096, false);
+	rig_settle(&scene->rig);
 	channel_forbid(the_channel, EACCES);
-	assert_int_equal(scene.room.channels.count, 0);
-	rig_settle(&scene.rig);
-	assert_true(party_expect(scene.a, FRAME_RESET, &frame));
-	assert_int_equal(frame_reset_decode(frame.payload, frame.header.length, &reset), 0);
-	assert_int_equal(reset.error, EACCES);
-	assert_int_equal(reset.consumed, 0);
-	assert_int_equal(reset.unsure, 0);
-	party_reset(scene.a, 0, 0, 0, 0);
-	scene_stop(&scene);
+	assert_int_equal(scene->room.channels.count, 0);
+	party_expect_refusal(scene->a, 0, EACCES);
 }
 
-TEST(what_a_sender_left_behind_arrives)
+SCENE_TEST(what_a_sender_left_behind_arrives, scene_start)
 {
-	struct scene scene;
-
-	scene_start(&scene, HOP_SHARED);
-	flow_start(scene.a, 0, "inbox", 1, 4096);
-	party_data(scene.a, 0, 4096, false);
-	party_fin(scene.a, 0);
-	rig_settle(&scene.rig);
-	party_kill(scene.a);
+	flow_start(scene->a, 0, "inbox", 1, 4096);
+	party_data(scene->a, 0, 4096, false);
+	party_fin(scene->a, 0);
+	rig_settle(&scene->rig);
+	party_kill(scene->a);
 	assert_false(channel_is_abandoned(the_channel));
-	assert_int_equal(channel_accept(the_channel, &scene.b->hop, "inbox_1"), 0);
-	rig_settle(&scene.rig);
-	party_read(scene.b, 1u << 20);
-	assert_int_equal(party_accepted(scene.b, 1)->received, 4096);
-	hop_cleanup(&scene.room);
-	party_kill(scene.b);
-	rig_stop(&scene.rig);
+	assert_int_equal(channel_accept(the_channel, &scene->b->hop, "inbox_1"), 0);
+	rig_settle(&scene->rig);
+	party_read(scene->b, 1u << 20);
+	assert_int_equal(party_accepted(scene->b, 1)->received, 4096);
 }
 
-TEST(call_is_abandoned_with_its_caller)
+SCENE_TEST(call_is_abandoned_with_its_caller, scene_start)
 {
-	const struct frame_open open = {.kind = CHANNEL_CALL, .name = {"inbox_1", 7}};
-	uint8_t payload[FRAME_PAYLOAD_MAX];
-	struct scene scene;
-
-	scene_start(&scene, HOP_SHARED);
-	party_put(scene.a, FRAME_OPEN, 0, payload, frame_open_encode(&open, payload));
-	rig_settle(&scene.rig);
+	party_open_kind(scene->a, 0, CHANNEL_CALL, "inbox_1");
+	rig_settle(&scene->rig);
 	assert_false(channel_is_abandoned(the_channel));
-	party_kill(scene.a);
+	party_kill(scene->a);
 	assert_true(channel_is_abandoned(the_channel));
-	assert_int_equal(scene.room.channels.count, 1);
+	assert_int_equal(scene->room.channels.count, 1);
 	channel_forbid(the_channel, ENOENT);
-	assert_int_equal(scene.room.channels.count, 0);
-	hop_cleanup(&scene.room);
-	party_kill(scene.b);
-	rig_stop(&scene.rig);
+	assert_int_equal(scene->room.channels.count, 0);
 }

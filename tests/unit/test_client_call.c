@@ -11,26 +11,6 @@
 
 #include "wire/bytes.h"
 
-/* Posts a call and reads its frames. The channel is opened by the first. */
-static uint32_t call(struct outcome *outcome, const char *text, bool first, uint32_t *channel)
-{
-	assert_int_equal(
-		xenmsg_begin_call(fake.conn, "2:work", text, strlen(text), NULL, note, outcome, NULL), 0);
-	xenmsg_process(fake.conn);
-	if (first) {
-		struct frame_open open;
-
-		fake_expect(&fake, FRAME_OPEN);
-		assert_int_equal(frame_open_decode(fake.payload, fake.header.length, &open), 0);
-		assert_int_equal(open.kind, CHANNEL_CALL);
-		*channel = fake.header.channel;
-	}
-	expect_data(*channel);
-	assert_int_equal(fake.payload[4], MESSAGE_REQUEST);
-	assert_memory_equal(fake.payload + MESSAGE_HEAD_SIZE, text, strlen(text));
-	return get_u32(fake.payload + fake.header.length - 4);
-}
-
 /* ---- the caller ------------------------------------------------------------------------------ */
 
 BOTH(each_call_gets_its_own_answer)
@@ -74,8 +54,7 @@ BOTH(no_channel_is_closed_whose_calls_are_not_answered)
 		assert_int_equal(
 			xenmsg_begin_call(fake.conn, address, "x", 1, NULL, note, &outcomes[i], NULL), 0);
 		xenmsg_process(fake.conn);
-		fake_expect(&fake, FRAME_OPEN);
-		channel = fake.header.channel;
+		channel = fake_expect_open(&fake);
 		expect_data(channel);
 		fake_opened(&fake, channel, 65536, FAKE_MAX_MESSAGE);
 		fake_credit(&fake, channel, fake.header.length, 65536);
@@ -87,7 +66,6 @@ BOTH(no_channel_is_closed_whose_calls_are_not_answered)
 BOTH(what_the_caller_took_of_the_answers_is_reported)
 {
 	struct outcome one = {0};
-	struct frame_credit credit;
 	uint32_t channel, number = call(&one, "one", true, &channel);
 
 	send_one(channel, MESSAGE_REPLY, 0, number, "12345678");
@@ -98,8 +76,7 @@ BOTH(what_the_caller_took_of_the_answers_is_reported)
 	}
 	fake_expect(&fake, FRAME_CREDIT);
 	assert_int_equal(fake.header.channel, channel);
-	assert_int_equal(frame_credit_decode(fake.payload, fake.header.length, &credit), 0);
-	assert_int_equal(credit.consumed, 24);
+	assert_int_equal(FAKE_HEARD(&fake, credit).consumed, 24);
 }
 
 BOTH(an_answer_may_come_in_any_pieces)
@@ -229,10 +206,9 @@ BOTH(a_receipt_may_come_while_the_answer_is_told)
 					   &one, NULL),
 			 0);
 	xenmsg_process(fake.conn);
-	fake_expect(&fake, FRAME_OPEN);
-	channel_to_confirm = fake.header.channel;
+	channel_to_confirm = fake_expect_open(&fake);
 	expect_data(channel_to_confirm);
-	number = get_u32(fake.payload + fake.header.length - 4);
+	number = number_read();
 	send_one(channel_to_confirm, MESSAGE_REPLY, 0, number, "quick");
 	wait_for(&one);
 	assert_string_equal(one.text, "quick");
@@ -287,28 +263,23 @@ BOTH(answers_on_a_channel_of_messages_end_the_connection)
 	xenmsg_process(fake.conn);
 	fake_expect(&fake, FRAME_OPEN);
 	send_one(fake.header.channel, MESSAGE_REPLY, 0, 1, "x");
-	while (xenmsg_wait(fake.conn, 10000) >= 0)
-		;
-	assert_int_equal(xenmsg_process(fake.conn), -EPROTO);
+	expect_over(-EPROTO);
 }
 
 static void answer_three(struct fake *daemon)
 {
-	uint32_t channel, number;
+	uint32_t channel = fake_accept(daemon);
 
-	channel = fake_accept(daemon);
 	fake_expect(daemon, FRAME_DATA);
-	number = get_u32(daemon->payload + daemon->header.length - 4);
 	fake_credit(daemon, channel, 24, 65536);
-	send_one(channel, MESSAGE_REPLY, 0, number, "three");
+	send_one(channel, MESSAGE_REPLY, 0, number_read(), "three");
 }
 
 /* The first is refused by a policy that can't be decided yet, the second isn't. */
 static void answer_at_the_second_try(struct fake *daemon)
 {
-	uint32_t channel;
+	uint32_t channel = fake_accept(daemon);
 
-	channel = fake_accept(daemon);
 	fake_expect(daemon, FRAME_DATA);
 	fake_reset(daemon, channel, ENODATA, 0, 0);
 	fake_expect(daemon, FRAME_RESET);
@@ -320,13 +291,10 @@ static void answer_no_data(struct fake *daemon)
 {
 	uint32_t channel;
 
-	do
-		fake_read(daemon);
 	/* over the socket it says that it has taken the answer before */
-	while (daemon->header.type == FRAME_CREDIT);
-	assert_int_equal(daemon->header.type, FRAME_DATA);
+	fake_expect_past_credit(daemon, FRAME_DATA);
 	channel = daemon->header.channel;
-	send_one(channel, MESSAGE_ERROR, ENODATA, get_u32(daemon->payload + daemon->header.length - 4), "");
+	send_one(channel, MESSAGE_ERROR, ENODATA, number_read(), "");
 }
 
 BOTH(a_call_that_is_not_decided_yet_is_tried_again)
@@ -382,11 +350,10 @@ static uint32_t other_channel, other_number;
 /* The blocking call's error, and behind it, in the same frame, the reply to the other. */
 static void answer_both(struct fake *daemon)
 {
-	uint32_t number, size;
+	uint32_t size;
 
 	expect_data(other_channel);
-	number = get_u32(daemon->payload + daemon->header.length - 4);
-	size = put(stream, MESSAGE_ERROR, EDOM, number, "", 0);
+	size = put(stream, MESSAGE_ERROR, EDOM, number_read(), "", 0);
 	size += put(stream + size, MESSAGE_REPLY, 0, other_number, "one", 3);
 	fake_send(daemon, FRAME_DATA, 0, other_channel, stream, size);
 }
@@ -431,8 +398,7 @@ BOTH(closing_ends_every_call)
 	call(&one, "one", true, &channel);
 	fake_credit(&fake, channel, 24, 65536);
 	xenmsg_process(fake.conn);
-	xenmsg_close(fake.conn);
-	fake.conn = NULL;
+	fake_close(&fake);
 	assert_int_equal(one.count, 1);
 	assert_int_equal(one.result, -ECONNRESET);
 }

@@ -6,9 +6,7 @@
 #include "tests/unit/client_call_rig.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <string.h>
-#include <time.h>
 
 #include "wire/bytes.h"
 
@@ -32,12 +30,10 @@ static void expect_withdrawal(struct fake *daemon, uint32_t channel, uint32_t nu
 
 static void take_and_keep_silent(struct fake *daemon)
 {
-	uint32_t channel, number;
+	uint32_t channel = fake_accept(daemon), number;
 
-	fake_accept(daemon);
-	channel = daemon->header.channel;
 	fake_expect(daemon, FRAME_DATA);
-	number = get_u32(daemon->payload + daemon->header.length - 4);
+	number = number_read();
 	fake_credit(daemon, channel, 24, 65536);
 	expect_withdrawal(daemon, channel, number);
 	send_one(channel, MESSAGE_REPLY, 0, number, "too late");
@@ -59,12 +55,10 @@ BOTH(a_call_that_was_taken_is_withdrawn_when_its_time_is_up)
 
 static void say_taken(struct fake *daemon)
 {
-	uint32_t channel, number;
+	uint32_t channel = fake_accept(daemon), number;
 
-	fake_accept(daemon);
-	channel = daemon->header.channel;
 	fake_expect(daemon, FRAME_DATA);
-	number = get_u32(daemon->payload + daemon->header.length - 4);
+	number = number_read();
 	fake_expect(daemon, FRAME_CANCEL);
 	fake_cancelled(daemon, channel, 16, 0);
 	expect_withdrawal(daemon, channel, number);
@@ -80,15 +74,11 @@ BOTH(a_call_that_is_taken_while_it_is_cancelled_is_withdrawn)
 	assert_non_null(strstr(result.reason, "may have been carried out"));
 }
 
-/* As a loop does it, which relies on the descriptor alone. */
+/* Relies on the descriptor alone. */
 static void loop_until(const struct outcome *outcome)
 {
-	while (!outcome->count) {
-		struct pollfd what = {.fd = xenmsg_fd(fake.conn), .events = POLLIN};
-
-		assert_int_equal(poll(&what, 1, -1), 1);
-		assert_true(xenmsg_process(fake.conn) >= 0);
-	}
+	while (!outcome->count)
+		loop_once(fake.conn);
 }
 
 /* Posts a call with a time-out while the daemon does something, until it has ended for want of time. */
@@ -172,7 +162,7 @@ BOTH(posted_calls_time_out_each_in_its_time)
 		}
 		expect_data(channel);
 		if (i == 0)
-			answered = get_u32(fake.payload + fake.header.length - 4);
+			answered = number_read();
 		fake_credit(&fake, channel, 24 * (i + 1), 65536);
 	}
 	while (!outcomes[1].count)
@@ -185,7 +175,6 @@ BOTH(posted_calls_time_out_each_in_its_time)
 	wait_for(&outcomes[0]);
 	assert_int_equal(outcomes[0].result, 0);
 	assert_int_equal(outcomes[4].count, 0);
-	xenmsg_close(fake.conn);
-	fake.conn = NULL;
+	fake_close(&fake);
 	assert_int_equal(outcomes[4].result, -ECONNRESET);
 }

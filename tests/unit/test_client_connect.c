@@ -14,7 +14,6 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "wire/address.h"
 #include "wire/bytes.h"
 
 static const char *greeting;
@@ -54,6 +53,13 @@ static int open_with_greeting(const void *bytes, size_t size)
 	return r;
 }
 
+/* The same with a frame, whose payload has been written. */
+static int open_with_frame(uint8_t *frame, uint8_t type, uint32_t length)
+{
+	return open_with_greeting(frame,
+				  frame_wrap(frame, &(struct frame_header){.type = type, .length = length}));
+}
+
 /* So a program may close it, however it failed. */
 TEST(a_connection_that_is_not_opened_is_null)
 {
@@ -75,10 +81,12 @@ TEST(a_connection_that_is_not_opened_is_null)
 
 TEST(what_is_no_daemon_is_told)
 {
-	struct frame_header header = {.type = FRAME_GOODBYE, .length = 4};
-	struct frame_welcome welcome = {.major = 2};
+	const struct frame_welcome later = {.major = 2};
+	/* Memory is said to be shared, but no descriptor comes with it. */
+	const struct frame_welcome without_memory = {.major = 1, .flags = HELLO_SHARED_MEMORY};
 	uint8_t frame[FRAME_HEADER_SIZE + FRAME_SMALL_MAX] = {0};
 	struct xenmsg *conn;
+	uint32_t length;
 	char path[200];
 
 	assert_int_equal(xenmsg_open(&conn, "/nonexistent/socket", NULL), -ENOENT);
@@ -90,113 +98,102 @@ TEST(what_is_no_daemon_is_told)
 	assert_int_equal(open_with_greeting("HTTP/1.0 400 Bad Request\r\n\r\n", 28), -EPROTO);
 	assert_int_equal(open_with_greeting("\x10\0\0\0\2\0\0\0\0\0\0\0\0\0\0\0", 16), -ECONNREFUSED);
 
-	frame_header_encode(&header, frame);
 	put_u32(frame + FRAME_HEADER_SIZE, ENOBUFS);
-	assert_int_equal(open_with_greeting(frame, FRAME_HEADER_SIZE + 8), -ENOBUFS);
-
-	header = (struct frame_header){.type = FRAME_WELCOME};
-	header.length = frame_welcome_encode(&welcome, frame + FRAME_HEADER_SIZE);
-	frame_header_encode(&header, frame);
-	assert_int_equal(open_with_greeting(frame, FRAME_HEADER_SIZE + header.length), -EPROTONOSUPPORT);
-
-	/* Memory is said to be shared, but no descriptor comes with it. */
-	welcome = (struct frame_welcome){.major = 1, .flags = HELLO_SHARED_MEMORY};
-	header.length = frame_welcome_encode(&welcome, frame + FRAME_HEADER_SIZE);
-	frame_header_encode(&header, frame);
-	assert_int_equal(open_with_greeting(frame, FRAME_HEADER_SIZE + header.length), -EPROTO);
+	assert_int_equal(open_with_frame(frame, FRAME_GOODBYE, 4), -ENOBUFS);
+	length = frame_welcome_encode(&later, frame + FRAME_HEADER_SIZE);
+	assert_int_equal(open_with_frame(frame, FRAME_WELCOME, length), -EPROTONOSUPPORT);
+	length = frame_welcome_encode(&without_memory, frame + FRAME_HEADER_SIZE);
+	assert_int_equal(open_with_frame(frame, FRAME_WELCOME, length), -EPROTO);
 }
 
 /* ---- without waiting ------------------------------------------------------------------------- */
 
-struct opened {
+static struct opened {
 	const struct xenmsg_peer *peer;
 	struct xenmsg *conn;
 	int listener, fd;
 	char directory[32];
 	struct sockaddr_un address;
 	int outcomes, result;
-};
+} opened;
 
 /* The daemon sends a frame, whose payload has been written. */
-static void say(const struct opened *opened, uint8_t type, uint8_t *frame, uint32_t length)
+static void say(uint8_t type, uint8_t *frame, uint32_t length)
 {
 	uint32_t size = frame_wrap(frame, &(struct frame_header){.type = type, .length = length});
 
-	assert_int_equal(send(opened->fd, frame, size, MSG_NOSIGNAL), size);
+	assert_int_equal(send(opened.fd, frame, size, MSG_NOSIGNAL), size);
 }
 
 static void note_opened(void *userdata, const struct xenmsg_result *result)
 {
-	struct opened *opened = userdata;
-
-	opened->outcomes++;
-	opened->result = result->error;
+	opened.outcomes++;
+	opened.result = result->error;
 }
 
 /* A place for a daemon, and none there yet. */
-static void make_place(struct opened *opened)
+static int make_place(void **state)
 {
-	*opened = (struct opened){
+	opened = (struct opened){
 		.directory = "/tmp/xenmsg-test.XXXXXX", .address.sun_family = AF_UNIX, .fd = -1};
-	assert_non_null(mkdtemp(opened->directory));
-	snprintf(opened->address.sun_path, sizeof(opened->address.sun_path), "%s/s", opened->directory);
-	opened->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	assert_non_null(mkdtemp(opened.directory));
+	snprintf(opened.address.sun_path, sizeof(opened.address.sun_path), "%s/s", opened.directory);
+	opened.listener = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+	return 0;
 }
 
-static void bind_listener(struct opened *opened)
+static void bind_listener(void)
 {
-	assert_int_equal(bind(opened->listener, (struct sockaddr *)&opened->address, sizeof(opened->address)),
+	assert_int_equal(bind(opened.listener, (struct sockaddr *)&opened.address, sizeof(opened.address)),
 			 0);
 }
 
 /* The daemon, which is this test, takes the program that comes, and reads its HELLO. */
-static void take_program(struct opened *opened)
+static void take_program(void)
 {
 	char hello[24];
 
-	opened->fd = accept(opened->listener, NULL, NULL);
-	assert_true(opened->fd >= 0);
-	assert_int_equal(recv(opened->fd, hello, sizeof(hello), MSG_WAITALL), sizeof(hello));
+	opened.fd = accept(opened.listener, NULL, NULL);
+	assert_true(opened.fd >= 0);
+	assert_int_equal(recv(opened.fd, hello, sizeof(hello), MSG_WAITALL), sizeof(hello));
 }
 
 /* The program opens a connection, and the daemon has taken it. */
-static void begin_to_open(struct opened *opened)
+static int begin_to_open(void **state)
 {
-	make_place(opened);
-	bind_listener(opened);
-	assert_int_equal(listen(opened->listener, 1), 0);
-	assert_int_equal(
-		xenmsg_begin_open(&opened->conn, opened->address.sun_path, NULL, note_opened, opened), 0);
-	take_program(opened);
+	make_place(state);
+	bind_listener();
+	assert_int_equal(listen(opened.listener, 1), 0);
+	assert_int_equal(xenmsg_begin_open(&opened.conn, opened.address.sun_path, NULL, note_opened, NULL),
+			 0);
+	take_program();
+	return 0;
 }
 
-static void end_opened(struct opened *opened)
+static void close_opened(void)
 {
-	xenmsg_close(opened->conn);
-	close(opened->fd);
-	close(opened->listener);
-	unlink(opened->address.sun_path);
-	rmdir(opened->directory);
+	xenmsg_close(opened.conn);
+	opened.conn = NULL;
 }
 
-static bool is_readable(struct xenmsg *conn)
+static int leave_place(void **state)
 {
-	struct pollfd wait = {.fd = xenmsg_fd(conn), .events = POLLIN};
-
-	return poll(&wait, 1, 0) == 1;
+	close_opened();
+	close(opened.fd);
+	close(opened.listener);
+	unlink(opened.address.sun_path);
+	rmdir(opened.directory);
+	return 0;
 }
 
-TEST(opening_does_not_wait_for_the_daemon)
+TEST_WITH(opening_does_not_wait_for_the_daemon, begin_to_open, leave_place)
 {
 	const struct frame_welcome welcome = {.major = 1, .domid = 7, .max_message = 4096};
 	struct frame_header header = {.type = FRAME_WELCOME};
 	uint8_t frame[FRAME_HEADER_SIZE + FRAME_SMALL_MAX] = {0};
 	struct xenmsg_message *message;
-	struct opened opened;
-	int fd;
+	int fd = xenmsg_fd(opened.conn);
 
-	begin_to_open(&opened);
-	fd = xenmsg_fd(opened.conn);
 	assert_false(is_readable(opened.conn));
 	assert_int_equal(xenmsg_process(opened.conn), 0);
 	assert_int_equal(xenmsg_wait(opened.conn, 1), 0);
@@ -226,136 +223,135 @@ TEST(opening_does_not_wait_for_the_daemon)
 	assert_int_equal(recv(opened.fd, frame, FRAME_HEADER_SIZE, MSG_WAITALL), FRAME_HEADER_SIZE);
 	assert_int_equal(frame_header_decode(frame, &header), 0);
 	assert_int_equal(header.type, FRAME_OPEN);
-	end_opened(&opened);
+	close_opened();
 	assert_int_equal(opened.outcomes, 1);
 }
 
-TEST(a_refusal_is_the_outcome_of_opening)
+TEST_WITH(a_refusal_is_the_outcome_of_opening, begin_to_open, leave_place)
 {
 	static const char words[] = "too many programs";
 	const struct frame_goodbye goodbye = {.error = ENOBUFS, .text = {words, strlen(words)}};
 	uint8_t frame[FRAME_HEADER_SIZE + FRAME_SMALL_MAX] = {0};
-	struct opened opened;
 
-	begin_to_open(&opened);
-	say(&opened, FRAME_GOODBYE, frame, frame_goodbye_encode(&goodbye, frame + FRAME_HEADER_SIZE));
+	say(FRAME_GOODBYE, frame, frame_goodbye_encode(&goodbye, frame + FRAME_HEADER_SIZE));
 	assert_int_equal(xenmsg_wait(opened.conn, -1), 1);
 	assert_int_equal(opened.result, -ENOBUFS);
 	assert_string_equal(xenmsg_reason(opened.conn), words);
 	assert_int_equal(xenmsg_process(opened.conn), -ENOTCONN);
 	assert_int_equal(xenmsg_begin_send(opened.conn, "5:inbox", "x", 1, NULL, NULL, NULL, NULL),
 			 -ENOTCONN);
-	end_opened(&opened);
+	close_opened();
 	assert_int_equal(opened.outcomes, 1);
+}
 
-	begin_to_open(&opened);
+TEST_WITH(a_daemon_that_hangs_up_has_refused, begin_to_open, leave_place)
+{
 	shutdown(opened.fd, SHUT_RDWR);
 	assert_int_equal(xenmsg_wait(opened.conn, -1), 1);
 	assert_int_equal(opened.result, -ECONNREFUSED);
-	end_opened(&opened);
 }
 
-TEST(opening_can_be_given_up)
+TEST_WITH(opening_can_be_given_up, begin_to_open, leave_place)
 {
-	struct opened opened;
 	struct xenmsg *conn;
 
-	begin_to_open(&opened);
-	end_opened(&opened);
+	close_opened();
 	assert_int_equal(opened.outcomes, 1);
 	assert_int_equal(opened.result, -ECANCELED);
-	assert_int_equal(xenmsg_begin_open(&conn, "/nonexistent/socket", NULL, note_opened, &opened),
-			 -ENOENT);
+	assert_int_equal(xenmsg_begin_open(&conn, "/nonexistent/socket", NULL, note_opened, NULL), -ENOENT);
 	assert_int_equal(opened.outcomes, 1);
 }
 
-static bool somebody_comes(const struct opened *opened)
+static bool somebody_comes(void)
 {
-	struct pollfd wait = {.fd = opened->listener, .events = POLLIN};
+	struct pollfd wait = {.fd = opened.listener, .events = POLLIN};
 
 	return poll(&wait, 1, 0) == 1;
 }
 
-static void say_welcome(const struct opened *opened)
+static void say_welcome(void)
 {
 	const struct frame_welcome welcome = {.major = 1, .domid = 7, .max_message = 4096};
 	uint8_t frame[FRAME_HEADER_SIZE + FRAME_SMALL_MAX] = {0};
 
-	say(opened, FRAME_WELCOME, frame, frame_welcome_encode(&welcome, frame + FRAME_HEADER_SIZE));
+	say(FRAME_WELCOME, frame, frame_welcome_encode(&welcome, frame + FRAME_HEADER_SIZE));
+}
+
+/* The program begins to wait for a daemon. */
+static void begin_to_wait(int timeout_ms)
+{
+	assert_int_equal(xenmsg_begin_open(&opened.conn, opened.address.sun_path,
+					   XENMSG_WITH(timeout_ms, XENMSG_WAIT), note_opened, NULL),
+			 0);
 }
 
 /* No socket, one at which nobody listens, and a daemon that goes before it has said anything. */
-TEST(opening_waits_for_a_daemon_that_is_not_there_yet)
+TEST_WITH(opening_waits_for_a_daemon_that_is_not_there_yet, make_place, leave_place)
 {
-	struct opened opened;
-
-	make_place(&opened);
-	assert_int_equal(xenmsg_begin_open(&opened.conn, opened.address.sun_path,
-					   XENMSG_WITH(-1, XENMSG_WAIT), note_opened, &opened),
-			 0);
+	begin_to_wait(-1);
 	assert_int_equal(xenmsg_wait(opened.conn, 60), 0);
-	bind_listener(&opened);
+	bind_listener();
 	assert_int_equal(xenmsg_wait(opened.conn, 60), 0);
 	assert_int_equal(listen(opened.listener, 1), 0);
 	for (int round = 0; round < 2; round++) {
-		while (!somebody_comes(&opened))
+		while (!somebody_comes())
 			assert_int_equal(xenmsg_wait(opened.conn, 10), 0);
-		take_program(&opened);
+		take_program();
 		if (round == 0)
 			close(opened.fd);
 	}
 	assert_int_equal(xenmsg_wait(opened.conn, 1), 0);
 	assert_int_equal(xenmsg_domid(opened.conn), 0);
-	say_welcome(&opened);
+	say_welcome();
 	assert_int_equal(xenmsg_wait(opened.conn, -1), 1);
 	assert_int_equal(opened.outcomes, 1);
 	assert_int_equal(opened.result, 0);
 	assert_int_equal(xenmsg_domid(opened.conn), 7);
-	end_opened(&opened);
+	close_opened();
 	assert_int_equal(opened.outcomes, 1);
 }
 
 static void *listen_and_welcome(void *userdata)
 {
-	struct opened *opened = userdata;
-	struct pollfd wait = {.fd = opened->listener, .events = POLLIN};
+	struct pollfd wait = {.fd = opened.listener, .events = POLLIN};
 
-	bind_listener(opened);
-	assert_int_equal(listen(opened->listener, 1), 0);
+	bind_listener();
+	assert_int_equal(listen(opened.listener, 1), 0);
 	assert_int_equal(poll(&wait, 1, -1), 1);
-	take_program(opened);
-	say_welcome(opened);
+	take_program();
+	say_welcome();
 	return NULL;
 }
 
-TEST(opening_waits_no_longer_than_its_time)
+TEST_WITH(opening_waits_no_longer_than_its_time, make_place, leave_place)
 {
-	struct opened opened;
 	pthread_t thread;
 
-	make_place(&opened);
 	assert_int_equal(xenmsg_open(&opened.conn, opened.address.sun_path, XENMSG_WITH(50, XENMSG_WAIT)),
 			 -ENOENT);
 	assert_null(opened.conn);
-	assert_int_equal(xenmsg_begin_open(&opened.conn, opened.address.sun_path,
-					   XENMSG_WITH(50, XENMSG_WAIT), note_opened, &opened),
-			 0);
+	begin_to_wait(50);
 	assert_int_equal(xenmsg_wait(opened.conn, -1), 1);
 	assert_int_equal(opened.outcomes, 1);
 	assert_int_equal(opened.result, -ENOENT);
-	xenmsg_close(opened.conn);
-	assert_int_equal(xenmsg_begin_open(&opened.conn, opened.address.sun_path,
-					   XENMSG_WITH(-1, XENMSG_WAIT), note_opened, &opened),
-			 0);
-	xenmsg_close(opened.conn);
+	close_opened();
+	begin_to_wait(-1);
+	close_opened();
 	assert_int_equal(opened.outcomes, 2);
 	assert_int_equal(opened.result, -ECANCELED);
 
-	assert_int_equal(pthread_create(&thread, NULL, listen_and_welcome, &opened), 0);
+	assert_int_equal(pthread_create(&thread, NULL, listen_and_welcome, NULL), 0);
 	assert_int_equal(xenmsg_open(&opened.conn, opened.address.sun_path, XENMSG_WITH(-1, XENMSG_WAIT)), 0);
 	pthread_join(thread, NULL);
 	assert_int_equal(xenmsg_domid(opened.conn), 7);
-	end_opened(&opened);
+}
+
+static int open_with_daemon(void **state)
+{
+	begin_to_open(state);
+	say_welcome();
+	assert_int_equal(xenmsg_wait(opened.conn, -1), 1);
+	return 0;
 }
 
 /* ---- streams that come in -------------------------------------------------------------------- */
@@ -363,15 +359,14 @@ TEST(opening_waits_no_longer_than_its_time)
 /* Answers the next request for a stream. */
 static void *answer_fetch(void *userdata)
 {
-	const struct opened *opened = userdata;
-	const struct frame_goodbye goodbye = {.error = (uint32_t)opened->result};
+	const struct frame_goodbye goodbye = {.error = (uint32_t)opened.result};
 	const struct frame_welcome welcome = {.major = 1, .domid = 7};
 	const struct frame_reply reply = {.error = 0};
 	uint8_t frames[2 * (FRAME_HEADER_SIZE + FRAME_SMALL_MAX)] = {0},
 						request[FRAME_HEADER_SIZE + FRAME_SMALL_MAX];
 	const size_t first = 24 + FRAME_HEADER_SIZE; /* HELLO, and the next header */
 	struct frame_header header;
-	int fd = accept(opened->listener, NULL, NULL);
+	int fd = accept(opened.listener, NULL, NULL);
 	uint32_t size;
 
 	assert_int_equal(recv(fd, request, first, MSG_WAITALL), first);
@@ -379,7 +374,7 @@ static void *answer_fetch(void *userdata)
 	size = frame_size(header.length) - FRAME_HEADER_SIZE;
 	assert_int_equal(recv(fd, request, size, MSG_WAITALL), size);
 	header = (struct frame_header){.type = FRAME_GOODBYE};
-	if (opened->result) {
+	if (opened.result) {
 		header.length = frame_goodbye_encode(&goodbye, frames + FRAME_HEADER_SIZE);
 		size = frame_wrap(frames, &header);
 	} else {
@@ -396,46 +391,37 @@ static void *answer_fetch(void *userdata)
 }
 
 /* Calls xenmsg_accept(), as a loop does, of which the daemon hears, and answers with this error. */
-static int accept_answered(struct opened *opened, int error)
+static int accept_answered(int error)
 {
 	pthread_t thread;
 	int r;
 
-	opened->result = error;
-	assert_int_equal(pthread_create(&thread, NULL, answer_fetch, opened), 0);
-	while ((r = xenmsg_accept(opened->conn, XENMSG_WITHIN(0), &opened->peer)) == -EAGAIN) {
-		assert_int_equal(
-			poll(&(struct pollfd){.fd = xenmsg_fd(opened->conn), .events = POLLIN}, 1, -1), 1);
-		assert_true(xenmsg_process(opened->conn) >= 0);
-	}
+	opened.result = error;
+	assert_int_equal(pthread_create(&thread, NULL, answer_fetch, NULL), 0);
+	while ((r = xenmsg_accept(opened.conn, XENMSG_WITHIN(0), &opened.peer)) == -EAGAIN)
+		loop_once(opened.conn);
 	pthread_join(thread, NULL);
 	return r;
 }
 
-static void tell_of_stream(struct opened *opened)
+static void tell_of_stream(void)
 {
 	const struct frame_incoming incoming = {
 		.token = 9, .endpoint = {"shell", 5}, .domain_name = {"work", 4}, .host = {"hostb", 5}};
 	uint8_t frame[FRAME_HEADER_SIZE + FRAME_SMALL_MAX] = {0};
 
-	say(opened, FRAME_INCOMING, frame, frame_incoming_encode(&incoming, frame + FRAME_HEADER_SIZE));
+	say(FRAME_INCOMING, frame, frame_incoming_encode(&incoming, frame + FRAME_HEADER_SIZE));
 }
 
-TEST(a_stream_that_a_limit_refuses_waits_and_nobody_spins)
+TEST_WITH(a_stream_that_a_limit_refuses_waits_and_nobody_spins, open_with_daemon, leave_place)
 {
-	const struct frame_welcome welcome = {.major = 1, .domid = 7, .max_message = 4096};
-	uint8_t frame[FRAME_HEADER_SIZE + FRAME_SMALL_MAX] = {0};
-	struct opened opened;
 	char elsewhere[sizeof(opened.address.sun_path) + 2];
 	int fd;
 
-	begin_to_open(&opened);
-	say(&opened, FRAME_WELCOME, frame, frame_welcome_encode(&welcome, frame + FRAME_HEADER_SIZE));
-	assert_int_equal(xenmsg_wait(opened.conn, -1), 1);
-	tell_of_stream(&opened);
+	tell_of_stream();
 	assert_int_equal(xenmsg_wait(opened.conn, -1), 1);
 
-	assert_int_equal(accept_answered(&opened, ENOBUFS), -ENOBUFS);
+	assert_int_equal(accept_answered(ENOBUFS), -ENOBUFS);
 	/* The daemon isn't asked again at once: nobody is there to answer. */
 	assert_int_equal(xenmsg_accept(opened.conn, XENMSG_WITHIN(0), NULL), -EAGAIN);
 	assert_int_equal(xenmsg_process(opened.conn), 0);
@@ -451,18 +437,17 @@ TEST(a_stream_that_a_limit_refuses_waits_and_nobody_spins)
 			 -ECONNREFUSED); /* not: no such endpoint */
 	assert_int_equal(rename(elsewhere, opened.address.sun_path), 0);
 	assert_int_equal(xenmsg_wait(opened.conn, -1), 1);
-	assert_int_equal(accept_answered(&opened, ETIMEDOUT), -ECONNREFUSED);
+	assert_int_equal(accept_answered(ETIMEDOUT), -ECONNREFUSED);
 	/* As a loop does. */
 	assert_int_equal(poll(&(struct pollfd){.fd = xenmsg_fd(opened.conn), .events = POLLIN}, 1, -1), 1);
 	assert_int_equal(xenmsg_process(opened.conn), 1);
-	fd = accept_answered(&opened, 0);
+	fd = accept_answered(0);
 	assert_true(fd >= 0);
 	close(fd);
 	assert_string_equal(xenmsg_peer_host(opened.peer), "hostb");
 	assert_string_equal(xenmsg_peer_domain_name(opened.peer), "work");
 	assert_string_equal(xenmsg_peer_endpoint(opened.peer), "shell");
 	assert_int_equal(xenmsg_accept(opened.conn, XENMSG_WITHIN(0), NULL), -EAGAIN);
-	end_opened(&opened);
 }
 
 /* ---- streams that go out --------------------------------------------------------------------- */
@@ -480,79 +465,59 @@ static void note_stream(void *userdata, const struct xenmsg_result *result)
 	dialled->stream = result->stream;
 }
 
-static void begin_with_daemon(struct opened *opened)
+static void loop_until_dialled(const struct dialled *dialled)
 {
-	const struct frame_welcome welcome = {.major = 1, .domid = 7, .max_message = 4096};
-	uint8_t frame[FRAME_HEADER_SIZE + FRAME_SMALL_MAX] = {0};
-
-	begin_to_open(opened);
-	say(opened, FRAME_WELCOME, frame, frame_welcome_encode(&welcome, frame + FRAME_HEADER_SIZE));
-	assert_int_equal(xenmsg_wait(opened->conn, -1), 1);
-}
-
-/* As a loop does. */
-static void loop_until_dialled(struct opened *opened, const struct dialled *dialled)
-{
-	while (!dialled->times) {
-		assert_int_equal(
-			poll(&(struct pollfd){.fd = xenmsg_fd(opened->conn), .events = POLLIN}, 1, 60000), 1);
-		assert_true(xenmsg_process(opened->conn) >= 0);
-	}
+	while (!dialled->times)
+		loop_once(opened.conn);
 }
 
 /* Begins to connect, and the daemon answers with this error. */
-static struct dialled dial_answered(struct opened *opened, int error)
+static struct dialled dial_answered(int error)
 {
 	struct dialled dialled = {0};
 	pthread_t thread;
 
-	opened->result = error;
-	assert_int_equal(xenmsg_begin_connect(opened->conn, "5:shell", NULL, note_stream, &dialled, NULL), 0);
-	assert_int_equal(pthread_create(&thread, NULL, answer_fetch, opened), 0);
+	opened.result = error;
+	assert_int_equal(xenmsg_begin_connect(opened.conn, "5:shell", NULL, note_stream, &dialled, NULL), 0);
+	assert_int_equal(pthread_create(&thread, NULL, answer_fetch, NULL), 0);
 	assert_int_equal(dialled.times, 0);
-	loop_until_dialled(opened, &dialled);
+	loop_until_dialled(&dialled);
 	pthread_join(thread, NULL);
 	assert_int_equal(dialled.times, 1);
 	return dialled;
 }
 
-TEST(a_stream_is_opened_without_waiting)
+TEST_WITH(a_stream_is_opened_without_waiting, open_with_daemon, leave_place)
 {
-	struct opened opened;
-	struct dialled dialled;
+	struct dialled dialled = dial_answered(EACCES);
 
-	begin_with_daemon(&opened);
-	dialled = dial_answered(&opened, EACCES);
 	assert_int_equal(dialled.error, -EACCES);
 	assert_int_equal(dialled.stream, -1);
-	dialled = dial_answered(&opened, 0);
+	dialled = dial_answered(0);
 	assert_int_equal(dialled.error, 0);
 	assert_true(dialled.stream >= 0);
 	assert_false(is_readable(opened.conn)); /* it is the program's own now */
 	close(dialled.stream);
-	end_opened(&opened);
 }
 
-TEST(a_stream_that_nobody_answers_ends_in_time_or_withdrawn)
+TEST_WITH(a_stream_that_nobody_answers_ends_in_time_or_withdrawn, open_with_daemon, leave_place)
 {
 	struct dialled late = {0}, given_up = {0}, left = {0};
-	struct opened opened;
 	struct xenmsg_op *op;
 
-	begin_with_daemon(&opened);
 	assert_int_equal(
 		xenmsg_begin_connect(opened.conn, "5:shell", XENMSG_WITHIN(30), note_stream, &late, NULL), 0);
-	loop_until_dialled(&opened, &late);
+	loop_until_dialled(&late);
 	assert_int_equal(late.error, -ETIMEDOUT);
 	assert_int_equal(xenmsg_begin_connect(opened.conn, "5:shell", NULL, note_stream, &given_up, &op), 0);
 	assert_int_equal(xenmsg_op_withdraw(op), 0);
 	assert_int_equal(given_up.times, 0);
-	loop_until_dialled(&opened, &given_up);
+	loop_until_dialled(&given_up);
 	assert_int_equal(given_up.error, -ETIMEDOUT);
 	assert_int_equal(xenmsg_begin_connect(opened.conn, "5:shell", NULL, note_stream, &left, NULL), 0);
 	assert_int_equal(xenmsg_begin_connect(opened.conn, "shell", NULL, note_stream, &left, NULL), -EINVAL);
 	assert_int_equal(xenmsg_begin_connect(opened.conn, "5:shell", NULL, NULL, NULL, NULL), -EINVAL);
-	end_opened(&opened);
+	close_opened();
 	assert_int_equal(left.times, 1);
 	assert_int_equal(left.error, -ECANCELED);
 	assert_int_equal(late.times + given_up.times, 2);

@@ -4,13 +4,11 @@
  * nobody is left in doubt; and to a caller whose server does so.
  */
 #include "tests/unit/client_call_rig.h"
+#include "tests/unit/client_send_rig.h"
 
 #include <errno.h>
-#include <string.h>
 
 #include "wire/bytes.h"
-
-#define PENDING 12345
 
 static struct xenmsg_message *taken[8];
 static unsigned taken_count;
@@ -22,28 +20,19 @@ static void keep(void *userdata, struct xenmsg_message *message)
 	taken[taken_count++] = message;
 }
 
-static void note_drained(void *userdata, const struct xenmsg_result *result)
-{
-	assert_int_equal(drained, PENDING);
-	drained = result->error;
-}
-
 /* The daemon's side of a server: channel 1 is for messages, 3 of a caller that knows refusals, 5 of an older
  * one. */
 static void serve(void)
 {
 	static const uint32_t channels[] = {3, 5};
-	uint8_t payload[512];
 
 	taken_count = 0;
 	drained = PENDING;
 	fake_bind(&fake, "work", keep, NULL);
 	fake_open(&fake, 1, "work");
 	for (unsigned i = 0; i < 2; i++) {
-		const struct frame_open open = {
-			.kind = CHANNEL_CALL, .minor = i == 0 ? CHANNEL_MINOR_MORE : 0, .name = {"work", 4}};
-
-		fake_send(&fake, FRAME_OPEN, 0, channels[i], payload, frame_open_encode(&open, payload));
+		FAKE_SAY(&fake, OPEN, open, channels[i], .kind = CHANNEL_CALL,
+			 .minor = i == 0 ? CHANNEL_MINOR_MORE : 0, .name = {"work", 4});
 		fake_credit(&fake, channels[i], 0, 65536);
 	}
 }
@@ -53,17 +42,25 @@ static void take(unsigned count)
 	while (taken_count < count)
 		assert_true(xenmsg_wait(fake.conn, 10000) >= 0);
 	assert_int_equal(taken_count, count);
-	while (fake_has_frame(&fake))
-		fake_read(&fake);
+	fake_read_all(&fake);
 }
 
 static struct xenmsg_op *drain(const struct xenmsg_options *options)
 {
 	struct xenmsg_op *op;
 
-	assert_int_equal(xenmsg_begin_drain(fake.conn, "work", options, note_drained, NULL, &op), 0);
+	assert_int_equal(xenmsg_begin_drain(fake.conn, "work", options, note_outcome, &drained, &op), 0);
 	assert_int_equal(drained, PENDING);
 	return op;
+}
+
+/* A server that has taken one call, on channel 3, and is drained. */
+static struct xenmsg_op *drain_with_a_call(const struct xenmsg_options *options)
+{
+	serve();
+	send_one(3, MESSAGE_REQUEST, 0, 70, "one");
+	take(1);
+	return drain(options);
 }
 
 /* The next frame but receipts, for which the library gets to run. */
@@ -106,9 +103,7 @@ static void free_taken(void)
 
 static void expect_drained(int error)
 {
-	while (drained == PENDING)
-		assert_true(xenmsg_wait(fake.conn, 10000) >= 0);
-	assert_int_equal(drained, error);
+	assert_int_equal(outcome_of(&drained), error);
 	assert_int_equal(xenmsg_unbind(fake.conn, "work"), -ENOENT);
 }
 
@@ -167,10 +162,7 @@ BOTH(where_nothing_is_in_service_it_is_drained_at_once)
 
 BOTH(an_endpoint_may_be_bound_again_while_it_is_drained)
 {
-	serve();
-	send_one(3, MESSAGE_REQUEST, 0, 70, "one");
-	take(1);
-	drain(NULL);
+	drain_with_a_call(NULL);
 	expect_drain();
 	expect_reset(1, ENOENT);
 	expect_reset(5, ENOENT);
@@ -183,9 +175,7 @@ BOTH(an_endpoint_may_be_bound_again_while_it_is_drained)
 	assert_int_equal(xenmsg_reply(taken[0], "eins", 4), 0);
 	read_about(FRAME_DATA, 3);
 	fake_credit(&fake, 3, 24, 65536);
-	while (drained == PENDING)
-		assert_true(xenmsg_wait(fake.conn, 10000) >= 0);
-	assert_int_equal(drained, 0);
+	assert_int_equal(outcome_of(&drained), 0);
 	send_one(7, MESSAGE_PLAIN, 0, 0, "more");
 	take(3);
 	free_taken();
@@ -201,10 +191,7 @@ BOTH(who_waits_no_longer_ends_what_is_in_service)
 			fake_stop(&fake);
 			fake_start(&fake, fake.shared);
 		}
-		serve();
-		send_one(3, MESSAGE_REQUEST, 0, 70, "one");
-		take(1);
-		op = drain(by_time ? XENMSG_WITHIN(10) : NULL);
+		op = drain_with_a_call(by_time ? XENMSG_WITHIN(10) : NULL);
 		if (!by_time)
 			assert_int_equal(xenmsg_op_withdraw(op), 0);
 		expect_drained(-ETIMEDOUT);
@@ -215,10 +202,7 @@ BOTH(who_waits_no_longer_ends_what_is_in_service)
 
 BOTH(a_caller_that_dies_is_waited_for_no_longer)
 {
-	serve();
-	send_one(3, MESSAGE_REQUEST, 0, 70, "one");
-	take(1);
-	drain(NULL);
+	drain_with_a_call(NULL);
 	fake_reset(&fake, 3, ECONNRESET, 0, 0);
 	expect_drained(0);
 	free_taken();
@@ -226,40 +210,25 @@ BOTH(a_caller_that_dies_is_waited_for_no_longer)
 
 BOTH(a_withdrawn_call_is_waited_for_no_longer)
 {
-	uint8_t payload[4];
-
-	serve();
-	send_one(3, MESSAGE_REQUEST, 0, 70, "one");
-	take(1);
-	drain(NULL);
-	fake_send(&fake, FRAME_WITHDRAW, 0, 3, payload, frame_u32_encode(70, payload));
+	drain_with_a_call(NULL);
+	fake_withdraw(&fake, 3, 70);
 	expect_drained(0);
 	free_taken();
 }
 
 BOTH(draining_ends_with_the_connection)
 {
-	serve();
-	send_one(3, MESSAGE_REQUEST, 0, 70, "one");
-	take(1);
-	drain(NULL);
-	xenmsg_close(fake.conn);
-	fake.conn = NULL;
+	drain_with_a_call(NULL);
+	fake_close(&fake);
 	assert_int_equal(drained, -ECANCELED);
 	free_taken();
 }
 
 BOTH(draining_ends_with_the_daemon)
 {
-	serve();
-	send_one(3, MESSAGE_REQUEST, 0, 70, "one");
-	take(1);
-	drain(NULL);
+	drain_with_a_call(NULL);
 	fake_die(&fake);
-	while (drained == PENDING)
-		if (xenmsg_wait(fake.conn, 1000) < 0)
-			break;
-	assert_int_equal(drained, -ENOTCONN);
+	assert_int_equal(outcome_of(&drained), -ENOTCONN);
 	free_taken();
 }
 
@@ -275,9 +244,9 @@ BOTH(what_can_not_be_drained_is_refused)
 	/* by a daemon that doesn't know how */
 	assert_int_equal(xenmsg_drain(fake.conn, "work", NULL), -EOPNOTSUPP);
 	assert_int_equal(xenmsg_begin_drain(fake.conn, "work", NULL, NULL, NULL, NULL), -EINVAL);
-	assert_int_equal(
-		xenmsg_begin_drain(fake.conn, "work", XENMSG_FLAGS(XENMSG_LEND), note_drained, NULL, NULL),
-		-EINVAL);
+	assert_int_equal(xenmsg_begin_drain(fake.conn, "work", XENMSG_FLAGS(XENMSG_LEND), note_outcome,
+					    &drained, NULL),
+			 -EINVAL);
 	assert_int_equal(xenmsg_unbind(fake.conn, "work"), 0);
 }
 
@@ -286,14 +255,11 @@ BOTH(what_can_not_be_drained_is_refused)
 BOTH(a_call_that_is_refused_was_not_done_and_the_next_opens_anew)
 {
 	struct outcome one = {0}, two = {0};
-	uint32_t channel;
+	uint32_t channel, number = call(&one, "x", true, &channel);
 
-	assert_int_equal(xenmsg_begin_call(fake.conn, "2:work", "x", 1, NULL, note, &one, NULL), 0);
-	xenmsg_process(fake.conn);
-	channel = fake_accept(&fake);
-	expect_data(channel);
+	fake_opened(&fake, channel, CHANNEL_INITIAL_LIMIT, FAKE_MAX_MESSAGE);
 	fake_credit(&fake, channel, 24, 65536);
-	send_one(channel, MESSAGE_REFUSAL, ENOENT, get_u32(fake.payload + fake.header.length - 4), "");
+	send_one(channel, MESSAGE_REFUSAL, ENOENT, number, "");
 	wait_for(&one);
 	assert_int_equal(one.result, -ENOENT);
 	assert_int_equal(one.fate, XENMSG_FATE_NOT_DONE);

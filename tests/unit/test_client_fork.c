@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -124,14 +123,6 @@ static const char *use_everything(void)
 	return called ? "it was called back" : NULL;
 }
 
-static struct xenmsg_message *take_one(void)
-{
-	struct xenmsg_message *message;
-
-	assert_int_equal(xenmsg_recv(fake.conn, &message, 10000), 0);
-	return message;
-}
-
 /* The program has a message, one that lies in the ring, and a call to be answered; it has posted something,
  * and reserved the place of its next message. */
 static uint32_t have_everything(void)
@@ -141,12 +132,7 @@ static uint32_t have_everything(void)
 
 	called = 0;
 	result = PENDING;
-	assert_int_equal(
-		xenmsg_begin_bind(fake.conn, "inbox", XENMSG_FLAGS(XENMSG_LEND), NULL, NULL, NULL, NULL), 0);
-	xenmsg_process(fake.conn);
-	fake_expect(&fake, FRAME_BIND);
-	fake_reply(&fake, fake.header.channel, 0, "", false);
-	fake_open(&fake, 1, "inbox");
+	open_inbox_with(XENMSG_LEND, NULL);
 	fake_open_kind(&fake, 3, CHANNEL_CALL, "inbox");
 	stream[4] = MESSAGE_REQUEST;
 	put_u32(stream + size - 4, number);
@@ -154,21 +140,17 @@ static uint32_t have_everything(void)
 	DELIVER(1, "plain");
 	fill(lent_bytes, LENT, 1);
 	fake_send(&fake, FRAME_DATA, 0, 1, stream, fake_message(stream, lent_bytes, LENT, MESSAGE_SENT));
-	request = take_one();
-	plain = take_one();
-	lent = take_one();
-	while (fake_has_frame(&fake))
-		fake_read(&fake);
+	request = recv_one();
+	plain = recv_one();
+	lent = recv_one();
+	fake_read_all(&fake);
 	begun = begin("5:inbox", "posted", 6, &result);
 	channel = expect_open("5:inbox");
 	fake_opened(&fake, channel, 1u << 20, FAKE_MAX_MESSAGE);
-	do
-		fake_read(&fake);
-	while (fake.header.type != FRAME_DATA);
+	fake_read_up_to(&fake, FRAME_DATA);
 	xenmsg_process(fake.conn);
 	assert_int_equal(xenmsg_reserve(fake.conn, "5:inbox", LENT, &reserved), 0);
-	while (fake_has_frame(&fake))
-		fake_read(&fake);
+	fake_read_all(&fake);
 	return channel;
 }
 
@@ -191,9 +173,7 @@ BOTH(the_parent_loses_nothing_though_the_child_uses_everything)
 	assert_int_equal(xenmsg_commit(fake.conn, LENT, NULL, NULL, NULL, NULL), 0);
 	post("5:inbox", "second", 6, &second);
 	xenmsg_process(fake.conn);
-	do
-		fake_read(&fake);
-	while (fake.header.type != FRAME_DATA);
+	fake_read_up_to(&fake, FRAME_DATA);
 	assert_int_equal(fake.header.length, span);
 	assert_memory_equal(fake.payload + 8, lent_bytes, LENT);
 	fake_expect(&fake, FRAME_DATA);
@@ -206,9 +186,7 @@ BOTH(the_parent_loses_nothing_though_the_child_uses_everything)
 	fake_credit(&fake, 3, 0, 65536);
 	xenmsg_process(fake.conn);
 	assert_int_equal(xenmsg_reply(request, "answer", 6), 0);
-	do
-		fake_read(&fake);
-	while (fake.header.type != FRAME_DATA);
+	fake_read_up_to(&fake, FRAME_DATA);
 	assert_int_equal(fake.header.channel, 3);
 	assert_memory_equal(fake.payload + 8, "answer", 6);
 	xenmsg_message_free(request);
@@ -236,10 +214,8 @@ BOTH(a_child_that_a_handler_makes_has_no_connection_either)
 
 	handled = 0;
 	made = -1;
-	fake_bind(&fake, "inbox", make_child, NULL);
-	fake_open(&fake, 1, "inbox");
-	while (fake_has_frame(&fake))
-		fake_read(&fake);
+	open_inbox(make_child, NULL);
+	fake_read_all(&fake);
 	DELIVER(1, "one");
 	while (!handled)
 		xenmsg_process(fake.conn);

@@ -7,14 +7,12 @@
 
 #include <errno.h>
 #include <poll.h>
-#include <unistd.h>
 
 BOTH(an_answer_and_what_was_taken_for_it_cost_one_notification)
 {
 	if (!fake.shared)
 		skip();
-	fake_bind(&fake, "inbox", answer, &fake);
-	fake_open(&fake, 1, "inbox");
+	open_inbox(answer, &fake);
 	DELIVER(1, "one");
 	xenmsg_process(fake.conn);
 	fake_expect(&fake, FRAME_OPEN);
@@ -47,8 +45,7 @@ BOTH(who_waits_reports_what_it_took_with_what_it_does_next)
 {
 	if (!fake.shared)
 		skip();
-	fake_bind(&fake, "inbox", drop, NULL);
-	fake_open(&fake, 1, "inbox");
+	open_inbox(drop, NULL);
 	xenmsg_process(fake.conn);
 	fake_notifications(&fake);
 	for (int i = 0; i < 2; i++) {
@@ -73,19 +70,17 @@ BOTH(who_waits_reports_what_it_took_with_what_it_does_next)
 BOTH(what_is_said_under_a_flood_is_shown_with_the_next_process)
 {
 	uint32_t size = 0;
-	uint8_t payload[8];
 
 	if (!fake.shared)
 		skip();
-	fake_bind(&fake, "inbox", drop, NULL);
-	fake_open(&fake, 1, "inbox");
+	open_inbox(drop, NULL);
 	fake_open(&fake, 3, "inbox");
 	DELIVER(1, "the last one");
 	while (size < 24 * 1000)
 		size += fake_message(stream + size, "x", 1, MESSAGE_SENT);
 	for (int i = 0; i < 4; i++)
 		fake_send(&fake, FRAME_DATA, 0, 3, stream, size);
-	fake_send(&fake, FRAME_FIN, 0, 1, payload, frame_u64_encode(32, payload));
+	fake_fin(&fake, 1, 32);
 	assert_int_equal(xenmsg_process(fake.conn), 1024);
 	assert_int_equal(xenmsg_process(fake.conn), 1024);
 	assert_true(fake_has_frame(&fake));
@@ -124,8 +119,7 @@ static void consent_to_unbind(struct fake *daemon)
 
 BOTH(unbinding_tells_the_senders_first)
 {
-	fake_bind(&fake, "inbox", NULL, NULL);
-	fake_open(&fake, 1, "inbox");
+	open_inbox(NULL, NULL);
 	DELIVER(1, "one", "two");
 	expect_message("one");
 	if (!fake.shared) {

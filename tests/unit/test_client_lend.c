@@ -22,14 +22,7 @@ static uint32_t sent, came;
 static void bind_lending(void)
 {
 	sent = came = 0;
-	assert_int_equal(xenmsg_begin_bind(fake.conn, "inbox",
-					   XENMSG_FLAGS(XENMSG_ONLY_MESSAGES | XENMSG_LEND), NULL, NULL, NULL,
-					   NULL),
-			 0);
-	xenmsg_process(fake.conn);
-	fake_expect(&fake, FRAME_BIND);
-	fake_reply(&fake, get_u32(fake.payload), 0, "", false);
-	fake_open(&fake, 1, "inbox");
+	open_inbox_with(XENMSG_ONLY_MESSAGES | XENMSG_LEND, NULL);
 }
 
 static void deliver_one(uint32_t size)
@@ -47,9 +40,8 @@ static void expect_content(struct xenmsg_message *message, uint32_t size, uint32
 
 static struct xenmsg_message *take(uint32_t size)
 {
-	struct xenmsg_message *message;
+	struct xenmsg_message *message = recv_one();
 
-	assert_int_equal(xenmsg_recv(fake.conn, &message, 10000), 0);
 	expect_content(message, size, came++);
 	return message;
 }
@@ -138,8 +130,7 @@ SHARED(is_copied_when_it_is_detached)
 	assert_int_equal(unread(), 0);
 	memset(fake.deliveries.ring.data, 0xee, FAKE_RING_SIZE);
 	expect_content(message, SIZE, 0);
-	xenmsg_close(fake.conn);
-	fake.conn = NULL;
+	fake_close(&fake);
 	expect_content(message, SIZE, 0);
 	xenmsg_message_free(message);
 }
@@ -191,8 +182,7 @@ SHARED(outlives_the_connection_and_counts_as_taken)
 	bind_lending();
 	deliver_one(SIZE);
 	message = take(SIZE);
-	xenmsg_close(fake.conn);
-	fake.conn = NULL;
+	fake_close(&fake);
 	assert_int_equal(unread(), 0);
 	memset(fake.deliveries.ring.data, 0xee, FAKE_RING_SIZE);
 	expect_content(message, SIZE, 0);
@@ -202,13 +192,12 @@ SHARED(outlives_the_connection_and_counts_as_taken)
 SHARED(an_end_says_that_it_was_taken)
 {
 	struct xenmsg_message *first, *second;
-	uint8_t total[8];
 
 	bind_lending();
 	deliver_one(SIZE);
 	deliver_one(SIZE);
 	first = take(SIZE);
-	fake_send(&fake, FRAME_FIN, 0, 1, total, frame_u64_encode(2 * SPAN, total));
+	fake_fin(&fake, 1, 2 * SPAN);
 	second = take(SIZE);
 	expect_nothing();
 	assert_int_equal(unread(), 0);
@@ -255,16 +244,10 @@ static void *reserve(const char *address, size_t size)
 	return at;
 }
 
-static void note(void *userdata, const struct xenmsg_result *result)
-{
-	assert_int_equal(*(int *)userdata, PENDING);
-	*(int *)userdata = result->error;
-}
-
 static void commit(size_t size, int *result)
 {
 	*result = PENDING;
-	assert_int_equal(xenmsg_commit(fake.conn, size, NULL, note, result, NULL), 0);
+	assert_int_equal(xenmsg_commit(fake.conn, size, NULL, note_outcome, result, NULL), 0);
 }
 
 static void expect_in_stream(uint32_t channel, uint32_t size, uint32_t seed)
@@ -345,7 +328,7 @@ BOTH(makes_way_for_what_is_sent_meanwhile)
 BOTH(any_size_goes)
 {
 	static const uint32_t sizes[] = {0, 1, 4095, 4096, 4097, 40001, 65520, 65521, 200000};
-	static uint8_t bytes[200000 + 16];
+	static uint8_t bytes[200000 + 16], got[sizeof(bytes)];
 	uint64_t credit = 0;
 	uint32_t channel = 0;
 
@@ -361,13 +344,9 @@ BOTH(any_size_goes)
 			channel = expect_open("5:inbox");
 			fake_opened(&fake, channel, 1u << 30, FAKE_MAX_MESSAGE);
 		}
-		{
-			static uint8_t got[200000 + 16];
-
-			read_stream(channel, got, span);
-			assert_int_equal(get_u64(got), size);
-			assert_memory_equal(got + 8, bytes, size);
-		}
+		read_stream(channel, got, span);
+		assert_int_equal(get_u64(got), size);
+		assert_memory_equal(got + 8, bytes, size);
 		credit += span;
 		fake_credit(&fake, channel, credit, 1u << 30);
 		assert_int_equal(outcome_of(&result), 0);
@@ -383,7 +362,7 @@ BOTH(can_be_withdrawn_once_it_is_sent)
 
 	memset(at, 1, SIZE);
 	result = PENDING;
-	assert_int_equal(xenmsg_commit(fake.conn, SIZE, NULL, note, &result, &op), 0);
+	assert_int_equal(xenmsg_commit(fake.conn, SIZE, NULL, note_outcome, &result, &op), 0);
 	assert_int_equal(xenmsg_op_withdraw(op), 0);
 	channel = expect_open("5:inbox");
 	fake_expect(&fake, FRAME_DATA);

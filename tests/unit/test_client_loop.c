@@ -99,8 +99,7 @@ static void process_within(void *userdata, struct xenmsg_message *message)
 
 BOTH(a_callback_can_not_process)
 {
-	fake_bind(&fake, "inbox", process_within, NULL);
-	fake_open(&fake, 1, "inbox");
+	open_inbox(process_within, NULL);
 	DELIVER(1, "one", "two");
 	while (xenmsg_wait(fake.conn, -1) != 2)
 		;
@@ -131,8 +130,7 @@ static int process_until_closed(void)
 BOTH(a_handler_may_close_the_connection)
 {
 	handled = outcomes = 0;
-	fake_bind(&fake, "inbox", close_within, NULL);
-	fake_open(&fake, 1, "inbox");
+	open_inbox(close_within, NULL);
 	DELIVER(1, "one", "two");
 	assert_int_equal(xenmsg_begin_send(fake.conn, "5:inbox", "x", 1, NULL, note, NULL, NULL), 0);
 	assert_int_equal(process_until_closed(), -ECANCELED);
@@ -164,16 +162,26 @@ static void close_when_done(void *userdata, const struct xenmsg_result *result)
 	xenmsg_close(fake.conn);
 }
 
+/* Opens the next channel and takes the messages, of a byte each, that come in it. */
+static uint32_t take_messages(struct fake *daemon, unsigned count)
+{
+	uint32_t channel = fake_expect_open(daemon);
+
+	for (unsigned i = 0; i < count; i++)
+		fake_expect(daemon, FRAME_DATA);
+	fake_opened(daemon, channel, 65536, FAKE_MAX_MESSAGE);
+	fake_credit(daemon, channel, count * 24, 65536);
+	return channel;
+}
+
+static void take_one(struct fake *daemon)
+{
+	take_messages(daemon, 1);
+}
+
 static void take_both(struct fake *daemon)
 {
-	uint32_t channel;
-
-	fake_expect(daemon, FRAME_OPEN);
-	channel = daemon->header.channel;
-	fake_expect(daemon, FRAME_DATA);
-	fake_expect(daemon, FRAME_DATA);
-	fake_opened(daemon, channel, 65536, FAKE_MAX_MESSAGE);
-	fake_credit(daemon, channel, 2 * 24, 65536);
+	take_messages(daemon, 2);
 }
 
 /* What it has begun has its outcome first. */
@@ -198,20 +206,8 @@ BOTH(a_done_that_is_told_by_close_may_close_again)
 	outcomes = 0;
 	assert_int_equal(xenmsg_begin_send(fake.conn, "5:inbox", "x", 1, NULL, close_when_done, NULL, NULL),
 			 0);
-	xenmsg_close(fake.conn);
-	fake.conn = NULL;
+	fake_close(&fake);
 	assert_int_equal(outcomes, 1);
-}
-
-static void take_one(struct fake *daemon)
-{
-	uint32_t channel;
-
-	fake_expect(daemon, FRAME_OPEN);
-	channel = daemon->header.channel;
-	fake_expect(daemon, FRAME_DATA);
-	fake_opened(daemon, channel, 65536, FAKE_MAX_MESSAGE);
-	fake_credit(daemon, channel, 24, 65536);
 }
 
 static void post_another(void *userdata, const struct xenmsg_result *result)
@@ -231,11 +227,7 @@ BOTH(flush_waits_for_all_that_was_begun)
 	/* Also for what nobody wants to hear of. */
 	assert_int_equal(xenmsg_begin_send(fake.conn, "5:inbox", "x", 1, NULL, NULL, NULL, NULL), 0);
 	assert_int_equal(xenmsg_flush(fake.conn, 0), -ETIMEDOUT);
-	fake_expect(&fake, FRAME_OPEN);
-	channel = fake.header.channel;
-	fake_expect(&fake, FRAME_DATA);
-	fake_opened(&fake, channel, 65536, FAKE_MAX_MESSAGE);
-	fake_credit(&fake, channel, 24, 65536);
+	channel = take_messages(&fake, 1);
 	assert_int_equal(xenmsg_flush(fake.conn, -1), 0);
 	/* And for what a callback begins. */
 	assert_int_equal(xenmsg_begin_send(fake.conn, "5:inbox", "x", 1, NULL, post_another, NULL, NULL), 0);
@@ -248,8 +240,7 @@ BOTH(flush_waits_for_all_that_was_begun)
 	/* So has what the daemon was asked. */
 	assert_int_equal(xenmsg_begin_bind(fake.conn, "late", NULL, NULL, NULL, NULL, NULL), 0);
 	assert_int_equal(xenmsg_flush(fake.conn, 0), -ETIMEDOUT);
-	fake_expect(&fake, FRAME_BIND);
-	fake_reply(&fake, fake.header.channel, 0, "", false);
+	fake_answer(&fake, FRAME_BIND, 0, "");
 	assert_int_equal(xenmsg_flush(fake.conn, -1), 0);
 	/* A call has its answer. */
 	assert_int_equal(xenmsg_begin_call(fake.conn, "5:work", "x", 1, NULL, NULL, NULL, NULL), 0);
@@ -267,8 +258,7 @@ BOTH(flush_does_not_wait_for_what_was_withdrawn)
 	outcomes = 0;
 	assert_int_equal(xenmsg_begin_send(fake.conn, "5:inbox", "x", 1, NULL, note, NULL, &op), 0);
 	assert_int_equal(xenmsg_flush(fake.conn, 0), -ETIMEDOUT);
-	fake_expect(&fake, FRAME_OPEN);
-	channel = fake.header.channel;
+	channel = fake_expect_open(&fake);
 	fake_expect(&fake, FRAME_DATA);
 	fake_opened(&fake, channel, 65536, FAKE_MAX_MESSAGE);
 	assert_int_equal(xenmsg_op_withdraw(op), 0);
@@ -292,8 +282,7 @@ BOTH(another_thread_may_have_a_message)
 	struct xenmsg_message *messages[2];
 	pthread_t thread;
 
-	fake_bind(&fake, "inbox", NULL, NULL);
-	fake_open(&fake, 1, "inbox");
+	open_inbox(NULL, NULL);
 	DELIVER(1, "one", "one");
 	for (int i = 0; i < 2; i++) {
 		assert_int_equal(xenmsg_recv(fake.conn, &messages[i], -1), 0);
@@ -303,8 +292,7 @@ BOTH(another_thread_may_have_a_message)
 	}
 	assert_int_equal(pthread_create(&thread, NULL, use_and_free, messages[0]), 0);
 	xenmsg_process(fake.conn);
-	xenmsg_close(fake.conn);
-	fake.conn = NULL;
+	fake_close(&fake);
 	pthread_join(thread, NULL);
 	use_and_free(messages[1]);
 }
@@ -324,8 +312,7 @@ BOTH(endpoints_are_removed_without_waiting)
 		assert_int_equal(xenmsg_unbind(fake.conn, name), 0);
 	}
 	for (int i = 0; i < MANY; i++) {
-		fake_expect(&fake, FRAME_UNBIND);
-		fake_reply(&fake, fake.header.channel, 0, "", false);
+		fake_answer(&fake, FRAME_UNBIND, 0, "");
 	}
 	assert_int_equal(xenmsg_process(fake.conn), 0);
 	fake_bind(&fake, "e1", NULL, NULL);
@@ -364,7 +351,5 @@ BOTH(the_new_number_of_a_domain_that_was_restored_is_told)
 	assert_true(xenmsg_process(fake.conn) >= 0);
 	assert_int_equal(renumbered, 1);
 	fake_send(&fake, FRAME_SELF, 0, 0, payload, 3);
-	while (xenmsg_wait(fake.conn, 10000) >= 0)
-		;
-	assert_int_equal(xenmsg_process(fake.conn), -EPROTO);
+	expect_over(-EPROTO);
 }

@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "wire/bytes.h"
@@ -151,8 +150,7 @@ BOTH(what_is_withdrawn_is_undone_at_the_daemon)
 	assert_int_equal(query.result.error, -ETIMEDOUT);
 	assert_int_equal(query.result.fate, XENMSG_FATE_UNKNOWN); /* it may be carried out */
 	assert_int_equal(xenmsg_unwatch(fake.conn, number), -ENOENT);
-	fake_expect(&fake, FRAME_BIND);
-	fake_reply(&fake, fake.header.channel, 0, "", false); /* it was too late to prevent that */
+	fake_answer(&fake, FRAME_BIND, 0, ""); /* it was too late to prevent that */
 	fake_expect(&fake, FRAME_BIND);
 	fake_expect(&fake, FRAME_WATCH);
 	fake_expect(&fake, FRAME_QUERY);
@@ -197,8 +195,7 @@ BOTH(each_question_has_its_outcome_when_the_connection_ends)
 	assert_int_equal(xenmsg_begin_query(fake.conn, "peers", NULL, note_end, &ended[0], NULL), 0);
 	assert_int_equal(xenmsg_begin_ping(fake.conn, "5", NULL, note_end, &ended[1], NULL), 0);
 	assert_true(xenmsg_begin_watch(fake.conn, "*", NULL, ignore, note_end, &ended[2], NULL) > 0);
-	xenmsg_close(fake.conn);
-	fake.conn = NULL;
+	fake_close(&fake);
 	for (int i = 0; i < 3; i++) {
 		assert_int_equal(ended[i].times, 1);
 		assert_int_equal(ended[i].result.error, -ECANCELED);
@@ -225,15 +222,21 @@ static void interrupt(struct fake *daemon)
 	}
 }
 
-static void expect_signal(uint8_t frame)
+/* The daemon's part is played by what sends the signals. */
+static void be_interrupted(void (*script)(struct fake *daemon))
 {
 	struct sigaction action = {.sa_handler = do_nothing};
 
 	sigaction(SIGUSR1, &action, NULL);
 	waiting = pthread_self();
 	has_returned = false;
+	fake_meanwhile(&fake, script);
+}
+
+static void expect_signal(uint8_t frame)
+{
 	awaited = frame;
-	fake_meanwhile(&fake, interrupt);
+	be_interrupted(interrupt);
 }
 
 static int end_signal(int r)
@@ -271,8 +274,7 @@ static void interrupt_and_settle(struct fake *daemon)
 	uint64_t offset;
 	uint32_t channel;
 
-	fake_expect(daemon, FRAME_OPEN);
-	channel = daemon->header.channel;
+	channel = fake_expect_open(daemon);
 	fake_expect(daemon, FRAME_DATA);
 	fake_opened(daemon, channel, 65536, FAKE_MAX_MESSAGE);
 	while (!fake_has_frame(daemon)) {
@@ -286,17 +288,11 @@ static void interrupt_and_settle(struct fake *daemon)
 
 static int send_interrupted(const char *address, bool taken, struct xenmsg_result *result)
 {
-	struct sigaction action = {.sa_handler = do_nothing};
 	uint8_t data[64] = {0};
-	int r;
 
-	sigaction(SIGUSR1, &action, NULL);
-	waiting = pthread_self();
 	was_taken = taken;
-	fake_meanwhile(&fake, interrupt_and_settle);
-	r = xenmsg_send(fake.conn, address, data, sizeof(data), NULL, result);
-	fake_join(&fake);
-	return r;
+	be_interrupted(interrupt_and_settle);
+	return end_signal(xenmsg_send(fake.conn, address, data, sizeof(data), NULL, result));
 }
 
 BOTH(a_signal_withdraws_a_message_that_waits)

@@ -4,15 +4,11 @@
  * no longer wanted; and that there is room again is told.
  */
 #include "tests/unit/client_call_rig.h"
+#include "tests/unit/client_send_rig.h"
 
 #include <errno.h>
-#include <poll.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include "wire/bytes.h"
-
-#define PENDING 12345
 
 static struct xenmsg_message *taken[8];
 static unsigned taken_count, withdrawn_count;
@@ -56,20 +52,6 @@ static void free_taken(void)
 	taken_count = 0;
 }
 
-static void say_withdrawn(uint32_t channel, uint32_t number)
-{
-	uint8_t payload[4];
-
-	fake_send(&fake, FRAME_WITHDRAW, 0, channel, payload, frame_u32_encode(number, payload));
-}
-
-static bool is_readable(void)
-{
-	struct pollfd what = {.fd = xenmsg_fd(fake.conn), .events = POLLIN};
-
-	return poll(&what, 1, 0) == 1;
-}
-
 /* ---- pausing --------------------------------------------------------------------------------- */
 
 BOTH(who_is_paused_takes_nothing_until_it_goes_on)
@@ -82,12 +64,12 @@ BOTH(who_is_paused_takes_nothing_until_it_goes_on)
 	for (int i = 0; i < 20; i++)
 		assert_int_equal(xenmsg_wait(fake.conn, 5), 0);
 	/* A loop isn't kept busy by what it leaves there. */
-	assert_false(is_readable());
+	assert_false(is_readable(fake.conn));
 	assert_int_equal(xenmsg_recv(fake.conn, &message, 0), -EAGAIN);
 	assert_int_equal(xenmsg_peek(fake.conn, &message), -EAGAIN);
 	assert_int_equal(taken_count, 0);
 	assert_int_equal(xenmsg_resume(fake.conn), 0);
-	assert_true(is_readable());
+	assert_true(is_readable(fake.conn));
 	assert_int_equal(xenmsg_process(fake.conn), 1);
 	assert_int_equal(taken_count, 1);
 	free_taken();
@@ -111,16 +93,14 @@ BOTH(a_handler_that_pauses_gets_no_further_message)
 BOTH(what_was_begun_is_reported_to_who_is_paused)
 {
 	struct outcome one = {0};
-	uint32_t channel;
+	uint32_t channel, number;
 
 	serve(CHANNEL_MESSAGE);
 	assert_int_equal(xenmsg_pause(fake.conn), 0);
 	send_one(1, MESSAGE_PLAIN, 0, 0, "one");
-	assert_int_equal(xenmsg_begin_call(fake.conn, "2:work", "x", 1, NULL, note, &one, NULL), 0);
-	xenmsg_process(fake.conn);
-	channel = fake_accept(&fake);
-	expect_data(channel);
-	send_one(channel, MESSAGE_REPLY, 0, get_u32(fake.payload + fake.header.length - 4), "yes");
+	number = call(&one, "x", true, &channel);
+	fake_opened(&fake, channel, CHANNEL_INITIAL_LIMIT, FAKE_MAX_MESSAGE);
+	send_one(channel, MESSAGE_REPLY, 0, number, "yes");
 	wait_for(&one);
 	assert_string_equal(one.text, "yes");
 	assert_int_equal(taken_count, 0);
@@ -155,7 +135,7 @@ BOTH(a_full_server_hears_at_once_that_a_caller_gave_up)
 {
 	be_full();
 	assert_int_equal(withdrawn_count, 0);
-	say_withdrawn(1, 70);
+	fake_withdraw(&fake, 1, 70);
 	expect_withdrawn();
 	assert_int_equal(taken_count, 0);
 }
@@ -199,8 +179,8 @@ BOTH(what_was_answered_or_freed_is_not_told_as_withdrawn)
 	assert_int_equal(xenmsg_message_on_withdrawn(taken[1], on_withdrawn, &taken[1]), -EALREADY);
 	xenmsg_message_free(taken[2]);
 	for (uint32_t i = 0; i < 5; i++)
-		say_withdrawn(1, 70 + i);
-	say_withdrawn(1, 4711); /* never asked */
+		fake_withdraw(&fake, 1, 70 + i);
+	fake_withdraw(&fake, 1, 4711); /* never asked */
 	/* It may be known, but not told yet, when the program gives up the other two. */
 	if (fake.shared) {
 		assert_int_equal(xenmsg_reply(taken[3], "", 0), -ECANCELED);
@@ -224,10 +204,8 @@ BOTH(a_message_can_not_be_withdrawn)
 	take(1);
 	assert_int_equal(xenmsg_message_on_withdrawn(taken[0], on_withdrawn, NULL), -EINVAL);
 	free_taken();
-	say_withdrawn(1, 70);
-	while (xenmsg_wait(fake.conn, 10000) >= 0)
-		;
-	assert_int_equal(xenmsg_process(fake.conn), -EPROTO);
+	fake_withdraw(&fake, 1, 70);
+	expect_over(-EPROTO);
 }
 
 /* The server knows WITHDRAW, which goes past what it hasn't taken; nothing comes in the stream. */
@@ -240,13 +218,12 @@ BOTH(a_call_that_was_taken_is_withdrawn_by_a_frame_of_its_own)
 
 	assert_int_equal(xenmsg_begin_call(fake.conn, "2:work", "x", 1, NULL, note, &one, &op), 0);
 	xenmsg_process(fake.conn);
-	fake_expect(&fake, FRAME_OPEN);
-	channel = fake.header.channel;
+	channel = fake_expect_open(&fake);
 	expect_data(channel);
-	number = get_u32(fake.payload + fake.header.length - 4);
+	number = number_read();
 	fake_opened_by(&fake, channel, CHANNEL_MINOR_MORE, &server);
 	fake_credit(&fake, channel, 24, 65536);
-	while (!is_readable())
+	while (!is_readable(fake.conn))
 		;
 	xenmsg_process(fake.conn);
 	assert_int_equal(xenmsg_op_withdraw(op), 0);
@@ -265,25 +242,21 @@ BOTH(a_call_that_was_taken_is_withdrawn_by_a_frame_of_its_own)
 
 static uint8_t bytes[60000];
 
-static void note_result(void *userdata, const struct xenmsg_result *result)
-{
-	int *at = userdata;
-
-	assert_int_equal(*at, PENDING);
-	*at = result->error;
-}
-
-static int result_of(const int *result)
-{
-	for (int i = 0; i < 200 && *result == PENDING; i++)
-		if (xenmsg_wait(fake.conn, 100) < 0 && *result == PENDING)
-			break;
-	return *result;
-}
-
 static int send_some(void)
 {
 	return xenmsg_begin_send(fake.conn, "2:x", bytes, sizeof(bytes), NULL, NULL, NULL, NULL);
+}
+
+/* Begins to wait until as much could be sent once more. */
+static struct xenmsg_op *wait_for_room(const struct xenmsg_options *options, int *room)
+{
+	struct xenmsg_op *op;
+
+	*room = PENDING;
+	assert_int_equal(
+		xenmsg_begin_await_room(fake.conn, "2:x", sizeof(bytes), options, note_outcome, room, &op),
+		0);
+	return op;
 }
 
 /* Sends until there is no room, and the daemon has read what it gives credit for. Returns the channel. */
@@ -311,16 +284,12 @@ static uint32_t fill_up(void)
 BOTH(room_is_told_when_what_waits_was_sent)
 {
 	uint32_t channel = fill_up();
-	static int room, call;
+	static int room, for_calls;
 
-	room = call = PENDING;
-	assert_int_equal(
-		xenmsg_begin_await_room(fake.conn, "2:x", sizeof(bytes), NULL, note_result, &room, NULL), 0);
+	wait_for_room(NULL, &room);
 	/* For calls there is room: nothing waits there. */
-	assert_int_equal(xenmsg_begin_await_room(fake.conn, "2:x", sizeof(bytes),
-						 XENMSG_FLAGS(XENMSG_ONLY_CALLS), note_result, &call, NULL),
-			 0);
-	assert_int_equal(result_of(&call), 0);
+	wait_for_room(XENMSG_FLAGS(XENMSG_ONLY_CALLS), &for_calls);
+	assert_int_equal(outcome_of(&for_calls), 0);
 	assert_int_equal(xenmsg_process(fake.conn), 0);
 	assert_int_equal(room, PENDING);
 	fake_credit(&fake, channel, CHANNEL_INITIAL_LIMIT, 4u << 20);
@@ -337,12 +306,9 @@ BOTH(room_where_nothing_was_sent_is_told_at_once)
 {
 	static int room;
 
-	room = PENDING;
-	assert_int_equal(xenmsg_begin_await_room(fake.conn, "2:x", sizeof(bytes), XENMSG_WITHIN(0),
-						 note_result, &room, NULL),
-			 0);
+	wait_for_room(XENMSG_WITHIN(0), &room);
 	assert_int_equal(room, PENDING);
-	assert_int_equal(result_of(&room), 0);
+	assert_int_equal(outcome_of(&room), 0);
 	assert_int_equal(xenmsg_await_room(fake.conn, "2:x", sizeof(bytes), XENMSG_WITHIN(0)), 0);
 	assert_int_equal(xenmsg_await_room(fake.conn, "no address", sizeof(bytes), NULL), -EINVAL);
 	assert_int_equal(xenmsg_begin_await_room(fake.conn, "2:x", sizeof(bytes), NULL, NULL, NULL, NULL),
@@ -357,23 +323,17 @@ BOTH(who_waits_for_room_may_give_up)
 	struct xenmsg_op *op;
 
 	fill_up();
-	first = second = third = PENDING;
 	assert_int_equal(xenmsg_await_room(fake.conn, "2:x", sizeof(bytes), XENMSG_WITHIN(20)), -ETIMEDOUT);
-	assert_int_equal(xenmsg_begin_await_room(fake.conn, "2:x", sizeof(bytes), XENMSG_WITHIN(20),
-						 note_result, &first, NULL),
-			 0);
-	assert_int_equal(
-		xenmsg_begin_await_room(fake.conn, "2:x", sizeof(bytes), NULL, note_result, &second, &op), 0);
-	assert_int_equal(result_of(&first), -ETIMEDOUT);
+	wait_for_room(XENMSG_WITHIN(20), &first);
+	op = wait_for_room(NULL, &second);
+	assert_int_equal(outcome_of(&first), -ETIMEDOUT);
 	assert_int_equal(second, PENDING);
 	assert_int_equal(xenmsg_op_withdraw(op), 0);
 	assert_int_equal(second, PENDING);
-	assert_int_equal(result_of(&second), -ETIMEDOUT);
-	assert_int_equal(
-		xenmsg_begin_await_room(fake.conn, "2:x", sizeof(bytes), NULL, note_result, &third, NULL), 0);
+	assert_int_equal(outcome_of(&second), -ETIMEDOUT);
+	wait_for_room(NULL, &third);
 	assert_int_equal(xenmsg_flush(fake.conn, 1), -ETIMEDOUT);
-	xenmsg_close(fake.conn);
-	fake.conn = NULL;
+	fake_close(&fake);
 	assert_int_equal(third, -ECANCELED);
 }
 
@@ -382,11 +342,9 @@ BOTH(there_is_room_when_the_channel_has_ended)
 	static int room;
 	uint32_t channel = fill_up();
 
-	room = PENDING;
-	assert_int_equal(
-		xenmsg_begin_await_room(fake.conn, "2:x", sizeof(bytes), NULL, note_result, &room, NULL), 0);
+	wait_for_room(NULL, &room);
 	fake_reset(&fake, channel, ENOENT, 0, 0);
-	assert_int_equal(result_of(&room), 0);
+	assert_int_equal(outcome_of(&room), 0);
 	assert_int_equal(send_some(), 0);
 }
 
@@ -395,11 +353,9 @@ BOTH(there_is_no_room_when_the_daemon_has_gone)
 	static int room;
 
 	fill_up();
-	room = PENDING;
-	assert_int_equal(
-		xenmsg_begin_await_room(fake.conn, "2:x", sizeof(bytes), NULL, note_result, &room, NULL), 0);
+	wait_for_room(NULL, &room);
 	fake_die(&fake);
-	assert_int_equal(result_of(&room), -ENOTCONN);
+	assert_int_equal(outcome_of(&room), -ENOTCONN);
 }
 
 /* ---- room for answers ------------------------------------------------------------------------ */
@@ -427,9 +383,15 @@ static uint64_t answer_until_full(void)
 
 static void read_some(struct fake *daemon)
 {
-	do
-		fake_read(daemon);
-	while (daemon->header.type != FRAME_DATA);
+	fake_read_up_to(daemon, FRAME_DATA);
+}
+
+/* Begins to wait until the last call can be answered. */
+static void wait_for_reply_room(int *room)
+{
+	*room = PENDING;
+	assert_int_equal(
+		xenmsg_begin_await_reply_room(taken[0], sizeof(large), NULL, note_outcome, room, NULL), 0);
 }
 
 BOTH(room_for_an_answer_is_told_when_the_caller_has_read)
@@ -437,14 +399,12 @@ BOTH(room_for_an_answer_is_told_when_the_caller_has_read)
 	uint64_t unread = answer_until_full();
 	static int room;
 
-	room = PENDING;
-	assert_int_equal(
-		xenmsg_begin_await_reply_room(taken[0], sizeof(large), NULL, note_result, &room, NULL), 0);
+	wait_for_reply_room(&room);
 	assert_int_equal(xenmsg_await_reply_room(taken[0], sizeof(large), XENMSG_WITHIN(5)), -ETIMEDOUT);
 	assert_int_equal(room, PENDING);
 	fake_credit(&fake, 1, 0, unread + sizeof(large) + 16);
 	fake_meanwhile(&fake, read_some);
-	assert_int_equal(result_of(&room), 0);
+	assert_int_equal(outcome_of(&room), 0);
 	fake_join(&fake);
 	assert_int_equal(xenmsg_reply(taken[0], "x", 1), 0);
 	assert_int_equal(xenmsg_await_reply_room(taken[0], sizeof(large), NULL), -EINVAL);
@@ -456,11 +416,9 @@ BOTH(there_is_no_room_for_an_answer_that_nobody_wants)
 	static int room;
 
 	answer_until_full();
-	room = PENDING;
-	assert_int_equal(
-		xenmsg_begin_await_reply_room(taken[0], sizeof(large), NULL, note_result, &room, NULL), 0);
+	wait_for_reply_room(&room);
 	fake_reset(&fake, 1, ECONNRESET, 0, 0);
-	assert_int_equal(result_of(&room), -ECANCELED);
+	assert_int_equal(outcome_of(&room), -ECANCELED);
 	assert_int_equal(xenmsg_await_reply_room(taken[0], sizeof(large), NULL), -ECANCELED);
 	free_taken();
 }
@@ -470,11 +428,8 @@ BOTH(waiting_for_room_ends_with_the_connection)
 	static int closed;
 
 	answer_until_full();
-	closed = PENDING;
-	assert_int_equal(
-		xenmsg_begin_await_reply_room(taken[0], sizeof(large), NULL, note_result, &closed, NULL), 0);
-	xenmsg_close(fake.conn);
-	fake.conn = NULL;
+	wait_for_reply_room(&closed);
+	fake_close(&fake);
 	assert_int_equal(closed, -ECANCELED);
 	free_taken();
 }

@@ -7,7 +7,6 @@
 #include "tests/unit/client_send_rig.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "wire/bytes.h"
@@ -17,95 +16,102 @@
 
 static const struct frame_identity server = {.domid = 5, .uid = 33, .gid = 34, .pid = 35};
 
-static void note_error(void *userdata, const struct xenmsg_result *result)
-{
-	*(int *)userdata = result->error;
-	xenmsg_message_free(result->reply);
-}
-
-/* Returns the properties of the message that the daemon has just read, and its payload behind them. */
-static struct properties properties_of(const uint8_t *message, const uint8_t **payload, uint32_t *size)
-{
+/* A message that has properties, as it stands in a stream: these, and a payload behind them. */
+struct seen {
 	struct properties properties;
+	const uint8_t *payload;
+	uint32_t size;
+};
+
+static struct seen see(const uint8_t *message)
+{
+	struct seen seen;
 	int length;
 
 	assert_true(message[4] & MESSAGE_PROPERTIES);
 	length = properties_length(message + MESSAGE_HEAD_SIZE, get_u32(message));
 	assert_true(length > 0);
-	assert_int_equal(properties_decode(message + MESSAGE_HEAD_SIZE, (uint32_t)length, &properties), 0);
-	*payload = message + MESSAGE_HEAD_SIZE + length;
-	*size = get_u32(message) - (uint32_t)length;
-	return properties;
+	assert_int_equal(properties_decode(message + MESSAGE_HEAD_SIZE, (uint32_t)length, &seen.properties),
+			 0);
+	seen.payload = message + MESSAGE_HEAD_SIZE + length;
+	seen.size = get_u32(message) - (uint32_t)length;
+	return seen;
+}
+
+/* The message that comes next. */
+static struct seen see_next(void)
+{
+	xenmsg_process(fake.conn);
+	fake_expect(&fake, FRAME_DATA);
+	return see(fake.payload);
 }
 
 /* Returns the channel of the OPEN that comes next. */
-static uint32_t open_of(enum channel_kind kind)
+static uint32_t expect_call_channel(void)
 {
-	fake_expect(&fake, FRAME_OPEN);
-	assert_int_equal(fake.payload[0], kind);
-	return fake.header.channel;
+	uint32_t channel = fake_expect_open(&fake);
+
+	assert_int_equal(fake.payload[0], CHANNEL_CALL);
+	return channel;
+}
+
+static void post_traced(const char *trace, const void *data, size_t size, int *outcome)
+{
+	*outcome = PENDING;
+	assert_int_equal(xenmsg_begin_send(fake.conn, "5:work", data, size, XENMSG_TRACED(-1, 0, trace),
+					   note_outcome, outcome, NULL),
+			 0);
+}
+
+static void begin_call(const char *text, const struct xenmsg_options *options)
+{
+	assert_int_equal(xenmsg_begin_call(fake.conn, "5:work", text, 5, options, NULL, NULL, NULL), 0);
+	xenmsg_process(fake.conn);
 }
 
 /* ---- the sender ------------------------------------------------------------------------------ */
 
 BOTH(a_call_tells_how_long_its_answer_is_wanted)
 {
-	static int outcome;
-	struct properties properties;
-	const uint8_t *payload;
-	uint32_t channel, size;
+	struct seen seen;
+	uint32_t channel;
 
-	assert_int_equal(xenmsg_begin_call(fake.conn, "5:work", "hello", 5, XENMSG_TRACED(60000, 0, TRACE_55),
-					   note_error, &outcome, NULL),
-			 0);
-	xenmsg_process(fake.conn);
-	channel = open_of(CHANNEL_CALL);
+	begin_call("hello", XENMSG_TRACED(60000, 0, TRACE_55));
+	channel = expect_call_channel();
 	/* Until it is known what the server knows, it waits. */
 	assert_false(fake_has_frame(&fake));
 	fake_opened_by(&fake, channel, CHANNEL_MINOR_MORE, &server);
-	xenmsg_process(fake.conn);
-	fake_expect(&fake, FRAME_DATA);
-	properties = properties_of(fake.payload, &payload, &size);
+	seen = see_next();
 	assert_int_equal(fake.payload[4] & ~MESSAGE_PROPERTIES, MESSAGE_REQUEST);
-	assert_true(properties.has_deadline && properties.deadline_ms <= 60000 &&
-		    properties.deadline_ms > 30000);
-	assert_int_equal(properties.trace.size, 55);
-	assert_memory_equal(properties.trace.data, TRACE_55, 55);
-	assert_int_equal(size, 5);
-	assert_memory_equal(payload, "hello", 5);
+	assert_true(seen.properties.has_deadline);
+	assert_in_range(seen.properties.deadline_ms, 30001, 60000);
+	assert_int_equal(seen.properties.trace.size, 55);
+	assert_memory_equal(seen.properties.trace.data, TRACE_55, 55);
+	assert_int_equal(seen.size, 5);
+	assert_memory_equal(seen.payload, "hello", 5);
 	/* The next one needn't wait. */
-	assert_int_equal(xenmsg_begin_call(fake.conn, "5:work", "again", 5, XENMSG_WITHIN(60000), note_error,
-					   &outcome, NULL),
-			 0);
-	xenmsg_process(fake.conn);
-	fake_expect(&fake, FRAME_DATA);
-	properties = properties_of(fake.payload, &payload, &size);
-	assert_true(properties.has_deadline);
-	assert_int_equal(properties.trace.size, 0);
+	begin_call("again", XENMSG_WITHIN(60000));
+	seen = see_next();
+	assert_true(seen.properties.has_deadline);
+	assert_int_equal(seen.properties.trace.size, 0);
 }
 
 BOTH(a_message_has_properties_only_if_it_needs_them)
 {
-	static int outcome;
-	struct properties properties;
-	const uint8_t *payload;
-	uint32_t channel, size;
+	static int first, second;
+	struct seen seen;
+	uint32_t channel;
 
-	post("5:work", "plain", 5, &outcome);
-	xenmsg_process(fake.conn);
+	post("5:work", "plain", 5, &first);
 	channel = expect_open("5:work");
 	fake_expect(&fake, FRAME_DATA);
 	assert_int_equal(fake.payload[4], MESSAGE_PLAIN);
 	fake_opened_by(&fake, channel, CHANNEL_MINOR_MORE, &server);
-	assert_int_equal(xenmsg_begin_send(fake.conn, "5:work", "traced", 6, XENMSG_TRACED(-1, 0, "t"),
-					   note_error, &outcome, NULL),
-			 0);
-	xenmsg_process(fake.conn);
-	fake_expect(&fake, FRAME_DATA);
-	properties = properties_of(fake.payload, &payload, &size);
-	assert_false(properties.has_deadline);
-	assert_int_equal(properties.trace.size, 1);
-	assert_memory_equal(payload, "traced", 6);
+	post_traced("t", "traced", 6, &second);
+	seen = see_next();
+	assert_false(seen.properties.has_deadline);
+	assert_int_equal(seen.properties.trace.size, 1);
+	assert_memory_equal(seen.payload, "traced", 6);
 }
 
 /* To somebody older all arrive, in order and without properties, whether they wait or are small or large. */
@@ -115,17 +121,10 @@ BOTH(who_knows_no_properties_gets_the_messages_without_them)
 	uint32_t channel, span = (uint32_t)(8 + sizeof(large) + 8);
 	static int first, second, third;
 
-	first = second = third = PENDING;
-
 	fill(large, sizeof(large), 3);
-	assert_int_equal(xenmsg_begin_send(fake.conn, "5:work", "first", 5, XENMSG_TRACED(-1, 0, TRACE_55),
-					   note_error, &first, NULL),
-			 0);
-	assert_int_equal(xenmsg_begin_send(fake.conn, "5:work", large, sizeof(large),
-					   XENMSG_TRACED(-1, 0, "t"), note_error, &second, NULL),
-			 0);
+	post_traced(TRACE_55, "first", 5, &first);
+	post_traced("t", large, sizeof(large), &second);
 	post("5:work", "third", 5, &third);
-	xenmsg_process(fake.conn);
 	channel = expect_open("5:work");
 	assert_false(fake_has_frame(&fake));
 	fake_opened(&fake, channel, 1u << 20, FAKE_MAX_MESSAGE);
@@ -141,9 +140,7 @@ BOTH(who_knows_no_properties_gets_the_messages_without_them)
 	assert_int_equal(first, 0);
 	assert_int_equal(second, 0);
 	/* What is sent later, too. */
-	assert_int_equal(xenmsg_begin_send(fake.conn, "5:work", "later", 5, XENMSG_TRACED(-1, 0, "t"),
-					   note_error, &first, NULL),
-			 0);
+	post_traced("t", "later", 5, &first);
 	xenmsg_process(fake.conn);
 	fake_expect(&fake, FRAME_DATA);
 	assert_int_equal(get_u64(fake.payload), 5);
@@ -152,24 +149,19 @@ BOTH(who_knows_no_properties_gets_the_messages_without_them)
 BOTH(a_large_message_keeps_its_properties)
 {
 	static uint8_t large[150000], read[200000];
-	struct properties properties;
-	const uint8_t *payload;
-	uint32_t channel, size;
 	static int outcome;
+	struct seen seen;
+	uint32_t channel;
 
-	outcome = PENDING;
 	fill(large, sizeof(large), 3);
-	assert_int_equal(xenmsg_begin_send(fake.conn, "5:work", large, sizeof(large),
-					   XENMSG_TRACED(-1, 0, TRACE_55), note_error, &outcome, NULL),
-			 0);
-	xenmsg_process(fake.conn);
+	post_traced(TRACE_55, large, sizeof(large), &outcome);
 	channel = expect_open("5:work");
 	fake_opened_by(&fake, channel, CHANNEL_MINOR_MORE, &server);
 	read_stream(channel, read, 8 + 64 + sizeof(large) + 8);
-	properties = properties_of(read, &payload, &size);
-	assert_int_equal(properties.trace.size, 55);
-	assert_int_equal(size, sizeof(large));
-	assert_memory_equal(payload, large, sizeof(large));
+	seen = see(read);
+	assert_int_equal(seen.properties.trace.size, 55);
+	assert_int_equal(seen.size, sizeof(large));
+	assert_memory_equal(seen.payload, large, sizeof(large));
 	fake_credit(&fake, channel, 8 + 64 + sizeof(large) + 8, 1u << 20);
 	assert_int_equal(outcome_of(&outcome), 0);
 }
@@ -181,14 +173,8 @@ BOTH(the_largest_message_may_have_properties)
 	static int fits, larger;
 	uint32_t channel;
 
-	fits = larger = PENDING;
-	assert_int_equal(xenmsg_begin_send(fake.conn, "5:work", large, 1000, XENMSG_TRACED(-1, 0, "t"),
-					   note_error, &larger, NULL),
-			 0);
-	assert_int_equal(xenmsg_begin_send(fake.conn, "5:work", large, 992, XENMSG_TRACED(-1, 0, "t"),
-					   note_error, &fits, NULL),
-			 0);
-	xenmsg_process(fake.conn);
+	post_traced("t", large, 1000, &larger);
+	post_traced("t", large, 992, &fits);
 	channel = expect_open("5:work");
 	fake_opened(&fake, channel, 1u << 20, 992);
 	xenmsg_process(fake.conn);
@@ -202,13 +188,13 @@ BOTH(the_largest_message_may_have_properties)
 BOTH(a_reserved_message_may_have_properties)
 {
 	static uint8_t bytes[20000];
-	static int outcome;
-	struct properties properties;
-	const uint8_t *payload;
-	uint32_t channel, size;
+	static int first, second;
+	struct seen seen;
+	uint32_t channel;
 	void *data;
 
-	post("5:work", "plain", 5, &outcome);
+	second = PENDING;
+	post("5:work", "plain", 5, &first);
 	channel = expect_open("5:work");
 	fake_expect(&fake, FRAME_DATA);
 	fake_opened_by(&fake, channel, CHANNEL_MINOR_MORE, &server);
@@ -216,15 +202,13 @@ BOTH(a_reserved_message_may_have_properties)
 	fill(bytes, sizeof(bytes), 9);
 	assert_int_equal(xenmsg_reserve(fake.conn, "5:work", sizeof(bytes), &data), 0);
 	memcpy(data, bytes, sizeof(bytes));
-	assert_int_equal(xenmsg_commit(fake.conn, sizeof(bytes), XENMSG_TRACED(-1, 0, "t"), note_error,
-				       &outcome, NULL),
+	assert_int_equal(xenmsg_commit(fake.conn, sizeof(bytes), XENMSG_TRACED(-1, 0, "t"), note_outcome,
+				       &second, NULL),
 			 0);
-	xenmsg_process(fake.conn);
-	fake_expect(&fake, FRAME_DATA);
-	properties = properties_of(fake.payload, &payload, &size);
-	assert_int_equal(properties.trace.size, 1);
-	assert_int_equal(size, sizeof(bytes));
-	assert_memory_equal(payload, bytes, sizeof(bytes));
+	seen = see_next();
+	assert_int_equal(seen.properties.trace.size, 1);
+	assert_int_equal(seen.size, sizeof(bytes));
+	assert_memory_equal(seen.payload, bytes, sizeof(bytes));
 }
 
 BOTH(a_trace_that_is_none_is_refused)
@@ -277,14 +261,6 @@ static uint32_t with_properties(uint8_t *at, uint8_t type, uint32_t ms, const ch
 	return with_block(at, type, block, properties_encode(&properties, block), data, size);
 }
 
-static struct xenmsg_message *receive(void)
-{
-	struct xenmsg_message *message;
-
-	assert_int_equal(xenmsg_recv(fake.conn, &message, 10000), 0);
-	return message;
-}
-
 /* Binds and opens a channel of a kind. */
 static void be_open(enum channel_kind kind)
 {
@@ -299,7 +275,7 @@ BOTH(a_server_is_told_how_long_its_answer_is_wanted)
 
 	be_open(CHANNEL_CALL);
 	fake_send(&fake, FRAME_DATA, 0, 1, stream, size);
-	message = receive();
+	message = recv_one();
 	assert_int_equal(xenmsg_message_size(message), 5);
 	assert_memory_equal(xenmsg_message_data(message), "hello", 5);
 	assert_string_equal(xenmsg_message_trace(message), TRACE_55);
@@ -312,7 +288,7 @@ BOTH(a_server_is_told_how_long_its_answer_is_wanted)
 	stream[4] = MESSAGE_REQUEST;
 	put_u32(stream + size - 4, 7);
 	fake_send(&fake, FRAME_DATA, 0, 1, stream, size);
-	message = receive();
+	message = recv_one();
 	assert_memory_equal(xenmsg_message_data(message), "plain", 5);
 	assert_string_equal(xenmsg_message_trace(message), "");
 	assert_int_equal(xenmsg_message_time_left(message), -1);
@@ -326,7 +302,7 @@ BOTH(the_time_for_an_answer_runs_out)
 
 	be_open(CHANNEL_CALL);
 	fake_send(&fake, FRAME_DATA, 0, 1, stream, size);
-	message = receive();
+	message = recv_one();
 	while (xenmsg_message_time_left(message) != 0)
 		;
 	assert_int_equal(xenmsg_message_wants_reply(message), 1);
@@ -343,7 +319,7 @@ BOTH(kinds_of_a_later_version_are_skipped)
 
 	be_open(CHANNEL_MESSAGE);
 	fake_send(&fake, FRAME_DATA, 0, 1, stream, with_block(stream, 0, block, 24, "hello", 5));
-	message = receive();
+	message = recv_one();
 	assert_memory_equal(xenmsg_message_data(message), "hello", 5);
 	assert_string_equal(xenmsg_message_trace(message), "t");
 	xenmsg_message_free(message);
@@ -354,22 +330,21 @@ BOTH(properties_of_a_message_in_parts_are_put_together)
 {
 	static const uint32_t cuts[] = {8, 16, 40, 72, 80, 5000};
 	static uint8_t payload[20000];
-	uint32_t span;
 	int r;
 
 	fill(payload, sizeof(payload), 5);
 	be_open(CHANNEL_MESSAGE);
 	for (size_t i = 0; i < sizeof(cuts) / sizeof(cuts[0]); i++) {
 		struct xenmsg_message *message, *copy;
+		uint32_t span = with_properties(stream, 0, 0, TRACE_55, payload, sizeof(payload));
 
-		span = with_properties(stream, 0, 0, TRACE_55, payload, sizeof(payload));
 		fake_send(&fake, FRAME_DATA, 0, 1, stream, cuts[i]);
 		xenmsg_process(fake.conn);
 		fake_send(&fake, FRAME_DATA, 0, 1, stream + cuts[i], span - cuts[i]);
 		while ((r = xenmsg_peek(fake.conn, &copy)) == -EAGAIN)
 			assert_true(xenmsg_wait(fake.conn, 10000) >= 0);
 		assert_int_equal(r, 0);
-		message = receive();
+		message = recv_one();
 		assert_int_equal(xenmsg_message_size(message), sizeof(payload));
 		assert_memory_equal(xenmsg_message_data(message), payload, sizeof(payload));
 		assert_string_equal(xenmsg_message_trace(message), TRACE_55);
@@ -396,12 +371,7 @@ BOTH(a_message_that_stays_in_the_ring_may_have_properties)
 
 	fill(payload, sizeof(payload), 5);
 	lent = NULL;
-	assert_int_equal(
-		xenmsg_begin_bind(fake.conn, "inbox", XENMSG_FLAGS(XENMSG_LEND), keep, NULL, NULL, NULL), 0);
-	xenmsg_process(fake.conn);
-	fake_expect(&fake, FRAME_BIND);
-	fake_reply(&fake, fake.header.channel, 0, "", false);
-	fake_open(&fake, 1, "inbox");
+	open_inbox_with(XENMSG_LEND, keep);
 	span = with_properties(stream, 0, 0, TRACE_55, payload, sizeof(payload));
 	fake_send(&fake, FRAME_DATA, 0, 1, stream, span);
 	while (!lent)
@@ -440,10 +410,7 @@ BOTH(properties_that_make_no_sense_end_the_channel)
 			fake_send(&fake, FRAME_DATA, 0, channel, stream + sent,
 				  span - sent < 65536 ? span - sent : 65536);
 		expect_nothing();
-		do
-			fake_read(&fake);
-		while (fake.header.type == FRAME_CREDIT);
-		assert_int_equal(fake.header.type, FRAME_RESET);
+		fake_expect_past_credit(&fake, FRAME_RESET);
 		assert_int_equal(fake.header.channel, channel);
 		assert_int_equal(get_u32(fake.payload), EPROTO);
 		assert_true(get_u64(fake.payload + 8) < span);
@@ -474,7 +441,7 @@ static void call_and_answer(const char *address, uint16_t minor, uint32_t size)
 	answer_error = PENDING;
 	assert_int_equal(xenmsg_begin_call(fake.conn, address, "x", 1, NULL, keep_answer, NULL, NULL), 0);
 	xenmsg_process(fake.conn);
-	channel = open_of(CHANNEL_CALL);
+	channel = expect_call_channel();
 	fake_expect(&fake, FRAME_DATA);
 	put_u32(stream + size - 4, get_u32(fake.payload + fake.header.length - 4));
 	if (minor)

@@ -10,7 +10,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -46,47 +45,52 @@ static void note_event(void *userdata, const struct xenmsg_event *event)
 	events++;
 }
 
-static int set_up(bool shared)
+static void await_daemon(bool shared)
 {
 	fake_await(&fake, shared, false);
 	told[0] = '\0';
 	events = handled = 0;
-	/* Either way to open one does. */
-	if (shared) {
-		assert_int_equal(xenmsg_open(&fake.conn, fake.path, XENMSG_FLAGS(XENMSG_RECONNECT)), 0);
-		xenmsg_on_change(fake.conn, note_change, &fake);
-	} else {
-		assert_int_equal(
-			xenmsg_begin_open(&fake.conn, fake.path, XENMSG_FLAGS(XENMSG_RECONNECT), NULL, NULL),
-			0);
-		xenmsg_on_change(fake.conn, note_change, &fake);
-		while (xenmsg_domid(fake.conn) != 7)
-			assert_true(xenmsg_wait(fake.conn, 100) >= 0);
-	}
+}
+
+/* Either way to open a connection does. */
+static int with_memory(void **state)
+{
+	await_daemon(true);
+	assert_int_equal(xenmsg_open(&fake.conn, fake.path, XENMSG_FLAGS(XENMSG_RECONNECT)), 0);
+	xenmsg_on_change(fake.conn, note_change, &fake);
 	fake_join(&fake);
 	return 0;
 }
 
-static int with_memory(void **state)
-{
-	return set_up(true);
-}
-
 static int without_memory(void **state)
 {
-	return set_up(false);
+	await_daemon(false);
+	assert_int_equal(xenmsg_begin_open(&fake.conn, fake.path, XENMSG_FLAGS(XENMSG_RECONNECT), NULL, NULL),
+			 0);
+	xenmsg_on_change(fake.conn, note_change, &fake);
+	while (xenmsg_domid(fake.conn) != 7)
+		assert_true(xenmsg_wait(fake.conn, 100) >= 0);
+	fake_join(&fake);
+	return 0;
 }
 
 #define LASTING(test)                                                                                        \
 	UNIT_TESTS(test, SHARED_ROW(test, with_memory, tear_down),                                           \
 		   SOCKET_ROW(test, without_memory, tear_down))
 
-/* Lets the library work until these changes were told. */
+/* Lets the library work until these changes were told, in a row. */
 static void expect_told(const char *changes)
 {
 	for (int i = 0; i < 200 && strlen(told) < strlen(changes); i++)
 		assert_true(xenmsg_wait(fake.conn, 100) >= 0);
 	assert_string_equal(told, changes);
+}
+
+static void wait_until(const int *count)
+{
+	for (int i = 0; i < 200 && !*count; i++)
+		xenmsg_wait(fake.conn, 100);
+	assert_int_equal(*count, 1);
 }
 
 static void lose(void)
@@ -127,7 +131,7 @@ static void expect_bind(const char *endpoint, uint32_t error)
 	struct frame_bind bind;
 
 	fake_expect(&fake, FRAME_BIND);
-	assert_int_equal(frame_bind_decode(fake.payload, fake.header.length, &bind), 0);
+	bind = FAKE_HEARD(&fake, bind);
 	assert_int_equal(bind.endpoint.size, strlen(endpoint));
 	assert_memory_equal(bind.endpoint.data, endpoint, bind.endpoint.size);
 	fake_reply(&fake, fake.header.channel, error, error ? "no" : "", false);
@@ -174,9 +178,7 @@ LASTING(endpoints_are_bound_again_before_anything_is_sent)
 	fake_expect(&fake, FRAME_OPEN);
 	fake_open(&fake, 1, "second");
 	DELIVER(1, "abc");
-	for (int i = 0; i < 200 && !handled; i++)
-		xenmsg_wait(fake.conn, 100);
-	assert_int_equal(handled, 1);
+	wait_until(&handled);
 }
 
 LASTING(an_endpoint_that_is_refused_is_told_and_gone)
@@ -195,25 +197,21 @@ LASTING(an_endpoint_that_is_refused_is_told_and_gone)
 
 LASTING(a_watch_is_set_again_under_its_number)
 {
-	const struct frame_event event = {.kind = EVENT_DOMAIN_UP, .domid = 3, .text = {"web", 3}};
-	uint8_t payload[FRAME_SMALL_MAX];
 	int watch = xenmsg_begin_watch(fake.conn, "*", NULL, note_event, NULL, NULL, NULL);
 
 	assert_true(watch > 0);
 	xenmsg_process(fake.conn);
-	fake_expect(&fake, FRAME_WATCH);
-	fake_reply(&fake, fake.header.channel, 0, "", false);
+	fake_answer(&fake, FRAME_WATCH, 0, "");
 	lose();
 	find();
 	fake_expect(&fake, FRAME_WATCH);
 	assert_int_equal(fake.header.channel, watch);
 	assert_memory_equal(fake.payload, "*", 1);
 	fake_reply(&fake, fake.header.channel, 0, "", false);
-	fake_send(&fake, FRAME_EVENT, 0, (uint32_t)watch, payload, frame_event_encode(&event, payload));
+	FAKE_SAY(&fake, EVENT, event, (uint32_t)watch, .kind = EVENT_DOMAIN_UP, .domid = 3,
+		 .text = {"web", 3});
 	expect_told("LB");
-	for (int i = 0; i < 200 && !events; i++)
-		xenmsg_wait(fake.conn, 100);
-	assert_int_equal(events, 1);
+	wait_until(&events);
 	assert_int_equal(xenmsg_unwatch(fake.conn, watch), 0);
 }
 
@@ -223,12 +221,10 @@ LASTING(a_watch_of_a_host_waits_until_that_is_known)
 	int watch = xenmsg_begin_watch(fake.conn, "hostb/*", NULL, note_event, NULL, NULL, NULL);
 
 	xenmsg_process(fake.conn);
-	fake_expect(&fake, FRAME_WATCH);
-	fake_reply(&fake, fake.header.channel, 0, "", false);
+	fake_answer(&fake, FRAME_WATCH, 0, "");
 	lose();
 	find();
-	fake_expect(&fake, FRAME_WATCH);
-	fake_reply(&fake, fake.header.channel, EHOSTDOWN, "", false);
+	fake_answer(&fake, FRAME_WATCH, EHOSTDOWN, "");
 	expect_told("LB");
 	for (int i = 0; i < 300 && !fake_has_frame(&fake); i++)
 		xenmsg_wait(fake.conn, 100);
@@ -276,8 +272,7 @@ LASTING(what_is_begun_meanwhile_ends_with_its_time)
 	assert_int_equal(xenmsg_send(fake.conn, "2:x", "abc", 3, XENMSG_FLAGS(XENMSG_AT_ONCE), NULL),
 			 -EAGAIN);
 	post("2:x", "abc", 3, &sent);
-	xenmsg_close(fake.conn);
-	fake.conn = NULL;
+	fake_close(&fake);
 	assert_int_equal(sent, -ECANCELED);
 }
 
@@ -324,8 +319,7 @@ LASTING(what_waits_goes_on_though_the_next_daemon_refuses_its_watch)
 	assert_true(xenmsg_wait(fake.conn, 10) >= 0);
 	lose();
 	find();
-	fake_expect(&fake, FRAME_WATCH);
-	fake_reply(&fake, fake.header.channel, ENOBUFS, "", false);
+	fake_answer(&fake, FRAME_WATCH, ENOBUFS, "");
 	expect_told("LB"); /* the watch isn't the program's */
 	fake_reset(&fake, expect_open("hostb/5:inbox"), EHOSTDOWN, 0, 0);
 	read_watch();
@@ -365,11 +359,9 @@ LASTING(a_daemon_that_does_not_greet_streams_is_tried_again)
 	while (pthread_tryjoin_np(streams.thread, NULL) == EBUSY)
 		assert_true(xenmsg_wait(fake.conn, 10) >= 0);
 	xenmsg_process(fake.conn);
-	fake_expect(&streams, FRAME_BIND);
-	fake_reply(&streams, streams.header.channel, 0, "", false);
+	fake_answer(&streams, FRAME_BIND, 0, "");
 	assert_int_equal(outcome_of(&bound), 0);
-	xenmsg_close(fake.conn);
-	fake.conn = NULL;
+	fake_close(&fake);
 	fake_stop(&streams);
 }
 
@@ -393,8 +385,7 @@ LASTING(a_drain_says_that_the_daemon_is_lost)
 	drained = PENDING;
 	fake_bind(&fake, "inbox", handle, &fake);
 	send_call();
-	for (int i = 0; i < 200 && !handled; i++)
-		xenmsg_wait(fake.conn, 100);
+	wait_until(&handled);
 	assert_int_equal(xenmsg_begin_drain(fake.conn, "inbox", NULL, note_outcome, &drained, NULL), 0);
 	xenmsg_wait(fake.conn, 0);
 	assert_int_equal(drained, PENDING);
@@ -408,12 +399,11 @@ LASTING(what_a_program_holds_outlives_the_daemon)
 	void *data;
 	int sent;
 
-	fake_bind(&fake, "inbox", NULL, NULL);
-	fake_open(&fake, 1, "inbox");
+	open_inbox(NULL, NULL);
 	DELIVER(1, "abc");
-	assert_int_equal(xenmsg_recv(fake.conn, &message, 10000), 0);
+	message = recv_one();
 	send_call();
-	assert_int_equal(xenmsg_recv(fake.conn, &call, 10000), 0);
+	call = recv_one();
 	assert_int_equal(xenmsg_reserve(fake.conn, "2:x", 8192, &data), 0);
 	memset(data, 'd', 8192);
 	lose();
@@ -428,8 +418,7 @@ LASTING(what_a_program_holds_outlives_the_daemon)
 	find();
 	expect_bind("inbox", 0);
 	expect_told("LB");
-	while (fake.header.type != FRAME_DATA)
-		fake_read(&fake);
+	fake_read_up_to(&fake, FRAME_DATA);
 	assert_int_equal(fake.payload[8], 'e');
 	fake_credit(&fake, fake.header.channel, 8192 + 16, 1 << 20);
 	assert_int_equal(outcome_of(&sent), 0);

@@ -4,6 +4,7 @@
  * is reported as taken.
  */
 #include "tests/unit/client_recv_rig.h"
+#include "tests/unit/client_send_rig.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -14,10 +15,9 @@ BOTH(a_message_comes_with_its_stamp)
 {
 	struct xenmsg_message *message;
 
-	fake_bind(&fake, "inbox", NULL, NULL);
-	fake_open(&fake, 1, "inbox");
+	open_inbox(NULL, NULL);
 	DELIVER(1, "hello");
-	assert_int_equal(xenmsg_recv(fake.conn, &message, 10000), 0);
+	message = recv_one();
 	assert_int_equal(xenmsg_message_size(message), 5);
 	assert_memory_equal(xenmsg_message_data(message), "hello", 5);
 	assert_string_equal(xenmsg_message_endpoint(message), "inbox");
@@ -27,16 +27,14 @@ BOTH(a_message_comes_with_its_stamp)
 	assert_int_equal(xenmsg_peer_pid(xenmsg_message_sender(message)), 4321);
 	assert_string_equal(xenmsg_peer_domain_name(xenmsg_message_sender(message)), "");
 	/* It outlives the connection. */
-	xenmsg_close(fake.conn);
-	fake.conn = NULL;
+	fake_close(&fake);
 	assert_memory_equal(xenmsg_message_data(message), "hello", 5);
 	xenmsg_message_free(message);
 }
 
 BOTH(only_what_was_taken_is_reported_as_taken)
 {
-	fake_bind(&fake, "inbox", NULL, NULL);
-	fake_open(&fake, 1, "inbox");
+	open_inbox(NULL, NULL);
 	DELIVER(1, "one", "two");
 	expect_message("one");
 	/* Waiting for nothing makes the library report. */
@@ -50,11 +48,8 @@ BOTH(only_what_was_taken_is_reported_as_taken)
 
 BOTH(a_channel_of_a_kind_that_it_does_not_know_is_refused)
 {
-	const struct frame_open open = {.kind = CHANNEL_STREAM, .name = {"inbox", 5}};
-	uint8_t payload[FRAME_PAYLOAD_MAX];
-
 	fake_bind(&fake, "inbox", NULL, NULL);
-	fake_send(&fake, FRAME_OPEN, 0, 1, payload, frame_open_encode(&open, payload));
+	fake_open_kind(&fake, 1, CHANNEL_STREAM, "inbox");
 	xenmsg_process(fake.conn);
 	expect_reset(1, EPROTONOSUPPORT, 0);
 }
@@ -67,8 +62,7 @@ BOTH(a_message_in_pieces_is_put_together)
 
 	fill(data, size, 5);
 	assert_int_equal(fake_message(whole, data, size, MESSAGE_SENT), span);
-	fake_bind(&fake, "inbox", NULL, NULL);
-	fake_open(&fake, 1, "inbox");
+	open_inbox(NULL, NULL);
 	fake_open(&fake, 3, "inbox");
 	fake_send(&fake, FRAME_DATA, 0, 1, whole, 8);
 	DELIVER(3, "between");
@@ -81,7 +75,7 @@ BOTH(a_message_in_pieces_is_put_together)
 	expect_message("and again");
 	expect_nothing();
 	fake_send(&fake, FRAME_DATA, 0, 1, whole + span - 8, 8);
-	assert_int_equal(xenmsg_recv(fake.conn, &message, 10000), 0);
+	message = recv_one();
 	assert_int_equal(xenmsg_message_size(message), size);
 	assert_memory_equal(xenmsg_message_data(message), data, size);
 	xenmsg_message_free(message);
@@ -93,8 +87,7 @@ BOTH(a_cancelled_message_is_skipped)
 {
 	uint32_t size;
 
-	fake_bind(&fake, "inbox", NULL, NULL);
-	fake_open(&fake, 1, "inbox");
+	open_inbox(NULL, NULL);
 	size = fake_message(stream, "no", 2, MESSAGE_CANCELLED);
 	size += fake_message(stream + size, "yes", 3, MESSAGE_SENT);
 	fake_send(&fake, FRAME_DATA, 0, 1, stream, size);
@@ -105,28 +98,20 @@ BOTH(a_cancelled_message_is_skipped)
 BOTH(a_cancel_frame_is_settled_by_who_came_first)
 {
 	struct frame_cancelled answer;
-	uint8_t payload[8];
 
-	fake_bind(&fake, "inbox", NULL, NULL);
-	fake_open(&fake, 1, "inbox");
+	open_inbox(NULL, NULL);
 	DELIVER(1, "one", "two", "three");
 	expect_message("one");
-	fake_send(&fake, FRAME_CANCEL, 0, 1, payload, frame_u64_encode(16, payload));
-	fake_send(&fake, FRAME_CANCEL, 0, 1, payload, frame_u64_encode(24 + 16, payload));
+	fake_cancel(&fake, 1, 16);
+	fake_cancel(&fake, 1, 24 + 16);
 	xenmsg_process(fake.conn);
 	expect_message("three");
 	expect_nothing();
 	xenmsg_process(fake.conn);
-	do
-		fake_read(&fake);
-	while (fake.header.type == FRAME_CREDIT);
-	assert_int_equal(fake.header.type, FRAME_CANCELLED);
-	assert_int_equal(frame_cancelled_decode(fake.payload, fake.header.length, &answer), 0);
-	assert_int_equal(answer.result, 0);
-	do
-		fake_read(&fake);
-	while (fake.header.type == FRAME_CREDIT);
-	assert_int_equal(frame_cancelled_decode(fake.payload, fake.header.length, &answer), 0);
+	fake_expect_past_credit(&fake, FRAME_CANCELLED);
+	assert_int_equal(FAKE_HEARD(&fake, cancelled).result, 0);
+	fake_expect_past_credit(&fake, FRAME_CANCELLED);
+	answer = FAKE_HEARD(&fake, cancelled);
 	assert_int_equal(answer.offset, 40);
 	assert_int_equal(answer.result, ECANCELED);
 }
@@ -160,10 +145,7 @@ BOTH(a_malformed_stream_ends_its_channel_alone)
 		expect_message("fine");
 		expect_nothing();
 		xenmsg_process(fake.conn);
-		do
-			fake_read(&fake);
-		while (fake.header.type == FRAME_CREDIT);
-		assert_int_equal(fake.header.type, FRAME_RESET);
+		fake_expect_past_credit(&fake, FRAME_RESET);
 		assert_int_equal(fake.header.channel, channel);
 		assert_int_equal(get_u32(fake.payload), cases[i].error);
 		/* Until the daemon answers, whatever else comes is ignored. */
@@ -198,12 +180,9 @@ BOTH(a_channel_to_an_endpoint_that_is_not_ours_is_refused)
 
 BOTH(fin_is_answered_after_the_last_message_was_taken)
 {
-	uint8_t payload[8];
-
-	fake_bind(&fake, "inbox", NULL, NULL);
-	fake_open(&fake, 1, "inbox");
+	open_inbox(NULL, NULL);
 	DELIVER(1, "one", "two");
-	fake_send(&fake, FRAME_FIN, 0, 1, payload, frame_u64_encode(48, payload));
+	fake_fin(&fake, 1, 48);
 	expect_message("one");
 	xenmsg_process(fake.conn);
 	expect_taken(1, 24);
@@ -221,24 +200,15 @@ BOTH(fin_is_answered_after_the_last_message_was_taken)
 
 BOTH(a_reset_takes_what_was_not_taken)
 {
-	fake_bind(&fake, "inbox", NULL, NULL);
-	fake_open(&fake, 1, "inbox");
+	open_inbox(NULL, NULL);
 	DELIVER(1, "one", "two");
 	expect_message("one");
 	fake_reset(&fake, 1, ECONNRESET, 0, 0);
 	xenmsg_process(fake.conn);
 	expect_nothing();
 	xenmsg_process(fake.conn);
-	do
-		fake_read(&fake);
-	while (fake.header.type == FRAME_CREDIT);
-	assert_int_equal(fake.header.type, FRAME_RESET);
+	fake_expect_past_credit(&fake, FRAME_RESET);
 	assert_int_equal(fake.header.channel, 1);
-}
-
-static void note_result(void *userdata, const struct xenmsg_result *result)
-{
-	*(int *)userdata = result->error;
 }
 
 /* xenmsg_wait() returns at once while a message waits, and yet the outcome of another comes. */
@@ -247,20 +217,15 @@ BOTH(a_message_that_waits_hides_nothing_else)
 	static int result; /* it may come as late as in tear_down() */
 	uint32_t channel;
 
-	result = 1;
-	fake_bind(&fake, "inbox", NULL, NULL);
-	fake_open(&fake, 1, "inbox");
+	open_inbox(NULL, NULL);
 	DELIVER(1, "one");
 	assert_int_equal(xenmsg_wait(fake.conn, 10000), 1);
-	assert_int_equal(xenmsg_begin_send(fake.conn, "5:inbox", "x", 1, NULL, note_result, &result, NULL),
-			 0);
-	xenmsg_process(fake.conn);
-	fake_expect(&fake, FRAME_OPEN);
-	channel = fake.header.channel;
+	post("5:inbox", "x", 1, &result);
+	channel = expect_open("5:inbox");
 	fake_expect(&fake, FRAME_DATA);
 	fake_opened(&fake, channel, 65536, FAKE_MAX_MESSAGE);
 	fake_credit(&fake, channel, 24, 65536);
-	for (int i = 0; i < 3 && result == 1; i++)
+	for (int i = 0; i < 3 && result == PENDING; i++)
 		assert_true(xenmsg_wait(fake.conn, 10000) > 0);
 	assert_int_equal(result, 0);
 }

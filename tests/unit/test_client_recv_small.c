@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "wire/bytes.h"
 
@@ -133,6 +132,12 @@ static void count_message(void *userdata, struct xenmsg_message *message)
 	xenmsg_message_free(message);
 }
 
+static void await_count(unsigned count)
+{
+	while (counted < count)
+		assert_true(xenmsg_wait(fake.conn, 10000) > 0);
+}
+
 /* Nothing of a frame is believed because what lies before it was in order. */
 BOTH(what_is_malformed_behind_a_message_ends_its_channel)
 {
@@ -163,10 +168,7 @@ BOTH(what_is_malformed_behind_a_message_ends_its_channel)
 		while (!counted || !fake_has_frame(&fake))
 			assert_true(xenmsg_wait(fake.conn, 10000) >= 0);
 		xenmsg_process(fake.conn);
-		do
-			fake_read(&fake);
-		while (fake.header.type == FRAME_CREDIT);
-		assert_int_equal(fake.header.type, FRAME_RESET);
+		fake_expect_past_credit(&fake, FRAME_RESET);
 		assert_int_equal(fake.header.channel, channel);
 		assert_int_equal(get_u32(fake.payload), cases[i].error);
 		assert_int_equal(counted, 1);
@@ -183,8 +185,7 @@ BOTH(a_message_ends_in_its_stream_and_not_in_the_ring)
 
 	counted = 0;
 	fill(data, sizeof(data), 1);
-	fake_bind(&fake, "inbox", count_message, NULL);
-	fake_open(&fake, 1, "inbox");
+	open_inbox(count_message, NULL);
 	fake_open(&fake, 3, "inbox");
 	fake_message(stream + good, data, sizeof(data), MESSAGE_SENT);
 	fake_send(&fake, FRAME_DATA, 0, 1, stream, good + 16);
@@ -192,11 +193,9 @@ BOTH(a_message_ends_in_its_stream_and_not_in_the_ring)
 	for (int i = 0; i < 4; i++)
 		fake_message(stream + 4096 + 16 * i, NULL, 0, MESSAGE_SENT);
 	fake_send(&fake, FRAME_DATA, 0, 3, stream + 4096, 64);
-	while (counted < 5)
-		assert_true(xenmsg_wait(fake.conn, 10000) > 0);
+	await_count(5);
 	fake_send(&fake, FRAME_DATA, 0, 1, stream + good + 16, 64);
-	while (counted < 6)
-		assert_true(xenmsg_wait(fake.conn, 10000) > 0);
+	await_count(6);
 }
 
 /* In `in` it is told that the channel has ended, and that another one has its number, while a frame of it is
@@ -206,14 +205,12 @@ SHARED(what_is_left_of_a_channel_is_not_its_successors)
 	uint32_t size = 0;
 
 	counted = 0;
-	fake_bind(&fake, "inbox", count_message, NULL);
-	fake_open(&fake, 1, "inbox");
+	open_inbox(count_message, NULL);
 	for (int i = 0; i < 2500; i++)
 		size += fake_message(stream + size, NULL, 0, MESSAGE_SENT);
 	fake_send(&fake, FRAME_DATA, 0, 1, stream, size);
 	/* It lets other sources of the program's loop have their turn. */
-	while (!counted)
-		assert_true(xenmsg_wait(fake.conn, 10000) > 0);
+	await_count(1);
 	assert_true(counted < 2500);
 	fake_reset(&fake, 1, ENOENT, 0, 0);
 	fake_open(&fake, 1, "inbox");
@@ -238,16 +235,15 @@ static void look_for_reset(void *userdata, struct xenmsg_message *message)
  * last ones if the channel `ends`. */
 static void spoil_one_channel(bool ends)
 {
-	uint8_t bad[24] = {0}, end[8];
+	uint8_t bad[24] = {0};
 	uint32_t size = fake_message(stream, "fine", 4, MESSAGE_SENT);
 
 	size += fake_message(stream + size, "fine, too", 9, MESSAGE_SENT);
-	while (fake_has_frame(&fake))
-		fake_read(&fake);
+	fake_read_all(&fake);
 	fake_open(&fake, 1, "inbox");
 	fake_open(&fake, 3, "inbox");
 	if (ends)
-		fake_send(&fake, FRAME_FIN, 0, 3, end, frame_u64_encode(size, end));
+		fake_fin(&fake, 3, size);
 	put_u32(bad, UINT32_MAX);
 	fake_send(&fake, FRAME_DATA, 0, 1, bad, sizeof(bad));
 	fake_send(&fake, FRAME_DATA, 0, 3, stream, size);
@@ -258,8 +254,7 @@ SHARED(a_reset_is_shown_before_what_was_not_taken_is_released)
 	counted = 0;
 	fake_bind(&fake, "inbox", look_for_reset, NULL);
 	spoil_one_channel(false);
-	while (counted < 2)
-		assert_true(xenmsg_wait(fake.conn, 10000) > 0);
+	await_count(2);
 	expect_reset(1, EMSGSIZE, 0);
 }
 
@@ -270,8 +265,7 @@ static void fill_out(void)
 	int before;
 
 	assert_int_equal(xenmsg_begin_send(fake.conn, "5:x", NULL, 0, NULL, NULL, NULL, NULL), 0);
-	fake_expect(&fake, FRAME_OPEN);
-	channel = fake.header.channel;
+	channel = fake_expect_open(&fake);
 	fake_opened(&fake, channel, UINT32_MAX, FAKE_MAX_MESSAGE);
 	do {
 		before = ring_reader_ready(&fake.out, FAKE_RING_SIZE);
@@ -285,16 +279,12 @@ SHARED(a_reset_without_room_holds_up_what_was_taken_behind_it)
 	fake_bind(&fake, "inbox", count_message, NULL);
 	spoil_one_channel(true);
 	fill_out();
-	while (counted < 2)
-		assert_true(xenmsg_wait(fake.conn, 10000) > 0);
+	await_count(2);
 	assert_int_equal(ring_writer_unread(&fake.deliveries), fake.deliveries.head);
-	while (fake_has_frame(&fake))
-		fake_read(&fake);
+	fake_read_all(&fake);
 	xenmsg_process(fake.conn);
 	expect_reset(1, EMSGSIZE, 0);
-	do
-		fake_read(&fake);
-	while (fake.header.type != FRAME_FIN);
+	fake_read_up_to(&fake, FRAME_FIN);
 	assert_int_equal(fake.header.channel, 3);
 	assert_int_equal(ring_writer_unread(&fake.deliveries), 0);
 }
@@ -307,8 +297,7 @@ SHARED(a_daemon_that_waits_for_room_is_woken_while_there_is_more)
 	counted = 0;
 	for (int i = 0; i < 1024; i++)
 		size += fake_message(stream + size, "12345678", 8, MESSAGE_SENT);
-	fake_bind(&fake, "inbox", count_message, NULL);
-	fake_open(&fake, 1, "inbox");
+	open_inbox(count_message, NULL);
 	for (int i = 0; i < 4; i++)
 		fake_send(&fake, FRAME_DATA, 0, 1, stream, size);
 	fake_notifications(&fake);

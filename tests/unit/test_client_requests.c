@@ -4,6 +4,7 @@
  * ends them.
  */
 #include "tests/unit/client_recv_rig.h"
+#include "tests/unit/client_send_rig.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -14,21 +15,9 @@
 #include "wire/address.h"
 #include "wire/bytes.h"
 
-static void refuse_bind(struct fake *daemon)
-{
-	fake_expect(daemon, FRAME_BIND);
-	fake_reply(daemon, daemon->header.channel, EEXIST, "pid 17 has bound it", false);
-}
-
-static void refuse_bind_without_words(struct fake *daemon)
-{
-	fake_expect(daemon, FRAME_BIND);
-	fake_reply(daemon, daemon->header.channel, EHOSTUNREACH, "", false);
-}
-
 BOTH(a_refusal_may_come_without_words)
 {
-	fake_meanwhile(&fake, refuse_bind_without_words);
+	fake_answer_meanwhile(&fake, FRAME_BIND, EHOSTUNREACH, "");
 	assert_int_equal(xenmsg_bind(fake.conn, "inbox", NULL, NULL, NULL), -EHOSTUNREACH);
 	fake_join(&fake);
 	assert_string_equal(xenmsg_reason(fake.conn), "");
@@ -38,7 +27,7 @@ BOTH(a_refusal_comes_with_its_reason)
 {
 	char longest[ENDPOINT_NAME_MAX + 2];
 
-	fake_meanwhile(&fake, refuse_bind);
+	fake_answer_meanwhile(&fake, FRAME_BIND, EEXIST, "pid 17 has bound it");
 	assert_int_equal(xenmsg_bind(fake.conn, "inbox", NULL, NULL, NULL), -EEXIST);
 	fake_join(&fake);
 	assert_string_equal(xenmsg_reason(fake.conn), "pid 17 has bound it");
@@ -81,18 +70,11 @@ BOTH(answers_may_come_in_pieces_and_late)
 	assert_string_equal(json, "[1,2]");
 	free(json);
 	assert_int_equal(xenmsg_ping(fake.conn, "2", XENMSG_WITHIN(20), &rtt), -ETIMEDOUT);
-	fake_expect(&fake, FRAME_PROBE);
-	fake_reply(&fake, fake.header.channel, EHOSTDOWN, "too late", false);
+	fake_answer(&fake, FRAME_PROBE, EHOSTDOWN, "too late");
 	fake_meanwhile(&fake, answer_ping);
 	assert_int_equal(xenmsg_ping(fake.conn, "2", XENMSG_WITHIN(10000), &rtt), 0);
 	fake_join(&fake);
 	assert_int_equal(rtt, 123456);
-}
-
-static void deliver_and_answer(struct fake *daemon)
-{
-	fake_expect(daemon, FRAME_QUERY);
-	fake_reply(daemon, daemon->header.channel, 0, "[]", false);
 }
 
 BOTH(a_request_leaves_the_descriptor_telling_of_what_comes_next)
@@ -103,7 +85,7 @@ BOTH(a_request_leaves_the_descriptor_telling_of_what_comes_next)
 	handled = 0;
 	fake_bind(&fake, "inbox", handle, &fake);
 	wait = (struct pollfd){.fd = xenmsg_fd(fake.conn), .events = POLLIN};
-	fake_meanwhile(&fake, deliver_and_answer);
+	fake_answer_meanwhile(&fake, FRAME_QUERY, 0, "[]");
 	assert_int_equal(xenmsg_query(fake.conn, "peers", NULL, &json), 0);
 	fake_join(&fake);
 	free(json);
@@ -126,10 +108,8 @@ static void on_event(void *userdata, const struct xenmsg_event *event)
 
 static void send_event(struct fake *daemon, uint32_t kind, uint32_t domid, const char *name)
 {
-	struct frame_event event = {.kind = kind, .domid = domid, .text = {name, strlen(name)}};
-	uint8_t payload[256];
-
-	fake_send(daemon, FRAME_EVENT, 0, watch_number, payload, frame_event_encode(&event, payload));
+	FAKE_SAY(daemon, EVENT, event, watch_number, .kind = kind, .domid = domid,
+		 .text = frame_text_of(name));
 }
 
 static void answer_watch(struct fake *daemon)
@@ -203,28 +183,16 @@ BOTH(who_waits_for_the_daemon_calls_nobody_back)
 
 static int bind_outcomes[2];
 
-static void note_bound(void *userdata, const struct xenmsg_result *result)
-{
-	*(int *)userdata = result->error;
-}
-
-static void note_bound_and_handle(void *userdata, struct xenmsg_message *message)
+static void count_message(void *userdata, struct xenmsg_message *message)
 {
 	handled++;
 	xenmsg_message_free(message);
 }
 
-/* Lets the library work until this is known. */
-static void await_bound(const int *outcome)
-{
-	while (*outcome == 1)
-		assert_true(xenmsg_wait(fake.conn, 10000) > 0);
-}
-
 static int bind_post(const char *endpoint, int *outcome)
 {
-	*outcome = 1;
-	return xenmsg_begin_bind(fake.conn, endpoint, NULL, note_bound_and_handle, note_bound, outcome, NULL);
+	*outcome = PENDING;
+	return xenmsg_begin_bind(fake.conn, endpoint, NULL, count_message, note_outcome, outcome, NULL);
 }
 
 BOTH(endpoints_can_be_bound_without_waiting)
@@ -241,14 +209,12 @@ BOTH(endpoints_can_be_bound_without_waiting)
 	first = fake.header.channel;
 	fake_expect(&fake, FRAME_BIND);
 	second = fake.header.channel;
-	assert_int_equal(bind_outcomes[0], 1);
+	assert_int_equal(bind_outcomes[0], PENDING);
 	fake_reply(&fake, second, EEXIST, "pid 17 has bound it", false);
-	await_bound(&bind_outcomes[1]);
-	assert_int_equal(bind_outcomes[1], -EEXIST);
+	assert_int_equal(outcome_of(&bind_outcomes[1]), -EEXIST);
 	assert_string_equal(xenmsg_reason(fake.conn), "pid 17 has bound it");
 	fake_reply(&fake, first, 0, "", false);
-	await_bound(&bind_outcomes[0]);
-	assert_int_equal(bind_outcomes[0], 0);
+	assert_int_equal(outcome_of(&bind_outcomes[0]), 0);
 	fake_open(&fake, 1, "inbox");
 	DELIVER(1, "one");
 	while (handled < 1)
@@ -257,10 +223,8 @@ BOTH(endpoints_can_be_bound_without_waiting)
 	/* What was refused can be bound again, and an answer is about its own question only. */
 	assert_int_equal(bind_post("taken", &bind_outcomes[1]), 0);
 	xenmsg_process(fake.conn);
-	fake_expect(&fake, FRAME_BIND);
-	fake_reply(&fake, fake.header.channel, 0, "", false);
-	await_bound(&bind_outcomes[1]);
-	assert_int_equal(bind_outcomes[1], 0);
+	fake_answer(&fake, FRAME_BIND, 0, "");
+	assert_int_equal(outcome_of(&bind_outcomes[1]), 0);
 }
 
 BOTH(every_bind_has_one_outcome)
@@ -268,15 +232,13 @@ BOTH(every_bind_has_one_outcome)
 	/* refused where nobody wants to know */
 	assert_int_equal(xenmsg_begin_bind(fake.conn, "inbox", NULL, NULL, NULL, NULL, NULL), 0);
 	xenmsg_process(fake.conn);
-	fake_expect(&fake, FRAME_BIND);
-	fake_reply(&fake, fake.header.channel, EACCES, "", false);
+	fake_answer(&fake, FRAME_BIND, EACCES, "");
 	assert_int_equal(xenmsg_process(fake.conn), 0);
 	fake_bind(&fake, "inbox", NULL, NULL);
 
 	assert_int_equal(bind_post("late", &bind_outcomes[0]), 0);
 	assert_int_equal(bind_post("later", &bind_outcomes[1]), 0);
-	xenmsg_close(fake.conn);
-	fake.conn = NULL;
+	fake_close(&fake);
 	assert_int_equal(bind_outcomes[0], -ECANCELED);
 	assert_int_equal(bind_outcomes[1], -ECANCELED);
 }
@@ -287,8 +249,7 @@ BOTH(the_death_of_the_daemon_ends_a_bind)
 	xenmsg_process(fake.conn);
 	fake_expect(&fake, FRAME_BIND);
 	fake_die(&fake);
-	await_bound(&bind_outcomes[0]);
-	assert_int_equal(bind_outcomes[0], -ENOTCONN);
+	assert_int_equal(outcome_of(&bind_outcomes[0]), -ENOTCONN);
 	assert_int_equal(bind_post("other", &bind_outcomes[1]), -ENOTCONN);
 }
 

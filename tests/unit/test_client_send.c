@@ -6,7 +6,6 @@
 #include "tests/unit/client_send_rig.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -266,8 +265,7 @@ BOTH(close_ends_every_send_once)
 
 	post("5:inbox", data, sizeof(data), &results[0]);
 	post("5:inbox", large, 100000, &results[1]);
-	xenmsg_close(fake.conn);
-	fake.conn = NULL;
+	fake_close(&fake);
 	assert_int_equal(results[0], -ECONNRESET);
 	assert_int_equal(results[1], -ECANCELED);
 	free(large);
@@ -325,13 +323,6 @@ BOTH(too_much_for_one_address_is_refused)
 
 /* ---- small messages, which go out by a shorter way where nothing stands before them ---------- */
 
-static bool readable(void)
-{
-	struct pollfd wait = {.fd = xenmsg_fd(fake.conn), .events = POLLIN};
-
-	return poll(&wait, 1, 0) == 1;
-}
-
 BOTH(the_descriptor_tells_a_loop_when_to_process)
 {
 	uint8_t stream[SPAN_64], data[64] = {0};
@@ -342,12 +333,12 @@ BOTH(the_descriptor_tells_a_loop_when_to_process)
 	channel = expect_open("5:inbox");
 	read_stream(channel, stream, sizeof(stream));
 	xenmsg_process(fake.conn);
-	assert_false(readable());
+	assert_false(is_readable(fake.conn));
 	fake_credit(&fake, channel, SPAN_64, 65536);
-	assert_true(readable());
+	assert_true(is_readable(fake.conn));
 	assert_int_equal(xenmsg_process(fake.conn), 1);
 	assert_int_equal(result, 0);
-	assert_false(readable());
+	assert_false(is_readable(fake.conn));
 	/* A post may come across the news, but calls nobody back: the descriptor still tells. */
 	post("5:inbox", data, sizeof(data), &result);
 	xenmsg_process(fake.conn);
@@ -355,7 +346,7 @@ BOTH(the_descriptor_tells_a_loop_when_to_process)
 	fake_credit(&fake, channel, 2 * SPAN_64, 65536);
 	assert_int_equal(xenmsg_begin_send(fake.conn, "5:inbox", data, 64, NULL, NULL, NULL, NULL), 0);
 	assert_int_equal(result, PENDING);
-	assert_true(readable());
+	assert_true(is_readable(fake.conn));
 	xenmsg_process(fake.conn);
 	assert_int_equal(result, 0);
 }

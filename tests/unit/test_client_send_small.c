@@ -38,7 +38,7 @@ static void read_small(void)
 
 	fake_read(&fake);
 	if (fake.header.type == FRAME_OPEN) {
-		assert_int_equal(frame_open_decode(fake.payload, fake.header.length, &open), 0);
+		open = FAKE_HEARD(&fake, open);
 		for (uint32_t i = 0; i < SMALL_ADDRESSES; i++)
 			if (strlen(small[i].address) == open.name.size &&
 			    !memcmp(small[i].address, open.name.data, open.name.size)) {

@@ -5,14 +5,17 @@
 #include "tests/unit/client_send_rig.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdlib.h>
-#include <string.h>
-#include <time.h>
 
 #include "libclient/deadline.h"
 #include "wire/bytes.h"
 
+/* What answers a CANCEL, and what that makes of the message. */
+static const struct {
+	uint32_t answer;
+	int result;
+} cancels[] = {{ECANCELED, -ETIMEDOUT}, {0, 0}, {ECONNRESET, -ECONNRESET}};
+static const char *const addresses[] = {"5:inbox0", "5:inbox1", "5:inbox2"};
 static uint32_t cancel_answer;
 
 static void answer_cancel(struct fake *daemon)
@@ -20,8 +23,7 @@ static void answer_cancel(struct fake *daemon)
 	uint64_t offset;
 	uint32_t channel;
 
-	fake_expect(daemon, FRAME_OPEN);
-	channel = daemon->header.channel;
+	channel = fake_expect_open(daemon);
 	fake_expect(daemon, FRAME_DATA);
 	fake_opened(daemon, channel, 65536, FAKE_MAX_MESSAGE);
 	fake_expect(daemon, FRAME_CANCEL);
@@ -34,20 +36,14 @@ static void answer_cancel(struct fake *daemon)
 
 BOTH(a_timed_out_send_ends_as_its_cancel_is_answered)
 {
-	static const struct {
-		uint32_t answer;
-		int result;
-	} cases[] = {{ECANCELED, -ETIMEDOUT}, {0, 0}, {ECONNRESET, -ECONNRESET}};
 	uint8_t data[64] = {0};
 
 	for (int i = 0; i < 3; i++) {
-		char address[16] = "5:inbox0";
-
-		address[7] = (char)('0' + i);
-		cancel_answer = cases[i].answer;
+		cancel_answer = cancels[i].answer;
 		fake_meanwhile(&fake, answer_cancel);
-		assert_int_equal(xenmsg_send(fake.conn, address, data, sizeof(data), XENMSG_WITHIN(30), NULL),
-				 cases[i].result);
+		assert_int_equal(
+			xenmsg_send(fake.conn, addresses[i], data, sizeof(data), XENMSG_WITHIN(30), NULL),
+			cancels[i].result);
 		fake_join(&fake);
 	}
 }
@@ -66,8 +62,7 @@ static void names_are_unknown(struct fake *daemon, unsigned tries)
 	for (unsigned i = 0; i < tries; i++) {
 		uint32_t channel;
 
-		fake_expect(daemon, FRAME_OPEN);
-		channel = daemon->header.channel;
+		channel = fake_expect_open(daemon);
 		fake_expect(daemon, FRAME_DATA);
 		fake_reset(daemon, channel, ENODATA, 0, 0);
 		fake_expect(daemon, FRAME_RESET);
@@ -140,28 +135,21 @@ BOTH(a_send_that_is_never_decided_says_so_when_its_time_is_up)
 
 BOTH(a_post_that_is_withdrawn_ends_as_its_cancel_is_answered)
 {
-	static const struct {
-		uint32_t answer;
-		int result;
-	} cases[] = {{ECANCELED, -ETIMEDOUT}, {0, 0}, {ECONNRESET, -ECONNRESET}};
 	uint8_t data[64] = {0};
 	static int result;
 	int again;
 
 	for (int i = 0; i < 3; i++) {
-		char address[16] = "5:inbox0";
-		struct xenmsg_op *op;
+		struct xenmsg_op *op = begin(addresses[i], data, sizeof(data), &result);
 
-		address[7] = (char)('0' + i);
-		cancel_answer = cases[i].answer;
-		op = begin(address, data, sizeof(data), &result);
+		cancel_answer = cancels[i].answer;
 		fake_meanwhile(&fake, answer_cancel);
 		assert_int_equal(xenmsg_op_withdraw(op), 0);
 		/* Once more changes nothing, and nothing is told from within. */
 		again = xenmsg_op_withdraw(op);
 		assert_true(again == 0 || again == -EALREADY);
 		assert_int_equal(result, PENDING);
-		assert_int_equal(outcome_of(&result), cases[i].result);
+		assert_int_equal(outcome_of(&result), cancels[i].result);
 		fake_join(&fake);
 	}
 }
@@ -203,36 +191,24 @@ BOTH(a_message_cancelled_half_way_is_marked_and_completed)
 	free(stream);
 }
 
-static void note_result(void *userdata, const struct xenmsg_result *result)
-{
-	*(int *)userdata = result->error;
-}
-
 static int post_timed(const char *address, int timeout_ms, int *result)
 {
 	static const uint8_t data[64];
 
 	*result = PENDING;
 	return xenmsg_begin_send(fake.conn, address, data, sizeof(data), XENMSG_WITHIN(timeout_ms),
-				 note_result, result, NULL);
+				 note_outcome, result, NULL);
 }
 
 BOTH(a_timed_post_ends_as_its_cancel_is_answered)
 {
-	static const struct {
-		uint32_t answer;
-		int result;
-	} cases[] = {{ECANCELED, -ETIMEDOUT}, {0, 0}, {ECONNRESET, -ECONNRESET}};
-
 	for (int i = 0; i < 3; i++) {
-		char address[16] = "5:inbox0";
 		int result;
 
-		address[7] = (char)('0' + i);
-		cancel_answer = cases[i].answer;
-		assert_int_equal(post_timed(address, 30, &result), 0);
+		cancel_answer = cancels[i].answer;
+		assert_int_equal(post_timed(addresses[i], 30, &result), 0);
 		fake_meanwhile(&fake, answer_cancel);
-		assert_int_equal(outcome_of(&result), cases[i].result);
+		assert_int_equal(outcome_of(&result), cancels[i].result);
 		fake_join(&fake);
 	}
 }

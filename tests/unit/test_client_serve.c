@@ -27,6 +27,15 @@ static struct xenmsg_message *take(const char *text)
 	return message;
 }
 
+/* A server that has taken a request, number 71, on channel 1. */
+static struct xenmsg_message *take_one(void)
+{
+	fake_bind(&fake, "work", NULL, NULL);
+	open_calls(1, 65536);
+	send_one(1, MESSAGE_REQUEST, 0, 71, "one");
+	return take("one");
+}
+
 static void expect_answer(uint32_t channel, uint8_t type, uint16_t error, uint32_t number, const char *text)
 {
 	expect_data(channel);
@@ -40,12 +49,8 @@ static void expect_answer(uint32_t channel, uint8_t type, uint16_t error, uint32
 
 BOTH(an_exit_status_comes_with_an_error)
 {
-	struct xenmsg_message *one;
+	struct xenmsg_message *one = take_one();
 
-	fake_bind(&fake, "work", NULL, NULL);
-	open_calls(1, 65536);
-	send_one(1, MESSAGE_REQUEST, 0, 71, "one");
-	one = take("one");
 	assert_int_equal(xenmsg_reply_exit_status(one, 0), -EINVAL);
 	assert_int_equal(xenmsg_reply_exit_status(one, 256), -EINVAL);
 	assert_int_equal(xenmsg_reply_exit_status(one, 255), 0);
@@ -57,13 +62,9 @@ BOTH(an_exit_status_comes_with_an_error)
 
 BOTH(a_request_is_answered_once)
 {
-	struct xenmsg_message *one, *two;
+	struct xenmsg_message *one = take_one(), *two;
 
-	fake_bind(&fake, "work", NULL, NULL);
-	open_calls(1, 65536);
-	send_one(1, MESSAGE_REQUEST, 0, 71, "one");
 	send_one(1, MESSAGE_REQUEST, 0, 72, "two");
-	one = take("one");
 	two = take("two");
 	assert_true(xenmsg_message_wants_reply(one));
 	assert_int_equal(xenmsg_message_detach(one), -EBUSY);
@@ -100,10 +101,7 @@ BOTH(an_older_credit_takes_none_of_the_answers_back)
 
 BOTH(a_request_that_is_freed_is_answered_with_an_error)
 {
-	fake_bind(&fake, "work", NULL, NULL);
-	open_calls(1, 65536);
-	send_one(1, MESSAGE_REQUEST, 0, 71, "one");
-	xenmsg_message_free(take("one"));
+	xenmsg_message_free(take_one());
 	expect_answer(1, MESSAGE_ERROR, XENMSG_UNANSWERED, 71, "");
 }
 
@@ -123,13 +121,9 @@ BOTH(a_message_wants_no_reply)
 
 BOTH(a_withdrawn_request_can_not_be_answered)
 {
-	struct xenmsg_message *one, *two, *none;
+	struct xenmsg_message *one = take_one(), *two, *none;
 
-	fake_bind(&fake, "work", NULL, NULL);
-	open_calls(1, 65536);
-	send_one(1, MESSAGE_REQUEST, 0, 71, "one");
 	send_one(1, MESSAGE_REQUEST, 0, 72, "two");
-	one = take("one");
 	two = take("two");
 	send_one(1, MESSAGE_WITHDRAWAL, 0, 71, "");
 	send_one(1, MESSAGE_WITHDRAWAL, 0, 4711, "");
@@ -150,12 +144,8 @@ BOTH(a_withdrawn_request_can_not_be_answered)
 
 BOTH(the_end_of_the_channel_ends_its_requests)
 {
-	struct xenmsg_message *one;
+	struct xenmsg_message *one = take_one();
 
-	fake_bind(&fake, "work", NULL, NULL);
-	open_calls(1, 65536);
-	send_one(1, MESSAGE_REQUEST, 0, 71, "one");
-	one = take("one");
 	fake_reset(&fake, 1, ECONNRESET, 0, 0);
 	for (int i = 0; i < 100 && xenmsg_message_wants_reply(one); i++)
 		xenmsg_wait(fake.conn, 100);
@@ -165,14 +155,9 @@ BOTH(the_end_of_the_channel_ends_its_requests)
 
 BOTH(a_request_outlives_its_connection)
 {
-	struct xenmsg_message *one;
+	struct xenmsg_message *one = take_one();
 
-	fake_bind(&fake, "work", NULL, NULL);
-	open_calls(1, 65536);
-	send_one(1, MESSAGE_REQUEST, 0, 71, "one");
-	one = take("one");
-	xenmsg_close(fake.conn);
-	fake.conn = NULL;
+	fake_close(&fake);
 	assert_false(xenmsg_message_wants_reply(one));
 	assert_int_equal(xenmsg_reply(one, "late", 4), -ECANCELED);
 	xenmsg_message_free(one);
@@ -204,22 +189,15 @@ BOTH(replies_keep_to_the_callers_credit)
 	assert_int_equal(got, 1016);
 	/* More can't have been taken than was sent. */
 	fake_credit(&fake, 1, 1024, 65536);
-	while (xenmsg_wait(fake.conn, 10000) >= 0)
-		;
-	assert_int_equal(xenmsg_process(fake.conn), -EPROTO);
+	expect_over(-EPROTO);
 }
 
 BOTH(the_end_is_answered_when_every_request_is)
 {
-	struct xenmsg_message *one, *none;
-	uint8_t payload[8];
+	struct xenmsg_message *one = take_one(), *none;
 	uint64_t total;
 
-	fake_bind(&fake, "work", NULL, NULL);
-	open_calls(1, 65536);
-	send_one(1, MESSAGE_REQUEST, 0, 71, "one");
-	one = take("one");
-	fake_send(&fake, FRAME_FIN, 0, 1, payload, frame_u64_encode(24, payload));
+	fake_fin(&fake, 1, 24);
 	assert_int_equal(xenmsg_recv(fake.conn, &none, 0), -EAGAIN);
 	while (fake_has_frame(&fake))
 		fake_expect(&fake, FRAME_CREDIT);
@@ -258,10 +236,7 @@ BOTH(a_malformed_stream_of_requests_ends_its_channel_alone)
 	send_one(101, MESSAGE_REQUEST, 0, 5, "evil");
 	good = take("good");
 	assert_int_equal(xenmsg_recv(fake.conn, &none, 0), -EAGAIN);
-	do
-		fake_read(&fake);
-	while (fake.header.type == FRAME_CREDIT);
-	assert_string_equal(frame_type_name(fake.header.type), "RESET");
+	fake_expect_past_credit(&fake, FRAME_RESET);
 	assert_int_equal(xenmsg_reply(good, "", 0), -ECANCELED);
 	xenmsg_message_free(good);
 	open_calls(103, 65536);
@@ -276,7 +251,7 @@ static void agree(struct fake *daemon)
 	struct frame_bind bind;
 
 	fake_expect(daemon, FRAME_BIND);
-	assert_int_equal(frame_bind_decode(daemon->payload, daemon->header.length, &bind), 0);
+	bind = FAKE_HEARD(daemon, bind);
 	fake_reply(daemon, daemon->header.channel, 0, "", false);
 	assert_int_equal(bind.kinds, bind.endpoint.data[0] == 'b' ? 3 : bind.endpoint.data[0] == 'm' ? 1 : 2);
 }

@@ -3,7 +3,7 @@
 /* What a pipelined program costs: no allocation and no system call for a message, once everything has found
  * its size. */
 
-#include "tests/unit/unit.h"
+#include "tests/unit/client_fixture.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -13,7 +13,6 @@
 #include <unistd.h>
 
 #include "libclient/fifo.h"
-#include "tests/unit/client_fake.h"
 
 /* The library's calls come by here, since this program defines them too. */
 static unsigned long allocations, system_calls;
@@ -59,7 +58,6 @@ int epoll_wait(int epfd, struct epoll_event *events, int count, int timeout)
 	return (int)syscall(SYS_epoll_pwait, epfd, events, count, timeout, NULL, 0);
 }
 
-static struct fake fake;
 static unsigned long done_count;
 
 static void on_done(void *userdata, const struct xenmsg_result *result)
@@ -81,13 +79,12 @@ static uint64_t drain(void)
 	return bytes;
 }
 
-TEST(a_sender_in_the_steady_state_costs_nothing_but_copies)
+SHARED(a_sender_in_the_steady_state_costs_nothing_but_copies)
 {
 	const unsigned batch = 200;
 	uint64_t consumed = 0;
 	uint8_t data[64] = {0};
 
-	fake_start(&fake, true);
 	fake_be_busy(&fake);
 	for (unsigned round = 0; round < 300; round++) {
 		if (round == 100)
@@ -112,16 +109,14 @@ TEST(a_sender_in_the_steady_state_costs_nothing_but_copies)
 	/* What the fake daemon wrote to wake a program that had armed and not slept; far from one a
 	 * message. */
 	assert_true(system_calls <= 200 * 2);
-	fake_stop(&fake);
 }
 
-TEST(a_receiver_in_the_steady_state_costs_nothing_but_copies)
+SHARED(a_receiver_in_the_steady_state_costs_nothing_but_copies)
 {
 	static uint8_t stream[100 * 80];
 	uint8_t data[64] = {0};
 	uint32_t size = 0;
 
-	fake_start(&fake, true);
 	fake_bind(&fake, "inbox", NULL, NULL);
 	fake_be_busy(&fake);
 	fake_open(&fake, 1, "inbox");
@@ -141,7 +136,6 @@ TEST(a_receiver_in_the_steady_state_costs_nothing_but_copies)
 	if (COUNTS_ALLOCATIONS)
 		assert_int_equal(allocations, 0);
 	assert_true(system_calls <= 200 * 2);
-	fake_stop(&fake);
 }
 
 static unsigned handled;
@@ -164,63 +158,67 @@ static int process_without_memory(void)
 	return r;
 }
 
-static void deliver_large(void)
+/* Channel 1 has a message that is too large for what the library has at hand. */
+static void deliver_large(xenmsg_message_handler handler)
 {
 	static uint8_t data[5000], stream[5100];
-	uint32_t size = fake_message(stream, data, sizeof(data), MESSAGE_SENT);
 
-	fake_send(&fake, FRAME_DATA, 0, 1, stream, size);
+	handled = 0;
+	fake_bind(&fake, "inbox", handler, NULL);
+	fake_open(&fake, 1, "inbox");
+	assert_true(xenmsg_process(fake.conn) >= 0);
+	fake_send(&fake, FRAME_DATA, 0, 1, stream, fake_message(stream, data, sizeof(data), MESSAGE_SENT));
 }
 
-TEST(a_message_without_memory_for_it_stays_and_is_tried_again)
+static void expect_handled_once(void)
 {
-	struct pollfd ready;
+	assert_int_equal(handled, 1);
+	assert_int_equal(xenmsg_process(fake.conn), 0);
+}
+
+SHARED(a_message_without_memory_for_it_stays_and_is_received_later)
+{
 	struct xenmsg_message *message;
 
 	if (!COUNTS_ALLOCATIONS)
 		skip();
-	for (int recv = 0; recv < 2; recv++) {
-		handled = 0;
-		fake_start(&fake, true);
-		fake_bind(&fake, "inbox", recv ? NULL : handle, NULL);
-		fake_open(&fake, 1, "inbox");
-		assert_true(xenmsg_process(fake.conn) >= 0);
-		deliver_large();
-		if (recv) {
-			no_memory = true;
-			assert_int_equal(xenmsg_recv(fake.conn, &message, 0), -ENOMEM);
-			no_memory = false;
-			assert_int_equal(xenmsg_recv(fake.conn, &message, 0), 0);
-			handle(NULL, message);
-		} else {
-			for (int i = 0; i < 3; i++) {
-				assert_int_equal(process_without_memory(), -ENOMEM);
-				/* The descriptor tells when it is time. */
-				ready = (struct pollfd){.fd = xenmsg_fd(fake.conn), .events = POLLIN};
-				assert_int_equal(poll(&ready, 1, 60000), 1);
-			}
-			while (!handled)
-				assert_true(xenmsg_wait(fake.conn, 60000) >= 0);
-		}
-		assert_int_equal(handled, 1);
-		assert_int_equal(xenmsg_process(fake.conn), 0);
-		fake_stop(&fake);
+	deliver_large(NULL);
+	no_memory = true;
+	assert_int_equal(xenmsg_recv(fake.conn, &message, 0), -ENOMEM);
+	no_memory = false;
+	assert_int_equal(xenmsg_recv(fake.conn, &message, 0), 0);
+	handle(NULL, message);
+	expect_handled_once();
+}
+
+SHARED(a_message_without_memory_for_it_stays_and_is_tried_again)
+{
+	if (!COUNTS_ALLOCATIONS)
+		skip();
+	deliver_large(handle);
+	for (int i = 0; i < 3; i++) {
+		struct pollfd ready = {.fd = xenmsg_fd(fake.conn), .events = POLLIN};
+
+		assert_int_equal(process_without_memory(), -ENOMEM);
+		/* The descriptor tells when it is time. */
+		assert_int_equal(poll(&ready, 1, 60000), 1);
 	}
+	while (!handled)
+		assert_true(xenmsg_wait(fake.conn, 60000) >= 0);
+	expect_handled_once();
 }
 
 /* What the daemon says of the session itself can't be put off: then it is over, and that is no -ENOMEM, which
  * would be tried again for ever. */
-TEST(a_session_for_which_there_is_no_memory_is_over)
+SHARED(a_session_for_which_there_is_no_memory_is_over)
 {
 	if (!COUNTS_ALLOCATIONS)
 		skip();
-	fake_start(&fake, true);
 	fake_bind(&fake, "inbox", handle, NULL);
 	fake_open(&fake, 1, "inbox");
 	assert_int_equal(process_without_memory(), -ENOTCONN);
 	assert_string_equal(xenmsg_reason(fake.conn), "the program has no memory left");
 	assert_int_equal(xenmsg_process(fake.conn), -ENOTCONN);
-	fake_stop(&fake);
 }
 
 TEST(a_queue_that_never_empties_keeps_its_memory)

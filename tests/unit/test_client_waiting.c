@@ -45,20 +45,33 @@ static uint32_t expect_watch(const char *pattern)
 	return fake.header.channel;
 }
 
-static void tell(uint32_t watch, uint32_t kind)
+/* A message whose receiver isn't there, for which the daemon watches. Returns the number of that watch. */
+static uint32_t park(uint32_t error)
 {
-	const struct frame_event event = {.kind = kind, .domid = 5, .text = {"inbox", 5}};
-	uint8_t payload[64];
+	uint32_t watch;
 
-	fake_send(&fake, FRAME_EVENT, 0, watch, payload, frame_event_encode(&event, payload));
+	refuse("5:inbox", error);
+	watch = expect_watch("5:inbox");
+	fake_reply(&fake, watch, 0, "", false);
+	return watch;
 }
 
-static void take(const char *address)
+static void tell(uint32_t watch, uint32_t kind)
 {
-	uint32_t channel = expect_open(address);
+	FAKE_SAY(&fake, EVENT, event, watch, .kind = kind, .domid = 5, .text = {"inbox", 5});
+}
 
+/* It is sent, and taken. */
+static void expect_sent(const struct ended *ended)
+{
+	uint32_t channel;
+
+	process();
+	channel = expect_open("5:inbox");
 	fake_expect(&fake, FRAME_DATA);
 	fake_credit(&fake, channel, 24, 65536);
+	loop_until(ended);
+	assert_int_equal(ended->result.error, 0);
 }
 
 BOTH(what_waits_goes_when_the_endpoint_comes)
@@ -67,14 +80,9 @@ BOTH(what_waits_goes_when_the_endpoint_comes)
 	uint32_t watch;
 
 	send_waiting("5:inbox", &ended);
-	refuse("5:inbox", EHOSTDOWN);
-	watch = expect_watch("5:inbox");
-	fake_reply(&fake, watch, 0, "", false);
+	watch = park(EHOSTDOWN);
 	tell(watch, EVENT_ENDPOINT_UP);
-	process();
-	take("5:inbox");
-	loop_until(&ended);
-	assert_int_equal(ended.result.error, 0);
+	expect_sent(&ended);
 	process();
 	fake_expect(&fake, FRAME_UNWATCH);
 }
@@ -85,9 +93,7 @@ BOTH(what_came_before_the_refusal_is_tried_at_once)
 	uint32_t watch, channel;
 
 	send_waiting("5:inbox", &first);
-	refuse("5:inbox", ENOENT);
-	watch = expect_watch("5:inbox");
-	fake_reply(&fake, watch, 0, "", false);
+	watch = park(ENOENT);
 	tell(watch, EVENT_ENDPOINT_UP);
 	process();
 	channel = expect_open("5:inbox");
@@ -119,18 +125,13 @@ BOTH(what_is_listed_and_not_there_is_tried_again)
 	uint32_t watch;
 
 	send_waiting("5:inbox", &ended);
-	refuse("5:inbox", ENOENT);
-	watch = expect_watch("5:inbox");
-	fake_reply(&fake, watch, 0, "", false);
+	watch = park(ENOENT);
 	tell(watch, EVENT_ENDPOINT_UP);
 	for (int i = 0; i < 3; i++) {
 		process();
 		refuse("5:inbox", ENOENT);
 	}
-	process();
-	take("5:inbox");
-	loop_until(&ended);
-	assert_int_equal(ended.result.error, 0);
+	expect_sent(&ended);
 }
 
 BOTH(what_waits_is_withdrawn_at_once_and_for_certain)
@@ -139,8 +140,7 @@ BOTH(what_waits_is_withdrawn_at_once_and_for_certain)
 	struct xenmsg_op *op;
 
 	op = send_waiting("5:inbox", &first);
-	refuse("5:inbox", ENOENT);
-	fake_reply(&fake, expect_watch("5:inbox"), 0, "", false);
+	park(ENOENT);
 	assert_int_equal(xenmsg_begin_send(fake.conn, "5:inbox", "x", 1, XENMSG_WITH(1, XENMSG_WAIT),
 					   note_end, &second, NULL),
 			 0);
@@ -157,10 +157,7 @@ BOTH(what_waits_is_withdrawn_at_once_and_for_certain)
 	assert_false(fake_has_frame(&fake));
 	/* Who comes next begins anew. */
 	send_waiting("5:inbox", &third);
-	process();
-	take("5:inbox");
-	loop_until(&third);
-	assert_int_equal(third.result.error, 0);
+	expect_sent(&third);
 }
 
 BOTH(what_cannot_be_watched_ends_with_what_it_met)
@@ -190,8 +187,7 @@ BOTH(a_uuid_is_watched_for_in_every_domain)
 	refuse("6ba7b810-9dad-11d1-80b4-00c04fd430c8:inbox", EHOSTDOWN);
 	expect_watch("*:inbox");
 	assert_int_equal(ended.times, 0);
-	xenmsg_close(fake.conn);
-	fake.conn = NULL;
+	fake_close(&fake);
 	assert_int_equal(ended.times, 1);
 	assert_int_equal(ended.result.error, -ECANCELED);
 }
@@ -201,8 +197,7 @@ BOTH(what_waits_ends_with_its_daemon)
 	struct ended parked = {0}, behind = {0};
 
 	send_waiting("5:inbox", &parked);
-	refuse("5:inbox", ENOENT);
-	fake_reply(&fake, expect_watch("5:inbox"), 0, "", false);
+	park(ENOENT);
 	send_waiting("5:inbox", &behind);
 	fake_die(&fake);
 	loop_until(&parked);

@@ -33,82 +33,74 @@ struct group *getgrnam(const char *name)
 	return directory_error || strcmp(name, "some") != 0 ? NULL : &some;
 }
 
-struct fixture {
+struct scene {
 	char path[64];
 	struct config config;
 	char *error;
 };
 
-static int set_up(void **state)
+static void scene_start(struct scene *scene)
 {
-	struct fixture *fixture = calloc(1, sizeof(*fixture));
 	int fd;
 
-	strcpy(fixture->path, "/tmp/xenmsg-test-config-XXXXXX");
-	fd = mkstemp(fixture->path);
+	strcpy(scene->path, "/tmp/xenmsg-test-config-XXXXXX");
+	fd = mkstemp(scene->path);
 	assert_true(fd >= 0);
 	close(fd);
-	assert_int_equal(config_init(&fixture->config), 0);
-	*state = fixture;
-	return 0;
+	assert_int_equal(config_init(&scene->config), 0);
 }
 
-static int tear_down(void **state)
+static void scene_stop(struct scene *scene)
 {
-	struct fixture *fixture = *state;
-
-	unlink(fixture->path);
-	config_free(&fixture->config);
-	free(fixture->error);
-	free(fixture);
-	return 0;
+	unlink(scene->path);
+	config_free(&scene->config);
+	free(scene->error);
 }
 
-static int load_bytes(struct fixture *fixture, const void *bytes, size_t size)
+static int load_bytes(struct scene *scene, const void *bytes, size_t size)
 {
-	FILE *file = fopen(fixture->path, "w");
+	FILE *file = fopen(scene->path, "w");
 
 	assert_non_null(file);
 	assert_int_equal(fwrite(bytes, 1, size, file), size);
 	fclose(file);
-	config_free(&fixture->config);
-	free(fixture->error);
-	fixture->error = NULL;
-	assert_int_equal(config_init(&fixture->config), 0);
-	return config_load(&fixture->config, fixture->path, &fixture->error);
+	config_free(&scene->config);
+	free(scene->error);
+	scene->error = NULL;
+	assert_int_equal(config_init(&scene->config), 0);
+	return config_load(&scene->config, scene->path, &scene->error);
 }
 
-static int load(struct fixture *fixture, const char *text)
+static int load(struct scene *scene, const char *text)
 {
-	return load_bytes(fixture, text, strlen(text));
+	return load_bytes(scene, text, strlen(text));
 }
 
 /* The file is refused, and the message begins with file and line and holds the text. */
-static void refuse_bytes(struct fixture *fixture, const void *bytes, size_t size, unsigned line,
+static void refuse_bytes(struct scene *scene, const void *bytes, size_t size, unsigned line,
 			 const char *message)
 {
 	char prefix[96];
 
-	if (load_bytes(fixture, bytes, size) != -EINVAL)
+	if (load_bytes(scene, bytes, size) != -EINVAL)
 		fail_msg("was accepted: %s", (const char *)bytes);
-	assert_non_null(fixture->error);
-	snprintf(prefix, sizeof(prefix), "%s:%u: ", fixture->path, line);
-	if (strncmp(fixture->error, prefix, strlen(prefix)) || !strstr(fixture->error, message))
-		fail_msg("\"%s\" doesn't begin with \"%s\" and hold \"%s\"", fixture->error, prefix, message);
+	assert_non_null(scene->error);
+	snprintf(prefix, sizeof(prefix), "%s:%u: ", scene->path, line);
+	if (strncmp(scene->error, prefix, strlen(prefix)) || !strstr(scene->error, message))
+		fail_msg("\"%s\" doesn't begin with \"%s\" and hold \"%s\"", scene->error, prefix, message);
 }
 
-static void refuse(struct fixture *fixture, const char *text, unsigned line, const char *message)
+static void refuse(struct scene *scene, const char *text, unsigned line, const char *message)
 {
-	refuse_bytes(fixture, text, strlen(text), line, message);
+	refuse_bytes(scene, text, strlen(text), line, message);
 }
 
-TEST_WITH(the_defaults_are_the_documented_ones, set_up, tear_down)
+SCENE_TEST(the_defaults_are_the_documented_ones, scene_start)
 {
-	struct fixture *fixture = *state;
-	struct config *config = &fixture->config;
+	struct config *config = &scene->config;
 
-	assert_int_equal(load(fixture, ""), 0);
-	assert_null(fixture->error);
+	assert_int_equal(load(scene, ""), 0);
+	assert_null(scene->error);
 	assert_string_equal(config->socket, "/run/xenmsg/xenmsg.sock");
 	assert_string_equal(config->policy_dir, "/etc/xenmsg/policy.d");
 	assert_string_equal(config->host_policy_dir, "/etc/xenmsg/host-policy.d");
@@ -133,14 +125,13 @@ TEST_WITH(the_defaults_are_the_documented_ones, set_up, tear_down)
 	assert_int_equal(config->max_message, 16777216);
 }
 
-TEST_WITH(every_key_is_taken, set_up, tear_down)
+SCENE_TEST(every_key_is_taken, scene_start)
 {
-	struct fixture *fixture = *state;
-	struct config *config = &fixture->config;
+	struct config *config = &scene->config;
 	/* test_manual.py sees to it that this seed has each key */
 	FILE *file = unit_source("tests/fuzz/corpus/config/all-keys");
 
-	assert_int_equal(config_load_stream(config, file, "all-keys", &fixture->error), 0);
+	assert_int_equal(config_load_stream(config, file, "all-keys", &scene->error), 0);
 	fclose(file);
 	assert_string_equal(config->socket, "/tmp/s");
 	assert_string_equal(config->policy_dir, "/tmp/policy");
@@ -188,46 +179,45 @@ TEST_WITH(every_key_is_taken, set_up, tear_down)
 	assert_int_equal(config->max_memory, 5368709120ull);
 }
 
-TEST_WITH(unknown_sections_and_keys_are_named, set_up, tear_down)
+SCENE_TEST(unknown_sections_and_keys_are_named, scene_start)
 {
-	refuse(*state, "\n[demon]\nsocket = /tmp/s\n", 2, "unknown section [demon]");
-	refuse(*state, "[links]\nring_size = 64K\n", 2, "unknown key ring_size in [links]");
-	refuse(*state, "[daemon]\nring-size = 64K\n", 2, "unknown key ring-size in [daemon]");
-	refuse(*state, "socket = /tmp/s\n", 1, "before any section");
-	refuse(*state, "[links]\nmap = no\n\nmap = no\n", 4, "was set before, in line 2");
+	refuse(scene, "\n[demon]\nsocket = /tmp/s\n", 2, "unknown section [demon]");
+	refuse(scene, "[links]\nring_size = 64K\n", 2, "unknown key ring_size in [links]");
+	refuse(scene, "[daemon]\nring-size = 64K\n", 2, "unknown key ring-size in [daemon]");
+	refuse(scene, "socket = /tmp/s\n", 1, "before any section");
+	refuse(scene, "[links]\nmap = no\n\nmap = no\n", 4, "was set before, in line 2");
 }
 
-TEST_WITH(lines_that_are_not_ini_are_errors, set_up, tear_down)
+SCENE_TEST(lines_that_are_not_ini_are_errors, scene_start)
 {
-	struct fixture *fixture = *state;
 	char text[2048] = "[daemon]\nsocket = /";
 
-	refuse(fixture, "[daemon]\nwhatever\n", 2, "KEY = VALUE");
-	refuse(fixture, "[daemon\n", 1, "[section]");
+	refuse(scene, "[daemon]\nwhatever\n", 2, "KEY = VALUE");
+	refuse(scene, "[daemon\n", 1, "[section]");
 	/* what comes of it further down isn't what is wrong */
-	refuse(fixture, "[daemon\nlog-level = info\n", 1, "[section]");
-	refuse(fixture, "[links]\nring-size = 64K\n[daemon\nlog-level = info\n", 3, "[section]");
+	refuse(scene, "[daemon\nlog-level = info\n", 1, "[section]");
+	refuse(scene, "[links]\nring-size = 64K\n[daemon\nlog-level = info\n", 3, "[section]");
 	memset(text + strlen(text), 'x', 1024);
-	refuse(fixture, text, 2, "too long");
+	refuse(scene, text, 2, "too long");
 	/* What libinih would overlook. */
-	refuse(fixture, "[links] ring-size = 128K\n", 1, "behind [links] there may only be a comment");
-	refuse(fixture, "[daemon]\n[links]]\nring-size = 128K\n", 2, "behind [links]");
-	refuse(fixture, "[lniks]\n", 1, "unknown section [lniks]");
-	refuse_bytes(fixture, "[daemon]\nsocket = /x\0y", 23, 2, "NUL");
-	refuse_bytes(fixture, "[daemon]\n\0socket = /x\n", 22, 2, "NUL");
+	refuse(scene, "[links] ring-size = 128K\n", 1, "behind [links] there may only be a comment");
+	refuse(scene, "[daemon]\n[links]]\nring-size = 128K\n", 2, "behind [links]");
+	refuse(scene, "[lniks]\n", 1, "unknown section [lniks]");
+	refuse_bytes(scene, "[daemon]\nsocket = /x\0y", 23, 2, "NUL");
+	refuse_bytes(scene, "[daemon]\n\0socket = /x\n", 22, 2, "NUL");
 	/* What stands further down, and is wrong only because of it. */
-	refuse(fixture, "[links\nring-size = 128K\n", 1, "neither a [section] nor KEY = VALUE nor a comment");
-	refuse(fixture, "[links]\nring-size 128K\nmin-ring-size = 99\n", 2,
+	refuse(scene, "[links\nring-size = 128K\n", 1, "neither a [section] nor KEY = VALUE nor a comment");
+	refuse(scene, "[links]\nring-size 128K\nmin-ring-size = 99\n", 2,
 	       "neither a [section] nor KEY = VALUE nor a comment");
-	refuse(fixture, "[links]\nring-size 1M\nmin-ring-size = 1M\n", 2,
+	refuse(scene, "[links]\nring-size 1M\nmin-ring-size = 1M\n", 2,
 	       "neither a [section] nor KEY = VALUE nor a comment");
-	assert_int_equal(load(fixture, "\xEF\xBB\xBF[links] # first\nring-size = 128K\n"), 0);
-	assert_int_equal(fixture->config.ring_size, 131072);
-	assert_int_equal(load_bytes(fixture, "[daemon]\n\0\nmap = x\n", 18), -EINVAL);
-	assert_non_null(strstr(fixture->error, ":2: "));
+	assert_int_equal(load(scene, "\xEF\xBB\xBF[links] # first\nring-size = 128K\n"), 0);
+	assert_int_equal(scene->config.ring_size, 131072);
+	assert_int_equal(load_bytes(scene, "[daemon]\n\0\nmap = x\n", 18), -EINVAL);
+	assert_non_null(strstr(scene->error, ":2: "));
 }
 
-TEST_WITH(bad_numbers_are_refused_with_what_is_allowed, set_up, tear_down)
+SCENE_TEST(bad_numbers_are_refused_with_what_is_allowed, scene_start)
 {
 	static const char *const sizes[] = {"",
 					    "K",
@@ -250,118 +240,112 @@ TEST_WITH(bad_numbers_are_refused_with_what_is_allowed, set_up, tear_down)
 
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
 		snprintf(text, sizeof(text), "[links]\nring-size = %s\n", sizes[i]);
-		refuse(*state, text, 2, "must be a power of two from 1K to 1M");
+		refuse(scene, text, 2, "must be a power of two from 1K to 1M");
 	}
 	for (size_t i = 0; i < sizeof(durations) / sizeof(*durations); i++) {
 		snprintf(text, sizeof(text), "[links]\nheartbeat = %s\n", durations[i]);
-		refuse(*state, text, 2, "must be a time from 100ms to 1h");
+		refuse(scene, text, 2, "must be a time from 100ms to 1h");
 	}
 	for (size_t i = 0; i < sizeof(short_durations) / sizeof(*short_durations); i++) {
 		snprintf(text, sizeof(text), "[links]\nbusy-poll = %s\n", short_durations[i]);
-		refuse(*state, text, 2, "must be a time up to 10ms, such as 100us, or 0 for never");
+		refuse(scene, text, 2, "must be a time up to 10ms, such as 100us, or 0 for never");
 	}
 	for (size_t i = 0; i < sizeof(counts) / sizeof(*counts); i++) {
 		snprintf(text, sizeof(text), "[limits]\nmax-clients-per-uid = %s\n", counts[i]);
-		refuse(*state, text, 2, "must be a number from 1 to 65536");
+		refuse(scene, text, 2, "must be a number from 1 to 65536");
 	}
-	refuse(*state, "[daemon]\nuser = nobody-of-that-name\n", 2,
+	refuse(scene, "[daemon]\nuser = nobody-of-that-name\n", 2,
 	       "user = nobody-of-that-name: must be the name of a user that exists here");
-	refuse(*state, "[daemon]\nuser =\n", 2, "must be the name of a user");
-	refuse(*state, "[daemon]\nadmin-group =\n", 2, "must be the name of a group");
-	refuse(*state, "[limits]\nmax-message = 2G\n", 2, "max-message = 2G: must be a size from 1 to 1G");
-	refuse(*state, "[limits]\nmax-message = 0\n", 2, "must be a size");
-	refuse(*state, "[limits]\nmax-queued-bytes-per-peer = 1K\n", 2, "must be a size from 64K");
-	refuse(*state, "[limits]\nmax-descriptors-per-peer = 0\n", 2, "must be a number from 1 to 65536");
-	refuse(*state, "[limits]\nmax-clients = 1\n", 2,
+	refuse(scene, "[daemon]\nuser =\n", 2, "must be the name of a user");
+	refuse(scene, "[daemon]\nadmin-group =\n", 2, "must be the name of a group");
+	refuse(scene, "[limits]\nmax-message = 2G\n", 2, "max-message = 2G: must be a size from 1 to 1G");
+	refuse(scene, "[limits]\nmax-message = 0\n", 2, "must be a size");
+	refuse(scene, "[limits]\nmax-queued-bytes-per-peer = 1K\n", 2, "must be a size from 64K");
+	refuse(scene, "[limits]\nmax-descriptors-per-peer = 0\n", 2, "must be a number from 1 to 65536");
+	refuse(scene, "[limits]\nmax-clients = 1\n", 2,
 	       "max-clients = 1: must be a number from 2 to 1048576");
-	refuse(*state, "[limits]\nmax-channels = 1048577\n", 2, "must be a number from 2");
-	refuse(*state, "[limits]\nmax-endpoints = many\n", 2, "must be a number from 2");
-	refuse(*state, "[limits]\nmax-queued-bytes = 128K\n", 2, "must be a size from 256K to 1024G");
-	refuse(*state, "[limits]\nmax-memory-per-uid = 1023K\n", 2, "must be a size from 1M to 1024G");
-	refuse(*state, "[limits]\nmax-memory = 3M\n", 2, "must be a size from 4M to 1024G");
-	assert_int_equal(load(*state, "[links]\nidle-close = 0\nbusy-poll = 0\n"), 0);
+	refuse(scene, "[limits]\nmax-channels = 1048577\n", 2, "must be a number from 2");
+	refuse(scene, "[limits]\nmax-endpoints = many\n", 2, "must be a number from 2");
+	refuse(scene, "[limits]\nmax-queued-bytes = 128K\n", 2, "must be a size from 256K to 1024G");
+	refuse(scene, "[limits]\nmax-memory-per-uid = 1023K\n", 2, "must be a size from 1M to 1024G");
+	refuse(scene, "[limits]\nmax-memory = 3M\n", 2, "must be a size from 4M to 1024G");
+	assert_int_equal(load(scene, "[links]\nidle-close = 0\nbusy-poll = 0\n"), 0);
 }
 
-TEST_WITH(bad_words_are_refused_with_what_is_allowed, set_up, tear_down)
+SCENE_TEST(bad_words_are_refused_with_what_is_allowed, scene_start)
 {
-	refuse(*state, "[daemon]\nlog-level = loud\n", 2,
+	refuse(scene, "[daemon]\nlog-level = loud\n", 2,
 	       "log-level = loud: must be error, warning, info or debug");
-	refuse(*state, "[links]\nmap = maybe\n", 2, "must be auto, yes or no");
-	refuse(*state, "[links]\nrelay = sometimes\n", 2, "must be auto, yes or no");
-	refuse(*state, "[links]\npresence = hidden\n", 2, "must be public or private");
-	refuse(*state, "[daemon]\npolicy-dir = policy\n", 2, "must be an absolute path");
-	refuse(*state, "[daemon]\nhost-policy = obeys\n", 2, "must be obey, ignore or require");
-	refuse(*state, "[links]\npresence = private\npeers = 3 7\n", 3, "must be domids");
-	refuse(*state, "[links]\npresence = private\npeers = 3,3\n", 3, "must be domids");
-	refuse(*state, "[links]\npresence = private\npeers = 32752\n", 3, "must be domids");
-	refuse(*state, "[links]\npresence = private\npeers = work\n", 3, "must be domids");
+	refuse(scene, "[links]\nmap = maybe\n", 2, "must be auto, yes or no");
+	refuse(scene, "[links]\nrelay = sometimes\n", 2, "must be auto, yes or no");
+	refuse(scene, "[links]\npresence = hidden\n", 2, "must be public or private");
+	refuse(scene, "[daemon]\npolicy-dir = policy\n", 2, "must be an absolute path");
+	refuse(scene, "[daemon]\nhost-policy = obeys\n", 2, "must be obey, ignore or require");
+	refuse(scene, "[links]\npresence = private\npeers = 3 7\n", 3, "must be domids");
+	refuse(scene, "[links]\npresence = private\npeers = 3,3\n", 3, "must be domids");
+	refuse(scene, "[links]\npresence = private\npeers = 32752\n", 3, "must be domids");
+	refuse(scene, "[links]\npresence = private\npeers = work\n", 3, "must be domids");
 }
 
-TEST_WITH(a_socket_path_that_does_not_fit_is_refused, set_up, tear_down)
+SCENE_TEST(a_socket_path_that_does_not_fit_is_refused, scene_start)
 {
-	struct fixture *fixture = *state;
 	char path[200] = "/", text[300];
 
 	memset(path + 1, 'p', 106);
 	snprintf(text, sizeof(text), "[daemon]\nsocket = %s\n", path);
-	assert_int_equal(load(fixture, text), 0);
-	assert_string_equal(fixture->config.socket, path);
-	assert_int_equal(config_set_socket(&fixture->config, path, &fixture->error), 0);
+	assert_int_equal(load(scene, text), 0);
+	assert_string_equal(scene->config.socket, path);
+	assert_int_equal(config_set_socket(&scene->config, path, &scene->error), 0);
 
 	path[107] = 'p';
 	snprintf(text, sizeof(text), "[daemon]\nsocket = %s\n", path);
-	refuse(fixture, text, 2, "at most 107 bytes");
-	free(fixture->error);
-	assert_int_equal(config_set_socket(&fixture->config, path, &fixture->error), -EINVAL);
-	assert_non_null(strstr(fixture->error, "has 108 bytes; must have 1 to 107"));
-	refuse(fixture, "[daemon]\nsocket = relative\n", 2, "an absolute path");
+	refuse(scene, text, 2, "at most 107 bytes");
+	free(scene->error);
+	assert_int_equal(config_set_socket(&scene->config, path, &scene->error), -EINVAL);
+	assert_non_null(strstr(scene->error, "has 108 bytes; must have 1 to 107"));
+	refuse(scene, "[daemon]\nsocket = relative\n", 2, "an absolute path");
 }
 
-TEST_WITH(settings_that_do_not_go_together_are_refused, set_up, tear_down)
+SCENE_TEST(settings_that_do_not_go_together_are_refused, scene_start)
 {
-	refuse(*state, "[links]\nmin-ring-size = 128K\n", 2,
+	refuse(scene, "[links]\nmin-ring-size = 128K\n", 2,
 	       "min-ring-size (131072 bytes) is larger than ring-size");
-	refuse(*state, "[links]\nmax-ring-size = 32K\n", 2,
+	refuse(scene, "[links]\nmax-ring-size = 32K\n", 2,
 	       "ring-size (65536 bytes) is larger than max-ring-size (32768 bytes)");
-	refuse(*state, "[links]\ndead-after = 15s\n", 2, "at least twice heartbeat (10000 ms)");
-	refuse(*state, "[links]\npeers = 3\n", 2, "only for presence = private");
+	refuse(scene, "[links]\ndead-after = 15s\n", 2, "at least twice heartbeat (10000 ms)");
+	refuse(scene, "[links]\npeers = 3\n", 2, "only for presence = private");
 }
 
-TEST_WITH(a_missing_file_matters_only_if_it_was_asked_for, set_up, tear_down)
+SCENE_TEST(a_missing_file_matters_only_if_it_was_asked_for, scene_start)
 {
-	struct fixture *fixture = *state;
-
-	unlink(fixture->path);
-	assert_int_equal(config_load(&fixture->config, fixture->path, &fixture->error), -ENOENT);
-	assert_non_null(strstr(fixture->error, fixture->path));
+	unlink(scene->path);
+	assert_int_equal(config_load(&scene->config, scene->path, &scene->error), -ENOENT);
+	assert_non_null(strstr(scene->error, scene->path));
 	if (access(CONFIG_DEFAULT_PATH, F_OK) < 0) {
-		free(fixture->error);
-		assert_int_equal(config_load(&fixture->config, NULL, &fixture->error), 0);
-		assert_null(fixture->error);
+		free(scene->error);
+		assert_int_equal(config_load(&scene->config, NULL, &scene->error), 0);
+		assert_null(scene->error);
 	}
 }
 
-TEST_WITH(a_file_that_is_denied_names_the_cure, set_up, tear_down)
+SCENE_TEST(a_file_that_is_denied_names_the_cure, scene_start)
 {
-	struct fixture *fixture = *state;
 	char cure[256];
 
 	snprintf(cure, sizeof(cure), "%s: can't be read: Permission denied; chgrp %s %s && chmod g+rX %s",
-		 fixture->path, getgrgid(getegid())->gr_name, fixture->path, fixture->path);
-	assert_int_equal(ini_file_unreadable(fixture->path, -EACCES, &fixture->error), -EACCES);
-	assert_string_equal(fixture->error, cure);
+		 scene->path, getgrgid(getegid())->gr_name, scene->path, scene->path);
+	assert_int_equal(ini_file_unreadable(scene->path, -EACCES, &scene->error), -EACCES);
+	assert_string_equal(scene->error, cure);
 }
 
-TEST_WITH(an_unreadable_file_is_an_error, set_up, tear_down)
+SCENE_TEST(an_unreadable_file_is_an_error, scene_start)
 {
-	struct fixture *fixture = *state;
-
-	assert_int_equal(config_load(&fixture->config, "/tmp", &fixture->error), -EISDIR);
-	assert_non_null(strstr(fixture->error, "/tmp: can't be read"));
+	assert_int_equal(config_load(&scene->config, "/tmp", &scene->error), -EISDIR);
+	assert_non_null(strstr(scene->error, "/tmp: can't be read"));
 	if (geteuid() != 0) { /* root reads everything */
-		free(fixture->error);
-		chmod(fixture->path, 0);
-		assert_int_equal(config_load(&fixture->config, fixture->path, &fixture->error), -EACCES);
+		free(scene->error);
+		chmod(scene->path, 0);
+		assert_int_equal(config_load(&scene->config, scene->path, &scene->error), -EACCES);
 	}
 }
 
@@ -372,31 +356,29 @@ static void expect_users(const struct config *config, uid_t uid, uid_t gateway_u
 	assert_int_equal(config->administrators, administrators);
 }
 
-TEST_WITH(users_that_cannot_be_looked_up_now_are_told, set_up, tear_down)
+SCENE_TEST(users_that_cannot_be_looked_up_now_are_told, scene_start)
 {
 	const char *named = "[daemon]\nuser = root\nadmin-group = some\n[hosts]\nuser = root\n";
-	struct fixture *fixture = *state;
 
-	assert_int_equal(load(fixture, ""), 0);
-	assert_int_equal(config_find_users(&fixture->config, &fixture->error), 0);
-	expect_users(&fixture->config, geteuid(), USERS_NO_UID, USERS_NO_GID);
-	assert_int_equal(load(fixture, named), 0);
-	assert_int_equal(config_find_users(&fixture->config, &fixture->error), 0);
-	expect_users(&fixture->config, 4711, 4711, 4712);
+	assert_int_equal(load(scene, ""), 0);
+	assert_int_equal(config_find_users(&scene->config, &scene->error), 0);
+	expect_users(&scene->config, geteuid(), USERS_NO_UID, USERS_NO_GID);
+	assert_int_equal(load(scene, named), 0);
+	assert_int_equal(config_find_users(&scene->config, &scene->error), 0);
+	expect_users(&scene->config, 4711, 4711, 4712);
 
-	assert_int_equal(load(fixture, named), 0);
+	assert_int_equal(load(scene, named), 0);
 	directory_error = EIO;
-	assert_int_equal(config_find_users(&fixture->config, &fixture->error), -EAGAIN);
-	assert_string_equal(fixture->error,
-			    "[daemon] user = root: can't be looked up now: Input/output error");
-	expect_users(&fixture->config, geteuid(), USERS_NO_UID, USERS_NO_GID);
-	assert_int_equal(load(fixture, "[daemon]\nadmin-group = some\n[hosts]\nuser = root\n"), 0);
-	assert_int_equal(config_find_users(&fixture->config, &fixture->error), -EAGAIN);
-	assert_non_null(strstr(fixture->error, "[hosts] user = root: can't"));
+	assert_int_equal(config_find_users(&scene->config, &scene->error), -EAGAIN);
+	assert_string_equal(scene->error, "[daemon] user = root: can't be looked up now: Input/output error");
+	expect_users(&scene->config, geteuid(), USERS_NO_UID, USERS_NO_GID);
+	assert_int_equal(load(scene, "[daemon]\nadmin-group = some\n[hosts]\nuser = root\n"), 0);
+	assert_int_equal(config_find_users(&scene->config, &scene->error), -EAGAIN);
+	assert_non_null(strstr(scene->error, "[hosts] user = root: can't"));
 	/* The usual ones are local, if there are such. */
-	assert_int_equal(load(fixture, ""), 0);
-	assert_int_equal(config_find_users(&fixture->config, &fixture->error), 0);
+	assert_int_equal(load(scene, ""), 0);
+	assert_int_equal(config_find_users(&scene->config, &scene->error), 0);
 	/* It is read whole, or not at all. */
-	assert_int_equal(load(fixture, named), -EAGAIN);
+	assert_int_equal(load(scene, named), -EAGAIN);
 	directory_error = 0;
 }

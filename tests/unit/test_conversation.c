@@ -13,13 +13,24 @@
 #include "tests/unit/conversation_rig.h"
 #include "tests/unit/random.h"
 
+/* Heads of tests, with a network and its ends, `a` the lower one, whose conversation is open or not begun. */
+#define OPEN(name)     TEST_ON_NETWORK(name, network_open())
+#define UNOPENED(name) TEST_ON_NETWORK(name, network_new(1))
+#define TEST_ON_NETWORK(name, make)                                                                          \
+	static void name##_on(struct network *network, struct end *a, struct end *b);                        \
+	TEST(name)                                                                                           \
+	{                                                                                                    \
+		struct network *network = make;                                                              \
+                                                                                                             \
+		name##_on(network, &network->ends[0], &network->ends[1]);                                    \
+		free(network);                                                                               \
+	}                                                                                                    \
+	static void name##_on(struct network *network, struct end *a, struct end *b)
+
 /* --- one rule each ---------------------------------------------------------------------------- */
 
-TEST(a_reader_that_takes_nothing_stops_the_writer_at_the_window)
+OPEN(a_reader_that_takes_nothing_stops_the_writer_at_the_window)
 {
-	struct network *network = network_open();
-	struct end *a = &network->ends[0], *b = &network->ends[1];
-
 	while (write_some(a, CHUNK))
 		deliver_all(network);
 	assert_int_equal(a->sent, CONVERSATION_WINDOW);
@@ -28,27 +39,20 @@ TEST(a_reader_that_takes_nothing_stops_the_writer_at_the_window)
 	take_some(b, CONVERSATION_WINDOW);
 	deliver_all(network);
 	assert_int_equal(conversation_room(&a->conversation), CONVERSATION_WINDOW);
-	free(network);
 }
 
-TEST(a_lost_last_message_is_noticed)
+OPEN(a_lost_last_message_is_noticed)
 {
-	struct network *network = network_open();
-
 	network->loss = 1000;
-	write_some(&network->ends[1], 10);
+	write_some(b, 10);
 	network->loss = 0;
 	pass(network, CONVERSATION_REPEAT_MS + CONVERSATION_TICK_MS);
-	assert_int_equal(network->ends[0].ended, 1);
-	assert_int_equal(network->ends[1].ended, 1);
-	free(network);
+	assert_int_equal(a->ended, 1);
+	assert_int_equal(b->ended, 1);
 }
 
-TEST(a_lost_word_of_room_is_asked_for)
+OPEN(a_lost_word_of_room_is_asked_for)
 {
-	struct network *network = network_open();
-	struct end *a = &network->ends[0], *b = &network->ends[1];
-
 	while (write_some(a, CHUNK))
 		deliver_all(network);
 	network->loss = 1000;
@@ -57,75 +61,59 @@ TEST(a_lost_word_of_room_is_asked_for)
 	assert_false(write_some(a, 1));
 	pass(network, CONVERSATION_REPEAT_MS + CONVERSATION_TICK_MS);
 	assert_true(write_some(a, 1));
-	free(network);
 }
 
-TEST(silence_ends_it)
+OPEN(silence_ends_it)
 {
-	struct network *network = network_open();
-
 	network->loss = 1000;
-	write_some(&network->ends[0], 10);
+	write_some(a, 10);
 	pass(network, CONVERSATION_SILENCE_MS + CONVERSATION_TICK_MS);
-	assert_int_equal(network->ends[0].ended, 1);
-	assert_true(network->ends[1].is_open); /* expects nothing; presence, or the next word, will tell */
+	assert_int_equal(a->ended, 1);
+	assert_true(b->is_open); /* expects nothing; presence, or the next word, will tell */
 	network->loss = 0;
-	write_some(&network->ends[1], 10);
+	write_some(b, 10);
 	deliver_all(network);
-	assert_int_equal(network->ends[1].ended, 1);
-	free(network);
+	assert_int_equal(b->ended, 1);
 }
 
-TEST(an_idle_conversation_stays_and_costs_nothing)
+OPEN(an_idle_conversation_stays_and_costs_nothing)
 {
-	struct network *network = network_open();
-
 	for (unsigned i = 0; i < 1000; i++) {
 		network->now += CONVERSATION_TICK_MS;
-		conversation_tick(&network->ends[0].conversation, network->now);
-		assert_int_equal(network->ends[1].count, 0);
+		conversation_tick(&a->conversation, network->now);
+		assert_int_equal(b->count, 0);
 	}
-	assert_true(network->ends[0].is_open);
-	free(network);
+	assert_true(a->is_open);
 }
 
-TEST(nobody_answers)
+UNOPENED(nobody_answers)
 {
-	struct network *network = network_new(1);
-
 	network->loss = 1000;
-	ask(&network->ends[0]);
+	ask(a);
 	pass(network, CONVERSATION_SILENCE_MS + CONVERSATION_TICK_MS);
-	assert_int_equal(network->ends[0].failed, 1);
-	assert_int_equal(network->ends[0].error, EHOSTUNREACH);
-	assert_int_equal(network->ends[0].conversation.state, CONVERSATION_NONE);
-	free(network);
+	assert_int_equal(a->failed, 1);
+	assert_int_equal(a->error, EHOSTUNREACH);
+	assert_int_equal(a->conversation.state, CONVERSATION_NONE);
 }
 
-TEST(a_lost_question_and_a_lost_answer_are_repeated)
+UNOPENED(a_lost_question_and_a_lost_answer_are_repeated)
 {
-	struct network *network = network_new(1);
-
 	network->loss = 1000;
-	ask(&network->ends[0]);
+	ask(a);
 	network->loss = 0;
 	pass(network, CONVERSATION_REPEAT_MS);
 	network->loss = 1000;
-	answer(&network->ends[1]);
+	answer(b);
 	network->loss = 0;
-	assert_false(network->ends[0].is_open);
+	assert_false(a->is_open);
 	pass(network, CONVERSATION_REPEAT_MS + CONVERSATION_TICK_MS);
-	assert_true(network->ends[0].is_open && network->ends[1].is_open);
-	assert_int_equal(network->ends[1].connected, 1);
-	free(network);
+	assert_true(a->is_open && b->is_open);
+	assert_int_equal(b->connected, 1);
 }
 
 /* The network is lost, and is there again. */
-TEST(a_question_that_nobody_will_answer_may_be_repeated)
+UNOPENED(a_question_that_nobody_will_answer_may_be_repeated)
 {
-	struct network *network = network_new(1);
-	struct end *a = &network->ends[0], *b = &network->ends[1];
-
 	ask(a);
 	deliver_all(network);
 	assert_int_equal(b->conversation.state, CONVERSATION_ASKED);
@@ -135,7 +123,6 @@ TEST(a_question_that_nobody_will_answer_may_be_repeated)
 	answer(b);
 	deliver_all(network);
 	assert_true(a->is_open && b->is_open);
-	free(network);
 }
 
 TEST(of_two_that_ask_the_lower_ones_stays)
@@ -158,26 +145,21 @@ TEST(of_two_that_ask_the_lower_ones_stays)
 	}
 }
 
-TEST(a_new_question_replaces_an_open_one)
+OPEN(a_new_question_replaces_an_open_one)
 {
-	struct network *network = network_open();
-
 	network->loss = 1000; /* the CLOSE is lost, too */
-	conversation_lose(&network->ends[1].conversation, EHOSTUNREACH, "test");
+	conversation_lose(&b->conversation, EHOSTUNREACH, "test");
 	network->loss = 0;
-	ask(&network->ends[1]);
+	ask(b);
 	deliver_all(network);
-	assert_int_equal(network->ends[0].ended, 1);
-	answer(&network->ends[0]);
+	assert_int_equal(a->ended, 1);
+	answer(a);
 	deliver_all(network);
-	assert_true(network->ends[0].is_open && network->ends[1].is_open);
-	free(network);
+	assert_true(a->is_open && b->is_open);
 }
 
-TEST(a_late_question_of_what_is_over_is_none)
+UNOPENED(a_late_question_of_what_is_over_is_none)
 {
-	struct network *network = network_new(1);
-	struct end *a = &network->ends[0], *b = &network->ends[1];
 	struct flying question;
 
 	ask(a);
@@ -194,34 +176,26 @@ TEST(a_late_question_of_what_is_over_is_none)
 	deliver_all(network);
 	assert_int_equal(b->incoming, 0);
 	assert_int_equal(b->conversation.state, CONVERSATION_NONE);
-	free(network);
 }
 
-TEST(an_answer_that_comes_too_late_is_told)
+UNOPENED(an_answer_that_comes_too_late_is_told)
 {
-	struct network *network = network_new(1);
-	struct end *b = &network->ends[1];
-
-	ask(&network->ends[0]);
+	ask(a);
 	deliver_all(network);
-	conversation_close(&network->ends[0].conversation);
+	conversation_close(&a->conversation);
 	deliver_all(network);
 	assert_false(conversation_accept(&b->conversation, b->incoming, network->now));
 	assert_false(conversation_decline(&b->conversation, b->incoming));
-	free(network);
 }
 
-TEST(who_declines_is_heard)
+UNOPENED(who_declines_is_heard)
 {
-	struct network *network = network_new(1);
-
-	ask(&network->ends[0]);
+	ask(a);
 	deliver_all(network);
-	assert_true(conversation_decline(&network->ends[1].conversation, network->ends[1].incoming));
+	assert_true(conversation_decline(&b->conversation, b->incoming));
 	deliver_all(network);
-	assert_int_equal(network->ends[0].error, EHOSTUNREACH);
-	assert_int_equal(network->ends[0].failed, 1);
-	free(network);
+	assert_int_equal(a->error, EHOSTUNREACH);
+	assert_int_equal(a->failed, 1);
 }
 
 /* A hostile end: says this about the open conversation. */
@@ -252,48 +226,36 @@ TEST(lies_end_the_liars_conversation)
 	}
 }
 
-TEST(more_than_the_window_ends_it)
+OPEN(more_than_the_window_ends_it)
 {
-	struct network *network = network_open();
-	struct conversation *conversation = &network->ends[0].conversation;
 	uint8_t *data = calloc(1, CONVERSATION_WINDOW + 1);
 
-	inject(&network->ends[0],
-	       (struct message){.kind = MESSAGE_DATA, .data = data, .size = CONVERSATION_WINDOW + 1});
-	assert_int_equal(conversation->state, CONVERSATION_NONE);
-	assert_int_equal(network->ends[0].got, 0);
+	inject(a, (struct message){.kind = MESSAGE_DATA, .data = data, .size = CONVERSATION_WINDOW + 1});
+	assert_int_equal(a->conversation.state, CONVERSATION_NONE);
+	assert_int_equal(a->got, 0);
 	free(data);
-	free(network);
 }
 
-TEST(an_ack_that_was_overtaken_takes_no_room_back)
+OPEN(an_ack_that_was_overtaken_takes_no_room_back)
 {
-	struct network *network = network_open();
-	struct end *end = &network->ends[0];
-	size_t room = conversation_room(&end->conversation);
+	size_t room = conversation_room(&a->conversation);
 
-	inject(end, (struct message){.kind = MESSAGE_ACK, .window = CONVERSATION_WINDOW / 2});
-	assert_int_equal(conversation_room(&end->conversation), room);
-	assert_int_equal(end->ended, 0);
-	free(network);
+	inject(a, (struct message){.kind = MESSAGE_ACK, .window = CONVERSATION_WINDOW / 2});
+	assert_int_equal(conversation_room(&a->conversation), room);
+	assert_int_equal(a->ended, 0);
 }
 
-TEST(many_about_what_isnt_known_get_few_answers)
+UNOPENED(many_about_what_isnt_known_get_few_answers)
 {
-	struct network *network = network_new(1);
-
 	for (unsigned i = 0; i < 1000; i++)
-		conversation_message(&network->ends[0].conversation,
-				     &(struct message){.kind = MESSAGE_DATA, .nonce = {1}}, 1, network->now);
-	assert_int_equal(network->ends[1].count, 1);
-	assert_int_equal(network->ends[1].flying[0].message.kind, MESSAGE_CLOSE);
-	free(network);
+		conversation_message(&a->conversation, &(struct message){.kind = MESSAGE_DATA, .nonce = {1}},
+				     1, network->now);
+	assert_int_equal(b->count, 1);
+	assert_int_equal(b->flying[0].message.kind, MESSAGE_CLOSE);
 }
 
-TEST(who_asks_all_the_time_about_what_is_open_gets_few_answers)
+OPEN(who_asks_all_the_time_about_what_is_open_gets_few_answers)
 {
-	struct network *network = network_open();
-	struct end *a = &network->ends[0], *b = &network->ends[1];
 	struct message message = {.kind = MESSAGE_DATA};
 
 	memcpy(message.nonce, b->conversation.nonce, MESSAGE_NONCE_SIZE);
@@ -303,13 +265,10 @@ TEST(who_asks_all_the_time_about_what_is_open_gets_few_answers)
 	}
 	assert_in_range(a->count, 1, CONVERSATION_QUESTIONS);
 	assert_int_equal(b->conversation.state, CONVERSATION_OPEN);
-	free(network);
 }
 
-TEST(who_asks_all_the_time_is_heard_now_and_then)
+UNOPENED(who_asks_all_the_time_is_heard_now_and_then)
 {
-	struct network *network = network_new(1);
-	struct end *b = &network->ends[1];
 	uint64_t last = 0;
 	unsigned heard = 0;
 
@@ -324,7 +283,6 @@ TEST(who_asks_all_the_time_is_heard_now_and_then)
 			conversation_tick(&b->conversation, network->now += CONVERSATION_TICK_MS);
 	}
 	assert_int_equal(heard, CONVERSATION_QUESTIONS + 99);
-	free(network);
 }
 
 /* --- by chance -------------------------------------------------------------------------------- */

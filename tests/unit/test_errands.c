@@ -87,10 +87,9 @@ static void wait_for(struct scene *scene, unsigned done)
 	assert_int_equal(scene->done, done);
 }
 
-static int setup(void **state)
+static void scene_start(struct scene *scene)
 {
 	const struct quota_limits limits = {.max = {[QUOTA_UID] = {[QUOTA_MEMORY] = 1}}};
-	struct scene *scene = calloc(1, sizeof(*scene));
 
 	alarm(patience(ALARM_S));
 	scene->descriptors = open_descriptors();
@@ -100,14 +99,10 @@ static int setup(void **state)
 		scene->accounts[i] = quota_account(scene->quota, QUOTA_UID, 1000 + i);
 	assert_int_equal(relay_init(&scene->relay, scene->base, 1u << 20), 0);
 	assert_int_equal(errands_new(&scene->relay.errands, &scene->relay), 0);
-	*state = scene;
-	return 0;
 }
 
-static int teardown(void **state)
+static void scene_stop(struct scene *scene)
 {
-	struct scene *scene = *state;
-
 	errands_free(scene->relay.errands);
 	relay_cleanup(&scene->relay);
 	for (unsigned i = 0; i < ACCOUNTS; i++)
@@ -116,14 +111,11 @@ static int teardown(void **state)
 	quota_free(scene->quota);
 	event_base_free(scene->base);
 	assert_int_equal(open_descriptors(), scene->descriptors);
-	free(scene);
 	alarm(0);
-	return 0;
 }
 
-TEST_WITH(a_thread_does_it_and_the_loop_hears_of_it, setup, teardown)
+SCENE_TEST(a_thread_does_it_and_the_loop_hears_of_it, scene_start)
 {
-	struct scene *scene = *state;
 	struct job job;
 
 	prepare(scene, &job, 0, 7);
@@ -135,9 +127,8 @@ TEST_WITH(a_thread_does_it_and_the_loop_hears_of_it, setup, teardown)
 	assert_false(pthread_equal(job.thread, pthread_self()));
 }
 
-TEST_WITH(who_makes_his_own_slow_delays_neither_loop_nor_others, setup, teardown)
+SCENE_TEST(who_makes_his_own_slow_delays_neither_loop_nor_others, scene_start)
 {
-	struct scene *scene = *state;
 	struct job slow, behind, other;
 
 	prepare(scene, &slow, 0, 1);
@@ -158,10 +149,9 @@ TEST_WITH(who_makes_his_own_slow_delays_neither_loop_nor_others, setup, teardown
 }
 
 /* He who has given hundreds has one thread, as everybody else. */
-TEST_WITH(of_each_account_one_is_done_at_a_time_in_their_order, setup, teardown)
+SCENE_TEST(of_each_account_one_is_done_at_a_time_in_their_order, scene_start)
 {
 	static struct job jobs[300];
-	struct scene *scene = *state;
 	unsigned last[3] = {0};
 
 	for (unsigned i = 0; i < 300; i++) {
@@ -180,10 +170,9 @@ TEST_WITH(of_each_account_one_is_done_at_a_time_in_their_order, setup, teardown)
 
 /* So many who are slow at a time leave no thread for others, who wait: nothing is lost, and nobody is served
  * twice. */
-TEST_WITH(beyond_the_threads_that_there_are_errands_wait, setup, teardown)
+SCENE_TEST(beyond_the_threads_that_there_are_errands_wait, scene_start)
 {
 	static struct job jobs[ACCOUNTS];
-	struct scene *scene = *state;
 
 	for (unsigned i = 0; i < ACCOUNTS; i++) {
 		prepare(scene, &jobs[i], i, i);
@@ -204,9 +193,8 @@ TEST_WITH(beyond_the_threads_that_there_are_errands_wait, setup, teardown)
 }
 
 /* By what was used, and not by the time that it took. */
-TEST_WITH(what_it_used_of_a_cpu_is_charged_to_the_account, setup, teardown)
+SCENE_TEST(what_it_used_of_a_cpu_is_charged_to_the_account, scene_start)
 {
-	struct scene *scene = *state;
 	struct job job;
 	uint64_t before, used;
 
@@ -225,9 +213,8 @@ TEST_WITH(what_it_used_of_a_cpu_is_charged_to_the_account, setup, teardown)
 }
 
 /* Who has no threads does it himself, as unit tests and fuzzers do. */
-TEST_WITH(without_threads_it_is_done_at_once, setup, teardown)
+SCENE_TEST(without_threads_it_is_done_at_once, scene_start)
 {
-	struct scene *scene = *state;
 	struct errands *errands = scene->relay.errands;
 	struct job job;
 
@@ -239,10 +226,9 @@ TEST_WITH(without_threads_it_is_done_at_once, setup, teardown)
 	scene->relay.errands = errands;
 }
 
-TEST_WITH(the_end_waits_for_what_was_given, setup, teardown)
+SCENE_TEST(the_end_waits_for_what_was_given, scene_start)
 {
 	static struct job jobs[100];
-	struct scene *scene = *state;
 
 	for (unsigned i = 0; i < 100; i++) {
 		prepare(scene, &jobs[i], i % 4, i);

@@ -27,7 +27,7 @@ static struct party *route(struct party *party, const char *name)
 	return to;
 }
 
-static void scene_start(struct scene *scene, uint32_t link_ring, uint32_t program_ring)
+static void start_with(struct scene *scene, uint32_t link_ring, uint32_t program_ring)
 {
 	rig_start(&scene->rig, 1);
 	for (int i = 0; i < 4; i++) {
@@ -41,6 +41,11 @@ static void scene_start(struct scene *scene, uint32_t link_ring, uint32_t progra
 	}
 	scene->link = party_new(&scene->rig, &(struct rig_options){.kind = HOP_LINK, .ring = link_ring});
 	scene->link->route = route;
+}
+
+static void scene_start(struct scene *scene)
+{
+	start_with(scene, LINK_RING, 65536);
 }
 
 static void scene_stop(struct scene *scene)
@@ -57,78 +62,68 @@ static void scene_stop(struct scene *scene)
 }
 
 /* A small message of program B is sent while A's stream never ends: how much of A's arrives before it? */
-TEST(large_stream_does_not_hold_up_small_messages)
+SCENE_TEST(large_stream_does_not_hold_up_small_messages, scene_start)
 {
-	struct scene scene;
-	struct party *a, *b;
+	struct party *a = scene->programs[0], *b = scene->programs[1];
 	uint64_t before = 0, total = 0, behind;
 
-	scene_start(&scene, LINK_RING, 65536);
-	a = scene.programs[0];
-	b = scene.programs[1];
 	party_open(a, 0, "x_1");
 	party_open(b, 0, "x_2");
-	rig_settle(&scene.rig);
-	party_read(scene.link, 1u << 30);
+	rig_settle(&scene->rig);
+	party_read(scene->link, 1u << 30);
 	while (total < 16u << 20) {
-		struct party_channel *small = party_accepted(scene.link, 2),
-				     *large = party_accepted(scene.link, 1);
+		struct party_channel *small = party_accepted(scene->link, 2),
+				     *large = party_accepted(scene->link, 1);
 		uint64_t sent = party_channel(b, 0)->sent;
 
 		party_data(a, 0, 1u << 20, false);
-		rig_settle(&scene.rig);
+		rig_settle(&scene->rig);
 		if (small->taken == sent) {
 			party_data(b, 0, 64, false);
 			before = large->taken;
-			rig_settle(&scene.rig);
+			rig_settle(&scene->rig);
 		}
 		total = large->taken;
 		behind = total - before;
 		/* What is in the ring, and one turn of A's. */
 		assert_true(behind <= 3 * LINK_RING);
-		party_read(scene.link, LINK_RING / 4);
-		rig_settle(&scene.rig);
+		party_read(scene->link, LINK_RING / 4);
+		rig_settle(&scene->rig);
 		party_read(a, 1u << 30);
 		party_read(b, 1u << 30);
-		assert_false(scene.link->hop.waiting.stuck);
+		assert_false(scene->link->hop.waiting.stuck);
 	}
 	assert_true(party_channel(b, 0)->confirmed > 64 * 50);
-	scene_stop(&scene);
 }
 
 /* The same once the link has been stuck, so that both wait in the daemon's memory. */
-TEST(large_backlog_does_not_hold_up_small_messages)
+SCENE_TEST(large_backlog_does_not_hold_up_small_messages, scene_start)
 {
-	struct scene scene;
-	struct party *a, *b;
+	struct party *a = scene->programs[0], *b = scene->programs[1];
 	uint64_t before;
 
-	scene_start(&scene, LINK_RING, 65536);
-	a = scene.programs[0];
-	b = scene.programs[1];
 	party_open(a, 0, "x_1");
 	party_open(b, 0, "x_2");
-	rig_settle(&scene.rig);
+	rig_settle(&scene->rig);
 	for (int i = 0; i < 12; i++) { /* open the window */
 		party_data(a, 0, 1u << 20, false);
-		rig_settle(&scene.rig);
-		party_read(scene.link, 1u << 30);
-		rig_settle(&scene.rig);
+		rig_settle(&scene->rig);
+		party_read(scene->link, 1u << 30);
+		rig_settle(&scene->rig);
 		party_read(a, 1u << 30);
 	}
 	party_data(a, 0, 1u << 20, false);
-	rig_settle(&scene.rig);
-	rig_fire_stuck(scene.link);
+	rig_settle(&scene->rig);
+	rig_fire_stuck(scene->link);
 	party_data(a, 0, 1u << 20, false);
 	party_data(b, 0, 64, false);
-	rig_settle(&scene.rig);
-	before = party_accepted(scene.link, 1)->taken;
-	while (party_accepted(scene.link, 2)->taken == 0) {
-		assert_true(party_read(scene.link, 4096) > 0);
-		rig_settle(&scene.rig);
+	rig_settle(&scene->rig);
+	before = party_accepted(scene->link, 1)->taken;
+	while (party_accepted(scene->link, 2)->taken == 0) {
+		assert_true(party_read(scene->link, 4096) > 0);
+		rig_settle(&scene->rig);
 	}
-	assert_true(party_accepted(scene.link, 1)->taken - before <= 2 * LINK_RING);
-	scene_stop(&scene);
+	assert_true(party_accepted(scene->link, 1)->taken - before <= 2 * LINK_RING);
 }
 
 TEST(program_that_never_reads_does_not_hold_up_the_link)
@@ -138,7 +133,7 @@ TEST(program_that_never_reads_does_not_hold_up_the_link)
 	struct channel *channel;
 	uint64_t kept;
 
-	scene_start(&scene, LINK_RING, 4096);
+	start_with(&scene, LINK_RING, 4096);
 	sleeper = scene.programs[0];
 	reader = scene.programs[1];
 	sleeper->never_reads = true;
@@ -177,7 +172,7 @@ TEST(full_link_makes_programs_wait_and_a_stuck_one_does_not)
 	struct scene scene;
 	struct party *a, *b;
 
-	scene_start(&scene, 4096, 65536);
+	start_with(&scene, 4096, 65536);
 	a = scene.programs[0];
 	b = scene.programs[1];
 	scene.link->never_reads = true;
@@ -206,31 +201,27 @@ TEST(full_link_makes_programs_wait_and_a_stuck_one_does_not)
 	scene_stop(&scene);
 }
 
-TEST(busy_link_is_not_taken_for_a_stuck_one)
+SCENE_TEST(busy_link_is_not_taken_for_a_stuck_one, scene_start)
 {
-	struct scene scene;
-	struct party *a;
+	struct party *a = scene->programs[0];
 
-	scene_start(&scene, LINK_RING, 65536);
-	a = scene.programs[0];
 	party_open(a, 0, "x_1");
 	for (int i = 0; i < 40; i++) {
 		party_data(a, 0, 1u << 20, false);
-		rig_settle(&scene.rig);
-		party_read(scene.link, LINK_RING / 2);
+		rig_settle(&scene->rig);
+		party_read(scene->link, LINK_RING / 2);
 		if (a->hop.waiting.blocked_on) {
 			/* The timer that was started 10 ms ago comes to its end: meanwhile, half a ring has
 			 * gone. */
-			scene.link->hop.waiting.stuck_from =
-				scene.link->hop.out[OUTLET_MAIN].position - LINK_RING / 2;
-			rig_fire_stuck(scene.link);
+			scene->link->hop.waiting.stuck_from =
+				scene->link->hop.out[OUTLET_MAIN].position - LINK_RING / 2;
+			rig_fire_stuck(scene->link);
 		}
-		assert_false(scene.link->hop.waiting.stuck);
-		rig_settle(&scene.rig);
+		assert_false(scene->link->hop.waiting.stuck);
+		rig_settle(&scene->rig);
 		party_read(a, 1u << 30);
 	}
-	assert_true(party_accepted(scene.link, 1)->taken > 500000);
-	scene_stop(&scene);
+	assert_true(party_accepted(scene->link, 1)->taken > 500000);
 }
 
 /* Three who wait for one link: each gets its turn. */
@@ -239,7 +230,7 @@ TEST(those_who_wait_take_turns)
 	struct scene scene;
 	uint64_t least = UINT64_MAX, most = 0;
 
-	scene_start(&scene, 16384, 65536);
+	start_with(&scene, 16384, 65536);
 	for (int i = 0; i < 3; i++) {
 		party_open(scene.programs[i], 0, (const char *[]){"x_0", "x_1", "x_2"}[i]);
 		rig_settle(&scene.rig);
@@ -272,7 +263,7 @@ TEST(ring_with_too_little_room_ends_the_turn)
 		struct ring_reader *in;
 		uint32_t unread;
 
-		scene_start(&scene, 1024, 65536);
+		start_with(&scene, 1024, 65536);
 		party_open(scene.programs[0], 0, "x_1");
 		party_data(scene.programs[0], 0, 30000, false);
 		in = &scene.link->in[OUTLET_MAIN];
@@ -307,38 +298,35 @@ static void drain_at_once(void *owner)
 	ring_reader_arm(in, in->ring.size);
 }
 
-TEST(turn_ends_though_the_other_ends_keep_pace)
+SCENE_TEST(turn_ends_though_the_other_ends_keep_pace, scene_start)
 {
 	struct hop_callbacks callbacks;
-	struct scene scene;
 	uint64_t most = 0;
 
-	scene_start(&scene, LINK_RING, 65536);
-	eager = scene.link;
+	eager = scene->link;
 	callbacks = *eager->hop.callbacks;
 	callbacks.notify = drain_at_once;
 	eager->hop.callbacks = &callbacks;
 	for (int i = 0; i < 3; i++)
-		party_open(scene.programs[i], 0, (const char *[]){"x_0", "x_1", "x_2"}[i]);
-	rig_settle(&scene.rig);
-	party_read(scene.link, 0);
+		party_open(scene->programs[i], 0, (const char *[]){"x_0", "x_1", "x_2"}[i]);
+	rig_settle(&scene->rig);
+	party_read(scene->link, 0);
 	drain_at_once(NULL);
 	for (int round = 0; round < 20; round++) {
 		uint64_t before = eager->hop.out[OUTLET_MAIN].position;
 
 		for (int k = 0; k < 3; k++)
-			party_data(scene.programs[k], 0, 65536, false);
-		hop_event(&scene.programs[0]->hop);
-		relay_pass(scene.programs[0]->hop.relay);
+			party_data(scene->programs[k], 0, 65536, false);
+		hop_event(&scene->programs[0]->hop);
+		relay_pass(scene->programs[0]->hop.relay);
 		if (eager->hop.out[OUTLET_MAIN].position - before > most)
 			most = eager->hop.out[OUTLET_MAIN].position - before;
-		rig_settle(&scene.rig);
+		rig_settle(&scene->rig);
 	}
 	assert_true(most > 0);
 	assert_true(most < 8u << 20);
-	eager->hop.callbacks = scene.programs[0]->hop.callbacks;
-	party_kill(scene.link);
-	rig_stop(&scene.rig);
+	eager->hop.callbacks = scene->programs[0]->hop.callbacks;
+	party_kill(scene->link);
 }
 
 /* On a CPU of its own, a program sends as fast as its input is taken. What it takes out of its rings
@@ -346,7 +334,7 @@ TEST(turn_ends_though_the_other_ends_keep_pace)
 struct flood {
 	struct task task;
 	struct scene *scene;
-	unsigned rounds, left;
+	unsigned left;
 };
 
 static void flood_on(struct task *task)
@@ -373,7 +361,7 @@ TEST(what_a_flooding_program_takes_counts)
 	struct party *flooder, *peer;
 	uint64_t before, flooded;
 
-	scene_start(&scene, LINK_RING, 1u << 20);
+	start_with(&scene, LINK_RING, 1u << 20);
 	flooder = scene.programs[0];
 	peer = scene.programs[1];
 	party_open(flooder, 0, "p1_1");

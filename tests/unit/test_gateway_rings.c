@@ -7,15 +7,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "wire/doorbell.h"
 #include "wire/ring.h"
 
 #define SOON_MS 15 /* what waits 20 ms hasn't come by then */
@@ -36,10 +32,8 @@ static void reopen(struct scene *scene)
 
 /* --- what comes ------------------------------------------------------------------------------- */
 
-TEST_WITH(only_whole_frames_are_seen_wherever_they_are_cut, setup, teardown)
+TEST_AT_END(only_whole_frames_are_seen_wherever_they_are_cut, setup, teardown)
 {
-	struct scene *scene = *state;
-	struct end *end = &scene->end;
 	uint8_t bytes[4096], wire[8192];
 	size_t size = 0, wired = 0, first, whole;
 
@@ -63,10 +57,8 @@ TEST_WITH(only_whole_frames_are_seen_wherever_they_are_cut, setup, teardown)
 	assert_memory_equal(wire, bytes, size);
 }
 
-TEST_WITH(an_end_at_any_place_leaves_the_whole_frames_before, setup, teardown)
+TEST_AT_END(an_end_at_any_place_leaves_the_whole_frames_before, setup, teardown)
 {
-	struct scene *scene = *state;
-	struct end *end = &scene->end;
 	uint8_t wire[200];
 	size_t first, size;
 	char byte;
@@ -92,10 +84,8 @@ TEST_WITH(an_end_at_any_place_leaves_the_whole_frames_before, setup, teardown)
 }
 
 /* What another host may say that can't be: with an honest frame before it, which is seen all the same. */
-TEST_WITH(what_cannot_be_is_the_end, setup, teardown)
+TEST_AT_END(what_cannot_be_is_the_end, setup, teardown)
 {
-	struct scene *scene = *state;
-	struct end *end = &scene->end;
 	static uint8_t bytes[RINGS_RECORD_MAX + 8], wire[200];
 	const struct {
 		uint32_t length, index;
@@ -139,9 +129,8 @@ TEST_WITH(what_cannot_be_is_the_end, setup, teardown)
 }
 
 /* A daemon that reads nothing, not even its socket, isn't waited for. */
-TEST_WITH(a_daemon_that_is_gone_is_told_nothing, setup, teardown)
+TEST_AT_END(a_daemon_that_is_gone_is_told_nothing, setup, teardown)
 {
-	struct scene *scene = *state;
 	uint8_t head[RINGS_RECORD_HEAD];
 
 	for (int i = 0; i < 2; i++) {
@@ -156,10 +145,8 @@ TEST_WITH(a_daemon_that_is_gone_is_told_nothing, setup, teardown)
 	}
 }
 
-TEST_WITH(more_than_there_is_room_for_is_the_end, setup, teardown)
+TEST_AT_END(more_than_there_is_room_for_is_the_end, setup, teardown)
 {
-	struct scene *scene = *state;
-	struct end *end = &scene->end;
 	static uint8_t frame[FRAME_MAX];
 	uint32_t size = (uint32_t)make_frame(frame, RINGS_RECORD_MAX - FRAME_HEADER_SIZE, 0);
 
@@ -176,10 +163,8 @@ TEST_WITH(more_than_there_is_room_for_is_the_end, setup, teardown)
 
 /* --- what leaves ------------------------------------------------------------------------------ */
 
-TEST_WITH(none_is_overwritten_before_the_other_end_has_processed_it, setup, teardown)
+TEST_AT_END(none_is_overwritten_before_the_other_end_has_processed_it, setup, teardown)
 {
-	struct scene *scene = *state;
-	struct end *end = &scene->end;
 	static uint8_t frame[FRAME_MAX], got[GATEWAY_RING_SIZE], sent[GATEWAY_RING_SIZE];
 	struct listener listener = {.got = got};
 	size_t written = 0;
@@ -209,10 +194,8 @@ TEST_WITH(none_is_overwritten_before_the_other_end_has_processed_it, setup, tear
 	assert_int_equal(end->rung, 1);
 }
 
-TEST_WITH(a_record_is_as_large_as_may_be, setup, teardown)
+TEST_AT_END(a_record_is_as_large_as_may_be, setup, teardown)
 {
-	struct scene *scene = *state;
-	struct end *end = &scene->end;
 	static uint8_t frame[FRAME_MAX], record[2 * RINGS_RECORD_MAX];
 	const size_t sizes[] = {RINGS_TAKE_MIN, RINGS_TAKE_MIN + 1, 1000,
 				RINGS_RECORD_MAX + RINGS_RECORD_HEAD};
@@ -226,10 +209,8 @@ TEST_WITH(a_record_is_as_large_as_may_be, setup, teardown)
 			 RINGS_RECORD_MAX + RINGS_RECORD_HEAD);
 }
 
-TEST_WITH(what_is_written_in_a_turn_goes_together, setup, teardown)
+TEST_AT_END(what_is_written_in_a_turn_goes_together, setup, teardown)
 {
-	struct scene *scene = *state;
-	struct end *end = &scene->end;
 	uint8_t frame[200], sent[600], got[600];
 	struct listener listener = {.got = got};
 	uint32_t size = 0;
@@ -253,10 +234,8 @@ TEST_WITH(what_is_written_in_a_turn_goes_together, setup, teardown)
 	assert_int_equal(end->ready, 2);
 }
 
-TEST_WITH(nothing_is_lost_while_no_more_is_wanted, setup, teardown)
+TEST_AT_END(nothing_is_lost_while_no_more_is_wanted, setup, teardown)
 {
-	struct scene *scene = *state;
-	struct end *end = &scene->end;
 	uint8_t frame[200];
 	struct listener listener = {0};
 	uint32_t size = (uint32_t)make_frame(frame, 40, 0);
@@ -285,10 +264,8 @@ TEST_WITH(nothing_is_lost_while_no_more_is_wanted, setup, teardown)
 
 /* --- what was processed ----------------------------------------------------------------------- */
 
-TEST_WITH(what_was_processed_is_told_of_late_or_along, setup, teardown)
+TEST_AT_END(what_was_processed_is_told_of_late_or_along, setup, teardown)
 {
-	struct scene *scene = *state;
-	struct end *end = &scene->end;
 	uint8_t frame[200];
 	struct listener listener = {0};
 	uint32_t size = (uint32_t)make_frame(frame, 40, 0);
@@ -318,10 +295,8 @@ TEST_WITH(what_was_processed_is_told_of_late_or_along, setup, teardown)
 	assert_int_equal(end->wired, 0);
 }
 
-TEST_WITH(much_that_was_processed_is_told_of_at_once, setup, teardown)
+TEST_AT_END(much_that_was_processed_is_told_of_at_once, setup, teardown)
 {
-	struct scene *scene = *state;
-	struct end *end = &scene->end;
 	static uint8_t frame[FRAME_MAX];
 	uint32_t size = (uint32_t)make_frame(frame, RINGS_RECORD_MAX - FRAME_HEADER_SIZE, 0), frames;
 
@@ -355,10 +330,8 @@ TEST_WITH(much_that_was_processed_is_told_of_at_once, setup, teardown)
 }
 
 /* As the timer for telling late would, if it were set again whenever there is nothing to tell of yet. */
-TEST_WITH(a_daemon_that_processes_nothing_is_not_asked_again_and_again, setup, teardown)
+TEST_AT_END(a_daemon_that_processes_nothing_is_not_asked_again_and_again, setup, teardown)
 {
-	struct scene *scene = *state;
-	struct end *end = &scene->end;
 	static uint8_t frame[FRAME_MAX];
 	struct listener listener = {0};
 
@@ -396,10 +369,8 @@ TEST_WITH(a_daemon_that_processes_nothing_is_not_asked_again_and_again, setup, t
 
 /* --- the daemon ------------------------------------------------------------------------------- */
 
-TEST_WITH(a_daemon_that_has_ended_is_heard_to_the_end, setup, teardown)
+TEST_AT_END(a_daemon_that_has_ended_is_heard_to_the_end, setup, teardown)
 {
-	struct scene *scene = *state;
-	struct end *end = &scene->end;
 	static uint8_t frame[FRAME_MAX], record[4096];
 	struct listener listener = {0};
 	size_t size = make_frame(frame, 50000, 0);
@@ -424,11 +395,8 @@ TEST_WITH(a_daemon_that_has_ended_is_heard_to_the_end, setup, teardown)
 	assert_in_range(end->ready, 0, 1);
 }
 
-TEST_WITH(a_daemon_that_ends_wakes_the_gateway_once, setup, teardown)
+TEST_AT_END(a_daemon_that_ends_wakes_the_gateway_once, setup, teardown)
 {
-	struct scene *scene = *state;
-	struct end *end = &scene->end;
-
 	assert_int_equal(send(end->life, "x", 1, 0), 1); /* it has nothing to say there: the same */
 	wait_ms(scene, 50);
 	assert_int_equal(end->ready, 1);
@@ -440,10 +408,8 @@ TEST_WITH(a_daemon_that_ends_wakes_the_gateway_once, setup, teardown)
 	assert_int_equal(end->last, 0);
 }
 
-TEST_WITH(a_daemon_whose_indices_cannot_be_is_not_believed, setup, teardown)
+TEST_AT_END(a_daemon_whose_indices_cannot_be_is_not_believed, setup, teardown)
 {
-	struct scene *scene = *state;
-	struct end *end = &scene->end;
 	uint8_t frame[200], record[RINGS_TAKE_MIN];
 	uint32_t size = (uint32_t)make_frame(frame, 100, 0);
 
@@ -473,22 +439,21 @@ TEST_WITH(a_daemon_whose_indices_cannot_be_is_not_believed, setup, teardown)
 }
 
 /* All of them are closed: see teardown(). */
-TEST_WITH(wrong_descriptors_are_refused, setup, teardown)
+TEST_AT_END(wrong_descriptors_are_refused, setup, teardown)
 {
-	struct scene *scene = *state;
 	struct rings *rings = NULL;
 
 	for (int i = 0; i < 5; i++) {
-		struct end end = {0};
+		struct end other = {0};
 		int fds[GATEWAY_FDS], r;
 
-		make_descriptors(&end, fds);
+		make_descriptors(&other, fds);
 		if (i == 0)
 			assert_int_equal(ftruncate(fds[GATEWAY_FD_MEMORY], GATEWAY_MEMORY_SIZE - 1), 0);
 		else if (i == 1)
 			assert_int_equal(ftruncate(fds[GATEWAY_FD_MEMORY], GATEWAY_MEMORY_SIZE + 1), 0);
 		else if (i == 2)
-			assert_int_equal(dup2(end.life, fds[GATEWAY_FD_MEMORY]), fds[GATEWAY_FD_MEMORY]);
+			assert_int_equal(dup2(other.life, fds[GATEWAY_FD_MEMORY]), fds[GATEWAY_FD_MEMORY]);
 		else if (i == 3) /* what can't be waited for */
 			assert_int_equal(dup2(fds[GATEWAY_FD_MEMORY], fds[GATEWAY_FD_WAKE_GATEWAY]),
 					 fds[GATEWAY_FD_WAKE_GATEWAY]);
@@ -498,6 +463,6 @@ TEST_WITH(wrong_descriptors_are_refused, setup, teardown)
 		r = rings_new(&rings, scene->base, fds, NULL, NULL);
 		assert_true(r == -EPROTO || (i > 2 && r == -ENOMEM));
 		assert_null(rings);
-		close_daemon(&end);
+		close_daemon(&other);
 	}
 }

@@ -111,9 +111,8 @@ static void play(struct daemon *daemon, const struct daemon *other, bool is_writ
 }
 
 /* And whoever waits is woken: else this has no end. */
-TEST_WITH(frames_arrive_as_they_were_sent_however_they_are_moved, setup, teardown)
+TEST_AT_END(frames_arrive_as_they_were_sent_however_they_are_moved, setup, teardown)
 {
-	struct scene *scene = *state;
 	const char *text = getenv("SEED");
 	uint64_t seed = text ? strtoull(text, NULL, 0) : 1;
 	struct end other;
@@ -199,10 +198,8 @@ static void *be_daemon(void *userdata)
 	return fault;
 }
 
-TEST_WITH(nobody_sleeps_on_when_both_are_busy_at_the_same_time, setup, teardown)
+TEST_AT_END(nobody_sleeps_on_when_both_are_busy_at_the_same_time, setup, teardown)
 {
-	struct scene *scene = *state;
-	struct end *end = &scene->end;
 	pthread_t thread;
 	void *fault;
 

@@ -145,7 +145,6 @@ TEST(a_channel_beyond_the_maximum_is_refused_alone)
 		hostile.bad->no_auto_answer = true;
 		for (uint32_t i = 0; i < 3; i++)
 			party_open(hostile.bad, number + 2 * i, "p2_9");
-		rig_settle(&hostile.rig);
 		party_expect_refusal(hostile.bad, number + 4, ENOBUFS);
 		assert_int_equal(hostile.bad->hop.channels.count, 2);
 		party_kill(hostile.bad);

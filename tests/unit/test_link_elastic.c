@@ -33,183 +33,150 @@ static void let_it_move(struct scene *scene, uint32_t size)
 	link_of(scene)->ring_bytes = size; /* those of the rig all have one */
 }
 
-static void start_at(struct scene *scene, uint32_t size)
+static void start_small(struct scene *scene)
 {
-	move_start(scene, false);
-	link_of(scene)->ring_bytes = size;
+	move_granter(scene);
+	link_of(scene)->ring_bytes = 65536;
 	/* HELLO is no traffic. */
 	assert_false(scene->links->elastic_runs);
 }
 
-TEST(busy_link_grows_and_quiet_one_shrinks)
+/* It is busy for two looks, and has rings of this size then. */
+static void grow(struct scene *scene, uint32_t size)
 {
-	struct scene scene;
-
-	start_at(&scene, 65536);
-	carry(&scene, 1u << 20);
+	carry(scene, 1u << 20);
 	assert_int_equal(other.grants, 0);
-	carry(&scene, 1u << 20);
-	let_it_move(&scene, 1u << 20);
+	carry(scene, 1u << 20);
+	let_it_move(scene, size);
+}
+
+SCENE_TEST(busy_link_grows_and_quiet_one_shrinks, start_small)
+{
+	grow(scene, 1u << 20);
 	/* What lies between much and little changes nothing. */
 	for (unsigned i = 0; i < 3 * ELASTIC_QUIET_LOOKS; i++)
-		carry(&scene, 1u << 19);
+		carry(scene, 1u << 19);
 	/* Nor does a short silence. */
 	for (unsigned i = 0; i < ELASTIC_QUIET_LOOKS - 1; i++)
-		carry(&scene, 0);
-	carry(&scene, 1u << 19);
+		carry(scene, 0);
+	carry(scene, 1u << 19);
 	assert_int_equal(other.grants, 1);
 	for (unsigned i = 0; i < ELASTIC_QUIET_LOOKS; i++)
-		carry(&scene, 1000);
-	let_it_move(&scene, 65536);
-	assert_int_equal(info_of(&scene).moves, 2);
-	carry(&scene, 0);
-	carry(&scene, 0);
-	assert_false(scene.links->elastic_runs); /* nobody looks any more */
-	move_stop(&scene);
+		carry(scene, 1000);
+	let_it_move(scene, 65536);
+	assert_int_equal(info_of(scene).moves, 2);
+	carry(scene, 0);
+	carry(scene, 0);
+	assert_false(scene->links->elastic_runs); /* nobody looks any more */
 }
 
-TEST(burst_and_little_traffic_move_nothing)
+SCENE_TEST(burst_and_little_traffic_move_nothing, start_small)
 {
-	struct scene scene;
-
-	start_at(&scene, 65536);
 	for (unsigned i = 0; i < 100; i++) {
-		carry(&scene, i % 2 ? 4u << 20 : 0);
-		carry(&scene, 1u << 19);
+		carry(scene, i % 2 ? 4u << 20 : 0);
+		carry(scene, 1u << 19);
 	}
-	carry(&scene, 0);
-	carry(&scene, 0);
+	carry(scene, 0);
+	carry(scene, 0);
 	assert_int_equal(other.grants, 0);
-	assert_false(scene.links->elastic_runs);
-	move_stop(&scene);
+	assert_false(scene->links->elastic_runs);
 }
 
-TEST(link_grows_as_far_as_there_are_pages)
+SCENE_TEST(link_grows_as_far_as_there_are_pages, start_small)
 {
-	struct scene scene;
-
-	start_at(&scene, 65536);
 	other.free_size = 262144;
-	carry(&scene, 1u << 20);
-	carry(&scene, 1u << 20);
-	let_it_move(&scene, 262144);
+	grow(scene, 262144);
 	/* And further when it has rested, and there are more. */
 	other.free_size = 0;
 	for (unsigned i = 0; i < 2 + ELASTIC_REST_MS / LOOK_MS && other.grants < 2; i++)
-		carry(&scene, 1u << 20);
-	let_it_move(&scene, 1u << 20);
-	move_stop(&scene);
+		carry(scene, 1u << 20);
+	let_it_move(scene, 1u << 20);
+}
 
-	/* An eighth of all isn't grown into. */
-	start_at(&scene, 65536);
+SCENE_TEST(link_does_not_grow_into_the_last_eighth_of_all_pages, start_small)
+{
 	other.pages_limit = 580;
-	carry(&scene, 1u << 20);
-	carry(&scene, 1u << 20);
-	let_it_move(&scene, 1u << 19);
-	move_stop(&scene);
+	grow(scene, 1u << 19);
 }
 
-TEST(link_shrinks_at_once_when_others_wait_for_pages)
+SCENE_TEST_EACH(link_shrinks_at_once_when_others_wait_for_pages, start_small, is_used, 2)
 {
-	struct scene scene;
-
-	for (int is_used = 0; is_used < 2; is_used++) {
-		start_at(&scene, 65536);
-		other.pages_limit = 700;
-		carry(&scene, 1u << 20);
-		carry(&scene, 1u << 20);
-		let_it_move(&scene, 1u << 20);
-		/* One that is in use shares, one that isn't gives all back. */
-		scene.waiting_for_pages = 4;
-		carry(&scene, is_used ? 1u << 20 : 0);
-		let_it_move(&scene, is_used ? 1u << 19 : 65536);
-		move_stop(&scene);
-	}
+	other.pages_limit = 700;
+	grow(scene, 1u << 20);
+	/* One that is in use shares, one that isn't gives all back. */
+	scene->waiting_for_pages = 4;
+	carry(scene, is_used ? 1u << 20 : 0);
+	let_it_move(scene, is_used ? 1u << 19 : 65536);
 }
 
-TEST(a_link_gets_the_smallest_size_and_grows_to_the_first)
+SCENE_TEST(a_link_gets_the_smallest_size_and_grows_to_the_first, start_small)
 {
-	struct scene scene;
-
+	grow(scene, 1u << 20);
 	/* There are no pages for anything that is worth moving to. */
-	start_at(&scene, 65536);
-	carry(&scene, 1u << 20);
-	carry(&scene, 1u << 20);
-	let_it_move(&scene, 1u << 20);
 	other.free_size = 2048;
-	scene.waiting_for_pages = 1;
+	scene->waiting_for_pages = 1;
 	for (unsigned i = 0; i < 100; i++)
-		carry(&scene, 0);
+		carry(scene, 0);
 	assert_int_equal(other.grants, 1);
 	other.free_size = 4096;
-	carry(&scene, 0);
-	let_it_move(&scene, 4096);
+	carry(scene, 0);
+	let_it_move(scene, 4096);
 	/* It is busy again, and somebody waits for ever: it gets what that one would. */
 	other.free_size = 0;
 	for (unsigned i = 0; i < 2 + 3 * ELASTIC_REST_MS / LOOK_MS && other.grants < 3; i++)
-		carry(&scene, 1u << 20);
-	let_it_move(&scene, 65536);
+		carry(scene, 1u << 20);
+	let_it_move(scene, 65536);
 	for (unsigned i = 0; i < 100; i++)
-		carry(&scene, 1u << 20);
+		carry(scene, 1u << 20);
 	assert_int_equal(other.grants, 3);
-	move_stop(&scene);
 }
 
-TEST(link_that_may_not_shrink_is_asked_seldom)
+SCENE_TEST(link_that_may_not_shrink_is_asked_seldom, start_small)
 {
-	struct scene scene;
-
-	start_at(&scene, 65536);
-	carry(&scene, 1u << 20);
-	carry(&scene, 1u << 20);
-	let_it_move(&scene, 1u << 20);
+	grow(scene, 1u << 20);
 	for (unsigned i = 0; i < ELASTIC_QUIET_LOOKS + 2 && other.grants < 2; i++)
-		carry(&scene, 1000);
-	while (hear(&scene) && scene.peer.header.type != FRAME_OFFER)
+		carry(scene, 1000);
+	while (hear(scene) && scene->peer.header.type != FRAME_OFFER)
 		;
-	say(&scene, FRAME_DECLINE, "\0\0\0\0", 4);
-	carry(&scene, 0);
-	carry(&scene, 0);
-	assert_false(scene.links->elastic_runs);
+	say(scene, FRAME_DECLINE, "\0\0\0\0", 4);
+	carry(scene, 0);
+	carry(scene, 0);
+	assert_false(scene->links->elastic_runs);
 	/* But one that has something to do is looked at at once. */
-	link_of(&scene)->hop->rx.bytes += 1u << 20;
-	link_elastic_used(link_of(&scene));
-	assert_true(scene.links->elastic_runs);
+	link_of(scene)->hop->rx.bytes += 1u << 20;
+	link_elastic_used(link_of(scene));
+	assert_true(scene->links->elastic_runs);
 	for (unsigned i = 0; i < ELASTIC_QUIET_LOOKS + 2; i++)
-		carry(&scene, 0);
-	assert_false(scene.links->elastic_runs);
+		carry(scene, 0);
+	assert_false(scene->links->elastic_runs);
 	assert_int_equal(other.grants, 2);
 	for (unsigned i = 0; i < 7; i++) {
-		say_u64(&scene, FRAME_PONG, 0); /* it lives */
-		pass(&scene, HEARTBEAT_MS);
+		say_u64(scene, FRAME_PONG, 0); /* it lives */
+		pass(scene, HEARTBEAT_MS);
 	}
 	assert_int_equal(other.grants, 3);
-	move_stop(&scene);
 }
 
-TEST(peer_that_offers_again_and_again_is_declined)
+SCENE_TEST(peer_that_offers_again_and_again_is_declined, move_mapper)
 {
-	struct scene scene;
 	unsigned mapped = 0;
 
-	move_start(&scene, true);
 	other.map_error = -ENOMEM; /* which costs as much */
 	for (unsigned i = 0; i < 50; i++) {
-		uint64_t before = scene.relay.turns.spent;
+		uint64_t before = scene->relay.turns.spent;
 
-		say_offer(&scene);
-		expect(&scene, FRAME_DECLINE);
-		mapped += scene.relay.turns.spent - before > 10000;
-		pass(&scene, 100);
+		say_offer(scene);
+		expect(scene, FRAME_DECLINE);
+		mapped += scene->relay.turns.spent - before > 10000;
+		pass(scene, 100);
 	}
 	/* In 5 s, two in 2 s. */
 	assert_in_range(mapped, 4, 6);
-	expect_state(&scene, LINK_UP);
-	pass(&scene, ELASTIC_REST_MS);
+	expect_state(scene, LINK_UP);
+	pass(scene, ELASTIC_REST_MS);
 	other.map_error = 0;
-	say_offer(&scene);
-	hear_move(&scene);
-	move_stop(&scene);
+	say_offer(scene);
+	hear_move(scene);
 }
 
 TEST(shares_are_fair_and_powers_of_two)

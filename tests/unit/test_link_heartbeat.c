@@ -22,32 +22,41 @@ static unsigned heard_pings(struct scene *scene, bool answer)
 	return count;
 }
 
-TEST(silent_peer_is_dead_after_its_time_and_not_before)
+/* The peer answers, and that is all. */
+static void beat_for(struct scene *scene, uint64_t ms)
 {
-	struct scene scene;
-
-	for (int greeted = 0; greeted < 2; greeted++) {
-		scene_start(&scene);
-		if (greeted)
-			greet(&scene);
-		else
-			connect_peer(&scene);
-		pass(&scene, HEARTBEAT_MS);
-		assert_int_equal(heard_pings(&scene, false), greeted ? 1 : 0);
-		pass(&scene, HEARTBEAT_MS);
-		/* One question is enough. */
-		assert_int_equal(heard_pings(&scene, false), 0);
-		expect_state(&scene, greeted ? LINK_UP : LINK_GREETING);
-		pass(&scene, HEARTBEAT_MS);
-		pass(&scene, HEARTBEAT_MS);
-		expect_state(&scene, LINK_IDLE);
-		expect_last_error(&scene, "nothing has come from it for 30 s");
-		scene_stop(&scene);
+	for (uint64_t passed_ms = 0; passed_ms < ms; passed_ms += HEARTBEAT_MS) {
+		pass(scene, HEARTBEAT_MS);
+		heard_pings(scene, true);
 	}
+}
+
+SCENE_TEST_EACH(silent_peer_is_dead_after_its_time_and_not_before, scene_start, greeted, 2)
+{
+	if (greeted)
+		greet(scene);
+	else
+		connect_peer(scene);
+	pass(scene, HEARTBEAT_MS);
+	assert_int_equal(heard_pings(scene, false), greeted ? 1 : 0);
+	pass(scene, HEARTBEAT_MS);
+	/* One question is enough. */
+	assert_int_equal(heard_pings(scene, false), 0);
+	expect_state(scene, greeted ? LINK_UP : LINK_GREETING);
+	pass(scene, HEARTBEAT_MS);
+	pass(scene, HEARTBEAT_MS);
+	expect_state(scene, LINK_IDLE);
+	expect_last_error(scene, "nothing has come from it for 30 s");
 }
 
 #define LOWER  3u /* than OWN */
 #define HIGHER 7u
+
+static void up_with_lower(struct scene *scene)
+{
+	scene_start_with(scene, LOWER);
+	greet(scene);
+}
 
 /* One PING serves both ends. But of two daemons each may be of 1.0, which sends one at each interval. */
 TEST(one_ping_serves_both_ends)
@@ -76,21 +85,16 @@ TEST(one_ping_serves_both_ends)
 	}
 }
 
-TEST(peer_that_pings_rarely_is_asked)
+SCENE_TEST(peer_that_pings_rarely_is_asked, up_with_lower)
 {
-	struct scene scene;
-
-	scene_start_with(&scene, LOWER);
-	greet(&scene);
 	for (int i = 0; i < 40; i++) {
 		if (i % 5 == 0)
-			say_u64(&scene, FRAME_PING, 77);
-		pass(&scene, HEARTBEAT_MS);
-		heard_pings(&scene, true);
+			say_u64(scene, FRAME_PING, 77);
+		pass(scene, HEARTBEAT_MS);
+		heard_pings(scene, true);
 	}
-	expect_state(&scene, LINK_UP);
-	assert_true(info_of(&scene).round_trips.count >= 16);
-	scene_stop(&scene);
+	expect_state(scene, LINK_UP);
+	assert_true(info_of(scene).round_trips.count >= 16);
 }
 
 /* Whoever asks, and whenever it was heard last. */
@@ -121,149 +125,105 @@ TEST(who_falls_silent_is_dead_within_an_interval_more)
 	}
 }
 
-TEST(who_was_not_asked_is_not_dead)
+SCENE_TEST(who_was_not_asked_is_not_dead, up_with_lower)
 {
-	struct scene scene;
-
-	scene_start_with(&scene, LOWER);
-	greet(&scene);
-	pass(&scene, HEARTBEAT_MS);
-	assert_int_equal(heard_pings(&scene, true), 1);
+	pass(scene, HEARTBEAT_MS);
+	assert_int_equal(heard_pings(scene, true), 1);
 	/* We stood still, or our timer is late. */
-	pass(&scene, DEAD_AFTER_MS);
-	expect_state(&scene, LINK_UP);
-	assert_int_equal(heard_pings(&scene, false), 1);
-	pass(&scene, HEARTBEAT_MS);
-	expect_state(&scene, LINK_IDLE);
-	scene_stop(&scene);
+	pass(scene, DEAD_AFTER_MS);
+	expect_state(scene, LINK_UP);
+	assert_int_equal(heard_pings(scene, false), 1);
+	pass(scene, HEARTBEAT_MS);
+	expect_state(scene, LINK_IDLE);
 }
 
-TEST(any_frame_is_a_sign_of_life)
+SCENE_TEST(any_frame_is_a_sign_of_life, up)
 {
-	struct scene scene;
-
-	up(&scene);
 	for (int i = 0; i < 20; i++) {
-		pass(&scene, HEARTBEAT_MS);
-		say(&scene, FRAME_OPTIONAL, "", 0);
+		pass(scene, HEARTBEAT_MS);
+		say(scene, FRAME_OPTIONAL, "", 0);
 	}
-	expect_state(&scene, LINK_UP);
+	expect_state(scene, LINK_UP);
 	/* A notification without one is none. */
 	for (int i = 0; i < 4; i++) {
-		pass(&scene, HEARTBEAT_MS);
-		notify(&scene);
+		pass(scene, HEARTBEAT_MS);
+		notify(scene);
 	}
-	expect_state(&scene, LINK_IDLE);
-	scene_stop(&scene);
+	expect_state(scene, LINK_IDLE);
 }
 
 /* Else a lost event, or a daemon that stood still itself, would cost the link. */
-TEST(what_lies_unread_is_a_sign_of_life)
+SCENE_TEST(what_lies_unread_is_a_sign_of_life, up)
 {
-	struct scene scene;
-
-	up(&scene);
 	for (int i = 0; i < 20; i++) {
-		put(&scene, FRAME_OPTIONAL, 0, "", 0);
-		pass(&scene, HEARTBEAT_MS);
+		put(scene, FRAME_OPTIONAL, 0, "", 0);
+		pass(scene, HEARTBEAT_MS);
 	}
-	expect_state(&scene, LINK_UP);
-	put(&scene, FRAME_OPTIONAL, 0, "", 0);
-	pass(&scene, 2 * DEAD_AFTER_MS);
-	expect_state(&scene, LINK_UP);
-	scene_stop(&scene);
+	expect_state(scene, LINK_UP);
+	put(scene, FRAME_OPTIONAL, 0, "", 0);
+	pass(scene, 2 * DEAD_AFTER_MS);
+	expect_state(scene, LINK_UP);
 }
 
-TEST(idle_link_is_closed_and_one_with_a_channel_is_not)
+SCENE_TEST_EACH(idle_link_is_closed_and_one_with_a_channel_is_not, scene_start, with_channel, 2)
 {
-	struct scene scene;
-
-	for (int with_channel = 0; with_channel < 2; with_channel++) {
-		reach(&scene, RUNNING, with_channel);
-		for (uint64_t ms = 0; ms < IDLE_CLOSE_MS - HEARTBEAT_MS; ms += HEARTBEAT_MS) {
-			pass(&scene, HEARTBEAT_MS);
-			heard_pings(&scene, true);
-		}
-		expect_state(&scene, LINK_UP);
-		/* Our own heartbeats are no use that is made of it. */
-		pass(&scene, HEARTBEAT_MS);
-		pass(&scene, HEARTBEAT_MS);
-		expect_state(&scene, with_channel ? LINK_UP : LINK_IDLE);
-		if (!with_channel) {
-			while (hear(&scene))
-				;
-			assert_int_equal(scene.peer.header.type, FRAME_GOODBYE);
-			assert_int_equal(get_u32(scene.peer.payload), 0);
-		}
-		scene_stop(&scene);
-	}
+	reach(scene, RUNNING, with_channel);
+	beat_for(scene, IDLE_CLOSE_MS - HEARTBEAT_MS);
+	expect_state(scene, LINK_UP);
+	/* Our own heartbeats are no use that is made of it. */
+	pass(scene, HEARTBEAT_MS);
+	pass(scene, HEARTBEAT_MS);
+	expect_state(scene, with_channel ? LINK_UP : LINK_IDLE);
+	if (with_channel)
+		return;
+	while (hear(scene))
+		;
+	assert_int_equal(scene->peer.header.type, FRAME_GOODBYE);
+	assert_int_equal(get_u32(scene->peer.payload), 0);
 }
 
 /* What is found then, for which no event came, was noted later than the heartbeat began. */
-TEST(link_that_comes_up_at_a_heartbeat_is_not_idle)
+SCENE_TEST(link_that_comes_up_at_a_heartbeat_is_not_idle, scene_start)
 {
-	struct scene scene;
-
-	scene_start(&scene);
-	connect_peer(&scene);
-	say_hello_unheard(&scene);
-	expect_state(&scene, LINK_GREETING);
+	connect_peer(scene);
+	say_hello_unheard(scene);
+	expect_state(scene, LINK_GREETING);
 	look_takes_ns = 2000000;
-	pass(&scene, HEARTBEAT_MS);
+	pass(scene, HEARTBEAT_MS);
 	look_takes_ns = 100;
-	expect_state(&scene, LINK_UP);
-	scene_stop(&scene);
+	expect_state(scene, LINK_UP);
 }
 
 /* It may be an OPEN, which would end with the link. */
-TEST(link_on_which_something_lies_unread_is_not_idle)
+SCENE_TEST(link_on_which_something_lies_unread_is_not_idle, scene_start)
 {
-	struct scene scene;
-
-	reach(&scene, RUNNING, false);
-	for (uint64_t ms = 0; ms < IDLE_CLOSE_MS - HEARTBEAT_MS; ms += HEARTBEAT_MS) {
-		pass(&scene, HEARTBEAT_MS);
-		heard_pings(&scene, true);
-	}
+	reach(scene, RUNNING, false);
+	beat_for(scene, IDLE_CLOSE_MS - HEARTBEAT_MS);
 	for (int i = 0; i < 3; i++) {
-		put(&scene, FRAME_OPTIONAL, 0, "", 0);
-		pass(&scene, HEARTBEAT_MS);
-		heard_pings(&scene, true);
+		put(scene, FRAME_OPTIONAL, 0, "", 0);
+		beat_for(scene, HEARTBEAT_MS);
 	}
-	expect_state(&scene, LINK_UP);
-	pass(&scene, HEARTBEAT_MS);
-	expect_state(&scene, LINK_IDLE);
-	scene_stop(&scene);
+	expect_state(scene, LINK_UP);
+	pass(scene, HEARTBEAT_MS);
+	expect_state(scene, LINK_IDLE);
 }
 
-TEST(link_with_domain_0_is_not_closed_for_being_idle)
+SCENE_TEST(link_with_domain_0_is_not_closed_for_being_idle, up_with_domain_0)
 {
-	struct scene scene;
-
-	scene_start_with(&scene, 0);
-	greet(&scene);
-	for (uint64_t ms = 0; ms < 2 * IDLE_CLOSE_MS; ms += HEARTBEAT_MS) {
-		pass(&scene, HEARTBEAT_MS);
-		heard_pings(&scene, true);
-	}
-	expect_state(&scene, LINK_UP);
-	scene_stop(&scene);
+	beat_for(scene, 2 * IDLE_CLOSE_MS);
+	expect_state(scene, LINK_UP);
 }
 
-TEST(domains_that_never_were_are_forgotten)
+SCENE_TEST_EACH(domains_that_never_were_are_forgotten, scene_start, is_up, 2)
 {
 	struct link_info info;
-	struct scene scene;
 
-	for (int is_up = 0; is_up < 2; is_up++) {
-		reach(&scene, CONNECTING, false);
-		scene.is_up = is_up;
-		links_failed(scene.links, peer_domain(7), -EHOSTDOWN, "no such domain");
-		pass(&scene, HEARTBEAT_MS);
-		assert_int_equal(links_info(scene.links, peer_domain(7), &info), is_up);
-		pass(&scene, DEAD_AFTER_MS);
-		pass(&scene, HEARTBEAT_MS);
-		assert_int_equal(links_info(scene.links, peer_domain(7), &info), is_up);
-		scene_stop(&scene);
-	}
+	want(scene, 7);
+	scene->is_up = is_up;
+	links_failed(scene->links, peer_domain(7), -EHOSTDOWN, "no such domain");
+	pass(scene, HEARTBEAT_MS);
+	assert_int_equal(links_info(scene->links, peer_domain(7), &info), is_up);
+	pass(scene, DEAD_AFTER_MS);
+	pass(scene, HEARTBEAT_MS);
+	assert_int_equal(links_info(scene->links, peer_domain(7), &info), is_up);
 }

@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/cost.h"
 #include "base/turns.h"
@@ -12,19 +11,6 @@
 #include "daemon/relay/hop_internal.h"
 
 #define MANY 10000u
-
-static struct channel *open_number(struct scene *scene, uint32_t domid, uint32_t number)
-{
-	struct frame_identity identity = {.domid = OWN};
-	struct channel *channel;
-	int error = 0;
-	struct hop *hop = links_want(scene->links, peer_domain(domid), NULL, &error);
-
-	assert_non_null(hop);
-	assert_int_equal(channel_new(&scene->program, number, CHANNEL_MESSAGE, &identity, &channel), 0);
-	assert_int_equal(channel_accept(channel, hop, "inbox"), 0);
-	return channel;
-}
 
 static void read_all(struct scene *scene)
 {
@@ -49,27 +35,30 @@ static uint32_t channels_of(struct scene *scene, uint32_t domid)
 	return info.channels;
 }
 
-TEST(a_lost_links_thousands_of_channels_end_between_others_turns)
+static void up_with_room_for_many(struct scene *scene)
+{
+	channels_max = MANY + 16;
+	up(scene);
+}
+
+SCENE_TEST(a_lost_links_thousands_of_channels_end_between_others_turns, up_with_room_for_many)
 {
 	struct channel **channels = calloc(MANY, sizeof(struct channel *)), *later;
 	unsigned passes = 0, ended = 0;
-	struct scene scene;
 	struct peer lost;
 
-	channels_max = MANY + 16;
-	up(&scene);
 	for (unsigned i = 0; i < MANY; i++) {
-		channels[i] = open_number(&scene, 7, 2 * i);
+		channels[i] = open_channel_to(scene, 7, CHANNEL_MESSAGE);
 		if (i % 100 == 0)
-			read_all(&scene);
+			read_all(scene);
 	}
-	read_all(&scene);
-	lost = scene.peer;
-	scene.peer = (struct peer){.domid = 8};
-	scene.was = 7;
-	greet(&scene);
-	read_all(&scene);
-	scene.relay.turns.longest_pass = 0;
+	read_all(scene);
+	lost = scene->peer;
+	scene->peer = (struct peer){.domid = 8};
+	scene->was = 7;
+	greet(scene);
+	read_all(scene);
+	scene->relay.turns.longest_pass = 0;
 
 	lost.vchan->state = VCHAN_CLOSED;
 	lost.vchan->event(lost.vchan->userdata);
@@ -79,57 +68,45 @@ TEST(a_lost_links_thousands_of_channels_end_between_others_turns)
 		uint8_t token[8];
 
 		/* The other link is served in each pass. */
-		put(&scene, FRAME_PING, 0, token, frame_u64_encode(passes, token));
-		scene.peer.vchan->event(scene.peer.vchan->userdata);
-		relay_pass(&scene.relay);
-		assert_true(ring_reader_ready(&scene.peer.in, FRAME_HEADER_SIZE) >= (int)FRAME_HEADER_SIZE);
+		put(scene, FRAME_PING, 0, token, frame_u64_encode(passes, token));
+		notify_only(scene);
+		relay_pass(&scene->relay);
+		assert_true(ring_reader_ready(&scene->peer.in, FRAME_HEADER_SIZE) >= (int)FRAME_HEADER_SIZE);
 		ended = how_many_have_ended(channels, MANY);
 		assert_true(ended > before);
 		assert_true((ended - before) * COST_CHANNEL_END < TURNS_PASS + TURNS_PIECE);
 		if (passes++ == 0) {
 			/* The link is another one already, and nothing goes through the channels of the lost
 			 * one. */
-			assert_int_equal(channels_of(&scene, 7), 0);
-			later = open_number(&scene, 7, 2 * MANY);
-			assert_int_equal(channels_of(&scene, 7), 1);
+			assert_int_equal(channels_of(scene, 7), 0);
+			later = open_channel_to(scene, 7, CHANNEL_MESSAGE);
+			assert_int_equal(channels_of(scene, 7), 1);
 			assert_true(hop_is_retired(channels[MANY - 1]->acceptor.hop));
 			hop_run_begin(&run, &channels[MANY - 1]->opener);
 			assert_null(run.end);
 			assert_int_equal(channel_cancel(&channels[MANY - 1]->opener, 0), 0);
 		}
 	}
-	assert_true(scene.relay.turns.longest_pass < TURNS_PASS + TURNS_PIECE);
+	assert_true(scene->relay.turns.longest_pass < TURNS_PASS + TURNS_PIECE);
 	assert_true(passes >= MANY * COST_CHANNEL_END / (TURNS_PASS + TURNS_PIECE));
-	settle(&scene);
+	settle(scene);
 	for (unsigned i = 0; i < MANY; i++) {
 		assert_null(channels[i]->acceptor.hop);
 		assert_int_equal(channels[i]->opener.reset_error, EHOSTUNREACH);
 	}
 	assert_false(channel_is_reset(&later->opener));
-	assert_int_equal(channels_of(&scene, 7), 1);
-	end_scene(&scene);
-	free(lost.vchan);
+	assert_int_equal(channels_of(scene, 7), 1);
 	free(channels);
-	channels_max = 16;
 }
 
 /* The peer is there again under another number. What follows comes in single passes. */
 static void come_back_as(struct scene *scene, uint32_t domid)
 {
-	struct frame_resume resume;
-	uint8_t payload[FRAME_SMALL_MAX];
-
 	scene->was = session.domid;
-	scene->peer.domid = session.domid = domid;
-	memcpy(scene->instances[domid], peer_instance, sizeof(peer_instance));
-	meet_again(scene);
+	come_as(scene, domid);
 	prove(scene);
-	resume = (struct frame_resume){.received = session.received, .epoch = ++session.epoch};
-	put(scene, FRAME_RESUME, 0, payload, frame_resume_encode(&resume, payload));
-	scene->peer.vchan->event(scene->peer.vchan->userdata);
-	scene->peer.unnumbered = false;
-	scene->peer.sequence = session.sequence;
-	scene->peer.heard_sequence = session.heard_sequence;
+	put_resume(scene);
+	notify_only(scene);
 }
 
 static void expect_piece(struct scene *scene, unsigned calls, uint32_t from, uint32_t to)
@@ -140,67 +117,47 @@ static void expect_piece(struct scene *scene, unsigned calls, uint32_t from, uin
 	assert_int_equal(scene->resumed_to, to);
 }
 
-/* Also if this domain is restored before that. */
-TEST(nothing_is_taken_in_before_a_restored_peer_is_seen_to)
+static void leave_to_come_back_in_pieces(struct scene *scene)
 {
-	struct vchan *first, *second;
-	struct scene scene;
+	up_to_resume(scene);
+	leave(scene);
+	scene->resumed_pieces = 3;
+	scene->resumed_cost = TURNS_PASS;
+	come_back_as(scene, 9);
+	assert_int_equal(scene->resumed_calls, 0);
+}
 
-	for (int shape = 0; shape < 2; shape++) {
-		up_to_resume(&scene);
-		leave(&scene);
-		first = scene.peer.vchan, second = NULL;
-		scene.peer.vchan = NULL;
-		scene.resumed_pieces = 3;
-		scene.resumed_cost = TURNS_PASS;
-		come_back_as(&scene, 9);
-		assert_int_equal(scene.resumed_calls, 0);
-		put(&scene, FRAME_PING, 0, "\1\0\0\0\0\0\0\0", 8);
-		expect_piece(&scene, 1, 7, 9);
-		if (shape == 1) {
-			links_restart(scene.links);
-			links_go_on(scene.links);
-			second = scene.peer.vchan;
-			scene.peer.vchan = NULL;
-			scene.peer.sequence = session.sequence;
-			come_back_as(&scene, 11);
-			put(&scene, FRAME_PING, 0, "\1\0\0\0\0\0\0\0", 8);
-		}
-		expect_piece(&scene, 2, 7, 9);
-		expect_piece(&scene, 3, 7, 9);
-		for (unsigned piece = 4; shape == 1 && piece < 7; piece++)
-			expect_piece(&scene, piece, 9, 11);
-		/* Only now: */
-		for (int i = 0; i <= shape; i++) /* each epoch begins with one */
-			expect(&scene, FRAME_PING);
-		expect(&scene, FRAME_PONG);
-		expect(&scene, FRAME_ACK);
-		expect_silence(&scene);
-		assert_int_equal(scene.resumed_calls, shape == 1 ? 6 : 3);
-		scene_stop(&scene);
-		free(first);
-		free(second);
+/* Also if this domain is restored before that. */
+SCENE_TEST_EACH(nothing_is_taken_in_before_a_restored_peer_is_seen_to, leave_to_come_back_in_pieces,
+		is_restored, 2)
+{
+	put(scene, FRAME_PING, 0, "\1\0\0\0\0\0\0\0", 8);
+	expect_piece(scene, 1, 7, 9);
+	if (is_restored) {
+		links_restart(scene->links);
+		links_go_on(scene->links);
+		come_back_as(scene, 11);
+		put(scene, FRAME_PING, 0, "\1\0\0\0\0\0\0\0", 8);
 	}
+	expect_piece(scene, 2, 7, 9);
+	expect_piece(scene, 3, 7, 9);
+	for (unsigned piece = 4; is_restored && piece < 7; piece++)
+		expect_piece(scene, piece, 9, 11);
+	/* Only now: */
+	for (int i = 0; i <= is_restored; i++) /* each epoch begins with one */
+		expect(scene, FRAME_PING);
+	expect(scene, FRAME_PONG);
+	expect(scene, FRAME_ACK);
+	expect_silence(scene);
+	assert_int_equal(scene->resumed_calls, is_restored ? 6 : 3);
 }
 
 /* Its channels would never get the new number: the next daemon knows the peer by that one from the start. */
-TEST(a_restored_peer_is_seen_to_before_a_hand_over)
+SCENE_TEST(a_restored_peer_is_seen_to_before_a_hand_over, leave_to_come_back_in_pieces)
 {
-	struct vchan *first;
-	struct scene scene;
-
-	up_to_resume(&scene);
-	leave(&scene);
-	first = scene.peer.vchan;
-	scene.peer.vchan = NULL;
-	scene.resumed_pieces = 3;
-	scene.resumed_cost = TURNS_PASS;
-	come_back_as(&scene, 9);
-	expect_piece(&scene, 1, 7, 9);
-	links_hand_over(scene.links, keeps_all, NULL);
-	links_settle_for_image(scene.links, 0, true);
-	assert_int_equal(scene.resumed_calls, 3);
-	assert_int_equal(scene.resumed_to, 9);
-	scene_stop(&scene);
-	free(first);
+	expect_piece(scene, 1, 7, 9);
+	hand_over(scene);
+	links_settle_for_image(scene->links, 0, true);
+	assert_int_equal(scene->resumed_calls, 3);
+	assert_int_equal(scene->resumed_to, 9);
 }

@@ -13,97 +13,80 @@
 
 /* It has read our MOVE before it said its own, so for it the move is over; we may not have looked whether it
  * has. */
-TEST(peer_may_offer_again_right_behind_its_move)
+SCENE_TEST(peer_may_offer_again_right_behind_its_move, move_mapper)
 {
 	const struct frame_offer offer = {.ring_ref = RING_REF, .port = PORT};
-	struct scene scene;
 	uint8_t payload[16];
 
-	move_start(&scene, true);
-	say_offer(&scene);
-	hear_move(&scene);
-	scene.peer.unnumbered = true;
-	put(&scene, FRAME_MOVE, 0, "", 0);
-	scene.peer.unnumbered = false;
-	peer_writes_other(&scene);
-	peer_reads_other(&scene);
-	put(&scene, FRAME_OFFER, 0, payload, frame_offer_encode(&offer, payload));
-	peer_has_moved(&scene);
-	notify_other(&scene);
-	expect_state(&scene, LINK_UP);
-	assert_int_equal(info_of(&scene).moves, 1);
+	say_offer(scene);
+	hear_move(scene);
+	scene->peer.unnumbered = true;
+	put(scene, FRAME_MOVE, 0, "", 0);
+	scene->peer.unnumbered = false;
+	peer_writes_other(scene);
+	peer_reads_other(scene);
+	put(scene, FRAME_OFFER, 0, payload, frame_offer_encode(&offer, payload));
+	peer_has_moved(scene);
+	notify_other(scene);
+	expect_state(scene, LINK_UP);
+	assert_int_equal(info_of(scene).moves, 1);
 	assert_int_equal(other.maps, 2);
-	hear_move(&scene);
-	move_stop(&scene);
+	hear_move(scene);
 }
 
-TEST(peer_that_has_moved_may_close_the_old_vchan_first)
+SCENE_TEST(peer_that_has_moved_may_close_the_old_vchan_first, move_mapper)
 {
-	struct scene scene;
-
-	move_start(&scene, true);
-	say_offer(&scene);
-	hear_move(&scene);
-	scene.peer.sequence = 0; /* MOVE lies there, and nobody was notified */
-	put(&scene, FRAME_MOVE, 0, "", 0);
-	scene.peer.sequence = 2;
-	scene.peer.vchan->state = VCHAN_CLOSED;
-	notify(&scene);
-	peer_writes_other(&scene);
-	peer_reads_other(&scene);
-	peer_has_moved(&scene);
-	expect_state(&scene, LINK_UP);
-	assert_int_equal(info_of(&scene).moves, 1);
-	say_u64(&scene, FRAME_PING, 8);
-	expect(&scene, FRAME_PONG);
-	move_stop(&scene);
+	say_offer(scene);
+	hear_move(scene);
+	scene->peer.sequence = 0; /* MOVE lies there, and nobody was notified */
+	put(scene, FRAME_MOVE, 0, "", 0);
+	scene->peer.sequence = 2;
+	close_by_peer(scene);
+	peer_writes_other(scene);
+	peer_reads_other(scene);
+	peer_has_moved(scene);
+	expect_state(scene, LINK_UP);
+	assert_int_equal(info_of(scene).moves, 1);
+	say_u64(scene, FRAME_PING, 8);
+	expect(scene, FRAME_PONG);
 }
 
-TEST(peer_that_declines_has_what_it_had)
+SCENE_TEST(peer_that_declines_has_what_it_had, offered)
 {
-	struct scene scene;
-
-	offered(&scene);
-	say(&scene, FRAME_DECLINE, "\1\0\0\0", 4); /* of before a loss */
+	say(scene, FRAME_DECLINE, "\1\0\0\0", 4); /* of before a loss */
 	assert_false(other.vchan->closed);
-	say(&scene, FRAME_DECLINE, "\0\0\0\0", 4);
+	say(scene, FRAME_DECLINE, "\0\0\0\0", 4);
 	assert_true(other.vchan->closed);
-	expect_state(&scene, LINK_UP);
-	say_u64(&scene, FRAME_PING, 8);
-	expect(&scene, FRAME_PONG);
-	move_stop(&scene);
-
-	move_start(&scene, true);
-	other.map_error = -ENOMEM;
-	say_offer(&scene);
-	expect(&scene, FRAME_DECLINE);
-	other.map_error = 0;
-	say_offer(&scene);
-	hear_move(&scene);
-	assert_int_equal(info_of(&scene).moves, 0);
-	move_stop(&scene);
+	expect_state(scene, LINK_UP);
+	say_u64(scene, FRAME_PING, 8);
+	expect(scene, FRAME_PONG);
 }
 
-TEST(goodbye_is_heard_wherever_it_lies)
+SCENE_TEST(what_is_declined_may_be_offered_again, move_mapper)
 {
-	struct scene scene;
+	other.map_error = -ENOMEM;
+	say_offer(scene);
+	expect(scene, FRAME_DECLINE);
+	other.map_error = 0;
+	say_offer(scene);
+	hear_move(scene);
+	assert_int_equal(info_of(scene).moves, 0);
+}
 
-	for (int in_other = 0; in_other < 2; in_other++) {
-		offered(&scene);
-		other.vchan->state = VCHAN_CONNECTED;
-		scene.peer.sequence = 0;
-		if (in_other) {
-			put(&scene, FRAME_MOVE, 0, "", 0);
-			peer_writes_other(&scene);
-		}
-		put(&scene, FRAME_GOODBYE, 0, "\0\0\0\0enough", 10);
-		scene.peer.vchan->state = other.vchan->state = VCHAN_CLOSED;
-		notify(&scene);
-		expect_state(&scene, LINK_IDLE);
-		expect_last_error(&scene, "closed it");
-		assert_true(scene.peer.vchan->closed && other.vchan->closed);
-		move_stop(&scene);
+SCENE_TEST_EACH(goodbye_is_heard_wherever_it_lies, offered, in_other, 2)
+{
+	other.vchan->state = VCHAN_CONNECTED;
+	scene->peer.sequence = 0;
+	if (in_other) {
+		put(scene, FRAME_MOVE, 0, "", 0);
+		peer_writes_other(scene);
 	}
+	put(scene, FRAME_GOODBYE, 0, "\0\0\0\0enough", 10);
+	scene->peer.vchan->state = other.vchan->state = VCHAN_CLOSED;
+	notify(scene);
+	expect_state(scene, LINK_IDLE);
+	expect_last_error(scene, "closed it");
+	assert_true(scene->peer.vchan->closed && other.vchan->closed);
 }
 
 /* --- what goes wrong -------------------------------------------------------------------------- */
@@ -115,87 +98,95 @@ static void expect_end(struct scene *scene, uint32_t error)
 	if (other.vchan)
 		assert_true(other.vchan->closed);
 	expect_last_error(scene, strerror((int)error));
-	move_stop(scene);
 }
 
-TEST(frames_that_are_not_due)
+static void say_what_answers_no_offer(struct scene *scene, bool is_move)
 {
-	struct scene scene;
-
-	for (int is_mapped = 0; is_mapped < 2; is_mapped++) {
-		move_start(&scene, is_mapped);
-		say_aside(&scene, FRAME_MOVE, "", 0);
-		expect_end(&scene, EPROTO);
-		move_start(&scene, is_mapped);
-		say(&scene, FRAME_DECLINE, "\0\0\0\0", 4);
-		expect_end(&scene, EPROTO);
-	}
-	/* Who maps offers nothing. */
-	move_start(&scene, false);
-	say_offer(&scene);
-	expect_end(&scene, EPROTO);
-	/* Two at once. */
-	move_start(&scene, true);
-	say_offer(&scene);
-	say_offer(&scene);
-	expect_end(&scene, EPROTO);
-	/* A short one, and one that leads to something impossible. */
-	move_start(&scene, true);
-	say(&scene, FRAME_OFFER, "1234", 4);
-	expect_end(&scene, EPROTO);
-	move_start(&scene, true);
-	other.map_error = -EPROTO;
-	say_offer(&scene);
-	expect_end(&scene, EPROTO);
-	/* MOVE to where it hasn't come; with a payload; twice. */
-	offered(&scene);
-	say_aside(&scene, FRAME_MOVE, "", 0);
-	expect_end(&scene, EPROTO);
-	offered(&scene);
-	other.vchan->state = VCHAN_CONNECTED;
-	say_aside(&scene, FRAME_MOVE, "12345678", 8);
-	expect_end(&scene, EPROTO);
-	offered(&scene);
-	other.vchan->state = VCHAN_CONNECTED;
-	say_aside(&scene, FRAME_MOVE, "", 0);
-	peer_writes_other(&scene);
-	scene.peer.sequence = 0;
-	put(&scene, FRAME_MOVE, 0, "", 0);
-	notify_other(&scene);
-	expect_end(&scene, EPROTO);
-	/* Before HELLO. */
-	transport_maker = &maker;
-	scene_start(&scene);
-	connect_peer(&scene);
-	scene.peer.vchan->is_mapped = true;
-	say_offer(&scene);
-	expect_end(&scene, EINVAL);
+	if (is_move)
+		say_aside(scene, FRAME_MOVE, "", 0);
+	else
+		say(scene, FRAME_DECLINE, "\0\0\0\0", 4);
+	expect_end(scene, EPROTO);
 }
 
-TEST(vchan_that_goes_takes_the_other_one_along)
+SCENE_TEST_EACH(what_answers_no_offer_of_a_granter_is_refused, move_granter, is_move, 2)
 {
-	static const struct {
-		enum vchan_state state;
-		const char *why;
-	} ends[] = {{VCHAN_CLOSED, "has gone"}, {VCHAN_BROKEN, "has gone"}};
-	struct scene scene;
+	say_what_answers_no_offer(scene, is_move);
+}
 
-	for (unsigned i = 0; i < 2; i++) {
-		for (int which = 0; which < 2; which++) {
-			move_start(&scene, true);
-			say_offer(&scene);
-			hear_move(&scene);
-			(which ? other.vchan : scene.peer.vchan)->state = ends[i].state;
-			if (which)
-				notify_other(&scene);
-			else
-				notify(&scene);
-			expect_state(&scene, LINK_IDLE);
-			expect_last_error(&scene, ends[i].why);
-			assert_true(scene.peer.vchan->closed && other.vchan->closed);
-			move_stop(&scene);
-		}
+SCENE_TEST_EACH(what_answers_no_offer_of_a_mapper_is_refused, move_mapper, is_move, 2)
+{
+	say_what_answers_no_offer(scene, is_move);
+}
+
+/* Who maps offers nothing. */
+SCENE_TEST(offer_to_a_granter_is_refused, move_granter)
+{
+	say_offer(scene);
+	expect_end(scene, EPROTO);
+}
+
+enum { SECOND, SHORT, IMPOSSIBLE, OFFERS };
+
+SCENE_TEST_EACH(bad_offer_is_refused, move_mapper, offer, OFFERS)
+{
+	if (offer == SHORT) {
+		say(scene, FRAME_OFFER, "1234", 4);
+	} else {
+		other.map_error = offer == IMPOSSIBLE ? -EPROTO : 0;
+		say_offer(scene);
 	}
+	if (offer == SECOND)
+		say_offer(scene);
+	expect_end(scene, EPROTO);
+}
+
+SCENE_TEST(move_to_where_the_peer_has_not_come_is_refused, offered)
+{
+	say_aside(scene, FRAME_MOVE, "", 0);
+	expect_end(scene, EPROTO);
+}
+
+SCENE_TEST(move_with_a_payload_is_refused, offered)
+{
+	other.vchan->state = VCHAN_CONNECTED;
+	say_aside(scene, FRAME_MOVE, "12345678", 8);
+	expect_end(scene, EPROTO);
+}
+
+SCENE_TEST(second_move_is_refused, offered)
+{
+	other.vchan->state = VCHAN_CONNECTED;
+	say_aside(scene, FRAME_MOVE, "", 0);
+	peer_writes_other(scene);
+	scene->peer.sequence = 0;
+	put(scene, FRAME_MOVE, 0, "", 0);
+	notify_other(scene);
+	expect_end(scene, EPROTO);
+}
+
+SCENE_TEST(offer_before_hello_is_refused, start_to_move)
+{
+	connect_peer(scene);
+	scene->peer.vchan->is_mapped = true;
+	say_offer(scene);
+	expect_end(scene, EINVAL);
+}
+
+SCENE_TEST_EACH(vchan_that_goes_takes_the_other_one_along, move_mapper, shape, 4)
+{
+	bool is_other = shape & 1, is_broken = shape & 2;
+
+	say_offer(scene);
+	hear_move(scene);
+	(is_other ? other.vchan : scene->peer.vchan)->state = is_broken ? VCHAN_BROKEN : VCHAN_CLOSED;
+	if (is_other)
+		notify_other(scene);
+	else
+		notify(scene);
+	expect_state(scene, LINK_IDLE);
+	expect_last_error(scene, "has gone");
+	assert_true(scene->peer.vchan->closed && other.vchan->closed);
 }
 
 /* --- and is lost meanwhile ---------------------------------------------------------------------- */
@@ -209,20 +200,13 @@ enum stage {
 	STAGES
 };
 
-static void count_heard(struct scene *scene)
-{
-	session.received += frame_size(scene->peer.header.length);
-}
-
+/* From the start of the scene. */
 static void reach_stage(struct scene *scene, enum stage stage)
 {
 	bool is_mapped = stage >= ONE_SAID;
 	const struct frame_offer offer = {.ring_ref = RING_REF, .port = PORT, .epoch = 1};
 	uint8_t payload[16];
 
-	memset(&other, 0, sizeof(other));
-	transport_maker = &maker;
-	scene_start(scene);
 	scene->peer_flags = HELLO_MOVES;
 	begin_to_resume(scene);
 	scene->peer.vchan->is_mapped = is_mapped;
@@ -246,97 +230,76 @@ static void reach_stage(struct scene *scene, enum stage stage)
 		peer_reads_other(scene);
 	}
 	open_channel(scene);
-	session.sequence = scene->peer.sequence;
-	session.heard_sequence = scene->peer.heard_sequence;
+	note_sequences(scene);
 }
 
-TEST(session_that_is_lost_while_it_moves_is_resumed)
+enum { SAVED, RESTORED, GONE, LEFT, OTHER_LEFT, WAYS, WAYS_AT_ALL_STAGES = WAYS * STAGES };
+
+SCENE_TEST_EACH(session_that_is_lost_while_it_moves_is_resumed, start_to_move, number, WAYS_AT_ALL_STAGES)
 {
-	enum { SAVED, RESTORED, GONE, LEFT, OTHER_LEFT, WAYS };
-	struct scene scene;
+	enum stage stage = number / WAYS;
+	int way = number % WAYS;
+	unsigned opens = 0, pings = 0;
 
-	for (enum stage stage = OFFERED; stage < STAGES; stage++) {
-		for (int way = 0; way < WAYS; way++) {
-			unsigned opens = 0, pings = 0;
-			struct vchan *old;
-
-			if (way == OTHER_LEFT && stage < BOTH_SAID)
-				continue; /* what was offered isn't needed */
-			reach_stage(&scene, stage);
-			memcpy(scene.instances[7], peer_instance, sizeof(peer_instance));
-			switch (way) {
-			case SAVED: /* the peer's domain is about to be */
-				links_saved(scene.links, 7);
-				break;
-			case RESTORED: /* ours was */
-				scene.peer.vchan->restored = other.vchan->restored = true;
-				links_restart(scene.links);
-				links_go_on(scene.links);
-				break;
-			case GONE: /* its domain vanishes from XenStore */
-				links_lost(scene.links, peer_domain(7), false, "it has gone");
-				break;
-			case LEFT:
-				scene.peer.vchan->state = VCHAN_CLOSED;
-				scene.peer.vchan->was_left = true;
-				notify(&scene);
-				break;
-			default:
-				other.vchan->state = VCHAN_CLOSED;
-				other.vchan->was_left = true;
-				notify_other(&scene);
-			}
-			expect_state(&scene, LINK_AWAY);
-			assert_true(scene.peer.vchan->closed && scene.peer.vchan->left);
-			assert_true(other.vchan->closed);
-			assert_int_equal(info_of(&scene).moves, 0);
-			if (way == GONE && stage % 2) { /* for ever */
-				for (uint64_t ms = 0; ms < RESUME_FOR_MS + AGAIN_MS; ms += AGAIN_MS)
-					pass(&scene, AGAIN_MS);
-				expect_state(&scene, LINK_IDLE);
-				move_stop(&scene);
-				continue;
-			}
-			old = scene.peer.vchan;
-			scene.peer.vchan = NULL;
-			meet_again(&scene);
-			prove(&scene);
-			go_on(&scene);
-			while (hear(&scene)) { /* all numbers are right */
-				opens += scene.peer.header.type == FRAME_OPEN;
-				pings += scene.peer.header.type == FRAME_PING;
-			}
-			assert_int_equal(opens, 1);
-			assert_int_equal(pings, 1);
-			/* Nothing of the move is left, and there may be another one. */
-			assert_int_equal(link_of(&scene)->move.state, MOVE_NOT);
-			say_u64(&scene, FRAME_PING, 8);
-			expect(&scene, FRAME_PONG);
-			expect(&scene, FRAME_ACK);
-			assert_int_equal(link_offer(link_of(&scene), 1u << 20), 0);
-			links_free(scene.links);
-			scene.links = NULL;
-			move_stop(&scene);
-			assert_true(old->closed);
-			free(old);
-		}
+	if (way == OTHER_LEFT && stage < BOTH_SAID)
+		return; /* what was offered isn't needed */
+	reach_stage(scene, stage);
+	memcpy(scene->instances[7], peer_instance, sizeof(peer_instance));
+	switch (way) {
+	case SAVED: /* the peer's domain is about to be */
+		links_saved(scene->links, 7);
+		break;
+	case RESTORED: /* ours was */
+		scene->peer.vchan->restored = other.vchan->restored = true;
+		links_restart(scene->links);
+		links_go_on(scene->links);
+		break;
+	case GONE: /* its domain vanishes from XenStore */
+		lose(scene, false);
+		break;
+	case LEFT:
+		scene->peer.vchan->was_left = true;
+		close_by_peer(scene);
+		break;
+	default:
+		other.vchan->state = VCHAN_CLOSED;
+		other.vchan->was_left = true;
+		notify_other(scene);
 	}
-}
-
-TEST(peer_that_does_not_answer_an_offer_is_given_up)
-{
-	struct scene scene;
-
-	offered(&scene);
-	for (uint64_t ms = 0; ms < DEAD_AFTER_MS + HEARTBEAT_MS; ms += HEARTBEAT_MS) {
-		if (link_of(&scene)->state == LINK_UP)
-			say_u64(&scene, FRAME_PONG, 0); /* it is alive */
-		pass(&scene, HEARTBEAT_MS);
-	}
-	expect_state(&scene, LINK_IDLE);
-	expect_last_error(&scene, "didn't move");
+	expect_state(scene, LINK_AWAY);
+	assert_true(scene->peer.vchan->closed && scene->peer.vchan->left);
 	assert_true(other.vchan->closed);
-	move_stop(&scene);
+	assert_int_equal(info_of(scene).moves, 0);
+	if (way == GONE && stage % 2) { /* for ever */
+		pass_in_steps(scene, RESUME_FOR_MS + AGAIN_MS, AGAIN_MS);
+		expect_state(scene, LINK_IDLE);
+		return;
+	}
+	resume(scene);
+	while (hear(scene)) { /* all numbers are right */
+		opens += scene->peer.header.type == FRAME_OPEN;
+		pings += scene->peer.header.type == FRAME_PING;
+	}
+	assert_int_equal(opens, 1);
+	assert_int_equal(pings, 1);
+	/* Nothing of the move is left, and there may be another one. */
+	assert_int_equal(link_of(scene)->move.state, MOVE_NOT);
+	say_u64(scene, FRAME_PING, 8);
+	expect(scene, FRAME_PONG);
+	expect(scene, FRAME_ACK);
+	assert_int_equal(link_offer(link_of(scene), 1u << 20), 0);
+}
+
+SCENE_TEST(peer_that_does_not_answer_an_offer_is_given_up, offered)
+{
+	for (uint64_t ms = 0; ms < DEAD_AFTER_MS + HEARTBEAT_MS; ms += HEARTBEAT_MS) {
+		if (link_of(scene)->state == LINK_UP)
+			say_u64(scene, FRAME_PONG, 0); /* it is alive */
+		pass(scene, HEARTBEAT_MS);
+	}
+	expect_state(scene, LINK_IDLE);
+	expect_last_error(scene, "didn't move");
+	assert_true(other.vchan->closed);
 }
 
 /* --- what is left behind ------------------------------------------------------------------------ */
@@ -358,25 +321,23 @@ static size_t bytes_allocated(void)
 #endif
 
 /* Each carries a channel, and ends in one of three ways. */
-TEST(ten_thousand_links_leave_no_more_than_ten)
+SCENE_TEST(ten_thousand_links_leave_no_more_than_ten, scene_start)
 {
-	struct scene scene;
 	size_t after_ten = 0;
 
-	scene_start(&scene);
 	for (unsigned i = 1; i <= 10000; i++) {
-		greet(&scene);
-		open_channel(&scene);
+		greet(scene);
+		open_channel(scene);
 		if (i % 3 == 0)
-			say(&scene, FRAME_GOODBYE, "\0\0\0\0", 4);
+			say(scene, FRAME_GOODBYE, "\0\0\0\0", 4);
 		else
-			links_lost(scene.links, peer_domain(7), i % 3 == 1, "its daemon has gone");
-		expect_state(&scene, LINK_IDLE);
-		forget_program_channel(&scene);
-		settle(&scene);
+			lose(scene, i % 3 == 1);
+		expect_state(scene, LINK_IDLE);
+		forget_program_channels(scene);
+		settle(scene);
+		free_closed_vchans();
 		if (i == 10)
 			after_ten = bytes_allocated();
 	}
 	assert_int_equal(bytes_allocated(), after_ten);
-	scene_stop(&scene);
 }

@@ -8,17 +8,10 @@
 
 #define BUSY_POLL_MS 100000u /* long, so that what a test does at once is quick on any machine */
 
-static int with_busy_poll(void **state)
+static void up_with_busy_poll(struct scene *scene)
 {
 	busy_poll_ns = BUSY_POLL_MS * UINT64_C(1000000);
-	yield_takes_ms = 0;
-	return 0;
-}
-
-static int without_busy_poll(void **state)
-{
-	busy_poll_ns = yield_takes_ms = 0;
-	return 0;
+	up(scene);
 }
 
 static bool we_ask_to_be_notified(struct scene *scene)
@@ -54,114 +47,86 @@ static unsigned say_until_polled(struct scene *scene)
 	return times;
 }
 
-TEST_WITH(what_comes_quickly_is_looked_for_without_being_notified_of, with_busy_poll, without_busy_poll)
+SCENE_TEST(what_comes_quickly_is_looked_for_without_being_notified_of, up_with_busy_poll)
 {
-	struct scene scene;
-
-	up(&scene);
-	assert_true(say_until_polled(&scene) >= BUSY_POLL_QUICK_WAITS);
+	assert_true(say_until_polled(scene) >= BUSY_POLL_QUICK_WAITS);
 	for (int i = 0; i < 100; i++) {
 		uint8_t payload[8];
 
-		assert_true(links_poll(scene.links));
-		put(&scene, FRAME_PING, 0, payload, frame_u64_encode(1, payload));
-		assert_true(links_poll(scene.links));
-		expect_answer(&scene);
-		assert_false(we_ask_to_be_notified(&scene));
+		assert_true(links_poll(scene->links));
+		put(scene, FRAME_PING, 0, payload, frame_u64_encode(1, payload));
+		assert_true(links_poll(scene->links));
+		expect_answer(scene);
+		assert_false(we_ask_to_be_notified(scene));
 	}
-	scene_stop(&scene);
 }
 
-TEST_WITH(looking_in_vain_ends_by_asking_and_is_tried_less, with_busy_poll, without_busy_poll)
+SCENE_TEST(looking_in_vain_ends_by_asking_and_is_tried_less, up_with_busy_poll)
 {
-	struct scene scene;
 	unsigned times, before = 0;
 
-	up(&scene);
 	for (int i = 0; i < 5; i++) {
-		times = say_until_polled(&scene);
+		times = say_until_polled(scene);
 		assert_true(times > before);
 		before = times;
-		assert_true(links_poll(scene.links));
+		assert_true(links_poll(scene->links));
 		time_passed_ms += BUSY_POLL_MS;
-		assert_false(links_poll(scene.links));
-		assert_true(we_ask_to_be_notified(&scene));
+		assert_false(links_poll(scene->links));
+		assert_true(we_ask_to_be_notified(scene));
 	}
-	scene_stop(&scene);
 }
 
-TEST_WITH(what_came_before_the_last_look_is_taken_in, with_busy_poll, without_busy_poll)
+SCENE_TEST(what_came_before_the_last_look_is_taken_in, up_with_busy_poll)
 {
-	struct scene scene;
 	uint8_t payload[8];
 
-	up(&scene);
-	say_until_polled(&scene);
+	say_until_polled(scene);
 	time_passed_ms += BUSY_POLL_MS;
-	put(&scene, FRAME_PING, 0, payload, frame_u64_encode(1, payload));
-	links_poll(scene.links);
-	expect_answer(&scene);
-	scene_stop(&scene);
+	put(scene, FRAME_PING, 0, payload, frame_u64_encode(1, payload));
+	links_poll(scene->links);
+	expect_answer(scene);
 }
 
-TEST_WITH(looking_ends_when_others_need_the_cpu, with_busy_poll, without_busy_poll)
+SCENE_TEST(looking_ends_when_others_need_the_cpu, up_with_busy_poll)
 {
-	struct scene scene;
-
-	up(&scene);
-	say_until_polled(&scene);
-	assert_true(links_poll(scene.links));
+	say_until_polled(scene);
+	assert_true(links_poll(scene->links));
 	yield_takes_ms = 1000;
-	assert_false(links_poll(scene.links));
-	assert_true(we_ask_to_be_notified(&scene));
-	scene_stop(&scene);
+	assert_false(links_poll(scene->links));
+	assert_true(we_ask_to_be_notified(scene));
 }
 
-TEST_WITH(link_that_ends_is_not_looked_at, with_busy_poll, without_busy_poll)
+SCENE_TEST(link_that_ends_is_not_looked_at, up_with_busy_poll)
 {
-	struct scene scene;
-
-	up(&scene);
-	say_until_polled(&scene);
-	scene.peer.vchan->state = VCHAN_CLOSED;
-	notify(&scene);
-	expect_state(&scene, LINK_IDLE);
-	assert_false(links_poll(scene.links));
-	greet(&scene);
-	assert_true(we_ask_to_be_notified(&scene));
-	say_until_polled(&scene);
-	scene_stop(&scene);
+	say_until_polled(scene);
+	close_by_peer(scene);
+	expect_state(scene, LINK_IDLE);
+	assert_false(links_poll(scene->links));
+	greet(scene);
+	assert_true(we_ask_to_be_notified(scene));
+	say_until_polled(scene);
 }
 
 /* Not by what is found in its ring: somebody else knows that it is over. */
-TEST_WITH(link_that_is_lost_while_it_is_looked_at_is_looked_at_no_more, with_busy_poll, without_busy_poll)
+SCENE_TEST(link_that_is_lost_while_it_is_looked_at_is_looked_at_no_more, up_with_busy_poll)
 {
-	struct scene scene;
-
-	up(&scene);
-	say_until_polled(&scene);
-	links_lost(scene.links, peer_domain(scene.peer.domid), true, "its daemon is gone");
-	settle(&scene);
-	expect_state(&scene, LINK_IDLE);
-	assert_false(links_poll(scene.links));
-	greet(&scene);
-	assert_true(we_ask_to_be_notified(&scene));
-	say_until_polled(&scene);
-	assert_true(links_poll(scene.links));
-	scene_stop(&scene);
+	say_until_polled(scene);
+	lose(scene, true);
+	expect_state(scene, LINK_IDLE);
+	assert_false(links_poll(scene->links));
+	greet(scene);
+	assert_true(we_ask_to_be_notified(scene));
+	say_until_polled(scene);
+	assert_true(links_poll(scene->links));
 }
 
 /* A few quick answers in between make no difference. */
-TEST_WITH(slow_link_is_never_looked_at, with_busy_poll, without_busy_poll)
+SCENE_TEST(slow_link_is_never_looked_at, up_with_busy_poll)
 {
-	struct scene scene;
-
-	up(&scene);
 	for (int i = 0; i < 100; i++) {
 		time_passed_ms += BUSY_POLL_MS;
-		say_quickly(&scene, BUSY_POLL_QUICK_WAITS);
-		assert_true(we_ask_to_be_notified(&scene));
-		assert_false(links_poll(scene.links));
+		say_quickly(scene, BUSY_POLL_QUICK_WAITS);
+		assert_true(we_ask_to_be_notified(scene));
+		assert_false(links_poll(scene->links));
 	}
-	scene_stop(&scene);
 }

@@ -63,265 +63,211 @@ TEST(the_documents_example_of_a_proof_is_right)
 	assert_memory_equal(computed, result, sizeof(result));
 }
 
-TEST(wrong_proof_is_not_answered)
+enum { FLIPPED, REFLECTED, OTHER_EPOCH, OTHER_DOMID, OTHER_NONCE, OTHER_PURPOSE, OTHER_SECRET, PROOFS };
+
+SCENE_TEST_EACH(wrong_proof_is_not_answered, away, lie, PROOFS)
 {
-	enum {
-		FLIPPED,
-		REFLECTED,
-		OTHER_EPOCH,
-		OTHER_DOMID,
-		OTHER_NONCE,
-		OTHER_PURPOSE,
-		OTHER_SECRET,
-		PROOFS
-	};
-	struct scene scene;
+	static const uint8_t other_secret[32] = "another";
+	struct frame_prove ours = hear_prove(scene), theirs = {.epoch = lie == OTHER_EPOCH ? 2 : 1};
+	struct proof_end us, them;
 
-	for (int lie = FLIPPED; lie < PROOFS; lie++) {
-		static const uint8_t other_secret[32] = "another";
-		struct frame_prove ours, theirs = {.epoch = 1};
-		struct proof_end us, them;
-
-		away(&scene);
-		hear_prove(&scene, &ours);
-		proof_ends(&us, &them);
-		if (lie == OTHER_DOMID)
-			them.domid++;
-		if (lie == OTHER_NONCE)
-			them.nonce[0]++;
-		theirs.epoch = lie == OTHER_EPOCH ? 2 : 1;
-		proof_make(lie == OTHER_SECRET ? other_secret : session.secret, &them, &us, 1,
-			   lie == OTHER_PURPOSE ? 2 : HELLO_RESUME, theirs.proof);
-		if (lie == FLIPPED)
-			theirs.proof[31] ^= 1;
-		if (lie == REFLECTED)
-			theirs = ours;
-		say_prove(&scene, &theirs);
-		expect_dropped(&scene);
-	}
+	proof_ends(&us, &them);
+	if (lie == OTHER_DOMID)
+		them.domid++;
+	if (lie == OTHER_NONCE)
+		them.nonce[0]++;
+	proof_make(lie == OTHER_SECRET ? other_secret : session.secret, &them, &us, 1,
+		   lie == OTHER_PURPOSE ? 2 : HELLO_RESUME, theirs.proof);
+	if (lie == FLIPPED)
+		theirs.proof[31] ^= 1;
+	say_prove(scene, lie == REFLECTED ? ours : theirs);
+	expect_dropped(scene);
 }
 
-TEST(proof_of_an_earlier_vchan_is_not_answered)
+SCENE_TEST(proof_of_an_earlier_vchan_is_not_answered, away)
 {
-	struct frame_prove ours, earlier;
-	struct scene scene;
+	struct frame_prove earlier;
 
-	away(&scene);
-	hear_prove(&scene, &ours);
+	hear_prove(scene);
 	earlier = good_prove(1);
-	links_lost(scene.links, peer_domain(7), false, "the peer has begun anew");
-	pass(&scene, AGAIN_MS);
-	meet_again(&scene);
-	hear_prove(&scene, &ours);
-	say_prove(&scene, &earlier);
-	expect_dropped(&scene);
+	lose(scene, false);
+	pass(scene, AGAIN_MS);
+	meet_again(scene);
+	hear_prove(scene);
+	say_prove(scene, earlier);
+	expect_dropped(scene);
 }
 
-TEST(impossible_positions)
+/* More than was ever sent: this end is the older one. */
+SCENE_TEST_EACH(position_beyond_what_was_sent_ends_the_session, away, is_largest, 2)
 {
-	struct frame_prove ours, theirs;
-	struct scene scene;
+	prove(scene);
+	say_resume(scene, is_largest ? UINT64_MAX : session.received + 8, 2);
+	expect_ended(scene);
+}
 
-	/* More than was ever sent: this end is the older one. */
-	away(&scene);
-	prove(&scene);
-	say_resume(&scene, session.received + 8, 2);
-	expect_ended(&scene);
-	away(&scene);
-	prove(&scene);
-	say_resume(&scene, UINT64_MAX, 2);
-	expect_ended(&scene);
-	/* Less than it had processed already: that end is. */
-	away(&scene);
-	prove(&scene);
-	say_resume(&scene, session.received - 8, 2);
+/* Less than it had processed already: that end is. */
+SCENE_TEST(position_that_falls_is_refused, away)
+{
+	prove(scene);
+	say_resume(scene, session.received - 8, 2);
 	session.epoch = 1;
-	expect_refused(&scene);
-	/* The same where our RESUME lies unread in the old ring: it isn't the session's. */
-	away(&scene);
-	hear_prove(&scene, &ours);
-	theirs = good_prove(1);
-	say_prove(&scene, &theirs);
-	say_resume(&scene, session.received, ++session.epoch);
-	leave(&scene);
-	meet_again(&scene);
-	prove(&scene);
-	say_resume(&scene, session.received - 8, 3);
-	expect_refused(&scene);
+	expect_refused(scene);
 }
 
-TEST(position_within_a_frame_harms_only_the_peer)
+/* It isn't the session's. */
+SCENE_TEST(position_that_falls_is_refused_though_our_resume_lies_unread, away)
 {
-	struct scene scene;
-
-	up_to_resume(&scene);
-	open_channel(&scene);
-	leave(&scene);
-	meet_again(&scene);
-	prove(&scene);
-	say_resume(&scene, session.received + 8, 2);
-	settle(&scene);
-	expect_state(&scene, LINK_IDLE);
-	expect_last_error(&scene, "isn't a frame");
-	forget_program_channel(&scene);
-	scene_stop(&scene);
+	hear_prove(scene);
+	say_prove(scene, good_prove(1));
+	say_resume(scene, session.received, ++session.epoch);
+	leave(scene);
+	meet_again(scene);
+	prove(scene);
+	say_resume(scene, session.received - 8, 3);
+	expect_refused(scene);
 }
 
-TEST(epochs_that_were_left_behind)
+SCENE_TEST(position_within_a_frame_harms_only_the_peer, up_to_resume)
 {
-	struct frame_prove ours, theirs;
-	struct scene scene;
+	open_channel(scene);
+	leave(scene);
+	meet_again(scene);
+	prove(scene);
+	say_resume(scene, session.received + 8, 2);
+	settle(scene);
+	expect_state(scene, LINK_IDLE);
+	expect_last_error(scene, "isn't a frame");
+}
 
-	/* The session has gone on in the epoch 2, and the peer was heard in it. */
-	away(&scene);
-	prove(&scene);
-	go_on(&scene);
-	expect(&scene, FRAME_PING);
-	session.received += frame_size(scene.peer.header.length);
-	say_u64(&scene, FRAME_PONG, 0);
-	leave(&scene);
-	meet_again(&scene);
-	hear_prove(&scene, &ours);
-	theirs = good_prove(1);
-	say_prove(&scene, &theirs);
-	expect_refused(&scene);
+/* The session has gone on in the epoch 2, and the peer was heard in it. */
+SCENE_TEST(proof_of_an_epoch_that_was_left_behind_is_refused, away)
+{
+	prove(scene);
+	go_on(scene);
+	expect(scene, FRAME_PING);
+	count_heard(scene);
+	say_u64(scene, FRAME_PONG, 0);
+	leave(scene);
+	meet_again(scene);
+	hear_prove(scene);
+	say_prove(scene, good_prove(1));
+	expect_refused(scene);
+}
 
-	/* An end that hasn't been heard in an epoch may be behind by it, and by more than one. */
-	away(&scene);
+/* By one epoch, and by more than one. */
+SCENE_TEST(end_that_was_not_heard_in_an_epoch_may_be_behind_by_it, away)
+{
 	for (int i = 0; i < 3; i++) {
-		hear_prove(&scene, &ours);
-		theirs = good_prove(1);
-		say_prove(&scene, &theirs);
-		expect(&scene, FRAME_RESUME);
-		say_resume(&scene, session.received, ++session.epoch);
-		expect_state(&scene, LINK_UP);
-		leave(&scene);
-		meet_again(&scene);
+		hear_prove(scene);
+		say_prove(scene, good_prove(1));
+		expect(scene, FRAME_RESUME);
+		say_resume(scene, session.received, ++session.epoch);
+		expect_state(scene, LINK_UP);
+		leave(scene);
+		meet_again(scene);
 	}
-	scene_stop(&scene);
-
-	/* The mapping end's new one isn't new. */
-	for (uint32_t epoch = 0; epoch < 2; epoch++) {
-		away(&scene);
-		prove(&scene);
-		say_resume(&scene, session.received, epoch);
-		expect_dropped(&scene);
-	}
-
-	/* None is left. */
-	away(&scene);
-	hear_prove(&scene, &ours);
-	theirs = good_prove(UINT32_MAX);
-	say_prove(&scene, &theirs);
-	expect_ended(&scene);
 }
 
-TEST(frames_at_the_wrong_time_end_the_attempt)
+SCENE_TEST_EACH(epoch_that_is_not_new_is_dropped, away, epoch, 2)
 {
-	static const uint8_t types[] = {FRAME_PING,	 FRAME_ACK,	FRAME_OPEN, FRAME_DATA,
-					FRAME_DIRECTORY, FRAME_WELCOME, 200};
-	struct frame_prove ours;
-	struct scene scene;
-
-	for (unsigned i = 0; i < sizeof(types); i++) {
-		away(&scene);
-		hear_prove(&scene, &ours);
-		say(&scene, types[i], "12345678", 8);
-		expect_dropped(&scene);
-	}
-	/* RESUME before PROVE */
-	away(&scene);
-	hear_prove(&scene, &ours);
-	say_resume(&scene, session.received, 2);
-	expect_dropped(&scene);
-	/* PROVE twice */
-	away(&scene);
-	prove(&scene);
-	ours = good_prove(1);
-	say_prove(&scene, &ours);
-	expect_dropped(&scene);
-	/* HELLO twice */
-	away(&scene);
-	prove(&scene);
-	hello_of_peer(&scene, HELLO_RESUME, session.token, peer_instance);
-	expect_dropped(&scene);
-	/* GOODBYE of somebody who has proven nothing */
-	away(&scene);
-	hear_prove(&scene, &ours);
-	say(&scene, FRAME_GOODBYE, "\x68\0\0\0", 4);
-	expect_dropped(&scene);
-	/* short ones */
-	for (uint32_t length = 0; length < 40; length += 8) {
-		away(&scene);
-		hear_prove(&scene, &ours);
-		say(&scene, FRAME_PROVE, "1234567890123456789012345678901234567890", length);
-		expect_dropped(&scene);
-	}
-	away(&scene);
-	prove(&scene);
-	say(&scene, FRAME_RESUME, "12345678", 8);
-	expect_dropped(&scene);
-	/* another major */
-	up_to_resume(&scene);
-	leave(&scene);
-	bring_vchan(&scene);
-	scene.peer.unnumbered = true;
-	hear_hello(&scene, HELLO_RESUME);
-	say_hello(&scene, PROTOCOL_MAJOR + 1);
-	expect_dropped(&scene);
-	/* impossible indices */
-	away(&scene);
-	hear_prove(&scene, &ours);
-	scene.peer.vchan->in.words.producer += 1u << 30;
-	notify(&scene);
-	expect_dropped(&scene);
+	prove(scene);
+	say_resume(scene, session.received, (uint32_t)epoch);
+	expect_dropped(scene);
 }
 
-TEST(silent_attempt_is_given_up)
+SCENE_TEST(session_without_another_epoch_ends, away)
 {
-	struct frame_prove ours;
-	struct scene scene;
+	hear_prove(scene);
+	say_prove(scene, good_prove(UINT32_MAX));
+	expect_ended(scene);
+}
 
-	away(&scene);
-	hear_prove(&scene, &ours);
-	for (uint64_t ms = 0; ms < DEAD_AFTER_MS + HEARTBEAT_MS; ms += HEARTBEAT_MS)
-		pass(&scene, HEARTBEAT_MS);
-	expect_dropped(&scene);
+static const uint8_t not_for_attempts[] = {FRAME_PING,	    FRAME_ACK,	   FRAME_OPEN, FRAME_DATA,
+					   FRAME_DIRECTORY, FRAME_WELCOME, 200};
+
+SCENE_TEST_EACH(frames_at_the_wrong_time_end_the_attempt, away, i, ROWS(not_for_attempts))
+{
+	hear_prove(scene);
+	say(scene, not_for_attempts[i], "12345678", 8);
+	expect_dropped(scene);
+}
+
+SCENE_TEST_EACH(short_proof_ends_the_attempt, away, i, 5)
+{
+	hear_prove(scene);
+	say(scene, FRAME_PROVE, "1234567890123456789012345678901234567890", 8 * (uint32_t)i);
+	expect_dropped(scene);
+}
+
+enum { RESUME_BEFORE_PROVE, GOODBYE_OF_ANYBODY, IMPOSSIBLE_INDEX, MISTAKES };
+
+SCENE_TEST_EACH(mistake_before_the_proof_ends_the_attempt, away, mistake, MISTAKES)
+{
+	hear_prove(scene);
+	if (mistake == RESUME_BEFORE_PROVE) {
+		say_resume(scene, session.received, 2);
+	} else if (mistake == GOODBYE_OF_ANYBODY) {
+		say(scene, FRAME_GOODBYE, "\x68\0\0\0", 4);
+	} else {
+		scene->peer.vchan->in.words.producer += 1u << 30;
+		notify(scene);
+	}
+	expect_dropped(scene);
+}
+
+enum { SECOND_PROVE, SECOND_HELLO, SHORT_RESUME, LATER_MISTAKES };
+
+SCENE_TEST_EACH(mistake_behind_the_proof_ends_the_attempt, away, mistake, LATER_MISTAKES)
+{
+	prove(scene);
+	if (mistake == SECOND_PROVE)
+		say_prove(scene, good_prove(1));
+	else if (mistake == SECOND_HELLO)
+		hello_of_peer(scene, HELLO_RESUME, session.token, peer_instance);
+	else
+		say(scene, FRAME_RESUME, "12345678", 8);
+	expect_dropped(scene);
+}
+
+SCENE_TEST(another_major_ends_the_attempt, up_to_resume)
+{
+	leave(scene);
+	bring_vchan(scene);
+	scene->peer.unnumbered = true;
+	hear_hello(scene, HELLO_RESUME);
+	say_hello(scene, PROTOCOL_MAJOR + 1);
+	expect_dropped(scene);
+}
+
+SCENE_TEST(silent_attempt_is_given_up, away)
+{
+	hear_prove(scene);
+	pass_in_steps(scene, DEAD_AFTER_MS + HEARTBEAT_MS, HEARTBEAT_MS);
+	expect_dropped(scene);
 }
 
 /* Also if we stood still until its time was up. */
-TEST(lost_event_of_an_attempt_is_made_good_by_the_heartbeat)
+SCENE_TEST_EACH(lost_event_of_an_attempt_is_made_good_by_the_heartbeat, away, stood_still, 2)
 {
-	static const uint64_t later_ms[] = {HEARTBEAT_MS, DEAD_AFTER_MS + HEARTBEAT_MS};
 	uint8_t payload[FRAME_SMALL_MAX];
-	struct frame_prove ours, theirs;
-	struct scene scene;
+	struct frame_prove theirs;
 
-	for (unsigned i = 0; i < sizeof(later_ms) / sizeof(*later_ms); i++) {
-		away(&scene);
-		hear_prove(&scene, &ours);
-		theirs = good_prove(1);
-		put(&scene, FRAME_PROVE, 0, payload, frame_prove_encode(&theirs, payload));
-		expect_silence(&scene);
-		pass(&scene, later_ms[i]);
-		expect(&scene, FRAME_RESUME);
-		go_on(&scene);
-		scene_stop(&scene);
-	}
+	hear_prove(scene);
+	theirs = good_prove(1);
+	put(scene, FRAME_PROVE, 0, payload, frame_prove_encode(&theirs, payload));
+	expect_silence(scene);
+	pass(scene, stood_still ? DEAD_AFTER_MS + HEARTBEAT_MS : HEARTBEAT_MS);
+	expect(scene, FRAME_RESUME);
+	go_on(scene);
 }
 
-TEST(newer_vchan_takes_the_place_of_an_attempts)
+SCENE_TEST(newer_vchan_takes_the_place_of_an_attempts, away)
 {
-	struct scene scene;
-	struct vchan *old;
+	struct vchan *old = scene->peer.vchan;
 
-	away(&scene);
-	old = scene.peer.vchan;
-	scene.peer.vchan = NULL;
-	meet_again(&scene);
+	meet_again(scene);
 	assert_true(old->closed);
-	prove(&scene);
-	go_on(&scene);
-	free(old);
-	scene_stop(&scene);
+	prove(scene);
+	go_on(scene);
 }

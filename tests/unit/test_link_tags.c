@@ -3,8 +3,6 @@
  * 5.7). */
 #include "tests/unit/resume_rig.h"
 
-#include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "daemon/link/link_internal.h"
@@ -35,7 +33,7 @@ static void say_tagged_hello(struct scene *scene, bool names)
 }
 
 /* Returns how many of our tags name the session. */
-static unsigned hear_tagged_hello(struct scene *scene, struct frame_hello_link *hello)
+static unsigned tags_heard(struct scene *scene, struct frame_hello_link *hello)
 {
 	uint8_t tag[PROOF_TAG_SIZE];
 	struct proof_end us, them;
@@ -54,6 +52,14 @@ static unsigned hear_tagged_hello(struct scene *scene, struct frame_hello_link *
 	return found;
 }
 
+/* One of our tags names the session. */
+static void hear_tagged_hello(struct scene *scene)
+{
+	struct frame_hello_link hello;
+
+	assert_int_equal(tags_heard(scene, &hello), 1);
+}
+
 /* The link is up with a peer that names sessions by tags, too. */
 static void up_hidden(struct scene *scene)
 {
@@ -62,7 +68,7 @@ static void up_hidden(struct scene *scene)
 	scene_start(scene);
 	session.domid = 7;
 	connect_peer(scene);
-	hear_tagged_hello(scene, &hello);
+	tags_heard(scene, &hello);
 	memcpy(session.token, hello.nonce, sizeof(session.token));
 	memcpy(session.secret, hello.secret, sizeof(session.secret));
 	say_tagged_hello(scene, false);
@@ -74,51 +80,43 @@ static void up_hidden(struct scene *scene)
 
 static void come_by(struct scene *scene, uint32_t domid)
 {
-	scene->peer.domid = session.domid = domid;
-	memcpy(scene->instances[domid], peer_instance, sizeof(peer_instance));
+	take_number(scene, domid);
 	bring_vchan(scene);
+	scene->peer.unnumbered = true;
 }
 
-TEST(session_is_named_to_the_other_end_and_goes_on)
+/* With a session, which goes on. */
+static void come_to_resume(struct scene *scene, uint32_t domid)
 {
-	struct frame_hello_link hello;
-	struct scene scene;
-
-	for (uint32_t domid = 7; domid <= 9; domid += 2) {
-		up_hidden(&scene);
-		scene.was = domid == 7 ? 0 : 7;
-		open_channel(&scene);
-		leave(&scene);
-		come_by(&scene, domid);
-		scene.peer.unnumbered = true;
-		assert_int_equal(hear_tagged_hello(&scene, &hello), 1);
-		expect_silence(&scene);
-		say_tagged_hello(&scene, true);
-		prove(&scene);
-		go_on(&scene);
-		assert_int_equal(info_of(&scene).resumes, 1);
-		assert_int_equal(info_of(&scene).channels, 1);
-		expect(&scene, FRAME_OPEN);
-		expect(&scene, FRAME_PING);
-		end_scene(&scene);
-	}
+	come_by(scene, domid);
+	hear_tagged_hello(scene);
+	expect_silence(scene);
+	say_tagged_hello(scene, true);
+	prove(scene);
+	go_on(scene);
+	assert_int_equal(info_of(scene).resumes, 1);
 }
 
-TEST(peer_that_names_no_session_has_none_any_more)
+SCENE_TEST_EACH(session_is_named_to_the_other_end_and_goes_on, up_hidden, is_moved, 2)
 {
-	struct frame_hello_link hello;
-	struct scene scene;
+	scene->was = is_moved ? 7 : 0;
+	open_channel(scene);
+	leave(scene);
+	come_to_resume(scene, is_moved ? 9 : 7);
+	assert_int_equal(info_of(scene).channels, 1);
+	expect(scene, FRAME_OPEN);
+	expect(scene, FRAME_PING);
+}
 
-	up_hidden(&scene);
-	leave(&scene);
-	come_by(&scene, 7);
-	scene.peer.sequence = scene.peer.heard_sequence = 0;
-	assert_int_equal(hear_tagged_hello(&scene, &hello), 1);
-	say_tagged_hello(&scene, false);
-	expect_state(&scene, LINK_UP);
-	assert_int_equal(scene.ups, 2);
-	assert_int_equal(info_of(&scene).resumes, 0);
-	scene_stop(&scene);
+SCENE_TEST(peer_that_names_no_session_has_none_any_more, up_hidden)
+{
+	leave(scene);
+	come_by(scene, 7);
+	hear_tagged_hello(scene);
+	say_tagged_hello(scene, false);
+	expect_state(scene, LINK_UP);
+	assert_int_equal(scene->ups, 2);
+	assert_int_equal(info_of(scene).resumes, 0);
 }
 
 /* What a stranger hears of us: the types of frames and their sizes, what HELLO says openly, and how the vchan
@@ -135,8 +133,6 @@ enum { SILENT, NAMES_NOTHING, MAJOR, SHORT, PROVES, RESUMES, SAYS_GOODBYE, LEAVE
 
 static void behave(struct scene *scene, int conduct)
 {
-	struct frame_prove none = {.epoch = 1};
-
 	switch (conduct) {
 	case NAMES_NOTHING:
 		say_tagged_hello(scene, false);
@@ -149,7 +145,7 @@ static void behave(struct scene *scene, int conduct)
 		say(scene, FRAME_HELLO, "\1\0\1\0", 4);
 		break;
 	case PROVES:
-		say_prove(scene, &none);
+		say_prove(scene, (struct frame_prove){.epoch = 1});
 		break;
 	case RESUMES: /* as an earlier daemon */
 		hello_of_peer(scene, HELLO_RESUME, session.token, peer_instance);
@@ -160,9 +156,8 @@ static void behave(struct scene *scene, int conduct)
 		break;
 	case LEAVES:
 	case GOES:
-		scene->peer.vchan->state = VCHAN_CLOSED;
 		scene->peer.vchan->was_left = conduct == LEAVES;
-		notify(scene);
+		close_by_peer(scene);
 		break;
 	default:
 		pass(scene, DEAD_AFTER_MS);
@@ -191,154 +186,112 @@ static struct impression impression_on_a_stranger(struct scene *scene, int condu
 	return it;
 }
 
-TEST(who_names_a_strangers_instance_learns_nothing_of_its_session)
+/* In a scene with a link, whose session is with this instance or another one. */
+static struct impression impression_beside_a_link(int conduct, bool is_known, bool is_away)
 {
-	for (int conduct = 0; conduct < CONDUCTS; conduct++) {
-		struct impression with, without;
-		struct link_info info;
-		struct scene scene;
-		struct peer right;
+	struct impression impression;
+	struct link_info info;
+	struct scene scene;
 
-		for (int is_away = 0; is_away < 2; is_away++) {
-			/* Both scenes have the link; in one it is with another instance. */
-			for (int is_known = 0; is_known < 2; is_known++) {
-				uint32_t resumes = 0;
+	up_hidden(&scene);
+	scene.other = 7;
+	scene.links->links->ring_bytes = 131072;
+	if (!is_known)
+		scene.links->links->session.peer_instance[0] ^= 1;
+	if (is_away)
+		leave(&scene);
+	impression = impression_on_a_stranger(&scene, conduct);
+	assert_true(links_info(scene.links, peer_domain(7), &info));
+	assert_int_equal(info.resumes, 0);
+	scene_stop(&scene);
+	return impression;
+}
 
-				up_hidden(&scene);
-				scene.other = 7;
-				scene.links->links->ring_bytes = 131072;
-				if (!is_known)
-					scene.links->links->session.peer_instance[0] ^= 1;
-				if (is_away)
-					leave(&scene);
-				right = scene.peer;
-				*(is_known ? &with : &without) = impression_on_a_stranger(&scene, conduct);
-				assert_true(links_info(scene.links, peer_domain(7), &info));
-				assert_int_equal(info.resumes, resumes);
-				links_free(scene.links);
-				scene.links = NULL;
-				free(scene.peer.vchan);
-				scene.peer = right;
-				scene_stop(&scene);
-			}
-			assert_int_equal(with.count, without.count);
-			assert_memory_equal(with.heard, without.heard, sizeof(with.heard));
-			assert_int_equal(with.closed, without.closed);
-			assert_int_equal(with.left, without.left);
-			assert_int_equal(with.least_ring, without.least_ring);
-			assert_int_equal(with.hello.purpose, without.hello.purpose);
-			assert_int_equal(with.hello.flags, without.hello.flags);
-			assert_memory_equal(with.hello.token, with.hello.nonce, 16);
-			assert_memory_equal(without.hello.token, without.hello.nonce, 16);
-			/* Tags never come again: not from another HELLO, and not within one. */
-			for (unsigned i = 0; i < HELLO_TAGS; i++)
-				for (unsigned j = 0; j < HELLO_TAGS; j++) {
-					assert_memory_not_equal(with.hello.tags[i], without.hello.tags[j],
-								HELLO_TAG_SIZE);
-					if (i != j)
-						assert_memory_not_equal(with.hello.tags[i],
-									with.hello.tags[j], HELLO_TAG_SIZE);
-				}
+TEST_EACH(who_names_a_strangers_instance_learns_nothing_of_its_session, 2 * CONDUCTS)
+{
+	int conduct = unit_number(state) / 2;
+	bool is_away = unit_number(state) % 2;
+	struct impression with = impression_beside_a_link(conduct, true, is_away);
+	struct impression without = impression_beside_a_link(conduct, false, is_away);
+
+	assert_int_equal(with.count, without.count);
+	assert_memory_equal(with.heard, without.heard, sizeof(with.heard));
+	assert_int_equal(with.closed, without.closed);
+	assert_int_equal(with.left, without.left);
+	assert_int_equal(with.least_ring, without.least_ring);
+	assert_int_equal(with.hello.purpose, without.hello.purpose);
+	assert_int_equal(with.hello.flags, without.hello.flags);
+	assert_memory_equal(with.hello.token, with.hello.nonce, 16);
+	assert_memory_equal(without.hello.token, without.hello.nonce, 16);
+	/* Tags never come again: not from another HELLO, and not within one. */
+	for (unsigned i = 0; i < HELLO_TAGS; i++)
+		for (unsigned j = 0; j < HELLO_TAGS; j++) {
+			assert_memory_not_equal(with.hello.tags[i], without.hello.tags[j], HELLO_TAG_SIZE);
+			if (i != j)
+				assert_memory_not_equal(with.hello.tags[i], with.hello.tags[j],
+							HELLO_TAG_SIZE);
 		}
-	}
 }
 
 /* The heartbeat finds what was written without a notification: PROVE alone, or HELLO before it. The claim's
  * link is freed by that, and is looked at no more. */
-TEST(claim_is_over_when_the_heartbeat_finds_it_proven)
+SCENE_TEST_EACH(claim_is_over_when_the_heartbeat_finds_it_proven, up_hidden, with_hello, 2)
 {
-	struct frame_hello_link hello;
-	struct frame_prove ours, theirs;
-	struct scene scene;
+	struct frame_prove theirs;
 
-	for (int shape = 0; shape < 2; shape++) {
-		up_hidden(&scene);
-		scene.was = 7;
-		leave(&scene);
-		come_by(&scene, 9);
-		scene.peer.unnumbered = true;
-		assert_int_equal(hear_tagged_hello(&scene, &hello), 1);
-		theirs = good_prove(session.epoch);
-		if (shape == 1)
-			scene.peer.vchan->event = NULL;
-		say_tagged_hello(&scene, true);
-		if (shape == 0)
-			hear_prove(&scene, &ours);
-		scene.peer.vchan->event = NULL;
-		say_prove(&scene, &theirs);
-		expect_silence(&scene);
-		pass(&scene, HEARTBEAT_MS);
-		if (shape == 1)
-			hear_prove(&scene, &ours);
-		expect(&scene, FRAME_RESUME);
-		go_on(&scene);
-		assert_int_equal(info_of(&scene).resumes, 1);
-		links_free(scene.links);
-		scene.links = NULL;
-		scene_stop(&scene);
-	}
+	scene->was = 7;
+	leave(scene);
+	come_by(scene, 9);
+	hear_tagged_hello(scene);
+	theirs = good_prove(session.epoch);
+	if (with_hello)
+		scene->peer.vchan->event = NULL;
+	say_tagged_hello(scene, true);
+	if (!with_hello)
+		hear_prove(scene);
+	scene->peer.vchan->event = NULL;
+	say_prove(scene, theirs);
+	expect_silence(scene);
+	pass(scene, HEARTBEAT_MS);
+	if (with_hello)
+		hear_prove(scene);
+	expect(scene, FRAME_RESUME);
+	go_on(scene);
+	assert_int_equal(info_of(scene).resumes, 1);
 }
 
 /* A domain lies about its instance: the right session is among those of our tags, too, and is found. */
-TEST(session_is_found_beside_that_of_a_liar)
+SCENE_TEST(session_is_found_beside_that_of_a_liar, up_hidden)
 {
 	struct resumed_session right;
-	struct frame_hello_link hello;
-	struct peer peer, liar;
-	struct scene scene;
 
-	up_hidden(&scene);
+	leave(scene);
 	right = session;
-	leave(&scene);
-	peer = scene.peer;
-	scene.peer.vchan = NULL;
-	scene.other = 10;
-	come_by(&scene, 10);
-	assert_int_equal(hear_tagged_hello(&scene, &hello), 1); /* which means nothing to it */
-	say_tagged_hello(&scene, false);
-	settle(&scene);
-	liar = scene.peer;
-	scene.peer.vchan = NULL;
+	scene->other = 10;
+	come_by(scene, 10);
+	hear_tagged_hello(scene); /* which means nothing to it */
+	say_tagged_hello(scene, false);
+	settle(scene);
 	session = right;
-	scene.was = 7;
-	come_by(&scene, 9);
-	scene.peer.unnumbered = true;
-	assert_int_equal(hear_tagged_hello(&scene, &hello), 1);
-	say_tagged_hello(&scene, true);
-	prove(&scene);
-	go_on(&scene);
-	assert_int_equal(info_of(&scene).resumes, 1);
-	links_free(scene.links);
-	scene.links = NULL;
-	assert_true(liar.vchan->closed);
-	free(liar.vchan);
-	free(peer.vchan);
-	scene_stop(&scene);
+	scene->was = 7;
+	come_to_resume(scene, 9);
 }
 
 /* Larger rings than others get are granted to who has named the session, and to nobody before. */
-TEST(rings_for_what_is_sent_again_come_once_a_session_is_named)
+SCENE_TEST(rings_for_what_is_sent_again_come_once_a_session_is_named, up_hidden)
 {
-	struct frame_hello_link hello;
-	struct scene scene;
-
-	up_hidden(&scene);
-	scene.was = 7;
-	scene.links->links->ring_bytes = 131072;
-	leave(&scene);
-	assert_int_equal(links_least_ring(scene.links, 7), 131072); /* it is this domain's own */
-	come_by(&scene, 9);
-	assert_int_equal(links_least_ring(scene.links, 9), 0);
-	scene.peer.vchan->size = 65536;
-	scene.peer.unnumbered = true;
-	assert_int_equal(hear_tagged_hello(&scene, &hello), 1);
-	say_tagged_hello(&scene, true);
-	expect_silence(&scene);
-	assert_true(scene.peer.vchan->closed && scene.peer.vchan->left);
-	expect_state(&scene, LINK_CONNECTING);
-	assert_int_equal(links_least_ring(scene.links, 9), 131072);
-	assert_int_equal(links_least_ring(scene.links, 8), 0);
-	links_free(scene.links);
-	scene.links = NULL;
-	scene_stop(&scene);
+	scene->was = 7;
+	scene->links->links->ring_bytes = 131072;
+	leave(scene);
+	assert_int_equal(links_least_ring(scene->links, 7), 131072); /* it is this domain's own */
+	come_by(scene, 9);
+	assert_int_equal(links_least_ring(scene->links, 9), 0);
+	scene->peer.vchan->size = 65536;
+	hear_tagged_hello(scene);
+	say_tagged_hello(scene, true);
+	expect_silence(scene);
+	assert_true(scene->peer.vchan->closed && scene->peer.vchan->left);
+	expect_state(scene, LINK_CONNECTING);
+	assert_int_equal(links_least_ring(scene->links, 9), 131072);
+	assert_int_equal(links_least_ring(scene->links, 8), 0);
 }

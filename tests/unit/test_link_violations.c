@@ -6,188 +6,161 @@
 
 #include <errno.h>
 
-TEST(another_major_is_refused)
+SCENE_TEST_EACH(another_major_is_refused, scene_start, shape, 2)
 {
-	struct scene scene;
-
-	for (int shape = 0; shape < 2; shape++) {
-		scene_start(&scene);
-		connect_peer(&scene);
-		if (shape)
-			/* whatever else stands in that version's HELLO */
-			say(&scene, FRAME_HELLO, "\2\0", 2);
-		else
-			say_hello(&scene, PROTOCOL_MAJOR + 1);
-		assert_int_equal(scene.ups, 0);
-		expect_violation(&scene, EPROTONOSUPPORT);
-	}
+	connect_peer(scene);
+	if (shape)
+		/* whatever else stands in that version's HELLO */
+		say(scene, FRAME_HELLO, "\2\0", 2);
+	else
+		say_hello(scene, PROTOCOL_MAJOR + 1);
+	assert_int_equal(scene->ups, 0);
+	expect_violation(scene, EPROTONOSUPPORT);
 }
 
-TEST(short_hello_is_refused)
+SCENE_TEST_EACH(short_hello_is_refused, scene_start, is_long, 2)
 {
-	struct scene scene;
-
-	for (uint32_t length = 0; length <= 2; length += 2) {
-		scene_start(&scene);
-		connect_peer(&scene);
-		say(&scene, FRAME_HELLO, "\1\0", length);
-		assert_int_equal(scene.ups, 0);
-		expect_violation(&scene, EPROTO);
-	}
+	connect_peer(scene);
+	say(scene, FRAME_HELLO, "\1\0", is_long ? 2 : 0);
+	assert_int_equal(scene->ups, 0);
+	expect_violation(scene, EPROTO);
 }
 
-TEST(anything_before_hello_is_refused)
+static void refuse_before_hello(struct scene *scene, uint8_t type)
 {
-	static const uint8_t types[] = {FRAME_PING, FRAME_PONG, FRAME_ACK, FRAME_DIRECTORY, FRAME_OPEN};
 	struct frame_open open = {.kind = CHANNEL_MESSAGE, .name = {"inbox", 5}};
 	uint8_t payload[FRAME_SMALL_MAX];
-	struct scene scene;
 
-	for (unsigned i = 0; i < sizeof(types); i++) {
-		scene_start_with(&scene, types[i] == FRAME_DIRECTORY ? 0 : 7);
-		connect_peer(&scene);
-		put(&scene, types[i], 1, payload, frame_open_encode(&open, payload));
-		notify(&scene);
-		assert_int_equal(scene.opens, 0);
-		assert_int_equal(scene.directories, 0);
-		expect_violation(&scene, EINVAL);
+	connect_peer(scene);
+	put(scene, type, 1, payload, frame_open_encode(&open, payload));
+	notify(scene);
+	assert_int_equal(scene->opens, 0);
+	assert_int_equal(scene->directories, 0);
+	expect_violation(scene, EINVAL);
+}
+
+static const uint8_t of_links[] = {FRAME_PING, FRAME_PONG, FRAME_ACK, FRAME_OPEN};
+
+SCENE_TEST_EACH(anything_before_hello_is_refused, scene_start, i, ROWS(of_links))
+{
+	refuse_before_hello(scene, of_links[i]);
+}
+
+static void start_with_domain_0(struct scene *scene)
+{
+	scene_start_with(scene, 0);
+}
+
+SCENE_TEST(directory_before_hello_is_refused, start_with_domain_0)
+{
+	refuse_before_hello(scene, FRAME_DIRECTORY);
+}
+
+SCENE_TEST(second_hello_is_busy, up)
+{
+	say_hello(scene, PROTOCOL_MAJOR);
+	expect_violation(scene, EBUSY);
+}
+
+SCENE_TEST_EACH(wrong_sequence_ends_the_session, scene_start, shape, 4)
+{
+	bool is_greeted = shape & 1, is_earlier = shape & 2;
+
+	if (is_greeted)
+		greet(scene);
+	else
+		connect_peer(scene);
+	scene->peer.sequence += is_earlier ? UINT32_MAX : 1;
+	say_hello(scene, PROTOCOL_MAJOR);
+	expect_last_error(scene, "was expected");
+	expect_violation(scene, EPROTO);
+}
+
+enum { FALLEN, NEVER_SENT, LARGEST, SHORT, POSITIONS };
+
+SCENE_TEST_EACH(impossible_position_ends_the_session, up, position, POSITIONS)
+{
+	uint64_t sent = frame_size(scene->peer.header.length); /* our HELLO */
+
+	if (position == FALLEN) {
+		say_u64(scene, FRAME_ACK, sent);
+		say_u64(scene, FRAME_ACK, sent);
+		expect_state(scene, LINK_UP);
+		say_u64(scene, FRAME_ACK, sent - 8);
+	} else if (position == SHORT) {
+		say(scene, FRAME_ACK, "1234", 4);
+	} else {
+		say_u64(scene, FRAME_ACK, position == LARGEST ? UINT64_MAX : sent + 8);
 	}
+	expect_violation(scene, EPROTO);
 }
 
-TEST(second_hello_is_busy)
+SCENE_TEST(positions_begin_anew_with_each_session, up)
 {
-	struct scene scene;
-
-	up(&scene);
-	say_hello(&scene, PROTOCOL_MAJOR);
-	expect_violation(&scene, EBUSY);
+	say_u64(scene, FRAME_ACK, frame_size(scene->peer.header.length));
+	lose(scene, true);
+	greet(scene);
+	say_u64(scene, FRAME_ACK, 0);
+	expect_state(scene, LINK_UP);
 }
 
-TEST(wrong_sequence_ends_the_session)
+SCENE_TEST(domain_0_says_who_is_there, up_with_domain_0)
 {
-	struct scene scene;
-
-	for (int moment = 0; moment < 2; moment++) {
-		for (int wrong = -1; wrong <= 1; wrong += 2) {
-			scene_start(&scene);
-			if (moment)
-				greet(&scene);
-			else
-				connect_peer(&scene);
-			scene.peer.sequence += (uint32_t)wrong;
-			say_hello(&scene, PROTOCOL_MAJOR);
-			expect_last_error(&scene, "was expected");
-			expect_violation(&scene, EPROTO);
-		}
-	}
+	say(scene, FRAME_DIRECTORY, "12345678", 8);
+	assert_int_equal(scene->directories, 1);
+	expect_state(scene, LINK_UP);
+	scene->directory_result = -EPROTO;
+	say(scene, FRAME_DIRECTORY, "12345678", 8);
+	expect_violation(scene, EPROTO);
 }
 
-TEST(impossible_position_ends_the_session)
+SCENE_TEST(nobody_else_says_who_is_there, up)
 {
-	struct scene scene;
-	uint64_t sent;
-
-	up(&scene);
-	sent = frame_size(scene.peer.header.length); /* our HELLO */
-	say_u64(&scene, FRAME_ACK, sent);
-	say_u64(&scene, FRAME_ACK, sent);
-	expect_state(&scene, LINK_UP);
-	say_u64(&scene, FRAME_ACK, sent - 8); /* it can't fall */
-	expect_violation(&scene, EPROTO);
-	up(&scene);
-	say_u64(&scene, FRAME_ACK, sent + 8); /* never sent */
-	expect_violation(&scene, EPROTO);
-	up(&scene);
-	say_u64(&scene, FRAME_ACK, UINT64_MAX);
-	expect_violation(&scene, EPROTO);
-	up(&scene);
-	say(&scene, FRAME_ACK, "1234", 4);
-	expect_violation(&scene, EPROTO);
+	say(scene, FRAME_DIRECTORY, "12345678", 8);
+	assert_int_equal(scene->directories, 0);
+	expect_violation(scene, EPROTO);
 }
 
-TEST(positions_begin_anew_with_each_session)
-{
-	struct scene scene;
+static const uint8_t domid_9[4] = {9};
 
-	up(&scene);
-	say_u64(&scene, FRAME_ACK, frame_size(scene.peer.header.length));
-	links_lost(scene.links, peer_domain(7), true, "its daemon was restarted");
-	settle(&scene);
-	greet(&scene);
-	say_u64(&scene, FRAME_ACK, 0);
-	expect_state(&scene, LINK_UP);
-	scene_stop(&scene);
+SCENE_TEST(domain_0_says_whose_what_it_passes_on_is, up_with_domain_0)
+{
+	put(scene, FRAME_SOURCE, 3, domid_9, sizeof(domid_9)); /* which has ended here */
+	notify(scene);
+	expect_state(scene, LINK_UP);
 }
 
-TEST(only_domain_0_says_who_is_there)
+SCENE_TEST_EACH(a_bad_source_is_refused, up_with_domain_0, is_ours, 2)
 {
-	struct scene scene;
-
-	scene_start_with(&scene, 0);
-	greet(&scene);
-	say(&scene, FRAME_DIRECTORY, "12345678", 8);
-	assert_int_equal(scene.directories, 1);
-	expect_state(&scene, LINK_UP);
-	scene.directory_result = -EPROTO;
-	say(&scene, FRAME_DIRECTORY, "12345678", 8);
-	expect_violation(&scene, EPROTO);
-	up(&scene);
-	say(&scene, FRAME_DIRECTORY, "12345678", 8);
-	assert_int_equal(scene.directories, 0);
-	expect_violation(&scene, EPROTO);
+	if (is_ours)
+		put(scene, FRAME_SOURCE, open_channel(scene)->acceptor.number, domid_9, sizeof(domid_9));
+	else
+		put(scene, FRAME_SOURCE, 0, domid_9, 3);
+	notify(scene);
+	assert_int_equal(scene->sources, 0);
+	expect_violation(scene, EPROTO);
 }
 
-TEST(only_domain_0_says_whose_what_it_passes_on_is)
+SCENE_TEST(nobody_else_says_whose_what_it_passes_on_is, up)
 {
-	static const uint8_t domid[4] = {9};
-	struct scene scene;
-
-	up(&scene);
-	say(&scene, FRAME_SOURCE, domid, sizeof(domid));
-	expect_violation(&scene, EPROTO);
-	for (unsigned shape = 0; shape < 3; shape++) {
-		scene_start_with(&scene, 0);
-		greet(&scene);
-		put(&scene, FRAME_SOURCE, 3, domid, sizeof(domid)); /* which has ended here */
-		notify(&scene);
-		expect_state(&scene, LINK_UP);
-		if (shape == 0) {
-			say(&scene, FRAME_SOURCE, domid, 3);
-		} else if (shape == 1) { /* ours */
-			put(&scene, FRAME_SOURCE, open_channel(&scene)->acceptor.number, domid,
-			    sizeof(domid));
-			notify(&scene);
-		} else {
-			scene_stop(&scene);
-			continue;
-		}
-		assert_int_equal(scene.sources, 0);
-		expect_violation(&scene, EPROTO);
-	}
+	say(scene, FRAME_SOURCE, domid_9, sizeof(domid_9));
+	expect_violation(scene, EPROTO);
 }
 
-TEST(frames_of_local_hops_are_refused)
-{
-	static const uint8_t types[] = {0,	     FRAME_WELCOME, FRAME_BIND,	  FRAME_WATCH,
+static const uint8_t of_local_hops[] = {0,	     FRAME_WELCOME, FRAME_BIND,	  FRAME_WATCH,
 					FRAME_QUERY, FRAME_REPLY,   FRAME_ACCEPT, 99};
-	struct scene scene;
 
-	for (unsigned i = 0; i < sizeof(types); i++) {
-		up(&scene);
-		say(&scene, types[i], "12345678", 8);
-		expect_violation(&scene, EPROTO);
-	}
+SCENE_TEST_EACH(frames_of_local_hops_are_refused, up, i, ROWS(of_local_hops))
+{
+	say(scene, of_local_hops[i], "12345678", 8);
+	expect_violation(scene, EPROTO);
 }
 
-TEST(what_may_be_skipped_is_skipped)
+SCENE_TEST(what_may_be_skipped_is_skipped, up)
 {
-	struct scene scene;
-
-	up(&scene);
-	say(&scene, FRAME_OPTIONAL, "12345678", 8);
-	say_u64(&scene, FRAME_PONG, 1234); /* nobody asked */
-	say_u64(&scene, FRAME_PONG, 0);
-	expect_state(&scene, LINK_UP);
-	expect_silence(&scene);
-	scene_stop(&scene);
+	say(scene, FRAME_OPTIONAL, "12345678", 8);
+	say_u64(scene, FRAME_PONG, 1234); /* nobody asked */
+	say_u64(scene, FRAME_PONG, 0);
+	expect_state(scene, LINK_UP);
+	expect_silence(scene);
 }

@@ -80,13 +80,12 @@ static void wait_for(struct scene *scene, uint64_t bytes)
 		event_base_loop(scene->base, EVLOOP_ONCE);
 }
 
-static int setup(void **state)
+static void scene_start(struct scene *scene)
 {
 	const struct quota_limits limits = {
 		.pool = {[QUOTA_MEMORY] = 2 * MANY * SIZE},
 		.max = {[QUOTA_UID] = {[QUOTA_MEMORY] = 2 * MANY * SIZE}},
 	};
-	struct scene *scene = calloc(1, sizeof(*scene));
 
 	alarm(patience(ALARM_S));
 	log_set_level(LOG_LEVEL_ERROR);
@@ -96,14 +95,10 @@ static int setup(void **state)
 	scene->account = quota_account(scene->quota, QUOTA_UID, 1000);
 	assert_int_equal(relay_init(&scene->relay, scene->base, 1u << 20), 0);
 	assert_int_equal(memory_lives_new(&scene->relay.memory_lives, &scene->relay), 0);
-	*state = scene;
-	return 0;
 }
 
-static int teardown(void **state)
+static void scene_stop(struct scene *scene)
 {
-	struct scene *scene = *state;
-
 	relay_cleanup(&scene->relay);
 	memory_lives_free(scene->relay.memory_lives);
 	assert_int_equal(used(scene), 0);
@@ -111,15 +106,12 @@ static int teardown(void **state)
 	quota_free(scene->quota);
 	event_base_free(scene->base);
 	assert_int_equal(open_descriptors(), scene->descriptors);
-	free(scene);
 	alarm(0);
-	return 0;
 }
 
 /* What isn't the memory's is given back with the session. */
-TEST_WITH(memory_is_paid_for_until_its_last_mapping_is_gone, setup, teardown)
+SCENE_TEST(memory_is_paid_for_until_its_last_mapping_is_gone, scene_start)
 {
-	struct scene *scene = *state;
 	struct shared shared = share(scene, 4096);
 	int again = dup(shared.fd);
 
@@ -137,9 +129,8 @@ TEST_WITH(memory_is_paid_for_until_its_last_mapping_is_gone, setup, teardown)
 	wait_for(scene, 0);
 }
 
-TEST_WITH(a_process_that_inherited_a_mapping_has_it_until_it_ends, setup, teardown)
+SCENE_TEST(a_process_that_inherited_a_mapping_has_it_until_it_ends, scene_start)
 {
-	struct scene *scene = *state;
 	struct shared shared = share(scene, 0);
 	int pipes[2], status;
 	pid_t child;
@@ -164,9 +155,8 @@ TEST_WITH(a_process_that_inherited_a_mapping_has_it_until_it_ends, setup, teardo
 }
 
 /* It is in a socket that nobody reads. */
-TEST_WITH(memory_that_is_under_way_is_paid_for, setup, teardown)
+SCENE_TEST(memory_that_is_under_way_is_paid_for, scene_start)
 {
-	struct scene *scene = *state;
 	struct shared shared = share(scene, 0);
 	union {
 		char space[CMSG_SPACE(sizeof(int))];
@@ -193,9 +183,8 @@ TEST_WITH(memory_that_is_under_way_is_paid_for, setup, teardown)
 }
 
 /* Each by itself, in any order, however many go at a time. */
-TEST_WITH(of_many_each_is_paid_for_as_long_as_it_is_there, setup, teardown)
+SCENE_TEST(of_many_each_is_paid_for_as_long_as_it_is_there, scene_start)
 {
-	struct scene *scene = *state;
 	struct shared all[MANY];
 
 	for (unsigned i = 0; i < MANY; i++)
@@ -212,9 +201,8 @@ TEST_WITH(of_many_each_is_paid_for_as_long_as_it_is_there, setup, teardown)
 }
 
 /* Nothing else about it is, such as that it is opened again, mapped or read. */
-TEST_WITH(only_the_end_is_told, setup, teardown)
+SCENE_TEST(only_the_end_is_told, scene_start)
 {
-	struct scene *scene = *state;
 	struct shared shared = share(scene, 0);
 	char path[32], byte;
 	int fd;
@@ -234,9 +222,8 @@ TEST_WITH(only_the_end_is_told, setup, teardown)
 }
 
 /* Then it is charged as long as the session is there, as everything else. */
-TEST_WITH(memory_that_cannot_be_watched_is_given_back_with_the_session, setup, teardown)
+SCENE_TEST(memory_that_cannot_be_watched_is_given_back_with_the_session, scene_start)
 {
-	struct scene *scene = *state;
 	struct charge charge;
 
 	charge_init(&charge, scene->account);
@@ -248,9 +235,8 @@ TEST_WITH(memory_that_cannot_be_watched_is_given_back_with_the_session, setup, t
 }
 
 /* The daemon stops; teardown() sees that nothing is left. */
-TEST_WITH(what_is_still_there_at_the_end_is_given_back, setup, teardown)
+SCENE_TEST(what_is_still_there_at_the_end_is_given_back, scene_start)
 {
-	struct scene *scene = *state;
 	struct shared shared = share(scene, 0);
 
 	memory_lives_free(scene->relay.memory_lives);

@@ -46,7 +46,7 @@ MUX_BOTH(a_daemon_that_knows_no_streams_is_told_from_others)
 	assert_true(fake.asks_mux);
 	assert_int_equal(listened, -EPROTONOSUPPORT);
 	await_old_daemon();
-	assert_int_equal(xenmsg_stream_connect(conn, PEER, NULL, &user_callbacks, user, &user->stream), 0);
+	begin_to_dial(user);
 	while (!*user->log)
 		assert_true(xenmsg_wait(conn, 100) >= 0);
 	fake_join(&fake);
@@ -55,13 +55,11 @@ MUX_BOTH(a_daemon_that_knows_no_streams_is_told_from_others)
 	fake_stop(&fake);
 	assert_int_equal(xenmsg_stream_listen(conn, "web", NULL, on_incoming, NULL), -ENOENT); /* no socket */
 	fake_await_second(&fake, &front, true);
-	assert_int_equal(xenmsg_stream_connect(conn, PEER, NULL, &user_callbacks, again, &again->stream), 0);
+	begin_to_dial(again);
 	let_session_begin();
-	fake_expect(&fake, FRAME_OPEN);
-	again->number = fake.header.channel;
+	again->number = fake_expect_open(&fake);
 	fake_opened(&fake, again->number, LIMIT, FAKE_MAX_MESSAGE);
-	settle();
-	assert_string_equal(again->log, "o");
+	expect_log(again, "o");
 	assert_string_equal(user->log, "b");
 }
 
@@ -87,15 +85,13 @@ MUX_SHARED(a_write_that_takes_all_does_not_withdraw_the_wish_for_room)
 	assert_int_equal(xenmsg_stream_write(user->stream, bytes, 0), 0);
 	expect_data(user, bytes, 100);
 	fake_credit(&fake, user->number, 100, 200);
-	settle();
-	assert_string_equal(user->log, "r");
+	expect_log(user, "r");
 	/* too much for the rest of the ring, and little enough */
 	all = write_until_full(hungry, 4000);
 	assert_int_equal(xenmsg_stream_write(hungry->stream, bytes, 1), 1);
 	settle();
 	read_data(hungry, all + 1);
-	settle();
-	assert_string_equal(hungry->log, "r");
+	expect_log(hungry, "r");
 	expect_silence();
 }
 
@@ -106,8 +102,7 @@ MUX_BOTH(a_full_ring_tells_of_room_when_the_daemon_reads)
 	for (size_t size = 1; size <= 100000; size = size * 5 + 3) {
 		size_t all = write_until_full(user, size), others = written_of(other, bytes, size);
 
-		settle();
-		assert_string_equal(user->log, "");
+		expect_log(user, "");
 		while (fake_has_frame(&fake)) {
 			fake_read(&fake);
 			assert_int_equal(fake.header.type, FRAME_DATA);
@@ -146,17 +141,15 @@ MUX_SHARED(a_piece_that_just_finds_no_room_is_not_tried_for_ever)
 		user->when = ROOM;
 		user->also = write_again;
 		written_of(user, bytes, 4095);
-		for (unsigned i = 0; i < 100 && is_readable(); i++)
+		for (unsigned i = 0; i < 100 && is_readable(conn); i++)
 			assert_true(xenmsg_process(conn) >= 0);
-		assert_false(is_readable());
+		assert_false(is_readable(conn));
 		user->when = NEVER;
-		while (fake_has_frame(&fake))
-			fake_read(&fake);
+		fake_read_all(&fake);
 		settle();
 		close_user(user);
 		settle();
-		while (fake_has_frame(&fake))
-			fake_read(&fake);
+		fake_read_all(&fake);
 		fake_reset(&fake, user->number, ECONNRESET, 0, 0);
 		settle();
 	}
@@ -171,7 +164,6 @@ MUX_SHARED(a_frame_that_finds_no_room_goes_behind_the_others)
 	close_user(other);
 	settle();
 	read_data(user, all);
-	settle();
 	expect_offset(user, FRAME_FIN, all);
 	expect_reset(other, ECONNRESET);
 	expect_silence();
@@ -252,24 +244,20 @@ MUX_BOTH(what_was_taken_is_reported_in_steps_and_at_the_end)
 	send_data(user, bytes, 8191);
 	expect_silence();
 	send_data(user, bytes, 1);
-	settle();
 	expect_offset(user, FRAME_CREDIT, 8192);
 	send_data(user, bytes, 100);
 	expect_silence();
 	user->take = 0;
 	send_data(user, bytes, 50);
 	send_fin(user, 8342);
-	settle();
 	expect_offset(user, FRAME_CREDIT, 8292);
 	assert_string_equal(user->log, "d");
 	user->take = 20;
 	xenmsg_stream_resume(user->stream);
-	settle();
 	expect_offset(user, FRAME_CREDIT, 8312);
 	assert_string_equal(user->log, "d");
 	user->take = SIZE_MAX;
 	xenmsg_stream_resume(user->stream);
-	settle();
 	expect_offset(user, FRAME_CREDIT, 8342);
 	assert_string_equal(user->log, "de");
 	expect_silence();
@@ -292,13 +280,11 @@ MUX_BOTH(the_daemon_ends_first)
 	expect_data(user, "hello", 5);
 	send_data(user, "you", 3);
 	send_fin(user, 3);
-	settle();
 	expect_offset(user, FRAME_CREDIT, 3);
 	assert_string_equal(user->log, "de");
 	assert_int_equal(xenmsg_stream_write(user->stream, "more", 4), 4);
 	expect_data(user, "more", 4);
 	xenmsg_stream_end(user->stream);
-	settle();
 	expect_offset(user, FRAME_FIN, 9);
 	assert_int_equal(xenmsg_stream_write(user->stream, "beyond", 6), -EPIPE);
 	xenmsg_stream_end(user->stream);
@@ -319,11 +305,9 @@ MUX_BOTH(the_program_ends_first)
 	expect_offset(user, FRAME_FIN, 5);
 	fake_credit(&fake, 1, 5, LIMIT + 5);
 	send_data(user, "you", 3);
-	settle();
-	assert_string_equal(user->log, "d");
+	expect_log(user, "d");
 	send_fin(user, 3);
-	settle();
-	assert_string_equal(user->log, "de");
+	expect_log(user, "de");
 	expect_offset(user, FRAME_CREDIT, 3);
 	close_user(user);
 	expect_silence();
@@ -351,14 +335,12 @@ MUX_SHARED(own_numbers_are_used_again_late)
 	close_user(first);
 	user->number = first->number;
 	for (unsigned i = 0; i < 1000; i++) {
-		assert_int_equal(
-			xenmsg_stream_connect(conn, PEER, NULL, &user_callbacks, user, &user->stream), 0);
+		begin_to_dial(user);
 		settle();
 		fake_expect(&fake, FRAME_OPEN);
 		assert_int_not_equal(fake.header.channel, user->number);
 		user->number = fake.header.channel;
 		fake_reset(&fake, user->number, ENOENT, 0, 0);
-		settle();
 		expect_reset(user, ENOENT);
 		assert_string_equal(user->log, "b");
 		forget_log(user);
@@ -376,8 +358,7 @@ MUX_BOTH(a_new_user_gets_what_the_old_one_has_left)
 	settle();
 	send_fin(old, 5);
 	old->take = 0;
-	settle();
-	assert_string_equal(old->log, "d");
+	expect_log(old, "d");
 	xenmsg_stream_set_callbacks(old->stream, &user_callbacks, new);
 	assert_string_equal(new->log, "");
 	xenmsg_stream_resume(old->stream);
@@ -390,8 +371,7 @@ MUX_BOTH(a_new_user_gets_what_the_old_one_has_left)
 	xenmsg_stream_resume(old->stream);
 	assert_string_equal(old->log, "e");
 	fake_reset(&fake, old->number, EPIPE, 0, 0);
-	settle();
-	assert_string_equal(old->log, "eb");
+	expect_log(old, "eb");
 	xenmsg_stream_set_callbacks(old->stream, &user_callbacks, new);
 	forget_log(new);
 	xenmsg_stream_resume(old->stream);
@@ -415,8 +395,7 @@ MUX_SHARED(there_are_as_many_streams_as_there_are_numbers)
 	assert_int_equal(xenmsg_stream_connect(conn, PEER, NULL, &user_callbacks, user, &more), -ENOBUFS);
 	user->number = 4444;
 	fake_reset(&fake, user->number, ENOENT, 0, 0);
-	settle();
-	assert_string_equal(user->log, "b");
+	expect_log(user, "b");
 	expect_reset(user, ENOENT);
 	assert_int_equal(xenmsg_stream_connect(conn, PEER, NULL, &user_callbacks, user, &more), 0);
 	expect_frame(user, FRAME_OPEN);
@@ -440,8 +419,7 @@ MUX_BOTH(callbacks_that_are_missing_or_beyond_the_size_are_not_told)
 	send_data(user, "bytes", 5);
 	settle();
 	fake_reset(&fake, user->number, ECONNRESET, 0, 0); /* told behind the bytes */
-	settle();
-	assert_string_equal(user->log, "");
+	expect_log(user, "");
 	/* Bytes wait until somebody takes them. */
 	xenmsg_stream_set_callbacks(user->stream, &user_callbacks, user);
 	xenmsg_stream_resume(user->stream);

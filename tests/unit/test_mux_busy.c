@@ -87,8 +87,6 @@ struct echo {
 /* Sends on, as far as the program has taken what was sent before. */
 static void send_on(struct fake *daemon, uint32_t channel, struct echo *echo)
 {
-	uint8_t payload[8];
-
 	while (echo->sent < echo->came && echo->sent - echo->taken < 32768) {
 		uint64_t size = echo->came - echo->sent;
 		uint32_t part = size < 16384 ? (uint32_t)size : 16384;
@@ -97,7 +95,7 @@ static void send_on(struct fake *daemon, uint32_t channel, struct echo *echo)
 		echo->sent += part;
 	}
 	if (echo->fin_came && !echo->fin_sent && echo->sent == TOTAL) {
-		fake_send(daemon, FRAME_FIN, 0, channel, payload, frame_u64_encode(TOTAL, payload));
+		fake_fin(daemon, channel, TOTAL);
 		echo->fin_sent = true;
 	}
 }

@@ -16,12 +16,6 @@ static void take_message(void *userdata, struct xenmsg_message *message)
 	xenmsg_message_free(message);
 }
 
-static void agree(struct fake *daemon)
-{
-	fake_expect(daemon, FRAME_BIND);
-	fake_reply(daemon, daemon->header.channel, 0, "", false);
-}
-
 static void send_message(const char *text)
 {
 	uint8_t stream[64];
@@ -34,47 +28,39 @@ static void send_message(const char *text)
 MUX_BOTH(messages_and_streams_come_by_one_descriptor)
 {
 	struct user *user = connected(LIMIT);
-	int r;
 
 	messages = 0;
-	fake_meanwhile(&front, agree);
-	r = xenmsg_bind(conn, "mail", NULL, take_message, NULL);
-	fake_join(&front);
-	assert_int_equal(r, 0);
+	fake_bind(&front, "mail", take_message, NULL);
 	settle();
-	assert_false(is_readable());
+	assert_false(is_readable(conn));
 	send_message("hello");
-	assert_true(is_readable());
+	assert_true(is_readable(conn));
 	assert_int_equal(xenmsg_process(conn), 1);
 	assert_int_equal(messages, 1);
 	settle();
 	send_data(user, "you", 3);
-	assert_true(is_readable());
+	assert_true(is_readable(conn));
 	assert_int_equal(xenmsg_process(conn), 1);
 	assert_int_equal(user->size, 3);
 }
 
-static void answer_ping(struct fake *daemon)
+/* Does so until the daemon answers. */
+static void wait_for_something_else(void)
 {
-	static const char now[8];
-
-	fake_expect(daemon, FRAME_PROBE);
-	fake_reply(daemon, daemon->header.channel, EHOSTDOWN, now, false);
+	fake_answer_meanwhile(&front, FRAME_PROBE, EHOSTDOWN, "");
+	assert_int_equal(xenmsg_ping(conn, "5", NULL, NULL), -EHOSTDOWN);
+	fake_join(&front);
 }
 
 /* What has woken the program is there to be told of afterwards. */
 MUX_BOTH(streams_wait_while_the_program_waits_for_something_else)
 {
 	struct user *user = connected(LIMIT);
-	int r;
 
 	send_data(user, "hello", 5);
-	fake_meanwhile(&front, answer_ping);
-	r = xenmsg_ping(conn, "5", NULL, NULL);
-	fake_join(&front);
-	assert_int_equal(r, -EHOSTDOWN);
+	wait_for_something_else();
 	assert_int_equal(user->size, 0);
-	assert_true(is_readable());
+	assert_true(is_readable(conn));
 	settle();
 	assert_int_equal(user->size, 5);
 }
@@ -87,9 +73,7 @@ static size_t wait_within_data(void *userdata, struct xenmsg_stream *stream, con
 {
 	if (!memory) {
 		memory = fake_offer_memory(&fake);
-		fake_meanwhile(&front, answer_ping);
-		assert_int_equal(xenmsg_ping(conn, "5", NULL, NULL), -EHOSTDOWN);
-		fake_join(&front);
+		wait_for_something_else();
 	}
 	assert_memory_equal(data, "hello", size);
 	kept += size;
@@ -184,8 +168,7 @@ MUX_BOTH(a_stream_that_is_not_answered_in_time_is_broken)
 	assert_string_equal(late->log, "b");
 	assert_int_equal(late->error, -ETIMEDOUT);
 	assert_int_equal(xenmsg_stream_write(late->stream, "x", 1), -EPIPE);
-	fake_expect(&fake, FRAME_OPEN);
-	late->number = fake.header.channel;
+	late->number = fake_expect_open(&fake);
 	fake_opened(&fake, late->number, LIMIT, FAKE_MAX_MESSAGE); /* too late */
 	expect_reset(late, ECONNRESET);
 	fake_reset(&fake, late->number, ECONNRESET, 0, 0);
@@ -254,7 +237,7 @@ static void answer_bind(uint32_t error)
 	struct frame_bind bind;
 
 	fake_expect(&fake, FRAME_BIND);
-	assert_int_equal(frame_bind_decode(fake.payload, fake.header.length, &bind), 0);
+	bind = FAKE_HEARD(&fake, bind);
 	assert_int_equal(bind.endpoint.size, 5);
 	assert_memory_equal(bind.endpoint.data, "inbox", 5);
 	fake_reply(&fake, fake.header.channel, error, error ? "no" : "", false);
@@ -270,19 +253,15 @@ static void lose_and_find(struct fake *which)
 	assert_string_equal(user->log, "db");
 	assert_int_equal(user->error, -ECONNRESET);
 	close_user(user);
-	assert_int_equal(xenmsg_stream_connect(conn, PEER, NULL, &user_callbacks, waiting, &waiting->stream),
-			 0);
+	begin_to_dial(waiting);
 	find_next_daemon();
 	assert_string_equal(told, "L");
 	answer_bind(0); /* before all else */
 	await_told("LB");
-	fake_expect(&fake, FRAME_OPEN);
-	waiting->number = fake.header.channel;
+	waiting->number = fake_expect_open(&fake);
 	fake_opened(&fake, waiting->number, LIMIT, FAKE_MAX_MESSAGE);
-	settle();
-	assert_string_equal(waiting->log, "o");
+	expect_log(waiting, "o");
 	send_data(accepted(1, LIMIT), "again", 5);
-	settle();
 	expect_silence();
 }
 
@@ -306,7 +285,6 @@ LASTING(an_endpoint_for_streams_that_is_refused_then_is_told)
 	await_told("LNB");
 	assert_string_equal(lost_endpoint, "inbox");
 	assert_int_equal(xenmsg_unbind(conn, "inbox"), -ENOENT);
-	settle();
 	expect_silence();
 }
 

@@ -9,18 +9,6 @@
 #include <signal.h>
 #include <sys/time.h>
 
-static void agree(struct fake *daemon)
-{
-	fake_expect(daemon, FRAME_BIND);
-	fake_reply(daemon, daemon->header.channel, 0, "", false);
-}
-
-static void refuse(struct fake *daemon)
-{
-	fake_expect(daemon, FRAME_BIND);
-	fake_reply(daemon, daemon->header.channel, EACCES, "not for you", false);
-}
-
 static void agree_late(struct fake *daemon)
 {
 	fake_expect(daemon, FRAME_BIND);
@@ -32,11 +20,8 @@ static void agree_late(struct fake *daemon)
 
 static void hang_up(struct fake *daemon)
 {
-	struct frame_goodbye goodbye = {.error = ENOBUFS, .text = {"too many", 8}};
-	uint8_t payload[64];
-
 	fake_expect(daemon, FRAME_BIND);
-	fake_send(daemon, FRAME_GOODBYE, 0, 0, payload, frame_goodbye_encode(&goodbye, payload));
+	FAKE_SAY(daemon, GOODBYE, goodbye, 0, .error = ENOBUFS, .text = {"too many", 8});
 	fake_die(daemon);
 }
 
@@ -46,29 +31,37 @@ static void vanish(struct fake *daemon)
 	fake_die(daemon);
 }
 
-static int listen_at_while(const char *endpoint, void (*script)(struct fake *daemon))
+static int listen_to(const char *endpoint)
 {
-	int r;
-
-	fake_meanwhile(&fake, script);
-	r = xenmsg_stream_listen(conn, endpoint, XENMSG_FLAGS(XENMSG_FROM_HOSTS), on_incoming, &conn);
-	fake_join(&fake);
-	return r;
+	return xenmsg_stream_listen(conn, endpoint, XENMSG_FLAGS(XENMSG_FROM_HOSTS), on_incoming, &conn);
 }
 
 static int listen_while(void (*script)(struct fake *daemon))
 {
-	return listen_at_while("web", script);
+	int r;
+
+	fake_meanwhile(&fake, script);
+	r = listen_to("web");
+	fake_join(&fake);
+	return r;
+}
+
+static int listen_answered(const char *endpoint, uint32_t error, const char *reason)
+{
+	int r;
+
+	fake_answer_meanwhile(&fake, FRAME_BIND, error, reason);
+	r = listen_to(endpoint);
+	fake_join(&fake);
+	return r;
 }
 
 MUX_BOTH(an_endpoint_is_bound_or_refused)
 {
-	assert_int_equal(
-		xenmsg_stream_listen(conn, "not a name", XENMSG_FLAGS(XENMSG_FROM_HOSTS), on_incoming, &conn),
-		-EINVAL);
-	assert_int_equal(listen_while(refuse), -EACCES);
+	assert_int_equal(listen_to("not a name"), -EINVAL);
+	assert_int_equal(listen_answered("web", EACCES, "not for you"), -EACCES);
 	assert_string_equal(xenmsg_reason(conn), "not for you");
-	assert_int_equal(listen_while(agree), 0);
+	assert_int_equal(listen_answered("web", 0, ""), 0);
 	settle();
 	assert_int_equal(xenmsg_stream_listen(conn, "web", XENMSG_FLAGS(2), on_incoming, &conn), -EINVAL);
 	expect_silence();
@@ -76,42 +69,24 @@ MUX_BOTH(an_endpoint_is_bound_or_refused)
 
 static void agree_for_this_host(struct fake *daemon)
 {
-	struct frame_bind bind;
-
 	fake_expect(daemon, FRAME_BIND);
-	assert_int_equal(frame_bind_decode(daemon->payload, daemon->header.length, &bind), 0);
-	assert_int_equal(bind.kinds, BIND_STREAMS);
+	assert_int_equal(FAKE_HEARD(daemon, bind).kinds, BIND_STREAMS);
 	fake_reply(daemon, daemon->header.channel, 0, "", false);
 }
 
 MUX_BOTH(streams_of_other_hosts_are_asked_for)
 {
-	struct frame_bind bind;
-
 	fake_meanwhile(&fake, agree_for_this_host);
 	assert_int_equal(xenmsg_stream_listen(conn, "here", NULL, on_incoming, &conn), 0);
 	fake_join(&fake);
-	assert_int_equal(listen_while(agree), 0);
-	assert_int_equal(frame_bind_decode(fake.payload, fake.header.length, &bind), 0);
-	assert_int_equal(bind.kinds, BIND_STREAMS | BIND_HOSTS);
-}
-
-static void send_open(uint32_t number, const char *endpoint, const char *name, const char *host)
-{
-	struct frame_open open = {.kind = CHANNEL_STREAM,
-				  .identity = {.domid = 7, .uid = 1000, .gid = 100, .pid = 4321},
-				  .name = {endpoint, strlen(endpoint)},
-				  .domain_name = {name, strlen(name)},
-				  .host = {host, strlen(host)}};
-	uint8_t payload[512];
-
-	fake_send(&fake, FRAME_OPEN, 0, number, payload, frame_open_encode(&open, payload));
+	assert_int_equal(listen_answered("web", 0, ""), 0);
+	assert_int_equal(FAKE_HEARD(&fake, bind).kinds, BIND_STREAMS | BIND_HOSTS);
 }
 
 MUX_BOTH(an_endpoint_is_removed)
 {
 	assert_int_equal(xenmsg_unbind(conn, "web"), -ENOENT);
-	assert_int_equal(listen_while(agree), 0);
+	assert_int_equal(listen_answered("web", 0, ""), 0);
 	assert_int_equal(xenmsg_unbind(conn, "web"), 0);
 	settle();
 	fake_expect(&fake, FRAME_UNBIND);
@@ -119,7 +94,7 @@ MUX_BOTH(an_endpoint_is_removed)
 	assert_memory_equal(fake.payload, "web", 3);
 	assert_int_equal(xenmsg_unbind(conn, "web"), -ENOENT);
 	fake_reply(&fake, fake.header.channel, 0, "", false);
-	send_open(1, "web", "", ""); /* was on its way: nobody takes it */
+	fake_open_kind(&fake, 1, CHANNEL_STREAM, "web"); /* was on its way: nobody takes it */
 	settle();
 	fake_expect(&fake, FRAME_RESET);
 	expect_silence();
@@ -132,15 +107,14 @@ MUX_BOTH(a_stream_with_which_nothing_is_done_is_closed)
 	user->number = 1;
 	user->is_unwanted = true;
 	next_incoming[0] = user;
-	send_open(1, "web", "", "");
-	settle();
+	fake_open_kind(&fake, 1, CHANNEL_STREAM, "web");
 	expect_reset(user, ECONNRESET);
 	assert_string_equal(user->log, "");
 }
 
 MUX_SHARED(a_stream_to_what_is_no_endpoint_ends_the_session)
 {
-	send_open(1, "not a name", "", "");
+	fake_open_kind(&fake, 1, CHANNEL_STREAM, "not a name");
 	assert_int_equal(process_until_over(), -EPROTO);
 }
 
@@ -179,10 +153,9 @@ MUX_BOTH(streams_come_in_while_an_endpoint_is_bound)
 	all = write_until_full(writer, 100000);
 	settle();
 	read_data(writer, all);
-	assert_true(is_readable());
-	assert_int_equal(listen_at_while("other", agree), 0);
-	settle();
-	assert_string_equal(writer->log, "r");
+	assert_true(is_readable(conn));
+	assert_int_equal(listen_answered("other", 0, ""), 0);
+	expect_log(writer, "r");
 }
 
 /* Even while a stream waits for room, which is there. */
@@ -198,9 +171,7 @@ static void lose_while_listening(void (*script)(struct fake *daemon), const char
 	assert_int_equal(listen_while(script), -ENOTCONN);
 	assert_string_equal(xenmsg_reason(conn), reason);
 	assert_string_equal(user->log, fake.shared ? "rb" : "b");
-	assert_int_equal(
-		xenmsg_stream_listen(conn, "web", XENMSG_FLAGS(XENMSG_FROM_HOSTS), on_incoming, &conn),
-		-ENOTCONN);
+	assert_int_equal(listen_to("web"), -ENOTCONN);
 }
 
 MUX_BOTH(a_daemon_that_refuses_to_go_on_while_an_endpoint_is_bound)
@@ -238,7 +209,7 @@ static void be_interrupted(int signal)
 }
 
 /* Waits for an answer that doesn't come until a signal does. */
-static int be_interrupted_in(int (*ask)(void))
+static int listen_until_a_signal(void)
 {
 	struct sigaction action = {.sa_handler = be_interrupted}, before;
 	struct itimerval often = {.it_interval = {.tv_usec = 20000}, .it_value = {.tv_usec = 20000}},
@@ -247,27 +218,20 @@ static int be_interrupted_in(int (*ask)(void))
 
 	assert_int_equal(sigaction(SIGALRM, &action, &before), 0);
 	assert_int_equal(setitimer(ITIMER_REAL, &often, NULL), 0);
-	r = ask();
+	r = listen_to("web");
 	assert_int_equal(setitimer(ITIMER_REAL, &never, NULL), 0);
 	assert_int_equal(sigaction(SIGALRM, &before, NULL), 0);
 	return r;
-}
-
-static int listen_to_web(void)
-{
-	return xenmsg_stream_listen(conn, "web", XENMSG_FLAGS(XENMSG_FROM_HOSTS), on_incoming, &conn);
 }
 
 MUX_BOTH(a_signal_ends_the_waiting_but_not_the_session)
 {
 	struct user *user = connected(LIMIT);
 
-	assert_int_equal(be_interrupted_in(listen_to_web), -EINTR);
-	fake_expect(&fake, FRAME_BIND);
-	fake_reply(&fake, fake.header.channel, EEXIST, "late", false);
+	assert_int_equal(listen_until_a_signal(), -EINTR);
+	fake_answer(&fake, FRAME_BIND, EEXIST, "late");
 	send_data(user, "hello", 5);
-	settle();
-	assert_string_equal(user->log, "d");
+	expect_log(user, "d");
 	fake_expect(&fake, FRAME_UNBIND);
-	assert_int_equal(listen_while(agree), 0);
+	assert_int_equal(listen_answered("web", 0, ""), 0);
 }

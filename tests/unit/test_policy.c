@@ -22,10 +22,8 @@ static struct policy_decision bound(struct fixture *fixture, uid_t uid, gid_t gi
 
 /* --- defaults --------------------------------------------------------------------------------- */
 
-TEST_WITH(without_rules_only_the_domain_itself_may_reach, set_up, tear_down)
+POLICY_TEST(without_rules_only_the_domain_itself_may_reach)
 {
-	struct fixture *fixture = *state;
-
 	assert_int_equal(load(fixture), 0);
 	assert_int_equal(policy_rules(fixture->policy), 0);
 	assert_false(allowed(fixture, &guest, "print"));
@@ -35,9 +33,8 @@ TEST_WITH(without_rules_only_the_domain_itself_may_reach, set_up, tear_down)
 	assert_true(policy_shows(fixture->policy, &self, "print"));
 }
 
-TEST_WITH(without_rules_root_and_the_sockets_group_may_bind, set_up, tear_down)
+POLICY_TEST(without_rules_root_and_the_sockets_group_may_bind)
 {
-	struct fixture *fixture = *state;
 	const gid_t groups[] = {5, GROUP};
 	struct policy_subject member = {.uid = 1000, .gid = 1000, .groups = groups, .group_count = 2};
 
@@ -50,26 +47,21 @@ TEST_WITH(without_rules_root_and_the_sockets_group_may_bind, set_up, tear_down)
 	assert_false(policy_bind(fixture->policy, &member, "print", GROUP).allow);
 }
 
-TEST_WITH(a_missing_directory_is_a_policy_without_rules, set_up, tear_down)
+POLICY_TEST(a_missing_directory_is_a_policy_without_rules)
 {
-	struct fixture *fixture = *state;
-
 	assert_int_equal(policy_load(&fixture->policy, "/nonexistent/policy.d", &fixture->error), 0);
 	assert_int_equal(policy_rules(fixture->policy), 0);
 }
 
-TEST_WITH(what_is_no_directory_is_an_error, set_up, tear_down)
+POLICY_TEST(what_is_no_directory_is_an_error)
 {
-	struct fixture *fixture = *state;
-
 	assert_int_equal(policy_load(&fixture->policy, "/dev/null", &fixture->error), -ENOTDIR);
 	assert_non_null(strstr(fixture->error, "/dev/null: "));
 	assert_null(fixture->policy);
 }
 
-TEST_WITH(a_directory_named_like_a_file_is_an_error_that_names_it, set_up, tear_down)
+POLICY_TEST(a_directory_named_like_a_file_is_an_error_that_names_it)
 {
-	struct fixture *fixture = *state;
 	char path[96], message[160];
 
 	snprintf(path, sizeof(path), "%s/50-test.conf", fixture->directory);
@@ -83,9 +75,8 @@ TEST_WITH(a_directory_named_like_a_file_is_an_error_that_names_it, set_up, tear_
 
 /* --- order ------------------------------------------------------------------------------------ */
 
-TEST_WITH(the_first_rule_that_matches_decides, set_up, tear_down)
+POLICY_TEST(the_first_rule_that_matches_decides)
 {
-	struct fixture *fixture = *state;
 	struct policy_decision decision;
 
 	rules(fixture,
@@ -103,10 +94,9 @@ TEST_WITH(the_first_rule_that_matches_decides, set_up, tear_down)
 	assert_int_equal(decision.line, 7);
 }
 
-TEST_WITH(a_see_section_hides_domains_and_nothing_else, set_up, tear_down)
+POLICY_TEST(a_see_section_hides_domains_and_nothing_else)
 {
 	static const struct policy_subject tenant = {.domid = 5, .name = "tenant", .uuid = "", .uid = 0};
-	struct fixture *fixture = *state;
 
 	rules(fixture,
 	      "[see]\nfrom = tenant\ndomain = 3, self\naction = deny\n"
@@ -123,11 +113,10 @@ TEST_WITH(a_see_section_hides_domains_and_nothing_else, set_up, tear_down)
 	refuse(fixture, "[see]\nfrom = 3\naction = deny\n", 1, "this [see] has no domain");
 }
 
-TEST_WITH(a_relay_section_forbids_pairs_one_way, set_up, tear_down)
+POLICY_TEST(a_relay_section_forbids_pairs_one_way)
 {
 	static const struct policy_subject tenant = {.domid = 5, .name = "tenant", .uuid = "", .uid = 0};
 	struct policy_decision decision;
-	struct fixture *fixture = *state;
 
 	rules(fixture, "[rule]\nfrom = *\nto = *\naction = deny\n");
 	decision = policy_relay(fixture->policy, &tenant, &guest);
@@ -150,12 +139,11 @@ TEST_WITH(a_relay_section_forbids_pairs_one_way, set_up, tear_down)
 	refuse(fixture, "[relay]\nfrom = 3\naction = deny\n", 1, "this [relay] has no to");
 }
 
-TEST_WITH(another_hosts_domains_are_meant_by_their_host_alone, set_up, tear_down)
+POLICY_TEST(another_hosts_domains_are_meant_by_their_host_alone)
 {
 	static const struct policy_subject
 		far = {.host = "hostb", .domid = 3, .name = "work", .uuid = "", .uid = 1000},
 		nameless = {.host = "", .domid = 3, .name = "work", .uuid = "", .uid = 1000};
-	struct fixture *fixture = *state;
 
 	rules(fixture,
 	      "[rule]\nfrom = *, 3, work\nto = here\naction = allow\n"
@@ -178,10 +166,9 @@ TEST_WITH(another_hosts_domains_are_meant_by_their_host_alone, set_up, tear_down
 	assert_false(policy_sees(fixture->policy, &far, &self));
 }
 
-TEST_WITH(nothing_goes_to_another_host_that_no_rule_allows, set_up, tear_down)
+POLICY_TEST(nothing_goes_to_another_host_that_no_rule_allows)
 {
 	static const struct policy_subject tenant = {.domid = 5, .name = "tenant", .uuid = "", .uid = 0};
-	struct fixture *fixture = *state;
 
 	rules(fixture, "[rule]\nfrom = *\nto = *\naction = allow\n");
 	assert_false(policy_out(fixture->policy, &guest, "hostb").allow);
@@ -191,9 +178,8 @@ TEST_WITH(nothing_goes_to_another_host_that_no_rule_allows, set_up, tear_down)
 	assert_false(policy_out(fixture->policy, &tenant, "hostb").allow);
 }
 
-TEST_WITH(files_come_in_lexical_order, set_up, tear_down)
+POLICY_TEST(files_come_in_lexical_order)
 {
-	struct fixture *fixture = *state;
 	struct policy_decision decision;
 
 	put(fixture, "90-deny.conf", "[rule]\nfrom = *\nto = *\naction = deny\n");
@@ -209,10 +195,8 @@ TEST_WITH(files_come_in_lexical_order, set_up, tear_down)
 	assert_int_equal(decision.line, 2);
 }
 
-TEST_WITH(one_bad_file_refuses_all, set_up, tear_down)
+POLICY_TEST(one_bad_file_refuses_all)
 {
-	struct fixture *fixture = *state;
-
 	put(fixture, "10-good.conf", "[rule]\nfrom = *\nto = *\naction = allow\n");
 	refuse(fixture, "[rule]\nfrom = *\nto = *\naction = perhaps\n", 4,
 	       "action 'perhaps': must be allow or deny");
@@ -220,9 +204,8 @@ TEST_WITH(one_bad_file_refuses_all, set_up, tear_down)
 
 /* --- binding ---------------------------------------------------------------------------------- */
 
-TEST_WITH(bind_rules_name_users_and_groups, set_up, tear_down)
+POLICY_TEST(bind_rules_name_users_and_groups)
 {
-	struct fixture *fixture = *state;
 	const struct group *group = getgrnam("root");
 	gid_t gid;
 
@@ -243,10 +226,8 @@ TEST_WITH(bind_rules_name_users_and_groups, set_up, tear_down)
 	assert_true(policy_bind(fixture->policy, &member, "print", GROUP).allow);
 }
 
-TEST_WITH(rules_about_reaching_and_binding_are_kept_apart, set_up, tear_down)
+POLICY_TEST(rules_about_reaching_and_binding_are_kept_apart)
 {
-	struct fixture *fixture = *state;
-
 	rules(fixture, "[rule]\nfrom = *\nto = *\naction = allow\n");
 	assert_false(bound(fixture, 1000, 1000, "print").allow);
 	rules(fixture, "[bind]\nname = *\nuid = *\naction = allow\n");
@@ -256,10 +237,8 @@ TEST_WITH(rules_about_reaching_and_binding_are_kept_apart, set_up, tear_down)
 
 /* --- what is advertised ----------------------------------------------------------------------- */
 
-TEST_WITH(an_endpoint_shows_where_some_user_may_reach_it, set_up, tear_down)
+POLICY_TEST(an_endpoint_shows_where_some_user_may_reach_it)
 {
-	struct fixture *fixture = *state;
-
 	rules(fixture, "[rule]\nfrom = 3\nuid = 5\nto = print\naction = allow\n");
 	assert_true(policy_shows(fixture->policy, &guest, "print"));
 	assert_false(policy_shows(fixture->policy, &guest, "scan"));
@@ -273,10 +252,8 @@ TEST_WITH(an_endpoint_shows_where_some_user_may_reach_it, set_up, tear_down)
 	assert_false(policy_shows(fixture->policy, &guest, "print"));
 }
 
-TEST_WITH(what_is_denied_to_all_users_does_not_show, set_up, tear_down)
+POLICY_TEST(what_is_denied_to_all_users_does_not_show)
 {
-	struct fixture *fixture = *state;
-
 	rules(fixture,
 	      "[rule]\nfrom = 3\nuid = 7, *\nto = *\naction = deny\n"
 	      "[rule]\nfrom = *\nto = print\naction = allow\n");
@@ -291,7 +268,7 @@ static void write_shown(void *userdata, const char *domain, bool allow)
 	sprintf(text + strlen(text), "%s%s%s", *text ? " " : "", allow ? "" : "!", domain);
 }
 
-TEST_WITH(to_whom_an_endpoint_shows_is_said_in_the_words_of_the_rules, set_up, tear_down)
+POLICY_TEST(to_whom_an_endpoint_shows_is_said_in_the_words_of_the_rules)
 {
 	static const struct {
 		const char *rules[6]; /* from, action */
@@ -316,7 +293,6 @@ TEST_WITH(to_whom_an_endpoint_shows_is_said_in_the_words_of_the_rules, set_up, t
 		{{"self", "deny", "*", "allow"}, "*"},
 	};
 	static const struct policy_subject me = {.domid = 1, .is_self = true, .name = "me", .uuid = ""};
-	struct fixture *fixture = *state;
 	char text[1024], shown[512];
 
 	for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
@@ -334,10 +310,9 @@ TEST_WITH(to_whom_an_endpoint_shows_is_said_in_the_words_of_the_rules, set_up, t
 	}
 }
 
-TEST_WITH(to_whom_it_shows_depends_on_some_user_only, set_up, tear_down)
+POLICY_TEST(to_whom_it_shows_depends_on_some_user_only)
 {
 	static const struct policy_subject me = {.domid = 1, .is_self = true, .name = "", .uuid = ""};
-	struct fixture *fixture = *state;
 	char shown[512] = "";
 
 	rules(fixture,
@@ -352,9 +327,8 @@ TEST_WITH(to_whom_it_shows_depends_on_some_user_only, set_up, tear_down)
 
 /* --- what is in force ------------------------------------------------------------------------- */
 
-TEST_WITH(files_and_rules_are_listed_in_the_order_of_asking, set_up, tear_down)
+POLICY_TEST(files_and_rules_are_listed_in_the_order_of_asking)
 {
-	struct fixture *fixture = *state;
 	const struct rule *first, *second;
 	unsigned count;
 
@@ -377,7 +351,7 @@ TEST_WITH(files_and_rules_are_listed_in_the_order_of_asking, set_up, tear_down)
 }
 
 /* A rule that allows users whom an earlier one denies lets nobody in. */
-TEST_WITH(it_shows_to_nobody_if_all_users_are_denied_before, set_up, tear_down)
+POLICY_TEST(it_shows_to_nobody_if_all_users_are_denied_before)
 {
 	static const struct policy_subject me = {.domid = 1, .is_self = true, .name = "", .uuid = ""};
 	static const struct {
@@ -389,7 +363,6 @@ TEST_WITH(it_shows_to_nobody_if_all_users_are_denied_before, set_up, tear_down)
 		{"5, 6", "6, 7", "3", true},
 		{"5", "*", "3", true},
 	};
-	struct fixture *fixture = *state;
 	char text[256], shown[512];
 
 	for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++)

@@ -29,10 +29,8 @@ struct group *getgrnam(const char *name)
 	return NULL;
 }
 
-TEST_WITH(unknown_sections_and_keys_are_errors, set_up, tear_down)
+POLICY_TEST(unknown_sections_and_keys_are_errors)
 {
-	struct fixture *fixture = *state;
-
 	refuse(fixture, "[rules]\nfrom = 3\n", 1,
 	       "only the sections [rule], [bind], [see], [relay] and [out]");
 	refuse(fixture, "\n[RULE]\n", 2, "only the sections [rule], [bind], [see], [relay] and [out]");
@@ -45,9 +43,8 @@ TEST_WITH(unknown_sections_and_keys_are_errors, set_up, tear_down)
 	refuse(fixture, "[rule]]\nfrom = 3\nto = *\naction = allow\n", 1, "behind [rule]");
 }
 
-TEST_WITH(lines_that_are_not_ini_are_errors, set_up, tear_down)
+POLICY_TEST(lines_that_are_not_ini_are_errors)
 {
-	struct fixture *fixture = *state;
 	char text[600];
 
 	refuse(fixture, "[rule]\nfrom = 3\nto print\naction = allow\n", 3,
@@ -72,10 +69,8 @@ TEST_WITH(lines_that_are_not_ini_are_errors, set_up, tear_down)
 	refuse(fixture, text, 2, "too long");
 }
 
-TEST_WITH(what_a_rule_lacks_is_named_with_its_line, set_up, tear_down)
+POLICY_TEST(what_a_rule_lacks_is_named_with_its_line)
 {
-	struct fixture *fixture = *state;
-
 	refuse(fixture, "\n[rule]\nto = print\naction = allow\n", 2, "this [rule] has no from");
 	refuse(fixture, "[rule]\nfrom = 3\naction = allow\n[rule]\n", 1, "this [rule] has no to");
 	refuse(fixture, "[rule]\nfrom = 3\nto = print\n", 1, "this [rule] has no action");
@@ -84,20 +79,16 @@ TEST_WITH(what_a_rule_lacks_is_named_with_its_line, set_up, tear_down)
 	refuse(fixture, "[rule]\nfrom = 3\nto = a\naction = deny\n[rule]", 5, "this [rule] has no from");
 }
 
-TEST_WITH(keys_that_come_twice_are_errors, set_up, tear_down)
+POLICY_TEST(keys_that_come_twice_are_errors)
 {
-	struct fixture *fixture = *state;
-
 	refuse(fixture, "[rule]\nfrom = 3\nfrom = 4\n", 3, "from comes twice");
 	refuse(fixture, "[rule]\nto = 3\nto = 4\n", 3, "to comes twice");
 	refuse(fixture, "[rule]\nuid = 3\nuid = 4\n", 3, "uid comes twice");
 	refuse(fixture, "[rule]\naction = deny\naction = deny\n", 3, "action comes twice");
 }
 
-TEST_WITH(bad_entries_of_lists_are_quoted, set_up, tear_down)
+POLICY_TEST(bad_entries_of_lists_are_quoted)
 {
-	struct fixture *fixture = *state;
-
 	refuse(fixture, "[rule]\nfrom = 3, 32752\n", 2, "'32752': a domain is a domid from 0 to 32751");
 	refuse(fixture, "[rule]\nfrom = 3,,4\n", 2, "from: an empty entry");
 	refuse(fixture, "[rule]\nfrom =\n", 2, "from: an empty entry");
@@ -115,10 +106,8 @@ TEST_WITH(bad_entries_of_lists_are_quoted, set_up, tear_down)
 	refuse(fixture, "[rule]\naction =\n", 2, "action '': must be allow or deny");
 }
 
-TEST_WITH(comments_and_spaces_do_no_harm, set_up, tear_down)
+POLICY_TEST(comments_and_spaces_do_no_harm)
 {
-	struct fixture *fixture = *state;
-
 	rules(fixture,
 	      "; a comment\n# another one\n"
 	      "[rule]   ; with one\n"
@@ -138,13 +127,12 @@ TEST_WITH(comments_and_spaces_do_no_harm, set_up, tear_down)
 	assert_int_equal(policy_rules(fixture->policy), 0);
 }
 
-TEST_WITH(users_who_cannot_be_looked_up_now_are_no_mistake, set_up, tear_down)
+POLICY_TEST(users_who_cannot_be_looked_up_now_are_no_mistake)
 {
 	static const char *const texts[] = {
 		"[bind]\nname = a\nuid = 0, somebody\naction = allow\n",
 		"[bind]\nname = a\nuid = @some-group\naction = allow\n",
 	};
-	struct fixture *fixture = *state;
 
 	for (unsigned i = 0; i < 2; i++) {
 		put(fixture, "50-test.conf", texts[i]);
@@ -167,9 +155,8 @@ TEST_WITH(users_who_cannot_be_looked_up_now_are_no_mistake, set_up, tear_down)
 	lookup_error = 0;
 }
 
-TEST_WITH(an_unreadable_file_is_an_error, set_up, tear_down)
+POLICY_TEST(an_unreadable_file_is_an_error)
 {
-	struct fixture *fixture = *state;
 	char path[96];
 
 	snprintf(path, sizeof(path), "%s/50-gone.conf", fixture->directory);

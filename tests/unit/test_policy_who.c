@@ -7,13 +7,12 @@
 
 #include <stdio.h>
 
-TEST_WITH(domains_match_by_number_name_and_uuid, set_up, tear_down)
+POLICY_TEST(domains_match_by_number_name_and_uuid)
 {
 	static const char *const yes[] = {"3", "work",	  UUID,	     "0F0E0D0C-0B0A-4908-8706-050403020100",
 					  "*", "7, work", "self , 3"};
 	static const char *const no[] = {"4",	 "wor", "Work",
 					 "self", "33",	"0f0e0d0c-0b0a-4908-8706-050403020101"};
-	struct fixture *fixture = *state;
 	char text[256];
 
 	for (unsigned i = 0; i < sizeof(yes) / sizeof(*yes); i++) {
@@ -30,9 +29,8 @@ TEST_WITH(domains_match_by_number_name_and_uuid, set_up, tear_down)
 	}
 }
 
-TEST_WITH(a_domain_without_a_known_name_matches_no_name, set_up, tear_down)
+POLICY_TEST(a_domain_without_a_known_name_matches_no_name)
 {
-	struct fixture *fixture = *state;
 	struct policy_subject nameless = {.domid = 3, .name = "", .uuid = ""};
 
 	rules(fixture, "[rule]\nfrom = work, " UUID "\nto = *\naction = allow\n");
@@ -42,10 +40,9 @@ TEST_WITH(a_domain_without_a_known_name_matches_no_name, set_up, tear_down)
 }
 
 /* The message of `evil` before anybody could tell that it is evil. */
-TEST_WITH(what_might_be_denied_is_undecided_while_names_are_unknown, set_up, tear_down)
+POLICY_TEST(what_might_be_denied_is_undecided_while_names_are_unknown)
 {
 	static const struct policy_subject unknown = {.domid = 3, .uid = 1000, .names_unknown = true};
-	struct fixture *fixture = *state;
 	struct policy_decision decision;
 
 	rules(fixture,
@@ -65,10 +62,9 @@ TEST_WITH(what_might_be_denied_is_undecided_while_names_are_unknown, set_up, tea
 	assert_false(reach(fixture, &unknown, "print").undecided);
 }
 
-TEST_WITH(what_might_be_allowed_is_undecided_while_names_are_unknown, set_up, tear_down)
+POLICY_TEST(what_might_be_allowed_is_undecided_while_names_are_unknown)
 {
 	static const struct policy_subject unknown = {.domid = 3, .uid = 1000, .names_unknown = true};
-	struct fixture *fixture = *state;
 	struct policy_decision decision;
 
 	rules(fixture,
@@ -83,10 +79,9 @@ TEST_WITH(what_might_be_allowed_is_undecided_while_names_are_unknown, set_up, te
 	assert_null(decision.file);
 }
 
-TEST_WITH(what_no_name_could_change_is_decided_without_names, set_up, tear_down)
+POLICY_TEST(what_no_name_could_change_is_decided_without_names)
 {
 	static const struct policy_subject unknown = {.domid = 3, .uid = 1000, .names_unknown = true};
-	struct fixture *fixture = *state;
 	struct policy_decision decision;
 
 	/* Behind the rule that decides. */
@@ -116,11 +111,10 @@ TEST_WITH(what_no_name_could_change_is_decided_without_names, set_up, tear_down)
 	assert_false(reach(fixture, &unknown, "print").undecided);
 }
 
-TEST_WITH(what_might_be_hidden_is_not_shown_while_names_are_unknown, set_up, tear_down)
+POLICY_TEST(what_might_be_hidden_is_not_shown_while_names_are_unknown)
 {
 	static const struct policy_subject unknown = {.domid = 3, .names_unknown = true},
 					   other = {.domid = 4, .names_unknown = true};
-	struct fixture *fixture = *state;
 
 	rules(fixture, "[see]\nfrom = *\ndomain = secret\naction = deny\n");
 	assert_true(policy_needs_names(fixture->policy));
@@ -137,10 +131,9 @@ TEST_WITH(what_might_be_hidden_is_not_shown_while_names_are_unknown, set_up, tea
 	assert_false(policy_sees(fixture->policy, &guest, &guest));
 }
 
-TEST_WITH(what_may_not_be_relayed_is_undecided_while_names_are_unknown, set_up, tear_down)
+POLICY_TEST(what_may_not_be_relayed_is_undecided_while_names_are_unknown)
 {
 	static const struct policy_subject unknown = {.domid = 4, .names_unknown = true};
-	struct fixture *fixture = *state;
 	struct policy_decision decision;
 
 	rules(fixture, "[relay]\nfrom = *\nto = secret\naction = deny\n");
@@ -156,19 +149,16 @@ TEST_WITH(what_may_not_be_relayed_is_undecided_while_names_are_unknown, set_up, 
 	assert_false(decision.allow || decision.undecided);
 }
 
-TEST_WITH(rules_about_self_are_about_this_domain, set_up, tear_down)
+POLICY_TEST(rules_about_self_are_about_this_domain)
 {
-	struct fixture *fixture = *state;
-
 	rules(fixture, "[rule]\nfrom = self\nto = secret\nuid = 1000\naction = deny\n");
 	assert_false(allowed(fixture, &self, "secret"));
 	assert_true(allowed(fixture, &self, "print"));
 	assert_false(allowed(fixture, &guest, "print"));
 }
 
-TEST_WITH(uids_narrow_a_rule, set_up, tear_down)
+POLICY_TEST(uids_narrow_a_rule)
 {
-	struct fixture *fixture = *state;
 	struct policy_subject root = guest;
 
 	root.uid = 0;
@@ -179,7 +169,7 @@ TEST_WITH(uids_narrow_a_rule, set_up, tear_down)
 	assert_true(allowed(fixture, &root, "print"));
 }
 
-TEST_WITH(endpoints_match_as_shell_patterns, set_up, tear_down)
+POLICY_TEST(endpoints_match_as_shell_patterns)
 {
 	static const struct {
 		const char *pattern, *endpoint;
@@ -191,7 +181,6 @@ TEST_WITH(endpoints_match_as_shell_patterns, set_up, tear_down)
 		{"[^a-c]x", "bx", false},	  {"*-*_*", "a-b_c", true},   {"*", "anything", true},
 		{"print-[0-9]", "print-7", true}, {"p*t", "print", true},
 	};
-	struct fixture *fixture = *state;
 	char text[256];
 
 	for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {

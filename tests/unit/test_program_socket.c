@@ -52,7 +52,7 @@ static void scene_start(struct scene *scene)
 		.max = {[QUOTA_UID] = {[QUOTA_DESCRIPTORS] = 100}},
 	};
 
-	*scene = (struct scene){.peer = -1};
+	scene->peer = -1;
 	alarm(patience(ALARM_S));
 	scene->descriptors = open_descriptors();
 	scene->base = event_base_new();
@@ -139,33 +139,30 @@ static int error_of_program(struct scene *scene)
 	}
 }
 
-TEST(bytes_with_descriptors_are_not_read)
+SCENE_TEST(bytes_with_descriptors_are_not_read, scene_start)
 {
-	struct scene scene;
 	char bytes[8];
 	struct iovec pieces[2] = {{bytes, 2}, {bytes + 2, 6}};
 	int unread;
 
-	scene_start(&scene);
-	assert_int_equal(program_socket_read(scene.daemon, pieces, 2), -EAGAIN);
-	assert_int_equal(send(scene.program, "12345", 5, 0), 5);
-	assert_int_equal(program_socket_peek(scene.daemon, pieces, 2), 5);
-	assert_int_equal(program_socket_take(scene.daemon, pieces, 2, 4), 4);
-	assert_int_equal(program_socket_read(scene.daemon, pieces, 2), 1);
+	assert_int_equal(program_socket_read(scene->daemon, pieces, 2), -EAGAIN);
+	assert_int_equal(send(scene->program, "12345", 5, 0), 5);
+	assert_int_equal(program_socket_peek(scene->daemon, pieces, 2), 5);
+	assert_int_equal(program_socket_take(scene->daemon, pieces, 2, 4), 4);
+	assert_int_equal(program_socket_read(scene->daemon, pieces, 2), 1);
 	assert_memory_equal(bytes, "5", 1);
-	assert_int_equal(send(scene.program, "678", 3, 0), 3);
-	send_lingering(&scene, 100, 0);
+	assert_int_equal(send(scene->program, "678", 3, 0), 3);
+	send_lingering(scene, 100, 0);
 	for (int i = 0; i < 3; i++)
-		assert_int_equal(program_socket_read(scene.daemon, pieces, 2), -EBADMSG);
-	assert_int_equal(ioctl(scene.daemon, FIONREAD, &unread), 0);
+		assert_int_equal(program_socket_read(scene->daemon, pieces, 2), -EBADMSG);
+	assert_int_equal(ioctl(scene->daemon, FIONREAD, &unread), 0);
 	assert_int_equal(unread, 103);
-	assert_true(close_charged(&scene));
-	scene_stop(&scene);
+	assert_true(close_charged(scene));
 }
 
 TEST(bytes_out_of_band_have_descriptors_like_others)
 {
-	struct scene scene;
+	struct scene scene = {0};
 	char bytes[8];
 	struct iovec piece = {bytes, sizeof(bytes)};
 	ssize_t size;
@@ -185,100 +182,84 @@ TEST(bytes_out_of_band_have_descriptors_like_others)
 	scene_stop(&scene);
 }
 
-TEST(end_is_told_behind_the_bytes)
+SCENE_TEST(end_is_told_behind_the_bytes, scene_start)
 {
-	struct scene scene;
 	char bytes[8];
 	struct iovec piece = {bytes, sizeof(bytes)};
 
-	scene_start(&scene);
-	assert_int_equal(send(scene.program, "1", 1, 0), 1);
-	close(scene.program);
-	scene.program = -1;
-	assert_int_equal(program_socket_read(scene.daemon, &piece, 1), 1);
-	assert_int_equal(program_socket_read(scene.daemon, &piece, 1), 0);
-	assert_false(close_charged(&scene));
-	scene_stop(&scene);
+	assert_int_equal(send(scene->program, "1", 1, 0), 1);
+	close(scene->program);
+	scene->program = -1;
+	assert_int_equal(program_socket_read(scene->daemon, &piece, 1), 1);
+	assert_int_equal(program_socket_read(scene->daemon, &piece, 1), 0);
+	assert_false(close_charged(scene));
 }
 
-TEST(sockets_with_nothing_but_bytes_are_closed_at_once)
+SCENE_TEST(sockets_with_nothing_but_bytes_are_closed_at_once, scene_start)
 {
-	struct scene scene;
-
-	scene_start(&scene);
-	assert_false(close_charged(&scene));
-	assert_int_equal(error_of_program(&scene), 0);
-	close(scene.program);
-	new_pair(&scene);
-	assert_int_equal(send(scene.program, "unread", 6, 0), 6);
-	assert_false(close_charged(&scene));
-	assert_int_equal(error_of_program(&scene), ECONNRESET);
-	scene_stop(&scene);
+	assert_false(close_charged(scene));
+	assert_int_equal(error_of_program(scene), 0);
+	close(scene->program);
+	new_pair(scene);
+	assert_int_equal(send(scene->program, "unread", 6, 0), 6);
+	assert_false(close_charged(scene));
+	assert_int_equal(error_of_program(scene), ECONNRESET);
 }
 
-TEST(nothing_comes_between_the_look_and_the_close)
+SCENE_TEST(nothing_comes_between_the_look_and_the_close, scene_start)
 {
-	struct scene scene;
 	uint8_t bytes[8192] = {0};
 
-	scene_start(&scene);
 	/* More than is looked through: somebody else closes it, and the program can't send any more. */
-	assert_int_equal(send(scene.program, bytes, sizeof(bytes), 0), sizeof(bytes));
-	program_socket_close(&scene.relay, scene.daemon, NULL);
-	assert_int_equal(send(scene.program, bytes, 1, MSG_NOSIGNAL), -1);
+	assert_int_equal(send(scene->program, bytes, sizeof(bytes), 0), sizeof(bytes));
+	program_socket_close(&scene->relay, scene->daemon, NULL);
+	assert_int_equal(send(scene->program, bytes, 1, MSG_NOSIGNAL), -1);
 	assert_int_equal(errno, EPIPE);
-	scene_stop(&scene);
 }
 
-TEST(descriptors_that_linger_are_closed_by_threads_that_do_not)
+SCENE_TEST(descriptors_that_linger_are_closed_by_threads_that_do_not, scene_start)
 {
-	struct scene scene;
 	unsigned before = running_threads();
 
-	scene_start(&scene);
 	for (unsigned i = 0; i < 200; i++) {
-		struct charge charge = charge_one(&scene);
+		struct charge charge = charge_one(scene);
 
 		if (i > 0)
-			new_pair(&scene);
+			new_pair(scene);
 		if (i < 5)
-			send_lingering(&scene, 10, 0);
+			send_lingering(scene, 10, 0);
 		else
-			assert_int_equal(send(scene.program, (uint8_t[8192]){0}, 8192, 0), 8192);
-		close(scene.program);
-		scene.program = -1;
-		program_socket_close(&scene.relay, scene.daemon, &charge);
+			assert_int_equal(send(scene->program, (uint8_t[8192]){0}, 8192, 0), 8192);
+		close(scene->program);
+		scene->program = -1;
+		program_socket_close(&scene->relay, scene->daemon, &charge);
 		charge_end(&charge);
 		if (i % 50 == 49)
-			run_until_closed(&scene);
+			run_until_closed(scene);
 	}
 	/* They are gone, and with them what they had: the peer hears of it as soon as it has read
 	 * everything. */
 	while (running_threads() > before)
 		usleep(1000);
-	while (recv(scene.peer, (uint8_t[65536]){0}, 65536, 0) > 0)
+	while (recv(scene->peer, (uint8_t[65536]){0}, 65536, 0) > 0)
 		;
-	scene_stop(&scene);
 }
 
-TEST(programs_not_accepted_yet_are_closed_with_the_listener)
+SCENE_TEST(programs_not_accepted_yet_are_closed_with_the_listener, scene_start)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	socklen_t size = sizeof(sa_family_t);
-	struct scene scene;
 
-	scene_start(&scene);
-	close(scene.program);
-	close(scene.daemon);
-	scene.daemon = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	scene.program = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	assert_int_equal(bind(scene.daemon, (struct sockaddr *)&address, size), 0);
+	close(scene->program);
+	close(scene->daemon);
+	scene->daemon = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	scene->program = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	assert_int_equal(bind(scene->daemon, (struct sockaddr *)&address, size), 0);
 	size = sizeof(address);
-	assert_int_equal(getsockname(scene.daemon, (struct sockaddr *)&address, &size), 0);
-	assert_int_equal(listen(scene.daemon, 1), 0);
-	assert_int_equal(connect(scene.program, (struct sockaddr *)&address, size), 0);
-	send_lingering(&scene, 1, 0);
-	assert_true(close_charged(&scene));
-	assert_int_equal(error_of_program(&scene), ECONNRESET);
-	scene_stop(&scene);
+	assert_int_equal(getsockname(scene->daemon, (struct sockaddr *)&address, &size), 0);
+	assert_int_equal(listen(scene->daemon, 1), 0);
+	assert_int_equal(connect(scene->program, (struct sockaddr *)&address, size), 0);
+	send_lingering(scene, 1, 0);
+	assert_true(close_charged(scene));
+	assert_int_equal(error_of_program(scene), ECONNRESET);
 }

@@ -112,7 +112,6 @@ static const struct row {
 	{ANYWHERE & ~IN(PAGES), ON(PAGES_FREE), 0, 0, RENDEZVOUS_NOTHING},
 	{ANYWHERE & ~IN(GRANTED), ON(LIVE) | ON(CLOSED), 0, 0, RENDEZVOUS_NOTHING},
 };
-#define ROWS (sizeof(rows) / sizeof(*rows))
 
 static struct rendezvous_facts facts_of(enum rendezvous_event event, unsigned facts)
 {
@@ -145,7 +144,7 @@ static const struct row *row_of(unsigned state, unsigned event, unsigned facts)
 {
 	const struct row *found = NULL;
 
-	for (const struct row *row = rows; row < rows + ROWS; row++) {
+	for (const struct row *row = rows; row < rows + ROWS(rows); row++) {
 		if (!(row->states >> state & 1) || !(row->events >> event & 1) ||
 		    (facts & row->yes) != row->yes || (facts & row->no))
 			continue;
@@ -161,7 +160,7 @@ static const struct row *row_of(unsigned state, unsigned event, unsigned facts)
 
 TEST(every_state_with_all_facts_does_what_the_table_says)
 {
-	bool used[ROWS] = {false};
+	bool used[ROWS(rows)] = {false};
 
 	for (unsigned in = 0; in < RENDEZVOUS_STATES; in++)
 		for (unsigned event = 0; event < RENDEZVOUS_EVENTS; event++)
@@ -175,7 +174,7 @@ TEST(every_state_with_all_facts_does_what_the_table_says)
 					fail_msg("row %td: state %u, event %u, facts %#x: action %u, not %u",
 						 row - rows, in, event, facts, action, row->action);
 			}
-	for (unsigned i = 0; i < ROWS; i++)
+	for (unsigned i = 0; i < ROWS(rows); i++)
 		assert_true(used[i]);
 }
 

@@ -7,86 +7,64 @@
 #include <errno.h>
 #include <string.h>
 
-TEST(address_of_this_domain_leads_to_the_program_here)
+SCENE_TEST_EACH(address_of_this_domain_leads_to_the_program_here, scene_start, i, 3)
 {
 	static const char *const addresses[] = {"5:inbox", "self:inbox", "home:inbox"};
-	struct scene scene;
 
-	for (unsigned i = 0; i < 3; i++) {
-		scene_start(&scene);
-		assert_int_equal(bind_name(&scene, scene.b, "inbox", ANY_KIND), 0);
-		open_kind(scene.a, 0, CHANNEL_MESSAGE, addresses[i], strlen(addresses[i]));
-		expect_open(scene.b, "inbox");
-		assert_int_equal(scene.links, 0);
-		assert_int_equal(scene.resolved, i == 2);
-		scene_stop(&scene);
-	}
+	assert_int_equal(bind_name(scene, scene->b, "inbox", ANY_KIND), 0);
+	open_kind(scene->a, 0, CHANNEL_MESSAGE, addresses[i], strlen(addresses[i]));
+	expect_open(scene->b, "inbox");
+	assert_int_equal(scene->links, 0);
+	assert_int_equal(scene->resolved, i == 2);
 }
 
-TEST(address_of_another_domain_leads_to_its_link)
+SCENE_TEST_EACH(address_of_another_domain_leads_to_its_link, scene_start, i, 2)
 {
 	static const char *const addresses[] = {"7:inbox", "work:inbox"};
-	struct scene scene;
 
-	for (unsigned i = 0; i < 2; i++) {
-		scene_start(&scene);
-		/* ours is none of its business, */
-		assert_int_equal(bind_name(&scene, scene.b, "inbox", ANY_KIND), 0);
-		scene.denied = "inbox"; /* nor is our policy */
-		open_kind(scene.a, 0, CHANNEL_MESSAGE, addresses[i], strlen(addresses[i]));
-		expect_open(scene.link, "inbox");
-		assert_int_equal(scene.links, 1);
-		assert_int_equal(scene.b->hop.channels.count, 0);
-		scene_stop(&scene);
-	}
+	/* ours is none of its business, */
+	assert_int_equal(bind_name(scene, scene->b, "inbox", ANY_KIND), 0);
+	scene->denied = "inbox"; /* nor is our policy */
+	open_kind(scene->a, 0, CHANNEL_MESSAGE, addresses[i], strlen(addresses[i]));
+	expect_open(scene->link, "inbox");
+	assert_int_equal(scene->links, 1);
+	assert_int_equal(scene->b->hop.channels.count, 0);
 }
 
-TEST(address_of_a_domain_without_a_link_is_relayed)
+SCENE_TEST(address_of_a_domain_without_a_link_is_relayed, scene_start)
 {
-	struct scene scene;
-
-	scene_start(&scene);
-	scene.link_error = -ENOLINK;
-	open_kind(scene.a, 0, CHANNEL_MESSAGE, "work:inbox", 10);
-	expect_open(scene.link, "7:inbox");
-	assert_int_equal(scene.relayed, 1);
-	scene.relay_error = -EHOSTUNREACH;
-	open_kind(scene.a, 2, CHANNEL_MESSAGE, "7:inbox", 7);
-	party_expect_refusal(scene.a, 2, EHOSTUNREACH);
-	scene_stop(&scene);
+	scene->link_error = -ENOLINK;
+	open_kind(scene->a, 0, CHANNEL_MESSAGE, "work:inbox", 10);
+	expect_open(scene->link, "7:inbox");
+	assert_int_equal(scene->relayed, 1);
+	scene->relay_error = -EHOSTUNREACH;
+	open_kind(scene->a, 2, CHANNEL_MESSAGE, "7:inbox", 7);
+	party_expect_refusal(scene->a, 2, EHOSTUNREACH);
 }
 
-TEST(address_that_leads_nowhere_says_why)
+SCENE_TEST(address_that_leads_nowhere_says_why, scene_start)
 {
-	struct scene scene;
-
-	scene_start(&scene);
-	refused(&scene, "", EINVAL);
-	refused(&scene, "inbox", EINVAL);
-	refused(&scene, "5:", EINVAL);
-	refused(&scene, ":inbox", EINVAL);
-	refused(&scene, "5:in:box", EINVAL);
-	refused(&scene, "5:in box", EINVAL);
-	refused(&scene, "nobody:inbox", EHOSTDOWN);
-	refused(&scene, "5:inbox", ENOENT);
-	scene.link_error = -EHOSTUNREACH;
-	refused(&scene, "7:inbox", EHOSTUNREACH);
-	scene.link_error = -EHOSTDOWN;
-	refused(&scene, "7:inbox", EHOSTDOWN);
-	scene_stop(&scene);
+	refused(scene, "", EINVAL);
+	refused(scene, "inbox", EINVAL);
+	refused(scene, "5:", EINVAL);
+	refused(scene, ":inbox", EINVAL);
+	refused(scene, "5:in:box", EINVAL);
+	refused(scene, "5:in box", EINVAL);
+	refused(scene, "nobody:inbox", EHOSTDOWN);
+	refused(scene, "5:inbox", ENOENT);
+	scene->link_error = -EHOSTUNREACH;
+	refused(scene, "7:inbox", EHOSTUNREACH);
+	scene->link_error = -EHOSTDOWN;
+	refused(scene, "7:inbox", EHOSTDOWN);
 }
 
-TEST(number_of_this_domain_may_change)
+SCENE_TEST(number_of_this_domain_may_change, scene_start)
 {
-	struct scene scene;
-
-	scene_start(&scene);
-	assert_int_equal(bind_name(&scene, scene.b, "inbox", ANY_KIND), 0);
-	scene.self.domid = 7;
-	open_kind(scene.a, 0, CHANNEL_MESSAGE, "7:inbox", 7);
-	expect_open(scene.b, "inbox");
-	open_kind(scene.a, 2, CHANNEL_MESSAGE, "self:inbox", 10);
-	expect_open(scene.b, "inbox");
-	assert_int_equal(scene.links, 0);
-	scene_stop(&scene);
+	assert_int_equal(bind_name(scene, scene->b, "inbox", ANY_KIND), 0);
+	scene->self.domid = 7;
+	open_kind(scene->a, 0, CHANNEL_MESSAGE, "7:inbox", 7);
+	expect_open(scene->b, "inbox");
+	open_kind(scene->a, 2, CHANNEL_MESSAGE, "self:inbox", 10);
+	expect_open(scene->b, "inbox");
+	assert_int_equal(scene->links, 0);
 }

@@ -38,86 +38,72 @@ static struct party *open_one(struct scene *scene, uint32_t number)
 	return end->channel->acceptor.hop == &scene->a->hop ? scene->a : scene->b;
 }
 
-TEST(shared_name_comes_and_goes_once)
+SCENE_TEST(shared_name_comes_and_goes_once, start_shared)
 {
-	struct scene scene;
-
-	start_shared(&scene);
-	rig_settle(&scene.rig);
-	assert_int_equal(scene.bound, 1);
-	assert_int_equal(scene.advertised, 1);
-	assert_string_equal(scene.names, "work ");
-	assert_int_equal(router_endpoints(scene.router), 1);
-	assert_int_equal(unbind_name(&scene, scene.a, "work"), 0);
-	rig_settle(&scene.rig);
-	assert_int_equal(scene.unbound, 0);
-	assert_int_equal(scene.advertised, 1);
-	assert_int_equal(unbind_name(&scene, scene.a, "work"), -ENOENT);
-	router_unbind_all(scene.router, &scene.program_b);
-	assert_int_equal(scene.unbound, 1);
-	scene_stop(&scene);
+	rig_settle(&scene->rig);
+	assert_int_equal(scene->bound, 1);
+	assert_int_equal(scene->advertised, 1);
+	assert_string_equal(scene->names, "work ");
+	assert_int_equal(router_endpoints(scene->router), 1);
+	assert_int_equal(unbind_name(scene, scene->a, "work"), 0);
+	rig_settle(&scene->rig);
+	assert_int_equal(scene->unbound, 0);
+	assert_int_equal(scene->advertised, 1);
+	assert_int_equal(unbind_name(scene, scene->a, "work"), -ENOENT);
+	router_unbind_all(scene->router, &scene->program_b);
+	assert_int_equal(scene->unbound, 1);
 }
 
-TEST(name_is_shared_only_by_those_who_all_say_so)
+SCENE_TEST(name_is_shared_only_by_those_who_all_say_so, scene_start)
 {
-	struct scene scene;
-
-	scene_start(&scene);
-	assert_int_equal(bind_name(&scene, scene.a, "work", SHARED), 0);
-	assert_int_equal(bind_name(&scene, scene.b, "work", ANY_KIND), -EEXIST);
-	assert_int_equal(bind_name(&scene, scene.b, "work", 1 | BIND_SHARED), -EEXIST); /* for other kinds */
-	assert_int_equal(bind_name(&scene, scene.a, "work", SHARED), -EEXIST);
-	assert_int_equal(bind_name(&scene, scene.a, "alone", ANY_KIND), 0);
-	assert_int_equal(bind_name(&scene, scene.b, "alone", SHARED), -EEXIST);
-	assert_int_equal(bind_name(&scene, scene.b, "nothing", BIND_SHARED), -EINVAL);
-	scene.program_b.credentials.uid = 1000; /* another user's */
-	assert_int_equal(bind_name(&scene, scene.b, "work", SHARED), -EEXIST);
-	scene.program_b.credentials.uid = 0;
-	assert_int_equal(bind_name(&scene, scene.b, "work", SHARED), 0);
-	scene_stop(&scene);
+	assert_int_equal(bind_name(scene, scene->a, "work", SHARED), 0);
+	assert_int_equal(bind_name(scene, scene->b, "work", ANY_KIND), -EEXIST);
+	assert_int_equal(bind_name(scene, scene->b, "work", 1 | BIND_SHARED), -EEXIST); /* for other kinds */
+	assert_int_equal(bind_name(scene, scene->a, "work", SHARED), -EEXIST);
+	assert_int_equal(bind_name(scene, scene->a, "alone", ANY_KIND), 0);
+	assert_int_equal(bind_name(scene, scene->b, "alone", SHARED), -EEXIST);
+	assert_int_equal(bind_name(scene, scene->b, "nothing", BIND_SHARED), -EINVAL);
+	scene->program_b.credentials.uid = 1000; /* another user's */
+	assert_int_equal(bind_name(scene, scene->b, "work", SHARED), -EEXIST);
+	scene->program_b.credentials.uid = 0;
+	assert_int_equal(bind_name(scene, scene->b, "work", SHARED), 0);
 }
 
-TEST(channels_are_given_to_who_has_the_least_to_do)
+SCENE_TEST(channels_are_given_to_who_has_the_least_to_do, start_shared)
 {
-	struct scene scene;
 	struct party *first, *second;
 
-	start_shared(&scene);
-	first = open_one(&scene, 1);
-	second = first == scene.a ? scene.b : scene.a;
-	assert_ptr_equal(open_one(&scene, 3), second);
+	first = open_one(scene, 1);
+	second = first == scene->a ? scene->b : scene->a;
+	assert_ptr_equal(open_one(scene, 3), second);
 	/* The second has ended its channel, so it has less. */
 	party_reset(second, expect_open(second, "work"), EPROTO, 0, 0);
-	rig_settle(&scene.rig);
-	assert_ptr_equal(open_one(&scene, 5), second);
-	scene_stop(&scene);
+	rig_settle(&scene->rig);
+	assert_ptr_equal(open_one(scene, 5), second);
 }
 
-TEST(who_takes_nothing_is_given_nothing_more)
+SCENE_TEST(who_takes_nothing_is_given_nothing_more, start_shared)
 {
-	struct scene scene;
 	struct party *deaf, *busy;
 	unsigned given = 0;
 
-	start_shared(&scene);
-	deaf = open_one(&scene, 1);
-	busy = deaf == scene.a ? scene.b : scene.a;
+	deaf = open_one(scene, 1);
+	busy = deaf == scene->a ? scene->b : scene->a;
 	deaf->never_reads = deaf->never_reads_deliveries = true;
 	for (uint32_t number = 3; number < 9; number += 2) {
-		const struct party *to = open_one(&scene, number);
+		const struct party *to = open_one(scene, number);
 
 		given += to == deaf;
 		if (to != busy)
 			continue;
-		party_data(scene.link, number, 64, false);
-		rig_settle(&scene.rig);
+		party_data(scene->link, number, 64, false);
+		rig_settle(&scene->rig);
 		while (party_read(busy, UINT32_MAX))
 			;
 		party_kick(busy);
-		rig_settle(&scene.rig);
+		rig_settle(&scene->rig);
 	}
 	assert_int_equal(given, 0);
-	scene_stop(&scene);
 }
 
 /* One program leaves, which may have taken what it had. Returns the other one, which has the channel now, and
@@ -129,7 +115,6 @@ static struct party *leave_in_doubt(struct scene *scene)
 	struct party *first, *second;
 	uint32_t at = 0;
 
-	start_shared(scene);
 	hop_set_takes_takeovers(&scene->link->hop, true);
 	first = open_one(scene, 1);
 	second = first == scene->a ? scene->b : scene->a;
@@ -142,19 +127,17 @@ static struct party *leave_in_doubt(struct scene *scene)
 	return second;
 }
 
-TEST(who_unbinds_before_it_hears_of_what_another_left)
+SCENE_TEST(who_unbinds_before_it_hears_of_what_another_left, start_shared)
 {
-	struct scene scene;
-	struct party *second = leave_in_doubt(&scene);
-	const struct party_channel *opened = party_channel(scene.link, 1);
+	struct party *second = leave_in_doubt(scene);
+	const struct party_channel *opened = party_channel(scene->link, 1);
 
-	assert_int_equal(unbind_name(&scene, second, "work"), 0);
-	rig_settle(&scene.rig);
+	assert_int_equal(unbind_name(scene, second, "work"), 0);
+	rig_settle(&scene->rig);
 	assert_int_equal(hop_channel_count(&second->hop), 0);
-	party_read(scene.link, UINT32_MAX);
+	party_read(scene->link, UINT32_MAX);
 	assert_true(opened->reset_in);
 	assert_int_equal(opened->reset.error, ENOENT);
 	assert_int_equal(opened->reset.consumed, 0);
 	assert_int_equal(opened->reset.unsure, 24);
-	scene_stop(&scene);
 }

@@ -123,7 +123,7 @@ static void on_gone(void *userdata, struct session *session)
 static const struct session_callbacks callbacks = {
 	.request = on_request, .go_on = on_go_on, .open = on_open, .stream = on_stream, .gone = on_gone};
 
-static void scene_start(struct scene *scene, uint32_t greeting_ms)
+static void start_with_patience(struct scene *scene, uint32_t greeting_ms)
 {
 	static const struct self self = {.domid = 5};
 	struct session_options options = {.self = &self,
@@ -134,7 +134,6 @@ static void scene_start(struct scene *scene, uint32_t greeting_ms)
 	struct quota_limits limits;
 	int pair[2];
 
-	memset(scene, 0, sizeof(*scene));
 	scene->descriptors = open_descriptors();
 	scene->base = event_base_new();
 	assert_int_equal(relay_init(&scene->relay, scene->base, 1u << 20), 0);
@@ -145,6 +144,16 @@ static void scene_start(struct scene *scene, uint32_t greeting_ms)
 	scene->fd = pair[0];
 	assert_int_equal(session_new(&scene->session, &scene->relay, pair[1], &options, &callbacks, scene),
 			 0);
+}
+
+static void scene_start(struct scene *scene)
+{
+	start_with_patience(scene, 10000);
+}
+
+static void start_without_patience(struct scene *scene)
+{
+	start_with_patience(scene, 1);
 }
 
 static void scene_stop(struct scene *scene)
@@ -253,7 +262,14 @@ static void expect_goodbye(struct scene *scene, uint32_t error)
 	assert_false(hear(scene, &header, payload));
 	assert_true(scene->closed);
 	assert_int_equal(scene->gone, 1);
-	scene_stop(scene);
+}
+
+/* A program whose HELLO was answered, and that shares no memory. */
+static void greeted(struct scene *scene)
+{
+	scene_start(scene);
+	say_hello(scene, PROTOCOL_MAJOR, 0);
+	expect(scene, FRAME_WELCOME);
 }
 
 BEFORE_ALL
@@ -261,178 +277,144 @@ BEFORE_ALL
 	log_set_level(LOG_LEVEL_ERROR);
 }
 
-TEST(garbage_instead_of_a_greeting_is_refused)
+SCENE_TEST(garbage_instead_of_a_greeting_is_refused, scene_start)
 {
-	struct scene scene;
-
-	scene_start(&scene, 10000);
-	say(&scene, "GET / HTTP/1.1\r\nHost: domain\r\n\r\n", 32);
-	expect_goodbye(&scene, EINVAL);
+	say(scene, "GET / HTTP/1.1\r\nHost: domain\r\n\r\n", 32);
+	expect_goodbye(scene, EINVAL);
 }
 
-TEST(anything_before_hello_is_refused)
+/* None of them is a HELLO. */
+static const uint8_t wrong_types[] = {FRAME_BIND, FRAME_OPEN, FRAME_GOODBYE, FRAME_OPTIONAL, 0, 255};
+
+SCENE_TEST_EACH(anything_before_hello_is_refused, scene_start, i, ROWS(wrong_types))
 {
-	static const uint8_t types[] = {FRAME_BIND, FRAME_OPEN, FRAME_GOODBYE, FRAME_OPTIONAL, 0, 255};
-
-	for (unsigned i = 0; i < sizeof(types); i++) {
-		struct scene scene;
-
-		scene_start(&scene, 10000);
-		say_frame(&scene, types[i], "12345678", 8);
-		expect_goodbye(&scene, EINVAL);
-	}
+	say_frame(scene, wrong_types[i], "12345678", 8);
+	expect_goodbye(scene, EINVAL);
 }
 
-TEST(hello_that_cannot_be_is_refused)
+static const uint32_t wrong_lengths[] = {60000, 0xffffffffu};
+
+SCENE_TEST_EACH(hello_of_a_length_that_cannot_be_is_refused, scene_start, i, ROWS(wrong_lengths))
 {
-	struct scene scene;
 	uint8_t bytes[FRAME_HEADER_SIZE];
 
-	scene_start(&scene, 10000);
-	frame_header_encode(&(struct frame_header){.type = FRAME_HELLO, .length = 60000}, bytes);
-	say(&scene, bytes, sizeof(bytes));
-	expect_goodbye(&scene, EPROTO);
-	scene_start(&scene, 10000);
-	frame_header_encode(&(struct frame_header){.type = FRAME_HELLO, .length = 0xffffffffu}, bytes);
-	say(&scene, bytes, sizeof(bytes));
-	expect_goodbye(&scene, EINVAL);
-	scene_start(&scene, 10000);
-	say_frame(&scene, FRAME_HELLO, "\1\0", 2);
-	expect_goodbye(&scene, EPROTO);
-	scene_start(&scene, 10000);
-	say_hello(&scene, 2, 0);
-	expect_goodbye(&scene, EPROTONOSUPPORT);
+	frame_header_encode(&(struct frame_header){.type = FRAME_HELLO, .length = wrong_lengths[i]}, bytes);
+	say(scene, bytes, sizeof(bytes));
+	expect_goodbye(scene, i == 0 ? EPROTO : EINVAL);
 }
 
-TEST(half_a_frame_and_then_silence_ends_by_the_greeting_timeout)
+SCENE_TEST(hello_that_is_too_short_is_refused, scene_start)
 {
-	struct scene scene;
-
-	scene_start(&scene, 1);
-	say(&scene, "\10\0\0\0\1", 5);
-	for (int i = 0; i < 1000 && !scene.gone; i++)
-		event_base_loop(scene.base, EVLOOP_ONCE);
-	expect_goodbye(&scene, ETIMEDOUT);
+	say_frame(scene, FRAME_HELLO, "\1\0", 2);
+	expect_goodbye(scene, EPROTO);
 }
 
-TEST(hello_may_come_byte_by_byte)
+SCENE_TEST(hello_of_another_protocol_is_refused, scene_start)
+{
+	say_hello(scene, 2, 0);
+	expect_goodbye(scene, EPROTONOSUPPORT);
+}
+
+SCENE_TEST(half_a_frame_and_then_silence_ends_by_the_greeting_timeout, start_without_patience)
+{
+	say(scene, "\10\0\0\0\1", 5);
+	for (int i = 0; i < 1000 && !scene->gone; i++)
+		event_base_loop(scene->base, EVLOOP_ONCE);
+	expect_goodbye(scene, ETIMEDOUT);
+}
+
+SCENE_TEST(hello_may_come_byte_by_byte, scene_start)
 {
 	uint8_t frame[24] = {8, 0, 0, 0, FRAME_HELLO};
-	struct scene scene;
 
-	scene_start(&scene, 10000);
 	frame[16] = 1;
 	for (unsigned i = 0; i < sizeof(frame); i++)
-		say(&scene, frame + i, 1);
-	expect(&scene, FRAME_WELCOME);
-	assert_false(session_shares_memory(scene.session));
-	scene_stop(&scene);
+		say(scene, frame + i, 1);
+	expect(scene, FRAME_WELCOME);
+	assert_false(session_shares_memory(scene->session));
 }
 
 /* A user with a single descriptor left gets a stream. */
-TEST(a_session_that_becomes_a_stream_pays_for_its_socket_no_more)
+SCENE_TEST(a_session_that_becomes_a_stream_pays_for_its_socket_no_more, scene_start)
 {
 	const struct frame_open open = {.kind = CHANNEL_STREAM, .name = {"5:inbox", 7}};
 	struct account *account;
-	struct scene scene;
 	char why[160];
 	uint8_t payload[64];
 
-	scene_start(&scene, 10000);
-	account = quota_account(scene.quota, QUOTA_UID, geteuid());
-	assert_int_equal(session_admit(scene.session, why, sizeof(why)), 0);
+	account = quota_account(scene->quota, QUOTA_UID, geteuid());
+	assert_int_equal(session_admit(scene->session, why, sizeof(why)), 0);
 	assert_int_equal(account_usage(account, QUOTA_DESCRIPTORS).used, 1);
 	account_unref(account);
-	say_hello(&scene, 1, HELLO_STREAM);
-	say_frame(&scene, FRAME_OPEN, payload, frame_open_encode(&open, payload));
-	assert_int_equal(scene.streams, 1);
-	assert_int_equal(scene.charged, 0);
-	assert_int_equal(scene.gone, 1);
-	scene_stop(&scene);
+	say_hello(scene, 1, HELLO_STREAM);
+	say_frame(scene, FRAME_OPEN, payload, frame_open_encode(&open, payload));
+	assert_int_equal(scene->streams, 1);
+	assert_int_equal(scene->charged, 0);
+	assert_int_equal(scene->gone, 1);
 }
 
-TEST(second_hello_is_busy)
+SCENE_TEST_EACH(second_hello_is_busy, scene_start, is_shared, 2)
 {
-	struct scene scene;
+	const uint32_t flags = is_shared ? HELLO_SHARED_MEMORY : 0;
 
-	for (uint32_t flags = 0; flags <= HELLO_SHARED_MEMORY; flags += HELLO_SHARED_MEMORY) {
-		scene_start(&scene, 10000);
-		say_hello(&scene, 1, flags);
-		expect(&scene, FRAME_WELCOME);
-		assert_int_equal(scene.fd_count, flags ? 3 : 0);
-		say_hello(&scene, 1, flags);
-		expect_goodbye(&scene, EBUSY);
-	}
+	say_hello(scene, 1, flags);
+	expect(scene, FRAME_WELCOME);
+	assert_int_equal(scene->fd_count, flags ? 3 : 0);
+	say_hello(scene, 1, flags);
+	expect_goodbye(scene, EBUSY);
 }
 
 /* What an old library asks for. */
-TEST(earlier_kind_of_shared_memory_is_not_given)
+SCENE_TEST(earlier_kind_of_shared_memory_is_not_given, scene_start)
 {
-	struct scene scene;
-
-	scene_start(&scene, 10000);
-	say_hello(&scene, 1, 1);
-	expect(&scene, FRAME_WELCOME);
-	assert_int_equal(scene.fd_count, 0);
-	scene_stop(&scene);
+	say_hello(scene, 1, 1);
+	expect(scene, FRAME_WELCOME);
+	assert_int_equal(scene->fd_count, 0);
 }
 
 /* A ring is lent from only if it begins at a page, of whichever size they are. */
-TEST(shared_rings_begin_at_pages)
+SCENE_TEST_EACH(shared_rings_begin_at_pages, scene_start, i, 3)
 {
 	static const long sizes[] = {4096, 16384, 65536};
+	struct frame_welcome welcome;
+	struct frame_header header;
+	uint8_t payload[4096];
 
-	for (unsigned i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++) {
-		struct frame_welcome welcome;
-		struct frame_header header;
-		uint8_t payload[4096];
-		struct scene scene;
-
-		page_size = sizes[i];
-		scene_start(&scene, 10000);
-		say_hello(&scene, 1, HELLO_SHARED_MEMORY);
-		assert_true(hear(&scene, &header, payload));
-		page_size = 0;
-		assert_int_equal(frame_welcome_decode(payload, header.length, &welcome), 0);
-		for (unsigned j = 0; j < LOCAL_RINGS; j++)
-			assert_int_equal(welcome.rings[j].data % sizes[i], 0);
-		scene_stop(&scene);
-	}
+	page_size = sizes[i];
+	say_hello(scene, 1, HELLO_SHARED_MEMORY);
+	assert_true(hear(scene, &header, payload));
+	page_size = 0;
+	assert_int_equal(frame_welcome_decode(payload, header.length, &welcome), 0);
+	for (unsigned j = 0; j < LOCAL_RINGS; j++)
+		assert_int_equal(welcome.rings[j].data % sizes[i], 0);
 }
 
-TEST(goodbye_comes_behind_the_answers)
+SCENE_TEST(goodbye_comes_behind_the_answers, greeted)
 {
-	struct scene scene;
+	say_frame(scene, FRAME_QUERY, "status", 6);
+	say_frame(scene, FRAME_PING, "12345678", 8);
+	expect(scene, FRAME_REPLY);
+	expect_goodbye(scene, EPROTO);
+}
+
+SCENE_TEST(goodbye_comes_behind_answers_though_all_came_in_one_piece, greeted)
+{
 	uint8_t bytes[2 * FRAME_HEADER_SIZE + 8] = {0};
 
-	scene_start(&scene, 10000);
-	say_hello(&scene, 1, 0);
-	expect(&scene, FRAME_WELCOME);
-	say_frame(&scene, FRAME_QUERY, "status", 6);
-	say_frame(&scene, FRAME_PING, "12345678", 8);
-	expect(&scene, FRAME_REPLY);
-	expect_goodbye(&scene, EPROTO);
-	/* All in one piece. */
-	scene_start(&scene, 10000);
-	say_hello(&scene, 1, 0);
-	expect(&scene, FRAME_WELCOME);
 	frame_header_encode(&(struct frame_header){.type = FRAME_QUERY, .length = 6, .channel = 1}, bytes);
 	frame_header_encode(&(struct frame_header){.type = 99}, bytes + FRAME_HEADER_SIZE + 8);
-	say(&scene, bytes, sizeof(bytes));
-	assert_int_equal(scene.requests, 1);
-	expect(&scene, FRAME_REPLY);
-	expect_goodbye(&scene, EPROTO);
+	say(scene, bytes, sizeof(bytes));
+	assert_int_equal(scene->requests, 1);
+	expect(scene, FRAME_REPLY);
+	expect_goodbye(scene, EPROTO);
 }
 
-TEST(bytes_on_the_socket_beside_shared_memory_are_a_violation)
+SCENE_TEST(bytes_on_the_socket_beside_shared_memory_are_a_violation, scene_start)
 {
-	struct scene scene;
-
-	scene_start(&scene, 10000);
-	say_hello(&scene, 1, HELLO_SHARED_MEMORY);
-	expect(&scene, FRAME_WELCOME);
-	say_frame(&scene, FRAME_QUERY, "status", 6);
-	expect_goodbye(&scene, EPROTO);
+	say_hello(scene, 1, HELLO_SHARED_MEMORY);
+	expect(scene, FRAME_WELCOME);
+	say_frame(scene, FRAME_QUERY, "status", 6);
+	expect_goodbye(scene, EPROTO);
 }
 
 /* A program that shares memory, and has mapped it. Returns its end of the ring *out*. */
@@ -445,7 +427,6 @@ static struct ring_writer share(struct scene *scene, uint8_t **memory)
 	struct ring_view view;
 	struct stat status;
 
-	scene_start(scene, 10000);
 	say_hello(scene, 1, HELLO_SHARED_MEMORY);
 	assert_true(hear(scene, &header, payload));
 	assert_int_equal(frame_welcome_decode(payload, header.length, &welcome), 0);
@@ -472,55 +453,48 @@ static void seal(const struct scene *scene)
 }
 
 /* It may ring at once, or not before its first frame. */
-TEST(sealed_memory_is_used_when_the_program_rings)
+SCENE_TEST_EACH(sealed_memory_is_used_when_the_program_rings, scene_start, at_once, 2)
 {
-	for (int at_once = 0; at_once < 2; at_once++) {
-		struct scene scene;
-		uint8_t *memory;
-		struct ring_writer out = share(&scene, &memory);
+	uint8_t *memory;
+	struct ring_writer out = share(scene, &memory);
 
-		seal(&scene);
-		if (at_once) {
-			assert_int_equal(doorbell_ring(scene.fds[1]), 0);
-			run(&scene);
-		}
-		put_frame(&out, FRAME_QUERY);
-		assert_true(ring_writer_publish(&out)); /* so it has to ring */
-		assert_int_equal(doorbell_ring(scene.fds[1]), 0);
-		run(&scene);
-		assert_int_equal(madvise(memory, 4096, MADV_REMOVE), -1);
-		assert_int_equal(scene.requests, 1);
-		scene_stop(&scene);
+	seal(scene);
+	if (at_once) {
+		assert_int_equal(doorbell_ring(scene->fds[1]), 0);
+		run(scene);
 	}
+	put_frame(&out, FRAME_QUERY);
+	assert_true(ring_writer_publish(&out)); /* so it has to ring */
+	assert_int_equal(doorbell_ring(scene->fds[1]), 0);
+	run(scene);
+	assert_int_equal(madvise(memory, 4096, MADV_REMOVE), -1);
+	assert_int_equal(scene->requests, 1);
 }
 
 /* Its first frame, of which the daemon wasn't told, is its last. */
-TEST(what_was_written_before_an_end_is_taken_without_a_ring)
+SCENE_TEST(what_was_written_before_an_end_is_taken_without_a_ring, scene_start)
 {
-	struct scene scene;
 	uint8_t *memory;
-	struct ring_writer out = share(&scene, &memory);
+	struct ring_writer out = share(scene, &memory);
 
-	seal(&scene);
+	seal(scene);
 	put_frame(&out, FRAME_GOODBYE);
 	ring_writer_publish(&out);
-	shutdown(scene.fd, SHUT_RDWR);
-	run(&scene);
-	assert_int_equal(scene.gone, 1);
-	assert_true(scene.took_its_leave);
-	scene_stop(&scene);
+	shutdown(scene->fd, SHUT_RDWR);
+	run(scene);
+	assert_int_equal(scene->gone, 1);
+	assert_true(scene->took_its_leave);
 }
 
 /* To seal it waits for whoever writes to it or makes holes, as long as that takes: so the daemon doesn't. */
-TEST(a_program_that_does_not_seal_its_memory_is_cut_off)
+SCENE_TEST(a_program_that_does_not_seal_its_memory_is_cut_off, scene_start)
 {
-	struct scene scene;
 	uint8_t *memory;
 
-	share(&scene, &memory);
-	assert_int_equal(doorbell_ring(scene.fds[1]), 0);
-	run(&scene);
-	expect_goodbye(&scene, EPROTO);
+	share(scene, &memory);
+	assert_int_equal(doorbell_ring(scene->fds[1]), 0);
+	run(scene);
+	expect_goodbye(scene, EPROTO);
 }
 
 static void say_with_descriptor(struct scene *scene, const void *bytes, size_t size)
@@ -529,144 +503,112 @@ static void say_with_descriptor(struct scene *scene, const void *bytes, size_t s
 	run(scene);
 }
 
-TEST(descriptors_are_a_violation_at_any_time)
+SCENE_TEST_EACH(descriptors_are_a_violation_at_any_time, scene_start, moment, 4)
 {
 	static const uint8_t hello[24] = {8, 0, 0, 0, FRAME_HELLO, [16] = 1},
 			     query[24] = {6, 0, 0, 0, FRAME_QUERY, [16] = 's'};
 
-	for (int moment = 0; moment < 4; moment++) {
-		struct scene scene;
+	if (moment == 1)
+		say(scene, hello, 20);
+	if (moment >= 2) {
+		say_hello(scene, 1, moment == 3 ? HELLO_SHARED_MEMORY : 0);
+		expect(scene, FRAME_WELCOME);
+		say_with_descriptor(scene, query, sizeof(query));
+	} else {
+		say_with_descriptor(scene, hello + 20 * moment, sizeof(hello) - 20u * (unsigned)moment);
+	}
+	assert_int_equal(scene->requests, 0);
+	expect_goodbye(scene, EPROTO);
+}
 
-		scene_start(&scene, 10000);
-		if (moment == 1)
-			say(&scene, hello, 20);
-		if (moment >= 2) {
-			say_hello(&scene, 1, moment == 3 ? HELLO_SHARED_MEMORY : 0);
-			expect(&scene, FRAME_WELCOME);
-			say_with_descriptor(&scene, query, sizeof(query));
-		} else {
-			say_with_descriptor(&scene, hello + 20 * moment,
-					    sizeof(hello) - 20u * (unsigned)moment);
-		}
-		assert_int_equal(scene.requests, 0);
-		expect_goodbye(&scene, EPROTO);
+SCENE_TEST_EACH(end_of_file_at_any_time_leaves_nothing_behind, scene_start, moment, 5)
+{
+	if (moment == 1)
+		say(scene, "\10\0\0\0\1", 5);
+	if (moment >= 2)
+		say_hello(scene, 1, moment == 3);
+	if (moment == 4)
+		say_frame(scene, FRAME_QUERY, "status", 6);
+	shutdown(scene->fd, SHUT_RDWR);
+	run(scene);
+	assert_int_equal(scene->gone, 1);
+	if (moment == 3) {
+		uint8_t payload[4096];
+		struct frame_header header;
+
+		hear(scene, &header, payload); /* takes the descriptors */
 	}
 }
 
-TEST(end_of_file_at_any_time_leaves_nothing_behind)
+SCENE_TEST(session_ends_with_goodbye_though_the_socket_stays, greeted)
 {
-	for (int moment = 0; moment < 5; moment++) {
-		struct scene scene;
-
-		scene_start(&scene, 10000);
-		if (moment == 1)
-			say(&scene, "\10\0\0\0\1", 5);
-		if (moment >= 2)
-			say_hello(&scene, 1, moment == 3);
-		if (moment == 4)
-			say_frame(&scene, FRAME_QUERY, "status", 6);
-		shutdown(scene.fd, SHUT_RDWR);
-		run(&scene);
-		assert_int_equal(scene.gone, 1);
-		if (moment == 3) {
-			uint8_t payload[4096];
-			struct frame_header header;
-
-			hear(&scene, &header, payload); /* takes the descriptors */
-		}
-		scene_stop(&scene);
-	}
-}
-
-TEST(session_ends_with_goodbye_though_the_socket_stays)
-{
-	struct scene scene;
 	uint8_t byte;
 
-	scene_start(&scene, 10000);
-	say_hello(&scene, 1, 0);
-	expect(&scene, FRAME_WELCOME);
-	say_frame(&scene, FRAME_GOODBYE, "\0\0\0", 4);
-	assert_int_equal(scene.gone, 1);
-	assert_true(scene.took_its_leave);
-	assert_int_equal(recv(scene.fd, &byte, 1, MSG_DONTWAIT), 0);
-	scene_stop(&scene);
+	say_frame(scene, FRAME_GOODBYE, "\0\0\0", 4);
+	assert_int_equal(scene->gone, 1);
+	assert_true(scene->took_its_leave);
+	assert_int_equal(recv(scene->fd, &byte, 1, MSG_DONTWAIT), 0);
 }
 
 /* Its last words are behind so much else, or the daemon is about to write when it closes: what it took is in
  * doubt only if it didn't say so. */
-TEST(last_words_of_a_program_are_heard)
+SCENE_TEST_EACH(last_words_of_a_program_are_heard, greeted, does_not_read, 2)
 {
 	static uint8_t much[FRAME_HEADER_SIZE + 65536];
-	struct scene scene;
 
-	for (int does_not_read = 0; does_not_read < 2; does_not_read++) {
-		scene_start(&scene, 10000);
-		say_hello(&scene, 1, 0);
-		expect(&scene, FRAME_WELCOME);
-		if (does_not_read) {
-			/* The daemon waits for room in the socket. */
-			for (uint32_t i = 0; i < 16; i++)
-				hop_send(session_hop(scene.session), FRAME_OPTIONAL, 0, 0, much, 65536);
-			relay_pass(&scene.relay);
-			run(&scene);
-		} else {
-			/* It answers to what it has read of a lot. */
-			frame_header_encode(&(struct frame_header){.type = FRAME_QUERY}, much);
-			assert_int_equal(send(scene.fd, much, FRAME_HEADER_SIZE, MSG_NOSIGNAL),
-					 FRAME_HEADER_SIZE);
-			frame_header_encode(&(struct frame_header){.type = FRAME_OPTIONAL, .length = 65536},
-					    much);
-			for (int i = 0; i < 2; i++)
-				assert_int_equal(send(scene.fd, much, sizeof(much), MSG_NOSIGNAL),
-						 sizeof(much));
-		}
-		frame_header_encode(&(struct frame_header){.type = FRAME_GOODBYE}, much);
-		assert_int_equal(send(scene.fd, much, FRAME_HEADER_SIZE, MSG_NOSIGNAL), FRAME_HEADER_SIZE);
-		close(scene.fd);
-		run(&scene);
-		assert_int_equal(scene.gone, 1);
-		assert_true(scene.took_its_leave);
-		scene.fd = dup(0);
-		scene_stop(&scene);
+	if (does_not_read) {
+		/* The daemon waits for room in the socket. */
+		for (uint32_t i = 0; i < 16; i++)
+			hop_send(session_hop(scene->session), FRAME_OPTIONAL, 0, 0, much, 65536);
+		relay_pass(&scene->relay);
+		run(scene);
+	} else {
+		/* It answers to what it has read of a lot. */
+		frame_header_encode(&(struct frame_header){.type = FRAME_QUERY}, much);
+		assert_int_equal(send(scene->fd, much, FRAME_HEADER_SIZE, MSG_NOSIGNAL), FRAME_HEADER_SIZE);
+		frame_header_encode(&(struct frame_header){.type = FRAME_OPTIONAL, .length = 65536}, much);
+		for (int i = 0; i < 2; i++)
+			assert_int_equal(send(scene->fd, much, sizeof(much), MSG_NOSIGNAL), sizeof(much));
 	}
+	frame_header_encode(&(struct frame_header){.type = FRAME_GOODBYE}, much);
+	assert_int_equal(send(scene->fd, much, FRAME_HEADER_SIZE, MSG_NOSIGNAL), FRAME_HEADER_SIZE);
+	close(scene->fd);
+	run(scene);
+	assert_int_equal(scene->gone, 1);
+	assert_true(scene->took_its_leave);
+	scene->fd = dup(0);
 }
 
-TEST(without_descriptors_left_the_program_is_told)
+SCENE_TEST(without_descriptors_left_the_program_is_told, scene_start)
 {
-	struct scene scene;
 	struct rlimit limit, low;
 	int fillers[256];
 	unsigned count = 0;
 
-	scene_start(&scene, 10000);
 	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
 	low = limit;
 	low.rlim_cur = 200;
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
-	while (count < 256 && (fillers[count] = dup(scene.fd)) >= 0)
+	while (count < 256 && (fillers[count] = dup(scene->fd)) >= 0)
 		count++;
-	say_hello(&scene, 1, HELLO_SHARED_MEMORY);
+	say_hello(scene, 1, HELLO_SHARED_MEMORY);
 	while (count)
 		close(fillers[--count]);
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
-	expect_goodbye(&scene, EMFILE);
+	expect_goodbye(scene, EMFILE);
 }
 
 /* It goes into logs and into JSON. */
-TEST(name_of_a_program_is_plain_text)
+SCENE_TEST(name_of_a_program_is_plain_text, scene_start)
 {
-	struct scene scene;
 	char before[16];
 
 	assert_int_equal(prctl(PR_GET_NAME, before), 0);
 	assert_int_equal(prctl(PR_SET_NAME, "a\033[1m\xff\"\\z"), 0);
-	scene_start(&scene, 10000);
-	for (const char *c = session_comm(scene.session); *c; c++)
+	for (const char *c = session_comm(scene->session); *c; c++)
 		assert_true(*c >= ' ' && *c < 0x7f);
 	assert_int_equal(prctl(PR_SET_NAME, before), 0);
-	assert_int_equal(session_comm(scene.session)[0], 'a');
-	scene_stop(&scene);
+	assert_int_equal(session_comm(scene->session)[0], 'a');
 }
 
 /* Many at once, and they are in before the daemon looks. */
@@ -675,8 +617,6 @@ static void ask_at_once(struct scene *scene, unsigned count)
 	uint8_t frame[FRAME_HEADER_SIZE + 8] = {0}, frames[1000 * sizeof(frame)];
 
 	assert_true(count <= 1000);
-	say_hello(scene, PROTOCOL_MAJOR, 0);
-	expect(scene, FRAME_WELCOME);
 	frame_header_encode(&(struct frame_header){.type = FRAME_UNBIND, .length = 5, .channel = 1}, frame);
 	memcpy(frame + FRAME_HEADER_SIZE, "inbox", 5);
 	for (unsigned i = 0; i < count; i++)
@@ -685,69 +625,57 @@ static void ask_at_once(struct scene *scene, unsigned count)
 }
 
 /* A request may be much work: who makes thousands lets the others have their turns. */
-TEST(requests_are_bounded_in_a_turn)
+SCENE_TEST(requests_are_bounded_in_a_turn, greeted)
 {
-	struct scene scene;
 	unsigned before = 0, turns = 0;
 
-	scene_start(&scene, 10000);
-	ask_at_once(&scene, 1000);
-	while (scene.requests < 1000 && turns < 10000) {
-		turns += !scene.relay.turns.resting;
-		event_base_loop(scene.base, EVLOOP_ONCE);
-		assert_true(scene.requests - before <= TURNS_PASS / COST_BIND + 1);
-		before = scene.requests;
+	ask_at_once(scene, 1000);
+	while (scene->requests < 1000 && turns < 10000) {
+		turns += !scene->relay.turns.resting;
+		event_base_loop(scene->base, EVLOOP_ONCE);
+		assert_true(scene->requests - before <= TURNS_PASS / COST_BIND + 1);
+		before = scene->requests;
 	}
-	assert_int_equal(scene.requests, 1000);
-	assert_int_equal(scene.gone, 0);
-	scene_stop(&scene);
+	assert_int_equal(scene->requests, 1000);
+	assert_int_equal(scene->gone, 0);
 }
 
-TEST(requests_of_a_program_that_has_gone_are_let_be)
+SCENE_TEST(requests_of_a_program_that_has_gone_are_let_be, greeted)
 {
-	struct scene scene;
-
-	scene_start(&scene, 10000);
-	ask_at_once(&scene, 1000);
-	assert_int_equal(shutdown(scene.fd, SHUT_RDWR), 0);
-	run(&scene);
-	assert_int_equal(scene.gone, 1);
-	assert_true(scene.requests < 200);
-	scene_stop(&scene);
+	ask_at_once(scene, 1000);
+	assert_int_equal(shutdown(scene->fd, SHUT_RDWR), 0);
+	run(scene);
+	assert_int_equal(scene->gone, 1);
+	assert_true(scene->requests < 200);
 }
 
-TEST(request_that_takes_long_is_done_in_turns_before_the_next_one)
+SCENE_TEST(request_that_takes_long_is_done_in_turns_before_the_next_one, greeted)
 {
 	static const uint8_t types[] = {FRAME_BIND, FRAME_UNBIND};
 	uint8_t frames[2][FRAME_HEADER_SIZE + 8] = {0}, payload[64];
 	struct frame_header header;
-	struct scene scene;
 
-	scene_start(&scene, 10000);
-	scene.pieces = 5;
-	say_hello(&scene, PROTOCOL_MAJOR, 0);
-	expect(&scene, FRAME_WELCOME);
+	scene->pieces = 5;
 	for (unsigned i = 0; i < 2; i++) {
 		frame_header_encode(&(struct frame_header){.type = types[i], .length = 5, .channel = i},
 				    frames[i]);
 		memcpy(frames[i] + FRAME_HEADER_SIZE, "inbox", 5);
 	}
-	say(&scene, frames, sizeof(frames));
-	assert_int_equal(scene.requests, 2);
+	say(scene, frames, sizeof(frames));
+	assert_int_equal(scene->requests, 2);
 	for (unsigned i = 0; i < 2; i++) {
-		assert_true(hear(&scene, &header, payload));
+		assert_true(hear(scene, &header, payload));
 		assert_int_equal(header.type, FRAME_REPLY);
 		assert_int_equal(header.channel, i);
 	}
 	/* Who goes in the midst of it leaves nothing behind. */
-	scene.requests = scene.pieces_done = 0;
-	scene.pieces = 1000;
-	assert_int_equal(send(scene.fd, frames[0], sizeof(frames[0]), MSG_NOSIGNAL), sizeof(frames[0]));
+	scene->requests = scene->pieces_done = 0;
+	scene->pieces = 1000;
+	assert_int_equal(send(scene->fd, frames[0], sizeof(frames[0]), MSG_NOSIGNAL), sizeof(frames[0]));
 	for (int i = 0; i < 5; i++)
-		event_base_loop(scene.base, EVLOOP_NONBLOCK | EVLOOP_ONCE);
-	assert_true(scene.pieces > 0 && scene.pieces < 1000);
-	assert_int_equal(shutdown(scene.fd, SHUT_RDWR), 0);
-	run(&scene);
-	assert_int_equal(scene.gone, 1);
-	scene_stop(&scene);
+		event_base_loop(scene->base, EVLOOP_NONBLOCK | EVLOOP_ONCE);
+	assert_true(scene->pieces > 0 && scene->pieces < 1000);
+	assert_int_equal(shutdown(scene->fd, SHUT_RDWR), 0);
+	run(scene);
+	assert_int_equal(scene->gone, 1);
 }

@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -258,10 +257,8 @@ static void assert_over(struct scene *scene, enum transport_state state)
 
 /* --- the tests -------------------------------------------------------------------------------- */
 
-TEST_WITH(what_is_written_wakes_the_gateway_if_it_asks_for_that, setup, teardown)
+TEST_AT_END(what_is_written_wakes_the_gateway_if_it_asks_for_that, setup, teardown)
 {
-	struct scene *scene = *state;
-	struct end *end = &scene->end;
 	uint32_t size = put_frame(end, 40);
 
 	size += put_frame(end, 4);
@@ -275,11 +272,8 @@ TEST_WITH(what_is_written_wakes_the_gateway_if_it_asks_for_that, setup, teardown
 	assert_int_equal(end->rung, 2);
 }
 
-TEST_WITH(an_end_leaves_what_was_published, setup, teardown)
+TEST_AT_END(an_end_leaves_what_was_published, setup, teardown)
 {
-	struct scene *scene = *state;
-	struct end *end = &scene->end;
-
 	for (int i = 0; i < 3; i++) {
 		uint32_t size = bring_frame(end, 100);
 		int idle = event_base_get_num_events(scene->base, EVENT_BASE_COUNT_ADDED);
@@ -298,11 +292,8 @@ TEST_WITH(an_end_leaves_what_was_published, setup, teardown)
 	}
 }
 
-TEST_WITH(what_is_said_on_the_socket_breaks_it, setup, teardown)
+TEST_AT_END(what_is_said_on_the_socket_breaks_it, setup, teardown)
 {
-	struct scene *scene = *state;
-	struct end *end = &scene->end;
-
 	for (int i = 0; i < 4; i++) {
 		const char bytes[] = {i ? 'a' : GATEWAY_LIFE_BROKEN, 0};
 		uint32_t size = bring_frame(end, 100);
@@ -317,11 +308,8 @@ TEST_WITH(what_is_said_on_the_socket_breaks_it, setup, teardown)
 	}
 }
 
-TEST_WITH(descriptors_are_the_end_and_closed_by_others, setup, teardown)
+TEST_AT_END(descriptors_are_the_end_and_closed_by_others, setup, teardown)
 {
-	struct scene *scene = *state;
-	struct end *end = &scene->end;
-
 	for (int i = 0; i < 3; i++) {
 		uint32_t size = bring_frame(end, 100);
 		int peer, fd = lingering_socket(&peer);
@@ -353,11 +341,8 @@ static void spoil_bell(struct end *end, int how)
 	assert_int_equal(fcntl(fd, F_SETFL, 0), 0); /* from now on calls wait that aren't told not to */
 }
 
-TEST_WITH(a_gateway_that_spoils_its_bell_makes_nobody_wait, setup, teardown)
+TEST_AT_END(a_gateway_that_spoils_its_bell_makes_nobody_wait, setup, teardown)
 {
-	struct scene *scene = *state;
-	struct end *end = &scene->end;
-
 	for (int i = 0; i < 2; i++) {
 		spoil_bell(end, i);
 		for (int k = 0; k < 100; k++) {
@@ -372,9 +357,8 @@ TEST_WITH(a_gateway_that_spoils_its_bell_makes_nobody_wait, setup, teardown)
 }
 
 /* It takes more than a lifetime to empty one of ours, so this one is a gateway's idea of a bell. */
-TEST_WITH(an_empty_bell_makes_nobody_wait, setup, teardown)
+TEST_AT_END(an_empty_bell_makes_nobody_wait, setup, teardown)
 {
-	struct scene *scene = *state;
 	struct conversation_memory memory;
 	struct link_transport transport;
 	struct charge charge;
@@ -396,11 +380,8 @@ TEST_WITH(an_empty_bell_makes_nobody_wait, setup, teardown)
 }
 
 /* One event for all that it rings in a pass: it can't keep the loop busy. */
-TEST_WITH(a_gateway_that_rings_on_and_on_is_heard_once_a_pass, setup, teardown)
+TEST_AT_END(a_gateway_that_rings_on_and_on_is_heard_once_a_pass, setup, teardown)
 {
-	struct scene *scene = *state;
-	struct end *end = &scene->end;
-
 	for (unsigned pass = 1; pass <= 10; pass++) {
 		for (int i = 0; i < 1000; i++)
 			doorbell_ring(end->fds[GATEWAY_FD_WAKE_DAEMON]);
@@ -411,10 +392,8 @@ TEST_WITH(a_gateway_that_rings_on_and_on_is_heard_once_a_pass, setup, teardown)
 	assert_true(end->events >= 1 && end->events <= 11);
 }
 
-TEST_WITH(indices_that_cannot_be_are_noticed, setup, teardown)
+TEST_AT_END(indices_that_cannot_be_are_noticed, setup, teardown)
 {
-	struct scene *scene = *state;
-	struct end *end = &scene->end;
 	const struct {
 		bool producer;
 		uint32_t index;
@@ -441,10 +420,8 @@ TEST_WITH(indices_that_cannot_be_are_noticed, setup, teardown)
 	}
 }
 
-TEST_WITH(what_was_written_last_still_goes, setup, teardown)
+TEST_AT_END(what_was_written_last_still_goes, setup, teardown)
 {
-	struct scene *scene = *state;
-	struct end *end = &scene->end;
 	uint32_t size = put_frame(end, 40);
 	uint8_t expected[100], got[100];
 	char byte;
@@ -463,9 +440,8 @@ TEST_WITH(what_was_written_last_still_goes, setup, teardown)
 		assert_int_equal(account_usage(scene->account, i).used, 0);
 }
 
-TEST_WITH(an_end_is_paid_for, setup, teardown)
+TEST_AT_END(an_end_is_paid_for, setup, teardown)
 {
-	struct scene *scene = *state;
 	uint64_t before = account_time(scene->account)->spent;
 
 	close_life(&scene->end);

@@ -11,102 +11,89 @@
 #include "daemon/local/stream_internal.h"
 #include "wire/bytes.h"
 
-TEST(guard_is_no_part_of_the_stream_and_stays_unread)
+SCENE_TEST(guard_is_no_part_of_the_stream_and_stays_unread, join)
 {
-	struct scene scene;
 	int unread;
 
-	join(&scene);
 	for (int i = 0; i < 3; i++) {
-		write_text(&scene, scene.a, i ? "x" : "several");
-		expect_text(scene.b, i ? "x" : "several");
-		assert_int_equal(ioctl(scene.at_a, FIONREAD, &unread), 0);
+		write_text(scene, scene->a, i ? "x" : "several");
+		expect_text(scene->b, i ? "x" : "several");
+		assert_int_equal(ioctl(scene->at_a, FIONREAD, &unread), 0);
 		assert_int_equal(unread, 1);
 	}
-	expect_nothing(scene.b);
-	scene_stop(&scene);
+	expect_nothing(scene->b);
 }
 
-TEST(program_that_does_not_read_holds_back_the_one_that_writes)
+SCENE_TEST(program_that_does_not_read_holds_back_the_one_that_writes, join)
 {
-	struct scene scene;
-
-	join(&scene);
 	for (int way = 0; way < 2; way++) {
-		int from = way ? scene.b : scene.a, to = way ? scene.a : scene.b;
-		uint64_t written = write_all_that_goes(&scene, from, 0), read = 0, before;
+		int from = way ? scene->b : scene->a, to = way ? scene->a : scene->b;
+		uint64_t written = write_all_that_goes(scene, from, 0), read = 0, before;
 
 		/* As soon as it reads, it goes on, and nothing was lost. */
 		for (int i = 0; i < 4; i++) {
-			read = read_all(&scene, to, read);
+			read = read_all(scene, to, read);
 			assert_int_equal(read, written);
 			before = written;
-			written = write_all_that_goes(&scene, from, written);
+			written = write_all_that_goes(scene, from, written);
 			assert_true(written > before);
 		}
 		shutdown(from, SHUT_WR);
-		read = read_all(&scene, to, read);
+		read = read_all(scene, to, read);
 		assert_int_equal(read, written);
 		expect_end(to);
 	}
-	hang_up(&scene.a);
-	hang_up(&scene.b);
-	expect_gone(&scene, 2);
+	hang_up(&scene->a);
+	hang_up(&scene->b);
+	expect_gone(scene, 2);
 }
 
-TEST(nothing_is_sent_beyond_the_credit)
+SCENE_TEST(nothing_is_sent_beyond_the_credit, call_peer)
 {
-	static struct party_frame frame;
 	const uint64_t steps[] = {CHANNEL_INITIAL_LIMIT + 1, CHANNEL_INITIAL_LIMIT + 1000,
 				  CHANNEL_INITIAL_LIMIT + 100000};
-	struct scene scene;
 	uint64_t written;
 
-	join_peer(&scene, 10); /* a limit never falls: without an answer it is already more */
-	written = write_all_that_goes(&scene, scene.a, 0);
+	join_peer(scene, 10); /* a limit never falls: without an answer it is already more */
+	written = write_all_that_goes(scene, scene->a, 0);
 	assert_true(written > CHANNEL_INITIAL_LIMIT);
-	while (hear(&scene, FRAME_DATA, &frame))
+	while (hear(scene, FRAME_DATA))
 		;
-	assert_int_equal(scene.received, CHANNEL_INITIAL_LIMIT);
+	assert_int_equal(scene->received, CHANNEL_INITIAL_LIMIT);
 	for (unsigned i = 0; i < 3; i++) {
-		party_credit(scene.peer, scene.number, scene.received, steps[i]);
-		run(&scene);
-		written = write_all_that_goes(&scene, scene.a, written);
-		while (hear(&scene, FRAME_DATA, &frame))
+		party_credit(scene->peer, scene->number, scene->received, steps[i]);
+		run(scene);
+		written = write_all_that_goes(scene, scene->a, written);
+		while (hear(scene, FRAME_DATA))
 			;
-		assert_int_equal(scene.received, steps[i]);
+		assert_int_equal(scene->received, steps[i]);
 	}
-	scene_stop(&scene);
 }
 
 static uint64_t consumed_at_peer(struct scene *scene, uint64_t before)
 {
-	static struct party_frame frame;
-
-	while (hear(scene, FRAME_CREDIT, &frame)) {
-		assert_true(get_u64(frame.payload) >= before);
-		before = get_u64(frame.payload);
+	while (hear(scene, FRAME_CREDIT)) {
+		assert_true(get_u64(scene->heard.payload) >= before);
+		before = get_u64(scene->heard.payload);
 	}
 	return before;
 }
 
-TEST(consumed_is_what_the_programs_socket_has_taken)
+SCENE_TEST(consumed_is_what_the_programs_socket_has_taken, call_peer)
 {
-	struct scene scene;
 	uint64_t consumed;
 	int unread;
 
-	join_peer(&scene, 65536);
-	assert_int_equal(consumed_at_peer(&scene, 0), 0);
-	put_data(&scene, 0, 60000);
-	consumed = consumed_at_peer(&scene, 0);
-	assert_int_equal(ioctl(scene.a, FIONREAD, &unread), 0);
+	join_peer(scene, 65536);
+	assert_int_equal(consumed_at_peer(scene, 0), 0);
+	put_data(scene, 0, 60000);
+	consumed = consumed_at_peer(scene, 0);
+	assert_int_equal(ioctl(scene->a, FIONREAD, &unread), 0);
 	assert_true(unread > 0 && unread < 60000);
 	assert_true(consumed <= (uint64_t)unread);
-	assert_int_equal(read_all(&scene, scene.a, 0), 60000);
+	assert_int_equal(read_all(scene, scene->a, 0), 60000);
 	/* CREDIT may lag behind by less than what makes it worth a frame; the FIN makes it exact. */
-	assert_true(consumed_at_peer(&scene, consumed) > consumed);
-	scene_stop(&scene);
+	assert_true(consumed_at_peer(scene, consumed) > consumed);
 }
 
 static void write_bytes(struct scene *scene, uint64_t *at, size_t size)
@@ -122,36 +109,33 @@ static void write_bytes(struct scene *scene, uint64_t *at, size_t size)
 
 /* While the link has no room, what the program sends fills the stream's ring, to the last eight bytes if need
  * be: so that nothing can be told of what the program takes. */
-TEST(what_is_taken_while_the_ring_is_full_is_told_later)
+SCENE_TEST(what_is_taken_while_the_ring_is_full_is_told_later, call_peer)
 {
 	const uint64_t window = CHANNEL_INITIAL_LIMIT;
-	static struct party_frame frame;
 	struct ring_writer *ring;
-	struct scene scene;
 	int room = 2 * PIECE_MAX;
 	uint64_t sent = 0;
 
-	join_peer(&scene, 2 * STREAM_WINDOW_MAX);
-	assert_int_equal(setsockopt(scene.a, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room)), 0);
-	ring = &scene.caller->writer;
-	while (scene.caller->limit - scene.caller->sent < 2 * PRIVATE_RING_SIZE + 262144) {
-		sent = write_all_that_goes(&scene, scene.a, sent);
-		while (hear(&scene, FRAME_DATA, &frame))
+	join_peer(scene, 2 * STREAM_WINDOW_MAX);
+	assert_int_equal(setsockopt(scene->a, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room)), 0);
+	ring = &scene->caller->writer;
+	while (scene->caller->limit - scene->caller->sent < 2 * PRIVATE_RING_SIZE + 262144) {
+		sent = write_all_that_goes(scene, scene->a, sent);
+		while (hear(scene, FRAME_DATA))
 			;
-		party_credit(scene.peer, scene.number, scene.received, 2 * STREAM_WINDOW_MAX);
-		run(&scene);
+		party_credit(scene->peer, scene->number, scene->received, 2 * STREAM_WINDOW_MAX);
+		run(scene);
 	}
-	while (!stream_hop(scene.caller)->waiting.blocked_on)
-		write_bytes(&scene, &sent, 4096);
+	while (!stream_hop(scene->caller)->waiting.blocked_on)
+		write_bytes(scene, &sent, 4096);
 	while (ring_writer_space(ring, PRIVATE_RING_SIZE) >= (int)(frame_size(PIECE_MAX) + frame_size(16)))
-		write_bytes(&scene, &sent, 8);
-	write_bytes(&scene, &sent, PIECE_MAX);
+		write_bytes(scene, &sent, 8);
+	write_bytes(scene, &sent, PIECE_MAX);
 	assert_in_range(ring_writer_space(ring, PRIVATE_RING_SIZE), 0, frame_size(16) - 1);
-	put_data(&scene, 0, window);
-	assert_int_equal(read_all(&scene, scene.a, 0), window);
-	assert_true(consumed_at_peer(&scene, 0) > window - window / 8);
-	assert_int_equal(scene.received, sent);
-	scene_stop(&scene);
+	put_data(scene, 0, window);
+	assert_int_equal(read_all(scene, scene->a, 0), window);
+	assert_true(consumed_at_peer(scene, 0) > window - window / 8);
+	assert_int_equal(scene->received, sent);
 }
 
 /* Uses the CPU for 30 ms in a call about the stream's socket. What a hypervisor takes meanwhile looks like
@@ -168,19 +152,15 @@ static void call_that_takes_long(struct stream *stream)
 	relay_spend_call(hop->relay, NULL, &call, 0);
 }
 
-TEST(streams_go_on_though_all_calls_about_them_take_long)
+SCENE_TEST(streams_go_on_though_all_calls_about_them_take_long, join)
 {
-	struct scene scene;
-
-	join(&scene);
 	for (int i = 0; i < 20; i++) {
-		call_that_takes_long(scene.caller);
-		call_that_takes_long(scene.acceptor);
-		write_text(&scene, scene.a, "slowly");
-		expect_text(scene.b, "slowly");
-		write_text(&scene, scene.b, "and back");
-		expect_text(scene.a, "and back");
+		call_that_takes_long(scene->caller);
+		call_that_takes_long(scene->acceptor);
+		write_text(scene, scene->a, "slowly");
+		expect_text(scene->b, "slowly");
+		write_text(scene, scene->b, "and back");
+		expect_text(scene->a, "and back");
 	}
-	assert_int_equal(scene.gone, 0);
-	scene_stop(&scene);
+	assert_int_equal(scene->gone, 0);
 }

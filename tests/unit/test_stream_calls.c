@@ -21,120 +21,96 @@
 #define NUMBERS_END 1000
 #define LONG_UNITS  30000u /* 300 us */
 
-TEST(refused_caller_is_told_why_and_then_sees_the_end)
+SCENE_TEST(refused_caller_is_told_why_and_then_sees_the_end, scene_start)
 {
-	static struct party_frame frame;
-	struct scene scene;
-
-	scene_start(&scene);
-	scene.refuse_with = EACCES;
-	call(&scene);
-	expect_reply(scene.a, EACCES);
-	expect_end(scene.a);
-	expect_gone(&scene, 1);
-	/* Over a link. */
-	call_peer(&scene);
-	party_reset(scene.peer, scene.number, ENOENT, 0, 0);
-	assert_true(hear(&scene, FRAME_RESET, &frame));
-	expect_reply(scene.a, ENOENT);
-	expect_end(scene.a);
-	expect_gone(&scene, 1);
+	scene->refuse_with = EACCES;
+	call(scene);
+	expect_reply(scene->a, EACCES);
+	expect_end(scene->a);
+	expect_gone(scene, 1);
 }
 
-TEST(caller_that_gives_up_leaves_nothing_behind)
+SCENE_TEST(caller_that_a_peer_refuses_is_told_why_and_sees_the_end, call_peer)
 {
-	static struct party_frame frame;
-	struct scene scene;
-
-	for (int how = 0; how < 2; how++) {
-		call_peer(&scene);
-		if (how)
-			shutdown(scene.a, SHUT_RDWR);
-		else
-			hang_up(&scene.a);
-		assert_true(hear(&scene, FRAME_RESET, &frame));
-		assert_int_equal(scene.gone, 1);
-		party_reset(scene.peer, scene.number, 0, 0, 0);
-		expect_gone(&scene, 1);
-	}
+	party_reset(scene->peer, scene->number, ENOENT, 0, 0);
+	assert_true(hear(scene, FRAME_RESET));
+	expect_reply(scene->a, ENOENT);
+	expect_end(scene->a);
+	expect_gone(scene, 1);
 }
 
-TEST(caller_may_have_said_all_before_it_is_answered)
+SCENE_TEST_EACH(caller_that_gives_up_leaves_nothing_behind, call_peer, how, 2)
 {
-	static struct party_frame frame;
-	struct scene scene;
-
-	call_peer(&scene);
-	write_text(&scene, scene.a, "all");
-	shutdown(scene.a, SHUT_WR);
-	assert_false(hear(&scene, FRAME_DATA, &frame)); /* it may be refused still */
-	opened(&scene, 65536);
-	expect_reply(scene.a, 0);
-	assert_true(hear(&scene, FRAME_FIN, &frame));
-	assert_int_equal(get_u64(frame.payload), 3);
-	assert_int_equal(scene.received, 3);
-	scene_stop(&scene);
+	if (how)
+		shutdown(scene->a, SHUT_RDWR);
+	else
+		hang_up(&scene->a);
+	assert_true(hear(scene, FRAME_RESET));
+	assert_int_equal(scene->gone, 1);
+	party_reset(scene->peer, scene->number, 0, 0, 0);
+	expect_gone(scene, 1);
 }
 
-TEST(waiting_stream_ends_with_its_caller)
+SCENE_TEST(caller_may_have_said_all_before_it_is_answered, call_peer)
 {
-	struct scene scene;
 
-	scene_start(&scene);
-	call(&scene);
-	expect_reply(scene.a, 0);
-	assert_true(stream_is_waiting(scene.acceptor));
-	stream_free(scene.caller);
-	scene.caller = NULL;
-	expect_gone(&scene, 1);
+	write_text(scene, scene->a, "all");
+	shutdown(scene->a, SHUT_WR);
+	assert_false(hear(scene, FRAME_DATA)); /* it may be refused still */
+	opened(scene, 65536);
+	expect_reply(scene->a, 0);
+	assert_true(hear(scene, FRAME_FIN));
+	assert_int_equal(get_u64(scene->heard.payload), 3);
+	assert_int_equal(scene->received, 3);
 }
 
-TEST(stream_that_nobody_fetches_breaks)
+SCENE_TEST(waiting_stream_ends_with_its_caller, scene_start)
 {
-	struct scene scene;
-
-	scene_start(&scene);
-	call(&scene);
-	expect_reply(scene.a, 0);
-	write_text(&scene, scene.a, "into the void");
-	stream_free(scene.acceptor);
-	scene.acceptor = NULL;
-	run(&scene);
-	expect_broken(scene.a);
-	expect_gone(&scene, 1);
+	call(scene);
+	expect_reply(scene->a, 0);
+	assert_true(stream_is_waiting(scene->acceptor));
+	stream_free(scene->caller);
+	scene->caller = NULL;
+	expect_gone(scene, 1);
 }
 
-TEST(stream_is_fetched_once)
+SCENE_TEST(stream_that_nobody_fetches_breaks, scene_start)
 {
-	struct scene scene;
+	call(scene);
+	expect_reply(scene->a, 0);
+	write_text(scene, scene->a, "into the void");
+	stream_free(scene->acceptor);
+	scene->acceptor = NULL;
+	run(scene);
+	expect_broken(scene->a);
+	expect_gone(scene, 1);
+}
+
+SCENE_TEST(stream_is_fetched_once, join)
+{
 	int other;
 
-	join(&scene);
-	assert_false(stream_is_waiting(scene.acceptor));
-	assert_int_equal(stream_take_socket(scene.acceptor, new_socket(&other)), -ENOENT);
+	assert_false(stream_is_waiting(scene->acceptor));
+	assert_int_equal(stream_take_socket(scene->acceptor, new_socket(&other)), -ENOENT);
 	expect_broken(other); /* closed over the guard */
 	close(other);
-	write_text(&scene, scene.a, "still here");
-	expect_text(scene.b, "still here");
-	scene_stop(&scene);
+	write_text(scene, scene->a, "still here");
+	expect_text(scene->b, "still here");
 }
 
-TEST(stream_waits_on_if_its_program_did_not_wait_for_the_answer)
+SCENE_TEST(stream_waits_on_if_its_program_did_not_wait_for_the_answer, scene_start)
 {
-	struct scene scene;
 	int other, fd;
 
-	scene_start(&scene);
-	call(&scene);
-	expect_reply(scene.a, 0);
-	write_text(&scene, scene.a, "for the next one");
+	call(scene);
+	expect_reply(scene->a, 0);
+	write_text(scene, scene->a, "for the next one");
 	fd = new_socket(&other);
 	close(other);
-	assert_int_equal(stream_take_socket(scene.acceptor, fd), -ECONNRESET);
-	run(&scene);
-	fetch(&scene);
-	expect_text(scene.b, "for the next one");
-	scene_stop(&scene);
+	assert_int_equal(stream_take_socket(scene->acceptor, fd), -ECONNRESET);
+	run(scene);
+	fetch(scene);
+	expect_text(scene->b, "for the next one");
 }
 
 /* Returns the epoll sets. */
@@ -160,42 +136,35 @@ static int *watch_often(int fd, int count)
 	return sets;
 }
 
-TEST(who_makes_calls_long_pays_and_not_who_opened_the_stream)
+SCENE_TEST(who_makes_calls_long_pays_and_not_who_opened_the_stream, scene_start)
 {
 	struct quota_limits limits = {0};
-	struct quota *quota;
-	struct scene scene;
 	struct line *opener, *program;
 	int *sets;
 
 	for (unsigned i = 0; i < QUOTA_RESOURCES; i++)
 		limits.pool[i] = limits.max[QUOTA_PEER][i] = limits.max[QUOTA_UID][i] = 1 << 30;
-	quota = quota_new(&limits);
-	scene_start(&scene);
-	scene.opener = quota_account(quota, QUOTA_PEER, 5);
-	scene.program = quota_account(quota, QUOTA_UID, 1000);
-	opener = account_line(scene.opener);
-	program = account_line(scene.program);
-	call(&scene);
-	expect_reply(scene.a, 0);
-	fetch(&scene);
-	write_text(&scene, scene.a, "hello");
-	expect_text(scene.b, "hello");
+	scene->quota = quota_new(&limits);
+	scene->opener = quota_account(scene->quota, QUOTA_PEER, 5);
+	scene->program = quota_account(scene->quota, QUOTA_UID, 1000);
+	opener = account_line(scene->opener);
+	program = account_line(scene->program);
+	call(scene);
+	expect_reply(scene->a, 0);
+	fetch(scene);
+	write_text(scene, scene->a, "hello");
+	expect_text(scene->b, "hello");
 	assert_true(opener->spent > 0);
-	sets = watch_often(scene.b, WATCHES);
+	sets = watch_often(scene->b, WATCHES);
 	for (int i = 0; i < 1000 && program->spent < LONG_UNITS; i++) {
 		char byte;
 
-		write_text(&scene, scene.a, "x");
+		write_text(scene, scene->a, "x");
 		assert_null(opener->resting_in);
-		recv(scene.b, &byte, 1, 0);
+		recv(scene->b, &byte, 1, 0);
 	}
 	assert_true(program->spent >= LONG_UNITS);
 	for (int i = 0; i < WATCHES && sets[i]; i++)
 		close(sets[i]);
 	free(sets);
-	scene_stop(&scene);
-	account_unref(scene.opener);
-	account_unref(scene.program);
-	quota_free(quota);
 }

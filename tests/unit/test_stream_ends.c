@@ -14,173 +14,147 @@
 #include "daemon/local/stream.h"
 #include "wire/bytes.h"
 
-TEST(each_direction_ends_by_itself)
+SCENE_TEST_EACH(each_direction_ends_by_itself, join, order, 2)
 {
-	struct scene scene;
+	int *first, *second;
 
-	for (int order = 0; order < 2; order++) {
-		int *first, *second;
-
-		join(&scene);
-		first = order ? &scene.b : &scene.a;
-		second = order ? &scene.a : &scene.b;
-		write_text(&scene, *first, "the last of it");
-		shutdown(*first, SHUT_WR);
-		run(&scene);
-		expect_text(*second, "the last of it");
-		expect_end(*second);
-		/* The other way goes on. */
-		for (int i = 0; i < 3; i++) {
-			write_text(&scene, *second, "but there is more");
-			expect_text(*first, "but there is more");
-			expect_nothing(*first);
-		}
-		assert_int_equal(scene.gone, 0);
-		shutdown(*second, SHUT_WR);
-		run(&scene);
-		expect_end(*first);
-		expect_gone(&scene, 2);
+	first = order ? &scene->b : &scene->a;
+	second = order ? &scene->a : &scene->b;
+	write_text(scene, *first, "the last of it");
+	shutdown(*first, SHUT_WR);
+	run(scene);
+	expect_text(*second, "the last of it");
+	expect_end(*second);
+	/* The other way goes on. */
+	for (int i = 0; i < 3; i++) {
+		write_text(scene, *second, "but there is more");
+		expect_text(*first, "but there is more");
+		expect_nothing(*first);
 	}
+	assert_int_equal(scene->gone, 0);
+	shutdown(*second, SHUT_WR);
+	run(scene);
+	expect_end(*first);
+	expect_gone(scene, 2);
 }
 
-TEST(end_comes_behind_all_bytes)
+SCENE_TEST(end_comes_behind_all_bytes, join)
 {
-	struct scene scene;
-	uint64_t written;
+	uint64_t written = write_all_that_goes(scene, scene->a, 0);
 
-	join(&scene);
-	written = write_all_that_goes(&scene, scene.a, 0);
-	hang_up(&scene.a); /* and not only half of it */
-	run(&scene);
-	assert_int_equal(read_all(&scene, scene.b, 0), written);
-	expect_end(scene.b);
-	hang_up(&scene.b);
-	expect_gone(&scene, 2);
+	hang_up(&scene->a); /* and not only half of it */
+	run(scene);
+	assert_int_equal(read_all(scene, scene->b, 0), written);
+	expect_end(scene->b);
+	hang_up(&scene->b);
+	expect_gone(scene, 2);
 }
 
-TEST(closing_over_unread_bytes_breaks_the_stream)
+SCENE_TEST(closing_over_unread_bytes_breaks_the_stream, join)
 {
-	struct scene scene;
-
-	join(&scene);
-	write_text(&scene, scene.b, "said before");
-	expect_text(scene.a, "said before");
-	write_text(&scene, scene.a, "nobody reads this");
-	hang_up(&scene.b);
-	run(&scene);
-	expect_broken(scene.a);
-	expect_gone(&scene, 2);
+	write_text(scene, scene->b, "said before");
+	expect_text(scene->a, "said before");
+	write_text(scene, scene->a, "nobody reads this");
+	hang_up(&scene->b);
+	run(scene);
+	expect_broken(scene->a);
+	expect_gone(scene, 2);
 }
 
-TEST(descriptor_breaks_the_stream_behind_what_came_before)
+SCENE_TEST(descriptor_breaks_the_stream_behind_what_came_before, join)
 {
-	struct scene scene;
 	uint8_t mark = 0;
 
-	join(&scene);
-	write_text(&scene, scene.a, "as far as it got");
-	assert_int_equal(send_descriptor(scene.a, &mark, 1, scene.a, 0), 1);
-	hang_up(&scene.a);
-	run(&scene);
-	expect_text(scene.b, "as far as it got");
-	expect_broken(scene.b);
-	expect_gone(&scene, 2);
+	write_text(scene, scene->a, "as far as it got");
+	assert_int_equal(send_descriptor(scene->a, &mark, 1, scene->a, 0), 1);
+	hang_up(&scene->a);
+	run(scene);
+	expect_text(scene->b, "as far as it got");
+	expect_broken(scene->b);
+	expect_gone(scene, 2);
 }
 
-TEST(stream_that_is_cut_off_is_never_mistaken_for_one_that_ended)
+SCENE_TEST_EACH(stream_that_is_cut_off_is_never_mistaken_for_one_that_ended, join, moment, 4)
 {
-	struct scene scene;
 
 	/* Whatever has been moved on or said by then. */
-	for (int moment = 0; moment < 4; moment++) {
-		join(&scene);
-		if (moment >= 1)
-			write_text(&scene, scene.a, "to b");
-		if (moment >= 2)
-			write_text(&scene, scene.b, "to a");
-		if (moment >= 3) {
-			shutdown(scene.b, SHUT_WR);
-			run(&scene);
-		}
-		stream_free(scene.caller);
-		scene.caller = NULL;
-		run(&scene);
-		if (moment >= 1)
-			expect_text(scene.b, "to b");
-		expect_broken(scene.b);
-		if (moment >= 2)
-			expect_text(scene.a, "to a");
-		expect_broken(scene.a);
-		expect_gone(&scene, 1);
+
+	if (moment >= 1)
+		write_text(scene, scene->a, "to b");
+	if (moment >= 2)
+		write_text(scene, scene->b, "to a");
+	if (moment >= 3) {
+		shutdown(scene->b, SHUT_WR);
+		run(scene);
 	}
+	stream_free(scene->caller);
+	scene->caller = NULL;
+	run(scene);
+	if (moment >= 1)
+		expect_text(scene->b, "to b");
+	expect_broken(scene->b);
+	if (moment >= 2)
+		expect_text(scene->a, "to a");
+	expect_broken(scene->a);
+	expect_gone(scene, 1);
 }
 
 /* As by a rule, or by the program that unbinds the endpoint, before anything of the channel has run. */
-TEST(stream_that_is_forbidden_at_once_is_gone)
+SCENE_TEST(stream_that_is_forbidden_at_once_is_gone, scene_start)
 {
-	struct scene scene;
-
-	scene_start(&scene);
-	scene.forbid_with = EACCES;
-	call(&scene);
-	expect_reply(scene.a, EACCES);
-	expect_gone(&scene, 2);
+	scene->forbid_with = EACCES;
+	call(scene);
+	expect_reply(scene->a, EACCES);
+	expect_gone(scene, 2);
 }
 
-TEST(reset_comes_behind_the_data_before_it)
+SCENE_TEST(reset_comes_behind_the_data_before_it, call_peer)
 {
-	static struct party_frame frame;
-	struct scene scene;
-
-	join_peer(&scene, 65536);
+	join_peer(scene, 65536);
 	/* Nothing runs between: the data wait in the rings when the RESET comes. */
-	put_data(&scene, 0, 1000);
-	party_reset(scene.peer, scene.number, ECONNRESET, 0, 0);
-	assert_true(hear(&scene, FRAME_RESET, &frame));
-	assert_int_equal(read_all(&scene, scene.a, 0), 1000);
-	expect_gone(&scene, 1);
+	put_data(scene, 0, 1000);
+	party_reset(scene->peer, scene->number, ECONNRESET, 0, 0);
+	assert_true(hear(scene, FRAME_RESET));
+	assert_int_equal(read_all(scene, scene->a, 0), 1000);
+	expect_gone(scene, 1);
 }
 
-TEST(reset_waits_for_a_reader_and_refuses_what_it_writes)
+SCENE_TEST(reset_waits_for_a_reader_and_refuses_what_it_writes, call_peer)
 {
-	static struct party_frame frame;
-	struct scene scene;
 	uint8_t bytes[1000];
 	uint64_t at = 0;
 	ssize_t got;
 
-	join_peer(&scene, 0);
-	write_text(&scene, scene.a, "no credit for this"); /* data wait in this direction too */
-	put_data(&scene, 0, 60000);
-	run(&scene);
-	party_reset(scene.peer, scene.number, ECONNRESET, 0, 0);
-	assert_true(hear(&scene, FRAME_RESET, &frame)); /* the peer doesn't wait */
-	run(&scene);
-	assert_int_equal(scene.gone, 0);
-	assert_int_equal(send(scene.a, "x", 1, MSG_NOSIGNAL), -1);
+	join_peer(scene, 0);
+	write_text(scene, scene->a, "no credit for this"); /* data wait in this direction too */
+	put_data(scene, 0, 60000);
+	run(scene);
+	party_reset(scene->peer, scene->number, ECONNRESET, 0, 0);
+	assert_true(hear(scene, FRAME_RESET)); /* the peer doesn't wait */
+	run(scene);
+	assert_int_equal(scene->gone, 0);
+	assert_int_equal(send(scene->a, "x", 1, MSG_NOSIGNAL), -1);
 	assert_int_equal(errno, EPIPE);
 	while (at < 60000) {
-		got = recv(scene.a, bytes, sizeof(bytes), 0);
+		got = recv(scene->a, bytes, sizeof(bytes), 0);
 		assert_true(got > 0);
 		for (ssize_t i = 0; i < got; i++)
 			assert_int_equal(bytes[i], byte_at(at + (uint64_t)i));
 		at += (uint64_t)got;
-		run(&scene);
+		run(scene);
 	}
-	expect_broken(scene.a);
-	expect_gone(&scene, 1);
+	expect_broken(scene->a);
+	expect_gone(scene, 1);
 }
 
-TEST(lost_link_breaks_the_stream)
+SCENE_TEST(lost_link_breaks_the_stream, call_peer)
 {
-	struct scene scene;
-
-	join_peer(&scene, 65536);
-	put_data(&scene, 0, 7);
-	run(&scene);
-	party_kill(scene.peer);
-	run(&scene);
-	assert_int_equal(recv(scene.a, (char[8]){0}, 8, 0), 7);
-	expect_broken(scene.a);
-	expect_gone(&scene, 1);
+	join_peer(scene, 65536);
+	put_data(scene, 0, 7);
+	run(scene);
+	party_kill(scene->peer);
+	run(scene);
+	assert_int_equal(recv(scene->a, (char[8]){0}, 8, 0), 7);
+	expect_broken(scene->a);
+	expect_gone(scene, 1);
 }

@@ -16,12 +16,6 @@ static struct topic *topic_that_lasts(struct topic_rig *rig)
 	return topic;
 }
 
-static void end(struct topic_rig *rig, struct topic *topic)
-{
-	topic->publisher = NULL;
-	topic_rig_free(rig);
-}
-
 TEST(who_has_gone_before_the_topic_s_turn_is_no_subscriber)
 {
 	struct topic_rig *rig = topic_rig_new();
@@ -32,7 +26,7 @@ TEST(who_has_gone_before_the_topic_s_turn_is_no_subscriber)
 	hop_reset_channels(rig->hop, ECONNRESET);
 	relay_run(&rig->relay, 10);
 	assert_false(topic_has_subscribers(topic));
-	end(rig, topic);
+	topic_rig_free(rig);
 }
 
 TEST(who_is_forbidden_before_the_topic_s_turn_is_no_subscriber)
@@ -44,7 +38,7 @@ TEST(who_is_forbidden_before_the_topic_s_turn_is_no_subscriber)
 	channel_forbid(rig->channel, EACCES);
 	relay_run(&rig->relay, 10);
 	assert_false(topic_has_subscribers(topic));
-	end(rig, topic);
+	topic_rig_free(rig);
 }
 
 /* The publisher may be there again, and they ask for its new topic. */

@@ -125,12 +125,12 @@ struct scene {
 	int failures, error;
 };
 
-static void begin(struct scene *scene)
+static void scene_start(struct scene *scene)
 {
 	memset(&bus, 0, sizeof(bus));
 	bus.events = POLLIN;
 	assert_int_equal(pipe(bus.fds), 0);
-	*scene = (struct scene){.base = event_base_new()};
+	scene->base = event_base_new();
 	assert_int_equal(units_new(&scene->units, scene->base), 0);
 }
 
@@ -139,7 +139,7 @@ static struct unit_start *start(struct scene *scene)
 	return unit_start_new(scene->units, "x.service", note_failure, &scene->failures, &scene->error);
 }
 
-static void end(struct scene *scene)
+static void scene_stop(struct scene *scene)
 {
 	units_free(scene->units);
 	event_base_free(scene->base);
@@ -148,74 +148,52 @@ static void end(struct scene *scene)
 	assert_int_equal(bus.opened, bus.closed);
 }
 
-TEST(each_start_uses_the_same_connection)
+SCENE_TEST(each_start_uses_the_same_connection, scene_start)
 {
-	struct scene scene;
-
-	begin(&scene);
-	assert_non_null(start(&scene));
-	assert_non_null(start(&scene));
+	assert_non_null(start(scene));
+	assert_non_null(start(scene));
 	assert_int_equal(bus.opened, 1);
-	assert_int_equal(scene.failures, 0);
-	end(&scene);
+	assert_int_equal(scene->failures, 0);
 }
 
-TEST(connection_whose_first_call_fails_is_made_anew)
+SCENE_TEST_EACH(connection_whose_first_call_fails_is_made_anew, scene_start, before, 2)
 {
-	struct scene scene;
-
-	for (int failing = 1; failing <= 2; failing++) { /* Subscribe, StartUnit */
-		begin(&scene);
-		bus.failing_call = failing;
-		assert_null(start(&scene));
-		assert_int_equal(scene.error, -ENOTCONN);
-		assert_int_equal(bus.closed, 1);
-		assert_non_null(start(&scene));
-		assert_int_equal(bus.opened, 2);
-		end(&scene);
-	}
+	bus.failing_call = before + 1; /* Subscribe, StartUnit */
+	assert_null(start(scene));
+	assert_int_equal(scene->error, -ENOTCONN);
+	assert_int_equal(bus.closed, 1);
+	assert_non_null(start(scene));
+	assert_int_equal(bus.opened, 2);
 }
 
-TEST(connection_that_broke_unseen_is_made_anew_for_the_next_start)
+SCENE_TEST(connection_that_broke_unseen_is_made_anew_for_the_next_start, scene_start)
 {
-	struct scene scene;
-
-	begin(&scene);
-	assert_non_null(start(&scene));
+	assert_non_null(start(scene));
 	bus.failing_call = 3; /* the second StartUnit */
-	assert_non_null(start(&scene));
+	assert_non_null(start(scene));
 	assert_int_equal(bus.opened, 2);
-	assert_int_equal(scene.failures, 1); /* of the first, whose answer can't come any more */
-	end(&scene);
+	assert_int_equal(scene->failures, 1); /* of the first, whose answer can't come any more */
 }
 
-TEST(connection_that_has_nothing_to_wait_for_fails_its_starts)
+SCENE_TEST(connection_that_has_nothing_to_wait_for_fails_its_starts, scene_start)
 {
-	struct scene scene;
-
-	begin(&scene);
 	bus.events = -ENOTCONN;
-	assert_null(start(&scene));
-	assert_int_equal(scene.error, -ENOTCONN);
+	assert_null(start(scene));
+	assert_int_equal(scene->error, -ENOTCONN);
 	bus.events = POLLIN;
-	assert_non_null(start(&scene));
+	assert_non_null(start(scene));
 	assert_int_equal(bus.opened, 2);
-	end(&scene);
 }
 
-TEST(connection_that_breaks_fails_all_starts)
+SCENE_TEST(connection_that_breaks_fails_all_starts, scene_start)
 {
-	struct scene scene;
-
-	begin(&scene);
-	assert_non_null(start(&scene));
-	assert_non_null(start(&scene));
+	assert_non_null(start(scene));
+	assert_non_null(start(scene));
 	bus.process = -ECONNRESET;
 	assert_int_equal(write(bus.fds[1], "x", 1), 1);
-	event_base_loop(scene.base, EVLOOP_ONCE);
-	assert_int_equal(scene.failures, 2);
+	event_base_loop(scene->base, EVLOOP_ONCE);
+	assert_int_equal(scene->failures, 2);
 	assert_int_equal(bus.closed, 1);
 	bus.process = 0;
-	assert_non_null(start(&scene));
-	end(&scene);
+	assert_non_null(start(scene));
 }

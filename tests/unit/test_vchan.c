@@ -100,12 +100,18 @@ xenevtchn_handle *xenevtchn_open(xentoollog_logger *logger, unsigned flags)
 	return handle;
 }
 
+/* To unbind or notify one of before fails the test. */
+static void forget_ports(void)
+{
+	memset(xen.ports_bound, 0, sizeof(xen.ports_bound));
+	xen.ports = 0;
+}
+
 /* All ports go with their handle, except if it lives on with a keeper. */
 int xenevtchn_close(xenevtchn_handle *handle)
 {
 	close(event_fd);
-	memset(xen.ports_bound, 0, sizeof(xen.ports_bound));
-	xen.ports = 0;
+	forget_ports();
 	return handle_free(handle);
 }
 
@@ -267,7 +273,7 @@ static void on_retired(void *userdata)
 	xen.retired++;
 }
 
-static void scene_start(struct scene *scene, bool asks)
+static void scene_start(struct scene *scene)
 {
 	memset(&xen, 0, sizeof(xen));
 	xen.pages_left = 1024;
@@ -275,9 +281,14 @@ static void scene_start(struct scene *scene, bool asks)
 	*scene = (struct scene){.base = event_base_new()};
 	assert_int_equal(vchan_host_new(&scene->host, scene->base, &scene->what), 0);
 	vchan_host_set_freed(scene->host, on_freed, NULL);
-	if (asks)
-		vchan_host_set_retired(scene->host, on_retired, NULL);
 	xen.calls = 0;
+}
+
+/* Ports are unbound when somebody asks for that. */
+static void start_asked(struct scene *scene)
+{
+	scene_start(scene);
+	vchan_host_set_retired(scene->host, on_retired, NULL);
 }
 
 static void expect_nothing_held(struct scene *scene)
@@ -306,6 +317,24 @@ static int map(struct scene *scene, struct vchan **vchan)
 	return vchan_map(scene->host, 7, 9, 3, NULL, NULL, vchan);
 }
 
+/* Likewise, where nothing is refused. */
+static struct vchan *granted_to(struct scene *scene, uint32_t domid, uint32_t size)
+{
+	struct vchan *vchan;
+
+	assert_int_equal(vchan_grant(scene->host, domid, size, size, NULL, NULL, &vchan), 0);
+	assert_int_equal(vchan_state(vchan), VCHAN_WAITING);
+	return vchan;
+}
+
+static struct vchan *mapped_from(struct scene *scene)
+{
+	struct vchan *vchan;
+
+	assert_int_equal(map(scene, &vchan), 0);
+	return vchan;
+}
+
 /* The kernel of the other side does so when the last mapping ends. */
 static void lets_go(const struct vchan *vchan)
 {
@@ -318,6 +347,26 @@ static void end(struct vchan *vchan)
 	if (vchan_is_granter(vchan))
 		lets_go(vchan);
 	vchan_close(vchan);
+}
+
+/* So many for domain 7, one after the other. */
+static void grant_and_end(struct scene *scene, unsigned count, uint32_t size)
+{
+	while (count--)
+		end(granted_to(scene, 7, size));
+}
+
+static void await_no_pages(struct scene *scene)
+{
+	while (xen.pages)
+		event_base_loop(scene->base, EVLOOP_ONCE);
+}
+
+/* A peer is gone that held what was granted to it. */
+static void await_end_of_domain(struct scene *scene)
+{
+	xen.domain_gone = true;
+	await_no_pages(scene);
 }
 
 /* --- tests ------------------------------------------------------------------------------------ */
@@ -346,93 +395,72 @@ TEST(host_that_cannot_be_made_holds_nothing)
 	}
 }
 
-TEST(set_up_that_fails_at_any_step_gives_everything_back)
+static const int refusals[] = {ENOSPC, EINVAL, ENOMEM, 0};
+
+SCENE_TEST_EACH(set_up_that_fails_at_any_step_gives_everything_back, scene_start, number, 40)
 {
-	static const int errors[] = {ENOSPC, EINVAL, ENOMEM, 0};
+	bool maps = number % 2;
+	unsigned at = 1 + (unsigned)number / 2 % 5;
+	int error = refusals[number / 10];
+	struct vchan *vchan = NULL;
+	int r;
 
-	for (unsigned way = 0; way < 2; way++) {
-		for (unsigned at = 1; at <= 5; at++) {
-			for (unsigned i = 0; i < 4; i++) {
-				struct vchan *vchan = NULL;
-				struct scene scene;
-				int r;
-
-				scene_start(&scene, false);
-				xen.refused_at = at;
-				xen.error = errors[i];
-				r = way ? map(&scene, &vchan) : grant(&scene, &vchan);
-				/* Four steps: the port, the page of both, and two rings. */
-				assert_int_equal(r, at == 5 ? 0 : errors[i] ? -errors[i] : -EIO);
-				if (at == 5) {
-					assert_int_equal(xen.pages + xen.mappings, 33);
-					end(vchan);
-				}
-				scene_stop(&scene);
-			}
-		}
+	xen.refused_at = at;
+	xen.error = error;
+	r = maps ? map(scene, &vchan) : grant(scene, &vchan);
+	/* Four steps: the port, the page of both, and two rings. */
+	assert_int_equal(r, at == 5 ? 0 : error ? -error : -EIO);
+	if (at == 5) {
+		assert_int_equal(xen.pages + xen.mappings, 33);
+		end(vchan);
 	}
 }
 
-TEST(impossible_orders_give_everything_back)
+static const int16_t orders[][2] = {{9, 16}, {16, 21}, {10, 10}, {11, 11}, {-1, 16}, {16, 0}, {16, 32767}};
+
+SCENE_TEST_EACH(impossible_orders_give_everything_back, scene_start, i, ROWS(orders))
 {
-	static const int16_t orders[][2] = {{9, 16},  {16, 21}, {10, 10},   {11, 11},
-					    {-1, 16}, {16, 0},	{16, 32767}};
+	struct vchan *vchan = NULL;
 
-	for (unsigned i = 0; i < sizeof(orders) / sizeof(orders[0]); i++) {
-		struct vchan *vchan = NULL;
-		struct scene scene;
-
-		scene_start(&scene, false);
-		memcpy(xen.orders, orders[i], sizeof(xen.orders));
-		assert_int_equal(map(&scene, &vchan), -EPROTO);
-		scene_stop(&scene);
-	}
+	memcpy(xen.orders, orders[i], sizeof(xen.orders));
+	assert_int_equal(map(scene, &vchan), -EPROTO);
 }
 
 /* The attempts of one that waits for pages free nothing that it waits for: telling it would make it try for
  * ever. */
-TEST(who_waits_for_pages_is_not_told_of_its_own_port)
+SCENE_TEST(who_waits_for_pages_is_not_told_of_its_own_port, start_asked)
 {
-	struct vchan *vchan = NULL, *other = NULL;
-	struct scene scene;
+	struct vchan *vchan = NULL, *other = granted_to(scene, 7, 65536);
 
-	scene_start(&scene, true);
-	assert_int_equal(grant(&scene, &other), 0);
 	xen.pages_left = 33;
-	assert_int_equal(grant(&scene, &vchan), -ENOSPC);
+	assert_int_equal(grant(scene, &vchan), -ENOSPC);
 	assert_int_equal(xen.retired, 1);
-	vchan_host_unbind_retired(scene.host, UINT64_MAX);
+	vchan_host_unbind_retired(scene->host, UINT64_MAX);
 	assert_int_equal(xen.freed, 0);
 	assert_int_equal(xen.ports, 1);
 	/* Of pages it is told at once. */
 	end(other);
 	assert_int_equal(xen.freed, 1);
-	vchan_host_unbind_retired(scene.host, UINT64_MAX);
+	vchan_host_unbind_retired(scene->host, UINT64_MAX);
 	assert_int_equal(xen.freed, 1);
-	scene_stop(&scene);
 }
 
-TEST(who_waits_for_a_port_is_told_when_one_is_unbound)
+SCENE_TEST(who_waits_for_a_port_is_told_when_one_is_unbound, start_asked)
 {
-	struct vchan *vchan = NULL, *other = NULL;
-	struct scene scene;
+	struct vchan *vchan = NULL, *other = mapped_from(scene);
 
-	scene_start(&scene, true);
-	assert_int_equal(map(&scene, &other), 0);
 	xen.refused_at = xen.calls + 1;
 	xen.error = ENOSPC;
-	assert_int_equal(grant(&scene, &vchan), -ENOSPC);
+	assert_int_equal(grant(scene, &vchan), -ENOSPC);
 	end(other);
 	assert_int_equal(xen.freed, 0);
-	vchan_host_unbind_retired(scene.host, UINT64_MAX);
+	vchan_host_unbind_retired(scene->host, UINT64_MAX);
 	assert_int_equal(xen.freed, 1);
 	/* Once. */
-	assert_int_equal(grant(&scene, &vchan), 0);
-	end(vchan);
+	grant_and_end(scene, 1, 65536);
 	assert_int_equal(xen.freed, 2);
-	vchan_host_unbind_retired(scene.host, UINT64_MAX);
+	vchan_host_unbind_retired(scene->host, UINT64_MAX);
 	assert_int_equal(xen.freed, 2);
-	scene_stop(&scene);
 }
 
 /* The clocks of the day and of the boot time go on while a domain is saved, and all of them with time. */
@@ -451,153 +479,105 @@ __attribute__((visibility("default"))) int clock_gettime(clockid_t id, struct ti
 }
 
 /* XenStore's answer counts for those that had retired long before the question. */
-TEST(a_port_that_retired_a_moment_ago_is_not_unbound)
+SCENE_TEST(a_port_that_retired_a_moment_ago_is_not_unbound, start_asked)
 {
-	struct vchan *first = NULL, *second = NULL;
-	struct scene scene;
+	struct vchan *first = granted_to(scene, 7, 65536), *second = granted_to(scene, 7, 65536);
 	uint64_t between;
 
-	scene_start(&scene, true);
-	assert_int_equal(grant(&scene, &first), 0);
-	assert_int_equal(grant(&scene, &second), 0);
 	end(first);
 	between = clock_ms();
 	later_ns += 2000000;
 	end(second);
 	assert_int_equal(xen.retired, 2);
-	vchan_host_unbind_retired(scene.host, between);
+	vchan_host_unbind_retired(scene->host, between);
 	assert_int_equal(xen.ports, 1);
 	assert_int_equal(xen.retired, 3); /* so that it is asked again */
-	vchan_host_unbind_retired(scene.host, clock_ms());
+	vchan_host_unbind_retired(scene->host, clock_ms());
 	assert_int_equal(xen.ports, 0);
 	assert_int_equal(xen.retired, 3);
-	scene_stop(&scene);
 }
 
 /* Their ports are not ours to touch any more, whether they were in use or retired; their pages are. */
-TEST(after_a_restore_no_old_port_is_touched)
+SCENE_TEST_EACH(after_a_restore_no_old_port_is_touched, start_asked, kept, 2)
 {
-	struct vchan *granted = NULL, *mapped = NULL, *retired = NULL, *new = NULL;
-	struct scene scene;
+	struct vchan *granted = granted_to(scene, 7, 65536), *mapped = mapped_from(scene);
+	xenevtchn_handle *old = event_handle;
+	int old_fd = event_fd;
 
-	for (int kept = 0; kept < 2; kept++) {
-		xenevtchn_handle *old;
-		int old_fd;
-
-		scene_start(&scene, true);
-		old = event_handle;
-		old_fd = event_fd;
-		assert_int_equal(grant(&scene, &granted), 0);
-		assert_int_equal(map(&scene, &mapped), 0);
-		assert_int_equal(grant(&scene, &retired), 0);
-		end(retired);
-		xen.refused_at = kept ? 0 : xen.calls + 1;
-		xen.error = EAGAIN;
-		/* unbinding or notifying one fails the test */
-		memset(xen.ports_bound, 0, sizeof(xen.ports_bound));
-		xen.ports = 0;
-		assert_int_equal(vchan_host_renew(scene.host), 0);
-		assert_int_equal(xen.parked, kept);
-		assert_int_equal(vchan_state(granted), VCHAN_CLOSED);
-		assert_int_equal(vchan_notify(mapped), 0);
-		end(granted);
-		end(mapped);
-		vchan_host_unbind_retired(scene.host, UINT64_MAX);
-		assert_int_equal(grant(&scene, &new), 0);
-		end(new);
-		vchan_host_unbind_retired(scene.host, UINT64_MAX);
-		if (!kept) { /* the old handle stayed open on purpose, for closing it is a kernel BUG */
-			handle_free(old);
-			close(old_fd);
-		}
-		scene_stop(&scene);
+	grant_and_end(scene, 1, 65536);
+	xen.refused_at = kept ? 0 : xen.calls + 1;
+	xen.error = EAGAIN;
+	forget_ports();
+	assert_int_equal(vchan_host_renew(scene->host), 0);
+	assert_int_equal(xen.parked, kept);
+	assert_int_equal(vchan_state(granted), VCHAN_CLOSED);
+	assert_int_equal(vchan_notify(mapped), 0);
+	end(granted);
+	end(mapped);
+	vchan_host_unbind_retired(scene->host, UINT64_MAX);
+	grant_and_end(scene, 1, 65536);
+	vchan_host_unbind_retired(scene->host, UINT64_MAX);
+	if (!kept) { /* the old handle stayed open on purpose, for closing it is a kernel BUG */
+		handle_free(old);
+		close(old_fd);
 	}
 }
 
 /* What was bound after a restore, before it was noticed, is unbound, else the keeper would hold it for ever;
  * but nothing if the clocks didn't show the restore. */
-TEST(ports_bound_before_a_restore_is_noticed_are_unbound)
+SCENE_TEST_EACH(ports_bound_before_a_restore_is_noticed_are_unbound, start_asked, seen, 2)
 {
-	for (int seen = 0; seen < 2; seen++) {
-		struct vchan *old = NULL, *old_retired = NULL, *open = NULL, *retired = NULL;
-		struct scene scene;
+	struct vchan *old, *open;
 
-		scene_start(&scene, true);
-		vchan_host_guard(scene.host);
-		assert_int_equal(grant(&scene, &old), 0);
-		assert_int_equal(grant(&scene, &old_retired), 0);
-		end(old_retired);
-		saved_ns += seen ? 1000000000 : 0;
-		/* unbinding one fails the test */
-		memset(xen.ports_bound, 0, sizeof(xen.ports_bound));
-		xen.ports = 0;
-		assert_int_equal(grant(&scene, &open), 0);
-		assert_int_equal(grant(&scene, &retired), 0);
-		end(retired);
-		xen.unbound = 0;
-		assert_int_equal(vchan_host_renew(scene.host), 0);
-		assert_int_equal(xen.unbound, seen ? 2 : 0);
-		end(old);
-		end(open);
-		vchan_host_unbind_retired(scene.host, UINT64_MAX);
-		scene_stop(&scene);
-	}
+	vchan_host_guard(scene->host);
+	old = granted_to(scene, 7, 65536);
+	grant_and_end(scene, 1, 65536);
+	saved_ns += seen ? 1000000000 : 0;
+	forget_ports();
+	open = granted_to(scene, 7, 65536);
+	grant_and_end(scene, 1, 65536);
+	xen.unbound = 0;
+	assert_int_equal(vchan_host_renew(scene->host), 0);
+	assert_int_equal(xen.unbound, seen ? 2 : 0);
+	end(old);
+	end(open);
+	vchan_host_unbind_retired(scene->host, UINT64_MAX);
 }
 
-/* A daemon that can't go on after a restore stops, and takes everything down without a handle for events. */
 /* Noticed or not: the references lead nowhere, for the peer, too. */
-TEST(pages_that_were_granted_before_a_restore_are_not_kept)
-{
-	struct vchan *vchan = NULL;
-	struct scene scene;
-
-	scene_start(&scene, true);
-	vchan_host_guard(scene.host);
-	assert_int_equal(grant(&scene, &vchan), 0);
-	saved_ns += 1000000000;
-	vchan_close(vchan);
-	assert_int_equal(xen.pages, 0);
-	memset(xen.ports_bound, 0, sizeof(xen.ports_bound));
-	xen.ports = 0;
-	assert_int_equal(vchan_host_renew(scene.host), 0);
-	scene_stop(&scene);
-}
-
-TEST(restore_without_new_handle_can_still_be_cleaned_up)
-{
-	struct vchan *granted = NULL, *mapped = NULL;
-	struct scene scene;
-
-	scene_start(&scene, true);
-	assert_int_equal(grant(&scene, &granted), 0);
-	assert_int_equal(map(&scene, &mapped), 0);
-	xen.refused_at = xen.calls + 2;
-	xen.error = EMFILE;
-	assert_int_equal(vchan_host_renew(scene.host), -EMFILE);
-	end(granted);
-	end(mapped);
-	scene_stop(&scene);
-}
-
-static struct vchan *granted_to(struct scene *scene, uint32_t domid, uint32_t size)
+SCENE_TEST(pages_that_were_granted_before_a_restore_are_not_kept, start_asked)
 {
 	struct vchan *vchan;
 
-	assert_int_equal(vchan_grant(scene->host, domid, size, size, NULL, NULL, &vchan), 0);
-	assert_int_equal(vchan_state(vchan), VCHAN_WAITING);
-	return vchan;
+	vchan_host_guard(scene->host);
+	vchan = granted_to(scene, 7, 65536);
+	saved_ns += 1000000000;
+	vchan_close(vchan);
+	assert_int_equal(xen.pages, 0);
+	forget_ports();
+	assert_int_equal(vchan_host_renew(scene->host), 0);
+}
+
+/* A daemon that can't go on after a restore stops, and takes everything down without a handle for events. */
+SCENE_TEST(restore_without_new_handle_can_still_be_cleaned_up, start_asked)
+{
+	struct vchan *granted = granted_to(scene, 7, 65536), *mapped = mapped_from(scene);
+
+	xen.refused_at = xen.calls + 2;
+	xen.error = EMFILE;
+	assert_int_equal(vchan_host_renew(scene->host), -EMFILE);
+	end(granted);
+	end(mapped);
 }
 
 /* The other side keeps its mapping, or never showed that it has one, and may write what it likes. What it has
  * is two vchans: one that was closed, and another one. */
-TEST(pages_that_a_peer_may_still_map_are_granted_to_it_again)
+SCENE_TEST(pages_that_a_peer_may_still_map_are_granted_to_it_again, scene_start)
 {
 	static const uint8_t live[] = {1, 2, 0x77};
-	struct scene scene;
 
-	scene_start(&scene, false);
 	for (unsigned i = 0; i < 1000; i++) {
-		struct vchan *vchan = granted_to(&scene, 7, 65536);
+		struct vchan *vchan = granted_to(scene, 7, 65536);
 		struct vchan_interface *page = xen.shared[vchan_ring_ref(vchan)];
 		struct ring_view view;
 
@@ -611,29 +591,22 @@ TEST(pages_that_a_peer_may_still_map_are_granted_to_it_again)
 		page->cli_live = live[i % 3];
 		vchan_close(vchan);
 		assert_in_range(xen.pages, 33, 66);
-		assert_int_equal(vchan_host_pages_granted(scene.host), xen.pages);
+		assert_int_equal(vchan_host_pages_granted(scene->host), xen.pages);
 		assert_int_equal(xen.ports, xen.pages / 33);
 	}
 	assert_int_equal(xen.next_ref, 66);
-	xen.domain_gone = true;
-	while (xen.pages)
-		event_base_loop(scene.base, EVLOOP_ONCE);
-	scene_stop(&scene);
+	await_end_of_domain(scene);
 }
 
 /* A stock libxenvchan learns of the end by a byte in the page, whenever it looks. */
-TEST(who_has_not_looked_yet_finds_what_it_mapped_closed)
+SCENE_TEST(who_has_not_looked_yet_finds_what_it_mapped_closed, scene_start)
 {
-	struct vchan *first, *second;
-	struct vchan_interface *page;
-	struct scene scene;
+	struct vchan *first = granted_to(scene, 7, 65536), *second;
+	struct vchan_interface *page = xen.shared[vchan_ring_ref(first)];
 
-	scene_start(&scene, false);
-	first = granted_to(&scene, 7, 65536);
-	page = xen.shared[vchan_ring_ref(first)];
 	page->cli_live = 1;
 	vchan_leave(first);
-	second = granted_to(&scene, 7, 65536);
+	second = granted_to(scene, 7, 65536);
 	assert_ptr_not_equal(first, second);
 	assert_int_equal(page->srv_live, 0);
 	assert_int_equal(page->cli_notify & 0x80, 0x80);
@@ -644,206 +617,159 @@ TEST(who_has_not_looked_yet_finds_what_it_mapped_closed)
 	vchan_close(second);
 	/* Where there are no others it gets these. */
 	xen.pages_left = (unsigned)xen.pages;
-	end(granted_to(&scene, 7, 65536));
-	xen.domain_gone = true;
-	while (xen.pages)
-		event_base_loop(scene.base, EVLOOP_ONCE);
-	scene_stop(&scene);
+	grant_and_end(scene, 1, 65536);
+	await_end_of_domain(scene);
 }
 
 /* Its daemon has ended before it could map it, or has begun anew elsewhere, and may want no other one for as
  * long as it lives. Who has mapped it and doesn't show it could as well have cleared the byte. */
-TEST(what_nobody_has_mapped_is_given_back_after_a_while)
+SCENE_TEST(what_nobody_has_mapped_is_given_back_after_a_while, scene_start)
 {
-	struct scene scene;
-
-	scene_start(&scene, false);
-	vchan_leave(granted_to(&scene, 7, 65536));
+	vchan_leave(granted_to(scene, 7, 65536));
 	assert_int_equal(xen.pages, 33);
-	vchan_leave(granted_to(&scene, 7, 65536)); /* the same one */
+	vchan_leave(granted_to(scene, 7, 65536)); /* the same one */
 	assert_int_equal(xen.next_ref, 33);
 	later_ns += 10ll * 1000000000;
 	for (unsigned i = 0; i < 3 && xen.pages; i++)
-		event_base_loop(scene.base, EVLOOP_ONCE);
-	scene_stop(&scene);
+		event_base_loop(scene->base, EVLOOP_ONCE);
 }
 
 /* Its port is in use for a while after that. */
-TEST(what_a_peer_lets_go_of_unseen_is_not_granted_again)
+SCENE_TEST(what_a_peer_lets_go_of_unseen_is_not_granted_again, scene_start)
 {
-	struct scene scene;
-	struct vchan *first, *second;
-	struct vchan_interface *page;
-	uint32_t ring_ref, port;
+	struct vchan *first = granted_to(scene, 7, 65536), *second;
+	uint32_t ring_ref = vchan_ring_ref(first), port = vchan_port(first);
+	struct vchan_interface *page = xen.shared[ring_ref];
 
-	scene_start(&scene, false);
-	first = granted_to(&scene, 7, 65536);
-	ring_ref = vchan_ring_ref(first);
-	port = vchan_port(first);
-	page = xen.shared[ring_ref];
 	page->cli_live = 1;
 	vchan_leave(first);
 	page->cli_live = 0; /* and no event is taken before the next one is granted */
-	second = granted_to(&scene, 7, 65536);
+	second = granted_to(scene, 7, 65536);
 	assert_int_not_equal(vchan_ring_ref(second), ring_ref);
 	assert_int_not_equal(vchan_port(second), port);
 	assert_int_equal(xen.pages, 33);
 	end(second);
 	assert_int_equal(xen.pages, 0);
-	scene_stop(&scene);
 }
 
-TEST(who_had_mapped_what_is_granted_again_may_be_who_closes_it)
+SCENE_TEST(who_had_mapped_what_is_granted_again_may_be_who_closes_it, scene_start)
 {
-	struct scene scene;
-	struct vchan *vchan;
+	struct vchan *vchan = granted_to(scene, 7, 65536);
 
-	scene_start(&scene, false);
-	vchan = granted_to(&scene, 7, 65536);
 	assert_false(vchan_had_mapper(vchan));
 	xen.shared[vchan_ring_ref(vchan)]->cli_live = 1;
 	vchan_close(vchan);
 	xen.pages_left = (unsigned)xen.pages;
-	vchan = granted_to(&scene, 7, 65536);
+	vchan = granted_to(scene, 7, 65536);
 	assert_true(vchan_had_mapper(vchan));
 	end(vchan);
-	vchan = granted_to(&scene, 7, 65536);
+	vchan = granted_to(scene, 7, 65536);
 	assert_false(vchan_had_mapper(vchan));
 	end(vchan);
-	scene_stop(&scene);
 }
 
-TEST(peer_that_lets_go_of_nothing_has_what_three_vchans_need)
+SCENE_TEST(peer_that_lets_go_of_nothing_has_what_three_vchans_need, scene_start)
 {
 	struct vchan *vchan, *innocent;
-	struct scene scene;
 	uint32_t size;
 
-	scene_start(&scene, false);
 	for (size = 4096; size < 65536; size *= 2) {
-		if (vchan_grant(scene.host, 7, size, size, NULL, NULL, &vchan) < 0)
+		if (vchan_grant(scene->host, 7, size, size, NULL, NULL, &vchan) < 0)
 			break;
 		vchan_close(vchan);
 	}
 	assert_int_equal(size, 4096 << 3);
-	assert_int_equal(vchan_grant(scene.host, 7, size, size, NULL, NULL, &vchan), -EBUSY);
-	vchan = granted_to(&scene, 7, 8192); /* the same as before */
+	assert_int_equal(vchan_grant(scene->host, 7, size, size, NULL, NULL, &vchan), -EBUSY);
+	vchan = granted_to(scene, 7, 8192); /* the same as before */
 	assert_int_equal(xen.ports, 3);
-	innocent = granted_to(&scene, 8, 65536);
+	innocent = granted_to(scene, 8, 65536);
 	end(vchan);
 	assert_int_equal(xen.ports, 3);
-	vchan = granted_to(&scene, 7, 65536);
-	end(vchan);
+	grant_and_end(scene, 1, 65536);
 	end(innocent);
-	xen.domain_gone = true;
-	while (xen.pages)
-		event_base_loop(scene.base, EVLOOP_ONCE);
-	scene_stop(&scene);
+	await_end_of_domain(scene);
+}
+
+/* However long it takes until what it has let go of is given back. */
+SCENE_TEST(a_peer_that_let_go_of_larger_ones_gets_one_of_them, scene_start)
+{
+	struct vchan *larger[VCHANS_MAX];
+
+	grant_and_end(scene, 1000, 131072);
+	for (unsigned i = 0; i < VCHANS_MAX; i++)
+		larger[i] = granted_to(scene, 7, 131072u << i);
+	for (unsigned i = 0; i < VCHANS_MAX; i++)
+		end(larger[i]);
+	grant_and_end(scene, 1, 65536);
+	xen.pages_left = (unsigned)xen.pages; /* for domain 8 all are given back */
+	end(granted_to(scene, 8, 65536));
 }
 
 /* It clears the byte and keeps the mapping, which nobody can see. */
-/* However long it takes until what it has let go of is given back. */
-TEST(a_peer_that_let_go_of_larger_ones_gets_one_of_them)
+SCENE_TEST(what_is_given_back_on_a_peers_word_is_bounded, scene_start)
 {
-	struct scene scene;
-	struct vchan *larger[VCHANS_MAX];
-
-	scene_start(&scene, false);
-	for (unsigned i = 0; i < 1000; i++)
-		end(granted_to(&scene, 7, 131072));
-	for (unsigned i = 0; i < VCHANS_MAX; i++)
-		larger[i] = granted_to(&scene, 7, 131072u << i);
-	for (unsigned i = 0; i < VCHANS_MAX; i++)
-		end(larger[i]);
-	end(granted_to(&scene, 7, 65536));
-	xen.pages_left = (unsigned)xen.pages; /* for domain 8 all are given back */
-	end(granted_to(&scene, 8, 65536));
-	scene_stop(&scene);
-}
-
-TEST(what_is_given_back_on_a_peers_word_is_bounded)
-{
-	struct scene scene;
 	uint32_t before;
 
-	scene_start(&scene, false);
-	for (unsigned i = 0; i < 1000; i++)
-		end(granted_to(&scene, 7, 65536));
+	grant_and_end(scene, 1000, 65536);
 	assert_in_range(xen.next_ref, 100 * 33, WORD_PAGES_MAX + 33);
 	assert_int_equal(xen.pages, 33);
 	/* Who needs the pages gets them. */
 	before = xen.next_ref;
 	xen.pages_left = 40;
-	end(granted_to(&scene, 8, 65536));
+	end(granted_to(scene, 8, 65536));
 	assert_int_equal(xen.next_ref, before + 33 + 1);
 	assert_int_equal(xen.pages, 0);
-	scene_stop(&scene);
 }
 
 /* A link that grows has smaller ones behind it, which are given back on the peer's word, some day. */
-TEST(what_a_peer_let_go_of_does_not_keep_it_from_a_larger_one)
+SCENE_TEST(what_a_peer_let_go_of_does_not_keep_it_from_a_larger_one, scene_start)
 {
 	struct vchan *smaller[VCHANS_MAX];
-	struct scene scene;
 
-	scene_start(&scene, false);
-	for (unsigned i = 0; i < 1000; i++)
-		end(granted_to(&scene, 7, 16384));
+	grant_and_end(scene, 1000, 16384);
 	for (unsigned i = 0; i < VCHANS_MAX; i++)
-		smaller[i] = granted_to(&scene, 7, 16384);
+		smaller[i] = granted_to(scene, 7, 16384);
 	for (unsigned i = 1; i < VCHANS_MAX; i++)
 		end(smaller[i]);
 	assert_int_equal(xen.ports, VCHANS_MAX);
-	end(granted_to(&scene, 7, 65536));
+	grant_and_end(scene, 1, 65536);
 	assert_int_equal(xen.ports, VCHANS_MAX);
 	end(smaller[0]);
 	xen.pages_left = (unsigned)xen.pages;
-	end(granted_to(&scene, 8, 65536));
-	scene_stop(&scene);
+	end(granted_to(scene, 8, 65536));
 }
 
 /* Each day some of it is; and what waits is given back when it is time. */
-TEST(a_peer_is_not_mistrusted_for_ever)
+SCENE_TEST(a_peer_is_not_mistrusted_for_ever, scene_start)
 {
-	struct scene scene;
 	uint32_t before;
 
-	scene_start(&scene, false);
-	for (unsigned i = 0; i < 1000; i++)
-		end(granted_to(&scene, 7, 65536));
+	grant_and_end(scene, 1000, 65536);
 	assert_int_equal(xen.pages, 33);
-	end(granted_to(&scene, 7, 65536));
+	grant_and_end(scene, 1, 65536);
 	assert_int_equal(xen.pages, 33);
 	later_ns += 40ll * 86400 * 1000000000;
-	while (xen.pages)
-		event_base_loop(scene.base, EVLOOP_ONCE);
+	await_no_pages(scene);
 	before = xen.next_ref;
-	for (unsigned i = 0; i < 100; i++)
-		end(granted_to(&scene, 7, 65536));
+	grant_and_end(scene, 100, 65536);
 	assert_int_equal(xen.pages, 0);
 	assert_int_equal(xen.next_ref, before + 100 * 33);
-	scene_stop(&scene);
 }
 
 /* What is known of a domain goes with it, also where nothing of it is kept that would be looked at. */
-TEST(a_new_domain_is_not_mistrusted_for_one_that_had_its_number)
+SCENE_TEST(a_new_domain_is_not_mistrusted_for_one_that_had_its_number, scene_start)
 {
-	struct scene scene;
 	uint32_t before;
 
-	scene_start(&scene, false);
-	for (unsigned i = 0; i < 1000; i++)
-		end(granted_to(&scene, 7, 65536));
+	grant_and_end(scene, 1000, 65536);
 	xen.pages_left = 40;
-	end(granted_to(&scene, 8, 65536));
+	end(granted_to(scene, 8, 65536));
 	assert_int_equal(xen.pages, 0);
 	xen.domain_gone = true;
-	end(granted_to(&scene, 9, 65536));
+	end(granted_to(scene, 9, 65536));
 	xen.domain_gone = false;
 	before = xen.next_ref;
-	for (unsigned i = 0; i < 10; i++)
-		end(granted_to(&scene, 7, 65536));
+	grant_and_end(scene, 10, 65536);
 	assert_int_equal(xen.next_ref, before + 10 * 33);
 	assert_int_equal(xen.pages, 0);
-	scene_stop(&scene);
 }

@@ -10,373 +10,303 @@
 
 #include "daemon/local/watches.h"
 
-TEST(what_is_there_is_told_first_and_then_each_change)
+SCENE_TEST(what_is_there_is_told_first_and_then_each_change, scene_start)
 {
-	struct scene scene;
-
-	scene_start(&scene);
-	known_set_up(scene.known, 7, true);
-	endpoints(&scene, 7, "inbox print");
-	assert_int_equal(watch(&scene, &scene.a, 1, "7"), 0);
-	expect(&scene, &scene.a, "1+7(work) 1+7:inbox(work) 1+7:print(work) ");
-	known_set_endpoint(scene.known, 7, "scan", true);
-	expect(&scene, &scene.a, "1+7:scan(work) ");
-	known_set_endpoint(scene.known, 7, "print", false);
-	expect(&scene, &scene.a, "1-7:print(work) ");
+	come_up(scene, "inbox print");
+	add_watch(scene, &scene->a, 1, "7");
+	expect(scene, &scene->a, "1+7(work) 1+7:inbox(work) 1+7:print(work) ");
+	known_set_endpoint(scene->known, 7, "scan", true);
+	expect(scene, &scene->a, "1+7:scan(work) ");
+	known_set_endpoint(scene->known, 7, "print", false);
+	expect(scene, &scene->a, "1-7:print(work) ");
 	/* A domain goes behind all that it had. */
-	known_set_up(scene.known, 7, false);
-	expect(&scene, &scene.a, "1-7:inbox(work) 1-7:scan(work) 1-7(work) ");
-	known_set_up(scene.known, 7, true);
-	expect(&scene, &scene.a, "1+7(work) ");
-	scene_stop(&scene);
+	known_set_up(scene->known, 7, false);
+	expect(scene, &scene->a, "1-7:inbox(work) 1-7:scan(work) 1-7(work) ");
+	known_set_up(scene->known, 7, true);
+	expect(scene, &scene->a, "1+7(work) ");
 }
 
-TEST(domain_whose_link_is_away_is_told_as_away_and_then_up)
+SCENE_TEST(domain_whose_link_is_away_is_told_as_away_and_then_up, scene_start)
 {
-	struct scene scene;
-
-	scene_start(&scene);
-	known_set_away(scene.known, 9, true); /* nothing is known of it */
-	known_set_up(scene.known, 7, true);
-	endpoints(&scene, 7, "inbox");
-	assert_int_equal(watch(&scene, &scene.a, 1, "7"), 0);
-	assert_int_equal(watch(&scene, &scene.a, 2, "7:inbox"), 0);
-	expect(&scene, &scene.a, "1+7(work) 1+7:inbox(work) 2+7:inbox(work) ");
+	known_set_away(scene->known, 9, true); /* nothing is known of it */
+	come_up(scene, "inbox");
+	add_watch(scene, &scene->a, 1, "7");
+	add_watch(scene, &scene->a, 2, "7:inbox");
+	expect(scene, &scene->a, "1+7(work) 1+7:inbox(work) 2+7:inbox(work) ");
 	for (int i = 0; i < 2; i++) {
-		known_set_away(scene.known, 7, true);
-		expect(&scene, &scene.a, i ? "" : "1~7(work) ");
+		known_set_away(scene->known, 7, true);
+		expect(scene, &scene->a, i ? "" : "1~7(work) ");
 	}
 	/* Who watches only now. */
-	assert_int_equal(watch(&scene, &scene.b, 3, "7"), 0);
-	expect(&scene, &scene.b, "3+7:inbox(work) 3+7(work) 3~7(work) ");
+	add_watch(scene, &scene->b, 3, "7");
+	expect(scene, &scene->b, "3+7:inbox(work) 3+7(work) 3~7(work) ");
 	for (int i = 0; i < 2; i++) {
-		known_set_away(scene.known, 7, false);
-		expect(&scene, &scene.a, i ? "" : "1+7(work) ");
-		expect(&scene, &scene.b, i ? "" : "3+7(work) ");
+		known_set_away(scene->known, 7, false);
+		expect(scene, &scene->a, i ? "" : "1+7(work) ");
+		expect(scene, &scene->b, i ? "" : "3+7(work) ");
 	}
 	/* It isn't away any more when it comes again. */
-	known_set_away(scene.known, 7, true);
-	expect(&scene, &scene.a, "1~7(work) ");
-	known_set_up(scene.known, 7, false);
-	expect(&scene, &scene.a, "1-7:inbox(work) 2-7:inbox(work) 1-7(work) ");
-	known_set_up(scene.known, 7, true);
-	expect(&scene, &scene.a, "1+7(work) ");
+	known_set_away(scene->known, 7, true);
+	expect(scene, &scene->a, "1~7(work) ");
+	known_set_up(scene->known, 7, false);
+	expect(scene, &scene->a, "1-7:inbox(work) 2-7:inbox(work) 1-7(work) ");
+	known_set_up(scene->known, 7, true);
+	expect(scene, &scene->a, "1+7(work) ");
 	/* Of what was over before it could be told, the end is told. */
-	known_set_away(scene.known, 7, true);
-	known_set_away(scene.known, 7, false);
-	expect(&scene, &scene.a, "1+7(work) ");
-	scene_stop(&scene);
+	known_set_away(scene->known, 7, true);
+	known_set_away(scene->known, 7, false);
+	expect(scene, &scene->a, "1+7(work) ");
 }
 
-TEST(what_has_not_changed_is_not_told)
+SCENE_TEST(what_has_not_changed_is_not_told, scene_start)
 {
-	struct scene scene;
-
-	scene_start(&scene);
-	assert_int_equal(watch(&scene, &scene.a, 1, "*"), 0);
-	expect(&scene, &scene.a, "");
+	add_watch(scene, &scene->a, 1, "*");
+	expect(scene, &scene->a, "");
 	for (int i = 0; i < 2; i++) {
-		known_set_up(scene.known, 7, true);
-		endpoints(&scene, 7, "inbox print");
-		known_set_endpoint(scene.known, 7, "inbox", true);
-		expect(&scene, &scene.a, i ? "" : "1+7(work) 1+7:inbox(work) 1+7:print(work) ");
+		come_up(scene, "inbox print");
+		known_set_endpoint(scene->known, 7, "inbox", true);
+		expect(scene, &scene->a, i ? "" : "1+7(work) 1+7:inbox(work) 1+7:print(work) ");
 	}
 	for (int i = 0; i < 2; i++) {
-		known_set_endpoint(scene.known, 7, "print", false);
-		expect(&scene, &scene.a, i ? "" : "1-7:print(work) ");
+		known_set_endpoint(scene->known, 7, "print", false);
+		expect(scene, &scene->a, i ? "" : "1-7:print(work) ");
 	}
 	for (int i = 0; i < 2; i++) {
-		known_set_up(scene.known, 7, false);
-		known_set_endpoint(scene.known, 7, "inbox", false);
-		expect(&scene, &scene.a, i ? "" : "1-7:inbox(work) 1-7(work) ");
-	}
-	scene_stop(&scene);
-}
-
-TEST(list_of_endpoints_is_told_as_what_changed_in_it)
-{
-	struct scene scene;
-
-	scene_start(&scene);
-	assert_int_equal(watch(&scene, &scene.a, 1, "7:*"), 0);
-	endpoints(&scene, 7, "one two three");
-	expect(&scene, &scene.a, "1+7:one(work) 1+7:two(work) 1+7:three(work) ");
-	endpoints(&scene, 7, "three four one");
-	expect(&scene, &scene.a, "1+7:four(work) 1-7:two(work) ");
-	endpoints(&scene, 7, "");
-	expect(&scene, &scene.a, "1-7:one(work) 1-7:three(work) 1-7:four(work) ");
-	endpoints(&scene, 7, "one");
-	expect(&scene, &scene.a, "1+7:one(work) ");
-	scene_stop(&scene);
-}
-
-TEST(pattern_means_what_it_says)
-{
-	static const struct {
-		const char *pattern, *told;
-	} cases[] = {
-		{"7", "1+7(work) 1+7:inbox(work) 1+7:print(work) "},
-		{"work", "1+7(work) 1+7:inbox(work) 1+7:print(work) "},
-		{"w?rk", "1+7(work) 1+7:inbox(work) 1+7:print(work) "},
-		{"self", "1+5(home) 1+5:inbox(home) "},
-		{"home", "1+5(home) 1+5:inbox(home) "},
-		{"[78]:inbox", "1+7:inbox(work) 1+8:inbox() "},
-		{"*:inbox", "1+5:inbox(home) 1+7:inbox(work) 1+8:inbox() "},
-		{"*:pr*", "1+7:print(work) "},
-		{"self:*", "1+5:inbox(home) "},
-		{"7:nothing", ""},
-		{"77", ""},
-		{"wor", ""},
-		{"play", ""},
-		{"7:Inbox", ""},
-	};
-	struct scene scene;
-
-	for (unsigned i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
-		/* Whether it was there before the watch, or comes. */
-		for (int late = 0; late < 2; late++) {
-			scene_start(&scene);
-			if (late)
-				assert_int_equal(watch(&scene, &scene.a, 1, cases[i].pattern), 0);
-			known_set_up(scene.known, OWN, true);
-			endpoints(&scene, OWN, "inbox");
-			known_set_up(scene.known, 7, true);
-			endpoints(&scene, 7, "inbox print");
-			endpoints(&scene, 8, "inbox"); /* known before it is up; without a name */
-			if (!late)
-				assert_int_equal(watch(&scene, &scene.a, 1, cases[i].pattern), 0);
-			expect(&scene, &scene.a, cases[i].told);
-			scene_stop(&scene);
-		}
+		known_set_up(scene->known, 7, false);
+		known_set_endpoint(scene->known, 7, "inbox", false);
+		expect(scene, &scene->a, i ? "" : "1-7:inbox(work) 1-7(work) ");
 	}
 }
 
-TEST(what_is_no_pattern_is_refused)
+SCENE_TEST(list_of_endpoints_is_told_as_what_changed_in_it, scene_start)
+{
+	add_watch(scene, &scene->a, 1, "7:*");
+	endpoints(scene, 7, "one two three");
+	expect(scene, &scene->a, "1+7:one(work) 1+7:two(work) 1+7:three(work) ");
+	endpoints(scene, 7, "three four one");
+	expect(scene, &scene->a, "1+7:four(work) 1-7:two(work) ");
+	endpoints(scene, 7, "");
+	expect(scene, &scene->a, "1-7:one(work) 1-7:three(work) 1-7:four(work) ");
+	endpoints(scene, 7, "one");
+	expect(scene, &scene->a, "1+7:one(work) ");
+}
+
+static const struct {
+	const char *pattern, *told;
+} patterns[] = {
+	{"7", "1+7(work) 1+7:inbox(work) 1+7:print(work) "},
+	{"work", "1+7(work) 1+7:inbox(work) 1+7:print(work) "},
+	{"w?rk", "1+7(work) 1+7:inbox(work) 1+7:print(work) "},
+	{"self", "1+5(home) 1+5:inbox(home) "},
+	{"home", "1+5(home) 1+5:inbox(home) "},
+	{"[78]:inbox", "1+7:inbox(work) 1+8:inbox() "},
+	{"*:inbox", "1+5:inbox(home) 1+7:inbox(work) 1+8:inbox() "},
+	{"*:pr*", "1+7:print(work) "},
+	{"self:*", "1+5:inbox(home) "},
+	{"7:nothing", ""},
+	{"77", ""},
+	{"wor", ""},
+	{"play", ""},
+	{"7:Inbox", ""},
+};
+
+SCENE_TEST_EACH(pattern_means_what_it_says, scene_start, number, 2 * ROWS(patterns))
+{
+	const char *pattern = patterns[number / 2].pattern;
+	bool is_late = number % 2; /* it isn't there before the watch */
+
+	if (is_late)
+		add_watch(scene, &scene->a, 1, pattern);
+	known_set_up(scene->known, OWN, true);
+	endpoints(scene, OWN, "inbox");
+	come_up(scene, "inbox print");
+	endpoints(scene, 8, "inbox"); /* known before it is up; without a name */
+	if (!is_late)
+		add_watch(scene, &scene->a, 1, pattern);
+	expect(scene, &scene->a, patterns[number / 2].told);
+}
+
+SCENE_TEST(what_is_no_pattern_is_refused, scene_start)
 {
 	char name[DOMAIN_NAME_MAX + 2], endpoint[2 * ENDPOINT_NAME_MAX + 8] = "7:";
 	static const char *const bad[] = {"",	":",	    ":inbox", "7:",	"7:a:b",
 					  "7 ", "7:in box", "7\n",    "7:\x7f", "\xc3\xa4"};
-	struct scene scene;
 
-	scene_start(&scene);
 	for (unsigned i = 0; i < sizeof(bad) / sizeof(*bad); i++)
-		assert_int_equal(watch(&scene, &scene.a, 1, bad[i]), EINVAL);
+		assert_int_equal(watch(scene, &scene->a, 1, bad[i]), EINVAL);
 	/* The longest, and one more. */
 	memset(name, 'x', sizeof(name));
 	name[DOMAIN_NAME_MAX + 1] = '\0';
-	assert_int_equal(watch(&scene, &scene.a, 1, name), EINVAL);
+	assert_int_equal(watch(scene, &scene->a, 1, name), EINVAL);
 	name[DOMAIN_NAME_MAX] = '\0';
-	assert_int_equal(watch(&scene, &scene.a, 1, name), 0);
+	add_watch(scene, &scene->a, 1, name);
 	memset(endpoint + 2, 'x', 2 * ENDPOINT_NAME_MAX + 1);
-	assert_int_equal(watch(&scene, &scene.a, 2, endpoint), EINVAL);
+	assert_int_equal(watch(scene, &scene->a, 2, endpoint), EINVAL);
 	endpoint[2 + 2 * ENDPOINT_NAME_MAX] = '\0';
-	assert_int_equal(watch(&scene, &scene.a, 2, endpoint), 0);
+	add_watch(scene, &scene->a, 2, endpoint);
 	/* Those that were refused watch nothing. */
-	known_set_up(scene.known, 7, true);
-	expect(&scene, &scene.a, "");
-	scene_stop(&scene);
+	known_set_up(scene->known, 7, true);
+	expect(scene, &scene->a, "");
 }
 
-TEST(each_watch_is_told_under_its_own_number)
+SCENE_TEST(each_watch_is_told_under_its_own_number, scene_start)
 {
-	struct scene scene;
-
-	scene_start(&scene);
-	assert_int_equal(watch(&scene, &scene.a, 3, "7"), 0);
-	assert_int_equal(watch(&scene, &scene.a, 9, "*:inbox"), 0);
-	assert_int_equal(watch(&scene, &scene.b, 3, "work"), 0);
-	known_set_up(scene.known, 7, true);
-	known_set_endpoint(scene.known, 7, "inbox", true);
-	expect(&scene, &scene.a, "3+7(work) 3+7:inbox(work) 9+7:inbox(work) ");
-	expect(&scene, &scene.b, "3+7(work) 3+7:inbox(work) ");
-	scene_stop(&scene);
+	add_watch(scene, &scene->a, 3, "7");
+	add_watch(scene, &scene->a, 9, "*:inbox");
+	add_watch(scene, &scene->b, 3, "work");
+	known_set_up(scene->known, 7, true);
+	known_set_endpoint(scene->known, 7, "inbox", true);
+	expect(scene, &scene->a, "3+7(work) 3+7:inbox(work) 9+7:inbox(work) ");
+	expect(scene, &scene->b, "3+7(work) 3+7:inbox(work) ");
 }
 
 /* Nobody could tell them apart, the next daemon at a hand-over neither. */
-TEST(watch_under_the_number_of_another_is_refused)
+SCENE_TEST(watch_under_the_number_of_another_is_refused, scene_start)
 {
-	struct scene scene;
-
-	scene_start(&scene);
-	assert_int_equal(watch(&scene, &scene.a, 3, "7"), 0);
-	assert_int_equal(watch(&scene, &scene.a, 3, "*"), EEXIST);
-	known_set_up(scene.known, 7, true);
-	expect(&scene, &scene.a, "3+7(work) ");
-	assert_int_equal(watches_remove(scene.watches, &scene.a, 3), 0);
-	assert_int_equal(watch(&scene, &scene.a, 3, "*"), 0);
-	scene_stop(&scene);
+	add_watch(scene, &scene->a, 3, "7");
+	assert_int_equal(watch(scene, &scene->a, 3, "*"), EEXIST);
+	known_set_up(scene->known, 7, true);
+	expect(scene, &scene->a, "3+7(work) ");
+	assert_int_equal(watches_remove(scene->watches, &scene->a, 3), 0);
+	add_watch(scene, &scene->a, 3, "*");
 }
 
-TEST(watch_that_has_ended_is_silent)
+SCENE_TEST(watch_that_has_ended_is_silent, scene_start)
 {
-	struct scene scene;
-
-	scene_start(&scene);
-	assert_int_equal(watch(&scene, &scene.a, 1, "*"), 0);
-	assert_int_equal(watch(&scene, &scene.a, 2, "*"), 0);
-	assert_int_equal(watch(&scene, &scene.b, 1, "*"), 0);
-	assert_int_equal(watches_remove(scene.watches, &scene.a, 1), 0);
-	assert_int_equal(watches_remove(scene.watches, &scene.a, 1), -ENOENT);
-	assert_int_equal(watches_remove(scene.watches, &scene.b, 2), -ENOENT); /* another's */
-	known_set_up(scene.known, 7, true);
-	expect(&scene, &scene.a, "2+7(work) ");
-	expect(&scene, &scene.b, "1+7(work) ");
-	watches_remove_session(scene.watches, &scene.a);
-	known_set_up(scene.known, 7, false);
-	expect(&scene, &scene.a, "");
-	expect(&scene, &scene.b, "1-7(work) ");
-	scene_stop(&scene);
+	add_watch(scene, &scene->a, 1, "*");
+	add_watch(scene, &scene->a, 2, "*");
+	add_watch(scene, &scene->b, 1, "*");
+	assert_int_equal(watches_remove(scene->watches, &scene->a, 1), 0);
+	assert_int_equal(watches_remove(scene->watches, &scene->a, 1), -ENOENT);
+	assert_int_equal(watches_remove(scene->watches, &scene->b, 2), -ENOENT); /* another's */
+	known_set_up(scene->known, 7, true);
+	expect(scene, &scene->a, "2+7(work) ");
+	expect(scene, &scene->b, "1+7(work) ");
+	watches_remove_session(scene->watches, &scene->a);
+	known_set_up(scene->known, 7, false);
+	expect(scene, &scene->a, "");
+	expect(scene, &scene->b, "1-7(work) ");
 }
 
-TEST(program_may_have_64_watches)
+SCENE_TEST(program_may_have_64_watches, scene_start)
 {
-	struct scene scene;
-
-	scene_start(&scene);
 	for (uint32_t i = 0; i < 64; i++)
-		assert_int_equal(watch(&scene, &scene.a, i, "7"), 0);
-	assert_int_equal(watch(&scene, &scene.a, 64, "7"), ENOBUFS);
-	assert_int_equal(watch(&scene, &scene.b, 0, "7"), 0); /* others have theirs */
-	assert_int_equal(watches_remove(scene.watches, &scene.a, 5), 0);
-	assert_int_equal(watch(&scene, &scene.a, 64, "7"), 0);
-	scene_stop(&scene);
+		add_watch(scene, &scene->a, i, "7");
+	assert_int_equal(watch(scene, &scene->a, 64, "7"), ENOBUFS);
+	add_watch(scene, &scene->b, 0, "7"); /* others have theirs */
+	assert_int_equal(watches_remove(scene->watches, &scene->a, 5), 0);
+	add_watch(scene, &scene->a, 64, "7");
 }
 
-TEST(program_that_does_not_read_is_cut_off_and_others_are_told)
+SCENE_TEST(program_that_does_not_read_is_cut_off_and_others_are_told, scene_start)
 {
-	struct scene scene;
-
-	scene_start(&scene);
-	assert_int_equal(watch(&scene, &scene.a, 1, "*"), 0);
-	assert_int_equal(watch(&scene, &scene.b, 1, "*"), 0);
-	scene.a.full = true;
-	known_set_up(scene.known, 7, true);
-	settle(&scene);
-	assert_int_equal(scene.a.cut_off, -ENOBUFS);
-	assert_int_equal(scene.b.cut_off, 0);
-	expect(&scene, &scene.b, "1+7(work) ");
-	scene_stop(&scene);
+	add_watch(scene, &scene->a, 1, "*");
+	add_watch(scene, &scene->b, 1, "*");
+	scene->a.full = true;
+	known_set_up(scene->known, 7, true);
+	settle(scene);
+	assert_int_equal(scene->a.cut_off, -ENOBUFS);
+	assert_int_equal(scene->b.cut_off, 0);
+	expect(scene, &scene->b, "1+7(work) ");
 }
 
-TEST(renamed_domain_goes_by_its_old_name_and_comes_by_its_new_one)
+SCENE_TEST(renamed_domain_goes_by_its_old_name_and_comes_by_its_new_one, scene_start)
 {
-	struct scene scene;
-
-	scene_start(&scene);
-	known_set_up(scene.known, 7, true);
-	endpoints(&scene, 7, "inbox");
-	assert_int_equal(watch(&scene, &scene.a, 1, "work"), 0);
-	assert_int_equal(watch(&scene, &scene.a, 2, "play"), 0);
-	assert_int_equal(watch(&scene, &scene.a, 3, "work:*"), 0);
-	assert_int_equal(watch(&scene, &scene.a, 4, "play:inbox"), 0);
-	assert_int_equal(watch(&scene, &scene.b, 5, "7"), 0);
-	assert_int_equal(watch(&scene, &scene.b, 6, "7:*"), 0);
-	expect(&scene, &scene.a, "1+7(work) 1+7:inbox(work) 3+7:inbox(work) ");
-	expect(&scene, &scene.b, "5+7(work) 5+7:inbox(work) 6+7:inbox(work) ");
-	rename_domain(&scene, 7, "play");
-	expect(&scene, &scene.a,
+	come_up(scene, "inbox");
+	add_watch(scene, &scene->a, 1, "work");
+	add_watch(scene, &scene->a, 2, "play");
+	add_watch(scene, &scene->a, 3, "work:*");
+	add_watch(scene, &scene->a, 4, "play:inbox");
+	add_watch(scene, &scene->b, 5, "7");
+	add_watch(scene, &scene->b, 6, "7:*");
+	expect(scene, &scene->a, "1+7(work) 1+7:inbox(work) 3+7:inbox(work) ");
+	expect(scene, &scene->b, "5+7(work) 5+7:inbox(work) 6+7:inbox(work) ");
+	rename_domain(scene, 7, "play");
+	expect(scene, &scene->a,
 	       "1-7:inbox(work) 3-7:inbox(work) 1-7(work) 2+7(play) 2+7:inbox(play) 4+7:inbox(play) ");
-	expect(&scene, &scene.b, "5+7(play) ");
+	expect(scene, &scene->b, "5+7(play) ");
 	/* The same name again, or one of a domain that nobody knows, is nothing new. */
-	rename_domain(&scene, 7, "play");
-	rename_domain(&scene, 9, "work");
-	expect(&scene, &scene.a, "");
-	expect(&scene, &scene.b, "");
+	rename_domain(scene, 7, "play");
+	rename_domain(scene, 9, "work");
+	expect(scene, &scene->a, "");
+	expect(scene, &scene->b, "");
 	/* No name any more. */
-	rename_domain(&scene, 7, "");
-	expect(&scene, &scene.a, "2-7:inbox(play) 4-7:inbox(play) 2-7(play) ");
-	expect(&scene, &scene.b, "");
-	rename_domain(&scene, 7, "work");
-	expect(&scene, &scene.a, "1+7(work) 1+7:inbox(work) 3+7:inbox(work) ");
-	expect(&scene, &scene.b, "5+7(work) ");
-	scene_stop(&scene);
+	rename_domain(scene, 7, "");
+	expect(scene, &scene->a, "2-7:inbox(play) 4-7:inbox(play) 2-7(play) ");
+	expect(scene, &scene->b, "");
+	rename_domain(scene, 7, "work");
+	expect(scene, &scene->a, "1+7(work) 1+7:inbox(work) 3+7:inbox(work) ");
+	expect(scene, &scene->b, "5+7(work) ");
 }
 
-TEST(own_domain_with_another_number_goes_and_comes)
+SCENE_TEST(own_domain_with_another_number_goes_and_comes, scene_start)
 {
-	struct scene scene;
-
-	scene_start(&scene);
-	rename_domain(&scene, 9, "home");
-	known_set_up(scene.known, OWN, true);
-	endpoints(&scene, OWN, "inbox");
-	assert_int_equal(watch(&scene, &scene.a, 1, "self"), 0);
-	assert_int_equal(watch(&scene, &scene.a, 2, "5"), 0);
-	assert_int_equal(watch(&scene, &scene.a, 3, "9:*"), 0);
-	expect(&scene, &scene.a, "1+5(home) 2+5(home) 1+5:inbox(home) 2+5:inbox(home) ");
-	scene.self.domid = 9;
-	known_restart(scene.known);
-	expect(&scene, &scene.a,
+	rename_domain(scene, 9, "home");
+	known_set_up(scene->known, OWN, true);
+	endpoints(scene, OWN, "inbox");
+	add_watch(scene, &scene->a, 1, "self");
+	add_watch(scene, &scene->a, 2, "5");
+	add_watch(scene, &scene->a, 3, "9:*");
+	expect(scene, &scene->a, "1+5(home) 2+5(home) 1+5:inbox(home) 2+5:inbox(home) ");
+	scene->self.domid = 9;
+	known_restart(scene->known);
+	expect(scene, &scene->a,
 	       "1-5:inbox(home) 2-5:inbox(home) 1-5(home) 2-5(home) 1+9(home) 1+9:inbox(home) 3+9:inbox(home) ");
 	/* From then on it is known under the new one. */
-	known_set_endpoint(scene.known, 9, "inbox", false);
-	expect(&scene, &scene.a, "1-9:inbox(home) 3-9:inbox(home) ");
-	scene_stop(&scene);
+	known_set_endpoint(scene->known, 9, "inbox", false);
+	expect(scene, &scene->a, "1-9:inbox(home) 3-9:inbox(home) ");
 }
 
-TEST(program_is_not_told_of_what_it_may_not_learn_of)
+SCENE_TEST(program_is_not_told_of_what_it_may_not_learn_of, scene_start)
 {
-	struct scene scene;
-
-	scene_start(&scene);
-	scene.keeps_secrets = true;
-	known_set_up(scene.known, OWN, true);
-	endpoints(&scene, OWN, "inbox secret");
-	assert_int_equal(watch(&scene, &scene.a, 1, "self:*"), 0);
-	assert_int_equal(watch(&scene, &scene.b, 1, "self:*"), 0);
-	expect(&scene, &scene.a, "1+5:inbox(home) 1+5:secret(home) ");
-	expect(&scene, &scene.b, "1+5:inbox(home) ");
-	known_set_endpoint(scene.known, OWN, "secret2", true);
-	known_set_endpoint(scene.known, OWN, "secret", false);
-	expect(&scene, &scene.a, "1+5:secret2(home) 1-5:secret(home) ");
-	expect(&scene, &scene.b, "");
+	scene->keeps_secrets = true;
+	known_set_up(scene->known, OWN, true);
+	endpoints(scene, OWN, "inbox secret");
+	add_watch(scene, &scene->a, 1, "self:*");
+	add_watch(scene, &scene->b, 1, "self:*");
+	expect(scene, &scene->a, "1+5:inbox(home) 1+5:secret(home) ");
+	expect(scene, &scene->b, "1+5:inbox(home) ");
+	known_set_endpoint(scene->known, OWN, "secret2", true);
+	known_set_endpoint(scene->known, OWN, "secret", false);
+	expect(scene, &scene->a, "1+5:secret2(home) 1-5:secret(home) ");
+	expect(scene, &scene->b, "");
 	/* What other domains tell us of, they tell everybody here. */
-	endpoints(&scene, 7, "secret");
-	assert_int_equal(watch(&scene, &scene.b, 2, "7:*"), 0);
-	expect(&scene, &scene.b, "2+7:secret(work) ");
-	scene_stop(&scene);
+	endpoints(scene, 7, "secret");
+	add_watch(scene, &scene->b, 2, "7:*");
+	expect(scene, &scene->b, "2+7:secret(work) ");
 }
 
-TEST(watch_hears_once_that_all_which_was_there_is_told)
+SCENE_TEST(watch_hears_once_that_all_which_was_there_is_told, scene_start)
 {
-	struct scene scene;
-
-	scene_start(&scene);
-	scene.a.hears_lists = scene.b.hears_lists = true;
-	known_set_up(scene.known, 7, true);
-	endpoints(&scene, 7, "inbox");
-	assert_int_equal(watch(&scene, &scene.a, 1, "7"), 0);
-	assert_int_equal(watch(&scene, &scene.a, 2, "9"), 0);
-	expect(&scene, &scene.a, "1+7(work) 1+7:inbox(work) 1. 2. ");
-	known_set_endpoint(scene.known, 7, "print", true);
-	known_tell(scene.known, KNOWN_ALL, 0);
-	expect(&scene, &scene.a, "1+7:print(work) ");
+	scene->a.hears_lists = scene->b.hears_lists = true;
+	come_up(scene, "inbox");
+	add_watch(scene, &scene->a, 1, "7");
+	add_watch(scene, &scene->a, 2, "9");
+	expect(scene, &scene->a, "1+7(work) 1+7:inbox(work) 1. 2. ");
+	known_set_endpoint(scene->known, 7, "print", true);
+	known_tell(scene->known, KNOWN_ALL, 0);
+	expect(scene, &scene->a, "1+7:print(work) ");
 	/* Each watch has its own. */
-	assert_int_equal(watch(&scene, &scene.a, 3, "7:inbox"), 0);
-	expect(&scene, &scene.a, "3+7:inbox(work) 3. ");
-	assert_int_equal(watch(&scene, &scene.b, 1, "7:none"), 0);
-	expect(&scene, &scene.b, "1. ");
-	scene_stop(&scene);
+	add_watch(scene, &scene->a, 3, "7:inbox");
+	expect(scene, &scene->a, "3+7:inbox(work) 3. ");
+	add_watch(scene, &scene->b, 1, "7:none");
+	expect(scene, &scene->b, "1. ");
 }
 
-TEST(list_of_others_ends_when_all_who_run_have_answered)
+SCENE_TEST(list_of_others_ends_when_all_who_run_have_answered, scene_start)
 {
-	struct scene scene;
-
-	scene_start(&scene);
-	scene.a.hears_lists = scene.asks_all = true;
-	known_set_up(scene.known, OWN, true);
-	known_set_endpoint(scene.known, OWN, "log", true);
-	known_set_up(scene.known, 7, true);
-	assert_int_equal(watch(&scene, &scene.a, 1, "*"), 0);
-	assert_int_equal(watch(&scene, &scene.a, 2, "self:log"), 0);
-	expect(&scene, &scene.a, "1+5(home) 1+5:log(home) 2+5:log(home) 1+7(work) 2. ");
-	endpoints(&scene, 7, "inbox");
-	expect(&scene, &scene.a, "1+7:inbox(work) ");
+	scene->a.hears_lists = scene->asks_all = true;
+	known_set_up(scene->known, OWN, true);
+	known_set_endpoint(scene->known, OWN, "log", true);
+	known_set_up(scene->known, 7, true);
+	add_watch(scene, &scene->a, 1, "*");
+	add_watch(scene, &scene->a, 2, "self:log");
+	expect(scene, &scene->a, "1+5(home) 1+5:log(home) 2+5:log(home) 1+7(work) 2. ");
+	endpoints(scene, 7, "inbox");
+	expect(scene, &scene->a, "1+7:inbox(work) ");
 	/* What comes together with the last answer is told before. */
-	endpoints(&scene, 7, "inbox print");
-	scene.asks_all = false;
-	known_tell(scene.known, KNOWN_ALL, 0);
-	expect(&scene, &scene.a, "1+7:print(work) 1. ");
-	scene_stop(&scene);
+	endpoints(scene, 7, "inbox print");
+	scene->asks_all = false;
+	known_tell(scene->known, KNOWN_ALL, 0);
+	expect(scene, &scene->a, "1+7:print(work) 1. ");
 }

@@ -86,66 +86,45 @@ static void time_is_over(struct scene *scene)
 static void start(struct scene *scene)
 {
 	scene_start(scene);
-	known_set_up(scene->known, 7, true);
-	endpoints(scene, 7, "inbox print");
-	assert_int_equal(watch(scene, &scene->a, 1, "7"), 0);
+	come_up(scene, "inbox print");
+	add_watch(scene, &scene->a, 1, "7");
 	expect(scene, &scene->a, "1+7(work) 1+7:inbox(work) 1+7:print(work) ");
 }
 
-TEST(a_watch_hears_nothing_where_nothing_has_changed)
+SCENE_TEST(a_watch_hears_nothing_where_nothing_has_changed, start)
 {
-	struct scene scene;
-
-	start(&scene);
-	hand_over(&scene);
-	known_set_up(scene.known, 7, true);
-	endpoints(&scene, 7, "print inbox");
-	time_is_over(&scene);
-	expect(&scene, &scene.a, "");
-	scene_stop(&scene);
+	hand_over(scene);
+	come_up(scene, "print inbox");
+	time_is_over(scene);
+	expect(scene, &scene->a, "");
 }
 
-TEST(a_watch_hears_what_has_changed)
+SCENE_TEST(a_watch_hears_what_has_changed, start)
 {
-	struct scene scene;
-
-	start(&scene);
-	hand_over(&scene);
-	known_set_up(scene.known, 7, true);
-	endpoints(&scene, 7, "print scan");
-	expect(&scene, &scene.a, "1+7:scan(work) ");
-	time_is_over(&scene);
-	expect(&scene, &scene.a, "1-7:inbox(work) ");
-	scene_stop(&scene);
+	hand_over(scene);
+	come_up(scene, "print scan");
+	expect(scene, &scene->a, "1+7:scan(work) ");
+	time_is_over(scene);
+	expect(scene, &scene->a, "1-7:inbox(work) ");
 }
 
-TEST(a_second_hand_over_before_all_is_known_changes_nothing)
+SCENE_TEST(a_second_hand_over_before_all_is_known_changes_nothing, start)
 {
-	struct scene scene;
-
-	start(&scene);
-	hand_over(&scene);
-	hand_over(&scene);
-	known_set_up(scene.known, 7, true);
-	endpoints(&scene, 7, "print");
-	time_is_over(&scene);
-	expect(&scene, &scene.a, "1-7:inbox(work) ");
-	scene_stop(&scene);
+	hand_over(scene);
+	hand_over(scene);
+	come_up(scene, "print");
+	time_is_over(scene);
+	expect(scene, &scene->a, "1-7:inbox(work) ");
 }
 
 /* What another watch was told earlier, and the daemon in between doesn't know yet. */
-TEST(a_watch_of_between_two_hand_overs_is_told_all)
+SCENE_TEST(a_watch_of_between_two_hand_overs_is_told_all, start)
 {
-	struct scene scene;
-
-	start(&scene);
-	hand_over(&scene);
-	assert_int_equal(watch(&scene, &scene.b, 2, "7"), 0);
-	hand_over_telling(&scene, "2+7(work) 2+7:inbox(work) 2+7:print(work) ");
-	known_set_up(scene.known, 7, true);
-	endpoints(&scene, 7, "print scan");
-	expect(&scene, &scene.b, "2+7:scan(work) ");
-	time_is_over(&scene);
-	expect(&scene, &scene.b, "2-7:inbox(work) ");
-	scene_stop(&scene);
+	hand_over(scene);
+	add_watch(scene, &scene->b, 2, "7");
+	hand_over_telling(scene, "2+7(work) 2+7:inbox(work) 2+7:print(work) ");
+	come_up(scene, "print scan");
+	expect(scene, &scene->b, "2+7:scan(work) ");
+	time_is_over(scene);
+	expect(scene, &scene->b, "2-7:inbox(work) ");
 }

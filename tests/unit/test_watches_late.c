@@ -11,61 +11,49 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/quota.h"
 #include "daemon/local/watches.h"
 
 #define SEEDS 20u
 
 /* --- who is late ------------------------------------------------------------------------------ */
 
-TEST(what_came_and_went_before_it_was_told_is_not_told)
+SCENE_TEST(what_came_and_went_before_it_was_told_is_not_told, scene_start)
 {
-	struct scene scene;
-
-	scene_start(&scene);
-	assert_int_equal(watch(&scene, &scene.a, 1, "7"), 0);
-	known_set_up(scene.known, 7, true);
-	endpoints(&scene, 7, "inbox print");
-	endpoints(&scene, 7, "print");
-	endpoints(&scene, 7, "print scan");
-	endpoints(&scene, 7, "scan");
-	expect(&scene, &scene.a, "1+7(work) 1+7:scan(work) ");
+	add_watch(scene, &scene->a, 1, "7");
+	come_up(scene, "inbox print");
+	endpoints(scene, 7, "print");
+	endpoints(scene, 7, "print scan");
+	endpoints(scene, 7, "scan");
+	expect(scene, &scene->a, "1+7(work) 1+7:scan(work) ");
 	/* What it knows and what goes and comes may be another one. */
-	endpoints(&scene, 7, "");
-	endpoints(&scene, 7, "scan");
-	known_set_up(scene.known, 7, false);
-	known_set_up(scene.known, 7, true);
-	endpoints(&scene, 7, "scan");
-	expect(&scene, &scene.a, "1-7(work) 1+7(work) 1-7:scan(work) 1+7:scan(work) ");
+	endpoints(scene, 7, "");
+	endpoints(scene, 7, "scan");
+	known_set_up(scene->known, 7, false);
+	come_up(scene, "scan");
+	expect(scene, &scene->a, "1-7(work) 1+7(work) 1-7:scan(work) 1+7:scan(work) ");
 	/* And what it knows, and is gone in the end, goes once. */
-	known_set_up(scene.known, 7, false);
-	known_set_up(scene.known, 7, true);
-	known_set_up(scene.known, 7, false);
-	expect(&scene, &scene.a, "1-7:scan(work) 1-7(work) ");
-	scene_stop(&scene);
+	known_set_up(scene->known, 7, false);
+	known_set_up(scene->known, 7, true);
+	known_set_up(scene->known, 7, false);
+	expect(scene, &scene->a, "1-7:scan(work) 1-7(work) ");
 }
 
-TEST(who_is_late_hears_of_two_names_how_it_ended)
+SCENE_TEST(who_is_late_hears_of_two_names_how_it_ended, scene_start)
 {
-	struct scene scene;
-
-	scene_start(&scene);
-	known_set_up(scene.known, 7, true);
-	endpoints(&scene, 7, "inbox");
+	come_up(scene, "inbox");
 	for (uint32_t i = 1; i <= 3; i++)
-		assert_int_equal(watch(&scene, &scene.a, i, i == 1 ? "work" : i == 2 ? "rest" : "7"), 0);
-	expect(&scene, &scene.a, "1+7(work) 3+7(work) 1+7:inbox(work) 3+7:inbox(work) ");
-	rename_domain(&scene, 7, "play");
-	rename_domain(&scene, 7, "rest");
-	expect(&scene, &scene.a, "1-7:inbox(work) 1-7(work) 2+7(rest) 3+7(rest) 2+7:inbox(rest) ");
+		add_watch(scene, &scene->a, i, i == 1 ? "work" : i == 2 ? "rest" : "7");
+	expect(scene, &scene->a, "1+7(work) 3+7(work) 1+7:inbox(work) 3+7:inbox(work) ");
+	rename_domain(scene, 7, "play");
+	rename_domain(scene, 7, "rest");
+	expect(scene, &scene->a, "1-7:inbox(work) 1-7(work) 2+7(rest) 3+7(rest) 2+7:inbox(rest) ");
 	/* What goes under the new name was known under the old one. */
-	rename_domain(&scene, 7, "work");
-	known_set_endpoint(scene.known, 7, "inbox", false);
-	expect(&scene, &scene.a, "2-7:inbox(rest) 2-7(rest) 1+7(work) 3+7(work) 3-7:inbox(work) ");
+	rename_domain(scene, 7, "work");
+	known_set_endpoint(scene->known, 7, "inbox", false);
+	expect(scene, &scene->a, "2-7:inbox(rest) 2-7(rest) 1+7(work) 3+7(work) 3-7:inbox(work) ");
 	/* A watch that comes after all that hears what is there. */
-	assert_int_equal(watch(&scene, &scene.b, 9, "*"), 0);
-	expect(&scene, &scene.b, "9+7(work) ");
-	scene_stop(&scene);
+	add_watch(scene, &scene->b, 9, "*");
+	expect(scene, &scene->b, "9+7(work) ");
 }
 
 #define CROWD	 250
@@ -86,77 +74,66 @@ static void leaf(struct scene *scene, unsigned first, unsigned count)
 
 /* One user's 16,000 patterns and a peer's 680 names cost that user's time: another one hears of all of them
  * after a bounded part of it. */
-TEST(crowd_of_one_user_waits_for_itself_and_others_do_not)
+SCENE_TEST(crowd_of_one_user_waits_for_itself_and_others_do_not, scene_start_with_users)
 {
 	static struct session crowd[CROWD];
-	const struct quota_limits limits = {.pool = {1, 1, 1, 1, 1}};
-	struct quota *quota = quota_new(&limits);
-	struct account *greedy = quota_account(quota, QUOTA_UID, 1000),
-		       *other = quota_account(quota, QUOTA_UID, 1001);
-	struct scene scene;
+	struct account *other = scene->a.hop.account;
 	uint64_t before, own, all;
 	char pattern[32];
 
-	scene_start(&scene);
-	known_set_up(scene.known, 7, true);
+	known_set_up(scene->known, 7, true);
 	memset(crowd, 0, sizeof(crowd));
 	for (unsigned i = 0; i < CROWD; i++) {
 		crowd[i].counts = true;
-		crowd[i].hop.account = greedy;
+		crowd[i].hop.account = scene->b.hop.account;
 		for (uint32_t j = 0; j < PATTERNS; j++) {
 			snprintf(pattern, sizeof(pattern), j ? "7:*x%u" : "7:*", j);
-			assert_int_equal(watch(&scene, &crowd[i], j, pattern), 0);
+			add_watch(scene, &crowd[i], j, pattern);
 		}
 	}
-	scene.a.counts = true;
-	scene.a.hop.account = other;
-	assert_int_equal(watch(&scene, &scene.a, 1, "7:*"), 0);
-	settle(&scene);
+	scene->a.counts = true;
+	add_watch(scene, &scene->a, 1, "7:*");
+	settle(scene);
 
-	before = scene.turns.spent;
+	before = scene->turns.spent;
 	own = account_line(other)->spent;
-	leaf(&scene, 0, NAMES);
-	assert_int_equal(scene.turns.spent, before); /* whoever brings the news doesn't pay for it */
-	for (unsigned i = 0; scene.a.up < NAMES; i++) {
+	leaf(scene, 0, NAMES);
+	assert_int_equal(scene->turns.spent, before); /* whoever brings the news doesn't pay for it */
+	for (unsigned i = 0; scene->a.up < NAMES; i++) {
 		assert_true(i < 100);
-		one_pass(&scene);
+		one_pass(scene);
 	}
 	own = account_line(other)->spent - own;
-	all = scene.turns.spent - before;
+	all = scene->turns.spent - before;
 	/* two lines: an equal part, and the rest of a pass */
 	assert_true(all < 2 * own + 2 * TURNS_QUANTUM + TURNS_PASS);
-	settle(&scene);
+	settle(scene);
 	print_message("%lu units when the bystander had heard all, of %lu\n", (unsigned long)all,
-		      (unsigned long)(scene.turns.spent - before));
-	assert_true(scene.turns.spent - before > 20 * all);
-	assert_true(scene.turns.longest_pass < TURNS_PASS + TURNS_PIECE);
+		      (unsigned long)(scene->turns.spent - before));
+	assert_true(scene->turns.spent - before > 20 * all);
+	assert_true(scene->turns.longest_pass < TURNS_PASS + TURNS_PIECE);
 	for (unsigned i = 0; i < CROWD; i++)
 		assert_int_equal(crowd[i].up, NAMES);
 
 	/* A new watch of the crowd's is told what is there in the crowd's time, too. */
 	own = account_line(other)->spent;
 	for (unsigned i = 0; i < CROWD; i++) {
-		assert_int_equal(watches_remove(scene.watches, &crowd[i], 1), 0);
-		assert_int_equal(watch(&scene, &crowd[i], 100, "7:*"), 0);
+		assert_int_equal(watches_remove(scene->watches, &crowd[i], 1), 0);
+		add_watch(scene, &crowd[i], 100, "7:*");
 	}
-	leaf(&scene, 0, NAMES - 1);
-	while (scene.a.up == NAMES)
-		one_pass(&scene);
-	settle(&scene);
+	leaf(scene, 0, NAMES - 1);
+	while (scene->a.up == NAMES)
+		one_pass(scene);
+	settle(scene);
 	for (unsigned i = 0; i < CROWD; i++)
 		assert_int_equal(crowd[i].up, 2 * (NAMES - 1));
 	for (unsigned i = 0; i < CROWD; i++)
-		watches_remove_session(scene.watches, &crowd[i]);
-	watches_remove_session(scene.watches, &scene.a);
-	scene_stop(&scene);
-	account_unref(greedy);
-	account_unref(other);
-	quota_free(quota);
+		watches_remove_session(scene->watches, &crowd[i]);
 }
 
 /* Whatever comes, goes and is renamed, and however it falls into the turns: in the end each watch knows what
  * is there. */
-static void try_at_random(unsigned seed)
+SCENE_TEST_EACH(in_the_end_each_watch_knows_what_is_there, scene_start, before_seed, SEEDS)
 {
 	static const char *const domains[] = {"7", "work", "play", "[wr]*"}, *const endpoints_meant[] = {
 										     NULL, "*", "n1*",
@@ -164,61 +141,60 @@ static void try_at_random(unsigned seed)
 	static const char *const names[] = {"work", "play", "rest", ""};
 	static unsigned char model[MODEL_WATCHES * (MODEL_NAMES + 1)];
 	unsigned char there[MODEL_NAMES + 1] = {0};
-	struct scene scene;
+	unsigned seed = 1 + (unsigned)before_seed;
 	char text[32];
 
-	scene_start(&scene);
 	memset(model, 0, sizeof(model));
-	scene.a.model = model;
+	scene->a.model = model;
 	for (uint32_t i = 0; i < MODEL_WATCHES / 2; i++) {
 		snprintf(text, sizeof(text), i & 1 ? "%s:*" : "%s", domains[i]);
-		assert_int_equal(watch(&scene, &scene.a, i, text), 0);
+		add_watch(scene, &scene->a, i, text);
 	}
 	for (unsigned round = 0; round < 20000; round++) {
 		unsigned what = (unsigned)rand_r(&seed) % 1000,
 			 which = (unsigned)rand_r(&seed) % MODEL_NAMES + 1;
 
 		if (what < 300) { /* a piece of work */
-			scene.turns.left = 1;
-			turns_run(&scene.turns);
+			scene->turns.left = 1;
+			turns_run(&scene->turns);
 		} else if (what < 990) {
 			there[which] = !there[which];
 			snprintf(text, sizeof(text), "n%u", which - 1);
-			known_set_endpoint(scene.known, 7, text, there[which]);
+			known_set_endpoint(scene->known, 7, text, there[which]);
 		} else if (what < 993) {
 			there[0] = !there[0];
 			if (!there[0])
 				memset(there, 0, sizeof(there));
-			known_set_up(scene.known, 7, there[0]);
+			known_set_up(scene->known, 7, there[0]);
 		} else if (what < 996) {
-			rename_domain(&scene, 7, names[which % 4]);
+			rename_domain(scene, 7, names[which % 4]);
 		} else { /* a new watch in another one's place */
 			uint32_t number = which % MODEL_WATCHES;
 			const char *endpoint = endpoints_meant[(which / 64) % 4];
 
-			watches_remove(scene.watches, &scene.a, number);
+			watches_remove(scene->watches, &scene->a, number);
 			memset(model + number * (MODEL_NAMES + 1), 0, MODEL_NAMES + 1);
 			snprintf(text, sizeof(text), endpoint ? "%s:%s" : "%s", domains[number % 4],
 				 endpoint);
-			assert_int_equal(watch(&scene, &scene.a, number, text), 0);
-			snprintf(scene.patterns[number], sizeof(scene.patterns[number]), "%s", text);
+			add_watch(scene, &scene->a, number, text);
+			snprintf(scene->patterns[number], sizeof(scene->patterns[number]), "%s", text);
 		}
 		if (round % 500 != 499)
 			continue;
-		settle(&scene);
+		settle(scene);
 		for (unsigned i = 0; i < MODEL_WATCHES; i++) {
 			char pattern[32], *endpoint;
 			bool meant;
 
-			snprintf(pattern, sizeof(pattern), "%s", scene.patterns[i]);
+			snprintf(pattern, sizeof(pattern), "%s", scene->patterns[i]);
 			if (!pattern[0])
 				continue;
 			endpoint = strchr(pattern, ':');
 			if (endpoint)
 				*endpoint++ = '\0';
 			meant = !fnmatch(pattern, "7", 0) ||
-				(*known_name(scene.known, 7) &&
-				 !fnmatch(pattern, known_name(scene.known, 7), 0));
+				(*known_name(scene->known, 7) &&
+				 !fnmatch(pattern, known_name(scene->known, 7), 0));
 			for (unsigned j = 0; j <= MODEL_NAMES; j++) {
 				snprintf(text, sizeof(text), "n%u", j - 1);
 				assert_int_equal(model[i * (MODEL_NAMES + 1) + j],
@@ -228,14 +204,6 @@ static void try_at_random(unsigned seed)
 			}
 		}
 	}
-	watches_remove_session(scene.watches, &scene.a);
-	scene_stop(&scene);
-}
-
-TEST(in_the_end_each_watch_knows_what_is_there)
-{
-	for (unsigned seed = 1; seed <= SEEDS; seed++)
-		try_at_random(seed);
 }
 
 static void run_hog(struct task *task)
@@ -245,45 +213,31 @@ static void run_hog(struct task *task)
 }
 
 /* What has gone is kept for who hasn't heard of it, but not without end. */
-TEST(who_is_too_late_is_cut_off_and_nobody_else)
+SCENE_TEST(who_is_too_late_is_cut_off_and_nobody_else, scene_start_with_users)
 {
-	const struct quota_limits limits = {.pool = {1, 1, 1, 1, 1}};
-	struct quota *quota = quota_new(&limits);
-	struct account *slow = quota_account(quota, QUOTA_UID, 1000),
-		       *other = quota_account(quota, QUOTA_UID, 1001);
-	struct scene scene;
 	struct line line = {0};
 	struct task hog;
 	unsigned first = 0;
 
-	scene_start(&scene);
-	scene.a.counts = scene.b.counts = true;
-	scene.a.hop.account = slow;
-	scene.b.hop.account = other;
-	assert_int_equal(watch(&scene, &scene.a, 1, "*:*"), 0);
-	assert_int_equal(watch(&scene, &scene.b, 1, "*:*"), 0);
-	leaf(&scene, first, NAMES);
-	settle(&scene);
+	scene->a.counts = scene->b.counts = true;
+	add_watch(scene, &scene->a, 1, "*:*");
+	add_watch(scene, &scene->b, 1, "*:*");
+	leaf(scene, first, NAMES);
+	settle(scene);
 	/* Its user has no time for it, and somebody else always something to do. */
-	task_init(&hog, &scene.turns, &line, run_hog);
+	task_init(&hog, &scene->turns, &line, run_hog);
 	task_due(&hog);
-	leaf(&scene, first, NAMES - 1);
-	turns_spend(&scene.turns, account_line(slow), UINT32_MAX);
-	for (; first < 20 * WATCHES_GONE_MAX && !scene.a.cut_off; first += NAMES) {
-		leaf(&scene, first, NAMES);
+	leaf(scene, first, NAMES - 1);
+	turns_spend(&scene->turns, account_line(scene->a.hop.account), UINT32_MAX);
+	for (; first < 20 * WATCHES_GONE_MAX && !scene->a.cut_off; first += NAMES) {
+		leaf(scene, first, NAMES);
 		for (int i = 0; i < 10; i++)
-			one_pass(&scene);
+			one_pass(scene);
 	}
-	assert_int_equal(scene.a.cut_off, -ENOBUFS);
+	assert_int_equal(scene->a.cut_off, -ENOBUFS);
 	assert_true(first >= WATCHES_GONE_MAX);
-	assert_int_equal(scene.b.cut_off, 0);
-	assert_int_equal(scene.b.up, NAMES);
+	assert_int_equal(scene->b.cut_off, 0);
+	assert_int_equal(scene->b.up, NAMES);
 	task_cancel(&hog);
 	line_end(&line);
-	watches_remove_session(scene.watches, &scene.a);
-	watches_remove_session(scene.watches, &scene.b);
-	scene_stop(&scene);
-	account_unref(slow);
-	account_unref(other);
-	quota_free(quota);
 }

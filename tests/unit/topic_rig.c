@@ -13,6 +13,7 @@
 
 static void open_none(void *userdata, struct channel *channel, struct frame_text address)
 {
+	((struct topic_rig *)userdata)->looks++;
 	channel_refuse(channel, ENOENT);
 }
 
@@ -29,7 +30,8 @@ struct topic_rig *topic_rig_new(void)
 	assert_int_equal(topics_new(&rig->topics, &(struct topics_collaborators){.self = &rig->self,
 										 .relay = &rig->relay,
 										 .known = rig->known,
-										 .open = open_none}),
+										 .open = open_none,
+										 .userdata = rig}),
 			 0);
 	rig->hop = hop_new(&rig->relay, HOP_LINK, &callbacks, rig, 1, 1000);
 	hop_set_image_number(rig->hop, 0);
@@ -38,6 +40,10 @@ struct topic_rig *topic_rig_new(void)
 
 void topic_rig_free(struct topic_rig *rig)
 {
+	struct topic *topic;
+
+	DL_FOREACH(rig->topics->own, topic)
+		topic->publisher = NULL;
 	topics_free(rig->topics);
 	hop_retire(rig->hop, ENOENT);
 	relay_cleanup(&rig->relay);

@@ -17,9 +17,11 @@ struct topic_rig {
 	struct topics *topics;
 	struct hop *hop;	 /* of the daemon that subscribes */
 	struct channel *channel; /* of topic_rig_subscribe() */
+	unsigned looks;		 /* of replicas for their topics, which aren't there */
 };
 
 struct topic_rig *topic_rig_new(void);
+/* No topic has a publisher any more. */
 void topic_rig_free(struct topic_rig *rig);
 /* Makes a topic whose publisher has gone: it is over when all have all. */
 struct topic *topic_rig_topic(struct topic_rig *rig);

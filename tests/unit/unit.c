@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define TEST_NAME_SIZE 80
+
 FILE *unit_source(const char *name)
 {
 	const char *srcdir = getenv("srcdir");
@@ -36,8 +38,15 @@ void unit_add(int line, const struct CMUnitTest *test, int count)
 	memmove(lines + at + count, lines + at, (total - at) * sizeof(*lines));
 	for (int i = 0; i < count; i++) {
 		tests[at + (size_t)i] = *test;
-		if (count > 1)
+		if (count > 1) {
+			char *name = malloc(TEST_NAME_SIZE);
+
+			if (!name)
+				abort();
+			snprintf(name, TEST_NAME_SIZE, "%s[%d]", test->name, i);
+			tests[at + (size_t)i].name = name;
 			tests[at + (size_t)i].initial_state = (void *)(intptr_t)i;
+		}
 		lines[at + (size_t)i] = line;
 	}
 	total += (size_t)count;

@@ -32,12 +32,41 @@ FILE *unit_source(const char *name);
 /* Either function may be NULL. */
 #define TEST_WITH(name, setup, teardown)                                                                     \
 	UNIT_TESTS(name, cmocka_unit_test_setup_teardown(name, setup, teardown))
+/* The same, with two parameters: the rig's `struct scene`, which setup() leaves in `state`, and its `end`. */
+#define TEST_AT_END(name, setup, teardown)                                                                   \
+	static void name##_at(struct scene *scene, struct end *end);                                         \
+	TEST_WITH(name, setup, teardown)                                                                     \
+	{                                                                                                    \
+		struct scene *scene = *state;                                                                \
+                                                                                                             \
+		name##_at(scene, &scene->end);                                                               \
+	}                                                                                                    \
+	static void name##_at(struct scene *scene, struct end *end)
 /* A test that runs so often, with the numbers from 0. */
 #define TEST_EACH(name, count) UNIT_TESTS_EACH(name, count, cmocka_unit_test(name))
 static inline int unit_number(void **state)
 {
 	return (int)(intptr_t)*state;
 }
+
+/* The head of a test with a scene of its rig, which is its parameter `scene`: start(scene) begins it before
+ * the test, and scene_stop(scene) ends it behind. */
+#define SCENE_TEST(name, start) SCENE_TEST_EACH(name, start, unit_only, 1)
+/* A test that runs so often, each time with another scene. Its second parameter, `number`, goes from 0. */
+#define SCENE_TEST_EACH(name, start, number, count)                                                          \
+	static void name##_in(struct scene *, int);                                                          \
+	TEST_EACH(name, count)                                                                               \
+	{                                                                                                    \
+		struct scene *unit_scene = calloc(1, sizeof(*unit_scene));                                   \
+                                                                                                             \
+		assert_non_null(unit_scene);                                                                 \
+		start(unit_scene);                                                                           \
+		name##_in(unit_scene, unit_number(state));                                                   \
+		scene_stop(unit_scene);                                                                      \
+		free(unit_scene);                                                                            \
+	}                                                                                                    \
+	static void name##_in(struct scene *scene, int number)
+#define ROWS(table) (sizeof(table) / sizeof((table)[0]))
 
 /* The head of a function that runs before all tests. */
 #define BEFORE_ALL __attribute__((constructor)) static void before_all(void)
@@ -55,7 +84,7 @@ static inline int unit_number(void **state)
 	}                                                                                                    \
 	static void name(__attribute__((unused)) void **state)
 
-/* Adds a test behind those of earlier lines, so often. */
+/* Adds a test behind those of earlier lines, so often; then its name says which time it is. */
 void unit_add(int line, const struct CMUnitTest *test, int count);
 /* Runs all that were added. Returns how many have failed. */
 int unit_run(void);

@@ -192,7 +192,7 @@ static int open_by_program(struct party *party, struct channel *channel, const s
 	return 0;
 }
 
-void scene_start(struct scene *scene, uint32_t domid, bool enabled)
+static void scene_start(struct scene *scene, uint32_t domid, bool enabled)
 {
 	struct via_collaborators collaborators = {.self = &scene->self, .relay = &scene->rig.relay[0]};
 	struct rig_options program = {.kind = HOP_SHARED, .ring = 65536, .parity = 1, .channels_max = 64};
@@ -213,10 +213,42 @@ void scene_start(struct scene *scene, uint32_t domid, bool enabled)
 	}
 }
 
+void start_in_domain_0(struct scene *scene)
+{
+	scene_start(scene, 0, true);
+}
+
+void start_in_domain_1(struct scene *scene)
+{
+	scene_start(scene, 1, true);
+}
+
+void start_in_domain_0_disabled(struct scene *scene)
+{
+	scene_start(scene, 0, false);
+}
+
+void start_in_domain_1_disabled(struct scene *scene)
+{
+	scene_start(scene, 1, false);
+}
+
 void scene_stop(struct scene *scene)
 {
 	via_free(scene->via);
 	rig_stop(&scene->rig);
+}
+
+void tell_asked(struct scene *scene, int64_t result)
+{
+	scene->done(scene->pinger, scene->request, result);
+	rig_settle(&scene->rig);
+}
+
+void recheck(struct scene *scene)
+{
+	via_recheck(scene->via);
+	rig_settle(&scene->rig);
 }
 
 void open_as(struct party *party, uint32_t number, uint32_t domid, const char *name)

@@ -43,8 +43,17 @@ struct scene {
 
 extern struct scene *the_scene;
 
-void scene_start(struct scene *scene, uint32_t domid, bool enabled);
+/* In this domain's daemon; relaying is enabled. */
+void start_in_domain_0(struct scene *scene);
+void start_in_domain_1(struct scene *scene);
+/* It isn't. */
+void start_in_domain_0_disabled(struct scene *scene);
+void start_in_domain_1_disabled(struct scene *scene);
 void scene_stop(struct scene *scene);
+/* What was awaited of domain 0, or what it was asked to ping, has come to this. */
+void tell_asked(struct scene *scene, int64_t result);
+/* The policy is another one now. */
+void recheck(struct scene *scene);
 void open_as(struct party *party, uint32_t number, uint32_t domid, const char *name);
 void expect_open(struct party *party, const char *name, uint32_t domid);
 void expect_refusal(struct party *party, uint32_t number, uint32_t error);

@@ -132,9 +132,22 @@ void scene_start(struct scene *scene)
 	rename_domain(scene, OWN, "home");
 }
 
+void scene_start_with_users(struct scene *scene)
+{
+	const struct quota_limits limits = {.pool = {1, 1, 1, 1, 1}};
+
+	scene_start(scene);
+	scene->quota = quota_new(&limits);
+	scene->a.hop.account = quota_account(scene->quota, QUOTA_UID, 1000);
+	scene->b.hop.account = quota_account(scene->quota, QUOTA_UID, 1001);
+}
+
 void scene_stop(struct scene *scene)
 {
 	watches_free(scene->watches);
+	account_unref(scene->a.hop.account);
+	account_unref(scene->b.hop.account);
+	quota_free(scene->quota);
 	known_free(scene->known);
 	turns_cleanup(&scene->turns);
 	event_base_free(scene->base);
@@ -150,6 +163,11 @@ int watch(struct scene *scene, struct session *session, uint32_t number, const c
 	assert_int_equal(session->replied_to, number);
 	assert_true(session->reply >= 0);
 	return session->reply;
+}
+
+void add_watch(struct scene *scene, struct session *session, uint32_t number, const char *pattern)
+{
+	assert_int_equal(watch(scene, session, number, pattern), 0);
 }
 
 void expect(struct scene *scene, struct session *session, const char *what)
@@ -171,7 +189,11 @@ void endpoints(struct scene *scene, uint32_t domid, const char *list)
 	known_set_endpoints(scene->known, domid, &offered, 1);
 }
 
-/* --- promises --------------------------------------------------------------------------------- */
+void come_up(struct scene *scene, const char *list)
+{
+	known_set_up(scene->known, 7, true);
+	endpoints(scene, 7, list);
+}
 
 void rename_domain(struct scene *scene, uint32_t domid, const char *name)
 {

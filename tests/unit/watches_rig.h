@@ -14,6 +14,7 @@
 
 #include <event2/event.h>
 
+#include "base/quota.h"
 #include "base/self.h"
 #include "base/turns.h"
 #include "daemon/known/known.h"
@@ -51,6 +52,7 @@ struct scene {
 	struct known *known;
 	struct watches *watches;
 	struct session a, b;
+	struct quota *quota; /* if the two are of two users */
 	char patterns[MODEL_WATCHES][32];
 };
 
@@ -58,12 +60,16 @@ void one_pass(struct scene *scene);
 /* Everybody has heard everything. */
 void settle(struct scene *scene);
 void scene_start(struct scene *scene);
+void scene_start_with_users(struct scene *scene);
 void scene_stop(struct scene *scene);
+/* Returns the error in the reply. */
 int watch(struct scene *scene, struct session *session, uint32_t number, const char *pattern);
+void add_watch(struct scene *scene, struct session *session, uint32_t number, const char *pattern);
 /* Exactly this was said since the last time. */
 void expect(struct scene *scene, struct session *session, const char *what);
 void endpoints(struct scene *scene, uint32_t domid, const char *list);
-
+/* Domain 7 is up, with these endpoints. */
+void come_up(struct scene *scene, const char *list);
 void rename_domain(struct scene *scene, uint32_t domid, const char *name);
 
 #endif

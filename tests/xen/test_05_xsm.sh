@@ -48,13 +48,12 @@ test_guests_without_silo_have_a_link_with_auto() { # direct, smoke_dummy
 test_a_mapping_that_silo_refuses_is_einval() { # silo
 	local a
 	. /rig/conformance/lib.sh
-	program A u1
-	program B u2
+	programs A u1 B u2
 	a=$(ask A share "$(domid u2)" 1 1)
 	echo "u1 grants it: $a"
 	[ "$(word 1 "$a")" = ok ]
 	a=$(ask B map "$(domid u1)" "$(word 3 "$a")" 1 1)
 	echo "u2 maps it: $a"
 	[ "$a" = 'error 22' ]
-	for tag in A B; do end_program $tag; done
+	end_programs
 }

@@ -4,7 +4,7 @@
 # either in the check. Versions of Xen differ, too: answers.4.20 has the cases in which that one does, whichever store it has, and
 # answers.4.20.oxenstored those with this one; answers.aarch64 those of Arm; answers is of 4.17 on x86.
 
-destroy() { guest_destroy "$SPARE"; }
+destroy() { have_ended u2 && guest_destroy "$SPARE"; }
 recreate() {
 	if [ "${2:-}" = preserve ]; then guest_create "$SPARE" "on_crash='preserve'"; else guest_create "$SPARE"; fi
 	guest_up "$SPARE"
@@ -12,7 +12,7 @@ recreate() {
 pause() { xl pause "$(domid "$1")"; }
 unpause() { xl unpause "$(domid "$1")"; }
 crash() { on "$1" '(sleep 5; echo c >/proc/sysrq-trigger) >/dev/null 2>&1 &'; }
-power_off() { on "$1" 'setsid sh -c "sleep 3; kill -9 -1; poweroff -f" >/dev/null 2>&1 &'; }
+power_off() { have_ended "$1" && on "$1" 'setsid sh -c "sleep 3; kill -9 -1; poweroff -f" >/dev/null 2>&1 &'; }
 attach() { xl vdispl-attach "$(domid "$1")" be-alloc=0 connectors=x:800x600; }
 detach() { xl vdispl-detach "$(domid "$1")" 0; }
 zombies() { xl list | grep -c '(null)'; }
@@ -37,7 +37,7 @@ conformance() {
 	done
 	sed -n "/^--- $1\$/,/^---/p" "$expected" | sed '1d; /^---/d' >/tmp/expected
 	set +ex
-	"case_$1" >/tmp/answers
+	{ "case_$1"; end_programs; } >/tmp/answers
 	set -ex
 	mkdir -p /out/conformance
 	{ echo "--- $1" && cat /tmp/answers; } >"/out/conformance/$1"
