@@ -137,8 +137,6 @@ class Conversation:
 
 # Where a host's many small files are made and removed in a tenth of the time; None: wherever temporary files are.
 IN_MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else None
-
-
 LINK_PEER = pathlib.Path(__file__).with_name("link_peer.py")
 
 

@@ -139,11 +139,6 @@ class ByHand:
         self.write(f"{nonce}/event-channel", port)
         self.write(f"{nonce}/ring-ref", ref)
 
-    def is_granted(self, nonce):
-        """Its hello is answered with pages."""
-        self.hello(nonce)
-        self.await_state("granted")
-
     def ours(self, leaf):
         """What the program has written for us."""
         return self.tree.read(f"/local/domain/{self.domid}/data/xenmsg/to/2/{leaf}")

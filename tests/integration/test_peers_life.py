@@ -39,8 +39,7 @@ def test_a_daemon_that_is_restarted_is_found_again_with_no_help(nodes, restarted
 
 
 @pytest.mark.parametrize("socket", ["same", "other"])
-def test_a_second_daemon_is_refused_unnoticed_by_the_first(nodes, tmp_path, socket):
-    one, two = nodes(1, 2).values()
+def test_a_second_daemon_is_refused_unnoticed_by_the_first(one, two, tmp_path, socket):
     works(one, two)
     before = one.link(2), two.link(1)
     path = one.socket if socket == "same" else tmp_path / "s"
@@ -61,8 +60,7 @@ def test_who_may_open_event_channels_cannot_lock_the_daemon_out(nodes):
     assert locker.poll() is None
 
 
-def test_a_daemon_waits_for_the_one_before_it_to_end(nodes):
-    one, two = nodes(1, 2).values()
+def test_a_daemon_waits_for_the_one_before_it_to_end(one, two):
     works(one, two)
     first, pid = one.daemon, one.pid
     os.kill(pid, signal.SIGSTOP)
@@ -76,11 +74,9 @@ def test_a_daemon_waits_for_the_one_before_it_to_end(nodes):
     works(one, two)
 
 
-def test_a_killed_daemon_leaves_no_stale_endpoint_behind(nodes):
-    one, two = nodes(1, 2).values()
+def test_a_killed_daemon_leaves_no_stale_endpoint_behind(one, two):
     works(one, two)
-    with Connection(two.socket) as receiver:
-        assert receiver.bind("old") == 0
+    with Connection(two.socket, binds="old") as receiver:
         eventually(lambda: b"old" in one.xenmsg("endpoints", "2").stdout, "the endpoint is advertised")
         two.kill()
         assert receiver.receive(1000) == -ENOTCONN
@@ -147,8 +143,7 @@ def test_an_idle_daemon_wakes_for_heartbeats_only(nodes):
 
     all_nodes = list(nodes(0, 1, 2, config="[links]\nheartbeat = 1h\ndead-after = 3h\n").values())
     works(all_nodes[1], all_nodes[2])
-    with Connection(all_nodes[1].socket) as program:
-        assert program.bind("quiet") == 0
+    with Connection(all_nodes[1].socket, binds="quiet") as program:
         eventually(lambda: settled() and settled() and settled(), "nothing happens any more, and no timer of a second or so")
 
 
@@ -160,8 +155,7 @@ def test_who_waits_for_pages_looks_for_them_once_a_second(nodes, host):
     before = sleeps(two.pid)
     time.sleep(1)  # what has to be seen is that next to nothing happens
     assert sleeps(two.pid) - before < 100
-    with Connection(two.socket) as receiver:
-        assert receiver.bind("inbox") == 0
+    with Connection(two.socket, binds="inbox") as receiver:
         host.fault("grant-limit", 2, 1024)
         assert receiver.receive().data == b"x"
     assert sender.wait(20 * PATIENCE) == 0
@@ -171,8 +165,7 @@ def test_who_waits_for_an_event_channel_gets_the_next_free_one(nodes, host):
     one, two, three = nodes(1, 2, 3, config="[links]\nsetup-timeout = 60s\n").values()
     works(one, three)
     host.fault("evtchn-limit", 3, host.domain(3)["event_channels"]["used"])
-    with Connection(three.socket) as receiver:
-        assert receiver.bind("inbox") == 0
+    with Connection(three.socket, binds="inbox") as receiver:
         sender = two.popen("send", "3:inbox", "x")
         eventually(lambda: "the link with domain 2 waits" in three.log.read_text(), "it waits for a port")
         one.stop()
@@ -204,8 +197,7 @@ def test_an_idle_link_is_closed_and_made_again(nodes):
     works(one, two)
 
 
-def test_a_daemon_that_stops_in_order_tells_its_programs(nodes):
-    one, two = nodes(1, 2).values()
+def test_a_daemon_that_stops_in_order_tells_its_programs(one, two):
     inbox = two.receiver("inbox")
     one.send("2:inbox", "x")
     two.stop()
@@ -214,10 +206,8 @@ def test_a_daemon_that_stops_in_order_tells_its_programs(nodes):
     assert inbox.process.stderr.read()
 
 
-def test_a_lost_send_has_its_own_exit_code(nodes):
-    one, two = nodes(1, 2).values()
-    with Connection(two.socket) as sleeper:
-        assert sleeper.bind("sleeper") == 0
+def test_a_lost_send_has_its_own_exit_code(one, two):
+    with Connection(two.socket, binds="sleeper") as sleeper:
         send = one.popen("send", "2:sleeper", "x")
         eventually(lambda: two.status()["endpoints"][0]["queued"], "it has arrived")
         two.kill()

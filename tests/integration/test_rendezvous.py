@@ -248,13 +248,6 @@ def test_granted_begins_again_for_a_new_nonce(host):
     assert peer.node.talk.ok("granted") == 33
 
 
-def test_granted_goes_back_to_hello_when_the_peers_vanishes(host):
-    peer = granting(host, "timeout=600000")
-    peer.tree.remove("to/3/hello")
-    peer.await_state("hello")
-    assert peer.node.talk.ok("granted") == KEPT and peer.ours("hello")
-
-
 def test_granted_times_out(host):
     peer = ByHand(host, 3, "timeout=300")
     peer.node.connect(2)
@@ -267,14 +260,6 @@ def test_granted_times_out(host):
     assert peer.node.state(2) == "idle"
     peer.node.connect(2)
     peer.await_state("granted")
-
-
-def test_granted_fails_when_the_peer_is_gone(host):
-    peer = granting(host, "timeout=600000")
-    peer.tree.remove("presence")
-    peer.tree.remove()
-    fails(peer.node, 2, errno.EHOSTDOWN)
-    assert peer.node.talk.ok("granted") == KEPT
 
 
 def test_a_peer_that_waits_for_pages_and_goes_leaves_the_queue(host):
@@ -291,15 +276,6 @@ def test_a_peer_that_waits_for_pages_and_goes_leaves_the_queue(host):
     host.fault("grant-limit", 3, 1024)
     peer.node.await_event("connected 1")
     exchange(peer.node, one)
-
-
-def test_disconnecting_ends_an_attempt_in_silence(host):
-    peer = granting(host, "timeout=600000")
-    assert peer.node.talk.ok("disconnect", 2) == 0
-    assert peer.node.state(2) == "idle" and peer.node.talk.ok("granted") == KEPT
-    settle(peer.node)
-    assert peer.node.state(2) == "idle" and peer.ours("hello") is None
-    assert not [event for event in peer.node.passed_over if event.startswith("failed 2")]
 
 
 def test_own_nodes_that_others_remove_are_there_again_at_once(make_host):

@@ -43,15 +43,13 @@ def sees(node, domid):
 
 
 @pytest.mark.slow
-def test_an_end_that_nothing_asks_for_is_noticed(host, nodes):
-    one, two = nodes(1, 2).values()
+def test_an_end_that_nothing_asks_for_is_noticed(host, one, two):
     host.fault("lose-store", 1)
     eventually(lambda: "connected to XenStore again" in one.log.read_text(), "it notices", 30)
     works(two, one)
 
 
-def test_what_domain_0_tells_meanwhile_is_read_afterwards(host, nodes):
-    _, one, two = nodes(0, 1, 2).values()
+def test_what_domain_0_tells_meanwhile_is_read_afterwards(host, nodes, zero, one, two):
     works(one, two)
     all_are_told(host, 2)
     with Program(two.socket) as program:
@@ -175,8 +173,7 @@ def test_domain_0_tells_what_a_hidden_domain_wrote_meanwhile(host, nodes):
 
 
 @pytest.mark.slow
-def test_what_is_shown_meanwhile_is_written_as_soon_as_it_can_be(nodes):
-    one, two = nodes(1, 2).values()
+def test_what_is_shown_meanwhile_is_written_as_soon_as_it_can_be(one, two):
     works(one, two)
     with Program(one.socket) as program:
         with away(one):

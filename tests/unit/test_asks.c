@@ -438,6 +438,7 @@ SCENE_TEST(what_another_host_cannot_ask_gets_an_error, start_in_domain_0)
 	for (size_t i = 0; i < ROWS(refused); i++)
 		expect_refusal(scene, HOSTB, (enum ask_kind)refused[i].kind, refused[i].name, "",
 			       refused[i].error);
+	expect_no_more(scene);
 }
 
 SCENE_TEST(a_number_that_is_out_is_not_asked_again, start_in_domain_0)
