@@ -81,7 +81,7 @@ class Stream:
             fd = calling.connect(address)
             assert fd >= 0, (fd, calling.reason())
             self.near = socket.socket(fileno=fd)
-            fd, self.host, self.domid = listening.accept_peer()
+            fd, self.host, self.domid, _ = listening.accept_peer()
             self.far = socket.socket(fileno=fd)
         self.near.settimeout(20 * PATIENCE)
         self.far.settimeout(20 * PATIENCE)
