@@ -153,9 +153,13 @@ static int move(struct link *link)
 
 	transport_rings(&link->move.to, &rings.in, &rings.out[OUTLET_MAIN]);
 	r = hop_move(link->hop, &rings);
-	if (r == 0)
-		link->move.state = MOVE_MOVING;
-	return r;
+	if (r < 0)
+		return r;
+	link->move.state = MOVE_MOVING;
+	/* If it's lost from now on, frames of the larger rings may have to be sent again. */
+	if (link->ring_bytes < rings.out[OUTLET_MAIN].size)
+		link->ring_bytes = rings.out[OUTLET_MAIN].size;
+	return 0;
 }
 
 /* The peer's MOVE has come: it may, if we have offered something, which it has mapped. */
