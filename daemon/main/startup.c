@@ -182,13 +182,19 @@ static int be_the_only_one(struct daemon *daemon)
 	return r < 0 && r != -EBUSY && r != -EINTR ? startup_error(r, -ENODEV) : r;
 }
 
+/* Of what this process needs: waiting doesn't end that. */
+static bool is_lack(int error)
+{
+	return error == -ENOMEM || error == -EMFILE || error == -ENFILE;
+}
+
 /* What was handed over waits for it. */
 static int connect_to_store(struct daemon *daemon)
 {
 	bool told = false;
 	int r;
 
-	while ((r = store_new(&daemon->store, daemon->base)) < 0 && daemon->handover) {
+	while ((r = store_new(&daemon->store, daemon->base)) < 0 && daemon->handover && !is_lack(r)) {
 		if (!told)
 			log_warning("XenStore can't be reached: %s: " WAITS, strerror(-r));
 		told = true;

@@ -12,7 +12,7 @@ import pytest
 
 from frames import DATA, MEMORY, QUERY, WATCH, WELCOME, frame, hello, message
 from library import RETAIN, TOPIC, Connection
-from messaging import EXIT_OK, EXIT_USAGE, PATIENCE, eventually, is_sanitized, stopped
+from messaging import EXIT_OK, EXIT_USAGE, PATIENCE, eventually, stopped
 from protocol import Program
 from renewing import Waiting, ended, post, process_until, renew, took_over
 from test_handover import scribble
@@ -124,32 +124,6 @@ def outcome(node, before):
     eventually(how, "the next daemon has come, or not")
     assert node.daemon.poll() not in (2, 3), node.log.read_text()  # after which no unit starts it again
     return how()
-
-
-@pytest.mark.skipif(is_sanitized(), reason="sanitizers need more than any limit")
-def test_each_lack_of_memory_of_the_next_one_has_an_outcome(installed):
-    """From less than it needs to be loaded, to enough."""
-    node, install = installed
-    seen = set()
-    for limit in range(10000, 33000, 700):
-        outcomes, before = [], node.log.read_text()
-        with Connection(node.socket) as sender, Connection(node.socket, binds="inbox") as receiver:
-            post("self:inbox", b"x" * 9000, outcomes, sender)
-            install.first("--take-over", f"ulimit -S -v {limit}")
-            install.renews()
-            how = outcome(node, before)
-            install()
-            seen.add(how)
-            if how == "died":
-                node.start()
-            else:
-                resource.prlimit(node.pid, resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-            if how == "took over":
-                assert receiver.receive().data == b"x" * 9000
-            process_until(lambda: outcomes, f"it has ended, with {limit} KiB", sender, receiver)
-            assert how != "took over" or outcomes == [0], limit
-        renew(node)
-    assert seen == {"died", "began afresh", "took over"}, seen
 
 
 def test_no_lack_of_descriptors_leaves_programs_waiting(installed):

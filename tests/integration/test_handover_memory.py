@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""A next daemon that has too little memory. Sanitizers need more than any limit, so it runs without them."""
+
+import resource
+
+import pytest
+
+from library import Connection
+from renewing import post, process_until, renew
+from test_handover_troubles import outcome
+
+
+@pytest.mark.parametrize("step", [2100, pytest.param(700, marks=pytest.mark.slow)])
+def test_each_lack_of_memory_of_the_next_one_has_an_outcome(installed, step):
+    """From less than it needs to be loaded, to enough."""
+    node, install = installed
+    seen = set()
+    for limit in range(10000, 33000, step):
+        outcomes, before = [], node.log.read_text()
+        with Connection(node.socket) as sender, Connection(node.socket, binds="inbox") as receiver:
+            post("self:inbox", b"x" * 9000, outcomes, sender)
+            install.first("--take-over", f"ulimit -S -v {limit}")
+            install.renews()
+            how = outcome(node, before)
+            install()
+            seen.add(how)
+            if how == "died":
+                node.start()
+            else:
+                resource.prlimit(node.pid, resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+            if how == "took over":
+                assert receiver.receive().data == b"x" * 9000
+            process_until(lambda: outcomes, f"it has ended, with {limit} KiB", sender, receiver)
+            assert how != "took over" or outcomes == [0], limit
+        renew(node)
+    assert seen == {"died", "began afresh", "took over"}, seen
