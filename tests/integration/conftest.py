@@ -253,9 +253,16 @@ class Host:
             self.sim("stop")
 
 
+def how_to_share(request):
+    """Sets what the fixture `memory` says of it first, since a host takes its environment along."""
+    if "memory" in request.fixturenames:
+        request.getfixturevalue("memory")
+
+
 @pytest.fixture
-def host():
+def host(request):
     """A host with domain 0 and three guests. Nothing of it is left after the test."""
+    how_to_share(request)
     simulated = Host()
     yield simulated
     simulated.stop()
@@ -269,8 +276,9 @@ def peer_in(host):
 
 
 @pytest.fixture
-def make_host():
+def make_host(request):
     """Makes hosts of any size."""
+    how_to_share(request)
     hosts = []
 
     def make(domains=3, *options):
