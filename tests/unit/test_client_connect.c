@@ -389,8 +389,8 @@ static bool answer_on(int fd)
 	return send(fd, frames, size, MSG_NOSIGNAL) == size;
 }
 
-/* Answers the next request for a stream. On a slow machine the time for another try may have come before a test
- * was done with what it did in between. */
+/* Answers the next request for a stream. On a slow machine the time for another try may have come before a
+ * test was done with what it did in between. */
 static void *answer_fetch(void *userdata)
 {
 	bool answered = false;
