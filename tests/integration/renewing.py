@@ -196,18 +196,14 @@ class Waiting:
 
 def send_under_hand_overs(source, target, address, renewed):
     """Messages wait between two programs, of which one is stopped, while these daemons hand over: each comes once, in its order."""
-    outcomes = []
     receiver = target.receiver("inbox")
     with Connection(source.socket) as sender:
         assert sender.send(address, b"before") == 0
         with stopped(receiver.process.pid):
-            for number in range(12):
-                assert sender.post(address, b"%d" % number, outcomes.append) == 0
-            sender.wait(0)
+            outcomes = posted(sender, address, 12)
             for node in renewed:
                 renew(node)
-        process_until(lambda: len(outcomes) == 12, "all have ended", sender)
-        assert outcomes == [0] * 12
+        all_are_delivered(outcomes, 12, sender)
         assert sender.send(address, b"after") == 0
     assert ended(receiver.process).splitlines() == ["before", *(str(number) for number in range(12)), "after"]
 
