@@ -138,10 +138,15 @@ static void explain_device(const char *device, int error)
 		log_error("can't open %s: %s", device, strerror(-error));
 }
 
+/* Of what this process needs, which no waiting ends. */
+static bool is_lack(int error)
+{
+	return error == -ENOMEM || error == -EAGAIN || error == -EMFILE || error == -ENFILE;
+}
+
 int startup_error(int error, int otherwise)
 {
-	return error == -ENOMEM || error == -EAGAIN || error == -EMFILE || error == -ENFILE ? error
-											    : otherwise;
+	return is_lack(error) ? error : otherwise;
 }
 
 /* Makes sure that no other daemon runs. Waits for one that is just stopping, which still takes its nodes out
@@ -180,12 +185,6 @@ static int be_the_only_one(struct daemon *daemon)
 			  "xenmsgd is started as (the unit and tmpfiles.d make it)",
 			  strerror(-r));
 	return r < 0 && r != -EBUSY && r != -EINTR ? startup_error(r, -ENODEV) : r;
-}
-
-/* Of what this process needs: waiting doesn't end that. */
-static bool is_lack(int error)
-{
-	return error == -ENOMEM || error == -EMFILE || error == -ENFILE;
 }
 
 /* What was handed over waits for it. */

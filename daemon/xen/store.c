@@ -136,7 +136,7 @@ int store_new(struct store **result, struct event_base *base)
 	sigfillset(&all); /* the event loop handles signals */
 	pthread_sigmask(SIG_SETMASK, &all, &before);
 	store->worker->references++;
-	r = pthread_create(&store->thread, NULL, store_worker_run, store->worker) ? -ENOMEM : 0;
+	r = -pthread_create(&store->thread, NULL, store_worker_run, store->worker);
 	if (r < 0)
 		store->worker->references--;
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
