@@ -68,7 +68,8 @@ struct channel_step {
 #define STEPS_AHEAD_MAX 16u
 unsigned steps_ahead(const struct channel_step *step, const struct channel *ahead[STEPS_AHEAD_MAX]);
 
-/* Who traces is told of each. It may read the relay, and change nothing of it. */
+/* Who traces is told of each. It may read the relay, and change nothing of it, nor relay->steps: what happens
+ * may have several steps. */
 struct steps {
 	void (*tell)(void *userdata, const struct channel_step *step);
 	void *userdata;

@@ -359,14 +359,33 @@ static void answer(struct tracer *tracer)
 	session_reply(tracer->session, tracer->request, 0, text, size);
 }
 
+/* Whether domain 0 asks for it no more. */
+static bool is_late(const struct tracer *tracer)
+{
+	return !tracer->session && clock_ms_since(tracer->asked_ms) > FAR_TRACER_MS;
+}
+
+static void forget(struct tracer *tracer)
+{
+	struct tracers *tracers = tracer->tracers;
+
+	DL_DELETE(tracers->all, tracer);
+	if (--tracers->count == 0)
+		tracers->with.relay->steps = NULL;
+	task_cancel(&tracer->task);
+	evbuffer_free(tracer->steps);
+	charge_end(&tracer->charge);
+	free(tracer);
+}
+
 static void on_turn(struct task *task)
 {
 	struct tracer *tracer = (struct tracer *)((char *)task - offsetof(struct tracer, task));
 
-	if (!tracer->waits)
-		return;
 	relay_spend(tracer->tracers->with.relay, tracer->charge.account, STEP_UNITS);
-	if (evbuffer_get_length(tracer->steps) || tracer->missed)
+	if (is_late(tracer))
+		forget(tracer);
+	else if (tracer->waits && (evbuffer_get_length(tracer->steps) || tracer->missed))
 		answer(tracer);
 }
 
@@ -409,29 +428,17 @@ static int read_what(struct filter *filter, const char *what, int64_t domid)
 	return 0;
 }
 
-static void forget(struct tracer *tracer)
-{
-	struct tracers *tracers = tracer->tracers;
-
-	DL_DELETE(tracers->all, tracer);
-	if (--tracers->count == 0)
-		tracers->with.relay->steps = NULL;
-	task_cancel(&tracer->task);
-	evbuffer_free(tracer->steps);
-	charge_end(&tracer->charge);
-	free(tracer);
-}
-
-/* Forgets those that domain 0 asks for no more. */
 static void forget_late(struct tracers *tracers)
 {
 	struct tracer *tracer, *next;
 
 	DL_FOREACH_SAFE(tracers->all, tracer, next)
-		if (!tracer->session && clock_ms_since(tracer->asked_ms) > FAR_TRACER_MS)
+		if (is_late(tracer))
 			forget(tracer);
 }
 
+/* Forgets no tracer, since more steps may be told of what happened (steps_tell_data()): a late one's turn
+ * does. */
 static void on_step(void *userdata, const struct channel_step *step)
 {
 	struct tracers *tracers = userdata;
@@ -439,10 +446,11 @@ static void on_step(void *userdata, const struct channel_step *step)
 	struct json_object *object = NULL;
 	struct tracer *tracer;
 
-	forget_late(tracers);
 	DL_FOREACH(tracers->all, tracer) {
 		bool meant = is_meant(&tracer->filter, step, &about);
 
+		if (is_late(tracer))
+			task_due(&tracer->task);
 		relay_spend(tracers->with.relay, tracer->charge.account, meant ? STEP_UNITS : LOOK_UNITS);
 		if (!meant)
 			continue;

@@ -68,6 +68,7 @@ daemon_tests = \
 	tests/unit/test_topic_kept \
 	tests/unit/test_topic_log \
 	tests/unit/test_topic_waiting \
+	tests/unit/test_tracers \
 	tests/unit/test_turns \
 	tests/unit/test_vchan \
 	tests/unit/test_via \
@@ -124,6 +125,7 @@ channel_rig = tests/unit/channel_rig.c tests/unit/channel_rig.h
 tests_unit_test_channel_SOURCES = tests/unit/test_channel.c $(channel_rig)
 tests_unit_test_channel_loss_SOURCES = tests/unit/test_channel_loss.c $(channel_rig)
 tests_unit_test_orphans_SOURCES = tests/unit/test_orphans.c $(channel_rig)
+tests_unit_test_tracers_SOURCES = tests/unit/test_tracers.c $(channel_rig)
 tests_unit_test_withdraw_SOURCES = tests/unit/test_withdraw.c $(channel_rig)
 
 # Has sessions, streams, links, peers, a directory, policy and watches of its own.
