@@ -198,7 +198,7 @@ int attempt_complain(const struct attempt *attempt)
 	/* To ask the daemon why may take a while. */
 	if (!attempt->interrupted)
 		interrupt_allow(NULL);
-	if (*attempt->result.reason)
+	if (*cli_said(attempt->result.reason, attempt->result.error))
 		return cli_error_because(attempt->result.reason, attempt->what, attempt->address,
 					 attempt->result.error);
 	return cli_error(attempt->conn, attempt->what, attempt->address, attempt->result.error);

@@ -59,6 +59,19 @@ int cli_usage(const char *command, const char *format, ...)
 	return EXIT_USAGE;
 }
 
+int cli_bad_endpoint(const char *command, const char *typed)
+{
+	struct address_parts parts = address_split(typed, strlen(typed));
+
+	if (parts.endpoint.data && endpoint_name_is_valid(parts.endpoint.data, parts.endpoint.size))
+		return cli_usage(command, "'%s' is an address, and %s binds an endpoint here: write %s",
+				 typed, command, parts.endpoint.data);
+	return cli_usage(
+		command,
+		"bad endpoint '%s': 1 to 63 letters, digits, _ and -, beginning with a letter or digit",
+		typed);
+}
+
 /* ---- connecting, errors ---------------------------------------------------------------------- */
 
 static const char *socket_path(const struct cli *cli)
@@ -70,96 +83,58 @@ static const char *socket_path(const struct cli *cli)
 	return path && *path ? path : "/run/xenmsg/xenmsg.sock";
 }
 
-static const struct cause {
-	int error;
-	enum exit_code code;
-	const char *text;
-} causes[] = {
-	{ENOENT, EXIT_NO_ENDPOINT, "no such endpoint there; 'xenmsg endpoints' lists what can be reached"},
-	{EACCES, EXIT_DENIED,
-	 "denied by policy; a [rule] in /etc/xenmsg/policy.d of the receiving domain must allow it, and in domain 0 neither a [relay] nor the host policy deny it"},
-	{ENODATA, EXIT_UNREACHABLE,
-	 "its policy can't decide yet: a rule needs the name of this domain, and it isn't known there; names come from xenmsgd in domain 0"},
-	{EHOSTDOWN, EXIT_UNREACHABLE,
-	 "no such domain, or no xenmsgd runs in it; 'xenmsg peers' lists who is there"},
-	{EHOSTUNREACH, EXIT_UNREACHABLE,
-	 "a link to that domain can't be made; 'xenmsg status' and the log of xenmsgd say why"},
-	{EOPNOTSUPP, EXIT_OTHER,
-	 "the program there can't tell other hosts from its own: its library is an older one, or it listens without "
-	 "XENMSG_FROM_HOSTS"},
-	{ETIMEDOUT, EXIT_TIMED_OUT, "timed out; it was not delivered"},
-	{ENOBUFS, EXIT_LIMIT, "over a limit; 'xenmsg status' shows the limits and who uses them"},
-	{EMSGSIZE, EXIT_LIMIT,
-	 "the message is larger than the receiving side accepts; max-message in its xenmsgd.conf says how large"},
-	{EAGAIN, EXIT_LIMIT, "no room for it now; try again, or leave out --no-wait"},
-	{ECONNRESET, EXIT_LOST, "the receiver or a daemon died; whether it was delivered can't be known"},
-	{ENOTCONN, EXIT_NO_DAEMON, "the local xenmsgd has gone away; start it again"},
-	{ECONNREFUSED, EXIT_NO_DAEMON, "no xenmsgd there"},
-	{ECANCELED, EXIT_OTHER, "given up; it was not delivered"},
-	{EIO, EXIT_OTHER,
-	 "the receiver has given it back, since it couldn't do what it does with it; it was not delivered"},
-	{EPROTOTYPE, EXIT_OTHER,
-	 "that endpoint is there, but not for this: it takes messages, calls or streams, not all of them"},
-	{EEXIST, EXIT_OTHER, "another program has bound it"},
-	{EPROTO, EXIT_OTHER, "the local xenmsgd breaks the protocol; are both of the same version?"},
-};
-
-static const struct cause *cause_of(int error)
+static enum exit_code code_of(int error)
 {
-	for (size_t i = 0; i < sizeof(causes) / sizeof(causes[0]); i++)
-		if (causes[i].error == -error)
-			return &causes[i];
-	return NULL;
-}
-
-const char *cli_cause(int error)
-{
-	const struct cause *cause = cause_of(error);
-
-	return cause ? cause->text : strerror(-error);
+	switch (-error) {
+	case ENOENT:
+		return EXIT_NO_ENDPOINT;
+	case EACCES:
+		return EXIT_DENIED;
+	case ENODATA:
+	case EHOSTDOWN:
+	case EHOSTUNREACH:
+		return EXIT_UNREACHABLE;
+	case ETIMEDOUT:
+		return EXIT_TIMED_OUT;
+	case ENOBUFS:
+	case EMSGSIZE:
+	case EAGAIN:
+		return EXIT_LIMIT;
+	case ECONNRESET:
+		return EXIT_LOST;
+	case ENOTCONN:
+	case ECONNREFUSED:
+		return EXIT_NO_DAEMON;
+	default:
+		return EXIT_OTHER;
+	}
 }
 
 int cli_no_session(struct cli *cli, int error)
 {
-	const char *path = socket_path(cli), *text;
-	int code = EXIT_NO_DAEMON;
+	enum exit_code code = EXIT_OTHER;
 
 	switch (-error) {
 	case ENOENT:
 	case ECONNREFUSED:
-		text = "no xenmsgd is running there; start it, or name another socket by --socket or "
-		       "XENMSG_SOCKET";
+		code = EXIT_NO_DAEMON;
 		break;
 	case EACCES:
 		code = EXIT_DENIED;
-		text = "permission denied; use it as root or as a member of the socket's group";
 		break;
 	case ENAMETOOLONG:
 		code = EXIT_USAGE;
-		text = "the path of the socket is too long: at most 107 bytes";
 		break;
 	case ETIMEDOUT:
 		code = EXIT_TIMED_OUT;
-		text = "xenmsgd doesn't answer";
-		break;
-	case EPROTONOSUPPORT:
-		code = EXIT_OTHER;
-		text = "xenmsgd speaks another version of the protocol; install the same version of both";
-		break;
-	case EPROTO:
-		code = EXIT_OTHER;
-		text = "that is no xenmsgd";
 		break;
 	case ENOBUFS:
 	case EBUSY:
 		code = EXIT_LIMIT;
-		text = "over a limit: xenmsgd takes no more programs of this user; its log says which limit";
 		break;
-	default:
-		code = EXIT_OTHER;
-		text = strerror(-error);
 	}
-	cli_complain("%s: %s", path, text);
+	cli_complain("%s: %s%s", socket_path(cli), xenmsg_reason(NULL, error),
+		     code == EXIT_NO_DAEMON ? " by --socket or XENMSG_SOCKET" : "");
 	return code;
 }
 
@@ -333,7 +308,7 @@ static const char *why_unknown(struct xenmsg *conn, const char *address)
 	r = xenmsg_query(conn, question, NULL, &json);
 	if (r == 0)
 		free(json);
-	return r == -EHOSTDOWN ? xenmsg_reason(conn) : NULL;
+	return r == -EHOSTDOWN ? xenmsg_reason(conn, r) : NULL;
 }
 
 /* Says of what kind the endpoint isn't, by the first word of what was done with it. NULL: it isn't known. */
@@ -381,18 +356,22 @@ static const char *why_timed_out(struct xenmsg *conn, const char *what, const ch
 	return "timed out: the local xenmsgd doesn't answer";
 }
 
+const char *cli_said(const char *reason, int error)
+{
+	return strcmp(reason, xenmsg_error_text(error)) ? reason : "";
+}
+
 int cli_error_because(const char *reason, const char *what, const char *subject, int error)
 {
-	const struct cause *cause = cause_of(error);
-
-	/* The daemon's own words say more than this list. */
-	cli_complain("%s%s%s: %s", what, *subject ? " " : "", subject, *reason ? reason : cli_cause(error));
-	return cause ? (int)cause->code : EXIT_OTHER;
+	/* The daemon's own words say more. */
+	cli_complain("%s%s%s: %s", what, *subject ? " " : "", subject,
+		     *reason ? reason : xenmsg_error_text(error));
+	return (int)code_of(error);
 }
 
 int cli_error(struct xenmsg *conn, const char *what, const char *subject, int error)
 {
-	const char *reason = conn ? xenmsg_reason(conn) : "";
+	const char *reason = conn ? xenmsg_reason(conn, 0) : "";
 	const char *text;
 	/* What the daemon says leaves out which domain is meant, and who has bound it. */
 	bool asks = !*reason || error == -EHOSTDOWN || error == -EEXIST;
@@ -467,7 +446,7 @@ void cli_note_limit(const struct cli *cli, bool *waits, const char *command, con
 		return;
 	*waits = error != 0;
 	if (error)
-		cli_note(cli, "%s %s: %s; waiting", command, subject, cli_cause(error));
+		cli_note(cli, "%s %s: %s; waiting", command, subject, xenmsg_error_text(error));
 	else
 		cli_note(cli, "%s %s: going on", command, subject);
 }
@@ -517,6 +496,13 @@ int cli_show(const char *data, size_t size)
 	while (code == 0 && data < end)
 		code = cli_output(escaped, terminal_escape(&data, end, false, escaped, sizeof(escaped)));
 	return code;
+}
+
+int cli_show_whole(const char *data, size_t size)
+{
+	int code = cli_show(data, size);
+
+	return code || !cli_is_terminal() || (size && data[size - 1] == '\n') ? code : cli_output("\n", 1);
 }
 
 void cli_print_line(const char *format, ...)

@@ -63,6 +63,8 @@ bool cli_options_in_front(struct cli *cli, int argc, char **argv, const char *he
 void cli_complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Does the same about a misused command. Returns EXIT_USAGE. */
 int cli_usage(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Complains about what is no endpoint of this domain, to be bound here. Returns EXIT_USAGE. */
+int cli_bad_endpoint(const char *command, const char *typed);
 /* Finds the command to be run, which follows the first "--" and ends with NULL; returns NULL if there is
  * none. Leaves in `argv` what is before it, counted in *argc, so that getopt finds options anywhere there. */
 char **cli_command(int *argc, char **argv);
@@ -101,8 +103,8 @@ void cli_note_bound(const struct cli *cli, struct xenmsg *conn, const char *endp
 void cli_note_typing(const struct cli *cli, const char *what);
 /* Returns whether the session with the domain of this address is away: lost, and waited for. */
 bool cli_is_away(struct xenmsg *conn, const char *address);
-/* Returns what an error of the library means, in words for people. */
-const char *cli_cause(int error);
+/* Returns the words that came with an error, "" if they say no more than the error means. */
+const char *cli_said(const char *reason, int error);
 /* -EPROTOTYPE, of who connects. */
 #define CLI_NO_STREAMS                                                                                       \
 	"that endpoint is there, but not for streams: it takes messages (xenmsg send) or calls (xenmsg call)"
@@ -117,6 +119,8 @@ int cli_flush(void);
 int cli_output(const char *data, size_t size);
 /* Does the same with what may come from elsewhere: a terminal gets it escaped (terminal.h). */
 int cli_show(const char *data, size_t size);
+/* Does the same, and ends the line at a terminal. */
+int cli_show_whole(const char *data, size_t size);
 /* Prints a line with texts that may come from elsewhere, likewise. */
 void cli_print_line(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Returns whether stdout is a terminal. */

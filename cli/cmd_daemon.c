@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "wire/advice.h"
 
 static const char help[] =
 	"Usage: xenmsg daemon [OPTIONS] renew\n"
@@ -39,10 +40,10 @@ static int renew(struct cli *cli)
 		cli_print_line("%s takes over", text);
 		code = cli_flush();
 	} else if (r == -EPERM) {
-		cli_complain("daemon renew: %s", xenmsg_reason(conn));
+		cli_complain("daemon renew: %s", xenmsg_reason(conn, r));
 		code = EXIT_DENIED;
 	} else if (r == -EINVAL) {
-		cli_complain("daemon renew: %s; the daemon goes on as it was", xenmsg_reason(conn));
+		cli_complain("daemon renew: %s; the daemon goes on as it was", xenmsg_reason(conn, r));
 		code = EXIT_USAGE;
 	} else {
 		code = cli_error(conn, "daemon renew", "", r);
@@ -59,6 +60,14 @@ int cmd_daemon(struct cli *cli, int argc, char **argv)
 
 	if (!cli_options(cli, argc, argv, help, options, &code))
 		return code;
+	if (argc - optind == 1 && !strcmp(argv[optind], "start"))
+		return cli_usage("daemon", "there is no 'start': " ADVICE_START("xenmsgd"));
+	if (argc - optind == 1 && !strcmp(argv[optind], "stop"))
+		return cli_usage("daemon", "there is no 'stop': " ADVICE_STOP("xenmsgd"));
+	if (argc - optind == 1 && !strcmp(argv[optind], "restart"))
+		return cli_usage("daemon",
+				 "there is no 'restart': " ADVICE_RESTART(
+					 "xenmsgd") ", or 'xenmsg daemon renew', which ends no connection");
 	if (argc - optind != 1 || strcmp(argv[optind], "renew"))
 		return cli_usage("daemon", "there is one thing that it does: 'daemon renew'");
 	return renew(cli);

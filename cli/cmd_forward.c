@@ -89,13 +89,13 @@ static void on_session(evutil_socket_t fd, short what, void *userdata)
 	if (r >= 0)
 		return;
 	if (forward->source.place.kind == PLACE_XEN && forward->lasting.once) {
-		forward->code = cli_error_because(xenmsg_reason(forward->conn), "forward from",
+		forward->code = cli_error_because(xenmsg_reason(forward->conn, r), "forward from",
 						  forward->source.place.text, r);
 		event_base_loopbreak(forward->loop.base);
 		return;
 	}
 	if (forward->source.place.kind == PLACE_XEN)
-		lasting_note_lost(&forward->lasting, xenmsg_reason(forward->conn));
+		lasting_note_lost(&forward->lasting, xenmsg_reason(forward->conn, r));
 	forward_break_carried(forward, -r); /* all others have been told already */
 	close_session(forward);
 	if (forward->source.place.kind == PLACE_XEN)
@@ -125,7 +125,7 @@ static int listen_in_session(struct forward *forward)
 
 	if (r == -EPROTONOSUPPORT)
 		return cli_no_session(forward->cli, r);
-	return r < 0 ? cli_error_because(xenmsg_reason(forward->conn), "forward from",
+	return r < 0 ? cli_error_because(xenmsg_reason(forward->conn, r), "forward from",
 					 forward->source.place.text, r)
 		     : 0;
 }

@@ -212,7 +212,7 @@ static int check(struct cli *cli, const char *from, const char *to, bool as_json
 		json_object_put(answer);
 		free(text);
 	} else if (r == -EINVAL) {
-		code = cli_usage("policy check", "%s", xenmsg_reason(conn));
+		code = cli_usage("policy check", "%s", xenmsg_reason(conn, r));
 	} else {
 		code = cli_error(conn, "policy check", from, r);
 	}
@@ -238,10 +238,10 @@ static int ask_about(struct cli *cli, const char *command, const char *question,
 		*answer = json_tokener_parse(text);
 		free(text);
 	} else if (r == -EPERM) {
-		cli_complain("%s: %s", command, xenmsg_reason(conn));
+		cli_complain("%s: %s", command, xenmsg_reason(conn, r));
 		code = EXIT_DENIED;
 	} else if (r == -EINVAL && !strcmp(question, "reload")) { /* what is wrong, with file and line */
-		cli_complain("%s: %s; the old rules stay in force", command, xenmsg_reason(conn));
+		cli_complain("%s: %s; the old rules stay in force", command, xenmsg_reason(conn, r));
 		code = EXIT_USAGE;
 	} else {
 		code = cli_error(conn, command, subject, r);
@@ -464,6 +464,15 @@ static int unknown_command(const char *name)
 {
 	struct nearest nearest = nearest_to(name);
 
+	if (!strcmp(name, "list"))
+		return cli_usage("policy", "there is no 'list'; did you mean 'show'?");
+	if (!strcmp(name, "allow") || !strcmp(name, "deny") || !strcmp(name, "add"))
+		return cli_usage(
+			"policy",
+			"there is no '%s': rules stand in files /etc/xenmsg/policy.d/*.conf; 'xenmsg "
+			"policy check FROM TO' prints the one that is missing, and 'xenmsg policy "
+			"reload' reads them",
+			name);
 	nearest_try(&nearest, "check");
 	nearest_try(&nearest, "test");
 	for (size_t i = 0; i < SUBCOMMANDS; i++)

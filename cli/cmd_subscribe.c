@@ -84,9 +84,9 @@ static bool is_named(const struct subscribe *subscribe, const char *address)
 static void on_change(void *userdata, const struct xenmsg_change *change)
 {
 	if (change->kind == XENMSG_NOT_SUBSCRIBED)
-		cli_error_because(*change->reason		 ? change->reason
-				  : change->error == -EPROTOTYPE ? "it is no topic, and passed over"
-								 : "",
+		cli_error_because(*cli_said(change->reason, change->error) ? change->reason
+				  : change->error == -EPROTOTYPE	   ? "it is no topic, and passed over"
+									   : "",
 				  "subscribe to", change->endpoint, change->error);
 }
 
@@ -98,22 +98,12 @@ static int handle_message(struct subscribe *subscribe, struct xenmsg_message *me
 			       : received_text(message, subscribe->raw);
 }
 
-static const char *name_of(enum xenmsg_notice_kind kind)
-{
-	static const char *const names[] = {
-		[XENMSG_SUBSCRIBED] = "subscribed", [XENMSG_MISSED] = "missed", [XENMSG_WAITING] = "waiting",
-		[XENMSG_ENDED] = "ended",	    [XENMSG_KEPT] = "kept",
-	};
-
-	return kind >= XENMSG_SUBSCRIBED && kind <= XENMSG_KEPT ? names[kind] : NULL;
-}
-
 static int print_notice_json(struct subscribe *subscribe, const char *address,
 			     const struct xenmsg_notice *notice)
 {
 	writer_real(subscribe->writer, "time", received_now(), 3);
 	writer_text(subscribe->writer, "address", address);
-	writer_text(subscribe->writer, "notice", name_of(notice->kind));
+	writer_text(subscribe->writer, "notice", xenmsg_notice_name(notice->kind));
 	writer_count(subscribe->writer, "count", notice->count);
 	writer_json(subscribe->writer, "unknown", json_object_new_boolean(notice->unknown));
 	return writer_end_row(subscribe->writer);
@@ -144,7 +134,7 @@ static int take_notice(struct subscribe *subscribe, struct xenmsg *conn, const c
 {
 	int code = EXIT_DONE;
 
-	if (!name_of(notice->kind))
+	if (notice->kind < XENMSG_SUBSCRIBED || notice->kind > XENMSG_KEPT) /* a later version's */
 		return EXIT_DONE;
 	if (subscribe->json)
 		code = print_notice_json(subscribe, address, notice);

@@ -28,6 +28,7 @@ static const char help[] =
 	"      --json          one JSON object a line with these fields: event is up,\n"
 	"                      down or away, kind domain, endpoint or host; behind what\n"
 	"                      was there comes one whose event is listed\n"
+	"  -n, --count N       end after N events\n"
 	"      --once          end when the xenmsgd of this domain ends; else it begins\n"
 	"                      anew with the next one\n"
 	"\n"
@@ -43,6 +44,8 @@ struct watching {
 	struct choice choice;
 	struct first_list first;
 	bool json, has_printed;
+	uint64_t left; /* events until it ends; 0: it goes on */
+	bool done;
 	int code;
 };
 
@@ -128,7 +131,7 @@ static void print_event(void *userdata, const struct xenmsg_event *event)
 	struct watching *watching = userdata;
 	const char *kind = kind_of(event);
 
-	if (watching->code)
+	if (watching->code || watching->done)
 		return;
 	if (event->kind == XENMSG_LISTED) {
 		print_listed(watching);
@@ -142,6 +145,7 @@ static void print_event(void *userdata, const struct xenmsg_event *event)
 	else
 		add_place(watching->writer, event, kind);
 	watching->code = writer_end_row(watching->writer);
+	watching->done = watching->left > 0 && --watching->left == 0;
 }
 
 static void on_event(void *userdata, const struct xenmsg_event *event)
@@ -155,8 +159,8 @@ static int add_watch(struct xenmsg *conn, const char *pattern, struct watching *
 {
 	int r = xenmsg_watch(conn, pattern, NULL, on_event, watching);
 
-	if (r == -EINVAL && *xenmsg_reason(conn))
-		return cli_usage("watch", "bad pattern '%s': %s", pattern, xenmsg_reason(conn));
+	if (r == -EINVAL && *xenmsg_reason(conn, 0))
+		return cli_usage("watch", "bad pattern '%s': %s", pattern, xenmsg_reason(conn, r));
 	if (r == -EINVAL)
 		return cli_usage(
 			"watch",
@@ -174,6 +178,7 @@ int cmd_watch(struct cli *cli, int argc, char **argv)
 					     "domid", "domain", "name",	   NULL};
 	const struct cli_option options[] = {{"json", .flag = &watching.json},
 					     {"once", .flag = &lasting.once},
+					     {"count", .count = &watching.left},
 					     CHOICE_OPTIONS(watching.choice),
 					     {0}};
 	int code, r;
@@ -193,9 +198,9 @@ int cmd_watch(struct cli *cli, int argc, char **argv)
 	first_list_begin(&watching.first, print_event, &watching);
 	code = add_watch(conn, watching.pattern, &watching);
 	interrupt_catch();
-	while (code == 0 && watching.code == 0 && lasting.code == 0 && !interrupt_came()) {
+	while (code == 0 && watching.code == 0 && lasting.code == 0 && !watching.done && !interrupt_came()) {
 		first_list_look(&watching.first);
-		if (watching.code)
+		if (watching.code || watching.done)
 			break;
 		r = interrupt_wait_for_reader(conn, first_list_deadline(&watching.first));
 		if (r == -EPIPE)

@@ -100,13 +100,13 @@ static bool no_link(struct tried_way *way, int error)
 	char *why = error == -EHOSTUNREACH ? cli_why_no_link(way->conn, way->text) : NULL;
 	char reason[256];
 
-	snprintf(reason, sizeof(reason), "%s", *xenmsg_reason(way->conn) ? xenmsg_reason(way->conn) : "");
+	snprintf(reason, sizeof(reason), "%s", xenmsg_reason(way->conn, 0));
 	ill(way->doctor, error == -ETIMEDOUT ? EXIT_TIMED_OUT : EXIT_UNREACHABLE, "link",
 	    "run 'xenmsg doctor' in that domain, and see the logs of both daemons", "%s: %s", way->text,
 	    why			  ? why
 	    : *reason		  ? reason
 	    : error == -ETIMEDOUT ? "the daemon there doesn't answer"
-				  : cli_cause(error));
+				  : xenmsg_error_text(error));
 	free(why);
 	return false;
 }
@@ -118,8 +118,7 @@ static bool check_domain(struct tried_way *way)
 	uint64_t rtt_ns;
 	int r = xenmsg_ping(way->conn, way->domain, XENMSG_WITHIN(DOCTOR_PING_MS), &rtt_ns);
 
-	snprintf(reason, sizeof(reason), "%s",
-		 *xenmsg_reason(way->conn) ? xenmsg_reason(way->conn) : cli_cause(r));
+	snprintf(reason, sizeof(reason), "%s", xenmsg_reason(way->conn, r));
 	if (r == -EHOSTDOWN) {
 		ill(way->doctor, EXIT_UNREACHABLE, "domain",
 		    "start xenmsgd in that domain; with presence = private there, its peers must name this domain",

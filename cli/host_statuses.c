@@ -46,8 +46,7 @@ static void on_answer(void *userdata, const struct xenmsg_result *result)
 	asked->is_over = true;
 	free(result->json);
 	if (result->error < 0) {
-		add_error(asked->entry, -result->error,
-			  *result->reason ? result->reason : cli_cause(result->error));
+		add_error(asked->entry, -result->error, result->reason);
 		return;
 	}
 	status = far_status_read(answer, &why);
@@ -66,7 +65,7 @@ static void begin(struct xenmsg *conn, struct domain_asked *asked, int timeout_m
 	snprintf(question, sizeof(question), "status of %u", (unsigned)number_at(asked->entry, "domid"));
 	r = xenmsg_begin_query(conn, question, XENMSG_WITHIN(timeout_ms), on_answer, asked, NULL);
 	if (r < 0) {
-		add_error(asked->entry, -r, cli_cause(r));
+		add_error(asked->entry, -r, xenmsg_error_text(r));
 		asked->is_over = true;
 	}
 }
@@ -83,7 +82,7 @@ static void ask(struct xenmsg *conn, struct domain_asked *asked, size_t count, i
 			int r = xenmsg_wait(conn, -1);
 
 			if (r < 0 && r != -EINTR && !asked[i].is_over) { /* it ends all that is asked first */
-				add_error(asked[i].entry, -r, cli_cause(r));
+				add_error(asked[i].entry, -r, xenmsg_error_text(r));
 				asked[i].is_over = true;
 			}
 		}

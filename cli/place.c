@@ -58,7 +58,7 @@ const char *place_why_not(const struct place *place, int error)
 		return "no such host or service is known";
 	if (place->kind != PLACE_XEN)
 		return strerror(-error);
-	return error == -EPROTOTYPE ? CLI_NO_STREAMS : cli_cause(error);
+	return error == -EPROTOTYPE ? CLI_NO_STREAMS : xenmsg_error_text(error);
 }
 
 static int dial_unix(const struct place *place)

@@ -76,12 +76,12 @@ static int ask(struct table *table, char *words[WORDS])
 	if (r == -EHOSTDOWN) { /* a domain that isn't known is no reason to leave out the others */
 		table->wrong++;
 		cli_print_line("%s:%u: %s to %s: %s", table->path, table->line, words[0], words[1],
-			       xenmsg_reason(table->conn));
+			       xenmsg_reason(table->conn, r));
 		return 0;
 	}
 	if (r == -EINVAL)
 		return cli_usage("policy test", "%s:%u: %s", table->path, table->line,
-				 xenmsg_reason(table->conn));
+				 xenmsg_reason(table->conn, r));
 	if (r < 0)
 		return cli_error(table->conn, "policy test", words[0], r);
 	decision = json_tokener_parse(text);

@@ -102,7 +102,7 @@ static char *why_denied(struct xenmsg *conn, struct json_object *hosts, struct a
 static char *ask_about_host(struct xenmsg *conn, struct address_part host, const char *address, int error)
 {
 	struct json_object *hosts = ask(conn, "hosts");
-	const char *reason = hosts ? "" : xenmsg_reason(conn);
+	const char *reason = hosts ? "" : xenmsg_reason(conn, 0);
 	char *why = NULL;
 
 	if (error == -EACCES && json_object_is_type(hosts, json_type_array))
@@ -111,6 +111,30 @@ static char *ask_about_host(struct xenmsg *conn, struct address_part host, const
 		why = strdup(reason);
 	json_object_put(hosts);
 	return why;
+}
+
+/* --- policy ------------------------------------------------------------------------------------ */
+
+/* Tells where to ask which rule it is. */
+static char *ask_there(struct xenmsg *conn, const char *address, const struct address_parts *parts)
+{
+	uint32_t domid = xenmsg_domid(conn);
+	size_t size = parts->domain.size;
+	char own[16], *why = NULL;
+	bool is_here;
+	int r;
+
+	if (!parts->endpoint.data)
+		return NULL;
+	snprintf(own, sizeof(own), "%u", domid);
+	is_here = address_part_is(parts->domain, "self") || address_part_is(parts->domain, own);
+	if (is_here)
+		snprintf(own, sizeof(own), "self");
+	r = asprintf(&why, "denied by policy. Ask %s%.*s: xenmsg policy check %s %.*s",
+		     is_here ? "" : "in domain ", is_here ? (int)strlen("here") : (int)size,
+		     is_here ? "here" : address, own, (int)strcspn(parts->endpoint.data, ", "),
+		     parts->endpoint.data);
+	return r < 0 ? NULL : why;
 }
 
 /* --- what is started on demand ---------------------------------------------------------------- */
@@ -297,6 +321,8 @@ char *cli_why_refused(struct xenmsg *conn, const char *address, int error)
 		return error == -EACCES || error == -EHOSTUNREACH
 			       ? ask_about_host(conn, parts.host, address, error)
 			       : NULL;
+	if (error == -EACCES)
+		return ask_there(conn, address, &parts);
 	if (error != -ENOENT)
 		return NULL;
 	why = ask_about_start(conn, &parts);

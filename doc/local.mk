@@ -11,7 +11,7 @@ dist_man_MANS += \
 dist_man_MANS += \
 	doc/man3/xenmsg_accept.3 doc/man3/xenmsg_begin_bind.3 doc/man3/xenmsg_break.3 \
 	doc/man3/xenmsg_begin_call.3 doc/man3/xenmsg_begin_query.3 doc/man3/xenmsg_close.3 \
-	doc/man3/xenmsg_domid.3 doc/man3/xenmsg_fd.3 doc/man3/xenmsg_flush.3 \
+	doc/man3/xenmsg_domid.3 doc/man3/xenmsg_notice_name.3 doc/man3/xenmsg_event_name.3 doc/man3/xenmsg_change_name.3 doc/man3/xenmsg_error_text.3 doc/man3/xenmsg_fd.3 doc/man3/xenmsg_flush.3 \
 	doc/man3/xenmsg_listen.3 doc/man3/xenmsg_max_message.3 doc/man3/xenmsg_message_detach.3 doc/man3/xenmsg_message_endpoint.3 \
 	doc/man3/xenmsg_message_free.3 doc/man3/xenmsg_message_sender.3 doc/man3/xenmsg_message_size.3 \
 	doc/man3/xenmsg_drain.3 doc/man3/xenmsg_begin_drain.3 doc/man3/xenmsg_resume.3 doc/man3/xenmsg_message_on_withdrawn.3 doc/man3/xenmsg_await_room.3 \

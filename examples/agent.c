@@ -30,7 +30,7 @@ static void answer(struct xenmsg_message *call)
 	if (r == -EAGAIN && xenmsg_begin_await_reply_room(call, size, NULL, on_room, call, NULL) == 0)
 		return;
 	if (r < 0)
-		printf("nobody gets this answer: %s\n", strerror(-r));
+		printf("nobody gets this answer: %s\n", xenmsg_error_text(r));
 	xenmsg_message_free(call);
 }
 
@@ -52,7 +52,7 @@ static void on_change(void *userdata, const struct xenmsg_change *change)
 {
 	switch (change->kind) {
 	case XENMSG_DAEMON_LOST:
-		printf("the daemon is lost: %s\n", strerror(-change->error));
+		printf("the daemon is lost: %s\n", xenmsg_error_text(change->error));
 		break;
 	case XENMSG_DAEMON_BACK:
 		daemons++;
@@ -91,7 +91,7 @@ int main(int argc, char **argv)
 			r = 0;
 	}
 	/* Whoever started it does so again: without its endpoint it is of no use. */
-	fprintf(stderr, "agent: %s: %s\n", argv[1], strerror(r < 0 ? -r : -refused));
+	fprintf(stderr, "agent: %s: %s\n", argv[1], xenmsg_reason(conn, r < 0 ? r : refused));
 	xenmsg_close(conn);
 	return 1;
 }

@@ -122,7 +122,7 @@ int main(int argc, char **argv)
 	if (r == 0)
 		r = argc == 2 ? receive(conn, argv[1]) : send_all(conn, argv[1], (size_t)atol(argv[2]));
 	if (r < 0)
-		fprintf(stderr, "blocks: %s: %s\n", argv[1], strerror(-r));
+		fprintf(stderr, "blocks: %s: %s\n", argv[1], xenmsg_reason(conn, r));
 	xenmsg_close(conn);
 	return r < 0;
 }

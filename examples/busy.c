@@ -124,7 +124,7 @@ int main(int argc, char **argv)
 		if (r == -EINTR || r == -ENOMEM) /* it was stopped and goes on; or no memory, for now */
 			r = 0;
 	}
-	fprintf(stderr, "busy: %s: %s\n", argv[1], strerror(-r));
+	fprintf(stderr, "busy: %s: %s\n", argv[1], xenmsg_reason(conn, r));
 	while (!LIST_EMPTY(&jobs))
 		end_job(LIST_FIRST(&jobs));
 	xenmsg_close(conn);

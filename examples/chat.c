@@ -73,7 +73,7 @@ static void on_done(void *userdata, const struct xenmsg_result *result)
 
 	chat->outstanding--;
 	if (result->error < 0)
-		fprintf(stderr, "chat: somebody didn't get that: %s\n", strerror(-result->error));
+		fprintf(stderr, "chat: somebody didn't get that: %s\n", result->reason);
 }
 
 static void say(struct chat *chat, const char *text, size_t size)
@@ -86,7 +86,7 @@ static void say(struct chat *chat, const char *text, size_t size)
 		snprintf(address, sizeof(address), "%u:%s", chat->members[i], chat->room);
 		r = xenmsg_begin_send(chat->conn, address, text, size, NULL, on_done, chat, NULL);
 		if (r < 0) /* also -EAGAIN: who doesn't read misses it, for nobody else waits for him */
-			fprintf(stderr, "chat: %s: %s\n", address, strerror(-r));
+			fprintf(stderr, "chat: %s: %s\n", address, xenmsg_error_text(r));
 		else
 			chat->outstanding++;
 	}
@@ -150,11 +150,10 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	r = xenmsg_open(&chat.conn, NULL, NULL);
-	if (r == 0) {
+	if (r == 0)
 		r = run(&chat);
-		xenmsg_close(chat.conn);
-	}
 	if (r < 0)
-		fprintf(stderr, "chat: %s: %s\n", chat.room, strerror(-r));
+		fprintf(stderr, "chat: %s: %s\n", chat.room, xenmsg_reason(chat.conn, r));
+	xenmsg_close(chat.conn);
 	return r < 0;
 }

@@ -30,8 +30,7 @@ static void tell(const char *address, const struct xenmsg_result *result)
 		       (int)xenmsg_message_size(result->reply),
 		       (const char *)xenmsg_message_data(result->reply));
 	else if (result->error < 0)
-		printf("%s: %s: it %s\n", address,
-		       *result->reason ? result->reason : strerror(-result->error), fates[result->fate]);
+		printf("%s: %s: it %s\n", address, result->reason, fates[result->fate]);
 	else
 		printf("%.*s\n", (int)xenmsg_message_size(result->reply),
 		       (const char *)xenmsg_message_data(result->reply));
@@ -49,7 +48,7 @@ int main(int argc, char **argv)
 	}
 	r = xenmsg_open(&conn, NULL, NULL);
 	if (r < 0) {
-		fprintf(stderr, "deadline: no connection to xenmsgd: %s\n", strerror(-r));
+		fprintf(stderr, "deadline: %s\n", xenmsg_reason(NULL, r));
 		return 1;
 	}
 	r = xenmsg_call(conn, argv[1], argv[2], strlen(argv[2]), XENMSG_WITH(atoi(argv[3]), XENMSG_WAIT),

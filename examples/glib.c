@@ -71,7 +71,7 @@ static void send_lines(struct loop *loop)
 		if (r == -EAGAIN)
 			break;
 		if (r < 0)
-			fprintf(stderr, "glib: %s: %s\n", loop->address, strerror(-r));
+			fprintf(stderr, "glib: %s: %s\n", loop->address, xenmsg_error_text(r));
 		else
 			loop->outstanding++;
 		sent += end ? size + 1 : size;
@@ -88,7 +88,7 @@ static void on_done(void *userdata, const struct xenmsg_result *result)
 	struct loop *loop = userdata;
 
 	if (result->error < 0)
-		fprintf(stderr, "glib: %s: %s\n", loop->address, strerror(-result->error));
+		fprintf(stderr, "glib: %s: %s\n", loop->address, result->reason);
 	loop->outstanding--;
 	if (!loop->closing)
 		send_lines(loop);
@@ -101,7 +101,7 @@ static gboolean on_xenmsg(gint fd, GIOCondition condition, gpointer userdata)
 
 	if (r >= 0 || r == -ENOMEM)
 		return G_SOURCE_CONTINUE;
-	fprintf(stderr, "glib: the connection to xenmsgd is lost: %s\n", strerror(-r));
+	fprintf(stderr, "glib: the connection to xenmsgd is lost: %s\n", xenmsg_error_text(r));
 	loop->failed = 1;
 	g_main_loop_quit(loop->main);
 	loop->messages = 0;
@@ -143,7 +143,7 @@ int main(int argc, char **argv)
 	if (r == 0)
 		r = xenmsg_bind(loop.conn, argv[1], XENMSG_FLAGS(XENMSG_ONLY_MESSAGES), on_message, &loop);
 	if (r < 0) {
-		fprintf(stderr, "glib: %s\n", strerror(-r));
+		fprintf(stderr, "glib: %s\n", xenmsg_reason(loop.conn, r));
 		xenmsg_close(loop.conn);
 		return 1;
 	}

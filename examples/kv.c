@@ -263,13 +263,12 @@ int main(int argc, char **argv)
 	}
 	r = xenmsg_open(&conn, NULL, NULL);
 	if (r < 0) {
-		fprintf(stderr, "kv: no connection to xenmsgd: %s\n", strerror(-r));
+		fprintf(stderr, "kv: %s\n", xenmsg_reason(NULL, r));
 		return 1;
 	}
 	r = serving ? serve(conn, subject) : ask(conn, subject, argc - 2, argv + 2);
 	if (r < 0 && r != -EREMOTEIO)
-		fprintf(stderr, "kv: %s: %s\n", subject,
-			*xenmsg_reason(conn) ? xenmsg_reason(conn) : strerror(-r));
+		fprintf(stderr, "kv: %s: %s\n", subject, xenmsg_reason(conn, r));
 	xenmsg_close(conn);
 	return r < 0;
 }

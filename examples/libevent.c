@@ -58,7 +58,7 @@ static void send_lines(struct loop *loop)
 		if (r == -EAGAIN)
 			break;
 		if (r < 0)
-			fprintf(stderr, "loop: %s: %s\n", loop->address, strerror(-r));
+			fprintf(stderr, "loop: %s: %s\n", loop->address, xenmsg_error_text(r));
 		else
 			loop->outstanding++;
 		sent += end ? size + 1 : size;
@@ -78,7 +78,7 @@ static void on_done(void *userdata, const struct xenmsg_result *result)
 	struct loop *loop = userdata;
 
 	if (result->error < 0)
-		fprintf(stderr, "loop: %s: %s\n", loop->address, strerror(-result->error));
+		fprintf(stderr, "loop: %s: %s\n", loop->address, result->reason);
 	loop->outstanding--;
 	if (!loop->closing)
 		send_lines(loop);
@@ -90,7 +90,7 @@ static void on_xenmsg(evutil_socket_t fd, short what, void *userdata)
 	int r = xenmsg_process(loop->conn);
 
 	if (r < 0 && r != -ENOMEM) {
-		fprintf(stderr, "loop: the connection to xenmsgd is lost: %s\n", strerror(-r));
+		fprintf(stderr, "loop: the connection to xenmsgd is lost: %s\n", xenmsg_error_text(r));
 		loop->failed = 1;
 		event_base_loopbreak(loop->base);
 	}
@@ -143,7 +143,7 @@ int main(int argc, char **argv)
 	if (r == 0)
 		r = run(&loop);
 	if (r < 0)
-		fprintf(stderr, "loop: %s\n", strerror(-r));
+		fprintf(stderr, "loop: %s\n", xenmsg_reason(loop.conn, r));
 	/* The connection before the loop, which on_done() uses: that is called for what has no outcome
 	 * yet. */
 	if (loop.messages)

@@ -59,7 +59,7 @@ static void send_lines(struct loop *loop)
 		if (r == -EAGAIN)
 			break;
 		if (r < 0)
-			fprintf(stderr, "libuv: %s: %s\n", loop->address, strerror(-r));
+			fprintf(stderr, "libuv: %s: %s\n", loop->address, xenmsg_error_text(r));
 		else
 			loop->outstanding++;
 		sent += end ? size + 1 : size;
@@ -79,7 +79,7 @@ static void on_done(void *userdata, const struct xenmsg_result *result)
 	struct loop *loop = userdata;
 
 	if (result->error < 0)
-		fprintf(stderr, "libuv: %s: %s\n", loop->address, strerror(-result->error));
+		fprintf(stderr, "libuv: %s: %s\n", loop->address, result->reason);
 	loop->outstanding--;
 	if (!loop->closing)
 		send_lines(loop);
@@ -91,7 +91,7 @@ static void on_xenmsg(uv_poll_t *handle, int status, int events)
 	int r = xenmsg_process(loop->conn);
 
 	if (r < 0 && r != -ENOMEM) {
-		fprintf(stderr, "libuv: the connection to xenmsgd is lost: %s\n", strerror(-r));
+		fprintf(stderr, "libuv: the connection to xenmsgd is lost: %s\n", xenmsg_error_text(r));
 		loop->failed = 1;
 		uv_stop(loop->uv);
 	}
@@ -158,7 +158,7 @@ int main(int argc, char **argv)
 	if (r == 0)
 		r = run(&loop);
 	if (r < 0)
-		fprintf(stderr, "libuv: %s\n", strerror(-r));
+		fprintf(stderr, "libuv: %s\n", xenmsg_reason(loop.conn, r));
 	xenmsg_close(loop.conn);
 	return r < 0 || loop.failed;
 }

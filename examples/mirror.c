@@ -81,7 +81,7 @@ int main(int argc, char **argv)
 	}
 	r = xenmsg_open(&conn, NULL, XENMSG_FLAGS(XENMSG_RECONNECT));
 	if (r < 0) {
-		fprintf(stderr, "mirror: no connection to xenmsgd: %s\n", strerror(-r));
+		fprintf(stderr, "mirror: %s\n", xenmsg_reason(NULL, r));
 		return 1;
 	}
 	xenmsg_on_change(conn, on_change, &refused);
@@ -91,8 +91,7 @@ int main(int argc, char **argv)
 		if (r == -EINTR || r == -ENOMEM) /* it was stopped and goes on; or no memory, for now */
 			r = 0;
 	}
-	fprintf(stderr, "mirror: %s: %s\n", argv[1],
-		*xenmsg_reason(conn) ? xenmsg_reason(conn) : strerror(r < 0 ? -r : -refused));
+	fprintf(stderr, "mirror: %s: %s\n", argv[1], xenmsg_reason(conn, r < 0 ? r : refused));
 	xenmsg_close(conn);
 	return 1;
 }

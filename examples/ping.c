@@ -26,8 +26,7 @@
 
 static int fail(struct xenmsg *conn, const char *what, int error)
 {
-	fprintf(stderr, "ping: %s: %s\n", what,
-		conn && *xenmsg_reason(conn) ? xenmsg_reason(conn) : strerror(-error));
+	fprintf(stderr, "ping: %s: %s\n", what, xenmsg_reason(conn, error));
 	xenmsg_close(conn);
 	return 1;
 }
@@ -45,7 +44,7 @@ static void answer(struct xenmsg *conn, struct xenmsg_message *message)
 	snprintf(address, sizeof(address), "%u:%s", xenmsg_peer_domid(sender), data);
 	r = xenmsg_send(conn, address, data, size, XENMSG_WITHIN(5000), NULL);
 	if (r < 0)
-		fprintf(stderr, "ping: answer to %s: %s\n", address, strerror(-r));
+		fprintf(stderr, "ping: answer to %s: %s\n", address, xenmsg_error_text(r));
 }
 
 static int echo(struct xenmsg *conn, const char *endpoint)

@@ -107,7 +107,7 @@ static void prepare(struct xenmsg *conn, const char *command, struct xenmsg_mess
 	}
 	r = xenmsg_send(conn, "0:" READY, round, size, XENMSG_WITH(REPLY_MS, XENMSG_WAIT), NULL);
 	if (r < 0)
-		fprintf(stderr, "prepare-save: can't tell domain 0: %s\n", strerror(-r));
+		fprintf(stderr, "prepare-save: can't tell domain 0: %s\n", xenmsg_error_text(r));
 	else
 		printf("prepared\n");
 }
@@ -152,13 +152,13 @@ int main(int argc, char **argv)
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	r = xenmsg_open(&conn, NULL, XENMSG_FLAGS(is_host ? 0 : XENMSG_RECONNECT));
 	if (r < 0) {
-		fprintf(stderr, "prepare-save: no connection to xenmsgd: %s\n", strerror(-r));
+		fprintf(stderr, "prepare-save: %s\n", xenmsg_reason(NULL, r));
 		return 1;
 	}
 	r = is_host ? host(conn, (unsigned)atoi(argv[2]), 1000 * (argc > 3 ? atoi(argv[3]) : 30))
 		    : guest(conn, argv[2]);
 	if (r < 0)
-		fprintf(stderr, "prepare-save: %s %s\n", strerror(-r), xenmsg_reason(conn));
+		fprintf(stderr, "prepare-save: %s\n", xenmsg_reason(conn, r));
 	xenmsg_close(conn);
 	return r != 0;
 }

@@ -48,7 +48,7 @@ static void answer(struct xenmsg_message *call, const struct xenmsg_result *resu
 	else if (result->error == -EREMOTEIO)
 		r = xenmsg_reply_error(call, result->code, data, size);
 	else
-		r = refuse(call, *result->reason ? result->reason : strerror(-result->error));
+		r = refuse(call, result->reason);
 	if (r == -EAGAIN || r == -EMSGSIZE)
 		xenmsg_reply_error(call, NOT_REACHED, NULL, 0);
 }
@@ -80,7 +80,7 @@ static void on_call(void *userdata, struct xenmsg_message *call)
 		r = xenmsg_begin_call(conn, address, xenmsg_message_data(call), xenmsg_message_size(call),
 				      NULL, on_answer, passed, &passed->op);
 	if (r < 0) {
-		refuse(call, strerror(-r));
+		refuse(call, xenmsg_error_text(r));
 		xenmsg_message_free(call);
 		free(passed);
 		return;
@@ -107,7 +107,7 @@ int main(int argc, char **argv)
 		if (r == -EINTR || r == -ENOMEM) /* it was stopped and goes on; or no memory, for now */
 			r = 0;
 	}
-	fprintf(stderr, "proxy: %s: %s\n", argv[1], strerror(-r));
+	fprintf(stderr, "proxy: %s: %s\n", argv[1], xenmsg_reason(conn, r));
 	xenmsg_close(conn);
 	return 1;
 }

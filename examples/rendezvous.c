@@ -102,14 +102,13 @@ int main(int argc, char **argv)
 		return 2;
 	}
 	r = xenmsg_open(&game.conn, NULL, NULL);
-	if (r == 0) {
+	if (r == 0)
 		r = play(&game);
-		xenmsg_close(game.conn);
-	}
-	if (r < 0) {
-		fprintf(stderr, "rendezvous: %s: %s\n", game.name, strerror(-r));
+	if (r < 0)
+		fprintf(stderr, "rendezvous: %s: %s\n", game.name, xenmsg_reason(game.conn, r));
+	xenmsg_close(game.conn);
+	if (r < 0)
 		return 1;
-	}
 	printf("%lu there, %lu back\n", game.sent, game.received);
 	return 0;
 }

@@ -86,13 +86,12 @@ int main(int argc, char **argv)
 	}
 	r = xenmsg_open(&conn, NULL, NULL);
 	if (r < 0) {
-		fprintf(stderr, "request-reply: no connection to xenmsgd: %s\n", strerror(-r));
+		fprintf(stderr, "request-reply: %s\n", xenmsg_reason(NULL, r));
 		return 1;
 	}
 	r = argc == 3 ? serve(conn, argv[2]) : call(conn, argv[2], argv[3]);
 	if (r < 0)
-		fprintf(stderr, "request-reply: %s: %s\n", argv[2],
-			*xenmsg_reason(conn) ? xenmsg_reason(conn) : strerror(-r));
+		fprintf(stderr, "request-reply: %s: %s\n", argv[2], xenmsg_reason(conn, r));
 	xenmsg_close(conn);
 	return r < 0;
 }

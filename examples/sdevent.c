@@ -60,7 +60,7 @@ static void send_lines(struct loop *loop)
 		if (r == -EAGAIN)
 			break;
 		if (r < 0)
-			fprintf(stderr, "sdevent: %s: %s\n", loop->address, strerror(-r));
+			fprintf(stderr, "sdevent: %s: %s\n", loop->address, xenmsg_error_text(r));
 		else
 			loop->outstanding++;
 		sent += end ? size + 1 : size;
@@ -78,7 +78,7 @@ static void on_done(void *userdata, const struct xenmsg_result *result)
 	struct loop *loop = userdata;
 
 	if (result->error < 0)
-		fprintf(stderr, "sdevent: %s: %s\n", loop->address, strerror(-result->error));
+		fprintf(stderr, "sdevent: %s: %s\n", loop->address, result->reason);
 	loop->outstanding--;
 	if (!loop->closing)
 		send_lines(loop);
@@ -144,7 +144,7 @@ int main(int argc, char **argv)
 	if (r == 0)
 		r = run(&loop, argv[1]);
 	if (r < 0)
-		fprintf(stderr, "sdevent: %s\n", strerror(-r));
+		fprintf(stderr, "sdevent: %s\n", xenmsg_reason(loop.conn, r));
 	/* The connection before the loop, which on_done() uses: that is called for what has no outcome
 	 * yet. */
 	sd_event_source_unref(loop.messages);

@@ -289,8 +289,9 @@ struct xenmsg_result {
 	unsigned code;
 	/* with -EREMOTEIO: from xenmsg_reply_exit_status(), 1 to 255; 0: it doesn't come from there */
 	int exit_status;
-	/* more words for people than the error has; "" if there are none. Valid within the callback; from a
-	 * function until the next one is called for the connection */
+	/* why, in words for people: what the daemon or the library says of it, else what the error means
+	 * (xenmsg_error_text()); "" if `error` is 0. Valid within the callback; from a function until the
+	 * next one is called for the connection */
 	const char *reason;
 	/* of a call: the answer, or with -EREMOTEIO the data that came with it if there are some; else NULL.
 	 * Who gets the result frees it with xenmsg_message_free(). Its sender is the program that was called,
@@ -408,6 +409,9 @@ enum xenmsg_change_kind {
 	XENMSG_NOT_SUBSCRIBED = 6
 };
 
+/* Returns what a change is called, in words: "daemon lost"; "unknown" for one of a later version. */
+XENMSG_API const char *xenmsg_change_name(enum xenmsg_change_kind kind);
+
 /* The library's: it grows at its end in later versions. */
 struct xenmsg_change {
 	enum xenmsg_change_kind kind;
@@ -418,7 +422,7 @@ struct xenmsg_change {
 	/* of XENMSG_DAEMON_REFUSED and XENMSG_LISTENERS: the endpoint; of XENMSG_NOT_SUBSCRIBED: the address;
 	 * else "". Valid during the callback */
 	const char *endpoint;
-	const char *reason; /* the daemon's words for people, "" if there are none. Likewise */
+	const char *reason; /* why, in words for people; "" if nothing more is known. Likewise */
 	uint64_t listeners; /* of XENMSG_LISTENERS */
 };
 
@@ -428,9 +432,16 @@ typedef void (*xenmsg_change_handler)(void *userdata, const struct xenmsg_change
 XENMSG_API void xenmsg_on_change(struct xenmsg *conn, xenmsg_change_handler handler,
 				 void *userdata);
 
-/* Returns the daemon's explanation of the last failed function on this connection, for people; ""
- * if there is none. Valid until the next function is called. */
-XENMSG_API const char *xenmsg_reason(struct xenmsg *conn);
+/*
+ * Returns in words, for people, why a function has just failed with this error: what the daemon has said of
+ * it, or else what the error means. Valid until the next function is called for the connection.
+ * conn   the connection. NULL: xenmsg_open() has failed, and there is none
+ * error  what the function returned. 0: only what the daemon has said, "" if it has said nothing
+ */
+XENMSG_API const char *xenmsg_reason(struct xenmsg *conn, int error);
+/* Returns in words, for people, what an error of this library means, whatever the daemon has said; "" for
+ * 0. `error` may be negative, as functions return it. The text stays. */
+XENMSG_API const char *xenmsg_error_text(int error);
 /* Returns the domid of the domain that this program runs in, as the daemon says. It changes when the domain
  * is restored or migrated; xenmsg_on_change() tells. */
 XENMSG_API uint32_t xenmsg_domid(struct xenmsg *conn);
@@ -540,6 +551,9 @@ enum xenmsg_notice_kind {
 	 * before. This always comes behind XENMSG_SUBSCRIBED. */
 	XENMSG_KEPT = 5
 };
+
+/* Returns what a notice is called, in a word: "missed"; "unknown" for one of a later version. */
+XENMSG_API const char *xenmsg_notice_name(enum xenmsg_notice_kind kind);
 
 /* It grows at its end in later versions. */
 struct xenmsg_notice {
@@ -946,9 +960,12 @@ enum xenmsg_event_kind {
 	XENMSG_HOST_UP = 6,   /* another host can be asked */
 	XENMSG_HOST_DOWN = 7, /* it can't any more: what is there is reported as gone, too */
 	/* what was there when the watch began is reported, so the next events are news. Comes once, and once
-	 * more for each new daemon of a connection that outlives its own. A daemon of 0.1.0 never tells it */
+	 * more for each new daemon of a connection that outlives its own. */
 	XENMSG_LISTED = 8
 };
+
+/* Returns what an event is called, in words: "endpoint up"; "unknown" for one of a later version. */
+XENMSG_API const char *xenmsg_event_name(enum xenmsg_event_kind kind);
 
 /* The library's: it grows at its end in later versions. */
 struct xenmsg_event {

@@ -10,6 +10,7 @@
 #include "libclient/conn.h"
 #include "libclient/deadline.h"
 #include "libclient/handshake.h"
+#include "libclient/words.h"
 
 /* callbacks in one call of xenmsg_process(), so that the loop's other sources get their turn */
 #define BUDGET	     1024
@@ -247,9 +248,9 @@ int xenmsg_resume(struct xenmsg *conn)
 	return 0;
 }
 
-const char *xenmsg_reason(struct xenmsg *conn)
+const char *xenmsg_reason(struct xenmsg *conn, int error)
 {
-	return conn->reason;
+	return conn ? conn_reason(conn, error) : words_of_opening(error);
 }
 
 uint32_t xenmsg_domid(struct xenmsg *conn)

@@ -11,11 +11,20 @@
 #include "libclient/replies.h"
 #include "libclient/sender.h"
 #include "libclient/socket_pump.h"
+#include "libclient/words.h"
 #include "wire/frame_ring.h"
 
 void conn_set_reason(struct xenmsg *conn, const void *text, size_t size)
 {
 	frame_text_copy((struct frame_text){text, size}, conn->reason, sizeof(conn->reason));
+}
+
+const char *conn_reason(const struct xenmsg *conn, int error)
+{
+	if (conn->reason[0])
+		return conn->reason;
+	/* What has never been open has a daemon that isn't found, and no endpoint. */
+	return conn->transport.max_message ? xenmsg_error_text(error) : words_of_opening(error);
 }
 
 /* ---- what the daemon says -------------------------------------------------------------------- */

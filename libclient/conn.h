@@ -193,6 +193,8 @@ static inline int conn_check(struct xenmsg *conn, int r)
 	return -ENOTCONN;
 }
 void conn_set_reason(struct xenmsg *conn, const void *text, size_t size);
+/* Returns these, or if there are none what the error means. */
+const char *conn_reason(const struct xenmsg *conn, int error);
 
 /* The rest of conn_pump() and conn_push(). */
 int conn_pump_all(struct xenmsg *conn);

@@ -23,7 +23,7 @@ void conn_tell(struct xenmsg *conn, xenmsg_done done, void *userdata, struct xen
 {
 	if (!done)
 		return;
-	result.reason = result.error < 0 ? conn->reason : "";
+	result.reason = result.error < 0 ? conn_reason(conn, result.error) : "";
 	done(userdata, &result);
 }
 

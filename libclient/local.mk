@@ -37,6 +37,7 @@ libclient_la_SOURCES = \
 	libclient/message.c libclient/message.h \
 	libclient/numbers.h \
 	libclient/op.c libclient/op.h \
+	libclient/words.c libclient/words.h \
 	libclient/op_result.h \
 	libclient/origin.c libclient/origin.h \
 	libclient/outbox.c libclient/outbox.h \

@@ -10,7 +10,7 @@
 #include "xenmsg.h"
 
 struct op_result {
-	const char *reason; /* a text that stays; NULL: the error says it all */
+	const char *reason; /* a text that stays; NULL: that of the error (xenmsg_error_text()) */
 	int error;
 	uint16_t code;
 	uint8_t fate; /* enum xenmsg_fate */
@@ -46,7 +46,8 @@ static inline struct xenmsg_result op_result_told(const struct op_result *result
 				      .fate = (enum xenmsg_fate)result->fate,
 				      .code = result->code,
 				      .exit_status = result->exit_status,
-				      .reason = result->reason ? result->reason : "",
+				      .reason = result->reason ? result->reason
+							       : xenmsg_error_text(result->error),
 				      .reply = reply,
 				      .stream = -1};
 }

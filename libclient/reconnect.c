@@ -51,6 +51,8 @@ static struct pending_change *tell(struct reconnect *reconnect, enum xenmsg_chan
 	if (!change)
 		return NULL;
 	snprintf(change->endpoint, sizeof(change->endpoint), "%s", endpoint);
+	if (!*reason && error != -ENOTCONN) /* that it is lost says it all */
+		reason = xenmsg_error_text(error);
 	snprintf(change->reason, sizeof(change->reason), "%s", reason);
 	change->told = (struct xenmsg_change){.kind = kind,
 					      .error = error,

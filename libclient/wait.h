@@ -38,7 +38,7 @@ int result_without_op(struct xenmsg_result *result, int error);
 static inline int result_leave(struct xenmsg *conn, struct xenmsg_result *result)
 {
 	if (conn->depth == 1 && conn->closing)
-		result->reason = "";
+		result->reason = xenmsg_error_text(result->error);
 	return conn_leave(conn, result->error);
 }
 

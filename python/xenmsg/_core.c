@@ -123,7 +123,7 @@ PyObject *raise_error(struct shared *shared, int error, const char *address)
 {
 	if (error == -ENOMEM)
 		return PyErr_NoMemory();
-	return raise_words(error, shared->conn ? xenmsg_reason(shared->conn) : "", address);
+	return raise_words(error, xenmsg_reason(shared->conn, error), address);
 }
 
 PyObject *none_or_error(struct shared *shared, int result, const char *address)

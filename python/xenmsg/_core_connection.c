@@ -102,7 +102,7 @@ static PyObject *connection_new(PyTypeObject *type, PyObject *arguments, PyObjec
 		xenmsg_on_change(shared->conn, on_change, self);
 	if (r < 0) {
 		shared->conn = NULL;
-		raise_words(r, NULL, path ? PyBytes_AS_STRING(path) : NULL);
+		raise_words(r, xenmsg_reason(NULL, r), path ? PyBytes_AS_STRING(path) : NULL);
 		Py_CLEAR(self);
 	}
 	Py_XDECREF(path);
@@ -115,8 +115,10 @@ static void shut(struct connection *self)
 	struct shared *shared = self->shared;
 	struct xenmsg *conn = shared->conn;
 	/* What has no outcome here gets it in the process that sent it. */
-	const struct xenmsg_result elsewhere = {
-		.error = -ECHILD, .fate = XENMSG_FATE_UNKNOWN, .reason = "", .stream = -1};
+	const struct xenmsg_result elsewhere = {.error = -ECHILD,
+						.fate = XENMSG_FATE_UNKNOWN,
+						.reason = xenmsg_error_text(-ECHILD),
+						.stream = -1};
 
 	if (!conn || (shared->forks != forks && shared->busy))
 		return;

@@ -33,7 +33,7 @@ class Error(OSError):
     """What failed: `errno` (one of those in xenmsg.h), `strerror` (what that means), and
 
     fate      what is known of the message or call
-    reason    the daemon's words, "" if it had none
+    reason    why, in words for people: the daemon's, or what the error means
     address   the address, endpoint, pattern or question, if there was one
     """
 
@@ -49,7 +49,7 @@ class Error(OSError):
         return self.fate is Fate.NOT_DONE
 
     def __str__(self) -> str:
-        words = self.strerror if not self.reason or self.reason == self.strerror else f"{self.strerror}: {self.reason}"
+        words = self.reason or self.strerror
         return f"{self.address}: {words}" if self.address else str(words)
 
 

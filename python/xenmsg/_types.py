@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import enum
 import math
+import os
 import time
 from typing import Any, Callable, NamedTuple, Optional, Protocol, Tuple, Type, Union
 
 from . import _core
-from ._errors import NoDaemon, NotFound
+from ._errors import Failed, NoDaemon, NotFound
 
 
 class Buffer(Protocol):
@@ -77,7 +78,10 @@ def open_core(path: Optional[str], outcome_class: Type[_core.Outcome[Any]] = _co
     """What isn't found here is the daemon's socket, and no endpoint."""
     try:
         return _core.Connection(path, outcome_class, begin, reconnect)
-    except NotFound as error:
+    except Failed as error:
+        error.address = error.address or os.environ.get("XENMSG_SOCKET") or "/run/xenmsg/xenmsg.sock"
+        if not isinstance(error, NotFound):
+            raise
         raise NoDaemon(error.errno or 0, error.reason, error.fate, error.address) from None
 
 

@@ -338,7 +338,7 @@ class Connection:
         return self.library.xenmsg_domid(self.conn)
 
     def reason(self):
-        return self.library.xenmsg_reason(self.conn).decode()
+        return self.library.xenmsg_reason(self.conn, 0).decode()
 
     def take(self, timeout_ms=20000):
         """A Message that is kept until free(), or a negative errno."""

@@ -338,7 +338,7 @@ BOTH(a_result_is_filled_also_after_einval)
 		assert_int_equal(result.fate, XENMSG_FATE_NOT_DONE);
 		assert_int_equal(result.code, 0);
 		assert_int_equal(result.exit_status, 0);
-		assert_string_equal(result.reason, "");
+		assert_string_equal(result.reason, xenmsg_error_text(EINVAL));
 		assert_null(result.reply);
 		assert_null(result.json);
 		assert_int_equal(result.stream, -1);

@@ -236,7 +236,7 @@ TEST_WITH(a_refusal_is_the_outcome_of_opening, begin_to_open, leave_place)
 	say(FRAME_GOODBYE, frame, frame_goodbye_encode(&goodbye, frame + FRAME_HEADER_SIZE));
 	assert_int_equal(xenmsg_wait(opened.conn, -1), 1);
 	assert_int_equal(opened.result, -ENOBUFS);
-	assert_string_equal(xenmsg_reason(opened.conn), words);
+	assert_string_equal(xenmsg_reason(opened.conn, 0), words);
 	assert_int_equal(xenmsg_process(opened.conn), -ENOTCONN);
 	assert_int_equal(xenmsg_begin_send(opened.conn, "5:inbox", "x", 1, NULL, NULL, NULL, NULL),
 			 -ENOTCONN);

@@ -194,7 +194,8 @@ BOTH(a_send_within_which_the_connection_is_closed_ends)
 	assert_int_equal(xenmsg_begin_send(fake.conn, "5:inbox", "x", 1, NULL, close_when_done, NULL, NULL),
 			 0);
 	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", "x", 1, NULL, &result), 0);
-	assert_string_equal(result.reason, ""); /* though the connection is gone */
+	assert_string_equal(result.reason,
+			    xenmsg_error_text(result.error)); /* though the connection is gone */
 	fake_join(&fake);
 	fake.conn = NULL;
 	assert_int_equal(outcomes, 1);

@@ -20,7 +20,29 @@ BOTH(a_refusal_may_come_without_words)
 	fake_answer_meanwhile(&fake, FRAME_BIND, EHOSTUNREACH, "");
 	assert_int_equal(xenmsg_bind(fake.conn, "inbox", NULL, NULL, NULL), -EHOSTUNREACH);
 	fake_join(&fake);
-	assert_string_equal(xenmsg_reason(fake.conn), "");
+	assert_string_equal(xenmsg_reason(fake.conn, 0), "");
+	assert_string_equal(xenmsg_reason(fake.conn, -EHOSTUNREACH), xenmsg_error_text(EHOSTUNREACH));
+	assert_string_equal(xenmsg_reason(NULL, 0), "");
+	assert_non_null(strstr(xenmsg_reason(NULL, -ENOENT), "no xenmsgd"));
+}
+
+/* Those of xenmsg.h's table. */
+TEST(each_outcome_has_words_of_its_own)
+{
+	static const int errors[] = {ENOENT,	 EACCES,     ENODATA,  EHOSTDOWN, EHOSTUNREACH,
+				     EOPNOTSUPP, ENOBUFS,    EMSGSIZE, ETIMEDOUT, ECANCELED,
+				     ENOTCONN,	 ECONNRESET, EREMOTEIO};
+
+	for (size_t i = 0; i < sizeof(errors) / sizeof(errors[0]); i++) {
+		assert_string_not_equal(xenmsg_error_text(errors[i]), strerror(errors[i]));
+		assert_string_equal(xenmsg_error_text(-errors[i]), xenmsg_error_text(errors[i]));
+	}
+	assert_string_equal(xenmsg_error_text(ENOSPC), strerror(ENOSPC));
+	assert_string_equal(xenmsg_error_text(0), "");
+	assert_string_equal(xenmsg_change_name(XENMSG_NOT_SUBSCRIBED), "not subscribed");
+	assert_string_equal(xenmsg_event_name(XENMSG_LISTED), "listed");
+	assert_string_equal(xenmsg_notice_name(XENMSG_KEPT), "kept");
+	assert_string_equal(xenmsg_notice_name((enum xenmsg_notice_kind)99), "unknown");
 }
 
 BOTH(a_refusal_comes_with_its_reason)
@@ -30,7 +52,7 @@ BOTH(a_refusal_comes_with_its_reason)
 	fake_answer_meanwhile(&fake, FRAME_BIND, EEXIST, "pid 17 has bound it");
 	assert_int_equal(xenmsg_bind(fake.conn, "inbox", NULL, NULL, NULL), -EEXIST);
 	fake_join(&fake);
-	assert_string_equal(xenmsg_reason(fake.conn), "pid 17 has bound it");
+	assert_string_equal(xenmsg_reason(fake.conn, 0), "pid 17 has bound it");
 	memset(longest, 'a', sizeof(longest));
 	longest[ENDPOINT_NAME_MAX + 1] = '\0';
 	assert_int_equal(xenmsg_bind(fake.conn, longest, NULL, NULL, NULL), -EINVAL);
@@ -212,7 +234,7 @@ BOTH(endpoints_can_be_bound_without_waiting)
 	assert_int_equal(bind_outcomes[0], PENDING);
 	fake_reply(&fake, second, EEXIST, "pid 17 has bound it", false);
 	assert_int_equal(outcome_of(&bind_outcomes[1]), -EEXIST);
-	assert_string_equal(xenmsg_reason(fake.conn), "pid 17 has bound it");
+	assert_string_equal(xenmsg_reason(fake.conn, 0), "pid 17 has bound it");
 	fake_reply(&fake, first, 0, "", false);
 	assert_int_equal(outcome_of(&bind_outcomes[0]), 0);
 	fake_open(&fake, 1, "inbox");

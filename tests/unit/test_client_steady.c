@@ -217,7 +217,7 @@ SHARED(a_session_for_which_there_is_no_memory_is_over)
 	fake_bind(&fake, "inbox", handle, NULL);
 	fake_open(&fake, 1, "inbox");
 	assert_int_equal(process_without_memory(), -ENOTCONN);
-	assert_string_equal(xenmsg_reason(fake.conn), "the program has no memory left");
+	assert_string_equal(xenmsg_reason(fake.conn, 0), "the program has no memory left");
 	assert_int_equal(xenmsg_process(fake.conn), -ENOTCONN);
 }
 

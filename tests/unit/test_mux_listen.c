@@ -60,7 +60,7 @@ MUX_BOTH(an_endpoint_is_bound_or_refused)
 {
 	assert_int_equal(listen_to("not a name"), -EINVAL);
 	assert_int_equal(listen_answered("web", EACCES, "not for you"), -EACCES);
-	assert_string_equal(xenmsg_reason(conn), "not for you");
+	assert_string_equal(xenmsg_reason(conn, 0), "not for you");
 	assert_int_equal(listen_answered("web", 0, ""), 0);
 	settle();
 	assert_int_equal(xenmsg_stream_listen(conn, "web", XENMSG_FLAGS(2), on_incoming, &conn), -EINVAL);
@@ -169,7 +169,7 @@ static void lose_while_listening(void (*script)(struct fake *daemon), const char
 		read_data(user, all);
 	}
 	assert_int_equal(listen_while(script), -ENOTCONN);
-	assert_string_equal(xenmsg_reason(conn), reason);
+	assert_string_equal(xenmsg_reason(conn, 0), reason);
 	assert_string_equal(user->log, fake.shared ? "rb" : "b");
 	assert_int_equal(listen_to("web"), -ENOTCONN);
 }

@@ -223,7 +223,7 @@ impl Connection {
     }
 
     pub(crate) fn failure(&self, r: c_int, subject: &str) -> Error {
-        let reason = words(unsafe { ffi::xenmsg_reason(self.raw()) });
+        let reason = words(unsafe { ffi::xenmsg_reason(self.raw(), r) });
         Error::Failed(Failure::new(r, None, reason, subject))
     }
 

@@ -3,8 +3,10 @@
 
 use std::fmt;
 use std::io;
+use std::ptr;
 
 use crate::ffi::{self, errno};
+use crate::pending::words;
 
 /// What is known of a message or a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -94,7 +96,8 @@ impl Failure {
 
     /// What isn't found then is the daemon's socket, and no endpoint.
     pub(crate) fn of_opening(error: i32, path: &str) -> Failure {
-        Failure { of_opening: true, ..Failure::new(error, None, String::new(), path) }
+        let reason = words(unsafe { ffi::xenmsg_reason(ptr::null_mut(), error) });
+        Failure { of_opening: true, ..Failure::new(error, None, reason, path) }
     }
 
     /// What it means.
@@ -132,7 +135,7 @@ impl Failure {
         self.fate
     }
 
-    /// The daemon's words for people; empty if it had none.
+    /// Why, in words for people: the daemon's, or what the error means.
     pub fn reason(&self) -> &str {
         &self.reason
     }

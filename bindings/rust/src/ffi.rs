@@ -176,7 +176,7 @@ extern "C" {
     pub fn xenmsg_flush(conn: *mut xenmsg, timeout_ms: c_int) -> c_int;
     pub fn xenmsg_wake(conn: *mut xenmsg) -> c_int;
     pub fn xenmsg_on_change(conn: *mut xenmsg, handler: xenmsg_change_handler, userdata: *mut c_void);
-    pub fn xenmsg_reason(conn: *mut xenmsg) -> *const c_char;
+    pub fn xenmsg_reason(conn: *mut xenmsg, error: c_int) -> *const c_char;
     pub fn xenmsg_domid(conn: *mut xenmsg) -> u32;
     pub fn xenmsg_max_message(conn: *mut xenmsg) -> usize;
     pub fn xenmsg_max_at_once(conn: *mut xenmsg) -> usize;

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "libclient/words.h"
+
+#include <errno.h>
+#include <string.h>
+
+struct words {
+	int error;
+	const char *text;
+};
+
+/* Of an empty table there is the system's text. */
+static const char *look_up(const struct words *words, size_t count, int error)
+{
+	error = error < 0 ? -error : error;
+	for (size_t i = 0; i < count; i++)
+		if (words[i].error == error)
+			return words[i].text;
+	return strerror(error);
+}
+
+#define LOOK_UP(table, error) look_up(table, sizeof(table) / sizeof((table)[0]), error)
+
+const char *xenmsg_error_text(int error)
+{
+	static const struct words words[] = {
+		{ENOENT, "no such endpoint there; 'xenmsg endpoints' lists what can be reached"},
+		{EACCES,
+		 "denied by policy; 'xenmsg policy check' in the receiving domain says which rule decides, "
+		 "or which one is missing"},
+		{EINVAL, "an address, a name, an option or a size isn't valid"},
+		{ENODATA,
+		 "its policy can't decide yet: a rule needs the name of this domain, and it isn't known "
+		 "there; names come from xenmsgd in domain 0"},
+		{EHOSTDOWN, "no such domain, or no xenmsgd runs in it; 'xenmsg peers' lists who is there"},
+		{EHOSTUNREACH,
+		 "a link to that domain can't be made; 'xenmsg status' and the log of xenmsgd say why"},
+		{EOPNOTSUPP,
+		 "the program there can't tell other hosts from its own: its library is an older one, or it "
+		 "listens without XENMSG_FROM_HOSTS"},
+		{ETIMEDOUT, "timed out; it was not delivered"},
+		{ENOBUFS, "over a limit; 'xenmsg status' shows the limits and who uses them"},
+		{EMSGSIZE,
+		 "the message is larger than the receiving side accepts; max-message in its xenmsgd.conf "
+		 "says how large"},
+		{EAGAIN, "no room for it now; try again, or wait for room"},
+		{ECONNRESET, "the receiver or a daemon died; whether it was delivered can't be known"},
+		{ENOTCONN, "the local xenmsgd has gone away; start it again"},
+		{ECONNREFUSED, "no xenmsgd there"},
+		{ECANCELED, "given up; it was not delivered"},
+		{EIO,
+		 "the receiver has given it back, since it couldn't do what it does with it; it was not "
+		 "delivered"},
+		{EREMOTEIO, "the program there has answered with an error of its own"},
+		{EPROTOTYPE,
+		 "that endpoint is there, but not for this: it takes messages, calls or streams, not all of "
+		 "them"},
+		{EEXIST, "another program has bound it"},
+		{EPROTO, "the local xenmsgd breaks the protocol; are both of the same version?"},
+		{ECHILD, "the connection was opened before fork(), by another process"},
+	};
+
+	return error ? LOOK_UP(words, error) : "";
+}
+
+const char *words_of_opening(int error)
+{
+	static const struct words words[] = {
+		{ENOENT, "no xenmsgd is running there; start it, or name another socket"},
+		{ECONNREFUSED, "no xenmsgd is running there; start it, or name another socket"},
+		{EACCES, "permission denied; use it as root or as a member of the socket's group"},
+		{ENAMETOOLONG, "the path of the socket is too long: at most 107 bytes"},
+		{ETIMEDOUT, "xenmsgd doesn't answer"},
+		{EPROTONOSUPPORT,
+		 "xenmsgd speaks another version of the protocol; install the same version of both"},
+		{EPROTO, "that is no xenmsgd"},
+		{ENOBUFS,
+		 "over a limit: xenmsgd takes no more programs of this user; its log says which limit"},
+		{EBUSY,
+		 "over a limit: xenmsgd takes no more programs of this user; its log says which limit"},
+	};
+
+	return error ? LOOK_UP(words, error) : "";
+}
+
+static const char *name_of(const char *const *names, size_t count, unsigned kind)
+{
+	return kind < count && names[kind] ? names[kind] : "unknown";
+}
+
+#define NAME_OF(names, kind) name_of(names, sizeof(names) / sizeof((names)[0]), (unsigned)(kind))
+
+const char *xenmsg_change_name(enum xenmsg_change_kind kind)
+{
+	static const char *const names[] = {
+		[XENMSG_DAEMON_LOST] = "daemon lost",	    [XENMSG_DAEMON_BACK] = "daemon back",
+		[XENMSG_DAEMON_REFUSED] = "daemon refused", [XENMSG_RENUMBERED] = "renumbered",
+		[XENMSG_LISTENERS] = "listeners",	    [XENMSG_NOT_SUBSCRIBED] = "not subscribed",
+	};
+
+	return NAME_OF(names, kind);
+}
+
+const char *xenmsg_notice_name(enum xenmsg_notice_kind kind)
+{
+	static const char *const names[] = {
+		[XENMSG_SUBSCRIBED] = "subscribed", [XENMSG_MISSED] = "missed", [XENMSG_WAITING] = "waiting",
+		[XENMSG_ENDED] = "ended",	    [XENMSG_KEPT] = "kept",
+	};
+
+	return NAME_OF(names, kind);
+}
+
+const char *xenmsg_event_name(enum xenmsg_event_kind kind)
+{
+	static const char *const names[] = {
+		[XENMSG_DOMAIN_UP] = "domain up",     [XENMSG_DOMAIN_DOWN] = "domain down",
+		[XENMSG_ENDPOINT_UP] = "endpoint up", [XENMSG_ENDPOINT_DOWN] = "endpoint down",
+		[XENMSG_DOMAIN_AWAY] = "domain away", [XENMSG_HOST_UP] = "host up",
+		[XENMSG_HOST_DOWN] = "host down",     [XENMSG_LISTED] = "listed",
+	};
+
+	return NAME_OF(names, kind);
+}
