@@ -70,8 +70,8 @@ static int print_reply(struct call_command *call, struct xenmsg_message *reply)
 	if (call->json)
 		code = print_json(call->address, reply);
 	else
-		code = (call->raw ? cli_output : cli_show)(xenmsg_message_data(reply),
-							   xenmsg_message_size(reply));
+		code = (call->raw ? cli_output : cli_show_whole)(xenmsg_message_data(reply),
+								 xenmsg_message_size(reply));
 	xenmsg_message_free(reply);
 	return code;
 }
@@ -146,10 +146,9 @@ static int call_with_file(struct call_command *call, const char *file)
 
 int cmd_call(struct cli *cli, int argc, char **argv)
 {
-	const char *file = NULL, *message, *why;
+	const char *file = NULL, *message;
 	struct call_command call = {.cli = cli, .timeout_ms = -1};
 	struct lasting lasting = {.cli = cli, .what = "call"};
-	struct address parsed;
 	bool exit_status = false;
 	const struct cli_option options[] = {
 		{"file", .text = &file},
@@ -167,15 +166,13 @@ int cmd_call(struct cli *cli, int argc, char **argv)
 	if (optind >= argc)
 		return cli_usage("call", "which address?");
 	call.address = argv[optind++];
-	code = message_argument("call", argc, argv, &message);
+	code = message_argument("call", call.address, argc, argv, &message);
 	if (code)
 		return code;
 	if (message && file)
 		return cli_usage("call", "MESSAGE and --file exclude each other");
 	if (call.json && call.raw)
 		return cli_usage("call", "--json and --raw exclude each other");
-	if (address_parse(call.address, strlen(call.address), &parsed, &why) < 0)
-		return cli_usage("call", "bad address '%s': %s", call.address, why);
 	interrupt_catch();
 	interrupt_allow_complaint("call %s: interrupted; it was not delivered", call.address);
 	lasting.subject = call.address;

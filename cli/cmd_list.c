@@ -23,9 +23,9 @@ static const char peers_help[] =
 	"Lists the domains that the local daemon knows of: domid, name, UUID, version of\n"
 	"their daemon, state of the link, and its last round-trip time in microseconds.\n"
 	"VIA: the domain whose daemon relays, where there can be no link. Of another\n"
-	"HOST: domid and name of those that its policy lets this domain know. A number is\n"
-	"a domain here: it alone. DOMAIN may also be a pattern of domids, names and\n"
-	"UUIDs: 'web*', 'hostb/*'.\n"
+	"HOST: domid and name of those that its policy lets this domain know. A number,\n"
+	"and the name or UUID of a domain here, is that domain. DOMAIN may also be a\n"
+	"pattern of domids, names and UUIDs: 'web*', 'hostb/*'.\n"
 	"\n"
 	"  -o, --fields LIST   only these fields, parted by commas, in their order:\n"
 	"                      host, domid, name, uuid, version, link, via, why,\n"
@@ -449,15 +449,29 @@ static bool take_options(struct cli *cli, int argc, char **argv, const char *hel
 	return *code == EXIT_DONE;
 }
 
-/* Takes HOST, HOST/DOMAIN, or DOMAIN: a number or a pattern, which can't be a host. Returns whether that may
- * be. */
-static bool take_domains(struct listing *listing, const char *typed)
+/* Returns whether a domain here has this name or UUID. If none has, `nearest` has the nearest name, which the
+ * answer keeps. */
+static bool is_domain_here(struct json_object *peers, const char *typed, struct nearest *nearest)
+{
+	for (size_t i = 0; i < length_of(peers); i++) {
+		struct json_object *peer = json_object_array_get_idx(peers, i);
+
+		if (!strcmp(text_or(peer, "name", ""), typed) || !strcmp(text_or(peer, "uuid", ""), typed))
+			return true;
+		nearest_try(nearest, text_or(peer, "name", ""));
+	}
+	return false;
+}
+
+/* Takes HOST, HOST/DOMAIN, or DOMAIN. A number, a pattern and the name or UUID of a domain here can't be a
+ * host. Returns whether that may be. */
+static bool take_domains(struct listing *listing, const char *typed, bool is_here)
 {
 	struct address_parts parts = address_split_domain(typed, strlen(typed));
 	bool is_number = strspn(typed, "0123456789") == strlen(typed);
 	char host[HOST_NAME_SIZE];
 
-	if (!parts.host.data && !is_number && is_one(typed)) {
+	if (!parts.host.data && !is_number && !is_here && is_one(typed)) {
 		parts.host = parts.domain;
 	} else if (!domain_name_is_valid(parts.domain.data, parts.domain.size) ||
 		   !address_part_copy(parts.domain, listing->domain, sizeof(listing->domain))) {
@@ -468,6 +482,61 @@ static bool take_domains(struct listing *listing, const char *typed)
 	snprintf(listing->question, sizeof(listing->question), "peers %.*s", (int)parts.host.size,
 		 parts.host.data);
 	return address_part_copy(parts.host, host, sizeof(host)) && host_name_is_valid(host, strlen(host));
+}
+
+/* Returns whether the daemon knows of a host of this name. It knows of none where nothing leads to others. */
+static bool is_host(struct cli *cli, const char *name)
+{
+	struct json_object *hosts = NULL;
+	struct xenmsg *conn;
+	char *json = NULL;
+	bool is = false;
+
+	if (cli_open(cli, &conn))
+		return false;
+	if (xenmsg_query(conn, "hosts", NULL, &json) == 0)
+		hosts = json_tokener_parse(json);
+	for (size_t i = 0; i < length_of(hosts); i++)
+		is |= !strcmp(text_or(json_object_array_get_idx(hosts, i), "host", ""), name);
+	json_object_put(hosts);
+	free(json);
+	xenmsg_close(conn);
+	return is;
+}
+
+/* Lists what is typed: one word may be a domain here, of which the daemon knows the names, or a host. */
+static int list_peers_of(struct cli *cli, struct listing *listing)
+{
+	struct nearest nearest = nearest_to(listing->subject);
+	struct json_object *peers = NULL;
+	bool is_word = is_one(listing->subject) && !strchr(listing->subject, '/');
+	char reason[DOMAIN_NAME_MAX + 64] = "";
+	bool is_here = false;
+	int code = EXIT_DONE;
+
+	if (is_word && take_domains(listing, listing->subject, true)) {
+		code = cli_ask(cli, "peers", listing->subject, -1, &peers);
+		is_here = peers && is_domain_here(peers, listing->subject, &nearest);
+		*listing->domain = '\0';
+	}
+	if (code)
+		return code;
+	if (!take_domains(listing, listing->subject, is_here) && !peers)
+		code = cli_usage("peers",
+				 "'%s' can't be a host, which has 1 to 63 of a-z, 0-9 and -, nor a domid, or "
+				 "a pattern of domains",
+				 listing->subject);
+	else if (is_word && !*listing->domain && !is_host(cli, listing->subject)) {
+		if (nearest.meant)
+			snprintf(reason, sizeof(reason), "no domain or host of that name; did you mean %.*s?",
+				 DOMAIN_NAME_MAX, nearest.meant);
+		code = cli_error_because(*reason ? reason : "no domain or host of that name", "peers",
+					 listing->subject, -EHOSTDOWN);
+	} else {
+		code = list(cli, listing);
+	}
+	json_object_put(peers);
+	return code;
 }
 
 int cmd_peers(struct cli *cli, int argc, char **argv)
@@ -489,12 +558,7 @@ int cmd_peers(struct cli *cli, int argc, char **argv)
 		return cli_usage("peers", "one host, domain or pattern at most; quote it");
 	if (optind < argc)
 		listing.subject = argv[optind];
-	if (optind < argc && !take_domains(&listing, listing.subject))
-		return cli_usage(
-			"peers",
-			"'%s' can't be a host, which has 1 to 63 of a-z, 0-9 and -, nor a domid, or a pattern of domains",
-			listing.subject);
-	return list(cli, &listing);
+	return optind < argc ? list_peers_of(cli, &listing) : list(cli, &listing);
 }
 
 /* Takes [HOST/]DOMAIN[:ENDPOINT]. Returns whether that may be. */

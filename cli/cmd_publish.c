@@ -53,7 +53,7 @@ struct publish {
 	const char *topic;
 	char address[ENDPOINT_NAME_MAX + 6];
 	uint64_t lines, keys;
-	bool is_heard;
+	bool is_heard, was_heard;
 };
 
 static int too_large(const struct publish *publish, size_t size)
@@ -216,6 +216,7 @@ static void on_change(void *userdata, const struct xenmsg_change *change)
 	if (change->kind != XENMSG_LISTENERS || is_heard == publish->is_heard)
 		return;
 	publish->is_heard = is_heard;
+	publish->was_heard |= is_heard;
 	if (publish->cli->verbose || (cli_is_watched(publish->cli) && isatty(STDIN_FILENO)))
 		cli_note(publish->cli, "publish %s: %s", publish->topic,
 			 is_heard ? "somebody subscribes" : "nobody subscribes any more");
@@ -242,7 +243,7 @@ static int take_words(struct publish *publish, struct publish_words *words, int 
 		words->each = argv + optind;
 		words->each_count = (unsigned)(argc - optind);
 	} else {
-		code = message_argument("publish", argc, argv, &words->message);
+		code = message_argument("publish", NULL, argc, argv, &words->message);
 	}
 	if (code)
 		return code;
@@ -259,10 +260,7 @@ static int take_words(struct publish *publish, struct publish_words *words, int 
 	if (words->retain && !words->lines)
 		return cli_usage("publish", "--retain is for --lines: other messages are kept anyway");
 	if (!endpoint_name_is_valid(publish->topic, strlen(publish->topic)))
-		return cli_usage(
-			"publish",
-			"bad topic '%s': 1 to 63 letters, digits, _ and -, beginning with a letter or digit",
-			publish->topic);
+		return cli_bad_endpoint("publish", publish->topic);
 	return 0;
 }
 
@@ -317,6 +315,8 @@ int cmd_publish(struct cli *cli, int argc, char **argv)
 	code = bind_and_publish(&publish, &words);
 	if (code == EXIT_DONE)
 		code = stay(&publish, words.stay_ms >= 0 ? words.stay_ms : words.lines ? 0 : STAY_MS);
+	if (code == EXIT_DONE && !publish.was_heard && (cli->verbose || cli_is_watched(cli)))
+		cli_note(cli, "publish %s: nobody has subscribed to it", publish.topic);
 	xenmsg_close(publish.conn);
 	if (interrupt_came())
 		interrupt_die();

@@ -316,10 +316,7 @@ int cmd_recv(struct cli *cli, int argc, char **argv)
 		return cli_usage("recv", "--jobs is for --exec without --confirm");
 	for (int i = optind; i < argc; i++)
 		if (!endpoint_name_is_valid(argv[i], strlen(argv[i])))
-			return cli_usage(
-				"recv",
-				"bad endpoint '%s': 1 to 63 letters, digits, _ and -, beginning with a letter or digit",
-				argv[i]);
+			return cli_bad_endpoint("recv", argv[i]);
 	recv.endpoints = recv.lasting.subject = endpoints = joined(argv + optind);
 	code = lasting_open(&recv.lasting, &conn);
 	if (code) {

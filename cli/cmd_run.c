@@ -212,6 +212,9 @@ int cmd_run(struct cli *cli, int argc, char **argv)
 	if (optind == argc)
 		return cli_usage("run", "at which ADDRESS?");
 	run.address = argv[optind];
+	if (optind + 1 < argc &&
+	    !strcmp(argv[optind + 1], "--")) /* as one writes it for others that run commands */
+		optind++;
 	size = make_start(start, argv + optind + 1);
 	if (size < 0)
 		return cli_usage("run", "the arguments are too long: at most %d bytes",

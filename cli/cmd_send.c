@@ -368,7 +368,7 @@ int cmd_send(struct cli *cli, int argc, char **argv)
 {
 	struct send send = {.cli = cli, .timeout_ms = -1};
 	struct lasting lasting = {.cli = cli, .what = "send to"};
-	const char *file = NULL, *message, *why;
+	const char *file = NULL, *message;
 	bool lines = false, wait = false;
 	const struct cli_option options[] = {
 		{"file", .text = &file},
@@ -379,7 +379,6 @@ int cmd_send(struct cli *cli, int argc, char **argv)
 		{"trace", .flag = &send.traces},
 		{0},
 	};
-	struct address parsed;
 	int code, left_ms;
 
 	if (!cli_options(cli, argc, argv, help, options, &code))
@@ -387,7 +386,7 @@ int cmd_send(struct cli *cli, int argc, char **argv)
 	if (optind >= argc)
 		return cli_usage("send", "to which address?");
 	send.address = argv[optind++];
-	code = message_argument("send", argc, argv, &message);
+	code = message_argument("send", send.address, argc, argv, &message);
 	if (code)
 		return code;
 	if ((message != NULL) + (file != NULL) + lines > 1)
@@ -397,8 +396,6 @@ int cmd_send(struct cli *cli, int argc, char **argv)
 	send.flags = wait ? XENMSG_WAIT : 0;
 	if (cli->timeout_given && send.no_wait)
 		return cli_usage("send", "--timeout and --no-wait exclude each other");
-	if (address_parse(send.address, strlen(send.address), &parsed, &why) < 0)
-		return cli_usage("send", "bad address '%s': %s", send.address, why);
 	left_ms = send.timeout_ms;
 	interrupt_catch();
 	interrupt_allow_complaint("send to %s: interrupted; it was not delivered", send.address);

@@ -79,9 +79,21 @@ static void make_help(char *help, size_t size)
 static const struct {
 	const char *name, *meant;
 } others[] = {
-	{"ls", "endpoints"}, {"list", "endpoints"}, {"pub", "publish"},	 {"sub", "subscribe"},
-	{"req", "call"},     {"request", "call"},   {"reply", "serve"},	 {"exec", "run"},
-	{"info", "status"},  {"nodes", "peers"},    {"check", "doctor"},
+	{"ls", "endpoints"},
+	{"list", "endpoints"},
+	{"pub", "publish"},
+	{"sub", "subscribe"},
+	{"req", "call"},
+	{"request", "call"},
+	{"reply", "serve"},
+	{"exec", "run"},
+	{"info", "status"},
+	{"nodes", "peers"},
+	{"check", "doctor"},
+	{"ps", "status"},
+	{"restart", "daemon renew"},
+	{"reload", "policy reload"},
+	{"version", "--version"},
 };
 
 static int unknown_command(const char *name)
@@ -120,7 +132,7 @@ static int run(struct cli *cli, int argc, char **argv)
 static int run_help(struct cli *cli, int argc, char **argv, const char *help)
 {
 	char option[] = "--help", *of[] = {NULL, option, option, NULL};
-	bool has_two_words = argc == 3 && strcmp(argv[1], "policy") == 0;
+	bool has_two_words = argc == 3 && (!strcmp(argv[1], "policy") || !strcmp(argv[1], "daemon"));
 
 	if (argc > 2 && !has_two_words)
 		return cli_usage("", "help takes one command");

@@ -8,9 +8,10 @@
 
 struct cli;
 
-/* Takes MESSAGE of the arguments that are left; NULL: there is none, or "-", which means standard input.
- * Returns 0, or an exit code after a complaint. */
-int message_argument(const char *command, int argc, char **argv, const char **message);
+/* Takes MESSAGE of the arguments that are left; NULL: there is none, or "-", which means standard input. The
+ * address before it is looked at first; NULL: a topic has none. Returns 0, or an exit code after a
+ * complaint. */
+int message_argument(const char *command, const char *address, int argc, char **argv, const char **message);
 
 /* Reads a file, or standard input (NULL or "-"), where somebody who types is told what that is. The caller
  * frees *data. Returns 0, or a negative errno after a complaint; without one -EMSGSIZE: it has at least *size

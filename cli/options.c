@@ -125,12 +125,21 @@ static int misused(const struct cli *cli, int option, const struct option *all, 
 	return unknown_option(cli, all, argument);
 }
 
-static int print_help(const struct cli *cli, const char *help)
+static bool takes_time(const struct cli_option *own)
+{
+	while (own && own->name && !own->ms)
+		own++;
+	return own && own->name;
+}
+
+static int print_help(const struct cli *cli, const char *help, const struct cli_option *own)
 {
 	const char *examples = strstr(help, "\nExamples:\n");
 	size_t size = examples ? (size_t)(examples - help) : strlen(help);
 
 	fwrite(help, 1, size, stdout);
+	if (takes_time(own))
+		puts("S may have a unit: 500ms, 5s, 2m, 1h.");
 	if (*cli->command)
 		puts("      --socket PATH, -q, -v, -h, --version: as for every command");
 	fputs(help + size, stdout);
@@ -212,7 +221,7 @@ static bool parse(struct cli *cli, int argc, char **argv, const char *mode, cons
 			cli->verbose++;
 			break;
 		case 'h':
-			*code = print_help(cli, help);
+			*code = print_help(cli, help, own);
 			return false;
 		case OPTION_VERSION:
 			puts("xenmsg " PACKAGE_VERSION);

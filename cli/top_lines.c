@@ -170,7 +170,7 @@ static void add_head(struct top *top)
 	if (!is_partial(top->now))
 		snprintf(denied, sizeof(denied), "  denied %zu", total_of(top->now, "denied"));
 	top_add_line(top, false,
-		     "xenmsgd %s  domain %s%s%s  up %" PRId64 "d %02" PRId64 ":%02" PRId64 ":%02" PRId64
+		     "xenmsgd %s  domain %s%s%s  up %" PRId64 " d %02" PRId64 ":%02" PRId64 ":%02" PRId64
 		     "%s%s",
 		     text_at(top->now, "version"), text_at(top->now, "domid"), *name ? " " : "", name,
 		     uptime / 86400, uptime / 3600 % 24, uptime / 60 % 60, uptime % 60,

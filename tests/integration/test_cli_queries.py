@@ -280,9 +280,24 @@ def test_a_setuid_program_believes_no_environment_of_its_user(nodes):
         assert one.socket.encode() not in done.stderr and b"/run/xenmsg/xenmsg.sock" in done.stderr
 
 
+def test_a_word_behind_peers_is_a_domain_before_it_is_a_host(zero, one, two, host):
+    host.sim("rename", 2, "web")
+    eventually(lambda: one.xenmsg("peers", "web").stdout.splitlines()[1:], "domain 2 is listed by its name")
+    nearly, nobody = one.xenmsg("peers", "wbe"), one.xenmsg("peers", "hostb")
+    assert nearly.returncode == nobody.returncode == EXIT_UNREACHABLE
+    assert b"no domain or host of that name; did you mean web?" in nearly.stderr and nobody.stderr.endswith(b"of that name\n")
+
+
+def test_what_is_known_from_other_tools_leads_to_ours():
+    for words, meant in (("restart", "daemon renew"), ("reload", "policy reload"), ("version", "--version"), ("ps", "status"),
+                         ("policy list", "show"), ("policy allow 3 x", "policy.d"), ("daemon stop", "stop xenmsgd"),
+                         ("recv 2:inbox", "write inbox"), ("send 2 inbox hi", "it has no colon")):
+        assert meant in refused(*words.split()), words
+
+
 def test_wrong_usage_is_told_in_one_line():
-    for words in ("peers x y", "peers X", "hosts x", "endpoints a b", "endpoints a:b:c", "endpoints a/b/c", "endpoints a:", "endpoints :a",
-                  "endpoints h/*", "peers a:b", "peers a/", "peers A/b", "peers " + "h" * 64, "ping", "ping a b", "ping --count none 2",
+    for words in ("peers x y", "hosts x", "endpoints a b", "endpoints a:b:c", "endpoints a/b/c", "endpoints a:", "endpoints :a",
+                  "endpoints h/*", "peers a:b", "peers a/", "peers A/b", "ping", "ping a b", "ping --count none 2",
                   "watch a b", "status --json --metrics", "status x", "peers --jso -x"):
         refused(*words.split())
 
