@@ -17,6 +17,7 @@ import time
 
 import pytest
 
+import modes
 from installed import program
 from polling import readable
 
@@ -164,6 +165,7 @@ class Host:
         self.environment.pop("XENMSG_SOCKET", None)
         self.processes = []
         self.sim("start", "--domains", domains, *options, timeout=4 * TIMEOUT)
+        modes.made(self)
 
     def sim(self, *words, check=True, timeout=TIMEOUT):
         done = xensim(*words, env=self.environment, timeout=timeout)
@@ -297,6 +299,7 @@ collect_ignore = [] if os.environ.get("XENMSG_OLD") else ["test_interop.py"]
 def pytest_addoption(parser):
     parser.addoption("--chaos-seed", type=int, default=None, help="replay the decisions of a chaos test")
     parser.addoption("--chaos-seconds", type=int, default=None, help="how long a chaos test lasts")
+    modes.add_options(parser)
 
 
 class FirstFailure:
@@ -348,15 +351,25 @@ def pytest_sessionstart(session):
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: takes a minute or more")
     config.addinivalue_line("markers", "more: what runs for each change by others: by a few seeds, or because they reach the same places")
+    modes.configure(config)
+
+
+def pytest_report_header(config):
+    return modes.header(config)
+
+
+def pytest_terminal_summary(terminalreporter):
+    modes.summary(terminalreporter)
 
 
 @pytest.hookimpl(tryfirst=True)  # before they are chosen by their marks
-def pytest_collection_modifyitems(items):
-    """Marks what tests/reach has found that others reach, too."""
+def pytest_collection_modifyitems(config, items):
+    """Marks what tests/reach has found that others reach, too, and chooses by the mode."""
     reached_by_others = set((pathlib.Path(__file__).parent / "reached_by_others").read_text(encoding="utf-8").split("\n"))
     for item in items:
         if f"{item.path.name}::{item.name}" in reached_by_others:
             item.add_marker(pytest.mark.more)
+    modes.choose(config, items)
 
 
 from messaging import (  # noqa: E402,F401  pylint: disable=wrong-import-position,unused-import

@@ -18,6 +18,7 @@ import time
 
 import pytest
 
+import modes
 from frames import DATA, credit_frame, message, receive_exactly
 from installed import (  # noqa: F401  pylint: disable=unused-import
     BINDIR, BUILDDIR, SBINDIR, is_built_with_systemd, is_sanitized, program as tool)
@@ -138,13 +139,13 @@ def sleeps(pid):
 def stopped(pid):
     """A process that stands still meanwhile. kill() returns before it does: on a busy machine its other threads ran on for up
     to 60 ms. At the end it must still stand still, or what was seen says nothing."""
-    os.kill(pid, signal.SIGSTOP)
+    modes.hold(pid)
     try:
         eventually(lambda: stands_still(pid), f"process {pid} stands still")
         yield
         assert stands_still(pid), f"somebody has let process {pid} go on"
     finally:
-        os.kill(pid, signal.SIGCONT)
+        modes.let_go(pid)
 
 
 class Receiver:
@@ -291,7 +292,7 @@ class Node:
             self.write_policy(self.policy)
         self.starts += 1
         path = self.directory / f"xenmsgd-{self.domid}.conf"
-        path.write_text(self.config)
+        path.write_text(modes.settings(self.config))
         self.log = self.directory / f"xenmsgd-{self.domid}-{self.starts}.log"
         self.logs.append(self.log)
         with open(self.log, "ab") as log:
@@ -492,10 +493,19 @@ class Nodes:
     def __init__(self, host, tmp_path):
         self.host, self.tmp_path = host, tmp_path
         self.by_domid = {}
+        self.disturber = modes.Disturber()
+        self.relay = None  # domain 0, which a mode needs, and no test has asked for
 
     def __call__(self, *domids, start=True, config=FAST, policy=ALLOW_ALL):
+        if self.relay and 0 in domids:
+            self.relay.stop()
+            self.relay = None
+        elif modes.relays() and 0 not in (*domids, *self.by_domid):
+            self.relay = self.by_domid[0] = Node(self.host, 0, self.tmp_path).start()
+            self.disturber.follow(self.relay)
         for domid in domids:
             self.by_domid[domid] = Node(self.host, domid, self.tmp_path, config, policy)
+            self.disturber.follow(self.by_domid[domid])
         if start:
             start_all(*(self.by_domid[domid] for domid in domids))
             for node in list(self.by_domid.values()):
@@ -505,6 +515,7 @@ class Nodes:
 
     def finish(self):
         """Stops all daemons in order; they must have lived to see it, and take everything with them."""
+        self.disturber.stop()
         died = [node for node in self.by_domid.values() if node.daemon and not node.alive()]
         for node in self.by_domid.values():
             node.end_children()

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Conditions under which all integration tests run, and of which none knows: `pytest --mode renewed`, or two: `--mode renewed+relayed`.
+
+A promise is tested once, and holds under each of them. What doesn't says so: @pytest.mark.unless(renewed="kills") means that the test
+can't bear this mode, and why, in one word; the run ends with a list of those. Tests without a daemon are left out. Whatever happens by
+chance follows from --mode-seed and the name of the test; when it happens is up to the machine.
+"""
+
+import contextlib
+import os
+import random
+import signal
+import threading
+import time
+import zlib
+
+import pytest
+
+from frames import QUERY, Closed
+from protocol import Program, Timeout
+
+EBUSY = 16
+
+
+class Mode:
+    """What is as it is without any: a mode changes some of it."""
+
+    pause = None  # its disturb() comes after a random time of up to so many seconds, again and again
+
+    def host(self, host):
+        """Of a host that has just been started."""
+
+    def settings(self, config):
+        """What a daemon is to read in place of this."""
+        return config
+
+    def disturb(self, node, chance):
+        """Does something to one of the nodes of a test, whose daemon runs."""
+
+
+class Renewed(Mode):
+    """Each daemon hands over some three times a second."""
+
+    pause = 0.6
+
+    def disturb(self, node, chance):
+        with contextlib.suppress(OSError, Closed, Timeout), Program(node.socket, timeout=5) as program:
+            error, text = program.request(QUERY, b"renew")
+            assert error in (0, EBUSY), f"domain {node.domid} doesn't hand over: {text.decode()}"
+
+
+class Relayed(Mode):
+    """Xen lets guests share no memory (SILO): whatever goes from one to another is relayed by domain 0's daemon."""
+
+    def host(self, host):
+        host.sim("xsm", "silo")
+
+
+class Still(Mode):
+    """Daemons stand still for 1 to 300 ms."""
+
+    pause = 1
+
+    def disturb(self, node, chance):
+        pid = node.pid
+        signal_unless_held(pid, signal.SIGSTOP)
+        time.sleep(chance.uniform(0.001, 0.3))
+        signal_unless_held(pid, signal.SIGCONT)
+
+
+class Idle(Mode):
+    """Links are closed when they were idle for a second."""
+
+    def settings(self, config):
+        return with_keys(config, "links", {"idle-close": "1s"})
+
+
+MODES = {"renewed": Renewed, "relayed": Relayed, "still": Still, "idle": Idle}
+chosen = {}
+seed = 0
+held = set()  # processes that a test has stopped
+holding = threading.Lock()
+
+
+def hold(pid):
+    """Stops a process, which no mode lets go on before let_go()."""
+    with holding:
+        held.add(pid)
+        os.kill(pid, signal.SIGSTOP)
+
+
+def let_go(pid):
+    with holding:
+        held.discard(pid)
+        os.kill(pid, signal.SIGCONT)
+
+
+def signal_unless_held(pid, number):
+    with holding:
+        if pid not in held:
+            os.kill(pid, number)
+
+
+def with_keys(config, section, keys):
+    """A configuration with these keys, but for those that it sets itself."""
+    missing = [f"{key} = {value}\n" for key, value in keys.items() if f"\n{key} =" not in config]
+    return config + (f"[{section}]\n" + "".join(missing) if missing else "")
+
+
+def relays():
+    """Whether guests need domain 0's daemon."""
+    return "relayed" in chosen
+
+
+def made(host):
+    for mode in chosen.values():
+        mode.host(host)
+
+
+def settings(config):
+    for mode in chosen.values():
+        config = mode.settings(config)
+    return config
+
+
+class Disturber:
+    """Disturbs the nodes of one host, each in its own thread. stop() fails if something has gone wrong."""
+
+    def __init__(self):
+        self.over = threading.Event()
+        self.threads = []
+        self.wrong = []
+
+    def follow(self, node):
+        test = os.environ["PYTEST_CURRENT_TEST"].partition(" (")[0]
+        for mode in chosen:
+            if chosen[mode].pause:
+                chance = random.Random(f"{seed} {test} {mode} {node.domid}")
+                self.threads.append(threading.Thread(target=self.run, args=(chosen[mode], node, chance), daemon=True))
+                self.threads[-1].start()
+
+    def run(self, mode, node, chance):
+        while not self.over.wait(chance.uniform(0, mode.pause)):
+            try:
+                if node.alive() and node.pid and node.pid not in held:
+                    mode.disturb(node, chance)
+            except ProcessLookupError:
+                pass  # it has ended meanwhile
+            except Exception as error:  # pylint: disable=broad-exception-caught
+                self.wrong.append(error)
+                return
+
+    def stop(self):
+        self.over.set()
+        for thread in self.threads:
+            thread.join()
+        self.threads = []
+        assert not self.wrong, self.wrong
+
+
+# ---- pytest ----
+
+def add_options(parser):
+    parser.addoption("--mode", default="", help=f"conditions of all tests, joined by +: {', '.join(MODES)}")
+    parser.addoption("--mode-seed", type=int, default=None, help="what happens in it by chance")
+    parser.addoption("--shard", default="1/1", help="K/N: of N parts of the tests the one with number K")
+
+
+def configure(config):
+    global seed  # pylint: disable=global-statement
+    config.addinivalue_line("markers", "unless(MODE='why'): this test can't bear the mode, for a reason in one word")
+    if config.option.mode_seed is None:
+        config.option.mode_seed = random.randrange(1 << 31)  # also of xdist's workers, which come later
+    seed = config.option.mode_seed
+    for name in filter(None, config.option.mode.split("+")):
+        if name not in MODES:
+            raise pytest.UsageError(f"there is no mode {name}, but {', '.join(MODES)}")
+        chosen[name] = MODES[name]()
+
+
+def header(config):
+    return f"mode {config.option.mode}: --mode-seed {seed}" if chosen else None
+
+
+def has_daemons(item):
+    return not {"nodes", "hosts", "many"}.isdisjoint(item.fixturenames)
+
+
+def choose(config, items):
+    """Leaves those that are a part of this run, and marks those that can't bear a mode."""
+    number, count = map(int, config.option.shard.split("/"))
+    kept = [item for item in items
+            if (not chosen or has_daemons(item)) and zlib.crc32(item.nodeid.encode()) % count == number - 1]
+    config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+    items[:] = kept
+    for item in items:
+        for mark in item.iter_markers("unless"):
+            for mode, reason in mark.kwargs.items():
+                assert mode in MODES and reason.isidentifier(), f"{item.name}: {mode}, {reason}"
+                if mode in chosen:
+                    item.add_marker(pytest.mark.skip(f"unless {mode}: {reason}"))
+
+
+def summary(terminal):
+    """Who can't bear the mode, by the reason."""
+    reasons = {}
+    for report in terminal.stats.get("skipped", ()):
+        said = report.longrepr[2].removeprefix("Skipped: ") if isinstance(report.longrepr, tuple) else ""
+        if said.startswith("unless "):
+            reasons.setdefault(said, set()).add(report.nodeid.split("::")[-1].split("[")[0])
+    for said, names in sorted(reasons.items()):
+        terminal.write_line(f"{said}: {', '.join(sorted(names))}")
