@@ -203,6 +203,8 @@ class Node:
         self.files = None  # how many the daemon may have open, soft and hard limit, if not as many as we
         self.children = []
         self.renewal = None  # `xenmsg daemon renew` under way
+        self.nodes = None  # of which it is one
+        self.only_relays = self.asks_host = False  # domain 0, which no test has asked for; a guest that only the host's policy lets in
         self.environment = host.environment
         self.socket = host.socket(domid)
 
@@ -275,9 +277,9 @@ class Node:
 
     # ---- the daemon ----
 
-    def write_policy(self, text, name="50-test.conf"):
+    def write_policy(self, text, name="50-test.conf", folder="policy.d"):
         """A simulated domain has an /etc/xenmsg of its own."""
-        directory = os.path.join(self.environment["XENSIM_DIR"], f"dom-{self.domid}", "root/etc/xenmsg/policy.d")
+        directory = os.path.join(self.environment["XENSIM_DIR"], f"dom-{self.domid}", "root/etc/xenmsg", folder)
         os.makedirs(directory, exist_ok=True)
         with open(os.path.join(directory, name), "w", encoding="utf-8") as file:
             file.write(text)
@@ -288,8 +290,9 @@ class Node:
         assert self.xenmsg("policy", "reload").returncode == EXIT_OK
 
     def start(self, wait=True):
-        if self.policy is not None:
-            self.write_policy(self.policy)
+        policy = modes.rules(self)
+        if policy is not None:
+            self.write_policy(policy)
         self.starts += 1
         path = self.directory / f"xenmsgd-{self.domid}.conf"
         path.write_text(modes.settings(self.config))
@@ -313,6 +316,8 @@ class Node:
             self.pid = listens if listens and os.path.exists(f"/proc/{listens}") else None
             return self.pid
         eventually(ready, f"xenmsgd of domain {self.domid} listens")
+        if self.asks_host:
+            eventually(lambda: self.status()["policy"]["of_host"]["rules"], f"domain {self.domid} was told the host's policy")
 
     def stop(self):
         """In order; what it leaves behind is for the caller to look at."""
@@ -500,18 +505,24 @@ class Nodes:
         if self.relay and 0 in domids:
             self.relay.stop()
             self.relay = None
-        elif modes.relays() and 0 not in (*domids, *self.by_domid):
-            self.relay = self.by_domid[0] = Node(self.host, 0, self.tmp_path).start()
-            self.disturber.follow(self.relay)
+        elif modes.need_domain_0() and 0 not in (*domids, *self.by_domid):
+            self.relay = self.add(0, FAST, ALLOW_ALL)
+            self.relay.only_relays = True
+            self.relay.start()
         for domid in domids:
-            self.by_domid[domid] = Node(self.host, domid, self.tmp_path, config, policy)
-            self.disturber.follow(self.by_domid[domid])
+            self.add(domid, config, policy)
         if start:
             start_all(*(self.by_domid[domid] for domid in domids))
             for node in list(self.by_domid.values()):
                 if node.alive():
                     node.sees(*(other for other in self.by_domid.values() if other.alive()))
         return {domid: self.by_domid[domid] for domid in domids}
+
+    def add(self, domid, config, policy):
+        node = self.by_domid[domid] = Node(self.host, domid, self.tmp_path, config, policy)
+        node.nodes = self
+        self.disturber.follow(node)
+        return node
 
     def finish(self):
         """Stops all daemons in order; they must have lived to see it, and take everything with them."""
@@ -529,7 +540,7 @@ class Nodes:
                     assert domain["mapped_pages"] == 0, domain
                     # A keeper has the handle of before a restore, and what was bound in it before the daemon knew of that:
                     # two for a link that was moving.
-                    assert domain["event_channels"]["used"] <= 2 * domain["processes"], domain
+                    assert domain["event_channels"]["used"] <= 2 * domain["processes"] * len(self.by_domid), domain
         finally:
             for node in self.by_domid.values():
                 node.end()

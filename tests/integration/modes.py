@@ -34,6 +34,10 @@ class Mode:
         """What a daemon is to read in place of this."""
         return config
 
+    def rules(self, node, policy):  # pylint: disable=unused-argument
+        """What the policy of a node is in place of this one."""
+        return policy
+
     def disturb(self, node, chance):
         """Does something to one of the nodes of a test, whose daemon runs."""
 
@@ -68,6 +72,54 @@ class Still(Mode):
         signal_unless_held(pid, signal.SIGCONT)
 
 
+class Strict(Mode):
+    """Nobody has rules that allow all. Domain 0 has none of its own, but for its own endpoints where a test uses these; a guest has one
+    for the domains of a test alone, or none, and the host's policy has it. What a test sets itself stays."""
+
+    ALLOW_ALL = "[rule]\nfrom = *\nto = *\naction = allow\n"
+    OTHERS = "[rule]\nfrom = {}\nto = {}\naction = allow\n"
+    NUMBERS = range(20)  # also those that domains of a test get when they are restored
+
+    def rules(self, node, policy):
+        if policy != self.ALLOW_ALL:
+            return policy
+        if node.domid == 0:
+            return None if node.only_relays else self.OTHERS.format("*", "[a-z]*")
+        zero = node.nodes and node.nodes.by_domid.get(0)
+        if zero and zero.alive() and chance_of("strict", node).random() < 0.5:
+            self.ask_host(node, zero)
+            return None
+        return self.OTHERS.format(", ".join(str(number) for number in self.NUMBERS if number != node.domid), "*")
+
+    def ask_host(self, node, zero):
+        name = node.host.domain(node.domid)["name"]
+        zero.write_policy(f"[rule]\nfrom = *\nto = {name}\naction = allow\n", f"60-{name}.conf", "host-policy.d")
+        zero.wait_ready()
+        assert zero.xenmsg("policy", "reload").returncode == 0
+        node.asks_host = True
+
+
+class Away(Mode):
+    """Links are lost, and resumed: the hello of one of their ends is taken away."""
+
+    pause = 1
+
+    def disturb(self, node, chance):
+        links = [link["peer"]["domid"] for link in node.status()["links"] if link["state"] == "up" and not link["peer"]["host"]]
+        if links:
+            with node.store() as store:
+                store.take_away_hello(node, chance.choice(links))
+
+
+class Small(Mode):
+    """Rings, descriptors and what a user or domain may have are at their least."""
+
+    def settings(self, config):
+        config = with_keys(config, "links", {"ring-size": "1K", "min-ring-size": "1K", "max-ring-size": "1K"})
+        return with_keys(config, "limits", {"max-clients-per-uid": 32, "max-endpoints-per-uid": 32, "max-channels-per-uid": 64,
+                                            "max-channels-per-peer": 64, "max-clients": 64, "max-endpoints": 64, "max-channels": 128})
+
+
 class Idle(Mode):
     """Links are closed when they were idle for a second."""
 
@@ -75,7 +127,7 @@ class Idle(Mode):
         return with_keys(config, "links", {"idle-close": "1s"})
 
 
-MODES = {"renewed": Renewed, "relayed": Relayed, "still": Still, "idle": Idle}
+MODES = {"renewed": Renewed, "strict": Strict, "idle": Idle, "away": Away, "relayed": Relayed, "still": Still, "small": Small}
 chosen = {}
 seed = 0
 held = set()  # processes that a test has stopped
@@ -107,9 +159,14 @@ def with_keys(config, section, keys):
     return config + (f"[{section}]\n" + "".join(missing) if missing else "")
 
 
-def relays():
-    """Whether guests need domain 0's daemon."""
-    return "relayed" in chosen
+def need_domain_0():
+    """Whether domain 0's daemon has a part in them."""
+    return not {"relayed", "strict"}.isdisjoint(chosen)
+
+
+def chance_of(mode, node):
+    test = os.environ["PYTEST_CURRENT_TEST"].partition(" (")[0]
+    return random.Random(f"{seed} {test} {mode} {node.domid}")
 
 
 def made(host):
@@ -123,6 +180,13 @@ def settings(config):
     return config
 
 
+def rules(node):
+    policy = node.policy
+    for mode in chosen.values():
+        policy = mode.rules(node, policy)
+    return policy
+
+
 class Disturber:
     """Disturbs the nodes of one host, each in its own thread. stop() fails if something has gone wrong."""
 
@@ -132,11 +196,9 @@ class Disturber:
         self.wrong = []
 
     def follow(self, node):
-        test = os.environ["PYTEST_CURRENT_TEST"].partition(" (")[0]
-        for mode in chosen:
-            if chosen[mode].pause:
-                chance = random.Random(f"{seed} {test} {mode} {node.domid}")
-                self.threads.append(threading.Thread(target=self.run, args=(chosen[mode], node, chance), daemon=True))
+        for name, mode in chosen.items():
+            if mode.pause:
+                self.threads.append(threading.Thread(target=self.run, args=(mode, node, chance_of(name, node)), daemon=True))
                 self.threads[-1].start()
 
     def run(self, mode, node, chance):
