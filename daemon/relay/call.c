@@ -5,32 +5,62 @@
 
 #define REST_NS	    300000u /* after calls of that length the account rests, */
 #define REST_FACTOR 19	    /* so that 5 % of the time go into them at most */
-#define EXACT_CALLS 16	    /* behind a long one */
+#define REST_LEAST  7	    /* long calls between two that are measured, */
+#define REST_MORE   16	    /* and fewer than so many more */
 
 void call_begin_exact(struct kernel_call *call)
 {
 	call->used = clock_thread_ns();
 }
 
+/* Returns what a long call is charged with that wasn't measured. */
+static uint64_t estimated(struct call_history *history, uint64_t took)
+{
+	if (took >= CALL_SUSPECT_NS) {
+		history->exact = CALLS_EXACT;
+		return CALL_LONG_NS;
+	}
+	if (history->rest > 0)
+		history->rest--;
+	else
+		history->exact = 1;
+	history->unseen++;
+	return history->cost ? history->cost : CALL_LONG_NS;
+}
+
+/* Returns what has to be charged for those that passed unseen, if this one was long. */
+static uint64_t owed(const struct call_history *history, uint64_t cost)
+{
+	uint64_t seen = cost < CALL_SUSPECT_NS ? cost : CALL_SUSPECT_NS;
+
+	return cost >= CALL_LONG_NS && history->cost ? (seen - history->cost) * history->unseen : 0;
+}
+
 static void note(struct call_history *history, uint64_t cost)
 {
 	history->is_long = cost >= CALL_LONG_NS;
+	history->unseen = 0;
 	if (history->is_long)
-		history->exact = EXACT_CALLS;
+		history->exact = CALLS_EXACT;
 	else if (history->exact > 0)
 		history->exact--;
+	if (history->is_long)
+		return;
+	history->cost = (uint16_t)(cost ? cost : 1);
+	history->rest = (uint8_t)(REST_LEAST + cost % REST_MORE);
 }
 
 uint64_t call_cost_of_long(const struct kernel_call *call, uint64_t took)
 {
-	if (!call->is_exact) {
-		call->history->exact = EXACT_CALLS;
-		return CALL_LONG_NS;
-	}
+	uint64_t more;
+
+	if (!call->is_exact)
+		return estimated(call->history, took);
 	if (took >= CALL_LONG_NS)
 		took = clock_thread_ns() - call->used;
+	more = owed(call->history, took);
 	note(call->history, took);
-	return took;
+	return took + more;
 }
 
 void relay_spend(struct relay *relay, struct account *account, uint64_t units)

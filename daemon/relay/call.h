@@ -15,9 +15,18 @@
  *   span_begin(); all of that; span_end()
  *
  * A clock also goes on while the kernel lets others run, which on one CPU is what it does as soon as we wake
- * one. So the clock alone (no system call) says only that a call was short. After a long one (CALL_LONG_NS),
- * which is charged with no more than that, the next calls about this object are also measured by what the
- * thread used, which alone counts. After one of 300 us the account's line rests (turns.h). Nobody is cut off
+ * one. So the clock alone (no system call) says only that a call was short. What a longer one cost
+ * (CALL_LONG_NS) is measured by what the thread used, which takes two system calls, so it is done where it is
+ * worth them:
+ *
+ *   by the clock               the next calls about this object                          charged with
+ *   at least CALL_SUSPECT_NS   CALLS_EXACT are measured                                  CALL_LONG_NS
+ *   at least CALL_LONG_NS      one in 8 to 23 is measured, and the holder can't know     what the last one cost
+ *                              which: its last digits of a clock decide
+ *   a measured one was long    CALLS_EXACT are measured                                  what it used; behind a
+ *                              sample as many times the difference as calls were charged with less
+ *
+ * After one of 300 us the account's line rests (turns.h). Nobody is cut off
  * for that: what a hypervisor takes meanwhile counts as used, too.
  */
 
@@ -30,12 +39,17 @@
 struct account;
 struct relay;
 
-#define CALL_LONG_NS 20000u
+#define CALL_LONG_NS	20000u
+#define CALL_SUSPECT_NS 100000u
+#define CALLS_EXACT	16u
 
 /* Of one object. */
 struct call_history {
-	uint8_t exact; /* so many of the next calls are measured exactly */
-	bool is_long;  /* the last one that was measured exactly took long */
+	uint16_t cost;	/* ns, of the last one that was measured exactly and wasn't long; 0: there was none */
+	uint8_t exact;	/* so many of the next calls are measured exactly */
+	uint8_t rest;	/* so many long ones pass before another one is measured */
+	uint8_t unseen; /* so many have passed since the last one */
+	bool is_long;	/* the last one that was measured exactly took long */
 };
 
 struct kernel_call {

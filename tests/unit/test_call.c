@@ -49,7 +49,7 @@ TEST(an_ordinary_call_costs_what_is_known_of_it)
 	struct call_history history = {0};
 	struct kernel_call call;
 
-	for (int i = 0; i < 1000 && !history.exact; i++) {
+	for (int i = 0; i < 1000 && !history.exact && !history.unseen; i++) {
 		call_begin(&call, &history);
 		assert_in_range(call_end(&call, FLAT), FLAT, CALL_LONG_NS / TURNS_UNIT_NS);
 	}
@@ -61,6 +61,33 @@ TEST(a_long_call_may_be_an_interruption_and_the_next_is_measured)
 
 	assert_int_equal(charged(&history, work, 3 * MS), CALL_LONG_NS / TURNS_UNIT_NS);
 	assert_true(charged(&history, work, 3 * MS) >= 2 * UNITS);
+}
+
+/* As a program that shares our CPU makes each wake-up. */
+TEST(few_of_many_calls_that_are_interrupted_are_measured)
+{
+	struct call_history history = {0};
+	int measured = 0;
+
+	for (int i = 0; i < 240; i++) {
+		struct kernel_call call;
+
+		call_begin(&call, &history);
+		measured += call.is_exact;
+		call.began -= CALL_LONG_NS; /* others have run */
+		assert_in_range(call_end(&call, FLAT), FLAT, CALL_LONG_NS / TURNS_UNIT_NS);
+	}
+	assert_in_range(measured, 240 / 24, 240 / 8);
+}
+
+TEST(what_passed_unseen_is_charged_when_one_is_seen)
+{
+	struct call_history history = {.cost = 1000, .exact = 1, .unseen = 10};
+
+	assert_true(charged(&history, work, CALL_SUSPECT_NS) >=
+		    10 * (CALL_SUSPECT_NS - 1000) / TURNS_UNIT_NS);
+	assert_int_equal(history.exact, CALLS_EXACT);
+	assert_int_equal(history.unseen, 0);
 }
 
 TEST(what_the_kernel_gives_to_others_meanwhile_is_not_charged)
