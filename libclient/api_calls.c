@@ -19,14 +19,33 @@ static struct properties properties_of_call(const struct how *how, int left_ms)
 				   .trace = frame_text_of(how->trace)};
 }
 
+static int begin_call(struct xenmsg *conn, const char *address, const void *data, size_t size,
+		      const struct how *how, xenmsg_done done, void *userdata, struct xenmsg_op **op)
+{
+	struct properties properties = properties_of_call(how, how->timeout_ms);
+	struct call *call;
+	int r = conn_check(
+		conn, calls_start(&conn->calls, address, data, size, &properties, done, userdata, &call));
+
+	if (r < 0)
+		return r;
+	call->op.conn = conn;
+	if (op)
+		*op = &call->op;
+	if (how->timeout_ms >= 0) {
+		call_expires(call, deadline_in(how->timeout_ms), how->timeout_ms);
+		conn_set_alarm(conn);
+	}
+	conn_push(conn);
+	return 0;
+}
+
 int xenmsg_begin_call(struct xenmsg *conn, const char *address, const void *data, size_t size,
 		      const struct xenmsg_options *options, xenmsg_done done, void *userdata,
 		      struct xenmsg_op **op)
 {
-	struct call *call;
 	struct how how;
 	int r = how_read(&how, options, XENMSG_WAIT | HOW_TRACE, FOR_EVER);
-	struct properties properties;
 
 	if (r < 0 || (op && !done))
 		return -EINVAL;
@@ -36,22 +55,9 @@ int xenmsg_begin_call(struct xenmsg *conn, const char *address, const void *data
 	if (conn_pump(conn) < 0)
 		return -ENOTCONN;
 	if (how.flags & XENMSG_WAIT)
-		return await_begin(conn, xenmsg_begin_call, CHANNEL_CALL, address, data, size, &how, done,
-				   userdata, op);
-	properties = properties_of_call(&how, how.timeout_ms);
-	r = conn_check(conn,
-		       calls_start(&conn->calls, address, data, size, &properties, done, userdata, &call));
-	if (r < 0)
-		return r;
-	call->op.conn = conn;
-	if (op)
-		*op = &call->op;
-	if (how.timeout_ms >= 0) {
-		call_expires(call, deadline_in(how.timeout_ms), how.timeout_ms);
-		conn_set_alarm(conn);
-	}
-	conn_push(conn);
-	return 0;
+		return await_begin(conn, begin_call, CHANNEL_CALL, address, data, size, &how, done, userdata,
+				   op);
+	return begin_call(conn, address, data, size, &how, done, userdata, op);
 }
 
 /* Begins it and waits. */
@@ -64,8 +70,8 @@ static int call_once(struct xenmsg *conn, const char *address, const void *data,
 	int r;
 
 	if (how->flags & XENMSG_WAIT)
-		return await_outcome(conn, xenmsg_begin_call, CHANNEL_CALL, address, data, size, how,
-				     deadline, result);
+		return await_outcome(conn, begin_call, CHANNEL_CALL, address, data, size, how, deadline,
+				     result);
 	do {
 		properties = properties_of_call(how, deadline_left(deadline));
 		r = conn_check(conn, calls_start(&conn->calls, address, data, size, &properties, outcome_note,

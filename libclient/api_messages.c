@@ -82,12 +82,26 @@ static void begun(struct xenmsg *conn, struct call *message, const struct how *h
 		*op = &message->op;
 }
 
+/* Begins one that isn't plain. */
+static int begin_message(struct xenmsg *conn, const char *address, const void *data, size_t size,
+			 const struct how *how, xenmsg_done done, void *userdata, struct xenmsg_op **op)
+{
+	struct properties properties = properties_of_message(how);
+	struct call *message;
+	int r = conn_check(conn, calls_start_message(&conn->calls, address, data, size, &properties,
+						     how->flags & XENMSG_AT_ONCE, done, userdata, &message));
+
+	if (r < 0)
+		return r;
+	begun(conn, message, how, op);
+	conn_push(conn);
+	return 0;
+}
+
 static __attribute__((noinline)) int send_as_told(struct xenmsg *conn, const char *address, const void *data,
 						  size_t size, const struct xenmsg_options *options,
 						  xenmsg_done done, void *userdata, struct xenmsg_op **op)
 {
-	struct call *message = NULL;
-	struct properties properties;
 	struct how how;
 	int r = read_how(&how, options);
 
@@ -96,23 +110,15 @@ static __attribute__((noinline)) int send_as_told(struct xenmsg *conn, const cha
 	if (r < 0)
 		return r;
 	if (how.flags & XENMSG_WAIT)
-		return await_begin(conn, xenmsg_begin_send, CHANNEL_MESSAGE, address, data, size, &how, done,
+		return await_begin(conn, begin_message, CHANNEL_MESSAGE, address, data, size, &how, done,
 				   userdata, op);
-	if (is_plain(&how, op)) {
-		r = outbox_send(&conn->outbox, address, data, size, how.flags & XENMSG_AT_ONCE, done,
-				userdata);
-	} else {
-		properties = properties_of_message(&how);
-		r = calls_start_message(&conn->calls, address, data, size, &properties,
-					how.flags & XENMSG_AT_ONCE, done, userdata, &message);
-	}
-	r = conn_check(conn, r);
-	if (r < 0)
-		return r;
-	if (message)
-		begun(conn, message, &how, op);
-	conn_push(conn);
-	return 0;
+	if (!is_plain(&how, op))
+		return begin_message(conn, address, data, size, &how, done, userdata, op);
+	r = conn_check(conn, outbox_send(&conn->outbox, address, data, size, how.flags & XENMSG_AT_ONCE, done,
+					 userdata));
+	if (r == 0)
+		conn_push(conn);
+	return r;
 }
 
 /* Most messages have no options, and nobody will withdraw them. */
@@ -255,8 +261,8 @@ static int send_once(struct xenmsg *conn, const char *address, const void *data,
 	int r;
 
 	if (how->flags & XENMSG_WAIT)
-		return await_outcome(conn, xenmsg_begin_send, CHANNEL_MESSAGE, address, data, size, how,
-				     deadline, result);
+		return await_outcome(conn, begin_message, CHANNEL_MESSAGE, address, data, size, how, deadline,
+				     result);
 	do
 		r = conn_check(conn, calls_start_message(&conn->calls, address, data, size, &properties,
 							 false, outcome_note, &outcome, &message));

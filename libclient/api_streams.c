@@ -38,10 +38,9 @@ static int connect_for(struct xenmsg *conn, const char *address, const struct xe
 
 /* Begins an attempt of one that waits. */
 static int begin_attempt(struct xenmsg *conn, const char *address, const void *data, size_t size,
-			 const struct xenmsg_options *options, xenmsg_done done, void *userdata,
-			 struct xenmsg_op **op)
+			 const struct how *how, xenmsg_done done, void *userdata, struct xenmsg_op **op)
 {
-	return xenmsg_begin_connect(conn, address, options, done, userdata, op);
+	return xenmsg_begin_connect(conn, address, XENMSG_WITHIN(how->timeout_ms), done, userdata, op);
 }
 
 static bool waits(const struct xenmsg *conn, const struct xenmsg_options *options, struct how *how)

@@ -70,13 +70,21 @@ static void rouse(struct awaiter *awaiter, int error)
 	transport_poke(&awaiter->place->conn->transport);
 }
 
+/* Whether its attempt is about to end, and may be made again: what comes behind it waits for that. */
+static bool is_ending(const struct awaiter *awaiter)
+{
+	return awaiter->state == TRYING &&
+	       (awaiter->attempt->settled ||
+		(awaiter->kind == CHANNEL_CALL && ((const struct call *)awaiter->attempt)->is_behind));
+}
+
 /* Lets those go on that may be tried: what came after their last attempt can be what they wait for. */
 static void wake(struct awaited *place)
 {
 	struct awaiter *awaiter;
 
 	DL_FOREACH(place->list, awaiter) {
-		if (awaiter->state == TRYING && awaiter->attempt->settled)
+		if (is_ending(awaiter))
 			return; /* its outcome decides whether those behind it go on */
 		if (awaiter->state != PARKED)
 			continue;
@@ -226,7 +234,7 @@ static bool is_next(const struct awaiter *awaiter)
 	for (before = awaiter; before != list;) {
 		before = before->prev;
 		if (before->state == TRYING && before->kind == awaiter->kind)
-			return !before->attempt->settled;
+			return !is_ending(before);
 	}
 	return true;
 }
@@ -271,13 +279,13 @@ static void on_attempt(void *userdata, const struct xenmsg_result *result)
 
 static int try_now(struct awaiter *awaiter)
 {
-	const struct xenmsg_options options = {.size = sizeof(options),
-					       .timeout_ms = deadline_left(awaiter->deadline),
-					       .trace = awaiter->trace};
+	const struct how how = {.timeout_ms = deadline_left(awaiter->deadline), .trace = awaiter->trace};
 	struct awaited *place = awaiter->place;
 	int r;
 
-	r = awaiter->begin(place->conn, place->address, awaiter->data, awaiter->size, &options, on_attempt,
+	if (place->conn->dead)
+		return -ENOTCONN;
+	r = awaiter->begin(place->conn, place->address, awaiter->data, awaiter->size, &how, on_attempt,
 			   awaiter, &awaiter->attempt);
 	if (r < 0)
 		return r;

@@ -453,6 +453,18 @@ static void stamp_answer(const struct caller *caller, struct xenmsg_message *mes
 	address_part_copy(caller->to.endpoint, message->sender.endpoint, sizeof(message->sender.endpoint));
 }
 
+/* The next call may find another server. What lies behind this one, on the same channel, isn't taken any
+ * more, which its answers or the channel's end will say. */
+static void leave(struct caller *caller, struct numbered *refused)
+{
+	struct numbered *behind = refused->hh.next;
+
+	if (!outbox_leave(caller->calls->outbox, caller->sender))
+		return; /* at the first one that was refused all these were noted */
+	for (; behind; behind = behind->hh.next)
+		call_of(behind)->is_behind = true;
+}
+
 /* Returns 0, -EPROTO: it makes no sense, or -ENOMEM. */
 static int finish_answer(struct caller *caller)
 {
@@ -473,8 +485,7 @@ static int finish_answer(struct caller *caller)
 	if (!call || get_u32(answer->trailer) == MESSAGE_CANCELLED) {
 		xenmsg_message_free(message);
 	} else if (type_of(answer) == MESSAGE_REFUSAL) {
-		/* The next call may find another server. */
-		outbox_leave(caller->calls->outbox, caller->sender);
+		leave(caller, item);
 		xenmsg_message_free(message);
 		complete(call, op_result(frame_error(assembly_error(answer).number, -EPROTO)), NULL);
 	} else if (type_of(answer) == MESSAGE_ERROR) {

@@ -79,6 +79,7 @@ struct call {
 	bool unsettled; /* its op has no outcome yet */
 	bool reported;
 	bool deserted;	    /* the server that has taken it is gone */
+	bool is_behind;	    /* a refused one, on its channel: it will be refused, too */
 	bool expired;	    /* its time is up, and it is being cancelled */
 	int64_t expires;    /* its deadline, -1: none; then the deadline for the answer to a CANCEL */
 	int settle_ms;	    /* how long that answer may take */

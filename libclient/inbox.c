@@ -174,6 +174,13 @@ int inbox_reset_receiver(struct inbox *inbox, struct receiver *receiver, uint32_
 	return end_receiver(inbox, receiver, error, 0);
 }
 
+/* Lets the channel go on elsewhere, if others share the endpoint. But what lies behind a request that was
+ * refused comes after that, which is up to its caller. */
+static int leave_channel(struct inbox *inbox, struct receiver *receiver)
+{
+	return end_receiver(inbox, receiver, ENOENT, receiver->has_refused ? RESET_REFUSED : 0);
+}
+
 int inbox_reset(struct inbox *inbox, uint32_t number, uint32_t error)
 {
 	return inbox_reset_receiver(inbox, channel_table_find(&inbox->by_number, number), error);
@@ -192,7 +199,7 @@ int inbox_unbind(struct inbox *inbox, struct binding *binding)
 
 	while (r == 0 && (receiver = channel_table_next(&inbox->by_number, &number)))
 		if (receiver->binding == binding)
-			r = inbox_reset_receiver(inbox, receiver, ENOENT);
+			r = leave_channel(inbox, receiver);
 	HASH_DEL(inbox->bindings, binding);
 	free(binding);
 	return r;
@@ -208,7 +215,7 @@ static int end_if_drained(struct inbox *inbox, struct receiver *receiver)
 	if (receiver->state != RECEIVER_OPEN || !receiver->binding->drains ||
 	    (replies && (!replies_are_done(replies) || replies->sender->consumed < replies->sender->framed)))
 		return 0;
-	return inbox_reset_receiver(inbox, receiver, ENOENT);
+	return leave_channel(inbox, receiver);
 }
 
 /* Goes through all channels to it: ends them, or only those that are drained. */
@@ -221,8 +228,7 @@ static int end_channels(struct inbox *inbox, const struct binding *binding, bool
 	while (r == 0 && left && (receiver = channel_table_next(&inbox->by_number, &number)))
 		if (receiver->binding == binding) {
 			left--; /* the last one may free the binding */
-			r = all ? inbox_reset_receiver(inbox, receiver, ENOENT)
-				: end_if_drained(inbox, receiver);
+			r = all ? leave_channel(inbox, receiver) : end_if_drained(inbox, receiver);
 		}
 	return r;
 }
@@ -260,6 +266,7 @@ int inbox_refuse_request(struct inbox *inbox, const struct inbox_front *front)
 
 	if (r <= 0)
 		return r;
+	front->receiver->has_refused = true;
 	r = reply_put(request, type, no_endpoint, NULL, 0);
 	if (request->reply == REPLY_OWED)
 		reply_lose(request);

@@ -395,9 +395,12 @@ void outbox_credit(struct outbox *outbox, struct sender *sender, uint64_t limit)
 	outbox_set_ready(outbox, sender);
 }
 
-void outbox_leave(struct outbox *outbox, struct sender *sender)
+bool outbox_leave(struct outbox *outbox, struct sender *sender)
 {
+	bool was_found = sender->hh.tbl;
+
 	outbox_forget_address(outbox, sender);
+	return was_found;
 }
 
 void outbox_detach(struct outbox *outbox, struct sender *sender)

@@ -135,8 +135,8 @@ int outbox_put_reply(struct outbox *outbox, struct sender *sender, const struct 
 bool outbox_has_room(const struct sender *sender, uint64_t span);
 /* Raises the limit of a stream. */
 void outbox_credit(struct outbox *outbox, struct sender *sender, uint64_t limit);
-/* Lets the next message to the address of this channel open another one. */
-void outbox_leave(struct outbox *outbox, struct sender *sender);
+/* Lets the next message to the address of this channel open another one. Returns false if it did already. */
+bool outbox_leave(struct outbox *outbox, struct sender *sender);
 /* Stops sending a stream of replies. */
 void outbox_detach(struct outbox *outbox, struct sender *sender);
 /* Sends RESET on a channel whose incoming frames make no sense. */

@@ -39,8 +39,9 @@ struct receiver {
 	struct frame_identity sender;
 	char sender_name[DOMAIN_NAME_MAX + 1];
 	char sender_host[HOST_NAME_SIZE];
-	uint64_t taken; /* offset in the stream up to which it was consumed */
-	bool fin;	/* the stream ends at: */
+	uint64_t taken;	  /* offset in the stream up to which it was consumed */
+	bool has_refused; /* a request: it takes no more */
+	bool fin;	  /* the stream ends at: */
 	uint64_t total;
 	struct assembly part; /* a message that spans frames; its trailer stays in the ring */
 	uint64_t *cancelled;  /* offsets of state words of messages to be skipped */

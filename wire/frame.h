@@ -317,7 +317,7 @@ struct frame_credit {
 };
 
 /* The error is what the receiving program said of the message that begins at `unsure`, which it has
- * refused. */
+ * refused. From a program that shares an endpoint, also: nothing goes to the others. */
 #define RESET_REFUSED 1u
 
 struct frame_reset {

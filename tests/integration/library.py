@@ -312,9 +312,9 @@ class Connection:
         assert self.note(result).error == error and (self.last.data is not None or error)
         return error or self.last.data
 
-    def call_post(self, address, data, done, timeout_ms=-1):
+    def call_post(self, address, data, done, timeout_ms=-1, flags=0):
         """done gets the reply's bytes, or a negative errno."""
-        result = self.library.xenmsg_begin_call(self.conn, address.encode(), data, len(data), options(timeout_ms),
+        result = self.library.xenmsg_begin_call(self.conn, address.encode(), data, len(data), options(timeout_ms, flags),
                                                 self.done(lambda error: done(error or self.last.data)), None, None)
         self.wait(0)  # without shared memory it goes out when the connection is processed
         return result

@@ -3,6 +3,7 @@
 
 import errno
 import os
+import random
 import signal
 import threading
 import time
@@ -12,7 +13,7 @@ import pytest
 from library import FATE_UNKNOWN, Connection, program
 from messaging import EXIT_OK, PATIENCE, eventually
 
-SHARED = 4096
+SHARED, WAIT = 4096, 32768
 
 
 @pytest.fixture(autouse=True)
@@ -328,3 +329,53 @@ def test_recv_shares_and_the_listing_tells_with_whom(one):
     first.stop()
     second.terminate()
     second.wait()
+
+
+class Worker:
+    """One of two that serve an endpoint in turns, each draining it while it has calls in service."""
+
+    def __init__(self, conn, arrived, chance):
+        self.conn, self.arrived, self.chance = conn, arrived, chance
+        self.in_service, self.drained = [], []
+        assert conn.bind("work", SHARED) == 0
+
+    def serves(self):
+        return not self.drained
+
+    def work(self, may_drain):
+        for _ in range(self.chance.randrange(8)):
+            request = self.conn.take(0)
+            if isinstance(request, int):
+                break
+            self.arrived.append(int(request.data))
+            self.in_service.append(request)
+        for _ in range(self.chance.randrange(8)):
+            if self.in_service:
+                request = self.in_service.pop(self.chance.randrange(len(self.in_service)))
+                assert request.reply(request.data) == 0
+                request.free()
+        self.conn.wait(0)
+        if self.drained == [None, 0] and self.conn.bind("work", SHARED) == 0:
+            self.drained = []
+        elif self.serves() and may_drain and self.in_service and self.chance.random() < 0.1:
+            self.drained = [None]
+            assert self.conn.drain("work", self.drained.append) == 0
+
+
+def test_calls_that_wait_arrive_in_order_while_workers_drain(here, there, memory):
+    chance, arrived, answers = random.Random(os.environ.get("SEED", 1)), [], []
+    workers = [Worker(Connection(there.socket), arrived, chance) for _ in range(2)]
+    caller, posted, calls = Connection(here.socket), 0, int(os.environ.get("CALLS", 2000))
+    end = time.monotonic() + 60 * PATIENCE
+    while len(answers) < calls:
+        assert time.monotonic() < end, (posted, len(arrived), len(answers))
+        for _ in range(chance.randrange(12)):
+            if posted < calls and posted - len(answers) < 64:
+                assert caller.call_post(address(there), b"%d" % posted, answers.append, flags=WAIT) == 0
+                posted += 1
+        caller.wait(1)
+        for worker, other in zip(workers, reversed(workers)):
+            worker.work(other.serves())
+    late = [(before, number) for before, number in zip(arrived, arrived[1:]) if number != before + 1]
+    assert not late, (len(late), late[:10])
+    assert sorted(answers, key=int) == [b"%d" % number for number in range(calls)]

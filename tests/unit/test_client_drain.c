@@ -134,6 +134,8 @@ BOTH(what_is_in_service_goes_on_and_nothing_new_is_taken)
 	assert_false(fake.shared && fake_has_frame(&fake));
 	fake_credit(&fake, 3, 16 + 24, 65536);
 	expect_reset(3, ENOENT);
+	/* What lies behind a request that was refused goes to nobody else, before that. */
+	assert_int_equal(get_u32(fake.payload + 4), RESET_REFUSED);
 	assert_int_equal(drained, PENDING);
 	assert_int_equal(xenmsg_reply(taken[1], "eins", 4), 0);
 	read_about(FRAME_DATA, 5);
@@ -156,8 +158,10 @@ BOTH(where_nothing_is_in_service_it_is_drained_at_once)
 	drain(NULL);
 	expect_drained(0);
 	expect_drain();
-	for (uint32_t channel = 1; channel <= 5; channel += 2)
+	for (uint32_t channel = 1; channel <= 5; channel += 2) {
 		expect_reset(channel, ENOENT);
+		assert_int_equal(get_u32(fake.payload + 4), 0); /* it may go on elsewhere */
+	}
 }
 
 BOTH(an_endpoint_may_be_bound_again_while_it_is_drained)
@@ -270,4 +274,48 @@ BOTH(a_call_that_is_refused_was_not_done_and_the_next_opens_anew)
 	fake_reset(&fake, fake.header.channel, ENOENT, 0, 0);
 	wait_for(&two);
 	assert_int_equal(two.result, -ENOENT);
+}
+
+static void begin_waiting(const char *text, struct outcome *outcome)
+{
+	assert_int_equal(xenmsg_begin_call(fake.conn, "2:work", text, strlen(text), XENMSG_FLAGS(XENMSG_WAIT),
+					   note, outcome, NULL),
+			 0);
+	xenmsg_process(fake.conn);
+}
+
+static uint32_t expect_call(uint32_t channel, const char *text)
+{
+	read_about(FRAME_DATA, channel);
+	assert_memory_equal(fake.payload + MESSAGE_HEAD_SIZE, text, strlen(text));
+	return number_read();
+}
+
+BOTH(calls_that_wait_go_behind_those_that_will_be_refused)
+{
+	struct outcome one = {0}, two = {0}, three = {0};
+	uint32_t channel, first, second;
+
+	begin_waiting("1", &one);
+	begin_waiting("2", &two);
+	read_next(FRAME_OPEN);
+	channel = fake.header.channel;
+	first = expect_call(channel, "1");
+	second = expect_call(channel, "2");
+	fake_opened(&fake, channel, CHANNEL_INITIAL_LIMIT, FAKE_MAX_MESSAGE);
+	fake_credit(&fake, channel, 48, 65536);
+	send_one(channel, MESSAGE_REFUSAL, ENOENT, first, "");
+	read_next(FRAME_WATCH);
+	fake_reply(&fake, fake.header.channel, 0, "", false);
+	FAKE_SAY(&fake, EVENT, event, fake.header.channel, .kind = EVENT_ENDPOINT_UP, .domid = 2,
+		 .text = {"work", 4});
+	read_next(FRAME_OPEN);
+	assert_true(fake.header.channel != channel);
+	expect_call(fake.header.channel, "1");
+	/* It could go at once, but for the one before it, whose refusal is still on its way. */
+	begin_waiting("3", &three);
+	send_one(channel, MESSAGE_REFUSAL, ENOENT, second, "");
+	expect_call(fake.header.channel, "2");
+	expect_call(fake.header.channel, "3");
+	fake_close(&fake);
 }
