@@ -407,7 +407,7 @@ ON_SIMULATOR = "run on the simulator by tests/integration/test_printed.py, and n
 NO_COMMAND = "it isn't typed"
 BLOCKS = {
     "README.md": {
-        " your program": NO_COMMAND,
+        "dom3$ xenmsg send": "what two terminals show; its like is typed by the_readmes_first_commands_work_for_who_may",
         "xenmsg recv inbox   ": the_readmes_first_commands_work_for_who_may,
         "scripts/demo": "it installs compilers and fetches from a mirror; a fresh clone is another matter than packages",
         "[rule]": the_readmes_first_commands_work_for_who_may,
@@ -442,7 +442,6 @@ BLOCKS = {
         "xenmsg hosts": "as [out]",
     },
     "doc/running-on-xen.md": {
-        "./configure": "from source: scripts/check builds and installs so",
         "# /etc/xenmsg/policy.d/50-print.conf": "its like is the README's, in the_readmes_first_commands_work_for_who_may",
         "xenmsg status": the_commands_of_running_on_xen_work_for_the_administrator,
         "xenstore-ls": the_commands_of_running_on_xen_work_for_the_administrator,
