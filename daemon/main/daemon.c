@@ -150,7 +150,8 @@ static void on_renewal_checked(void *userdata, int error, const char *words, uin
 int renewal_ask(void *userdata, struct session *session, uint32_t request)
 {
 	struct daemon *daemon = userdata;
-	int r = renewal_begin(daemon->renewal, false);
+	/* While it awaits greetings, nobody would answer a second one. */
+	int r = daemon->is_handing_over ? -EBUSY : renewal_begin(daemon->renewal, false);
 
 	if (r < 0)
 		return r;

@@ -15,17 +15,20 @@ def took_over(node):
     return node.log.read_text().count("took over from")
 
 
+MAY_SAY = b"doesn't answer; the daemon goes on as it was", b"it is being renewed already"
+
+
 def renew(node):
     before = took_over(node)
 
     def is_renewed():
-        """A program that takes longer to start than the daemon waits for it is ended, which harms nobody."""
+        """A program that takes longer to start than the daemon waits for it is ended, which harms nobody; and a mode may be renewing it."""
         done = node.xenmsg("daemon", "renew")
-        assert done.returncode == EXIT_OK or b"doesn't answer; the daemon goes on as it was" in done.stderr, done.stderr
+        assert done.returncode == EXIT_OK or any(words in done.stderr for words in MAY_SAY), done.stderr
         return done.returncode == EXIT_OK
 
     eventually(is_renewed, "the daemon hands over")
-    eventually(lambda: took_over(node) == before + 1, f"the next daemon has taken over: {node.log.read_text()}")
+    eventually(lambda: took_over(node) > before, f"the next daemon has taken over: {node.log.read_text()}")
 
 
 def renew_while(node, go_on, got):

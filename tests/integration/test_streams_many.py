@@ -135,6 +135,7 @@ class FullOfChannels(Full):
 FEW = "[limits]\nmax-descriptors-per-uid = 40\n"
 
 
+@pytest.mark.unless(renewed="counts")
 @pytest.mark.parametrize("server", [["listen", "t", "--", "cat"], ["listen", "t"], ["listen", "t", "--run", "--", "cat"],
                                     ["bench", "--serve", "t"]], ids=" ".join)
 def test_who_accepts_streams_waits_over_a_limit_and_goes_on(nodes, server):
@@ -205,6 +206,7 @@ def test_dials_that_take_long_hold_up_no_others(nodes, tmp_path):
         assert [connection.recv(1) for connection in connections] == [b"x"] * clients
 
 
+@pytest.mark.unless(renewed="counts")
 def test_forward_accepts_nothing_at_a_limit_and_says_so_once(nodes, tmp_path):
     one, two = nodes(1, config="[limits]\nmax-channels-per-uid = 20\n")[1], nodes(2, config="")[2]
     path = tmp_path / "s"
@@ -248,6 +250,7 @@ def resident(node):
         return next(int(line.split()[1]) * 1024 for line in file if line.startswith("Rss:"))
 
 
+@pytest.mark.unless(renewed="pings")
 def test_an_idle_stream_costs_little_and_many_are_seen_in_status(nodes):
     """Measured: 16 KiB at each end; what is reserved for it is 26 times as much."""
     one, two = nodes(1, 2, config="[limits]\nmax-queued-bytes = 1G\nmax-queued-bytes-per-uid = 256M\n"
