@@ -69,6 +69,8 @@ static struct topic_entry *take_reference(struct topic_entry *entry, struct topi
 void subscriber_begin(struct subscriber *subscriber, struct topic_entry *first)
 {
 	struct topic *topic = subscriber->party.topic;
+	struct topic_entry *kept;
+	uint64_t at = 0;
 
 	subscriber->position = topic_log_end(&topic->log);
 	subscriber->begun_at = subscriber->position.count;
@@ -77,6 +79,9 @@ void subscriber_begin(struct subscriber *subscriber, struct topic_entry *first)
 	subscriber->current = take_reference(first, topic->origin);
 	subscriber->kept_at = 0;
 	subscriber->kept_last = topic->kept.last;
+	/* He gets it though it may be replaced before that. */
+	kept = topic_kept_next(&topic->kept, &at, subscriber->kept_last);
+	subscriber->held = kept ? topic_entry_ref(kept) : NULL;
 	subscriber_move(subscriber, topic->due);
 	inner_due(topic->hop);
 }
@@ -88,7 +93,9 @@ static int tell(struct subscriber *subscriber, struct topic_entry *notice, struc
 	if (!notice)
 		return -ENOMEM;
 	subscriber->current = take_reference(notice, entry ? entry->origin : subscriber->party.topic->origin);
-	subscriber->held = entry ? topic_entry_ref(entry) : NULL;
+	entry = entry ? topic_entry_ref(entry) : NULL;
+	topic_entry_unref(subscriber->held);
+	subscriber->held = entry;
 	return 1;
 }
 
@@ -128,15 +135,38 @@ static bool has_kept(const struct subscriber *subscriber)
 	return subscriber->kept_at < subscriber->kept_last;
 }
 
+/* Whether `held` is the first of what was kept, of which it is still to be told that it is. */
+static bool holds_kept(const struct subscriber *subscriber)
+{
+	return subscriber->held && subscriber->kept_at == 0 && has_kept(subscriber);
+}
+
+/* Chooses the next of what was kept. 1; 0: there is none any more; -ENOMEM. */
+static int choose_kept(struct subscriber *subscriber)
+{
+	const struct topic_kept *kept = &subscriber->party.topic->kept;
+	uint64_t at = subscriber->kept_at;
+	struct topic_entry *entry = topic_kept_next(kept, &at, subscriber->kept_last);
+	int r;
+
+	if (holds_kept(subscriber) && entry != subscriber->held) {
+		entry = subscriber->held;
+		at = 1; /* those that are left have higher numbers than it had */
+	}
+	r = entry ? tell(subscriber, notice_new(NOTICE_KEPT, 0, 0, 0), entry) : 0;
+	if (r >= 0)
+		subscriber->kept_at = entry ? at : subscriber->kept_last;
+	return r;
+}
+
 /* Chooses what the subscriber gets next. 1; 0: it has everything; -ENOMEM. */
 static int choose(struct subscriber *subscriber)
 {
 	struct topic *topic = subscriber->party.topic;
-	struct topic_entry *entry = NULL;
 	int r;
 
 	subscriber->done = 0;
-	if (subscriber->held || subscriber->is_last) {
+	if ((subscriber->held && !holds_kept(subscriber)) || subscriber->is_last) {
 		subscriber->current = subscriber->held;
 		subscriber->held = NULL;
 		return subscriber->current != NULL;
@@ -147,17 +177,8 @@ static int choose(struct subscriber *subscriber)
 		subscriber->is_last = r > 0;
 		return r;
 	}
-	if (has_kept(subscriber)) {
-		uint64_t at = subscriber->kept_at;
-
-		entry = topic_kept_next(&topic->kept, &at, subscriber->kept_last);
-		r = entry ? tell(subscriber, notice_new(NOTICE_KEPT, 0, 0, 0), entry) : 1;
-		if (r > 0)
-			subscriber->kept_at = entry ? at : subscriber->kept_last;
-		if (r < 0 || entry)
-			return r;
-	}
-	return choose_from_log(subscriber);
+	r = has_kept(subscriber) ? choose_kept(subscriber) : 0;
+	return r ? r : choose_from_log(subscriber);
 }
 
 /* --- the channel to a program ----------------------------------------------------------------- */

@@ -80,7 +80,7 @@ struct subscriber {
 	uint32_t done;
 	struct topic_entry *held; /* comes behind that: NULL: nothing */
 	/* Then come what was kept, when it began, behind one number and up to another, and what the log
-	 * has. */
+	 * has. The first of that is held until then, and gone for nobody who has come before it was replaced. */
 	uint64_t kept_at, kept_last;
 	uint64_t begun_at; /* of the log's count */
 	struct topic_tally tally;

@@ -3,9 +3,13 @@
  * published last, and each reader gets of what was there when he came all that wasn't replaced, in its
  * order. */
 #include "tests/unit/random.h"
+#include "tests/unit/topic_rig.h"
 #include "tests/unit/unit.h"
 
+#include <event2/buffer.h>
+
 #include "daemon/topic/topic_kept.h"
+#include "wire/bytes.h"
 
 #define KEYS	20
 #define READERS 5
@@ -150,4 +154,64 @@ TEST(without_room_the_oldest_go_and_it_is_known)
 	topic_kept_end(&kept);
 	account_unref(account);
 	quota_free(quota);
+}
+
+static void publish_byte(struct topic *topic, uint8_t byte)
+{
+	struct topic_entry *entry = topic_entry_new((uint32_t)message_span(8));
+
+	assert_non_null(entry);
+	memset(entry->bytes, 0, entry->size);
+	put_u32(entry->bytes, 8);
+	memset(entry->bytes + MESSAGE_HEAD_SIZE, byte, 8);
+	entry->count = 1;
+	assert_true(topic_log_reserve(&topic->log, entry->size) >= 0);
+	topic_kept_put(&topic->kept, (struct frame_text){.size = 0}, entry, false);
+	topic_append(topic, entry);
+}
+
+/* The next message that the subscriber gets: its byte, or the kind of a notice. */
+static unsigned next_told(struct evbuffer *queue)
+{
+	uint8_t bytes[128];
+	struct properties properties = {.subscribes = false};
+	uint32_t span;
+
+	assert_true(evbuffer_copyout(queue, bytes, MESSAGE_HEAD_SIZE) == MESSAGE_HEAD_SIZE);
+	span = (uint32_t)message_span(get_u32(bytes));
+	assert_true(span <= sizeof(bytes));
+	assert_int_equal(evbuffer_remove(queue, bytes, span), span);
+	if (!(bytes[4] & MESSAGE_PROPERTIES))
+		return bytes[MESSAGE_HEAD_SIZE];
+	assert_true(properties_decode(bytes + MESSAGE_HEAD_SIZE, get_u32(bytes), &properties) >= 0);
+	return properties.notice.kind;
+}
+
+TEST(what_was_kept_comes_first_though_it_is_replaced_meanwhile)
+{
+	struct topic_rig *rig = topic_rig_new();
+	struct topic *topic = topic_rig_topic(rig);
+	struct subscriber *subscriber;
+	struct evbuffer *queue;
+
+	topic->publisher = (void *)rig;
+	topic_kept_begin(&topic->kept, 1);
+	publish_byte(topic, 'a');
+	publish_byte(topic, 'b');
+	assert_int_equal(topic_rig_subscribe(rig, topic), 0);
+	subscriber = topic->lists[LIST_OUT];
+	subscriber->is_asking = false;
+	rig->channel->acceptor.granted = 4096;
+	subscriber_begin(subscriber, notice_new(NOTICE_SUBSCRIBED, topic->published, 0, 1));
+	publish_byte(topic, 'c');
+	publish_byte(topic, 'd');
+	relay_run(&rig->relay, 10);
+	queue = rig->channel->opener.queue;
+	assert_int_equal(next_told(queue), NOTICE_SUBSCRIBED);
+	assert_int_equal(next_told(queue), NOTICE_KEPT);
+	assert_int_equal(next_told(queue), 'b');
+	assert_int_equal(next_told(queue), 'c');
+	assert_int_equal(next_told(queue), 'd');
+	assert_int_equal(evbuffer_get_length(queue), 0);
+	topic_rig_free(rig);
 }
