@@ -7,7 +7,9 @@
 
 #include "wire/hash.h"
 
-#define OVERHEAD (sizeof(struct kept_value) + 32)
+/* with malloc's, four places among the values, and what it is found by */
+#define OVERHEAD     (sizeof(struct kept_value) + 32 + 4 * sizeof(struct kept_value *) + 16)
+#define PLACES_FIRST 8u
 
 struct kept_value {
 	uint64_t number;
@@ -44,6 +46,25 @@ static unsigned place_behind(const struct topic_kept *kept, uint64_t number)
 	return from;
 }
 
+/* -ENOMEM. */
+static int set_places(struct topic_kept *kept, unsigned places)
+{
+	struct kept_value **values = reallocarray(kept->values, places, sizeof(struct kept_value *));
+
+	if (!values)
+		return -ENOMEM;
+	kept->values = values;
+	kept->places = places;
+	return 0;
+}
+
+/* Makes a place for one more. There are at most four for each value, which pays for them. -ENOMEM. */
+static int make_place(struct topic_kept *kept)
+{
+	return kept->count < kept->places ? 0
+					  : set_places(kept, kept->places ? 2 * kept->places : PLACES_FIRST);
+}
+
 static void remove_value(struct topic_kept *kept, struct kept_value *value)
 {
 	unsigned place = place_behind(kept, value->number) - 1;
@@ -51,6 +72,8 @@ static void remove_value(struct topic_kept *kept, struct kept_value *value)
 	kept->count--;
 	memmove(&kept->values[place], &kept->values[place + 1],
 		(kept->count - place) * sizeof(struct kept_value *));
+	if (kept->places > PLACES_FIRST && kept->count < kept->places / 4)
+		set_places(kept, kept->places / 2);
 	HASH_DEL(kept->by_key, value);
 	charge_release(&kept->charge, QUOTA_BYTES, cost_of(value));
 	topic_entry_unref(value->entry);
@@ -62,12 +85,10 @@ void topic_kept_begin(struct topic_kept *kept, unsigned room)
 	while (kept->count)
 		remove_value(kept, kept->values[kept->count - 1]);
 	kept->is_incomplete = false;
-	if (room == kept->room)
-		return;
 	free(kept->values);
-	kept->values = room ? calloc(room, sizeof(struct kept_value *)) : NULL;
-	kept->is_incomplete = room && !kept->values;
-	kept->room = kept->values ? room : 0;
+	kept->values = NULL;
+	kept->places = 0;
+	kept->room = room;
 }
 
 void topic_kept_end(struct topic_kept *kept)
@@ -119,7 +140,7 @@ void topic_kept_put(struct topic_kept *kept, struct frame_text key, struct topic
 		remove_value(kept, value);
 	if (is_empty && key.size)
 		return;
-	value = new_value(key, entry);
+	value = make_place(kept) == 0 ? new_value(key, entry) : NULL;
 	if (!value) {
 		kept->is_incomplete = true;
 		return;
@@ -141,7 +162,7 @@ int topic_kept_restore(struct topic_kept *kept, struct frame_text key, struct to
 	if (value || kept->count == kept->room ||
 	    (kept->count && kept->values[kept->count - 1]->number >= number))
 		return -EINVAL;
-	value = new_value(key, entry);
+	value = make_place(kept) == 0 ? new_value(key, entry) : NULL;
 	if (!value)
 		return -ENOMEM;
 	charge_exceed(&kept->charge, QUOTA_BYTES, cost_of(value));

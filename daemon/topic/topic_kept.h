@@ -21,7 +21,8 @@
 struct kept_value;
 
 struct topic_kept {
-	struct kept_value **values; /* by their numbers, as many as `room`, or NULL */
+	struct kept_value **values; /* by their numbers; in so many places */
+	unsigned places;
 	struct kept_value *by_key;
 	unsigned count, room; /* how many there are, and may be */
 	uint64_t last;	      /* the number of the one that was kept last, ever */
@@ -30,8 +31,7 @@ struct topic_kept {
 };
 
 void topic_kept_init(struct topic_kept *kept, struct account *account);
-/* Frees what is kept, and keeps up to so many from now on; 0: none. If there is no memory, none, and it is
- * incomplete. */
+/* Frees what is kept, and keeps up to so many from now on; 0: none. */
 void topic_kept_begin(struct topic_kept *kept, unsigned room);
 void topic_kept_end(struct topic_kept *kept);
 /* Keeps the message, with a reference of its own, instead of that of the same key; or, if it is empty and has

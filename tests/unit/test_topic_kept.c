@@ -156,6 +156,25 @@ TEST(without_room_the_oldest_go_and_it_is_known)
 	quota_free(quota);
 }
 
+TEST(room_for_keys_takes_no_memory_before_there_are_some)
+{
+	struct model model = {.room = TOPIC_KEYS_MOST};
+	struct topic_kept kept;
+
+	topic_kept_init(&kept, NULL);
+	topic_kept_begin(&kept, TOPIC_KEYS_MOST);
+	assert_null(kept.values);
+	for (unsigned key = 1; key < KEYS; key++) {
+		publish(&kept, &model, key, false);
+		assert_true(kept.places <= 4 * kept.count + 4);
+	}
+	for (unsigned key = 1; key < KEYS; key++) {
+		publish(&kept, &model, key, true);
+		assert_true(kept.places <= 4 * kept.count + 8);
+	}
+	topic_kept_end(&kept);
+}
+
 static void publish_byte(struct topic *topic, uint8_t byte)
 {
 	struct topic_entry *entry = topic_entry_new((uint32_t)message_span(8));
