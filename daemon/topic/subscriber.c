@@ -18,6 +18,7 @@
 #define AT_ONCE	   32u /* entries that are written together */
 #define LATER_MS   500
 #define COST_VISIT 4u
+#define OVERHEAD   128u /* malloc's, and of who finds it by its session */
 
 /* Counts for status what he was given since this was last done. */
 static void count_delivered(struct subscriber *subscriber)
@@ -48,6 +49,17 @@ void subscriber_move(struct subscriber *subscriber, enum subscriber_list list)
 	subscriber->list = list;
 	DL_APPEND(topic->lists[list], subscriber);
 	topic->counts[list]++;
+}
+
+int subscriber_charge(struct subscriber *subscriber, struct account *account, bool exceeds)
+{
+	uint64_t cost = sizeof(*subscriber) + strlen(subscriber->address) + OVERHEAD;
+
+	charge_init(&subscriber->charge, account);
+	if (!exceeds)
+		return charge_add(&subscriber->charge, QUOTA_MEMORY, cost);
+	charge_exceed(&subscriber->charge, QUOTA_MEMORY, cost);
+	return 0;
 }
 
 void subscriber_enter(struct subscriber *subscriber, struct topic *topic)
@@ -401,6 +413,15 @@ void subscriber_pump(struct subscriber *subscriber)
 
 /* --- life ------------------------------------------------------------------------------------- */
 
+void subscriber_discard(struct subscriber *subscriber)
+{
+	topic_entry_unref(subscriber->current);
+	topic_entry_unref(subscriber->held);
+	topic_origin_unref(subscriber->origin);
+	charge_end(&subscriber->charge);
+	free(subscriber);
+}
+
 void subscriber_free(struct subscriber *subscriber)
 {
 	struct topic *topic = subscriber->party.topic;
@@ -412,10 +433,7 @@ void subscriber_free(struct subscriber *subscriber)
 	topic->bounds -= subscriber->bound.most > 0;
 	if (subscriber->session)
 		topics_forget(topic->topics, subscriber);
-	topic_entry_unref(subscriber->current);
-	topic_entry_unref(subscriber->held);
-	topic_origin_unref(subscriber->origin);
-	free(subscriber);
+	subscriber_discard(subscriber);
 	if (topic->is_replica && !topic->is_over && !topic_has_subscribers(topic))
 		topic_drop(topic);
 }

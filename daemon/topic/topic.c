@@ -538,10 +538,15 @@ void topic_end(struct topic *topic)
 static int accept_subscriber(struct topic *topic, struct channel *channel, const char *name)
 {
 	struct subscriber *subscriber = calloc(1, sizeof(*subscriber) + 1);
-	int r = subscriber ? channel_accept(channel, topic->hop, name) : -ENOMEM;
+	int r;
 
+	if (!subscriber)
+		return -ENOMEM;
+	r = subscriber_charge(subscriber, channel->charge.account, false);
+	if (r == 0)
+		r = channel_accept(channel, topic->hop, name);
 	if (r < 0) {
-		free(subscriber);
+		subscriber_discard(subscriber);
 		return r;
 	}
 	subscriber->party = (struct party){.kind = PARTY_SUBSCRIBER, .topic = topic};

@@ -340,14 +340,6 @@ static void write_subscriber(struct image *image, struct subscriber *subscriber)
 	subscriber_fields(image, topic, subscriber, &session, &listeners, &is_out);
 }
 
-static void drop_subscriber(struct subscriber *subscriber)
-{
-	topic_entry_unref(subscriber->current);
-	topic_entry_unref(subscriber->held);
-	topic_origin_unref(subscriber->origin);
-	free(subscriber);
-}
-
 static struct subscriber *new_subscriber(const struct topic *topic)
 {
 	size_t size = topic->is_replica ? strlen(topic->address) : 0;
@@ -389,9 +381,13 @@ static void read_subscriber(struct image *image, struct topic *topic, const stru
 	if (!image->error && session != NOBODY)
 		enter_session(image, topic->topics, subscriber, hop_owner(hops->hops[session]));
 	if (image->error) {
-		drop_subscriber(subscriber);
+		subscriber_discard(subscriber);
 		return;
 	}
+	subscriber_charge(subscriber,
+			  subscriber->session ? hop_account(session_hop(subscriber->session))
+					      : end->channel->charge.account,
+			  true);
 	party_take(&subscriber->party, end);
 	subscriber_enter(subscriber, topic);
 	listeners_count(subscriber, listeners);

@@ -80,7 +80,7 @@ struct subscriber {
 	uint32_t done;
 	struct topic_entry *held; /* comes behind that: NULL: nothing */
 	/* Then come what was kept, when it began, behind one number and up to another, and what the log
-	 * has. The first of that is held until then, and gone for nobody who has come before it was replaced. */
+	 * has. The first of what was kept is held until then. */
 	uint64_t kept_at, kept_last;
 	uint64_t begun_at; /* of the log's count */
 	struct topic_tally tally;
@@ -95,7 +95,8 @@ struct subscriber {
 	bool is_closing;	     /* FIN was sent, and the next channel waits for the answer */
 	struct topic_origin *origin; /* as the channel tells */
 	struct subscriber *of_session_prev, *of_session_next;
-	char address[]; /* as the program wrote it */
+	struct charge charge; /* for this: of its user, or of the domain that it is in */
+	char address[];	      /* as the program wrote it */
 };
 
 enum replica_state {
@@ -223,11 +224,16 @@ void listeners_have_rested(int fd, short what, void *userdata);
 /* Sends what there is for a subscriber, up to a piece, and puts it into the list where it belongs. */
 void subscriber_pump(struct subscriber *subscriber);
 void subscriber_move(struct subscriber *subscriber, enum subscriber_list list);
+/* Has its user, or the domain that it is in, pay for it. `exceeds`: it was paid for in the daemon before.
+ * -ENOBUFS. */
+int subscriber_charge(struct subscriber *subscriber, struct account *account, bool exceeds);
 /* Puts a new one into LIST_OUT. */
 void subscriber_enter(struct subscriber *subscriber, struct topic *topic);
 /* Begins to tell: first this notice (takes the reference; NULL: out of memory, it is told that it missed
  * something), then what is published from now on. */
 void subscriber_begin(struct subscriber *subscriber, struct topic_entry *first);
+/* Frees one that is in no list. */
+void subscriber_discard(struct subscriber *subscriber);
 /* Its channel is gone, or there never was one: frees it. */
 void subscriber_free(struct subscriber *subscriber);
 /* Ends its channel, with a positive errno, and frees it. */

@@ -31,7 +31,7 @@ static const char *why_not(int error)
 	case EINVAL:
 		return "a topic's address is DOMAIN:ENDPOINT";
 	case ENOBUFS:
-		return "this program has as many subscriptions as it may";
+		return "this program, or its user, has as many subscriptions as it may";
 	default:
 		return strerror(error);
 	}
@@ -149,9 +149,12 @@ void topics_subscribe(struct topics *topics, struct session *session, uint32_t r
 		r = -EOPNOTSUPP;
 	if (r == 0) {
 		subscriber = new_subscriber(request, subscribe);
-		r = subscriber ? topics_remember(topics, subscriber, session) : -ENOMEM;
-		if (r < 0)
-			free(subscriber);
+		r = subscriber ? subscriber_charge(subscriber, hop_account(session_hop(session)), false)
+			       : -ENOMEM;
+		if (r == 0)
+			r = topics_remember(topics, subscriber, session);
+		if (r < 0 && subscriber)
+			subscriber_discard(subscriber);
 	}
 	if (r < 0) {
 		answer(session, request, -r, why_not(-r));
@@ -164,7 +167,7 @@ void topics_subscribe(struct topics *topics, struct session *session, uint32_t r
 	}
 	topics_answer(subscriber, -r);
 	topics_forget(topics, subscriber);
-	free(subscriber);
+	subscriber_discard(subscriber);
 }
 
 int topics_unsubscribe(struct topics *topics, struct session *session, struct frame_text address)

@@ -3,6 +3,7 @@
 #include "tests/unit/unit.h"
 #include "tests/unit/topic_rig.h"
 
+#include "base/quota.h"
 #include "daemon/relay/inner.h"
 
 /* A topic that goes on, as one whose publisher is there. */
@@ -81,4 +82,32 @@ TEST(what_comes_for_who_is_forgotten_is_given_no_memory)
 	assert_null(first->acceptor.party);
 	assert_int_equal(hop_push(&first->opener, &piece, 1, sizeof(bytes), 1), 0);
 	topic_rig_free(rig);
+}
+
+TEST(who_subscribes_pays_until_he_has_ended)
+{
+	struct quota_limits limits;
+	struct topic_rig *rig = topic_rig_new();
+	struct topic *topic = topic_that_lasts(rig);
+	struct account *account;
+	struct quota *quota;
+	unsigned count = 0;
+
+	for (unsigned i = 0; i < QUOTA_RESOURCES; i++)
+		limits.pool[i] = limits.max[QUOTA_UID][i] = limits.max[QUOTA_PEER][i] = 1u << 30;
+	limits.max[QUOTA_PEER][QUOTA_MEMORY] = 4096;
+	quota = quota_new(&limits);
+	account = quota_account(quota, QUOTA_PEER, 7);
+	hop_set_account(rig->hop, account_ref(account));
+	while (topic_rig_subscribe(rig, topic) == 0)
+		count++;
+	assert_in_range(count, 1, 20);
+	assert_in_range(account_usage(account, QUOTA_MEMORY).used, 4096 / 2, 4096);
+	channel_refuse(rig->channel, ENOBUFS);
+	hop_reset_channels(rig->hop, ECONNRESET);
+	relay_run(&rig->relay, 10);
+	assert_int_equal(account_usage(account, QUOTA_MEMORY).used, 0);
+	topic_rig_free(rig);
+	account_unref(account);
+	quota_free(quota);
 }
