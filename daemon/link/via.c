@@ -359,6 +359,7 @@ static int forward(struct via *via, struct channel *channel, uint32_t wanted, co
 	if (domid == 0 || domid == channel->identity.domid)
 		return -EINVAL;
 	snprintf(address, sizeof(address), "%u:%s", domid, endpoint);
+	relay_spend(via->with.relay, channel->charge.account, access_cost(via->with.access));
 	r = access_relay(via->with.access, &channel->identity, domid, address);
 	if (r < 0)
 		return r;

@@ -48,6 +48,7 @@ static int send_out(struct via *via, struct channel *channel, const struct addre
 	int r;
 
 	snprintf(text, sizeof(text), "%s/%s:%s", address->host, address->domain, address->endpoint);
+	relay_spend(via->with.relay, channel->charge.account, access_cost(via->with.access));
 	r = find_host(via, &channel->identity, address->host, text, &number);
 	if (r == 0)
 		r = origin_set_goal(channel, number);
@@ -117,6 +118,7 @@ static int take_from_host(struct via *via, uint32_t number, struct channel *chan
 		return 0;
 	}
 	snprintf(text, sizeof(text), "%u:%s", to.number, address.endpoint);
+	relay_spend(via->with.relay, channel->charge.account, access_cost(via->with.access));
 	r = access_relay_far(via->with.access, channel, to.number, text);
 	if (r == 0)
 		r = via->enabled ? via_send(via, channel, to, text) : -EHOSTUNREACH;

@@ -77,6 +77,13 @@ const struct policy *access_host_rules(const struct access *access)
 	return host ? host_policy_rules(host) : NULL;
 }
 
+uint64_t access_cost(const struct access *access)
+{
+	const struct policy *host = access_host_rules(access);
+
+	return policy_cost(access->policy) + (host ? policy_cost(host) : 0);
+}
+
 bool access_host_needs_names(const struct access *access)
 {
 	const struct policy *rules = access_host_rules(access);

@@ -394,16 +394,22 @@ static int check_all_tags(const struct host_policy *policy, char **error)
 	return r;
 }
 
-/* Checks the whole of it, and gives it to the caller unless there is a mistake. */
+/* Gives it to the caller unless there is a mistake. */
+static int give(struct host_policy **out, struct host_policy *policy, int r)
+{
+	if (r < 0) {
+		host_policy_free(policy);
+		return r;
+	}
+	policy_weigh(policy->rules);
+	*out = policy;
+	return r;
+}
+
+/* Checks the whole of it before. */
 static int finish(struct host_policy **out, struct host_policy *policy, int r, char **error)
 {
-	if (r == 0)
-		r = check_all_tags(policy, error);
-	if (r < 0)
-		host_policy_free(policy);
-	else
-		*out = policy;
-	return r;
+	return give(out, policy, r == 0 ? check_all_tags(policy, error) : r);
 }
 
 int host_policy_load(struct host_policy **out, const char *directory, char **error)
@@ -434,15 +440,7 @@ int host_policy_load_share(struct host_policy **out, FILE *file, host_domain_fn 
 		.each = each,
 		.userdata = userdata,
 	};
-	int r;
 
 	*error = NULL;
-	if (!policy)
-		return -ENOMEM;
-	r = read_whole(&reader);
-	if (r < 0)
-		host_policy_free(policy);
-	else
-		*out = policy;
-	return r;
+	return policy ? give(out, policy, read_whole(&reader)) : -ENOMEM;
 }

@@ -10,6 +10,8 @@
 
 #include "daemon/policy/policy_internal.h"
 
+#define COST_ITEM 3u /* units. Measured: 25 to 45 ns for each item of rules that don't match */
+
 const struct section policy_sections[SECTIONS] = {
 	[SECTION_RULE] = {"rule", "to", LIST_PATTERNS, LIST_UIDS, true, false, "from, uid, to and action"},
 	[SECTION_BIND] = {"bind", "name", LIST_PATTERNS, LIST_USERS, false, true, "name, uid and action"},
@@ -61,6 +63,30 @@ unsigned policy_rules(const struct policy *policy)
 
 	LL_COUNT(policy->rules, rule, count);
 	return count;
+}
+
+static unsigned items_of(const struct item *items)
+{
+	const struct item *item;
+	unsigned count;
+
+	LL_COUNT(items, item, count);
+	return count;
+}
+
+void policy_weigh(struct policy *policy)
+{
+	const struct rule *rule;
+
+	policy->items = 0;
+	LL_FOREACH(policy->rules, rule)
+		policy->items += items_of(rule->from) + items_of(rule->uid) + items_of(rule->to) +
+				 items_of(rule->endpoint);
+}
+
+uint64_t policy_cost(const struct policy *policy)
+{
+	return policy->items * COST_ITEM;
 }
 
 const struct rule *policy_rule_at(const struct policy *policy, unsigned index)

@@ -33,6 +33,8 @@ int policy_load(struct policy **policy, const char *directory, char **error);
 int policy_load_stream(struct policy **policy, FILE *file, const char *path, char **error);
 void policy_free(struct policy *policy);
 unsigned policy_rules(const struct policy *policy);
+/* Returns how many units (turns.h) a decision by it takes at most. */
+uint64_t policy_cost(const struct policy *policy);
 /* Returns the rule that is asked as the one with this index; NULL: there are no more. */
 const struct rule *policy_rule_at(const struct policy *policy, unsigned index);
 /* Returns the path of the file that was read as the one with this index, and how many rules it has; NULL:

@@ -79,12 +79,15 @@ struct policy_file {
 
 struct policy {
 	struct rule *rules;
+	uint64_t items;		   /* of all rules: policy_weigh() */
 	struct policy_file *files; /* all that were read, in this order */
 };
 
 /* Reads a list of this kind. Returns 1, or 0 after a complaint. */
 int policy_read_list(struct ini_file *file, struct item **list, const char *key, const char *value,
 		     enum list_kind kind);
+/* Counts what a decision may have to look at, once all is read. */
+void policy_weigh(struct policy *policy);
 struct policy_file *policy_add_file(struct policy *policy, const char *path);
 void policy_free_items(struct item *items);
 

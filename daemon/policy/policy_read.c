@@ -332,10 +332,12 @@ static int load_stream(void *userdata, FILE *file, const char *path, char **erro
 
 static int give(struct policy **out, struct policy *policy, int r)
 {
-	if (r < 0)
+	if (r < 0) {
 		policy_free(policy);
-	else
-		*out = policy;
+		return r;
+	}
+	policy_weigh(policy);
+	*out = policy;
 	return r;
 }
 

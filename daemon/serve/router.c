@@ -415,6 +415,7 @@ static int lead_to_endpoint(struct router *router, struct channel *channel, stru
 	text[name.size] = '\0';
 	/* Asked first: a sender that may not reach the endpoint doesn't learn whether it exists. */
 	endpoint = router_get(router, name.data, name.size);
+	relay_spend(channel->relay, channel->charge.account, access_cost(router->with.access));
 	r = endpoint && is_publisher(endpoint, channel) ? 0
 	    : origin_host(channel)			? access_reach_far(router->with.access, channel, text)
 				   : access_reach(router->with.access, &channel->identity, text);

@@ -130,6 +130,11 @@ const char *known_name(struct known *known, uint32_t domid)
 	return "";
 }
 
+uint64_t access_cost(const struct access *access)
+{
+	return ((const struct scene *)(const void *)access)->cost;
+}
+
 int access_reach(struct access *access, const struct frame_identity *from, const char *endpoint)
 {
 	struct scene *scene = (struct scene *)(void *)access;

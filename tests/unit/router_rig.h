@@ -31,6 +31,7 @@ struct scene {
 	const char *undecided;	/* endpoint of which nobody can tell yet who may reach it */
 	const char *taken_back; /* endpoint that was allowed and isn't any more */
 	int why_taken_back;
+	uint64_t cost;	      /* units of a decision */
 	uint32_t asked_about; /* the domid of what was allowed before */
 	unsigned asked, links, relayed, streams, bound, unbound, resolved;
 	char last[64]; /* name that changed last */

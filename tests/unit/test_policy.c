@@ -82,6 +82,7 @@ POLICY_TEST(the_first_rule_that_matches_decides)
 	      "\n"
 	      "[rule]\nfrom = *\nto = *\naction = allow\n");
 	assert_int_equal(policy_rules(fixture->policy), 2);
+	assert_true(policy_cost(fixture->policy) >= 4); /* by what they name */
 	decision = reach(fixture, &guest, "print");
 	assert_false(decision.allow);
 	assert_string_equal(decision.file, fixture->files[0]);

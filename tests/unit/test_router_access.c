@@ -20,6 +20,18 @@ SCENE_TEST_EACH(who_may_not_reach_it_does_not_learn_whether_it_exists, scene_sta
 	assert_int_equal(scene->asked, 2);
 }
 
+SCENE_TEST(who_opens_pays_for_the_rules_that_are_asked, scene_start)
+{
+	const struct turns *turns = &scene->link->hop.relay->turns;
+	uint64_t before = turns->spent;
+
+	scene->denied = "secret";
+	scene->cost = 5000;
+	open_kind(scene->link, 1, CHANNEL_MESSAGE, "secret", 6);
+	party_expect_refusal(scene->link, 1, EACCES);
+	assert_in_range(turns->spent - before, 5000, 6000);
+}
+
 SCENE_TEST(peer_reaches_endpoints_and_nothing_else, scene_start)
 {
 	assert_int_equal(bind_name(scene, scene->b, "inbox", ANY_KIND), 0);
