@@ -10,10 +10,11 @@
 #define COST_FRAME    4u /* a small DATA frame, besides its bytes */
 #define COST_IGNORED  2u /* a frame that says nothing */
 #define COST_BYTES(n) ((n) / 128u)
-#define COST_CONTROL  10u /* any other frame of a channel, in or out */
-#define COST_OPEN     50u /* policy is asked, and a channel made */
-#define COST_CANCEL   30u /* the message is searched for, and the request answered */
-#define COST_TAKEN    8u  /* for each entry of the ledger */
+#define COST_CONTROL  10u  /* any other frame of a channel, in or out */
+#define COST_OPEN     50u  /* policy is asked, and a channel made */
+#define COST_DENIED   300u /* that is counted, and may be logged (policy/denied.h) */
+#define COST_CANCEL   30u  /* the message is searched for, and the request answered */
+#define COST_TAKEN    8u   /* for each entry of the ledger */
 /* What a program asks for, besides what it makes others do. */
 #define COST_BIND	 150u
 #define COST_WATCH	 400u

@@ -13,15 +13,22 @@
 #include "daemon/relay/channel.h"
 #include "daemon/relay/origin.h"
 
+/* Somebody who has pairs. */
+struct denied_source {
+	struct log_source who;
+	unsigned pairs; /* 0: nobody, a free place */
+};
+
 struct pair {
 	struct denied_entry entry;
-	struct log_source source;
+	struct denied_source *of;
 	struct pair *prev, *next;
 };
 
 struct denied {
 	struct pair *pairs; /* the latest first */
 	unsigned count;
+	struct denied_source sources[DENIED_MAX];
 };
 
 struct denied *denied_new(void)
@@ -45,29 +52,43 @@ static bool is_same(struct log_source a, struct log_source b)
 	return a.kind == b.kind && a.id == b.id;
 }
 
-static unsigned pairs_of(const struct denied *denied, struct log_source source)
+/* Returns the source, or a free place if it has none. There is one: not all pairs are in the list. */
+static struct denied_source *place_of(struct denied *denied, struct log_source who)
 {
-	const struct pair *pair;
-	unsigned count = 0;
+	struct denied_source *free_one = NULL;
 
-	DL_FOREACH(denied->pairs, pair)
-		count += is_same(pair->source, source);
-	return count;
+	for (unsigned i = 0; i < DENIED_MAX; i++) {
+		struct denied_source *source = &denied->sources[i];
+
+		if (source->pairs && is_same(source->who, who))
+			return source;
+		if (!source->pairs)
+			free_one = source;
+	}
+	return free_one;
+}
+
+static unsigned pairs_of(const struct denied *denied, struct log_source who)
+{
+	for (unsigned i = 0; i < DENIED_MAX; i++)
+		if (denied->sources[i].pairs && is_same(denied->sources[i].who, who))
+			return denied->sources[i].pairs;
+	return 0;
 }
 
 /* Returns the oldest pair of the source that would have the most if `source` got one more. */
 static struct pair *give_way(const struct denied *denied, struct log_source source)
 {
 	struct pair *pair, *oldest = NULL;
-	unsigned count, most = pairs_of(denied, source) + 1;
+	unsigned most = pairs_of(denied, source) + 1;
 
 	/* It begins at the list's end, so it finds the oldest pair of each source. */
 	for (pair = denied->pairs->prev;; pair = pair->prev) {
-		if (is_same(pair->source, source)) {
+		if (is_same(pair->of->who, source)) {
 			if (!oldest)
 				oldest = pair;
-		} else if ((count = pairs_of(denied, pair->source)) > most) {
-			most = count;
+		} else if (pair->of->pairs > most) {
+			most = pair->of->pairs;
 			oldest = pair;
 		}
 		if (pair == denied->pairs)
@@ -98,9 +119,12 @@ static struct pair *place_for(struct denied *denied, const char *host, uint32_t 
 	} else {
 		pair = give_way(denied, source);
 		DL_DELETE(denied->pairs, pair);
+		pair->of->pairs--;
 	}
 	memset(pair, 0, sizeof(*pair));
-	pair->source = source;
+	pair->of = place_of(denied, source);
+	pair->of->who = source;
+	pair->of->pairs++;
 	pair->entry.domid = domid;
 	snprintf(pair->entry.host, sizeof(pair->entry.host), "%s", host);
 	snprintf(pair->entry.endpoint, sizeof(pair->entry.endpoint), "%s", endpoint);

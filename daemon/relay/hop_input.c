@@ -73,6 +73,7 @@ static int take_open(struct hop *hop, const struct frame_header *header, const u
 	else
 		r = hop->callbacks->open(hop->owner, channel, &open);
 	if (r == 0 && channel_drop_if_refused(channel, &error)) {
+		spend(hop, error == EACCES ? COST_DENIED : 0);
 		if (steps_are_told(hop->relay))
 			steps_tell_refused(channel, hop, open.name, error);
 		r = refuse(hop, header->channel, error);
