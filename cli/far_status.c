@@ -13,23 +13,29 @@
 #include "cli/fields.h"
 #include "cli/terminal.h"
 
-#define TEXT_MAX   524288u /* as the daemon has it */
-#define VALUES_MAX 65536u  /* in all: a value may take a hundred times the bytes of its text */
-#define DEPTH_MAX  12	   /* a status has 6 levels */
-#define KEY_MAX	   40u
+#define TEXT_MAX  524288u /* as the daemon has it */
+#define DEPTH_MAX 12	  /* a status has 6 levels */
+#define KEY_MAX	  40u
+/* What json-c makes of a few bytes of text. */
+#define OBJECT_MEMORY 1000u /* has a table from the beginning */
+#define ARRAY_MEMORY  400u
+#define VALUE_MEMORY  120u
 
 /* --- what it may consist of --------------------------------------------------------------------- */
 
-/* Whether there is no more in it than memory has room for: each value but the first follows one of these. */
-static bool is_small(const char *text, size_t size)
+/* Whether what it says takes no more memory than that: each value but the first follows one of these. */
+static bool is_small(const char *text, size_t size, size_t most)
 {
-	size_t values = 0;
+	size_t memory = size;
 
 	if (size > TEXT_MAX)
 		return false;
 	for (size_t i = 0; i < size; i++)
-		values += text[i] == ',' || text[i] == '[' || text[i] == '{';
-	return values <= VALUES_MAX;
+		memory += text[i] == '{'   ? OBJECT_MEMORY
+			  : text[i] == '[' ? ARRAY_MEMORY
+			  : text[i] == ',' ? VALUE_MEMORY
+					   : 0;
+	return memory <= most;
 }
 
 static bool key_is_plain(const char *key)
@@ -118,14 +124,14 @@ static bool are_steps(struct json_object *value)
 	return true;
 }
 
-static struct json_object *parse(const char *text, size_t size, bool (*is_such)(struct json_object *value),
-				 const char **why)
+static struct json_object *parse(const char *text, size_t size, size_t most,
+				 bool (*is_such)(struct json_object *value), const char **why)
 {
 	struct json_tokener *tokener = NULL;
 	struct json_object *value = NULL, *status = NULL;
 
 	*why = "its xenmsgd answers more than a status can be";
-	if (!is_small(text, size))
+	if (!is_small(text, size, most))
 		return NULL;
 	*why = strerror(ENOMEM);
 	tokener = json_tokener_new_ex(DEPTH_MAX);
@@ -143,9 +149,9 @@ static struct json_object *parse(const char *text, size_t size, bool (*is_such)(
 	return status;
 }
 
-struct json_object *far_status_parse(const char *text, size_t size, const char **why)
+struct json_object *far_status_parse(const char *text, size_t size, size_t most, const char **why)
 {
-	return parse(text, size, is_status, why);
+	return parse(text, size, most, is_status, why);
 }
 
 /* Puts the pieces of the text together, in order. NULL: there are none, or no memory. */
@@ -171,7 +177,7 @@ static char *join(struct json_object *answer, size_t *size)
 	return text;
 }
 
-struct json_object *far_status_read(struct json_object *answer, const char **why)
+struct json_object *far_status_read(struct json_object *answer, size_t most, const char **why)
 {
 	static const char *const known[] = {"domid", "name"};
 	struct json_object *status, *first = length_of(answer) ? json_object_array_get_idx(answer, 0) : NULL;
@@ -181,7 +187,7 @@ struct json_object *far_status_read(struct json_object *answer, const char **why
 	*why = "its xenmsgd answers nothing";
 	if (!text)
 		return NULL;
-	status = far_status_parse(text, size, why);
+	status = far_status_parse(text, size, most, why);
 	free(text);
 	for (size_t i = 0; status && i < sizeof(known) / sizeof(known[0]); i++)
 		json_object_object_add(status, known[i], json_object_get(at(first, known[i])));
@@ -197,7 +203,7 @@ struct json_object *far_steps_read(struct json_object *answer, const char **why)
 	*why = "its xenmsgd answers nothing";
 	if (!text)
 		return NULL;
-	steps = parse(text, size, are_steps, why);
+	steps = parse(text, size, FAR_STATUS_MOST, are_steps, why);
 	free(text);
 	for (size_t i = 0; i < length_of(steps); i++)
 		json_object_object_add(json_object_array_get_idx(steps, i), "domid",

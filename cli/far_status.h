@@ -12,17 +12,19 @@
 
 struct json_object;
 
+#define FAR_STATUS_MOST (8u << 20) /* bytes of memory; that of 100 links takes less than 1 MiB */
+
 /* Returns the status, which the caller puts, of the answer to "status of DOMAIN": its domid and name are
  * those that domain 0 knows, its texts are UTF-8 without control characters, its numbers finite, it is no
- * deeper than a status is and no larger than the daemon lets it be. What else it says is that domain's word,
- * and what a reader asks for may be missing, or of another type. If the answer is no status, returns NULL,
- * and *why says so. */
-struct json_object *far_status_read(struct json_object *answer, const char **why);
+ * deeper than a status is and no larger than the daemon lets it be, and it takes no more than `most` bytes of
+ * memory: a few of text may take a thousand. What else it says is that domain's word, and what a reader asks
+ * for may be missing, or of another type. If the answer is no status, returns NULL, and *why says so. */
+struct json_object *far_status_read(struct json_object *answer, size_t most, const char **why);
 
 /* Does likewise with the answer to "trace of DOMAIN WHAT": an array of objects, each with the domid that
  * domain 0 knows. */
 struct json_object *far_steps_read(struct json_object *answer, const char **why);
 /* Does the same for the text alone, of any bytes. */
-struct json_object *far_status_parse(const char *text, size_t size, const char **why);
+struct json_object *far_status_parse(const char *text, size_t size, size_t most, const char **why);
 
 #endif

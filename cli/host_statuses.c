@@ -13,9 +13,13 @@
 #include "cli/fields.h"
 
 #define ASKED_AT_ONCE 16u /* an answer may have half a megabyte */
+/* What all statuses may take, of which each domain has the same share; and the least of that. */
+#define ALL_MOST    (256u << 20)
+#define SHARE_LEAST (1u << 20)
 
 struct domain_asked {
 	struct json_object *entry; /* of the array */
+	size_t most;		   /* memory of its status */
 	bool is_over;
 };
 
@@ -49,7 +53,7 @@ static void on_answer(void *userdata, const struct xenmsg_result *result)
 		add_error(asked->entry, -result->error, result->reason);
 		return;
 	}
-	status = far_status_read(answer, &why);
+	status = far_status_read(answer, asked->most, &why);
 	json_object_put(answer);
 	if (status)
 		json_object_object_add(asked->entry, "status", status);
@@ -113,6 +117,13 @@ static const char *why_not(struct json_object *own)
 	return is_partial(own) ? "only " WHO_SEES_ALL " may ask other domains" : NULL;
 }
 
+static size_t share_of(size_t count)
+{
+	size_t share = ALL_MOST / count;
+
+	return share > FAR_STATUS_MOST ? FAR_STATUS_MOST : share < SHARE_LEAST ? SHARE_LEAST : share;
+}
+
 static void ask_all(struct xenmsg *conn, struct json_object *own, struct json_object *peers, int timeout_ms,
 		    struct json_object *all)
 {
@@ -128,6 +139,8 @@ static void ask_all(struct xenmsg *conn, struct json_object *own, struct json_ob
 		if (json_object_get_boolean(at(peer, "up")))
 			asked[count++].entry = add_entry(all, peer);
 	}
+	for (size_t i = 0; i < count; i++)
+		asked[i].most = share_of(count);
 	ask(conn, asked, count, timeout_ms);
 	free(asked);
 }

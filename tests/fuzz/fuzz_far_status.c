@@ -92,7 +92,8 @@ static void require_view(struct json_object *status)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	const char *why = NULL, *text;
-	struct json_object *status = far_status_parse((const char *)data, size, &why), *again;
+	struct json_object *status = far_status_parse((const char *)data, size, FAR_STATUS_MOST, &why),
+			   *again;
 
 	check(why != NULL);
 	if (!status)

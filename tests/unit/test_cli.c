@@ -72,7 +72,7 @@ TEST(another_domains_status_is_put_together_and_named_by_domain_0)
 	for (size_t piece = 1; piece <= sizeof(STATUS); piece++) {
 		struct json_object *answer = answer_of(STATUS, piece);
 		const char *why;
-		struct json_object *status = far_status_read(answer, &why);
+		struct json_object *status = far_status_read(answer, FAR_STATUS_MOST, &why);
 
 		assert_non_null(status);
 		assert_int_equal(number_at(status, "domid"), 5);
@@ -94,15 +94,35 @@ TEST(what_is_no_status_or_larger_than_one_is_refused)
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		struct json_object *answer = answer_of(cases[i], 3);
 
-		assert_null(far_status_read(answer, &why));
+		assert_null(far_status_read(answer, FAR_STATUS_MOST, &why));
 		assert_non_null(why);
 		json_object_put(answer);
 	}
 	assert_non_null(large);
 	memset(large, ' ', room);
 	memcpy(large, STATUS, sizeof(STATUS) - 1);
-	assert_null(far_status_parse(large, 524289, &why));
+	assert_null(far_status_parse(large, 524289, FAR_STATUS_MOST, &why));
 	free(large);
+}
+
+/* Each of these three bytes becomes an object with a table. */
+TEST(a_short_text_that_would_take_much_memory_is_no_status)
+{
+	char *text = malloc(65536), *at;
+	const char *why;
+	struct json_object *status;
+
+	assert_non_null(text);
+	for (unsigned count = 1000; count <= 20000; count += 19000) {
+		at = text + sprintf(text, "%.*s,\"x\":[{}", (int)sizeof(STATUS) - 2, STATUS);
+		for (unsigned i = 0; i < count; i++)
+			at += sprintf(at, ",{}");
+		at += sprintf(at, "]}");
+		status = far_status_parse(text, (size_t)(at - text), FAR_STATUS_MOST, &why);
+		assert_true((status != NULL) == (count == 1000));
+		json_object_put(status);
+	}
+	free(text);
 }
 
 TEST(sizes_have_units_and_three_digits_at_most)
