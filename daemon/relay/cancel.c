@@ -20,11 +20,9 @@
 #include "base/timer.h"
 #include "wire/hash.h"
 
-#define CANCELS_MAX 4096  /* without an answer, for each channel */
-#define AT_ONCE	    64	  /* cancellations given up in one turn */
-#define CHARGE	    160u  /* bytes for each, including what the hash and malloc need */
-#define WALK_COST   2u	  /* for each entry looked at */
-#define ERROR_MAX   4095u /* of errno */
+#define AT_ONCE	  64	/* cancellations given up in one turn */
+#define WALK_COST 2u	/* for each entry looked at */
+#define ERROR_MAX 4095u /* of errno */
 
 /* In which list a cancellation is. The frames are made when there is room for them: in the queue of a link
  * that is away they would pile up, which all who use the link share. */
@@ -49,6 +47,7 @@ struct channel_cancels {
 	struct channel *channel;
 	struct channel_cancel *all; /* but those that are answered: by offset, and oldest first */
 	struct channel_cancel *lists[LISTS];
+	uint32_t count;	     /* in all lists */
 	uint64_t lowest;     /* lowest offset in `RELEASED` */
 	struct event *timer; /* until the oldest one's deadline */
 	struct task overdue;
@@ -91,7 +90,8 @@ static void put(struct channel_cancels *cancels, struct channel_cancel *cancel, 
 static void forget(struct channel_cancels *cancels, struct channel_cancel *cancel)
 {
 	DL_DELETE(cancels->lists[cancel->list], cancel);
-	charge_release(&cancels->channel->charge, QUOTA_BYTES, CHARGE);
+	cancels->count--;
+	charge_release(&cancels->channel->charge, QUOTA_BYTES, CANCEL_COST);
 	free(cancel);
 }
 
@@ -223,22 +223,23 @@ static struct channel_cancel *find_cancel(const struct channel *channel, uint64_
 	return cancel;
 }
 
-/* Adds a cancellation that waits for its answer. NULL: too many wait already, for this channel or at its
- * opener's cost, or there is no memory. */
+/* Adds a cancellation that waits for its answer. NULL: too many wait already, for this or for its way to the
+ * opener, at this channel or at its opener's cost; or there is no memory. */
 static struct channel_cancel *await_answer(struct channel *channel, uint64_t offset, enum cancel_list list)
 {
 	struct channel_cancels *cancels = cancels_of(channel);
 	uint32_t ms = channel->relay->cancel_ms;
 	struct channel_cancel *cancel;
 
-	if (!cancels || HASH_COUNT(cancels->all) >= CANCELS_MAX ||
-	    charge_add(&channel->charge, QUOTA_BYTES, CHARGE) < 0)
+	if (!cancels || cancels->count >= CANCELS_MAX ||
+	    charge_add(&channel->charge, QUOTA_BYTES, CANCEL_COST) < 0)
 		return NULL;
 	cancel = calloc(1, sizeof(*cancel));
 	if (!cancel) {
-		charge_release(&channel->charge, QUOTA_BYTES, CHARGE);
+		charge_release(&channel->charge, QUOTA_BYTES, CANCEL_COST);
 		return NULL;
 	}
+	cancels->count++;
 	cancel->offset = offset;
 	cancel->deadline_ms = clock_ms() + ms;
 	HASH_ADD(hh, cancels->all, offset, sizeof(cancel->offset), cancel);
@@ -401,6 +402,7 @@ static void take(struct image *image, struct channel *channel, const struct chan
 		image_fail(image, -ENOMEM);
 		return;
 	}
+	cancels->count++;
 	*cancel = *read;
 	cancel->deadline_ms = clock_ms() + channel->relay->cancel_ms;
 	if (cancel->list != ANSWERED)
@@ -444,8 +446,8 @@ void cancels_image(struct image *image, struct channel *channel)
 		if (goes_over(channel, i))
 			DL_FOREACH(cancels->lists[i], cancel)
 				count++;
-	image_u32(image, &count);
-	image_expect(image, (uint64_t)count * CHARGE <= channel->charge.held[QUOTA_BYTES]);
+	image_upto(image, &count, CANCELS_MAX);
+	image_expect(image, (uint64_t)count * CANCEL_COST <= channel->charge.held[QUOTA_BYTES]);
 	for (unsigned i = 0; cancels && i < LISTS; i++)
 		if (goes_over(channel, i))
 			DL_FOREACH(cancels->lists[i], cancel)

@@ -13,14 +13,18 @@
  *   beyond a link or a socket ──CANCEL──▶ asked ─▶ what is answered there; ECONNRESET after a while
  *
  * Cancellations that wait, for their answer or to be sent, belong to the channel, and its opener pays for
- * them; only this module looks into them. Their number is bounded: further ones are answered ECONNRESET at
- * once. So a hop that takes nothing for a while, as that of a domain that is being saved, holds none of them.
+ * them; only this module looks into them. Their number is bounded, whatever they wait for: further ones are
+ * answered ECONNRESET at once. So an opener that asks and doesn't read ends its own session, and a hop that
+ * takes nothing for a while, as that of a domain that is being saved, holds none of them.
  */
 
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "wire/frame.h"
+
+#define CANCELS_MAX 4096u /* that a channel has, answered or not */
+#define CANCEL_COST 160u  /* bytes for each, including what the hash and malloc need */
 
 struct channel;
 struct channel_end;

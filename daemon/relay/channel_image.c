@@ -18,6 +18,8 @@
 #include "daemon/relay/sharing.h"
 
 #define NOBODY UINT32_MAX
+/* Bytes that a channel pays for: its windows and its cancels, each of which is bounded where it grows. */
+#define CHARGED_MAX (2 * STREAM_WINDOW_MAX + CANCELS_MAX * CANCEL_COST)
 
 /* Which frames are owed and which way the states go are bytes of enums. */
 static void states_image(struct image *image, struct channel_end *end)
@@ -164,7 +166,7 @@ static void charge_image(struct image *image, struct channel *channel)
 	relay_account_image(image, channel->relay, &account);
 	image_u64(image, &channels);
 	image_u64(image, &bytes);
-	image_expect(image, channels <= 1 && bytes <= 8ull * STREAM_WINDOW_MAX);
+	image_expect(image, channels <= 1 && bytes <= CHARGED_MAX);
 	if (!image->is_read)
 		return;
 	if (!image->error)

@@ -202,8 +202,16 @@ static void take_subscribed(struct topic *replica, const struct notice *notice)
 	replica->was_live = replica->is_doubtful = true;
 }
 
+/* Whether there can be so many messages, besides those that were counted already. */
+static bool can_count(const struct topic *replica, uint64_t count)
+{
+	return replica->log.count <= TOPIC_MISSED_MAX && count <= TOPIC_MISSED_MAX - replica->log.count;
+}
+
 static int take_notice(struct topic *replica, const struct notice *notice)
 {
+	if (notice->count && !can_count(replica, notice->count))
+		return -EPROTO;
 	switch (notice->kind) {
 	case NOTICE_SUBSCRIBED:
 		if (replica->state != REPLICA_TRYING)

@@ -24,6 +24,11 @@
 
 #include "base/quota.h"
 
+/* So many may be said to be missing in all, or published elsewhere: no daemon gets there, so who says more
+ * lies. With those that are there it is no more than the second one, and no sum of counts wraps. */
+#define TOPIC_MISSED_MAX (1ull << 62)
+#define TOPIC_COUNT_MAX	 (2 * TOPIC_MISSED_MAX - 1)
+
 struct feed;
 /* Who has published an entry. */
 struct topic_origin;

@@ -115,7 +115,8 @@ static void entry_fields(struct image *image, struct topic *topic, struct topic_
 	image_u64(image, &entry->before);
 	image_u64(image, &entry->unknown_before);
 	image_u64(image, &entry->number);
-	image_expect(image, messages_in(entry->bytes, entry->size) == topic_entry_messages(entry));
+	image_expect(image, entry->count <= TOPIC_COUNT_MAX && entry->before <= TOPIC_COUNT_MAX &&
+				    messages_in(entry->bytes, entry->size) == topic_entry_messages(entry));
 	topic_origin_image(image, topic, &entry->origin);
 }
 
@@ -227,7 +228,7 @@ void topic_log_image(struct image *image, struct topic *topic)
 	image_u64(image, &log->unknown);
 	image_u64(image, &log->messages);
 	image_u64(image, &log->said);
-	image_expect(image, log->first <= next && log->said <= next);
+	image_expect(image, log->first <= next && log->said <= next && log->count <= TOPIC_COUNT_MAX);
 	state_image(image, topic);
 	if (image->is_read)
 		log->next = log->first;

@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/quota.h"
+#include "daemon/relay/cancel.h"
 #include "daemon/relay/sharing.h"
 #include "wire/bytes.h"
 
@@ -343,7 +344,7 @@ SCENE_TEST(torn_word_is_not_asked_of_the_peer, start_with_small_link)
 #define OTHERS 40u /* that may wait, by what their opener may still hold */
 
 /* As scene_start(), and A pays: for one channel to begin with and `extra` bytes. */
-static void start_with_limit(struct scene *scene, uint64_t extra)
+static void start_limited(struct scene *scene, uint64_t extra, uint32_t link_ring)
 {
 	struct quota_limits limits = {.pool = {0}};
 
@@ -352,10 +353,15 @@ static void start_with_limit(struct scene *scene, uint64_t extra)
 		limits.max[QUOTA_UID][i] = 1000;
 	}
 	limits.max[QUOTA_UID][QUOTA_BYTES] = CHANNEL_INITIAL_LIMIT + extra;
-	scene_start(scene);
+	scene_with(scene, false, link_ring);
 	scene->quota = scene->rig.relay[0].quota = quota_new(&limits);
 	assert_non_null(scene->quota);
 	hop_set_account(&scene->a->hop, quota_account(scene->quota, QUOTA_UID, 1000));
+}
+
+static void start_with_limit(struct scene *scene, uint64_t extra)
+{
+	start_limited(scene, extra, 65536);
 }
 
 static void start_with_little_room(struct scene *scene)
@@ -371,6 +377,33 @@ static void start_with_room(struct scene *scene)
 static uint64_t bytes_of(struct scene *scene)
 {
 	return account_usage(scene->a->hop.account, QUOTA_BYTES).used;
+}
+
+static void start_with_much_room(struct scene *scene)
+{
+	start_limited(scene, 16u << 20, 1u << 19);
+}
+
+/* More than the next daemon would take, whatever its opener may hold. */
+SCENE_TEST(answers_that_their_opener_does_not_read_are_bounded, start_with_much_room)
+{
+	const struct charge *charge;
+	uint64_t before;
+
+	open_and_send(scene, "x", 100);
+	charge = &hop_find_channel(&scene->a->hop, 0)->channel->charge;
+	before = charge->held[QUOTA_BYTES];
+	for (unsigned round = 0; round < 150 && !scene->a->failed; round++) {
+		for (unsigned i = 0; i < 100; i++)
+			party_cancel(scene->a, 0, state_of(i));
+		rig_settle(&scene->rig);
+		for (unsigned i = 0; i < 100; i++)
+			answer(scene->link, 0, i, 0);
+		rig_settle(&scene->rig);
+		if (!scene->a->failed)
+			assert_in_range(charge->held[QUOTA_BYTES] - before, 0, CANCELS_MAX * CANCEL_COST);
+	}
+	assert_false(scene->link->failed);
 }
 
 SCENE_TEST(who_wants_messages_back_pays_until_he_is_answered, start_with_little_room)
