@@ -21,7 +21,7 @@ def report(*arguments):
 
 
 def unit_result(build, name, result, log):
-    (build / "tests").mkdir(exist_ok=True)
+    (build / f"tests/{name}").parent.mkdir(parents=True, exist_ok=True)
     (build / f"tests/{name}.trs").write_text(f":test-result: {result}\n:global-test-result: {result}\n")
     (build / f"tests/{name}.log").write_text(log)
 
@@ -34,6 +34,20 @@ def test_a_unit_test_is_named_with_its_assertion(tmp_path):
                 "[  FAILED  ] tests: 1 test(s), listed below:\n[  FAILED  ] one_is_two\n")
     assert report(f"unit:{tmp_path}") == (0, ["tests/test_bad: one_is_two", "    0x1 != 0x2", "    bad.c:110: error: Failure!"])
     assert report(f"cmocka:{tmp_path}/tests/test_bad.log") == (0, ["one_is_two", "    0x1 != 0x2", "    bad.c:110: error: Failure!"])
+
+
+def test_what_runs_a_failed_test_again_is_named(tmp_path):
+    unit_result(tmp_path, "unit/test_bad", "FAIL", "[ RUN      ] one\n[  FAILED  ] one\n")
+    assert report("--stage", "asan", f"unit:{tmp_path}")[1][-1] == "    again: scripts/check asan --only tests/unit/test_bad"
+    (tmp_path / "it.xml").write_text('<testsuite><testcase classname="tests.integration.test_it" name="test_so[1-x]"><failure message="no"/>'
+                                     "</testcase></testsuite>")
+    again = "    again: scripts/check asan-run --only tests/integration/test_it.py::test_so"
+    assert report("--stage", "asan-run", f"pytest:{tmp_path / 'it.xml'}")[1] == ["tests/integration/test_it.py::test_so[1-x]", "    no", again]
+    (tmp_path / "dom0").mkdir()
+    (tmp_path / "dom0/results").write_text("not ok test_boots\ndone\n")
+    assert report("--stage", "xen", f"xen:{tmp_path}")[1][-1] == "    again: scripts/check xen --only test_boots"
+    (tmp_path / "log").write_text("x: error: y\n")
+    assert report("--stage", "model", f"log:{tmp_path / 'log'}")[1][-1] == "    again: scripts/check model"
 
 
 def test_the_unit_test_in_which_a_program_ended_is_named(tmp_path):
