@@ -24,6 +24,7 @@
 #define BUS_PATH     "/org/freedesktop/DBus"
 #define PROPERTIES   BUS ".Properties"
 #define MESSAGES_MAX 32 /* handled at once */
+#define REST	     9u /* times as long as what came has taken nothing more is read: anybody may send */
 /* Where sd_bus_open_system() finds the bus. */
 #define BUS_VARIABLE "DBUS_SYSTEM_BUS_ADDRESS"
 #define BUS_ADDRESS  "unix:path=/run/dbus/system_bus_socket"
@@ -235,8 +236,9 @@ static void disconnect(struct units *units)
 
 static void on_bus(int fd, short what, void *userdata);
 
-/* Waits for what sd-bus wants to wait for next. Returns 0, or a negative errno: nothing more will come. */
-static int wait_for_bus(struct units *units, bool more)
+/* Waits for what sd-bus wants to wait for next, behind a rest. Returns 0, or a negative errno: nothing more
+ * will come. */
+static int wait_for_bus(struct units *units, uint64_t rest_ms)
 {
 	int events = sd_bus_get_events(units->bus), fd = sd_bus_get_fd(units->bus);
 	uint64_t until = UINT64_MAX, now = clock_ms();
@@ -247,12 +249,12 @@ static int wait_for_bus(struct units *units, bool more)
 	if (events < 0 || fd < 0)
 		return events < 0 ? events : fd;
 	what = (short)((events & POLLIN ? EV_READ : 0) | (events & POLLOUT ? EV_WRITE : 0));
-	units->event = event_new(units->base, fd, what, on_bus, units);
+	units->event = event_new(units->base, rest_ms ? -1 : fd, rest_ms ? 0 : what, on_bus, units);
 	if (!units->event)
 		return -ENOMEM;
 	sd_bus_get_timeout(units->bus, &until);
-	if (more)
-		timer_set(units->event, 0);
+	if (rest_ms)
+		timer_set(units->event, rest_ms);
 	else if (until == UINT64_MAX)
 		event_add(units->event, NULL);
 	else
@@ -270,11 +272,14 @@ static void lose_connection(struct units *units)
 static void on_bus(int fd, short what, void *userdata)
 {
 	struct units *units = userdata;
-	int r = 1;
+	uint64_t begun = clock_thread_ns(), rest_ms = 0;
+	int r = 1, count = 0;
 
-	for (int i = 0; r > 0 && i < MESSAGES_MAX; i++)
+	for (; r > 0 && count<MESSAGES_MAX; count += r> 0)
 		r = sd_bus_process(units->bus, NULL);
-	if (r < 0 || !sd_bus_is_open(units->bus) || wait_for_bus(units, r > 0) < 0)
+	if (count)
+		rest_ms = clock_ms_of(REST * (clock_thread_ns() - begun)) + 1;
+	if (r < 0 || !sd_bus_is_open(units->bus) || wait_for_bus(units, rest_ms) < 0)
 		lose_connection(units);
 }
 
@@ -324,7 +329,7 @@ static int ask_for(struct unit_start *start, const char *unit)
 		r = sd_bus_call_method_async(units->bus, &start->slot, SYSTEMD, SYSTEMD_PATH, MANAGER,
 					     "StartUnit", on_answer, start, "ss", unit, "replace");
 	if (r >= 0)
-		r = wait_for_bus(units, false);
+		r = wait_for_bus(units, 0);
 	if (r < 0) {
 		start->slot = sd_bus_slot_unref(start->slot);
 		lose_connection(units);

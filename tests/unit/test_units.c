@@ -10,6 +10,7 @@
 #include <event2/event.h>
 #include <systemd/sd-bus.h>
 
+#include "base/clock.h"
 #include "daemon/activation/units.h"
 
 static struct {
@@ -17,8 +18,11 @@ static struct {
 	int failing_call; /* the number of the call that fails; 0: none */
 	int events;	  /* what sd_bus_get_events() returns */
 	int process;
+	int floods; /* messages of those that never end, each of FLOOD_NS; 0: none come */
 	int fds[2];
 } bus;
+
+#define FLOOD_NS 200000u
 
 int sd_bus_new(sd_bus **out)
 {
@@ -103,6 +107,13 @@ int sd_bus_get_timeout(sd_bus *it, uint64_t *until)
 
 int sd_bus_process(sd_bus *it, sd_bus_message **message)
 {
+	uint64_t begun = clock_thread_ns();
+
+	if (bus.floods) {
+		while (clock_thread_ns() - begun < FLOOD_NS)
+			;
+		return bus.floods++;
+	}
 	return bus.process;
 }
 
@@ -180,6 +191,19 @@ SCENE_TEST(connection_that_has_nothing_to_wait_for_fails_its_starts, scene_start
 	bus.events = POLLIN;
 	assert_non_null(start(scene));
 	assert_int_equal(bus.opened, 2);
+}
+
+SCENE_TEST(who_floods_the_bus_takes_a_tenth_of_the_time_at_most, scene_start)
+{
+	uint64_t begun = clock_ns();
+
+	assert_non_null(start(scene));
+	bus.floods = 1;
+	assert_int_equal(write(bus.fds[1], "x", 1), 1);
+	while (bus.floods < 100)
+		event_base_loop(scene->base, EVLOOP_ONCE);
+	assert_true(clock_ns() - begun > 5 * 100 * FLOOD_NS);
+	bus.floods = 0;
 }
 
 SCENE_TEST(connection_that_breaks_fails_all_starts, scene_start)
