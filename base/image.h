@@ -55,11 +55,13 @@ enum image_section_type {
 	/* daemon/link/link_image.c: the session with a domain whose number isn't known since this domain was
 	 * restored; it has its number among those of IMAGE_LINK */
 	IMAGE_SOUGHT,
+	IMAGE_KNOWN,  /* daemon/known/known_image.c: what domains are called */
+	IMAGE_POLICY, /* daemon/policy/host_told.c: what domain 0 has told of the host's policy */
 	IMAGE_TYPES
 };
 #define IMAGE_KNOWN_TO_ALL IMAGE_END /* the last type that each program of this format reads */
 
-#define IMAGE_FORMAT  4u	 /* another number: another format, which isn't read */
+#define IMAGE_FORMAT  5u	 /* another number: another format, which isn't read */
 #define IMAGE_MAX     (1u << 30) /* bytes */
 #define IMAGE_FDS_MAX 1048576u
 

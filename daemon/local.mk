@@ -30,6 +30,7 @@ libdaemon_a_SOURCES = \
 	daemon/relay/takeover.c daemon/relay/takeover.h \
 	daemon/known/changes.c daemon/known/changes.h \
 	daemon/known/known.c daemon/known/known.h \
+	daemon/known/known_image.c \
 	daemon/local/host_watches.c daemon/local/host_watches.h daemon/local/host_watches_image.c \
 	daemon/local/host_watches_internal.h daemon/local/told_list.c daemon/local/told_list.h \
 	daemon/relay/closer.c daemon/relay/closer.h \

@@ -28,7 +28,10 @@
 #include "wire/address.h"
 #include "wire/hash.h"
 
+#define KNOWN_TAGS_MAX 1026u /* bytes of a domain's tags */
+
 struct changes;
+struct image;
 struct known;
 struct named_domain;
 struct record;
@@ -149,9 +152,13 @@ void known_drop_gone(struct known *known, struct known_domain *domain);
 /* In a guest: the daemon of domain 0. */
 struct known_teller {
 	bool is_there, tells; /* names */
+	uint64_t lost_ms;     /* since when our link with it is lost; 0: it isn't */
 };
 struct known_teller *known_teller(struct known *known);
 uint64_t known_version(const struct known *known);
+/* Writes what domains are called, and whether domain 0 tells it, into the image that the next daemon gets
+ * (known_image.c), or reads it: of domains of which nothing was read yet. */
+void known_names_image(struct image *image, struct known *known);
 
 /* --- who is there, and what they offer */
 

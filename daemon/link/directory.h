@@ -51,6 +51,9 @@ int directory_new(struct directory **directory, struct event_base *base,
 void directory_free(struct directory *directory);
 /* Starts over in a guest that was restored or migrated, perhaps to another host. */
 void directory_restart(struct directory *directory);
+/* In a guest: domain 0's names are from the daemon before this one: believes them for as long as that would
+ * have. */
+void directory_believe_on(struct directory *directory);
 /* In a guest: takes a DIRECTORY frame's payload (`length` bytes) from domain 0. Returns 0, or -EPROTO if it
  * is malformed; then none of it was used. */
 int directory_take(struct directory *directory, const uint8_t *payload, uint32_t length);

@@ -6,6 +6,7 @@
 
 #include "daemon/link/link.h"
 #include "daemon/peers/peers.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/timer.h"
 #include "wire/frame.h"
@@ -64,8 +65,21 @@ void believe_link(struct directory *directory, enum known_what what, uint32_t do
 	peers_told(directory->with.peers, false);
 	if (directory->zero->is_there)
 		timer_start(directory->want, directory->want_ms);
+	if (!directory->zero->tells)
+		return;
+	if (!directory->zero->lost_ms)
+		directory->zero->lost_ms = clock_ms();
+	directory_believe_on(directory);
+}
+
+void directory_believe_on(struct directory *directory)
+{
+	uint64_t lost_for = clock_ms_since(directory->zero->lost_ms);
+
 	if (directory->zero->tells)
-		timer_start(directory->forget, directory->with.believed_ms);
+		timer_start(directory->forget, lost_for < directory->with.believed_ms
+						       ? directory->with.believed_ms - (unsigned)lost_for
+						       : 0);
 }
 
 /* Takes what has changed in XenStore, and who is away. */
@@ -144,6 +158,7 @@ int directory_take(struct directory *directory, const uint8_t *payload, uint32_t
 		log_limited(LOG_LINK, LOG_BY_DOMAIN(0), LOG_LEVEL_INFO,
 			    "directory: domain 0 tells the names of the other domains");
 	directory->zero->tells = true;
+	directory->zero->lost_ms = 0;
 	directory->want_ms = WANT_FIRST_MS;
 	evtimer_del(directory->forget);
 	return 0;
@@ -152,6 +167,7 @@ int directory_take(struct directory *directory, const uint8_t *payload, uint32_t
 void directory_restart(struct directory *directory)
 {
 	directory->zero->is_there = directory->linked = directory->zero->tells = directory->listing = false;
+	directory->zero->lost_ms = 0;
 	directory->want_ms = WANT_FIRST_MS;
 	evtimer_del(directory->want);
 	evtimer_del(directory->forget);

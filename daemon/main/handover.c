@@ -18,6 +18,7 @@
 #include "base/notify.h"
 #include "daemon/activation/activation.h"
 #include "daemon/hosts/hosts.h"
+#include "daemon/known/known.h"
 #include "daemon/link/asks.h"
 #include "daemon/link/link.h"
 #include "daemon/link/via.h"
@@ -27,6 +28,7 @@
 #include "daemon/local/watches.h"
 #include "daemon/main/handover_internal.h"
 #include "daemon/peers/peers.h"
+#include "daemon/policy/access.h"
 #include "daemon/relay/hop_image.h"
 #include "daemon/serve/queries.h"
 #include "daemon/serve/tracers.h"
@@ -154,6 +156,10 @@ static void write_image(struct daemon *daemon, struct image *image, struct head 
 		image_section(image, IMAGE_HOSTS);
 		hosts_image(image, daemon->hosts);
 	}
+	image_section(image, IMAGE_KNOWN);
+	known_names_image(image, daemon->known);
+	image_section(image, IMAGE_POLICY);
+	access_image(image, daemon->access);
 	local_write_sessions(daemon->local, image);
 	links_write_image(daemon->links, image);
 	topics_write_image(daemon->topics, image);

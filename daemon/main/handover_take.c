@@ -16,6 +16,8 @@
 #include "base/notify.h"
 #include "daemon/activation/activation.h"
 #include "daemon/hosts/hosts.h"
+#include "daemon/known/known.h"
+#include "daemon/link/directory.h"
 #include "daemon/link/asks.h"
 #include "daemon/link/link.h"
 #include "daemon/link/via.h"
@@ -24,7 +26,9 @@
 #include "daemon/local/streams.h"
 #include "daemon/local/watches.h"
 #include "daemon/main/handover_internal.h"
+#include "daemon/peers/domains.h"
 #include "daemon/peers/peers.h"
+#include "daemon/policy/access.h"
 #include "daemon/relay/hop_image.h"
 #include "daemon/serve/queries.h"
 #include "daemon/serve/router.h"
@@ -155,6 +159,12 @@ static void read_section(struct daemon *daemon, struct handover *handover, uint3
 	case IMAGE_HOSTS:
 		hosts_image(image, daemon->hosts);
 		break;
+	case IMAGE_KNOWN:
+		known_names_image(image, daemon->known);
+		break;
+	case IMAGE_POLICY:
+		access_image(image, daemon->access);
+		break;
 	case IMAGE_SESSION:
 		image_expect(image, hops->count < head->sessions);
 		if (!image->error)
@@ -232,9 +242,10 @@ static void read_section(struct daemon *daemon, struct handover *handover, uint3
 static unsigned rank(uint32_t type)
 {
 	static const uint8_t order[] = {
-		IMAGE_HOSTS,   IMAGE_SESSION, IMAGE_LINK,    IMAGE_TOPIC,      IMAGE_STREAM, IMAGE_ROOM,
-		IMAGE_COMMAND, IMAGE_WAITING, IMAGE_CHANNEL, IMAGE_LEDGER,     IMAGE_PARTY,  IMAGE_ENDPOINT,
-		IMAGE_THING,   IMAGE_WATCH,   IMAGE_TOLD,    IMAGE_HOST_WATCH, IMAGE_QUERY,
+		IMAGE_HOSTS,   IMAGE_KNOWN,  IMAGE_POLICY,     IMAGE_SESSION,  IMAGE_LINK,
+		IMAGE_TOPIC,   IMAGE_STREAM, IMAGE_ROOM,       IMAGE_COMMAND,  IMAGE_WAITING,
+		IMAGE_CHANNEL, IMAGE_LEDGER, IMAGE_PARTY,      IMAGE_ENDPOINT, IMAGE_THING,
+		IMAGE_WATCH,   IMAGE_TOLD,   IMAGE_HOST_WATCH, IMAGE_QUERY,
 	};
 	unsigned i = 0;
 
@@ -298,6 +309,10 @@ static void end_session(void *userdata, struct session *session)
 static void go_on(struct daemon *daemon, const struct image_hops *hops, const struct head *head)
 {
 	router_adopt_channels(daemon->router, hops);
+	if (daemon->domains)
+		domains_list(daemon->domains); /* some may have gone meanwhile */
+	else
+		directory_believe_on(daemon->directory);
 	for (uint32_t i = 0; i < hops->sessions; i++)
 		session_go_on(local_in_image(hops, i));
 	topics_go_on(daemon->topics);

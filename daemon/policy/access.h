@@ -20,6 +20,7 @@ struct access;
 struct address;
 struct channel;
 struct denied;
+struct image;
 struct json_object;
 struct known;
 struct rule;
@@ -130,6 +131,8 @@ char *access_host_domain(struct access *access, uint32_t guest, uint32_t domid, 
 int access_take_host(struct access *access, const uint8_t *payload, uint32_t length);
 /* This domain was restored, and others may have the numbers of those that were told. */
 void access_forget_host_domains(struct access *access);
+/* Writes what it was told into the image that the next daemon gets, or reads it. */
+void access_image(struct image *image, struct access *access);
 
 /* --- in domain 0: what concerns one domain of this host */
 

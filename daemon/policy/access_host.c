@@ -11,6 +11,7 @@
 
 #include <json-c/json.h>
 
+#include "base/image.h"
 #include "base/log.h"
 #include "base/self.h"
 #include "daemon/known/known.h"
@@ -330,6 +331,18 @@ void access_forget_host_domains(struct access *access)
 {
 	if (access->told)
 		host_told_forget_domains(access->told);
+}
+
+void access_image(struct image *image, struct access *access)
+{
+	bool is_told = access->told != NULL;
+
+	image_bool(image, &is_told);
+	image_expect(image, is_told == (access->told != NULL));
+	if (!is_told || image->error)
+		return;
+	image_u64(image, &access->host_since);
+	host_told_image(image, access->told);
 }
 
 /* --- life --------------------------------------------------------------------------------------- */

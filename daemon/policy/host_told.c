@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/image.h"
+#include "wire/address.h"
 #include "wire/frame.h"
 #include "wire/hash.h"
 
@@ -14,17 +16,22 @@ struct told_domain {
 	UT_hash_handle hh;
 };
 
+/* A text of domain 0's. */
+struct share_text {
+	char *data;
+	uint32_t size;
+};
+
 /* A share, or what is added to one. */
 struct told_share {
 	struct host_policy *policy;
+	struct share_text text; /* in which it came whole */
 	struct told_domain *domains;
 };
 
 struct host_told {
 	struct told_share share; /* in force; its policy is NULL before the first has come */
-	/* of the text that is coming */
-	char *text;
-	size_t size;
+	struct share_text coming;
 	bool is_coming, replaces;
 	void (*changed)(void *userdata, uint32_t domid);
 	void *userdata;
@@ -89,9 +96,8 @@ void host_told_name(const struct host_told *told, struct policy_subject *subject
 /* What was begun isn't whole any more. */
 static void cut(struct host_told *told)
 {
-	free(told->text);
-	told->text = NULL;
-	told->size = 0;
+	free(told->coming.data);
+	told->coming = (struct share_text){.data = NULL};
 	told->is_coming = false;
 }
 
@@ -106,19 +112,45 @@ void host_told_forget_domains(struct host_told *told)
 static void free_share(struct told_share *share)
 {
 	host_policy_free(share->policy);
+	free(share->text.data);
 	forget_domains(share);
 }
 
-/* Takes the whole text. */
-static int take_share(struct host_told *told, FILE *file, char **error)
+static FILE *open_text(const struct share_text *text)
 {
-	struct told_share share = {.policy = NULL};
-	int r = host_policy_load_share(&share.policy, file, note_domain, &share, error);
+	/* An empty one can't be opened. */
+	return text->size ? fmemopen(text->data, text->size, "r") : fopen("/dev/null", "re");
+}
 
-	if (r < 0) {
-		free_share(&share);
-		return r;
+/* Reads a share from its text, which is its own from now on. */
+static int read_share(struct told_share *share, const struct share_text *text, char **error)
+{
+	FILE *file = open_text(text);
+	int r = file ? 0 : -ENOMEM;
+
+	*share = (struct told_share){.text = *text};
+	if (file) {
+		r = host_policy_load_share(&share->policy, file, note_domain, share, error);
+		fclose(file);
 	}
+	if (r < 0) {
+		free_share(share);
+		*share = (struct told_share){.policy = NULL};
+	}
+	return r;
+}
+
+/* Takes the whole text. */
+static int take_share(struct host_told *told, char **error)
+{
+	struct told_share share;
+	struct share_text text = told->coming;
+	int r;
+
+	told->coming = (struct share_text){.data = NULL};
+	r = read_share(&share, &text, error);
+	if (r < 0)
+		return r;
 	free_share(&told->share);
 	told->share = share;
 	return HOST_TOLD_RULES;
@@ -135,11 +167,14 @@ static int add_domain(void *userdata, const struct host_domain *said)
 	return r;
 }
 
-static int take_domains(struct host_told *told, FILE *file, char **error)
+static int take_domains(struct host_told *told, char **error)
 {
 	struct host_policy *policy = NULL;
-	int r = host_policy_load_share(&policy, file, add_domain, told, error);
+	FILE *file = open_text(&told->coming);
+	int r = file ? host_policy_load_share(&policy, file, add_domain, told, error) : -ENOMEM;
 
+	if (file)
+		fclose(file);
 	if (r == 0 && policy_rules(host_policy_rules(policy)) > 0)
 		r = -EINVAL;
 	host_policy_free(policy);
@@ -148,29 +183,24 @@ static int take_domains(struct host_told *told, FILE *file, char **error)
 
 static int take_text(struct host_told *told, char **error)
 {
-	/* An empty one can't be opened. */
-	FILE *file = told->size ? fmemopen(told->text, told->size, "r") : fopen("/dev/null", "re");
-	int r;
+	int r = told->replaces ? take_share(told, error) : take_domains(told, error);
 
-	if (!file)
-		return -ENOMEM;
-	r = told->replaces ? take_share(told, file, error) : take_domains(told, file, error);
-	fclose(file);
 	return r == -EINVAL ? -EPROTO : r;
 }
 
 static int add_part(struct host_told *told, const char *text, size_t size)
 {
+	struct share_text *coming = &told->coming;
 	char *grown;
 
-	if (told->size + size > HOST_TOLD_MAX)
+	if (size > HOST_TOLD_MAX - coming->size)
 		return -EPROTO;
-	grown = realloc(told->text, told->size + size + 1);
+	grown = realloc(coming->data, coming->size + size + 1);
 	if (!grown)
 		return -ENOMEM;
-	memcpy(grown + told->size, text, size);
-	told->text = grown;
-	told->size += size;
+	memcpy(grown + coming->size, text, size);
+	coming->data = grown;
+	coming->size += (uint32_t)size;
 	return 0;
 }
 
@@ -199,6 +229,90 @@ int host_told_take(struct host_told *told, const uint8_t *untrusted_payload, uin
 const struct host_policy *host_told_policy(const struct host_told *told)
 {
 	return told->share.policy;
+}
+
+/* --- the image ---------------------------------------------------------------------------------- */
+
+static void text_image(struct image *image, struct share_text *text)
+{
+	struct image_bytes bytes = {(const uint8_t *)text->data, text->size};
+
+	image_bytes(image, &bytes, HOST_TOLD_MAX);
+	if (!image->is_read || image->error)
+		return;
+	text->data = malloc(bytes.size + 1u);
+	if (!text->data) {
+		image_fail(image, -ENOMEM);
+		return;
+	}
+	memcpy(text->data, bytes.data, bytes.size);
+	text->size = bytes.size;
+}
+
+static void domain_image(struct image *image, struct told_domain *domain)
+{
+	image_u32(image, &domain->domid);
+	image_string(image, &domain->name, HOST_TOLD_MAX);
+	image_string(image, &domain->uuid, HOST_TOLD_MAX);
+	image_string(image, &domain->tags, HOST_TOLD_MAX);
+	image_expect(image, domid_is_valid(domain->domid) && domain->name && domain->uuid);
+}
+
+static void read_domain(struct image *image, struct told_share *share)
+{
+	struct told_domain read = {.domid = 0};
+	int r = 0;
+
+	domain_image(image, &read);
+	if (!image->error)
+		r = note_domain(share, &(struct host_domain){.domid = read.domid,
+							     .name = read.name,
+							     .uuid = read.uuid,
+							     .tags = read.tags});
+	if (r < 0)
+		image_fail(image, r);
+	free(read.name);
+	free(read.uuid);
+	free(read.tags);
+}
+
+/* The rules are in the text in which they came, the domains as they were told last. */
+static void share_image(struct image *image, struct told_share *share)
+{
+	uint32_t count = HASH_COUNT(share->domains);
+	struct share_text text = share->text;
+	struct told_domain *domain, *next;
+	char *error = NULL;
+	int r;
+
+	text_image(image, &text);
+	if (image->is_read && !image->error) {
+		r = read_share(share, &text, &error);
+		free(error);
+		if (r < 0)
+			image_fail(image, r);
+		forget_domains(share);
+	}
+	image_upto(image, &count, DOMID_MAX + 1);
+	if (image->is_read)
+		for (; count > 0 && !image->error; count--)
+			read_domain(image, share);
+	else
+		HASH_ITER(hh, share->domains, domain, next)
+			domain_image(image, domain);
+}
+
+void host_told_image(struct image *image, struct host_told *told)
+{
+	bool is_told = told->share.policy != NULL;
+
+	image_expect(image, !is_told);
+	image_bool(image, &is_told);
+	if (is_told)
+		share_image(image, &told->share);
+	image_bool(image, &told->is_coming);
+	image_bool(image, &told->replaces);
+	text_image(image, &told->coming);
 }
 
 /* --- life --------------------------------------------------------------------------------------- */

@@ -8,6 +8,7 @@
  * about domains alone.
  *
  *   nothing ──a whole share──▶ told ──link lost──▶ told, since nobody has taken it back
+ *                              told ──this daemon hands over──▶ told, in the next one
  *                              told ──this domain was restored──▶ told, but other domains are unknown
  */
 
@@ -17,6 +18,7 @@
 #include "daemon/policy/host_policy.h"
 
 struct host_told;
+struct image;
 
 /* `changed` is called for each domain of which something was added. */
 struct host_told *host_told_new(void (*changed)(void *userdata, uint32_t domid), void *userdata);
@@ -35,5 +37,7 @@ const struct host_policy *host_told_policy(const struct host_told *told);
 void host_told_forget_domains(struct host_told *told);
 /* Adds to a subject of this host what it is called, as far as that was told. */
 void host_told_name(const struct host_told *told, struct policy_subject *subject);
+/* Writes all of that, also what has come by half, into the image that the next daemon gets, or reads it. */
+void host_told_image(struct image *image, struct host_told *told);
 
 #endif

@@ -3,12 +3,13 @@
 /*
  * What a daemon hands over, as bytes of any kind: two hops to programs, which share memory or don't, one of a
  * link, topics that nobody here has bound, byte streams that wait to be fetched, endpoints that are started
- * on demand and have no file here, their channels, what lies in the programs' rings, other hosts, and watches
+ * on demand and have no file here, their channels, what lies in the programs' rings, other hosts, names, the
+ * host's policy, and watches
  * of two sessions with what they were told, which meet domains that are there, or are others now. What is
  * taken must go on: it gets rings and passes, and watches are compared with what is there, and handed over
  * once more. Whatever is wrong, nothing is left. Seeds are made by XENMSG_SEEDS=DIRECTORY
  * tests/unit/test_image, test_topic_image, test_stream_image, test_activation, test_hosts_image,
- * test_host_watches and test_watches_image.
+ * test_host_watches, test_told_image and test_watches_image.
  */
 
 #include <sys/socket.h>
@@ -30,6 +31,7 @@
 #include "daemon/local/session.h"
 #include "daemon/local/streams.h"
 #include "daemon/local/watches_internal.h"
+#include "daemon/policy/access.h"
 #include "daemon/topic/topics.h"
 #include "tests/fuzz/fuzz.h"
 
@@ -98,6 +100,8 @@ struct parts {
 	struct streams *streams;
 	struct activations *activations;
 	struct watches *watches;
+	struct known *known;
+	struct access *access;
 	struct hosts *hosts;
 	struct via *via;
 	struct asks *asks;
@@ -232,6 +236,10 @@ static void read_section(struct image *image, struct image_hops *hops, struct pr
 		read_of_topic(image, hops, parts->topics, type);
 	} else if (type == IMAGE_HOSTS) {
 		hosts_image(image, parts->hosts);
+	} else if (type == IMAGE_KNOWN) {
+		known_names_image(image, parts->known);
+	} else if (type == IMAGE_POLICY) {
+		access_image(image, parts->access);
 	} else if (type == IMAGE_STREAM) {
 		streams_read_image(parts->streams, image, hops);
 	} else if (type == IMAGE_ROOM) {
@@ -305,6 +313,7 @@ static void run(struct relay *relay, struct image *image, struct topics *topics,
 {
 	struct program *programs = calloc(HOPS, sizeof(*programs));
 	struct parts parts = {.topics = topics,
+			      .known = known,
 			      .streams = streams_new(relay, route, NULL),
 			      .watches = watches_new(&relay->turns, known, NULL, knows_all, NULL)};
 	const struct asks_collaborators asks_with = {.self = &guest, .relay = relay, .known = known};
@@ -312,6 +321,8 @@ static void run(struct relay *relay, struct image *image, struct topics *topics,
 	uint32_t type;
 
 	check(programs && parts.streams && parts.watches && hops.hops);
+	check(access_new(&parts.access, &guest, "/nonexistent", known) == 0);
+	check(access_set_host(parts.access, "", CONFIG_HOST_POLICY_OBEY) == 0);
 	check(hosts_new(&parts.hosts, relay, &hosts_options, &hosts_callbacks, NULL) == 0);
 	check(via_new(&parts.via,
 		      &(struct via_collaborators){.self = &guest, .relay = relay, .hosts = parts.hosts},
@@ -350,6 +361,7 @@ static void run(struct relay *relay, struct image *image, struct topics *topics,
 	asks_free(parts.asks);
 	via_free(parts.via);
 	hosts_free(parts.hosts);
+	access_free(parts.access);
 	for (unsigned i = 0; i < HOPS; i++)
 		hop_retire(programs[i].hop, ENOENT);
 	relay_cleanup(relay);

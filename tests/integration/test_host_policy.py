@@ -11,7 +11,8 @@ import pytest
 
 from frames import OBEYS, RELAYS
 from library import Connection
-from messaging import EXIT_DENIED, EXIT_ERROR, EXIT_UNREACHABLE, EXIT_USAGE, FAST, PATIENCE, SOURCES, Node, eventually, tool
+from messaging import EXIT_DENIED, EXIT_ERROR, EXIT_UNREACHABLE, EXIT_USAGE, FAST, PATIENCE, SOURCES, Node, eventually, stopped, tool
+from renewing import all_are_delivered, ended, posted, renew
 from test_cli_json import validator  # the fixture `valid`  # noqa: F401  pylint: disable=unused-import
 from test_policy import rule
 from test_views import NOBODY, As
@@ -207,6 +208,24 @@ def test_who_starts_again_is_told_again(hosted):
     zero.start()
     eventually(lambda: rules_of(two)[0] == 0, "the new daemon of domain 0 tells other rules")
     assert attempt(one, "2:inbox") == LET_IN
+
+
+def test_what_a_guest_was_told_holds_over_its_hand_overs(hosted):
+    """Domain 0's daemon isn't there to say it again."""
+    rules = host_rule("dom1", "dom2", "allow", "inbox") + host_rule("dom3", "dom2", "deny")
+    zero, one, two, three = hosted(rules, {1: None, 2: rule("3", "*"), 3: None})
+    receiver = two.receiver("inbox")
+    with Connection(one.socket) as sender:
+        with stopped(receiver.process.pid):
+            outcomes = posted(sender, "2:inbox", 5)
+            eventually(lambda: two.link_state(1) == "up", "they are under way")
+            zero.stop()
+            for _ in range(2):
+                renew(two)
+                assert attempt(three, "2:inbox") == attempt(one, "2:other") == DENIED
+        all_are_delivered(outcomes, 5, sender)
+        assert sender.send("2:inbox", b"after") == 0
+    assert ended(receiver.process).split() == ["0", "1", "2", "3", "4", "after"]
 
 
 def test_a_restored_guest_is_told_who_is_who_again(hosted):

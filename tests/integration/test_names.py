@@ -10,6 +10,7 @@ import pytest
 from frames import DATA, OPEN, message
 from messaging import EXIT_DENIED, EXIT_OK, EXIT_UNREACHABLE, FAST, TOLD_WATCHES, Holder, Node, deliver, eventually, works
 from protocol import Program
+from renewing import renew
 
 
 def known(node):
@@ -146,6 +147,20 @@ def test_names_survive_a_restart_of_dom0s_daemon(zero, one, two, host, how):
     zero.start()
     knows(one, {2: "work"})
     assert receives(two, one, "work:inbox")["domain"] == "dom1"
+
+
+@pytest.mark.parametrize("asker", [0, 1], ids=["domain_0", "guest"])
+def test_names_survive_a_hand_over_of_who_asks(zero, one, two, host, asker):
+    """Without a link there; and nobody tells a guest again, since domain 0's daemon isn't there."""
+    node = (zero, one)[asker]
+    receiver = two.receiver("inbox", "--count", "1")
+    knows(node, {2: "dom2"})
+    if asker:
+        zero.stop()
+    for _ in range(2):
+        renew(node)
+    node.send("dom2:inbox", "hello")
+    assert receiver.output() == b"hello\n"
 
 
 def test_a_domain_without_a_daemon_is_told_from_an_unknown_name(nodes):

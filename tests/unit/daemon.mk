@@ -61,6 +61,7 @@ daemon_tests = \
 	tests/unit/test_stream_calls \
 	tests/unit/test_stream_ends \
 	tests/unit/test_stream_image \
+	tests/unit/test_told_image \
 	tests/unit/test_topic_bound \
 	tests/unit/test_topic_ends \
 	tests/unit/test_topic_given \

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+
+/*
+ * What domains are called, in the image that a daemon hands over (base/image.h). The next daemon knows it
+ * from the beginning, so it decides as the one before, until the sources say otherwise: XenStore, which
+ * domain 0 reads anew, or domain 0's next list. Who is up isn't in it: that is looked at anew.
+ */
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/image.h"
+#include "daemon/known/known.h"
+
+static bool has_name(const struct known_domain *domain)
+{
+	return domain->is_complete || domain->name[0] || domain->uuid_text[0] || domain->tags ||
+	       domain->tags_refused;
+}
+
+static void domain_image(struct image *image, struct known_domain *domain)
+{
+	image_u32(image, &domain->domid);
+	image_text(image, domain->name, sizeof(domain->name));
+	image_raw(image, domain->uuid, sizeof(domain->uuid));
+	image_string(image, &domain->tags, KNOWN_TAGS_MAX);
+	image_bool(image, &domain->tags_refused);
+	image_bool(image, &domain->is_complete);
+	image_bool(image, &domain->is_led_to);
+	image_bool(image, &domain->exists);
+	image_expect(image,
+		     domid_is_valid(domain->domid) &&
+			     (!domain->name[0] || known_name_is_usable(domain->name, strlen(domain->name))));
+}
+
+/* Has the domain be called so, unless something was read of it already. */
+static int enter(struct known *known, const struct known_domain *read)
+{
+	struct known_domain *domain = known_get(known, read->domid);
+	int r;
+
+	if (!domain)
+		return -ENOMEM;
+	domain->exists = domain->exists || read->exists;
+	if (domain->version || domain->is_complete)
+		return 0;
+	known_set_uuid(known, domain, read->uuid);
+	known_set_name(known, domain, read->name, strlen(read->name));
+	r = known_set_tags(known, domain, read->tags, read->tags_refused);
+	domain->is_led_to = read->is_led_to;
+	known_set_complete(known, domain, read->is_complete);
+	return r;
+}
+
+static void read_domain(struct known *known, struct image *image)
+{
+	struct known_domain read = {.domid = 0};
+	int r;
+
+	domain_image(image, &read);
+	r = image->error ? 0 : enter(known, &read);
+	if (r < 0)
+		image_fail(image, r);
+	free(read.tags);
+}
+
+static int compare_versions(const void *one, const void *other)
+{
+	const struct known_domain *const *a = one, *const *b = other;
+
+	return ((*a)->version > (*b)->version) - ((*a)->version < (*b)->version);
+}
+
+/* Writes them in the order in which they have changed: of two that have one name, the later one means it. */
+static void write_domains(struct known *known, struct image *image)
+{
+	struct known_domain *domain = NULL, **some;
+	uint32_t count = 0, at = 0;
+
+	while ((domain = known_next(known, domain)) != NULL)
+		count += has_name(domain);
+	image_u32(image, &count);
+	some = calloc(count + 1, sizeof(*some));
+	if (!some) {
+		image_fail(image, -ENOMEM);
+		return;
+	}
+	while ((domain = known_next(known, domain)) != NULL)
+		if (has_name(domain))
+			some[at++] = domain;
+	qsort(some, count, sizeof(*some), compare_versions);
+	for (at = 0; at < count; at++)
+		domain_image(image, some[at]);
+	free(some);
+}
+
+void known_names_image(struct image *image, struct known *known)
+{
+	struct known_teller *zero = known_teller(known);
+	uint64_t lost_ms = zero->lost_ms ? zero->lost_ms : clock_ms();
+	uint32_t count;
+
+	image_bool(image, &zero->tells);
+	image_u64(image, &lost_ms);
+	image_expect(image, lost_ms <= clock_ms());
+	if (!image->is_read) {
+		write_domains(known, image);
+		return;
+	}
+	zero->lost_ms = lost_ms;
+	image_upto(image, &count, DOMID_MAX + 1);
+	for (uint32_t i = 0; i < count && !image->error; i++)
+		read_domain(known, image);
+}

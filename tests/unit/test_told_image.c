@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What domains are called, and what domain 0 has told a guest of the host's policy, in the image that a
+ * daemon hands over: the next daemon decides as this one. */
+#include "tests/unit/unit.h"
+#include "tests/unit/image_bytes.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/image.h"
+#include "base/self.h"
+#include "daemon/known/known.h"
+#include "daemon/policy/access.h"
+#include "wire/frame.h"
+
+struct world {
+	struct self self;
+	struct known *known;
+	struct access *access;
+};
+
+static struct world *world_new(void)
+{
+	struct world *world = calloc(1, sizeof(*world));
+
+	world->self.domid = 1;
+	world->known = known_new(&world->self);
+	assert_int_equal(access_new(&world->access, &world->self, "/nonexistent", world->known), 0);
+	assert_int_equal(access_set_host(world->access, "", CONFIG_HOST_POLICY_OBEY), 0);
+	return world;
+}
+
+static void world_free(struct world *world)
+{
+	access_free(world->access);
+	known_free(world->known);
+	free(world);
+}
+
+static void name(struct world *world, uint32_t domid, const char *text)
+{
+	struct known_domain *domain = known_get(world->known, domid);
+
+	known_set_name(world->known, domain, text, strlen(text));
+	known_set_complete(world->known, domain, true);
+}
+
+static int tell(struct world *world, uint32_t flags, const char *text)
+{
+	const struct frame_policy frame = {.flags = flags, .text = frame_text_of(text)};
+	uint8_t payload[512];
+
+	return access_take_host(world->access, payload, frame_policy_encode(&frame, payload));
+}
+
+/* Domain 2, which is `work`, may reach `inbox`, and 3 nothing; 4 has been added since, and more is on its
+ * way. */
+static struct world *world_of_words(void)
+{
+	struct world *world = world_new();
+
+	name(world, 5, "twice");
+	name(world, 4, "twice");
+	name(world, 7, "other");
+	known_teller(world->known)->tells = true;
+	assert_int_equal(
+		tell(world, POLICY_REPLACES,
+		     "[file]\npath = x\n[rule]\nline = 1\nfrom = work\nendpoint = inbox\naction = allow\n"
+		     "[rule]\nline = 2\nfrom = late\naction = allow\n"
+		     "[domain]\ndomid = 2\nname = work\n[domain]\ndomid = 3\n"),
+		1);
+	assert_int_equal(tell(world, 0, "[domain]\ndomid = 4\nname = late\n"), 0);
+	assert_int_equal(tell(world, POLICY_MORE, "[domain]\ndomid = 3\n"), 0);
+	return world;
+}
+
+static uint8_t *bytes_of(struct world *world, size_t *size)
+{
+	struct image image;
+
+	image_begin(&image);
+	image_section(&image, IMAGE_KNOWN);
+	known_names_image(&image, world->known);
+	image_section(&image, IMAGE_POLICY);
+	access_image(&image, world->access);
+	return image_to_bytes(&image, size);
+}
+
+static int read_world(struct world *world, const uint8_t *bytes, size_t size)
+{
+	struct image image;
+	uint32_t type;
+	int r;
+
+	image_open_bytes(&image, bytes, size);
+	while ((type = image_next(&image)))
+		if (type == IMAGE_KNOWN)
+			known_names_image(&image, world->known);
+		else if (type == IMAGE_POLICY)
+			access_image(&image, world->access);
+		else
+			image_fail(&image, -EINVAL);
+	r = image.error;
+	image_free(&image);
+	return r;
+}
+
+/* The one to which all of it was handed over, twice. */
+static struct world *next_world(void)
+{
+	struct world *world = world_of_words();
+
+	for (unsigned i = 0; i < 2; i++) {
+		struct world *next = world_new();
+		size_t size;
+		uint8_t *bytes = bytes_of(world, &size);
+
+		assert_int_equal(read_world(next, bytes, size), 0);
+		free(bytes);
+		world_free(world);
+		world = next;
+	}
+	return world;
+}
+
+static int reach(struct world *world, uint32_t domid, const char *endpoint)
+{
+	return access_still_allowed(world->access, &(struct frame_identity){.domid = domid}, endpoint);
+}
+
+TEST(what_was_decided_by_the_hosts_policy_stays_decided)
+{
+	struct world *world = next_world();
+
+	assert_int_equal(reach(world, 2, "inbox"), 0);
+	assert_int_equal(reach(world, 2, "other"), -EACCES);
+	assert_int_equal(reach(world, 3, "inbox"), -EACCES);
+	assert_int_equal(reach(world, 4, "other"), 0);
+	assert_int_equal(reach(world, 5, "inbox"), -ENODATA);
+	world_free(world);
+}
+
+TEST(what_has_come_by_half_goes_on)
+{
+	struct world *world = next_world();
+
+	assert_int_equal(tell(world, 0, "name = late\n"), 0);
+	assert_int_equal(reach(world, 3, "other"), 0);
+	world_free(world);
+}
+
+TEST(of_two_domains_of_one_name_the_same_is_meant)
+{
+	struct world *world = next_world();
+	uint32_t domid;
+
+	assert_int_equal(known_resolve(world->known, "twice", &domid), 0);
+	assert_int_equal(domid, 4);
+	assert_true(known_is_complete(world->known, 5));
+	assert_false(known_is_complete(world->known, 6));
+	assert_true(known_is_told(world->known));
+	world_free(world);
+}
+
+TEST(what_was_read_already_is_newer)
+{
+	struct world *before = world_of_words(), *after = world_new();
+	size_t size;
+	uint8_t *bytes = bytes_of(before, &size);
+
+	name(after, 7, "renamed");
+	assert_int_equal(read_world(after, bytes, size), 0);
+	assert_string_equal(known_name(after->known, 7), "renamed");
+	free(bytes);
+	world_free(before);
+	world_free(after);
+}
+
+static int read_bytes(const uint8_t *bytes, size_t size)
+{
+	struct world *world = world_new();
+	int r = read_world(world, bytes, size);
+
+	world_free(world);
+	return r;
+}
+
+TEST(what_is_spoilt_is_refused_or_harmless)
+{
+	struct world *world = world_of_words();
+	size_t size;
+	uint8_t *bytes = bytes_of(world, &size);
+
+	image_write_seed("told", bytes, size);
+	for (size_t at = 0; at < size; at++)
+		assert_true(read_bytes(bytes, at) < 0);
+	for (size_t i = 0; i < size; i++)
+		for (unsigned bit = 0; bit < 8; bit++) {
+			bytes[i] ^= (uint8_t)(1u << bit);
+			read_bytes(bytes, size);
+			bytes[i] ^= (uint8_t)(1u << bit);
+		}
+	assert_int_equal(read_bytes(bytes, size), 0);
+	free(bytes);
+	world_free(world);
+}
