@@ -154,10 +154,7 @@ static int readdress(struct channel *channel, uint32_t domid)
 /* Asks policy about a domain that has another number. When its name is known, it is asked again. */
 static int decide_again(struct via *via, struct channel *channel)
 {
-	int r = via_still_allowed(via, channel);
-
-	channel->undecided = r == -ENODATA;
-	return channel->undecided ? 0 : r;
+	return channel_note_verdict(channel, via_still_allowed(via, channel), true);
 }
 
 int via_follow(struct via *via, struct channel *channel, uint32_t to)
@@ -492,12 +489,10 @@ static void recheck_hop(void *userdata, struct hop *hop)
 		struct channel *channel = end->channel;
 		int r;
 
-		if (end->is_opener || !channel_is_relayed(channel))
+		if (end->is_opener || !channel_is_relayed(channel) || !channel_can_be_judged(channel))
 			continue;
-		r = via_still_allowed(via, channel);
-		channel->undecided &=
-			r == -ENODATA; /* as after a restore; nothing else goes on without a name */
-		if (r < 0 && !channel->undecided)
+		r = channel_note_verdict(channel, via_still_allowed(via, channel), false);
+		if (r < 0)
 			channel_forbid(channel, -r);
 	}
 }

@@ -118,7 +118,10 @@ void via_go_on(struct via *via);
 /* Ends what waits. */
 void via_drop_image(struct via *via);
 
-/* Ends the channels that domain 0 forwards and that changed rules forbid now. */
+/* Whether the rules of domain 0 let go on what it passes on: channels between domains, or to or from other
+ * hosts. 0; -EACCES, -ENODATA. */
+int via_still_allowed(struct via *via, const struct channel *channel);
+/* Ends those that changed rules forbid now. */
 void via_recheck(struct via *via);
 
 #endif

@@ -85,7 +85,5 @@ void via_open_far(struct via *via, struct peer_id peer, struct channel *channel,
  * the host `source`. Calls `done`, at once perhaps, or returns a negative errno. */
 int via_ping_far(struct via *via, struct peer_id source, const struct frame_ping_relayed *asked,
 		 struct account *account, ping_fn done, void *userdata);
-/* Whether the rules let a channel go on that domain 0 passes on. 0; -EACCES, -ENODATA. */
-int via_still_allowed(struct via *via, const struct channel *channel);
 
 #endif

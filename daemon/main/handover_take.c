@@ -313,6 +313,8 @@ static void go_on(struct daemon *daemon, const struct image_hops *hops, const st
 		domains_list(daemon->domains); /* some may have gone meanwhile */
 	else
 		directory_believe_on(daemon->directory);
+	/* It is a reload: the files may have other rules. */
+	reload_apply_rules(daemon);
 	for (uint32_t i = 0; i < hops->sessions; i++)
 		session_go_on(local_in_image(hops, i));
 	topics_go_on(daemon->topics);

@@ -212,6 +212,28 @@ static uint64_t unsure_of(const struct channel_end *acceptor)
 	return acceptor->leaves_rest ? acceptor->consumed : acceptor->sent;
 }
 
+static bool is_away(const struct channel *channel)
+{
+	const struct hop *from = channel->opener.hop, *to = channel->acceptor.hop;
+
+	return (from && hop_is_away(from)) || (to && hop_is_away(to));
+}
+
+bool channel_can_be_judged(const struct channel *channel)
+{
+	return channel->verdict != CHANNEL_AWAITS_NUMBER || !is_away(channel);
+}
+
+int channel_note_verdict(struct channel *channel, int r, bool is_renumbered)
+{
+	bool may_wait = is_renumbered || channel->verdict != CHANNEL_DECIDED || is_away(channel);
+
+	channel->verdict = r != -ENODATA || !may_wait		? CHANNEL_DECIDED
+			   : is_away(channel) && !is_renumbered ? CHANNEL_AWAITS_NUMBER
+								: CHANNEL_AWAITS_NAME;
+	return channel->verdict == CHANNEL_DECIDED ? r : 0;
+}
+
 void channel_forbid(struct channel *channel, int error)
 {
 	struct channel_end *acceptor = &channel->acceptor;

@@ -140,6 +140,26 @@ struct channel_latency {
 	uint32_t answers;	       /* to others since then */
 };
 
+/* What policy, which has allowed the channel, can say of it since. It is asked again, about each of them by
+ * the same function, when it may decide otherwise: by other rules, in another daemon, by names that have
+ * come or gone, and once a session is resumed.
+ *
+ *   state          since                                 asked again        names unknown       passed on
+ *   DECIDED        it was asked last                     whenever it may    it ends; if one of  yes
+ *                                                        decide otherwise   its domains is away
+ *                                                                           ──▶ AWAITS_NUMBER
+ *   AWAITS_NAME    one of its domains has another        likewise           it goes on          yes
+ *                  number, and its name is unknown
+ *   AWAITS_NUMBER  this domain was restored, or one of   when nobody is     it goes on          no: a program would
+ *                  its domains is away and its name is   away               ──▶ AWAITS_NAME     be told of another
+ *                  no more: by its number another one                                           domain
+ *                  may be meant now */
+enum channel_verdict {
+	CHANNEL_DECIDED,
+	CHANNEL_AWAITS_NAME,
+	CHANNEL_AWAITS_NUMBER,
+};
+
 struct channel {
 	struct relay *relay;
 	enum channel_kind kind;
@@ -172,9 +192,7 @@ struct channel {
 	bool knows_acceptor;
 	struct frame_identity acceptor_identity;
 	bool accepted_by_topic; /* and it has subscribed to a topic */
-	/* Policy has allowed it, and can't say whether it still does before a name is known again, since a
-	 * domain was restored. */
-	bool undecided;
+	uint8_t verdict;	/* enum channel_verdict */
 	bool ended;
 	struct channel *ended_next;
 };
@@ -199,6 +217,12 @@ static inline bool channel_is_relayed(const struct channel *channel)
 {
 	return channel->endpoint && address_is_meant(channel->endpoint, strlen(channel->endpoint));
 }
+
+/* Whether policy can be asked about the channel now. */
+bool channel_can_be_judged(const struct channel *channel);
+/* Notes what it says: 0, -EACCES or -ENODATA. `is_renumbered`: one of its domains has another number. Returns
+ * 0, or the negative errno with which it is to end. */
+int channel_note_verdict(struct channel *channel, int r, bool is_renumbered);
 
 /* Returns how many bytes wait for room at this end. */
 static inline size_t channel_queued(const struct channel_end *end)

@@ -199,7 +199,7 @@ static void head_image(struct image *image, struct channel *channel)
 	image_bool(image, &channel->knows_acceptor);
 	hop_identity_image(image, &channel->acceptor_identity);
 	image_bool(image, &channel->accepted_by_topic);
-	image_bool(image, &channel->undecided);
+	image_u8_upto(image, &channel->verdict, CHANNEL_AWAITS_NUMBER);
 }
 
 static struct channel *new_channel(struct image *image, const struct image_hops *hops)

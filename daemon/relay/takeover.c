@@ -108,7 +108,7 @@ static bool may_go_on(struct channel_end *end)
 
 	if (!sharing || !sharing->sharer || sharing->broken || sharing->moves >= MOVES_MAX ||
 	    sharing->from < sharing->torn || channel_is_reset(end) || end->in != IN_OPEN ||
-	    channel->undecided)
+	    channel->verdict == CHANNEL_AWAITS_NUMBER)
 		return false;
 	if (!channel->opener.hop)
 		return channel->kind == CHANNEL_MESSAGE;

@@ -44,16 +44,22 @@ struct channel *router_next_accepted(const struct hop *hop, uint32_t *number)
 	return NULL;
 }
 
-/* Asks policy about what it has allowed. `unsure`: after a restore, a name may not be known again. Until it
- * is, nothing is decided. */
-static void recheck(struct router *router, struct channel *channel, bool unsure)
+/* Whether the rules here let it go on, by whatever way it was led. 0; -EACCES, -ENODATA. */
+static int still_allowed(struct router *router, const struct channel *channel)
 {
-	int r = origin_host(channel)
-			? access_still_allowed_far(router->with.access, channel, channel->endpoint)
-			: access_still_allowed(router->with.access, &channel->identity, channel->endpoint);
+	if (channel_is_relayed(channel))
+		return via_still_allowed(router->with.via, channel);
+	if (origin_host(channel))
+		return access_still_allowed_far(router->with.access, channel, channel->endpoint);
+	return access_still_allowed(router->with.access, &channel->identity, channel->endpoint);
+}
 
-	channel->undecided = r == -ENODATA && unsure;
-	if (r < 0 && !channel->undecided)
+/* Asks policy about what it has allowed. */
+static void recheck(struct router *router, struct channel *channel, bool is_renumbered)
+{
+	int r = channel_note_verdict(channel, still_allowed(router, channel), is_renumbered);
+
+	if (r < 0)
 		channel_forbid(channel, -r);
 }
 
@@ -62,14 +68,14 @@ void router_recheck_hop(struct router *router, struct hop *hop)
 	struct channel *channel;
 	uint32_t number = 0;
 
-	while ((channel = router_next_accepted(hop, &number))) {
-		const struct hop *from = channel->opener.hop;
-		bool is_away = from && hop_is_away(from);
+	while ((channel = router_next_accepted(hop, &number)))
+		if (channel_can_be_judged(channel))
+			recheck(router, channel, false);
+}
 
-		/* By this number it may be another domain now, until it is resumed. */
-		if (!is_away || !channel->undecided)
-			recheck(router, channel, is_away || channel->undecided);
-	}
+static bool is_from_here(const struct router *router, const struct channel *channel)
+{
+	return !origin_host(channel) && channel->identity.domid == router->with.self->domid;
 }
 
 void router_restart_hop(struct router *router, struct hop *hop, uint32_t was)
@@ -83,7 +89,10 @@ void router_restart_hop(struct router *router, struct hop *hop, uint32_t was)
 		/* A peer may have had the number that is ours now, but not ours before. */
 		if (channel->identity.domid == was && !origin_host(channel))
 			channel->identity.domid = router->with.self->domid;
-		channel->undecided |= !end->is_opener;
+		if (end->is_opener)
+			continue;
+		channel->verdict =
+			is_from_here(router, channel) ? CHANNEL_AWAITS_NAME : CHANNEL_AWAITS_NUMBER;
 	}
 }
 
@@ -120,6 +129,13 @@ int router_source_moved(struct router *router, struct channel *channel, uint32_t
 	return 0;
 }
 
+/* Whether this end is that of the domain whose session is resumed, so that policy depends on who that is. */
+static bool is_of(const struct channel_end *end, struct peer_id peer)
+{
+	return end->is_opener ? origin_host(end->channel) || peer_is(channel_source(end->channel), peer)
+			      : channel_is_relayed(end->channel);
+}
+
 bool router_resumed(struct router *router, struct hop *hop, struct peer_id from, struct peer_id to,
 		    uint32_t *at)
 {
@@ -136,11 +152,9 @@ bool router_resumed(struct router *router, struct hop *hop, struct peer_id from,
 		if (is_other && channel_is_relayed(channel)) {
 			hop_spend(hop, COST_CHANNEL_END);
 			follow_relayed(router, end, to.number);
-		} else if (end->is_opener &&
-			   (origin_host(channel) || peer_is(channel_source(channel), from)) &&
-			   (is_other || channel->undecided)) {
+		} else if ((is_other || channel->verdict != CHANNEL_DECIDED) && is_of(end, from)) {
 			hop_spend(hop, COST_OPEN);
-			if (!origin_host(channel))
+			if (is_other && !origin_host(channel))
 				channel->identity.domid = to.number;
 			recheck(router, channel, true);
 		}

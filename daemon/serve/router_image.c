@@ -119,12 +119,4 @@ void router_adopt_channels(struct router *router, const struct image_hops *hops)
 	}
 	for (uint32_t i = hops->sessions + hops->links; i < hops->sessions + hops->links + hops->topics; i++)
 		adopt_of_topic(router, hops->hops[i]);
-	/* No other domain's name is known yet. */
-	for (uint32_t i = hops->sessions; i < hops->sessions + hops->links; i++) {
-		struct channel_end *end;
-		uint32_t number = 0;
-
-		while ((end = hop_next_channel(hops->hops[i], &number)))
-			end->channel->undecided = true;
-	}
 }

@@ -7,9 +7,12 @@ import json
 import pytest
 
 from library import Connection
-from messaging import LOST_SOON, eventually, stopped
+from messaging import LOST_SOON, eventually, start_all, stopped
 from renewing import all_are_delivered, call_under_hand_overs, ended, held_by, hold_no_more_than, posted, renew, send_under_hand_overs
+from test_names import knows
+from test_policy import rule
 from test_resume import at_work, messages, numbered, traffic
+from test_shared import SHARED, post, received
 
 
 def renew_each(nodes, goes_on):
@@ -87,10 +90,19 @@ def test_what_waits_for_a_link_waits_on(one, two):
     assert ended(receiver.process).splitlines() == ["0", "1", "2", "3", "4"]
 
 
-def test_domain_0_hands_over_while_it_relays(guests, zero):
-    """Neither guest may map, so all that they say to each other goes through the daemon that is replaced."""
-    one, two = guests(2)
-    with messages(one, two) as goes_on:
+def test_domain_0_without_rules_hands_over_while_it_relays(guests, nodes):
+    """Neither guest may map, so all that they say to each other goes through the daemon that is replaced, which has no rules of its
+    own. Theirs are by names, which it tells them."""
+    zero = nodes(0, start=False)[0]
+    zero.policy = None
+    zero.start()
+    one, two = guests(2, start=False)
+    for node, other in ((one, two), (two, one)):
+        node.policy = rule(guests.names[other.domid], "*")
+    start_all(one, two)
+    for node in (one, two):
+        knows(node, guests.names)
+    with traffic(one, two) as goes_on:
         renew_each((zero, one, zero, two), goes_on)
 
 
@@ -149,3 +161,20 @@ def test_a_session_is_sought_by_the_next_daemon_too(one, two):
             one.save_and_restore()
             renew(one)
         goes_on()
+
+
+def test_what_one_hasnt_taken_goes_on_though_its_sender_is_away(nodes, memory):
+    """The sender's daemon stands still, so that the link stays away after the hand-over."""
+    one, two = nodes(1, 2, config=LOST_SOON).values()
+    with Connection(one.socket) as sender, Connection(two.socket) as heir:
+        leaver = Connection(two.socket)
+        assert leaver.bind("work", SHARED) == 0
+        outcomes = post(sender, "2:work", [b"%d" % number for number in range(5)])
+        assert received(leaver, 1) == [b"0"]
+        assert heir.bind("work", SHARED) == 0
+        with stopped(one.pid):
+            renew(two)
+            assert two.link_state(1) == "away"
+            leaver.close()
+            assert received(heir, 4) == [b"%d" % number for number in range(1, 5)]
+        all_are_delivered(outcomes, 5, sender, heir)

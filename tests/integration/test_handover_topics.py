@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from library import COUNT_LISTENERS, KEEP_OLDEST, KEPT, MISSED, RETAIN, SUBSCRIBED, TOPIC, WAITING, Connection
+from library import COUNT_LISTENERS, ENDED, KEEP_OLDEST, KEPT, MISSED, RETAIN, SUBSCRIBED, TOPIC, WAITING, Connection
 from messaging import eventually
 from renewing import process_until, renew, renew_while
 from test_topics import account, expect, publish, publish_keyed, publish_many, receive, subscriber, topic, until
@@ -201,3 +201,12 @@ def test_retained_at_the_next_daemon_too(one, two, memory):
         with subscriber(two) as late:
             expect(late, KEPT)
             assert receive(late).data == b"kept"
+
+
+def test_who_may_subscribe_no_more_is_told_by_the_next_daemon(here, there):
+    with topic(here) as publisher, subscriber(there) as conn:
+        publish(publisher, b"one")
+        assert receive(conn).data == b"one"
+        here.write_policy("[rule]\nfrom = *, self\nto = *\naction = deny\n")
+        renew(here)
+        assert until(conn, ENDED).error == -errno.EACCES

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import signal
+import socket
 import subprocess
 import time
 
@@ -15,6 +16,7 @@ from frames import BIND, QUERY, bind_payload
 from library import Connection
 from messaging import EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_UNREACHABLE, EXIT_USAGE, PATIENCE, Holder, eventually, given_time, tool
 from protocol import Program
+from renewing import process_until, renew
 from users import as_user
 
 NOBODY = 65534
@@ -47,6 +49,18 @@ def reload(node, text, says="policy: "):
     os.kill(node.pid, signal.SIGHUP)
     return eventually(lambda: [line for line in node.log.read_text()[before:].splitlines() if says in line],
                       f"the log says {says}")
+
+
+HOW = pytest.mark.parametrize("how", ["reload", "renew"])
+
+
+def takes_rules(node, text, how, *name):
+    """Other rules, by a reload or by the next daemon, which finds them in its files."""
+    if how == "reload":
+        node.set_policy(text, *name)
+    else:
+        node.write_policy(text, *name)
+        renew(node)
 
 
 def asks(path, kind, payload):
@@ -372,7 +386,8 @@ def test_a_daemon_that_serves_as_another_user_is_reloaded_by_it(alone, tmp_path)
     assert "10.conf: can't be read: Permission denied" in alone.status()["policy"]["error"]
 
 
-def test_a_reload_under_traffic_ends_what_is_forbidden_alone(with_policies):
+@HOW
+def test_new_rules_under_traffic_end_what_is_forbidden_alone(with_policies, how):
     one, two, three = with_policies({1: None, 2: rule("1, 3", "inbox"), 3: None})
     with Connection(one.socket) as bad, Connection(three.socket) as good, Connection(two.socket, binds="inbox") as sleeper:
         ended, others = [], []
@@ -381,7 +396,7 @@ def test_a_reload_under_traffic_ends_what_is_forbidden_alone(with_policies):
             assert good.post("2:inbox", bytes(40000), others.append) == 0
         eventually(lambda: bad.wait(10) >= 0 and good.wait(10) >= 0 and
                    all((link := two.link(domid)) and link["channels"] for domid in (1, 3)), "both are under way")
-        reload(two, rule("3", "inbox"))
+        takes_rules(two, rule("3", "inbox"), how)
         eventually(lambda: bad.wait(10) >= 0 and len(ended) == 4, "what is forbidden has ended")
         assert set(ended) <= {-errno.EACCES, -errno.ECONNRESET} and -errno.EACCES in ended, ended
         assert others == []
@@ -401,16 +416,35 @@ def test_a_reload_under_traffic_ends_what_is_forbidden_alone(with_policies):
         assert bad.send("2:inbox", b"x") == -errno.EACCES
 
 
-def test_a_stream_that_new_rules_forbid_breaks_at_both_ends(with_policies):
+@HOW
+def test_a_stream_that_new_rules_forbid_breaks_at_both_ends(with_policies, how):
     one, two = with_policies({1: None, 2: rule("1", "*")})
     listener = two.popen("listen", "pipe", stdin=subprocess.PIPE, binds="pipe")
     caller = one.popen("connect", "2:pipe", stdin=subprocess.PIPE)
     caller.stdin.write(b"hello\n")
     caller.stdin.flush()
     assert listener.stdout.readline() == b"hello\n"
-    reload(two, rule("1", "other"))
+    takes_rules(two, rule("1", "other"), how)
     for process in (caller, listener):
         assert process.wait(timeout=30 * PATIENCE) == 8, process.stderr.read()
+
+
+@HOW
+def test_new_rules_end_what_programs_here_have_begun(with_policies, how):
+    one, = with_policies({1: None})
+    with Connection(one.socket, binds="inbox") as server, Connection(one.socket) as client:
+        ended = []
+        assert server.listen("stream") == 0
+        with socket.socket(fileno=client.connect("self:stream")) as near, socket.socket(fileno=server.accept()) as far:
+            near.settimeout(20 * PATIENCE)
+            assert client.call_post("self:inbox", b"x", ended.append) == 0
+            server.take()
+            takes_rules(one, rule("self", "*", "deny"), how)
+            process_until(lambda: ended, "it has ended", client, server)
+            with pytest.raises(ConnectionResetError):
+                near.recv(1)
+            with pytest.raises(ConnectionResetError):
+                far.recv(1)
 
 
 # ---- policy check ----

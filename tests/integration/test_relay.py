@@ -18,6 +18,7 @@ from library import Connection
 from messaging import (EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_TIMEOUT, EXIT_UNREACHABLE, EXIT_USAGE, FAST, LOST_SOON, PATIENCE, Holder,
                        eventually, give_up_ring, of_turns, start_all)
 from protocol import Timeout
+from test_policy import HOW, takes_rules
 from test_resume import all_kinds, at_work, resumes
 
 pytestmark = pytest.mark.usefixtures("no_kernel_bug")
@@ -430,14 +431,15 @@ def test_the_receivers_policy_is_asked_about_the_true_source(zero, guests):
     zero.send(f"{three.domid}:inbox", "x", exit_code=EXIT_DENIED)
 
 
-def test_domain_0_may_forbid_a_pair_one_way_and_ends_its_traffic(zero, guests):
+@HOW
+def test_domain_0_may_forbid_a_pair_one_way_and_ends_its_traffic(zero, guests, how):
     one, two, three = guests(3)
     works(one, two)
     with Holder(two, "inbox") as holder, Connection(one.socket) as sender:
         outcomes = []
         assert sender.post(f"{two.domid}:inbox", b"x", outcomes.append) == 0
         holder.expect(18)
-        zero.set_policy(f"[relay]\nfrom = {guests.names[one.domid]}\nto = {two.domid}\naction = deny\n", "10-relay.conf")
+        takes_rules(zero, f"[relay]\nfrom = {guests.names[one.domid]}\nto = {two.domid}\naction = deny\n", how, "10-relay.conf")
         while not outcomes:
             assert sender.wait(20000) >= 0
         assert outcomes == [-errno.ECONNRESET]  # it had been handed over
