@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "base/quota.h"
+#include "base/self.h"
 #include "daemon/hosts/hosts.h"
 #include "daemon/link/link.h"
 #include "daemon/link/via_internal.h"
@@ -152,7 +153,7 @@ static int take_from_domain_0(struct via *via, struct channel *channel, const st
 	if (!via->enabled || channel->identity.domid != 0)
 		return -EACCES;
 	if (!domid_parse(address.domain, strlen(address.domain), &domid) || address.host[0] ||
-	    domid != via->with.self->domid || !host_name_is_valid(open->host.data, open->host.size))
+	    !self_has_or_had(via->with.self, domid) || !host_name_is_valid(open->host.data, open->host.size))
 		return -EPROTO;
 	memcpy(host, open->host.data, open->host.size);
 	number = hosts_note(via->with.hosts, host);

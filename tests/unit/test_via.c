@@ -276,6 +276,17 @@ SCENE_TEST(restored_domain_takes_what_was_relayed_to_its_earlier_number, start_i
 	expect_open(scene->program, "inbox", 2);
 }
 
+SCENE_TEST(restored_domain_takes_what_a_host_sent_to_its_earlier_number, start_in_domain_1)
+{
+	self_renumber(&scene->self, 3);
+	open_from_far(scene->link[0], 1, 7, "1:inbox");
+	expect_open(scene->program, "inbox", 7);
+	open_from_far(scene->link[0], 3, 7, "3:inbox");
+	expect_open(scene->program, "inbox", 7);
+	open_from_far(scene->link[0], 5, 7, "4:inbox");
+	party_expect_refusal(scene->link[0], 5, EPROTO);
+}
+
 SCENE_TEST(channels_that_wait_in_domain_0_end_by_new_rules_too, start_in_domain_0)
 {
 	scene->relays = 0;

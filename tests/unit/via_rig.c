@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "daemon/known/known.h"
+#include "daemon/link/via_internal.h"
 #include "daemon/policy/access.h"
 
 struct scene *the_scene;
@@ -181,7 +182,7 @@ static int open_by_peer(struct party *party, struct channel *channel, const stru
 	while (the_scene->link[domid] != party)
 		domid++;
 	channel->identity.domid = domid;
-	assert_true(via_is_relayed(open));
+	assert_true(via_is_relayed(open) || via_is_far(open));
 	via_open(the_scene->via, peer_domain(domid), channel, open);
 	return 0;
 }
@@ -200,12 +201,16 @@ static int open_by_program(struct party *party, struct channel *channel, const s
 static void scene_start(struct scene *scene, uint32_t domid, bool enabled)
 {
 	struct via_collaborators collaborators = {.self = &scene->self, .relay = &scene->rig.relay[0]};
+	const struct hosts_options options = {.self = &scene->self};
+	static const struct hosts_callbacks callbacks;
 	struct rig_options program = {.kind = HOP_SHARED, .ring = 65536, .parity = 1, .channels_max = 64};
 	struct rig_options peer = {.kind = HOP_LINK, .ring = 65536, .parity = 0};
 
 	*scene = (struct scene){.self.domid = domid, .relays = 1};
 	the_scene = scene;
 	rig_start(&scene->rig, 1);
+	assert_int_equal(hosts_new(&scene->hosts, &scene->rig.relay[0], &options, &callbacks, scene), 0);
+	collaborators.hosts = scene->hosts;
 	assert_int_equal(via_new(&scene->via, &collaborators, enabled, on_open, scene), 0);
 	via_set_links(scene->via, (void *)scene);
 	scene->program = party_new(&scene->rig, &program);
@@ -241,6 +246,7 @@ void start_in_domain_1_disabled(struct scene *scene)
 void scene_stop(struct scene *scene)
 {
 	via_free(scene->via);
+	hosts_free(scene->hosts);
 	rig_stop(&scene->rig);
 }
 
@@ -256,14 +262,26 @@ void recheck(struct scene *scene)
 	rig_settle(&scene->rig);
 }
 
-void open_as(struct party *party, uint32_t number, uint32_t domid, const char *name)
+static void open_from(struct party *party, uint32_t number, const char *host, uint32_t domid, const char *name)
 {
-	struct frame_open open = {
-		.kind = CHANNEL_MESSAGE, .identity = {domid, 1000, 100, 42}, .name = {name, strlen(name)}};
+	struct frame_open open = {.kind = CHANNEL_MESSAGE,
+				  .identity = {domid, 1000, 100, 42},
+				  .name = {name, strlen(name)},
+				  .host = {host, strlen(host)}};
 	uint8_t payload[FRAME_PAYLOAD_MAX];
 
 	party_put(party, FRAME_OPEN, number, payload, frame_open_encode(&open, payload));
 	rig_settle(party->rig);
+}
+
+void open_as(struct party *party, uint32_t number, uint32_t domid, const char *name)
+{
+	open_from(party, number, "", domid, name);
+}
+
+void open_from_far(struct party *party, uint32_t number, uint32_t domid, const char *name)
+{
+	open_from(party, number, "hostb", domid, name);
 }
 
 void expect_open(struct party *party, const char *name, uint32_t domid)

@@ -6,6 +6,7 @@
  * daemons of other domains. */
 
 #include "base/self.h"
+#include "daemon/hosts/hosts.h"
 #include "daemon/link/link.h"
 #include "daemon/link/via.h"
 #include "tests/unit/hop_rig.h"
@@ -17,6 +18,7 @@ struct scene {
 	struct rig rig;
 	struct self self;
 	struct via *via;
+	struct hosts *hosts;
 	struct party *program;
 	struct party *link[LINKS]; /* by domid; our own is NULL */
 
@@ -55,6 +57,8 @@ void tell_asked(struct scene *scene, int64_t result);
 /* The policy is another one now. */
 void recheck(struct scene *scene);
 void open_as(struct party *party, uint32_t number, uint32_t domid, const char *name);
+/* As domain 0 passes on what a domain of another host has opened. */
+void open_from_far(struct party *party, uint32_t number, uint32_t domid, const char *name);
 void expect_open(struct party *party, const char *name, uint32_t domid);
 void expect_refusal(struct party *party, uint32_t number, uint32_t error);
 void refused_to(struct scene *scene, struct party *party, uint32_t domid, const char *name, uint32_t error);
