@@ -253,7 +253,7 @@ void link_begin_over_next(struct link *link, const struct frame_hello_link *hell
 	link->acked = link->acked_by_peer = 0;
 	link_note_hello(link, hello);
 	if (!link_is_far(link))
-		link_lead_sought(link, hello);
+		link_lead_sought(link);
 	link_take_next(link);
 }
 

@@ -233,15 +233,23 @@ void link_lead(struct link *link, struct link *other)
 	pings_move(&link->pings, &other->pings);
 }
 
-void link_lead_sought(struct link *link, const struct frame_hello_link *hello)
+/* Whether the session that is sought was with the daemon of this link, or with one before it in the same
+ * domain. Domain 0 is the same by its number on any host. Another daemon names its instance itself, so that
+ * counts by the number of before alone; a UUID is domain 0's word. */
+static bool was_with(const struct link *sought, const struct link *link)
+{
+	if (sought->stamped.number == link->peer.number &&
+	    (link->peer.number == 0 || link_is_with(sought, link->session.peer_instance)))
+		return true;
+	return link->uuid[0] && !strcmp(sought->uuid, link->uuid);
+}
+
+void link_lead_sought(struct link *link)
 {
 	struct link *sought, *next;
 
 	HASH_ITER(hh, link->links->links, sought, next)
-		if (link_is_nobodys(sought) && sought->state == LINK_AWAY &&
-		    sought->stamped.number == link->peer.number &&
-		    (link_is_with(sought, hello->instance) ||
-		     (link->uuid[0] && !strcmp(sought->uuid, link->uuid))))
+		if (link_is_nobodys(sought) && sought->state == LINK_AWAY && was_with(sought, link))
 			link_lead(sought, link);
 }
 

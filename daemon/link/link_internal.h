@@ -365,9 +365,9 @@ void link_enlarge(struct link *link, const struct link *own);
 void link_greet_anew(struct link *link);
 /* Leads what waits in a hop without rings, and was never said to a peer, over another one. */
 void link_move_waiting(struct hop *from, struct hop *to);
-/* The peer has begun a session, though one with its daemon is sought since this domain was restored: so that
+/* The peer has begun a session, though one with its domain is sought since this one was restored: so that
  * isn't known there any more, and what was never said in it goes over this one. */
-void link_lead_sought(struct link *link, const struct frame_hello_link *hello);
+void link_lead_sought(struct link *link);
 /* Makes the link, which has a new vchan and no session, AWAY if the peer says that it has a session with us,
  * which we had with another domain, and which an earlier daemon can't name by a tag. */
 void link_claim(struct link *link);
@@ -382,9 +382,9 @@ bool link_keep_waiting(struct link *link);
 void link_connect_again(struct link *link);
 /* Leads what waits for the link, which can't be made, over the other one. */
 void link_lead(struct link *link, struct link *other);
-/* Finds the session that is away with the domain that has this number now, by its UUID. NULL: there is
- * none. */
-struct link *link_session_of(const struct links *links, uint32_t domid);
+/* Finds the session that is away with the domain that has this number now, by its UUID, or had it before.
+ * NULL: there is none. */
+struct link *link_session_of(struct links *links, uint32_t domid);
 /* Ends what waits, if it was meant for another instance than the one that has connected. */
 void link_check_awaited(struct link *link);
 static inline bool link_is_nobodys(const struct link *link)

@@ -49,6 +49,8 @@ static void on_known(void *userdata, enum known_what what, uint32_t domid)
 	if (!link)
 		return;
 	link_note_name(link);
+	if (link->state == LINK_UP)
+		link_lead_sought(link);
 	if (link->waits_for_word) /* in a turn of its own, since domain 0's frame is being read */
 		timer_set(link->again.timer, 0);
 }
@@ -94,11 +96,6 @@ static struct link *find_by_name(const struct links *links, const char *name)
 	return NULL;
 }
 
-struct link *link_session_of(const struct links *links, uint32_t domid)
-{
-	return find_by_name(links, known_uuid(links->options.known, domid));
-}
-
 /* Whether the domain with this number, in which no daemon is yet, can be the one with which the session
  * was. */
 static bool can_be(struct links *links, uint32_t domid, const struct link *link)
@@ -108,19 +105,34 @@ static bool can_be(struct links *links, uint32_t domid, const struct link *link)
 	return !uuid[0] || !link->uuid[0] || !strcmp(uuid, link->uuid);
 }
 
+struct link *link_session_of(struct links *links, uint32_t domid)
+{
+	struct link *link = find_by_number(links, domid);
+
+	/* By its UUID, if that isn't known to be another domain. */
+	return link && can_be(links, domid, link)
+		       ? link
+		       : find_by_name(links, known_uuid(links->options.known, domid));
+}
+
+/* Whether the session with a domain of before may be meant by its number without a look at who has that now.
+ * Not since this domain was restored: nothing says yet who is there, and a daemon of now doesn't wait for a
+ * session that it may have given up. */
+static bool may_be_meant(const struct link *link, uint32_t domid)
+{
+	return peers_is_absent(link->links->peers, domid) ||
+	       (!link_is_nobodys(link) && has_number(link, domid));
+}
+
 struct peer_id links_meant(struct links *links, uint32_t domid)
 {
 	const struct link *link;
 
 	if (domid == links->options.self->domid || peers_is_up(links->peers, domid))
 		return peer_domain(domid);
-	link = find_by_number(links, domid);
-	if (link && !can_be(links, domid, link))
-		link = NULL;
 	/* Or it comes back, under this one; but another daemon may run there by now, as a look shows. */
-	if (!link && peers_is_absent(links->peers, domid))
-		link = link_session_of(links, domid);
-	return link ? link->peer : peer_domain(domid);
+	link = link_session_of(links, domid);
+	return link && may_be_meant(link, domid) ? link->peer : peer_domain(domid);
 }
 
 int links_resolve(struct links *links, const char *domain, struct peer_id *peer)
@@ -133,8 +145,7 @@ int links_resolve(struct links *links, const char *domain, struct peer_id *peer)
 	if (r == 0 && (domid == links->options.self->domid || peers_is_up(links->peers, domid)))
 		return 0;
 	link = find_by_name(links, domain);
-	if (link && (r < 0 || (can_be(links, domid, link) &&
-			       (has_number(link, domid) || peers_is_absent(links->peers, domid))))) {
+	if (link && (r < 0 || (can_be(links, domid, link) && may_be_meant(link, domid)))) {
 		*peer = link->peer;
 		return 0;
 	}

@@ -410,7 +410,9 @@ static void relay_pings(struct link *link)
  * none. */
 static bool wait_with_session(struct link *link, int error, const char *reason)
 {
-	struct link *session = error == -EHOSTDOWN && link->peer.kind == PEER_DOMAIN
+	bool is_absent =
+		error == -EHOSTDOWN || (error == -EHOSTUNREACH && !links_is_there(link->links, link->peer));
+	struct link *session = is_absent && link->peer.kind == PEER_DOMAIN
 				       ? link_session_of(link->links, link->peer.number)
 				       : NULL;
 

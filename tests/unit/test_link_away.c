@@ -6,6 +6,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "daemon/link/link_internal.h"
+
 static void expect_reset(struct scene *scene, uint32_t channel, int error)
 {
 	struct frame_reset reset;
@@ -290,39 +292,92 @@ SCENE_TEST(what_waits_for_who_only_claims_goes_over_the_next_link, up_to_resume)
 	expect_silence(scene);
 }
 
-/* By the domain's number, before it was looked whether a daemon is there. */
-enum { SAME, ANOTHER, OTHER_NUMBER, DAEMONS };
+#define WORK_UUID "01234567-89ab-4def-8123-456789abcdef"
 
-SCENE_TEST_EACH(what_waits_for_a_session_lost_by_a_save_goes_over_the_next, up_to_resume, shape, DAEMONS)
+static struct channel *open_by_number(struct scene *scene, uint32_t domid)
 {
-	static const uint8_t none[16];
 	struct frame_identity identity = {.domid = OWN};
 	struct channel *channel;
 	int error;
 
+	assert_int_equal(
+		channel_new(&scene->program, 2 * scene->opened++, CHANNEL_MESSAGE, &identity, &channel), 0);
+	assert_int_equal(
+		channel_accept(channel,
+			       links_want(scene->links, links_meant(scene->links, domid), NULL, &error), "x"),
+		0);
+	return channel;
+}
+
+/* By the domain's number, which no daemon had when it was opened. */
+enum { SAME, ANOTHER, OTHER_NUMBER, SAME_UUID, SAME_UUID_LATER, DAEMONS };
+
+SCENE_TEST_EACH(what_waits_for_a_session_lost_by_a_save_goes_over_the_next, up_to_resume, shape, DAEMONS)
+{
+	static const uint8_t none[16];
+	bool has_uuid = shape == SAME_UUID || shape == SAME_UUID_LATER, goes = shape == SAME || has_uuid;
+
+	if (has_uuid) {
+		scene->name = "work";
+		scene->uuid = WORK_UUID;
+		note_name(scene, 7);
+	}
 	memcpy(scene->instances[7], peer_instance, sizeof(peer_instance));
 	links_restart(scene->links);
 	scene->is_up = false;
 	links_go_on(scene->links);
-	assert_int_equal(channel_new(&scene->program, 0, CHANNEL_MESSAGE, &identity, &channel), 0);
-	assert_int_equal(channel_accept(channel,
-					links_want(scene->links, links_meant(scene->links, 7), NULL, &error),
-					"x"),
-			 0);
+	open_by_number(scene, 7);
 	scene->is_up = true;
+	if (shape == SAME_UUID_LATER)
+		scene->uuid = NULL;
 	if (shape != SAME)
 		memset(scene->instances[7], 1, sizeof(scene->instances[7]));
 	scene->was = 7;
-	if (shape == OTHER_NUMBER)
+	if (shape == OTHER_NUMBER || has_uuid)
 		scene->peer.domid = 9;
 	bring_vchan(scene);
 	hear_hello(scene, shape == SAME ? HELLO_RESUME : HELLO_BEGIN);
-	hello_of_peer(scene, HELLO_BEGIN, none, shape == ANOTHER ? none : peer_instance);
+	hello_of_peer(scene, HELLO_BEGIN, none, shape == ANOTHER || has_uuid ? none : peer_instance);
 	expect_state(scene, LINK_UP);
+	if (shape == SAME_UUID_LATER) {
+		expect_silence(scene);
+		scene->uuid = WORK_UUID;
+		note_name(scene, 9);
+	}
 	scene->peer.unnumbered = false;
 	scene->peer.heard_sequence = 1;
-	if (shape == SAME)
+	if (goes)
 		expect(scene, FRAME_OPEN);
 	expect_silence(scene);
-	assert_int_equal(info_of(scene).channels, shape == SAME ? 1 : 0);
+	assert_int_equal(info_of(scene).channels, goes ? 1 : 0);
+}
+
+/* Nobody has looked yet whether a daemon is there by the number. */
+SCENE_TEST_EACH(what_is_opened_right_after_a_restore_waits_for_no_session, up_to_resume, is_absent, 2)
+{
+	struct channel *channel;
+	struct hop *sought;
+
+	memcpy(scene->instances[7], peer_instance, sizeof(peer_instance));
+	links_restart(scene->links);
+	scene->is_up = false;
+	sought = scene->links->links->hop;
+	scene->is_unseen = true;
+	links_go_on(scene->links);
+	channel = open_by_number(scene, 7);
+	assert_ptr_not_equal(channel->acceptor.hop, sought);
+	expect_state(scene, LINK_CONNECTING);
+	if (is_absent) { /* it is away, too: so that is waited for */
+		scene->is_unseen = false;
+		links_failed(scene->links, peer_domain(7), -EHOSTDOWN, "there is no domain 7");
+		assert_ptr_equal(channel->acceptor.hop, sought);
+		channel = open_by_number(scene, 7);
+		assert_ptr_equal(channel->acceptor.hop, sought);
+		return;
+	}
+	scene->is_up = true;
+	memset(scene->instances[7], 1, sizeof(scene->instances[7])); /* another daemon */
+	greet(scene);
+	expect(scene, FRAME_OPEN);
+	expect_silence(scene);
 }
