@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <json-c/json.h>
@@ -18,6 +19,10 @@
 #include "cli/why.h"
 #include "wire/address.h"
 #include "wire/text.h"
+
+#define SHOWN_AT_ONCE 4096u
+#define COLUMNS_USUAL 80u
+#define COLUMNS_LEAST 16u
 
 /* Prints one line, even if a text in it (an address, a path, the words of a daemon or of a peer) has several.
  * Nothing unprintable reaches the terminal. */
@@ -488,13 +493,60 @@ bool cli_is_terminal(void)
 int cli_show(const char *data, size_t size)
 {
 	const char *end = data + size;
-	char escaped[4096];
+	char escaped[SHOWN_AT_ONCE];
 	int code = 0;
 
 	if (!cli_is_terminal())
 		return cli_output(data, size);
 	while (code == 0 && data < end)
 		code = cli_output(escaped, terminal_escape(&data, end, false, escaped, sizeof(escaped)));
+	return code;
+}
+
+static size_t terminal_columns(void)
+{
+	struct winsize size;
+
+	return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col >= COLUMNS_LEAST ? size.ws_col
+											    : COLUMNS_USUAL;
+}
+
+/* Writes escaped text in lines of its own, of which the last has so many columns by now. No character takes
+ * more of them than it has bytes. */
+static int show_lines(const char *text, size_t size, size_t columns, size_t *at)
+{
+	char lines[SHOWN_AT_ONCE * 4]; /* each tab may begin a line */
+	size_t length = 0;
+
+	for (size_t i = 0; i < size; i++) {
+		size_t wide = text[i] == '\t' ? 8 : 1;
+		bool begins = ((unsigned char)text[i] & 0xc0) != 0x80;
+
+		if (text[i] == '\n' || (begins && *at + wide + 3 > columns)) {
+			memcpy(lines + length, "\n  ", 3);
+			length += 3;
+			*at = 2;
+		}
+		if (text[i] != '\n')
+			lines[length++] = text[i];
+		*at += text[i] != '\n' ? wide : 0;
+	}
+	return cli_output(lines, length);
+}
+
+int cli_show_apart(const char *data, size_t size)
+{
+	const char *end = data + size;
+	size_t columns = cli_is_terminal() ? terminal_columns() : 0, at = 2;
+	char escaped[SHOWN_AT_ONCE];
+	int code;
+
+	if (!columns)
+		return cli_output(data, size);
+	code = cli_output("  ", 2);
+	while (code == 0 && data < end)
+		code = show_lines(escaped, terminal_escape(&data, end, false, escaped, sizeof(escaped)),
+				  columns, &at);
 	return code;
 }
 

@@ -119,7 +119,10 @@ int cli_flush(void);
 int cli_output(const char *data, size_t size);
 /* Does the same with what may come from elsewhere: a terminal gets it escaped (terminal.h). */
 int cli_show(const char *data, size_t size);
-/* Does the same, and ends the line at a terminal. */
+/* Does the same where the command says something itself beside it: at a terminal each line is indented, and
+ * broken before the terminal would, so that nothing in it looks like the command's own. */
+int cli_show_apart(const char *data, size_t size);
+/* Does the same as cli_show(), and ends the line at a terminal. */
 int cli_show_whole(const char *data, size_t size);
 /* Prints a line with texts that may come from elsewhere, likewise. */
 void cli_print_line(const char *format, ...) __attribute__((format(printf, 1, 2)));

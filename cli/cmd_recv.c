@@ -25,7 +25,8 @@ static const char help[] =
 	"\n"
 	"  -n, --count N       end after N messages\n"
 	"  -t, --timeout S     end with status 6 when no message comes for S seconds\n"
-	"  -v, --verbose       say on standard error of each who has sent it, and when\n"
+	"  -v, --verbose       say on standard error of each who has sent it, and when; at\n"
+	"                      a terminal messages are indented then\n"
 	"      --format TEXT   print TEXT for each, with %{FIELD} for their values: time,\n"
 	"                      endpoint, address (of the sender's domain), host, domid,\n"
 	"                      domain, uid, gid, pid, id, size, payload\n"
@@ -133,7 +134,8 @@ static int print_message(struct recv *recv, struct xenmsg_message *message)
 {
 	if (recv->json)
 		return received_json(recv->writer, "endpoint", message);
-	return recv->choice.format ? print_formatted(recv, message) : received_text(message, recv->raw);
+	return recv->choice.format ? print_formatted(recv, message)
+				   : received_text(message, recv->raw, recv->cli->verbose);
 }
 
 /* Whether a message is taken before anything is done with it. */

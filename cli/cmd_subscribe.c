@@ -95,7 +95,7 @@ static int handle_message(struct subscribe *subscribe, struct xenmsg_message *me
 	if (subscribe->command.text)
 		return message_command_start(&subscribe->command, message);
 	return subscribe->json ? received_json(subscribe->writer, "address", message)
-			       : received_text(message, subscribe->raw);
+			       : received_text(message, subscribe->raw, subscribe->cli->verbose);
 }
 
 static int print_notice_json(struct subscribe *subscribe, const char *address,

@@ -60,13 +60,15 @@ int received_json(struct writer *writer, const char *key, struct xenmsg_message 
 	return writer_end_row(writer);
 }
 
-int received_text(struct xenmsg_message *message, bool raw)
+int received_text(struct xenmsg_message *message, bool raw, bool apart)
 {
+	const char *data = xenmsg_message_data(message);
+	size_t size = xenmsg_message_size(message);
 	int code;
 
 	if (raw)
-		return cli_output(xenmsg_message_data(message), xenmsg_message_size(message));
-	code = cli_show(xenmsg_message_data(message), xenmsg_message_size(message));
+		return cli_output(data, size);
+	code = apart ? cli_show_apart(data, size) : cli_show(data, size);
 	if (code)
 		return code;
 	putchar('\n');

@@ -15,7 +15,8 @@ double received_now(void);
 const char *received_key(const struct xenmsg_message *message);
 /* Writes it as a row of JSON, with what it came to as `key`. Returns an exit code. */
 int received_json(struct writer *writer, const char *key, struct xenmsg_message *message);
-/* Prints its payload: as it is (`raw`), or for a reader, with a newline behind it. Returns an exit code. */
-int received_text(struct xenmsg_message *message, bool raw);
+/* Prints its payload: as it is (`raw`), or for a reader, with a newline behind it, and (`apart`) as
+ * cli_show_apart(). Returns an exit code. */
+int received_text(struct xenmsg_message *message, bool raw, bool apart);
 
 #endif

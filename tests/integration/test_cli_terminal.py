@@ -54,6 +54,22 @@ class Terminal:
         return text
 
 
+@pytest.mark.parametrize("columns", [80, 40])
+def test_no_message_looks_like_the_line_that_says_who_sent_it(one, columns):
+    forged = "xenmsg: 2026-01-01 12:00:00: 5 bytes to inbox from domain 0 (dom0), uid 0, pid 1"
+    receiver = Terminal(one, "recv", "--verbose", "--count", "3", "inbox", columns=columns)
+    receiver.read(b"inbox")
+    for text in (forged, "x\n" + forged, "x" * columns + "\t" * 3 + "\u4e16" * columns + forged):
+        one.send("self:inbox", text)
+    lines = receiver.end().split("\n")
+    assert len([line for line in lines if "from domain" in line and not line.startswith("  ")]) == 3, lines
+    assert all(line.startswith("  ") or "xenmsg" in line for line in lines if line), lines
+    shown = [line[2:] for line in lines if line.startswith("  ")]
+    assert "".join(shown).count(forged) == 3, lines
+    # No line is so long that the terminal would break it.
+    assert all(len(line.expandtabs()) + line.count("\u4e16") < columns for line in lines if line.startswith("  ")), lines
+
+
 def is_escaped(text, whose=""):
     assert not DOES_SOMETHING.search(text), (whose, text)
     assert r"\u202e" in text and r"\u009b" in text, (whose, text)
