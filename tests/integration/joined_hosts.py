@@ -14,6 +14,8 @@ from messaging import FAST, PATIENCE, Nodes, eventually
 
 IN = "[rule]\nfrom = *, */*\nto = *\naction = allow\n"
 OUT = "[out]\nfrom = *\nto = *\naction = allow\n"
+# Of domain 0 and of guests: no more than what dom1 of each host needs to reach the other.
+STRICT = "[out]\nfrom = dom1\nto = *\naction = allow\n", "[rule]\nfrom = */dom1\nto = *\naction = allow\n"
 LISTEN_HOSTS = 512  # a flag of xenmsg_listen()
 
 
@@ -36,7 +38,7 @@ class Hosts:
             for domid in range(guests + 1):
                 name = f"[hosts]\nname = {self.names[number]}\n" if domid == 0 else ""
                 node = nodes(domid, start=False, config=(config or self.config) + name)[domid]
-                node.policy = policy
+                node.policy = policy[min(domid, 1)] if isinstance(policy, tuple) else policy
                 node.start(wait=False)
             for node in nodes.by_domid.values():
                 node.wait_ready()

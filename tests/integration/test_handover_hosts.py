@@ -13,7 +13,7 @@ from renewing import Installer, all_are_delivered, call_under_hand_overs, ended,
 from test_handover_links import renew_each
 from test_handover_streams import Way
 from test_handover_topics import Published, renew_under
-from joined_hosts import IN, OUT, Stream
+from joined_hosts import IN, OUT, STRICT, Stream
 from test_hosts_lists import watching
 from test_hosts_nats import hosts_over_nats  # the fixture `hosts`  # noqa: F401  pylint: disable=unused-import
 from test_restart import Service
@@ -43,8 +43,8 @@ def test_traffic_between_hosts_goes_on_over_hand_overs(hosts):
 
 @pytest.mark.parametrize("times", [1, pytest.param(25, marks=pytest.mark.slow)])
 def test_who_relays_between_guests_of_hosts_may_hand_over(hosts, times):
-    """Domain 0 at either end, and the guests' daemons."""
-    here, there = hosts(guests=1)
+    """Domain 0 at either end, which has no rules of its own but whom it lets out, and the guests' daemons."""
+    here, there = hosts(guests=1, policy=STRICT)
     with both_ways(here[1], there[1]) as goes_on:
         renew_each(times * (here[0], there[0], here[1], there[1], here[0]), goes_on)
     sees_no_end(hosts)
@@ -56,7 +56,7 @@ def test_a_message_under_way_to_another_host_comes_once(hosts):
 
 
 def test_calls_to_another_host_in_service_are_answered(hosts):
-    here, there = hosts(guests=1)
+    here, there = hosts(guests=1, policy=STRICT)
     call_under_hand_overs(here[1], there[1], "hostb/1:upper", (here[0], there[0], here[1], there[1]))
 
 
