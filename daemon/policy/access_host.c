@@ -94,6 +94,26 @@ bool access_host_needs_names(const struct access *access)
 
 /* --- decisions ---------------------------------------------------------------------------------- */
 
+/* Whether nobody knows, in domain 0, which rules are about the domain. It was told to let nobody in. */
+static bool has_refused_tags(const struct access *access, uint32_t domid)
+{
+	const struct known_domain *domain = known_find(access->known, domid);
+
+	return domain && domain->tags_refused;
+}
+
+static void write_tags_path(char path[TAGS_PATH_MAX], uint32_t domid)
+{
+	snprintf(path, TAGS_PATH_MAX, "/local/domain/%u/xenmsg/tags", domid);
+}
+
+static struct policy_decision deny_by_tags(struct access *access, uint32_t domid)
+{
+	write_tags_path(access->refused_path, domid);
+	return (struct policy_decision){
+		.by_host = true, .section = "rule", .file = access->refused_path, .line = 1};
+}
+
 struct policy_decision access_ask_host(struct access *access, const struct policy_subject *from, uint32_t to,
 				       const char *endpoint, struct policy_decision own)
 {
@@ -111,6 +131,8 @@ struct policy_decision access_ask_host(struct access *access, const struct polic
 			.undecided = true, .by_host = true, .untold = true, .section = "rule"};
 	if (!host)
 		return own;
+	if (has_refused_tags(access, to))
+		return deny_by_tags(access, to);
 	sender = seen_by_host(access, from, &sender_tags);
 	receiver = access_subject(access, to, 0);
 	receiver_tags = in_domain_0(access) ? access_add_tags(access, host, &receiver) : NULL;
@@ -260,8 +282,8 @@ char *access_host_share(struct access *access, uint32_t guest, size_t *size)
 
 	if (!known_is_complete(access->known, guest))
 		return NULL;
-	if (known_find(access->known, guest)->tags_refused) { /* which has been logged */
-		snprintf(why, sizeof(why), "/local/domain/%u/xenmsg/tags", guest);
+	if (has_refused_tags(access, guest)) { /* which has been logged */
+		write_tags_path(why, guest);
 		return denial(why, size);
 	}
 	r = write_share(access, access->host, guest, &text, size, why, sizeof(why));

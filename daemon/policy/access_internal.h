@@ -10,6 +10,8 @@
 #include "daemon/policy/host_told.h"
 #include "daemon/policy/policy.h"
 
+#define TAGS_PATH_MAX 64u
+
 struct access {
 	const struct self *self;
 	char *directory;
@@ -23,11 +25,12 @@ struct access {
 
 	/* the host's policy */
 	enum config_host_policy mode;
-	char *host_directory;	  /* in domain 0, else NULL */
-	struct host_policy *host; /* likewise; NULL before access_set_host() */
-	struct host_told *told;	  /* in a guest */
-	uint64_t host_version;	  /* of what guests are told */
-	uint64_t host_since;	  /* when it was told, in seconds since 1970 */
+	char *host_directory;		  /* in domain 0, else NULL */
+	struct host_policy *host;	  /* likewise; NULL before access_set_host() */
+	struct host_told *told;		  /* in a guest */
+	char refused_path[TAGS_PATH_MAX]; /* of the tags for whose sake somebody was denied last */
+	uint64_t host_version;		  /* of what guests are told */
+	uint64_t host_since;		  /* when it was told, in seconds since 1970 */
 };
 
 /* Returns what a decision about a domain of this host is about. */

@@ -2,6 +2,7 @@
 """The host's policy: what domain 0 says of who may reach what, and what the domains make of it."""
 
 import errno
+import json
 import os
 import re
 import shutil
@@ -440,6 +441,9 @@ def test_tags_that_can_not_be_believed_let_nobody_in(hosted, value, perms, why):
     assert b"the tags that XenStore has for it aren't taken" in zero.xenmsg("policy", "check", "dom1", "dom2:secret").stdout
     assert b"domain 0 hasn't told it" in two.xenmsg("policy", "check", "dom1", "db").stdout
     assert "denied: domain 2, uid 0 to inbox, by /local/domain/1/xenmsg/tags:1" in one.log.read_text()
+    # Of what it relays to there, domain 0 says the same.
+    answer = zero.xenmsg("policy", "check", "--json", "dom2", "dom1:inbox")
+    assert answer.returncode == EXIT_DENIED and json.loads(answer.stdout)["file"] == "/local/domain/1/xenmsg/tags"
     with zero.store() as store:
         store.remove("/local/domain/1/xenmsg")
     give_tags(zero, 1, "web")
