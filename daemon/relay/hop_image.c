@@ -263,8 +263,11 @@ void hop_image(struct image *image, struct hop *hop)
 	hop_identity_image(image, &hop->identity);
 	image_bool(image, &hop->takes_takeovers);
 	inlet_image(image, &hop->in);
-	for (unsigned i = 0; i < hop->traits->outlets; i++)
+	for (unsigned i = 0; i < hop->traits->outlets; i++) {
+		if (!image->is_read && !hop->traits->release_means_taken) /* nobody has looked */
+			hop->out[i].taken_upto = hop->out[i].writer.tail;
 		outlet_image(image, &hop->out[i]);
+	}
 	image_bool(image, &hop->taken.pending);
 	image_u32(image, &hop->taken.mark);
 	frames_image(image, hop);

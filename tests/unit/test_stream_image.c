@@ -38,8 +38,8 @@ static void entry_image(struct image *image)
 	image_text(image, name, sizeof(name));
 }
 
-/* A stream that waits to be fetched, with what its caller has sent before it ended. */
-static uint8_t *image_of_waiting(size_t *size)
+/* A stream that waits to be fetched, with what its caller has sent before it ended, and bytes before that. */
+static uint8_t *image_of_waiting(uint32_t carried, size_t *size)
 {
 	struct hop *session;
 	struct scene scene;
@@ -49,6 +49,7 @@ static uint8_t *image_of_waiting(size_t *size)
 	scene_start(&scene);
 	call(&scene);
 	write_text(&scene, scene.a, "sent before it was fetched");
+	stream_hop(scene.acceptor)->out[OUTLET_MAIN].taken_upto -= carried;
 	hop_set_image_number(stream_hop(scene.caller), HOP_NOT_IN_IMAGE);
 	hop_set_image_number(stream_hop(scene.acceptor), 1);
 	session = hop_new(&scene.rig.relay[0], HOP_SOCKET, NULL, NULL, 1, 1);
@@ -120,10 +121,20 @@ static int read_bytes(const uint8_t *bytes, size_t size)
 	return r;
 }
 
+/* Who gets a stream says by CREDIT what was taken, so nobody looks at what is released of the ring. */
+TEST(a_stream_that_has_carried_gigabytes_is_taken)
+{
+	size_t size;
+	uint8_t *bytes = image_of_waiting(3u << 29, &size);
+
+	assert_int_equal(read_bytes(bytes, size), 0);
+	free(bytes);
+}
+
 TEST(a_stream_that_is_cut_is_refused)
 {
 	size_t size;
-	uint8_t *bytes = image_of_waiting(&size);
+	uint8_t *bytes = image_of_waiting(0, &size);
 
 	image_write_seed("stream", bytes, size);
 	assert_int_equal(read_bytes(bytes, size), 0);
@@ -135,7 +146,7 @@ TEST(a_stream_that_is_cut_is_refused)
 TEST(a_stream_with_another_byte_is_refused_or_harmless)
 {
 	size_t size;
-	uint8_t *bytes = image_of_waiting(&size);
+	uint8_t *bytes = image_of_waiting(0, &size);
 
 	for (size_t i = 0; i < size; i += i < 700 ? 1 : 1009)
 		for (unsigned bit = 0; bit < 8; bit += 7) {
