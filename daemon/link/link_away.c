@@ -105,9 +105,12 @@ static void drop(struct link *link, const char *why)
 	wait_to_try_again(link);
 }
 
+/* A session that was resumed and is lost before it could send anything again has been away all along: to try
+ * again at once would come to the same. */
 void link_leave(struct link *link, const char *why)
 {
 	struct links *links = link->links;
+	bool has_come_back = hop_has_sent_again(link->hop);
 	int r = hop_pause(link->hop);
 
 	transport_leave(&link->carrier);
@@ -125,7 +128,8 @@ void link_leave(struct link *link, const char *why)
 	}
 	snprintf(link->last_error, sizeof(link->last_error), "%s", why);
 	link->session.state = RESUME_AWAY;
-	link->session.away_ms = clock_ms();
+	if (has_come_back)
+		link->session.away_ms = clock_ms();
 	link_set_state(link, LINK_AWAY);
 	link_tell(link, KNOWN_LINK_LOST);
 	log_limited(LOG_LINK, link_source(link), LOG_LEVEL_INFO,
@@ -135,8 +139,10 @@ void link_leave(struct link *link, const char *why)
 		wait_to_try_again(link);
 		if (link->state == LINK_AWAY)
 			link_try_next(link);
-	} else {
+	} else if (has_come_back) {
 		ask(link);
+	} else {
+		wait_to_try_again(link);
 	}
 }
 
@@ -465,6 +471,11 @@ void link_try_next(struct link *link)
 	uint8_t payload[FRAME_PAYLOAD_MAX];
 	int r;
 
+	/* They were granted before anybody knew of the session, or pages were short. */
+	if (!link->claims && !link_has_room(link, link)) {
+		drop(link, "the new rings are too small for what is to be sent again");
+		return;
+	}
 	link->greeted = false;
 	r = attempt_begin(&link->attempt, &link->next, link_is_lower(link));
 	if (r < 0) {

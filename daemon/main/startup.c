@@ -256,6 +256,9 @@ int startup_await_presence(struct daemon *daemon)
 	bool shown;
 	int r;
 
+	/* Others see it already, and nobody is to be answered before the image says what was agreed on. */
+	if (daemon->handover)
+		return 0;
 	/* What comes after it in the store's queue is answered after it was written. */
 	do {
 		shown = peers_are_shown(daemon->peers);

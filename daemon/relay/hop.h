@@ -438,6 +438,11 @@ static inline void hop_mark(struct hop *hop, enum hop_mark mark)
 		hop_mark_anew(hop, mark);
 }
 void hop_unmark(struct hop *hop, enum hop_mark mark);
+/* Whether of what had to be written again all was, or at least the beginning. */
+static inline bool hop_has_sent_again(const struct hop *hop)
+{
+	return !hop->replay.size || hop->replay.written > 0;
+}
 /* Whether something is still to be written again, before everything else. */
 static inline bool hop_is_catching_up(const struct hop *hop)
 {

@@ -7,6 +7,7 @@ import contextlib
 import pytest
 
 from messaging import FAST, eventually, give_up_ring, tool, works
+from renewing import renew
 from test_cli_bench import serve, stop
 from test_resume import resumes, traffic
 from test_resume_restored import is_back
@@ -142,3 +143,17 @@ def test_a_restored_guest_gets_its_grown_rings_by_its_session(nodes, saved, othe
         pair[saved].save_and_restore()
         is_back(pair[saved], pair[other], 1)
         goes_on()
+
+
+def test_grown_rings_are_resumed_after_hand_overs(nodes):
+    """Neither end may be given rings too small for what is sent again, whoever hands over."""
+    one, two = nodes(1, 2, config=SMALL).values()
+    works(one, two)
+    with flood(one, two):
+        has_size(one, two, LARGEST)
+        for node in 4 * (one, two):
+            renew(node)
+            eventually(lambda: one.link(2)["state"] == two.link(1)["state"] == "up", "the link is resumed")
+            has_size(one, two, LARGEST)
+    for node in (one, two):
+        assert "too small" not in node.log.read_text()

@@ -521,6 +521,7 @@ void bring_vchan(struct scene *scene)
 
 	*peer = (struct peer){.domid = domid};
 	peer->vchan = make_vchan(VCHAN_CONNECTED, &peer->out, &peer->in);
+	peer->vchan->size = scene->next_rings;
 	scene->is_connected = true;
 	transport = vchan_transport(peer->vchan);
 	links_connected(scene->links, peer_domain(domid), &transport);

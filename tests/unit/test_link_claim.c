@@ -499,3 +499,48 @@ SCENE_TEST_EACH(rings_are_large_enough_for_what_is_sent_again, up_to_resume, i, 
 	expect_state(scene, LINK_IDLE);
 	assert_int_equal(links_least_ring(scene->links, 7), 0);
 }
+
+/* They were granted before anybody knew of the session, or pages were short. */
+SCENE_TEST(rings_too_small_for_what_is_sent_again_are_given_back, up_to_resume)
+{
+	unsigned attempts = 0;
+
+	open_channel(scene);
+	scene->next_rings = 65536;
+	leave(scene);
+	scene->connects = 0;
+	for (int ms = 0; ms < RESUME_FOR_MS - AGAIN_MS; ms += AGAIN_MS) {
+		bring_vchan(scene);
+		assert_true(scene->peer.vchan->left && scene->peer.vchan->closed);
+		expect_state(scene, LINK_AWAY);
+		pass(scene, AGAIN_MS);
+		attempts++;
+	}
+	assert_in_range(scene->connects, 1, attempts + 1); /* once a second at most */
+	scene->next_rings = 0;
+	resume(scene);
+	expect(scene, FRAME_OPEN);
+}
+
+/* Who maps takes what it gets, and the peer may have granted less than it should. */
+SCENE_TEST(session_that_cannot_be_sent_again_ends_with_resume_for, up_to_resume)
+{
+	struct link *link = link_find_domain(scene->links, 7);
+
+	open_channel(scene);
+	leave(scene);
+	for (int ms = 0; ms < RESUME_FOR_MS - AGAIN_MS; ms += AGAIN_MS) {
+		meet_again(scene);
+		prove(scene);
+		link->attempt.out.ring.size = 32; /* the frame has more */
+		scene->connects = 0;
+		put_resume(scene);
+		notify(scene);
+		expect_state(scene, LINK_AWAY);
+		assert_int_equal(scene->connects, 0); /* it isn't tried again at once */
+		pass(scene, AGAIN_MS);
+		assert_int_equal(scene->connects, 1);
+	}
+	pass_in_steps(scene, 3 * AGAIN_MS, AGAIN_MS);
+	expect_ended(scene);
+}
