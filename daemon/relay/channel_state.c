@@ -114,14 +114,36 @@ void channel_drop_takeover(struct channel *channel)
 	channel->takeover = NULL;
 }
 
+/* Whether the opener has said that it sends nothing more, and all that was sent was taken, both ways: so ends
+ * each call whose program goes when it has its answer. Of one that has no answer nobody would say so. */
+static bool is_over_in_order(const struct channel *channel)
+{
+	const struct channel_end *opener = &channel->opener, *acceptor = &channel->acceptor;
+
+	return (acceptor->out == OUT_FIN || acceptor->owed & OWED_FIN) &&
+	       acceptor->consumed == acceptor->sent && opener->consumed == acceptor->received &&
+	       (channel->kind != CHANNEL_CALL || acceptor->received > 0);
+}
+
+/* An end in order is none by an error: the acceptor's direction has finished, too. */
+static void note_end(const struct channel_end *end, int error, bool in_order)
+{
+	if (!in_order)
+		steps_note(end, STEP_ENDED, error);
+	else if (!end->is_opener)
+		steps_note(end, STEP_FINISHED, 0);
+}
+
 void channel_reset_now(struct channel_end *end, int error, uint64_t consumed, uint64_t unsure)
 {
+	bool in_order = is_over_in_order(end->channel);
+
 	if (!end->hop || !channel_move(end, RESET_DECIDED))
 		return;
 	PROBE(5, xenmsgd, error, end->channel->endpoint, end->channel->identity.domid, error,
 	      end->channel->identity.pid, end->channel->serial);
 	if (end->channel->endpoint)
-		steps_note(end, STEP_ENDED, error);
+		note_end(end, error, in_order);
 	drop_queue(end);
 	/* What was in doubt before stays so; what was taken behind it is, too, as a RESET can't say more. */
 	if (end->is_opener && end->channel->takeover) {

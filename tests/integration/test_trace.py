@@ -75,6 +75,18 @@ def test_both_daemons_tell_the_steps_of_a_message_by_one_name(one, two, valid):
     valid("trace", [json.dumps(step) for step in sent + received])
 
 
+def test_a_call_that_has_its_answer_ends_without_an_error(one, two):
+    two.popen("serve", "up", "--", "tr", "a-z", "A-Z")
+    eventually(lambda: "up" in two.endpoints(), "it is bound")
+    assert one.xenmsg("call", "2:up", "first").stdout == b"FIRST"
+    here, there = Trace(one, "2:up"), Trace(two, "up")
+    assert one.xenmsg("call", "2:up", "word").stdout == b"WORD"
+    for trace, where in ((here, "domain 2"), (there, "program")):
+        steps = trace.until("finished", back=True)
+        assert told(steps, back=True)[-1] == ("finished", where), steps
+        assert {step.get("error") for step in steps} == {None} and "ended" not in {step["step"] for step in steps}, steps
+
+
 def test_three_daemons_tell_what_domain_0_relays_by_one_name(zero, guests):
     sender, receiver = guests(2)
     receiver.receiver("inbox")
