@@ -81,7 +81,7 @@ struct scene {
 	uint32_t zero_tells;		/* the domid of which it tells; 0: none */
 	int connect_error;
 	uint32_t next_rings; /* the size of those that are granted next; 0: as large as any */
-	bool is_connected; /* has handed over a vchan, and wasn't told that it ended */
+	bool is_connected;   /* has handed over a vchan, and wasn't told that it ended */
 	unsigned connects, disconnects, ups, downs, anews, directories, opens, sources;
 	int directory_result;
 	int64_t pong;

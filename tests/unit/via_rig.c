@@ -262,7 +262,8 @@ void recheck(struct scene *scene)
 	rig_settle(&scene->rig);
 }
 
-static void open_from(struct party *party, uint32_t number, const char *host, uint32_t domid, const char *name)
+static void open_from(struct party *party, uint32_t number, const char *host, uint32_t domid,
+		      const char *name)
 {
 	struct frame_open open = {.kind = CHANNEL_MESSAGE,
 				  .identity = {domid, 1000, 100, 42},
