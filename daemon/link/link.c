@@ -109,12 +109,19 @@ static void end_channels(struct link *link, int error, bool only_said)
 	hop_retire(before, error);
 }
 
+/* Whether it ends without an error, and nobody is to be told why. */
+static bool ends_in_order(const struct link *link, const char *why)
+{
+	return !hop_channel_count(link->hop) &&
+	       (!strcmp(why, LINK_WAS_IDLE) || !strcmp(why, LINK_WAS_CLOSED));
+}
+
 static void end_session(struct link *link, int error, const char *why, bool only_said)
 {
 	bool was_wanted = link_is_wanted(link), was_up = link->state == LINK_UP,
 	     was_away = link->state == LINK_AWAY;
 
-	snprintf(link->last_error, sizeof(link->last_error), "%s", why);
+	snprintf(link->last_error, sizeof(link->last_error), "%s", ends_in_order(link, why) ? "" : why);
 	if (!link->claims && link->links->callbacks.ended)
 		link->links->callbacks.ended(link->links->userdata, link->stamped, error);
 	if (link->state == LINK_CONNECTING || (link->state == LINK_AWAY && !transport_is_there(&link->next)))
@@ -215,7 +222,7 @@ void link_read_goodbye(const struct frame_goodbye *goodbye, char *why, size_t ro
 	char text[101];
 
 	frame_text_copy_plain(goodbye->text, text, sizeof(text), ' ');
-	snprintf(why, room, goodbye->error ? "the peer says goodbye: %s" : "the peer has closed it", text);
+	snprintf(why, room, goodbye->error ? "the peer says goodbye: %s" : LINK_WAS_CLOSED, text);
 }
 
 static int on_open(void *owner, struct channel *channel, const struct frame_open *open)

@@ -12,7 +12,6 @@
 
 /* A question (5.11), which has no channel, may be under way for so long. */
 #define LATELY_MS 1000
-#define IDLE_TEXT "it was idle"
 
 /* Whether to send a PING now. One serves both ends: who hears it lives, as does who hears the answer. So
  * the lower domid sends one at each interval, as a hub does for all of its links at once, and the other end
@@ -66,7 +65,7 @@ static bool close_idle(struct link *link)
 	uint8_t payload[4];
 
 	if (!(link->flags & HELLO_IDLES))
-		hop_fail(link->hop, -ECONNRESET, IDLE_TEXT);
+		hop_fail(link->hop, -ECONNRESET, LINK_WAS_IDLE);
 	else if (link->move.state != MOVE_NOT ||
 		 !hop_fall_silent(link->hop, FRAME_IDLE, payload, frame_u32_encode(IDLE_ASKS, payload)))
 		return false;
@@ -105,7 +104,7 @@ int link_take_idle(struct link *link, const uint8_t *payload, uint32_t length)
 	if (what == IDLE_ASKS && (hop_is_silent(link->hop) || !is_in_use(link))) {
 		/* If both have asked, each knows by this that the other one has. It isn't counted as
 		 * heard: if the vchan is left before GOODBYE is said, the next one brings it again. */
-		hop_fail(link->hop, -ECONNRESET, IDLE_TEXT);
+		hop_fail(link->hop, -ECONNRESET, LINK_WAS_IDLE);
 		return -ECONNRESET;
 	} else if (what == IDLE_ASKS) {
 		uint8_t no[4];

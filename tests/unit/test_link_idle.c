@@ -70,6 +70,7 @@ SCENE_TEST(peer_is_asked_before_an_idle_link_is_closed, asked)
 	say(scene, FRAME_GOODBYE, "\0\0\0\0", 4);
 	expect_state(scene, LINK_IDLE);
 	assert_int_equal(scene->connects, 0);
+	assert_string_equal(info_of(scene).last_error, ""); /* it ended in order */
 }
 
 /* The OPEN is written right when the link is found idle, or later, and we answer once we have heard that. */
