@@ -106,6 +106,49 @@ static bool may_see(struct directory *directory, const struct guest *guest, cons
 	       access_sees(directory->with.access, guest->domid, domain->domid);
 }
 
+static bool leads_on(struct directory *directory, uint32_t guest, uint32_t domid);
+
+/* Who is told of domains that are away, and of one of them. */
+struct away_batch {
+	struct entry_batch *batch;
+	struct guest *guest;
+};
+
+/* Whether the guest may know the way to a domain that is away. A domain that is there is told as such, also
+ * if it has the number of one that is away. */
+static bool may_be_led(struct directory *directory, const struct guest *guest, const struct links_away *away)
+{
+	const struct known_domain *domain = known_find(directory->with.known, away->domid);
+
+	return !(domain && domain->exists) && clock_ms_since(away->since_ms) < directory->with.kept_ms &&
+	       leads_on(directory, guest->domid, away->domid) &&
+	       access_sees_gone(directory->with.access, guest->domid, away->domid, away->name, away->uuid);
+}
+
+/* Tells it so. */
+static void tell_away(void *userdata, const struct links_away *away)
+{
+	struct away_batch *to = userdata;
+	struct directory *directory = to->batch->directory;
+	struct frame_directory_entry entry = {
+		.domid = away->domid, .state = DIRECTORY_PRESENT, .name = frame_text_of(away->name)};
+	struct known_domain *domain =
+		may_be_led(directory, to->guest, away) ? known_get(directory->with.known, away->domid) : NULL;
+
+	if (!domain)
+		return;
+	if (!domain->gone_ms)
+		domain->gone_ms = away->since_ms;
+	domain->is_led_to = true;
+	domid_set_put(&to->guest->told, away->domid, true);
+	if (!uuid_parse(away->uuid, strlen(away->uuid), entry.uuid))
+		memset(entry.uuid, 0, sizeof(entry.uuid));
+	batch_add(to->batch, &entry, DIRECTORY_MORE);
+	if (to->batch->length + DIRECTORY_CHANGE > sizeof(to->batch->payload))
+		batch_send(to->batch, DIRECTORY_MORE);
+	batch_add_changed(to->batch, away->domid, CHANGED_AWAY);
+}
+
 static int tell_all(struct directory *directory, struct guest *guest)
 {
 	const struct known_domain *domain = NULL;
@@ -114,6 +157,9 @@ static int tell_all(struct directory *directory, struct guest *guest)
 
 	batch_begin(&batch, directory, guest, DIRECTORY_REPLACES | (tells ? DIRECTORY_TELLS : 0));
 	guest->told = (struct domid_set){.bits = {0}};
+	/* A domain that is there and has the same name is meant by it, as the one that is sent last. */
+	links_each_away(directory->with.links, tell_away,
+			&(struct away_batch){.batch = &batch, .guest = guest});
 	while ((domain = known_next(directory->with.known, domain)) != NULL) {
 		if (!may_see(directory, guest, domain))
 			continue;

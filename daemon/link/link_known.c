@@ -164,6 +164,19 @@ bool links_had_session(const struct links *links, uint32_t domid)
 	return has_session(link_find_domain(links, domid)) || find_by_number(links, domid);
 }
 
+void links_each_away(const struct links *links, void (*tell)(void *userdata, const struct links_away *away),
+		     void *userdata)
+{
+	const struct link *link;
+
+	DL_FOREACH2(links->met, link, met_next)
+		if (link->state == LINK_AWAY && !link->claims && link->peer.kind == PEER_DOMAIN)
+			tell(userdata, &(struct links_away){.domid = link->peer.number,
+							    .name = link->name,
+							    .uuid = link->uuid,
+							    .since_ms = link->session.away_ms});
+}
+
 bool links_zero_knows(struct links *links, struct peer_id peer)
 {
 	if (peer.kind != PEER_DOMAIN || has_session(link_find(links, peer)))

@@ -400,6 +400,15 @@ bool access_sees(struct access *access, uint32_t domid, uint32_t other)
 	return policy_sees(access->policy, &from, &subject);
 }
 
+bool access_sees_gone(struct access *access, uint32_t domid, uint32_t other, const char *name,
+		      const char *uuid)
+{
+	struct policy_subject from = access_subject(access, domid, 0);
+	const struct policy_subject gone = {.domid = other, .name = name, .uuid = uuid};
+
+	return policy_sees(access->policy, &from, &gone);
+}
+
 bool access_visible(struct access *access, uint32_t domid, const char *endpoint)
 {
 	struct policy_subject subject = access_subject(access, domid, 0);

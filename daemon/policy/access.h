@@ -79,6 +79,9 @@ int access_bind(struct access *access, int socket, uid_t uid, gid_t gid, const c
 		gid_t socket_group);
 /* Whether the domain may learn the other one's name. */
 bool access_sees(struct access *access, uint32_t domid, uint32_t other);
+/* Likewise of a domain that XenStore has forgotten and that was called so. */
+bool access_sees_gone(struct access *access, uint32_t domid, uint32_t other, const char *name,
+		      const char *uuid);
 /* Whether the endpoint is advertised to the domain. */
 bool access_visible(struct access *access, uint32_t domid, const char *endpoint);
 /* Whether it is advertised to every other domain, whatever its name. Costs more than access_visible(). */

@@ -18,6 +18,8 @@ from library import Connection
 from messaging import (EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_TIMEOUT, EXIT_UNREACHABLE, EXIT_USAGE, FAST, LOST_SOON, PATIENCE, Holder,
                        eventually, give_up_ring, of_turns, start_all)
 from protocol import Timeout
+from renewing import renew
+from test_names import knows
 from test_policy import HOW, takes_rules
 from test_resume import all_kinds, at_work, resumes
 
@@ -347,6 +349,30 @@ def test_what_is_opened_to_a_saved_guest_waits_in_domain_0(host, nodes, guests, 
         got = sorted(receiver.receive().data.decode() for _ in range(2 * len(addresses)))
         assert got == sorted(2 * addresses)
         eventually(lambda: sender.wait(10) >= 0 and len(results) == 2 * len(addresses), "all have an outcome")
+    assert not any(results)
+
+
+@pytest.mark.parametrize("who", ["domain_0", "guest"])
+def test_a_saved_guest_is_led_to_after_a_hand_over(host, nodes, zero, who):
+    """By its name, UUID and number, which XenStore has forgotten; the guest that asks has no link with it."""
+    one, two = nodes(1, 2).values()
+    addresses = ("dom2", host.domain(2)["uuid"], "2")
+    knows(one, {2: "dom2"})
+    eventually(lambda: zero.link_state(2) == "up", "domain 0 has a session with it")
+    with Connection(one.socket) as sender, Connection(two.socket, binds="inbox") as receiver:
+        results = []
+        host.sim("suspend", 2)
+        eventually(lambda: "domain 2 is away" in one.log.read_text(), "it is known to be away")
+        for _ in range(2):
+            renew(zero if who == "domain_0" else one)
+            eventually(lambda: one.link_state(0) == "up", "domain 0 is there")
+            for address in addresses:
+                assert sender.post(f"{address}:inbox", address.encode(), results.append) == 0
+            sender.wait(1)
+        two.resume("--unaware", 200)
+        got = sorted(receiver.receive().data.decode() for _ in range(6))
+        assert got == sorted(2 * addresses)
+        eventually(lambda: sender.wait(10) >= 0 and len(results) == 6, "all have an outcome")
     assert not any(results)
 
 
