@@ -101,13 +101,14 @@ static void break_off(struct stdio *stdio, struct pump *pump, const char *comman
 	pump_break(pump);
 }
 
+static const char closed_without_a_word[] =
+	"the program there has closed it before it had taken all, and without a word";
+
 static int tell_broken(struct xenmsg *conn, const struct pump *pump, const char *command, const char *subject,
 		       int error)
 {
 	char reason[ADDRESS_MAX + 128];
 
-	if (error == EPIPE)
-		error = ECONNRESET;
 	if (error != ECONNRESET || strcmp(command, connecting) != 0 || pump_has_brought(pump))
 		return cli_error(conn, command, subject, -error);
 	snprintf(
@@ -141,9 +142,12 @@ static int carry_stdio(struct xenmsg *conn, int stream, const char *command, con
 		pump = NULL;
 	} else if (stdio.error && stdio.at_stream) {
 		code = tell_broken(conn, pump, command, subject, stdio.error);
-	} else if (stdio.error && stdio.error != EPIPE) {
+	} else if (stdio.error) {
 		cli_complain("%s %s: standard input or output: %s", command, subject, strerror(stdio.error));
 		code = EXIT_OTHER;
+	} else if (pump_is_cut(pump) && !pump_has_brought(pump)) {
+		/* Else it has had enough, as with a pipe. */
+		code = cli_error_because(closed_without_a_word, command, subject, -ECONNRESET);
 	}
 	pump_free(pump);
 	loop_cleanup(&stdio.loop);
@@ -203,6 +207,7 @@ struct listener {
 /* A command that runs for one stream. */
 struct child {
 	pid_t pid;
+	int stream; /* so that it doesn't end in order if the command dies */
 	char opener[COMMAND_SENDER_SIZE];
 	struct child *prev, *next;
 };
@@ -217,12 +222,13 @@ static int run_for(struct listener *listener, int stream, const struct xenmsg_pe
 	if (pid != 0) {
 		int error = errno;
 
-		close(stream);
 		if (pid < 0) {
+			xenmsg_break(stream);
 			free(child);
 			return -error;
 		}
 		child->pid = pid;
+		child->stream = stream;
 		command_sender(host, xenmsg_peer_domid(peer), child->opener);
 		DL_APPEND(listener->children, child);
 		return 0;
@@ -234,6 +240,12 @@ static int run_for(struct listener *listener, int stream, const struct xenmsg_pe
 		execvp(listener->command[0], listener->command);
 	cli_complain("listen: %s: %s", listener->command[0], strerror(errno));
 	_exit(127);
+}
+
+/* SIGPIPE only says that the other side takes no more. */
+static bool has_died(int status)
+{
+	return WIFSIGNALED(status) && WTERMSIG(status) != SIGPIPE;
 }
 
 static void on_child(evutil_socket_t number, short what, void *userdata)
@@ -250,6 +262,10 @@ static void on_child(evutil_socket_t number, short what, void *userdata)
 			cli_note(listener->cli, "listen on %s: a stream from %s: the command %s",
 				 listener->endpoint, child->opener, command_end(status, words));
 		DL_DELETE(listener->children, child);
+		if (has_died(status))
+			xenmsg_break(child->stream);
+		else
+			close(child->stream);
 		free(child);
 	}
 }
@@ -344,8 +360,10 @@ static void end_listener(struct listener *listener)
 	loop_event_free(listener->on_child);
 	run_server_free(listener->run_server);
 	loop_cleanup(&listener->loop);
-	DL_FOREACH_SAFE(listener->children, child, next)
-		free(child); /* the command goes on */
+	DL_FOREACH_SAFE(listener->children, child, next) {
+		close(child->stream); /* the command goes on */
+		free(child);
+	}
 }
 
 static int serve(struct listener *listener)

@@ -150,7 +150,11 @@ struct pump_end forward_end_of_socket(struct end_at *at, int fd)
 
 	if (at->place.kind == PLACE_TCP)
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes));
-	return (struct pump_end){.in = fd, .out = fd, .break_socket = break_socket, .userdata = at};
+	return (struct pump_end){.in = fd,
+				 .out = fd,
+				 .break_socket = break_socket,
+				 .userdata = at,
+				 .may_leave_unread = at->place.kind == PLACE_UNIX};
 }
 
 static void note_broken(const struct forward *forward, bool at_left, int error)

@@ -16,6 +16,8 @@
 #include "xenmsg-stream.h"
 
 #define BUFFER_SIZE 65536
+#define LINGER_S    5	/* for which a socket that nobody wants to hear is read, when all else is over */
+#define LOOK_MS	    100 /* between looks whether a right end that nobody reads any more still takes something */
 
 struct side;
 
@@ -26,12 +28,14 @@ struct direction {
 	size_t start, size; /* the part of the buffer with data: nothing is read while there is some */
 	bool closed;	    /* the end was passed on */
 	bool used;	    /* it has carried something */
+	bool dropped;	    /* the output takes no more: what still comes is dropped */
 	char *buffer;	    /* what the output hasn't taken */
 };
 
 struct side {
 	struct pump_end end;
 	bool to_socket;			       /* its output */
+	bool was_reset;			       /* of which writing has told */
 	struct event *readable, *writable;     /* not of a stream */
 	struct direction *incoming, *outgoing; /* what comes from it, what goes to it */
 };
@@ -43,6 +47,7 @@ struct pump {
 	void *userdata;
 	bool is_done, broken;
 	bool ends_with_right;
+	struct event *later; /* LINGER_S or LOOK_MS, once a direction is dropped */
 };
 
 static void stop(struct side *side)
@@ -59,21 +64,24 @@ static void finish(struct pump *pump, int error, const struct side *at)
 		return;
 	pump->is_done = true;
 	/* The reader at the right must not take a part for the whole. */
-	pump->broken = error != 0 || !pump->there.closed;
+	pump->broken = error != 0 || !(pump->there.closed || pump->there.dropped);
 	stop(&pump->left);
 	stop(&pump->right);
+	event_del(pump->later);
 	pump->done(pump->userdata, pump, error, at == &pump->left);
 }
 
 /* Ends a pump whose right end has ended, unless there is more to be read at the left now, or its end: that is
- * carried as ever. */
-static void look_left(struct pump *pump)
+ * carried as ever. Returns whether it has ended. */
+static bool look_left(struct pump *pump)
 {
 	struct pollfd left = {.fd = pump->left.end.in, .events = POLLIN};
 
 	/* A right end that has sent nothing may only take, without any input: `listen >FILE </dev/null`. */
-	if (pump->back.used && pump->there.size == 0 && poll(&left, 1, 0) == 0)
-		finish(pump, 0, &pump->right);
+	if (!pump->back.used || pump->there.size > 0 || poll(&left, 1, 0) != 0)
+		return false;
+	finish(pump, 0, &pump->right);
+	return true;
 }
 
 static void end_output(struct side *side)
@@ -88,25 +96,128 @@ static void end_output(struct side *side)
 	}
 }
 
-static void pass_on_end(struct direction *direction)
+/* Whether more is to be carried. */
+static bool is_wanted(const struct direction *direction)
 {
-	struct pump *pump = direction->pump;
-
-	direction->closed = true;
-	end_output(direction->to);
-	if (pump->there.closed && pump->back.closed)
-		finish(pump, 0, &pump->right);
-	else if (pump->ends_with_right && pump->back.closed)
-		look_left(pump);
+	return !direction->closed && !direction->dropped;
 }
 
-/* What is written to a broken stream is lost, as what is on the way there is: it says so itself, behind what
- * came from it. */
-static ssize_t write_to_stream(struct xenmsg_stream *stream, const char *at, size_t size)
+/* Whether nothing more is to be read, either. A stream that is closed lets who writes know by itself. */
+static bool is_over(const struct direction *direction)
 {
-	ssize_t written = xenmsg_stream_write(stream, at, size);
+	return direction->closed || (direction->dropped && direction->from->end.stream);
+}
 
-	return written == -EPIPE ? (ssize_t)size : written;
+static void wait_until(struct pump *pump, int ms)
+{
+	const struct timeval time = {ms / 1000, ms % 1000 * 1000};
+
+	event_add(pump->later, &time);
+}
+
+/* Returns whether the pump has ended, and may be gone. */
+static bool look_at_end(struct pump *pump)
+{
+	struct direction *there = &pump->there, *back = &pump->back;
+
+	if (is_over(there) && is_over(back)) {
+		finish(pump, 0, &pump->right);
+		return true;
+	}
+	if (is_wanted(there) || is_wanted(back)) {
+		if (pump->ends_with_right && back->closed && !back->dropped)
+			return look_left(pump);
+	} else {
+		wait_until(pump, LINGER_S * 1000);
+	}
+	return false;
+}
+
+static void pass_on_end(struct direction *direction)
+{
+	direction->closed = true;
+	if (!direction->dropped)
+		end_output(direction->to);
+	look_at_end(direction->pump);
+}
+
+static bool is_right_hung_up(const struct pump *pump)
+{
+	struct pollfd right = {.fd = pump->right.end.in};
+
+	return poll(&right, 1, 0) > 0 && (right.revents & (POLLHUP | POLLERR));
+}
+
+static bool is_unix(int fd)
+{
+	struct sockaddr_storage address = {0};
+	socklen_t size = sizeof(address);
+
+	return getsockname(fd, (struct sockaddr *)&address, &size) == 0 && address.ss_family == AF_UNIX;
+}
+
+/* Reads nothing more of what nobody wants. Who writes it is told if this is a socket of ours, which is read
+ * to its end: to close one of TCP's with bytes unread would cost what it hasn't read of the other direction.
+ */
+static void stop_input(struct direction *direction)
+{
+	struct side *from = direction->from;
+
+	if (from->end.stream)
+		return;
+	if (from->end.in == from->end.out && from->to_socket) {
+		if (is_unix(from->end.in)) /* TCP would only read no more */
+			shutdown(from->end.in, SHUT_RD);
+		if (!direction->closed)
+			event_add(from->readable, NULL);
+	} else {
+		event_del(from->readable);
+		direction->closed = true;
+	}
+}
+
+/* The output has taken no more. */
+static void drop(struct direction *direction)
+{
+	struct xenmsg_stream *from = direction->from->end.stream;
+	struct pump *pump = direction->pump;
+
+	if (direction->dropped)
+		return;
+	direction->dropped = true;
+	direction->size = 0;
+	free(direction->buffer);
+	direction->buffer = NULL;
+	if (!direction->to->end.stream)
+		event_del(direction->to->writable);
+	stop_input(direction);
+	if (direction == &pump->back && !pump->right.end.stream)
+		wait_until(pump, LOOK_MS);
+	if (!look_at_end(pump) && from)
+		xenmsg_stream_resume(from);
+}
+
+/* What is left is only read, and was for long enough; or the right end, which nobody reads, takes no more,
+ * either. */
+static void on_later(evutil_socket_t fd, short what, void *userdata)
+{
+	struct pump *pump = userdata;
+
+	if (!is_wanted(&pump->there) && !is_wanted(&pump->back))
+		finish(pump, 0, &pump->right);
+	else if (is_right_hung_up(pump))
+		drop(&pump->there);
+	else
+		wait_until(pump, LOOK_MS);
+}
+
+static void on_write_failed(struct direction *direction, int error)
+{
+	direction->to->was_reset |= error == ECONNRESET;
+	if (error == EPIPE || error == ECONNRESET)
+		drop(direction);
+	else
+		finish(direction->pump, error, direction->to);
 }
 
 /* Writes what the output takes; at most PIPE_BUF to a pipe, since a larger write may block although the pipe
@@ -116,7 +227,7 @@ static ssize_t write_some(const struct side *side, const char *at, size_t size)
 	ssize_t written;
 
 	if (side->end.stream)
-		return write_to_stream(side->end.stream, at, size);
+		return xenmsg_stream_write(side->end.stream, at, size);
 	if (side->to_socket)
 		written = send(side->end.out, at, size, MSG_DONTWAIT | MSG_NOSIGNAL);
 	else
@@ -153,7 +264,7 @@ static int keep(struct direction *direction, const char *at, size_t size)
 
 static void look_left_at_the_end(struct pump *pump)
 {
-	if (pump->ends_with_right && pump->back.closed)
+	if (pump->ends_with_right && pump->back.closed && !pump->back.dropped)
 		look_left(pump);
 }
 
@@ -170,7 +281,7 @@ static void on_room(struct direction *direction)
 	if (direction->size > 0)
 		size = write_some(direction->to, direction->buffer + direction->start, direction->size);
 	if (size < 0) {
-		finish(direction->pump, (int)-size, direction->to);
+		on_write_failed(direction, (int)-size);
 		return;
 	}
 	direction->start += (size_t)size;
@@ -200,8 +311,10 @@ static void on_readable(evutil_socket_t fd, short what, void *userdata)
 
 	if (size < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
-	if (size < 0) {
-		finish(direction->pump, errno, direction->from);
+	if (size < 0 && errno == ECONNRESET && direction->from->end.may_leave_unread)
+		size = 0;
+	if (size < 0 || (size == 0 && direction->from->was_reset && !direction->from->end.may_leave_unread)) {
+		finish(direction->pump, size < 0 ? errno : ECONNRESET, direction->from);
 		return;
 	}
 	if (size == 0) {
@@ -210,9 +323,11 @@ static void on_readable(evutil_socket_t fd, short what, void *userdata)
 		return;
 	}
 	direction->used = true;
+	if (direction->dropped)
+		return;
 	written = write_some(direction->to, bytes, (size_t)size);
 	if (written < 0) {
-		finish(direction->pump, (int)-written, direction->to);
+		on_write_failed(direction, (int)-written);
 		return;
 	}
 	r = written < size ? keep(direction, bytes + written, (size_t)(size - written)) : 0;
@@ -227,13 +342,13 @@ static void on_readable(evutil_socket_t fd, short what, void *userdata)
 static size_t on_data(void *userdata, struct xenmsg_stream *stream, const void *data, size_t size)
 {
 	struct direction *direction = ((struct side *)userdata)->incoming;
-	ssize_t written = write_some(direction->to, data, size);
+	ssize_t written = direction->dropped ? (ssize_t)size : write_some(direction->to, data, size);
 
 	direction->used = true;
 	if (written >= 0 && (size_t)written < size && await_room(direction->to) < 0)
 		written = -ENOMEM;
 	if (written < 0) {
-		finish(direction->pump, (int)-written, direction->to);
+		on_write_failed(direction, (int)-written);
 		return size;
 	}
 	return (size_t)written;
@@ -322,7 +437,8 @@ struct pump *pump_new(struct event_base *base, struct pump_end left, struct pump
 	pump->userdata = userdata;
 	init_side(&pump->left, &left, &pump->there, &pump->back);
 	init_side(&pump->right, &right, &pump->back, &pump->there);
-	if (start(&pump->left, base) < 0 || start(&pump->right, base) < 0) {
+	pump->later = evtimer_new(base, on_later, pump);
+	if (!pump->later || start(&pump->left, base) < 0 || start(&pump->right, base) < 0) {
 		pump_free(pump);
 		return NULL;
 	}
@@ -345,6 +461,11 @@ bool pump_has_brought(const struct pump *pump)
 	return pump->back.used;
 }
 
+bool pump_is_cut(const struct pump *pump)
+{
+	return pump->there.dropped;
+}
+
 void pump_break(struct pump *pump)
 {
 	pump->broken = true;
@@ -356,6 +477,7 @@ void pump_free(struct pump *pump)
 	if (!pump)
 		return;
 	pump->is_done = true;
+	loop_event_free(pump->later);
 	loop_event_free(pump->left.readable);
 	loop_event_free(pump->left.writable);
 	loop_event_free(pump->right.readable);

@@ -8,6 +8,9 @@
  * output), or a stream of a connection that carries many (xenmsg-stream.h). A direction holds at most a
  * buffer's worth, so a slow reader slows its writer. Descriptors may be files if the loop is one for files
  * (loop.h).
+ *
+ * An output that takes no more (EPIPE, ECONNRESET) ends only that direction: what still comes for it is
+ * dropped, and who sends it is told, as far as that can be. The other direction goes on to its end.
  */
 
 #include <stdbool.h>
@@ -25,6 +28,9 @@ struct pump_end {
 	void (*break_socket)(void *userdata, int fd, bool ended);
 	void *userdata;
 	struct xenmsg_stream *stream;
+	/* ECONNRESET in reading only says that the other side has closed the socket without having read all:
+	 * it has ended its direction. */
+	bool may_leave_unread;
 };
 
 /* `error` is 0 when both directions have ended, else the errno of what broke; `at_left` says at which end. */
@@ -42,6 +48,8 @@ void pump_catch_up(struct pump *pump);
 void pump_ends_with_right(struct pump *pump);
 /* Returns whether anything has come from the right end. */
 bool pump_has_brought(const struct pump *pump);
+/* Returns whether the right end has taken no more before the left one has ended. */
+bool pump_is_cut(const struct pump *pump);
 /* Closes the ends, both of which see a broken stream, without `done`. */
 void pump_break(struct pump *pump);
 /* Closes the ends; after an error, both ends see a broken stream. May be called from `done`. */

@@ -120,8 +120,9 @@ XENMSG_API void xenmsg_stream_set_callbacks(struct xenmsg_stream *stream,
 /*
  * Sends these bytes, as far as there is room for them now.
  * Returns how many; if that isn't all, `room` tells when to try again: before `opened` that is none, and
- * `opened` tells. Or returns -EPIPE: nothing can be sent any more, since this direction was ended or the
- * stream is broken, of which `broken` may still be to tell, behind what came; or -ECHILD.
+ * `opened` tells. Or returns -EPIPE: nothing can be sent any more, since this direction was ended, the other
+ * side wants no more, or the stream is broken, of which `broken` may still be to tell, behind what came; or
+ * -ECHILD.
  */
 XENMSG_API XENMSG_CHECK ssize_t xenmsg_stream_write(struct xenmsg_stream *stream, const void *data,
 						    size_t size);
@@ -130,8 +131,9 @@ XENMSG_API XENMSG_CHECK ssize_t xenmsg_stream_write(struct xenmsg_stream *stream
 XENMSG_API void xenmsg_stream_end(struct xenmsg_stream *stream);
 /* Gives out again what `data` hasn't taken, within this call. In `data` itself it does nothing. */
 XENMSG_API void xenmsg_stream_resume(struct xenmsg_stream *stream);
-/* Ends the program's use of the stream; no callback follows. That is orderly if both directions have
- * ended. Else it breaks the stream: the other side sees ECONNRESET, and what is on the way may be lost.
+/* Ends the program's use of the stream; no callback follows. That is orderly behind xenmsg_stream_end(): what
+ * the other side still sends is dropped, and its writes give EPIPE. Else it breaks the stream: the other side
+ * sees ECONNRESET, behind what was written.
  * xenmsg_close() breaks all streams, without a callback; each still needs this, and nothing else can be done
  * with it. One that was closed in order may then be broken as well, and lose what it sent, while the other
  * side hasn't taken all of it. */

@@ -142,6 +142,8 @@ static size_t give(struct xenmsg_stream *stream, const void *data, size_t size)
 		stream->is_given = true;
 		taken = stream->callbacks.data(stream->userdata, stream, data, size);
 		stream->is_given = false;
+		if (stream->closed)
+			taken = size;
 	}
 	if (taken > size)
 		taken = size;
@@ -245,6 +247,23 @@ static int on_opened(struct xenmsg_stream *stream, const uint8_t *payload, uint3
 	return 0;
 }
 
+static void send_end(struct xenmsg_stream *stream)
+{
+	stream->fin_sent = true;
+	be_full(stream);
+	mux_check(stream->mux,
+		  transport_offset(&stream->mux->transport, FRAME_FIN, stream->number, stream->sent));
+}
+
+/* Nobody wants what we send: that is the end of our direction. Who waits for room learns of it by writing. */
+static void stop_writing(struct xenmsg_stream *stream)
+{
+	if (stream->state != OPEN || stream->fin_sent)
+		return;
+	send_end(stream);
+	tell_room(stream);
+}
+
 static int on_credit(struct xenmsg_stream *stream, const uint8_t *payload, uint32_t length)
 {
 	struct frame_credit credit;
@@ -257,6 +276,8 @@ static int on_credit(struct xenmsg_stream *stream, const uint8_t *payload, uint3
 		stream->limit = credit.limit;
 		tell_room(stream);
 	}
+	if (credit.flags & CREDIT_STOP)
+		stop_writing(stream);
 	forget_if_done(stream);
 	return 0;
 }
@@ -447,25 +468,36 @@ void xenmsg_stream_end(struct xenmsg_stream *stream)
 {
 	if (stream->state != OPEN || stream->fin_sent || !transport_is_here(&stream->mux->transport))
 		return;
-	stream->fin_sent = true;
 	stream->wants_room = false;
-	be_full(stream);
-	mux_check(stream->mux,
-		  transport_offset(&stream->mux->transport, FRAME_FIN, stream->number, stream->sent));
+	send_end(stream);
 	forget_if_done(stream);
 	mux_push(stream->mux);
+}
+
+/* Takes all that has come, unseen, and all that will. */
+static void drop_input(struct xenmsg_stream *stream)
+{
+	if (!stream->is_given) { /* else `data`, which has closed it, takes all of it */
+		stream->taken += fifo_size(&stream->queue);
+		fifo_free(&stream->queue);
+	}
+	stream->told = stream->taken;
+	mux_check(stream->mux, transport_stop(&stream->mux->transport, stream->number, stream->taken));
+	forget_if_done(stream);
 }
 
 void xenmsg_stream_close(struct xenmsg_stream *stream)
 {
 	struct mux *mux = stream->mux;
-	bool orderly = stream->fin_sent && stream->fin_came && stream->taken == stream->total;
 
 	stream_hold(stream);
 	stream->closed = true;
 	be_full(stream);
 	leave_cut(stream);
-	if ((stream->state == OPEN && !orderly) || stream->state == OPENING) {
+	if (stream->state == OPEN && stream->fin_sent && transport_is_here(&mux->transport)) {
+		if (!stream->fin_came || stream->taken != stream->total)
+			drop_input(stream);
+	} else if (stream->state == OPEN || stream->state == OPENING) {
 		stream->state = RESET_SENT;
 		mux_check(mux,
 			  transport_reset(&mux->transport, stream->number, ECONNRESET, 0, stream->taken));

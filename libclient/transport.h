@@ -147,6 +147,8 @@ int transport_control(struct transport *transport, uint8_t type, uint32_t channe
  * its stream were taken; RESET, when nothing beyond them was or will be taken. */
 int transport_offset(struct transport *transport, uint8_t type, uint32_t channel, uint64_t offset);
 int transport_credit(struct transport *transport, uint32_t channel, uint64_t taken);
+/* Likewise, of a stream of which nothing more is wanted. */
+int transport_stop(struct transport *transport, uint32_t channel, uint64_t taken);
 int transport_reset(struct transport *transport, uint32_t channel, uint32_t error, uint32_t flags,
 		    uint64_t taken);
 /* Handles a frame of a channel that has ended, which was in flight: a RESET must be answered. Returns as

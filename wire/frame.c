@@ -238,7 +238,10 @@ uint32_t frame_credit_encode(const struct frame_credit *credit, uint8_t *out)
 {
 	put_u64(out, credit->consumed);
 	put_u64(out + 8, credit->limit);
-	return 16;
+	if (!credit->flags) /* as a rule */
+		return 16;
+	put_u32(out + 16, credit->flags);
+	return 20;
 }
 
 int frame_credit_decode(const uint8_t *payload, uint32_t length, struct frame_credit *credit)
@@ -247,6 +250,7 @@ int frame_credit_decode(const uint8_t *payload, uint32_t length, struct frame_cr
 
 	credit->consumed = take_u64(&cursor);
 	credit->limit = take_u64(&cursor);
+	credit->flags = length < 20 ? 0 : take_u32(&cursor);
 	return cursor.error;
 }
 

@@ -312,8 +312,12 @@ struct frame_opened {
 /* From this minor version of a channel on its ends know properties, WITHDRAW and MESSAGE_REFUSAL. */
 #define CHANNEL_MINOR_MORE 1u
 
+/* Nothing more of the stream is wanted: what still comes is dropped. */
+#define CREDIT_STOP 1u
+
 struct frame_credit {
 	uint64_t consumed, limit;
+	uint32_t flags; /* CREDIT_STOP; those of later versions are ignored */
 };
 
 /* The error is what the receiving program said of the message that begins at `unsure`, which it has

@@ -96,6 +96,7 @@ static int take_frame(struct stream *stream, const struct frame_header *header)
 			return -EPROTO;
 		if (credit.limit > stream->limit)
 			stream->limit = credit.limit;
+		stream->stopped |= credit.flags & CREDIT_STOP;
 		return 0;
 	case FRAME_FIN:
 		if (frame_u64_decode(payload, header->length, &stream->total) < 0)
@@ -114,14 +115,29 @@ static int take_frame(struct stream *stream, const struct frame_header *header)
  * for each small piece, and wake two daemons. */
 static void tell_taken(struct stream *stream)
 {
-	const struct frame_credit credit = {.consumed = stream->taken};
+	const struct frame_credit credit = {.consumed = stream->taken,
+					    .flags = stream->is_deaf ? CREDIT_STOP : 0};
 	uint8_t payload[FRAME_SMALL_MAX];
 
-	if (stream->taken - stream->told < (stream->fin_came || stream->tells_all ? 1 : CREDIT_STEP))
+	if (stream->is_deaf == stream->told_deaf &&
+	    stream->taken - stream->told < (stream->fin_came || stream->tells_all ? 1 : CREDIT_STEP))
 		return;
 	/* Without room for it now, there will be another turn when there is. */
-	if (stream_put_frame(stream, FRAME_CREDIT, payload, frame_credit_encode(&credit, payload)))
-		stream->told = stream->taken;
+	if (!stream_put_frame(stream, FRAME_CREDIT, payload, frame_credit_encode(&credit, payload)))
+		return;
+	stream->told = stream->taken;
+	stream->told_deaf = stream->is_deaf;
+}
+
+/* What the program sends is wanted no more: that is the end of its direction, if the stream isn't broken. */
+static void refuse(struct stream *stream)
+{
+	uint8_t payload[8];
+
+	if (!stream->tells_all && !stream->end_read &&
+	    !stream_put_frame(stream, FRAME_FIN, payload, frame_u64_encode(stream->sent, payload)))
+		return; /* there will be another turn when there is room */
+	stream_refuse(stream);
 }
 
 static int take_frames(struct stream *stream)
@@ -140,8 +156,6 @@ static int take_frames(struct stream *stream)
 		return next;
 	if (r == 0 && stream->state == FLOWING)
 		r = stream_write(stream);
-	if (stream->state != OVER)
-		tell_taken(stream);
 	return r;
 }
 
@@ -167,14 +181,10 @@ static void run(struct stream *stream)
 
 	if (stream->state == OVER)
 		return;
-	if (stream->state == FLOWING && r == -ECONNRESET && !stream->end_read) {
-		stream->ended = r;
-		stream->readable = true;
-		r = 0;
-	}
-	if (r == 0 && stream->state == FLOWING && stream->tells_all && !stream->refused)
-		stream_refuse(stream);
-	else if (r == 0 && stream->state == FLOWING)
+	if (r == 0 && stream->state == FLOWING && (stream->tells_all || stream->stopped)) {
+		if (!stream->refused)
+			refuse(stream);
+	} else if (r == 0 && stream->state == FLOWING)
 		r = stream_read(stream);
 	else if (r == 0 && stream_caller_has_left(stream))
 		r = -ECONNRESET;
@@ -187,6 +197,9 @@ static void run(struct stream *stream)
 		hop_fail(&stream->hop, r, "the program has gone");
 		return;
 	}
+	if (stream->state == FLOWING)
+		stream_look_for_close(stream);
+	tell_taken(stream);
 	if (progress(stream) != before)
 		hop_event(&stream->hop);
 	ring_reader_arm(&stream->reader, CONTROL_RING_SIZE + 1);

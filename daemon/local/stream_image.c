@@ -70,7 +70,7 @@ static void positions_image(struct image *image, struct stream *stream)
 /* Which ways have ended, and how. */
 static void ends_image(struct image *image, struct stream *stream)
 {
-	uint8_t ended = stream->ended < 0 ? 2 : (uint8_t)stream->ended;
+	uint8_t ended = stream->ended < 0 ? 3 : (uint8_t)stream->ended;
 
 	image_bool(image, &stream->fin_came);
 	image_bool(image, &stream->breaks);
@@ -78,8 +78,11 @@ static void ends_image(struct image *image, struct stream *stream)
 	image_bool(image, &stream->end_read);
 	image_bool(image, &stream->refused);
 	image_bool(image, &stream->end_written);
-	image_u8_upto(image, &ended, 2);
-	stream->ended = ended == 2 ? -ECONNRESET : ended;
+	image_bool(image, &stream->stopped);
+	image_bool(image, &stream->is_deaf);
+	image_bool(image, &stream->told_deaf);
+	image_u8_upto(image, &ended, 3);
+	stream->ended = ended == 3 ? -ECONNRESET : ended;
 }
 
 void stream_image(struct image *image, struct stream *stream)

@@ -91,6 +91,9 @@ struct stream {
 	bool refused;	 /* and nothing of that is left in the socket */
 	int ended;	 /* what program_has_ended() has said: it says it once */
 	bool end_written;
+	bool stopped;	/* the other side wants no more of what the program sends */
+	bool is_deaf;	/* the program takes no more: what comes for it is dropped, */
+	bool told_deaf; /* which the other side was told */
 };
 
 /* --- stream.c */
@@ -111,13 +114,16 @@ bool stream_put_frame(struct stream *stream, uint8_t type, const void *payload, 
 
 /* Reads what the program has sent, while an event has told that there may be something. Whatever comes after
  * the read that found nothing more is told by another event. What the program sent before its end is read
- * before that counts. Returns 0, or -ECONNRESET: it has gone. */
+ * before that counts. Returns 0, or -ECONNRESET: it has broken the stream. */
 int stream_read(struct stream *stream);
+/* Looks whether a program whose direction has ended takes nothing more, either, before it has to be tried. */
+void stream_look_for_close(struct stream *stream);
 /* Takes nothing more from the program: a write there gives EPIPE, also one that waits. Else a program that
  * writes and doesn't read would wait for ever, since it learns that the stream is broken by reading up to
  * there. Who waits by poll() for room to write is told only when there is some. */
 void stream_refuse(struct stream *stream);
-/* Writes what there is for the program, as far as its socket takes it, and the end behind it. */
+/* Writes what there is for the program, as far as its socket takes it, and the end behind it; or drops it,
+ * once the program takes no more. Returns 0, -EPROTO, or -ECONNRESET: the program has gone without a word. */
 int stream_write(struct stream *stream);
 /* Returns whether the program has closed its socket, or shut it down both ways, while it calls. One that only
  * has nothing more to send may still wait for its call. */

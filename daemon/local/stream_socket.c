@@ -39,8 +39,8 @@ static void spend_call(struct stream *stream, const struct kernel_call *call, ui
 
 /* --- from the program ------------------------------------------------------------------------- */
 
-/* Returns 0, 1: the program has shut down or closed its end, or -ECONNRESET: it has gone without reading what
- * was there for it. */
+/* Returns 0, 1: the program has shut down its direction, 2: it takes nothing more either, as a rule since it
+ * has closed its end, or -ECONNRESET: it has closed it without reading what was there for it. */
 static int program_has_ended(struct stream *stream)
 {
 	struct pollfd poll_fd = {.fd = stream->fd, .events = POLLRDHUP};
@@ -52,7 +52,7 @@ static int program_has_ended(struct stream *stream)
 	if ((poll_fd.revents & POLLERR) && getsockopt(stream->fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 &&
 	    error)
 		return -ECONNRESET;
-	return 1;
+	return poll_fd.revents & POLLHUP ? 2 : 1;
 }
 
 bool stream_caller_has_left(struct stream *stream)
@@ -149,11 +149,38 @@ static bool has_more(const struct stream *stream)
 }
 
 /* Asks whether the program has ended, and keeps the answer, which comes once. */
-static int look_for_end(struct stream *stream)
+static bool look_for_end(struct stream *stream)
 {
 	if (!stream->ended)
 		stream->ended = program_has_ended(stream);
+	if (stream->ended < 0 && !stream->is_deaf)
+		task_due(&stream->turn); /* what came for it is dropped */
+	stream->is_deaf |= stream->ended < 0;
 	return stream->ended;
+}
+
+void stream_look_for_close(struct stream *stream)
+{
+	int ended = stream->ended;
+
+	if (!stream->end_read || stream->is_deaf || !stream->has_news)
+		return;
+	stream->has_news = false;
+	if (ended == 2 && stream->sent == 0)
+		return; /* whether it has left something, what still comes for it will tell */
+	if (ended != 2)
+		ended = program_has_ended(stream);
+	spend(stream, COST_SYSCALL);
+	stream->is_deaf = ended < 0 || ended == 2;
+	if (stream->is_deaf)
+		task_due(&stream->turn); /* what came for it is dropped */
+}
+
+/* Whether the program has closed its end without having taken all, and hasn't said anything: nobody can take
+ * that for an answer. One that has said something has had enough. */
+static bool has_left_without_a_word(const struct stream *stream)
+{
+	return stream->is_deaf && stream->sent == 0 && (stream->ended < 0 || stream->ended == 2);
 }
 
 int stream_read(struct stream *stream)
@@ -174,8 +201,8 @@ int stream_read(struct stream *stream)
 			size = PIECE_MAX;
 		if (ring_writer_space(&stream->writer, PRIVATE_RING_SIZE) < (int)frame_size(PIECE_MAX + 1) ||
 		    (size == 0 && has_more(stream))) {
-			r = look_for_end(stream);
-			return r < 0 ? r : 0;
+			look_for_end(stream);
+			return 0;
 		}
 		if (size > 0)
 			r = read_piece(stream, (uint32_t)size);
@@ -183,8 +210,8 @@ int stream_read(struct stream *stream)
 			return r;
 		if (r > 0 && (looked || stream->breaks || (uint64_t)r == size))
 			continue;
-		if (looked && stream->ended < 0)
-			return stream->ended;
+		if (looked && has_left_without_a_word(stream))
+			return -ECONNRESET;
 		if (looked) {
 			if (stream_put_frame(stream, FRAME_FIN, payload,
 					     frame_u64_encode(stream->sent, payload)))
@@ -220,11 +247,18 @@ void stream_refuse(struct stream *stream)
 
 /* --- to the program --------------------------------------------------------------------------- */
 
-/* Writes the rest of the DATA frame at the head of the ring. Returns 1 if all of it was written, 0 if not, or
- * -ECONNRESET. */
+/* The program takes no more. What it has sent is still read, up to its end. */
+static void go_deaf(struct stream *stream)
+{
+	stream->is_deaf = true;
+	stream->readable = true;
+}
+
+/* Writes the rest of the DATA frame at the head of the ring. Returns 1 if all of it was written or dropped,
+ * 0 if not. */
 static int write_frame(struct stream *stream, uint32_t length, int *calls)
 {
-	while (stream->written < length) {
+	while (!stream->is_deaf && stream->written < length) {
 		struct iovec pieces[2];
 		struct msghdr message = {.msg_iov = pieces};
 		struct kernel_call call;
@@ -242,13 +276,16 @@ static int write_frame(struct stream *stream, uint32_t length, int *calls)
 		spend_call(stream, &call, COST_SYSCALL + (size > 0 ? COST_BYTES((uint64_t)size) : 0));
 		if (size < 0 && errno == EINTR)
 			continue;
-		if (size < 0 && errno == EAGAIN)
-			return event_add(stream->writable, NULL) == 0 ? 0 : -ECONNRESET;
-		if (size < 0)
-			return -ECONNRESET;
+		if (size < 0 && errno == EAGAIN && event_add(stream->writable, NULL) == 0)
+			return 0;
+		if (size < 0) {
+			go_deaf(stream);
+			break;
+		}
 		stream->written += (uint32_t)size;
 		stream->taken += (uint64_t)size;
 	}
+	stream->taken += length - stream->written;
 	stream->written = 0;
 	return 1;
 }
@@ -274,6 +311,8 @@ int stream_write(struct stream *stream)
 		spend_call(stream, &call, COST_SYSCALL);
 		stream->end_written = true;
 	}
+	if (r >= 0 && stream->end_read && has_left_without_a_word(stream))
+		return -ECONNRESET;
 	return r < 0 ? r : 0;
 }
 

@@ -403,7 +403,9 @@ static void make_takeover(struct channel_end *end, struct channel_frame *frame)
 
 static void make_credit(struct channel_end *end, struct channel_frame *frame)
 {
-	struct frame_credit credit = {.consumed = channel_other(end)->consumed, .limit = grant(end)};
+	struct frame_credit credit = {.consumed = channel_other(end)->consumed,
+				      .limit = grant(end),
+				      .flags = channel_other(end)->is_stopped ? CREDIT_STOP : 0};
 
 	end->told_consumed = credit.consumed;
 	credit.consumed = channel_seen_from(end, credit.consumed);

@@ -104,6 +104,7 @@ struct channel_end {
 	enum channel_out out;
 	uint8_t owed; /* enum channel_owed */
 	uint32_t reset_error;
+	bool is_stopped; /* who takes what goes out here wants no more of it: CREDIT_STOP */
 	bool is_refused; /* that error is a program's own: RESET_REFUSED */
 	uint64_t reset_consumed, reset_unsure;
 

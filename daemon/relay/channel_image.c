@@ -53,6 +53,7 @@ static void stream_image(struct image *image, struct channel_end *end)
 static void reset_image(struct image *image, struct channel_end *end)
 {
 	image_u32(image, &end->reset_error);
+	image_bool(image, &end->is_stopped);
 	image_bool(image, &end->is_refused);
 	image_u64(image, &end->reset_consumed);
 	image_u64(image, &end->reset_unsure);

@@ -72,6 +72,10 @@ int channel_credit(struct channel_end *end, const struct frame_credit *credit)
 		end->limit = credit->limit;
 		channel_owe(channel_other(end), OWED_CREDIT);
 	}
+	if ((credit->flags & CREDIT_STOP) && end->channel->kind == CHANNEL_STREAM && !end->is_stopped) {
+		end->is_stopped = true;
+		channel_owe(channel_other(end), OWED_CREDIT);
+	}
 	channel_taken(end, channel_base_to(end) + credit->consumed);
 	channel_check_ended(end);
 	return 0;

@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from messaging import EXIT_ERROR, EXIT_USAGE, PATIENCE, eventually, feed
+from messaging import EXIT_ERROR, EXIT_UNKNOWN, EXIT_USAGE, PATIENCE, eventually, feed, sleeps
 
 
 @pytest.mark.parametrize("command", ["serve", "listen"])
@@ -88,6 +88,66 @@ def test_connect_stays_open_when_the_other_side_ends_halfway(one):
     connect.stdin.close()
     assert connect.wait(timeout=30 * PATIENCE) == 0
     assert listener.stderr.readline() == b"b'later'\n"
+
+
+EARLY = {"sed": ("sed", "2q"), "head": ("head", "-c", "1000000", "/dev/zero"),
+         "read": ("sh", "-c", "read -r line; seq 1 $line; seq 100000"), "closes": ("sh", "-c", "echo one; exec <&-; sleep 0.2; seq 100000")}
+
+
+@pytest.mark.parametrize("command", EARLY)
+@pytest.mark.parametrize("keep_open", [False, True])
+def test_all_that_came_before_enough_arrives_and_is_no_death(one, command, keep_open):
+    """Before, what didn't fit into the socket was lost, and connect ended with 8."""
+    one.popen("listen", "t", "--", *EARLY[command], binds="t")
+    numbers = "".join(f"{i}\n" for i in range(1, 100001)).encode()
+    expected = {"sed": b"1\n2\n", "head": bytes(1000000), "read": b"1\n" + numbers, "closes": b"one\n" + numbers}[command]
+    for _ in range(3):
+        done = one.xenmsg("connect", *["--keep-open"] * keep_open, "self:t", data=numbers * 10)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert done.stdout == expected
+
+
+@pytest.mark.parametrize("keep_open", [False, True])
+def test_a_reader_that_has_enough_ends_the_writer_at_the_far_end(one, keep_open):
+    one.popen("listen", "t", "--", "yes", binds="t")
+    connect = one.popen("connect", *["--keep-open"] * keep_open, "self:t", stdin=subprocess.PIPE)
+    assert connect.stdout.readline() == b"y\n"
+    connect.stdout.close()
+    assert connect.wait(timeout=30 * PATIENCE) == 0  # though standard input is still open
+
+
+def test_what_is_sent_arrives_though_the_answer_is_read_no_more(one):
+    listener = one.popen("listen", "t", "--", "sh", "-c", "echo answer; cat >&2", binds="t")
+    connect = one.popen("connect", "self:t", stdin=subprocess.PIPE)
+    connect.stdout.close()
+    feed(connect, b"one\n")
+    assert listener.stderr.readline() == b"one\n"
+    connect.stdin.write(b"last\n")
+    connect.stdin.close()
+    assert listener.stderr.readline() == b"last\n"
+    assert connect.wait(timeout=30 * PATIENCE) == 0
+
+
+def test_a_command_that_dies_breaks_its_stream_behind_its_output(one):
+    one.popen("listen", "t", "--", "sh", "-c", "echo half; kill -9 $$", binds="t")
+    done = one.xenmsg("connect", "self:t")
+    assert (done.returncode, done.stdout) == (EXIT_UNKNOWN, b"half\n"), done.stderr
+
+
+def test_who_closes_without_a_word_has_not_taken_the_input(one):
+    one.popen("listen", "t", "--", "true", binds="t")
+    done = one.xenmsg("connect", "self:t", data=bytes(3000000))
+    assert done.returncode == EXIT_UNKNOWN and b"receiver or a daemon died" not in done.stderr
+
+
+def test_connect_ends_at_once_while_the_other_side_does_not_read(one):
+    one.popen("listen", "t", "--", "sh", "-c", "echo up; exec sleep 1000", binds="t")
+    with open("/dev/zero", "rb") as zeros:
+        connect = one.popen("connect", "self:t", stdin=zeros)
+    assert connect.stdout.readline() == b"up\n"
+    eventually(lambda: sleeps(connect.pid), "nothing more goes")
+    connect.terminate()
+    assert connect.wait(timeout=5 * PATIENCE) == -signal.SIGTERM
 
 
 # ---- forward ----

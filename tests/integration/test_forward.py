@@ -226,6 +226,54 @@ def test_who_does_not_read_holds_up_nobody_else(rig):
     assert got == (data * (sent // len(data) + 1))[:sent]
 
 
+@pytest.mark.parametrize("kind", ["unix", "tcp", "xen"])
+@pytest.mark.parametrize("source", ["unix", "tcp", "xen"])
+def test_an_early_answer_arrives_though_not_all_was_read(rig, kind, source):
+    """As of a server that finds a request too large. Before, it was lost in 20 of 20."""
+    def serve(connection):
+        with connection, contextlib.suppress(OSError):
+            connection.recv(10)
+            connection.sendall(b"A" * 100000)
+
+    def send(client):
+        with contextlib.suppress(OSError):
+            client.sendall(bytes(3000000))
+
+    _, middle = rig.forward(rig.two, "xen", rig.listen(kind, serve))
+    _, entry = (None, middle) if source == "xen" else rig.forward(rig.one, source, f"xen:2:{middle.partition(':')[2]}")
+    for _ in range(5):
+        client, got = rig.dial(entry), b""
+        sender = threading.Thread(target=send, args=(client,))
+        sender.start()
+        while True:
+            try:
+                piece = client.recv(65536)
+            except ConnectionResetError:  # TCP's, of a server that leaves bytes unread
+                piece = b""
+            if not piece:
+                break
+            got += piece
+        sender.join()
+        assert got == b"A" * 100000
+
+
+@pytest.mark.parametrize("source", ["unix", "tcp", "xen"])
+def test_a_client_that_has_enough_ends_who_pours(rig, source):
+    over = threading.Event()
+
+    def serve(connection):
+        rig.pour(connection)
+        over.set()
+
+    _, middle = rig.forward(rig.two, "xen", rig.listen("unix", serve))
+    _, entry = (None, middle) if source == "xen" else rig.forward(rig.one, source, f"xen:2:{middle.partition(':')[2]}")
+    client = rig.dial(entry)
+    client.sendall(b"more!")
+    assert client.recv(100)
+    client.close()
+    assert over.wait(20 * PATIENCE)
+
+
 def test_a_server_that_resets_is_seen_after_what_it_said(rig):
     def serve(connection):
         with connection:

@@ -174,8 +174,12 @@ def child_of(process):
     return int(children[0]) if children else process.pid
 
 
-def test_a_listener_killed_with_bytes_unread_breaks_the_stream(one, two):
-    listener, stream = stream_in_use(one, two)
+def test_a_listener_killed_without_a_word_breaks_the_stream(one, two):
+    listener = listen(two, "pipe", stdin=subprocess.PIPE)
+    stream = RawStream(one.socket, open_stream("2:pipe"))
+    assert stream.answer() == 0
+    stream.socket.sendall(b"hello\n")
+    assert listener.stdout.readline() == b"hello\n"
     os.kill(child_of(listener), signal.SIGSTOP)
     stream.socket.sendall(bytes(1000))
     eventually(lambda: sum(link["rx"]["bytes"] for link in two.status()["links"]) >= 1000, "it has come")

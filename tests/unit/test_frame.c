@@ -102,6 +102,8 @@ FRAME(opened, opened, f.limit == e->limit && f.max_message == e->max_message && 
 FRAME(opened_by, opened, f.limit == e->limit && f.minor == e->minor && f.has_identity && !memcmp(&f.identity, &e->identity, 16),
       .limit = 0x0807060504030201, .max_message = 9, .minor = 1, .has_identity = true, .identity = {1, 2, 3, 4})
 FRAME(credit, credit, f.consumed == e->consumed && f.limit == e->limit, .consumed = 0x0807060504030201, .limit = 9)
+FRAME(credit_stop, credit, f.consumed == e->consumed && f.limit == e->limit && f.flags == e->flags,
+      .consumed = 0x0807060504030201, .limit = 9, .flags = CREDIT_STOP)
 FRAME(reset, reset, f.error == e->error && f.flags == e->flags && f.consumed == e->consumed && f.unsure == e->unsure,
       .error = 104, .flags = RESET_REFUSED, .consumed = 0x0807060504030201, .unsure = 9)
 FRAME(cancelled, cancelled, f.offset == e->offset && f.result == e->result,
@@ -199,6 +201,7 @@ static const struct sample samples[] = {
 	SAMPLE(subscribe, "0:news", "\1\0\0\0" "0:news"),
 	SAMPLE(listeners, "news", COUNT_8 "news"),
 	SAMPLE(credit, "", COUNT_8 U64("\11\0\0\0")),
+	SAMPLE(credit_stop, "\1\0\0\0", COUNT_8 U64("\11\0\0\0") "\1\0\0\0"),
 	SAMPLE(reset, "", "\150\0\0\0\1\0\0\0" COUNT_8 U64("\11\0\0\0")),
 	SAMPLE(cancelled, "", COUNT_8 "\175\0\0\0"),
 	SAMPLE(ping_relayed, "", COUNT_8 "\160\0\0\0"),

@@ -47,14 +47,47 @@ SCENE_TEST(end_comes_behind_all_bytes, join)
 	expect_gone(scene, 2);
 }
 
-SCENE_TEST(closing_over_unread_bytes_breaks_the_stream, join)
+SCENE_TEST(who_leaves_bytes_unread_without_a_word_breaks_the_stream, join)
 {
-	write_text(scene, scene->b, "said before");
-	expect_text(scene->a, "said before");
 	write_text(scene, scene->a, "nobody reads this");
 	hang_up(&scene->b);
 	run(scene);
 	expect_broken(scene->a);
+	expect_gone(scene, 2);
+}
+
+/* Whether it is the opener or the acceptor that has had enough. */
+SCENE_TEST_EACH(who_has_had_enough_has_said_all, join, which, 2)
+{
+	int *early = which ? &scene->a : &scene->b, other = which ? scene->b : scene->a;
+	uint64_t written;
+
+	write_text(scene, other, "nobody reads this");
+	written = write_all_that_goes(scene, *early, 0); /* more than the windows let through */
+	hang_up(early);
+	run(scene);
+	assert_int_equal(read_all(scene, other, 0), written);
+	expect_end(other);
+	assert_int_equal(send(other, "x", 1, MSG_NOSIGNAL), -1);
+	assert_int_equal(errno, EPIPE);
+	expect_gone(scene, 2);
+}
+
+SCENE_TEST_EACH(who_reads_no_more_goes_on_writing, join, which, 2)
+{
+	int deaf = which ? scene->a : scene->b, other = which ? scene->b : scene->a;
+
+	shutdown(deaf, SHUT_RD);
+	write_text(scene, other, "dropped");
+	run(scene);
+	assert_int_equal(send(other, "x", 1, MSG_NOSIGNAL), -1);
+	assert_int_equal(errno, EPIPE);
+	write_text(scene, deaf, "but there is more");
+	expect_text(other, "but there is more");
+	expect_nothing(other);
+	shutdown(deaf, SHUT_WR);
+	run(scene);
+	expect_end(other);
 	expect_gone(scene, 2);
 }
 
