@@ -909,9 +909,9 @@ XENMSG_API XENMSG_CHECK int xenmsg_begin_connect(struct xenmsg *conn, const char
 
 /*
  * Closes a stream so that the other side reads what came before and then ECONNRESET, not an orderly
- * end: for a program that had to stop halfway. close() alone is an orderly end. This function may
- * wait while the other side doesn't read. (If this side leaves unread what came to it, and the other one
- * doesn't read either, what the daemon had no room for is lost.)
+ * end: for a program that had to stop halfway. close() alone is an orderly end, also if it leaves unread
+ * what came, unless this side hasn't sent anything. This function never waits. (A program that has itself
+ * given the socket the largest buffer there may be, and has filled it, must not rely on it.)
  */
 XENMSG_API void xenmsg_break(int stream);
 

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -235,16 +236,16 @@ void dial_break(int stream)
 				 .msg_control = control.space,
 				 .msg_controllen = sizeof(control.space)};
 	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&message);
-	ssize_t sent;
+	const int most = INT_MAX / 2; /* the kernel makes it as much as may be, which is twice as much */
 
 	cmsg->cmsg_level = SOL_SOCKET;
 	cmsg->cmsg_type = SCM_RIGHTS;
 	cmsg->cmsg_len = CMSG_LEN(sizeof(int));
 	memcpy(CMSG_DATA(cmsg), &stream, sizeof(int));
-	sent = sendmsg(stream, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-	/* There is no room for it because the other program is slow: wait as a write would. */
-	if (sent < 0 && errno == EAGAIN && fcntl(stream, F_SETFL, 0) == 0)
-		sendmsg(stream, &message, MSG_NOSIGNAL);
+	/* If there is no room for it, because the other program is slow, a larger buffer has some. */
+	if (sendmsg(stream, &message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 && errno == EAGAIN &&
+	    setsockopt(stream, SOL_SOCKET, SO_SNDBUF, &most, sizeof(most)) == 0)
+		sendmsg(stream, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 	close(stream);
 }
 

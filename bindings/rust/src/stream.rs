@@ -136,8 +136,8 @@ impl Connection {
     }
 }
 
-/// Closes a stream so that the other side reads what came before and then an error (`ECONNRESET`), not an orderly end. May wait
-/// while the other side doesn't read; to drop the stream is an orderly end.
+/// Closes a stream so that the other side reads what came before and then an error (`ECONNRESET`), not an orderly end, which
+/// to drop the stream is. Never waits.
 pub fn break_stream(stream: impl Into<OwnedFd>) {
     let fd: c_int = stream.into().into_raw_fd();
     unsafe { ffi::xenmsg_break(fd) }
