@@ -436,8 +436,25 @@ void cli_note(const struct cli *cli, const char *format, ...)
 static int output_failed(void)
 {
 	if (errno != EPIPE)
-		cli_complain("can't write to standard output: %s", strerror(errno));
+		cli_complain("can't write to standard output: %s%s", strerror(errno),
+			     errno == EFBIG ? cli_limit_of(errno) : "");
 	return EXIT_OTHER;
+}
+
+const char *cli_limit_of(int error)
+{
+	switch (error) {
+	case EMFILE:
+		return " (the limit of descriptors: ulimit -n)";
+	case EAGAIN:
+		return " (the limit of processes: ulimit -u)";
+	case EFBIG:
+		return " (the limit of file sizes: ulimit -f)";
+	case ENOMEM:
+		return " (the limit of memory, as a rule: ulimit -v)";
+	default:
+		return "";
+	}
 }
 
 bool cli_is_limit(int error)

@@ -127,7 +127,7 @@ static void note_sender(const struct recv *recv, struct xenmsg_message *message)
 static int run_command(struct recv *recv, struct xenmsg *conn, struct xenmsg_message *message, bool *failed)
 {
 	return recv->confirm ? message_command_run(&recv->command, conn, message, failed)
-			     : message_command_start(&recv->command, message);
+			     : message_command_start(&recv->command, conn, message);
 }
 
 static int print_message(struct recv *recv, struct xenmsg_message *message)
@@ -136,12 +136,6 @@ static int print_message(struct recv *recv, struct xenmsg_message *message)
 		return received_json(recv->writer, "endpoint", message);
 	return recv->choice.format ? print_formatted(recv, message)
 				   : received_text(message, recv->raw, recv->cli->verbose);
-}
-
-/* Whether a message is taken before anything is done with it. */
-static bool takes_first(const struct recv *recv)
-{
-	return recv->command.text && !recv->confirm;
 }
 
 /* Does what is to be done with a message, and then takes it or, if that failed, gives it back. */
@@ -159,8 +153,8 @@ static int handle_message(struct recv *recv, struct xenmsg *conn, struct xenmsg_
 		code = print_message(recv, message);
 		failed = code != EXIT_DONE;
 	}
-	if (takes_first(recv))
-		return code;
+	if (recv->command.text && !recv->confirm)
+		return code; /* it was taken, or given back, with the start of the command */
 	r = failed ? xenmsg_refuse(conn, message, EIO) : xenmsg_take(conn, message);
 	if (r == -ECANCELED && !failed && losses != recv->losses)
 		cli_note(
@@ -193,7 +187,7 @@ static int next_message(struct recv *recv, struct xenmsg *conn, struct xenmsg_me
 			return -EINTR;
 		if (!recv->command.text && interrupt_output_is_gone())
 			return -EPIPE;
-		r = takes_first(recv) ? xenmsg_recv(conn, message, 0) : xenmsg_peek(conn, message);
+		r = xenmsg_peek(conn, message);
 		if (r != -EAGAIN)
 			return r;
 		r = recv->command.text ? interrupt_wait(conn, deadline)

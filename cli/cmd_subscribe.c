@@ -93,7 +93,7 @@ static void on_change(void *userdata, const struct xenmsg_change *change)
 static int handle_message(struct subscribe *subscribe, struct xenmsg_message *message)
 {
 	if (subscribe->command.text)
-		return message_command_start(&subscribe->command, message);
+		return message_command_start(&subscribe->command, NULL, message);
 	return subscribe->json ? received_json(subscribe->writer, "address", message)
 			       : received_text(message, subscribe->raw, subscribe->cli->verbose);
 }

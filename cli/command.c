@@ -41,9 +41,16 @@ bool command_can_be_run(const char *command)
 	return found;
 }
 
+void command_reset_signals(void)
+{
+	static const int caught[] = {SIGINT, SIGTERM, SIGCHLD, SIGPIPE, SIGXFSZ};
+
+	for (size_t i = 0; i < sizeof(caught) / sizeof(caught[0]); i++)
+		signal(caught[i], SIG_DFL);
+}
+
 pid_t command_fork(void)
 {
-	static const int caught[] = {SIGINT, SIGTERM, SIGCHLD, SIGPIPE};
 	sigset_t all, before;
 	pid_t pid;
 	int error;
@@ -52,8 +59,8 @@ pid_t command_fork(void)
 	sigprocmask(SIG_SETMASK, &all, &before);
 	pid = fork();
 	error = errno;
-	for (size_t i = 0; pid == 0 && i < sizeof(caught) / sizeof(caught[0]); i++)
-		signal(caught[i], SIG_DFL);
+	if (pid == 0)
+		command_reset_signals();
 	sigprocmask(SIG_SETMASK, &before, NULL);
 	errno = error;
 	return pid;

@@ -146,12 +146,14 @@ static int run_help(struct cli *cli, int argc, char **argv, const char *help)
 }
 
 /* Takes the places of standard input, output and error that are closed: what we open would get them, and be
- * read from and written to in their stead. To read or write there still fails. */
+ * read from and written to in their stead. To read input or write output there still fails; complaints go
+ * nowhere, also those of commands that we start. */
 static bool keep_places(void)
 {
+	static const int how[] = {O_WRONLY, O_RDONLY, O_WRONLY};
+
 	for (int fd = STDIN_FILENO; fd <= STDERR_FILENO; fd++)
-		if (fcntl(fd, F_GETFD) < 0 &&
-		    open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY) != fd)
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", how[fd]) != fd)
 			return false;
 	return true;
 }
@@ -163,8 +165,10 @@ int main(int argc, char **argv)
 	char help[4096];
 	int code;
 
-	/* A closed output is an error of write(), handled where it happens. */
+	/* A closed output and one that may grow no more (ulimit -f) are errors of write(), handled where they
+	 * happen. command_reset_signals() undoes it. */
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGXFSZ, SIG_IGN);
 	if (!keep_places())
 		return EXIT_OTHER;
 	make_help(help, sizeof(help));

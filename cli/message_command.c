@@ -2,6 +2,7 @@
 #include "cli/message_command.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,14 +55,31 @@ static void set_environment(struct xenmsg_message *message)
 		unsetenv("XENMSG_KEY");
 }
 
-static int start(struct message_command *command, struct xenmsg_message *message, pid_t *pid)
+/* Waits until the parent says that the command may run. */
+static void await_word(int fd)
 {
-	int fd = payload_file(message);
+	char word;
+	ssize_t n;
+
+	while ((n = read(fd, &word, 1)) < 0 && errno == EINTR)
+		;
+	if (n != 1)
+		_exit(0);
+}
+
+/* Starts the command. With `word` it runs only once that gets a byte. */
+static int start(struct message_command *command, struct xenmsg_message *message, pid_t *pid, int *word)
+{
+	int ends[2] = {-1, -1}, fd = word && pipe2(ends, O_CLOEXEC) < 0 ? -1 : payload_file(message);
 
 	*pid = fd < 0 ? -1 : fork();
 	if (*pid == 0) {
-		signal(SIGPIPE, SIG_DFL);
+		command_reset_signals();
 		interrupt_restore();
+		if (word) {
+			close(ends[1]);
+			await_word(ends[0]);
+		}
 		dup2(fd, STDIN_FILENO);
 		set_environment(message);
 		execl("/bin/sh", "sh", "-c", command->text, (char *)NULL);
@@ -69,9 +87,13 @@ static int start(struct message_command *command, struct xenmsg_message *message
 		_exit(127);
 	}
 	if (*pid < 0)
-		cli_complain("can't run '%s': %s", command->text, strerror(errno));
+		cli_complain("can't run '%s': %s%s", command->text, strerror(errno), cli_limit_of(errno));
 	if (fd >= 0)
 		close(fd);
+	if (ends[0] >= 0)
+		close(ends[0]);
+	if (word)
+		*word = ends[1];
 	return *pid < 0 ? EXIT_OTHER : EXIT_DONE;
 }
 
@@ -149,12 +171,23 @@ int message_command_wait_for_a_place(struct message_command *command, struct xen
 	}
 }
 
-int message_command_start(struct message_command *command, struct xenmsg_message *message)
+int message_command_start(struct message_command *command, struct xenmsg *conn,
+			  struct xenmsg_message *message)
 {
+	int word = -1, code, r;
 	pid_t pid;
-	int code = start(command, message, &pid);
 
+	code = start(command, message, &pid, conn ? &word : NULL);
 	command->running += code == EXIT_DONE;
+	if (!conn)
+		return code;
+	r = code == EXIT_DONE ? xenmsg_take(conn, message) : xenmsg_refuse(conn, message, EIO);
+	if (r == 0 && code == EXIT_DONE)
+		(void)!write(word, "", 1); /* else the command ends without having run */
+	if (word >= 0)
+		close(word);
+	if (r < 0 && r != -ECANCELED && code == EXIT_DONE)
+		return cli_error(conn, "recv on", xenmsg_message_endpoint(message), r);
 	return code;
 }
 
@@ -162,7 +195,7 @@ int message_command_run(struct message_command *command, struct xenmsg *conn, st
 			bool *failed)
 {
 	pid_t pid;
-	int code = start(command, message, &pid);
+	int code = start(command, message, &pid, NULL);
 
 	if (code == EXIT_DONE)
 		*failed = has_failed(command, wait_for(conn, pid));

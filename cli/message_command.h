@@ -27,8 +27,10 @@ void message_command_catch_children(void);
 /* Waits while no further command may run. What is there for the connection is done meanwhile. Returns 0, also
  * when a signal has come, or an error of the connection. */
 int message_command_wait_for_a_place(struct message_command *command, struct xenmsg *conn);
-/* Starts it for this message. Returns an exit code. */
-int message_command_start(struct message_command *command, struct xenmsg_message *message);
+/* Starts it for this message. With `conn`, takes the message once the command can run, which doesn't if its
+ * sender has withdrawn it meanwhile, and gives it back if the command can't. Returns an exit code. */
+int message_command_start(struct message_command *command, struct xenmsg *conn,
+			  struct xenmsg_message *message);
 /* Does the same, and waits until it has ended; *failed says how. The connection is served meanwhile, so long
  * as it is there. */
 int message_command_run(struct message_command *command, struct xenmsg *conn, struct xenmsg_message *message,

@@ -2,6 +2,7 @@
 #include "cli/payload.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -82,8 +83,13 @@ int payload_read(int fd, size_t most, char **data, size_t *size)
 		n = read(fd, *data + *size, capacity - *size);
 		if (n == 0)
 			return 0;
-		if (n < 0 && errno != EINTR)
+		if (n < 0 && errno == EAGAIN) { /* another program has made it non-blocking */
+			struct pollfd input = {.fd = fd, .events = POLLIN};
+
+			poll(&input, 1, -1);
+		} else if (n < 0 && errno != EINTR) {
 			return -errno;
+		}
 		if (n > 0)
 			*size += (size_t)n;
 	}

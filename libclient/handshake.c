@@ -124,6 +124,8 @@ static int read_exactly(int fd, void *buffer, size_t size, size_t *got, int fds[
 		if (n > 0) {
 			keep_descriptors(&message, fds);
 			*got += (size_t)n;
+			if (message.msg_flags & MSG_CTRUNC) /* there was room for as many as it sends */
+				return -EMFILE;
 		} else if (n == 0) {
 			return -ECONNREFUSED;
 		} else if (errno == EAGAIN) {

@@ -66,6 +66,10 @@ void session_use_memory(struct session *session, bool is_gone)
 			hop_fail(session->hop, r, "its memory can't be read: %s", strerror(-r));
 			return;
 		}
+	} else if (!is_sealed && is_gone) { /* before it has begun, as for want of descriptors */
+		session->uses_memory = true;
+		hop_fail(session->hop, -ECONNRESET, "the program has gone");
+		return;
 	} else if (!is_sealed) {
 		session->uses_memory = true;
 		hop_fail(session->hop, -EPROTO, "its memory isn't sealed against holes");
