@@ -520,7 +520,7 @@ int cli_show(const char *data, size_t size)
 	return code;
 }
 
-static size_t terminal_columns(void)
+size_t cli_columns(void)
 {
 	struct winsize size;
 
@@ -554,7 +554,7 @@ static int show_lines(const char *text, size_t size, size_t columns, size_t *at)
 int cli_show_apart(const char *data, size_t size)
 {
 	const char *end = data + size;
-	size_t columns = cli_is_terminal() ? terminal_columns() : 0, at = 2;
+	size_t columns = cli_is_terminal() ? cli_columns() : 0, at = 2;
 	char escaped[SHOWN_AT_ONCE];
 	int code;
 
@@ -587,6 +587,48 @@ void cli_print_line(const char *format, ...)
 		return;
 	line = cli_is_terminal() ? terminal_line(text) : NULL;
 	puts(line ? line : text);
+	free(line);
+	free(text);
+}
+
+/* Puts a newline and the indent between words where a line would be too long. UTF-8 takes no more columns
+ * than bytes. */
+static void put_folded(const char *line, size_t columns, int indent)
+{
+	size_t at = 0;
+
+	while (*line) {
+		size_t blanks = strspn(line, " "), word = strcspn(line + blanks, " ");
+
+		if (at > (size_t)indent && at + blanks + word > columns) {
+			printf("\n%*s", indent, "");
+			at = (size_t)indent;
+			line += blanks;
+			blanks = 0;
+		}
+		fwrite(line, 1, blanks + word, stdout);
+		at += blanks + word;
+		line += blanks + word;
+	}
+	putchar('\n');
+}
+
+void cli_print_words(int indent, const char *format, ...)
+{
+	char *text = NULL, *line;
+	va_list arguments;
+	int r;
+
+	va_start(arguments, format);
+	r = vasprintf(&text, format, arguments);
+	va_end(arguments);
+	if (r < 0)
+		return;
+	line = cli_is_terminal() ? terminal_line(text) : NULL;
+	if (line)
+		put_folded(line, cli_columns(), indent);
+	else
+		puts(text);
 	free(line);
 	free(text);
 }

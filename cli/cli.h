@@ -128,6 +128,11 @@ int cli_show_apart(const char *data, size_t size);
 int cli_show_whole(const char *data, size_t size);
 /* Prints a line with texts that may come from elsewhere, likewise. */
 void cli_print_line(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* Does the same for a line of words, which a narrower terminal gets as several: they are cut between words,
+ * and all but the first are indented by `indent`. */
+void cli_print_words(int indent, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Returns how many columns the terminal on stdout has. */
+size_t cli_columns(void);
 /* Returns whether stdout is a terminal. */
 bool cli_is_terminal(void);
 

@@ -80,9 +80,9 @@ void doctor_report(struct doctor *doctor, enum result result, int code, const ch
 			writer_text(doctor->json, "mend", mend);
 		writer_end_row(doctor->json);
 	} else if (text) {
-		cli_print_line("%-5s %-12s %s", words[result], step, text);
+		cli_print_words(19, "%-5s %-12s %s", words[result], step, text);
 		if (mend)
-			cli_print_line("%18s mend: %s", "", mend);
+			cli_print_words(25, "%18s mend: %s", "", mend);
 	}
 	free(text);
 }

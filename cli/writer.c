@@ -3,6 +3,7 @@
 
 #include <json-c/json.h>
 #include <ctype.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -183,20 +184,19 @@ int writer_end_row(struct writer *writer)
 	return code;
 }
 
-/* Prints the table. The first row decides the columns, since all rows of a command have the same. */
-static void write_table(struct json_object *rows)
-{
-	size_t count = json_object_array_length(rows);
-	int width[32] = {0}, column = 0;
+#define TABLE_MAX 32 /* columns */
 
-	if (count == 0)
-		return;
-	for (size_t i = 0; i < count; i++) {
+/* Finds how wide each column is. Returns how many there are. */
+static int measure_table(struct json_object *rows, int width[TABLE_MAX])
+{
+	int column = 0;
+
+	for (size_t i = 0; i < json_object_array_length(rows); i++) {
 		column = 0;
 		json_object_object_foreach(json_object_array_get_idx(rows, i), name, value) {
 			int wide = width_of(value), head = (int)strlen(name);
 
-			if (column >= 32)
+			if (column >= TABLE_MAX)
 				break;
 			if (wide < head)
 				wide = head;
@@ -205,22 +205,58 @@ static void write_table(struct json_object *rows)
 			column++;
 		}
 	}
-	for (size_t i = 0; i <= count; i++) {
-		int last = column, at = 0;
+	return column;
+}
 
-		json_object_object_foreach(json_object_array_get_idx(rows, i ? i - 1 : 0), name, value) {
-			if (at >= 32)
-				break;
-			if (i)
+static void put_name(const char *name)
+{
+	for (const char *c = name; *c; c++)
+		putchar(toupper((unsigned char)*c));
+}
+
+/* Prints the first column, and those from `first` on up to `end`, of a row; NULL: their names. */
+static void write_part(struct json_object *row, struct json_object *names, const int width[TABLE_MAX],
+		       int first, int end)
+{
+	int at = 0;
+
+	json_object_object_foreach(row ? row : names, name, value) {
+		if (at >= end)
+			break;
+		if (at == 0 || at >= first) {
+			if (row)
 				put_value(value);
 			else
-				for (const char *c = name; *c; c++)
-					putchar(toupper((unsigned char)*c));
-			if (at < last - 1)
-				printf("%*s  ", width[at] - (i ? width_of(value) : (int)strlen(name)), "");
-			at++;
+				put_name(name);
+			if (at < end - 1)
+				printf("%*s  ", width[at] - (row ? width_of(value) : (int)strlen(name)), "");
 		}
-		putchar('\n');
+		at++;
+	}
+	putchar('\n');
+}
+
+/* Prints the table. The first row decides the columns, since all rows of a command have the same. A terminal
+ * that is narrower gets it in parts, one below the other, each with the first column. */
+static void write_table(struct json_object *rows)
+{
+	size_t count = json_object_array_length(rows);
+	int width[TABLE_MAX] = {0}, columns = measure_table(rows, width), first = 1, end;
+	int room = cli_is_terminal() ? (int)cli_columns() : INT_MAX;
+	struct json_object *names = json_object_array_get_idx(rows, 0);
+
+	for (; count && (first < columns || first == 1); first = end) {
+		int wide = columns ? width[0] : 0;
+
+		for (end = first; end < columns && (end == first || wide + 2 + width[end] <= room); end++)
+			wide += 2 + width[end];
+		if (end == first)
+			end++; /* there is one column alone */
+		if (first > 1)
+			putchar('\n');
+		for (size_t i = 0; i <= count; i++)
+			write_part(i ? json_object_array_get_idx(rows, i - 1) : NULL, names, width, first,
+				   end);
 	}
 }
 

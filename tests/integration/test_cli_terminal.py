@@ -307,3 +307,16 @@ def test_the_environment_has_a_time_out_too(one):
             done = one.xenmsg("send", "self:lazy", "x")
             assert done.returncode == EXIT_USAGE and "XENMSG_TIMEOUT is a number of seconds from 0.001 to" in done.stderr.decode()
     one.environment = plain
+
+
+@pytest.mark.parametrize("columns", [80, 70])
+def test_a_table_or_a_finding_fits_into_its_terminal(one, two, columns):
+    """What is too wide stands in parts below each other, each with the first column, and words stay whole."""
+    assert one.xenmsg("ping", "--count", "1", "2").returncode == EXIT_OK
+    plain = one.xenmsg("status").stdout.decode()
+    shown = Terminal(one, "status", columns=columns).end()
+    heads = re.findall(r"^ACCOUNT .*$", shown, re.M)
+    assert max(map(len, plain.splitlines())) > columns >= max(map(len, shown.splitlines())), shown
+    assert [head for line in heads for head in line.split()[1:]] == re.search(r"^ACCOUNT (.*)$", plain, re.M)[1].split()
+    found = Terminal(one, "doctor", "2:nowhere", columns=columns).end()
+    assert max(map(len, found.splitlines())) <= columns and "xenmsg policy check" in re.sub(r"\s+", " ", found), found
