@@ -185,14 +185,16 @@ static void on_joined(void *userdata)
 }
 
 static void on_host(void *userdata, const char *host, const char *instance, bool up, bool is_other,
-		    const char *why)
+		    uint64_t said_ms, const char *why)
 {
 	struct gateway *gateway = userdata;
 	struct gateway_packet packet = {.type = GATEWAY_HOST, .up = up};
 	struct other_host *peer = other_host_find(gateway, host);
 
-	/* What we ask now is repeated, and answered by the one that has come. */
-	if (peer && is_other && !(up && peer->conversation.state == CONVERSATION_ASKING))
+	/* What we ask now is repeated, and answered by the one that has come; what has begun since it said
+	 * that it has come is with it. */
+	if (peer && is_other && peer->conversation.since_ms <= said_ms &&
+	    !(up && peer->conversation.state == CONVERSATION_ASKING))
 		conversation_lose(&peer->conversation, EHOSTDOWN, *why ? why : "it was started anew");
 	if (peer && !up)
 		other_host_free(peer);

@@ -22,6 +22,7 @@ struct said {
 	char gateway[GATEWAY_SIZE], instance[GATEWAY_INSTANCE_SIZE];
 	bool up, joining;
 	int64_t age_ms;
+	uint64_t heard_ms;
 };
 
 struct present_host {
@@ -243,14 +244,14 @@ static bool is_other(const struct present_host *host, const struct said *said)
 }
 
 static void set_up(struct presence *presence, struct present_host *host, bool up, bool is_other,
-		   const char *why)
+		   uint64_t said_ms, const char *why)
 {
 	if (up && !host->up)
 		presence->ups++;
 	else if (!up && host->up)
 		presence->ups--;
 	host->up = up;
-	presence->callbacks->host(presence->userdata, host->name, host->instance, up, is_other, why);
+	presence->callbacks->host(presence->userdata, host->name, host->instance, up, is_other, said_ms, why);
 }
 
 static void take(struct presence *presence, struct present_host *host, const struct said *said,
@@ -267,15 +268,22 @@ static void take(struct presence *presence, struct present_host *host, const str
 	copy(host->gateway, sizeof(host->gateway), said->gateway);
 	copy(host->instance, sizeof(host->instance), said->instance);
 	if (!said->up)
-		set_up(presence, host, false, true, "it has stopped");
+		set_up(presence, host, false, true, said->heard_ms, "it has stopped");
 	else if (!host->up || others)
-		set_up(presence, host, true, others, "");
+		set_up(presence, host, true, others, said->heard_ms, "");
 }
 
 /* A host that goes is heard at once, and can't go twice. */
 static bool is_too_soon(const struct present_host *host, uint64_t now_ms)
 {
 	return host->changed_ms && now_ms - host->changed_ms < PRESENCE_CHANGE_MS;
+}
+
+/* Whether it says once more what was said before. */
+static bool repeats(const struct said *before, const struct said *said)
+{
+	return said->up && !strcmp(before->gateway, said->gateway) &&
+	       !strcmp(before->instance, said->instance);
 }
 
 void presence_message(struct presence *presence, const char *name, const char *untrusted, size_t size,
@@ -291,6 +299,7 @@ void presence_message(struct presence *presence, const char *name, const char *u
 		return;
 	}
 	host = find(presence, name);
+	said.heard_ms = host && repeats(&host->later, &said) ? host->later.heard_ms : now_ms;
 	if (host && (said.up || !strcmp(host->later.gateway, said.gateway)))
 		host->later.gateway[0] = '\0';
 	/* One that is joining isn't there yet; nor is one there that goes and was never seen. */
@@ -321,7 +330,7 @@ static void tick_host(struct presence *presence, struct present_host *host, uint
 	if (now_ms - host->heard_ms < presence->dead_after_ms)
 		return;
 	if (host->up)
-		set_up(presence, host, false, true, "it hasn't been heard of for dead-after");
+		set_up(presence, host, false, true, now_ms, "it hasn't been heard of for dead-after");
 	HASH_DEL(presence->hosts, host);
 	free(host);
 }
@@ -355,7 +364,7 @@ void presence_tell_all(struct presence *presence)
 	for (struct present_host *host = presence->hosts; host; host = host->hh.next)
 		if (host->up)
 			presence->callbacks->host(presence->userdata, host->name, host->instance, true, false,
-						  "");
+						  host->heard_ms, "");
 }
 
 unsigned presence_count_up(const struct presence *presence)

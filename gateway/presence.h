@@ -42,9 +42,9 @@ struct presence_callbacks {
 	/* From now on this host may be reached by its name. */
 	void (*joined)(void *userdata);
 	/* Another host has come, or another gateway or daemon of it (is_other: what was agreed with the one
-	 * before is over); or it has gone. */
+	 * before, until `said_ms`, is over; this may be told later); or it has gone. */
 	void (*host)(void *userdata, const char *host, const char *instance, bool up, bool is_other,
-		     const char *why);
+		     uint64_t said_ms, const char *why);
 	/* Another gateway has our name, and goes before us. */
 	void (*rival)(void *userdata, const char *gateway, const char *instance);
 };

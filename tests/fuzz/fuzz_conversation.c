@@ -134,7 +134,7 @@ static void on_joined(void *userdata)
 }
 
 static void on_host(void *userdata, const char *host, const char *instance, bool up, bool is_other,
-		    const char *why)
+		    uint64_t said_ms, const char *why)
 {
 	check(strspn(instance, "0123456789abcdefABCDEF-") == strlen(instance) && why);
 }

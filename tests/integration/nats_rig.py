@@ -118,6 +118,12 @@ class Client:
                 self.lines.read(int(line.split()[-1]) + 2)
         return said
 
+    def message(self):
+        """The next one of a subject that was asked for."""
+        while not (line := self.lines.readline()).startswith(b"MSG"):
+            assert line
+        return self.lines.read(int(line.split()[-1]) + 2).decode()
+
     def close(self):
         self.lines.close()
         self.socket.close()

@@ -18,7 +18,7 @@ import time
 import pytest
 
 from conftest import TIMEOUT, program
-from gateway_rig import Daemon, Gateway, Server, carries, connected, free_port, nats_server, pump
+from gateway_rig import Daemon, Gateway, Server, carries, connected, free_port, nats_server, pump, wait_for
 from gateway_rings import PIECE, RING
 from messaging import SOURCES, resident, stopped
 from nats_rig import Client, with_credentials, with_nkeys
@@ -308,6 +308,25 @@ def test_a_host_that_speaks_in_the_name_of_another_is_not_heard(rig):
     assert pump(at_a, at_b, BYTES[:1 << 20]) == BYTES[:1 << 20]
     assert not [packet for packet in a.daemon.packets if packet["type"] in ("host", "incoming") and packet["host"] != "hostc"]
     liar.close()
+
+
+def test_late_news_of_a_host_ends_no_conversation_with_the_new(rig):
+    """A host that has changed just now is heard again half a second later: what began in between is with the one that is there."""
+    server, a, b = rig.two()
+    other = Client(server, "", "")
+    presence = {"version": 1, "gateway": "ab" * 16, "instance": b.daemon.instance, "up": True, "joining": False, "age": 0}
+
+    def is_heard():
+        other.publish("xenmsg.presence.hostb", json.dumps(presence).encode())
+        return a.log().count("host hostb is up") > 1
+    wait_for(is_heard, "another gateway of hostb in the log of hosta")
+    other.say("SUB xenmsg.presence.hostb 1")
+    while '"gateway":"' + "ab" * 16 in (text := other.message()) or '"up":true' not in text:  # its own, which says that it is there
+        pass
+    at_a, at_b = connected(a, b)
+    wait_for(lambda: a.log().count("host hostb is up") == 3, "the late news in the log of hosta")
+    assert pump(at_a, at_b, BYTES[:1 << 20]) == BYTES[:1 << 20]
+    other.close()
 
 
 @pytest.mark.parametrize("how", [with_nkeys, with_credentials])

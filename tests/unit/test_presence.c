@@ -15,6 +15,7 @@ struct site {
 	char name[16];
 	unsigned ups, downs, others, published, heres;
 	bool is_joined, has_rival;
+	uint64_t said_ms; /* what it was told of a host last */
 };
 
 static struct network {
@@ -57,10 +58,11 @@ static void on_joined(void *userdata)
 }
 
 static void on_host(void *userdata, const char *host, const char *instance, bool up, bool is_other,
-		    const char *why)
+		    uint64_t said_ms, const char *why)
 {
 	struct site *site = userdata;
 
+	site->said_ms = said_ms;
 	site->ups += up;
 	site->downs += !up;
 	site->others += is_other;
@@ -213,6 +215,26 @@ TEST_WITH(another_gateway_or_daemon_of_a_host_is_told, begin, finish)
 	pass(2000);
 	assert_int_equal(a->others, 2);
 	assert_true(presence_is_up(a->presence, "b"));
+}
+
+/* What begins in between is with the new one. */
+TEST_WITH(what_is_told_later_was_said_when_it_was_heard, begin, finish)
+{
+	struct site *a = come("a"), *b = come("b");
+	uint64_t said_ms;
+
+	pass(3000);
+	presence_set_instance(b->presence, "bb", network.now);
+	assert_int_equal(a->said_ms, network.now);
+	pass(PRESENCE_TICK_MS);
+	said_ms = network.now;
+	presence_set_instance(b->presence, "cc", said_ms);
+	assert_int_equal(a->others, 1);
+	network.now++;
+	presence_set_instance(b->presence, "cc", network.now); /* once more */
+	pass(2 * PRESENCE_CHANGE_MS);
+	assert_int_equal(a->others, 2);
+	assert_int_equal(a->said_ms, said_ms);
 }
 
 TEST_WITH(the_later_of_two_with_one_name_is_nobody_and_steps_back, begin, finish)
