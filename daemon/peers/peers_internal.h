@@ -53,6 +53,7 @@ enum peer_leaf {
 	LEAF_OUR_RING_REF,
 	LEAF_OUR_EVENT_CHANNEL,
 	LEAVES,
+	LEAF_FOR_US, /* not a leaf: what it writes for us, as a whole */
 };
 
 /* What we have written for nobody in particular (peers_mend.h): that we are here, what everyone may see, and
@@ -136,7 +137,7 @@ struct peer {
 	struct lookup *lookup;	     /* under way, asking whether it is there */
 	unsigned asked;		     /* look-ups of it, that one and those that wait */
 	struct store_watch *watch;   /* dom0: of its subtree; a guest: of */
-	enum peer_leaf leaf_watched; /* this leaf of it, by itself; LEAVES: none */
+	enum peer_leaf leaf_watched; /* this leaf of it, by itself, or LEAF_FOR_US; LEAVES: none */
 
 	/* The leaves as last read. */
 	unsigned stale;		  /* bit masks: is to be read, */
@@ -290,6 +291,8 @@ void rendezvous_wanted(struct peer *peer);
 bool rendezvous_may_be_tried(struct peer *peer);
 void rendezvous_destroy(struct peer *peer);
 void rendezvous_advance(struct peer *peer);
+/* Whether an attempt is under way that the peer hasn't answered at once. */
+bool rendezvous_is_late(const struct peer *peer);
 /* Reads the peer's nodes if they are awaited, since they may have changed. */
 void rendezvous_look_again(struct peer *peer);
 /* Notes that the peer's daemon has gone, or was `replaced`. */

@@ -31,6 +31,8 @@ void leaf_path(const struct peer *peer, enum peer_leaf leaf, char path[PEERS_PAT
 		snprintf(path, PEERS_PATH_SIZE, "/local/domain/%u/data/xenmsg/asks", peer->domid);
 	else if (leaf == LEAF_PUBLIC)
 		snprintf(path, PEERS_PATH_SIZE, "/local/domain/%u/data/xenmsg/endpoints", peer->domid);
+	else if (leaf == LEAF_FOR_US)
+		snprintf(path, PEERS_PATH_SIZE, "/local/domain/%u/data/xenmsg/to/%u", peer->domid, us);
 	else if (leaf == LEAF_HELLO || leaf == LEAF_ENDPOINTS)
 		snprintf(path, PEERS_PATH_SIZE, "/local/domain/%u/data/xenmsg/to/%u/%s", peer->domid, us,
 			 names[leaf]);

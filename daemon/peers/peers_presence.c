@@ -44,16 +44,26 @@ static void unwatch_leaf(struct peer *peer)
 	peer->leaf_watched = LEAVES;
 }
 
+static enum peer_leaf leaf_to_watch(const struct peer *peer)
+{
+	const struct peers *peers = peer->peers;
+
+	if (!peer->up || (peer->domid == 0 && peers->zero_watch))
+		return LEAVES;
+	if (peers->told)
+		return rendezvous_is_late(peer) ? LEAF_FOR_US : LEAVES;
+	return peer->presence[0] ? LEAF_PRESENCE : peer->endpoints_seen ? LEAF_ENDPOINTS : LEAF_HELLO;
+}
+
 /* Watches the leaf itself. The watch on /local/domain fires for a leaf that is removed, but not for one that
  * goes with a directory above it, which we may not read; and that is how a domain ends. A watch on the leaf
- * fires then, too. A guest that domain 0 tells needs none of this, and domain 0 itself doesn't end. */
+ * fires then, too. A guest that domain 0 tells needs none of this, and domain 0 itself doesn't end. But while
+ * a link isn't made at once, the guest watches by itself what the peer writes for it: domain 0's daemon may
+ * stand still. */
 void presence_watch_leaf(struct peer *peer)
 {
 	struct peers *peers = peer->peers;
-	enum peer_leaf leaf = !peer->up || peers->told || (peer->domid == 0 && peers->zero_watch) ? LEAVES
-			      : peer->presence[0]    ? LEAF_PRESENCE
-			      : peer->endpoints_seen ? LEAF_ENDPOINTS
-						     : LEAF_HELLO;
+	enum peer_leaf leaf = leaf_to_watch(peer);
 	char path[PEERS_PATH_SIZE];
 	int r = 0;
 
@@ -330,6 +340,7 @@ static void take(struct peer *peer, enum peer_leaf leaf, const char *untrusted_v
 		mend_take(peer, leaf, untrusted_value, size);
 		break;
 	case LEAVES:
+	case LEAF_FOR_US:
 		break;
 	}
 }

@@ -280,6 +280,14 @@ void rendezvous_take_step(struct peer *peer, enum rendezvous_event event)
 		turns_spend_measured(peer->task.turns, peer->task.line, cost - COST_STEP);
 }
 
+bool rendezvous_is_late(const struct peer *peer)
+{
+	const struct rendezvous *rendezvous = &peer->rendezvous;
+
+	return rendezvous->state != RENDEZVOUS_IDLE && rendezvous->state != RENDEZVOUS_CONNECTED &&
+	       rendezvous->again_ms > AGAIN_FIRST_MS;
+}
+
 /* Takes the steps that the facts allow. A peer that has just come to HELLO may find its answer there
  * already. */
 void rendezvous_advance(struct peer *peer)
@@ -349,6 +357,7 @@ static void on_again(evutil_socket_t fd, short what, void *userdata)
 	rendezvous_look_again(peer);
 	rendezvous->again_ms *= 2;
 	timer_set(rendezvous->again, rendezvous->again_ms);
+	presence_watch_leaf(peer);
 }
 
 static void on_retry(evutil_socket_t fd, short what, void *userdata)

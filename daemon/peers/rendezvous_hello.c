@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "daemon/peers/peers_mend.h"
 #include "daemon/peers/peers_internal.h"
+#include "daemon/peers/peers_presence.h"
 #include "daemon/peers/rendezvous_internal.h"
 
 #define SWEEP_MS 1000 /* as often as the store tries to connect again */
@@ -81,6 +82,7 @@ void rendezvous_withdraw(struct peer *peer)
 	rendezvous->wanted = false;
 	rendezvous->lost_told = false;
 	rendezvous->goes_on = false;
+	presence_watch_leaf(peer);
 	if (!rendezvous->hello_written)
 		return;
 	rendezvous->hello_written = false;

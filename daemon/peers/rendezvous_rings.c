@@ -11,6 +11,7 @@
 
 #include <utlist.h>
 
+#include "daemon/peers/peers_presence.h"
 #include "daemon/peers/peers_saves.h"
 #include "daemon/peers/peers_internal.h"
 #include "daemon/peers/rendezvous_internal.h"
@@ -46,6 +47,7 @@ void rendezvous_hand_over(struct peer *peer, struct vchan *vchan)
 	rendezvous->vchan = NULL;
 	rendezvous->wanted = rendezvous->goes_on = false;
 	rendezvous->lost_told = false;
+	presence_watch_leaf(peer);
 	vchan_set_event(vchan, NULL, NULL);
 	log_debug("rendezvous: connected with domain %u, %u pages, %s", peer->domid, vchan_pages(vchan),
 		  vchan_is_granter(vchan) ? "granted" : "mapped");

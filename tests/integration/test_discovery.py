@@ -8,7 +8,7 @@ import time
 import pytest
 
 from lower_half import INSTANCE, Node, Tree, exchange, link
-from messaging import ALLOW_ALL, FAST, TOLD_WATCHES, eventually, stopped, works
+from messaging import ALLOW_ALL, EXIT_UNREACHABLE, FAST, TOLD_WATCHES, eventually, stopped, works
 from protocol import Program
 
 
@@ -239,6 +239,18 @@ def test_guests_watch_themselves_while_domain_0_has_no_daemon(host, nodes, how):
     zero.start()
     all_are_told(host, 3)
     works(one, three)
+
+
+def test_guests_that_want_a_link_need_no_word_of_domain_0(host, nodes):
+    """Its daemon stands still: nobody tells one what the other one has written, whose own attempt is seconds old."""
+    zero, one, two = nodes(0, 1, 2, config="[links]\nsetup-timeout = 3s\n").values()
+    all_are_told(host, 2)
+    with stopped(zero.pid):
+        assert two.xenmsg("ping", "--count", "1", "1").returncode == EXIT_UNREACHABLE
+        before = host.domain(2)["xenstore"]["writes"]
+        eventually(lambda: host.domain(2)["xenstore"]["writes"] > before, "its hello is written once more, and not again for a while")
+        assert one.xenmsg("ping", "--count", "1", "2").returncode == 0
+    eventually(lambda: watches(host, 1) == TOLD_WATCHES, "the watch is given up")
 
 
 def test_a_hello_that_nobody_saw_is_written_again(host):
