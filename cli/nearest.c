@@ -35,6 +35,8 @@ void nearest_try(struct nearest *nearest, const char *word)
 {
 	size_t far = distance(nearest->typed, word, nearest->far);
 
+	if (far == 0) /* that is what was typed */
+		return;
 	if (far < nearest->far || (far == nearest->far && !nearest->meant)) {
 		nearest->far = far;
 		nearest->meant = word;

@@ -171,7 +171,9 @@ static char *ask_about_start(struct xenmsg *conn, const struct address_parts *pa
 	char *why = NULL;
 
 	if (activation && *text_of(activation, "reason") &&
-	    asprintf(&why, "it is started on demand, which failed: %s", text_of(activation, "reason")) < 0)
+	    asprintf(&why, "it is started on demand, which failed: %s; it is tried again in %d s",
+		     text_of(activation, "reason"),
+		     (int)((number_at(activation, "pause_ms") + 999) / 1000)) < 0)
 		why = NULL;
 	json_object_put(status);
 	return why;
@@ -186,6 +188,7 @@ static char *ask_about_names(struct xenmsg *conn, const struct address_parts *pa
 	int domain_size = (int)parts->domain.size;
 	struct json_object *endpoints;
 	struct nearest nearest;
+	bool is_listed = false;
 	char *why = NULL;
 
 	if (!parts->endpoint.data || domain_size > DOMAIN_NAME_MAX)
@@ -197,10 +200,18 @@ static char *ask_about_names(struct xenmsg *conn, const struct address_parts *pa
 	nearest = nearest_to(typed);
 	endpoints = ask(conn, question);
 	if (json_object_is_type(endpoints, json_type_array))
-		for (size_t i = 0; i < json_object_array_length(endpoints); i++)
-			nearest_try(&nearest, text_of(json_object_array_get_idx(endpoints, i), "name"));
-	if (nearest.meant && asprintf(&why, "no such endpoint there; did you mean %.*s:%s?", domain_size,
-				      parts->domain.data, nearest.meant) < 0)
+		for (size_t i = 0; i < json_object_array_length(endpoints); i++) {
+			const char *name = text_of(json_object_array_get_idx(endpoints, i), "name");
+
+			is_listed |= strcmp(name, typed) == 0;
+			nearest_try(&nearest, name);
+		}
+	if (is_listed)
+		why = strdup(
+			"that domain lists it, but no program has it now: if it is started on demand, that has "
+			"failed, and 'xenmsg status' there says why; it is tried again within a minute");
+	else if (nearest.meant && asprintf(&why, "no such endpoint there; did you mean %.*s:%s?", domain_size,
+					   parts->domain.data, nearest.meant) < 0)
 		why = NULL;
 	json_object_put(endpoints);
 	return why;

@@ -295,6 +295,9 @@ struct activation_info activation_info(const struct activation *activation)
 		.unit = settings->unit,
 		.command = settings->words,
 		.why = activation->why,
+		.pause_ms = activation->progress.state == ACTIVATION_PAUSED
+				    ? deadline_left(&activation->deadline, 0)
+				    : 0,
 		.waiting = hop_channel_count(&activation->room),
 		.starts = activation->starts,
 	};

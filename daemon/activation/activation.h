@@ -100,6 +100,7 @@ struct activation_info {
 	const char *user;
 	const char *unit, *command; /* one of them; the other is NULL */
 	const char *why;	    /* the last failure, "": there was none since it last ran */
+	uint32_t pause_ms;	    /* until it is started again, if somebody wants it; 0: at once */
 	unsigned waiting;	    /* channels */
 	uint64_t starts;	    /* ever */
 };

@@ -219,6 +219,7 @@ static void describe_activation(const struct activation *activation, struct json
 	add_number(object, "waiting", info.waiting);
 	add_number(object, "starts", info.starts);
 	add_text(object, "reason", info.why);
+	add_number(object, "pause_ms", info.pause_ms);
 }
 
 /* Tells who has bound it; `session`: NULL for viewers who may not know, and where nobody has. */

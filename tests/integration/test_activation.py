@@ -118,6 +118,17 @@ def test_messages_calls_and_streams_start_programs_both_ways(started):
     eventually(lambda: activation.about("rev")["state"] == "running", "it runs")
 
 
+def test_what_has_failed_to_start_is_not_proposed(started):
+    """Before, the name that was typed was proposed."""
+    _, one, two = started(boom="exit 1")
+    for node, words in (two, b"that domain lists it, but no program has it now"), (one, b"it is tried again in "):
+        for address in "1:boom", "1:bom":
+            done = node.xenmsg("send", address, "x")
+            assert done.returncode == EXIT_NO_ENDPOINT
+            assert (b"did you mean 1:boom?" in done.stderr) == (address == "1:bom"), done.stderr
+            assert (words in done.stderr) == (address == "1:boom"), done.stderr
+
+
 def test_the_first_subscriber_starts_a_publisher(started):
     activation, one, two = started(news=xenmsg("publish --stay 1h news hello"))
     for node in (two, one):
