@@ -126,13 +126,15 @@ static int carry_stdio(struct xenmsg *conn, int stream, const char *command, con
 	struct pump_end left = {.in = STDIN_FILENO, .out = STDOUT_FILENO};
 	struct pump_end right = {.in = stream, .out = stream, .break_socket = break_stream};
 	struct pump *pump = NULL;
-	int code = EXIT_DONE;
+	int code = EXIT_DONE, r = loop_init_for_files(&stdio.loop);
 
-	if (loop_init_for_files(&stdio.loop) == 0)
+	if (r < 0)
+		xenmsg_break(stream);
+	else
 		pump = pump_new(stdio.loop.base, left, right, on_done, &stdio);
 	if (!pump) {
 		loop_cleanup(&stdio.loop);
-		return cli_error(conn, command, subject, -ENOMEM);
+		return cli_error(conn, command, subject, r < 0 ? r : -ENOMEM);
 	}
 	if (!keep_open)
 		pump_ends_with_right(pump);
@@ -337,8 +339,10 @@ static int take_one(struct listener *listener)
 
 static int start_listener(struct listener *listener)
 {
-	if (loop_init(&listener->loop) < 0)
-		return -ENOMEM;
+	int r = loop_init(&listener->loop);
+
+	if (r < 0)
+		return r;
 	if (listener->runs) {
 		listener->run_server = run_server_new(listener->loop.base, listener->cli, listener->endpoint,
 						      listener->command, listener->takes_arguments);

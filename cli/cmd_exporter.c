@@ -310,10 +310,14 @@ static int start(struct exporter *exporter)
 {
 	struct evhttp_bound_socket *socket;
 
-	if (loop_init(&exporter->loop) == 0)
+	int r = loop_init(&exporter->loop);
+
+	if (r == 0)
 		exporter->http = evhttp_new(exporter->loop.base);
-	if (!exporter->http)
+	if (!exporter->http) {
+		cli_complain("exporter: %s%s", strerror(r < 0 ? -r : ENOMEM), cli_limit_of(-r));
 		return EXIT_OTHER;
+	}
 	evhttp_set_allowed_methods(exporter->http, METHODS | OTHER_METHODS);
 	evhttp_set_max_headers_size(exporter->http, HEADERS_MAX);
 	evhttp_set_max_body_size(exporter->http, BODY_MAX);

@@ -181,13 +181,16 @@ static int listen_socket(struct forward *forward)
 static int start(struct forward *forward, int linger_ms)
 {
 	struct rlimit descriptors;
+	int r;
 
 	if (getrlimit(RLIMIT_NOFILE, &descriptors) == 0) { /* two for each connection */
 		descriptors.rlim_cur = descriptors.rlim_max;
 		setrlimit(RLIMIT_NOFILE, &descriptors);
 	}
-	if (loop_init(&forward->loop) < 0)
+	if ((r = loop_init(&forward->loop)) < 0) {
+		cli_complain("forward: %s%s", strerror(-r), cli_limit_of(-r));
 		return EXIT_OTHER;
+	}
 	forward->reopen = evtimer_new(forward->loop.base, on_reopen, forward);
 	forward->breaker = breaker_new(forward->cli, forward->loop.base, linger_ms);
 	if (forward_init_dials(forward) < 0 || !forward->reopen || !forward->breaker)

@@ -166,11 +166,13 @@ static void tell_interrupted(const struct run *run)
 static void run_command(struct run *run, int stream, const char *start, size_t size)
 {
 	static const struct run_session_callbacks callbacks = {on_record, on_ended, on_lost};
-	int error;
+	int error = -loop_init_for_files(&run->loop);
 
-	if (loop_init_for_files(&run->loop) == 0)
+	if (error == 0)
 		run->late = evtimer_new(run->loop.base, on_late, run);
 	if (!run->late) {
+		cli_complain("run %s: %s%s", run->address, strerror(error ? error : ENOMEM),
+			     cli_limit_of(error));
 		loop_cleanup(&run->loop);
 		close(stream);
 		return;

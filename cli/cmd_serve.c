@@ -444,8 +444,9 @@ static void finish_calls(struct serve *serve)
 static int serve_calls(struct serve *serve)
 {
 	struct job *job, *next;
+	int r = loop_init(&serve->loop);
 
-	if (loop_init(&serve->loop) == 0)
+	if (r == 0)
 		serve->on_conn = loop_event(serve->loop.base, xenmsg_fd(serve->conn), EV_READ | EV_PERSIST,
 					    on_conn, serve);
 	if (serve->on_conn) {
@@ -454,7 +455,7 @@ static int serve_calls(struct serve *serve)
 		if (serve->shared && serve->loop.signal)
 			finish_calls(serve);
 	} else {
-		serve->code = cli_error(serve->conn, "serve", serve->endpoint, -ENOMEM);
+		serve->code = cli_error(serve->conn, "serve", serve->endpoint, r < 0 ? r : -ENOMEM);
 	}
 	/* Calls that aren't answered by now get an error. */
 	DL_FOREACH_SAFE(serve->jobs, job, next) {

@@ -2,11 +2,16 @@
 #include "cli/loop.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <unistd.h>
 
 #include <event2/event.h>
+
+/* that a loop needs for itself, signals and two pipes */
+#define LOOP_DESCRIPTORS 6
 
 static void on_stop(evutil_socket_t number, short what, void *userdata)
 {
@@ -41,12 +46,29 @@ static bool is_ignored(int number)
 	return sigaction(number, NULL, &action) == 0 && action.sa_handler == SIG_IGN;
 }
 
-static int init(struct loop *loop, struct event_base *base)
+/* Returns whether there are enough descriptors for a loop: libevent ends the process where it lacks one for
+ * signals. */
+static bool has_descriptors(void)
+{
+	int fds[LOOP_DESCRIPTORS], count = 0;
+	bool has;
+
+	while (count < LOOP_DESCRIPTORS && (fds[count] = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3)) >= 0)
+		count++;
+	has = count == LOOP_DESCRIPTORS;
+	while (count > 0)
+		close(fds[--count]);
+	return has;
+}
+
+static int init(struct loop *loop, const struct event_config *config)
 {
 	static const int signals[] = {SIGINT, SIGTERM};
 
-	loop->base = base;
-	if (!base)
+	if (!has_descriptors())
+		return -EMFILE;
+	loop->base = config ? event_base_new_with_config(config) : NULL;
+	if (!loop->base)
 		return -ENOMEM;
 	for (int i = 0; i < 2; i++) {
 		if (is_ignored(signals[i]))
@@ -58,21 +80,26 @@ static int init(struct loop *loop, struct event_base *base)
 	return 0;
 }
 
+static int init_without(struct loop *loop, const char *method)
+{
+	struct event_config *config = event_config_new();
+	int r = -ENOMEM;
+
+	if (config && (!method || event_config_avoid_method(config, method) == 0))
+		r = init(loop, config);
+	if (config)
+		event_config_free(config);
+	return r;
+}
+
 int loop_init(struct loop *loop)
 {
-	return init(loop, event_base_new());
+	return init_without(loop, NULL);
 }
 
 int loop_init_for_files(struct loop *loop)
 {
-	struct event_config *config = event_config_new();
-	struct event_base *base = NULL;
-
-	if (config && event_config_avoid_method(config, "epoll") == 0)
-		base = event_base_new_with_config(config);
-	if (config)
-		event_config_free(config);
-	return init(loop, base);
+	return init_without(loop, "epoll");
 }
 
 void loop_release_signals(struct loop *loop)

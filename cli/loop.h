@@ -13,7 +13,7 @@ struct loop {
 	int signal; /* the signal that has ended it, for interrupt_die_of(); 0: none did */
 };
 
-/* Makes the loop, in zeroed memory. Returns 0 or -ENOMEM; loop_cleanup() follows either way. */
+/* Makes the loop, in zeroed memory. Returns 0, -EMFILE or -ENOMEM; loop_cleanup() follows either way. */
 int loop_init(struct loop *loop);
 /* Does the same for a loop that takes any descriptor (epoll refuses regular files). */
 int loop_init_for_files(struct loop *loop);

@@ -58,6 +58,7 @@ const char *xenmsg_error_text(int error)
 		{EEXIST, "another program has bound it"},
 		{EPROTO, "the local xenmsgd breaks the protocol; are both of the same version?"},
 		{ECHILD, "the connection was opened before fork(), by another process"},
+		{EMFILE, "Too many open files: this program's limit of descriptors (ulimit -n) is too low"},
 	};
 
 	return error ? LOOK_UP(words, error) : "";
