@@ -80,7 +80,7 @@ def test_without_rules_others_are_denied_and_the_own_is_not(with_policies):
     one, two = with_policies({1: None, 2: None})
     receiver = two.receiver("inbox", "--count", "1")
     error = one.send("2:inbox", "hello", exit_code=EXIT_DENIED)
-    assert "[rule]" in error and "policy.d" in error
+    assert "denied by policy. Ask in domain" in error and "xenmsg policy check" in error
     assert "denied" in error
     two.send("self:inbox", "hello")
     assert receiver.output() == b"hello\n"
