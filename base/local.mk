@@ -12,6 +12,7 @@ libbase_a_SOURCES = \
 	base/durations.h \
 	base/handed_over.c base/handed_over.h \
 	base/image.c base/image.h \
+	base/invariant.h \
 	base/ini_file.c base/ini_file.h \
 	base/ini_keys.c base/ini_keys.h \
 	base/log.c base/log.h \

@@ -4,7 +4,11 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
+#include <utlist.h>
+
+#include "base/invariant.h"
 #include "base/log.h"
 #include "base/turns.h"
 #include "wire/hash.h"
@@ -46,6 +50,9 @@ struct account {
 	struct line line;
 	bool unlisted;	      /* nobody finds it by its number */
 	struct account *into; /* has all of this one's, which is none any more: a reference */
+#ifdef XENMSG_INVARIANTS
+	uint64_t charged[QUOTA_RESOURCES];
+#endif
 	UT_hash_handle hh;
 };
 
@@ -55,6 +62,9 @@ struct quota {
 	struct account *accounts; /* in the order of their keys, if is_sorted */
 	bool is_sorted;
 	uint64_t cut_off; /* sessions, also of accounts that are no more */
+#ifdef XENMSG_INVARIANTS
+	struct charge *charges; /* utlist */
+#endif
 };
 
 struct quota *quota_new(const struct quota_limits *limits)
@@ -407,9 +417,31 @@ static void refuse(struct account *account, enum quota_resource resource, uint64
 
 /* --- charges ---------------------------------------------------------------------------------- */
 
+#ifdef XENMSG_INVARIANTS
+static void enlist(struct charge *charge)
+{
+	if (charge->account)
+		DL_PREPEND(charge->account->quota->charges, charge);
+}
+
+static void delist(struct charge *charge)
+{
+	if (charge->account)
+		DL_DELETE(charge->account->quota->charges, charge);
+}
+#else
+static inline void enlist(struct charge *charge)
+{
+}
+static inline void delist(struct charge *charge)
+{
+}
+#endif
+
 void charge_init(struct charge *charge, struct account *account)
 {
 	*charge = (struct charge){.account = account_ref(account)};
+	enlist(charge);
 }
 
 bool charge_fits(const struct charge *charge, enum quota_resource resource, uint64_t amount)
@@ -481,12 +513,47 @@ void charge_end(struct charge *charge)
 {
 	for (unsigned i = 0; i < QUOTA_RESOURCES; i++)
 		charge_release(charge, i, charge->held[i]);
+	delist(charge);
 	account_unref(charge->account);
 	charge->account = NULL;
 }
 
 void charge_move(struct charge *to, struct charge *from)
 {
+	delist(from);
 	*to = *from;
 	*from = (struct charge){0};
+	enlist(to);
 }
+
+#ifdef XENMSG_INVARIANTS
+void quota_check(const struct quota *quota)
+{
+	uint64_t sums[QUOTA_RESOURCES] = {0}, holders[QUOTA_RESOURCES] = {0};
+	struct account *account, *next;
+	struct charge *charge;
+
+	HASH_ITER(hh, quota->accounts, account, next)
+		memset(account->charged, 0, sizeof(account->charged));
+	DL_FOREACH(quota->charges, charge)
+		memset(present(charge->account)->charged, 0, sizeof(account->charged));
+	DL_FOREACH(quota->charges, charge)
+		for (unsigned i = 0; i < QUOTA_RESOURCES; i++) {
+			account = present(charge->account);
+			holders[i] += !account->charged[i] && charge->held[i];
+			account->charged[i] += charge->held[i];
+			sums[i] += charge->held[i];
+		}
+	DL_FOREACH(quota->charges, charge) {
+		account = present(charge->account);
+		INVARIANT(!memcmp(account->charged, account->used, sizeof(account->used)),
+			  "an account is the sum of what is charged to it");
+	}
+	HASH_ITER(hh, quota->accounts, account, next)
+		INVARIANT(!memcmp(account->charged, account->used, sizeof(account->used)),
+			  "an account of nothing holds nothing");
+	for (unsigned i = 0; i < QUOTA_RESOURCES; i++)
+		INVARIANT(quota->pools[i].used == sums[i] && quota->pools[i].accounts == holders[i],
+			  "a pool is the sum of its accounts");
+}
+#endif

@@ -149,6 +149,9 @@ void account_explain(const struct account *account, enum quota_resource resource
 struct charge {
 	struct account *account;
 	uint64_t held[QUOTA_RESOURCES];
+#ifdef XENMSG_INVARIANTS
+	struct charge *prev, *next; /* of all those to somebody */
+#endif
 };
 
 /* Prepares a charge of nothing yet; takes over no reference but makes its own. */
@@ -169,5 +172,10 @@ void charge_release(struct charge *charge, enum quota_resource resource, uint64_
 void charge_end(struct charge *charge);
 /* Moves a whole charge: `to` becomes what `from` was, and `from` a charge of nothing, to nobody. */
 void charge_move(struct charge *to, struct charge *from);
+
+#ifdef XENMSG_INVARIANTS
+/* Each account is the sum of what is charged to it, and each pool that of the accounts. */
+void quota_check(const struct quota *quota);
+#endif
 
 #endif

@@ -40,6 +40,7 @@ libdaemon_a_SOURCES = \
 	daemon/main/daemon.c daemon/main/daemon.h daemon/main/daemon_internal.h \
 	daemon/main/handover.c daemon/main/handover.h daemon/main/handover_internal.h \
 	daemon/main/handover_take.c \
+	daemon/main/invariants.c daemon/main/invariants.h \
 	daemon/main/renewal.c daemon/main/renewal.h \
 	daemon/policy/denied.c daemon/policy/denied.h \
 	daemon/link/directory.c daemon/link/directory.h daemon/link/directory_internal.h \

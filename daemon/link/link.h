@@ -107,6 +107,10 @@ int links_new(struct links **links, struct relay *relay, struct peers *peers,
 void links_restart(struct links *links);
 /* The peers can be reached again: tries to resume what is away. */
 void links_go_on(struct links *links);
+#ifdef XENMSG_INVARIANTS
+/* What carries a link is as its state says. */
+void links_check(const struct links *links);
+#endif
 /* Ends all of them, which the peers are told, and frees them. */
 void links_free(struct links *links);
 

@@ -11,6 +11,7 @@
 #include <utlist.h>
 
 #include "base/clock.h"
+#include "base/invariant.h"
 #include "base/quota.h"
 #include "base/self.h"
 #include "base/timer.h"
@@ -624,3 +625,22 @@ void links_free(struct links *links)
 		event_free(links->elastic);
 	free(links);
 }
+
+#ifdef XENMSG_INVARIANTS
+void links_check(const struct links *links)
+{
+	const struct link *link, *next;
+
+	HASH_ITER(hh, links->links, link, next) {
+		INVARIANT(transport_is_there(&link->carrier) == (link->state == LINK_UP),
+			  "a link is up as long as something carries it");
+		INVARIANT(link->state != LINK_GREETING || transport_is_there(&link->next),
+			  "who greets a peer has what carries that");
+		INVARIANT(link->state != LINK_AWAY || link->session.state != RESUME_ENDED,
+			  "a link that is away has a session");
+		INVARIANT(link->state == LINK_UP || link->state == LINK_AWAY ||
+				  link->session.state == RESUME_ENDED,
+			  "a session is of a link that is up or away");
+	}
+}
+#endif

@@ -9,6 +9,7 @@
 
 #include <utlist.h>
 
+#include "base/invariant.h"
 #include "base/timer.h"
 #include "daemon/relay/hop.h"
 #include "daemon/known/changes.h"
@@ -499,3 +500,15 @@ void watches_remove_session(struct watches *watches, struct session *session)
 	if (watcher)
 		watcher_free(watcher);
 }
+
+#ifdef XENMSG_INVARIANTS
+void watches_check(const struct watches *watches)
+{
+	const struct watcher *watcher, *next;
+
+	HASH_ITER(hh, watches->watchers, watcher, next)
+		INVARIANT(watcher->task.is_due || watcher->is_cut_off || watches->is_held ||
+				  watcher->heard == watches->changes->last,
+			  "who watches was told of all that has changed");
+}
+#endif

@@ -71,4 +71,9 @@ void watches_go_on(struct watches *watches, struct event_base *base);
 bool watches_others(const struct watches *watches);
 void watches_remove_session(struct watches *watches, struct session *session);
 
+#ifdef XENMSG_INVARIANTS
+/* Whoever isn't about to be told was told of all that has changed. */
+void watches_check(const struct watches *watches);
+#endif
+
 #endif

@@ -12,6 +12,7 @@
 #include "daemon/activation/activation.h"
 #include "base/clock.h"
 #include "daemon/main/daemon_internal.h"
+#include "daemon/main/invariants.h"
 #include "daemon/link/link.h"
 #include "daemon/main/renewal.h"
 #include "daemon/local/local.h"
@@ -275,11 +276,12 @@ int daemon_run(struct daemon *daemon)
 	notify_ready(daemon->notify);
 	daemon->is_running = true;
 	hold_stop_signals(SIG_UNBLOCK);
-	do
+	do {
 		if (event_base_loop(daemon->base, links_poll(daemon->links) ? EVLOOP_ONCE | EVLOOP_NONBLOCK
 									    : EVLOOP_ONCE) < 0)
 			return -EIO;
-	while (!event_base_got_break(daemon->base));
+		invariants_check(daemon);
+	} while (!event_base_got_break(daemon->base));
 	if (daemon_hands_over(daemon) || daemon->is_restarted)
 		await_greetings(daemon);
 	if (daemon_hands_over(daemon)) {

@@ -27,6 +27,7 @@
 #include "daemon/local/streams.h"
 #include "daemon/local/watches.h"
 #include "daemon/main/handover_internal.h"
+#include "daemon/main/invariants.h"
 #include "daemon/peers/peers.h"
 #include "daemon/policy/access.h"
 #include "daemon/relay/hop_image.h"
@@ -251,6 +252,7 @@ static int prepare_image(struct daemon *daemon, int *carrier)
 
 	end_others(daemon);
 	settle(daemon, &head);
+	invariants_dump(daemon, head.renewals, "before");
 	return make_image(daemon, &head, carrier);
 }
 

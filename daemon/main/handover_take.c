@@ -27,6 +27,7 @@
 #include "daemon/local/watches.h"
 #include "daemon/main/handover_internal.h"
 #include "daemon/peers/domains.h"
+#include "daemon/main/invariants.h"
 #include "daemon/peers/peers.h"
 #include "daemon/policy/access.h"
 #include "daemon/relay/hop_image.h"
@@ -327,6 +328,8 @@ static void go_on(struct daemon *daemon, const struct image_hops *hops, const st
 	peers_want_all(daemon->peers);
 	daemon->renewals = daemon->sources.renewals = head->renewals;
 	snprintf(daemon->sources.renewed_from, sizeof(daemon->sources.renewed_from), "%s", head->version);
+	invariants_check(daemon);
+	invariants_dump(daemon, head->renewals, "after");
 	log_info("took over from xenmsgd %s: programs: %u, endpoints: %u, links: %u, streams: %u",
 		 head->version, hops->sessions, router_endpoints(daemon->router), head->links, hops->streams);
 }

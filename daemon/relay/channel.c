@@ -16,6 +16,7 @@
 #include "daemon/relay/sharing.h"
 #include "daemon/relay/steps.h"
 #include "daemon/relay/withdraw.h"
+#include "base/invariant.h"
 #include "base/quota.h"
 #include "wire/probes.h"
 
@@ -56,6 +57,7 @@ int channel_new(struct hop *hop, uint32_t number, enum channel_kind kind,
 	channel->opener.hop = hop;
 	channel->serial = channel_own_serial(channel);
 	charge_init(&channel->charge, hop->account);
+	channel_enlist(channel);
 	*out = channel;
 	return 0;
 }
@@ -512,8 +514,48 @@ void channel_lost(struct channel_end *end, int error, bool unsure)
 	channel_end_gone(end);
 }
 
+bool channel_adds_up(const struct channel_end *out)
+{
+	const struct channel_end *in = channel_other((struct channel_end *)out);
+	size_t queued = channel_queued(out);
+
+	return out->sent <= in->received &&
+	       (queued == in->received - out->sent || (!queued && (!out->hop || channel_is_reset(out))));
+}
+
+#ifdef XENMSG_INVARIANTS
+void channel_enlist(struct channel *channel)
+{
+	DL_PREPEND(channel->relay->channels, channel);
+}
+
+void relay_check(const struct relay *relay)
+{
+	const struct channel *channel;
+
+	DL_FOREACH(relay->channels, channel) {
+		const struct channel_end *ends[] = {&channel->opener, &channel->acceptor};
+
+		INVARIANT(channel->opener.hop || channel->acceptor.hop,
+			  "what has ended at both ends is freed");
+		for (unsigned i = 0; i < 2; i++) {
+			const struct channel_end *end = ends[i];
+
+			INVARIANT(channel_adds_up(end), "what waits was received, and wasn't sent out");
+			INVARIANT(end->consumed <= end->sent, "what was taken was sent out");
+			INVARIANT(!end->hop || channel_table_find(&end->hop->channels, end->number) == end,
+				  "an end is found by its number");
+		}
+	}
+}
+#endif
+
 void channel_free(struct channel *channel)
 {
+#ifdef XENMSG_INVARIANTS
+	if (channel->prev) /* else the image that it is of can't be taken */
+		DL_DELETE(channel->relay->channels, channel);
+#endif
 	cancels_free(channel);
 	withdrawals_free(channel);
 	sharing_free(channel);

@@ -196,6 +196,9 @@ struct channel {
 	uint8_t verdict;	/* enum channel_verdict */
 	bool ended;
 	struct channel *ended_next;
+#ifdef XENMSG_INVARIANTS
+	struct channel *prev, *next; /* relay->channels */
+#endif
 };
 
 /* Gives the channel, whose acceptor is known, another endpoint for its OPEN. -ENOMEM: it keeps the one that

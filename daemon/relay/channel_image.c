@@ -10,7 +10,7 @@
 #include <utlist.h>
 
 #include "daemon/relay/cancel.h"
-#include "daemon/relay/channel.h"
+#include "daemon/relay/channel_internal.h"
 #include "daemon/relay/hop_image.h"
 #include "daemon/relay/hop_internal.h"
 #include "daemon/relay/origin.h"
@@ -232,17 +232,6 @@ static void forget(struct channel *channel)
 		channel_free(channel);
 }
 
-/* What lies between the ends is as much as one has received and the other wasn't sent, unless it is
- * dropped. */
-static bool adds_up(const struct channel_end *out)
-{
-	const struct channel_end *in = channel_other((struct channel_end *)out);
-	size_t queued = channel_queued(out);
-
-	return out->sent <= in->received &&
-	       (queued == in->received - out->sent || (!queued && (!out->hop || channel_is_reset(out))));
-}
-
 void channel_image(struct image *image, const struct image_hops *hops, struct channel **made)
 {
 	struct channel *channel = image->is_read ? new_channel(image, hops) : *made;
@@ -262,7 +251,7 @@ void channel_image(struct image *image, const struct image_hops *hops, struct ch
 		return;
 	image_expect(image, (channel->opener.hop || channel->acceptor.hop) &&
 				    (channel->endpoint || !channel->acceptor.hop));
-	image_expect(image, adds_up(&channel->opener) && adds_up(&channel->acceptor));
+	image_expect(image, channel_adds_up(&channel->opener) && channel_adds_up(&channel->acceptor));
 	image_expect(image, !(channel->acceptor.owed & OWED_TAKEOVER) &&
 				    (channel->takeover || !(channel->opener.owed & OWED_TAKEOVER)));
 	if (image->error) {
@@ -273,6 +262,7 @@ void channel_image(struct image *image, const struct image_hops *hops, struct ch
 		orphans_add(channel);
 	else if (!channel->opener.hop->traits->is_daemon)
 		channel->serial = channel_own_serial(channel);
+	channel_enlist(channel);
 	*made = channel;
 }
 

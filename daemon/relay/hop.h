@@ -105,6 +105,9 @@ struct relay {
 	bool woken;
 	/* answers come quickly: a program that we notify in this pass is let go on too, and may answer */
 	bool quick;
+#ifdef XENMSG_INVARIANTS
+	struct channel *channels; /* utlist: all that there are */
+#endif
 };
 
 int relay_init(struct relay *relay, struct event_base *base, uint64_t max_message);
@@ -116,6 +119,10 @@ void relay_pass_quick(struct relay *relay);
 void relay_run(struct relay *relay, unsigned passes);
 /* Whether there is something for the next pass. */
 bool relay_is_busy(const struct relay *relay);
+#ifdef XENMSG_INVARIANTS
+/* Each channel adds up. */
+void relay_check(const struct relay *relay);
+#endif
 /* Runs passes until what has ended is freed. The hops were cleaned up before. */
 void relay_cleanup(struct relay *relay);
 

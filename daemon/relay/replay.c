@@ -49,7 +49,8 @@ int hop_keep_for_replay(struct hop *hop)
 			memcpy(kept.bytes + unread, before->bytes + before->written, left);
 	}
 	hop_drop_replay(hop);
-	hop->replay = kept;
+	*before = (struct hop_replay){.bytes = kept.bytes, .size = kept.size};
+	charge_move(&before->charge, &kept.charge);
 	return 0;
 }
 

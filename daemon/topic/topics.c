@@ -12,6 +12,7 @@
 #include "base/self.h"
 #include "daemon/known/known.h"
 #include "daemon/local/session.h"
+#include "base/invariant.h"
 #include "daemon/topic/topic_internal.h"
 
 static void answer(struct session *session, uint32_t request, int error, const char *why)
@@ -256,3 +257,44 @@ void topics_free(struct topics *topics)
 	known_leave(topics->with.known, &topics->sink);
 	free(topics);
 }
+
+#ifdef XENMSG_INVARIANTS
+static void check(const struct topic *topic)
+{
+	const struct topic_log *log = &topic->log;
+	uint64_t listeners = 0, bytes = 0;
+	const struct subscriber *subscriber;
+
+	for (unsigned i = 0; i < SUBSCRIBER_LISTS; i++) {
+		unsigned count = 0;
+
+		DL_FOREACH(topic->lists[i], subscriber) {
+			const struct topic_position *position = &subscriber->position;
+
+			INVARIANT(subscriber->list == i && subscriber->party.topic == topic,
+				  "a subscriber knows where it is listed");
+			INVARIANT(position->index <= log->next && position->count <= log->count &&
+					  position->unknown <= log->unknown,
+				  "no subscriber is ahead of its log");
+			listeners += subscriber->listeners;
+			count++;
+		}
+		INVARIANT(count == topic->counts[i], "lists of subscribers are counted");
+	}
+	for (uint64_t i = log->first; i < log->next; i++)
+		bytes += topic_entry_cost(log->entries[i & (log->places - 1)]->size);
+	INVARIANT(topic->listeners == listeners, "listeners are counted");
+	INVARIANT(bytes <= log->bytes && log->bytes <= log->charge.held[QUOTA_BYTES],
+		  "a log pays for its entries");
+}
+
+void topics_check(const struct topics *topics)
+{
+	const struct topic *topic;
+
+	DL_FOREACH(topics->own, topic)
+		check(topic);
+	DL_FOREACH(topics->all_replicas, topic)
+		check(topic);
+}
+#endif

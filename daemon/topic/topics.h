@@ -105,6 +105,10 @@ struct topic *topics_in_image(const struct image_hops *hops, uint32_t number);
 /* Returns it for the endpoint of its publisher, who gets it once. NULL: it isn't his. */
 struct topic *topics_claim(const struct image_hops *hops, uint32_t number, const struct session *publisher);
 /* Checks that each topic has what it needs, once everything was read. */
+#ifdef XENMSG_INVARIANTS
+/* Lists have what they count, and nobody is ahead of a log. */
+void topics_check(const struct topics *topics);
+#endif
 void topics_check_image(struct topics *topics, struct image *image);
 /* Lets all go on. */
 void topics_go_on(struct topics *topics);

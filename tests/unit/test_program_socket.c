@@ -98,21 +98,19 @@ static void send_lingering(struct scene *scene, size_t size, int flags)
 	close(fd);
 }
 
-static struct charge charge_one(struct scene *scene)
+static void charge_one(struct scene *scene, struct charge *charge)
 {
-	struct charge charge;
-
-	charge_init(&charge, scene->account);
-	assert_int_equal(charge_add(&charge, QUOTA_DESCRIPTORS, 1), 0);
-	return charge;
+	charge_init(charge, scene->account);
+	assert_int_equal(charge_add(charge, QUOTA_DESCRIPTORS, 1), 0);
 }
 
 /* The daemon closes its end; returns whether somebody else did it. */
 static bool close_charged(struct scene *scene)
 {
-	struct charge charge = charge_one(scene);
+	struct charge charge;
 	bool handed_on;
 
+	charge_one(scene, &charge);
 	program_socket_close(&scene->relay, scene->daemon, &charge);
 	handed_on = charge.held[QUOTA_DESCRIPTORS] == 0;
 	charge_end(&charge);
@@ -219,8 +217,9 @@ SCENE_TEST(descriptors_that_linger_are_closed_by_threads_that_do_not, scene_star
 	unsigned before = running_threads();
 
 	for (unsigned i = 0; i < 200; i++) {
-		struct charge charge = charge_one(scene);
+		struct charge charge;
 
+		charge_one(scene, &charge);
 		if (i > 0)
 			new_pair(scene);
 		if (i < 5)
