@@ -354,10 +354,6 @@ def pytest_configure(config):
     modes.configure(config)
 
 
-def pytest_report_header(config):
-    return modes.header(config)
-
-
 def pytest_terminal_summary(terminalreporter):
     modes.summary(terminalreporter)
 

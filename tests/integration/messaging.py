@@ -498,7 +498,7 @@ class Nodes:
     def __init__(self, host, tmp_path):
         self.host, self.tmp_path = host, tmp_path
         self.by_domid = {}
-        self.disturber = modes.Disturber()
+        self.disturber = modes.Disturber(host)
         self.relay = None  # domain 0, which a mode needs, and no test has asked for
 
     def __call__(self, *domids, start=True, config=FAST, policy=ALLOW_ALL):

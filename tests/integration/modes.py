@@ -7,7 +7,9 @@ chance follows from --mode-seed and the name of the test; when it happens is up 
 """
 
 import contextlib
+import json
 import os
+import pathlib
 import random
 import signal
 import threading
@@ -19,7 +21,7 @@ import pytest
 from frames import QUERY, WELCOME, Closed, hello
 from protocol import Program, Timeout
 
-EBUSY = 16
+EBUSY, EINVAL = 16, 22
 
 
 class Mode:
@@ -41,18 +43,50 @@ class Mode:
     def disturb(self, node, chance):
         """Does something to one of the nodes of a test, whose daemon runs."""
 
+    def finish(self, host):
+        """Looks at what has happened there, once no node is disturbed any more."""
+
 
 class Renewed(Mode):
     """Each daemon hands over some three times a second."""
 
     pause = 0.6
+    # What is measured; what is looked up when somebody wants it, and paid for; what belongs to a vchan, or to memory that was left.
+    CHANGES = {"answered", "available", "bytes_charged", "descriptors", "grants", "last_error", "memory", "peers", "pools", "queued_bytes", "refused",
+               "renewed", "round_trips", "sent", "since", "store", "taken", "time", "totals", "uptime_s"}
+
+    def host(self, host):
+        """Where daemons that are built with --enable-invariants leave what they hold, before and after a hand-over."""
+        host.environment["XENMSG_DUMPS"] = os.path.join(host.dir, "dumps")
+        os.mkdir(host.environment["XENMSG_DUMPS"])
+
+    def finish(self, host):
+        for before in pathlib.Path(host.environment["XENMSG_DUMPS"]).glob("*.before"):
+            after = before.with_suffix(".after")
+            if after.exists():  # else it was the last one
+                was, now = (self.kept(json.loads(path.read_text(encoding="utf-8"))) for path in (before, after))
+                for what in was.keys() | now.keys():
+                    assert was.get(what) == now.get(what), f"a hand-over changes {what}: {was.get(what)} to {now.get(what)}"
+
+    def kept(self, held):
+        if isinstance(held, dict):
+            return {name: self.kept(member) for name, member in held.items() if name not in self.CHANGES}
+        if isinstance(held, list):
+            return [self.kept(member) for member in held if not is_empty_account(member)]
+        return held
 
     def disturb(self, node, chance):
         with contextlib.suppress(OSError, Closed, Timeout), Program(node.socket, greet=False, timeout=20) as program:
             program.socket.sendall(hello())
             if program.receive_from_socket().kind == WELCOME:  # else this user may have no more
                 error, text = program.request(QUERY, b"renew")
-                assert error in (0, EBUSY), f"domain {node.domid} doesn't hand over: {text.decode()}"
+                assert error in (0, EBUSY, EINVAL), f"domain {node.domid} doesn't hand over: {text.decode()}"
+
+
+def is_empty_account(member):
+    """It is there for as long as somebody may come back."""
+    return isinstance(member, dict) and member.get("kind") in ("uid", "peer") and not any(
+        member[name] and member[name]["used"] for name in ("clients", "endpoints", "channels"))
 
 
 class Relayed(Mode):
@@ -192,7 +226,8 @@ def rules(node):
 class Disturber:
     """Disturbs the nodes of one host, each in its own thread. stop() fails if something has gone wrong."""
 
-    def __init__(self):
+    def __init__(self, host):
+        self.host = host
         self.over = threading.Event()
         self.threads = []
         self.wrong = []
@@ -220,6 +255,8 @@ class Disturber:
             thread.join()
         self.threads = []
         assert not self.wrong, self.wrong
+        for mode in chosen.values():
+            mode.finish(self.host)
 
 
 # ---- pytest ----
@@ -242,10 +279,6 @@ def configure(config):
         chosen[name] = MODES[name]()
 
 
-def header(config):
-    return f"mode {config.option.mode}: --mode-seed {seed}" if chosen else None
-
-
 def has_daemons(item):
     return not {"nodes", "hosts", "many"}.isdisjoint(item.fixturenames)
 
@@ -266,7 +299,10 @@ def choose(config, items):
 
 
 def summary(terminal):
-    """Who can't bear the mode, by the reason."""
+    """What has chosen what happened, and who can't bear the mode, by the reason."""
+    if not chosen:
+        return
+    terminal.write_line(f"under --mode {'+'.join(chosen)} --mode-seed {seed}")
     reasons = {}
     for report in terminal.stats.get("skipped", ()):
         said = report.longrepr[2].removeprefix("Skipped: ") if isinstance(report.longrepr, tuple) else ""

@@ -399,6 +399,7 @@ def test_what_is_withdrawn_while_looked_at_is_not_delivered(one, tmp_path, share
     assert b"its sender had given up" in inbox.process.stderr.readline()
 
 
+@pytest.mark.unless(renewed="uncertain")
 def test_what_waits_for_a_command_can_be_withdrawn(one, tmp_path, shared):
     ran, go = tmp_path / "ran", tmp_path / "go"
     inbox = one.receiver("inbox", "--count", "2", "--exec", f"cat >>{ran}; until [ -e {go} ]; do sleep 0.02; done")

@@ -143,6 +143,7 @@ LEAVE = {
 }
 
 
+@pytest.mark.unless(renewed="memory")
 @pytest.mark.parametrize("leave", LEAVE.values(), ids=LEAVE)
 def test_what_was_released_before_its_receiver_left_is_delivered(one, leave):
     stream = message(b"the only one")
@@ -157,6 +158,7 @@ def test_what_was_released_before_its_receiver_left_is_delivered(one, leave):
             sender.consumed(0, len(stream))
 
 
+@pytest.mark.unless(renewed="memory")
 @pytest.mark.parametrize("shared", [True, False], ids=["shared", "socket"])
 def test_what_an_unbound_endpoint_never_took_ends_in_enoent(one, shared):
     """Its program unbinds before it looks at what has come: that is certain, though it was handed to it."""

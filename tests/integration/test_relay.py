@@ -297,6 +297,7 @@ def test_what_waits_for_room_is_relayed_when_a_link_is_resumed(zero, guests, los
     assert not any(outcomes)
 
 
+@pytest.mark.unless(renewed="restores")
 def test_relayed_traffic_goes_on_if_its_destination_is_restored(host, nodes, guests):
     """Under traffic; and what domain 0 has been asked to relay before anybody could see it go arrives, too."""
     zero = nodes(0, config=LOST_SOON)[0]
