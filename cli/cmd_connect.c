@@ -3,6 +3,7 @@
 /* connect and listen: connect byte streams to standard input and output, or to a command for each. */
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -67,6 +68,8 @@ static const char listen_help[] =
 
 static const char connecting[] = "connect to";
 
+#define ASK_MS 500 /* for an answer from the domain of a stream that broke */
+
 /* ---- one stream on standard input and output ------------------------------------------------- */
 
 struct stdio {
@@ -92,25 +95,50 @@ static void break_stream(void *userdata, int fd, bool ended)
 /* What was carried isn't the whole: the other side sees a stream that breaks. */
 static void break_off(struct stdio *stdio, struct pump *pump, const char *command, const char *subject)
 {
+	struct pollfd complaints = {.fd = STDERR_FILENO, .events = POLLOUT};
+
 	interrupt_allow_complaint("%s %s: interrupted again; the other side may take what came for the whole",
 				  command, subject);
 	loop_release_signals(&stdio->loop);
+	pump_break(pump); /* first: nobody may read standard error */
+	if (poll(&complaints, 1, 0) != 1)
+		return;
 	cli_complain(
 		"%s %s: interrupted; the other side sees a stream that breaks, and what it has read can't be known",
 		command, subject);
-	pump_break(pump);
 }
 
 static const char closed_without_a_word[] =
 	"the program there has closed it before it had taken all, and without a word";
+
+/* Says who has ended it, as far as that is known by now. */
+static const char *who_has_broken(struct xenmsg *conn, const char *subject)
+{
+	struct address_parts parts = address_split(subject, strlen(subject));
+	char domain[ADDRESS_MAX + 1];
+	uint64_t rtt_ns;
+	int r = xenmsg_process(conn);
+
+	if (r < 0)
+		return "it broke, since the xenmsgd of this domain has ended";
+	if (!parts.endpoint.data || parts.endpoint.data - subject > ADDRESS_MAX) /* of listen */
+		return "it broke: the program that opened it, or its xenmsgd or domain, has died or broken it off";
+	snprintf(domain, sizeof(domain), "%.*s", (int)(parts.endpoint.data - subject - 1), subject);
+	r = xenmsg_ping(conn, domain, XENMSG_WITHIN(ASK_MS), &rtt_ns);
+	return r == 0		 ? "it broke: the program there has died, or has broken it off"
+	       : r == -EHOSTDOWN ? "it broke: its domain, or the xenmsgd there, is gone"
+				 : "it broke: the program there has died, or its xenmsgd or domain is gone";
+}
 
 static int tell_broken(struct xenmsg *conn, const struct pump *pump, const char *command, const char *subject,
 		       int error)
 {
 	char reason[ADDRESS_MAX + 128];
 
-	if (error != ECONNRESET || strcmp(command, connecting) != 0 || pump_has_brought(pump))
+	if (error != ECONNRESET)
 		return cli_error(conn, command, subject, -error);
+	if (strcmp(command, connecting) != 0 || pump_has_brought(pump))
+		return cli_error_because(who_has_broken(conn, subject), command, subject, -error);
 	snprintf(
 		reason, sizeof(reason),
 		"it was broken before anything came; is it served by 'xenmsg listen --run'? Then: xenmsg run %s",
