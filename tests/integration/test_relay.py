@@ -3,10 +3,8 @@
 
 import contextlib
 import errno
-import hashlib
 import json
 import os
-import signal
 import socket
 import threading
 import time
@@ -78,57 +76,6 @@ def test_messages_go_both_ways_with_the_true_source(zero, guests):
     works(zero, one)
     works(one, zero)
     works(one, one)
-
-
-def test_messages_of_all_sizes_arrive_whole_and_in_order(zero, guests):
-    one, two = guests(2)
-    sizes = [0, 1, 7, 8, 4096, 65536, 70000, MIB, 16 * MIB] + [100] * 2000
-    thread, got = receive(two, "inbox", len(sizes))
-    outcomes = []
-    with Connection(one.socket) as sender:
-        for number, size in enumerate(sizes):
-            while (result := sender.post(f"{two.domid}:inbox", pattern(number, size), outcomes.append)) == -errno.EAGAIN:
-                sender.wait()
-            assert result == 0
-        while len(outcomes) < len(sizes):
-            assert sender.wait(20000) >= 0
-    thread.join()
-    assert set(outcomes) == {0}
-    assert [message.data for message in got] == [pattern(number, size) for number, size in enumerate(sizes)]
-
-
-def test_calls_are_answered(zero, guests):
-    one, two = guests(2)
-    served = two.popen("serve", "upper", "--", "tr", "a-z", "A-Z", binds="upper")
-    done = one.xenmsg("call", f"{two.domid}:upper", "hello")
-    assert (done.returncode, done.stdout) == (EXIT_OK, b"HELLO")
-    with Connection(one.socket) as caller:
-        data = os.urandom(3 * MIB).hex().encode()
-        assert caller.call(f"{two.domid}:upper", data, 60000) == data.upper()
-        assert caller.call(f"{two.domid}:nobody", b"", 20000) == -errno.ENOENT
-    served.send_signal(signal.SIGTERM)
-    served.wait()
-
-
-def test_streams_carry_bytes_both_ways_and_half_close(zero, guests):
-    one, two = guests(2)
-    with Connection(one.socket) as caller, Connection(two.socket) as listener:
-        assert listener.listen("stream") == 0
-        here = socket.socket(fileno=caller.connect(f"{two.domid}:stream"))
-        there = socket.socket(fileno=listener.accept())
-        here.settimeout(60 * PATIENCE)
-        there.settimeout(60 * PATIENCE)
-        data = os.urandom(8 * MIB)
-        for source, sink in ((here, there), (there, here)):
-            writer = threading.Thread(target=lambda source=source: (source.sendall(data), source.shutdown(socket.SHUT_WR)))
-            writer.start()
-            digest = hashlib.sha256()
-            while piece := sink.recv(65536):
-                digest.update(piece)
-            writer.join()
-            assert digest.digest() == hashlib.sha256(data).digest()
-        here.close()
-        there.close()
 
 
 def test_a_pair_that_does_not_read_holds_no_other(zero, guests):
