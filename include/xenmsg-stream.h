@@ -64,8 +64,8 @@ struct xenmsg_stream_callbacks {
 	/* xenmsg_stream_write() may take more, after it didn't take all. */
 	void (*room)(void *userdata, struct xenmsg_stream *stream);
 	/* It wasn't to be had: an error of xenmsg_connect(), where -ENODATA isn't tried again here, or of
-	 * xenmsg_open(): there is no session for streams; -EPROTONOSUPPORT also from a daemon that knows none
-	 * (0.1.0). Or it is broken: -ECONNRESET, or -EACCES, if the rules forbid it now. It may have ended
+	 * xenmsg_open(): there is no session for streams; -EPROTONOSUPPORT also from a daemon that knows
+	 * none. Or it is broken: -ECONNRESET, or -EACCES, if the rules forbid it now. It may have ended
 	 * before. */
 	void (*broken)(void *userdata, struct xenmsg_stream *stream, int error);
 };
