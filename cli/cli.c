@@ -376,7 +376,8 @@ int cli_error_because(const char *reason, const char *what, const char *subject,
 
 int cli_error(struct xenmsg *conn, const char *what, const char *subject, int error)
 {
-	const char *reason = conn ? xenmsg_reason(conn, 0) : "";
+	/* What holds of messages alone is said in words of what was tried. */
+	const char *reason = conn ? cli_said(xenmsg_reason(conn, 0), error) : "";
 	const char *text;
 	/* What the daemon says leaves out which domain is meant, and who has bound it. */
 	bool asks = !*reason || error == -EHOSTDOWN || error == -EEXIST;

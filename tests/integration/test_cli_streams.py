@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from messaging import EXIT_ERROR, EXIT_UNKNOWN, EXIT_USAGE, PATIENCE, eventually, feed, sleeps
+from messaging import EXIT_ERROR, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_USAGE, PATIENCE, eventually, feed, sleeps
 
 
 @pytest.mark.parametrize("command", ["serve", "listen"])
@@ -46,6 +46,16 @@ def test_listen_says_how_its_commands_ended(one, command, words):
     for _ in range(2):
         one.xenmsg("connect", "self:t")
         assert listener.stderr.readline() == b"xenmsg: listen on t: a stream from domain 1: the command " + words + b"\n"
+
+
+@pytest.mark.parametrize("command, words", [("connect", b"there is no stream"), ("run", b"the command was not run")])
+def test_a_time_out_says_what_there_is_not(one, two, command, words):
+    """Before, of a daemon that had been killed, that the stream was not delivered."""
+    two.popen("listen", *["--run"] * (command == "run"), "t", "--", "true", binds="t")
+    assert one.xenmsg(command, "2:t").returncode == 0
+    two.kill()
+    done = one.xenmsg(command, "--wait", "-t", "0.3", "2:t")
+    assert done.returncode in (EXIT_TIMEOUT, 255) and words in done.stderr, done
 
 
 # ---- the end of a stream ----
