@@ -8,10 +8,18 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 
 import pytest
 
 from messaging import EXIT_ERROR, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_USAGE, PATIENCE, eventually, feed, sleeps
+from renewing import renew
+
+
+def feed_until_it_ends(process, data):
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.write(data)
+        process.stdin.close()
 
 
 @pytest.mark.parametrize("command", ["serve", "listen"])
@@ -115,6 +123,70 @@ def test_all_that_came_before_enough_arrives_and_is_no_death(one, command, keep_
         done = one.xenmsg("connect", *["--keep-open"] * keep_open, "self:t", data=numbers * 10)
         assert (done.returncode, done.stderr) == (0, b"")
         assert done.stdout == expected
+
+
+@pytest.fixture(name="far", params=["next", "relayed", "abroad"])
+def _far(request):
+    """Two domains, and how the first one calls the second."""
+    if request.param == "next":
+        return *request.getfixturevalue("nodes")(1, 2).values(), "2"
+    if request.param == "relayed":
+        request.getfixturevalue("zero")
+        here, there = request.getfixturevalue("guests")(2)
+        return here, there, str(there.domid)
+    here, there = request.getfixturevalue("hosts")(guests=1)
+    return here[1], there[1], "hostb/1"
+
+
+NUMBERS = "".join(f"{i}\n" for i in range(1, 200001)).encode()
+
+
+@pytest.mark.parametrize("command", ["sed", "head"])
+def test_what_came_before_enough_arrives_from_far_away(far, command):
+    here, there, domain = far
+    there.popen("listen", "t", "--", *EARLY[command], binds="t")
+    there.popen("listen", "--run", "r", "--", *EARLY[command], binds="r")
+    expected = {"sed": b"1\n2\n", "head": bytes(1000000)}[command]
+    for words in (["connect", f"{domain}:t"], ["connect", "--keep-open", f"{domain}:t"], ["run", f"{domain}:r"]):
+        for _ in range(2):
+            done = here.xenmsg(*words, data=NUMBERS * 5)
+            assert (done.returncode, done.stderr, len(done.stdout)) == (0, b"", len(expected)), words
+            assert done.stdout == expected
+
+
+def test_run_has_the_status_of_a_command_that_reads_no_input(far):
+    here, there, domain = far
+    there.popen("listen", "--run", "r", "--", "sh", "-c", "head -c 1000000 /dev/zero; head -c 100000 /dev/zero >&2; exit 7", binds="r")
+    for _ in range(3):
+        done = here.xenmsg("run", f"{domain}:r", data=NUMBERS * 5)
+        assert (done.returncode, len(done.stdout), len(done.stderr)) == (7, 1000000, 100000)
+
+
+def test_a_reader_far_away_that_has_enough_ends_the_writer(far):
+    here, there, domain = far
+    there.popen("listen", "t", "--", "yes", binds="t")
+    for words in (["connect", f"{domain}:t"], ["connect", "--keep-open", f"{domain}:t"]):
+        connect = here.popen(*words, stdin=subprocess.PIPE)
+        assert connect.stdout.readline() == b"y\n"
+        connect.stdout.close()
+        assert connect.wait(timeout=30 * PATIENCE) == 0
+
+
+@pytest.mark.parametrize("renewed", ["here", "there"])
+def test_what_came_before_enough_arrives_over_a_hand_over(nodes, renewed):
+    """The command has read all that it wants, and writes behind the hand-over; then its reader goes on."""
+    one, two = nodes(1, 2).values()
+    two.popen("listen", "t", "--", "sh", "-c", "read -r line; exec <&-; echo $line; sleep 0.3; head -c 3000000 /dev/zero", binds="t")
+    connect = one.popen("connect", "2:t", stdin=subprocess.PIPE)
+    writer = threading.Thread(target=feed_until_it_ends, args=(connect, NUMBERS))
+    writer.start()
+    assert connect.stdout.readline() == b"1\n"
+    for _ in range(2):
+        renew({"here": one, "there": two}[renewed])
+        assert len(connect.stdout.read(1000000)) == 1000000
+    assert len(connect.stdout.read()) == 1000000
+    writer.join()
+    assert connect.wait(timeout=30 * PATIENCE) == 0, connect.stderr.read()
 
 
 @pytest.mark.parametrize("keep_open", [False, True])
