@@ -340,8 +340,8 @@ static void on_conn(evutil_socket_t fd, short what, void *userdata)
 		if (stream >= 0 && listener->run_server)
 			serve_run(listener, stream, peer);
 		else if (stream >= 0 && (stream = run_for(listener, stream, peer)) < 0)
-			cli_complain("listen on %s: can't start a process: %s", listener->endpoint,
-				     strerror(-stream));
+			cli_complain("listen on %s: can't start a process: %s%s", listener->endpoint,
+				     strerror(-stream), cli_limit_of(-stream));
 	}
 	listener->code = r < 0 ? cli_error(listener->conn, "listen on", listener->endpoint, r)
 			       : listener->lasting.code;

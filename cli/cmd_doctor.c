@@ -29,6 +29,7 @@
 #include "wire/address.h"
 #include "wire/cpu_atomics.h"
 
+#define DESCRIPTORS	12 /* at most open at once: devices, sessions, the store */
 #define STORE_ANSWER_MS 5000
 #define ANSWER_MS	5000
 
@@ -236,8 +237,8 @@ static void check_store(struct doctor *doctor)
 
 	fflush(stdout);
 	if (pipe(ends) < 0 || (pid = fork()) < 0) {
-		ill(doctor, EXIT_OTHER, "xenstore", "end some processes", "can't try it: %s",
-		    strerror(errno));
+		ill(doctor, EXIT_OTHER, "xenstore", "end some processes", "can't try it: %s%s",
+		    strerror(errno), cli_limit_of(errno));
 		return;
 	}
 	if (pid == 0)
@@ -374,6 +375,11 @@ int cmd_doctor(struct cli *cli, int argc, char **argv)
 	}
 	if (host && optind < argc)
 		return cli_usage("doctor", "--host looks at all domains, and takes none");
+	/* Else it would take its own lack of them for what is wrong with the domain. */
+	if (!cli_has_descriptors(DESCRIPTORS)) {
+		cli_complain("doctor: %s", xenmsg_error_text(-EMFILE));
+		return EXIT_OTHER;
+	}
 	if (json)
 		doctor.json = writer_new(WRITER_JSON_LINES);
 	code = host ? doctor_check_host(&doctor) : 0;

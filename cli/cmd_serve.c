@@ -369,6 +369,7 @@ static void on_withdrawn(void *userdata, struct xenmsg_message *request)
 static void start_job(struct serve *serve, struct xenmsg_message *request)
 {
 	struct job *job = calloc(1, sizeof(*job));
+	char why[128];
 	int r;
 
 	if (!job) {
@@ -387,7 +388,8 @@ static void start_job(struct serve *serve, struct xenmsg_message *request)
 			stop_command(job);
 		return;
 	}
-	fail_job(job, -r, "the command can't be started:", strerror(-r));
+	snprintf(why, sizeof(why), "%s%s", strerror(-r), cli_limit_of(-r));
+	fail_job(job, -r, "the command can't be started:", why);
 	stop_command(job);
 	if (job->pid > 0)
 		waitpid(job->pid, NULL, 0);

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <locale.h>
 #include <ncurses.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -308,7 +309,15 @@ static bool on_key(struct top *top, int key)
 	return key != 'q' && key != 'Q';
 }
 
-static void watch_it(struct top *top, int delay_ms)
+/* Nothing says so where this process isn't told by SIGHUP. */
+static bool is_terminal_gone(void)
+{
+	struct pollfd terminal = {.fd = STDIN_FILENO};
+
+	return poll(&terminal, 1, 0) > 0;
+}
+
+static int watch_it(struct top *top, int delay_ms)
 {
 	double next = 0;
 	bool more = true;
@@ -330,11 +339,14 @@ static void watch_it(struct top *top, int delay_ms)
 			top_make_lines(top);
 		draw(top);
 		interrupt_sleep(STDIN_FILENO, (int)left_ms + 1);
+		if (is_terminal_gone())
+			return EXIT_OTHER;
 		/* All that was typed before it is drawn again: with thousands of lines that takes longer than
 		 * a key does. */
 		while (more && (key = getch()) != ERR)
 			more = on_key(top, key);
 	}
+	return EXIT_DONE;
 }
 
 /* Draws on the terminal from now on. NULL: it can't. */
@@ -376,10 +388,10 @@ static int run(struct top *top, int delay_ms)
 	if (!screen)
 		return cli_usage("top", "it can't use a terminal of the kind '%s'",
 				 getenv("TERM") ? getenv("TERM") : "");
-	watch_it(top, delay_ms);
+	code = watch_it(top, delay_ms);
 	endwin();
 	delscreen(screen);
-	return EXIT_DONE;
+	return code;
 }
 
 /* Prints what a screen of the host would show, or the same as JSON. */

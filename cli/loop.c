@@ -10,6 +10,8 @@
 
 #include <event2/event.h>
 
+#include "cli/cli.h"
+
 /* that a loop needs for itself, signals and two pipes */
 #define LOOP_DESCRIPTORS 6
 
@@ -46,26 +48,12 @@ static bool is_ignored(int number)
 	return sigaction(number, NULL, &action) == 0 && action.sa_handler == SIG_IGN;
 }
 
-/* Returns whether there are enough descriptors for a loop: libevent ends the process where it lacks one for
- * signals. */
-static bool has_descriptors(void)
-{
-	int fds[LOOP_DESCRIPTORS], count = 0;
-	bool has;
-
-	while (count < LOOP_DESCRIPTORS && (fds[count] = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3)) >= 0)
-		count++;
-	has = count == LOOP_DESCRIPTORS;
-	while (count > 0)
-		close(fds[--count]);
-	return has;
-}
-
 static int init(struct loop *loop, const struct event_config *config)
 {
 	static const int signals[] = {SIGINT, SIGTERM};
 
-	if (!has_descriptors())
+	if (!cli_has_descriptors(
+		    LOOP_DESCRIPTORS)) /* libevent ends the process where one lacks for signals */
 		return -EMFILE;
 	loop->base = config ? event_base_new_with_config(config) : NULL;
 	if (!loop->base)

@@ -243,7 +243,7 @@ static int start_command(struct run_job *job, char **command)
 static int on_record(void *userdata, const struct run_record *record)
 {
 	struct run_job *job = userdata;
-	char **command;
+	char **command, why[128];
 	int r = -ENOMEM;
 
 	if (record->type != RUN_START || job->started)
@@ -259,8 +259,11 @@ static int on_record(void *userdata, const struct run_record *record)
 	if (command)
 		r = start_command(job, command);
 	free(command);
-	if (r < 0)
-		refuse(job, "the command can't be started");
+	if (r < 0) {
+		snprintf(why, sizeof(why), "the command can't be started: %s%s", strerror(-r),
+			 cli_limit_of(-r));
+		refuse(job, why);
+	}
 	return 0;
 }
 

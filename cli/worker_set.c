@@ -45,7 +45,7 @@ static bool start_one(struct set *set, unsigned index)
 	}
 	set->pids[index] = pid;
 	if (pid < 0) {
-		cli_complain("can't start a process: %s", strerror(errno));
+		cli_complain("can't start a process: %s%s", strerror(errno), cli_limit_of(errno));
 		set->code = EXIT_OTHER;
 		end_all(set);
 	}

@@ -2,15 +2,18 @@
 """Commands at the limits of their process, and with standard descriptors as other programs may leave them."""
 
 import os
+import signal
 import subprocess
 
 import pytest
 
-from messaging import EXIT_ERROR, EXIT_LIMIT, EXIT_NO_ENDPOINT, EXIT_OK, PATIENCE, eventually
+from messaging import (EXIT_ANSWERED, EXIT_ERROR, EXIT_LIMIT, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_UNKNOWN, PATIENCE, eventually, open_to_others,
+                       sleeps)
 
 SHORT = (["send", "self:in", "x"], ["call", "self:up", "x"], ["connect", "self:cat"], ["run", "self:run"], ["status"], ["endpoints"],
-         ["ping", "--count", "1", "self"])
-LASTING = (["recv", "mine"], ["serve", "mine", "--", "cat"], ["listen", "mine", "--", "cat"], ["forward", "xen:mine", "tcp:127.0.0.1:9"])
+         ["ping", "--count", "1", "self"], ["doctor"], ["peers"], ["policy", "check", "1", "in"], ["bench", "--seconds", "0.1", "self:bench"])
+LASTING = (["recv", "mine"], ["serve", "mine", "--", "cat"], ["listen", "mine", "--", "cat"], ["forward", "xen:mine", "tcp:127.0.0.1:9"],
+           ["publish", "mine"], ["subscribe", "self:topic"], ["watch"], ["bench", "--serve", "mine"])
 
 
 @pytest.fixture(name="served")
@@ -18,7 +21,8 @@ def _served(one):
     one.popen("recv", "in", binds="in")
     one.popen("serve", "up", "--", "cat", binds="up")
     one.popen("listen", "cat", "--", "cat", binds="cat")
-    one.popen("listen", "--run", "run", "--", "true", binds="run")
+    one.popen("listen", "--run", "run", "--", "cat", binds="run")
+    one.popen("bench", "--serve", binds="bench")
     return one
 
 
@@ -46,6 +50,39 @@ def test_commands_work_at_limits_that_they_do_not_reach(served, limit):
     for words in SHORT:
         done = shell(served, f'ulimit {limit}; exec "$0" "$@"', words)
         assert done.returncode == EXIT_OK, (words, done)
+
+
+AS_OTHER = ("setpriv", "--reuid", "65534", "--clear-groups", "bash", "-c", 'ulimit -u 1; exec "$0" "$@"')
+
+
+@pytest.mark.parametrize("serves, asks", [("serve mine -- cat", "call self:mine x"), ("listen mine -- cat", "connect self:mine"),
+                                          ("listen --run mine -- cat", "run self:mine"), ("recv --exec cat mine", "send self:mine x")])
+def test_a_lack_of_processes_is_called_by_its_name(one, serves, asks):
+    open_to_others(one)
+    server = one.popen_command(*AS_OTHER, one.tool("xenmsg"), *serves.split(), binds="mine", stderr=subprocess.PIPE)
+    done = one.xenmsg(*asks.split())
+    assert done.returncode in (EXIT_UNKNOWN, EXIT_ANSWERED, 255), done
+    assert b"ulimit -u" in server.stderr.readline()
+
+
+WITH_TERMINAL = (["top"], ["recv", "mine"], ["publish", "mine"], ["subscribe", "self:topic"], ["watch"], ["connect", "self:cat"],
+                 ["run", "self:run"], ["send", "self:in"], ["send", "--lines", "self:in"], ["call", "self:up"], ["ping", "self"])
+
+
+@pytest.mark.parametrize("words", WITH_TERMINAL, ids=" ".join)
+@pytest.mark.parametrize("leads", [False, True])
+def test_a_command_ends_with_its_terminal(served, words, leads):
+    """Before, top went on, and took a CPU for itself; who leads the terminal's session is told by SIGHUP."""
+    master, end = os.openpty()
+    command = [*["setsid", "-c"] * leads, *served.command(served.tool("xenmsg"), *words)]
+    process = subprocess.Popen(command, env=dict(served.environment, TERM="xterm"), stdin=end, stdout=end, stderr=end)
+    served.children.append(process)
+    os.close(end)
+    if words == ["top"]:
+        os.read(master, 1)
+    eventually(lambda: sleeps(process.pid), "it waits")
+    os.close(master)
+    assert process.wait(timeout=30 * PATIENCE) in ([-signal.SIGHUP, EXIT_ERROR] if leads else [EXIT_OK, EXIT_ERROR])
 
 
 def test_a_file_that_may_not_grow_is_an_error_and_no_death(served, tmp_path):
