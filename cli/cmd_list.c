@@ -491,11 +491,15 @@ static bool is_host(struct cli *cli, const char *name)
 	struct xenmsg *conn;
 	char *json = NULL;
 	bool is = false;
+	int r;
 
 	if (cli_open(cli, &conn))
 		return false;
-	if (xenmsg_query(conn, "hosts", NULL, &json) == 0)
+	r = xenmsg_query(conn, "hosts", NULL, &json);
+	if (r == 0)
 		hosts = json_tokener_parse(json);
+	else
+		is = r != -EHOSTUNREACH; /* to ask that host says what is wrong */
 	for (size_t i = 0; i < length_of(hosts); i++)
 		is |= !strcmp(text_or(json_object_array_get_idx(hosts, i), "host", ""), name);
 	json_object_put(hosts);

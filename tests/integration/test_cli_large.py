@@ -123,7 +123,8 @@ def test_a_daemon_that_stops_in_the_middle_is_told(large, command):
 def test_narrow_terminals_get_every_line(alone, large, columns):
     for command, count in LISTS.items():
         terminal = Terminal(alone, "--socket", large.path, command, columns=columns)
-        assert terminal.end().count("\n") == count + 1
+        rows = [line.split()[0] for line in terminal.end().splitlines() if line and not line.isspace()]
+        assert len(rows) % (count + 1) == 0 and len(rows) // (count + 1) <= 3, "in parts of the same rows"
         assert terminal.process.returncode == EXIT_OK
 
 
