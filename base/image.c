@@ -276,6 +276,7 @@ uint32_t image_next(struct image *image)
 		image_fail(image, -EINVAL);
 		return 0;
 	}
+	image->owners[0] = image->owners[1] = IMAGE_NOBODY;
 	type = get_u32(image->data + image->at);
 	length = get_u32(image->data + image->at + 4);
 	image->at += SECTION_SIZE;
@@ -285,6 +286,17 @@ uint32_t image_next(struct image *image)
 	}
 	image->end = image->at + length;
 	return type;
+}
+
+int image_leave_section(struct image *image)
+{
+	int error;
+
+	image_expect(image, image->at == image->end);
+	error = image->error;
+	image->at = image->end;
+	image->error = 0;
+	return error;
 }
 
 /* --- fields ----------------------------------------------------------------------------------- */

@@ -12,7 +12,8 @@
  *     image_u32(image, &thing->size);     // writes it, or sets it
  *
  * The reader believes nothing: lengths have a bound, numbers a range, descriptors must be those that were
- * meant. The first error stays, and from then on nothing is written, and what is read is zero.
+ * meant. The first error stays, and from then on nothing is written, and what is read is zero. An error
+ * within a section may be left behind with that (image_leave_section()): it ends who owns it.
  */
 
 #include <stdbool.h>
@@ -61,7 +62,7 @@ enum image_section_type {
 };
 #define IMAGE_KNOWN_TO_ALL IMAGE_END /* the last type that each program of this format reads */
 
-#define IMAGE_FORMAT  5u	 /* another number: another format, which isn't read */
+#define IMAGE_FORMAT  6u	 /* another number: another format, which isn't read */
 #define IMAGE_MAX     (1u << 30) /* bytes */
 #define IMAGE_FDS_MAX 1048576u
 
@@ -85,7 +86,8 @@ struct image {
 	uint32_t reads; /* of one that is being made: the last type of sections that its reader knows */
 	uint8_t *data;
 	size_t size, room;
-	size_t at, end; /* where the present section goes on, and ends */
+	size_t at, end;	    /* where the present section goes on, and ends */
+	uint32_t owners[2]; /* whose the present section is, where it says so (image_owner()) */
 	struct image_fd *fds;
 	uint32_t fd_count, fd_room;
 };
@@ -116,6 +118,16 @@ void image_section(struct image *image, uint32_t type);
 /* Returns the type of the next section to be read, 0 at the end or after an error. The one before must have
  * been read to its end. */
 uint32_t image_next(struct image *image);
+
+/* Ends the section that is read, wherever in it the reader is. Returns its error, -EINVAL if there is more in
+ * it, or 0: the next one may be read then. An error of the frame stays. */
+int image_leave_section(struct image *image);
+#define IMAGE_NOBODY UINT32_MAX
+/* Notes whose the section is, by a number in the image, as soon as that was read; `which` of two. */
+static inline void image_owner(struct image *image, unsigned which, uint32_t number)
+{
+	image->owners[which] = number;
+}
 
 void image_u8(struct image *image, uint8_t *value);
 void image_u32(struct image *image, uint32_t *value);

@@ -142,6 +142,20 @@ static struct activation *make_gone(struct activations *activations, const char 
 	return activation;
 }
 
+/* Has one that was read begin afresh. */
+static void drop(struct activations *activations, struct activation *activation)
+{
+	hop_reset_channels(&activation->room, ECONNRESET);
+	if (activation->start)
+		start_stop(activation->start);
+	evtimer_del(activation->deadline.timer);
+	activation->progress = (struct activation_progress){0};
+	if (!activation->has_gone)
+		return;
+	LL_DELETE(activations->list, activation);
+	activation_free(activation);
+}
+
 void activations_read_room(struct activations *activations, struct image *image, struct image_hops *hops)
 {
 	char endpoint[ENDPOINT_NAME_MAX + 1] = "";
@@ -158,6 +172,8 @@ void activations_read_room(struct activations *activations, struct image *image,
 		return;
 	}
 	image_expect(image, !activation->is_in_image);
+	if (image->error)
+		return;
 	activation->is_in_image = true;
 	if (!image->error)
 		room_image(image, activation, true);
@@ -165,6 +181,8 @@ void activations_read_room(struct activations *activations, struct image *image,
 		activation->progress.state = ACTIVATION_IDLE;
 	if (!image->error && image_hops_add(hops, &activation->room) < 0)
 		image_fail(image, -ENOMEM);
+	if (image->error)
+		drop(activations, activation);
 }
 
 void activations_read_command(struct activations *activations, struct image *image)
@@ -209,17 +227,7 @@ void activations_drop_image(struct activations *activations)
 {
 	struct activation *activation, *next;
 
-	LL_FOREACH_SAFE(activations->list, activation, next) {
-		if (!activation->is_in_image)
-			continue;
-		hop_reset_channels(&activation->room, ECONNRESET);
-		if (activation->start)
-			start_stop(activation->start);
-		evtimer_del(activation->deadline.timer);
-		activation->progress = (struct activation_progress){0};
-		if (!activation->has_gone)
-			continue;
-		LL_DELETE(activations->list, activation);
-		activation_free(activation);
-	}
+	LL_FOREACH_SAFE(activations->list, activation, next)
+		if (activation->is_in_image)
+			drop(activations, activation);
 }

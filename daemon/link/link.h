@@ -149,6 +149,8 @@ void links_read_image(struct links *links, struct image *image, bool is_sought, 
 void links_take_up(struct links *links);
 /* Ends what was read from an image that can't be taken. */
 void links_drop_image(struct links *links);
+/* Ends a link of that image which can't be taken. */
+void links_drop(struct hop *hop);
 
 /* Returns the hop of the link with `peer`, and asks for the link if it isn't up, at the cost of `account`
  * (NULL: none). The hop stays the link's. NULL with *error: -ENOMEM, -ENOBUFS (of the account), -EHOSTDOWN

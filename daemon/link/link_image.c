@@ -307,6 +307,11 @@ void links_take_up(struct links *links)
 		take_up(link);
 }
 
+void links_drop(struct hop *hop)
+{
+	link_end(hop_owner(hop), "what the daemon before this hands over of the link can't be taken");
+}
+
 void links_drop_image(struct links *links)
 {
 	struct link *link, *next;

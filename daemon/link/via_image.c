@@ -74,10 +74,15 @@ void via_read_room(struct via *via, struct image *image, struct image_hops *hops
 	if (image->error)
 		return;
 	room = via_get_room(via, peer);
-	if (!room || image_hops_add(hops, &room->hop) < 0)
+	if (!room) {
 		image_fail(image, -ENOMEM);
-	else
-		hop_inner_image(image, &room->hop);
+		return;
+	}
+	hop_inner_image(image, &room->hop);
+	if (!image->error && image_hops_add(hops, &room->hop) < 0)
+		image_fail(image, -ENOMEM);
+	if (image->error)
+		via_free_room(room);
 }
 
 void via_go_on(struct via *via)

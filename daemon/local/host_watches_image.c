@@ -174,12 +174,11 @@ static void read_place(struct image *image, struct host_watch *watch)
 void host_watches_read_image(struct host_watches *watches, struct image *image, const struct image_hops *hops)
 {
 	struct host_watch *watch = NULL;
-	uint32_t session, count;
+	struct hop *hop = image_program(image, hops, &(uint32_t){0});
+	uint32_t count;
 
-	image_u32(image, &session);
-	image_expect(image, session < hops->sessions);
 	if (!image->error)
-		watch = host_watch_new(watches, hop_owner(hops->hops[session]));
+		watch = host_watch_new(watches, hop_owner(hop));
 	if (!watch) {
 		image_fail(image, -ENOMEM);
 		return;

@@ -26,6 +26,8 @@ struct streams *streams_new(struct relay *relay,
 			    int (*route)(void *userdata, struct channel *channel,
 					 const struct frame_open *open),
 			    void *userdata);
+/* Ends the stream of that hop with ECONNRESET. False: it is none's. */
+bool streams_drop(struct streams *streams, const struct hop *hop);
 /* Ends all streams with ECONNRESET. */
 void streams_leave(struct streams *streams);
 /* Does that, and frees them. */

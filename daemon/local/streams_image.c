@@ -92,7 +92,8 @@ static bool is_possible(const struct streams *streams, const struct stream_entry
 	HASH_FIND(hh, streams->waiting, &token, sizeof(token), waits);
 	return !same && entry->number && entry->number <= streams->relay->last_stream &&
 	       stream_is_waiting(entry->stream) == (listener != NOBODY) &&
-	       (listener == NOBODY || (!waits && listener < hops->sessions));
+	       (listener == NOBODY ||
+		(!waits && listener < hops->sessions && image_hops_has(hops, listener)));
 }
 
 /* NULL: out of memory. */
@@ -121,17 +122,31 @@ void streams_read_image(struct streams *streams, struct image *image, struct ima
 	entry_image(image, entry, &listener);
 	stream_image(image, entry->stream);
 	image_expect(image, is_possible(streams, entry, listener, hops));
-	if (!image->error && image_hops_add(hops, stream_hop(entry->stream)) < 0)
-		image_fail(image, -ENOMEM);
 	if (image->error) {
 		stream_free(entry->stream);
 		free(entry);
 		return;
 	}
-	hops->streams++;
 	HASH_ADD(all, streams->list, number, sizeof(entry->number), entry);
 	if (listener != NOBODY && streams_wait_for(entry, hop_owner(hops->hops[listener])) < 0)
 		image_fail(image, -ENOMEM);
+	if (!image->error && image_hops_add(hops, stream_hop(entry->stream)) < 0)
+		image_fail(image, -ENOMEM);
+	if (image->error)
+		streams_remove(entry);
+	else
+		hops->streams++;
+}
+
+bool streams_drop(struct streams *streams, const struct hop *hop)
+{
+	struct stream_entry *entry = streams->list;
+
+	while (entry && stream_hop(entry->stream) != hop)
+		entry = entry->all.next;
+	if (entry)
+		streams_remove(entry);
+	return entry;
 }
 
 void streams_go_on(struct streams *streams)

@@ -153,9 +153,8 @@ void watches_hold(struct watches *watches)
 
 /* --- sections --------------------------------------------------------------------------------- */
 
-static void watch_image(struct image *image, uint32_t *session, struct watch *watch)
+static void watch_image(struct image *image, struct watch *watch)
 {
-	image_u32(image, session);
 	image_u32(image, &watch->number);
 	image_text(image, watch->domain, sizeof(watch->domain));
 	image_text(image, watch->endpoint, sizeof(watch->endpoint));
@@ -207,9 +206,8 @@ static void write_things(const struct watches *watches, struct image *image)
 		write_thing(image, thing->record);
 }
 
-static void told_image(struct image *image, uint32_t *session, struct watch *watch)
+static void told_image(struct image *image, struct watch *watch)
 {
-	image_u32(image, session);
 	image_u32(image, &watch->number);
 	image_bool(image, &watch->is_listed);
 }
@@ -227,10 +225,11 @@ void watches_write_image(const struct watches *watches, struct image *image)
 
 			DL_FOREACH(watcher->list, watch) {
 				image_section(image, told ? IMAGE_TOLD : IMAGE_WATCH);
+				image_u32(image, &session);
 				if (told)
-					told_image(image, &session, watch);
+					told_image(image, watch);
 				else
-					watch_image(image, &session, watch);
+					watch_image(image, watch);
 			}
 		}
 }
@@ -238,16 +237,15 @@ void watches_write_image(const struct watches *watches, struct image *image)
 void watches_read_image(struct watches *watches, struct image *image, const struct image_hops *hops)
 {
 	struct watch *watch = calloc(1, sizeof(*watch)), *same = NULL;
+	struct hop *hop = image_program(image, hops, &(uint32_t){0});
 	struct watcher *watcher;
-	uint32_t session;
 
 	if (!watch) {
 		image_fail(image, -ENOMEM);
 		return;
 	}
-	watch_image(image, &session, watch);
-	image_expect(image, session < hops->sessions);
-	watcher = image->error ? NULL : watcher_get(watches, hop_owner(hops->hops[session]));
+	watch_image(image, watch);
+	watcher = image->error ? NULL : watcher_get(watches, hop_owner(hop));
 	if (watcher)
 		same = watcher_find_watch(watcher, watch->number);
 	image_expect(image, watcher && !same && watcher->count < WATCHES_PER_SESSION);
@@ -289,14 +287,13 @@ void watches_read_thing(struct watches *watches, struct image *image)
 
 void watches_read_told(struct watches *watches, struct image *image, const struct image_hops *hops)
 {
+	struct hop *hop = image_program(image, hops, &(uint32_t){0});
 	struct watch read = {0}, *watch;
 	struct watcher *watcher = NULL;
-	uint32_t session;
 
-	told_image(image, &session, &read);
-	image_expect(image, session < hops->sessions);
+	told_image(image, &read);
 	if (!image->error)
-		watcher = watcher_get(watches, hop_owner(hops->hops[session]));
+		watcher = watcher_get(watches, hop_owner(hop));
 	watch = watcher ? watcher_find_watch(watcher, read.number) : NULL;
 	image_expect(image, watch && !watch->knows_before);
 	if (image->error)

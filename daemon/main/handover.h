@@ -16,8 +16,8 @@
  * Where the service is restarted, it is another process, and systemd keeps image and descriptors in between
  * (its descriptor store).
  *
- * The next one takes an image whole or not at all: then all of its programs are told that their daemon has
- * gone, and it begins afresh.
+ * What the next one can't take of an image ends who owns that. If its frame is wrong, or nobody knows who
+ * does, all of its programs are told that their daemon has gone, and it begins afresh.
  */
 
 #include <stdbool.h>

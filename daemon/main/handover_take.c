@@ -41,6 +41,7 @@ struct handover {
 	struct image_hops hops;
 	struct head head;
 	struct channel *channel; /* that was read last, NULL: none */
+	unsigned lost;		 /* sections that couldn't be taken */
 };
 
 /* Reads the head of an image that was opened. This daemon is by its instance what the one before was, before
@@ -115,6 +116,8 @@ void handover_free(struct daemon *daemon)
 		return;
 	image_free(&handover->image);
 	free(handover->hops.hops);
+	free(handover->hops.states);
+	free(handover->hops.spoilt);
 	free(handover);
 	if (daemon->takeover.image >= 0)
 		close(daemon->takeover.image);
@@ -148,13 +151,54 @@ static bool are_links_read(const struct image_hops *hops, const struct head *hea
 	return hops->sessions == head->sessions && hops->links == head->links;
 }
 
-/* Reads the section, which must be one that may come here. */
-static void read_section(struct daemon *daemon, struct handover *handover, uint32_t type)
+/* Sections come in this order of their types, of which later ones have larger numbers than those before which
+ * they belong; what is told of a channel besides comes behind it. */
+static unsigned rank(uint32_t type)
+{
+	static const uint8_t order[] = {
+		IMAGE_HOSTS,   IMAGE_KNOWN,  IMAGE_POLICY,     IMAGE_SESSION,  IMAGE_LINK,
+		IMAGE_TOPIC,   IMAGE_STREAM, IMAGE_ROOM,       IMAGE_COMMAND,  IMAGE_WAITING,
+		IMAGE_CHANNEL, IMAGE_LEDGER, IMAGE_PARTY,      IMAGE_ENDPOINT, IMAGE_THING,
+		IMAGE_WATCH,   IMAGE_TOLD,   IMAGE_HOST_WATCH, IMAGE_QUERY,
+	};
+	unsigned i = 0;
+
+	if (type == IMAGE_SERIAL)
+		type = IMAGE_CHANNEL;
+	if (type == IMAGE_SOUGHT)
+		type = IMAGE_LINK;
+	while (i < sizeof(order) && order[i] != type)
+		i++;
+	return i;
+}
+
+/* Whether what is numbered may come now. */
+static bool is_in_turn(const struct handover *handover, uint32_t type)
 {
 	const struct head *head = &handover->head;
+	const struct image_hops *hops = &handover->hops;
+
+	switch (type) {
+	case IMAGE_SESSION:
+		return hops->count < head->sessions;
+	case IMAGE_LINK:
+	case IMAGE_SOUGHT:
+		return hops->sessions == head->sessions && hops->links < head->links;
+	case IMAGE_TOPIC:
+		return are_links_read(hops, head) && hops->topics < head->topics;
+	default:
+		return rank(type) < rank(IMAGE_SESSION) ||
+		       (are_links_read(hops, head) && hops->topics == head->topics);
+	}
+}
+
+/* Reads a section. */
+static void read_section(struct daemon *daemon, struct handover *handover, uint32_t type)
+{
 	struct image *image = &handover->image;
 	struct image_hops *hops = &handover->hops;
 	uint32_t number;
+	struct hop *hop;
 
 	switch (type) {
 	case IMAGE_HOSTS:
@@ -167,35 +211,23 @@ static void read_section(struct daemon *daemon, struct handover *handover, uint3
 		access_image(image, daemon->access);
 		break;
 	case IMAGE_SESSION:
-		image_expect(image, hops->count < head->sessions);
-		if (!image->error)
-			local_read_session(daemon->local, image, hops);
+		local_read_session(daemon->local, image, hops);
 		break;
 	case IMAGE_LINK:
 	case IMAGE_SOUGHT:
-		image_expect(image, hops->sessions == head->sessions && hops->links < head->links);
-		if (!image->error)
-			links_read_image(daemon->links, image, type == IMAGE_SOUGHT, hops);
+		links_read_image(daemon->links, image, type == IMAGE_SOUGHT, hops);
 		break;
 	case IMAGE_TOPIC:
-		image_expect(image, are_links_read(hops, head) && hops->topics < head->topics);
-		if (!image->error)
-			topics_read_topic(daemon->topics, image, hops);
+		topics_read_topic(daemon->topics, image, hops);
 		break;
 	case IMAGE_STREAM:
-		image_expect(image, are_links_read(hops, head) && hops->topics == head->topics);
-		if (!image->error)
-			streams_read_image(daemon->streams, image, hops);
+		streams_read_image(daemon->streams, image, hops);
 		break;
 	case IMAGE_ROOM:
-		image_expect(image, are_links_read(hops, head) && hops->topics == head->topics);
-		if (!image->error)
-			activations_read_room(daemon->activations, image, hops);
+		activations_read_room(daemon->activations, image, hops);
 		break;
 	case IMAGE_WAITING:
-		image_expect(image, are_links_read(hops, head) && hops->topics == head->topics);
-		if (!image->error)
-			via_read_room(daemon->via, image, hops);
+		via_read_room(daemon->via, image, hops);
 		break;
 	case IMAGE_COMMAND:
 		activations_read_command(daemon->activations, image);
@@ -207,10 +239,9 @@ static void read_section(struct daemon *daemon, struct handover *handover, uint3
 		channel_serial_image(image, handover->channel);
 		break;
 	case IMAGE_LEDGER:
-		image_u32(image, &number);
-		image_expect(image, number < hops->sessions);
-		if (!image->error)
-			hop_ledger_image(image, hops->hops[number]);
+		hop = image_program(image, hops, &number);
+		if (hop)
+			hop_ledger_image(image, hop);
 		break;
 	case IMAGE_PARTY:
 		topics_read_party(daemon->topics, image, hops);
@@ -238,46 +269,85 @@ static void read_section(struct daemon *daemon, struct handover *handover, uint3
 	}
 }
 
-/* Sections come in this order of their types, of which later ones have larger numbers than those before which
- * they belong; what is told of a channel besides comes behind it. */
-static unsigned rank(uint32_t type)
+static bool is_numbered(uint32_t type)
 {
-	static const uint8_t order[] = {
-		IMAGE_HOSTS,   IMAGE_KNOWN,  IMAGE_POLICY,     IMAGE_SESSION,  IMAGE_LINK,
-		IMAGE_TOPIC,   IMAGE_STREAM, IMAGE_ROOM,       IMAGE_COMMAND,  IMAGE_WAITING,
-		IMAGE_CHANNEL, IMAGE_LEDGER, IMAGE_PARTY,      IMAGE_ENDPOINT, IMAGE_THING,
-		IMAGE_WATCH,   IMAGE_TOLD,   IMAGE_HOST_WATCH, IMAGE_QUERY,
-	};
-	unsigned i = 0;
+	return type == IMAGE_SESSION || type == IMAGE_LINK || type == IMAGE_SOUGHT || type == IMAGE_TOPIC ||
+	       type == IMAGE_STREAM || type == IMAGE_ROOM || type == IMAGE_WAITING;
+}
 
-	if (type == IMAGE_SERIAL)
-		type = IMAGE_CHANNEL;
-	if (type == IMAGE_SOUGHT)
-		type = IMAGE_LINK;
-	while (i < sizeof(order) && order[i] != type)
-		i++;
-	return i;
+/* Has what is numbered end, of which so many were read before. What couldn't be made has a stand-in. */
+static int lose_numbered(struct relay *relay, struct image_hops *hops, uint32_t type, uint32_t before)
+{
+	int r = hops->count > before ? image_hops_lose(hops, before) : image_hops_stand_in(hops, relay);
+
+	if (type == IMAGE_SESSION)
+		hops->sessions = hops->count;
+	else if (type == IMAGE_LINK || type == IMAGE_SOUGHT)
+		hops->links = hops->count - hops->sessions;
+	else if (type == IMAGE_TOPIC)
+		hops->topics = hops->count - hops->sessions - hops->links;
+	return r;
+}
+
+/* A section can't be taken: who owns it ends, once all was read. Returns 0, or a negative errno: nobody knows
+ * who does, and the whole image is given up. */
+static int lose(struct daemon *daemon, struct handover *handover, uint32_t type, int error,
+		const struct image_hops *before)
+{
+	struct image_hops *hops = &handover->hops;
+	const uint32_t *owners = handover->image.owners;
+	bool is_told = false;
+	int r = 0;
+
+	if (is_numbered(type))
+		r = lose_numbered(&daemon->relay, hops, type, before->count);
+	for (unsigned i = 0; i < 2 && r == 0; i++) {
+		if (hops->spoilt_count > before->spoilt_count || owners[i] == IMAGE_NOBODY)
+			continue;
+		is_told |= !image_hops_has(hops, owners[i]);
+		r = image_hops_lose(hops, owners[i]);
+	}
+	if (r == 0 && !is_numbered(type) && type != IMAGE_HOSTS && type != IMAGE_THING &&
+	    type != IMAGE_COMMAND && type != IMAGE_SERIAL && hops->spoilt_count == before->spoilt_count &&
+	    owners[0] == IMAGE_NOBODY && owners[1] == IMAGE_NOBODY)
+		r = error;
+	handover->lost++;
+	if (!is_told)
+		log_error(
+			"a section of type %u that the daemon before this hands over can't be taken: %s; who "
+			"it is of ends",
+			type, strerror(-error));
+	return r;
 }
 
 static void read_image(struct daemon *daemon, struct handover *handover)
 {
 	const struct head *head = &handover->head;
 	struct image *image = &handover->image;
+	struct image_hops before;
 	uint32_t type, last = IMAGE_HOSTS;
+	int error;
 
 	relay_image(image, &daemon->relay);
 	asks_image(image, daemon->asks);
 	/* It was restored in between: what the image says of others isn't so any more. */
 	image_expect(image, head->self.domid == daemon->self.domid);
 	while ((type = image_next(image)) && type != IMAGE_END) {
-		image_expect(image, rank(type) >= rank(last));
+		image_expect(image, rank(type) >= rank(last) && is_in_turn(handover, type));
+		if (image->error)
+			return;
 		last = type;
+		before = handover->hops;
 		read_section(daemon, handover, type);
+		error = image_leave_section(image);
+		if (error < 0)
+			image_fail(image, lose(daemon, handover, type, error, &before));
 	}
 	image_expect(image, type == IMAGE_END && are_links_read(&handover->hops, head) &&
 				    handover->hops.topics == head->topics);
-	topics_check_image(daemon->topics, image);
 	image_expect(image, image_next(image) == 0);
+	if (!image->error && topics_lose_unfit(&handover->hops) < 0)
+		image_fail(image, -ENOMEM);
 }
 
 /* Closes what was inherited and isn't listed in an image that can be read: the sockets of programs, which
@@ -307,9 +377,28 @@ static void end_session(void *userdata, struct session *session)
 	requests_session_callbacks.gone(&daemon->request_context, session);
 }
 
-static void go_on(struct daemon *daemon, const struct image_hops *hops, const struct head *head)
+/* Ends who couldn't be taken, and his channels at the other ends. */
+static void end_lost(struct daemon *daemon, struct image_hops *hops)
+{
+	image_hops_end_channels(hops);
+	for (uint32_t i = 0; i < hops->state_count && i < hops->sessions + hops->links; i++) {
+		if (hops->states[i] != HOP_LOST)
+			continue;
+		if (i < hops->sessions)
+			end_session(daemon, local_in_image(hops, i));
+		else
+			links_drop(hops->hops[i]);
+	}
+	for (uint32_t i = hops->sessions + hops->links + hops->topics; i < hops->state_count; i++)
+		if (hops->states[i] == HOP_LOST && !streams_drop(daemon->streams, hops->hops[i]))
+			hop_reset_channels(hops->hops[i], ECONNRESET);
+	topics_end_lost(hops);
+}
+
+static void go_on(struct daemon *daemon, struct image_hops *hops, const struct head *head)
 {
 	router_adopt_channels(daemon->router, hops);
+	end_lost(daemon, hops);
 	if (daemon->domains)
 		domains_list(daemon->domains); /* some may have gone meanwhile */
 	else
@@ -317,7 +406,9 @@ static void go_on(struct daemon *daemon, const struct image_hops *hops, const st
 	/* It is a reload: the files may have other rules. */
 	reload_apply_rules(daemon);
 	for (uint32_t i = 0; i < hops->sessions; i++)
-		session_go_on(local_in_image(hops, i));
+		if (image_hops_has(hops, i))
+			session_go_on(local_in_image(hops, i));
+	image_hops_end(hops);
 	topics_go_on(daemon->topics);
 	streams_go_on(daemon->streams);
 	activations_go_on(daemon->activations);
@@ -354,6 +445,7 @@ int handover_read(struct daemon *daemon)
 		links_drop_image(daemon->links);
 		local_each(daemon->local, end_session, daemon);
 		topics_drop_image(daemon->topics);
+		image_hops_end(&handover->hops);
 		r = close_inherited();
 	} else {
 		go_on(daemon, &handover->hops, &handover->head);

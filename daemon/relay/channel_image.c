@@ -44,10 +44,20 @@ static void stream_image(struct image *image, struct channel_end *end)
 	image_u64(image, &end->limit);
 	image_u64(image, &end->consumed);
 	image_upto(image, &end->window, STREAM_WINDOW_MAX);
-	hop_buffer_image(image, &end->queue, IMAGE_QUEUE_MAX);
-	image_u32(image, &end->queued_messages);
 	image_expect(image, end->consumed <= end->sent && end->received <= INT64_MAX &&
 				    end->told_consumed <= end->received && end->window > 0);
+}
+
+/* What waits at an end that has a hop. */
+static void queue_image(struct image *image, struct channel_end *end)
+{
+	hop_buffer_image(image, &end->queue, IMAGE_QUEUE_MAX);
+	image_u32(image, &end->queued_messages);
+	if (!image->is_read)
+		return;
+	image_expect(image, end->hop || !channel_has_backlog(end));
+	if (!image->error && channel_has_backlog(end))
+		channel_mark_backlog(end);
 }
 
 static void reset_image(struct image *image, struct channel_end *end)
@@ -75,8 +85,6 @@ static void enter(struct image *image, struct channel_end *end, struct hop *hop)
 	}
 	end->hop = hop;
 	channel_mark_urgent(end);
-	if (channel_has_backlog(end))
-		channel_mark_backlog(end);
 	if (!end->is_unsettled)
 		return;
 	DL_FOREACH2(hop->unsettled, later, unsettled_next)
@@ -88,26 +96,26 @@ static void enter(struct image *image, struct channel_end *end, struct hop *hop)
 		DL_APPEND2(hop->unsettled, end, unsettled_prev, unsettled_next);
 }
 
-static void end_image(struct image *image, const struct image_hops *hops, struct channel_end *end)
+/* Which end it is, and where it stands: with that it can be reset, whatever else there is. */
+static void end_image(struct image *image, const struct image_hops *hops, struct channel_end *end,
+		      uint32_t hop)
 {
-	uint32_t hop = end->hop ? end->hop->image_number : NOBODY;
 	bool is_unsettled;
 
-	image_u32(image, &hop);
 	image_upto(image, &end->number, CHANNEL_NUMBERS - 1);
 	states_image(image, end);
 	stream_image(image, end);
 	reset_image(image, end);
 	if (!image->is_read)
 		return;
-	image_expect(image, hop == NOBODY || hop < hops->count);
-	image_expect(image, hop != NOBODY || (!channel_has_backlog(end) && !end->is_unsettled));
+	image_expect(image, hop != NOBODY || !end->is_unsettled);
 	if (image->error || hop == NOBODY)
 		return;
 	/* The program gives out the numbers of the channels that it opens, this daemon those of the
 	 * others. */
-	image_expect(image, ((end->number & 1) == hops->hops[hop]->channels.parity) ==
-				    (!end->is_opener || hop_is_inner(hops->hops[hop])));
+	if (image_hops_has(hops, hop))
+		image_expect(image, ((end->number & 1) == hops->hops[hop]->channels.parity) ==
+					    (!end->is_opener || hop_is_inner(hops->hops[hop])));
 	is_unsettled = end->is_unsettled;
 	image_expect(image, !is_unsettled || (!end->is_opener && channel_is_reset(end) &&
 					      end->in != IN_RESET && !hop_is_inner(hops->hops[hop])));
@@ -181,11 +189,6 @@ static void charge_image(struct image *image, struct channel *channel)
 
 static void head_image(struct image *image, struct channel *channel)
 {
-	uint32_t kind = channel->kind;
-
-	image_upto(image, &kind, CHANNEL_STREAM);
-	image_expect(image, kind >= CHANNEL_MESSAGE);
-	channel->kind = (enum channel_kind)kind;
 	hop_identity_image(image, &channel->identity);
 	image_string(image, &channel->endpoint, ADDRESS_MAX);
 	image_string(image, &channel->address, ADDRESS_MAX);
@@ -203,6 +206,29 @@ static void head_image(struct image *image, struct channel *channel)
 	image_u8_upto(image, &channel->verdict, CHANNEL_AWAITS_NUMBER);
 }
 
+/* The number of the end's hop, to whose owner the section belongs. */
+static uint32_t owner_image(struct image *image, const struct image_hops *hops, const struct channel_end *end)
+{
+	uint32_t hop = end->hop ? end->hop->image_number : NOBODY;
+
+	image_u32(image, &hop);
+	if (!image->is_read)
+		return hop;
+	image_expect(image, hop == NOBODY || hop < hops->count);
+	if (!image->error)
+		image_owner(image, end->is_opener, hop);
+	return hop;
+}
+
+static void kind_image(struct image *image, struct channel *channel)
+{
+	uint32_t kind = channel->kind;
+
+	image_upto(image, &kind, CHANNEL_STREAM);
+	image_expect(image, kind >= CHANNEL_MESSAGE);
+	channel->kind = (enum channel_kind)kind;
+}
+
 static struct channel *new_channel(struct image *image, const struct image_hops *hops)
 {
 	struct channel *channel = hops->count ? calloc(1, sizeof(*channel)) : NULL;
@@ -217,32 +243,65 @@ static struct channel *new_channel(struct image *image, const struct image_hops 
 	return channel;
 }
 
-/* Frees a channel that can't be. Where it has an end in a hop, it ends with that, as the whole image is given
- * up. */
-static void forget(struct channel *channel)
+/* What waits at ends that have a hop is dropped with these. */
+static void drop_rest(struct channel *channel)
 {
 	struct channel_end *ends[] = {&channel->opener, &channel->acceptor};
 
-	for (unsigned i = 0; i < 2; i++)
+	for (unsigned i = 0; i < 2; i++) {
+		ends[i]->owed &= (uint8_t)~OWED_TAKEOVER;
 		if (!ends[i]->hop && ends[i]->queue) {
 			evbuffer_free(ends[i]->queue);
 			ends[i]->queue = NULL;
 		}
-	if (!channel->opener.hop && !channel->acceptor.hop)
-		channel_free(channel);
+	}
 }
 
-void channel_image(struct image *image, const struct image_hops *hops, struct channel **made)
+/* Notes a channel that can't be taken. -ENOMEM. */
+static int note_spoilt(struct image_hops *hops, struct channel *channel)
+{
+	struct channel **grown = realloc(hops->spoilt, (hops->spoilt_count + 1) * sizeof(struct channel *));
+
+	if (!channel->endpoint)
+		channel->endpoint = strdup("");
+	if (grown)
+		hops->spoilt = grown;
+	if (!grown || !channel->endpoint)
+		return -ENOMEM;
+	grown[hops->spoilt_count++] = channel;
+	return 0;
+}
+
+/* Gives up a channel that can't be taken. `are_known`: so its ends are reset, and nobody else ends. Else it
+ * ends with the hop in which it has an end already. */
+static void give_up(struct image *image, struct image_hops *hops, struct channel *channel, bool are_known)
+{
+	drop_rest(channel);
+	if (!channel->opener.hop && !channel->acceptor.hop)
+		channel_free(channel);
+	else if (are_known && note_spoilt(hops, channel) < 0)
+		image_fail(image, -ENOMEM);
+}
+
+void channel_image(struct image *image, struct image_hops *hops, struct channel **made)
 {
 	struct channel *channel = image->is_read ? new_channel(image, hops) : *made;
+	uint32_t opener, acceptor;
+	bool are_known;
 
 	if (image->is_read)
 		*made = NULL;
 	if (!channel)
 		return;
+	kind_image(image, channel);
+	opener = owner_image(image, hops, &channel->opener);
+	acceptor = owner_image(image, hops, &channel->acceptor);
+	end_image(image, hops, &channel->opener, opener);
+	end_image(image, hops, &channel->acceptor, acceptor);
+	are_known = !image->error && (channel->opener.hop || channel->acceptor.hop);
 	head_image(image, channel);
-	end_image(image, hops, &channel->opener);
-	end_image(image, hops, &channel->acceptor);
+	queue_image(image, &channel->opener);
+	queue_image(image, &channel->acceptor);
 	sharing_image(image, channel);
 	takeover_image(image, channel);
 	charge_image(image, channel);
@@ -255,7 +314,7 @@ void channel_image(struct image *image, const struct image_hops *hops, struct ch
 	image_expect(image, !(channel->acceptor.owed & OWED_TAKEOVER) &&
 				    (channel->takeover || !(channel->opener.owed & OWED_TAKEOVER)));
 	if (image->error) {
-		forget(channel);
+		give_up(image, hops, channel, are_known);
 		return;
 	}
 	if (!channel->opener.hop)

@@ -9,6 +9,7 @@
 #include <utlist.h>
 
 #include "daemon/relay/channel.h"
+#include "daemon/relay/channel_internal.h"
 #include "daemon/relay/hop_internal.h"
 #include "daemon/relay/origin.h"
 #include "daemon/relay/withdraw.h"
@@ -103,6 +104,73 @@ int image_hops_add(struct image_hops *hops, struct hop *hop)
 	hop_set_image_number(hop, hops->count);
 	hops->hops[hops->count++] = hop;
 	return 0;
+}
+
+/* --- what can't be taken ---------------------------------------------------------------------- */
+
+static int set_state(struct image_hops *hops, uint32_t number, enum image_hop_state state)
+{
+	uint32_t count = number + 1;
+	enum image_hop_state *grown;
+
+	if (hops->state_count < count) {
+		grown = realloc(hops->states, count * sizeof(*grown));
+		if (!grown)
+			return -ENOMEM;
+		for (uint32_t i = hops->state_count; i < count; i++)
+			grown[i] = HOP_IN_IMAGE;
+		hops->states = grown;
+		hops->state_count = count;
+	}
+	if (hops->states[number] == HOP_IN_IMAGE)
+		hops->states[number] = state;
+	return 0;
+}
+
+int image_hops_lose(struct image_hops *hops, uint32_t number)
+{
+	return set_state(hops, number, HOP_LOST);
+}
+
+static void on_stand_in_failed(void *owner, int error, const char *why)
+{
+}
+
+int image_hops_stand_in(struct image_hops *hops, struct relay *relay)
+{
+	static const struct hop_callbacks callbacks = {.failed = on_stand_in_failed};
+	struct hop *hop = hop_new(relay, HOP_SOCKET, &callbacks, NULL, 1, CHANNEL_NUMBERS / 2);
+	int r = hop ? set_state(hops, hops->count, HOP_STANDIN) : -ENOMEM;
+
+	if (r == 0)
+		r = image_hops_add(hops, hop);
+	if (r < 0 && hop)
+		hop_retire(hop, ECONNRESET);
+	return r;
+}
+
+void image_hops_end_channels(struct image_hops *hops)
+{
+	for (uint32_t i = 0; i < hops->spoilt_count; i++) {
+		struct channel *channel = hops->spoilt[i];
+		struct channel_end *opener = &channel->opener, *acceptor = &channel->acceptor;
+
+		channel_reset_now(acceptor, ECONNRESET, opener->consumed, opener->sent);
+		channel_reset_now(opener, ECONNRESET, acceptor->consumed, acceptor->sent);
+	}
+	free(hops->spoilt);
+	hops->spoilt = NULL;
+	hops->spoilt_count = 0;
+}
+
+void image_hops_end(struct image_hops *hops)
+{
+	for (uint32_t i = 0; i < hops->state_count && i < hops->count; i++)
+		if (hops->states[i] == HOP_STANDIN)
+			hop_retire(hops->hops[i], ECONNRESET);
+	free(hops->states);
+	hops->states = NULL;
+	hops->state_count = 0;
 }
 
 /* --- before it is made ------------------------------------------------------------------------ */

@@ -23,7 +23,44 @@ struct image_hops {
 	uint32_t sessions, links, topics,
 		streams; /* of them, so many are programs', links', topics' and streams' */
 	uint32_t room;	 /* beyond those that the head counts; 0: there is none */
+	/* Which can't be taken, and end when all was read; NULL: none. */
+	enum image_hop_state {
+		HOP_IN_IMAGE,
+		HOP_LOST,    /* its owner has it */
+		HOP_STANDIN, /* there is no owner: it was made to end the channels */
+	} *
+		states;
+	uint32_t state_count;
+	struct channel **spoilt; /* channels that can't be taken, at ends that can */
+	uint32_t spoilt_count;
 };
+
+/* Whether the number is that of a hop whose owner is as it was. */
+static inline bool image_hops_has(const struct image_hops *hops, uint32_t number)
+{
+	return number < hops->count && (number >= hops->state_count || hops->states[number] == HOP_IN_IMAGE);
+}
+
+/* Reads the number of a program, whose the section is. Returns its hop; NULL: it can't be its. */
+static inline struct hop *image_program(struct image *image, const struct image_hops *hops, uint32_t *number)
+{
+	image_u32(image, number);
+	image_expect(image, *number < hops->sessions);
+	if (image->error)
+		return NULL;
+	image_owner(image, 0, *number);
+	image_expect(image, image_hops_has(hops, *number));
+	return image->error ? NULL : hops->hops[*number];
+}
+
+/* Has the hop end, once all was read. -ENOMEM. */
+int image_hops_lose(struct image_hops *hops, uint32_t number);
+/* Enters a stand-in for what couldn't be made, which keeps its number. -ENOMEM. */
+int image_hops_stand_in(struct image_hops *hops, struct relay *relay);
+/* Ends the channels that couldn't be taken, at both ends, with ECONNRESET. */
+void image_hops_end_channels(struct image_hops *hops);
+/* Ends the stand-ins. */
+void image_hops_end(struct image_hops *hops);
 
 /* Enters a hop of which the head of the image doesn't tell. 0 or -ENOMEM. */
 int image_hops_add(struct image_hops *hops, struct hop *hop);
@@ -65,8 +102,9 @@ void hop_link_image(struct image *image, struct hop *hop);
 /* Likewise an inner one (inner.h), whose owner hands over the rest. */
 void hop_inner_image(struct image *image, struct hop *hop);
 /* Writes a channel, or reads one and enters it into its hops. Where it leads to is looked up by the caller:
- * *channel has it, if the image has no error. Both ends must be at hops of the image, or gone. */
-void channel_image(struct image *image, const struct image_hops *hops, struct channel **channel);
+ * *channel has it, if the image has no error. Both ends must be at hops of the image, or gone. One that can't
+ * be taken, but whose ends are known, is spoilt; else its owners have to end. */
+void channel_image(struct image *image, struct image_hops *hops, struct channel **channel);
 /* Writes by which number, which another daemon has given, traces name the channel, or reads it into the one
  * that was read last (NULL: there was none). */
 void channel_serial_image(struct image *image, struct channel *channel);

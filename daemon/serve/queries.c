@@ -297,9 +297,8 @@ unsigned queries_in_image(struct queries *queries, struct session *session)
 	return count;
 }
 
-static void query_image(struct image *image, uint32_t *session, uint32_t *request, struct image_bytes *text)
+static void query_image(struct image *image, uint32_t *request, struct image_bytes *text)
 {
-	image_u32(image, session);
 	image_u32(image, request);
 	image_bytes(image, text, FRAME_PAYLOAD_MAX);
 }
@@ -316,23 +315,24 @@ void queries_write_image(const struct queries *queries, struct image *image)
 			struct image_bytes text = {(const uint8_t *)query->text, query->size};
 
 			image_section(image, IMAGE_QUERY);
-			query_image(image, &session, &query->request, &text);
+			image_u32(image, &session);
+			query_image(image, &query->request, &text);
 		}
 	}
 }
 
 void queries_read_image(struct queries *queries, struct image *image, const struct image_hops *hops)
 {
-	uint32_t session, request;
+	struct hop *hop = image_program(image, hops, &(uint32_t){0});
 	struct image_bytes text;
+	uint32_t request;
 	int r;
 
-	query_image(image, &session, &request, &text);
-	image_expect(image, session < hops->sessions);
+	query_image(image, &request, &text);
 	if (image->error)
 		return;
-	session_ask_again(hop_owner(hops->hops[session]));
-	r = queries_add(queries, hop_owner(hops->hops[session]), request,
+	session_ask_again(hop_owner(hop));
+	r = queries_add(queries, hop_owner(hop), request,
 			(struct frame_text){(const char *)text.data, text.size});
 	if (r < 0)
 		image_fail(image, r);

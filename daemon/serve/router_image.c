@@ -18,10 +18,9 @@
 #define NO_TOPIC UINT32_MAX
 
 /* What one program has bound, and what the endpoint has carried so far. */
-static void binding_image(struct image *image, uint32_t *session, char name[ENDPOINT_NAME_MAX + 1],
-			  struct endpoint *endpoint, uint32_t *topic)
+static void binding_image(struct image *image, char name[ENDPOINT_NAME_MAX + 1], struct endpoint *endpoint,
+			  uint32_t *topic)
 {
-	image_u32(image, session);
 	image_u32(image, topic);
 	image_text(image, name, ENDPOINT_NAME_MAX + 1);
 	image_u32(image, &endpoint->kinds);
@@ -43,7 +42,8 @@ void router_write_image(const struct router *router, struct image *image)
 				 topic = endpoint->topic ? topic_number_in_image(endpoint->topic) : NO_TOPIC;
 
 			image_section(image, IMAGE_ENDPOINT);
-			binding_image(image, &session, endpoint->name, endpoint, &topic);
+			image_u32(image, &session);
+			binding_image(image, endpoint->name, endpoint, &topic);
 		}
 	}
 }
@@ -53,19 +53,18 @@ void router_read_image(struct router *router, struct image *image, const struct 
 	struct channel_tally tally = {0};
 	struct endpoint read = {.tally = &tally}, *endpoint;
 	struct topic *topic = NULL;
-	uint32_t session, number;
+	struct hop *hop = image_program(image, hops, &(uint32_t){0});
+	uint32_t number;
 	int r;
 
-	binding_image(image, &session, read.name, &read, &number);
-	image_expect(image, session < hops->sessions);
+	binding_image(image, read.name, &read, &number);
 	if (!image->error && number != NO_TOPIC)
-		topic = topics_claim(hops, number, hop_owner(hops->hops[session]));
+		topic = topics_claim(hops, number, hop_owner(hop));
 	image_expect(image,
 		     (topic != NULL) == ((read.kinds & BIND_TOPIC) != 0) && (topic || number == NO_TOPIC));
 	if (image->error)
 		return;
-	r = router_bind_again(router, hop_owner(hops->hops[session]), frame_text_of(read.name), read.kinds,
-			      topic);
+	r = router_bind_again(router, hop_owner(hop), frame_text_of(read.name), read.kinds, topic);
 	if (r < 0) {
 		image_fail(image, r);
 		return;

@@ -176,6 +176,10 @@ void topics_read_topic(struct topics *topics, struct image *image, struct image_
 
 	head_image(image, &head);
 	image_expect(image, head.publisher == NOBODY || head.publisher < hops->sessions);
+	if (!image->error && head.publisher != NOBODY) {
+		image_owner(image, 0, head.publisher);
+		image_expect(image, image_hops_has(hops, head.publisher));
+	}
 	if (!image->error)
 		topic = new_topic(image, topics, hops, &head);
 	free(head.name);
@@ -308,11 +312,10 @@ static void position_image(struct image *image, const struct topic *topic, struc
 	tally_image(image, &subscriber->tally);
 }
 
-/* What a subscriber is besides its channel. `session`: its number, which only a program's has. */
+/* What a subscriber is besides its channel. `session`: its number, which only that of a replica has. */
 static void subscriber_fields(struct image *image, struct topic *topic, struct subscriber *subscriber,
-			      uint32_t *session, uint32_t *listeners, bool *is_out)
+			      uint32_t session, uint32_t *listeners, bool *is_out)
 {
-	image_u32(image, session);
 	image_u32(image, listeners);
 	image_bool(image, is_out);
 	position_image(image, topic, subscriber);
@@ -322,22 +325,25 @@ static void subscriber_fields(struct image *image, struct topic *topic, struct s
 	image_bool(image, &subscriber->was_subscribed);
 	image_bool(image, &subscriber->is_closing);
 	topic_origin_image(image, topic, &subscriber->origin);
-	image_expect(image, topic->is_replica == (*session != NOBODY));
+	image_expect(image, topic->is_replica == (session != NOBODY));
 	image_expect(image, topic->is_replica ? !subscriber->is_asking
 					      : *is_out == subscriber->is_asking && !subscriber->number &&
 							!subscriber->is_closing);
 }
 
+static uint32_t session_of(const struct subscriber *subscriber)
+{
+	return subscriber->session ? hop_number_in_image(session_hop(subscriber->session)) : NOBODY;
+}
+
 static void write_subscriber(struct image *image, struct subscriber *subscriber)
 {
 	struct topic *topic = subscriber->party.topic;
-	uint32_t session =
-			 subscriber->session ? hop_number_in_image(session_hop(subscriber->session)) : NOBODY,
-		 listeners = subscriber->listeners;
+	uint32_t listeners = subscriber->listeners;
 	bool is_out = subscriber->list == LIST_OUT;
 
 	end_image(image, topic, &subscriber->party);
-	subscriber_fields(image, topic, subscriber, &session, &listeners, &is_out);
+	subscriber_fields(image, topic, subscriber, session_of(subscriber), &listeners, &is_out);
 }
 
 static struct subscriber *new_subscriber(const struct topic *topic)
@@ -365,19 +371,20 @@ static void enter_session(struct image *image, struct topics *topics, struct sub
 		session_ask_again(session);
 }
 
-static void read_subscriber(struct image *image, struct topic *topic, const struct image_hops *hops)
+static void read_subscriber(struct image *image, struct topic *topic, const struct image_hops *hops,
+			    uint32_t session)
 {
 	struct channel_end *end = end_image(image, topic, NULL);
 	struct subscriber *subscriber = image->error ? NULL : new_subscriber(topic);
-	uint32_t session = NOBODY, listeners = 0;
+	uint32_t listeners = 0;
 	bool is_out = false;
 
 	if (!subscriber) {
 		image_fail(image, -ENOMEM);
 		return;
 	}
-	subscriber_fields(image, topic, subscriber, &session, &listeners, &is_out);
-	image_expect(image, session == NOBODY ? end != NULL : session < hops->sessions);
+	subscriber_fields(image, topic, subscriber, session, &listeners, &is_out);
+	image_expect(image, session == NOBODY ? end != NULL : image_hops_has(hops, session));
 	if (!image->error && session != NOBODY)
 		enter_session(image, topic->topics, subscriber, hop_owner(hops->hops[session]));
 	if (image->error) {
@@ -397,28 +404,34 @@ static void read_subscriber(struct image *image, struct topic *topic, const stru
 
 void topics_read_party(struct topics *topics, struct image *image, const struct image_hops *hops)
 {
-	uint32_t number = 0, kind = 0;
+	uint32_t number = 0, kind = 0, session = NOBODY;
 	struct topic *topic = NULL;
 
 	image_u32(image, &number);
+	image_u32(image, &session);
+	image_expect(image, number < hops->count && (session == NOBODY || session < hops->sessions));
+	if (image->error)
+		return;
+	image_owner(image, 0, session == NOBODY ? number : session);
 	image_upto(image, &kind, PARTY_SUBSCRIBER);
-	if (!image->error)
-		topic = topics_in_image(hops, number);
+	topic = topics_in_image(hops, number);
 	image_expect(image, topic != NULL);
 	if (image->error)
 		return;
 	if (kind == PARTY_FEED)
 		read_feed(image, topic);
 	else
-		read_subscriber(image, topic, hops);
+		read_subscriber(image, topic, hops, session);
 }
 
-static void begin_party(struct image *image, const struct topic *topic, enum party_kind party)
+static void begin_party(struct image *image, const struct topic *topic, enum party_kind party,
+			uint32_t session)
 {
 	uint32_t number = hop_number_in_image(topic->hop), kind = party;
 
 	image_section(image, IMAGE_PARTY);
 	image_u32(image, &number);
+	image_u32(image, &session);
 	image_upto(image, &kind, PARTY_SUBSCRIBER);
 }
 
@@ -428,13 +441,13 @@ static void write_parties(struct image *image, struct topic *topic)
 	struct feed *feed;
 
 	DL_FOREACH(topic->feeds, feed) {
-		begin_party(image, topic, PARTY_FEED);
+		begin_party(image, topic, PARTY_FEED, NOBODY);
 		end_image(image, topic, &feed->party);
 		feed_fields(image, topic, feed);
 	}
 	for (unsigned i = 0; i < SUBSCRIBER_LISTS; i++)
 		DL_FOREACH(topic->lists[i], subscriber) {
-			begin_party(image, topic, PARTY_SUBSCRIBER);
+			begin_party(image, topic, PARTY_SUBSCRIBER, session_of(subscriber));
 			write_subscriber(image, subscriber);
 		}
 }
@@ -513,7 +526,9 @@ struct topic *topics_in_image(const struct image_hops *hops, uint32_t number)
 {
 	uint32_t first = hops->sessions + hops->links;
 
-	return number >= first && number - first < hops->topics ? hop_owner(hops->hops[number]) : NULL;
+	return number >= first && number - first < hops->topics && image_hops_has(hops, number)
+		       ? hop_owner(hops->hops[number])
+		       : NULL;
 }
 
 struct topic *topics_claim(const struct image_hops *hops, uint32_t number, const struct session *publisher)
@@ -539,6 +554,51 @@ static void check(struct image *image, struct topic *topic)
 void topics_check_image(struct topics *topics, struct image *image)
 {
 	each(topics, image, check);
+}
+
+/* Who has to end with the topic: else it would wait for what can't come. -ENOMEM. */
+static int lose_programs(struct image_hops *hops, const struct topic *topic)
+{
+	const struct subscriber *subscriber;
+	int r = 0;
+
+	if (topic->publisher)
+		r = image_hops_lose(hops, hop_number_in_image(session_hop(topic->publisher)));
+	for (unsigned i = 0; i < SUBSCRIBER_LISTS; i++)
+		DL_FOREACH(topic->lists[i], subscriber)
+			if (r == 0 && subscriber->session)
+				r = image_hops_lose(hops, session_of(subscriber));
+	return r;
+}
+
+int topics_lose_unfit(struct image_hops *hops)
+{
+	uint32_t first = hops->sessions + hops->links;
+	int r = 0;
+
+	for (uint32_t i = first; i < first + hops->topics && r == 0; i++) {
+		struct topic *topic = hop_owner(hops->hops[i]);
+		struct image whole = {.is_read = true};
+
+		if (!topic)
+			continue; /* a stand-in */
+		if (image_hops_has(hops, i))
+			check(&whole, topic);
+		if (whole.error)
+			r = image_hops_lose(hops, i);
+		if (r == 0 && !image_hops_has(hops, i))
+			r = lose_programs(hops, topic);
+	}
+	return r;
+}
+
+void topics_end_lost(const struct image_hops *hops)
+{
+	uint32_t first = hops->sessions + hops->links;
+
+	for (uint32_t i = first; i < first + hops->topics; i++)
+		if (!image_hops_has(hops, i) && hop_owner(hops->hops[i]))
+			topic_destroy(hop_owner(hops->hops[i]));
 }
 
 static void go_on(struct image *image, struct topic *topic)

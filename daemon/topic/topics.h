@@ -110,6 +110,11 @@ struct topic *topics_claim(const struct image_hops *hops, uint32_t number, const
 void topics_check(const struct topics *topics);
 #endif
 void topics_check_image(struct topics *topics, struct image *image);
+/* Once all was read: has those end that aren't whole, with the programs that publish there or wait for what
+ * comes. -ENOMEM. */
+int topics_lose_unfit(struct image_hops *hops);
+/* Ends them, once these programs have ended. */
+void topics_end_lost(const struct image_hops *hops);
 /* Lets all go on. */
 void topics_go_on(struct topics *topics);
 /* Ends all of them, once no program has any more. */

@@ -366,6 +366,7 @@ static void run(struct relay *relay, struct image *image, struct topics *topics,
 		hop_retire(programs[i].hop, ENOENT);
 	relay_cleanup(relay);
 	free(hops.hops);
+	free(hops.spoilt);
 	free(programs);
 }
 

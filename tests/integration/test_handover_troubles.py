@@ -7,15 +7,17 @@ import json
 import os
 import resource
 import signal
+import sys
 
 import pytest
 
 from frames import DATA, MEMORY, QUERY, WATCH, WELCOME, frame, hello, message
 from library import RETAIN, TOPIC, Connection
-from messaging import EXIT_OK, EXIT_USAGE, PATIENCE, eventually, stopped
+from messaging import EXIT_OK, EXIT_USAGE, PATIENCE, eventually, stopped, tool
 from protocol import Program
-from renewing import Waiting, ended, post, process_until, renew, took_over
+from renewing import Waiting, crashes, ended, post, process_until, renew, took_over
 from test_handover import scribble
+from test_resume import at_work, numbered
 
 
 # ---- the old daemon ----
@@ -306,3 +308,72 @@ def test_what_is_handed_over_waits_as_long_as_xenstore(one, host, fault, end):
     host.fault(*end)
     waiting.come()
     assert took_over(one) == 1
+
+
+# ---- what the next daemon can't take ----
+
+SECTIONS = {"SESSION": 2, "TOPIC": 4, "CHANNEL": 5, "LEDGER": 6, "ENDPOINT": 8}
+
+SPOILS = """import fcntl, os, sys
+kind, start, own = {kind}, {start}, {own}
+def spoilt(data):
+    count, at, sections = int.from_bytes(data[12:16], "little"), 24, []
+    at += 20 * count
+    while at < len(data):
+        sections.append((int.from_bytes(data[at:at + 4], "little"), at + 8, int.from_bytes(data[at + 4:at + 8], "little")))
+        at += 8 + sections[-1][2]
+    def has(section, type):
+        return section[0] == type and b"bad-one" in data[section[1]:sum(section[1:])]
+    number = next(data[at:at + 4] for type, at, size in sections if has((type, at, size), 8))
+    if kind == 2:
+        some = [section for section in sections if section[0] == 2][int.from_bytes(number, "little")]
+    else:
+        some = next(section for section in sections if has(section, kind) or section[0] == kind == 4 or section[0] == kind in (6, 8) and data[section[1]:][:4] == number)
+    _, at, size = some
+    data[at + start:at + size] = bytes([255]) * (size - start)
+if sys.argv[1] == "--take-over":
+    image, rest = sys.argv[2].split(":", 1)
+    data = bytearray(os.pread(int(image), 1 << 26, 0))
+    spoilt(data)
+    image = os.memfd_create("other", os.MFD_ALLOW_SEALING)
+    os.write(image, data)
+    fcntl.fcntl(image, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE)
+    os.set_inheritable(image, True)
+    sys.argv[2] = f"{{image}}:{{rest}}"
+os.execv(own, sys.argv)
+"""
+
+
+@pytest.mark.parametrize("kind, start, ends", [
+    ("SESSION", 0, True), ("SESSION", 8, True), ("TOPIC", 30, True), ("CHANNEL", 12, True), ("CHANNEL", 240, False), ("LEDGER", 8, True),
+    ("ENDPOINT", 8, True)])
+def test_a_section_that_cannot_be_taken_ends_its_owner(installed, kind, start, ends):
+    """Others go on, with all that they have; who has a channel with it is told for certain."""
+    node, install = installed
+    other = install.folder / "other"
+    other.write_text(SPOILS.format(kind=SECTIONS[kind], start=start, own=repr(tool("xenmsgd"))))
+    outcomes, answers = [], []
+    with (at_work(*numbered(node, node, "own")) as goes_on, Connection(node.socket) as caller, Connection(node.socket, binds="upper") as server,
+          Connection(node.socket, binds="bad-one") as bad, Connection(node.socket) as sender):
+        if kind == "TOPIC":
+            assert bad.bind("bad-one-topic", TOPIC) == 0
+        assert caller.call_post("self:upper", b"question", answers.append) == 0
+        request = server.take()
+        if kind == "CHANNEL":
+            assert sender.post("self:bad-one", b"in doubt", outcomes.append) == 0
+            sender.wait(0)
+        install(f'exec {sys.executable} {other} "$@"')
+        install.renews()
+        eventually(lambda: took_over(node) == 1, "the next daemon has taken over")
+        goes_on()
+        assert request.reply(b"answer") == 0
+        request.free()
+        process_until(lambda: answers, "it is answered", caller, server)
+        assert answers == [b"answer"]
+        assert "can't be taken" in node.log.read_text()
+        if ends and kind != "CHANNEL":
+            crashes(bad)
+        if kind == "CHANNEL":
+            process_until(lambda: outcomes, "its message has ended", sender)
+            assert outcomes == [-errno.ECONNRESET]
+        assert (sender.bind("sender") == 0) == (kind != "CHANNEL" or not ends), "who hasn't the section goes on"

@@ -346,6 +346,7 @@ static int read_world(struct world *world, struct image *image)
 			image_fail(image, -EINVAL);
 		}
 	}
+	free(all.spoilt);
 	return image->error;
 }
 

@@ -118,6 +118,7 @@ static int read_bytes(const uint8_t *bytes, size_t size)
 	hop_retire(session, ECONNRESET);
 	rig_stop(&rig);
 	free(hops.hops);
+	free(hops.spoilt);
 	return r;
 }
 

@@ -111,6 +111,7 @@ static int read_rig(struct topic_rig *rig, const uint8_t *bytes, size_t size)
 	topics_check_image(rig->topics, &image);
 	r = image.error;
 	image_free(&image);
+	free(all.spoilt);
 	return r;
 }
 
