@@ -96,7 +96,7 @@ static void on_ended(struct caller *caller)
 	struct numbered *item, *next;
 
 	NUMBERS_EACH(&caller->waiting, item, next)
-		complete(call_of(item), op_result(-ECONNRESET), NULL);
+		complete(call_of(item), op_result_unknown(-ECONNRESET, caller->sender->why_reset), NULL);
 	numbers_free(&caller->waiting);
 	if (caller->unreported)
 		DL_DELETE(caller->calls->unreported, caller);

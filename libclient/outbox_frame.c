@@ -8,6 +8,7 @@
 #include "libclient/outbox.h"
 #include "libclient/outbox_internal.h"
 #include "libclient/sender.h"
+#include "libclient/words.h"
 #include "wire/bytes.h"
 #include "wire/properties.h"
 
@@ -122,6 +123,7 @@ static int on_reset(struct outbox *outbox, struct sender *sender, const uint8_t 
 	if (frame_reset_decode(payload, length, &reset) < 0 || reset.consumed > sender->framed)
 		return -EPROTO;
 	error = frame_error(reset.error, -EPROTO);
+	sender->why_reset = words_of_reset(reset.flags);
 	/* Its number is of that message alone, and isn't ours. */
 	refused = (reset.flags & RESET_REFUSED) && sender->kind == CHANNEL_MESSAGE;
 	if (reset.consumed > sender->consumed)

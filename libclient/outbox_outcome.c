@@ -106,6 +106,8 @@ void outbox_settle_all(struct outbox *outbox, struct sender *sender, uint64_t un
 			result = op_result_remote(refused, 0, XENMSG_FATE_NOT_DONE);
 		else
 			result = op_result(begin >= unsure ? error : -ECONNRESET);
+		if (result.error == -ECONNRESET)
+			result.reason = sender->why_reset;
 		outbox_settle(outbox, sender, &op, result);
 	}
 }

@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <string.h>
 
+#include "wire/frame.h"
+
 struct words {
 	int error;
 	const char *text;
@@ -62,6 +64,21 @@ const char *xenmsg_error_text(int error)
 	};
 
 	return error ? LOOK_UP(words, error) : "";
+}
+
+const char *words_of_reset(uint32_t flags)
+{
+	switch (flags & RESET_BY) {
+	case RESET_BY_PROGRAM:
+		return "the program there has ended it; whether it was delivered can't be known";
+	case RESET_BY_DEATH:
+		return "the program there has died, or left without a word; whether it was "
+		       "delivered can't be known";
+	case RESET_BY_LOSS:
+		return "its domain, or the xenmsgd there, is gone; whether it was delivered can't be known";
+	default:
+		return NULL;
+	}
 }
 
 const char *words_of_opening(int error)

@@ -268,7 +268,7 @@ int frame_reset_decode(const uint8_t *payload, uint32_t length, struct frame_res
 	struct cursor cursor = cursor_of(payload, length);
 
 	reset->error = take_u32(&cursor);
-	reset->flags = take_u32(&cursor) & RESET_REFUSED;
+	reset->flags = take_u32(&cursor) & (RESET_REFUSED | RESET_BY);
 	reset->consumed = take_u64(&cursor);
 	reset->unsure = take_u64(&cursor);
 	return cursor.error;

@@ -323,10 +323,15 @@ struct frame_credit {
 /* The error is what the receiving program said of the message that begins at `unsure`, which it has
  * refused. From a program that shares an endpoint, also: nothing goes to the others. */
 #define RESET_REFUSED 1u
+/* Who has ended the channel, as the daemon that saw it first knows: others pass it on. 0: nobody knows. */
+#define RESET_BY	 0x700u
+#define RESET_BY_PROGRAM 0x100u /* the program there, which goes on, or has left in order */
+#define RESET_BY_DEATH	 0x200u /* the program there has died, or left without a word */
+#define RESET_BY_LOSS	 0x300u /* the session with the domain there is lost: it or its daemon is gone */
 
 struct frame_reset {
 	uint32_t error;
-	uint32_t flags; /* RESET_REFUSED; those of later versions are ignored */
+	uint32_t flags; /* RESET_REFUSED, RESET_BY; those of later versions are ignored */
 	uint64_t consumed, unsure;
 };
 

@@ -355,7 +355,7 @@ static void make_reset(struct channel_end *end, struct channel_frame *frame)
 {
 	struct frame_reset reset = {
 		.error = end->reset_error,
-		.flags = end->is_refused ? RESET_REFUSED : 0,
+		.flags = (end->is_refused ? RESET_REFUSED : 0) | end->reset_by,
 		.consumed = end->reset_consumed,
 		.unsure = end->reset_unsure,
 	};
@@ -498,10 +498,22 @@ void channel_backlog_gone(struct channel_end *end)
 
 /* --- end of life ------------------------------------------------------------------------------ */
 
+/* Returns who ends the channels of a hop that is gone: RESET_BY. */
+static uint32_t who_is_gone(const struct hop *hop)
+{
+	if (hop->traits->is_daemon)
+		return RESET_BY_LOSS;
+	if (hop->traits->is_inner || hop->traits->is_room)
+		return 0;
+	return hop->said_goodbye ? RESET_BY_PROGRAM : RESET_BY_DEATH;
+}
+
 void channel_lost(struct channel_end *end, int error, bool unsure)
 {
 	struct channel_end *out = channel_other(end);
 
+	if (!channel_is_reset(out))
+		out->reset_by = who_is_gone(end->hop);
 	if (end->is_unsettled)
 		channel_tell_opener(end, (int)end->reset_error, unsure ? end->sent : end->consumed);
 	else if (!channel_is_reset(end) && out->hop) {

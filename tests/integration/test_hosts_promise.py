@@ -12,9 +12,11 @@ import time
 
 import pytest
 
+from frames import CALLS, DATA, KNOWS_HOSTS, MESSAGES, reset_frame
 from library import Connection
 from messaging import (EXIT_ERROR, EXIT_LIMIT, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_UNREACHABLE, FAST, PATIENCE,
                        eventually, given_time, stopped)
+from protocol import Program
 
 RING = 1 << 20  # a host link's, in each direction
 
@@ -50,6 +52,30 @@ def way_between_guests(request):
 def ended(conn, results, count=1):
     eventually(lambda: conn.wait(50) >= 0 and len(results) == count, "all have an outcome")
     return results
+
+
+# ---- what is broken off ----
+
+@pytest.mark.parametrize("command", ["send", "call"])
+@pytest.mark.parametrize("how, words", [("leaves", "the program there has died, or left"), ("ends", "the program there has ended it"),
+                                        ("stops", "its domain, or the xenmsgd there, is gone")])
+@pytest.mark.parametrize("way", ANYWHERE, indirect=True)
+def test_who_has_ended_a_channel_is_told_to_its_sender(way, command, how, words):
+    """As far as the last daemon on the way knows it. Before, it was \"the receiver or a daemon died\" of all."""
+    if how == "stops" and way.sender is way.receiver:
+        pytest.skip("the sender's own daemon says nothing more")
+    holder = Program(way.receiver.socket, flags=KNOWS_HOSTS)
+    holder.bind("inbox", kinds=MESSAGES if command == "send" else CALLS)
+    sender = way.sender.popen(command, way.to("inbox"), "x")
+    held = holder.expect(DATA)
+    if how == "leaves":
+        holder.close()
+    elif how == "ends":
+        holder.send_bytes(reset_frame(held.channel, errno.ECONNRESET))
+    else:
+        way.receiver.stop()
+    assert sender.wait(timeout=30 * PATIENCE) == EXIT_UNKNOWN
+    assert words in sender.stderr.read().decode()
 
 
 # ---- what is given up ----
