@@ -7,13 +7,19 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <linux/sockios.h>
+
 #include <event2/event.h>
 #include <utlist.h>
 
 #include "cli/cli.h"
 
+#define UNSENT_LOOK_MS 50
+#define UNSENT_LOOKS   100 /* 5 s, for a client that doesn't read */
+
 /* A socket that lingers. */
 struct lingering {
+	int looks; /* left, of one of TCP's */
 	struct breaker *breaker;
 	int fd;
 	const char *place;
@@ -45,6 +51,14 @@ static void reset_tcp(int fd)
 
 	setsockopt(fd, SOL_SOCKET, SO_LINGER, &now, sizeof(now));
 	close(fd);
+}
+
+/* Whether a reset would take something from the other end that was written for it. */
+static bool has_unsent(int fd)
+{
+	int unsent = 0;
+
+	return ioctl(fd, SIOCOUTQ, &unsent) == 0 && unsent > 0;
 }
 
 static bool is_unix(int fd)
@@ -93,7 +107,9 @@ static void end_lingering(struct lingering *lingering)
 	const struct lingering ended = *lingering;
 
 	forget(lingering); /* its events are of the socket */
-	if (is_gone(ended.fd))
+	if (!is_unix(ended.fd))
+		reset_tcp(ended.fd);
+	else if (is_gone(ended.fd))
 		close(ended.fd);
 	else
 		truncate_at(ended.breaker, ended.fd, ended.place);
@@ -136,8 +152,35 @@ static bool linger(struct breaker *breaker, int fd, const char *place)
 	return false;
 }
 
+static void on_look(evutil_socket_t fd, short what, void *userdata)
+{
+	struct lingering *lingering = userdata;
+
+	if (--lingering->looks == 0 || !has_unsent(lingering->fd) || is_gone(lingering->fd))
+		end_lingering(lingering);
+}
+
+/* False: out of memory. */
+static bool linger_until_sent(struct breaker *breaker, int fd)
+{
+	const struct timeval time = {.tv_usec = UNSENT_LOOK_MS * 1000};
+	struct lingering *lingering = calloc(1, sizeof(*lingering));
+
+	if (!lingering)
+		return false;
+	*lingering = (struct lingering){.breaker = breaker, .fd = fd, .looks = UNSENT_LOOKS};
+	DL_APPEND(breaker->list, lingering);
+	lingering->over = event_new(breaker->base, -1, EV_PERSIST, on_look, lingering);
+	if (lingering->over && event_add(lingering->over, &time) == 0)
+		return true;
+	forget(lingering);
+	return false;
+}
+
 void breaker_break(struct breaker *breaker, int fd, const char *place, bool ended)
 {
+	if (!is_unix(fd) && has_unsent(fd) && !is_gone(fd) && linger_until_sent(breaker, fd))
+		return;
 	if (!is_unix(fd))
 		reset_tcp(fd);
 	else if (ended || has_unread(fd) || is_gone(fd))
@@ -146,9 +189,20 @@ void breaker_break(struct breaker *breaker, int fd, const char *place, bool ende
 		truncate_at(breaker, fd, place);
 }
 
+/* Who is told to end waits for no client of TCP's that doesn't read. */
+static bool is_to_wait(const struct breaker *breaker)
+{
+	const struct lingering *lingering;
+
+	DL_FOREACH(breaker->list, lingering)
+		if (lingering->looks == 0)
+			return true;
+	return false;
+}
+
 void breaker_wait(struct breaker *breaker)
 {
-	while (breaker && breaker->list)
+	while (breaker && is_to_wait(breaker))
 		if (event_base_loop(breaker->base, EVLOOP_ONCE) != 0 || event_base_got_break(breaker->base))
 			break;
 }

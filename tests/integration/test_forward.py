@@ -292,6 +292,30 @@ def test_a_server_that_resets_is_seen_after_what_it_said(rig):
         client.recv(1)
 
 
+def test_a_slow_client_gets_what_was_written_before_a_reset(rig):
+    """Before, it got 128000 of 400000 bytes."""
+    def serve(connection):
+        with connection:
+            connection.recv(100)
+            connection.sendall(b"A" * 400000)
+            taken.wait(20 * PATIENCE)
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
+
+    taken = threading.Event()
+    _, middle = rig.forward(rig.two, "xen", rig.listen("tcp", serve))
+    forward, entry = rig.forward(rig.one, "tcp", f"xen:2:{middle.partition(':')[2]}")
+    client = rig.dial(entry)
+    client.sendall(b"hello")
+    eventually(lambda: len(client.recv(1 << 20, socket.MSG_PEEK)) > 100000, "it has come this far")
+    taken.set()
+    assert b"broke a connection" in forward.stderr.readline()
+    got = b""
+    with pytest.raises(ConnectionResetError):
+        while piece := client.recv(65536):
+            got += piece
+    assert got == b"A" * 400000
+
+
 def test_a_client_that_resets_is_seen_by_the_server(rig):
     def serve(connection):
         with connection:
