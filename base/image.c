@@ -36,7 +36,7 @@ void image_expect(struct image *image, bool is_possible)
 
 void image_begin(struct image *image)
 {
-	*image = (struct image){.reads = IMAGE_TYPES - 1};
+	*image = (struct image){0};
 }
 
 /* Returns where the next `size` bytes go; NULL: nowhere. */

@@ -60,7 +60,6 @@ enum image_section_type {
 	IMAGE_POLICY, /* daemon/policy/host_told.c: what domain 0 has told of the host's policy */
 	IMAGE_TYPES
 };
-#define IMAGE_KNOWN_TO_ALL IMAGE_END /* the last type that each program of this format reads */
 
 #define IMAGE_FORMAT  6u	 /* another number: another format, which isn't read */
 #define IMAGE_MAX     (1u << 30) /* bytes */
@@ -83,7 +82,6 @@ struct image_fd {
 struct image {
 	bool is_read;	/* else it is being made */
 	int error;	/* a negative errno; 0: all is well so far */
-	uint32_t reads; /* of one that is being made: the last type of sections that its reader knows */
 	uint8_t *data;
 	size_t size, room;
 	size_t at, end;	    /* where the present section goes on, and ends */

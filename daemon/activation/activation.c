@@ -484,15 +484,6 @@ void activations_stop(struct activations *activations)
 		activations->stopping = true;
 }
 
-void activations_leave(struct activations *activations)
-{
-	struct activation *activation, *next;
-
-	activations->stopping = true;
-	LL_FOREACH_SAFE(activations->list, activation, next)
-		remove_activation(activations, activation, EHOSTDOWN);
-}
-
 void activations_stay(struct activations *activations)
 {
 	activations->stopping = false;

@@ -47,10 +47,7 @@ int activations_new(struct activations **activations, struct relay *relay, const
 		    void *userdata);
 /* Starts nothing any more. NULL is allowed. */
 void activations_stop(struct activations *activations);
-/* Ends what waits with EHOSTDOWN, and forgets what can be started: this daemon hands over to one that can't
- * go on with it. */
-void activations_leave(struct activations *activations);
-/* It couldn't: reads again what can be started. */
+/* Does so again: reads what can be started. */
 void activations_stay(struct activations *activations);
 /* Ends what waits with ECONNRESET, and stops the commands that were started. `removed` isn't called. */
 void activations_free(struct activations *activations);

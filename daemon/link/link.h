@@ -123,19 +123,17 @@ void links_free(struct links *links);
  * peer was asked whether it is idle, and the next daemon, which doesn't know of that, could speak before the
  * answer. */
 bool links_greet(const struct links *links);
-/* Leaves all sessions, but those with a peer for which `may_keep` returns false, and ends what can't be
- * kept. */
-void links_hand_over(struct links *links, bool (*may_keep)(void *userdata, struct peer_id peer),
-		     void *userdata);
+/* Leaves all sessions, and ends what can't be kept. */
+void links_hand_over(struct links *links);
 /* Leaves what peers have connected since: without a word it would end with this program, which to a peer is
  * the session's end. */
 void links_leave_attempts(struct links *links);
-/* Ends links that were left, but that can't be kept. */
+/* Ends links that were left, but with a peer for which `may_keep` returns false. */
 void links_end_others(struct links *links, bool (*may_keep)(void *userdata, struct peer_id peer),
 		      void *userdata);
 /* Gives the hops of links numbers in the image from `first` on, and ends what can't be in it, which takes
- * some passes; `keeps_hosts`: channels of other hosts can. */
-void links_settle_for_image(struct links *links, uint32_t first, bool keeps_hosts);
+ * some passes. */
+void links_settle_for_image(struct links *links, uint32_t first);
 /* Returns how many links can be in the image, having given them numbers; *ended: others can't, and have
  * ended. */
 uint32_t links_number_for_image(struct links *links, uint32_t first, bool *ended);

@@ -80,8 +80,7 @@ bool links_greet(const struct links *links)
 	return false;
 }
 
-void links_hand_over(struct links *links, bool (*may_keep)(void *userdata, struct peer_id peer),
-		     void *userdata)
+void links_hand_over(struct links *links)
 {
 	struct link *link, *next;
 	struct peer_id peer;
@@ -96,7 +95,7 @@ void links_hand_over(struct links *links, bool (*may_keep)(void *userdata, struc
 	}
 	links->is_held = true;
 	HASH_ITER(hh, links->links, link, next)
-		if (!may_keep(userdata, link->peer) || !leave(link))
+		if (!leave(link))
 			link_end(link, END_TEXT);
 }
 
@@ -125,7 +124,7 @@ static bool is_in_image(const struct link *link)
 	return link->state == LINK_AWAY || link->state == LINK_CONNECTING;
 }
 
-void links_settle_for_image(struct links *links, uint32_t first, bool keeps_hosts)
+void links_settle_for_image(struct links *links, uint32_t first)
 {
 	struct link *link, *next;
 
@@ -133,11 +132,8 @@ void links_settle_for_image(struct links *links, uint32_t first, bool keeps_host
 		if (is_in_image(link))
 			hop_set_image_number(link->hop, first++);
 	HASH_ITER(hh, links->links, link, next)
-		if (is_in_image(link)) {
+		if (is_in_image(link))
 			hop_settle_for_image(link->hop);
-			if (!keeps_hosts)
-				hop_end_far(link->hop);
-		}
 }
 
 uint32_t links_number_for_image(struct links *links, uint32_t first, bool *ended)

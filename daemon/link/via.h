@@ -105,8 +105,8 @@ int via_follow_source(struct via *via, struct channel *channel);
  * what is held by both numbers is more than one domain may have; -ENOMEM. */
 int via_take_source(struct via *via, struct channel *channel, uint32_t to);
 
-/* The daemon hands over: what waits for a link is kept for the next one, or (not `keeps`) ends. */
-void via_hand_over(struct via *via, bool keeps);
+/* The daemon hands over: what waits for a link is kept for the next one. */
+void via_hand_over(struct via *via);
 /* Numbers where something waits from `first` on, among the hops of the image. */
 void via_number_for_image(struct via *via, uint32_t first);
 /* Writes a section for each of them, and what waits there, or reads one of them. */

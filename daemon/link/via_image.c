@@ -11,17 +11,14 @@
 #include "daemon/link/via_internal.h"
 #include "daemon/relay/hop_image.h"
 
-void via_hand_over(struct via *via, bool keeps)
+void via_hand_over(struct via *via)
 {
 	struct waiting_room *room, *next;
 
-	if (keeps)
-		links_ping_cancel(via->links, via);
+	links_ping_cancel(via->links, via);
 	HASH_ITER(hh, via->rooms, room, next) {
-		bool is_kept = keeps && room->peer.kind != PEER_NOBODYS;
-
-		hop_set_image_number(&room->hop, is_kept ? 0 : HOP_NOT_IN_IMAGE);
-		room->asked &= !keeps; /* else it hears why not, and ends */
+		hop_set_image_number(&room->hop, room->peer.kind != PEER_NOBODYS ? 0 : HOP_NOT_IN_IMAGE);
+		room->asked = false;
 	}
 }
 

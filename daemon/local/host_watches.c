@@ -540,14 +540,6 @@ void host_watches_remove_session(struct host_watches *watches, struct session *s
 			host_watch_free(watch);
 }
 
-bool host_watches_has(const struct host_watches *watches, const struct session *session)
-{
-	const struct host_watch *watch;
-
-	DL_SEARCH_SCALAR(watches->list, watch, session, session);
-	return watch != NULL;
-}
-
 /* --- handing over ------------------------------------------------------------------------------- */
 
 void host_watches_hold(struct host_watches *watches)

@@ -43,8 +43,6 @@ void host_watches_add(struct host_watches *watches, struct session *session, uin
 		      const struct address_parts *pattern, const struct frame_identity *from);
 /* Removes a watch. Returns 0, or -ENOENT: the session has none with this number. */
 int host_watches_remove(struct host_watches *watches, struct session *session, uint32_t number);
-/* Whether the program watches other hosts. */
-bool host_watches_has(const struct host_watches *watches, const struct session *session);
 void host_watches_remove_session(struct host_watches *watches, struct session *session);
 
 /* The daemon hands over: asks nothing any more, until it is to go on, with the same or with what was read. */

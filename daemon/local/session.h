@@ -103,8 +103,6 @@ bool session_fits_image(struct session *session);
 void session_image(struct image *image, struct session *session);
 /* Whether this is a connected stream socket, as programs have. */
 bool session_is_socket(int fd);
-/* Whether it has got beyond WELCOME: the program has mapped and sealed the memory that it is to share. */
-bool session_has_begun(const struct session *session);
 /* One that was read has one more request without an answer. */
 void session_ask_again(struct session *session);
 /* Whether its socket can be given to another process (base/carrier.h). */

@@ -70,12 +70,6 @@ bool session_fits_image(struct session *session)
 	       (!session->memory || session->takes_memory);
 }
 
-bool session_has_begun(const struct session *session)
-{
-	return session->state != RUNNING || !session->memory || session->uses_memory ||
-	       session->old_memory_fd >= 0;
-}
-
 void session_ask_again(struct session *session)
 {
 	session->unanswered++;

@@ -51,9 +51,6 @@ void watches_add(struct watches *watches, struct session *session, uint32_t numb
 		 const struct address_parts *pattern);
 /* Removes a watch. Returns 0, or -ENOENT: the session has none with this number. */
 int watches_remove(struct watches *watches, struct session *session, uint32_t number);
-/* Tells all watches that everything has gone that they were told of: this daemon hands over to one that tells
- * what it finds. */
-void watches_tell_gone(struct watches *watches);
 /* Tells them all that is known, and from then on nothing: the next daemon can go on from there. */
 void watches_hold(struct watches *watches);
 /* It couldn't take over: goes on here, after either of these. */

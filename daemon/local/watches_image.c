@@ -57,33 +57,6 @@ static const struct record *find_now(const struct watches *watches, const struct
 
 /* --- to a daemon that can't go on from there ---------------------------------------------------- */
 
-static void tell_gone(struct watcher *watcher, struct watch *watch)
-{
-	const struct changes *changes = watcher->watches->changes;
-	const struct record *record;
-	uint64_t at = 0, cost = 0;
-
-	while ((record = changes_next(changes, at, watch->heard)) != NULL) {
-		at = record->changed;
-		if (record->up && watch_means(watch, record, &cost))
-			watch_tell(watcher, watch, record, false, &cost);
-	}
-	turns_spend(watcher->watches->turns, watcher->task.line, cost);
-}
-
-void watches_tell_gone(struct watches *watches)
-{
-	struct watcher *watcher, *next;
-	struct watch *watch;
-
-	HASH_ITER(hh, watches->watchers, watcher, next) {
-		DL_FOREACH(watcher->list, watch)
-			tell_gone(watcher, watch);
-		task_cancel(&watcher->task);
-		watcher->is_cut_off = true; /* it is told nothing more here */
-	}
-}
-
 static void tell_again(struct watcher *watcher)
 {
 	struct watch *watch;

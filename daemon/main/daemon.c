@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "daemon/main/daemon.h"
 
+#include <config.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -120,17 +121,17 @@ static int hear_hangup(struct daemon *daemon)
 
 /* --- handing over ----------------------------------------------------------------------------- */
 
-static void on_renewal_checked(void *userdata, int error, const char *words, uint32_t reads)
+static void on_renewal_checked(void *userdata, int error, const char *words)
 {
 	struct daemon *daemon = userdata;
 
-	daemon->next_reads = reads;
 	if (error == 0 && !handover_has_descriptors(daemon)) {
 		error = -EINVAL;
 		words = "this daemon may not have as many descriptors open as the next one needs: see LimitNOFILE= "
 			"in its unit";
 	}
-	answer_renewal(daemon, error, words);
+	if (error < 0) /* else the next program answers */
+		answer_renewal(daemon, error, words);
 	if (daemon->asks_for_restart) {
 		log_info(error < 0 ? "all connections end: %s" : "leaving all connections to %s", words);
 		daemon->is_restarted = error == 0;
@@ -181,6 +182,22 @@ static void await_greetings(struct daemon *daemon)
 		event_base_loop(daemon->base, EVLOOP_ONCE);
 }
 
+bool renewal_is_asked_by(void *userdata, const struct session *session)
+{
+	return ((struct daemon *)userdata)->renewal_asked_by == session;
+}
+
+void renewal_tell(void *userdata, struct session *session, uint32_t request)
+{
+	static const char version[] = "xenmsgd " PACKAGE_VERSION;
+
+	if (((struct daemon *)userdata)->has_lost)
+		session_reply_error(session, request, ECONNRESET,
+				    "the next one couldn't take over all: its log says what has ended");
+	else
+		session_reply(session, request, 0, version, strlen(version));
+}
+
 bool daemon_hands_over(const struct daemon *daemon)
 {
 	return daemon->is_handing_over && !daemon->stop_asked && !daemon->failed;
@@ -200,7 +217,7 @@ static _Noreturn void run_next(const char *path, char **next, char **self)
 
 void daemon_hand_over(struct daemon *daemon, const struct daemon_program *program)
 {
-	char text[TAKEOVER_TEXT_SIZE] = "";
+	char text[TAKEOVER_TEXT_SIZE] = "", why[128];
 	struct takeover takeover;
 	char **next = renewal_arguments(program->argv, "--take-over", text), **self = NULL;
 	char **known = renewal_arguments(program->argv, "--program", program->path);
@@ -215,6 +232,8 @@ void daemon_hand_over(struct daemon *daemon, const struct daemon_program *progra
 		run_next(program->path, next, self);
 	}
 	log_error("can't hand over: %s; this daemon goes on", strerror(-r));
+	snprintf(why, sizeof(why), "it can't hand over: %s", strerror(-r));
+	answer_renewal(daemon, -EINVAL, why);
 	daemon->is_handing_over = daemon->stopping = false;
 	free(next);
 	free(self);

@@ -87,8 +87,7 @@ struct daemon {
 	bool is_handing_over;
 	bool is_running;
 	bool asks_for_restart, is_restarted; /* as soon as it is asked to stop */
-	/* the last type of sections of the image (base/image.h) that the next program reads */
-	uint32_t next_reads;
+	bool has_lost;			     /* something that the daemon before it had */
 	uint64_t renewals; /* so many daemons before this one have handed over, each to the next */
 
 	/* startup.c's, while starting */
@@ -137,6 +136,10 @@ int wiring_start_router(struct daemon *daemon);
 int renewal_ask(void *userdata, struct session *session, uint32_t request);
 /* The session has gone, whose request it may be. */
 void renewal_forget(void *userdata, struct session *session);
+/* Whether it waits for an answer, which the next daemon gives. */
+bool renewal_is_asked_by(void *userdata, const struct session *session);
+/* Answers how the last hand-over has ended. */
+void renewal_tell(void *userdata, struct session *session, uint32_t request);
 
 /* reload.c */
 /* Reads the policy and what is started on demand again. Each of them stays as it was if its files have a

@@ -72,34 +72,16 @@ bool handover_has_descriptors(const struct daemon *daemon)
 	return descriptors_are_left(local_memories(daemon->local) + FILES_TOO);
 }
 
-/* Ends a program that has what this image can't have: a watch of another host; or memory in which it hasn't
- * begun, which a daemon from before IMAGE_HOST_WATCH doesn't take. */
+/* Ends a program that has what an image can't have. */
 static void end_unfit(void *userdata, struct session *session)
 {
 	struct daemon *daemon = userdata;
-	bool watches_fit = daemon->next_reads < IMAGE_HOST_WATCH
-				   ? !host_watches_has(daemon->host_watches, session)
-				   : host_watches_fit(daemon->host_watches, session);
 
-	if (watches_fit && (daemon->next_reads >= IMAGE_HOST_WATCH || session_has_begun(session)) &&
+	if (host_watches_fit(daemon->host_watches, session) &&
 	    (!daemon->is_restarted || session_can_be_carried(session)))
 		return;
 	session_say_goodbye(session);
 	requests_session_callbacks.gone(&daemon->request_context, session);
-}
-
-static bool keeps_hosts(const struct daemon *daemon)
-{
-	return daemon->next_reads >= IMAGE_HOSTS;
-}
-
-static bool may_keep(void *userdata, struct peer_id peer)
-{
-	const struct daemon *daemon = userdata;
-
-	if (peer_is_host(peer))
-		return keeps_hosts(daemon);
-	return peer.kind == PEER_DOMAIN || daemon->next_reads >= IMAGE_SOUGHT;
 }
 
 /* Whether the peer was told that its questions have no answer, since the next daemon doesn't know them. */
@@ -112,21 +94,14 @@ static bool asks_nothing(void *userdata, struct peer_id peer)
  * stop. */
 static void end_others(struct daemon *daemon)
 {
-	if (daemon->next_reads >= IMAGE_TOLD)
-		watches_hold(daemon->watches);
+	watches_hold(daemon->watches);
 	host_watches_hold(daemon->host_watches);
-	via_hand_over(daemon->via, daemon->next_reads >= IMAGE_WAITING);
-	links_hand_over(daemon->links, may_keep, daemon);
+	via_hand_over(daemon->via);
+	links_hand_over(daemon->links);
 	hosts_hand_over(daemon->hosts);
 	asks_hand_over(daemon->asks);
-	if (daemon->next_reads < IMAGE_STREAM)
-		streams_leave(daemon->streams);
-	if (daemon->next_reads < IMAGE_COMMAND)
-		activations_leave(daemon->activations);
 	relay_run(&daemon->relay, LAST_PASSES);
 	links_end_others(daemon->links, asks_nothing, daemon);
-	if (daemon->next_reads < IMAGE_TOLD)
-		watches_tell_gone(daemon->watches);
 	tracers_hand_over(daemon->tracers, daemon->queries);
 	local_each(daemon->local, end_unfit, daemon);
 }
@@ -153,10 +128,8 @@ static void write_image(struct daemon *daemon, struct image *image, struct head 
 	handover_head_image(image, head);
 	relay_image(image, &daemon->relay);
 	asks_image(image, daemon->asks);
-	if (image->reads >= IMAGE_HOSTS) {
-		image_section(image, IMAGE_HOSTS);
-		hosts_image(image, daemon->hosts);
-	}
+	image_section(image, IMAGE_HOSTS);
+	hosts_image(image, daemon->hosts);
 	image_section(image, IMAGE_KNOWN);
 	known_names_image(image, daemon->known);
 	image_section(image, IMAGE_POLICY);
@@ -177,9 +150,11 @@ static void write_image(struct daemon *daemon, struct image *image, struct head 
 	topics_write_parties(daemon->topics, image);
 	router_write_image(daemon->router, image);
 	watches_write_image(daemon->watches, image);
-	if (image->reads >= IMAGE_HOST_WATCH)
-		host_watches_write_image(daemon->host_watches, image);
+	host_watches_write_image(daemon->host_watches, image);
 	queries_write_image(daemon->queries, image);
+	if (daemon->renewal_asked_by)
+		query_write_image(image, daemon->renewal_asked_by, daemon->renewal_request,
+				  frame_text_of(QUERY_RENEWED));
 	image_section(image, IMAGE_END);
 }
 
@@ -210,7 +185,6 @@ static int make_image(struct daemon *daemon, struct head *head, int *carrier)
 	int fd;
 
 	image_begin(&image);
-	image.reads = daemon->next_reads;
 	write_image(daemon, &image, head);
 	fd = image_seal(&image);
 	for (uint32_t i = 0; fd >= 0 && !carrier && i < image.fd_count; i++)
@@ -231,8 +205,7 @@ static void settle(struct daemon *daemon, struct head *head)
 
 	do {
 		relay_settle_for_image(&daemon->relay);
-		links_settle_for_image(daemon->links, local_number_for_image(daemon->local),
-				       keeps_hosts(daemon));
+		links_settle_for_image(daemon->links, local_number_for_image(daemon->local));
 		local_settle_for_image(daemon->local);
 		head->sessions = local_number_for_image(daemon->local);
 		head->links = links_number_for_image(daemon->links, head->sessions, &ended);

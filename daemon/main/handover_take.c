@@ -41,7 +41,6 @@ struct handover {
 	struct image_hops hops;
 	struct head head;
 	struct channel *channel; /* that was read last, NULL: none */
-	unsigned lost;		 /* sections that couldn't be taken */
 };
 
 /* Reads the head of an image that was opened. This daemon is by its instance what the one before was, before
@@ -311,7 +310,7 @@ static int lose(struct daemon *daemon, struct handover *handover, uint32_t type,
 	    type != IMAGE_COMMAND && type != IMAGE_SERIAL && hops->spoilt_count == before->spoilt_count &&
 	    owners[0] == IMAGE_NOBODY && owners[1] == IMAGE_NOBODY)
 		r = error;
-	handover->lost++;
+	daemon->has_lost = true;
 	if (!is_told)
 		log_error(
 			"a section of type %u that the daemon before this hands over can't be taken: %s; who "

@@ -217,7 +217,7 @@ static int check(const struct config *config, bool takeover)
 	if (r == EXIT_OK && takeover)
 		r = check_start();
 	if (r == EXIT_OK && takeover)
-		printf("xenmsgd " PACKAGE_VERSION "\n" RENEWAL_READS "%d\n", IMAGE_TYPES - 1);
+		printf("xenmsgd " PACKAGE_VERSION "\n" RENEWAL_FORMAT "%u\n", IMAGE_FORMAT);
 	return r;
 }
 

@@ -52,19 +52,30 @@ char **renewal_arguments(char **argv, const char *option, const char *value)
 	return out;
 }
 
-/* Takes out of the words what they say of sections. */
-static uint32_t take_reads(char *words)
+/* Takes out of the words what they say of the format. Returns whether it is that of this program. */
+static bool take_format(char *words)
 {
-	char *line = strstr(words, "\n" RENEWAL_READS), *rest;
-	unsigned long reads;
+	char *line = strstr(words, "\n" RENEWAL_FORMAT), *rest;
+	unsigned long format;
 
 	if (!line)
-		return IMAGE_KNOWN_TO_ALL;
-	reads = strtoul(line + 1 + strlen(RENEWAL_READS), &rest, 10);
+		return false;
+	format = strtoul(line + 1 + strlen(RENEWAL_FORMAT), &rest, 10);
 	memmove(line, rest, strlen(rest) + 1);
-	return reads < IMAGE_KNOWN_TO_ALL ? IMAGE_KNOWN_TO_ALL
-	       : reads > UINT32_MAX	  ? UINT32_MAX
-					  : (uint32_t)reads;
+	return format == IMAGE_FORMAT;
+}
+
+/* Puts the reason in the place of what the program has said of itself. */
+static void refuse_format(struct renewal *renewal)
+{
+	char said[201];
+
+	snprintf(said, sizeof(said), "%.200s", renewal->words);
+	snprintf(
+		renewal->words, sizeof(renewal->words),
+		"%s doesn't take over images of format %u, which this daemon makes: only a restart, which ends "
+		"all connections, leads to it",
+		said, IMAGE_FORMAT);
 }
 
 static void forget(struct renewal *renewal)
@@ -84,7 +95,6 @@ static void conclude(struct renewal *renewal, bool is_late)
 {
 	int status = 0, error = 0;
 	pid_t pid = renewal->pid;
-	uint32_t reads;
 
 	if (is_late)
 		kill(pid, SIGKILL);
@@ -98,9 +108,12 @@ static void conclude(struct renewal *renewal, bool is_late)
 	if (error < 0 && !renewal->size)
 		snprintf(renewal->words, sizeof(renewal->words), "%s %s", renewal->program,
 			 is_late ? "doesn't answer" : "doesn't start");
-	reads = take_reads(renewal->words);
+	if (!take_format(renewal->words) && error == 0) {
+		refuse_format(renewal);
+		error = -EINVAL;
+	}
 	forget(renewal);
-	renewal->done(renewal->userdata, error, renewal->words, reads);
+	renewal->done(renewal->userdata, error, renewal->words);
 }
 
 static void on_words(int fd, short what, void *userdata)

@@ -9,17 +9,16 @@
  */
 
 #include <stdbool.h>
-#include <stdint.h>
 
 struct event_base;
 struct renewal;
 
-/* Tells what the program has said: 0, or a negative errno, its words, and the last type of sections of the
- * image (base/image.h) that it reads. */
-typedef void (*renewal_done_fn)(void *userdata, int error, const char *words, uint32_t reads);
+/* Tells what the program has said: 0, or a negative errno; and its words. */
+typedef void (*renewal_done_fn)(void *userdata, int error, const char *words);
 
-/* How it says that, in a line of its own. Older programs say nothing of it. */
-#define RENEWAL_READS "reads sections up to "
+/* How it says which format of the image (base/image.h) it takes, in a line of its own. One that takes another
+ * one than this daemon makes is refused. */
+#define RENEWAL_FORMAT "takes over images of format "
 
 /* `program` and `argv` are those of this daemon, and outlive it. NULL: no memory. */
 struct renewal *renewal_new(struct event_base *base, const char *program, char **argv, renewal_done_fn done,

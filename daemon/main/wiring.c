@@ -284,6 +284,8 @@ static int start_request_context(struct daemon *daemon)
 		.reload = reload,
 		.renew = renewal_ask,
 		.renew_forget = renewal_forget,
+		.renew_is_asked_by = renewal_is_asked_by,
+		.renewed = renewal_tell,
 		.userdata = daemon,
 	};
 	return 0;

@@ -353,7 +353,7 @@ void hop_write_channels(struct image *image, const struct hop *hop)
 			continue;
 		image_section(image, IMAGE_CHANNEL);
 		channel_image(image, NULL, &channel);
-		if (!has_others_serial(channel) || image->reads < IMAGE_SERIAL)
+		if (!has_others_serial(channel))
 			continue;
 		image_section(image, IMAGE_SERIAL);
 		channel_serial_image(image, channel);

@@ -52,8 +52,7 @@ void hop_identity_image(struct image *image, struct frame_identity *identity)
 
 void relay_account_image(struct image *image, const struct relay *relay, struct account **account)
 {
-	const enum quota_kind last = image->is_read || image->reads >= IMAGE_HOSTS ? QUOTA_HOST : QUOTA_PEER;
-	bool pays = !image->is_read && *account && account_kind(*account) <= last;
+	bool pays = !image->is_read && *account && account_kind(*account) <= QUOTA_HOST;
 	uint32_t kind = pays ? account_kind(*account) : 0, id = pays ? account_id(*account) : 0;
 
 	image_bool(image, &pays);
@@ -198,16 +197,6 @@ void hop_settle_for_image(struct hop *hop)
 		if ((hop->traits->is_daemon || hop->traits->is_inner) && is_left)
 			channel_forbid(end->channel, ECONNRESET);
 	}
-}
-
-void hop_end_far(struct hop *hop)
-{
-	struct channel_end *end;
-	uint32_t number = 0;
-
-	while ((end = channel_table_next(&hop->channels, &number)))
-		if (origin_host(end->channel) || origin_goal(end->channel))
-			channel_forbid(end->channel, ECONNRESET);
 }
 
 /* Whether what the channel has at this end can be written. */

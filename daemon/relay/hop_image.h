@@ -89,9 +89,6 @@ void relay_settle_for_image(struct relay *relay);
  * to be sent, on whose arrival nothing depends; of a link, channels that lead to a hop that isn't in the
  * image. */
 void hop_settle_for_image(struct hop *hop);
-/* Ends channels that this daemon knows, by a number of its own, to come from another host or to lead to
- * one. */
-void hop_end_far(struct hop *hop);
 /* Whether all there is of the hop can be in an image. */
 bool hop_fits_image(const struct hop *hop);
 

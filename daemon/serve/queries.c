@@ -303,22 +303,26 @@ static void query_image(struct image *image, uint32_t *request, struct image_byt
 	image_bytes(image, text, FRAME_PAYLOAD_MAX);
 }
 
+void query_write_image(struct image *image, struct session *session, uint32_t request,
+		       struct frame_text text)
+{
+	uint32_t number = hop_number_in_image(session_hop(session));
+	struct image_bytes bytes = {(const uint8_t *)text.data, (uint32_t)text.size};
+
+	image_section(image, IMAGE_QUERY);
+	image_u32(image, &number);
+	query_image(image, &request, &bytes);
+}
+
 void queries_write_image(const struct queries *queries, struct image *image)
 {
 	const struct asker *asker;
 	struct query *query;
 
-	for (asker = queries->askers; asker; asker = asker->hh.next) {
-		uint32_t session = hop_number_in_image(session_hop(asker->session));
-
-		DL_FOREACH(asker->waiting, query) {
-			struct image_bytes text = {(const uint8_t *)query->text, query->size};
-
-			image_section(image, IMAGE_QUERY);
-			image_u32(image, &session);
-			query_image(image, &query->request, &text);
-		}
-	}
+	for (asker = queries->askers; asker; asker = asker->hh.next)
+		DL_FOREACH(asker->waiting, query)
+			query_write_image(image, asker->session, query->request,
+					  (struct frame_text){query->text, query->size});
 }
 
 void queries_read_image(struct queries *queries, struct image *image, const struct image_hops *hops)

@@ -55,7 +55,10 @@ void queries_go_on(struct queries *queries, struct session *session);
 /* How many of the program's questions go into the image that the next daemon gets (hop_image.h): those whose
  * answer isn't begun. */
 unsigned queries_in_image(struct queries *queries, struct session *session);
-/* Writes a section for each of them. */
+/* Writes one which isn't among them. */
+void query_write_image(struct image *image, struct session *session, uint32_t request,
+		       struct frame_text text);
+/* Writes a section for each of them, or reads one. */
 void queries_write_image(const struct queries *queries, struct image *image);
 void queries_read_image(struct queries *queries, struct image *image, const struct image_hops *hops);
 void queries_forget_session(struct queries *queries, struct session *session);

@@ -336,7 +336,8 @@ static unsigned carries(void *userdata, struct session *session)
 {
 	struct request_context *context = userdata;
 
-	return queries_in_image(context->queries, session) + topics_in_question(context->topics, session);
+	return queries_in_image(context->queries, session) + topics_in_question(context->topics, session) +
+	       context->renew_is_asked_by(context->userdata, session);
 }
 
 static void session_gone(void *userdata, struct session *session)

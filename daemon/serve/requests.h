@@ -57,11 +57,15 @@ struct request_context {
 	 * *why says what is wrong (NULL: nothing more is known). */
 	int (*reload)(void *userdata, const char **why);
 	/* Has the daemon hand over to the program that is installed now. Returns 0: the request is answered
-	 * later; or a negative errno. */
+	 * later, by the next daemon, which is asked QUERY_RENEWED then; or a negative errno. */
 	int (*renew)(void *userdata, struct session *session, uint32_t request);
 	void (*renew_forget)(void *userdata, struct session *session);
+	bool (*renew_is_asked_by)(void *userdata, const struct session *session);
+	void (*renewed)(void *userdata, struct session *session, uint32_t request);
 	void *userdata; /* of these */
 };
+
+#define QUERY_RENEWED "renewed" /* how the last hand-over has ended */
 
 /* What sessions call; their userdata is a struct request_context. */
 extern const struct session_callbacks requests_session_callbacks;

@@ -575,6 +575,8 @@ struct report *requests_begin_answer(void *userdata, struct session *session, ui
 		trace(context, session, request, query + 6);
 	else if (!strcmp(query, "renew"))
 		renew(context, session, request);
+	else if (!strcmp(query, QUERY_RENEWED))
+		context->renewed(context->userdata, session, request);
 	else
 		return answer_plain(context, session, request, query);
 	return NULL;

@@ -27,6 +27,7 @@ from protocol import PATIENCE, Program
 SOURCES = os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "..", ".."))
 
 EXIT_OK, EXIT_ERROR, EXIT_USAGE, EXIT_NO_ENDPOINT, EXIT_DENIED, EXIT_UNREACHABLE = range(6)
+EXIT_LOST, EXIT_NO_DAEMON = 8, 9
 EXIT_TIMEOUT, EXIT_LIMIT, EXIT_UNKNOWN, EXIT_NO_DAEMON, EXIT_ANSWERED = range(6, 11)
 
 # Between domains nothing is allowed that no rule allows; most tests are about something else.

@@ -4,6 +4,7 @@
 import contextlib
 import errno
 import signal
+import subprocess
 
 import pytest
 
@@ -136,15 +137,12 @@ class Installer:
         """The right one, which does this before it begins with such an option."""
         self(f"""case $1 in {option}) {script} ;; esac; exec {tool("xenmsgd")} "$@" """)
 
-    def older(self, *says):
-        """The right one, which says that it is an older one, and besides that this alone."""
-        words = "; ".join(f"echo {each}" for each in ("xenmsgd older", *says))
-        self(f"""case $1 in --check-takeover) {words} ;; *) exec {tool("xenmsgd")} "$@" ;; esac""")
-
     def renews(self):
-        """The hand-over begins; what becomes of it is for the caller to see."""
-        done = self.node.xenmsg("daemon", "renew")
-        assert done.returncode == EXIT_OK, done
+        """The hand-over begins; what becomes of it is for the caller to see. Returns the command, which ends when that is known."""
+        before = self.node.log.read_text()
+        command = self.node.popen("daemon", "renew", stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        eventually(lambda: "handing over to" in self.node.log.read_text()[len(before):], "the hand-over begins")
+        return command
 
     @contextlib.contextmanager
     def waiting(self, option):

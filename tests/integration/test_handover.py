@@ -5,13 +5,15 @@ import errno
 import fcntl
 import json
 import os
+import pathlib
+import re
 import signal
 import sys
 
 import pytest
 
 from library import Connection
-from messaging import EXIT_OK, EXIT_USAGE, FAST, PATIENCE, eventually, resident, stopped, tool
+from messaging import EXIT_NO_DAEMON, EXIT_OK, EXIT_USAGE, FAST, PATIENCE, SOURCES, eventually, read_source, resident, stopped, tool
 from renewing import (Waiting, all_are_delivered, call_under_hand_overs, crashes, ended, held_by, hold_no_more_than, post, process_until, renew,
                       took_over)
 
@@ -301,19 +303,6 @@ def test_watches_are_told_of_what_has_gone_in_between(installed, two, tmp_path):
     ended(watch.process)
 
 
-def test_a_next_daemon_that_knows_no_words_tells_all_again(installed, tmp_path):
-    """An older one doesn't know what was told."""
-    node, install = installed
-    install.older()
-    watch = Watch(node, "self:*", tmp_path / "watched")
-    one = node.receiver("one")
-    watch.tells(("up", "one"))
-    renew(node)
-    watch.tells(("up", "one"), ("down", "one"), ("up", "one"))
-    ended(one.process)
-    ended(watch.process)
-
-
 @pytest.mark.parametrize("script, why", [
     ("exit 1", b"doesn't start"),
     ("kill -KILL $$", b"doesn't start"),
@@ -321,7 +310,9 @@ def test_a_next_daemon_that_knows_no_words_tells_all_again(installed, tmp_path):
     ("echo 'error while loading shared libraries' >&2; exit 127", b"loading shared libraries"),
     ("exec sleep 1000", b"doesn't answer"),
     ("while :; do echo much; done", b"much"),
-], ids=["fails", "is_killed", "is_older", "lacks_a_library", "hangs", "talks"])
+    ("echo xenmsgd later; echo takes over images of format 4000000", b"xenmsgd later doesn't take over images of format"),
+    ("echo xenmsgd terse", b"xenmsgd terse doesn't take over images of format"),
+], ids=["fails", "is_killed", "is_older", "lacks_a_library", "hangs", "talks", "has_another_format", "tells_no_format"])
 def test_a_bad_program_is_refused_before_anything_ends(installed, script, why):
     node, install = installed
     with Connection(node.socket, binds="inbox") as receiver, Connection(node.socket) as sender:
@@ -422,9 +413,10 @@ if sys.argv[1] == "--take-over":
 os.execv("{tool("xenmsgd")}", sys.argv)
 """)
     install(f'exec {sys.executable} {other} "$@"')
-    install.renews()
+    renewal = install.renews()
     for receiver in receivers:
         crashes(receiver)
+    assert renewal.wait(timeout=60 * PATIENCE) == EXIT_NO_DAEMON
     eventually(lambda: "can't be taken: Protocol not supported; this one begins afresh" in node.log.read_text(), "it says so")
     with Connection(node.socket) as again:
         assert again.bind("inbox0") == 0
@@ -472,3 +464,11 @@ def test_a_thousand_hand_overs_leave_nothing_behind(host, one, two, memory):
     assert resident(one.pid) < 1.5 * memory_before
     for receiver in (local, inbox):
         assert ended(receiver.process).splitlines() == [str(times) for times in range(1000)]
+
+
+def test_seeds_and_page_have_the_format_of_the_code():
+    """A seed of another one would be refused at once, and nothing be tried with it."""
+    number, = re.findall(r"^#define IMAGE_FORMAT +(\d+)u", read_source("base", "image.h"), re.M)
+    seeds = [seed.read_bytes() for seed in pathlib.Path(SOURCES, "tests/fuzz/corpus/image").iterdir()]
+    assert {int.from_bytes(seed[8:12], "little") for seed in seeds} == {int(number)}
+    assert f"the format, {number}:" in read_source("doc", "handover.md")

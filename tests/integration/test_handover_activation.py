@@ -262,24 +262,6 @@ def test_a_command_that_lives_on_is_not_started_a_second_time(renewable):
     eventually(lambda: activation.output("inbox").read_text() == "first\nsecond\n", "both have come")
 
 
-def test_a_next_daemon_that_knows_no_rooms_ends_what_waits(renewable):
-    """An older one says nothing of them when it is asked. All else goes on."""
-    node, install, activation = renewable
-    activation.add("inbox", "exec sleep 1000")
-    node.start()
-    install.older("reads sections up to 12")
-    outcomes = []
-    with Connection(node.socket) as sender:
-        post("self:inbox", b"x", outcomes, sender)
-        pid = activation.pid("inbox")
-        renew(node)
-        process_until(lambda: outcomes, "it has ended", sender)
-        assert outcomes == [-errno.EHOSTDOWN]
-        assert sender.bind("goes on") == -errno.EINVAL and sender.bind("goes-on") == 0
-    eventually(lambda: not os.path.exists(f"/proc/{pid}") or "Z" in subprocess.check_output(["ps", "-o", "state=", str(pid)], text=True),
-               "the command was stopped")
-
-
 def test_what_waits_goes_on_where_there_can_be_no_image(renewable):
     node, install, activation = renewable
     activation.add("rev", GATE + xenmsg("serve --once rev -- cat"))

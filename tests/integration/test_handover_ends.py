@@ -134,26 +134,3 @@ def test_a_ping_under_way_has_an_error(one, two):
         assert program.expect(REPLY, channel=1).u32() == errno.EHOSTUNREACH
         is_served(program)
     assert one.xenmsg("ping", "2").returncode == 0
-
-
-def test_a_next_daemon_that_seeks_nobody_ends_such_links(installed, nodes):
-    """Since this domain was restored nobody has proven that he has the session, and an older daemon would not look for him."""
-    one, install = installed
-    install.older()
-    two = nodes(2)[2]
-    one.sees(two)
-    outcomes, later = [], []
-    with Connection(one.socket) as sender, Connection(two.socket, binds="inbox") as receiver:
-        post("2:inbox", b"before", outcomes, sender)
-        assert receiver.receive().data == b"before"
-        process_until(lambda: outcomes == [0], "the link is up", sender, receiver)
-        with stopped(two.pid):
-            post("2:inbox", b"under way", outcomes, sender)
-            one.save_and_restore()
-            renew(one)
-            process_until(lambda: len(outcomes) == 2, "it has ended", sender)
-        assert outcomes[1] == -errno.ECONNRESET
-        post("2:inbox", b"after", later, sender)
-        while (got := receiver.receive().data) != b"after":
-            assert got == b"under way"
-        process_until(lambda: later == [0], "it has come", sender, receiver)

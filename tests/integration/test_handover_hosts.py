@@ -172,28 +172,6 @@ def test_hosts_and_the_gateway_are_listed_as_before(hosts):
     assert ended(receiver.process) == "x\nx\n"
 
 
-def test_a_next_daemon_that_knows_no_hosts_ends_what_leads_there(hosts, tmp_path):
-    """An older one doesn't say that it reads them. Its gateway comes again, and all else goes on."""
-    here, there = hosts(join=False)
-    here.stop()
-    install = Installer(here, tmp_path)
-    here.start()
-    hosts.join()
-    install.older("reads sections up to 17")
-    receiver, within = there.receiver("inbox"), here.receiver("within")
-    with Connection(here.socket) as sender:
-        assert sender.send("hostb/0:inbox", b"before") == 0
-        with stopped(receiver.process.pid):
-            outcomes = posted(sender, "hostb/0:inbox", 1)
-            renew(here)
-            process_until(lambda: outcomes, "it has ended", sender)
-        assert outcomes[0] in (-errno.EHOSTUNREACH, -errno.ECONNRESET), outcomes
-        assert sender.send("self:within", b"goes on") == 0
-        eventually(lambda: sender.send("hostb/0:inbox", b"again") == 0, "the gateway is there again", timeout=30)
-    assert ended(within.process) == "goes on\n"
-    assert ended(receiver.process).splitlines()[-1] == "again"
-
-
 @pytest.mark.skipif(not is_built_with_systemd(), reason="built without systemd")
 def test_a_restart_of_domain_0_is_a_pause_too(hosts, tmp_path):
     here, there = hosts(join=False)

@@ -278,21 +278,6 @@ def test_a_session_that_ends_leaves_the_streams_it_has_fetched(pair):
     stream.finish()
 
 
-def test_a_next_daemon_that_knows_no_streams_ends_them(installed):
-    """An older one says nothing of them when it is asked. All else goes on."""
-    node, install = installed
-    install.older()
-    stream = Stream(node, "self").accept()
-    receiver = node.receiver("inbox")
-    stream.run(1000)
-    renew(node)
-    with pytest.raises(ConnectionResetError):
-        eventually(stream.there.receive, "it breaks")
-    node.send("self:inbox", "goes on")
-    assert ended(receiver.process) == "goes on\n"
-    stream.close()
-
-
 def test_a_stream_goes_on_where_there_can_be_no_image(installed):
     """What it holds is more than the daemon may write into a file, so that one goes on itself."""
     node, install = installed

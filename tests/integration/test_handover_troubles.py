@@ -13,7 +13,7 @@ import pytest
 
 from frames import DATA, MEMORY, QUERY, WATCH, WELCOME, frame, hello, message
 from library import RETAIN, TOPIC, Connection
-from messaging import EXIT_OK, EXIT_USAGE, PATIENCE, eventually, stopped, tool
+from messaging import EXIT_LOST, EXIT_OK, EXIT_USAGE, PATIENCE, eventually, stopped, tool
 from protocol import Program
 from renewing import Waiting, crashes, ended, post, process_until, renew, took_over
 from test_handover import scribble
@@ -41,7 +41,7 @@ def test_a_program_that_spoils_at_the_last_moment_loses_nothing(installed, scrip
     """It has said that it would take over. So the old one takes over from itself, and hands over to what is there the next time."""
     node, install = installed
     waiting = Waiting(node)
-    install(f"{script}; echo nobody")
+    install(f"{script}; exec {tool('xenmsgd')} \"$@\"")
     install.renews()
     eventually(lambda: took_over(node) == 1, "the old daemon has taken over")
     assert "this program takes over from itself" in node.log.read_text()
@@ -363,8 +363,9 @@ def test_a_section_that_cannot_be_taken_ends_its_owner(installed, kind, start, e
             assert sender.post("self:bad-one", b"in doubt", outcomes.append) == 0
             sender.wait(0)
         install(f'exec {sys.executable} {other} "$@"')
-        install.renews()
+        renewal = install.renews()
         eventually(lambda: took_over(node) == 1, "the next daemon has taken over")
+        assert renewal.wait(timeout=60 * PATIENCE) == EXIT_LOST
         goes_on()
         assert request.reply(b"answer") == 0
         request.free()

@@ -66,14 +66,9 @@ void up_to_resume(struct scene *scene)
 	begin_to_resume(scene);
 }
 
-static bool keeps_all(void *userdata, struct peer_id peer)
-{
-	return true;
-}
-
 void hand_over(struct scene *scene)
 {
-	links_hand_over(scene->links, keeps_all, NULL);
+	links_hand_over(scene->links);
 }
 
 void leave(struct scene *scene)

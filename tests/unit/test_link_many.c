@@ -157,7 +157,7 @@ SCENE_TEST(a_restored_peer_is_seen_to_before_a_hand_over, leave_to_come_back_in_
 {
 	expect_piece(scene, 1, 7, 9);
 	hand_over(scene);
-	links_settle_for_image(scene->links, 0, true);
+	links_settle_for_image(scene->links, 0);
 	assert_int_equal(scene->resumed_calls, 3);
 	assert_int_equal(scene->resumed_to, 9);
 }
