@@ -36,7 +36,18 @@ struct hop *links_want(struct links *links, struct peer_id peer, struct account 
 	abort();
 }
 
+void links_each_away(const struct links *links, void (*tell)(void *userdata, const struct links_away *away),
+		     void *userdata)
+{
+}
+
 bool links_had_session(const struct links *links, uint32_t domid)
+{
+	abort();
+}
+
+bool access_sees_gone(struct access *access, uint32_t domid, uint32_t other, const char *name,
+		      const char *uuid)
 {
 	abort();
 }
