@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Conditions under which all integration tests run, and of which none knows: `pytest --mode renewed`, or two: `--mode renewed+relayed`.
+"""Conditions under which all integration tests run, and of which none knows: `pytest --mode=renewed`, or two: `--mode=renewed+relayed`.
 
 A promise is tested once, and holds under each of them. What doesn't says so: @pytest.mark.unless(renewed="kills") means that the test
 can't bear this mode, and why, in one word; the run ends with a list of those. Tests without a daemon are left out. Whatever happens by
@@ -302,7 +302,7 @@ def summary(terminal):
     """What has chosen what happened, and who can't bear the mode, by the reason."""
     if not chosen:
         return
-    terminal.write_line(f"under --mode {'+'.join(chosen)} --mode-seed {seed}")
+    terminal.write_line(f"under --mode={'+'.join(chosen)} --mode-seed={seed}")
     reasons = {}
     for report in terminal.stats.get("skipped", ()):
         said = report.longrepr[2].removeprefix("Skipped: ") if isinstance(report.longrepr, tuple) else ""
