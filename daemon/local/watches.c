@@ -218,7 +218,9 @@ static uint64_t visit(struct watcher *watcher, struct watch *watch, const struct
 	} else if (record->went > known) {
 		watch_tell(watcher, watch, record, false, &cost);
 		watch_tell(watcher, watch, record, true, &cost);
-	} else if (!record->domain->away && (!was_renamed || (!record->size && record->domain->name[0]))) {
+	} else if (record->since > known ||
+		   (!record->domain->away && (!was_renamed || (!record->size && record->domain->name[0])))) {
+		/* What was told as down is told as up, whether or not its domain is away now. */
 		watch_tell(watcher, watch, record, true, &cost);
 	}
 	tell_away(watcher, watch, record, &cost);

@@ -192,11 +192,12 @@ static void remove_leaf(struct peers *peers, const char *leaf)
 }
 
 /* Removes the leaf by itself first: other domains may not read the directory, so its removal is hidden from
- * them. It stays while one daemon hands over to the next. */
+ * them. It stays while one daemon hands over to the next, as do the endpoints for all; the next one can't
+ * know what stands there, and writes them once. */
 static void remove_tree(struct peers *peers)
 {
 	if (peers->hands_over) {
-		remove_leaf(peers, "endpoints");
+		peers->public_unknown = true;
 		remove_leaf(peers, "asks");
 		remove_leaf(peers, "to");
 	} else {

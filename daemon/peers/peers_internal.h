@@ -197,7 +197,7 @@ struct peers {
 	void *userdata;
 	char root[PEERS_ROOT_SIZE]; /* /local/domain/<me>/data/xenmsg */
 	bool may_map;
-	bool hands_over; /* the presence stays when the rest of the tree is removed */
+	bool hands_over; /* the presence and the endpoints for all stay when the rest is removed */
 
 	struct peer *peers; /* by domid; a list in that order, if is_sorted */
 	bool is_sorted;

@@ -16,6 +16,7 @@ from library import Connection
 from messaging import EXIT_NO_DAEMON, EXIT_OK, EXIT_USAGE, FAST, PATIENCE, SOURCES, eventually, read_source, resident, stopped, tool
 from renewing import (Waiting, all_are_delivered, call_under_hand_overs, crashes, ended, held_by, hold_no_more_than, post, process_until, renew,
                       took_over)
+from test_policy import rule
 
 BIND_SHARED = 4096
 
@@ -232,6 +233,32 @@ def test_watches_of_others_tell_only_what_has_changed(one, two, three, tmp_path)
     watch.tells(*endpoints, ("down", "goes"), ("down", "stays"))
     assert watch.told("domain") == domains, watch.path.read_text()
     assert ended(watch.process) is None
+
+
+@pytest.mark.parametrize("for_all", [True, False])
+@pytest.mark.parametrize("linked", [True, False])
+def test_watchers_in_other_domains_lose_nothing_by_a_hand_over(nodes, tmp_path, for_all, linked):
+    """What stays is there for them all the time, but for its link, which is away for a moment."""
+    one, two = nodes(1, 2, start=False).values()
+    one.policy = rule("*" if for_all else "2", "stays") + rule("*" if for_all else "2", "comes")
+    for node in (one, two):
+        node.start()
+    stays = one.receiver("stays")
+    two.sees(one)
+    watch = Watch(two, "1", tmp_path / "watched")
+    watch.tells(("up", "stays"))
+    if linked:
+        two.send("1:stays", "over a link")
+    for _ in range(3):
+        renew(one)
+        if linked:
+            eventually(lambda: two.link(1)["state"] == "up", "the link is resumed")
+    comes = one.receiver("comes")
+    watch.tells(("up", "stays"), ("up", "comes"))
+    assert ("down", "1") not in watch.told("domain") and watch.told("domain")[-1][0] == "up", watch.path.read_text()
+    for process in (watch.process, stays.process, comes.process):
+        process.terminate()
+        process.wait()
 
 
 def test_watches_of_others_wait_for_a_late_domain_0(nodes, tmp_path):

@@ -58,6 +58,23 @@ SCENE_TEST(domain_whose_link_is_away_is_told_as_away_and_then_up, scene_start)
 	expect(scene, &scene->a, "1+7(work) ");
 }
 
+SCENE_TEST(endpoint_that_goes_and_comes_while_the_link_is_away_is_told, scene_start)
+{
+	come_up(scene, "inbox");
+	add_watch(scene, &scene->a, 1, "7");
+	expect(scene, &scene->a, "1+7(work) 1+7:inbox(work) ");
+	known_set_away(scene->known, 7, true);
+	expect(scene, &scene->a, "1~7(work) ");
+	for (int i = 0; i < 2; i++) {
+		known_set_endpoint(scene->known, 7, "inbox", false);
+		expect(scene, &scene->a, "1-7:inbox(work) ");
+		known_set_endpoint(scene->known, 7, "inbox", true);
+		expect(scene, &scene->a, "1+7:inbox(work) ");
+	}
+	known_set_away(scene->known, 7, false);
+	expect(scene, &scene->a, "1+7(work) ");
+}
+
 SCENE_TEST(what_has_not_changed_is_not_told, scene_start)
 {
 	add_watch(scene, &scene->a, 1, "*");
