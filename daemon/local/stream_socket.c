@@ -276,8 +276,10 @@ static int write_frame(struct stream *stream, uint32_t length, int *calls)
 		spend_call(stream, &call, COST_SYSCALL + (size > 0 ? COST_BYTES((uint64_t)size) : 0));
 		if (size < 0 && errno == EINTR)
 			continue;
-		if (size < 0 && errno == EAGAIN && event_add(stream->writable, NULL) == 0)
-			return 0;
+		if (size < 0 && errno == EAGAIN)
+			return event_add(stream->writable, NULL) == 0 ? 0 : -ECONNRESET;
+		if (size < 0 && errno != EPIPE && errno != ECONNRESET)
+			return -ECONNRESET; /* the program would take more */
 		if (size < 0) {
 			go_deaf(stream);
 			break;

@@ -16,14 +16,15 @@ void call_begin_exact(struct kernel_call *call)
 /* Returns what a long call is charged with that wasn't measured. */
 static uint64_t estimated(struct call_history *history, uint64_t took)
 {
-	if (took >= CALL_SUSPECT_NS) {
+	history->is_sample = took < CALL_SUSPECT_NS;
+	if (!history->is_sample) {
 		history->exact = CALLS_EXACT;
 		return CALL_LONG_NS;
 	}
 	if (history->rest > 0)
 		history->rest--;
 	else
-		history->exact = 1;
+		history->exact = CALLS_EXACT;
 	history->unseen++;
 	return history->cost ? history->cost : CALL_LONG_NS;
 }
@@ -40,12 +41,12 @@ static void note(struct call_history *history, uint64_t cost)
 {
 	history->is_long = cost >= CALL_LONG_NS;
 	history->unseen = 0;
-	if (history->is_long)
+	if (history->is_long) {
 		history->exact = CALLS_EXACT;
-	else if (history->exact > 0)
-		history->exact--;
-	if (history->is_long)
+		history->is_sample = false;
 		return;
+	}
+	history->exact = history->is_sample || history->exact == 0 ? 0 : history->exact - 1;
 	history->cost = (uint16_t)(cost ? cost : 1);
 	history->rest = (uint8_t)(REST_LEAST + cost % REST_MORE);
 }
@@ -56,6 +57,10 @@ uint64_t call_cost_of_long(const struct kernel_call *call, uint64_t took)
 
 	if (!call->is_exact)
 		return estimated(call->history, took);
+	if (took < CALL_LONG_NS && call->history->is_sample) {
+		call->history->exact--;
+		return took;
+	}
 	if (took >= CALL_LONG_NS)
 		took = clock_thread_ns() - call->used;
 	more = owed(call->history, took);

@@ -21,8 +21,10 @@
  *
  *   by the clock               the next calls about this object                          charged with
  *   at least CALL_SUSPECT_NS   CALLS_EXACT are measured                                  CALL_LONG_NS
- *   at least CALL_LONG_NS      one in 8 to 23 is measured, and the holder can't know     what the last one cost
- *                              which: its last digits of a clock decide
+ *   at least CALL_LONG_NS      one in 8 to 23 is a sample, and the holder can't know     what the last one cost
+ *                              which: the last digits of a clock decide. All are
+ *                              measured until one is long by the clock, CALLS_EXACT at
+ *                              most: short ones say nothing of those
  *   a measured one was long    CALLS_EXACT are measured                                  what it used; behind a
  *                              sample as many times the difference as calls were charged with less
  *
@@ -49,6 +51,7 @@ struct call_history {
 	uint8_t exact;	/* so many of the next calls are measured exactly */
 	uint8_t rest;	/* so many long ones pass before another one is measured */
 	uint8_t unseen; /* so many have passed since the last one */
+	bool is_sample; /* what is measured next is one */
 	bool is_long;	/* the last one that was measured exactly took long */
 };
 

@@ -80,9 +80,20 @@ TEST(few_of_many_calls_that_are_interrupted_are_measured)
 	assert_in_range(measured, 240 / 24, 240 / 8);
 }
 
+/* Who makes each other call dear can't have the cheap ones stand for them. */
+TEST(short_calls_say_nothing_of_long_ones)
+{
+	struct call_history history = {.cost = 100};
+	uint64_t units = 0;
+
+	for (int i = 0; i < 480; i++)
+		units += charged(&history, work, i % 2 ? 0 : CALL_LONG_NS * 3 / 2);
+	assert_true(units >= 240 * CALL_LONG_NS / TURNS_UNIT_NS);
+}
+
 TEST(what_passed_unseen_is_charged_when_one_is_seen)
 {
-	struct call_history history = {.cost = 1000, .exact = 1, .unseen = 10};
+	struct call_history history = {.cost = 1000, .exact = 1, .unseen = 10, .is_sample = true};
 
 	assert_true(charged(&history, work, CALL_SUSPECT_NS) >=
 		    10 * (CALL_SUSPECT_NS - 1000) / TURNS_UNIT_NS);
