@@ -204,34 +204,69 @@ static int check_fds(struct image *image)
 	return r;
 }
 
-int image_open_bytes(struct image *image, const void *data, size_t size)
+void image_release(struct image_pages *pages)
 {
-	*image = (struct image){.is_read = true, .size = size};
-	image->data = malloc(size + 1);
-	if (!image->data)
+	if (!pages || --pages->holders)
+		return;
+	if (pages->is_mapped)
+		munmap(pages->data, pages->size);
+	else
+		free(pages->data);
+	free(pages);
+}
+
+struct image_pages *image_hold(struct image *image)
+{
+	image->pages->holders++;
+	return image->pages;
+}
+
+/* Reads what lies there, which is the image's from here on. */
+static int open_pages(struct image *image, void *data, size_t size, bool is_mapped)
+{
+	struct image_pages *pages = calloc(1, sizeof(*pages));
+
+	if (!pages) {
+		if (is_mapped)
+			munmap(data, size);
+		else
+			free(data);
 		return image->error = -ENOMEM;
-	memcpy(image->data, data, size);
+	}
+	*pages = (struct image_pages){.holders = 1, .data = data, .size = size, .is_mapped = is_mapped};
+	image->pages = pages;
+	image->data = data;
+	image->size = size;
 	return image->error = read_frame(image);
 }
 
-/* Reads all of the memfd, without looking at the descriptors. */
+int image_open_bytes(struct image *image, const void *data, size_t size)
+{
+	void *copy = malloc(size + 1);
+
+	*image = (struct image){.is_read = true};
+	if (!copy)
+		return image->error = -ENOMEM;
+	memcpy(copy, data, size);
+	return open_pages(image, copy, size, false);
+}
+
+/* Reads all of the memfd, without looking at the descriptors. What stays of it (image_hold()) may be written
+ * to, which the memfd doesn't see. */
 static int open_memfd(struct image *image, int fd)
 {
 	int seals = fcntl(fd, F_GET_SEALS);
 	struct stat status;
 	void *mapped;
-	int r;
 
 	*image = (struct image){.is_read = true};
 	if (seals < 0 || (seals & SEALS) != SEALS || fstat(fd, &status) < 0 || status.st_size <= 0 ||
 	    status.st_size > IMAGE_MAX + (off_t)IMAGE_FDS_MAX * FD_SIZE)
 		return image->error = -EINVAL;
-	mapped = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+	mapped = mmap(NULL, (size_t)status.st_size, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
 	if (mapped == MAP_FAILED)
 		return image->error = -errno;
-	r = image_open_bytes(image, mapped, (size_t)status.st_size);
-	munmap(mapped, (size_t)status.st_size);
-	return r;
+	return open_pages(image, mapped, (size_t)status.st_size, true);
 }
 
 int image_open(struct image *image, int fd)
@@ -261,7 +296,10 @@ void image_free(struct image *image)
 		if (!image->fds[i].is_taken)
 			close(image->fds[i].fd);
 	free(image->fds);
-	free(image->data);
+	if (image->is_read)
+		image_release(image->pages);
+	else
+		free(image->data);
 	*image = (struct image){.error = -EINVAL};
 }
 

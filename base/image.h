@@ -79,13 +79,22 @@ struct image_fd {
 	bool is_taken;
 };
 
+/* Where an image that is read lies. */
+struct image_pages {
+	unsigned holders;
+	uint8_t *data;
+	size_t size;
+	bool is_mapped;
+};
+
 struct image {
-	bool is_read;	/* else it is being made */
-	int error;	/* a negative errno; 0: all is well so far */
+	bool is_read; /* else it is being made */
+	int error;    /* a negative errno; 0: all is well so far */
 	uint8_t *data;
 	size_t size, room;
-	size_t at, end;	    /* where the present section goes on, and ends */
-	uint32_t owners[2]; /* whose the present section is, where it says so (image_owner()) */
+	struct image_pages *pages; /* of one that is read; has the data */
+	size_t at, end;		   /* where the present section goes on, and ends */
+	uint32_t owners[2];	   /* whose the present section is, where it says so (image_owner()) */
 	struct image_fd *fds;
 	uint32_t fd_count, fd_room;
 };
@@ -126,6 +135,10 @@ static inline void image_owner(struct image *image, unsigned which, uint32_t num
 {
 	image->owners[which] = number;
 }
+
+/* Lets bytes that were read stay where they are when the image is freed, until they are released. */
+struct image_pages *image_hold(struct image *image);
+void image_release(struct image_pages *pages);
 
 void image_u8(struct image *image, uint8_t *value);
 void image_u32(struct image *image, uint32_t *value);

@@ -17,28 +17,62 @@
 
 #define NOBODY	    UINT32_MAX
 #define ROOM_STEP   64u
+#define STAYS	    4096u /* bytes that aren't copied */
 #define LEDGER_MAX  (1u << 22)
 #define WAITING_MAX (8u << 20) /* bytes of frames: more than may wait (control.c) */
 #define KEPT_MAX    (1u << 28) /* bytes: more than a ring has */
 
 /* --- helpers ---------------------------------------------------------------------------------- */
 
+/* Writes what is in the buffer, as image_bytes() does. */
+static void write_buffer(struct image *image, struct evbuffer *buffer, uint32_t most)
+{
+	uint32_t size = buffer ? (uint32_t)evbuffer_get_length(buffer) : 0;
+	int count = size ? evbuffer_peek(buffer, -1, NULL, NULL, 0) : 0;
+	struct evbuffer_iovec *pieces = count > 0 ? calloc((size_t)count, sizeof(*pieces)) : NULL;
+
+	image_upto(image, &size, most);
+	if (size && (!pieces || evbuffer_peek(buffer, -1, NULL, pieces, count) != count))
+		image_fail(image, -ENOMEM);
+	for (int i = 0; i < count && !image->error; i++)
+		image_raw(image, pieces[i].iov_base, (uint32_t)pieces[i].iov_len);
+	free(pieces);
+}
+
+static void release(const void *data, size_t size, void *pages)
+{
+	image_release(pages);
+}
+
+/* Much stays where it is, and is copied by nobody while everybody waits; little wouldn't be worth the pages
+ * that it would hold. */
+static int add_bytes(struct image *image, struct evbuffer *buffer, const struct image_bytes *bytes)
+{
+	struct image_pages *pages;
+
+	if (bytes->size < STAYS)
+		return evbuffer_add(buffer, bytes->data, bytes->size);
+	pages = image_hold(image);
+	if (evbuffer_add_reference(buffer, bytes->data, bytes->size, release, pages) == 0)
+		return 0;
+	image_release(pages);
+	return -1;
+}
+
 void hop_buffer_image(struct image *image, struct evbuffer **buffer, uint32_t most)
 {
 	struct image_bytes bytes = {0};
 
-	if (!image->is_read && *buffer) {
-		bytes.size = (uint32_t)evbuffer_get_length(*buffer);
-		bytes.data = bytes.size ? evbuffer_pullup(*buffer, -1) : NULL;
-		if (bytes.size && !bytes.data)
-			image_fail(image, -ENOMEM);
+	if (!image->is_read) {
+		write_buffer(image, *buffer, most);
+		return;
 	}
 	image_bytes(image, &bytes, most);
-	if (!image->is_read || !bytes.size)
+	if (!bytes.size)
 		return;
 	if (!*buffer)
 		*buffer = evbuffer_new();
-	if (!*buffer || evbuffer_add(*buffer, bytes.data, bytes.size))
+	if (!*buffer || add_bytes(image, *buffer, &bytes) < 0)
 		image_fail(image, -ENOMEM);
 }
 
