@@ -95,7 +95,7 @@ struct daemon {
 	bool stop_asked;
 
 	/* for a restore */
-	bool domid_watched, checking_domid, check_domid_again, leaf_lost;
+	bool checking_domid, check_domid_again, leaf_lost;
 	unsigned restores_at_check;
 	uint64_t checked_since_ms;
 	struct event *retired_timer;

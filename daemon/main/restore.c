@@ -136,16 +136,11 @@ static void check_domid(struct daemon *daemon)
 		fail(daemon); /* otherwise the links would stay those of the other host */
 }
 
-/* The kernel sets all watches again after a restore, and each fires. */
+/* The kernel sets all watches again after a restore, and each fires. It fires when it is set, too: the number
+ * may be another one by then than at the start. */
 void restore_on_domid_changed(void *userdata, const char *untrusted_path)
 {
-	struct daemon *daemon = userdata;
-
-	if (!daemon->domid_watched) { /* it fires when it is set, too */
-		daemon->domid_watched = true;
-		return;
-	}
-	check_domid(daemon);
+	check_domid(userdata);
 }
 
 static void on_retired_timer(evutil_socket_t fd, short what, void *userdata)

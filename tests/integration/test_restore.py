@@ -68,6 +68,23 @@ def test_who_stops_closes_its_channels_unless_it_was_restored(nodes, host, keepe
     assert keeper.held() == held + 1
 
 
+def test_a_restore_before_a_starting_daemon_watches_is_seen(nodes):
+    """It knows its number, reads its rules, which it can't before there is a writer, and watches its number later."""
+    one, two = nodes(1, 2, start=False).values()
+    two.start()
+    one.write_policy("")
+    rules = os.path.join(one.environment["XENSIM_DIR"], "dom-1", "root/etc/xenmsg/policy.d/60-late.conf")
+    os.mkfifo(rules)
+    one.start(wait=False)
+    with open(rules, "wb"):
+        one.suspend()
+        one.resume()
+    one.wait_ready()
+    one.knows_its_number()
+    os.unlink(rules)
+    works(one, two)
+
+
 @pytest.mark.parametrize("saved", [1, 2], ids=["mapping", "granting"])
 def test_a_link_that_dies_before_a_restore_is_no_kernel_bug(nodes, host, saved):
     """After the restore, the link's time is up (LOST_SOON: a second) before XenStore has said anything."""
