@@ -29,12 +29,22 @@ static uint64_t estimated(struct call_history *history, uint64_t took)
 	return history->cost ? history->cost : CALL_LONG_NS;
 }
 
-/* Returns what has to be charged for those that passed unseen, if this one was long. */
-static uint64_t owed(const struct call_history *history, uint64_t cost)
+/* What has to be charged for those that passed unseen, if this one was long, is charged with the next ones, a
+ * little with each: it is no reason to rest. */
+static void owe(struct call_history *history, uint64_t cost)
 {
 	uint64_t seen = cost < CALL_SUSPECT_NS ? cost : CALL_SUSPECT_NS;
 
-	return cost >= CALL_LONG_NS && history->cost ? (seen - history->cost) * history->unseen : 0;
+	if (cost >= CALL_LONG_NS && history->cost)
+		history->owed += (uint32_t)((seen - history->cost) * history->unseen);
+}
+
+static uint64_t pay(struct call_history *history)
+{
+	uint32_t part = history->owed < CALL_LONG_NS ? history->owed : CALL_LONG_NS;
+
+	history->owed -= part;
+	return part;
 }
 
 static void note(struct call_history *history, uint64_t cost)
@@ -53,8 +63,6 @@ static void note(struct call_history *history, uint64_t cost)
 
 uint64_t call_cost_of_long(const struct kernel_call *call, uint64_t took)
 {
-	uint64_t more;
-
 	if (!call->is_exact)
 		return estimated(call->history, took);
 	if (took < CALL_LONG_NS && call->history->is_sample) {
@@ -63,9 +71,9 @@ uint64_t call_cost_of_long(const struct kernel_call *call, uint64_t took)
 	}
 	if (took >= CALL_LONG_NS)
 		took = clock_thread_ns() - call->used;
-	more = owed(call->history, took);
+	owe(call->history, took);
 	note(call->history, took);
-	return took + more;
+	return took + pay(call->history);
 }
 
 void relay_spend(struct relay *relay, struct account *account, uint64_t units)

@@ -47,6 +47,7 @@ struct relay;
 
 /* Of one object. */
 struct call_history {
+	uint32_t owed;	/* ns that were used and not charged yet */
 	uint16_t cost;	/* ns, of the last one that was measured exactly and wasn't long; 0: there was none */
 	uint8_t exact;	/* so many of the next calls are measured exactly */
 	uint8_t rest;	/* so many long ones pass before another one is measured */
