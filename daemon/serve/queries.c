@@ -303,8 +303,7 @@ static void query_image(struct image *image, uint32_t *request, struct image_byt
 	image_bytes(image, text, FRAME_PAYLOAD_MAX);
 }
 
-void query_write_image(struct image *image, struct session *session, uint32_t request,
-		       struct frame_text text)
+void query_write_image(struct image *image, struct session *session, uint32_t request, struct frame_text text)
 {
 	uint32_t number = hop_number_in_image(session_hop(session));
 	struct image_bytes bytes = {(const uint8_t *)text.data, (uint32_t)text.size};
