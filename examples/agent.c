@@ -44,12 +44,14 @@ static void on_room(void *call, const struct xenmsg_result *result)
 
 static void on_call(void *userdata, struct xenmsg_message *call)
 {
+	(void)userdata;
 	calls++;
 	answer(call);
 }
 
 static void on_change(void *userdata, const struct xenmsg_change *change)
 {
+	(void)userdata;
 	switch (change->kind) {
 	case XENMSG_DAEMON_LOST:
 		printf("the daemon is lost: %s\n", xenmsg_error_text(change->error));

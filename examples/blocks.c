@@ -69,6 +69,7 @@ static int outcome; /* the first error */
 
 static void delivered(void *userdata, const struct xenmsg_result *result)
 {
+	(void)userdata;
 	if (result->error < 0 && outcome == 0)
 		outcome = result->error;
 }

@@ -47,6 +47,7 @@ static void end_job(struct job *job)
 
 static void on_withdrawn(void *userdata, struct xenmsg_message *call)
 {
+	(void)call;
 	end_job(userdata);
 	printf("stopped: the caller has gone; %u left\n", count);
 }
@@ -61,6 +62,7 @@ static void refuse(struct xenmsg_message *call, unsigned code, const char *words
 
 static void on_call(void *userdata, struct xenmsg_message *call)
 {
+	(void)userdata;
 	size_t size = xenmsg_message_size(call);
 	char digits[16] = "";
 	struct job *job;

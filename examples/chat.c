@@ -61,6 +61,7 @@ static void on_event(void *userdata, const struct xenmsg_event *event)
 
 static void on_message(void *userdata, struct xenmsg_message *message)
 {
+	(void)userdata;
 	show(xenmsg_peer_domid(xenmsg_message_sender(message)),
 	     xenmsg_peer_domain_name(xenmsg_message_sender(message)), xenmsg_message_data(message),
 	     xenmsg_message_size(message));

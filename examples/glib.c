@@ -38,6 +38,7 @@ static gboolean on_input(gint fd, GIOCondition condition, gpointer userdata);
 
 static void on_message(void *userdata, struct xenmsg_message *message)
 {
+	(void)userdata;
 	printf("from domain %u: %.*s\n", xenmsg_peer_domid(xenmsg_message_sender(message)),
 	       (int)xenmsg_message_size(message), (const char *)xenmsg_message_data(message));
 	fflush(stdout);
@@ -96,6 +97,8 @@ static void on_done(void *userdata, const struct xenmsg_result *result)
 
 static gboolean on_xenmsg(gint fd, GIOCondition condition, gpointer userdata)
 {
+	(void)fd;
+	(void)condition;
 	struct loop *loop = userdata;
 	int r = xenmsg_process(loop->conn);
 
@@ -110,6 +113,7 @@ static gboolean on_xenmsg(gint fd, GIOCondition condition, gpointer userdata)
 
 static gboolean on_input(gint fd, GIOCondition condition, gpointer userdata)
 {
+	(void)condition;
 	struct loop *loop = userdata;
 	ssize_t n = read(fd, loop->lines + loop->filled, sizeof(loop->lines) - loop->filled);
 

@@ -35,6 +35,7 @@ static void on_done(void *userdata, const struct xenmsg_result *result);
 
 static void on_message(void *userdata, struct xenmsg_message *message)
 {
+	(void)userdata;
 	printf("from domain %u: %.*s\n", xenmsg_peer_domid(xenmsg_message_sender(message)),
 	       (int)xenmsg_message_size(message), (const char *)xenmsg_message_data(message));
 	fflush(stdout);
@@ -86,6 +87,8 @@ static void on_done(void *userdata, const struct xenmsg_result *result)
 
 static void on_xenmsg(evutil_socket_t fd, short what, void *userdata)
 {
+	(void)fd;
+	(void)what;
 	struct loop *loop = userdata;
 	int r = xenmsg_process(loop->conn);
 
@@ -98,6 +101,7 @@ static void on_xenmsg(evutil_socket_t fd, short what, void *userdata)
 
 static void on_input(evutil_socket_t fd, short what, void *userdata)
 {
+	(void)what;
 	struct loop *loop = userdata;
 	ssize_t n = read(fd, loop->lines + loop->filled, sizeof(loop->lines) - loop->filled);
 

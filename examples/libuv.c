@@ -36,6 +36,7 @@ static void on_input(uv_poll_t *handle, int status, int events);
 
 static void on_message(void *userdata, struct xenmsg_message *message)
 {
+	(void)userdata;
 	printf("from domain %u: %.*s\n", xenmsg_peer_domid(xenmsg_message_sender(message)),
 	       (int)xenmsg_message_size(message), (const char *)xenmsg_message_data(message));
 	fflush(stdout);
@@ -87,6 +88,8 @@ static void on_done(void *userdata, const struct xenmsg_result *result)
 
 static void on_xenmsg(uv_poll_t *handle, int status, int events)
 {
+	(void)status;
+	(void)events;
 	struct loop *loop = handle->data;
 	int r = xenmsg_process(loop->conn);
 
@@ -99,6 +102,8 @@ static void on_xenmsg(uv_poll_t *handle, int status, int events)
 
 static void on_input(uv_poll_t *handle, int status, int events)
 {
+	(void)status;
+	(void)events;
 	struct loop *loop = handle->data;
 	ssize_t n = read(STDIN_FILENO, loop->lines + loop->filled, sizeof(loop->lines) - loop->filled);
 

@@ -21,6 +21,7 @@
  * some. */
 static size_t on_data(void *userdata, struct xenmsg_stream *stream, const void *data, size_t size)
 {
+	(void)userdata;
 	ssize_t written = xenmsg_stream_write(stream, data, size);
 
 	return written < 0 ? size : (size_t)written; /* it is broken: nothing can be done with what came */
@@ -28,17 +29,21 @@ static size_t on_data(void *userdata, struct xenmsg_stream *stream, const void *
 
 static void on_room(void *userdata, struct xenmsg_stream *stream)
 {
+	(void)userdata;
 	xenmsg_stream_resume(stream);
 }
 
 static void on_ended(void *userdata, struct xenmsg_stream *stream)
 {
+	(void)userdata;
 	xenmsg_stream_end(stream);
 	xenmsg_stream_close(stream);
 }
 
 static void on_broken(void *userdata, struct xenmsg_stream *stream, int error)
 {
+	(void)userdata;
+	(void)error;
 	xenmsg_stream_close(stream);
 }
 
@@ -52,6 +57,7 @@ static const struct xenmsg_stream_callbacks callbacks = {
 
 static void on_incoming(void *userdata, struct xenmsg_stream *stream, const struct xenmsg_peer *peer)
 {
+	(void)userdata;
 	const char *host = xenmsg_peer_host(peer);
 
 	printf("a stream from uid %u of domain %u%s%s\n", xenmsg_peer_uid(peer), xenmsg_peer_domid(peer),

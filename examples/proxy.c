@@ -65,6 +65,7 @@ static void on_answer(void *userdata, const struct xenmsg_result *result)
 
 static void on_withdrawn(void *userdata, struct xenmsg_message *call)
 {
+	(void)call;
 	struct passed *passed = userdata;
 
 	xenmsg_op_withdraw(passed->op); /* on_answer() frees it, as ever */
@@ -72,6 +73,7 @@ static void on_withdrawn(void *userdata, struct xenmsg_message *call)
 
 static void on_call(void *userdata, struct xenmsg_message *call)
 {
+	(void)userdata;
 	struct passed *passed = calloc(1, sizeof(*passed));
 	int r = -ENOMEM;
 

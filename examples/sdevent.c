@@ -37,6 +37,7 @@ static void on_done(void *userdata, const struct xenmsg_result *result);
 
 static void on_message(void *userdata, struct xenmsg_message *message)
 {
+	(void)userdata;
 	printf("from domain %u: %.*s\n", xenmsg_peer_domid(xenmsg_message_sender(message)),
 	       (int)xenmsg_message_size(message), (const char *)xenmsg_message_data(message));
 	fflush(stdout);
@@ -86,6 +87,9 @@ static void on_done(void *userdata, const struct xenmsg_result *result)
 
 static int on_xenmsg(sd_event_source *source, int fd, uint32_t events, void *userdata)
 {
+	(void)source;
+	(void)fd;
+	(void)events;
 	struct loop *loop = userdata;
 	int r = xenmsg_process(loop->conn);
 
@@ -94,6 +98,8 @@ static int on_xenmsg(sd_event_source *source, int fd, uint32_t events, void *use
 
 static int on_input(sd_event_source *source, int fd, uint32_t events, void *userdata)
 {
+	(void)source;
+	(void)events;
 	struct loop *loop = userdata;
 	ssize_t n = read(fd, loop->lines + loop->filled, sizeof(loop->lines) - loop->filled);
 

@@ -175,7 +175,7 @@ enum xenmsg_flags {
 	 * it is tried after pauses, of a second in the end. Until then it has cost nobody but this program,
 	 * which keeps a copy of the message, and one of the 64 watches of its connection for each address
 	 * (-ENOBUFS: there are no more). What is for one address is sent in the order in which it was begun.
-	 * Of another host that isn't known the error is as without it.
+	 * For a host that isn't known this flag changes nothing.
 	 */
 	XENMSG_WAIT = 32768,
 	/*

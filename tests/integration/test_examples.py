@@ -316,3 +316,14 @@ def test_blocks_come_whole_from_writer_to_reader(one, two, size):
     assert receiver.process.wait(30) == 0
     assert receiver.path.read_bytes() == data
     assert one.run_command(example("blocks"), "2:in", "0").returncode == 2
+
+
+def test_the_examples_compile_without_a_warning():
+    """Who copies one has other options than we have."""
+    folder = os.path.join(SOURCES, "examples")
+    libraries = subprocess.run(["pkg-config", "--cflags", "libevent", "glib-2.0", "libuv", "libsystemd"], capture_output=True, text=True,
+                               check=True).stdout.split()
+    for name in sorted(name for name in os.listdir(folder) if name.endswith(".c")):
+        done = subprocess.run(["cc", "-std=gnu11", "-fsyntax-only", "-Wall", "-Wextra", "-Werror", *libraries, "-I", os.path.join(SOURCES, "include"),
+                               "-I", os.path.join(SOURCES, "sim"), os.path.join(folder, name)], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, (name, done.stderr)
