@@ -50,15 +50,13 @@ static int tear_down(void **state)
 	return 0;
 }
 
-static struct charge charge_of(struct quota *quota, enum quota_kind kind, uint32_t id)
+static void charge_of(struct charge *charge, struct quota *quota, enum quota_kind kind, uint32_t id)
 {
 	struct account *account = quota_account(quota, kind, id);
-	struct charge charge;
 
 	assert_non_null(account);
-	charge_init(&charge, account);
+	charge_init(charge, account);
 	account_unref(account);
-	return charge;
 }
 
 static int charge_channels(struct charge *charge, uint64_t channels, uint64_t bytes)
@@ -94,7 +92,8 @@ BEFORE_ALL
 
 TEST_WITH(a_charge_fits_up_to_the_limit_and_no_further, set_up, tear_down)
 {
-	struct charge charge = charge_of(*state, QUOTA_UID, 1000);
+	struct charge charge;
+	charge_of(&charge, *state, QUOTA_UID, 1000);
 
 	assert_int_equal(charge_channels(&charge, 3, 999), 0);
 	assert_int_equal(charge_channels(&charge, 1, 1), 0);
@@ -111,7 +110,8 @@ TEST_WITH(a_charge_fits_up_to_the_limit_and_no_further, set_up, tear_down)
 
 TEST_WITH(numbers_that_would_overflow_do_not_fit, set_up, tear_down)
 {
-	struct charge charge = charge_of(*state, QUOTA_UID, 1000);
+	struct charge charge;
+	charge_of(&charge, *state, QUOTA_UID, 1000);
 
 	assert_int_equal(charge_channels(&charge, 1, 1), 0);
 	assert_int_equal(charge_channels(&charge, UINT64_MAX, 1), -ENOBUFS);
@@ -127,7 +127,8 @@ TEST_WITH(numbers_that_would_overflow_do_not_fit, set_up, tear_down)
 
 TEST_WITH(asking_whether_it_fits_is_no_refusal, set_up, tear_down)
 {
-	struct charge charge = charge_of(*state, QUOTA_UID, 1000);
+	struct charge charge;
+	charge_of(&charge, *state, QUOTA_UID, 1000);
 
 	assert_true(charge_fits(&charge, QUOTA_BYTES, 1000));
 	assert_false(charge_fits(&charge, QUOTA_BYTES, 1001));
@@ -137,7 +138,9 @@ TEST_WITH(asking_whether_it_fits_is_no_refusal, set_up, tear_down)
 
 TEST_WITH(what_is_refused_says_which_limit_it_is, set_up, tear_down)
 {
-	struct charge user = charge_of(*state, QUOTA_UID, 1000), peer = charge_of(*state, QUOTA_PEER, 7);
+	struct charge user, peer;
+	charge_of(&user, *state, QUOTA_UID, 1000);
+	charge_of(&peer, *state, QUOTA_PEER, 7);
 	char why[160];
 
 	assert_int_equal(charge_add(&user, QUOTA_CLIENTS, 4), -ENOBUFS);
@@ -158,8 +161,11 @@ TEST_WITH(what_is_refused_says_which_limit_it_is, set_up, tear_down)
 
 TEST_WITH(users_and_peers_of_the_same_number_pay_for_themselves, set_up, tear_down)
 {
-	struct charge user = charge_of(*state, QUOTA_UID, 3), peer = charge_of(*state, QUOTA_PEER, 3);
-	struct charge other = charge_of(*state, QUOTA_PEER, 4);
+	struct charge user, peer;
+	charge_of(&user, *state, QUOTA_UID, 3);
+	charge_of(&peer, *state, QUOTA_PEER, 3);
+	struct charge other;
+	charge_of(&other, *state, QUOTA_PEER, 4);
 
 	assert_ptr_not_equal(user.account, peer.account);
 	assert_int_equal(charge_channels(&peer, 2, 500), 0);
@@ -180,7 +186,9 @@ TEST_WITH(users_and_peers_of_the_same_number_pay_for_themselves, set_up, tear_do
 
 TEST_WITH(all_programs_of_a_user_share_an_account, set_up, tear_down)
 {
-	struct charge one = charge_of(*state, QUOTA_UID, 1000), two = charge_of(*state, QUOTA_UID, 1000);
+	struct charge one, two;
+	charge_of(&one, *state, QUOTA_UID, 1000);
+	charge_of(&two, *state, QUOTA_UID, 1000);
 
 	assert_ptr_equal(one.account, two.account);
 	assert_int_equal(charge_channels(&one, 3, 0), 0);
@@ -212,7 +220,8 @@ TEST_WITH(a_charge_outlives_the_program_that_caused_it, set_up, tear_down)
 
 TEST_WITH(a_charge_that_moves_is_held_once, set_up, tear_down)
 {
-	struct charge session = charge_of(*state, QUOTA_UID, 1000), stream;
+	struct charge session, stream;
+	charge_of(&session, *state, QUOTA_UID, 1000);
 
 	assert_int_equal(charge_add(&session, QUOTA_DESCRIPTORS, 3), 0);
 	charge_move(&stream, &session);
@@ -224,8 +233,10 @@ TEST_WITH(a_charge_that_moves_is_held_once, set_up, tear_down)
 
 TEST_WITH(account_that_joins_another_leaves_it_all_that_it_holds, set_up, tear_down)
 {
-	struct charge from = charge_of(*state, QUOTA_PEER, 7), to = charge_of(*state, QUOTA_PEER, 9),
-		      none = charge_of(*state, QUOTA_PEER, 11);
+	struct charge from, to, none;
+	charge_of(&from, *state, QUOTA_PEER, 7);
+	charge_of(&to, *state, QUOTA_PEER, 9);
+	charge_of(&none, *state, QUOTA_PEER, 11);
 	const struct account_key first = {.kind = QUOTA_PEER, .id = 0};
 	const struct account *account;
 
@@ -253,7 +264,7 @@ TEST_WITH(account_that_joins_another_leaves_it_all_that_it_holds, set_up, tear_d
 	charge_end(&to);
 	expect(from.account, 0, 400, 3);
 	/* Who has the number then has another one. */
-	to = charge_of(*state, QUOTA_PEER, 7);
+	charge_of(&to, *state, QUOTA_PEER, 7);
 	assert_false(account_is(to.account, from.account));
 	charge_end(&to);
 	charge_end(&from);
@@ -262,17 +273,18 @@ TEST_WITH(account_that_joins_another_leaves_it_all_that_it_holds, set_up, tear_d
 
 TEST_WITH(two_accounts_become_no_more_than_one_may_be, set_up, tear_down)
 {
-	struct charge a, b = charge_of(*state, QUOTA_PEER, 9);
+	struct charge a, b;
+	charge_of(&b, *state, QUOTA_PEER, 9);
 
 	/* Who holds nothing gets all of it, even what exceeds the maximum. */
-	a = charge_of(*state, QUOTA_PEER, 7);
+	charge_of(&a, *state, QUOTA_PEER, 7);
 	charge_exceed(&a, QUOTA_CHANNELS, 3);
 	assert_int_equal(charge_channels(&b, 0, 200), 0);
 	assert_int_equal(account_merge(a.account, b.account), 0);
 	expect(b.account, 3, 200, 0);
 	charge_end(&a);
 	/* Others don't come on top of that, and remain what they are. */
-	a = charge_of(*state, QUOTA_PEER, 7);
+	charge_of(&a, *state, QUOTA_PEER, 7);
 	assert_int_equal(charge_channels(&a, 0, 301), 0);
 	assert_int_equal(account_merge(a.account, b.account), -ENOBUFS);
 	assert_false(account_is(a.account, b.account));
@@ -283,7 +295,7 @@ TEST_WITH(two_accounts_become_no_more_than_one_may_be, set_up, tear_down)
 	expect(b.account, 0, 500, 0);
 	charge_end(&a);
 	/* Nor more than a share. */
-	a = charge_of(*state, QUOTA_PEER, 7);
+	charge_of(&a, *state, QUOTA_PEER, 7);
 	assert_int_equal(take_all(&a, 1), POOL / 2);
 	assert_int_equal(take_all(&b, 1), POOL / 6);
 	assert_int_equal(account_merge(a.account, b.account), -ENOBUFS);
@@ -322,7 +334,7 @@ TEST_WITH(in_any_order_a_newcomer_finds_its_part, set_up, tear_down)
 	unsigned seed = 1;
 
 	for (uint32_t i = 0; i < MOST; i++)
-		charges[i] = charge_of(*state, QUOTA_UID, i);
+		charge_of(&charges[i], *state, QUOTA_UID, i);
 	for (unsigned round = 0; round < 20000; round++) {
 		struct charge *charge = &charges[(unsigned)rand_r(&seed) % MOST];
 		uint64_t held = charge->held[QUOTA_DESCRIPTORS], sum = 0, holders = 0, left;
@@ -359,8 +371,11 @@ TEST_WITH(in_any_order_a_newcomer_finds_its_part, set_up, tear_down)
 
 TEST_WITH(accounts_are_listed_by_kind_and_number, set_up, tear_down)
 {
-	struct charge charges[4] = {charge_of(*state, QUOTA_PEER, 1), charge_of(*state, QUOTA_UID, 70000),
-				    charge_of(*state, QUOTA_UID, 3), charge_of(*state, QUOTA_PEER, 0)};
+	struct charge charges[4];
+	charge_of(&charges[0], *state, QUOTA_PEER, 1);
+	charge_of(&charges[1], *state, QUOTA_UID, 70000);
+	charge_of(&charges[2], *state, QUOTA_UID, 3);
+	charge_of(&charges[3], *state, QUOTA_PEER, 0);
 	const struct account *account = quota_next(*state, NULL);
 	uint32_t ids[5] = {0};
 
@@ -381,7 +396,7 @@ TEST_WITH(walk_over_accounts_goes_on_where_one_has_gone, set_up, tear_down)
 	struct account_key key;
 
 	for (unsigned i = 0; i < 5; i++)
-		charges[i] = charge_of(*state, i < 3 ? QUOTA_UID : QUOTA_PEER, ids[i]);
+		charge_of(&charges[i], *state, i < 3 ? QUOTA_UID : QUOTA_PEER, ids[i]);
 	for (unsigned i = 0; i < 5; i++) {
 		account = quota_next(*state, i ? &key : NULL);
 		assert_non_null(account);
