@@ -590,23 +590,6 @@ int cli_show_whole(const char *data, size_t size)
 	return code || !cli_is_terminal() || (size && data[size - 1] == '\n') ? code : cli_output("\n", 1);
 }
 
-void cli_print_line(const char *format, ...)
-{
-	char *text = NULL, *line;
-	va_list arguments;
-	int r;
-
-	va_start(arguments, format);
-	r = vasprintf(&text, format, arguments);
-	va_end(arguments);
-	if (r < 0)
-		return;
-	line = cli_is_terminal() ? terminal_line(text) : NULL;
-	puts(line ? line : text);
-	free(line);
-	free(text);
-}
-
 /* Puts a newline and the indent between words where a line would be too long. UTF-8 takes no more columns
  * than bytes. */
 static void put_folded(const char *line, size_t columns, int indent)
@@ -629,22 +612,37 @@ static void put_folded(const char *line, size_t columns, int indent)
 	putchar('\n');
 }
 
-void cli_print_words(int indent, const char *format, ...)
+/* Prints a line; a terminal gets it escaped, and cut between words if it has fewer columns than the line
+ * (SIZE_MAX: whole). */
+static void print_line(int indent, size_t columns, const char *format, va_list arguments)
 {
 	char *text = NULL, *line;
-	va_list arguments;
-	int r;
 
-	va_start(arguments, format);
-	r = vasprintf(&text, format, arguments);
-	va_end(arguments);
-	if (r < 0)
+	if (vasprintf(&text, format, arguments) < 0)
 		return;
 	line = cli_is_terminal() ? terminal_line(text) : NULL;
 	if (line)
-		put_folded(line, cli_columns(), indent);
+		put_folded(line, columns, indent);
 	else
 		puts(text);
 	free(line);
 	free(text);
+}
+
+void cli_print_line(const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	print_line(0, SIZE_MAX, format, arguments);
+	va_end(arguments);
+}
+
+void cli_print_words(int indent, const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	print_line(indent, cli_columns(), format, arguments);
+	va_end(arguments);
 }
