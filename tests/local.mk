@@ -69,7 +69,7 @@ include tests/peers/local.mk
 include tests/xen/local.mk
 include tests/store/local.mk
 
-EXTRA_DIST += tests/interop/run tests/programs
+EXTRA_DIST += tests/programs
 EXTRA_DIST += tests/services/in-root tests/services/run tests/musl/libraries tests/musl/run
 EXTRA_DIST += tests/packages/in-root tests/packages/in-root-rpm tests/packages/run
 EXTRA_DIST += tests/integration/reached_by_others tests/reach/places.c tests/reach/places.py tests/reach/run

@@ -292,10 +292,6 @@ def make_host(request):
         simulated.stop()
 
 
-# Needs daemons of earlier versions, which tests/interop/run builds.
-collect_ignore = [] if os.environ.get("XENMSG_OLD") else ["test_interop.py"]
-
-
 def pytest_addoption(parser):
     parser.addoption("--chaos-seed", type=int, default=None, help="replay the decisions of a chaos test")
     parser.addoption("--chaos-seconds", type=int, default=None, help="how long a chaos test lasts")
