@@ -24,7 +24,7 @@ class Blocking(Piped):
         (self.client, self.server), self.daemons = daemons(host, ring or "64K")
         package = os.path.join(host.dir, "python", "xenmsg")
         if not os.path.isdir(package):  # the module as `make` leaves it in the build tree
-            shutil.copytree(os.path.join(TOP, "python", "xenmsg"), package)
+            shutil.copytree(os.path.join(TOP, "bindings", "python", "xenmsg"), package)
             shutil.copy(os.path.join(host.build, ".libs", "_core.so"), package)
         self.python = ("env", f"PYTHONPATH={os.path.dirname(package)}", f"LD_LIBRARY_PATH={host.build}/.libs",
                        "/usr/bin/python3", os.path.join(TOP, "bench", "chain.py"))

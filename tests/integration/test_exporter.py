@@ -223,7 +223,7 @@ def test_prometheus_scrapes_it(exporter, tmp_path):
 @pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed")
 def test_the_alerts_come_when_they_should():
     for how, rules in (("check", "xenmsg.rules.yml"), ("test", "xenmsg.rules.test.yml")):
-        done = subprocess.run(["promtool", how, "rules", os.path.join(SOURCES, "monitoring", rules)], capture_output=True, text=True, check=False)
+        done = subprocess.run(["promtool", how, "rules", os.path.join(SOURCES, "packaging", "monitoring", rules)], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -232,10 +232,10 @@ def test_rules_and_dashboard_use_metrics_that_there_are():
     for name, kind in re.findall(r"^\| `(\w+)` \| (\w+) \|", read_source("doc", "metrics.md"), re.M):
         for suffix in ("_bucket", "_sum", "_count") if kind == "histogram" else ("",):
             known[name + suffix] = kind
-    dashboard = json.loads(read_source("monitoring", "xenmsg-dashboard.json"))
+    dashboard = json.loads(read_source("packaging", "monitoring", "xenmsg-dashboard.json"))
     assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
     queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
-    queries += re.findall("expr: (.*)", read_source("monitoring", "xenmsg.rules.yml"))
+    queries += re.findall("expr: (.*)", read_source("packaging", "monitoring", "xenmsg.rules.yml"))
     used = {name for query in queries for name in re.findall(r"\bxenmsg_\w+", query)}
     assert len(used) > 10 and used <= known.keys(), used - known.keys()
 

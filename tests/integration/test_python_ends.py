@@ -380,7 +380,7 @@ def test_pip_installs_it_from_the_source_tree(tmp_path):
     if not all(map(importlib.util.find_spec, ("pip", "setuptools", "wheel"))):
         pytest.skip("no pip, setuptools or wheel")
     # pip leaves its work in the tree
-    shutil.copytree(os.path.join(SOURCES, "python"), tmp_path / "source")
+    shutil.copytree(os.path.join(SOURCES, "bindings", "python"), tmp_path / "source")
     prefix = os.path.dirname(os.environ["XENMSG_BINDIR"])
     done = subprocess.run([sys.executable, "-m", "pip", "install", "--no-index", "--no-build-isolation", "--no-deps",
                            "--disable-pip-version-check", "--target", str(tmp_path / "target"), str(tmp_path / "source")],

@@ -12,7 +12,7 @@ import pytest
 
 from messaging import SOURCES, read_source
 
-FILES = ("MAINTAINERS", "NEWS", "configure.ac", "debian", "packaging", "doc", "python/pyproject.toml", "bindings/rust/Cargo.toml",
+FILES = ("MAINTAINERS", "NEWS", "configure.ac", "debian", "packaging", "doc", "bindings/python/pyproject.toml", "bindings/rust/Cargo.toml",
          "bindings/rust/Cargo.lock", "include/xenmsg.h", "tests/integration/test_printed.py", "scripts/release")
 VERSION, = re.findall(r"^AC_INIT\(\[xenmsg\], \[([^]]*)\]", read_source("configure.ac"), re.M)
 
@@ -72,7 +72,7 @@ def copied_tree(tmp_path):
 
 
 def test_each_file_with_another_version_is_named(tree):
-    for name, line in (("debian/changelog", 1), ("packaging/xenmsg.spec", None), ("packaging/local.mk", None), ("python/pyproject.toml", None),
+    for name, line in (("debian/changelog", 1), ("packaging/xenmsg.spec", None), ("packaging/local.mk", None), ("bindings/python/pyproject.toml", None),
                        ("bindings/rust/Cargo.lock", 7), ("doc/man3/xenmsg_send.3", 2)):
         tree.edit(name, VERSION, "9.8.7")
         said, = tree.fails("check")
@@ -143,7 +143,7 @@ def test_a_tag_is_signed_of_what_is_ready_and_of_nothing_else(signer):
     for name, before, after, says in (("NEWS", f"xenmsg {VERSION}\n", f"xenmsg {VERSION} (not released)\n", f'NEWS doesn\'t begin with "xenmsg {VERSION}" alone'),
                                       ("debian/changelog", "unstable", "UNRELEASED", "debian/changelog says UNRELEASED"),
                                       ("MAINTAINERS", "holes@xenmsg.test", "holes@xenmsg.example", "security in MAINTAINERS is an example: holes@xenmsg.example"),
-                                      ("python/pyproject.toml", VERSION, "9.8.7", f"python/pyproject.toml:8 says 9.8.7, not {VERSION}")):
+                                      ("bindings/python/pyproject.toml", VERSION, "9.8.7", f"bindings/python/pyproject.toml:8 says 9.8.7, not {VERSION}")):
         tree.edit(name, before, after)
         if name == "MAINTAINERS":
             tree.succeeds("addresses")

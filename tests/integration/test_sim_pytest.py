@@ -12,7 +12,7 @@ from conftest import program
 from messaging import SOURCES
 
 SOURCE = pathlib.Path(SOURCES)
-MODULES = os.environ.get("XENMSG_PYTHONDIR") or str(SOURCE / "python")
+MODULES = os.environ.get("XENMSG_PYTHONDIR") or str(SOURCE / "bindings" / "python")
 KERNEL_BUG = """
 def test_closes_what_it_had_before_the_save(xen_host):
     program = "import ctypes as c; x = c.CDLL('libxenevtchn.so.1'); x.xenevtchn_open.restype = c.c_void_p;" \\

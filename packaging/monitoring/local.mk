@@ -2,6 +2,6 @@
 # What a Prometheus and a Grafana are given for the metrics.
 monitoringdir = $(docdir)/monitoring
 dist_monitoring_DATA = \
-	monitoring/xenmsg.rules.yml \
-	monitoring/xenmsg-dashboard.json
-EXTRA_DIST += monitoring/xenmsg.rules.test.yml
+	packaging/monitoring/xenmsg.rules.yml \
+	packaging/monitoring/xenmsg-dashboard.json
+EXTRA_DIST += packaging/monitoring/xenmsg.rules.test.yml
