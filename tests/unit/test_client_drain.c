@@ -164,6 +164,25 @@ BOTH(where_nothing_is_in_service_it_is_drained_at_once)
 	}
 }
 
+BOTH(it_is_drained_when_the_answers_have_come)
+{
+	serve();
+	send_one(3, MESSAGE_REQUEST, 0, 70, "one");
+	take(1);
+	assert_int_equal(xenmsg_reply(taken[0], "eins", 4), 0);
+	read_about(FRAME_DATA, 3);
+	/* all is answered, and the answer is on its way */
+	drain(NULL);
+	expect_drain();
+	expect_reset(1, ENOENT);
+	expect_reset(5, ENOENT);
+	assert_int_equal(drained, PENDING);
+	fake_credit(&fake, 3, 24, 65536);
+	expect_reset(3, ENOENT);
+	expect_drained(0);
+	free_taken();
+}
+
 BOTH(an_endpoint_may_be_bound_again_while_it_is_drained)
 {
 	drain_with_a_call(NULL);
