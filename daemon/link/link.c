@@ -37,7 +37,7 @@ void link_set_state(struct link *link, enum link_state state)
 		event_del(link->again.timer);
 	link->waits_for_word = false;
 	if (state != LINK_CONNECTING)
-		link->has_waited = false;
+		link->has_waited = link->has_word = false;
 	if (was_away != (state == LINK_AWAY) && !link_is_far(link))
 		known_set_away(links->options.known, link->stamped.number, !was_away);
 }
@@ -161,6 +161,12 @@ void link_end_said(struct link *link, int error, const char *why)
 int link_error_now(struct link *link)
 {
 	return links_is_there(link->links, link->peer) ? EHOSTUNREACH : EHOSTDOWN;
+}
+
+void link_note_death(const struct link *link, enum transport_state state)
+{
+	if (state == TRANSPORT_DIED && link->peer.kind == PEER_DOMAIN)
+		peers_died(link->links->peers, link->peer.number);
 }
 
 /* --- as the owner of the hop ------------------------------------------------------------------ */
@@ -399,11 +405,12 @@ static void on_carrier(void *userdata)
 	link_stop_being_polled(link);
 	hop_spend(link->hop, COST_WAKE_UP);
 	hop_event(link->hop);
+	link_note_death(link, state);
 	if (state == TRANSPORT_OPEN || link_note_gone(link, state))
 		return;
 	if (state == TRANSPORT_LEFT)
 		hop_finish(link->hop, -ENOLINK, "the peer has left the vchan");
-	else if (state == TRANSPORT_CLOSED)
+	else if (state == TRANSPORT_CLOSED || state == TRANSPORT_DIED)
 		hop_finish(link->hop, -ECONNRESET, "the peer's daemon has gone");
 	else
 		hop_finish(link->hop, -EPROTO, "impossible state in the vchan");

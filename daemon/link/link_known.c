@@ -188,7 +188,8 @@ bool links_zero_knows(struct links *links, struct peer_id peer)
 /* --- domain 0's word ------------------------------------------------------------------------------ */
 
 /* A domain that is saved has gone from XenStore, where whoever asks reads it, before domain 0 has heard of
- * that and told it. */
+ * that and told it. So domain 0 is asked to ping it. If it leads nobody there, or has no session with it, it
+ * says so at once; else what it tells comes within this. */
 #define WORD_MS 500
 
 static bool may_be_told(const struct link *link)
@@ -200,9 +201,32 @@ static bool may_be_told(const struct link *link)
 	       known_is_complete(links->options.known, link->peer.number);
 }
 
+static void on_word(void *userdata, uint32_t domid, int64_t result)
+{
+	struct link *link = link_find_domain(userdata, domid);
+
+	if (!link || !link->waits_for_word || (result != -EHOSTDOWN && result != -EACCES))
+		return;
+	link->has_word = true;
+	timer_set(link->again.timer, 0);
+}
+
+/* Begins to wait. */
+static bool ask_for_word(struct link *link)
+{
+	const struct frame_ping_relayed what = {.number = link->peer.number};
+
+	if (deadline_set(&link->again, WORD_MS) < 0)
+		return false;
+	/* If it can't be asked, it may still tell. */
+	links_ping_relayed(link->links, peer_domain(0), &what, NULL, on_word, link->links, what.number);
+	return true;
+}
+
 bool link_waits_for_word(struct link *link, int error, const char *reason)
 {
-	if (error != -EHOSTDOWN || links_zero_knows(link->links, link->peer) || !may_be_told(link))
+	if (error != -EHOSTDOWN || link->has_word || links_zero_knows(link->links, link->peer) ||
+	    !may_be_told(link))
 		return false;
 	if (link_make_timer(link) < 0)
 		return false;
@@ -210,7 +234,7 @@ bool link_waits_for_word(struct link *link, int error, const char *reason)
 	if (link->has_waited)
 		link->waits_for_word = !deadline_is_over(&link->again, WORD_MS);
 	else
-		link->waits_for_word = link->has_waited = deadline_set(&link->again, WORD_MS) == 0;
+		link->waits_for_word = link->has_waited = ask_for_word(link);
 	if (!link->waits_for_word)
 		return false;
 	snprintf(link->last_error, sizeof(link->last_error), "%s", reason);

@@ -9,7 +9,8 @@
  *
  *   waiting ──the other end has come──▶ open                               (the granter's end begins here)
  *   open ──the other end leaves it, and wants another one──▶ left        each until close()
- *     ├─────it closes it, or its process dies──────────────▶ closed
+ *     ├─────it closes it──────────────────────────────────▶ closed
+ *     ├─────its process dies──────────────────────────────▶ died
  *     └─────it says something impossible───────────────────▶ broken
  */
 
@@ -21,9 +22,10 @@
 enum transport_state {
 	TRANSPORT_WAITING, /* the other end hasn't come yet */
 	TRANSPORT_OPEN,
-	/* closed to be resumed; what the other end wrote before can still be read, as in the next */
+	/* closed to be resumed; what the other end wrote before can still be read, as in the next two */
 	TRANSPORT_LEFT,
 	TRANSPORT_CLOSED,
+	TRANSPORT_DIED,
 	TRANSPORT_BROKEN,
 };
 

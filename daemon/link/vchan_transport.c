@@ -27,7 +27,9 @@ static enum transport_state state(void *carrier)
 	case VCHAN_CONNECTED:
 		return TRANSPORT_OPEN;
 	case VCHAN_CLOSED:
-		return vchan_was_left(carrier) ? TRANSPORT_LEFT : TRANSPORT_CLOSED;
+		return vchan_was_left(carrier)	 ? TRANSPORT_LEFT
+		       : vchan_has_died(carrier) ? TRANSPORT_DIED
+						 : TRANSPORT_CLOSED;
 	default:
 		return TRANSPORT_BROKEN;
 	}

@@ -127,6 +127,9 @@ void peers_hand_over(struct peers *peers);
 int peers_connect(struct peers *peers, uint32_t domid, struct account *account);
 /* Withdraws our hello: the vchan with this peer is closed or not wanted any more. */
 void peers_disconnect(struct peers *peers, uint32_t domid);
+/* The process at the other end of a vchan with this peer has died, not its domain, which might have been
+ * saved: its daemon isn't there any more, though its leaves are. The owner knows that its vchan is lost. */
+void peers_died(struct peers *peers, uint32_t domid);
 
 /* Advertises the endpoints of this domain, to each peer those that policy lets it know of. Call it also when
  * policy changes. Writes are coalesced and bounded to what a XenStore value can hold; names that don't fit

@@ -165,6 +165,8 @@ struct peer {
 	bool is_stranger;
 	bool up; /* as known.h has it */
 	char instance[PEERS_INSTANCE_SIZE];
+	/* The daemon of this instance was seen to die, and had this hello then; "": none was. */
+	char dead_instance[PEERS_INSTANCE_SIZE], dead_nonce[PEERS_NONCE_SIZE];
 
 	struct store_request *advertising; /* our endpoints leaf for it is being written */
 	bool advertised;		   /* it was written */

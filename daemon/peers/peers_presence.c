@@ -48,7 +48,7 @@ static enum peer_leaf leaf_to_watch(const struct peer *peer)
 {
 	const struct peers *peers = peer->peers;
 
-	if (!peer->up || (peer->domid == 0 && peers->zero_watch))
+	if ((!peer->up && !peer->dead_instance[0]) || (peer->domid == 0 && peers->zero_watch))
 		return LEAVES;
 	if (peers->told)
 		return rendezvous_is_late(peer) ? LEAF_FOR_US : LEAVES;
@@ -153,6 +153,16 @@ static bool is_strange(struct peer *peer)
 	return is_incomplete;
 }
 
+/* Whether the leaves are still those of the daemon that has died: who takes back its hello, or has another
+ * one, lives. */
+static bool is_dead(struct peer *peer, const char *instance)
+{
+	if (!peer->hello_seen || strcmp(peer->dead_nonce, peer->hello.nonce) != 0 ||
+	    strcmp(peer->dead_instance, instance) != 0)
+		peer->dead_instance[0] = '\0';
+	return peer->dead_instance[0];
+}
+
 /* Decides from the leaves whether the peer is up, down, or another daemon than before. A daemon that writes
  * no presence shows itself by what it writes for us. */
 static void conclude_presence(struct peer *peer)
@@ -165,7 +175,9 @@ static void conclude_presence(struct peer *peer)
 						  : "";
 	bool replaced;
 
-	if (is_strange(peer))
+	if (is_dead(peer, instance))
+		up = false;
+	else if (is_strange(peer))
 		return;
 	replaced = up && instance[0] && peer->instance[0] && strcmp(instance, peer->instance);
 

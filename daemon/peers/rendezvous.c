@@ -412,6 +412,22 @@ void rendezvous_wanted(struct peer *peer)
 	timer_set(rendezvous->again, rendezvous->again_ms);
 }
 
+/* That is so as long as the leaves of then stand there. If others do, it was an earlier daemon. */
+void peers_died(struct peers *peers, uint32_t domid)
+{
+	struct peer *peer = peer_find(peers, domid);
+	struct rendezvous *rendezvous;
+
+	if (!peer || peer->rendezvous.state != RENDEZVOUS_CONNECTED || peer->rendezvous.lost_told)
+		return;
+	rendezvous = &peer->rendezvous;
+	rendezvous->lost_told = true;
+	memcpy(peer->dead_instance, peer->instance, sizeof(peer->dead_instance));
+	memcpy(peer->dead_nonce, rendezvous->connected_nonce, sizeof(peer->dead_nonce));
+	peer_read(peer, LEAF_PRESENCE);
+	peer_read(peer, LEAF_HELLO);
+}
+
 void peers_disconnect(struct peers *peers, uint32_t domid)
 {
 	struct peer *peer = peer_find(peers, domid);

@@ -12,7 +12,9 @@
 #include "daemon/xen/vchan_layout.h"
 #include "wire/untrusted_copy.h"
 
-#define NOTIFY_LEFT 0x80 /* beside VCHAN_NOTIFY_*: vchan_leave() */
+/* Beside VCHAN_NOTIFY_*: vchan_leave(), and vchan_close(), which a process that dies doesn't call. */
+#define NOTIFY_LEFT   0x80
+#define NOTIFY_CLOSED 0x40
 
 static bool is_server(const struct vchan *vchan)
 {
@@ -267,7 +269,7 @@ uint32_t vchan_port(const struct vchan *vchan)
 	return vchan->port;
 }
 
-/* Who sees here that the other end has closed it sees all that it wrote before, bytes, index and NOTIFY_LEFT
+/* Who sees here that the other end has closed it sees all that it wrote before, bytes, index and NOTIFY_...
  * (tests/model/order/close.litmus). */
 enum vchan_state vchan_state(const struct vchan *vchan)
 {
@@ -328,6 +330,13 @@ bool vchan_had_mapper(const struct vchan *vchan)
 bool vchan_was_left(const struct vchan *vchan)
 {
 	return !vchan->is_stale && __atomic_load_n(their_requests(vchan), __ATOMIC_ACQUIRE) & NOTIFY_LEFT;
+}
+
+bool vchan_has_died(const struct vchan *vchan)
+{
+	const uint8_t ends = NOTIFY_LEFT | NOTIFY_CLOSED;
+
+	return !vchan->is_stale && !(__atomic_load_n(their_requests(vchan), __ATOMIC_ACQUIRE) & ends);
 }
 
 void vchan_read_view(const struct vchan *vchan, struct ring_view *view)
@@ -410,6 +419,7 @@ void vchan_close(struct vchan *vchan)
 		return;
 	ring = vchan->control.ring;
 	granted = is_server(vchan);
+	__atomic_fetch_or(our_requests(vchan), NOTIFY_CLOSED, __ATOMIC_SEQ_CST);
 	/* The byte is written first, then the event sent, so that the peer sees the byte when it wakes: the
 	 * hypercall is a fence, and the store isn't ordered after what follows by anything else. The
 	 * kernel does both again at the unmapping. */

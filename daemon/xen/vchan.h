@@ -101,6 +101,9 @@ bool vchan_had_mapper(const struct vchan *vchan);
  * requests says so, which the kernel doesn't set when it closes the vchan of a process that has died, and
  * libxenvchan never. */
 bool vchan_was_left(const struct vchan *vchan);
+/* Whether the other side, which is gone, has said neither by that nor by vchan_close() that it would go: the
+ * kernel has closed the vchan of a process that died. */
+bool vchan_has_died(const struct vchan *vchan);
 
 /* Returns how often this domain was restored since vchan_host_guard(), as far as can be seen at once; 0
  * without that. */

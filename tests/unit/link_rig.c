@@ -63,6 +63,11 @@ bool vchan_was_left(const struct vchan *vchan)
 	return vchan->was_left;
 }
 
+bool vchan_has_died(const struct vchan *vchan)
+{
+	return vchan->has_died;
+}
+
 bool guarded, maps;
 
 bool vchan_is_guarded(const struct vchan *vchan)
@@ -144,6 +149,11 @@ void peers_disconnect(struct peers *peers, uint32_t domid)
 	scene->disconnects++;
 	if (domid == scene->peer.domid)
 		scene->is_connected = false;
+}
+
+void peers_died(struct peers *peers, uint32_t domid)
+{
+	((struct scene *)(void *)peers)->deaths++;
 }
 
 bool peers_is_forbidden(struct peers *peers, uint32_t domid)

@@ -45,6 +45,7 @@ struct vchan {
 	bool closed;
 	bool is_mapped;	     /* by the daemon; else it has granted it */
 	bool left, was_left; /* by the daemon; by the peer, with `state` */
+	bool has_died;	     /* the peer, likewise */
 	bool restored;	     /* our domain was, since */
 	uint32_t size;	     /* of the rings, where only that counts; 0: as it is */
 	struct vchan *next;  /* that the rig has made before */
@@ -82,7 +83,7 @@ struct scene {
 	int connect_error;
 	uint32_t next_rings; /* the size of those that are granted next; 0: as large as any */
 	bool is_connected;   /* has handed over a vchan, and wasn't told that it ended */
-	unsigned connects, disconnects, ups, downs, anews, directories, opens, sources;
+	unsigned connects, disconnects, deaths, ups, downs, anews, directories, opens, sources;
 	int directory_result;
 	int64_t pong;
 	unsigned pongs, unlinkable, waiting_for_pages;

@@ -105,7 +105,20 @@ static void find_nobody(struct scene *scene)
 	assert_int_equal(scene->pongs, 0);
 }
 
-enum { AWAY, NO_MORE, NOTHING, UP_AGAIN, WORDS };
+/* Domain 0 answers the ping that it was asked to relay to domain 7. */
+static void say_word(struct scene *scene, uint32_t error)
+{
+	uint8_t payload[FRAME_PING_RELAYED_SIZE];
+	struct frame_ping_relayed word;
+
+	expect(scene, FRAME_PING);
+	assert_int_equal(frame_ping_relayed_decode(scene->peer.payload, scene->peer.header.length, &word), 0);
+	assert_int_equal(word.number, 7);
+	word.number = error;
+	say(scene, FRAME_PONG, payload, frame_ping_relayed_encode(&word, payload));
+}
+
+enum { AWAY, NO_MORE, NOTHING, UP_AGAIN, NOBODY, DENIED, UNDECIDED, THERE, WORDS };
 
 SCENE_TEST_EACH(what_nobody_is_there_for_waits_until_domain_0_has_said_why, find_nobody, word, WORDS)
 {
@@ -119,14 +132,17 @@ SCENE_TEST_EACH(what_nobody_is_there_for_waits_until_domain_0_has_said_why, find
 		assert_int_equal(scene->pong, -EHOSTUNREACH);
 		return;
 	}
-	if (word == NOTHING) {
+	if (word >= NOBODY)
+		say_word(scene, (const uint32_t[]){EHOSTDOWN, EACCES, ENODATA, 0}[word - NOBODY]);
+	if (word == NOTHING || word == UNDECIDED || word == THERE) {
 		pass(scene, 300);
 		note_name(scene, 7); /* something else was said of it */
 		pass(scene, 100);
 		assert_int_equal(scene->pongs, 0);
 		pass(scene, 110);
 	} else {
-		note_name(scene, 7);
+		if (word < NOBODY)
+			note_name(scene, 7);
 		assert_int_equal(scene->pongs, 0);
 		pass(scene, 1);
 	}

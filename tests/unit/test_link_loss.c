@@ -8,7 +8,7 @@
 
 #include "wire/bytes.h"
 
-enum { FAILED, LOST, CLOSED, BROKEN, GOODBYE, STOPPED, ENDS, ENDS_AT_ALL_MOMENTS = ENDS * MOMENTS };
+enum { FAILED, LOST, CLOSED, DIED, BROKEN, GOODBYE, STOPPED, ENDS, ENDS_AT_ALL_MOMENTS = ENDS * MOMENTS };
 
 SCENE_TEST_EACH(end_at_any_state_ends_the_channels_and_leaves_it_idle, scene_start, number,
 		ENDS_AT_ALL_MOMENTS)
@@ -32,6 +32,8 @@ SCENE_TEST_EACH(end_at_any_state_ends_the_channels_and_leaves_it_idle, scene_sta
 		expect_last_error(scene, "the domain is gone");
 		break;
 	case CLOSED:
+	case DIED:
+		scene->peer.vchan->has_died = end == DIED;
 		close_by_peer(scene);
 		expect_last_error(scene, "the peer's daemon has gone");
 		break;
@@ -56,6 +58,7 @@ SCENE_TEST_EACH(end_at_any_state_ends_the_channels_and_leaves_it_idle, scene_sta
 	assert_int_equal(scene->disconnects, end == FAILED ? 0 : 1);
 	assert_int_equal(scene->ups, moment == RUNNING);
 	assert_int_equal(scene->downs, scene->ups);
+	assert_int_equal(scene->deaths != 0, end == DIED);
 	/* It can be had again. */
 	greet(scene);
 }

@@ -169,6 +169,10 @@ void peers_disconnect(struct peers *peers, uint32_t domid)
 	peers->wanted = peers->connected = false;
 }
 
+void peers_died(struct peers *peers, uint32_t domid)
+{
+}
+
 bool peers_is_forbidden(struct peers *peers, uint32_t domid)
 {
 	return false;
