@@ -440,6 +440,6 @@ case_a_restore() {
 	show 'another page is shared' "$(ask C map "$(domid u2)" "$ref" 1 1) $(ask A poke 2 100 46) $(ask C peek 2 100)"
 }
 
-conformance_cases='grants grant_limit event_channels event_ring a_killed_mapper a_killed_granter a_destroyed_granter a_destroyed_mapper control control_zombie store_permissions store_watches store_discovery store_transactions store_transaction_reads store_corners store_limits a_checkpoint a_restore a_granter_forks mappings_of_a_pv_guest mappings_of_a_pvh_guest references event_corners a_dead_peers_port raw_store store_orders store_sizes found_functions grant_copy a_paused_watcher home a_device a_crash a_power_off a_destroyed_home suspension foreign_memory virqs kernel_ports resources toolstack'
+conformance_cases='grants grant_limit event_channels event_ring a_killed_mapper a_killed_granter a_destroyed_granter a_destroyed_mapper control control_zombie store_permissions store_watches store_discovery store_transactions store_transaction_reads store_corners store_limits a_checkpoint a_restore a_granter_forks mappings_of_a_pv_guest mappings_of_a_pvh_guest references event_corners a_dead_peers_port raw_store store_orders store_sizes found_functions grant_copy a_paused_watcher home a_crash a_power_off a_destroyed_home suspension foreign_memory virqs kernel_ports resources toolstack'
 
 . "${conformance_dir:-/rig/conformance}/corners.sh"

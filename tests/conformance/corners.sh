@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # More cases (cases.sh): what programs do that don't keep to the usual way, and what a domain's life shows from outside. Beside the
-# functions of lib.sh they use `pause NAME`, `unpause NAME`, `crash NAME`, `power_off NAME`, `attach NAME` and `detach NAME`, which
-# give it a display and take it away, and `recreate NAME preserve`, which makes a domain that stays when it crashes.
+# functions of lib.sh they use `pause NAME`, `unpause NAME`, `crash NAME`, `power_off NAME`, and `recreate NAME preserve`, which makes
+# a domain that stays when it crashes.
 
 # daemonized TAG: the program goes on as its own child, whose parent has ended
 daemonized() {
@@ -403,26 +403,6 @@ case_a_destroyed_home() {
 	no_zombies_soon
 	recreate u2
 }
-# A device as the toolstack gives it: who may do what with which nodes, and what is left of it.
-nodes_of() {
-	on dom0 "xenstore-ls -fp $1" | sed "s|/local/domain/$u1/|FRONT/|g; s|/vdispl/$u1\b|/vdispl/U1|g; s|/libxl/$u1/|LIBXL/|;
-		s|/frontend-id = \"$u1\"|/frontend-id = U1|; s|\([nrwb]\)$u1\b|\1U1|g" | sort
-}
-case_a_device() {
-	local u1 back
-	u1=$(domid u1)
-	back=/local/domain/0/backend/vdispl/$u1/0
-	on dom0 "(until xenstore-read $back/state; do sleep 0.1; done; xenstore-write $back/state 2
-		until [ \"\$(xenstore-read $back/state)\" = 5 ]; do sleep 0.1; done; xenstore-write $back/state 6) >/dev/null 2>&1 &"
-	attach u1 >&2
-	echo 'a backend that is there has a device:'
-	nodes_of "/local/domain/$u1/device/vdispl"
-	nodes_of /local/domain/0/backend/vdispl
-	nodes_of "/libxl/$u1/device/vdispl"
-	detach u1 >&2
-	show 'it is taken away, and this is left' "$(nodes_of "/local/domain/$u1/device/vdispl" 2>/dev/null; nodes_of /local/domain/0/backend/vdispl 2>/dev/null; nodes_of "/libxl/$u1/device/vdispl" 2>/dev/null)"
-}
-
 # background_ask TAG WORD...: asks, and doesn't wait for the answer, which background_answer TAG gives
 background_ask() {
 	local tag=$1 dir

@@ -22,8 +22,6 @@ pause() { xensim pause "$(domid "$1")"; }
 unpause() { xensim unpause "$(domid "$1")"; }
 crash() { xensim crash "$(domid "$1")"; }
 power_off() { have_ended "$1" && xensim shutdown "$(domid "$1")"; }
-attach() { xensim attach "$(domid "$1")" vdispl ro:be-alloc=0 ro:0/resolution=800x600 ro:0/unique-id=x; }
-detach() { xensim detach "$(domid "$1")" vdispl 0; }
 checkpoint() { xensim checkpoint "$u2"; }
 save_and_restore() { xensim suspend "$u2" && u2=$(xensim resume "$u2"); }
 zombies() { xensim list --json | grep -o '"zombies": *[0-9]*' | grep -o '[0-9]*$'; }

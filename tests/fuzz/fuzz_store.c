@@ -7,7 +7,7 @@
  * messages by three domains, "who type transaction length payload", a byte each but for the payload.
  */
 
-#include "sim/store_internal.h"
+#include "sim/store/store_internal.h"
 #include "tests/fuzz/fuzz.h"
 
 /* Reads what a client was sent. A guest's ring carries no longer message than libxenstore accepts. */

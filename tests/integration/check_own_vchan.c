@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * A vchan made by daemon/xen/vchan.h, driven by commands a line each, with stock libxenvchan
- * (sim/check_vchan.c) at the other end. Bytes follow the same pattern as there, so that each reader can check
- * each.
+ * (tests/conformance/check_vchan.c) at the other end. Bytes follow the same pattern as there, so that each
+ * reader can check each.
  *
  * 	serve DOMID READ WRITE (answers what the other end maps: REF PORT) | map DOMID REF PORT
  * 	write N (as much of it as there is space for) | writeall N | read N (what is there) | readall N

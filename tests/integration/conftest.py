@@ -214,13 +214,13 @@ class Host:
         return conversation
 
     def xen(self, domid):
-        """Xen's own libraries, a call a line, inside a domain (sim/check_xen.c)."""
+        """Xen's own libraries, a call a line, inside a domain (tests/conformance/check_xen.c)."""
         conversation = self.converse(domid, "check-xen")
         assert conversation.first == "ok 0", conversation.first
         return conversation
 
     def vchan_server(self, domid, peer, path="data/v", left=65536, right=65536):
-        """A stock libxenvchan server inside a domain (sim/check_vchan.c)."""
+        """A stock libxenvchan server inside a domain (tests/conformance/check_vchan.c)."""
         return self.converse(domid, "check-vchan", "server", peer, path, left, right, env=self.FOR_STOCK)
 
     def vchan_client(self, domid, peer, path=None):

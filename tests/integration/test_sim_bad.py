@@ -463,7 +463,7 @@ def test_a_disk_that_fills_up_is_one_error_a_command(left):
         failed = []
         for words in (("create",), ("create", "--name", "a"), ("exec", 2, "--", "true"), ("exec", 2, "--", "true"), ("suspend", 1), ("resume", 1),
                       ("migrate", 3), ("checkpoint", 2), ("shutdown", 4, "--reboot"), ("record", f"{path}/record"), ("rename", 2, "b"),
-                      ("order", "seed", 1, f"{path}/order"), ("order", "off"), ("exec", 0, "--", "xenstore-write", "/a", "b"), ("record", "off")):
+                      ("exec", 0, "--", "xenstore-write", "/a", "b"), ("record", "off")):
             done = command(*words)
             if done.returncode:
                 failed.append(words[0])
@@ -480,7 +480,7 @@ def test_a_disk_that_fills_up_is_one_error_a_command(left):
         assert len(domains()) >= 6 and {domain["state"] for domain in domains()} == {"running"}
         assert command("stop").returncode == 0
         assert inside.wait() == -signal.SIGKILL
-        assert set(os.listdir(path)) <= {"record", "order"}
+        assert set(os.listdir(path)) <= {"record"}
 
 
 def test_a_record_that_ends_for_want_of_room_says_so(host):
@@ -490,10 +490,6 @@ def test_a_record_that_ends_for_want_of_room_says_so(host):
     host.sim("record", "off")
     done = host.run(1, program("xensim"), "trace", "/dev/full", "--", "xenstore-read", "domid")
     assert done.stdout == "1\n" and done.stderr == f"xensim: the trace ends, since /dev/full cannot be written: {FULL}\n"
-    host.sim("order", "seed", 1, "/dev/full")
-    host.run(1, "xenstore-read", "domid")
-    said = host.sim("order", "off", check=False)
-    assert said.returncode == 1 and said.stderr.endswith(f"steps: {FULL}\n")
 
 
 def ask_at_once(host, commands):

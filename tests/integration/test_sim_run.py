@@ -14,7 +14,7 @@ from conftest import TIMEOUT, environment_of, has_ended, program, wait_for, xens
 from messaging import SOURCES
 
 COMMANDS = ["run", "start", "exec", "create", "destroy", "shutdown", "crash", "pause", "unpause", "suspend", "resume", "checkpoint", "migrate", "rename",
-            "attach", "detach", "list", "record", "trace", "draw", "compare", "order", "fault", "xsm", "stop"]
+            "list", "record", "trace", "compare", "fault", "xsm", "stop"]
 PATH = os.path.dirname(program("xensim")) + ":" + os.environ["PATH"]
 
 

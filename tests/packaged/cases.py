@@ -457,7 +457,6 @@ BLOCKS = {
         "export XENSIM_DIR": the_simulators_session_works_for_an_ordinary_user,
         "xensim run --domains 2": ON_SIMULATOR,
         "printf 'name = ": "tests/peers/run xl_saves_and_restores does this, and more",
-        "xensim order hold": "tests/integration/test_sim_order.py does this with programs that there are",
         "./autogen.sh && ./configure --enable-only-xensim": "the stage peers of scripts/check builds it so",
         "struct xensim_host host": "examples/xensim-test.c has these calls, and tests/integration/test_sim_header.py runs it",
         "def test_a_guest_says_hello": "tests/integration/test_sim_pytest.py runs it",

@@ -11,7 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "sim/store.h"
+#include "sim/store/store.h"
 
 static void on_end(evutil_socket_t fd, short what, void *data)
 {

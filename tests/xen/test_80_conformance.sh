@@ -13,8 +13,6 @@ pause() { xl pause "$(domid "$1")"; }
 unpause() { xl unpause "$(domid "$1")"; }
 crash() { on "$1" '(sleep 5; echo c >/proc/sysrq-trigger) >/dev/null 2>&1 &'; }
 power_off() { have_ended "$1" && on "$1" 'setsid sh -c "sleep 3; kill -9 -1; poweroff -f" >/dev/null 2>&1 &'; }
-attach() { xl vdispl-attach "$(domid "$1")" be-alloc=0 connectors=x:800x600; }
-detach() { xl vdispl-detach "$(domid "$1")" 0; }
 zombies() { xl list | grep -c '(null)'; }
 checkpoint() {
 	xl save -c "$SPARE" /tmp/saved >&2
@@ -97,7 +95,6 @@ test_conformance_toolstack() { conformance_with_the_spare toolstack; }
 test_conformance_grant_copy() { conformance grant_copy; } # direct
 test_conformance_a_paused_watcher() { conformance_with_the_spare a_paused_watcher; }
 test_conformance_home() { conformance home; } # pv
-test_conformance_a_device() { conformance a_device; }
 test_conformance_a_crash() { conformance_with_the_spare a_crash; } # direct, both, panic
 test_conformance_a_power_off() { conformance_with_the_spare a_power_off; } # direct
 test_conformance_a_destroyed_home() { conformance_with_the_spare a_destroyed_home; }
