@@ -114,33 +114,16 @@ static void on_room(struct sender *sender, int error)
 			complete(call, op_result(error == OUTBOX_MORE_ROOM ? 0 : error), NULL);
 }
 
-/* Ends what the server before hasn't answered, once all that it has answered was read. */
-static void end_deserted(struct caller *caller)
+/* Ends what the server before has taken and not answered, and drops what is there of an answer. What has no
+ * outcome by now goes to the other one. */
+static void on_taken_over(struct caller *caller)
 {
 	struct numbered *item, *next;
 
-	if (!caller->is_taken_over || caller->sender->taken < caller->answers)
-		return;
-	caller->is_taken_over = false;
 	assembly_drop(&caller->answer);
 	NUMBERS_EACH(&caller->waiting, item, next)
-		if (call_of(item)->deserted)
+		if (!call_of(item)->unsettled)
 			complete(call_of(item), op_result(-ECONNRESET), NULL);
-}
-
-/* What has no outcome by now goes to the other one. */
-static int on_taken_over(struct caller *caller, uint64_t answers)
-{
-	struct numbered *item, *next;
-
-	if (caller->is_taken_over || answers < caller->sender->taken)
-		return -EPROTO;
-	NUMBERS_EACH(&caller->waiting, item, next)
-		call_of(item)->deserted = !call_of(item)->unsettled;
-	caller->is_taken_over = true;
-	caller->answers = answers;
-	end_deserted(caller);
-	return 0;
 }
 
 const struct outbox_callbacks calls_outbox_callbacks = {
@@ -553,14 +536,6 @@ static int64_t feed(struct caller *caller, const uint8_t *data, uint32_t size)
 	return r < 0 ? (int64_t)r : (int64_t)n;
 }
 
-/* Returns how many of these bytes of answers are of the same server. */
-static uint32_t of_one_server(const struct caller *caller, uint32_t size)
-{
-	uint64_t left = caller->answers - caller->sender->taken;
-
-	return caller->is_taken_over && left < size ? (uint32_t)left : size;
-}
-
 int calls_frame(struct calls *calls, const struct frame_header *header, const uint8_t *payload)
 {
 	struct sender *sender = outbox_find(calls->outbox, header->channel);
@@ -572,7 +547,7 @@ int calls_frame(struct calls *calls, const struct frame_header *header, const ui
 	if (!sender->caller)
 		return -EPROTO;
 	while (left > 0) {
-		int64_t n = feed(sender->caller, payload, of_one_server(sender->caller, left));
+		int64_t n = feed(sender->caller, payload, left);
 
 		if (n < 0)
 			return (int)n;
@@ -581,7 +556,6 @@ int calls_frame(struct calls *calls, const struct frame_header *header, const ui
 		sender->taken += (uint64_t)n;
 		payload += n;
 		left -= (uint32_t)n;
-		end_deserted(sender->caller);
 	}
 	if (calls->outbox->transport->pump && !sender->caller->unreported) {
 		sender->caller->unreported = true;

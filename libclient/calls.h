@@ -54,10 +54,6 @@ struct caller {
 	struct assembly answer;
 	bool unreported;
 	struct caller *prev, *next; /* in calls->unreported */
-	/* Another server goes on: up to there the stream of answers is that of the one before, which answers
-	 * no more. */
-	bool is_taken_over;
-	uint64_t answers;
 };
 
 struct call {
@@ -78,7 +74,6 @@ struct call {
 	void *userdata;
 	bool unsettled; /* its op has no outcome yet */
 	bool reported;
-	bool deserted;	    /* the server that has taken it is gone */
 	bool is_behind;	    /* a refused one, on its channel: it will be refused, too */
 	bool expired;	    /* its time is up, and it is being cancelled */
 	int64_t expires;    /* its deadline, -1: none; then the deadline for the answer to a CANCEL */

@@ -49,9 +49,8 @@ struct settled {
 struct outbox_callbacks {
 	/* One of kind call has ended, and its messages are settled. */
 	void (*ended)(struct caller *caller);
-	/* Another server goes on with it: the answers to what the one before had taken end at this offset of
-	 * theirs. Returns 0 or -EPROTO. */
-	int (*taken_over)(struct caller *caller, uint64_t answers);
+	/* Another server goes on with it, and the one before answers nothing more. */
+	void (*taken_over)(struct caller *caller);
 	/* Less is queued there than before, with OUTBOX_MORE_ROOM, or the channel has ended, with what that
 	 * means to those that wait for room. */
 	void (*room)(struct sender *sender, int error);

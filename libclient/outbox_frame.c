@@ -160,7 +160,9 @@ static int on_takeover(struct outbox *outbox, struct sender *sender, const uint8
 		if (op->end > takeover.consumed && !op->cancelling)
 			outbox_settle_now(outbox, sender, op, op_result(-ECONNRESET));
 	}
-	return sender->caller ? outbox->callbacks->taken_over(sender->caller, takeover.answers) : 0;
+	if (sender->caller)
+		outbox->callbacks->taken_over(sender->caller);
+	return 0;
 }
 
 static int on_cancelled(struct outbox *outbox, struct sender *sender, const uint8_t *payload, uint32_t length)

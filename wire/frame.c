@@ -278,8 +278,7 @@ uint32_t frame_takeover_encode(const struct frame_takeover *takeover, uint8_t *o
 {
 	put_u64(out, takeover->consumed);
 	put_u64(out + 8, takeover->unsure);
-	put_u64(out + 16, takeover->answers);
-	return 24;
+	return 16;
 }
 
 int frame_takeover_decode(const uint8_t *payload, uint32_t length, struct frame_takeover *takeover)
@@ -288,7 +287,6 @@ int frame_takeover_decode(const uint8_t *payload, uint32_t length, struct frame_
 
 	takeover->consumed = take_u64(&cursor);
 	takeover->unsure = take_u64(&cursor);
-	takeover->answers = take_u64(&cursor);
 	return cursor.error;
 }
 

@@ -339,7 +339,6 @@ struct frame_reset {
  * 2.7). */
 struct frame_takeover {
 	uint64_t consumed, unsure; /* as in RESET; what begins at `unsure` goes to the other one */
-	uint64_t answers;	   /* up to there the stream of answers is the first one's */
 };
 
 struct frame_cancelled {

@@ -398,9 +398,15 @@ static void make_opened(struct channel_end *end, struct channel_frame *frame)
 
 static void make_takeover(struct channel_end *end, struct channel_frame *frame)
 {
+	struct channel_takeover *takeover = end->channel->takeovers;
+
 	frame->header.type = FRAME_TAKEOVER;
-	frame->header.length = frame_takeover_encode(end->channel->takeover, frame->payload);
-	channel_drop_takeover(end->channel);
+	frame->header.length = frame_takeover_encode(&takeover->frame, frame->payload);
+	LL_DELETE(end->channel->takeovers, takeover);
+	free(takeover);
+	channel_owe_takeover(end->channel);
+	if (channel_has_backlog(end))
+		hop_mark(end->hop, MARK_DIRTY); /* the answers behind it */
 }
 
 static void make_credit(struct channel_end *end, struct channel_frame *frame)
@@ -440,6 +446,8 @@ static unsigned next_owed(const struct channel_end *end)
 
 	if (channel_has_backlog(end))
 		owed &= OWED_SOURCE | OWED_OPENED | OWED_TAKEOVER | OWED_CREDIT;
+	if (end->is_opener && end->channel->takeovers)
+		owed &= ~(unsigned)OWED_CREDIT;
 	if (waits_until_taken(end))
 		owed &= ~(unsigned)OWED_RESET;
 	return owed & -owed;
@@ -572,7 +580,7 @@ void channel_free(struct channel *channel)
 	withdrawals_free(channel);
 	sharing_free(channel);
 	origin_free(channel);
-	channel_drop_takeover(channel);
+	channel_drop_takeovers(channel);
 	charge_end(&channel->charge);
 	channel_tally_unref(channel->tally);
 	free(channel->endpoint);

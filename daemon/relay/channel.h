@@ -74,7 +74,7 @@ enum channel_out {
 enum channel_owed {
 	OWED_SOURCE = 1,
 	OWED_OPENED = 2,
-	OWED_TAKEOVER = 4, /* before a CREDIT counts what is in doubt as taken */
+	OWED_TAKEOVER = 4, /* the first that waits, behind the answers before it */
 	OWED_CREDIT = 8,
 	OWED_FIN = 16,
 	OWED_RESET = 32, /* a program must have taken the data, too */
@@ -162,6 +162,14 @@ enum channel_verdict {
 	CHANNEL_AWAITS_NUMBER,
 };
 
+/* That another program goes on: the opener is to be told behind so many bytes of answers, before the others,
+ * and before a CREDIT counts what is in doubt as taken. */
+struct channel_takeover {
+	struct frame_takeover frame;
+	uint64_t at;
+	struct channel_takeover *next;
+};
+
 struct channel {
 	struct relay *relay;
 	enum channel_kind kind;
@@ -177,11 +185,10 @@ struct channel {
 	struct channel_end opener, acceptor;
 	struct charge charge; /* the opener pays, for the channel and its windows */
 	struct orphans *orphans_of_hop, *orphans_of_account; /* among which it is counted; NULL: it isn't */
-	struct channel_tally *tally;	 /* a reference; NULL: it leads to no endpoint here */
-	struct channel_latency latency;	 /* of what the tally has durations of */
-	struct sharing *sharing;	 /* sharing.h; NULL: it leads to no endpoint here that is shared */
-	struct frame_takeover *takeover; /* that the opener is to be told; NULL: none */
-	bool has_told;			 /* it was told of one before, or is to be */
+	struct channel_tally *tally;	    /* a reference; NULL: it leads to no endpoint here */
+	struct channel_latency latency;	    /* of what the tally has durations of */
+	struct sharing *sharing;	    /* sharing.h; NULL: it leads to no endpoint here that is shared */
+	struct channel_takeover *takeovers; /* utlist: of which the opener is to be told */
 	/* cancel.h: cancellations without an answer from the acceptor's hop; NULL: there never was one */
 	struct channel_cancels *cancels;
 	struct channel_withdrawals *withdrawals; /* withdraw.h: those that are to be sent; NULL: none */
@@ -322,6 +329,8 @@ struct channel_frame {
 	uint8_t payload[FRAME_SMALL_MAX];
 };
 bool channel_next_control(struct channel_end *end, struct channel_frame *frame);
+/* Owes the opener the first TAKEOVER that waits, if the answers before it were sent. */
+void channel_owe_takeover(struct channel *channel);
 /* Notes that all spilled data has been sent. */
 void channel_backlog_gone(struct channel_end *end);
 /* Removes the end from its hop if the channel has ended there. */

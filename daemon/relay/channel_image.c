@@ -16,6 +16,7 @@
 #include "daemon/relay/origin.h"
 #include "daemon/relay/orphans.h"
 #include "daemon/relay/sharing.h"
+#include "daemon/relay/takeover.h"
 
 #define NOBODY UINT32_MAX
 /* Bytes that a channel pays for: its windows and its cancels, each of which is bounded where it grows. */
@@ -148,22 +149,31 @@ static void sharing_image(struct image *image, struct channel *channel)
 				    sharing->from <= channel->acceptor.sent);
 }
 
-static void takeover_image(struct image *image, struct channel *channel)
+static void takeovers_image(struct image *image, struct channel *channel)
 {
-	bool is_there = channel->takeover != NULL;
+	const struct channel_end *opener = &channel->opener;
+	struct channel_takeover *takeover, read = {.at = opener->sent};
+	uint32_t count = 0;
 
-	image_bool(image, &is_there);
-	if (!is_there)
-		return;
-	if (image->is_read)
-		channel->takeover = calloc(1, sizeof(*channel->takeover));
-	if (!channel->takeover) {
-		image_fail(image, -ENOMEM);
-		return;
+	LL_COUNT(channel->takeovers, takeover, count);
+	image_upto(image, &count, TAKEOVERS_MAX);
+	takeover = channel->takeovers;
+	for (uint32_t i = 0; i < count && !image->error; i++) {
+		uint64_t before = read.at;
+
+		if (!image->is_read) {
+			read = *takeover;
+			takeover = takeover->next;
+		}
+		image_u64(image, &read.frame.consumed);
+		image_u64(image, &read.frame.unsure);
+		image_u64(image, &read.at);
+		image_expect(image, read.at >= before && read.at <= channel->acceptor.received);
+		if (image->is_read && !image->error && takeover_wait(channel, &read.frame, read.at) < 0)
+			image_fail(image, -ENOMEM);
 	}
-	image_u64(image, &channel->takeover->consumed);
-	image_u64(image, &channel->takeover->unsure);
-	image_u64(image, &channel->takeover->answers);
+	image_expect(image, ((opener->owed & OWED_TAKEOVER) != 0) ==
+				    (channel->takeovers && channel->takeovers->at == opener->sent));
 }
 
 /* Who pays, and how much. It is held already, so it isn't refused by limits that are lower now. */
@@ -196,7 +206,6 @@ static void head_image(struct image *image, struct channel *channel)
 	image_u64(image, &channel->stream);
 	origin_image_hosts(image, channel);
 	image_u64(image, &channel->max_message);
-	image_bool(image, &channel->has_told);
 	image_bool(image, &channel->opened);
 	image_u8_upto(image, &channel->opener_minor, PROTOCOL_MINOR);
 	image_u8_upto(image, &channel->acceptor_minor, PROTOCOL_MINOR);
@@ -303,7 +312,7 @@ void channel_image(struct image *image, struct image_hops *hops, struct channel 
 	queue_image(image, &channel->opener);
 	queue_image(image, &channel->acceptor);
 	sharing_image(image, channel);
-	takeover_image(image, channel);
+	takeovers_image(image, channel);
 	charge_image(image, channel);
 	cancels_image(image, channel);
 	if (!image->is_read)
@@ -311,8 +320,7 @@ void channel_image(struct image *image, struct image_hops *hops, struct channel 
 	image_expect(image, (channel->opener.hop || channel->acceptor.hop) &&
 				    (channel->endpoint || !channel->acceptor.hop));
 	image_expect(image, channel_adds_up(&channel->opener) && channel_adds_up(&channel->acceptor));
-	image_expect(image, !(channel->acceptor.owed & OWED_TAKEOVER) &&
-				    (channel->takeover || !(channel->opener.owed & OWED_TAKEOVER)));
+	image_expect(image, !(channel->acceptor.owed & OWED_TAKEOVER));
 	if (image->error) {
 		give_up(image, hops, channel, are_known);
 		return;

@@ -108,10 +108,20 @@ bool channel_move(struct channel_end *end, enum channel_change change)
 	}
 }
 
-void channel_drop_takeover(struct channel *channel)
+void channel_owe_takeover(struct channel *channel)
 {
-	free(channel->takeover);
-	channel->takeover = NULL;
+	if (channel->takeovers && channel->takeovers->at == channel->opener.sent)
+		channel_owe(&channel->opener, OWED_TAKEOVER);
+}
+
+void channel_drop_takeovers(struct channel *channel)
+{
+	struct channel_takeover *takeover;
+
+	while ((takeover = channel->takeovers)) {
+		LL_DELETE(channel->takeovers, takeover);
+		free(takeover);
+	}
 }
 
 /* Whether the opener has said that it sends nothing more, and all that was sent was taken, both ways: so ends
@@ -134,6 +144,22 @@ static void note_end(const struct channel_end *end, int error, bool in_order)
 		steps_note(end, STEP_FINISHED, 0);
 }
 
+/* What was in doubt before stays so; what was taken behind it is, too, as a RESET can't say more. */
+static void take_doubts(struct channel *channel, uint64_t *consumed, uint64_t *unsure)
+{
+	const struct channel_takeover *takeover;
+
+	if (*unsure < *consumed)
+		*unsure = *consumed;
+	LL_FOREACH(channel->takeovers, takeover) {
+		if (*unsure < takeover->frame.unsure)
+			*unsure = takeover->frame.unsure;
+		if (*consumed > takeover->frame.consumed)
+			*consumed = takeover->frame.consumed;
+	}
+	channel_drop_takeovers(channel);
+}
+
 void channel_reset_now(struct channel_end *end, int error, uint64_t consumed, uint64_t unsure)
 {
 	bool in_order = is_over_in_order(end->channel);
@@ -145,18 +171,8 @@ void channel_reset_now(struct channel_end *end, int error, uint64_t consumed, ui
 	if (end->channel->endpoint)
 		note_end(end, error, in_order);
 	drop_queue(end);
-	/* What was in doubt before stays so; what was taken behind it is, too, as a RESET can't say more. */
-	if (end->is_opener && end->channel->takeover) {
-		const struct frame_takeover *takeover = end->channel->takeover;
-
-		if (unsure < consumed)
-			unsure = consumed;
-		if (unsure < takeover->unsure)
-			unsure = takeover->unsure;
-		if (consumed > takeover->consumed)
-			consumed = takeover->consumed;
-		channel_drop_takeover(end->channel);
-	}
+	if (end->is_opener && end->channel->takeovers)
+		take_doubts(end->channel, &consumed, &unsure);
 	end->reset_error = (uint32_t)error;
 	end->reset_consumed = consumed;
 	end->reset_unsure = unsure;

@@ -261,7 +261,7 @@ void hop_run_begin(struct hop_run *run, struct channel_end *end)
 	enum way way = end ? way_of(end) : IGNORED;
 
 	*run = (struct hop_run){.end = NULL};
-	if (way == FREE && !end->channel->sharing)
+	if (way == FREE && !end->channel->sharing && !end->channel->takeovers)
 		run->outlet = hop_outlet(out->hop, out);
 	if (run->outlet || (way == BLOCKED && out->hop->traits->is_inner && channel_has_backlog(out)))
 		run->end = end;
@@ -301,19 +301,22 @@ int hop_run_end(struct hop_run *run)
 /* Sends a piece of what has waited at a channel, whose turn it is. True: some was sent. */
 static bool send_backlog(struct hop *hop, struct channel_end *end)
 {
+	const struct channel_takeover *takeover = end->is_opener ? end->channel->takeovers : NULL;
 	struct evbuffer_iovec pieces[8];
-	size_t queued = channel_queued(end);
+	size_t queued = channel_queued(end), most = QUANTUM;
 	uint32_t length = 0, done;
 	int count;
 
 	if (!queued || channel_is_unannounced(end))
 		return false;
-	count = evbuffer_peek(end->queue, QUANTUM, NULL, pieces, 8);
+	if (takeover && takeover->at - end->sent < most)
+		most = takeover->at - end->sent;
+	count = evbuffer_peek(end->queue, (ev_ssize_t)most, NULL, pieces, 8);
 	if (count > 8)
 		count = 8;
 	for (int i = 0; i < count; i++) {
-		if (pieces[i].iov_len > QUANTUM - length)
-			pieces[i].iov_len = QUANTUM - length;
+		if (pieces[i].iov_len > most - length)
+			pieces[i].iov_len = most - length;
 		length += (uint32_t)pieces[i].iov_len;
 	}
 	if (length < queued)
@@ -323,6 +326,8 @@ static bool send_backlog(struct hop *hop, struct channel_end *end)
 	relay_spend(hop->relay, end->channel->charge.account, COST_FRAME + COST_BYTES(done));
 	evbuffer_drain(end->queue, done);
 	steps_note_sent(end, done);
+	if (takeover)
+		channel_owe_takeover(end->channel);
 	if (done == queued)
 		channel_backlog_gone(end);
 	return done > 0;

@@ -28,21 +28,41 @@ static void end_instead(struct channel *channel)
 
 static bool can_tell(const struct channel *channel)
 {
-	/* The opener minds one at a time, until it has read all answers of the program before. */
-	return channel->opener.hop->takes_takeovers && !channel->takeover &&
-	       (!channel->has_told || !channel_has_backlog(&channel->opener));
+	const struct channel_takeover *takeover;
+	unsigned count;
+
+	LL_COUNT(channel->takeovers, takeover, count);
+	return channel->opener.hop->takes_takeovers && count < TAKEOVERS_MAX;
 }
 
-/* -ENOMEM. */
-static int tell(struct channel *channel, const struct frame_takeover *takeover)
+int takeover_wait(struct channel *channel, const struct frame_takeover *frame, uint64_t at)
 {
-	channel->takeover = malloc(sizeof(*takeover));
-	if (!channel->takeover)
+	struct channel_takeover *takeover = malloc(sizeof(*takeover));
+
+	if (!takeover)
 		return -ENOMEM;
-	*channel->takeover = *takeover;
-	channel->has_told = true;
-	channel_owe(&channel->opener, OWED_TAKEOVER);
+	*takeover = (struct channel_takeover){.frame = *frame, .at = at};
+	LL_APPEND(channel->takeovers, takeover);
 	return 0;
+}
+
+/* Tells it behind the answers that have come. -ENOMEM. */
+static int tell(struct channel *channel, const struct frame_takeover *frame)
+{
+	uint64_t at = channel->acceptor.received;
+	struct channel_takeover *last = channel->takeovers;
+	int r = 0;
+
+	while (last && last->next)
+		last = last->next;
+	/* Nothing is in doubt, nor was it, and nothing was answered between the two. */
+	if (last && last->at == at && last->frame.consumed == last->frame.unsure &&
+	    frame->consumed == frame->unsure)
+		last->frame = *frame;
+	else
+		r = takeover_wait(channel, frame, at);
+	channel_owe_takeover(channel);
+	return r;
 }
 
 int channel_taken_over(struct channel_end *end, const struct frame_takeover *takeover)
@@ -52,7 +72,7 @@ int channel_taken_over(struct channel_end *end, const struct frame_takeover *tak
 	if (channel_is_reset(end))
 		return 0;
 	if (end->is_opener || !end->hop->traits->is_daemon || takeover->consumed > end->sent ||
-	    takeover->unsure > end->sent || takeover->answers < end->received)
+	    takeover->unsure > end->sent)
 		return -EPROTO;
 	channel_taken(end, takeover->consumed);
 	if (!channel->opener.hop || channel_is_reset(&channel->opener))
@@ -106,9 +126,8 @@ static bool may_go_on(struct channel_end *end)
 	struct channel *channel = end->channel;
 	const struct sharing *sharing = channel->sharing;
 
-	if (!sharing || !sharing->sharer || sharing->broken || sharing->moves >= MOVES_MAX ||
-	    sharing->from < sharing->torn || channel_is_reset(end) || end->in != IN_OPEN ||
-	    channel->verdict == CHANNEL_AWAITS_NUMBER)
+	if (!sharing || sharing->broken || sharing->moves >= MOVES_MAX || sharing->from < sharing->torn ||
+	    channel_is_reset(end) || end->in != IN_OPEN || channel->verdict == CHANNEL_AWAITS_NUMBER)
 		return false;
 	if (!channel->opener.hop)
 		return channel->kind == CHANNEL_MESSAGE;
@@ -200,8 +219,7 @@ int channel_go_on(struct channel *channel, struct hop *hop, struct sharer *share
 	next.told = channel->opener.hop && (doubt || channel->kind == CHANNEL_CALL);
 	if (next.told && !can_tell(channel))
 		return -EOPNOTSUPP;
-	next.takeover = (struct frame_takeover){
-		.consumed = end->consumed, .unsure = next.begin, .answers = end->received};
+	next.takeover = (struct frame_takeover){.consumed = end->consumed, .unsure = next.begin};
 	r = channel_table_put(&hop->channels, next.number, end);
 	if (r < 0)
 		return r;

@@ -11,13 +11,16 @@
  *   it has died ──▶ each message in its ring is taken away from it by compare-and-swap; what it may have taken is in doubt
  *
  * The opener hears nothing of it unless there is something in doubt, or it has calls that may have been
- * taken: then TAKEOVER tells it. A channel whose opener can't be told so, or of which a message is torn
- * (sharing.h), ends as any other.
+ * taken: then TAKEOVER tells it, behind the answers of the one that leaves. A channel whose opener can't be
+ * told so, or of which a message is torn (sharing.h), ends as any other.
  */
 
 #include <stdbool.h>
 
 #include "wire/frame.h"
+
+/* Of which an opener that doesn't read is still to be told: then the channel ends. */
+#define TAKEOVERS_MAX 16u
 
 struct channel;
 struct channel_end;
@@ -31,6 +34,8 @@ int channel_go_on(struct channel *channel, struct hop *hop, struct sharer *share
 /* Whether the program at `end`, which has sent this RESET, only leaves the channel to others, and one of them
  * has it now. */
 bool channel_passes_on(struct channel_end *end, const struct frame_reset *reset);
+/* Puts a TAKEOVER behind those that wait, which is to be told behind so many bytes of answers. -ENOMEM. */
+int takeover_wait(struct channel *channel, const struct frame_takeover *frame, uint64_t at);
 /* Handles a TAKEOVER that came in at `end`. -EPROTO. */
 int channel_taken_over(struct channel_end *end, const struct frame_takeover *takeover);
 

@@ -138,3 +138,81 @@ SCENE_TEST(who_unbinds_before_it_hears_of_what_another_left, start_shared)
 	assert_int_equal(opened->reset.consumed, 0);
 	assert_int_equal(opened->reset.unsure, 24);
 }
+
+/* Opens a channel for calls over the link. Returns which program was given it. */
+static struct party *open_calls(struct scene *scene, uint32_t number)
+{
+	const struct channel_end *end;
+
+	party_open_kind(scene->link, number, CHANNEL_CALL, "work");
+	party_credit(scene->link, number, 0, 1 << 20);
+	rig_settle(&scene->rig);
+	end = hop_find_channel(&scene->link->hop, number);
+	return end->channel->acceptor.hop == &scene->a->hop ? scene->a : scene->b;
+}
+
+static uint32_t answer(struct scene *scene, struct party *party, uint32_t size)
+{
+	uint32_t number = expect_open(party, "work");
+
+	assert_int_equal(party_data(party, number, size, true), size);
+	rig_settle(&scene->rig);
+	if (scene->link->hop.waiting.waiters)
+		rig_fire_stuck(scene->link);
+	rig_settle(&scene->rig);
+	return number;
+}
+
+/* The program that has the channel answers with so many bytes and leaves the endpoint. Returns the other one,
+ * which has the channel now. */
+static struct party *answer_and_leave(struct scene *scene, struct party *party, uint32_t size)
+{
+	struct party *other = party == scene->a ? scene->b : scene->a;
+	uint32_t number = answer(scene, party, size);
+	const struct channel_end *end;
+
+	assert_int_equal(unbind_name(scene, party, "work"), 0);
+	party_reset(party, number, ENOENT, 0, 0);
+	rig_settle(&scene->rig);
+	end = hop_find_channel(&scene->link->hop, 1);
+	assert_ptr_equal(end->channel->acceptor.hop, &other->hop);
+	assert_int_equal(bind_name(scene, party, "work", SHARED), 0);
+	return other;
+}
+
+/* What the opener gets next of channel 1: so many bytes of answers, and then TAKEOVER. */
+static void expect_takeover_behind(struct scene *scene, uint32_t size)
+{
+	static struct party_frame frame;
+	struct frame_takeover takeover;
+
+	do {
+		rig_settle(&scene->rig);
+		assert_true(party_get(scene->link, 0, &frame));
+		party_release(scene->link, 0);
+		party_kick(scene->link);
+		if (frame.header.type == FRAME_DATA && frame.header.channel == 1)
+			size -= frame.header.length;
+	} while (frame.header.type != FRAME_TAKEOVER);
+	assert_int_equal(size, 0);
+	assert_int_equal(frame_takeover_decode(frame.payload, frame.header.length, &takeover), 0);
+	assert_int_equal(takeover.consumed, 0);
+	assert_int_equal(takeover.unsure, 0);
+}
+
+SCENE_TEST(servers_leave_before_their_answers_are_read, start_shared)
+{
+	const uint32_t sizes[] = {16000, 8000, 1600, 0, 24};
+	struct party *party;
+
+	hop_set_takes_takeovers(&scene->link->hop, true);
+	scene->link->never_reads = true;
+	answer(scene, open_calls(scene, 3), 60000);
+	party = open_calls(scene, 1);
+	for (unsigned i = 0; i < 5; i++)
+		party = answer_and_leave(scene, party, sizes[i]);
+	expect_takeover_behind(scene, 16000);
+	expect_takeover_behind(scene, 8000);
+	expect_takeover_behind(scene, 1600); /* and the next, since nothing was answered between them */
+	expect_takeover_behind(scene, 24);
+}
