@@ -60,6 +60,8 @@ void doctor_report(struct doctor *doctor, enum result result, int code, const ch
 	static const char *const words[] = {"ok", "-", "warn", "FAIL"};
 	static const char *const in_json[] = {"ok", "left out", "warning", "failed"};
 	char *text = NULL, of_domain[DOMAIN_NAME_MAX + 80];
+	bool is_narrow = cli_columns() < 60;
+	int width = 12 + (doctor->domain ? (int)strlen(doctor->domain) - 4 : 0);
 	va_list args;
 
 	if (doctor->domain) {
@@ -81,9 +83,9 @@ void doctor_report(struct doctor *doctor, enum result result, int code, const ch
 			writer_text(doctor->json, "mend", mend);
 		writer_end_row(doctor->json);
 	} else if (text) {
-		cli_print_words(19, "%-5s %-12s %s", words[result], step, text);
+		cli_print_words(is_narrow ? 6 : 19, "%-5s %-*s %s", words[result], width, step, text);
 		if (mend)
-			cli_print_words(25, "%18s mend: %s", "", mend);
+			cli_print_words(is_narrow ? 6 : 25, "%*s mend: %s", is_narrow ? 5 : 18, "", mend);
 	}
 	free(text);
 }
@@ -323,13 +325,8 @@ static bool check_daemon(struct doctor *doctor, struct xenmsg **conn)
 
 static int check_argument(const char *text)
 {
-	struct address parsed;
-	const char *why;
-
 	if (address_is_meant(text, strlen(text)))
-		return address_parse(text, strlen(text), &parsed, &why) < 0
-			       ? cli_usage("doctor", "bad address '%s': %s", text, why)
-			       : EXIT_DONE;
+		return cli_check_address("doctor", text);
 	if (!domain_name_is_valid(text, strlen(text)))
 		return cli_usage("doctor",
 				 "'%s' can't be a domain; write a domid, a name, self or an address", text);

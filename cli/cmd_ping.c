@@ -127,9 +127,9 @@ static int ping_domain(struct cli *cli, struct xenmsg *conn, const char *domain,
 	}
 	if (pings.answered == 0) {
 		if (error == -ETIMEDOUT) {
-			cli_complain("ping %s: timed out%s; nothing has answered within %.3g s", domain,
+			cli_complain("ping %s: timed out%s; none of %llu was answered within %.3g s", domain,
 				     cli_is_away(conn, domain) ? ", since it is away" : "",
-				     ping->timeout_ms / 1000.0);
+				     (unsigned long long)pings.tried, ping->timeout_ms / 1000.0);
 			return EXIT_TIMED_OUT;
 		}
 		return cli_error(conn, "ping", domain, error);

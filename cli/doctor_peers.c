@@ -51,7 +51,9 @@ static void begin(struct xenmsg *conn, struct asked *asked)
 static void tell(struct doctor *doctor, struct xenmsg *conn, struct json_object *peers,
 		 const struct asked *asked)
 {
-	const char *reason = asked->reason ? asked->reason : strerror(-asked->error);
+	const char *reason = asked->error == -ETIMEDOUT ? "no answer within 5 s"
+			     : asked->reason		? asked->reason
+							: strerror(-asked->error);
 	int error = asked->error;
 	char step[160], *why;
 
@@ -65,7 +67,9 @@ static void tell(struct doctor *doctor, struct xenmsg *conn, struct json_object 
 	      : error == -EHOSTDOWN  ? cli_why_refused(conn, asked->domain, error)
 				     : NULL;
 	ill(doctor, error == -ETIMEDOUT ? EXIT_TIMED_OUT : EXIT_UNREACHABLE, step,
-	    error == -EHOSTDOWN
+	    error == -EHOSTDOWN && strspn(asked->domain, "0123456789") < strlen(asked->domain)
+		    ? "see 'xenmsg peers' for the names that are known; they come from xenmsgd in domain 0"
+	    : error == -EHOSTDOWN
 		    ? "start xenmsgd in that domain, if there is one; with presence = private there, its peers must name this domain"
 		    : "run 'xenmsg doctor' in that domain, and see the logs of both daemons",
 	    "%s", why ? why : reason);

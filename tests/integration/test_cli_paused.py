@@ -7,7 +7,7 @@ from messaging import EXIT_TIMEOUT, EXIT_UNKNOWN, FAST, LOST_SOON, PATIENCE, eve
 
 COMMANDS = {"send": ("send", "2:inbox", "x"), "call": ("call", "2:upper", "x"), "ping": ("ping", "2", "--count", "1"),
             "connect": ("connect", "2:sort"), "run": ("run", "2:up")}
-NOT_DONE = {"send": "it was not delivered", "call": "it was not delivered", "ping": "nothing has answered within",
+NOT_DONE = {"send": "it was not delivered", "call": "it was not delivered", "ping": "none of 1 was answered within",
             "connect": "there is no stream", "run": "the command was not run"}
 NO_STATUS = 255
 PATIENT = "[links]\nheartbeat = 10s\ndead-after = 30s\nsetup-timeout = 20s\n"
