@@ -181,23 +181,22 @@ static int write_summary(struct json_object *status)
 	struct json_object *grants = at(status, "grants"), *store = at(status, "store"),
 			   *renewed = at(status, "renewed");
 	const char *name = text_or(status, "name", "");
-	int64_t uptime = number_at(status, "uptime_s");
+	char uptime[32];
 	int code = EXIT_DONE;
 
-	cli_print_line("xenmsgd %s in domain %s%s%s%s, up %" PRId64 " d %02" PRId64 ":%02" PRId64
-		       ":%02" PRId64,
-		       text_at(status, "version"), text_at(status, "domid"), *name ? " (" : "", name,
-		       *name ? ")" : "", uptime / 86400, uptime / 3600 % 24, uptime / 60 % 60, uptime % 60);
+	duration_text(number_at(status, "uptime_s"), uptime, sizeof(uptime));
+	cli_print_words(2, "xenmsgd %s in domain %s%s%s%s, up %s", text_at(status, "version"),
+			text_at(status, "domid"), *name ? " (" : "", name, *name ? ")" : "", uptime);
 	if (renewed)
-		cli_print_line("took over from xenmsgd %s then, hand-overs so far: %s",
-			       text_at(renewed, "from"), text_at(renewed, "times"));
+		cli_print_words(2, "took over from xenmsgd %s then, hand-overs so far: %s",
+				text_at(renewed, "from"), text_at(renewed, "times"));
 	if (at(store, "connected"))
 		printf("XenStore %s\n",
 		       json_object_get_boolean(at(store, "connected")) ? "connected" : "not connected");
 	if (grants)
-		cli_print_line("granted pages %s of %s, links waiting for pages %s",
-			       text_at(grants, "used_pages"), text_at(grants, "limit_pages"),
-			       text_at(grants, "waiting_links"));
+		cli_print_words(2, "granted pages %s of %s, links waiting for pages %s",
+				text_at(grants, "used_pages"), text_at(grants, "limit_pages"),
+				text_at(grants, "waiting_links"));
 	for (size_t i = 0; i < sizeof(counted) / sizeof(counted[0]); i++) {
 		size_t count = total_of(status, counted[i]);
 
@@ -211,12 +210,16 @@ static int write_summary(struct json_object *status)
 		       number_at(status, "cut_off"), number_at(status, "cut_off") == 1 ? " was" : "s were");
 	write_policy(status);
 	if (json_object_get_string_len(at(at(status, "policy"), "error")) > 0)
-		cli_print_line("policy: older rules are in force: %s",
-			       text_at(at(status, "policy"), "error"));
+		cli_print_words(2, "policy: older rules are in force: %s",
+				text_at(at(status, "policy"), "error"));
 	if (at(status, "host_sight") && is_partial(status))
-		puts("only what host-sight = links in its xenmsgd.conf lets domain 0 see: no programs, users and refusals");
+		cli_print_words(2, "%s",
+				"only what host-sight = links in its xenmsgd.conf lets domain 0 see: no "
+				"programs, users and refusals");
 	else if (is_partial(status))
-		puts("only what is yours, and what isn't about anybody: the rest is for " WHO_SEES_ALL);
+		cli_print_words(
+			2, "%s",
+			"only what is yours, and what isn't about anybody: the rest is for " WHO_SEES_ALL);
 	for (size_t i = 0; code == EXIT_DONE && i < sizeof(tables) / sizeof(tables[0]); i++) {
 		if (listed_in(status, tables[i].list) == 0)
 			continue;
@@ -293,7 +296,7 @@ int cmd_status(struct cli *cli, int argc, char **argv)
 	if (!cli_options(cli, argc, argv, help, options, &code))
 		return code;
 	if (optind < argc)
-		return cli_usage("status", "it takes no arguments");
+		return cli_usage("status", "status takes no arguments");
 	if (json && metrics)
 		return cli_usage("status", "--json and --metrics exclude each other");
 	if (domain && all)

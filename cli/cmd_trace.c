@@ -109,7 +109,8 @@ static void print_details(FILE *out, struct json_object *step)
 	int64_t messages = number_at(step, "messages"), queued = number_at(step, "bytes_queued");
 
 	if (at(step, "begin"))
-		fprintf(out, ", %" PRId64 " bytes", number_at(step, "end") - number_at(step, "begin"));
+		fprintf(out, ", %" PRId64 " bytes%s", number_at(step, "end") - number_at(step, "begin"),
+			strcmp(text_at(step, "kind"), "stream") ? " with headers" : "");
 	if (messages > 0)
 		fprintf(out, ", %" PRId64 " message%s", messages, plural(messages));
 	if (queued > 0)
@@ -145,7 +146,7 @@ static void print_step(struct json_object *step)
 		print_details(out, step);
 	}
 	fclose(out);
-	cli_print_line("%s", text);
+	cli_print_words(4, "%s", text);
 	free(text);
 }
 
@@ -307,10 +308,11 @@ int cmd_trace(struct cli *cli, int argc, char **argv)
 	if (!cli_options(cli, argc, argv, help, options, &code))
 		return code;
 	if (argc - optind != 1)
-		return cli_usage("trace", "it takes one thing to trace; quote a *");
+		return cli_usage("trace", "what to trace? One ADDRESS, endpoint or domain; quote a *");
 	tracing.what = argv[optind];
-	if (strpbrk(tracing.what, " \t\n") || !*tracing.what || !add_source(&tracing, NULL, 0))
-		return cli_usage("trace", "'%s' can't be traced", tracing.what);
+	if (strpbrk(tracing.what, " \t\n") || !*tracing.what || *tracing.what == ':' ||
+	    !add_source(&tracing, NULL, 0))
+		return cli_usage("trace", "'%s' is no ADDRESS, endpoint or domain", tracing.what);
 	code = domains ? add_domains(&tracing, domains) : EXIT_DONE;
 	return code ? code : trace(&tracing);
 }

@@ -69,6 +69,19 @@ static inline bool is_partial(struct json_object *status)
 	return json_object_get_boolean(at(status, "partial"));
 }
 
+/* Writes how long something has lasted, in its two largest units. */
+static inline void duration_text(int64_t seconds, char *text, size_t size)
+{
+	if (seconds < 60)
+		snprintf(text, size, "%" PRId64 " s", seconds);
+	else if (seconds < 3600)
+		snprintf(text, size, "%" PRId64 " min %" PRId64 " s", seconds / 60, seconds % 60);
+	else if (seconds < 86400)
+		snprintf(text, size, "%" PRId64 " h %" PRId64 " min", seconds / 3600, seconds / 60 % 60);
+	else
+		snprintf(text, size, "%" PRId64 " d %" PRId64 " h", seconds / 86400, seconds / 3600 % 24);
+}
+
 /* Writes a time by the local clock: the hour alone if it is to be short and the day is today. */
 static inline void time_text(time_t when, bool is_short, char *text, size_t size)
 {

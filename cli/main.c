@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "cli/cli.h"
@@ -120,9 +121,13 @@ static int unknown_command(const char *name)
 /* Runs a command, whose name is argv[0]. */
 static int run(struct cli *cli, int argc, char **argv)
 {
+	char name[16];
+
 	for (size_t i = 0; i < COMMANDS; i++)
 		if (strcmp(argv[0], commands[i].name) == 0) {
 			cli->command = commands[i].name;
+			snprintf(name, sizeof(name), "xenmsg-%s", cli->command);
+			prctl(PR_SET_NAME, name); /* as top and status of the daemon show it */
 			return commands[i].run(cli, argc, argv);
 		}
 	return unknown_command(argv[0]);

@@ -50,7 +50,8 @@ static void add_head(struct top *top, struct json_object *domains, struct json_o
 	if (top->trouble[0])
 		top_add_line(top, true, "%s", top->trouble);
 	else
-		top_add_line(top, false, "what a domain tells is its own word; domain 0's goes before it");
+		top_add_line(top, false,
+			     "bytes to domain 0 include what guests answer here; its own word goes first");
 }
 
 /* ---- domains ---------------------------------------------------------------------------------- */

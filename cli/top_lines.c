@@ -161,19 +161,16 @@ static void end_table(struct top *top, size_t first, const char *list)
 static void add_head(struct top *top)
 {
 	struct json_object *grants = at(top->now, "grants"), *store = at(top->now, "store");
-	int64_t uptime = number_at(top->now, "uptime_s");
 	const char *name = text_at(top->now, "name");
-	char denied[32] = "", cut_off[32] = "";
+	char denied[32] = "", cut_off[32] = "", uptime[32];
 
 	if (number_at(top->now, "cut_off") > 0)
 		snprintf(cut_off, sizeof(cut_off), "  cut off %s", text_at(top->now, "cut_off"));
 	if (!is_partial(top->now))
 		snprintf(denied, sizeof(denied), "  denied %zu", total_of(top->now, "denied"));
-	top_add_line(top, false,
-		     "xenmsgd %s  domain %s%s%s  up %" PRId64 " d %02" PRId64 ":%02" PRId64 ":%02" PRId64
-		     "%s%s",
-		     text_at(top->now, "version"), text_at(top->now, "domid"), *name ? " " : "", name,
-		     uptime / 86400, uptime / 3600 % 24, uptime / 60 % 60, uptime % 60,
+	duration_text(number_at(top->now, "uptime_s"), uptime, sizeof(uptime));
+	top_add_line(top, false, "xenmsgd %s  domain %s%s%s  up %s%s%s", text_at(top->now, "version"),
+		     text_at(top->now, "domid"), *name ? " " : "", name, uptime,
 		     is_partial(top->now) ? "  ONLY YOURS" : "", top->paused ? "  PAUSED" : "");
 	if (top->trouble[0])
 		top_add_line(top, true, "%s", top->trouble);

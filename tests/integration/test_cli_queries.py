@@ -69,13 +69,14 @@ def test_endpoints_lists_what_can_be_reached(one, two):
 
 def test_endpoints_tells_kinds_and_who_has_bound_what(one):
     started = {"log": one.receiver("log").process, "upper": one.popen("serve", "upper", "--", "cat"), "sort": one.popen("listen", "sort")}
+    programs = {"log": "xenmsg-recv", "upper": "xenmsg-serve", "sort": "xenmsg-listen"}
     bound = eventually(lambda: (all_ := {entry["name"]: entry for entry in one.json("endpoints")}).keys() == started.keys() and all_, "all")
     assert {name: entry["kind"] for name, entry in bound.items()} == {"log": "message", "upper": "call", "sort": "stream"}
     assert {name: (entry["uid"], entry["pid"], entry["comm"]) for name, entry in bound.items()} == {
-        name: (0, process.pid, "xenmsg") for name, process in started.items()}
+        name: (0, process.pid, programs[name]) for name, process in started.items()}
     head, *rows = [line.split() for line in one.xenmsg("endpoints").stdout.decode().splitlines()]
     assert head == ["DOMID", "DOMAIN", "NAME", "KIND", "VISIBLE_TO", "USER", "PID", "PROGRAM"]
-    assert {tuple(row[5:]) for row in rows} == {("root", str(process.pid), "xenmsg") for process in started.values()}
+    assert {tuple(row[5:]) for row in rows} == {("root", str(process.pid), programs[name]) for name, process in started.items()}
 
 
 def test_lists_have_the_fields_that_are_chosen(one, two):
@@ -84,7 +85,7 @@ def test_lists_have_the_fields_that_are_chosen(one, two):
     eventually(lambda: len(one.json("endpoints")) == 2, "both are listed")
     assert one.xenmsg("endpoints", "-o", "kind,address", "self").stdout == b"KIND     ADDRESS\nmessage  1:log\n"
     done = one.xenmsg("endpoints", "--format", r"<%{address}>\t%{program} 100%%\\n\n%{started}|")
-    assert done.stdout == b"<1:log>\txenmsg 100%\\n\n-|\n<2:inbox>\t- 100%\\n\n-|\n", done
+    assert done.stdout == b"<1:log>\txenmsg-recv 100%\\n\n-|\n<2:inbox>\t- 100%\\n\n-|\n", done
     assert one.xenmsg("peers", "-odomid,version", "2").stdout.splitlines()[1].split()[:1] == [b"2"]
     assert one.xenmsg("endpoints", "--fields=started,user", "self").stdout.split() == [b"STARTED", b"USER", b"-", b"root"]
     for address in one.xenmsg("endpoints", "--format", "%{address}").stdout.decode().split():
@@ -230,7 +231,7 @@ def test_who_binds_what_is_bound_is_told_by_whom(one):
     holder = one.receiver("inbox").process
     for words, what in ((["recv", "inbox"], "bind inbox"), (["serve", "inbox", "--", "cat"], "serve inbox"), (["listen", "inbox"], "listen on inbox")):
         done = one.xenmsg(*words)
-        assert done.returncode == EXIT_ERROR and f"{what}: xenmsg (pid {holder.pid}, user root) has bound" in done.stderr.decode(), done
+        assert done.returncode == EXIT_ERROR and f"{what}: xenmsg-recv (pid {holder.pid}, user root) has bound" in done.stderr.decode(), done
 
 
 def test_who_mistypes_a_domain_is_told_the_nearest(nodes, host):
@@ -244,6 +245,21 @@ def test_who_mistypes_a_domain_is_told_the_nearest(nodes, host):
         assert f"did you mean {meant}?" in (done.stdout + done.stderr).decode(), (words, done)
     for words in (["ping", "elsewhere"], ["send", "9:x", "x"], ["ping", "hosta/work"]):
         assert b"did you mean" not in one.xenmsg(*words).stderr, words
+
+
+def test_no_address_or_endpoint_is_wrong_usage_everywhere(one):
+    """It isn't asked of the daemon, whose words know of errors alone."""
+    reaching = (["send"], ["call"], ["connect"], ["run"], ["subscribe"])
+    binding = (["recv"], ["serve"], ["listen"], ["publish"])
+    for commands, kind, wrong in ((reaching, "address", ("", ":", "2", "2:", ":x", "2:a.b", "a/b/c:x", "2:a:b", "2 :x")),
+                                  (binding, "endpoint", ("", ":", "a b", "a.b", "_x", "*", "a" * 64))):
+        for words in commands:
+            for text in wrong:
+                behind = ["x"] if words == ["publish"] else ["--", "true"] if words[0] in ("serve", "listen") else []
+                done = one.xenmsg(*words, text, *behind)
+                said = done.stderr.decode()
+                assert done.returncode == EXIT_USAGE and said.startswith(f"xenmsg: bad {kind} '{text}': "), (words, text, done)
+                assert said.endswith(f"; try 'xenmsg {words[0]} --help'\n") and said.count("\n") == 1, said
 
 
 def test_a_list_without_entries_says_so_on_standard_error(one):

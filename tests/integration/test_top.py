@@ -138,7 +138,7 @@ def test_streams_and_programs_are_shown_with_what_they_carry(one, two, start_top
         one.popen("connect", "2:sink", stdin=endless)
     eventually(lambda: one.status()["streams"] and two.status()["streams"], "the stream is there")
     (stream,), (other,) = one.status()["streams"], two.status()["streams"]
-    assert stream["address"] == "2:sink" and stream["comm"] == "xenmsg" and stream["state"] == "flowing"
+    assert stream["address"] == "2:sink" and stream["comm"] == "xenmsg-connect" and stream["state"] == "flowing"
     assert other["endpoint"] == "sink" and other["from"] == 1 and other["pid"] == listener.pid
     eventually(lambda: one.status()["streams"][0]["bytes_in"] > stream["bytes_in"], "it flows")
     top = start_top(one)

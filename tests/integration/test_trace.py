@@ -444,7 +444,7 @@ def test_a_trace_ends_after_so_many_steps_and_is_for_people_too(one):
     opened, came = out.decode().splitlines()
     assert process.returncode == EXIT_OK
     assert " domain 1: 1." in opened and " -> 1:inbox message opened to program " in opened
-    assert "@24 -> 1:inbox message came from program " in came and came.endswith(", 24 bytes, 1 message")
+    assert "@24 -> 1:inbox message came from program " in came and came.endswith(", 24 bytes with headers, 1 message")
 
 
 def test_names_stay_when_a_daemon_of_their_way_is_renewed(guests, zero):
