@@ -6,12 +6,14 @@ import pathlib
 import re
 import shlex
 import shutil
+import subprocess
 
 import pytest
 
 import test_top
-from messaging import BINDIR, SOURCES, Node, eventually, open_to_others, read_source, tool
+from messaging import BINDIR, PATIENCE, SOURCES, Node, eventually, open_to_others, read_source, tool
 from test_cli_terminal import Terminal
+from test_printed import IN_PATH
 
 POLICY = "[rule]\nfrom = 3\nto = inbox, upper\naction = allow\n"
 
@@ -35,34 +37,61 @@ def as_user(node, *words):
     return node.command("setpriv", "--reuid=1000", "--regid=1000", "--clear-groups", *words)
 
 
-def screen_of(node, directory, *words):
-    """What a command that draws has on a screen of 80 columns, once it has looked twice."""
-    screen = test_top.Terminal(directory, node, tool("xenmsg"), *words, rows=20)
+def screen_of(node, directory, *words, columns):
+    """What a command that draws has on a screen, once it has looked twice."""
+    screen = test_top.Terminal(directory, node, "env", "LC_ALL=C", tool("xenmsg"), *words, rows=20, columns=columns)
     try:
-        screen.shows("XenStore ok", "inbox", "ACCOUNT", "q quit")
+        screen.shows("XenStore ok", "ACCOUNT", "q quit")
         return "\n".join(line.rstrip() for line in screen.screen()) + "\n"
     finally:
         screen.close()
 
 
-def typed(node, line, is_root, directory):
+def typed(node, line, is_root, columns, directory):
     """What the terminal shows, on lines of its own."""
-    words = shlex.split(line)[2:]
-    if words == ["top"]:
-        return f"{line}\n{screen_of(node, directory, *words)}"
-    command = node.command(tool("xenmsg"), *words) if is_root else as_user(node, tool("xenmsg"), *words)
-    text = Terminal(node, command=command, columns=110).end()
+    words = ["env", "LC_ALL=C", tool("xenmsg"), *shlex.split(line)[2:]]
+    if words[3:] == ["top"]:
+        return f"{line}\n{screen_of(node, directory, *words[3:], columns=columns)}"
+    if words[3] == "bench":
+        node.popen("bench", "--serve", binds="bench")
+    terminal = Terminal(node, command=node.command(*words) if is_root else as_user(node, *words), columns=columns)
+    if words[3] == "trace":
+        terminal.read(until=b"ends it")
+        assert node.xenmsg("call", "5:upper", "hello").returncode == 0
+    text = re.sub(r"[^\n]*\r\x1b\[K", "", terminal.end())  # what says how far it is
+    assert columns > 80 or all(len(each) <= columns for each in text.splitlines() if " " in each.strip() and not each.startswith("xenmsg: ")), text
     return f"{line}\n{text}" + ("\n" if text and not text.endswith("\n") else "")
 
 
 def typed_again(page, nodes, directory):
     """The page with what is shown now."""
     def shown(match):
-        node, block = nodes[int(match[1])], match[3]
+        node, columns, block = nodes[int(match[1])], int(match[3] or 110), match[4]
         lines = [line for line in block.splitlines() if line.startswith("$ ")]
-        texts = "".join(typed(node, line, match[2], directory) for line in lines).replace(node.socket, "/run/xenmsg/xenmsg.sock")
-        return f"In domain {match[1]}{match[2] or ''}:\n```\n{texts}```\n"
-    return re.sub(r"^In domain (\d)(, as root)?:\n```\n(.*?)^```\n", shown, page, flags=re.M | re.S)
+        texts = "".join(typed(node, line, match[2], columns, directory) for line in lines).replace(node.socket, "/run/xenmsg/xenmsg.sock")
+        narrow = f", in {match[3]} columns" if match[3] else ""
+        return f"In domain {match[1]}{match[2] or ''}{narrow}:\n```\n{texts}```\n"
+    return re.sub(r"^In domain (\d)(, as root)?(?:, in (\d+) columns)?:\n```\n(.*?)^```\n", shown, page, flags=re.M | re.S)
+
+
+@pytest.mark.skipif(not BINDIR, reason="on what is installed")
+def test_the_first_hour_begins_with_what_can_be_typed(tmp_path):
+    """In place of the pause that a person makes it is waited for what it is there for."""
+    block = re.search(r"^```sh\n(.*?)^```", read_source("doc", "first-hour.md"), re.M | re.S)[1]
+    assert block.count("sleep 1 ") == 1
+    script = f"""
+        waits() {{ until "$@" >/dev/null 2>&1; do command sleep 0.05; done; }}
+        sleep() {{ waits xensim exec 3 -- xenmsg ping --count 1 5; }}
+        set -e
+        {block}
+        waits xensim exec 5 -- sh -c 'xenmsg endpoints self | grep -w sort'
+        waits xensim exec 3 -- sh -c 'xenmsg endpoints 5 | grep -w upper'
+        xensim exec 3 -- xenmsg call 5:upper "hello"
+        xensim stop"""
+    environment = dict(os.environ, **IN_PATH, XDG_RUNTIME_DIR=str(tmp_path))
+    environment.pop("XENSIM_DIR", None)
+    done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, timeout=60 * PATIENCE, check=False)
+    assert done.returncode == 0 and "HELLO" in done.stdout, done
 
 
 @pytest.mark.skipif(not BINDIR or os.geteuid() != 0 or not shutil.which("tmux"), reason="on what is installed, as several users, with tmux")
