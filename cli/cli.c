@@ -65,10 +65,22 @@ int cli_usage(const char *command, const char *format, ...)
 	return EXIT_USAGE;
 }
 
-int cli_bad_endpoint(const char *command, const char *typed)
+int cli_check_address(const char *command, const char *typed)
+{
+	struct address parsed;
+	const char *why;
+
+	return address_parse(typed, strlen(typed), &parsed, &why) < 0
+		       ? cli_usage(command, "bad address '%s': %s", typed, why)
+		       : 0;
+}
+
+int cli_check_endpoint(const char *command, const char *typed)
 {
 	struct address_parts parts = address_split(typed, strlen(typed));
 
+	if (endpoint_name_is_valid(typed, strlen(typed)))
+		return 0;
 	if (parts.endpoint.data && endpoint_name_is_valid(parts.endpoint.data, parts.endpoint.size))
 		return cli_usage(command, "'%s' is an address, and %s binds an endpoint here: write %s",
 				 typed, command, parts.endpoint.data);
@@ -380,8 +392,8 @@ int cli_error(struct xenmsg *conn, const char *what, const char *subject, int er
 	/* What holds of messages alone is said in words of what was tried. */
 	const char *reason = conn ? cli_said(xenmsg_reason(conn, 0), error) : "";
 	const char *text;
-	/* What the daemon says leaves out which domain is meant, and who has bound it. */
-	bool asks = !*reason || error == -EHOSTDOWN || error == -EEXIST;
+	/* What the daemon says leaves out which domain is meant, who has bound it, and what else it takes. */
+	bool asks = !*reason || error == -EHOSTDOWN || error == -EEXIST || error == -EPROTOTYPE;
 	char *why = conn && asks ? cli_why_refused(conn, subject, error) : NULL;
 	int code;
 

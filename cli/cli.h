@@ -63,8 +63,10 @@ bool cli_options_in_front(struct cli *cli, int argc, char **argv, const char *he
 void cli_complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Does the same about a misused command. Returns EXIT_USAGE. */
 int cli_usage(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* Complains about what is no endpoint of this domain, to be bound here. Returns EXIT_USAGE. */
-int cli_bad_endpoint(const char *command, const char *typed);
+/* Checks what is typed as an address, or as an endpoint to be bound here. Returns 0, or EXIT_USAGE after a
+ * complaint. */
+int cli_check_address(const char *command, const char *typed);
+int cli_check_endpoint(const char *command, const char *typed);
 /* Finds the command to be run, which follows the first "--" and ends with NULL; returns NULL if there is
  * none. Leaves in `argv` what is before it, counted in *argc, so that getopt finds options anywhere there. */
 char **cli_command(int *argc, char **argv);

@@ -200,7 +200,10 @@ int cmd_connect(struct cli *cli, int argc, char **argv)
 	if (!cli_options(cli, argc, argv, connect_help, options, &code))
 		return code;
 	if (argc - optind != 1)
-		return cli_usage("connect", argc == optind ? "to which ADDRESS?" : "it takes one ADDRESS");
+		return cli_usage("connect",
+				 argc == optind ? "to which ADDRESS?" : "connect takes one ADDRESS");
+	if (cli_check_address("connect", argv[optind]))
+		return EXIT_USAGE;
 	interrupt_catch();
 	interrupt_allow_complaint("connect to %s: interrupted; there was no stream yet", argv[optind]);
 	lasting.subject = argv[optind];
@@ -435,6 +438,8 @@ int cmd_listen(struct cli *cli, int argc, char **argv)
 	endpoint = argv[optind++];
 	if (optind < argc)
 		return cli_usage("listen", "'%s' is too much: a command stands behind --", argv[optind]);
+	if (cli_check_endpoint("listen", endpoint))
+		return EXIT_USAGE;
 	if (listener.runs && !command)
 		return cli_usage("listen", "--run which command? It stands behind --");
 	if (listener.takes_arguments && !listener.runs)

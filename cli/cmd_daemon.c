@@ -71,6 +71,6 @@ int cmd_daemon(struct cli *cli, int argc, char **argv)
 				 "there is no 'restart': " ADVICE_RESTART(
 					 "xenmsgd") ", or 'xenmsg daemon renew', which ends no connection");
 	if (argc - optind != 1 || strcmp(argv[optind], "renew"))
-		return cli_usage("daemon", "there is one thing that it does: 'daemon renew'");
+		return cli_usage("daemon", "daemon takes one word: renew");
 	return renew(cli);
 }

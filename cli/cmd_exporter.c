@@ -359,9 +359,10 @@ int cmd_exporter(struct cli *cli, int argc, char **argv)
 	if (!cli_options(cli, argc, argv, help, options, &code))
 		return code;
 	if (optind < argc)
-		return cli_usage("exporter", "it takes no arguments");
+		return cli_usage("exporter", "exporter takes no arguments");
 	if (!where)
-		return cli_usage("exporter", "it needs --listen unix:PATH or --listen tcp:127.0.0.1:PORT");
+		return cli_usage("exporter",
+				 "exporter needs --listen unix:PATH or --listen tcp:127.0.0.1:PORT");
 	why = parse_where(&exporter, where);
 	if (why) {
 		tcp_place_free(&exporter.tcp);

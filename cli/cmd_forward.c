@@ -231,7 +231,7 @@ int cmd_forward(struct cli *cli, int argc, char **argv)
 	if (!cli_options(cli, argc, argv, help, options, &code))
 		return code;
 	if (argc - optind != 2)
-		return cli_usage("forward", "it takes SOURCE and TARGET");
+		return cli_usage("forward", "forward takes SOURCE and TARGET");
 	forward = (struct forward){.cli = cli,
 				   .source.forward = &forward,
 				   .target.forward = &forward,
@@ -248,6 +248,8 @@ int cmd_forward(struct cli *cli, int argc, char **argv)
 	if (why)
 		return cli_usage("forward", "TARGET '%s': %s", argv[optind + 1], why);
 	forward.code = start(&forward, linger_ms);
+	if (forward.code == 0 && cli_is_watched(cli))
+		cli_note(cli, "forward: from %s to %s; Ctrl-C ends it", argv[optind], argv[optind + 1]);
 	if (forward.code == 0)
 		event_base_dispatch(forward.loop.base);
 	end(&forward);

@@ -633,6 +633,6 @@ int cmd_hosts(struct cli *cli, int argc, char **argv)
 	if (!take_options(cli, argc, argv, hosts_help, &listing, &code))
 		return code;
 	if (optind < argc)
-		return cli_usage("hosts", "it takes no arguments");
+		return cli_usage("hosts", "hosts takes no arguments");
 	return list(cli, &listing);
 }

@@ -214,7 +214,7 @@ int cmd_map(struct cli *cli, int argc, char **argv)
 	if (!cli_options(cli, argc, argv, help, options, &code))
 		return code;
 	if (optind < argc)
-		return cli_usage("map", "it takes no arguments");
+		return cli_usage("map", "map takes no arguments");
 	if (json + dot + svg > 1)
 		return cli_usage("map", "--json, --dot and --svg exclude each other");
 	code = host_look(cli, delay_ms, &view);

@@ -454,7 +454,7 @@ static const struct subcommand {
 static int test(struct cli *cli, int count, char **words, bool as_json)
 {
 	if (count != 1)
-		return cli_usage("policy test", "it takes a FILE, or - for standard input");
+		return cli_usage("policy test", "policy test takes a FILE, or - for standard input");
 	if (as_json)
 		return cli_usage("policy test", "it has no --json; 'xenmsg policy check' has");
 	return policy_table_check(cli, words[0]);
@@ -528,7 +528,7 @@ int cmd_policy(struct cli *cli, int argc, char **argv)
 	if (strcmp(argv[optind], "check"))
 		return unknown_command(argv[optind]);
 	if (argc - optind != 3)
-		return cli_usage("policy check", "it takes FROM and TO");
+		return cli_usage("policy check", "policy check takes FROM and TO");
 	from = argv[optind + 1];
 	to = argv[optind + 2];
 	if (strchr(from, ' ') || strchr(to, ' '))

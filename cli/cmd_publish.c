@@ -259,9 +259,7 @@ static int take_words(struct publish *publish, struct publish_words *words, int 
 		return cli_usage("publish", "--each is for %d messages at most", XENMSG_KEYS_MAX);
 	if (words->retain && !words->lines)
 		return cli_usage("publish", "--retain is for --lines: other messages are kept anyway");
-	if (!endpoint_name_is_valid(publish->topic, strlen(publish->topic)))
-		return cli_bad_endpoint("publish", publish->topic);
-	return 0;
+	return cli_check_endpoint("publish", publish->topic);
 }
 
 /* Makes the topic, and publishes all there is. */

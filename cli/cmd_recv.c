@@ -311,8 +311,8 @@ int cmd_recv(struct cli *cli, int argc, char **argv)
 	if (recv.command.jobs > 1 && (!recv.command.text || recv.confirm))
 		return cli_usage("recv", "--jobs is for --exec without --confirm");
 	for (int i = optind; i < argc; i++)
-		if (!endpoint_name_is_valid(argv[i], strlen(argv[i])))
-			return cli_bad_endpoint("recv", argv[i]);
+		if (cli_check_endpoint("recv", argv[i]))
+			return EXIT_USAGE;
 	recv.endpoints = recv.lasting.subject = endpoints = joined(argv + optind);
 	code = lasting_open(&recv.lasting, &conn);
 	if (code) {

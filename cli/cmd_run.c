@@ -214,6 +214,8 @@ int cmd_run(struct cli *cli, int argc, char **argv)
 	if (optind == argc)
 		return cli_usage("run", "at which ADDRESS?");
 	run.address = argv[optind];
+	if (cli_check_address("run", run.address))
+		return EXIT_USAGE;
 	if (optind + 1 < argc &&
 	    !strcmp(argv[optind + 1], "--")) /* as one writes it for others that run commands */
 		optind++;

@@ -497,6 +497,8 @@ int cmd_serve(struct cli *cli, int argc, char **argv)
 	serve.endpoint = serve.lasting.subject = argv[optind++];
 	if (optind < argc)
 		return cli_usage("serve", "'%s' is too much: the command stands behind --", argv[optind]);
+	if (cli_check_endpoint("serve", serve.endpoint))
+		return EXIT_USAGE;
 	if (!serve.command)
 		return cli_usage("serve", "which command? It stands behind --");
 	if (!command_can_be_run(serve.command[0]))

@@ -119,8 +119,10 @@ static void note(const struct subscribe *subscribe, const char *address, const s
 			 count == 1 ? " is" : "s are", notice->unknown ? ", and perhaps more" : "");
 	else if (notice->kind == XENMSG_MISSED)
 		cli_note(subscribe->cli, "subscribe to %s: perhaps messages are missing here", address);
-	else if (notice->kind == XENMSG_WAITING && (subscribe->cli->verbose || notice->unknown))
-		cli_note(subscribe->cli, "subscribe to %s: waiting for the topic%s", address, perhaps);
+	else if (notice->kind == XENMSG_WAITING &&
+		 (subscribe->cli->verbose || notice->unknown || cli_is_watched(subscribe->cli)))
+		cli_note(subscribe->cli, "subscribe to %s: there is no such topic now; waiting for it%s",
+			 address, perhaps);
 	else if (notice->kind == XENMSG_SUBSCRIBED && (subscribe->cli->verbose || notice->unknown))
 		cli_note(subscribe->cli, "subscribe to %s: subscribed; published before: %llu%s", address,
 			 count, perhaps);
@@ -228,12 +230,9 @@ static int read_queue(struct subscribe *subscribe, uint64_t queue, const char *k
 /* The list ends with NULL. Returns 0 or an exit code. */
 static int check_addresses(char **addresses)
 {
-	struct address parsed;
-	const char *why;
-
 	for (; *addresses; addresses++)
-		if (address_parse(*addresses, strlen(*addresses), &parsed, &why) < 0)
-			return cli_usage("subscribe", "bad address '%s': %s", *addresses, why);
+		if (cli_check_address("subscribe", *addresses))
+			return EXIT_USAGE;
 	return 0;
 }
 

@@ -376,8 +376,8 @@ static int run(struct top *top, int delay_ms)
 	int code;
 
 	if (!isatty(STDIN_FILENO) || !isatty(STDOUT_FILENO))
-		return cli_usage("top", top->is_host ? "it needs a terminal; with --once it doesn't"
-						     : "it needs a terminal; 'xenmsg status' doesn't");
+		return cli_usage("top", top->is_host ? "top needs a terminal, or --once"
+						     : "top needs a terminal; 'xenmsg status' needs none");
 	/* What is wrong is said before the screen is taken. */
 	code = top->is_host ? host_look(top->cli, 0, &top->view) : cli_open(top->cli, &top->conn);
 	if (code)
@@ -423,7 +423,7 @@ int cmd_top(struct cli *cli, int argc, char **argv)
 	if (!cli_options(cli, argc, argv, help, options, &code))
 		return code;
 	if (optind < argc)
-		return cli_usage("top", "it takes no arguments");
+		return cli_usage("top", "top takes no arguments");
 	if ((once || json) && !top.is_host)
 		return cli_usage("top", "--once and --json go with --host; else 'xenmsg status' does that");
 	code = once || json ? print(&top, delay_ms, json) : run(&top, delay_ms);

@@ -159,7 +159,7 @@ struct pump_end forward_end_of_socket(struct end_at *at, int fd)
 
 static void note_broken(const struct forward *forward, bool at_left, int error)
 {
-	cli_note(forward->cli, "%s broke a connection: %s",
+	cli_note(forward->cli, "forward: %s broke a connection: %s",
 		 at_left ? forward->source.place.text : forward->target.place.text, strerror(error));
 }
 

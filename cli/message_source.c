@@ -9,15 +9,11 @@
 
 #include "cli/cli.h"
 #include "cli/payload.h"
-#include "wire/address.h"
 
 int message_argument(const char *command, const char *address, int argc, char **argv, const char **message)
 {
-	struct address parsed;
-	const char *why;
-
-	if (address && address_parse(address, strlen(address), &parsed, &why) < 0)
-		return cli_usage(command, "bad address '%s': %s", address, why);
+	if (address && cli_check_address(command, address))
+		return EXIT_USAGE;
 	*message = optind < argc ? argv[optind++] : NULL;
 	if (optind < argc)
 		return cli_usage(command, "too many arguments: quote a message of several words");

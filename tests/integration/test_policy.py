@@ -475,7 +475,7 @@ def test_policy_check_tells_which_rule_decides(with_policies):
     assert "no domain of that name" in check("nowhere", "print", code=EXIT_UNREACHABLE)
     assert check("3", "a.b", code=EXIT_USAGE).count("\n") == 1
     assert check("3/x", "print", code=EXIT_USAGE).count("\n") == 1
-    assert "it takes FROM and TO" in check("3", code=EXIT_USAGE)
+    assert "policy check takes FROM and TO" in check("3", code=EXIT_USAGE)
     # To ask is not to be refused.
     assert one.status()["denied"] == []
 
