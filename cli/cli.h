@@ -163,6 +163,5 @@ int cmd_subscribe(struct cli *cli, int argc, char **argv);
 int cmd_status(struct cli *cli, int argc, char **argv);
 int cmd_exporter(struct cli *cli, int argc, char **argv);
 int cmd_top(struct cli *cli, int argc, char **argv);
-int cmd_map(struct cli *cli, int argc, char **argv);
 
 #endif

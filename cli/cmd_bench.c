@@ -370,7 +370,8 @@ static int measure(struct cli *cli, struct bench *bench, const struct measuremen
 /* Makes the link and the channel, so that this isn't measured, and finds out whether somebody serves. */
 static int prepare(struct cli *cli, struct bench *bench)
 {
-	struct long_wait wait = long_wait_begin(cli, "bench", bench->address, "no answer", bench->timeout_ms);
+	struct long_wait *wait =
+		long_wait_begin(cli, "bench", bench->address, "no answer", bench->timeout_ms);
 	int r = xenmsg_call(bench->conn, bench->address, bench->data, 1, XENMSG_WITHIN(bench->timeout_ms),
 			    NULL);
 

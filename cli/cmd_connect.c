@@ -189,7 +189,7 @@ int cmd_connect(struct cli *cli, int argc, char **argv)
 {
 	struct lasting lasting = {.cli = cli, .what = connecting};
 	struct xenmsg *conn;
-	struct long_wait wait;
+	struct long_wait *wait;
 	int code, timeout_ms = -1, stream;
 	bool keep_open = false, waits = false;
 	const struct cli_option options[] = {{"timeout", .ms = &timeout_ms, .from_environment = true},

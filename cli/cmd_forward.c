@@ -26,8 +26,6 @@ static const char help[] =
 	"  xen:ADDRESS     a byte stream: as SOURCE an endpoint of this domain\n"
 	"                  (xen:ENDPOINT), as TARGET DOMAIN:ENDPOINT\n"
 	"\n"
-	"      --linger S      keep a Unix socket whose connection broke open for so\n"
-	"                      long, without an end of file (0)\n"
 	"      --once          with xen: as SOURCE, end when the xenmsgd of this domain\n"
 	"                      ends; else it goes on with the next one\n"
 	"\n"
@@ -178,7 +176,7 @@ static int listen_socket(struct forward *forward)
 	return 0;
 }
 
-static int start(struct forward *forward, int linger_ms)
+static int start(struct forward *forward)
 {
 	struct rlimit descriptors;
 	int r;
@@ -192,8 +190,7 @@ static int start(struct forward *forward, int linger_ms)
 		return EXIT_OTHER;
 	}
 	forward->reopen = evtimer_new(forward->loop.base, on_reopen, forward);
-	forward->breaker = breaker_new(forward->cli, forward->loop.base, linger_ms);
-	if (forward_init_dials(forward) < 0 || !forward->reopen || !forward->breaker)
+	if (forward_init_dials(forward) < 0 || !forward->reopen)
 		return EXIT_OTHER;
 	/* If there is no daemon yet, there may be one for the first connection. */
 	if (forward->source.place.kind != PLACE_XEN && forward->target.place.kind == PLACE_XEN)
@@ -213,8 +210,6 @@ static void end(struct forward *forward)
 	forward_give_up_dials(forward);
 	loop_event_free(forward->reopen);
 	close_session(forward);
-	breaker_wait(forward->breaker);
-	forward->has_truncated = breaker_free(forward->breaker);
 	place_free(&forward->source.place);
 	place_free(&forward->target.place);
 	/* Threads may still be dialling: the memory that they use ends with the process. */
@@ -223,9 +218,8 @@ static void end(struct forward *forward)
 int cmd_forward(struct cli *cli, int argc, char **argv)
 {
 	static struct forward forward; /* static, as threads may use it after this function has returned */
-	int linger_ms = 0, code;
-	const struct cli_option options[] = {
-		{.name = "linger", .ms = &linger_ms}, {.name = "once", .flag = &forward.lasting.once}, {0}};
+	int code;
+	const struct cli_option options[] = {{.name = "once", .flag = &forward.lasting.once}, {0}};
 	const char *why;
 
 	if (!cli_options(cli, argc, argv, help, options, &code))
@@ -247,7 +241,7 @@ int cmd_forward(struct cli *cli, int argc, char **argv)
 		why = "nothing listens on port 0";
 	if (why)
 		return cli_usage("forward", "TARGET '%s': %s", argv[optind + 1], why);
-	forward.code = start(&forward, linger_ms);
+	forward.code = start(&forward);
 	if (forward.code == 0 && cli_is_watched(cli))
 		cli_note(cli, "forward: from %s to %s; Ctrl-C ends it", argv[optind], argv[optind + 1]);
 	if (forward.code == 0)

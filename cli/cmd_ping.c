@@ -101,7 +101,7 @@ static int ping_domain(struct cli *cli, struct xenmsg *conn, const char *domain,
 		       const struct ping_options *ping)
 {
 	struct ping_results pings = {.summary = ""};
-	struct long_wait wait = long_wait_begin(cli, "ping", domain, "no answer", ping->timeout_ms);
+	struct long_wait *wait = long_wait_begin(cli, "ping", domain, "no answer", ping->timeout_ms);
 	int error = 0, code;
 
 	while (pings.tried < ping->count) {

@@ -39,7 +39,7 @@ static const char help[] =
 struct run {
 	struct loop loop;
 	struct xenmsg *conn;
-	struct long_wait wait;
+	struct long_wait *wait;
 	struct event *late; /* it hasn't answered */
 	int ready_ms;
 	struct run_session *session;

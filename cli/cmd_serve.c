@@ -15,13 +15,10 @@
 #include <utlist.h>
 
 #include "cli/cli.h"
-#include "cli/clock.h"
 #include "cli/command.h"
 #include "cli/interrupt.h"
 #include "cli/lasting.h"
 #include "cli/loop.h"
-#include "cli/reply_seats.h"
-#include "cli/slow_callers.h"
 #include "cli/worker_set.h"
 #include "wire/libc.h"
 
@@ -51,46 +48,45 @@ static const char help[] =
 	"  xenmsg serve --jobs 4 upper -- tr a-z A-Z\n"
 	"  xenmsg serve --shared sort -- sort\n";
 
+/* Answers that wait for callers who don't read: for how long, and how many, since each may be as large as a
+ * message can be. Meanwhile their places are free for other calls. */
+#define REPLY_PATIENCE_S 5
+#define MOST_WAITING	 16
+
 struct serve {
 	struct cli *cli;
 	struct xenmsg *conn;
 	const char *endpoint;
 	char **command;
 	uint64_t jobs_max, count;
+	unsigned waiting; /* answers */
 	bool shared;
 	bool leaving; /* takes no more calls, and answers those that it has */
 	struct job *jobs;
 	struct loop loop;
 	struct event *on_conn;
-	struct slow_callers slow;
-	struct reply_seats seats;
 	struct lasting lasting;
 	int code;
 };
 
-/*
- * One call: the command runs ──ends──▶ its answer is given ──▶ gone. The answer may have to wait for a caller
- * that doesn't read its earlier answers; with a seat (reply_seats.h) its place is free for another call. When
- * its time is up, or at once if that caller let it come to that before, an error is its answer.
- */
+/* One call: the command runs ──ends──▶ its answer is given, or waits for its caller to read earlier ones ──▶
+ * gone. Who doesn't read in time, or when too many answers wait, gets an error instead. */
 struct job {
-	struct waiting_reply wait; /* the first, so that the job is found by it */
 	struct job *prev, *next;
 	struct serve *serve;
 	struct xenmsg_message *request;
 	pid_t pid;
 	int pidfd, in, out;
 	struct event *on_in, *on_out, *on_end;
-	struct event
-		*on_time; /* when the answer is no longer waited with; NULL: it didn't have to wait yet */
-	size_t written;	  /* how much of the request the command got */
+	struct event *on_time; /* the answer is no longer waited with; NULL: it doesn't wait */
+	size_t written;	       /* how much of the request the command got */
 	char *reply;
 	size_t size, capacity;
 	int error;	 /* sent instead of the reply; 0: none */
 	int exit_status; /* of the command, sent with EIO; 0: it succeeded, or something else failed */
-	bool ended, told_to_stop;
-	struct xenmsg_op *room; /* for its answer, which is waited for; NULL: it isn't */
-	bool gone;		/* only that is left of it */
+	bool ended, told_to_stop, gave_up; /* waiting for its caller */
+	struct xenmsg_op *room;		   /* for its answer, which is waited for; NULL: it isn't */
+	bool gone;			   /* only that is left of it */
 };
 
 static void take_calls(struct serve *serve);
@@ -108,7 +104,7 @@ static void job_free(struct job *job)
 {
 	DL_DELETE(job->serve->jobs, job);
 	job->serve->count--;
-	reply_seats_end(&job->serve->seats, &job->wait);
+	job->serve->waiting -= job->on_time != NULL;
 	drop_event(&job->on_in, &job->in);
 	drop_event(&job->on_out, &job->out);
 	drop_event(&job->on_end, &job->pidfd);
@@ -143,44 +139,32 @@ static void fail_job(struct job *job, int error, const char *what, const char *d
 }
 
 static void on_time(int fd, short what, void *userdata);
-
-static void set_time(struct job *job, uint64_t ms)
-{
-	const struct timeval left = {.tv_sec = (time_t)(ms / 1000),
-				     .tv_usec = (suseconds_t)(ms % 1000 * 1000)};
-
-	event_add(job->on_time, &left);
-}
-
 static void on_room(void *userdata, const struct xenmsg_result *result);
 
-/* Waits for the caller to read. Returns false if it isn't waited for. */
+/* Waits for the caller to read, for whom the oldest answer that waits gives up if there are too many. Returns
+ * false if it isn't waited for. */
 static bool wait_for_caller(struct job *job)
 {
+	const struct timeval patience = {.tv_sec = REPLY_PATIENCE_S};
 	struct serve *serve = job->serve;
-	struct waiting_reply *unseated;
-	bool waited = job->wait.waits;
-	uint64_t now = clock_ms();
+	struct job *oldest;
 
-	if (slow_callers_have(&serve->slow, job->request))
-		return false;
-	if (!job->on_time)
+	if (!job->on_time) {
+		DL_FOREACH(serve->jobs, oldest)
+			if (oldest->on_time && !oldest->gave_up && serve->waiting >= MOST_WAITING)
+				break;
+		if (oldest) {
+			oldest->gave_up = true;
+			event_active(oldest->on_time, EV_TIMEOUT, 0); /* who calls this may be at it next */
+		}
 		job->on_time = event_new(serve->loop.base, -1, 0, on_time, job);
-	if (!job->on_time)
-		return false;
-	if (!reply_seats_wait(&serve->seats, &job->wait, job->request, now, &unseated)) {
-		if (waited)
-			slow_callers_add(&serve->slow, job->request);
-		return false;
+		if (!job->on_time)
+			return false;
+		serve->waiting++;
+		event_add(job->on_time, &patience);
 	}
-	if (!job->room &&
-	    xenmsg_begin_await_reply_room(job->request, job->size, NULL, on_room, job, &job->room) < 0)
-		return false;
-	/* Not at once: who calls this may be at that job next. */
-	if (unseated)
-		set_time((struct job *)unseated, 0);
-	set_time(job, job->wait.until_ms - now);
-	return true;
+	return job->room ||
+	       xenmsg_begin_await_reply_room(job->request, job->size, NULL, on_room, job, &job->room) == 0;
 }
 
 /* Answers the caller. Returns false if the caller has to read first. */
@@ -196,7 +180,7 @@ static bool answer(struct job *job)
 		return true;
 	}
 	r = xenmsg_reply(job->request, job->reply, job->size);
-	if (r == -EAGAIN && wait_for_caller(job))
+	if (r == -EAGAIN && !job->gave_up && wait_for_caller(job))
 		return false;
 	/* Tell the caller what went wrong here. That a caller is gone isn't worth a word. */
 	if (r == -EAGAIN) {
@@ -204,8 +188,6 @@ static bool answer(struct job *job)
 		xenmsg_reply_error(job->request, ENOBUFS, NULL, 0);
 	} else if (r == -EMSGSIZE || r == -ENOMEM) {
 		xenmsg_reply_error(job->request, (unsigned)-r, NULL, 0);
-	} else if (r == 0) {
-		slow_callers_forget(&job->serve->slow, job->request);
 	}
 	return true;
 }
@@ -226,6 +208,7 @@ static void on_time(int fd, short what, void *userdata)
 	struct job *job = userdata;
 	struct serve *serve = job->serve;
 
+	job->gave_up = true;
 	if (answer(job))
 		job_free(job);
 	take_calls(serve);
@@ -399,7 +382,7 @@ static void start_job(struct serve *serve, struct xenmsg_message *request)
 
 static void take_calls(struct serve *serve)
 {
-	while (!serve->leaving && serve->count - serve->seats.taken < serve->jobs_max) {
+	while (!serve->leaving && serve->count - serve->waiting < serve->jobs_max) {
 		struct xenmsg_message *request;
 		int r = xenmsg_recv(serve->conn, &request, 0);
 
@@ -516,7 +499,6 @@ int cmd_serve(struct cli *cli, int argc, char **argv)
 		return code;
 	if (serve.shared)
 		flags |= XENMSG_SHARED;
-	reply_seats_init(&serve.seats, xenmsg_domid(serve.conn), serve.jobs_max);
 	r = xenmsg_bind(serve.conn, serve.endpoint, XENMSG_FLAGS(flags), NULL, NULL);
 	if (r == 0)
 		cli_note_bound(cli, serve.conn, serve.endpoint);

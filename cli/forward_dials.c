@@ -9,10 +9,13 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <utlist.h>
 
@@ -139,8 +142,20 @@ static void hold(struct dial *dial, int error)
 static void break_socket(void *userdata, int fd, bool ended)
 {
 	const struct end_at *at = userdata;
+	struct pollfd other = {.fd = fd, .events = POLLOUT};
+	int unread = 0;
 
-	breaker_break(at->forward->breaker, fd, at->place.text, ended);
+	/* Its other end reads ECONNRESET by a reset of TCP, or if something that it wrote lies unread. */
+	if (at->place.kind == PLACE_TCP)
+		setsockopt(fd, SOL_SOCKET, SO_LINGER, &(struct linger){.l_onoff = 1}, sizeof(struct linger));
+	else if (!ended && (ioctl(fd, FIONREAD, &unread) < 0 || unread == 0) &&
+		 !(poll(&other, 1, 0) > 0 && (other.revents & (POLLHUP | POLLERR)))) {
+		at->forward->has_truncated = true;
+		cli_note(at->forward->cli,
+			 "%s can't be told that the connection broke: it reads an end of file",
+			 at->place.text);
+	}
+	close(fd);
 }
 
 /* What comes in pieces goes on in pieces: a program that writes twice and then waits would wait for 40 ms. */

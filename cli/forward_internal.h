@@ -19,7 +19,6 @@
 #include <event2/event.h>
 #include <event2/listener.h>
 
-#include "cli/breaker.h"
 #include "cli/cli.h"
 #include "cli/lasting.h"
 #include "cli/loop.h"
@@ -42,8 +41,7 @@ struct forward {
 	struct cli *cli;
 	struct loop loop;
 	struct end_at source, target;
-	struct breaker *breaker;
-	bool has_truncated;
+	bool has_truncated; /* a part looked like the whole to somebody */
 	/* if one of them is xen:. It is opened anew if the daemon has gone: as a target for the next
 	 * connection, */
 	struct xenmsg *conn;

@@ -34,7 +34,7 @@ static void on_change(void *userdata, const struct xenmsg_change *change)
 static int open_session(struct lasting *lasting, struct xenmsg **conn, unsigned waits, int *timeout_ms)
 {
 	unsigned flags = lasting->once ? 0 : XENMSG_RECONNECT | waits;
-	struct long_wait wait = {0};
+	struct long_wait *wait = NULL;
 	int code;
 
 	if (flags & XENMSG_WAIT)

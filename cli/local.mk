@@ -5,7 +5,6 @@ libcli_a_SOURCES = \
 	cli/far_status.c cli/far_status.h \
 	cli/histogram.c cli/histogram.h \
 	cli/host_view.c cli/host_view.h \
-	cli/map_dot.c cli/map_dot.h \
 	cli/metrics.c cli/metrics.h \
 	cli/message_source.c cli/message_source.h cli/payload.c cli/payload.h \
 	cli/run_record.c cli/run_record.h \
@@ -16,7 +15,6 @@ bin_PROGRAMS += xenmsg
 xenmsg_SOURCES = \
 	cli/attempt.c cli/attempt.h \
 	cli/bench_serve.c cli/bench_serve.h \
-	cli/breaker.c cli/breaker.h \
 	cli/choice.c cli/choice.h \
 	cli/cli.c cli/cli.h cli/fields.h \
 	cli/cmd_bench.c \
@@ -27,7 +25,6 @@ xenmsg_SOURCES = \
 	cli/cmd_exporter.c \
 	cli/cmd_forward.c cli/forward_internal.h cli/forward_dials.c \
 	cli/cmd_list.c \
-	cli/cmd_map.c \
 	cli/cmd_ping.c \
 	cli/cmd_policy.c cli/policy_table.c cli/policy_table.h \
 	cli/cmd_publish.c \
@@ -62,10 +59,8 @@ xenmsg_SOURCES = \
 	cli/options.c \
 	cli/place.c cli/place.h \
 	cli/pump.c cli/pump.h \
-	cli/reply_seats.c cli/reply_seats.h \
 	cli/run_server.c cli/run_server.h \
 	cli/run_session.c cli/run_session.h \
-	cli/slow_callers.c cli/slow_callers.h \
 	cli/tcp_place.c cli/tcp_place.h \
 	cli/top.h cli/top_host.c cli/top_lines.c \
 	cli/why.c cli/why.h \
@@ -88,7 +83,7 @@ dist_fishcompletion_DATA = cli/completion/xenmsg.fish
 # A manual page for each command, made from its help.
 command_pages = \
 	doc/xenmsg-bench.1 doc/xenmsg-call.1 doc/xenmsg-connect.1 doc/xenmsg-daemon.1 doc/xenmsg-doctor.1 doc/xenmsg-endpoints.1 \
-	doc/xenmsg-exporter.1 doc/xenmsg-forward.1 doc/xenmsg-hosts.1 doc/xenmsg-listen.1 doc/xenmsg-map.1 doc/xenmsg-peers.1 \
+	doc/xenmsg-exporter.1 doc/xenmsg-forward.1 doc/xenmsg-hosts.1 doc/xenmsg-listen.1 doc/xenmsg-peers.1 \
 	doc/xenmsg-ping.1 doc/xenmsg-policy.1 doc/xenmsg-policy-check.1 doc/xenmsg-policy-denied.1 \
 	doc/xenmsg-policy-reload.1 doc/xenmsg-policy-show.1 doc/xenmsg-policy-test.1 doc/xenmsg-publish.1 doc/xenmsg-recv.1 doc/xenmsg-run.1 doc/xenmsg-send.1 \
 	doc/xenmsg-serve.1 doc/xenmsg-status.1 doc/xenmsg-subscribe.1 doc/xenmsg-top.1 doc/xenmsg-trace.1 doc/xenmsg-watch.1

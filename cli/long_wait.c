@@ -1,18 +1,24 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "cli/long_wait.h"
 
+#include <errno.h>
+#include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
-#include <stdbool.h>
-#include <stdio.h>
-#include <sys/prctl.h>
-#include <sys/wait.h>
+#include <stdlib.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "cli/cli.h"
-#include "cli/command.h"
 
 #define ASK_MS 5000
+
+struct long_wait {
+	struct cli *cli;
+	const char *what, *address, *missing;
+	int timeout_ms;
+	pthread_t thread;
+	sem_t over;
+};
 
 static bool is_away(const struct cli *cli, const char *address)
 {
@@ -26,43 +32,63 @@ static bool is_away(const struct cli *cli, const char *address)
 	return is;
 }
 
-static void tell(const struct cli *cli, const char *what, const char *address, const char *missing,
-		 int timeout_ms)
+static void tell(const struct long_wait *wait)
 {
-	const char *away = is_away(cli, address) ? ": its domain is away, and waited for" : "";
+	const char *away = is_away(wait->cli, wait->address) ? ": its domain is away, and waited for" : "";
 
-	if (timeout_ms < 0)
-		cli_note(cli, "%s %s: %s yet%s; " CLI_ENDS_WAIT, what, address, missing, away);
+	if (wait->timeout_ms < 0)
+		cli_note(wait->cli, "%s %s: %s yet%s; " CLI_ENDS_WAIT, wait->what, wait->address,
+			 wait->missing, away);
 	else
-		cli_note(cli, "%s %s: %s yet%s; after %.0f s, by --timeout, it gives up", what, address,
-			 missing, away, timeout_ms / 1000.0);
+		cli_note(wait->cli, "%s %s: %s yet%s; after %.0f s, by --timeout, it gives up", wait->what,
+			 wait->address, wait->missing, away, wait->timeout_ms / 1000.0);
 }
 
-struct long_wait long_wait_begin(struct cli *cli, const char *what, const char *address, const char *missing,
-				 int timeout_ms)
+static void *watch_clock(void *userdata)
 {
-	const struct timespec long_time = {.tv_sec = CLI_LONG_MS / 1000};
-	pid_t parent = getpid();
-	struct long_wait wait = {0};
+	struct long_wait *wait = userdata;
+	struct timespec until;
+	int r;
 
-	if (!cli_is_watched(cli))
-		return wait;
-	fflush(stdout);
-	wait.pid = command_fork();
-	if (wait.pid != 0)
-		return wait;
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	nanosleep(&long_time, NULL);
-	if (getppid() == parent)
-		tell(cli, what, address, missing, timeout_ms);
-	_exit(0);
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += CLI_LONG_MS / 1000;
+	while ((r = sem_timedwait(&wait->over, &until)) < 0 && errno == EINTR)
+		;
+	if (r < 0)
+		tell(wait);
+	return NULL;
 }
 
-void long_wait_end(struct long_wait *wait)
+struct long_wait *long_wait_begin(struct cli *cli, const char *what, const char *address, const char *missing,
+				  int timeout_ms)
 {
-	if (wait->pid <= 0)
+	struct long_wait *wait = cli_is_watched(cli) ? malloc(sizeof(*wait)) : NULL;
+	sigset_t all, before;
+	int r;
+
+	if (!wait)
+		return NULL;
+	*wait = (struct long_wait){
+		.cli = cli, .what = what, .address = address, .missing = missing, .timeout_ms = timeout_ms};
+	sem_init(&wait->over, 0, 0);
+	/* A signal ends what blocks in the thread that waits. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	r = pthread_create(&wait->thread, NULL, watch_clock, wait);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (r == 0)
+		return wait;
+	free(wait);
+	return NULL;
+}
+
+void long_wait_end(struct long_wait **wait)
+{
+	if (!*wait)
 		return;
-	kill(wait->pid, SIGKILL);
-	waitpid(wait->pid, NULL, 0);
-	wait->pid = 0;
+	sem_post(&(*wait)->over);
+	pthread_join((*wait)->thread, NULL);
+	sem_destroy(&(*wait)->over);
+	free(*wait);
+	*wait = NULL;
 }

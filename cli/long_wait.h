@@ -4,25 +4,20 @@
 
 /*
  * Tells who watches a terminal what a call of the library waits for, if that takes long. The call blocks, so
- * a process of its own watches the clock; it has a connection of its own, by which it asks why.
+ * a thread watches the clock; it has a connection of its own, by which it asks why.
  *
  *   begun ──2 s──▶ asks, and tells ──▶ gone
- *      └──long_wait_end(), or this process dies──▶ gone
+ *      └──long_wait_end()──▶ gone
  */
 
-#include <sys/types.h>
-
 struct cli;
+struct long_wait;
 
-struct long_wait {
-	pid_t pid; /* not above 0: there is none */
-};
-
-/* `what` is done with the address ("connect to"), `missing` isn't there yet ("no stream"). timeout_ms: as
- * --timeout says. */
-struct long_wait long_wait_begin(struct cli *cli, const char *what, const char *address, const char *missing,
-				 int timeout_ms);
-/* Says nothing from now on. */
-void long_wait_end(struct long_wait *wait);
+/* `what` is done with the address ("connect to"), `missing` isn't there yet ("no stream"); all of them stay
+ * valid. timeout_ms: as --timeout says. NULL: nobody watches. */
+struct long_wait *long_wait_begin(struct cli *cli, const char *what, const char *address, const char *missing,
+				  int timeout_ms);
+/* Says nothing from now on, and sets the pointer to NULL; that is allowed before. */
+void long_wait_end(struct long_wait **wait);
 
 #endif

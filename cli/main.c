@@ -34,7 +34,6 @@ static const struct command {
 	{"trace", cmd_trace, "what becomes of messages, calls and streams, step by step", NULL},
 	{"status", cmd_status, "show the local daemon's account of itself", NULL},
 	{"top", cmd_top, "the same, live, in a terminal", NULL},
-	{"map", cmd_map, "who talks to whom on this host, in domain 0", NULL},
 	{"doctor", cmd_doctor, "try each step to others, and say how to mend what fails", "Mend"},
 	{"ping", cmd_ping, "measure round trips to a domain's daemon", NULL},
 	{"bench", cmd_bench, "measure messages, calls and streams to another domain", NULL},

@@ -25,8 +25,8 @@ PRINT = {"call": "call 2:upper word", "connect": "connect 2:sort", "run": "run 2
 INPUT = {PRINT["connect"]: b"b\na\n"}  # of one that reads it
 GO_ON = {"recv": "recv inbox", "watch": "watch", "listen": "listen plain", "subscribe": "subscribe self:kept"}  # until they are stopped
 PORTS = {"forward": "forward tcp:127.0.0.1:0 xen:2:sort", "exporter": "exporter --listen tcp:127.0.0.1:0"}  # the port, and then nothing
-# Nothing on standard output, or tried in test_cli_large.py, test_top.py, test_host_map.py, test_handover.py, test_host_policy.py and test_trace.py.
-ELSEWHERE = {"send", "publish", "serve", "top", "map", "hosts", "daemon", "policy test", "trace"}
+# Nothing on standard output, or tried in test_cli_large.py, test_top.py, test_top_host.py, test_handover.py, test_host_policy.py and test_trace.py.
+ELSEWHERE = {"send", "publish", "serve", "top", "hosts", "daemon", "policy test", "trace"}
 
 
 def test_each_command_is_tried_here():

@@ -254,21 +254,6 @@ def test_who_connects_or_measures_is_told_what_is_missing(nodes, words, missing)
         assert b"yet" not in one.xenmsg(command, "-t", "3", address).stderr
 
 
-def test_what_ends_while_it_waits_says_nothing_more(one, two):
-    one.xenmsg("ping", "2", "-n", "1")
-    with stopped(two.pid):
-        terminal = Terminal(one, "connect", "2:shell")
-        eventually(lambda: children_of(terminal), "one of them watches the clock")
-        terminal.process.kill()
-        assert "yet" not in terminal.end()
-
-
-def children_of(terminal):
-    """Whether the command has a child, whichever runs it in its domain."""
-    with open(f"/proc/{terminal.process.pid}/task/{terminal.process.pid}/children", encoding="ascii") as children:
-        return children.read().split()
-
-
 def test_a_terminal_is_told_if_no_rule_lets_another_domain_in(nodes):
     one = nodes(1, policy="[rule]\nfrom = 2\nto = open\naction = allow\n[rule]\nfrom = 3\nto = *\naction = deny\n")[1]
     for command in ("recv", "serve", "listen", "listen --run"):

@@ -4,7 +4,6 @@
 import contextlib
 import hashlib
 import itertools
-import os
 import re
 import signal
 import socket
@@ -16,7 +15,6 @@ import pytest
 from frames import HELLO, WELCOME, frame
 from library import Connection
 from messaging import EXIT_ERROR, PATIENCE, eventually, is_listening
-from polling import readable
 
 SIZE = 3 << 20
 RESET = struct.pack("ii", 1, 0)  # for SO_LINGER: close() resets
@@ -292,30 +290,6 @@ def test_a_server_that_resets_is_seen_after_what_it_said(rig):
         client.recv(1)
 
 
-def test_a_slow_client_gets_what_was_written_before_a_reset(rig):
-    """Before, it got 128000 of 400000 bytes."""
-    def serve(connection):
-        with connection:
-            connection.recv(100)
-            connection.sendall(b"A" * 400000)
-            taken.wait(20 * PATIENCE)
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
-
-    taken = threading.Event()
-    _, middle = rig.forward(rig.two, "xen", rig.listen("tcp", serve))
-    forward, entry = rig.forward(rig.one, "tcp", f"xen:2:{middle.partition(':')[2]}")
-    client = rig.dial(entry)
-    client.sendall(b"hello")
-    eventually(lambda: len(client.recv(1 << 20, socket.MSG_PEEK)) > 100000, "it has come this far")
-    taken.set()
-    assert b"broke a connection" in forward.stderr.readline()
-    got = b""
-    with pytest.raises(ConnectionResetError):
-        while piece := client.recv(65536):
-            got += piece
-    assert got == b"A" * 400000
-
-
 def test_a_client_that_resets_is_seen_by_the_server(rig):
     def serve(connection):
         with connection:
@@ -364,28 +338,6 @@ def test_a_part_that_looks_whole_is_told_by_the_exit_status(rig):
     assert process.wait(20 * PATIENCE) == 8
 
 
-def test_who_writes_to_a_lingering_unix_socket_hears_it_broke(rig):
-    process, client, breaks = unix_client_of_a_broken_server(rig, "--linger", "1000")
-    breaks.set()
-    assert b"broke a connection" in process.stderr.readline()
-    assert not readable([client], 0)
-    client.sendall(b"next question")
-    with pytest.raises(ConnectionResetError):
-        client.recv(1)
-    process.terminate()
-    assert process.wait(20 * PATIENCE) == -signal.SIGTERM
-    assert process.stderr.read() == b""
-
-
-def test_a_socket_lingers_for_as_long_as_it_is_told_to(rig):
-    process, client, breaks = unix_client_of_a_broken_server(rig, "--linger", "0.1")
-    client.shutdown(socket.SHUT_WR)
-    breaks.set()
-    assert client.recv(1) == b""
-    process.terminate()
-    assert process.wait(20 * PATIENCE) == 8
-
-
 @pytest.mark.parametrize("kind", ["unix", "tcp"])
 def test_what_is_carried_when_it_is_stopped_is_broken(rig, kind):
     """Its TCP is reset; a Unix socket can't be, which is told, and the exit status."""
@@ -402,23 +354,6 @@ def test_what_is_carried_when_it_is_stopped_is_broken(rig, kind):
     assert process.wait(20 * PATIENCE) == 8
     lines = process.stderr.read()
     assert lines.count(b"it reads an end of file") == (2 if kind == "unix" else 1), lines
-
-
-def test_what_lingers_when_it_is_stopped_is_told_when_it_writes(rig):
-    target = rig.listen("tcp", rig.greet_and_wait)
-    process, entry = rig.forward(rig.one, "unix", target, "--linger", "1000")
-    one, two = rig.dial(entry), rig.dial(entry)
-    for client in one, two:
-        assert client.recv(100) == b"first part"
-    process.terminate()
-    eventually(lambda: not os.path.exists(entry.removeprefix("unix:")), "it is stopping")
-    one.sendall(b"next question")
-    with pytest.raises(ConnectionResetError):
-        one.recv(1)
-    assert not readable([two], 0) and process.poll() is None
-    process.terminate()  # it needn't wait
-    assert two.recv(1) == b""
-    assert process.wait(20 * PATIENCE) == 8
 
 
 @pytest.mark.parametrize("kind", ["unix", "tcp"])
