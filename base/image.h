@@ -58,10 +58,11 @@ enum image_section_type {
 	IMAGE_SOUGHT,
 	IMAGE_KNOWN,  /* daemon/known/known_image.c: what domains are called */
 	IMAGE_POLICY, /* daemon/policy/host_told.c: what domain 0 has told of the host's policy */
+	IMAGE_MEMORY, /* daemon/relay/memory_lives.c: memory that programs keep, and who pays for it */
 	IMAGE_TYPES
 };
 
-#define IMAGE_FORMAT  7u	 /* another number: another format, which isn't read */
+#define IMAGE_FORMAT  8u	 /* another number: another format, which isn't read */
 #define IMAGE_MAX     (1u << 30) /* bytes */
 #define IMAGE_FDS_MAX 1048576u
 

@@ -277,7 +277,8 @@ int session_new(struct session **out, struct relay *relay, int fd, const struct 
 		return -ENOMEM;
 	}
 	session->fd = fd;
-	session->wake_daemon = session->wake_program = session->memory_fd = session->old_memory_fd = -1;
+	session->wake_daemon = session->wake_program = session->memory_fd = session->old_memory_fd =
+		session->former_memory = -1;
 	session->relay = relay;
 	session->options = *options;
 	session->callbacks = callbacks;
@@ -314,8 +315,10 @@ static void close_all(struct session *session)
 {
 	const int fds[LEAVING_FDS] = {session->memory_fd, session->wake_daemon, session->wake_program};
 
-	if (session->old_memory_fd >= 0)
+	if (session->old_memory_fd >= 0) {
+		session_pay_for_memory(session, session->memory_fd); /* which the program may have got */
 		close(session->old_memory_fd);
+	}
 	if (session->memory || session->wake_daemon >= 0)
 		leave(session->relay, session->memory, session->memory_size, fds, &session->charge);
 	if (session->fd >= 0)

@@ -60,11 +60,22 @@ bool session_is_socket(int fd)
 	       getsockname(fd, (struct sockaddr *)&peer, &size) == 0 && peer.sun_family == AF_UNIX;
 }
 
+/* Each hand-over gives the program other memory, whatever its user may have: so it has to let go of what it
+ * had. */
+static bool keeps_too_much(const struct session *session)
+{
+	struct quota_usage usage = account_usage(session->charge.account, QUOTA_MEMORY);
+
+	return usage.used > usage.max && session->old_memory_fd < 0 &&
+	       memory_is_kept(session->relay, session->former_memory);
+}
+
 bool session_fits_image(struct session *session)
 {
 	if (session->state == GREETING || session->state == STREAM)
 		return true;
 	return session->state == RUNNING && session->fd >= 0 && !session->is_deaf &&
+	       !keeps_too_much(session) &&
 	       session->unanswered == session->callbacks->carries(session->userdata, session) &&
 	       hop_fits_image(session->hop) && !hop_is_finishing(session->hop) &&
 	       (!session->memory || session->takes_memory);
@@ -82,8 +93,14 @@ bool session_can_be_carried(const struct session *session)
 
 void session_say_goodbye(struct session *session)
 {
-	session_send_goodbye(session, -ECONNRESET,
-			     "the daemon hands over, and can't hand over this connection");
+	if (keeps_too_much(session))
+		session_send_goodbye(
+			session, -ENOBUFS,
+			"its user has more memory than he may, and it keeps the memory of before the "
+			"last hand-over");
+	else
+		session_send_goodbye(session, -ECONNRESET,
+				     "the daemon hands over, and can't hand over this connection");
 }
 
 /* --- without shared memory -------------------------------------------------------------------- */
@@ -236,13 +253,17 @@ static void charge_again(struct session *session)
 	if (session->memory) {
 		/* Doorbells, and both memories. */
 		charge_exceed(charge, QUOTA_DESCRIPTORS, session->old_memory_fd >= 0 ? 4 : 3);
-		memory += session_shared_memory(session);
+		memory += ledger_memory(session->places[LOCAL_RING_IN].size) +
+			  ledger_memory(session->places[LOCAL_RING_DELIVERIES].size);
 	} else {
 		memory += 2 * sizeof(struct private_ring);
 	}
 	charge_exceed(charge, QUOTA_MEMORY, memory);
-	if (session->memory)
-		memory_lives_on(session->relay, session->memory_fd, charge, session->memory_size);
+	/* Of two memories the other one is paid for when the program goes on there. */
+	if (session->old_memory_fd >= 0)
+		session->former_memory = session_pay_for_memory(session, session->old_memory_fd);
+	else if (session->memory)
+		session_pay_for_memory(session, session->memory_fd);
 }
 
 static void running_image(struct image *image, struct session *session)

@@ -78,6 +78,7 @@ struct session {
 	/* What the program still uses, while it is to go on in `memory` (session_image.c); -1: nothing. */
 	int old_memory_fd;
 	bool offers_memory; /* MEMORY is to be sent */
+	int former_memory;  /* what the program had before, by its number (memory_lives.h); -1: nothing */
 	struct event *wake_event;
 
 	/* socket */
@@ -96,6 +97,8 @@ struct session {
 int session_share_memory(struct session *session, struct frame_welcome *welcome);
 /* The program has mapped the memory, or `is_gone` and won't any more. */
 void session_use_memory(struct session *session, bool is_gone);
+/* Has its user pay for memory of the session's, until that is gone. Returns its number, or -1. */
+int session_pay_for_memory(struct session *session, int fd);
 /* Lets the hop be attached when the program rings. 0 or -ENOMEM. */
 int session_await_memory(struct session *session);
 /* Finds the rings in the memory. */

@@ -19,6 +19,12 @@
 
 #define IN_RING_SIZE 262144u
 
+int session_pay_for_memory(struct session *session, int fd)
+{
+	charge_exceed(&session->charge, QUOTA_MEMORY, session->memory_size);
+	return memory_lives_on(session->relay, fd, &session->charge, session->memory_size);
+}
+
 static void attach(struct session *session)
 {
 	bool is_again = session->old_memory_fd >= 0;
@@ -30,6 +36,7 @@ static void attach(struct session *session)
 		close(session->old_memory_fd);
 		session->old_memory_fd = -1;
 		charge_release(&session->charge, QUOTA_DESCRIPTORS, 1);
+		session_pay_for_memory(session, session->memory_fd);
 	}
 	if (r < 0)
 		hop_fail(session->hop, r, "its rings can't be used: %s", strerror(-r));

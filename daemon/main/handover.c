@@ -31,6 +31,7 @@
 #include "daemon/peers/peers.h"
 #include "daemon/policy/access.h"
 #include "daemon/relay/hop_image.h"
+#include "daemon/relay/memory_lives.h"
 #include "daemon/serve/queries.h"
 #include "daemon/serve/tracers.h"
 #include "daemon/serve/router.h"
@@ -134,6 +135,7 @@ static void write_image(struct daemon *daemon, struct image *image, struct head 
 	known_names_image(image, daemon->known);
 	image_section(image, IMAGE_POLICY);
 	access_image(image, daemon->access);
+	memory_lives_write_image(image, &daemon->relay);
 	local_write_sessions(daemon->local, image);
 	links_write_image(daemon->links, image);
 	topics_write_image(daemon->topics, image);
@@ -203,6 +205,7 @@ static void settle(struct daemon *daemon, struct head *head)
 	uint32_t first;
 	bool ended;
 
+	memory_lives_settle(&daemon->relay);
 	do {
 		relay_settle_for_image(&daemon->relay);
 		links_settle_for_image(daemon->links, local_number_for_image(daemon->local));

@@ -31,6 +31,7 @@
 #include "daemon/peers/peers.h"
 #include "daemon/policy/access.h"
 #include "daemon/relay/hop_image.h"
+#include "daemon/relay/memory_lives.h"
 #include "daemon/serve/queries.h"
 #include "daemon/serve/router.h"
 #include "daemon/topic/topics.h"
@@ -155,10 +156,10 @@ static bool are_links_read(const struct image_hops *hops, const struct head *hea
 static unsigned rank(uint32_t type)
 {
 	static const uint8_t order[] = {
-		IMAGE_HOSTS,   IMAGE_KNOWN,  IMAGE_POLICY,     IMAGE_SESSION,  IMAGE_LINK,
-		IMAGE_TOPIC,   IMAGE_STREAM, IMAGE_ROOM,       IMAGE_COMMAND,  IMAGE_WAITING,
-		IMAGE_CHANNEL, IMAGE_LEDGER, IMAGE_PARTY,      IMAGE_ENDPOINT, IMAGE_THING,
-		IMAGE_WATCH,   IMAGE_TOLD,   IMAGE_HOST_WATCH, IMAGE_QUERY,
+		IMAGE_HOSTS,   IMAGE_KNOWN,   IMAGE_POLICY, IMAGE_MEMORY,     IMAGE_SESSION,
+		IMAGE_LINK,    IMAGE_TOPIC,   IMAGE_STREAM, IMAGE_ROOM,	      IMAGE_COMMAND,
+		IMAGE_WAITING, IMAGE_CHANNEL, IMAGE_LEDGER, IMAGE_PARTY,      IMAGE_ENDPOINT,
+		IMAGE_THING,   IMAGE_WATCH,   IMAGE_TOLD,   IMAGE_HOST_WATCH, IMAGE_QUERY,
 	};
 	unsigned i = 0;
 
@@ -208,6 +209,9 @@ static void read_section(struct daemon *daemon, struct handover *handover, uint3
 		break;
 	case IMAGE_POLICY:
 		access_image(image, daemon->access);
+		break;
+	case IMAGE_MEMORY:
+		memory_lives_read_image(image, &daemon->relay);
 		break;
 	case IMAGE_SESSION:
 		local_read_session(daemon->local, image, hops);
@@ -306,9 +310,10 @@ static int lose(struct daemon *daemon, struct handover *handover, uint32_t type,
 		is_told |= !image_hops_has(hops, owners[i]);
 		r = image_hops_lose(hops, owners[i]);
 	}
-	if (r == 0 && !is_numbered(type) && type != IMAGE_HOSTS && type != IMAGE_THING &&
-	    type != IMAGE_COMMAND && type != IMAGE_SERIAL && hops->spoilt_count == before->spoilt_count &&
-	    owners[0] == IMAGE_NOBODY && owners[1] == IMAGE_NOBODY)
+	if (r == 0 && !is_numbered(type) && type != IMAGE_HOSTS && type != IMAGE_MEMORY &&
+	    type != IMAGE_THING && type != IMAGE_COMMAND && type != IMAGE_SERIAL &&
+	    hops->spoilt_count == before->spoilt_count && owners[0] == IMAGE_NOBODY &&
+	    owners[1] == IMAGE_NOBODY)
 		r = error;
 	daemon->has_lost = true;
 	if (!is_told)
@@ -418,6 +423,7 @@ static void go_on(struct daemon *daemon, struct image_hops *hops, const struct h
 	peers_want_all(daemon->peers);
 	daemon->renewals = daemon->sources.renewals = head->renewals;
 	snprintf(daemon->sources.renewed_from, sizeof(daemon->sources.renewed_from), "%s", head->version);
+	memory_lives_settle(&daemon->relay);
 	invariants_check(daemon);
 	invariants_dump(daemon, head->renewals, "after");
 	log_info("took over from xenmsgd %s: programs: %u, endpoints: %u, links: %u, streams: %u",

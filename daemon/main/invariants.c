@@ -16,7 +16,9 @@
 #include "daemon/link/link.h"
 #include "daemon/local/watches.h"
 #include "daemon/main/daemon_internal.h"
+#include "daemon/relay/errands.h"
 #include "daemon/relay/hop.h"
+#include "daemon/relay/memory_lives.h"
 #include "daemon/serve/report.h"
 #include "daemon/topic/topics.h"
 
@@ -29,7 +31,7 @@ void invariants_check(const struct daemon *daemon)
 	watches_check(daemon->watches);
 }
 
-void invariants_dump(const struct daemon *daemon, uint64_t renewals, const char *when)
+void invariants_dump(struct daemon *daemon, uint64_t renewals, const char *when)
 {
 	const struct report_question all = {
 		.kind = REPORT_STATUS, .all = true, .domid = -1, .viewer = {.sees_all = true}};
@@ -40,6 +42,9 @@ void invariants_dump(const struct daemon *daemon, uint64_t renewals, const char 
 	uint64_t units;
 	int fd;
 
+	/* What a thread still unmaps goes with this daemon, and isn't there for the next one. */
+	errands_await(daemon->errands);
+	memory_lives_settle(&daemon->relay);
 	while (folder && text && report && report_more(report, &daemon->sources, text, &units) == 1)
 		;
 	snprintf(path, sizeof(path), "%s/%s-%" PRIu64 ".%s", folder, daemon->self.instance_text, renewals,

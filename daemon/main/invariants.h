@@ -13,12 +13,12 @@ struct daemon;
 void invariants_check(const struct daemon *daemon);
 /* Writes what `status --all` says around the hand-over with this number into a file of the folder that
  * XENMSG_DUMPS names. */
-void invariants_dump(const struct daemon *daemon, uint64_t renewals, const char *when);
+void invariants_dump(struct daemon *daemon, uint64_t renewals, const char *when);
 #else
 static inline void invariants_check(const struct daemon *daemon)
 {
 }
-static inline void invariants_dump(const struct daemon *daemon, uint64_t renewals, const char *when)
+static inline void invariants_dump(struct daemon *daemon, uint64_t renewals, const char *when)
 {
 }
 #endif

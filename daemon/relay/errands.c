@@ -189,6 +189,22 @@ void errand_give(struct errand *errand, struct relay *relay, struct account *acc
 	finish(errand);
 }
 
+#ifdef XENMSG_INVARIANTS
+void errands_await(struct errands *errands)
+{
+	const struct timespec pause = {.tv_nsec = 100000};
+
+	pthread_mutex_lock(&errands->lock);
+	while (errands->desks) {
+		pthread_mutex_unlock(&errands->lock);
+		nanosleep(&pause, NULL);
+		pthread_mutex_lock(&errands->lock);
+	}
+	pthread_mutex_unlock(&errands->lock);
+	take_finished(errands);
+}
+#endif
+
 /* --- life ------------------------------------------------------------------------------------- */
 
 int errands_new(struct errands **out, struct relay *relay)

@@ -39,5 +39,9 @@ void errands_free(struct errands *errands);
  * returns if there are threads. Without relay->errands, and where no thread can be made, it is done at
  * once. */
 void errand_give(struct errand *errand, struct relay *relay, struct account *account);
+#ifdef XENMSG_INVARIANTS
+/* Waits until all is done. */
+void errands_await(struct errands *errands);
+#endif
 
 #endif

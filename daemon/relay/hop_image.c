@@ -11,6 +11,7 @@
 #include "daemon/relay/channel.h"
 #include "daemon/relay/channel_internal.h"
 #include "daemon/relay/hop_internal.h"
+#include "daemon/relay/memory_lives.h"
 #include "daemon/relay/origin.h"
 #include "daemon/relay/withdraw.h"
 #include "wire/ring.h"
@@ -478,4 +479,5 @@ void hop_ledger_image(struct image *image, struct hop *hop)
 void relay_image(struct image *image, struct relay *relay)
 {
 	image_u64(image, &relay->last_stream);
+	memory_lives_image(image, relay->memory_lives);
 }

@@ -7,20 +7,34 @@
  * or give it to others, long after its session is over. To the kernel its pages belong to who touched them
  * first, which is often the daemon (memory.max), and giving them back ourselves (MADV_REMOVE) takes as long
  * as the other holders' mappings are many. So the program's user pays for the memory until it is gone, which
- * inotify tells.
+ * inotify tells. What watches it is handed over to the next daemon, and who pays with it.
  */
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct charge;
+struct image;
 struct memory_lives;
 struct relay;
 
 /* Returns 0 or a negative errno. */
 int memory_lives_new(struct memory_lives **lives, struct relay *relay);
 void memory_lives_free(struct memory_lives *lives);
-/* Moves `bytes` that `charge` holds of QUOTA_MEMORY to the memory, which holds them until it is gone. They
- * stay where they are if that can't be known. */
-void memory_lives_on(struct relay *relay, int memory_fd, struct charge *charge, uint64_t bytes);
+/* Moves `bytes` that `charge` holds of QUOTA_MEMORY to the memory, which holds them until it is gone; if it
+ * holds them already, they are given back. They stay where they are if its end can't be known. Returns its
+ * number, or -1. */
+int memory_lives_on(struct relay *relay, int memory_fd, struct charge *charge, uint64_t bytes);
+/* Whether the memory of that number isn't gone. */
+bool memory_is_kept(struct relay *relay, int number);
+/* Has all that is gone paid for no more. */
+void memory_lives_settle(struct relay *relay);
+
+/* Writes what watches all memory into the section of the image that is being written, or takes it over. */
+void memory_lives_image(struct image *image, struct memory_lives *lives);
+/* Writes a section for each memory that isn't gone; */
+void memory_lives_write_image(struct image *image, struct relay *relay);
+/* reads one. */
+void memory_lives_read_image(struct image *image, struct relay *relay);
 
 #endif

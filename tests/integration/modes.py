@@ -51,7 +51,7 @@ class Renewed(Mode):
     """Each daemon hands over some three times a second."""
 
     pause = 0.6
-    # What is measured; what is looked up when somebody wants it, and paid for; what belongs to a vchan, or to memory that was left.
+    # What is measured; what is looked up when somebody wants it, and paid for; what belongs to a vchan. "memory" is looked at by itself.
     CHANGES = {"answered", "available", "bytes_charged", "descriptors", "grants", "last_error", "memory", "peers", "pools", "queued_bytes", "refused",
                "renewed", "round_trips", "sent", "since", "store", "taken", "time", "totals", "uptime_s"}
 
@@ -61,12 +61,18 @@ class Renewed(Mode):
         os.mkdir(host.environment["XENMSG_DUMPS"])
 
     def finish(self, host):
+        less = count = 0
         for before in pathlib.Path(host.environment["XENMSG_DUMPS"]).glob("*.before"):
             after = before.with_suffix(".after")
             if after.exists():  # else it was the last one
-                was, now = (self.kept(json.loads(path.read_text(encoding="utf-8"))) for path in (before, after))
+                whole = [json.loads(path.read_text(encoding="utf-8")) for path in (before, after)]
+                was, now = map(memory, whole)
+                assert now <= was, f"a hand-over makes {now} bytes of memory from {was}"
+                less, count = less + (now < was), count + 1
+                was, now = map(self.kept, whole)
                 for what in was.keys() | now.keys():
                     assert was.get(what) == now.get(what), f"a hand-over changes {what}: {was.get(what)} to {now.get(what)}"
+        assert less <= 1 + count // 10, f"{less} of {count} hand-overs forget memory"  # the kernel gives some back just then
 
     def kept(self, held):
         if isinstance(held, dict):
@@ -81,6 +87,10 @@ class Renewed(Mode):
             if program.receive_from_socket().kind == WELCOME:  # else this user may have no more
                 error, text = program.request(QUERY, b"renew")
                 assert error in (0, EBUSY, EINVAL), f"domain {node.domid} doesn't hand over: {text.decode()}"
+
+
+def memory(held):
+    return sum(account["memory"]["used"] for account in held["accounts"] if account["memory"])
 
 
 def is_empty_account(member):

@@ -3,6 +3,7 @@
 
 import errno
 import mmap
+import os
 
 import pytest
 
@@ -12,6 +13,7 @@ from library import Connection
 from messaging import eventually, stopped
 from protocol import Program, seal
 from renewing import post, process_until, renew, took_over
+from test_limits import limits, memory_of
 
 TAKES_MEMORY = 512  # in the flags of HELLO
 
@@ -134,3 +136,51 @@ def test_a_ping_under_way_has_an_error(one, two):
         assert program.expect(REPLY, channel=1).u32() == errno.EHOSTUNREACH
         is_served(program)
     assert one.xenmsg("ping", "2").returncode == 0
+
+
+# ---- memory that was left ----
+
+def memory_used(node):
+    return memory_of(node, os.getuid())["used"]
+
+
+def goes_on(program):
+    """In other memory. Returns what it had, of which it keeps the descriptor."""
+    moves(program)
+    had, program.descriptors[0] = program.descriptors[0], program.descriptors.pop(3)
+    program.notify()
+    program.query("status")
+    return had
+
+
+def test_memory_that_a_program_keeps_is_paid_for_after_it(one):
+    """Of a session that is over, and of one that has moved to other memory."""
+    with Program(one.socket, shared=True, flags=TAKES_MEMORY) as program:
+        size = len(program.memory)
+        usual = memory_used(one)
+        with Program(one.socket, shared=True, flags=TAKES_MEMORY) as over:
+            kept = os.dup(over.descriptors[0])
+        eventually(lambda: memory_used(one) == usual + size, "it is charged")
+        renew(one)
+        had = goes_on(program)
+        renew(one)
+        assert memory_used(one) >= usual + 2 * size
+        eventually(lambda: memory_used(one) == usual + 2 * size, "who has asked for a hand-over has gone")
+        os.close(kept)
+        os.close(had)
+        eventually(lambda: memory_used(one) == usual, "all is given back")
+
+
+def test_who_keeps_more_than_it_may_is_ended_and_nobody_else(nodes):
+    """Each hand-over gives it other memory, and it keeps what it had. There is no room for that and what the two have."""
+    one, kept = nodes(1, config=limits(max_memory_per_uid=8 << 20))[1], []
+    with (Program(one.socket) as asker, Connection(one.socket, binds="inbox") as other,
+          Program(one.socket, shared=True, flags=TAKES_MEMORY) as program):
+        assert asker.query("renew")
+        kept.append(goes_on(program))
+        assert asker.query("renew")
+        error, text = program.goodbye()
+        assert error == errno.ENOBUFS and "keeps the memory" in text
+        assert other.post("self:inbox", b"x", lambda error: None) == 0 and other.receive().data == b"x"
+    for memory in kept:
+        os.close(memory)
