@@ -66,7 +66,7 @@ static const struct contender *const contenders[] = {
 #ifdef FANOUT_ZEROMQ
 	&fanout_zeromq,
 #else
-	&fanout_topic, &fanout_send, &fanout_nats, &fanout_mqtt,
+	&fanout_topic, &fanout_send, &fanout_nats,
 #ifdef FANOUT_DBUS
 	&fanout_dbus,
 #endif

@@ -40,6 +40,6 @@ void fanout_broker(const char *path) __attribute__((noreturn));
 /* How many subscribe, for a publisher. */
 uint32_t fanout_subscribers(void);
 
-extern const struct contender fanout_topic, fanout_send, fanout_nats, fanout_mqtt, fanout_dbus, fanout_zeromq;
+extern const struct contender fanout_topic, fanout_send, fanout_nats, fanout_dbus, fanout_zeromq;
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * NATS and MQTT for bench-fanout, spoken straight at their servers: what a client could do at best, since
+ * NATS for bench-fanout, spoken straight at its server: what a client could do at best, since
  * each message has the same length, and what a publisher says is written many messages at a time. The address
  * is a port of this machine.
  */
@@ -164,58 +164,3 @@ static void nats_publish(const void *data, size_t size)
 }
 
 const struct contender fanout_nats = {"nats", nats_subscribe, take, nats_open, nats_publish, flush};
-
-/* ---- MQTT, of quality 0 ---------------------------------------------------------------------- */
-
-static int mqtt_dial(const char *address)
-{
-	static unsigned count;
-	uint8_t text[64] = {0x10, 0, 0, 4, 'M', 'Q', 'T', 'T', 4, 2, 0, 0, 0};
-	int fd = dial(address), length;
-
-	length = snprintf((char *)text + 14, 32, "b%d-%u", (int)getpid(), count++);
-	text[13] = (uint8_t)length;
-	text[1] = (uint8_t)(12 + length);
-	put(fd, text, 14 + (size_t)length);
-	expect(fd, "\x20\x02\0\0", 4);
-	return fd;
-}
-
-/* Writes what stands before the payload. Returns its length. */
-static size_t mqtt_head(uint8_t head[16], size_t size)
-{
-	size_t rest = 6 + size, at = 1;
-
-	head[0] = 0x30;
-	for (; rest >= 128; rest >>= 7)
-		head[at++] = (uint8_t)(rest | 128);
-	head[at++] = (uint8_t)rest;
-	memcpy(head + at, "\0\4news", 6);
-	return at + 6;
-}
-
-static void mqtt_subscribe(struct subscriber *subscriber, const char *address, size_t size)
-{
-	int fd = mqtt_dial(address);
-	uint8_t head[16];
-	size_t length = mqtt_head(head, size);
-
-	put(fd, "\x82\x09\0\1\0\4news\0", 11);
-	expect(fd, "\x90\x03\0\1\0", 5);
-	begin(subscriber, fd, length, length + size);
-}
-
-static void mqtt_open(const char *address, size_t size)
-{
-	out.fd = mqtt_dial(address);
-}
-
-static void mqtt_publish(const void *data, size_t size)
-{
-	uint8_t head[16];
-
-	add(head, mqtt_head(head, size));
-	add(data, size);
-}
-
-const struct contender fanout_mqtt = {"mqtt", mqtt_subscribe, take, mqtt_open, mqtt_publish, flush};

@@ -37,20 +37,18 @@ libcount_la_CFLAGS = $(AM_CFLAGS) -fno-builtin
 libcount_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhere
 
 # Other contenders, which bench/run makes where their libraries are there.
-EXTRA_PROGRAMS += bench-zeromq bench-nng bench-nats bench-fanout-zeromq
-CLEANFILES += bench-zeromq bench-nng bench-nats bench-fanout-zeromq
+EXTRA_PROGRAMS += bench-zeromq bench-nats bench-fanout-zeromq
+CLEANFILES += bench-zeromq bench-nats bench-fanout-zeromq
 bench_fanout_zeromq_SOURCES = bench/fanout.c bench/fanout.h bench/fanout_zeromq.c
 bench_fanout_zeromq_CPPFLAGS = $(AM_CPPFLAGS) -DFANOUT_ZEROMQ
 bench_fanout_zeromq_LDADD = libengine.a -lzmq
 bench_zeromq_SOURCES = bench/zeromq.c
 bench_zeromq_LDADD = libengine.a -lzmq
-bench_nng_SOURCES = bench/nng.c
-bench_nng_LDADD = libengine.a -lnng
 bench_nats_SOURCES = bench/nats.c
 bench_nats_LDADD = libengine.a -lnats
 EXTRA_DIST += bench/run bench/handover bench/topics bench/scale bench/draw bench/guard bench/guard.expected bench/chain.py bench/host.py bench/hosts.py bench/machine.py bench/more.py bench/xen.py \
-	bench/contenders/__init__.py bench/contenders/dbus.py bench/contenders/hosts.py bench/contenders/nng.py bench/contenders/proxy.py \
-	bench/contenders/python.py bench/contenders/raw.py bench/contenders/socat.py bench/contenders/sockets.py \
+	bench/contenders/__init__.py bench/contenders/dbus.py bench/contenders/hosts.py bench/contenders/proxy.py \
+	bench/contenders/python.py bench/contenders/raw.py bench/contenders/sockets.py \
 	bench/contenders/xenmsg.py bench/contenders/zeromq.py
 # With the pictures that bench/draw has made.
 EXTRA_DIST += doc/performance

@@ -8,8 +8,8 @@ import time
 
 from host import TOP
 
-PACKAGES = ("libxenvchan1", "libxenmisc4.17", "xen-utils-4.17", "libzmq5", "libnng1", "socat", "dbus-daemon", "libsystemd0",
-            "redis-server", "apache2-utils", "nginx-light", "dbus-broker", "mosquitto", "nats-server")
+PACKAGES = ("libxenvchan1", "libxenmisc4.17", "xen-utils-4.17", "libzmq5", "dbus-daemon", "libsystemd0",
+            "redis-server", "apache2-utils", "nginx-light", "dbus-broker", "nats-server")
 
 
 def first(command):

@@ -34,10 +34,8 @@ dist_doc_DATA += doc/architecture.md doc/examples.md doc/fields.md doc/first-hou
 	doc/way-of-a-message.svg doc/terminal-doctor.svg doc/terminal-status.svg doc/terminal-top.svg
 EXTRA_DIST += NEWS scripts/demo scripts/draw doc/way-of-a-message.dot
 performancedir = $(docdir)/performance
-dist_performance_DATA = doc/performance/README.md doc/performance/results.md doc/performance/results.json \
-	doc/performance/calls.svg doc/performance/cpu.svg doc/performance/forward.svg doc/performance/overview.svg \
-	doc/performance/rate.svg doc/performance/round-trip.svg doc/performance/scale.svg doc/performance/topics.json \
-	doc/performance/topics.md doc/performance/topics-latency.svg doc/performance/topics-rate.svg
+dist_performance_DATA = doc/performance/README.md doc/performance/results.md \
+	doc/performance/overview.svg doc/performance/rate.svg doc/performance/scale.svg doc/performance/topics-rate.svg
 decisionsdir = $(docdir)/decisions
 dist_decisions_DATA = \
 	doc/decisions/0001-links-are-byte-streams-with-positions.md \
