@@ -192,19 +192,77 @@ static void remove_leaf(struct peers *peers, const char *leaf)
 }
 
 /* Removes the leaf by itself first: other domains may not read the directory, so its removal is hidden from
- * them. It stays while one daemon hands over to the next, as do the endpoints for all; the next one can't
- * know what stands there, and writes them once. */
+ * them. It stays while one daemon hands over to the next, as do the endpoints for all, or with a private
+ * presence those for each peer; the next one can't know what stands there, and writes them once. */
 static void remove_tree(struct peers *peers)
 {
 	if (peers->hands_over) {
-		peers->public_unknown = true;
 		remove_leaf(peers, "asks");
-		remove_leaf(peers, "to");
+		if (!peers->options.presence_private)
+			remove_leaf(peers, "to");
 	} else {
 		remove_leaf(peers, "presence");
 		peers_remove(peers, peers->root);
 	}
 	peers->hands_over = false;
+}
+
+static void remove_for(const struct peer *peer, const char *rest)
+{
+	char path[PEERS_PATH_SIZE];
+
+	peer_our_path(peer, path, rest);
+	peers_remove(peer->peers, path);
+}
+
+/* What a peer that may know of us sees stays in a hand-over; all else that was written for it goes. */
+static void remove_private(const struct peer *peer)
+{
+	char nonce[PEERS_NONCE_SIZE + 1];
+
+	if (!peer->advertised) {
+		if (peer->rendezvous.our_nonce[0])
+			remove_for(peer, "");
+	} else if (!peer->peers->hands_over) {
+		remove_for(peer, "/endpoints");
+	} else {
+		remove_for(peer, "/hello");
+		snprintf(nonce, sizeof(nonce), "/%s", peer->rendezvous.grant_nonce);
+		if (nonce[1])
+			remove_for(peer, nonce);
+	}
+}
+
+static void on_readers(void *userdata, int error, char *const *untrusted_names, unsigned count)
+{
+	struct peers *peers = userdata;
+	uint32_t domid;
+
+	for (unsigned i = 0; error == 0 && i < count; i++) {
+		char leaf[32];
+
+		if (!domid_parse(untrusted_names[i], strlen(untrusted_names[i]), &domid) ||
+		    is_allowed(peers, domid))
+			continue;
+		snprintf(leaf, sizeof(leaf), "to/%u/endpoints", domid);
+		remove_leaf(peers, leaf);
+	}
+}
+
+/* The settings may be others than those of the daemon before: what others mayn't see any more goes. */
+static int take_tree_over(struct peers *peers)
+{
+	char path[PEERS_PATH_SIZE];
+
+	peers->public_unknown = !peers->options.presence_private;
+	if (!peers->options.presence_private) {
+		remove_leaf(peers, "own");
+		return 0;
+	}
+	remove_leaf(peers, "presence");
+	remove_leaf(peers, "endpoints");
+	snprintf(path, sizeof(path), "%s/to", peers->root);
+	return store_list(peers->store, path, on_readers, peers, &peers->readers);
 }
 
 static void on_pages(evutil_socket_t fd, short what, void *userdata)
@@ -223,6 +281,7 @@ static void on_vchan_freed(void *userdata)
 int peers_start(struct peers *peers)
 {
 	const struct peers_options *options = &peers->options;
+	bool takes_over = peers->hands_over;
 
 	peers->may_map = rendezvous_may_map(options);
 	peers_subtree(options->self->domid, peers->root);
@@ -235,6 +294,8 @@ int peers_start(struct peers *peers)
 	/* What an earlier daemon left must be gone before the new presence is seen, and answers to that must
 	 * find us watching. */
 	remove_tree(peers);
+	if (takes_over && take_tree_over(peers) < 0)
+		return -ENOMEM;
 	if (mend_watch(peers) < 0 || presence_watch(peers) < 0)
 		return -ENOMEM;
 	advertise_presence(peers);
@@ -244,6 +305,7 @@ int peers_start(struct peers *peers)
 
 			if (!peer)
 				return -ENOMEM;
+			peer->advertised = takes_over;
 			advertise_to(peer);
 			presence_look_up(peer);
 		}
@@ -265,7 +327,7 @@ int peers_new(struct peers **result, struct event_base *base, struct store *stor
 	peers->options = *options;
 	peers->callbacks = *callbacks;
 	peers->userdata = userdata;
-	peers->hands_over = options->takes_over && !options->presence_private;
+	peers->hands_over = options->takes_over;
 	r = peers_start(peers);
 	if (r < 0)
 		peers_free(peers);
@@ -282,15 +344,12 @@ void peers_stop(struct peers *peers)
 	lookups_destroy(peers);
 	vchan_host_set_freed(peers->host, NULL, NULL);
 	HASH_ITER(hh, peers->peers, peer, next) {
-		if (peers->options.presence_private && peer->advertised) {
-			char path[PEERS_PATH_SIZE];
-
-			peer_our_path(peer, path, "/endpoints");
-			peers_remove(peers, path);
-		}
+		if (peers->options.presence_private)
+			remove_private(peer);
 		peer_free(peer);
 	}
 	remove_tree(peers);
+	store_cancel(&peers->readers);
 	if (peers->pages)
 		event_free(peers->pages);
 	advertise_destroy(peers);
@@ -314,7 +373,7 @@ void peers_stop(struct peers *peers)
 
 void peers_hand_over(struct peers *peers)
 {
-	peers->hands_over = !peers->options.presence_private;
+	peers->hands_over = true;
 	peers_stop(peers);
 }
 

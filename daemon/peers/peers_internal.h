@@ -251,6 +251,7 @@ struct peers {
 	uint32_t asked_next;	 /* whether anything is for it, and those behind it, is to be found out */
 	bool presence_written;	 /* or the private one in its place; or it's on its way */
 	struct store_request *presence_request;
+	struct store_request *readers; /* of what a daemon before this has written is being listed */
 
 	struct store_watch *mend_watch; /* of our own nodes */
 	struct event *mend;		/* some were written again of late, or wait for it */

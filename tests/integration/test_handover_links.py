@@ -117,7 +117,12 @@ def test_many_links_are_resumed_at_once(nodes):
     eventually(lambda: all(link["state"] == "up" and link["resumes"] for link in hub.status()["links"]), "all are up")
 
 
-def test_others_see_no_daemon_that_goes(one, two, tmp_path):
+@pytest.mark.parametrize("presence", ["", "presence = private\npeers = 1\n"], ids=["public", "private"])
+def test_others_see_no_daemon_that_goes(nodes, tmp_path, presence):
+    one, two = nodes(1, 2, start=False).values()
+    two.config += presence
+    one.start()
+    two.start()
     receiver = two.receiver("inbox")
     one.send("2:inbox", "x")
     path = tmp_path / "watched"
