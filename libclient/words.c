@@ -40,7 +40,7 @@ const char *xenmsg_error_text(int error)
 		{EOPNOTSUPP,
 		 "the program there can't tell other hosts from its own: its library is an older one, or it "
 		 "listens without XENMSG_FROM_HOSTS"},
-		{ETIMEDOUT, "timed out; it was not delivered"},
+		{ETIMEDOUT, "timed out; it was certainly not done"},
 		{ENOBUFS, "over a limit; 'xenmsg status' shows the limits and who uses them"},
 		{EMSGSIZE,
 		 "the message is larger than the receiving side accepts; max-message in its xenmsgd.conf "
@@ -57,7 +57,7 @@ const char *xenmsg_error_text(int error)
 		{EPROTOTYPE,
 		 "that endpoint is there, but not for this: it takes messages, calls or streams, not all of "
 		 "them"},
-		{EEXIST, "another program has bound it"},
+		{EEXIST, "it is bound already"},
 		{EPROTO, "the local xenmsgd breaks the protocol; are both of the same version?"},
 		{ECHILD, "the connection was opened before fork(), by another process"},
 		{EMFILE, "Too many open files: this program's limit of descriptors (ulimit -n) is too low"},
