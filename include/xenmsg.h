@@ -3,73 +3,32 @@
 #define XENMSG_H
 
 /*
- * libxenmsg: messages between programs in different Xen domains.
+ * libxenmsg: messages between programs in different Xen domains. xenmsg(3) says how all of it works together.
  *
- * A program opens a connection to the xenmsgd of its own domain, binds endpoints to receive on
- * them, and sends messages to addresses. An address is DOMAIN:ENDPOINT, for example "5:inbox",
- * "work:print", "self:log"; an endpoint is 1 to 63 characters of [A-Za-z0-9_-] and begins with a
- * letter or digit. A message has 0 bytes to 16 MiB (or what the daemons are configured for).
+ * A program opens a connection to the xenmsgd of its own domain, binds endpoints to receive on them, and
+ * sends to addresses: DOMAIN:ENDPOINT, as "5:inbox", "work:print", "self:log". Functions return 0 or a count,
+ * or a negative errno. They copy texts and data. A time-out is in milliseconds: 0 tries, a negative one waits
+ * for ever. What takes time has two forms: xenmsg_begin_send() and its like begin it, and `done` is called
+ * with the outcome, exactly once; xenmsg_send() and its like begin it and wait, and a signal ends that with
+ * -EINTR. A connection belongs to one thread at a time, and to the process that opened it (-ECHILD).
  *
- * Functions return 0 or a count, or a negative errno. They copy texts and messages: the caller may
- * reuse its memory when a function returns (xenmsg_reserve() and XENMSG_LEND save that copy).
- * Time-outs are in milliseconds: with 0 something is tried, and with a negative one it is waited for for
- * ever. xenmsg_wait(), xenmsg_flush() and xenmsg_recv() have a bare one, as poll(2) has: they begin nothing,
- * so there is nothing else to say of how it is done. Whatever begins something takes it among its options.
- *
- * What takes time has two forms. xenmsg_begin_send() and its like begin it and return; `done` is called with
- * what became of it, exactly once if the function returned 0, else never, and never within that function.
- * xenmsg_send() and its like begin it and wait: for programs without a loop. Both take the same options
- * (struct xenmsg_options). A signal ends each wait with -EINTR, and what was begun is withdrawn as if its
- * time were up.
- *
- * Every message that was accepted for sending ends in exactly one outcome:
+ * Every message ends in exactly one outcome. All errors but -ECONNRESET are definite: it was not delivered
+ * and never will be. Of a call, struct xenmsg_result says what is known. Later versions may have more errors.
  *
  *   0              delivered: the receiving program took it
  *   -ENOENT        no such endpoint there
  *   -EACCES        a policy denies it
- *   -ENODATA       not decided by policy yet: a rule there names a domain, and that name isn't
- *                  known there at the moment (names need a daemon in domain 0). xenmsg_send(),
- *                  xenmsg_call() and xenmsg_connect() begin it again until their time is up, or for
- *                  30 s if it never ends; messages that are begun meanwhile may overtake theirs
- *   -EHOSTDOWN     no such domain, or no daemon in it; or no domain of that name is known (names
- *                  need a daemon in domain 0)
+ *   -ENODATA       a rule there names a domain whose name isn't known there now: tried again for 30 s
+ *   -EHOSTDOWN     no such domain, or no daemon in it, or no domain of that name is known
  *   -EHOSTUNREACH  a link to that domain can't be made, nor is there a way through domain 0
- *   -EOPNOTSUPP    from another host, and the program there would take its sender for one of its own:
- *                  its library is an older one
+ *   -EOPNOTSUPP    from another host, and the program there takes nothing from other hosts
  *   -ENOBUFS       over a quota
  *   -EMSGSIZE      larger than the receiving side accepts
  *   -ETIMEDOUT     not taken in time, and never will be: this was settled with the other end
- *   -ECANCELED     given up by xenmsg_close() before it had left the program; or the program there has
- *                  refused what was sent before it (xenmsg_refuse())
- *   -ENOTCONN      the daemon ended before the message had left the program
- *   -ECONNRESET    the receiver or a daemon died or doesn't answer, or a channel was ended while the
- *                  message lay before the receiver (by new rules, say), and it can't be known whether
- *                  the message was taken
- *   -EREMOTEIO     the program there has refused it (xenmsg_refuse()), or answered a call with an error
- *                  (xenmsg_reply_error()): the number of that is its own, and in no way one of these
- *
- * Of a message, all errors but -ECONNRESET are definite: it was not delivered and never will be. Of a
- * call, struct xenmsg_result says what is known. Later versions may return further errors.
- *
- * Threads: a connection and its messages belong to one thread at a time; a process may hold many
- * connections; xenmsg_wake() may be called by any. The library has no global state, starts no thread,
- * and raises no signal.
- *
- * Processes: a connection belongs to the process that opened it. In a child made by fork() every
- * function that returns an error returns -ECHILD, none calls back, and none changes anything for the
- * parent; xenmsg_close() and xenmsg_message_free() free what the child has of them. A message that was
- * copied can be read there, the memory of XENMSG_LEND and xenmsg_reserve() may not be there.
- * The child opens a connection of its own. No function but xenmsg_wake() may be called in a signal
- * handler.
- *
- * Waiting: the blocking functions suit programs without a loop. In a loop, watch xenmsg_fd() for
- * reading and call xenmsg_process() when it is readable; time-outs make it so, too. Callbacks run only
- * within xenmsg_process(), xenmsg_wait(), xenmsg_flush(), xenmsg_stream_listen(), xenmsg_stream_resume(),
- * xenmsg_send(), xenmsg_call(), xenmsg_recv(), xenmsg_peek(), xenmsg_drain(), xenmsg_await_room(),
- * xenmsg_await_reply_room(), xenmsg_close(), and xenmsg_connect() with XENMSG_WAIT. Whatever else waits
- * (xenmsg_bind(), xenmsg_query(), xenmsg_accept() and so on) calls nobody back meanwhile. They may call any
- * function: of the first four they get -EBUSY, and xenmsg_close() ends the connection when the function
- * has returned within which the callback runs.
+ *   -ECANCELED     given up by xenmsg_close(), or the program there refused what was sent before
+ *   -ENOTCONN      the daemon here ended before the message had left the program
+ *   -ECONNRESET    the receiver or a daemon died, or a channel was ended: nobody knows whether it was taken
+ *   -EREMOTEIO     the program there refused it (xenmsg_refuse()), or answered with an error of its own
  */
 
 #include <stddef.h>
@@ -102,22 +61,31 @@ struct xenmsg_message;
 /* The program at the other end of a message or a stream. It belongs to what it was got from. */
 struct xenmsg_peer;
 
-/* Each returns a part of its identity. The domid comes from the hypervisor. The daemon of that domain has
- * uid, gid and pid from its kernel: they are as trustworthy as that domain. Of a program on another host all
- * of it is as trustworthy as that host. */
+/*
+ * Each returns a part of its identity.
+ * The domid comes from the hypervisor. The daemon of that domain has uid, gid and pid from its kernel:
+ * they are as trustworthy as that domain. Of a program on another host all of it is as trustworthy as
+ * that host.
+ */
 XENMSG_API uint32_t xenmsg_peer_domid(const struct xenmsg_peer *peer);
 XENMSG_API uint32_t xenmsg_peer_uid(const struct xenmsg_peer *peer);
 XENMSG_API uint32_t xenmsg_peer_gid(const struct xenmsg_peer *peer);
 XENMSG_API uint32_t xenmsg_peer_pid(const struct xenmsg_peer *peer);
-/* Returns the name of its domain, "" if the daemon here doesn't know it (names come from domain 0's
- * daemon). */
+/*
+ * Returns the name of its domain, "" if the daemon here doesn't know it.
+ * Names come from domain 0's daemon.
+ */
 XENMSG_API const char *xenmsg_peer_domain_name(const struct xenmsg_peer *peer);
-/* Returns the name of its host, "" for this one. A domid and a name mean another domain on each host, so
- * whoever decides by them asks for this, too. Policy lets no other host's domain in unless a rule names
- * it. */
+/*
+ * Returns the name of its host, "" for this one.
+ * A domid and a name mean another domain on each host, so whoever decides by them asks for this, too.
+ * Policy lets no other host's domain in unless a rule names it.
+ */
 XENMSG_API const char *xenmsg_peer_host(const struct xenmsg_peer *peer);
-/* Returns the endpoint to which it has sent, or opened the stream; of who answers, the one that was
- * called. */
+/*
+ * Returns the endpoint to which it has sent, or opened the stream.
+ * Of a reply it is the endpoint that was called.
+ */
 XENMSG_API const char *xenmsg_peer_endpoint(const struct xenmsg_peer *peer);
 
 /* ---- what is begun, and what becomes of it --------------------------------------------------- */
@@ -257,11 +225,11 @@ xenmsg_options_given(const struct xenmsg_options &options)
 struct xenmsg_op;
 
 /*
- * Withdraws something that was begun, as if its time were up now. `done` is called as always, exactly once
- * and with the truth, and not within this function. Of a message: -ETIMEDOUT if it was not taken and never
- * will be, 0 if it was taken meanwhile, -ECONNRESET if the other side doesn't say which; of a call, as for
- * xenmsg_call(). To settle that may take up to 2 s. Returns 0, or -EALREADY (the outcome is known, and will
- * be reported).
+ * Withdraws something that was begun, as if its time were up now.
+ * `done` is called as always, exactly once and with the truth, and not within this function. Of a
+ * message: -ETIMEDOUT if it was not taken and never will be, 0 if it was taken meanwhile, -ECONNRESET
+ * if the other side doesn't say which; of a call, as for xenmsg_call(). To settle that may take up to
+ * 2 s. Returns 0, or -EALREADY (the outcome is known, and will be reported).
  */
 XENMSG_API int xenmsg_op_withdraw(struct xenmsg_op *op);
 
@@ -325,10 +293,10 @@ typedef void (*xenmsg_done)(void *userdata, const struct xenmsg_result *result);
 XENMSG_API XENMSG_CHECK int xenmsg_open(struct xenmsg **conn, const char *socket_path,
 					const struct xenmsg_options *options);
 /*
- * Begins to connect to the local daemon, without waiting, for programs with a loop: they watch
- * xenmsg_fd() and call xenmsg_process() as always, which calls `done` when the daemon has answered. To
- * withdraw it is xenmsg_close(). Until then functions that need the daemon return -ENOTCONN, and
- * xenmsg_domid() and xenmsg_max_message() 0.
+ * Begins to connect to the local daemon, without waiting, for programs with a loop.
+ * They watch xenmsg_fd() and call xenmsg_process() as always, which calls `done` when the daemon has
+ * answered. To withdraw it is xenmsg_close(). Until then functions that need the daemon return
+ * -ENOTCONN, and xenmsg_domid() and xenmsg_max_message() 0.
  * conn  [out] NULL unless this returns 0
  * done  called exactly once if this returned 0, else never; never within this function: with 0, or
  *       an error of xenmsg_open(), which xenmsg_reason() may explain and after which only
@@ -342,51 +310,59 @@ XENMSG_API XENMSG_CHECK int xenmsg_begin_open(struct xenmsg **conn, const char *
 					      xenmsg_done done, void *userdata);
 
 /*
- * Ends the connection; NULL is allowed. Sends that have no outcome yet end here: their `done` is
- * called with -ECANCELED if nothing of the message had been handed to the daemon, else with
- * -ECONNRESET. Wait for them first if they matter. Calls that weren't answered end for their
- * callers with -ECONNRESET. So do calls whose replies the daemon hasn't taken yet, because there is
- * no room or the caller doesn't read: call xenmsg_process() before to send those. Messages that
- * were received stay valid until they are freed. A `done` that is called here may use what the program has,
- * such as its loop: so close the connection before you free that, and take xenmsg_fd() out of the loop before
- * you close it. Called by a callback, it does this when the function has returned within which that runs, and
- * no other function may be called for the connection after that; messages and events are reported no more.
+ * Ends the connection; NULL is allowed.
+ * Sends that have no outcome yet end here: their `done` is called with -ECANCELED if nothing of the
+ * message had been handed to the daemon, else with -ECONNRESET. Wait for them first if they matter.
+ * Calls that weren't answered end for their callers with -ECONNRESET. So do calls whose replies the
+ * daemon hasn't taken yet, because there is no room or the caller doesn't read: call xenmsg_process()
+ * before to send those. Messages that were received stay valid until they are freed. A `done` that is
+ * called here may use what the program has, such as its loop: so close the connection before you free
+ * that, and take xenmsg_fd() out of the loop before you close it. Called by a callback, it does this
+ * when the function has returned within which that runs, and no other function may be called for the
+ * connection after that; messages and events are reported no more.
  */
 XENMSG_API void xenmsg_close(struct xenmsg *conn);
 
-/* Returns the descriptor that a loop watches for reading (POLLIN), by level or by edge: it is readable
- * whenever xenmsg_process() has something to do, also when a time is up. It belongs to the connection:
- * don't read or close it. It stays the same until xenmsg_close(). */
+/*
+ * Returns the descriptor that a loop watches for reading (POLLIN), by level or by edge.
+ * It is readable whenever xenmsg_process() has something to do, also when a time is up. It belongs to
+ * the connection: don't read or close it. It stays the same until xenmsg_close().
+ */
 XENMSG_API int xenmsg_fd(struct xenmsg *conn);
 
 /*
- * Does what can be done without blocking: sends what waits for room, calls `done` for sends that
- * have ended, and the handlers for messages and events that have come. The amount is bounded; the
- * descriptor stays readable if more is left. Messages for endpoints that were bound without a
- * handler wait for xenmsg_recv(): call that until it returns -EAGAIN. They block those that came
- * after them, so a program with a loop gives a handler to all its endpoints, or to none. Returns
- * the number of callbacks, plus one if a message waits for xenmsg_recv(); or -ENOTCONN (the daemon
- * is gone) or -EPROTO (it violates the protocol): then every send has had its outcome, and only
- * xenmsg_close() is left to call; or -EBUSY within a callback; or -ECANCELED: a callback has called
- * xenmsg_close(), and the connection is gone; or -ENOMEM: there is no memory for the message that has come
- * next. It stays where it is, and is tried again, at the latest after 100 ms, of which the descriptor tells:
- * the program goes on as ever.
+ * Does what can be done without blocking.
+ * It sends what waits for room, calls `done` for sends that have ended, and the handlers for messages
+ * and events that have come. The amount is bounded; the descriptor stays readable if more is left.
+ * Messages for endpoints that were bound without a handler wait for xenmsg_recv(): call that until it
+ * returns -EAGAIN. They block those that came after them, so a program with a loop gives a handler to
+ * all its endpoints, or to none. Returns the number of callbacks, plus one if a message waits for
+ * xenmsg_recv(); or -ENOTCONN (the daemon is gone) or -EPROTO (it violates the protocol): then every
+ * send has had its outcome, and only xenmsg_close() is left to call; or -EBUSY within a callback; or
+ * -ECANCELED: a callback has called xenmsg_close(), and the connection is gone; or -ENOMEM: there is
+ * no memory for the message that has come next. It stays where it is, and is tried again, at the
+ * latest after 100 ms, of which the descriptor tells: the program goes on as ever.
  */
 XENMSG_API int xenmsg_process(struct xenmsg *conn);
-/* Does the same, but sleeps up to timeout_ms until there is something to do. Returns 0 if the time
- * is up or xenmsg_wake() was called, -EINTR if a signal came, also when the program was stopped and goes on.
- * After -EINTR and -ENOMEM a program goes on as ever. */
+/*
+ * Does the same, but sleeps up to timeout_ms until there is something to do.
+ * Returns 0 if the time is up or xenmsg_wake() was called, -EINTR if a signal came, also when the
+ * program was stopped and goes on. After -EINTR and -ENOMEM a program goes on as ever.
+ */
 XENMSG_API int xenmsg_wait(struct xenmsg *conn, int timeout_ms);
 /*
- * Waits until everything that was begun here has its outcome, and each call its answer; `done` is called for
- * them, and events are reported, but no messages. What a callback begins counts as well.
+ * Waits until everything that was begun here has its outcome, and each call its answer.
+ * `done` is called for them, and events are reported, but no messages. What a callback begins counts
+ * as well.
  * Returns 0, or -ETIMEDOUT (not everything has), -EINTR, -EBUSY, -ECANCELED, or -ENOTCONN or -EPROTO as
  * xenmsg_process(): then everything has, too.
  */
 XENMSG_API XENMSG_CHECK int xenmsg_flush(struct xenmsg *conn, int timeout_ms);
-/* Makes xenmsg_fd() readable, and xenmsg_wait() return, the next one if none waits. This one function may
- * be called by any thread, while another one uses the connection and doesn't close it, and by a signal
- * handler. Returns 0. */
+/*
+ * Makes xenmsg_fd() readable, and xenmsg_wait() return, the next one if none waits.
+ * This one function may be called by any thread, while another one uses the connection and doesn't
+ * close it, and by a signal handler. Returns 0.
+ */
 XENMSG_API int xenmsg_wake(struct xenmsg *conn);
 
 /* What happens to a connection: but for the last three to one that outlives its daemon (XENMSG_RECONNECT). */
@@ -409,7 +385,10 @@ enum xenmsg_change_kind {
 	XENMSG_NOT_SUBSCRIBED = 6
 };
 
-/* Returns what a change is called, in words: "daemon lost"; "unknown" for one of a later version. */
+/*
+ * Returns what a change is called, in words.
+ * For example "daemon lost"; "unknown" for one of a later version.
+ */
 XENMSG_API const char *xenmsg_change_name(enum xenmsg_change_kind kind);
 
 /* The library's: it grows at its end in later versions. */
@@ -428,25 +407,36 @@ struct xenmsg_change {
 
 typedef void (*xenmsg_change_handler)(void *userdata, const struct xenmsg_change *change);
 
-/* Sets who is told of these changes, within the functions that call back. NULL: nobody. */
+/*
+ * Sets who is told of these changes, within the functions that call back.
+ * NULL: nobody.
+ */
 XENMSG_API void xenmsg_on_change(struct xenmsg *conn, xenmsg_change_handler handler,
 				 void *userdata);
 
 /*
- * Returns in words, for people, why a function has just failed with this error: what the daemon has said of
- * it, or else what the error means. Valid until the next function is called for the connection.
+ * Returns in words, for people, why a function has just failed with this error.
+ * It is what the daemon has said of it, or else what the error means. Valid until the next function is
+ * called for the connection.
  * conn   the connection. NULL: xenmsg_open() has failed, and there is none
  * error  what the function returned. 0: only what the daemon has said, "" if it has said nothing
  */
 XENMSG_API const char *xenmsg_reason(struct xenmsg *conn, int error);
-/* Returns in words, for people, what an error of this library means, whatever the daemon has said; "" for
- * 0. `error` may be negative, as functions return it. The text stays. */
+/*
+ * Returns in words, for people, what an error of this library means; "" for 0.
+ * `error` may be negative, as functions return it. The daemon's own words aren't in it
+ * (xenmsg_reason()). The text stays.
+ */
 XENMSG_API const char *xenmsg_error_text(int error);
-/* Returns the domid of the domain that this program runs in, as the daemon says. It changes when the domain
- * is restored or migrated; xenmsg_on_change() tells. */
+/*
+ * Returns the domid of the domain that this program runs in, as the daemon says.
+ * It changes when the domain is restored or migrated; xenmsg_on_change() tells.
+ */
 XENMSG_API uint32_t xenmsg_domid(struct xenmsg *conn);
-/* Returns the size of the largest message that the local daemon accepts, in bytes. The receiving
- * side may accept less. */
+/*
+ * Returns the size of the largest message that the local daemon accepts, in bytes.
+ * The receiving side may accept less.
+ */
 XENMSG_API size_t xenmsg_max_message(struct xenmsg *conn);
 
 /* ---- receiving ------------------------------------------------------------------------------- */
@@ -459,8 +449,8 @@ XENMSG_API size_t xenmsg_max_message(struct xenmsg *conn);
 typedef void (*xenmsg_message_handler)(void *userdata, struct xenmsg_message *message);
 
 /*
- * Makes an endpoint, which exists until xenmsg_unbind() or xenmsg_close(). Waits for the daemon's
- * answer.
+ * Makes an endpoint, which exists until xenmsg_unbind() or xenmsg_close().
+ * Waits for the daemon's answer.
  * options   a time-out, usually 30 s, and XENMSG_ONLY_MESSAGES or XENMSG_ONLY_CALLS, XENMSG_LEND and
  *           XENMSG_SHARED; or XENMSG_TOPIC, with or without XENMSG_RETAIN and XENMSG_COUNT_LISTENERS. With
  *           neither of the first two it takes messages and calls, which come as messages that want a reply
@@ -474,7 +464,8 @@ XENMSG_API XENMSG_CHECK int xenmsg_bind(struct xenmsg *conn, const char *endpoin
 					const struct xenmsg_options *options,
 					xenmsg_message_handler handler, void *userdata);
 /*
- * Begins to make an endpoint. Messages may be handled before `done` is called.
+ * Begins to make an endpoint.
+ * Messages may be handled before `done` is called.
  * done      with 0, or an error of xenmsg_bind(): then there is no such endpoint here; or with -ECANCELED
  *           within xenmsg_close(). NULL: the outcome is of no interest
  * userdata  of both `handler` and `done`
@@ -486,25 +477,24 @@ XENMSG_API XENMSG_CHECK int xenmsg_begin_bind(struct xenmsg *conn, const char *e
 					      const struct xenmsg_options *options,
 					      xenmsg_message_handler handler, xenmsg_done done,
 					      void *userdata, struct xenmsg_op **op);
-/* Removes an endpoint, without waiting. Messages that were not taken are not delivered, and their senders
- * are told; calls in service end (xenmsg_drain() lets them go on). Returns 0, -ENOENT if it isn't bound here,
- * -ENOTCONN, -ENOMEM. */
+/*
+ * Removes an endpoint, without waiting.
+ * Messages that were not taken are not delivered, and their senders are told; calls in service end
+ * (xenmsg_drain() lets them go on). Returns 0, -ENOENT if it isn't bound here, -ENOTCONN, -ENOMEM.
+ */
 XENMSG_API int xenmsg_unbind(struct xenmsg *conn, const char *endpoint);
 
 /*
- * Subscribes to a topic, which another program, or this one, has bound (XENMSG_TOPIC): until
- * xenmsg_unsubscribe() or xenmsg_close() all that is published there comes as messages, whose
- * xenmsg_message_endpoint() is the address as it was given here, and whose sender is the publisher. A topic
- * waits for nobody. So between the messages come notices (xenmsg_message_notice()), each in its place, that
- * tell what is missing: nothing is lost without one, and nothing that is published comes twice or in another
- * order. Only what the topic has kept (XENMSG_KEPT) comes at each XENMSG_SUBSCRIBED, also if it had come
- * before: after each daemon, way or topic that was lost. A subscription waits for its topic: that may come,
- * go and come again.
- *
- * A NOTICE IS A MESSAGE WITHOUT PAYLOAD. A program that doesn't ask xenmsg_message_notice() of each takes the
- * first thing that comes for an empty message, and doesn't learn what it has missed, nor that the
- * subscription has ended.
- *
+ * Subscribes to a topic, which another program, or this one, has bound (XENMSG_TOPIC).
+ * Until xenmsg_unsubscribe() or xenmsg_close() all that is published there comes as messages, whose
+ * xenmsg_message_endpoint() is the address as it was given here, and whose sender is the publisher. A
+ * topic waits for nobody. So between the messages come notices (xenmsg_message_notice()), each in its
+ * place, that tell what is missing: nothing is lost without one, and nothing that is published comes
+ * twice or in another order. Only what the topic has kept (XENMSG_KEPT) comes at each
+ * XENMSG_SUBSCRIBED, also if it had come before: after each daemon, way or topic that was lost. A
+ * subscription waits for its topic: that may come, go and come again.  A NOTICE IS A MESSAGE WITHOUT
+ * PAYLOAD. A program that doesn't ask xenmsg_message_notice() of each takes the first thing that comes
+ * for an empty message, and doesn't learn what it has missed, nor that the subscription has ended.
  * address  DOMAIN:ENDPOINT
  * options  a time-out, usually 30 s, XENMSG_LEND, XENMSG_PATTERN, and `queue`, with or without
  *          XENMSG_KEEP_OLDEST
@@ -518,15 +508,20 @@ XENMSG_API int xenmsg_unbind(struct xenmsg *conn, const char *endpoint);
 XENMSG_API XENMSG_CHECK int xenmsg_subscribe(struct xenmsg *conn, const char *address,
 					     const struct xenmsg_options *options,
 					     xenmsg_message_handler handler, void *userdata);
-/* Begins to subscribe. `done` is called with what xenmsg_subscribe() returns; it, `userdata` and `op` are as
- * for xenmsg_begin_bind(). Returns 0; or -EINVAL, -EEXIST, -EOPNOTSUPP, -ENOBUFS (64 questions to the daemon
- * have no answer yet), -ENOTCONN, -ENOMEM. */
+/*
+ * Begins to subscribe.
+ * `done` is called with what xenmsg_subscribe() returns; it, `userdata` and `op` are as for
+ * xenmsg_begin_bind(). Returns 0; or -EINVAL, -EEXIST, -EOPNOTSUPP, -ENOBUFS (64 questions to the
+ * daemon have no answer yet), -ENOTCONN, -ENOMEM.
+ */
 XENMSG_API XENMSG_CHECK int xenmsg_begin_subscribe(struct xenmsg *conn, const char *address,
 						   const struct xenmsg_options *options,
 						   xenmsg_message_handler handler, xenmsg_done done,
 						   void *userdata, struct xenmsg_op **op);
-/* Ends a subscription, without waiting, or all of a pattern. Returns 0, -ENOENT if there is none of that
- * address, -ENOTCONN, -ENOMEM. */
+/*
+ * Ends a subscription, without waiting, or all of a pattern.
+ * Returns 0, -ENOENT if there is none of that address, -ENOTCONN, -ENOMEM.
+ */
 XENMSG_API int xenmsg_unsubscribe(struct xenmsg *conn, const char *address);
 
 /* What a subscriber is told between the messages of a topic, by the daemons: no publisher can say it. */
@@ -552,7 +547,10 @@ enum xenmsg_notice_kind {
 	XENMSG_KEPT = 5
 };
 
-/* Returns what a notice is called, in a word: "missed"; "unknown" for one of a later version. */
+/*
+ * Returns what a notice is called, in a word.
+ * For example "missed"; "unknown" for one of a later version.
+ */
 XENMSG_API const char *xenmsg_notice_name(enum xenmsg_notice_kind kind);
 
 /* It grows at its end in later versions. */
@@ -563,34 +561,41 @@ struct xenmsg_notice {
 	int unknown; /* 1: nobody knows how many more, perhaps none */
 };
 
-/* Returns what is told by a message that is a notice, and has no payload; NULL: it is a message. Valid until
- * the message is freed. */
+/*
+ * Returns what a notice tells, which has no payload; NULL: it is a message.
+ * Valid until the message is freed.
+ */
 XENMSG_API const struct xenmsg_notice *xenmsg_message_notice(const struct xenmsg_message *message);
-/* Returns the key of a message that came from a topic, "" if it has none. Valid until the message is
- * freed. */
+/*
+ * Returns the key of a message that came from a topic, "" if it has none.
+ * Valid until the message is freed.
+ */
 XENMSG_API const char *xenmsg_message_key(const struct xenmsg_message *message);
 
 /*
- * Removes an endpoint, but lets go on what is in service: the calls that the program has taken and not
- * answered, which it answers as always. Nothing new comes: whoever sends to it gets -ENOENT, also for what
- * wasn't taken yet, or finds the next program that binds it. While it waits, no messages are handled.
+ * Removes an endpoint, but lets go on what is in service.
+ * In service are the calls that the program has taken and not answered, which it answers as always.
+ * Nothing new comes: whoever sends to it gets -ENOENT, also for what wasn't taken yet, or finds the
+ * next program that binds it. While it waits, no messages are handled.
  * options  a time-out, usually none: then what is still in service ends, as by xenmsg_unbind()
  * Returns 0 when all callers have their answers, or -ENOENT (it isn't bound here for messages or calls),
  * -EOPNOTSUPP (the daemon is too old), -ETIMEDOUT, -EINTR, -ENOTCONN, -ENOMEM.
  */
 XENMSG_API XENMSG_CHECK int xenmsg_drain(struct xenmsg *conn, const char *endpoint,
 					 const struct xenmsg_options *options);
-/* Begins to drain an endpoint. `done`, not NULL, is called with what xenmsg_drain() returns, or -ECANCELED
- * within xenmsg_close(); `op` is as for xenmsg_begin_bind(). Returns 0; or -EINVAL, -ENOENT, -EOPNOTSUPP,
- * -ENOTCONN, -ENOMEM: nothing has changed. */
+/*
+ * Begins to drain an endpoint.
+ * `done`, not NULL, is called with what xenmsg_drain() returns, or -ECANCELED within xenmsg_close();
+ * `op` is as for xenmsg_begin_bind(). Returns 0; or -EINVAL, -ENOENT, -EOPNOTSUPP, -ENOTCONN, -ENOMEM:
+ * nothing has changed.
+ */
 XENMSG_API XENMSG_CHECK int xenmsg_begin_drain(struct xenmsg *conn, const char *endpoint,
 					       const struct xenmsg_options *options,
 					       xenmsg_done done, void *userdata,
 					       struct xenmsg_op **op);
 
 /*
- * Takes the next message for an endpoint that was bound without a handler, which makes it
- * delivered.
+ * Takes the next message of the endpoints without a handler, which makes it delivered.
  * message     [out] free it with xenmsg_message_free()
  * timeout_ms  0: doesn't wait
  * Returns 0, or -EAGAIN (none there, timeout_ms is 0), -ETIMEDOUT, -EINTR (a signal came while
@@ -600,83 +605,107 @@ XENMSG_API XENMSG_CHECK int xenmsg_recv(struct xenmsg *conn, struct xenmsg_messa
 					int timeout_ms);
 
 /*
- * Copies the message that xenmsg_recv() would take, without taking it, for a program that does
- * something with a message before it counts as delivered. xenmsg_take() or xenmsg_refuse() must
- * follow, and nothing else that receives meanwhile; what comes waits behind it. Until then its
- * sender may withdraw it.
+ * Copies the message that xenmsg_recv() would take, without taking it.
+ * So a program does something with a message before it counts as delivered. xenmsg_take() or
+ * xenmsg_refuse() must follow, and nothing else that receives meanwhile; what comes waits behind it.
+ * Until then its sender may withdraw it.
  * message  [out] a copy; free it with xenmsg_message_free()
  * Returns 0, or -EAGAIN (none there; xenmsg_wait() says when), -EPROTOTYPE (a call: only messages
  * of endpoints that take no calls can be copied), -ENOTCONN, -EPROTO, -ENOMEM.
  */
 XENMSG_API XENMSG_CHECK int xenmsg_peek(struct xenmsg *conn, struct xenmsg_message **message);
-/* Takes the message of which this is a copy, which makes it delivered. The copy stays to be freed.
+/*
+ * Takes the message of which this is a copy, which makes it delivered.
+ * The copy stays to be freed.
  * Returns 0, or -ECANCELED (it isn't there any more: its sender has withdrawn it or gone),
- * -ENOTCONN, -EPROTO, -ENOMEM. */
+ * -ENOTCONN, -EPROTO, -ENOMEM.
+ */
 XENMSG_API XENMSG_CHECK int xenmsg_take(struct xenmsg *conn, const struct xenmsg_message *message);
-/* Gives it back: it isn't delivered, and its sender gets -EREMOTEIO with this code, and for what it has
- * sent behind it and wasn't taken -ECANCELED. Where a daemon or the sender's library is older, it gets the
- * bare code, as an errno, for all of them. Of a message larger than 64 KiB, parts of which were released
- * before, it gets -ECONNRESET.
+/*
+ * Gives a message back: it is not delivered.
+ * Its sender gets -EREMOTEIO with this code, and for what it has sent behind it and wasn't taken
+ * -ECANCELED. Where a daemon or the sender's library is older, it gets the bare code, as an errno, for
+ * all of them. Of a message larger than 64 KiB, parts of which were released before, it gets
+ * -ECONNRESET.
  * code  1 to 4095, of any meaning to the two programs
- * Returns as xenmsg_take(), or -EINVAL (another code). */
+ * Returns as xenmsg_take(), or -EINVAL (another code).
+ */
 XENMSG_API XENMSG_CHECK int xenmsg_refuse(struct xenmsg *conn, const struct xenmsg_message *message,
 					  unsigned code);
 
 /*
- * Takes no messages, until xenmsg_resume(): no handler of messages is called, and xenmsg_recv() and
- * xenmsg_peek() behave as if there were none. They wait where they are, and their senders for them, each as
- * long as it wants to; what was begun, events, and calls that are withdrawn (xenmsg_message_on_withdrawn())
- * are reported as always. So a server takes no more than it can do at once. This holds for the whole
- * connection, whose endpoints' messages come in one order: what is to be paused apart is bound by a
- * connection of its own. Both may be called in a handler: the next message isn't handled. Both return 0.
+ * Takes no messages, until xenmsg_resume().
+ * No handler of messages is called, and xenmsg_recv() and xenmsg_peek() behave as if there were none.
+ * They wait where they are, and their senders for them, each as long as it wants to; what was begun,
+ * events, and calls that are withdrawn (xenmsg_message_on_withdrawn()) are reported as always. So a
+ * server takes no more than it can do at once. This holds for the whole connection, whose endpoints'
+ * messages come in one order: what is to be paused apart is bound by a connection of its own. Both may
+ * be called in a handler: the next message isn't handled. Both return 0.
  */
 XENMSG_API int xenmsg_pause(struct xenmsg *conn);
-/* Goes on taking messages: xenmsg_fd() is readable. Returns 0. */
+/*
+ * Goes on taking messages: xenmsg_fd() is readable.
+ * Returns 0.
+ */
 XENMSG_API int xenmsg_resume(struct xenmsg *conn);
 
-/* Returns the payload, aligned to 8 bytes, without a terminator; never NULL. The program may write
- * to it, up to its size. */
+/*
+ * Returns the payload, aligned to 8 bytes, without a terminator; never NULL.
+ * The program may write to it, up to its size.
+ */
 XENMSG_API void *xenmsg_message_data(struct xenmsg_message *message);
 /* Returns its size, in bytes. */
 XENMSG_API size_t xenmsg_message_size(const struct xenmsg_message *message);
 /* Returns the endpoint that it was sent to. */
 XENMSG_API const char *xenmsg_message_endpoint(const struct xenmsg_message *message);
-/* Returns who has sent it; of an answer, who was called. Valid until the message is freed. */
+/*
+ * Returns who has sent it; of an answer, who was called.
+ * Valid until the message is freed.
+ */
 XENMSG_API const struct xenmsg_peer *xenmsg_message_sender(const struct xenmsg_message *message);
 /*
- * Returns for how many milliseconds the answer to a call is still wanted, as its caller's time-out says;
- * negative: the caller has set none, or its library or a daemon on the way is older, or it is no call. This
- * suits as the time-out of what the server calls in turn. What the request has waited for on its way isn't
- * known here, so the caller may give up before, which xenmsg_message_wants_reply() tells.
+ * Returns for how many milliseconds the answer to a call is still wanted.
+ * The caller's time-out says so; negative: the caller has set none, or its library or a daemon on the
+ * way is older, or it is no call. This suits as the time-out of what the server calls in turn. What
+ * the request has waited for on its way isn't known here, so the caller may give up before, which
+ * xenmsg_message_wants_reply() tells.
  */
 XENMSG_API int xenmsg_message_time_left(const struct xenmsg_message *message);
-/* Returns the trace that its sender has given in the options, as that said, and thus as trustworthy as the
- * sender; "" if there is none, or a daemon on the way is older. Valid until the message is freed. */
+/*
+ * Returns the trace that the sender has given in its options, "" if there is none.
+ * It is as trustworthy as the sender. Valid until the message is freed.
+ */
 XENMSG_API const char *xenmsg_message_trace(const struct xenmsg_message *message);
 /*
- * Writes what it is called in traces (xenmsg trace), as its sender has it from xenmsg_sent_name():
- * DOMID.PID.NUMBER@OFFSET, and behind HOST/ if it comes from another host.
+ * Writes what it is called in traces (xenmsg trace).
+ * Its sender has the same from xenmsg_sent_name(): DOMID.PID.NUMBER@OFFSET, and behind HOST/ if it
+ * comes from another host.
  * name  [out] and a zero, if there is room for it in `size` bytes; XENMSG_NAME_SIZE are enough
  * Returns 0, -ENODATA (it has no name here: an answer, or of a topic, or another program has had the channel
  * before, or a daemon on its way is older), -ENOBUFS (no room).
  */
 XENMSG_API XENMSG_CHECK int xenmsg_message_name(const struct xenmsg_message *message, char *name,
 						size_t size);
-/* Writes the same of the channel that it came on, or of a stream, without an offset. Returns as
- * xenmsg_message_name(). */
+/*
+ * Writes the same of the channel that it came on, or of a stream, without an offset.
+ * Returns as xenmsg_message_name().
+ */
 XENMSG_API XENMSG_CHECK int xenmsg_peer_channel(const struct xenmsg_peer *peer, char *name,
 						size_t size);
-/* Returns 1 if it is a call that waits for xenmsg_reply(). Returns 0 if it is no call, or was
- * answered, or the answer is no longer wanted: the caller's time was up, or it has died. (That
- * becomes known when this connection reads, for example in xenmsg_process().) */
+/*
+ * Returns 1 if it is a call that waits for xenmsg_reply().
+ * Returns 0 if it is no call, or was answered, or the answer is no longer wanted: the caller's time
+ * was up, or it has died. (That becomes known when this connection reads, for example in
+ * xenmsg_process().)
+ */
 XENMSG_API int xenmsg_message_wants_reply(const struct xenmsg_message *message);
 /* Called when the answer to a call that the program has taken is no longer wanted. The message is still the
  * program's, which frees it, now or later. */
 typedef void (*xenmsg_withdrawn)(void *userdata, struct xenmsg_message *message);
 /*
- * Asks to be told when the answer to a call is no longer wanted: the caller's time is up, it has withdrawn
- * the call or died, or the endpoint was unbound. That goes past messages that the program hasn't taken, so it
- * comes to one that is paused, too.
+ * Asks to be told when the answer to a call is no longer wanted.
+ * The caller's time is up, it has withdrawn the call or died, or the endpoint was unbound. That goes
+ * past messages that the program hasn't taken, so it comes to one that is paused, too.
  * withdrawn  called at most once, and not if the program has answered or freed the message before, nor when
  *            the connection ends; NULL: it doesn't want to know any more
  * Returns 0; or -EINVAL (it wants no reply), -EALREADY (it was answered), or -ECANCELED: the answer is no
@@ -685,14 +714,17 @@ typedef void (*xenmsg_withdrawn)(void *userdata, struct xenmsg_message *message)
 XENMSG_API int xenmsg_message_on_withdrawn(struct xenmsg_message *message,
 					   xenmsg_withdrawn withdrawn, void *userdata);
 /*
- * Takes a message out of its connection: from now on another thread may use and free it, also while the
- * connection is used, and when it is closed. What lies in shared memory (XENMSG_LEND) is copied.
+ * Takes a message out of its connection.
+ * From now on another thread may use and free it, also while the connection is used, and when it is
+ * closed. What lies in shared memory (XENMSG_LEND) is copied.
  * Returns 0, -EBUSY (a call that wasn't answered needs its connection), -ENOMEM.
  */
 XENMSG_API XENMSG_CHECK int xenmsg_message_detach(struct xenmsg_message *message);
-/* Frees a message; NULL is allowed. A call whose answer is still wanted is answered as by
- * xenmsg_reply_error() with XENMSG_UNANSWERED: its caller gets -EREMOTEIO. May be called after
- * xenmsg_close(), by the same thread. */
+/*
+ * Frees a message; NULL is allowed.
+ * A call whose answer is still wanted is answered as by xenmsg_reply_error() with XENMSG_UNANSWERED:
+ * its caller gets -EREMOTEIO. May be called after xenmsg_close(), by the same thread.
+ */
 XENMSG_API void xenmsg_message_free(struct xenmsg_message *message);
 
 /* ---- sending --------------------------------------------------------------------------------- */
@@ -703,8 +735,8 @@ XENMSG_API size_t xenmsg_max_at_once(struct xenmsg *conn);
 #define XENMSG_NAME_SIZE 128 /* bytes in which the name of a message has room */
 
 /*
- * Writes what the message that was sent last to this address by this connection is called in traces (xenmsg
- * trace), the same at each daemon on its way: DOMID.PID.NUMBER@OFFSET.
+ * Writes what the last message to this address is called in traces (xenmsg trace).
+ * It has the same name at each daemon on its way: DOMID.PID.NUMBER@OFFSET.
  * flags  0, or XENMSG_ONLY_CALLS: the call that was begun last
  * name   [out] and a zero, if there is room for it in `size` bytes; XENMSG_NAME_SIZE are enough
  * Returns 0, -EINVAL, -ENOENT (nothing was, or its channel has ended since), -ENOBUFS (no room).
@@ -733,9 +765,10 @@ XENMSG_API XENMSG_CHECK int xenmsg_send(struct xenmsg *conn, const char *address
 					struct xenmsg_result *result);
 
 /*
- * Begins to send a message. Bytes that don't fit into the daemon's ring are copied, and sent when there is
- * room, so a large message doesn't block those to other addresses. Messages to one address arrive in the
- * order in which they were begun, as long as each ends in 0.
+ * Begins to send a message.
+ * Bytes that don't fit into the daemon's ring are copied, and sent when there is room, so a large
+ * message doesn't block those to other addresses. Messages to one address arrive in the order in which
+ * they were begun, as long as each ends in 0.
  * options  as for xenmsg_send(). The time-out acts only while this connection is processed
  * done     with the outcome. NULL: it is of no interest
  * op       [out] what was begun, for xenmsg_op_withdraw(); NULL: that isn't wanted. Without `done` there is
@@ -751,8 +784,9 @@ XENMSG_API XENMSG_CHECK int xenmsg_begin_send(struct xenmsg *conn, const char *a
 					      struct xenmsg_op **op);
 
 /*
- * Waits until there is room for a message to an address: what a program does after -EAGAIN from
- * xenmsg_begin_send(), xenmsg_reserve() or xenmsg_begin_call().
+ * Waits until there is room for a message to an address.
+ * It is what a program does after -EAGAIN from xenmsg_begin_send(), xenmsg_reserve() or
+ * xenmsg_begin_call().
  * address  DOMAIN:ENDPOINT
  * size     of the message, in bytes
  * options  a time-out, usually none, and XENMSG_ONLY_CALLS: room for a call
@@ -761,8 +795,11 @@ XENMSG_API XENMSG_CHECK int xenmsg_begin_send(struct xenmsg *conn, const char *a
  */
 XENMSG_API XENMSG_CHECK int xenmsg_await_room(struct xenmsg *conn, const char *address, size_t size,
 					      const struct xenmsg_options *options);
-/* Begins to wait for room. `done`, not NULL, is called with what xenmsg_await_room() returns, or -ECANCELED
- * within xenmsg_close(); `op` is as for xenmsg_begin_send(). Returns 0; or -EINVAL, -ENOTCONN, -ENOMEM. */
+/*
+ * Begins to wait for room.
+ * `done`, not NULL, is called with what xenmsg_await_room() returns, or -ECANCELED within
+ * xenmsg_close(); `op` is as for xenmsg_begin_send(). Returns 0; or -EINVAL, -ENOTCONN, -ENOMEM.
+ */
 XENMSG_API XENMSG_CHECK int xenmsg_begin_await_room(struct xenmsg *conn, const char *address,
 						    size_t size,
 						    const struct xenmsg_options *options,
@@ -770,14 +807,14 @@ XENMSG_API XENMSG_CHECK int xenmsg_begin_await_room(struct xenmsg *conn, const c
 						    struct xenmsg_op **op);
 
 /*
- * Reserves memory for a message to be written where it is sent from, which saves the copy of
- * xenmsg_begin_send(): a message of 4 KiB to xenmsg_max_at_once() lies in the memory that is shared with the
- * daemon, if nothing waits before it and there is room; any other in memory of the library's, and is
- * copied by xenmsg_commit(). The program can't tell which, and may call anything in between: if that
- * needs the place, the library moves the message, and `data` stays valid. There is one at a time in a
- * connection.
- * The memory belongs to the thread that uses the connection: while that one calls the library, which
- * may move the message, no other one may write there.
+ * Reserves memory for a message, to be written where it is sent from.
+ * This saves the copy of xenmsg_begin_send(): a message of 4 KiB to xenmsg_max_at_once() lies in the
+ * memory that is shared with the daemon, if nothing waits before it and there is room; any other in
+ * memory of the library's, and is copied by xenmsg_commit(). The program can't tell which, and may
+ * call anything in between: if that needs the place, the library moves the message, and `data` stays
+ * valid. There is one at a time in a connection. The memory belongs to the thread that uses the
+ * connection: while that one calls the library, which may move the message, no other one may write
+ * there.
  * address  DOMAIN:ENDPOINT
  * size     the most that the message may have, in bytes
  * data     [out] `size` bytes, aligned to 8, of any content, to be written until xenmsg_commit(),
@@ -787,8 +824,8 @@ XENMSG_API XENMSG_CHECK int xenmsg_begin_await_room(struct xenmsg *conn, const c
 XENMSG_API XENMSG_CHECK int xenmsg_reserve(struct xenmsg *conn, const char *address, size_t size,
 					   void **data);
 /*
- * Begins to send the message that was reserved, as xenmsg_begin_send() does: it comes behind those that were
- * begun before this is called.
+ * Begins to send the message that was reserved, as xenmsg_begin_send() does.
+ * It comes behind those that were begun before this is called.
  * size     of the message, at most what was reserved
  * options  a time-out
  * Returns 0, or -EINVAL (nothing is reserved, or less), -EAGAIN, -ENOBUFS or -ENOMEM: the message is
@@ -825,8 +862,9 @@ XENMSG_API XENMSG_CHECK int xenmsg_call(struct xenmsg *conn, const char *address
 					size_t size, const struct xenmsg_options *options,
 					struct xenmsg_result *result);
 /*
- * Begins a call; thousands may be outstanding. Each waits as long as there is a server that hasn't answered,
- * or for its time-out, which acts only while this connection is processed.
+ * Begins a call; thousands may be outstanding.
+ * Each waits as long as there is a server that hasn't answered, or for its time-out, which acts only
+ * while this connection is processed.
  * options, done, op  as for xenmsg_begin_send()
  * Returns 0, or the errors of xenmsg_begin_send().
  */
@@ -837,9 +875,9 @@ XENMSG_API XENMSG_CHECK int xenmsg_begin_call(struct xenmsg *conn, const char *a
 					      struct xenmsg_op **op);
 
 /*
- * Answers a call, at any time and in any order while its message exists. The data are copied, and
- * the message must still be freed. Returns 0 when the reply is on its way; only the caller knows
- * whether it arrives. Or returns
+ * Answers a call, at any time and in any order while its message exists.
+ * The data are copied, and the message must still be freed. Returns 0 when the reply is on its way;
+ * only the caller knows whether it arrives. Or returns
  *   -EALREADY   it was answered before
  *   -ECANCELED  the answer is no longer wanted: the caller's time was up, or it has died, or the
  *               endpoint was unbound
@@ -851,20 +889,26 @@ XENMSG_API XENMSG_CHECK int xenmsg_begin_call(struct xenmsg *conn, const char *a
  */
 XENMSG_API XENMSG_CHECK int xenmsg_reply(struct xenmsg_message *message, const void *data,
 					 size_t size);
-/* Waits until there is room for an answer of `size` bytes to a call, after -EAGAIN. Returns as
- * xenmsg_await_room(), or -ECANCELED: the answer is no longer wanted, or -EINVAL: none is. */
+/*
+ * Waits until there is room for an answer of `size` bytes to a call, after -EAGAIN.
+ * Returns as xenmsg_await_room(), or -ECANCELED: the answer is no longer wanted, or -EINVAL: none is.
+ */
 XENMSG_API XENMSG_CHECK int xenmsg_await_reply_room(struct xenmsg_message *message, size_t size,
 						    const struct xenmsg_options *options);
-/* Begins to wait for that. `done`, `op` and what is returned are as for xenmsg_begin_await_room(), or -EINVAL
- * and -ECANCELED as above. The message may be freed meanwhile. */
+/*
+ * Begins to wait for that.
+ * `done`, `op` and what is returned are as for xenmsg_begin_await_room(), or -EINVAL and -ECANCELED as
+ * above. The message may be freed meanwhile.
+ */
 XENMSG_API XENMSG_CHECK int xenmsg_begin_await_reply_room(struct xenmsg_message *message,
 							  size_t size,
 							  const struct xenmsg_options *options,
 							  xenmsg_done done, void *userdata,
 							  struct xenmsg_op **op);
 /*
- * Answers a call with an error of the program's own: the caller's xenmsg_call() returns -EREMOTEIO, with
- * this code and these data. (A caller with an older library gets the code as an errno, and no data.)
+ * Answers a call with an error of the program's own.
+ * The caller's xenmsg_call() returns -EREMOTEIO, with this code and these data. (A caller with an
+ * older library gets the code as an errno, and no data.)
  * code  1 to 65535, of any meaning to the two programs but XENMSG_UNANSWERED; up to 4095 where the caller may
  *       be older
  * data  what else there is to say: a text for people, for example. May be NULL if size is 0
@@ -872,22 +916,25 @@ XENMSG_API XENMSG_CHECK int xenmsg_begin_await_reply_room(struct xenmsg_message 
  */
 XENMSG_API int xenmsg_reply_error(struct xenmsg_message *message, unsigned code, const void *data,
 				  size_t size);
-/* Answers a call with how the command that was run for it ended: the caller's xenmsg_call() returns
- * -EREMOTEIO, with the code EIO and this exit status. (A caller with an older library gets only the code,
- * as an errno.)
+/*
+ * Answers a call with how the command that was run for it ended.
+ * The caller's xenmsg_call() returns -EREMOTEIO, with the code EIO and this exit status. (A caller
+ * with an older library gets only the code, as an errno.)
  * status  1 to 255; by custom 128 and the number of the signal that killed the command
- * Returns as xenmsg_reply_error(), with -EINVAL for another status. */
+ * Returns as xenmsg_reply_error(), with -EINVAL for another status.
+ */
 XENMSG_API int xenmsg_reply_exit_status(struct xenmsg_message *message, int status);
 
 /* ---- byte streams ---------------------------------------------------------------------------- */
 
 /*
- * Connects to an endpoint on which a program listens. A stream is a plain descriptor, a connected
- * Unix socket: read(), write(), poll(), shutdown(), pass it to a child, close() it; it no longer
- * needs the connection. The end of the stream reads as end of file. If something between the two
- * programs dies, reading gives what came before and then ECONNRESET, writing EPIPE or ECONNRESET.
- * With EPIPE write() raises SIGPIPE, which ends a program that doesn't ignore it (signal(SIGPIPE, SIG_IGN),
- * or send() with MSG_NOSIGNAL). The same holds for streams of xenmsg_accept().
+ * Connects to an endpoint on which a program listens.
+ * A stream is a plain descriptor, a connected Unix socket: read(), write(), poll(), shutdown(), pass
+ * it to a child, close() it; it no longer needs the connection. The end of the stream reads as end of
+ * file. If something between the two programs dies, reading gives what came before and then
+ * ECONNRESET, writing EPIPE or ECONNRESET. With EPIPE write() raises SIGPIPE, which ends a program
+ * that doesn't ignore it (signal(SIGPIPE, SIG_IGN), or send() with MSG_NOSIGNAL). The same holds for
+ * streams of xenmsg_accept().
  * Returns the descriptor (blocking, close-on-exec), or -EINVAL (malformed address), -ENOENT,
  * -EPROTOTYPE (that endpoint takes no streams), -EOPNOTSUPP (none of other hosts: see
  * XENMSG_FROM_HOSTS), -EACCES, -ENODATA, -EHOSTDOWN, -EHOSTUNREACH, -ENOBUFS, -ETIMEDOUT,
@@ -908,24 +955,27 @@ XENMSG_API XENMSG_CHECK int xenmsg_begin_connect(struct xenmsg *conn, const char
 						 struct xenmsg_op **op);
 
 /*
- * Closes a stream so that the other side reads what came before and then ECONNRESET, not an orderly
- * end: for a program that had to stop halfway. close() alone is an orderly end, also if it leaves unread
- * what came, unless this side hasn't sent anything. This function never waits. (A program that has itself
- * given the socket the largest buffer there may be, and has filled it, must not rely on it.)
+ * Closes a stream so that the other side gets ECONNRESET, behind what came before.
+ * An orderly end is close(): this is for a program that had to stop halfway. close() alone is an
+ * orderly end, also if it leaves unread what came, unless this side hasn't sent anything. This
+ * function never waits. (A program that has itself given the socket the largest buffer there may be,
+ * and has filled it, must not rely on it.)
  */
 XENMSG_API void xenmsg_break(int stream);
 
 /*
- * Makes an endpoint for streams. Up to 1024 of them wait for xenmsg_accept(), of one user or domain;
- * more are refused.
+ * Makes an endpoint for streams.
+ * Up to 1024 of them wait for xenmsg_accept(), of one user or domain; more are refused.
  * xenmsg_unbind() removes it.
  * options  a time-out, usually 30 s, XENMSG_FROM_HOSTS and XENMSG_SHARED
  * Returns 0, or as xenmsg_bind().
  */
 XENMSG_API XENMSG_CHECK int xenmsg_listen(struct xenmsg *conn, const char *endpoint,
 					  const struct xenmsg_options *options);
-/* Begins to make an endpoint for streams. `done`, `op` and what is returned are as for
- * xenmsg_begin_bind(). */
+/*
+ * Begins to make an endpoint for streams.
+ * `done`, `op` and what is returned are as for xenmsg_begin_bind().
+ */
 XENMSG_API XENMSG_CHECK int xenmsg_begin_listen(struct xenmsg *conn, const char *endpoint,
 						const struct xenmsg_options *options,
 						xenmsg_done done, void *userdata,
@@ -964,7 +1014,10 @@ enum xenmsg_event_kind {
 	XENMSG_LISTED = 8
 };
 
-/* Returns what an event is called, in words: "endpoint up"; "unknown" for one of a later version. */
+/*
+ * Returns what an event is called, in words.
+ * For example "endpoint up"; "unknown" for one of a later version.
+ */
 XENMSG_API const char *xenmsg_event_name(enum xenmsg_event_kind kind);
 
 /* The library's: it grows at its end in later versions. */
@@ -980,8 +1033,8 @@ struct xenmsg_event {
 typedef void (*xenmsg_event_handler)(void *userdata, const struct xenmsg_event *event);
 
 /*
- * Reports domains and endpoints that come and go, and first, as if they just came, those that are
- * there already.
+ * Reports domains and endpoints that come and go, and first those that are there already.
+ * Those are reported as if they just came.
  * pattern  DOMAIN: domains and all of their endpoints; DOMAIN:ENDPOINT: those endpoints. Each may
  *          be a shell pattern: "*", "*:print", "3:scan*". HOST/ before it: of another host, as far as
  *          its policy lets this program know, and of domains by a shell pattern those that xenmsg
@@ -995,7 +1048,8 @@ XENMSG_API XENMSG_CHECK int xenmsg_watch(struct xenmsg *conn, const char *patter
 					 const struct xenmsg_options *options,
 					 xenmsg_event_handler handler, void *userdata);
 /*
- * Begins a watch. Events may be reported before `done` is called.
+ * Begins a watch.
+ * Events may be reported before `done` is called.
  * done      with 0, or an error of xenmsg_watch(): then there is no such watch. NULL: the outcome is of no
  *           interest
  * userdata  of both `handler` and `done`
@@ -1006,8 +1060,10 @@ XENMSG_API XENMSG_CHECK int xenmsg_begin_watch(struct xenmsg *conn, const char *
 					       const struct xenmsg_options *options,
 					       xenmsg_event_handler handler, xenmsg_done done,
 					       void *userdata, struct xenmsg_op **op);
-/* Ends a watch, without waiting: none of its events is reported any more. Returns 0, -ENOENT (there is no
- * such watch), -ENOTCONN, -ENOMEM. */
+/*
+ * Ends a watch, without waiting: none of its events is reported any more.
+ * Returns 0, -ENOENT (there is no such watch), -ENOTCONN, -ENOMEM.
+ */
 XENMSG_API int xenmsg_unwatch(struct xenmsg *conn, int watch);
 
 /*
@@ -1027,8 +1083,11 @@ XENMSG_API int xenmsg_unwatch(struct xenmsg *conn, int watch);
  */
 XENMSG_API XENMSG_CHECK int xenmsg_query(struct xenmsg *conn, const char *what,
 					 const struct xenmsg_options *options, char **json);
-/* Begins to ask. `done`, not NULL, gets the answer as result->json; `op` and what is returned are as for
- * xenmsg_begin_bind(). */
+/*
+ * Begins to ask.
+ * `done`, not NULL, gets the answer as result->json; `op` and what is returned are as for
+ * xenmsg_begin_bind().
+ */
 XENMSG_API XENMSG_CHECK int xenmsg_begin_query(struct xenmsg *conn, const char *what,
 					       const struct xenmsg_options *options,
 					       xenmsg_done done, void *userdata,
@@ -1045,8 +1104,11 @@ XENMSG_API XENMSG_CHECK int xenmsg_begin_query(struct xenmsg *conn, const char *
 XENMSG_API XENMSG_CHECK int xenmsg_ping(struct xenmsg *conn, const char *domain,
 					const struct xenmsg_options *options,
 					uint64_t *round_trip_ns);
-/* Begins to measure. `done`, not NULL, gets result->round_trip_ns; `op` and what is returned are as for
- * xenmsg_begin_bind(). */
+/*
+ * Begins to measure.
+ * `done`, not NULL, gets result->round_trip_ns; `op` and what is returned are as for
+ * xenmsg_begin_bind().
+ */
 XENMSG_API XENMSG_CHECK int xenmsg_begin_ping(struct xenmsg *conn, const char *domain,
 					      const struct xenmsg_options *options,
 					      xenmsg_done done, void *userdata,
