@@ -213,7 +213,7 @@ static int end_if_drained(struct inbox *inbox, struct receiver *receiver)
 	const struct replies *replies = receiver->replies;
 
 	if (receiver->state != RECEIVER_OPEN || !receiver->binding->drains ||
-	    (replies && !replies_are_done(replies)))
+	    (replies && (!replies_are_done(replies) || replies->sender->consumed < replies->sender->framed)))
 		return 0;
 	return leave_channel(inbox, receiver);
 }
