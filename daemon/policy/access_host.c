@@ -16,6 +16,7 @@
 #include "base/self.h"
 #include "daemon/known/known.h"
 #include "daemon/policy/access_internal.h"
+#include "daemon/policy/denied.h"
 
 /* --- who is who --------------------------------------------------------------------------------- */
 
@@ -359,6 +360,7 @@ void access_image(struct image *image, struct access *access)
 {
 	bool is_told = access->told != NULL;
 
+	denied_image(image, access->denied);
 	image_bool(image, &is_told);
 	image_expect(image, is_told == (access->told != NULL));
 	if (!is_told || image->error)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "daemon/policy/denied.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,8 +9,10 @@
 
 #include <utlist.h>
 
+#include "base/image.h"
 #include "base/log.h"
 #include "daemon/policy/policy.h"
+#include "daemon/policy/policy_internal.h"
 #include "daemon/relay/channel.h"
 #include "daemon/relay/origin.h"
 
@@ -187,4 +190,64 @@ void denied_each(struct denied *denied, void (*each)(void *userdata, const struc
 
 	DL_FOREACH(denied->pairs, pair)
 		each(userdata, &pair->entry);
+}
+
+/* Which section has decided. */
+static void section_image(struct image *image, const char **name)
+{
+	uint8_t number = 0;
+
+	while (!image->is_read && number < SECTIONS - 1 && strcmp(policy_sections[number].name, *name) != 0)
+		number++;
+	image_u8_upto(image, &number, SECTIONS - 1);
+	if (!image->error)
+		*name = policy_sections[number].name;
+}
+
+static void pair_image(struct image *image, struct denied_entry *entry, struct log_source *who)
+{
+	uint8_t kind = (uint8_t)who->kind;
+
+	image_u8_upto(image, &kind, LOG_HOST);
+	who->kind = kind;
+	image_u32(image, &who->id);
+	image_text(image, entry->host, sizeof(entry->host));
+	image_u32(image, &entry->domid);
+	image_text(image, entry->endpoint, sizeof(entry->endpoint));
+	image_u64(image, &entry->count);
+	image_u64(image, &entry->last);
+	image_u32(image, &entry->uid);
+	section_image(image, &entry->section);
+	image_text(image, entry->file, sizeof(entry->file));
+	image_u32(image, &entry->line);
+}
+
+static void read_pair(struct image *image, struct denied *denied)
+{
+	struct log_source who = LOG_BY_US;
+	struct denied_entry read = {.count = 0};
+	struct pair *pair;
+
+	pair_image(image, &read, &who);
+	pair = image->error ? NULL : place_for(denied, read.host, read.domid, who, read.endpoint);
+	if (!pair) {
+		image_fail(image, -ENOMEM);
+		return;
+	}
+	pair->entry = read;
+	DL_APPEND(denied->pairs, pair);
+}
+
+void denied_image(struct image *image, struct denied *denied)
+{
+	uint32_t count = denied->count;
+	struct pair *pair;
+
+	image_upto(image, &count, DENIED_MAX);
+	if (!image->is_read)
+		DL_FOREACH(denied->pairs, pair)
+			pair_image(image, &pair->entry, &pair->of->who);
+	else
+		for (; count > 0 && !image->error; count--)
+			read_pair(image, denied);
 }

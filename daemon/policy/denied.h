@@ -21,6 +21,7 @@
 
 struct channel;
 struct denied;
+struct image;
 struct policy_decision;
 
 struct denied *denied_new(void);
@@ -32,6 +33,9 @@ void denied_add(struct denied *denied, const struct frame_identity *from, bool i
 /* Counts the same of a channel whose sender is on another host. */
 void denied_add_far(struct denied *denied, const struct channel *channel, const char *endpoint,
 		    const struct policy_decision *decision);
+
+/* Writes all of it into the image that the next daemon gets, or reads it. */
+void denied_image(struct image *image, struct denied *denied);
 
 struct denied_entry {
 	char host[HOST_NAME_SIZE]; /* "": this one */

@@ -13,6 +13,8 @@
 #include "base/self.h"
 #include "daemon/known/known.h"
 #include "daemon/policy/access.h"
+#include "daemon/policy/denied.h"
+#include "daemon/policy/policy.h"
 #include "wire/frame.h"
 
 struct world {
@@ -57,6 +59,13 @@ static int tell(struct world *world, uint32_t flags, const char *text)
 
 /* Domain 2, which is `work`, may reach `inbox`, and 3 nothing; 4 has been added since, and more is on its
  * way. */
+static void deny(struct world *world, uint32_t domid, unsigned times, const struct policy_decision *decision)
+{
+	while (times--)
+		denied_add(access_denied(world->access), &(struct frame_identity){domid, 1000, 0, 0}, false,
+			   "inbox", decision);
+}
+
 static struct world *world_of_words(void)
 {
 	struct world *world = world_new();
@@ -73,6 +82,8 @@ static struct world *world_of_words(void)
 		1);
 	assert_int_equal(tell(world, 0, "[domain]\ndomid = 4\nname = late\n"), 0);
 	assert_int_equal(tell(world, POLICY_MORE, "[domain]\ndomid = 3\n"), 0);
+	deny(world, 6, 2, &(struct policy_decision){.section = "rule", .file = "b.conf", .line = 7});
+	deny(world, 5, 1, &(struct policy_decision){.section = "relay"});
 	return world;
 }
 
@@ -139,6 +150,39 @@ TEST(what_was_decided_by_the_hosts_policy_stays_decided)
 	assert_int_equal(reach(world, 3, "inbox"), -EACCES);
 	assert_int_equal(reach(world, 4, "other"), 0);
 	assert_int_equal(reach(world, 5, "inbox"), -ENODATA);
+	world_free(world);
+}
+
+struct seen {
+	struct denied_entry entries[2];
+	unsigned count;
+};
+
+static void see(void *userdata, const struct denied_entry *entry)
+{
+	struct seen *seen = userdata;
+
+	assert_true(seen->count < 2);
+	seen->entries[seen->count++] = *entry;
+}
+
+TEST(what_was_refused_stays_told)
+{
+	struct world *world = next_world();
+	struct seen seen = {.count = 0};
+	const struct denied_entry *entries = seen.entries;
+
+	denied_each(access_denied(world->access), see, &seen);
+	assert_int_equal(seen.count, 2);
+	assert_int_equal(entries[0].domid, 5); /* the latest */
+	assert_string_equal(entries[0].section, "relay");
+	assert_string_equal(entries[0].file, "");
+	assert_int_equal(entries[1].domid, 6);
+	assert_int_equal(entries[1].count, 2);
+	assert_int_equal(entries[1].uid, 1000);
+	assert_string_equal(entries[1].section, "rule");
+	assert_string_equal(entries[1].file, "b.conf");
+	assert_int_equal(entries[1].line, 7);
 	world_free(world);
 }
 
