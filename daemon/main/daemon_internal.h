@@ -110,6 +110,8 @@ int restore_prepare(struct daemon *daemon);
 void restore_on_domid_changed(void *userdata, const char *untrusted_path);
 /* Returns false in domain 0, which is never migrated. */
 bool restore_on_own_leaf_gone(void *userdata);
+/* Makes all anew that Xen knew of us by another number. Returns 0 or a negative errno. */
+int restore_renumber(struct daemon *daemon, uint32_t domid);
 /* Before a stop: asks XenStore once more whether the domain was restored, so that it is certain that the
  * event channels may be closed; else a keeper gets them. */
 void restore_before_stop(struct daemon *daemon);

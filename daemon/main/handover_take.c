@@ -334,8 +334,6 @@ static void read_image(struct daemon *daemon, struct handover *handover)
 
 	relay_image(image, &daemon->relay);
 	asks_image(image, daemon->asks);
-	/* It was restored in between: what the image says of others isn't so any more. */
-	image_expect(image, head->self.domid == daemon->self.domid);
 	while ((type = image_next(image)) && type != IMAGE_END) {
 		image_expect(image, rank(type) >= rank(last) && is_in_turn(handover, type));
 		if (image->error)
@@ -430,16 +428,28 @@ static void go_on(struct daemon *daemon, struct image_hops *hops, const struct h
 		 head->version, hops->sessions, router_endpoints(daemon->router), head->links, hops->streams);
 }
 
+/* Goes on as the domain that the image is of, which may have got another number since. */
+static int go_on_by_number(struct daemon *daemon, struct handover *handover, uint32_t domid)
+{
+	go_on(daemon, &handover->hops, &handover->head);
+	return domid == daemon->self.domid ? 0 : restore_renumber(daemon, domid);
+}
+
 int handover_read(struct daemon *daemon)
 {
 	struct handover *handover = daemon->handover;
+	uint32_t domid = daemon->self.domid;
 	int r = 0;
 
 	if (!handover)
 		return 0;
-	if (!handover->image.error)
+	image_expect(&handover->image, (handover->head.self.domid == 0) == (domid == 0));
+	if (!handover->image.error) {
+		daemon->self.domid = handover->head.self.domid;
 		read_image(daemon, handover);
+	}
 	if (handover->image.error) {
+		daemon->self.domid = domid;
 		log_error(
 			"what the daemon before this hands over can't be taken: %s; this one begins afresh, and all "
 			"connections end",
@@ -453,7 +463,7 @@ int handover_read(struct daemon *daemon)
 		image_hops_end(&handover->hops);
 		r = close_inherited();
 	} else {
-		go_on(daemon, &handover->hops, &handover->head);
+		r = go_on_by_number(daemon, handover, domid);
 	}
 	handover_free(daemon);
 	links_take_up(daemon->links);

@@ -82,6 +82,13 @@ static void fail(struct daemon *daemon)
 	event_base_loopbreak(daemon->base);
 }
 
+int restore_renumber(struct daemon *daemon, uint32_t domid)
+{
+	log_warning("this domain was restored or migrated: it was domain %u and is domain %u",
+		    daemon->self.domid, domid);
+	return begin_anew(daemon, domid);
+}
+
 static void conclude_domid(struct daemon *daemon, uint32_t domid)
 {
 	if (domid == daemon->self.domid && !daemon->leaf_lost) {
@@ -98,9 +105,7 @@ static void conclude_domid(struct daemon *daemon, uint32_t domid)
 	}
 	if (daemon->stopping) /* a keeper gets what is left */
 		return;
-	log_warning("this domain was restored or migrated: it was domain %u and is domain %u",
-		    daemon->self.domid, domid);
-	if (begin_anew(daemon, domid) < 0)
+	if (restore_renumber(daemon, domid) < 0)
 		fail(daemon);
 }
 
