@@ -124,11 +124,10 @@ def test_each_command_has_help():
 
 
 def test_the_manual_has_each_command():
-    for page, pattern in (("xensim.1", r"\\fB{}\\fR|\n\.B {}\n|\"xensim {}\""), ("xensim.md", r"^\| `.*\b{}\b.*` \|")):
-        with open(os.path.join(SOURCES, "doc", page), encoding="utf-8") as file:
-            text = file.read()
-        for name in COMMANDS:
-            assert re.search(pattern.replace("{}", name), text, re.MULTILINE), f"{name} isn't in {page}"
+    with open(os.path.join(SOURCES, "doc", "xensim.1"), encoding="utf-8") as file:
+        text = file.read()
+    for name in COMMANDS:
+        assert re.search(r"\\fB{}\\fR|\n\.B {}\n|\"xensim {}\"".replace("{}", name), text, re.MULTILINE), f"{name} isn't in the manual"
 
 
 @pytest.mark.skipif(not os.access(os.path.join(os.environ.get("XENMSG_SBINDIR", ""), "xenmsgd"), os.X_OK), reason="on what is installed")
