@@ -50,7 +50,8 @@ static void leave_next(struct link *link)
 static void wait_for_next(struct link *link)
 {
 	leave_next(link);
-	link->claims = link->awaits = false;
+	link->claims = false;
+	link->awaits &= hop_channel_count(link->hop) > 0;
 	link->session = (struct link_session){.state = RESUME_ENDED};
 	link_set_state(link, hop_channel_count(link->hop) ? LINK_CONNECTING : LINK_IDLE);
 }
@@ -200,6 +201,9 @@ static void link_image(struct image *image, struct link *link, bool *is_away)
 	if (*is_away) {
 		session_image(image, &link->session);
 		acks_image(image, link);
+	} else {
+		image_bool(image, &link->awaits);
+		image_raw(image, link->awaited, sizeof(link->awaited));
 	}
 }
 

@@ -343,7 +343,7 @@ uint64_t busy_poll_ns;
 const struct transport_maker *transport_maker;
 uint32_t channels_max = CHANNELS_MAX;
 
-void scene_start_with(struct scene *scene, uint32_t domid)
+void start_links(struct scene *scene)
 {
 	struct links_options options = {
 		.known = (void *)scene,
@@ -361,11 +361,6 @@ void scene_start_with(struct scene *scene, uint32_t domid)
 		.min_ring_size = 4096,
 	};
 
-	*scene = (struct scene){.is_up = true, .peer.domid = domid};
-	vchans = NULL;
-	scene->self = (struct self){.domid = OWN, .instance = "instance of us"};
-	scene->base = event_base_new();
-	assert_int_equal(relay_init(&scene->relay, scene->base, 1u << 20), 0);
 	assert_int_equal(links_new(&scene->links, &scene->relay, (void *)scene, &options,
 				   &(struct links_callbacks){.open = on_open,
 							     .unlinkable = on_unlinkable,
@@ -375,6 +370,16 @@ void scene_start_with(struct scene *scene, uint32_t domid)
 							     .source = on_source},
 				   scene),
 			 0);
+}
+
+void scene_start_with(struct scene *scene, uint32_t domid)
+{
+	*scene = (struct scene){.is_up = true, .peer.domid = domid};
+	vchans = NULL;
+	scene->self = (struct self){.domid = OWN, .instance = "instance of us"};
+	scene->base = event_base_new();
+	assert_int_equal(relay_init(&scene->relay, scene->base, 1u << 20), 0);
+	start_links(scene);
 	assert_int_equal(hop_init(&scene->program, &scene->relay, HOP_SHARED, &program_callbacks, scene, 1,
 				  channels_max),
 			 0);

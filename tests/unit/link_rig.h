@@ -116,6 +116,7 @@ void scene_start(struct scene *scene);
  * What was set for the scene is as it was. */
 void scene_stop(struct scene *scene);
 /* As the daemon does when it stops. */
+void start_links(struct scene *scene);
 void stop_links(struct scene *scene);
 /* Each domain may hold so much. */
 void set_limits(struct scene *scene, uint64_t bytes, uint64_t channels);

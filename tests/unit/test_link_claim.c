@@ -6,6 +6,8 @@
 #include <string.h>
 
 #include "daemon/link/link_internal.h"
+#include "daemon/relay/hop_image.h"
+#include "tests/unit/image_bytes.h"
 
 /* The peer's domain comes back as domain 9. */
 static void come_back(struct scene *scene)
@@ -413,6 +415,40 @@ SCENE_TEST_EACH(what_waits_for_a_link_waits_on_when_this_domain_is_restored, sce
 		return;
 	}
 	expect_to_wait_on(scene, restore == SAME_DAEMON);
+}
+
+/* By its number another daemon is there only when this one has handed over what waits. */
+SCENE_TEST(what_waits_since_a_restore_is_for_nobody_else_after_a_hand_over, scene_start)
+{
+	struct image_hops hops = {.hops = (struct hop *[1]){NULL}};
+	struct image image;
+	uint8_t *bytes;
+	size_t size;
+
+	open_channel(scene);
+	memcpy(scene->instances[7], peer_instance, sizeof(peer_instance));
+	links_restart(scene->links);
+	scene->self.domid = 12;
+	links_go_on(scene->links);
+	hand_over(scene);
+	image_begin(&image);
+	links_write_image(scene->links, &image);
+	bytes = image_to_bytes(&image, &size);
+	stop_links(scene);
+	forget_program_channels(scene);
+	start_links(scene);
+	links_hold(scene->links);
+	assert_int_equal(image_open_bytes(&image, bytes, size), 0);
+	assert_int_equal(image_next(&image), IMAGE_LINK);
+	links_read_image(scene->links, &image, false, &hops);
+	assert_int_equal(image_leave_section(&image), 0);
+	image_free(&image);
+	free(bytes);
+	scene->instances[7][0] ^= 1;
+	scene->connects = 0;
+	links_take_up(scene->links);
+	expect_to_wait_on(scene, false);
+	expect_last_error(scene, "another daemon since the restore");
 }
 
 SCENE_TEST(what_waits_for_domain_0_waits_on_when_we_are_restored, start_with_domain_0)
