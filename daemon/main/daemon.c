@@ -74,15 +74,26 @@ static void on_hangup(int number, short what, void *userdata)
 	reload_files(daemon);
 }
 
-/* Between two programs nobody hears signals to stop, so they wait for the next one, until it runs. */
-static void hold_stop_signals(int how)
+/* Between two programs nobody hears signals, so they wait for the next one, until it runs. */
+static void hold_signals(int how)
 {
 	sigset_t signals;
 
 	sigemptyset(&signals);
 	sigaddset(&signals, SIGTERM);
 	sigaddset(&signals, SIGINT);
+	sigaddset(&signals, SIGHUP);
 	sigprocmask(how, &signals, NULL);
+}
+
+/* There is nothing yet that a reload could be applied to. */
+static void hold_hangup(void)
+{
+	sigset_t hangup;
+
+	sigemptyset(&hangup);
+	sigaddset(&hangup, SIGHUP);
+	sigprocmask(SIG_BLOCK, &hangup, NULL);
 }
 
 /* Whether the daemon before has left something. Until that is taken, a stop would end what a restart is to
@@ -96,10 +107,10 @@ static bool takes_over(const struct daemon *daemon)
 
 static int start_base(struct daemon *daemon)
 {
-	hold_stop_signals(takes_over(daemon) ? SIG_BLOCK : SIG_UNBLOCK);
+	hold_signals(takes_over(daemon) ? SIG_BLOCK : SIG_UNBLOCK);
+	hold_hangup();
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN); /* an image that may not be as large fails, and no more */
-	signal(SIGHUP, SIG_IGN);  /* until there is a policy to reload */
 	daemon->base = event_base_new();
 	if (!daemon->base)
 		return -ENOMEM;
@@ -107,16 +118,9 @@ static int start_base(struct daemon *daemon)
 	daemon->interrupt = evsignal_new(daemon->base, SIGINT, on_stop_signal, daemon);
 	daemon->hangup = evsignal_new(daemon->base, SIGHUP, on_hangup, daemon);
 	if (!daemon->term || !daemon->interrupt || !daemon->hangup || event_add(daemon->term, NULL) < 0 ||
-	    event_add(daemon->interrupt, NULL) < 0)
+	    event_add(daemon->interrupt, NULL) < 0 || event_add(daemon->hangup, NULL) < 0)
 		return -ENOMEM;
 	return self_new_instance(&daemon->self);
-}
-
-/* Handles SIGHUP from here on: before, a reload would find nothing to apply to, and the default action would
- * end us. */
-static int hear_hangup(struct daemon *daemon)
-{
-	return event_add(daemon->hangup, NULL) < 0 ? -ENOMEM : 0;
 }
 
 /* --- handing over ----------------------------------------------------------------------------- */
@@ -145,7 +149,7 @@ static void on_renewal_checked(void *userdata, int error, const char *words)
 	}
 	log_info("handing over to %s", words);
 	daemon->is_handing_over = true;
-	hold_stop_signals(SIG_BLOCK);
+	hold_signals(SIG_BLOCK);
 	event_base_loopbreak(daemon->base);
 }
 
@@ -207,7 +211,6 @@ bool daemon_hands_over(const struct daemon *daemon)
  * run another time. */
 static _Noreturn void run_next(const char *path, char **next, char **self)
 {
-	signal(SIGHUP, SIG_IGN); /* until the next one hears it */
 	execv(path, next);
 	log_error("can't start %s: %s; this program takes over from itself", path, strerror(errno));
 	execv("/proc/self/exe", self);
@@ -276,8 +279,6 @@ int daemon_new(struct daemon **out, const struct config *config, const struct da
 	}
 	if (r == 0)
 		r = wiring_start(daemon);
-	if (r == 0)
-		r = hear_hangup(daemon);
 	if (r < 0)
 		daemon_free(daemon);
 	else
@@ -294,7 +295,7 @@ int daemon_run(struct daemon *daemon)
 			"this daemon can hold it (doc/security.md)");
 	notify_ready(daemon->notify);
 	daemon->is_running = true;
-	hold_stop_signals(SIG_UNBLOCK);
+	hold_signals(SIG_UNBLOCK);
 	do {
 		if (event_base_loop(daemon->base, links_poll(daemon->links) ? EVLOOP_ONCE | EVLOOP_NONBLOCK
 									    : EVLOOP_ONCE) < 0)

@@ -5,6 +5,7 @@ and harms nobody else."""
 import errno
 import json
 import os
+import pathlib
 import resource
 import signal
 import sys
@@ -300,11 +301,25 @@ def test_what_is_handed_over_waits_as_long_as_xenstore(one, host, fault, end):
     that was handed over."""
     waiting = Waiting(one)
     host.fault(*fault)
-    assert one.xenmsg("daemon", "renew").returncode == EXIT_OK
+    command = one.popen("daemon", "renew")
     eventually(lambda: "what the daemon before this hands over waits" in one.log.read_text(), "it waits", 40)
     host.fault(*end)
     waiting.come()
+    command.wait(60 * PATIENCE)  # it may have given up meanwhile
     assert took_over(one) == 1
+
+
+def test_a_reload_asked_for_between_two_daemons_is_made(one, host):
+    """By the next one, whose files may be others by then than it has read."""
+    waiting = Waiting(one)
+    host.fault("stall-store", 1, "on")
+    command = one.popen("daemon", "renew")
+    eventually(lambda: b"--take-over" in pathlib.Path(f"/proc/{one.pid}/cmdline").read_bytes(), "the next daemon begins")
+    os.kill(one.pid, signal.SIGHUP)
+    host.fault("stall-store", 1, "off")
+    eventually(lambda: one.log.read_text().count("policy: 1 rules from") == 3, "it reads its rules, and once more")
+    waiting.come()
+    assert command.wait(60 * PATIENCE) == EXIT_OK
 
 
 # ---- what the next daemon can't take ----

@@ -418,7 +418,7 @@ SCENE_TEST_EACH(what_waits_for_a_link_waits_on_when_this_domain_is_restored, sce
 }
 
 /* By its number another daemon is there only when this one has handed over what waits. */
-SCENE_TEST(what_waits_since_a_restore_is_for_nobody_else_after_a_hand_over, scene_start)
+SCENE_TEST(what_waits_since_a_restore_is_still_for_nobody_else, scene_start)
 {
 	struct image_hops hops = {.hops = (struct hop *[1]){NULL}};
 	struct image image;
