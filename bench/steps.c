@@ -4,27 +4,34 @@
  * The client of bench/guard: does exactly what it is told, a line of its input at a time, and says "done".
  * Between two lines it sleeps, so that others can count what the first has cost.
  *
- * 	bench-steps PEER PATH  where `bench-chain server` runs, and `bench-socket server xenmsg:bench-stream`; and
- *                         a
- *			       Unix socket that leads to another `bench-socket server`
+ * 	bench-steps PEER PATH  where `bench-chain server` runs, `bench-socket server xenmsg:bench-stream` and
+ * 	                       `bench-mux server bench-mux`; and a Unix socket that leads to another
+ * 	                       `bench-socket server`
+ * 	bench-steps listen TOPIC CONNECTIONS  subscribes to that topic of its by so many connections
  *
  * 	trip SIZE COUNT        messages, each when the one before has come back
  * 	call SIZE COUNT        calls, each when the one before was answered
  * 	batch SIZE COUNT       messages, BATCH at once, and then the wait until they are delivered
  * 	lend SIZE COUNT        the same, written where they are sent from and read where they arrive
  * 	stream SIZE COUNT      writes to a stream, each when the receiver has answered the one before by a byte
+ * 	mux SIZE COUNT         the same with a stream of a connection that carries many
  * 	forward SIZE COUNT     the same with that socket
+ * 	topicN SIZE COUNT      publishes to its topic of that name, once N listen, each when the one before was
+ * 	                       taken over
  */
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include "bench/engine.h"
+#include "xenmsg-stream.h"
 #include "xenmsg.h"
 
 #define BATCH	64
@@ -38,6 +45,13 @@ struct steps {
 		int fd;
 		uint32_t size; /* of a piece; 0: not said yet */
 	} stream, forward;
+	struct {
+		struct xenmsg *conn;
+		struct xenmsg_stream *stream;
+		unsigned long opened, room, came; /* how often that was told; bytes */
+		uint32_t size;
+	} mux;
+	uint64_t listeners; /* of the topic that was told of last */
 	char *data;
 };
 
@@ -188,18 +202,150 @@ static void forward(struct steps *steps, const char *path, size_t size, unsigned
 	write_stream(steps, &steps->forward, size, count);
 }
 
+/* ---- a stream of a connection that carries many ---------------------------------------------- */
+
+static void on_opened(void *userdata, struct xenmsg_stream *stream)
+{
+	((struct steps *)userdata)->mux.opened++;
+}
+
+static void on_room(void *userdata, struct xenmsg_stream *stream)
+{
+	((struct steps *)userdata)->mux.room++;
+}
+
+static size_t on_data(void *userdata, struct xenmsg_stream *stream, const void *data, size_t size)
+{
+	((struct steps *)userdata)->mux.came += size;
+	return size;
+}
+
+static void on_broken(void *userdata, struct xenmsg_stream *stream, int error)
+{
+	engine_fail("mux", error);
+}
+
+static void wait_for_more(struct steps *steps, const unsigned long *counted, unsigned long than)
+{
+	while (*counted <= than)
+		must("wait", xenmsg_wait(steps->mux.conn, 30000));
+}
+
+static void mux_write(struct steps *steps, const void *data, size_t size)
+{
+	while (size) {
+		unsigned long room = steps->mux.room;
+		ssize_t n = xenmsg_stream_write(steps->mux.stream, data, size);
+
+		must("mux", (int)n);
+		data = (const char *)data + n;
+		size -= (size_t)n;
+		if (size)
+			wait_for_more(steps, &steps->mux.room, room);
+	}
+}
+
+static void mux(struct steps *steps, const char *peer, size_t size, unsigned long count)
+{
+	static const struct xenmsg_stream_callbacks callbacks = {
+		.size = sizeof(callbacks),
+		.opened = on_opened,
+		.data = on_data,
+		.room = on_room,
+		.broken = on_broken,
+	};
+	char address[64];
+
+	if (!steps->mux.conn) {
+		snprintf(address, sizeof(address), "%s:bench-mux", peer);
+		must("open", xenmsg_open(&steps->mux.conn, NULL, NULL));
+		must("mux", xenmsg_stream_connect(steps->mux.conn, address, NULL, &callbacks, steps,
+						  &steps->mux.stream));
+		wait_for_more(steps, &steps->mux.opened, 0);
+		steps->mux.size = (uint32_t)size;
+		mux_write(steps, &steps->mux.size, sizeof(steps->mux.size));
+	}
+	steps->data[0] = ANSWER_BYTE;
+	for (unsigned long i = 0; i < count; i++) {
+		unsigned long came = steps->mux.came;
+
+		mux_write(steps, steps->data, size);
+		wait_for_more(steps, &steps->mux.came, came);
+	}
+}
+
+/* ---- topics ---------------------------------------------------------------------------------- */
+
+static void on_change(void *userdata, const struct xenmsg_change *change)
+{
+	if (change->kind == XENMSG_LISTENERS)
+		((struct steps *)userdata)->listeners = change->listeners;
+}
+
+static void topic(struct steps *steps, const char *name, size_t size, unsigned long count)
+{
+	unsigned long listeners = strtoul(name + strlen("topic"), NULL, 10);
+	char address[64];
+	int r = xenmsg_bind(steps->conn, name, XENMSG_FLAGS(XENMSG_TOPIC | XENMSG_COUNT_LISTENERS), NULL,
+			    NULL);
+
+	must("bind", r == -EEXIST ? 0 : r); /* by an earlier step */
+	while (r == 0 && steps->listeners < listeners)
+		must("wait", xenmsg_wait(steps->conn, 30000));
+	steps->listeners = 0;
+	snprintf(address, sizeof(address), "self:%s", name);
+	for (unsigned long i = 1; i <= count; i++) {
+		must("publish", xenmsg_begin_send(steps->conn, address, steps->data, size, NULL, on_delivery,
+						  steps, NULL));
+		wait_for(steps, i);
+	}
+}
+
+static void on_published(void *userdata, struct xenmsg_message *message)
+{
+	xenmsg_message_free(message);
+}
+
+static void listen_to(const char *address, unsigned connections)
+{
+	struct epoll_event event = {.events = EPOLLIN};
+	int epoll = epoll_create1(EPOLL_CLOEXEC);
+
+	for (unsigned i = 0; i < connections; i++) {
+		struct xenmsg *conn;
+
+		must("open", xenmsg_open(&conn, NULL, NULL));
+		must("subscribe", xenmsg_subscribe(conn, address, NULL, on_published, NULL));
+		event.data.ptr = conn;
+		if (epoll_ctl(epoll, EPOLL_CTL_ADD, xenmsg_fd(conn), &event) < 0)
+			engine_fail("epoll", errno);
+	}
+	engine_ready();
+	for (;;) {
+		int r = epoll_wait(epoll, &event, 1, -1);
+
+		if (r < 0 && errno != EINTR)
+			engine_fail("epoll", errno);
+		if (r == 1 && xenmsg_process(event.data.ptr) < 0)
+			exit(0); /* the daemon was stopped */
+	}
+}
+
 int main(int argc, char **argv)
 {
 	struct steps steps = {.stream.fd = -1, .forward.fd = -1, .data = calloc(1, LARGEST)};
 	unsigned long size, count;
 	char line[128], what[16];
 
+	if (argc == 4 && strcmp(argv[1], "listen") == 0)
+		listen_to(argv[2], (unsigned)atoi(argv[3]));
 	if (argc != 3 || !steps.data) {
-		fprintf(stderr, "usage: bench-steps PEER PATH\n");
+		fprintf(stderr, "usage: bench-steps PEER PATH | listen TOPIC CONNECTIONS\n");
 		return 2;
 	}
 	must("open", xenmsg_open(&steps.conn, NULL, NULL));
 	must("bind", xenmsg_bind(steps.conn, "bench-reply", NULL, on_answer, &steps));
+	xenmsg_on_change(steps.conn, on_change, &steps);
 	snprintf(steps.address, sizeof(steps.address), "%s:bench", argv[1]);
 	engine_ready();
 	while (fgets(line, sizeof(line), stdin)) {
@@ -216,6 +362,10 @@ int main(int argc, char **argv)
 			lend(&steps, argv[1], size, count);
 		else if (strcmp(what, "stream") == 0)
 			stream(&steps, argv[1], size, count);
+		else if (strcmp(what, "mux") == 0)
+			mux(&steps, argv[1], size, count);
+		else if (strncmp(what, "topic", strlen("topic")) == 0)
+			topic(&steps, what, size, count);
 		else if (strcmp(what, "forward") == 0)
 			forward(&steps, argv[2], size, count);
 		else

@@ -23,7 +23,7 @@ class Cost:
         return int.from_bytes((self.counts / str(self.pid)).read_bytes()[:8], "little")
 
     def held(self):
-        return int.from_bytes((self.counts / str(self.pid)).read_bytes()[32:40], "little")
+        return int.from_bytes((self.counts / str(self.pid)).read_bytes()[16:24], "little")
 
     def calls(self):
         total = 0
