@@ -13,14 +13,6 @@
 
 /* --- lines ------------------------------------------------------------------------------------ */
 
-/* Returns the line that this one is by now. */
-static struct line *present(struct line *line)
-{
-	while (line->into)
-		line = line->into;
-	return line;
-}
-
 /* Returns the units that others had, ever, beside what was measured. */
 static uint64_t counted_of_others(const struct turns *turns, const struct line *line)
 {
@@ -122,8 +114,8 @@ void line_merge(struct line *from, struct line *to)
 
 	struct turns *resting_in;
 
-	from = present(from);
-	to = present(to);
+	from = line_present(from);
+	to = line_present(to);
 	if (from == to)
 		return;
 	resting_in = from->resting_in;
@@ -203,25 +195,16 @@ bool turns_run(struct turns *turns)
 	return true;
 }
 
-void turns_spend(struct turns *turns, struct line *line, uint64_t units)
-{
-	line = line ? present(line) : &turns->own;
-	line->credit -= (int64_t)units;
-	line->spent += units;
-	turns->spent += units;
-	turns->left -= (int64_t)units;
-}
-
 void turns_spend_measured(struct turns *turns, struct line *line, uint64_t units)
 {
 	turns_spend(turns, line, units);
 	turns->measured += units;
-	(line ? present(line) : &turns->own)->measured += units;
+	(line ? line_present(line) : &turns->own)->measured += units;
 }
 
 void turns_yield(struct turns *turns, struct line *line)
 {
-	line = line ? present(line) : &turns->own;
+	line = line ? line_present(line) : &turns->own;
 	if (line->credit > 0)
 		line->credit = 0;
 }
@@ -272,7 +255,7 @@ void turns_rest(struct turns *turns, struct line *line, uint64_t ns)
 {
 	if (!line)
 		return; /* nobody's work waits for nobody */
-	line = present(line);
+	line = line_present(line);
 	line->rests += !line->resting_in;
 	rest_until(turns, line, clock_ns() + (ns < REST_MAX_NS ? ns : REST_MAX_NS));
 }
@@ -316,6 +299,7 @@ void turns_pass(struct turns *turns)
 
 static void on_pass(int fd, short what, void *userdata)
 {
+	((struct turns *)userdata)->asked = false; /* the event isn't pending any more */
 	turns_pass(userdata);
 }
 
@@ -362,7 +346,7 @@ void task_due(struct task *task)
 	if (task->is_due)
 		return;
 	task->is_due = true;
-	task->line = present(task->line);
+	task->line = line_present(task->line);
 	task->due_at = counted_of_others(turns, task->line);
 	line_enter(turns, task->line);
 	DL_APPEND(task->line->due, task);

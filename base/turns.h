@@ -115,8 +115,22 @@ void turns_pass(struct turns *turns);
 bool turns_run(struct turns *turns);
 /* Whether this pass has had its units. */
 bool turns_are_over(const struct turns *turns);
+/* Returns the line that this one is by now. */
+static inline struct line *line_present(struct line *line)
+{
+	while (line->into)
+		line = line->into;
+	return line;
+}
 /* Counts work that was done for `line` (NULL: for nobody), in one of its tasks or outside of them. */
-void turns_spend(struct turns *turns, struct line *line, uint64_t units);
+static inline void turns_spend(struct turns *turns, struct line *line, uint64_t units)
+{
+	line = line ? line_present(line) : &turns->own;
+	line->credit -= (int64_t)units;
+	line->spent += units;
+	turns->spent += units;
+	turns->left -= (int64_t)units;
+}
 /* The same for what was measured rather than known beforehand. It is paid for like all else, but the bounds
  * above are of what is known: to measure also says what the machine was like. */
 void turns_spend_measured(struct turns *turns, struct line *line, uint64_t units);

@@ -2,8 +2,9 @@
 
 /*
  * Preloaded into programs whose allocations and copies are counted, by bench/guard and
- * tests/integration/test_steady.py (what the kernel does it counts itself: bench/kernel.py): the counts are a `struct counts` in $COUNT_DIR/PID, which others read while the program runs. At SIGUSR2 a
- * program that runs under callgrind writes what it has executed since the last time.
+ * tests/integration/test_steady.py (what the kernel does it counts itself: bench/kernel.py): the counts are a
+ * `struct counts` in $COUNT_DIR/PID, which others read while the program runs. At SIGUSR2 a program that runs
+ * under callgrind writes what it has executed since the last time.
  */
 
 #include <errno.h>

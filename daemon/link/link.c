@@ -24,6 +24,9 @@
 
 #define ACK_BYTES 65536u
 #define YIELD_NS  20000u /* if others had the CPU for longer than this while we yielded, they need it */
+#define ALONE_NS  2000u	 /* that takes less where nobody else wants it, */
+#define SPIN_NS	  8000u	 /* so that we look for so long before we yield again */
+#define LOOP_NS	  50000u /* how long other events wait meanwhile */
 
 void link_set_state(struct link *link, enum link_state state)
 {
@@ -356,7 +359,7 @@ static void stop_polling(struct links *links)
 static void after_turn(void *owner, bool took_in, bool more)
 {
 	struct link *link = owner;
-	uint64_t now = clock_ns();
+	uint64_t now = relay_now(link->links->relay);
 
 	if (took_in) {
 		if (link->busy_poll.idle_since)
@@ -416,28 +419,53 @@ static void on_carrier(void *userdata)
 		hop_finish(link->hop, -EPROTO, "impossible state in the vchan");
 }
 
-bool links_poll(struct links *links)
+/* Looks for input: for a while, if nobody else wanted the CPU the last time; then it lets others have it.
+ * Returns whether to go on polling. */
+static bool look_on(struct links *links)
+{
+	uint64_t before = clock_ns(), until = before + (links->is_alone ? SPIN_NS : 0), took;
+
+	if (before >= links->polled_until)
+		return false;
+	while (before < until) {
+		if (hop_has_input(links->polled->hop))
+			return true;
+		before = clock_ns();
+	}
+	sched_yield();
+	took = clock_ns() - before;
+	links->is_alone = took < ALONE_NS;
+	return took < YIELD_NS;
+}
+
+/* Does it once. Returns whether to go on. */
+static bool poll_once(struct links *links)
 {
 	struct link *link = links->polled;
-	uint64_t before;
+	bool goes_on = hop_has_input(link->hop) || look_on(links);
 
-	if (!link)
-		return false;
 	if (hop_has_input(link->hop)) {
 		links->polled = NULL;
 		link->was_polled = true;
 		hop_polled(link->hop);
-		relay_pass_quick(links->relay);
-		return links->polled != NULL;
+		relay_pass(links->relay);
+		return links->polled && !relay_is_busy(links->relay);
 	}
-	before = clock_ns();
-	if (before < links->polled_until) {
-		sched_yield();
-		if (clock_ns() - before < YIELD_NS)
-			return true;
-	}
-	stop_polling(links);
-	return false;
+	if (!goes_on)
+		stop_polling(links);
+	return goes_on;
+}
+
+bool links_poll(struct links *links)
+{
+	uint64_t until;
+
+	if (!links->polled)
+		return false;
+	until = clock_ns() + LOOP_NS;
+	while (poll_once(links) && clock_ns() < until)
+		;
+	return links->polled;
 }
 
 uint32_t link_make_hello(struct link *link, enum hello_purpose purpose, uint8_t *payload)

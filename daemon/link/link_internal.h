@@ -160,6 +160,7 @@ struct links {
 	bool elastic_runs;
 	struct link *polled; /* the one that we poll instead of waiting for its notification, or NULL */
 	uint64_t polled_until;
+	bool is_alone; /* nobody else wanted the CPU when we yielded last */
 	uint32_t last_nobodys;
 	bool is_restarting; /* this domain was restored, and can't be reached by its new number yet */
 	/* what the daemon before has handed over isn't read yet, or is about to be handed over */

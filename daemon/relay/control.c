@@ -218,5 +218,5 @@ int hop_mark_input(struct hop *hop, uint32_t *mark)
 void hop_forget_end(struct hop *hop, struct channel_end *end)
 {
 	for (unsigned i = 0; i < hop->traits->outlets; i++)
-		relay_spend(hop->relay, hop->account, outlet_forget(&hop->out[i], end));
+		hop_spend(hop, outlet_forget(&hop->out[i], end));
 }

@@ -244,7 +244,7 @@ void hop_reset_channels(struct hop *hop, int error)
 	struct channel_end *end;
 	uint32_t number = 0;
 
-	relay_spend(hop->relay, hop->account, hop->channels.count * COST_CHANNEL_END);
+	hop_spend(hop, hop->channels.count * COST_CHANNEL_END);
 	while ((end = channel_table_next(&hop->channels, &number)))
 		channel_lost(end, error, unsure);
 }
@@ -264,7 +264,7 @@ static void end_some_channels(struct task *task)
 
 	while (hop->relay->turns.spent - from < HOP_PIECE_UNITS &&
 	       (end = channel_table_next(&hop->channels, &hop->retired.number))) {
-		relay_spend(hop->relay, hop->account, COST_CHANNEL_END);
+		hop_spend(hop, COST_CHANNEL_END);
 		channel_lost(end, hop->retired.error, hop->retired.unsure);
 	}
 	if (hop->channels.count)

@@ -50,6 +50,7 @@
 
 #include "daemon/relay/call.h"
 #include "daemon/relay/outlet.h"
+#include "base/clock.h"
 #include "base/quota.h"
 #include "daemon/relay/hop_life.h"
 #include "daemon/relay/refused.h"
@@ -101,10 +102,10 @@ struct relay {
 	bool (*pass_on)(void *userdata, struct channel *channel);
 	void *pass_on_userdata;
 	const struct steps *steps; /* steps.h; NULL: nobody traces */
-	/* a program that is awake has notified us: it is let go on before we ask for the next notification */
+	/* a program is let go on before we ask for the next notification: it has notified us, or we it */
 	bool woken;
-	/* answers come quickly: a program that we notify in this pass is let go on too, and may answer */
-	bool quick;
+	uint64_t now_ns;			/* relay_now() */
+	uint8_t yields_to_skip, yields_skipped; /* since those before were in vain (relay.c) */
 #ifdef XENMSG_INVARIANTS
 	struct channel *channels; /* utlist: all that there are */
 #endif
@@ -113,10 +114,16 @@ struct relay {
 int relay_init(struct relay *relay, struct event_base *base, uint64_t max_message);
 /* Runs a pass now, for a caller that can't wait for the loop. */
 void relay_pass(struct relay *relay);
-/* The same for a caller that has polled, since answers come quickly. */
-void relay_pass_quick(struct relay *relay);
 /* Runs passes until nothing is left to do, but no more than so many. */
 void relay_run(struct relay *relay, unsigned passes);
+/* The time, in ns of clock_ns(): in a pass, the one at which somebody asked first, or since programs were let
+ * go on. */
+static inline uint64_t relay_now(struct relay *relay)
+{
+	if (!relay->now_ns || !relay->turns.in_pass)
+		relay->now_ns = clock_ns();
+	return relay->now_ns;
+}
 /* Whether there is something for the next pass. */
 bool relay_is_busy(const struct relay *relay);
 #ifdef XENMSG_INVARIANTS
@@ -274,6 +281,8 @@ struct hop {
 	struct task input;	   /* due: there may be some input */
 	struct call_history calls; /* into the kernel, about what the program holds, too */
 	bool is_to_notify;	   /* in its next turn */
+	bool has_made_room;	   /* of which its program asked to be notified */
+	uint64_t to_notify_since;  /* turns.spent when it was marked */
 	struct inlet in;
 	struct outlet out[HOP_OUTLETS];
 	struct channel_table channels;
@@ -521,7 +530,7 @@ static inline struct account *hop_account(const struct hop *hop)
 /* Counts `units` of work that the hop's account has caused. */
 static inline void hop_spend(const struct hop *hop, uint64_t units)
 {
-	relay_spend(hop->relay, hop->account, units);
+	turns_spend(&hop->relay->turns, hop->input.line, units); /* the account's */
 }
 /* Returns how much work was done in all, by which a caller ends its piece. */
 static inline uint64_t hop_spent_by_all(const struct hop *hop)

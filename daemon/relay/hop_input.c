@@ -27,11 +27,6 @@
 
 /* --- frames ----------------------------------------------------------------------------------- */
 
-static void spend(struct hop *hop, uint64_t units)
-{
-	relay_spend(hop->relay, hop->account, units);
-}
-
 /* Refuses a channel. The number stays in use until the opener has answered. */
 static int refuse(struct hop *hop, uint32_t number, int error)
 {
@@ -56,7 +51,7 @@ static int take_open(struct hop *hop, const struct frame_header *header, const u
 		return -EPROTO;
 	if (open.kind < CHANNEL_MESSAGE || open.kind > CHANNEL_STREAM)
 		return -EPROTO;
-	spend(hop, COST_OPEN);
+	hop_spend(hop, COST_OPEN);
 	before = channel_table_find(&hop->channels, header->channel);
 	if (hop->traits->release_means_taken && before)
 		hop_taken_release(hop, before);
@@ -73,7 +68,7 @@ static int take_open(struct hop *hop, const struct frame_header *header, const u
 	else
 		r = hop->callbacks->open(hop->owner, channel, &open);
 	if (r == 0 && channel_drop_if_refused(channel, &error)) {
-		spend(hop, error == EACCES ? COST_DENIED : 0);
+		hop_spend(hop, error == EACCES ? COST_DENIED : 0);
 		if (steps_are_told(hop->relay))
 			steps_tell_refused(channel, hop, open.name, error);
 		r = refuse(hop, header->channel, error);
@@ -160,7 +155,7 @@ static int take_frame(struct hop *hop, const struct frame_header *header)
 	ring_reader_copy(&hop->in.reader, FRAME_HEADER_SIZE, payload, header->length);
 	if (!hop_is_sound(hop))
 		return -ENOLINK;
-	spend(hop, COST_IGNORED + COST_BYTES(header->length));
+	hop_spend(hop, COST_IGNORED + COST_BYTES(header->length));
 	switch (header->type) {
 	case FRAME_OPEN:
 		return take_open(hop, header, payload);
@@ -174,7 +169,7 @@ static int take_frame(struct hop *hop, const struct frame_header *header)
 	case FRAME_WITHDRAW:
 		end = channel_table_find(&hop->channels, header->channel);
 		if (end) {
-			spend(hop, header->type == FRAME_CREDIT ? COST_FRAME : COST_CONTROL);
+			hop_spend(hop, header->type == FRAME_CREDIT ? COST_FRAME : COST_CONTROL);
 			return take_channel_frame(end, header, payload);
 		}
 		if (refused_has(&hop->refused, header->channel)) {
@@ -188,7 +183,7 @@ static int take_frame(struct hop *hop, const struct frame_header *header)
 	default:
 		if (header->type >= FRAME_OPTIONAL)
 			return 0;
-		spend(hop, COST_CONTROL);
+		hop_spend(hop, COST_CONTROL);
 		hop->in.has_asked_us = hop->traits->asks;
 		return hop->callbacks->control(hop->owner, header, payload);
 	}
@@ -251,7 +246,7 @@ static int take_data(struct hop *hop, const struct frame_header *header)
 	steps_note_data(end, (uint32_t)r, hop->in.progress == header->length ? header->messages : 0);
 	PROBE(7, xenmsgd, relay, end->channel->endpoint, end->channel->identity.domid, end->is_opener, r,
 	      end->channel->identity.pid, end->channel->serial, end->received);
-	spend(hop, COST_FRAME + COST_BYTES((uint32_t)r));
+	hop_spend(hop, COST_FRAME + COST_BYTES((uint32_t)r));
 	if (hop_is_marked(hop, MARK_FAILED))
 		return hop->error;
 	if (hop->in.progress < header->length)
@@ -267,7 +262,7 @@ static int take_move(struct hop *hop, const struct frame_header *header)
 	if (!hop_is_sound(hop))
 		return -ENOLINK;
 	r = header->length || !hop->callbacks->move ? -EPROTO : hop_take_move(hop);
-	spend(hop, COST_CONTROL);
+	hop_spend(hop, COST_CONTROL);
 	if (r == 0 && hop->taken.pending)
 		hop_taken_mark(hop); /* the mark was a position in the old one */
 	return r;
@@ -278,8 +273,10 @@ static void give_back(struct hop *hop)
 	if (!hop_has_rings(hop) || !hop->in.unreleased)
 		return;
 	hop->in.unreleased = 0;
-	if (ring_reader_release(&hop->in.reader))
+	if (ring_reader_release(&hop->in.reader)) {
+		hop->has_made_room = true;
 		hop_notify(hop);
+	}
 }
 
 /* Consumes the frame at the head of the ring, which has been handled. */
@@ -363,7 +360,7 @@ static void take_run(struct hop *hop, uint32_t number)
 		finish_frame(hop, &header);
 		frames++;
 	}
-	spend(hop, frames * COST_FRAME);
+	hop_spend(hop, frames * COST_FRAME);
 	r = frames ? hop_run_end(&run) : 0;
 	if (r < 0) {
 		unfinish_frames(hop, frames, (uint32_t)(hop->in.position - position), run.messages);

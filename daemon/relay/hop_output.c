@@ -377,7 +377,7 @@ void hop_emit(struct hop *hop)
 	if (!hop_is_up(hop))
 		return;
 	hop->emit_from = hop->relay->turns.spent;
-	relay_spend(hop->relay, hop->account, COST_FRAME);
+	hop_spend(hop, COST_FRAME);
 	for (unsigned i = 0; i < hop->traits->outlets; i++)
 		hop->out[i].wanted = 0;
 	if (hop_emit_replay(hop) && !hop->is_silent && hop_emit_move(hop) && hop_emit_control(hop) &&

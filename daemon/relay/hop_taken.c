@@ -86,7 +86,7 @@ bool hop_taken_settle(struct hop *hop, const struct hop_piece *piece)
 	while (hop->unsettled && hop_has_read(hop, hop->unsettled->settled_at)) {
 		if (hop_piece_is_over(piece))
 			return false;
-		relay_spend(hop->relay, hop->account, COST_CHANNEL_END);
+		hop_spend(hop, COST_CHANNEL_END);
 		channel_settle(hop->unsettled);
 	}
 	return true;

@@ -44,12 +44,13 @@ static inline void latency_number(struct channel_end *end, uint32_t number, uint
 	struct channel_latency *latency = &end->channel->latency;
 
 	if (end->is_opener) {
-		latency->asked_ns = clock_ns();
+		latency->asked_ns = relay_now(end->channel->relay);
 		latency->asked_upto = end->received;
 		latency->number = number;
 		latency->answers = 0;
 	} else if (latency->number == number) {
-		durations_add(&end->channel->tally->answered, clock_ns() - latency->asked_ns);
+		durations_add(&end->channel->tally->answered,
+			      relay_now(end->channel->relay) - latency->asked_ns);
 		latency->asked_ns = 0;
 	} else if (messages > 1 || ++latency->answers == LATENCY_ANSWERS_MAX) {
 		latency->asked_ns = 0;
@@ -64,7 +65,7 @@ static inline void latency_came(struct channel_end *end)
 	if (channel->latency.upto || !latency_is_measured(channel))
 		return;
 	channel->latency.upto = end->received;
-	channel->latency.came_ns = clock_ns();
+	channel->latency.came_ns = relay_now(channel->relay);
 }
 
 /* The acceptor has taken what was sent up to this offset. */
@@ -72,7 +73,7 @@ static inline void latency_taken(struct channel *channel, uint64_t offset)
 {
 	if (!channel->latency.upto || offset < channel->latency.upto)
 		return;
-	durations_add(&channel->tally->taken, clock_ns() - channel->latency.came_ns);
+	durations_add(&channel->tally->taken, relay_now(channel->relay) - channel->latency.came_ns);
 	channel->latency.upto = 0;
 }
 
@@ -81,7 +82,7 @@ static inline void latency_withdrawn(struct channel *channel, uint32_t number)
 {
 	if (!channel->latency.asked_ns || channel->latency.number != number)
 		return;
-	durations_add(&channel->tally->answered, clock_ns() - channel->latency.asked_ns);
+	durations_add(&channel->tally->answered, relay_now(channel->relay) - channel->latency.asked_ns);
 	channel->latency.asked_ns = 0;
 }
 

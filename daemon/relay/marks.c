@@ -81,15 +81,19 @@ void hop_notify_now(struct hop *hop)
 		hop->in.has_asked = false;
 		hop_due(hop);
 	}
+	hop->has_made_room = false;
 	hop->tx.notifications++;
-	relay_spend(hop->relay, hop->account, COST_SYSCALL);
+	hop_spend(hop, COST_SYSCALL);
 	hop->callbacks->notify(hop->owner);
 }
 
 void hop_notify(struct hop *hop)
 {
-	if (hop->traits->is_daemon)
+	if (hop->traits->is_daemon) {
 		hop_notify_now(hop);
-	else
-		hop_mark(hop, MARK_TO_NOTIFY);
+		return;
+	}
+	if (!hop_is_marked(hop, MARK_TO_NOTIFY))
+		hop->to_notify_since = hop->relay->turns.spent;
+	hop_mark(hop, MARK_TO_NOTIFY);
 }

@@ -59,7 +59,7 @@ bool hop_emit_move(struct hop *hop)
 	if (hop->moving.out == MOVING_DUE) {
 		if (!hop_has_room(hop, FRAME_HEADER_SIZE))
 			return false;
-		relay_spend(hop->relay, hop->account, COST_CONTROL);
+		hop_spend(hop, COST_CONTROL);
 		outlet_put_aside(&hop->out[OUTLET_MAIN], &header, "");
 		hop->moving.out = MOVING_SAID;
 	}

@@ -32,7 +32,7 @@ int hop_keep_for_replay(struct hop *hop)
 	first = unread < pieces[0].iov_len ? unread : (uint32_t)pieces[0].iov_len;
 	kept.size = unread + left;
 	charge_end(&before->charge); /* or what is still to be sent again would be paid for twice */
-	relay_spend(hop->relay, hop->account, COST_BYTES(kept.size));
+	hop_spend(hop, COST_BYTES(kept.size));
 	if (kept.size) {
 		kept.bytes = malloc(kept.size);
 		if (!kept.bytes) {
@@ -79,7 +79,7 @@ bool hop_emit_replay(struct hop *hop)
 			return false;
 		ring_writer_put(&outlet->writer, untrusted_frame, size);
 		replay->written += size;
-		relay_spend(hop->relay, hop->account, COST_FRAME + COST_BYTES(size));
+		hop_spend(hop, COST_FRAME + COST_BYTES(size));
 		if (outlet_is_due(outlet))
 			hop_publish(hop);
 		if (replay->written == replay->size)

@@ -78,7 +78,6 @@ static struct {
 	void (*wake)(int fd, short what, void *userdata);
 	enum taking taking;
 	bool in_turn; /* a message is sent when the one before it was delivered */
-	bool quick;   /* the daemon has polled, and lets a program that it notifies go on */
 	unsigned messages;
 	uint64_t notifications; /* of the program, when it was last looked at */
 	uint32_t sizes[LOCAL_RINGS];
@@ -149,7 +148,7 @@ static void daemon_side(struct side *side)
 		sleep_until_notified(side);
 		scene.wake(-1, 0, &scene.session);
 		while (relay_is_busy(&scene.relay))
-			(scene.quick ? relay_pass_quick : relay_pass)(&scene.relay);
+			relay_pass(&scene.relay);
 	}
 }
 
@@ -349,7 +348,7 @@ static void start(void)
 
 struct game {
 	enum taking taking;
-	bool in_turn, quick;
+	bool in_turn;
 	unsigned messages, deviations;
 	uint32_t out_size, deliveries_size;
 	void (*wake)(int fd, short what, void *userdata);
@@ -361,7 +360,6 @@ static unsigned long explore(const struct game *game)
 
 	scene.taking = game->taking;
 	scene.in_turn = game->in_turn;
-	scene.quick = game->quick;
 	scene.messages = game->messages;
 	scene.sizes[LOCAL_RING_OUT] = game->out_size ? game->out_size : RING_ROOM;
 	scene.sizes[LOCAL_RING_IN] = RING_ROOM;
@@ -403,10 +401,8 @@ TEST(answers_to_answers_lose_no_wakeup)
 TEST(programs_let_go_on_lose_no_wakeup)
 {
 	for (unsigned in_turn = 0; in_turn < 2; in_turn++)
-		no_schedule_loses((struct game){.messages = MESSAGES,
-						.in_turn = in_turn,
-						.quick = true,
-						.wake = wake_without_letting_go_on});
+		no_schedule_loses((struct game){
+			.messages = MESSAGES, .in_turn = in_turn, .wake = wake_without_letting_go_on});
 }
 
 TEST(full_ring_to_the_daemon_loses_no_wakeup)
