@@ -2,8 +2,8 @@
 #ifndef XENMSG_CLI_RUN_RECORD_H
 #define XENMSG_CLI_RUN_RECORD_H
 
-/* The records that `xenmsg run` and `xenmsg listen --run` exchange over a stream (doc/run.md). They come from
- * another domain: the decoder believes nothing. */
+/* The records that `xenmsg run` and `xenmsg listen --run` exchange over a stream (protocol.md, 6.2). They
+ * come from another domain: the decoder believes nothing. */
 
 #include <stddef.h>
 #include <stdint.h>

@@ -3,7 +3,7 @@
 #define XENMSG_CLI_RUN_SERVER_H
 
 /* The serving end of `xenmsg run`: a command for each stream, whose standard input, output, error and exit
- * status its opener gets (doc/run.md). */
+ * status its opener gets (doc/protocol.md, 6.2). */
 
 #include <stdbool.h>
 
