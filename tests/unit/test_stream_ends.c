@@ -47,6 +47,35 @@ SCENE_TEST(end_comes_behind_all_bytes, join)
 	expect_gone(scene, 2);
 }
 
+/* As xenmsg_break() does: a byte with a descriptor. */
+static void break_stream(int fd)
+{
+	union {
+		struct cmsghdr head;
+		uint8_t bytes[CMSG_SPACE(sizeof(int))];
+	} control = {.head = {.cmsg_len = CMSG_LEN(sizeof(int)),
+			      .cmsg_level = SOL_SOCKET,
+			      .cmsg_type = SCM_RIGHTS}};
+	struct iovec piece = {"x", 1};
+	struct msghdr message = {.msg_iov = &piece,
+				 .msg_iovlen = 1,
+				 .msg_control = control.bytes,
+				 .msg_controllen = sizeof(control.bytes)};
+
+	memcpy(CMSG_DATA(&control.head), &fd, sizeof(fd));
+	assert_int_equal(sendmsg(fd, &message, MSG_NOSIGNAL), 1);
+}
+
+SCENE_TEST(a_break_comes_behind_all_bytes, join)
+{
+	assert_int_equal(send(scene->a, "the last of it", 14, MSG_NOSIGNAL), 14);
+	break_stream(scene->a);
+	run(scene);
+	expect_text(scene->b, "the last of it");
+	expect_broken(scene->b);
+	expect_gone(scene, 2);
+}
+
 SCENE_TEST(who_leaves_bytes_unread_without_a_word_breaks_the_stream, join)
 {
 	write_text(scene, scene->a, "nobody reads this");

@@ -6,6 +6,7 @@
 
 #include "base/image.h"
 #include "daemon/local/stream.h"
+#include "daemon/local/stream_internal.h"
 #include "daemon/local/streams.h"
 #include "daemon/relay/channel.h"
 #include "daemon/relay/hop_image.h"
@@ -38,8 +39,9 @@ static void entry_image(struct image *image)
 	image_text(image, name, sizeof(name));
 }
 
-/* A stream that waits to be fetched, with what its caller has sent before it ended, and bytes before that. */
-static uint8_t *image_of_waiting(uint32_t carried, size_t *size)
+/* A stream that waits to be fetched, with what its caller has sent before it ended, and bytes before that; of
+ * the frame at its head so much is written. */
+static uint8_t *image_of_waiting(uint32_t carried, uint32_t written, size_t *size)
 {
 	struct hop *session;
 	struct scene scene;
@@ -50,6 +52,7 @@ static uint8_t *image_of_waiting(uint32_t carried, size_t *size)
 	call(&scene);
 	write_text(&scene, scene.a, "sent before it was fetched");
 	stream_hop(scene.acceptor)->out[OUTLET_MAIN].taken_upto -= carried;
+	scene.acceptor->taken = scene.acceptor->written = written;
 	hop_set_image_number(stream_hop(scene.caller), HOP_NOT_IN_IMAGE);
 	hop_set_image_number(stream_hop(scene.acceptor), 1);
 	session = hop_new(&scene.rig.relay[0], HOP_SOCKET, NULL, NULL, 1, 1);
@@ -90,6 +93,13 @@ static void read_section(struct image *image, struct image_hops *hops, struct st
 	}
 }
 
+static uint32_t written_before; /* of the stream that was read last */
+
+static void note_written(void *userdata, struct stream *stream)
+{
+	written_before = stream->written;
+}
+
 /* Returns what the image is taken for: 0 or an error. */
 static int read_bytes(const uint8_t *bytes, size_t size)
 {
@@ -110,8 +120,10 @@ static int read_bytes(const uint8_t *bytes, size_t size)
 	while ((type = image_next(&image)))
 		read_section(&image, &hops, streams, session, type);
 	r = image.error;
-	if (r == 0)
+	if (r == 0) {
+		streams_each(streams, note_written, NULL);
 		streams_go_on(streams);
+	}
 	relay_run(&rig.relay[0], 10);
 	image_free(&image);
 	streams_free(streams);
@@ -126,16 +138,26 @@ static int read_bytes(const uint8_t *bytes, size_t size)
 TEST(a_stream_that_has_carried_gigabytes_is_taken)
 {
 	size_t size;
-	uint8_t *bytes = image_of_waiting(3u << 29, &size);
+	uint8_t *bytes = image_of_waiting(3u << 29, 0, &size);
 
 	assert_int_equal(read_bytes(bytes, size), 0);
+	free(bytes);
+}
+
+TEST(of_a_frame_only_the_rest_is_written_by_the_next_daemon)
+{
+	size_t size;
+	uint8_t *bytes = image_of_waiting(0, 7, &size);
+
+	assert_int_equal(read_bytes(bytes, size), 0);
+	assert_int_equal(written_before, 7);
 	free(bytes);
 }
 
 TEST(a_stream_that_is_cut_is_refused)
 {
 	size_t size;
-	uint8_t *bytes = image_of_waiting(0, &size);
+	uint8_t *bytes = image_of_waiting(0, 0, &size);
 
 	image_write_seed("stream", bytes, size);
 	assert_int_equal(read_bytes(bytes, size), 0);
@@ -147,7 +169,7 @@ TEST(a_stream_that_is_cut_is_refused)
 TEST(a_stream_with_another_byte_is_refused_or_harmless)
 {
 	size_t size;
-	uint8_t *bytes = image_of_waiting(0, &size);
+	uint8_t *bytes = image_of_waiting(0, 0, &size);
 
 	for (size_t i = 0; i < size; i += i < 700 ? 1 : 1009)
 		for (unsigned bit = 0; bit < 8; bit += 7) {
