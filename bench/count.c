@@ -28,7 +28,8 @@
 struct counts {
 	uint64_t allocations;
 	uint64_t copied; /* bytes, by memcpy() */
-	uint64_t held;	 /* allocations that weren't freed */
+	uint64_t held;	 /* allocations that weren't freed, */
+	uint64_t bytes;	 /* and their sizes, with what the allocator adds */
 };
 
 static struct counts before_main, *counts = &before_main;
@@ -50,6 +51,7 @@ static void *counted(void *memory)
 	COUNT(allocations, 1);
 	if (memory)
 		COUNT(held, 1);
+	COUNT(bytes, malloc_usable_size(memory));
 	return memory;
 }
 
@@ -57,6 +59,7 @@ SHOWN void free(void *memory)
 {
 	if (memory)
 		COUNT(held, -1);
+	COUNT(bytes, -malloc_usable_size(memory));
 	__libc_free(memory);
 }
 
@@ -72,6 +75,7 @@ SHOWN void *calloc(size_t number, size_t size)
 
 SHOWN void *realloc(void *memory, size_t size)
 {
+	size_t before = malloc_usable_size(memory);
 	void *other;
 
 	if (!memory)
@@ -80,6 +84,8 @@ SHOWN void *realloc(void *memory, size_t size)
 	other = __libc_realloc(memory, size);
 	if (!other && !size)
 		COUNT(held, -1);
+	if (other || !size)
+		COUNT(bytes, malloc_usable_size(other) - before);
 	return other;
 }
 
@@ -133,6 +139,7 @@ static void __attribute__((constructor)) begin(void)
 		if (shared != MAP_FAILED) {
 			counts = shared;
 			counts->held = before_main.held;
+			counts->bytes = before_main.bytes;
 		}
 	}
 	close(fd);

@@ -18,6 +18,8 @@
  * 	forward SIZE COUNT     the same with that socket
  * 	topicN SIZE COUNT      publishes to its topic of that name, once N listen, each when the one before was
  * 	                       taken over
+ *
+ * 	make WHAT COUNT        sessions, endpoints, topics, watches or channels, which stay
  */
 
 #include <errno.h>
@@ -331,6 +333,31 @@ static void listen_to(const char *address, unsigned connections)
 	}
 }
 
+/* ---- what stays ------------------------------------------------------------------------------ */
+
+static void on_event(void *userdata, const struct xenmsg_event *event)
+{
+}
+
+static void make_one(struct steps *steps, const char *peer, char what, unsigned long number)
+{
+	struct xenmsg *conn;
+	char name[80];
+
+	snprintf(name, sizeof(name), "%c%lu", what, number);
+	if (what == 's')
+		must("open", xenmsg_open(&conn, NULL, NULL));
+	else if (what == 'e')
+		must("bind", xenmsg_bind(steps->conn, name, NULL, on_published, NULL));
+	else if (what == 't')
+		must("bind", xenmsg_bind(steps->conn, name, XENMSG_FLAGS(XENMSG_TOPIC), NULL, NULL));
+	snprintf(name, sizeof(name), "%s:%s%lu", peer, what == 'c' ? "b" : "w", number);
+	if (what == 'w')
+		must("watch", xenmsg_watch(steps->conn, name, NULL, on_event, NULL));
+	else if (what == 'c')
+		must("send", xenmsg_send(steps->conn, name, "", 1, XENMSG_WITHIN(30000), NULL));
+}
+
 int main(int argc, char **argv)
 {
 	struct steps steps = {.stream.fd = -1, .forward.fd = -1, .data = calloc(1, LARGEST)};
@@ -349,6 +376,15 @@ int main(int argc, char **argv)
 	snprintf(steps.address, sizeof(steps.address), "%s:bench", argv[1]);
 	engine_ready();
 	while (fgets(line, sizeof(line), stdin)) {
+		char kind;
+
+		if (sscanf(line, "make %c%*s %lu", &kind, &count) == 2) {
+			for (unsigned long i = 0; i < count; i++)
+				make_one(&steps, argv[1], kind, i);
+			puts("done");
+			fflush(stdout);
+			continue;
+		}
 		if (sscanf(line, "%15s %lu %lu", what, &size, &count) != 3 || size < 1 || size > LARGEST)
 			engine_fail(line, EINVAL);
 		steps.ended = 0;

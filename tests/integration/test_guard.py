@@ -46,6 +46,7 @@ def test_there_is_a_figure_for_each_that_is_counted(guard):
     for workload in guard.APART:
         for where in ("apart", "polled"):
             assert {f"{workload} {where}.{counter}" for counter in guard.OF_KERNEL} <= expected.keys()
+    assert "memory.link" in expected and "xenstore.link, both ends" in expected
 
 
 def test_no_figure_is_above_that_of_the_last_release(guard):
