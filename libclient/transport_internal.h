@@ -24,6 +24,8 @@ struct hello {
 
 /* Lets the descriptor tell of this one. Returns 0 or a negative errno. */
 int transport_watch(const struct transport *transport, int fd, uint32_t events, uint32_t number);
+/* Makes the timer of transport_set_alarm(). Returns 0 or a negative errno. */
+int transport_make_timer(struct transport *transport);
 /* Maps the rings. Returns 0, or -ENODATA if that isn't possible here: the caller tries without shared
  * memory. */
 int transport_map_rings(struct transport *transport, const struct frame_welcome *welcome,

@@ -158,25 +158,52 @@ static ssize_t receive(const struct transport *transport, void *buffer, size_t s
 	return n;
 }
 
+/* What comes with a descriptor loses it where the program has as many open as it may. So it has one less then,
+ * for a moment. */
+static void lay_timer_aside(struct transport *first)
+{
+	int other = fcntl(first->timer, F_DUPFD_CLOEXEC, 0);
+
+	close(other >= 0 ? other : first->timer);
+	if (other < 0)
+		first->timer = -1;
+}
+
+static int bring_timer_back(struct transport *first)
+{
+	int64_t alarm = first->alarm;
+	int r;
+
+	if (first->timer >= 0)
+		return 0;
+	r = transport_make_timer(first);
+	first->alarm = -1;
+	transport_set_alarm(first, alarm);
+	return r;
+}
+
 void transport_read_socket(struct transport *transport)
 {
+	struct transport *first = transport->first ? transport->first : transport;
 	uint8_t buffer[FRAME_HEADER_SIZE + 1024];
 	struct frame_header header = {0};
 	struct frame_goodbye goodbye;
-	int fd;
-	/* Only MEMORY comes with a descriptor, and a read ends behind the bytes of one. */
-	ssize_t n = receive(transport, buffer, sizeof(buffer), &fd);
-	bool is_frame = n >= (ssize_t)FRAME_HEADER_SIZE && frame_header_decode(buffer, &header) == 0 &&
-			header.length <= (uint32_t)n - FRAME_HEADER_SIZE;
+	bool is_frame, is_moved;
+	int fd, r, error;
+	ssize_t n;
 
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return;
-	if (is_frame && header.type == FRAME_MEMORY && fd >= 0 && take_memory(transport, fd) == 0) {
-		close(fd);
-		return;
-	}
+	lay_timer_aside(first);
+	/* Only MEMORY comes with a descriptor, and a read ends behind the bytes of one. */
+	n = receive(transport, buffer, sizeof(buffer), &fd);
+	error = errno;
+	is_frame = n >= (ssize_t)FRAME_HEADER_SIZE && frame_header_decode(buffer, &header) == 0 &&
+		   header.length <= (uint32_t)n - FRAME_HEADER_SIZE;
+	is_moved = is_frame && header.type == FRAME_MEMORY && fd >= 0 && take_memory(transport, fd) == 0;
 	if (fd >= 0)
 		close(fd);
+	r = bring_timer_back(first);
+	if (r == 0 && (is_moved || (n < 0 && (error == EAGAIN || error == EINTR))))
+		return;
 	transport->closed = true;
 	if (is_frame && header.type == FRAME_GOODBYE &&
 	    frame_goodbye_decode(buffer + FRAME_HEADER_SIZE, header.length, &goodbye) == 0)

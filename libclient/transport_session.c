@@ -90,6 +90,14 @@ static int hello_new(struct transport *transport, uint32_t flags)
 	return 0;
 }
 
+int transport_make_timer(struct transport *transport)
+{
+	transport->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	return transport->timer < 0
+		       ? -errno
+		       : transport_watch(transport, transport->timer, EPOLLIN | EPOLLET, ON_TIMER);
+}
+
 int transport_init(struct transport *transport, const char *path)
 {
 	int r = 0;
@@ -107,11 +115,10 @@ int transport_init(struct transport *transport, const char *path)
 		return -ENAMETOOLONG;
 	memcpy(transport->path, path, strlen(path) + 1);
 	transport->poke = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	transport->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
 	transport->epoll = epoll_create1(EPOLL_CLOEXEC);
-	if (transport->poke < 0 || transport->timer < 0 || transport->epoll < 0)
+	if (transport->poke < 0 || transport->epoll < 0)
 		return -errno;
-	r = transport_watch(transport, transport->timer, EPOLLIN | EPOLLET, ON_TIMER);
+	r = transport_make_timer(transport);
 	return r < 0 ? r : transport_watch(transport, transport->poke, EPOLLIN | EPOLLET, ON_RINGS);
 }
 

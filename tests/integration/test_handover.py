@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """A daemon hands over to the program that is installed now (doc/handover.md): its programs go on as if it had not had the CPU."""
 
+import contextlib
 import errno
 import fcntl
 import json
 import os
 import pathlib
 import re
+import resource
 import signal
 import sys
 
@@ -14,6 +16,7 @@ import pytest
 
 from library import Connection
 from messaging import EXIT_NO_DAEMON, EXIT_OK, EXIT_USAGE, FAST, PATIENCE, SOURCES, eventually, read_source, resident, stopped, tool
+from protocol import Program
 from renewing import (Waiting, all_are_delivered, call_under_hand_overs, crashes, ended, held_by, hold_no_more_than, post, process_until, renew,
                       took_over)
 from test_policy import rule
@@ -39,6 +42,35 @@ def test_a_receiver_goes_on_with_the_next_daemon(one, memory):
         one.send("self:inbox", f"after {times}")
     assert ended(receiver.process).splitlines() == [f"{when} {i}" for i in range(3) for when in ("before", "after")]
     assert os.path.exists(f"/proc/{pid}") and one.alive()
+
+
+@contextlib.contextmanager
+def no_more_files():
+    """This process can open none."""
+    usual, fill = resource.getrlimit(resource.RLIMIT_NOFILE), []
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(int(name) for name in os.listdir("/proc/self/fd")) + 1, usual[1]))
+    try:
+        with contextlib.suppress(OSError):
+            while True:
+                fill.append(os.dup(0))
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, usual)
+        for descriptor in fill:
+            os.close(descriptor)
+
+
+def test_a_program_with_as_many_files_as_it_may_goes_on(one):
+    """The other memory comes with a descriptor."""
+    outcomes, got = [], []
+    with Connection(one.socket) as sender, Connection(one.socket) as receiver, Program(one.socket) as asker:
+        assert receiver.handle("inbox", got.append) == 0
+        for times in range(3):
+            with no_more_files():
+                assert asker.query("renew")
+                post("self:inbox", b"%d" % times, outcomes, sender, receiver)
+                all_are_delivered(outcomes, times + 1, sender, receiver)
+    assert got == [b"0", b"1", b"2"]
 
 
 def test_what_is_posted_meanwhile_comes_once_and_in_order(one, memory):
