@@ -93,6 +93,7 @@ struct daemon {
 	/* startup.c's, while starting */
 	int domid_error;
 	bool stop_asked;
+	unsigned own_leaves_missing; /* which the daemon before may have written */
 
 	/* for a restore */
 	bool checking_domid, check_domid_again, leaf_lost;

@@ -114,6 +114,7 @@ void handover_head_image(struct image *image, struct head *head)
 	image_text(image, head->version, sizeof(head->version));
 	image_u64(image, &head->renewals);
 	image_u32(image, &self->domid);
+	image_bool(image, &head->has_leaf);
 	image_raw(image, self->instance, sizeof(self->instance));
 	image_u32(image, &self->former_count);
 	for (unsigned i = 0; i < SELF_FORMER_MAX; i++)
@@ -223,8 +224,11 @@ static void settle(struct daemon *daemon, struct head *head)
 /* Ends what can't go on, and makes the image of all else. */
 static int prepare_image(struct daemon *daemon, int *carrier)
 {
-	struct head head = {
-		.version = PACKAGE_VERSION, .renewals = daemon->renewals + 1, .self = daemon->self};
+	char leaf[PEERS_OWN_LEAF_SIZE];
+	struct head head = {.version = PACKAGE_VERSION,
+			    .renewals = daemon->renewals + 1,
+			    .self = daemon->self,
+			    .has_leaf = daemon->self.domid != 0 && peers_own_leaf(daemon->peers, leaf)};
 
 	end_others(daemon);
 	settle(daemon, &head);

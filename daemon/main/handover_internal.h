@@ -12,6 +12,7 @@ struct head {
 	char version[STATUS_VERSION_SIZE];
 	uint64_t renewals;
 	struct self self; /* the instance stays, since the sessions with peers do */
+	bool has_leaf;	  /* its own leaf stands in XenStore, unless the domain is restored */
 	uint32_t sessions, links, topics;
 };
 

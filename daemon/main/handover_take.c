@@ -26,6 +26,7 @@
 #include "daemon/local/streams.h"
 #include "daemon/local/watches.h"
 #include "daemon/main/handover_internal.h"
+#include "daemon/main/startup.h"
 #include "daemon/peers/domains.h"
 #include "daemon/main/invariants.h"
 #include "daemon/peers/peers.h"
@@ -428,11 +429,14 @@ static void go_on(struct daemon *daemon, struct image_hops *hops, const struct h
 		 head->version, hops->sessions, router_endpoints(daemon->router), head->links, hops->streams);
 }
 
-/* Goes on as the domain that the image is of, which may have got another number since. */
+/* Goes on as the domain that the image is of, which may have got another number since; or the same one on
+ * another host, but never with our nodes. */
 static int go_on_by_number(struct daemon *daemon, struct handover *handover, uint32_t domid)
 {
+	bool is_moved = handover->head.has_leaf && daemon->own_leaves_missing >= STARTUP_OWN_LEAVES;
+
 	go_on(daemon, &handover->hops, &handover->head);
-	return domid == daemon->self.domid ? 0 : restore_renumber(daemon, domid);
+	return domid == daemon->self.domid && !is_moved ? 0 : restore_renumber(daemon, domid);
 }
 
 int handover_read(struct daemon *daemon)

@@ -86,6 +86,26 @@ static int await_store(struct daemon *daemon, void (*done)(void *, int, const ch
 	return daemon->stop_asked ? -EINTR : r;
 }
 
+static void on_own_leaf(void *userdata, int error, const char *value, size_t size)
+{
+	struct daemon *daemon = userdata;
+
+	daemon->own_leaves_missing += error == -ENOENT;
+}
+
+/* Whether the leaves of the daemon before are still there, by which this domain is the one that it was. It may
+ * have had other settings. */
+static int look_for_own_leaves(struct daemon *daemon)
+{
+	static const char *const paths[STARTUP_OWN_LEAVES] = {"data/xenmsg/presence", "data/xenmsg/own"};
+	int r = 0;
+
+	daemon->own_leaves_missing = 0;
+	for (unsigned i = 0; i < STARTUP_OWN_LEAVES && r == 0; i++)
+		r = store_read(daemon->store, paths[i], on_own_leaf, daemon, NULL);
+	return r;
+}
+
 /* Learns our own number, without which nothing else can start. What was handed over waits for it as long as
  * XenStore doesn't answer, or isn't there: if this daemon ended, all of it would. */
 static int learn_domid(struct daemon *daemon)
@@ -94,7 +114,9 @@ static int learn_domid(struct daemon *daemon)
 	int r;
 
 	for (;;) {
-		r = await_store(daemon, on_domid);
+		r = daemon->handover ? look_for_own_leaves(daemon) : 0;
+		if (r == 0)
+			r = await_store(daemon, on_domid);
 		if (r == 0)
 			r = daemon->domid_error;
 		if (!daemon->handover || (r != -ETIMEDOUT && r != -ENOTCONN))

@@ -488,7 +488,7 @@ const char *peers_own_leaf_name(const struct peers *peers)
 bool peers_own_leaf(const struct peers *peers, char path[PEERS_OWN_LEAF_SIZE])
 {
 	snprintf(path, PEERS_OWN_LEAF_SIZE, "data/xenmsg/%s", peers_own_leaf_name(peers));
-	return peers->presence_written;
+	return peers->presence_written && !peers->presence_request;
 }
 
 bool peers_are_shown(const struct peers *peers)

@@ -293,6 +293,15 @@ def test_a_domain_restored_between_two_daemons_goes_on(between):
     assert node.status()["domid"] == node.domid
 
 
+def test_a_migration_between_two_daemons_is_noticed(between, nodes):
+    """The number may be the same on the other host, but its nodes have gone."""
+    zero = nodes(0, start=False)[0]
+    with between.install.nobody_reads(), zero.store() as store:
+        store.remove("/local/domain/1/data/xenmsg")
+    between.goes_on()
+    assert "this domain was restored or migrated" in between.node.log.read_text()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("fault, end", [(("stall-store", 1, "on"), ("stall-store", 1, "off")),
                                         (("refuse", 1, "READ", "on", "ECONNRESET"), ("refuse", 1, "READ", "off"))])
