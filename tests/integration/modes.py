@@ -249,7 +249,9 @@ class Disturber:
                 self.threads[-1].start()
 
     def run(self, mode, node, chance):
-        while not self.over.wait(chance.uniform(0, mode.pause)):
+        took = 0  # what takes a busy machine long comes less often, or nothing else would be done
+        while not self.over.wait(chance.uniform(0, mode.pause) + 3 * took):
+            began = time.monotonic()
             try:
                 if node.alive() and node.pid and node.pid not in held:
                     mode.disturb(node, chance)
@@ -258,6 +260,7 @@ class Disturber:
             except Exception as error:  # pylint: disable=broad-exception-caught
                 self.wrong.append(error)
                 return
+            took = time.monotonic() - began
 
     def stop(self):
         self.over.set()

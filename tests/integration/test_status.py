@@ -116,6 +116,7 @@ def test_the_limits_are_the_configured_ones(nodes):
     assert limits["clients_per_uid"] == 7
 
 
+@pytest.mark.unless(renewed="counts")
 def test_the_accounts_say_who_has_what_and_what_he_might_have(nodes, valid):
     one, two = nodes(1, 2, config=FAST + "[limits]\nmax-channels = 100\nmax-channels-per-peer = 20\n").values()
     with Connection(one.socket) as sender, Connection(two.socket, binds="inbox") as receiver:
@@ -150,6 +151,7 @@ def test_the_accounts_say_who_has_what_and_what_he_might_have(nodes, valid):
         assert one.xenmsg("status", "--metrics").stdout.count(b'xenmsg_account_available{kind="uid",id="0",resource="channels"} 49\n') == 1
 
 
+@pytest.mark.unless(renewed="counts")
 def test_sessions_that_were_cut_off_are_counted_by_user(one, valid):
     with Connection(one.socket):
         assert one.status()["cut_off"] == 0
@@ -213,6 +215,7 @@ def streams(node):
     return sorted(node.status()["streams"], key=lambda each: each["number"])
 
 
+@pytest.mark.unless(renewed="memory")
 @pytest.mark.parametrize("shared", [False, True], ids=["socket", "shared"])
 def test_streams_in_sessions_are_listed_with_what_they_carry(one, two, valid, shared):
     with Mux(one, shared) as client, Mux(two, shared) as server:
