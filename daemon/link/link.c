@@ -39,8 +39,10 @@ void link_set_state(struct link *link, enum link_state state)
 	if (link->waits_for_word)
 		event_del(link->again.timer);
 	link->waits_for_word = false;
-	if (state != LINK_CONNECTING)
+	if (state != LINK_CONNECTING) {
 		link->has_waited = link->has_word = false;
+		link->words = 0;
+	}
 	if (was_away != (state == LINK_AWAY) && !link_is_far(link))
 		known_set_away(links->options.known, link->stamped.number, !was_away);
 }

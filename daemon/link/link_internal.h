@@ -116,6 +116,8 @@ struct link {
 	bool waits_for_word; /* CONNECTING: for domain 0's */
 	bool has_waited; /* CONNECTING: so `again` has when that wait ends, whoever asks once more meanwhile */
 	bool has_word;	 /* CONNECTING: domain 0 doesn't lead there */
+	uint8_t words;	 /* CONNECTING: how often domain 0 was asked, */
+	uint32_t word_resumes;	 /* and how often its session had been resumed by then */
 	uint32_t resumes, moves; /* of all sessions */
 	struct link_move move;
 	struct elastic elastic;

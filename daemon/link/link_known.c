@@ -191,14 +191,31 @@ bool links_zero_knows(struct links *links, struct peer_id peer)
  * that and told it. So domain 0 is asked to ping it. If it leads nobody there, or has no session with it, it
  * says so at once; else what it tells comes within this. */
 #define WORD_MS 500
+#define WORDS_MAX                                                                                            \
+	10 /* so often it is asked: once more after it was away, since its daemon or this hands over */
+
+static const struct link *away_zero(const struct links *links)
+{
+	const struct link *zero = link_find(links, peer_domain(0));
+
+	return zero && zero->state == LINK_AWAY ? zero : NULL;
+}
 
 static bool may_be_told(const struct link *link)
 {
 	struct links *links = link->links;
 
 	return links->options.relays && links->options.self->domid != 0 && link->peer.kind == PEER_DOMAIN &&
-	       link->peer.number != 0 && links_relays(links, peer_domain(0)) == 1 &&
+	       link->peer.number != 0 && (links_relays(links, peer_domain(0)) == 1 || away_zero(links)) &&
 	       known_is_complete(links->options.known, link->peer.number);
+}
+
+/* How often the session with domain 0 was resumed. */
+static uint32_t resumes_of_zero(const struct links *links)
+{
+	const struct link *zero = link_find(links, peer_domain(0));
+
+	return zero ? zero->resumes : 0;
 }
 
 static void on_word(void *userdata, uint32_t domid, int64_t result)
@@ -216,11 +233,18 @@ static bool ask_for_word(struct link *link)
 {
 	const struct frame_ping_relayed what = {.number = link->peer.number};
 
-	if (deadline_set(&link->again, WORD_MS) < 0)
+	if (link->words++ == WORDS_MAX || deadline_set(&link->again, WORD_MS) < 0)
 		return false;
+	link->word_resumes = resumes_of_zero(link->links);
 	/* If it can't be asked, it may still tell. */
 	links_ping_relayed(link->links, peer_domain(0), &what, NULL, on_word, link->links, what.number);
 	return true;
+}
+
+/* Whether it couldn't hear the question, or its answer may be lost. */
+static bool is_unheard(const struct link *link)
+{
+	return away_zero(link->links) || resumes_of_zero(link->links) != link->word_resumes;
 }
 
 bool link_waits_for_word(struct link *link, int error, const char *reason)
@@ -231,9 +255,8 @@ bool link_waits_for_word(struct link *link, int error, const char *reason)
 	if (link_make_timer(link) < 0)
 		return false;
 	/* If we stood still ourselves, it may lie there unread. */
-	if (link->has_waited)
-		link->waits_for_word = !deadline_is_over(&link->again, WORD_MS);
-	else
+	link->waits_for_word = link->has_waited && !deadline_is_over(&link->again, WORD_MS);
+	if (!link->has_waited || (!link->waits_for_word && is_unheard(link)))
 		link->waits_for_word = link->has_waited = ask_for_word(link);
 	if (!link->waits_for_word)
 		return false;

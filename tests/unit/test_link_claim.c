@@ -65,6 +65,13 @@ static void up_with_a_relaying_domain_0(struct scene *scene)
 	greet(scene);
 }
 
+static void up_with_relaying_session(struct scene *scene)
+{
+	scene_start_with(scene, 0);
+	scene->peer_flags = HELLO_RELAYS;
+	begin_to_resume(scene);
+}
+
 /* The peer's session is up yet, so nothing says since when it is away. */
 SCENE_TEST(who_comes_while_its_number_waits_for_domain_0s_word_goes_on, up_with_a_relaying_domain_0)
 {
@@ -81,6 +88,30 @@ SCENE_TEST(who_comes_while_its_number_waits_for_domain_0s_word_goes_on, up_with_
 	prove(scene);
 	go_on(scene);
 	assert_int_equal(scene->moves, 1);
+	scene->other = 0;
+}
+
+/* As when one of the two daemons hands over. */
+SCENE_TEST_EACH(what_nobody_is_there_for_waits_for_a_domain_0_that_is_away, up_with_relaying_session, comes,
+		2)
+{
+	leave(scene);
+	scene->other = scene->zero_tells = 7;
+	want(scene, 7);
+	links_failed(scene->links, peer_domain(7), -EHOSTDOWN, "it isn't there");
+	pass(scene, 1100);
+	expect_state_of(scene, 7, LINK_CONNECTING);
+	if (comes) {
+		scene->zero_knows = 7;
+		note_name(scene, 7);
+		pass(scene, 1);
+		assert_int_equal(scene->unlinkable, 1);
+	} else {
+		for (unsigned i = 0; i < 10; i++)
+			pass(scene, 501);
+		assert_int_equal(scene->unlinkable, 0);
+	}
+	expect_state_of(scene, 7, LINK_IDLE);
 	scene->other = 0;
 }
 
