@@ -211,6 +211,9 @@ void link_refuse_pings(struct link *link)
 
 void link_note_hello(struct link *link, const struct frame_hello_link *hello)
 {
+	/* Links that nobody needs for a while end, and come back. */
+	bool is_routine = link->has_met && !link->last_error[0];
+
 	begin_to_resume(link, hello);
 	link->name[0] = link->uuid[0] = '\0';
 	link->former_until_ms = 0;
@@ -221,8 +224,8 @@ void link_note_hello(struct link *link, const struct frame_hello_link *hello)
 	frame_text_copy_plain(hello->version, link->version, sizeof(link->version), '!');
 	link_note_program(link, hello->flags, hello->host);
 	link_set_state(link, LINK_UP);
-	log_limited(LOG_LINK, link_source(link), LOG_LEVEL_INFO, "%s: link is up, xenmsgd %s", link->title,
-		    link->version);
+	log_limited(LOG_LINK, link_source(link), is_routine ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO,
+		    "%s: link is up, xenmsgd %s", link->title, link->version);
 	link_refuse_pings(link);
 	pings_send(&link->pings, link->hop);
 	link_tell(link, KNOWN_LINK_UP);
@@ -287,6 +290,9 @@ void link_guard(struct link *link)
 static void on_failed(void *owner, int error, const char *why)
 {
 	struct link *link = owner;
+	enum log_level level = error == -ECONNRESET ? LOG_LEVEL_DEBUG
+			       : error == -ENOLINK  ? LOG_LEVEL_INFO
+						    : LOG_LEVEL_WARNING;
 	char reason[200];
 
 	if (link->state != LINK_UP)
@@ -299,8 +305,7 @@ static void on_failed(void *owner, int error, const char *why)
 	}
 	if (error == -ENOLINK)
 		error = -ECONNRESET;
-	log_limited(LOG_LINK, link_source(link), error == -ECONNRESET ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING,
-		    "%s: link is down: %s", link->title, reason);
+	log_limited(LOG_LINK, link_source(link), level, "%s: link is down: %s", link->title, reason);
 	link_drop_carrier(link, error == -ECONNRESET ? 0 : -error, reason);
 	/* What crossed the end, and the peer never heard of, needn't end with it. */
 	if (error == -ECONNRESET && link_may_ask_anew(link))

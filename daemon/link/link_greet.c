@@ -22,7 +22,7 @@ void link_stop_greeting(struct link *link, int error, const char *why)
 	char reason[LINK_REASON_SIZE];
 
 	snprintf(reason, sizeof(reason), "%s", why);
-	log_limited(LOG_LINK, link_source(link), error == -ECONNRESET ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING,
+	log_limited(LOG_LINK, link_source(link), error == -ECONNRESET ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARNING,
 		    "%s: link is down: %s", link->title, reason);
 	link_end_attempt(link, error == -ECONNRESET ? 0 : -error, reason);
 	link_end_session(link, link_error_now(link), reason);

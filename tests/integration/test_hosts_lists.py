@@ -200,7 +200,7 @@ def test_a_lost_conversation_is_no_event(hosts):
 
 
 def test_an_idle_link_between_hosts_is_no_event(hosts):
-    here, there = hosts(config=FAST + "idle-close = 1s\n")
+    here, there = hosts(config="[daemon]\nlog-level = debug\n" + FAST + "idle-close = 1s\n")
     there.receiver("print")
     next_line = watching(here, "hostb/0")
     assert [next_line() for _ in range(3)] == ["up host hostb", "up domain hostb/0", "up endpoint hostb/0:print"]
