@@ -210,13 +210,17 @@ void errands_await(struct errands *errands)
 int errands_new(struct errands **out, struct relay *relay)
 {
 	struct errands *errands = calloc(1, sizeof(*errands));
+	pthread_condattr_t attributes;
 
 	if (!errands)
 		return -ENOMEM;
 	errands->relay = relay;
 	pthread_mutex_init(&errands->lock, NULL);
 	pthread_cond_init(&errands->wanted, NULL);
-	pthread_cond_init(&errands->ended, NULL);
+	pthread_condattr_init(&attributes);
+	pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC); /* that of the day may be set */
+	pthread_cond_init(&errands->ended, &attributes);
+	pthread_condattr_destroy(&attributes);
 	errands->finished_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (errands->finished_fd >= 0)
 		errands->event = event_new(relay->base, errands->finished_fd, EV_READ | EV_PERSIST,
@@ -236,7 +240,7 @@ void errands_free(struct errands *errands)
 
 	if (!errands)
 		return;
-	clock_gettime(CLOCK_REALTIME, &until);
+	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_sec += FREE_S;
 	pthread_mutex_lock(&errands->lock);
 	errands->is_over = true;
