@@ -20,3 +20,8 @@ endif
 check_LTLIBRARIES += libkeep-cpu.la
 libkeep_cpu_la_SOURCES = tests/integration/keep_cpu.c
 libkeep_cpu_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhere
+
+# Preloaded by test_year.py.
+check_LTLIBRARIES += libset-day.la
+libset_day_la_SOURCES = tests/integration/set_day.c
+libset_day_la_LDFLAGS = -module -avoid-version -shared -rpath /nowhere
