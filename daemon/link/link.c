@@ -445,33 +445,39 @@ static bool look_on(struct links *links)
 	return took < YIELD_NS;
 }
 
-/* Does it once. Returns whether to go on. */
-static bool poll_once(struct links *links)
+/* Takes in what has come over the link that is polled. Returns whether it is polled again at once. */
+static bool take_polled(struct links *links)
 {
 	struct link *link = links->polled;
-	bool goes_on = hop_has_input(link->hop) || look_on(links);
 
-	if (hop_has_input(link->hop)) {
-		links->polled = NULL;
-		link->was_polled = true;
-		hop_polled(link->hop);
-		relay_pass(links->relay);
-		return links->polled && !relay_is_busy(links->relay);
-	}
-	if (!goes_on)
-		stop_polling(links);
-	return goes_on;
+	links->polled = NULL;
+	link->was_polled = true;
+	hop_polled(link->hop);
+	relay_pass(links->relay);
+	if (links->relay->skipped_yield)
+		links->is_alone = false; /* a program may wait for the CPU */
+	return links->polled && !relay_is_busy(links->relay);
 }
 
 bool links_poll(struct links *links)
 {
-	uint64_t until;
+	uint64_t until = 0;
 
-	if (!links->polled)
-		return false;
-	until = clock_ns() + LOOP_NS;
-	while (poll_once(links) && clock_ns() < until)
-		;
+	while (links->polled) {
+		bool goes_on = hop_has_input(links->polled->hop) || look_on(links);
+
+		if (!hop_has_input(links->polled->hop)) {
+			if (!goes_on)
+				stop_polling(links);
+			break;
+		}
+		if (!take_polled(links))
+			break;
+		if (!until)
+			until = clock_ns() + LOOP_NS;
+		else if (clock_ns() >= until)
+			break;
+	}
 	return links->polled;
 }
 

@@ -105,6 +105,7 @@ struct relay {
 	/* a program is let go on before we ask for the next notification: it has notified us, or we it */
 	bool woken;
 	uint64_t now_ns;			/* relay_now() */
+	bool skipped_yield;			/* in the last pass, though a program was to be let go on */
 	uint8_t yields_to_skip, yields_skipped; /* since those before were in vain (relay.c) */
 #ifdef XENMSG_INVARIANTS
 	struct channel *channels; /* utlist: all that there are */

@@ -16,6 +16,7 @@
 
 #define CANCEL_MS	   2000
 #define LAST_PASSES	   100 /* when the daemon stops */
+#define YIELD_NS	   20000u
 #define YIELDS_SKIPPED_MAX 64u
 
 /* --- a pass ----------------------------------------------------------------------------------- */
@@ -96,7 +97,8 @@ static bool has_answered(const struct relay *relay)
 	return false;
 }
 
-/* Notes whether it was worth it to yield. After a few in vain it is tried less and less. */
+/* Notes whether it was worth it to yield, which it isn't where others have the CPU for longer than it takes
+ * to wake up. Where it was in vain it is tried less and less. */
 static void note_yield(struct relay *relay, bool was_worth_it)
 {
 	relay->yields_skipped = 0;
@@ -124,12 +126,15 @@ static void let_programs_go_on(struct relay *relay)
 	relay->woken = false;
 	if (!found && relay->yields_skipped < relay->yields_to_skip) {
 		relay->yields_skipped++;
+		relay->skipped_yield = true;
 		return;
 	}
 	if (!found) {
+		uint64_t before = clock_ns();
+
 		sched_yield();
-		relay->now_ns = 0;
-		note_yield(relay, has_answered(relay));
+		relay->now_ns = clock_ns();
+		note_yield(relay, has_answered(relay) && relay->now_ns - before < YIELD_NS);
 	}
 	DL_FOREACH2(relay->marked[MARK_AWAKE], hop, marks[MARK_AWAKE].next) {
 		if (hop->in.was_woken)
@@ -192,6 +197,7 @@ static bool pass(void *userdata)
 	struct relay *relay = userdata;
 
 	relay->now_ns = 0;
+	relay->skipped_yield = false;
 	do {
 		while (take_turn(relay))
 			;
