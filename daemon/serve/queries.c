@@ -9,6 +9,7 @@
 #include <event2/buffer.h>
 #include <utlist.h>
 
+#include "base/clock.h"
 #include "base/image.h"
 #include "daemon/known/known.h"
 #include "daemon/relay/hop.h"
@@ -25,6 +26,7 @@
 struct query {
 	struct query *prev, *next;
 	uint32_t request;
+	uint64_t since_ms;     /* when it was asked, also of a daemon before this */
 	struct report *report; /* the answer, or NULL: it isn't begun */
 	uint32_t size;
 	char text[];
@@ -92,7 +94,8 @@ static bool is_ready(const struct asker *asker)
 	const struct query *query = asker->waiting;
 	struct frame_text text = {.data = query->text, .size = query->size};
 
-	return query->report || asker->queries->ready(asker->queries->userdata, text);
+	return query->report ||
+	       asker->queries->ready(asker->queries->userdata, text, clock_ms() - query->since_ms);
 }
 
 static void begin_answer(struct asker *asker)
@@ -243,6 +246,7 @@ static struct query *add_query(struct queries *queries, struct session *session,
 		return NULL;
 	}
 	query->request = request;
+	query->since_ms = clock_ms();
 	query->size = (uint32_t)size;
 	DL_APPEND(asker->waiting, query);
 	task_due(&asker->task);
@@ -297,20 +301,22 @@ unsigned queries_in_image(struct queries *queries, struct session *session)
 	return count;
 }
 
-static void query_image(struct image *image, uint32_t *request, struct image_bytes *text)
+static void query_image(struct image *image, uint32_t *request, uint64_t *waited_ms, struct image_bytes *text)
 {
 	image_u32(image, request);
+	image_u64(image, waited_ms);
 	image_bytes(image, text, FRAME_PAYLOAD_MAX);
 }
 
-void query_write_image(struct image *image, struct session *session, uint32_t request, struct frame_text text)
+void query_write_image(struct image *image, struct session *session, uint32_t request, uint64_t waited_ms,
+		       struct frame_text text)
 {
 	uint32_t number = hop_number_in_image(session_hop(session));
 	struct image_bytes bytes = {(const uint8_t *)text.data, (uint32_t)text.size};
 
 	image_section(image, IMAGE_QUERY);
 	image_u32(image, &number);
-	query_image(image, &request, &bytes);
+	query_image(image, &request, &waited_ms, &bytes);
 }
 
 void queries_write_image(const struct queries *queries, struct image *image)
@@ -320,7 +326,7 @@ void queries_write_image(const struct queries *queries, struct image *image)
 
 	for (asker = queries->askers; asker; asker = asker->hh.next)
 		DL_FOREACH(asker->waiting, query)
-			query_write_image(image, asker->session, query->request,
+			query_write_image(image, asker->session, query->request, clock_ms() - query->since_ms,
 					  (struct frame_text){query->text, query->size});
 }
 
@@ -328,10 +334,11 @@ void queries_read_image(struct queries *queries, struct image *image, const stru
 {
 	struct hop *hop = image_program(image, hops, &(uint32_t){0});
 	struct image_bytes text;
+	uint64_t waited_ms;
 	uint32_t request;
 	int r;
 
-	query_image(image, &request, &text);
+	query_image(image, &request, &waited_ms, &text);
 	if (image->error)
 		return;
 	session_ask_again(hop_owner(hop));
@@ -339,4 +346,6 @@ void queries_read_image(struct queries *queries, struct image *image, const stru
 			(struct frame_text){(const char *)text.data, text.size});
 	if (r < 0)
 		image_fail(image, r);
+	else
+		find(queries, hop_owner(hop))->waiting->prev->since_ms -= waited_ms;
 }

@@ -35,8 +35,9 @@ struct status_sources;
 typedef struct report *(*queries_begin_fn)(void *userdata, struct session *session, uint32_t request,
 					   struct frame_text text);
 
-/* Returns whether a question whose turn has come can be answered now. If not, it waits for KNOWN_ALL. */
-typedef bool (*queries_ready_fn)(void *userdata, struct frame_text text);
+/* Returns whether a question whose turn has come can be answered now, which has waited for so long already,
+ * also with the daemons before this one. If not, it waits for KNOWN_ALL. */
+typedef bool (*queries_ready_fn)(void *userdata, struct frame_text text, uint64_t waited_ms);
 
 /* Returns NULL when memory is short. `sources` are what reports describe; they outlive the queries. */
 struct queries *queries_new(struct relay *relay, const struct status_sources *sources, queries_ready_fn ready,
@@ -56,7 +57,7 @@ void queries_go_on(struct queries *queries, struct session *session);
  * answer isn't begun. */
 unsigned queries_in_image(struct queries *queries, struct session *session);
 /* Writes one which isn't among them. */
-void query_write_image(struct image *image, struct session *session, uint32_t request,
+void query_write_image(struct image *image, struct session *session, uint32_t request, uint64_t waited_ms,
 		       struct frame_text text);
 /* Writes a section for each of them, or reads one. */
 void queries_write_image(const struct queries *queries, struct image *image);

@@ -71,7 +71,7 @@ struct request_context {
 extern const struct session_callbacks requests_session_callbacks;
 /* Returns whether the question can be answered now: a list of all domains has to be asked for first. Its
  * userdata is a struct request_context, too, as it is of the next one. */
-bool requests_is_ready(void *userdata, struct frame_text text);
+bool requests_is_ready(void *userdata, struct frame_text text, uint64_t waited_ms);
 /* Writes, for domain 0, as an array the steps that were seen since this sender asked last about `what`. 0 or
  * a negative errno. */
 int requests_trace_far(struct request_context *context, const struct frame_identity *from, const char *what,

@@ -21,6 +21,8 @@
 #include "daemon/serve/tracers.h"
 #include "daemon/serve/viewer.h"
 
+#define LISTS_MS 6000 /* so long a list waits for daemons that take over again and again; one needs less */
+
 static void reply_json(struct session *session, uint32_t request, struct json_object *object)
 {
 	size_t size;
@@ -225,7 +227,7 @@ static bool is_for_host(const struct request_context *context, struct frame_text
 	return space && requests_is_far(context, &about);
 }
 
-bool requests_is_ready(void *userdata, struct frame_text text)
+bool requests_is_ready(void *userdata, struct frame_text text, uint64_t waited_ms)
 {
 	struct request_context *context = userdata;
 	bool lists =
@@ -234,7 +236,8 @@ bool requests_is_ready(void *userdata, struct frame_text text)
 
 	if (begins_with(text, "trace "))
 		return tracers_take(context->tracers);
-	return !lists || is_for_host(context, text) || peers_want_all(context->peers);
+	/* Each daemon that has taken over asks all peers anew. */
+	return !lists || is_for_host(context, text) || peers_want_all(context->peers) || waited_ms > LISTS_MS;
 }
 
 /* --- about other hosts ------------------------------------------------------------------------ */
