@@ -158,8 +158,8 @@ static ssize_t receive(const struct transport *transport, void *buffer, size_t s
 	return n;
 }
 
-/* What comes with a descriptor loses it where the program has as many open as it may. So it has one less then,
- * for a moment. */
+/* What comes with a descriptor loses it where the program has as many open as it may. So it has one less
+ * then, for a moment. */
 static void lay_timer_aside(struct transport *first)
 {
 	int other = fcntl(first->timer, F_DUPFD_CLOEXEC, 0);

@@ -93,8 +93,8 @@ static void on_own_leaf(void *userdata, int error, const char *value, size_t siz
 	daemon->own_leaves_missing += error == -ENOENT;
 }
 
-/* Whether the leaves of the daemon before are still there, by which this domain is the one that it was. It may
- * have had other settings. */
+/* Whether the leaves of the daemon before are still there, by which this domain is the one that it was. It
+ * may have had other settings. */
 static int look_for_own_leaves(struct daemon *daemon)
 {
 	static const char *const paths[STARTUP_OWN_LEAVES] = {"data/xenmsg/presence", "data/xenmsg/own"};
