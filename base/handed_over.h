@@ -24,7 +24,7 @@ struct handed_over {
 #define HANDED_OVER_IMAGE   "xenmsg-image"
 #define HANDED_OVER_CARRIER "xenmsg-carrier"
 
-/* Takes them over, which works once in a process. Whoever uses one sets it to -1. 0, -ENOMEM, or -EBADMSG: it
+/* Takes them over, which works once in a process. The user of one sets it to -1. 0, -ENOMEM, or -EBADMSG: it
  * isn't them that were handed over; what is wrong has been logged. */
 int handed_over_take(struct handed_over *out);
 /* Closes those that nobody has used. */

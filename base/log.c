@@ -206,7 +206,7 @@ static int send_line(enum log_level level, const char *line)
 		size = snprintf(text, sizeof(text),
 				"PRIORITY=%d\nSYSLOG_IDENTIFIER=%.32s\nSYSLOG_PID=%d\nMESSAGE=%s\n",
 				(int)level, name, pid, line);
-	/* Whoever listens may be another one than before: then a second connection finds him. */
+	/* The listener may be another one than before: then a second connection finds him. */
 	for (int attempt = 0; attempt < 2; attempt++) {
 		if (out.socket < 0 && !connect_socket())
 			return -ENOTCONN;

@@ -91,8 +91,8 @@ static void on_again(evutil_socket_t fd, short what, void *userdata)
 		timer_set(notify->again, AGAIN_MS);
 }
 
-/* Tells what the manager waits for, once it has room. Who asks for more reloads than it hears of loses the
- * oldest. */
+/* Tells what the manager waits for, once it has room. A manager that asks for more reloads than it hears
+ * of loses the oldest. */
 static void tell_in_turn(struct notify *notify, const char *text)
 {
 	if (!notify->count && tell(text) != -EAGAIN)

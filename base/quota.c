@@ -282,8 +282,8 @@ static uint64_t available(const struct account *account, enum quota_resource res
 	return max < share ? max : share;
 }
 
-/* Whether `to` could hold what both do, if `from` weren't there. Who holds nothing only gets another name for
- * it. */
+/* Whether `to` could hold what both do, if `from` weren't there. An account that holds nothing only gets
+ * another name for it. */
 static bool fits_together(const struct account *from, const struct account *to, enum quota_resource resource)
 {
 	const struct quota_pool *pool = &from->quota->pools[resource];

@@ -163,7 +163,7 @@ static int try_on(struct attempt *attempt, const void *data, size_t size)
 	struct again again = {0};
 	int r;
 
-	/* Who shows its progress says enough. */
+	/* A command that shows its progress says enough. */
 	attempt->ticks = !attempt->tick && cli_is_watched(attempt->cli) ? 0 : -1;
 	do {
 		r = try_once(attempt, data, size, deadline);

@@ -273,7 +273,7 @@ static void check_cpu(struct doctor *doctor)
 {
 	if (!cpu_has_bounded_atomics())
 		well(doctor, "cpu",
-		     "it lacks LSE (ARMv8.1): who writes without end to memory that it shares with a daemon can hold that daemon; see doc/security.md, Known limits");
+		     "it lacks LSE (ARMv8.1): a program that writes without end to memory that it shares with a daemon can hold that daemon; see doc/security.md, Known limits");
 }
 
 static void ill_without_answer(struct doctor *doctor, int error)

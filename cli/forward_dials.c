@@ -219,7 +219,7 @@ static void break_end(struct pump_end *end)
 		break_socket(end->userdata, end->in, true); /* nothing was carried */
 }
 
-/* Breaks what there is of it, and leaves its memory to who may still be dialling. */
+/* Breaks what there is of it, and leaves its memory to the threads that may still be dialling. */
 static void abandon(struct dial *dial)
 {
 	if (!dial->source_gone)

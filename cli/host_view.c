@@ -145,7 +145,7 @@ static void add_endpoints(const struct look *look, struct json_object *domain, s
 	json_object_object_add(domain, "endpoints", list);
 	add_count(domain, "endpoints_total", (int64_t)total_of(status, "endpoints"));
 	add_count(domain, "queued_bytes", queued);
-	/* Who was refused is for who sees all there; then that is the number. */
+	/* The list of refusals is for those that see all there; then its length is the number. */
 	add_count(domain, "refused", refused);
 }
 
@@ -201,7 +201,7 @@ static bool is_domain_0(struct json_object *end)
 	return at(end, "domid") && number_at(end, "domid") == 0;
 }
 
-/* Adds one direction as one of its ends tells it. Who has told it already is believed. */
+/* Adds one direction as one of its ends tells it. The end that has told it first is believed. */
 static void add_direction(const struct look *look, struct json_object *from, struct json_object *to,
 			  struct json_object *teller, struct json_object *link, const char *way)
 {

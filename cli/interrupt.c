@@ -38,7 +38,7 @@ static void on_signal(int number)
 	state.caught = number;
 	if (!words)
 		return;
-	/* Who is told to end ends, though nobody reads why. */
+	/* A command that is told to end ends, though nobody reads why. */
 	if (poll(&to, 1, 0) == 1 && write(state.words_to, words, strlen(words)) < 0)
 		state.words = NULL; /* nobody reads it, so nothing can be done */
 	interrupt_die();

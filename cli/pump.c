@@ -156,7 +156,7 @@ static bool is_unix(int fd)
 	return getsockname(fd, (struct sockaddr *)&address, &size) == 0 && address.ss_family == AF_UNIX;
 }
 
-/* Reads nothing more of what nobody wants. Who writes it is told if this is a socket of ours, which is read
+/* Reads nothing more of what nobody wants. Its writer is told if this is a socket of ours, which is read
  * to its end: to close one of TCP's with bytes unread would cost what it hasn't read of the other direction.
  */
 static void stop_input(struct direction *direction)

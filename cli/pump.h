@@ -10,7 +10,7 @@
  * (loop.h).
  *
  * An output that takes no more (EPIPE, ECONNRESET) ends only that direction: what still comes for it is
- * dropped, and who sends it is told, as far as that can be. The other direction goes on to its end.
+ * dropped, and its sender is told, as far as that can be. The other direction goes on to its end.
  */
 
 #include <stdbool.h>

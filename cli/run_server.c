@@ -37,7 +37,7 @@ struct run_server {
 	struct run_job *jobs;
 };
 
-/* Who has opened a stream. */
+/* The program that has opened a stream. */
 struct run_opener {
 	uint32_t domid, uid, pid;
 	char domain_name[DOMAIN_NAME_MAX + 1];

@@ -162,7 +162,7 @@ bool conversation_decline(struct conversation *conversation, uint64_t id)
 /* --- what the other end says ------------------------------------------------------------------ */
 
 /* A host that asks all the time would have our daemon busy with it, and the way to the server full of
- * answers. Who is in earnest repeats the question. */
+ * answers. A host that is in earnest repeats the question. */
 static bool may_ask(struct conversation *conversation)
 {
 	if (conversation->questions == CONVERSATION_QUESTIONS)

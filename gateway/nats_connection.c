@@ -121,7 +121,7 @@ static natsStatus attach(void **data, void *loop, natsConnection *nats, natsSock
 }
 
 /* The loop reads as long as there is a connection. When libnats wants no more of it, its socket is to be
- * closed: from 3.10 on, by who has the loop. The duplicate is what the loop has. */
+ * closed: from 3.10 on, by the owner of the loop. The duplicate is what the loop has. */
 static natsStatus on_read_wish(void *userdata, bool add)
 {
 #ifdef HAVE_NATSCONNECTION_PROCESSCLOSEEVENT

@@ -4,9 +4,9 @@
 
 /*
  * Which hosts are there. Each gateway publishes its presence on xenmsg.presence.HOST when it comes, at an
- * interval, and when it goes; a host that isn't heard of for `dead-after` is down. Who comes is told of the
- * others by each of them alone (a HERE message, after a random part of a second), so that a newcomer costs as
- * many messages as there are hosts, and not their square.
+ * interval, and when it goes; a host that isn't heard of for `dead-after` is down. A host that comes is
+ * told of the others by each of them alone (a HERE message, after a random part of a second), so that a
+ * newcomer costs as many messages as there are hosts, and not their square.
  *
  * A presence is a JSON object: "version", "gateway" (a random text for each gateway process), "instance" (of
  * the daemon there), "up", "joining", and "age", the milliseconds since that gateway began, as clocks differ.

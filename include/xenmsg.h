@@ -152,7 +152,7 @@ enum xenmsg_flags {
 	 * waits for no subscriber. With no other flag and no handler: nothing comes to it
 	 */
 	XENMSG_TOPIC = 8192,
-	/* bind, with XENMSG_TOPIC: the last message is kept for who subscribes later, as long as the topic is
+	/* bind, with XENMSG_TOPIC: the last message is kept for later subscribers, as long as the topic is
 	 * there: he gets it first, behind the notice XENMSG_KEPT. So a state is published when it changes,
 	 * and everybody knows it. */
 	XENMSG_RETAIN = 16384,
@@ -188,7 +188,7 @@ struct xenmsg_options {
 	 * by xenmsg_message_key(); 1 to 255 printable characters of ASCII; NULL: nobody's. Not with
 	 * XENMSG_AT_ONCE or XENMSG_WAIT */
 	const char *key;
-	/* bind, with XENMSG_RETAIN: not one message is kept for who subscribes later, but the last one of
+	/* bind, with XENMSG_RETAIN: not one message is kept for later subscribers, but the last one of
 	 * each key, of so many keys, those that were published last; an empty message keeps none of its key.
 	 * Up to XENMSG_KEYS_MAX */
 	unsigned keys;
@@ -261,13 +261,14 @@ struct xenmsg_result {
 	 * (xenmsg_error_text()); "" if `error` is 0. Valid within the callback; from a function until the
 	 * next one is called for the connection */
 	const char *reason;
-	/* of a call: the answer, or with -EREMOTEIO the data that came with it if there are some; else NULL.
-	 * Who gets the result frees it with xenmsg_message_free(). Its sender is the program that was called,
-	 * as it was when its first call reached it; uid UINT32_MAX: a daemon on the way is too old to tell */
+	/* of a call: the answer, or with -EREMOTEIO the data that came with it if there are some; else
+	 * NULL. The owner of the result frees it with xenmsg_message_free(). Its sender is the program
+	 * that was called, as it was when its first call reached it; uid UINT32_MAX: a daemon on the way
+	 * is too old to tell */
 	struct xenmsg_message *reply;
-	char *json; /* of a query: the answer, which who gets the result frees with free(3); else NULL */
+	char *json; /* of a query: the answer, which the owner of the result frees with free(3); else NULL */
 	uint64_t round_trip_ns; /* of a ping: nanoseconds; else 0 */
-	int stream; /* of a connect: the descriptor, which who gets the result closes; else -1 */
+	int stream; /* of a connect: the descriptor, which the owner of the result closes; else -1 */
 	uint64_t reserved[4]; /* for members of later versions */
 };
 
@@ -659,7 +660,7 @@ XENMSG_API size_t xenmsg_message_size(const struct xenmsg_message *message);
 /* Returns the endpoint that it was sent to. */
 XENMSG_API const char *xenmsg_message_endpoint(const struct xenmsg_message *message);
 /*
- * Returns who has sent it; of an answer, who was called.
+ * Returns its sender; of an answer, the program that was called.
  * Valid until the message is freed.
  */
 XENMSG_API const struct xenmsg_peer *xenmsg_message_sender(const struct xenmsg_message *message);

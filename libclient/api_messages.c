@@ -68,7 +68,7 @@ static int read_how(struct how *how, const struct xenmsg_options *options)
 		return r;
 	waits = how->flags & XENMSG_WAIT;
 	at_once = how->flags & XENMSG_AT_ONCE;
-	/* Who publishes has nobody to wait for. */
+	/* A publisher never waits for subscribers. */
 	return (at_once && (waits || how->trace || how->key)) || (waits && how->key) ? -EINVAL : 0;
 }
 

@@ -65,7 +65,7 @@ int xenmsg_fd(struct xenmsg *conn)
 	return conn->transport.epoll;
 }
 
-/* The word first, then the bell: who waits and finds no word hears the bell, and then finds it
+/* The word first, then the bell: a waiter that finds no word hears the bell, and then finds it
  * (tests/model/order/wake.litmus). */
 int xenmsg_wake(struct xenmsg *conn)
 {

@@ -27,7 +27,7 @@ static int enter(struct xenmsg *conn)
 	return conn->dead;
 }
 
-/* Begins a request. Whoever waits for it looks at it by himself. */
+/* Begins a request. A caller that waits for it looks at it by itself. */
 static int begin(struct xenmsg *conn, uint8_t type, const void *payload, size_t size, const struct how *how,
 		 xenmsg_done done, void *userdata, struct request **request)
 {

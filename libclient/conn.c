@@ -132,7 +132,7 @@ static int read_in(struct xenmsg *conn)
 	return frames;
 }
 
-/* Goes on without the daemon. What waited for room ends, too: who sends next sends in a new session. */
+/* Goes on without the daemon. What waited for room ends, too: the next send is in a new session. */
 static void outlive(struct xenmsg *conn, int error)
 {
 	outbox_fail(&conn->outbox, -ENOTCONN);

@@ -43,7 +43,7 @@ int handshake_connect(const char *path, int64_t deadline)
 	if (strlen(path) >= sizeof(address.sun_path))
 		return -ENAMETOOLONG;
 	memcpy(address.sun_path, path, strlen(path) + 1);
-	/* Who has no time at all doesn't wait for room in that queue either. */
+	/* A caller without any time doesn't wait for room in that queue either. */
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | (deadline_left(deadline) == 0 ? SOCK_NONBLOCK : 0),
 		    0);
 	if (fd < 0)

@@ -255,7 +255,8 @@ static void send_end(struct xenmsg_stream *stream)
 		  transport_offset(&stream->mux->transport, FRAME_FIN, stream->number, stream->sent));
 }
 
-/* Nobody wants what we send: that is the end of our direction. Who waits for room learns of it by writing. */
+/* Nobody wants what we send: that is the end of our direction. A writer that waits for room learns of it
+ * by writing. */
 static void stop_writing(struct xenmsg_stream *stream)
 {
 	if (stream->state != OPEN || stream->fin_sent)
@@ -296,7 +297,8 @@ static int on_fin(struct xenmsg_stream *stream, const uint8_t *payload, uint32_t
 	return 0;
 }
 
-/* It is broken. Who waits for room before he takes what came learns that there will be no other. */
+/* It is broken. A program that waits for room before it takes what came learns that there will be no
+ * other. */
 static void tell_broken(struct xenmsg_stream *stream)
 {
 	if (fifo_size(&stream->queue) > 0)

@@ -101,7 +101,7 @@ static inline struct channel_table *mux_table(struct mux *mux, uint32_t number)
 	return number & 1 ? &mux->theirs : &mux->mine;
 }
 
-/* Notes an error of the session, if `r` is one, for mux_run(): who writes expects no callback. */
+/* Notes an error of the session, if `r` is one, for mux_run(): a writer expects no callback. */
 void mux_check(struct mux *mux, int r);
 /* Lets the daemon see what was written, unless mux_run() will do that. */
 void mux_push(struct mux *mux);

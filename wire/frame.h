@@ -354,7 +354,7 @@ struct frame_bind {
 #define BIND_STREAMS (1u << (CHANNEL_STREAM - 1))
 /* The endpoint is a topic (protocol.md, 2.8). */
 #define BIND_TOPIC     0x8u
-#define BIND_RETAIN    0x20000000u /* and its last message is kept for who subscribes later */
+#define BIND_RETAIN    0x20000000u /* and its last message is kept for later subscribers */
 #define BIND_LISTENERS 0x10000000u /* and its program is told how many listen */
 /* or that of each key, of so many keys; 0: one */
 #define BIND_KEYS	0xfff00u

@@ -4,8 +4,8 @@
 
 /*
  * Calls of the kernel that glibc has functions for, and musl (1.2.3; of some, still) hasn't: the same
- * functions, where configure hasn't found them. Who uses one includes this instead of the header that has it
- * in glibc.
+ * functions, where configure hasn't found them. A file that uses one includes this instead of the header
+ * that has it in glibc.
  */
 
 #ifdef HAVE_CONFIG_H

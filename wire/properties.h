@@ -36,7 +36,7 @@ enum notice_kind {
 	NOTICE_KEPT = 5,       /* the next message is one that is kept, published before */
 };
 #define NOTICE_UNKNOWN 1u /* and nobody knows how many more */
-/* SUBSCRIBED: messages are kept for who comes later, the last one of each key, of as many keys as `error`
+/* SUBSCRIBED: messages are kept for later subscribers, the last one of each key, of as many keys as `error`
  * says; 0: one. */
 #define NOTICE_RETAINS 2u
 /* SUBSCRIBED: more requests may tell how many subscribe by then. */

@@ -17,9 +17,9 @@
  * - `bits`: the request is set and cleared by an atomic OR and AND, as libxenvchan does, because on a vchan
  *   both requests of one side share a byte. A plain load comes first, since a locked operation for each
  *   message costs as much as a small message; it may be late, since who asks then sees the index.
- * - `again`: to withdraw one's own request, relaxed is enough. Who sleeps empties its bell (eventfd, event
- *   channel) before it asks, not after it has looked: the bell might be for what it didn't see. The kernel's
- *   bells are not weaker than a release and an acquire, but the rings don't depend on it.
+ * - `again`: to withdraw one's own request, relaxed is enough. A side that sleeps empties its bell
+ *   (eventfd, event channel) before it asks, not after it has looked: the bell might be for what it didn't
+ *   see. The kernel's bells are not weaker than a release and an acquire, but the rings don't depend on it.
  *
  * The functions are inline because a small message passes a dozen of them.
  */

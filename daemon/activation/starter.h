@@ -40,7 +40,7 @@ void start_stop(struct start *start);
 /* Forgets the start: `ended` isn't called any more. */
 void start_forget(struct start *start);
 
-/* Writes what is known of a command, or reads it. Whoever reads it is told by `ended`; NULL: nobody is.
+/* Writes what is known of a command, or reads it. Its reader is told by `ended`; NULL: nobody is.
  * *start is NULL then if the command isn't a child of this process, whatever was done with it. */
 void start_image(struct image *image, struct starter *starter, struct start **start, start_ended_fn ended,
 		 void *userdata);

@@ -32,7 +32,7 @@
 /* A start first waits for systemd's answer, which names a job; then for the end of that job; then, until it
  * is forgotten, for the unit's end.
  *
- * Whoever is on the bus may send signals to the daemon's own name on it, where no match of the bus stands
+ * Anybody on the bus may send signals to the daemon's own name on it, where no match of the bus stands
  * between. So they are believed from the one connection that has answered: an answer is let through by the
  * bus from who was asked alone. If systemd is executed anew it has another connection, as the bus itself
  * tells. */

@@ -30,8 +30,8 @@ struct conversation_memory {
  * first when they are sent. Nothing is left if it fails: a negative errno. */
 int conversation_memory_make(struct conversation_memory *made, struct relay *relay, struct charge *charge,
 			     int passed[GATEWAY_FDS]);
-/* Frees one, if it is there; then it isn't any more. Who closes the socket has `charge` until that is done:
- * what was sent on it may take long to close. */
+/* Frees one, if it is there; then it isn't any more. The closer of the socket has `charge` until that is
+ * done: what was sent on it may take long to close. */
 void conversation_memory_free(struct conversation_memory *memory, struct relay *relay, struct charge *charge);
 
 #endif

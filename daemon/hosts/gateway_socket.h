@@ -22,7 +22,7 @@ struct gateway_socket_options {
 	/* the service manager's, which listens already and is taken in any case; -1: `path` it is */
 	int handed_over;
 	uid_t user;	     /* who may connect; USERS_NO_UID: root and this one's own user alone */
-	const char *refusal; /* why nobody may be the gateway; NULL: who may connect may */
+	const char *refusal; /* why nobody may be the gateway; NULL: any that may connect may */
 };
 
 struct gateway_callbacks {

@@ -8,8 +8,8 @@
  * business of a link.
  *
  * Each gets a number, as long as this daemon runs, by which links and accounts know it (base/peer_id.h). It
- * is above all domids, so that who reads it in a list of domains, knowing nothing of hosts, takes it for none
- * that is there.
+ * is above all domids, so that a reader who finds it in a list of domains, knowing nothing of hosts, takes
+ * it for none that is there.
  *
  *   IDLE ──hosts_connect()──▶ ASKED ──connected──▶ AGREED ──the memory is sealed──▶ IDLE, with callback `connected`
  *                               ├─────failed, no answer, no gateway──▶ IDLE, with callback `failed`

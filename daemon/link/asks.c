@@ -270,7 +270,7 @@ static uint64_t end_of(struct ask *ask, uint64_t now)
 	return end <= now && links_have_unread(asks->links, ask->to) ? end + asks->with.answer_ms : end;
 }
 
-/* Ends what a peer that lives doesn't answer: who pays for it may be somebody else. */
+/* Ends what a peer that lives doesn't answer: the payer may be somebody else. */
 static void on_overdue(int fd, short what, void *userdata)
 {
 	struct asks *asks = userdata;

@@ -138,7 +138,7 @@ int ask_begin_status(struct ask *ask);
 /* Makes and sends a piece of the answer. */
 void ask_tell_status(struct ask *ask);
 void ask_end_status(struct ask *ask);
-/* Adds a part of such an answer to what has come, at the cost of who has asked. */
+/* Adds a part of such an answer to what has come, at the cost of the asker. */
 int ask_keep_text(struct ask *ask, const struct frame_told *part);
 
 /* --- asks_taken.c */

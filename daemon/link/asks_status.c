@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /* How a guest's daemon is, for domain 0: a text that is made in pieces, each sent before the next one is
- * made; and there what has come of it, which is only kept: who has asked reads it. */
+ * made; and there what has come of it, which is only kept: the asker reads it. */
 
 #include "daemon/link/asks_internal.h"
 

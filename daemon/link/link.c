@@ -251,7 +251,7 @@ static int on_open(void *owner, struct channel *channel, const struct frame_open
 	return 0;
 }
 
-/* Who has accepted it is in this domain; but domain 0 tells whom it leads to, and another host who is
+/* The acceptor is in this domain; but domain 0 tells whom it leads to, and another host who is
  * there. */
 static void on_opened(void *owner, struct channel *channel)
 {

@@ -193,7 +193,7 @@ void link_seek(struct link *link)
 	struct peer_info info;
 	uint8_t instance[PROOF_ID_SIZE];
 
-	/* Who hides its presence shows its instance only when it is asked for a link. */
+	/* A domain that hides its presence shows its instance only when it is asked for a link. */
 	if (!peers_instance(peers, link->stamped.number, instance) ||
 	    !memcmp(instance, link->session.peer_instance, sizeof(instance)))
 		peers_connect(peers, link->stamped.number, NULL);

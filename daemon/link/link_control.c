@@ -31,7 +31,8 @@ static int take_directory(struct link *link, const struct frame_header *header, 
 	return link->links->callbacks.names(link->links->userdata, payload, header->length);
 }
 
-/* Takes POLICY. Only domain 0 may say what the host's policy is, and only to who has said that it obeys. */
+/* Takes POLICY. Only domain 0 may say what the host's policy is, and only to a guest that has said that
+ * it obeys. */
 static int take_policy(struct link *link, const struct frame_header *header, const uint8_t *payload)
 {
 	if (link->state != LINK_UP)

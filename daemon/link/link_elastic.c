@@ -92,7 +92,7 @@ static uint32_t settle(struct link *link, const struct supply *supply)
 	bool others_lack = supply->waiting || supply->lacking > elastic->is_short;
 	uint32_t first = options->ring_size, wanted = first;
 	uint64_t now = clock_ms();
-	/* While pages are short, who has nothing to send at the moment gives them back at once. */
+	/* While pages are short, a link that has nothing to send at the moment gives them back at once. */
 	bool is_busy = elastic->is_busy && !(others_lack && elastic->little);
 
 	if (is_busy)

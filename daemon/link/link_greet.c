@@ -88,7 +88,7 @@ static void on_greeting(void *userdata)
 	struct frame_header header;
 	/* Read the state first: what the peer wrote before it closed is then in the ring. */
 	enum transport_state state = transport_state(&link->next);
-	/* Who has left without hearing our HELLO knows of no session that begins with his. */
+	/* A peer that has left without hearing our HELLO knows of no session that begins with his. */
 	bool is_void = state == TRANSPORT_LEFT && ring_writer_unread(&link->attempt.out) > 0;
 	int r = is_void ? 0 : attempt_hear(&link->attempt, &header, payload);
 

@@ -2,7 +2,7 @@
 
 /*
  * A session goes on over another vchan while the present one carries it (doc/protocol.md, 5.9), to have
- * larger rings or to give pages back. Who grants begins; link_elastic.c says when.
+ * larger rings or to give pages back. The granting end begins; link_elastic.c says when.
  *
  *   state    event at the end that grants        action                                        next
  *   NOT      link_offer()                        grant another vchan; OFFER                    OFFERED
@@ -17,7 +17,7 @@
  *   MOVING   both MOVEs were read                close the old vchan                           NOT
  *   any      one of the vchans is lost           leave both: AWAY, and to be resumed, or IDLE  NOT
  *
- * The frames need no proof of who sends them: they come over the session itself. Each end writes MOVE as the
+ * The frames need no proof of their sender: they come over the session itself. Each end writes MOVE as the
  * last frame in its old ring and waits until that was read, so what the peer hasn't processed always lies in
  * one ring. OFFER and DECLINE are frames of the session, and come again after a loss: their epoch tells.
  */

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * By what each end names in HELLO the sessions that it may go on with, to who knows them, and to nobody else
- * (doc/protocol.md 5.7). There are always as many tags, and as much work with them: whoever names a
- * stranger's instance, which everybody may know, shall not learn from the answer whether we have a session
- * with that.
+ * By what each end names in HELLO the sessions that it may go on with, to those that know them, and to
+ * nobody else (doc/protocol.md 5.7). There are always as many tags, and as much work with them: whoever
+ * names a stranger's instance, which everybody may know, shall not learn from the answer whether we have a
+ * session with that.
  */
 
 #include <string.h>

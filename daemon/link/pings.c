@@ -187,7 +187,7 @@ void pings_expire(struct pings *pings, uint64_t until_ns)
 {
 	struct ping *ping, *next;
 
-	/* Whoever asks again adds to the end, where nothing is that old. */
+	/* Another question is added to the end, where nothing is that old. */
 	for (ping = pings->list; ping && ping->token && ping->sent_ns <= until_ns; ping = next) {
 		next = ping->next;
 		if (ping->done) /* what is heard at all decides about the heartbeat's */
@@ -284,7 +284,7 @@ void pings_fail(struct pings *pings, int error)
 
 void pings_fail_sent(struct pings *pings, int error)
 {
-	/* Whoever asks again adds to the end. */
+	/* Another question is added to the end. */
 	while (pings->list && pings->list->token)
 		finish(pings, pings->list, is_relayed(pings->list) ? -EHOSTUNREACH : error);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "daemon/link/resume_step.h"
 
-/* Whoever proves nothing learns nothing, and what it claims of epochs isn't looked at. */
+/* An end that proves nothing learns nothing, and what it claims of epochs isn't looked at. */
 static enum resume_action step_prove(const struct resume_facts *facts)
 {
 	if (!facts->proven)

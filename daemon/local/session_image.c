@@ -43,7 +43,7 @@
 
 void session_settle_for_image(struct session *session)
 {
-	/* Who has moved, or begun, goes on where he is, though he may not have rung yet. */
+	/* A program that has moved, or begun, goes on where it is, though it may not have rung yet. */
 	if (session->state == RUNNING && session->memory && !session->uses_memory &&
 	    shared_memory_is_sealed(session->memory_fd))
 		session_use_memory(session, false);
@@ -329,7 +329,8 @@ static int offer_memory(struct session *session)
 		return r;
 	session->offers_memory = false;
 	r = session_send_with(session, FRAME_MEMORY, frame, 0, &session->memory_fd, 1);
-	/* Who has gone has left something in the memory that it had, which its socket's end leads to. */
+	/* A program that has gone has left something in the memory that it had, which its socket's end
+	 * leads to. */
 	return r == -EPIPE || r == -ECONNRESET ? 0 : r;
 }
 

@@ -120,7 +120,7 @@ int stream_read(struct stream *stream);
 void stream_look_for_close(struct stream *stream);
 /* Takes nothing more from the program: a write there gives EPIPE, also one that waits. Else a program that
  * writes and doesn't read would wait for ever, since it learns that the stream is broken by reading up to
- * there. Who waits by poll() for room to write is told only when there is some. */
+ * there. A program that waits by poll() for room to write is told only when there is some. */
 void stream_refuse(struct stream *stream);
 /* Writes what there is for the program, as far as its socket takes it, and the end behind it; or drops it,
  * once the program takes no more. Returns 0, -EPROTO, or -ECONNRESET: the program has gone without a word. */

@@ -20,7 +20,7 @@ static void spend(struct stream *stream, uint64_t units)
 	relay_spend(stream->relay, stream->payer, units);
 }
 
-/* Whoever makes calls about the stream's socket long is not who has opened it. */
+/* Not the opener makes calls about the stream's socket long. */
 static void let_program_pay(struct stream *stream)
 {
 	if (stream->program && stream->payer != stream->program)

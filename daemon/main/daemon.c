@@ -40,7 +40,7 @@ static void answer_renewal(struct daemon *daemon, int error, const char *words)
 }
 
 /* Under a service manager the next program says first whether it is about to be started, and would take over.
- * Who asks to stop for a second time doesn't wait for that. Nor does a restart for the answer to a renewal,
+ * A second request to stop doesn't wait for that. Nor does a restart for the answer to a renewal,
  * which it makes needless. */
 static bool asks_for_restart(struct daemon *daemon, int number)
 {

@@ -200,7 +200,7 @@ static int make_image(struct daemon *daemon, struct head *head, int *carrier)
 	return fd;
 }
 
-/* Numbers all that the image is to have. Who ends since it doesn't fit may change what others have. */
+/* Numbers all that the image is to have. One that ends since it doesn't fit may change what others have. */
 static void settle(struct daemon *daemon, struct head *head)
 {
 	uint32_t first;

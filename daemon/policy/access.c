@@ -121,7 +121,7 @@ struct policy_subject access_subject(struct access *access, uint32_t domid, uint
 		.uid = uid,
 	};
 
-	/* The number of a host: who asks like that doesn't know what it means. */
+	/* The number of a host: one that asks like that doesn't know what it means. */
 	if (!domid_is_valid(domid))
 		subject.host = "";
 	else

@@ -38,8 +38,8 @@ int access_set_host(struct access *access, const char *directory, enum config_ho
 int access_reload(struct access *access);
 /* Returns what was wrong in the last reload, so that older rules are in force; NULL: nothing. */
 const char *access_error(const struct access *access);
-/* Returns how many units (turns.h) a decision takes at most, besides COST_OPEN: who opens a channel pays for
- * them. */
+/* Returns how many units (turns.h) a decision takes at most, besides COST_OPEN: the opener of a channel
+ * pays for them. */
 uint64_t access_cost(const struct access *access);
 /* Whether some rule names domains. */
 bool access_needs_names(const struct access *access);

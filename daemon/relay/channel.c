@@ -74,7 +74,7 @@ void channel_tell_source(struct channel *channel)
 	channel_owe(&channel->acceptor, OWED_SOURCE);
 }
 
-/* Charges the opener, who pays, and names the endpoint. */
+/* Charges the opener, and names the endpoint. */
 static int prepare(struct channel *channel, const char *endpoint)
 {
 	/* The most that may wait here: both windows, or the one that is used. */

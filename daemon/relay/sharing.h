@@ -48,8 +48,8 @@ struct sharing {
 struct sharer *sharer_new(void);
 /* NULL is allowed. */
 void sharer_unref(struct sharer *sharer);
-/* Whether `a` has less to do than `b`: first, who takes nothing of what it is given gets no more while others
- * do. */
+/* Whether `a` has less to do than `b`: first, one that takes nothing of what it is given gets no more
+ * while others do. */
 bool sharer_is_freer(const struct sharer *a, const struct sharer *b);
 
 /* Makes the channel one to a shared endpoint, before it is accepted. -ENOMEM. */

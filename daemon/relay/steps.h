@@ -3,7 +3,7 @@
 #define XENMSG_DAEMON_STEPS_H
 
 /*
- * The steps of channels, and of the bytes in them, for who traces (serve/tracers.h):
+ * The steps of channels, and of the bytes in them, for tracers (serve/tracers.h):
  *
  *   OPENED ──▶ CAME ──▶ SENT, or QUEUED and then SENT ──▶ TAKEN ──▶ FINISHED or ENDED
  *   REFUSED: it was never opened
@@ -68,7 +68,7 @@ struct channel_step {
 #define STEPS_AHEAD_MAX 16u
 unsigned steps_ahead(const struct channel_step *step, const struct channel *ahead[STEPS_AHEAD_MAX]);
 
-/* Who traces is told of each. It may read the relay, and change nothing of it, nor relay->steps: what happens
+/* A tracer is told of each. It may read the relay, and change nothing of it, nor relay->steps: what happens
  * may have several steps. */
 struct steps {
 	void (*tell)(void *userdata, const struct channel_step *step);

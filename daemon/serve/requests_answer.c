@@ -242,7 +242,7 @@ bool requests_is_ready(void *userdata, struct frame_text text, uint64_t waited_m
 
 /* --- about other hosts ------------------------------------------------------------------------ */
 
-/* Copies what was told, at the cost of who has asked. -ENOMEM, -ENOBUFS. */
+/* Copies what was told, at the cost of the asker. -ENOMEM, -ENOBUFS. */
 static int copy_far(struct session *asker, const char *host, const struct frame_told *told,
 		    struct status_far **copy)
 {
@@ -421,7 +421,7 @@ int requests_trace_far(struct request_context *context, const struct frame_ident
 	return r < 0 ? r : tracers_take_far(context->tracers, account, from, what, domid, steps);
 }
 
-/* Takes a question of who traces. */
+/* Takes a question of a tracer. */
 static void trace(struct request_context *context, struct session *session, uint32_t request,
 		  const char *what)
 {

@@ -182,7 +182,7 @@ static void drop_unused(struct binder *binder, struct topic *topic)
 	free(binder);
 }
 
-/* How many messages a topic keeps for who comes later. */
+/* How many messages a topic keeps for later subscribers. */
 static unsigned keeps(uint32_t kinds)
 {
 	unsigned keys = (kinds & BIND_KEYS) >> BIND_KEYS_SHIFT;

@@ -3,7 +3,7 @@
 #define XENMSG_DAEMON_TRACERS_H
 
 /*
- * Who traces: an administrator's program that asks again and again what has become of the messages, calls and
+ * A tracer: an administrator's program that asks again and again what has become of the messages, calls and
  * streams to an address or endpoint, of a domain, or under a name (doc/decisions/0049). Its first question is
  * answered at once, with nothing, and each other one when there are steps:
  *

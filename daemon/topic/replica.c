@@ -39,8 +39,8 @@ bool replica_answer(struct topic *replica)
 	return true;
 }
 
-/* It is over for all, and each is told why in his turn (choose()). Who comes now has another replica, and
- * asks again. */
+/* It is over for all, and each is told why in his turn (choose()). A subscriber that comes now has
+ * another replica, and asks again. */
 static void refuse(struct topic *replica, int error)
 {
 	replica->state = REPLICA_REFUSED;

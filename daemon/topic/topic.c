@@ -425,7 +425,7 @@ static void on_turn(void *owner)
 
 	/* What its subscribers pay for isn't in its own account. */
 	turns_yield(&topic->topics->with.relay->turns, account_line(hop_account(topic->hop)));
-	/* All that was published is on its way to who subscribes. */
+	/* All that was published is on its way to subscribers. */
 	if (topic_has_ended(topic) && !more && !topic->lists[LIST_BLOCKED])
 		topic->is_over = true;
 	listeners_tell(topic);

@@ -5,7 +5,7 @@
  * its log and what it keeps (topic_log_image.c), and behind all channels one for each *party*, a feed or a
  * subscriber.
  *
- * Who was blocked or waited for room looks again in the next daemon, and timers begin anew.
+ * A part that was blocked or waited for room looks again in the next daemon, and timers begin anew.
  */
 
 #include <errno.h>

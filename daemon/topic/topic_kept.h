@@ -3,7 +3,7 @@
 #define XENMSG_DAEMON_TOPIC_KEPT_H
 
 /*
- * What a topic keeps for who comes later: the last message of each key, of those keys that were published
+ * What a topic keeps for later subscribers: the last message of each key, of those keys that were published
  * last; with room for one the last message. They lie in the order in which they were published, and each has
  * a number in it. So a reader needs no copy: he notes which was the last when he came, and takes the next one
  * up to that, again and again. What is published meanwhile has a higher number, and he gets it from the log.

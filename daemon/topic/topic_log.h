@@ -4,7 +4,7 @@
 
 /*
  * What was published last on a topic, in its order, and positions in it (doc/decisions/0044). The log is
- * bounded: who appends never waits, and the oldest entries go. Whoever reads has a position of his own, and
+ * bounded: appending never waits, and the oldest entries go. Each reader has a position of its own, and
  * learns at each step how many messages went between what he has read last and what comes next:
  *
  *            first                                  next

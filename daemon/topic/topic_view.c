@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* What status tells of topics and of who subscribes. */
+/* What status tells of topics and of their subscribers. */
 
 #include <stdio.h>
 

@@ -3,10 +3,10 @@
 #define XENMSG_DAEMON_TOPICS_H
 
 /*
- * Topics: one publishes, many get it (doc/decisions/0044, doc/protocol.md, 2.8). What was published lies in a
- * bounded log (topic_log.h), at the publisher's daemon and once more in each daemon with subscribers, and
- * each of these has a position in it. Publishing appends, and waits for nobody. Who falls behind is told in
- * his place how many messages he has missed.
+ * Topics: one publishes, many get it (doc/decisions/0044, doc/protocol.md, 2.8). What was published lies in
+ * a bounded log (topic_log.h), at the publisher's daemon and once more in each daemon with subscribers, and
+ * each of these has a position in it. Publishing appends, and waits for nobody. A subscriber that falls
+ * behind is told in his place how many messages he has missed.
  *
  *   publisher ─message─▶  topic ─┬─call──▶ replica ─┬─message─▶ subscriber       here
  *                         log    │          log    └─message─▶ subscriber
@@ -76,7 +76,7 @@ void topics_subscribe(struct topics *topics, struct session *session, uint32_t r
 /* Ends a subscription. -ENOENT: there is none of that address. */
 int topics_unsubscribe(struct topics *topics, struct session *session, struct frame_text address);
 void topics_forget_session(struct topics *topics, struct session *session);
-/* A topic of this name has been bound in this domain: who waits for one looks again. */
+/* A topic of this name has been bound in this domain: replicas that wait for one look again. */
 void topics_look(struct topics *topics, const char *name);
 /* Calls back for the hop of each topic that programs have bound here: for policy. */
 void topics_each_hop(struct topics *topics, void (*each)(void *userdata, struct hop *hop), void *userdata);
@@ -125,7 +125,7 @@ void topics_drop_image(struct topics *topics);
 /* What became of messages, from the positions of those who read: a topic's, or one subscriber's. What was
  * kept isn't counted. */
 struct topic_tally {
-	uint64_t delivered; /* on their way to who subscribes */
+	uint64_t delivered; /* on their way to subscribers */
 	uint64_t missed;    /* they were told so */
 	uint64_t gaps;	    /* how often they were told that perhaps something is missing */
 };

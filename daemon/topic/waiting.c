@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* The replicas that wait for their topics, and who looks again when one may have come. Others make topics and
- * domains come and go, and there may be thousands who wait: so each of them has a turn. */
+/* The replicas that wait for their topics, and which of them looks again when one may have come. Others
+ * make topics and domains come and go, and there may be thousands who wait: so each of them has a turn. */
 
 #include <errno.h>
 #include <stdlib.h>

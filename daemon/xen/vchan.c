@@ -269,8 +269,8 @@ uint32_t vchan_port(const struct vchan *vchan)
 	return vchan->port;
 }
 
-/* Who sees here that the other end has closed it sees all that it wrote before, bytes, index and NOTIFY_...
- * (tests/model/order/close.litmus). */
+/* An end that sees here that the other one has closed it sees all that it wrote before, bytes, index and
+ * NOTIFY_... (tests/model/order/close.litmus). */
 enum vchan_state vchan_state(const struct vchan *vchan)
 {
 	const struct vchan_interface *ring = vchan->control.ring;

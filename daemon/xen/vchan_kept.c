@@ -68,7 +68,7 @@ void kept_drop(struct vchan *vchan)
 		host->freed(host->freed_userdata);
 }
 
-/* So that who has been honest for long isn't taken for a liar for ever. */
+/* So that a peer that has been honest for long isn't taken for a liar for ever. */
 static void forget_a_part(struct word *word)
 {
 	while (clock_ms_since(word->since_ms) >= DAY_MS && (word->pages || word->waits)) {

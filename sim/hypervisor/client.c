@@ -213,7 +213,7 @@ static void on_request(evutil_socket_t fd, short events, void *userdata)
 	}
 	memset(&answer.reply, 0, sizeof(answer.reply));
 	answer.fd_count = 0;
-	/* Who asks now finds the ports of who has ended closed. */
+	/* One that asks now finds closed the ports of a process that has ended. */
 	hv_orphans_settle(hv);
 	r = n < (ssize_t)sizeof(in.request) || n > (ssize_t)sizeof(in.bytes)
 		    ? -EBADMSG

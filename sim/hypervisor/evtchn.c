@@ -63,7 +63,7 @@ static struct hv_handle *find_in(struct hv_handle *handles, uint32_t id)
 	return NULL;
 }
 
-/* A handle may be used by who has inherited its descriptor, too. */
+/* A handle may be used by a process that has inherited its descriptor, too. */
 static struct hv_handle *find_handle(const struct hv_client *client, uint32_t id)
 {
 	struct hv_handle *handle = find_in(client->handles, id);

@@ -12,12 +12,12 @@
  * it reads may find the port there twice. Unbinding a port leaves it in the ring, too. Since the ring has
  * only as much room as the driver's, it overflows then: reads fail with EFBIG from there on.
  *
- * Any process may stop or die between two of these steps, so no lock protects the ring. Who finds a slot
- * filled and its index not yet moved moves the index for the one who filled it. Each entry in the ring has a
- * token in the handle's eventfd, which is a semaphore; a process reads a token before it takes an entry. So
- * the descriptor is readable if and only if there is an entry, without any spurious wake-up (a stock program
- * that polls and then calls the blocking libxenvchan_wait depends on it), and O_NONBLOCK and blocking reads
- * need no code.
+ * Any process may stop or die between two of these steps, so no lock protects the ring. A process that
+ * finds a slot filled and its index not yet moved moves the index for the one who filled it. Each entry in
+ * the ring has a token in the handle's eventfd, which is a semaphore; a process reads a token before it
+ * takes an entry. So the descriptor is readable if and only if there is an entry, without any spurious
+ * wake-up (a stock program that polls and then calls the blocking libxenvchan_wait depends on it), and
+ * O_NONBLOCK and blocking reads need no code.
  *
  * The page belongs to the receiving handle and is mapped by the receiver, the hypervisor and by each peer.
  */

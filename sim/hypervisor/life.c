@@ -322,7 +322,7 @@ int hv_domain_begin_destroy(struct hv_domain *domain, uint32_t linger_ms, hv_end
 	struct hv_ending *ending;
 
 	hv_saving_cancel(domain);
-	/* Who destroys doesn't wait for a guest that shuts down. */
+	/* To destroy doesn't wait for a guest that shuts down. */
 	if (domain->ending && domain->ending->shuts_down)
 		finish(domain->ending, -ECANCELED, NULL);
 	ending = ending_new(domain, done, userdata);

@@ -100,7 +100,7 @@ int hv_grant_map(struct hv_client *client, const struct sim_request *request, st
 		if (reply->values[2 * i] == SIM_NO_FRAME)
 			continue;
 		count_map(client, page, 1);
-		/* Who maps a frame isn't asked whether its domain has granted it. */
+		/* To map a frame isn't asked whether its domain has granted it. */
 		reply->values[2 * i] = fd_index(
 			fds, fd_count,
 			page->share->writable || by_frame ? page->share->fd : page->share->fd_read_only);

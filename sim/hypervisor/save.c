@@ -456,7 +456,7 @@ int hv_domain_resume(struct hv_domain *domain, const struct hv_restore_options *
 	if (domid != old_domid)
 		hv->next_domid++;
 	take_domid(domain, domid);
-	/* Who restores it looks after it. */
+	/* The restoring side looks after it. */
 	if (domain->is_libxls)
 		domain->is_libxls = domain->preserve = false;
 	be_silent(hv, options->unaware_ms);
