@@ -50,12 +50,10 @@ struct config_key {
 	const char *allowed; /* completes "must be ..." */
 };
 
-#define AT(field)      offsetof(struct config, field)
-#define RING_ALLOWED   "a power of two from 1K to 1M"
-#define COUNT_ALLOWED  "a number from 1 to 65536"
-#define MEMORY_ALLOWED "a size from 1M to 1024G"
-#define POOL_MAX       (1u << 20)
-#define POOL_ALLOWED   "a number from 2 to 1048576"
+#define AT(field)    offsetof(struct config, field)
+#define RING_ALLOWED "a power of two from 1K to 1M"
+#define POOL_MAX     (1u << 20)
+#define POOL_ALLOWED "a number from 2 to 1048576"
 
 static const struct config_key keys[] = {
 	{"daemon", "socket", VALUE_SOCKET, AT(socket), 0, 0,
@@ -94,28 +92,12 @@ static const struct config_key keys[] = {
 	 "at most 63 of a-z, 0-9 and -, of which the first isn't -"},
 	{"hosts", "user", VALUE_GROUP, AT(gateway_user), 0, 0, "the name of a user, who need not exist"},
 	{"limits", "max-message", VALUE_SIZE, AT(max_message), 1, GIB, "a size from 1 to 1G"},
-	{"limits", "max-clients-per-uid", VALUE_COUNT, AT(max_clients_per_uid), 1, 65536, COUNT_ALLOWED},
-	{"limits", "max-endpoints-per-uid", VALUE_COUNT, AT(max_endpoints_per_uid), 1, 65536, COUNT_ALLOWED},
-	{"limits", "max-channels-per-uid", VALUE_COUNT, AT(max_channels_per_uid), 1, 65536, COUNT_ALLOWED},
-	{"limits", "max-queued-bytes-per-uid", VALUE_SIZE64, AT(max_queued_bytes_per_uid), 64 * KIB,
-	 1024 * GIB, "a size from 64K to 1024G"},
-	{"limits", "max-channels-per-peer", VALUE_COUNT, AT(max_channels_per_peer), 1, 65536, COUNT_ALLOWED},
-	{"limits", "max-queued-bytes-per-peer", VALUE_SIZE64, AT(max_queued_bytes_per_peer), 64 * KIB,
-	 1024 * GIB, "a size from 64K to 1024G"},
-	{"limits", "max-descriptors-per-uid", VALUE_COUNT, AT(max_descriptors_per_uid), 1, 65536,
-	 COUNT_ALLOWED},
-	{"limits", "max-descriptors-per-peer", VALUE_COUNT, AT(max_descriptors_per_peer), 1, 65536,
-	 COUNT_ALLOWED},
 	/* With smaller pools everybody's share would be nothing. */
 	{"limits", "max-clients", VALUE_COUNT, AT(max_clients), 2, POOL_MAX, POOL_ALLOWED},
 	{"limits", "max-endpoints", VALUE_COUNT, AT(max_endpoints), 2, POOL_MAX, POOL_ALLOWED},
 	{"limits", "max-channels", VALUE_COUNT, AT(max_channels), 2, POOL_MAX, POOL_ALLOWED},
 	{"limits", "max-queued-bytes", VALUE_SIZE64, AT(max_queued_bytes), 256 * KIB, 1024 * GIB,
 	 "a size from 256K to 1024G"},
-	{"limits", "max-memory-per-uid", VALUE_SIZE64, AT(max_memory_per_uid), MIB, 1024 * GIB,
-	 MEMORY_ALLOWED},
-	{"limits", "max-memory-per-peer", VALUE_SIZE64, AT(max_memory_per_peer), MIB, 1024 * GIB,
-	 MEMORY_ALLOWED},
 	{"limits", "max-memory", VALUE_SIZE64, AT(max_memory), 4 * MIB, 1024 * GIB,
 	 "a size from 4M to 1024G"},
 };
@@ -139,20 +121,10 @@ int config_init(struct config *config)
 		.resume_for_ms = 60000,
 		.setup_timeout_ms = 10000,
 		.max_message = 16 * MIB,
-		.max_clients_per_uid = 256,
-		.max_endpoints_per_uid = 1024,
-		.max_channels_per_uid = 4096,
-		.max_queued_bytes_per_uid = 64 * MIB,
-		.max_channels_per_peer = 4096,
-		.max_queued_bytes_per_peer = 64 * MIB,
-		.max_descriptors_per_uid = 4096,
-		.max_descriptors_per_peer = 4096,
 		.max_clients = 4096,
 		.max_endpoints = 16384,
 		.max_channels = 65536,
 		.max_queued_bytes = 512 * MIB,
-		.max_memory_per_uid = 768 * MIB,
-		.max_memory_per_peer = 768 * MIB,
 		.max_memory = 1536 * MIB,
 		.uid = geteuid(),
 		.gateway_uid = USERS_NO_UID,

@@ -78,11 +78,8 @@ struct config {
 
 	/* [limits] */
 	uint32_t max_message;
-	uint32_t max_clients_per_uid, max_endpoints_per_uid, max_channels_per_uid, max_descriptors_per_uid;
-	uint64_t max_queued_bytes_per_uid, max_memory_per_uid;
-	uint32_t max_channels_per_peer, max_descriptors_per_peer;
-	uint64_t max_queued_bytes_per_peer, max_memory_per_peer;
-	/* limits of all together; for descriptors it is what the process may open */
+	/* of all together, of which each has a share (quota.h); of descriptors it is what the process may
+	 * open */
 	uint32_t max_clients, max_endpoints, max_channels;
 	uint64_t max_queued_bytes, max_memory;
 

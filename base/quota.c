@@ -16,27 +16,14 @@
 static const struct resource {
 	const char *name;
 	const char *words;
-	const char *max[QUOTA_HOST]; /* the names of the settings */
 	const char *pool;
 } resources[QUOTA_RESOURCES] = {
-	[QUOTA_CLIENTS] = {"clients", "clients", {"max-clients-per-uid", ""}, "max-clients"},
-	[QUOTA_ENDPOINTS] = {"endpoints", "endpoints", {"max-endpoints-per-uid", ""}, "max-endpoints"},
-	[QUOTA_CHANNELS] = {"channels",
-			    "channels",
-			    {"max-channels-per-uid", "max-channels-per-peer"},
-			    "max-channels"},
-	[QUOTA_BYTES] = {"queued_bytes",
-			 "queued bytes",
-			 {"max-queued-bytes-per-uid", "max-queued-bytes-per-peer"},
-			 "max-queued-bytes"},
-	[QUOTA_DESCRIPTORS] = {"descriptors",
-			       "descriptors",
-			       {"max-descriptors-per-uid", "max-descriptors-per-peer"},
-			       "its limit of open files"},
-	[QUOTA_MEMORY] = {"memory",
-			  "bytes of memory",
-			  {"max-memory-per-uid", "max-memory-per-peer"},
-			  "max-memory"},
+	[QUOTA_CLIENTS] = {"clients", "clients", "max-clients"},
+	[QUOTA_ENDPOINTS] = {"endpoints", "endpoints", "max-endpoints"},
+	[QUOTA_CHANNELS] = {"channels", "channels", "max-channels"},
+	[QUOTA_BYTES] = {"queued_bytes", "queued bytes", "max-queued-bytes"},
+	[QUOTA_DESCRIPTORS] = {"descriptors", "descriptors", "its limit of open files"},
+	[QUOTA_MEMORY] = {"memory", "bytes of memory", "max-memory"},
 };
 
 struct account {
@@ -394,12 +381,8 @@ void account_explain(const struct account *account, enum quota_resource resource
 	if (!account)
 		return;
 	who = kinds[account->key.kind];
-	if (amount > below_max(account, resource))
-		snprintf(text, size, "this %s has as many %s as %s allows", who, what->words,
-			 what->max[limits_of(account)]);
-	else
-		snprintf(text, size, "this %s has its share of the daemon's %s (%s), the rest is for others",
-			 who, what->words, what->pool);
+	snprintf(text, size, "this %s has its share of the daemon's %s (%s), the rest is for others", who,
+		 what->words, what->pool);
 }
 
 static void refuse(struct account *account, enum quota_resource resource, uint64_t amount)

@@ -10,7 +10,7 @@
  *
  * Of each resource the daemon has one pool for all accounts. An account may hold no more than
  *
- *   its maximum   a fixed number for every uid, or every peer;
+ *   its maximum   a part of the pool for every uid, or every peer: of the daemon's a half;
  *   its share     (what is left in the pool + what it holds itself) / (n + 1), where n accounts hold some of
  *                 it, this one included.
  *

@@ -21,14 +21,8 @@ PATIENCE = 20  # seconds
 # For a daemon with many links, channels and streams.
 LIMITS = """[limits]
 max-channels = 65536
-max-channels-per-uid = 32768
 max-queued-bytes = 16G
-max-queued-bytes-per-uid = 8G
-max-queued-bytes-per-peer = 8G
-max-descriptors-per-uid = 32768
 max-memory = 16G
-max-memory-per-uid = 8G
-max-memory-per-peer = 8G
 """
 
 

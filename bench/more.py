@@ -133,8 +133,7 @@ BUSY = 4  # links that others use meanwhile
 CHANNELS = (0, 100, 1000, 10000)
 EACH = 200  # channels on one connection
 HUB = "[links]\nring-size = 16K\n"
-MANY = HUB + "[limits]\nmax-channels-per-uid = 65536\nmax-channels-per-peer = 65536\nmax-channels = 262144\nmax-queued-bytes-per-uid = 2G\n" \
-    "max-queued-bytes-per-peer = 2G\nmax-queued-bytes = 6G\n"
+MANY = HUB + "[limits]\nmax-channels = 262144\nmax-queued-bytes = 6G\n"
 
 
 def memory_kib(pid):

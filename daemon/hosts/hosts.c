@@ -190,8 +190,8 @@ static int pay(struct hosts *hosts, struct charge *charge)
 		return 0;
 	log_limited(
 		LOG_LIMIT, LOG_BY_US, LOG_LEVEL_WARNING,
-		"no more conversations with hosts: the gateway's user has reached max-descriptors-per-uid or "
-		"max-memory-per-uid, or its share of all");
+		"no more conversations with hosts: the gateway's user has its share of descriptors (its limit of "
+		"open files) or of memory (max-memory)");
 	return -ENOBUFS;
 }
 

@@ -52,8 +52,7 @@
 static int start_relay(struct daemon *daemon)
 {
 	const struct config *config = &daemon->config;
-	/* A peer has no clients here, and we keep of its endpoints what fits into its XenStore leaf. */
-	const struct quota_limits limits = {
+	struct quota_limits limits = {
 		.pool =
 			{
 				[QUOTA_CLIENTS] = config->max_clients,
@@ -63,28 +62,14 @@ static int start_relay(struct daemon *daemon)
 				[QUOTA_DESCRIPTORS] = descriptors_pool(),
 				[QUOTA_MEMORY] = config->max_memory,
 			},
-		.max =
-			{
-				[QUOTA_UID] =
-					{
-						[QUOTA_CLIENTS] = config->max_clients_per_uid,
-						[QUOTA_ENDPOINTS] = config->max_endpoints_per_uid,
-						[QUOTA_CHANNELS] = config->max_channels_per_uid,
-						[QUOTA_BYTES] = config->max_queued_bytes_per_uid,
-						[QUOTA_DESCRIPTORS] = config->max_descriptors_per_uid,
-						[QUOTA_MEMORY] = config->max_memory_per_uid,
-					},
-				[QUOTA_PEER] =
-					{
-						[QUOTA_CHANNELS] = config->max_channels_per_peer,
-						[QUOTA_BYTES] = config->max_queued_bytes_per_peer,
-						[QUOTA_DESCRIPTORS] = config->max_descriptors_per_peer,
-						[QUOTA_MEMORY] = config->max_memory_per_peer,
-					},
-			},
 	};
-	int r = relay_init(&daemon->relay, daemon->base, config->max_message);
+	int r;
 
+	for (unsigned i = 0; i < QUOTA_RESOURCES; i++)
+		limits.max[QUOTA_UID][i] = limits.max[QUOTA_PEER][i] = limits.pool[i] / 2;
+	/* A peer has no clients here, and we keep of its endpoints what fits into its XenStore leaf. */
+	limits.max[QUOTA_PEER][QUOTA_CLIENTS] = limits.max[QUOTA_PEER][QUOTA_ENDPOINTS] = 0;
+	r = relay_init(&daemon->relay, daemon->base, config->max_message);
 	if (r < 0)
 		return r;
 	daemon->has_relay = true;

@@ -16,19 +16,7 @@
 
 static void add_limits(struct json_object *head, const struct config *config)
 {
-	struct json_object *limits = add_object(head, "limits");
-
-	add_number(limits, "max_message", config->max_message);
-	add_number(limits, "clients_per_uid", config->max_clients_per_uid);
-	add_number(limits, "endpoints_per_uid", config->max_endpoints_per_uid);
-	add_number(limits, "channels_per_uid", config->max_channels_per_uid);
-	add_number(limits, "queued_bytes_per_uid", config->max_queued_bytes_per_uid);
-	add_number(limits, "channels_per_peer", config->max_channels_per_peer);
-	add_number(limits, "queued_bytes_per_peer", config->max_queued_bytes_per_peer);
-	add_number(limits, "descriptors_per_uid", config->max_descriptors_per_uid);
-	add_number(limits, "descriptors_per_peer", config->max_descriptors_per_peer);
-	add_number(limits, "memory_per_uid", config->max_memory_per_uid);
-	add_number(limits, "memory_per_peer", config->max_memory_per_peer);
+	add_number(add_object(head, "limits"), "max_message", config->max_message);
 }
 
 static void add_pools(struct json_object *head, const struct quota *quota, const struct viewer *viewer)

@@ -35,9 +35,10 @@ class Hosts:
             directory.mkdir()
             nodes = Nodes(self.make_host(max(guests, 1)), directory)
             self.nodes.append(nodes)
+            settings = config[number] if isinstance(config, tuple) else config or self.config
             for domid in range(guests + 1):
                 name = f"[hosts]\nname = {self.names[number]}\n" if domid == 0 else ""
-                node = nodes(domid, start=False, config=(config or self.config) + name)[domid]
+                node = nodes(domid, start=False, config=settings + name)[domid]
                 node.policy = policy[min(domid, 1)] if isinstance(policy, tuple) else policy
                 node.start(wait=False)
             for node in nodes.by_domid.values():

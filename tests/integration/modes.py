@@ -162,8 +162,7 @@ class Small(Mode):
 
     def settings(self, config):
         config = with_keys(config, "links", {"ring-size": "1K", "min-ring-size": "1K", "max-ring-size": "1K"})
-        return with_keys(config, "limits", {"max-clients-per-uid": 32, "max-endpoints-per-uid": 32, "max-channels-per-uid": 64,
-                                            "max-channels-per-peer": 64, "max-clients": 64, "max-endpoints": 64, "max-channels": 128})
+        return with_keys(config, "limits", {"max-clients": 64, "max-endpoints": 64, "max-channels": 128})
 
 
 class Idle(Mode):

@@ -2,6 +2,7 @@
 """scripts/check-floors finds each kind of breach in a copy of the product."""
 
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -79,3 +80,16 @@ def test_each_breach_is_found_and_nothing_else(tmp_path):
     for path, _, reason in BREACHES:
         assert any(each.startswith(path) and reason in each for each in said.splitlines()), (path, reason, said)
     assert len(said.splitlines()) == len(BREACHES)
+
+
+def test_a_room_that_outgrows_its_budget_is_named_with_figures(tmp_path):
+    copy(tmp_path)
+    (tmp_path / "scripts").mkdir()
+    budgets = (SOURCE / "scripts/budgets").read_text(encoding="utf-8")
+    for room, less, has in (("cli", "cli 1 999 999", r"cli has \d+ lines, .* lets it have 1:"), ("wire", "wire 99999 1 999", r"wire has \d+ files, .* have 1:"),
+                            ("base", "base 99999 999 2", r"base has \d+ members of struct \w+, .* have 2:"),
+                            ("settings", "settings 3", r"settings has \d+ settings, .* have 3:")):
+        lines = [line for line in budgets.splitlines() if line.split()[0] in ("cli", "wire", "base", "settings")]
+        (tmp_path / "scripts/budgets").write_text("".join(f"{less if line.split()[0] == room else line}\n" for line in lines))
+        status, said = check(tmp_path)
+        assert status == 1 and re.fullmatch(rf"{has} take something away\n", said), said

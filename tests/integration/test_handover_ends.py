@@ -173,7 +173,7 @@ def test_memory_that_a_program_keeps_is_paid_for_after_it(one):
 
 def test_who_keeps_more_than_it_may_is_ended_and_nobody_else(nodes):
     """Each hand-over gives it other memory, and it keeps what it had. There is no room for that and what the two have."""
-    one, kept = nodes(1, config=limits(max_memory_per_uid=8 << 20))[1], []
+    one, kept = nodes(1, config=limits(max_memory=16 << 20))[1], []
     with (Program(one.socket) as asker, Connection(one.socket, binds="inbox") as other,
           Program(one.socket, shared=True, flags=TAKES_MEMORY) as program):
         assert asker.query("renew")

@@ -275,7 +275,7 @@ def account_of(node, name):
 
 
 def test_who_sends_too_much_from_another_host_gets_enobufs(hosts):
-    first, there, third = hosts(count=3, config=FAST + "[limits]\nmax-channels-per-peer = 8\n")
+    first, there, third = hosts(count=3, config=(FAST, FAST + "[limits]\nmax-channels = 16\n", FAST))
     names = [f"sleeper{number}" for number in range(12)]
     with Connection(there.socket) as sleeper, Connection(first.socket) as greedy:
         results = []
@@ -320,8 +320,8 @@ def test_rings_of_a_host_link_are_charged_to_the_gateways_user(hosts):
 
 
 def test_without_memory_for_the_rings_a_host_is_not_reached(hosts):
-    here, _ = hosts(config=FAST + "[limits]\nmax-memory-per-uid = 2M\n")
+    here, _ = hosts(config=FAST + "[limits]\nmax-memory = 4M\n")
     done = here.xenmsg("send", "hostb/0:inbox", "x")
     assert done.returncode == EXIT_UNREACHABLE, done
     log = hosts.nodes[0].tmp_path / "xenmsgd-0-1.log"
-    assert "max-memory-per-uid" in log.read_text()
+    assert "max-memory" in log.read_text()

@@ -74,7 +74,7 @@ def usage_of(node, uid):
 
 
 def test_a_greedy_user_gets_enobufs_and_others_notice_nothing(nodes, two, greedy):
-    one = nodes(1, config=limits(max_channels_per_uid=8))[1]
+    one = nodes(1, config=limits(max_channels=16))[1]
     with Holder(two, *names(20)):
         taker = greedy(one, [f"2:{name}" for name in names(20)], 100)
         is_refused(taker, 12)
@@ -90,7 +90,7 @@ def test_a_greedy_user_gets_enobufs_and_others_notice_nothing(nodes, two, greedy
 
 
 def test_a_greedy_peer_gets_enobufs_and_others_notice_nothing(nodes, greedy):
-    two = nodes(2, config=limits(max_channels_per_peer=8))[2]
+    two = nodes(2, config=limits(max_channels=16))[2]
     one, three = nodes(1, 3).values()
     with Holder(two, *names(20)):
         taker = greedy(one, [f"2:{name}" for name in names(20)], 100)
@@ -104,7 +104,7 @@ def test_a_greedy_peer_gets_enobufs_and_others_notice_nothing(nodes, greedy):
 
 
 def test_memory_that_is_waited_for_never_exceeds_the_account(nodes, two, greedy):
-    one = nodes(1, config=limits(max_queued_bytes_per_uid="1M"))[1]
+    one = nodes(1, config=limits(max_queued_bytes="2M"))[1]
     with Holder(two, *names(20)):
         # A window of 64 KiB each: room for 16.
         taker = greedy(one, [f"2:{name}" for name in names(20)], 200000)
@@ -115,7 +115,7 @@ def test_memory_that_is_waited_for_never_exceeds_the_account(nodes, two, greedy)
 
 
 def test_windows_grow_only_while_the_account_has_room(nodes, two):
-    one = nodes(1, config=limits(max_queued_bytes_per_uid="256K"))[1]
+    one = nodes(1, config=limits(max_queued_bytes="512K"))[1]
     with Connection(two.socket, binds="inbox") as receiver, Connection(one.socket) as sender:
         most = 0
         for _ in range(40):
@@ -131,7 +131,7 @@ def test_windows_grow_only_while_the_account_has_room(nodes, two):
 
 
 def test_clients_and_endpoints_are_bounded_for_each_user_alone(nodes):
-    one = nodes(1, config=limits(max_clients_per_uid=40, max_endpoints_per_uid=5))[1]
+    one = nodes(1, config=limits(max_clients=80, max_endpoints=10))[1]
     with Connection(one.socket) as conn:
         assert [conn.bind(f"e{i}") for i in range(7)] == [0] * 5 + [-errno.ENOBUFS] * 2
         assert conn.unbind("e0") == 0 and conn.bind("e6") == 0
@@ -144,7 +144,7 @@ def memory_of(node, uid):
 
 def test_memory_that_a_program_keeps_is_charged_until_it_is_gone(nodes):
     """The kernel counts its pages as the daemon's. So it can't be had again and again."""
-    node, = nodes(1, config=limits(max_memory_per_uid=16 << 20)).values()
+    node, = nodes(1, config=limits(max_memory=32 << 20)).values()
 
     def used():
         return memory_of(node, os.getuid())["used"]

@@ -61,7 +61,7 @@ def cgroups():
 def test_memory_that_a_program_keeps_kills_no_daemon(nodes, cgroup):
     """It has the daemon fill its ring, ends the session and keeps the ring, as often as it may: in the daemon's cgroup there is room for
     fifteen, and its account has memory for six."""
-    node, = nodes(1, config=limits(max_memory_per_uid=16 << 20)).values()
+    node, = nodes(1, config=limits(max_memory=32 << 20)).values()
     open_to_others(node)
     cgroup.takes(node.pid, 6 << 20)
     before = cgroup.used()

@@ -162,7 +162,7 @@ def test_an_empty_stream_ends_at_both_ends(nodes, mux, target):
     given_back(one, two)
 
 
-MANY = "[limits]\nmax-queued-bytes = 4G\nmax-queued-bytes-per-uid = 2G\nmax-queued-bytes-per-peer = 2G\n"
+MANY = "[limits]\nmax-queued-bytes = 4G\n"
 
 
 def test_two_thousand_streams_at_once_are_kept_apart(nodes, mux):
@@ -383,8 +383,8 @@ def opens(client, server, address, count):
     return [stream for stream in streams if not stream.is_over()], [stream for stream in streams if stream.is_over()]
 
 
-@pytest.mark.parametrize("limit, whose", [("max-channels-per-uid = 20", 1), ("max-queued-bytes-per-uid = 3M", 1),
-                                          ("max-channels-per-peer = 20", 2), ("max-queued-bytes-per-peer = 3M", 2)])
+@pytest.mark.parametrize("limit, whose", [("max-channels = 40", 1), ("max-queued-bytes = 6M", 1),
+                                          ("max-channels = 40", 2), ("max-queued-bytes = 6M", 2)])
 def test_over_a_limit_streams_are_enobufs_until_others_end(nodes, mux, limit, whose):
     both = nodes(1, 2, start=False)
     both[whose].config += f"[limits]\n{limit}\n"

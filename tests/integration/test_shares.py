@@ -230,12 +230,12 @@ def test_a_newcomer_finds_a_client_an_endpoint_and_a_channel(nodes, user):
 
 
 def test_streams_of_a_greedy_user_end_in_enobufs_that_says_why(nodes, two, user):
-    one = nodes(1, config=limits(max_descriptors_per_uid=10))[1]
+    one = few_files(nodes, 1)
 
     def connects(path, tell, stopped):
         with Connection(path) as conn:
             conn.send("1:nobody", b"")  # the program has four descriptors: that of its memory is for the next daemon
-            streams = [conn.connect("2:lazy") for _ in range(30)]
+            streams = [conn.connect("2:lazy") for _ in range(FILES)]
             tell([[0 if stream >= 0 else stream for stream in streams], conn.reason()])
             stopped(None)
 
@@ -243,12 +243,13 @@ def test_streams_of_a_greedy_user_end_in_enobufs_that_says_why(nodes, two, user)
         assert server.request(BIND, bind_payload(b"lazy", STREAMS))[0] == 0
         greedy = user(GREEDY, one, connects)
         answers, why = greedy.next()
-        assert answers == [0] * 6 + [-errno.ENOBUFS] * 24, answers
-        assert why == "this user has as many descriptors as max-descriptors-per-uid allows"
+        taken = answers.count(0)
+        assert answers == [0] * taken + [-errno.ENOBUFS] * (FILES - taken) and taken > 10, answers
+        assert why == "this user has its share of the daemon's descriptors (its limit of open files), the rest is for others"
         pace.is_kept()
-        assert one.account("uid", GREEDY)["descriptors"]["used"] == 10
+        assert one.account("uid", GREEDY)["descriptors"]["used"] == taken + 4 <= (FILES - RESERVE) // 2
         # At the other end the domain pays, for what waits there.
-        assert two.account("peer", 1)["descriptors"]["used"] == 6
+        assert two.account("peer", 1)["descriptors"]["used"] == taken
         greedy.end()
     # Streams of who has gone wait on, as connections in the backlog of listen(2) do, until the program that should fetch them goes.
     eventually(lambda: not (account := two.account("peer", 1)) or not account["descriptors"]["used"], "nothing waits any more")
@@ -278,7 +279,7 @@ def test_answers_that_nobody_reads_take_little_memory(nodes, user):
 
 def test_a_program_too_many_always_hears_that_it_is_over_a_limit(nodes):
     """Never that there is no daemon, even if it was refused before it could say a word."""
-    one = nodes(1, config=limits(max_clients_per_uid=1))[1]
+    one = nodes(1, config=limits(max_clients=2))[1]
     path = one.socket
 
     def first():
@@ -323,8 +324,7 @@ def test_a_greedy_peer_takes_no_more_than_its_descriptors(nodes, one, three):
 
 
 def test_unfetched_streams_of_one_peer_do_not_keep_out_another(nodes):
-    one, two, three = nodes(1, 2, 3, config="[limits]\nmax-queued-bytes = 1G\nmax-queued-bytes-per-uid = 512M\n"
-                            "max-queued-bytes-per-peer = 512M\n").values()
+    one, two, three = nodes(1, 2, 3, config="[limits]\nmax-queued-bytes = 1G\n").values()
     with Program(two.socket) as server:
         assert server.request(BIND, bind_payload(b"lazy", STREAMS))[0] == 0
         streams = [RawStream(one.socket, open_stream("2:lazy")) for _ in range(1030)]

@@ -110,15 +110,15 @@ def test_what_is_queued_is_accounted_and_given_back(one, two, valid):
 
 
 def test_the_limits_are_the_configured_ones(nodes):
-    one = nodes(1, config="[limits]\nmax-message = 123456\nmax-clients-per-uid = 7\n")[1]
-    limits = one.status()["limits"]
-    assert limits["max_message"] == 123456
-    assert limits["clients_per_uid"] == 7
+    one = nodes(1, config="[limits]\nmax-message = 123456\nmax-clients = 14\n")[1]
+    status = one.status()
+    assert status["limits"]["max_message"] == 123456
+    assert status["pools"]["clients"]["size"] == 14
 
 
 @pytest.mark.unless(renewed="counts")
 def test_the_accounts_say_who_has_what_and_what_he_might_have(nodes, valid):
-    one, two = nodes(1, 2, config=FAST + "[limits]\nmax-channels = 100\nmax-channels-per-peer = 20\n").values()
+    one, two = nodes(1, 2, config=FAST + "[limits]\nmax-channels = 100\n").values()
     with Connection(one.socket) as sender, Connection(two.socket, binds="inbox") as receiver:
         thread = threading.Thread(target=receiver.receive)
         thread.start()
@@ -134,20 +134,19 @@ def test_the_accounts_say_who_has_what_and_what_he_might_have(nodes, valid):
             return user["clients"]["used"] == 2 and user
 
         user = eventually(user_of_both, "the sender is there, and who asks")
-        # Of a share of half; the maximum is far above.
-        assert user["id"] == 0 and user["channels"] == {"used": 1, "max": 4096, "available": 49, "refused": 0}
+        assert user["id"] == 0 and user["channels"] == {"used": 1, "max": 50, "available": 49, "refused": 0}
         assert user["queued_bytes"]["used"] == 65536
         assert user["sent"]["messages"] == 1 and user["sent"]["bytes"] > 64
         assert user["descriptors"]["used"] == 5  # with the memory; who asks doesn't share any
         peer, = (each for each in two.status()["accounts"] if each["kind"] == "peer")
-        assert peer["id"] == 1 and peer["channels"] == {"used": 1, "max": 20, "available": 19, "refused": 0}
+        assert peer["id"] == 1 and peer["channels"] == {"used": 1, "max": 50, "available": 49, "refused": 0}
         assert peer["clients"] is None and peer["sent"]["messages"] == 1
         assert peer["sent"]["bytes"] <= two.link(1)["rx"]["bytes"]
         lines = [line.split() for line in two.xenmsg("status").stdout.decode().splitlines()]
         assert ["ACCOUNT", "CLIENTS", "ENDPOINTS", "CHANNELS", "QUEUED_BYTES", "DESCRIPTORS", "MEMORY", "REFUSED", "RESTS",
                 "CUT_OFF"] in lines, lines
         row, = (line for line in lines if line[:2] == ["domain", "1"])
-        assert row[2:5] == ["-", "-", "1/20"], row
+        assert row[2:5] == ["-", "-", "1/50"], row
         assert one.xenmsg("status", "--metrics").stdout.count(b'xenmsg_account_available{kind="uid",id="0",resource="channels"} 49\n') == 1
 
 

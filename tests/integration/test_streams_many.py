@@ -78,7 +78,7 @@ def answered(clients):
                 yield key.fileobj
 
 
-@pytest.mark.parametrize("limit", ["max-channels-per-uid = 20", "max-queued-bytes-per-uid = 3M"])
+@pytest.mark.parametrize("limit", ["max-channels = 40", "max-queued-bytes = 6M"])
 def test_connections_over_a_limit_wait_until_others_have_ended(nodes, tmp_path, limit):
     one, two = nodes(1, config=f"[limits]\n{limit}\n")[1], nodes(2, config="")[2]
     with forwarded(one, two, tmp_path / "s") as (before, _):
@@ -132,14 +132,28 @@ class FullOfChannels(Full):
         until(lambda: all(stream.opened for stream in streams), session)
 
 
-FEW = "[limits]\nmax-descriptors-per-uid = 40\n"
+FILES = 64 + 80  # of which 64 are for the daemon itself, and a user has 40
+
+
+def few_files(nodes, *domids):
+    """Daemons that may have so few open."""
+    few = nodes(*domids, start=False)
+    for node in few.values():
+        node.files = FILES, FILES
+        node.start()
+    for node in few.values():
+        for other in few.values():
+            if other is not node:
+                node.sees(other)
+    return few
 
 
 @pytest.mark.unless(renewed="counts")
 @pytest.mark.parametrize("server", [["listen", "t", "--", "cat"], ["listen", "t"], ["listen", "t", "--run", "--", "cat"],
                                     ["bench", "--serve", "t"]], ids=" ".join)
 def test_who_accepts_streams_waits_over_a_limit_and_goes_on(nodes, server):
-    one, two = nodes(1, config="")[1], nodes(2, config=FEW)[2]
+    one, two = nodes(1, config="")[1], few_files(nodes, 2)[2]
+    one.sees(two)
     endpoint, first = ("t-stream", b"e") if server[0] == "bench" else ("t", b"")
     with contextlib.ExitStack() as stack:
         serves = two.popen_command(tool("xenmsg"), *server, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, binds=endpoint)
@@ -169,7 +183,7 @@ def test_who_accepts_streams_waits_over_a_limit_and_goes_on(nodes, server):
 
 def test_forward_carries_on_while_its_user_has_no_descriptors(nodes, tmp_path):
     """Once it has its session, neither end takes one more of the daemon for a connection."""
-    one, two = nodes(1, 2, config=FEW).values()
+    one, two = few_files(nodes, 1, 2).values()
     with forwarded(one, two, tmp_path / "s"), contextlib.ExitStack() as stack:
         with dial(tmp_path / "s") as first:
             first.sendall(b"hello")
@@ -208,7 +222,7 @@ def test_dials_that_take_long_hold_up_no_others(nodes, tmp_path):
 
 @pytest.mark.unless(renewed="counts")
 def test_forward_accepts_nothing_at_a_limit_and_says_so_once(nodes, tmp_path):
-    one, two = nodes(1, config="[limits]\nmax-channels-per-uid = 20\n")[1], nodes(2, config="")[2]
+    one, two = nodes(1, config="[limits]\nmax-channels = 40\n")[1], nodes(2, config="")[2]
     path = tmp_path / "s"
     two.popen("listen", "echo", "--", "cat", binds="echo")
     forward = one.popen("forward", f"unix:{path}", "xen:2:echo")
@@ -236,7 +250,7 @@ def test_forward_accepts_nothing_at_a_limit_and_says_so_once(nodes, tmp_path):
 
 
 def test_a_stream_that_is_being_opened_is_no_client(nodes):
-    one = nodes(1, config="[limits]\nmax-clients-per-uid = 2\n")[1]
+    one = nodes(1, config="[limits]\nmax-clients = 4\n")[1]
     with Program(one.socket) as server, contextlib.ExitStack() as stack:
         assert server.request(BIND, bind_payload(b"lazy", STREAMS))[0] == 0
         streams = [stack.enter_context(RawStream(one.socket, open_stream("self:lazy"))) for _ in range(300)]
@@ -253,8 +267,7 @@ def resident(node):
 @pytest.mark.unless(renewed="pings")
 def test_an_idle_stream_costs_little_and_many_are_seen_in_status(nodes):
     """Measured: 16 KiB at each end; what is reserved for it is 26 times as much."""
-    one, two = nodes(1, 2, config="[limits]\nmax-queued-bytes = 1G\nmax-queued-bytes-per-uid = 256M\n"
-                                  "max-queued-bytes-per-peer = 256M\n").values()
+    one, two = nodes(1, 2, config="[limits]\nmax-queued-bytes = 1G\n").values()
     with Program(two.socket) as server, contextlib.ExitStack() as stack:
         assert server.request(BIND, bind_payload(b"lazy", STREAMS))[0] == 0
         before = resident(one), resident(two)

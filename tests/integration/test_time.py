@@ -44,7 +44,7 @@ GOALS = {"median": (100, 50), "99th percentile": (250, 200)}
 # which they could run, it is so many times as much.
 CPU_ENOUGH = 0.8
 STARVED = 10
-# KiB: max-queued-bytes-per-uid, and what clients and the daemon itself take.
+# KiB: half of max-queued-bytes, and what clients and the daemon itself take.
 OWN_MEMORY_MAX = (64 + 32) << 10
 # Without spinning, which would be taken for work.
 CONFIG = FAST + "busy-poll = 0\n"

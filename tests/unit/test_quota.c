@@ -145,9 +145,12 @@ TEST_WITH(what_is_refused_says_which_limit_it_is, set_up, tear_down)
 
 	assert_int_equal(charge_add(&user, QUOTA_CLIENTS, 4), -ENOBUFS);
 	account_explain(user.account, QUOTA_CLIENTS, 4, why, sizeof(why));
-	assert_string_equal(why, "this user has as many clients as max-clients-per-uid allows");
+	assert_string_equal(
+		why, "this user has its share of the daemon's clients (max-clients), the rest is for others");
 	account_explain(peer.account, QUOTA_BYTES, 501, why, sizeof(why));
-	assert_string_equal(why, "this domain has as many queued bytes as max-queued-bytes-per-peer allows");
+	assert_string_equal(
+		why,
+		"this domain has its share of the daemon's queued bytes (max-queued-bytes), the rest is for others");
 	assert_int_equal(charge_add(&user, QUOTA_ENDPOINTS, POOL), -ENOBUFS);
 	account_explain(user.account, QUOTA_ENDPOINTS, POOL, why, sizeof(why));
 	assert_string_equal(
