@@ -293,6 +293,29 @@ static int lose_numbered(struct relay *relay, struct image_hops *hops, uint32_t 
 	return r;
 }
 
+/* What becomes of what a section is about that has no owner; NULL: it has one. */
+static const char *without(uint32_t type)
+{
+	switch (type) {
+	case IMAGE_HOSTS:
+		return "links with other hosts end";
+	case IMAGE_KNOWN:
+		return "names are learned anew";
+	case IMAGE_POLICY:
+		return "domain 0 has to tell its policy again";
+	case IMAGE_MEMORY:
+		return "nobody pays for some memory that a program keeps";
+	case IMAGE_COMMAND:
+		return "a command that was started is watched no more";
+	case IMAGE_THING:
+		return "watches may be told twice of something";
+	case IMAGE_SERIAL:
+		return "traces give a channel another number";
+	default:
+		return NULL;
+	}
+}
+
 /* A section can't be taken: who owns it ends, once all was read. Returns 0, or a negative errno: nobody knows
  * who does, and the whole image is given up. */
 static int lose(struct daemon *daemon, struct handover *handover, uint32_t type, int error,
@@ -300,6 +323,7 @@ static int lose(struct daemon *daemon, struct handover *handover, uint32_t type,
 {
 	struct image_hops *hops = &handover->hops;
 	const uint32_t *owners = handover->image.owners;
+	const char *words = without(type);
 	bool is_told = false;
 	int r = 0;
 
@@ -311,17 +335,16 @@ static int lose(struct daemon *daemon, struct handover *handover, uint32_t type,
 		is_told |= !image_hops_has(hops, owners[i]);
 		r = image_hops_lose(hops, owners[i]);
 	}
-	if (r == 0 && !is_numbered(type) && type != IMAGE_HOSTS && type != IMAGE_MEMORY &&
-	    type != IMAGE_THING && type != IMAGE_COMMAND && type != IMAGE_SERIAL &&
-	    hops->spoilt_count == before->spoilt_count && owners[0] == IMAGE_NOBODY &&
-	    owners[1] == IMAGE_NOBODY)
+	if (r == 0 && !is_numbered(type) && !words && hops->spoilt_count == before->spoilt_count &&
+	    owners[0] == IMAGE_NOBODY && owners[1] == IMAGE_NOBODY)
 		r = error;
+	if (type == IMAGE_POLICY)
+		access_drop_image(daemon->access); /* a part of it may allow more than the whole */
 	daemon->has_lost = true;
 	if (!is_told)
 		log_error(
-			"a section of type %u that the daemon before this hands over can't be taken: %s; who "
-			"it is of ends",
-			type, strerror(-error));
+			"a section of type %u that the daemon before this hands over can't be taken: %s; %s",
+			type, strerror(-error), words ? words : "who it is of ends");
 	return r;
 }
 

@@ -136,6 +136,8 @@ int access_take_host(struct access *access, const uint8_t *payload, uint32_t len
 void access_forget_host_domains(struct access *access);
 /* Writes what it was told into the image that the next daemon gets, or reads it. */
 void access_image(struct image *image, struct access *access);
+/* What was read of it can't be believed. */
+void access_drop_image(struct access *access);
 
 /* --- in domain 0: what concerns one domain of this host */
 

@@ -369,6 +369,12 @@ void access_image(struct image *image, struct access *access)
 	host_told_image(image, access->told);
 }
 
+void access_drop_image(struct access *access)
+{
+	if (access->told)
+		host_told_forget(access->told);
+}
+
 /* --- life --------------------------------------------------------------------------------------- */
 
 int access_set_host(struct access *access, const char *directory, enum config_host_policy mode)

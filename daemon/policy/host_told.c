@@ -116,6 +116,13 @@ static void free_share(struct told_share *share)
 	forget_domains(share);
 }
 
+void host_told_forget(struct host_told *told)
+{
+	cut(told);
+	free_share(&told->share);
+	told->share = (struct told_share){.policy = NULL};
+}
+
 static FILE *open_text(const struct share_text *text)
 {
 	/* An empty one can't be opened. */

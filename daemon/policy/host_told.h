@@ -39,5 +39,7 @@ void host_told_forget_domains(struct host_told *told);
 void host_told_name(const struct host_told *told, struct policy_subject *subject);
 /* Writes all of that, also what has come by half, into the image that the next daemon gets, or reads it. */
 void host_told_image(struct image *image, struct host_told *told);
+/* Forgets all, as if nothing had been told. */
+void host_told_forget(struct host_told *told);
 
 #endif

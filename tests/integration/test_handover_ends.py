@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """What a hand-over ends, and tells so; and connections that have hardly begun, which it doesn't."""
 
+import contextlib
 import errno
 import mmap
 import os
@@ -11,9 +12,10 @@ from frames import (BECOMES_STREAM, BIND, CANCEL, DATA, HEADER, MEMORY, MESSAGES
                     message, open_frame, u64)
 from library import Connection
 from messaging import eventually, stopped
-from protocol import Program, seal
+from protocol import Program, Timeout, seal
 from renewing import post, process_until, renew, took_over
 from test_limits import limits, memory_of
+from test_resume import at_work, numbered
 
 TAKES_MEMORY = 512  # in the flags of HELLO
 
@@ -125,6 +127,26 @@ def test_a_cancel_whose_receiver_has_gone_ends_nobody_else(one):
         renew(one)
         is_served(other)
         sender.query("status", number=2)
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["socket", "shared"])
+def test_who_cancels_again_and_again_ends_nobody_else(one, shared):
+    """It has as much on one channel as it may, wants each message back many times, and reads no answer."""
+    count, size = 2700, len(message(b"x"))
+    with (at_work(*numbered(one, one, "own")) as goes_on, Program(one.socket, shared, flags=TAKES_MEMORY) as sink,
+          Program(one.socket, shared, flags=TAKES_MEMORY) as hostile):
+        sink.bind("sink")
+        hostile.open("self:sink")
+        with contextlib.suppress(OSError, Timeout):  # it may be cut off
+            for first in range(0, count, 100):
+                hostile.send_bytes(100 * frame(DATA, message(b"x"), channel=0, messages=1))
+            for first in range(0, 10 * count, 100):
+                hostile.send_bytes(b"".join(frame(CANCEL, u64(number % count * size + size - 8), channel=0) for number in range(first, first + 100)))
+                if first % count == 0:
+                    goes_on()
+        renew(one)
+        goes_on()
+        assert "can't be taken" not in one.log.read_text()
 
 
 def test_a_ping_under_way_has_an_error(one, two):

@@ -333,7 +333,8 @@ def test_a_reload_asked_for_between_two_daemons_is_made(one, host):
 
 # ---- what the next daemon can't take ----
 
-SECTIONS = {"SESSION": 2, "TOPIC": 4, "CHANNEL": 5, "LEDGER": 6, "ENDPOINT": 8}
+SECTIONS = {"SESSION": 2, "TOPIC": 4, "CHANNEL": 5, "LEDGER": 6, "ENDPOINT": 8, "HOSTS": 18, "KNOWN": 22, "POLICY": 23}
+OF_NOBODY = ("HOSTS", "KNOWN", "POLICY")
 
 SPOILS = """import fcntl, os, sys
 kind, start, own = {kind}, {start}, {own}
@@ -346,7 +347,9 @@ def spoilt(data):
     def has(section, type):
         return section[0] == type and b"bad-one" in data[section[1]:sum(section[1:])]
     number = next(data[at:at + 4] for type, at, size in sections if has((type, at, size), 8))
-    if kind == 2:
+    if kind in (18, 22, 23):
+        some = next(section for section in sections if section[0] == kind)
+    elif kind == 2:
         some = [section for section in sections if section[0] == 2][int.from_bytes(number, "little")]
     else:
         some = next(section for section in sections if has(section, kind) or section[0] == kind == 4 or section[0] == kind in (6, 8) and data[section[1]:][:4] == number)
@@ -367,7 +370,7 @@ os.execv(own, sys.argv)
 
 @pytest.mark.parametrize("kind, start, ends", [
     ("SESSION", 0, True), ("SESSION", 8, True), ("TOPIC", 30, True), ("CHANNEL", 12, True), ("CHANNEL", 240, False), ("LEDGER", 8, True),
-    ("ENDPOINT", 8, True)])
+    ("ENDPOINT", 8, True), ("HOSTS", 0, False), ("KNOWN", 0, False), ("POLICY", 0, False)])
 def test_a_section_that_cannot_be_taken_ends_its_owner(installed, kind, start, ends):
     """Others go on, with all that they have; who has a channel with it is told for certain."""
     node, install = installed
@@ -395,6 +398,8 @@ def test_a_section_that_cannot_be_taken_ends_its_owner(installed, kind, start, e
         assert "can't be taken" in node.log.read_text()
         if ends and kind != "CHANNEL":
             crashes(bad)
+        if kind in OF_NOBODY:
+            bad.close()
         if kind == "CHANNEL":
             process_until(lambda: outcomes, "its message has ended", sender)
             assert outcomes == [-errno.ECONNRESET]
