@@ -94,6 +94,26 @@ int transport_map_rings(struct transport *transport, const struct frame_welcome 
 
 /* ---- other memory ---------------------------------------------------------------------------- */
 
+static uint32_t index_in(const uint32_t *shared)
+{
+	return __atomic_load_n(shared, __ATOMIC_ACQUIRE);
+}
+
+/* Copies what lies in the ring between two positions, and its control block. Where no bytes are, no pages are
+ * touched: hundreds of programs move at once. A daemon whose index is impossible gets whatever is there. */
+static void copy_ring(const struct ring_view *ring, uint32_t begin, uint32_t end, const uint8_t *from,
+		      uint8_t *to)
+{
+	const uint8_t *control = (const uint8_t *)ring->producer;
+	uint32_t count = end - begin < ring->size ? end - begin : ring->size;
+	uint32_t at = begin & (ring->size - 1), first = ring->size - at < count ? ring->size - at : count;
+
+	memcpy(to + (control - from), control, LOCAL_RING_CONTROL);
+	to += ring->data - from;
+	memcpy(to + at, ring->data + at, first);
+	memcpy(to, ring->data, count - first);
+}
+
 static void move_ring(struct ring_view *ring, const uint8_t *from, uint8_t *to)
 {
 	ring->data = to + (ring->data - from);
@@ -104,8 +124,8 @@ static void move_ring(struct ring_view *ring, const uint8_t *from, uint8_t *to)
 }
 
 /* Goes on in other memory of the same layout, since the daemon has handed over to another one, which can't
- * map the old one. All that is in there goes along, so all positions stay. What the program was lent stays
- * where it is. Returns 0, or -EPROTO or -ENOMEM, with which the connection ends. */
+ * map the old one. All that lies in the rings goes along, and all positions stay. What the program was lent
+ * stays where it is. Returns 0, or -EPROTO or -ENOMEM, with which the connection ends. */
 static int take_memory(struct transport *transport, int fd)
 {
 	struct stat status;
@@ -124,7 +144,12 @@ static int take_memory(struct transport *transport, int fd)
 	if (memory == MAP_FAILED)
 		return -ENOMEM;
 	madvise(memory, transport->memory_size, MADV_DONTFORK);
-	memcpy(memory, transport->memory, transport->memory_size);
+	copy_ring(&transport->out.ring, index_in(transport->out.ring.consumer), transport->out.head,
+		  transport->memory, memory);
+	copy_ring(&transport->in.ring, transport->in.released, index_in(transport->in.ring.producer),
+		  transport->memory, memory);
+	copy_ring(&transport->deliveries.ring, transport->deliveries.released,
+		  index_in(transport->deliveries.ring.producer), transport->memory, memory);
 	move_ring(&transport->out.ring, transport->memory, memory);
 	move_ring(&transport->in.ring, transport->memory, memory);
 	move_ring(&transport->deliveries.ring, transport->memory, memory);

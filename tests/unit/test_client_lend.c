@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "wire/bytes.h"
 #include "wire/ring.h"
@@ -71,6 +72,38 @@ SHARED(is_in_the_ring_until_it_is_freed)
 	assert_int_equal(*ring_writer_word(&fake.deliveries, place + SIZE), MESSAGE_TAKEN);
 	xenmsg_message_free(message);
 	assert_int_equal(unread(), 0);
+}
+
+/* Each page more is one that hundreds of programs make and fill at once, when their daemon hands over. */
+SHARED(other_memory_gets_what_lies_in_the_rings_and_no_more)
+{
+	const size_t pages = FAKE_MEMORY_SIZE / 4096;
+	unsigned char are_there[FAKE_MEMORY_SIZE / 4096];
+	struct xenmsg_message *message;
+	size_t count = 0;
+	void *memory;
+
+	bind_lending();
+	while (fake.deliveries.head % FAKE_RING_SIZE < FAKE_RING_SIZE - SPAN - FRAME_HEADER_SIZE) {
+		deliver_one(SIZE);
+		xenmsg_message_free(take(SIZE));
+	}
+	deliver_one(SIZE);
+	deliver_one(SIZE); /* around the ring's end */
+	message = take(SIZE);
+	memory = fake_offer_memory(&fake);
+	for (int i = 0; i < 3; i++)
+		assert_true(xenmsg_process(fake.conn) >= 0);
+	assert_int_equal(mincore(memory, FAKE_MEMORY_SIZE, are_there), 0);
+	for (size_t i = 0; i < pages; i++)
+		count += are_there[i] & 1;
+	assert_in_range(count, 2 * SPAN / 4096, 2 * SPAN / 4096 + 5);
+	fake_use_memory(&fake, memory);
+	xenmsg_message_free(message);
+	xenmsg_message_free(take(SIZE));
+	assert_int_equal(unread(), 0);
+	deliver_one(SIZE);
+	xenmsg_message_free(take(SIZE));
 }
 
 SHARED(is_given_back_in_order_however_it_is_freed)
