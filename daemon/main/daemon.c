@@ -305,7 +305,9 @@ int daemon_run(struct daemon *daemon)
 	if (daemon_hands_over(daemon) || daemon->is_restarted)
 		await_greetings(daemon);
 	if (daemon_hands_over(daemon)) {
-		/* A signal to stop that came before it was held would be lost with this program. */
+		/* A signal to stop that came before it was held would be lost with this program. It is one
+		 * turn: without the first call there would be others while anybody has something to do. */
+		event_base_loopexit(daemon->base, NULL);
 		event_base_loop(daemon->base, EVLOOP_NONBLOCK);
 		notify_reloading(daemon->notify);
 	} else {

@@ -116,7 +116,7 @@ static void leave_room(struct channel_end *end)
 	if (end->in_urgent)
 		DL_DELETE2(room->urgent, end, urgent_prev, urgent_next);
 	if (end->in_backlog)
-		DL_DELETE2(room->backlog, end, backlog_prev, backlog_next);
+		DL_DELETE2(*hop_backlog(room, end), end, backlog_prev, backlog_next);
 	end->in_urgent = end->in_backlog = false;
 	channel_table_remove(&room->channels, end->number);
 }

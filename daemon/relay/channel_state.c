@@ -27,7 +27,7 @@ static void drop_queue(struct channel_end *end)
 	end->queue = NULL;
 	end->queued_messages = 0;
 	if (end->in_backlog)
-		DL_DELETE2(end->hop->backlog, end, backlog_prev, backlog_next);
+		DL_DELETE2(*hop_backlog(end->hop, end), end, backlog_prev, backlog_next);
 	end->in_backlog = false;
 }
 

@@ -126,8 +126,8 @@ bool hop_fall_silent(struct hop *hop, uint8_t type, const void *payload, uint32_
 {
 	struct frame_header header = {.length = length, .type = type};
 
-	if (!hop_is_up(hop) || hop->urgent || hop->backlog || hop_has_unsent(hop) || hop_is_held(hop) ||
-	    !hop_has_room(hop, frame_size(length)))
+	if (!hop_is_up(hop) || hop->urgent || hop_has_backlog(hop) || hop_has_unsent(hop) ||
+	    hop_is_held(hop) || !hop_has_room(hop, frame_size(length)))
 		return false;
 	hop_put_frame(hop, hop->account, &header, payload);
 	hop->is_silent = true;

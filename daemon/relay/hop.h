@@ -312,8 +312,9 @@ struct hop {
 	struct channel_end *urgent; /* ends with control frames to send */
 	/* ends of forbidden channels, in the order of `settled_at` (channel_forbid()) */
 	struct channel_end *unsettled;
-	struct channel_end *backlog; /* ends with spilled data (or a FIN behind it) */
-	struct evbuffer *control;    /* frames of the session itself */
+	/* by outlet: ends with spilled data (or a FIN behind it) */
+	struct channel_end *backlogs[HOP_OUTLETS];
+	struct evbuffer *control; /* frames of the session itself */
 	/* the account pays for what waits in `control` beyond what everybody may let wait */
 	struct charge queued;
 	uint32_t beyond; /* bytes that wait there by hop_answer() though hop_send() refuses */
@@ -354,6 +355,11 @@ void hop_retire(struct hop *hop, int error);
 static inline bool hop_is_retired(const struct hop *hop)
 {
 	return hop->life == HOP_RETIRED;
+}
+
+static inline bool hop_has_backlog(const struct hop *hop)
+{
+	return hop->backlogs[OUTLET_MAIN] || hop->backlogs[OUTLET_DELIVERIES];
 }
 
 /* Says of the rings that the hop gets next whether it is guarded there, and keeps a copy. */

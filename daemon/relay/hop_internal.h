@@ -70,9 +70,18 @@ static inline bool hop_must_wait(const struct hop *output, const struct hop *hop
 /* the part of what waits that is charged to nobody, and the step in which the rest is charged; larger than a
  * frame */
 #define HOP_CONTROL_FREE 262144u
+static inline unsigned hop_outlet_number(const struct hop *hop, const struct channel_end *end)
+{
+	return end->is_opener ? hop->traits->opened_outlet : hop->traits->accepted_outlet;
+}
 static inline struct outlet *hop_outlet(struct hop *hop, const struct channel_end *end)
 {
-	return &hop->out[end->is_opener ? hop->traits->opened_outlet : hop->traits->accepted_outlet];
+	return &hop->out[hop_outlet_number(hop, end)];
+}
+/* The list of the ends that wait for room at the same outlet as this one. */
+static inline struct channel_end **hop_backlog(struct hop *hop, const struct channel_end *end)
+{
+	return &hop->backlogs[hop_outlet_number(hop, end)];
 }
 /* Ends the session for an error of an outlet. */
 void hop_outlet_failed(struct hop *hop, int error);

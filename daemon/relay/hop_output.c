@@ -96,7 +96,7 @@ static enum way way_of(struct channel_end *end)
 		return VIOLATED;
 	if (!out->hop || channel_is_reset(out) || hop_is_retired(out->hop))
 		return DROPPED;
-	if (!hop_is_up(out->hop) || out->hop->backlog || hop_is_held(out->hop) ||
+	if (!hop_is_up(out->hop) || hop_has_backlog(out->hop) || hop_is_held(out->hop) ||
 	    hop_must_wait(out->hop, end->hop))
 		return BLOCKED;
 	return FREE;
@@ -298,6 +298,12 @@ int hop_run_end(struct hop_run *run)
 	return 0;
 }
 
+/* Whether nothing but room is missing. */
+static bool can_send(const struct channel_end *end)
+{
+	return channel_queued(end) && !channel_is_unannounced(end);
+}
+
 /* Sends a piece of what has waited at a channel, whose turn it is. True: some was sent. */
 static bool send_backlog(struct hop *hop, struct channel_end *end)
 {
@@ -307,7 +313,7 @@ static bool send_backlog(struct hop *hop, struct channel_end *end)
 	uint32_t length = 0, done;
 	int count;
 
-	if (!queued || channel_is_unannounced(end))
+	if (!can_send(end))
 		return false;
 	if (takeover && takeover->at - end->sent < most)
 		most = takeover->at - end->sent;
@@ -333,41 +339,42 @@ static bool send_backlog(struct hop *hop, struct channel_end *end)
 	return done > 0;
 }
 
-/* Sends the backlogs of channels, round robin, also from one piece of output to the next: whoever has sent
- * some goes behind the others. False: one of them still has something that didn't fit. */
-static bool emit_backlog(struct hop *hop)
+/* Sends the backlogs of channels at an outlet, round robin, also from one piece of output to the next:
+ * whoever has sent some goes behind the others. The first that finds no room speaks for all behind it: to
+ * try hundreds in vain would cost a whole piece, each time, and seem to be work that isn't done. */
+static void emit_backlog(struct hop *hop, unsigned outlet)
 {
-	bool all = true, progress = true;
+	struct channel_end **backlog = &hop->backlogs[outlet];
+	bool progress = true;
 
-	while (progress && hop->backlog && !hop_is_marked(hop, MARK_FAILED)) {
-		struct channel_end *last = hop->backlog->backlog_prev, *end, *next;
+	while (progress && *backlog && !hop_is_marked(hop, MARK_FAILED)) {
+		struct channel_end *last = (*backlog)->backlog_prev, *end, *next;
 
 		progress = false;
-		all = true;
-		for (end = hop->backlog; end; end = next) {
+		for (end = *backlog; end; end = next) {
 			bool has_sent;
 
 			next = end == last ? NULL : end->backlog_next;
 			if (hop_emit_is_over(hop))
-				return false;
+				return;
 			has_sent = send_backlog(hop, end);
+			if (!has_sent && can_send(end))
+				return;
 			progress |= has_sent;
 			end->in_backlog = channel_has_backlog(end);
-			all &= !end->in_backlog;
 			if (has_sent || !end->in_backlog)
-				DL_DELETE2(hop->backlog, end, backlog_prev, backlog_next);
+				DL_DELETE2(*backlog, end, backlog_prev, backlog_next);
 			if (has_sent && end->in_backlog)
-				DL_APPEND2(hop->backlog, end, backlog_prev, backlog_next);
+				DL_APPEND2(*backlog, end, backlog_prev, backlog_next);
 		}
 	}
-	return all;
 }
 
 /* --- a turn ----------------------------------------------------------------------------------- */
 
 bool hop_has_output(const struct hop *hop)
 {
-	return hop->urgent || hop->backlog || hop_is_held(hop) || evbuffer_get_length(hop->control);
+	return hop->urgent || hop_has_backlog(hop) || hop_is_held(hop) || evbuffer_get_length(hop->control);
 }
 
 void hop_emit(struct hop *hop)
@@ -382,7 +389,8 @@ void hop_emit(struct hop *hop)
 		hop->out[i].wanted = 0;
 	if (hop_emit_replay(hop) && !hop->is_silent && hop_emit_move(hop) && hop_emit_control(hop) &&
 	    emit_urgent(hop)) {
-		emit_backlog(hop);
+		for (unsigned i = 0; i < hop->traits->outlets; i++)
+			emit_backlog(hop, i);
 		emit_urgent(hop); /* the frames that come behind the backlog */
 	}
 	if (!hop_has_output(hop) && !hop->waiting.waiters)

@@ -34,7 +34,7 @@ void inner_wait_for_data(struct channel_end *end)
 	if (!end->in_backlog)
 		return;
 	end->in_backlog = false;
-	DL_DELETE2(end->hop->backlog, end, backlog_prev, backlog_next);
+	DL_DELETE2(*hop_backlog(end->hop, end), end, backlog_prev, backlog_next);
 }
 
 void inner_taken(struct channel_end *end, size_t length)

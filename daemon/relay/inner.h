@@ -24,12 +24,12 @@ bool inner_next_frame(struct hop *hop, struct channel_end **end, struct channel_
  * turn, since whoever has some left goes behind the others (inner_taken()). */
 static inline struct channel_end *inner_next_data(const struct hop *hop)
 {
-	return hop->backlog;
+	return hop->backlogs[OUTLET_MAIN];
 }
 /* Whether there are frames or data, perhaps. */
 static inline bool inner_has_input(const struct hop *hop)
 {
-	return hop->urgent || hop->backlog;
+	return hop->urgent || inner_next_data(hop);
 }
 /* Leaves what is there until more comes. */
 void inner_wait_for_data(struct channel_end *end);

@@ -47,7 +47,7 @@ void channel_mark_backlog(struct channel_end *end)
 		return;
 	if (!end->in_backlog) {
 		end->in_backlog = true;
-		DL_APPEND2(end->hop->backlog, end, backlog_prev, backlog_next);
+		DL_APPEND2(*hop_backlog(end->hop, end), end, backlog_prev, backlog_next);
 	}
 	hop_mark(end->hop, MARK_DIRTY);
 }

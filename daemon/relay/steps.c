@@ -157,7 +157,7 @@ unsigned steps_ahead(const struct channel_step *step, const struct channel *ahea
 		if (handed)
 			add_ahead(handed->channel, step->channel, ahead, &count);
 	}
-	DL_FOREACH2(end->hop->backlog, other, backlog_next) {
+	DL_FOREACH2(*hop_backlog(end->hop, end), other, backlog_next) {
 		if (other == end || count == STEPS_AHEAD_MAX)
 			break;
 		add_ahead(other->channel, step->channel, ahead, &count);

@@ -156,7 +156,7 @@ static void leave(struct channel_end *end)
 	if (end->in_urgent)
 		DL_DELETE2(hop->urgent, end, urgent_prev, urgent_next);
 	if (end->in_backlog)
-		DL_DELETE2(hop->backlog, end, backlog_prev, backlog_next);
+		DL_DELETE2(*hop_backlog(hop, end), end, backlog_prev, backlog_next);
 	end->in_urgent = end->in_backlog = false;
 	channel_table_remove(&hop->channels, end->number);
 	orphans_remove(end->channel);

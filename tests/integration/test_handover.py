@@ -423,6 +423,24 @@ def test_a_stop_as_the_answer_ends_is_obeyed_in_order(installed):
     node.start()
 
 
+def test_a_hand_over_waits_for_none_of_many_that_wait_for_room(one):
+    """To try all of them again and again seemed to be work that isn't done, so there was no end of it."""
+    names = [f"e{number}" for number in range(200)]
+    with contextlib.ExitStack() as stack:
+        receiver, *senders = [stack.enter_context(Connection(one.socket)) for _ in range(5)]
+        for name in names:
+            assert receiver.bind(name) == 0, receiver.reason()
+        for sender in senders:
+            for name in names:
+                assert sender.post(f"self:{name}", bytes(8192), lambda result: None) == 0
+
+        def are_opened():
+            assert all(sender.wait(0) >= 0 for sender in senders)
+            return one.status()["pools"]["channels"]["used"] == len(names) * len(senders)
+        eventually(are_opened, "all are opened")
+        renew(one)
+
+
 def test_a_second_hand_over_at_once_is_refused(installed):
     """The first one goes on."""
     node, install = installed

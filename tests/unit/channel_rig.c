@@ -59,8 +59,8 @@ void nothing_is_left(struct scene *scene)
 	assert_int_equal(scene->b->hop.channels.count, 0);
 	assert_int_equal(scene->link->hop.channels.count, 0);
 	assert_null(scene->a->hop.urgent);
-	assert_null(scene->b->hop.backlog);
-	assert_null(scene->link->hop.backlog);
+	assert_false(hop_has_backlog(&scene->b->hop));
+	assert_false(hop_has_backlog(&scene->link->hop));
 }
 
 void scene_stop(struct scene *scene)

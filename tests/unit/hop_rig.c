@@ -88,7 +88,7 @@ static void check_party(struct party *party)
 	}
 	if (hop->urgent || evbuffer_get_length(hop->control) || hop->waiting.waiters)
 		assert_true(*hop->out[OUTLET_MAIN].writer.ring.wants_space);
-	if (hop->backlog) {
+	if (hop_has_backlog(hop)) {
 		bool asked = false;
 
 		for (unsigned i = 0; i < hop->traits->outlets; i++)

@@ -526,7 +526,7 @@ static void start_stuck(struct scene *scene)
 	open_and_send(scene, "x", 1000);
 	rig_fire_stuck(scene->link);
 	rig_settle(&scene->rig);
-	assert_non_null(scene->link->hop.backlog);
+	assert_true(hop_has_backlog(&scene->link->hop));
 }
 
 /* Any offset in what was sent, also one where no message ends. */

@@ -184,6 +184,32 @@ TEST(each_channel_that_waits_gets_its_part_of_little_room)
 	rig_stop(&rig);
 }
 
+/* As many as are too many to try in one piece of work. */
+#define WAITING 1000u
+
+TEST(however_many_channels_wait_for_room_there_is_nothing_to_do)
+{
+	struct rig rig;
+	unsigned made = 0;
+
+	rig_start(&rig, 1);
+	programs[0] = party_new(
+		&rig, &(struct rig_options){.kind = HOP_SHARED, .ring = 131072, .channels_max = 2 * WAITING});
+	programs[0]->never_reads = true;
+	for (unsigned i = 1; made < WAITING; i++) {
+		programs[i] = program_new(&rig, 1u << 20, false, 0);
+		programs[i]->route = to_program;
+		for (uint32_t number = 0; number < RIG_CHANNELS && made < WAITING; number += 2, made++) {
+			party_open(programs[i], number, "p0_1");
+			party_data(programs[i], number, 1024, false);
+		}
+		rig_settle(&rig);
+	}
+	assert_true(hop_has_backlog(&programs[0]->hop));
+	assert_false(relay_is_busy(&rig.relay[0]));
+	rig_stop(&rig);
+}
+
 TEST(channels_that_come_and_go_leave_nothing_behind)
 {
 	struct rig rig;
