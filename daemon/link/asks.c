@@ -198,8 +198,8 @@ const char *asks_why_not(enum ask_kind kind, int error)
 	case EINVAL:
 		return "that can't be a domain of another host";
 	case EACCES:
-		return "policy doesn't let this domain ask there: an [out] of domain 0's has to, and a [relay] there may not "
-		       "forbid it";
+		return "denied by policy, or nothing leads there: in domain 0 an [out] has to let it leave, and 'xenmsg "
+		       "hosts' has to list that host";
 	case EHOSTDOWN:
 		return "no such host or domain, or no xenmsgd runs there; 'xenmsg hosts' lists the hosts";
 	case EHOSTUNREACH:
