@@ -134,6 +134,7 @@ static void write_image(struct daemon *daemon, struct image *image, struct head 
 	hosts_image(image, daemon->hosts);
 	image_section(image, IMAGE_KNOWN);
 	known_names_image(image, daemon->known);
+	peers_image(image, daemon->peers);
 	image_section(image, IMAGE_POLICY);
 	access_image(image, daemon->access);
 	memory_lives_write_image(image, &daemon->relay);

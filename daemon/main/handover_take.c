@@ -207,6 +207,7 @@ static void read_section(struct daemon *daemon, struct handover *handover, uint3
 		break;
 	case IMAGE_KNOWN:
 		known_names_image(image, daemon->known);
+		peers_image(image, daemon->peers);
 		break;
 	case IMAGE_POLICY:
 		access_image(image, daemon->access);

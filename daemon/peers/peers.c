@@ -18,6 +18,7 @@
 #include "daemon/peers/peers_saves.h"
 #include "daemon/peers/peers_tell.h"
 #include "daemon/peers/peers_told.h"
+#include "base/image.h"
 #include "base/timer.h"
 #include "wire/address.h"
 
@@ -110,6 +111,38 @@ struct peer *peer_get(struct peers *peers, uint32_t domid)
 	}
 	forget_later(peer);
 	return peer;
+}
+
+static void look_up_again(struct image *image, struct peers *peers)
+{
+	uint32_t domid = 0;
+	struct peer *peer;
+
+	image_upto(image, &domid, DOMID_MAX);
+	peer = image->error || domid == peers->options.self->domid ? NULL : peer_get(peers, domid);
+	if (!peer)
+		return;
+	peer->is_stranger = false;
+	presence_look_up(peer);
+	task_due(&peer->task);
+}
+
+void peers_image(struct image *image, struct peers *peers)
+{
+	uint32_t count = 0;
+	struct peer *peer;
+
+	for (peer = peers->peers; peer; peer = peer->hh.next)
+		count += peer->up && !peers->options.domains;
+	image_upto(image, &count, DOMID_MAX);
+	if (image->is_read) {
+		for (; count > 0 && !image->error; count--)
+			look_up_again(image, peers);
+		return;
+	}
+	for (peer = peers->peers; peer && count; peer = peer->hh.next)
+		if (peer->up)
+			image_u32(image, &peer->domid);
 }
 
 /* Returns whether nothing is known of the peer that XenStore wouldn't tell again. */

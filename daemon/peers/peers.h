@@ -42,6 +42,7 @@ struct access;
 struct account;
 struct domains;
 struct event_base;
+struct image;
 struct known;
 struct quota;
 struct self;
@@ -118,6 +119,9 @@ void peers_stop(struct peers *peers);
 int peers_start(struct peers *peers);
 /* Does peers_stop(), but the presence stays, since the next daemon goes on as the same instance. */
 void peers_hand_over(struct peers *peers);
+/* Writes which peers are there into the image that the next daemon gets, or has those of it looked up. Domain
+ * 0 finds them itself. */
+void peers_image(struct image *image, struct peers *peers);
 
 /* Asks for a vchan with the peer, for `account`. Answers by `connected` or `failed`, never before it returns.
  * A peer of which nothing is known is looked up in XenStore, for which the account pays and waits its turn

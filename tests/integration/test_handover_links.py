@@ -32,6 +32,18 @@ def test_traffic_both_ways_goes_on_over_hand_overs(one, two, memory, times):
         renew_each(times * (one, two), goes_on)
 
 
+def test_who_is_there_is_known_after_a_hand_over(nodes):
+    """By a guest where no daemon runs in domain 0, of one whose daemon stands still."""
+    one, two = nodes(1, 2).values()
+    receiver = two.receiver("inbox")
+    eventually(lambda: b"inbox" in one.xenmsg("endpoints", "2").stdout, "it is listed")
+    with stopped(two.pid):
+        for _ in range(2):
+            renew(one)
+            assert b"inbox" in one.xenmsg("endpoints", "2").stdout
+    receiver.stop()
+
+
 def test_what_waits_for_a_link_that_was_up_before_waits_on(one, two):
     """What the session before has counted is over."""
     with Connection(one.socket) as sender:
