@@ -33,9 +33,9 @@ static const struct help help_texts[] = {
 	{"exec", "DOMID -- CMD [ARGUMENT]...", "become CMD inside a domain",
 	 "The exit status, signals and the terminal are CMD's own; 126: it can't be run, 127: there is none.\n"
 	 "In a paused domain CMD waits until that goes on.\n"},
-	{"create", "[--name NAME] [--type pvh|pv] [--on-crash destroy|preserve]",
+	{"create", "[--name NAME] [--type pvh|pv] [--domid DOMID] [--on-crash destroy|preserve]",
 	 "make a guest; prints its domid",
-	 "Domids are never reused. The name is \"dom\" and the domid by default, the type pvh. --on-crash says\n"
+	 "Domids are given in turn, from the given one on, and used again behind 32751. The name is \"dom\" and the domid by default, the type pvh. --on-crash says\n"
 	 "what the toolstack does when it has crashed: destroy it (the default) or leave it.\n"},
 	{"destroy", "DOMID [--linger MS]", "end a domain as xl destroy does",
 	 "Its home in XenStore goes first. Its peers' channels hear nothing of it. It stays as a zombie while\n"

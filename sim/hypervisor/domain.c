@@ -179,6 +179,20 @@ static void forget(struct hv_domain *domain, bool has_directory)
 	hv_domain_free(domain);
 }
 
+void hv_make_way(const struct hv *hv, uint32_t domid)
+{
+	char *path = NULL, *before = NULL;
+
+	if (asprintf(&path, "%s/dom-%u", hv->dir, domid) < 0)
+		path = NULL;
+	if (path && asprintf(&before, "%s.before", path) < 0)
+		before = NULL;
+	if (before)
+		rename(path, before);
+	free(before);
+	free(path);
+}
+
 /* Makes it without a home. */
 static int make(struct hv *hv, uint32_t domid, const char *name, enum hv_type type, const char *uuid,
 		struct hv_domain **made)
@@ -198,6 +212,7 @@ static int make(struct hv *hv, uint32_t domid, const char *name, enum hv_type ty
 		snprintf(domain->uuid, sizeof(domain->uuid), "%s", uuid);
 	else
 		read_uuid(domain->uuid);
+	hv_make_way(hv, domid);
 	r = mkdir(domain->path, 0755) < 0 ? -errno : 0;
 	has_directory = r == 0;
 	if (r == 0)
@@ -217,19 +232,32 @@ static void add(struct hv_domain *domain)
 	struct hv *hv = domain->hv;
 
 	HASH_ADD(hh, hv->domains, domid, sizeof(domain->domid), domain);
-	if (domain->domid >= hv->next_domid)
-		hv->next_domid = domain->domid + 1;
+	if (domain->domid)
+		hv->last_domid = domain->domid;
 	hv_log(hv, "d%u: created, name %s, type %s", domain->domid, domain->name, hv_type_name(domain->type));
 }
 
-static int create(struct hv *hv, bool dom0, const char *name, enum hv_type type, const char *uuid,
-		  struct hv_domain **created)
+uint32_t hv_free_domid(struct hv *hv)
 {
-	uint32_t domid = dom0 ? 0 : hv->next_domid;
+	uint32_t domid = hv->last_domid;
+
+	do
+		domid = domid + 1 < HV_FIRST_RESERVED_DOMID ? domid + 1 : 1;
+	while (domid != hv->last_domid && hv_domain_by_id(hv, domid));
+	return domid;
+}
+
+static int create(struct hv *hv, bool dom0, uint32_t domid, const char *name, enum hv_type type,
+		  const char *uuid, struct hv_domain **created)
+{
 	struct hv_domain *domain;
 	char default_name[32];
 	int r;
 
+	if (!dom0 && !domid)
+		domid = hv_free_domid(hv);
+	if (hv_domain_by_id(hv, domid))
+		return -EBUSY;
 	snprintf(default_name, sizeof(default_name), dom0 ? "Domain-%u" : "dom%u", domid);
 	r = make(hv, domid, name ? name : default_name, dom0 ? HV_DOM0 : type,
 		 dom0 ? "00000000-0000-0000-0000-000000000000" : uuid, &domain);
@@ -260,7 +288,7 @@ int hv_domain_create_for_libxl(struct hv *hv, uint32_t domid, enum hv_type type,
 		if (domain->state != HV_ZOMBIE && strcmp(domain->uuid, uuid) == 0)
 			return -EEXIST;
 	/* Xen knows no names. It has this one until its home has another. */
-	r = make(hv, domid ? domid : hv->next_domid, uuid, type, uuid, &domain);
+	r = make(hv, domid ? domid : hv_free_domid(hv), uuid, type, uuid, &domain);
 	if (r < 0)
 		return r;
 	domain->is_libxls = domain->preserve = true;
@@ -270,15 +298,16 @@ int hv_domain_create_for_libxl(struct hv *hv, uint32_t domid, enum hv_type type,
 	return 0;
 }
 
-int hv_domain_create(struct hv *hv, bool dom0, const char *name, enum hv_type type, struct hv_domain **domain)
+int hv_domain_create(struct hv *hv, bool dom0, uint32_t domid, const char *name, enum hv_type type,
+		     struct hv_domain **domain)
 {
-	return create(hv, dom0, name, type, NULL, domain);
+	return create(hv, dom0, domid, name, type, NULL, domain);
 }
 
 int hv_domain_create_as(struct hv *hv, const char *name, enum hv_type type, const char *uuid,
 			struct hv_domain **domain)
 {
-	return create(hv, false, name, type, uuid, domain);
+	return create(hv, false, 0, name, type, uuid, domain);
 }
 
 void hv_domain_become_zombie(struct hv_domain *domain)

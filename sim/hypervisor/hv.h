@@ -242,8 +242,8 @@ struct hv {
 	struct sim_store *store;
 	struct hv_domain *domains;   /* by domid: running, paused and zombies */
 	struct hv_domain *suspended; /* saved, without a domid */
-	uint32_t next_domid;
-	uint32_t next_id; /* of shares, mappings and handles: one space of numbers for all */
+	uint32_t last_domid;	     /* that a domain got */
+	uint32_t next_id;	     /* of shares, mappings and handles: one space of numbers for all */
 	bool store_stalled;
 	bool silo; /* guests share nothing but with domain 0, as XSM's SILO has it */
 	struct hv_forbidden *forbidden;
@@ -283,8 +283,12 @@ const char *hv_store_operation(uint32_t type);
 const char *hv_operation(uint32_t op);
 
 /* domain.c; all return 0 or a negative errno. */
-int hv_domain_create(struct hv *hv, bool dom0, const char *name, enum hv_type type,
+/* `domid`: 0: the next one that is free. */
+int hv_domain_create(struct hv *hv, bool dom0, uint32_t domid, const char *name, enum hv_type type,
 		     struct hv_domain **domain);
+/* Returns the number behind the last one that is free, as Xen gives them (XEN_DOMCTL_createdomain): behind
+ * the highest one come those that were others' once. */
+uint32_t hv_free_domid(struct hv *hv);
 /* Finds a domain by domid or name, among the suspended ones if `suspended`, else among the others. NULL: no
  * such domain. */
 struct hv_domain *hv_domain_find(struct hv *hv, const char *what, bool suspended);

@@ -25,6 +25,8 @@ void hv_record_host(struct hv *hv, const char *format, va_list arguments)
 int hv_domain_create_for_libxl(struct hv *hv, uint32_t domid, enum hv_type type, const char *uuid,
 			       struct hv_domain **domain);
 struct hv_domain *hv_domain_by_id(struct hv *hv, uint32_t domid);
+/* Puts aside the folder of a domain that had this number and is gone: dom-N.before. */
+void hv_make_way(const struct hv *hv, uint32_t domid);
 /* The parts of which a life is made: a record that isn't in any list yet, the home in XenStore (without the
  * UUID's part if that is NULL), and what is left as long as others map its pages. */
 struct hv_domain *hv_domain_new(struct hv *hv, uint32_t domid, const char *name, enum hv_type type);

@@ -385,6 +385,7 @@ static int name_directory(const struct hv_domain *domain, uint32_t domid)
 
 	if (asprintf(&path, "%s/dom-%u", domain->hv->dir, domid) < 0)
 		return -ENOMEM;
+	hv_make_way(domain->hv, domid);
 	r = symlink(strrchr(domain->path, '/') + 1, path) < 0 ? -errno : 0;
 	free(path);
 	return r;
@@ -443,18 +444,16 @@ static void tell_processes(struct hv_domain *domain, const struct hv_restore_opt
 int hv_domain_resume(struct hv_domain *domain, const struct hv_restore_options *options)
 {
 	struct hv *hv = domain->hv;
-	uint32_t old_domid = domain->domid, domid = options->same_domid ? old_domid : hv->next_domid;
+	uint32_t old_domid = domain->domid, domid = options->same_domid ? old_domid : hv_free_domid(hv);
 	int r;
 
-	if (domid >= HV_FIRST_RESERVED_DOMID)
-		return -ENOSPC;
 	if (hv_domain_by_id(hv, domid))
 		return -EEXIST;
 	r = domid == old_domid ? 0 : name_directory(domain, domid);
 	if (r < 0)
 		return r;
 	if (domid != old_domid)
-		hv->next_domid++;
+		hv->last_domid = domid;
 	take_domid(domain, domid);
 	/* The restoring side looks after it. */
 	if (domain->is_libxls)

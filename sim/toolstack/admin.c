@@ -94,6 +94,7 @@ static int run_create(struct command_context *context)
 	enum hv_type type = HV_PVH;
 	const char *name = NULL;
 	bool preserve = false;
+	uint32_t domid = 0;
 	int r;
 
 	for (int i = 1; i < context->count; i += 2) {
@@ -103,6 +104,13 @@ static int run_create(struct command_context *context)
 			return hv_answer(context, EXIT_USAGE, "create: %s needs a value", context->word[i]);
 		if (strcmp(context->word[i], "--name") == 0)
 			name = value;
+		else if (strcmp(context->word[i], "--domid") == 0 && hv_parse_number(value, &domid) == 0 &&
+			 domid && domid < HV_FIRST_RESERVED_DOMID)
+			continue;
+		else if (strcmp(context->word[i], "--domid") == 0)
+			return hv_answer(context, EXIT_USAGE,
+					 "create: --domid takes a number from 1 to %u, not '%s'",
+					 HV_FIRST_RESERVED_DOMID - 1, value);
 		else if (strcmp(context->word[i], "--on-crash") == 0 &&
 			 (strcmp(value, "preserve") == 0 || strcmp(value, "destroy") == 0))
 			preserve = value[0] == 'p';
@@ -117,9 +125,11 @@ static int run_create(struct command_context *context)
 	}
 	if (name && !hv_name_is_valid(name))
 		return bad_name(context, name);
-	r = hv_domain_create(context->hv, false, name, type, &domain);
+	r = hv_domain_create(context->hv, false, domid, name, type, &domain);
 	if (r == -EEXIST)
 		return hv_answer(context, EXIT_ERROR, "create: a domain named '%s' exists already", name);
+	if (r == -EBUSY)
+		return hv_answer(context, EXIT_ERROR, "create: there is a domain %u", domid);
 	if (r < 0)
 		return hv_answer(context, EXIT_ERROR, "create: %s", strerror(-r));
 	domain->preserve = preserve;
@@ -352,7 +362,8 @@ static int run_xsm(struct command_context *context)
 }
 
 static const struct admin_command commands[] = {
-	{"create", "create [--name NAME] [--type pvh|pv] [--on-crash destroy|preserve]", 0, 6, run_create},
+	{"create", "create [--name NAME] [--type pvh|pv] [--domid DOMID] [--on-crash destroy|preserve]", 0, 8,
+	 run_create},
 	{"destroy", "destroy DOMID [--linger MS]", 1, 3, run_destroy},
 	{"shutdown", "shutdown DOMID [--reboot] [--timeout MS]", 1, 4, run_shutdown},
 	{"crash", "crash DOMID", 1, 1, run_crash},

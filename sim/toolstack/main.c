@@ -90,9 +90,9 @@ static int start(struct hv *hv, unsigned domains, bool like_xenstored)
 		return complain("cannot start", -ENOMEM);
 	sim_store_refuse(hv->store, hv_store_refused, hv);
 	sim_store_listen_to_changes(hv->store, hv_domains_hear, hv);
-	r = hv_domain_create(hv, true, NULL, HV_DOM0, &domain);
+	r = hv_domain_create(hv, true, 0, NULL, HV_DOM0, &domain);
 	for (unsigned i = 0; r == 0 && i < domains; i++)
-		r = hv_domain_create(hv, false, NULL, HV_PVH, &domain);
+		r = hv_domain_create(hv, false, 0, NULL, HV_PVH, &domain);
 	if (r < 0)
 		return complain("cannot create a domain", r);
 	r = hv_admin_listen(hv);
@@ -126,7 +126,7 @@ static void finish(struct hv *hv)
 
 int hv_run(const char *dir, unsigned domains, bool like_xenstored, int ready_fd)
 {
-	struct hv hv = {.next_domid = 1};
+	struct hv hv = {.last_domid = 0};
 	struct event *terminate = NULL, *interrupt = NULL;
 	int r;
 

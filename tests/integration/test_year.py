@@ -152,3 +152,26 @@ def test_fifty_guests_that_do_nothing_wrong_log_nothing(many):
     for _ in range(3):
         a_round()
     assert lines() == before, zero.log.read_text() + guests[0].log.read_text()
+
+
+def test_a_number_that_was_another_domains_is_a_new_one(nodes, host):
+    """Behind the highest number come those that domains had before, here while others still remember them."""
+    one, two = nodes(1, 2).values()
+    works(one, two)
+    with Connection(two.socket) as receiver:
+        assert receiver.bind("inbox") == 0
+        waiting = one.popen("call", "--timeout", "60s", "2:inbox", "x")
+        unanswered = receiver.take()
+        two.kill()
+        host.sim("destroy", 2)
+        assert waiting.wait(60 * PATIENCE) == EXIT_LOST, waiting.stderr.read()
+        unanswered.free()
+    assert host.sim("create", "--domid", "32751").stdout.strip() == "32751"
+    last = nodes(32751)[32751]
+    works(one, last)
+    last.save_and_restore()
+    assert last.domid == 2, "the first one that is free"
+    works(one, last)
+    assert "from 1 to 32751" in host.sim("create", "--domid", "32752", check=False).stderr
+    assert "there is a domain 2" in host.sim("create", "--domid", "2", check=False).stderr
+    eventually(lambda: [domid for domid, _ in one.peers_by_number()] == [2], "nobody else is known")
