@@ -279,6 +279,18 @@ static void give_back(struct hop *hop)
 	}
 }
 
+/* Counts frames that were handled and consumed. */
+static void count_frames(struct hop *hop, unsigned count, uint32_t total, uint32_t messages)
+{
+	hop->in.position += total;
+	hop->in.unreleased += total;
+	hop->in.has_moved = true;
+	hop->rx.frames += count;
+	hop->rx.bytes += total;
+	hop->rx.messages += messages;
+	account_note_sent(hop->account, total, messages);
+}
+
 /* Consumes the frame at the head of the ring, which has been handled. */
 static void finish_frame(struct hop *hop, const struct frame_header *header)
 {
@@ -286,26 +298,7 @@ static void finish_frame(struct hop *hop, const struct frame_header *header)
 
 	ring_reader_consume(&hop->in.reader, total);
 	hop->in.sequence++;
-	hop->in.position += total;
-	hop->in.unreleased += total;
-	hop->in.has_moved = true;
-	hop->rx.frames++;
-	hop->rx.bytes += total;
-	if (header->type == FRAME_DATA)
-		hop->rx.messages += header->messages;
-	account_note_sent(hop->account, total, header->type == FRAME_DATA ? header->messages : 0);
-}
-
-/* Takes back finish_frame() of the last `count` frames, of `total` bytes. */
-static void unfinish_frames(struct hop *hop, unsigned count, uint32_t total, uint32_t messages)
-{
-	hop->in.reader.tail -= total;
-	hop->in.sequence -= count;
-	hop->in.position -= total;
-	hop->in.unreleased -= total;
-	hop->rx.frames -= count;
-	hop->rx.bytes -= total;
-	hop->rx.messages -= messages;
+	count_frames(hop, 1, total, header->type == FRAME_DATA ? header->messages : 0);
 }
 
 /* Decodes the header of the frame at the head of the ring. 1: the whole frame is there; 0: not yet; negative
@@ -341,7 +334,7 @@ static int next_frame(struct hop *hop, struct frame_header *header)
 static void take_run(struct hop *hop, uint32_t number)
 {
 	struct channel_end *end = channel_table_find(&hop->channels, number);
-	uint64_t position = hop->in.position;
+	uint32_t room = hop->in.unreleased < HOP_CHUNK ? HOP_CHUNK - hop->in.unreleased : 0, total = 0;
 	struct frame_header header;
 	struct iovec pieces[2];
 	struct hop_run run;
@@ -349,7 +342,7 @@ static void take_run(struct hop *hop, uint32_t number)
 	int r;
 
 	hop_run_begin(&run, end);
-	while (run.end && hop->in.unreleased < HOP_CHUNK && next_frame(hop, &header) > 0) {
+	while (run.end && total < room && next_frame(hop, &header) > 0) {
 		if (header.type != FRAME_DATA || header.channel != number ||
 		    header.length > end->granted - end->received - run.length ||
 		    ring_reader_peek(&hop->in.reader, FRAME_HEADER_SIZE, header.length, pieces) != 1 ||
@@ -357,15 +350,19 @@ static void take_run(struct hop *hop, uint32_t number)
 			break;
 		if (!end->is_opener)
 			look_at_number(end, &hop->in.reader, &header);
-		finish_frame(hop, &header);
+		ring_reader_consume(&hop->in.reader, frame_size(header.length));
+		hop->in.sequence++;
+		total += frame_size(header.length);
 		frames++;
 	}
 	hop_spend(hop, frames * COST_FRAME);
 	r = frames ? hop_run_end(&run) : 0;
 	if (r < 0) {
-		unfinish_frames(hop, frames, (uint32_t)(hop->in.position - position), run.messages);
+		hop->in.reader.tail -= total;
+		hop->in.sequence -= frames;
 		hop_fail(hop, r, r == -ENOLINK ? "this domain was restored" : "no memory");
-	} else if (run.end) {
+	} else if (frames) {
+		count_frames(hop, frames, total, run.messages);
 		count(end, run.length, run.messages);
 		steps_note_data(end, run.length, run.messages);
 	}

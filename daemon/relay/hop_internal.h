@@ -153,6 +153,7 @@ int hop_forward(struct channel_end *end, const struct ring_reader *reader, uint3
 struct hop_run {
 	struct channel_end *end; /* where they come in; NULL: each must be decided for */
 	struct outlet *outlet;	 /* NULL: they wait at the other end */
+	uint32_t left;		 /* bytes that it takes before one has to ask again */
 	struct evbuffer_iovec room;
 	uint32_t length, messages;
 };
@@ -164,9 +165,16 @@ bool hop_run_keep(struct hop_run *run, const void *data, uint32_t length);
 /* Adds a piece. False: it must be forwarded by itself. */
 static inline bool hop_run_add(struct hop_run *run, const void *data, uint32_t length, uint32_t messages)
 {
-	if (run->outlet ? !outlet_append(run->outlet, channel_other(run->end), data, length, messages)
-			: !hop_run_keep(run, data, length))
+	if (!run->outlet && !hop_run_keep(run, data, length))
 		return false;
+	if (run->outlet) {
+		if (run->left <= length)
+			run->left = outlet_room(run->outlet, channel_other(run->end));
+		if (run->left <= length || !outlet_is_even(run->outlet))
+			return false;
+		run->left -= length;
+		outlet_append(run->outlet, data, length, messages);
+	}
 	run->length += length;
 	run->messages += messages;
 	return true;

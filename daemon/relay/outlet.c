@@ -10,6 +10,7 @@
 
 #define PIECE_MIN 256u /* a longer payload isn't cut into pieces smaller than this */
 #define ROOM_MIN  (FRAME_HEADER_SIZE + PIECE_MIN)
+#define LOOK_EACH 1024u /* bytes that are appended before we look again whether the reader waits */
 
 static uint32_t padded(uint32_t length)
 {
@@ -225,18 +226,33 @@ static void note_put(struct outlet *outlet, uint32_t length, uint32_t messages)
 	outlet->filling_messages += messages;
 }
 
-bool outlet_append(struct outlet *outlet, struct channel_end *end, const void *data, uint32_t length,
-		   uint32_t messages)
+uint32_t outlet_room(struct outlet *outlet, const struct channel_end *end)
 {
-	uint32_t left = frame_left(outlet, end), size = unpublished(outlet) + length;
+	uint32_t room = frame_left(outlet, end), size = unpublished(outlet),
+		 chunk = outlet->traits->first_chunk;
+	int space;
 
-	/* Even an empty piece goes only into an open frame. */
-	if (!left || length > left || size >= chunk_size(outlet, size) ||
-	    ring_writer_space(&outlet->writer, length + 7) < (int)length + 7)
-		return false;
+	if (!room)
+		return 0;
+	if (size + 1 >= chunk) { /* so look whether it is to be seen, and soon again */
+		chunk = chunk_size(outlet, size + 1);
+		if (chunk > size + LOOK_EACH)
+			chunk = size + LOOK_EACH;
+	}
+	if (size + 1 >= chunk)
+		return 0;
+	if (room > chunk - size - 1)
+		room = chunk - size - 1;
+	space = ring_writer_space(&outlet->writer, room + 7);
+	if (space < 7)
+		return 0;
+	return room < (uint32_t)space - 7 ? room : (uint32_t)space - 7;
+}
+
+void outlet_append(struct outlet *outlet, const void *data, uint32_t length, uint32_t messages)
+{
 	ring_writer_put(&outlet->writer, data, length);
 	note_put(outlet, length, messages);
-	return true;
 }
 
 void outlet_take_back(struct outlet *outlet, uint32_t length, uint32_t messages)

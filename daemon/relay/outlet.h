@@ -94,9 +94,16 @@ void outlet_put(struct outlet *outlet, const struct frame_header *header, const 
 void outlet_put_aside(struct outlet *outlet, const struct frame_header *header, const void *payload);
 /* Writes bytes of `end`'s stream, a chunk at most. Returns how many, 0 if there is no room, or an error. */
 int outlet_write(struct outlet *outlet, struct channel_end *end, struct outgoing *data);
-/* Appends one short piece to the open frame, if it is `end`'s and takes it. False: nothing was written. */
-bool outlet_append(struct outlet *outlet, struct channel_end *end, const void *data, uint32_t length,
-		   uint32_t messages);
+/* Returns how many bytes may be appended to the open frame before one has to ask again; 0: none, also no empty
+ * piece: it isn't `end`'s, is full, or is to be seen. */
+uint32_t outlet_room(struct outlet *outlet, const struct channel_end *end);
+/* Whether another piece can be appended behind those that were: frames have padding only at their end. */
+static inline bool outlet_is_even(const struct outlet *outlet)
+{
+	return !(outlet->filling_length & 7);
+}
+/* Appends a short piece for which there is room. */
+void outlet_append(struct outlet *outlet, const void *data, uint32_t length, uint32_t messages);
 /* Whether so much has been written that the reader should see it: on two CPUs it works on the first chunk
  * while we copy the second. */
 bool outlet_is_due(const struct outlet *outlet);
