@@ -117,8 +117,7 @@ int relay_init(struct relay *relay, struct event_base *base, uint64_t max_messag
 void relay_pass(struct relay *relay);
 /* Runs passes until nothing is left to do, but no more than so many. */
 void relay_run(struct relay *relay, unsigned passes);
-/* The time, in ns of clock_ns(): in a pass, the one at which somebody asked first, or since programs were let
- * go on. */
+/* The time, in ns of clock_ns(): in a pass, the one at which somebody asked first since others could run. */
 static inline uint64_t relay_now(struct relay *relay)
 {
 	if (!relay->now_ns || !relay->turns.in_pass)

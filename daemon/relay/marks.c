@@ -85,6 +85,7 @@ void hop_notify_now(struct hop *hop)
 	hop->tx.notifications++;
 	hop_spend(hop, COST_SYSCALL);
 	hop->callbacks->notify(hop->owner);
+	hop->relay->now_ns = 0; /* it may have run meanwhile */
 }
 
 void hop_notify(struct hop *hop)
