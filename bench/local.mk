@@ -18,8 +18,9 @@ bench_steps_LDADD = libengine.a libxenmsg.la
 noinst_PROGRAMS += bench-fanout
 bench_fanout_SOURCES = bench/fanout.c bench/fanout.h bench/fanout_xenmsg.c bench/fanout_sockets.c
 bench_fanout_LDADD = libengine.a libxenmsg.la
+bench_fanout_CPPFLAGS = $(AM_CPPFLAGS)
 if WITH_SYSTEMD
-bench_fanout_CPPFLAGS = $(AM_CPPFLAGS) -DFANOUT_DBUS
+bench_fanout_CPPFLAGS += -DFANOUT_DBUS
 bench_fanout_SOURCES += bench/fanout_dbus.c
 bench_fanout_LDADD += $(SYSTEMD_LIBS)
 noinst_PROGRAMS += bench-dbus
