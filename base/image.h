@@ -62,7 +62,7 @@ enum image_section_type {
 	IMAGE_TYPES
 };
 
-#define IMAGE_FORMAT  13u	 /* another number: another format, which isn't read */
+#define IMAGE_FORMAT  1u	 /* another number: another format, which isn't read */
 #define IMAGE_MAX     (1u << 30) /* bytes */
 #define IMAGE_FDS_MAX 1048576u
 

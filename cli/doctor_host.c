@@ -49,8 +49,6 @@ static void check_domain(struct doctor *doctor, struct json_object *entry)
 		check_links(doctor, status);
 	} else if (number_at(entry, "error") == EACCES) {
 		left_out(doctor, "daemon", "it tells domain 0 nothing: host-sight = none");
-	} else if (number_at(entry, "error") == EOPNOTSUPP) {
-		left_out(doctor, "daemon", "it is older than domain 0's, and can't tell");
 	} else {
 		ill(doctor, EXIT_UNREACHABLE, "daemon", "run 'xenmsg doctor' in that domain, and see its log",
 		    "%s", text_or(entry, "why", ""));

@@ -263,8 +263,8 @@ struct xenmsg_result {
 	const char *reason;
 	/* of a call: the answer, or with -EREMOTEIO the data that came with it if there are some; else
 	 * NULL. The owner of the result frees it with xenmsg_message_free(). Its sender is the program
-	 * that was called, as it was when its first call reached it; uid UINT32_MAX: a daemon on the way
-	 * is too old to tell */
+	 * that was called, as it was when its first call reached it; uid UINT32_MAX: that isn't
+	 * known */
 	struct xenmsg_message *reply;
 	char *json; /* of a query: the answer, which the owner of the result frees with free(3); else NULL */
 	uint64_t round_trip_ns; /* of a ping: nanoseconds; else 0 */
@@ -503,7 +503,7 @@ XENMSG_API int xenmsg_unbind(struct xenmsg *conn, const char *endpoint);
  * Returns 0: the first thing that comes of each topic is a notice, XENMSG_SUBSCRIBED or XENMSG_WAITING. Or
  * returns -EINVAL (the address is malformed, or the options are), -EEXIST (this connection has subscribed to
  * that address already, also if that has ended: XENMSG_ENDED), -EACCES (a policy denies it), -EPROTOTYPE
- * (that endpoint is no topic), -EOPNOTSUPP (the daemon is too old), -ENOBUFS (over a quota), -ENOTCONN,
+ * (that endpoint is no topic), -ENOBUFS (over a quota), -ENOTCONN,
  * -ETIMEDOUT, -EINTR, -ENOMEM.
  */
 XENMSG_API XENMSG_CHECK int xenmsg_subscribe(struct xenmsg *conn, const char *address,
@@ -512,7 +512,7 @@ XENMSG_API XENMSG_CHECK int xenmsg_subscribe(struct xenmsg *conn, const char *ad
 /*
  * Begins to subscribe.
  * `done` is called with what xenmsg_subscribe() returns; it, `userdata` and `op` are as for
- * xenmsg_begin_bind(). Returns 0; or -EINVAL, -EEXIST, -EOPNOTSUPP, -ENOBUFS (64 questions to the
+ * xenmsg_begin_bind(). Returns 0; or -EINVAL, -EEXIST, -ENOBUFS (64 questions to the
  * daemon have no answer yet), -ENOTCONN, -ENOMEM.
  */
 XENMSG_API XENMSG_CHECK int xenmsg_begin_subscribe(struct xenmsg *conn, const char *address,
@@ -580,14 +580,14 @@ XENMSG_API const char *xenmsg_message_key(const struct xenmsg_message *message);
  * next program that binds it. While it waits, no messages are handled.
  * options  a time-out, usually none: then what is still in service ends, as by xenmsg_unbind()
  * Returns 0 when all callers have their answers, or -ENOENT (it isn't bound here for messages or calls),
- * -EOPNOTSUPP (the daemon is too old), -ETIMEDOUT, -EINTR, -ENOTCONN, -ENOMEM.
+ * -ETIMEDOUT, -EINTR, -ENOTCONN, -ENOMEM.
  */
 XENMSG_API XENMSG_CHECK int xenmsg_drain(struct xenmsg *conn, const char *endpoint,
 					 const struct xenmsg_options *options);
 /*
  * Begins to drain an endpoint.
  * `done`, not NULL, is called with what xenmsg_drain() returns, or -ECANCELED within xenmsg_close();
- * `op` is as for xenmsg_begin_bind(). Returns 0; or -EINVAL, -ENOENT, -EOPNOTSUPP, -ENOTCONN, -ENOMEM:
+ * `op` is as for xenmsg_begin_bind(). Returns 0; or -EINVAL, -ENOENT, -ENOTCONN, -ENOMEM:
  * nothing has changed.
  */
 XENMSG_API XENMSG_CHECK int xenmsg_begin_drain(struct xenmsg *conn, const char *endpoint,
@@ -625,9 +625,7 @@ XENMSG_API XENMSG_CHECK int xenmsg_take(struct xenmsg *conn, const struct xenmsg
 /*
  * Gives a message back: it is not delivered.
  * Its sender gets -EREMOTEIO with this code, and for what it has sent behind it and wasn't taken
- * -ECANCELED. Where a daemon or the sender's library is older, it gets the bare code, as an errno, for
- * all of them. Of a message larger than 64 KiB, parts of which were released before, it gets
- * -ECONNRESET.
+ * -ECANCELED. Of a message larger than 64 KiB, parts of which were released before, it gets -ECONNRESET.
  * code  1 to 4095, of any meaning to the two programs
  * Returns as xenmsg_take(), or -EINVAL (another code).
  */
@@ -666,10 +664,9 @@ XENMSG_API const char *xenmsg_message_endpoint(const struct xenmsg_message *mess
 XENMSG_API const struct xenmsg_peer *xenmsg_message_sender(const struct xenmsg_message *message);
 /*
  * Returns for how many milliseconds the answer to a call is still wanted.
- * The caller's time-out says so; negative: the caller has set none, or its library or a daemon on the
- * way is older, or it is no call. This suits as the time-out of what the server calls in turn. What
- * the request has waited for on its way isn't known here, so the caller may give up before, which
- * xenmsg_message_wants_reply() tells.
+ * The caller's time-out says so; negative: the caller has set none, or it is no call. This suits as the
+ * time-out of what the server calls in turn. What the request has waited for on its way isn't known here,
+ * so the caller may give up before, which xenmsg_message_wants_reply() tells.
  */
 XENMSG_API int xenmsg_message_time_left(const struct xenmsg_message *message);
 /*
@@ -683,7 +680,7 @@ XENMSG_API const char *xenmsg_message_trace(const struct xenmsg_message *message
  * comes from another host.
  * name  [out] and a zero, if there is room for it in `size` bytes; XENMSG_NAME_SIZE are enough
  * Returns 0, -ENODATA (it has no name here: an answer, or of a topic, or another program has had the channel
- * before, or a daemon on its way is older), -ENOBUFS (no room).
+ * before), -ENOBUFS (no room).
  */
 XENMSG_API XENMSG_CHECK int xenmsg_message_name(const struct xenmsg_message *message, char *name,
 						size_t size);
@@ -908,10 +905,8 @@ XENMSG_API XENMSG_CHECK int xenmsg_begin_await_reply_room(struct xenmsg_message 
 							  struct xenmsg_op **op);
 /*
  * Answers a call with an error of the program's own.
- * The caller's xenmsg_call() returns -EREMOTEIO, with this code and these data. (A caller with an
- * older library gets the code as an errno, and no data.)
- * code  1 to 65535, of any meaning to the two programs but XENMSG_UNANSWERED; up to 4095 where the caller may
- *       be older
+ * The caller's xenmsg_call() returns -EREMOTEIO, with this code and these data.
+ * code  1 to 65535, of any meaning to the two programs but XENMSG_UNANSWERED
  * data  what else there is to say: a text for people, for example. May be NULL if size is 0
  * Returns as xenmsg_reply(), or -EINVAL (another code); without data never -EAGAIN.
  */
@@ -919,8 +914,7 @@ XENMSG_API int xenmsg_reply_error(struct xenmsg_message *message, unsigned code,
 				  size_t size);
 /*
  * Answers a call with how the command that was run for it ended.
- * The caller's xenmsg_call() returns -EREMOTEIO, with the code EIO and this exit status. (A caller
- * with an older library gets only the code, as an errno.)
+ * The caller's xenmsg_call() returns -EREMOTEIO, with the code EIO and this exit status.
  * status  1 to 255; by custom 128 and the number of the signal that killed the command
  * Returns as xenmsg_reply_error(), with -EINVAL for another status.
  */
@@ -1043,7 +1037,7 @@ typedef void (*xenmsg_event_handler)(void *userdata, const struct xenmsg_event *
  * options  a time-out, usually 30 s
  * Returns a positive number for xenmsg_unwatch(), or -EINVAL (malformed pattern), -ENOBUFS (over a
  * quota), -ENOTCONN, -ETIMEDOUT, -EINTR, -ENOMEM; of another host, which can't be asked, also -EHOSTDOWN,
- * -EHOSTUNREACH, -EACCES, -EOPNOTSUPP.
+ * -EHOSTUNREACH, -EACCES.
  */
 XENMSG_API XENMSG_CHECK int xenmsg_watch(struct xenmsg *conn, const char *pattern,
 					 const struct xenmsg_options *options,
@@ -1079,8 +1073,7 @@ XENMSG_API int xenmsg_unwatch(struct xenmsg *conn, int watch);
  * A caller that is neither root nor an administrator (admin-group in xenmsgd.conf(5)) is told only
  * what is its own and what isn't about any user. Returns 0, or -EINVAL (unknown question),
  * -EHOSTDOWN (no such domain), -EPERM (about the policy for others), -ENOTCONN, -EINTR, -ETIMEDOUT,
- * -ENOMEM; about other hosts also -EACCES, -EHOSTUNREACH (nothing leads there), -EOPNOTSUPP (a daemon
- * on the way is too old), -ENOBUFS.
+ * -ENOMEM; about other hosts also -EACCES, -EHOSTUNREACH (nothing leads there), -ENOBUFS.
  */
 XENMSG_API XENMSG_CHECK int xenmsg_query(struct xenmsg *conn, const char *what,
 					 const struct xenmsg_options *options, char **json);

@@ -67,16 +67,6 @@ static uint32_t encode_bind(const char *endpoint, uint32_t kinds, uint8_t payloa
 	return frame_bind_encode(&bind, payload);
 }
 
-/* The daemon doesn't know what the program asks for. Returns -EOPNOTSUPP, with a reason. */
-static int daemon_is_too_old(struct xenmsg *conn, const char *what)
-{
-	char text[100];
-	int size = snprintf(text, sizeof(text), "the xenmsgd of this domain is too old for %s", what);
-
-	conn_set_reason(conn, text, (size_t)size);
-	return -EOPNOTSUPP;
-}
-
 /* Checks the arguments and enters the binding, before the daemon does: a message may follow right behind its
  * answer. Sets *kinds to those of BIND. */
 static int enter_binding(struct xenmsg *conn, const char *endpoint, const struct how *how,
@@ -95,9 +85,7 @@ static int enter_binding(struct xenmsg *conn, const char *endpoint, const struct
 			return -EINVAL;
 		*kinds = BIND_TOPIC | (flags & XENMSG_RETAIN ? BIND_RETAIN : 0) |
 			 (flags & XENMSG_COUNT_LISTENERS ? BIND_LISTENERS : 0) | how->keys << BIND_KEYS_SHIFT;
-		return conn->transport.knows_topics
-			       ? inbox_bind(&conn->inbox, endpoint, *kinds, false, NULL, userdata)
-			       : daemon_is_too_old(conn, "topics");
+		return inbox_bind(&conn->inbox, endpoint, *kinds, false, NULL, userdata);
 	}
 	if ((flags & (XENMSG_RETAIN | XENMSG_COUNT_LISTENERS)) || how->keys)
 		return -EINVAL;
@@ -197,8 +185,6 @@ static int subscribe_for(struct xenmsg *conn, const char *address, const struct 
 		r = subscription_check(&how);
 	if (r == 0)
 		r = enter(conn);
-	if (r == 0 && !conn->transport.knows_topics)
-		r = daemon_is_too_old(conn, "topics");
 	if (r < 0)
 		return r;
 	return (how.flags & XENMSG_PATTERN ? pattern_begin : subscription_begin)(
@@ -258,8 +244,6 @@ static int drain_for(struct xenmsg *conn, const char *endpoint, const struct xen
 	binding = inbox_find(&conn->inbox, endpoint, strlen(endpoint));
 	if (!binding || !binding->kinds)
 		return -ENOENT;
-	if (conn->transport.minor < CHANNEL_MINOR_MORE)
-		return daemon_is_too_old(conn, "draining");
 	r = calls_await(&conn->calls, done, userdata, drain);
 	if (r < 0)
 		return r;

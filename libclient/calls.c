@@ -201,11 +201,11 @@ static int withdraw_op(struct xenmsg_op *op)
 	return calls_expire(call->calls);
 }
 
-/* Writes the properties into `block` and adds them to the message, if the other end may know them. */
-static void add_properties(const struct sender *sender, struct message_pieces *pieces,
-			   const struct properties *properties, uint8_t block[PROPERTIES_WRITE])
+/* Writes the properties into `block` and adds them to the message. */
+static void add_properties(struct message_pieces *pieces, const struct properties *properties,
+			   uint8_t block[PROPERTIES_WRITE])
 {
-	if (properties_are_there(properties) && sender_may_know_properties(sender))
+	if (properties_are_there(properties))
 		message_pieces_add(pieces, block, properties_encode(properties, block));
 }
 
@@ -267,7 +267,7 @@ int calls_start(struct calls *calls, const char *address, const void *data, size
 	call.numbered.number = unused_number(call.caller);
 	pieces = message_pieces(data, size);
 	message_pieces_mark(&pieces, MESSAGE_REQUEST, (struct message_error){0}, call.numbered.number);
-	add_properties(call.sender, &pieces, properties, block);
+	add_properties(&pieces, properties, block);
 	return start(calls, &call, &pieces, size, NULL, false, started);
 }
 
@@ -285,7 +285,7 @@ int calls_start_message(struct calls *calls, const char *address, const void *da
 	r = outbox_channel(calls->outbox, address, CHANNEL_MESSAGE, &message.sender);
 	if (r < 0)
 		return r;
-	add_properties(message.sender, &pieces, properties, block);
+	add_properties(&pieces, properties, block);
 	return start(calls, &message, &pieces, size, NULL, at_once, started);
 }
 
@@ -347,21 +347,11 @@ int calls_await_room(struct calls *calls, struct sender *sender, size_t size, xe
 static int withdraw(struct call *call)
 {
 	struct sender *sender = call->caller->sender;
-	const struct op nobody = {.done = NULL};
-	struct message_pieces pieces = message_pieces(NULL, 0);
 	uint8_t number[4];
-	int r;
 
-	if (sender->minor >= CHANNEL_MINOR_MORE) { /* past what the server hasn't taken */
-		complete(call, op_result_unknown(-ETIMEDOUT, CALL_TAKEN), NULL);
-		return transport_control(call->calls->outbox->transport, FRAME_WITHDRAW, sender->number,
-					 number, frame_u32_encode(call->numbered.number, number));
-	}
-	message_pieces_mark(&pieces, MESSAGE_WITHDRAWAL, (struct message_error){0}, call->numbered.number);
 	complete(call, op_result_unknown(-ETIMEDOUT, CALL_TAKEN), NULL);
-	r = outbox_put(call->calls->outbox, sender, &pieces, false, &nobody);
-	/* If there is no room for it, the server answers in vain, which does no harm. */
-	return r == -EAGAIN || r == -ENOMEM ? 0 : r;
+	return transport_control(call->calls->outbox->transport, FRAME_WITHDRAW, sender->number, number,
+				 frame_u32_encode(call->numbered.number, number));
 }
 
 /* Cancels a request that wasn't taken yet, as far as is known. */

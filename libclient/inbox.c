@@ -259,15 +259,13 @@ int inbox_drain(struct inbox *inbox, struct binding *binding, struct call *drain
 int inbox_refuse_request(struct inbox *inbox, const struct inbox_front *front)
 {
 	const struct message_error no_endpoint = {.number = ENOENT};
-	enum message_type type =
-		front->receiver->minor >= CHANNEL_MINOR_MORE ? MESSAGE_REFUSAL : MESSAGE_ERROR;
 	struct xenmsg_message *request = NULL;
 	int r = inbox_take(inbox, front, &request);
 
 	if (r <= 0)
 		return r;
 	front->receiver->has_refused = true;
-	r = reply_put(request, type, no_endpoint, NULL, 0);
+	r = reply_put(request, MESSAGE_REFUSAL, no_endpoint, NULL, 0);
 	if (request->reply == REPLY_OWED)
 		reply_lose(request);
 	xenmsg_message_free(request);
@@ -306,7 +304,6 @@ static int on_open(struct inbox *inbox, uint32_t number, const uint8_t *payload,
 	keep_sender_name(receiver, open.domain_name);
 	if (host_name_is_valid(open.host.data, open.host.size))
 		memcpy(receiver->sender_host, open.host.data, open.host.size);
-	receiver->minor = open.minor;
 	/* The daemon has opened a subscription's, and the publisher's messages have other offsets. */
 	receiver->serial = address_is_meant(open.name.data, open.name.size) ? 0 : open.serial;
 	receiver->binding = inbox_find(inbox, open.name.data, open.name.size);

@@ -123,12 +123,10 @@ static int continue_part(struct inbox *inbox, struct receiver *receiver)
 	return inbox->frame_left > 0 && assembly_wants(&receiver->part) == 0;
 }
 
-static bool head_is_possible(const struct receiver *receiver, uint8_t type, uint32_t size)
+static bool head_is_possible(const struct receiver *receiver, uint8_t type)
 {
 	type &= (uint8_t)~MESSAGE_PROPERTIES;
-	if (!receiver->replies)
-		return type == MESSAGE_PLAIN;
-	return type == MESSAGE_REQUEST || (type == MESSAGE_WITHDRAWAL && size == 0);
+	return type == (receiver->replies ? MESSAGE_REQUEST : MESSAGE_PLAIN);
 }
 
 /* Copies the head to where the message may be assembled. Returns 1 if it makes sense, 0 if the channel was
@@ -139,25 +137,13 @@ static int read_head(struct inbox *inbox, struct receiver *receiver)
 	uint64_t most = inbox->transport->max_message;
 
 	ring_reader_copy(&inbox->transport->deliveries, 0, part->head, sizeof(part->head));
-	if (!head_is_possible(receiver, assembly_type(part), assembly_size(part)))
+	if (!head_is_possible(receiver, assembly_type(part)))
 		return inbox_reset_receiver(inbox, receiver, EPROTO);
 	if (assembly_has_block(part))
 		most += PROPERTIES_MAX;
 	if (assembly_size(part) > most)
 		return inbox_reset_receiver(inbox, receiver, EMSGSIZE);
 	return 1;
-}
-
-/* Notes that the caller no longer waits for an answer. `before` bytes of the frame lie before the trailer. */
-static int take_withdrawal(struct inbox *inbox, struct receiver *receiver, uint32_t before)
-{
-	uint8_t number[4];
-
-	ring_reader_copy(&inbox->transport->deliveries, before + 4, number, sizeof(number));
-	replies_withdraw(receiver->replies, get_u32(number));
-	assembly_drop(&receiver->part);
-	consume(inbox, receiver, before + MESSAGE_TRAILER_SIZE);
-	return inbox_end_if_finished(inbox, receiver);
 }
 
 int inbox_front(struct inbox *inbox, struct inbox_front *front, bool *unknown_channel)
@@ -208,14 +194,13 @@ int inbox_front(struct inbox *inbox, struct inbox_front *front, bool *unknown_ch
 			}
 		}
 		r = whole ? 1 : continue_part(inbox, receiver);
-		if (r > 0 && assembly_type(part) != MESSAGE_WITHDRAWAL) {
+		if (r > 0) {
 			*front = (struct inbox_front){receiver, receiver->binding, assembly_size(part),
 						      assembly_has_block(part)};
 			if (!receiver->binding->drains)
 				return 1;
 			r = inbox_refuse_request(inbox, front);
-		} else if (r > 0)
-			r = take_withdrawal(inbox, receiver, whole ? MESSAGE_HEAD_SIZE : 0);
+		}
 		if (r < 0)
 			return r;
 	}

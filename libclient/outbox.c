@@ -325,8 +325,7 @@ static int put_slowly(struct outbox *outbox, struct sender *sender, const struct
 	bool held = false;
 	int r;
 
-	if (sender->state == SENDER_OPENING && (span > CHANNEL_INITIAL_LIMIT || pieces->block_size) &&
-	    sender->hold == UINT64_MAX) {
+	if (sender->state == SENDER_OPENING && span > CHANNEL_INITIAL_LIMIT && sender->hold == UINT64_MAX) {
 		sender->hold = sender->accepted;
 		held = true;
 	}
@@ -507,7 +506,7 @@ static int commit(struct outbox *outbox, size_t size, const struct properties *p
 		return r;
 	*chosen = sender;
 	/* Before its payload there is no room for properties. */
-	if (properties && properties_are_there(properties) && sender_may_know_properties(sender))
+	if (properties && properties_are_there(properties))
 		message_pieces_add(&pieces, block, properties_encode(properties, block));
 	/* Meanwhile its room in the ring may have been needed, or its channel may have ended and another have
 	 * begun. */

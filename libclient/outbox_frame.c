@@ -18,24 +18,11 @@ static uint32_t block_of(const uint8_t *message)
 	return message[4] & MESSAGE_PROPERTIES ? get_u16(message + MESSAGE_HEAD_SIZE) : 0;
 }
 
-/* Takes the properties out of a queued message of `span` bytes. Returns how many bytes that was. */
-static uint32_t strip(uint8_t *message, uint64_t span)
-{
-	uint32_t block = block_of(message);
-
-	put_u32(message, get_u32(message) - block);
-	message[4] &= (uint8_t)~MESSAGE_PROPERTIES;
-	memmove(message + MESSAGE_HEAD_SIZE, message + MESSAGE_HEAD_SIZE + block,
-		span - MESSAGE_HEAD_SIZE - block);
-	return block;
-}
-
-/* Looks through the queue, now that the other side's limit and version are known: removes messages that are
- * larger than it accepts, and properties that it doesn't know. */
+/* Looks through the queue, now that the other side's limit is known: removes messages that are larger than it
+ * accepts. */
 static void revise_queue(struct outbox *outbox, struct sender *sender)
 {
 	uint64_t begin = sender->settled, removed = 0;
-	bool strips = !sender_may_know_properties(sender);
 	uint32_t kept = 0;
 
 	for (uint32_t i = 0; i < sender->ops_count; i++) {
@@ -50,13 +37,8 @@ static void revise_queue(struct outbox *outbox, struct sender *sender)
 			removed += span;
 			continue;
 		}
-		if (queued) {
-			uint32_t stripped = strips ? strip(at, span) : 0;
-
-			if (removed)
-				memmove(at - removed, at, span - stripped);
-			removed += stripped;
-		}
+		if (queued && removed)
+			memmove(at - removed, at, span);
 		*sender_op(sender, kept) = op;
 		sender_op(sender, kept++)->end -= removed;
 	}
@@ -76,7 +58,6 @@ static int on_opened(struct outbox *outbox, struct sender *sender, const uint8_t
 	if (opened.limit > sender->limit)
 		sender->limit = opened.limit;
 	sender->max_message = opened.max_message;
-	sender->minor = opened.minor < PROTOCOL_MINOR ? (uint8_t)opened.minor : PROTOCOL_MINOR;
 	sender->has_identity = opened.has_identity;
 	sender->identity = opened.identity;
 	sender->hold = UINT64_MAX;

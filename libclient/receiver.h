@@ -34,7 +34,6 @@ struct receiver {
 	uint64_t origin;	 /* marks messages that were filled in from this receiver */
 	struct replies *replies; /* NULL: it isn't a channel of kind call */
 	struct binding *binding; /* NULL once RESET was sent */
-	uint8_t minor;		 /* CHANNEL_MINOR_MORE: of the opener */
 	uint16_t serial;	 /* as in OPEN */
 	struct frame_identity sender;
 	char sender_name[DOMAIN_NAME_MAX + 1];

@@ -59,14 +59,11 @@ struct sender {
 	enum sender_state state;
 	enum channel_kind kind;
 	bool fin_received;
-	uint8_t minor; /* CHANNEL_MINOR_MORE: of the other end, as OPENED says */
 	bool has_identity;
 	struct frame_identity identity; /* of the program there, likewise */
 	uint32_t number;
 	uint64_t framed, accepted, limit, consumed;
-	/* framing stops here: of the next message OPENED will tell whether it is too large, or may have
-	 * properties */
-	uint64_t hold;
+	uint64_t hold; /* framing stops here: of the next message OPENED will tell whether it is too large */
 	uint64_t settled; /* end of the last op with an outcome */
 	uint64_t max_message;
 	uint64_t used;	   /* outbox->clock when it was used last */
@@ -95,12 +92,6 @@ static inline uint64_t sender_budget(const struct sender *sender)
 	uint64_t end = sender->limit < sender->hold ? sender->limit : sender->hold;
 
 	return end > sender->framed ? (end - sender->framed) & ~(uint64_t)7 : 0;
-}
-
-/* Returns whether the other end may know properties: it does, or hasn't said yet. */
-static inline bool sender_may_know_properties(const struct sender *sender)
-{
-	return sender->state == SENDER_OPENING || sender->minor >= CHANNEL_MINOR_MORE;
 }
 
 /* Returns the number by which traces name the channel, as the daemon makes it. */

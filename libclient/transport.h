@@ -50,7 +50,7 @@ struct transport {
 	int timer;
 	int64_t alarm; /* when the timer is due (deadline.h); negative: it has been, or is not set */
 	bool shared;
-	bool is_mux;	/* the daemon has said that the session carries streams: all comes in `in` */
+	bool is_mux;	/* the session carries streams: all comes in `in` */
 	bool is_traced; /* trace.h */
 	bool poked;	/* `poke` was notified, and not polled since */
 	bool closed;	/* the daemon has closed the socket */
@@ -75,8 +75,6 @@ struct transport {
 	uint32_t lent_room;
 	uint32_t lend_later;	   /* room isn't lent so many times, since it had to be taken back */
 	struct mirror *out_mirror; /* NULL: not made yet */
-	uint16_t minor;		   /* of the daemon */
-	bool knows_topics;	   /* it does */
 	uint32_t domid;
 	uint64_t max_message;
 	char reason[256]; /* the daemon's last words */

@@ -60,9 +60,7 @@ static int dial(struct transport *transport, int64_t deadline)
 	r = transport_watch(transport, transport->socket, EPOLLIN | EPOLLRDHUP, ON_SOCKET);
 	return r < 0 ? r
 		     : handshake_hello(transport->socket,
-				       HELLO_HOSTS | HELLO_TAKEOVERS | HELLO_MEMORY | hello->flags |
-					       (hello->shared ? HELLO_SHARED_MEMORY : 0),
-				       NULL, 0);
+				       hello->flags | (hello->shared ? HELLO_SHARED_MEMORY : 0), NULL, 0);
 }
 
 static void forget_hello(struct transport *transport)
@@ -142,10 +140,8 @@ void transport_join(struct transport *transport, struct transport *first)
 static int take_welcome(struct transport *transport, const struct frame_welcome *welcome)
 {
 	transport->domid = welcome->domid;
-	transport->minor = welcome->minor;
 	transport->max_message = welcome->max_message;
-	transport->is_mux = welcome->flags & HELLO_MUX;
-	transport->knows_topics = welcome->flags & HELLO_TOPICS;
+	transport->is_mux = transport->hello->flags & HELLO_MUX;
 	if (!(welcome->flags & HELLO_SHARED_MEMORY))
 		return 0;
 	return transport->hello->shared ? transport_map_rings(transport, welcome, transport->hello->fds)

@@ -38,8 +38,8 @@ const char *xenmsg_error_text(int error)
 		{EHOSTUNREACH,
 		 "a link to that domain can't be made; 'xenmsg status' and the log of xenmsgd say why"},
 		{EOPNOTSUPP,
-		 "the program there can't tell other hosts from its own: its library is an older one, or it "
-		 "listens without XENMSG_FROM_HOSTS"},
+		 "the program there can't tell other hosts from its own: it listens without "
+		 "XENMSG_FROM_HOSTS"},
 		{ETIMEDOUT, "timed out; it was certainly not done"},
 		{ENOBUFS, "over a limit; 'xenmsg status' shows the limits and who uses them"},
 		{EMSGSIZE,

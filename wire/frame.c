@@ -174,7 +174,7 @@ int frame_goodbye_decode(const uint8_t *payload, uint32_t length, struct frame_g
 
 uint32_t frame_open_encode(const struct frame_open *open, uint8_t *out)
 {
-	put_u32(out, open->kind | (uint32_t)open->minor << 8 | (uint32_t)open->serial << 16);
+	put_u32(out, open->kind | (uint32_t)open->serial << 16);
 	put_identity(out + 4, &open->identity);
 	return (uint32_t)(put_sender(put_text(out + 20, out, open->name), out, open->domain_name,
 				     open->host) -
@@ -186,7 +186,7 @@ int frame_open_decode(const uint8_t *payload, uint32_t length, struct frame_open
 	struct cursor cursor = cursor_of(payload, length);
 
 	open->kind = take_u8(&cursor);
-	open->minor = take_u8(&cursor);
+	take_u8(&cursor); /* for a later version */
 	open->serial = take_u16(&cursor);
 	take_identity(&cursor, &open->identity);
 	open->name = take_text(&cursor);
@@ -203,7 +203,7 @@ uint32_t frame_opened_encode(const struct frame_opened *opened, uint8_t *out)
 {
 	put_u64(out, opened->limit);
 	put_u64(out + 8, opened->max_message);
-	put_u16(out + 16, opened->minor);
+	put_u16(out + 16, 0);
 	put_u16(out + 18, (uint16_t)((opened->has_identity ? OPENED_IDENTITY : 0) |
 				     (opened->is_topic ? OPENED_TOPIC : 0)));
 	if (!opened->has_identity)
@@ -214,23 +214,18 @@ uint32_t frame_opened_encode(const struct frame_opened *opened, uint8_t *out)
 
 int frame_opened_decode(const uint8_t *payload, uint32_t length, struct frame_opened *opened)
 {
-	struct cursor cursor = cursor_of(payload, length), more;
-	uint16_t minor, flags;
+	struct cursor cursor = cursor_of(payload, length);
+	uint16_t flags;
 
 	memset(opened, 0, sizeof(*opened));
 	opened->limit = take_u64(&cursor);
 	opened->max_message = take_u64(&cursor);
-	more = cursor;
-	minor = take_u16(&more);
-	flags = take_u16(&more);
-	if (more.error == 0) {
-		opened->minor = minor;
-		opened->is_topic = flags & OPENED_TOPIC;
-	}
-	if (more.error == 0 && (flags & OPENED_IDENTITY)) {
-		take_identity(&more, &opened->identity);
-		opened->has_identity = more.error == 0;
-	}
+	take_u16(&cursor); /* for a later version */
+	flags = take_u16(&cursor);
+	opened->is_topic = flags & OPENED_TOPIC;
+	opened->has_identity = flags & OPENED_IDENTITY;
+	if (opened->has_identity)
+		take_identity(&cursor, &opened->identity);
 	return cursor.error;
 }
 

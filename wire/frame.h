@@ -23,9 +23,8 @@
 #define FRAME_PAYLOAD_MAX 65536u
 #define FRAME_FLAG_MORE	  0x01u
 
-#define PROTOCOL_MAJOR	    1
-#define PROTOCOL_MINOR	    1 /* of the local hop, and of channels */
-#define PROTOCOL_LINK_MINOR 1
+#define PROTOCOL_MAJOR 1
+#define PROTOCOL_MINOR 0
 
 #define CHANNEL_NUMBERS	      65536u /* channel numbers of a hop are below this */
 #define CHANNEL_INITIAL_LIMIT 65536u /* bytes that the opener may send before it hears from the acceptor */
@@ -104,8 +103,7 @@ enum message_type {
 	MESSAGE_REQUEST = 1,
 	MESSAGE_REPLY = 2,
 	MESSAGE_ERROR = 3,
-	MESSAGE_WITHDRAWAL = 4,
-	MESSAGE_REFUSAL = 5,
+	MESSAGE_REFUSAL = 4,
 	MESSAGE_PROPERTIES = 0x80, /* a bit: properties stand before the payload (wire/properties.h) */
 };
 enum message_state {
@@ -170,11 +168,9 @@ struct frame_hello_local {
 	uint16_t major, minor;
 	uint32_t flags;
 };
-#define HELLO_SHARED_MEMORY 0x4u
-#define HELLO_STREAM	    0x2u   /* this connection is to become a stream */
-#define HELLO_TOPICS	    0x100u /* of WELCOME: the daemon knows topics (protocol.md, 2.8) */
-/* of a program, and in WELCOME: the session carries streams (protocol.md, 6.1) */
-#define HELLO_MUX 0x20u
+#define HELLO_SHARED_MEMORY 0x1u /* and of WELCOME */
+#define HELLO_STREAM	    0x2u /* this connection is to become a stream */
+#define HELLO_MUX	    0x4u /* the session carries streams (protocol.md, 6.1) */
 
 struct frame_ring_place {
 	uint32_t control, data, size;
@@ -207,15 +203,12 @@ struct frame_hello_link {
 	uint64_t received;
 	uint64_t max_message;
 	struct frame_text version; /* without a zero */
-	/* From minor version 1 on, behind the version. Its sender doesn't resume sessions if they aren't
-	 * there. */
-	bool resumes;
 	uint8_t nonce[16];
 	uint32_t purpose;
 	uint8_t secret[32];	/* of a session that begins here, from the lower domid; else zero */
-	struct frame_text host; /* behind that, from domain 0: its host's name; empty: it has none */
-	/* Behind that: names of sessions that it may go on with, which say nothing to who doesn't know their
-	 * secrets (protocol.md, 5.7). An earlier daemon writes none. */
+	struct frame_text host; /* from domain 0: its host's name; empty: it has none */
+	/* Names of sessions that it may go on with, which say nothing to who doesn't know their secrets
+	 * (protocol.md, 5.7). Between hosts there are none. */
 	bool is_tagged;
 	uint8_t tags[HELLO_TAGS][HELLO_TAG_SIZE];
 };
@@ -241,17 +234,10 @@ struct frame_offer {
 	uint32_t epoch; /* of the session: else it is one from before a loss, that has come again */
 };
 
-#define HELLO_RELAYS                                                                                         \
-	0x1u /* of a link: takes relayed OPENs (protocol.md, 5.8), and relayed PINGs in domain 0 */
-#define HELLO_MOVES	0x2u	/* of a link: takes OFFER, and moves */
-#define HELLO_HOSTS	0x8u	/* of a link and of a program: knows of other hosts (protocol.md, 5.10) */
-#define HELLO_ASKS	0x10u	/* of a link: takes ASK (protocol.md, 5.11) */
-#define HELLO_SOURCES	0x40u	/* of a link: takes SOURCE (protocol.md, 5.8) */
-#define HELLO_TAKEOVERS 0x80u	/* of a link and of a program: takes TAKEOVER (protocol.md, 2.7) */
-#define HELLO_MEMORY	0x200u	/* of a program: takes MEMORY (protocol.md, 4.5) */
-#define HELLO_OBEYS	0x800u	/* of a link: takes POLICY from domain 0 (protocol.md, 5.12) */
-#define HELLO_IGNORES	0x1000u /* of a link: knows POLICY, and takes none, by its settings */
-#define HELLO_IDLES	0x2000u /* of a link: takes IDLE (protocol.md, 5.5) */
+/* Of a link, by the settings of its sender: */
+#define HELLO_RELAYS  0x1u /* takes relayed OPENs (protocol.md, 5.8), and relayed PINGs in domain 0 */
+#define HELLO_RESUMES 0x2u /* keeps a session whose vchan is lost (5.7) */
+#define HELLO_OBEYS   0x4u /* takes POLICY from domain 0 (5.12) */
 
 /* IDLE says one of these. */
 #define IDLE_ASKS 0u
@@ -286,8 +272,6 @@ struct frame_goodbye {
 
 struct frame_open {
 	uint8_t kind;
-	/* of a channel, see CHANNEL_MINOR_MORE: what the opener and the daemons up to here know */
-	uint8_t minor;
 	/* By this, its domid and its pid a channel is named in traces, the same at each daemon; 0: its daemon
 	 * doesn't say */
 	uint16_t serial;
@@ -302,15 +286,10 @@ struct frame_open {
 
 struct frame_opened {
 	uint64_t limit, max_message;
-	/* An earlier daemon writes none of these. */
-	uint16_t minor; /* likewise, of the acceptor and the daemons up to here */
 	bool has_identity;
 	struct frame_identity identity; /* of the acceptor */
 	bool is_topic;			/* which is a topic */
 };
-
-/* From this minor version of a channel on its ends know properties, WITHDRAW and MESSAGE_REFUSAL. */
-#define CHANNEL_MINOR_MORE 1u
 
 /* Nothing more of the stream is wanted: what still comes is dropped. */
 #define CREDIT_STOP 1u

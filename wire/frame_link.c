@@ -11,9 +11,9 @@
 #include "wire/address.h"
 #include "wire/cursor.h"
 
-#define HELLO_RESUMES_SIZE 53u /* behind the version: a zero, nonce, purpose, secret */
+#define HELLO_FIXED_SIZE 53u /* behind the version: a zero, nonce, purpose, secret */
 #define HELLO_VERSION_MAX                                                                                    \
-	(FRAME_PAYLOAD_MAX - 56 - HELLO_RESUMES_SIZE - HOST_NAME_SIZE - HELLO_TAGS * HELLO_TAG_SIZE)
+	(FRAME_PAYLOAD_MAX - 56 - HELLO_FIXED_SIZE - HOST_NAME_SIZE - HELLO_TAGS * HELLO_TAG_SIZE)
 
 uint32_t frame_hello_link_encode(const struct frame_hello_link *hello, uint8_t *out)
 {
@@ -27,8 +27,6 @@ uint32_t frame_hello_link_encode(const struct frame_hello_link *hello, uint8_t *
 	memcpy(out + 24, hello->token, 16);
 	put_u64(out + 40, hello->received);
 	put_u64(out + 48, hello->max_message);
-	if (!hello->resumes)
-		return (uint32_t)(put_text(out + 56, out, hello->version) - out);
 	if (version.size > HELLO_VERSION_MAX)
 		version.size = HELLO_VERSION_MAX;
 	at = put_text(out + 56, out, version);
@@ -36,7 +34,7 @@ uint32_t frame_hello_link_encode(const struct frame_hello_link *hello, uint8_t *
 	memcpy(at + 1, hello->nonce, 16);
 	put_u32(at + 17, hello->purpose);
 	memcpy(at + 21, hello->secret, 32);
-	at += HELLO_RESUMES_SIZE;
+	at += HELLO_FIXED_SIZE;
 	if (!hello->host.size && !hello->is_tagged)
 		return (uint32_t)(at - out);
 	*at = (uint8_t)hello->host.size;
@@ -63,15 +61,12 @@ int frame_hello_link_decode(const uint8_t *payload, uint32_t length, struct fram
 	hello->max_message = take_u64(&cursor);
 	text = take_text(&cursor);
 	hello->version = text_to_zero(text);
-	hello->resumes = text.size - hello->version.size >= HELLO_RESUMES_SIZE;
-	if (!hello->resumes)
-		return cursor.error;
+	if (cursor.error || text.size - hello->version.size < HELLO_FIXED_SIZE)
+		return -EPROTO;
 	cursor.at = (const uint8_t *)hello->version.data + hello->version.size + 1;
 	take_bytes(&cursor, hello->nonce, 16);
 	hello->purpose = take_u32(&cursor);
 	take_bytes(&cursor, hello->secret, 32);
-	if (cursor.error)
-		return cursor.error;
 	hello->host.size = take_u8(&cursor);
 	hello->host.data = (const char *)take(&cursor, hello->host.size);
 	if (cursor.error || !host_name_is_valid(hello->host.data, hello->host.size))

@@ -15,7 +15,7 @@
 
 #include "wire/address.h"
 
-#define GATEWAY_VERSION	      2u
+#define GATEWAY_VERSION	      1u
 #define GATEWAY_PACKET_MAX    4096u /* bytes; all that is encoded here is shorter */
 #define GATEWAY_INSTANCE_SIZE 40u   /* with its zero: a UUID as text */
 #define GATEWAY_TEXT_SIZE     240u

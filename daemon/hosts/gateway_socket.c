@@ -105,7 +105,7 @@ static void refuse(int fd, const char *why)
 static void take_hello(struct gateway_socket *socket, const struct gateway_packet *packet)
 {
 	if (packet->type != GATEWAY_HELLO || packet->version != GATEWAY_VERSION) {
-		refuse(socket->fd, "this daemon speaks version 2");
+		refuse(socket->fd, "this daemon speaks version 1");
 		let_go(socket, "");
 		return;
 	}

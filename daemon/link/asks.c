@@ -154,8 +154,6 @@ static const char *why_no_hosts(int error)
 	case EHOSTUNREACH:
 		return "nothing leads out of this host, as domain 0 says: it needs name under [hosts] in xenmsgd.conf(5), "
 		       "and a gateway";
-	case EOPNOTSUPP:
-		return "xenmsgd in domain 0 is older than this one and can't tell; ask there";
 	default:
 		return asks_why_not(ASK_DOMAINS, error);
 	}
@@ -171,8 +169,6 @@ static const char *why_no_status(int error)
 		return "no such domain, or no xenmsgd runs in it; 'xenmsg peers' lists who is there";
 	case EHOSTUNREACH:
 		return "no link can be made to that domain; 'xenmsg status' says why";
-	case EOPNOTSUPP:
-		return "xenmsgd in that domain is older than this one and can't tell; ask there";
 	case ETIMEDOUT:
 		return "xenmsgd in that domain runs and doesn't answer";
 	case EMSGSIZE:
@@ -205,8 +201,6 @@ const char *asks_why_not(enum ask_kind kind, int error)
 	case EHOSTUNREACH:
 		return "nothing leads to that host, or to that domain there: domain 0 needs name under [hosts] in "
 		       "xenmsgd.conf(5), and a gateway; 'xenmsg hosts' in domain 0 says what is missing";
-	case EOPNOTSUPP:
-		return "xenmsgd there, or in domain 0, is older than this one and can't tell";
 	case ETIMEDOUT:
 		return "xenmsgd there, or on the way, runs and doesn't answer";
 	case ENOBUFS:
@@ -262,7 +256,7 @@ static uint64_t end_of(struct ask *ask, uint64_t now)
 	const struct asks *asks = ask->asks;
 	uint64_t end, last = ask->sent_ms + asks->with.answer_ms + asks->with.resume_for_ms;
 
-	if (links_take_asks(asks->links, ask->to) == 0)
+	if (!links_take_asks(asks->links, ask->to))
 		ask->away_ms = now;
 	end = (ask->away_ms ? ask->away_ms : ask->sent_ms) + asks->with.answer_ms;
 	if (end > last)

@@ -100,8 +100,7 @@ typedef void (*asks_told_fn)(void *userdata, void *asker, uint32_t request, enum
 			     const char *host, const struct frame_told *told);
 
 /* Asks, at the cost of `account`. `told` is called once, not before this returns. 0, or a negative errno:
- * -EHOSTDOWN, -EHOSTUNREACH as of via_lead_out(), -EACCES, -EOPNOTSUPP the daemon on the way is too old,
- * -ENOBUFS, -ENOMEM. */
+ * -EHOSTDOWN, -EHOSTUNREACH as of via_lead_out(), -EACCES, -ENOBUFS, -ENOMEM. */
 int asks_ask(struct asks *asks, const struct ask_question *question, struct account *account,
 	     asks_told_fn told, void *asker, uint32_t request);
 /* Forgets what this one has asked, all of it or under this number. */

@@ -42,13 +42,13 @@ static void on_link_up(void *userdata, uint32_t id, int64_t result);
 int ask_lead_on(struct ask *ask)
 {
 	struct asks *asks = ask->asks;
-	int r = links_take_asks(asks->links, ask->to);
+	int r;
 
-	if (r > 0) {
+	if (links_take_asks(asks->links, ask->to)) {
 		r = send_ask(ask);
 		ask->state = ASK_SENT;
 		asks_expect_answer(ask);
-	} else if (r == 0) {
+	} else {
 		ask->state = ASK_WAITS;
 		r = links_await(asks->links, ask->to, ask->charge.account, on_link_up, asks, ask->id);
 	}
@@ -215,16 +215,13 @@ static bool is_part(struct ask *ask, const struct frame_told *told)
 void asks_take_told(struct asks *asks, struct peer_id peer, struct frame_told *told)
 {
 	struct ask *ask = asks_find(asks, told->number);
-	bool is_new;
 	int r;
 
 	if (!ask || ask->state != ASK_SENT || !peer_is(ask->to, peer))
 		return; /* nobody wants to know any more */
 	if (told->error) {
 		r = frame_error(told->error, -EPROTO);
-		/* One that doesn't know the question says that it can't be one. */
-		is_new = ask->kind == ASK_HOSTS || ask_is_for_text(ask);
-		ask_fail(ask, is_new && r == -EINVAL ? -EOPNOTSUPP : r);
+		ask_fail(ask, r);
 		return;
 	}
 	if (!is_part(ask, told)) {

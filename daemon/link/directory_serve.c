@@ -321,7 +321,7 @@ static int tell_policy(struct directory *directory, struct guest *guest)
 	int r = 0;
 
 	if (!access_tells_host(directory->with.access) ||
-	    links_obey(directory->with.links, peer_domain(guest->domid)) <= 0)
+	    !links_obey(directory->with.links, peer_domain(guest->domid)))
 		return 0;
 	/* Which rules are about it depends on its own name, too. */
 	if (!guest->upto || guest->rules != access_host_version(directory->with.access) ||

@@ -184,7 +184,7 @@ static void begin_to_resume(struct link *link, const struct frame_hello_link *he
 
 	*session = (struct link_session){.state = RESUME_ENDED};
 	memcpy(session->peer_instance, hello->instance, sizeof(session->peer_instance));
-	if (!hello->resumes || !link->links->options.resume_for_ms)
+	if (!(hello->flags & HELLO_RESUMES) || !link->links->options.resume_for_ms)
 		return;
 	session->state = RESUME_UP;
 	session->is_hidden = hello->is_tagged && !link_is_far(link);
@@ -196,7 +196,6 @@ static void begin_to_resume(struct link *link, const struct frame_hello_link *he
 void link_note_program(struct link *link, uint32_t flags, struct frame_text host)
 {
 	link->flags = flags;
-	hop_set_takes_takeovers(link->hop, flags & HELLO_TAKEOVERS);
 	if (link->links->options.hosts && peer_is_domain(link->peer, 0))
 		hosts_learn_own_name(link->links->options.hosts, host);
 }
@@ -204,9 +203,7 @@ void link_note_program(struct link *link, uint32_t flags, struct frame_text host
 void link_refuse_pings(struct link *link)
 {
 	if (!(link->flags & HELLO_RELAYS))
-		pings_refuse_relayed(&link->pings, false);
-	if (!(link->flags & HELLO_HOSTS))
-		pings_refuse_relayed(&link->pings, true);
+		pings_refuse_relayed(&link->pings);
 }
 
 void link_note_hello(struct link *link, const struct frame_hello_link *hello)
@@ -486,15 +483,11 @@ uint32_t link_make_hello(struct link *link, enum hello_purpose purpose, uint8_t 
 	const struct links_options *options = &link->links->options;
 	struct frame_hello_link hello = {
 		.major = PROTOCOL_MAJOR,
-		.minor = PROTOCOL_LINK_MINOR,
-		.flags = HELLO_TAKEOVERS | HELLO_IDLES | (options->relays ? HELLO_RELAYS : 0) |
-			 (options->hosts ? HELLO_HOSTS : 0) | (link_is_far(link) ? 0 : options->host_policy) |
-			 (link->links->callbacks.asked ? HELLO_ASKS : 0) |
-			 (link->links->callbacks.source ? HELLO_SOURCES : 0) |
-			 (options->maker && !link_is_far(link) ? HELLO_MOVES : 0),
+		.minor = PROTOCOL_MINOR,
+		.flags = (options->relays ? HELLO_RELAYS : 0) | (options->resume_for_ms ? HELLO_RESUMES : 0) |
+			 (options->obeys && !link_is_far(link) ? HELLO_OBEYS : 0),
 		.max_message = link->links->relay->max_message,
 		.version = {PACKAGE_VERSION, strlen(PACKAGE_VERSION)},
-		.resumes = options->resume_for_ms > 0,
 		.purpose = purpose,
 	};
 
@@ -507,7 +500,7 @@ uint32_t link_make_hello(struct link *link, enum hello_purpose purpose, uint8_t 
 		memcpy(hello.token, link->session.token, sizeof(hello.token));
 	else if (link_is_lower(link))
 		memcpy(hello.token, link->attempt.nonce, sizeof(hello.token));
-	if (hello.resumes && !link_is_far(link))
+	if (!link_is_far(link))
 		link_make_tags(link, &hello);
 	return frame_hello_link_encode(&hello, payload);
 }

@@ -64,7 +64,7 @@ struct links_options {
 	 * does */
 	uint32_t ring_size, max_ring_size;
 	uint32_t min_ring_size; /* and where pages are short */
-	uint32_t host_policy;	/* HELLO_OBEYS or HELLO_IGNORES; 0 in domain 0 */
+	bool obeys;		/* the host's policy: HELLO says so */
 };
 
 struct links_callbacks {
@@ -176,17 +176,14 @@ bool links_zero_knows(struct links *links, struct peer_id peer);
 /* Whether the link is up, and its peer takes part in relaying: 1; 0: it isn't up; -EOPNOTSUPP: it is, and the
  * peer doesn't. */
 int links_relays(const struct links *links, struct peer_id peer);
-/* Likewise whether its peer knows of other hosts (protocol.md, 5.10). */
-int links_know_hosts(const struct links *links, struct peer_id peer);
-/* Likewise whether its peer takes ASK (protocol.md, 5.11). */
-int links_take_asks(const struct links *links, struct peer_id peer);
-/* Likewise whether its peer obeys the host's policy (protocol.md, 5.12). */
-int links_obey(const struct links *links, struct peer_id peer);
+/* Whether the link is up. */
+bool links_are_up(const struct links *links, struct peer_id peer);
+/* Whether it is, and a question would go to the session that is there, for certain (protocol.md, 5.11). */
+bool links_take_asks(const struct links *links, struct peer_id peer);
+/* Whether it is, and its peer obeys the host's policy (protocol.md, 5.12). */
+bool links_obey(const struct links *links, struct peer_id peer);
 /* Whether the link is up, and something that its peer has sent isn't read yet. */
 bool links_have_unread(const struct links *links, struct peer_id peer);
-/* Whether the peer's daemon takes SOURCE (protocol.md, 5.8), as its HELLO in the session said that this hop,
- * a link's, has or is to go on with. */
-bool link_takes_sources(const struct hop *hop);
 /* Whether there is no link with the domain because Xen lets the two share no memory, as peers_is_forbidden()
  * has it. */
 bool links_are_forbidden(const struct links *links, uint32_t domid);

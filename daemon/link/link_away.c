@@ -348,7 +348,7 @@ static bool take_hello(struct link *link, const uint8_t *payload, uint32_t lengt
 		take_tagged(link, own, &hello);
 		return true;
 	}
-	if (!hello.resumes || hello.purpose != HELLO_RESUME ||
+	if (!(hello.flags & HELLO_RESUMES) || hello.purpose != HELLO_RESUME ||
 	    memcmp(hello.instance, session->peer_instance, sizeof(session->peer_instance))) {
 		begin_instead(link, &hello);
 		return true;

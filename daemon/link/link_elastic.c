@@ -26,10 +26,10 @@ struct supply {
 	uint32_t lacking; /* and those that found too few to grow */
 };
 
-/* Whether its pages are ours, and the peer lets it move. */
+/* Whether its pages are ours. */
 static bool is_elastic(const struct link *link)
 {
-	return transport_is_granter(&link->carrier) && (link->flags & HELLO_MOVES);
+	return transport_is_granter(&link->carrier) && !link_is_far(link);
 }
 
 static struct supply look_at_all(struct links *links)

@@ -64,13 +64,10 @@ static bool close_idle(struct link *link)
 {
 	uint8_t payload[4];
 
-	if (!(link->flags & HELLO_IDLES))
-		hop_fail(link->hop, -ECONNRESET, LINK_WAS_IDLE);
-	else if (link->move.state != MOVE_NOT ||
-		 !hop_fall_silent(link->hop, FRAME_IDLE, payload, frame_u32_encode(IDLE_ASKS, payload)))
+	if (link->move.state != MOVE_NOT ||
+	    !hop_fall_silent(link->hop, FRAME_IDLE, payload, frame_u32_encode(IDLE_ASKS, payload)))
 		return false;
-	else
-		link->asked_ms = clock_ms();
+	link->asked_ms = clock_ms();
 	return true;
 }
 

@@ -99,8 +99,7 @@ bool link_may_move(const struct link *link)
 {
 	return link->links->options.maker && link->state == LINK_UP && hop_is_up(link->hop) &&
 	       !hop_is_finishing(link->hop) && !hop_is_held(link->hop) && link->move.state == MOVE_NOT &&
-	       !transport_is_there(&link->next) && (link->flags & HELLO_MOVES) &&
-	       transport_is_granter(&link->carrier);
+	       !transport_is_there(&link->next) && !link_is_far(link) && transport_is_granter(&link->carrier);
 }
 
 int link_offer(struct link *link, uint32_t ring_size)

@@ -189,33 +189,30 @@ struct hop *links_want(struct links *links, struct peer_id peer, struct account 
 	return link->hop;
 }
 
-/* Whether the link is up, and the peer's HELLO has this flag: 1; 0: it isn't up; -EOPNOTSUPP: it hasn't. */
-static int peer_has(const struct links *links, struct peer_id peer, uint32_t flag)
+static const struct link *find_up(const struct links *links, struct peer_id peer)
 {
 	const struct link *link = link_find(links, peer);
 
-	if (!link || link->state != LINK_UP)
-		return 0;
-	return link->flags & flag ? 1 : -EOPNOTSUPP;
+	return link && link->state == LINK_UP ? link : NULL;
+}
+
+bool links_are_up(const struct links *links, struct peer_id peer)
+{
+	return find_up(links, peer) != NULL;
 }
 
 int links_relays(const struct links *links, struct peer_id peer)
 {
-	return peer_has(links, peer, HELLO_RELAYS);
+	const struct link *link = find_up(links, peer);
+
+	return !link ? 0 : link->flags & HELLO_RELAYS ? 1 : -EOPNOTSUPP;
 }
 
-int links_know_hosts(const struct links *links, struct peer_id peer)
+bool links_take_asks(const struct links *links, struct peer_id peer)
 {
-	return peer_has(links, peer, HELLO_HOSTS);
-}
+	const struct link *link = find_up(links, peer);
 
-int links_take_asks(const struct links *links, struct peer_id peer)
-{
-	const struct link *link = link_find(links, peer);
-
-	if (link && hop_is_silent(link->hop)) /* it may be another session that takes it */
-		return 0;
-	return peer_has(links, peer, HELLO_ASKS);
+	return link && !hop_is_silent(link->hop); /* else it may be another session that takes it */
 }
 
 bool links_have_unread(const struct links *links, struct peer_id peer)
@@ -225,16 +222,11 @@ bool links_have_unread(const struct links *links, struct peer_id peer)
 	return link && link->state == LINK_UP && hop_has_input(link->hop);
 }
 
-int links_obey(const struct links *links, struct peer_id peer)
+bool links_obey(const struct links *links, struct peer_id peer)
 {
-	return peer_has(links, peer, HELLO_OBEYS);
-}
+	const struct link *link = find_up(links, peer);
 
-bool link_takes_sources(const struct hop *hop)
-{
-	const struct link *link = hop_owner(hop);
-
-	return link->flags & HELLO_SOURCES;
+	return link && link->flags & HELLO_OBEYS;
 }
 
 bool links_are_forbidden(const struct links *links, uint32_t domid)
@@ -305,7 +297,7 @@ int links_ping_relayed(struct links *links, struct peer_id peer, const struct fr
 	if (!links_want(links, peer, account, &r))
 		return r;
 	link = link_find(links, peer);
-	r = what->domain.size ? links_know_hosts(links, peer) : links_relays(links, peer);
+	r = what->domain.size ? 0 : links_relays(links, peer);
 	if (r < 0)
 		return r;
 	r = pings_add_relayed(&link->pings, what, done, userdata, request);

@@ -227,14 +227,14 @@ uint64_t pings_take_relayed(struct pings *pings, uint64_t token, int result, uin
 	return result < 0 ? 0 : rtt_ns;
 }
 
-void pings_refuse_relayed(struct pings *pings, bool far)
+void pings_refuse_relayed(struct pings *pings)
 {
 	struct ping *ping = pings->list, *next;
 
 	/* A callee that asks again adds to the end, and is refused, too. */
 	for (; ping; ping = next) {
 		next = ping->next;
-		if (is_relayed(ping) && is_far(ping) == far)
+		if (is_relayed(ping) && !is_far(ping))
 			finish(pings, ping, -EHOSTUNREACH);
 	}
 }

@@ -58,7 +58,7 @@ void pings_relay(struct pings *pings, uint32_t domid, struct pings *to);
 void pings_move(struct pings *pings, struct pings *to);
 /* Fails those that wait to be relayed, to other hosts (`far`) or within this one: the peer doesn't do
  * that. */
-void pings_refuse_relayed(struct pings *pings, bool far);
+void pings_refuse_relayed(struct pings *pings);
 /* Takes an answer to one of them: `result` is 0 or a negative errno. Returns the round trip in ns, and in
  * *domid whose it is (UINT32_MAX: a domain's on another host); 0 if it answers none of them, or with an
  * error. */

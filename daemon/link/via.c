@@ -52,7 +52,7 @@ uint32_t via_destination(const struct channel *channel)
 /* Whether the daemon there is up, and takes such a channel: 1; 0: it isn't up; -EOPNOTSUPP: it doesn't. */
 static int takes(const struct via *via, struct peer_id peer, const struct channel *channel)
 {
-	return origin_is_far(channel) ? links_know_hosts(via->links, peer) : links_relays(via->links, peer);
+	return origin_is_far(channel) ? links_are_up(via->links, peer) : links_relays(via->links, peer);
 }
 
 /* --- rooms -------------------------------------------------------------------------------------- */
@@ -172,8 +172,6 @@ int via_follow_source(struct via *via, struct channel *channel)
 		return r; /* else its OPEN says so */
 	if (hop_is_retired(channel->acceptor.hop))
 		return 0; /* it ends with its link, in some turn, and the link is its owner no more */
-	if (!link_takes_sources(channel->acceptor.hop))
-		return -ECONNRESET;
 	channel_tell_source(channel);
 	return 0;
 }

@@ -505,9 +505,6 @@ void host_watches_add(struct host_watches *watches, struct session *session, uin
 	if (!why && count_of(watches, session) > HOST_WATCHES_PER_SESSION) {
 		why = "a program may have 16 watches of other hosts";
 		r = -ENOBUFS;
-	} else if (!why && !session_knows_hosts(session)) {
-		why = "the program's library is too old to tell hosts apart";
-		r = -EOPNOTSUPP;
 	}
 	if (!why) {
 		r = begin(watch);

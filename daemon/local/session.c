@@ -409,11 +409,6 @@ struct hop *session_hop(struct session *session)
 	return session->hop;
 }
 
-bool session_knows_hosts(const struct session *session)
-{
-	return session->knows_hosts;
-}
-
 bool session_is_mux(const struct session *session)
 {
 	return session->is_mux;

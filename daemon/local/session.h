@@ -116,8 +116,6 @@ struct hop *session_hop(struct session *session);
 const struct ucred *session_credentials(const struct session *session);
 int session_socket(const struct session *session);
 const char *session_comm(struct session *session);
-/* Returns whether the program can tell a sender on another host from one on this. */
-bool session_knows_hosts(const struct session *session);
 /* Returns whether the session carries streams, and nothing else (doc/protocol.md, 6.1). */
 bool session_is_mux(const struct session *session);
 bool session_shares_memory(const struct session *session);

@@ -99,7 +99,6 @@ static void start_running(struct session *session, const struct frame_hello_loca
 	} else {
 		r = session_pump_socket(session);
 	}
-	welcome.flags |= session->is_mux ? HELLO_MUX : HELLO_TOPICS;
 	if (r == 0)
 		r = send_welcome(session, &welcome, session->memory_fd);
 	if (r < 0) {
@@ -109,14 +108,10 @@ static void start_running(struct session *session, const struct frame_hello_loca
 		return;
 	}
 	session->state = RUNNING;
-	session->knows_hosts = hello->flags & HELLO_HOSTS;
-	hop_set_program(session->hop, hello->minor,
-			&(struct frame_identity){.domid = session->options.self->domid,
-						 .uid = session->credentials.uid,
-						 .gid = session->credentials.gid,
-						 .pid = (uint32_t)session->credentials.pid});
-	hop_set_takes_takeovers(session->hop, hello->flags & HELLO_TAKEOVERS);
-	session->takes_memory = hello->flags & HELLO_MEMORY;
+	hop_set_program(session->hop, &(struct frame_identity){.domid = session->options.self->domid,
+							       .uid = session->credentials.uid,
+							       .gid = session->credentials.gid,
+							       .pid = (uint32_t)session->credentials.pid});
 	evtimer_del(session->greeting_timer);
 	/* This asks to be notified of the first frame. */
 	hop_event(session->hop);

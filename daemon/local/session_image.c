@@ -77,8 +77,7 @@ bool session_fits_image(struct session *session)
 	return session->state == RUNNING && session->fd >= 0 && !session->is_deaf &&
 	       !keeps_too_much(session) &&
 	       session->unanswered == session->callbacks->carries(session->userdata, session) &&
-	       hop_fits_image(session->hop) && !hop_is_finishing(session->hop) &&
-	       (!session->memory || session->takes_memory);
+	       hop_fits_image(session->hop) && !hop_is_finishing(session->hop);
 }
 
 void session_ask_again(struct session *session)
@@ -222,7 +221,6 @@ static void shared_image(struct image *image, struct session *session)
 	take_memory(image, session, used, offered);
 	if (image->error)
 		return;
-	session->takes_memory = true;
 	session_find_rings(session);
 	hop_set_kind(session->hop, session->is_mux ? HOP_MUX : HOP_SHARED);
 }
@@ -271,7 +269,6 @@ static void running_image(struct image *image, struct session *session)
 	bool shares = session->memory != NULL;
 
 	image_text(image, session->comm, sizeof(session->comm));
-	image_bool(image, &session->knows_hosts);
 	image_bool(image, &session->is_mux);
 	image_bool(image, &shares);
 	if (shares)

@@ -52,7 +52,7 @@ struct session {
 	const struct session_callbacks *callbacks;
 	void *userdata;
 	enum session_state state;
-	bool knows_hosts, is_mux; /* its HELLO says so */
+	bool is_mux; /* its HELLO says so */
 	int fd;
 	struct ucred credentials;
 	struct charge charge;	      /* of its user, for the program and its descriptors */
@@ -74,7 +74,6 @@ struct session {
 	bool uses_memory;	/* the hop is attached to its rings, or can't be */
 	struct hop_rings rings; /* to which the hop is attached then */
 	struct frame_ring_place places[LOCAL_RINGS];
-	bool takes_memory; /* its HELLO says so: the next daemon can give it other memory */
 	/* What the program still uses, while it is to go on in `memory` (session_image.c); -1: nothing. */
 	int old_memory_fd;
 	bool offers_memory; /* MEMORY is to be sent */

@@ -177,11 +177,9 @@ static int zero_policy(void *userdata, const uint8_t *payload, uint32_t length)
 	return r < 0 ? r : 0;
 }
 
-static uint32_t host_policy_flag(const struct daemon *daemon)
+static bool obeys(const struct daemon *daemon)
 {
-	if (daemon->self.domid == 0)
-		return 0;
-	return daemon->config.host_policy == CONFIG_HOST_POLICY_IGNORE ? HELLO_IGNORES : HELLO_OBEYS;
+	return daemon->self.domid != 0 && daemon->config.host_policy != CONFIG_HOST_POLICY_IGNORE;
 }
 
 static int peer_asked(void *userdata, struct peer_id peer, uint8_t type, const uint8_t *payload,
@@ -244,7 +242,7 @@ int wiring_start_links(struct daemon *daemon)
 		.renumbered = peer_renumbered,
 		.resumed = peer_resumed,
 		.names = zero_names,
-		.policy = host_policy_flag(daemon) == HELLO_OBEYS ? zero_policy : NULL,
+		.policy = obeys(daemon) ? zero_policy : NULL,
 		.asked = peer_asked,
 		.source = source_moved,
 		.ended = session_ended,
@@ -266,7 +264,7 @@ int wiring_start_links(struct daemon *daemon)
 		.ring_size = config->ring_size,
 		.max_ring_size = config->max_ring_size,
 		.min_ring_size = config->min_ring_size,
-		.host_policy = host_policy_flag(daemon),
+		.obeys = obeys(daemon),
 	};
 	int r;
 

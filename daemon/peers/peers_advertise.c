@@ -104,7 +104,7 @@ static bool format_for(struct peer *peer, char value[PEERS_ADVERTISE_SIZE])
 	if (!choose_begin(peers, &chosen))
 		return false;
 	for (unsigned i = 0; i < peers->names_count; i++)
-		if (!(peer->minor >= PEERS_MINOR_PUBLIC && peers->names_public && peers->names_public[i]) &&
+		if (!(peer->presence[0] && peers->names_public && peers->names_public[i]) &&
 		    (!access || access_visible(access, peer->domid, peers->names[i])))
 			choose(peers, &chosen, i);
 	choose_end(&chosen, value);
@@ -134,8 +134,7 @@ uint64_t advertise_cost(const struct peers *peers)
  * any more. Domain 0, which tells us of others, also tells the peer of us. */
 static bool says_something(const struct peer *peer, const char *value)
 {
-	return *value || peer->advertised || peer->answer || !peer->peers->told ||
-	       peer->minor < PEERS_MINOR_TOLD;
+	return *value || peer->advertised || peer->answer || !peer->peers->told || !peer->presence[0];
 }
 
 /* The endpoints leaf is also how a daemon that has just started learns of those that run: it alone may read
@@ -260,8 +259,7 @@ void advertise_public_anew(struct peers *peers)
 
 void presence_format(const struct peers *peers, char value[PEERS_INSTANCE_SIZE + 16])
 {
-	snprintf(value, PEERS_INSTANCE_SIZE + 16, "%d %s %d", PEERS_MAJOR, peers->options.self->instance_text,
-		 PEERS_MINOR);
+	snprintf(value, PEERS_INSTANCE_SIZE + 16, "%d %s", PEERS_MAJOR, peers->options.self->instance_text);
 }
 
 static void on_presence_written(void *userdata, int error, const char *value, size_t size)

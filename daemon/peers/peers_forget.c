@@ -55,7 +55,7 @@ void forget_if_idle(struct peer *peer)
 	bool is_idle = peer->is_idle;
 
 	peer->is_idle = false;
-	if (is_idle && peer->up && !peer->used && !is_needed(peer) && peer->minor >= PEERS_MINOR_FORGETS &&
+	if (is_idle && peer->up && !peer->used && !is_needed(peer) && peer->presence[0] &&
 	    !peer->hello_seen && (peer->is_ours || !peer->endpoints_seen))
 		presence_forget(peer);
 }
@@ -75,7 +75,7 @@ bool forget_was_forgotten(struct peer *peer)
 {
 	struct peers *peers = peer->peers;
 
-	if (!peer->up || peers->options.domains || peer->minor < PEERS_MINOR_FORGETS || peer->hello_seen)
+	if (!peer->up || peers->options.domains || !peer->presence[0] || peer->hello_seen)
 		return false;
 	if (!is_needed(peer)) {
 		presence_forget(peer);

@@ -153,7 +153,6 @@ struct peer {
 	} read[LEAVES];
 	unsigned looked;		    /* bit mask: was read since the last request */
 	char presence[PEERS_INSTANCE_SIZE]; /* "" if absent */
-	unsigned minor;			    /* as its presence says; 0: it doesn't, or isn't there */
 	bool hello_seen;
 	struct rendezvous_hello hello;
 	bool endpoints_seen;

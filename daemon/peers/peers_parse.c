@@ -105,23 +105,13 @@ static int head_parse(struct fields *fields, unsigned *major, char instance[PEER
 	return instance_parse(field, size, instance);
 }
 
-int presence_parse(const char *untrusted_value, size_t size, unsigned *major, unsigned *minor,
+int presence_parse(const char *untrusted_value, size_t size, unsigned *major,
 		   char instance[PEERS_INSTANCE_SIZE])
 {
 	struct fields fields;
-	const char *field;
-	size_t field_size;
-	uint32_t number;
 	int r = fields_begin(&fields, untrusted_value, size);
 
-	if (r < 0)
-		return r;
-	r = head_parse(&fields, major, instance);
-	*minor = r == 0 && fields_next(&fields, &field, &field_size) == 0 &&
-				 number_parse(field, field_size, &number) == 0
-			 ? number
-			 : 0;
-	return r;
+	return r < 0 ? r : head_parse(&fields, major, instance);
 }
 
 int hello_parse(const char *untrusted_value, size_t size, unsigned *major, struct rendezvous_hello *hello)
@@ -146,7 +136,7 @@ int hello_parse(const char *untrusted_value, size_t size, unsigned *major, struc
 	return 0;
 }
 
-/* Takes the places of topics, ".P" each, between the number and the colon: daemons of before topics look for
+/* Takes the places of topics, ".P" each, between the number and the colon:  look for
  * the colon, and take none of their digits but 0 for what they don't know. */
 static void topics_parse(const char *field, const char *colon, struct offered *offered)
 {
@@ -162,7 +152,7 @@ static void topics_parse(const char *field, const char *colon, struct offered *o
 	}
 }
 
-/* Takes the kinds behind "+N:", if there is one for each name. Daemons of before them skip the field. */
+/* Takes the kinds behind "+N:", if there is one for each name. */
 static void kinds_parse(const char *field, size_t size, struct offered *offered)
 {
 	const char *colon = memchr(field, ':', size);

@@ -16,17 +16,12 @@
 #include "daemon/known/known.h"
 
 #define PEERS_MAJOR	    1
-#define PEERS_MINOR	    3
-#define PEERS_MINOR_PUBLIC  1  /* of a daemon that reads others' public endpoints, */
-#define PEERS_MINOR_TOLD    2  /* and that domain 0 may tell of changes, or can tell others, */
-#define PEERS_MINOR_FORGETS 3  /* and that others may forget */
 #define PEERS_INSTANCE_SIZE 37 /* a UUID as text and its NUL */
 #define PEERS_NONCE_SIZE    9  /* 8 hexadecimal digits and the NUL */
 #define PEERS_VALUE_MAX	    2048
 
-/* Returns 0, -EINVAL, or -EPROTONOSUPPORT: it is of another major version, which is in *major, and of
- * the rest only *minor is set, to 0, as it is where the value has none. */
-int presence_parse(const char *untrusted_value, size_t size, unsigned *major, unsigned *minor,
+/* Returns 0, -EINVAL, or -EPROTONOSUPPORT: it is of another major version, which is in *major. */
+int presence_parse(const char *untrusted_value, size_t size, unsigned *major,
 		   char instance[PEERS_INSTANCE_SIZE]);
 
 struct rendezvous_hello {

@@ -144,8 +144,7 @@ static bool is_strange(struct peer *peer)
 	if (!has_written)
 		return true;
 	peer->is_stranger = was_stranger && is_incomplete;
-	if (was_stranger && !is_incomplete &&
-	    peer->minor >= PEERS_MINOR_PUBLIC) /* it may have been read too early */
+	if (was_stranger && !is_incomplete && peer->presence[0]) /* it may have been read too early */
 		missing = 1u << LEAF_PUBLIC;
 	for (enum peer_leaf leaf = 0; leaf < LEAVES; leaf++)
 		if (missing & ~(peer->stale | peer->reading | peer->came) & 1u << leaf)
@@ -226,13 +225,13 @@ static void take_presence(struct peer *peer, const char *untrusted_value, size_t
 {
 	char instance[PEERS_INSTANCE_SIZE] = "";
 	bool was_there = peer->presence[0] != '\0';
-	unsigned major = 0, minor = 0, minor_before = peer->minor;
+	unsigned major = 0;
 	int r;
 
 	peer->presence_major = 0;
 	peer->presence[0] = '\0';
 	if (untrusted_value) {
-		r = presence_parse(untrusted_value, size, &major, &minor, instance);
+		r = presence_parse(untrusted_value, size, &major, instance);
 		if (r < 0)
 			complain(peer, "presence", r, major);
 		if (r == -EPROTONOSUPPORT)
@@ -242,12 +241,11 @@ static void take_presence(struct peer *peer, const char *untrusted_value, size_t
 			tell_shown(peer);
 		}
 	}
-	peer->minor = peer->presence[0] ? minor : 0;
-	if (peer->minor >= PEERS_MINOR_PUBLIC)
+	if (peer->presence[0])
 		peer_read(peer, LEAF_PUBLIC);
 	else
 		set_endpoints(peer, &peer->for_all, &nothing);
-	if (peer->minor != minor_before)
+	if (was_there != (peer->presence[0] != '\0'))
 		advertise_soon(peer);
 	/* no watch fires for the other leaves if they have gone with their directory */
 	if (was_there && !peer->presence[0]) {

@@ -275,7 +275,7 @@ bool peers_tell(struct peers *peers, uint32_t guest, bool up)
 
 	if (!peer)
 		return false;
-	peer->telling.is_told = up && peers->callbacks.tell && peer->minor >= PEERS_MINOR_TOLD;
+	peer->telling.is_told = up && peers->callbacks.tell && peer->presence[0];
 	if (peer->telling.is_told) {
 		peer->telling.next.list = true;
 		task_due(&peer->telling.task);
@@ -287,7 +287,7 @@ bool peers_can_be_told(struct peers *peers, uint32_t guest)
 {
 	const struct peer *peer = peer_find(peers, guest);
 
-	return peer && peer->minor >= PEERS_MINOR_TOLD;
+	return peer && peer->presence[0];
 }
 
 void tell_init(struct peer *peer)

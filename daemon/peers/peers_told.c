@@ -21,7 +21,7 @@ void told_check(struct peers *peers)
 {
 	const struct peer *zero = peer_find(peers, 0);
 	bool looked = zero && (zero->looked & LEAVES_LOOKED_UP) == LEAVES_LOOKED_UP;
-	bool will_tell = looked && zero->up && zero->minor >= PEERS_MINOR_TOLD;
+	bool will_tell = looked && zero->up && zero->presence[0];
 	int r;
 
 	if (!looked && !peers->told_late)

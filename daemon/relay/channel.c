@@ -160,7 +160,6 @@ int channel_accept(struct channel *channel, struct hop *hop, const char *endpoin
 	if (channel->kind != CHANNEL_MESSAGE && !channel->opener.hop->traits->is_daemon)
 		channel_owe(end, OWED_CREDIT);
 	if (!hop->traits->is_daemon) {
-		channel->acceptor_minor = hop->minor;
 		channel->accepted_by_topic = hop->traits->is_inner;
 		channel->knows_acceptor = hop->knows_identity;
 		channel->acceptor_identity = hop->identity;
@@ -255,7 +254,7 @@ void channel_unbound(struct channel *channel)
 	const struct hop *hop = acceptor->hop;
 
 	/* Whose releases can't be read any more may have taken more. */
-	acceptor->leaves_rest = hop && hop->minor >= CHANNEL_MINOR_MORE && channel->kind != CHANNEL_STREAM &&
+	acceptor->leaves_rest = hop && channel->kind != CHANNEL_STREAM &&
 				(hop_is_readable(hop) || !hop->traits->release_means_taken);
 	channel_forbid(channel, ENOENT);
 }
@@ -303,8 +302,6 @@ int channel_opened(struct channel_end *end, const struct frame_opened *opened)
 		end->limit = opened->limit;
 	if (opened->max_message < end->channel->max_message)
 		end->channel->max_message = opened->max_message;
-	end->channel->acceptor_minor =
-		opened->minor < PROTOCOL_MINOR ? (uint8_t)opened->minor : PROTOCOL_MINOR;
 	end->channel->knows_acceptor = opened->has_identity;
 	end->channel->accepted_by_topic = opened->is_topic;
 	end->channel->acceptor_identity = opened->identity;
@@ -335,7 +332,6 @@ static void make_open(struct channel_end *end, struct channel_frame *frame)
 	const struct channel *channel = end->channel;
 	struct frame_open open = {
 		.kind = (uint8_t)channel->kind,
-		.minor = channel->opener_minor,
 		/* Offsets are others to a program that has got a shared endpoint's channel later. */
 		.serial = channel_base_to(end) ? 0 : channel->serial,
 		.identity = channel->identity,
@@ -386,7 +382,6 @@ static void make_opened(struct channel_end *end, struct channel_frame *frame)
 	struct frame_opened opened = {
 		.limit = grant(end),
 		.max_message = channel->max_message,
-		.minor = channel->acceptor_minor,
 		.has_identity = channel->knows_acceptor,
 		.is_topic = channel->accepted_by_topic,
 		.identity = channel->acceptor_identity,

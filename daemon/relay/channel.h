@@ -193,8 +193,6 @@ struct channel {
 	struct channel_cancels *cancels;
 	struct channel_withdrawals *withdrawals; /* withdraw.h: those that are to be sent; NULL: none */
 	bool opened;				 /* the acceptor's daemon has sent OPENED */
-	/* What each program knows, and all daemons between it and here: CHANNEL_MINOR_MORE. */
-	uint8_t opener_minor, acceptor_minor;
 	/* of it, its sender's domid and pid its name in traces is made; 0: the sender's daemon doesn't say */
 	uint16_t serial;
 	/* The program that takes what is sent here, as callers are told; domid is that of its own host. */
@@ -302,8 +300,8 @@ bool channel_drop_if_refused(struct channel *channel, int *error);
  * errno, is for messages that weren't taken. What a program had released by now counts as taken, unless it
  * had sent a RESET before: so its opener is told only when what the program had sent by now has been read. */
 void channel_forbid(struct channel *channel, int error);
-/* Does it with ENOENT, since its program has unbound the endpoint: one of minor version 1 takes nothing more
- * that it hasn't released before. */
+/* Does it with ENOENT, since its program has unbound the endpoint, and takes nothing more that it hasn't
+ * released before. */
 void channel_unbound(struct channel *channel);
 /* Tells the opener of a channel that was forbidden what its program had taken. */
 void channel_settle(struct channel_end *end);

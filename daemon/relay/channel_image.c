@@ -207,8 +207,6 @@ static void head_image(struct image *image, struct channel *channel)
 	origin_image_hosts(image, channel);
 	image_u64(image, &channel->max_message);
 	image_bool(image, &channel->opened);
-	image_u8_upto(image, &channel->opener_minor, PROTOCOL_MINOR);
-	image_u8_upto(image, &channel->acceptor_minor, PROTOCOL_MINOR);
 	image_bool(image, &channel->knows_acceptor);
 	hop_identity_image(image, &channel->acceptor_identity);
 	image_bool(image, &channel->accepted_by_topic);

@@ -55,9 +55,8 @@ void hop_set_kind(struct hop *hop, enum hop_kind kind)
 	hop->traits = &hop_traits[kind];
 }
 
-void hop_set_program(struct hop *hop, uint16_t minor, const struct frame_identity *identity)
+void hop_set_program(struct hop *hop, const struct frame_identity *identity)
 {
-	hop->minor = minor < PROTOCOL_MINOR ? (uint8_t)minor : PROTOCOL_MINOR;
 	hop->knows_identity = true;
 	hop->identity = *identity;
 }
@@ -69,8 +68,6 @@ void hop_set_domid(struct hop *hop, uint32_t domid)
 	if (!hop->knows_identity || hop->identity.domid == domid)
 		return;
 	hop->identity.domid = domid;
-	if (hop->minor < CHANNEL_MINOR_MORE)
-		return;
 	/* Who doesn't read its answers is cut off anyway when it asks something. */
 	hop_send(hop, FRAME_SELF, 0, 0, payload, frame_u32_encode(domid, payload));
 }

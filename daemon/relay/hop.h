@@ -270,9 +270,7 @@ struct hop {
 	void *owner;
 	const struct hop_traits *traits;
 	struct account *account; /* pays for what is opened here; a reference */
-	/* of a program: the version that it speaks (CHANNEL_MINOR_MORE), and who it is */
-	uint8_t minor;
-	bool knows_identity;
+	bool knows_identity;	 /* of a program: who it is */
 	struct frame_identity identity;
 	struct {
 		bool is_set;
@@ -303,8 +301,7 @@ struct hop {
 	uint64_t sure; /* the position up to which it was so when it was given out */
 	struct hop_replay replay;
 	struct moving moving;
-	bool is_silent;	      /* nothing is written until hop_speak(); no image has it (links_greet()) */
-	bool takes_takeovers; /* the other end has said that it knows TAKEOVER */
+	bool is_silent;	   /* nothing is written until hop_speak(); no image has it (links_greet()) */
 	bool said_goodbye; /* the program has sent GOODBYE: it has reported what it took, and takes no more */
 
 	uint64_t emit_from;	    /* turns.spent when this piece of output was begun */
@@ -337,9 +334,8 @@ struct hop *hop_new(struct relay *relay, enum hop_kind kind, const struct hop_ca
 		    void *owner, uint32_t parity, uint32_t channels_max);
 /* Sets how a program wants to be spoken to, once it has said so. Only before the hop is attached. */
 void hop_set_kind(struct hop *hop, enum hop_kind kind);
-/* Says which minor version of the protocol the hop's program speaks, and who it is, as those are told with
- * which it has channels. */
-void hop_set_program(struct hop *hop, uint16_t minor, const struct frame_identity *identity);
+/* Says who the hop's program is, as those are told with which it has channels. */
+void hop_set_program(struct hop *hop, const struct frame_identity *identity);
 /* This domain was restored, and has this number now, which the hop's program is told by SELF. */
 void hop_set_domid(struct hop *hop, uint32_t domid);
 /* Sets the account that pays for what comes in here, and takes over the caller's reference. Only before the
@@ -619,11 +615,6 @@ static inline bool hop_is_away(const struct hop *hop)
 static inline bool hop_is_blocked(const struct hop *hop)
 {
 	return hop->waiting.blocked_on;
-}
-/* Notes that the other end knows TAKEOVER. */
-static inline void hop_set_takes_takeovers(struct hop *hop, bool takes)
-{
-	hop->takes_takeovers = takes;
 }
 /* Notes that the program has sent GOODBYE: it has reported what it took, and takes no more. */
 static inline void hop_note_goodbye(struct hop *hop)

@@ -350,10 +350,8 @@ static void frames_image(struct image *image, struct hop *hop)
 
 void hop_image(struct image *image, struct hop *hop)
 {
-	image_u8_upto(image, &hop->minor, PROTOCOL_MINOR);
 	image_bool(image, &hop->knows_identity);
 	hop_identity_image(image, &hop->identity);
-	image_bool(image, &hop->takes_takeovers);
 	inlet_image(image, &hop->in);
 	for (unsigned i = 0; i < hop->traits->outlets; i++) {
 		if (!image->is_read && !hop->traits->release_means_taken) /* nobody has looked */
@@ -411,7 +409,6 @@ void hop_link_image(struct image *image, struct hop *hop)
 	bool is_away = hop->life == HOP_PAUSED;
 
 	image_bool(image, &is_away);
-	image_bool(image, &hop->takes_takeovers);
 	positions_image(image, hop);
 	replay_image(image, hop);
 	image_upto(image, &hop->channels.parity, 1);
@@ -423,7 +420,6 @@ void hop_link_image(struct image *image, struct hop *hop)
 
 void hop_inner_image(struct image *image, struct hop *hop)
 {
-	image_u8_upto(image, &hop->minor, PROTOCOL_MINOR);
 	image_bool(image, &hop->knows_identity);
 	hop_identity_image(image, &hop->identity);
 	next_number_image(image, hop);

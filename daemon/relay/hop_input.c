@@ -58,9 +58,6 @@ static int take_open(struct hop *hop, const struct frame_header *header, const u
 	r = channel_new(hop, header->channel, open.kind, &open.identity, &channel);
 	if (r < 0)
 		return r;
-	channel->opener_minor = !hop->traits->is_daemon	      ? hop->minor
-				: open.minor < PROTOCOL_MINOR ? open.minor
-							      : PROTOCOL_MINOR;
 	if (hop->traits->is_daemon)
 		channel->serial = open.serial;
 	if (hop->channels.count > hop->channels.max)

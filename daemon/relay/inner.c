@@ -84,7 +84,5 @@ int inner_open(struct hop *hop, enum channel_kind kind, const struct frame_ident
 
 	if (r == 0)
 		r = channel_new(hop, number, kind, identity, channel);
-	if (r == 0)
-		(*channel)->opener_minor = PROTOCOL_MINOR;
 	return r;
 }

@@ -32,7 +32,7 @@ static bool can_tell(const struct channel *channel)
 	unsigned count;
 
 	LL_COUNT(channel->takeovers, takeover, count);
-	return channel->opener.hop->takes_takeovers && count < TAKEOVERS_MAX;
+	return !channel->opener.hop->traits->is_inner && count < TAKEOVERS_MAX;
 }
 
 int takeover_wait(struct channel *channel, const struct frame_takeover *frame, uint64_t at)
@@ -208,8 +208,7 @@ int channel_go_on(struct channel *channel, struct hop *hop, struct sharer *share
 	bool doubt;
 	int r;
 
-	/* The opener was told what its server knows. */
-	if (!may_go_on(end) || hop->minor < channel->acceptor_minor)
+	if (!may_go_on(end))
 		return -EOPNOTSUPP;
 	r = channel_table_number(&hop->channels, &next.number);
 	if (r < 0)

@@ -38,8 +38,6 @@ int channel_withdraw(struct channel_end *end, uint32_t number)
 		return -EPROTO;
 	if (!out->hop || hop_is_retired(out->hop) || channel_is_reset(out)) /* a RESET tells */
 		return 0;
-	if (channel->acceptor_minor < CHANNEL_MINOR_MORE)
-		return -EPROTO;
 	latency_withdrawn(channel, number);
 	withdrawals = withdrawals_of(channel);
 	if (!withdrawals || withdrawals->count == WITHDRAWALS_MAX)

@@ -347,9 +347,9 @@ static void stamp_name(struct router *router, struct channel *channel)
 
 /* Whether a program can tell that a sender is on another host. It would take the domid for one of this
  * host otherwise. Each message tells it; who accepts a stream must ask, and has said so. */
-static bool takes_from_hosts(const struct endpoint *endpoint, const struct session *session, unsigned kind)
+static bool takes_from_hosts(const struct endpoint *endpoint, unsigned kind)
 {
-	return kind == CHANNEL_STREAM ? endpoint->kinds & BIND_HOSTS : session_knows_hosts(session);
+	return kind != CHANNEL_STREAM || endpoint->kinds & BIND_HOSTS;
 }
 
 /* Accepts a channel of messages or calls on the hop of one of the programs that share the endpoint. */
@@ -376,7 +376,7 @@ static int lead_to_program(struct router *router, struct channel *channel, struc
 		return topic_accept(endpoint->topic, channel, endpoint->name);
 	if (!(endpoint->kinds & (1u << (channel->kind - 1))))
 		return -EPROTOTYPE;
-	if (origin_host(channel) && !takes_from_hosts(endpoint, session, channel->kind))
+	if (origin_host(channel) && !takes_from_hosts(endpoint, channel->kind))
 		return -EOPNOTSUPP;
 	if (channel->kind == CHANNEL_STREAM && !session_is_mux(session))
 		return streams_incoming(router->with.streams, channel, endpoint->name, session);

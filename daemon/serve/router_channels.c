@@ -189,7 +189,7 @@ static bool pass_on(struct router *router, struct channel *channel, bool sure)
 	struct endpoint *endpoint = router_get(router, channel->endpoint, strlen(channel->endpoint));
 	const struct binder *binder = endpoint ? router_next_binder(endpoint, channel->acceptor.hop) : NULL;
 
-	if (!binder || !binder->sharer || (origin_host(channel) && !session_knows_hosts(binder->session)) ||
+	if (!binder || !binder->sharer ||
 	    channel_go_on(channel, session_hop(binder->session), binder->sharer, sure) < 0)
 		return false;
 	router_note_given(router, channel);

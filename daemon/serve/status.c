@@ -130,13 +130,12 @@ static void add_state(struct json_object *object, const char *key, const struct 
 	add_text(object, "why", relayed ? why_relayed(walk->sources, peer.number) : NULL);
 }
 
-/* Returns what a guest does with the host's policy, in domain 0; NULL: nobody is told here, or it is older
- * than that. */
+/* Returns what a guest does with the host's policy, in domain 0; NULL: nobody is told here. */
 static const char *host_policy_of(const struct status_walk *walk, const struct link_info *info)
 {
 	if (walk->sources->self->domid != 0 || info->peer.kind != PEER_DOMAIN || info->state != LINK_UP)
 		return NULL;
-	return info->flags & HELLO_OBEYS ? "obeys" : info->flags & HELLO_IGNORES ? "ignores" : NULL;
+	return info->flags & HELLO_OBEYS ? "obeys" : "ignores";
 }
 
 static void describe_link(struct status_walk *walk, struct json_object *link)

@@ -514,7 +514,7 @@ int topic_new(struct topic **made, struct topics *topics, struct session *publis
 		return r;
 	topic->publisher = publisher;
 	topic_kept_begin(&topic->kept, keeps);
-	hop_set_program(topic->hop, PROTOCOL_MINOR, &identity);
+	hop_set_program(topic->hop, &identity);
 	DL_APPEND(topics->own, topic);
 	*made = topic;
 	return 0;

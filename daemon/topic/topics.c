@@ -146,8 +146,6 @@ void topics_subscribe(struct topics *topics, struct session *session, uint32_t r
 	struct address address;
 	int r = address_parse(text.data, text.size, &address, NULL);
 
-	if (r == 0 && address.host[0] && !session_knows_hosts(session))
-		r = -EOPNOTSUPP;
 	if (r == 0) {
 		subscriber = new_subscriber(request, subscribe);
 		r = subscriber ? subscriber_charge(subscriber, hop_account(session_hop(session)), false)

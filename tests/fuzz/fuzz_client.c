@@ -64,11 +64,8 @@ static size_t put_frame(uint8_t *at, uint8_t type, uint8_t flags, uint32_t chann
 
 static size_t put_welcome(uint8_t *at)
 {
-	struct frame_welcome welcome = {.major = PROTOCOL_MAJOR,
-					.minor = PROTOCOL_MINOR,
-					.flags = HELLO_TOPICS,
-					.domid = 7,
-					.max_message = MAX_MESSAGE};
+	struct frame_welcome welcome = {
+		.major = PROTOCOL_MAJOR, .minor = PROTOCOL_MINOR, .domid = 7, .max_message = MAX_MESSAGE};
 
 	return put_frame(at, FRAME_WELCOME, 0, 0, frame_welcome_encode(&welcome, at + FRAME_HEADER_SIZE));
 }

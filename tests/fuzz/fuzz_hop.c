@@ -127,7 +127,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	for (unsigned i = 0; i < HOPS; i++) {
 		end_start(&ends[i], &relay, i == 1 ? HOP_LINK : HOP_SHARED);
 		ends[i].acceptor = &ends[i == 2 ? 1 : 2];
-		ends[i].hop.minor = PROTOCOL_MINOR;
 	}
 	while (size >= 4) {
 		struct end *end = &ends[data[0] % HOPS];

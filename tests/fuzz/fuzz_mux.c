@@ -81,8 +81,7 @@ int __wrap_connect(int fd, const struct sockaddr *address, socklen_t size)
 	close(pair[0]);
 	daemon_end.messages = daemon_end.session;
 	daemon_end.session = pair[1];
-	SAYS(WELCOME, welcome, 0, .major = PROTOCOL_MAJOR, .domid = 7, .max_message = 65536,
-	     .flags = daemon_end.messages >= 0 ? HELLO_MUX : 0);
+	SAYS(WELCOME, welcome, 0, .major = PROTOCOL_MAJOR, .domid = 7, .max_message = 65536);
 	return 0;
 }
 

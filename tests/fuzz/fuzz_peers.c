@@ -52,7 +52,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	char instance[PEERS_INSTANCE_SIZE], *value;
 	struct rendezvous_hello hello;
-	unsigned major = 0, minor;
+	unsigned major = 0;
 	uint32_t number = 0;
 	unsigned what;
 	int r;
@@ -68,7 +68,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		value[size - 1] = '\0';
 	switch (what) {
 	case 0:
-		r = presence_parse(value, size - 1, &major, &minor, instance);
+		r = presence_parse(value, size - 1, &major, instance);
 		if (r == 0)
 			check_hex(instance, PEERS_INSTANCE_SIZE - 1);
 		check(r != -EPROTONOSUPPORT || major != PEERS_MAJOR);

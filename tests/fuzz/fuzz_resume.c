@@ -308,10 +308,10 @@ static void put_hello(const uint8_t *payload, size_t size)
 	uint8_t wrong = byte_of(payload, size, 1), out[FRAME_SMALL_MAX];
 	struct frame_hello_link hello = {
 		.major = wrong & 8 ? 2 : PROTOCOL_MAJOR,
-		.minor = PROTOCOL_LINK_MINOR,
+		.minor = PROTOCOL_MINOR,
 		.max_message = 1u << 20,
 		.version = {"1.1", 3},
-		.resumes = !(wrong & 4),
+		.flags = wrong & 4 ? 0 : HELLO_RESUMES,
 		.purpose = byte_of(payload, size, 0),
 	};
 

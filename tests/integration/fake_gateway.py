@@ -25,7 +25,7 @@ class Side:
         self.socket.settimeout(20)
         self.socket.connect(path)
         try:
-            self.say(type="hello", version=2)
+            self.say(type="hello", version=1)
         except BrokenPipeError:
             pass  # it is refused already, and reads why
         answer, _ = self.hear()

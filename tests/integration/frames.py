@@ -17,10 +17,11 @@ OPTIONAL = 128  # frames from here on may be skipped
 
 HEADER = struct.Struct("<IBBHII")  # length, type, flags, messages, channel, sequence
 MORE = 1  # in the flags of a frame
-RELAYS, BECOMES_STREAM, SHARED_MEMORY, KNOWS_HOSTS, ASKS, MUX, TOPICS, OBEYS = 1, 2, 4, 8, 16, 32, 256, 2048  # in those of HELLO, and of WELCOME
+SHARED_MEMORY, BECOMES_STREAM, MUX = 1, 2, 4  # in the flags of a program's HELLO
+RELAYS, RESUMES, OBEYS = 1, 2, 4  # in those of a daemon's
 MESSAGE, CALL, STREAM = 1, 2, 3  # kinds of channels
 TOLD_MORE, TOLD_TEXT, TOLD_PART = 1, 2, 336  # flags of TOLD, and the most of a part
-PLAIN, REQUEST, ANSWER, ERROR, WITHDRAWAL, REFUSAL, PROPERTIES = 0, 1, 2, 3, 4, 5, 128  # types of messages; the last is a bit
+PLAIN, REQUEST, ANSWER, ERROR, REFUSAL, PROPERTIES = 0, 1, 2, 3, 4, 128  # types of messages; the last is a bit
 DEADLINE, TRACE, SUBSCRIBES, NOTICE = range(1, 5)  # kinds of properties
 MESSAGES, CALLS, STREAMS, SHARED, HOSTS = 1, 2, 4, 1 << 30, 1 << 31  # in the kinds of BIND
 PAYLOAD_MAX = 65536
@@ -50,8 +51,8 @@ def bytes_of(text):
 
 # ---- payloads ----
 
-def open_payload(address, kind=MESSAGE, identity=(0, 0, 0, 0), minor=0):
-    return bytes((kind, minor, 0, 0)) + u32(*identity) + bytes_of(address)
+def open_payload(address, kind=MESSAGE, identity=(0, 0, 0, 0)):
+    return bytes((kind, 0, 0, 0)) + u32(*identity) + bytes_of(address)
 
 
 def reset_payload(error, consumed=0):
@@ -100,8 +101,8 @@ def welcome(flags=0):
     return frame(WELCOME, struct.pack("<HHIIIQ16x", 1, 0, flags, 1, 0, 1 << 24))
 
 
-def open_frame(channel, address, kind=MESSAGE, minor=0):
-    return frame(OPEN, open_payload(address, kind, minor=minor), channel=channel)
+def open_frame(channel, address, kind=MESSAGE):
+    return frame(OPEN, open_payload(address, kind), channel=channel)
 
 
 def credit_frame(channel, consumed, limit=0):

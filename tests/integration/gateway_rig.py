@@ -87,7 +87,7 @@ class Daemon:
                 connection, _ = self.listener.accept()
                 hello = json.loads(connection.recv(65536))
                 assert hello["type"] == "hello" and hello["version"] == 2
-                connection.send(json.dumps({"type": "welcome", "version": 2, "host": self.host,
+                connection.send(json.dumps({"type": "welcome", "version": 1, "host": self.host,
                                             "instance": self.instance}).encode())
             except OSError:
                 return

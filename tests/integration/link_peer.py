@@ -19,10 +19,10 @@ import sys
 import time
 import uuid
 
-from frames import (ACK, ASK, CALL, CANCELLED, CREDIT, DATA, DECLINE, DIRECTORY, FIN, GOODBYE, HEADER, HELLO, INITIAL_LIMIT, MESSAGE, MOVE, NOTICE,
-                    OFFER, OPEN, OPENED, PAYLOAD_MAX, PING, PLAIN, POLICY, PONG, PROPERTIES, PROVE, REQUEST, RESET, RESUME, SUBSCRIBES, TOLD, TOLD_MORE,
-                    TOLD_PART, TOLD_TEXT, UNASK, Frame, ask_payload, frame, link_hello_payload, message, open_payload, properties,
-                    reset_payload, size_at, u32, u64)
+from frames import (ACK, ASK, CALL, CANCELLED, CREDIT, DATA, DECLINE, DIRECTORY, FIN, GOODBYE, HEADER, HELLO, IDLE, INITIAL_LIMIT, MESSAGE,
+                    MOVE, NOTICE, OFFER, OPEN, OPENED, PAYLOAD_MAX, PING, PLAIN, POLICY, PONG, PROPERTIES, PROVE, REQUEST, RESET, RESUME,
+                    RESUMES, SOURCE, SUBSCRIBES, TOLD, TOLD_MORE, TOLD_PART, TOLD_TEXT, UNASK, Frame, ask_payload, frame,
+                    link_hello_payload, message, open_payload, properties, reset_payload, size_at, u32, u64)
 from polling import readable
 
 PIECE = 16384  # with its header and a few more frames it fits into the smallest rings that a link begins with
@@ -141,7 +141,7 @@ class Peer:
         self.secret = self.nonce = self.their_hello = None
         self.epoch, self.sent, self.kept = 1, 0, []  # of what was sent: (position of its end, frame)
         self.store = Store()
-        self.flags, self.claimed = flags, 4711
+        self.flags, self.claimed = flags | (RESUMES if self.resumes else 0), 4711
         self.me, self.peer = int(self.store.read("domid")), domid
         self.instance, self.token = uuid.UUID(instance) if instance else uuid.uuid4(), os.urandom(16) if self.me < domid else bytes(16)
         self.base = f"/local/domain/{self.me}/data/xenmsg"
@@ -184,9 +184,7 @@ class Peer:
             self.token, self.secret = token, secret if self.me < self.peer else None
         elif purpose:
             token = self.token
-        payload = link_hello_payload(self.instance.bytes, token, self.flags, int(self.resumes))
-        if self.resumes:
-            payload += b"\0" + self.nonce + u32(purpose) + secret
+        payload = link_hello_payload(self.instance.bytes, token, self.flags) + b"\0" + self.nonce + u32(purpose) + secret
         if self.tags:
             payload += b"\0" + (self.tag(True) if again else os.urandom(8)) + os.urandom(56)
         return payload
@@ -195,7 +193,7 @@ class Peer:
         if self.published:
             self.store.remove(self.published)
         major, minor, _, instance, token, received, _ = struct.unpack_from("<HHI16s16sQQ", self.hello)
-        assert (major, minor, received) == (1, 1, 0)
+        assert (major, minor, received) == (1, 0, 0)
         assert str(uuid.UUID(bytes=instance)) == self.their_hello.split(" ")[1], "the instance in HELLO is that of the leaf"
         self.their_instance = instance
         at = self.hello.index(b"\0", 56) + 1
@@ -329,7 +327,7 @@ class Peer:
         return " ".join(map(str, self.sizes))
 
     def take_offer(self, payload):
-        assert self.role == "map" and self.flags & 2 and not self.other
+        assert self.role == "map" and not self.other
         ring_ref, port, epoch, _ = struct.unpack("<IIII", payload)
         assert epoch == (self.epoch if self.resumes else 0)
         path, private = f"{self.base}/other", Permission(self.me, NONE)
@@ -438,8 +436,10 @@ class Peer:
             self.take_decline(payload)
         elif kind in (DIRECTORY, POLICY):
             assert self.peer == 0  # [5.6, 5.12]
-        elif kind == UNASK:
+        elif kind in (UNASK, SOURCE):
             pass  # nothing is kept
+        elif kind == IDLE:
+            self.send(IDLE, 0, u32(1))
         elif kind == ASK:
             self.answer_ask(*struct.unpack_from("<I", payload))
         elif kind == TOLD:
@@ -451,7 +451,7 @@ class Peer:
             if payload[0] == CALL and self.publishes:
                 self.publish(number, channel)
                 return
-            self.send(OPENED, number, u64(65536, 1 << 24))
+            self.send(OPENED, number, u64(65536, 1 << 24) + bytes(4))
         elif number in self.channels and OPENED <= kind <= CANCELLED:
             self.take_of(self.channels[number], kind, number, payload)
         else:
@@ -525,7 +525,7 @@ class Peer:
 
     def publish(self, number, channel):
         """Accepts the channel as a topic does, and sends what it was told to."""
-        self.send(OPENED, number, u64(INITIAL_LIMIT, 1 << 24) + struct.pack("<HH", 1, 2))
+        self.send(OPENED, number, u64(INITIAL_LIMIT, 1 << 24) + struct.pack("<HH", 0, 2))
         self.subscribed = number, channel
         self.tell(self.publishes)
 

@@ -102,7 +102,7 @@ class Mux(Program):
     def __init__(self, node, shared=False, flags=MUX, timeout=20 * PATIENCE):
         self.node = node
         super().__init__(node.socket, shared, timeout=timeout, flags=flags)
-        assert self.flags & MUX and bool(self.flags & SHARED_MEMORY) == shared, self.flags
+        assert bool(self.flags & SHARED_MEMORY) == shared, self.flags
         self.streams, self.incoming, self.busy, self.replies = {}, [], set(), {}
         self.free, self.highest, self.asked = [], 0, 0
         self.takes = True  # reads what comes

@@ -99,8 +99,8 @@ def seal(memory):
 
 
 class Program:
-    """A connection to a daemon. `shared` asks for shared memory in HELLO, `flags` for more; with `minor` 0 it is one that
-    knows no properties."""
+    """A connection to a daemon. `shared` asks for shared memory in HELLO, `flags` for more; `minor` is that of a later
+    version."""
 
     def __init__(self, path, shared=False, greet=True, timeout=10 * PATIENCE, flags=0, minor=0):
         self.timeout = timeout

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from conftest import Host
-from frames import GOODBYE, TOPICS, frame, u32
+from frames import GOODBYE, frame, u32
 from messaging import (ALLOW_ALL, EXIT_DENIED, EXIT_ERROR, EXIT_NO_DAEMON, EXIT_OK, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_USAGE, PATIENCE, Node,
                        eventually, tool)
 from test_cli_help import COMMANDS, POLICY
@@ -177,8 +177,6 @@ def test_a_terminal_gets_every_byte_of_a_message_escaped(pair):
 class Stops(HostileDaemon):
     """Welcomes, and then ends, or says nothing more."""
 
-    knows = TOPICS
-
     def __init__(self, path, silent):
         self.silent = silent
         super().__init__(path)
@@ -186,12 +184,6 @@ class Stops(HostileDaemon):
     def take(self, connection, got):
         if not self.silent:
             connection.close()
-
-
-class KnowsNoTopics(Stops):
-    """As a daemon of before them."""
-
-    knows = 0
 
 
 LINES = {**PRINT, "send": "send 2:inbox x", "serve": "serve --once a -- cat", "listen": "listen --once a", "hosts": "hosts",
@@ -207,16 +199,9 @@ def test_a_daemon_that_stops_in_the_middle_is_told(tmp_path):
             if line == "doctor":
                 assert done.returncode != EXIT_OK and b"FAIL  daemon" in done.stdout and said == "", done
                 continue
-            codes = {"send": {EXIT_NO_DAEMON, EXIT_UNKNOWN}, "call": {EXIT_NO_DAEMON, EXIT_UNKNOWN}, "run": {255}}
+            codes = {"send": {EXIT_NO_DAEMON, EXIT_UNKNOWN}, "call": {EXIT_NO_DAEMON, EXIT_UNKNOWN}, "bench": {EXIT_NO_DAEMON, EXIT_UNKNOWN}, "run": {255}}
             assert done.returncode in codes.get(line.split()[0], {EXIT_NO_DAEMON}) and done.stdout == b"" and said.count("\n") == 1, done
             assert any(words in said for words in ("xenmsgd has gone away", "no xenmsgd there", "can't be known")), done
-
-
-def test_a_daemon_that_is_too_old_is_named(tmp_path):
-    with KnowsNoTopics(tmp_path / "sock", silent=True) as daemon:
-        for name in ("publish", "subscribe"):
-            done = daemon.asked(*LINES[name].split())
-            assert done.returncode == EXIT_ERROR and done.stderr.endswith(b": the xenmsgd of this domain is too old for topics\n"), done
 
 
 def test_a_daemon_that_says_nothing_more_costs_the_time_out(tmp_path):
@@ -247,8 +232,6 @@ def test_wrong_options_are_told_in_one_harmless_line(alone, command):
 
 class Refuses(HostileDaemon):
     """Whatever it is asked, in words that may be another domain's."""
-
-    knows = TOPICS
 
     def take(self, connection, got):
         connection.sendall(self.reply(got, self.name, 13) if got.kind >= 32 else frame(GOODBYE, u32(13) + self.name.encode()))

@@ -129,7 +129,6 @@ def test_subscribe_escapes_what_is_published(one, how):
 class HostileDaemon:
     """Answers each question with texts that are meant for the terminal."""
 
-    knows = 0  # the flags of its WELCOME
 
     def __init__(self, path):
         self.path = str(path)
@@ -149,7 +148,7 @@ class HostileDaemon:
             while True:
                 got = receive_frame(connection)
                 if got.kind == HELLO:
-                    connection.sendall(welcome(self.knows))
+                    connection.sendall(welcome())
                 else:
                     self.take(connection, got)
 

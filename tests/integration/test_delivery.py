@@ -164,7 +164,7 @@ def test_what_an_unbound_endpoint_never_took_ends_in_enoent(one, shared):
     """Its program unbinds before it looks at what has come: that is certain, though it was handed to it."""
     stream = message(b"the one that was taken")
     for taken in (0, len(stream)):
-        with Program(one.socket) as sender, Program(one.socket, shared=shared, minor=1) as receiver:
+        with Program(one.socket) as sender, Program(one.socket, shared=shared) as receiver:
             receiver.bind("inbox")
             sender.open("self:inbox")
             if taken:

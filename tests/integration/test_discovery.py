@@ -257,7 +257,7 @@ def test_a_hello_that_nobody_saw_is_written_again(host):
     """As while its reader isn't told of changes yet, or has just lost its connection to XenStore."""
     one = Node(host, 1)
     hand = Tree(host, 2)
-    hand.write("presence", f"1 {INSTANCE} 2")
+    hand.write("presence", f"1 {INSTANCE}")
     one.await_event("up 2")
     one.connect(2)
     first = eventually(lambda: hand.read("/local/domain/1/data/xenmsg/to/2/hello"), "it wants a link")
@@ -442,21 +442,10 @@ def test_an_endpoint_for_one_is_in_no_leaf_that_others_read(nodes, host):
         eventually(lambda: leaf(host, "1/data/xenmsg/to/2/endpoints") == "", "nothing is for domain 2 alone")
 
 
-def test_a_daemon_that_reads_no_public_leaf_gets_all_in_its_own(one, host):
-    """As 0.1.0 was first built: its presence has no third field."""
+def test_a_leaf_tells_kinds_or_does_not(one, host):
+    """As xenmsgd writes it, without them, and with what can't be."""
     hand = Tree(host, 2)
     hand.write("presence", f"1 {INSTANCE}")
-    hand.write("to/1/endpoints", "old", 1)
-    with Program(one.socket) as program:
-        program.bind("public")
-        eventually(lambda: leaf(host, "1/data/xenmsg/to/2/endpoints") == "public +0:1", "it is told")
-        eventually(lambda: "old" in str(one.status()["peers"]), "it is seen")
-
-
-def test_a_leaf_tells_kinds_or_does_not(one, host):
-    """As of this version, of one that tells none, and of one that tells what can't be."""
-    hand = Tree(host, 2)
-    hand.write("presence", f"1 {INSTANCE} 3")
     for value, kinds in (("a b c d +0:1247", ["message", "call", "stream", "any"]), ("a b", [None, None]), ("a b +3", [None, None]),
                          ("a b +0:1", [None, None]), ("a b +0:19", [None, None]), ("a +12:2", ["call"]), ("a +0:0", [None]),
                          ("a b +0.1:10", ["message", "topic"])):

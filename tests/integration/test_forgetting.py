@@ -83,26 +83,10 @@ def test_who_is_needed_again_is_known_again_and_notices_nothing(host):
     assert "forgotten 2" not in one.passed_over
 
 
-@pytest.mark.parametrize("minor", ["", " 2", " 3"])
-def test_only_who_understands_it_is_forgotten(host, minor):
-    one, hand = Node(host, 1, *FEW), Tree(host, 2)
-    hand.write("presence", f"1 {INSTANCE}{minor}")
-    one.connect(2)
-    one.await_event("up 2")
-    one.close(2)
-    three = Node(host, 3, *FEW)
-    for _ in range(2):
-        meet_and_part(one, three)
-        one.await_event("forgotten 3")
-    if minor == " 3":
-        one.await_event("forgotten 2")
-    assert (written(host, 1, 2) is None) == (minor == " 3")
-
-
 def test_what_was_removed_makes_nobody_known(host):
     """It costs one request to see that nothing is there any more."""
     one, hand = Node(host, 1, *FEW), Tree(host, 2)
-    hand.write("presence", f"1 {INSTANCE} 3")
+    hand.write("presence", f"1 {INSTANCE}")
     one.connect(2)
     one.await_event("up 2")
     hand.write("to/1/endpoints", "print", 1)

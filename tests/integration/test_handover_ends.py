@@ -17,8 +17,6 @@ from renewing import post, process_until, renew, took_over
 from test_limits import limits, memory_of
 from test_resume import at_work, numbered
 
-TAKES_MEMORY = 512  # in the flags of HELLO
-
 
 def is_served(program):
     program.bind("late", number=7)
@@ -63,7 +61,7 @@ def test_a_connection_that_is_to_be_a_stream_goes_on(one):
 @pytest.mark.parametrize("has", ["sealed", "said"])
 def test_a_connection_that_has_not_rung_yet_goes_on(one, has):
     """Its memory is ready, or its first frame lies there; the daemon before had heard nothing of that."""
-    with Program(one.socket, shared=True, flags=TAKES_MEMORY) as program:
+    with Program(one.socket, shared=True) as program:
         if has == "said":
             program.out.put(frame(BIND, bind_payload("early", MESSAGES), channel=1))
         renew(one)
@@ -80,7 +78,7 @@ def test_a_connection_that_has_not_rung_yet_goes_on(one, has):
 def test_a_connection_that_has_not_sealed_yet_goes_on(one, monkeypatch, renewals):
     """It hasn't got as far as to look at its memory, in which nothing was then, so it gets no other."""
     monkeypatch.setattr("protocol.seal", lambda memory: None)
-    with Program(one.socket, shared=True, flags=TAKES_MEMORY) as program:
+    with Program(one.socket, shared=True) as program:
         for _ in range(renewals):
             renew(one)
         seal(program.descriptors[0])
@@ -90,25 +88,13 @@ def test_a_connection_that_has_not_sealed_yet_goes_on(one, monkeypatch, renewals
 def test_a_connection_that_seals_between_two_daemons_goes_on(installed, monkeypatch):
     node, install = installed
     monkeypatch.setattr("protocol.seal", lambda memory: None)
-    with Program(node.socket, shared=True, flags=TAKES_MEMORY) as program:
+    with Program(node.socket, shared=True) as program:
         with install.nobody_reads():
             seal(program.descriptors[0])
         eventually(lambda: took_over(node) == 1, "the next daemon has taken over")
         moves(program)
         program.notify()
         is_served(program)
-
-
-def test_one_that_does_not_know_memory_is_told_and_ends_alone(one):
-    with Program(one.socket, shared=True) as old, Program(one.socket) as other:
-        old.bind("old")
-        other.bind("other")
-        renew(one)
-        error, text = old.goodbye()
-        assert error == errno.ECONNRESET and "can't hand over this connection" in text
-        is_served(other)
-        with Connection(one.socket) as sender:
-            assert sender.send("self:old", b"x") == -errno.ENOENT
 
 
 def test_a_cancel_whose_receiver_has_gone_ends_nobody_else(one):
@@ -177,10 +163,10 @@ def goes_on(program):
 
 def test_memory_that_a_program_keeps_is_paid_for_after_it(one):
     """Of a session that is over, and of one that has moved to other memory."""
-    with Program(one.socket, shared=True, flags=TAKES_MEMORY) as program:
+    with Program(one.socket, shared=True) as program:
         size = len(program.memory)
         usual = memory_used(one)
-        with Program(one.socket, shared=True, flags=TAKES_MEMORY) as over:
+        with Program(one.socket, shared=True) as over:
             kept = os.dup(over.descriptors[0])
         eventually(lambda: memory_used(one) == usual + size, "it is charged")
         renew(one)
@@ -197,7 +183,7 @@ def test_who_keeps_more_than_it_may_is_ended_and_nobody_else(nodes):
     """Each hand-over gives it other memory, and it keeps what it had. There is no room for that and what the two have."""
     one, kept = nodes(1, config=limits(max_memory=16 << 20))[1], []
     with (Program(one.socket) as asker, Connection(one.socket, binds="inbox") as other,
-          Program(one.socket, shared=True, flags=TAKES_MEMORY) as program):
+          Program(one.socket, shared=True) as program):
         assert asker.query("renew")
         kept.append(goes_on(program))
         assert asker.query("renew")

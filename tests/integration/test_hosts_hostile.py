@@ -45,7 +45,7 @@ JUNK = (b"", b"{", b"[]", b"null", b"7", b'"hello"', b'{"type":7}', b'{"type":"n
         b'{"type":"host","host":["hostb"],"instance":{},"up":"yes"}', b'{"type":"host","host":"' + b"x" * 64 + b'","up":true}',
         b"[" * 4000, b'{"type":"connected","host":"hostb","id":1e400}', b'{"type":"incoming","host":"hostb","id":-1}')
 # Those that can be read, but say what can't be.
-WRONG = ({"type": "hello", "version": 1}, {"type": "welcome", "version": 1, "host": "hosta", "instance": ""},
+WRONG = ({"type": "hello", "version": 2}, {"type": "welcome", "version": 1, "host": "hosta", "instance": ""},
          {"type": "connect", "host": "hostb", "id": 2}, {"type": "connected", "host": "hostb", "id": 2},
          {"type": "failed", "host": "hostb", "id": 2, "error": "EHOSTDOWN"}, {"type": "host", "host": "hosta", "instance": "", "up": True},
          {"type": "incoming", "host": "hosta", "id": 3}, {"type": "accept", "host": "hostb", "id": 4},

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from frames import CALLS, DATA, KNOWS_HOSTS, MESSAGES, reset_frame
+from frames import CALLS, DATA, MESSAGES, reset_frame
 from library import Connection
 from messaging import (EXIT_ERROR, EXIT_LIMIT, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_UNREACHABLE, FAST, PATIENCE,
                        eventually, given_time, stopped)
@@ -64,7 +64,7 @@ def test_who_has_ended_a_channel_is_told_to_its_sender(way, command, how, words)
     """As far as the last daemon on the way knows it. Before, it was \"the receiver or a daemon died\" of all."""
     if how == "stops" and way.sender is way.receiver:
         pytest.skip("the sender's own daemon says nothing more")
-    holder = Program(way.receiver.socket, flags=KNOWS_HOSTS)
+    holder = Program(way.receiver.socket)
     holder.bind("inbox", kinds=MESSAGES if command == "send" else CALLS)
     sender = way.sender.popen(command, way.to("inbox"), "x")
     held = holder.expect(DATA)

@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What messages say beside their payload, and withdrawals that go past them: between programs that know them, with ones that
-don't, and with ones that lie."""
+"""What messages say beside their payload, and withdrawals that go past them: between libraries, and with programs that lie."""
 
 import contextlib
 import errno
@@ -9,8 +8,8 @@ import threading
 
 import pytest
 
-from frames import (CALL, CALLS, DATA, DEADLINE, MESSAGE, OPEN, OPENED, PROPERTIES, REQUEST, RESET, TRACE, WITHDRAW,
-                    WITHDRAWAL, frame, message, properties, u32)
+from frames import (CALL, CALLS, DATA, DEADLINE, OPEN, OPENED, PROPERTIES, REQUEST, RESET, TRACE, WITHDRAW, frame, message, properties,
+                    u32)
 from library import FATE_NOT_DONE, Connection
 from messaging import eventually
 from protocol import EPROTO, Program, Timeout
@@ -60,29 +59,14 @@ def test_a_deadline_and_a_trace_arrive_with_their_call(here, there):
     assert 0 < seen[0][2] <= 60000 and seen[1][2] == -1 and 0 < seen[2][2] <= 60000
 
 
-def test_a_trace_is_left_out_for_who_knows_none(here, there):
-    with Connection(here.socket) as sender, Program(there.socket) as older:
-        older.bind("inbox")
-        sent = []
-        thread = start(lambda: sent.append(sender.send(f"{there.domid}:inbox", b"hello", 20000, TRACEPARENT)))
-        channel = older.expect(OPEN).channel
-        got = older.expect(DATA, channel)
-        assert got.payload == message(b"hello")
-        older.send_bytes(frame(19, struct.pack("<QQ", got.length, 0), channel=channel))
-        thread.join()
-    assert sent == [0]
-
-
-def test_a_newer_program_is_told_what_its_peers_know(here, there):
-    with Program(here.socket, minor=1) as caller, Program(there.socket, minor=7) as server:
+def test_properties_of_a_later_version_arrive_as_they_were_sent(here, there):
+    with Program(here.socket, minor=7) as caller, Program(there.socket, minor=7) as server:
         server.bind("work", kinds=CALLS)
         caller.open(f"{there.domid}:work", kind=CALL)
-        opened = caller.expect(OPENED).payload
-        minor, flags, domid = struct.unpack_from("<HHI", opened, 16)
-        assert (minor, flags, domid) == (1, 1, there.domid)
+        reserved, flags, domid = struct.unpack_from("<HHI", caller.expect(OPENED).payload, 16)
+        assert (reserved, flags, domid) == (0, 1, there.domid)
         came = server.expect(OPEN)
-        assert came.payload[:2] == bytes((CALL, 1))
-        # Both may say everything now, and properties of a later version arrive as they were sent.
+        assert came.payload[:2] == bytes((CALL, 0))
         block = properties((9, b"later"), (DEADLINE, u32(1000)), (TRACE, b"t"))
         caller.data(0, message(block + b"hello", kind=REQUEST | PROPERTIES, number=7))
         assert server.expect(DATA).payload == message(block + b"hello", kind=REQUEST | PROPERTIES, number=7)
@@ -133,9 +117,8 @@ def refused(hostile, channel, receiver):
     return eventually(reset, f"channel {channel} is reset")
 
 
-@pytest.mark.parametrize("minor", [0, 1])
-def test_properties_that_make_no_sense_harm_only_their_channel(here, there, minor):
-    with Connection(there.socket, binds="inbox") as receiver, Program(here.socket, minor=minor) as hostile:
+def test_properties_that_make_no_sense_harm_only_their_channel(here, there):
+    with Connection(there.socket, binds="inbox") as receiver, Program(here.socket) as hostile:
         for number, (name, block) in enumerate(BAD.items()):
             channel = 2 * number
             hostile.open(f"{there.domid}:inbox", channel)
@@ -150,9 +133,9 @@ def test_properties_that_make_no_sense_harm_only_their_channel(here, there, mino
 
 
 def test_a_withdrawal_that_means_nothing_is_ignored(here, there):
-    with Connection(there.socket, binds="work") as server, Program(here.socket, minor=1) as hostile:
+    with Connection(there.socket, binds="work") as server, Program(here.socket) as hostile:
         hostile.open(f"{there.domid}:work", kind=CALL)
-        assert hostile.expect(OPENED).payload[16] == 1
+        hostile.expect(OPENED)
         for number in range(5000):  # more than are kept
             hostile.send_bytes(frame(WITHDRAW, u32(number)))
         hostile.data(0, message(b"hello", kind=REQUEST, number=5000))
@@ -163,20 +146,12 @@ def test_a_withdrawal_that_means_nothing_is_ignored(here, there):
         request.free()
 
 
-@pytest.mark.parametrize("what", ["a message", "an older server", "in the stream to a newer one"])
-def test_a_withdrawal_that_may_not_come_harms_only_its_sender(here, there, what):
-    with Connection(there.socket, binds="inbox") as receiver, Program(there.socket) as older, Program(here.socket, minor=1) as hostile:
-        older.bind("work", kinds=CALLS)
-        if what == "in the stream to a newer one":
-            hostile.open(f"{there.domid}:inbox", kind=CALL)
-            hostile.data(0, message(b"not empty", kind=WITHDRAWAL))
-            assert refused(hostile, 0, receiver).u32() == EPROTO
-        else:
-            hostile.open(f"{there.domid}:inbox" if what == "a message" else f"{there.domid}:work",
-                         kind=MESSAGE if what == "a message" else CALL)
-            hostile.expect(OPENED)
-            hostile.send_bytes(frame(WITHDRAW, u32(1)))
-            assert hostile.goodbye()[0] == EPROTO
+def test_a_withdrawal_of_a_message_harms_only_its_sender(here, there):
+    with Connection(there.socket, binds="inbox") as receiver, Program(here.socket) as hostile:
+        hostile.open(f"{there.domid}:inbox")
+        hostile.expect(OPENED)
+        hostile.send_bytes(frame(WITHDRAW, u32(1)))
+        assert hostile.goodbye()[0] == EPROTO
         with Connection(here.socket) as sender:
             assert sender.post(f"{there.domid}:inbox", b"fine", lambda error: None) == 0
             sender.wait(0)

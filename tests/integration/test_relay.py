@@ -445,20 +445,7 @@ def test_the_source_pays_in_domain_0_and_where_it_ends(zero, guests):
     eventually(lambda: held(zero, one.domid) == held(two, one.domid) == 0, "it is given back")
 
 
-# --- others at the ends: an older daemon, one that lies ---
-
-def test_to_an_older_daemon_a_restored_sources_traffic_ends(zero, guests, peer_in):
-    """It takes relayed channels, but not SOURCE."""
-    one, = guests(1)
-    old = guests.domid()
-    peer = peer_in(old, "grant", 0, RELAYS)
-    assert peer.ask("hello", one.domid) == f"ok {one.domid}"
-    with Connection(one.socket) as sender:
-        assert sender.send(f"{old}:echo", b"x") == 0
-        one.save_and_restore()
-        assert peer.ask("channels") == "ok none"
-    assert peer.ask("close") == "ok closed"
-
+# --- one that lies at an end ---
 
 def test_a_guest_can_ask_domain_0_for_nothing_but_another_guest(zero, guests, peer_in):
     two, = guests(1)

@@ -8,7 +8,7 @@ import urllib.request
 
 import pytest
 
-from frames import ASKS, RELAYS, TOLD_MORE, TOLD_TEXT
+from frames import RELAYS, TOLD_MORE, TOLD_TEXT
 from messaging import EXIT_DENIED, EXIT_ERROR, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_TIMEOUT, EXIT_UNREACHABLE, EXIT_USAGE, FAST, PATIENCE, Holder, deliver, eventually, lost_after
 from test_status import validator  # the fixture `valid`  # noqa: F401  pylint: disable=unused-import
 
@@ -81,22 +81,10 @@ def test_only_domain_0_asks_and_only_its_administrators(zero, one, two):
 def test_no_other_guest_and_no_lie_about_it_is_answered(zero, one, peer_in):
     """Another guest asks one, and domain 0, as if it were domain 0: the link says who it is."""
     for role, target, about in (("grant", 1, "1"), ("grant", 0, "1"), ("grant", 0, "0")):
-        peer = peer_in(2, role, target, RELAYS | ASKS)
+        peer = peer_in(2, role, target, RELAYS)
         assert peer.ask("ask", STATUS, about, 20) == f"ok {errno.EACCES}", about
         assert peer.ask("close") == "ok closed"
     assert of(zero, 1)["domid"] == 1 and one.alive()
-
-
-def test_an_older_daemon_is_named_as_that(zero, peer_in):
-    peer = peer_in(1, "grant", 0, RELAYS)
-    done = zero.xenmsg("status", "--domain", 1)
-    assert done.returncode == EXIT_ERROR and b"older than this one" in done.stderr, done
-    assert peer.ask("close") == "ok closed"
-    peer = peer_in(2, "grant", 0, RELAYS | ASKS)
-    assert peer.ask("lie", f"error:{errno.EINVAL}").startswith("ok")
-    done = zero.xenmsg("status", "--domain", 2)
-    assert done.returncode == EXIT_ERROR and b"older than this one" in done.stderr, done
-    assert peer.ask("close") == "ok closed"
 
 
 def whole(**other):
@@ -108,7 +96,7 @@ DEEP = b"[" * 60
 @pytest.fixture(name="lying")
 def domain_that_lies(zero, peer_in, tmp_path):
     """lying(text): domain 1 says this of itself, and can still be talked to at the end."""
-    peer = peer_in(1, "grant", 0, RELAYS | ASKS)
+    peer = peer_in(1, "grant", 0, RELAYS)
 
     def start(text, name="lie"):
         (tmp_path / name).write_bytes(text)
@@ -164,7 +152,7 @@ def test_parts_that_can_be_no_text_end_the_question(zero, lying, lie):
 
 def test_who_is_silent_costs_a_time_out_and_nothing_else(nodes, peer_in):
     zero, = nodes(0, config=lost_after("5s")).values()
-    peer = peer_in(1, "grant", 0, RELAYS | ASKS)
+    peer = peer_in(1, "grant", 0, RELAYS)
     process = zero.popen("status", "--domain", "1")
     assert peer.ask("asked", 1) == "ok 1"
     assert of(zero, 0)["domid"] == 0
@@ -203,7 +191,7 @@ def a_host_of_all_kinds(nodes, peer_in, tmp_path):
     for node in (zero, one, two):
         node.start()
     zero.sees(one, two)
-    liar = peer_in(3, "grant", 0, RELAYS | ASKS)
+    liar = peer_in(3, "grant", 0, RELAYS)
     (tmp_path / "lie").write_bytes(whole(name="x", links=[
         {"peer": {"domid": "\n7", "name": 'a"} 1'}, "state": "up", "tx": {"bytes": 'x\ny'}, "resumes": 5,
          "round_trips": {"buckets": [{"up_to_us": 1, "count": "1\nevil 1"}], "count": "1\nevil 1"}}]))

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from frames import ASKS, RELAYS
+from frames import RELAYS
 from messaging import EXIT_OK, EXIT_USAGE, LOST_SOON, deliver, eventually
 from test_cli_json import validator  # the fixture `valid`  # noqa: F401  pylint: disable=unused-import
 from test_sight import settings, whole
@@ -97,7 +97,7 @@ EVIL = ['"]; evil [label="x', '\\', '\\N\\G', '&lt;&#60;', '</text><script>x</sc
 
 
 def liar(peer_in, tmp_path, links):
-    peer = peer_in(1, "grant", 0, RELAYS | ASKS)
+    peer = peer_in(1, "grant", 0, RELAYS)
     endpoints = [{"name": name, "kind": name, "queued": 1 << 62, "messages": -5, "bytes_to": "x", "refused": 1 << 62} for name in EVIL]
     (tmp_path / "lie").write_bytes(whole(version=EVIL[0], host_sight=EVIL[4], uptime_s=-1, grants={"used_pages": {}}, links=links,
                                          endpoints=endpoints * 8 + [7, None, []]))

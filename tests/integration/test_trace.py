@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from frames import ASKS, QUERY, RELAYS
+from frames import QUERY, RELAYS
 from library import TOPIC, Connection
 from messaging import EXIT_DENIED, EXIT_ERROR, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_UNREACHABLE, EXIT_USAGE, PATIENCE, eventually, given_time, stopped, tool
 from polling import readable
@@ -129,7 +129,7 @@ def test_a_guest_tells_domain_0_alone_and_only_if_it_may(nodes, peer_in):
         assert zero.xenmsg("trace", "--domains", wrong, "*").returncode == EXIT_USAGE, wrong
     assert zero.xenmsg("trace", "--domains", "0", "*").returncode == EXIT_USAGE
     assert zero.xenmsg("trace", "--domains", "77", "*").returncode == EXIT_UNREACHABLE
-    peer = peer_in(2, "grant", 1, RELAYS | ASKS)
+    peer = peer_in(2, "grant", 1, RELAYS)
     assert peer.ask("ask", TRACE, "1", 20) == f"ok {errno.EACCES}"
     assert peer.ask("close") == "ok closed"
     assert one.alive()
@@ -137,7 +137,7 @@ def test_a_guest_tells_domain_0_alone_and_only_if_it_may(nodes, peer_in):
 
 def test_a_guest_that_lies_does_domain_0_no_harm(nodes, peer_in, tmp_path):
     zero, = nodes(0, config=settings("full")).values()
-    peer = peer_in(1, "grant", 0, RELAYS | ASKS)
+    peer = peer_in(1, "grant", 0, RELAYS)
     for lie, code in (
             (b"", EXIT_ERROR), (b"{}", EXIT_ERROR), (b"[3]", EXIT_ERROR), (b'[{"step":7}]', EXIT_ERROR), (b"[" * 60, EXIT_ERROR),
             (b"[]x", EXIT_ERROR),

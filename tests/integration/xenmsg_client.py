@@ -9,8 +9,8 @@ import struct
 import time
 
 HELLO, WELCOME, GOODBYE, BIND, QUERY, REPLY = 1, 2, 3, 32, 37, 39
-OPEN, OPENED, DATA, CREDIT, FIN, RESET, CANCEL, CANCELLED = range(16, 24)
-MESSAGE, CALL, PLAIN, REQUEST, ANSWER, ERROR, WITHDRAWAL = 1, 2, *range(5)  # kinds of channels, types of messages [2.1]
+OPEN, OPENED, DATA, CREDIT, FIN, RESET, CANCEL, CANCELLED, _, WITHDRAW = range(16, 26)
+MESSAGE, CALL, PLAIN, REQUEST, ANSWER, ERROR, PROPERTIES = 1, 2, *range(4), 128  # kinds of channels, types of messages [2.1]
 HEADER = struct.Struct("<IBBHII")  # length, type, flags, messages, channel, sequence
 Received = collections.namedtuple("Received", "endpoint domid uid gid pid name data channel state number")
 
@@ -50,9 +50,9 @@ class Client:
                 self._take(kind, flags, number, payload)
                 continue
             self.socket.settimeout(max(deadline - time.monotonic(), 0.001))
-            if not (data := self.socket.recv(65536)):
+            self.input += (data := self.socket.recv(65536))
+            if not data:
                 raise ConnectionResetError(errno.ECONNRESET, "the daemon has gone")
-            self.input += data
 
     def _take(self, kind, flags, number, payload):  # [3]
         channel = self.channels.get(number)
@@ -66,7 +66,7 @@ class Client:
         elif kind == OPEN:
             endpoint, name = (payload[20:].decode() + "\0\0").split("\0")[:2]
             self.channels[number] = Channel(number, endpoint, (*struct.unpack_from("<4I", payload, 4), name))
-        elif kind == RESET:  # [2]: for a channel that has ended it is answered all the same
+        elif kind == RESET:  # [2]: answered for a channel that has ended, too
             channel = self.channels.pop(number, None) or Channel(number)
             if not channel.ended:
                 error, _, consumed, channel.unsure = struct.unpack_from("<IIQQ", payload)
@@ -85,11 +85,14 @@ class Client:
             self.inbox = collections.deque(other for other in self.inbox if other not in held)
             self._frame(CANCELLED, number, struct.pack("<QI", offset, errno.ECANCELED if held else 0))
             self._consume(channel)
-        elif kind == CANCELLED:
-            channel.cancelled.update([struct.unpack_from("<QI", payload)])
+        elif kind == WITHDRAW:  # [2.3]
+            channel.owed.discard(struct.unpack_from("<I", payload)[0])
+            self._consume(channel)
         elif kind == FIN:
             channel.fin = True
             self._consume(channel)
+        elif kind == CANCELLED:
+            channel.cancelled.update([struct.unpack_from("<QI", payload)])
         elif kind == DATA:
             self._take_messages(channel, payload)
 
@@ -108,7 +111,9 @@ class Client:
                 break
             data, (state, number) = channel.buffer[8:8 + size], struct.unpack_from("<II", channel.buffer, whole - 8)
             channel.buffer, end = channel.buffer[whole:], channel.received - len(channel.buffer) + whole
-            if state == 2 or kind == WITHDRAWAL:
+            if kind & PROPERTIES:  # [2.5]
+                kind, data = kind - PROPERTIES, data[struct.unpack_from("<H", data)[0]:]
+            if state == 2:
                 channel.owed.discard(number)
             elif kind in (PLAIN, REQUEST):
                 channel.owed.update([number] * kind)
@@ -166,7 +171,7 @@ class Client:
         try:
             self.wait(lambda: channel.ended or number in channel.answers, timeout)
         except TimeoutError:
-            self._write(channel, b"", WITHDRAWAL, number, timeout)
+            self._frame(WITHDRAW, channel.number, struct.pack("<I", number))
             raise
         error, reply = channel.answers.pop(number, (errno.ECONNRESET, b""))
         if error:

@@ -22,7 +22,7 @@ struct peer_id peer_of(uint32_t number)
 
 /* --- links ------------------------------------------------------------------------------------ */
 
-int links_take_asks(const struct links *links, struct peer_id peer)
+bool links_take_asks(const struct links *links, struct peer_id peer)
 {
 	return the_scene->takes_asks;
 }

@@ -20,8 +20,6 @@
 
 #define PATIENCE_MS 20000
 
-uint16_t fake_minor = PROTOCOL_MINOR;
-
 static void read_exactly(struct fake *fake, void *buffer, size_t size)
 {
 	size_t got = 0;
@@ -101,8 +99,10 @@ static int share_memory(struct fake *fake, struct frame_welcome *welcome)
 
 static void welcome_program(struct fake *fake)
 {
-	struct frame_welcome welcome = {
-		.major = 1, .minor = fake_minor, .domid = 7, .max_message = FAKE_MAX_MESSAGE};
+	struct frame_welcome welcome = {.major = fake->is_later ? 2 : 1,
+					.minor = PROTOCOL_MINOR + 1,
+					.domid = 7,
+					.max_message = FAKE_MAX_MESSAGE};
 	uint8_t raw[FRAME_HEADER_SIZE + FRAME_SMALL_MAX] = {0};
 	struct frame_header header;
 	struct frame_hello_local hello;
@@ -117,10 +117,8 @@ static void welcome_program(struct fake *fake)
 	assert_int_equal(hello.flags & HELLO_SHARED_MEMORY, fake->shared ? HELLO_SHARED_MEMORY : 0);
 	memset(raw, 0, sizeof(raw));
 	fake->asks_mux = hello.flags & HELLO_MUX;
-	if (fake->is_mux)
-		welcome.flags = HELLO_MUX;
 	if (fake->shared) {
-		welcome.flags |= HELLO_SHARED_MEMORY;
+		welcome.flags = HELLO_SHARED_MEMORY;
 		memory = share_memory(fake, &welcome);
 	}
 	header = (struct frame_header){.type = FRAME_WELCOME};
@@ -200,10 +198,13 @@ void fake_await(struct fake *fake, bool shared, bool is_mux)
 	setenv("XENMSG_NO_SHARED_MEMORY", shared ? "0" : "1", 1);
 }
 
-void fake_await_second(struct fake *fake, const struct fake *first, bool is_mux)
+void fake_await_second(struct fake *fake, const struct fake *first, bool is_later)
 {
-	*fake = (struct fake){
-		.shared = first->shared, .is_mux = is_mux, .wake_daemon = -1, .wake_program = -1};
+	*fake = (struct fake){.shared = first->shared,
+			      .is_mux = true,
+			      .is_later = is_later,
+			      .wake_daemon = -1,
+			      .wake_program = -1};
 	memcpy(fake->path, first->path, sizeof(fake->path));
 	unlink(fake->path);
 	listen_for_program(fake);
@@ -399,11 +400,10 @@ void fake_opened(struct fake *fake, uint32_t channel, uint64_t limit, uint64_t m
 	FAKE_SAY(fake, OPENED, opened, channel, .limit = limit, .max_message = max_message);
 }
 
-void fake_opened_by(struct fake *fake, uint32_t channel, uint16_t minor,
-		    const struct frame_identity *identity)
+void fake_opened_by(struct fake *fake, uint32_t channel, const struct frame_identity *identity)
 {
 	FAKE_SAY(fake, OPENED, opened, channel, .limit = 1u << 20, .max_message = FAKE_MAX_MESSAGE,
-		 .minor = minor, .has_identity = true, .identity = *identity);
+		 .has_identity = true, .identity = *identity);
 }
 
 uint32_t fake_accept(struct fake *fake)

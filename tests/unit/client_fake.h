@@ -24,6 +24,7 @@ struct fake {
 	bool shared;
 	bool is_mux;   /* the session carries streams: all goes to `in` */
 	bool asks_mux; /* the program has asked for that */
+	bool is_later; /* it speaks another major version */
 	int fd, wake_daemon, wake_program, sleeping;
 	uint64_t rung; /* what was left in wake_daemon when its notifications were last asked for */
 	uint8_t *memory;
@@ -41,13 +42,11 @@ struct fake {
 	const char *answer_reason;
 };
 
-/* The version that the daemon says it speaks. */
-extern uint16_t fake_minor;
-
 /* Makes the socket. The test connects to it, and then calls fake_join(). */
 void fake_await(struct fake *fake, bool shared, bool is_mux);
-/* Makes the socket once more where the first one's was, for a second session of the program. */
-void fake_await_second(struct fake *fake, const struct fake *first, bool is_mux);
+/* Makes the socket once more where the first one's was, for a second session of the program,
+ * which carries streams. */
+void fake_await_second(struct fake *fake, const struct fake *first, bool is_later);
 /* Makes the socket and connects the library to it. */
 void fake_start(struct fake *fake, bool shared);
 /* Closes both ends. */
@@ -107,8 +106,7 @@ void fake_send(struct fake *fake, uint8_t type, uint8_t flags, uint32_t channel,
 
 void fake_opened(struct fake *fake, uint32_t channel, uint64_t limit, uint64_t max_message);
 /* The same, from a program of this version of channels, with a window of 1 MiB. */
-void fake_opened_by(struct fake *fake, uint32_t channel, uint16_t minor,
-		    const struct frame_identity *identity);
+void fake_opened_by(struct fake *fake, uint32_t channel, const struct frame_identity *identity);
 /* Reads the next frame, which has to be OPEN, and accepts the channel as an earlier daemon does. Returns its
  * number. */
 uint32_t fake_accept(struct fake *fake);

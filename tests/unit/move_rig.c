@@ -63,7 +63,6 @@ struct link *link_of(struct scene *scene)
 static void move_start(struct scene *scene, bool is_mapped)
 {
 	start_to_move(scene);
-	scene->peer_flags = HELLO_MOVES;
 	connect_peer(scene);
 	scene->peer.vchan->is_mapped = is_mapped;
 	expect(scene, FRAME_HELLO);

@@ -152,7 +152,7 @@ void mux_set_up(bool shared, const struct xenmsg_options *options)
 	assert_int_equal(xenmsg_open(&conn, front.path, options), 0);
 	front.conn = conn;
 	fake_join(&front);
-	fake_await_second(&fake, &front, true);
+	fake_await_second(&fake, &front, false);
 	assert_int_equal(
 		xenmsg_begin_stream_listen(conn, "inbox", NULL, on_incoming, note_bound, &conn, NULL), 0);
 	let_session_begin();

@@ -26,7 +26,7 @@ char *access_host_domain(struct access *access, uint32_t guest_domid, uint32_t d
 	return NULL;
 }
 
-int links_obey(const struct links *links, struct peer_id peer)
+bool links_obey(const struct links *links, struct peer_id peer)
 {
-	return 0;
+	return false;
 }

@@ -14,11 +14,10 @@ void hello_of_peer(struct scene *scene, enum hello_purpose purpose, const uint8_
 {
 	struct frame_hello_link hello = {
 		.major = PROTOCOL_MAJOR,
-		.minor = PROTOCOL_LINK_MINOR,
-		.flags = scene->peer_flags,
+		.minor = PROTOCOL_MINOR,
+		.flags = scene->peer_flags | HELLO_RESUMES,
 		.max_message = 1u << 20,
 		.version = {purpose == HELLO_RESUME ? "1.2" : "1.1", 3},
-		.resumes = true,
 		.purpose = purpose,
 	};
 	uint8_t payload[FRAME_SMALL_MAX];
@@ -35,7 +34,7 @@ void hear_hello(struct scene *scene, enum hello_purpose purpose)
 
 	expect(scene, FRAME_HELLO);
 	assert_int_equal(frame_hello_link_decode(scene->peer.payload, scene->peer.header.length, &hello), 0);
-	assert_true(hello.resumes);
+	assert_true(hello.flags & HELLO_RESUMES);
 	assert_int_equal(hello.purpose, purpose);
 	assert_int_equal(hello.received, 0);
 	memcpy(session.nonce, hello.nonce, sizeof(session.nonce));

@@ -27,11 +27,6 @@ const struct ucred *session_credentials(const struct session *session)
 	return &session->credentials;
 }
 
-bool session_knows_hosts(const struct session *session)
-{
-	return false;
-}
-
 void known_listen(struct known *known, struct known_sink *sink, known_fn changed, void *userdata)
 {
 }

@@ -241,13 +241,6 @@ SCENE_TEST(who_asks_and_cancels_without_a_link_pays_until_it_is_known, start_wit
 	asks_session_ended(scene->asks, peer_of(1), ECONNRESET);
 }
 
-SCENE_TEST(an_older_domain_0_that_knows_no_hosts_is_told_as_such, start_in_guest)
-{
-	assert_int_equal(ask_here(scene, ASK_HOSTS, "", "", 7), 0);
-	fail_by(scene, 0, expect_ask(scene, 0, ""), EINVAL);
-	expect_answer(scene, EOPNOTSUPP);
-}
-
 /* --- answered here ---------------------------------------------------------------------------- */
 
 SCENE_TEST(an_answer_is_made_in_pieces_and_told_in_parts, start_in_guest)

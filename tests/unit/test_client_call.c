@@ -239,7 +239,7 @@ BOTH(the_end_of_the_channel_tells_taken_calls_from_others)
 
 BOTH(an_answer_that_makes_no_sense_ends_its_channel_alone)
 {
-	static const uint8_t types[] = {MESSAGE_PLAIN, MESSAGE_REQUEST, MESSAGE_WITHDRAWAL, 77};
+	static const uint8_t types[] = {MESSAGE_PLAIN, MESSAGE_REQUEST, 77};
 
 	for (unsigned i = 0; i < sizeof(types); i++) {
 		struct outcome one = {0};

@@ -20,8 +20,7 @@ static void keep(void *userdata, struct xenmsg_message *message)
 	taken[taken_count++] = message;
 }
 
-/* The daemon's side of a server: channel 1 is for messages, 3 of a caller that knows refusals, 5 of an older
- * one. */
+/* The daemon's side of a server: channel 1 is for messages, 3 and 5 of callers. */
 static void serve(void)
 {
 	static const uint32_t channels[] = {3, 5};
@@ -31,8 +30,7 @@ static void serve(void)
 	fake_bind(&fake, "work", keep, NULL);
 	fake_open(&fake, 1, "work");
 	for (unsigned i = 0; i < 2; i++) {
-		FAKE_SAY(&fake, OPEN, open, channels[i], .kind = CHANNEL_CALL,
-			 .minor = i == 0 ? CHANNEL_MINOR_MORE : 0, .name = {"work", 4});
+		FAKE_SAY(&fake, OPEN, open, channels[i], .kind = CHANNEL_CALL, .name = {"work", 4});
 		fake_credit(&fake, channels[i], 0, 65536);
 	}
 }
@@ -116,12 +114,12 @@ BOTH(what_is_in_service_goes_on_and_nothing_new_is_taken)
 	drain(NULL);
 	expect_drain();
 	expect_reset(1, ENOENT); /* of messages nothing is in service */
-	/* What comes now is refused: it wasn't done, which an older caller is told by the number alone. */
+	/* What comes now is refused: it wasn't done. */
 	send_one(3, MESSAGE_REQUEST, 0, 71, "two");
 	send_one(5, MESSAGE_REQUEST, 0, 81, "two");
 	for (int i = 0; i < 2; i++) {
 		read_about(FRAME_DATA, i == 0 ? 3 : 5);
-		assert_int_equal(fake.payload[4], i == 0 ? MESSAGE_REFUSAL : MESSAGE_ERROR);
+		assert_int_equal(fake.payload[4], MESSAGE_REFUSAL);
 		assert_int_equal(get_u16(fake.payload + 6), ENOENT);
 		assert_int_equal(get_u32(fake.payload + 12), i == 0 ? 71 : 81);
 	}
@@ -259,13 +257,7 @@ BOTH(what_can_not_be_drained_is_refused)
 {
 	drained = PENDING;
 	assert_int_equal(xenmsg_drain(fake.conn, "work", NULL), -ENOENT);
-	fake_stop(&fake);
-	fake_minor = 0;
-	fake_start(&fake, fake.shared);
-	fake_minor = PROTOCOL_MINOR;
 	fake_bind(&fake, "work", keep, NULL);
-	/* by a daemon that doesn't know how */
-	assert_int_equal(xenmsg_drain(fake.conn, "work", NULL), -EOPNOTSUPP);
 	assert_int_equal(xenmsg_begin_drain(fake.conn, "work", NULL, NULL, NULL, NULL), -EINVAL);
 	assert_int_equal(xenmsg_begin_drain(fake.conn, "work", XENMSG_FLAGS(XENMSG_LEND), note_outcome,
 					    &drained, NULL),

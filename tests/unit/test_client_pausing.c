@@ -155,16 +155,6 @@ BOTH(unbinding_withdraws_what_was_taken)
 	expect_withdrawn();
 }
 
-BOTH(an_older_callers_withdrawal_is_told_as_well)
-{
-	serve(CHANNEL_CALL);
-	send_one(1, MESSAGE_REQUEST, 0, 70, "one");
-	take(1);
-	assert_int_equal(xenmsg_message_on_withdrawn(taken[0], on_withdrawn, &taken[0]), 0);
-	send_one(1, MESSAGE_WITHDRAWAL, 0, 70, "");
-	expect_withdrawn();
-}
-
 BOTH(what_was_answered_or_freed_is_not_told_as_withdrawn)
 {
 	serve(CHANNEL_CALL);
@@ -221,7 +211,7 @@ BOTH(a_call_that_was_taken_is_withdrawn_by_a_frame_of_its_own)
 	channel = fake_expect_open(&fake);
 	expect_data(channel);
 	number = number_read();
-	fake_opened_by(&fake, channel, CHANNEL_MINOR_MORE, &server);
+	fake_opened_by(&fake, channel, &server);
 	fake_credit(&fake, channel, 24, 65536);
 	while (!is_readable(fake.conn))
 		;

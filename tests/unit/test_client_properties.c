@@ -78,9 +78,7 @@ BOTH(a_call_tells_how_long_its_answer_is_wanted)
 
 	begin_call("hello", XENMSG_TRACED(60000, 0, TRACE_55));
 	channel = expect_call_channel();
-	/* Until it is known what the server knows, it waits. */
-	assert_false(fake_has_frame(&fake));
-	fake_opened_by(&fake, channel, CHANNEL_MINOR_MORE, &server);
+	fake_opened_by(&fake, channel, &server);
 	seen = see_next();
 	assert_int_equal(fake.payload[4] & ~MESSAGE_PROPERTIES, MESSAGE_REQUEST);
 	assert_true(seen.properties.has_deadline);
@@ -89,7 +87,6 @@ BOTH(a_call_tells_how_long_its_answer_is_wanted)
 	assert_memory_equal(seen.properties.trace.data, TRACE_55, 55);
 	assert_int_equal(seen.size, 5);
 	assert_memory_equal(seen.payload, "hello", 5);
-	/* The next one needn't wait. */
 	begin_call("again", XENMSG_WITHIN(60000));
 	seen = see_next();
 	assert_true(seen.properties.has_deadline);
@@ -106,44 +103,12 @@ BOTH(a_message_has_properties_only_if_it_needs_them)
 	channel = expect_open("5:work");
 	fake_expect(&fake, FRAME_DATA);
 	assert_int_equal(fake.payload[4], MESSAGE_PLAIN);
-	fake_opened_by(&fake, channel, CHANNEL_MINOR_MORE, &server);
+	fake_opened_by(&fake, channel, &server);
 	post_traced("t", "traced", 6, &second);
 	seen = see_next();
 	assert_false(seen.properties.has_deadline);
 	assert_int_equal(seen.properties.trace.size, 1);
 	assert_memory_equal(seen.payload, "traced", 6);
-}
-
-/* To somebody older all arrive, in order and without properties, whether they wait or are small or large. */
-BOTH(who_knows_no_properties_gets_the_messages_without_them)
-{
-	static uint8_t large[150000], read[200000];
-	uint32_t channel, span = (uint32_t)(8 + sizeof(large) + 8);
-	static int first, second, third;
-
-	fill(large, sizeof(large), 3);
-	post_traced(TRACE_55, "first", 5, &first);
-	post_traced("t", large, sizeof(large), &second);
-	post("5:work", "third", 5, &third);
-	channel = expect_open("5:work");
-	assert_false(fake_has_frame(&fake));
-	fake_opened(&fake, channel, 1u << 20, FAKE_MAX_MESSAGE);
-	read_stream(channel, read, 24 + span + 24);
-	assert_int_equal(get_u64(read), 5);
-	assert_memory_equal(read + 8, "first", 5);
-	assert_int_equal(get_u64(read + 24), sizeof(large));
-	assert_memory_equal(read + 32, large, sizeof(large));
-	assert_int_equal(get_u64(read + 24 + span), 5);
-	assert_memory_equal(read + 24 + span + 8, "third", 5);
-	fake_credit(&fake, channel, 24 + span + 24, 1u << 20);
-	assert_int_equal(outcome_of(&third), 0);
-	assert_int_equal(first, 0);
-	assert_int_equal(second, 0);
-	/* What is sent later, too. */
-	post_traced("t", "later", 5, &first);
-	xenmsg_process(fake.conn);
-	fake_expect(&fake, FRAME_DATA);
-	assert_int_equal(get_u64(fake.payload), 5);
 }
 
 BOTH(a_large_message_keeps_its_properties)
@@ -156,7 +121,7 @@ BOTH(a_large_message_keeps_its_properties)
 	fill(large, sizeof(large), 3);
 	post_traced(TRACE_55, large, sizeof(large), &outcome);
 	channel = expect_open("5:work");
-	fake_opened_by(&fake, channel, CHANNEL_MINOR_MORE, &server);
+	fake_opened_by(&fake, channel, &server);
 	read_stream(channel, read, 8 + 64 + sizeof(large) + 8);
 	seen = see(read);
 	assert_int_equal(seen.properties.trace.size, 55);
@@ -169,19 +134,19 @@ BOTH(a_large_message_keeps_its_properties)
 /* The size is the payload's: properties don't make a message too large. */
 BOTH(the_largest_message_may_have_properties)
 {
-	static uint8_t large[1000];
+	static uint8_t large[70000], read[80000];
 	static int fits, larger;
 	uint32_t channel;
 
-	post_traced("t", large, 1000, &larger);
-	post_traced("t", large, 992, &fits);
+	post_traced("t", large, 70000, &larger);
+	post_traced("t", large, 69992, &fits);
 	channel = expect_open("5:work");
-	fake_opened(&fake, channel, 1u << 20, 992);
+	fake_opened(&fake, channel, 1u << 20, 69992);
 	xenmsg_process(fake.conn);
 	assert_int_equal(outcome_of(&larger), -EMSGSIZE);
-	fake_expect(&fake, FRAME_DATA);
-	assert_int_equal(get_u64(fake.payload), 992);
-	fake_credit(&fake, channel, 8 + 992 + 8, 1u << 20);
+	read_stream(channel, read, 8 + 16 + 69992 + 8);
+	assert_int_equal(see(read).size, 69992);
+	fake_credit(&fake, channel, 8 + 16 + 69992 + 8, 1u << 20);
 	assert_int_equal(outcome_of(&fits), 0);
 }
 
@@ -197,7 +162,7 @@ BOTH(a_reserved_message_may_have_properties)
 	post("5:work", "plain", 5, &first);
 	channel = expect_open("5:work");
 	fake_expect(&fake, FRAME_DATA);
-	fake_opened_by(&fake, channel, CHANNEL_MINOR_MORE, &server);
+	fake_opened_by(&fake, channel, &server);
 	xenmsg_process(fake.conn);
 	fill(bytes, sizeof(bytes), 9);
 	assert_int_equal(xenmsg_reserve(fake.conn, "5:work", sizeof(bytes), &data), 0);
@@ -430,7 +395,7 @@ static void keep_answer(void *userdata, const struct xenmsg_result *result)
 
 /* Begins a call, which the daemon answers with these bytes, of which `number` bytes from the end is the
  * call's number. */
-static void call_and_answer(const char *address, uint16_t minor, uint32_t size)
+static void call_and_answer(const char *address, const struct frame_identity *by, uint32_t size)
 {
 	uint32_t channel;
 
@@ -441,8 +406,8 @@ static void call_and_answer(const char *address, uint16_t minor, uint32_t size)
 	channel = expect_call_channel();
 	fake_expect(&fake, FRAME_DATA);
 	put_u32(stream + size - 4, get_u32(fake.payload + fake.header.length - 4));
-	if (minor)
-		fake_opened_by(&fake, channel, minor, &server);
+	if (by)
+		fake_opened_by(&fake, channel, by);
 	else
 		fake_opened(&fake, channel, 65536, FAKE_MAX_MESSAGE);
 	fake_credit(&fake, channel, 24, 65536);
@@ -461,7 +426,7 @@ static uint32_t plain_answer(void)
 
 BOTH(an_answer_says_who_has_given_it)
 {
-	call_and_answer("hostb/5:work", CHANNEL_MINOR_MORE, plain_answer());
+	call_and_answer("hostb/5:work", &server, plain_answer());
 	assert_int_equal(answer_error, 0);
 	assert_int_equal(xenmsg_peer_domid(xenmsg_message_sender(answered)), 5);
 	assert_int_equal(xenmsg_peer_uid(xenmsg_message_sender(answered)), 33);
@@ -472,9 +437,9 @@ BOTH(an_answer_says_who_has_given_it)
 	xenmsg_message_free(answered);
 }
 
-BOTH(an_answer_by_way_of_an_older_daemon_says_nobody)
+BOTH(an_answer_of_an_unknown_program_says_nobody)
 {
-	call_and_answer("5:work", 0, plain_answer());
+	call_and_answer("5:work", NULL, plain_answer());
 	assert_int_equal(xenmsg_peer_domid(xenmsg_message_sender(answered)), UINT32_MAX);
 	assert_int_equal(xenmsg_peer_uid(xenmsg_message_sender(answered)), UINT32_MAX);
 	xenmsg_message_free(answered);
@@ -482,8 +447,7 @@ BOTH(an_answer_by_way_of_an_older_daemon_says_nobody)
 
 BOTH(an_answer_may_have_properties)
 {
-	call_and_answer("5:work", CHANNEL_MINOR_MORE,
-			with_properties(stream, MESSAGE_REPLY, 0, "t", "three", 5));
+	call_and_answer("5:work", &server, with_properties(stream, MESSAGE_REPLY, 0, "t", "three", 5));
 	assert_int_equal(answer_error, 0);
 	expect_payload(answered, "three", 5);
 	assert_string_equal(xenmsg_message_trace(answered), "t");
@@ -492,7 +456,7 @@ BOTH(an_answer_may_have_properties)
 
 BOTH(an_answer_whose_properties_make_no_sense_ends_the_channel)
 {
-	call_and_answer("5:work", CHANNEL_MINOR_MORE,
+	call_and_answer("5:work", &server,
 			with_block(stream, MESSAGE_REPLY, "\7\0\0\0\0\0\0\0", 8, "three", 5));
 	assert_int_equal(answer_error, -ECONNRESET);
 	assert_null(answered);

@@ -354,7 +354,7 @@ LASTING(a_daemon_that_does_not_greet_streams_is_tried_again)
 		assert_true(xenmsg_wait(fake.conn, 10) >= 0);
 	assert_int_equal(bound, PENDING);
 	close(silent);
-	fake_await_second(&streams, &fake, true);
+	fake_await_second(&streams, &fake, false);
 	while (pthread_tryjoin_np(streams.thread, NULL) == EBUSY)
 		assert_true(xenmsg_wait(fake.conn, 10) >= 0);
 	xenmsg_process(fake.conn);

@@ -149,7 +149,6 @@ BOTH(what_is_malformed_behind_a_message_ends_its_channel)
 		{FAKE_MAX_MESSAGE + 1, 0, 0, EMSGSIZE},
 		{UINT32_MAX, 0, 0, EMSGSIZE},
 		{8, MESSAGE_REQUEST, 0, EPROTO},
-		{8, MESSAGE_WITHDRAWAL, 0, EPROTO},
 		{8, 200, 0, EPROTO},
 		{8, 0, 7, EPROTO},
 	};

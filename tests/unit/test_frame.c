@@ -72,17 +72,13 @@ FRAME(welcome_shared, welcome,
 FRAME(hello_link, hello_link,
       f.major == e->major && f.minor == e->minor && f.flags == e->flags && !memcmp(f.instance, e->instance, 16) &&
 	      !memcmp(f.token, e->token, 16) && f.received == e->received && f.max_message == e->max_message &&
-	      text_is(f.version, "0.1.0"),
-      .major = 1, .minor = 2, .flags = 0x04030201, .instance = UUID_1, .token = UUID_2, .received = 7, .max_message = 8,
-      .version = {"0.1.0", 5})
-FRAME(hello_resumes, hello_link,
-      text_is(f.version, "0.2") && f.resumes && !memcmp(f.nonce, e->nonce, 16) && f.purpose == e->purpose &&
+	      text_is(f.version, "0.2") && !memcmp(f.nonce, e->nonce, 16) && f.purpose == e->purpose &&
 	      !memcmp(f.secret, e->secret, 32),
-      .major = 1, .minor = 1, .instance = UUID_1, .token = UUID_2, .max_message = 8, .version = {"0.2", 3}, .resumes = true,
-      .nonce = UUID_2, .purpose = HELLO_RESUME, .secret = UUID_1 UUID_2)
+      .major = 1, .minor = 2, .flags = 0x04030201, .instance = UUID_1, .token = UUID_2, .received = 7, .max_message = 8,
+      .version = {"0.2", 3}, .nonce = UUID_2, .purpose = HELLO_RESUME, .secret = UUID_1 UUID_2)
 FRAME(hello_of_host, hello_link,
-      text_is(f.version, "0.2") && f.resumes && !memcmp(f.secret, e->secret, 32) && text_is(f.host, "hosta"),
-      .major = 1, .minor = 1, .instance = UUID_1, .token = UUID_2, .max_message = 8, .version = {"0.2", 3}, .resumes = true,
+      text_is(f.version, "0.2") && !memcmp(f.secret, e->secret, 32) && text_is(f.host, "hosta"),
+      .major = 1, .minor = 1, .instance = UUID_1, .token = UUID_2, .max_message = 8, .version = {"0.2", 3},
       .nonce = UUID_2, .secret = UUID_1 UUID_2, .host = {"hosta", 5})
 FRAME(prove, prove, f.epoch == e->epoch && !memcmp(f.proof, e->proof, 32), .epoch = 3, .proof = UUID_1 UUID_2)
 FRAME(resume, resume, f.received == e->received && f.epoch == e->epoch, .received = 0x0807060504030201, .epoch = 3)
@@ -94,13 +90,13 @@ FRAME(open, open,
       f.kind == e->kind && f.identity.domid == 1 && f.identity.uid == 2 && f.identity.gid == 3 && f.identity.pid == 4 &&
 	      text_is(f.name, "5:in"),
       .kind = CHANNEL_STREAM, .identity = {1, 2, 3, 4}, .name = {"5:in", 4})
-FRAME(open_named, open, f.kind == e->kind && f.minor == e->minor && f.serial == e->serial &&
+FRAME(open_named, open, f.kind == e->kind && f.serial == e->serial &&
 	      (frame_open_split(&f), text_is(f.name, "in")) && text_is(f.domain_name, "work"),
-      .kind = CHANNEL_CALL, .minor = 1, .serial = 0x0201, .identity = {1, 2, 3, 4}, .name = {"in", 2}, .domain_name = {"work", 4})
-FRAME(opened, opened, f.limit == e->limit && f.max_message == e->max_message && f.minor == e->minor && !f.has_identity,
-      .limit = 0x0807060504030201, .max_message = 9, .minor = 1)
-FRAME(opened_by, opened, f.limit == e->limit && f.minor == e->minor && f.has_identity && !memcmp(&f.identity, &e->identity, 16),
-      .limit = 0x0807060504030201, .max_message = 9, .minor = 1, .has_identity = true, .identity = {1, 2, 3, 4})
+      .kind = CHANNEL_CALL, .serial = 0x0201, .identity = {1, 2, 3, 4}, .name = {"in", 2}, .domain_name = {"work", 4})
+FRAME(opened, opened, f.limit == e->limit && f.max_message == e->max_message && !f.has_identity,
+      .limit = 0x0807060504030201, .max_message = 9)
+FRAME(opened_by, opened, f.limit == e->limit && f.has_identity && !memcmp(&f.identity, &e->identity, 16),
+      .limit = 0x0807060504030201, .max_message = 9, .has_identity = true, .identity = {1, 2, 3, 4})
 FRAME(credit, credit, f.consumed == e->consumed && f.limit == e->limit, .consumed = 0x0807060504030201, .limit = 9)
 FRAME(credit_stop, credit, f.consumed == e->consumed && f.limit == e->limit && f.flags == e->flags,
       .consumed = 0x0807060504030201, .limit = 9, .flags = CREDIT_STOP)
@@ -125,7 +121,7 @@ FRAME(told, told, f.number == e->number && f.version == e->version && f.flags ==
 FRAME(told_text, told, f.number == e->number && f.flags == TOLD_TEXT && f.count == 2 && f.end - f.at == 2 && !memcmp(f.at, "{}", 2),
       .number = 7, .flags = TOLD_TEXT, .domid = 5, .count = 2, .at = (const uint8_t *)"{}", .end = (const uint8_t *)"{}" + 2)
 FRAME(told_error, told, f.number == e->number && f.error == e->error && f.count == 0, .number = 7, .error = 112)
-FRAME(opened_topic, opened, f.minor == e->minor && f.is_topic && !f.has_identity, .limit = 5, .max_message = 9, .minor = 1,
+FRAME(opened_topic, opened, f.limit == e->limit && f.is_topic && !f.has_identity, .limit = 5, .max_message = 9,
       .is_topic = true)
 FRAME(subscribe, subscribe, f.flags == e->flags && text_is(f.address, "0:news"), .flags = SUBSCRIBE_AGAIN, .address = {"0:news", 6})
 FRAME(listeners, listeners, f.count == e->count && text_is(f.endpoint, "news"), .count = 0x0807060504030201,
@@ -180,12 +176,11 @@ static const struct sample samples[] = {
 	SAMPLE(hello_local, "", "\1\0\3\2\1\0\0\0"),
 	SAMPLE(welcome, "", "\1\0\2\0\0\0\0\0\5\0\0\0\0\0\0\0" U64("\0\0\0\1") UUID_1),
 	SAMPLE(welcome_shared, "",
-	       "\1\0\2\0\4\0\0\0\5\0\0\0\0\0\0\0" U64("\0\0\0\1") UUID_1
+	       "\1\0\2\0\1\0\0\0\5\0\0\0\0\0\0\0" U64("\0\0\0\1") UUID_1
 	       "\1\0\0\0\2\0\0\0\3\0\0\0\0\0\0\0\4\0\0\0\5\0\0\0\6\0\0\0\0\0\0\0\7\0\0\0\10\0\0\0\11\0\0\0\0\0\0\0"),
-	SAMPLE(hello_link, "0.1.0", "\1\0\2\0\1\2\3\4" UUID_1 UUID_2 U64("\7\0\0\0") U64("\10\0\0\0") "0.1.0"),
-	SAMPLE(hello_resumes, "0.2\0" UUID_2 "\1\0\0\0" UUID_1 UUID_2,
-	       "\1\0\1\0\0\0\0\0" UUID_1 UUID_2 U64("\0\0\0\0") U64("\10\0\0\0") "0.2\0" UUID_2 "\1\0\0\0" UUID_1 UUID_2),
-	SAMPLE(hello_of_host, "0.2\0" UUID_2 "\0\0\0\0" UUID_1 UUID_2 "\5hosta",
+	SAMPLE(hello_link, "",
+	       "\1\0\2\0\1\2\3\4" UUID_1 UUID_2 U64("\7\0\0\0") U64("\10\0\0\0") "0.2\0" UUID_2 "\1\0\0\0" UUID_1 UUID_2),
+	SAMPLE(hello_of_host, "\5hosta",
 	       "\1\0\1\0\0\0\0\0" UUID_1 UUID_2 U64("\0\0\0\0") U64("\10\0\0\0") "0.2\0" UUID_2 "\0\0\0\0" UUID_1 UUID_2
 	       "\5hosta"),
 	SAMPLE(prove, "", "\3\0\0\0\0\0\0\0" UUID_1 UUID_2),
@@ -194,10 +189,10 @@ static const struct sample samples[] = {
 	SAMPLE(goodbye, "bye", "\107\0\0\0bye"),
 	SAMPLE(policy, "[rule]", "\3\0\0\0[rule]"),
 	SAMPLE(open, "5:in", "\3\0\0\0\1\0\0\0\2\0\0\0\3\0\0\0\4\0\0\0" "5:in"),
-	SAMPLE(open_named, "in\0work", "\2\1\1\2\1\0\0\0\2\0\0\0\3\0\0\0\4\0\0\0" "in\0work"),
-	SAMPLE(opened, "\1\0\0\0", COUNT_8 U64("\11\0\0\0") "\1\0\0\0"),
-	SAMPLE(opened_by, "\1\0\1\0" ONE_TO_FOUR, COUNT_8 U64("\11\0\0\0") "\1\0\1\0" ONE_TO_FOUR),
-	SAMPLE(opened_topic, "\1\0\2\0", U64("\5\0\0\0") U64("\11\0\0\0") "\1\0\2\0"),
+	SAMPLE(open_named, "in\0work", "\2\0\1\2\1\0\0\0\2\0\0\0\3\0\0\0\4\0\0\0" "in\0work"),
+	SAMPLE(opened, "", COUNT_8 U64("\11\0\0\0") "\0\0\0\0"),
+	SAMPLE(opened_by, "", COUNT_8 U64("\11\0\0\0") "\0\0\1\0" ONE_TO_FOUR),
+	SAMPLE(opened_topic, "", U64("\5\0\0\0") U64("\11\0\0\0") "\0\0\2\0"),
 	SAMPLE(subscribe, "0:news", "\1\0\0\0" "0:news"),
 	SAMPLE(listeners, "news", COUNT_8 "news"),
 	SAMPLE(credit, "", COUNT_8 U64("\11\0\0\0")),
@@ -349,10 +344,7 @@ TEST(text_that_is_too_long_is_cut_at_the_largest_payload)
 	assert_int_equal(frame_event_encode(&(struct frame_event){.text = longest}, out), FRAME_PAYLOAD_MAX);
 	assert_int_equal(frame_reply_encode(&(struct frame_reply){.body = longest}, out), FRAME_PAYLOAD_MAX);
 	assert_int_equal(frame_hello_link_encode(&(struct frame_hello_link){.version = longest}, out),
-			 FRAME_PAYLOAD_MAX);
-	assert_int_equal(
-		frame_hello_link_encode(&(struct frame_hello_link){.version = longest, .resumes = true}, out),
-		FRAME_PAYLOAD_MAX - HOST_NAME_SIZE - HELLO_TAGS * HELLO_TAG_SIZE);
+			 FRAME_PAYLOAD_MAX - HOST_NAME_SIZE - HELLO_TAGS * HELLO_TAG_SIZE);
 	free(text);
 	free(out);
 }
@@ -360,14 +352,13 @@ TEST(text_that_is_too_long_is_cut_at_the_largest_payload)
 TEST(a_hello_names_its_host_or_none)
 {
 	static const char *const none[] = {"", "Host", "host_a", "-"};
-	struct frame_hello_link hello = {.resumes = true, .version = {"0.2", 3}, .host = {"hosta", 5}},
-				decoded;
+	struct frame_hello_link hello = {.version = {"0.2", 3}, .host = {"hosta", 5}}, decoded;
 	uint8_t out[FRAME_PAYLOAD_MAX];
 	uint32_t size = frame_hello_link_encode(&hello, out);
 
 	assert_int_equal(frame_hello_link_decode(out, size, &decoded), 0);
 	assert_true(text_is(decoded.host, "hosta"));
-	for (uint32_t cut = 1; cut <= 6; cut++) { /* as an older daemon says it, or nobody */
+	for (uint32_t cut = 1; cut <= 6; cut++) {
 		assert_int_equal(frame_hello_link_decode(out, size - cut, &decoded), 0);
 		assert_int_equal(decoded.host.size, 0);
 	}
@@ -376,23 +367,6 @@ TEST(a_hello_names_its_host_or_none)
 		size = frame_hello_link_encode(&hello, out);
 		assert_int_equal(frame_hello_link_decode(out, size, &decoded), 0);
 		assert_int_equal(decoded.host.size, 0);
-	}
-}
-
-/* What an earlier daemon doesn't write isn't there, nor is half of it. */
-TEST(opened_of_an_earlier_daemon_says_no_version)
-{
-	const struct frame_opened opened = {
-		.limit = 1, .max_message = 2, .minor = 1, .has_identity = true, .identity = {1, 2, 3, 4}};
-	struct frame_opened decoded;
-	uint8_t out[FRAME_SMALL_MAX];
-	uint32_t size = frame_opened_encode(&opened, out);
-
-	assert_int_equal(size, 36);
-	for (uint32_t length = 16; length < size; length++) {
-		assert_int_equal(frame_opened_decode(out, length, &decoded), 0);
-		assert_int_equal(decoded.minor, length < 20 ? 0 : 1);
-		assert_false(decoded.has_identity);
 	}
 }
 

@@ -28,7 +28,7 @@ struct session {
 	int reply;	       /* -1: none yet */
 	unsigned lists;	       /* ends of lists */
 	int cut_off;
-	bool full, knows_hosts;
+	bool full;
 };
 
 struct question {
@@ -58,11 +58,6 @@ static struct scene {
 struct hop *session_hop(struct session *session)
 {
 	return &session->hop;
-}
-
-bool session_knows_hosts(const struct session *session)
-{
-	return session->knows_hosts;
 }
 
 int session_reply(struct session *session, uint32_t request, int error, const void *body, size_t size)
@@ -167,7 +162,7 @@ static bool pass(void *userdata)
 
 static int set_up(void **state)
 {
-	scene = (struct scene){.base = event_base_new(), .session = {.reply = -1, .knows_hosts = true}};
+	scene = (struct scene){.base = event_base_new(), .session = {.reply = -1}};
 	scene.relay.base = scene.base;
 	assert_int_equal(turns_init(&scene.relay.turns, scene.base, pass, &scene), 0);
 	scene.watches = host_watches_new(&scene.relay, NULL);
@@ -458,10 +453,6 @@ TEST_WITH(what_is_no_pattern_is_refused, set_up, tear_down)
 
 TEST_WITH(a_watch_that_cannot_be_is_refused_once, set_up, tear_down)
 {
-	scene.session.knows_hosts = false;
-	watch(1, "work");
-	assert_int_equal(scene.session.reply, EOPNOTSUPP);
-	scene.session.knows_hosts = true;
 	watch(1, "work");
 	fail_it("", EACCES);
 	assert_int_equal(scene.session.reply, EACCES);

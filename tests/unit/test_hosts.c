@@ -149,7 +149,7 @@ static void greet(struct scene *scene)
 	struct gateway_packet packet;
 
 	connect_gateway(scene);
-	say(scene, "{\"type\":\"hello\",\"version\":2}");
+	say(scene, "{\"type\":\"hello\",\"version\":1}");
 	settle(scene);
 	assert_true(hear(scene, &packet) && packet.type == GATEWAY_WELCOME);
 }
@@ -294,7 +294,7 @@ SCENE_TEST(who_is_refused_reads_why, scene_start)
 	for (int said = 0; said < 4; said++) {
 		connect_gateway(scene);
 		for (int i = 0; i < said; i++)
-			say(scene, "{\"type\":\"hello\",\"version\":2}");
+			say(scene, "{\"type\":\"hello\",\"version\":1}");
 		settle(scene);
 		assert_int_equal(send(scene->gateway, "{}", 2, MSG_NOSIGNAL), -1);
 		assert_true(hear(scene, &packet) && packet.type == GATEWAY_REFUSED);

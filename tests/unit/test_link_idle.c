@@ -39,7 +39,6 @@ static void beat(struct scene *scene)
 static void up_with_idles(struct scene *scene)
 {
 	scene_start(scene);
-	scene->peer_flags = HELLO_IDLES;
 	greet(scene);
 	beat(scene);
 }
@@ -139,11 +138,10 @@ SCENE_TEST(what_waits_for_the_answer_goes_over_the_next_link, asked)
 /* Such as a question (5.11). */
 SCENE_TEST_EACH(what_waits_for_a_session_is_told_of_none_meanwhile, scene_start, is_no, 2)
 {
-	scene->peer_flags = HELLO_IDLES | HELLO_ASKS;
 	greet(scene);
-	assert_int_equal(links_take_asks(scene->links, peer_domain(7)), 1);
+	assert_true(links_take_asks(scene->links, peer_domain(7)));
 	silence(scene);
-	assert_int_equal(links_take_asks(scene->links, peer_domain(7)), 0);
+	assert_false(links_take_asks(scene->links, peer_domain(7)));
 	assert_int_equal(links_await(scene->links, peer_domain(7), NULL, on_pong, scene, 77), 0);
 	settle(scene);
 	assert_int_equal(scene->pongs, 0);
@@ -156,7 +154,7 @@ SCENE_TEST_EACH(what_waits_for_a_session_is_told_of_none_meanwhile, scene_start,
 	}
 	assert_int_equal(scene->pongs, 1);
 	assert_int_equal(scene->pong, 0);
-	assert_int_equal(links_take_asks(scene->links, peer_domain(7)), 1);
+	assert_true(links_take_asks(scene->links, peer_domain(7)));
 }
 
 /* Each knows by the other's question that nothing is under way. */
@@ -267,7 +265,6 @@ SCENE_TEST_EACH(silence_outlives_the_loss_of_the_vchan, scene_start, shape, 4)
 {
 	bool is_no = shape & 1, is_read = shape & 2; /* by the peer, before the loss */
 
-	scene->peer_flags = HELLO_IDLES;
 	begin_to_resume(scene);
 	for (;;) {
 		pass(scene, HEARTBEAT_MS);

@@ -206,7 +206,6 @@ static void reach_stage(struct scene *scene, enum stage stage)
 	const struct frame_offer offer = {.ring_ref = RING_REF, .port = PORT, .epoch = 1};
 	uint8_t payload[16];
 
-	scene->peer_flags = HELLO_MOVES;
 	begin_to_resume(scene);
 	link_of(scene)->ring_bytes = SMALLER;
 	scene->peer.vchan->is_mapped = is_mapped;

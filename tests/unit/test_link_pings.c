@@ -179,29 +179,11 @@ SCENE_TEST(peer_that_does_not_relay_is_asked_for_nothing, scene_start)
 	assert_int_equal(ping_relayed(scene, &two), -EOPNOTSUPP);
 }
 
-SCENE_TEST(peer_that_knows_no_hosts_is_asked_for_none_of_them, scene_start)
-{
-	const struct frame_ping_relayed far = {.domain = {"hostb/work", 10}};
-	struct frame_ping_relayed ping;
-
-	scene->peer_flags = HELLO_RELAYS;
-	assert_int_equal(ping_relayed(scene, &far), 0);
-	assert_int_equal(ping_relayed(scene, &two), 0);
-	greet(scene);
-	assert_int_equal(scene->pongs, 1);
-	assert_int_equal(scene->pong, -EHOSTUNREACH);
-	ping = expect_ping_relayed(scene);
-	assert_int_equal(ping.number, 2);
-	assert_int_equal(ping.domain.size, 0);
-	assert_int_equal(ping_relayed(scene, &far), -EOPNOTSUPP);
-}
-
 SCENE_TEST(ping_of_another_host_says_of_which_domain, scene_start)
 {
 	const struct frame_ping_relayed far = {.number = 3, .domain = {"work", 4}, .name = {"play", 4}};
 	struct frame_ping_relayed ping;
 
-	scene->peer_flags = HELLO_HOSTS;
 	assert_int_equal(ping_relayed(scene, &far), 0);
 	greet(scene);
 	ping = expect_ping_relayed(scene);

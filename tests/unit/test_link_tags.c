@@ -14,9 +14,9 @@ static void say_tagged_hello(struct scene *scene, bool names)
 {
 	struct frame_hello_link hello = {
 		.major = PROTOCOL_MAJOR,
-		.minor = PROTOCOL_LINK_MINOR,
+		.minor = PROTOCOL_MINOR,
 		.version = {"1.1", 3},
-		.resumes = true,
+		.flags = HELLO_RESUMES,
 		.is_tagged = true,
 	};
 	uint8_t payload[HELLO_MAX];
@@ -40,7 +40,7 @@ static unsigned tags_heard(struct scene *scene, struct frame_hello_link *hello)
 
 	expect(scene, FRAME_HELLO);
 	assert_int_equal(frame_hello_link_decode(scene->peer.payload, scene->peer.header.length, hello), 0);
-	assert_true(hello->resumes && hello->is_tagged);
+	assert_true(hello->flags & HELLO_RESUMES && hello->is_tagged);
 	assert_int_equal(hello->purpose, HELLO_BEGIN);
 	assert_memory_equal(hello->token, hello->nonce, sizeof(hello->token));
 	memcpy(session.nonce, hello->nonce, sizeof(session.nonce));

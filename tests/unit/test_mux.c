@@ -20,15 +20,15 @@ static void settle_until(const int *error)
 		assert_true(xenmsg_wait(conn, 100) >= 0);
 }
 
-/* A daemon that knows no sessions of streams. */
-static void await_old_daemon(void)
+/* A daemon of a later major version. */
+static void await_later_daemon(void)
 {
 	fake_stop(&fake);
-	fake_await_second(&fake, &front, false);
+	fake_await_second(&fake, &front, true);
 }
 
 /* What was wanted ends, and the connection goes on; what is wanted next is tried again. */
-MUX_BOTH(a_daemon_that_knows_no_streams_is_told_from_others)
+MUX_BOTH(a_daemon_of_another_major_version_is_told_from_others)
 {
 	struct user *user = user_new(), *again = user_new();
 	bool shared = fake.shared;
@@ -38,14 +38,14 @@ MUX_BOTH(a_daemon_that_knows_no_streams_is_told_from_others)
 	fake_stop(&front);
 	fake_start(&front, shared);
 	conn = front.conn;
-	await_old_daemon();
+	await_later_daemon();
 	assert_int_equal(
 		xenmsg_begin_stream_listen(conn, "web", NULL, on_incoming, note_error, &listened, NULL), 0);
 	settle_until(&listened);
 	fake_join(&fake);
 	assert_true(fake.asks_mux);
 	assert_int_equal(listened, -EPROTONOSUPPORT);
-	await_old_daemon();
+	await_later_daemon();
 	begin_to_dial(user);
 	while (!*user->log)
 		assert_true(xenmsg_wait(conn, 100) >= 0);
@@ -54,7 +54,7 @@ MUX_BOTH(a_daemon_that_knows_no_streams_is_told_from_others)
 	assert_int_equal(user->error, -EPROTONOSUPPORT);
 	fake_stop(&fake);
 	assert_int_equal(xenmsg_stream_listen(conn, "web", NULL, on_incoming, NULL), -ENOENT); /* no socket */
-	fake_await_second(&fake, &front, true);
+	fake_await_second(&fake, &front, false);
 	begin_to_dial(again);
 	let_session_begin();
 	again->number = fake_expect_open(&fake);

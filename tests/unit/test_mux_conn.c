@@ -228,7 +228,7 @@ static void find_next_daemon(void)
 	while (pthread_tryjoin_np(front.thread, NULL) == EBUSY)
 		assert_true(xenmsg_wait(conn, 10) >= 0);
 	fake_stop(&fake);
-	fake_await_second(&fake, &front, true);
+	fake_await_second(&fake, &front, false);
 	let_session_begin();
 }
 

@@ -16,25 +16,19 @@
 static int presence(const char *text, unsigned *major)
 {
 	char instance[PEERS_INSTANCE_SIZE];
-	unsigned minor;
 
-	return presence_parse(text, strlen(text), major, &minor, instance);
+	return presence_parse(text, strlen(text), major, instance);
 }
 
 TEST(a_presence_is_a_version_and_an_instance)
 {
 	char instance[PEERS_INSTANCE_SIZE];
-	unsigned major = 0, minor = 7;
+	unsigned major = 0;
 
-	assert_int_equal(presence_parse("1 " UUID, 38, &major, &minor, instance), 0);
+	assert_int_equal(presence_parse("1 " UUID, 38, &major, instance), 0);
 	assert_int_equal(major, 1);
-	assert_int_equal(minor, 0);
-	assert_int_equal(presence_parse("1 " UUID " 1", 40, &major, &minor, instance), 0);
-	assert_int_equal(minor, 1);
-	assert_int_equal(presence_parse("1 " UUID " 1x", 41, &major, &minor, instance), 0);
-	assert_int_equal(minor, 0);
 	assert_string_equal(instance, UUID);
-	assert_int_equal(presence("1 " UUID " and fields of a later minor", &major), 0);
+	assert_int_equal(presence("1 " UUID " and fields of a later version", &major), 0);
 }
 
 TEST(another_major_version_is_told_from_garbage)
@@ -70,19 +64,18 @@ TEST(a_bad_presence_is_refused)
 		"1 " UUID " \x80",
 	};
 	char huge[PEERS_VALUE_MAX + 64];
-	unsigned major, minor;
+	unsigned major;
 
 	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++)
 		assert_int_equal(presence(bad[i], &major), -EINVAL);
 	memset(huge, '1', sizeof(huge));
 	memcpy(huge, "1 " UUID " ", 39);
-	assert_int_equal(presence_parse(huge, PEERS_VALUE_MAX, &major, &minor,
-					huge + sizeof(huge) - PEERS_INSTANCE_SIZE),
-			 0);
-	assert_int_equal(presence_parse(huge, PEERS_VALUE_MAX + 1, &major, &minor,
-					huge + sizeof(huge) - PEERS_INSTANCE_SIZE),
-			 -EINVAL);
-	assert_int_equal(presence_parse("1 " UUID "\0x", 40, &major, &minor, huge), -EINVAL);
+	assert_int_equal(
+		presence_parse(huge, PEERS_VALUE_MAX, &major, huge + sizeof(huge) - PEERS_INSTANCE_SIZE), 0);
+	assert_int_equal(
+		presence_parse(huge, PEERS_VALUE_MAX + 1, &major, huge + sizeof(huge) - PEERS_INSTANCE_SIZE),
+		-EINVAL);
+	assert_int_equal(presence_parse("1 " UUID "\0x", 40, &major, huge), -EINVAL);
 }
 
 TEST(a_hello_has_a_nonce_and_says_who_may_map)

@@ -112,7 +112,6 @@ static struct party *leave_in_doubt(struct scene *scene)
 	struct party *first, *second;
 	uint32_t at = 0;
 
-	hop_set_takes_takeovers(&scene->link->hop, true);
 	first = open_one(scene, 1);
 	second = first == scene->a ? scene->b : scene->a;
 	party_put(scene->link, FRAME_DATA, 1, message, sizeof(message));
@@ -205,7 +204,6 @@ SCENE_TEST(servers_leave_before_their_answers_are_read, start_shared)
 	const uint32_t sizes[] = {16000, 8000, 1600, 0, 24};
 	struct party *party;
 
-	hop_set_takes_takeovers(&scene->link->hop, true);
 	scene->link->never_reads = true;
 	answer(scene, open_calls(scene, 3), 60000);
 	party = open_calls(scene, 1);

@@ -361,14 +361,6 @@ SCENE_TEST_EACH(second_hello_is_busy, scene_start, is_shared, 2)
 	expect_goodbye(scene, EBUSY);
 }
 
-/* What an old library asks for. */
-SCENE_TEST(earlier_kind_of_shared_memory_is_not_given, scene_start)
-{
-	say_hello(scene, 1, 1);
-	expect(scene, FRAME_WELCOME);
-	assert_int_equal(scene->fd_count, 0);
-}
-
 /* A ring is lent from only if it begins at a page, of whichever size they are. */
 SCENE_TEST_EACH(shared_rings_begin_at_pages, scene_start, i, 3)
 {

@@ -151,7 +151,7 @@ SCENE_TEST(domain_0_refuses_what_leads_nowhere, start_in_domain_0)
 	scene->want_error = -ENOLINK;
 	refused_to(scene, scene->link[1], 1, "2:inbox", EHOSTUNREACH);
 	scene->want_error = 0;
-	scene->relays = -EOPNOTSUPP; /* an older daemon would take it for one of domain 0's */
+	scene->relays = -EOPNOTSUPP; /* by its settings */
 	refused_to(scene, scene->link[1], 1, "2:inbox", EHOSTUNREACH);
 }
 
@@ -256,13 +256,13 @@ SCENE_TEST(destination_that_was_not_told_yet_is_told_the_last_number, start_in_d
 
 	scene->relays = 0;
 	open_as(scene->link[1], 1, 1, "2:inbox");
-	scene->is_old = true; /* it isn't asked for more than to take an OPEN */
 	assert_int_equal(source_moves(scene, scene->link[1], 9), 0);
 	scene->relays = 1;
 	tell_asked(scene, 0);
 	expect_open(scene->link[2], "2:inbox", 9);
 	assert_false(party_get(scene->link[2], 0, &frame));
-	assert_int_equal(source_moves(scene, scene->link[1], 10), -ECONNRESET); /* now it would have to be */
+	assert_int_equal(source_moves(scene, scene->link[1], 10), 0); /* now it has to be told */
+	assert_true(party_expect(scene->link[2], FRAME_SOURCE, &frame));
 }
 
 SCENE_TEST(restored_domain_takes_what_was_relayed_to_its_earlier_number, start_in_domain_1)

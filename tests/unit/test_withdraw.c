@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What two programs know of each other's version on the way through a daemon, and WITHDRAW, which depends on
- * it. */
+/* Who accepts a channel, as its opener is told, and WITHDRAW. */
 #include "tests/unit/channel_rig.h"
 
 #include "daemon/relay/withdraw.h"
@@ -11,7 +10,6 @@ static const struct frame_identity at_b = {.domid = 7, .uid = 1, .gid = 2, .pid 
 static void start(struct scene *scene)
 {
 	scene_start(scene);
-	scene->a->hop.minor = scene->b->hop.minor = PROTOCOL_MINOR;
 	scene->b->hop.knows_identity = true;
 	scene->b->hop.identity = at_b;
 }
@@ -52,58 +50,36 @@ static void all_die(struct scene *scene)
 	party_kill(scene->link);
 }
 
-SCENE_TEST_EACH(two_programs_here_are_told_of_each_other, start, minor, PROTOCOL_MINOR + 1)
+SCENE_TEST(the_opener_is_told_who_has_accepted, start)
 {
 	struct frame_opened opened;
 	uint32_t number;
 
-	scene->a->hop.minor = scene->b->hop.minor = (uint8_t)minor;
 	party_open_kind(scene->a, 0, CHANNEL_CALL, "p_1");
 	opened = opened_at(scene->a);
-	assert_int_equal(opened.minor, minor);
 	assert_true(opened.has_identity);
 	assert_memory_equal(&opened.identity, &at_b, sizeof(at_b));
-	assert_int_equal(open_at(scene->b, &number).minor, minor);
+	open_at(scene->b, &number);
 	all_die(scene);
 }
 
-/* It says nothing of what it doesn't know itself. */
-SCENE_TEST(a_daemon_passes_on_no_version_later_than_its_own, start)
+/* It fills what is kept for them with its own zeros. */
+SCENE_TEST(a_daemon_passes_on_no_fields_of_a_later_version, start)
 {
-	struct frame_opened said = {.limit = RING,
-				    .max_message = RING,
-				    .minor = 7,
-				    .has_identity = true,
-				    .identity = {.domid = 9, .uid = 8, .gid = 7, .pid = 6}},
-			    heard;
-	uint32_t number;
-
-	party_open_kind(scene->a, 0, CHANNEL_CALL, "x_1");
-	assert_int_equal(open_at(scene->link, &number).minor, PROTOCOL_MINOR);
-	party_opened(scene->link, number, &said);
-	heard = opened_at(scene->a);
-	assert_int_equal(heard.minor, PROTOCOL_MINOR);
-	assert_memory_equal(&heard.identity, &said.identity, sizeof(said.identity));
-	all_die(scene);
-}
-
-SCENE_TEST(an_older_daemon_on_the_way_hides_what_its_program_knows, start)
-{
+	uint8_t said[48] = {[2] = 1, [10] = 1, [16] = 7, [18] = 1, [20] = 9, [36] = 1};
+	struct party_frame frame;
 	struct frame_opened heard;
-	uint8_t payload[16] = {0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1};
 	uint32_t number;
 
 	party_open_kind(scene->a, 0, CHANNEL_CALL, "x_1");
 	open_at(scene->link, &number);
-	party_put(scene->link, FRAME_OPENED, number, payload, sizeof(payload));
-	heard = opened_at(scene->a);
-	assert_int_equal(heard.minor, 0);
-	assert_false(heard.has_identity);
-	/* So it gets no WITHDRAW, and who sends one knows better. */
-	withdraw(scene->a, 0, 1);
-	assert_true(scene->a->failed);
-	assert_int_equal(scene->a->error, -EPROTO);
-	assert_false(scene->link->failed);
+	party_put(scene->link, FRAME_OPENED, number, said, sizeof(said));
+	assert_true(party_expect(scene->a, FRAME_OPENED, &frame));
+	assert_int_equal(frame.header.length, 36);
+	assert_int_equal(frame.payload[16], 0);
+	assert_int_equal(frame_opened_decode(frame.payload, frame.header.length, &heard), 0);
+	assert_true(heard.has_identity);
+	assert_int_equal(heard.identity.domid, 9);
 	all_die(scene);
 }
 
@@ -129,7 +105,7 @@ SCENE_TEST(a_withdrawal_goes_past_what_was_not_taken, start)
 /* Who withdraws without end, while the server's daemon reads nothing, takes no more than this. */
 SCENE_TEST(withdrawals_that_can_not_be_passed_on_are_bounded, start)
 {
-	struct frame_opened said = {.limit = RING, .max_message = RING, .minor = 1};
+	struct frame_opened said = {.limit = RING, .max_message = RING};
 	struct party_frame frame;
 	uint32_t number, came = 0;
 

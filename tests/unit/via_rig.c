@@ -34,14 +34,9 @@ int links_relays(const struct links *links, struct peer_id peer)
 	return the_scene->relays;
 }
 
-int links_know_hosts(const struct links *links, struct peer_id peer)
+bool links_are_up(const struct links *links, struct peer_id peer)
 {
-	return -EOPNOTSUPP;
-}
-
-bool link_takes_sources(const struct hop *hop)
-{
-	return !the_scene->is_old;
+	return false;
 }
 
 int links_ping(struct links *links, struct peer_id peer, struct account *account, ping_fn done,

@@ -25,7 +25,6 @@ struct scene {
 	/* what the links say */
 	int relays, want_error;
 	bool forbidden; /* by Xen, a link with the domain */
-	bool is_old;	/* who takes no SOURCE */
 	char explained[LINK_REASON_SIZE];
 	unsigned pings, awaits;
 	ping_fn done;

@@ -55,7 +55,7 @@ class Endpoint(Lazy[Message]):
     async def drain(self, timeout: Optional[float] = None) -> None:
         """Lets nothing new in, and returns when all calls that were taken have their answers, which other tasks give. Who sends
         gets ENOENT, also for what wasn't taken, or finds the next program that binds the endpoint. Raises TimedOut after that
-        many seconds, and what is in service then ends; EOPNOTSUPP: the daemon is too old."""
+        many seconds, and what is in service then ends."""
         link = await self._open()
         await link.outcome_of(link.core.begin_drain(self._endpoint, milliseconds(timeout)))
 
@@ -430,7 +430,7 @@ class Connection(ConnectionState):
         later, go, and come again. With `queue` so many messages may wait at a time, up to 65535, and of what is more those are lost
         that `keep` doesn't keep, with a Notice in their place. With `pattern` the address's domain is a shell pattern: all such topics
         are subscribed to as they come and go; of one that is none, or is refused, a Notice of kind ENDED tells once, with its address
-        and errno. Raises Error: EINVAL, EACCES, EPROTOTYPE (that endpoint is no topic), EOPNOTSUPP (the daemon is too old), ENOBUFS,
+        and errno. Raises Error: EINVAL, EACCES, EPROTOTYPE (that endpoint is no topic), ENOBUFS,
         ENOTCONN, ETIMEDOUT."""
         return Subscription(self._how, address, queue, keep, pattern)
 

@@ -123,8 +123,7 @@ class Endpoint(_Source[Message]):
     def drain(self, timeout: Optional[float] = None) -> None:
         """Lets nothing new in, and returns when all callers have the answers that were given: a call without one holds this
         up, for nothing else uses the connection meanwhile. Who sends gets ENOENT, also for what wasn't taken, or finds the
-        next program that binds the endpoint. Raises TimedOut after that many seconds, and what is in service then ends;
-        EOPNOTSUPP: the daemon is too old."""
+        next program that binds the endpoint. Raises TimedOut after that many seconds, and what is in service then ends."""
         self._core.drain(self._endpoint, milliseconds(timeout))
 
     def _take(self, timeout_ms: int) -> Optional[Message]:
@@ -445,7 +444,7 @@ class Connection(_Sending, ConnectionState):
         messages may wait at a time, up to 65535, and of what is more those are lost that `keep` doesn't keep, with a Notice in their
         place. With `pattern` the address's domain is a shell pattern: all such topics are subscribed to as they come and go; of one that
         is none, or is refused, a Notice of kind ENDED tells once, with its address and errno. Raises Error: EINVAL,
-        EACCES, EPROTOTYPE (that endpoint is no topic), EOPNOTSUPP (the daemon is too old), ENOBUFS, ENOTCONN, ETIMEDOUT."""
+        EACCES, EPROTOTYPE (that endpoint is no topic), ENOBUFS, ENOTCONN, ETIMEDOUT."""
         return Subscription(self._path, self._reconnect, address, queue, keep, pattern)
 
     def serve(self, endpoint: str, handler: Callable[[Message], Optional[Data]], *, shared: bool = False) -> None:
