@@ -108,8 +108,11 @@ static int start_access(struct daemon *daemon)
 	const struct config *config = &daemon->config;
 	int r = access_new(&daemon->access, &daemon->self, config->policy_dir, daemon->known);
 
-	if (r == 0)
-		r = access_set_host(daemon->access, config->host_policy_dir, config->host_policy);
+	if (r == 0 &&
+	    (r = access_set_host(daemon->access, config->host_policy_dir, config->host_policy)) < 0) {
+		access_free(daemon->access);
+		daemon->access = NULL;
+	}
 	return r < 0 ? startup_error(r, -EBADMSG) : 0;
 }
 
@@ -312,13 +315,13 @@ static int become_user(struct daemon *daemon)
 	return r;
 }
 
-/* Does a step that fails while users can't be looked up. What was handed over waits for it, where a start is
- * tried again. */
-static int when_users_are_known(struct daemon *daemon, int (*step)(struct daemon *daemon))
+/* Does a step that fails while users can't be looked up, or a file has a mistake, which was made since the
+ * daemon before had it checked. What was handed over waits for it, where a start is tried again. */
+static int when_files_are_good(struct daemon *daemon, int (*step)(struct daemon *daemon))
 {
 	int r;
 
-	while ((r = step(daemon)) == -EAGAIN && daemon->handover)
+	while (((r = step(daemon)) == -EAGAIN || r == -EBADMSG) && daemon->handover)
 		startup_pause();
 	return r;
 }
@@ -328,13 +331,13 @@ int wiring_start(struct daemon *daemon)
 	/* Each step needs those before it. Programs come last: a program that is served finds everything. */
 	static const struct {
 		int (*start)(struct daemon *daemon);
-		bool needs_users; /* looks up users */
+		bool reads_files; /* and looks up users */
 	} steps[] = {
 		{.start = take_sockets},
 		{.start = startup_xen},
 		{.start = start_relay},
 		{.start = start_known},
-		{.start = start_access, .needs_users = true},
+		{.start = start_access, .reads_files = true},
 		{.start = wiring_start_names},
 		{.start = wiring_start_watches},
 		{.start = wiring_start_peers},
@@ -353,14 +356,14 @@ int wiring_start(struct daemon *daemon)
 		{.start = start_request_context},
 		{.start = start_notify},
 		{.start = follow_own_domid},
-		{.start = read_activations, .needs_users = true},
+		{.start = read_activations, .reads_files = true},
 		{.start = handover_read},
-		{.start = become_user, .needs_users = true},
+		{.start = become_user, .reads_files = true},
 	};
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < sizeof(steps) / sizeof(*steps); i++)
-		r = steps[i].needs_users ? when_users_are_known(daemon, steps[i].start)
+		r = steps[i].reads_files ? when_files_are_good(daemon, steps[i].start)
 					 : steps[i].start(daemon);
 	return r;
 }

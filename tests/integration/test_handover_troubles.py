@@ -18,6 +18,7 @@ from messaging import EXIT_LOST, EXIT_OK, EXIT_USAGE, PATIENCE, eventually, stop
 from protocol import Program
 from renewing import Waiting, crashes, ended, post, process_until, renew, took_over
 from test_handover import scribble
+from test_policy import rule
 from test_resume import at_work, numbered
 
 
@@ -282,6 +283,16 @@ def test_a_peer_that_leaves_between_two_daemons_is_missed(between, how):
             getattr(between.other, how)()
     between.goes_on(other=False)
     assert between.outcomes.count(0) == 7 and not {*between.outcomes} - {0, -errno.ECONNRESET, -errno.EHOSTDOWN, -errno.EHOSTUNREACH}
+
+
+def test_bad_rules_between_two_daemons_are_waited_for(between):
+    """All that was handed over would be lost; and who may do what isn't decided without them."""
+    node = between.node
+    with between.install.nobody_reads():
+        node.write_policy(rule("2", "inbox", "alow"))
+    eventually(lambda: "action 'alow': must be allow or deny" in node.log.read_text(), "it says what is wrong")
+    node.write_policy(node.policy)
+    between.goes_on()
 
 
 def test_a_domain_restored_between_two_daemons_goes_on(between):
