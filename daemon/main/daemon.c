@@ -300,6 +300,7 @@ int daemon_run(struct daemon *daemon)
 		if (event_base_loop(daemon->base, links_poll(daemon->links) ? EVLOOP_ONCE | EVLOOP_NONBLOCK
 									    : EVLOOP_ONCE) < 0)
 			return -EIO;
+		vchan_host_look(daemon->host);
 		invariants_check(daemon);
 	} while (!event_base_got_break(daemon->base));
 	if (daemon_hands_over(daemon) || daemon->is_restarted)

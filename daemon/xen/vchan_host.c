@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
 
 #include <event2/event.h>
 
@@ -142,10 +144,29 @@ static bool may_close_events(struct vchan_host *host)
 	return host->is_certain && vchan_host_restores(host) == host->certain_restores;
 }
 
+static int hold_events(struct vchan_host *host)
+{
+	int r = host->is_held ? 0 : keeper_hold(xenevtchn_fd(host->evtchn));
+
+	host->is_held = r == 0;
+	return r;
+}
+
+void vchan_host_look(struct vchan_host *host)
+{
+	unsigned restores = vchan_host_restores(host);
+
+	if (restores == host->restores_seen)
+		return;
+	host->restores_seen = restores;
+	if (host->evtchn && vchan_host_has_ports(host) && hold_events(host) == 0)
+		log_debug("the clocks show a restore: a keeper has the event channels, too");
+}
+
 /* Parks the handle with a keeper, and closes ours. */
 static void park_events(struct vchan_host *host)
 {
-	int r = keeper_hold(xenevtchn_fd(host->evtchn));
+	int r = hold_events(host);
 
 	if (r == 0)
 		xenevtchn_close(host->evtchn);
@@ -155,6 +176,19 @@ static void park_events(struct vchan_host *host)
 			"kernel BUG: see running-on-xen.md",
 			strerror(-r));
 	host->evtchn = NULL;
+	host->is_held = false;
+}
+
+/* There was no restore: what a keeper has since the clocks seemed to show one is to hold no ports. */
+static void close_events(struct vchan_host *host)
+{
+	const struct vchan *vchan;
+
+	for (vchan = host->vchans; host->is_held && vchan; vchan = vchan->hh.next)
+		xenevtchn_unbind(host->evtchn, vchan->port);
+	for (unsigned i = 0; host->is_held && i < host->retired_count; i++)
+		xenevtchn_unbind(host->evtchn, host->retired[i].port);
+	xenevtchn_close(host->evtchn);
 }
 
 void vchan_host_free(struct vchan_host *host)
@@ -164,8 +198,12 @@ void vchan_host_free(struct vchan_host *host)
 	kept_destroy(host);
 	if (host->events)
 		event_free(host->events);
+	if (host->clock_set) {
+		close(event_get_fd(host->clock_set));
+		event_free(host->clock_set);
+	}
 	if (host->evtchn && may_close_events(host)) {
-		xenevtchn_close(host->evtchn);
+		close_events(host);
 	} else if (host->evtchn) {
 		log_info("this domain may have been restored: a keeper gets the event channels");
 		park_events(host);
@@ -280,10 +318,35 @@ lost:
 	host->lost_port = true;
 }
 
+static int await_clock_set(int fd)
+{
+	const struct itimerspec never = {.it_value = {.tv_sec = UINT32_MAX}};
+
+	return timerfd_settime(fd, TFD_TIMER_ABSTIME | TFD_TIMER_CANCEL_ON_SET, &never, NULL);
+}
+
+static void on_clock_set(evutil_socket_t fd, short what, void *userdata)
+{
+	uint64_t count;
+
+	if (read(fd, &count, sizeof(count)) < 0 && errno == ECANCELED)
+		await_clock_set(fd);
+	vchan_host_look(userdata);
+}
+
 void vchan_host_guard(struct vchan_host *host)
 {
+	int fd = timerfd_create(CLOCK_REALTIME, TFD_CLOEXEC | TFD_NONBLOCK);
+
 	host->guarded = true;
 	restore_clock_init(&host->restore_clock);
+	if (fd >= 0 && await_clock_set(fd) == 0)
+		host->clock_set =
+			event_new(event_get_base(host->events), fd, EV_READ | EV_PERSIST, on_clock_set, host);
+	if (host->clock_set)
+		event_add(host->clock_set, NULL);
+	else if (fd >= 0)
+		close(fd); /* then the loop looks when something else happens */
 }
 
 unsigned vchan_host_restores(struct vchan_host *host)

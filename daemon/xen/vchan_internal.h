@@ -43,6 +43,9 @@ struct vchan_host {
 	bool guarded; /* this domain may be restored, and this shows it: */
 	struct restore_clock restore_clock;
 	unsigned restores_known; /* the count when it was known last which ports are from before a restore */
+	unsigned restores_seen;	 /* the count at vchan_host_look() */
+	struct event *clock_set; /* wakes the loop when the clock of the day jumps; NULL: it can't */
+	bool is_held;		 /* a keeper has `evtchn`, too */
 	bool ports_short;	 /* vchan_grant() found no port, and its caller waits for `freed` */
 	void (*freed)(void *userdata);
 	void *freed_userdata;

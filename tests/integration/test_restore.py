@@ -47,6 +47,21 @@ def test_stopping_before_the_restore_is_known_is_no_kernel_bug(nodes, host, save
     assert host.list()["kernel_log"] == []
 
 
+@pytest.mark.parametrize("saved", [1, 2], ids=["mapping", "granting"])
+def test_killing_before_the_restore_is_known_is_no_kernel_bug(nodes, host, saved):
+    """XenStore has said nothing yet, but the clocks have."""
+    pair = nodes(1, 2)
+    works(pair[1], pair[2])
+    node = pair[saved]
+    node.suspend()
+    node.resume("--unaware", int(1500 * PATIENCE), "--clock", 3600000)
+    node.status()  # something happens
+    assert "was restored or migrated" not in node.log.read_text()
+    restart(host, node, node.kill)
+    works(pair[1], pair[2])
+    assert host.list()["kernel_log"] == []
+
+
 def with_keeper(nodes, path):
     """Domains 1 and 2, where the first one's daemon is told of a keeper there."""
     one, two = nodes(1, 2, start=False).values()
