@@ -38,6 +38,7 @@ def test_a_daemon_that_is_restarted_is_found_again_with_no_help(nodes, restarted
         works(pair[1], pair[2])
 
 
+@pytest.mark.unless(renewed="counts")
 @pytest.mark.parametrize("socket", ["same", "other"])
 def test_a_second_daemon_is_refused_unnoticed_by_the_first(one, two, tmp_path, socket):
     works(one, two)
@@ -139,6 +140,7 @@ def test_heartbeats_miss_who_stands_still_and_find_it_again(nodes, host):
     works(one, two)
 
 
+@pytest.mark.unless(renewed="counts")
 @pytest.mark.parametrize("deaf", [1, 2])
 def test_a_lost_event_is_made_good_by_the_next_heartbeat(nodes, host, deaf):
     """Else what waits in the ring would wait until the link is taken for dead, for who is asked to be woken isn't woken twice."""
@@ -151,6 +153,7 @@ def test_a_lost_event_is_made_good_by_the_next_heartbeat(nodes, host, deaf):
     assert (one.link(2)["since"], two.link(1)["since"]) == before
 
 
+@pytest.mark.unless(renewed="counts")
 def test_an_idle_daemon_wakes_for_heartbeats_only(nodes):
     """With an hour between them it doesn't wake at all, though links, a program and an endpoint are there."""
     def settled():
@@ -164,6 +167,7 @@ def test_an_idle_daemon_wakes_for_heartbeats_only(nodes):
         eventually(lambda: settled() and settled() and settled(), "nothing happens any more, and no timer of a second or so")
 
 
+@pytest.mark.unless(renewed="counts")
 def test_who_waits_for_pages_looks_for_them_once_a_second(nodes, host):
     one, two = nodes(1, 2, config="[links]\nheartbeat = 1h\ndead-after = 3h\nsetup-timeout = 60s\n").values()
     host.fault("grant-limit", 2, 0)
@@ -190,6 +194,7 @@ def test_who_waits_for_an_event_channel_gets_the_next_free_one(nodes, host):
     assert sender.wait(20 * PATIENCE) == 0
 
 
+@pytest.mark.unless(renewed="words")
 def test_neither_may_map_names_the_setting(nodes):
     nodes(0, config=FAST + "relay = no\n")  # it tells the names
     one, _ = nodes(1, 2, config=FAST + "map = no\n").values()

@@ -249,6 +249,7 @@ def memory(node):
         return int(file.read().split()[1]) * resource.getpagesize() >> 20
 
 
+@pytest.mark.unless(renewed="answers")
 @pytest.mark.slow
 def test_an_answer_of_many_megabytes_arrives_and_takes_no_room(nodes, valid):
     """More than may wait for a program, and more than a program's user may let wait."""
@@ -286,6 +287,7 @@ def test_an_answer_of_many_megabytes_arrives_and_takes_no_room(nodes, valid):
             assert len(json.loads(body)["endpoints"]) == names
 
 
+@pytest.mark.unless(renewed="counts")
 def test_a_list_stays_true_while_programs_come_and_go(nodes, user, valid):
     one = nodes(1)[1]
 
