@@ -127,21 +127,27 @@ static void look_up_again(struct image *image, struct peers *peers)
 	task_due(&peer->task);
 }
 
+/* Whether the next daemon couldn't know of it soon: domain 0, where it tells a guest, tells of all again. */
+static bool is_for_image(const struct peer *peer)
+{
+	return peer->up && !peer->peers->options.domains && (!peer->peers->told || peer->hello_seen);
+}
+
 void peers_image(struct image *image, struct peers *peers)
 {
 	uint32_t count = 0;
 	struct peer *peer;
 
 	for (peer = peers->peers; peer; peer = peer->hh.next)
-		count += peer->up && !peers->options.domains;
+		count += is_for_image(peer);
 	image_upto(image, &count, DOMID_MAX);
 	if (image->is_read) {
 		for (; count > 0 && !image->error; count--)
 			look_up_again(image, peers);
 		return;
 	}
-	for (peer = peers->peers; peer && count; peer = peer->hh.next)
-		if (peer->up)
+	for (peer = peers->peers; peer; peer = peer->hh.next)
+		if (is_for_image(peer))
 			image_u32(image, &peer->domid);
 }
 
