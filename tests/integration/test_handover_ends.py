@@ -119,8 +119,8 @@ def test_a_cancel_whose_receiver_has_gone_ends_nobody_else(one):
 def test_who_cancels_again_and_again_ends_nobody_else(one, shared):
     """It has as much on one channel as it may, wants each message back many times, and reads no answer."""
     count, size = 2700, len(message(b"x"))
-    with (at_work(*numbered(one, one, "own")) as goes_on, Program(one.socket, shared, flags=TAKES_MEMORY) as sink,
-          Program(one.socket, shared, flags=TAKES_MEMORY) as hostile):
+    with (at_work(*numbered(one, one, "own")) as goes_on, Program(one.socket, shared) as sink,
+          Program(one.socket, shared) as hostile):
         sink.bind("sink")
         hostile.open("self:sink")
         with contextlib.suppress(OSError, Timeout):  # it may be cut off
