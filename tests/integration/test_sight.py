@@ -236,7 +236,7 @@ def test_doctor_looks_at_all_domains(mixed):
                                        for entry in found)
 
 
-@pytest.mark.parametrize("command", ["doctor --host", "top --host --once", "map"])
+@pytest.mark.parametrize("command", ["doctor --host", "top --host --once"])
 def test_only_domain_0_looks_at_a_host(one, command):
     done = one.xenmsg(*command.split())
     assert done.returncode == EXIT_DENIED and b"ask there" in done.stderr and done.stdout == b"", done
