@@ -287,7 +287,8 @@ static int write_frame(struct stream *stream, uint32_t length, int *calls)
 		stream->written += (uint32_t)size;
 		stream->taken += (uint64_t)size;
 	}
-	/* What is dropped costs no call, and was paid for as it came; there is no more than the ring holds. */
+	/* What is dropped costs no call, and was paid for as it came; there is no more than the ring
+	 * holds. */
 	stream->taken += length - stream->written;
 	stream->written = 0;
 	return 1;

@@ -61,8 +61,9 @@ void vchan_host_unbind_retired(struct vchan_host *host, uint64_t at_ms);
 
 /* From now on this domain may be saved and restored: domain 0 never is. */
 void vchan_host_guard(struct vchan_host *host);
-/* As soon as the clocks show a restore, and whatever XenStore says, a keeper gets the event channels, too: from
- * then on the end of this process is no kernel BUG. To be called whenever something has happened. */
+/* As soon as the clocks show a restore, and whatever XenStore says, a keeper gets the event channels,
+ * too: from then on the end of this process is no kernel BUG. To be called whenever something has
+ * happened. */
 void vchan_host_look(struct vchan_host *host);
 
 /* Called on the event loop when the peer has notified us, closed, or died. The callee looks at the rings and
