@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "base/descriptors.h"
@@ -14,10 +15,12 @@
 
 /* The frame: magic, format, number of descriptors, bytes of all; the descriptors; then sections, each with
  * type and length. */
-#define HEAD_SIZE    24u
-#define FD_SIZE	     20u
-#define SECTION_SIZE 8u
-#define SEALS	     (F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
+#define HEAD_SIZE	24u
+#define FD_SIZE		20u
+#define SECTION_SIZE	8u
+#define APART_MIN	1024u /* bytes: fewer are copied sooner than written by themselves */
+#define WRITTEN_AT_ONCE 256
+#define SEALS		(F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
 static const uint8_t magic[8] = {'x', 'e', 'n', 'm', 's', 'g', 'd', '\n'};
 
 void image_fail(struct image *image, int error)
@@ -47,7 +50,7 @@ static uint8_t *grow(struct image *image, size_t size)
 
 	if (image->error)
 		return NULL;
-	if (size > IMAGE_MAX - image->size) {
+	if (size > IMAGE_MAX - image->size - image->elsewhere) {
 		image_fail(image, -EFBIG);
 		return NULL;
 	}
@@ -70,7 +73,8 @@ static uint8_t *grow(struct image *image, size_t size)
 static void end_section(struct image *image)
 {
 	if (image->at && !image->error)
-		put_u32(image->data + image->at - 4, (uint32_t)(image->size - image->at));
+		put_u32(image->data + image->at - 4,
+			(uint32_t)(image->size - image->at + image->elsewhere - image->from));
 }
 
 void image_section(struct image *image, uint32_t type)
@@ -84,11 +88,54 @@ void image_section(struct image *image, uint32_t type)
 	put_u32(head, type);
 	put_u32(head + 4, 0);
 	image->at = image->size;
+	image->from = image->elsewhere;
+}
+
+static struct image_piece *new_piece(struct image *image)
+{
+	size_t room = image->piece_room ? 2 * image->piece_room : 64;
+	struct image_piece *grown;
+
+	if (image->piece_count == image->piece_room) {
+		grown = realloc(image->pieces, room * sizeof(*grown));
+		if (!grown)
+			return NULL;
+		image->pieces = grown;
+		image->piece_room = room;
+	}
+	return &image->pieces[image->piece_count++];
+}
+
+/* What is queued may be most of an image: it is copied once, into the memfd. */
+void image_write(struct image *image, const void *bytes, size_t size)
+{
+	struct image_piece *piece;
+	uint8_t *to;
+
+	if (size < APART_MIN) {
+		to = grow(image, size);
+		if (to && size)
+			memcpy(to, bytes, size);
+		return;
+	}
+	if (!grow(image, 0))
+		return;
+	if (size > IMAGE_MAX - image->size - image->elsewhere) {
+		image_fail(image, -EFBIG);
+		return;
+	}
+	piece = new_piece(image);
+	if (!piece) {
+		image_fail(image, -ENOMEM);
+		return;
+	}
+	*piece = (struct image_piece){.before = image->size, .bytes = bytes, .size = size};
+	image->elsewhere += size;
 }
 
 static void encode_head(const struct image *image, uint8_t *head)
 {
-	size_t all = HEAD_SIZE + (size_t)image->fd_count * FD_SIZE + image->size;
+	size_t all = HEAD_SIZE + (size_t)image->fd_count * FD_SIZE + image->size + image->elsewhere;
 
 	memcpy(head, magic, sizeof(magic));
 	put_u32(head + 8, IMAGE_FORMAT);
@@ -102,20 +149,60 @@ static void encode_head(const struct image *image, uint8_t *head)
 	}
 }
 
-/* Writes it with write(2), since what is mapped can't be sealed. */
-static int write_all(int fd, const uint8_t *data, size_t size)
+/* Pieces on their way into the memfd, by writev(2), since what is mapped can't be sealed, and a page that is
+ * written whole isn't cleared first. */
+struct writing {
+	int fd, error;
+	struct iovec pieces[WRITTEN_AT_ONCE];
+	int count;
+};
+
+static void flush(struct writing *writing)
 {
-	while (size) {
-		ssize_t n = write(fd, data, size);
+	struct iovec *at = writing->pieces, *end = at + writing->count;
+
+	while (at < end && !writing->error) {
+		ssize_t n = writev(writing->fd, at, (int)(end - at));
 
 		if (n < 0 && errno != EINTR)
-			return -errno;
-		if (n > 0) {
-			data += n;
-			size -= (size_t)n;
+			writing->error = -errno;
+		while (n > 0) {
+			size_t here = (size_t)n < at->iov_len ? (size_t)n : at->iov_len;
+
+			at->iov_base = (uint8_t *)at->iov_base + here;
+			at->iov_len -= here;
+			n -= (ssize_t)here;
+			at += at->iov_len == 0;
 		}
 	}
-	return 0;
+	writing->count = 0;
+}
+
+static void write_piece(struct writing *writing, const void *bytes, size_t size)
+{
+	if (!size)
+		return;
+	if (writing->count == WRITTEN_AT_ONCE)
+		flush(writing);
+	writing->pieces[writing->count++] = (struct iovec){(void *)(uintptr_t)bytes, size};
+}
+
+static int write_image(const struct image *image, int fd, const uint8_t *head, size_t head_size)
+{
+	struct writing writing = {.fd = fd};
+	size_t at = 0;
+
+	write_piece(&writing, head, head_size);
+	for (size_t i = 0; i < image->piece_count; i++) {
+		const struct image_piece *piece = &image->pieces[i];
+
+		write_piece(&writing, image->data + at, piece->before - at);
+		write_piece(&writing, piece->bytes, piece->size);
+		at = piece->before;
+	}
+	write_piece(&writing, image->data + at, image->size - at);
+	flush(&writing);
+	return writing.error;
 }
 
 int image_seal(struct image *image)
@@ -132,10 +219,8 @@ int image_seal(struct image *image)
 		return -ENOMEM;
 	encode_head(image, head);
 	fd = memfd_create("xenmsg-handover", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	r = fd < 0 ? -errno : write_all(fd, head, head_size);
+	r = fd < 0 ? -errno : write_image(image, fd, head, head_size);
 	free(head);
-	if (r == 0)
-		r = write_all(fd, image->data, image->size);
 	if (r == 0 && fcntl(fd, F_ADD_SEALS, SEALS) < 0)
 		r = -errno;
 	if (r == 0)
@@ -296,6 +381,7 @@ void image_free(struct image *image)
 		if (!image->fds[i].is_taken)
 			close(image->fds[i].fd);
 	free(image->fds);
+	free(image->pieces);
 	if (image->is_read)
 		image_release(image->pages);
 	else

@@ -88,14 +88,24 @@ struct image_pages {
 	bool is_mapped;
 };
 
+/* Bytes that an image which is being made has where they lie, behind so many that are its own. */
+struct image_piece {
+	size_t before;
+	const void *bytes;
+	size_t size;
+};
+
 struct image {
 	bool is_read; /* else it is being made */
 	int error;    /* a negative errno; 0: all is well so far */
 	uint8_t *data;
 	size_t size, room;
-	struct image_pages *pages; /* of one that is read; has the data */
-	size_t at, end;		   /* where the present section goes on, and ends */
-	uint32_t owners[2];	   /* whose the present section is, where it says so (image_owner()) */
+	struct image_piece *pieces;
+	size_t piece_count, piece_room, elsewhere; /* bytes in them */
+	struct image_pages *pages;		   /* of one that is read; has the data */
+	size_t at, end;				   /* where the present section goes on, and ends */
+	size_t from;	    /* of one that is being made: `elsewhere` when the section began */
+	uint32_t owners[2]; /* whose the present section is, where it says so (image_owner()) */
 	struct image_fd *fds;
 	uint32_t fd_count, fd_room;
 };
@@ -140,6 +150,9 @@ static inline void image_owner(struct image *image, unsigned which, uint32_t num
 /* Lets bytes that were read stay where they are when the image is freed, until they are released. */
 struct image_pages *image_hold(struct image *image);
 void image_release(struct image_pages *pages);
+
+/* Writes bytes that stay where they are, and as they are, until the image is sealed. */
+void image_write(struct image *image, const void *bytes, size_t size);
 
 void image_u8(struct image *image, uint8_t *value);
 void image_u32(struct image *image, uint32_t *value);

@@ -36,7 +36,7 @@ static void write_buffer(struct image *image, struct evbuffer *buffer, uint32_t 
 	if (size && (!pieces || evbuffer_peek(buffer, -1, NULL, pieces, count) != count))
 		image_fail(image, -ENOMEM);
 	for (int i = 0; i < count && !image->error; i++)
-		image_raw(image, pieces[i].iov_base, (uint32_t)pieces[i].iov_len);
+		image_write(image, pieces[i].iov_base, pieces[i].iov_len);
 	free(pieces);
 }
 

@@ -92,6 +92,45 @@ TEST(what_was_written_is_read_again)
 	close(pipe_fds[1]);
 }
 
+/* More than are written at once, small and large in turns; and none. */
+TEST(bytes_that_stay_where_they_are_stand_in_their_place)
+{
+	static uint8_t bytes[3000], expected[3000];
+	struct image image;
+	uint32_t number;
+	int memfd;
+
+	for (size_t i = 0; i < sizeof(bytes); i++)
+		bytes[i] = (uint8_t)(i * 7);
+	image_begin(&image);
+	for (uint32_t section = 1; section <= 3; section++) {
+		image_section(&image, section);
+		for (uint32_t i = 0; section != 2 && i < 400; i++) {
+			image_u32(&image, &i);
+			image_write(&image, bytes, i % 3 ? sizeof(bytes) : 8);
+		}
+	}
+	memfd = image_seal(&image);
+	image_free(&image);
+	assert_true(memfd >= 0);
+	assert_int_equal(image_open(&image, memfd), 0);
+	for (uint32_t section = 1; section <= 3; section++) {
+		assert_int_equal(image_next(&image), section);
+		for (uint32_t i = 0; section != 2 && i < 400; i++) {
+			uint32_t size = i % 3 ? sizeof(bytes) : 8;
+
+			image_u32(&image, &number);
+			assert_int_equal(number, i);
+			image_raw(&image, expected, size);
+			assert_memory_equal(expected, bytes, size);
+		}
+	}
+	assert_int_equal(image_next(&image), 0);
+	assert_int_equal(image.error, 0);
+	image_free(&image);
+	close(memfd);
+}
+
 TEST(an_image_that_anybody_could_change_is_refused)
 {
 	int memfd = memfd_create("unsealed", MFD_CLOEXEC | MFD_ALLOW_SEALING);
