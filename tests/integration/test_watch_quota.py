@@ -7,6 +7,7 @@ from lower_half import INSTANCE, Node, Tree
 from messaging import eventually, works
 
 
+@pytest.mark.unless(renewed="log")
 @pytest.mark.parametrize("left", [4, 2, 1])
 def test_a_used_up_watch_quota_costs_watches_and_no_link(host, nodes, left):
     room = int(host.xen(1).ok("xs-watches-room", "data/w"))
