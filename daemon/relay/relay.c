@@ -15,8 +15,8 @@
 #include "daemon/relay/orphans.h"
 
 #define CANCEL_MS	   2000
-#define LAST_PASSES	   100 /* when the daemon stops */
-#define YIELD_NS	   20000u
+#define LAST_PASSES	   100	   /* when the daemon stops */
+#define YIELD_NS	   500000u /* less than a slice of a scheduler, and more than an answer takes */
 #define YIELDS_SKIPPED_MAX 64u
 
 /* --- a pass ----------------------------------------------------------------------------------- */
@@ -68,13 +68,11 @@ static bool may_be_notified_later(const struct relay *relay, struct hop *hop)
 
 static void notify_programs(struct relay *relay)
 {
-	struct hop *hop, *next;
+	struct hop *hop;
 
-	DL_FOREACH_SAFE2(relay->marked[MARK_TO_NOTIFY], hop, next, marks[MARK_TO_NOTIFY].next) {
-		if (turns_are_over(&relay->turns))
-			break;
-		if (may_be_notified_later(relay, hop))
-			continue;
+	/* Those behind one that may wait do so, too: to look at all of them after each turn takes long. */
+	while ((hop = relay->marked[MARK_TO_NOTIFY]) && !turns_are_over(&relay->turns) &&
+	       !may_be_notified_later(relay, hop)) {
 		hop_unmark(hop, MARK_TO_NOTIFY);
 		if (hop->calls.is_long) {
 			hop->is_to_notify = true; /* when its account can pay */
@@ -97,8 +95,8 @@ static bool has_answered(const struct relay *relay)
 	return false;
 }
 
-/* Notes whether it was worth it to yield, which it isn't where others have the CPU for longer than it takes
- * to wake up. Where it was in vain it is tried less and less. */
+/* Notes whether it was worth it to yield, which it isn't where others have the CPU for long. Where it was in
+ * vain it is tried less and less. */
 static void note_yield(struct relay *relay, bool was_worth_it)
 {
 	relay->yields_skipped = 0;
@@ -137,7 +135,7 @@ static void let_programs_go_on(struct relay *relay)
 		note_yield(relay, has_answered(relay) && relay->now_ns - before < YIELD_NS);
 	}
 	DL_FOREACH2(relay->marked[MARK_AWAKE], hop, marks[MARK_AWAKE].next) {
-		if (hop->in.was_woken)
+		if (hop->in.was_woken && hop_has_input(hop))
 			hop_due(hop);
 		hop->in.was_woken = false;
 	}
