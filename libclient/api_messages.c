@@ -58,7 +58,7 @@ static struct properties properties_of_message(const struct how *how)
 	return (struct properties){.trace = frame_text_of(how->trace), .key = frame_text_of(how->key)};
 }
 
-/* What is sent at once can't wait until it is known whether the receiver knows properties. */
+/* What is sent at once has no room for properties beside the largest message. */
 static int read_how(struct how *how, const struct xenmsg_options *options)
 {
 	int r = how_read(how, options, XENMSG_AT_ONCE | XENMSG_WAIT | HOW_TRACE | HOW_KEY, FOR_EVER);

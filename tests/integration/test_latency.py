@@ -93,7 +93,6 @@ def test_a_call_is_measured_until_its_own_answer(here, there, valid):
 def test_a_call_that_its_caller_gives_up_is_counted(one, two):
     with Connection(one.socket) as source, Connection(two.socket, binds="inbox") as server:
         answers = []
-        # With a deadline a call goes out when it is known that the server's side knows these: after an ordinary message, at once.
         assert source.post("2:inbox", b"hello", lambda result: None) == 0
         receive_all(server, 1)
         process_until(lambda: count_of(two, "taken") == 1, "the link is there", source, server)
