@@ -28,7 +28,7 @@ static int begin_call(struct xenmsg *conn, const char *address, const void *data
 		conn, calls_start(&conn->calls, address, data, size, &properties, done, userdata, &call));
 
 	if (r < 0)
-		return r;
+		return conn_explain_address(conn, address, r);
 	call->op.conn = conn;
 	if (op)
 		*op = &call->op;
@@ -82,7 +82,7 @@ static int call_once(struct xenmsg *conn, const char *address, const void *data,
 		wait_for_outcome(conn, &call->op, &outcome);
 		r = conn->dead == -ECHILD ? -ECHILD : 0;
 	}
-	return outcome_give(conn, &outcome, r, result);
+	return outcome_give(conn, &outcome, conn_explain_address(conn, address, r), result);
 }
 
 /* Begins it again while the policy there isn't known. */
@@ -110,11 +110,11 @@ int xenmsg_call(struct xenmsg *conn, const char *address, const void *data, size
 
 	if (!result)
 		result = &unwanted;
+	conn->reason[0] = '\0';
 	if (how_read(&how, options, XENMSG_WAIT | HOW_TRACE, FOR_EVER) < 0)
 		return result_without_op(result, -EINVAL);
 	if (!conn_is_here(conn))
 		return result_without_op(result, -ECHILD);
-	conn->reason[0] = '\0';
 	if (conn_pump(conn) < 0)
 		return result_without_op(result, -ENOTCONN);
 	conn_enter(conn);

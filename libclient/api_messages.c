@@ -128,14 +128,17 @@ int xenmsg_begin_send(struct xenmsg *conn, const char *address, const void *data
 {
 	int r;
 
-	if (options || op)
-		return send_as_told(conn, address, data, size, options, done, userdata, op);
+	if (options || op) {
+		r = send_as_told(conn, address, data, size, options, done, userdata, op);
+		return r < 0 ? conn_explain_address(conn, address, r) : 0;
+	}
 	r = enter(conn);
 	if (r == 0)
 		r = conn_check(conn, outbox_send(&conn->outbox, address, data, size, false, done, userdata));
-	if (r == 0)
-		conn_push(conn);
-	return r;
+	if (r < 0)
+		return conn_explain_address(conn, address, r);
+	conn_push(conn);
+	return 0;
 }
 
 int xenmsg_op_withdraw(struct xenmsg_op *op)
@@ -272,7 +275,7 @@ static int send_once(struct xenmsg *conn, const char *address, const void *data,
 		wait_for_outcome(conn, &message->op, &outcome);
 		r = conn->dead == -ECHILD ? -ECHILD : 0;
 	}
-	return outcome_give(conn, &outcome, r, result);
+	return outcome_give(conn, &outcome, conn_explain_address(conn, address, r), result);
 }
 
 /* Begins it again while the policy there isn't known. */
@@ -301,6 +304,7 @@ int xenmsg_send(struct xenmsg *conn, const char *address, const void *data, size
 
 	if (!result)
 		result = &unwanted;
+	conn->reason[0] = '\0';
 	if (r == 0)
 		r = enter(conn);
 	if (r < 0)

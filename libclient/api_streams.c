@@ -27,9 +27,10 @@ static int connect_for(struct xenmsg *conn, const char *address, const struct xe
 	if (!conn_is_here(conn))
 		return -ECHILD;
 	conn->reason[0] = '\0';
-	if (how_read(&how, options, 0, FOR_EVER) < 0 ||
-	    address_parse(address, strlen(address), &parsed, NULL) < 0)
+	if (how_read(&how, options, 0, FOR_EVER) < 0)
 		return -EINVAL;
+	if (address_parse(address, strlen(address), &parsed, NULL) < 0)
+		return conn_explain_address(conn, address, -EINVAL);
 	if (conn->dead)
 		return conn->dead;
 	return dials_begin(&conn->dials, FRAME_OPEN, payload, frame_open_encode(&open, payload),

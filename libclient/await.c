@@ -428,5 +428,5 @@ int await_outcome(struct xenmsg *conn, await_begin_fn begin, enum channel_kind k
 		wait_for_outcome(conn, op, &outcome);
 		r = conn->dead == -ECHILD ? -ECHILD : 0;
 	}
-	return outcome_give(conn, &outcome, r, result);
+	return outcome_give(conn, &outcome, conn_explain_address(conn, address, r), result);
 }

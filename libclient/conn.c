@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "libclient/conn_internal.h"
@@ -12,11 +13,26 @@
 #include "libclient/sender.h"
 #include "libclient/socket_pump.h"
 #include "libclient/words.h"
+#include "wire/address.h"
 #include "wire/frame_ring.h"
 
 void conn_set_reason(struct xenmsg *conn, const void *text, size_t size)
 {
 	frame_text_copy((struct frame_text){text, size}, conn->reason, sizeof(conn->reason));
+}
+
+int conn_explain_address(struct xenmsg *conn, const char *address, int error)
+{
+	struct address parsed;
+	const char *why;
+	char text[sizeof(conn->reason)];
+	int size;
+
+	if (error != -EINVAL || address_parse(address, strlen(address), &parsed, &why) == 0)
+		return error;
+	size = snprintf(text, sizeof(text), "bad address: %s", why);
+	conn_set_reason(conn, text, (size_t)size);
+	return error;
 }
 
 const char *conn_reason(const struct xenmsg *conn, int error)

@@ -193,6 +193,8 @@ static inline int conn_check(struct xenmsg *conn, int r)
 	return -ENOTCONN;
 }
 void conn_set_reason(struct xenmsg *conn, const void *text, size_t size);
+/* Says what is wrong with an address, if that is why a function returns this error. Returns the error. */
+int conn_explain_address(struct xenmsg *conn, const char *address, int error);
 /* Returns these, or if there are none what the error means. */
 const char *conn_reason(const struct xenmsg *conn, int error);
 

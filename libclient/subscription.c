@@ -30,7 +30,7 @@ int subscription_begin(struct xenmsg *conn, const char *address, const struct ho
 	int r = subscription_check(how);
 
 	if (r == 0)
-		r = address_parse(address, size, &parsed, NULL);
+		r = conn_explain_address(conn, address, address_parse(address, size, &parsed, NULL));
 	if (r == 0 && inbox_find(&conn->inbox, address, size))
 		r = -EEXIST;
 	if (r == 0)

@@ -76,6 +76,8 @@ int outcome_give(struct xenmsg *conn, const struct outcome *outcome, int r, stru
 		*result = outcome->result;
 	else
 		result_without_op(result, r < 0 ? r : -ECONNRESET);
+	if (r == -EINVAL && conn->reason[0]) /* conn_explain_address() */
+		result->reason = "";
 	if (*result->reason)
 		conn_set_reason(conn, result->reason, strlen(result->reason));
 	else

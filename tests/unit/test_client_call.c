@@ -338,7 +338,10 @@ BOTH(a_result_is_filled_also_after_einval)
 		assert_int_equal(result.fate, XENMSG_FATE_NOT_DONE);
 		assert_int_equal(result.code, 0);
 		assert_int_equal(result.exit_status, 0);
-		assert_string_equal(result.reason, xenmsg_error_text(EINVAL));
+		assert_string_equal(result.reason,
+				    i & 1 ? xenmsg_error_text(EINVAL)
+					  : "bad address: it has no colon; write DOMAIN:ENDPOINT");
+		assert_string_equal(xenmsg_reason(fake.conn, r), result.reason);
 		assert_null(result.reply);
 		assert_null(result.json);
 		assert_int_equal(result.stream, -1);
