@@ -35,8 +35,9 @@ static const struct help help_texts[] = {
 	 "In a paused domain CMD waits until that goes on.\n"},
 	{"create", "[--name NAME] [--type pvh|pv] [--domid DOMID] [--on-crash destroy|preserve]",
 	 "make a guest; prints its domid",
-	 "Domids are given in turn, from the given one on, and used again behind 32751. The name is \"dom\" and the domid by default, the type pvh. --on-crash says\n"
-	 "what the toolstack does when it has crashed: destroy it (the default) or leave it.\n"},
+	 "Domids are given in turn, from the given one on, and used again behind 32751. The name is \"dom\"\n"
+	 "and the domid by default, the type pvh. --on-crash says what the toolstack does when it has crashed:\n"
+	 "destroy it (the default) or leave it.\n"},
 	{"destroy", "DOMID [--linger MS]", "end a domain as xl destroy does",
 	 "Its home in XenStore goes first. Its peers' channels hear nothing of it. It stays as a zombie while\n"
 	 "others map its pages.\n"
