@@ -66,7 +66,7 @@ def test_the_listings_show_names_and_uuids(zero, one, two, host):
     assert one.xenmsg("ping", "--count", "1", "dom2").returncode == EXIT_OK
 
 
-@pytest.mark.unless(renewed="counts")
+@pytest.mark.unless(renewed="counts", away="counts")
 def test_a_link_with_dom0_comes_by_itself_and_is_never_idle(nodes):
     zero, one = nodes(0, 1, config=FAST + "idle-close = 300ms\n").values()
     eventually(lambda: one.link_state(0) == "up", "the link is up")
