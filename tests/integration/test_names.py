@@ -125,7 +125,7 @@ def test_new_and_destroyed_domains_are_followed(nodes, host, tmp_path):
     assert receives(nodes.by_domid[again], one, "fresh:inbox")["domain"] == "dom1"
 
 
-@pytest.mark.unless(strict="zero")
+@pytest.mark.unless(strict="zero", relayed="zero")
 def test_without_a_daemon_in_dom0_names_say_what_is_missing(nodes, one, two, host):
     deliver(one, two)
     error = one.send("dom2:inbox", "x", exit_code=EXIT_UNREACHABLE)
@@ -140,6 +140,7 @@ def test_without_a_daemon_in_dom0_names_say_what_is_missing(nodes, one, two, hos
     assert receives(two, one, "dom2:inbox")["domain"] == "dom1"
 
 
+@pytest.mark.unless(relayed="zero")
 @pytest.mark.parametrize("how", ["stop", "kill"])
 def test_names_survive_a_restart_of_dom0s_daemon(zero, one, two, host, how):
     knows(one, {2: "dom2"})
@@ -153,6 +154,7 @@ def test_names_survive_a_restart_of_dom0s_daemon(zero, one, two, host, how):
     assert receives(two, one, "work:inbox")["domain"] == "dom1"
 
 
+@pytest.mark.unless(relayed="zero")
 @pytest.mark.parametrize("asker", [0, 1], ids=["domain_0", "guest"])
 def test_names_survive_a_hand_over_of_who_asks(zero, one, two, host, asker):
     """Without a link there; and nobody tells a guest again, since domain 0's daemon isn't there."""
