@@ -205,22 +205,30 @@ static int write_image(const struct image *image, int fd, const uint8_t *head, s
 	return writing.error;
 }
 
+int image_memfd(void)
+{
+	int fd = memfd_create("xenmsg-handover", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	return fd < 0 ? -errno : fd;
+}
+
 int image_seal(struct image *image)
 {
 	size_t head_size = HEAD_SIZE + (size_t)image->fd_count * FD_SIZE;
-	uint8_t *head;
-	int fd, r;
+	uint8_t *head = malloc(head_size);
+	int fd = image->memfd > 0 ? image->memfd : image_memfd(), r = image->error;
 
+	image->memfd = 0;
 	end_section(image);
-	if (image->error)
-		return image->error;
-	head = malloc(head_size);
-	if (!head)
-		return -ENOMEM;
-	encode_head(image, head);
-	fd = memfd_create("xenmsg-handover", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	r = fd < 0 ? -errno : write_image(image, fd, head, head_size);
+	if (r == 0)
+		r = !head ? -ENOMEM : fd < 0 ? fd : 0;
+	if (r == 0) {
+		encode_head(image, head);
+		r = write_image(image, fd, head, head_size);
+	}
 	free(head);
+	if (r == 0 && ftruncate(fd, lseek(fd, 0, SEEK_CUR)) < 0)
+		r = -errno;
 	if (r == 0 && fcntl(fd, F_ADD_SEALS, SEALS) < 0)
 		r = -errno;
 	if (r == 0)

@@ -104,7 +104,8 @@ struct image {
 	size_t piece_count, piece_room, elsewhere; /* bytes in them */
 	struct image_pages *pages;		   /* of one that is read; has the data */
 	size_t at, end;				   /* where the present section goes on, and ends */
-	size_t from;	    /* of one that is being made: `elsewhere` when the section began */
+	int memfd;   /* of one that is being made: to be written to (image_memfd()); 0: none is there yet */
+	size_t from; /* of one that is being made: `elsewhere` when the section began */
 	uint32_t owners[2]; /* whose the present section is, where it says so (image_owner()) */
 	struct image_fd *fds;
 	uint32_t fd_count, fd_room;
@@ -112,6 +113,8 @@ struct image {
 
 /* Begins to make an image for a reader who knows all sections: `reads` may be set to less. */
 void image_begin(struct image *image);
+/* Makes a memfd for an image, before it is made: whoever has it can give it pages. A negative errno. */
+int image_memfd(void);
 /* Puts what was made into a memfd, together with the descriptors. Returns it, close-on-exec, or a negative
  * errno, also of what was wrong before. */
 int image_seal(struct image *image);

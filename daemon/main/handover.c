@@ -10,6 +10,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <event2/event.h>
+
 #include "base/carrier.h"
 #include "base/clock.h"
 #include "base/descriptors.h"
@@ -39,10 +41,11 @@
 #include "daemon/xen/store.h"
 #include "daemon/xen/vchan.h"
 
-#define LAST_PASSES 100 /* for what can still be said */
-#define FILES_TOO   16	/* which the next daemon has open for a moment, and the image */
-#define LINKS_MAX   65536u
-#define TOPICS_MAX  1048576u
+#define LAST_PASSES   100     /* for what can still be said */
+#define PAGES_AT_ONCE 262144u /* bytes: between two turns of everybody */
+#define FILES_TOO     16      /* which the next daemon has open for a moment, and the image */
+#define LINKS_MAX     65536u
+#define TOPICS_MAX    1048576u
 
 /* --- the command line ------------------------------------------------------------------------- */
 
@@ -63,6 +66,36 @@ bool takeover_parse(const char *text, struct takeover *takeover)
 	takeover->are_ours = are_ours == 1;
 	takeover_print(takeover, again);
 	return !strcmp(text, again);
+}
+
+/* --- before it -------------------------------------------------------------------------------- */
+
+static void add_queued(void *userdata, struct hop *hop)
+{
+	*(uint64_t *)userdata += hop_queued(hop);
+}
+
+static void add_queued_for(void *userdata, struct session *session)
+{
+	add_queued(userdata, session_hop(session));
+}
+
+/* Makes the memfd, and gets pages for what is queued while everybody is still served: they may be dear. Where
+ * there are none, the image says so. */
+static int get_pages(struct daemon *daemon)
+{
+	int memfd = image_memfd();
+	uint64_t bytes = 0;
+
+	local_each(daemon->local, add_queued_for, &bytes);
+	links_each_hop(daemon->links, add_queued, &bytes);
+	for (uint64_t at = 0; memfd >= 0 && at + PAGES_AT_ONCE < bytes; at += PAGES_AT_ONCE) {
+		if (fallocate(memfd, 0, (off_t)at, PAGES_AT_ONCE) < 0 ||
+		    event_base_loopexit(daemon->base, NULL) < 0)
+			break;
+		event_base_loop(daemon->base, EVLOOP_NONBLOCK);
+	}
+	return memfd;
 }
 
 /* --- the old daemon --------------------------------------------------------------------------- */
@@ -183,12 +216,13 @@ static int carry(const struct image *image)
 
 /* Makes the image, and lets the next program have its descriptors: it inherits them, or there is a carrier.
  * Returns the memfd or a negative errno. */
-static int make_image(struct daemon *daemon, struct head *head, int *carrier)
+static int make_image(struct daemon *daemon, struct head *head, int memfd, int *carrier)
 {
 	struct image image;
 	int fd;
 
 	image_begin(&image);
+	image.memfd = memfd;
 	write_image(daemon, &image, head);
 	fd = image_seal(&image);
 	for (uint32_t i = 0; fd >= 0 && !carrier && i < image.fd_count; i++)
@@ -225,6 +259,7 @@ static void settle(struct daemon *daemon, struct head *head)
 /* Ends what can't go on, and makes the image of all else. */
 static int prepare_image(struct daemon *daemon, int *carrier)
 {
+	int memfd = get_pages(daemon); /* before anything is noted */
 	char leaf[PEERS_OWN_LEAF_SIZE];
 	struct head head = {.version = PACKAGE_VERSION,
 			    .renewals = daemon->renewals + 1,
@@ -234,7 +269,7 @@ static int prepare_image(struct daemon *daemon, int *carrier)
 	end_others(daemon);
 	settle(daemon, &head);
 	invariants_dump(daemon, head.renewals, "before");
-	return make_image(daemon, &head, carrier);
+	return make_image(daemon, &head, memfd, carrier);
 }
 
 /* Nobody runs the loop any more, so what these tell others isn't heard. */

@@ -243,6 +243,17 @@ static bool end_fits(const struct channel_end *end)
 	       (!other->hop || other->hop->image_number != HOP_NOT_IN_IMAGE);
 }
 
+uint64_t hop_queued(const struct hop *hop)
+{
+	const struct channel_end *end;
+	uint32_t number = 0;
+	uint64_t bytes = 0;
+
+	while ((end = channel_table_next(&hop->channels, &number)))
+		bytes += channel_queued(end);
+	return bytes;
+}
+
 bool hop_fits_image(const struct hop *hop)
 {
 	const struct channel_end *end;

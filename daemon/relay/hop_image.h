@@ -112,4 +112,7 @@ void hop_ledger_image(struct image *image, struct hop *hop);
 /* Writes what all hops have in common, or reads it. */
 void relay_image(struct image *image, struct relay *relay);
 
+/* How many bytes wait at the ends of its channels. */
+uint64_t hop_queued(const struct hop *hop);
+
 #endif
