@@ -66,7 +66,9 @@ static const struct contender *const contenders[] = {
 #ifdef FANOUT_ZEROMQ
 	&fanout_zeromq,
 #else
-	&fanout_topic, &fanout_send, &fanout_nats,
+	&fanout_topic,
+	&fanout_send,
+	&fanout_nats,
 #ifdef FANOUT_DBUS
 	&fanout_dbus,
 #endif
