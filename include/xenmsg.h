@@ -21,7 +21,7 @@
  *   -ENODATA       a rule there names a domain whose name isn't known there now: tried again for 30 s
  *   -EHOSTDOWN     no such domain, or no daemon in it, or no domain of that name is known
  *   -EHOSTUNREACH  a link to that domain can't be made, nor is there a way through domain 0
- *   -EOPNOTSUPP    from another host, and the program there takes nothing from other hosts
+ *   -EOPNOTSUPP    a stream from another host, and the program there takes none from other hosts
  *   -ENOBUFS       over a quota
  *   -EMSGSIZE      larger than the receiving side accepts
  *   -ETIMEDOUT     not taken in time, and never will be: this was settled with the other end
@@ -493,9 +493,12 @@ XENMSG_API int xenmsg_unbind(struct xenmsg *conn, const char *endpoint);
  * place, that tell what is missing: nothing is lost without one, and nothing that is published comes
  * twice or in another order. Only what the topic has kept (XENMSG_KEPT) comes at each
  * XENMSG_SUBSCRIBED, also if it had come before: after each daemon, way or topic that was lost. A
- * subscription waits for its topic: that may come, go and come again.  A NOTICE IS A MESSAGE WITHOUT
- * PAYLOAD. A program that doesn't ask xenmsg_message_notice() of each takes the first thing that comes
- * for an empty message, and doesn't learn what it has missed, nor that the subscription has ended.
+ * subscription waits for its topic: that may come, go and come again.
+ *
+ * A NOTICE IS A MESSAGE WITHOUT PAYLOAD. A program that doesn't ask xenmsg_message_notice() of each takes
+ * the first thing that comes for an empty message, and doesn't learn what it has missed, nor that the
+ * subscription has ended.
+ *
  * address  DOMAIN:ENDPOINT
  * options  a time-out, usually 30 s, XENMSG_LEND, XENMSG_PATTERN, and `queue`, with or without
  *          XENMSG_KEEP_OLDEST
