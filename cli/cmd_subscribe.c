@@ -31,6 +31,7 @@ static const char help[] =
 	"                      oldest are lost (with 1 the newest is always next)\n"
 	"      --keep KIND     oldest: with --queue the newest are lost instead; newest\n"
 	"  -v, --verbose       say, too, when a subscription begins and what it waits for\n"
+	"                      (at a terminal it says the latter in any case)\n"
 	"      --json          one JSON object a line: of a message time, address,\n"
 	"                      sender {host, domid, domain, uid, gid, pid}, key (if it\n"
 	"                      has one), size, and the payload as text if it is UTF-8,\n"
