@@ -17,6 +17,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <linux/sockios.h>
 #include <utlist.h>
 
 #include "cli/forward_internal.h"
@@ -143,16 +144,19 @@ static void break_socket(void *userdata, int fd, bool ended)
 {
 	const struct end_at *at = userdata;
 	struct pollfd other = {.fd = fd, .events = POLLOUT};
-	int unread = 0;
+	int unread = 0, unsent = 0;
 
-	/* Its other end reads ECONNRESET by a reset of TCP, or if something that it wrote lies unread. */
-	if (at->place.kind == PLACE_TCP)
-		setsockopt(fd, SOL_SOCKET, SO_LINGER, &(struct linger){.l_onoff = 1}, sizeof(struct linger));
-	else if (!ended && (ioctl(fd, FIONREAD, &unread) < 0 || unread == 0) &&
-		 !(poll(&other, 1, 0) > 0 && (other.revents & (POLLHUP | POLLERR)))) {
+	/* Its other end reads ECONNRESET by a reset of TCP, which would take from it what is on its way: if that
+	 * is the whole, it isn't reset. Or if something that it wrote lies unread. */
+	if (at->place.kind == PLACE_TCP) {
+		if (!ended || ioctl(fd, SIOCOUTQ, &unsent) < 0 || unsent == 0)
+			setsockopt(fd, SOL_SOCKET, SO_LINGER, &(struct linger){.l_onoff = 1},
+				   sizeof(struct linger));
+	} else if (!ended && (ioctl(fd, FIONREAD, &unread) < 0 || unread == 0) &&
+		   !(poll(&other, 1, 0) > 0 && (other.revents & (POLLHUP | POLLERR)))) {
 		at->forward->has_truncated = true;
 		cli_note(at->forward->cli,
-			 "%s can't be told that the connection broke: it reads an end of file",
+			 "forward: %s can't be told that the connection broke: it reads an end of file",
 			 at->place.text);
 	}
 	close(fd);

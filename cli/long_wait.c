@@ -10,7 +10,7 @@
 
 #include "cli/cli.h"
 
-#define ASK_MS 5000
+#define ASK_MS 1000
 
 struct long_wait {
 	struct cli *cli;
@@ -78,6 +78,7 @@ struct long_wait *long_wait_begin(struct cli *cli, const char *what, const char 
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 	if (r == 0)
 		return wait;
+	sem_destroy(&wait->over);
 	free(wait);
 	return NULL;
 }
