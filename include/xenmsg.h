@@ -62,14 +62,16 @@ struct xenmsg_message;
 struct xenmsg_peer;
 
 /*
- * Each returns a part of its identity.
- * The domid comes from the hypervisor. The daemon of that domain has uid, gid and pid from its kernel:
- * they are as trustworthy as that domain. Of a program on another host all of it is as trustworthy as
- * that host.
+ * Returns the number of its domain.
+ * It comes from the hypervisor. The daemon of that domain has uid, gid and pid from its kernel: they are as
+ * trustworthy as that domain. Of a program on another host all of it is as trustworthy as that host.
  */
 XENMSG_API uint32_t xenmsg_peer_domid(const struct xenmsg_peer *peer);
+/* Returns the number of its user, in its domain. */
 XENMSG_API uint32_t xenmsg_peer_uid(const struct xenmsg_peer *peer);
+/* Returns the number of its group, in its domain. */
 XENMSG_API uint32_t xenmsg_peer_gid(const struct xenmsg_peer *peer);
+/* Returns the number of its process, in its domain. */
 XENMSG_API uint32_t xenmsg_peer_pid(const struct xenmsg_peer *peer);
 /*
  * Returns the name of its domain, "" if the daemon here doesn't know it.

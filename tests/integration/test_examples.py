@@ -325,5 +325,5 @@ def test_the_examples_compile_without_a_warning():
                                check=True).stdout.split()
     for name in sorted(name for name in os.listdir(folder) if name.endswith(".c")):
         done = subprocess.run(["cc", "-std=gnu11", "-fsyntax-only", "-Wall", "-Wextra", "-Werror", *libraries, "-I", os.path.join(SOURCES, "include"),
-                               "-I", os.path.join(SOURCES, "sim"), os.path.join(folder, name)], capture_output=True, text=True, check=False)
+                               "-I", os.path.join(SOURCES, "sim", "commands"), os.path.join(folder, name)], capture_output=True, text=True, check=False)
         assert done.returncode == 0, (name, done.stderr)

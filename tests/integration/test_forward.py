@@ -12,7 +12,6 @@ import threading
 
 import pytest
 
-from frames import HELLO, WELCOME, frame
 from library import Connection
 from messaging import EXIT_ERROR, PATIENCE, eventually, is_listening
 
@@ -446,20 +445,3 @@ def test_forward_ends_with_the_daemon_that_it_listens_at(rig):
     rig.two.stop()
     assert behind.wait(20 * PATIENCE) != 0
     assert re.match(rb"xenmsg: forward from xen:f\d+: .+\n$", behind.stderr.read())
-
-
-def test_a_daemon_without_streams_in_a_session_is_called_too_old(rig, tmp_path):
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(tmp_path / "old"))
-        listener.listen()
-
-        def answer(connection):
-            with connection:
-                assert connection.recv(1000)[4] == HELLO
-                connection.sendall(frame(WELCOME, struct.pack("<HHIIIQ16x", 1, 0, 0, 1, 0, 1 << 24)))
-                connection.recv(1000)
-
-        Server(listener, answer)
-        done = rig.one.xenmsg("--socket", str(tmp_path / "old"), "forward", "xen:x", "tcp:127.0.0.1:9")
-    assert done.returncode == EXIT_ERROR
-    assert b"another version of the protocol" in done.stderr
