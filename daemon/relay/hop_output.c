@@ -325,7 +325,8 @@ static bool send_backlog(struct hop *hop, struct channel_end *end)
 			pieces[i].iov_len = most - length;
 		length += (uint32_t)pieces[i].iov_len;
 	}
-	if (length < queued)
+	/* What was answered before a TAKEOVER goes to its end, however long it is. */
+	if (length < queued && !(takeover && length == takeover->at - end->sent))
 		length &= ~7u;
 	done = write_pieces(hop, end, NULL, (struct iovec *)pieces, length,
 			    length == queued ? end->queued_messages : 0);
