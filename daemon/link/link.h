@@ -219,7 +219,7 @@ bool links_poll(struct links *links);
 int links_ping(struct links *links, struct peer_id peer, struct account *account, ping_fn done,
 	       void *userdata, uint32_t request);
 /* Asks the peer's daemon to ask another one, as pings_add_relayed() has it, likewise; also -EOPNOTSUPP: it
- * doesn't relay, or doesn't know of other hosts. */
+ * doesn't relay. */
 int links_ping_relayed(struct links *links, struct peer_id peer, const struct frame_ping_relayed *what,
 		       struct account *account, ping_fn done, void *userdata, uint32_t request);
 /* Waits until the session with the peer's daemon is up: 0, or can't be, likewise; it may be called at

@@ -58,9 +58,10 @@ static void on_other(void *userdata)
 	enum transport_state state = transport_state(&link->move.to);
 
 	/* Before, the peer may have mapped a part of what was offered, and declines. */
-	if (link->move.state == MOVE_MOVING && state != TRANSPORT_OPEN && state != TRANSPORT_WAITING)
+	if (link->move.state == MOVE_MOVING && state != TRANSPORT_OPEN && state != TRANSPORT_WAITING) {
 		link->move.gone = gone_error(state);
-	link_note_death(link, state);
+		link_note_death(link, state);
+	}
 	link_stop_being_polled(link);
 	hop_event(link->hop);
 }
