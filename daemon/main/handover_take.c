@@ -457,7 +457,7 @@ static void go_on(struct daemon *daemon, struct image_hops *hops, const struct h
  * another host, but never with our nodes. */
 static int go_on_by_number(struct daemon *daemon, struct handover *handover, uint32_t domid)
 {
-	bool is_moved = handover->head.has_leaf && daemon->own_leaves_missing >= STARTUP_OWN_LEAVES;
+	bool is_moved = handover->head.has_leaf && daemon->own_leaves_missing == STARTUP_OWN_LEAVES;
 
 	go_on(daemon, &handover->hops, &handover->head);
 	return domid == daemon->self.domid && !is_moved ? 0 : restore_renumber(daemon, domid);

@@ -86,24 +86,30 @@ static int await_store(struct daemon *daemon, void (*done)(void *, int, const ch
 	return daemon->stop_asked ? -EINTR : r;
 }
 
-static void on_own_leaf(void *userdata, int error, const char *value, size_t size)
+static void note_own_leaf(struct daemon *daemon, unsigned leaf, int error)
 {
-	struct daemon *daemon = userdata;
+	/* What an attempt before has asked may be answered now. */
+	daemon->own_leaves_missing |= error == -ENOENT ? 1u << leaf : 0;
+}
 
-	daemon->own_leaves_missing += error == -ENOENT;
+static void on_own_presence(void *userdata, int error, const char *value, size_t size)
+{
+	note_own_leaf(userdata, 0, error);
+}
+
+static void on_own_private(void *userdata, int error, const char *value, size_t size)
+{
+	note_own_leaf(userdata, 1, error);
 }
 
 /* Whether the leaves of the daemon before are still there, by which this domain is the one that it was. It
  * may have had other settings. */
 static int look_for_own_leaves(struct daemon *daemon)
 {
-	static const char *const paths[STARTUP_OWN_LEAVES] = {"data/xenmsg/presence", "data/xenmsg/own"};
-	int r = 0;
+	int r = store_read(daemon->store, "data/xenmsg/presence", on_own_presence, daemon, NULL);
 
 	daemon->own_leaves_missing = 0;
-	for (unsigned i = 0; i < STARTUP_OWN_LEAVES && r == 0; i++)
-		r = store_read(daemon->store, paths[i], on_own_leaf, daemon, NULL);
-	return r;
+	return r < 0 ? r : store_read(daemon->store, "data/xenmsg/own", on_own_private, daemon, NULL);
 }
 
 /* Learns our own number, without which nothing else can start. What was handed over waits for it as long as

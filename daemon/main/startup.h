@@ -14,7 +14,7 @@ struct daemon;
 /* Makes daemon->host, singleton and store, and fills in domid. Returns 0 or a negative errno; -ENODEV: a new
  * attempt won't help; -EINTR: asked to stop. */
 int startup_xen(struct daemon *daemon);
-#define STARTUP_OWN_LEAVES 2u /* one for each kind of presence */
+#define STARTUP_OWN_LEAVES 3u /* a bit for each kind of presence */
 /* Waits until our presence is written, before the socket is made: a program that finds us listening may
  * expect that other domains find us too. Returns 0 or -EINTR, as above; a XenStore that doesn't answer is no
  * error. */
