@@ -303,8 +303,10 @@ int daemon_run(struct daemon *daemon)
 		vchan_host_look(daemon->host);
 		invariants_check(daemon);
 	} while (!event_base_got_break(daemon->base));
-	if (daemon_hands_over(daemon) || daemon->is_restarted)
+	if (daemon_hands_over(daemon) || daemon->is_restarted) {
+		handover_get_pages(daemon);
 		await_greetings(daemon);
+	}
 	if (daemon_hands_over(daemon)) {
 		/* A signal to stop that came before it was held would be lost with this program. It is one
 		 * turn: without the first call there would be others while anybody has something to do. */

@@ -85,6 +85,7 @@ struct daemon {
 	uint32_t renewal_request;
 	int gateway_socket; /* one more descriptor of the service manager's, for the next program; -1: none */
 	bool is_handing_over;
+	int image_memfd; /* of the image that is to be made; 0: it isn't there yet */
 	bool is_running;
 	bool asks_for_restart, is_restarted; /* as soon as it is asked to stop */
 	bool has_lost;			     /* something that the daemon before it had */

@@ -80,22 +80,24 @@ static void add_queued_for(void *userdata, struct session *session)
 	add_queued(userdata, session_hop(session));
 }
 
-/* Makes the memfd, and gets pages for what is queued while everybody is still served: they may be dear. Where
- * there are none, the image says so. */
-static int get_pages(struct daemon *daemon)
+void handover_get_pages(struct daemon *daemon)
 {
 	int memfd = image_memfd();
 	uint64_t bytes = 0;
 
+	if (memfd < 0)
+		return; /* the image says so */
+	daemon->image_memfd = memfd;
 	local_each(daemon->local, add_queued_for, &bytes);
 	links_each_hop(daemon->links, add_queued, &bytes);
-	for (uint64_t at = 0; memfd >= 0 && at + PAGES_AT_ONCE < bytes; at += PAGES_AT_ONCE) {
+	for (uint64_t at = 0; at + PAGES_AT_ONCE < bytes; at += PAGES_AT_ONCE) {
 		if (fallocate(memfd, 0, (off_t)at, PAGES_AT_ONCE) < 0 ||
 		    event_base_loopexit(daemon->base, NULL) < 0)
 			break;
+		links_poll(daemon->links);
 		event_base_loop(daemon->base, EVLOOP_NONBLOCK);
+		vchan_host_look(daemon->host);
 	}
-	return memfd;
 }
 
 /* --- the old daemon --------------------------------------------------------------------------- */
@@ -254,18 +256,20 @@ static void settle(struct daemon *daemon, struct head *head)
 	head->topics = topics_number_for_image(daemon->topics, head->sessions + head->links);
 	first = streams_number_for_image(daemon->streams, head->sessions + head->links + head->topics);
 	via_number_for_image(daemon->via, activations_number_for_image(daemon->activations, first));
+	relay_publish(&daemon->relay);
 }
 
 /* Ends what can't go on, and makes the image of all else. */
 static int prepare_image(struct daemon *daemon, int *carrier)
 {
-	int memfd = get_pages(daemon); /* before anything is noted */
+	int memfd = daemon->image_memfd;
 	char leaf[PEERS_OWN_LEAF_SIZE];
 	struct head head = {.version = PACKAGE_VERSION,
 			    .renewals = daemon->renewals + 1,
 			    .self = daemon->self,
 			    .has_leaf = daemon->self.domid != 0 && peers_own_leaf(daemon->peers, leaf)};
 
+	daemon->image_memfd = 0;
 	end_others(daemon);
 	settle(daemon, &head);
 	invariants_dump(daemon, head.renewals, "before");

@@ -214,6 +214,15 @@ void relay_settle_for_image(struct relay *relay)
 	hop_free_retired(relay);
 }
 
+void relay_publish(struct relay *relay)
+{
+	struct hop *hop;
+
+	DL_FOREACH2(relay->marked[MARK_DIRTY], hop, marks[MARK_DIRTY].next)
+		if (hop_has_rings(hop) && !hop->guarded)
+			hop_publish(hop);
+}
+
 void hop_settle_for_image(struct hop *hop)
 {
 	struct channel_end *end;

@@ -85,6 +85,8 @@ void hop_ring_image(struct image *image, const struct ring_view *ring);
 /* Ends at once what is left of hops that nobody has any more, whose channels would otherwise end in turns to
  * come. */
 void relay_settle_for_image(struct relay *relay);
+/* Shows programs what was written into their rings, also where the passes were over before. */
+void relay_publish(struct relay *relay);
 /* Has a program unbind what it is unbinding, and ends what can't be kept: withdrawals of calls that are still
  * to be sent, on whose arrival nothing depends; of a link, channels that lead to a hop that isn't in the
  * image. */
