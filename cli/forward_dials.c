@@ -146,8 +146,8 @@ static void break_socket(void *userdata, int fd, bool ended)
 	struct pollfd other = {.fd = fd, .events = POLLOUT};
 	int unread = 0, unsent = 0;
 
-	/* Its other end reads ECONNRESET by a reset of TCP, which would take from it what is on its way: if that
-	 * is the whole, it isn't reset. Or if something that it wrote lies unread. */
+	/* Its other end reads ECONNRESET by a reset of TCP, which would take from it what is on its way: if
+	 * that is the whole, it isn't reset. Or if something that it wrote lies unread. */
 	if (at->place.kind == PLACE_TCP) {
 		if (!ended || ioctl(fd, SIOCOUTQ, &unsent) < 0 || unsent == 0)
 			setsockopt(fd, SOL_SOCKET, SO_LINGER, &(struct linger){.l_onoff = 1},

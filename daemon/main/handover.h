@@ -37,8 +37,8 @@ void takeover_print(const struct takeover *takeover, char text[TAKEOVER_TEXT_SIZ
 
 /* Whether the next program could open what it needs beside what it inherits. */
 bool handover_has_descriptors(const struct daemon *daemon);
-/* Makes the memfd of the image, and gets pages for what is queued while everybody is still served: they may be
- * dear. Links may begin to greet meanwhile. */
+/* Makes the memfd of the image, and gets pages for what is queued while everybody is still served: they may
+ * be dear. Links may begin to greet meanwhile. */
 void handover_get_pages(struct daemon *daemon);
 /* Ends what can't be handed over, makes the image, and leaves XenStore and Xen: 0, and only the execve(2) may
  * follow. A negative errno: there can be no image, and all that hasn't ended goes on here. */
