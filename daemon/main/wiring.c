@@ -3,6 +3,7 @@
 /* Makes the modules, gives each the ones below that it needs, and connects their callbacks. */
 
 #include <errno.h>
+#include <signal.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -315,15 +316,24 @@ static int become_user(struct daemon *daemon)
 	return r;
 }
 
+/* While it takes over it hears no signals yet. */
+static bool is_told_to_stop(void)
+{
+	sigset_t told;
+
+	return sigpending(&told) == 0 &&
+	       (sigismember(&told, SIGTERM) == 1 || sigismember(&told, SIGINT) == 1);
+}
+
 /* Does a step that fails while users can't be looked up, or a file has a mistake, which was made since the
  * daemon before had it checked. What was handed over waits for it, where a start is tried again. */
 static int when_files_are_good(struct daemon *daemon, int (*step)(struct daemon *daemon))
 {
 	int r;
 
-	while (((r = step(daemon)) == -EAGAIN || r == -EBADMSG) && daemon->handover)
+	while (((r = step(daemon)) == -EAGAIN || r == -EBADMSG) && daemon->handover && !is_told_to_stop())
 		startup_pause();
-	return r;
+	return (r == -EAGAIN || r == -EBADMSG) && daemon->handover ? -EINTR : r;
 }
 
 int wiring_start(struct daemon *daemon)

@@ -134,7 +134,7 @@ def test_no_lack_of_descriptors_leaves_programs_waiting(installed):
     """The next one can't take what it is given, and must close what it doesn't know; or it ends."""
     node, install = installed
     seen = set()
-    for files in range(16, 36):
+    for files in range(16, 48):
         outcomes, before = [], node.log.read_text()
         with Connection(node.socket) as sender, Connection(node.socket, binds="inbox") as receiver:
             post("self:inbox", b"x", outcomes, sender)
@@ -293,6 +293,17 @@ def test_bad_rules_between_two_daemons_are_waited_for(between):
     eventually(lambda: "action 'alow': must be allow or deny" in node.log.read_text(), "it says what is wrong")
     node.write_policy(node.policy)
     between.goes_on()
+
+
+def test_who_waits_for_good_rules_can_be_stopped(between):
+    node = between.node
+    with between.install.nobody_reads():
+        node.write_policy(rule("2", "inbox", "alow"))
+    eventually(lambda: "action 'alow': must be allow or deny" in node.log.read_text(), "it says what is wrong")
+    node.daemon.terminate()
+    assert node.daemon.wait(20 * PATIENCE) == 0
+    node.write_policy(node.policy)
+    node.start()
 
 
 def test_a_domain_restored_between_two_daemons_goes_on(between):
