@@ -86,7 +86,7 @@ class Daemon:
             try:
                 connection, _ = self.listener.accept()
                 hello = json.loads(connection.recv(65536))
-                assert hello["type"] == "hello" and hello["version"] == 2
+                assert hello["type"] == "hello" and hello["version"] == 1
                 connection.send(json.dumps({"type": "welcome", "version": 1, "host": self.host,
                                             "instance": self.instance}).encode())
             except OSError:
