@@ -874,7 +874,7 @@ fn what_is_leaked_harms_nobody() {
     let listener = there.stream_listen("rs-leak-streams", LONG).unwrap();
     let topic = there.begin_topic("rs-leak-topic", Retain::Last).unwrap();
     let looking = here.watch("*", USUAL).unwrap();
-    assert!(polled_once(looking.next()).is_none());
+    drop(polled_once(looking.next())); // the first change may have come by then
     let sending = here.begin_send("self:rs-leak", [1; 20000], USUAL).unwrap();
     let mut call = here.begin_call("self:rs-leak", b"call", LONG).unwrap();
     let stream = here.begin_stream_connect("self:rs-leak-streams", LONG).unwrap();
