@@ -94,11 +94,6 @@ int transport_map_rings(struct transport *transport, const struct frame_welcome 
 
 /* ---- other memory ---------------------------------------------------------------------------- */
 
-static uint32_t index_in(const uint32_t *shared)
-{
-	return __atomic_load_n(shared, __ATOMIC_ACQUIRE);
-}
-
 /* Copies what lies in the ring between two positions, and its control block. Where no bytes are, no pages are
  * touched: hundreds of programs move at once. A daemon whose index is impossible gets whatever is there. */
 static void copy_ring(const struct ring_view *ring, uint32_t begin, uint32_t end, const uint8_t *from,
@@ -106,12 +101,13 @@ static void copy_ring(const struct ring_view *ring, uint32_t begin, uint32_t end
 {
 	const uint8_t *control = (const uint8_t *)ring->producer;
 	uint32_t count = end - begin < ring->size ? end - begin : ring->size;
-	uint32_t at = begin & (ring->size - 1), first = ring->size - at < count ? ring->size - at : count;
+	struct iovec pieces[2];
+	int parts = ring_pieces_of(ring, begin, count, pieces);
 
 	memcpy(to + (control - from), control, LOCAL_RING_CONTROL);
-	to += ring->data - from;
-	memcpy(to + at, ring->data + at, first);
-	memcpy(to, ring->data, count - first);
+	for (int i = 0; i < parts; i++)
+		memcpy(to + ((const uint8_t *)pieces[i].iov_base - from), pieces[i].iov_base,
+		       pieces[i].iov_len);
 }
 
 static void move_ring(struct ring_view *ring, const uint8_t *from, uint8_t *to)
@@ -144,12 +140,12 @@ static int take_memory(struct transport *transport, int fd)
 	if (memory == MAP_FAILED)
 		return -ENOMEM;
 	madvise(memory, transport->memory_size, MADV_DONTFORK);
-	copy_ring(&transport->out.ring, index_in(transport->out.ring.consumer), transport->out.head,
+	copy_ring(&transport->out.ring, ring_load(transport->out.ring.consumer), transport->out.head,
 		  transport->memory, memory);
-	copy_ring(&transport->in.ring, transport->in.released, index_in(transport->in.ring.producer),
+	copy_ring(&transport->in.ring, transport->in.released, ring_load(transport->in.ring.producer),
 		  transport->memory, memory);
 	copy_ring(&transport->deliveries.ring, transport->deliveries.released,
-		  index_in(transport->deliveries.ring.producer), transport->memory, memory);
+		  ring_load(transport->deliveries.ring.producer), transport->memory, memory);
 	move_ring(&transport->out.ring, transport->memory, memory);
 	move_ring(&transport->in.ring, transport->memory, memory);
 	move_ring(&transport->deliveries.ring, transport->memory, memory);
