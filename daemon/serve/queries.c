@@ -253,7 +253,9 @@ static struct query *add_query(struct queries *queries, struct session *session,
 	return query;
 }
 
-int queries_add(struct queries *queries, struct session *session, uint32_t request, struct frame_text text)
+/* Adds one that has waited for so long already. */
+static int add_text(struct queries *queries, struct session *session, uint32_t request,
+		    struct frame_text text, uint64_t waited_ms)
 {
 	struct query *query;
 
@@ -263,7 +265,13 @@ int queries_add(struct queries *queries, struct session *session, uint32_t reque
 	if (!query)
 		return -ENOMEM;
 	memcpy(query->text, text.data, text.size);
+	query->since_ms -= waited_ms;
 	return 0;
+}
+
+int queries_add(struct queries *queries, struct session *session, uint32_t request, struct frame_text text)
+{
+	return add_text(queries, session, request, text, 0);
 }
 
 int queries_add_report(struct queries *queries, struct session *session, uint32_t request,
@@ -342,10 +350,8 @@ void queries_read_image(struct queries *queries, struct image *image, const stru
 	if (image->error)
 		return;
 	session_ask_again(hop_owner(hop));
-	r = queries_add(queries, hop_owner(hop), request,
-			(struct frame_text){(const char *)text.data, text.size});
+	r = add_text(queries, hop_owner(hop), request,
+		     (struct frame_text){(const char *)text.data, text.size}, waited_ms);
 	if (r < 0)
 		image_fail(image, r);
-	else
-		find(queries, hop_owner(hop))->waiting->prev->since_ms -= waited_ms;
 }
