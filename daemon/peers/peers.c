@@ -222,6 +222,14 @@ void peers_remove(struct peers *peers, const char *path)
 			    strerror(-r));
 }
 
+void peer_remove_ours(const struct peer *peer, const char *rest)
+{
+	char path[PEERS_PATH_SIZE];
+
+	peer_our_path(peer, path, rest);
+	peers_remove(peer->peers, path);
+}
+
 static void remove_leaf(struct peers *peers, const char *leaf)
 {
 	char path[PEERS_PATH_SIZE];
@@ -246,30 +254,13 @@ static void remove_tree(struct peers *peers)
 	peers->hands_over = false;
 }
 
-static void remove_for(const struct peer *peer, const char *rest)
-{
-	char path[PEERS_PATH_SIZE];
-
-	peer_our_path(peer, path, rest);
-	peers_remove(peer->peers, path);
-}
-
 /* What a peer that may know of us sees stays in a hand-over; all else that was written for it goes. */
 static void remove_private(const struct peer *peer)
 {
-	char nonce[PEERS_NONCE_SIZE + 1];
-
-	if (!peer->advertised) {
-		if (peer->rendezvous.our_nonce[0])
-			remove_for(peer, "");
-	} else if (!peer->peers->hands_over) {
-		remove_for(peer, "/endpoints");
-	} else {
-		remove_for(peer, "/hello");
-		snprintf(nonce, sizeof(nonce), "/%s", peer->rendezvous.grant_nonce);
-		if (nonce[1])
-			remove_for(peer, nonce);
-	}
+	if (peer->advertised)
+		peer_remove_ours(peer, peer->peers->hands_over ? "/hello" : "/endpoints");
+	else if (peer->rendezvous.our_nonce[0])
+		peer_remove_ours(peer, "");
 }
 
 static void on_readers(void *userdata, int error, char *const *untrusted_names, unsigned count)

@@ -396,19 +396,14 @@ void advertise_again(struct peer *peer)
 
 void advertise_withdraw(struct peer *peer)
 {
-	char path[PEERS_PATH_SIZE];
-
 	if (!peer->advertised && !peer->rendezvous.our_nonce[0])
 		return;
-	if (peer->advertised) { /* by itself first: the removal of the directory is hidden from the peer */
-		peer_our_path(peer, path, "/endpoints");
-		peers_remove(peer->peers, path);
-	}
+	if (peer->advertised) /* by itself first: the removal of the directory is hidden from the peer */
+		peer_remove_ours(peer, "/endpoints");
 	peer->advertised = false;
 	peer->rendezvous.our_nonce[0] = '\0'; /* the directory that our hello was in goes, too */
 	advertise_anew(peer);
-	peer_our_path(peer, path, "");
-	peers_remove(peer->peers, path);
+	peer_remove_ours(peer, "");
 }
 
 int advertise_init(struct peers *peers)

@@ -282,6 +282,8 @@ void peer_read(struct peer *peer, enum peer_leaf leaf);
 void peers_remove(struct peers *peers, const char *path);
 /* Writes our own path to/<peer>/<rest>. */
 void peer_our_path(const struct peer *peer, char path[PEERS_PATH_SIZE], const char *rest);
+/* Removes what we have written there, likewise. */
+void peer_remove_ours(const struct peer *peer, const char *rest);
 /* Returns whether the peer's hello is there, of our version, and not an earlier daemon's. */
 bool peer_hello_is_current(const struct peer *peer);
 

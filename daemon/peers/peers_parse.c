@@ -136,8 +136,7 @@ int hello_parse(const char *untrusted_value, size_t size, unsigned *major, struc
 	return 0;
 }
 
-/* Takes the places of topics, ".P" each, between the number and the colon:  look for
- * the colon, and take none of their digits but 0 for what they don't know. */
+/* Takes the places of topics, ".P" each, between the number and the colon. */
 static void topics_parse(const char *field, const char *colon, struct offered *offered)
 {
 	const char *at = memchr(field, '.', (size_t)(colon - field));

@@ -22,15 +22,14 @@
 void rendezvous_unpublish(struct peer *peer)
 {
 	struct rendezvous *rendezvous = &peer->rendezvous;
-	char path[PEERS_PATH_SIZE], rest[PEERS_NONCE_SIZE + 1];
+	char rest[PEERS_NONCE_SIZE + 1];
 
 	if (!rendezvous->published)
 		return;
 	rendezvous->published = rendezvous->publish_lost = false;
 	store_cancel(&rendezvous->publish_request);
 	snprintf(rest, sizeof(rest), "/%s", rendezvous->grant_nonce);
-	peer_our_path(peer, path, rest);
-	peers_remove(peer->peers, path);
+	peer_remove_ours(peer, rest);
 }
 
 void rendezvous_hand_over(struct peer *peer, struct vchan *vchan)
