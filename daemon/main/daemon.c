@@ -74,26 +74,26 @@ static void on_hangup(int number, short what, void *userdata)
 	reload_files(daemon);
 }
 
-/* Between two programs nobody hears signals, so they wait for the next one, until it runs. */
-static void hold_signals(int how)
+static void hold_signal(int how, int number)
 {
 	sigset_t signals;
 
 	sigemptyset(&signals);
-	sigaddset(&signals, SIGTERM);
-	sigaddset(&signals, SIGINT);
-	sigaddset(&signals, SIGHUP);
+	sigaddset(&signals, number);
 	sigprocmask(how, &signals, NULL);
 }
 
-/* There is nothing yet that a reload could be applied to. */
-static void hold_hangup(void)
+static void hold_stop_signals(int how)
 {
-	sigset_t hangup;
+	hold_signal(how, SIGTERM);
+	hold_signal(how, SIGINT);
+}
 
-	sigemptyset(&hangup);
-	sigaddset(&hangup, SIGHUP);
-	sigprocmask(SIG_BLOCK, &hangup, NULL);
+/* Between two programs nobody hears signals, so they wait for the next one, until it runs. */
+static void hold_signals(int how)
+{
+	hold_stop_signals(how);
+	hold_signal(how, SIGHUP);
 }
 
 /* Whether the daemon before has left something. Until that is taken, a stop would end what a restart is to
@@ -107,8 +107,8 @@ static bool takes_over(const struct daemon *daemon)
 
 static int start_base(struct daemon *daemon)
 {
-	hold_signals(takes_over(daemon) ? SIG_BLOCK : SIG_UNBLOCK);
-	hold_hangup();
+	hold_stop_signals(takes_over(daemon) ? SIG_BLOCK : SIG_UNBLOCK);
+	hold_signal(SIG_BLOCK, SIGHUP); /* there is nothing yet that a reload could be applied to */
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN); /* an image that may not be as large fails, and no more */
 	daemon->base = event_base_new();

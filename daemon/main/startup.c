@@ -88,7 +88,7 @@ static int await_store(struct daemon *daemon, void (*done)(void *, int, const ch
 
 static void note_own_leaf(struct daemon *daemon, unsigned leaf, int error)
 {
-	/* What an attempt before has asked may be answered now. */
+	/* Also by what an attempt before has asked. */
 	daemon->own_leaves_missing |= error == -ENOENT ? 1u << leaf : 0;
 }
 
@@ -108,7 +108,6 @@ static int look_for_own_leaves(struct daemon *daemon)
 {
 	int r = store_read(daemon->store, "data/xenmsg/presence", on_own_presence, daemon, NULL);
 
-	daemon->own_leaves_missing = 0;
 	return r < 0 ? r : store_read(daemon->store, "data/xenmsg/own", on_own_private, daemon, NULL);
 }
 

@@ -3,8 +3,8 @@
 /* Makes the modules, gives each the ones below that it needs, and connects their callbacks. */
 
 #include <errno.h>
-#include <signal.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -331,9 +331,14 @@ static int when_files_are_good(struct daemon *daemon, int (*step)(struct daemon 
 {
 	int r;
 
-	while (((r = step(daemon)) == -EAGAIN || r == -EBADMSG) && daemon->handover && !is_told_to_stop())
+	while ((r = step(daemon)) == -EAGAIN || r == -EBADMSG) {
+		if (!daemon->handover)
+			return r;
+		if (is_told_to_stop())
+			return -EINTR;
 		startup_pause();
-	return (r == -EAGAIN || r == -EBADMSG) && daemon->handover ? -EINTR : r;
+	}
+	return r;
 }
 
 int wiring_start(struct daemon *daemon)
