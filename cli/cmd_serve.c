@@ -141,22 +141,29 @@ static void fail_job(struct job *job, int error, const char *what, const char *d
 static void on_time(int fd, short what, void *userdata);
 static void on_room(void *userdata, const struct xenmsg_result *result);
 
+/* At the loop: the caller of this may be at that answer next. */
+static void give_oldest_up(struct serve *serve)
+{
+	struct job *oldest;
+
+	DL_FOREACH(serve->jobs, oldest)
+		if (oldest->on_time && !oldest->gave_up) {
+			oldest->gave_up = true;
+			event_active(oldest->on_time, EV_TIMEOUT, 0);
+			return;
+		}
+}
+
 /* Waits for the caller to read, for whom the oldest answer that waits gives up if there are too many. Returns
  * false if it isn't waited for. */
 static bool wait_for_caller(struct job *job)
 {
 	const struct timeval patience = {.tv_sec = REPLY_PATIENCE_S};
 	struct serve *serve = job->serve;
-	struct job *oldest;
 
 	if (!job->on_time) {
-		DL_FOREACH(serve->jobs, oldest)
-			if (oldest->on_time && !oldest->gave_up && serve->waiting >= MOST_WAITING)
-				break;
-		if (oldest) {
-			oldest->gave_up = true;
-			event_active(oldest->on_time, EV_TIMEOUT, 0); /* who calls this may be at it next */
-		}
+		if (serve->waiting >= MOST_WAITING)
+			give_oldest_up(serve);
 		job->on_time = event_new(serve->loop.base, -1, 0, on_time, job);
 		if (!job->on_time)
 			return false;

@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <poll.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -140,20 +139,25 @@ static void hold(struct dial *dial, int error)
 	forward_rest(forward);
 }
 
+static bool has_queued(int fd, unsigned long queue)
+{
+	int bytes = 0;
+
+	return ioctl(fd, queue, &bytes) == 0 && bytes > 0;
+}
+
 static void break_socket(void *userdata, int fd, bool ended)
 {
 	const struct end_at *at = userdata;
-	struct pollfd other = {.fd = fd, .events = POLLOUT};
-	int unread = 0, unsent = 0;
 
 	/* Its other end reads ECONNRESET by a reset of TCP, which would take from it what is on its way: if
-	 * that is the whole, it isn't reset. Or if something that it wrote lies unread. */
+	 * that is the whole, it isn't reset. Or if something that it wrote lies unread. If it is closed,
+	 * nobody takes a part for the whole. */
 	if (at->place.kind == PLACE_TCP) {
-		if (!ended || ioctl(fd, SIOCOUTQ, &unsent) < 0 || unsent == 0)
+		if (!ended || !has_queued(fd, SIOCOUTQ))
 			setsockopt(fd, SOL_SOCKET, SO_LINGER, &(struct linger){.l_onoff = 1},
 				   sizeof(struct linger));
-	} else if (!ended && (ioctl(fd, FIONREAD, &unread) < 0 || unread == 0) &&
-		   !(poll(&other, 1, 0) > 0 && (other.revents & (POLLHUP | POLLERR)))) {
+	} else if (!ended && !has_queued(fd, FIONREAD) && !pump_is_hung_up(fd)) {
 		at->forward->has_truncated = true;
 		cli_note(at->forward->cli,
 			 "forward: %s can't be told that the connection broke: it reads an end of file",

@@ -141,11 +141,11 @@ static void pass_on_end(struct direction *direction)
 	look_at_end(direction->pump);
 }
 
-static bool is_right_hung_up(const struct pump *pump)
+bool pump_is_hung_up(int fd)
 {
-	struct pollfd right = {.fd = pump->right.end.in};
+	struct pollfd at = {.fd = fd};
 
-	return poll(&right, 1, 0) > 0 && (right.revents & (POLLHUP | POLLERR));
+	return poll(&at, 1, 0) > 0 && (at.revents & (POLLHUP | POLLERR));
 }
 
 static bool is_unix(int fd)
@@ -205,7 +205,7 @@ static void on_later(evutil_socket_t fd, short what, void *userdata)
 
 	if (!is_wanted(&pump->there) && !is_wanted(&pump->back))
 		finish(pump, 0, &pump->right);
-	else if (is_right_hung_up(pump))
+	else if (pump_is_hung_up(pump->right.end.in))
 		drop(&pump->there);
 	else
 		wait_until(pump, LOOK_MS);

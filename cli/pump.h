@@ -52,6 +52,8 @@ bool pump_has_brought(const struct pump *pump);
 bool pump_is_cut(const struct pump *pump);
 /* Closes the ends, both of which see a broken stream, without `done`. */
 void pump_break(struct pump *pump);
+/* Whether the other end of a socket or pipe is closed, so that nobody is there. */
+bool pump_is_hung_up(int fd);
 /* Closes the ends; after an error, both ends see a broken stream. May be called from `done`. */
 void pump_free(struct pump *pump);
 
