@@ -56,8 +56,7 @@ int pings_add_relayed(struct pings *pings, const struct frame_ping_relayed *what
 void pings_relay(struct pings *pings, uint32_t domid, struct pings *to);
 /* Moves all pings to those of another link with the same peer; what can't be fails with -EHOSTUNREACH. */
 void pings_move(struct pings *pings, struct pings *to);
-/* Fails those that wait to be relayed, to other hosts (`far`) or within this one: the peer doesn't do
- * that. */
+/* Fails those that wait to be relayed within this host: the peer doesn't do that. */
 void pings_refuse_relayed(struct pings *pings);
 /* Takes an answer to one of them: `result` is 0 or a negative errno. Returns the round trip in ns, and in
  * *domid whose it is (UINT32_MAX: a domain's on another host); 0 if it answers none of them, or with an

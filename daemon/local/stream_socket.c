@@ -20,7 +20,7 @@ static void spend(struct stream *stream, uint64_t units)
 	relay_spend(stream->relay, stream->payer, units);
 }
 
-/* Not the opener makes calls about the stream's socket long. */
+/* The program that has the stream's socket can make calls about it take long, and its opener can't. */
 static void let_program_pay(struct stream *stream)
 {
 	if (stream->program && stream->payer != stream->program)
