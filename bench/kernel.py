@@ -39,6 +39,11 @@ def switches(pid):
     return total
 
 
+def is_traced(task):
+    with open(f"/proc/{task}/status", encoding="utf-8") as lines:
+        return any(line.startswith("TracerPid:") and int(line.split()[1]) for line in lines)
+
+
 def faults(pid):
     with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
         fields = file.read().rpartition(")")[2].split()
@@ -132,7 +137,9 @@ class ByStrace:
         self.process = subprocess.Popen(["strace", "-f", "-qq", "-s", "0", "-e", "signal=none", "-o", self.path,
                                          *(word for pid in pids.values() for word in ("-p", str(pid)))], stderr=subprocess.DEVNULL)
         self.pids, self.at = pids, 0
-        time.sleep(1)  # until it is attached to all: each call from then on has a line
+        # Once it is attached to all, each call has a line.
+        while self.process.poll() is None and not all(map(is_traced, self.whose)):
+            time.sleep(0.01)
         if self.process.poll() is not None:
             self.directory.cleanup()
             raise OSError("strace has ended")
