@@ -575,7 +575,7 @@ static bool take_endpoints(struct listing *listing, const char *typed)
 	if (address_parse_domain(typed, size, &parsed) < 0)
 		return false;
 	if (parts.endpoint.data &&
-	    (!parts.endpoint.size || address_is_meant(parts.endpoint.data, parts.endpoint.size) ||
+	    (!endpoint_pattern_is_valid(parts.endpoint.data, parts.endpoint.size) ||
 	     !address_part_copy(parts.endpoint, listing->endpoint, sizeof(listing->endpoint))))
 		return false;
 	if (is_one(parsed.domain)) {

@@ -41,24 +41,28 @@ static const struct letter {
 	{'o', "fields"}, /* as ps(1) has it */
 };
 
+/* Takes decimal numbers alone: strtod() would take 1e3, 0x10 and nan, too. */
 static bool parse_seconds(const char *text, int *ms)
 {
 	static const struct {
 		const char *name;
 		double seconds;
-	} units[] = {{"", 1}, {"s", 1}, {"ms", 0.001}, {"m", 60}, {"h", 3600}};
-	size_t unit = 0;
-	char *end;
+	} units[] = {{"", 1}, {"s", 1}, {"ms", 0.001}, {"m", 60}, {"min", 60}, {"h", 3600}};
+	size_t digits = strspn(text, "0123456789."), unit = 0;
+	char number[32], *end;
 	double seconds;
 
-	errno = 0;
-	seconds = strtod(text, &end);
-	while (unit < sizeof(units) / sizeof(units[0]) && strcmp(end, units[unit].name) != 0)
+	if (digits == 0 || digits >= sizeof(number))
+		return false;
+	memcpy(number, text, digits);
+	number[digits] = '\0';
+	seconds = strtod(number, &end);
+	while (unit < sizeof(units) / sizeof(units[0]) && strcmp(text + digits, units[unit].name) != 0)
 		unit++;
-	if (end == text || unit == sizeof(units) / sizeof(units[0]) || errno)
+	if (*end || unit == sizeof(units) / sizeof(units[0]))
 		return false;
 	seconds *= units[unit].seconds;
-	if (!(seconds >= 0) || seconds > SECONDS_MAX)
+	if (seconds > SECONDS_MAX)
 		return false;
 	*ms = (int)ceil(seconds * 1000);
 	return true;

@@ -19,6 +19,16 @@ bool endpoint_name_is_valid(const char *name, size_t size)
 	return true;
 }
 
+bool endpoint_pattern_is_valid(const char *pattern, size_t size)
+{
+	if (size == 0 || pattern[0] == '_' || pattern[0] == '-')
+		return false;
+	for (size_t i = 0; i < size; i++)
+		if (!pattern[i] || (!is_alnum(pattern[i]) && !strchr("_-*?[]!^", pattern[i])))
+			return false;
+	return true;
+}
+
 /* Accepts what xl accepts as a name, as far as it can stand before a colon on a command line. */
 bool domain_name_is_valid(const char *name, size_t size)
 {

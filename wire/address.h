@@ -46,6 +46,8 @@ struct address {
 bool endpoint_name_is_valid(const char *name, size_t size);
 bool domain_name_is_valid(const char *name, size_t size);
 bool host_name_is_valid(const char *name, size_t size);
+/* Whether a shell pattern may match an endpoint's name, as far as its characters tell. */
+bool endpoint_pattern_is_valid(const char *pattern, size_t size);
 
 /* Splits [HOST/]DOMAIN[:ENDPOINT]; a slash behind the colon is part of the endpoint. */
 struct address_parts address_split(const char *text, size_t size);

@@ -443,12 +443,11 @@ static const char *set_pattern(struct host_watch *watch, const struct address_pa
 	    !address_part_copy(*host, watch->host, sizeof(watch->host)))
 		return "the part before the slash must be a host's name, without * and ?";
 	if (!domain_name_is_valid(domain->data, domain->size) ||
-	    !address_part_copy(*domain, watch->domain, sizeof(watch->domain)) ||
-	    address_is_meant(endpoint->data, endpoint->size))
+	    !address_part_copy(*domain, watch->domain, sizeof(watch->domain)))
 		return "a pattern is HOST/DOMAIN or HOST/DOMAIN:ENDPOINT";
-	if (endpoint->data && (endpoint->size == 0 || memchr(endpoint->data, '\0', endpoint->size) ||
+	if (endpoint->data && (!endpoint_pattern_is_valid(endpoint->data, endpoint->size) ||
 			       !address_part_copy(*endpoint, watch->endpoint, sizeof(watch->endpoint))))
-		return "the pattern for the endpoint is empty or too long";
+		return WATCH_NO_ENDPOINT;
 	watch->endpoints = endpoint->data;
 	watch->is_pattern = host_watch_is_pattern(watch);
 	return NULL;

@@ -17,6 +17,11 @@ struct session;
 /* units of work of one program's watches, then another's turn comes */
 #define PIECE 4096u
 
+/* Why a pattern is refused that no endpoint's name can match. */
+#define WATCH_NO_ENDPOINT                                                                                    \
+	"no endpoint can have such a name: it is letters, digits, _ and -, begins with a letter or digit, "  \
+	"and in a pattern *, ? and [...] stand for some"
+
 /* Sends an event of a watch, unless the program is cut off, as one is that doesn't read its events. */
 void watch_event(struct session *session, uint32_t watch, const struct frame_event *event, bool *is_cut_off);
 

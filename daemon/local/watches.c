@@ -447,12 +447,12 @@ void watches_add(struct watches *watches, struct session *session, uint32_t numb
 		error = EEXIST;
 		why = "another watch has this number";
 	} else if (domain->size == 0 || !address_part_copy(*domain, watch->domain, sizeof(watch->domain)) ||
-		   !is_printable(*domain) || !is_printable(*endpoint) ||
-		   address_is_meant(endpoint->data, endpoint->size)) {
+		   !is_printable(*domain)) {
 		why = "a pattern is DOMAIN or DOMAIN:ENDPOINT";
-	} else if (endpoint->data && (endpoint->size == 0 || !address_part_copy(*endpoint, watch->endpoint,
-										sizeof(watch->endpoint)))) {
-		why = "the pattern for the endpoint is empty or too long";
+	} else if (endpoint->data &&
+		   (!endpoint_pattern_is_valid(endpoint->data, endpoint->size) ||
+		    !address_part_copy(*endpoint, watch->endpoint, sizeof(watch->endpoint)))) {
+		why = WATCH_NO_ENDPOINT;
 	}
 	if (why) {
 		free(watch);

@@ -117,11 +117,10 @@ static const char *set_uid(struct item *item, bool groups, int *error)
 
 static const char *set_pattern(struct item *item)
 {
-	size_t size =
-		strspn(item->text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-*?[]!^");
+	size_t size = strlen(item->text);
 
 	item->kind = ITEM_TEXT;
-	if (item->text[size] || size > PATTERN_MAX)
+	if (size > PATTERN_MAX || !endpoint_pattern_is_valid(item->text, size))
 		return "an endpoint is a name or shell pattern of letters, digits, _, -, *, ? and [...]";
 	return NULL;
 }

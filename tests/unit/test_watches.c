@@ -146,8 +146,8 @@ SCENE_TEST_EACH(pattern_means_what_it_says, scene_start, number, 2 * ROWS(patter
 SCENE_TEST(what_is_no_pattern_is_refused, scene_start)
 {
 	char name[DOMAIN_NAME_MAX + 2], endpoint[2 * ENDPOINT_NAME_MAX + 8] = "7:";
-	static const char *const bad[] = {"",	":",	    ":inbox", "7:",	"7:a:b",
-					  "7 ", "7:in box", "7\n",    "7:\x7f", "\xc3\xa4"};
+	static const char *const bad[] = {"",	":",	    ":inbox", "7:",	"7:a:b",    "7:a.b",
+					  "7 ", "7:in box", "7\n",    "7:\x7f", "\xc3\xa4", "7:_*"};
 
 	for (unsigned i = 0; i < sizeof(bad) / sizeof(*bad); i++)
 		assert_int_equal(watch(scene, &scene->a, 1, bad[i]), EINVAL);
