@@ -63,7 +63,7 @@ bystander_LDFLAGS = -no-install
 chaos_program_LDFLAGS = -no-install
 
 include tests/integration/lower.mk
-EXTRA_DIST += $(wildcard $(srcdir)/tests/integration/*.py) tests/lsan.supp
+EXTRA_DIST += $(wildcard $(srcdir)/tests/integration/*.py) tests/integration/shown_examples.md tests/lsan.supp
 include tests/fuzz/local.mk
 include tests/peers/local.mk
 include tests/xen/local.mk

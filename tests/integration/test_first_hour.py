@@ -33,9 +33,9 @@ def without_numbers(text):
 def is_still_so(page, again, plainly):
     """Compares a page with what is shown again, or writes it anew if that is asked for."""
     if os.environ.get("XENMSG_UPDATE"):
-        pathlib.Path(SOURCES, "doc", page).write_text(again, encoding="utf-8")
+        pathlib.Path(SOURCES, page).write_text(again, encoding="utf-8")
     else:
-        assert plainly(again).splitlines() == plainly(read_source("doc", page)).splitlines()
+        assert plainly(again).splitlines() == plainly(read_source(page)).splitlines()
 
 
 def as_user(node, *words):
@@ -122,4 +122,4 @@ def look_at_the_page(three, five, tmp_path):
     eventually(lambda: listed() == {("inbox", "message"), ("upper", "call")}, "domain 3 sees what it may reach")
     eventually(lambda: "sort" in five.endpoints(), "it is bound, too")
     eventually(lambda: three.xenmsg("ping", "5", "--count", "1").returncode == 0, "the link is there")
-    is_still_so("first-hour.md", typed_again(read_source("doc", "first-hour.md"), {3: three, 5: five}, tmp_path), plain)
+    is_still_so("doc/first-hour.md", typed_again(read_source("doc", "first-hour.md"), {3: three, 5: five}, tmp_path), plain)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""doc/examples.md shows what the examples of each command's help, and so of its manual page, print at a terminal."""
+"""shown_examples.md has what the examples of each command's help, and so of its manual page, print at a terminal."""
 
 import contextlib
 import json
@@ -115,15 +115,15 @@ def watched(node, line, folder):
 
 
 def shown_by(node, line, folder, is_root):
+    if line.endswith(">config"):  # a subscriber that comes first is told that it waits
+        publisher = in_terminal(node, "xenmsg publish --stay 1h config 'interval = 5'", folder)
+        publisher.read(until=b"bound")
     terminal = in_terminal(node, line, folder, is_root)
     if line in TYPED:
         os.write(terminal.master, TYPED[line])
     if "inbox >picture.png" in line:
         eventually(lambda: "inbox" in node.endpoints(), "it is bound")
         node.send("self:inbox", "a picture")
-    if line.endswith(">config"):
-        publisher = in_terminal(node, "xenmsg publish --stay 1h config 'interval = 5'", folder)
-        publisher.read(until=b"bound")
     try:
         if line == SUBSCRIBED:
             for seen in b'"text"', b'"waiting"':
@@ -198,4 +198,4 @@ def page_of(three, five, folder):
 
 @pytest.mark.skipif(not BINDIR or os.geteuid() != 0, reason="on what is installed, as several users")
 def test_the_examples_show_what_the_page_says(scene):
-    is_still_so("examples.md", page_of(*scene), without_days)
+    is_still_so("tests/integration/shown_examples.md", page_of(*scene), without_days)

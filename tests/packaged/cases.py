@@ -416,12 +416,11 @@ BLOCKS = {
         "./autogen.sh": "from source: scripts/check builds and installs so; its usermod is run by groups_are_given_as_the_readme_says",
     },
     "doc/architecture.md": "no page of commands",
-    "doc/examples.md": "what a terminal shows: tests/integration/test_shown_examples.py types it again",
     "doc/first-hour.md": "what a terminal shows: tests/integration/test_first_hour.py types it again",
     "doc/protocol.md": "no page of commands",
     "doc/metrics.md": "its blocks take nginx or stunnel; its unit is tried by the_exporters_unit_serves_metrics_once_it_is_enabled",
     "doc/security.md": "no page of commands",
-    "doc/probes.md": "bpftrace and SystemTap need a kernel's debugging symbols; tests/integration/test_probes.py reads the probes",
+    "doc/trouble.md": "bpftrace and SystemTap need a kernel's debugging symbols; tests/integration/test_probes.py reads the probes",
     "doc/python.md": {"import asyncio": the_program_of_pythons_page_works_between_domains},
     "doc/rust.md": "it takes rustc: tests/integration/test_rust.py builds its program with what is installed",
     "doc/hosts.md": {
