@@ -4,7 +4,7 @@
 
 /*
  * Static probes (systemtap's), at which tools like bpftrace, perf and stap can look into a running program;
- * doc/probes.md lists them. Each is a single nop as long as nobody looks. Without <sys/sdt.h> at build time
+ * doc/trouble.md lists them. Each is a single nop as long as nobody looks. Without <sys/sdt.h> at build time
  * there are none. PROBE(3, provider, name, a, b, c) has three arguments.
  */
 

@@ -31,7 +31,7 @@ def probes(path):
 
 def documented():
     """How many arguments each probe has in the document's table; what is said of one in brackets may have commas."""
-    rows = re.findall(r"^\| `(\w+:\w+)` \| (.*?) \|", read_source("doc", "probes.md"), re.M)
+    rows = re.findall(r"^\| `(\w+:\w+)` \| (.*?) \|", read_source("doc", "trouble.md"), re.M)
     return {name: len(re.sub(r"\(.*?\)", "", arguments).split(",")) for name, arguments in rows}
 
 
@@ -46,8 +46,8 @@ def test_the_documents_probes_are_there_with_their_arguments():
 
 def test_the_documents_examples_use_probes_that_there_are():
     counts = documented()
-    bpftrace = re.findall(r"^bpftrace -e '(.*?)'$", read_source("doc", "probes.md"), re.M | re.S)
-    stap = re.findall(r"^stap -e '(.*?)'$", read_source("doc", "probes.md"), re.M | re.S)
+    bpftrace = re.findall(r"^bpftrace -e '(.*?)'$", read_source("doc", "trouble.md"), re.M | re.S)
+    stap = re.findall(r"^stap -e '(.*?)'$", read_source("doc", "trouble.md"), re.M | re.S)
     assert len(bpftrace) == len(stap) == 1
     for script in bpftrace:
         name, = re.findall(r"usdt:[^:]*:(\w+:\w+)", script)
