@@ -373,7 +373,6 @@ struct frame_event {
 /* The domains that exist, as domain 0's daemon lists them. A complete list may take several frames. */
 #define DIRECTORY_REPLACES 0x1u /* begins a complete list */
 #define DIRECTORY_MORE	   0x2u /* the list continues in the next frame */
-#define DIRECTORY_TELLS	   0x4u /* from now on the sender tells what changes in XenStore for the receiver */
 struct frame_directory {
 	uint32_t flags;
 	uint32_t count;		 /* entries that follow, or that are still to be read */

@@ -145,11 +145,10 @@ int directory_take(struct directory *directory, const uint8_t *payload, uint32_t
 	if (frame.flags & DIRECTORY_REPLACES) {
 		directory->listing = true;
 		directory->lists++;
+		peers_told(directory->with.peers, true);
 	}
 	while (frame_directory_next(&frame, &entry) > 0)
 		take_entry(directory, &entry);
-	if (frame.flags & DIRECTORY_TELLS)
-		peers_told(directory->with.peers, true);
 	if (!directory->listing || (frame.flags & DIRECTORY_MORE))
 		return 0;
 	directory->listing = false;

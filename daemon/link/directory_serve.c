@@ -153,9 +153,9 @@ static int tell_all(struct directory *directory, struct guest *guest)
 {
 	const struct known_domain *domain = NULL;
 	struct entry_batch batch;
-	bool tells = peers_tell(directory->with.peers, guest->domid, true);
 
-	batch_begin(&batch, directory, guest, DIRECTORY_REPLACES | (tells ? DIRECTORY_TELLS : 0));
+	peers_tell(directory->with.peers, guest->domid, true);
+	batch_begin(&batch, directory, guest, DIRECTORY_REPLACES);
 	guest->told = (struct domid_set){.bits = {0}};
 	/* A domain that is there and has the same name is meant by it, as the one that is sent last. */
 	links_each_away(directory->with.links, tell_away,
@@ -176,14 +176,12 @@ static bool is_in_doubt(const struct directory *directory, const struct guest *g
 	return directory->doubted > guest->upto;
 }
 
-/* Whether what the guest opens to this domain, which has gone, may still get there, through us, and the guest
- * understands that. */
+/* Whether what the guest opens to this domain, which has gone, may still get there, through us. */
 static bool leads_on(struct directory *directory, uint32_t guest, uint32_t domid)
 {
 	const struct frame_identity from = {.domid = guest};
 
-	return directory->with.relays && peers_can_be_told(directory->with.peers, guest) &&
-	       links_had_session(directory->with.links, domid) &&
+	return directory->with.relays && links_had_session(directory->with.links, domid) &&
 	       access_still_relayed(directory->with.access, &from, domid, NULL) == 0;
 }
 

@@ -146,11 +146,9 @@ void peers_advertise(struct peers *peers, const char *const *names, const uint8_
  * is told, not before this returns, and within some seconds. */
 bool peers_want_all(struct peers *peers);
 
-/* In domain 0: notes that the guest can be told over its link what changes, or can't any more. Returns
- * whether it understands that; then it is told from now on, first of what it may have missed. */
-bool peers_tell(struct peers *peers, uint32_t guest, bool up);
-/* In domain 0: whether the guest's daemon understands entries `changed`. */
-bool peers_can_be_told(struct peers *peers, uint32_t guest);
+/* In domain 0: notes that the guest can be told over its link what changes, first of what it may have missed,
+ * or can't any more. */
+void peers_tell(struct peers *peers, uint32_t guest, bool up);
 /* In a guest: notes whether domain 0 tells what changes, from now on. */
 void peers_told(struct peers *peers, bool told);
 /* In a guest: takes what it tells. */

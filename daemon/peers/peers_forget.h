@@ -19,8 +19,8 @@
  *          │           until it has written its leaf again, or some seconds are over
  *          └──not needed──▶ forgotten
  *
- * Domain 0 knows all domains, and everybody knows domain 0. A daemon whose presence doesn't say that it
- * understands this isn't forgotten while it runs, nor are those that a private presence is shown to.
+ * Domain 0 knows all domains, and everybody knows domain 0. Those that a private presence is shown to aren't
+ * forgotten either.
  */
 
 #include <stdbool.h>

@@ -269,25 +269,17 @@ static void on_turn(struct task *task)
 		task_due(&peer->task); /* it may have waited only for this */
 }
 
-bool peers_tell(struct peers *peers, uint32_t guest, bool up)
+void peers_tell(struct peers *peers, uint32_t guest, bool up)
 {
-	struct peer *peer = peer_find(peers, guest);
+	struct peer *peer = up ? peer_get(peers, guest) : peer_find(peers, guest);
 
 	if (!peer)
-		return false;
-	peer->telling.is_told = up && peers->callbacks.tell && peer->presence[0];
-	if (peer->telling.is_told) {
-		peer->telling.next.list = true;
-		task_due(&peer->telling.task);
-	}
-	return peer->telling.is_told;
-}
-
-bool peers_can_be_told(struct peers *peers, uint32_t guest)
-{
-	const struct peer *peer = peer_find(peers, guest);
-
-	return peer && peer->presence[0];
+		return;
+	peer->telling.is_told = up;
+	if (!up)
+		return;
+	peer->telling.next.list = true;
+	task_due(&peer->telling.task);
 }
 
 void tell_init(struct peer *peer)

@@ -14,7 +14,7 @@
  *   that it asks for all                      to all, and it is told of all whose daemons run, and at the
  *                                             end of that it is told that it asks
  *
- *   not told ──its link with us is up, and it understands──▶ told first what it would have missed until now
+ *   not told ──its link with us is up──▶ told first what it would have missed until now
  *   told ──the link ends──▶ not told: it watches for itself
  *
  * What was written before this daemon began, or while it had no connection to XenStore, it finds by a list of

@@ -58,11 +58,6 @@ int access_still_relayed(struct access *access, const struct frame_identity *fro
 	abort();
 }
 
-bool peers_can_be_told(struct peers *peers, uint32_t guest)
-{
-	abort();
-}
-
 static unsigned changes;
 static bool starting;
 
@@ -77,7 +72,7 @@ static void changed(void *userdata, enum known_what what, uint32_t domid)
 }
 
 /* Stand in for the peers. */
-bool peers_tell(struct peers *peers, uint32_t guest, bool up)
+void peers_tell(struct peers *peers, uint32_t guest, bool up)
 {
 	abort();
 }

@@ -63,12 +63,9 @@ int links_send(struct links *links, struct peer_id peer, uint8_t type, const voi
 }
 
 /* Stand in for the peers. */
-bool peers_tell(struct peers *peers, uint32_t domid, bool up)
+void peers_tell(struct peers *peers, uint32_t domid, bool up)
 {
-	struct rig *rig = ((struct place *)(void *)peers)->rig;
-
-	rig->asked_to_tell += up;
-	return up && rig->tells;
+	((struct place *)(void *)peers)->rig->asked_to_tell += up;
 }
 
 void peers_told(struct peers *peers, bool told)
@@ -83,11 +80,6 @@ void peers_changed(struct peers *peers, const struct peers_change *change)
 	if (change->domid < 16)
 		place->leaves[change->domid] |= change->leaves;
 	place->leaf_changes++;
-}
-
-bool peers_can_be_told(struct peers *peers, uint32_t guest_domid)
-{
-	return true;
 }
 
 void links_each_away(const struct links *links, void (*tell)(void *userdata, const struct links_away *away),

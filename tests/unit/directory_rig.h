@@ -49,7 +49,6 @@ struct rig {
 	struct place zero, guests[2]; /* domains 0, 1 and 2 */
 	bool hidden[16];	      /* from guest 1 */
 	int send_error;
-	bool tells; /* domain 0, what changes in XenStore */
 	bool leads; /* it knows the way to who has gone */
 	unsigned asked_to_tell;
 	unsigned frames, entries, removed;
