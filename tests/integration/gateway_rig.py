@@ -3,8 +3,10 @@
 
 import array
 import contextlib
+import itertools
 import json
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -25,10 +27,16 @@ def nats_server():
     return path
 
 
+PORTS = itertools.count(random.SystemRandom().randrange(10000, 30000))
+
+
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """Of no connection's own, which the kernel chooses from 32768 on, and of none that another test is about to take: each process
+    goes on from a port of its own."""
+    for port in PORTS:
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class Server:
@@ -49,13 +57,13 @@ class Server:
     def start(self):
         self.log = self.directory / f"{self.name}.log"
         with self.log.open("ab") as log:
+            before = log.tell()
             self.process = subprocess.Popen([nats_server(), "-c", self.path], stdout=log, stderr=log)
 
         def listens():
             if self.process.poll() is not None:
                 pytest.fail(f"nats-server ends: {self.log.read_text()}")
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
-                return True
+            return "Server is ready" in self.log.read_text()[before:]
         wait_for(listens, "nats-server listens")
 
     def kill(self):

@@ -257,7 +257,7 @@ def gateway_welcome(path):
         gateway.settimeout(20 * PATIENCE)
         gateway.connect(str(path))
         try:
-            gateway.send(b'{"type":"hello","version":2}')
+            gateway.send(b'{"type":"hello","version":1}')
         except BrokenPipeError:
             pass  # it is refused already, and reads why
         try:
