@@ -4,7 +4,7 @@
 
 /*
  * What the parts of a hop know of each other, in their order from below. Each calls only those before it:
- * doc/architecture.md has the order of all files here, and scripts/check-floors holds them to it.
+ * scripts/check-floors has the order of all files here, and holds them to it.
  *
  *   marks.c ─ waiting.c ─ control.c ─ move.c ─ kept.c ─ cancel.c ─ channel.c ─ takeover.c ─ hop_output.c ─ hop_taken.c
  *   ─ hop_input.c ─ hop.c, relay.c

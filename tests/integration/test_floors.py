@@ -15,8 +15,6 @@ SOURCE = pathlib.Path(SOURCES)
 def copy(top):
     for part in ("base", "daemon", "libclient", "wire", "include", "gateway", "cli", "sim"):
         shutil.copytree(SOURCE / part, top / part)
-    (top / "doc").mkdir()
-    shutil.copy(SOURCE / "doc/architecture.md", top / "doc")
 
 
 def check(top):
