@@ -66,7 +66,7 @@ struct xenmsg_stream_callbacks {
 	/* It wasn't to be had: an error of xenmsg_connect(), where -ENODATA isn't tried again here, or of
 	 * xenmsg_open(): there is no session for streams; -EPROTONOSUPPORT also from a daemon that knows
 	 * none. Or it is broken: -ECONNRESET, or -EACCES, if the rules forbid it now. It may have ended
-	 * before. */
+	 * before. Within this callback, xenmsg_reason() has the words for it. */
 	void (*broken)(void *userdata, struct xenmsg_stream *stream, int error);
 };
 

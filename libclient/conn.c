@@ -37,6 +37,8 @@ int conn_explain_address(struct xenmsg *conn, const char *address, int error)
 
 const char *conn_reason(const struct xenmsg *conn, int error)
 {
+	if (conn->mux && conn->mux->why)
+		return conn->mux->why;
 	if (conn->reason[0])
 		return conn->reason;
 	/* What has never been open has a daemon that isn't found, and no endpoint. */

@@ -8,6 +8,7 @@
 
 #include <utlist.h>
 
+#include "libclient/words.h"
 #include "wire/frame_ring.h"
 
 /* writes, after which the daemon is let go on. Else many that come at once go from one process to the next
@@ -154,12 +155,17 @@ static size_t give(struct xenmsg_stream *stream, const void *data, size_t size)
 /* Tells the program of the end, behind all that came before. */
 static void tell_end(struct xenmsg_stream *stream)
 {
+	struct mux *mux = stream->mux;
+
 	if (stream->broken_told || fifo_size(&stream->queue) > 0)
 		return;
 	if (stream->error && may_tell(stream)) {
 		stream->broken_told = true;
-		if (stream->callbacks.broken)
+		if (stream->callbacks.broken) {
+			mux->why = stream->why ? stream->why : xenmsg_error_text(stream->error);
 			stream->callbacks.broken(stream->userdata, stream, stream->error);
+			mux->why = NULL;
+		}
 	} else if (!stream->error && !stream->ended_told && stream->fin_came &&
 		   stream->taken == stream->total && may_tell(stream)) {
 		stream->ended_told = true;
@@ -317,6 +323,8 @@ static int on_reset(struct xenmsg_stream *stream, const uint8_t *payload, uint32
 		return -EPROTO;
 	if (stream->state != RESET_SENT)
 		r = transport_reset(&mux->transport, stream->number, reset.error, 0, stream->taken);
+	if (!stream->error)
+		stream->why = words_of_reset(reset.flags);
 	/* Of one that has carried something, what broke it on the way says little. */
 	if (!stream->error)
 		stream->error = stream->state == OPENING || reset.error == EACCES

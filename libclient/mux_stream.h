@@ -47,6 +47,7 @@ struct xenmsg_stream {
 	uint64_t total;			/* with fin_came: its size */
 	struct fifo queue;		/* what the program hasn't taken */
 	int error;			/* why it is broken, a negative errno */
+	const char *why;		/* the same in words; NULL: nobody has said */
 	int64_t expires;		/* while it is OPENING (deadline.h); -1: never */
 	bool fin_came, fin_sent;
 	bool is_given; /* `data` is on the stack */
@@ -93,6 +94,7 @@ struct mux {
 	unsigned burst;		   /* writes since mux_run() */
 	bool has_taken_much;	   /* which the daemon hasn't been told */
 	bool armed;		   /* the daemon is asked to tell when there is room */
+	const char *why;	   /* in words, while `broken` is on the stack; else NULL */
 	uint8_t *scratch;	   /* FRAME_PAYLOAD_MAX bytes */
 };
 

@@ -445,6 +445,11 @@ void fake_reset(struct fake *fake, uint32_t channel, uint32_t error, uint64_t co
 	FAKE_SAY(fake, RESET, reset, channel, .error = error, .consumed = consumed, .unsure = unsure);
 }
 
+void fake_reset_by(struct fake *fake, uint32_t channel, uint32_t error, uint32_t flags)
+{
+	FAKE_SAY(fake, RESET, reset, channel, .error = error, .flags = flags);
+}
+
 void fake_refuse(struct fake *fake, uint32_t channel, uint32_t error, uint64_t consumed)
 {
 	FAKE_SAY(fake, RESET, reset, channel, error, RESET_REFUSED, consumed, consumed);

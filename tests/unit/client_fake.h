@@ -115,6 +115,8 @@ void fake_fin(struct fake *fake, uint32_t channel, uint64_t total);
 void fake_cancel(struct fake *fake, uint32_t channel, uint64_t offset);
 void fake_withdraw(struct fake *fake, uint32_t channel, uint32_t number);
 void fake_reset(struct fake *fake, uint32_t channel, uint32_t error, uint64_t consumed, uint64_t unsure);
+/* Likewise of a stream that these flags (RESET_BY) say something of. */
+void fake_reset_by(struct fake *fake, uint32_t channel, uint32_t error, uint32_t flags);
 /* As a program does by xenmsg_refuse(). */
 void fake_refuse(struct fake *fake, uint32_t channel, uint32_t error, uint64_t consumed);
 void fake_cancelled(struct fake *fake, uint32_t channel, uint64_t offset, uint32_t result);

@@ -101,6 +101,7 @@ static void on_broken(void *userdata, struct xenmsg_stream *stream, int error)
 
 	assert_true(error < 0);
 	user->error = error;
+	snprintf(user->why, sizeof(user->why), "%s", xenmsg_reason(conn, error));
 	note(user, BROKEN);
 }
 

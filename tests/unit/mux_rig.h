@@ -20,6 +20,7 @@ struct user {
 	size_t take;  /* of the bytes that come in one call, at most so many */
 	size_t size;  /* bytes that came */
 	int error;    /* of `broken` */
+	char why[96]; /* likewise */
 	struct xenmsg_peer peer;
 	bool is_unwanted; /* comes in, and nothing is done with it */
 	bool is_closed;

@@ -380,6 +380,26 @@ MUX_BOTH(a_new_user_gets_what_the_old_one_has_left)
 	assert_int_equal(new->error, -ECONNRESET);
 }
 
+/* Behind what came before, of which the library said something else. */
+MUX_BOTH(a_broken_stream_has_its_reason_in_words)
+{
+	struct user *refused = dial(), *died = connected(LIMIT), *broken = connected(LIMIT);
+
+	assert_int_equal(xenmsg_begin_send(conn, "5:a.b", "", 0, NULL, NULL, NULL, NULL), -EINVAL);
+	fake_reset(&fake, refused->number, ENOENT, 0, 0);
+	expect_log(refused, "b");
+	assert_string_equal(refused->why, xenmsg_error_text(-ENOENT));
+	died->take = 0;
+	send_data(died, "bytes", 5);
+	fake_reset_by(&fake, died->number, ECONNRESET, RESET_BY_DEATH);
+	fake_reset(&fake, broken->number, ECONNRESET, 0, 0);
+	settle();
+	assert_string_equal(broken->why, xenmsg_error_text(-ECONNRESET));
+	died->take = 5;
+	xenmsg_stream_resume(died->stream);
+	assert_int_equal(strncmp(died->why, "the program there has died", 26), 0);
+}
+
 /* Also behind many others. */
 MUX_SHARED(there_are_as_many_streams_as_there_are_numbers)
 {
