@@ -25,7 +25,7 @@
  * with it. A type that is added gets the next number, and is written only for a program that says that it
  * reads it (renewal.h). */
 enum image_section_type {
-	IMAGE_HEAD = 1, /* daemon/main/handover.c: who makes it, and the daemon's own descriptors */
+	IMAGE_HEAD = 1, /* daemon/main/handover.c: its maker, and the daemon's own descriptors */
 	IMAGE_SESSION,	/* daemon/local/session_image.c: a program; they are numbered from 0 */
 	/* daemon/link/link_image.c: the session with another domain; they are numbered behind the programs */
 	IMAGE_LINK,
@@ -33,7 +33,7 @@ enum image_section_type {
 	IMAGE_TOPIC,
 	IMAGE_CHANNEL,	/* daemon/relay/channel_image.c: between two of them, or what is left of one */
 	IMAGE_LEDGER,	/* daemon/relay/hop_image.c: what lies in the rings of one */
-	IMAGE_PARTY,	/* daemon/topic/topic_image.c: who publishes to a topic or subscribes to it */
+	IMAGE_PARTY,	/* daemon/topic/topic_image.c: a publisher or a subscriber of a topic */
 	IMAGE_ENDPOINT, /* daemon/serve/router_image.c: what one has bound */
 	IMAGE_WATCH,	/* daemon/local/watches_image.c: what one wants to hear of */
 	IMAGE_QUERY,	/* daemon/serve/queries.c: a question of one whose answer isn't begun */
@@ -58,7 +58,7 @@ enum image_section_type {
 	IMAGE_SOUGHT,
 	IMAGE_KNOWN,  /* daemon/known/known_image.c: what domains are called */
 	IMAGE_POLICY, /* daemon/policy/host_told.c: what domain 0 has told of the host's policy */
-	IMAGE_MEMORY, /* daemon/relay/memory_lives.c: memory that programs keep, and who pays for it */
+	IMAGE_MEMORY, /* daemon/relay/memory_lives.c: memory that programs keep, and its payer */
 	IMAGE_TYPES
 };
 
@@ -113,7 +113,7 @@ struct image {
 
 /* Begins to make an image for a reader who knows all sections: `reads` may be set to less. */
 void image_begin(struct image *image);
-/* Makes a memfd for an image, before it is made: whoever has it can give it pages. A negative errno. */
+/* Makes a memfd for an image, before it is made: its holder can give it pages. A negative errno. */
 int image_memfd(void);
 /* Puts what was made into a memfd, together with the descriptors. Returns it, close-on-exec, or a negative
  * errno, also of what was wrong before. */

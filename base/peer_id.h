@@ -3,7 +3,7 @@
 #define XENMSG_BASE_PEER_ID_H
 
 /*
- * Who is at the other end of a link, and pays for what comes over it: a domain of this host, or another
+ * The other end of a link, which pays for what comes over it: a domain of this host, or another
  * host's domain 0. A session whose domain's number is somebody else's by now, since this domain was restored,
  * is with nobody's number until its other end has proven itself (daemon/link/link_claim.c). The order of
  * kinds is that of listings.

@@ -29,7 +29,7 @@
  * the daemon.
  *
  * An account lives as long as there is a reference to it, and until its line's rest is over and its debt is
- * paid (turns.h): who leaves and comes again finds both. Then it is forgotten, when it is empty.
+ * paid (turns.h): a user that leaves and comes again finds both. Then it is forgotten, when it is empty.
  */
 
 #include <stdbool.h>

@@ -34,9 +34,9 @@ static inline void timer_start(struct event *timer, uint64_t ms)
 
 /*
  * A timer after which something is given up. It may fire late because nobody ran, this process included: what
- * came in time then lies there unread, and who was waited for may have had no time. So once it gives back by
- * how much it was late. And it tells how long it has still to run, which libevent would say by the time of
- * day, which may have been set since.
+ * came in time then lies there unread, and the one that was waited for may have had no time. So once it gives
+ * back by how much it was late. And it tells how long it has still to run, which libevent would say by the
+ * time of day, which may have been set since.
  */
 struct deadline {
 	struct event *timer;

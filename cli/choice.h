@@ -3,8 +3,8 @@
 #define XENMSG_CLI_CHOICE_H
 
 /*
- * What who types a command chooses to see of each thing that it lists: some fields as columns (-o FIELDS), or
- * a text of his own that has them in it (--format TEXT):
+ * What the user of a command chooses to see of each thing that it lists: some fields as columns (-o FIELDS),
+ * or a text of his own that has them in it (--format TEXT):
  *
  *   %{FIELD}   its value; "-" if it is unknown
  *   %%         a percent sign

@@ -107,7 +107,7 @@ void cli_note_typing(const struct cli *cli, const char *what);
 bool cli_is_away(struct xenmsg *conn, const char *address);
 /* Returns the words that came with an error, "" if they say no more than the error means. */
 const char *cli_said(const char *reason, int error);
-/* -EPROTOTYPE, of who connects. */
+/* -EPROTOTYPE, of a program that connects. */
 #define CLI_NO_STREAMS                                                                                       \
 	"that endpoint is there, but not for streams: it takes messages (xenmsg send) or calls (xenmsg call)"
 /* Returns which limit of this process an errno is about, in brackets behind a blank; "": none. */

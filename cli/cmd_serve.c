@@ -70,7 +70,7 @@ struct serve {
 };
 
 /* One call: the command runs ──ends──▶ its answer is given, or waits for its caller to read earlier ones ──▶
- * gone. Who doesn't read in time, or when too many answers wait, gets an error instead. */
+ * gone. A caller that doesn't read in time, or when too many answers wait, gets an error instead. */
 struct job {
 	struct job *prev, *next;
 	struct serve *serve;

@@ -309,7 +309,7 @@ static void count_links(const struct look *look, struct json_object *domain, str
 
 /* ---- a look ----------------------------------------------------------------------------------- */
 
-/* Adds links in the order in which who tells of them is believed: domain 0, who has sent, who has
+/* Adds links in the order in which their tellers are believed: domain 0, the sender, the one that has
  * received. */
 static void add_traffic(const struct look *look, struct json_object *statuses)
 {

@@ -3,7 +3,7 @@
 #define XENMSG_CLI_HOST_VIEW_H
 
 /*
- * The host as `top --host` shows it: its domains, and who talks to whom and how much. It is made of
+ * The host as `top --host` shows it: its domains, and how much each says to each other one. It is made of
  * what the daemons tell (host_statuses.h), one look after the other:
  *
  *   statuses ──▶ view, with totals ──▶ the next look's view, with rates

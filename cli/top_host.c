@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* The lines of `top --host`: the domains, who talks to whom, as a list and as a matrix, what is away, and the
- * endpoints. */
+/* The lines of `top --host`: the domains, the flows between them, as a list and as a matrix, what is away,
+ * and the endpoints. */
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -219,7 +219,7 @@ static char *ask_about_names(struct xenmsg *conn, const struct address_parts *pa
 
 /* --- endpoints that are bound already ---------------------------------------------------------- */
 
-/* Says who has bound an endpoint here, to who may know. */
+/* Says who has bound an endpoint here, to those that may know. */
 static char *ask_about_binder(struct xenmsg *conn, const char *endpoint)
 {
 	struct json_object *endpoints = ask(conn, "endpoints self");

@@ -236,7 +236,7 @@ static void on_ack(struct conversation *conversation, const struct message *mess
 	}
 }
 
-/* Something about a conversation that isn't there: whoever thinks it is learns that it isn't. */
+/* Something about a conversation that isn't there: the side that thinks so learns that it isn't. */
 static void on_unknown(struct conversation *conversation, const struct message *message, uint64_t now_ms)
 {
 	if (message->kind == MESSAGE_CLOSE || message->kind == MESSAGE_REFUSE ||

@@ -82,7 +82,7 @@ static void let_go(struct daemon_socket *daemon, const char *why)
 	}
 }
 
-/* Lets go soon: whoever sends is in the midst of something that lost() would take away. */
+/* Lets go soon: a sender is in the midst of something that lost() would take away. */
 static void let_go_later(struct daemon_socket *daemon, const char *why)
 {
 	snprintf(daemon->broken, sizeof(daemon->broken), "%s", why);

@@ -21,7 +21,7 @@
  * conversation fits in here several times, also when it comes in small messages. */
 #define INFLOW_HOST_MAX (16u << 20)
 #define INFLOW_MESSAGE	256u
-/* Bytes that wait of all hosts, who have shares of it by the rule of quota.h: a dozen may have all that one
+/* Bytes that wait of all hosts, which have shares of it by the rule of quota.h: a dozen may have all that one
  * may. */
 #define INFLOW_MAX (256u << 20)
 /* What taking a message costs, in units of turns.h, and its bytes, which are copied; and what is taken before

@@ -4,7 +4,7 @@
 
 /*
  * What two gateways say to each other about a conversation: the head of a NATS message on xenmsg.to.TO.FROM,
- * and behind it, in DATA and HERE alone, bytes. Who sent it is in the subject, which the server vouches for.
+ * and behind it, in DATA and HERE alone, bytes. The subject names its sender, for which the server vouches.
  *
  *   offset  bytes
  *        0      1  version, MESSAGE_VERSION

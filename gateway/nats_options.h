@@ -11,7 +11,7 @@
 struct settings;
 
 /* Has this process trust the CAs of tls-ca, where it is set, and no others. Before anything else: it changes
- * the environment, which other threads may read. 0; -EPERM: the process has more rights than who started it,
+ * the environment, which other threads may read. 0; -EPERM: the process has more rights than its user,
  * so OpenSSL doesn't heed what its environment says; -ENOMEM. */
 int nats_options_trust_only(const struct settings *settings);
 /* Makes options from the settings and the files that they name, as these are now. NULL, and why. */

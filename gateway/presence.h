@@ -11,10 +11,10 @@
  * A presence is a JSON object: "version", "gateway" (a random text for each gateway process), "instance" (of
  * the daemon there), "up", "joining", and "age", the milliseconds since that gateway began, as clocks differ.
  *
- * Two hosts must not have one name: whoever comes says first that it is joining, and is nobody for a second.
- * If another gateway answers by that name, the one that is joining steps back; of two that are joining, or
- * both there because the network was in two parts, the younger one; of two that began within the same 2 s,
- * the one with the higher "gateway".
+ * Two hosts must not have one name: a host that comes says first that it is joining, and is nobody for a
+ * second. If another gateway answers by that name, the one that is joining steps back; of two that are
+ * joining, or both there because the network was in two parts, the younger one; of two that began within the
+ * same 2 s, the one with the higher "gateway".
  *
  *   OFF ─── presence_start() ──► JOINING ─── 1 s ──► JOINED;   presence_stop(): OFF. JOINING happens once in a process.
  *

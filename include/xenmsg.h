@@ -382,7 +382,8 @@ enum xenmsg_change_kind {
 	XENMSG_RENUMBERED = 4,
 	/* of any connection: so many subscriptions (`listeners`) has a topic of this program's that was bound
 	 * with XENMSG_COUNT_LISTENERS, in all domains and hosts that policy lets subscribe; at first there
-	 * are none. It is told a few times a second at most: who came and went meanwhile isn't */
+	 * are none. It is told a few times a second at most: a subscriber that came and went meanwhile
+	 * isn't */
 	XENMSG_LISTENERS = 5,
 	/* of any connection: a topic isn't subscribed to that XENMSG_PATTERN means */
 	XENMSG_NOT_SUBSCRIBED = 6
@@ -581,7 +582,7 @@ XENMSG_API const char *xenmsg_message_key(const struct xenmsg_message *message);
 /*
  * Removes an endpoint, but lets go on what is in service.
  * In service are the calls that the program has taken and not answered, which it answers as always.
- * Nothing new comes: whoever sends to it gets -ENOENT, also for what wasn't taken yet, or finds the
+ * Nothing new comes: a sender gets -ENOENT, also for what wasn't taken yet, or finds the
  * next program that binds it. While it waits, no messages are handled.
  * options  a time-out, usually none: then what is still in service ends, as by xenmsg_unbind()
  * Returns 0 when all callers have their answers, or -ENOENT (it isn't bound here for messages or calls),

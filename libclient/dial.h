@@ -38,7 +38,7 @@ struct stream_dial {
 	int64_t rests_until;
 	struct again again;
 	char reason[512];
-	xenmsg_done done; /* NULL: nobody is told, who has begun it looks */
+	xenmsg_done done; /* NULL: nobody is told, the program looks */
 	void *userdata;
 	struct stream_dial *prev, *next;
 };

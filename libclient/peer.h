@@ -2,7 +2,7 @@
 #ifndef XENMSG_LIBCLIENT_PEER_H
 #define XENMSG_LIBCLIENT_PEER_H
 
-/* Who is at the other end of a message or a stream, as a program asks for it. */
+/* The other end of a message or a stream, as a program asks for it. */
 
 #include "wire/address.h"
 #include "wire/frame.h"

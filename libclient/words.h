@@ -12,8 +12,8 @@
 /* The same of an error of xenmsg_open(): what isn't found then is the daemon, and no endpoint. */
 const char *words_of_opening(int error);
 
-/* Who has ended a channel, by the flags of its RESET (RESET_BY), so that an outcome can't be known. NULL:
- * nobody knows. */
+/* Which side has ended a channel, by the flags of its RESET (RESET_BY), so that an outcome can't be known.
+ * NULL: nobody knows. */
 const char *words_of_reset(uint32_t flags);
 
 #endif

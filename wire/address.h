@@ -31,7 +31,7 @@ struct address_parts {
 	struct address_part host, domain, endpoint;
 };
 
-/* Who sends, as people ask about it: DOMAIN, DOMAIN/UID, and on another host HOST/DOMAIN or
+/* A sender, as people ask about it: DOMAIN, DOMAIN/UID, and on another host HOST/DOMAIN or
  * HOST/DOMAIN/UID. */
 struct sender_parts {
 	struct address_part host, domain, uid;

@@ -207,8 +207,8 @@ struct frame_hello_link {
 	uint32_t purpose;
 	uint8_t secret[32];	/* of a session that begins here, from the lower domid; else zero */
 	struct frame_text host; /* from domain 0: its host's name; empty: it has none */
-	/* Names of sessions that it may go on with, which say nothing to who doesn't know their secrets
-	 * (protocol.md, 5.7). Between hosts there are none. */
+	/* Names of sessions that it may go on with, which say nothing to a peer that doesn't know their
+	 * secrets (protocol.md, 5.7). Between hosts there are none. */
 	bool is_tagged;
 	uint8_t tags[HELLO_TAGS][HELLO_TAG_SIZE];
 };

@@ -4,8 +4,8 @@
 
 /*
  * uthash with a keyed hash, in place of <uthash.h>: names and numbers in our tables are chosen by others, and
- * who knows the function could choose many that fall together, so that each look-up would walk them all. The
- * key is of this process alone.
+ * somebody that knows the function could choose many that fall together, so that each look-up would walk them
+ * all. The key is of this process alone.
  *
  * SipHash with one round for each eight bytes and three at the end, which is made for this (Aumasson and
  * Bernstein, 2012), as Python and Rust have it; of uthash's own functions none has a key.

@@ -4,7 +4,7 @@
 
 /*
  * What a message says beside its payload (doc/protocol.md, 2.5): a block before the payload, of properties
- * each of which has its length and its kind. Who doesn't know a kind skips it.
+ * each of which has its length and its kind. A reader skips a kind that it doesn't know.
  */
 
 #include <stdint.h>

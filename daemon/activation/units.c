@@ -34,8 +34,8 @@
  *
  * Anybody on the bus may send signals to the daemon's own name on it, where no match of the bus stands
  * between. So they are believed from the one connection that has answered: an answer is let through by the
- * bus from who was asked alone. If systemd is executed anew it has another connection, as the bus itself
- * tells. */
+ * bus from the connection that was asked alone. If systemd is executed anew it has another connection, as the
+ * bus itself tells. */
 struct unit_start {
 	struct units *units;
 	char *unit;

@@ -316,7 +316,7 @@ static int listen_at(struct gateway_socket *socket, const char *path)
 	socket->listener = unix_listener_new(socket->path, SOCK_SEQPACKET, 0600, BACKLOG);
 	if (socket->listener < 0)
 		return socket->listener;
-	/* Whoever may not give it away can't let another user in, and is asked by its own users only. */
+	/* A user that may not give it away can't let another user in, and is asked by its own users only. */
 	if (socket->user != USERS_NO_UID && chown(socket->path, socket->user, (gid_t)-1) < 0 &&
 	    errno != EPERM)
 		return -errno;

@@ -506,8 +506,8 @@ static void path_beside(const char *path, char *out, size_t size)
 	snprintf(out, size, "%.*s%s", slash ? (int)(slash + 1 - path) : 0, path, SOCKET_NAME);
 }
 
-/* Makes the socket for a gateway. One that was handed over is served in any case: who connected to it would
- * wait for ever. */
+/* Makes the socket for a gateway. One that was handed over is served in any case: a gateway that connected to
+ * it would wait for ever. */
 static int serve_gateway(struct hosts *hosts)
 {
 	static const struct gateway_callbacks from_gateway = {

@@ -3,9 +3,10 @@
 #define XENMSG_DAEMON_CHANGES_H
 
 /*
- * The changes of who is there. Each domain and each endpoint is a record, and the records lie in the order of
- * their last change, each once; a reader that knows up to which change it has read finds the rest behind it.
- * The record of something that has gone stays until changes_forget() is told that all readers have passed it:
+ * The changes of domains and endpoints. Each domain and each endpoint is a record, and the records lie in the
+ * order of their last change, each once; a reader that knows up to which change it has read finds the rest
+ * behind it. The record of something that has gone stays until changes_forget() is told that all readers have
+ * passed it:
  *
  *   there ──goes──▶ gone: kept until all have heard of it ──▶ forgotten
  *     ▲───comes─────┘

@@ -3,7 +3,7 @@
 #define XENMSG_DAEMON_KNOWN_H
 
 /*
- * Who is there: one table of the domains, their names and UUIDs, which of them have a daemon, and their
+ * One table of the domains that are there, their names and UUIDs, which of them have a daemon, and their
  * endpoints. Sources write it, and sinks read it:
  *
  *   domains, names: what XenStore has ──────────┐        ┌──▶ watches: each change, in its order (changes.h)

@@ -3,7 +3,7 @@
 /*
  * What domains are called, in the image that a daemon hands over (base/image.h). The next daemon knows it
  * from the beginning, so it decides as the one before, until the sources say otherwise: XenStore, which
- * domain 0 reads anew, or domain 0's next list. Who is up isn't in it: that is looked at anew.
+ * domain 0 reads anew, or domain 0's next list. It doesn't say which are up: that is looked at anew.
  */
 
 #include <errno.h>

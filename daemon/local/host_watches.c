@@ -132,8 +132,8 @@ static void let_go(struct watched_place *place)
 	compare_from_now(place);
 }
 
-/* Why there is no answer may pass: the link was idle, or is another one, or who answers hands over. Then an
- * answer comes at once, also if nothing has changed. */
+/* Why there is no answer may pass: the link was idle, or is another one, or the daemon that answers hands
+ * over. Then an answer comes at once, also if nothing has changed. */
 static void note_failure(struct watched_place *place)
 {
 	bool may_pass = place->failures < FAILURES_MAX && place->is_up;

@@ -22,7 +22,7 @@
 #include "base/unix_listener.h"
 #include "wire/hash.h"
 
-/* A newcomer waits behind all that are in it, whoever they are; a program that finds it full waits in
+/* A newcomer waits behind all that are in it; a program that finds it full waits in
  * connect(2). */
 #define BACKLOG			32
 #define ACCEPT_MAX		32 /* connections in a turn */

@@ -22,7 +22,7 @@ bool stream_fits_image(struct stream *stream, bool is_carried)
 	       (!is_carried || stream->fd < 0 || carrier_takes(stream->fd));
 }
 
-/* Who pays, and charges for what the stream has already, so that it isn't refused. */
+/* Finds the payer, and charges for what the stream has already, so that it isn't refused. */
 static void payers_image(struct image *image, struct stream *stream)
 {
 	bool is_program = stream->payer && stream->payer == stream->program;

@@ -69,7 +69,7 @@ bool watches_others(const struct watches *watches);
 void watches_remove_session(struct watches *watches, struct session *session);
 
 #ifdef XENMSG_INVARIANTS
-/* Whoever isn't about to be told was told of all that has changed. */
+/* A watch that isn't about to be told was told of all that has changed. */
 void watches_check(const struct watches *watches);
 #endif
 

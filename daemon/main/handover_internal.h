@@ -7,7 +7,7 @@
 #include "base/image.h"
 #include "daemon/main/daemon_internal.h"
 
-/* Who makes it, and how many programs, links and topics it has. */
+/* Its maker, and how many programs, links and topics it has. */
 struct head {
 	char version[STATUS_VERSION_SIZE];
 	uint64_t renewals;

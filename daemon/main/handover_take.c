@@ -317,8 +317,8 @@ static const char *without(uint32_t type)
 	}
 }
 
-/* A section can't be taken: who owns it ends, once all was read. Returns 0, or a negative errno: nobody knows
- * who does, and the whole image is given up. */
+/* A section can't be taken: its owner ends, once all was read. Returns 0, or a negative errno: nobody knows
+ * the owner, and the whole image is given up. */
 static int lose(struct daemon *daemon, struct handover *handover, uint32_t type, int error,
 		const struct image_hops *before)
 {

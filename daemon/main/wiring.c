@@ -48,7 +48,7 @@
 /* not below the largest ring of a link: a smaller one cost up to two thirds of the throughput */
 #define LOCAL_RING_SIZE 1048576u
 
-/* --- the relay, and who may have how much ----------------------------------------------------- */
+/* --- the relay, and the shares of accounts ----------------------------------------------------- */
 
 static int start_relay(struct daemon *daemon)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* The domains and hosts that there are, and who watches them: see wiring.c. */
+/* The domains and hosts that there are, and their watchers: see wiring.c. */
 
 #include <errno.h>
 #include <string.h>

@@ -3,7 +3,7 @@
 #define XENMSG_DAEMON_HOST_POLICY_H
 
 /*
- * The host's policy: what domain 0 says of who may reach which endpoint of which domain (xenmsg-policy(5),
+ * The host's policy: what domain 0 says about which domain may reach which endpoint (xenmsg-policy(5),
  * HOST POLICY). It is asked before a domain's own policy, of what comes from other domains. The first rule
  * that matches decides: allow, deny, or ask-guest, which means the domain's own policy, as does no rule at
  * all.

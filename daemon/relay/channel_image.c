@@ -176,7 +176,7 @@ static void takeovers_image(struct image *image, struct channel *channel)
 				    (channel->takeovers && channel->takeovers->at == opener->sent));
 }
 
-/* Who pays, and how much. It is held already, so it isn't refused by limits that are lower now. */
+/* The payer, and how much. It is held already, so it isn't refused by limits that are lower now. */
 static void charge_image(struct image *image, struct channel *channel)
 {
 	struct account *account = channel->charge.account;

@@ -68,7 +68,7 @@ void hop_set_domid(struct hop *hop, uint32_t domid)
 	if (!hop->knows_identity || hop->identity.domid == domid)
 		return;
 	hop->identity.domid = domid;
-	/* Who doesn't read its answers is cut off anyway when it asks something. */
+	/* A program that doesn't read its answers is cut off anyway when it asks something. */
 	hop_send(hop, FRAME_SELF, 0, 0, payload, frame_u32_encode(domid, payload));
 }
 

@@ -270,7 +270,7 @@ struct hop {
 	void *owner;
 	const struct hop_traits *traits;
 	struct account *account; /* pays for what is opened here; a reference */
-	bool knows_identity;	 /* of a program: who it is */
+	bool knows_identity;	 /* of a program: its identity */
 	struct frame_identity identity;
 	struct {
 		bool is_set;

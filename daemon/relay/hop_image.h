@@ -75,7 +75,7 @@ static inline uint32_t hop_number_in_image(const struct hop *hop)
 	return hop->image_number;
 }
 
-/* Who pays; for another host, whose number is this daemon's own, nobody does if the next one doesn't read
+/* The payer; for another host, whose number is this daemon's own, nobody does if the next one doesn't read
  * which host has it. Read, it is a reference of the caller's, or NULL. */
 void relay_account_image(struct image *image, const struct relay *relay, struct account **account);
 void hop_identity_image(struct image *image, struct frame_identity *identity);

@@ -340,8 +340,8 @@ static bool send_backlog(struct hop *hop, struct channel_end *end)
 }
 
 /* Sends the backlogs of channels at an outlet, round robin, also from one piece of output to the next:
- * whoever has sent some goes behind the others. The first that finds no room speaks for all behind it: to
- * try hundreds in vain would cost a whole piece, each time, and seem to be work that isn't done. */
+ * a channel that has sent some goes behind the others. The first that finds no room speaks for all behind it:
+ * to try hundreds in vain would cost a whole piece, each time, and seem to be work that isn't done. */
 static void emit_backlog(struct hop *hop, unsigned outlet)
 {
 	struct channel_end **backlog = &hop->backlogs[outlet];

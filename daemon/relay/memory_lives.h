@@ -4,10 +4,10 @@
 
 /*
  * Memory that was shared with a program lives until nobody has it any more: the program may keep a mapping,
- * or give it to others, long after its session is over. To the kernel its pages belong to who touched them
- * first, which is often the daemon (memory.max), and giving them back ourselves (MADV_REMOVE) takes as long
- * as the other holders' mappings are many. So the program's user pays for the memory until it is gone, which
- * inotify tells. What watches it is handed over to the next daemon, and who pays with it.
+ * or give it to others, long after its session is over. To the kernel its pages belong to the process that
+ * touched them first, which is often the daemon (memory.max), and giving them back ourselves (MADV_REMOVE)
+ * takes as long as the other holders' mappings are many. So the program's user pays for the memory until it
+ * is gone, which inotify tells. The watch is handed over to the next daemon, and the payer with it.
  */
 
 #include <stdbool.h>

@@ -32,7 +32,7 @@ enum step_kind {
 	STEP_REFUSED,
 };
 
-/* Who is at the other side of an end. */
+/* The other side of an end. */
 enum step_place_kind {
 	PLACE_NOBODY,
 	PLACE_PROGRAM, /* its pid, 0: it isn't known */

@@ -182,7 +182,7 @@ static void begin_anew(struct channel_end *end, const struct next *next, struct 
 	latency_begin_anew(channel);
 }
 
-/* Whom it goes to, who goes on from the beginning of a message. */
+/* The program that it goes to, which goes on from the beginning of a message. */
 static void go_on(struct channel_end *end, const struct next *next, struct evbuffer *copy)
 {
 	struct channel *channel = end->channel;

@@ -346,7 +346,7 @@ static void stamp_name(struct router *router, struct channel *channel)
 }
 
 /* Whether a program can tell that a sender is on another host. It would take the domid for one of this
- * host otherwise. Each message tells it; who accepts a stream must ask, and has said so. */
+ * host otherwise. Each message tells it; a program that accepts streams must ask, and has said so. */
 static bool takes_from_hosts(const struct endpoint *endpoint, unsigned kind)
 {
 	return kind != CHANNEL_STREAM || endpoint->kinds & BIND_HOSTS;

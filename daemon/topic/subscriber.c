@@ -18,7 +18,7 @@
 #define AT_ONCE	   32u /* entries that are written together */
 #define LATER_MS   500
 #define COST_VISIT 4u
-#define OVERHEAD   128u /* malloc's, and of who finds it by its session */
+#define OVERHEAD   128u /* malloc's, and of the table that finds it by its session */
 
 /* Counts for status what he was given since this was last done. */
 static void count_delivered(struct subscriber *subscriber)

@@ -37,7 +37,7 @@ struct topic_bound {
 	unsigned first_mark, mark_count;
 };
 
-/* Another stream begins, of the same reader, who has taken all of the one before. */
+/* Another stream begins, of the same reader, which has taken all of the one before. */
 void topic_bound_restart(struct topic_bound *bound);
 /* A message was sent whole, and ends at this offset of the stream. */
 void topic_bound_sent(struct topic_bound *bound, uint64_t end);

@@ -556,7 +556,7 @@ void topics_check_image(struct topics *topics, struct image *image)
 	each(topics, image, check);
 }
 
-/* Who has to end with the topic: else it would wait for what can't come. -ENOMEM. */
+/* What has to end with the topic: else it would wait for what can't come. -ENOMEM. */
 static int lose_programs(struct image_hops *hops, const struct topic *topic)
 {
 	const struct subscriber *subscriber;

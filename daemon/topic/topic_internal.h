@@ -256,7 +256,7 @@ void topic_append(struct topic *topic, struct topic_entry *entry);
 void topic_tell(struct topic *topic, enum notice_kind kind, uint64_t count, uint8_t flags);
 struct feed *topic_add_feed(struct topic *topic, struct channel_end *end);
 bool topic_has_subscribers(const struct topic *topic);
-/* Whether it is one whose publisher has gone: who has had all ends, and at last the topic. */
+/* Whether it is one whose publisher has gone: a subscriber that has had all ends, and at last the topic. */
 static inline bool topic_has_ended(const struct topic *topic)
 {
 	return !topic->is_replica && !topic->publisher;

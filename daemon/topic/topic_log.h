@@ -30,7 +30,7 @@
 #define TOPIC_COUNT_MAX	 (2 * TOPIC_MISSED_MAX - 1)
 
 struct feed;
-/* Who has published an entry. */
+/* The publisher of an entry. */
 struct topic_origin;
 
 struct topic_entry {

@@ -467,7 +467,7 @@ int hv_evtchn_close(struct hv_client *client, uint32_t id)
 		return -EINVAL;
 	if (!hv_heirs_remove(&handle->heirs, client) && handle->client == client)
 		handle_release(handle);
-	/* Who has closed it finds its ports closed. */
+	/* A process that has closed it finds its ports closed. */
 	hv_orphans_settle(client->domain->hv);
 	return 0;
 }

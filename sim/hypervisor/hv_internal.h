@@ -76,7 +76,7 @@ int hv_libxl_save_end(struct hv_domain *domain);
 int hv_libxl_save_resume(struct hv_domain *domain);
 /* Lets it take the place of a domain that libxl has made, and be paused. */
 int hv_domain_resume_in_place(struct hv_domain *domain, struct hv_domain *place);
-/* Who saves by libxl has gone. */
+/* The process that saves by libxl has gone. */
 void hv_libxl_save_abandon(const struct hv_client *client);
 /* Ends what has been begun, if anything, and leaves the domain as it is. */
 void hv_saving_cancel(struct hv_domain *domain);

@@ -391,7 +391,7 @@ void hv_domain_shuts_down(struct hv_domain *domain, enum hv_shutdown reason)
 		hv_log(domain->hv, "d%u: no memory to shut it down", domain->domid);
 }
 
-/* What a guest's kernel does when control/shutdown says so, whoever has written that. */
+/* What a guest's kernel does when control/shutdown says so, whichever domain has written that. */
 static void obey(struct hv_domain *domain)
 {
 	char path[64], value[16];

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* How text stands in a record, whoever writes it (record.c, trace.c). */
+/* How text stands in a record, in each writer (record.c, trace.c). */
 #ifndef XENMSG_SIM_RECORD_TEXT_H
 #define XENMSG_SIM_RECORD_TEXT_H
 

@@ -164,7 +164,7 @@ static int gntdev_copy(const struct ioctl_gntdev_grant_copy *copy)
 	xengnttab_grant_copy_segment_t *segments;
 	int r;
 
-	/* Whoever names more than there are names memory that isn't there, too. */
+	/* A call that names more than there are names memory that isn't there, too. */
 	if (copy->count && !sim_is_readable((uintptr_t)copy->segments + (copy->count - 1) * sizeof(*segments),
 					    sizeof(*segments)))
 		return -EFAULT;

@@ -187,7 +187,7 @@ int sim_foreign_map(const privcmd_mmapbatch_v2_t *batch)
 		return -EPERM;
 	if (batch->num == 0 || batch->num > INT32_MAX / SIM_PAGE_SIZE)
 		return -EINVAL;
-	/* Whoever names more than there are names memory that isn't there, too. */
+	/* A call that names more than there are names memory that isn't there, too. */
 	if (!sim_is_readable((uintptr_t)batch->arr + (batch->num - 1) * sizeof(batch->arr[0]),
 			     sizeof(batch->arr[0])) ||
 	    !sim_is_readable((uintptr_t)batch->err + (batch->num - 1) * sizeof(batch->err[0]),

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The granted and mapped pages of this process, for who makes them (gnt_make.c) and who ends them
+/* The granted and mapped pages of this process, for the files that make them (gnt_make.c) and end them
  * (gnt.c). */
 #ifndef XENMSG_SIM_LIB_GNT_INTERNAL_H
 #define XENMSG_SIM_LIB_GNT_INTERNAL_H
@@ -27,7 +27,7 @@ struct region {
 	char *image;	     /* of a share: the pages that a restore puts in their place; NULL after that */
 };
 
-/* Of all regions. Whoever makes one holds it from the request on: so a restore finds the region in the
+/* Of all regions. The maker of one holds it from the request on: so a restore finds the region in the
  * list. */
 void sim_regions_lock(void);
 void sim_regions_unlock(void);

@@ -184,7 +184,7 @@ static long cpu_pool(struct xen_sysctl_cpupool_op *pool)
 
 long sim_toolstack_sysctl(struct xen_sysctl *call)
 {
-	long r = sim_is_there(0); /* for who may ask at all */
+	long r = sim_is_there(0); /* for a domain that may ask at all */
 
 	if (r < 0)
 		return r;

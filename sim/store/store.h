@@ -79,8 +79,8 @@ void sim_store_unlisten(struct sim_store *store, unsigned domid);
 /* Notes that the domain is stopped to be saved: until it is restored, its watches report nothing. Or that
  * the save has failed. */
 void sim_store_save_domain(struct sim_store *store, unsigned domid, bool saved);
-/* Notes that the domain is paused, and takes no events: whoever makes more of them than the store keeps isn't
- * answered until it goes on, or has gone. */
+/* Notes that the domain is paused, and takes no events: a domain that makes more of them than the store keeps
+ * isn't answered until it goes on, or has gone. */
 void sim_store_pause_domain(struct sim_store *store, unsigned domid, bool paused);
 /* Moves the connections, watches and socket of domid to new_domid, which may be the same, after a save and
  * restore. Relative paths then mean the new home, every watch fires once, open transactions end in EAGAIN.

@@ -141,7 +141,8 @@ static void send_event(const struct sim_watch *watch, const char *path)
 
 		connection->domain->store->record(&seen, connection->domain->store->record_userdata);
 	}
-	/* Whoever fires more than oxenstored keeps for a guest that takes none waits until it goes on. */
+	/* A domain that fires more than oxenstored keeps for a guest that takes none waits until it
+	 * goes on. */
 	if (connection->domain->paused && !connection->domain->store->options.like_xenstored &&
 	    ++connection->domain->kept > SIM_KEPT_EVENTS && connection->domain->store->served)
 		connection->domain->store->served->waits_for = connection->domain;
@@ -231,7 +232,7 @@ void sim_watch_set_again(struct sim_connection *connection)
 
 /* ---- events ---------------------------------------------------------------------------------- */
 
-/* A node and its parent, as far as they exist: who may read either may know of the node. Of the root, which
+/* A node and its parent, as far as they exist: a reader of either may know of the node. Of the root, which
  * has no parent, nobody hears. */
 struct sight {
 	const struct sim_node *node, *parent;

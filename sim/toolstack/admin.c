@@ -415,7 +415,7 @@ static void on_written(struct bufferevent *bev, void *userdata)
 	session_free(userdata);
 }
 
-/* Who asked may have been in the domain that has ended. */
+/* The asker may have been in the domain that has ended. */
 static void on_reader_gone(struct bufferevent *bev, short events, void *userdata)
 {
 	session_free(userdata);
