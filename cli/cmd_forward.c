@@ -12,6 +12,7 @@
 
 #include "cli/forward_internal.h"
 #include "cli/interrupt.h"
+#include "wire/retry.h"
 
 static const char help[] =
 	"Usage: xenmsg forward [OPTIONS] SOURCE TARGET\n"
@@ -34,9 +35,7 @@ static const char help[] =
 	"  xenmsg forward xen:postgres unix:/run/postgresql/.s.PGSQL.5432\n";
 
 /* a client that finds it full waits, or is refused if its Unix socket doesn't block */
-#define BACKLOG		4096
-#define REOPEN_FIRST_MS 20   /* after the daemon was lost; then twice as much each time, */
-#define REOPEN_LAST_MS	1000 /* up to this */
+#define BACKLOG 4096
 
 /* ---- streams --------------------------------------------------------------------------------- */
 
@@ -71,11 +70,13 @@ static void close_session(struct forward *forward)
 	forward->conn = NULL;
 }
 
-static void reopen_later(struct forward *forward, int pause_ms)
+/* Behind a pause of so many milliseconds (0: there was none). */
+static void reopen_later(struct forward *forward, uint32_t before_ms)
 {
-	const struct timeval pause = {.tv_sec = pause_ms / 1000, .tv_usec = pause_ms % 1000 * 1000};
+	uint32_t ms = retry_pause(RETRY_HERE, before_ms);
+	const struct timeval pause = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
 
-	forward->pause_ms = pause_ms;
+	forward->pause_ms = ms;
 	event_add(forward->reopen, &pause);
 }
 
@@ -97,7 +98,7 @@ static void on_session(evutil_socket_t fd, short what, void *userdata)
 	forward_break_carried(forward, -r); /* all others have been told already */
 	close_session(forward);
 	if (forward->source.place.kind == PLACE_XEN)
-		reopen_later(forward, REOPEN_FIRST_MS);
+		reopen_later(forward, 0);
 }
 
 int forward_open_session(struct forward *forward)
@@ -141,8 +142,7 @@ static void on_reopen(evutil_socket_t fd, short what, void *userdata)
 	struct forward *forward = userdata;
 
 	if (forward_open_session(forward) < 0) {
-		reopen_later(forward,
-			     forward->pause_ms < REOPEN_LAST_MS / 2 ? 2 * forward->pause_ms : REOPEN_LAST_MS);
+		reopen_later(forward, forward->pause_ms);
 		return;
 	}
 	forward->code = listen_in_session(forward);

@@ -47,7 +47,7 @@ struct forward {
 	struct xenmsg *conn;
 	struct event *session;
 	struct event *reopen; /* and as a source after a moment */
-	int pause_ms;
+	uint32_t pause_ms;
 	struct lasting lasting; /* its lines */
 	struct evconnlistener *listener;
 	struct workers *workers; /* dial what isn't xen: */

@@ -16,7 +16,6 @@
 #include "base/log.h"
 #include "base/timer.h"
 
-#define RETRY_MS	1000u
 #define WELCOME_MS	10000u
 #define PACKETS_AT_ONCE 16u
 /* Behind a welcome the presence of each host goes out at once, and there are 16384 at most. */
@@ -72,7 +71,7 @@ static void let_go(struct daemon_socket *daemon, const char *why)
 
 	disconnect(daemon);
 	daemon->is_welcome = false;
-	timer_set(daemon->timer, RETRY_MS);
+	timer_set(daemon->timer, RETRY_EACH_MS);
 	if (was_welcome) {
 		daemon->told[0] = '\0';
 		daemon->callbacks->lost(daemon->userdata, why);

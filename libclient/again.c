@@ -5,8 +5,7 @@
 
 #include "libclient/deadline.h"
 
-#define AGAIN_FIRST_MS	  20
-#define AGAIN_LAST_MS	  1000
+#define AGAIN_LEAST_MS	  10
 #define AGAIN_PATIENCE_MS 30000 /* longer than a restart of domain 0's daemon */
 
 int again_pause(struct again *again, int64_t deadline)
@@ -15,11 +14,9 @@ int again_pause(struct again *again, int64_t deadline)
 
 	if (again->pause_ms == 0)
 		again->until = deadline < 0 ? now + AGAIN_PATIENCE_MS : deadline;
-	again->pause_ms = again->pause_ms ? 2 * again->pause_ms : AGAIN_FIRST_MS;
-	if (again->pause_ms > AGAIN_LAST_MS)
-		again->pause_ms = AGAIN_LAST_MS;
+	again->pause_ms = pause_grown(again->pause_ms);
 	/* A shorter pause leaves time for the try itself. */
 	if (again->pause_ms > (again->until - now) / 2)
 		again->pause_ms = (int)((again->until - now) / 2);
-	return again->pause_ms < AGAIN_FIRST_MS / 2 ? -ENODATA : again->pause_ms;
+	return again->pause_ms < AGAIN_LEAST_MS ? -ENODATA : again->pause_ms;
 }

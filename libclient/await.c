@@ -13,9 +13,7 @@
 #include "libclient/wait.h"
 #include "wire/address.h"
 
-#define PAUSE_MIN_MS 20
-#define PAUSE_MAX_MS 1000
-#define NOT_THERE    "timed out; the receiver wasn't there"
+#define NOT_THERE "timed out; the receiver wasn't there"
 
 static void on_rest(void *userdata, const struct xenmsg_result *result);
 
@@ -192,9 +190,7 @@ static bool may_rest(struct awaiter *awaiter)
 {
 	int left = deadline_left(awaiter->deadline);
 
-	awaiter->pause_ms = awaiter->pause_ms == 0		   ? PAUSE_MIN_MS
-			    : awaiter->pause_ms < PAUSE_MAX_MS / 2 ? 2 * awaiter->pause_ms
-								   : PAUSE_MAX_MS;
+	awaiter->pause_ms = pause_grown(awaiter->pause_ms);
 	return left < 0 || awaiter->pause_ms < left;
 }
 

@@ -9,6 +9,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "wire/retry.h"
+
 static inline int64_t now_ms(void)
 {
 	struct timespec now;
@@ -33,11 +35,10 @@ static inline int deadline_left(int64_t deadline)
 	return left < 0 ? 0 : left > INT_MAX ? INT_MAX : (int)left;
 }
 
-/* Grows the pause before another try to reach a daemon: to one of 20 ms, if there was none (0), and up to one
- * of a second. */
+/* Returns the pause before another try to reach a daemon, behind this one (0: there was none). */
 static inline int pause_grown(int pause_ms)
 {
-	return pause_ms == 0 ? 20 : pause_ms < 500 ? 2 * pause_ms : 1000;
+	return (int)retry_pause(RETRY_HERE, (uint32_t)pause_ms);
 }
 
 /* Returns a part of a pause, half of it at least, of this process's own: many programs look for a daemon at

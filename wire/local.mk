@@ -13,6 +13,7 @@ libwire_la_SOURCES = \
 	wire/libc.h \
 	wire/probes.h \
 	wire/properties.c wire/properties.h \
+	wire/retry.h \
 	wire/ring.c wire/ring.h wire/ring_inline.h wire/local_ring.h wire/untrusted_copy.h \
 	wire/text.h \
 	wire/cpu_atomics.c wire/cpu_atomics.h

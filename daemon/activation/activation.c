@@ -211,8 +211,8 @@ static void pause_starting(struct activation *activation)
 		snprintf(activation->why, sizeof(activation->why),
 			 "the program was started %u times within %u s and went each time", progress->starts,
 			 ACTIVATION_BURST_MS / 1000);
-	log_warning("endpoint %s: %s; what waited gets ENOENT, and nothing is started for %u s",
-		    activation->settings->endpoint, activation->why, progress->pause_ms / 1000);
+	log_warning("endpoint %s: %s; what waited gets ENOENT, and nothing is started for %.1f s",
+		    activation->settings->endpoint, activation->why, progress->pause_ms / 1000.0);
 	deadline_set(&activation->deadline, progress->pause_ms);
 }
 

@@ -49,7 +49,6 @@ static void progress_image(struct image *image, struct activation_progress *prog
 
 	image_upto(image, &state, ACTIVATION_PAUSED);
 	progress->state = (enum activation_state)state;
-	image_u32(image, &progress->failures);
 	image_u32(image, &progress->starts);
 	image_u64(image, &progress->burst_ms);
 	image_u32(image, &progress->pause_ms);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "daemon/activation/activation_step.h"
 
+#include "wire/retry.h"
+
 const char *activation_state_name(enum activation_state state)
 {
 	static const char *const names[] = {
@@ -25,11 +27,7 @@ static unsigned start(struct activation_progress *progress, uint64_t now_ms)
 
 static unsigned pause_for(struct activation_progress *progress, bool in_storm)
 {
-	unsigned doublings = progress->failures < 16 ? progress->failures : 16;
-	uint32_t ms = ACTIVATION_PAUSE_MS << doublings;
-
-	progress->failures++;
-	progress->pause_ms = ms < ACTIVATION_PAUSE_MAX_MS ? ms : ACTIVATION_PAUSE_MAX_MS;
+	progress->pause_ms = retry_pause(RETRY_OTHERS, progress->pause_ms);
 	progress->in_storm = in_storm;
 	progress->state = ACTIVATION_PAUSED;
 	return ACTIVATION_END | ACTIVATION_STOP | ACTIVATION_PAUSE;
@@ -38,7 +36,7 @@ static unsigned pause_for(struct activation_progress *progress, bool in_storm)
 static unsigned bound(struct activation_progress *progress)
 {
 	if (!progress->in_storm)
-		progress->failures = 0;
+		progress->pause_ms = 0;
 	progress->state = ACTIVATION_RUNNING;
 	return ACTIVATION_LEAD | ACTIVATION_SETTLED;
 }
@@ -56,7 +54,7 @@ static unsigned unbound(struct activation_progress *progress, struct activation_
 {
 	if (progress->starts >= ACTIVATION_BURST && facts.now_ms - progress->burst_ms < ACTIVATION_BURST_MS)
 		return pause_for(progress, true);
-	progress->failures = 0;
+	progress->pause_ms = 0;
 	progress->in_storm = false;
 	return be_idle(progress, facts);
 }

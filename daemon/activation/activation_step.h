@@ -30,10 +30,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define ACTIVATION_BURST	5u
-#define ACTIVATION_BURST_MS	10000u
-#define ACTIVATION_PAUSE_MS	1000u
-#define ACTIVATION_PAUSE_MAX_MS 60000u
+#define ACTIVATION_BURST    5u
+#define ACTIVATION_BURST_MS 10000u
 
 enum activation_state {
 	ACTIVATION_IDLE,
@@ -66,10 +64,9 @@ enum activation_action {
 
 struct activation_progress {
 	enum activation_state state;
-	unsigned failures; /* in a row */
 	unsigned starts;   /* since burst_ms */
 	uint64_t burst_ms; /* the first start of the burst */
-	uint32_t pause_ms; /* how long the last pause was to be */
+	uint32_t pause_ms; /* how long the last pause was to be; 0: there was no failure since */
 	bool in_storm;	   /* the pause is for too many starts */
 };
 

@@ -27,7 +27,6 @@
 #define REFUSED_READ	  4 /* packets: more than it has reason to say */
 #define BACKLOG		  16
 #define COST_PACKET(size) (1024u + (size))
-#define RETRY_MS	  1000 /* when no connection could be accepted */
 
 struct gateway_socket {
 	struct relay *relay;
@@ -241,7 +240,7 @@ static void on_connection(int listener, short what, void *userdata)
 	if (fd < 0 && errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
 		/* Without descriptors left it would fail again and again. */
 		event_del(socket->accepting);
-		timer_set(socket->retry, RETRY_MS);
+		timer_set(socket->retry, RETRY_EACH_MS);
 	}
 	if (fd < 0)
 		return;

@@ -11,9 +11,6 @@
 #include "base/timer.h"
 #include "wire/frame.h"
 
-#define WANT_FIRST_MS 250 /* between attempts to link: a failed one costs both sides a rendezvous */
-#define WANT_LAST_MS  60000
-
 static void on_forget(evutil_socket_t fd, short what, void *userdata)
 {
 	struct directory *directory = userdata;
@@ -22,6 +19,12 @@ static void on_forget(evutil_socket_t fd, short what, void *userdata)
 		"directory: domain 0's daemon hasn't come back: names of other domains are unknown from now on");
 	directory->zero->tells = false;
 	known_forget_names(directory->with.known, UINT64_MAX, false);
+}
+
+static void want_later(struct directory *directory)
+{
+	directory->want_ms = retry_pause(RETRY_OTHERS, directory->want_ms);
+	timer_start(directory->want, directory->want_ms);
 }
 
 /* Asks for the link until it is up or domain 0's daemon has gone; while one attempt is under way, the next
@@ -33,8 +36,7 @@ static void on_want(evutil_socket_t fd, short what, void *userdata)
 
 	if (!directory->zero->is_there || directory->linked)
 		return;
-	timer_start(directory->want, directory->want_ms);
-	directory->want_ms = directory->want_ms * 2 < WANT_LAST_MS ? directory->want_ms * 2 : WANT_LAST_MS;
+	want_later(directory);
 	links_want(directory->with.links, peer_domain(0), NULL, &error); /* it is asked again if this fails */
 }
 
@@ -42,7 +44,7 @@ void believe_presence(struct directory *directory, bool up)
 {
 	directory->zero->is_there = up;
 	evtimer_del(directory->want);
-	directory->want_ms = WANT_FIRST_MS;
+	directory->want_ms = 0;
 	if (up)
 		timer_start(directory->want, 0);
 }
@@ -64,7 +66,7 @@ void believe_link(struct directory *directory, enum known_what what, uint32_t do
 	}
 	peers_told(directory->with.peers, false);
 	if (directory->zero->is_there)
-		timer_start(directory->want, directory->want_ms);
+		want_later(directory);
 	if (!directory->zero->tells)
 		return;
 	if (!directory->zero->lost_ms)
@@ -158,7 +160,7 @@ int directory_take(struct directory *directory, const uint8_t *payload, uint32_t
 			    "directory: domain 0 tells the names of the other domains");
 	directory->zero->tells = true;
 	directory->zero->lost_ms = 0;
-	directory->want_ms = WANT_FIRST_MS;
+	directory->want_ms = 0;
 	evtimer_del(directory->forget);
 	return 0;
 }
@@ -167,14 +169,13 @@ void directory_restart(struct directory *directory)
 {
 	directory->zero->is_there = directory->linked = directory->zero->tells = directory->listing = false;
 	directory->zero->lost_ms = 0;
-	directory->want_ms = WANT_FIRST_MS;
+	directory->want_ms = 0;
 	evtimer_del(directory->want);
 	evtimer_del(directory->forget);
 }
 
 int believe_init(struct directory *directory, struct event_base *base)
 {
-	directory->want_ms = WANT_FIRST_MS;
 	directory->want = evtimer_new(base, on_want, directory);
 	directory->forget = evtimer_new(base, on_forget, directory);
 	return directory->want && directory->forget ? 0 : -ENOMEM;

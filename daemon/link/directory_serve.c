@@ -14,7 +14,6 @@
 #include "base/timer.h"
 #include "wire/frame.h"
 
-#define RESEND_MS     1000 /* to a guest whose link had no room for its list */
 #define FRAME_PAYLOAD 496u /* with its header in half of the smallest ring */
 
 /* In domain 0: a guest whose link is up. */
@@ -345,7 +344,7 @@ void directory_tell(struct directory *directory, uint32_t domid, const struct pe
 	batch_send(&batch, 0);
 	if (batch.error < 0) {
 		guest->upto = 0;
-		timer_start(directory->resend, RESEND_MS);
+		timer_start(directory->resend, RETRY_EACH_MS);
 	}
 }
 
@@ -375,7 +374,7 @@ void serve_tell(struct directory *directory)
 	if (is_any_away && !evtimer_pending(directory->away_over, NULL))
 		timer_start(directory->away_over, directory->with.kept_ms);
 	if (again)
-		timer_start(directory->resend, RESEND_MS);
+		timer_start(directory->resend, RETRY_EACH_MS);
 }
 
 void serve_guest_came(struct directory *directory, uint32_t domid)

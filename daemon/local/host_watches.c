@@ -21,7 +21,6 @@
 #include "wire/address.h"
 #include "wire/hash.h"
 
-#define RETRY_MS     1000
 #define FAILURES_MAX 2u
 
 #define COST_RETRY 250u /* in units (turns.h) */
@@ -190,7 +189,7 @@ static void ask_later(struct watched_place *place)
 {
 	place->state = PLACE_WAITS;
 	place->is_listed = true;
-	timer_start(place->watch->watches->timer, RETRY_MS);
+	timer_start(place->watch->watches->timer, RETRY_EACH_MS);
 }
 
 /* Asks again, or, for a reason that may pass, later. */

@@ -13,8 +13,6 @@
 #include "daemon/xen/store.h"
 #include "wire/address.h"
 
-#define AGAIN_MS 1000
-
 struct domains {
 	struct store *store;
 	struct store_watch *introduced, *released;
@@ -29,7 +27,7 @@ struct domains {
 static void list_later(struct domains *domains, int error)
 {
 	log_limited(LOG_STORE, LOG_BY_US, LOG_LEVEL_ERROR, "domains: can't list them: %s", strerror(-error));
-	timer_start(domains->retry, AGAIN_MS);
+	timer_start(domains->retry, RETRY_EACH_MS);
 }
 
 static void on_listed(void *userdata, int error, char *const *untrusted_names, unsigned count)

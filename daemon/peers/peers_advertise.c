@@ -12,22 +12,18 @@
 #include "base/timer.h"
 
 #define ADVERTISE_DELAY_MS 10 /* a program that binds ten endpoints in a row makes one write */
-#define ADVERTISE_RETRY_MS 1000
 #define ANSWER_AGAIN_MS	   1000
 /* In units (turns.h). */
-#define COST_TURN	    20u
-#define COST_WRITE	    1000u
-#define COST_NAME	    20u
-#define COST_PUBLIC_NAME    40u /* to look at all rules for it */
-#define PUBLIC_NAMES	    128 /* of them in one turn */
-#define ADVERTISE_RETRY_MAX 60000
+#define COST_TURN	 20u
+#define COST_WRITE	 1000u
+#define COST_NAME	 20u
+#define COST_PUBLIC_NAME 40u /* to look at all rules for it */
+#define PUBLIC_NAMES	 128 /* of them in one turn */
 
 static void retry_advertising(struct peers *peers)
 {
-	unsigned ms = ADVERTISE_RETRY_MS << (peers->advertise_failures < 6 ? peers->advertise_failures : 6);
-
-	peers->advertise_failures++;
-	timer_start(peers->advertise, ms < ADVERTISE_RETRY_MAX ? ms : ADVERTISE_RETRY_MAX);
+	peers->advertise_pause_ms = retry_pause(RETRY_OTHERS, peers->advertise_pause_ms);
+	timer_start(peers->advertise, peers->advertise_pause_ms);
 }
 
 bool advertise_is_wanted(const struct peer *peer)
@@ -48,7 +44,7 @@ static void on_advertised(void *userdata, int error, const char *value, size_t s
 		advertise_anew(peer);
 		retry_advertising(peers);
 	} else {
-		peers->advertise_failures = 0;
+		peers->advertise_pause_ms = 0;
 		if (peer->advertised_version != peers->advertised)
 			timer_start(peers->advertise, 0);
 	}
@@ -331,7 +327,7 @@ static void on_advertise(evutil_socket_t fd, short what, void *userdata)
 	struct peers *peers = userdata;
 
 	if (!store_is_connected(peers->store)) {
-		timer_start(peers->advertise, ADVERTISE_RETRY_MS);
+		timer_start(peers->advertise, RETRY_EACH_MS);
 		return;
 	}
 	advertise_presence(peers);

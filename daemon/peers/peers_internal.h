@@ -90,7 +90,7 @@ struct rendezvous {
 	struct event *retry;	  /* the second node of a transaction isn't visible yet */
 	struct event *again;	  /* the other side, or we, may have missed an event */
 	struct event *sweep;	  /* our hello still stands there, and is to go */
-	unsigned again_ms;
+	uint32_t again_ms;
 	uint64_t begun_ms;		    /* the attempt, */
 	bool goes_on;			    /* though a request for it has timed out */
 	bool let_go;			    /* the peer has answered our nonce, and given up */
@@ -228,15 +228,15 @@ struct peers {
 	unsigned all_settling; /* how often all_settle may still be set again */
 	struct event *all_settle, *all_end;
 	struct store_request *asking;
-	struct event *forget;	    /* finds peers that are idle */
-	struct event *forget_held;  /* reads again what those offer that have forgotten us */
-	struct event *reread;	    /* asks again for what couldn't be asked for, or wasn't answered */
-	struct event *advertise;    /* coalesces writes of endpoints, retries failed ones */
-	struct task advertise_next; /* for one peer after the other */
-	unsigned advertise_failures;
-	struct event *answer_again; /* those that have asked again since it was set */
-	char **names;		    /* what we advertise, as far as policy lets a peer know */
-	uint8_t *names_kinds;	    /* their kinds; NULL: they aren't told */
+	struct event *forget;	     /* finds peers that are idle */
+	struct event *forget_held;   /* reads again what those offer that have forgotten us */
+	struct event *reread;	     /* asks again for what couldn't be asked for, or wasn't answered */
+	struct event *advertise;     /* coalesces writes of endpoints, retries failed ones */
+	struct task advertise_next;  /* for one peer after the other */
+	uint32_t advertise_pause_ms; /* 0: the last write was none that failed */
+	struct event *answer_again;  /* those that have asked again since it was set */
+	char **names;		     /* what we advertise, as far as policy lets a peer know */
+	uint8_t *names_kinds;	     /* their kinds; NULL: they aren't told */
 	unsigned names_count;
 	bool *names_public;	   /* everyone may see it, by its place in `names` */
 	unsigned names_restricted; /* of them not everyone may see */

@@ -285,7 +285,7 @@ bool rendezvous_is_late(const struct peer *peer)
 	const struct rendezvous *rendezvous = &peer->rendezvous;
 
 	return rendezvous->state != RENDEZVOUS_IDLE && rendezvous->state != RENDEZVOUS_CONNECTED &&
-	       rendezvous->again_ms > AGAIN_FIRST_MS;
+	       rendezvous->again_ms > retry_pause(RETRY_OTHERS, 0);
 }
 
 /* Takes the steps that the facts allow. A peer that has just come to HELLO may find its answer there
@@ -322,7 +322,7 @@ void rendezvous_pages_freed(struct peers *peers)
 			break;
 	}
 	if (peers->waiting)
-		timer_set(peers->pages, PAGES_RETRY_MS);
+		timer_set(peers->pages, RETRY_EACH_MS);
 }
 
 static void on_timeout(evutil_socket_t fd, short what, void *userdata)
@@ -332,6 +332,14 @@ static void on_timeout(evutil_socket_t fd, short what, void *userdata)
 	/* If we stood still ourselves, what the peer has written meanwhile isn't read yet. */
 	if (deadline_is_over(&peer->rendezvous.deadline, peer->peers->options.setup_timeout_ms))
 		rendezvous_take_step(peer, RENDEZVOUS_TIMEOUT);
+}
+
+void rendezvous_again_later(struct peer *peer, uint32_t before_ms)
+{
+	struct rendezvous *rendezvous = &peer->rendezvous;
+
+	rendezvous->again_ms = retry_pause(RETRY_OTHERS, before_ms);
+	timer_set(rendezvous->again, rendezvous->again_ms);
 }
 
 /* Goes on where an event may have been missed: while nobody told the peer of changes, for a moment, or while
@@ -355,8 +363,7 @@ static void on_again(evutil_socket_t fd, short what, void *userdata)
 		peer_read(peer, LEAF_HELLO);
 	}
 	rendezvous_look_again(peer);
-	rendezvous->again_ms *= 2;
-	timer_set(rendezvous->again, rendezvous->again_ms);
+	rendezvous_again_later(peer, rendezvous->again_ms);
 	presence_watch_leaf(peer);
 }
 
@@ -406,10 +413,8 @@ void rendezvous_wanted(struct peer *peer)
 	struct rendezvous *rendezvous = &peer->rendezvous;
 
 	deadline_set(&rendezvous->deadline, peer->peers->options.setup_timeout_ms);
-	if (rendezvous->state == RENDEZVOUS_IDLE)
-		return;
-	rendezvous->again_ms = AGAIN_FIRST_MS;
-	timer_set(rendezvous->again, rendezvous->again_ms);
+	if (rendezvous->state != RENDEZVOUS_IDLE)
+		rendezvous_again_later(peer, 0);
 }
 
 /* That is so as long as the leaves of then stand there. If others do, it was an earlier daemon. */

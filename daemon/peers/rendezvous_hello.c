@@ -19,7 +19,6 @@
 #include "daemon/peers/peers_presence.h"
 #include "daemon/peers/rendezvous_internal.h"
 
-#define SWEEP_MS 1000 /* as often as the store tries to connect again */
 /* What Xen forbids isn't tried again for so long: an administrator may have loaded another policy since. */
 #define FORBIDDEN_MS (10 * 60 * 1000)
 
@@ -50,7 +49,7 @@ static void on_hello_removed(void *userdata, int error, const char *value, size_
 	struct peer *peer = userdata;
 
 	if (error == -ENOTCONN)
-		timer_set(peer->rendezvous.sweep, SWEEP_MS);
+		timer_set(peer->rendezvous.sweep, RETRY_EACH_MS);
 }
 
 static void remove_hello(struct peer *peer)
@@ -189,8 +188,7 @@ void rendezvous_begin(struct peer *peer)
 	rendezvous->hello_lost = false;
 	rendezvous->node_retries = 0;
 	rendezvous->state = RENDEZVOUS_HELLO;
-	rendezvous->again_ms = AGAIN_FIRST_MS;
-	timer_set(rendezvous->again, rendezvous->again_ms);
+	rendezvous_again_later(peer, 0);
 	r = rendezvous_write_hello(peer);
 	if (r < 0) {
 		on_hello_written(peer, r, NULL, 0);

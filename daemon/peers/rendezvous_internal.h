@@ -7,12 +7,11 @@
 
 #include "daemon/peers/peers_internal.h"
 
-#define AGAIN_FIRST_MS 500  /* then twice as long, and so on */
-#define PAGES_RETRY_MS 1000 /* other programs of this domain give pages back without telling us */
-
 /* --- rendezvous.c */
 /* Takes the step that the facts and this event lead to. */
 void rendezvous_take_step(struct peer *peer, enum rendezvous_event event);
+/* Looks later whether something was missed, behind a pause of so many milliseconds (0: there was none). */
+void rendezvous_again_later(struct peer *peer, uint32_t before_ms);
 
 /* --- rendezvous_hello.c */
 /* Begins an attempt of ours; leaves PAGES, GRANTED or AWAIT; gives it up; does that, and tells who wanted it

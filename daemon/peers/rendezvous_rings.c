@@ -147,7 +147,7 @@ void rendezvous_grant(struct peer *peer)
 			peer->domid);
 		rendezvous->state = RENDEZVOUS_PAGES;
 		DL_APPEND2(peers->waiting, peer, rendezvous.wait_prev, rendezvous.wait_next);
-		timer_set(peers->pages, PAGES_RETRY_MS);
+		timer_set(peers->pages, RETRY_EACH_MS);
 		return;
 	}
 	if (in_queue)

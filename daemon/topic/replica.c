@@ -14,9 +14,7 @@
 #include "daemon/relay/origin.h"
 #include "daemon/topic/topic_internal.h"
 
-#define PAUSE_FIRST_MS 50
-#define PAUSE_LAST_MS  5000
-#define PATIENT_MS     200 /* who waits for longer looks sooner when somebody comes */
+#define PATIENT_MS 200 /* who waits for longer looks sooner when somebody comes */
 
 /* --- its subscribers -------------------------------------------------------------------------- */
 
@@ -55,9 +53,9 @@ static void refuse(struct topic *replica, int error)
 static void wait_a_while(struct topic *replica)
 {
 	replica->state = REPLICA_WAITING;
+	replica->pause_ms = retry_pause(RETRY_LINK, replica->pause_ms);
 	timer_set(replica->timer, replica->pause_ms);
 	waiting_is_patient(replica, replica->pause_ms > PATIENT_MS);
-	replica->pause_ms = replica->pause_ms < PAUSE_LAST_MS / 2 ? 2 * replica->pause_ms : PAUSE_LAST_MS;
 	inner_due(replica->hop);
 }
 
@@ -110,7 +108,6 @@ int replica_new(struct topic **made, struct topics *topics, struct account *acco
 	}
 	replica->is_replica = true;
 	replica->user = *user;
-	replica->pause_ms = PAUSE_FIRST_MS;
 	replica->key = copy;
 	replica->address = address_copy;
 	replica->number = ++topics->numbers;
@@ -189,7 +186,7 @@ static void take_subscribed(struct topic *replica, const struct notice *notice)
 	unsigned keeps = 0;
 
 	replica->state = REPLICA_LIVE;
-	replica->pause_ms = PAUSE_FIRST_MS;
+	replica->pause_ms = 0;
 	replica->published = notice->count;
 	replica->tells_listeners = notice->flags & NOTICE_COUNTS;
 	if (notice->flags & NOTICE_RETAINS)

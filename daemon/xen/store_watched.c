@@ -12,9 +12,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "daemon/xen/store_write.h"
-
-#define RETRY_MIN_MS 5000 /* each try costs a connection, in a guest */
-#define RETRY_MAX_MS 300000
+#include "wire/retry.h"
 
 static struct store_watched *find_watched(struct store_worker *worker, unsigned watch)
 {
@@ -67,14 +65,13 @@ static bool is_refusal(int error)
 
 static void try_refused_at(struct store_worker *worker, unsigned after_ms)
 {
-	worker->retry_after_ms = after_ms > RETRY_MAX_MS ? RETRY_MAX_MS : after_ms;
+	worker->retry_after_ms = after_ms;
 	worker->retry_at_ms = clock_ms() + worker->retry_after_ms;
 }
 
 static void try_refused_later(struct store_worker *worker)
 {
-	try_refused_at(worker,
-		       worker->retry_after_ms < RETRY_MIN_MS ? RETRY_MIN_MS : 2 * worker->retry_after_ms);
+	try_refused_at(worker, retry_pause(RETRY_ALL_OF_US, worker->retry_after_ms));
 }
 
 static void refuse(struct store_worker *worker, struct store_watched *watched)

@@ -17,13 +17,13 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "daemon/xen/store_write.h"
+#include "wire/retry.h"
 
 /* Conflicts and exhausted quotas pass within milliseconds when others are busy at start-up. The requests
  * behind ours in the queue wait along, so it gives up after about a second and a half. */
 #define TRIES	       16
 #define QUOTA_TRIES    8
 #define BACKOFF_MAX_MS 200
-#define RECONNECT_MS   1000
 #define LOOK_MS	       10000 /* after an end of the connection that nobody else has noticed */
 #define EVENTS_AT_ONCE 256
 
@@ -364,14 +364,14 @@ static void set_connected(struct store_worker *worker, bool connected)
 	__atomic_store_n(&worker->connected, connected, __ATOMIC_RELAXED);
 	if (!connected) /* if only because of a refused watch, that has been logged */
 		worker->reconnect_now =
-			worker->refused_at_ms && clock_ms_since(worker->refused_at_ms) < RECONNECT_MS;
+			worker->refused_at_ms && clock_ms_since(worker->refused_at_ms) < RETRY_EACH_MS;
 	if (worker->reconnect_now)
 		return;
 	if (connected)
 		log_info("store: connected to XenStore again");
 	else
-		log_error("store: the connection to XenStore is lost; trying again every %d ms",
-			  RECONNECT_MS);
+		log_error("store: the connection to XenStore is lost; trying again every %u ms",
+			  RETRY_EACH_MS);
 }
 
 static void reconnect(struct store_worker *worker)
@@ -439,7 +439,7 @@ static int next_turn_ms(const struct store_worker *worker)
 	uint64_t now = clock_ms();
 
 	if (!worker->connected)
-		return worker->reconnect_now ? 0 : RECONNECT_MS;
+		return worker->reconnect_now ? 0 : (int)RETRY_EACH_MS;
 	if (worker->refused_watches == 0 || worker->retry_at_ms >= now + LOOK_MS)
 		return LOOK_MS;
 	return worker->retry_at_ms > now ? (int)(worker->retry_at_ms - now) : 0;
