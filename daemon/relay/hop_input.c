@@ -521,7 +521,8 @@ void hop_on_poll(int fd, short what, void *userdata)
 
 	if (hop->taken.poll_ms < POLL_LAST_MS)
 		hop->taken.poll_ms *= 2;
-	hop_look(hop);
+	if (hop_is_up(hop))
+		hop_ask_for_output(hop); /* which makes it due if anything was taken */
 }
 
 void hop_dont_ask(struct hop *hop)

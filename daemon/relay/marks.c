@@ -79,7 +79,6 @@ void hop_notify_now(struct hop *hop)
 		for (unsigned i = 0; i < hop->traits->outlets; i++)
 			ring_writer_disarm(&hop->out[i].writer);
 		hop->in.has_asked = false;
-		hop_due(hop);
 	}
 	hop->has_made_room = false;
 	hop->tx.notifications++;
