@@ -511,17 +511,17 @@ static uint32_t who_is_gone(const struct hop *hop)
 	return hop->said_goodbye ? RESET_BY_PROGRAM : RESET_BY_DEATH;
 }
 
-void channel_lost(struct channel_end *end, int error, bool unsure)
+void channel_lost(struct channel_end *end, int error, uint64_t unsure)
 {
 	struct channel_end *out = channel_other(end);
 
 	if (!channel_is_reset(out))
 		out->reset_by = who_is_gone(end->hop);
 	if (end->is_unsettled)
-		channel_tell_opener(end, (int)end->reset_error, unsure ? end->sent : end->consumed);
+		channel_tell_opener(end, (int)end->reset_error, unsure);
 	else if (!channel_is_reset(end) && out->hop) {
 		if (out->is_opener)
-			channel_reset_opener(out, error, end->consumed, unsure ? end->sent : end->consumed);
+			channel_reset_opener(out, error, end->consumed, unsure);
 		else if (end->in != IN_FIN || end->channel->kind != CHANNEL_MESSAGE)
 			channel_reset_acceptor(
 				out, ECONNRESET); /* the sender of messages may leave when all are sent */

@@ -315,11 +315,10 @@ int channel_reset(struct channel_end *end, const struct frame_reset *reset);
 
 /* Notes that the other side of end->hop has taken the stream up to `offset`. */
 void channel_taken(struct channel_end *end, uint64_t offset);
-/* Ends the channel at `end`, whose hop is gone. `unsure`: bytes that were sent out there may have been taken
- * without our knowing, over a link, or by a program that died between taking and reporting it; otherwise only
- * what was reported as taken has been. `error`, a positive errno, is for messages that certainly weren't
- * taken. */
-void channel_lost(struct channel_end *end, int error, bool unsure);
+/* Ends the channel at `end`, whose hop is gone. What lies before `unsure` may have been taken without our
+ * knowing, over a link, or by a program that died between taking and reporting it. `error`, a positive errno,
+ * is for messages that certainly weren't taken. */
+void channel_lost(struct channel_end *end, int error, uint64_t unsure);
 
 /* Fills in the next control frame that `end` has to send. False: no (further) frame can be sent now. */
 struct channel_frame {

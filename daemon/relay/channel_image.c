@@ -128,6 +128,7 @@ static void sharing_image(struct image *image, struct channel *channel)
 {
 	bool is_shared = channel->sharing != NULL;
 	struct sharing *sharing;
+	bool drains;
 
 	image_bool(image, &is_shared);
 	if (!is_shared)
@@ -143,6 +144,12 @@ static void sharing_image(struct image *image, struct channel *channel)
 	image_u64(image, &sharing->base_from);
 	image_u32(image, &sharing->moves);
 	image_bool(image, &sharing->broken);
+	drains = sharing->sharer && sharing->sharer->drains;
+	image_bool(image, &drains);
+	if (image->is_read && drains && sharing_drains(channel) < 0) {
+		image_fail(image, -ENOMEM);
+		return;
+	}
 	hop_buffer_image(image, &sharing->copy, IMAGE_QUEUE_MAX);
 	image_expect(image, sharing->base_to <= channel->acceptor.sent &&
 				    sharing->base_from <= channel->acceptor.received &&

@@ -243,7 +243,7 @@ void hop_reset_channels(struct hop *hop, int error)
 
 	hop_spend(hop, hop->channels.count * COST_CHANNEL_END);
 	while ((end = channel_table_next(&hop->channels, &number)))
-		channel_lost(end, error, unsure);
+		channel_lost(end, error, unsure ? end->sent : end->consumed);
 }
 
 static void free_retired(struct hop *hop)
@@ -262,7 +262,7 @@ static void end_some_channels(struct task *task)
 	while (hop->relay->turns.spent - from < HOP_PIECE_UNITS &&
 	       (end = channel_table_next(&hop->channels, &hop->retired.number))) {
 		hop_spend(hop, COST_CHANNEL_END);
-		channel_lost(end, hop->retired.error, hop->retired.unsure);
+		channel_lost(end, hop->retired.error, hop->retired.unsure ? end->sent : end->consumed);
 	}
 	if (hop->channels.count)
 		task_due(task);

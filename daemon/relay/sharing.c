@@ -64,6 +64,18 @@ void sharing_give(struct channel *channel, struct sharer *sharer)
 	}
 }
 
+int sharing_drains(struct channel *channel)
+{
+	struct sharer *sharer = sharer_new();
+
+	if (!sharer)
+		return -ENOMEM;
+	sharer->drains = true;
+	sharing_give(channel, sharer);
+	sharer_unref(sharer);
+	return 0;
+}
+
 void sharing_free(struct channel *channel)
 {
 	if (!channel->sharing)

@@ -32,6 +32,7 @@ struct sharer {
 	unsigned channels; /* that it has */
 	unsigned given;	   /* so many of them came since it has last taken something */
 	uint64_t turn;	   /* when it was given one last: the router counts */
+	bool drains;	   /* it refuses the calls that it has, and their callers may make them again */
 };
 
 struct sharing {
@@ -56,6 +57,8 @@ bool sharer_is_freer(const struct sharer *a, const struct sharer *b);
 int sharing_begin(struct channel *channel);
 /* Counts the channel for this program; NULL: for none. */
 void sharing_give(struct channel *channel, struct sharer *sharer);
+/* Counts it for one that drains the endpoint, and has bound it no more. -ENOMEM. */
+int sharing_drains(struct channel *channel);
 /* Notes that `length` bytes, the first of the pieces, were sent to the program. */
 void sharing_sent(struct channel *channel, const struct iovec *pieces, uint32_t length);
 /* Notes up to where the program has taken the stream. */

@@ -119,15 +119,23 @@ static uint64_t take_all_away(struct channel_end *end)
 	return begin;
 }
 
+/* Whether the channel is open, and each message that its program hasn't taken is there. */
+static bool is_whole(const struct channel_end *end)
+{
+	const struct sharing *sharing = end->channel->sharing;
+
+	return sharing && !sharing->broken && sharing->from >= sharing->torn && !channel_is_reset(end) &&
+	       end->in == IN_OPEN;
+}
+
 /* Whether somebody else could go on with the channel, as far as is known before its messages are looked
  * at. */
 static bool may_go_on(struct channel_end *end)
 {
 	struct channel *channel = end->channel;
-	const struct sharing *sharing = channel->sharing;
 
-	if (!sharing || sharing->broken || sharing->moves >= MOVES_MAX || sharing->from < sharing->torn ||
-	    channel_is_reset(end) || end->in != IN_OPEN || channel->verdict == CHANNEL_AWAITS_NUMBER)
+	if (!is_whole(end) || channel->sharing->moves >= MOVES_MAX ||
+	    channel->verdict == CHANNEL_AWAITS_NUMBER)
 		return false;
 	if (!channel->opener.hop)
 		return channel->kind == CHANNEL_MESSAGE;
@@ -235,6 +243,17 @@ int channel_go_on(struct channel *channel, struct hop *hop, struct sharer *share
 	}
 	go_on(end, &next, copy);
 	return 0;
+}
+
+bool channel_give_back(struct channel *channel, bool sure)
+{
+	struct channel_end *end = &channel->acceptor;
+
+	if (channel->kind != CHANNEL_CALL || !is_whole(end) || !channel->sharing->sharer ||
+	    !channel->sharing->sharer->drains)
+		return false;
+	channel_lost(end, ENOENT, sure ? channel->sharing->from : take_all_away(end));
+	return true;
 }
 
 bool channel_passes_on(struct channel_end *end, const struct frame_reset *reset)

@@ -13,6 +13,10 @@
  * The opener hears nothing of it unless there is something in doubt, or it has calls that may have been
  * taken: then TAKEOVER tells it, behind the answers of the one that leaves. A channel whose opener can't be
  * told so, or of which a message is torn (sharing.h), ends as any other.
+ *
+ * Calls don't go on if the program that has died drained the endpoint: their caller makes those again that
+ * were refused, and what lies behind them would overtake these. They end with ENOENT, as if each had been
+ * refused.
  */
 
 #include <stdbool.h>
@@ -31,6 +35,9 @@ struct sharer;
  * that it took has been noted. -EOPNOTSUPP: this channel can't go on; -ENOBUFS: no number is left there;
  * -ENOMEM. On error it is where it was, and it must end if `sure` is false. */
 int channel_go_on(struct channel *channel, struct hop *hop, struct sharer *sharer, bool sure);
+/* Ends a channel of calls whose program has gone while it drained the endpoint. `sure`: see above. False: it
+ * is another one. */
+bool channel_give_back(struct channel *channel, bool sure);
 /* Whether the program at `end`, which has sent this RESET, only leaves the channel to others, and one of them
  * has it now. */
 bool channel_passes_on(struct channel_end *end, const struct frame_reset *reset);

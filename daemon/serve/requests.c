@@ -251,7 +251,7 @@ static int on_request(void *userdata, struct session *session, const struct fram
 			session_go_on_later(session, header->channel, text);
 		return 0;
 	case FRAME_DRAIN: /* the channels go on until the program ends them */
-		r = router_unbind(context->router, session, text);
+		r = router_drain(context->router, session, text);
 		session_reply_error(session, header->channel, -r, r ? "this program has not bound it" : "");
 		return 0;
 	case FRAME_WATCH:

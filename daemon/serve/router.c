@@ -296,15 +296,27 @@ void router_remove_activation(struct router *router, struct activation *activati
 		remove_endpoint(router, endpoint);
 }
 
-int router_unbind(struct router *router, struct session *session, struct frame_text name)
+static int unbind(struct router *router, struct session *session, struct frame_text name, bool drains)
 {
 	struct endpoint *endpoint = router_get(router, name.data, name.size);
 	struct binder *binder = endpoint ? router_binder(endpoint, session) : NULL;
 
 	if (!binder)
 		return -ENOENT;
+	if (binder->sharer)
+		binder->sharer->drains = drains;
 	release_endpoint(router, endpoint, binder);
 	return 0;
+}
+
+int router_unbind(struct router *router, struct session *session, struct frame_text name)
+{
+	return unbind(router, session, name, false);
+}
+
+int router_drain(struct router *router, struct session *session, struct frame_text name)
+{
+	return unbind(router, session, name, true);
 }
 
 void router_unbind_all(struct router *router, struct session *session)

@@ -83,6 +83,8 @@ int router_bind(struct router *router, struct session *session, struct frame_tex
 /* Unbinds a name. Its channels go on until router_end_channels(). Returns 0, or -ENOENT: this program hasn't
  * bound it. */
 int router_unbind(struct router *router, struct session *session, struct frame_text name);
+/* Does it for a program that goes on with its channels, but refuses what it hasn't taken of them. */
+int router_drain(struct router *router, struct session *session, struct frame_text name);
 /* Ends a piece of the channels to the name that the program has unbound, and that it hasn't reset itself,
  * with ENOENT, and of the streams that it hasn't fetched. Streams that it has fetched stay its own, like
  * connections of a socket that listened. *at, which begins as 0, is the first channel that wasn't looked at.

@@ -229,7 +229,8 @@ bool router_leave(struct router *router, struct session *session, uint32_t *at)
 		hop_spend(hop, COST_LOOK);
 		if (!end->is_opener && end->channel->sharing) {
 			hop_spend(hop, COST_CHANNEL_END + COST_OPEN);
-			pass_on(router, end->channel, sure);
+			if (!channel_give_back(end->channel, sure))
+				pass_on(router, end->channel, sure);
 		}
 		if (hop_spent_by_all(hop) - start >= PIECE_UNITS)
 			return true;

@@ -85,7 +85,7 @@ static void adopt(struct router *router, struct channel *channel)
 	if (!binder)
 		return;
 	channel_count(channel, endpoint->tally);
-	if (channel->sharing)
+	if (channel->sharing && !channel->sharing->sharer) /* else its program drains */
 		sharing_give(channel, binder->sharer);
 }
 

@@ -380,3 +380,69 @@ def test_calls_that_wait_arrive_in_order_while_workers_drain(here, there, memory
     late = [(before, number) for before, number in zip(arrived, arrived[1:]) if number != before + 1]
     assert not late, (len(late), late[:10])
     assert sorted(answers, key=int) == [b"%d" % number for number in range(calls)]
+
+
+# Two workers, each of which serves, drains and binds again, and dies at some instruction soon after it has taken so many calls. Each call
+# is written down by who has taken it before that looks at the next one.
+MORTALS = """
+import random, signal
+seed, path = {}, {!r}
+parent, number = os.getpid(), 0
+
+def live():
+    chance, arrived = random.Random(f'{{seed}} {{number}}'), os.open(path, os.O_WRONLY | os.O_APPEND)
+    c, in_service, drained, left = Connection(sys.argv[2]), [], [], chance.randrange(5, 80)
+    while c.bind('work', 4096) == 0:
+        drained = []
+        while drained != [None, 0]:
+            if c.wait(1) < 0 or os.getppid() != parent:
+                return
+            for _ in range(chance.randrange(8)):
+                request = c.take(0)
+                if isinstance(request, int):
+                    break
+                os.write(arrived, request.data + b' ')
+                in_service.append(request)
+                left -= 1
+                if not left:
+                    signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-6, 0.004))
+            for _ in range(chance.randrange(8)):
+                if in_service:
+                    request = in_service.pop(chance.randrange(len(in_service)))
+                    request.reply(request.data)
+                    request.free()
+            if not drained and in_service and chance.random() < 0.1:
+                drained = [None]
+                assert c.drain('work', drained.append) == 0
+
+while True:
+    number += 1
+    if os.fork() == 0:
+        try:
+            live()
+        finally:
+            os._exit(1)
+    if number > 1:
+        assert os.WIFSIGNALED(os.wait()[1])
+"""
+
+
+def test_calls_that_wait_arrive_in_order_while_workers_die(here, there, memory, tmp_path):
+    chance, path, answers = random.Random(os.environ.get("SEED", 1)), tmp_path / "arrived", []
+    path.write_text("")
+    program(there, MORTALS.format(os.environ.get("SEED", 1), str(path)))
+    caller, posted, calls = Connection(here.socket), 0, int(os.environ.get("CALLS", 1500))
+    end = time.monotonic() + 60 * PATIENCE
+    while len(answers) < calls:
+        assert time.monotonic() < end, (posted, len(path.read_text().split()), len(answers))
+        for _ in range(chance.randrange(12)):
+            if posted < calls and posted - len(answers) < 64:
+                assert caller.call_post(address(there), b"%d" % posted, answers.append, flags=WAIT) == 0
+                posted += 1
+        caller.wait(1)
+    arrived = list(map(int, path.read_text().split()))
+    late = [(before, number) for before, number in zip(arrived, arrived[1:]) if number <= before]
+    assert not late, (len(late), late[:10])
+    failed = [answer for answer in answers if isinstance(answer, int)]
+    assert set(failed) <= {-errno.ECONNRESET}
+    assert len(set(answers) - set(failed)) == calls - len(failed) <= len(arrived)

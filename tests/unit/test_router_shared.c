@@ -229,3 +229,26 @@ SCENE_TEST(an_odd_answer_before_a_takeover_holds_nobody_up, start_shared)
 	expect_takeover_behind(scene, 3);
 	expect_takeover_behind(scene, 24);
 }
+
+/* What was refused comes again, and what lies behind that is not to come before it. */
+SCENE_TEST(calls_of_who_drains_and_dies_go_back_to_their_callers, start_shared)
+{
+	const uint8_t call[24] = {8, [4] = MESSAGE_REQUEST};
+	const struct party_channel *opened;
+	struct party *first = open_calls(scene, 1), *second = first == scene->a ? scene->b : scene->a;
+	uint32_t at = 0;
+
+	party_put(scene->link, FRAME_DATA, 1, call, sizeof(call));
+	rig_settle(&scene->rig);
+	assert_int_equal(router_drain(scene->router, program_of(scene, first), frame_text_of("work")), 0);
+	assert_false(router_leave(scene->router, program_of(scene, first), &at));
+	rig_settle(&scene->rig);
+	assert_int_equal(hop_channel_count(&first->hop), 0);
+	assert_int_equal(hop_channel_count(&second->hop), 0);
+	party_read(scene->link, UINT32_MAX);
+	opened = party_channel(scene->link, 1);
+	assert_true(opened->reset_in);
+	assert_int_equal(opened->reset.error, ENOENT);
+	assert_int_equal(opened->reset.consumed, 0);
+	assert_int_equal(opened->reset.unsure, 0);
+}
