@@ -253,6 +253,20 @@ void link_lead_sought(struct link *link)
 			link_lead(sought, link);
 }
 
+void link_note_awaited(struct link *link)
+{
+	if (!link->awaits && !peers_instance(link->links->peers, link->peer.number, link->awaited))
+		memset(link->awaited, 0, sizeof(link->awaited));
+}
+
+/* Whether `awaited` says, from before a restore, for whom it is that something waits. */
+static bool is_awaited_known(const struct link *link)
+{
+	static const uint8_t nobody[PROOF_ID_SIZE];
+
+	return memcmp(link->awaited, nobody, sizeof(nobody)) != 0;
+}
+
 bool link_keep_waiting(struct link *link)
 {
 	if (link_is_far(link) ||
@@ -260,9 +274,12 @@ bool link_keep_waiting(struct link *link)
 		return false; /* or something may have been said: GREETING is HELLO alone */
 	if (!link_is_wanted(link))
 		return false;
+	/* While it is held, the daemon before this one has noted it. */
+	if (!link->links->is_held)
+		link_note_awaited(link);
 	/* Domain 0 is the same by its number on any host. */
 	link->awaits = !peer_is_domain(link->peer, 0);
-	if (link->awaits && !peers_instance(link->links->peers, link->peer.number, link->awaited))
+	if (link->awaits && !is_awaited_known(link))
 		return false;
 	link_drop_next(link);
 	if (link->state == LINK_GREETING)

@@ -216,6 +216,8 @@ void links_write_image(struct links *links, struct image *image)
 
 		if (!is_in_image(link))
 			continue;
+		if (!is_away)
+			link_note_awaited(link);
 		image_section(image, link_is_nobodys(link) ? IMAGE_SOUGHT : IMAGE_LINK);
 		image_u32(image, link_is_nobodys(link) ? &link->stamped.number : &link->peer.number);
 		link_image(image, link, &is_away);

@@ -107,7 +107,7 @@ struct link {
 	struct peer_id stamped; /* whose its channels are: the one's before, until the session is resumed */
 	struct link_stamping stamping;
 	/* CONNECTING: what waits was meant for this instance, by which the domain was known before this one
-	 * was restored. */
+	 * was restored. It is also noted for a restore between two daemons; zeros: nobody knows. */
 	bool awaits;
 	uint8_t awaited[PROOF_ID_SIZE];
 	/* While away: to try again, or to give up. CONNECTING: to end what waits for domain 0's word
@@ -388,6 +388,8 @@ void link_lose_number(struct link *link);
  * it stays. False: it isn't so, or nobody can tell whether the daemon is the same that is found by that
  * number now. */
 bool link_keep_waiting(struct link *link);
+/* Notes whom what waits was meant for, by who is known there now, unless that was noted at a restore. */
+void link_note_awaited(struct link *link);
 /* Asks for that link, under this domain's number of now. */
 void link_connect_again(struct link *link);
 /* Leads what waits for the link, which can't be made, over the other one. */

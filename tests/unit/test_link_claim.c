@@ -448,19 +448,14 @@ SCENE_TEST_EACH(what_waits_for_a_link_waits_on_when_this_domain_is_restored, sce
 	expect_to_wait_on(scene, restore == SAME_DAEMON);
 }
 
-/* By its number another daemon is there only when this one has handed over what waits. */
-SCENE_TEST(what_waits_since_a_restore_is_still_for_nobody_else, scene_start)
+/* The daemon hands over the link for which something waits, to the next one, which hasn't taken it up. */
+static void hand_over_what_waits(struct scene *scene)
 {
 	struct image_hops hops = {.hops = (struct hop *[1]){NULL}};
 	struct image image;
 	uint8_t *bytes;
 	size_t size;
 
-	open_channel(scene);
-	memcpy(scene->instances[7], peer_instance, sizeof(peer_instance));
-	links_restart(scene->links);
-	scene->self.domid = 12;
-	links_go_on(scene->links);
 	hand_over(scene);
 	image_begin(&image);
 	links_write_image(scene->links, &image);
@@ -475,11 +470,42 @@ SCENE_TEST(what_waits_since_a_restore_is_still_for_nobody_else, scene_start)
 	assert_int_equal(image_leave_section(&image), 0);
 	image_free(&image);
 	free(bytes);
+}
+
+/* By its number another daemon is there only when this one has handed over what waits. */
+SCENE_TEST(what_waits_since_a_restore_is_still_for_nobody_else, scene_start)
+{
+	open_channel(scene);
+	memcpy(scene->instances[7], peer_instance, sizeof(peer_instance));
+	links_restart(scene->links);
+	scene->self.domid = 12;
+	links_go_on(scene->links);
+	hand_over_what_waits(scene);
 	scene->instances[7][0] ^= 1;
 	scene->connects = 0;
 	links_take_up(scene->links);
 	expect_to_wait_on(scene, false);
 	expect_last_error(scene, "another daemon since the restore");
+}
+
+/* The channel is handed over apart from this: that the link is still asked for shows that it waits on. */
+SCENE_TEST_EACH(what_waits_waits_on_over_restores_between_daemons, scene_start, again, 2)
+{
+	open_channel(scene);
+	memcpy(scene->instances[7], peer_instance, sizeof(peer_instance));
+	hand_over_what_waits(scene);
+	open_channel(scene);
+	for (int restores = 0; restores <= again; restores++) {
+		memset(scene->instances[7], 0, sizeof(peer_instance)); /* nobody is known yet */
+		links_restart(scene->links);
+		scene->self.domid = 12 + (uint32_t)restores;
+		links_go_on(scene->links);
+		assert_int_equal(info_of(scene).channels, 1);
+	}
+	memcpy(scene->instances[7], peer_instance, sizeof(peer_instance));
+	scene->connects = 0;
+	links_take_up(scene->links);
+	expect_to_wait_on(scene, true);
 }
 
 SCENE_TEST(what_waits_for_domain_0_waits_on_when_we_are_restored, start_with_domain_0)
