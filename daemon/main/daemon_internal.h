@@ -117,6 +117,8 @@ int restore_renumber(struct daemon *daemon, uint32_t domid);
 /* Before a stop: asks XenStore once more whether the domain was restored, so that it is certain that the
  * event channels may be closed; else a keeper gets them. */
 void restore_before_stop(struct daemon *daemon);
+/* It goes on instead: a restore that was seen meanwhile takes effect. */
+void restore_instead_of_stop(struct daemon *daemon);
 
 /* wiring.c: makes all modules in their order. Returns 0 or a negative errno; wiring_end() follows either
  * way. */

@@ -206,3 +206,9 @@ void restore_before_stop(struct daemon *daemon)
 out:
 	free_event(limit);
 }
+
+void restore_instead_of_stop(struct daemon *daemon)
+{
+	daemon->stopping = false;
+	check_domid(daemon);
+}
