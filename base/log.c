@@ -29,6 +29,13 @@ void log_set_level(enum log_level level)
 	__atomic_store_n(&threshold, level, __ATOMIC_RELAXED);
 }
 
+static bool skips_repeats;
+
+void log_skip_repeats(bool skip)
+{
+	__atomic_store_n(&skips_repeats, skip, __ATOMIC_RELAXED);
+}
+
 static const char *const level_names[] = {
 	[LOG_LEVEL_ERROR] = "error",
 	[LOG_LEVEL_WARNING] = "warning",
@@ -79,6 +86,7 @@ static struct {
 	enum log_target target;
 	const char *path; /* of the target's socket */
 	int socket;	  /* connected to it; -1: not yet, or not any more */
+	char last_error[LINE_MAX_SIZE];
 } out = {.lock = PTHREAD_MUTEX_INITIALIZER, .socket = -1};
 
 void log_set_target(enum log_target target, const char *path)
@@ -238,6 +246,15 @@ static void tell_lost(void)
 		out.lost = 0;
 }
 
+static bool is_skipped(enum log_level level, const char *line)
+{
+	bool repeats = level == LOG_LEVEL_ERROR && !strcmp(line, out.last_error);
+
+	if (level == LOG_LEVEL_ERROR)
+		strcpy(out.last_error, line);
+	return repeats && __atomic_load_n(&skips_repeats, __ATOMIC_RELAXED);
+}
+
 static void __attribute__((format(printf, 2, 0)))
 log_vline(enum log_level level, const char *format, va_list args)
 {
@@ -253,7 +270,7 @@ log_vline(enum log_level level, const char *format, va_list args)
 	pthread_mutex_lock(&out.lock);
 	choose_way();
 	tell_lost();
-	if (deliver(level, line) == -EAGAIN)
+	if (!is_skipped(level, line) && deliver(level, line) == -EAGAIN)
 		out.lost++;
 	pthread_mutex_unlock(&out.lock);
 }

@@ -45,4 +45,8 @@ void log_limits_turn(struct log_limits *limits, uint64_t now_ms,
 /* Frees what the limits hold, without reporting. */
 void log_limits_clear(struct log_limits *limits);
 
+/* Whether an error that says the same as the error before isn't written: for attempts that are made again and
+ * again. */
+void log_skip_repeats(bool skip);
+
 #endif

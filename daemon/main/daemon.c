@@ -16,6 +16,7 @@
 #include "daemon/main/invariants.h"
 #include "daemon/link/link.h"
 #include "daemon/main/renewal.h"
+#include "daemon/main/startup.h"
 #include "daemon/local/local.h"
 #include "base/log.h"
 #include "base/notify.h"
@@ -74,41 +75,27 @@ static void on_hangup(int number, short what, void *userdata)
 	reload_files(daemon);
 }
 
-static void hold_signal(int how, int number)
+static void hold_hangup(int how)
 {
 	sigset_t signals;
 
 	sigemptyset(&signals);
-	sigaddset(&signals, number);
+	sigaddset(&signals, SIGHUP);
 	sigprocmask(how, &signals, NULL);
-}
-
-static void hold_stop_signals(int how)
-{
-	hold_signal(how, SIGTERM);
-	hold_signal(how, SIGINT);
 }
 
 /* Between two programs nobody hears signals, so they wait for the next one, until it runs. */
 static void hold_signals(int how)
 {
-	hold_stop_signals(how);
-	hold_signal(how, SIGHUP);
-}
-
-/* Whether the daemon before has left something. Until that is taken, a stop would end what a restart is to
- * keep. */
-static bool takes_over(const struct daemon *daemon)
-{
-	const char *names = getenv("LISTEN_FDNAMES");
-
-	return daemon->takeover.programs >= 0 || (names && strstr(names, HANDED_OVER_IMAGE));
+	startup_hold_stop(how);
+	hold_hangup(how);
 }
 
 static int start_base(struct daemon *daemon)
 {
-	hold_stop_signals(takes_over(daemon) ? SIG_BLOCK : SIG_UNBLOCK);
-	hold_signal(SIG_BLOCK, SIGHUP); /* there is nothing yet that a reload could be applied to */
+	if (!startup_takes_over(&daemon->takeover))
+		startup_hold_stop(SIG_UNBLOCK);
+	hold_hangup(SIG_BLOCK); /* there is nothing yet that a reload could be applied to */
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN); /* an image that may not be as large fails, and no more */
 	daemon->base = event_base_new();

@@ -145,10 +145,11 @@ static int parse_arguments(int argc, char **argv, struct daemon_arguments *argum
 	return -1;
 }
 
-/* By what it is known, without a daemon, whether a file is bad or another try may succeed. */
+/* By what it is known, without a daemon, whether a file is bad or another try may succeed; -EINTR: asked to
+ * stop. */
 static int exit_status_of(int r)
 {
-	return r == 0 ? EXIT_OK : startup_error(r, 0) < 0 ? EXIT_ERROR : EXIT_USAGE;
+	return r == 0 || r == -EINTR ? EXIT_OK : startup_error(r, 0) < 0 ? EXIT_ERROR : EXIT_USAGE;
 }
 
 /* Checks only whether what is started on demand can be read. */
@@ -221,30 +222,34 @@ static int check(const struct config *config, bool takeover)
 	return r;
 }
 
-static int load(struct config *config, const struct daemon_arguments *arguments)
+struct loading {
+	struct config *config;
+	const struct daemon_arguments *arguments;
+};
+
+/* Returns -EBADMSG for a bad file, else as startup_error(). */
+static int load(void *userdata)
 {
-	const char *socket = arguments->socket;
+	const struct loading *loading = userdata;
+	struct config *config = loading->config;
+	const char *socket = loading->arguments->socket;
 	char *error = NULL;
 	int r = config_init(config);
 
 	if (r == 0)
-		r = config_load(config, arguments->config, &error);
+		r = config_load(config, loading->arguments->config, &error);
 	if (!socket)
 		socket = getenv("XENMSG_SOCKET");
 	if (r == 0 && socket)
 		r = config_set_socket(config, socket, &error);
-	if (r == 0 && !arguments->unit) {
+	if (r == 0 && !loading->arguments->unit)
 		r = config_find_users(config, &error);
-		/* All that was handed over would be lost. */
-		if (r == -EAGAIN && arguments->takeover.programs >= 0) {
-			log_warning("%s; taken for nobody", error);
-			r = 0;
-		}
-	}
-	if (r < 0)
-		log_error("%s", error ? error : strerror(-r));
+	if (r == 0)
+		return 0;
+	log_error("%s", error ? error : strerror(-r));
 	free(error);
-	return r;
+	config_free(config);
+	return startup_error(r, -EBADMSG);
 }
 
 /* Returns the arguments as a person or a service manager gave them, without those of a daemon that has handed
@@ -280,11 +285,10 @@ int main(int argc, char **argv)
 	if (r >= 0)
 		return r;
 	log_set_target(arguments.log_target, NULL); /* also for what is wrong with the configuration */
-	r = load(&config, &arguments);
-	if (r < 0) {
-		config_free(&config);
+	r = startup_with_good_files(!arguments.check_takeover && startup_takes_over(&arguments.takeover),
+				    load, &(struct loading){&config, &arguments});
+	if (r < 0)
 		return exit_status_of(r);
-	}
 	if (arguments.unit) {
 		r = activation_names_unit(config.activation_dir, arguments.unit) ? EXIT_OK : EXIT_ERROR;
 		config_free(&config);

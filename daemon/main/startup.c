@@ -2,6 +2,8 @@
 #include "daemon/main/startup.h"
 
 #include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -9,6 +11,7 @@
 
 #include "daemon/main/daemon_internal.h"
 #include "base/log.h"
+#include "base/log_limit.h"
 #include "base/notify.h"
 #include "daemon/peers/peers.h"
 #include "daemon/xen/singleton.h"
@@ -18,7 +21,7 @@
 #include "wire/advice.h"
 #include "wire/address.h"
 
-#define WAITS "what the daemon before this hands over waits until it does"
+#define WAITS "what the daemon before this hands over waits until "
 
 #define STORE_ANSWER_MS	   30000
 #define ALIVE_S		   5
@@ -44,7 +47,8 @@ static void on_no_answer(evutil_socket_t fd, short what, void *userdata)
 	event_base_loopbreak(daemon->base);
 }
 
-void startup_pause(void)
+/* Waits a second before another attempt, and tells the service manager that this goes on. */
+static void pause_before_next(void)
 {
 	const struct timespec pause = {.tv_sec = 1};
 
@@ -127,10 +131,10 @@ static int learn_domid(struct daemon *daemon)
 		if (!daemon->handover || (r != -ETIMEDOUT && r != -ENOTCONN))
 			return r;
 		if (!told)
-			log_warning("XenStore doesn't answer: " WAITS);
+			log_warning("XenStore doesn't answer: " WAITS "it does");
 		told = true;
 		if (r == -ENOTCONN)
-			startup_pause();
+			pause_before_next();
 	}
 }
 
@@ -169,6 +173,55 @@ static void explain_device(const char *device, int error)
 static bool is_lack(int error)
 {
 	return error == -ENOMEM || error == -EAGAIN || error == -EMFILE || error == -ENFILE;
+}
+
+bool startup_takes_over(const struct takeover *takeover)
+{
+	const char *names = getenv("LISTEN_FDNAMES");
+
+	return takeover->programs >= 0 || (names && strstr(names, HANDED_OVER_IMAGE));
+}
+
+void startup_hold_stop(int how)
+{
+	sigset_t signals;
+
+	sigemptyset(&signals);
+	sigaddset(&signals, SIGTERM);
+	sigaddset(&signals, SIGINT);
+	sigprocmask(how, &signals, NULL);
+}
+
+static bool is_told_to_stop(void)
+{
+	sigset_t told;
+
+	return sigpending(&told) == 0 &&
+	       (sigismember(&told, SIGTERM) == 1 || sigismember(&told, SIGINT) == 1);
+}
+
+int startup_with_good_files(bool takes_over, int (*step)(void *userdata), void *userdata)
+{
+	bool has_waited = false;
+	int r;
+
+	if (takes_over) /* a stop would end what a restart is to keep */
+		startup_hold_stop(SIG_BLOCK);
+	while (((r = step(userdata)) == -EAGAIN || r == -EBADMSG) && takes_over) {
+		if (!has_waited)
+			log_warning(WAITS "this is mended");
+		log_skip_repeats(true);
+		has_waited = true;
+		if (is_told_to_stop()) {
+			r = -EINTR;
+			break;
+		}
+		pause_before_next();
+	}
+	log_skip_repeats(false);
+	if (r == 0 && has_waited)
+		log_info("that is mended");
+	return r;
 }
 
 int startup_error(int error, int otherwise)
@@ -222,9 +275,9 @@ static int connect_to_store(struct daemon *daemon)
 
 	while ((r = store_new(&daemon->store, daemon->base)) < 0 && daemon->handover && !is_lack(r)) {
 		if (!told)
-			log_warning("XenStore can't be reached: %s: " WAITS, strerror(-r));
+			log_warning("XenStore can't be reached: %s: " WAITS "it can", strerror(-r));
 		told = true;
-		startup_pause();
+		pause_before_next();
 	}
 	return r;
 }
@@ -291,7 +344,7 @@ int startup_await_presence(struct daemon *daemon)
 		shown = peers_are_shown(daemon->peers);
 		r = await_store(daemon, on_settled);
 		if (r == 0 && !shown && daemon->domid_error == -ENOTCONN)
-			startup_pause();
+			pause_before_next();
 	} while (r == 0 && !shown);
 	if (r != -ETIMEDOUT)
 		return r;

@@ -9,7 +9,10 @@
  * what failed, with what to do about it.
  */
 
+#include <stdbool.h>
+
 struct daemon;
+struct takeover;
 
 /* Makes daemon->host, singleton and store, and fills in domid. Returns 0 or a negative errno; -ENODEV: a new
  * attempt won't help; -EINTR: asked to stop. */
@@ -20,9 +23,15 @@ int startup_xen(struct daemon *daemon);
  * error. */
 int startup_await_presence(struct daemon *daemon);
 
-/* Waits a second before another attempt, and tells the service manager that this goes on. For a daemon that
- * takes over: what it was handed over would end with it. */
-void startup_pause(void);
+/* Whether the daemon before has left something, in the place of this program or with the service manager. */
+bool startup_takes_over(const struct takeover *takeover);
+/* Holds the signals to stop, or lets them come: `how` is that of sigprocmask(2). */
+void startup_hold_stop(int how);
+/* Does a step that fails with -EAGAIN while users can't be looked up, and with -EBADMSG while a file has a
+ * mistake, which was made since the daemon before had it checked. A start that fails so is tried again; a
+ * daemon that takes over waits for better files, since what it was handed over would end with it. Returns
+ * what the step returned, or -EINTR: asked to stop meanwhile. */
+int startup_with_good_files(bool takes_over, int (*step)(void *userdata), void *userdata);
 
 /* Returns with which error the daemon ends where this one has come: `otherwise`, after which no service
  * manager starts it again (main.c), or, where memory or descriptors are short or users can't be looked up,

@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -316,29 +315,23 @@ static int become_user(struct daemon *daemon)
 	return r;
 }
 
-/* While it takes over it hears no signals yet. */
-static bool is_told_to_stop(void)
-{
-	sigset_t told;
+struct file_step {
+	int (*start)(struct daemon *daemon);
+	struct daemon *daemon;
+};
 
-	return sigpending(&told) == 0 &&
-	       (sigismember(&told, SIGTERM) == 1 || sigismember(&told, SIGINT) == 1);
+static int do_file_step(void *userdata)
+{
+	const struct file_step *step = userdata;
+
+	return step->start(step->daemon);
 }
 
-/* Does a step that fails while users can't be looked up, or a file has a mistake, which was made since the
- * daemon before had it checked. What was handed over waits for it, where a start is tried again. */
-static int when_files_are_good(struct daemon *daemon, int (*step)(struct daemon *daemon))
+static int when_files_are_good(struct daemon *daemon, int (*start)(struct daemon *daemon))
 {
-	int r;
+	struct file_step step = {start, daemon};
 
-	while ((r = step(daemon)) == -EAGAIN || r == -EBADMSG) {
-		if (!daemon->handover)
-			return r;
-		if (is_told_to_stop())
-			return -EINTR;
-		startup_pause();
-	}
-	return r;
+	return startup_with_good_files(daemon->handover, do_file_step, &step);
 }
 
 int wiring_start(struct daemon *daemon)

@@ -207,7 +207,7 @@ int wiring_start_hosts(struct daemon *daemon)
 		.replaced = host_replaced,
 	};
 	const struct config *config = &daemon->config;
-	const struct hosts_options options = {
+	struct hosts_options options = {
 		.self = &daemon->self,
 		.name = config->host_name,
 		.socket_path = config->socket,
@@ -219,8 +219,9 @@ int wiring_start_hosts(struct daemon *daemon)
 	int r;
 
 	if (config->host_name && daemon->self.domid != 0) {
-		log_error("[hosts] name is for domain 0's daemon, which leads to other hosts");
-		return -EBADMSG;
+		log_warning(
+			"[hosts] name isn't used here: it is for domain 0's daemon, which leads to other hosts");
+		options.name = NULL;
 	}
 	r = hosts_new(&daemon->hosts, &daemon->relay, &options, &callbacks, daemon);
 	if (r < 0)

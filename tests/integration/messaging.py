@@ -285,6 +285,10 @@ class Node:
         with open(os.path.join(directory, name), "w", encoding="utf-8") as file:
             file.write(text)
 
+    def write_config(self, text):
+        """What the daemon reads when it starts."""
+        self.config_path.write_text(text)
+
     def set_policy(self, text, name="50-test.conf"):
         """The same, and these rules are in force then."""
         self.write_policy(text, name)
@@ -295,8 +299,8 @@ class Node:
         if policy is not None:
             self.write_policy(policy)
         self.starts += 1
-        path = self.directory / f"xenmsgd-{self.domid}.conf"
-        path.write_text(modes.settings(self.config))
+        path = self.config_path = self.directory / f"xenmsgd-{self.domid}.conf"
+        self.write_config(modes.settings(self.config))
         self.log = self.directory / f"xenmsgd-{self.domid}-{self.starts}.log"
         self.logs.append(self.log)
         with open(self.log, "ab") as log:

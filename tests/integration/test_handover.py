@@ -321,7 +321,7 @@ def test_what_programs_have_beyond_lower_limits_stays(one, memory):
         for number in range(6):
             assert sender.post(f"self:e{number}", bytes(40000), outcomes.append) == 0
         sender.wait(0)
-        (one.directory / f"xenmsgd-{one.domid}.conf").write_text(one.config + lower)
+        one.write_config(one.config + lower)
         for _ in range(2):
             renew(one)
         assert len(one.status()["endpoints"]) == 6
@@ -334,12 +334,11 @@ def test_what_programs_have_beyond_lower_limits_stays(one, memory):
 
 def test_a_bad_configuration_is_refused_before_anything_ends(one):
     receiver = one.receiver("inbox")
-    path = one.directory / f"xenmsgd-{one.domid}.conf"
-    path.write_text("[links]\nheartbeat = never\n")
+    one.write_config("[links]\nheartbeat = never\n")
     done = one.xenmsg("daemon", "renew")
     assert done.returncode == EXIT_USAGE
     assert b"heartbeat" in done.stderr and b"goes on as it was" in done.stderr
-    path.write_text(one.config)
+    one.write_config(one.config)
     one.send("self:inbox", "still here")
     assert took_over(one) == 0
     assert ended(receiver.process) == "still here\n"

@@ -273,7 +273,7 @@ def test_both_daemons_may_hand_over_at_once(between):
 def test_a_peer_that_leaves_between_two_daemons_is_missed(between, how):
     """What went there has an outcome, and nothing else has another one."""
     node = between.node
-    (node.directory / f"xenmsgd-{node.domid}.conf").write_text(node.config + "resume-for = 1s\n")
+    node.write_config(node.config + "resume-for = 1s\n")
     with between.install.nobody_reads():
         if how == "destroy":
             between.node.host.sim("destroy", 2)
@@ -285,25 +285,42 @@ def test_a_peer_that_leaves_between_two_daemons_is_missed(between, how):
     assert between.outcomes.count(0) == 7 and not {*between.outcomes} - {0, -errno.ECONNRESET, -errno.EHOSTDOWN, -errno.EHOSTUNREACH}
 
 
-def test_bad_rules_between_two_daemons_are_waited_for(between):
+SPOILT = {"rules": lambda node, good: node.write_policy(node.policy if good else rule("2", "inbox", "alow")),
+          "settings": lambda node, good: node.write_config(node.config if good else "[links]\nheartbeat = never\n")}
+SAID = {"rules": "action 'alow': must be allow or deny", "settings": "heartbeat = never: must be"}
+
+
+@pytest.mark.parametrize("what", SPOILT)
+def test_bad_files_between_two_daemons_are_waited_for(between, what):
     """All that was handed over would be lost; and who may do what isn't decided without them."""
     node = between.node
     with between.install.nobody_reads():
-        node.write_policy(rule("2", "inbox", "alow"))
-    eventually(lambda: "action 'alow': must be allow or deny" in node.log.read_text(), "it says what is wrong")
-    node.write_policy(node.policy)
+        SPOILT[what](node, False)
+    eventually(lambda: SAID[what] in node.log.read_text(), "it says what is wrong")
+    eventually(lambda: "waits until this is mended" in node.log.read_text(), "and what it does")
+    SPOILT[what](node, True)
     between.goes_on()
+    assert node.log.read_text().count(SAID[what]) == 1
 
 
-def test_who_waits_for_good_rules_can_be_stopped(between):
+@pytest.mark.parametrize("what", SPOILT)
+def test_who_waits_for_good_files_can_be_stopped(between, what):
     node = between.node
     with between.install.nobody_reads():
-        node.write_policy(rule("2", "inbox", "alow"))
-    eventually(lambda: "action 'alow': must be allow or deny" in node.log.read_text(), "it says what is wrong")
+        SPOILT[what](node, False)
+    eventually(lambda: SAID[what] in node.log.read_text(), "it says what is wrong")
     node.daemon.terminate()
     assert node.daemon.wait(20 * PATIENCE) == 0
-    node.write_policy(node.policy)
+    SPOILT[what](node, True)
     node.start()
+
+
+def test_a_guest_that_names_a_host_meanwhile_goes_on(between):
+    """The name is for domain 0 alone."""
+    with between.install.nobody_reads():
+        between.node.write_config(f"{between.node.config}[hosts]\nname = hosta\n")
+    between.goes_on()
+    assert "[hosts] name isn't used here" in between.node.log.read_text()
 
 
 def test_a_domain_restored_between_two_daemons_goes_on(between):

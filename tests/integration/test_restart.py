@@ -188,9 +188,8 @@ def test_a_stop_ends_all_with_what_is_certain(service, job):
 
 def test_a_restart_with_a_bad_configuration_is_a_stop(service):
     node = service.node
-    path = node.directory / f"xenmsgd-{node.domid}.conf"
     with Connection(node.socket, binds="inbox") as receiver:
-        path.write_text("[links]\nheartbeat = never\n")
+        node.write_config("[links]\nheartbeat = never\n")
         assert "heartbeat" in service.end("restart")
         assert not service.store.kept
         assert receiver.receive() == -errno.ENOTCONN

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/log_limit.h"
 
 #define LINES	3000u
 #define SECONDS 30u
@@ -268,8 +269,8 @@ TEST(target_has_one_of_three_names)
 	assert_int_equal(log_target_parse("Syslog", &target), -EINVAL);
 }
 
-/* A file that others write, too, is neither overwritten nor emptied. */
-TEST(file_gets_all_lines_behind_what_is_there)
+/* Returns what is in a file that had `first`, and to which stderr led meanwhile. */
+static char *lines_in_a_file(const char *first, void (*put)(void))
 {
 	char path[] = "/tmp/xenmsg-log-XXXXXX", *text;
 	int fd = mkstemp(path), before = dup(STDERR_FILENO);
@@ -277,18 +278,52 @@ TEST(file_gets_all_lines_behind_what_is_there)
 	assert_true(fd >= 0 && before >= 0);
 	call_it_journal(before); /* and so not the file */
 	unlink(path);
-	assert_int_equal(write(fd, "first\n", 6), 6);
+	assert_int_equal(write(fd, first, strlen(first)), strlen(first));
 	assert_true(dup2(fd, STDERR_FILENO) >= 0);
-	put_lines();
+	put();
 	assert_true(dup2(before, STDERR_FILENO) >= 0);
 	close(before);
 	assert_int_equal(lseek(fd, 0, SEEK_SET), 0);
 	text = read_all(fd);
+	close(fd);
+	return text;
+}
+
+/* A file that others write, too, is neither overwritten nor emptied. */
+TEST(file_gets_all_lines_behind_what_is_there)
+{
+	char *text = lines_in_a_file("first\n", put_lines);
+
 	assert_memory_equal(text, "first\n", 6);
 	assert_true(is_line(text + 6, 6, false, "line 0,"));
 	assert_int_equal(count_lines(text), 1 + LINES);
 	free(text);
-	close(fd);
+}
+
+static void make_attempts(void)
+{
+	for (unsigned i = 0; i < 4; i++) {
+		log_error("bad");
+		log_skip_repeats(true);
+		log_warning("waiting");
+	}
+	log_error("worse");
+	log_error("bad");
+	log_skip_repeats(false);
+	log_error("bad");
+	log_error("bad");
+}
+
+TEST(error_of_attempts_is_told_again_when_it_changes)
+{
+	char *text = lines_in_a_file("", make_attempts);
+	unsigned bad = 0;
+
+	for (const char *at = text; (at = strstr(at, "bad")); at++)
+		bad++;
+	assert_int_equal(bad, 4);
+	assert_int_equal(count_lines(text), 4 + 4 + 1); /* and what is no error */
+	free(text);
 }
 
 static const char *only_one_host(const void *userdata, uint32_t number)
