@@ -336,7 +336,8 @@ bool vchan_has_died(const struct vchan *vchan)
 {
 	const uint8_t ends = NOTIFY_LEFT | NOTIFY_CLOSED;
 
-	return !vchan->is_stale && !(__atomic_load_n(their_requests(vchan), __ATOMIC_ACQUIRE) & ends);
+	return !vchan->is_stale && !vchan->had_mapper &&
+	       !(__atomic_load_n(their_requests(vchan), __ATOMIC_ACQUIRE) & ends);
 }
 
 void vchan_read_view(const struct vchan *vchan, struct ring_view *view)

@@ -106,7 +106,8 @@ bool vchan_had_mapper(const struct vchan *vchan);
  * libxenvchan never. */
 bool vchan_was_left(const struct vchan *vchan);
 /* Whether the other side, which is gone, has said neither by that nor by vchan_close() that it would go: the
- * kernel has closed the vchan of a process that died. */
+ * kernel has closed the vchan of a process that died. Nobody knows it of one that was granted again while
+ * somebody had it mapped: it may be that mapping which has gone, while the one of now is used. */
 bool vchan_has_died(const struct vchan *vchan);
 
 /* Returns how often this domain was restored since vchan_host_guard(), as far as can be seen at once; 0
