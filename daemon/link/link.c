@@ -168,9 +168,9 @@ int link_error_now(struct link *link)
 	return links_is_there(link->links, link->peer) ? EHOSTUNREACH : EHOSTDOWN;
 }
 
-void link_note_death(const struct link *link, enum transport_state state)
+void link_note_death(const struct link *link, const struct link_transport *transport)
 {
-	if (state == TRANSPORT_DIED && link->peer.kind == PEER_DOMAIN)
+	if (link->peer.kind == PEER_DOMAIN && transport_has_died(transport))
 		peers_died(link->links->peers, link->peer.number);
 }
 
@@ -412,12 +412,12 @@ static void on_carrier(void *userdata)
 	link_stop_being_polled(link);
 	hop_spend(link->hop, COST_WAKE_UP);
 	hop_event(link->hop);
-	link_note_death(link, state);
+	link_note_death(link, &link->carrier);
 	if (state == TRANSPORT_OPEN || link_note_gone(link, state))
 		return;
 	if (state == TRANSPORT_LEFT)
 		hop_finish(link->hop, -ENOLINK, "the peer has left the vchan");
-	else if (state == TRANSPORT_CLOSED || state == TRANSPORT_DIED)
+	else if (state == TRANSPORT_CLOSED)
 		hop_finish(link->hop, -ECONNRESET, "the peer's daemon has gone");
 	else
 		hop_finish(link->hop, -EPROTO, "impossible state in the vchan");

@@ -438,7 +438,7 @@ static void on_next(void *userdata)
 	enum transport_state state = transport_state(&link->next);
 	int r = 0;
 
-	link_note_death(link, state);
+	link_note_death(link, &link->next);
 	for (unsigned i = 0; i < FRAMES_AT_ONCE; i++) {
 		r = attempt_hear(&link->attempt, &header, payload);
 		if (!transport_is_sound(&link->next)) {
@@ -459,7 +459,7 @@ static void on_next(void *userdata)
 	}
 	if (r != 0)
 		drop(link, "it says something else");
-	else if (state == TRANSPORT_CLOSED || state == TRANSPORT_DIED)
+	else if (state == TRANSPORT_CLOSED)
 		give_up(link, link_error_now(link), "the peer's daemon has gone");
 	else if (state == TRANSPORT_LEFT && link->claims && link->session.is_hidden)
 		link_greet_anew(link); /* it wants a larger one */

@@ -93,7 +93,7 @@ static void on_greeting(void *userdata)
 	int r = is_void ? 0 : attempt_hear(&link->attempt, &header, payload);
 
 	hop_spend(link->hop, COST_FRAME);
-	link_note_death(link, state);
+	link_note_death(link, &link->next);
 	if (!transport_is_sound(&link->next))
 		link_stop_greeting(link, -ECONNRESET, "this domain was restored");
 	else if (r < 0)

@@ -201,8 +201,8 @@ int link_error_now(struct link *link);
 struct hop *link_new_hop(struct link *link);
 /* Puts a last frame into the ring, if there is room, and closes the vchan. */
 void link_drop_carrier(struct link *link, int error, const char *why);
-/* If this state of a transport shows that the peer's process has died, nothing is awaited of it any more. */
-void link_note_death(const struct link *link, enum transport_state state);
+/* If this transport shows that the peer's process has died, nothing is awaited of it any more. */
+void link_note_death(const struct link *link, const struct link_transport *transport);
 /* Makes `next` the carrier. The hop has its rings already. */
 void link_take_next(struct link *link);
 /* Says of `next` whether it is guarded, before the hop gets its rings. */

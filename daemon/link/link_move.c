@@ -44,7 +44,6 @@ static int gone_error(enum transport_state state)
 	case TRANSPORT_LEFT:
 		return -ENOLINK;
 	case TRANSPORT_CLOSED:
-	case TRANSPORT_DIED:
 		return -ECONNRESET;
 	default:
 		return -EPROTO;
@@ -60,7 +59,7 @@ static void on_other(void *userdata)
 	/* Before, the peer may have mapped a part of what was offered, and declines. */
 	if (link->move.state == MOVE_MOVING && state != TRANSPORT_OPEN && state != TRANSPORT_WAITING) {
 		link->move.gone = gone_error(state);
-		link_note_death(link, state);
+		link_note_death(link, &link->move.to);
 	}
 	link_stop_being_polled(link);
 	hop_event(link->hop);

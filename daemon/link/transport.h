@@ -9,8 +9,7 @@
  *
  *   waiting ──the other end has come──▶ open                               (the granter's end begins here)
  *   open ──the other end leaves it, and wants another one──▶ left        each until close()
- *     ├─────it closes it──────────────────────────────────▶ closed
- *     ├─────its process dies──────────────────────────────▶ died
+ *     ├─────it closes it, or its process dies─────────────▶ closed
  *     └─────it says something impossible───────────────────▶ broken
  */
 
@@ -22,10 +21,9 @@
 enum transport_state {
 	TRANSPORT_WAITING, /* the other end hasn't come yet */
 	TRANSPORT_OPEN,
-	/* closed to be resumed; what the other end wrote before can still be read, as in the next two */
+	/* closed to be resumed; what the other end wrote before can still be read, as in the next one */
 	TRANSPORT_LEFT,
 	TRANSPORT_CLOSED,
-	TRANSPORT_DIED,
 	TRANSPORT_BROKEN,
 };
 
@@ -40,6 +38,8 @@ struct transport_functions {
 	/* Notifies the other end; must not block. 0, or a negative errno: it can't be notified any more. */
 	int (*notify)(void *carrier);
 	enum transport_state (*state)(void *carrier);
+	/* Whether the other end's process is known to have died. NULL: it never is. */
+	bool (*has_died)(void *carrier);
 	/* Whether what is in the rings now, and was read of the state, is what the two ends wrote: not after
 	 * this domain was restored. NULL: it never is. */
 	bool (*is_sound)(void *carrier);
@@ -101,6 +101,11 @@ static inline int transport_notify(const struct link_transport *transport)
 static inline enum transport_state transport_state(const struct link_transport *transport)
 {
 	return transport->functions->state(transport->carrier);
+}
+
+static inline bool transport_has_died(const struct link_transport *transport)
+{
+	return transport->functions->has_died && transport->functions->has_died(transport->carrier);
 }
 
 static inline bool transport_is_guarded(const struct link_transport *transport)

@@ -27,12 +27,15 @@ static enum transport_state state(void *carrier)
 	case VCHAN_CONNECTED:
 		return TRANSPORT_OPEN;
 	case VCHAN_CLOSED:
-		return vchan_was_left(carrier)	 ? TRANSPORT_LEFT
-		       : vchan_has_died(carrier) ? TRANSPORT_DIED
-						 : TRANSPORT_CLOSED;
+		return vchan_was_left(carrier) ? TRANSPORT_LEFT : TRANSPORT_CLOSED;
 	default:
 		return TRANSPORT_BROKEN;
 	}
+}
+
+static bool has_died(void *carrier)
+{
+	return vchan_state(carrier) == VCHAN_CLOSED && vchan_has_died(carrier);
 }
 
 static bool is_sound(void *carrier)
@@ -61,8 +64,8 @@ static uint32_t pages(void *carrier)
 struct link_transport vchan_transport(struct vchan *vchan)
 {
 #define FUNCTIONS                                                                                            \
-	.rings = rings, .hear = hear, .notify = notify, .state = state, .close = close_vchan,                \
-	.is_granter = is_granter, .pages = pages
+	.rings = rings, .hear = hear, .notify = notify, .state = state, .has_died = has_died,                \
+	.close = close_vchan, .is_granter = is_granter, .pages = pages
 	static const struct transport_functions functions = {FUNCTIONS},
 						guarded = {FUNCTIONS, .is_sound = is_sound};
 
