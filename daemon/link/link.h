@@ -141,6 +141,8 @@ void links_write_image(struct links *links, struct image *image);
 void links_write_channels(struct links *links, struct image *image);
 /* The next daemon: what peers connect is left alone until links_take_up(). */
 void links_hold(struct links *links);
+/* Hands over why links couldn't be made. */
+void links_failures_image(struct image *image, struct links *links);
 /* Reads a link, and adds its hop; `is_sought`: of a session whose domain has to be found. */
 void links_read_image(struct links *links, struct image *image, bool is_sought, struct image_hops *hops);
 /* What was read goes on; or what was left, where this daemon couldn't hand over. */

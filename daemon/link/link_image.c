@@ -6,7 +6,7 @@
  * and the next one resumes the session over another vchan (link_away.c):
  *
  *   state       in the old daemon                                    in the next one
- *   IDLE        nothing is kept
+ *   IDLE        why it couldn't be made is kept
  *   CONNECTING  what waits is kept                                   asks for a link
  *   GREETING    as daemon.c waits for it, seldom: the vchan is       asks for a link
  *               left; what waits is kept
@@ -95,9 +95,13 @@ void links_hand_over(struct links *links)
 		next = link_find(links, peer) == link ? link->hh.next : links->links;
 	}
 	links->is_held = true;
-	HASH_ITER(hh, links->links, link, next)
-		if (!leave(link))
-			link_end(link, END_TEXT);
+	HASH_ITER(hh, links->links, link, next) {
+		if (leave(link))
+			continue;
+		if (link->state == LINK_IDLE && link->last_error[0])
+			link_remember_failure(links, link->peer, link->last_error);
+		link_end(link, END_TEXT);
+	}
 }
 
 void links_end_others(struct links *links, bool (*may_keep)(void *userdata, struct peer_id peer),

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <time.h>
 
+#include "base/image.h"
 #include "daemon/link/link_internal.h"
 
 void link_remember_failure(struct links *links, struct peer_id peer, const char *reason)
@@ -21,6 +22,26 @@ void link_remember_failure(struct links *links, struct peer_id peer, const char 
 	failure->peer = peer;
 	failure->since = (uint64_t)time(NULL);
 	snprintf(failure->reason, sizeof(failure->reason), "%s", reason);
+}
+
+/* The oldest comes first. */
+void links_failures_image(struct image *image, struct links *links)
+{
+	uint32_t count = links->failures_count;
+
+	image_upto(image, &count, LINKS_FAILURES_MAX);
+	links->failures_count = count;
+	for (uint32_t i = 0; i < count; i++) {
+		struct link_failure *failure =
+			&links->failures[(links->failures_next - count + i) % LINKS_FAILURES_MAX];
+
+		image_u32(image, &failure->peer.number);
+		failure->peer.kind = failure->peer.number < HOST_FIRST ? PEER_DOMAIN : PEER_HOST;
+		image_u64(image, &failure->since);
+		image_text(image, failure->reason, sizeof(failure->reason));
+	}
+	if (image->error)
+		links->failures_count = 0;
 }
 
 static const char *state_name(enum link_state state)

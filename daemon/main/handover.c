@@ -170,6 +170,7 @@ static void write_image(struct daemon *daemon, struct image *image, struct head 
 	image_section(image, IMAGE_KNOWN);
 	known_names_image(image, daemon->known);
 	peers_image(image, daemon->peers);
+	links_failures_image(image, daemon->links);
 	image_section(image, IMAGE_POLICY);
 	access_image(image, daemon->access);
 	memory_lives_write_image(image, &daemon->relay);

@@ -208,6 +208,7 @@ static void read_section(struct daemon *daemon, struct handover *handover, uint3
 	case IMAGE_KNOWN:
 		known_names_image(image, daemon->known);
 		peers_image(image, daemon->peers);
+		links_failures_image(image, daemon->links);
 		break;
 	case IMAGE_POLICY:
 		access_image(image, daemon->access);

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from library import Connection
-from messaging import LOST_SOON, eventually, start_all, stopped
+from messaging import EXIT_UNREACHABLE, LOST_SOON, eventually, start_all, stopped
 from renewing import all_are_delivered, call_under_hand_overs, ended, held_by, hold_no_more_than, posted, renew, send_under_hand_overs
 from test_names import knows
 from test_policy import rule
@@ -195,3 +195,18 @@ def test_what_one_hasnt_taken_goes_on_though_its_sender_is_away(nodes, memory):
             leaver.close()
             assert received(heir, 4) == [b"%d" % number for number in range(1, 5)]
         all_are_delivered(outcomes, 5, sender, heir)
+
+
+def test_why_a_link_cannot_be_made_is_handed_over(nodes):
+    """Whoever was refused asks for the reason a moment later, perhaps of the next daemon."""
+    one, _ = nodes(1, 2, config="[links]\nmap = no\n").values()
+    assert one.xenmsg("send", "2:inbox", "x").returncode == EXIT_UNREACHABLE
+
+    def reasons():
+        status = one.status()
+        return [about["last_error"] for about in status["links"] + status["failures"] if "may map" in (about["last_error"] or "")]
+    before = reasons()
+    assert before
+    for _ in range(2):
+        renew(one)
+        assert reasons() == before
