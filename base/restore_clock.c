@@ -27,9 +27,9 @@ void restore_clock_init(struct restore_clock *clock)
 	see_boot(&least, &clock->boot_most_ns);
 }
 
-unsigned restore_clock_look_closer(struct restore_clock *clock, int64_t day_ns)
+unsigned restore_clock_look_closer(struct restore_clock *clock)
 {
-	int64_t least, most;
+	int64_t least, most, day_ns = restore_clock_day_ns();
 
 	see_boot(&least, &most);
 	clock->day_ns = day_ns;

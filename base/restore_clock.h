@@ -21,8 +21,8 @@ struct restore_clock {
 };
 
 void restore_clock_init(struct restore_clock *clock);
-/* Looks at the boot time, since the day has jumped. Returns the count. */
-unsigned restore_clock_look_closer(struct restore_clock *clock, int64_t day_ns);
+/* Looks at the boot time, since the day seems to have jumped. Returns the count. */
+unsigned restore_clock_look_closer(struct restore_clock *clock);
 
 static inline int64_t restore_clock_ns(clockid_t clock)
 {
@@ -49,10 +49,10 @@ static inline int64_t restore_clock_day_ns(void)
  * followed by the same count as at the beginning, was read before a restore. */
 static inline unsigned restore_clock_count(struct restore_clock *clock)
 {
-	int64_t day_ns = restore_clock_day_ns();
+	int64_t day_ns = -restore_clock_ns(CLOCK_MONOTONIC_COARSE);
 
-	return __builtin_expect(day_ns == clock->day_ns, 1) ? clock->count
-							    : restore_clock_look_closer(clock, day_ns);
+	day_ns += restore_clock_ns(CLOCK_REALTIME_COARSE); /* behind a tick it seems to have jumped, too */
+	return __builtin_expect(day_ns == clock->day_ns, 1) ? clock->count : restore_clock_look_closer(clock);
 }
 
 #endif

@@ -439,11 +439,13 @@ static unsigned next_owed(const struct channel_end *end)
 {
 	unsigned owed = end->owed;
 
+	if (!owed)
+		return 0;
 	if (channel_has_backlog(end))
 		owed &= OWED_SOURCE | OWED_OPENED | OWED_TAKEOVER | OWED_CREDIT;
 	if (end->is_opener && end->channel->takeovers)
 		owed &= ~(unsigned)OWED_CREDIT;
-	if (waits_until_taken(end))
+	if (owed & OWED_RESET && waits_until_taken(end))
 		owed &= ~(unsigned)OWED_RESET;
 	return owed & -owed;
 }
@@ -457,7 +459,7 @@ bool channel_next_control(struct channel_end *end, struct channel_frame *frame)
 		make_open(end, frame);
 		return true;
 	}
-	if (end->out != OUT_RESET && cancels_next_frame(end, frame))
+	if (end->out != OUT_RESET && end->channel->cancels && cancels_next_frame(end, frame))
 		return true;
 	if (end->out == OUT_RESETTING) {
 		make_reset(end, frame);

@@ -379,6 +379,8 @@ bool hop_has_output(const struct hop *hop)
 
 void hop_emit(struct hop *hop)
 {
+	bool has_more;
+
 	if (hop->traits->is_inner && !hop_is_retired(hop))
 		hop_due(hop); /* whose owner takes it, in its turn */
 	if (!hop_is_up(hop))
@@ -393,14 +395,15 @@ void hop_emit(struct hop *hop)
 			emit_backlog(hop, i);
 		emit_urgent(hop); /* the frames that come behind the backlog */
 	}
-	if (!hop_has_output(hop) && !hop->waiting.waiters)
+	has_more = hop_has_output(hop);
+	if (!has_more && !hop->waiting.waiters)
 		hop->waiting.stuck = false;
 	hop_publish(hop);
 	if (hop_is_marked(hop, MARK_FAILED))
 		return;
-	if (hop_has_output(hop) && hop_emit_is_over(hop))
+	if (has_more && hop_emit_is_over(hop))
 		hop_mark(hop, MARK_DIRTY);
-	if (hop->waiting.waiters && !hop_has_output(hop) && outlet_has_ample_room(&hop->out[OUTLET_MAIN]))
+	if (hop->waiting.waiters && !has_more && outlet_has_ample_room(&hop->out[OUTLET_MAIN]))
 		hop_grant_next(hop);
 	hop_mark(hop, MARK_AWAKE);
 }

@@ -101,8 +101,7 @@ static void number_frame(struct outlet *outlet, struct frame_header *header)
 	outlet->tx->bytes += size;
 }
 
-/* Closes the open frame, if there is one. */
-static void close_frame(struct outlet *outlet)
+static void close_open_frame(struct outlet *outlet)
 {
 	struct channel_end *end = outlet->filling;
 	uint32_t length = outlet->filling_length;
@@ -110,8 +109,6 @@ static void close_frame(struct outlet *outlet)
 	static const uint8_t zeros[8];
 	uint8_t encoded[FRAME_HEADER_SIZE];
 
-	if (!end)
-		return;
 	header.channel = end->number;
 	header.messages =
 		(uint16_t)(outlet->filling_messages > UINT16_MAX ? UINT16_MAX : outlet->filling_messages);
@@ -124,6 +121,13 @@ static void close_frame(struct outlet *outlet)
 		ledger_push(&outlet->ledger, end, end->sent - length, outlet->filling_at + FRAME_HEADER_SIZE,
 			    length);
 	outlet->filling = NULL;
+}
+
+/* Closes the open frame, if there is one. */
+static inline void close_frame(struct outlet *outlet)
+{
+	if (outlet->filling)
+		close_open_frame(outlet);
 }
 
 void outlet_put(struct outlet *outlet, const struct frame_header *header, const void *payload)
