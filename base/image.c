@@ -91,18 +91,29 @@ void image_section(struct image *image, uint32_t type)
 	image->from = image->elsewhere;
 }
 
+/* Makes room for one more behind `count` items of this size. Returns where they are now, or NULL: out of
+ * memory. */
+static void *room_for_one(void *items, size_t size, uint32_t count, uint32_t *room)
+{
+	uint32_t more = *room ? 2 * *room : 64;
+	void *grown;
+
+	if (count < *room)
+		return items;
+	grown = realloc(items, more * size);
+	if (grown)
+		*room = more;
+	return grown;
+}
+
 static struct image_piece *new_piece(struct image *image)
 {
-	size_t room = image->piece_room ? 2 * image->piece_room : 64;
-	struct image_piece *grown;
+	struct image_piece *grown =
+		room_for_one(image->pieces, sizeof(*grown), image->piece_count, &image->piece_room);
 
-	if (image->piece_count == image->piece_room) {
-		grown = realloc(image->pieces, room * sizeof(*grown));
-		if (!grown)
-			return NULL;
-		image->pieces = grown;
-		image->piece_room = room;
-	}
+	if (!grown)
+		return NULL;
+	image->pieces = grown;
 	return &image->pieces[image->piece_count++];
 }
 
@@ -593,17 +604,12 @@ static void list_fd(struct image *image, int fd)
 		image_fail(image, -EBADF);
 		return;
 	}
-	if (image->fd_count == image->fd_room) {
-		uint32_t room = image->fd_room ? 2 * image->fd_room : 64;
-
-		grown = realloc(image->fds, room * sizeof(*grown));
-		if (!grown) {
-			image_fail(image, -ENOMEM);
-			return;
-		}
-		image->fds = grown;
-		image->fd_room = room;
+	grown = room_for_one(image->fds, sizeof(*grown), image->fd_count, &image->fd_room);
+	if (!grown) {
+		image_fail(image, -ENOMEM);
+		return;
 	}
+	image->fds = grown;
 	memmove(image->fds + place + 1, image->fds + place, (image->fd_count - place) * sizeof(*image->fds));
 	image->fd_count++;
 	image->fds[place] =

@@ -101,9 +101,10 @@ struct image {
 	uint8_t *data;
 	size_t size, room;
 	struct image_piece *pieces;
-	size_t piece_count, piece_room, elsewhere; /* bytes in them */
-	struct image_pages *pages;		   /* of one that is read; has the data */
-	size_t at, end;				   /* where the present section goes on, and ends */
+	uint32_t piece_count, piece_room;
+	size_t elsewhere;	   /* bytes in them */
+	struct image_pages *pages; /* of one that is read; has the data */
+	size_t at, end;		   /* where the present section goes on, and ends */
 	int memfd;   /* of one that is being made: to be written to (image_memfd()); 0: none is there yet */
 	size_t from; /* of one that is being made: `elsewhere` when the section began */
 	uint32_t owners[2]; /* whose the present section is, where it says so (image_owner()) */
