@@ -5,6 +5,7 @@ import contextlib
 import errno
 import os
 import socket
+import statistics
 import time
 
 import pytest
@@ -50,19 +51,19 @@ def names(count):
 
 
 def notices_nothing(sender, receiver, address):
-    """Messages of somebody else go through at their usual pace."""
+    """Messages of somebody else go through at their usual pace; a busy machine may keep one of them for long."""
     with Connection(receiver.socket) as inbox, Connection(sender.socket) as conn:
         assert inbox.bind(address.split(":")[1]) == 0
-        slowest = 0
+        took = []
         for _ in range(50):
             ended = []
             start = time.monotonic()
             assert conn.post(address, b"x" * 1000, ended.append) == 0
             assert hasattr(inbox.receive(), "data")
             eventually(lambda ended=ended: conn.wait(5) >= 0 and ended, "it is delivered")
-            slowest = max(slowest, time.monotonic() - start)
+            took.append(time.monotonic() - start)
             assert ended == [0]
-        assert slowest < 2 * PATIENCE
+        assert statistics.median(took) < PATIENCE
 
 
 def usage_of(node, uid):
