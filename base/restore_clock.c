@@ -9,8 +9,9 @@ static void see_boot(int64_t *least, int64_t *most)
 	*least = INT64_MIN;
 	*most = INT64_MAX;
 	for (int i = 0; i < READINGS; i++) {
-		int64_t before = restore_clock_ns(CLOCK_MONOTONIC), boot = restore_clock_ns(CLOCK_BOOTTIME),
-			after = restore_clock_ns(CLOCK_MONOTONIC);
+		int64_t before = (int64_t)clock_read(CLOCK_MONOTONIC),
+			boot = (int64_t)clock_read(CLOCK_BOOTTIME),
+			after = (int64_t)clock_read(CLOCK_MONOTONIC);
 
 		if (boot - after > *least)
 			*least = boot - after;

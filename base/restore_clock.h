@@ -11,8 +11,7 @@
  * neither does if the host's clock was set back by as much meanwhile.
  */
 
-#include <stdint.h>
-#include <time.h>
+#include "base/clock.h"
 
 struct restore_clock {
 	int64_t day_ns;	      /* the day less the monotonic time, by the coarse clocks */
@@ -24,23 +23,15 @@ void restore_clock_init(struct restore_clock *clock);
 /* Looks at the boot time, since the day seems to have jumped. Returns the count. */
 unsigned restore_clock_look_closer(struct restore_clock *clock);
 
-static inline int64_t restore_clock_ns(clockid_t clock)
-{
-	struct timespec now;
-
-	clock_gettime(clock, &now);
-	return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
-}
-
 /* The coarse clocks tick together, so their difference is exact if there was no tick between. */
 static inline int64_t restore_clock_day_ns(void)
 {
-	int64_t before, day, after = restore_clock_ns(CLOCK_MONOTONIC_COARSE);
+	int64_t before, day, after = (int64_t)clock_read(CLOCK_MONOTONIC_COARSE);
 
 	do {
 		before = after;
-		day = restore_clock_ns(CLOCK_REALTIME_COARSE);
-		after = restore_clock_ns(CLOCK_MONOTONIC_COARSE);
+		day = (int64_t)clock_read(CLOCK_REALTIME_COARSE);
+		after = (int64_t)clock_read(CLOCK_MONOTONIC_COARSE);
 	} while (before != after);
 	return day - after;
 }
@@ -49,9 +40,9 @@ static inline int64_t restore_clock_day_ns(void)
  * followed by the same count as at the beginning, was read before a restore. */
 static inline unsigned restore_clock_count(struct restore_clock *clock)
 {
-	int64_t day_ns = -restore_clock_ns(CLOCK_MONOTONIC_COARSE);
+	int64_t day_ns = -(int64_t)clock_read(CLOCK_MONOTONIC_COARSE);
 
-	day_ns += restore_clock_ns(CLOCK_REALTIME_COARSE); /* behind a tick it seems to have jumped, too */
+	day_ns += (int64_t)clock_read(CLOCK_REALTIME_COARSE); /* behind a tick it seems to have jumped, too */
 	return __builtin_expect(day_ns == clock->day_ns, 1) ? clock->count : restore_clock_look_closer(clock);
 }
 
