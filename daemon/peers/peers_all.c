@@ -8,6 +8,7 @@
 #include "daemon/peers/domains.h"
 #include "daemon/peers/peers_forget.h"
 #include "daemon/peers/peers_internal.h"
+#include "daemon/peers/peers_told.h"
 #include "base/timer.h"
 
 #define ALL_MS	     60000 /* so long all peers are followed after somebody wanted it last */
@@ -51,12 +52,6 @@ static bool is_more_awaited(const struct peers *peers)
 				      : peers->all_heard || (peers->told && !peers->all_listed);
 }
 
-/* Whether domain 0's daemon may still begin to tell of the others, so nobody else is looked for. */
-static bool is_zero_awaited(const struct peers *peers)
-{
-	return peers->told_timer && evtimer_pending(peers->told_timer, NULL);
-}
-
 static void look_again_soon(struct peers *peers)
 {
 	peers->all_heard = false;
@@ -78,7 +73,7 @@ static void on_settle(evutil_socket_t fd, short what, void *userdata)
 	struct peers *peers = userdata;
 
 	/* Domain 0, which tells of all, has time of its own to say that it will. */
-	if (is_zero_awaited(peers) || ((is_more_awaited(peers) || is_busy(peers)) && --peers->all_settling)) {
+	if (told_is_awaited(peers) || ((is_more_awaited(peers) || is_busy(peers)) && --peers->all_settling)) {
 		look_again_soon(peers);
 		return;
 	}

@@ -214,7 +214,7 @@ struct peers {
 	struct store_watch *zero_watch; /* and of what domain 0 writes */
 	unsigned leaf_watches;		/* a guest's, of peers */
 	bool hears;			/* what others do in answer to our presence, which we may show */
-	bool told, told_late;		/* domain 0 tells us what changes; it should do so by now */
+	bool told;			/* domain 0 tells us what changes */
 	struct event *told_timer;
 	enum {
 		ALL_UNWANTED,

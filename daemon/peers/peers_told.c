@@ -17,6 +17,11 @@ static int watch_all(struct peers *peers)
 				  presence_on_watched, &peers->all_watch);
 }
 
+bool told_is_awaited(const struct peers *peers)
+{
+	return evtimer_pending(peers->told_timer, NULL);
+}
+
 void told_check(struct peers *peers)
 {
 	const struct peer *zero = peer_find(peers, 0);
@@ -24,9 +29,9 @@ void told_check(struct peers *peers)
 	bool will_tell = looked && zero->up && zero->presence[0];
 	int r;
 
-	if (!looked && !peers->told_late)
+	if (!looked && told_is_awaited(peers))
 		return;
-	if (!peers->told && (peers->told_late || !will_tell)) {
+	if (!peers->told && (!told_is_awaited(peers) || !will_tell)) {
 		evtimer_del(peers->told_timer);
 		r = watch_all(peers);
 		if (r < 0)
@@ -40,10 +45,7 @@ void told_check(struct peers *peers)
 
 static void on_late(evutil_socket_t fd, short what, void *userdata)
 {
-	struct peers *peers = userdata;
-
-	peers->told_late = true;
-	told_check(peers);
+	told_check(userdata);
 }
 
 void peers_told(struct peers *peers, bool told)
@@ -53,8 +55,7 @@ void peers_told(struct peers *peers, bool told)
 	if (!peers->options.told || !peers->told_timer || told == peers->told)
 		return;
 	peers->told = told;
-	peers->told_late = true; /* from now on nobody need be waited for */
-	evtimer_del(peers->told_timer);
+	evtimer_del(peers->told_timer); /* from now on nobody need be waited for */
 	if (told)
 		store_unwatch(peers->store, &peers->all_watch);
 	for (peer = peers->peers; peer; peer = peer->hh.next) {

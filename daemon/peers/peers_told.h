@@ -23,6 +23,8 @@ struct peers;
 
 int told_init(struct peers *peers);
 void told_destroy(struct peers *peers);
+/* Whether domain 0's daemon may still begin to tell of the others, so nobody else is looked for. */
+bool told_is_awaited(const struct peers *peers);
 /* Sets the watches that are needed now. */
 int told_watch(struct peers *peers);
 /* Notes that more is known of domain 0's daemon. */
