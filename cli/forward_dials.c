@@ -139,11 +139,18 @@ static void hold(struct dial *dial, int error)
 	forward_rest(forward);
 }
 
-static bool has_queued(int fd, unsigned long queue)
+static bool has_unsent(int fd)
 {
 	int bytes = 0;
 
-	return ioctl(fd, queue, &bytes) == 0 && bytes > 0;
+	return ioctl(fd, SIOCOUTQ, &bytes) == 0 && bytes > 0;
+}
+
+static bool has_unread(int fd)
+{
+	int bytes = 0;
+
+	return ioctl(fd, FIONREAD, &bytes) == 0 && bytes > 0;
 }
 
 static void break_socket(void *userdata, int fd, bool ended)
@@ -154,10 +161,10 @@ static void break_socket(void *userdata, int fd, bool ended)
 	 * that is the whole, it isn't reset. Or if something that it wrote lies unread. If it is closed,
 	 * nobody takes a part for the whole. */
 	if (at->place.kind == PLACE_TCP) {
-		if (!ended || !has_queued(fd, SIOCOUTQ))
+		if (!ended || !has_unsent(fd))
 			setsockopt(fd, SOL_SOCKET, SO_LINGER, &(struct linger){.l_onoff = 1},
 				   sizeof(struct linger));
-	} else if (!ended && !has_queued(fd, FIONREAD) && !pump_is_hung_up(fd)) {
+	} else if (!ended && !has_unread(fd) && !pump_is_hung_up(fd)) {
 		at->forward->has_truncated = true;
 		cli_note(at->forward->cli,
 			 "forward: %s can't be told that the connection broke: it reads an end of file",
