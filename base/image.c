@@ -497,7 +497,7 @@ void image_u64(struct image *image, uint64_t *value)
 
 void image_bool(struct image *image, bool *value)
 {
-	uint8_t byte = *value;
+	uint8_t byte = image->is_read ? 0 : *value; /* what is read into may be no bool yet */
 
 	image_u8(image, &byte);
 	image_expect(image, byte <= 1);

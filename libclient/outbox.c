@@ -325,7 +325,8 @@ static int put_slowly(struct outbox *outbox, struct sender *sender, const struct
 	bool held = false;
 	int r;
 
-	if (sender->state == SENDER_OPENING && span > CHANNEL_INITIAL_LIMIT && sender->hold == UINT64_MAX) {
+	if (sender->state == SENDER_OPENING && (span > CHANNEL_INITIAL_LIMIT || pieces->block_size) &&
+	    sender->hold == UINT64_MAX) {
 		sender->hold = sender->accepted;
 		held = true;
 	}

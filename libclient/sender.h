@@ -63,7 +63,9 @@ struct sender {
 	struct frame_identity identity; /* of the program there, likewise */
 	uint32_t number;
 	uint64_t framed, accepted, limit, consumed;
-	uint64_t hold; /* framing stops here: of the next message OPENED will tell whether it is too large */
+	/* framing stops here: of the next message OPENED will tell whether it is too large, or it has a
+	 * deadline, and its outcome can't be known for certain once it was sent */
+	uint64_t hold;
 	uint64_t settled; /* end of the last op with an outcome */
 	uint64_t max_message;
 	uint64_t used;	   /* outbox->clock when it was used last */
