@@ -290,13 +290,18 @@ SPOILT = {"rules": lambda node, good: node.write_policy(node.policy if good else
 SAID = {"rules": "action 'alow': must be allow or deny", "settings": "heartbeat = never: must be"}
 
 
+def spoilt_between(between, what):
+    """Spoils a file between two daemons. Returns the node, whose next daemon has said so."""
+    with between.install.nobody_reads():
+        SPOILT[what](between.node, False)
+    eventually(lambda: SAID[what] in between.node.log.read_text(), "it says what is wrong")
+    return between.node
+
+
 @pytest.mark.parametrize("what", SPOILT)
 def test_bad_files_between_two_daemons_are_waited_for(between, what):
     """All that was handed over would be lost; and who may do what isn't decided without them."""
-    node = between.node
-    with between.install.nobody_reads():
-        SPOILT[what](node, False)
-    eventually(lambda: SAID[what] in node.log.read_text(), "it says what is wrong")
+    node = spoilt_between(between, what)
     eventually(lambda: "waits until this is mended" in node.log.read_text(), "and what it does")
     SPOILT[what](node, True)
     between.goes_on()
@@ -305,10 +310,7 @@ def test_bad_files_between_two_daemons_are_waited_for(between, what):
 
 @pytest.mark.parametrize("what", SPOILT)
 def test_who_waits_for_good_files_can_be_stopped(between, what):
-    node = between.node
-    with between.install.nobody_reads():
-        SPOILT[what](node, False)
-    eventually(lambda: SAID[what] in node.log.read_text(), "it says what is wrong")
+    node = spoilt_between(between, what)
     node.daemon.terminate()
     assert node.daemon.wait(20 * PATIENCE) == 0
     SPOILT[what](node, True)
