@@ -128,20 +128,26 @@ def calls_time_out_in_time(way, server, caller, timeout_ms):
     return in_time
 
 
-@pytest.mark.parametrize("command, what", (("send", b"can't be known"), ("call", b"doesn't say whether it was taken")))
-def test_a_time_out_is_kept_though_the_other_daemon_stands_still(way, command, what):
-    """Both leave at once, so nobody can say whether they were taken."""
-    serving = way.receiver.popen("serve", "inbox", "--", "cat") if command == "call" else way.receiver.receiver("inbox").process
-    eventually(lambda: "inbox" in way.receiver.endpoints(), "it is bound")
-    assert way.sender.xenmsg(command, way.to("inbox"), "taken").returncode == EXIT_OK
+def test_a_time_out_is_kept_though_the_other_daemon_stands_still(way):
+    """A message, and a call whose channel is open, leave at once: nobody can say whether they were taken."""
+    way.receiver.receiver("inbox")
+    with Connection(way.receiver.socket, binds="work") as server, Connection(way.sender.socket) as caller:
+        answers = []
+        assert caller.call_post(way.to("work"), b"first", answers.append) == 0
+        request = server.take()
+        request.reply(request.data)
+        request.free()
+        assert ended(caller, answers) == [b"first"]
+        assert way.sender.xenmsg("send", way.to("inbox"), "taken").returncode == EXIT_OK
 
-    def late(seconds):
-        done = way.sender.xenmsg(command, way.to("inbox"), "late", "--timeout", seconds)
-        return done.returncode != EXIT_TIMEOUT and done  # else it hadn't left yet
-    with stopped(way.receiver.pid):
-        done = given_time(late, 1)
-    assert done.returncode == EXIT_UNKNOWN and b"timed out" in done.stderr and what in done.stderr, done
-    serving.kill()
+        def late(seconds):
+            done = way.sender.xenmsg("send", way.to("inbox"), "late", "--timeout", seconds)
+            return done.returncode != EXIT_TIMEOUT and done  # else it hadn't left yet
+        with stopped(way.receiver.pid):
+            done = given_time(late, 1)
+            assert done.returncode == EXIT_UNKNOWN and b"timed out" in done.stderr and b"can't be known" in done.stderr, done
+            given_time(lambda seconds: caller.call(way.to("work"), b"late", int(1000 * seconds)) == -errno.ECONNRESET)
+            assert "doesn't say whether it was taken" in caller.last.reason
 
 
 def test_a_time_out_is_kept_though_nothing_gets_to_the_host(hosts):
