@@ -409,7 +409,12 @@ bool hop_ask_for_input(struct hop *hop)
 
 	if (hop->in.has_asked || hop->in.must_not_ask || hop->waiting.blocked_on)
 		return false;
+	r = ring_reader_ready(&hop->in.reader, hop->in.missing);
+	if (r >= 0 && (uint32_t)r >= hop->in.missing)
+		return true;
 	r = ring_reader_arm(&hop->in.reader, hop->in.missing);
+	if (r > 0)
+		ring_reader_disarm(&hop->in.reader);
 	if (r < 0)
 		hop_fail(hop, -EPROTO, "impossible producer index in the ring");
 	hop->in.has_asked = r == 0;
@@ -426,13 +431,6 @@ static bool read_frames(struct hop *hop, const struct hop_piece *piece)
 	hop->in.has_asked_us = false;
 	while (hop_is_up(hop) && !hop->waiting.blocked_on && !hop->holds_input) {
 		r = take_next(hop);
-		/* More may come while we look: the longer we read on, the less often the receivers are
-		 * woken. */
-		if (r == 0 && !hop->waiting.blocked_on && !hop->in.was_woken) {
-			give_back(hop);
-			if (hop_ask_for_input(hop))
-				continue;
-		}
 		if (r <= 0)
 			break;
 		if (hop->in.unreleased >= HOP_CHUNK)
