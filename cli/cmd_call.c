@@ -9,7 +9,7 @@
 #include "cli/cli.h"
 #include "cli/interrupt.h"
 #include "cli/lasting.h"
-#include "cli/message_source.h"
+#include "cli/messages.h"
 #include "cli/writer.h"
 #include "wire/address.h"
 

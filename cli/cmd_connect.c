@@ -18,7 +18,6 @@
 #include "cli/command.h"
 #include "cli/interrupt.h"
 #include "cli/lasting.h"
-#include "cli/long_wait.h"
 #include "cli/loop.h"
 #include "cli/pump.h"
 #include "cli/run_server.h"

@@ -28,10 +28,9 @@
 #include "cli/fields.h"
 #include "cli/host_statuses.h"
 #include "cli/interrupt.h"
-#include "cli/left_socket.h"
 #include "cli/loop.h"
 #include "cli/metrics.h"
-#include "cli/tcp_place.h"
+#include "cli/place.h"
 
 static const char help[] =
 	"Usage: xenmsg exporter [OPTIONS] --listen unix:PATH|tcp:ADDRESS:PORT\n"

@@ -1,18 +1,699 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * forward: carries each connection to SOURCE to TARGET, any number of them at once. Here is where they come
- * from, and the session with the daemon; forward_dials.c has what becomes of each.
+ * forward: carries each connection to SOURCE to TARGET, any number of them at once:
+ *
+ *   accepted ──held until its turn──▶ dialled ──▶ carried ──both ends have ended──▶ gone
+ *                 ▲                      ├──a source that has gone, or an error──▶ reset
+ *                 └──────────────────────┴──over a limit: until a connection has ended, or time──
+ *
+ * While one is held, no more connections are accepted. What is carried when the command ends, or the session,
+ * is broken: nobody takes a part for the whole.
  */
 
 #include <errno.h>
+#include <event2/event.h>
+#include <event2/listener.h>
+#include <linux/sockios.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
+#include <utlist.h>
 
-#include "cli/forward_internal.h"
+#include "cli/cli.h"
 #include "cli/interrupt.h"
+#include "cli/lasting.h"
+#include "cli/loop.h"
+#include "cli/place.h"
+#include "cli/pump.h"
+#include "libclient/again.h"
 #include "wire/retry.h"
+#include "xenmsg-stream.h"
+
+/* What is the same for all connections at a place. */
+struct end_at {
+	struct forward *forward;
+	struct place place;
+};
+
+struct forward {
+	struct cli *cli;
+	struct loop loop;
+	struct end_at source, target;
+	bool has_truncated; /* a part looked like the whole to somebody */
+	/* if one of them is xen:. It is opened anew if the daemon has gone: as a target for the next
+	 * connection, */
+	struct xenmsg *conn;
+	struct event *session;
+	struct event *reopen; /* and as a source after a moment */
+	uint32_t pause_ms;
+	struct lasting lasting; /* its lines */
+	struct evconnlistener *listener;
+	struct workers *workers; /* dial what isn't xen: */
+	unsigned dials;
+	struct carried_connection *carried;
+	struct dial *held; /* to be dialled, in the order in which they came */
+	struct dial *dialled;
+	struct event *again; /* dials the first of them, or accepts again */
+	bool is_full;	     /* a limit holds up dials, until all are through: one at a time is tried, */
+	bool is_short;	     /* a limit holds up what is to be accepted, */
+	bool rests;	     /* and nothing is tried until `again` or until a connection ends */
+	bool is_over;	     /* nothing more is accepted or carried */
+	int code;
+};
+
+/* Opens the session, which there is none of. A negative errno. */
+static int forward_open_session(struct forward *forward);
+
+/* ---- threads for names ---------------------------------------------------------------------- */
+
+/*
+ * Threads for work that may take a while, such as looking up a name. Most takes none, so a few threads do all
+ * of it, one item after the other; what has to wait for them for longer than a moment gets a thread of its
+ * own.
+ */
+
+/* An item of work; zeroed, and part of what the caller works on. */
+struct work {
+	struct workers *workers;
+	struct work *prev, *next;
+};
+
+#define THREADS_FEW 8
+#define SLOW_MS	    10 /* after so long what waits for them gets another one */
+
+struct workers {
+	void (*run)(struct work *work);
+	void (*done)(struct work *work);
+	struct event *finished;
+	int pipe[2];
+	unsigned given;	    /* that isn't done */
+	unsigned started;   /* threads, ever */
+	unsigned last;	    /* `taken` as of the last `slow` */
+	struct event *slow; /* runs while some may wait */
+
+	pthread_mutex_t lock; /* of what follows */
+	pthread_cond_t more;
+	struct work *waiting; /* for a thread */
+	unsigned idle, ended; /* threads */
+	unsigned taken;	      /* that has waited, ever */
+};
+
+/* ---- in a thread ----------------------------------------------------------------------------- */
+
+static void do_work(struct workers *workers, struct work *work)
+{
+	workers->run(work);
+	/* A pointer is smaller than PIPE_BUF, so it is written as a whole. */
+	if (write(workers->pipe[1], &work, sizeof(struct work *)) != (ssize_t)sizeof(struct work *))
+		abort();
+}
+
+/* Waits for more. Returns NULL if enough threads do so already. */
+static struct work *next_work(struct workers *workers)
+{
+	struct work *next;
+
+	pthread_mutex_lock(&workers->lock);
+	while (!workers->waiting && workers->idle < THREADS_FEW) {
+		workers->idle++;
+		pthread_cond_wait(&workers->more, &workers->lock);
+		workers->idle--;
+	}
+	next = workers->waiting;
+	if (next) {
+		DL_DELETE(workers->waiting, next);
+		workers->taken++;
+	} else {
+		workers->ended++;
+	}
+	pthread_mutex_unlock(&workers->lock);
+	return next;
+}
+
+static void *run_thread(void *userdata)
+{
+	struct work *work = userdata;
+	struct workers *workers = work->workers;
+
+	do
+		do_work(workers, work);
+	while ((work = next_work(workers)));
+	return NULL;
+}
+
+/* ---- in the loop ----------------------------------------------------------------------------- */
+
+/* Makes a thread, which begins with this work. Returns 0 or a negative errno. */
+static int start_thread(struct work *work)
+{
+	pthread_t thread;
+	int error = pthread_create(&thread, NULL, run_thread, work);
+
+	if (error)
+		return -error;
+	pthread_detach(thread);
+	work->workers->started++;
+	return 0;
+}
+
+static void watch_slow(struct workers *workers)
+{
+	const struct timeval pause = {.tv_usec = SLOW_MS * 1000};
+
+	if (!evtimer_pending(workers->slow, NULL))
+		evtimer_add(workers->slow, &pause);
+}
+
+/* Gives it to a thread that has nothing to do or may soon have nothing, or to a new one. */
+static int workers_give(struct workers *workers, struct work *work)
+{
+	unsigned count;
+	bool waits;
+	int r = 0;
+
+	work->workers = workers;
+	pthread_mutex_lock(&workers->lock);
+	count = workers->started - workers->ended;
+	waits = count > workers->given || count >= THREADS_FEW;
+	if (waits)
+		DL_APPEND(workers->waiting, work);
+	pthread_mutex_unlock(&workers->lock);
+	if (waits) {
+		pthread_cond_signal(&workers->more);
+		watch_slow(workers);
+	} else {
+		r = start_thread(work);
+	}
+	workers->given += r == 0;
+	return r;
+}
+
+/* Gives each that waits a thread of its own, if no thread has taken one since the last time. */
+static void on_slow(evutil_socket_t fd, short what, void *userdata)
+{
+	struct workers *workers = userdata;
+	struct work *slow = NULL, *each, *next;
+	bool any;
+
+	pthread_mutex_lock(&workers->lock);
+	if (workers->taken == workers->last) {
+		slow = workers->waiting;
+		workers->waiting = NULL;
+	}
+	workers->last = workers->taken;
+	any = workers->waiting != NULL;
+	pthread_mutex_unlock(&workers->lock);
+	DL_FOREACH_SAFE(slow, each, next) {
+		if (start_thread(each) == 0)
+			continue;
+		pthread_mutex_lock(&workers->lock);
+		DL_APPEND(workers->waiting, each);
+		pthread_mutex_unlock(&workers->lock);
+		any = true;
+	}
+	if (any)
+		watch_slow(workers);
+}
+
+static void on_finished(evutil_socket_t fd, short what, void *userdata)
+{
+	struct workers *workers = userdata;
+	struct work *work;
+
+	if (read(fd, &work, sizeof(struct work *)) != (ssize_t)sizeof(struct work *))
+		return;
+	workers->given--;
+	workers->done(work);
+}
+
+/* Makes workers. `run` is called in a thread, and then `done` in the loop. NULL: out of memory or
+ * descriptors. They stay until the process ends, since threads may be at work. */
+static struct workers *workers_new(struct event_base *base, void (*run)(struct work *work),
+				   void (*done)(struct work *work))
+{
+	struct workers *workers = calloc(1, sizeof(*workers));
+
+	if (!workers || pipe(workers->pipe) < 0) {
+		free(workers);
+		return NULL;
+	}
+	workers->run = run;
+	workers->done = done;
+	pthread_mutex_init(&workers->lock, NULL);
+	pthread_cond_init(&workers->more, NULL);
+	workers->slow = evtimer_new(base, on_slow, workers);
+	workers->finished = loop_event(base, workers->pipe[0], EV_READ | EV_PERSIST, on_finished, workers);
+	if (workers->slow && workers->finished)
+		return workers;
+	loop_event_free(workers->slow);
+	loop_event_free(workers->finished);
+	close(workers->pipe[0]);
+	close(workers->pipe[1]);
+	free(workers);
+	return NULL;
+}
+
+/* ---- the way of a connection ----------------------------------------------------------------- */
+
+/* Streams of Xen go through one connection (xenmsg-stream.h). Reaching another target may take a while (a
+ * name is looked up), so threads do it. */
+
+#define DIALS_MAX 64  /* at once; further connections wait until one of them ends */
+#define HELD_MS	  100 /* between attempts to dial what a limit holds up, unless a connection ends */
+
+/* A connection that has a target. */
+struct carried_connection {
+	struct forward *forward;
+	struct pump *pump;
+	struct carried_connection *prev, *next;
+};
+
+/* A connection that has no target yet. */
+struct dial {
+	struct work work;
+	struct forward *forward;
+	struct pump_end source, target;
+	int result;	    /* of a thread: the descriptor, or a negative errno */
+	bool is_held;	    /* is in forward->held */
+	bool source_gone;   /* before there was a target */
+	struct again again; /* for a name that isn't known yet */
+	struct dial *prev, *next;
+};
+
+static struct dial *dial_of(struct work *work)
+{
+	return (struct dial *)((char *)work - offsetof(struct dial, work));
+}
+
+/* Dials, in a thread. */
+static void dial_target(struct work *work)
+{
+	struct dial *dial = dial_of(work);
+	const struct place *target = &dial->forward->target.place;
+
+	dial->result = place_dial(target);
+}
+
+/* Returns whether further connections are accepted: not if as many are dialled as may be, or some are
+ * held. */
+static bool may_accept(const struct forward *forward)
+{
+	return forward->dials < DIALS_MAX && !forward->held && !forward->is_full && !forward->rests &&
+	       !forward->is_over;
+}
+
+static void set_source(struct forward *forward)
+{
+	if (forward->listener && may_accept(forward))
+		evconnlistener_enable(forward->listener);
+	else if (forward->listener)
+		evconnlistener_disable(forward->listener);
+}
+
+static int begin(struct dial *dial);
+static void on_result(struct dial *dial, int result);
+
+/* Dials. */
+static void start_dial(struct dial *dial)
+{
+	int r = dial->forward->is_over ? -ECANCELED : begin(dial);
+
+	if (r < 0)
+		on_result(dial, r);
+}
+
+/* Dials what is held, as far as that may be. */
+static void go_on(struct forward *forward)
+{
+	struct dial *first;
+
+	while ((first = forward->held) && !forward->rests && !forward->is_over &&
+	       forward->dials < (forward->is_full ? 1 : DIALS_MAX)) {
+		DL_DELETE(forward->held, first);
+		first->is_held = false;
+		DL_APPEND(forward->dialled, first);
+		forward->dials++;
+		start_dial(first);
+	}
+	set_source(forward);
+}
+
+static void stop_resting(struct forward *forward)
+{
+	forward->rests = false;
+	go_on(forward);
+}
+
+static void on_again(evutil_socket_t fd, short what, void *userdata)
+{
+	stop_resting(userdata);
+}
+
+/* Tries nothing for a moment, since it would fail again and again. */
+static void forward_rest(struct forward *forward)
+{
+	const struct timeval pause = {.tv_usec = HELD_MS * 1000};
+
+	forward->rests = true;
+	evtimer_add(forward->again, &pause);
+	set_source(forward);
+}
+
+static void append(struct dial *dial)
+{
+	DL_APPEND(dial->forward->held, dial);
+	dial->is_held = true;
+}
+
+/* Holds a connection that a limit doesn't let through, before all others. */
+static void hold(struct dial *dial, int error)
+{
+	struct forward *forward = dial->forward;
+
+	cli_note_limit(forward->cli, &forward->is_full, "forward:", forward->target.place.text, error);
+	DL_PREPEND(forward->held, dial);
+	dial->is_held = true;
+	forward_rest(forward);
+}
+
+static bool has_unsent(int fd)
+{
+	int bytes = 0;
+
+	return ioctl(fd, SIOCOUTQ, &bytes) == 0 && bytes > 0;
+}
+
+static bool has_unread(int fd)
+{
+	int bytes = 0;
+
+	return ioctl(fd, FIONREAD, &bytes) == 0 && bytes > 0;
+}
+
+static void break_socket(void *userdata, int fd, bool ended)
+{
+	const struct end_at *at = userdata;
+
+	/* Its other end reads ECONNRESET by a reset of TCP, which would take from it what is on its way: if
+	 * that is the whole, it isn't reset. Or if something that it wrote lies unread. If it is closed,
+	 * nobody takes a part for the whole. */
+	if (at->place.kind == PLACE_TCP) {
+		if (!ended || !has_unsent(fd))
+			setsockopt(fd, SOL_SOCKET, SO_LINGER, &(struct linger){.l_onoff = 1},
+				   sizeof(struct linger));
+	} else if (!ended && !has_unread(fd) && !pump_is_hung_up(fd)) {
+		at->forward->has_truncated = true;
+		cli_note(at->forward->cli,
+			 "forward: %s can't be told that the connection broke: it reads an end of file",
+			 at->place.text);
+	}
+	close(fd);
+}
+
+/* What comes in pieces goes on in pieces: a program that writes twice and then waits would wait for 40 ms. */
+static struct pump_end forward_end_of_socket(struct end_at *at, int fd)
+{
+	int yes = 1;
+
+	if (at->place.kind == PLACE_TCP)
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes));
+	return (struct pump_end){.in = fd,
+				 .out = fd,
+				 .break_socket = break_socket,
+				 .userdata = at,
+				 .may_leave_unread = at->place.kind == PLACE_UNIX};
+}
+
+static void note_broken(const struct forward *forward, bool at_left, int error)
+{
+	cli_note(forward->cli, "forward: %s broke a connection: %s",
+		 at_left ? forward->source.place.text : forward->target.place.text, strerror(error));
+}
+
+static void forget(struct carried_connection *carried)
+{
+	DL_DELETE(carried->forward->carried, carried);
+	free(carried);
+}
+
+static void on_pump_done(void *userdata, struct pump *pump, int error, bool at_left)
+{
+	struct carried_connection *carried = userdata;
+	struct forward *forward = carried->forward;
+
+	if (error)
+		note_broken(forward, at_left, error);
+	forget(carried);
+	pump_free(pump);
+	if (forward->held || forward->rests)
+		stop_resting(forward);
+}
+
+/* Breaks all that is carried. `error`: why, to be told of each; 0: nothing is told. */
+static void forward_break_carried(struct forward *forward, int error)
+{
+	struct carried_connection *carried;
+
+	while ((carried = forward->carried)) {
+		struct pump *pump = carried->pump;
+
+		if (error)
+			note_broken(forward, false, error);
+		forget(carried);
+		pump_break(pump);
+	}
+}
+
+static void break_end(struct pump_end *end)
+{
+	if (end->stream)
+		xenmsg_stream_close(end->stream);
+	else if (end->in >= 0)
+		break_socket(end->userdata, end->in, true); /* nothing was carried */
+}
+
+/* Breaks what there is of it, and leaves its memory to the threads that may still be dialling. */
+static void abandon(struct dial *dial)
+{
+	if (!dial->source_gone)
+		break_end(&dial->source);
+	dial->source_gone = true;
+	break_end(&dial->target);
+	dial->target = (struct pump_end){.in = -1, .out = -1};
+}
+
+static void give_up(struct dial *dial)
+{
+	abandon(dial);
+	free(dial);
+}
+
+/* Carries a connection whose target was reached. */
+static void carry(struct dial *dial)
+{
+	struct forward *forward = dial->forward;
+	struct carried_connection *carried = dial->source_gone ? NULL : calloc(1, sizeof(*carried));
+
+	if (!carried) {
+		if (!dial->source_gone)
+			cli_complain("forward: out of memory");
+		give_up(dial);
+		return;
+	}
+	carried->forward = forward;
+	carried->pump = pump_new(forward->loop.base, dial->source, dial->target, on_pump_done, carried);
+	free(dial);
+	if (!carried->pump) {
+		cli_complain("forward: out of memory");
+		free(carried);
+		return;
+	}
+	DL_APPEND(forward->carried, carried);
+	pump_catch_up(carried->pump);
+}
+
+static void on_try_again(evutil_socket_t fd, short what, void *userdata)
+{
+	struct dial *dial = userdata;
+	struct forward *forward = dial->forward;
+
+	start_dial(dial);
+	go_on(forward);
+}
+
+/* Returns for how long to wait with another try, or a negative number: there is none. */
+static int retry_ms(struct dial *dial, int result)
+{
+	if (dial->source_gone)
+		return -1;
+	if (result == -ENODATA) /* a name isn't known yet */
+		return again_pause(&dial->again, -1);
+	/* The session is over, and will be closed. */
+	return result == -ENOTCONN && dial->forward->conn ? 0 : -1;
+}
+
+static bool try_again(struct dial *dial, int result)
+{
+	int pause_ms = retry_ms(dial, result);
+	const struct timeval pause = {pause_ms / 1000, pause_ms % 1000 * 1000};
+
+	return pause_ms >= 0 &&
+	       event_base_once(dial->forward->loop.base, -1, EV_TIMEOUT, on_try_again, dial, &pause) == 0;
+}
+
+/* The target was reached, or a negative errno says why not. */
+static void on_result(struct dial *dial, int result)
+{
+	struct forward *forward = dial->forward;
+
+	if (forward->is_over) {
+		abandon(dial); /* what was dialled since */
+		return;
+	}
+	if (try_again(dial, result))
+		return;
+	DL_DELETE(forward->dialled, dial);
+	forward->dials--;
+	if ((cli_is_limit(result) || result == -ENOMEM) && !dial->source_gone) {
+		hold(dial, result);
+		return;
+	}
+	if (!forward->held && !forward->dials)
+		cli_note_limit(forward->cli, &forward->is_full, "forward:", forward->target.place.text, 0);
+	if (result >= 0) {
+		carry(dial);
+		return;
+	}
+	if (!dial->source_gone)
+		cli_complain("forward: %s can't be reached: %s", forward->target.place.text,
+			     place_why_not(&forward->target.place, result));
+	give_up(dial);
+}
+
+static void on_dialled(struct work *work)
+{
+	struct dial *dial = dial_of(work);
+	struct forward *forward = dial->forward;
+
+	if (dial->result >= 0)
+		dial->target = forward_end_of_socket(&forward->target, dial->result);
+	on_result(dial, dial->result);
+	go_on(forward);
+}
+
+static void on_opened(void *userdata, struct xenmsg_stream *stream)
+{
+	struct dial *dial = userdata;
+	struct forward *forward = dial->forward;
+
+	on_result(dial, 0);
+	go_on(forward);
+}
+
+static void on_refused(void *userdata, struct xenmsg_stream *stream, int error)
+{
+	struct dial *dial = userdata;
+	struct forward *forward = dial->forward;
+
+	xenmsg_stream_close(stream);
+	dial->target.stream = NULL;
+	on_result(dial, error);
+	go_on(forward);
+}
+
+/* Nothing comes before `opened`, after which a pump is told. */
+static const struct xenmsg_stream_callbacks target_callbacks = {
+	.size = sizeof(struct xenmsg_stream_callbacks),
+	.opened = on_opened,
+	.broken = on_refused,
+};
+
+/* Dials through the session, which is opened anew if the daemon has gone. Returns 0 or a negative errno. */
+static int dial_stream(struct dial *dial)
+{
+	struct forward *forward = dial->forward;
+	int r = forward->conn ? 0 : forward_open_session(forward);
+
+	return r < 0 ? r
+		     : xenmsg_stream_connect(forward->conn, forward->target.place.path, NULL,
+					     &target_callbacks, dial, &dial->target.stream);
+}
+
+/* Begins to dial. Returns 0, or a negative errno: that is the result. */
+static int begin(struct dial *dial)
+{
+	return dial->forward->target.place.kind == PLACE_XEN
+		       ? dial_stream(dial)
+		       : workers_give(dial->forward->workers, &dial->work);
+}
+
+static void on_source_broken(void *userdata, struct xenmsg_stream *stream, int error)
+{
+	struct dial *dial = userdata;
+
+	xenmsg_stream_close(stream);
+	dial->source_gone = true;
+	if (!dial->is_held)
+		return; /* until the target is reached or not */
+	DL_DELETE(dial->forward->held, dial);
+	free(dial);
+}
+
+/* What comes is kept until there is a target. */
+static const struct xenmsg_stream_callbacks source_callbacks = {
+	.size = sizeof(struct xenmsg_stream_callbacks),
+	.broken = on_source_broken,
+};
+
+/* Takes what was accepted, and dials when its turn has come. */
+static void forward_take(struct forward *forward, struct pump_end source)
+{
+	struct dial *new = calloc(1, sizeof(*new));
+
+	cli_note_limit(forward->cli, &forward->is_short, "forward:", forward->source.place.text, 0);
+	if (!new) {
+		cli_complain("forward: out of memory");
+		break_end(&source);
+		return;
+	}
+	*new = (struct dial){.forward = forward, .source = source, .target = {.in = -1, .out = -1}};
+	if (source.stream)
+		xenmsg_stream_set_callbacks(source.stream, &source_callbacks, new);
+	append(new);
+	go_on(forward);
+}
+
+/* -ENOMEM. */
+static int forward_init_dials(struct forward *forward)
+{
+	forward->again = evtimer_new(forward->loop.base, on_again, forward);
+	forward->workers = workers_new(forward->loop.base, dial_target, on_dialled);
+	return forward->again && forward->workers ? 0 : -ENOMEM;
+}
+
+/* Breaks what has no target yet. What threads may still be dialling stays. */
+static void forward_give_up_dials(struct forward *forward)
+{
+	struct dial *held, *dial;
+
+	while ((held = forward->held)) {
+		DL_DELETE(forward->held, held);
+		give_up(held);
+	}
+	DL_FOREACH(forward->dialled, dial)
+		abandon(dial);
+}
+
+/* ---------------------------------------------------------------------------------------------- */
 
 static const char help[] =
 	"Usage: xenmsg forward [OPTIONS] SOURCE TARGET\n"

@@ -10,7 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/choice.h"
 #include "cli/cli.h"
 #include "cli/fields.h"
 #include "cli/nearest.h"

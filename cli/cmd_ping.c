@@ -7,7 +7,7 @@
 #include "cli/cli.h"
 #include "cli/clock.h"
 #include "cli/interrupt.h"
-#include "cli/long_wait.h"
+#include "cli/lasting.h"
 #include "cli/writer.h"
 #include "wire/address.h"
 

@@ -8,7 +8,7 @@
 
 #include "cli/cli.h"
 #include "cli/interrupt.h"
-#include "cli/message_source.h"
+#include "cli/messages.h"
 #include "cli/payload.h"
 #include "wire/address.h"
 

@@ -7,13 +7,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "cli/choice.h"
 #include "cli/cli.h"
 #include "cli/fields.h"
 #include "cli/interrupt.h"
 #include "cli/lasting.h"
-#include "cli/message_command.h"
-#include "cli/received.h"
+#include "cli/messages.h"
 #include "cli/writer.h"
 #include "wire/address.h"
 

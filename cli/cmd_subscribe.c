@@ -7,8 +7,7 @@
 #include "cli/cli.h"
 #include "cli/interrupt.h"
 #include "cli/lasting.h"
-#include "cli/message_command.h"
-#include "cli/received.h"
+#include "cli/messages.h"
 #include "cli/writer.h"
 #include "wire/address.h"
 

@@ -2,7 +2,13 @@
 #include "cli/lasting.h"
 
 #include "cli/cli.h"
-#include "cli/long_wait.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <semaphore.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <time.h>
 
 void lasting_note_lost(const struct lasting *lasting, const char *reason)
 {
@@ -57,4 +63,90 @@ int lasting_open(struct lasting *lasting, struct xenmsg **conn)
 int lasting_open_timed(struct lasting *lasting, struct xenmsg **conn, int *timeout_ms)
 {
 	return open_session(lasting, conn, XENMSG_WAIT, timeout_ms);
+}
+
+/* ---- what takes long ------------------------------------------------------------------------ */
+
+#define ASK_MS 1000
+
+struct long_wait {
+	struct cli *cli;
+	const char *what, *address, *missing;
+	int timeout_ms;
+	pthread_t thread;
+	sem_t over;
+};
+
+static bool is_away(const struct cli *cli, const char *address)
+{
+	struct xenmsg *conn;
+	bool is = false;
+
+	if (xenmsg_open(&conn, cli->socket, XENMSG_WITHIN(ASK_MS)) < 0)
+		return false;
+	is = cli_is_away(conn, address);
+	xenmsg_close(conn);
+	return is;
+}
+
+static void tell(const struct long_wait *wait)
+{
+	const char *away = is_away(wait->cli, wait->address) ? ": its domain is away, and waited for" : "";
+
+	if (wait->timeout_ms < 0)
+		cli_note(wait->cli, "%s %s: %s yet%s; " CLI_ENDS_WAIT, wait->what, wait->address,
+			 wait->missing, away);
+	else
+		cli_note(wait->cli, "%s %s: %s yet%s; after %.0f s, by --timeout, it gives up", wait->what,
+			 wait->address, wait->missing, away, wait->timeout_ms / 1000.0);
+}
+
+static void *watch_clock(void *userdata)
+{
+	struct long_wait *wait = userdata;
+	struct timespec until;
+	int r;
+
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_sec += CLI_LONG_MS / 1000;
+	while ((r = sem_timedwait(&wait->over, &until)) < 0 && errno == EINTR)
+		;
+	if (r < 0)
+		tell(wait);
+	return NULL;
+}
+
+struct long_wait *long_wait_begin(struct cli *cli, const char *what, const char *address, const char *missing,
+				  int timeout_ms)
+{
+	struct long_wait *wait = cli_is_watched(cli) ? malloc(sizeof(*wait)) : NULL;
+	sigset_t all, before;
+	int r;
+
+	if (!wait)
+		return NULL;
+	*wait = (struct long_wait){
+		.cli = cli, .what = what, .address = address, .missing = missing, .timeout_ms = timeout_ms};
+	sem_init(&wait->over, 0, 0);
+	/* A signal ends what blocks in the thread that waits. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	r = pthread_create(&wait->thread, NULL, watch_clock, wait);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	if (r == 0)
+		return wait;
+	sem_destroy(&wait->over);
+	free(wait);
+	return NULL;
+}
+
+void long_wait_end(struct long_wait **wait)
+{
+	if (!*wait)
+		return;
+	sem_post(&(*wait)->over);
+	pthread_join((*wait)->thread, NULL);
+	sem_destroy(&(*wait)->over);
+	free(*wait);
+	*wait = NULL;
 }

@@ -6,7 +6,7 @@ libcli_a_SOURCES = \
 	cli/histogram.c cli/histogram.h \
 	cli/host_view.c cli/host_view.h \
 	cli/metrics.c cli/metrics.h \
-	cli/message_source.c cli/message_source.h cli/payload.c cli/payload.h \
+	cli/payload.c cli/payload.h \
 	cli/run_record.c cli/run_record.h \
 	cli/terminal.c cli/terminal.h
 cli_libs = libcli.a $(JSONC_LIBS) $(NETTLE_LIBS) -lm
@@ -14,8 +14,6 @@ cli_libs = libcli.a $(JSONC_LIBS) $(NETTLE_LIBS) -lm
 bin_PROGRAMS += xenmsg
 xenmsg_SOURCES = \
 	cli/attempt.c cli/attempt.h \
-	cli/bench_serve.c cli/bench_serve.h \
-	cli/choice.c cli/choice.h \
 	cli/cli.c cli/cli.h cli/fields.h \
 	cli/cmd_bench.c \
 	cli/cmd_call.c \
@@ -23,12 +21,12 @@ xenmsg_SOURCES = \
 	cli/cmd_daemon.c \
 	cli/cmd_doctor.c \
 	cli/cmd_exporter.c \
-	cli/cmd_forward.c cli/forward_internal.h cli/forward_dials.c \
+	cli/cmd_forward.c \
 	cli/cmd_list.c \
 	cli/cmd_ping.c \
-	cli/cmd_policy.c cli/policy_table.c cli/policy_table.h \
+	cli/cmd_policy.c \
 	cli/cmd_publish.c \
-	cli/cmd_recv.c cli/message_command.c cli/message_command.h cli/received.c cli/received.h \
+	cli/cmd_recv.c \
 	cli/cmd_run.c \
 	cli/cmd_send.c \
 	cli/cmd_serve.c \
@@ -45,26 +43,21 @@ xenmsg_SOURCES = \
 	cli/doctor_status.c \
 	cli/doctor_way.c \
 	cli/doctor_places.c \
-	cli/first_list.c cli/first_list.h \
-	cli/host_look.c cli/host_look.h \
 	cli/host_statuses.c cli/host_statuses.h \
 	cli/clock.h \
 	cli/interrupt.c cli/interrupt.h \
-	cli/left_socket.c cli/left_socket.h \
-	cli/long_wait.c cli/long_wait.h \
 	cli/lasting.c cli/lasting.h \
 	cli/loop.c cli/loop.h \
 	cli/main.c \
+	cli/messages.c cli/messages.h \
 	cli/nearest.c cli/nearest.h \
 	cli/options.c \
 	cli/place.c cli/place.h \
 	cli/pump.c cli/pump.h \
 	cli/run_server.c cli/run_server.h \
 	cli/run_session.c cli/run_session.h \
-	cli/tcp_place.c cli/tcp_place.h \
 	cli/top.h cli/top_host.c cli/top_lines.c \
 	cli/why.c cli/why.h \
-	cli/workers.c cli/workers.h cli/worker_set.c cli/worker_set.h \
 	cli/writer.c cli/writer.h
 # When to try again what waits for a name is the library's, but no part of its interface.
 xenmsg_SOURCES += libclient/again.c libclient/again.h

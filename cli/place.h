@@ -6,8 +6,23 @@
 
 #include <stdbool.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 
-#include "cli/tcp_place.h"
+struct cli;
+
+/* HOST:PORT, as users type it. */
+struct tcp_place {
+	char *host, *port; /* without the brackets of an IPv6 address */
+};
+
+/* Returns NULL, or what is wrong with the text. tcp_place_free() follows either way. */
+const char *tcp_place_parse(struct tcp_place *place, const char *text);
+void tcp_place_free(struct tcp_place *place);
+/* Returns whether the kernel is to choose the port. */
+bool tcp_place_is_port_0(const struct tcp_place *place);
+/* Says on which port the socket listens that was given as `text`: in a note, and on standard output as
+ * tcp:HOST:PORT, for scripts. Returns 0, or an exit code after a complaint. */
+int tcp_place_tell_port(const struct cli *cli, const char *command, const char *text, int fd);
 
 #define PLACE_NO_HOST (-4096) /* in place of an errno: the name isn't known */
 
@@ -32,5 +47,9 @@ int place_dial(const struct place *place);
 int place_to_listen(const struct place *place, struct sockaddr_storage *address, socklen_t *size);
 /* Returns in words for people why the place can't be reached or listened at. */
 const char *place_why_not(const struct place *place, int error);
+
+/* Removes a Unix socket that an earlier run has left, on which nobody listens, so that bind() finds its path
+ * free. What is in use, or no socket, stays, and bind() reports it. */
+void left_socket_remove(const struct sockaddr_un *address);
 
 #endif

@@ -11,6 +11,7 @@
  *   WRITER_JSON_LINES  an object on a line, at once
  */
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -42,5 +43,38 @@ void writer_payload(struct writer *writer, const void *data, size_t size);
 /* Each returns 0, or an exit code if standard output is gone. */
 int writer_end_row(struct writer *writer);
 int writer_finish(struct writer *writer);
+
+/*
+ * What the user of a command chooses to see of each thing that it lists: some fields as columns (-o FIELDS),
+ * or a text of his own that has them in it (--format TEXT):
+ *
+ *   %{FIELD}   its value; "-" if it is unknown
+ *   %%         a percent sign
+ *   \n \t \\   a newline, a tab, a backslash
+ *
+ * Behind each such text stands a newline.
+ */
+struct choice {
+	const char *fields; /* NULL: it isn't made so */
+	const char *format; /* likewise */
+};
+
+#define CHOICE_OPTIONS(choice)                                                                               \
+	{"fields", .text = &(choice).fields},                                                                \
+	{                                                                                                    \
+		"format", .text = &(choice).format                                                           \
+	}
+
+/* The field that is written as it is, whatever it has: a message. */
+#define CHOICE_PAYLOAD "payload"
+
+static inline bool choice_is_made(const struct choice *choice)
+{
+	return choice->fields || choice->format;
+}
+
+/* Checks a choice of these fields, whose list ends with NULL. Returns 0, or an exit code after a complaint.
+ * `json`: --json was given, too, which is a choice of its own. */
+int choice_check(const struct choice *choice, const char *command, bool json, const char *const *known);
 
 #endif

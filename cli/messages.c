@@ -1,19 +1,27 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "cli/message_command.h"
+#include "cli/messages.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <json-c/json.h>
 #include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cli/cli.h"
 #include "cli/command.h"
 #include "cli/interrupt.h"
-#include "cli/received.h"
+#include "cli/payload.h"
+#include "cli/writer.h"
+#include "wire/address.h"
 
 /* Writes the payload to a file in memory, so that a command that doesn't read it blocks nothing. */
 static int payload_file(struct xenmsg_message *message)
@@ -205,4 +213,106 @@ int message_command_run(struct message_command *command, struct xenmsg *conn, st
 void message_command_finish(struct message_command *command)
 {
 	reap(command, true);
+}
+
+/* ---- how a message is printed --------------------------------------------------------------- */
+
+double received_now(void)
+{
+	struct timespec time;
+
+	clock_gettime(CLOCK_REALTIME, &time);
+	return (double)time.tv_sec + (double)time.tv_nsec / 1e9;
+}
+
+static struct json_object *known_text(const char *text)
+{
+	return *text ? json_object_new_string(text) : NULL;
+}
+
+static struct json_object *sender_of(const struct xenmsg_message *message)
+{
+	const struct xenmsg_peer *peer = xenmsg_message_sender(message);
+	struct json_object *sender = json_object_new_object();
+
+	json_object_object_add(sender, "host", known_text(xenmsg_peer_host(peer)));
+	json_object_object_add(sender, "domid", json_object_new_int64(xenmsg_peer_domid(peer)));
+	json_object_object_add(sender, "domain", known_text(xenmsg_peer_domain_name(peer)));
+	json_object_object_add(sender, "uid", json_object_new_int64(xenmsg_peer_uid(peer)));
+	json_object_object_add(sender, "gid", json_object_new_int64(xenmsg_peer_gid(peer)));
+	json_object_object_add(sender, "pid", json_object_new_int64(xenmsg_peer_pid(peer)));
+	return sender;
+}
+
+const char *received_key(const struct xenmsg_message *message)
+{
+	const char *key = xenmsg_message_key(message), *endpoint = xenmsg_message_endpoint(message);
+
+	return address_is_meant(endpoint, strlen(endpoint)) && *key ? key : NULL;
+}
+
+int received_json(struct writer *writer, const char *key, struct xenmsg_message *message)
+{
+	const char *endpoint = xenmsg_message_endpoint(message);
+	char id[XENMSG_NAME_SIZE];
+
+	writer_real(writer, "time", received_now(), 3);
+	writer_text(writer, key, endpoint);
+	if (!address_is_meant(endpoint, strlen(endpoint))) /* what is published has none */
+		writer_text(writer, "id", xenmsg_message_name(message, id, sizeof(id)) == 0 ? id : NULL);
+	writer_json(writer, "sender", sender_of(message));
+	if (received_key(message))
+		writer_text(writer, "key", received_key(message));
+	writer_payload(writer, xenmsg_message_data(message), xenmsg_message_size(message));
+	return writer_end_row(writer);
+}
+
+int received_text(struct xenmsg_message *message, bool raw, bool apart)
+{
+	const char *data = xenmsg_message_data(message);
+	size_t size = xenmsg_message_size(message);
+	int code;
+
+	if (raw)
+		return cli_output(data, size);
+	code = apart ? cli_show_apart(data, size) : cli_show(data, size);
+	if (code)
+		return code;
+	putchar('\n');
+	return cli_flush();
+}
+
+/* ---- where a message comes from ------------------------------------------------------------- */
+
+int message_argument(const char *command, const char *address, int argc, char **argv, const char **message)
+{
+	if (address && cli_check_address(command, address))
+		return EXIT_USAGE;
+	*message = optind < argc ? argv[optind++] : NULL;
+	if (optind < argc)
+		return cli_usage(command, "too many arguments: quote a message of several words");
+	if (*message && strcmp(*message, "-") == 0)
+		*message = NULL;
+	return 0;
+}
+
+int message_read(const struct cli *cli, const char *path, const char *what, size_t most, char **data,
+		 size_t *size)
+{
+	const char *file = path && strcmp(path, "-") != 0 ? path : NULL;
+	int fd = file ? open(file, O_RDONLY | O_CLOEXEC) : STDIN_FILENO, r;
+	struct stat info;
+
+	*data = NULL;
+	*size = 0;
+	if (!file)
+		cli_note_typing(cli, what);
+	r = fd < 0 ? -errno : payload_read(fd, most, data, size);
+	if (r == -EMSGSIZE && fstat(fd, &info) == 0 && (size_t)info.st_size > *size)
+		*size = (size_t)info.st_size;
+	if (r < 0 && r != -EMSGSIZE)
+		cli_complain("%s: %s", file ? file : "standard input", strerror(-r));
+	if (file && fd >= 0)
+		close(fd);
+	return r;
 }
