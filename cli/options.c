@@ -161,12 +161,14 @@ static const struct cli_option *find_own(const struct cli_option *own, const cha
 /* Takes an option that is a command's own, by its place or its letter. */
 static int take(struct cli *cli, const struct cli_option *own, int option)
 {
+	const struct cli_option *found = NULL;
+
 	if (option >= OPTION_OWN)
 		return take_own(cli, &own[option - OPTION_OWN]);
-	for (size_t i = 0; i < sizeof(letters) / sizeof(letters[0]); i++)
+	for (size_t i = 0; i < sizeof(letters) / sizeof(letters[0]) && !found; i++)
 		if (letters[i].letter == option)
-			return take_own(cli, find_own(own, letters[i].name));
-	return EXIT_OTHER;
+			found = find_own(own, letters[i].name);
+	return found ? take_own(cli, found) : EXIT_OTHER;
 }
 
 /* Writes the letters that a command takes, behind what getopt_long() is to be told before them. */

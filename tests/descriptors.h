@@ -46,6 +46,7 @@ static inline int lingering_socket(int *peer)
 static inline ssize_t send_descriptors(int to, const void *bytes, size_t size, const int *fds, unsigned count,
 				       int flags)
 {
+	unsigned room = count * (unsigned)sizeof(int); /* musl's lengths are no size_t */
 	struct iovec piece = {(void *)(uintptr_t)bytes, size};
 	union {
 		char space[CMSG_SPACE(3 * sizeof(int))];
@@ -54,13 +55,13 @@ static inline ssize_t send_descriptors(int to, const void *bytes, size_t size, c
 	struct msghdr message = {.msg_iov = &piece,
 				 .msg_iovlen = 1,
 				 .msg_control = control.space,
-				 .msg_controllen = CMSG_SPACE(count * sizeof(int))};
+				 .msg_controllen = (unsigned)CMSG_SPACE(room)};
 	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&message);
 
 	cmsg->cmsg_level = SOL_SOCKET;
 	cmsg->cmsg_type = SCM_RIGHTS;
-	cmsg->cmsg_len = CMSG_LEN(count * sizeof(int));
-	memcpy(CMSG_DATA(cmsg), fds, count * sizeof(int));
+	cmsg->cmsg_len = (unsigned)CMSG_LEN(room);
+	memcpy(CMSG_DATA(cmsg), fds, room);
 	return sendmsg(to, &message, MSG_NOSIGNAL | flags);
 }
 

@@ -22,6 +22,7 @@
 #include "daemon/relay/origin.h"
 #include "daemon/relay/steps.h"
 #include "daemon/serve/queries.h"
+#include "wire/libc.h"
 
 #define ANSWER	    32768u /* bytes of steps in one answer */
 #define STEP_UNITS  400u   /* to describe one */
