@@ -27,6 +27,9 @@ subscriber() {
 # came NAME TAG: the numbers that came, a line each
 came() { on "$1" "sed -n 's/.*\"text\": *\"\([0-9]*\)\".*/\1/p' /tmp/$2.out"; }
 
+# how_many_came NAME TAG: how many, counted where they are, since an answer has room for 2,000; it fails where one isn't above the last
+how_many_came() { on "$1" "sed -n 's/.*\"text\": *\"\([0-9]*\)\".*/\1/p' /tmp/$2.out | awk '\$1 <= last { exit bad = 1 } { last = \$1 } END { print NR; exit bad }'"; }
+
 # has_come NAME TAG NUMBER
 has_come() { on "$1" "eventually 40 grep -q '\"text\": *\"$3\"' /tmp/$2.out"; }
 
