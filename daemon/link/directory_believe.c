@@ -106,12 +106,12 @@ static void take_entry(struct directory *directory, const struct frame_directory
 	struct known_domain *domain;
 	char name[DOMAIN_NAME_MAX + 1] = "";
 
+	if (entry->domid == directory->with.self->domid) /* we read our own nodes ourselves */
+		return;
 	if (entry->state == DIRECTORY_CHANGED) {
 		take_changed(directory, entry);
 		return;
 	}
-	if (entry->domid == directory->with.self->domid) /* we read our own nodes ourselves */
-		return;
 	if (entry->state == DIRECTORY_REMOVED) {
 		known_forget_name(known, entry->domid);
 		return;

@@ -229,8 +229,9 @@ STARTED_TEST(old_file_stays_in_force_while_its_user_cannot_be_looked_up, start)
 	fclose(file);
 	lookup_error = ETIMEDOUT;
 	assert_int_equal(activations_reload(started->activations), -EAGAIN);
-	assert_non_null(strstr(activations_error(started->activations),
-			       "user = somebody: can't be looked up now: Connection timed out"));
+	assert_non_null(
+		strstr(activations_error(started->activations), "user = somebody: can't be looked up now: "));
+	assert_non_null(strstr(activations_error(started->activations), strerror(ETIMEDOUT)));
 	assert_string_equal(activation_info(started->activation).command, "/bin/sleep 100");
 	lookup_error = ENOENT;
 	assert_int_equal(activations_reload(started->activations), -EINVAL);

@@ -343,7 +343,8 @@ SCENE_TEST(users_that_cannot_be_looked_up_now_are_told, scene_start)
 	assert_int_equal(load(scene, named), 0);
 	directory_error = EIO;
 	assert_int_equal(config_find_users(&scene->config, &scene->error), -EAGAIN);
-	assert_string_equal(scene->error, "[daemon] user = root: can't be looked up now: Input/output error");
+	assert_non_null(strstr(scene->error, "[daemon] user = root: can't be looked up now: "));
+	assert_non_null(strstr(scene->error, strerror(EIO)));
 	expect_users(&scene->config, geteuid(), USERS_NO_UID, USERS_NO_GID);
 	assert_int_equal(load(scene, "[daemon]\nadmin-group = some\n[hosts]\nuser = root\n"), 0);
 	assert_int_equal(config_find_users(&scene->config, &scene->error), -EAGAIN);
