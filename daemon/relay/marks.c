@@ -13,6 +13,8 @@
 #include "daemon/relay/hop.h"
 #include "daemon/relay/hop_internal.h"
 
+#define MUCH 8192 /* bytes */
+
 void hop_mark_anew(struct hop *hop, enum hop_mark mark)
 {
 	hop->marks[mark].is_set = true;
@@ -70,6 +72,17 @@ void hop_fail(struct hop *hop, int error, const char *format, ...)
 	hop_mark(hop, MARK_FAILED);
 }
 
+/* Whether the program was given so much that it will have taken, or filled, some of it when we look. */
+static bool has_been_given_much(struct hop *hop)
+{
+	if (hop->has_made_room)
+		return true;
+	for (unsigned i = 0; i < hop->traits->outlets; i++)
+		if (ring_writer_unread(&hop->out[i].writer) >= MUCH)
+			return true;
+	return false;
+}
+
 void hop_notify_now(struct hop *hop)
 {
 	/* On one CPU the program runs at once, and takes what it got, and may answer, before we go on. It
@@ -79,6 +92,8 @@ void hop_notify_now(struct hop *hop)
 		for (unsigned i = 0; i < hop->traits->outlets; i++)
 			ring_writer_disarm(&hop->out[i].writer);
 		hop->in.has_asked = false;
+		if (has_been_given_much(hop))
+			hop_due(hop);
 	}
 	hop->has_made_room = false;
 	hop->tx.notifications++;
