@@ -79,6 +79,12 @@ int cli_open_timed(struct cli *cli, struct xenmsg **conn, int *timeout_ms);
 int cli_open_timed_with(struct cli *cli, struct xenmsg **conn, unsigned flags, int *timeout_ms);
 /* Complains that there is no session, for this error of opening one. Returns the exit code. */
 int cli_no_session(struct cli *cli, int error);
+/* Asks the daemon. Returns the answer, which the caller puts, or NULL; *error (which may be NULL) has 0 or a
+ * negative errno, as xenmsg_query() or -EPROTO. */
+struct json_object *cli_query(struct xenmsg *conn, const char *question, const struct xenmsg_options *options,
+			      int *error);
+/* For what is asked besides, to say more about what went wrong. */
+#define CLI_ASIDE_MS 1000
 /* Asks the daemon by a connection of its own, which it tries to make for timeout_ms (not above 0: for ever).
  * Returns 0 and the answer, which the caller puts, or an exit code after a complaint about the subject. */
 int cli_ask(struct cli *cli, const char *question, const char *subject, int timeout_ms,
@@ -91,6 +97,17 @@ int cli_error_because(const char *reason, const char *what, const char *subject,
 /* Returns why the daemon could make no link to the domain of this address (or to this domain), in its own
  * words, or NULL. The caller frees it. */
 char *cli_why_no_link(struct xenmsg *conn, const char *address);
+/* Asks the daemon for what an outcome doesn't say. Returns NULL if it doesn't know more, else what the caller
+ * frees. */
+char *cli_why_refused(struct xenmsg *conn, const char *address, int error);
+
+/* What endpoints of a kind take, and by which command. */
+struct cli_kind {
+	const char *name, *takes, *command, *or_else;
+};
+
+/* NULL: there is no such kind. */
+const struct cli_kind *cli_kind(const char *name);
 /* Prints a note on stderr, unless quiet. */
 void cli_note(const struct cli *cli, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Returns whether somebody may read a note at a terminal. */

@@ -7,13 +7,19 @@
  */
 
 #include <errno.h>
+#include <glob.h>
+#include <limits.h>
 #include <poll.h>
+#include <pwd.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <json-c/json.h>
@@ -28,6 +34,7 @@
 #include "wire/advice.h"
 #include "wire/address.h"
 #include "wire/cpu_atomics.h"
+#include "wire/text.h"
 
 #define DESCRIPTORS	12 /* at most open at once: devices, sessions, the store */
 #define STORE_ANSWER_MS 5000
@@ -53,42 +60,6 @@ static const char help[] =
 	"  xenmsg doctor\n"
 	"  xenmsg doctor work\n"
 	"  xenmsg doctor 5:inbox\n";
-
-void doctor_report(struct doctor *doctor, enum result result, int code, const char *step, const char *mend,
-		   const char *format, ...)
-{
-	static const char *const words[] = {"ok", "-", "warn", "FAIL"};
-	static const char *const in_json[] = {"ok", "left out", "warning", "failed"};
-	char *text = NULL, of_domain[DOMAIN_NAME_MAX + 80];
-	bool is_narrow = cli_columns() < 60;
-	int width = 12 + (doctor->domain ? (int)strlen(doctor->domain) - 4 : 0);
-	va_list args;
-
-	if (doctor->domain) {
-		snprintf(of_domain, sizeof(of_domain), "%s: %s", doctor->domain, step);
-		step = of_domain;
-	}
-
-	if (result == ILL && !doctor->failed++)
-		doctor->code = code;
-	va_start(args, format);
-	if (vasprintf(&text, format, args) < 0)
-		text = NULL;
-	va_end(args);
-	if (text && doctor->json) {
-		writer_text(doctor->json, "step", step);
-		writer_text(doctor->json, "result", in_json[result]);
-		writer_text(doctor->json, "text", text);
-		if (mend)
-			writer_text(doctor->json, "mend", mend);
-		writer_end_row(doctor->json);
-	} else if (text) {
-		cli_print_words(is_narrow ? 6 : 19, "%-5s %-*s %s", words[result], width, step, text);
-		if (mend)
-			cli_print_words(is_narrow ? 6 : 25, "%*s mend: %s", is_narrow ? 5 : 18, "", mend);
-	}
-	free(text);
-}
 
 /* ---- Xen ------------------------------------------------------------------------------------- */
 
@@ -133,67 +104,76 @@ static void device_failed(struct doctor *doctor, const char *step, const char *p
 	ill(doctor, EXIT_OTHER, step, mend, "%s: %s", path, strerror(error));
 }
 
-static void check_events(struct doctor *doctor)
-{
-	xenevtchn_handle *handle;
-	int port;
+/* Each tries what links need of a device, with errno. */
+enum tried { NOT_OPENED, REFUSED, GIVEN };
 
-	errno = 0;
-	handle = xenevtchn_open(NULL, 0);
-	if (!handle) {
-		device_failed(doctor, "events", "/dev/xen/evtchn", "xen-evtchn", errno);
-		return;
-	}
-	port = xenevtchn_bind_unbound_port(handle, 0);
-	if (port < 0) {
-		ill(doctor, EXIT_OTHER, "events",
-		    "too many event channels? 'xl debug-keys e' in domain 0 lists them",
-		    "/dev/xen/evtchn opens, but the hypervisor gives no event channel: %s", strerror(errno));
-	} else {
-		well(doctor, "events",
-		     "/dev/xen/evtchn opens, the hypervisor gives an event channel (port %d)", port);
-		xenevtchn_unbind(handle, (evtchn_port_t)port);
-	}
-	xenevtchn_close(handle);
+static enum tried try_events(unsigned *port)
+{
+	xenevtchn_handle *handle = xenevtchn_open(NULL, 0);
+	int r = handle ? xenevtchn_bind_unbound_port(handle, 0) : -1, error = errno;
+
+	*port = (unsigned)r;
+	if (r >= 0)
+		xenevtchn_unbind(handle, *port);
+	if (handle)
+		xenevtchn_close(handle);
+	errno = error;
+	return !handle ? NOT_OPENED : r < 0 ? REFUSED : GIVEN;
 }
 
-static void check_grants(struct doctor *doctor)
+static enum tried try_grants(unsigned *reference)
 {
-	xengntshr_handle *handle;
-	uint32_t reference;
-	void *page;
+	xengntshr_handle *handle = xengntshr_open(NULL, 0);
+	void *page = handle ? xengntshr_share_pages(handle, 0, 1, reference, 1) : NULL;
+	int error = errno;
 
-	errno = 0;
-	handle = xengntshr_open(NULL, 0);
-	if (!handle) {
-		device_failed(doctor, "grants", "/dev/xen/gntalloc", "xen-gntalloc", errno);
-		return;
-	}
-	page = xengntshr_share_pages(handle, 0, 1, &reference, 1);
-	if (!page) {
-		ill(doctor, EXIT_OTHER, "grants",
-		    "raise /sys/module/xen_gntalloc/parameters/limit, or let links be smaller: ring-size in xenmsgd.conf",
-		    "/dev/xen/gntalloc opens, but no page can be granted: %s", strerror(errno));
-	} else {
-		well(doctor, "grants", "/dev/xen/gntalloc opens, a page can be granted (reference %u)",
-		     reference);
+	if (page)
 		xengntshr_unshare(handle, page, 1);
-	}
-	xengntshr_close(handle);
+	if (handle)
+		xengntshr_close(handle);
+	errno = error;
+	return !handle ? NOT_OPENED : !page ? REFUSED : GIVEN;
 }
 
-static void check_maps(struct doctor *doctor)
+static enum tried try_maps(unsigned *nothing)
 {
-	xengnttab_handle *handle;
+	xengnttab_handle *handle = xengnttab_open(NULL, 0);
+
+	if (handle)
+		xengnttab_close(handle);
+	return handle ? GIVEN : NOT_OPENED;
+}
+
+static const struct xen_device {
+	const char *step, *path, *module;
+	enum tried (*try)(unsigned *given);
+	const char *given, *refused, *mend; /* NULL: it is only opened */
+} devices[] = {
+	{"events", "/dev/xen/evtchn", "xen-evtchn", try_events, "the hypervisor gives an event channel (port",
+	 "the hypervisor gives no event channel",
+	 "too many event channels? 'xl debug-keys e' in domain 0 lists them"},
+	{"grants", "/dev/xen/gntalloc", "xen-gntalloc", try_grants, "a page can be granted (reference",
+	 "no page can be granted",
+	 "raise /sys/module/xen_gntalloc/parameters/limit, or let links be smaller: ring-size in xenmsgd.conf"},
+	{"maps", "/dev/xen/gntdev", "xen-gntdev", try_maps, NULL, NULL, NULL},
+};
+
+static void check_device(struct doctor *doctor, const struct xen_device *device)
+{
+	unsigned given = 0;
+	enum tried tried;
 
 	errno = 0;
-	handle = xengnttab_open(NULL, 0);
-	if (!handle) {
-		device_failed(doctor, "maps", "/dev/xen/gntdev", "xen-gntdev", errno);
-		return;
-	}
-	well(doctor, "maps", "/dev/xen/gntdev opens");
-	xengnttab_close(handle);
+	tried = device->try(&given);
+	if (tried == NOT_OPENED)
+		device_failed(doctor, device->step, device->path, device->module, errno);
+	else if (tried == REFUSED)
+		ill(doctor, EXIT_OTHER, device->step, device->mend, "%s opens, but %s: %s", device->path,
+		    device->refused, strerror(errno));
+	else if (device->given)
+		well(doctor, device->step, "%s opens, %s %u)", device->path, device->given, given);
+	else
+		well(doctor, device->step, "%s opens", device->path);
 }
 
 /* Reads this domain's number from XenStore, in a child process, since libxenstore may wait for ever. Its exit
@@ -266,6 +246,175 @@ static void check_store(struct doctor *doctor)
 		store_failed(doctor, WIFEXITED(status) && WEXITSTATUS(status) ? WEXITSTATUS(status) : EIO);
 }
 
+/* ---- what a daemon that isn't there would find ---------------------------------------------- */
+
+/* The process that listens on a socket; 0: it can't be told. */
+static pid_t listener(const char *path)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	struct ucred owner = {0};
+	socklen_t size = sizeof(owner);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (fd < 0)
+		return 0;
+	snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
+	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) < 0 ||
+	    getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &owner, &size) < 0)
+		owner.pid = 0;
+	close(fd);
+	return owner.pid;
+}
+
+/* Its name, as ps shows it; "": unknown. It is another's word for a terminal: only printable ASCII is
+ * kept. */
+static void name_process(pid_t pid, char *name, size_t size)
+{
+	char path[64];
+	FILE *file;
+
+	*name = '\0';
+	snprintf(path, sizeof(path), "/proc/%d/comm", (int)pid);
+	file = fopen(path, "re");
+	if (!file)
+		return;
+	if (!fgets(name, (int)size, file))
+		*name = '\0';
+	fclose(file);
+	name[strcspn(name, "\n")] = '\0';
+	text_make_ascii(name, strlen(name), ' ');
+}
+
+/* Says who or what has the place of the daemon's socket instead of it. Returns false: nothing has. */
+static bool check_socket(struct doctor *doctor, const char *socket)
+{
+	struct stat file;
+	char mend[96], name[32];
+	pid_t pid;
+
+	if (stat(socket, &file) < 0)
+		return false;
+	if (!S_ISSOCK(file.st_mode)) {
+		ill(doctor, EXIT_NO_DAEMON, "daemon",
+		    "remove it, or listen elsewhere; then: " ADVICE_START("xenmsgd"),
+		    "%s is there and is no socket", socket);
+		return true;
+	}
+	pid = listener(socket);
+	name_process(pid, name, sizeof(name));
+	/* systemd listens for the daemon, and goes on to while that runs. */
+	if (pid <= 1 || !*name || !strcmp(name, "xenmsgd") || !strcmp(name, "systemd"))
+		return false;
+	snprintf(mend, sizeof(mend), "stop it (kill %d), or listen elsewhere; then: " ADVICE_START("xenmsgd"),
+		 (int)pid);
+	ill(doctor, EXIT_NO_DAEMON, "daemon", mend, "another program, %s (process %d), listens on %s", name,
+	    (int)pid, socket);
+	return true;
+}
+
+/* Whether a user of its own group alone may use a file so: read, write and execute as in the last digit of a
+ * mode. */
+static bool may_use(const struct passwd *user, const struct stat *file, mode_t how)
+{
+	mode_t mode = file->st_uid == user->pw_uid   ? file->st_mode >> 6
+		      : file->st_gid == user->pw_gid ? file->st_mode >> 3
+						     : file->st_mode;
+
+	return (mode & how) == how;
+}
+
+/* Whether nothing can be made there, not even by root. */
+static bool is_read_only(const char *directory)
+{
+	return access(directory, W_OK) < 0 && errno == EROFS;
+}
+
+/* Looks whether a daemon could make its lock and its socket. */
+static void check_places(struct doctor *doctor, const char *socket)
+{
+	char directory[PATH_MAX], mend[PATH_MAX + 64];
+	const char *end = strrchr(socket, '/');
+
+	snprintf(directory, sizeof(directory), "%.*s", end ? (int)(end - socket) : 0, socket);
+	if (is_read_only("/run"))
+		strcpy(directory, "/run");
+	else if (!is_read_only(directory))
+		return;
+	snprintf(mend, sizeof(mend), "mount -o remount,rw $(findmnt -n -o TARGET -T %s)", directory);
+	ill(doctor, EXIT_OTHER, "access", mend,
+	    "%s is read-only, and the daemon makes its socket or its lock there", directory);
+}
+
+/* Looks whether the unit's user may have what it needs; for us, as root, all of it is open. */
+static void check_access(struct doctor *doctor)
+{
+	static const char *const used[] = {"/dev/xen/evtchn", "/dev/xen/gntdev", "/dev/xen/gntalloc",
+					   "/dev/xen/xenbus"};
+	static const char *const settings[] = {"/etc/xenmsg/xenmsgd.conf", "/etc/xenmsg/policy.d"};
+	const struct passwd *user = getpwnam("xenmsgd");
+	struct stat file;
+	char mend[128];
+
+	if (!user)
+		return;
+	for (size_t i = 0; i < sizeof(used) / sizeof(*used); i++)
+		if (stat(used[i], &file) == 0 && !may_use(user, &file, 06))
+			ill(doctor, EXIT_OTHER, "access", ADVICE_DEVICES,
+			    "the user xenmsgd may not read and write %s", used[i]);
+	for (size_t i = 0; i < sizeof(settings) / sizeof(*settings); i++)
+		if (stat(settings[i], &file) == 0 && !may_use(user, &file, S_ISDIR(file.st_mode) ? 05 : 04)) {
+			snprintf(mend, sizeof(mend), "chgrp xenmsgd %s && chmod g+rX %s", settings[i],
+				 settings[i]);
+			ill(doctor, EXIT_OTHER, "access", mend, "the user xenmsgd can't read %s",
+			    settings[i]);
+		}
+}
+
+static bool selinux_enforces(void)
+{
+	FILE *file = fopen("/sys/fs/selinux/enforce", "re");
+	bool does = file && fgetc(file) == '1';
+
+	if (file)
+		fclose(file);
+	return does;
+}
+
+/* The type in a file's label for SELinux, USER:ROLE:TYPE:LEVEL; "": it has none. */
+static void label_type(const char *path, char type[128])
+{
+	char label[256];
+	ssize_t length = lgetxattr(path, "security.selinux", label, sizeof(label) - 1);
+
+	*type = '\0';
+	if (length <= 0)
+		return;
+	label[length] = '\0';
+	sscanf(label, "%*[^:]:%*[^:]:%127[^:]", type);
+}
+
+/* Looks whether files were brought to /etc/xenmsg with a label for SELinux of elsewhere. */
+static void check_labels(struct doctor *doctor)
+{
+	char usual[128], type[128];
+	glob_t found = {0};
+
+	if (!selinux_enforces())
+		return;
+	label_type("/etc", usual);
+	glob("/etc/xenmsg", 0, NULL, &found);
+	glob("/etc/xenmsg/*", GLOB_APPEND, NULL, &found);
+	glob("/etc/xenmsg/*/*", GLOB_APPEND, NULL, &found);
+	for (size_t i = 0; i < found.gl_pathc; i++) {
+		label_type(found.gl_pathv[i], type);
+		if (*type && strcmp(type, usual) != 0)
+			warned(doctor, "access", "restorecon -Rv /etc/xenmsg",
+			       "SELinux may deny %s: it has the label %s, and /etc has %s", found.gl_pathv[i],
+			       type, usual);
+	}
+	globfree(&found);
+}
+
 /* ---- the daemon ------------------------------------------------------------------------------ */
 
 /* It can't be mended, and others have an answer to it (doc/security.md). */
@@ -288,11 +437,10 @@ static bool check_daemon(struct doctor *doctor, struct xenmsg **conn)
 	const char *socket = doctor->cli->socket	      ? doctor->cli->socket
 			     : secure_getenv("XENMSG_SOCKET") ? secure_getenv("XENMSG_SOCKET")
 							      : "/run/xenmsg/xenmsg.sock";
-	struct json_object *status = NULL;
-	char *text;
+	struct json_object *status;
 	int r = xenmsg_open(conn, doctor->cli->socket, XENMSG_WITHIN(ANSWER_MS));
 
-	if (r < 0 && doctor_check_socket(doctor, socket))
+	if (r < 0 && check_socket(doctor, socket))
 		return false;
 	if (r == -ETIMEDOUT) {
 		ill_without_answer(doctor, r);
@@ -303,22 +451,18 @@ static bool check_daemon(struct doctor *doctor, struct xenmsg **conn)
 		    r == -EACCES ? "let users enter the socket's directory"
 				 : ADVICE_START("xenmsgd") ", or see its log: " ADVICE_LOG("xenmsgd"),
 		    "%s: %s", socket, strerror(-r));
-		doctor_check_places(doctor, socket);
-		doctor_check_access(doctor);
-		doctor_check_labels(doctor);
+		check_places(doctor, socket);
+		check_access(doctor);
+		check_labels(doctor);
 		return false;
 	}
-	r = xenmsg_query(*conn, "status", NULL, &text);
-	if (r == 0) {
-		status = json_tokener_parse(text);
-		free(text);
-	}
+	status = cli_query(*conn, "status", NULL, &r);
 	if (status) {
 		doctor_check_status(doctor, status);
 		json_object_put(status);
 		return true;
 	}
-	ill_without_answer(doctor, r < 0 ? r : -EPROTO);
+	ill_without_answer(doctor, r);
 	xenmsg_close(*conn);
 	return false;
 }
@@ -340,9 +484,8 @@ static void check_all(struct doctor *doctor, char **named, int count)
 
 	check_cpu(doctor);
 	if (check_xen(doctor)) {
-		check_events(doctor);
-		check_grants(doctor);
-		check_maps(doctor);
+		for (size_t i = 0; i < sizeof(devices) / sizeof(*devices); i++)
+			check_device(doctor, &devices[i]);
 		check_store(doctor);
 	} else {
 		left_out(doctor, "devices", "without Xen there are none");

@@ -486,23 +486,17 @@ static bool take_domains(struct listing *listing, const char *typed, bool is_her
 /* Returns whether the daemon knows of a host of this name. It knows of none where nothing leads to others. */
 static bool is_host(struct cli *cli, const char *name)
 {
-	struct json_object *hosts = NULL;
+	struct json_object *hosts;
 	struct xenmsg *conn;
-	char *json = NULL;
-	bool is = false;
+	bool is;
 	int r;
 
 	if (cli_open(cli, &conn))
 		return false;
-	r = xenmsg_query(conn, "hosts", NULL, &json);
-	if (r == 0)
-		hosts = json_tokener_parse(json);
-	else
-		is = r != -EHOSTUNREACH; /* to ask that host says what is wrong */
-	for (size_t i = 0; i < length_of(hosts); i++)
-		is |= !strcmp(text_or(json_object_array_get_idx(hosts, i), "host", ""), name);
+	hosts = cli_query(conn, "hosts", NULL, &r);
+	/* To ask that host says what is wrong. */
+	is = r < 0 ? r != -EHOSTUNREACH : find_in(hosts, "host", name) != NULL;
 	json_object_put(hosts);
-	free(json);
 	xenmsg_close(conn);
 	return is;
 }

@@ -74,12 +74,12 @@ static void print_wrong(const struct table *table, char *words[WORDS], struct js
 /* Asks about one line. Returns an exit code, which isn't 0 if no further line can be asked about. */
 static int table_ask(struct table *table, char *words[WORDS])
 {
-	char question[512], *text;
-	struct json_object *decision;
+	char question[512];
+	struct json_object *decision = NULL;
 	int r = -EINVAL;
 
 	if (snprintf(question, sizeof(question), "policy %s %s", words[0], words[1]) < (int)sizeof(question))
-		r = xenmsg_query(table->conn, question, NULL, &text);
+		decision = cli_query(table->conn, question, NULL, &r);
 	table->answers++;
 	if (r == -EHOSTDOWN) { /* a domain that isn't known is no reason to leave out the others */
 		table->wrong++;
@@ -92,8 +92,6 @@ static int table_ask(struct table *table, char *words[WORDS])
 				 xenmsg_reason(table->conn, r));
 	if (r < 0)
 		return cli_error(table->conn, "policy test", words[0], r);
-	decision = json_tokener_parse(text);
-	free(text);
 	if (strcmp(answer_of(decision), words[2])) {
 		table->wrong++;
 		print_wrong(table, words, decision);
@@ -347,7 +345,7 @@ static int check(struct cli *cli, const char *from, const char *to, bool as_json
 {
 	struct json_object *answer;
 	struct xenmsg *conn;
-	char question[512], *text;
+	char question[512];
 	int code, r;
 
 	if (snprintf(question, sizeof(question), "policy %s %s", from, to) >= (int)sizeof(question))
@@ -355,17 +353,14 @@ static int check(struct cli *cli, const char *from, const char *to, bool as_json
 	code = cli_open(cli, &conn);
 	if (code)
 		return code;
-	r = xenmsg_query(conn, question, NULL, &text);
-	if (r == 0) {
-		answer = json_tokener_parse(text);
+	answer = cli_query(conn, question, NULL, &r);
+	if (r == 0)
 		code = print_decision(answer, as_json);
-		json_object_put(answer);
-		free(text);
-	} else if (r == -EINVAL) {
+	else if (r == -EINVAL)
 		code = cli_usage("policy check", "%s", xenmsg_reason(conn, r));
-	} else {
+	else
 		code = cli_error(conn, "policy check", from, r);
-	}
+	json_object_put(answer);
 	xenmsg_close(conn);
 	return code;
 }
@@ -378,22 +373,18 @@ static int ask_about(struct cli *cli, const char *command, const char *question,
 		     struct json_object **answer)
 {
 	struct xenmsg *conn;
-	char *text;
 	int code = cli_open(cli, &conn), r;
 
 	if (code)
 		return code;
-	r = xenmsg_query(conn, question, NULL, &text);
-	if (r == 0) {
-		*answer = json_tokener_parse(text);
-		free(text);
-	} else if (r == -EPERM) {
+	*answer = cli_query(conn, question, NULL, &r);
+	if (r == -EPERM) {
 		cli_complain("%s: %s", command, xenmsg_reason(conn, r));
 		code = EXIT_DENIED;
 	} else if (r == -EINVAL && !strcmp(question, "reload")) { /* what is wrong, with file and line */
 		cli_complain("%s: %s; the old rules stay in force", command, xenmsg_reason(conn, r));
 		code = EXIT_USAGE;
-	} else {
+	} else if (r < 0) {
 		code = cli_error(conn, command, subject, r);
 	}
 	xenmsg_close(conn);

@@ -265,18 +265,12 @@ static void keep(struct top *top, struct json_object *status)
 /* Asks the local daemon. Returns a negative errno if there was no answer. */
 static int look_here(struct top *top)
 {
-	struct json_object *status;
-	char *text;
-	int r = xenmsg_query(top->conn, "status", NULL, &text);
+	int r;
+	struct json_object *status = cli_query(top->conn, "status", NULL, &r);
 
-	if (r < 0)
-		return r;
-	status = json_tokener_parse(text);
-	free(text);
-	if (!status)
-		return -EPROTO;
-	keep(top, status);
-	return 0;
+	if (status)
+		keep(top, status);
+	return r;
 }
 
 /* Asks those of the host, so many seconds after the last time. */

@@ -33,20 +33,6 @@ __attribute__((format(printf, 6, 7))) void doctor_report(struct doctor *doctor, 
 #define warned(doctor, step, mend, ...)	   doctor_report(doctor, WARNED, 0, step, mend, __VA_ARGS__)
 #define ill(doctor, code, step, mend, ...) doctor_report(doctor, ILL, code, step, mend, __VA_ARGS__)
 
-/* Says who or what has the place of the daemon's socket instead of it. Returns false: nothing has. */
-bool doctor_check_socket(struct doctor *doctor, const char *socket);
-
-/* Looks, where no daemon is there, whether it could make its lock and its socket. */
-void doctor_check_places(struct doctor *doctor, const char *socket);
-
-/* Looks, where no daemon is there, whether the unit's user may have what it needs; for us, as root, all of it
- * is open. */
-void doctor_check_access(struct doctor *doctor);
-
-/* Looks, where no daemon is there, whether files were brought to /etc/xenmsg with a label for SELinux of
- * elsewhere. */
-void doctor_check_labels(struct doctor *doctor);
-
 struct json_object;
 struct xenmsg;
 /* Looks at what a daemon says of itself. */
@@ -56,15 +42,7 @@ void doctor_check_status(struct doctor *doctor, struct json_object *status);
  * can't. */
 int doctor_check_host(struct doctor *doctor);
 
-/* Returns what the daemon knows of other domains, which the caller puts; NULL: it doesn't say. */
-struct json_object *doctor_peers(struct xenmsg *conn);
-/* Says why what is for that domain, which answers, goes through domain 0, if it does. */
-void doctor_check_way(struct doctor *doctor, struct json_object *peers, const char *domain);
-
 /* Tries the daemons of these domains, and the ways to these addresses; without any, of all domains. */
 void doctor_check_peers(struct doctor *doctor, struct xenmsg *conn, char **named, int count);
-
-/* Goes the way to an address, and says the first that is wrong. */
-void doctor_check_address(struct doctor *doctor, struct xenmsg *conn, const char *address);
 
 #endif

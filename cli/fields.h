@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 #include <json-c/json.h>
@@ -46,6 +47,18 @@ static inline int64_t number_at(struct json_object *object, const char *name)
 static inline size_t length_of(struct json_object *list)
 {
 	return json_object_is_type(list, json_type_array) ? json_object_array_length(list) : 0;
+}
+
+/* Returns the entry of a list in which this member has this text, or NULL. */
+static inline struct json_object *find_in(struct json_object *list, const char *name, const char *text)
+{
+	for (size_t i = 0; i < length_of(list); i++) {
+		struct json_object *entry = json_object_array_get_idx(list, i);
+
+		if (!strcmp(text_or(entry, name, ""), text))
+			return entry;
+	}
+	return NULL;
 }
 
 /* Returns how many entries this list of a status has, and how many it would have if it weren't cut to those

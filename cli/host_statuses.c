@@ -93,22 +93,6 @@ static void ask(struct xenmsg *conn, struct domain_asked *asked, size_t count, i
 	}
 }
 
-/* Asks the local daemon. NULL: *error says why not. */
-static struct json_object *query(struct xenmsg *conn, const char *question, int *error)
-{
-	struct json_object *answer;
-	char *text;
-
-	*error = xenmsg_query(conn, question, NULL, &text);
-	if (*error < 0)
-		return NULL;
-	answer = json_tokener_parse(text);
-	free(text);
-	if (!answer)
-		*error = -EPROTO;
-	return answer;
-}
-
 /* Returns why the status of the local daemon isn't that of a host's administrator; NULL: it is. */
 static const char *why_not(struct json_object *own)
 {
@@ -151,11 +135,11 @@ int host_statuses_ask(struct xenmsg *conn, int timeout_ms, struct json_object **
 	int r;
 
 	*why = NULL;
-	own = query(conn, "status all", &r);
+	own = cli_query(conn, "status all", NULL, &r);
 	if (own && (*why = why_not(own)))
 		r = -EACCES;
 	if (r == 0)
-		peers = query(conn, "peers", &r);
+		peers = cli_query(conn, "peers", NULL, &r);
 	if (r == 0) {
 		*all = json_object_new_array();
 		ask_all(conn, own, peers, timeout_ms, *all);

@@ -19,7 +19,7 @@ xenmsg_SOURCES = \
 	cli/cmd_call.c \
 	cli/cmd_connect.c \
 	cli/cmd_daemon.c \
-	cli/cmd_doctor.c \
+	cli/cmd_doctor.c cli/doctor.c cli/doctor.h \
 	cli/cmd_exporter.c \
 	cli/cmd_forward.c \
 	cli/cmd_list.c \
@@ -36,13 +36,7 @@ xenmsg_SOURCES = \
 	cli/cmd_trace.c \
 	cli/cmd_watch.c \
 	cli/command.c cli/command.h \
-	cli/doctor.h \
-	cli/doctor_address.c \
-	cli/doctor_host.c \
-	cli/doctor_peers.c \
-	cli/doctor_status.c \
-	cli/doctor_way.c \
-	cli/doctor_places.c \
+	cli/errors.c \
 	cli/host_statuses.c cli/host_statuses.h \
 	cli/clock.h \
 	cli/interrupt.c cli/interrupt.h \
@@ -57,7 +51,6 @@ xenmsg_SOURCES = \
 	cli/run_server.c cli/run_server.h \
 	cli/run_session.c cli/run_session.h \
 	cli/top.h cli/top_host.c cli/top_lines.c \
-	cli/why.c cli/why.h \
 	cli/writer.c cli/writer.h
 # When to try again what waits for a name is the library's, but no part of its interface.
 xenmsg_SOURCES += libclient/again.c libclient/again.h
