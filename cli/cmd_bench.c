@@ -12,7 +12,6 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
-#include "cli/clock.h"
 #include "cli/command.h"
 #include "cli/histogram.h"
 #include "cli/interrupt.h"

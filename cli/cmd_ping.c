@@ -5,7 +5,6 @@
 #include <time.h>
 
 #include "cli/cli.h"
-#include "cli/clock.h"
 #include "cli/interrupt.h"
 #include "cli/lasting.h"
 #include "cli/writer.h"

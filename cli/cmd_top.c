@@ -16,7 +16,6 @@
 #include <json-c/json.h>
 
 #include "cli/cli.h"
-#include "cli/clock.h"
 #include "cli/fields.h"
 #include "cli/host_statuses.h"
 #include "cli/host_view.h"

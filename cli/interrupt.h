@@ -14,6 +14,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <time.h>
 
 struct xenmsg;
 
@@ -64,5 +65,19 @@ int interrupt_poll(struct pollfd *what, unsigned count, int timeout_ms);
 /* Waits until standard output takes 4096 bytes without blocking. Returns false if a signal came first, and
  * true at once if no signal is caught. */
 bool interrupt_output_ready(void);
+
+/* The clock of the commands' deadlines and rates, which only goes forward and begins anywhere. */
+static inline uint64_t clock_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static inline uint64_t clock_ms(void)
+{
+	return clock_ns() / 1000000;
+}
 
 #endif

@@ -38,7 +38,6 @@ xenmsg_SOURCES = \
 	cli/command.c cli/command.h \
 	cli/errors.c \
 	cli/host_statuses.c cli/host_statuses.h \
-	cli/clock.h \
 	cli/interrupt.c cli/interrupt.h \
 	cli/lasting.c cli/lasting.h \
 	cli/loop.c cli/loop.h \
@@ -50,7 +49,7 @@ xenmsg_SOURCES = \
 	cli/pump.c cli/pump.h \
 	cli/run_server.c cli/run_server.h \
 	cli/run_session.c cli/run_session.h \
-	cli/top.h cli/top_host.c cli/top_lines.c \
+	cli/top.h cli/top_lines.c \
 	cli/writer.c cli/writer.h
 # When to try again what waits for a name is the library's, but no part of its interface.
 xenmsg_SOURCES += libclient/again.c libclient/again.h

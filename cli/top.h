@@ -60,13 +60,4 @@ void top_make_lines(struct top *top);
 /* Does the same for a host, from `view`. */
 void top_make_host_lines(struct top *top);
 
-/* What both are made of: a line; the weight of the row that was just added, which goes if the filter hides it
- * and what it is about; and the end of a table whose rows begin with `first`. */
-void top_add_line(struct top *top, bool is_title, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
-void top_weigh(struct top *top, struct json_object *about, double traffic, double queued);
-void top_sort(struct top *top, size_t first);
-/* Formats a number in at most 6 characters: 999, 9.99k, 123M. */
-const char *top_number(double value, char *buffer, size_t size);
-
 #endif

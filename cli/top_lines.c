@@ -11,6 +11,7 @@
 #include <json-c/json.h>
 
 #include "cli/fields.h"
+#include "cli/host_view.h"
 #include "cli/terminal.h"
 #include "wire/text.h"
 
@@ -18,13 +19,15 @@
 
 /* ---- the numbers ----------------------------------------------------------------------------- */
 
-/* Returns the element of a list with the same `key` as `like`. */
-static struct json_object *same(struct json_object *list, const char *key, struct json_object *like)
+/* Returns the element of a list in which two members (or one, and NULL) are as those of `like`. */
+static struct json_object *same(struct json_object *list, const char *key, const char *other,
+				struct json_object *like)
 {
 	for (size_t i = 0; i < length_of(list); i++) {
 		struct json_object *each = json_object_array_get_idx(list, i);
 
-		if (number_at(each, key) == number_at(like, key))
+		if (!strcmp(text_at(each, key), text_at(like, key)) &&
+		    (!other || !strcmp(text_at(each, other), text_at(like, other))))
 			return each;
 	}
 	return NULL;
@@ -40,7 +43,8 @@ static double rate(const struct top *top, struct json_object *now, struct json_o
 	return before && seconds > 0 && more > 0 ? (double)more / seconds : 0;
 }
 
-const char *top_number(double value, char *buffer, size_t size)
+/* Formats a number in at most 6 characters: 999, 9.99k, 123M. */
+static const char *number_text(double value, char *buffer, size_t size)
 {
 	static const char units[] = " kMGTPE";
 	unsigned unit = 0;
@@ -58,7 +62,8 @@ const char *top_number(double value, char *buffer, size_t size)
 
 /* ---- lines ----------------------------------------------------------------------------------- */
 
-void top_add_line(struct top *top, bool is_title, const char *format, ...)
+__attribute__((format(printf, 3, 4))) static void add_line(struct top *top, bool is_title, const char *format,
+							   ...)
 {
 	char text[LINE_MAX_BYTES];
 	const char *at;
@@ -101,8 +106,9 @@ static bool some_text_has(struct json_object *value, const char *text)
 	return false;
 }
 
-/* A column may have been too narrow for what the filter looks for. */
-void top_weigh(struct top *top, struct json_object *about, double traffic, double queued)
+/* Says what the row that was just added is about, and its weight; it goes if the filter hides it. A column
+ * may have been too narrow for what the filter looks for. */
+static void weigh(struct top *top, struct json_object *about, double traffic, double queued)
 {
 	struct top_line *line = &top->lines[top->count - 1];
 
@@ -141,7 +147,7 @@ static int by_first_column(const void *one, const void *other)
 	return order ? order : a->index < b->index ? -1 : 1;
 }
 
-void top_sort(struct top *top, size_t first)
+static void sort_rows(struct top *top, size_t first)
 {
 	static int (*const orders[])(const void *, const void *) = {by_traffic, by_queued, by_first_column};
 
@@ -153,9 +159,9 @@ static void end_table(struct top *top, size_t first, const char *list)
 {
 	size_t more = total_of(top->now, list) - listed_in(top->now, list);
 
-	top_sort(top, first);
+	sort_rows(top, first);
 	if (more > 0)
-		top_add_line(top, false, "and %zu more %s", more, list);
+		add_line(top, false, "and %zu more %s", more, list);
 }
 
 static void add_head(struct top *top)
@@ -169,18 +175,18 @@ static void add_head(struct top *top)
 	if (!is_partial(top->now))
 		snprintf(denied, sizeof(denied), "  denied %zu", total_of(top->now, "denied"));
 	duration_text(number_at(top->now, "uptime_s"), uptime, sizeof(uptime));
-	top_add_line(top, false, "xenmsgd %s  domain %s%s%s  up %s%s%s", text_at(top->now, "version"),
-		     text_at(top->now, "domid"), *name ? " " : "", name, uptime,
-		     is_partial(top->now) ? "  ONLY YOURS" : "", top->paused ? "  PAUSED" : "");
+	add_line(top, false, "xenmsgd %s  domain %s%s%s  up %s%s%s", text_at(top->now, "version"),
+		 text_at(top->now, "domid"), *name ? " " : "", name, uptime,
+		 is_partial(top->now) ? "  ONLY YOURS" : "", top->paused ? "  PAUSED" : "");
 	if (top->trouble[0])
-		top_add_line(top, true, "%s", top->trouble);
+		add_line(top, true, "%s", top->trouble);
 	else
-		top_add_line(top, false, "XenStore %s  pages %s/%s  waiting links %s  peers %zu%s%s",
-			     !json_object_get_boolean(at(store, "connected"))	  ? "LOST"
-			     : json_object_get_double(at(store, "stalled_s")) > 1 ? "STALLED"
-										  : "ok",
-			     text_at(grants, "used_pages"), text_at(grants, "limit_pages"),
-			     text_at(grants, "waiting_links"), total_of(top->now, "peers"), denied, cut_off);
+		add_line(top, false, "XenStore %s  pages %s/%s  waiting links %s  peers %zu%s%s",
+			 !json_object_get_boolean(at(store, "connected"))     ? "LOST"
+			 : json_object_get_double(at(store, "stalled_s")) > 1 ? "STALLED"
+									      : "ok",
+			 text_at(grants, "used_pages"), text_at(grants, "limit_pages"),
+			 text_at(grants, "waiting_links"), total_of(top->now, "peers"), denied, cut_off);
 }
 
 static struct json_object *link_before(struct top *top, struct json_object *peer)
@@ -213,8 +219,8 @@ static void add_away(struct top *top, struct json_object *link, struct json_obje
 	char away[80];
 
 	away_text(link, away, sizeof(away));
-	top_add_line(top, false, "%-6s %-14.14s %s, channels %s", number_of(peer), name_of(peer), away,
-		     text_at(link, "channels"));
+	add_line(top, false, "%-6s %-14.14s %s, channels %s", number_of(peer), name_of(peer), away,
+		 text_at(link, "channels"));
 }
 
 static void add_links(struct top *top)
@@ -222,8 +228,8 @@ static void add_links(struct top *top)
 	struct json_object *links = at(top->now, "links");
 	size_t first;
 
-	top_add_line(top, true, "%-6s %-14s %-9s %-6s %5s %9s %7s %7s %7s", "LINK", "NAME", "STATE", "ROLE",
-		     "CHANS", "RTT us", "SENT/s", "RECV/s", "BYTES/s");
+	add_line(top, true, "%-6s %-14s %-9s %-6s %5s %9s %7s %7s %7s", "LINK", "NAME", "STATE", "ROLE",
+		 "CHANS", "RTT us", "SENT/s", "RECV/s", "BYTES/s");
 	first = top->count;
 	for (size_t i = 0; i < length_of(links); i++) {
 		struct json_object *link = json_object_array_get_idx(links, i), *peer = at(link, "peer");
@@ -233,18 +239,17 @@ static void add_links(struct top *top)
 		double traffic = rate(top, tx, tx_before, "bytes") + rate(top, rx, rx_before, "bytes");
 		char sent[16], received[16], bytes[16];
 
-		top_number(rate(top, tx, tx_before, "messages"), sent, sizeof(sent));
-		top_number(rate(top, rx, rx_before, "messages"), received, sizeof(received));
-		top_number(traffic, bytes, sizeof(bytes));
+		number_text(rate(top, tx, tx_before, "messages"), sent, sizeof(sent));
+		number_text(rate(top, rx, rx_before, "messages"), received, sizeof(received));
+		number_text(traffic, bytes, sizeof(bytes));
 		if (!strcmp(text_at(link, "state"), "away"))
 			add_away(top, link, peer);
 		else
-			top_add_line(top, false, "%-6s %-14.14s %-9.9s %-6.6s %5s %9.9s %7s %7s %7s",
-				     number_of(peer), name_of(peer), text_at(link, "state"),
-				     at(link, "via") ? "via 0" : text_at(link, "role"),
-				     text_at(link, "channels"), text_at(link, "rtt_us"), sent, received,
-				     bytes);
-		top_weigh(top, link, traffic, (double)number_at(link, "unacked"));
+			add_line(top, false, "%-6s %-14.14s %-9.9s %-6.6s %5s %9.9s %7s %7s %7s",
+				 number_of(peer), name_of(peer), text_at(link, "state"),
+				 at(link, "via") ? "via 0" : text_at(link, "role"), text_at(link, "channels"),
+				 text_at(link, "rtt_us"), sent, received, bytes);
+		weigh(top, link, traffic, (double)number_at(link, "unacked"));
 	}
 	end_table(top, first, "links");
 }
@@ -259,7 +264,7 @@ struct carried_sum {
 
 static struct carried_sum of_stream(const struct top *top, struct json_object *stream)
 {
-	struct json_object *before = same(at(top->before, "streams"), "number", stream);
+	struct json_object *before = same(at(top->before, "streams"), "number", NULL, stream);
 
 	return (struct carried_sum){1, rate(top, stream, before, "bytes_in"),
 				    rate(top, stream, before, "bytes_out"),
@@ -293,9 +298,9 @@ static void add_streams(struct top *top)
 
 	if (length_of(streams) == 0)
 		return;
-	top_add_line(top, false, "%s", "");
-	top_add_line(top, true, "%-8s %-14s %-24s %-7s %7s %7s %7s", "PID", "STREAM OF", "TO OR FROM",
-		     "STATE", "QUEUED", "IN B/s", "OUT B/s");
+	add_line(top, false, "%s", "");
+	add_line(top, true, "%-8s %-14s %-24s %-7s %7s %7s %7s", "PID", "STREAM OF", "TO OR FROM", "STATE",
+		 "QUEUED", "IN B/s", "OUT B/s");
 	first = top->count;
 	for (size_t i = 0; i < length_of(streams); i++) {
 		struct json_object *each = json_object_array_get_idx(streams, i);
@@ -308,12 +313,12 @@ static void add_streams(struct top *top)
 			snprintf(where, sizeof(where), "from %s%s%s to %s", text_or(each, "host", ""),
 				 at(each, "host") ? "/" : "", text_at(each, "from"),
 				 text_at(each, "endpoint"));
-		top_number(carried.queued, queued, sizeof(queued));
-		top_number(carried.in, in, sizeof(in));
-		top_number(carried.out, out, sizeof(out));
-		top_add_line(top, false, "%-8s %-14.14s %-24.24s %-7.7s %7s %7s %7s", text_at(each, "pid"),
-			     text_at(each, "comm"), where, text_at(each, "state"), queued, in, out);
-		top_weigh(top, each, carried.in + carried.out, carried.queued);
+		number_text(carried.queued, queued, sizeof(queued));
+		number_text(carried.in, in, sizeof(in));
+		number_text(carried.out, out, sizeof(out));
+		add_line(top, false, "%-8s %-14.14s %-24.24s %-7.7s %7s %7s %7s", text_at(each, "pid"),
+			 text_at(each, "comm"), where, text_at(each, "state"), queued, in, out);
+		weigh(top, each, carried.in + carried.out, carried.queued);
 	}
 	end_table(top, first, "streams");
 }
@@ -325,9 +330,9 @@ static void add_endpoints(struct top *top)
 	struct json_object *endpoints = at(top->now, "endpoints");
 	size_t first;
 
-	top_add_line(top, false, "%s", "");
-	top_add_line(top, true, "%-24s %-8s %7s %8s %8s %8s %8s", "ENDPOINT", "KIND", "UID", "PID", "QUEUED",
-		     "STREAMS", "BYTES/s");
+	add_line(top, false, "%s", "");
+	add_line(top, true, "%-24s %-8s %7s %8s %8s %8s %8s", "ENDPOINT", "KIND", "UID", "PID", "QUEUED",
+		 "STREAMS", "BYTES/s");
 	first = top->count;
 	for (size_t i = 0; i < length_of(endpoints); i++) {
 		struct json_object *each = json_object_array_get_idx(endpoints, i);
@@ -335,12 +340,12 @@ static void add_endpoints(struct top *top)
 		double waiting = (double)number_at(each, "queued") + carried.queued;
 		char queued[16], bytes[16];
 
-		top_number(waiting, queued, sizeof(queued));
-		top_number(carried.in + carried.out, bytes, sizeof(bytes));
-		top_add_line(top, false, "%-24.24s %-8.8s %7s %8s %8s %8zu %8s", text_at(each, "name"),
-			     text_at(each, "kind"), text_at(each, "uid"), text_at(each, "pid"), queued,
-			     carried.count, bytes);
-		top_weigh(top, each, carried.in + carried.out, waiting);
+		number_text(waiting, queued, sizeof(queued));
+		number_text(carried.in + carried.out, bytes, sizeof(bytes));
+		add_line(top, false, "%-24.24s %-8.8s %7s %8s %8s %8zu %8s", text_at(each, "name"),
+			 text_at(each, "kind"), text_at(each, "uid"), text_at(each, "pid"), queued,
+			 carried.count, bytes);
+		weigh(top, each, carried.in + carried.out, waiting);
 	}
 	end_table(top, first, "endpoints");
 }
@@ -349,20 +354,20 @@ static void add_endpoints(struct top *top)
 static void add_program(struct top *top, struct json_object *program, struct json_object *client)
 {
 	struct json_object *usage = at(client, "usage");
-	struct json_object *before = at(same(at(top->before, "clients"), "pid", program), "usage");
+	struct json_object *before = at(same(at(top->before, "clients"), "pid", NULL, program), "usage");
 	struct carried_sum carried = of_streams(top, number_at(program, "pid"), NULL);
 	double waiting = (double)number_at(client, "bytes_queued") + carried.queued;
 	double in = rate(top, usage, before, "bytes_in") + carried.in;
 	double out = rate(top, usage, before, "bytes_out") + carried.out;
 	char queued[16], in_text[16], out_text[16];
 
-	top_number(waiting, queued, sizeof(queued));
-	top_number(in, in_text, sizeof(in_text));
-	top_number(out, out_text, sizeof(out_text));
-	top_add_line(top, false, "%-8s %-16.16s %7s %6s %8zu %9s %9s %9s", text_at(program, "pid"),
-		     text_at(program, "comm"), text_at(program, "uid"), text_at(client, "channels"),
-		     carried.count, queued, in_text, out_text);
-	top_weigh(top, program, in + out, waiting);
+	number_text(waiting, queued, sizeof(queued));
+	number_text(in, in_text, sizeof(in_text));
+	number_text(out, out_text, sizeof(out_text));
+	add_line(top, false, "%-8s %-16.16s %7s %6s %8zu %9s %9s %9s", text_at(program, "pid"),
+		 text_at(program, "comm"), text_at(program, "uid"), text_at(client, "channels"),
+		 carried.count, queued, in_text, out_text);
+	weigh(top, program, in + out, waiting);
 }
 
 /* Returns whether an earlier entry of the list is of the same program. */
@@ -370,7 +375,7 @@ static bool came_before(struct json_object *list, size_t index)
 {
 	struct json_object *each = json_object_array_get_idx(list, index);
 
-	return same(list, "pid", each) != each;
+	return same(list, "pid", NULL, each) != each;
 }
 
 static void add_programs(struct top *top)
@@ -378,9 +383,9 @@ static void add_programs(struct top *top)
 	struct json_object *clients = at(top->now, "clients"), *streams = at(top->now, "streams");
 	size_t first;
 
-	top_add_line(top, false, "%s", "");
-	top_add_line(top, true, "%-8s %-16s %7s %6s %8s %9s %9s %9s", "PID", "PROGRAM", "UID", "CHANS",
-		     "STREAMS", "QUEUED", "IN B/s", "OUT B/s");
+	add_line(top, false, "%s", "");
+	add_line(top, true, "%-8s %-16s %7s %6s %8s %9s %9s %9s", "PID", "PROGRAM", "UID", "CHANS", "STREAMS",
+		 "QUEUED", "IN B/s", "OUT B/s");
 	first = top->count;
 	for (size_t i = 0; i < length_of(clients); i++) {
 		struct json_object *each = json_object_array_get_idx(clients, i);
@@ -392,26 +397,13 @@ static void add_programs(struct top *top)
 	for (size_t i = 0; i < length_of(streams); i++) {
 		struct json_object *each = json_object_array_get_idx(streams, i);
 
-		if (!same(clients, "pid", each) && !came_before(streams, i))
+		if (!same(clients, "pid", NULL, each) && !came_before(streams, i))
 			add_program(top, each, NULL);
 	}
 	end_table(top, first, "clients");
 }
 
 /* ---- topics ---------------------------------------------------------------------------------- */
-
-/* Returns the element of a list with the same text as `like`, and the same user. */
-static struct json_object *same_text(struct json_object *list, const char *key, struct json_object *like)
-{
-	for (size_t i = 0; i < length_of(list); i++) {
-		struct json_object *each = json_object_array_get_idx(list, i);
-
-		if (!strcmp(text_at(each, key), text_at(like, key)) &&
-		    number_at(each, "uid") == number_at(like, "uid"))
-			return each;
-	}
-	return NULL;
-}
 
 /* Returns how many messages wait for those who subscribe, as far as they are listed. */
 static double waiting_of(struct json_object *topic)
@@ -432,14 +424,13 @@ static void add_topic(struct top *top, struct json_object *about, const char *na
 	       delivered = rate(top, topic, before, "delivered"), waiting = waiting_of(topic);
 	char published_text[16], delivered_text[16], waiting_text[16], missed[16];
 
-	top_number(published, published_text, sizeof(published_text));
-	top_number(delivered, delivered_text, sizeof(delivered_text));
-	top_number(waiting, waiting_text, sizeof(waiting_text));
-	top_number((double)number_at(topic, "missed"), missed, sizeof(missed));
-	top_add_line(top, false, "%-19.19s %-11.11s %7s %6s %7s %8s %7s %7s", name, state,
-		     text_at(about, "uid"), text_at(topic, "count"), published_text, delivered_text,
-		     waiting_text, missed);
-	top_weigh(top, about, published + delivered, waiting);
+	number_text(published, published_text, sizeof(published_text));
+	number_text(delivered, delivered_text, sizeof(delivered_text));
+	number_text(waiting, waiting_text, sizeof(waiting_text));
+	number_text((double)number_at(topic, "missed"), missed, sizeof(missed));
+	add_line(top, false, "%-19.19s %-11.11s %7s %6s %7s %8s %7s %7s", name, state, text_at(about, "uid"),
+		 text_at(topic, "count"), published_text, delivered_text, waiting_text, missed);
+	weigh(top, about, published + delivered, waiting);
 }
 
 static void add_topics(struct top *top)
@@ -448,22 +439,22 @@ static void add_topics(struct top *top)
 			   *subscriptions = at(top->now, "subscriptions");
 	size_t first, title = top->count;
 
-	top_add_line(top, false, "%s", "");
-	top_add_line(top, true, "%-19s %-11s %7s %6s %7s %8s %7s %7s", "TOPIC", "STATE", "UID", "SUBS",
-		     "PUBL/s", "DELIV/s", "WAITING", "MISSED");
+	add_line(top, false, "%s", "");
+	add_line(top, true, "%-19s %-11s %7s %6s %7s %8s %7s %7s", "TOPIC", "STATE", "UID", "SUBS", "PUBL/s",
+		 "DELIV/s", "WAITING", "MISSED");
 	first = top->count;
 	for (size_t i = 0; i < length_of(endpoints); i++) {
 		struct json_object *each = json_object_array_get_idx(endpoints, i);
 
 		if (at(each, "topic"))
 			add_topic(top, each, text_at(each, "name"), "here", at(each, "topic"),
-				  at(same_text(at(top->before, "endpoints"), "name", each), "topic"));
+				  at(same(at(top->before, "endpoints"), "name", "uid", each), "topic"));
 	}
 	for (size_t i = 0; i < length_of(subscriptions); i++) {
 		struct json_object *each = json_object_array_get_idx(subscriptions, i);
 
 		add_topic(top, each, text_at(each, "address"), text_at(each, "state"), each,
-			  same_text(at(top->before, "subscriptions"), "address", each));
+			  same(at(top->before, "subscriptions"), "address", "uid", each));
 	}
 	if (top->count == first && total_of(top->now, "subscriptions") == 0)
 		top->count = title;
@@ -473,32 +464,18 @@ static void add_topics(struct top *top)
 
 /* ---- accounts -------------------------------------------------------------------------------- */
 
-static struct json_object *account_before(const struct top *top, struct json_object *account)
-{
-	struct json_object *accounts = at(top->before, "accounts");
-
-	for (size_t i = 0; i < length_of(accounts); i++) {
-		struct json_object *each = json_object_array_get_idx(accounts, i);
-
-		if (number_at(each, "id") == number_at(account, "id") &&
-		    !strcmp(text_at(each, "kind"), text_at(account, "kind")))
-			return each;
-	}
-	return NULL;
-}
-
 static void add_accounts(struct top *top)
 {
 	struct json_object *accounts = at(top->now, "accounts");
 	size_t first;
 
-	top_add_line(top, false, "%s", "");
-	top_add_line(top, true, "%-24s %7s %7s %7s %8s %8s", "ACCOUNT", "SENT/s", "BYTES/s", "WORK %",
-		     "RESTS", "CUT OFF");
+	add_line(top, false, "%s", "");
+	add_line(top, true, "%-24s %7s %7s %7s %8s %8s", "ACCOUNT", "SENT/s", "BYTES/s", "WORK %", "RESTS",
+		 "CUT OFF");
 	first = top->count;
 	for (size_t i = 0; i < length_of(accounts); i++) {
 		struct json_object *each = json_object_array_get_idx(accounts, i), *time = at(each, "time");
-		struct json_object *before = account_before(top, each);
+		struct json_object *before = same(at(top->before, "accounts"), "id", "kind", each);
 		double bytes = rate(top, at(each, "sent"), at(before, "sent"), "bytes");
 		double work = rate(top, time, at(before, "time"), "units");
 		char who[80], messages_text[16], bytes_text[16];
@@ -508,13 +485,13 @@ static void add_accounts(struct top *top)
 			 : strcmp(text_at(each, "kind"), "uid") ? "domain"
 								: "uid",
 			 text_at(each, at(each, "host") ? "host" : "id"));
-		top_number(rate(top, at(each, "sent"), at(before, "sent"), "messages"), messages_text,
-			   sizeof(messages_text));
-		top_number(bytes, bytes_text, sizeof(bytes_text));
-		top_add_line(top, false, "%-24.24s %7s %7s %7.1f %8s %8s%s", who, messages_text, bytes_text,
-			     work * WORK_UNIT_S * 100, text_at(time, "rests"), text_at(each, "cut_off"),
-			     json_object_get_boolean(at(time, "resting")) ? "  resting" : "");
-		top_weigh(top, each, bytes, (double)number_at(at(each, "queued_bytes"), "used"));
+		number_text(rate(top, at(each, "sent"), at(before, "sent"), "messages"), messages_text,
+			    sizeof(messages_text));
+		number_text(bytes, bytes_text, sizeof(bytes_text));
+		add_line(top, false, "%-24.24s %7s %7s %7.1f %8s %8s%s", who, messages_text, bytes_text,
+			 work * WORK_UNIT_S * 100, text_at(time, "rests"), text_at(each, "cut_off"),
+			 json_object_get_boolean(at(time, "resting")) ? "  resting" : "");
+		weigh(top, each, bytes, (double)number_at(at(each, "queued_bytes"), "used"));
 	}
 	end_table(top, first, "accounts");
 }
@@ -529,4 +506,219 @@ void top_make_lines(struct top *top)
 	add_streams(top);
 	add_topics(top);
 	add_accounts(top);
+}
+
+/* ---- the lines of a host -------------------------------------------------------------------- */
+
+/* The lines of `top --host`: the domains, the flows between them, as a list and as a matrix, what is away,
+ * and the endpoints. */
+
+#define MATRIX_MAX 64u /* domains; a line has room for no more */
+#define ROWS_MAX   2000u
+
+static double rate_at(struct json_object *object, const char *name)
+{
+	return json_object_get_double(at(object, name));
+}
+
+/* Writes a number that may not be known as a column has it. */
+static const char *column(struct json_object *object, const char *name, char *text, size_t size)
+{
+	if (!at(object, name))
+		snprintf(text, size, "-");
+	else
+		number_text(rate_at(object, name), text, size);
+	return text;
+}
+
+static void host_add_head(struct top *top, struct json_object *domains, struct json_object *traffic)
+{
+	size_t silent = 0;
+	double messages = 0, bytes = 0;
+	char messages_text[16], bytes_text[16];
+
+	for (size_t i = 0; i < length_of(domains); i++)
+		silent += number_at(json_object_array_get_idx(domains, i), "error") != 0;
+	for (size_t i = 0; i < length_of(traffic); i++) {
+		messages += rate_at(json_object_array_get_idx(traffic, i), "messages_per_s");
+		bytes += rate_at(json_object_array_get_idx(traffic, i), "bytes_per_s");
+	}
+	add_line(top, false, "this host  domains %zu, of which %zu tell nothing  messages/s %s  bytes/s %s%s",
+		 length_of(domains), silent, number_text(messages, messages_text, sizeof(messages_text)),
+		 number_text(bytes, bytes_text, sizeof(bytes_text)), top->paused ? "  PAUSED" : "");
+	if (top->trouble[0])
+		add_line(top, true, "%s", top->trouble);
+	else
+		add_line(top, false,
+			 "bytes to domain 0 include what guests answer here; its own word goes first");
+}
+
+/* ---- domains ---------------------------------------------------------------------------------- */
+
+static void add_domain(struct top *top, struct json_object *domain)
+{
+	char links[32], queued[16], refused[16], endpoints[16];
+
+	if (number_at(domain, "error")) {
+		add_line(top, false, "%-6s %-14.14s tells nothing: %s", text_at(domain, "domid"),
+			 text_at(domain, "name"), text_at(domain, "why"));
+		weigh(top, domain, -1, -1);
+		return;
+	}
+	snprintf(links, sizeof(links), "%.5s/%.5s", text_at(domain, "links_up"), text_at(domain, "links"));
+	add_line(top, false, "%-6s %-14.14s %-9.9s %-5.5s %7s %6s %7s %7s %-7.7s", text_at(domain, "domid"),
+		 text_at(domain, "name"), text_at(domain, "version"),
+		 number_at(domain, "domid") == 0 ? "all" : text_at(domain, "host_sight"), links,
+		 column(domain, "endpoints_total", endpoints, sizeof(endpoints)),
+		 column(domain, "queued_bytes", queued, sizeof(queued)),
+		 column(domain, "refused", refused, sizeof(refused)), text_at(domain, "host_policy"));
+	weigh(top, domain, 0, rate_at(domain, "queued_bytes"));
+}
+
+static void add_domains(struct top *top, struct json_object *domains)
+{
+	size_t first;
+
+	add_line(top, true, "%-6s %-14s %-9s %-5s %7s %6s %7s %7s %-7s", "DOMAIN", "NAME", "VERSION", "SIGHT",
+		 "LINKS", "ENDPTS", "QUEUED", "REFUSED", "POLICY");
+	first = top->count;
+	for (size_t i = 0; i < length_of(domains); i++)
+		add_domain(top, json_object_array_get_idx(domains, i));
+	sort_rows(top, first);
+}
+
+/* Lists the links that are away, each as one of its ends tells. */
+static void host_add_away(struct top *top, struct json_object *domains)
+{
+	size_t title = top->count, first;
+
+	add_line(top, false, "%s", "");
+	add_line(top, true, "%-14s %-14s %-20s %7s", "LINK OF", "WITH", "AWAY SINCE", "RESUMES");
+	first = top->count;
+	for (size_t i = 0; i < length_of(domains); i++) {
+		struct json_object *domain = json_object_array_get_idx(domains, i),
+				   *away = at(domain, "away");
+
+		for (size_t j = 0; j < length_of(away) && top->count < first + ROWS_MAX; j++) {
+			struct json_object *link = json_object_array_get_idx(away, j);
+			char since[32];
+
+			since_text(link, true, since, sizeof(since));
+			add_line(top, false, "%-14.14s %-14.14s %-20s %7s", host_view_name(domain),
+				 host_view_name(at(link, "peer")), since, text_at(link, "resumes"));
+			weigh(top, link, 0, 0);
+		}
+	}
+	if (top->count == first)
+		top->count = title;
+}
+
+/* ---- who talks to whom ------------------------------------------------------------------------ */
+
+static void add_directions(struct top *top, struct json_object *traffic)
+{
+	size_t first;
+
+	add_line(top, false, "%s", "");
+	add_line(top, true, "%-14s %-14s %-9s %7s %7s %8s %7s", "FROM", "TO", "LINK", "MSGS/s", "BYTES/s",
+		 "MESSAGES", "BYTES");
+	first = top->count;
+	for (size_t i = 0; i < length_of(traffic) && top->count < first + ROWS_MAX; i++) {
+		struct json_object *each = json_object_array_get_idx(traffic, i);
+		char rates[2][16], sums[2][16];
+
+		add_line(top, false, "%-14.14s %-14.14s %-9.9s %7s %7s %8s %7s",
+			 host_view_name(at(each, "from")), host_view_name(at(each, "to")),
+			 text_at(each, "state"), column(each, "messages_per_s", rates[0], sizeof(rates[0])),
+			 column(each, "bytes_per_s", rates[1], sizeof(rates[1])),
+			 column(each, "messages", sums[0], sizeof(sums[0])),
+			 column(each, "bytes", sums[1], sizeof(sums[1])));
+		weigh(top, each, rate_at(each, "bytes_per_s"), 0);
+	}
+	sort_rows(top, first);
+}
+
+/* Writes the bytes a second of a direction as the matrix has them. */
+static const char *cell(struct json_object *direction, char *text, size_t size)
+{
+	if (!direction)
+		return ".";
+	return at(direction, "bytes") ? column(direction, "bytes_per_s", text, size) : "via 0";
+}
+
+static void add_matrix(struct top *top, struct json_object *domains)
+{
+	size_t count = length_of(domains), shown = count < MATRIX_MAX ? count : MATRIX_MAX, used;
+	char line[LINE_MAX_BYTES], text[16];
+
+	add_line(top, false, "%s", "");
+	used = (size_t)snprintf(line, sizeof(line), "%-14s", "BYTES/s TO");
+	for (size_t i = 0; i < shown; i++)
+		used += (size_t)snprintf(line + used, sizeof(line) - used, " %6.6s",
+					 text_at(json_object_array_get_idx(domains, i), "domid"));
+	add_line(top, true, "%s", line);
+	for (size_t i = 0; i < shown; i++) {
+		struct json_object *from = json_object_array_get_idx(domains, i);
+
+		used = (size_t)snprintf(line, sizeof(line), "%-14.14s", host_view_name(from));
+		for (size_t j = 0; j < shown; j++) {
+			struct json_object *to = json_object_array_get_idx(domains, j);
+
+			used += (size_t)snprintf(
+				line + used, sizeof(line) - used, " %6.6s",
+				i == j ? ""
+				       : cell(host_view_direction(top->view, from, to), text, sizeof(text)));
+		}
+		add_line(top, false, "%s", line);
+	}
+	if (count > shown)
+		add_line(top, false, "and %zu more domains", count - shown);
+}
+
+/* ---- endpoints -------------------------------------------------------------------------------- */
+
+static void add_endpoint(struct top *top, struct json_object *domain, struct json_object *endpoint)
+{
+	char texts[5][16];
+
+	add_line(top, false, "%-14.14s %-16.16s %-8.8s %7s %7s %7s %7s %7s", host_view_name(domain),
+		 text_at(endpoint, "name"), text_at(endpoint, "kind"),
+		 column(endpoint, "queued", texts[0], sizeof(texts[0])),
+		 column(endpoint, "opened", texts[1], sizeof(texts[1])),
+		 column(endpoint, "refused", texts[2], sizeof(texts[2])),
+		 column(endpoint, "messages_per_s", texts[3], sizeof(texts[3])),
+		 column(endpoint, "bytes_per_s", texts[4], sizeof(texts[4])));
+	weigh(top, endpoint, rate_at(endpoint, "bytes_per_s"), rate_at(endpoint, "queued"));
+}
+
+static void host_add_endpoints(struct top *top, struct json_object *domains)
+{
+	size_t first;
+
+	add_line(top, false, "%s", "");
+	add_line(top, true, "%-14s %-16s %-8s %7s %7s %7s %7s %7s", "DOMAIN", "ENDPOINT", "KIND", "QUEUED",
+		 "OPENED", "REFUSED", "MSGS/s", "BYTES/s");
+	first = top->count;
+	for (size_t i = 0; i < length_of(domains); i++) {
+		struct json_object *domain = json_object_array_get_idx(domains, i);
+		struct json_object *endpoints = at(domain, "endpoints");
+
+		for (size_t j = 0; j < length_of(endpoints) && top->count < first + ROWS_MAX; j++)
+			add_endpoint(top, domain, json_object_array_get_idx(endpoints, j));
+	}
+	sort_rows(top, first);
+}
+
+void top_make_host_lines(struct top *top)
+{
+	struct json_object *shown = top->view ? top->view->shown : NULL;
+	struct json_object *domains = at(shown, "domains"), *traffic = at(shown, "traffic");
+
+	top->count = 0;
+	host_add_head(top, domains, traffic);
+	add_domains(top, domains);
+	add_directions(top, traffic);
+	add_matrix(top, domains);
+	host_add_away(top, domains);
+	host_add_endpoints(top, domains);
 }
