@@ -11,7 +11,6 @@
 #include <event2/event.h>
 
 #include "base/clock.h"
-#include "wire/retry.h"
 
 static inline struct timeval timer_ms(uint64_t ms)
 {

@@ -15,6 +15,7 @@
 #include "base/descriptors.h"
 #include "base/log.h"
 #include "base/timer.h"
+#include "wire/retry.h"
 
 #define WELCOME_MS	10000u
 #define PACKETS_AT_ONCE 16u

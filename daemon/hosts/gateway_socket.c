@@ -23,6 +23,7 @@
 #include "daemon/relay/hop.h"
 #include "daemon/relay/program_socket.h"
 #include "wire/gateway.h"
+#include "wire/retry.h"
 
 #define REFUSED_READ	  4 /* packets: more than it has reason to say */
 #define BACKLOG		  16

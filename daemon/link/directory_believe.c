@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "base/timer.h"
 #include "wire/frame.h"
+#include "wire/retry.h"
 
 static void on_forget(evutil_socket_t fd, short what, void *userdata)
 {

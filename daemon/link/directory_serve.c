@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/timer.h"
 #include "wire/frame.h"
+#include "wire/retry.h"
 
 #define FRAME_PAYLOAD 496u /* with its header in half of the smallest ring */
 

@@ -20,6 +20,7 @@
 #include "daemon/relay/hop.h"
 #include "wire/address.h"
 #include "wire/hash.h"
+#include "wire/retry.h"
 
 #define FAILURES_MAX 2u
 

@@ -20,6 +20,7 @@
 #include "daemon/xen/vchan.h"
 #include "wire/advice.h"
 #include "wire/address.h"
+#include "wire/retry.h"
 
 #define WAITS "what the daemon before this hands over waits until "
 
@@ -47,10 +48,10 @@ static void on_no_answer(evutil_socket_t fd, short what, void *userdata)
 	event_base_loopbreak(daemon->base);
 }
 
-/* Waits a second before another attempt, and tells the service manager that this goes on. */
+/* Waits before another attempt, and tells the service manager that this goes on. */
 static void pause_before_next(void)
 {
-	const struct timespec pause = {.tv_sec = 1};
+	const struct timespec pause = {.tv_sec = RETRY_EACH_MS / 1000};
 
 	notify_alive();
 	nanosleep(&pause, NULL);

@@ -12,6 +12,7 @@
 #include "daemon/known/known.h"
 #include "daemon/xen/store.h"
 #include "wire/address.h"
+#include "wire/retry.h"
 
 struct domains {
 	struct store *store;

@@ -10,6 +10,7 @@
 #include "daemon/peers/peers_internal.h"
 #include "daemon/policy/access.h"
 #include "base/timer.h"
+#include "wire/retry.h"
 
 #define ADVERTISE_DELAY_MS 10 /* a program that binds ten endpoints in a row makes one write */
 #define ANSWER_AGAIN_MS	   1000

@@ -20,6 +20,7 @@
 #include "base/clock.h"
 #include "base/timer.h"
 #include "wire/address.h"
+#include "wire/retry.h"
 
 #define COST_STEP                                                                                            \
 	20000u /* in units (turns.h): pages are granted, mapped or given back, and leaves written; at least */

@@ -18,6 +18,7 @@
 #include "daemon/peers/peers_internal.h"
 #include "daemon/peers/peers_presence.h"
 #include "daemon/peers/rendezvous_internal.h"
+#include "wire/retry.h"
 
 /* What Xen forbids isn't tried again for so long: an administrator may have loaded another policy since. */
 #define FORBIDDEN_MS (10 * 60 * 1000)

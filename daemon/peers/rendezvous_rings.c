@@ -15,6 +15,7 @@
 #include "daemon/peers/peers_saves.h"
 #include "daemon/peers/peers_internal.h"
 #include "daemon/peers/rendezvous_internal.h"
+#include "wire/retry.h"
 
 #define NODE_RETRY_MS 50
 #define NODE_RETRIES  60 /* for longer than who had this port bound before keeps it */

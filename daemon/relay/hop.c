@@ -235,15 +235,19 @@ bool hop_is_unsure(const struct hop *hop)
 	return !hop->said_goodbye || (hop->error && hop->error != -ECONNRESET);
 }
 
+static void lose_channel(struct hop *hop, struct channel_end *end, int error)
+{
+	channel_lost(end, error, hop_is_unsure(hop) ? end->sent : end->consumed);
+}
+
 void hop_reset_channels(struct hop *hop, int error)
 {
-	bool unsure = hop_is_unsure(hop);
 	struct channel_end *end;
 	uint32_t number = 0;
 
 	hop_spend(hop, hop->channels.count * COST_CHANNEL_END);
 	while ((end = channel_table_next(&hop->channels, &number)))
-		channel_lost(end, error, unsure ? end->sent : end->consumed);
+		lose_channel(hop, end, error);
 }
 
 static void free_retired(struct hop *hop)
@@ -262,7 +266,7 @@ static void end_some_channels(struct task *task)
 	while (hop->relay->turns.spent - from < HOP_PIECE_UNITS &&
 	       (end = channel_table_next(&hop->channels, &hop->retired.number))) {
 		hop_spend(hop, COST_CHANNEL_END);
-		channel_lost(end, hop->retired.error, hop->retired.unsure ? end->sent : end->consumed);
+		lose_channel(hop, end, hop->retired.error);
 	}
 	if (hop->channels.count)
 		task_due(task);
@@ -275,7 +279,7 @@ void hop_retire(struct hop *hop, int error)
 	static const struct hop_callbacks none;
 
 	hop->image_number = HOP_NOT_IN_IMAGE;
-	hop->retired = (struct retired){.error = error, .unsure = hop_is_unsure(hop)};
+	hop->retired = (struct retired){.error = error};
 	hop_detach(hop);
 	hop_unmark(hop, MARK_FAILED);
 	hop->guarded = false;

@@ -204,7 +204,6 @@ struct inlet {
 /* hop_retire(): how the channels end, and which one is next. */
 struct retired {
 	int error;
-	bool unsure;
 	uint32_t number;
 };
 

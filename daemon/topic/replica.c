@@ -13,6 +13,7 @@
 #include "daemon/known/known.h"
 #include "daemon/relay/origin.h"
 #include "daemon/topic/topic_internal.h"
+#include "wire/retry.h"
 
 #define PATIENT_MS 200 /* who waits for longer looks sooner when somebody comes */
 
