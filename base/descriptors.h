@@ -17,7 +17,8 @@
 uint64_t descriptors_pool(void);
 /* Whether the process may open so many more. */
 bool descriptors_are_left(uint64_t count);
-/* So many go with one message: the kernel takes 253 (SCM_MAX_FD), musl's sendmsg() 1024 bytes with the head. */
+/* So many go with one message: the kernel takes 253 (SCM_MAX_FD), musl's sendmsg() 1024 bytes with the
+ * head. */
 #define DESCRIPTORS_AT_ONCE 252u
 
 /* Sends these bytes over a Unix socket, with up to DESCRIPTORS_AT_ONCE descriptors, which stay open here;
