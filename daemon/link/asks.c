@@ -176,8 +176,8 @@ static const char *why_no_status(int error)
 		return "what xenmsgd in that domain answers can't be its status";
 	case ENOBUFS:
 		return "this user, or domain 0 in that domain, asks more than it may";
-	default:
-		return strerror(error);
+	default: /* the library's words */
+		return "";
 	}
 }
 
@@ -205,8 +205,8 @@ const char *asks_why_not(enum ask_kind kind, int error)
 		return "xenmsgd there, or on the way, runs and doesn't answer";
 	case ENOBUFS:
 		return "this user, this domain or its host asks more than it may there";
-	default:
-		return strerror(error);
+	default: /* the library's words */
+		return "";
 	}
 }
 

@@ -53,8 +53,8 @@ static const char *why_not_bound(int error)
 		return "a program has bound this endpoint already";
 	case EINVAL:
 		return "an endpoint is 1 to 63 letters, digits, _ and -, and begins with a letter or digit";
-	default:
-		return strerror(error);
+	default: /* the library's words */
+		return "";
 	}
 }
 
@@ -114,19 +114,9 @@ const char *requests_why_unknown(const struct request_context *context)
 		       : "no domain of that name is known here; names need xenmsgd in domain 0";
 }
 
-/* The status has the reason why a link can't be made, which may be a peer's text. */
 const char *requests_why_not(int error)
 {
-	switch (error) {
-	case EINVAL:
-		return "that can't be a domain";
-	case EHOSTDOWN:
-		return "no such domain, or no xenmsgd runs in it; 'xenmsg peers' lists who is there";
-	case EHOSTUNREACH:
-		return "";
-	default:
-		return strerror(error);
-	}
+	return error == EINVAL ? "that can't be a domain" : "";
 }
 
 bool requests_is_far(const struct request_context *context, const struct address_parts *about)
@@ -144,7 +134,7 @@ static void ask(struct request_context *context, struct session *session, uint32
 	if (r == -ENOBUFS)
 		session_cut_off(session, r, "the program asks more before it is answered than it may");
 	else if (r < 0)
-		session_reply_error(session, request, -r, r == -EINVAL ? "no such query" : strerror(-r));
+		session_reply_error(session, request, -r, r == -EINVAL ? "no such query" : "");
 }
 
 static void on_ping_result(void *userdata, uint32_t request, int64_t result)
