@@ -17,10 +17,10 @@ static inline size_t fifo_size(const struct fifo *fifo)
 	return fifo->end - fifo->start;
 }
 
-/* Returns the oldest byte; the others follow it. Valid until the next append. */
+/* Returns the oldest byte, or NULL; the others follow it. Valid until the next append. */
 static inline uint8_t *fifo_front(const struct fifo *fifo)
 {
-	return fifo->data + fifo->start;
+	return fifo->data ? fifo->data + fifo->start : NULL;
 }
 
 void fifo_free(struct fifo *fifo);

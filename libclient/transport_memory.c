@@ -223,6 +223,8 @@ void transport_read_socket(struct transport *transport)
 	if (fd >= 0)
 		close(fd);
 	r = bring_timer_back(first);
+	if (r < 0)
+		first->closed = true;
 	if (r == 0 && (is_moved || (n < 0 && (error == EAGAIN || error == EINTR))))
 		return;
 	transport->closed = true;
