@@ -302,17 +302,28 @@ static int follow_own_domid(struct daemon *daemon)
 	return store_watch(daemon->store, "domid", restore_on_domid_changed, daemon, NULL, NULL);
 }
 
+/* Also when it has read all. */
+static bool takes_over(const struct daemon *daemon)
+{
+	return daemon->handover || daemon->renewals;
+}
+
 static int become_user(struct daemon *daemon)
 {
 	const char *user = daemon->config.user;
 	int r = user ? privileges_drop(user) : 0;
 
-	if (r < 0)
-		log_error("can't become %s: %s", user,
-			  r == -ENOENT	 ? "there is no such user"
-			  : r == -EAGAIN ? "users can't be looked up now"
-					 : strerror(-r));
-	return r;
+	if (r == 0)
+		return 0;
+	log_error("can't become %s: %s", user,
+		  r == -ENOENT	 ? "there is no such user"
+		  : r == -EAGAIN ? "users can't be looked up now"
+				 : strerror(-r));
+	if (takes_over(daemon) && geteuid() != 0 && r != -EAGAIN) {
+		log_warning("so this daemon stays who the one before it was, uid %u", geteuid());
+		return 0;
+	}
+	return startup_error(r, -EBADMSG);
 }
 
 struct file_step {
@@ -331,7 +342,7 @@ static int when_files_are_good(struct daemon *daemon, int (*start)(struct daemon
 {
 	struct file_step step = {start, daemon};
 
-	return startup_with_good_files(daemon->handover, do_file_step, &step);
+	return startup_with_good_files(takes_over(daemon), do_file_step, &step);
 }
 
 int wiring_start(struct daemon *daemon)

@@ -8,13 +8,14 @@ import os
 import pathlib
 import resource
 import signal
+import subprocess
 import sys
 
 import pytest
 
 from frames import DATA, MEMORY, QUERY, WATCH, WELCOME, frame, hello, message
 from library import RETAIN, TOPIC, Connection
-from messaging import EXIT_LOST, EXIT_OK, EXIT_USAGE, PATIENCE, eventually, stopped, tool
+from messaging import EXIT_LOST, EXIT_OK, EXIT_USAGE, FAST, PATIENCE, eventually, open_to_others, stopped, tool
 from protocol import Program
 from renewing import Waiting, crashes, ended, post, process_until, renew, took_over
 from test_handover import scribble
@@ -117,6 +118,20 @@ def test_a_program_that_cannot_be_asked_changes_nothing(one):
 
 
 # ---- the next daemon ----
+
+def test_a_user_that_it_can_no_more_become_ends_nobody(nodes):
+    """It isn't root any more, and stays who the one before it was."""
+    one = nodes(1, config=FAST + "[daemon]\nuser = nobody\n", start=False)[1]
+    one.directory = pathlib.Path(one.socket).parent  # other users can't read what is in the directory of a test
+    open_to_others(one)
+    one.start()
+    subprocess.run(["chmod", "-R", "a+rwX", one.host.dir], check=True)  # as its group may
+    waiting = Waiting(one)
+    one.write_config(FAST + "[daemon]\nuser = daemon\n")
+    renew(one)
+    assert "can't become daemon" in one.log.read_text()
+    waiting.come()
+
 
 def outcome(node, before):
     """Of a hand-over. "died": the unit starts it again."""
