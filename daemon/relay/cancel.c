@@ -335,7 +335,8 @@ static bool can_be_state(const struct channel *channel, uint64_t offset)
 {
 	uint64_t received = channel->opener.received;
 
-	return !(offset & 7) && offset <= received && received - offset >= MESSAGE_TRAILER_SIZE;
+	return channel->kind != CHANNEL_STREAM && !(offset & 7) && offset <= received &&
+	       received - offset >= MESSAGE_TRAILER_SIZE;
 }
 
 int channel_cancel(struct channel_end *end, uint64_t offset)
@@ -351,8 +352,7 @@ int channel_cancel(struct channel_end *end, uint64_t offset)
 		answer_cancel(end, offset, 0);
 	else if (offset >= out->sent)
 		answer_cancel(end, offset, cancel_queued(out, offset));
-	else if (out->sent - offset < MESSAGE_TRAILER_SIZE || offset < sharing_base_to(end->channel->sharing))
-		/* torn in two by a sender of half words; or with a program that is gone */
+	else if (offset < sharing_base_to(end->channel->sharing)) /* with a program that is gone */
 		answer_cancel(end, offset, -ECONNRESET);
 	else
 		cancel_beyond(end->channel, offset);

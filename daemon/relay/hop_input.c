@@ -215,6 +215,12 @@ static void look_at_number(struct channel_end *end, const struct ring_reader *re
 	latency_number(end, number, header->messages);
 }
 
+/* Whether a DATA frame would tear the words of messages, and those of all that come behind it. */
+static bool is_torn(const struct channel_end *end, const struct frame_header *header)
+{
+	return header->length % 8 && end->channel->kind != CHANNEL_STREAM;
+}
+
 /* Returns how much of the DATA frame at the head of the ring has been handled, or a negative errno. */
 static int take_data(struct hop *hop, const struct frame_header *header)
 {
@@ -227,7 +233,7 @@ static int take_data(struct hop *hop, const struct frame_header *header)
 		hop->in.progress = header->length;
 		return 0;
 	}
-	if (!end)
+	if (!end || is_torn(end, header))
 		return -EPROTO;
 	r = hop_forward(end, &hop->in.reader, FRAME_HEADER_SIZE + hop->in.progress,
 			header->length - hop->in.progress, header->messages,
@@ -340,7 +346,7 @@ static void take_run(struct hop *hop, uint32_t number)
 
 	hop_run_begin(&run, end);
 	while (run.end && total < room && next_frame(hop, &header) > 0) {
-		if (header.type != FRAME_DATA || header.channel != number ||
+		if (header.type != FRAME_DATA || header.channel != number || is_torn(end, &header) ||
 		    header.length > end->granted - end->received - run.length ||
 		    ring_reader_peek(&hop->in.reader, FRAME_HEADER_SIZE, header.length, pieces) != 1 ||
 		    !hop_run_add(&run, pieces[0].iov_base, header.length, header.messages))

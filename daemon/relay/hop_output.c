@@ -309,14 +309,15 @@ static bool send_backlog(struct hop *hop, struct channel_end *end)
 {
 	const struct channel_takeover *takeover = end->is_opener ? end->channel->takeovers : NULL;
 	struct evbuffer_iovec pieces[8];
-	size_t queued = channel_queued(end);
-	/* What was answered before a TAKEOVER goes to its end by itself, however long it is. */
-	size_t whole = takeover ? takeover->at - end->sent : queued, most = whole < QUANTUM ? whole : QUANTUM;
+	/* What was answered before a TAKEOVER goes by itself. */
+	size_t queued = channel_queued(end), most = takeover ? takeover->at - end->sent : queued;
 	uint32_t length = 0, done;
 	int count;
 
 	if (!can_send(end))
 		return false;
+	if (most > QUANTUM)
+		most = QUANTUM;
 	count = evbuffer_peek(end->queue, (ev_ssize_t)most, NULL, pieces, 8);
 	if (count > 8)
 		count = 8;
@@ -325,7 +326,7 @@ static bool send_backlog(struct hop *hop, struct channel_end *end)
 			pieces[i].iov_len = most - length;
 		length += (uint32_t)pieces[i].iov_len;
 	}
-	if (length < whole)
+	if (length < queued)
 		length &= ~7u;
 	done = write_pieces(hop, end, NULL, (struct iovec *)pieces, length,
 			    length == queued ? end->queued_messages : 0);

@@ -228,6 +228,7 @@ VIOLATIONS = {
     "a short bind": frame(BIND, b"\1", channel=0),
     "data beyond the credit": open_frame(0, "self:bystander") + b"".join(
         frame(DATA, bytes(8192), channel=0) for _ in range(9)),
+    "data that tears messages": open_frame(0, "self:bystander") + 2 * frame(DATA, bytes(4), channel=0),
     "a fin that lies": open_frame(0, "self:bystander") + frame(FIN, (500).to_bytes(8, "little"), channel=0),
 }
 

@@ -12,7 +12,7 @@ void flow_start(struct party *from, uint32_t number, const char *to, int flow, u
 
 	snprintf(name, sizeof(name), "%s_%d", to, flow);
 	party_open(from, number, name);
-	party_channel(from, number)->goal = goal;
+	party_channel(from, number)->goal = (goal + 7) & ~7ull;
 }
 
 bool flow_is_done(struct party *from, uint32_t number)
@@ -30,10 +30,7 @@ static uint32_t step_flow(struct party *party, uint32_t number, uint32_t send_ma
 
 	if (!channel->used || !channel->is_opener || channel->fin_out || channel->reset_in)
 		return 0;
-	/* Mostly whole words, as messages are; sometimes not, at the end of the stream. */
-	size = left <= send_max && rig_random(party->rig, 4) == 0
-		       ? (uint32_t)left
-		       : (rig_random(party->rig, send_max) + 8) & ~7u;
+	size = (rig_random(party->rig, send_max) + 8) & ~7u; /* whole words, as messages are */
 	if (size > left)
 		size = (uint32_t)left;
 	done = party_data(party, number, size, false);

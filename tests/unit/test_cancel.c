@@ -50,11 +50,6 @@ static void start_with_lenient_b(struct scene *scene)
 	scene_with(scene, true, 65536);
 }
 
-static void start_with_small_link(struct scene *scene)
-{
-	scene_with(scene, false, 1024);
-}
-
 static void scene_stop(struct scene *scene)
 {
 	party_kill(scene->a);
@@ -311,34 +306,6 @@ SCENE_TEST_EACH(offset_that_cannot_be_ends_only_the_session_of_who_sent_it, scen
 	assert_true(scene->a->failed);
 	assert_int_equal(scene->a->error, -EPROTO);
 	assert_false(scene->b->failed);
-}
-
-SCENE_TEST(torn_word_is_not_asked_of_the_peer, start_with_small_link)
-{
-	uint8_t bytes[2000] = {0};
-	struct party_channel *channel;
-
-	scene->link->never_reads = true;
-	party_open(scene->a, 0, "x");
-	channel = party_channel(scene->a, 0);
-	party_put(scene->a, FRAME_DATA, 0, bytes, 12);
-	rig_settle(&scene->rig);
-	party_open(scene->a, 2, "x");
-	party_put(scene->a, FRAME_DATA, 2, bytes, 2000);
-	rig_settle(&scene->rig);
-	rig_fire_stuck(scene->link);
-	party_put(scene->a, FRAME_DATA, 0, bytes, 12);
-	rig_settle(&scene->rig);
-	party_cancel(scene->a, 0, 8); /* four bytes of it have gone */
-	rig_settle(&scene->rig);
-	party_read(scene->a, 1u << 30);
-	assert_int_equal(channel->cancelled_count, 1);
-	assert_int_equal(channel->cancelled_result, ECONNRESET);
-	scene->link->never_reads = false;
-	scene->link->captured = evbuffer_new();
-	party_read(scene->link, 1u << 30);
-	for (uint32_t i = 0; i < RIG_CHANNELS; i++)
-		assert_int_equal(scene->link->channels[i].cancel_count, 0);
 }
 
 #define OTHERS 40u /* that may wait, by what their opener may still hold */

@@ -65,10 +65,10 @@ static void between_program_and_link(uint64_t seed, uint32_t ring, uint32_t prog
 	peer = link_of[0] = peer_new(&rig, ring);
 	programs[0]->route = over_link;
 	peer->route = to_program;
-	flow_start(programs[0], 0, "x", 1, ring * 5 + 3);
+	flow_start(programs[0], 0, "x", 1, ring * 5 + 8);
 	flow_start(programs[0], 2, "x", 2, 64);
 	flow_start(peer, 1, "p0", 3, ring * 5 + 40);
-	flow_start(peer, 3, "p0", 4, 1);
+	flow_start(peer, 3, "p0", 4, 8);
 	flows_run(&rig, ring / 2, ring);
 	no_channel_is_left(&rig);
 	rig_stop(&rig);

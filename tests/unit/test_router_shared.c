@@ -215,21 +215,6 @@ SCENE_TEST(servers_leave_before_their_answers_are_read, start_shared)
 	expect_takeover_behind(scene, 24);
 }
 
-/* Who answers with a length that no message has harms nobody but its caller. */
-SCENE_TEST(an_odd_answer_before_a_takeover_holds_nobody_up, start_shared)
-{
-	struct party *party;
-
-	scene->link->never_reads = true;
-	answer(scene, open_calls(scene, 3), 60000);
-	party = answer_and_leave(scene, open_calls(scene, 1), 16000);
-	party = answer_and_leave(scene, party, 3);
-	answer_and_leave(scene, party, 24);
-	expect_takeover_behind(scene, 16000);
-	expect_takeover_behind(scene, 3);
-	expect_takeover_behind(scene, 24);
-}
-
 /* What was refused comes again, and what lies behind that is not to come before it. */
 SCENE_TEST(calls_of_who_drains_and_dies_go_back_to_their_callers, start_shared)
 {
