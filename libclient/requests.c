@@ -114,21 +114,30 @@ static void expires(struct request *request, int timeout_ms)
 		requests->due = request->expires;
 }
 
+static int send_question(const struct request *request)
+{
+	return transport_control(request->requests->transport, request->type, request->number,
+				 request->question, request->size);
+}
+
 static int start(struct requests *requests, uint8_t type, const void *payload, size_t size,
 		 const struct request *like, struct request **started)
 {
-	struct request *request = malloc(sizeof(*request));
+	struct request *request = malloc(sizeof(*request) + size);
 	int r;
 
 	if (!request)
 		return -ENOMEM;
 	*request = *like;
+	request->size = (uint32_t)size;
+	if (size)
+		memcpy(request->question, payload, size);
 	request->op.withdraw = withdraw;
 	request->requests = requests;
 	request->type = type;
 	if (!request->number)
 		request->number = unused_number(requests);
-	r = transport_control(requests->transport, type, request->number, payload, (uint32_t)size);
+	r = send_question(request);
 	if (r < 0) {
 		free(request);
 		return r;
@@ -188,8 +197,7 @@ static void watch_again(struct request *request)
 	if (!watch) { /* ended meanwhile, of which the daemon was told, and knew nothing */
 		settle(request, 0);
 		finish(request, 0);
-	} else if (transport_control(request->requests->transport, FRAME_WATCH, request->number,
-				     watch->pattern, (uint32_t)strlen(watch->pattern)) < 0) {
+	} else if (send_question(request) < 0) {
 		watch_later(request);
 	}
 }
@@ -354,7 +362,11 @@ static int on_reply(struct requests *requests, const struct frame_header *header
 	if (frame_reply_decode(payload, header->length, &reply) < 0)
 		return -EPROTO;
 	DL_SEARCH_SCALAR(requests->pending, request, number, header->channel);
-	if (!request || fifo_size(&request->body) + reply.body.size > REPLY_MAX)
+	if (!request)
+		return -EPROTO;
+	if (reply.error) /* what came before is part of no answer */
+		fifo_free(&request->body);
+	if (fifo_size(&request->body) + reply.body.size > REPLY_MAX)
 		return -EPROTO;
 	if (!request->op.settled && fifo_append(&request->body, reply.body.data, reply.body.size) < 0)
 		return -ENOMEM;
@@ -364,6 +376,11 @@ static int on_reply(struct requests *requests, const struct frame_header *header
 		return 0;
 	}
 	error = reply.error ? frame_error(reply.error, -EPROTO) : 0;
+	if (error == -EAGAIN && request->type == FRAME_QUERY && !request->op.settled) {
+		/* The daemon has handed over in the midst of its answer. */
+		fifo_free(&request->body);
+		return send_question(request);
+	}
 	if (may_pass(request, error))
 		watch_later(request);
 	else

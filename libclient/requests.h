@@ -40,6 +40,8 @@ struct request {
 	int64_t expires; /* deadline.h */
 	xenmsg_done done;
 	void *userdata;
+	uint32_t size;
+	uint8_t question[]; /* the payload of its frame, to ask it again */
 };
 
 /* A watch, from its WATCH until it is ended. */

@@ -193,7 +193,7 @@ static void write_image(struct daemon *daemon, struct image *image, struct head 
 	host_watches_write_image(daemon->host_watches, image);
 	queries_write_image(daemon->queries, image);
 	if (daemon->renewal_asked_by)
-		query_write_image(image, daemon->renewal_asked_by, daemon->renewal_request, 0,
+		query_write_image(image, daemon->renewal_asked_by, daemon->renewal_request,
 				  frame_text_of(QUERY_RENEWED));
 	image_section(image, IMAGE_END);
 }

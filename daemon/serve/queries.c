@@ -28,6 +28,7 @@ struct query {
 	uint32_t request;
 	uint64_t since_ms;     /* when it was asked, also of a daemon before this */
 	struct report *report; /* the answer, or NULL: it isn't begun */
+	bool is_void;	       /* a daemon before this has begun it, and what was sent is part of no answer */
 	uint32_t size;
 	char text[];
 };
@@ -94,7 +95,7 @@ static bool is_ready(const struct asker *asker)
 	const struct query *query = asker->waiting;
 	struct frame_text text = {.data = query->text, .size = query->size};
 
-	return query->report ||
+	return query->report || query->is_void ||
 	       asker->queries->ready(asker->queries->userdata, text, clock_ms() - query->since_ms);
 }
 
@@ -105,7 +106,10 @@ static void begin_answer(struct asker *asker)
 	struct frame_text text = {.data = query->text, .size = query->size};
 
 	turns_spend(&queries->relay->turns, line_of(asker), BEGIN_UNITS);
-	query->report = queries->begin(queries->userdata, asker->session, query->request, text);
+	if (query->is_void)
+		session_reply(asker->session, query->request, EAGAIN, NULL, 0);
+	else
+		query->report = queries->begin(queries->userdata, asker->session, query->request, text);
 	if (!query->report)
 		end_query(asker);
 }
@@ -142,8 +146,7 @@ static void send_text(struct asker *asker)
 static void answer(struct asker *asker)
 {
 	if (!asker->is_complete && add_to_text(asker) < 0) {
-		/* Pieces may have been sent already, so the answer can't become an error. */
-		session_cut_off(asker->session, -ENOMEM, "the daemon has no memory left");
+		session_reply(asker->session, asker->waiting->request, ENOMEM, NULL, 0);
 		end_query(asker);
 	} else if (asker->is_complete || evbuffer_get_length(asker->text) >= PIECE) {
 		send_text(asker);
@@ -255,7 +258,7 @@ static struct query *add_query(struct queries *queries, struct session *session,
 
 /* Adds one that has waited for so long already. */
 static int add_text(struct queries *queries, struct session *session, uint32_t request,
-		    struct frame_text text, uint64_t waited_ms)
+		    struct frame_text text, uint64_t waited_ms, bool is_void)
 {
 	struct query *query;
 
@@ -266,12 +269,13 @@ static int add_text(struct queries *queries, struct session *session, uint32_t r
 		return -ENOMEM;
 	memcpy(query->text, text.data, text.size);
 	query->since_ms -= waited_ms;
+	query->is_void = is_void;
 	return 0;
 }
 
 int queries_add(struct queries *queries, struct session *session, uint32_t request, struct frame_text text)
 {
-	return add_text(queries, session, request, text, 0);
+	return add_text(queries, session, request, text, 0, false);
 }
 
 int queries_add_report(struct queries *queries, struct session *session, uint32_t request,
@@ -304,27 +308,33 @@ unsigned queries_in_image(struct queries *queries, struct session *session)
 	unsigned count = 0;
 
 	if (asker)
-		DL_FOREACH(asker->waiting, query)
-			count += !query->report;
+		DL_COUNT(asker->waiting, query, count);
 	return count;
 }
 
-static void query_image(struct image *image, uint32_t *request, uint64_t *waited_ms, struct image_bytes *text)
+static void query_image(struct image *image, uint32_t *request, uint64_t *waited_ms, bool *is_void,
+			struct image_bytes *text)
 {
 	image_u32(image, request);
 	image_u64(image, waited_ms);
+	image_bool(image, is_void);
 	image_bytes(image, text, FRAME_PAYLOAD_MAX);
 }
 
-void query_write_image(struct image *image, struct session *session, uint32_t request, uint64_t waited_ms,
-		       struct frame_text text)
+static void write_query(struct image *image, struct session *session, uint32_t request, uint64_t waited_ms,
+			bool is_void, struct frame_text text)
 {
 	uint32_t number = hop_number_in_image(session_hop(session));
 	struct image_bytes bytes = {(const uint8_t *)text.data, (uint32_t)text.size};
 
 	image_section(image, IMAGE_QUERY);
 	image_u32(image, &number);
-	query_image(image, &request, &waited_ms, &bytes);
+	query_image(image, &request, &waited_ms, &is_void, &bytes);
+}
+
+void query_write_image(struct image *image, struct session *session, uint32_t request, struct frame_text text)
+{
+	write_query(image, session, request, 0, false, text);
 }
 
 void queries_write_image(const struct queries *queries, struct image *image)
@@ -334,8 +344,9 @@ void queries_write_image(const struct queries *queries, struct image *image)
 
 	for (asker = queries->askers; asker; asker = asker->hh.next)
 		DL_FOREACH(asker->waiting, query)
-			query_write_image(image, asker->session, query->request, clock_ms() - query->since_ms,
-					  (struct frame_text){query->text, query->size});
+			write_query(image, asker->session, query->request, clock_ms() - query->since_ms,
+				    query->report || query->is_void,
+				    (struct frame_text){query->text, query->size});
 }
 
 void queries_read_image(struct queries *queries, struct image *image, const struct image_hops *hops)
@@ -344,14 +355,15 @@ void queries_read_image(struct queries *queries, struct image *image, const stru
 	struct image_bytes text;
 	uint64_t waited_ms;
 	uint32_t request;
+	bool is_void;
 	int r;
 
-	query_image(image, &request, &waited_ms, &text);
+	query_image(image, &request, &waited_ms, &is_void, &text);
 	if (image->error)
 		return;
 	session_ask_again(hop_owner(hop));
 	r = add_text(queries, hop_owner(hop), request,
-		     (struct frame_text){(const char *)text.data, text.size}, waited_ms);
+		     (struct frame_text){(const char *)text.data, text.size}, waited_ms, is_void);
 	if (r < 0)
 		image_fail(image, r);
 }

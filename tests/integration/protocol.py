@@ -5,6 +5,7 @@ It does what it is told, right or wrong: the tests use it to be a bad client, an
 implement the protocol from its document.
 """
 
+import errno
 import fcntl
 import mmap
 import os
@@ -239,10 +240,14 @@ class Program:
     def request(self, kind, payload, number=1):
         """(error, body) of the answer."""
         self.send_bytes(frame(kind, payload, channel=number))
+        return self.answer(number)
+
+    def answer(self, number):
+        """(error, body) of the answer to a request."""
         body = b""
         while True:
             got = self.expect(REPLY, channel=number)
-            body += got.payload[8:]
+            body = got.payload[8:] if got.u32() else body + got.payload[8:]
             if not got.flags & MORE:
                 return got.u32(), body
 
@@ -251,7 +256,9 @@ class Program:
         assert error == 0, (error, text)
 
     def query(self, what, number=1):
-        error, body = self.request(QUERY, what.encode(), number)
+        error = errno.EAGAIN
+        while error == errno.EAGAIN:  # the daemon handed over while it answered
+            error, body = self.request(QUERY, what.encode(), number)
         assert error == 0, (error, body)
         return body.decode()
 

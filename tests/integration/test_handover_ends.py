@@ -3,17 +3,19 @@
 
 import contextlib
 import errno
+import json
 import mmap
 import os
 
 import pytest
 
-from frames import (BECOMES_STREAM, BIND, CANCEL, DATA, HEADER, MEMORY, MESSAGES, PROBE, REPLY, RESET, STREAM, WELCOME, bind_payload, frame, hello,
+from frames import (BECOMES_STREAM, BIND, CANCEL, DATA, HEADER, MEMORY, MESSAGES, PROBE, QUERY, REPLY, RESET, STREAM, WELCOME, bind_payload, frame, hello,
                     message, open_frame, u64)
 from library import Connection
 from messaging import eventually, stopped
+from polling import readable
 from protocol import Program, Timeout, seal
-from renewing import post, process_until, renew, took_over
+from renewing import Waiting, post, process_until, renew, took_over
 from test_limits import limits, memory_of
 from test_resume import at_work, numbered
 
@@ -133,6 +135,25 @@ def test_who_cancels_again_and_again_ends_nobody_else(one, shared):
         renew(one)
         goes_on()
         assert "can't be taken" not in one.log.read_text()
+
+
+def test_who_has_not_read_a_begun_answer_asks_again(nodes):
+    """Its next pieces would tell of another daemon."""
+    many = 3000  # so that their list is more than a socket takes
+    one = nodes(1, config=limits(max_endpoints=60000))[1]
+    waiting = Waiting(one)
+    with Program(one.socket) as owner, Program(one.socket) as slow:
+        for number in range(many):
+            owner.bind(f"{number:05}-{'x' * 57}")
+        slow.send_bytes(b"".join(frame(QUERY, b"status all", channel=number) for number in (1, 2)))
+        eventually(lambda: readable([slow.socket], 0), "the answer has begun")
+        renew(one)
+        renew(one)
+        assert slow.answer(1) == (errno.EAGAIN, b"")
+        error, body = slow.answer(2)
+        assert error in (0, errno.EAGAIN)
+        assert error or len(json.loads(body)["endpoints"]) > many
+    waiting.come()
 
 
 def test_a_ping_under_way_has_an_error(one, two):

@@ -249,7 +249,6 @@ def memory(node):
         return int(file.read().split()[1]) * resource.getpagesize() >> 20
 
 
-@pytest.mark.unless(renewed="answers")
 @pytest.mark.slow
 def test_an_answer_of_many_megabytes_arrives_and_takes_no_room(nodes, valid):
     """More than may wait for a program, and more than a program's user may let wait."""
@@ -278,13 +277,10 @@ def test_an_answer_of_many_megabytes_arrives_and_takes_no_room(nodes, valid):
             # And who doesn't read was given a piece or two.
             if not is_sanitized():
                 assert memory(one) - before < 4, (before, memory(one))
-            # It gets all of it when it begins to read.
-            got = slow.expect(REPLY, 1)
-            body = got.payload[8:]
-            while got.flags & MORE:
-                got = slow.expect(REPLY, 1)
-                body += got.payload[8:]
-            assert len(json.loads(body)["endpoints"]) == names
+            # It gets all of it when it begins to read, or is told that the daemon handed over meanwhile.
+            error, body = slow.answer(1)
+            assert error in (0, errno.EAGAIN)
+            assert error or len(json.loads(body)["endpoints"]) == names
 
 
 @pytest.mark.unless(renewed="counts")

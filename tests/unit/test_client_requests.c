@@ -72,6 +72,25 @@ static void answer_query(struct fake *daemon)
 	fake_reply(daemon, daemon->header.channel, 0, "2]", false);
 }
 
+static void answer_query_twice(struct fake *daemon)
+{
+	fake_expect(daemon, FRAME_QUERY);
+	fake_reply(daemon, daemon->header.channel, 0, "[0,", true);
+	fake_reply(daemon, daemon->header.channel, EAGAIN, "", false);
+	answer_query(daemon);
+}
+
+BOTH(an_answer_that_a_hand_over_cuts_short_is_asked_for_again)
+{
+	char *json;
+
+	fake_meanwhile(&fake, answer_query_twice);
+	assert_int_equal(xenmsg_query(fake.conn, "peers", NULL, &json), 0);
+	assert_string_equal(json, "[1,2]");
+	fake_join(&fake);
+	free(json);
+}
+
 static void answer_ping(struct fake *daemon)
 {
 	uint8_t payload[16] = {0};
