@@ -301,7 +301,8 @@ static inline int reserve_op(struct outbox *outbox, struct sender *sender, const
 }
 
 /* Adds the op of an accepted message. */
-static inline void push_op(struct outbox *outbox, struct sender *sender, const struct op *op, uint64_t span)
+static inline __attribute__((always_inline)) void push_op(struct outbox *outbox, struct sender *sender,
+							  const struct op *op, uint64_t span)
 {
 	struct op *pushed = sender_op(sender, sender->ops_count++);
 
@@ -344,6 +345,7 @@ static inline __attribute__((always_inline)) int put(struct outbox *outbox, stru
 						     const struct op *op)
 {
 	uint64_t span = message_pieces_span(pieces);
+	bool is_framed;
 	int r;
 
 	if (pieces->size > sender->max_message)
@@ -353,16 +355,18 @@ static inline __attribute__((always_inline)) int put(struct outbox *outbox, stru
 	r = reserve_op(outbox, sender, op);
 	if (r < 0)
 		return r;
-	if (!(pieces->block_size && sender->state == SENDER_OPENING) &&
-	    sender_frame_small(sender, outbox->transport, pieces, span)) {
-		push_op(outbox, sender, op, span);
+	is_framed = !(pieces->block_size && sender->state == SENDER_OPENING) &&
+		    sender_frame_small(sender, outbox->transport, pieces, span);
+	if (!is_framed) {
+		r = put_slowly(outbox, sender, pieces, at_once);
+		if (r < 0)
+			return r;
+	}
+	push_op(outbox, sender, op, span);
+	if (is_framed) {
 		sender->ops_framed = sender->ops_count;
 		return 0;
 	}
-	r = put_slowly(outbox, sender, pieces, at_once);
-	if (r < 0)
-		return r;
-	push_op(outbox, sender, op, span);
 	sender_count_framed(sender);
 	outbox_set_ready(outbox, sender);
 	return 0;
