@@ -211,6 +211,8 @@ static inline bool hop_piece_is_over(const struct hop_piece *piece)
 void hop_taken_mark(struct hop *hop);
 /* Notes what the program has taken by now, unless what was noted before doesn't count yet. */
 void hop_taken_note(struct hop *hop);
+/* Whether there is something to note: the program has taken something since, or the ring is impossible. */
+bool hop_has_taken(struct hop *hop);
 /* Counts what was noted. False: it goes on in the next turn. */
 bool hop_taken_apply(struct hop *hop, const struct hop_piece *piece);
 /* Counts what was released of a channel whose number the program uses again: it had released the last of it

@@ -30,6 +30,16 @@ void hop_taken_note(struct hop *hop)
 	hop_taken_mark(hop);
 }
 
+bool hop_has_taken(struct hop *hop)
+{
+	if (!hop->traits->release_means_taken || hop->taken.pending)
+		return false;
+	for (unsigned i = 0; i < hop->traits->outlets; i++)
+		if (ledger_front(&hop->out[i].ledger) && outlet_has_taken(&hop->out[i]) != 0)
+			return true;
+	return false;
+}
+
 /* Counts what was taken out of one ring. False: there is more, but this piece is over. */
 static bool count_taken(struct hop *hop, struct outlet *outlet, const struct hop_piece *piece)
 {

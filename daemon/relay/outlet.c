@@ -379,13 +379,20 @@ int outlet_see_taken(struct outlet *outlet)
 	return r < 0 ? r : 0;
 }
 
+int outlet_has_taken(struct outlet *outlet)
+{
+	int r = ring_writer_unread(&outlet->writer);
+
+	return r < 0 ? r : outlet->writer.tail != outlet->taken_upto;
+}
+
 int outlet_ask_for_taken(struct outlet *outlet)
 {
 	/* Doesn't ask for what has been taken already: the request would stay, and cost a notification
 	 * later. */
-	int r = ring_writer_unread(&outlet->writer);
+	int r = outlet_has_taken(outlet);
 
-	if (r >= 0 && outlet->writer.tail == outlet->taken_upto)
+	if (r == 0)
 		r = ring_writer_arm(&outlet->writer, outlet->writer.ring.size);
 	return r < 0 ? r : outlet->writer.tail != outlet->taken_upto;
 }

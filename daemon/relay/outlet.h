@@ -118,6 +118,8 @@ bool outlet_publish(struct outlet *outlet);
 int outlet_ask_for_room(struct outlet *outlet, uint32_t wanted);
 /* Whether there is as much room as outlet_ask_for_room() would ask for. */
 bool outlet_has_ample_room(struct outlet *outlet);
+/* Returns 1 if more has been taken since outlet_see_taken(); else 0, or an error. */
+int outlet_has_taken(struct outlet *outlet);
 /* Asks to be notified when more is taken. 1: more has been taken already; or an error. */
 int outlet_ask_for_taken(struct outlet *outlet);
 /* Notes what the reader has released by now. 0 or an error. */

@@ -84,13 +84,18 @@ static void notify_programs(struct relay *relay)
 	}
 }
 
-/* Whether one of the programs that are let go on has sent something. */
-static bool has_answered(const struct relay *relay)
+/* Whether the hop's program, which was let go on, has sent or taken something. */
+static bool has_gone_on(struct hop *hop)
+{
+	return hop->in.was_woken && (hop_has_input(hop) || hop_has_taken(hop));
+}
+
+static bool has_any_gone_on(const struct relay *relay)
 {
 	struct hop *hop;
 
 	DL_FOREACH2(relay->marked[MARK_AWAKE], hop, marks[MARK_AWAKE].next)
-		if (hop->in.was_woken && hop_has_input(hop))
+		if (has_gone_on(hop))
 			return true;
 	return false;
 }
@@ -119,7 +124,7 @@ static void note_yield(struct relay *relay, bool was_worth_it)
 static void let_programs_go_on(struct relay *relay)
 {
 	struct hop *hop;
-	bool found = has_answered(relay);
+	bool found = has_any_gone_on(relay);
 
 	relay->woken = false;
 	if (!found && relay->yields_skipped < relay->yields_to_skip) {
@@ -132,10 +137,10 @@ static void let_programs_go_on(struct relay *relay)
 
 		sched_yield();
 		relay->now_ns = clock_ns();
-		note_yield(relay, has_answered(relay) && relay->now_ns - before < YIELD_NS);
+		note_yield(relay, has_any_gone_on(relay) && relay->now_ns - before < YIELD_NS);
 	}
 	DL_FOREACH2(relay->marked[MARK_AWAKE], hop, marks[MARK_AWAKE].next) {
-		if (hop->in.was_woken && hop_has_input(hop))
+		if (has_gone_on(hop))
 			hop_due(hop);
 		hop->in.was_woken = false;
 	}
