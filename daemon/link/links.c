@@ -240,6 +240,8 @@ void links_explain(struct links *links, struct peer_id peer, const char *reason)
 
 	if (link)
 		snprintf(link->last_error, sizeof(link->last_error), "%s", reason);
+	else /* what waits for domain 0 outlives it in a hand-over */
+		link_remember_failure(links, peer, reason);
 }
 
 void links_each_hop(struct links *links, void (*each)(void *userdata, struct hop *hop), void *userdata)

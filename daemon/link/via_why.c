@@ -70,6 +70,8 @@ int via_lead_result(struct via *via, uint32_t domid, int r)
 {
 	if (r < 0)
 		return via_explain(via, domid, via->with.self->domid, r);
-	explain_here(via, domid, "so domain 0 relays; where that fails, the log of its xenmsgd says why", "");
+	/* It may not be known yet whether it does. */
+	explain_here(via, domid, "so domain 0 relays; where that fails, the log of its xenmsgd says why",
+		     ", or set map = yes under [links] in one of the two");
 	return 0;
 }

@@ -194,21 +194,33 @@ def test_who_waits_for_an_event_channel_gets_the_next_free_one(nodes, host):
     assert sender.wait(20 * PATIENCE) == 0
 
 
-@pytest.mark.unless(renewed="words")
-def test_neither_may_map_names_the_setting(nodes):
+def ways_to_say(nodes):
+    """A domain of two of which none may map, and domain 0 doesn't relay; and by which words it knows the other one."""
     nodes(0, config=FAST + "relay = no\n")  # it tells the names
     one, _ = nodes(1, 2, config=FAST + "map = no\n").values()
     eventually(lambda: any(peer["domid"] == 2 and peer["name"] == "dom2" and peer["uuid"] for peer in one.status()["peers"]),
                "domain 1 has been told the name of domain 2")
     uuid = next(peer["uuid"] for peer in one.status()["peers"] if peer["domid"] == 2)
-    for domain in ("2", "dom2", uuid, uuid.upper()):
-        for command in (["send", f"{domain}:inbox", "x"], ["call", f"{domain}:inbox", "x"], ["connect", f"{domain}:inbox"],
-                        ["ping", domain]):
+    return one, ("2", "dom2", uuid, uuid.upper())
+
+
+def test_neither_may_map_names_the_setting(nodes):
+    one, domains = ways_to_say(nodes)
+    for domain in domains:
+        for command in ("send", f"{domain}:inbox", "x"), ("call", f"{domain}:inbox", "x"), ("connect", f"{domain}:inbox"):
             done = one.xenmsg(*command)
             assert done.returncode == EXIT_UNREACHABLE and b"set map = yes under [links]" in done.stderr, (command, done.stderr)
+    deliver(one, one)
+
+
+@pytest.mark.unless(renewed="pings")
+def test_neither_may_map_names_the_setting_to_who_pings(nodes):
+    one, domains = ways_to_say(nodes)
+    for domain in domains:
+        done = one.xenmsg("ping", domain)
+        assert done.returncode == EXIT_UNREACHABLE and b"set map = yes under [links]" in done.stderr, done.stderr
         done = one.xenmsg("doctor", domain)
         assert done.returncode != EXIT_OK and b"set map = yes under [links]" in done.stdout + done.stderr
-    deliver(one, one)
 
 
 def test_an_idle_link_is_closed_and_made_again(nodes):
