@@ -12,7 +12,6 @@
 #include "libclient/conn.h"
 #include "libclient/deadline.h"
 #include "libclient/pattern.h"
-#include "libclient/subscription.h"
 #include "libclient/wait.h"
 #include "wire/address.h"
 

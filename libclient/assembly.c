@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "libclient/assembly.h"
+#include "wire/bytes.h"
+#include "wire/frame.h"
 
 #include <errno.h>
+#include <stdint.h>
 #include <string.h>
-
-#include "libclient/pieces.h"
 
 void assembly_skip(struct assembly *assembly)
 {

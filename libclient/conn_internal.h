@@ -2,8 +2,8 @@
 #ifndef XENMSG_LIBCLIENT_CONN_INTERNAL_H
 #define XENMSG_LIBCLIENT_CONN_INTERNAL_H
 
-/* What the parts of a connection share: conn.c, what goes over it; conn_answers.c, what the daemon has
- * answered; conn_life.c, how it begins and ends. */
+/* What the parts of a connection share: conn.c, what goes over it; conn_life.c, how it begins and ends, and
+ * what the daemon has answered. */
 
 #include <stdbool.h>
 

@@ -9,7 +9,6 @@
 #include "libclient/assembly.h"
 #include "libclient/calls.h"
 #include "libclient/inbox_internal.h"
-#include "libclient/receiver.h"
 #include "libclient/replies.h"
 #include "libclient/sender.h"
 

@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 #include "libclient/dial.h"
-#include "libclient/peer.h"
+#include "libclient/message.h"
 #include "wire/address.h"
 #include "wire/frame.h"
 #include "xenmsg.h"

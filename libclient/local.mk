@@ -9,19 +9,16 @@ EXTRA_DIST += libclient/libxenmsg.map
 noinst_LTLIBRARIES += libclient.la
 libclient_la_SOURCES = \
 	libclient/again.c libclient/again.h \
-	libclient/api_calls.c \
 	libclient/api_messages.c \
-	libclient/api_mux.c \
 	libclient/api_open.c \
 	libclient/api_queries.c \
-	libclient/pattern.c libclient/pattern.h libclient/subscription.c libclient/subscription.h \
 	libclient/api_streams.c \
+	libclient/pattern.c libclient/pattern.h \
 	libclient/assembly.c libclient/assembly.h \
 	libclient/await.c libclient/await.h \
 	libclient/awaited.c libclient/awaited.h \
 	libclient/calls.c libclient/calls.h \
 	libclient/conn.c libclient/conn.h \
-	libclient/conn_answers.c \
 	libclient/conn_internal.h \
 	libclient/conn_life.c \
 	libclient/deadline.h \
@@ -31,32 +28,21 @@ libclient_la_SOURCES = \
 	libclient/handshake.c libclient/handshake.h \
 	libclient/inbox.c libclient/inbox.h \
 	libclient/inbox_front.c \
-	libclient/inbox_held.c \
 	libclient/inbox_internal.h \
 	libclient/incoming.c libclient/incoming.h \
 	libclient/message.c libclient/message.h \
 	libclient/numbers.h \
 	libclient/op.c libclient/op.h \
 	libclient/words.c libclient/words.h \
-	libclient/op_result.h \
 	libclient/origin.c libclient/origin.h \
 	libclient/outbox.c libclient/outbox.h \
-	libclient/outbox_frame.c \
-	libclient/outbox_internal.h \
-	libclient/outbox_outcome.c \
-	libclient/peer.c libclient/peer.h \
 	libclient/reconnect.c libclient/reconnect.h \
-	libclient/pieces.h \
 	libclient/socket_pump.c libclient/socket_pump.h \
-	libclient/receiver.h \
 	libclient/replies.c libclient/replies.h \
 	libclient/requests.c libclient/requests.h \
 	libclient/sender.c libclient/sender.h \
 	libclient/trace.c libclient/trace.h \
 	libclient/transport.c libclient/transport.h \
-	libclient/transport_internal.h \
-	libclient/transport_memory.c \
-	libclient/transport_session.c \
 	libclient/wait.c libclient/wait.h \
 	libclient/mirror.c libclient/mirror.h \
 	libclient/mux.c libclient/mux.h \

@@ -9,7 +9,7 @@
 
 #include "libclient/deadline.h"
 #include "libclient/handshake.h"
-#include "libclient/peer.h"
+#include "libclient/message.h"
 #include "wire/frame_ring.h"
 
 #define BUDGET	 256u /* frames in one call, so that the program's other work gets its turn */

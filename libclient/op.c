@@ -2,9 +2,11 @@
 #include "libclient/op.h"
 
 #include <errno.h>
+#include <stdint.h>
 #include <string.h>
 
 #include "wire/properties.h"
+#include "xenmsg.h"
 
 #define FIRST_SIZE (offsetof(struct xenmsg_options, flags) + sizeof(unsigned)) /* of version 0.2 */
 

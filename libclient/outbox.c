@@ -2,16 +2,22 @@
 #include "libclient/outbox.h"
 
 #include <errno.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
 #include <utlist.h>
 
-#include "libclient/outbox_internal.h"
+#include "libclient/op.h"
 #include "libclient/sender.h"
+#include "libclient/words.h"
 #include "wire/bytes.h"
 #include "wire/probes.h"
 #include "wire/properties.h"
+
+/* Makes room for the outcome of one op more. Returns 0 or -ENOMEM. */
+static int outbox_grow_settled(struct outbox *outbox);
 
 #define CHANNELS_KEPT 256u /* idle channels beyond this many are closed */
 /* limits of the queue of an address, before its channel is open and then; a single message may exceed them */
@@ -25,7 +31,8 @@ void outbox_init(struct outbox *outbox, struct transport *transport, const struc
 	channel_table_init(&outbox->by_number, 0, CHANNEL_NUMBERS / 2);
 }
 
-void outbox_forget_address(struct outbox *outbox, struct sender *sender)
+/* Lets the next message to the address of this channel open another one. */
+static void outbox_forget_address(struct outbox *outbox, struct sender *sender)
 {
 	if (outbox->last == sender)
 		outbox->last = NULL;
@@ -38,7 +45,8 @@ void outbox_forget_address(struct outbox *outbox, struct sender *sender)
 	sender->hh.tbl = NULL;
 }
 
-void outbox_set_ready(struct outbox *outbox, struct sender *sender)
+/* Notes whether the channel has bytes queued and credit for them. */
+static void outbox_set_ready(struct outbox *outbox, struct sender *sender)
 {
 	bool ready = fifo_size(&sender->queue) > 0 && sender_budget(sender) > 0;
 
@@ -51,20 +59,24 @@ void outbox_set_ready(struct outbox *outbox, struct sender *sender)
 		DL_DELETE(outbox->ready, sender);
 }
 
-void outbox_end_caller(struct outbox *outbox, struct sender *sender)
+/* Tells who waits for answers on the channel that none comes any more. */
+static void outbox_end_caller(struct outbox *outbox, struct sender *sender)
 {
 	if (sender->caller)
 		outbox->callbacks->ended(sender->caller);
 	sender->caller = NULL;
 }
 
-void outbox_tell_room(struct outbox *outbox, struct sender *sender)
+/* Tells who waits for room on the channel that there is some. */
+static void outbox_tell_room(struct outbox *outbox, struct sender *sender)
 {
 	if (sender->rooms)
 		outbox->callbacks->room(sender, OUTBOX_MORE_ROOM);
 }
 
-void outbox_remove_failed(struct outbox *outbox, struct sender *sender, int error)
+/* Removes a channel, on which nothing waits for its outcome. What waits for room there may be sent on another
+ * channel; but not when the session is over, with this error. */
+static void outbox_remove_failed(struct outbox *outbox, struct sender *sender, int error)
 {
 	if (sender->rooms)
 		outbox->callbacks->room(sender, error);
@@ -75,7 +87,7 @@ void outbox_remove_failed(struct outbox *outbox, struct sender *sender, int erro
 	sender_free(sender);
 }
 
-void outbox_remove_sender(struct outbox *outbox, struct sender *sender)
+static void outbox_remove_sender(struct outbox *outbox, struct sender *sender)
 {
 	outbox_remove_failed(outbox, sender, 0);
 }
@@ -567,4 +579,433 @@ int outbox_flush(struct outbox *outbox, uint32_t *want_space)
 		outbox_tell_room(outbox, sender);
 	}
 	return 0;
+}
+
+/* ---- what becomes of messages --------------------------------------------------------------- */
+
+/* What becomes of messages: their outcomes, and how they are withdrawn. */
+
+static int outbox_grow_settled(struct outbox *outbox)
+{
+	uint32_t capacity = outbox->settled_capacity ? outbox->settled_capacity * 2 : 64;
+	struct settled *settled = malloc(capacity * sizeof(*settled));
+
+	if (!settled)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < outbox->settled_count; i++)
+		settled[i] = outbox->settled[(outbox->settled_head + i) & (outbox->settled_capacity - 1)];
+	free(outbox->settled);
+	outbox->settled = settled;
+	outbox->settled_head = 0;
+	outbox->settled_capacity = capacity;
+	return 0;
+}
+
+static inline void settle(struct outbox *outbox, const struct sender *sender, const struct op *op,
+			  const struct op_result *result)
+{
+	TRACE(outbox->transport, "%s: %u.%d.%u@%llu: %s", sender->address, outbox->transport->domid,
+	      (int)getpid(), sender_serial(sender), (unsigned long long)op->end,
+	      trace_outcome(result->error));
+	PROBE(4, xenmsg, outcome, sender->address, sender->number, result->error, op->end);
+	if (op->settled)
+		op->settled(op->userdata, result);
+	else if (op->done)
+		outbox->settled[(outbox->settled_head + outbox->settled_count++) &
+				(outbox->settled_capacity - 1)] =
+			(struct settled){op->done, op->userdata, *result};
+}
+
+/* Settles one op, which has left the channel's list or is about to. */
+static void outbox_settle(struct outbox *outbox, const struct sender *sender, const struct op *op,
+			  struct op_result result)
+{
+	settle(outbox, sender, op, &result);
+}
+
+/* Nearly all are delivered, of which there is nothing more to say. */
+static inline void tell(const struct settled *settled)
+{
+	static const struct xenmsg_result delivered = {.fate = XENMSG_FATE_DONE, .reason = "", .stream = -1};
+	struct xenmsg_result result;
+
+	if (settled->result.error == 0) {
+		settled->done(settled->userdata, &delivered);
+		return;
+	}
+	result = op_result_told(&settled->result, NULL);
+	settled->done(settled->userdata, &result);
+}
+
+int outbox_run(struct outbox *outbox, int budget)
+{
+	int count = 0;
+
+	while (outbox->settled_count > 0 && count < budget && transport_is_here(outbox->transport)) {
+		const struct settled settled = outbox->settled[outbox->settled_head];
+
+		outbox->settled_head = (outbox->settled_head + 1) & (outbox->settled_capacity - 1);
+		outbox->settled_count--;
+		outbox->outstanding--;
+		count++;
+		tell(&settled);
+	}
+	return count;
+}
+
+/* Settles as delivered everything up to `consumed`, except a message that is being cancelled and those behind
+ * it. */
+static void outbox_settle_delivered(struct outbox *outbox, struct sender *sender)
+{
+	/* It isn't made for each message: what was just written in two parts would be read in one, for which
+	 * the CPU waits longer than all else here takes. */
+	static const struct op_result delivered = {.fate = XENMSG_FATE_DONE};
+	uint32_t count = 0;
+
+	while (count < sender->ops_count) {
+		const struct op *op = sender_op(sender, count);
+
+		if (op->end > sender->consumed || op->cancelling)
+			break;
+		settle(outbox, sender, op, &delivered);
+		count++;
+	}
+	sender_drop_ops(sender, count);
+}
+
+/* Settles all messages of a channel that has ended (protocol.md, 2.3): one that isn't in the ring was
+ * certainly not delivered and gets `unsent`, whatever the other end says; one that begins at `unsure` or
+ * behind it `error`. `refused`: what the program there said of the message that begins at `unsure`; 0:
+ * nothing. */
+static void outbox_settle_all(struct outbox *outbox, struct sender *sender, uint64_t unsure, int error,
+			      int unsent, uint16_t refused)
+{
+	outbox_settle_delivered(outbox, sender);
+	while (sender->ops_count > 0) {
+		uint64_t begin = sender->settled;
+		struct op op = *sender_op(sender, 0);
+		struct op_result result;
+
+		sender_drop_ops(sender, 1);
+
+		if (begin >= sender->framed)
+			result = op_result(unsent);
+		else if (op.end <= sender->consumed && !op.cancelling)
+			result = op_result(0);
+		else if (refused && begin == unsure)
+			result = op_result_remote(refused, 0, XENMSG_FATE_NOT_DONE);
+		else
+			result = op_result(begin >= unsure ? error : -ECONNRESET);
+		if (result.error == -ECONNRESET)
+			result.reason = sender->why_reset;
+		outbox_settle(outbox, sender, &op, result);
+	}
+}
+
+void outbox_fail(struct outbox *outbox, int unsent)
+{
+	struct sender *sender;
+	uint32_t number = 0;
+
+	while ((sender = channel_table_next(&outbox->by_number, &number))) {
+		outbox_settle_all(outbox, sender, UINT64_MAX, -ECONNRESET, unsent, 0);
+		outbox_remove_failed(outbox, sender, unsent);
+	}
+}
+
+/* ---- cancelling ------------------------------------------------------------------------------ */
+
+/* Finds the op whose message ends there, and its place in the list; NULL: there is none. */
+static struct op *outbox_find_op(struct sender *sender, uint64_t end, uint32_t *index)
+{
+	for (uint32_t i = sender->ops_count; i > 0; i--) {
+		struct op *op = sender_op(sender, i - 1);
+
+		if (op->end == end) {
+			*index = i - 1;
+			return op;
+		}
+		if (op->end < end)
+			break;
+	}
+	return NULL;
+}
+
+/* Finds it by the program's userdata, since offsets may change while a message waits in the queue. */
+static struct op *find_ticket(const struct outbox_ticket *ticket, uint32_t *index)
+{
+	for (uint32_t i = ticket->sender->ops_count; i > 0; i--) {
+		struct op *op = sender_op(ticket->sender, i - 1);
+
+		if ((op->done || op->settled) && op->userdata == ticket->userdata) {
+			*index = i - 1;
+			return op;
+		}
+	}
+	return NULL;
+}
+
+/* Settles one that stays in the list until those before it have their outcome. */
+static void outbox_settle_now(struct outbox *outbox, const struct sender *sender, struct op *op,
+			      struct op_result result)
+{
+	outbox_settle(outbox, sender, op, result);
+	op->done = NULL;
+	op->settled = NULL;
+	op->cancelling = false;
+	op->told = true;
+}
+
+int outbox_cancel(struct outbox *outbox, const struct outbox_ticket *ticket)
+{
+	struct sender *sender = ticket->sender;
+	uint64_t begin, state;
+	uint32_t index;
+	struct op *op = find_ticket(ticket, &index);
+
+	if (!op || op->cancelling)
+		return 0;
+	state = op->end - MESSAGE_TRAILER_SIZE;
+	begin = index > 0 ? sender_op(sender, index - 1)->end : sender->settled;
+	if (state < sender->framed) {
+		op->cancelling = true;
+		return transport_offset(outbox->transport, FRAME_CANCEL, sender->number, state);
+	}
+	outbox_settle_now(outbox, sender, op, op_result(-ETIMEDOUT));
+	if (begin >= sender->framed && index == sender->ops_count - 1) {
+		fifo_truncate(&sender->queue, (size_t)(op->end - begin));
+		sender->accepted = begin;
+		sender->ops_count--;
+		if (sender->hold == begin)
+			sender->hold = UINT64_MAX;
+		outbox_set_ready(outbox, sender);
+		outbox_tell_room(outbox, sender);
+		return 0;
+	}
+	/* Its beginning is in the ring, or other messages are queued behind it: the stream goes on, and the
+	 * receiver skips it. */
+	put_u32(fifo_front(&sender->queue) + (state - sender->framed), MESSAGE_CANCELLED);
+	return 0;
+}
+
+int outbox_settle_ms(int timeout_ms)
+{
+	int tenth = timeout_ms / 10;
+
+	return timeout_ms < 0 || tenth > 2000 ? 2000 : tenth < 250 ? 250 : tenth;
+}
+
+void outbox_abandon(struct outbox *outbox, const struct outbox_ticket *ticket)
+{
+	uint32_t index;
+	struct op *op = find_ticket(ticket, &index);
+
+	if (!op)
+		return;
+	outbox_settle_now(outbox, ticket->sender, op, op_result_unknown(-ECONNRESET, OUTBOX_UNSETTLED));
+	outbox_settle_delivered(outbox, ticket->sender);
+}
+
+/* ---- what the daemon says ------------------------------------------------------------------- */
+
+/* What the daemon says of channels that this end has opened. */
+
+/* Returns how many bytes of properties the queued message has. */
+static uint32_t block_of(const uint8_t *message)
+{
+	return message[4] & MESSAGE_PROPERTIES ? get_u16(message + MESSAGE_HEAD_SIZE) : 0;
+}
+
+/* Looks through the queue, now that the other side's limit is known: removes messages that are larger than it
+ * accepts. */
+static void revise_queue(struct outbox *outbox, struct sender *sender)
+{
+	uint64_t begin = sender->settled, removed = 0;
+	uint32_t kept = 0;
+
+	for (uint32_t i = 0; i < sender->ops_count; i++) {
+		struct op op = *sender_op(sender, i);
+		uint64_t span = op.end - begin;
+		bool queued = begin >= sender->framed;
+		uint8_t *at = queued ? fifo_front(&sender->queue) + (begin - sender->framed) : NULL;
+
+		begin += span;
+		if (queued && get_u32(at) - block_of(at) > sender->max_message) {
+			outbox_settle(outbox, sender, &op, op_result(-EMSGSIZE));
+			removed += span;
+			continue;
+		}
+		if (queued && removed)
+			memmove(at - removed, at, span);
+		*sender_op(sender, kept) = op;
+		sender_op(sender, kept++)->end -= removed;
+	}
+	sender->ops_count = kept;
+	sender->accepted -= removed;
+	fifo_truncate(&sender->queue, (size_t)removed);
+}
+
+static int on_opened(struct outbox *outbox, struct sender *sender, const uint8_t *payload, uint32_t length)
+{
+	struct frame_opened opened;
+
+	if (frame_opened_decode(payload, length, &opened) < 0 || sender->state == SENDER_OPEN)
+		return -EPROTO;
+	if (sender->state == SENDER_OPENING)
+		sender->state = SENDER_OPEN;
+	if (opened.limit > sender->limit)
+		sender->limit = opened.limit;
+	sender->max_message = opened.max_message;
+	sender->has_identity = opened.has_identity;
+	sender->identity = opened.identity;
+	sender->hold = UINT64_MAX;
+	revise_queue(outbox, sender);
+	outbox_set_ready(outbox, sender);
+	outbox_tell_room(outbox, sender);
+	return 0;
+}
+
+static int on_credit(struct outbox *outbox, struct sender *sender, const uint8_t *payload, uint32_t length)
+{
+	struct frame_credit credit;
+
+	if (frame_credit_decode(payload, length, &credit) < 0 || credit.consumed > sender->framed)
+		return -EPROTO;
+	if (credit.consumed > sender->consumed)
+		sender->consumed = credit.consumed;
+	if (credit.limit > sender->limit)
+		sender->limit = credit.limit;
+	outbox_settle_delivered(outbox, sender);
+	outbox_set_ready(outbox, sender);
+	return 0;
+}
+
+int outbox_reject(struct outbox *outbox, struct sender *sender, uint32_t error)
+{
+	if (sender->rooms)
+		outbox->callbacks->room(sender, 0);
+	outbox_forget_address(outbox, sender);
+	outbox_detach(outbox, sender);
+	sender->state = SENDER_RESET_SENT;
+	/* The reason for the rejection says nothing about what the other side may still take. */
+	outbox_settle_all(outbox, sender, UINT64_MAX, -ECONNRESET, -(int)error, 0);
+	outbox_end_caller(outbox, sender);
+	return transport_reset(outbox->transport, sender->number, error, 0, sender->taken);
+}
+
+static int on_reset(struct outbox *outbox, struct sender *sender, const uint8_t *payload, uint32_t length)
+{
+	struct frame_reset reset;
+	bool refused;
+	int error, r;
+
+	if (frame_reset_decode(payload, length, &reset) < 0 || reset.consumed > sender->framed)
+		return -EPROTO;
+	error = frame_error(reset.error, -EPROTO);
+	sender->why_reset = words_of_reset(reset.flags);
+	/* Its number is of that message alone, and isn't ours. */
+	refused = (reset.flags & RESET_REFUSED) && sender->kind == CHANNEL_MESSAGE;
+	if (reset.consumed > sender->consumed)
+		sender->consumed = reset.consumed;
+	r = transport_reset(outbox->transport, sender->number, reset.error, 0, sender->taken);
+	if (r < 0)
+		return r;
+	if (refused)
+		outbox_settle_all(outbox, sender, reset.unsure, -ECANCELED, -ECANCELED, (uint16_t)-error);
+	else
+		outbox_settle_all(outbox, sender, reset.unsure, error, error, 0);
+	outbox_remove_sender(outbox, sender);
+	return 0;
+}
+
+/* Settles what may have been taken by the program that had the channel; another one goes on behind that. */
+static int on_takeover(struct outbox *outbox, struct sender *sender, const uint8_t *payload, uint32_t length)
+{
+	struct frame_takeover takeover;
+
+	if (frame_takeover_decode(payload, length, &takeover) < 0 || takeover.consumed > sender->framed ||
+	    takeover.unsure > sender->framed)
+		return -EPROTO;
+	TRACE(outbox->transport, "%s: another program goes on with channel %u at %llu", sender->address,
+	      sender->number, (unsigned long long)takeover.unsure);
+	if (takeover.consumed > sender->consumed)
+		sender->consumed = takeover.consumed;
+	outbox_settle_delivered(outbox, sender);
+	for (uint32_t i = 0; i < sender->ops_count; i++) {
+		struct op *op = sender_op(sender, i);
+
+		if (op->end > takeover.unsure)
+			break;
+		if (op->end > takeover.consumed && !op->cancelling)
+			outbox_settle_now(outbox, sender, op, op_result(-ECONNRESET));
+	}
+	if (sender->caller)
+		outbox->callbacks->taken_over(sender->caller);
+	return 0;
+}
+
+static int on_cancelled(struct outbox *outbox, struct sender *sender, const uint8_t *payload, uint32_t length)
+{
+	struct frame_cancelled cancelled;
+	struct op *op;
+	uint32_t index;
+
+	if (frame_cancelled_decode(payload, length, &cancelled) < 0)
+		return -EPROTO;
+	op = outbox_find_op(sender, cancelled.offset + MESSAGE_TRAILER_SIZE, &index);
+	/* This end may have given up waiting for the answer. */
+	if (!op || !op->cancelling)
+		return 0;
+	if (cancelled.result == 0)
+		outbox_settle_now(outbox, sender, op, op_result(0));
+	else if (cancelled.result == ECANCELED)
+		outbox_settle_now(outbox, sender, op, op_result(-ETIMEDOUT));
+	else
+		outbox_settle_now(outbox, sender, op, op_result_unknown(-ECONNRESET, OUTBOX_UNSETTLED));
+	outbox_settle_delivered(outbox, sender);
+	return 0;
+}
+
+struct sender *outbox_find(const struct outbox *outbox, uint32_t number)
+{
+	struct sender *sender = channel_table_find(&outbox->by_number, number);
+
+	return sender && sender->state != SENDER_RESET_SENT ? sender : NULL;
+}
+
+int outbox_frame(struct outbox *outbox, const struct frame_header *header, const uint8_t *payload)
+{
+	struct sender *sender = channel_table_find(&outbox->by_number, header->channel);
+
+	if (!sender)
+		return transport_take_late(outbox->transport, header, payload);
+	if (sender->state == SENDER_RESET_SENT) {
+		if (header->type == FRAME_RESET)
+			outbox_remove_sender(outbox, sender);
+		return 0;
+	}
+	switch (header->type) {
+	case FRAME_OPENED:
+		return on_opened(outbox, sender, payload, header->length);
+	case FRAME_CREDIT:
+		return on_credit(outbox, sender, payload, header->length);
+	case FRAME_CANCELLED:
+		return on_cancelled(outbox, sender, payload, header->length);
+	case FRAME_RESET:
+		return on_reset(outbox, sender, payload, header->length);
+	case FRAME_TAKEOVER:
+		return on_takeover(outbox, sender, payload, header->length);
+	case FRAME_FIN:
+		/* The other side of a channel of messages sends nothing, so its FIN comes first or answers
+		 * ours. */
+		sender->fin_received = true;
+		if (sender->state == SENDER_CLOSING)
+			outbox_remove_sender(outbox, sender);
+		else if (sender->kind == CHANNEL_CALL)
+			/* a server that answers no more can't be called either */
+			return outbox_reject(outbox, sender, EPROTO);
+		return 0;
+	default:
+		return -EPROTO;
+	}
 }

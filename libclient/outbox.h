@@ -23,7 +23,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "libclient/op_result.h"
+#include "libclient/op.h"
 #include "libclient/transport.h"
 #include "wire/address.h"
 #include "wire/channel_table.h"

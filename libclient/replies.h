@@ -13,7 +13,7 @@
 #include "libclient/message.h"
 #include "libclient/numbers.h"
 #include "libclient/outbox.h"
-#include "libclient/pieces.h"
+#include "libclient/assembly.h"
 
 struct replies {
 	struct outbox *outbox;

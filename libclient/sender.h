@@ -13,11 +13,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "libclient/hash.h"
+#include "libclient/assembly.h"
 #include "libclient/fifo.h"
-#include "libclient/op_result.h"
+#include "libclient/hash.h"
+#include "libclient/op.h"
 #include "libclient/transport.h"
-#include "libclient/pieces.h"
 #include "wire/address.h"
 #include "xenmsg.h"
 

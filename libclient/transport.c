@@ -2,18 +2,45 @@
 #include "libclient/transport.h"
 
 #include <errno.h>
-#include <linux/sockios.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
+#include <linux/sockios.h>
+
+#include "libclient/handshake.h"
 #include "libclient/socket_pump.h"
-#include "libclient/transport_internal.h"
 #include "wire/bytes.h"
 #include "wire/doorbell.h"
 #include "wire/frame_ring.h"
+#include "wire/local_ring.h"
+
+enum { FD_MEMORY, FD_KICK, FD_WAKE }; /* in the order in which the daemon sends them */
+
+/* What is kept until the daemon has answered. */
+struct hello {
+	bool shared;	/* shared memory is asked for */
+	uint32_t flags; /* of HELLO, besides */
+	struct handshake_answer answer;
+	int fds[HANDSHAKE_FDS]; /* those that came with it, -1: none */
+};
+
+/* Makes the timer of transport_set_alarm(). Returns 0 or a negative errno. */
+static int transport_make_timer(struct transport *transport);
+
+/* Reads what comes over the socket though memory is shared: other memory, or the end of the connection,
+ * perhaps with a GOODBYE. */
+static void transport_read_socket(struct transport *transport);
 
 #define LEND_LATER 64u
 #define EVENTS	   8 /* that are taken at once; what is left is told the next time */
@@ -23,7 +50,8 @@ void transport_keep_reason(struct transport *transport, struct frame_text text)
 	frame_text_copy(text, transport->reason, sizeof(transport->reason));
 }
 
-int transport_watch(const struct transport *transport, int fd, uint32_t events, uint32_t number)
+/* Lets the descriptor tell of this one. Returns 0 or a negative errno. */
+static int transport_watch(const struct transport *transport, int fd, uint32_t events, uint32_t number)
 {
 	struct epoll_event event = {.events = events, .data.u64 = number | (uint64_t)fd << 32};
 
@@ -57,7 +85,8 @@ uint8_t *transport_lend_room(struct transport *transport, uint32_t size)
 	return mirror_at(transport->out_mirror, transport->out.head);
 }
 
-int transport_take_room_back(struct transport *transport)
+/* Lets the program keep the room that was lent to it, elsewhere. */
+static int transport_take_room_back(struct transport *transport)
 {
 	struct mirror *mirror = transport->out_mirror;
 	int r = mirror_keep(mirror, mirror_at(mirror, transport->out.head), transport->lent_room);
@@ -378,4 +407,494 @@ int transport_arm(struct transport *transport, bool deliveries, uint32_t want_sp
 int transport_arm_space(struct transport *transport, uint32_t want_space)
 {
 	return transport->pump ? 0 : ring_writer_arm(&transport->out, want_space);
+}
+
+/* ---- the memory shared with the daemon ------------------------------------------------------ */
+
+/* The memory that a program shares with its daemon, which may be hostile, and whose successor gives it other
+ * memory. */
+
+#define RING_MIN 8192u /* in smaller rings messages would be split into useless pieces */
+
+/* Checks the place of a ring, which the daemon chooses, since a place outside the memory would crash the
+ * program. */
+static int place_ring(const struct transport *transport, const struct frame_ring_place *place,
+		      struct ring_view *view)
+{
+	if (place->size < RING_MIN || (place->size & (place->size - 1)) || place->size > (1u << 30))
+		return -EPROTO;
+	if (place->control % 64 || place->data % 64)
+		return -EPROTO;
+	if ((uint64_t)place->control + LOCAL_RING_CONTROL > transport->memory_size ||
+	    (uint64_t)place->data + place->size > transport->memory_size)
+		return -EPROTO;
+	*view = local_ring_view(transport->memory, place);
+	return 0;
+}
+
+/*
+ * Returns whether the descriptor is of an anonymous kind. The daemon has these descriptors, too, and may be
+ * hostile. So one that is waited on must have no file system, terminal or socket behind it, which could block
+ * us. Eventfds have no file type.
+ */
+static bool is_anonymous(int fd)
+{
+	struct stat status;
+
+	return fstat(fd, &status) == 0 && (status.st_mode & S_IFMT) == 0;
+}
+
+/* Returns whether this is memory that stays as large as it is: if it shrank while it is mapped, that would
+ * raise SIGBUS. */
+static bool cannot_shrink(int fd)
+{
+	int seals = fcntl(fd, F_GET_SEALS);
+
+	return seals >= 0 && (seals & F_SEAL_SHRINK);
+}
+
+/* Maps the rings. Returns 0, or -ENODATA if that isn't possible here: the caller tries without shared
+ * memory. */
+static int transport_map_rings(struct transport *transport, const struct frame_welcome *welcome,
+			       int fds[HANDSHAKE_FDS])
+{
+	struct ring_view views[LOCAL_RINGS];
+	struct stat memory;
+
+	if (fds[FD_MEMORY] < 0 || fds[FD_KICK] < 0 || fds[FD_WAKE] < 0 ||
+	    fstat(fds[FD_MEMORY], &memory) < 0 || !is_anonymous(fds[FD_WAKE]))
+		return -EPROTO;
+	if (!cannot_shrink(fds[FD_MEMORY]) || memory.st_size <= 0 || memory.st_size > (off_t)1 << 31)
+		return -EPROTO;
+	transport->memory_size = (size_t)memory.st_size;
+	transport->memory =
+		mmap(NULL, transport->memory_size, PROT_READ | PROT_WRITE, MAP_SHARED, fds[FD_MEMORY], 0);
+	if (transport->memory == MAP_FAILED) {
+		transport->memory = NULL;
+		return -ENODATA;
+	}
+	/* The daemon touches it only if nobody can make holes in it, for which it would have to wait. */
+	if (fcntl(fds[FD_MEMORY], F_ADD_SEALS, F_SEAL_FUTURE_WRITE | F_SEAL_SEAL) < 0)
+		return -EPROTO;
+	madvise(transport->memory, transport->memory_size, MADV_DONTFORK);
+	for (unsigned i = 0; i < LOCAL_RINGS; i++)
+		if (place_ring(transport, &welcome->rings[i], &views[i]) < 0)
+			return -EPROTO;
+	/* The daemon may have written already, so its indices are adopted after a check. */
+	if (ring_writer_init(&transport->out, &views[LOCAL_RING_OUT], true) < 0 ||
+	    ring_reader_init(&transport->in, &views[LOCAL_RING_IN], true) < 0 ||
+	    ring_reader_init(&transport->deliveries, &views[LOCAL_RING_DELIVERIES], true) < 0)
+		return -EPROTO;
+	transport->kick = fds[FD_KICK];
+	transport->wake = fds[FD_WAKE];
+	fds[FD_KICK] = fds[FD_WAKE] = -1;
+	transport->shared = true;
+	return 0;
+}
+
+/* ---- other memory ---------------------------------------------------------------------------- */
+
+/* Copies what lies in the ring between two positions, and its control block. Where no bytes are, no pages are
+ * touched: hundreds of programs move at once. A daemon whose index is impossible gets whatever is there. */
+static void copy_ring(const struct ring_view *ring, uint32_t begin, uint32_t end, const uint8_t *from,
+		      uint8_t *to)
+{
+	const uint8_t *control = (const uint8_t *)ring->producer;
+	uint32_t count = end - begin < ring->size ? end - begin : ring->size;
+	struct iovec pieces[2];
+	int parts = ring_pieces_of(ring, begin, count, pieces);
+
+	memcpy(to + (control - from), control, LOCAL_RING_CONTROL);
+	for (int i = 0; i < parts; i++)
+		memcpy(to + ((const uint8_t *)pieces[i].iov_base - from), pieces[i].iov_base,
+		       pieces[i].iov_len);
+}
+
+static void move_ring(struct ring_view *ring, const uint8_t *from, uint8_t *to)
+{
+	ring->data = to + (ring->data - from);
+	ring->producer = (uint32_t *)(void *)(to + ((uint8_t *)ring->producer - from));
+	ring->consumer = (uint32_t *)(void *)(to + ((uint8_t *)ring->consumer - from));
+	ring->wants_data = to + (ring->wants_data - from);
+	ring->wants_space = to + (ring->wants_space - from);
+}
+
+/* Goes on in other memory of the same layout, since the daemon has handed over to another one, which can't
+ * map the old one. All that lies in the rings goes along, and all positions stay. What the program was lent
+ * stays where it is. Returns 0, or -EPROTO or -ENOMEM, with which the connection ends. */
+static int take_memory(struct transport *transport, int fd)
+{
+	struct stat status;
+	uint8_t *memory;
+	int r;
+
+	if (!transport->shared || !cannot_shrink(fd) || fstat(fd, &status) < 0 ||
+	    status.st_size != (off_t)transport->memory_size)
+		return -EPROTO;
+	r = transport->lent_room ? transport_take_room_back(transport) : 0;
+	if (r < 0)
+		return r;
+	mirror_release(transport->out_mirror);
+	transport->out_mirror = NULL;
+	memory = mmap(NULL, transport->memory_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (memory == MAP_FAILED)
+		return -ENOMEM;
+	madvise(memory, transport->memory_size, MADV_DONTFORK);
+	copy_ring(&transport->out.ring, ring_load(transport->out.ring.consumer), transport->out.head,
+		  transport->memory, memory);
+	copy_ring(&transport->in.ring, transport->in.released, ring_load(transport->in.ring.producer),
+		  transport->memory, memory);
+	copy_ring(&transport->deliveries.ring, transport->deliveries.released,
+		  ring_load(transport->deliveries.ring.producer), transport->memory, memory);
+	move_ring(&transport->out.ring, transport->memory, memory);
+	move_ring(&transport->in.ring, transport->memory, memory);
+	move_ring(&transport->deliveries.ring, transport->memory, memory);
+	munmap(transport->memory, transport->memory_size);
+	transport->memory = memory;
+	transport->memories++;
+	if (fcntl(fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE | F_SEAL_SEAL) < 0)
+		return -EPROTO;
+	TRACE(transport, "the daemon was renewed; going on in other memory");
+	return doorbell_ring(transport->kick);
+}
+
+/* Receives a frame that comes over the socket with its descriptor, if one did; -1: none. */
+static ssize_t receive(const struct transport *transport, void *buffer, size_t size, int *fd)
+{
+	union {
+		char space[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control;
+	struct iovec piece = {buffer, size};
+	struct msghdr message = {.msg_iov = &piece,
+				 .msg_iovlen = 1,
+				 .msg_control = control.space,
+				 .msg_controllen = sizeof(control.space)};
+	ssize_t n = recvmsg(transport->socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	const struct cmsghdr *cmsg = n > 0 ? CMSG_FIRSTHDR(&message) : NULL;
+
+	*fd = -1;
+	if (cmsg && cmsg->cmsg_level == SOL_SOCKET && cmsg->cmsg_type == SCM_RIGHTS)
+		memcpy(fd, CMSG_DATA(cmsg), sizeof(*fd));
+	return n;
+}
+
+/* What comes with a descriptor loses it where the program has as many open as it may. So it has one less
+ * then, for a moment. */
+static void lay_timer_aside(struct transport *first)
+{
+	int other = fcntl(first->timer, F_DUPFD_CLOEXEC, 0);
+
+	close(other >= 0 ? other : first->timer);
+	if (other < 0)
+		first->timer = -1;
+}
+
+static int bring_timer_back(struct transport *first)
+{
+	int64_t alarm = first->alarm;
+	int r;
+
+	if (first->timer >= 0)
+		return 0;
+	r = transport_make_timer(first);
+	first->alarm = -1;
+	transport_set_alarm(first, alarm);
+	return r;
+}
+
+static void transport_read_socket(struct transport *transport)
+{
+	struct transport *first = transport->first ? transport->first : transport;
+	uint8_t buffer[FRAME_HEADER_SIZE + 1024];
+	struct frame_header header = {0};
+	struct frame_goodbye goodbye;
+	bool is_frame, is_moved;
+	int fd, r, error;
+	ssize_t n;
+
+	lay_timer_aside(first);
+	/* Only MEMORY comes with a descriptor, and a read ends behind the bytes of one. */
+	n = receive(transport, buffer, sizeof(buffer), &fd);
+	error = errno;
+	is_frame = n >= (ssize_t)FRAME_HEADER_SIZE && frame_header_decode(buffer, &header) == 0 &&
+		   header.length <= (uint32_t)n - FRAME_HEADER_SIZE;
+	is_moved = is_frame && header.type == FRAME_MEMORY && fd >= 0 && take_memory(transport, fd) == 0;
+	if (fd >= 0)
+		close(fd);
+	r = bring_timer_back(first);
+	if (r < 0)
+		first->closed = true;
+	if (r == 0 && (is_moved || (n < 0 && (error == EAGAIN || error == EINTR))))
+		return;
+	transport->closed = true;
+	if (is_frame && header.type == FRAME_GOODBYE &&
+	    frame_goodbye_decode(buffer + FRAME_HEADER_SIZE, header.length, &goodbye) == 0)
+		transport_keep_reason(transport, goodbye.text);
+}
+
+/* ---- how a session begins and ends ---------------------------------------------------------- */
+
+/* How a session with the daemon begins and ends. */
+
+static int receive_welcome(struct transport *transport, struct frame_welcome *welcome, int64_t deadline)
+{
+	struct handshake_answer *answer = &transport->hello->answer;
+	int r = handshake_read(transport->socket, answer, transport->hello->fds, deadline);
+
+	if (r < 0) {
+		if (answer->reason.size)
+			transport_keep_reason(transport, answer->reason);
+		return r;
+	}
+	if (answer->header.type != FRAME_WELCOME ||
+	    frame_welcome_decode(answer->payload, answer->header.length, welcome) < 0)
+		return -EPROTO;
+	return welcome->major == PROTOCOL_MAJOR ? 0 : -EPROTONOSUPPORT;
+}
+
+static void close_all(const int *fds, size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (fds[i] >= 0)
+			close(fds[i]);
+}
+
+/* Closes the socket. As long as a child has it too, the epoll would go on to look at it. */
+static void close_socket(struct transport *transport)
+{
+	if (transport->socket >= 0 && transport_is_here(transport))
+		epoll_ctl(transport->epoll, EPOLL_CTL_DEL, transport->socket, NULL);
+	if (transport->socket >= 0)
+		close(transport->socket);
+	transport->socket = -1;
+}
+
+static int dial(struct transport *transport, int64_t deadline)
+{
+	const struct hello *hello = transport->hello;
+	int r = handshake_connect(transport->path, deadline);
+
+	if (r < 0)
+		return r;
+	transport->socket = r;
+	r = transport_watch(transport, transport->socket, EPOLLIN | EPOLLRDHUP, ON_SOCKET);
+	return r < 0 ? r
+		     : handshake_hello(transport->socket,
+				       hello->flags | (hello->shared ? HELLO_SHARED_MEMORY : 0), NULL, 0);
+}
+
+static void forget_hello(struct transport *transport)
+{
+	if (transport->hello)
+		close_all(transport->hello->fds, HANDSHAKE_FDS);
+	free(transport->hello);
+	transport->hello = NULL;
+}
+
+/* Prepares what is said to the daemon. */
+static int hello_new(struct transport *transport, uint32_t flags)
+{
+	const char *without = secure_getenv("XENMSG_NO_SHARED_MEMORY");
+	struct hello *hello;
+
+	hello = calloc(1, sizeof(*hello));
+	if (!hello)
+		return -ENOMEM;
+	for (unsigned i = 0; i < HANDSHAKE_FDS; i++)
+		hello->fds[i] = -1;
+	hello->shared = !without || strcmp(without, "1") != 0;
+	hello->flags = flags;
+	transport->hello = hello;
+	return 0;
+}
+
+static int transport_make_timer(struct transport *transport)
+{
+	transport->timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	return transport->timer < 0
+		       ? -errno
+		       : transport_watch(transport, transport->timer, EPOLLIN | EPOLLET, ON_TIMER);
+}
+
+int transport_init(struct transport *transport, const char *path)
+{
+	int r = 0;
+
+	*transport = (struct transport){.socket = -1,
+					.epoll = -1,
+					.wake = -1,
+					.kick = -1,
+					.poke = -1,
+					.timer = -1,
+					.alarm = -1,
+					.closed = true};
+	origin_note(&transport->origin);
+	if (strlen(path) >= sizeof(transport->path))
+		return -ENAMETOOLONG;
+	memcpy(transport->path, path, strlen(path) + 1);
+	transport->poke = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	transport->epoll = epoll_create1(EPOLL_CLOEXEC);
+	if (transport->poke < 0 || transport->epoll < 0)
+		return -errno;
+	r = transport_make_timer(transport);
+	return r < 0 ? r : transport_watch(transport, transport->poke, EPOLLIN | EPOLLET, ON_RINGS);
+}
+
+void transport_join(struct transport *transport, struct transport *first)
+{
+	*transport = (struct transport){.first = first,
+					.socket = -1,
+					.epoll = first->epoll,
+					.wake = -1,
+					.kick = -1,
+					.poke = -1,
+					.timer = -1,
+					.alarm = -1};
+	memcpy(transport->path, first->path, sizeof(transport->path));
+	origin_note(&transport->origin);
+	transport_hang_up(transport);
+	first->second = transport;
+}
+
+/* Takes what WELCOME says. Returns -ENODATA if the memory that came with it can't be mapped. */
+static int take_welcome(struct transport *transport, const struct frame_welcome *welcome)
+{
+	transport->domid = welcome->domid;
+	transport->max_message = welcome->max_message;
+	transport->is_mux = transport->hello->flags & HELLO_MUX;
+	if (!(welcome->flags & HELLO_SHARED_MEMORY))
+		return 0;
+	return transport->hello->shared ? transport_map_rings(transport, welcome, transport->hello->fds)
+					: -EPROTO;
+}
+
+/* Makes the rings fit for use, and the descriptors tell of what happens in them. */
+static int begin_session(struct transport *transport)
+{
+	int r = transport->shared ? transport_watch(transport, transport->wake, EPOLLOUT | EPOLLET, ON_RINGS)
+				  : 0;
+
+	if (r == 0 && transport->shared)
+		r = doorbell_ring(transport->kick); /* the memory is mapped, so that the daemon can seal it */
+	if (r == 0 && !transport->shared)
+		r = socket_pump_new(&transport->pump, transport->socket, transport->epoll, &transport->out,
+				    &transport->in, &transport->deliveries, transport->is_mux);
+	if (r == 0)
+		r = transport_arm(transport, true, 0);
+	if (r > 0)
+		transport_poke(transport);
+	return r < 0 ? r : 0;
+}
+
+int transport_finish(struct transport *transport, int64_t deadline)
+{
+	struct frame_welcome welcome;
+	int r = receive_welcome(transport, &welcome, deadline);
+	bool again = false;
+
+	if (r == -ETIMEDOUT)
+		return r;
+	if (r == 0) {
+		r = take_welcome(transport, &welcome);
+		again = r == -ENODATA && transport->hello->shared;
+	}
+	if (again) { /* once, without shared memory */
+		close_socket(transport);
+		transport->hello->shared = false;
+		close_all(transport->hello->fds, HANDSHAKE_FDS);
+		for (unsigned i = 0; i < HANDSHAKE_FDS; i++)
+			transport->hello->fds[i] = -1;
+		r = dial(transport, deadline);
+		if (r == 0)
+			return transport_finish(transport, deadline);
+		if (r == -ETIMEDOUT && deadline == 0)
+			r = -EAGAIN; /* nothing is under way, for which the caller could wait */
+	}
+	forget_hello(transport);
+	if (r == 0)
+		r = begin_session(transport);
+	if (r == 0) {
+		transport->closed = false;
+		transport->is_traced = trace_is_wanted();
+		TRACE(transport, "connected to domain %u, %s", transport->domid,
+		      transport->shared ? "by shared memory" : "by the socket alone");
+	}
+	return r;
+}
+
+/* Frees what is shared with the daemon, and what is about it. */
+static void let_go(struct transport *transport)
+{
+	const int fds[] = {transport->wake, transport->kick};
+
+	forget_hello(transport);
+	socket_pump_free(transport->pump);
+	mirror_release(transport->out_mirror);
+	/* Where it lay, a child may have something else. */
+	if (transport->memory && transport_is_here(transport))
+		munmap(transport->memory, transport->memory_size);
+	close_socket(transport);
+	close_all(fds, sizeof(fds) / sizeof(*fds));
+}
+
+void transport_leave(struct transport *transport)
+{
+	transport_hang_up(transport);
+	fifo_free(&transport->backlog);
+}
+
+void transport_hang_up(struct transport *transport)
+{
+	struct limbo *limbo = &transport->limbo;
+	struct ring_view views[3];
+
+	let_go(transport);
+	transport->pump = NULL;
+	transport->out_mirror = NULL;
+	transport->memory = NULL;
+	transport->wake = transport->kick = -1;
+	transport->shared = transport->closed = transport->holds = false;
+	transport->lent_room = transport->lend_later = 0;
+	transport->error = 0;
+	transport->is_read = transport->is_unwatched = false;
+	*limbo = (struct limbo){.words[0].producer = sizeof(limbo->data)};
+	for (unsigned i = 0; i < 3; i++)
+		views[i] = ring_words_view(&limbo->words[i], limbo->data, sizeof(limbo->data));
+	ring_writer_init(&transport->out, &views[0], true);
+	ring_reader_init(&transport->in, &views[1], false);
+	ring_reader_init(&transport->deliveries, &views[2], false);
+}
+
+int transport_dial(struct transport *transport, uint32_t flags, int64_t deadline)
+{
+	int r = hello_new(transport, flags);
+
+	transport->reason[0] = '\0';
+	return r < 0 ? r : dial(transport, deadline);
+}
+
+void transport_close(struct transport *transport)
+{
+	const int fds[] = {transport->epoll, transport->poke, transport->timer};
+	bool here = transport_is_here(transport), blocked;
+
+	/* After GOODBYE this end takes nothing more, so the senders of unread messages needn't be left in
+	 * doubt. */
+	if (here && !transport->closed) {
+		uint8_t payload[4];
+
+		transport_control(transport, FRAME_GOODBYE, 0, payload, frame_u32_encode(0, payload));
+		transport_flush_backlog(transport, &blocked);
+		transport_publish(transport);
+		if (transport->pump)
+			socket_pump_out(transport->pump);
+	}
+	let_go(transport);
+	if (transport->first)
+		transport->first->second = NULL;
+	else
+		close_all(fds, sizeof(fds) / sizeof(*fds));
+	fifo_free(&transport->backlog);
+	origin_forget(&transport->origin);
 }

@@ -4,7 +4,7 @@
 
 /* A connection whose session of streams the fake daemon has, and streams that note what they are told. */
 
-#include "libclient/peer.h"
+#include "libclient/message.h"
 #include "tests/unit/client_fixture.h"
 #include "xenmsg-stream.h"
 
