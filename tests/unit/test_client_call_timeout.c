@@ -61,7 +61,8 @@ static const struct outcome *call_in_time(const char *address, void (*script)(st
 
 	one = (struct outcome){0};
 	fake_meanwhile(&fake, script);
-	assert_int_equal(xenmsg_call(fake.conn, address, "x", 1, XENMSG_WITHIN(500), &result), -ETIMEDOUT);
+	assert_int_equal(xenmsg_call(fake.conn, address, "x", 1, XENMSG_WITHIN((int)patience(500)), &result),
+			 -ETIMEDOUT);
 	fake_join(&fake);
 	assert_string_equal(result.reason, xenmsg_reason(fake.conn, 0));
 	note(&one, &result);
@@ -80,7 +81,8 @@ static const struct outcome *post_in_time(const char *address, void (*script)(st
 {
 	one = (struct outcome){0};
 	fake_meanwhile(&fake, script);
-	assert_int_equal(xenmsg_begin_call(fake.conn, address, "x", 1, XENMSG_WITHIN(500), note, &one, NULL),
+	assert_int_equal(xenmsg_begin_call(fake.conn, address, "x", 1, XENMSG_WITHIN((int)patience(500)),
+					   note, &one, NULL),
 			 0);
 	loop_until_it_ends();
 	return &one;
