@@ -192,13 +192,18 @@ static uint32_t frame_left(const struct outlet *outlet, const struct channel_end
 
 /* Returns after how many bytes the reader gets to see what was written for it, if that is less than `size`,
  * or else anything that is more. It looks at what the reader shares only if need be: the reader may be
- * polling there, and each look takes the cache line away from it. */
+ * polling there, and each look takes the cache line away from it. A ring that holds no more than two chunks
+ * is shown in smaller ones in any case: a reader that is awake without having asked would else read while we
+ * wait for room, and we write while it waits. */
 static uint32_t chunk_size(const struct outlet *outlet, uint32_t size)
 {
 	uint32_t first = outlet->traits->first_chunk;
 
-	return size >= first && first < HOP_CHUNK && ring_writer_is_awaited(&outlet->writer) ? first
-											     : HOP_CHUNK;
+	if (size < first || first == HOP_CHUNK)
+		return HOP_CHUNK;
+	return outlet->writer.ring.size <= 2 * HOP_CHUNK || ring_writer_is_awaited(&outlet->writer)
+		       ? first
+		       : HOP_CHUNK;
 }
 
 /* Returns up to which size a piece isn't cut into chunks. Little more than a chunk would be the end of a
