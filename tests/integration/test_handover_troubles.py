@@ -89,6 +89,37 @@ def test_an_image_that_there_is_no_room_for_loses_nothing(installed, two):
     assert ended(inbox.process).splitlines() == ["before", "after"]
 
 
+@pytest.mark.parametrize("notice", [(), ("--unaware", int(1500 * PATIENCE), "--clock", 3600000)], ids=["", "noticed later"])
+def test_a_restore_before_a_hand_over_that_fails_is_noticed(installed, two, host, notice):
+    """While the next program is asked; the daemon that goes on hears of it before it stops its links, or once it has taken them up."""
+    node, install = installed
+    inbox, publisher = two.receiver("inbox"), Connection(node.socket)
+    assert publisher.bind("large", TOPIC | RETAIN) == 0 and publisher.send("self:large", b"x" * 200000) == 0
+    node.send("2:inbox", "before")
+    usual = resource.prlimit(node.pid, resource.RLIMIT_FSIZE)
+    with install.waiting("--check-takeover") as it_waits:
+        command = node.popen("daemon", "renew")
+        it_waits()
+        node.suspend()
+        node.resume(*notice)
+        resource.prlimit(node.pid, resource.RLIMIT_FSIZE, (65536, usual[1]))
+    assert command.wait(60 * PATIENCE) != EXIT_OK
+
+    def fails():
+        """Asks again where the daemon has waited for too long for the program that it asked."""
+        return ("can't hand over: File too large; this daemon goes on" in node.log.read_text()
+                or node.xenmsg("daemon", "renew").returncode == EXIT_OK)
+    eventually(fails, "it says so")
+    resource.prlimit(node.pid, resource.RLIMIT_FSIZE, usual)
+    node.knows_its_number()
+    assert took_over(node) == 0
+    node.send("2:inbox", "after")
+    install()
+    renew(node)
+    publisher.close()
+    assert ended(inbox.process).splitlines() == ["before", "after"] and host.list()["kernel_log"] == []
+
+
 def test_too_few_descriptors_are_told_before_anything_ends(installed):
     """Until its programs have moved to other memory the next daemon has more open than this one. The limit of now is the one that counts."""
     node, install = installed
