@@ -9,7 +9,7 @@
  * taken must go on: it gets rings and passes, and watches are compared with what is there, and handed over
  * once more. Whatever is wrong, nothing is left. Seeds are made by XENMSG_SEEDS=DIRECTORY
  * tests/unit/test_image, test_topic_image, test_stream_image, test_activation, test_hosts_image,
- * test_host_watches, test_told_image and test_watches_image.
+ * test_host_watches, test_told_image, test_watches_image and test_memory_lives.
  */
 
 #include <sys/socket.h>
@@ -17,9 +17,11 @@
 #include <event2/event.h>
 
 #include "base/image.h"
+#include "base/quota.h"
 #include "daemon/relay/channel.h"
 #include "daemon/relay/hop.h"
 #include "daemon/relay/hop_image.h"
+#include "daemon/relay/memory_lives.h"
 #include "daemon/relay/private_ring.h"
 #include "base/self.h"
 #include "daemon/activation/activation.h"
@@ -106,6 +108,8 @@ struct parts {
 	struct via *via;
 	struct asks *asks;
 	struct host_watches *host_watches;
+	struct memory_lives *lives;
+	struct quota *quota;	 /* of those who pay for memory that they keep */
 	struct channel *channel; /* that was read last */
 	struct hop *watching[WHO];
 };
@@ -214,8 +218,18 @@ static void read_of_topic(struct image *image, struct image_hops *hops, struct t
 	hops->topics = links.topics;
 }
 
+/* Nothing else here is paid for. */
+static void read_of_memory(struct image *image, struct parts *parts, struct relay *relay)
+{
+	relay->memory_lives = parts->lives;
+	relay->quota = parts->quota;
+	memory_lives_read_image(image, relay);
+	relay->memory_lives = NULL;
+	relay->quota = NULL;
+}
+
 static void read_section(struct image *image, struct image_hops *hops, struct program *programs,
-			 struct parts *parts, uint32_t type)
+			 struct parts *parts, struct relay *relay, uint32_t type)
 {
 	bool shares = false;
 	uint32_t number;
@@ -238,6 +252,8 @@ static void read_section(struct image *image, struct image_hops *hops, struct pr
 		hosts_image(image, parts->hosts);
 	} else if (type == IMAGE_KNOWN) {
 		known_names_image(image, parts->known);
+	} else if (type == IMAGE_MEMORY) {
+		read_of_memory(image, parts, relay);
 	} else if (type == IMAGE_POLICY) {
 		access_image(image, parts->access);
 	} else if (type == IMAGE_STREAM) {
@@ -309,6 +325,8 @@ static int route(void *userdata, struct channel *channel, const struct frame_ope
 	return -ENOENT;
 }
 
+static const struct quota_limits limits = {.pool = {[QUOTA_MEMORY] = 1 << 20}};
+
 static void run(struct relay *relay, struct image *image, struct topics *topics, struct known *known)
 {
 	struct program *programs = calloc(HOPS, sizeof(*programs));
@@ -321,6 +339,8 @@ static void run(struct relay *relay, struct image *image, struct topics *topics,
 	uint32_t type;
 
 	check(programs && parts.streams && parts.watches && hops.hops);
+	check(memory_lives_new(&parts.lives, relay) == 0);
+	check((parts.quota = quota_new(&limits)));
 	check(access_new(&parts.access, &guest, "/nonexistent", known) == 0);
 	check(access_set_host(parts.access, "", CONFIG_HOST_POLICY_OBEY) == 0);
 	check(hosts_new(&parts.hosts, relay, &hosts_options, &hosts_callbacks, NULL) == 0);
@@ -338,7 +358,7 @@ static void run(struct relay *relay, struct image *image, struct topics *topics,
 	for (unsigned i = 0; i < WHO; i++)
 		parts.watching[i] = watching(relay, &parts);
 	while ((type = image_next(image)))
-		read_section(image, &hops, programs, &parts, type);
+		read_section(image, &hops, programs, &parts, relay, type);
 	topics_check_image(topics, image);
 	if (!image->error) {
 		topics_go_on(topics);
@@ -365,6 +385,8 @@ static void run(struct relay *relay, struct image *image, struct topics *topics,
 	for (unsigned i = 0; i < HOPS; i++)
 		hop_retire(programs[i].hop, ENOENT);
 	relay_cleanup(relay);
+	memory_lives_free(parts.lives);
+	quota_free(parts.quota);
 	free(hops.hops);
 	free(hops.spoilt);
 	free(programs);

@@ -17,6 +17,7 @@
 #include "daemon/relay/hop.h"
 #include "daemon/relay/memory_lives.h"
 #include "tests/unit/own_process.h"
+#include "tests/unit/image_bytes.h"
 #include "tests/unit/unit.h"
 
 #define SIZE	((size_t)1 << 20)
@@ -240,5 +241,36 @@ SCENE_TEST(what_is_still_there_at_the_end_is_given_back, scene_start)
 	memory_lives_free(scene->relay.memory_lives);
 	scene->relay.memory_lives = NULL;
 	assert_int_equal(used(scene), 0);
+	let_go(&shared);
+}
+
+/* Whoever reads it pays as the daemon before it said, or nobody, and one watch is one memory's. */
+SCENE_TEST(what_is_handed_over_is_paid_for_once_and_spoilt_by_nobody, scene_start)
+{
+	struct shared shared = share(scene, 0);
+	struct image image;
+	uint8_t *bytes;
+	size_t size;
+
+	image_begin(&image);
+	memory_lives_write_image(&image, &scene->relay);
+	image_section(&image, IMAGE_END);
+	bytes = image_to_bytes(&image, &size);
+	image_write_seed("kept", bytes, size);
+	scene->relay.quota = scene->quota;
+	for (unsigned round = 0; round < 2; round++) {
+		if (round) {
+			memory_lives_free(scene->relay.memory_lives);
+			assert_int_equal(used(scene), 0);
+			assert_int_equal(memory_lives_new(&scene->relay.memory_lives, &scene->relay), 0);
+		}
+		image_open_bytes(&image, bytes, size);
+		assert_int_equal(image_next(&image), IMAGE_MEMORY);
+		memory_lives_read_image(&image, &scene->relay);
+		assert_int_equal(image.error, round ? 0 : -EINVAL); /* this daemon has it already */
+		image_free(&image);
+		assert_int_equal(used(scene), SIZE);
+	}
+	free(bytes);
 	let_go(&shared);
 }
