@@ -44,7 +44,6 @@ xenmsg_SOURCES = \
 	cli/main.c \
 	cli/messages.c cli/messages.h \
 	cli/nearest.c cli/nearest.h \
-	cli/options.c \
 	cli/place.c cli/place.h \
 	cli/pump.c cli/pump.h \
 	cli/run_server.c cli/run_server.h \
