@@ -13,7 +13,6 @@
 
 #include "xenmsg.h"
 
-
 #define GONE	      (POLLERR | POLLHUP)
 #define COMPLAINT_MAX 512
 
