@@ -221,7 +221,7 @@ void asks_take_told(struct asks *asks, struct peer_id peer, struct frame_told *t
 		return; /* nobody wants to know any more */
 	if (told->error) {
 		r = frame_error(told->error, -EPROTO);
-		ask_fail(ask, r);
+		ask_fail(ask, r == -EAGAIN ? -EPROTO : r); /* on EAGAIN the library asks again, without end */
 		return;
 	}
 	if (!is_part(ask, told)) {
