@@ -183,7 +183,8 @@ static void renew(struct request_context *context, struct session *session, uint
 		return;
 	r = context->renew(context->userdata, session, request);
 	if (r < 0)
-		session_reply_error(session, request, -r, r == -EBUSY ? "it is being renewed already" : "");
+		session_reply_error(session, request, -r,
+				    r == -EBUSY ? "it is being renewed already" : strerror(-r));
 }
 
 static struct report *begin_report(struct request_context *context, struct session *session, uint32_t request,
