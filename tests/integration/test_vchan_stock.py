@@ -124,7 +124,7 @@ def test_a_closed_vchan_leaves_no_page_mapping_or_port(host, pair):
     assert used(host, 1) == (33, 0, 1) and used(host, 2) == (0, 33, 1)
     assert pair.own.ok("close") == 0
     assert pair.stock.ok("close") == 0
-    assert pair.own.ok("granted") == 0
+    wait_for(lambda: pair.own.ok("granted") == 0, "the pages are given back, once they are unmapped")
     assert used(host, 1) == (0, 0, 0) and used(host, 2) == (0, 0, 0)
 
 
