@@ -7,10 +7,12 @@
 #include <string.h>
 
 #include <event2/buffer.h>
+#include <event2/event.h>
 #include <utlist.h>
 
 #include "base/clock.h"
 #include "base/image.h"
+#include "base/timer.h"
 #include "daemon/known/known.h"
 #include "daemon/relay/hop.h"
 #include "daemon/relay/hop_image.h"
@@ -22,6 +24,7 @@
 #define PIECE		  32768u /* bytes that are sent at once; less than hop_send() keeps for nothing */
 #define BEGIN_UNITS	  500u	 /* to read a question, or to answer it at once */
 #define SEND_UNITS(bytes) ((bytes) / 16)
+#define LATE_MS		  2000 /* what waits is looked at so often */
 
 struct query {
 	struct query *prev, *next;
@@ -51,6 +54,7 @@ struct queries {
 	queries_begin_fn begin;
 	void *userdata;
 	struct known_sink sink;
+	struct event *late;   /* for who has waited long enough, though nothing was told */
 	struct asker *askers; /* by session */
 };
 
@@ -159,8 +163,10 @@ static void on_turn(struct task *task)
 
 	if (session_has_unread(asker->session))
 		return; /* until queries_go_on() */
-	if (!is_ready(asker))
-		return; /* until KNOWN_ALL */
+	if (!is_ready(asker)) {
+		timer_start(asker->queries->late, LATE_MS);
+		return; /* until KNOWN_ALL, or then */
+	}
 	if (asker->waiting->report)
 		answer(asker);
 	else
@@ -180,12 +186,21 @@ void queries_go_on(struct queries *queries, struct session *session)
 }
 
 /* Goes on with questions that couldn't be answered. */
+static void look_again(struct queries *queries)
+{
+	for (struct asker *asker = queries->askers; asker; asker = asker->hh.next)
+		task_due(&asker->task);
+}
+
 static void on_known(void *userdata, enum known_what what, uint32_t domid)
 {
-	struct queries *queries = userdata;
+	if (what == KNOWN_ALL)
+		look_again(userdata);
+}
 
-	for (struct asker *asker = queries->askers; asker && what == KNOWN_ALL; asker = asker->hh.next)
-		task_due(&asker->task);
+static void on_late(evutil_socket_t fd, short what, void *userdata)
+{
+	look_again(userdata);
 }
 
 /* --- asking ----------------------------------------------------------------------------------- */
@@ -202,6 +217,11 @@ struct queries *queries_new(struct relay *relay, const struct status_sources *so
 	queries->ready = ready;
 	queries->begin = begin;
 	queries->userdata = userdata;
+	queries->late = evtimer_new(relay->base, on_late, queries);
+	if (!queries->late) {
+		free(queries);
+		return NULL;
+	}
 	known_listen(sources->known, &queries->sink, on_known, queries);
 	return queries;
 }
@@ -213,6 +233,7 @@ void queries_free(struct queries *queries)
 	while (queries->askers)
 		forget_asker(queries->askers);
 	known_leave(queries->sources->known, &queries->sink);
+	event_free(queries->late);
 	free(queries);
 }
 

@@ -10,7 +10,7 @@ import pytest
 
 from conftest import sleeps
 from library import Connection, waiting_message
-from messaging import EXIT_OK, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_UNREACHABLE, FAST, LOST_SOON, PATIENCE, deliver, eventually, tool, works
+from messaging import EXIT_OK, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_UNREACHABLE, FAST, LOST_SOON, PATIENCE, deliver, eventually, stopped, tool, works
 
 LOCKER = """
 import fcntl, sys, time
@@ -25,6 +25,16 @@ ECONNRESET, ENOTCONN = 104, 107
 def down(node, domid):
     """The node's daemon takes the domain for gone."""
     return node.xenmsg("send", f"{domid}:inbox", "x").returncode == EXIT_UNREACHABLE
+
+
+def test_a_list_waits_seconds_for_a_domain_0_that_tells_nothing(nodes):
+    """However long it is let have time to answer: 100 s here."""
+    zero = nodes(0)[0]
+    one = nodes(1, start=False, config=FAST.replace("setup-timeout = 20s", "setup-timeout = 200s"))[1]
+    with stopped(zero.pid):
+        one.start()
+        done = one.xenmsg("peers", timeout=90)
+    assert done.returncode == EXIT_OK, done
 
 
 @pytest.mark.parametrize("restarted", [1, 2])
