@@ -85,12 +85,14 @@ void directory_believe_on(struct directory *directory)
 						       : 0);
 }
 
-/* Takes what has changed in XenStore, and who is away. */
+/* Takes what has changed in XenStore, and who is away. Of this domain itself it is told that it asks, behind
+ * all that it has asked for. */
 static void take_changed(struct directory *directory, const struct frame_directory_entry *entry)
 {
 	struct known_domain *domain = known_find(directory->with.known, entry->domid);
 
-	if (domain && domain->is_complete && (entry->leaves & CHANGED_AWAY)) {
+	if (domain && domain->is_complete && (entry->leaves & CHANGED_AWAY) &&
+	    entry->domid != directory->with.self->domid) {
 		domain->is_led_to = true;
 		log_limited(LOG_LINK, LOG_BY_DOMAIN(entry->domid), LOG_LEVEL_INFO,
 			    "directory: domain %u is away, and domain 0 leads to it", entry->domid);
@@ -107,12 +109,12 @@ static void take_entry(struct directory *directory, const struct frame_directory
 	struct known_domain *domain;
 	char name[DOMAIN_NAME_MAX + 1] = "";
 
-	if (entry->domid == directory->with.self->domid) /* we read our own nodes ourselves */
-		return;
 	if (entry->state == DIRECTORY_CHANGED) {
 		take_changed(directory, entry);
 		return;
 	}
+	if (entry->domid == directory->with.self->domid) /* we read our own nodes ourselves */
+		return;
 	if (entry->state == DIRECTORY_REMOVED) {
 		known_forget_name(known, entry->domid);
 		return;

@@ -12,8 +12,6 @@ from messaging import EXIT_DENIED, EXIT_OK, EXIT_UNREACHABLE, FAST, TOLD_WATCHES
 from protocol import Program
 from renewing import renew
 
-pytestmark = pytest.mark.unless(away="lists")  # of all peers, which wait 6 s while domain 0 tells them anew at each loss
-
 
 def known(node):
     """The names that a node's daemon knows of all peers, and its own."""

@@ -297,10 +297,12 @@ DIRECTORY_TEST(a_guest_is_told_what_changes_in_xenstore)
 	assert_true(two->told);
 	directory_tell(rig->zero.directory, 2,
 		       (const struct peers_change[]){{.domid = 1, .leaves = CHANGED_HELLO},
-						     {.domid = 7, .leaves = CHANGED_PRESENCE}},
-		       2);
+						     {.domid = 7, .leaves = CHANGED_PRESENCE},
+						     {.domid = 2, .leaves = CHANGED_ASKS}},
+		       3);
 	assert_int_equal(two->leaves[1], CHANGED_HELLO);
 	assert_int_equal(two->leaves[7], CHANGED_PRESENCE);
+	assert_int_equal(two->leaves[2], CHANGED_ASKS); /* so that it knows that this was all */
 	assert_int_equal(one->leaf_changes, 0);
 	known_tell(two->known, KNOWN_LINK_LOST, 0);
 	assert_false(two->told);
