@@ -42,5 +42,5 @@ def test_round_trips_in_a_row_need_fewer_notifications(nodes):
 def test_without_looking_each_round_trip_is_notified_of(nodes):
     one, two = nodes(1, 2, config=FAST + "busy-poll = 0\n").values()
     deliver(one, two)
-    for _ in range(3):
-        assert notifications_of_round_trips(one, two) >= ROUND_TRIPS * 9 // 10
+    # On a busy machine an answer may come before its daemon sleeps.
+    eventually(lambda: notifications_of_round_trips(one, two) >= ROUND_TRIPS * 9 // 10, "nobody looks", timeout=120)
