@@ -278,16 +278,19 @@ static int send_once(struct xenmsg *conn, const char *address, const void *data,
 	return outcome_give(conn, &outcome, conn_explain_address(conn, address, r), result);
 }
 
-/* Begins it again while the policy there isn't known. */
-static int send_again(struct xenmsg *conn, const char *address, const void *data, size_t size,
-		      const struct how *how, struct xenmsg_result *result)
+typedef int (*attempt)(struct xenmsg *conn, const char *address, const void *data, size_t size,
+		       const struct how *how, int64_t deadline, struct xenmsg_result *result);
+
+/* Tries again while the policy there isn't known. */
+static int until_decided(attempt try_once, struct xenmsg *conn, const char *address, const void *data,
+			 size_t size, const struct how *how, struct xenmsg_result *result)
 {
 	int64_t deadline = deadline_in(how->timeout_ms);
 	struct again again = {0};
 	int r;
 
 	do {
-		r = send_once(conn, address, data, size, how, deadline, result);
+		r = try_once(conn, address, data, size, how, deadline, result);
 		if (r != -ENODATA)
 			return r;
 		r = wait_again(conn, &again, deadline);
@@ -316,7 +319,7 @@ int xenmsg_send(struct xenmsg *conn, const char *address, const void *data, size
 		return r;
 	}
 	conn_enter(conn);
-	send_again(conn, address, data, size, &how, result);
+	until_decided(send_once, conn, address, data, size, &how, result);
 	return result_leave(conn, result);
 }
 
@@ -513,23 +516,6 @@ static int call_once(struct xenmsg *conn, const char *address, const void *data,
 	return outcome_give(conn, &outcome, conn_explain_address(conn, address, r), result);
 }
 
-/* Begins it again while the policy there isn't known. */
-static int call_again(struct xenmsg *conn, const char *address, const void *data, size_t size,
-		      const struct how *how, struct xenmsg_result *result)
-{
-	int64_t deadline = deadline_in(how->timeout_ms);
-	struct again again = {0};
-	int r;
-
-	do {
-		r = call_once(conn, address, data, size, how, deadline, result);
-		if (r != -ENODATA)
-			return r;
-		r = wait_again(conn, &again, deadline);
-	} while (r == 0);
-	return result_without_op(result, r);
-}
-
 int xenmsg_call(struct xenmsg *conn, const char *address, const void *data, size_t size,
 		const struct xenmsg_options *options, struct xenmsg_result *result)
 {
@@ -546,7 +532,7 @@ int xenmsg_call(struct xenmsg *conn, const char *address, const void *data, size
 	if (conn_pump(conn) < 0)
 		return result_without_op(result, -ENOTCONN);
 	conn_enter(conn);
-	call_again(conn, address, data, size, &how, result);
+	until_decided(call_once, conn, address, data, size, &how, result);
 	if (result == &unwanted)
 		xenmsg_message_free(result->reply);
 	return result_leave(conn, result);

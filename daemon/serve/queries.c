@@ -111,7 +111,7 @@ static void begin_answer(struct asker *asker)
 
 	turns_spend(&queries->relay->turns, line_of(asker), BEGIN_UNITS);
 	if (query->is_void)
-		session_reply(asker->session, query->request, EAGAIN, NULL, 0);
+		session_reply_error(asker->session, query->request, EAGAIN, "");
 	else
 		query->report = queries->begin(queries->userdata, asker->session, query->request, text);
 	if (!query->report)
@@ -150,7 +150,7 @@ static void send_text(struct asker *asker)
 static void answer(struct asker *asker)
 {
 	if (!asker->is_complete && add_to_text(asker) < 0) {
-		session_reply(asker->session, asker->waiting->request, ENOMEM, NULL, 0);
+		session_reply_error(asker->session, asker->waiting->request, ENOMEM, "");
 		end_query(asker);
 	} else if (asker->is_complete || evbuffer_get_length(asker->text) >= PIECE) {
 		send_text(asker);
