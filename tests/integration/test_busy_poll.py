@@ -43,4 +43,4 @@ def test_without_looking_each_round_trip_is_notified_of(nodes):
     one, two = nodes(1, 2, config=FAST + "busy-poll = 0\n").values()
     deliver(one, two)
     # On a busy machine an answer may come before its daemon sleeps.
-    eventually(lambda: notifications_of_round_trips(one, two) >= ROUND_TRIPS * 9 // 10, "nobody looks", timeout=120)
+    assert sum(notifications_of_round_trips(one, two) >= ROUND_TRIPS * 9 // 10 for _ in range(6)) >= 3
