@@ -8,6 +8,7 @@
 #include "base/cost.h"
 #include "base/turns.h"
 #include "daemon/relay/cancel.h"
+#include "daemon/relay/channel_internal.h"
 #include "daemon/relay/hop_internal.h"
 
 #define MANY 10000u
@@ -85,6 +86,9 @@ SCENE_TEST(a_lost_links_thousands_of_channels_end_between_others_turns, up_with_
 			hop_run_begin(&run, &channels[MANY - 1]->opener);
 			assert_null(run.end);
 			assert_int_equal(channel_cancel(&channels[MANY - 1]->opener, 0), 0);
+			/* What a program sends until its channel's turn has come is counted, and adds up. */
+			assert_int_equal(hop_forward(&channels[MANY - 1]->opener, NULL, 0, 8, 1, false), 8);
+			assert_true(channel_adds_up(&channels[MANY - 1]->acceptor));
 		}
 	}
 	assert_true(scene->relay.turns.longest_pass < TURNS_PASS + TURNS_PIECE);
