@@ -35,7 +35,7 @@ static void write_buffer(struct image *image, struct evbuffer *buffer, uint32_t 
 	image_upto(image, &size, most);
 	if (size && (!pieces || evbuffer_peek(buffer, -1, NULL, pieces, count) != count))
 		image_fail(image, -ENOMEM);
-	for (int i = 0; i < count && !image->error; i++)
+	for (int i = 0; pieces && i < count && !image->error; i++)
 		image_write(image, pieces[i].iov_base, pieces[i].iov_len);
 	free(pieces);
 }
