@@ -22,6 +22,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -209,14 +210,19 @@ static void shared_image(struct image *image, struct session *session)
 {
 	int used = session->uses_memory ? session->memory_fd : session->old_memory_fd,
 	    offered = session->uses_memory ? -1 : session->memory_fd;
+	struct rlimit file;
 
 	layout_image(image, session);
 	image_fd(image, &used);
 	image_fd(image, &offered);
 	image_fd(image, &session->wake_daemon);
 	image_fd(image, &session->wake_program);
-	if (!image->is_read)
+	if (!image->is_read) {
+		if (getrlimit(RLIMIT_FSIZE, &file) == 0 && file.rlim_cur < session->memory_size)
+			image_fail(image,
+				   -EFBIG); /* the next daemon couldn't make as much, and would end it */
 		return;
+	}
 	image_expect(image, session->wake_daemon >= 0 && session->wake_program >= 0);
 	take_memory(image, session, used, offered);
 	if (image->error)

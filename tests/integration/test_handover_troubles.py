@@ -54,12 +54,13 @@ def test_a_program_that_spoils_at_the_last_moment_loses_nothing(installed, scrip
     waiting.come()
 
 
-def test_an_image_that_there_is_no_room_for_loses_nothing(installed, two):
+@pytest.mark.parametrize("size", [200000, 10], ids=["for itself", "for the memory of a program"])
+def test_an_image_that_there_is_no_room_for_loses_nothing(installed, two, size):
     """The daemon goes on, with links, watches, and what waits; and hands over when it can."""
     node, install = installed
     inbox, waiting = two.receiver("inbox"), Waiting(node)
     publisher = Connection(node.socket)
-    assert publisher.bind("large", TOPIC | RETAIN) == 0 and publisher.send("self:large", b"x" * 200000) == 0
+    assert publisher.bind("large", TOPIC | RETAIN) == 0 and publisher.send("self:large", b"x" * size) == 0
     node.send("2:inbox", "before")
     path = node.directory / "watched"
     with open(path, "wb") as file:
@@ -83,7 +84,7 @@ def test_an_image_that_there_is_no_room_for_loses_nothing(installed, two):
         assert late.subscribe("self:large") == 0
         while not (data := late.receive().data):  # what it is told first
             pass
-        assert data == b"x" * 200000
+        assert data == b"x" * size
     publisher.close()
     waiting.come()
     assert ended(inbox.process).splitlines() == ["before", "after"]
