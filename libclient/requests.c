@@ -371,8 +371,12 @@ static int on_reply(struct requests *requests, const struct frame_header *header
 	if (!request->op.settled && fifo_append(&request->body, reply.body.data, reply.body.size) < 0)
 		return -ENOMEM;
 	if (header->flags & FRAME_FLAG_MORE) {
-		if (request->expires >= 0)
+		/* What had come before a hand-over, and comes again, is no progress, so hand-overs can't make
+		 * this last for ever. */
+		if (request->expires >= 0 && fifo_size(&request->body) > request->furthest) {
+			request->furthest = fifo_size(&request->body);
 			expires(request, request->timeout_ms);
+		}
 		return 0;
 	}
 	error = reply.error ? frame_error(reply.error, -EPROTO) : 0;

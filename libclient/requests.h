@@ -36,6 +36,7 @@ struct request {
 	bool told;
 	int error;	  /* negative errno, once settled */
 	struct fifo body; /* of the REPLY, as far as it has come */
+	size_t furthest;  /* that has come of it, also before it was asked for again */
 	int timeout_ms;
 	int64_t expires; /* deadline.h */
 	xenmsg_done done;

@@ -91,6 +91,36 @@ BOTH(an_answer_that_a_hand_over_cuts_short_is_asked_for_again)
 	free(json);
 }
 
+/* Each piece comes within the time-out, and the answer never: until the program has given up. */
+static void hand_over_again_and_again(struct fake *daemon)
+{
+	uint32_t number;
+	int times = 0;
+
+	fake_expect(daemon, FRAME_QUERY);
+	number = daemon->header.channel;
+	do {
+		fake_reply(daemon, number, 0, "[0,", true);
+		assert_int_equal(poll(NULL, 0, 50), 0);
+		fake_reply(daemon, number, EAGAIN, "", false);
+		fake_read(daemon);
+		assert_true(++times < 200);
+	} while (daemon->header.type == FRAME_QUERY);
+	assert_int_equal(daemon->header.type, FRAME_PROBE);
+	fake_reply(daemon, daemon->header.channel, EHOSTDOWN, "", false);
+}
+
+BOTH(an_answer_cut_short_again_and_again_ends_in_time)
+{
+	uint64_t rtt;
+	char *json;
+
+	fake_meanwhile(&fake, hand_over_again_and_again);
+	assert_int_equal(xenmsg_query(fake.conn, "peers", XENMSG_WITHIN(200), &json), -ETIMEDOUT);
+	assert_int_equal(xenmsg_ping(fake.conn, "2", NULL, &rtt), -EHOSTDOWN);
+	fake_join(&fake);
+}
+
 static void answer_ping(struct fake *daemon)
 {
 	uint8_t payload[16] = {0};
