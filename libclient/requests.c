@@ -380,8 +380,9 @@ static int on_reply(struct requests *requests, const struct frame_header *header
 		return 0;
 	}
 	error = reply.error ? frame_error(reply.error, -EPROTO) : 0;
-	if (error == -EAGAIN && request->type == FRAME_QUERY && !request->op.settled) {
-		/* The daemon has handed over in the midst of its answer. */
+	if (error == -EAGAIN && (request->type == FRAME_QUERY || request->type == FRAME_PROBE) &&
+	    !request->op.settled) {
+		/* The daemon has handed over before the answer was whole. */
 		fifo_free(&request->body);
 		return send_question(request);
 	}

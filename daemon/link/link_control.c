@@ -77,7 +77,7 @@ static bool take_relayed_pong(struct link *link, const struct frame_header *head
 
 	if (frame_ping_relayed_decode(payload, header->length, &pong) < 0)
 		return false;
-	rtt_ns = pings_take_relayed(&link->pings, pong.token,
+	rtt_ns = pings_take_relayed(&link->pings, link->hop, pong.token,
 				    pong.number ? frame_error(pong.number, -EPROTO) : 0, &domid);
 	other = rtt_ns ? link_find_domain(link->links, domid) : NULL;
 	if (other)

@@ -213,7 +213,7 @@ uint64_t pings_take_pong(struct pings *pings, uint64_t token)
 	return rtt_ns;
 }
 
-uint64_t pings_take_relayed(struct pings *pings, uint64_t token, int result, uint32_t *domid)
+uint64_t pings_take_relayed(struct pings *pings, struct hop *hop, uint64_t token, int result, uint32_t *domid)
 {
 	struct ping *ping;
 	uint64_t rtt_ns;
@@ -223,6 +223,11 @@ uint64_t pings_take_relayed(struct pings *pings, uint64_t token, int result, uin
 		return 0;
 	rtt_ns = clock_ns() - ping->sent_ns;
 	*domid = is_far(ping) ? UINT32_MAX : get_u32(ping->payload + TOKEN_SIZE);
+	if (result == -EAGAIN) {
+		result = hop_send(hop, FRAME_PING, 0, 0, ping->payload, ping->size);
+		if (result == 0)
+			return 0;
+	}
 	finish(pings, ping, result < 0 ? result : (int64_t)rtt_ns);
 	return result < 0 ? 0 : rtt_ns;
 }
@@ -271,6 +276,12 @@ void pings_move(struct pings *pings, struct pings *to)
 			finish(pings, ping, -EHOSTUNREACH);
 }
 
+/* Of who relays the peer may be there. */
+static int error_of(const struct ping *ping, int error)
+{
+	return is_relayed(ping) && error != -EAGAIN ? -EHOSTUNREACH : error;
+}
+
 void pings_fail(struct pings *pings, int error)
 {
 	struct pings ended = *pings;
@@ -279,14 +290,14 @@ void pings_fail(struct pings *pings, int error)
 	while (ended.awaiting)
 		finish(&ended, ended.awaiting, error);
 	while (ended.list)
-		finish(&ended, ended.list, is_relayed(ended.list) ? -EHOSTUNREACH : error);
+		finish(&ended, ended.list, error_of(ended.list, error));
 }
 
 void pings_fail_sent(struct pings *pings, int error)
 {
 	/* Another question is added to the end. */
 	while (pings->list && pings->list->token)
-		finish(pings, pings->list, is_relayed(pings->list) ? -EHOSTUNREACH : error);
+		finish(pings, pings->list, error_of(pings->list, error));
 }
 
 void pings_forget(struct pings *pings, const void *userdata)

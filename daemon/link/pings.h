@@ -8,6 +8,7 @@
  *
  *   waiting ──the link is up: PING──▶ sent ──PONG──▶ answered
  *      └─────────────────────────────────┴──the session ends──▶ answered with its error
+ *      │                                 ├──this daemon hands over──▶ answered with EAGAIN: it is asked for again
  *      │                                 └──no answer in time──▶ answered with ETIMEDOUT
  *      └─────────────────────────────────┴──the pinger has gone──▶ forgotten
  *
@@ -58,10 +59,11 @@ void pings_relay(struct pings *pings, uint32_t domid, struct pings *to);
 void pings_move(struct pings *pings, struct pings *to);
 /* Fails those that wait to be relayed within this host: the peer doesn't do that. */
 void pings_refuse_relayed(struct pings *pings);
-/* Takes an answer to one of them: `result` is 0 or a negative errno. Returns the round trip in ns, and in
- * *domid whose it is (UINT32_MAX: a domain's on another host); 0 if it answers none of them, or with an
- * error. */
-uint64_t pings_take_relayed(struct pings *pings, uint64_t token, int result, uint32_t *domid);
+/* Takes an answer to one of them: `result` is 0 or a negative errno; -EAGAIN: who relays it has handed over,
+ * so it is sent again. Returns the round trip in ns, and in *domid whose it is (UINT32_MAX: a domain's on
+ * another host); 0 if it answers none of them, or with an error. */
+uint64_t pings_take_relayed(struct pings *pings, struct hop *hop, uint64_t token, int result,
+			    uint32_t *domid);
 /* Whether anything is on its way, or waits. */
 bool pings_are_there(const struct pings *pings);
 /* Ends with -ETIMEDOUT those of programs, and of who relays, that were sent by `until_ns` and weren't

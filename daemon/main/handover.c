@@ -133,9 +133,9 @@ static void end_others(struct daemon *daemon)
 	watches_hold(daemon->watches);
 	host_watches_hold(daemon->host_watches);
 	via_hand_over(daemon->via);
+	asks_hand_over(daemon->asks);
 	links_hand_over(daemon->links);
 	hosts_hand_over(daemon->hosts);
-	asks_hand_over(daemon->asks);
 	relay_run(&daemon->relay, LAST_PASSES);
 	links_end_others(daemon->links, asks_nothing, daemon);
 	tracers_hand_over(daemon->tracers, daemon->queries);

@@ -100,7 +100,7 @@ def test_a_pair_that_does_not_read_holds_no_other(zero, guests):
         assert not outcomes
 
 
-@pytest.mark.unless(renewed="pings")
+@pytest.mark.unless(renewed="learned")
 def test_it_is_seen_who_is_talked_to_through_domain_0(zero, guests):
     one, two = guests(2)
     done = one.xenmsg("ping", str(two.domid), "--count", "3")  # before anything else was sent
@@ -271,7 +271,6 @@ def test_relayed_traffic_goes_on_if_its_destination_is_restored(host, nodes, gue
             restore(times)
 
 
-@pytest.mark.unless(renewed="pings")
 @pytest.mark.parametrize("may_map", [False, True], ids=["neither may map", "a link could be made"])
 def test_what_is_opened_to_a_saved_guest_waits_in_domain_0(host, nodes, guests, zero, may_map):
     """By its name, UUID and number; after the restore, too, before its daemon has heard of that."""
@@ -467,7 +466,6 @@ def test_a_guest_can_ask_domain_0_for_nothing_but_another_guest(zero, guests, pe
     assert peer.ask("close") == "ok closed"
 
 
-@pytest.mark.unless(renewed="stock")
 @pytest.mark.parametrize("way, address", [("opens-reset", "{}:sink"), ("opens-refused", "{}:nobody"), ("relayed-pings", "{}")])
 def test_a_guest_that_floods_domain_0_takes_nobodys_turn(host, zero, guests, way, address):
     one, two = guests(2)

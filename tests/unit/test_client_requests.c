@@ -130,6 +130,23 @@ static void answer_ping(struct fake *daemon)
 	fake_send(daemon, FRAME_REPLY, 0, daemon->header.channel, payload, 16);
 }
 
+static void answer_ping_of_the_next_daemon(struct fake *daemon)
+{
+	fake_expect(daemon, FRAME_PROBE);
+	fake_reply(daemon, daemon->header.channel, EAGAIN, "", false);
+	answer_ping(daemon);
+}
+
+BOTH(a_ping_that_a_hand_over_ends_is_asked_for_again)
+{
+	uint64_t rtt;
+
+	fake_meanwhile(&fake, answer_ping_of_the_next_daemon);
+	assert_int_equal(xenmsg_ping(fake.conn, "2", NULL, &rtt), 0);
+	fake_join(&fake);
+	assert_int_equal(rtt, 123456);
+}
+
 BOTH(answers_may_come_in_pieces_and_late)
 {
 	uint64_t rtt;

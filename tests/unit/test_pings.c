@@ -10,6 +10,7 @@
 #include "daemon/relay/hop.h"
 #include "daemon/link/pings.h"
 #include "wire/bytes.h"
+#include "wire/frame.h"
 
 #define PROGRAMS 250u
 #define EACH	 64u
@@ -25,7 +26,7 @@ int hop_send(struct hop *hop, uint8_t type, uint8_t flags, uint32_t channel, con
 	if (send_error)
 		return send_error;
 	assert_int_equal(type, FRAME_PING);
-	assert_int_equal(length, 8);
+	assert_true(length == 8 || length == FRAME_PING_RELAYED_SIZE);
 	assert_true(sent_count < sizeof(sent) / sizeof(sent[0]));
 	sent[sent_count++] = get_u64(payload);
 	return 0;
@@ -82,6 +83,25 @@ TEST_WITH(each_gets_the_answer_to_its_own, set_up, NULL)
 	assert_true(pings_take_pong(&pings, sent[0]) > 0);
 	assert_int_equal(a.answers, 2);
 	assert_null(pings.list);
+}
+
+TEST_WITH(a_relayed_one_is_sent_again_if_who_relays_it_hands_over, set_up, NULL)
+{
+	const struct frame_ping_relayed what = {.number = 7};
+	struct program a = {0};
+	struct pings pings = {0};
+	uint32_t domid = 0;
+
+	assert_int_equal(pings_add_relayed(&pings, &what, on_result, &a, 1), 0);
+	pings_send(&pings, NULL);
+	assert_int_equal(pings_take_relayed(&pings, NULL, sent[0], -EAGAIN, &domid), 0);
+	assert_int_equal(sent_count, 2);
+	assert_int_equal(sent[1], sent[0]);
+	assert_int_equal(a.answers, 0);
+	assert_true(pings_take_relayed(&pings, NULL, sent[1], 0, &domid) > 0);
+	assert_int_equal(domid, 7);
+	assert_int_equal(a.answers, 1);
+	assert_true(a.result > 0);
 }
 
 TEST_WITH(heartbeat_is_one_at_a_time_and_stays_when_programs_go, set_up, NULL)
