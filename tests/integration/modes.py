@@ -151,10 +151,11 @@ class Away(Mode):
     pause = 1
 
     def disturb(self, node, chance):
-        links = [link["peer"]["domid"] for link in node.status()["links"] if link["state"] == "up" and not link["peer"]["host"]]
-        if links:
-            with node.store() as store:
-                store.take_away_hello(node, chance.choice(links))
+        with contextlib.suppress(OSError, Closed, Timeout):  # a test may kill it meanwhile
+            links = [link["peer"]["domid"] for link in node.status()["links"] if link["state"] == "up" and not link["peer"]["host"]]
+            if links:
+                with node.store() as store:
+                    store.take_away_hello(node, chance.choice(links))
 
 
 class Small(Mode):
