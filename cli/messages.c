@@ -132,6 +132,18 @@ static void reap(struct message_command *command, bool to_the_end)
 	}
 }
 
+/* Waits until the connection has something to do but for messages, of which the next may be there all the
+ * time; or until a command ends. */
+static int wait_without_messages(struct xenmsg *conn)
+{
+	int r = xenmsg_pause(conn);
+
+	if (r == 0)
+		r = interrupt_wait(conn, -1);
+	xenmsg_resume(conn);
+	return r;
+}
+
 /* Waits until a command has ended. */
 static int wait_for(struct xenmsg *conn, pid_t pid)
 {
@@ -144,7 +156,7 @@ static int wait_for(struct xenmsg *conn, pid_t pid)
 
 		if (ended == pid || (ended < 0 && errno != EINTR))
 			return status;
-		r = is_served ? interrupt_wait(conn, -1) : 0;
+		r = is_served ? wait_without_messages(conn) : 0;
 		is_served = r >= 0 || r == -EINTR;
 	}
 }
@@ -173,7 +185,7 @@ int message_command_wait_for_a_place(struct message_command *command, struct xen
 		reap(command, false);
 		if (command->running < command->jobs || interrupt_came())
 			return 0;
-		r = interrupt_wait(conn, -1); /* until a command ends, too */
+		r = wait_without_messages(conn);
 		if (r < 0 && r != -EINTR)
 			return r;
 	}

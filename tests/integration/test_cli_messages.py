@@ -17,7 +17,7 @@ import time
 
 import pytest
 
-from library import Connection
+from library import TOPIC, Connection
 from messaging import (EXIT_ANSWERED, EXIT_LIMIT, EXIT_NO_DAEMON, EXIT_NO_ENDPOINT, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_USAGE,
                        PATIENCE, eventually, feed, given_time, sleeps, stopped, tool)
 
@@ -331,6 +331,29 @@ def test_several_commands_run_at_a_time(one, tmp_path):
     _, err = inbox.process.communicate(timeout=30 * PATIENCE)
     assert inbox.process.returncode == 0
     assert sorted(re.findall(rb"ended with status (\d)", err)) == [b"1", b"2", b"3"]
+
+
+@pytest.mark.parametrize("words", [["recv"], ["recv", "--confirm"], ["subscribe"]], ids=" ".join)
+def test_what_waits_for_a_command_to_end_costs_nothing(one, tmp_path, words):
+    """It took a whole CPU while the next message was there: each look found it again."""
+    command = f'cd "{tmp_path}"; touch begun; until [ -e go ]; do sleep 0.01; done'
+    with Connection(one.socket) as sender:
+        if words == ["subscribe"]:
+            assert sender.bind("news", TOPIC) == 0
+            reader = one.popen("subscribe", "self:news", "--exec", command, "--count", "3")
+            eventually(lambda: sender.send("self:news", b"x") == 0 and (tmp_path / "begun").exists(), "it has subscribed")
+            sender.send("self:news", b"x")
+        else:
+            reader = one.receiver("inbox", "--exec", command, "--count", "3", *words[1:]).process
+            for _ in range(3):
+                sender.post("self:inbox", b"x", lambda result: None)
+            eventually((tmp_path / "begun").exists, "the first has begun")
+        eventually(lambda: all(sleeps(reader.pid) for _ in range(50)), "it sleeps")
+        (tmp_path / "go").touch()
+        if words == ["subscribe"]:
+            sender.send("self:news", b"x")
+        eventually(lambda: sender.wait(0) >= 0 and reader.poll() is not None, "all are handled")
+    assert reader.returncode == 0
 
 
 def test_the_end_of_one_of_several_commands_is_told_at_once(one):
