@@ -35,8 +35,6 @@ struct host_policy;
 
 /* Reads the files *.conf of the directory; none: no rules. As policy_load(). */
 int host_policy_load(struct host_policy **policy, const char *directory, char **error);
-/* Reads a policy of one file. */
-int host_policy_load_stream(struct host_policy **policy, FILE *file, const char *path, char **error);
 void host_policy_free(struct host_policy *policy);
 /* Its rules and files, for policy_rules() and its like; the policy that this returns decides nothing
  * itself. */

@@ -406,27 +406,16 @@ static int give(struct host_policy **out, struct host_policy *policy, int r)
 	return r;
 }
 
-/* Checks the whole of it before. */
-static int finish(struct host_policy **out, struct host_policy *policy, int r, char **error)
-{
-	return give(out, policy, r == 0 ? check_all_tags(policy, error) : r);
-}
-
 int host_policy_load(struct host_policy **out, const char *directory, char **error)
 {
 	struct host_policy *policy = new_policy();
+	int r;
 
 	*error = NULL;
-	return policy ? finish(out, policy, conf_dir_read(directory, load_file, policy, error), error)
-		      : -ENOMEM;
-}
-
-int host_policy_load_stream(struct host_policy **out, FILE *file, const char *path, char **error)
-{
-	struct host_policy *policy = new_policy();
-
-	*error = NULL;
-	return policy ? finish(out, policy, load_file(policy, file, path, error), error) : -ENOMEM;
+	if (!policy)
+		return -ENOMEM;
+	r = conf_dir_read(directory, load_file, policy, error);
+	return give(out, policy, r == 0 ? check_all_tags(policy, error) : r);
 }
 
 int host_policy_load_share(struct host_policy **out, FILE *file, host_domain_fn each, void *userdata,

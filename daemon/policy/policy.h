@@ -20,7 +20,6 @@
 
 #include <stdbool.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <sys/types.h>
 
 struct policy;
@@ -29,8 +28,6 @@ struct rule;
 /* Reads a policy; an empty or missing directory is one without rules. -EINVAL: a file has a mistake; else why
  * it can't be read. *error is a sentence for people with file and line, which the caller frees. */
 int policy_load(struct policy **policy, const char *directory, char **error);
-/* Does the same for a policy of one file; errors call it `path`. */
-int policy_load_stream(struct policy **policy, FILE *file, const char *path, char **error);
 void policy_free(struct policy *policy);
 unsigned policy_rules(const struct policy *policy);
 /* Returns how many units (turns.h) a decision by it takes at most. */

@@ -347,11 +347,3 @@ int policy_load(struct policy **out, const char *directory, char **error)
 	*error = NULL;
 	return policy ? give(out, policy, conf_dir_read(directory, load_stream, policy, error)) : -ENOMEM;
 }
-
-int policy_load_stream(struct policy **out, FILE *file, const char *path, char **error)
-{
-	struct policy *policy = calloc(1, sizeof(*policy));
-
-	*error = NULL;
-	return policy ? give(out, policy, load_stream(policy, file, path, error)) : -ENOMEM;
-}

@@ -10,6 +10,7 @@
 
 #include "daemon/policy/host_policy.h"
 #include "daemon/policy/host_told.h"
+#include "tests/conf_text.h"
 #include "tests/fuzz/fuzz.h"
 #include "wire/frame.h"
 
@@ -106,14 +107,14 @@ static void take_file(const uint8_t *data, size_t size)
 {
 	static const struct policy_subject receiver = {.domid = 2, .name = "sql", .uuid = ""};
 	struct host_policy *policy = NULL;
-	FILE *file = fmemopen((void *)(uintptr_t)data, size, "r");
 	struct policy_subject to;
 	char *error;
 	int r;
 
-	check(file != NULL);
-	r = host_policy_load_stream(&policy, file, "fuzz", &error);
-	fclose(file);
+	conf_text = fmemopen((void *)(uintptr_t)data, size, "r");
+	check(conf_text != NULL);
+	r = host_policy_load(&policy, "fuzz", &error);
+	fclose(conf_text);
 	if (r == -EINVAL)
 		check(error && !strncmp(error, "fuzz:", 5) && !policy);
 	if (r == 0) {

@@ -3,6 +3,7 @@
  * everybody, each time alike, shows an endpoint where it may be reached, and says so. */
 
 #include "daemon/policy/policy.h"
+#include "tests/conf_text.h"
 #include "tests/fuzz/fuzz.h"
 
 /* Finds out from what is said who the endpoint is shown to whether that is so. */
@@ -88,15 +89,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	};
 	struct policy *policy = NULL;
 	char *error;
-	FILE *file;
 	int r;
 
 	if (size == 0) /* fmemopen takes it for an error */
 		return 0;
-	file = fmemopen((void *)(uintptr_t)data, size, "r");
-	if (!file)
+	conf_text = fmemopen((void *)(uintptr_t)data, size, "r");
+	if (!conf_text)
 		return 0;
-	r = policy_load_stream(&policy, file, "fuzz", &error);
+	r = policy_load(&policy, "fuzz", &error);
 	if (r == -EINVAL)
 		check(error && !strncmp(error, "fuzz:", 5) && !policy);
 	if (r == 0) {
@@ -108,6 +108,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		policy_free(policy);
 	}
 	free(error);
-	fclose(file);
+	fclose(conf_text);
 	return 0;
 }

@@ -23,6 +23,7 @@
 #include "daemon/policy/host_policy.h"
 #include "daemon/policy/host_told.h"
 #include "daemon/policy/policy.h"
+#include "tests/conf_text.h"
 #include "wire/frame.h"
 
 #define WORDS 6
@@ -186,6 +187,8 @@ static FILE *read_text(size_t size, char **into)
 	file = fmemopen(text, size + 1, "r"); /* one more: it takes no empty one */
 	if (size == 0)
 		file = fopen("/dev/null", "r");
+	if (!file)
+		fail("no memory");
 	text[size] = '\n';
 	return file;
 }
@@ -193,15 +196,14 @@ static FILE *read_text(size_t size, char **into)
 static struct policy *read_policy(size_t size)
 {
 	char *text, *error = NULL;
-	FILE *file = read_text(size, &text);
 	struct policy *policy = NULL;
 
-	if (!file || policy_load_stream(&policy, file, "policy", &error) < 0) {
+	conf_text = read_text(size, &text);
+	if (policy_load(&policy, "policy", &error) < 0) {
 		printf("error %s\n", error ? error : strerror(errno));
 		policy = NULL;
 	}
-	if (file)
-		fclose(file);
+	fclose(conf_text);
 	free(error);
 	free(text);
 	return policy;
@@ -210,13 +212,13 @@ static struct policy *read_policy(size_t size)
 static void read_host_policy(size_t size)
 {
 	char *text, *error = NULL;
-	FILE *file = read_text(size, &text);
 
+	conf_text = read_text(size, &text);
 	host_policy_free(host_policy);
 	host_policy = NULL;
-	if (!file || host_policy_load_stream(&host_policy, file, "host policy", &error) < 0)
+	if (host_policy_load(&host_policy, "host policy", &error) < 0)
 		fail(error ? error : strerror(errno));
-	fclose(file);
+	fclose(conf_text);
 	free(text);
 }
 

@@ -3,7 +3,7 @@
  * have missed are together all there was, in its order; no more than so many are under way to him; and who
  * keeps the newest has them, who keeps the oldest loses nothing that his bound has room for. */
 #include "tests/unit/random.h"
-#include "tests/unit/topic_log_more.h"
+#include "tests/unit/topic_rig.h"
 #include "tests/unit/unit.h"
 
 #include "base/turns.h"
@@ -39,7 +39,7 @@ static void append(struct topic_log *log, bool is_state, uint64_t state)
 	assert_int_equal(topic_log_append(log, entry), 0);
 }
 
-static void send(struct reader *reader, uint32_t size, bool is_notice)
+static void give(struct reader *reader, uint32_t size, bool is_notice)
 {
 	reader->sent_end += size;
 	if (is_notice)
@@ -70,7 +70,7 @@ static bool step(const struct topic_log *log, struct reader *reader)
 		if (entry)
 			reader->position = topic_log_before(&reader->position, entry);
 		reader->count += missed.count;
-		send(reader, 48, true);
+		give(reader, 48, true);
 		return true;
 	}
 	assert_non_null(entry);
@@ -79,7 +79,7 @@ static bool step(const struct topic_log *log, struct reader *reader)
 		reader->state = words[1];
 	else
 		assert_int_equal(words[0], reader->count++); /* in order, none twice, all others told */
-	send(reader, entry->size, entry->is_notice);
+	give(reader, entry->size, entry->is_notice);
 	return true;
 }
 

@@ -3,7 +3,7 @@
  * room. Whatever happens, what a reader gets and what he is told to have missed are together all there was,
  * in its order. */
 #include "tests/unit/random.h"
-#include "tests/unit/topic_log_more.h"
+#include "tests/unit/topic_rig.h"
 #include "tests/unit/unit.h"
 
 #include "base/turns.h"

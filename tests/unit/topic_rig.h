@@ -28,4 +28,11 @@ struct topic *topic_rig_topic(struct topic_rig *rig);
 /* The daemon opens a channel to the topic, in which nothing was sent yet. As topic_accept(). */
 int topic_rig_subscribe(struct topic_rig *rig, struct topic *topic);
 
+/* Whether there is something for the reader: an entry, or that he has missed some. */
+static inline bool topic_log_has_more(const struct topic_log *log, const struct topic_position *position)
+{
+	return position->index < log->next || position->count < log->count ||
+	       position->unknown < log->unknown;
+}
+
 #endif
