@@ -389,18 +389,3 @@ void metrics_write(struct json_object *status, FILE *out)
 		fputs("# Of each list the 100 entries that matter most; --all has every one.\n", out);
 	metrics_write_host(&source, 1, out);
 }
-
-void metrics_write_table(FILE *out)
-{
-	fputs("| metric | type | labels | meaning |\n|---|---|---|---|\n", out);
-	fputs("| `xenmsg_up` | gauge | | " UP_HELP " |\n", out);
-	for (size_t i = 0; i < METRICS; i++) {
-		const struct metric *metric = &metrics[i];
-
-		fprintf(out, "| `%s` | %s |", metric->name, type_names[metric->type]);
-		for (const struct label *label = metric->labels; label && label->name; label++)
-			fprintf(out, " %s", label->name);
-		fprintf(out, "%s%s | %s |\n", strchr(metric->path, '*') ? " resource" : "",
-			metric->type == HISTOGRAM ? " le" : "", metric->help);
-	}
-}

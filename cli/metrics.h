@@ -24,7 +24,5 @@ struct metrics_source {
 void metrics_write(struct json_object *status, FILE *out);
 /* Writes those of several daemons, each metric together. */
 void metrics_write_host(const struct metrics_source *sources, size_t count, FILE *out);
-/* Writes the table itself in Markdown. */
-void metrics_write_table(FILE *out);
 
 #endif

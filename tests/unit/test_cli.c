@@ -9,7 +9,7 @@
 #include "cli/far_status.h"
 #include "cli/fields.h"
 #include "cli/histogram.h"
-#include "cli/metrics.h"
+#include "cli/metrics.c"
 #include "cli/payload.h"
 #include "cli/terminal.h"
 
@@ -288,13 +288,29 @@ static char *read_source(const char *name)
 	return text;
 }
 
+/* Writes the table itself in Markdown. */
+static void write_table(FILE *out)
+{
+	fputs("| metric | type | labels | meaning |\n|---|---|---|---|\n", out);
+	fputs("| `xenmsg_up` | gauge | | " UP_HELP " |\n", out);
+	for (size_t i = 0; i < METRICS; i++) {
+		const struct metric *metric = &metrics[i];
+
+		fprintf(out, "| `%s` | %s |", metric->name, type_names[metric->type]);
+		for (const struct label *label = metric->labels; label && label->name; label++)
+			fprintf(out, " %s", label->name);
+		fprintf(out, "%s%s | %s |\n", strchr(metric->path, '*') ? " resource" : "",
+			metric->type == HISTOGRAM ? " le" : "", metric->help);
+	}
+}
+
 TEST(the_document_has_the_table_of_all_metrics)
 {
 	char *document = read_source("doc/metrics.md"), *table = NULL;
 	size_t size;
 	FILE *out = open_memstream(&table, &size);
 
-	metrics_write_table(out);
+	write_table(out);
 	fclose(out);
 	if (!strstr(document, table))
 		fail_msg("doc/metrics.md must have this table:\n%s", table);
