@@ -541,19 +541,13 @@ struct topic *topics_claim(const struct image_hops *hops, uint32_t number, const
 	return topic;
 }
 
-/* Whether it is whole, now that all was read. */
-static void check(struct image *image, struct topic *topic)
+/* Whether it has what it needs, now that all was read. */
+static bool is_whole(const struct topic *topic)
 {
-	if (image->error)
-		return;
-	image_expect(image, !topic->publisher || topic->in_image->is_bound);
-	image_expect(image, !topic->is_replica || (topic->state == REPLICA_TRYING ||
-						   topic->state == REPLICA_LIVE) == (topic->feeds != NULL));
-}
+	bool has_feed = topic->state == REPLICA_TRYING || topic->state == REPLICA_LIVE;
 
-void topics_check_image(struct topics *topics, struct image *image)
-{
-	each(topics, image, check);
+	return (!topic->publisher || topic->in_image->is_bound) &&
+	       (!topic->is_replica || has_feed == (topic->feeds != NULL));
 }
 
 /* What has to end with the topic: else it would wait for what can't come. -ENOMEM. */
@@ -578,13 +572,10 @@ int topics_lose_unfit(struct image_hops *hops)
 
 	for (uint32_t i = first; i < first + hops->topics && r == 0; i++) {
 		struct topic *topic = hop_owner(hops->hops[i]);
-		struct image whole = {.is_read = true};
 
 		if (!topic)
 			continue; /* a stand-in */
-		if (image_hops_has(hops, i))
-			check(&whole, topic);
-		if (whole.error)
+		if (image_hops_has(hops, i) && !is_whole(topic))
 			r = image_hops_lose(hops, i);
 		if (r == 0 && !image_hops_has(hops, i))
 			r = lose_programs(hops, topic);

@@ -104,12 +104,10 @@ uint32_t topic_number_in_image(const struct topic *topic);
 struct topic *topics_in_image(const struct image_hops *hops, uint32_t number);
 /* Returns it for the endpoint of its publisher, who gets it once. NULL: it isn't his. */
 struct topic *topics_claim(const struct image_hops *hops, uint32_t number, const struct session *publisher);
-/* Checks that each topic has what it needs, once everything was read. */
 #ifdef XENMSG_INVARIANTS
 /* Lists have what they count, and nobody is ahead of a log. */
 void topics_check(const struct topics *topics);
 #endif
-void topics_check_image(struct topics *topics, struct image *image);
 /* Once all was read: has those end that aren't whole, with the programs that publish there or wait for what
  * comes. -ENOMEM. */
 int topics_lose_unfit(struct image_hops *hops);

@@ -359,7 +359,7 @@ static void run(struct relay *relay, struct image *image, struct topics *topics,
 		parts.watching[i] = watching(relay, &parts);
 	while ((type = image_next(image)))
 		read_section(image, &hops, programs, &parts, relay, type);
-	topics_check_image(topics, image);
+	image_expect(image, topics_lose_unfit(&hops) == 0 && !hops.state_count);
 	if (!image->error) {
 		topics_go_on(topics);
 		streams_go_on(parts.streams);
@@ -388,6 +388,7 @@ static void run(struct relay *relay, struct image *image, struct topics *topics,
 	memory_lives_free(parts.lives);
 	quota_free(parts.quota);
 	free(hops.hops);
+	free(hops.states);
 	free(hops.spoilt);
 	free(programs);
 }

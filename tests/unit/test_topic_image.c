@@ -108,9 +108,13 @@ static int read_rig(struct topic_rig *rig, const uint8_t *bytes, size_t size)
 	image_open_bytes(&image, bytes, size);
 	while ((type = image_next(&image)))
 		read_section(rig, &image, &all, type);
-	topics_check_image(rig->topics, &image);
 	r = image.error;
+	if (r == 0)
+		r = topics_lose_unfit(&all);
+	if (r == 0 && all.state_count)
+		r = -EINVAL;
 	image_free(&image);
+	free(all.states);
 	free(all.spoilt);
 	return r;
 }
