@@ -312,10 +312,7 @@ void image_release(struct image_pages *pages)
 {
 	if (!pages || --pages->holders)
 		return;
-	if (pages->is_mapped)
-		munmap(pages->data, pages->size);
-	else
-		free(pages->data);
+	munmap(pages->data, pages->size);
 	free(pages);
 }
 
@@ -325,52 +322,32 @@ struct image_pages *image_hold(struct image *image)
 	return image->pages;
 }
 
-/* Reads what lies there, which is the image's from here on. */
-static int open_pages(struct image *image, void *data, size_t size, bool is_mapped)
-{
-	struct image_pages *pages = calloc(1, sizeof(*pages));
-
-	if (!pages) {
-		if (is_mapped)
-			munmap(data, size);
-		else
-			free(data);
-		return image->error = -ENOMEM;
-	}
-	*pages = (struct image_pages){.holders = 1, .data = data, .size = size, .is_mapped = is_mapped};
-	image->pages = pages;
-	image->data = data;
-	image->size = size;
-	return image->error = read_frame(image);
-}
-
-int image_open_bytes(struct image *image, const void *data, size_t size)
-{
-	void *copy = malloc(size + 1);
-
-	*image = (struct image){.is_read = true};
-	if (!copy)
-		return image->error = -ENOMEM;
-	memcpy(copy, data, size);
-	return open_pages(image, copy, size, false);
-}
-
 /* Reads all of the memfd, without looking at the descriptors. What stays of it (image_hold()) may be written
  * to, which the memfd doesn't see. */
 static int open_memfd(struct image *image, int fd)
 {
 	int seals = fcntl(fd, F_GET_SEALS);
+	struct image_pages *pages;
 	struct stat status;
-	void *mapped;
 
 	*image = (struct image){.is_read = true};
 	if (seals < 0 || (seals & SEALS) != SEALS || fstat(fd, &status) < 0 || status.st_size <= 0 ||
 	    status.st_size > IMAGE_MAX + (off_t)IMAGE_FDS_MAX * FD_SIZE)
 		return image->error = -EINVAL;
-	mapped = mmap(NULL, (size_t)status.st_size, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
-	if (mapped == MAP_FAILED)
-		return image->error = -errno;
-	return open_pages(image, mapped, (size_t)status.st_size, true);
+	pages = calloc(1, sizeof(*pages));
+	if (!pages)
+		return image->error = -ENOMEM;
+	*pages = (struct image_pages){.holders = 1, .size = (size_t)status.st_size};
+	pages->data = mmap(NULL, pages->size, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+	if (pages->data == MAP_FAILED) {
+		image->error = -errno;
+		free(pages);
+		return image->error;
+	}
+	image->pages = pages;
+	image->data = pages->data;
+	image->size = pages->size;
+	return image->error = read_frame(image);
 }
 
 int image_open(struct image *image, int fd)

@@ -85,7 +85,6 @@ struct image_pages {
 	unsigned holders;
 	uint8_t *data;
 	size_t size;
-	bool is_mapped;
 };
 
 /* Bytes that an image which is being made has where they lie, behind so many that are its own. */
@@ -125,8 +124,6 @@ int image_open(struct image *image, int fd);
 /* The same, of one whose descriptors have come as others: `fds`, `count` of them, in the order of its list,
  * which are the image's from now on, also after an error. */
 int image_open_carried(struct image *image, int fd, const int *fds, uint32_t count);
-/* The same from memory, without descriptors. It is copied. */
-int image_open_bytes(struct image *image, const void *data, size_t size);
 /* Frees the image. Of one that was read the descriptors that nobody took are closed. */
 void image_free(struct image *image);
 

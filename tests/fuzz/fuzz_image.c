@@ -36,6 +36,7 @@
 #include "daemon/policy/access.h"
 #include "daemon/topic/topics.h"
 #include "tests/fuzz/fuzz.h"
+#include "tests/unit/image_bytes.h"
 
 #define HOPS   3
 #define TOPICS 4

@@ -4,12 +4,24 @@
 
 /* What a daemon hands over, as bytes that a test can cut and change. */
 
-#include "tests/unit/unit.h"
-
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/image.h"
+
+/* For unit tests and fuzzers alike. */
+static inline void image_must(bool is_so)
+{
+	if (!is_so)
+		abort();
+}
 
 /* Ends an image that was written, and returns its bytes, which the caller frees. */
 static inline uint8_t *image_to_bytes(struct image *image, size_t *size)
@@ -18,14 +30,30 @@ static inline uint8_t *image_to_bytes(struct image *image, size_t *size)
 	struct stat status;
 	uint8_t *bytes;
 
-	assert_true(fd >= 0);
+	image_must(fd >= 0);
 	image_free(image);
-	assert_int_equal(fstat(fd, &status), 0);
+	image_must(fstat(fd, &status) == 0);
 	*size = (size_t)status.st_size;
 	bytes = malloc(*size);
-	assert_int_equal(pread(fd, bytes, *size, 0), *size);
+	image_must(pread(fd, bytes, *size, 0) == (ssize_t)*size);
 	close(fd);
 	return bytes;
+}
+
+/* Reads bytes as an image. Descriptors count as what they were, whatever they are here. */
+static inline int image_open_bytes(struct image *image, const void *bytes, size_t size)
+{
+	int fd = memfd_create("image", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+	image_must(fd >= 0 && pwrite(fd, bytes, size, 0) == (ssize_t)size);
+	image_must(fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE) == 0);
+	if (image_open(image, fd) == -EBADF) {
+		image->error = 0;
+		for (uint32_t i = 0; i < image->fd_count; i++)
+			image->fds[i].is_taken = false;
+	}
+	close(fd);
+	return image->error;
 }
 
 /* Writes a seed for fuzz_image into the folder XENMSG_SEEDS, if it is wanted. */
@@ -39,9 +67,9 @@ static inline void image_write_seed(const char *name, const uint8_t *bytes, size
 		return;
 	snprintf(path, sizeof(path), "%s/%s", folder, name);
 	file = fopen(path, "wb");
-	assert_non_null(file);
-	assert_int_equal(fwrite(bytes, 1, size, file), size);
-	assert_int_equal(fclose(file), 0);
+	image_must(file != NULL);
+	image_must(fwrite(bytes, 1, size, file) == size);
+	image_must(fclose(file) == 0);
 }
 
 #endif
