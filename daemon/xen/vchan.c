@@ -387,7 +387,6 @@ int vchan_notify(struct vchan *vchan)
 	errno = 0;
 	if (xenevtchn_notify(vchan->host->evtchn, vchan->port) < 0)
 		return vchan_failure();
-	vchan->sent++;
 	return 0;
 }
 
@@ -399,16 +398,6 @@ bool vchan_is_granter(const struct vchan *vchan)
 uint32_t vchan_pages(const struct vchan *vchan)
 {
 	return vchan->pages;
-}
-
-uint64_t vchan_notifications_sent(const struct vchan *vchan)
-{
-	return vchan->sent;
-}
-
-uint64_t vchan_notifications_received(const struct vchan *vchan)
-{
-	return vchan->received;
 }
 
 void vchan_close(struct vchan *vchan)

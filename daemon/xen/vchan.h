@@ -132,8 +132,6 @@ int vchan_notify(struct vchan *vchan);
 
 bool vchan_is_granter(const struct vchan *vchan);
 uint32_t vchan_pages(const struct vchan *vchan); /* granted or mapped here */
-uint64_t vchan_notifications_sent(const struct vchan *vchan);
-uint64_t vchan_notifications_received(const struct vchan *vchan);
 
 /* Clears our live byte, tells the peer, and gives everything back; what was granted as soon as the peer has
  * let go of it (vchan_kept.h). NULL is fine. */

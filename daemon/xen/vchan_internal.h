@@ -76,7 +76,6 @@ struct vchan {
 	unsigned restores;  /* the count when it was made */
 	vchan_event_fn event;
 	void *userdata;
-	uint64_t sent, received;
 	/* vchan_kept.c's: */
 	bool is_kept, is_masked;
 	bool had_mapper;  /* when it was granted again */

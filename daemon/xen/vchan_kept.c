@@ -235,7 +235,6 @@ static void take(struct vchan *vchan)
 	host->kept.count--;
 	vchan->is_kept = vchan->was_connected = false;
 	vchan->had_mapper = !has_let_go(vchan);
-	vchan->sent = vchan->received = 0;
 	if (vchan->is_masked)
 		xenevtchn_unmask(host->evtchn, vchan->port);
 	vchan->is_masked = false;
