@@ -420,8 +420,8 @@ bool link_see_to_channels(void *owner);
 /* --- link_known.c */
 /* Notes by what the link's domain is known now, if it is. */
 void link_note_name(struct link *link);
-/* Lets it be noted whenever it changes. */
-void links_listen(struct links *links);
+/* Does it whenever that changes. */
+void links_on_known(void *userdata, enum known_what what, uint32_t domid);
 /* Its domain had this number, until its session was resumed. */
 void link_note_former(struct link *link, uint32_t domid);
 

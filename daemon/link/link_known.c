@@ -42,7 +42,7 @@ void link_note_name(struct link *link)
 		snprintf(link->uuid, sizeof(link->uuid), "%s", uuid);
 }
 
-static void on_known(void *userdata, enum known_what what, uint32_t domid)
+void links_on_known(void *userdata, enum known_what what, uint32_t domid)
 {
 	struct link *link = what == KNOWN_NAME ? link_find_domain(userdata, domid) : NULL;
 
@@ -53,11 +53,6 @@ static void on_known(void *userdata, enum known_what what, uint32_t domid)
 		link_lead_sought(link);
 	if (link->waits_for_word) /* in a turn of its own, since domain 0's frame is being read */
 		timer_set(link->again.timer, 0);
-}
-
-void links_listen(struct links *links)
-{
-	known_listen(links->options.known, &links->sink, on_known, links);
 }
 
 void link_note_former(struct link *link, uint32_t domid)

@@ -554,7 +554,7 @@ int links_new(struct links **out, struct relay *relay, struct peers *peers,
 	links->options = *options;
 	links->callbacks = *callbacks;
 	links->userdata = userdata;
-	links_listen(links);
+	known_listen(links->options.known, &links->sink, links_on_known, links);
 	links->heartbeat = event_new(relay->base, -1, EV_PERSIST, link_on_heartbeat, links);
 	if (!links->heartbeat || timer_set(links->heartbeat, options->heartbeat_ms) < 0 ||
 	    links_elastic_start(links) < 0) {

@@ -12,6 +12,7 @@
 
 #include "daemon/activation/activation.h"
 #include "base/clock.h"
+#include "base/descriptors.h"
 #include "daemon/main/daemon_internal.h"
 #include "daemon/main/invariants.h"
 #include "daemon/link/link.h"
@@ -28,6 +29,7 @@
 #include "wire/cpu_atomics.h"
 
 #define GREETINGS_MS 1000
+#define FILES_TOO    16 /* which the next daemon has open for a moment, and the image */
 
 /* --- signals ---------------------------------------------------------------------------------- */
 
@@ -116,7 +118,8 @@ static void on_renewal_checked(void *userdata, int error, const char *words)
 {
 	struct daemon *daemon = userdata;
 
-	if (error == 0 && !handover_has_descriptors(daemon)) {
+	/* Until a program has moved to other memory, there are two. */
+	if (error == 0 && !descriptors_are_left(local_memories(daemon->local) + FILES_TOO)) {
 		error = -EINVAL;
 		words = "this daemon may not have as many descriptors open as the next one needs: see LimitNOFILE= "
 			"in its unit";

@@ -14,7 +14,6 @@
 
 #include "base/carrier.h"
 #include "base/clock.h"
-#include "base/descriptors.h"
 #include "base/image.h"
 #include "base/log.h"
 #include "base/notify.h"
@@ -43,7 +42,6 @@
 
 #define LAST_PASSES   100     /* for what can still be said */
 #define PAGES_AT_ONCE 262144u /* bytes: between two turns of everybody */
-#define FILES_TOO     16      /* which the next daemon has open for a moment, and the image */
 #define LINKS_MAX     65536u
 #define TOPICS_MAX    1048576u
 
@@ -101,12 +99,6 @@ void handover_get_pages(struct daemon *daemon)
 }
 
 /* --- the old daemon --------------------------------------------------------------------------- */
-
-/* Until a program has moved to other memory, there are two. */
-bool handover_has_descriptors(const struct daemon *daemon)
-{
-	return descriptors_are_left(local_memories(daemon->local) + FILES_TOO);
-}
 
 /* Ends a program that has what an image can't have. */
 static void end_unfit(void *userdata, struct session *session)
@@ -193,7 +185,7 @@ static void write_image(struct daemon *daemon, struct image *image, struct head 
 	host_watches_write_image(daemon->host_watches, image);
 	queries_write_image(daemon->queries, image);
 	if (daemon->renewal_asked_by)
-		query_write_image(image, daemon->renewal_asked_by, daemon->renewal_request,
+		query_write_image(image, daemon->renewal_asked_by, daemon->renewal_request, 0, false,
 				  frame_text_of(QUERY_RENEWED));
 	image_section(image, IMAGE_END);
 }

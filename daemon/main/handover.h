@@ -35,8 +35,6 @@ bool takeover_parse(const char *text, struct takeover *takeover);
 #define TAKEOVER_TEXT_SIZE 64
 void takeover_print(const struct takeover *takeover, char text[TAKEOVER_TEXT_SIZE]);
 
-/* Whether the next program could open what it needs beside what it inherits. */
-bool handover_has_descriptors(const struct daemon *daemon);
 /* Makes the memfd of the image, and gets pages for what is queued while everybody is still served: they may
  * be dear. Links may begin to greet meanwhile. */
 void handover_get_pages(struct daemon *daemon);

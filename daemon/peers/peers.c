@@ -66,7 +66,7 @@ static bool is_allowed(const struct peers *peers, uint32_t domid)
 static void peer_free(struct peer *peer)
 {
 	rendezvous_destroy(peer);
-	presence_destroy(peer);
+	presence_unwatch_leaf(peer);
 	leaves_end(peer);
 	saves_destroy(peer);
 	tell_destroy(peer);
@@ -95,7 +95,7 @@ struct peer *peer_get(struct peers *peers, uint32_t domid)
 	peer->peers = peers;
 	peer->domid = domid;
 	peer->allowed = is_allowed(peers, domid);
-	presence_init(peer);
+	peer->leaf_watched = LEAVES;
 	leaves_begin(peer);
 	if (peers->options.quota)
 		peer->account = quota_account(peers->options.quota, QUOTA_PEER, domid);
@@ -370,7 +370,7 @@ void peers_stop(struct peers *peers)
 {
 	struct peer *peer, *next;
 
-	presence_unwatch(peers);
+	known_leave(peers->options.known, &peers->sink);
 	lookups_destroy(peers);
 	vchan_host_set_freed(peers->host, NULL, NULL);
 	HASH_ITER(hh, peers->peers, peer, next) {

@@ -361,7 +361,7 @@ void peers_advertise(struct peers *peers, const char *const *names, const uint8_
 			peers->names_count++;
 	}
 	peers->advertised++;
-	askers_begin(peers);
+	peers->asked_next = 0;
 	timer_start(peers->advertise, ADVERTISE_DELAY_MS);
 }
 

@@ -36,11 +36,6 @@ void askers_named(struct peers *peers, uint32_t domid)
 		look_at(peers, domid);
 }
 
-void askers_begin(struct peers *peers)
-{
-	peers->asked_next = 0;
-}
-
 bool askers_go_on(struct peers *peers, uint64_t *cost)
 {
 	uint32_t first = peers->asked_next;

@@ -17,9 +17,8 @@ struct peers;
 void askers_add(struct peers *peers, uint32_t domid);
 /* Has an asker that isn't known looked at, as when it asked: its name is another one. */
 void askers_named(struct peers *peers, uint32_t domid);
-/* Begins to look at all askers: the endpoints, or who may see them, are others. */
-void askers_begin(struct peers *peers);
-/* Goes on with that. Returns whether there is more to do, and adds what it cost. */
+/* Goes on looking at all askers, from peers->asked_next on: it is 0 when the endpoints, or who may see them,
+ * are others. Returns whether there is more to do, and adds what it cost. */
 bool askers_go_on(struct peers *peers, uint64_t *cost);
 
 #endif

@@ -199,8 +199,3 @@ void absent_forget(struct peers *peers, uint32_t domid)
 	if (absent->domid == domid)
 		absent->until_ms = 0;
 }
-
-void absent_forget_all(struct peers *peers)
-{
-	memset(peers->absent, 0, sizeof(peers->absent));
-}

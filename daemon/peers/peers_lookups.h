@@ -39,6 +39,5 @@ void absent_note(struct peers *peers, uint32_t domid);
 bool absent_is_known(const struct peers *peers, uint32_t domid);
 /* Forgets that note, since something of the domain has appeared. */
 void absent_forget(struct peers *peers, uint32_t domid);
-void absent_forget_all(struct peers *peers);
 
 #endif

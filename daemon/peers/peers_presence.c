@@ -36,7 +36,7 @@ static void on_leaf_watched(void *userdata, int error, const char *value, size_t
 			    strerror(-error));
 }
 
-static void unwatch_leaf(struct peer *peer)
+void presence_unwatch_leaf(struct peer *peer)
 {
 	store_unwatch(peer->peers->store, &peer->watch);
 	if (peer->leaf_watched != LEAVES)
@@ -69,7 +69,7 @@ void presence_watch_leaf(struct peer *peer)
 
 	if (peers->options.domains || leaf == peer->leaf_watched)
 		return;
-	unwatch_leaf(peer);
+	presence_unwatch_leaf(peer);
 	if (leaf != LEAVES && peers->leaf_watches < LEAF_WATCHES_MAX) {
 		leaf_path(peer, leaf, path);
 		peer->leaf_watched = leaf;
@@ -77,7 +77,7 @@ void presence_watch_leaf(struct peer *peer)
 		r = store_watch(peers->store, path, presence_on_change, peers, on_leaf_watched, &peer->watch);
 	}
 	if (r < 0) {
-		unwatch_leaf(peer); /* retried at the next change */
+		presence_unwatch_leaf(peer); /* retried at the next change */
 		on_leaf_watched(peers, r, NULL, 0);
 	}
 }
@@ -375,16 +375,6 @@ uint64_t presence_take(struct peer *peer)
 	return cost;
 }
 
-void presence_init(struct peer *peer)
-{
-	peer->leaf_watched = LEAVES;
-}
-
-void presence_destroy(struct peer *peer)
-{
-	unwatch_leaf(peer);
-}
-
 void presence_look_up(struct peer *peer)
 {
 	peer->looked &= ~LEAVES_LOOKED_UP;
@@ -490,7 +480,7 @@ void presence_on_change(void *userdata, const char *untrusted_path)
 	enum peers_path path = peers_path_parse(untrusted_path, domid, &domid, nonce);
 
 	if (path == PEERS_PATH_ALL) {
-		absent_forget_all(peers);
+		memset(peers->absent, 0, sizeof(peers->absent));
 		HASH_ITER(hh, peers->peers, peer, next)
 			look_again(peer);
 		all_again(peers);
@@ -580,9 +570,4 @@ int presence_watch(struct peers *peers)
 		return told_watch(peers);
 	peers->hears = true;
 	return 0;
-}
-
-void presence_unwatch(struct peers *peers)
-{
-	known_leave(peers->options.known, &peers->sink);
 }

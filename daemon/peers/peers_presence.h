@@ -25,9 +25,7 @@ void presence_on_change(void *userdata, const char *untrusted_path);
 void presence_on_watched(void *userdata, int error, const char *value, size_t size);
 /* Watches a leaf of the peer's, or doesn't any more, as is needed now. */
 void presence_watch_leaf(struct peer *peer);
-void presence_unwatch(struct peers *peers);
-void presence_init(struct peer *peer);
-void presence_destroy(struct peer *peer);
+void presence_unwatch_leaf(struct peer *peer);
 /* Takes the peer for one of which nothing is known, and removes what we have written for it. */
 void presence_forget(struct peer *peer);
 /* Reads all the leaves that show whether the peer is up. */

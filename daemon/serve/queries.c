@@ -342,8 +342,8 @@ static void query_image(struct image *image, uint32_t *request, uint64_t *waited
 	image_bytes(image, text, FRAME_PAYLOAD_MAX);
 }
 
-static void write_query(struct image *image, struct session *session, uint32_t request, uint64_t waited_ms,
-			bool is_void, struct frame_text text)
+void query_write_image(struct image *image, struct session *session, uint32_t request, uint64_t waited_ms,
+		       bool is_void, struct frame_text text)
 {
 	uint32_t number = hop_number_in_image(session_hop(session));
 	struct image_bytes bytes = {(const uint8_t *)text.data, (uint32_t)text.size};
@@ -353,11 +353,6 @@ static void write_query(struct image *image, struct session *session, uint32_t r
 	query_image(image, &request, &waited_ms, &is_void, &bytes);
 }
 
-void query_write_image(struct image *image, struct session *session, uint32_t request, struct frame_text text)
-{
-	write_query(image, session, request, 0, false, text);
-}
-
 void queries_write_image(const struct queries *queries, struct image *image)
 {
 	const struct asker *asker;
@@ -365,9 +360,9 @@ void queries_write_image(const struct queries *queries, struct image *image)
 
 	for (asker = queries->askers; asker; asker = asker->hh.next)
 		DL_FOREACH(asker->waiting, query)
-			write_query(image, asker->session, query->request, clock_ms() - query->since_ms,
-				    query->report || query->is_void,
-				    (struct frame_text){query->text, query->size});
+			query_write_image(image, asker->session, query->request, clock_ms() - query->since_ms,
+					  query->report || query->is_void,
+					  (struct frame_text){query->text, query->size});
 }
 
 void queries_read_image(struct queries *queries, struct image *image, const struct image_hops *hops)

@@ -56,9 +56,9 @@ void queries_go_on(struct queries *queries, struct session *session);
 /* How many of the program's questions go into the image that the next daemon gets (hop_image.h). One whose
  * answer is begun ends there with EAGAIN, so that the program asks again. */
 unsigned queries_in_image(struct queries *queries, struct session *session);
-/* Writes one which isn't among them. */
-void query_write_image(struct image *image, struct session *session, uint32_t request,
-		       struct frame_text text);
+/* Writes one, which need not be among them. */
+void query_write_image(struct image *image, struct session *session, uint32_t request, uint64_t waited_ms,
+		       bool is_void, struct frame_text text);
 /* Writes a section for each of them, or reads one. */
 void queries_write_image(const struct queries *queries, struct image *image);
 void queries_read_image(struct queries *queries, struct image *image, const struct image_hops *hops);

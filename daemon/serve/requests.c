@@ -97,7 +97,7 @@ static void bind_endpoint(struct request_context *context, struct session *sessi
 					credentials->gid, name, local_group(context->local));
 	}
 	if (r == 0)
-		r = router_bind(context->router, session, bind->endpoint, bind->kinds);
+		r = router_bind(context->router, session, bind->endpoint, bind->kinds, NULL, false);
 	if (r == -ENOBUFS)
 		account_explain(hop_account(session_hop(session)), QUOTA_ENDPOINTS, 1, why, sizeof(why));
 	else if (r == -EEXIST && (bind->kinds & BIND_SHARED))
@@ -234,14 +234,14 @@ static int on_request(void *userdata, struct session *session, const struct fram
 		bind_endpoint(context, session, header->channel, &bind);
 		return 0;
 	case FRAME_UNBIND:
-		r = router_unbind(context->router, session, text);
+		r = router_unbind(context->router, session, text, false);
 		if (r < 0)
 			session_reply_error(session, header->channel, -r, "this program has not bound it");
 		else
 			session_go_on_later(session, header->channel, text);
 		return 0;
 	case FRAME_DRAIN: /* the channels go on until the program ends them */
-		r = router_drain(context->router, session, text);
+		r = router_unbind(context->router, session, text, true);
 		session_reply_error(session, header->channel, -r, r ? "this program has not bound it" : "");
 		return 0;
 	case FRAME_WATCH:

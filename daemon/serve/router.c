@@ -190,9 +190,8 @@ static unsigned keeps(uint32_t kinds)
 	return kinds & BIND_RETAIN ? (keys ? keys : 1) : 0;
 }
 
-/* `is_bound`: see new_binder(). A topic has one then. */
-static int bind_endpoint(struct router *router, struct session *session, struct frame_text name,
-			 uint32_t kinds, struct topic *topic, bool is_bound)
+int router_bind(struct router *router, struct session *session, struct frame_text name, uint32_t kinds,
+		struct topic *topic, bool is_bound)
 {
 	bool is_new = kinds & BIND_TOPIC && !is_bound;
 	struct endpoint *endpoint;
@@ -231,17 +230,6 @@ static int bind_endpoint(struct router *router, struct session *session, struct 
 	if (topic)
 		topics_look(router->with.topics, endpoint->name);
 	return 0;
-}
-
-int router_bind(struct router *router, struct session *session, struct frame_text name, uint32_t kinds)
-{
-	return bind_endpoint(router, session, name, kinds, NULL, false);
-}
-
-int router_bind_again(struct router *router, struct session *session, struct frame_text name, uint32_t kinds,
-		      struct topic *topic)
-{
-	return bind_endpoint(router, session, name, kinds, topic, true);
 }
 
 static void remove_endpoint(struct router *router, struct endpoint *endpoint)
@@ -296,7 +284,7 @@ void router_remove_activation(struct router *router, struct activation *activati
 		remove_endpoint(router, endpoint);
 }
 
-static int unbind(struct router *router, struct session *session, struct frame_text name, bool drains)
+int router_unbind(struct router *router, struct session *session, struct frame_text name, bool drains)
 {
 	struct endpoint *endpoint = router_get(router, name.data, name.size);
 	struct binder *binder = endpoint ? router_binder(endpoint, session) : NULL;
@@ -307,16 +295,6 @@ static int unbind(struct router *router, struct session *session, struct frame_t
 		binder->sharer->drains = drains;
 	release_endpoint(router, endpoint, binder);
 	return 0;
-}
-
-int router_unbind(struct router *router, struct session *session, struct frame_text name)
-{
-	return unbind(router, session, name, false);
-}
-
-int router_drain(struct router *router, struct session *session, struct frame_text name)
-{
-	return unbind(router, session, name, true);
 }
 
 void router_unbind_all(struct router *router, struct session *session)

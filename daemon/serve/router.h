@@ -77,14 +77,15 @@ struct router_collaborators {
 int router_new(struct router **router, const struct router_collaborators *collaborators);
 void router_free(struct router *router);
 
-/* Binds a name. Returns 0, -EEXIST: a program (perhaps this one) has it and they don't both share it, or not
+/* Binds a name. What the daemon before this one has bound (`is_bound`) is charged beyond what its user may
+ * have, and `topic` is its topic; else NULL. Returns 0, -EEXIST: a program (perhaps this one) has it and they don't both share it, or not
  * for the same kinds or user, -EINVAL: not a name, or no kinds, -ENOBUFS: the user has too many, -ENOMEM. */
-int router_bind(struct router *router, struct session *session, struct frame_text name, uint32_t kinds);
-/* Unbinds a name. Its channels go on until router_end_channels(). Returns 0, or -ENOENT: this program hasn't
- * bound it. */
-int router_unbind(struct router *router, struct session *session, struct frame_text name);
-/* Does it for a program that goes on with its channels, but refuses what it hasn't taken of them. */
-int router_drain(struct router *router, struct session *session, struct frame_text name);
+int router_bind(struct router *router, struct session *session, struct frame_text name, uint32_t kinds,
+		struct topic *topic, bool is_bound);
+/* Unbinds a name. Its channels go on: until router_end_channels(), or, of a program that drains them, as long
+ * as it likes, but what it hasn't taken of them is refused. Returns 0, or -ENOENT: this program hasn't bound
+ * it. */
+int router_unbind(struct router *router, struct session *session, struct frame_text name, bool drains);
 /* Ends a piece of the channels to the name that the program has unbound, and that it hasn't reset itself,
  * with ENOENT, and of the streams that it hasn't fetched. Streams that it has fetched stay its own, like
  * connections of a socket that listened. *at, which begins as 0, is the first channel that wasn't looked at.

@@ -64,7 +64,7 @@ void router_read_image(struct router *router, struct image *image, const struct 
 		     (topic != NULL) == ((read.kinds & BIND_TOPIC) != 0) && (topic || number == NO_TOPIC));
 	if (image->error)
 		return;
-	r = router_bind_again(router, hop_owner(hop), frame_text_of(read.name), read.kinds, topic);
+	r = router_bind(router, hop_owner(hop), frame_text_of(read.name), read.kinds, topic, true);
 	if (r < 0) {
 		image_fail(image, r);
 		return;

@@ -21,11 +21,6 @@ struct endpoint *router_get(struct router *router, const char *name, size_t size
 /* Returns the program among those that have bound the endpoint. NULL: it hasn't. */
 struct binder *router_binder(const struct endpoint *endpoint, const struct session *session);
 
-/* As router_bind(), for what the daemon before this one has bound: it is charged beyond what its user may
- * have, and `topic` is its topic (NULL: it is none). */
-int router_bind_again(struct router *router, struct session *session, struct frame_text name, uint32_t kinds,
-		      struct topic *topic);
-
 /* --- router_channels.c */
 /* Returns the next channel that this hop has accepted for an endpoint. NULL: there is none. */
 struct channel *router_next_accepted(const struct hop *hop, uint32_t *number);

@@ -282,8 +282,7 @@ int replica_take(struct topic *replica, struct topic_entry *entry);
 void replica_lost(struct topic *replica, int error);
 
 /* --- waiting.c */
-void waiting_init(struct topics *topics);
-void waiting_cleanup(struct topics *topics);
+void waiting_on_task(struct task *task); /* topics->task */
 /* From now on this replica waits for a topic of that name. -ENOMEM. */
 int waiting_enter(struct topic *replica);
 void waiting_leave(struct topic *replica);

@@ -237,7 +237,7 @@ int topics_new(struct topics **made, const struct topics_collaborators *collabor
 	if (!topics)
 		return -ENOMEM;
 	topics->with = *collaborators;
-	waiting_init(topics);
+	task_init(&topics->task, &topics->with.relay->turns, NULL, waiting_on_task);
 	known_listen(topics->with.known, &topics->sink, on_change, topics);
 	*made = topics;
 	return 0;
@@ -251,7 +251,7 @@ void topics_free(struct topics *topics)
 		topic_destroy(topics->own);
 	while (topics->all_replicas)
 		topic_destroy(topics->all_replicas);
-	waiting_cleanup(topics);
+	task_cancel(&topics->task);
 	known_leave(topics->with.known, &topics->sink);
 	free(topics);
 }

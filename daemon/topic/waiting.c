@@ -151,7 +151,7 @@ static bool hurry_next(struct topics *topics)
 	return true;
 }
 
-static void on_task(struct task *task)
+void waiting_on_task(struct task *task)
 {
 	struct topics *topics = (struct topics *)((char *)task - offsetof(struct topics, task));
 	const struct turns *turns = &topics->with.relay->turns;
@@ -161,14 +161,4 @@ static void on_task(struct task *task)
 		if (!look_next(topics) && !hurry_next(topics))
 			return;
 	task_due(task);
-}
-
-void waiting_init(struct topics *topics)
-{
-	task_init(&topics->task, &topics->with.relay->turns, NULL, on_task);
-}
-
-void waiting_cleanup(struct topics *topics)
-{
-	task_cancel(&topics->task);
 }

@@ -267,12 +267,12 @@ static struct session *session_of(struct scene *scene, const struct party *party
 int bind_name(struct scene *scene, struct party *party, const char *name, uint32_t kinds)
 {
 	return router_bind(scene->router, session_of(scene, party), (struct frame_text){name, strlen(name)},
-			   kinds);
+			   kinds, NULL, false);
 }
 
 int unbind_name(struct scene *scene, struct party *party, const char *name)
 {
-	int r = router_unbind(scene->router, session_of(scene, party), frame_text_of(name));
+	int r = router_unbind(scene->router, session_of(scene, party), frame_text_of(name), false);
 	uint32_t at = 0;
 
 	while (r == 0 &&

@@ -305,7 +305,7 @@ SCENE_TEST(channels_of_an_unbound_endpoint_end_in_pieces, scene_start)
 		open_kind(scene->link, 1 + 2 * i, CHANNEL_MESSAGE, "inbox", 5);
 		expect_open(scene->program_b.party, "inbox");
 	}
-	assert_int_equal(router_unbind(scene->router, &scene->program_b, name), 0);
+	assert_int_equal(router_unbind(scene->router, &scene->program_b, name, false), 0);
 	while (more) {
 		uint64_t before = turns->spent;
 

@@ -225,7 +225,8 @@ SCENE_TEST(calls_of_who_drains_and_dies_go_back_to_their_callers, start_shared)
 
 	party_put(scene->link, FRAME_DATA, 1, call, sizeof(call));
 	rig_settle(&scene->rig);
-	assert_int_equal(router_drain(scene->router, program_of(scene, first), frame_text_of("work")), 0);
+	assert_int_equal(router_unbind(scene->router, program_of(scene, first), frame_text_of("work"), true),
+			 0);
 	assert_false(router_leave(scene->router, program_of(scene, first), &at));
 	rig_settle(&scene->rig);
 	assert_int_equal(hop_channel_count(&first->hop), 0);
