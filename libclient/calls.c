@@ -45,11 +45,21 @@ static void set_expiry(struct call *call, int64_t expires)
 		DL_PREPEND2(call->calls->timed, call, timed_prev, timed_next);
 }
 
+/* Returns for how many milliseconds to wait for the answer to a CANCEL, after a time-out of timeout_ms
+ * (negative: there was none), once the daemon has read it. Most answers take a round trip; the daemon gives
+ * one after 2 s even if the other end doesn't. */
+static int settle_ms(int timeout_ms)
+{
+	int tenth = timeout_ms / 10;
+
+	return timeout_ms < 0 || tenth > 2000 ? 2000 : tenth < 250 ? 250 : tenth;
+}
+
 void call_expires(struct call *call, int64_t deadline, int timeout_ms)
 {
 	if (deadline < 0)
 		return;
-	call->settle_ms = outbox_settle_ms(timeout_ms);
+	call->settle_ms = settle_ms(timeout_ms);
 	set_expiry(call, deadline);
 }
 
@@ -110,7 +120,7 @@ static void on_room(struct sender *sender, int error)
 	struct call *call, *next;
 
 	DL_FOREACH_SAFE(sender->rooms, call, next)
-		if (error != OUTBOX_MORE_ROOM || outbox_has_room(sender, call->span))
+		if (error != OUTBOX_MORE_ROOM || sender_has_room(sender, call->span))
 			complete(call, op_result(error == OUTBOX_MORE_ROOM ? 0 : error), NULL);
 }
 
@@ -225,7 +235,7 @@ static int start(struct calls *calls, const struct call *like, const struct mess
 	call->calls = calls;
 	call->unsettled = true;
 	call->expires = -1;
-	call->settle_ms = outbox_settle_ms(-1);
+	call->settle_ms = settle_ms(-1);
 	if (call->caller) {
 		r = numbers_add(&call->caller->waiting, &call->numbered, like->numbered.number);
 		if (r < 0) {
@@ -254,11 +264,8 @@ int calls_start(struct calls *calls, const char *address, const void *data, size
 	struct call call = {.done = done, .userdata = userdata};
 	uint8_t block[PROPERTIES_WRITE];
 	struct message_pieces pieces;
-	int r;
+	int r = outbox_channel(calls->outbox, address, CHANNEL_CALL, size, false, &call.sender);
 
-	if (size > calls->outbox->transport->max_message)
-		return -EMSGSIZE;
-	r = outbox_channel(calls->outbox, address, CHANNEL_CALL, &call.sender);
 	if (r == 0 && !call.sender->caller)
 		r = add_caller(calls, call.sender);
 	if (r < 0)
@@ -278,11 +285,8 @@ int calls_start_message(struct calls *calls, const char *address, const void *da
 	struct message_pieces pieces = message_pieces(data, size);
 	uint8_t block[PROPERTIES_WRITE];
 	struct call message = {.message = true, .done = done, .userdata = userdata};
-	int r;
+	int r = outbox_channel(calls->outbox, address, CHANNEL_MESSAGE, size, at_once, &message.sender);
 
-	if (size > calls->outbox->transport->max_message || (at_once && size > OUTBOX_AT_ONCE_MAX))
-		return -EMSGSIZE;
-	r = outbox_channel(calls->outbox, address, CHANNEL_MESSAGE, &message.sender);
 	if (r < 0)
 		return r;
 	add_properties(&pieces, properties, block);
@@ -338,7 +342,7 @@ int calls_await_room(struct calls *calls, struct sender *sender, size_t size, xe
 	call->sender = sender;
 	if (sender)
 		DL_APPEND(sender->rooms, call);
-	if (!sender || outbox_has_room(sender, call->span))
+	if (!sender || sender_has_room(sender, call->span))
 		complete(call, op_result(0), NULL);
 	return 0;
 }

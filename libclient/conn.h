@@ -128,7 +128,7 @@ int conn_flush(struct xenmsg *conn);
 /* Returns whether outcomes of what was begun are to be reported. */
 static inline bool conn_has_outcomes(const struct xenmsg *conn)
 {
-	return conn->outbox.settled_count > 0 || conn->calls.completed || conn->requests.settled ||
+	return conn->outbox.settled.count > 0 || conn->calls.completed || conn->requests.settled ||
 	       conn->dials.settled || conn->reconnect.changes || conn->inbox.pool->withdrawn ||
 	       (conn->mux && conn->mux->requests.settled);
 }

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "wire/properties.h"
@@ -43,5 +44,20 @@ int how_read_given(struct how *how, const struct xenmsg_options *options, unsign
 	how->flags = options->flags;
 	if (options->timeout_ms != XENMSG_USUAL_MS)
 		how->timeout_ms = options->timeout_ms < 0 ? FOR_EVER : options->timeout_ms;
+	return 0;
+}
+
+int settled_grow(struct settled_queue *queue)
+{
+	uint32_t capacity = queue->capacity ? queue->capacity * 2 : 64;
+	struct settled *list = malloc(capacity * sizeof(*list));
+
+	if (!list)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < queue->count; i++)
+		list[i] = queue->list[(queue->head + i) & (queue->capacity - 1)];
+	free(queue->list);
+	*queue = (struct settled_queue){
+		.list = list, .count = queue->count, .capacity = capacity, .outstanding = queue->outstanding};
 	return 0;
 }

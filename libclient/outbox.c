@@ -16,14 +16,8 @@
 #include "wire/probes.h"
 #include "wire/properties.h"
 
-/* Makes room for the outcome of one op more. Returns 0 or -ENOMEM. */
-static int outbox_grow_settled(struct outbox *outbox);
-
-#define CHANNELS_KEPT 256u /* idle channels beyond this many are closed */
-/* limits of the queue of an address, before its channel is open and then; a single message may exceed them */
-#define QUEUE_OPENING_MAX 262144u
-#define QUEUE_MAX	  65536u
-#define OWN_KEPT	  (1u << 20) /* a larger memory for a reserved message isn't kept for the next */
+#define CHANNELS_KEPT 256u	 /* idle channels beyond this many are closed */
+#define OWN_KEPT      (1u << 20) /* a larger memory for a reserved message isn't kept for the next */
 
 void outbox_init(struct outbox *outbox, struct transport *transport, const struct outbox_callbacks *callbacks)
 {
@@ -76,7 +70,7 @@ static void outbox_tell_room(struct outbox *outbox, struct sender *sender)
 
 /* Removes a channel, on which nothing waits for its outcome. What waits for room there may be sent on another
  * channel; but not when the session is over, with this error. */
-static void outbox_remove_failed(struct outbox *outbox, struct sender *sender, int error)
+static void outbox_remove(struct outbox *outbox, struct sender *sender, int error)
 {
 	if (sender->rooms)
 		outbox->callbacks->room(sender, error);
@@ -87,22 +81,17 @@ static void outbox_remove_failed(struct outbox *outbox, struct sender *sender, i
 	sender_free(sender);
 }
 
-static void outbox_remove_sender(struct outbox *outbox, struct sender *sender)
-{
-	outbox_remove_failed(outbox, sender, 0);
-}
-
 void outbox_free(struct outbox *outbox)
 {
 	struct sender *sender;
 	uint32_t number = 0;
 
 	while ((sender = channel_table_next(&outbox->by_number, &number)))
-		outbox_remove_sender(outbox, sender);
+		outbox_remove(outbox, sender, 0);
 	channel_table_free(&outbox->by_number);
 	outbox_unreserve(outbox);
 	free(outbox->reserved.own);
-	free(outbox->settled);
+	free(outbox->settled.list);
 }
 
 bool outbox_is_settled(const struct outbox *outbox)
@@ -118,7 +107,7 @@ bool outbox_is_settled(const struct outbox *outbox)
 			if (!sender_op(sender, i - 1)->told)
 				return false;
 	}
-	return outbox->settled_count == 0;
+	return outbox->settled.count == 0;
 }
 
 /* ---- opening and closing --------------------------------------------------------------------- */
@@ -129,7 +118,7 @@ static void send_fin(struct outbox *outbox, struct sender *sender)
 	sender->state = SENDER_CLOSING;
 	outbox_forget_address(outbox, sender);
 	if (sender->fin_received && sender->ops_count == 0)
-		outbox_remove_sender(outbox, sender);
+		outbox_remove(outbox, sender, 0);
 }
 
 void outbox_finish(struct outbox *outbox)
@@ -241,8 +230,14 @@ static inline bool is_last(const struct outbox *outbox, const char *address, enu
 	return outbox->last && outbox->last->kind == kind && strcmp(outbox->last->address, address) == 0;
 }
 
-int outbox_channel(struct outbox *outbox, const char *address, enum channel_kind kind, struct sender **sender)
+int outbox_channel(struct outbox *outbox, const char *address, enum channel_kind kind, size_t size,
+		   bool at_once, struct sender **sender)
 {
+	/* A new channel never takes more at once, so another try would be in vain. */
+	_Static_assert(OUTBOX_AT_ONCE_MAX + MESSAGE_HEAD_SIZE + MESSAGE_TRAILER_SIZE == CHANNEL_INITIAL_LIMIT,
+		       "what the header promises");
+	if (size > outbox->transport->max_message || (at_once && size > OUTBOX_AT_ONCE_MAX))
+		return -EMSGSIZE;
 	if (!is_last(outbox, address, kind))
 		return find_channel(outbox, address, kind, sender);
 	*sender = outbox->last;
@@ -250,18 +245,6 @@ int outbox_channel(struct outbox *outbox, const char *address, enum channel_kind
 }
 
 /* ---- sending --------------------------------------------------------------------------------- */
-
-/* The queue is short: long enough that a sender needn't be woken for every piece of room; any more would only
- * be copied twice. Of replies it is longer (replies.c). */
-bool outbox_has_room(const struct sender *sender, uint64_t span)
-{
-	uint64_t queued = fifo_size(&sender->queue);
-	uint64_t most = sender->queue_most		  ? sender->queue_most
-			: sender->state == SENDER_OPENING ? QUEUE_OPENING_MAX
-							  : QUEUE_MAX;
-
-	return queued == 0 || queued + span <= most;
-}
 
 /* Checks whether the whole message fits into the ring, each of its frames with a header. Returns 0, -EAGAIN
  * or -EPROTO. */
@@ -307,8 +290,8 @@ static inline int reserve_op(struct outbox *outbox, struct sender *sender, const
 {
 	int r = sender_has_room_for_op(sender) ? 0 : sender_grow_ops(sender);
 
-	if (r == 0 && op_is_reported(op) && outbox->outstanding == outbox->settled_capacity)
-		r = outbox_grow_settled(outbox);
+	if (r == 0 && op_is_reported(op) && outbox->settled.outstanding == outbox->settled.capacity)
+		r = settled_grow(&outbox->settled);
 	return r;
 }
 
@@ -327,7 +310,7 @@ static inline __attribute__((always_inline)) void push_op(struct outbox *outbox,
 	      outbox->transport->domid, (int)getpid(), sender_serial(sender),
 	      (unsigned long long)pushed->end);
 	PROBE(4, xenmsg, send, sender->address, sender->number, span, pushed->end);
-	outbox->outstanding += op_is_reported(op);
+	outbox->settled.outstanding += op_is_reported(op);
 }
 
 /* Sends a message that is large or that waits behind others. */
@@ -362,7 +345,7 @@ static inline __attribute__((always_inline)) int put(struct outbox *outbox, stru
 
 	if (pieces->size > sender->max_message)
 		return -EMSGSIZE;
-	if (!outbox_has_room(sender, span))
+	if (!sender_has_room(sender, span))
 		return -EAGAIN;
 	r = reserve_op(outbox, sender, op);
 	if (r < 0)
@@ -434,12 +417,7 @@ int outbox_send(struct outbox *outbox, const char *address, const void *data, si
 	struct sender *sender;
 	int r;
 
-	/* A new channel never takes more at once, so another try would be in vain. */
-	_Static_assert(OUTBOX_AT_ONCE_MAX + MESSAGE_HEAD_SIZE + MESSAGE_TRAILER_SIZE == CHANNEL_INITIAL_LIMIT,
-		       "what the header promises");
-	if (size > outbox->transport->max_message || (at_once && size > OUTBOX_AT_ONCE_MAX))
-		return -EMSGSIZE;
-	r = outbox_channel(outbox, address, CHANNEL_MESSAGE, &sender);
+	r = outbox_channel(outbox, address, CHANNEL_MESSAGE, size, at_once, &sender);
 	return r < 0 ? r : put(outbox, sender, &pieces, at_once, &op);
 }
 
@@ -469,14 +447,12 @@ int outbox_reserve(struct outbox *outbox, const char *address, size_t size, void
 
 	if (reserved->data)
 		return -EBUSY;
-	if (size > outbox->transport->max_message)
-		return -EMSGSIZE;
-	r = outbox_channel(outbox, address, CHANNEL_MESSAGE, &sender);
+	r = outbox_channel(outbox, address, CHANNEL_MESSAGE, size, false, &sender);
 	if (r < 0)
 		return r;
 	if (size > sender->max_message)
 		return -EMSGSIZE;
-	if (!outbox_has_room(sender, message_span(size)))
+	if (!sender_has_room(sender, message_span(size)))
 		return -EAGAIN;
 	lent = sender_lend(sender, outbox->transport, size);
 	r = lent ? 0 : reserve_own(reserved, size);
@@ -517,7 +493,7 @@ static int commit(struct outbox *outbox, size_t size, const struct properties *p
 	uint8_t block[PROPERTIES_WRITE];
 	uint64_t span = message_span(size);
 	struct sender *sender;
-	int r = outbox_channel(outbox, outbox->reserved.address, CHANNEL_MESSAGE, &sender);
+	int r = outbox_channel(outbox, outbox->reserved.address, CHANNEL_MESSAGE, size, false, &sender);
 
 	if (r < 0)
 		return r;
@@ -583,24 +559,6 @@ int outbox_flush(struct outbox *outbox, uint32_t *want_space)
 
 /* ---- what becomes of messages --------------------------------------------------------------- */
 
-/* What becomes of messages: their outcomes, and how they are withdrawn. */
-
-static int outbox_grow_settled(struct outbox *outbox)
-{
-	uint32_t capacity = outbox->settled_capacity ? outbox->settled_capacity * 2 : 64;
-	struct settled *settled = malloc(capacity * sizeof(*settled));
-
-	if (!settled)
-		return -ENOMEM;
-	for (uint32_t i = 0; i < outbox->settled_count; i++)
-		settled[i] = outbox->settled[(outbox->settled_head + i) & (outbox->settled_capacity - 1)];
-	free(outbox->settled);
-	outbox->settled = settled;
-	outbox->settled_head = 0;
-	outbox->settled_capacity = capacity;
-	return 0;
-}
-
 static inline void settle(struct outbox *outbox, const struct sender *sender, const struct op *op,
 			  const struct op_result *result)
 {
@@ -611,9 +569,7 @@ static inline void settle(struct outbox *outbox, const struct sender *sender, co
 	if (op->settled)
 		op->settled(op->userdata, result);
 	else if (op->done)
-		outbox->settled[(outbox->settled_head + outbox->settled_count++) &
-				(outbox->settled_capacity - 1)] =
-			(struct settled){op->done, op->userdata, *result};
+		settled_put(&outbox->settled, op->done, op->userdata, result);
 }
 
 /* Settles one op, which has left the channel's list or is about to. */
@@ -623,33 +579,12 @@ static void outbox_settle(struct outbox *outbox, const struct sender *sender, co
 	settle(outbox, sender, op, &result);
 }
 
-/* Nearly all are delivered, of which there is nothing more to say. */
-static inline void tell(const struct settled *settled)
-{
-	static const struct xenmsg_result delivered = {.fate = XENMSG_FATE_DONE, .reason = "", .stream = -1};
-	struct xenmsg_result result;
-
-	if (settled->result.error == 0) {
-		settled->done(settled->userdata, &delivered);
-		return;
-	}
-	result = op_result_told(&settled->result, NULL);
-	settled->done(settled->userdata, &result);
-}
-
 int outbox_run(struct outbox *outbox, int budget)
 {
 	int count = 0;
 
-	while (outbox->settled_count > 0 && count < budget && transport_is_here(outbox->transport)) {
-		const struct settled settled = outbox->settled[outbox->settled_head];
-
-		outbox->settled_head = (outbox->settled_head + 1) & (outbox->settled_capacity - 1);
-		outbox->settled_count--;
-		outbox->outstanding--;
-		count++;
-		tell(&settled);
-	}
+	for (; outbox->settled.count > 0 && count < budget && transport_is_here(outbox->transport); count++)
+		settled_tell(&outbox->settled);
 	return count;
 }
 
@@ -687,7 +622,6 @@ static void outbox_settle_all(struct outbox *outbox, struct sender *sender, uint
 		struct op_result result;
 
 		sender_drop_ops(sender, 1);
-
 		if (begin >= sender->framed)
 			result = op_result(unsent);
 		else if (op.end <= sender->consumed && !op.cancelling)
@@ -709,41 +643,11 @@ void outbox_fail(struct outbox *outbox, int unsent)
 
 	while ((sender = channel_table_next(&outbox->by_number, &number))) {
 		outbox_settle_all(outbox, sender, UINT64_MAX, -ECONNRESET, unsent, 0);
-		outbox_remove_failed(outbox, sender, unsent);
+		outbox_remove(outbox, sender, unsent);
 	}
 }
 
 /* ---- cancelling ------------------------------------------------------------------------------ */
-
-/* Finds the op whose message ends there, and its place in the list; NULL: there is none. */
-static struct op *outbox_find_op(struct sender *sender, uint64_t end, uint32_t *index)
-{
-	for (uint32_t i = sender->ops_count; i > 0; i--) {
-		struct op *op = sender_op(sender, i - 1);
-
-		if (op->end == end) {
-			*index = i - 1;
-			return op;
-		}
-		if (op->end < end)
-			break;
-	}
-	return NULL;
-}
-
-/* Finds it by the program's userdata, since offsets may change while a message waits in the queue. */
-static struct op *find_ticket(const struct outbox_ticket *ticket, uint32_t *index)
-{
-	for (uint32_t i = ticket->sender->ops_count; i > 0; i--) {
-		struct op *op = sender_op(ticket->sender, i - 1);
-
-		if ((op->done || op->settled) && op->userdata == ticket->userdata) {
-			*index = i - 1;
-			return op;
-		}
-	}
-	return NULL;
-}
 
 /* Settles one that stays in the list until those before it have their outcome. */
 static void outbox_settle_now(struct outbox *outbox, const struct sender *sender, struct op *op,
@@ -761,7 +665,7 @@ int outbox_cancel(struct outbox *outbox, const struct outbox_ticket *ticket)
 	struct sender *sender = ticket->sender;
 	uint64_t begin, state;
 	uint32_t index;
-	struct op *op = find_ticket(ticket, &index);
+	struct op *op = sender_find_ticket(ticket->sender, ticket->userdata, &index);
 
 	if (!op || op->cancelling)
 		return 0;
@@ -788,17 +692,10 @@ int outbox_cancel(struct outbox *outbox, const struct outbox_ticket *ticket)
 	return 0;
 }
 
-int outbox_settle_ms(int timeout_ms)
-{
-	int tenth = timeout_ms / 10;
-
-	return timeout_ms < 0 || tenth > 2000 ? 2000 : tenth < 250 ? 250 : tenth;
-}
-
 void outbox_abandon(struct outbox *outbox, const struct outbox_ticket *ticket)
 {
 	uint32_t index;
-	struct op *op = find_ticket(ticket, &index);
+	struct op *op = sender_find_ticket(ticket->sender, ticket->userdata, &index);
 
 	if (!op)
 		return;
@@ -807,8 +704,6 @@ void outbox_abandon(struct outbox *outbox, const struct outbox_ticket *ticket)
 }
 
 /* ---- what the daemon says ------------------------------------------------------------------- */
-
-/* What the daemon says of channels that this end has opened. */
 
 /* Returns how many bytes of properties the queued message has. */
 static uint32_t block_of(const uint8_t *message)
@@ -914,7 +809,7 @@ static int on_reset(struct outbox *outbox, struct sender *sender, const uint8_t 
 		outbox_settle_all(outbox, sender, reset.unsure, -ECANCELED, -ECANCELED, (uint16_t)-error);
 	else
 		outbox_settle_all(outbox, sender, reset.unsure, error, error, 0);
-	outbox_remove_sender(outbox, sender);
+	outbox_remove(outbox, sender, 0);
 	return 0;
 }
 
@@ -952,7 +847,7 @@ static int on_cancelled(struct outbox *outbox, struct sender *sender, const uint
 
 	if (frame_cancelled_decode(payload, length, &cancelled) < 0)
 		return -EPROTO;
-	op = outbox_find_op(sender, cancelled.offset + MESSAGE_TRAILER_SIZE, &index);
+	op = sender_find_op(sender, cancelled.offset + MESSAGE_TRAILER_SIZE, &index);
 	/* This end may have given up waiting for the answer. */
 	if (!op || !op->cancelling)
 		return 0;
@@ -981,7 +876,7 @@ int outbox_frame(struct outbox *outbox, const struct frame_header *header, const
 		return transport_take_late(outbox->transport, header, payload);
 	if (sender->state == SENDER_RESET_SENT) {
 		if (header->type == FRAME_RESET)
-			outbox_remove_sender(outbox, sender);
+			outbox_remove(outbox, sender, 0);
 		return 0;
 	}
 	switch (header->type) {
@@ -1000,7 +895,7 @@ int outbox_frame(struct outbox *outbox, const struct frame_header *header, const
 		 * ours. */
 		sender->fin_received = true;
 		if (sender->state == SENDER_CLOSING)
-			outbox_remove_sender(outbox, sender);
+			outbox_remove(outbox, sender, 0);
 		else if (sender->kind == CHANNEL_CALL)
 			/* a server that answers no more can't be called either */
 			return outbox_reject(outbox, sender, EPROTO);

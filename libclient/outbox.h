@@ -39,12 +39,6 @@ struct message_pieces;
 struct op;
 struct properties;
 
-struct settled {
-	xenmsg_done done;
-	void *userdata;
-	struct op_result result;
-};
-
 /* What happens to a channel. */
 struct outbox_callbacks {
 	/* One of kind call has ended, and its messages are settled. */
@@ -76,10 +70,7 @@ struct outbox {
 	struct channel_table by_number; /* this end gives out the even numbers */
 	struct sender *ready;		/* utlist: channels with bytes queued and credit for them */
 	uint64_t clock;			/* counts posts, to find the channel that was used least recently */
-	/* A circular buffer. `outstanding` counts all ops that are to be reported, so there is always room
-	 * for those that settle. */
-	struct settled *settled;
-	uint32_t settled_head, settled_count, settled_capacity, outstanding;
+	struct settled_queue settled;
 	const struct outbox_callbacks *callbacks;
 };
 
@@ -112,26 +103,21 @@ void outbox_unreserve(struct outbox *outbox);
 /* Gives up a message that has no outcome. Its outcome is -ETIMEDOUT at once if its end hasn't been handed to
  * the daemon, else it follows from the answer to a CANCEL. */
 int outbox_cancel(struct outbox *outbox, const struct outbox_ticket *ticket);
-/* Returns for how many milliseconds to wait for that answer, after a time-out of timeout_ms (negative: there
- * was none), once the daemon has read it. Most answers take a round trip; the daemon gives one after 2 s even
- * if the other end doesn't. */
-int outbox_settle_ms(int timeout_ms);
 /* Settles with -ECONNRESET a message whose CANCEL isn't answered. */
 void outbox_abandon(struct outbox *outbox, const struct outbox_ticket *ticket);
 
 /* Returns the channel to an address, NULL if there is none. */
 struct sender *outbox_lookup(const struct outbox *outbox, const char *address, enum channel_kind kind);
-/* Finds the channel to an address, or opens one. Returns 0, -EINVAL, -ENOBUFS or -ENOMEM. */
-int outbox_channel(struct outbox *outbox, const char *address, enum channel_kind kind,
-		   struct sender **sender);
+/* Finds the channel to an address for a message of that size, or opens one. Returns 0, -EMSGSIZE, -EINVAL,
+ * -ENOBUFS or -ENOMEM. */
+int outbox_channel(struct outbox *outbox, const char *address, enum channel_kind kind, size_t size,
+		   bool at_once, struct sender **sender);
 /* Puts a message on a channel. `op` says who is told of the outcome; its `end` is filled in. Returns as
  * outbox_send(). */
 int outbox_put(struct outbox *outbox, struct sender *sender, const struct message_pieces *pieces,
 	       bool at_once, const struct op *op);
 /* Puts a message on a stream of replies, whose outcomes nobody waits for. */
 int outbox_put_reply(struct outbox *outbox, struct sender *sender, const struct message_pieces *pieces);
-/* Returns whether a message with so many bytes of the stream is accepted. */
-bool outbox_has_room(const struct sender *sender, uint64_t span);
 /* Raises the limit of a stream. */
 void outbox_credit(struct outbox *outbox, struct sender *sender, uint64_t limit);
 /* Lets the next message to the address of this channel open another one. Returns false if it did already. */

@@ -106,7 +106,7 @@ int reply_put(struct xenmsg_message *request, enum message_type type, struct mes
 	uint64_t queued = fifo_size(&replies->sender->queue);
 	int r;
 
-	if ((type == MESSAGE_REPLY || size > 0) && !outbox_has_room(replies->sender, message_span(size)))
+	if ((type == MESSAGE_REPLY || size > 0) && !sender_has_room(replies->sender, message_span(size)))
 		return -EAGAIN;
 	if (queued > 2 * replies->outbox->transport->max_message + REPLIES_MIN + ERRORS_MAX)
 		return -ENOBUFS;

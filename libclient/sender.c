@@ -50,6 +50,34 @@ int sender_grow_ops(struct sender *sender)
 	return 0;
 }
 
+struct op *sender_find_op(struct sender *sender, uint64_t end, uint32_t *index)
+{
+	for (uint32_t i = sender->ops_count; i > 0; i--) {
+		struct op *op = sender_op(sender, i - 1);
+
+		if (op->end == end) {
+			*index = i - 1;
+			return op;
+		}
+		if (op->end < end)
+			break;
+	}
+	return NULL;
+}
+
+struct op *sender_find_ticket(struct sender *sender, const void *userdata, uint32_t *index)
+{
+	for (uint32_t i = sender->ops_count; i > 0; i--) {
+		struct op *op = sender_op(sender, i - 1);
+
+		if ((op->done || op->settled) && op->userdata == userdata) {
+			*index = i - 1;
+			return op;
+		}
+	}
+	return NULL;
+}
+
 uint16_t sender_count_framed(struct sender *sender)
 {
 	uint32_t before = sender->ops_framed, count;

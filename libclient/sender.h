@@ -119,10 +119,32 @@ static inline void sender_drop_ops(struct sender *sender, uint32_t count)
 	sender->ops_framed -= count < sender->ops_framed ? count : sender->ops_framed;
 }
 
+/* Limits of the queue of an address, before its channel is open and then; a single message may exceed
+ * them. */
+#define QUEUE_OPENING_MAX 262144u
+#define QUEUE_MAX	  65536u
+
+/* Returns whether a message with so many bytes of the stream is accepted. The queue is short: long enough that
+ * a program needn't be woken for every piece of room; any more would only be copied twice. Of replies it is
+ * longer (replies.c). */
+static inline bool sender_has_room(const struct sender *sender, uint64_t span)
+{
+	uint64_t queued = fifo_size(&sender->queue);
+	uint64_t most = sender->queue_most		  ? sender->queue_most
+			: sender->state == SENDER_OPENING ? QUEUE_OPENING_MAX
+							  : QUEUE_MAX;
+
+	return queued == 0 || queued + span <= most;
+}
+
 struct sender *sender_new(const char *address, uint32_t number, enum channel_kind kind);
 void sender_free(struct sender *sender);
 /* Makes room for one more op. Returns 0 or -ENOMEM. */
 int sender_grow_ops(struct sender *sender);
+/* Finds the op whose message ends there, and its place in the list. NULL: there is none. */
+struct op *sender_find_op(struct sender *sender, uint64_t end, uint32_t *index);
+/* Finds it by the program's userdata, since offsets may change while a message waits in the queue. */
+struct op *sender_find_ticket(struct sender *sender, const void *userdata, uint32_t *index);
 /* Updates `ops_framed` after `framed` has moved. Returns how many messages ended in the bytes that were
  * framed, 0 if the number doesn't fit. */
 uint16_t sender_count_framed(struct sender *sender);
