@@ -124,9 +124,9 @@ static inline void sender_drop_ops(struct sender *sender, uint32_t count)
 #define QUEUE_OPENING_MAX 262144u
 #define QUEUE_MAX	  65536u
 
-/* Returns whether a message with so many bytes of the stream is accepted. The queue is short: long enough that
- * a program needn't be woken for every piece of room; any more would only be copied twice. Of replies it is
- * longer (replies.c). */
+/* Returns whether a message with so many bytes of the stream is accepted. The queue is short: long enough
+ * that a program needn't be woken for every piece of room; any more would only be copied twice. Of replies it
+ * is longer (replies.c). */
 static inline bool sender_has_room(const struct sender *sender, uint64_t span)
 {
 	uint64_t queued = fifo_size(&sender->queue);

@@ -78,8 +78,9 @@ int router_new(struct router **router, const struct router_collaborators *collab
 void router_free(struct router *router);
 
 /* Binds a name. What the daemon before this one has bound (`is_bound`) is charged beyond what its user may
- * have, and `topic` is its topic; else NULL. Returns 0, -EEXIST: a program (perhaps this one) has it and they don't both share it, or not
- * for the same kinds or user, -EINVAL: not a name, or no kinds, -ENOBUFS: the user has too many, -ENOMEM. */
+ * have, and `topic` is its topic; else NULL. Returns 0, -EEXIST: a program (perhaps this one) has it and they
+ * don't both share it, or not for the same kinds or user, -EINVAL: not a name, or no kinds, -ENOBUFS: the
+ * user has too many, -ENOMEM. */
 int router_bind(struct router *router, struct session *session, struct frame_text name, uint32_t kinds,
 		struct topic *topic, bool is_bound);
 /* Unbinds a name. Its channels go on: until router_end_channels(), or, of a program that drains them, as long
