@@ -400,13 +400,17 @@ static int take_own(struct cli *cli, const struct cli_option *option)
 {
 	if (option->flag)
 		*option->flag = true;
+	else if (option->text && !*optarg) /* of a variable that isn't set, as a rule */
+		return cli_usage(cli->command, "--%s needs a value, not ''", option->name);
 	else if (option->text)
 		*option->text = optarg;
 	else if (option->count && !parse_count(optarg, option->count))
 		return cli_usage(cli->command, "--%s takes a number above 0, not '%s'", option->name, optarg);
 	else if (option->ms && (!parse_seconds(optarg, option->ms) || *option->ms < option->least_ms))
-		return cli_usage(cli->command, "--%s takes a number of seconds from %g to %d, not '%s'",
-				 option->name, option->least_ms / 1000.0, SECONDS_MAX, optarg);
+		return cli_usage(
+			cli->command,
+			"--%s takes a number of seconds from %g to %d, or 500ms, 5s, 2m or 1h, not '%s'",
+			option->name, option->least_ms / 1000.0, SECONDS_MAX, optarg);
 	if (option->from_environment)
 		cli->timeout_given = true;
 	return EXIT_DONE;

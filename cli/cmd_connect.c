@@ -417,6 +417,7 @@ static int serve(struct listener *listener)
 
 int cmd_listen(struct cli *cli, int argc, char **argv)
 {
+	int words = argc;
 	char **command = cli_command(&argc, argv);
 	struct xenmsg *conn;
 	struct listener listener = {
@@ -439,8 +440,8 @@ int cmd_listen(struct cli *cli, int argc, char **argv)
 		return cli_usage("listen", "'%s' is too much: a command stands behind --", argv[optind]);
 	if (cli_check_endpoint("listen", endpoint))
 		return EXIT_USAGE;
-	if (listener.runs && !command)
-		return cli_usage("listen", "--run which command? It stands behind --");
+	if (!command && (listener.runs || argc < words))
+		return cli_usage("listen", "which command? It stands behind --");
 	if (listener.takes_arguments && !listener.runs)
 		return cli_usage("listen", "--args goes with --run");
 	if (command && !command_can_be_run(command[0]))

@@ -435,8 +435,10 @@ static struct pump_end forward_end_of_socket(struct end_at *at, int fd)
 
 static void note_broken(const struct forward *forward, bool at_left, int error)
 {
-	cli_note(forward->cli, "forward: %s broke a connection: %s",
-		 at_left ? forward->source.place.text : forward->target.place.text, strerror(error));
+	const struct place *place = at_left ? &forward->source.place : &forward->target.place;
+
+	cli_note(forward->cli, "forward: %s broke a connection: %s", place->text,
+		 place_why_not(place, -error));
 }
 
 static void forget(struct carried_connection *carried)

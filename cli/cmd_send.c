@@ -53,8 +53,9 @@ struct send {
 	struct sent_line *outstanding; /* utlist, in their order */
 	uint64_t sent, failed, unknown;
 	int error;
-	unsigned code; /* with -EREMOTEIO: which error it is to the receiver */
-	uint64_t error_line;
+	unsigned code;	     /* with -EREMOTEIO: which error it is to the receiver */
+	uint64_t error_line; /* 0: it isn't about one line */
+	int input_error;     /* of standard input */
 };
 
 /* What a terminal shows of one large message. */
@@ -282,7 +283,7 @@ static int read_lines(struct send *send)
 		}
 		n = read(STDIN_FILENO, data + size, capacity - size);
 		if (n < 0)
-			r = errno == EINTR || errno == EAGAIN ? 0 : -errno;
+			send->input_error = r = errno == EINTR || errno == EAGAIN ? 0 : -errno;
 		if (n > 0)
 			size += (size_t)n;
 		if (n >= 0 && r == 0)
@@ -357,8 +358,14 @@ static int send_lines(struct send *send)
 		return tell_interrupted_lines(send);
 	if (!send->error)
 		return EXIT_DONE;
-	snprintf(where, sizeof(where), "%s, line %llu%s", send->address, (unsigned long long)send->error_line,
-		 send->failed > 1 ? " and more" : "");
+	if (!send->error_line && send->error == send->input_error) {
+		cli_complain("standard input: %s", strerror(-send->error));
+		return EXIT_OTHER;
+	}
+	snprintf(where, sizeof(where), "%s", send->address);
+	if (send->error_line)
+		snprintf(where, sizeof(where), "%s, line %llu%s", send->address,
+			 (unsigned long long)send->error_line, send->failed > 1 ? " and more" : "");
 	interrupt_allow(NULL);
 	return send->error == -EREMOTEIO ? tell_refused(where, send->code)
 					 : cli_error(send->conn, "send to", where, send->error);

@@ -57,7 +57,7 @@ const char *xenmsg_error_text(int error)
 		{EPROTOTYPE,
 		 "that endpoint is there, but not for this: it takes messages, calls or streams, not all of "
 		 "them"},
-		{EEXIST, "it is bound already"},
+		{EEXIST, "it is bound, or subscribed to, already"},
 		{EPROTO, "the local xenmsgd breaks the protocol; are both of the same version?"},
 		{ECHILD, "the connection was opened before fork(), by another process"},
 		{EMFILE, "Too many open files: this program's limit of descriptors (ulimit -n) is too low"},
@@ -93,6 +93,7 @@ const char *words_of_opening(int error)
 		{EPROTONOSUPPORT,
 		 "xenmsgd speaks another version of the protocol; install the same version of both"},
 		{EPROTO, "that is no xenmsgd"},
+		{EPROTOTYPE, "that is no xenmsgd"},
 		{ENOBUFS,
 		 "over a limit: xenmsgd takes no more programs of this user; its log says which limit"},
 		{EBUSY,

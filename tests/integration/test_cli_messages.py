@@ -18,7 +18,7 @@ import time
 import pytest
 
 from library import TOPIC, Connection
-from messaging import (EXIT_ANSWERED, EXIT_LIMIT, EXIT_NO_DAEMON, EXIT_NO_ENDPOINT, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_USAGE,
+from messaging import (EXIT_ANSWERED, EXIT_ERROR, EXIT_LIMIT, EXIT_NO_DAEMON, EXIT_NO_ENDPOINT, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_USAGE,
                        PATIENCE, eventually, feed, given_time, sleeps, stopped, tool)
 
 
@@ -123,6 +123,12 @@ def test_a_dash_is_standard_input(one):
 def test_a_missing_file_is_named(one, tmp_path):
     done = one.xenmsg("send", "--file", tmp_path / "missing", "self:inbox")
     assert done.returncode == 1 and b"missing: No such file" in done.stderr
+
+
+@pytest.mark.parametrize("how", [[], ["--lines"]])
+def test_a_standard_input_that_is_closed_is_named(one, how):
+    done = one.run_command("sh", "-c", 'exec "$@" <&-', "sh", tool("xenmsg"), "send", "self:inbox", *how)
+    assert done.returncode == EXIT_ERROR and done.stderr == b"xenmsg: standard input: Bad file descriptor\n", done
 
 
 @pytest.mark.unless(renewed="uncertain")
@@ -459,7 +465,7 @@ WRONG = (
     ["send", "--no-wait", "--timeout", "1", "self:x", "a"], ["send", "--nonsense"], ["send", "--file"],
     ["recv"], ["recv", "--jobs", "2", "a"], ["recv", "--jobs", "2", "--confirm", "--exec", "x", "a"], ["recv", "a.b"], ["recv", ""],
     ["recv", "x" * 64], ["recv", "--count", "0", "a"], ["recv", "--count", "-1", "a"], ["recv", "--json", "--raw", "a"],
-    ["recv", "--confirm", "a"], ["nonsense"], [])
+    ["recv", "--confirm", "a"], ["send", "self:x", "--file", ""], ["recv", "--exec", "", "a"], ["listen", "a", "--"], ["listen", "--run", "a", "--"], ["nonsense"], [])
 
 
 def test_wrong_usage_is_one_line_that_points_to_help(one):

@@ -129,7 +129,7 @@ def refused(*words):
 def test_a_choice_that_cannot_be_is_wrong_usage():
     for words, said in (
             (["endpoints", "-o", "adress"], "no field 'adress'; did you mean 'address'?"),
-            (["peers", "-o", "domid,xyzzy"], "no field 'xyzzy', but host, domid,"), (["peers", "-o", ""], "no field ''"),
+            (["peers", "-o", "domid,xyzzy"], "no field 'xyzzy', but host, domid,"), (["peers", "-o", ""], "--fields needs a value, not ''"),
             (["hosts", "-o", "host,"], "no field ''"), (["watch", "--format", "%{nmae}"], "did you mean 'name'?"),
             (["recv", "x", "--format", "%{"], "stands {FIELD}"), (["recv", "x", "--format", "%x"], "stands {FIELD}"),
             (["recv", "x", "--format", "5 %"], "stands {FIELD}"), (["endpoints", "--json", "-o", "name"], "exclude each other"),
@@ -340,7 +340,7 @@ def test_a_number_of_seconds_that_cannot_be_says_which_can(alone):
             ("ping", "--timeout", "0"), ("connect", "--timeout", "0"), ("top", "--delay", "0.1")):
         for text in ("1e9", "1e3", "0x10", ".", "1.2.3", "soon", "-1", "nan", "") + (("0",) if least != "0" else ()):
             done = alone.xenmsg(command, option, text)
-            said = f"{option} takes a number of seconds from {least} to 2147483, not '{text}'"
+            said = f"{option} takes a number of seconds from {least} to 2147483, or 500ms, 5s, 2m or 1h, not '{text}'"
             assert done.returncode == EXIT_USAGE and said in done.stderr.decode(), done
 
 
