@@ -358,7 +358,8 @@ int writer_end_row(struct writer *writer)
 	return code;
 }
 
-#define TABLE_MAX 32 /* columns */
+#define TABLE_MAX  32 /* columns */
+#define KEY_LEAVES 12 /* letters, to the other columns of a part */
 
 /* Finds how wide each column is. Returns how many there are. */
 static int measure_table(struct json_object *rows, int width[TABLE_MAX])
@@ -388,16 +389,53 @@ static void put_name(const char *name)
 		putchar(toupper((unsigned char)*c));
 }
 
-/* Prints the first column, and those from `first` on up to `end`, of a row; NULL: their names. */
+/* Returns whether no two rows have the same values in their first columns. */
+static bool are_told_apart(struct json_object *rows, int columns)
+{
+	struct json_object *seen = json_object_new_object();
+	bool apart = true;
+
+	for (size_t i = 0; apart && i < json_object_array_length(rows); i++) {
+		struct json_object *key = json_object_new_array();
+		int column = 0;
+
+		json_object_object_foreach(json_object_array_get_idx(rows, i), name, value) {
+			(void)name;
+			if (column++ < columns)
+				json_object_array_add(key, json_object_get(value));
+		}
+		apart = !json_object_object_get_ex(seen, json_object_to_json_string(key), NULL);
+		json_object_object_add(seen, json_object_to_json_string(key), NULL);
+		json_object_put(key);
+	}
+	json_object_put(seen);
+	return apart;
+}
+
+/* Returns how many columns each part begins with: those that tell all rows apart, if they leave room for
+ * others. */
+static int keys_of(struct json_object *rows, const int width[TABLE_MAX], int columns, int room)
+{
+	int wide = columns ? width[0] : 0;
+
+	for (int keys = 1; keys < columns; wide += 2 + width[keys++])
+		if (keys > 1 && wide + KEY_LEAVES > room)
+			break;
+		else if (are_told_apart(rows, keys))
+			return keys;
+	return 1;
+}
+
+/* Prints the first `keys` columns, and those from `first` on up to `end`, of a row; NULL: their names. */
 static void write_part(struct json_object *row, struct json_object *names, const int width[TABLE_MAX],
-		       int first, int end)
+		       int keys, int first, int end)
 {
 	int at = 0;
 
 	json_object_object_foreach(row ? row : names, name, value) {
 		if (at >= end)
 			break;
-		if (at == 0 || at >= first) {
+		if (at < keys || at >= first) {
 			if (row)
 				put_value(value);
 			else
@@ -411,26 +449,31 @@ static void write_part(struct json_object *row, struct json_object *names, const
 }
 
 /* Prints the table. The first row decides the columns, since all rows of a command have the same. A terminal
- * that is narrower gets it in parts, one below the other, each with the first column. */
+ * that is narrower gets it in parts, one below the other, each with the columns that tell rows apart. */
 static void write_table(struct json_object *rows)
 {
 	size_t count = json_object_array_length(rows);
-	int width[TABLE_MAX] = {0}, columns = measure_table(rows, width), first = 1, end;
+	int width[TABLE_MAX] = {0}, columns = measure_table(rows, width), keys = 1, wide = 0, end;
 	int room = cli_is_terminal() ? (int)cli_columns() : INT_MAX;
 	struct json_object *names = json_object_array_get_idx(rows, 0);
 
-	for (; count && (first < columns || first == 1); first = end) {
-		int wide = columns ? width[0] : 0;
-
-		for (end = first; end < columns && (end == first || wide + 2 + width[end] <= room); end++)
+	for (int i = 0; i < columns; i++)
+		wide += 2 + width[i];
+	if (wide - 2 > room)
+		keys = keys_of(rows, width, columns, room);
+	for (int first = keys; count && (first < columns || first == keys); first = end) {
+		wide = 0;
+		for (end = 0; end < keys; end++)
+			wide += 2 + width[end];
+		for (end = first; end < columns && (end == first || wide + width[end] <= room); end++)
 			wide += 2 + width[end];
 		if (end == first)
 			end++; /* there is one column alone */
-		if (first > 1)
+		if (first > keys)
 			putchar('\n');
 		for (size_t i = 0; i <= count; i++)
-			write_part(i ? json_object_array_get_idx(rows, i - 1) : NULL, names, width, first,
-				   end);
+			write_part(i ? json_object_array_get_idx(rows, i - 1) : NULL, names, width, keys,
+				   first, end);
 	}
 }
 

@@ -295,7 +295,7 @@ def test_the_environment_has_a_time_out_too(one):
 
 @pytest.mark.parametrize("columns", [80, 70])
 def test_a_table_or_a_finding_fits_into_its_terminal(one, two, columns):
-    """What is too wide stands in parts below each other, each with the first column, and words stay whole."""
+    """What is too wide stands in parts below each other, and words stay whole."""
     assert one.xenmsg("ping", "--count", "1", "2").returncode == EXIT_OK
     plain = one.xenmsg("status").stdout.decode()
     shown = Terminal(one, "status", columns=columns).end()
@@ -304,3 +304,10 @@ def test_a_table_or_a_finding_fits_into_its_terminal(one, two, columns):
     assert [head for line in heads for head in line.split()[1:]] == re.search(r"^ACCOUNT (.*)$", plain, re.M)[1].split()
     found = Terminal(one, "doctor", "2:nowhere", columns=columns).end()
     assert max(map(len, found.splitlines())) <= columns and "xenmsg policy check" in re.sub(r"\s+", " ", found), found
+
+
+def test_each_part_of_a_table_tells_its_rows_apart(one):
+    for name in ("alpha", "beta", "gamma"):
+        one.receiver(name)
+    parts = Terminal(one, "endpoints", columns=36).end().strip().split("\n\n")
+    assert len(parts) > 1 and all(len(set(part.splitlines())) == 4 for part in parts), parts
