@@ -124,7 +124,7 @@ static size_t letter(const char *text, int *columns)
 }
 
 /* Returns where a text has so many columns before it, or its end. */
-static char *behind_columns(char *text, int columns)
+static char *behind_columns(const char *text, int columns)
 {
 	int taken;
 
@@ -132,7 +132,7 @@ static char *behind_columns(char *text, int columns)
 		text += letter(text, &taken);
 		columns -= taken;
 	}
-	return text;
+	return (char *)text;
 }
 
 static int columns_of(const char *text)
@@ -155,32 +155,52 @@ static void draw_bar(int row, const char *text)
 	attroff(A_REVERSE);
 }
 
-/* Returns how wide the first column of a table is, by its title: up to the second word. */
-static int first_column(const char *title)
-{
-	size_t word = strcspn(title, " ");
-
-	return (int)(word + strspn(title + word, " "));
-}
-
-/* Returns how many columns of a line stay when the others are scrolled sideways: those of its table's first
- * one. */
-static int fixed_of(const struct top *top, size_t index)
+/* Returns the title of a line's table, NULL if it is in none. */
+static const char *title_of(const struct top *top, size_t index)
 {
 	while (index > 0 && !top->lines[index].is_title)
 		index--;
-	return top->lines[index].is_title ? first_column(top->lines[index].text) : 0;
+	return top->lines[index].is_title ? top->lines[index].text : NULL;
 }
 
-/* Draws a line, of which the first columns stay where they are, and the rest is scrolled sideways. */
-static void draw_line(const struct top *top, int row, struct top_line *line, int fixed)
+/* Cuts a text before a gap so that it has so many columns at most. Returns how many it has. */
+static int cut(char *text, int columns, const char *gap)
 {
-	char *rest = behind_columns(line->text, fixed);
-	char text[2 * LINE_MAX_BYTES];
+	char *end = behind_columns(text, columns), *at = end;
 
-	snprintf(text, sizeof(text), "%.*s%s", (int)(rest - line->text), line->text,
-		 behind_columns(rest, top->left));
-	*behind_columns(text, COLS) = '\0';
+	while (at > text && *end && strncmp(at, gap, strlen(gap)) != 0)
+		at--;
+	*(at > text ? at : end) = '\0';
+	return columns_of(text);
+}
+
+/* Puts what is seen of a line into `text`: the first columns stay where they are, and the rest is scrolled
+ * sideways, without the word that is only half seen. */
+static void scroll_aside(const struct top *top, const char *line, int fixed, char *text, size_t size)
+{
+	const char *rest = behind_columns(line, fixed), *seen = behind_columns(rest, top->left);
+	size_t half = seen > rest && seen[-1] != ' ' ? strcspn(seen, " ") : 0;
+
+	snprintf(text, size, "%.*s%*s%s", (int)(rest - line), line, (int)half, "", seen + half);
+}
+
+/* Draws a line, of which whole words are seen, and of a table whole columns. The first column is that up to
+ * the title's second word. */
+static void draw_line(const struct top *top, int row, size_t index)
+{
+	const struct top_line *line = &top->lines[index];
+	const char *title = title_of(top, index);
+	char head[2 * LINE_MAX_BYTES], text[2 * LINE_MAX_BYTES];
+	int fixed = 0, columns = COLS;
+
+	if (title) {
+		fixed = (int)(strcspn(title, " ") + strspn(title + strcspn(title, " "), " "));
+		scroll_aside(top, title, fixed, head, sizeof(head));
+		if (columns_of(head) > COLS)
+			columns = cut(head, COLS, " ");
+	}
+	scroll_aside(top, line->text, fixed, text, sizeof(text));
+	cut(text, columns, title ? " " : "  ");
 	if (line->is_title)
 		draw_bar(row, text);
 	else
@@ -192,18 +212,12 @@ static void draw_help(const struct top *top)
 	const char *filter = top->filter;
 	char text[160];
 
-	if (top->typing && COLS < 80)
-		snprintf(text, sizeof(text), "/%s_  (enter, escape)", filter);
-	else if (top->typing)
-		snprintf(text, sizeof(text), "show only lines with: %s_  (enter: done, escape: all)", filter);
-	else if (COLS < 80)
-		snprintf(text, sizeof(text), "q quit  %ss sort  /%s  arrows", top->paused ? "PAUSED  " : "",
-			 filter[0] ? filter : " filter");
+	if (top->typing)
+		snprintf(text, sizeof(text), "/%s_  enter: done  escape: all", filter);
 	else
-		snprintf(text, sizeof(text), "q quit  space %s  s sort: %s  / filter%s%s  arrows scroll",
-			 top->paused ? "go on" : "pause", sort_names[top->sort], filter[0] ? ": " : "",
-			 filter);
-	*behind_columns(text, COLS) = '\0';
+		snprintf(text, sizeof(text), "%sq quit  arrows scroll  / filter%s%s  s sort: %s  space pause",
+			 top->paused ? "PAUSED  " : "", filter[0] ? ": " : "", filter, sort_names[top->sort]);
+	cut(text, COLS, "  ");
 	draw_bar(LINES - 1, text);
 }
 
@@ -242,7 +256,7 @@ static void draw(struct top *top)
 
 		if (index >= top->count)
 			break;
-		draw_line(top, row, &top->lines[index], fixed_of(top, index));
+		draw_line(top, row, index);
 	}
 	draw_help(top);
 	refresh();

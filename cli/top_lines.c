@@ -175,9 +175,9 @@ static void add_head(struct top *top)
 	if (!is_partial(top->now))
 		snprintf(denied, sizeof(denied), "  denied %zu", total_of(top->now, "denied"));
 	duration_text(number_at(top->now, "uptime_s"), uptime, sizeof(uptime));
-	add_line(top, false, "xenmsgd %s  domain %s%s%s  up %s%s%s", text_at(top->now, "version"),
+	add_line(top, false, "xenmsgd %s  domain %s%s%s  up %s%s", text_at(top->now, "version"),
 		 text_at(top->now, "domid"), *name ? " " : "", name, uptime,
-		 is_partial(top->now) ? "  ONLY YOURS" : "", top->paused ? "  PAUSED" : "");
+		 is_partial(top->now) ? "  ONLY YOURS" : "");
 	if (top->trouble[0])
 		add_line(top, true, "%s", top->trouble);
 	else
@@ -229,7 +229,7 @@ static void add_links(struct top *top)
 	size_t first;
 
 	add_line(top, true, "%-6s %-14s %-9s %-6s %5s %9s %7s %7s %7s", "LINK", "NAME", "STATE", "ROLE",
-		 "CHANS", "RTT us", "SENT/s", "RECV/s", "BYTES/s");
+		 "CHANS", "RTT_US", "SENT/s", "RECV/s", "BYTES/s");
 	first = top->count;
 	for (size_t i = 0; i < length_of(links); i++) {
 		struct json_object *link = json_object_array_get_idx(links, i), *peer = at(link, "peer");
@@ -299,8 +299,8 @@ static void add_streams(struct top *top)
 	if (length_of(streams) == 0)
 		return;
 	add_line(top, false, "%s", "");
-	add_line(top, true, "%-8s %-14s %-24s %-7s %7s %7s %7s", "PID", "STREAM OF", "TO OR FROM", "STATE",
-		 "QUEUED", "IN B/s", "OUT B/s");
+	add_line(top, true, "%-8s %-14s %-24s %-7s %7s %7s %7s", "PID", "STREAM_OF", "TO OR FROM", "STATE",
+		 "QUEUED", "IN_B/s", "OUT_B/s");
 	first = top->count;
 	for (size_t i = 0; i < length_of(streams); i++) {
 		struct json_object *each = json_object_array_get_idx(streams, i);
@@ -385,7 +385,7 @@ static void add_programs(struct top *top)
 
 	add_line(top, false, "%s", "");
 	add_line(top, true, "%-8s %-16s %7s %6s %8s %9s %9s %9s", "PID", "PROGRAM", "UID", "CHANS", "STREAMS",
-		 "QUEUED", "IN B/s", "OUT B/s");
+		 "QUEUED", "IN_B/s", "OUT_B/s");
 	first = top->count;
 	for (size_t i = 0; i < length_of(clients); i++) {
 		struct json_object *each = json_object_array_get_idx(clients, i);
@@ -470,8 +470,8 @@ static void add_accounts(struct top *top)
 	size_t first;
 
 	add_line(top, false, "%s", "");
-	add_line(top, true, "%-24s %7s %7s %7s %8s %8s", "ACCOUNT", "SENT/s", "BYTES/s", "WORK %", "RESTS",
-		 "CUT OFF");
+	add_line(top, true, "%-24s %7s %7s %7s %8s %8s", "ACCOUNT", "SENT/s", "BYTES/s", "WORK%", "RESTS",
+		 "CUT_OFF");
 	first = top->count;
 	for (size_t i = 0; i < length_of(accounts); i++) {
 		struct json_object *each = json_object_array_get_idx(accounts, i), *time = at(each, "time");
@@ -543,9 +543,9 @@ static void host_add_head(struct top *top, struct json_object *domains, struct j
 		messages += rate_at(json_object_array_get_idx(traffic, i), "messages_per_s");
 		bytes += rate_at(json_object_array_get_idx(traffic, i), "bytes_per_s");
 	}
-	add_line(top, false, "this host  domains %zu, of which %zu tell nothing  messages/s %s  bytes/s %s%s",
+	add_line(top, false, "this host  domains %zu, of which %zu tell nothing  messages/s %s  bytes/s %s",
 		 length_of(domains), silent, number_text(messages, messages_text, sizeof(messages_text)),
-		 number_text(bytes, bytes_text, sizeof(bytes_text)), top->paused ? "  PAUSED" : "");
+		 number_text(bytes, bytes_text, sizeof(bytes_text)));
 	if (top->trouble[0])
 		add_line(top, true, "%s", top->trouble);
 	else
@@ -593,7 +593,7 @@ static void host_add_away(struct top *top, struct json_object *domains)
 	size_t title = top->count, first;
 
 	add_line(top, false, "%s", "");
-	add_line(top, true, "%-14s %-14s %-20s %7s", "LINK OF", "WITH", "AWAY SINCE", "RESUMES");
+	add_line(top, true, "%-14s %-14s %-20s %7s", "LINK_OF", "WITH", "AWAY_SINCE", "RESUMES");
 	first = top->count;
 	for (size_t i = 0; i < length_of(domains); i++) {
 		struct json_object *domain = json_object_array_get_idx(domains, i),
@@ -693,7 +693,7 @@ static void add_endpoint(struct top *top, struct json_object *domain, struct jso
 
 static void host_add_endpoints(struct top *top, struct json_object *domains)
 {
-	size_t first;
+	size_t title = top->count, first;
 
 	add_line(top, false, "%s", "");
 	add_line(top, true, "%-14s %-16s %-8s %7s %7s %7s %7s %7s", "DOMAIN", "ENDPOINT", "KIND", "QUEUED",
@@ -707,6 +707,8 @@ static void host_add_endpoints(struct top *top, struct json_object *domains)
 			add_endpoint(top, domain, json_object_array_get_idx(endpoints, j));
 	}
 	sort_rows(top, first);
+	if (top->count == first)
+		top->count = title;
 }
 
 void top_make_host_lines(struct top *top)

@@ -82,7 +82,7 @@ def test_a_link_that_is_away_says_so(nodes, host):
     host.sim("pause", 2)
     away = eventually(lambda: [link for link in view_of(zero)["domains"][1]["away"] if link["peer"]["domid"] == 2], "it is away")
     assert away[0]["since"] > 0
-    assert "LINK OF" in printed(zero, "top", "--host", "--once", "--delay", "0.1")
+    assert "LINK_OF" in printed(zero, "top", "--host", "--once", "--delay", "0.1")
     host.sim("unpause", 2)
 
 
