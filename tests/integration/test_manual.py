@@ -115,6 +115,18 @@ def test_each_command_has_a_page_that_says_what_its_help_says(tmp_path):
             assert done.returncode == 0 and done.stderr == b"", (name, done.stderr)
 
 
+def test_the_manual_of_all_commands_has_each_ones_options():
+    page = read_source("doc", "xenmsg.1").replace("\\-", "-")
+    sections = dict(re.findall(r"^\.S[SH] ([^\n]+)\n(.*?)(?=^\.S[SH] )", page, re.M | re.S))
+    shared = set(re.findall(r"^\.BI? .*?--([a-z-]+)", sections["OPTIONS"], re.M))
+    for name, text in commands().items():
+        section = sections.get(name, sections.get(name.replace("-", " ", 1), sections.get(f"{name} renew", "")))
+        options = set(re.findall(r"^ *(?:-\w, )?--([a-z-]+)", text, re.M)) - shared
+        if name != "policy":  # whose subcommands have sections
+            lacking = [option for option in options if not re.search(rf"--{option}(?![a-z-])", section)]
+            assert section and not lacking, (name, lacking)
+
+
 @pytest.mark.skipif(not BINDIR, reason="on what is installed")
 def test_the_pages_are_installed():
     manuals = os.path.join(os.path.dirname(BINDIR), "share", "man")
