@@ -127,6 +127,20 @@ def test_the_manual_of_all_commands_has_each_ones_options():
             assert section and not lacking, (name, lacking)
 
 
+@pytest.mark.parametrize("program, page", [("xenmsgd", "xenmsgd.8"), ("xenmsg-gateway", "xenmsg-gateway.8"), ("xensim", "xensim.1")])
+def test_the_manual_of_a_program_has_its_options(program, page):
+    def options(*words):
+        text = subprocess.run([tool(program), *words, "--help"], capture_output=True, text=True, check=True).stdout
+        return text, set(re.findall(r"--[a-z][a-z-]*", text))
+
+    text, wanted = options()
+    for word in re.findall(r"^  ([a-z]+) ", text, re.M) if program == "xensim" else ():
+        wanted |= options(word)[1]
+    shown_there = re.sub(r"\\f.", "", read_source("doc", page)).replace("\\-", "-")
+    assert len(wanted) >= 6
+    assert [option for option in sorted(wanted) if not re.search(rf"{option}(?![a-z-])", shown_there)] == []
+
+
 @pytest.mark.skipif(not BINDIR, reason="on what is installed")
 def test_the_pages_are_installed():
     manuals = os.path.join(os.path.dirname(BINDIR), "share", "man")
