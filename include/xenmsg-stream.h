@@ -7,16 +7,16 @@
  *
  * xenmsg_connect() and xenmsg_accept() give sockets, which any program can use, and which cost two
  * descriptors, a handshake, and system calls for each piece in program and daemon. A stream of these
- * functions costs a channel, and its bytes go through memory that the connection shares with the daemon:
- * at about twice the rate of a socket, and in half the time there and back. Both kinds meet: whoever
- * is at the other end needn't know.
+ * functions costs a channel. Its bytes go through memory that the connection shares with the daemon, at about
+ * twice the rate of a socket, and in half the time there and back. Both kinds meet: the other end needn't
+ * know.
  *
  * These streams belong to a connection beside its messages and calls: xenmsg_fd() and xenmsg_process()
  * serve all of them. For the daemon they are a second session of the same program, which the library opens
  * with the first of them, without waiting; its limits on a user's sessions count it. Nothing here waits but
  * xenmsg_stream_listen().
  *
- * What comes is told by callbacks, which run within xenmsg_process(), xenmsg_wait(), xenmsg_stream_listen(),
+ * Callbacks tell of bytes and ends. They run within xenmsg_process(), xenmsg_wait(), xenmsg_stream_listen(),
  * and for its own stream within xenmsg_stream_resume(): but while a callback waits for something else, none
  * is called. They may call any function; xenmsg_stream_listen() is one more that returns -EBUSY to them.
  *
@@ -25,12 +25,12 @@
  *                                  └──────────────────┴──▶ broken: nothing more comes
  *
  * A stream is the program's from when it gets to know it until it calls xenmsg_stream_close(), once.
- * What came before a stream ended or broke is given out first. The rules of xenmsg.h for threads and
+ * Bytes that came before a stream ended or broke are given out first. The rules of xenmsg.h for threads and
  * processes hold for a connection and its streams together. xenmsg_pause() and xenmsg_flush() are about
  * messages: each stream is paused by its own `data`, and told of by its own callbacks.
  *
- * When the daemon is lost, each stream is broken, with -ECONNRESET, once. Of a connection that outlives its
- * daemon (XENMSG_RECONNECT) the endpoints come back, as those of messages do: xenmsg_on_change() tells. A
+ * When the daemon is lost, each stream is broken, with -ECONNRESET, once. The endpoints of a connection that
+ * outlives it (XENMSG_RECONNECT) come back, as those of messages do: xenmsg_on_change() tells. A
  * stream that is begun while there is no daemon waits for the next one. The end of the session of streams is
  * that of the connection.
  */
@@ -48,8 +48,8 @@ extern "C" {
 /* A byte stream of a connection. */
 struct xenmsg_stream;
 
-/* What is told about a stream; each gets the userdata of xenmsg_stream_set_callbacks(). Of what is NULL
- * nothing is told; without `data`, bytes that come stay until there is one. */
+/* They tell about a stream; each gets the userdata of xenmsg_stream_set_callbacks(), and any may be NULL.
+ * Without `data`, bytes that come stay until there is one. */
 struct xenmsg_stream_callbacks {
 	size_t size; /* sizeof(struct xenmsg_stream_callbacks): later versions have more members */
 	/* The program at the other end has it. Not told of one that was there from the beginning. */
@@ -63,9 +63,9 @@ struct xenmsg_stream_callbacks {
 	void (*ended)(void *userdata, struct xenmsg_stream *stream);
 	/* xenmsg_stream_write() may take more, after it didn't take all. */
 	void (*room)(void *userdata, struct xenmsg_stream *stream);
-	/* It wasn't to be had: an error of xenmsg_connect(), where -ENODATA isn't tried again here, or of
-	 * xenmsg_open(): there is no session for streams; -EPROTONOSUPPORT also from a daemon that knows
-	 * none. Or it is broken: -ECONNRESET, or -EACCES, if the rules forbid it now. It may have ended
+	/* It couldn't be opened: an error of xenmsg_connect(), where -ENODATA isn't tried again here, or of
+	 * xenmsg_open(): there is no session for streams (-EPROTONOSUPPORT also from a daemon that knows
+	 * none). Or it is broken: -ECONNRESET, or -EACCES, if the rules forbid it now. It may have ended
 	 * before. Within this callback, xenmsg_reason() has the words for it. */
 	void (*broken)(void *userdata, struct xenmsg_stream *stream, int error);
 };
@@ -112,8 +112,8 @@ XENMSG_API XENMSG_CHECK int xenmsg_stream_connect(struct xenmsg *conn, const cha
 						  const struct xenmsg_stream_callbacks *callbacks,
 						  void *userdata, struct xenmsg_stream **stream);
 
-/* Sets who is told about the stream from now on; `callbacks` is copied. What others before
- * haven't taken, and of its end, xenmsg_stream_resume() tells. */
+/* Sets who is told about the stream from now on; `callbacks` is copied. xenmsg_stream_resume() tells of bytes
+ * that callbacks before have left, and of an end. */
 XENMSG_API void xenmsg_stream_set_callbacks(struct xenmsg_stream *stream,
 					    const struct xenmsg_stream_callbacks *callbacks,
 					    void *userdata);
@@ -121,8 +121,7 @@ XENMSG_API void xenmsg_stream_set_callbacks(struct xenmsg_stream *stream,
  * Sends these bytes, as far as there is room for them now.
  * Returns how many; if that isn't all, `room` tells when to try again: before `opened` that is none, and
  * `opened` tells. Or returns -EPIPE: nothing can be sent any more, since this direction was ended, the other
- * side wants no more, or the stream is broken, of which `broken` may still be to tell, behind what came; or
- * -ECHILD.
+ * side wants no more, or the stream is broken, which `broken` may still tell, behind what came; or -ECHILD.
  */
 XENMSG_API XENMSG_CHECK ssize_t xenmsg_stream_write(struct xenmsg_stream *stream, const void *data,
 						    size_t size);

@@ -92,16 +92,16 @@ XENMSG_API const char *xenmsg_peer_endpoint(const struct xenmsg_peer *peer);
 
 /* ---- what is begun, and what becomes of it --------------------------------------------------- */
 
-/* Other ways to do something. What a function doesn't know it refuses with -EINVAL. */
+/* Other ways to do something. A function refuses those that it doesn't know with -EINVAL. */
 enum xenmsg_flags {
 	XENMSG_ONLY_MESSAGES =
 		1, /* bind: the endpoint takes no calls, they are refused with -EPROTOTYPE */
 	XENMSG_ONLY_CALLS = 2, /* bind: it takes nothing but calls; room: for calls */
 	/*
 	 * bind: the payload of a message may stay in the memory that is shared with the daemon until
-	 * xenmsg_message_free(), which saves a copy: of one of 4 KiB to 64 KiB that came in one piece, while
-	 * there is room; of any other it is a copy as always. Either way its address stays the same, and only
-	 * this program and its daemon, which it trusts, can change it. What this changes:
+	 * xenmsg_message_free(), which saves a copy. That is so for one of 4 KiB to 64 KiB that came in one
+	 * piece, while there is room; any other is a copy as always. Either way its address stays the same,
+	 * and only this program and its daemon, which it trusts, can change it. But:
 	 *   - its sender may learn that it was delivered only when it is freed, or when this connection
 	 *     next waits, if that comes first
 	 *   - messages that are still held when the connection waits, or that hold half of the room, are
@@ -118,10 +118,10 @@ enum xenmsg_flags {
 	 * xenmsg_max_at_once() bytes. xenmsg_send() then doesn't wait for the outcome. */
 	XENMSG_AT_ONCE = 1024,
 	/*
-	 * open: the connection outlives its daemon. When that ends or is killed, what was under way ends with
-	 * what is known of it, as always. Then the connection looks for the next daemon by itself, binds the
-	 * program's endpoints there, sets its watches again, and sends what was begun meanwhile, which waits
-	 * for that within its time-out; xenmsg_on_change() tells. xenmsg_process(), xenmsg_wait() and
+	 * open: the connection outlives its daemon. When that ends or is killed, messages under way end with
+	 * what is known of them, as always. Then the connection looks for the next daemon by itself, binds
+	 * the program's endpoints there, sets its watches again, and sends what was begun meanwhile, which
+	 * waits for that within its time-out; xenmsg_on_change() tells. xenmsg_process(), xenmsg_wait() and
 	 * xenmsg_recv() return no -ENOTCONN or -EPROTO then: they go on, and wait for it. xenmsg_fd() stays
 	 * the same. Streams that are sockets end with their daemon, and -ENOTCONN of later functions means no
 	 * more than that the one thing isn't done.
@@ -129,23 +129,23 @@ enum xenmsg_flags {
 	XENMSG_RECONNECT = 2048,
 	/*
 	 * bind, listen: other programs of this user that say so, too, may bind the endpoint beside this one.
-	 * What is opened to it, all that one sender sends there, goes to the one with the least to do. When
-	 * one unbinds it or ends, others get what it hadn't taken, and the sender notices nothing: so a
-	 * service is replaced by starting the new one first. A call that was taken and isn't answered by then
-	 * ends as always; who stops answers what it has first (xenmsg_drain()).
+	 * All messages of one sender go to the program with the least to do. When that unbinds or ends,
+	 * another one gets those that it hadn't taken, and the sender notices nothing: so a service is
+	 * replaced by starting the new one first. A call that was taken and isn't answered by then ends as
+	 * always; a program that stops answers what it has first (xenmsg_drain()).
 	 */
 	XENMSG_SHARED = 4096,
 	/*
 	 * open: waits, within its time-out, for a daemon that isn't there, by trying again after pauses, of a
 	 * second in the end.
-	 * send, call, connect: waits, within its time-out, until the receiver is there: where -ENOENT or
-	 * -EHOSTDOWN would be the outcome, since no program has bound the endpoint, its domain or daemon
-	 * isn't there, or nothing is known by that name, it is tried again when the endpoint comes. A
-	 * time-out says -ETIMEDOUT, and that it isn't done. As long as the endpoint is listed all the same,
-	 * it is tried after pauses, of a second in the end. Until then it has cost nobody but this program,
-	 * which keeps a copy of the message, and one of the 64 watches of its connection for each address
-	 * (-ENOBUFS: there are no more). What is for one address is sent in the order in which it was begun.
-	 * For a host that isn't known this flag changes nothing.
+	 * send, call, connect: waits, within its time-out, until the receiver is there. Where -ENOENT or
+	 * -EHOSTDOWN would be the outcome, since there is no such endpoint, domain, daemon or known name, it
+	 * is tried again when the endpoint comes. A time-out says -ETIMEDOUT, and that it isn't done. As
+	 * long as the endpoint is listed all the same, it is tried after pauses, of a second in the end.
+	 * Until then it costs nobody but this program, which keeps a copy of the message, and one of the 64
+	 * watches of its connection for each address (-ENOBUFS: there are no more). Messages for one address
+	 * are sent in the order in which they were begun. For a host that isn't known this flag changes
+	 * nothing.
 	 */
 	XENMSG_WAIT = 32768,
 	/*
@@ -155,22 +155,20 @@ enum xenmsg_flags {
 	 */
 	XENMSG_TOPIC = 8192,
 	/* bind, with XENMSG_TOPIC: the last message is kept for later subscribers, as long as the topic is
-	 * there: he gets it first, behind the notice XENMSG_KEPT. So a state is published when it changes,
+	 * there: each gets it first, behind the notice XENMSG_KEPT. So a state is published when it changes,
 	 * and everybody knows it. */
 	XENMSG_RETAIN = 16384,
-	/* subscribe, with `queue`: what is more than that is lost from the newest on, not from the oldest:
-	 * what comes is lost while as many wait, until the subscriber has taken those that have come
-	 * before */
+	/* subscribe, with `queue`: beyond that the newest are lost, not the oldest, until the subscriber has
+	 * taken earlier ones */
 	XENMSG_KEEP_OLDEST = 65536,
 	/* bind, with XENMSG_TOPIC: xenmsg_on_change() tells how many subscribe, when that changes
 	 * (XENMSG_LISTENERS), so that nobody works for nobody */
 	XENMSG_COUNT_LISTENERS = 131072,
-	/* subscribe: DOMAIN is a shell pattern, as for xenmsg_watch(): "*:news", "web*:news". To each such
-	 * topic that this domain may reach it is subscribed by its own address ("5:news"), from which its
-	 * messages and notices come, as they come; and when one has gone, it is unsubscribed behind
-	 * XENMSG_WAITING. What is no topic, or is refused, is passed over, of which xenmsg_on_change() tells
-	 * once (XENMSG_NOT_SUBSCRIBED); what was refused for a quota is tried again when another one has
-	 * gone */
+	/* subscribe: DOMAIN is a shell pattern, as for xenmsg_watch(): "*:news", "web*:news". It subscribes
+	 * to each such topic that this domain may reach by its own address ("5:news"), as they come. When
+	 * one has gone, it is unsubscribed behind XENMSG_WAITING. An endpoint that is no topic, or refuses,
+	 * is passed over, and xenmsg_on_change() tells that once (XENMSG_NOT_SUBSCRIBED). One that was
+	 * refused for a quota is tried again when another one has gone */
 	XENMSG_PATTERN = 262144
 };
 
@@ -194,10 +192,10 @@ struct xenmsg_options {
 	 * each key, of so many keys, those that were published last; an empty message keeps none of its key.
 	 * Up to XENMSG_KEYS_MAX */
 	unsigned keys;
-	/* subscribe: of the topic's messages so many may wait at a time, up to XENMSG_QUEUE_MAX. They go to
-	 * the program at once, as far as they have room; beyond that the oldest are lost, so that the last so
-	 * many wait (or see XENMSG_KEEP_OLDEST), and it is told how many those were. With 1 it has the newest
-	 * one next, and before that at most one that was on its way. 0: as many as the daemon has room for */
+	/* subscribe: so many of the topic's messages may wait at a time, up to XENMSG_QUEUE_MAX, and as many
+	 * more be on their way to the program. Beyond that the oldest are lost (or see XENMSG_KEEP_OLDEST),
+	 * and it is told how many. With 1 it has the newest one next, and before that at most one that was
+	 * on its way. 0: as many as the daemon has room for */
 	unsigned queue;
 };
 #define XENMSG_KEYS_MAX	 4095
@@ -223,24 +221,25 @@ xenmsg_options_given(const struct xenmsg_options &options)
 #define XENMSG_WITHIN(timeout_ms) XENMSG_WITH(timeout_ms, 0)
 #define XENMSG_FLAGS(flags)	  XENMSG_WITH(XENMSG_USUAL_MS, flags)
 
-/* Something that was begun. Valid until its `done` is called. */
+/* An operation that was begun. Valid until its `done` is called. */
 struct xenmsg_op;
 
 /*
- * Withdraws something that was begun, as if its time were up now.
- * `done` is called as always, exactly once and with the truth, and not within this function. Of a
- * message: -ETIMEDOUT if it was not taken and never will be, 0 if it was taken meanwhile, -ECONNRESET
- * if the other side doesn't say which; of a call, as for xenmsg_call(). To settle that may take up to
- * 2 s. Returns 0, or -EALREADY (the outcome is known, and will be reported).
+ * Withdraws an operation that was begun, as if its time were up now.
+ * `done` is called as always, exactly once and with the truth, and not within this function. For a
+ * message that is -ETIMEDOUT if it was not taken and never will be, 0 if it was taken meanwhile, and
+ * -ECONNRESET if the other side doesn't say which; for a call it is as for xenmsg_call(). To settle
+ * that may take up to 2 s, and 12 s while the daemon here doesn't read. Returns 0, or -EALREADY (the
+ * outcome is known, and will be reported).
  */
 XENMSG_API int xenmsg_op_withdraw(struct xenmsg_op *op);
 
 /* The code of a call that a program has taken and freed without an answer, which counts as one: the fate is
- * XENMSG_FATE_DONE, though what it has done by then only that program knows. To say it by
- * xenmsg_reply_error(), as a proxy may, is the same. */
+ * XENMSG_FATE_DONE, though only that program knows what it has done. To say it by xenmsg_reply_error(), as a
+ * proxy may, is the same. */
 #define XENMSG_UNANSWERED 125
 
-/* What is known of something that was begun. */
+/* How much is known of an outcome. */
 enum xenmsg_fate {
 	XENMSG_FATE_UNKNOWN = 0, /* it may have been done, and nobody can know */
 	XENMSG_FATE_DONE = 1,	 /* it is done; of a call: a handler has answered it */
@@ -248,8 +247,8 @@ enum xenmsg_fate {
 };
 
 /*
- * What became of something that was begun. xenmsg_send() and xenmsg_call() fill it whatever they return,
- * -EINVAL as well: what a program does afterwards, such as to free the reply, needs no case for it.
+ * The outcome of an operation. xenmsg_send() and xenmsg_call() fill it whatever they return, -EINVAL as well,
+ * so a program may free the reply without asking whether there is one.
  */
 struct xenmsg_result {
 	int error; /* 0, or a negative errno; of a message one of those listed at the top */
@@ -274,8 +273,8 @@ struct xenmsg_result {
 	uint64_t reserved[4]; /* for members of later versions */
 };
 
-/* Called with what became of what was begun. It may call any function. The result is the library's, and ends
- * with the callback; the reply, the text and the descriptor in it are the program's from then on. */
+/* Called with the outcome. It may call any function. The result is the library's, and ends with the callback;
+ * the reply, the text and the descriptor in it are the program's from then on. */
 typedef void (*xenmsg_done)(void *userdata, const struct xenmsg_result *result);
 
 /* ---- the connection -------------------------------------------------------------------------- */
@@ -355,8 +354,8 @@ XENMSG_API int xenmsg_process(struct xenmsg *conn);
 XENMSG_API int xenmsg_wait(struct xenmsg *conn, int timeout_ms);
 /*
  * Waits until everything that was begun here has its outcome, and each call its answer.
- * `done` is called for them, and events are reported, but no messages. What a callback begins counts
- * as well.
+ * `done` is called for them, and events are reported, but no messages. Operations that a callback
+ * begins count as well.
  * Returns 0, or -ETIMEDOUT (not everything has), -EINTR, -EBUSY, -ECANCELED, or -ENOTCONN or -EPROTO as
  * xenmsg_process(): then everything has, too.
  */
@@ -370,7 +369,7 @@ XENMSG_API int xenmsg_wake(struct xenmsg *conn);
 
 /* What happens to a connection: but for the last three to one that outlives its daemon (XENMSG_RECONNECT). */
 enum xenmsg_change_kind {
-	/* the daemon is lost. What watches have told is out of date: they begin anew */
+	/* the daemon is lost. Watches begin anew */
 	XENMSG_DAEMON_LOST = 1,
 	/* there is a daemon again, and endpoints and watches are there again */
 	XENMSG_DAEMON_BACK = 2,
@@ -509,8 +508,7 @@ XENMSG_API int xenmsg_unbind(struct xenmsg *conn, const char *endpoint);
  * Returns 0: the first thing that comes of each topic is a notice, XENMSG_SUBSCRIBED or XENMSG_WAITING. Or
  * returns -EINVAL (the address is malformed, or the options are), -EEXIST (this connection has subscribed to
  * that address already, also if that has ended: XENMSG_ENDED), -EACCES (a policy denies it), -EPROTOTYPE
- * (that endpoint is no topic), -ENOBUFS (over a quota), -ENOTCONN,
- * -ETIMEDOUT, -EINTR, -ENOMEM.
+ * (that endpoint is no topic), -ENOBUFS (over a quota), -ENOTCONN, -ETIMEDOUT, -EINTR, -ENOMEM.
  */
 XENMSG_API XENMSG_CHECK int xenmsg_subscribe(struct xenmsg *conn, const char *address,
 					     const struct xenmsg_options *options,
@@ -537,15 +535,15 @@ enum xenmsg_notice_kind {
 	 * messages were published before; `unknown`: the subscriber was subscribed before, and may have
 	 * missed some. */
 	XENMSG_SUBSCRIBED = 1,
-	/* `count` messages are missing here, since this program or the way to it was too slow, or more than
-	 * its `queue`; `unknown`: and perhaps more. Of all XENMSG_SUBSCRIBED and
-	 * XENMSG_WAITING among those only the last is told. */
+	/* `count` messages are missing here, since this program or the way to it was too slow, or they were
+	 * more than its `queue`; `unknown`: and perhaps more. Only the last XENMSG_SUBSCRIBED or
+	 * XENMSG_WAITING among those is told. */
 	XENMSG_MISSED = 2,
 	/* The topic has gone, or isn't there yet, and the subscription waits for it; `unknown`: it, or the
 	 * way to it, was lost, and with it perhaps messages that were published last. */
 	XENMSG_WAITING = 3,
-	/* The subscription has ended, with `error`: -EACCES (a policy denies it by now), -EPROTOTYPE (what
-	 * came again is no topic), or what else nothing but a change there can mend. Nothing comes any more,
+	/* The subscription has ended, with `error`: -EACCES (a policy denies it by now), -EPROTOTYPE (the
+	 * endpoint is no topic), or another one that only a change there can mend. Nothing comes any more,
 	 * but its address stays taken: xenmsg_unsubscribe() is needed before xenmsg_subscribe(), which else
 	 * returns -EEXIST. */
 	XENMSG_ENDED = 4,
@@ -614,7 +612,7 @@ XENMSG_API XENMSG_CHECK int xenmsg_recv(struct xenmsg *conn, struct xenmsg_messa
 /*
  * Copies the message that xenmsg_recv() would take, without taking it.
  * So a program does something with a message before it counts as delivered. xenmsg_take() or
- * xenmsg_refuse() must follow, and nothing else that receives meanwhile; what comes waits behind it.
+ * xenmsg_refuse() must follow, and nothing else that receives meanwhile; later ones wait behind it.
  * Until then its sender may withdraw it.
  * message  [out] a copy; free it with xenmsg_message_free()
  * Returns 0, or -EAGAIN (none there; xenmsg_wait() says when), -EPROTOTYPE (a call: only messages
@@ -630,8 +628,8 @@ XENMSG_API XENMSG_CHECK int xenmsg_peek(struct xenmsg *conn, struct xenmsg_messa
 XENMSG_API XENMSG_CHECK int xenmsg_take(struct xenmsg *conn, const struct xenmsg_message *message);
 /*
  * Gives a message back: it is not delivered.
- * Its sender gets -EREMOTEIO with this code, and for what it has sent behind it and wasn't taken
- * -ECANCELED. Of a message larger than 64 KiB, parts of which were released before, it gets -ECONNRESET.
+ * Its sender gets -EREMOTEIO with this code, and -ECANCELED for messages behind it that weren't taken.
+ * If it is larger than 64 KiB, so that parts of it were released before, the sender gets -ECONNRESET.
  * code  1 to 4095, of any meaning to the two programs
  * Returns as xenmsg_take(), or -EINVAL (another code).
  */
@@ -641,11 +639,11 @@ XENMSG_API XENMSG_CHECK int xenmsg_refuse(struct xenmsg *conn, const struct xenm
 /*
  * Takes no messages, until xenmsg_resume().
  * No handler of messages is called, and xenmsg_recv() and xenmsg_peek() behave as if there were none.
- * They wait where they are, and their senders for them, each as long as it wants to; what was begun,
- * events, and calls that are withdrawn (xenmsg_message_on_withdrawn()) are reported as always. So a
- * server takes no more than it can do at once. This holds for the whole connection, whose endpoints'
- * messages come in one order: what is to be paused apart is bound by a connection of its own. Both may
- * be called in a handler: the next message isn't handled. Both return 0.
+ * They wait where they are, and their senders for them, each as long as it wants to. Outcomes, events,
+ * and calls that are withdrawn (xenmsg_message_on_withdrawn()) are reported as always. So a server takes
+ * no more than it can do at once. This holds for the whole connection, whose endpoints' messages come in
+ * one order: bind an endpoint that is to be paused apart by a connection of its own. Both may be called
+ * in a handler: the next message isn't handled. Both return 0.
  */
 XENMSG_API int xenmsg_pause(struct xenmsg *conn);
 /*
@@ -671,8 +669,8 @@ XENMSG_API const struct xenmsg_peer *xenmsg_message_sender(const struct xenmsg_m
 /*
  * Returns for how many milliseconds the answer to a call is still wanted.
  * The caller's time-out says so; negative: the caller has set none, or it is no call. This suits as the
- * time-out of what the server calls in turn. What the request has waited for on its way isn't known here,
- * so the caller may give up before, which xenmsg_message_wants_reply() tells.
+ * time-out of calls that the server makes in turn. The time that the request was on its way isn't known
+ * here, so the caller may give up before, which xenmsg_message_wants_reply() tells.
  */
 XENMSG_API int xenmsg_message_time_left(const struct xenmsg_message *message);
 /*
@@ -682,8 +680,8 @@ XENMSG_API int xenmsg_message_time_left(const struct xenmsg_message *message);
 XENMSG_API const char *xenmsg_message_trace(const struct xenmsg_message *message);
 /*
  * Writes what it is called in traces (xenmsg trace).
- * Its sender has the same from xenmsg_sent_name(): DOMID.PID.NUMBER@OFFSET, and behind HOST/ if it
- * comes from another host.
+ * Its sender has the same from xenmsg_sent_name(): DOMID.PID.NUMBER@OFFSET, behind HOST/ if it comes
+ * from another host.
  * name  [out] and a zero, if there is room for it in `size` bytes; XENMSG_NAME_SIZE are enough
  * Returns 0, -ENODATA (it has no name here: an answer, or of a topic, or another program has had the channel
  * before), -ENOBUFS (no room).
@@ -720,7 +718,7 @@ XENMSG_API int xenmsg_message_on_withdrawn(struct xenmsg_message *message,
 /*
  * Takes a message out of its connection.
  * From now on another thread may use and free it, also while the connection is used, and when it is
- * closed. What lies in shared memory (XENMSG_LEND) is copied.
+ * closed. Data in shared memory (XENMSG_LEND) are copied.
  * Returns 0, -EBUSY (a call that wasn't answered needs its connection), -ENOMEM.
  */
 XENMSG_API XENMSG_CHECK int xenmsg_message_detach(struct xenmsg_message *message);
@@ -752,17 +750,17 @@ XENMSG_API XENMSG_CHECK int xenmsg_sent_name(struct xenmsg *conn, const char *ad
  * Sends a message and waits for its outcome.
  * address     DOMAIN:ENDPOINT
  * data        may be NULL if size is 0
- * options     a time-out, usually none: a message that is not taken by then is withdrawn; to settle that may
- *             take a tenth of it more (from 0.25 s to 2 s) if the other side doesn't answer: then the outcome
- *             is -ECONNRESET; and up to 12 s while the daemon here doesn't read, since it starts anew.
+ * options     a time-out, usually none: a message that is not taken by then is withdrawn. To settle that may
+ *             take a tenth of it more (from 0.25 s to 2 s) if the other side doesn't answer, with the outcome
+ *             -ECONNRESET; or up to 12 s while the daemon here doesn't read, since it starts anew.
  *             XENMSG_AT_ONCE: returns 0 without knowing the outcome
- * result      [out] what became of it; NULL: what is returned is enough
+ * result      [out] the outcome; NULL: what is returned is enough
  * Meanwhile only outcomes of other sends and calls are reported; messages aren't handled. So two
  * programs that send to each other like this take nothing from each other, nor does one that sends
  * to itself: such programs use xenmsg_begin_send(). Returns the outcome; or -EINVAL (the address is
  * malformed), -EMSGSIZE, -EAGAIN, -ENOBUFS (too many addresses at once), -ENOTCONN, -ENOMEM: each of them
- * means that nothing was sent; or -EINTR: a signal came, the message was withdrawn, and the result says
- * whether it is known what became of it.
+ * means that nothing was sent. With -EINTR a signal came, the message was withdrawn, and the result says
+ * whether its outcome is known.
  */
 XENMSG_API XENMSG_CHECK int xenmsg_send(struct xenmsg *conn, const char *address, const void *data,
 					size_t size, const struct xenmsg_options *options,
@@ -812,9 +810,9 @@ XENMSG_API XENMSG_CHECK int xenmsg_begin_await_room(struct xenmsg *conn, const c
 
 /*
  * Reserves memory for a message, to be written where it is sent from.
- * This saves the copy of xenmsg_begin_send(): a message of 4 KiB to xenmsg_max_at_once() lies in the
- * memory that is shared with the daemon, if nothing waits before it and there is room; any other in
- * memory of the library's, and is copied by xenmsg_commit(). The program can't tell which, and may
+ * This saves the copy of xenmsg_begin_send(). A message of 4 KiB to xenmsg_max_at_once() lies in the
+ * memory that is shared with the daemon, if nothing waits before it and there is room. Any other lies in
+ * the library's memory, and is copied by xenmsg_commit(). The program can't tell which, and may
  * call anything in between: if that needs the place, the library moves the message, and `data` stays
  * valid. There is one at a time in a connection. The memory belongs to the thread that uses the
  * connection: while that one calls the library, which may move the message, no other one may write
@@ -847,10 +845,10 @@ XENMSG_API void xenmsg_unreserve(struct xenmsg *conn);
  * Calls a program: sends it a request and waits for its reply.
  * address     DOMAIN:ENDPOINT
  * options     a time-out, usually none: a request without an answer by then is withdrawn, and the server is
- *             told how long its answer is wanted (xenmsg_message_time_left()); to settle that may take a
+ *             told how long its answer is wanted (xenmsg_message_time_left()). To settle that may take a
  *             tenth of it more (from 0.25 s to 2 s) if the other side doesn't answer, or up to 12 s while the
  *             daemon here doesn't read
- * result      [out] what became of it, and the reply; NULL: what is returned is enough
+ * result      [out] the outcome, and the reply; NULL: what is returned is enough
  * Returns 0, or one of the errors listed at the top (of -EREMOTEIO the result says which it is to the
  * server), or -EPROTOTYPE (that endpoint takes no calls). Where the result says XENMSG_FATE_UNKNOWN, the
  * request may have been carried out:
@@ -858,9 +856,8 @@ XENMSG_API void xenmsg_unreserve(struct xenmsg *conn);
  *   -EINTR       it was taken, and not answered when a signal came
  *   -ECONNRESET  the server or a daemon died before the answer came, or doesn't answer
  *   -EMSGSIZE    the reply is larger than is accepted here
- * Or returns -EINVAL, -EAGAIN, -ENOTCONN,
- * -ENOMEM as xenmsg_send(). Messages aren't handled meanwhile: two programs that call each other
- * like this both wait in vain, as does one that calls itself.
+ * Or returns -EINVAL, -EAGAIN, -ENOTCONN, -ENOMEM as xenmsg_send(). Messages aren't handled meanwhile:
+ * two programs that call each other like this both wait in vain, as does one that calls itself.
  */
 XENMSG_API XENMSG_CHECK int xenmsg_call(struct xenmsg *conn, const char *address, const void *data,
 					size_t size, const struct xenmsg_options *options,
@@ -957,10 +954,9 @@ XENMSG_API XENMSG_CHECK int xenmsg_begin_connect(struct xenmsg *conn, const char
 
 /*
  * Closes a stream so that the other side gets ECONNRESET, behind what came before.
- * An orderly end is close(): this is for a program that had to stop halfway. close() alone is an
- * orderly end, also if it leaves unread what came, unless this side hasn't sent anything. This
- * function never waits. (A program that has itself given the socket the largest buffer there may be,
- * and has filled it, must not rely on it.)
+ * This is for a program that had to stop halfway. close() alone is an orderly end, also if it leaves bytes
+ * unread, unless this side hasn't sent anything. This function never waits. (A program that has itself given
+ * the socket the largest buffer there may be, and has filled it, must not rely on it.)
  */
 XENMSG_API void xenmsg_break(int stream);
 
@@ -989,10 +985,10 @@ XENMSG_API XENMSG_CHECK int xenmsg_begin_listen(struct xenmsg *conn, const char 
  * peer     [out] the program that opened it, valid until the next xenmsg_accept() or xenmsg_close(); NULL:
  *          that isn't wanted
  * Returns a descriptor as xenmsg_connect(), or -EAGAIN (none there, and the time-out is 0), -ETIMEDOUT,
- * -EINTR, -ENOTCONN, -EMFILE, -ENFILE, -ENOBUFS (over a quota). After these three, and where the
- * daemon hasn't answered (-ECONNREFUSED), the stream waits on, and is tried again after
- * a moment: until then this function behaves as if there were none, and then xenmsg_fd() is readable.
- * So a program that goes on after them, as it should, doesn't spin.
+ * -EINTR, -ENOTCONN, -EMFILE, -ENFILE, -ENOBUFS (over a quota). After these three, and where the daemon
+ * hasn't answered (-ECONNREFUSED), the stream waits on, and is tried again after a moment. Until then this
+ * function behaves as if there were none, and then xenmsg_fd() is readable. So a program that goes on after
+ * them, as it should, doesn't spin.
  */
 XENMSG_API XENMSG_CHECK int xenmsg_accept(struct xenmsg *conn, const struct xenmsg_options *options,
 					  const struct xenmsg_peer **peer);
@@ -1005,13 +1001,13 @@ enum xenmsg_event_kind {
 	XENMSG_DOMAIN_DOWN = 2,	  /* it has gone */
 	XENMSG_ENDPOINT_UP = 3,	  /* an endpoint that this domain may reach has appeared */
 	XENMSG_ENDPOINT_DOWN = 4, /* it has gone */
-	/* the link with the domain is lost: what goes on there waits until the link is resumed
-	 * (XENMSG_DOMAIN_UP), or ends with it */
+	/* the link with the domain is lost: messages, calls and streams wait until it is resumed
+	 * (XENMSG_DOMAIN_UP), or end with it */
 	XENMSG_DOMAIN_AWAY = 5,
 	XENMSG_HOST_UP = 6,   /* another host can be asked */
-	XENMSG_HOST_DOWN = 7, /* it can't any more: what is there is reported as gone, too */
-	/* what was there when the watch began is reported, so the next events are news. Comes once, and once
-	 * more for each new daemon of a connection that outlives its own. */
+	XENMSG_HOST_DOWN = 7, /* it can't any more: all that is there is reported as gone, too */
+	/* all that was there when the watch began is reported, so the next events are news. Comes once, and
+	 * once more for each new daemon of a connection that outlives its own. */
 	XENMSG_LISTED = 8
 };
 
@@ -1038,8 +1034,8 @@ typedef void (*xenmsg_event_handler)(void *userdata, const struct xenmsg_event *
  * Those are reported as if they just came.
  * pattern  DOMAIN: domains and all of their endpoints; DOMAIN:ENDPOINT: those endpoints. Each may
  *          be a shell pattern: "*", "*:print", "3:scan*". HOST/ before it: of another host, as far as
- *          its policy lets this program know, and of domains by a shell pattern those that xenmsg
- *          peers HOST lists
+ *          its policy lets this program know. A shell pattern there means the domains that xenmsg peers
+ *          HOST lists
  * options  a time-out, usually 30 s
  * Returns a positive number for xenmsg_unwatch(), or -EINVAL (malformed pattern), -ENOBUFS (over a
  * quota), -ENOTCONN, -ETIMEDOUT, -EINTR, -ENOMEM; of another host, which can't be asked, also -EHOSTDOWN,
@@ -1070,14 +1066,13 @@ XENMSG_API int xenmsg_unwatch(struct xenmsg *conn, int watch);
 /*
  * Asks the daemon a question and waits for its answer.
  * what  "status" (doc/status.schema.json; of each list the entries that matter most), "status all"
- *       (every entry), "peers", "endpoints", "endpoints DOMAIN", "hosts", "peers HOST" and "endpoints
- *       HOST/DOMAIN" (of another one), or "policy FROM TO": which rule decides whether FROM (a domain,
- *       or DOMAIN/UID) may reach TO, an endpoint here, as xenmsg policy check asks; doc/protocol.md has
- *       the others
- * options  a time-out, usually 30 s, after which the answer's next piece must have come
+ *       (every entry), "peers", "endpoints", "endpoints DOMAIN", "hosts", "peers HOST" or "endpoints
+ *       HOST/DOMAIN". "policy FROM TO" asks which rule decides whether FROM (a domain, or DOMAIN/UID)
+ *       may reach TO, an endpoint here, as xenmsg policy check does. doc/protocol.md has the others
+ * options  a time-out, usually 30 s, in which the next piece of the answer must come
  * json  [out] text, free(3) it
- * A caller that is neither root nor an administrator (admin-group in xenmsgd.conf(5)) is told only
- * what is its own and what isn't about any user. Returns 0, or -EINVAL (unknown question),
+ * A caller that is neither root nor an administrator (admin-group in xenmsgd.conf(5)) is told only of
+ * its own, and what isn't about any user. Returns 0, or -EINVAL (unknown question),
  * -EHOSTDOWN (no such domain), -EPERM (about the policy for others), -ENOTCONN, -EINTR, -ETIMEDOUT,
  * -ENOMEM; about other hosts also -EACCES, -EHOSTUNREACH (nothing leads there), -ENOBUFS.
  */
