@@ -62,7 +62,7 @@ static const struct metric {
 	{"xenmsg_info", INFO, "The daemon's version, and the domain that it serves.", NULL, "version",
 	 version_label, NULL},
 	ONE("partial", GAUGE,
-	    "1 if what belongs to others is left out, because who asks is no administrator of the daemon.",
+	    "1 if what belongs to others is left out, because the asker is no administrator of the daemon.",
 	    "partial"),
 	ONE("uptime_seconds", GAUGE, "How long the daemon has run.", "uptime_s"),
 	ONE("store_connected", GAUGE, "1 if the daemon is connected to XenStore.", "store.connected"),
