@@ -177,7 +177,7 @@ static void first_list_free(struct first_list *list)
 static const char help[] =
 	"Usage: xenmsg watch [OPTIONS] [PATTERN]\n"
 	"\n"
-	"Prints who is there, and then comings and goings as they happen, until it is\n"
+	"Prints what is there, and then comings and goings as they happen, until it is\n"
 	"interrupted: of domains and their endpoints for a PATTERN like '3', 'work' or\n"
 	"'*' (the default), only of endpoints for one like '3:print' or '*:scan*'. With\n"
 	"HOST/ before it, PATTERN is about another host, as far as its policy lets this\n"
