@@ -186,20 +186,24 @@ static int take_frame(struct hop *hop, const struct frame_header *header)
 	}
 }
 
-static void count(struct channel_end *end, uint32_t bytes, uint32_t messages)
+/* Tells all who watch that bytes have come in at this end, and gone on or wait: the endpoint's figures, a
+ * tracer, and a probe. So many messages end there. */
+static void observe(struct channel_end *end, uint32_t bytes, uint32_t messages)
 {
-	struct channel_tally *tally = end->channel->tally;
+	const struct channel *channel = end->channel;
+	struct channel_tally *tally = channel->tally;
 
-	if (!tally)
-		return;
-	if (end->is_opener) {
+	if (tally && end->is_opener) {
 		tally->bytes_to += bytes;
 		tally->messages += messages;
 		if (messages)
 			latency_came(end);
-	} else {
+	} else if (tally) {
 		tally->bytes_from += bytes;
 	}
+	steps_note_data(end, bytes, messages);
+	PROBE(7, xenmsgd, relay, channel->endpoint, channel->identity.domid, end->is_opener, bytes,
+	      channel->identity.pid, channel->serial, end->received);
 }
 
 /* Looks whose the last message of the DATA frame at the head of the ring is, which was forwarded. */
@@ -225,6 +229,7 @@ static bool is_torn(const struct channel_end *end, const struct frame_header *he
 static int take_data(struct hop *hop, const struct frame_header *header)
 {
 	struct channel_end *end = channel_table_find(&hop->channels, header->channel);
+	bool is_whole;
 	int r;
 
 	if (!end && refused_has(&hop->refused, header->channel)) {
@@ -243,16 +248,14 @@ static int take_data(struct hop *hop, const struct frame_header *header)
 	if (r > 0)
 		hop->in.has_moved = true;
 	hop->in.progress += (uint32_t)r;
-	count(end, (uint32_t)r, hop->in.progress == header->length ? header->messages : 0);
-	if (hop->in.progress == header->length)
+	is_whole = hop->in.progress == header->length;
+	observe(end, (uint32_t)r, is_whole ? header->messages : 0);
+	if (is_whole)
 		look_at_number(end, &hop->in.reader, header);
-	steps_note_data(end, (uint32_t)r, hop->in.progress == header->length ? header->messages : 0);
-	PROBE(7, xenmsgd, relay, end->channel->endpoint, end->channel->identity.domid, end->is_opener, r,
-	      end->channel->identity.pid, end->channel->serial, end->received);
 	hop_spend(hop, COST_FRAME + COST_BYTES((uint32_t)r));
 	if (hop_is_marked(hop, MARK_FAILED))
 		return hop->error;
-	if (hop->in.progress < header->length)
+	if (!is_whole)
 		hop_wait_for(hop, channel_other(end)->hop);
 	return (int)hop->in.progress;
 }
@@ -366,8 +369,7 @@ static void take_run(struct hop *hop, uint32_t number)
 		hop_fail(hop, r, r == -ENOLINK ? "this domain was restored" : "no memory");
 	} else if (frames) {
 		count_frames(hop, frames, total, run.messages);
-		count(end, run.length, run.messages);
-		steps_note_data(end, run.length, run.messages);
+		observe(end, run.length, run.messages);
 	}
 }
 
