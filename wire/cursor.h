@@ -109,15 +109,6 @@ static inline uint8_t *put_text(uint8_t *at, const uint8_t *start, struct frame_
 	return at + text.size;
 }
 
-/* Appends a text behind those already written. */
-static inline uint8_t *put_more_text(uint8_t *at, const uint8_t *start, struct frame_text text)
-{
-	if (!text.size || at - start >= FRAME_PAYLOAD_MAX)
-		return at;
-	*at++ = '\0';
-	return put_text(at, start, text);
-}
-
 /* Splits a text at its first zero, and returns what is behind it. */
 static inline struct frame_text split(struct frame_text *text)
 {
@@ -134,6 +125,120 @@ static inline void split_two(struct frame_text *text, struct frame_text *second)
 {
 	*second = split(text);
 	*second = text_to_zero(*second);
+}
+
+/*
+ * One function says which fields a frame has. It writes them, or reads them, so that the two can't differ:
+ *
+ *     static inline void code_thing(struct coder *coder, struct frame_thing *thing)
+ *     {
+ *             code_u32(coder, &thing->size);
+ *     }
+ *     BOTH_WAYS(thing)
+ */
+struct coder {
+	bool writes; /* known where it is made, so that each function is compiled for one way */
+	uint8_t *out;
+	const uint8_t *start; /* of what is written */
+	struct cursor in;
+};
+
+#define BOTH_WAYS(name)                                                                                      \
+	uint32_t frame_##name##_encode(const struct frame_##name *frame, uint8_t *out)                       \
+	{                                                                                                    \
+		struct coder coder = {.writes = true, .out = out, .start = out};                             \
+                                                                                                             \
+		code_##name(&coder, (struct frame_##name *)(uintptr_t)frame); /* which only reads it */      \
+		return (uint32_t)(coder.out - out);                                                          \
+	}                                                                                                    \
+                                                                                                             \
+	int frame_##name##_decode(const uint8_t *payload, uint32_t length, struct frame_##name *frame)       \
+	{                                                                                                    \
+		struct coder coder = {.in = cursor_of(payload, length)};                                     \
+                                                                                                             \
+		code_##name(&coder, frame);                                                                  \
+		return coder.in.error;                                                                       \
+	}
+
+static inline void code_bytes(struct coder *coder, void *bytes, size_t size)
+{
+	if (coder->writes) {
+		memcpy(coder->out, bytes, size);
+		coder->out += size;
+	} else {
+		take_bytes(&coder->in, bytes, size);
+	}
+}
+
+static inline void code_u8(struct coder *coder, uint8_t *value)
+{
+	code_bytes(coder, value, sizeof(*value));
+}
+
+static inline void code_u16(struct coder *coder, uint16_t *value)
+{
+	if (!coder->writes) {
+		*value = take_u16(&coder->in);
+		return;
+	}
+	put_u16(coder->out, *value);
+	coder->out += sizeof(*value);
+}
+
+static inline void code_u32(struct coder *coder, uint32_t *value)
+{
+	if (!coder->writes) {
+		*value = take_u32(&coder->in);
+		return;
+	}
+	put_u32(coder->out, *value);
+	coder->out += sizeof(*value);
+}
+
+static inline void code_u64(struct coder *coder, uint64_t *value)
+{
+	if (!coder->writes) {
+		*value = take_u64(&coder->in);
+		return;
+	}
+	put_u64(coder->out, *value);
+	coder->out += sizeof(*value);
+}
+
+/* Bytes that a later version may use. */
+static inline void code_later(struct coder *coder, size_t size)
+{
+	if (!coder->writes) {
+		take(&coder->in, size);
+		return;
+	}
+	memset(coder->out, 0, size);
+	coder->out += size;
+}
+
+/* A text, which is the rest. As much of it is written as fits. */
+static inline void code_text(struct coder *coder, struct frame_text *text)
+{
+	if (coder->writes)
+		coder->out = put_text(coder->out, coder->start, *text);
+	else
+		*text = take_text(&coder->in);
+}
+
+/* Appends a text behind those that were written. */
+static inline void put_more_text(struct coder *coder, struct frame_text text)
+{
+	if (!text.size || coder->out - coder->start >= FRAME_PAYLOAD_MAX)
+		return;
+	*coder->out++ = '\0';
+	coder->out = put_text(coder->out, coder->start, text);
+}
+
+/* Appends one that is empty. */
+static inline void put_no_text(struct coder *coder)
+{
+	if (coder->out - coder->start < FRAME_PAYLOAD_MAX)
+		*coder->out++ = '\0';
 }
 
 #endif

@@ -76,61 +76,30 @@ int frame_hello_link_decode(const uint8_t *payload, uint32_t length, struct fram
 	return 0;
 }
 
-uint32_t frame_prove_encode(const struct frame_prove *prove, uint8_t *out)
+static inline void code_prove(struct coder *coder, struct frame_prove *prove)
 {
-	put_u32(out, prove->epoch);
-	put_u32(out + 4, 0);
-	memcpy(out + 8, prove->proof, 32);
-	return 40;
+	code_u32(coder, &prove->epoch);
+	code_later(coder, 4);
+	code_bytes(coder, prove->proof, sizeof(prove->proof));
 }
+BOTH_WAYS(prove)
 
-int frame_prove_decode(const uint8_t *payload, uint32_t length, struct frame_prove *prove)
+static inline void code_resume(struct coder *coder, struct frame_resume *resume)
 {
-	struct cursor cursor = cursor_of(payload, length);
-
-	prove->epoch = take_u32(&cursor);
-	take_u32(&cursor);
-	take_bytes(&cursor, prove->proof, 32);
-	return cursor.error;
+	code_u64(coder, &resume->received);
+	code_u32(coder, &resume->epoch);
+	code_later(coder, 4);
 }
+BOTH_WAYS(resume)
 
-uint32_t frame_resume_encode(const struct frame_resume *resume, uint8_t *out)
+static inline void code_offer(struct coder *coder, struct frame_offer *offer)
 {
-	put_u64(out, resume->received);
-	put_u32(out + 8, resume->epoch);
-	put_u32(out + 12, 0);
-	return 16;
+	code_u32(coder, &offer->ring_ref);
+	code_u32(coder, &offer->port);
+	code_u32(coder, &offer->epoch);
+	code_later(coder, 4);
 }
-
-int frame_resume_decode(const uint8_t *payload, uint32_t length, struct frame_resume *resume)
-{
-	struct cursor cursor = cursor_of(payload, length);
-
-	resume->received = take_u64(&cursor);
-	resume->epoch = take_u32(&cursor);
-	take_u32(&cursor);
-	return cursor.error;
-}
-
-uint32_t frame_offer_encode(const struct frame_offer *offer, uint8_t *out)
-{
-	put_u32(out, offer->ring_ref);
-	put_u32(out + 4, offer->port);
-	put_u32(out + 8, offer->epoch);
-	put_u32(out + 12, 0);
-	return 16;
-}
-
-int frame_offer_decode(const uint8_t *payload, uint32_t length, struct frame_offer *offer)
-{
-	struct cursor cursor = cursor_of(payload, length);
-
-	offer->ring_ref = take_u32(&cursor);
-	offer->port = take_u32(&cursor);
-	offer->epoch = take_u32(&cursor);
-	take_u32(&cursor);
-	return cursor.error;
-}
+BOTH_WAYS(offer)
 
 uint32_t frame_directory_encode(const struct frame_directory *directory, uint8_t *out)
 {
@@ -194,25 +163,17 @@ int frame_directory_next(struct frame_directory *directory, struct frame_directo
 	return 1;
 }
 
-uint32_t frame_ping_relayed_encode(const struct frame_ping_relayed *ping, uint8_t *out)
+static inline void code_ping_relayed(struct coder *coder, struct frame_ping_relayed *ping)
 {
-	put_u64(out, ping->token);
-	put_u32(out + 8, ping->number);
-	return (uint32_t)(put_more_text(put_text(out + FRAME_PING_RELAYED_SIZE, out, ping->domain), out,
-					ping->name) -
-			  out);
+	code_u64(coder, &ping->token);
+	code_u32(coder, &ping->number);
+	code_text(coder, &ping->domain);
+	if (coder->writes)
+		put_more_text(coder, ping->name);
+	else
+		split_two(&ping->domain, &ping->name);
 }
-
-int frame_ping_relayed_decode(const uint8_t *payload, uint32_t length, struct frame_ping_relayed *ping)
-{
-	struct cursor cursor = cursor_of(payload, length);
-
-	ping->token = take_u64(&cursor);
-	ping->number = take_u32(&cursor);
-	ping->domain = take_text(&cursor);
-	split_two(&ping->domain, &ping->name);
-	return cursor.error;
-}
+BOTH_WAYS(ping_relayed)
 
 uint32_t frame_ask_encode(const struct frame_ask *ask, uint8_t *out)
 {
@@ -258,20 +219,12 @@ bool frame_told_next(struct frame_told *told, struct frame_told_entry *entry)
 	return true;
 }
 
-uint32_t frame_policy_encode(const struct frame_policy *policy, uint8_t *out)
+static inline void code_policy(struct coder *coder, struct frame_policy *policy)
 {
-	put_u32(out, policy->flags);
-	return (uint32_t)(put_text(out + POLICY_HEAD, out, policy->text) - out);
+	code_u32(coder, &policy->flags);
+	code_text(coder, &policy->text);
 }
-
-int frame_policy_decode(const uint8_t *payload, uint32_t length, struct frame_policy *policy)
-{
-	struct cursor cursor = cursor_of(payload, length);
-
-	policy->flags = take_u32(&cursor);
-	policy->text = take_text(&cursor);
-	return cursor.error;
-}
+BOTH_WAYS(policy)
 
 uint32_t frame_told_encode(const struct frame_told *told, uint8_t *out)
 {
