@@ -13,7 +13,7 @@
  *
  * The reader believes nothing: lengths have a bound, numbers a range, descriptors must be those that were
  * meant. The first error stays, and from then on nothing is written, and what is read is zero. An error
- * within a section may be left behind with that (image_leave_section()): it ends who owns it.
+ * within a section may be left behind with that (image_leave_section()): it ends its owner.
  */
 
 #include <stdbool.h>

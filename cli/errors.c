@@ -3,9 +3,9 @@
 /*
  * Sessions with the daemon, and errors in words, with their exit codes. What an error means is said by the
  * library (xenmsg_error_text()); what the daemon said of this one is better (xenmsg_reason()). The rest is
- * asked for here, since who may know it isn't who is told the error: what hinders a program from reaching
- * another host may be its own host's matter, and what hinders an endpoint from being started is this
- * domain's.
+ * asked for here, since those that may know it aren't those that are told the error: what hinders a program
+ * from reaching another host may be its own host's matter, and what hinders an endpoint from being started is
+ * this domain's.
  */
 
 #include <errno.h>

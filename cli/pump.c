@@ -102,7 +102,7 @@ static bool is_wanted(const struct direction *direction)
 	return !direction->closed && !direction->dropped;
 }
 
-/* Whether nothing more is to be read, either. A stream that is closed lets who writes know by itself. */
+/* Whether nothing more is to be read, either. A stream that is closed lets its writer know by itself. */
 static bool is_over(const struct direction *direction)
 {
 	return direction->closed || (direction->dropped && direction->from->end.stream);

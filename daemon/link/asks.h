@@ -22,9 +22,9 @@
  *     ▲  └──it would be what the asker knows──▶ RESTS
  *     └────────────something has changed──────────┘
  *
- * So who asks again with what is known now hears of each change, and a question that was lost is just asked
- * again. The asker's account pays for its questions, here the peer's or the other host's, and its turns make
- * the answers.
+ * So a peer that asks again with what is known now hears of each change, and a question that was lost is just
+ * asked again. The asker's account pays for its questions, here the peer's or the other host's, and its turns
+ * make the answers.
  */
 
 #include <stdbool.h>

@@ -43,16 +43,16 @@ struct ask {
 	uint32_t id; /* the number of our own ASK */
 	enum ask_kind kind;
 	uint64_t known;
-	/* Who wants to know, where it is: on this host if that is empty. */
+	/* The asker, where it is: on this host if that is empty. */
 	struct frame_identity from;
 	char domain_name[DOMAIN_NAME_MAX + 1];
 	char host[HOST_NAME_SIZE];
-	/* Who is asked, and how. */
+	/* The one that is asked, and how. */
 	struct peer_id to;
 	uint64_t sent_ms;
 	uint64_t away_ms; /* when the link was last seen to be away since then; 0: it wasn't */
 	char name[HOST_NAME_SIZE + 1 + DOMAIN_NAME_MAX];
-	/* Who has asked us: a program, of this host, or, without `told`, a peer. */
+	/* The asker of ours: a program, of this host, or, without `told`, a peer. */
 	asks_told_fn told;
 	void *userdata; /* of told() */
 	char of_host[HOST_NAME_SIZE];

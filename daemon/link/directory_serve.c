@@ -108,7 +108,7 @@ static bool may_see(struct directory *directory, const struct guest *guest, cons
 
 static bool leads_on(struct directory *directory, uint32_t guest, uint32_t domid);
 
-/* Who is told of domains that are away, and of one of them. */
+/* The guest that is told of domains that are away, and one of those. */
 struct away_batch {
 	struct entry_batch *batch;
 	struct guest *guest;

@@ -27,7 +27,7 @@
 #define ELASTIC_QUIET_LOOKS 50u
 /* between two moves of a link, unless others wait for pages; never for three */
 #define ELASTIC_REST_MS 2000
-#define ELASTIC_LATE_MS 500 /* who is offered a move may hear of the one before so much later */
+#define ELASTIC_LATE_MS 500 /* a peer that is offered a move may hear of the one before so much later */
 
 struct elastic {
 	uint64_t sent, received; /* as of the last look */

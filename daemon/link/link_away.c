@@ -89,7 +89,7 @@ int link_make_timer(struct link *link)
 	return link->again.timer ? 0 : -ENOMEM;
 }
 
-/* Ends an attempt, but not the session. Who only claims that it has one has none. */
+/* Ends an attempt, but not the session. A peer that only claims that it has one has none. */
 static void drop(struct link *link, const char *why)
 {
 	log_debug("%s: the session wasn't resumed: %s", link->title, why);

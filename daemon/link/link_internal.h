@@ -412,7 +412,7 @@ void link_note_meant(struct link *link, const uint8_t token[PROOF_ID_SIZE]);
 /* The peer has proven it: the session's link gets the vchan and the attempt. NULL: it can't have it now, and
  * why. */
 struct link *link_take_over(struct link *link, const char **why);
-/* The session is resumed, perhaps under another domid of the peer's: tells who has to know. */
+/* The session is resumed, perhaps under another domid of the peer's: tells those that have to know. */
 void link_note_resumed(struct link *link);
 /* As the owner of the hop: see hop.h, `before_input`. */
 bool link_see_to_channels(void *owner);

@@ -12,8 +12,8 @@
  *      │                                 └──no answer in time──▶ answered with ETIMEDOUT
  *      └─────────────────────────────────┴──the pinger has gone──▶ forgotten
  *
- * Who only awaits the session is told when it is up: whoever has something to say to the peer then doesn't
- * depend on whether it answers.
+ * A ping that only awaits the session is told when it is up: whoever has something to say to the peer then
+ * doesn't depend on whether it answers.
  *
  * A relayed ping is of another domain's daemon: this peer, domain 0 or that of another host, is to ask that
  * one, and answers when it has answered (via.h).

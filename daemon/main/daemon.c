@@ -33,7 +33,7 @@
 
 /* --- signals ---------------------------------------------------------------------------------- */
 
-/* Tells who has asked for a renewal, if it is still there. */
+/* Answers the program that has asked for a renewal, if it is still there. */
 static void answer_renewal(struct daemon *daemon, int error, const char *words)
 {
 	if (daemon->renewal_asked_by)

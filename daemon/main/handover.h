@@ -16,7 +16,7 @@
  * Where the service is restarted, it is another process, and systemd keeps image and descriptors in between
  * (its descriptor store).
  *
- * What the next one can't take of an image ends who owns that. If its frame is wrong, or nobody knows who
+ * What the next one can't take of an image ends the owner of that. If its frame is wrong, or nobody knows who
  * does, all of its programs are told that their daemon has gone, and it begins afresh.
  */
 

@@ -152,8 +152,8 @@ static bool is_strange(struct peer *peer)
 	return is_incomplete;
 }
 
-/* Whether the leaves are still those of the daemon that has died: who takes back its hello, or has another
- * one, lives. */
+/* Whether the leaves are still those of the daemon that has died: one that takes back its hello, or has
+ * another one, lives. */
 static bool is_dead(struct peer *peer, const char *instance)
 {
 	if (!peer->hello_seen || strcmp(peer->dead_nonce, peer->hello.nonce) != 0 ||

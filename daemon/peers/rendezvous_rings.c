@@ -18,7 +18,7 @@
 #include "wire/retry.h"
 
 #define NODE_RETRY_MS 50
-#define NODE_RETRIES  60 /* for longer than who had this port bound before keeps it */
+#define NODE_RETRIES  60 /* for longer than the one that had this port bound before keeps it */
 
 void rendezvous_unpublish(struct peer *peer)
 {
@@ -63,7 +63,7 @@ static void on_granted_event(void *userdata)
 
 	if (state == VCHAN_WAITING)
 		return;
-	/* A client has connected: nothing more is granted for this nonce. But who was killed may let go late,
+	/* A client has connected: nothing more is granted for this nonce. But a killed one may let go late,
 	 * and the daemon that runs there now waits for its rings: once this is believed. */
 	if (state == VCHAN_CLOSED && vchan_had_mapper(rendezvous->vchan) &&
 	    strcmp(rendezvous->spared_nonce, rendezvous->grant_nonce) != 0)

@@ -24,11 +24,11 @@
  * "wanted, down" is the event that its daemon has gone, but in IDLE, where it is what a look-up has found. A
  * daemon that was replaced finds our hello: PAGES, GRANTED and AWAIT then go back to HELLO. "failed" leads to
  * IDLE, without notifying anyone where no link was wanted here; but that a time-out, which answers the
- * request, leaves HELLO, GRANTED and AWAIT as they are until the attempt has lasted for ten: who is told of
- * changes late, since XenStore is slow, still finds our hello, and the next request goes on from there. But a
- * peer that has answered this nonce and given up won't answer it again, so the next request has a new one.
- * "lost" stays CONNECTED until peers_disconnect(). Where Xen forbids the pair to share memory, who finds that
- * out says so in its hello: as if neither might map, from any state before CONNECTED.
+ * request, leaves HELLO, GRANTED and AWAIT as they are until the attempt has lasted for ten: a peer that is
+ * told of changes late, since XenStore is slow, still finds our hello, and the next request goes on from
+ * there. But a peer that has answered this nonce and given up won't answer it again, so the next request has
+ * a new one. "lost" stays CONNECTED until peers_disconnect(). Where Xen forbids the pair to share memory, who
+ * finds that out says so in its hello: as if neither might map, from any state before CONNECTED.
  */
 
 #include <stdbool.h>

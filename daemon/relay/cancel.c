@@ -68,7 +68,7 @@ static void note_result(struct channel *channel, uint64_t offset, int result)
 	steps_note_cancelled(channel, offset + MESSAGE_TRAILER_SIZE, result);
 }
 
-/* Answers at once, with 0 or a negative errno, a CANCEL of the opener's that is being handled. Who asks and
+/* Answers at once, with 0 or a negative errno, a CANCEL of the opener's that is being handled. An asker that
  * doesn't read ends only its own session. */
 static void answer_cancel(struct channel_end *end, uint64_t offset, int result)
 {

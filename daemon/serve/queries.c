@@ -54,7 +54,7 @@ struct queries {
 	queries_begin_fn begin;
 	void *userdata;
 	struct known_sink sink;
-	struct event *late;   /* for who has waited long enough, though nothing was told */
+	struct event *late;   /* for those that have waited long enough, though nothing was told */
 	struct asker *askers; /* by session */
 };
 

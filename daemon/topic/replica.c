@@ -15,7 +15,7 @@
 #include "daemon/topic/topic_internal.h"
 #include "wire/retry.h"
 
-#define PATIENT_MS 200 /* who waits for longer looks sooner when somebody comes */
+#define PATIENT_MS 200 /* one that waits for longer looks sooner when somebody comes */
 
 /* --- its subscribers -------------------------------------------------------------------------- */
 

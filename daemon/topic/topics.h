@@ -58,8 +58,8 @@ struct topics_collaborators {
 int topics_new(struct topics **topics, const struct topics_collaborators *collaborators);
 void topics_free(struct topics *topics);
 
-/* Makes the topic that a program has bound, which keeps the last message of so many keys for who subscribes
- * later; 1: the last one; 0: none. -ENOBUFS, -ENOMEM. */
+/* Makes the topic that a program has bound, which keeps the last message of so many keys for those that
+ * subscribe later; 1: the last one; 0: none. -ENOBUFS, -ENOMEM. */
 int topic_new(struct topic **topic, struct topics *topics, struct session *publisher, unsigned keeps);
 /* From now on its program is told how many listen. -ENOMEM. */
 int topic_tell_listeners(struct topic *topic, struct frame_text name);

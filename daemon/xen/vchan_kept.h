@@ -25,9 +25,9 @@
  * back meanwhile gets them again, which no word is needed for. Each day one wait is half as long again, and
  * an eighth of these pages is forgotten.
  *
- * Who still has the one mapped that was closed last may not have looked yet, and would take the next one for
- * it: the byte that tells of the end lies in the page that is made anew, and to unmap it later would end the
- * next one. So as long as there may be another one, that one stays as it is.
+ * A peer that still has the one mapped that was closed last may not have looked yet, and would take the next
+ * one for it: the byte that tells of the end lies in the page that is made anew, and to unmap it later would
+ * end the next one. So as long as there may be another one, that one stays as it is.
  */
 
 #include <stdbool.h>
