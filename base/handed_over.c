@@ -74,8 +74,8 @@ int handed_over_take(struct handed_over *out)
 	for (int i = 0; i < count; i++) {
 		if (!strcmp(names[i], HANDED_OVER_IMAGE))
 			take_stored(&out->image, fds[i]);
-		else if (!strcmp(names[i], HANDED_OVER_CARRIER))
-			take_stored(&out->carrier, fds[i]);
+		else if (!strcmp(names[i], HANDED_OVER_PARCEL))
+			take_stored(&out->parcel, fds[i]);
 		else if (r == 0 && !strcmp(names[i], GATEWAY))
 			r = take(&out->gateway, fds[i], SOCK_SEQPACKET,
 				 "one listening Unix socket for packets that is named " GATEWAY);
@@ -90,7 +90,7 @@ int handed_over_take(struct handed_over *out)
 
 void handed_over_close(struct handed_over *sockets)
 {
-	const int fds[] = {sockets->programs, sockets->gateway, sockets->image, sockets->carrier};
+	const int fds[] = {sockets->programs, sockets->gateway, sockets->image, sockets->parcel};
 
 	descriptors_close(fds, sizeof(fds) / sizeof(*fds));
 	*sockets = HANDED_OVER_NOTHING;

@@ -16,13 +16,13 @@ struct handed_over {
 	int gateway;
 	/* what the daemon before this has left in the manager's store, when it was restarted
 	 * (doc/handover.md); -1: nothing */
-	int image, carrier;
+	int image, parcel;
 };
 
-#define HANDED_OVER_NOTHING ((struct handed_over){.programs = -1, .gateway = -1, .image = -1, .carrier = -1})
+#define HANDED_OVER_NOTHING ((struct handed_over){.programs = -1, .gateway = -1, .image = -1, .parcel = -1})
 /* The names of the last two in the store. */
-#define HANDED_OVER_IMAGE   "xenmsg-image"
-#define HANDED_OVER_CARRIER "xenmsg-carrier"
+#define HANDED_OVER_IMAGE  "xenmsg-image"
+#define HANDED_OVER_PARCEL "xenmsg-parcel"
 
 /* Takes them over, which works once in a process. The user of one sets it to -1. 0, -ENOMEM, or -EBADMSG: it
  * isn't them that were handed over; what is wrong has been logged. */

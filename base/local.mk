@@ -2,7 +2,7 @@
 # What a daemon and its gateway are built on: settings, logs, clocks, and whose turn it is.
 noinst_LIBRARIES += libbase.a
 libbase_a_SOURCES = \
-	base/carrier.c base/carrier.h \
+	base/fd_parcel.c base/fd_parcel.h \
 	base/clock.h \
 	base/conf_dir.c base/conf_dir.h \
 	base/config.c base/config.h \

@@ -105,7 +105,7 @@ void session_image(struct image *image, struct session *session);
 bool session_is_socket(int fd);
 /* One that was read has one more request without an answer. */
 void session_ask_again(struct session *session);
-/* Whether its socket can be given to another process (base/carrier.h). */
+/* Whether its socket can be given to another process (base/fd_parcel.h). */
 bool session_can_be_carried(const struct session *session);
 /* Tells the program of one that doesn't fit. */
 void session_say_goodbye(struct session *session);

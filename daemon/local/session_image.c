@@ -30,7 +30,7 @@
 
 #include <event2/event.h>
 
-#include "base/carrier.h"
+#include "base/fd_parcel.h"
 #include "base/descriptors.h"
 #include "base/image.h"
 #include "base/shared_memory.h"
@@ -88,7 +88,7 @@ void session_ask_again(struct session *session)
 
 bool session_can_be_carried(const struct session *session)
 {
-	return session->fd < 0 || carrier_takes(session->fd);
+	return session->fd < 0 || fd_parcel_takes(session->fd);
 }
 
 void session_say_goodbye(struct session *session)

@@ -61,7 +61,7 @@ int stream_take_socket(struct stream *stream, int fd);
 void stream_free(struct stream *stream);
 
 /* stream_image.c: whether the next daemon can go on with it. `is_carried`: its socket gets there in another
- * one (carrier.h). */
+ * one (base/fd_parcel.h). */
 bool stream_fits_image(struct stream *stream, bool is_carried);
 /* Writes what there is of the stream, but for its channel, or reads it into one of stream_make(), which isn't
  * attached. */

@@ -10,7 +10,7 @@
 
 #include <errno.h>
 
-#include "base/carrier.h"
+#include "base/fd_parcel.h"
 #include "base/image.h"
 #include "daemon/local/session.h"
 #include "daemon/relay/hop_image.h"
@@ -19,7 +19,7 @@ bool stream_fits_image(struct stream *stream, bool is_carried)
 {
 	return stream->state != OVER && hop_fits_image(&stream->hop) &&
 	       (stream->state == BREAKING) == hop_is_finishing(&stream->hop) &&
-	       (!is_carried || stream->fd < 0 || carrier_takes(stream->fd));
+	       (!is_carried || stream->fd < 0 || fd_parcel_takes(stream->fd));
 }
 
 /* Finds the payer, and charges for what the stream has already, so that it isn't refused. */

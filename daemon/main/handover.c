@@ -12,7 +12,7 @@
 
 #include <event2/event.h>
 
-#include "base/carrier.h"
+#include "base/fd_parcel.h"
 #include "base/clock.h"
 #include "base/image.h"
 #include "base/log.h"
@@ -204,14 +204,14 @@ static int carry(const struct image *image)
 		return -ENOMEM;
 	for (uint32_t i = 0; i < image->fd_count; i++)
 		fds[i] = (int)image->fds[i].number;
-	r = carrier_fill(fds, image->fd_count);
+	r = fd_parcel_fill(fds, image->fd_count);
 	free(fds);
 	return r;
 }
 
-/* Makes the image, and lets the next program have its descriptors: it inherits them, or there is a carrier.
+/* Makes the image, and lets the next program have its descriptors: it inherits them, or there is a parcel.
  * Returns the memfd or a negative errno. */
-static int make_image(struct daemon *daemon, struct head *head, int memfd, int *carrier)
+static int make_image(struct daemon *daemon, struct head *head, int memfd, int *parcel)
 {
 	struct image image;
 	int fd;
@@ -220,11 +220,11 @@ static int make_image(struct daemon *daemon, struct head *head, int memfd, int *
 	image.memfd = memfd;
 	write_image(daemon, &image, head);
 	fd = image_seal(&image);
-	for (uint32_t i = 0; fd >= 0 && !carrier && i < image.fd_count; i++)
+	for (uint32_t i = 0; fd >= 0 && !parcel && i < image.fd_count; i++)
 		inherit((int)image.fds[i].number);
-	if (fd >= 0 && carrier && (*carrier = carry(&image)) < 0) {
+	if (fd >= 0 && parcel && (*parcel = carry(&image)) < 0) {
 		close(fd);
-		fd = *carrier;
+		fd = *parcel;
 	}
 	image_free(&image);
 	return fd;
@@ -253,7 +253,7 @@ static void settle(struct daemon *daemon, struct head *head)
 }
 
 /* Ends what can't go on, and makes the image of all else. */
-static int prepare_image(struct daemon *daemon, int *carrier)
+static int prepare_image(struct daemon *daemon, int *parcel)
 {
 	int memfd = daemon->image_memfd;
 	char leaf[PEERS_OWN_LEAF_SIZE];
@@ -266,7 +266,7 @@ static int prepare_image(struct daemon *daemon, int *carrier)
 	end_others(daemon);
 	settle(daemon, &head);
 	invariants_dump(daemon, head.renewals, "before");
-	return make_image(daemon, &head, memfd, carrier);
+	return make_image(daemon, &head, memfd, parcel);
 }
 
 /* Nobody runs the loop any more, so what these tell others isn't heard. */
@@ -280,15 +280,15 @@ static void leave_xen(struct daemon *daemon)
 
 int handover_store(struct daemon *daemon)
 {
-	int carrier, image = prepare_image(daemon, &carrier), r;
+	int parcel, image = prepare_image(daemon, &parcel), r;
 
 	if (image < 0)
 		return image;
 	r = notify_store(HANDED_OVER_IMAGE, image);
 	if (r == 0)
-		r = notify_store(HANDED_OVER_CARRIER, carrier);
+		r = notify_store(HANDED_OVER_PARCEL, parcel);
 	close(image);
-	close(carrier);
+	close(parcel);
 	if (r < 0) {
 		notify_forget(HANDED_OVER_IMAGE);
 		return r;

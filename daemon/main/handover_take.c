@@ -10,7 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/carrier.h"
+#include "base/fd_parcel.h"
 #include "base/image.h"
 #include "base/log.h"
 #include "base/notify.h"
@@ -87,19 +87,19 @@ static int open_stored(struct daemon *daemon)
 	uint32_t count = 0;
 	int *fds = NULL, r = -EBADF;
 
-	if (sockets->image < 0 && sockets->carrier < 0)
+	if (sockets->image < 0 && sockets->parcel < 0)
 		return 0;
 	notify_forget(HANDED_OVER_IMAGE);
-	notify_forget(HANDED_OVER_CARRIER);
+	notify_forget(HANDED_OVER_PARCEL);
 	daemon->handover = calloc(1, sizeof(*daemon->handover));
 	if (!daemon->handover)
 		return -ENOMEM;
-	if (sockets->carrier >= 0) {
-		r = carrier_empty(sockets->carrier, &fds, &count);
-		close(sockets->carrier);
+	if (sockets->parcel >= 0) {
+		r = fd_parcel_empty(sockets->parcel, &fds, &count);
+		close(sockets->parcel);
 	}
 	daemon->takeover.image = sockets->image;
-	sockets->image = sockets->carrier = -1;
+	sockets->image = sockets->parcel = -1;
 	if (r == 0)
 		image_open_carried(&daemon->handover->image, daemon->takeover.image, fds, count);
 	else

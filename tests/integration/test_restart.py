@@ -17,7 +17,7 @@ from renewing import Installer, all_are_delivered, ended, post, process_until, t
 from service_manager import Manager, Systemd, listener
 from test_handover_streams import Stream
 
-IMAGE, CARRIER = "xenmsg-image", "xenmsg-carrier"
+IMAGE, PARCEL = "xenmsg-image", "xenmsg-parcel"
 
 
 class Store(Manager):
@@ -99,7 +99,7 @@ class Service:
 
     def restart(self):
         self.end("restart")
-        assert sorted(name for name, _ in self.store.kept) == [CARRIER, IMAGE], self.node.log.read_text()
+        assert sorted(name for name, _ in self.store.kept) == [IMAGE, PARCEL], self.node.log.read_text()
         self.start()
         assert took_over(self.node) == 1, self.node.log.read_text()
         while self.store.read(0):
@@ -300,32 +300,32 @@ def memfd(data):
 
 
 def with_one_that_is_open(service):
-    """A carrier that brings another file than the image tells of."""
+    """A parcel that brings another file than the image tells of."""
     ours, theirs = socket.socketpair()
     socket.send_fds(ours, [b"x"], [0])
     ours.close()
-    return [(IMAGE, dict(service.store.kept)[IMAGE]), (CARRIER, theirs.detach())]
+    return [(IMAGE, dict(service.store.kept)[IMAGE]), (PARCEL, theirs.detach())]
 
 
 FORGED = {
-    "no_carrier": lambda service: [each for each in service.store.kept if each[0] == IMAGE],
-    "no_image": lambda service: [each for each in service.store.kept if each[0] == CARRIER],
-    "used_before": lambda service: [(IMAGE, dict(service.store.kept)[IMAGE]), (CARRIER, empty(dict(service.store.kept)[CARRIER]))],
-    "swapped": lambda service: [(CARRIER if name == IMAGE else IMAGE, fd) for name, fd in service.store.kept],
+    "no_parcel": lambda service: [each for each in service.store.kept if each[0] == IMAGE],
+    "no_image": lambda service: [each for each in service.store.kept if each[0] == PARCEL],
+    "used_before": lambda service: [(IMAGE, dict(service.store.kept)[IMAGE]), (PARCEL, empty(dict(service.store.kept)[PARCEL]))],
+    "swapped": lambda service: [(PARCEL if name == IMAGE else IMAGE, fd) for name, fd in service.store.kept],
     "another_file": with_one_that_is_open,
     "not_sealed": lambda service: [(IMAGE, memfd(os.pread(dict(service.store.kept)[IMAGE], 1 << 20, 0))),
-                                   (CARRIER, dict(service.store.kept)[CARRIER])],
-    "nonsense": lambda service: [(IMAGE, memfd(b"nonsense")), (CARRIER, memfd(b"more"))],
-    "nobody_writes": lambda service: [(IMAGE, dict(service.store.kept)[IMAGE]), (CARRIER, listener(service.node.directory / "x").detach())],
+                                   (PARCEL, dict(service.store.kept)[PARCEL])],
+    "nonsense": lambda service: [(IMAGE, memfd(b"nonsense")), (PARCEL, memfd(b"more"))],
+    "nobody_writes": lambda service: [(IMAGE, dict(service.store.kept)[IMAGE]), (PARCEL, listener(service.node.directory / "x").detach())],
 }
 
 
-def empty(carrier):
-    with socket.socket(fileno=os.dup(carrier)) as taken:
+def empty(parcel):
+    with socket.socket(fileno=os.dup(parcel)) as taken:
         while (got := socket.recv_fds(taken, 1, 253))[0]:
             for fd in got[1]:
                 os.close(fd)
-    return carrier
+    return parcel
 
 
 @pytest.mark.parametrize("forge", FORGED.values(), ids=FORGED)

@@ -7,13 +7,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/carrier.h"
+#include "base/fd_parcel.h"
 
 #define MANY 600 /* more than go with two messages */
 
 TEST(what_was_put_in_comes_out_once_and_in_order)
 {
-	int fds[MANY], carrier, *out;
+	int fds[MANY], parcel, *out;
 	struct stat status[2];
 	uint32_t count;
 
@@ -24,9 +24,9 @@ TEST(what_was_put_in_comes_out_once_and_in_order)
 		close(pipe_fds[1]);
 		fds[i] = pipe_fds[0];
 	}
-	carrier = carrier_fill(fds, MANY);
-	assert_true(carrier >= 0);
-	assert_int_equal(carrier_empty(carrier, &out, &count), 0);
+	parcel = fd_parcel_fill(fds, MANY);
+	assert_true(parcel >= 0);
+	assert_int_equal(fd_parcel_empty(parcel, &out, &count), 0);
 	assert_int_equal(count, MANY);
 	for (unsigned i = 0; i < MANY; i++) {
 		assert_int_equal(fstat(fds[i], &status[0]), 0);
@@ -37,26 +37,26 @@ TEST(what_was_put_in_comes_out_once_and_in_order)
 		close(out[i]);
 	}
 	free(out);
-	assert_int_equal(carrier_empty(carrier, &out, &count), 0);
+	assert_int_equal(fd_parcel_empty(parcel, &out, &count), 0);
 	assert_int_equal(count, 0);
 	free(out);
-	close(carrier);
+	close(parcel);
 }
 
-TEST(what_is_no_carrier_gives_nothing)
+TEST(what_is_no_parcel_gives_nothing)
 {
 	int fds[2], *out;
 	uint32_t count;
 
 	assert_int_equal(pipe(fds), 0);
-	assert_int_equal(carrier_empty(fds[0], &out, &count), -EBADF);
+	assert_int_equal(fd_parcel_empty(fds[0], &out, &count), -EBADF);
 	close(fds[0]);
 	close(fds[1]);
-	assert_int_equal(carrier_empty(fds[0], &out, &count), -EBADF);
+	assert_int_equal(fd_parcel_empty(fds[0], &out, &count), -EBADF);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
-	assert_int_equal(carrier_empty(fds[0], &out, &count), -EBADF); /* more could come */
+	assert_int_equal(fd_parcel_empty(fds[0], &out, &count), -EBADF); /* more could come */
 	assert_int_equal(write(fds[1], "x", 1), 1);
-	assert_int_equal(carrier_empty(fds[0], &out, &count), -EBADF); /* nothing comes with it */
+	assert_int_equal(fd_parcel_empty(fds[0], &out, &count), -EBADF); /* nothing comes with it */
 	close(fds[0]);
 	close(fds[1]);
 }
@@ -64,20 +64,20 @@ TEST(what_is_no_carrier_gives_nothing)
 /* A program could fill its socket with others in which others lie, and spoil what is carried for all. */
 TEST(what_the_kernel_does_not_carry_is_known_before)
 {
-	int carriers[8], count = 0, file[2];
+	int parcels[8], count = 0, file[2];
 
 	assert_int_equal(pipe(file), 0);
-	assert_true(carrier_takes(file[0]));
-	carriers[count++] = carrier_fill(file, 1);
-	while (count < 8 && carrier_takes(carriers[count - 1])) {
-		carriers[count] = carrier_fill(&carriers[count - 1], 1);
-		assert_true(carriers[count] >= 0);
+	assert_true(fd_parcel_takes(file[0]));
+	parcels[count++] = fd_parcel_fill(file, 1);
+	while (count < 8 && fd_parcel_takes(parcels[count - 1])) {
+		parcels[count] = fd_parcel_fill(&parcels[count - 1], 1);
+		assert_true(parcels[count] >= 0);
 		count++;
 	}
 	if (count < 8) /* newer kernels carry them all */
-		assert_int_equal(carrier_fill(&carriers[count - 1], 1), -ETOOMANYREFS);
+		assert_int_equal(fd_parcel_fill(&parcels[count - 1], 1), -ETOOMANYREFS);
 	while (count)
-		close(carriers[--count]);
+		close(parcels[--count]);
 	close(file[0]);
 	close(file[1]);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#ifndef XENMSG_BASE_CARRIER_H
-#define XENMSG_BASE_CARRIER_H
+#ifndef XENMSG_BASE_FD_PARCEL_H
+#define XENMSG_BASE_FD_PARCEL_H
 
 /*
  * One descriptor that carries many others: a Unix socket in which they lie unread. A service manager that
@@ -12,13 +12,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* Makes a carrier with these; the caller's stay open. Returns it, close-on-exec, or a negative errno. */
-int carrier_fill(const int *fds, uint32_t count);
+/* Makes a parcel with these; the caller's stay open. Returns it, close-on-exec, or a negative errno. */
+int fd_parcel_fill(const int *fds, uint32_t count);
 /* Whether it can be carried. What lies unread in the socket of a program may be Unix sockets in which others
  * lie, and so on: the kernel carries only some of these in each other. */
-bool carrier_takes(int fd);
+bool fd_parcel_takes(int fd);
 /* Takes out what lies there, close-on-exec, in its order; *fds is to be freed. Returns 0, -EBADF for what is
- * no carrier, or -ENOMEM; then nothing stays open but the carrier. */
-int carrier_empty(int carrier, int **fds, uint32_t *count);
+ * no parcel, or -ENOMEM; then nothing stays open but the parcel. */
+int fd_parcel_empty(int parcel, int **fds, uint32_t *count);
 
 #endif

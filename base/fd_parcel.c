@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "base/carrier.h"
+#include "base/fd_parcel.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -18,7 +18,7 @@ union control {
 	struct cmsghdr align;
 };
 
-int carrier_fill(const int *fds, uint32_t count)
+int fd_parcel_fill(const int *fds, uint32_t count)
 {
 	int pair[2], room = ROOM, r = 0;
 	ssize_t sent;
@@ -38,13 +38,13 @@ int carrier_fill(const int *fds, uint32_t count)
 	return r;
 }
 
-bool carrier_takes(int fd)
+bool fd_parcel_takes(int fd)
 {
-	int carrier = carrier_fill(&fd, 1);
+	int parcel = fd_parcel_fill(&fd, 1);
 
-	if (carrier >= 0)
-		close(carrier);
-	return carrier >= 0;
+	if (parcel >= 0)
+		close(parcel);
+	return parcel >= 0;
 }
 
 /* Appends what has come with a message. */
@@ -68,7 +68,7 @@ static int take_piece(struct msghdr *message, int **fds, uint32_t *count)
 	return message->msg_flags & MSG_CTRUNC ? -EBADF : 0; /* too many for this process */
 }
 
-int carrier_empty(int carrier, int **fds, uint32_t *count)
+int fd_parcel_empty(int parcel, int **fds, uint32_t *count)
 {
 	int r = 0;
 
@@ -82,7 +82,7 @@ int carrier_empty(int carrier, int **fds, uint32_t *count)
 					 .msg_iovlen = 1,
 					 .msg_control = control.space,
 					 .msg_controllen = sizeof(control)};
-		ssize_t size = recvmsg(carrier, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+		ssize_t size = recvmsg(parcel, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
 
 		if (size == 0)
 			return 0;
