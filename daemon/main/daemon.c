@@ -95,7 +95,7 @@ static void hold_signals(int how)
 
 static int start_base(struct daemon *daemon)
 {
-	if (!startup_takes_over(&daemon->takeover))
+	if (!startup_takes_over(&daemon->inherited))
 		startup_hold_stop(SIG_UNBLOCK);
 	hold_hangup(SIG_BLOCK); /* there is nothing yet that a reload could be applied to */
 	signal(SIGPIPE, SIG_IGN);
@@ -210,8 +210,8 @@ static _Noreturn void run_next(const char *path, char **next, char **self)
 
 void daemon_hand_over(struct daemon *daemon, const struct daemon_program *program)
 {
-	char text[TAKEOVER_TEXT_SIZE] = "", why[128];
-	struct takeover takeover;
+	char text[INHERITED_TEXT_SIZE] = "", why[128];
+	struct inherited inherited;
 	char **next = renewal_arguments(program->argv, "--take-over", text), **self = NULL;
 	char **known = renewal_arguments(program->argv, "--program", program->path);
 	int r = -ENOMEM;
@@ -219,9 +219,9 @@ void daemon_hand_over(struct daemon *daemon, const struct daemon_program *progra
 	if (known)
 		self = renewal_arguments(known, "--take-over", text);
 	if (next && self)
-		r = handover_make(daemon, &takeover);
+		r = handover_make(daemon, &inherited);
 	if (r == 0) {
-		takeover_print(&takeover, text);
+		inherited_print(&inherited, text);
 		run_next(program->path, next, self);
 	}
 	log_error("can't hand over: %s; this daemon goes on", strerror(-r));
@@ -258,7 +258,7 @@ int daemon_new(struct daemon **out, const struct config *config, const struct da
 	if (!daemon)
 		return -ENOMEM;
 	daemon->singleton = daemon->gateway_socket = -1;
-	daemon->takeover = program->takeover;
+	daemon->inherited = program->inherited;
 	daemon->sockets = HANDED_OVER_NOTHING;
 	daemon->started_ms = clock_ms();
 	daemon->config = *config;

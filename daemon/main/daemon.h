@@ -19,7 +19,7 @@ struct daemon;
 struct daemon_program {
 	const char *path;
 	char **argv;
-	struct takeover takeover; /* what it was handed; no sockets: nothing */
+	struct inherited inherited; /* what it was handed; no sockets: nothing */
 };
 
 /* Starts everything. Returns 0, or a negative errno after logging what failed and what to do about it;

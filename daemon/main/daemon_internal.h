@@ -78,7 +78,7 @@ struct daemon {
 	bool stopping;
 
 	/* handing over (handover.h, renewal.h) */
-	struct takeover takeover;
+	struct inherited inherited;
 	struct handover *handover; /* NULL: there is no image to read */
 	struct renewal *renewal;
 	struct session *renewal_asked_by; /* whose request waits for its answer, NULL: it has gone */

@@ -47,22 +47,22 @@
 
 /* --- the command line ------------------------------------------------------------------------- */
 
-void takeover_print(const struct takeover *takeover, char text[TAKEOVER_TEXT_SIZE])
+void inherited_print(const struct inherited *inherited, char text[INHERITED_TEXT_SIZE])
 {
-	snprintf(text, TAKEOVER_TEXT_SIZE, "%d:%d:%d:%d:%d", takeover->image, takeover->programs,
-		 takeover->gateway, takeover->lock, takeover->are_ours);
+	snprintf(text, INHERITED_TEXT_SIZE, "%d:%d:%d:%d:%d", inherited->image, inherited->programs,
+		 inherited->gateway, inherited->lock, inherited->are_ours);
 }
 
-bool takeover_parse(const char *text, struct takeover *takeover)
+bool inherited_parse(const char *text, struct inherited *inherited)
 {
-	char again[TAKEOVER_TEXT_SIZE];
+	char again[INHERITED_TEXT_SIZE];
 	int are_ours;
 
-	if (sscanf(text, "%d:%d:%d:%d:%d", &takeover->image, &takeover->programs, &takeover->gateway,
-		   &takeover->lock, &are_ours) != 5)
+	if (sscanf(text, "%d:%d:%d:%d:%d", &inherited->image, &inherited->programs, &inherited->gateway,
+		   &inherited->lock, &are_ours) != 5)
 		return false;
-	takeover->are_ours = are_ours == 1;
-	takeover_print(takeover, again);
+	inherited->are_ours = are_ours == 1;
+	inherited_print(inherited, again);
 	return !strcmp(text, again);
 }
 
@@ -310,7 +310,7 @@ static void stay(struct daemon *daemon)
 	links_take_up(daemon->links);
 }
 
-int handover_make(struct daemon *daemon, struct takeover *takeover)
+int handover_make(struct daemon *daemon, struct inherited *inherited)
 {
 	int image = prepare_image(daemon, NULL);
 
@@ -318,17 +318,17 @@ int handover_make(struct daemon *daemon, struct takeover *takeover)
 		stay(daemon);
 		return image;
 	}
-	*takeover = (struct takeover){
+	*inherited = (struct inherited){
 		.image = image,
 		.programs = local_listener(daemon->local),
 		.gateway = daemon->gateway_socket,
 		.lock = daemon->singleton,
 		.are_ours = !local_is_handed_over(daemon->local),
 	};
-	inherit(takeover->image);
-	inherit(takeover->programs);
-	inherit(takeover->gateway);
-	inherit(takeover->lock);
+	inherit(inherited->image);
+	inherit(inherited->programs);
+	inherit(inherited->gateway);
+	inherit(inherited->lock);
 	leave_xen(daemon);
 	return 0;
 }

@@ -25,22 +25,22 @@
 struct daemon;
 
 /* What the next program gets on its command line; -1: it isn't there. */
-struct takeover {
+struct inherited {
 	int image, programs, gateway, lock; /* descriptors */
 	bool are_ours;			    /* the sockets aren't the service manager's */
 };
 
-/* Reads what takeover_print() has written. False: it is something else. */
-bool takeover_parse(const char *text, struct takeover *takeover);
-#define TAKEOVER_TEXT_SIZE 64
-void takeover_print(const struct takeover *takeover, char text[TAKEOVER_TEXT_SIZE]);
+/* Reads what inherited_print() has written. False: it is something else. */
+bool inherited_parse(const char *text, struct inherited *inherited);
+#define INHERITED_TEXT_SIZE 64
+void inherited_print(const struct inherited *inherited, char text[INHERITED_TEXT_SIZE]);
 
 /* Makes the memfd of the image, and gets pages for what is queued while everybody is still served: they may
  * be dear. Links may begin to greet meanwhile. */
 void handover_get_pages(struct daemon *daemon);
 /* Ends what can't be handed over, makes the image, and leaves XenStore and Xen: 0, and only the execve(2) may
  * follow. A negative errno: there can be no image, and all that hasn't ended goes on here. */
-int handover_make(struct daemon *daemon, struct takeover *takeover);
+int handover_make(struct daemon *daemon, struct inherited *inherited);
 /* The same for a daemon that is started by the service manager, which keeps the image and the descriptors
  * until then. 0: the daemon has to exit at once; a negative errno: there is no image, or it isn't kept, and
  * daemon_free() has to end all. */

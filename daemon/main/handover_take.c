@@ -74,7 +74,7 @@ static int open_image(struct daemon *daemon)
 	daemon->handover = calloc(1, sizeof(*daemon->handover));
 	if (!daemon->handover)
 		return -ENOMEM;
-	image_open(&daemon->handover->image, daemon->takeover.image);
+	image_open(&daemon->handover->image, daemon->inherited.image);
 	read_head(daemon, daemon->handover);
 	return 0;
 }
@@ -98,10 +98,10 @@ static int open_stored(struct daemon *daemon)
 		r = fd_parcel_empty(sockets->parcel, &fds, &count);
 		close(sockets->parcel);
 	}
-	daemon->takeover.image = sockets->image;
+	daemon->inherited.image = sockets->image;
 	sockets->image = sockets->parcel = -1;
 	if (r == 0)
-		image_open_carried(&daemon->handover->image, daemon->takeover.image, fds, count);
+		image_open_carried(&daemon->handover->image, daemon->inherited.image, fds, count);
 	else
 		image_fail(&daemon->handover->image, r);
 	free(fds);
@@ -120,19 +120,19 @@ void handover_free(struct daemon *daemon)
 	free(handover->hops.states);
 	free(handover->hops.spoilt);
 	free(handover);
-	if (daemon->takeover.image >= 0)
-		close(daemon->takeover.image);
-	daemon->takeover.image = -1;
+	if (daemon->inherited.image >= 0)
+		close(daemon->inherited.image);
+	daemon->inherited.image = -1;
 	daemon->handover = NULL;
 }
 
 int handover_take(struct daemon *daemon)
 {
-	const struct takeover *takeover = &daemon->takeover;
-	const int fds[] = {takeover->image, takeover->programs, takeover->gateway, takeover->lock};
+	const struct inherited *inherited = &daemon->inherited;
+	const int fds[] = {inherited->image, inherited->programs, inherited->gateway, inherited->lock};
 	int r;
 
-	if (takeover->programs < 0) {
+	if (inherited->programs < 0) {
 		r = handed_over_take(&daemon->sockets);
 		return r < 0 ? r : open_stored(daemon);
 	}
@@ -140,11 +140,11 @@ int handover_take(struct daemon *daemon)
 		if (fds[i] >= 0)
 			fcntl(fds[i], F_SETFD, FD_CLOEXEC);
 	daemon->sockets = HANDED_OVER_NOTHING;
-	daemon->sockets.programs = takeover->programs;
-	daemon->sockets.gateway = takeover->gateway;
-	daemon->sockets.are_ours = takeover->are_ours;
-	daemon->singleton = takeover->lock;
-	return takeover->image < 0 ? 0 : open_image(daemon);
+	daemon->sockets.programs = inherited->programs;
+	daemon->sockets.gateway = inherited->gateway;
+	daemon->sockets.are_ours = inherited->are_ours;
+	daemon->singleton = inherited->lock;
+	return inherited->image < 0 ? 0 : open_image(daemon);
 }
 
 static bool are_links_read(const struct image_hops *hops, const struct head *head)

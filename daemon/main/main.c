@@ -31,7 +31,7 @@ enum {
 	EXIT_NO_XEN = 3, /* the unit doesn't restart the daemon after this one and EXIT_USAGE */
 };
 
-static const struct takeover no_takeover = {-1, -1, -1, -1, false};
+static const struct inherited nothing_inherited = {-1, -1, -1, -1, false};
 
 struct daemon_arguments {
 	const char *config;
@@ -42,7 +42,7 @@ struct daemon_arguments {
 	bool has_log_target;
 	enum log_target log_target;
 	bool check_takeover, restarted;
-	struct takeover takeover;
+	struct inherited inherited;
 	const char *program;
 };
 
@@ -102,7 +102,7 @@ static int parse_arguments(int argc, char **argv, struct daemon_arguments *argum
 			fprintf(stderr, "xenmsgd: --log-to %s: must be stderr, syslog or journal\n", optarg);
 			return EXIT_USAGE;
 		case 'r': /* its number may be another descriptor's by now */
-			if (arguments->check_takeover || arguments->takeover.programs >= 0)
+			if (arguments->check_takeover || arguments->inherited.programs >= 0)
 				break;
 			if (notify_parse_fd(optarg, &arguments->ready_fd) == 0)
 				break;
@@ -117,7 +117,7 @@ static int parse_arguments(int argc, char **argv, struct daemon_arguments *argum
 			arguments->restarted = true;
 			break;
 		case 'T': /* not for people: a daemon that hands over says it */
-			if (takeover_parse(optarg, &arguments->takeover))
+			if (inherited_parse(optarg, &arguments->inherited))
 				break;
 			fprintf(stderr, "xenmsgd: --take-over is for a daemon that hands over\n");
 			return EXIT_USAGE;
@@ -209,15 +209,15 @@ static int check_start(void)
 	return r < 0 ? EXIT_NO_XEN : EXIT_OK;
 }
 
-static int check(const struct config *config, bool takeover)
+static int check(const struct config *config, bool takes_over)
 {
 	int r = check_policy(config);
 
 	if (r == EXIT_OK)
 		r = check_activation(config);
-	if (r == EXIT_OK && takeover)
+	if (r == EXIT_OK && takes_over)
 		r = check_start();
-	if (r == EXIT_OK && takeover)
+	if (r == EXIT_OK && takes_over)
 		printf("xenmsgd " PACKAGE_VERSION "\n" RENEWAL_FORMAT "%u\n", IMAGE_FORMAT);
 	return r;
 }
@@ -276,7 +276,7 @@ static char **arguments_before(char **argv)
 
 int main(int argc, char **argv)
 {
-	struct daemon_arguments arguments = {.ready_fd = -1, .takeover = no_takeover};
+	struct daemon_arguments arguments = {.ready_fd = -1, .inherited = nothing_inherited};
 	struct daemon_program program = {0};
 	struct daemon *daemon = NULL;
 	struct config config;
@@ -285,7 +285,7 @@ int main(int argc, char **argv)
 	if (r >= 0)
 		return r;
 	log_set_target(arguments.log_target, NULL); /* also for what is wrong with the configuration */
-	r = startup_with_good_files(!arguments.check_takeover && startup_takes_over(&arguments.takeover),
+	r = startup_with_good_files(!arguments.check_takeover && startup_takes_over(&arguments.inherited),
 				    load, &(struct loading){&config, &arguments});
 	if (r < 0)
 		return exit_status_of(r);
@@ -311,7 +311,7 @@ int main(int argc, char **argv)
 	program.argv = arguments_before(argv);
 	/* Not /proc/self/exe: an upgrade removes that. */
 	program.path = arguments.program ? arguments.program : (const char *)getauxval(AT_EXECFN);
-	program.takeover = arguments.takeover;
+	program.inherited = arguments.inherited;
 	r = daemon_new(&daemon, &config, &program);
 	while (r == 0 && (r = daemon_run(daemon)) == 0 && daemon_hands_over(daemon))
 		daemon_hand_over(daemon, &program);

@@ -176,11 +176,11 @@ static bool is_lack(int error)
 	return error == -ENOMEM || error == -EAGAIN || error == -EMFILE || error == -ENFILE;
 }
 
-bool startup_takes_over(const struct takeover *takeover)
+bool startup_takes_over(const struct inherited *inherited)
 {
 	const char *names = getenv("LISTEN_FDNAMES");
 
-	return takeover->programs >= 0 || (names && strstr(names, HANDED_OVER_IMAGE));
+	return inherited->programs >= 0 || (names && strstr(names, HANDED_OVER_IMAGE));
 }
 
 void startup_hold_stop(int how)

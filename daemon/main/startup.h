@@ -12,7 +12,7 @@
 #include <stdbool.h>
 
 struct daemon;
-struct takeover;
+struct inherited;
 
 /* Makes daemon->host, singleton and store, and fills in domid. Returns 0 or a negative errno; -ENODEV: a new
  * attempt won't help; -EINTR: asked to stop. */
@@ -24,7 +24,7 @@ int startup_xen(struct daemon *daemon);
 int startup_await_presence(struct daemon *daemon);
 
 /* Whether the daemon before has left something, in the place of this program or with the service manager. */
-bool startup_takes_over(const struct takeover *takeover);
+bool startup_takes_over(const struct inherited *inherited);
 /* Holds the signals to stop, or lets them come: `how` is that of sigprocmask(2). */
 void startup_hold_stop(int how);
 /* Does a step that fails with -EAGAIN while users can't be looked up, and with -EBADMSG while a file has a
