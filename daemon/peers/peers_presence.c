@@ -162,6 +162,20 @@ static bool is_dead(struct peer *peer, const char *instance)
 	return peer->dead_instance[0];
 }
 
+/* Removes what the peer's dead daemon has left, as its next one would: who has no link with it has seen
+ * nothing die. Who takes its presence for gone is to find nothing else. If the next one was faster, it writes
+ * its leaves again (peers_mend.h). */
+static void clear_away(const struct peer *peer)
+{
+	char root[PEERS_ROOT_SIZE], path[PEERS_PATH_SIZE];
+
+	peers_subtree(peer->domid, root);
+	snprintf(path, sizeof(path), "%s/to", root);
+	peers_remove(peer->peers, path);
+	snprintf(path, sizeof(path), "%s/presence", root);
+	peers_remove(peer->peers, path);
+}
+
 /* Decides from the leaves whether the peer is up, down, or another daemon than before. A daemon that writes
  * no presence shows itself by what it writes for us. */
 static void conclude_presence(struct peer *peer)
@@ -187,6 +201,8 @@ static void conclude_presence(struct peer *peer)
 			peer_read(peer, LEAF_ENDPOINTS);
 		else
 			advertise_withdraw(peer);
+		if (peers->options.domains && peer->dead_instance[0] && peer->presence[0])
+			clear_away(peer);
 		tell_up(peer, false);
 		log_presence(peer);
 	}

@@ -98,13 +98,14 @@ def test_a_killed_daemon_leaves_no_stale_endpoint_behind(one, two):
 
 @pytest.mark.parametrize("killed", [1, 2], ids=["mapping", "granting"])
 def test_a_send_to_a_killed_daemon_ends_as_where_none_ever_was(nodes, killed):
-    """Its leaves are still there, but who saw its vchan die knows better: domain 0 and the guest."""
-    pair = nodes(0, 1, 2, config=FAST + "resume-for = 1h\n")
+    """Who saw its vchan die knows, domain 0 and the guest; and that removes its leaves, by which a guest without a link knows."""
+    pair = nodes(0, 1, 2, 3, config=FAST + "resume-for = 1h\n")
     node, other = pair.pop(killed), pair.pop(3 - killed)
     works(node, other)
     eventually(lambda: pair[0].link_state(killed) == "up", "domain 0 has a link with it")
     node.kill()
-    for sender in (other, pair[0], other):
+    assert pair[3].link_state(killed) is None
+    for sender in (other, pair[0], pair[3], other):
         began = time.monotonic()
         assert "no xenmsgd runs in it" in sender.send(f"{killed}:sleeper", "x", exit_code=EXIT_UNREACHABLE)
         assert time.monotonic() - began < 5 * PATIENCE, "it waits for a link"
