@@ -15,6 +15,21 @@ SCENE_TEST(an_endpoint_that_is_not_there_refuses_with_nothing_taken, scene_start
 	expect_reset(scene->a, 0, ENOENT, 0, 0);
 }
 
+/* As a reload of the policy, or a timer, does it behind a pass. */
+SCENE_TEST(what_ends_between_two_passes_is_freed_in_the_next, scene_start)
+{
+	struct relay *relay = &scene->rig.relay[0];
+
+	party_open(scene->a, 0, "p_1");
+	rig_settle(&scene->rig);
+	hop_reset_channels(&scene->a->hop, ECONNRESET);
+	hop_reset_channels(&scene->b->hop, ECONNRESET);
+	assert_non_null(relay->ended);
+	relay_check(relay);
+	relay_pass(relay);
+	assert_null(relay->ended);
+}
+
 SCENE_TEST(what_was_sent_before_the_openers_reset_is_delivered_unsure, scene_start)
 {
 	party_open(scene->a, 0, "p_1");
