@@ -29,10 +29,17 @@ dist_man_MANS += \
 	doc/man3/xenmsg_stream_listen.3 doc/man3/xenmsg_begin_stream_listen.3 doc/man3/xenmsg_stream_set_callbacks.3 \
 	doc/man3/xenmsg_stream_write.3 doc/man3/xenmsg_stream_end.3 doc/man3/xenmsg_stream_resume.3 \
 	doc/man3/xenmsg_stream_close.3
-dist_doc_DATA += doc/architecture.md doc/first-hour.md doc/handover.md doc/hosts.md doc/metrics.md doc/trouble.md doc/promises.md doc/protocol.md doc/python.md doc/rust.md doc/running-on-xen.md doc/security.md doc/tutorial.md doc/status.schema.json \
+dist_doc_DATA += README.md doc/architecture.md doc/first-hour.md doc/handover.md doc/hosts.md doc/metrics.md doc/trouble.md doc/promises.md doc/protocol.md doc/python.md doc/rust.md doc/running-on-xen.md doc/security.md doc/tutorial.md doc/status.schema.json \
 	doc/commands.schema.json \
 	doc/way-of-a-message.svg doc/terminal-doctor.svg doc/terminal-status.svg doc/terminal-top.svg
 EXTRA_DIST += NEWS scripts/demo scripts/draw doc/way-of-a-message.dot
+
+# Where they are installed the pages stand beside the README, above the examples.
+install-data-hook: install-doc-links
+.PHONY: install-doc-links
+install-doc-links:
+	cd "$(DESTDIR)$(docdir)" && sed -i -e 's|](\.\./examples/|](examples/|g' -e 's|](\.\./README|](README|g' -e 's|](doc/|](|g' *.md
+
 performancedir = $(docdir)/performance
 dist_performance_DATA = doc/performance/README.md doc/performance/results.md \
 	doc/performance/overview.svg doc/performance/rate.svg doc/performance/scale.svg doc/performance/topics-rate.svg
