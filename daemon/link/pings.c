@@ -223,11 +223,8 @@ uint64_t pings_take_relayed(struct pings *pings, struct hop *hop, uint64_t token
 		return 0;
 	rtt_ns = clock_ns() - ping->sent_ns;
 	*domid = is_far(ping) ? UINT32_MAX : get_u32(ping->payload + TOKEN_SIZE);
-	if (result == -EAGAIN) {
-		result = hop_send(hop, FRAME_PING, 0, 0, ping->payload, ping->size);
-		if (result == 0)
-			return 0;
-	}
+	if (result == -EAGAIN && (result = hop_send(hop, FRAME_PING, 0, 0, ping->payload, ping->size)) == 0)
+		return 0;
 	finish(pings, ping, result < 0 ? result : (int64_t)rtt_ns);
 	return result < 0 ? 0 : rtt_ns;
 }

@@ -275,26 +275,6 @@ static void read_section(struct daemon *daemon, struct handover *handover, uint3
 	}
 }
 
-static bool is_numbered(uint32_t type)
-{
-	return type == IMAGE_SESSION || type == IMAGE_LINK || type == IMAGE_SOUGHT || type == IMAGE_TOPIC ||
-	       type == IMAGE_STREAM || type == IMAGE_ROOM || type == IMAGE_WAITING;
-}
-
-/* Has what is numbered end, of which so many were read before. What couldn't be made has a stand-in. */
-static int lose_numbered(struct relay *relay, struct image_hops *hops, uint32_t type, uint32_t before)
-{
-	int r = hops->count > before ? image_hops_lose(hops, before) : image_hops_stand_in(hops, relay);
-
-	if (type == IMAGE_SESSION)
-		hops->sessions = hops->count;
-	else if (type == IMAGE_LINK || type == IMAGE_SOUGHT)
-		hops->links = hops->count - hops->sessions;
-	else if (type == IMAGE_TOPIC)
-		hops->topics = hops->count - hops->sessions - hops->links;
-	return r;
-}
-
 /* What becomes of what a section is about that has no owner; NULL: it has one. */
 static const char *without(uint32_t type)
 {
@@ -327,18 +307,12 @@ static int lose(struct daemon *daemon, struct handover *handover, uint32_t type,
 	const uint32_t *owners = handover->image.owners;
 	const char *words = without(type);
 	bool is_told = false;
-	int r = 0;
+	int r;
 
-	if (is_numbered(type))
-		r = lose_numbered(&daemon->relay, hops, type, before->count);
-	for (unsigned i = 0; i < 2 && r == 0; i++) {
-		if (hops->spoilt_count > before->spoilt_count || owners[i] == IMAGE_NOBODY)
-			continue;
-		is_told |= !image_hops_has(hops, owners[i]);
-		r = image_hops_lose(hops, owners[i]);
-	}
-	if (r == 0 && !is_numbered(type) && !words && hops->spoilt_count == before->spoilt_count &&
-	    owners[0] == IMAGE_NOBODY && owners[1] == IMAGE_NOBODY)
+	for (unsigned i = 0; i < 2 && hops->spoilt_count == before->spoilt_count; i++)
+		is_told |= owners[i] != IMAGE_NOBODY && !image_hops_has(hops, owners[i]);
+	r = image_hops_lose_section(hops, &daemon->relay, &handover->image, type, before);
+	if (r == 0 && !words)
 		r = error;
 	if (type == IMAGE_POLICY)
 		access_drop_image(daemon->access); /* a part of it may allow more than the whole */
@@ -347,7 +321,7 @@ static int lose(struct daemon *daemon, struct handover *handover, uint32_t type,
 		log_error(
 			"a section of type %u that the daemon before this hands over can't be taken: %s; %s",
 			type, strerror(-error), words ? words : "who it is of ends");
-	return r;
+	return r < 0 ? r : 0;
 }
 
 static void read_image(struct daemon *daemon, struct handover *handover)

@@ -170,7 +170,7 @@ static void on_stand_in_failed(void *owner, int error, const char *why)
 {
 }
 
-int image_hops_stand_in(struct image_hops *hops, struct relay *relay)
+static int stand_in(struct image_hops *hops, struct relay *relay)
 {
 	static const struct hop_callbacks callbacks = {.failed = on_stand_in_failed};
 	struct hop *hop = hop_new(relay, HOP_SOCKET, &callbacks, NULL, 1, CHANNEL_NUMBERS / 2);
@@ -181,6 +181,45 @@ int image_hops_stand_in(struct image_hops *hops, struct relay *relay)
 	if (r < 0 && hop)
 		hop_retire(hop, ECONNRESET);
 	return r;
+}
+
+static bool is_numbered(uint32_t type)
+{
+	return type == IMAGE_SESSION || type == IMAGE_LINK || type == IMAGE_SOUGHT || type == IMAGE_TOPIC ||
+	       type == IMAGE_STREAM || type == IMAGE_ROOM || type == IMAGE_WAITING;
+}
+
+/* Has what is numbered end, of which so many were read before. What couldn't be made has a stand-in. */
+static int lose_numbered(struct image_hops *hops, struct relay *relay, uint32_t type, uint32_t before)
+{
+	int r = hops->count > before ? image_hops_lose(hops, before) : stand_in(hops, relay);
+
+	if (type == IMAGE_SESSION)
+		hops->sessions = hops->count;
+	else if (type == IMAGE_LINK || type == IMAGE_SOUGHT)
+		hops->links = hops->count - hops->sessions;
+	else if (type == IMAGE_TOPIC)
+		hops->topics = hops->count - hops->sessions - hops->links;
+	return r;
+}
+
+int image_hops_lose_section(struct image_hops *hops, struct relay *relay, const struct image *image,
+			    uint32_t type, const struct image_hops *before)
+{
+	bool is_spoilt = hops->spoilt_count > before->spoilt_count;
+	int count = is_spoilt, r = 0;
+
+	if (is_numbered(type)) {
+		r = lose_numbered(hops, relay, type, before->count);
+		count++;
+	}
+	for (unsigned i = 0; i < 2 && r == 0 && !is_spoilt; i++) {
+		if (image->owners[i] == IMAGE_NOBODY)
+			continue;
+		r = image_hops_lose(hops, image->owners[i]);
+		count++;
+	}
+	return r < 0 ? r : count;
 }
 
 void image_hops_end_channels(struct image_hops *hops)

@@ -55,8 +55,11 @@ static inline struct hop *image_program(struct image *image, const struct image_
 
 /* Has the hop end, once all was read. -ENOMEM. */
 int image_hops_lose(struct image_hops *hops, uint32_t number);
-/* Enters a stand-in for what couldn't be made, which keeps its number. -ENOMEM. */
-int image_hops_stand_in(struct image_hops *hops, struct relay *relay);
+/* Has those end who a section that can't be taken is of: whom it names, and what it would be, in whose place
+ * a stand-in may keep the number. `before`: as it was before that was read. Returns how many they are, with a
+ * channel that was spoilt; 0: nobody knows; -ENOMEM. */
+int image_hops_lose_section(struct image_hops *hops, struct relay *relay, const struct image *image,
+			    uint32_t type, const struct image_hops *before);
 /* Ends the channels that couldn't be taken, at both ends, with ECONNRESET. */
 void image_hops_end_channels(struct image_hops *hops);
 /* Ends the stand-ins. */

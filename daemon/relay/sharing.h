@@ -18,10 +18,8 @@
  * The copy is ours, so no program changes what another one gets. The sender's words about sizes are read in
  * it, so a sender that lies harms only its own channel.
  *
- * Where a program has the endpoint alone there is no copy, which would cost each message a memcpy. Without it
- * only the ring says where messages begin, and there the program may have written: it could have us say that
- * what it took was not taken, and its senders would send that again. So when it dies, all that lies in its
- * ring is in doubt (ECONNRESET), though each state word could be set.
+ * A program that has the endpoint alone needs no copy, which costs each message a memcpy. Without it only the
+ * ring, where that program may write, says where messages begin: so when it dies, all there is in doubt.
  */
 
 #include <stdbool.h>

@@ -4,12 +4,13 @@
  * What a daemon hands over, as bytes of any kind: two hops to programs, which share memory or don't, one of a
  * link, topics that nobody here has bound, byte streams that wait to be fetched, endpoints that are started
  * on demand and have no file here, their channels, what lies in the programs' rings, other hosts, names, the
- * host's policy, and watches
- * of two sessions with what they were told, which meet domains that are there, or are others now. What is
- * taken must go on: it gets rings and passes, and watches are compared with what is there, and handed over
- * once more. Whatever is wrong, nothing is left. Seeds are made by XENMSG_SEEDS=DIRECTORY
- * tests/unit/test_image, test_topic_image, test_stream_image, test_activation, test_hosts_image,
- * test_host_watches, test_told_image, test_watches_image and test_memory_lives.
+ * host's policy, and watches of two sessions with what they were told, which meet domains that are there, or
+ * are others now. What is taken must go on: it gets rings and passes, and watches are compared with what is
+ * there, and handed over once more. Whatever is wrong, nothing is left, and who has no bad section is there,
+ * with its channels. Where all of an image is good, each section is spoilt in turn, and only those end whose
+ * it is. Seeds are made by XENMSG_SEEDS=DIRECTORY tests/unit/test_image, test_topic_image, test_stream_image,
+ * test_activation, test_hosts_image, test_host_watches, test_told_image, test_watches_image and
+ * test_memory_lives.
  */
 
 #include <sys/socket.h>
@@ -17,6 +18,7 @@
 #include <event2/event.h>
 
 #include "base/image.h"
+#include "base/log.h"
 #include "base/quota.h"
 #include "daemon/relay/channel.h"
 #include "daemon/relay/hop.h"
@@ -43,6 +45,7 @@
 #define LINK   2 /* the last one is a link's */
 #define PASSES 20
 #define WHO    2u /* sessions that have watches */
+#define SEEN   64 /* sections, and hops, of which we look at no more */
 
 struct program {
 	struct hop *hop;
@@ -96,6 +99,19 @@ static int lead(void *userdata, struct channel *channel, const char *endpoint)
 
 static const struct activation_callbacks activation_callbacks = {
 	.added = added, .removed = removed, .lead = lead};
+
+/* What was seen of an image. */
+struct seen {
+	/* Of each section: where it is, and the hops whose it is, the last one being what it is itself. */
+	struct {
+		size_t at, end;
+		uint32_t hops[3];
+	} sections[SEEN];
+	unsigned count;
+	bool is_bad;		 /* a section can't be taken */
+	bool may_end[SEEN];	 /* hops: they have a bad section */
+	unsigned channels[SEEN]; /* of a hop, in good sections */
+};
 
 /* What sections are read into, besides hops. */
 struct parts {
@@ -161,6 +177,8 @@ static void read_of_watches(struct image *image, struct parts *parts, uint32_t t
 		host_watches_read_image(parts->host_watches, image, &hops);
 	else
 		watches_read_told(parts->watches, image, &hops);
+	/* They have numbers of their own. */
+	image_owner(image, 0, IMAGE_NOBODY);
 }
 
 /* Who is there, and offers what. */
@@ -215,8 +233,9 @@ static void read_of_topic(struct image *image, struct image_hops *hops, struct t
 		topics_read_topic(topics, image, &links);
 	else
 		topics_read_party(topics, image, &links);
-	hops->count = links.count;
-	hops->topics = links.topics;
+	links.links = hops->links;
+	links.sessions = hops->sessions;
+	*hops = links;
 }
 
 /* Nothing else here is paid for. */
@@ -233,6 +252,7 @@ static void read_section(struct image *image, struct image_hops *hops, struct pr
 			 struct parts *parts, struct relay *relay, uint32_t type)
 {
 	bool shares = false;
+	struct hop *hop;
 	uint32_t number;
 
 	if (type == IMAGE_SESSION && hops->count < LINK && hops->sessions == hops->count) {
@@ -273,13 +293,84 @@ static void read_section(struct image *image, struct image_hops *hops, struct pr
 	} else if (type == IMAGE_SERIAL) {
 		channel_serial_image(image, parts->channel);
 	} else if (type == IMAGE_LEDGER) {
-		image_u32(image, &number);
-		image_expect(image, number < hops->sessions);
-		if (!image->error)
-			hop_ledger_image(image, hops->hops[number]);
+		hop = image_program(image, hops, &number);
+		if (hop)
+			hop_ledger_image(image, hop);
 	} else {
 		image_fail(image, -EINVAL);
 	}
+}
+
+/* Notes what was read, or can't be. */
+static void see(struct seen *seen, const struct image *image, const struct image_hops *hops,
+		const struct image_hops *before, size_t at, bool is_channel, int error)
+{
+	const uint32_t of[] = {image->owners[0], image->owners[1],
+			       hops->count > before->count ? before->count : IMAGE_NOBODY};
+
+	if (seen->count < SEEN) {
+		seen->sections[seen->count].at = at;
+		seen->sections[seen->count].end = image->end;
+		memcpy(seen->sections[seen->count++].hops, of, sizeof(of));
+	}
+	seen->is_bad |= error < 0;
+	for (unsigned i = 0; i < 3; i++) {
+		if (of[i] >= SEEN)
+			continue;
+		seen->may_end[of[i]] |= error < 0;
+		seen->channels[of[i]] += is_channel && error == 0;
+	}
+}
+
+/* Reads all sections; those that can't be taken end whose they are, as in handover_take.c. */
+static void read_all(struct image *image, struct image_hops *hops, struct program *programs,
+		     struct parts *parts, struct relay *relay, struct seen *seen)
+{
+	struct image_hops before;
+	uint32_t type;
+	size_t at;
+	int error;
+
+	while ((type = image_next(image))) {
+		at = image->at;
+		before = *hops;
+		read_section(image, hops, programs, parts, relay, type);
+		error = image_leave_section(image);
+		if (error < 0) {
+			parts->channel = NULL;
+			error = image_hops_lose_section(hops, relay, image, type, &before);
+			check(error >= 0);
+			error = -EINVAL;
+		}
+		see(seen, image, hops, &before, at, type == IMAGE_CHANNEL, error);
+	}
+}
+
+/* Who has no bad section is as it was. `may_end`: those that have one. A stream that waits for a program ends
+ * with it. */
+static void check_others(const struct image_hops *hops, const struct seen *seen, const bool may_end[SEEN])
+{
+	for (uint32_t i = 0; i < hops->count && i < SEEN; i++) {
+		if (may_end[i] || (i >= hops->sessions + hops->links + hops->topics && seen->may_end[i]))
+			continue;
+		check(image_hops_has(hops, i));
+		check(hop_channel_count(hops->hops[i]) >= seen->channels[i]);
+	}
+}
+
+/* Ends those that couldn't be taken. */
+static void end_lost(struct image_hops *hops, struct parts *parts)
+{
+	uint32_t topics = hops->sessions + hops->links;
+
+	image_hops_end_channels(hops);
+	for (uint32_t i = 0; i < hops->state_count && i < hops->count; i++) {
+		if (hops->states[i] != HOP_LOST || (i >= topics && i < topics + hops->topics))
+			continue;
+		if (i < topics || !streams_drop(parts->streams, hops->hops[i]))
+			hop_reset_channels(hops->hops[i], ECONNRESET);
+	}
+	topics_end_lost(hops);
 }
 
 /* Gives a link rings as a new vchan has them. */
@@ -299,9 +390,12 @@ static void resume(struct program *program)
 /* Gives each hop rings, which nobody reads, and runs what there is to do. */
 static void go_on(struct relay *relay, struct program *programs, const struct image_hops *hops)
 {
-	if (hops->links)
-		resume(&programs[LINK]);
-	for (uint32_t i = 0; i < hops->sessions; i++) {
+	for (uint32_t i = 0; i < hops->count; i++)
+		if (hops->hops[i] == programs[LINK].hop && image_hops_has(hops, i))
+			resume(&programs[LINK]);
+	for (uint32_t i = 0; i < hops->sessions && i < LINK; i++) {
+		if (!image_hops_has(hops, i))
+			continue;
 		struct hop_rings rings = {.in = private_ring_view(&programs[i].in), .adopt = true};
 
 		for (unsigned j = 0; j < HOP_OUTLETS; j++)
@@ -328,7 +422,9 @@ static int route(void *userdata, struct channel *channel, const struct frame_ope
 
 static const struct quota_limits limits = {.pool = {[QUOTA_MEMORY] = 1 << 20}};
 
-static void run(struct relay *relay, struct image *image, struct topics *topics, struct known *known)
+/* `may_end`: those who may; NULL: whose sections can't be taken. */
+static void run(struct relay *relay, struct image *image, struct topics *topics, struct known *known,
+		struct seen *seen, const bool *may_end)
 {
 	struct program *programs = calloc(HOPS, sizeof(*programs));
 	struct parts parts = {.topics = topics,
@@ -337,7 +433,6 @@ static void run(struct relay *relay, struct image *image, struct topics *topics,
 			      .watches = watches_new(&relay->turns, known, NULL, knows_all, NULL)};
 	const struct asks_collaborators asks_with = {.self = &guest, .relay = relay, .known = known};
 	struct image_hops hops = {.hops = calloc(HOPS + TOPICS, sizeof(struct hop *))};
-	uint32_t type;
 
 	check(programs && parts.streams && parts.watches && hops.hops);
 	check(memory_lives_new(&parts.lives, relay) == 0);
@@ -358,10 +453,12 @@ static void run(struct relay *relay, struct image *image, struct topics *topics,
 					  1, CHANNEL_NUMBERS / 2);
 	for (unsigned i = 0; i < WHO; i++)
 		parts.watching[i] = watching(relay, &parts);
-	while ((type = image_next(image)))
-		read_section(image, &hops, programs, &parts, relay, type);
-	image_expect(image, topics_lose_unfit(&hops) == 0 && !hops.state_count);
+	read_all(image, &hops, programs, &parts, relay, seen);
+	check_others(&hops, seen, may_end ? may_end : seen->may_end);
+	check(topics_lose_unfit(&hops) == 0);
+	seen->is_bad |= image->error || hops.state_count;
 	if (!image->error) {
+		end_lost(&hops, &parts);
 		topics_go_on(topics);
 		streams_go_on(parts.streams);
 		activations_go_on(parts.activations);
@@ -369,7 +466,9 @@ static void run(struct relay *relay, struct image *image, struct topics *topics,
 		watches_go_on_twice(&parts, relay, known);
 	} else {
 		activations_drop_image(parts.activations);
+		end_lost(&hops, &parts);
 	}
+	image_hops_end(&hops);
 	via_drop_image(parts.via);
 	topics_free(topics);
 	streams_free(parts.streams);
@@ -394,7 +493,7 @@ static void run(struct relay *relay, struct image *image, struct topics *topics,
 	free(programs);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+static void read_it(const uint8_t *data, size_t size, struct seen *seen, const bool *may_end)
 {
 	struct event_base *base = event_base_new();
 	struct self self = {0};
@@ -408,9 +507,40 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	check(base && known && relay_init(&relay, base, 1 << 20) == 0);
 	check(topics_new(&topics, &with) == 0);
 	image_open_bytes(&image, data, size);
-	run(&relay, &image, topics, known);
+	run(&relay, &image, topics, known, seen, may_end);
 	image_free(&image);
 	known_free(known);
 	event_base_free(base);
+}
+
+/* Reads it with the second half of a section filled with ones: behind the numbers of those whose it is. */
+static void read_spoilt(const uint8_t *data, size_t size, const struct seen *good, unsigned which)
+{
+	size_t at = good->sections[which].at, end = good->sections[which].end, half = at + (end - at) / 2;
+	bool may_end[SEEN] = {false};
+	struct seen *seen = calloc(1, sizeof(*seen));
+	uint8_t *spoilt = malloc(size);
+
+	check(seen && spoilt);
+	for (unsigned i = 0; i < 3; i++)
+		if (good->sections[which].hops[i] < SEEN)
+			may_end[good->sections[which].hops[i]] = true;
+	memcpy(spoilt, data, size);
+	memset(spoilt + half, 0xff, end - half);
+	read_it(spoilt, size, seen, may_end);
+	free(spoilt);
+	free(seen);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	struct seen *seen = calloc(1, sizeof(*seen));
+
+	check(seen);
+	log_set_level(LOG_LEVEL_ERROR);
+	read_it(data, size, seen, NULL);
+	for (unsigned i = 0; i < seen->count && !seen->is_bad; i++)
+		read_spoilt(data, size, seen, i);
+	free(seen);
 	return 0;
 }
