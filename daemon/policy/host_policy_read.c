@@ -15,9 +15,14 @@
 #include "wire/address.h"
 
 static const struct section rule_of_files = {
-	"rule", "to", LIST_RECEIVERS, LIST_NONE, true, false, "from, to, endpoint and action"};
-static const struct section rule_of_share = {
-	"rule", "endpoint", LIST_PATTERNS, LIST_NONE, true, false, "line, from, endpoint and action"};
+	"rule", "to", LIST_SENDERS, LIST_RECEIVERS, LIST_NONE, OF_HOST, "from, to, endpoint and action"};
+static const struct section rule_of_share = {"rule",
+					     "endpoint",
+					     LIST_SENDERS,
+					     LIST_PATTERNS,
+					     LIST_NONE,
+					     OF_SHARE,
+					     "line, from, endpoint and action"};
 
 /* A [domain] of a share, as far as it was read. */
 struct domain_read {
@@ -28,13 +33,10 @@ struct domain_read {
 
 /* State of reading one file, or a share. */
 struct host_reader {
-	struct ini_file file; /* first: begin_section() gets it */
+	struct rule_reader rules; /* first, as the file is in it */
 	struct host_policy *policy;
-	struct policy_file *of; /* whose rules come next */
 	bool is_share;
 	enum { IN_NOTHING, IN_RULE, IN_TAGS, IN_FILE, IN_DOMAIN } in;
-	unsigned section_line;
-	struct rule *rule;
 	struct domain_read domain;
 	host_domain_fn each;
 	void *userdata;
@@ -42,27 +44,6 @@ struct host_reader {
 };
 
 /* --- sections ----------------------------------------------------------------------------------- */
-
-static bool close_rule(struct host_reader *reader)
-{
-	struct rule *rule = reader->rule;
-	const char *missing = NULL;
-
-	reader->rule = NULL;
-	if (!rule)
-		return true;
-	if (!rule->from)
-		missing = "from";
-	else if (!reader->is_share && !rule->to)
-		missing = "to";
-	else if (!rule->has_action)
-		missing = "action";
-	else if (!rule->line)
-		missing = "line";
-	if (missing)
-		ini_file_complain_at(&reader->file, reader->section_line, "this [rule] has no %s", missing);
-	return !missing;
-}
 
 static void free_domain(struct domain_read *domain)
 {
@@ -79,7 +60,8 @@ static bool close_domain(struct host_reader *reader)
 	if (reader->in != IN_DOMAIN)
 		return true;
 	if (!read->has_domid) {
-		ini_file_complain_at(&reader->file, reader->section_line, "this [domain] has no domid");
+		ini_file_complain_at(&reader->rules.file, reader->rules.section_line,
+				     "this [domain] has no domid");
 		return false;
 	}
 	read->domain.name = read->name ? read->name : "";
@@ -93,30 +75,10 @@ static bool close_domain(struct host_reader *reader)
 
 static bool close_section(struct host_reader *reader)
 {
-	bool is_whole = close_rule(reader) && close_domain(reader);
+	bool is_whole = rule_end(&reader->rules) && close_domain(reader);
 
 	reader->in = IN_NOTHING;
 	return is_whole;
-}
-
-static void begin_rule(struct host_reader *reader)
-{
-	struct rule *rule = reader->of ? calloc(1, sizeof(*rule)) : NULL;
-
-	if (!rule) {
-		if (reader->of)
-			ini_file_out_of_memory(&reader->file);
-		else
-			ini_file_complain(&reader->file, "a [rule] comes before its [file]");
-		return;
-	}
-	rule->file = reader->of;
-	rule->section = reader->is_share ? &rule_of_share : &rule_of_files;
-	rule->line = reader->is_share ? 0 : reader->section_line;
-	reader->of->rules++;
-	LL_APPEND(reader->policy->rules->rules, rule);
-	reader->rule = rule;
-	reader->in = IN_RULE;
 }
 
 static bool is_named(const char *name, size_t size, const char *wanted)
@@ -130,10 +92,13 @@ static void begin_section(struct ini_file *file, const char *name, size_t size)
 
 	if (!close_section(reader))
 		return;
-	reader->section_line = file->line;
-	if (is_named(name, size, "rule"))
-		begin_rule(reader);
-	else if (is_named(name, size, "tags") && !reader->is_share)
+	reader->rules.section_line = file->line;
+	if (is_named(name, size, "rule") && !reader->rules.of)
+		ini_file_complain(file, "a [rule] comes before its [file]");
+	else if (is_named(name, size, "rule")) {
+		rule_begin(&reader->rules, reader->is_share ? &rule_of_share : &rule_of_files);
+		reader->in = IN_RULE;
+	} else if (is_named(name, size, "tags") && !reader->is_share)
 		reader->in = IN_TAGS;
 	else if (is_named(name, size, "file") && reader->is_share)
 		reader->in = IN_FILE;
@@ -144,56 +109,6 @@ static void begin_section(struct ini_file *file, const char *name, size_t size)
 }
 
 /* --- keys --------------------------------------------------------------------------------------- */
-
-static int set_action(struct host_reader *reader, struct rule *rule, const char *value)
-{
-	if (rule->has_action)
-		return ini_file_complain(&reader->file, "action comes twice in this section");
-	if (strcmp(value, "allow") && strcmp(value, "deny") && strcmp(value, "ask-guest"))
-		return ini_file_complain(&reader->file, "action '%s': must be allow, deny or ask-guest",
-					 value);
-	rule->has_action = true;
-	rule->allow = !strcmp(value, "allow");
-	rule->asks = !strcmp(value, "ask-guest");
-	return 1;
-}
-
-/* Reads a number without sign of at most nine digits. */
-static bool read_number(const char *text, unsigned *number)
-{
-	size_t size = strspn(text, "0123456789");
-
-	if (!size || text[size] || size > 9)
-		return false;
-	*number = (unsigned)strtoul(text, NULL, 10);
-	return true;
-}
-
-static int set_line(struct host_reader *reader, struct rule *rule, const char *value)
-{
-	if (read_number(value, &rule->line) && rule->line)
-		return 1;
-	rule->line = 0;
-	return ini_file_complain(&reader->file, "line '%s': must be a number", value);
-}
-
-static int on_rule_key(struct host_reader *reader, const char *key, const char *value)
-{
-	struct rule *rule = reader->rule;
-
-	if (!strcmp(key, "action"))
-		return set_action(reader, rule, value);
-	if (!strcmp(key, "from"))
-		return policy_read_list(&reader->file, &rule->from, key, value, LIST_SENDERS);
-	if (!strcmp(key, "endpoint"))
-		return policy_read_list(&reader->file, &rule->endpoint, key, value, LIST_PATTERNS);
-	if (!strcmp(key, "to") && !reader->is_share)
-		return policy_read_list(&reader->file, &rule->to, key, value, LIST_RECEIVERS);
-	if (!strcmp(key, "line") && reader->is_share)
-		return set_line(reader, rule, value);
-	return ini_file_complain(&reader->file, "[rule] has no key '%s'; it has %s", key,
-				 rule->section->keys);
-}
 
 static struct tag *find_tag(const struct host_policy *policy, const char *name)
 {
@@ -226,12 +141,12 @@ static int on_tag(struct host_reader *reader, const char *name, const char *valu
 	int r = 1;
 
 	if (!endpoint_name_is_valid(name, strlen(name)))
-		return ini_file_complain(&reader->file,
+		return ini_file_complain(&reader->rules.file,
 					 "'%s' can't be a tag: it is made of letters, digits, _ and -", name);
 	if (!tag && !(tag = tag_new(reader->policy, name)))
-		return ini_file_out_of_memory(&reader->file);
+		return ini_file_out_of_memory(&reader->rules.file);
 	if (*value)
-		r = policy_read_list(&reader->file, &members, name, value, LIST_MEMBERS);
+		r = policy_read_list(&reader->rules.file, &members, name, value, LIST_MEMBERS);
 	LL_CONCAT(tag->members, members);
 	return r;
 }
@@ -239,9 +154,9 @@ static int on_tag(struct host_reader *reader, const char *name, const char *valu
 static int on_file_key(struct host_reader *reader, const char *key, const char *value)
 {
 	if (strcmp(key, "path"))
-		return ini_file_complain(&reader->file, "[file] has no key '%s'", key);
-	reader->of = policy_add_file(reader->policy->rules, value);
-	return reader->of ? 1 : ini_file_out_of_memory(&reader->file);
+		return ini_file_complain(&reader->rules.file, "[file] has no key '%s'", key);
+	reader->rules.of = policy_add_file(reader->policy->rules, value);
+	return reader->rules.of ? 1 : ini_file_out_of_memory(&reader->rules.file);
 }
 
 static int add_tag(struct host_reader *reader, const char *tag)
@@ -250,9 +165,9 @@ static int add_tag(struct host_reader *reader, const char *tag)
 	char *text = NULL;
 
 	if (!endpoint_name_is_valid(tag, strlen(tag)))
-		return ini_file_complain(&reader->file, "'%s' can't be a tag", tag);
+		return ini_file_complain(&reader->rules.file, "'%s' can't be a tag", tag);
 	if (asprintf(&text, "%s%s,", read->tags ? read->tags : ",", tag) < 0)
-		return ini_file_out_of_memory(&reader->file);
+		return ini_file_out_of_memory(&reader->rules.file);
 	free(read->tags);
 	read->tags = text;
 	return 1;
@@ -262,7 +177,7 @@ static int set_text(struct host_reader *reader, char **field, char *text)
 {
 	free(*field);
 	*field = text;
-	return text ? 1 : ini_file_out_of_memory(&reader->file);
+	return text ? 1 : ini_file_out_of_memory(&reader->rules.file);
 }
 
 static int on_domain_key(struct host_reader *reader, const char *key, const char *value)
@@ -280,20 +195,20 @@ static int on_domain_key(struct host_reader *reader, const char *key, const char
 		return 1;
 	}
 	if (strcmp(key, "domid"))
-		return ini_file_complain(&reader->file, "[domain] has no key '%s'", key);
+		return ini_file_complain(&reader->rules.file, "[domain] has no key '%s'", key);
 	read->has_domid = domid_parse(value, strlen(value), &read->domain.domid);
-	return read->has_domid ? 1 : ini_file_complain(&reader->file, "domid '%s': must be one", value);
+	return read->has_domid ? 1 : ini_file_complain(&reader->rules.file, "domid '%s': must be one", value);
 }
 
 static int on_key(void *user, const char *untrusted_section, const char *key, const char *value)
 {
 	struct host_reader *reader = user;
 
-	if (reader->file.failed)
+	if (reader->rules.file.failed)
 		return 0;
 	switch (reader->in) {
 	case IN_RULE:
-		return on_rule_key(reader, key, value);
+		return rule_key(&reader->rules, key, value);
 	case IN_TAGS:
 		return on_tag(reader, key, value);
 	case IN_FILE:
@@ -301,7 +216,8 @@ static int on_key(void *user, const char *untrusted_section, const char *key, co
 	case IN_DOMAIN:
 		return on_domain_key(reader, key, value);
 	default:
-		return ini_file_complain(&reader->file, "%s stands outside of a [rule] and of [tags]", key);
+		return ini_file_complain(&reader->rules.file, "%s stands outside of a [rule] and of [tags]",
+					 key);
 	}
 }
 
@@ -341,24 +257,28 @@ const struct policy *host_policy_rules(const struct host_policy *policy)
 
 static int read_whole(struct host_reader *reader)
 {
-	int r = ini_file_parse(&reader->file, on_key, reader);
+	int r = ini_file_parse(&reader->rules.file, on_key, reader);
 
 	if (r == 0)
 		close_section(reader);
 	free_domain(&reader->domain);
-	return reader->file.failed ? reader->file.failed : r < 0 ? r : reader->error;
+	return reader->rules.file.failed ? reader->rules.file.failed : r < 0 ? r : reader->error;
 }
 
 static int load_file(void *userdata, FILE *stream, const char *path, char **error)
 {
 	struct host_policy *policy = userdata;
 	struct host_reader reader = {
-		.file = {.stream = stream, .path = path, .error = error, .begin_section = begin_section},
+		.rules = {.file = {.stream = stream,
+				   .path = path,
+				   .error = error,
+				   .begin_section = begin_section},
+			  .policy = policy->rules,
+			  .of = policy_add_file(policy->rules, path)},
 		.policy = policy,
-		.of = policy_add_file(policy->rules, path),
 	};
 
-	return reader.of ? read_whole(&reader) : -ENOMEM;
+	return reader.rules.of ? read_whole(&reader) : -ENOMEM;
 }
 
 /* A misspelt tag means nobody, which for a rule that denies would be worst. */
@@ -423,7 +343,10 @@ int host_policy_load_share(struct host_policy **out, FILE *file, host_domain_fn 
 {
 	struct host_policy *policy = new_policy();
 	struct host_reader reader = {
-		.file = {.stream = file, .path = "domain 0", .error = error, .begin_section = begin_section},
+		.rules.file = {.stream = file,
+			       .path = "domain 0",
+			       .error = error,
+			       .begin_section = begin_section},
 		.policy = policy,
 		.is_share = true,
 		.each = each,
@@ -431,5 +354,8 @@ int host_policy_load_share(struct host_policy **out, FILE *file, host_domain_fn 
 	};
 
 	*error = NULL;
-	return policy ? give(out, policy, read_whole(&reader)) : -ENOMEM;
+	if (!policy)
+		return -ENOMEM;
+	reader.rules.policy = policy->rules;
+	return give(out, policy, read_whole(&reader));
 }

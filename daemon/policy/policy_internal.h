@@ -8,7 +8,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct ini_file;
+#include "base/ini_file.h"
+
 struct policy_subject;
 
 struct item {
@@ -39,12 +40,16 @@ enum list_kind {
 	LIST_MEMBERS,	/* domains by name or UUID */
 };
 
-/* A kind of section: its name and its keys. */
+/* A kind of section with rules: its name and its keys. */
 struct section {
 	const char *name;
 	const char *to; /* the key that names its objects */
-	enum list_kind to_kind, uid_kind;
-	bool has_from, needs_uid;
+	enum list_kind from_kind, to_kind, uid_kind;
+	enum {
+		OF_DOMAIN,
+		OF_HOST,
+		OF_SHARE
+	} of; /* whose policy it is: a share is the host's, as it is told */
 	const char *keys;
 };
 
@@ -83,6 +88,21 @@ struct policy {
 	struct policy_file *files; /* all that were read, in this order */
 };
 
+/* State of reading the rules of one file, or of a share. */
+struct rule_reader {
+	struct ini_file file; /* first: begin_section() gets it */
+	struct policy *policy;
+	struct policy_file *of; /* whose rules come next */
+	unsigned section_line;
+	struct rule *rule; /* of the section that is being read; NULL: it has none */
+};
+
+/* Begins a section with a rule. Complains without memory. */
+void rule_begin(struct rule_reader *reader, const struct section *section);
+/* Takes a key of it. Returns as policy_read_list(). */
+int rule_key(struct rule_reader *reader, const char *key, const char *value);
+/* Ends it, if there is one. False: it isn't whole, after a complaint. */
+bool rule_end(struct rule_reader *reader);
 /* Reads a list of this kind. Returns 1, or 0 after a complaint. */
 int policy_read_list(struct ini_file *file, struct item **list, const char *key, const char *value,
 		     enum list_kind kind);

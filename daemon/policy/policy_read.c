@@ -18,15 +18,6 @@
 
 #define PATTERN_MAX 127
 
-/* State of reading one file. */
-struct policy_reader {
-	struct ini_file file; /* first: begin_section() gets it */
-	struct policy *policy;
-	struct policy_file *of;
-	unsigned section_line;
-	struct rule *rule; /* the rule of the section that is being read */
-};
-
 /* --- lists ------------------------------------------------------------------------------------ */
 
 static bool all_digits(const char *text)
@@ -210,96 +201,122 @@ int policy_read_list(struct ini_file *file, struct item **list, const char *key,
 	return r;
 }
 
-/* --- files ------------------------------------------------------------------------------------ */
+/* --- rules ------------------------------------------------------------------------------------ */
 
-/* Checks and adds the rule of the section that was read last, which is complete. */
-static bool close_rule(struct policy_reader *reader)
+bool rule_end(struct rule_reader *reader)
 {
-	struct rule *rule = reader->rule;
+	const struct rule *rule = reader->rule;
 	const char *missing = NULL;
 
 	reader->rule = NULL;
 	if (!rule)
 		return true;
-	if (rule->section->has_from && !rule->from)
+	if (rule->section->from_kind && !rule->from)
 		missing = "from";
-	else if (!rule->to)
+	else if (rule->section->of != OF_SHARE && !rule->to)
 		missing = rule->section->to;
-	else if (rule->section->needs_uid && !rule->uid)
+	else if (rule->section->uid_kind == LIST_USERS && !rule->uid)
 		missing = "uid";
 	else if (!rule->has_action)
 		missing = "action";
+	else if (!rule->line)
+		missing = "line";
 	if (missing)
-		ini_file_complain_at(&reader->file, rule->line, "this [%s] has no %s", rule->section->name,
-				     missing);
+		ini_file_complain_at(&reader->file, reader->section_line, "this [%s] has no %s",
+				     rule->section->name, missing);
 	return !missing;
 }
 
-static struct rule *new_rule(struct policy_reader *reader, const struct section *section)
+void rule_begin(struct rule_reader *reader, const struct section *section)
 {
 	struct rule *rule = calloc(1, sizeof(*rule));
 
-	if (!rule)
-		return NULL;
+	if (!rule) {
+		ini_file_out_of_memory(&reader->file);
+		return;
+	}
 	rule->file = reader->of;
 	reader->of->rules++;
 	rule->section = section;
-	rule->line = reader->section_line;
+	rule->line = section->of == OF_SHARE ? 0 : reader->section_line;
 	LL_APPEND(reader->policy->rules, rule);
 	reader->rule = rule;
-	return rule;
 }
 
-static void begin_section(struct ini_file *file, const char *name, size_t size)
+static int set_action(struct rule_reader *reader, struct rule *rule, const char *value)
 {
-	struct policy_reader *reader = (struct policy_reader *)file;
-	const struct section *section = NULL;
+	bool of_host = rule->section->of != OF_DOMAIN;
 
-	reader->section_line = file->line;
-	close_rule(reader);
-	for (int i = 0; i < SECTIONS; i++)
-		if (strlen(policy_sections[i].name) == size && !strncmp(name, policy_sections[i].name, size))
-			section = &policy_sections[i];
-	if (!section)
-		ini_file_complain(file,
-				  "a policy has only the sections [rule], [bind], [see], [relay] and [out]");
-	else if (!new_rule(reader, section))
-		ini_file_out_of_memory(file);
-}
-
-static int set_action(struct policy_reader *reader, struct rule *rule, const char *value)
-{
 	if (rule->has_action)
 		return ini_file_complain(&reader->file, "action comes twice in this section");
-	if (strcmp(value, "allow") && strcmp(value, "deny"))
-		return ini_file_complain(&reader->file, "action '%s': must be allow or deny", value);
-	rule->has_action = true;
 	rule->allow = !strcmp(value, "allow");
-	return 1;
+	rule->asks = of_host && !strcmp(value, "ask-guest");
+	rule->has_action = rule->allow || rule->asks || !strcmp(value, "deny");
+	return rule->has_action ? 1
+				: ini_file_complain(&reader->file, "action '%s': must be %s", value,
+						    of_host ? "allow, deny or ask-guest" : "allow or deny");
 }
 
-static int on_key(void *user, const char *untrusted_section, const char *key, const char *value)
+/* Of a share: a number without sign of at most nine digits. */
+static int set_line(struct rule_reader *reader, struct rule *rule, const char *value)
 {
-	struct policy_reader *reader = user;
-	struct rule *rule = reader->rule;
-	const struct section *section;
+	size_t size = strspn(value, "0123456789");
 
-	if (reader->file.failed)
-		return 0;
-	if (!rule)
-		return ini_file_complain(
-			&reader->file, "%s stands outside of a [rule], [bind], [see], [relay] or [out]", key);
-	section = rule->section;
+	rule->line = value[size] || size > 9 ? 0 : (unsigned)strtoul(value, NULL, 10);
+	return rule->line ? 1 : ini_file_complain(&reader->file, "line '%s': must be a number", value);
+}
+
+int rule_key(struct rule_reader *reader, const char *key, const char *value)
+{
+	struct rule *rule = reader->rule;
+	const struct section *section = rule->section;
+
 	if (!strcmp(key, "action"))
 		return set_action(reader, rule, value);
-	if (!strcmp(key, "uid") && section->uid_kind != LIST_NONE)
+	if (!strcmp(key, "uid") && section->uid_kind)
 		return policy_read_list(&reader->file, &rule->uid, key, value, section->uid_kind);
-	if (!strcmp(key, "from") && section->has_from)
-		return policy_read_list(&reader->file, &rule->from, key, value, LIST_DOMAINS);
+	if (!strcmp(key, "from") && section->from_kind)
+		return policy_read_list(&reader->file, &rule->from, key, value, section->from_kind);
+	if (!strcmp(key, "endpoint") && section->of != OF_DOMAIN)
+		return policy_read_list(&reader->file, &rule->endpoint, key, value, LIST_PATTERNS);
+	if (!strcmp(key, "line") && section->of == OF_SHARE)
+		return set_line(reader, rule, value);
 	if (!strcmp(key, section->to))
 		return policy_read_list(&reader->file, &rule->to, key, value, section->to_kind);
 	return ini_file_complain(&reader->file, "[%s] has no key '%s'; it has %s", section->name, key,
 				 section->keys);
+}
+
+/* --- files ------------------------------------------------------------------------------------ */
+
+static void begin_section(struct ini_file *file, const char *name, size_t size)
+{
+	struct rule_reader *reader = (struct rule_reader *)file;
+	const struct section *section = NULL;
+
+	if (!rule_end(reader))
+		return;
+	reader->section_line = file->line;
+	for (int i = 0; i < SECTIONS; i++)
+		if (strlen(policy_sections[i].name) == size && !strncmp(name, policy_sections[i].name, size))
+			section = &policy_sections[i];
+	if (section)
+		rule_begin(reader, section);
+	else
+		ini_file_complain(file,
+				  "a policy has only the sections [rule], [bind], [see], [relay] and [out]");
+}
+
+static int on_key(void *user, const char *untrusted_section, const char *key, const char *value)
+{
+	struct rule_reader *reader = user;
+
+	if (reader->file.failed)
+		return 0;
+	if (!reader->rule)
+		return ini_file_complain(
+			&reader->file, "%s stands outside of a [rule], [bind], [see], [relay] or [out]", key);
+	return rule_key(reader, key, value);
 }
 
 struct policy_file *policy_add_file(struct policy *policy, const char *path)
@@ -317,7 +334,7 @@ struct policy_file *policy_add_file(struct policy *policy, const char *path)
 static int load_stream(void *userdata, FILE *file, const char *path, char **error)
 {
 	struct policy *policy = userdata;
-	struct policy_reader reader = {
+	struct rule_reader reader = {
 		.file = {.stream = file, .path = path, .error = error, .begin_section = begin_section},
 		.policy = policy,
 		.of = policy_add_file(policy, path),
@@ -325,7 +342,7 @@ static int load_stream(void *userdata, FILE *file, const char *path, char **erro
 	int r = reader.of ? ini_file_parse(&reader.file, on_key, &reader) : -ENOMEM;
 
 	if (r == 0)
-		close_rule(&reader);
+		rule_end(&reader);
 	return reader.file.failed ? reader.file.failed : r;
 }
 
