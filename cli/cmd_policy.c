@@ -303,10 +303,10 @@ static void print_cure(struct json_object *cure)
 {
 	putchar('\n');
 	if (at(cure, "line"))
-		cli_print_line("To allow it, put this before it, and then: xenmsg policy reload");
+		cli_print_words(2, "To allow it, put this before it, and then: xenmsg policy reload");
 	else
-		cli_print_line("To allow it, add this to %s, and then: xenmsg policy reload",
-			       text_or(cure, "file", ""));
+		cli_print_words(2, "To allow it, add this to %s, and then: xenmsg policy reload",
+				text_or(cure, "file", ""));
 	print_rule(cure);
 }
 
@@ -314,10 +314,10 @@ static void print_cure(struct json_object *cure)
 static void print_words(struct json_object *answer, const char *decision)
 {
 	if (!at(answer, "file"))
-		cli_print_line("%s: %s", decision, text_or(answer, "reason", ""));
+		cli_print_words(2, "%s: %s", decision, text_or(answer, "reason", ""));
 	else if (json_object_get_boolean(at(answer, "undecided")))
-		cli_print_line("%s: %s, line %s: %s", decision, text_or(answer, "file", ""),
-			       text_or(answer, "line", ""), text_or(answer, "reason", ""));
+		cli_print_words(2, "%s: %s, line %s: %s", decision, text_or(answer, "file", ""),
+				text_or(answer, "line", ""), text_or(answer, "reason", ""));
 	else
 		cli_print_line("%s: the %srule in %s, line %s, decides", decision,
 			       strcmp(text_or(answer, "policy", "own"), "host") ? "" : "host policy's ",

@@ -304,6 +304,9 @@ def test_a_table_or_a_finding_fits_into_its_terminal(one, two, columns):
     assert [head for line in heads for head in line.split()[1:]] == re.search(r"^ACCOUNT (.*)$", plain, re.M)[1].split()
     found = Terminal(one, "doctor", "2:nowhere", columns=columns).end()
     assert max(map(len, found.splitlines())) <= columns and "xenmsg policy check" in re.sub(r"\s+", " ", found), found
+    one.set_policy("[rule]\nfrom = 2\nto = box\naction = allow\n")
+    denied = Terminal(one, "policy", "check", "2", "nowhere", columns=columns).end()
+    assert max(map(len, denied.splitlines())) <= columns and "xenmsg policy reload" in re.sub(r"\s+", " ", denied), denied
 
 
 def test_each_part_of_a_table_tells_its_rows_apart(one):
