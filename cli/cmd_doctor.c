@@ -36,6 +36,7 @@
 #include "wire/cpu_atomics.h"
 #include "wire/text.h"
 
+#define UNITS_SOCKET	"/run/xenmsg/xenmsg.sock"
 #define DESCRIPTORS	12 /* at most open at once: devices, sessions, the store */
 #define STORE_ANSWER_MS 5000
 #define ANSWER_MS	5000
@@ -436,7 +437,9 @@ static bool check_daemon(struct doctor *doctor, struct xenmsg **conn)
 {
 	const char *socket = doctor->cli->socket	      ? doctor->cli->socket
 			     : secure_getenv("XENMSG_SOCKET") ? secure_getenv("XENMSG_SOCKET")
-							      : "/run/xenmsg/xenmsg.sock";
+							      : UNITS_SOCKET;
+	bool is_units = strcmp(socket, UNITS_SOCKET) == 0;
+	char mend[PATH_MAX + 64] = ADVICE_START("xenmsgd") ", or see its log: " ADVICE_LOG("xenmsgd");
 	struct json_object *status;
 	int r = xenmsg_open(conn, doctor->cli->socket, XENMSG_WITHIN(ANSWER_MS));
 
@@ -447,12 +450,15 @@ static bool check_daemon(struct doctor *doctor, struct xenmsg **conn)
 		return false;
 	}
 	if (r < 0) {
+		if (!is_units)
+			snprintf(mend, sizeof(mend), "start one that listens there: xenmsgd --socket %s",
+				 socket);
 		ill(doctor, EXIT_NO_DAEMON, "daemon",
-		    r == -EACCES ? "let users enter the socket's directory"
-				 : ADVICE_START("xenmsgd") ", or see its log: " ADVICE_LOG("xenmsgd"),
-		    "%s: %s", socket, strerror(-r));
+		    r == -EACCES ? "let users enter the socket's directory" : mend, "%s: %s", socket,
+		    strerror(-r));
 		check_places(doctor, socket);
-		check_access(doctor);
+		if (is_units)
+			check_access(doctor);
 		check_labels(doctor);
 		return false;
 	}

@@ -78,7 +78,7 @@ def test_the_doctor_says_what_is_where_the_socket_belongs(one, tmp_path):
         others.listen()
         then = "or listen elsewhere; then: " + advised("start", "xenmsgd")
         for name, mend in (("file", f"remove it, {then}"), ("others", f"stop it (kill {os.getpid()}), {then}"),
-                           ("none", advised("start", "xenmsgd"))):
+                           ("none", f"start one that listens there: xenmsgd --socket {tmp_path}/none")):
             done = one.xenmsg("doctor", "--socket", tmp_path / name)
             assert done.returncode == EXIT_NO_DAEMON and f"mend: {mend}" in done.stdout.decode(), done
 
