@@ -18,7 +18,7 @@ PATIENCE = 20.0
 
 
 class Fate(enum.IntEnum):
-    """What is known of a message or call."""
+    """How much is known of a message or call."""
 
     UNKNOWN = 0  # it may have been done, and nobody can know
     DONE = 1  # it was delivered; of a call: a handler has answered it
@@ -30,7 +30,7 @@ class Fate(enum.IntEnum):
 
 
 class Error(OSError):
-    """What failed: `errno` (one of those in xenmsg.h), `strerror` (what that means), and
+    """A failure: `errno` (one of those in xenmsg.h), `strerror` (what that means), and
 
     fate      what is known of the message or call
     reason    why, in words for people: the daemon's, or what the error means
@@ -175,7 +175,7 @@ class Abandoned(Exception):
 
 def make_error(errno: int, reason: str, fate: int, address: Optional[str], code: int = 0, exit_status: int = 0,
                data: Optional[_core.Message] = None) -> Error:
-    """Of a negative fate: as the number says."""
+    """A negative fate: as the number says."""
     if errno == _errno.EREMOTEIO:
         return Answered(code, bytes(data) if data is not None else b"", exit_status, fate, address)
     return _BY_ERRNO.get(errno, Failed)(errno, reason, fate, address)
@@ -196,7 +196,7 @@ _BY_ERRNO = {
 
 
 class Again:
-    """What isn't decided yet (ENODATA) is tried again, as xenmsg_send() does: after pauses that grow, until the time is up,
+    """Tries again where nothing is decided yet (ENODATA), as xenmsg_send() does: after pauses that grow, until the time is up,
     30 s where there is no end."""
 
     def __init__(self) -> None:

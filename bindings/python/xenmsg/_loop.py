@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What ties connections of the library to asyncio's loop: who waits is told when the descriptor is readable."""
+"""Ties connections of the library to asyncio's loop: tasks that wait are told when the descriptor is readable."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _set(future: "asyncio.Future[None]") -> None:
 
 
 class _OnReadable:
-    """What the loop calls. It keeps a link alive only while somebody waits for something there, so one that was forgotten is
+    """The loop calls it. It keeps a link alive only while somebody waits for something there, so one that was forgotten is
     closed in spite of the loop."""
 
     def __init__(self, link: Link):
@@ -142,7 +142,7 @@ class Link:
         self.on_readable.kept = self if busy else None
 
     async def outcome_of(self, outcome: Outcome[T]) -> T:
-        """Of what was just begun on this link. Who is cancelled meanwhile gives it up."""
+        """The outcome of what was just begun on this link. A task that is cancelled meanwhile gives it up."""
         outcome.loop = self.loop
         self.plan()
         try:
@@ -175,8 +175,8 @@ class Link:
 
 
 class Outcome(_core.Outcome[T], Generic[T]):
-    """What becomes of what was begun. Await it: of post() it returns None when the message was delivered, of begin_call() the
-    reply; it raises Error if it wasn't. Who is cancelled meanwhile only stops to wait; withdraw() gives it up."""
+    """An outcome to come. Await it: of post() it returns None when the message was delivered, of begin_call() the
+    reply; it raises Error if it wasn't. A task that is cancelled meanwhile only stops waiting; withdraw() gives it up."""
 
     __slots__ = ("loop",)
     loop: asyncio.AbstractEventLoop  # of its connection
@@ -205,7 +205,7 @@ class Outcome(_core.Outcome[T], Generic[T]):
 
 
 def raise_first(core: _core.Connection) -> None:
-    """Of what has failed and nobody has waited for."""
+    """For failures that nobody has waited for."""
     failed = core.take_failed()
     if failed:
         failed.result()
@@ -279,7 +279,7 @@ class Lazy(Generic[T]):
             return self._link
 
     def close(self) -> None:
-        """Ends it. What was not taken is not delivered; its senders are told."""
+        """Ends it. Messages that were not taken are not delivered; their senders are told."""
         self._closed = True
         if self._link:
             waiting = self._link.waiting

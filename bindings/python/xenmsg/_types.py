@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""What both kinds of connections give out."""
+"""The types that both kinds of connections give out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ._errors import Failed, NoDaemon, NotFound
 
 
 class Buffer(Protocol):
-    """What holds bytes, as type checkers see it (PEP 688): an array, an mmap, a Message."""
+    """A holder of bytes, as type checkers see it (PEP 688): an array, an mmap, a Message."""
 
     def __buffer__(self, flags: int, /) -> memoryview:
         ...
@@ -25,7 +25,7 @@ Data = Union[bytes, bytearray, memoryview, _core.Message, Buffer]
 
 
 class ConnectionState:
-    """What a connection of either kind says of itself."""
+    """A connection of either kind says this of itself."""
 
     _core: _core.Connection
 
@@ -49,7 +49,7 @@ class ConnectionState:
         return lambda address, data: self._core.call_post(address, data, trace, milliseconds(until - time.monotonic()), wait)
 
     def sent_name(self, address: str, *, call: bool = False) -> Optional[str]:
-        """What the message that was sent last to this address, or the call that was begun last, is called in traces (xenmsg trace):
+        """The name in traces (xenmsg trace) of the message that was sent last to this address, or the call that was begun last:
         its receiver has the same as message.name. None: nothing was sent there, or what led there has ended since."""
         return self._core.sent_name(address, call)
 
@@ -75,7 +75,7 @@ class ConnectionState:
 
 def open_core(path: Optional[str], outcome_class: Type[_core.Outcome[Any]] = _core.Outcome, begin: bool = False,
               reconnect: bool = False) -> _core.Connection:
-    """What isn't found here is the daemon's socket, and no endpoint."""
+    """The daemon's socket isn't found here, and no endpoint is meant."""
     try:
         return _core.Connection(path, outcome_class, begin, reconnect)
     except Failed as error:
@@ -96,7 +96,7 @@ def publish_with(core: _core.Connection, key: Optional[str]) -> Callable[[str, D
 
 
 class Peer(NamedTuple):
-    """Who is at the other end of a stream. The domid comes from the hypervisor; uid, gid and pid are worth what that domain
+    """The program at the other end of a stream. The domid comes from the hypervisor; uid, gid and pid are worth what that domain
     is worth. `endpoint` is the one that it was opened to, `name` the domain's, "" if unknown, `host` the name of
     the host that the domain is on, "" for this one, and `channel` what the stream is called in traces (xenmsg trace), "" if
     that isn't known."""
@@ -158,7 +158,7 @@ class NoticeKind(_Kind):
 
 
 class Notice(NamedTuple):
-    """What a subscriber is told in its place between the messages of a topic. SUBSCRIBED: from here on nothing is missing without a
+    """A notice to a subscriber, in its place between the messages of a topic. SUBSCRIBED: from here on nothing is missing without a
     notice, and `messages` were published before; MISSED: so many are missing here; WAITING: the topic isn't there; ENDED: the
     subscription has ended, with `errno`; KEPT: the next message is the one that the topic has kept. `unknown`: perhaps more are
     missing, and nobody can know."""
@@ -186,7 +186,7 @@ class ChangeKind(_Kind):
 class Change(NamedTuple):
     """What happens to a connection that outlives its daemon (open() with reconnect): that is LOST, and what watches have told is
     out of date; there is one again, with endpoints and watches (BACK), but not with this endpoint, or this one's watch, which it
-    refuses (REFUSED, before BACK): who waits there gets the error. Of any connection: this domain was restored or migrated, and
+    refuses (REFUSED, before BACK): who waits there gets the error. In any connection: this domain was restored or migrated, and
     has another number (RENUMBERED). NOT_SUBSCRIBED comes as a Notice, of kind ENDED."""
 
     kind: ChangeKind
@@ -196,7 +196,7 @@ class Change(NamedTuple):
 
 
 def passed_over(change: Change) -> Notice:
-    """What a subscription to a pattern hears of what isn't subscribed to."""
+    """A subscription to a pattern gets it of an endpoint that isn't subscribed to."""
     return Notice(NoticeKind.ENDED, 0, False, change.errno, change.endpoint)
 
 

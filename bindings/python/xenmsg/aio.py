@@ -53,7 +53,7 @@ class Endpoint(Lazy[Message]):
             self._link.tell([])
 
     async def drain(self, timeout: Optional[float] = None) -> None:
-        """Lets nothing new in, and returns when all calls that were taken have their answers, which other tasks give. Who sends
+        """Lets nothing new in, and returns when all calls that were taken have their answers, which other tasks give. A sender
         gets ENOENT, also for what wasn't taken, or finds the next program that binds the endpoint. Raises TimedOut after that
         many seconds, and what is in service then ends."""
         link = await self._open()
@@ -93,7 +93,7 @@ class Endpoint(Lazy[Message]):
 
 
 class Subscription(Lazy[Union[Message, Notice]]):
-    """What is published on a topic: `async for item in conn.subscribe("0:news")`. An item is a Message, or a Notice, which tells in
+    """The messages of a topic: `async for item in conn.subscribe("0:news")`. An item is a Message, or a Notice, which tells in
     its place what is missing: a topic waits for nobody."""
 
     def __init__(self, how: How, address: str, queue: int, keep: str, pattern: bool):
@@ -378,7 +378,7 @@ class Connection(ConnectionState):
     async def send(self, address: str, data: Data, *, timeout: Optional[float] = None,
                    trace: Optional[str] = None, wait: bool = False) -> None:
         """Sends a message and returns when it was delivered, that is, taken by the receiving program; raises Error with its
-        outcome if it wasn't (the table is in xenmsg.h). What is not taken in time is withdrawn: TimedOut says that it never
+        outcome if it wasn't (the table is in xenmsg.h). A message not taken in time is withdrawn: TimedOut says that it never
         will be. So is what is cancelled: the task ends up to 2 s later, and Abandoned.of(its CancelledError) tells what
         became of the message. With `wait` it waits for its receiver, within its time-out, where NotFound or DomainDown would be
         the outcome."""

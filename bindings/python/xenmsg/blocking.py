@@ -38,7 +38,7 @@ def _left(until: Optional[float]) -> int:
 
 
 class Outcome(_core.Outcome[T], Generic[T]):
-    """What becomes of what was begun: done(), result(), withdraw(), and the connection's wait()."""
+    """An outcome to come: done(), result(), withdraw(), and the connection's wait()."""
 
     __slots__ = ()
 
@@ -53,11 +53,11 @@ class _Source(Generic[T]):
         start(self._core)
 
     def fileno(self) -> int:
-        """What a selector watches for reading, and then takes with timeout=0 until TimedOut."""
+        """A selector watches it for reading; then take what there is, with timeout=0, until TimedOut."""
         return self._core.fileno()
 
     def close(self) -> None:
-        """Ends it. What was not taken is not delivered; its senders are told."""
+        """Ends it. Messages that were not taken are not delivered; their senders are told."""
         self._core.close()
 
     def _take(self, timeout_ms: int) -> Optional[T]:
@@ -122,7 +122,7 @@ class Endpoint(_Source[Message]):
 
     def drain(self, timeout: Optional[float] = None) -> None:
         """Lets nothing new in, and returns when all callers have the answers that were given: a call without one holds this
-        up, for nothing else uses the connection meanwhile. Who sends gets ENOENT, also for what wasn't taken, or finds the
+        up, for nothing else uses the connection meanwhile. A sender gets ENOENT, also for what wasn't taken, or finds the
         next program that binds the endpoint. Raises TimedOut after that many seconds, and what is in service then ends."""
         self._core.drain(self._endpoint, milliseconds(timeout))
 
@@ -238,7 +238,7 @@ class Watch(_Source[Event]):
 
 
 class _Sending:
-    """Of whatever sends by a connection to the daemon of its own."""
+    """For all that sends by a connection to the daemon of its own."""
 
     _core: _core.Connection
 
@@ -284,7 +284,7 @@ class _Sending:
 
 
 class Subscription(_Source[Union[Message, Notice]]):
-    """What is published on a topic: `for item in conn.subscribe("0:news")`. An item is a Message, or a Notice, which tells in its
+    """The messages of a topic: `for item in conn.subscribe("0:news")`. An item is a Message, or a Notice, which tells in its
     place what is missing: a topic waits for nobody."""
 
     def __init__(self, path: Optional[str], reconnect: bool, address: str, queue: int, keep: str, pattern: bool):
@@ -323,7 +323,7 @@ class Topic(_Sending):
         self._send(publish_with(self._core, key), self._address, data, timeout)
 
     def close(self) -> None:
-        """Ends it. Who subscribes gets what was published, and waits for the next one."""
+        """Ends it. Subscribers get what was published, and wait for the next one."""
         self._core.close()
 
     def __enter__(self) -> Topic:
@@ -348,7 +348,7 @@ class Connection(_Sending, ConnectionState):
             warnings.warn("a xenmsg connection was not closed", ResourceWarning, source=self)
 
     def changes(self) -> List[Change]:
-        """What has happened, since this was called last, to a connection that was opened with `reconnect`: it has lost its daemon,
+        """The changes, since this was called last, of a connection that was opened with `reconnect`: it has lost its daemon,
         or found the next one."""
         self._core.process()
         found = []
@@ -379,7 +379,7 @@ class Connection(_Sending, ConnectionState):
     def send(self, address: str, data: Data, *, timeout: Optional[float] = None,
              trace: Optional[str] = None, wait: bool = False) -> None:
         """Sends a message and returns when it was delivered, that is, taken by the receiving program; raises Error with its
-        outcome if it wasn't (the table is in xenmsg.h). What is not taken in time is withdrawn: TimedOut says that it never
+        outcome if it wasn't (the table is in xenmsg.h). A message not taken in time is withdrawn: TimedOut says that it never
         will be. With `wait` it waits for its receiver, within its time-out, where NotFound or DomainDown would be the
         outcome."""
         self._send(cast(Callable[[str, Data], Optional[Outcome[None]]], self._post_with(trace, wait)), address, data, timeout)

@@ -20,17 +20,17 @@ use crate::pending::{on_done, Handle, Pending, WakerList};
 use crate::stream::Peer;
 use crate::Connection;
 
-/// What the callbacks of a stream find, and note.
+/// The callbacks of a stream find this, and note there.
 struct State {
     opened: Cell<bool>,
     ended: Cell<bool>,
     error: Cell<c_int>, // why it is broken
-    /// Who reads within this call: what comes goes there.
+    /// The reader within this call: bytes that come go there.
     place: Cell<(*mut u8, usize)>,
     opener: Cell<Option<Waker>>,
     reader: Cell<Option<Waker>>,
     writer: Cell<Option<Waker>>,
-    /// Of the connection, which outlives its streams.
+    /// The connection's, which outlives its streams.
     to_wake: *const WakerList,
 }
 
@@ -145,10 +145,10 @@ fn is_not_yet<T>(done: &io::Result<T>) -> bool {
 }
 
 /// A byte stream within the connection, from [`Connection::stream_connect`] or a [`Listener`]: at twice the rate of a socket, and
-/// without descriptors. Whoever is at the other end needn't know.
+/// without descriptors. The other end needn't know.
 ///
 /// [`Read`] and [`Write`] wait, and process the connection meanwhile; `try_…` don't; `poll_…` and [`read_some`](Stream::read_some)
-/// wake a task when the connection is processed. Who doesn't read lets the other side wait. As of a socket, several may use one
+/// wake a task when the connection is processed. A program that doesn't read lets the other side wait. As of a socket, several may use one
 /// ([`Read`] is there for `&Stream`, too), but of those who read, and of those who write, only the last one is woken.
 ///
 /// Dropped before both directions have ended ([`Stream::end`], and reading to the end) it breaks: the other side gets `ECONNRESET`, and
@@ -281,7 +281,7 @@ impl<'c> Stream<'c> {
         Poll::Ready(done)
     }
 
-    /// A future of what comes next, at least one byte; 0: the other side has ended. Who drops it loses nothing.
+    /// A future of the next bytes, at least one; 0: the other side has ended. Dropping it loses nothing.
     pub fn read_some<'s>(&'s self, buffer: &'s mut [u8]) -> impl Future<Output = io::Result<usize>> + 's {
         Polled(move |context: &mut Context<'_>| self.poll_read(context, buffer))
     }
@@ -353,7 +353,7 @@ impl Write for Stream<'_> {
 
 const MOST_WAITING: usize = 1024; // more are refused, as of sockets
 
-/// What the callbacks of an endpoint find. It lives as long as its connection, whatever becomes of the listener: a program has few.
+/// The callbacks of an endpoint find this. It lives as long as its connection, whatever becomes of the listener: a program has few.
 struct Listening {
     endpoint: String,
     is_wanted: Cell<bool>,      // there is a listener
@@ -436,7 +436,7 @@ impl<'c> Listener<'c> {
         unsafe { &*self.listening }
     }
 
-    /// What became of [`begin_stream_listen`](Connection::begin_stream_listen); who asks a second time learns nothing. Who doesn't
+    /// The outcome of [`begin_stream_listen`](Connection::begin_stream_listen), once. A program that doesn't
     /// ask gets its error instead of a stream.
     pub fn listening(&self) -> Pending<'c, ()> {
         Pending::of(self.connection, &self.of_connection().endpoint, self.outcome.take())
@@ -526,7 +526,7 @@ impl Connection {
         }
     }
 
-    /// Begins to open one: [`Stream::opened`]. Who drops it withdraws it.
+    /// Begins to open one: [`Stream::opened`]. Dropping it withdraws it.
     pub fn begin_stream_connect(&self, address: &str, options: impl Into<Options>) -> Result<Stream<'_>> {
         let given: Options = options.into();
         let (name, options) = (c_text(address)?, given.raw());

@@ -27,7 +27,7 @@ use crate::pending::{on_done, words, Handle, Outcome, Pending, WakerList};
 /// A connection to the daemon of the domain that this program runs in.
 ///
 /// It belongs to one thread at a time: it is [`Send`], but not [`Sync`], and whatever borrows it keeps it where it is. Dropping it
-/// never blocks. What was sent and has no outcome yet ends there: [`flush`](Connection::flush) before waits for it.
+/// never blocks. Messages without an outcome end there: [`flush`](Connection::flush) before waits for them.
 ///
 /// ```
 /// fn sent<T: Send>() {}
@@ -38,7 +38,7 @@ use crate::pending::{on_done, words, Handle, Outcome, Pending, WakerList};
 /// fn shared<T: Sync>() {}
 /// shared::<xenmsg::Connection>();
 /// ```
-/// What came from it can't outlive it:
+/// Things that came from it can't outlive it:
 /// ```compile_fail
 /// # use xenmsg::{Connection, USUAL};
 /// let conn = Connection::open(USUAL).unwrap();
@@ -75,7 +75,7 @@ unsafe impl Send for Awake {}
 pub struct WakeHandle(Arc<Mutex<Awake>>);
 
 impl WakeHandle {
-    /// Makes the connection's descriptor readable, and [`Connection::wait`] return. Of a connection that is gone it does nothing.
+    /// Makes the connection's descriptor readable, and [`Connection::wait`] return. If the connection is gone, it does nothing.
     pub fn wake(&self) {
         if let Ok(awake) = self.0.lock() {
             if !awake.0.is_null() {
@@ -91,21 +91,21 @@ impl std::task::Wake for WakeHandle {
     }
 }
 
-/// What has happened to a connection: but for the last two to one that outlives its daemon ([`Options::reconnect`]).
+/// A change of a connection: but for the last two of one that outlives its daemon ([`Options::reconnect`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Change {
-    /// The daemon is lost. What watches have told is out of date: they begin anew.
+    /// The daemon is lost. Watches begin anew.
     Lost(Failure),
     /// There is a daemon again, and endpoints and watches are there again.
     Back,
     /// But not this endpoint ([`Failure::subject`]; a watch, if that is empty), which the new daemon refuses. Comes before `Back`.
     Refused(Failure),
-    /// Of any connection: this domain was restored or migrated, and has another number ([`Connection::domid`]).
+    /// In any connection: this domain was restored or migrated, and has another number ([`Connection::domid`]).
     Renumbered,
-    /// Of any connection: so many subscribe to this topic of it, in all domains and on all hosts; at first nobody does.
+    /// In any connection: so many subscribe to this topic of it, in all domains and on all hosts; at first nobody does.
     Listeners(String, u64),
-    /// Of any connection: this topic ([`Failure::subject`]), which [`Options::pattern`](crate::Options::pattern) means, isn't subscribed to.
+    /// In any connection: this topic ([`Failure::subject`]) of an [`Options::pattern`](crate::Options::pattern) isn't subscribed to.
     NotSubscribed(Failure),
 }
 
@@ -200,7 +200,7 @@ impl Connection {
         Ok(Connection { inner })
     }
 
-    /// What became of [`begin_open`](Connection::begin_open); who asks a second time learns nothing.
+    /// The outcome of [`begin_open`](Connection::begin_open), once.
     pub fn opened(&self) -> Pending<'_, ()> {
         Pending::of(self, "", self.inner.opening.take())
     }
@@ -309,7 +309,7 @@ impl Connection {
         WakeHandle(self.inner.waker.clone())
     }
 
-    /// What has happened to a connection that outlives its daemon, and nobody has asked for yet.
+    /// The next change of a connection that outlives its daemon, which nobody has asked for yet.
     pub fn try_change(&self) -> Option<Change> {
         let mut changes = self.inner.changes.take();
         let change = changes.pop_front();
@@ -337,7 +337,7 @@ impl Connection {
         unsafe { ffi::xenmsg_max_at_once(self.raw()) }
     }
 
-    /// What the message that was sent last to this address is called in traces (`xenmsg trace`), the same at each
+    /// The name in traces (`xenmsg trace`) of the message that was sent last to this address, the same at each
     /// daemon on its way.
     pub fn sent_name(&self, address: &str) -> Result<String> {
         let to = c_text(address)?;
@@ -369,7 +369,7 @@ impl Connection {
         })
     }
 
-    /// Removes an endpoint, of messages or of streams. What wasn't taken isn't delivered, and its senders are told.
+    /// Removes an endpoint, of messages or of streams. Messages that weren't taken aren't delivered, and their senders are told.
     pub fn unbind(&self, endpoint: &str) -> Result<()> {
         let name = c_text(endpoint)?;
         self.checked(unsafe { ffi::xenmsg_unbind(self.raw(), name.as_ptr()) }, endpoint).map(drop)
@@ -409,7 +409,7 @@ impl Connection {
         Ok(message)
     }
 
-    /// The next message for any endpoint here, which makes it delivered. What isn't taken waits, and holds its senders back.
+    /// The next message for any endpoint here, which makes it delivered. Messages that aren't taken wait, and hold their senders back.
     pub fn recv(&self) -> Result<Message<'_>> {
         loop {
             if let Some(message) = self.recv_for(-1)? {
@@ -533,7 +533,7 @@ impl Connection {
         })
     }
 
-    /// Of a function that returns what it also puts into the result.
+    /// For a function that returns what it also puts into the result.
     fn settled(&self, subject: &str, function: impl FnOnce(*mut ffi::xenmsg_result) -> c_int) -> Result<Outcome> {
         let mut result = MaybeUninit::<ffi::xenmsg_result>::zeroed();
         unsafe { (*result.as_mut_ptr()).stream = -1 };
@@ -597,7 +597,7 @@ impl AsFd for Connection {
     }
 }
 
-/// After a commit that has failed. Of any other error its memory may be gone.
+/// After a commit that has failed. After any other error its memory may be gone.
 fn is_still_reserved(number: i32) -> bool {
     matches!(number, errno::EINVAL | errno::EAGAIN | errno::ENOBUFS | errno::ENOMEM)
 }
@@ -628,7 +628,7 @@ impl<'c> Draft<'c> {
     }
 }
 
-/// What comes to a connection next.
+/// A future of the next thing that comes to a connection.
 pub(crate) struct Coming<'c, T> {
     connection: &'c Connection,
     take: Box<dyn FnMut(&'c Connection) -> Result<Option<T>> + 'c>,

@@ -8,7 +8,7 @@ use std::ptr;
 use crate::ffi::{self, errno};
 use crate::pending::words;
 
-/// What is known of a message or a call.
+/// How much is known of a message or a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Fate {
     /// It was delivered; of a call: a handler has answered it.
@@ -78,7 +78,7 @@ pub enum Kind {
     Other,
 }
 
-/// What failed, but for what a program has answered.
+/// A failure other than a program's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     errno: i32,
@@ -94,13 +94,13 @@ impl Failure {
         Failure { errno: number, fate: fate.unwrap_or_else(|| Fate::of_errno(number)), reason, subject: subject.into(), of_opening: false }
     }
 
-    /// What isn't found then is the daemon's socket, and no endpoint.
+    /// The daemon's socket isn't found then, and no endpoint is meant.
     pub(crate) fn of_opening(error: i32, path: &str) -> Failure {
         let reason = words(unsafe { ffi::xenmsg_reason(ptr::null_mut(), error) });
         Failure { of_opening: true, ..Failure::new(error, None, reason, path) }
     }
 
-    /// What it means.
+    /// Its meaning.
     pub fn kind(&self) -> Kind {
         match self.errno {
             errno::ENOENT if self.of_opening => Kind::NoDaemon,
@@ -130,7 +130,7 @@ impl Failure {
         self.errno
     }
 
-    /// What is known of what was begun.
+    /// How much is known of its outcome.
     pub fn fate(&self) -> Fate {
         self.fate
     }
@@ -167,7 +167,7 @@ impl std::error::Error for Failure {}
 pub struct Answered {
     /// Which error it is to that program: its number, and in no way one of ours.
     pub code: u16,
-    /// What else it had to say.
+    /// Data that it has sent along.
     pub data: Vec<u8>,
     /// How the command has ended that was run for the call, 1 to 255.
     pub exit_status: Option<u8>,
@@ -218,7 +218,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// What is known of what was begun.
+    /// How much is known of its outcome.
     pub fn fate(&self) -> Fate {
         match self {
             Error::Answered(answer) => answer.fate,
@@ -267,7 +267,7 @@ impl From<Error> for io::Error {
     }
 }
 
-/// What functions here return.
+/// Functions here return it.
 pub type Result<T> = std::result::Result<T, Error>;
 
 #[cfg(test)]

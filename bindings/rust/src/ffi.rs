@@ -407,7 +407,7 @@ extern "C" {
     ) -> c_int;
 }
 
-/// What of the C library is needed besides.
+/// Functions of the C library that are needed besides.
 pub mod libc {
     use std::os::raw::{c_int, c_short, c_ulong, c_void};
 
@@ -432,7 +432,7 @@ mod tests {
     use std::mem::{size_of, size_of_val, MaybeUninit};
     use std::ptr::addr_of;
 
-    /// What a compiler of C checks with the header. All fields have to be named.
+    /// A compiler of C checks it with the header. All fields have to be named.
     macro_rules! layout {
         ($name:ident: $($field:ident)*) => {
             let place = MaybeUninit::<$name>::zeroed();

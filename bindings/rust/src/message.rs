@@ -64,7 +64,7 @@ impl RawMessage {
 }
 
 /// Names of domains and hosts are theirs to choose; what is no UTF-8 there is no name.
-/// What a function of the library writes as a name in traces, if there is one.
+/// The name in traces that a function of the library writes, if there is one.
 pub(crate) fn name_of(write: impl FnOnce(*mut c_char, usize) -> c_int) -> Option<String> {
     let mut name = [0u8; ffi::XENMSG_NAME_SIZE];
     (write(name.as_mut_ptr().cast(), name.len()) == 0).then(|| unsafe { text(name.as_ptr().cast()) }.to_string())
@@ -74,7 +74,7 @@ pub(crate) unsafe fn text<'a>(text: *const c_char) -> &'a str {
     CStr::from_ptr(text).to_str().unwrap_or("")
 }
 
-/// Who has sent a message. The domid comes from the hypervisor; uid, gid and pid are worth what that domain is worth, and of
+/// The sender of a message. The domid comes from the hypervisor; uid, gid and pid are worth what that domain is worth, and of
 /// another host all of it what that host is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -115,11 +115,11 @@ pub struct Message<'c> {
     withdrawn: OnceBox<Withdrawal>,
 }
 
-/// What a callback finds.
+/// A callback finds it.
 struct Withdrawal {
     told: Cell<bool>,
     waker: Cell<Option<Waker>>,
-    /// Of the connection, which outlives its messages.
+    /// The connection's, which outlives its messages.
     to_wake: *const WakerList,
 }
 
@@ -193,7 +193,7 @@ impl<'c> Message<'c> {
         self.raw.endpoint()
     }
 
-    /// Who has sent it; of a reply the program that was called, as it was when its first call reached it.
+    /// Its sender; of a reply the program that was called, as it was when its first call reached it.
     pub fn sender(&self) -> Sender<'_> {
         self.raw.sender()
     }
@@ -215,18 +215,18 @@ impl<'c> Message<'c> {
         unsafe { text(ffi::xenmsg_message_trace(self.raw.0)) }
     }
 
-    /// What it is called in traces (`xenmsg trace`), as its sender has it from
+    /// Its name in traces (`xenmsg trace`), as its sender has it from
     /// [`Connection::sent_name`](crate::Connection::sent_name); `None`: it has no name here.
     pub fn name(&self) -> Option<String> {
         name_of(|name, size| unsafe { ffi::xenmsg_message_name(self.raw.0, name, size) })
     }
 
-    /// Of what comes from a topic: whose value it is, as its publisher says; empty if nobody's.
+    /// The key of a message from a topic, as its publisher says; empty if it has none.
     pub fn key(&self) -> &str {
         unsafe { text(ffi::xenmsg_message_key(self.raw.0)) }
     }
 
-    /// Of a topic: what is told instead of a payload, by the daemons; none: it is a message ([`Connection::subscribe`]).
+    /// The daemons' notice in place of a topic's message; none: it is a message ([`Connection::subscribe`]).
     pub fn notice(&self) -> Option<Notice> {
         let told = unsafe { ffi::xenmsg_message_notice(self.raw.0).as_ref() }?;
         Some(Notice {
@@ -252,7 +252,7 @@ impl<'c> Message<'c> {
     }
 
     /// A future that is there when the answer to a call is no longer wanted: the caller's time is up, it has withdrawn the call, or
-    /// has died. It reaches one that is paused, too. Of a message that wants no answer, it never is.
+    /// has died. It reaches one that is paused, too. For a message that wants no answer it never comes.
     pub fn withdrawn(&self) -> impl Future<Output = ()> + '_ {
         Withdrawn { message: self }
     }
@@ -340,7 +340,7 @@ impl OwnedMessage {
         self.raw.endpoint()
     }
 
-    /// Who has sent it.
+    /// Its sender.
     pub fn sender(&self) -> Sender<'_> {
         self.raw.sender()
     }
@@ -389,7 +389,7 @@ impl<'c> Peeked<'c> {
         self.raw.endpoint()
     }
 
-    /// Who has sent it.
+    /// Its sender.
     pub fn sender(&self) -> Sender<'_> {
         self.raw.sender()
     }
@@ -424,7 +424,7 @@ impl fmt::Debug for Peeked<'_> {
 }
 
 /// A message that is written where it is sent from, which saves a copy: [`Connection::reserve`]. It is written from its beginning on
-/// ([`Write`](io::Write)), or anywhere ([`Draft::cells`]). What isn't committed is given up.
+/// ([`Write`](io::Write)), or anywhere ([`Draft::cells`]). A draft that isn't committed is given up.
 ///
 /// ```no_run
 /// # use std::io::Write;

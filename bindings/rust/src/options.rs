@@ -37,7 +37,7 @@ type Text = [u8; TEXT_MOST + 1];
 
 const NO_TEXT: Text = [0; TEXT_MOST + 1];
 
-/// What doesn't fit becomes what the library refuses.
+/// A number that doesn't fit becomes one that the library refuses.
 fn text_of(text: &str) -> Text {
     let fits = !text.is_empty() && text.len() <= TEXT_MOST && !text.contains('\0');
     let given = if fits { text.as_bytes() } else { b"\n" };
@@ -63,7 +63,7 @@ impl Options {
         Options { timeout_ms: ffi::XENMSG_USUAL_MS, flags: 0, keys: 0, queue: 0, trace: NO_TEXT, key: NO_TEXT }
     }
 
-    /// What isn't done by then is withdrawn; 0: it is only tried.
+    /// An operation that isn't done by then is withdrawn; 0: it is only tried.
     pub fn timeout(self, timeout: Duration) -> Options {
         Options { timeout_ms: milliseconds(timeout), ..self }
     }
@@ -77,23 +77,23 @@ impl Options {
         Options { flags: self.flags | flag, ..self }
     }
 
-    /// Of an endpoint: it takes no calls.
+    /// For an endpoint: it takes no calls.
     pub const fn only_messages(self) -> Options {
         self.with(ffi::XENMSG_ONLY_MESSAGES)
     }
 
-    /// Of an endpoint: it takes nothing but calls.
+    /// For an endpoint: it takes nothing but calls.
     pub const fn only_calls(self) -> Options {
         self.with(ffi::XENMSG_ONLY_CALLS)
     }
 
-    /// Of an endpoint: messages may stay in the memory that is shared with the daemon, which saves a copy. For programs that free
+    /// For an endpoint: messages may stay in the memory that is shared with the daemon, which saves a copy. For programs that free
     /// a message before they wait for the next.
     pub const fn lend(self) -> Options {
         self.with(ffi::XENMSG_LEND)
     }
 
-    /// Of an endpoint, of messages or of streams: other programs of this user that say so, too, may have it beside this one. All that one
+    /// For an endpoint, of messages or of streams: other programs of this user that say so, too, may have it beside this one. All that one
     /// sender sends there goes to the one with the least to do, and what that hasn't taken when it ends, to another one.
     pub const fn shared(self) -> Options {
         self.with(ffi::XENMSG_SHARED)
@@ -110,53 +110,53 @@ impl Options {
         }
     }
 
-    /// Of a subscription: so many messages may wait at a time, up to 65535; of what is more the oldest are lost, and that is told in its
+    /// For a subscription: so many messages may wait at a time, up to 65535; beyond that the oldest are lost, and that is told in its
     /// place. 0: as many as the daemon has room for.
     pub const fn queue(self, messages: u32) -> Options {
         Options { queue: messages, ..self }
     }
 
-    /// Of a subscription with [`queue`](Options::queue): what is more is lost from the newest on.
+    /// For a subscription with [`queue`](Options::queue): beyond that the newest are lost.
     pub const fn keep_oldest(self) -> Options {
         self.with(ffi::XENMSG_KEEP_OLDEST)
     }
 
-    /// Of a subscription: its domain is a shell pattern (`"*:news"`). All such topics are subscribed to, each by its own address, from which
-    /// its messages come, as they come and go. Of what is no topic or is refused [`Change::NotSubscribed`](crate::Change) tells once.
+    /// For a subscription: its domain is a shell pattern (`"*:news"`). All such topics are subscribed to, each by its address, from which
+    /// its messages come, as they come and go. [`Change::NotSubscribed`](crate::Change) tells of an endpoint that is no topic, or refuses.
     pub const fn pattern(self) -> Options {
         self.with(ffi::XENMSG_PATTERN)
     }
 
-    /// Of an endpoint for streams: they may come from other hosts, too ([`Peer::host`](crate::Peer)).
+    /// For an endpoint for streams: they may come from other hosts, too ([`Peer::host`](crate::Peer)).
     pub const fn from_hosts(self) -> Options {
         self.with(ffi::XENMSG_FROM_HOSTS)
     }
 
-    /// Of a message: it is handed to the daemon now and as a whole, or not sent ([`Kind::Full`](crate::Kind)).
+    /// For a message: it is handed to the daemon now and as a whole, or not sent ([`Kind::Full`](crate::Kind)).
     pub const fn at_once(self) -> Options {
         self.with(ffi::XENMSG_AT_ONCE)
     }
 
-    /// Of a message, call or stream: it waits, within its time-out, until its receiver is there, instead of ending with
-    /// [`Kind::NotFound`](crate::Kind) or [`Kind::DomainDown`](crate::Kind). What is for one address is sent in its order.
+    /// For a message, call or stream: it waits, within its time-out, until its receiver is there, instead of ending with
+    /// [`Kind::NotFound`](crate::Kind) or [`Kind::DomainDown`](crate::Kind). Messages for one address are sent in their order.
     pub const fn wait(self) -> Options {
         self.with(ffi::XENMSG_WAIT)
     }
 
-    /// Of a connection: it outlives its daemon. When that ends, what was under way ends with what is known of it; then the connection
+    /// For a connection: it outlives its daemon. When that ends, messages under way end with what is known; then the connection
     /// looks for the next daemon by itself, binds its endpoints there, and sends what was begun meanwhile.
     /// [`Connection::next_change`](crate::Connection::next_change) tells.
     pub const fn reconnect(self) -> Options {
         self.with(ffi::XENMSG_RECONNECT)
     }
 
-    /// Of a message or call: where it belongs in a trace, which its receiver is told ([`Message::trace`](crate::Message::trace)); 1 to
+    /// For a message or call: where it belongs in a trace, which its receiver is told ([`Message::trace`](crate::Message::trace)); 1 to
     /// 255 printable characters of ASCII, by custom a `traceparent`. Another one is refused where it is used.
     pub fn trace(self, trace: &str) -> Options {
         Options { trace: text_of(trace), ..self }
     }
 
-    /// Of what is published: whose value it is, which subscribers are told ([`Message::key`](crate::Message::key)); 1 to 255 printable
+    /// For a message to a topic: whose value it is, which subscribers are told ([`Message::key`](crate::Message::key)); 1 to 255 printable
     /// characters of ASCII, as a trace.
     pub fn key(self, key: &str) -> Options {
         Options { key: text_of(key), ..self }

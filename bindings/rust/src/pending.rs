@@ -93,7 +93,7 @@ unsafe fn taken_text(text: *mut c_char) -> Option<String> {
     Some(copy)
 }
 
-/// What can come of something that was begun.
+/// A type that an operation can end in.
 pub trait Value<'c>: Sized + sealed::Sealed<'c> {}
 
 mod sealed {
@@ -136,18 +136,18 @@ impl<'c> Sealed<'c> for Duration {
 
 impl<'c, T: Sealed<'c>> Value<'c> for T {}
 
-/// What a callback finds: it lives until there is neither a handle nor an outcome to come.
+/// A callback finds it: it lives until there is neither a handle nor an outcome to come.
 struct State {
     handle: Cell<bool>,
     op: Cell<*mut ffi::xenmsg_op>,
     outcome: Cell<Option<Outcome>>,
     ended: Cell<bool>,
     waker: Cell<Option<Waker>>,
-    /// Of the connection, which outlives every outcome.
+    /// The connection's, which outlives every outcome.
     to_wake: *const WakerList,
 }
 
-/// Who is to be woken when the library has returned, and who waits for something to come.
+/// The tasks to be woken when the library has returned, and those that wait for something to come.
 #[derive(Default)]
 pub(crate) struct WakerList {
     due: Cell<Vec<Waker>>,
@@ -218,7 +218,7 @@ pub(crate) struct Handle {
     goes_on: bool,
 }
 
-/// What a function that begins is given: where the outcome goes, and where it puts the operation.
+/// A function that begins is given it: where the outcome goes, and where it puts the operation.
 pub(crate) struct Beginning {
     pub userdata: *mut c_void,
     pub op: *mut *mut ffi::xenmsg_op,
@@ -292,7 +292,7 @@ impl Drop for Handle {
     }
 }
 
-/// What was begun: await it, or [`wait`](Pending::wait). Who drops it withdraws it; [`detach`](Pending::detach) lets it go on.
+/// An operation that was begun: await it, or [`wait`](Pending::wait). Dropping it withdraws it; [`detach`](Pending::detach) lets it go on.
 #[must_use = "dropping it withdraws what was begun"]
 pub struct Pending<'c, T> {
     connection: &'c Connection,

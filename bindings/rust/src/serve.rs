@@ -120,7 +120,7 @@ impl<'c> Replies<'c> {
     const MOST: usize = 16;
     const PATIENCE: Duration = Duration::from_secs(5);
 
-    /// Whoever waits for nothing any more has gone, and needs no answer.
+    /// A caller that waits for nothing any more needs no answer.
     fn send(&mut self, call: Message<'c>, data: Vec<u8>, until: Instant) {
         match call.reply(&data) {
             Err(error) if error.kind() == Some(Kind::Full) => {}

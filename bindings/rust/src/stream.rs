@@ -34,7 +34,7 @@ pub struct Peer {
     pub name: String,
     /// The name of its host, empty for this one.
     pub host: String,
-    /// What the stream is called in traces (`xenmsg trace`), if that is known.
+    /// The stream's name in traces (`xenmsg trace`), if that is known.
     pub channel: Option<String>,
 }
 
@@ -58,7 +58,7 @@ impl Peer {
 pub struct Incoming {
     /// The stream, as a socket.
     pub stream: UnixStream,
-    /// Who has opened it.
+    /// The program that has opened it.
     pub peer: Peer,
 }
 

@@ -12,7 +12,7 @@ use crate::options::{Options, USUAL};
 use crate::pending::{on_done, Handle, Pending};
 use crate::Connection;
 
-/// A topic of this program's, until it is dropped. What it publishes goes to all who subscribe.
+/// A topic of this program's, until it is dropped. Its messages go to all subscribers.
 ///
 /// ```no_run
 /// # use xenmsg::{Connection, Retain, USUAL};
@@ -31,7 +31,7 @@ pub struct Topic<'c> {
     outcome: Cell<Option<Handle>>,
 }
 
-/// What a topic keeps for who subscribes later.
+/// The messages that a topic keeps for later subscribers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Retain {
     /// Nothing.
@@ -44,7 +44,7 @@ pub enum Retain {
 }
 
 impl<'c> Topic<'c> {
-    /// What became of [`begin_topic`](Connection::begin_topic); who asks a second time learns nothing.
+    /// The outcome of [`begin_topic`](Connection::begin_topic), once.
     pub fn bound(&self) -> Pending<'c, ()> {
         Pending::of(self.connection, &self.name, self.outcome.take())
     }
@@ -73,21 +73,21 @@ impl Drop for Topic<'_> {
     }
 }
 
-/// What a subscriber is told in its place between the messages of a topic ([`Message::notice`](crate::Message::notice)).
+/// A notice to a subscriber, in its place between the messages of a topic ([`Message::notice`](crate::Message::notice)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Notice {
-    /// What it is.
+    /// Its kind.
     pub kind: NoticeKind,
-    /// Of [`NoticeKind::Subscribed`] how many messages were published before, of [`NoticeKind::Missed`] how many are missing here.
+    /// With [`NoticeKind::Subscribed`] how many messages were published before, with [`NoticeKind::Missed`] how many are missing here.
     pub messages: u64,
     /// Perhaps more are missing, and nobody can know.
     pub unknown: bool,
-    /// Of [`NoticeKind::Ended`] its errno, else 0.
+    /// With [`NoticeKind::Ended`] its errno, else 0.
     pub errno: i32,
 }
 
-/// Of a [`Notice`].
+/// The kind of a [`Notice`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NoticeKind {
@@ -132,7 +132,7 @@ impl Connection {
         Ok(Topic { connection: self, name: name.into(), address: format!("self:{name}"), outcome })
     }
 
-    /// Subscribes to a topic, until [`unsubscribe`](Connection::unsubscribe) or the end of the connection. What is published comes as
+    /// Subscribes to a topic, until [`unsubscribe`](Connection::unsubscribe) or the end of the connection. Published messages come as
     /// messages, whose endpoint is this address, with notices between them. The topic may come later, go, and come again.
     pub fn subscribe(&self, address: &str, options: impl Into<Options>) -> Result<()> {
         let (name, given): (_, Options) = (c_text(address)?, options.into());

@@ -15,7 +15,7 @@ use crate::options::Options;
 use crate::pending::{on_done, words, Handle, WakerList};
 use crate::Connection;
 
-/// What has happened.
+/// A coming or going.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EventKind {
@@ -33,7 +33,7 @@ pub enum EventKind {
     HostUp,
     /// It can't any more.
     HostDown,
-    /// What was there when the watch began was told: what comes now is news.
+    /// All that was there when the watch began was told: the next ones are news.
     Listed,
     /// Something that only a later library knows.
     Other(u32),
@@ -59,7 +59,7 @@ impl EventKind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Event {
-    /// What has happened.
+    /// Its kind.
     pub kind: EventKind,
     /// The domain.
     pub domid: u32,
@@ -71,13 +71,13 @@ pub struct Event {
     pub host: String,
 }
 
-/// What the callbacks find. It lives until there is neither a handle nor an outcome to come.
+/// The callbacks find it. It lives until there is neither a handle nor an outcome to come.
 struct State {
     events: Cell<VecDeque<Event>>,
     outcome: Cell<*mut c_void>, // the userdata of on_done()
     told: Cell<bool>,
     released: Cell<bool>,
-    /// Of the connection, which outlives its watches.
+    /// The connection's, which outlives its watches.
     to_wake: *const WakerList,
 }
 
