@@ -200,7 +200,7 @@ static void draw_line(const struct top *top, int row, size_t index)
 			columns = cut(head, COLS, " ");
 	}
 	scroll_aside(top, line->text, fixed, text, sizeof(text));
-	cut(text, columns, title ? " " : "  ");
+	cut(text, columns, title || !strstr(text, "  ") ? " " : "  ");
 	if (line->is_title)
 		draw_bar(row, text);
 	else

@@ -84,6 +84,8 @@ __attribute__((format(printf, 3, 4))) static void add_line(struct top *top, bool
 	va_start(args, format);
 	vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
+	for (size_t size = strlen(text); size && text[size - 1] == ' ';)
+		text[--size] = '\0';
 	/* Programs choose their names: no control character in them may reach the terminal. */
 	text_make_line(text);
 	at = text;
@@ -652,9 +654,9 @@ static void add_matrix(struct top *top, struct json_object *domains)
 	char line[LINE_MAX_BYTES], text[16];
 
 	add_line(top, false, "%s", "");
-	used = (size_t)snprintf(line, sizeof(line), "%-14s", "BYTES/s TO");
+	used = (size_t)snprintf(line, sizeof(line), "%-14s", "BYTES/s_TO");
 	for (size_t i = 0; i < shown; i++)
-		used += (size_t)snprintf(line + used, sizeof(line) - used, " %6.6s",
+		used += (size_t)snprintf(line + used, sizeof(line) - used, " %-6.6s",
 					 text_at(json_object_array_get_idx(domains, i), "domid"));
 	add_line(top, true, "%s", line);
 	for (size_t i = 0; i < shown; i++) {
@@ -665,7 +667,7 @@ static void add_matrix(struct top *top, struct json_object *domains)
 			struct json_object *to = json_object_array_get_idx(domains, j);
 
 			used += (size_t)snprintf(
-				line + used, sizeof(line) - used, " %6.6s",
+				line + used, sizeof(line) - used, " %-6.6s",
 				i == j ? ""
 				       : cell(host_view_direction(top->view, from, to), text, sizeof(text)));
 		}
