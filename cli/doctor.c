@@ -224,7 +224,7 @@ void doctor_check_status(struct doctor *doctor, struct json_object *status)
 		    text_or(grants, "waiting_links", ""), text_or(grants, "used_pages", ""),
 		    text_or(grants, "limit_pages", ""));
 	if (is_partial(status) && !doctor->domain)
-		well(doctor, "policy", "whom it refuses is shown to " WHO_SEES_ALL " only");
+		well(doctor, "policy", "its refusals are shown to " WHO_SEES_ALL " only");
 	check_policy(doctor, at(status, "policy"), at(at(status, "policy"), "of_host"));
 	check_host_policy(doctor, at(at(status, "policy"), "of_host"));
 	check_activation(doctor, status);
@@ -383,7 +383,7 @@ static bool no_endpoint(struct tried_way *way)
 	if (way->is_own)
 		snprintf(
 			mend, sizeof(mend),
-			"bind it: xenmsg recv %s (or serve, listen); who isn't root needs a [rule] with from = self",
+			"bind it: xenmsg recv %s (or serve, listen), as root, in the socket's group or by a [bind] rule",
 			way->address.endpoint);
 	else
 		snprintf(

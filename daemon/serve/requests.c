@@ -46,7 +46,7 @@ static const char *why_not_bound(int error)
 	case 0:
 		return "";
 	case EACCES:
-		return "policy doesn't let this user bind it; root and the socket's group may, and who a [bind] allows";
+		return "policy doesn't let this user bind it; root, the socket's group and those that a [bind] allows may";
 	case EPERM:
 		return "this endpoint is started on demand, and only the user that its file names may bind it";
 	case EEXIST:

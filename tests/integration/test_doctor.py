@@ -148,7 +148,7 @@ def test_the_first_step_that_is_wrong_is_the_last_and_has_a_cure(nodes, one):
                                                            "'xenmsg policy check 1 other' whether a rule"),
             (one, "77:box", "domain", EXIT_UNREACHABLE, "mend: start xenmsgd in that domain"),
             (one, "hostb/2:box", "host", EXIT_DENIED, "host hostb"),
-            (two, "self:nobody", "endpoint", EXIT_NO_ENDPOINT, "bind it: xenmsg recv nobody"),
+            (two, "self:nobody", "endpoint", EXIT_NO_ENDPOINT, "bind it: xenmsg recv nobody (or serve, listen), as root, in the socket's group or by a [bind] rule"),
             (two, "self:box", "rule", EXIT_DENIED, "50-test.conf, before line 1")):
         found, text = way(node, address, code)
         assert found[-1] == (step, "FAIL") and "FAIL" not in [result for _, result in found[:-1]] and said in text, text
