@@ -320,7 +320,7 @@ static int lose(struct daemon *daemon, struct handover *handover, uint32_t type,
 	if (!is_told)
 		log_error(
 			"a section of type %u that the daemon before this hands over can't be taken: %s; %s",
-			type, strerror(-error), words ? words : "who it is of ends");
+			type, strerror(-error), words ? words : "its owner ends");
 	return r < 0 ? r : 0;
 }
 

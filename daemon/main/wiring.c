@@ -320,7 +320,7 @@ static int become_user(struct daemon *daemon)
 		  : r == -EAGAIN ? "users can't be looked up now"
 				 : strerror(-r));
 	if (takes_over(daemon) && geteuid() != 0 && r != -EAGAIN) {
-		log_warning("so this daemon stays who the one before it was, uid %u", geteuid());
+		log_warning("so this daemon keeps the user of the one before it, uid %u", geteuid());
 		return 0;
 	}
 	return startup_error(r, -EBADMSG);
