@@ -162,7 +162,7 @@ int cmd_ping(struct cli *cli, int argc, char **argv)
 	if (address_parse_domain(domain, strlen(domain), &parsed) < 0)
 		return cli_usage("ping", "'%s' can't be a domain; write a domid, a name, self or HOST/DOMAIN",
 				 domain);
-	code = cli_open(cli, &conn);
+	code = cli_open_timed(cli, &conn, &(int){ping.timeout_ms});
 	if (code)
 		return code;
 	if (json)

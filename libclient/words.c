@@ -88,7 +88,7 @@ const char *words_of_opening(int error)
 		{ECONNREFUSED, "no xenmsgd is running there; start it, or name another socket"},
 		{EACCES, "permission denied; use it as root or as a member of the socket's group"},
 		{ENAMETOOLONG, "the path of the socket is too long: at most 107 bytes"},
-		{ETIMEDOUT, "xenmsgd doesn't answer"},
+		{ETIMEDOUT, "xenmsgd doesn't answer; 'xenmsg doctor' says what mends it"},
 		{EMFILE, "Too many open files: this program's limit of descriptors (ulimit -n) is too low"},
 		{EPROTONOSUPPORT,
 		 "xenmsgd speaks another version of the protocol; install the same version of both"},
