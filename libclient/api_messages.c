@@ -53,9 +53,13 @@ static bool is_plain(const struct how *how, struct xenmsg_op **op)
 	return !op && how->timeout_ms < 0 && !how->trace && !how->key;
 }
 
-static struct properties properties_of_message(const struct how *how)
+/* A server is told for how long the answer is wanted. */
+static struct properties properties_of(const struct how *how, enum channel_kind kind, int left_ms)
 {
-	return (struct properties){.trace = frame_text_of(how->trace), .key = frame_text_of(how->key)};
+	return (struct properties){.has_deadline = kind == CHANNEL_CALL && how->timeout_ms >= 0,
+				   .deadline_ms = (uint32_t)left_ms,
+				   .trace = frame_text_of(how->trace),
+				   .key = frame_text_of(how->key)};
 }
 
 /* What is sent at once has no room for properties beside the largest message. */
@@ -72,30 +76,41 @@ static int read_how(struct how *how, const struct xenmsg_options *options)
 	return (at_once && (waits || how->trace || how->key)) || (waits && how->key) ? -EINVAL : 0;
 }
 
-/* Ends a function that has begun this message. */
-static void begun(struct xenmsg *conn, struct call *message, const struct how *how, struct xenmsg_op **op)
+/* Starts a message that isn't plain, or a call, for which so much time is left. Returns as
+ * calls_start(). */
+static int start(struct xenmsg *conn, enum channel_kind kind, const char *address, const void *data,
+		 size_t size, const struct how *how, int left_ms, xenmsg_done done, void *userdata,
+		 struct call **call)
 {
-	message->op.conn = conn;
-	call_expires(message, deadline_in(how->timeout_ms), how->timeout_ms);
-	conn_set_alarm(conn);
-	if (op)
-		*op = &message->op;
+	const struct properties properties = properties_of(how, kind, left_ms);
+	int r = kind == CHANNEL_CALL
+			? calls_start(&conn->calls, address, data, size, &properties, done, userdata, call)
+			: calls_start_message(&conn->calls, address, data, size, &properties,
+					      how->flags & XENMSG_AT_ONCE, done, userdata, call);
+
+	return conn_check(conn, r);
 }
 
-/* Begins one that isn't plain. */
-static int begin_message(struct xenmsg *conn, const char *address, const void *data, size_t size,
-			 const struct how *how, xenmsg_done done, void *userdata, struct xenmsg_op **op)
+/* Ends a function that has started it. */
+static void begun(struct xenmsg *conn, struct call *call, const struct how *how, struct xenmsg_op **op)
 {
-	struct properties properties = properties_of_message(how);
-	struct call *message;
-	int r = conn_check(conn, calls_start_message(&conn->calls, address, data, size, &properties,
-						     how->flags & XENMSG_AT_ONCE, done, userdata, &message));
-
-	if (r < 0)
-		return r;
-	begun(conn, message, how, op);
+	call->op.conn = conn;
+	call_expires(call, deadline_in(how->timeout_ms), how->timeout_ms);
+	conn_set_alarm(conn);
+	if (op)
+		*op = &call->op;
 	conn_push(conn);
-	return 0;
+}
+
+static int begin(struct xenmsg *conn, enum channel_kind kind, const char *address, const void *data,
+		 size_t size, const struct how *how, xenmsg_done done, void *userdata, struct xenmsg_op **op)
+{
+	struct call *call;
+	int r = start(conn, kind, address, data, size, how, how->timeout_ms, done, userdata, &call);
+
+	if (r == 0)
+		begun(conn, call, how, op);
+	return r;
 }
 
 static __attribute__((noinline)) int send_as_told(struct xenmsg *conn, const char *address, const void *data,
@@ -110,10 +125,10 @@ static __attribute__((noinline)) int send_as_told(struct xenmsg *conn, const cha
 	if (r < 0)
 		return r;
 	if (how.flags & XENMSG_WAIT)
-		return await_begin(conn, begin_message, CHANNEL_MESSAGE, address, data, size, &how, done,
-				   userdata, op);
+		return await_begin(conn, begin, CHANNEL_MESSAGE, address, data, size, &how, done, userdata,
+				   op);
 	if (!is_plain(&how, op))
-		return begin_message(conn, address, data, size, &how, done, userdata, op);
+		return begin(conn, CHANNEL_MESSAGE, address, data, size, &how, done, userdata, op);
 	r = conn_check(conn, outbox_send(&conn->outbox, address, data, size, how.flags & XENMSG_AT_ONCE, done,
 					 userdata));
 	if (r == 0)
@@ -185,7 +200,7 @@ int xenmsg_commit(struct xenmsg *conn, size_t size, const struct xenmsg_options 
 		outbox_unreserve(&conn->outbox);
 		return -ENOTCONN;
 	}
-	properties = properties_of_message(&how);
+	properties = properties_of(&how, CHANNEL_MESSAGE, 0);
 	r = is_plain(&how, op)
 		    ? outbox_commit(&conn->outbox, size, NULL, &plain, &sender)
 		    : calls_commit_message(&conn->calls, size, &properties, done, userdata, &message);
@@ -194,7 +209,8 @@ int xenmsg_commit(struct xenmsg *conn, size_t size, const struct xenmsg_options 
 		return r;
 	if (message)
 		begun(conn, message, &how, op);
-	conn_push(conn);
+	else
+		conn_push(conn);
 	return 0;
 }
 
@@ -254,35 +270,30 @@ static int send_at_once(struct xenmsg *conn, const char *address, const void *da
 	return r;
 }
 
-/* Begins it and waits. */
-static int send_once(struct xenmsg *conn, const char *address, const void *data, size_t size,
-		     const struct how *how, int64_t deadline, struct xenmsg_result *result)
+/* Starts it and waits. */
+static int once(struct xenmsg *conn, enum channel_kind kind, const char *address, const void *data,
+		size_t size, const struct how *how, int64_t deadline, struct xenmsg_result *result)
 {
-	const struct properties properties = properties_of_message(how);
 	struct outcome outcome = {.known = false};
-	struct call *message;
+	struct call *call;
 	int r;
 
 	if (how->flags & XENMSG_WAIT)
-		return await_outcome(conn, begin_message, CHANNEL_MESSAGE, address, data, size, how, deadline,
-				     result);
+		return await_outcome(conn, begin, kind, address, data, size, how, deadline, result);
 	do
-		r = conn_check(conn, calls_start_message(&conn->calls, address, data, size, &properties,
-							 false, outcome_note, &outcome, &message));
+		r = start(conn, kind, address, data, size, how,
+			  kind == CHANNEL_CALL ? deadline_left(deadline) : 0, outcome_note, &outcome, &call);
 	while (r == -EAGAIN && (r = wait_for_room(conn, deadline)) == 0);
 	if (r == 0) {
-		call_expires(message, deadline, how->timeout_ms);
-		wait_for_outcome(conn, &message->op, &outcome);
+		call_expires(call, deadline, how->timeout_ms);
+		wait_for_outcome(conn, &call->op, &outcome);
 		r = conn->dead == -ECHILD ? -ECHILD : 0;
 	}
 	return outcome_give(conn, &outcome, conn_explain_address(conn, address, r), result);
 }
 
-typedef int (*attempt)(struct xenmsg *conn, const char *address, const void *data, size_t size,
-		       const struct how *how, int64_t deadline, struct xenmsg_result *result);
-
 /* Tries again while the policy there isn't known. */
-static int until_decided(attempt try_once, struct xenmsg *conn, const char *address, const void *data,
+static int until_decided(struct xenmsg *conn, enum channel_kind kind, const char *address, const void *data,
 			 size_t size, const struct how *how, struct xenmsg_result *result)
 {
 	int64_t deadline = deadline_in(how->timeout_ms);
@@ -290,7 +301,7 @@ static int until_decided(attempt try_once, struct xenmsg *conn, const char *addr
 	int r;
 
 	do {
-		r = try_once(conn, address, data, size, how, deadline, result);
+		r = once(conn, kind, address, data, size, how, deadline, result);
 		if (r != -ENODATA)
 			return r;
 		r = wait_again(conn, &again, deadline);
@@ -319,7 +330,7 @@ int xenmsg_send(struct xenmsg *conn, const char *address, const void *data, size
 		return r;
 	}
 	conn_enter(conn);
-	until_decided(send_once, conn, address, data, size, &how, result);
+	until_decided(conn, CHANNEL_MESSAGE, address, data, size, &how, result);
 	return result_leave(conn, result);
 }
 
@@ -440,37 +451,6 @@ int xenmsg_message_detach(struct xenmsg_message *message)
 
 /* ---- calls ---------------------------------------------------------------------------------- */
 
-/* Calls and the replies to them. */
-
-/* The server is told for how long the answer is wanted. */
-static struct properties properties_of_call(const struct how *how, int left_ms)
-{
-	return (struct properties){.has_deadline = how->timeout_ms >= 0,
-				   .deadline_ms = (uint32_t)left_ms,
-				   .trace = frame_text_of(how->trace)};
-}
-
-static int begin_call(struct xenmsg *conn, const char *address, const void *data, size_t size,
-		      const struct how *how, xenmsg_done done, void *userdata, struct xenmsg_op **op)
-{
-	struct properties properties = properties_of_call(how, how->timeout_ms);
-	struct call *call;
-	int r = conn_check(
-		conn, calls_start(&conn->calls, address, data, size, &properties, done, userdata, &call));
-
-	if (r < 0)
-		return conn_explain_address(conn, address, r);
-	call->op.conn = conn;
-	if (op)
-		*op = &call->op;
-	if (how->timeout_ms >= 0) {
-		call_expires(call, deadline_in(how->timeout_ms), how->timeout_ms);
-		conn_set_alarm(conn);
-	}
-	conn_push(conn);
-	return 0;
-}
-
 int xenmsg_begin_call(struct xenmsg *conn, const char *address, const void *data, size_t size,
 		      const struct xenmsg_options *options, xenmsg_done done, void *userdata,
 		      struct xenmsg_op **op)
@@ -486,34 +466,10 @@ int xenmsg_begin_call(struct xenmsg *conn, const char *address, const void *data
 	if (conn_pump(conn) < 0)
 		return -ENOTCONN;
 	if (how.flags & XENMSG_WAIT)
-		return await_begin(conn, begin_call, CHANNEL_CALL, address, data, size, &how, done, userdata,
-				   op);
-	return begin_call(conn, address, data, size, &how, done, userdata, op);
-}
-
-/* Begins it and waits. */
-static int call_once(struct xenmsg *conn, const char *address, const void *data, size_t size,
-		     const struct how *how, int64_t deadline, struct xenmsg_result *result)
-{
-	struct properties properties;
-	struct outcome outcome = {.known = false};
-	struct call *call;
-	int r;
-
-	if (how->flags & XENMSG_WAIT)
-		return await_outcome(conn, begin_call, CHANNEL_CALL, address, data, size, how, deadline,
-				     result);
-	do {
-		properties = properties_of_call(how, deadline_left(deadline));
-		r = conn_check(conn, calls_start(&conn->calls, address, data, size, &properties, outcome_note,
-						 &outcome, &call));
-	} while (r == -EAGAIN && (r = wait_for_room(conn, deadline)) == 0);
-	if (r == 0) {
-		call_expires(call, deadline, how->timeout_ms);
-		wait_for_outcome(conn, &call->op, &outcome);
-		r = conn->dead == -ECHILD ? -ECHILD : 0;
-	}
-	return outcome_give(conn, &outcome, conn_explain_address(conn, address, r), result);
+		r = await_begin(conn, begin, CHANNEL_CALL, address, data, size, &how, done, userdata, op);
+	else
+		r = begin(conn, CHANNEL_CALL, address, data, size, &how, done, userdata, op);
+	return conn_explain_address(conn, address, r);
 }
 
 int xenmsg_call(struct xenmsg *conn, const char *address, const void *data, size_t size,
@@ -532,7 +488,7 @@ int xenmsg_call(struct xenmsg *conn, const char *address, const void *data, size
 	if (conn_pump(conn) < 0)
 		return result_without_op(result, -ENOTCONN);
 	conn_enter(conn);
-	until_decided(call_once, conn, address, data, size, &how, result);
+	until_decided(conn, CHANNEL_CALL, address, data, size, &how, result);
 	if (result == &unwanted)
 		xenmsg_message_free(result->reply);
 	return result_leave(conn, result);

@@ -37,8 +37,9 @@ static int connect_for(struct xenmsg *conn, const char *address, const struct xe
 }
 
 /* Begins an attempt of one that waits. */
-static int begin_attempt(struct xenmsg *conn, const char *address, const void *data, size_t size,
-			 const struct how *how, xenmsg_done done, void *userdata, struct xenmsg_op **op)
+static int begin_attempt(struct xenmsg *conn, enum channel_kind kind, const char *address, const void *data,
+			 size_t size, const struct how *how, xenmsg_done done, void *userdata,
+			 struct xenmsg_op **op)
 {
 	return xenmsg_begin_connect(conn, address, XENMSG_WITHIN(how->timeout_ms), done, userdata, op);
 }

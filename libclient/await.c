@@ -281,8 +281,8 @@ static int try_now(struct awaiter *awaiter)
 
 	if (place->conn->dead)
 		return -ENOTCONN;
-	r = awaiter->begin(place->conn, place->address, awaiter->data, awaiter->size, &how, on_attempt,
-			   awaiter, &awaiter->attempt);
+	r = awaiter->begin(place->conn, awaiter->kind, place->address, awaiter->data, awaiter->size, &how,
+			   on_attempt, awaiter, &awaiter->attempt);
 	if (r < 0)
 		return r;
 	set_state(awaiter, TRYING);
