@@ -157,9 +157,9 @@ struct account *quota_account(struct quota *quota, enum quota_kind kind, uint32_
 	return account;
 }
 
-struct account *quota_account_apart(struct quota *quota, enum quota_kind kind, uint32_t id)
+struct account *quota_account_apart(struct quota *quota, uint32_t domid)
 {
-	struct account *account = account_new(quota, (struct account_key){.kind = kind, .id = id});
+	struct account *account = account_new(quota, (struct account_key){.kind = QUOTA_PEER, .id = domid});
 
 	if (account)
 		account->unlisted = true;

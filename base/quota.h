@@ -101,8 +101,8 @@ const struct account *quota_next(struct quota *quota, const struct account_key *
 
 /* Returns a reference to the account of a uid, a domid or a host. NULL: out of memory. */
 struct account *quota_account(struct quota *quota, enum quota_kind kind, uint32_t id);
-/* Returns another one of that number, by which nobody finds it (account_unlist()). NULL: out of memory. */
-struct account *quota_account_apart(struct quota *quota, enum quota_kind kind, uint32_t id);
+/* Returns another one of a domid, by which nobody finds it (account_unlist()). NULL: out of memory. */
+struct account *quota_account_apart(struct quota *quota, uint32_t domid);
 /* The account of a domain or a host. */
 static inline struct account *peer_account(struct quota *quota, struct peer_id peer)
 {

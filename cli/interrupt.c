@@ -154,7 +154,7 @@ int interrupt_left(int64_t deadline)
 	return deadline >= 0 && left < 1 ? 1 : (int)left;
 }
 
-static int sleep_on(struct pollfd *what, nfds_t count, int timeout_ms)
+int interrupt_poll(struct pollfd *what, unsigned count, int timeout_ms)
 {
 	struct timespec time = {.tv_sec = timeout_ms / 1000, .tv_nsec = timeout_ms % 1000 * 1000000L};
 	int r = ppoll(what, count, timeout_ms < 0 ? NULL : &time, state.catching ? &state.asleep : NULL);
@@ -162,16 +162,11 @@ static int sleep_on(struct pollfd *what, nfds_t count, int timeout_ms)
 	return r < 0 ? -errno : r;
 }
 
-int interrupt_poll(struct pollfd *what, unsigned count, int timeout_ms)
-{
-	return sleep_on(what, count, timeout_ms);
-}
-
 int interrupt_sleep(int fd, int timeout_ms)
 {
 	struct pollfd what = {.fd = fd, .events = POLLIN};
 
-	return sleep_on(&what, 1, timeout_ms);
+	return interrupt_poll(&what, 1, timeout_ms);
 }
 
 static int wait_for(struct xenmsg *conn, int64_t deadline, bool for_reader)
@@ -185,7 +180,7 @@ static int wait_for(struct xenmsg *conn, int64_t deadline, bool for_reader)
 			return r;
 		if (deadline >= 0 && left <= 0)
 			return 0;
-		r = sleep_on(what, for_reader ? 2 : 1, left < INT_MAX ? (int)left : INT_MAX);
+		r = interrupt_poll(what, for_reader ? 2 : 1, left < INT_MAX ? (int)left : INT_MAX);
 		if (r < 0)
 			return r;
 		if (what[1].revents & GONE)
@@ -214,7 +209,7 @@ bool interrupt_output_ready(void)
 {
 	struct pollfd what = {.fd = STDOUT_FILENO, .events = POLLOUT};
 
-	while (state.catching && sleep_on(&what, 1, -1) == -EINTR)
+	while (state.catching && interrupt_poll(&what, 1, -1) == -EINTR)
 		if (interrupt_came())
 			return false;
 	return true;

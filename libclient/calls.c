@@ -546,7 +546,7 @@ int calls_frame(struct calls *calls, const struct frame_header *header, const ui
 		if (n < 0)
 			return (int)n;
 		if (n == 0)
-			return outbox_reject(calls->outbox, sender, EPROTO);
+			return outbox_reject(calls->outbox, sender);
 		sender->taken += (uint64_t)n;
 		payload += n;
 		left -= (uint32_t)n;

@@ -775,7 +775,7 @@ static int on_credit(struct outbox *outbox, struct sender *sender, const uint8_t
 	return 0;
 }
 
-int outbox_reject(struct outbox *outbox, struct sender *sender, uint32_t error)
+int outbox_reject(struct outbox *outbox, struct sender *sender)
 {
 	if (sender->rooms)
 		outbox->callbacks->room(sender, 0);
@@ -783,9 +783,9 @@ int outbox_reject(struct outbox *outbox, struct sender *sender, uint32_t error)
 	outbox_detach(outbox, sender);
 	sender->state = SENDER_RESET_SENT;
 	/* The reason for the rejection says nothing about what the other side may still take. */
-	outbox_settle_all(outbox, sender, UINT64_MAX, -ECONNRESET, -(int)error, 0);
+	outbox_settle_all(outbox, sender, UINT64_MAX, -ECONNRESET, -EPROTO, 0);
 	outbox_end_caller(outbox, sender);
-	return transport_reset(outbox->transport, sender->number, error, 0, sender->taken);
+	return transport_reset(outbox->transport, sender->number, EPROTO, 0, sender->taken);
 }
 
 static int on_reset(struct outbox *outbox, struct sender *sender, const uint8_t *payload, uint32_t length)
@@ -898,7 +898,7 @@ int outbox_frame(struct outbox *outbox, const struct frame_header *header, const
 			outbox_remove(outbox, sender, 0);
 		else if (sender->kind == CHANNEL_CALL)
 			/* a server that answers no more can't be called either */
-			return outbox_reject(outbox, sender, EPROTO);
+			return outbox_reject(outbox, sender);
 		return 0;
 	default:
 		return -EPROTO;

@@ -125,7 +125,7 @@ bool outbox_leave(struct outbox *outbox, struct sender *sender);
 /* Stops sending a stream of replies. */
 void outbox_detach(struct outbox *outbox, struct sender *sender);
 /* Sends RESET on a channel whose incoming frames make no sense. */
-int outbox_reject(struct outbox *outbox, struct sender *sender, uint32_t error);
+int outbox_reject(struct outbox *outbox, struct sender *sender);
 /* Moves queued bytes to the ring. *want_space is how much room it waits for, 0 if it doesn't wait. Returns 0
  * or a negative errno. */
 int outbox_flush(struct outbox *outbox, uint32_t *want_space);

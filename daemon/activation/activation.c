@@ -370,10 +370,10 @@ static int add(struct activations *activations, struct activation_settings *sett
 	return r;
 }
 
-static void remove_activation(struct activations *activations, struct activation *activation, int error)
+static void remove_activation(struct activations *activations, struct activation *activation)
 {
 	LL_DELETE(activations->list, activation);
-	end_waiting(activation, error);
+	end_waiting(activation, ENOENT);
 	activations->callbacks->removed(activations->userdata, activation);
 	activation_free(activation);
 }
@@ -412,7 +412,7 @@ static int apply(struct activations *activations, struct activation_settings *li
 	}
 	LL_FOREACH_SAFE(activations->list, activation, next)
 		if (!activation->stays)
-			remove_activation(activations, activation, ENOENT);
+			remove_activation(activations, activation);
 	return r;
 }
 

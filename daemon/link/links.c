@@ -106,7 +106,7 @@ struct link *link_new_nobodys(struct links *links, uint32_t number)
 	struct quota *quota = links->relay->quota;
 
 	return link_new(links, nobodys, peer_domain(number),
-			quota ? quota_account_apart(quota, QUOTA_PEER, number) : NULL);
+			quota ? quota_account_apart(quota, number) : NULL);
 }
 
 int links_ask(struct links *links, struct peer_id peer, struct account *account)
