@@ -448,7 +448,9 @@ static int misused(const struct cli *cli, int option, const struct option *all, 
 	if (option == ':')
 		return cli_usage(cli->command, "option '%s' needs a value", argument);
 	if (optopt && optopt < 256 && strncmp(argument, "--", 2) != 0)
-		return cli_usage(cli->command, "unknown option '-%c'", optopt);
+		return cli_usage(cli->command, "unknown option '-%c'%s", optopt,
+				 optopt >= '0' && optopt <= '9' ? "; a negative number stands behind --"
+								: "");
 	return unknown_option(cli, all, argument);
 }
 

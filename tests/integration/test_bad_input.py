@@ -49,8 +49,8 @@ def test_an_unknown_option_is_wrong_usage(nodes):
                     ["recv", "--count", "many", "inbox"], ["send", "--timeout", "soon", "self:inbox", "x"]):
         done = one.xenmsg(*command)
         assert done.returncode == EXIT_USAGE, (command, done.stderr)
-        assert done.stdout == b""
-        assert done.stderr
+        assert done.stdout == b"" and done.stderr
+    assert b"'-5'; a negative number stands behind --" in one.xenmsg("send", "self:inbox", "-5").stderr
 
 
 def test_a_socket_path_that_is_too_long_is_named(one, tmp_path):
