@@ -338,9 +338,7 @@ static void read_all(struct image *image, struct image_hops *hops, struct progra
 		error = image_leave_section(image);
 		if (error < 0) {
 			parts->channel = NULL;
-			error = image_hops_lose_section(hops, relay, image, type, &before);
-			check(error >= 0);
-			error = -EINVAL;
+			check(image_hops_lose_section(hops, relay, image, type, &before) >= 0);
 		}
 		see(seen, image, hops, &before, at, type == IMAGE_CHANNEL, error);
 	}
