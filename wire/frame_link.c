@@ -15,64 +15,68 @@
 #define HELLO_VERSION_MAX                                                                                    \
 	(FRAME_PAYLOAD_MAX - 56 - HELLO_FIXED_SIZE - HOST_NAME_SIZE - HELLO_TAGS * HELLO_TAG_SIZE)
 
+/* Up to the version. */
+static void code_hello(struct coder *coder, struct frame_hello_link *hello)
+{
+	code_u16(coder, &hello->major);
+	code_u16(coder, &hello->minor);
+	code_u32(coder, &hello->flags);
+	code_bytes(coder, hello->instance, sizeof(hello->instance));
+	code_bytes(coder, hello->token, sizeof(hello->token));
+	code_u64(coder, &hello->received);
+	code_u64(coder, &hello->max_message);
+}
+
+/* Behind it, and a zero. */
+static void code_hello_more(struct coder *coder, struct frame_hello_link *hello)
+{
+	code_bytes(coder, hello->nonce, sizeof(hello->nonce));
+	code_u32(coder, &hello->purpose);
+	code_bytes(coder, hello->secret, sizeof(hello->secret));
+}
+
 uint32_t frame_hello_link_encode(const struct frame_hello_link *hello, uint8_t *out)
 {
+	struct frame_hello_link *written =
+		(struct frame_hello_link *)(uintptr_t)hello; /* which is only read */
+	struct coder coder = {.writes = true, .out = out, .start = out};
 	struct frame_text version = hello->version;
-	uint8_t *at;
+	uint8_t size = (uint8_t)hello->host.size;
 
-	put_u16(out, hello->major);
-	put_u16(out + 2, hello->minor);
-	put_u32(out + 4, hello->flags);
-	memcpy(out + 8, hello->instance, 16);
-	memcpy(out + 24, hello->token, 16);
-	put_u64(out + 40, hello->received);
-	put_u64(out + 48, hello->max_message);
+	code_hello(&coder, written);
 	if (version.size > HELLO_VERSION_MAX)
 		version.size = HELLO_VERSION_MAX;
-	at = put_text(out + 56, out, version);
-	*at = '\0';
-	memcpy(at + 1, hello->nonce, 16);
-	put_u32(at + 17, hello->purpose);
-	memcpy(at + 21, hello->secret, 32);
-	at += HELLO_FIXED_SIZE;
+	code_text(&coder, &version);
+	code_later(&coder, 1);
+	code_hello_more(&coder, written);
 	if (!hello->host.size && !hello->is_tagged)
-		return (uint32_t)(at - out);
-	*at = (uint8_t)hello->host.size;
-	at = put_text(at + 1, out, hello->host);
-	if (hello->is_tagged) {
-		memcpy(at, hello->tags, sizeof(hello->tags));
-		at += sizeof(hello->tags);
-	}
-	return (uint32_t)(at - out);
+		return (uint32_t)(coder.out - out);
+	code_u8(&coder, &size);
+	code_text(&coder, &written->host);
+	if (hello->is_tagged)
+		code_bytes(&coder, written->tags, sizeof(written->tags));
+	return (uint32_t)(coder.out - out);
 }
 
 int frame_hello_link_decode(const uint8_t *payload, uint32_t length, struct frame_hello_link *hello)
 {
-	struct cursor cursor = cursor_of(payload, length);
+	struct coder coder = {.in = cursor_of(payload, length)};
 	struct frame_text text;
 
 	*hello = (struct frame_hello_link){0};
-	hello->major = take_u16(&cursor);
-	hello->minor = take_u16(&cursor);
-	hello->flags = take_u32(&cursor);
-	take_bytes(&cursor, hello->instance, 16);
-	take_bytes(&cursor, hello->token, 16);
-	hello->received = take_u64(&cursor);
-	hello->max_message = take_u64(&cursor);
-	text = take_text(&cursor);
+	code_hello(&coder, hello);
+	text = take_text(&coder.in);
 	hello->version = text_to_zero(text);
-	if (cursor.error || text.size - hello->version.size < HELLO_FIXED_SIZE)
+	if (coder.in.error || text.size - hello->version.size < HELLO_FIXED_SIZE)
 		return -EPROTO;
-	cursor.at = (const uint8_t *)hello->version.data + hello->version.size + 1;
-	take_bytes(&cursor, hello->nonce, 16);
-	hello->purpose = take_u32(&cursor);
-	take_bytes(&cursor, hello->secret, 32);
-	hello->host.size = take_u8(&cursor);
-	hello->host.data = (const char *)take(&cursor, hello->host.size);
-	if (cursor.error || !host_name_is_valid(hello->host.data, hello->host.size))
+	coder.in.at = (const uint8_t *)hello->version.data + hello->version.size + 1;
+	code_hello_more(&coder, hello);
+	hello->host.size = take_u8(&coder.in);
+	hello->host.data = (const char *)take(&coder.in, hello->host.size);
+	if (coder.in.error || !host_name_is_valid(hello->host.data, hello->host.size))
 		hello->host = (struct frame_text){.data = NULL};
-	take_bytes(&cursor, hello->tags, sizeof(hello->tags));
-	hello->is_tagged = !cursor.error;
+	code_bytes(&coder, hello->tags, sizeof(hello->tags));
+	hello->is_tagged = !coder.in.error;
 	return 0;
 }
 
@@ -101,13 +105,6 @@ static inline void code_offer(struct coder *coder, struct frame_offer *offer)
 }
 BOTH_WAYS(offer)
 
-uint32_t frame_directory_encode(const struct frame_directory *directory, uint8_t *out)
-{
-	put_u32(out, directory->flags);
-	put_u32(out + 4, directory->count);
-	return DIRECTORY_HEAD_SIZE;
-}
-
 uint32_t frame_directory_entry_encode(const struct frame_directory_entry *entry, uint8_t *out)
 {
 	size_t size = entry->name.size < DOMAIN_NAME_MAX ? entry->name.size : DOMAIN_NAME_MAX;
@@ -125,16 +122,16 @@ uint32_t frame_directory_entry_encode(const struct frame_directory_entry *entry,
 	return 22 + (uint32_t)size;
 }
 
-int frame_directory_decode(const uint8_t *payload, uint32_t length, struct frame_directory *directory)
+static inline void code_directory(struct coder *coder, struct frame_directory *directory)
 {
-	struct cursor cursor = cursor_of(payload, length);
-
-	directory->flags = take_u32(&cursor);
-	directory->count = take_u32(&cursor);
-	directory->at = cursor.at;
-	directory->end = cursor.end;
-	return cursor.error;
+	code_u32(coder, &directory->flags);
+	code_u32(coder, &directory->count);
+	if (!coder->writes) {
+		directory->at = coder->in.at;
+		directory->end = coder->in.end;
+	}
 }
+BOTH_WAYS(directory)
 
 int frame_directory_next(struct frame_directory *directory, struct frame_directory_entry *entry)
 {
@@ -175,24 +172,18 @@ static inline void code_ping_relayed(struct coder *coder, struct frame_ping_rela
 }
 BOTH_WAYS(ping_relayed)
 
-uint32_t frame_ask_encode(const struct frame_ask *ask, uint8_t *out)
+static inline void code_ask(struct coder *coder, struct frame_ask *ask)
 {
-	put_u32(out, ask->number);
-	put_u32(out + 4, 0);
-	put_u64(out + 8, ask->known);
-	return 16 + frame_open_encode(&ask->about, out + 16);
+	code_u32(coder, &ask->number);
+	code_later(coder, 4);
+	code_u64(coder, &ask->known);
+	if (coder->writes)
+		coder->out += frame_open_encode(&ask->about, coder->out);
+	else if (!coder->in.error)
+		coder->in.error = frame_open_decode(coder->in.at, (uint32_t)(coder->in.end - coder->in.at),
+						    &ask->about);
 }
-
-int frame_ask_decode(const uint8_t *payload, uint32_t length, struct frame_ask *ask)
-{
-	struct cursor cursor = cursor_of(payload, length);
-
-	ask->number = take_u32(&cursor);
-	take_u32(&cursor);
-	ask->known = take_u64(&cursor);
-	return cursor.error ? cursor.error
-			    : frame_open_decode(cursor.at, (uint32_t)(cursor.end - cursor.at), &ask->about);
-}
+BOTH_WAYS(ask)
 
 uint32_t frame_told_entry_encode(const struct frame_told_entry *entry, uint8_t *out)
 {
