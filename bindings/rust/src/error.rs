@@ -251,6 +251,13 @@ impl fmt::Display for Error {
 /// What is in it has said all by itself: whoever prints a chain of causes gets one line.
 impl std::error::Error for Error {}
 
+/// Of what gives back what it couldn't take: `?` drops that.
+impl<T> From<(Error, T)> for Error {
+    fn from((error, _): (Error, T)) -> Error {
+        error
+    }
+}
+
 /// With the number, as programs of `std::io` have it; the words are lost.
 impl From<Error> for io::Error {
     fn from(error: Error) -> io::Error {
@@ -286,7 +293,7 @@ mod tests {
         let error = Error::Answered(answer);
         assert_eq!(error.kind(), None);
         assert_eq!(error.to_string(), "answered: error 2: no such key");
-        assert_eq!(Error::Failed(failure(errno::ENOENT, None)).kind(), Some(Kind::NotFound));
+        assert_eq!(Error::from((Error::Failed(failure(errno::ENOENT, None)), "given back")).kind(), Some(Kind::NotFound));
         assert_eq!(io::Error::from(error).raw_os_error(), Some(errno::EREMOTEIO));
     }
 
