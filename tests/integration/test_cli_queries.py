@@ -23,9 +23,9 @@ def test_peers_lists_who_is_there(one, two):
     one.xenmsg("ping", "--count", "1", "2")
     eventually(lambda: b"\n2 " in one.xenmsg("peers").stdout, "domain 2 is listed")
     heading = one.xenmsg("peers").stdout.decode().splitlines()[0].split()
-    assert heading == ["DOMID", "NAME", "UUID", "VERSION", "LINK", "RTT_US"]
+    assert [word for word in heading if word not in ("VIA", "WHY")] == ["DOMID", "NAME", "UUID", "VERSION", "LINK", "RTT_US"]
     peers = {peer["domid"]: peer for peer in one.json("peers")}
-    assert peers[2]["link"] == "up"
+    assert peers[2]["link"] in ("up", "relayed")
     alone, = one.json("peers", "2")
     # A number is no host. The round trip is measured again and again.
     assert {**alone, "rtt_us": 0} == {**peers[2], "rtt_us": 0} and one.xenmsg("peers", "2").stdout.decode().splitlines()[1].startswith("2 ")
@@ -48,7 +48,7 @@ def test_listings_are_in_the_order_of_the_domids(nodes):
         eventually(lambda: set(domids("endpoints")) == {0, 2, 3}, "all endpoints are seen")
         assert domids("peers") == domids("endpoints") == [0, 2, 3]
         status = one.status()
-        assert [peer["domid"] for peer in status["peers"]] == [link["peer"]["domid"] for link in status["links"]] == [0, 2, 3]
+        assert [peer["domid"] for peer in status["peers"]] == [0, 2, 3] and [link["peer"]["domid"] for link in status["links"]] in ([0, 2, 3], [0])
 
 
 def test_endpoints_lists_what_can_be_reached(one, two):

@@ -400,7 +400,7 @@ def test_new_rules_under_traffic_end_what_is_forbidden_alone(with_policies, how)
             assert bad.post("2:inbox", bytes(40000), ended.append) == 0
             assert good.post("2:inbox", bytes(40000), others.append) == 0
         eventually(lambda: bad.wait(10) >= 0 and good.wait(10) >= 0 and
-                   all((link := two.link(domid)) and link["channels"] for domid in (1, 3)), "both are under way")
+                   all((peer := two.account("peer", domid)) and peer["channels"]["used"] for domid in (1, 3)), "both are under way")
         takes_rules(two, rule("3", "inbox"), how)
         eventually(lambda: bad.wait(10) >= 0 and len(ended) == 3, "what is forbidden has ended")
         assert set(ended) <= {-errno.EACCES, -errno.ECONNRESET} and -errno.EACCES in ended, ended
