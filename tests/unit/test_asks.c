@@ -118,11 +118,11 @@ SCENE_TEST_EACH(an_answer_of_the_largest_size_is_taken_and_no_larger_one, start_
 		assert_int_equal(scene->told.count, fit);
 }
 
-enum { SESSION_ENDS, HOST_GOES, HOST_FAILS, HOST_WANTS_IT_AGAIN, NO_LINK, ENDS };
+enum { SESSION_ENDS, HOST_GOES, HOST_FAILS, HOST_WANTS_IT_AGAIN, WE_HAND_OVER, NO_LINK, ENDS };
 
 SCENE_TEST_EACH(a_question_ends_with_its_session_or_its_host, start_in_domain_0, end, ENDS)
 {
-	static const uint32_t errors[] = {ECONNRESET, EHOSTDOWN, EPROTO, EPROTO, EHOSTUNREACH};
+	static const uint32_t errors[] = {ECONNRESET, EHOSTDOWN, EPROTO, EPROTO, EAGAIN, EHOSTUNREACH};
 
 	scene->takes_asks = end != NO_LINK;
 	assert_int_equal(ask_here(scene, ASK_DOMAINS, "hostb", "", 7), 0);
@@ -133,6 +133,8 @@ SCENE_TEST_EACH(a_question_ends_with_its_session_or_its_host, start_in_domain_0,
 		asks_host_gone(scene->asks, peer_of(HOSTB));
 	else if (end == HOST_FAILS || end == HOST_WANTS_IT_AGAIN)
 		fail_by(scene, HOSTB, expect_ask(scene, HOSTB, ""), end == HOST_FAILS ? 4242 : EAGAIN);
+	else if (end == WE_HAND_OVER)
+		asks_hand_over(scene->asks);
 	else
 		scene->link_up(scene->asks, scene->await_request, -EHOSTUNREACH);
 	expect_answer(scene, errors[end]);
