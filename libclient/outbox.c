@@ -25,18 +25,18 @@ void outbox_init(struct outbox *outbox, struct transport *transport, const struc
 	channel_table_init(&outbox->by_number, 0, CHANNEL_NUMBERS / 2);
 }
 
-/* Lets the next message to the address of this channel open another one. */
-static void outbox_forget_address(struct outbox *outbox, struct sender *sender)
+bool outbox_leave(struct outbox *outbox, struct sender *sender)
 {
 	if (outbox->last == sender)
 		outbox->last = NULL;
 	if (!sender->hh.tbl)
-		return;
+		return false;
 	if (sender->kind == CHANNEL_CALL)
 		HASH_DELETE(hh, outbox->calls_by_address, sender);
 	else
 		HASH_DELETE(hh, outbox->by_address, sender);
 	sender->hh.tbl = NULL;
+	return true;
 }
 
 /* Notes whether the channel has bytes queued and credit for them. */
@@ -74,7 +74,7 @@ static void outbox_remove(struct outbox *outbox, struct sender *sender, int erro
 {
 	if (sender->rooms)
 		outbox->callbacks->room(sender, error);
-	outbox_forget_address(outbox, sender);
+	outbox_leave(outbox, sender);
 	outbox_end_caller(outbox, sender);
 	outbox_detach(outbox, sender);
 	channel_table_remove(&outbox->by_number, sender->number);
@@ -116,7 +116,7 @@ static void send_fin(struct outbox *outbox, struct sender *sender)
 {
 	transport_offset(outbox->transport, FRAME_FIN, sender->number, sender->accepted);
 	sender->state = SENDER_CLOSING;
-	outbox_forget_address(outbox, sender);
+	outbox_leave(outbox, sender);
 	if (sender->fin_received && sender->ops_count == 0)
 		outbox_remove(outbox, sender, 0);
 }
@@ -189,7 +189,7 @@ static int open_channel(struct outbox *outbox, const char *address, enum channel
 		r = transport_control(outbox->transport, FRAME_OPEN, number, payload,
 				      frame_open_encode(&open, payload));
 		if (r < 0)
-			outbox_forget_address(outbox, sender);
+			outbox_leave(outbox, sender);
 	}
 	if (r < 0) {
 		channel_table_remove(&outbox->by_number, number);
@@ -392,14 +392,6 @@ void outbox_credit(struct outbox *outbox, struct sender *sender, uint64_t limit)
 	if (limit > sender->limit)
 		sender->limit = limit;
 	outbox_set_ready(outbox, sender);
-}
-
-bool outbox_leave(struct outbox *outbox, struct sender *sender)
-{
-	bool was_found = sender->hh.tbl;
-
-	outbox_forget_address(outbox, sender);
-	return was_found;
 }
 
 void outbox_detach(struct outbox *outbox, struct sender *sender)
@@ -779,7 +771,7 @@ int outbox_reject(struct outbox *outbox, struct sender *sender)
 {
 	if (sender->rooms)
 		outbox->callbacks->room(sender, 0);
-	outbox_forget_address(outbox, sender);
+	outbox_leave(outbox, sender);
 	outbox_detach(outbox, sender);
 	sender->state = SENDER_RESET_SENT;
 	/* The reason for the rejection says nothing about what the other side may still take. */
