@@ -177,7 +177,7 @@ BAD_PLACES = (
     ("tcp:127.0.0.1:x", b"a port is a number"), ("tcp:127.0.0.1", b"HOST:PORT"), ("tcp::80", b"HOST:PORT"),
     ("tcp:0.0.0.0:9470", b"without --public only this machine's own"), ("tcp:[::]:9470", b"without --public only this machine's own"),
     ("tcp:localhost:9470", b"a number like"), ("unix:", b"takes a PATH"), ("unix:/" + "x" * 107, b"at most 107"),
-    ("9470", b"must begin with"), ("", b"must begin with"))
+    ("9470", b"must begin with"), ("", b"needs a value"))
 
 
 def test_a_bad_place_is_refused_in_words(alone):
