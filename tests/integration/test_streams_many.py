@@ -264,7 +264,6 @@ def resident(node):
         return next(int(line.split()[1]) * 1024 for line in file if line.startswith("Rss:"))
 
 
-@pytest.mark.unless(renewed="pings")
 def test_an_idle_stream_costs_little_and_many_are_seen_in_status(nodes):
     """Measured: 16 KiB at each end; what is reserved for it is 26 times as much."""
     one, two = nodes(1, 2, config="[limits]\nmax-queued-bytes = 1G\n").values()
