@@ -15,7 +15,7 @@ from library import Connection
 from messaging import eventually, stopped
 from polling import readable
 from protocol import Program, Timeout, seal
-from renewing import Waiting, post, process_until, renew, took_over
+from renewing import Waiting, renew, took_over
 from test_limits import limits, memory_of
 from test_resume import at_work, numbered
 
@@ -157,7 +157,6 @@ def test_who_has_not_read_a_begun_answer_asks_again(nodes):
 
 
 def test_a_ping_under_way_may_be_asked_for_again(one, two):
-    """As the library does."""
     assert one.xenmsg("ping", "2").returncode == 0
     with Program(one.socket) as program:
         with stopped(two.pid):

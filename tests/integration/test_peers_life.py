@@ -115,7 +115,7 @@ def test_a_send_to_a_killed_daemon_ends_as_where_none_ever_was(nodes, killed):
     works(node, other)
 
 
-@pytest.mark.parametrize("resume_for", ["1h", "1s"])
+@pytest.mark.parametrize("resume_for", [pytest.param("1h", marks=pytest.mark.unless(relayed="direct")), "1s"])
 def test_a_destroyed_domain_is_told_by_xenstore(nodes, host, resume_for):
     """It may have been saved, so what was under way waits for resume-for, and what is new as long as its time-out lets it."""
     one, two = nodes(1, 2, config=FAST + f"resume-for = {resume_for}\n").values()
@@ -179,7 +179,7 @@ def test_an_idle_daemon_wakes_for_heartbeats_only(nodes):
         eventually(lambda: settled() and settled() and settled(), "nothing happens any more, and no timer of a second or so")
 
 
-@pytest.mark.unless(renewed="counts")
+@pytest.mark.unless(renewed="counts", relayed="direct")
 def test_who_waits_for_pages_looks_for_them_once_a_second(nodes, host):
     one, two = nodes(1, 2, config="[links]\nheartbeat = 1h\ndead-after = 3h\nsetup-timeout = 60s\n").values()
     host.fault("grant-limit", 2, 0)
@@ -194,6 +194,7 @@ def test_who_waits_for_pages_looks_for_them_once_a_second(nodes, host):
     assert sender.wait(20 * PATIENCE) == 0
 
 
+@pytest.mark.unless(relayed="direct")
 def test_who_waits_for_an_event_channel_gets_the_next_free_one(nodes, host):
     one, two, three = nodes(1, 2, 3, config="[links]\nsetup-timeout = 60s\n").values()
     works(one, three)
