@@ -2,6 +2,7 @@
 """Daemons and programs in containers that have what doc/running-on-xen.md says, and nothing else; and XenStore at another place."""
 
 import os
+import re
 import shutil
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from messaging import BINDIR, EXIT_OK, SBINDIR
 
 LIBDIRS = {os.path.join(os.path.dirname(BINDIR), "lib"), os.environ.get("XENMSG_LIBDIR") or os.path.join(os.path.dirname(BINDIR), "lib")}
+SUPPRESSIONS = re.findall(r"(?:^|:)suppressions=([^:]+)", os.environ.get("LSAN_OPTIONS", ""))  # a sanitizer's, which reads them in there
 pytestmark = [pytest.mark.skipif(not shutil.which("bwrap"), reason="bubblewrap isn't there"),
               pytest.mark.skipif(not BINDIR, reason="on what is installed")]
 
@@ -21,7 +23,7 @@ def container(*shared, readable=()):
     words = ["bwrap", "--unshare-all", "--cap-drop", "ALL", "--ro-bind", "/usr", "/usr", "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]
     for name in ("lib", "lib64", "bin"):
         words += ["--symlink", f"usr/{name}", f"/{name}"]
-    for path in ("/etc/passwd", "/etc/group", BINDIR, SBINDIR, *sorted(LIBDIRS), *readable):
+    for path in ("/etc/passwd", "/etc/group", BINDIR, SBINDIR, *sorted(LIBDIRS), *SUPPRESSIONS, *readable):
         words += ["--ro-bind", path, path]
     for path in shared:
         words += ["--bind", path, path]

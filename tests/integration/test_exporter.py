@@ -2,6 +2,7 @@
 """xenmsg exporter: what a scraper gets, and what everybody else gets."""
 
 import base64
+import contextlib
 import http.client
 import json
 import os
@@ -276,6 +277,16 @@ def test_the_scrape_by_tls_is_one_that_prometheus_takes(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@contextlib.contextmanager
+def running(*words):
+    """What is in front; it ends also where it doesn't do what it should."""
+    with subprocess.Popen(words, stderr=subprocess.DEVNULL) as process:
+        try:
+            yield
+        finally:
+            process.terminate()
+
+
 STUNNEL = shutil.which("stunnel4") or shutil.which("stunnel")
 
 
@@ -284,9 +295,10 @@ def test_stunnel_in_front_lets_in_who_has_a_certificate(one, tmp_path):
     """As doc/metrics.md has it."""
     port, path = free_port(), tmp_path / "metrics.sock"
     for authority in ("ca", "stranger"):
-        openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={authority}", "-keyout", tmp_path / f"{authority}.key",
+        openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={authority}", "-addext", "keyUsage=keyCertSign",
+                "-keyout", tmp_path / f"{authority}.key",
                 "-out", tmp_path / f"{authority}.pem")
-    (tmp_path / "names").write_text("subjectAltName=IP:127.0.0.1\n")
+    (tmp_path / "names").write_text("subjectAltName=IP:127.0.0.1\nauthorityKeyIdentifier=keyid\n")
     for name, authority in (("hosta", "ca"), ("prometheus", "ca"), ("other", "stranger")):
         openssl("req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}", "-keyout", tmp_path / f"{name}.key", "-out", tmp_path / "request")
         openssl("x509", "-req", "-in", tmp_path / "request", "-CA", tmp_path / f"{authority}.pem", "-CAkey", tmp_path / f"{authority}.key",
@@ -302,11 +314,10 @@ def test_stunnel_in_front_lets_in_who_has_a_certificate(one, tmp_path):
         if name:
             made.load_cert_chain(str(tmp_path / f"{name}.pem"))
         return made
-    with subprocess.Popen([STUNNEL, tmp_path / "conf"], stderr=subprocess.DEVNULL) as stunnel:
+    with running(STUNNEL, tmp_path / "conf"):
         eventually(lambda: scrape(port, context("prometheus")) == (200, True), "stunnel passes them on")
         assert scrape(port, context(None)) is None, "who has no certificate"
         assert scrape(port, context("other")) is None, "whose certificate is another authority's"
-        stunnel.terminate()
 
 
 @pytest.mark.skipif(not (shutil.which("nginx") and shutil.which("openssl")), reason="nginx or openssl is not there")
@@ -318,16 +329,15 @@ def test_nginx_in_front_has_tls_and_a_password(one, tmp_path):
         ("/etc/ssl/private/hosta.key", tmp_path / "key"), ("/etc/nginx/metrics.htpasswd", tmp_path / "passwords"),
         ("listen 9470", f"listen 127.0.0.1:{port}")))
     openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=hosta", "-addext", "subjectAltName=IP:127.0.0.1",
-            "-keyout", tmp_path / "key", "-out", tmp_path / "cert")
+            "-addext", "keyUsage=digitalSignature,keyCertSign", "-keyout", tmp_path / "key", "-out", tmp_path / "cert")
     (tmp_path / "passwords").write_text("prometheus:{PLAIN}secret\n")
     logs = "".join(f"{kind}_temp_path {tmp_path}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
     (tmp_path / "conf").write_text(f"user root; daemon off; pid {tmp_path}/pid; error_log {tmp_path}/error.log; events {{}}\n"
                                    f"http {{ access_log off; {logs}\n{block}}}\n")
     one.popen("exporter", "--listen", f"unix:{path}")
-    with subprocess.Popen(["nginx", "-p", tmp_path, "-c", tmp_path / "conf"], stderr=subprocess.DEVNULL) as nginx:
+    with running("nginx", "-p", tmp_path, "-c", tmp_path / "conf"):
         def scraped(password):
             login = base64.b64encode(f"prometheus:{password}".encode()).decode()
             return scrape(port, ssl.create_default_context(cafile=str(tmp_path / "cert")), Authorization=f"Basic {login}")
         eventually(lambda: scraped("secret") == (200, True), "nginx serves them")
         assert scraped("wrong") == (401, False)
-        nginx.terminate()
