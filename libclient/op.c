@@ -47,17 +47,33 @@ int how_read_given(struct how *how, const struct xenmsg_options *options, unsign
 	return 0;
 }
 
+void *circular_grow(void *list, size_t each, uint32_t head, uint32_t count, uint32_t *capacity)
+{
+	uint32_t larger = *capacity ? *capacity * 2 : 64, first = head & (*capacity - 1),
+		 to_end = *capacity - first;
+	uint8_t *grown = malloc(larger * each);
+
+	if (!grown)
+		return NULL;
+	if (to_end > count)
+		to_end = count;
+	if (count) {
+		memcpy(grown, (uint8_t *)list + first * each, to_end * each);
+		memcpy(grown + to_end * each, list, (count - to_end) * each);
+	}
+	free(list);
+	*capacity = larger;
+	return grown;
+}
+
 int settled_grow(struct settled_queue *queue)
 {
-	uint32_t capacity = queue->capacity ? queue->capacity * 2 : 64;
-	struct settled *list = malloc(capacity * sizeof(*list));
+	void *list =
+		circular_grow(queue->list, sizeof(*queue->list), queue->head, queue->count, &queue->capacity);
 
 	if (!list)
 		return -ENOMEM;
-	for (uint32_t i = 0; i < queue->count; i++)
-		list[i] = queue->list[(queue->head + i) & (queue->capacity - 1)];
-	free(queue->list);
-	*queue = (struct settled_queue){
-		.list = list, .count = queue->count, .capacity = capacity, .outstanding = queue->outstanding};
+	queue->list = list;
+	queue->head = 0;
 	return 0;
 }

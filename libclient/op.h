@@ -61,6 +61,10 @@ static inline struct xenmsg_result op_result_told(const struct op_result *result
 				      .stream = -1};
 }
 
+/* Gives a circular buffer twice the room, its first entry in front; `head` counts without end. Returns it;
+ * NULL: no memory, and `list` is as it was. */
+void *circular_grow(void *list, size_t each, uint32_t head, uint32_t count, uint32_t *capacity);
+
 struct settled {
 	xenmsg_done done;
 	void *userdata;

@@ -36,17 +36,13 @@ void sender_free(struct sender *sender)
 
 int sender_grow_ops(struct sender *sender)
 {
-	uint32_t capacity = sender->ops_capacity ? sender->ops_capacity * 2 : 64;
-	struct op *ops = malloc(capacity * sizeof(*ops));
+	void *ops = circular_grow(sender->ops, sizeof(*sender->ops), sender->ops_head, sender->ops_count,
+				  &sender->ops_capacity);
 
 	if (!ops)
 		return -ENOMEM;
-	for (uint32_t i = 0; i < sender->ops_count; i++)
-		ops[i] = *sender_op(sender, i);
-	free(sender->ops);
 	sender->ops = ops;
 	sender->ops_head = 0;
-	sender->ops_capacity = capacity;
 	return 0;
 }
 
