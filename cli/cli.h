@@ -79,6 +79,9 @@ int cli_open_timed(struct cli *cli, struct xenmsg **conn, int *timeout_ms);
 int cli_open_timed_with(struct cli *cli, struct xenmsg **conn, unsigned flags, int *timeout_ms);
 /* Complains that there is no session, for this error of opening one. Returns the exit code. */
 int cli_no_session(struct cli *cli, int error);
+/* Where the daemon of the unit listens, and where that of this command is looked for. */
+#define CLI_UNITS_SOCKET "/run/xenmsg/xenmsg.sock"
+const char *cli_socket_path(const struct cli *cli);
 /* Asks the daemon. Returns the answer, which the caller puts, or NULL; *error (which may be NULL) has 0 or a
  * negative errno, as xenmsg_query() or -EPROTO. */
 struct json_object *cli_query(struct xenmsg *conn, const char *question, const struct xenmsg_options *options,

@@ -36,7 +36,6 @@
 #include "wire/cpu_atomics.h"
 #include "wire/text.h"
 
-#define UNITS_SOCKET	"/run/xenmsg/xenmsg.sock"
 #define DESCRIPTORS	12 /* at most open at once: devices, sessions, the store */
 #define STORE_ANSWER_MS 5000
 #define ANSWER_MS	5000
@@ -435,10 +434,8 @@ static void ill_without_answer(struct doctor *doctor, int error)
 
 static bool check_daemon(struct doctor *doctor, struct xenmsg **conn)
 {
-	const char *socket = doctor->cli->socket	      ? doctor->cli->socket
-			     : secure_getenv("XENMSG_SOCKET") ? secure_getenv("XENMSG_SOCKET")
-							      : UNITS_SOCKET;
-	bool is_units = strcmp(socket, UNITS_SOCKET) == 0;
+	const char *socket = cli_socket_path(doctor->cli);
+	bool is_units = strcmp(socket, CLI_UNITS_SOCKET) == 0;
 	char mend[PATH_MAX + 64] = ADVICE_START("xenmsgd") ", or see its log: " ADVICE_LOG("xenmsgd");
 	struct json_object *status;
 	int r = xenmsg_open(conn, doctor->cli->socket, XENMSG_WITHIN(ANSWER_MS));

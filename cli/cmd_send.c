@@ -362,10 +362,11 @@ static int send_lines(struct send *send)
 		cli_complain("standard input: %s", strerror(-send->error));
 		return EXIT_OTHER;
 	}
-	snprintf(where, sizeof(where), "%s", send->address);
 	if (send->error_line)
 		snprintf(where, sizeof(where), "%s, line %llu%s", send->address,
 			 (unsigned long long)send->error_line, send->failed > 1 ? " and more" : "");
+	else
+		snprintf(where, sizeof(where), "%s", send->address);
 	interrupt_allow(NULL);
 	return send->error == -EREMOTEIO ? tell_refused(where, send->code)
 					 : cli_error(send->conn, "send to", where, send->error);

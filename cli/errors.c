@@ -540,13 +540,13 @@ int cli_error(struct xenmsg *conn, const char *what, const char *subject, int er
 
 /* ---- sessions ------------------------------------------------------------------------------- */
 
-static const char *socket_path(const struct cli *cli)
+const char *cli_socket_path(const struct cli *cli)
 {
 	const char *path = secure_getenv("XENMSG_SOCKET");
 
 	if (cli->socket)
 		return cli->socket;
-	return path && *path ? path : "/run/xenmsg/xenmsg.sock";
+	return path && *path ? path : CLI_UNITS_SOCKET;
 }
 
 int cli_no_session(struct cli *cli, int error)
@@ -572,14 +572,14 @@ int cli_no_session(struct cli *cli, int error)
 		code = EXIT_LIMIT;
 		break;
 	}
-	cli_complain("%s: %s%s", socket_path(cli), xenmsg_reason(NULL, error),
+	cli_complain("%s: %s%s", cli_socket_path(cli), xenmsg_reason(NULL, error),
 		     code == EXIT_NO_DAEMON ? " by --socket or XENMSG_SOCKET" : "");
 	return code;
 }
 
 static int open_as(struct cli *cli, struct xenmsg **conn, const struct xenmsg_options *options)
 {
-	const char *path = socket_path(cli);
+	const char *path = cli_socket_path(cli);
 	int r = xenmsg_open(conn, path, options);
 
 	if (r < 0)

@@ -397,6 +397,7 @@ static bool are_told_apart(struct json_object *rows, int columns)
 
 	for (size_t i = 0; apart && i < json_object_array_length(rows); i++) {
 		struct json_object *key = json_object_new_array();
+		const char *text;
 		int column = 0;
 
 		json_object_object_foreach(json_object_array_get_idx(rows, i), name, value) {
@@ -404,8 +405,9 @@ static bool are_told_apart(struct json_object *rows, int columns)
 			if (column++ < columns)
 				json_object_array_add(key, json_object_get(value));
 		}
-		apart = !json_object_object_get_ex(seen, json_object_to_json_string(key), NULL);
-		json_object_object_add(seen, json_object_to_json_string(key), NULL);
+		text = json_object_to_json_string(key);
+		apart = !json_object_object_get_ex(seen, text, NULL);
+		json_object_object_add(seen, text, NULL);
 		json_object_put(key);
 	}
 	json_object_put(seen);

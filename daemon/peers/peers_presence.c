@@ -172,7 +172,7 @@ static void clear_away(const struct peer *peer)
 	peers_subtree(peer->domid, root);
 	snprintf(path, sizeof(path), "%s/to", root);
 	peers_remove(peer->peers, path);
-	snprintf(path, sizeof(path), "%s/presence", root);
+	leaf_path(peer, LEAF_PRESENCE, path);
 	peers_remove(peer->peers, path);
 }
 
