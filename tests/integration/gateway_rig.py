@@ -30,6 +30,16 @@ def nats_server():
 PORTS = itertools.count(random.SystemRandom().randrange(10000, 30000))
 
 
+@contextlib.contextmanager
+def running(*words, **options):
+    """A server of others; it ends also where it doesn't do what it should."""
+    with subprocess.Popen(words, **{"stderr": subprocess.DEVNULL} | options) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+
+
 def free_port():
     """Of no connection's own, which the kernel chooses from 32768 on, and of none that another test is about to take: each process
     goes on from a port of its own."""

@@ -2,7 +2,6 @@
 """xenmsg exporter: what a scraper gets, and what everybody else gets."""
 
 import base64
-import contextlib
 import http.client
 import json
 import os
@@ -18,7 +17,7 @@ import urllib.request
 
 import pytest
 
-from gateway_rig import free_port
+from gateway_rig import free_port, running
 from messaging import EXIT_DENIED, EXIT_USAGE, SOURCES, eventually, read_source
 from test_shares import cpu_of
 
@@ -199,8 +198,8 @@ def test_prometheus_scrapes_it(exporter, tmp_path):
     config.write_text("global: {scrape_interval: 1s, scrape_timeout: 1s}\n"
                       f"scrape_configs: [{{job_name: xenmsg, static_configs: [{{targets: ['127.0.0.1:{exporter.port}']}}]}}]\n")
     log = open(tmp_path / "prometheus.log", "wb")
-    with log, subprocess.Popen(["prometheus", f"--config.file={config}", f"--storage.tsdb.path={tmp_path / 'data'}",
-                                f"--web.listen-address=127.0.0.1:{port}"], stdout=log, stderr=log) as prometheus:
+    with log, running("prometheus", f"--config.file={config}", f"--storage.tsdb.path={tmp_path / 'data'}",
+                      f"--web.listen-address=127.0.0.1:{port}", stdout=log, stderr=log):
         def value(query):
             url = f"http://127.0.0.1:{port}/api/v1/query?" + urllib.parse.urlencode({"query": query})
             try:
@@ -210,15 +209,11 @@ def test_prometheus_scrapes_it(exporter, tmp_path):
                 return None
             return found and found[0]["value"][1]
 
-        try:
-            assert eventually(lambda: value('up{job="xenmsg"} == 1'), "it was scraped") == "1"
-            assert eventually(lambda: value("xenmsg_up"), "and read") == "1"
-            # A scrape that took too long has none of them.
-            assert int(eventually(lambda: value('xenmsg_link_sent_messages_total{domid="2"}'), "the messages")) >= 1
-            assert eventually(lambda: value('xenmsg_link_round_trip_seconds_bucket{domid="2",le="+Inf"}'), "the round trips")
-        finally:
-            prometheus.terminate()
-            prometheus.wait(30)
+        assert eventually(lambda: value('up{job="xenmsg"} == 1'), "it was scraped") == "1"
+        assert eventually(lambda: value("xenmsg_up"), "and read") == "1"
+        # A scrape that took too long has none of them.
+        assert int(eventually(lambda: value('xenmsg_link_sent_messages_total{domid="2"}'), "the messages")) >= 1
+        assert eventually(lambda: value('xenmsg_link_round_trip_seconds_bucket{domid="2",le="+Inf"}'), "the round trips")
 
 
 @pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed")
@@ -275,16 +270,6 @@ def test_the_scrape_by_tls_is_one_that_prometheus_takes(tmp_path):
     shutil.copy(files[0], files[1])
     done = subprocess.run(["promtool", "check", "config", tmp_path / "prometheus.yml"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-@contextlib.contextmanager
-def running(*words):
-    """What is in front; it ends also where it doesn't do what it should."""
-    with subprocess.Popen(words, stderr=subprocess.DEVNULL) as process:
-        try:
-            yield
-        finally:
-            process.terminate()
 
 
 STUNNEL = shutil.which("stunnel4") or shutil.which("stunnel")

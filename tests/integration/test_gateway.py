@@ -18,7 +18,7 @@ import time
 import pytest
 
 from conftest import TIMEOUT, program
-from gateway_rig import Daemon, Gateway, Server, carries, connected, free_port, nats_server, pump, wait_for
+from gateway_rig import Daemon, Gateway, Server, carries, connected, free_port, nats_server, pump, running, wait_for
 from gateway_rings import PIECE, RING
 from messaging import SOURCES, resident, stopped
 from nats_rig import Client, with_credentials, with_nkeys
@@ -503,25 +503,22 @@ def test_the_commands_and_settings_of_hosts_md(rig):
     config = directory / "nats-server.conf"
     config.write_text(config.read_text().replace("0.0.0.0:4222", f"127.0.0.1:{port}"))
     assert start == "PATH=$PATH:/usr/sbin nats-server -c nats-server.conf\n"
-    with subprocess.Popen([nats_server(), "-c", "nats-server.conf"], cwd=directory, stderr=subprocess.DEVNULL) as server:
-        try:
-            gateways = []
-            for host in ("hosta", "hostb", "hostc"):
-                gateways.append(rig.gateway(host, ["nats://unused"], start=False))
-                gateways[-1].config.write_text(
-                    settings.replace("nats.example:4222", f"localhost:{port}").replace("/etc/xenmsg", str(directory))
-                    .replace("hosta", host) + f"[gateway]\ndaemon-socket = {gateways[-1].daemon.path}\n")
-                gateways[-1].start()
-            a, b, c = gateways
-            for one, other in ((a, b), (a, c), (b, c)):
-                one.daemon.wait(take=False, type="host", host=other.host, up=True)
-                other.daemon.wait(take=False, type="host", host=one.host, up=True)
-                carries(one, other, BYTES[:1 << 20])
-            a.says("host hosta can be reached through")
-            # None of them may speak by another one's name.
-            b.kill()
-            b.config.write_text(b.config.read_text().replace("hostb.password", "hosta.password"))
-            b.start()
-            b.says("Authorization Violation")
-        finally:
-            server.terminate()
+    with running(nats_server(), "-c", "nats-server.conf", cwd=directory):
+        gateways = []
+        for host in ("hosta", "hostb", "hostc"):
+            gateways.append(rig.gateway(host, ["nats://unused"], start=False))
+            gateways[-1].config.write_text(
+                settings.replace("nats.example:4222", f"localhost:{port}").replace("/etc/xenmsg", str(directory))
+                .replace("hosta", host) + f"[gateway]\ndaemon-socket = {gateways[-1].daemon.path}\n")
+            gateways[-1].start()
+        a, b, c = gateways
+        for one, other in ((a, b), (a, c), (b, c)):
+            one.daemon.wait(take=False, type="host", host=other.host, up=True)
+            other.daemon.wait(take=False, type="host", host=one.host, up=True)
+            carries(one, other, BYTES[:1 << 20])
+        a.says("host hosta can be reached through")
+        # None of them may speak by another one's name.
+        b.kill()
+        b.config.write_text(b.config.read_text().replace("hostb.password", "hosta.password"))
+        b.start()
+        b.says("Authorization Violation")
