@@ -418,8 +418,10 @@ static int watch_it(struct top *top, int delay_ms)
 /* Draws on the terminal from now on. NULL: it can't. */
 static SCREEN *open_screen(void)
 {
-	SCREEN *screen = newterm(NULL, stdout, stdin);
+	SCREEN *screen;
 
+	use_tioctl(TRUE); /* the terminal's own size, whatever COLUMNS and LINES say: a shell before it set them */
+	screen = newterm(NULL, stdout, stdin);
 	if (screen && !tigetstr("cup")) { /* it can't put text in its place */
 		endwin();
 		delscreen(screen);

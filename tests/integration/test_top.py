@@ -21,7 +21,8 @@ class Terminal:
         self.socket = str(directory / "tmux")
         self.status = directory / "exit-status"
         words = " ".join(f"'{word}'" for word in node.command(*command))
-        self.tmux("-f", "/dev/null", "new-session", "-d", "-x", str(columns), "-y", str(rows), "-e",
+        # COLUMNS is another terminal's: what draws here asks this one.
+        self.tmux("-f", "/dev/null", "new-session", "-d", "-x", str(columns), "-y", str(rows), "-e", "COLUMNS=132", "-e",
                   f"XENSIM_DIR={node.environment['XENSIM_DIR']}", "-s", "top", f"{words}; echo $? >{self.status}; cat",
                   env=dict(node.environment, TERM="xterm"))
 
@@ -33,8 +34,10 @@ class Terminal:
 
     def shows(self, *texts):
         """Waits until all of them are on the screen."""
-        return eventually(lambda: all(text in "\n".join(self.screen()) for text in texts) and self.screen(),
-                          f"the screen shows {texts}: {self.screen()}")
+        try:
+            return eventually(lambda: all(text in "\n".join(self.screen()) for text in texts) and self.screen(), "the screen")
+        except AssertionError:
+            raise AssertionError(f"the screen shows {texts}: {self.screen()}") from None
 
     def press(self, *keys):
         self.tmux("send-keys", "-t", "top", *keys)
