@@ -420,7 +420,8 @@ static SCREEN *open_screen(void)
 {
 	SCREEN *screen;
 
-	use_tioctl(TRUE); /* the terminal's own size, whatever COLUMNS and LINES say: a shell before it set them */
+	/* The terminal's own size, whatever COLUMNS and LINES say: they may be of another one. */
+	use_tioctl(TRUE);
 	screen = newterm(NULL, stdout, stdin);
 	if (screen && !tigetstr("cup")) { /* it can't put text in its place */
 		endwin();
