@@ -75,18 +75,21 @@ def examples_of(command):
 def the_scene(make_host, tmp_path):
     host = make_host(5)
     host.sim("rename", 5, "work")
-    folder = pathlib.Path(tempfile.mkdtemp())  # pytest's own are root's
-    os.chmod(folder, 0o777)
+    home = pathlib.Path(tempfile.mkdtemp())  # pytest's own are root's
+    folder, served = home / "typed", home / "served"  # or tar would read the file that it is written to
+    for each in home, folder, served:
+        each.mkdir(exist_ok=True)
+        os.chmod(each, 0o777)
     (folder / "README.md").write_text("three words here\n")
     (folder / "names.txt").write_text("pear\nfig\napple\n")
     (folder / "expected.txt").write_text("work print allow\n0 print allow  # domain 0 may, too\n")
     (folder / "picture.jpg").write_bytes(b"\xff\xd8\xff\xe0")
     (folder / "question.json").write_text("{}\n")
-    (folder / "logger").write_text("#!/bin/sh\nexec cat >/dev/null\n")  # syslog isn't there on every machine
-    os.chmod(folder / "logger", 0o755)
+    (served / "logger").write_text("#!/bin/sh\nexec cat >/dev/null\n")  # syslog isn't there on every machine
+    os.chmod(served / "logger", 0o755)
     nodes = {domid: Node(host, domid, tmp_path, config=FAST, policy=RULES) for domid in (0, 3, 5)}
     with contextlib.ExitStack() as stack:
-        stack.callback(shutil.rmtree, folder)
+        stack.callback(shutil.rmtree, home)
         for node in nodes.values():
             stack.callback(node.end)
             node.start()
@@ -152,7 +155,7 @@ def shown_of_readme(three, five, folder):
     for line, what in re.findall(r"^(xenmsg .*?) +# (.*)$", blocks("README.md", "## Use it")[0], re.M):
         shown[line] = ""
         if what.startswith("in domain 5"):
-            serving[line] = in_terminal(five, line, folder)
+            serving[line] = in_terminal(five, line, folder.parent / "served")
             eventually(lambda name=line.split()[2]: name in five.endpoints() and name in [each["name"] for each in three.json("endpoints", "5")],
                        f"{line}: it is bound and seen")
         elif line in WATCH:
@@ -177,7 +180,7 @@ def page_of(three, five, folder):
     serving = {}
     names = SERVE | BESIDES
     for line in names:
-        serving[line] = in_terminal(five, line, folder)
+        serving[line] = in_terminal(five, line, folder.parent / "served")
         eventually(lambda name=names[line]: name in five.endpoints(), f"{line}: it is bound")
     eventually(lambda: set(names.values()) <= {entry["name"] for entry in three.json("endpoints", "5")}, "domain 3 sees them")
     shown = {line: watched(three, line, folder) for line in WATCH}
