@@ -33,15 +33,17 @@ def test_a_stream_of_numbers_has_no_other_bytes(nodes, host, tmp_path, command, 
     with subprocess.Popen([sys.executable, "-c", WRITER], stdout=subprocess.PIPE) as writer:
         sender = pair[0].popen("connect", "1:t", stdin=writer.stdout)
         writer.stdout.close()
-        eventually(lambda: out.exists() and out.stat().st_size > 200000, "the stream flows")
-        if command == "suspend":
-            host.sim("suspend", 1, *save)
-            host.sim("resume", 1, *restore)
-        else:
-            host.sim("migrate", 1, *save, *restore)
-        eventually(lambda: "this domain was restored" in pair[1].log.read_text(), "it is told")
-        sender.kill()
-        writer.kill()
+        try:
+            eventually(lambda: out.exists() and out.stat().st_size > 200000, "the stream flows")
+            if command == "suspend":
+                host.sim("suspend", 1, *save)
+                host.sim("resume", 1, *restore)
+            else:
+                host.sim("migrate", 1, *save, *restore)
+            eventually(lambda: "this domain was restored" in pair[1].log.read_text(), "it is told")
+            sender.kill()
+        finally:
+            writer.kill()
     eventually(done.exists, "the stream has ended")
     data = out.read_bytes()
     numbers = struct.unpack(f"<{len(data) // 8}Q", data[:len(data) // 8 * 8])
