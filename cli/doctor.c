@@ -309,15 +309,18 @@ static bool check_host(struct tried_way *way)
 	const char *host = way->address.host;
 	struct json_object *hosts, *entry;
 	bool goes_on = false;
+	uint64_t rtt_ns;
 	char *why;
+	int r;
 
 	if (!*host)
 		return true;
 	hosts = cli_query(way->conn, "hosts", NULL, NULL);
 	entry = find_in(hosts, "host", host);
 	if (!entry) {
-		why = cli_why_refused(way->conn, way->text, -EACCES);
-		ill(way->doctor, EXIT_DENIED, "host",
+		r = xenmsg_ping(way->conn, way->domain, XENMSG_WITHIN(DOCTOR_PING_MS), &rtt_ns);
+		why = cli_why_refused(way->conn, way->text, r);
+		ill(way->doctor, r == -EACCES ? EXIT_DENIED : EXIT_UNREACHABLE, "host",
 		    why ? why : "see 'xenmsg hosts', and [hosts] in xenmsgd.conf(5)",
 		    "%s: nothing that this domain may know of leads to host %s", way->text, host);
 		free(why);

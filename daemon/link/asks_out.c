@@ -77,8 +77,11 @@ int ask_lead_out(struct ask *ask, const char *host, const char *domain)
 {
 	struct asks *asks = ask->asks;
 	uint32_t number;
-	int r = access_still_out(asks->with.access, &ask->from, host);
+	int r = -EHOSTUNREACH;
 
+	/* Where nothing leads to any host, no rule is what is missing. */
+	if (*hosts_own_name(asks->with.hosts))
+		r = access_still_out(asks->with.access, &ask->from, host);
 	if (r == 0)
 		r = hosts_resolve(asks->with.hosts, host, &number);
 	if (r < 0)

@@ -161,9 +161,24 @@ def test_what_keeps_a_message_from_another_host_is_named(hosts):
     assert "add one to /etc/xenmsg/policy.d/10-no.conf, before line 1, with" in why_refused(here[0], "hostb/0:inbox", EXIT_DENIED)
 
 
-def test_a_host_without_a_name_says_that_nothing_leads_to_others(zero, one):
-    for node in (zero, one):
-        assert "name under [hosts] in xenmsgd.conf(5)" in why_refused(node, "hostb/0:inbox", EXIT_UNREACHABLE)
+def ends_as_unreachable(node, where, *more):
+    """Whatever is done with it."""
+    for line in ("endpoints {}", "ping --count 1 {}", "send {}:x x", "call {}:x x", "connect {}:x", "run {}:x", "bench {}:x", *more):
+        done = node.xenmsg(*line.format(where).split())
+        assert done.returncode == (255 if line.startswith("run") else EXIT_UNREACHABLE), (line, done)
+
+
+@pytest.mark.parametrize("others", ("without a name", "alone", "joined"))
+def test_what_is_not_there_gets_one_answer_from_all_commands(hosts, nodes, others):
+    for node in (nodes(0, 1) if others == "without a name" else hosts(guests=1, count=1 + (others == "joined"), join=others == "joined")[0]).values():
+        ends_as_unreachable(node, "hostc/1", "peers hostc", "peers hostc/1", "watch hostc/*",
+                            *(["doctor {}:x"] if others != "alone" else []))  # there the gateway that is missing comes first
+        ends_as_unreachable(node, "nobody", "peers nobody", "trace nobody:x")
+        ends_as_unreachable(node, "77", "peers 77")
+        if others == "joined":
+            ends_as_unreachable(node, "hostb/77", "doctor {}:x")
+        elif others == "without a name":
+            assert "name under [hosts] in xenmsgd.conf(5)" in why_refused(node, "hostb/0:inbox", EXIT_UNREACHABLE)
 
 
 @pytest.mark.parametrize("sender", ("hosta/0", "hosta/Domain-0", "*/0", "hosta/*"))
