@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -20,6 +21,7 @@
 #include "cli/lasting.h"
 #include "cli/loop.h"
 #include "cli/pump.h"
+#include "cli/run_record.h"
 #include "cli/run_server.h"
 #include "wire/address.h"
 
@@ -119,14 +121,15 @@ static const char *who_has_broken(struct xenmsg *conn, const char *subject)
 	int r = xenmsg_process(conn);
 
 	if (r < 0)
-		return "it broke, since the xenmsgd of this domain has ended";
+		return "the stream broke, since the xenmsgd of this domain has ended";
 	if (!parts.endpoint.data || parts.endpoint.data - subject > ADDRESS_MAX) /* of listen */
-		return "it broke: the program that opened it, or its xenmsgd or domain, has died or broken it off";
+		return "the stream broke: the program that opened it, or its xenmsgd or domain, has died or broken it off";
 	snprintf(domain, sizeof(domain), "%.*s", (int)(parts.endpoint.data - subject - 1), subject);
 	r = xenmsg_ping(conn, domain, XENMSG_WITHIN(ASK_MS), &rtt_ns);
-	return r == 0		 ? "it broke: the program there has died, or has broken it off"
-	       : r == -EHOSTDOWN ? "it broke: its domain, or the xenmsgd there, is gone"
-				 : "it broke: the program there has died, or its xenmsgd or domain is gone";
+	return r == 0 ? "the stream broke: the program there has died, or has broken it off"
+	       : r == -EHOSTDOWN
+		       ? "the stream broke: its domain, or the xenmsgd there, is gone"
+		       : "the stream broke: the program there has died, or its xenmsgd or domain is gone";
 }
 
 static int tell_broken(struct xenmsg *conn, const struct pump *pump, const char *command, const char *subject,
@@ -140,9 +143,32 @@ static int tell_broken(struct xenmsg *conn, const struct pump *pump, const char 
 		return cli_error_because(who_has_broken(conn, subject), command, subject, -error);
 	snprintf(
 		reason, sizeof(reason),
-		"it was broken before anything came; is it served by 'xenmsg listen --run'? Then: xenmsg run %s",
+		"the stream was broken before anything came; does 'xenmsg listen --run' serve it? Then: xenmsg run %s",
 		subject);
 	return cli_error_because(reason, command, subject, -error);
+}
+
+/* ---- what `xenmsg run` opens, to a listener without --run ----------------------------------------
+ *
+ * The listener alone can see that, and only if it has no command: with one, what comes may be for another
+ * endpoint, to which the command carries it. */
+
+static bool is_of_run(const char *bytes, size_t size)
+{
+	return size >= RUN_HEADER_SIZE + RUN_GREETING_SIZE && bytes[0] == RUN_START &&
+	       !memcmp(bytes + RUN_HEADER_SIZE, RUN_GREETING, RUN_GREETING_SIZE);
+}
+
+static int refuse_run(int stream, const char *subject)
+{
+	static const char why[] = "'xenmsg listen' without --run serves that endpoint; try xenmsg connect";
+	uint8_t record[RUN_RECORD_MAX];
+
+	send(stream, record, run_record_encode(RUN_REFUSED, 0, why, sizeof(why) - 1, record),
+	     MSG_DONTWAIT | MSG_NOSIGNAL);
+	cli_complain("listen on %s: 'xenmsg run' has opened the stream, and needs a listener with --run",
+		     subject);
+	return EXIT_OTHER;
 }
 
 /* Dies of a signal that comes meanwhile. */
@@ -165,10 +191,14 @@ static int carry_stdio(struct xenmsg *conn, int stream, const char *command, con
 	}
 	if (!keep_open)
 		pump_ends_with_right(pump);
+	if (strcmp(command, connecting) != 0)
+		pump_refuse(pump, is_of_run);
 	event_base_dispatch(stdio.loop.base);
 	if (stdio.loop.signal) {
 		break_off(&stdio, pump, command, subject);
 		pump = NULL;
+	} else if (stdio.error == EPROTO && stdio.at_stream) {
+		code = refuse_run(stream, subject);
 	} else if (stdio.error && stdio.at_stream) {
 		code = tell_broken(conn, pump, command, subject, stdio.error);
 	} else if (stdio.error) {
@@ -310,7 +340,7 @@ static void serve_run(struct listener *listener, int stream, const struct xenmsg
 	if (r < 0)
 		cli_note(listener->cli, "listen on %s: a stream from %s is refused: %s", listener->endpoint,
 			 command_sender(xenmsg_peer_host(peer), xenmsg_peer_domid(peer), opener),
-			 r == -EMFILE ? "it has too many at once" : strerror(-r));
+			 r == -EMFILE ? "too many are open" : strerror(-r));
 }
 
 /* Takes the next stream, if there is one. Returns as xenmsg_accept(), but for -ECONNREFUSED. */

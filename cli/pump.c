@@ -47,6 +47,7 @@ struct pump {
 	void *userdata;
 	bool is_done, broken;
 	bool ends_with_right;
+	bool (*refuses)(const char *bytes, size_t size); /* what comes first from the right; NULL: nothing */
 	struct event *later; /* LINGER_S or LOOK_MS, once a direction is dropped */
 };
 
@@ -322,6 +323,11 @@ static void on_readable(evutil_socket_t fd, short what, void *userdata)
 		pass_on_end(direction);
 		return;
 	}
+	if (!direction->used && direction == &direction->pump->back && direction->pump->refuses &&
+	    direction->pump->refuses(bytes, (size_t)size)) {
+		finish(direction->pump, EPROTO, direction->from);
+		return;
+	}
 	direction->used = true;
 	if (direction->dropped)
 		return;
@@ -454,6 +460,11 @@ void pump_catch_up(struct pump *pump)
 void pump_ends_with_right(struct pump *pump)
 {
 	pump->ends_with_right = true;
+}
+
+void pump_refuse(struct pump *pump, bool (*refuses)(const char *bytes, size_t size))
+{
+	pump->refuses = refuses;
 }
 
 bool pump_has_brought(const struct pump *pump)

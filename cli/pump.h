@@ -14,6 +14,7 @@
  */
 
 #include <stdbool.h>
+#include <stddef.h>
 
 struct event_base;
 struct xenmsg_stream;
@@ -46,6 +47,8 @@ void pump_catch_up(struct pump *pump);
  * can be read at the left without waiting.
  * Unless the left end has ended, too, pump_free() then breaks what leads to the right. */
 void pump_ends_with_right(struct pump *pump);
+/* Ends the pump with EPROTO if what comes first from the right end is refused; it isn't carried then. */
+void pump_refuse(struct pump *pump, bool (*refuses)(const char *bytes, size_t size));
 /* Returns whether anything has come from the right end. */
 bool pump_has_brought(const struct pump *pump);
 /* Returns whether the right end has taken no more before the left one has ended. */

@@ -13,7 +13,7 @@ from protocol import Program
 SERVERS = {"recv": ["recv", "x"], "serve": ["serve", "x", "--", "cat"], "listen": ["listen", "x"],
            "listen, each": ["listen", "x", "--", "sh", "-c", "exec sleep 1000"], "listen --run": ["listen", "--run", "x", "--", "cat"]}
 CLIENTS = {"send": ["send", "x"], "call": ["call", "x"], "connect": ["connect"], "run": ["run"]}
-TO_SEND, TO_CALL, TO_CONNECT = (f"it takes {kind}s: xenmsg {verb} {{}}:x" for kind, verb in (
+TO_SEND, TO_CALL, TO_CONNECT = (f"that endpoint takes {kind}s: xenmsg {verb} {{}}:x" for kind, verb in (
     ("message", "send"), ("call", "call"), ("stream", "connect")))
 # What is said to those that don't fit each other, by the domain, and the exit code.
 WRONG = {
@@ -23,14 +23,13 @@ WRONG = {
     ("call", "listen"): (TO_CONNECT, EXIT_ERROR),
     ("connect", "recv"): (TO_SEND, EXIT_ERROR),
     ("connect", "serve"): (TO_CALL, EXIT_ERROR),
-    ("connect", "listen --run"): ("is it served by 'xenmsg listen --run'? Then: xenmsg run {}:x", EXIT_UNKNOWN),
+    ("connect", "listen --run"): ("does 'xenmsg listen --run' serve it? Then: xenmsg run {}:x", EXIT_UNKNOWN),
     ("run", "recv"): (TO_SEND, 255),
     ("run", "serve"): (TO_CALL, 255),
-    ("run", "listen"): ("If a plain 'xenmsg listen' serves it: xenmsg connect {}:x", 255),
+    ("run", "listen"): ("'xenmsg listen' without --run serves that endpoint; try xenmsg connect", 255),
+    ("run", "listen, each"): ("If a plain 'xenmsg listen' serves it: xenmsg connect {}:x", 255),
 }
 WRONG |= {(client, other): WRONG[client, "listen"] for client in ("send", "call") for other in ("listen, each", "listen --run")}
-WRONG["run", "listen, each"] = WRONG["run", "listen"]
-
 
 RIGHT = {("send", "recv"), ("call", "serve"), ("connect", "listen"), ("connect", "listen, each"), ("run", "listen --run")}
 
@@ -63,7 +62,7 @@ def test_where_several_kinds_are_taken_all_verbs_are_named(one, two):
         assert program.request(BIND, bind_payload("x", MESSAGES | CALLS), 1)[0] == 0
         eventually(lambda: "x" in [entry["name"] for entry in one.json("endpoints", "2")], "it is seen")
         said = one.xenmsg("connect", "2:x").stderr.decode()
-        assert "not for streams: it takes messages (xenmsg send) or calls (xenmsg call)" in said and said.count("\n") == 1
+        assert "that endpoint takes messages and calls: xenmsg send or call 2:x" in said and said.count("\n") == 1
 
 
 def test_run_waits_no_longer_than_10_s_for_an_answer(one):
@@ -76,7 +75,7 @@ def test_who_says_nothing_to_a_run_server_is_broken_off(one):
     one.popen("listen", "--run", "x", "--", "cat", binds="x")
     silent = one.popen("connect", "self:x", stdin=subprocess.PIPE)
     assert silent.wait(timeout=60) == EXIT_UNKNOWN
-    assert b"is it served by 'xenmsg listen --run'? Then: xenmsg run self:x" in silent.stderr.read()
+    assert b"does 'xenmsg listen --run' serve it? Then: xenmsg run self:x" in silent.stderr.read()
 
 
 def test_xensim_names_what_was_meant(host):
