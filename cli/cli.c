@@ -92,6 +92,19 @@ int cli_check_endpoint(const char *command, const char *typed)
 		typed);
 }
 
+int cli_check_each(const char *command, char **words, int (*check)(const char *command, const char *typed))
+{
+	int code = 0;
+
+	for (char **word = words; *word && !code; word++) {
+		code = check(command, *word);
+		for (char **other = words; other < word && !code; other++)
+			if (!strcmp(*other, *word))
+				code = cli_usage(command, "'%s' is given twice", *word);
+	}
+	return code;
+}
+
 /* ---- notes ------------------------------------------------------------------------------------ */
 
 bool cli_is_watched(const struct cli *cli)

@@ -67,6 +67,8 @@ int cli_usage(const char *command, const char *format, ...) __attribute__((forma
  * complaint. */
 int cli_check_address(const char *command, const char *typed);
 int cli_check_endpoint(const char *command, const char *typed);
+/* Checks words, which end with NULL, by one of these, and that none is given twice. */
+int cli_check_each(const char *command, char **words, int (*check)(const char *command, const char *typed));
 /* Finds the command to be run, which follows the first "--" and ends with NULL; returns NULL if there is
  * none. Leaves in `argv` what is before it, counted in *argc, so that getopt finds options anywhere there. */
 char **cli_command(int *argc, char **argv);
@@ -127,9 +129,6 @@ void cli_note_typing(const struct cli *cli, const char *what);
 bool cli_is_away(struct xenmsg *conn, const char *address);
 /* Returns the words that came with an error, "" if they say no more than the error means. */
 const char *cli_said(const char *reason, int error);
-/* -EPROTOTYPE, of a program that connects. */
-#define CLI_NO_STREAMS                                                                                       \
-	"that endpoint is there, but not for streams: it takes messages (xenmsg send) or calls (xenmsg call)"
 /* Returns which limit of this process an errno is about, in brackets behind a blank; "": none. */
 const char *cli_limit_of(int error);
 /* Returns whether this process may open so many descriptors more. */

@@ -308,9 +308,8 @@ int cmd_recv(struct cli *cli, int argc, char **argv)
 		return cli_usage("recv", "--confirm is for --exec");
 	if (recv.command.jobs > 1 && (!recv.command.text || recv.confirm))
 		return cli_usage("recv", "--jobs is for --exec without --confirm");
-	for (int i = optind; i < argc; i++)
-		if (cli_check_endpoint("recv", argv[i]))
-			return EXIT_USAGE;
+	if (cli_check_each("recv", argv + optind, cli_check_endpoint))
+		return EXIT_USAGE;
 	recv.endpoints = recv.lasting.subject = endpoints = joined(argv + optind);
 	code = lasting_open(&recv.lasting, &conn);
 	if (code) {

@@ -227,15 +227,6 @@ static int read_queue(struct subscribe *subscribe, uint64_t queue, const char *k
 	return 0;
 }
 
-/* The list ends with NULL. Returns 0 or an exit code. */
-static int check_addresses(char **addresses)
-{
-	for (; *addresses; addresses++)
-		if (cli_check_address("subscribe", *addresses))
-			return EXIT_USAGE;
-	return 0;
-}
-
 /* Returns an exit code. */
 static int subscribe_all(const struct subscribe *subscribe, struct xenmsg *conn)
 {
@@ -282,7 +273,7 @@ int cmd_subscribe(struct cli *cli, int argc, char **argv)
 		return cli_usage("subscribe", "--json, --raw and --exec exclude each other");
 	code = read_queue(&subscribe, queue, keep);
 	if (!code)
-		code = check_addresses(argv + optind);
+		code = cli_check_each("subscribe", argv + optind, cli_check_address);
 	if (code)
 		return code;
 	subscribe.addresses = argv + optind;

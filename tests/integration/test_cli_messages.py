@@ -464,7 +464,7 @@ WRONG = (
     ["send", "--timeout", "soon", "self:x", "a"], ["send", "--timeout", "-1", "self:x", "a"],
     ["send", "--no-wait", "--timeout", "1", "self:x", "a"], ["send", "--nonsense"], ["send", "--file"],
     ["recv"], ["recv", "--jobs", "2", "a"], ["recv", "--jobs", "2", "--confirm", "--exec", "x", "a"], ["recv", "a.b"], ["recv", ""],
-    ["recv", "x" * 64], ["recv", "--count", "0", "a"], ["recv", "--count", "-1", "a"], ["recv", "--json", "--raw", "a"],
+    ["recv", "x" * 64], ["recv", "a", "b", "a"], ["subscribe", "self:a", "self:a"], ["recv", "--count", "0", "a"], ["recv", "--count", "-1", "a"], ["recv", "--json", "--raw", "a"],
     ["recv", "--confirm", "a"], ["send", "self:x", "--file", ""], ["recv", "--exec", "", "a"], ["listen", "a", "--"], ["listen", "--run", "a", "--"], ["nonsense"], [])
 
 
