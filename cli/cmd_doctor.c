@@ -201,13 +201,13 @@ static void store_failed(struct doctor *doctor, int error)
 	else if (getenv("XENSTORED_PATH")) /* libxenstore looks nowhere else then */
 		ill(doctor, EXIT_OTHER, "xenstore",
 		    "is xenstored's socket there, or the device xenbus? else name the right place, or unset XENSTORED_PATH",
-		    "it can't be read at %s, which XENSTORED_PATH names: %s", getenv("XENSTORED_PATH"),
+		    "XenStore can't be read at %s, which XENSTORED_PATH names: %s", getenv("XENSTORED_PATH"),
 		    strerror(error));
 	else
 		ill(doctor, EXIT_OTHER, "xenstore",
 		    "in domain 0: start xenstored (" ADVICE_START(
 			    "xenstored") ", or xen on Debian); in a guest: is there /dev/xen/xenbus, or /proc/xen mounted?",
-		    "it can't be read: %s", strerror(error));
+		    "XenStore can't be read: %s", strerror(error));
 }
 
 static void check_store(struct doctor *doctor)
@@ -239,9 +239,9 @@ static void check_store(struct doctor *doctor)
 	if (polled == 0)
 		ill(doctor, EXIT_OTHER, "xenstore",
 		    "look at xenstored in domain 0: is it running, or stopped, or busy?",
-		    "it hasn't answered within %d s", STORE_ANSWER_MS / 1000);
+		    "XenStore hasn't answered within %d s", STORE_ANSWER_MS / 1000);
 	else if (size > 0)
-		well(doctor, "xenstore", "it answers: this is domain %s", doctor->store_domid);
+		well(doctor, "xenstore", "XenStore answers: this is domain %s", doctor->store_domid);
 	else
 		store_failed(doctor, WIFEXITED(status) && WEXITSTATUS(status) ? WEXITSTATUS(status) : EIO);
 }
@@ -409,8 +409,8 @@ static void check_labels(struct doctor *doctor)
 		label_type(found.gl_pathv[i], type);
 		if (*type && strcmp(type, usual) != 0)
 			warned(doctor, "access", "restorecon -Rv /etc/xenmsg",
-			       "SELinux may deny %s: it has the label %s, and /etc has %s", found.gl_pathv[i],
-			       type, usual);
+			       "SELinux may deny %s, whose label is %s; that of /etc is %s",
+			       found.gl_pathv[i], type, usual);
 	}
 	globfree(&found);
 }
@@ -422,14 +422,14 @@ static void check_cpu(struct doctor *doctor)
 {
 	if (!cpu_has_bounded_atomics())
 		well(doctor, "cpu",
-		     "it lacks LSE (ARMv8.1): a program that writes without end to memory that it shares with a daemon can hold that daemon; see doc/security.md, Known limits");
+		     "this CPU lacks LSE (ARMv8.1): a program that writes without end to memory that it shares with a daemon can hold that daemon; see doc/security.md, Known limits");
 }
 
 static void ill_without_answer(struct doctor *doctor, int error)
 {
 	ill(doctor, EXIT_OTHER, "daemon",
 	    ADVICE_RESTART("xenmsgd") "; before that its log may say why: " ADVICE_LOG("xenmsgd"),
-	    "it runs, but doesn't answer: %s", strerror(-error));
+	    "xenmsgd runs, but doesn't answer: %s", strerror(-error));
 }
 
 static bool check_daemon(struct doctor *doctor, struct xenmsg **conn)

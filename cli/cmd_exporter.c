@@ -127,7 +127,7 @@ static const char *parse_where(struct exporter *exporter, const char *text)
 	if (strncmp(text, "tcp:", 4) == 0)
 		return parse_tcp(exporter, text + 4);
 	if (strncmp(text, "unix:", 5) != 0)
-		return "it must begin with unix: or tcp:";
+		return "ADDRESS must begin with unix: or tcp:";
 	if (!text[5])
 		return "unix: takes a PATH";
 	if (strlen(text + 5) >= sizeof(path->sun_path))

@@ -413,7 +413,7 @@ static void break_socket(void *userdata, int fd, bool ended)
 	} else if (!ended && !has_unread(fd) && !pump_is_hung_up(fd)) {
 		at->forward->has_truncated = true;
 		cli_note(at->forward->cli,
-			 "forward: %s can't be told that the connection broke: it reads an end of file",
+			 "forward: %s can't be told that the connection broke, and reads an end of file",
 			 at->place.text);
 	}
 	close(fd);

@@ -598,7 +598,7 @@ static int test(struct cli *cli, int count, char **words, bool as_json)
 	if (count != 1)
 		return cli_usage("policy test", "policy test takes a FILE, or - for standard input");
 	if (as_json)
-		return cli_usage("policy test", "it has no --json; 'xenmsg policy check' has");
+		return cli_usage("policy test", "policy test has no --json; 'xenmsg policy check' has");
 	return policy_table_check(cli, words[0]);
 }
 

@@ -254,7 +254,7 @@ static int take_words(struct publish *publish, struct publish_words *words, int 
 	if (publish->keys && !words->lines && !each)
 		return cli_usage("publish", "--retain-keys is for --lines and --each");
 	if (publish->keys > XENMSG_KEYS_MAX)
-		return cli_usage("publish", "bad --retain-keys: it is at most %d", XENMSG_KEYS_MAX);
+		return cli_usage("publish", "bad --retain-keys: at most %d", XENMSG_KEYS_MAX);
 	if (words->each_count > XENMSG_KEYS_MAX)
 		return cli_usage("publish", "--each is for %d messages at most", XENMSG_KEYS_MAX);
 	if (words->retain && !words->lines)

@@ -311,7 +311,7 @@ static bool answer(struct job *job)
 		return false;
 	/* Tell the caller what went wrong here. That a caller is gone isn't worth a word. */
 	if (r == -EAGAIN) {
-		fail_job(job, ENOBUFS, "the reply is dropped:", "its caller doesn't read");
+		fail_job(job, ENOBUFS, "the reply is dropped:", "the caller doesn't read");
 		xenmsg_reply_error(job->request, ENOBUFS, NULL, 0);
 	} else if (r == -EMSGSIZE || r == -ENOMEM) {
 		xenmsg_reply_error(job->request, (unsigned)-r, NULL, 0);

@@ -85,8 +85,9 @@ static void on_change(void *userdata, const struct xenmsg_change *change)
 {
 	if (change->kind == XENMSG_NOT_SUBSCRIBED)
 		cli_error_because(*cli_said(change->reason, change->error) ? change->reason
-				  : change->error == -EPROTOTYPE	   ? "it is no topic, and passed over"
-									   : "",
+				  : change->error == -EPROTOTYPE
+					  ? "that endpoint is no topic, and passed over"
+					  : "",
 				  "subscribe to", change->endpoint, change->error);
 }
 
@@ -217,9 +218,9 @@ static int read_queue(struct subscribe *subscribe, uint64_t queue, const char *k
 	bool oldest = keep && strcmp(keep, "oldest") == 0;
 
 	if (keep && !oldest && strcmp(keep, "newest") != 0)
-		return cli_usage("subscribe", "bad --keep '%s': it is newest or oldest", keep);
+		return cli_usage("subscribe", "bad --keep '%s': write newest or oldest", keep);
 	if (queue > XENMSG_QUEUE_MAX)
-		return cli_usage("subscribe", "bad --queue: it is at most %d", XENMSG_QUEUE_MAX);
+		return cli_usage("subscribe", "bad --queue: at most %d", XENMSG_QUEUE_MAX);
 	if (keep && !queue)
 		return cli_usage("subscribe", "--keep is for --queue");
 	subscribe->options = *XENMSG_FLAGS(oldest ? XENMSG_KEEP_OLDEST : 0);

@@ -455,7 +455,7 @@ static int run(struct top *top, int delay_ms)
 	interrupt_catch();
 	screen = open_screen();
 	if (!screen)
-		return cli_usage("top", "it can't use a terminal of the kind '%s'",
+		return cli_usage("top", "a terminal of the kind '%s' can't show it",
 				 getenv("TERM") ? getenv("TERM") : "");
 	code = watch_it(top, delay_ms);
 	endwin();

@@ -98,7 +98,7 @@ static void check_host_policy(struct doctor *doctor, struct json_object *host)
 	const char *mode = text_or(host, "mode", "obey");
 
 	if (!strcmp(mode, "ignore"))
-		well(doctor, "host policy", "it isn't obeyed here: host-policy = ignore");
+		well(doctor, "host policy", "domain 0's rules aren't obeyed here: host-policy = ignore");
 	else if (!at(host, "rules") && !strcmp(mode, "require"))
 		ill(doctor, EXIT_UNREACHABLE, "host policy",
 		    "start xenmsgd in domain 0, of a version that tells it; with presence = private there, its peers must name this domain",
@@ -114,7 +114,7 @@ static void check_denied(struct doctor *doctor, struct json_object *denied)
 
 	if (last)
 		well(doctor, "policy",
-		     "it refuses some: last domain %s, uid %s, to %s (%s time%s); 'xenmsg policy check %s/%s %s' says why, and 'xenmsg policy denied' lists them",
+		     "some are refused: last domain %s, uid %s, to %s (%s time%s); 'xenmsg policy check %s/%s %s' says why, and 'xenmsg policy denied' lists them",
 		     text_or(last, "from", ""), text_or(last, "uid", "0"), text_or(last, "to", ""),
 		     text_or(last, "count", ""), number_at(last, "count") == 1 ? "" : "s",
 		     text_or(last, "from", ""), text_or(last, "uid", "0"), text_or(last, "to", ""));
@@ -205,17 +205,17 @@ void doctor_check_status(struct doctor *doctor, struct json_object *status)
 	well(doctor, "daemon", "xenmsgd %s serves domain %s at %s", text_or(status, "version", ""), domid,
 	     text_or(status, "socket", ""));
 	if (renewed)
-		well(doctor, "daemon", "it took over from xenmsgd %s %s s ago, and programs went on",
+		well(doctor, "daemon", "this one took over from xenmsgd %s %s s ago, and programs went on",
 		     text_or(renewed, "from", ""), text_or(status, "uptime_s", ""));
 	if (doctor->store_domid[0] && strcmp(domid, doctor->store_domid))
 		ill(doctor, EXIT_OTHER, "daemon", "restart xenmsgd; was the domain restored?",
-		    "it takes this for domain %s, and XenStore says %s", domid, doctor->store_domid);
+		    "xenmsgd takes this for domain %s, and XenStore says %s", domid, doctor->store_domid);
 	if (at(store, "connected") && !json_object_get_boolean(at(store, "connected")))
 		ill(doctor, EXIT_OTHER, "daemon", "look at xenstored in domain 0, then restart xenmsgd",
-		    "it has lost XenStore");
+		    "xenmsgd has lost XenStore");
 	else if (json_object_get_double(at(store, "stalled_s")) > 1)
 		ill(doctor, EXIT_OTHER, "daemon", "look at xenstored in domain 0",
-		    "it has been waiting for XenStore for %.0f s",
+		    "xenmsgd has been waiting for XenStore for %.0f s",
 		    json_object_get_double(at(store, "stalled_s")));
 	if (json_object_get_int64(at(grants, "waiting_links")) > 0)
 		ill(doctor, EXIT_LIMIT, "daemon",
@@ -224,7 +224,7 @@ void doctor_check_status(struct doctor *doctor, struct json_object *status)
 		    text_or(grants, "waiting_links", ""), text_or(grants, "used_pages", ""),
 		    text_or(grants, "limit_pages", ""));
 	if (is_partial(status) && !doctor->domain)
-		well(doctor, "policy", "its refusals are shown to " WHO_SEES_ALL " only");
+		well(doctor, "policy", "what policy refuses is shown to " WHO_SEES_ALL " only");
 	check_policy(doctor, at(status, "policy"), at(at(status, "policy"), "of_host"));
 	check_host_policy(doctor, at(at(status, "policy"), "of_host"));
 	check_activation(doctor, status);
@@ -414,11 +414,11 @@ static bool check_endpoint(struct tried_way *way)
 		return no_endpoint(way);
 	if (!strcmp(text_or(way->endpoint, "started", ""), "failed")) {
 		ill(way->doctor, EXIT_NO_ENDPOINT, "endpoint",
-		    "see the log of its program, then start it again",
-		    "%s: it is started on demand, which failed", way->text);
+		    "see the log of its program, then start it again", "%s: its start on demand has failed",
+		    way->text);
 		return false;
 	}
-	well(way->doctor, "endpoint", "%s: it is bound", way->text);
+	well(way->doctor, "endpoint", "%s: a program has bound it", way->text);
 	return true;
 }
 
@@ -427,7 +427,7 @@ static bool check_kind(struct tried_way *way)
 	const struct cli_kind *kind = cli_kind(text_or(way->endpoint, "kind", ""));
 
 	if (kind)
-		well(way->doctor, "kind", "%s: it takes %s (xenmsg %s%s)", way->text, kind->takes,
+		well(way->doctor, "kind", "%s: the program takes %s (xenmsg %s%s)", way->text, kind->takes,
 		     kind->command, kind->or_else);
 	else
 		left_out(way->doctor, "kind", "%s: the daemon there doesn't tell what it takes", way->text);
@@ -560,7 +560,7 @@ static void tell_peer(struct doctor *doctor, struct xenmsg *conn, struct json_ob
 
 	snprintf(step, sizeof(step), "peer %s", asked->domain);
 	if (error == 0) {
-		well(doctor, step, "its daemon answers within %.1f us", (double)asked->rtt_ns / 1e3);
+		well(doctor, step, "the daemon there answers within %.1f us", (double)asked->rtt_ns / 1e3);
 		check_way(doctor, peers, asked->domain);
 		return;
 	}
@@ -660,7 +660,7 @@ static void check_entry(struct doctor *doctor, struct json_object *entry)
 		doctor_check_status(doctor, status);
 		check_links(doctor, status);
 	} else if (number_at(entry, "error") == EACCES) {
-		left_out(doctor, "daemon", "it tells domain 0 nothing: host-sight = none");
+		left_out(doctor, "daemon", "that domain tells domain 0 nothing: host-sight = none");
 	} else {
 		ill(doctor, EXIT_UNREACHABLE, "daemon", "run 'xenmsg doctor' in that domain, and see its log",
 		    "%s", text_or(entry, "why", ""));

@@ -170,7 +170,7 @@ static char *ask_about_start(struct xenmsg *conn, const struct address_parts *pa
 	char *why = NULL;
 
 	if (activation && *text_of(activation, "reason") &&
-	    asprintf(&why, "it is started on demand, which failed: %s; it is tried again in %d s",
+	    asprintf(&why, "that endpoint is started on demand, which failed: %s; the next try is in %d s",
 		     text_of(activation, "reason"),
 		     (int)((number_at(activation, "pause_ms") + 999) / 1000)) < 0)
 		why = NULL;
@@ -187,7 +187,6 @@ static char *ask_about_names(struct xenmsg *conn, const struct address_parts *pa
 	int domain_size = (int)parts->domain.size;
 	struct json_object *endpoints;
 	struct nearest nearest;
-	bool is_listed = false;
 	char *why = NULL;
 
 	if (!parts->endpoint.data || domain_size > DOMAIN_NAME_MAX)
@@ -198,14 +197,9 @@ static char *ask_about_names(struct xenmsg *conn, const struct address_parts *pa
 		 parts->endpoint.data);
 	nearest = nearest_to(typed);
 	endpoints = cli_query(conn, question, NULL, NULL);
-	if (json_object_is_type(endpoints, json_type_array))
-		for (size_t i = 0; i < json_object_array_length(endpoints); i++) {
-			const char *name = text_of(json_object_array_get_idx(endpoints, i), "name");
-
-			is_listed |= strcmp(name, typed) == 0;
-			nearest_try(&nearest, name);
-		}
-	if (is_listed)
+	for (size_t i = 0; i < length_of(endpoints); i++)
+		nearest_try(&nearest, text_of(json_object_array_get_idx(endpoints, i), "name"));
+	if (find_in(endpoints, "name", typed))
 		why = strdup(
 			"that domain lists it, but no program has it now: if it is started on demand, that has "
 			"failed, and 'xenmsg status' there says why; it is tried again within a minute");
@@ -222,20 +216,14 @@ static char *ask_about_names(struct xenmsg *conn, const struct address_parts *pa
 static char *ask_about_binder(struct xenmsg *conn, const char *endpoint)
 {
 	struct json_object *endpoints = cli_query(conn, "endpoints self", NULL, NULL);
+	struct json_object *entry = find_in(endpoints, "name", endpoint);
+	const struct passwd *user = at(entry, "pid") ? getpwuid((uid_t)number_at(entry, "uid")) : NULL;
 	char *why = NULL;
 
-	for (size_t i = 0; !why && i < length_of(endpoints); i++) {
-		struct json_object *entry = json_object_array_get_idx(endpoints, i);
-		const struct passwd *user;
-
-		if (strcmp(text_of(entry, "name"), endpoint) != 0 || !at(entry, "pid"))
-			continue;
-		user = getpwuid((uid_t)number_at(entry, "uid"));
-		if (asprintf(&why, "%s (pid %s, user %s) has bound this endpoint already",
-			     text_or(entry, "comm", "a program"), text_of(entry, "pid"),
-			     user ? user->pw_name : text_of(entry, "uid")) < 0)
-			why = NULL;
-	}
+	if (at(entry, "pid") && asprintf(&why, "%s (pid %s, user %s) has bound this endpoint already",
+					 text_or(entry, "comm", "a program"), text_of(entry, "pid"),
+					 user ? user->pw_name : text_of(entry, "uid")) < 0)
+		why = NULL;
 	json_object_put(endpoints);
 	return why;
 }
@@ -283,7 +271,7 @@ const struct cli_kind *cli_kind(const char *name)
 		{"call", "calls", "call", ""},
 		{"topic", "subscribers", "subscribe", ""},
 		{"stream", "streams", "connect", ", or run if 'xenmsg listen --run' serves it"},
-		{"any", "messages and calls, perhaps streams", "send, call", ""},
+		{"any", "messages and calls", "send or call", ""},
 	};
 
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
@@ -295,7 +283,7 @@ const struct cli_kind *cli_kind(const char *name)
 /* Names the command for what the endpoint takes, where that is known. */
 static char *ask_about_kind(struct xenmsg *conn, const char *address, const struct address_parts *parts)
 {
-	char question[sizeof("endpoints ") + ADDRESS_MAX];
+	char question[sizeof("endpoints ") + ADDRESS_MAX], typed[ENDPOINT_NAME_MAX + 1];
 	int size = (int)strcspn(address, ", "); /* behind it may be words of whoever complains */
 	const struct cli_kind *takes;
 	struct json_object *endpoints;
@@ -305,19 +293,13 @@ static char *ask_about_kind(struct xenmsg *conn, const char *address, const stru
 		return NULL;
 	snprintf(question, sizeof(question), "endpoints %.*s", (int)(parts->endpoint.data - 1 - address),
 		 address);
+	snprintf(typed, sizeof(typed), "%.*s", (int)(address + size - parts->endpoint.data),
+		 parts->endpoint.data);
 	endpoints = cli_query(conn, question, NULL, NULL);
-	for (size_t i = 0; !why && i < length_of(endpoints); i++) {
-		struct json_object *endpoint = json_object_array_get_idx(endpoints, i);
-		const char *name = text_of(endpoint, "name"), *kind = text_of(endpoint, "kind");
-
-		if (strncmp(name, parts->endpoint.data, strlen(name)) != 0 ||
-		    parts->endpoint.data + strlen(name) != address + size)
-			continue;
-		takes = strcmp(kind, "any") ? cli_kind(kind) : NULL;
-		if (takes && asprintf(&why, "it takes %s: xenmsg %s %.*s%s", takes->takes, takes->command,
-				      size, address, takes->or_else) < 0)
-			why = NULL;
-	}
+	takes = cli_kind(text_of(find_in(endpoints, "name", typed), "kind"));
+	if (takes && asprintf(&why, "that endpoint takes %s: xenmsg %s %.*s%s", takes->takes, takes->command,
+			      size, address, takes->or_else) < 0)
+		why = NULL;
 	json_object_put(endpoints);
 	return why;
 }
@@ -455,27 +437,6 @@ static const char *why_unknown(struct xenmsg *conn, const char *address)
 	return r == -EHOSTDOWN ? xenmsg_reason(conn, r) : NULL;
 }
 
-/* Says of what kind the endpoint isn't, by the first word of what was done with it. NULL: it isn't known. */
-static const char *why_wrong_kind(const char *what)
-{
-	static const struct {
-		const char *what, *why;
-	} kinds[] = {
-		{"send",
-		 "that endpoint is there, but not for messages: it takes calls (xenmsg call) or streams (xenmsg connect)"},
-		{"call",
-		 "that endpoint is there, but not for calls: it takes messages (xenmsg send) or streams (xenmsg connect)"},
-		{"connect", CLI_NO_STREAMS},
-		{"run", CLI_NO_STREAMS},
-	};
-	size_t size = strcspn(what, " ");
-
-	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++)
-		if (strlen(kinds[i].what) == size && !strncmp(kinds[i].what, what, size))
-			return kinds[i].why;
-	return NULL;
-}
-
 /* Returns what a time-out of what was tried means. */
 static const char *why_timed_out(struct xenmsg *conn, const char *what, const char *subject)
 {
@@ -528,8 +489,6 @@ int cli_error(struct xenmsg *conn, const char *what, const char *subject, int er
 	if (why)
 		reason = why;
 	else if (conn && !*reason && error == -EHOSTDOWN && (text = why_unknown(conn, subject)))
-		reason = text;
-	else if (!*reason && error == -EPROTOTYPE && (text = why_wrong_kind(what)))
 		reason = text;
 	else if (!*reason && error == -ETIMEDOUT)
 		reason = why_timed_out(conn, what, subject);

@@ -33,7 +33,7 @@ const char *place_parse(struct place *place, const char *text, bool is_source)
 		return text[5] ? NULL : "unix: takes a PATH";
 	}
 	if (strncmp(text, "xen:", 4) != 0)
-		return "it must begin with unix:, tcp: or xen:";
+		return "an address here must begin with unix:, tcp: or xen:";
 	place->kind = PLACE_XEN;
 	place->path = strdup(text + 4);
 	if (is_source)
@@ -59,9 +59,7 @@ const char *place_why_not(const struct place *place, int error)
 {
 	if (error == PLACE_NO_HOST)
 		return "no such host or service is known";
-	if (place->kind != PLACE_XEN)
-		return strerror(-error);
-	return error == -EPROTOTYPE ? CLI_NO_STREAMS : xenmsg_error_text(error);
+	return place->kind == PLACE_XEN ? xenmsg_error_text(error) : strerror(-error);
 }
 
 static int dial_unix(const struct place *place)

@@ -251,7 +251,7 @@ static int on_record(void *userdata, const struct run_record *record)
 	job->started = true;
 	event_del(job->deadline);
 	if (record->size > RUN_GREETING_SIZE && !job->server->takes_arguments) {
-		refuse(job, "it takes no arguments");
+		refuse(job, "that command takes no arguments");
 		return 0;
 	}
 	run_session_send(job->session, RUN_READY, 0, RUN_GREETING, RUN_GREETING_SIZE);

@@ -195,7 +195,8 @@ static void on_host(void *userdata, const char *host, const char *instance, bool
 	 * that it has come is with it. */
 	if (peer && is_other && peer->conversation.since_ms <= said_ms &&
 	    !(up && peer->conversation.state == CONVERSATION_ASKING))
-		conversation_lose(&peer->conversation, EHOSTDOWN, *why ? why : "it was started anew");
+		conversation_lose(&peer->conversation, EHOSTDOWN,
+				  *why ? why : "its xenmsgd was started anew");
 	if (peer && !up)
 		other_host_free(peer);
 	log_limited(LOG_PRESENCE, log_by_host(host), LOG_LEVEL_INFO, "host %s is %s%s%s", host,

@@ -268,7 +268,7 @@ static void take(struct presence *presence, struct present_host *host, const str
 	copy(host->gateway, sizeof(host->gateway), said->gateway);
 	copy(host->instance, sizeof(host->instance), said->instance);
 	if (!said->up)
-		set_up(presence, host, false, true, said->heard_ms, "it has stopped");
+		set_up(presence, host, false, true, said->heard_ms, "its gateway has stopped");
 	else if (!host->up || others)
 		set_up(presence, host, true, others, said->heard_ms, "");
 }
@@ -330,7 +330,8 @@ static void tick_host(struct presence *presence, struct present_host *host, uint
 	if (now_ms - host->heard_ms < presence->dead_after_ms)
 		return;
 	if (host->up)
-		set_up(presence, host, false, true, now_ms, "it hasn't been heard of for dead-after");
+		set_up(presence, host, false, true, now_ms,
+		       "its gateway hasn't been heard of for dead-after");
 	HASH_DEL(presence->hosts, host);
 	free(host);
 }

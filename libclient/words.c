@@ -32,13 +32,13 @@ const char *xenmsg_error_text(int error)
 		 "or which one is missing"},
 		{EINVAL, "an address, a name, an option or a size isn't valid"},
 		{ENODATA,
-		 "its policy can't decide yet: a rule needs the name of this domain, and it isn't known "
+		 "the policy there can't decide yet: a rule needs the name of this domain, which isn't known "
 		 "there; names come from xenmsgd in domain 0"},
 		{EHOSTDOWN, "no such domain, or no xenmsgd runs in it; 'xenmsg peers' lists who is there"},
 		{EHOSTUNREACH,
 		 "a link to that domain can't be made; 'xenmsg status' and the log of xenmsgd say why"},
 		{EOPNOTSUPP,
-		 "the program there can't tell other hosts from its own: it listens without "
+		 "the program there can't tell other hosts from its own, since it listens without "
 		 "XENMSG_FROM_HOSTS"},
 		{ETIMEDOUT, "timed out; it was certainly not done"},
 		{ENOBUFS, "over a limit; 'xenmsg status' shows the limits and who uses them"},
@@ -55,9 +55,9 @@ const char *xenmsg_error_text(int error)
 		 "delivered"},
 		{EREMOTEIO, "the program there has answered with an error of its own"},
 		{EPROTOTYPE,
-		 "that endpoint is there, but not for this: it takes messages, calls or streams, not all of "
+		 "that endpoint is there, but not for this: each takes messages, calls or streams, not all of "
 		 "them"},
-		{EEXIST, "it is bound, or subscribed to, already"},
+		{EEXIST, "that endpoint is bound, or subscribed to, already"},
 		{EPROTO, "the local xenmsgd breaks the protocol; are both of the same version?"},
 		{ECHILD, "the connection was opened before fork(), by another process"},
 		{EMFILE, "Too many open files: this program's limit of descriptors (ulimit -n) is too low"},
@@ -75,7 +75,7 @@ const char *words_of_reset(uint32_t flags)
 		return "the program there has died, or left without a word; whether it was "
 		       "delivered can't be known";
 	case RESET_BY_LOSS:
-		return "its domain, or the xenmsgd there, is gone; whether it was delivered can't be known";
+		return "the domain there, or its xenmsgd, is gone; whether it was delivered can't be known";
 	default:
 		return NULL;
 	}

@@ -136,7 +136,7 @@ bool address_part_copy(struct address_part part, char *to, size_t room)
 static const char *mistake_in(const struct address_parts *parts)
 {
 	if (!parts->endpoint.data)
-		return "it has no colon; write DOMAIN:ENDPOINT";
+		return "there is no colon; write DOMAIN:ENDPOINT";
 	if (parts->host.data && !host_name_is_valid(parts->host.data, parts->host.size))
 		return "the part before the slash can't be a host's name: a-z, 0-9 and -";
 	if (parts->domain.size == 0)

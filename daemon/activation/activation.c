@@ -170,7 +170,7 @@ void activation_launch(struct activation *activation)
 			 "systemd can't be asked: %s (is D-Bus there? systemctl start dbus.socket)",
 			 strerror(-error));
 	else
-		snprintf(why, sizeof(why), "it can't be started: %s", strerror(-error));
+		snprintf(why, sizeof(why), "the program can't be started: %s", strerror(-error));
 	fail(activation, why);
 }
 

@@ -118,7 +118,7 @@ static void take_packet(struct gateway_socket *socket, const char *text, size_t 
 	struct gateway_packet packet;
 
 	if (gateway_decode(text, size, &packet) < 0)
-		let_go(socket, "it has sent something that can't be read");
+		let_go(socket, "the gateway has sent something that can't be read");
 	else if (!socket->greeted)
 		take_hello(socket, &packet);
 	else
@@ -147,9 +147,9 @@ static void on_turn(struct task *task)
 		if (size == -EAGAIN)
 			return;
 		if (size == -EBADMSG)
-			let_go(socket, "it has sent descriptors");
+			let_go(socket, "the gateway has sent descriptors");
 		else if (size <= 0)
-			let_go(socket, "it has closed its connection");
+			let_go(socket, "the gateway has closed its connection");
 		else
 			take_packet(socket, text, (size_t)size);
 	}
@@ -189,7 +189,7 @@ static const char *admit(struct gateway_socket *socket, int fd, uid_t uid, struc
 	if (!may_be_it(socket, uid))
 		return "this user may not be the gateway: see [hosts] user in xenmsgd.conf(5)";
 	if (socket->fd >= 0 && has_gone(socket)) /* and its successor is quick */
-		let_go(socket, "it has closed its connection");
+		let_go(socket, "the gateway has closed its connection");
 	if (socket->fd >= 0)
 		return "another gateway is connected";
 	if (charge_add(charge, QUOTA_DESCRIPTORS, 1) < 0)

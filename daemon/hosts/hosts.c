@@ -458,7 +458,7 @@ static void on_packet(void *userdata, const struct gateway_packet *packet)
 	host = note(hosts, packet->host);
 	if (!host)
 		log_limited(LOG_PRESENCE, LOG_BY_US, LOG_LEVEL_WARNING,
-			    "host %s is ignored: it is this one, or there are too many", packet->host);
+			    "host %s is ignored: that is this one, or there are too many", packet->host);
 	else if (packet->type == GATEWAY_HOST)
 		take_host(hosts, host, packet);
 	else if (packet->type == GATEWAY_CONNECTED)

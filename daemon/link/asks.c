@@ -152,7 +152,7 @@ static const char *why_no_hosts(int error)
 	case EHOSTDOWN:
 		return "no xenmsgd runs in domain 0, which knows the hosts";
 	case EHOSTUNREACH:
-		return "nothing leads out of this host, as domain 0 says: it needs name under [hosts] in xenmsgd.conf(5), "
+		return "nothing leads out of this host, as domain 0 says, which needs name under [hosts] in xenmsgd.conf(5), "
 		       "and a gateway";
 	default:
 		return asks_why_not(ASK_DOMAINS, error);
@@ -164,7 +164,7 @@ static const char *why_no_status(int error)
 {
 	switch (error) {
 	case EACCES:
-		return "that domain tells domain 0 nothing of itself: it has host-sight = none in its xenmsgd.conf(5)";
+		return "that domain tells domain 0 nothing of itself: host-sight = none is set in its xenmsgd.conf(5)";
 	case EHOSTDOWN:
 		return "no such domain, or no xenmsgd runs in it; 'xenmsg peers' lists who is there";
 	case EHOSTUNREACH:

@@ -73,7 +73,7 @@ static void on_again(int fd, short what, void *userdata)
 	if (clock_ms() >= away_until(link)) {
 		/* If we stood still ourselves, that the peer is back may lie there unread. */
 		if (deadline_is_over(&link->again, AGAIN_MS))
-			give_up(link, link_error_now(link), "it was away for longer than resume-for");
+			give_up(link, link_error_now(link), "the peer was away for longer than resume-for");
 		return;
 	}
 	if (transport_is_there(&link->next))
@@ -217,7 +217,8 @@ static void say_resume(struct link *link)
 
 static void refuse(struct link *link)
 {
-	struct frame_goodbye goodbye = {.error = ECONNRESET, .text = {"it is older than this end", 25}};
+	struct frame_goodbye goodbye = {.error = ECONNRESET,
+					.text = {"that session is older than this end", 35}};
 	uint8_t payload[FRAME_SMALL_MAX];
 
 	attempt_say(&link->attempt, &link->next, FRAME_GOODBYE, 0, payload,
@@ -287,7 +288,7 @@ static void act(struct link *link, const struct resume_facts *facts, const struc
 		say_prove(link);
 		break;
 	case RESUME_DROP:
-		drop(link, "it didn't prove that it is the other end, or went");
+		drop(link, "the peer didn't prove that it is the other end, or went");
 		break;
 	case RESUME_REFUSE:
 		refuse(link);
@@ -328,7 +329,7 @@ static void take_tagged(struct link *link, struct link *own, const struct frame_
 	if (own == link || link->claims)
 		go_on_proving(link, hello);
 	else
-		drop(link, "it means another session");
+		drop(link, "the peer means another session");
 }
 
 static bool take_hello(struct link *link, const uint8_t *payload, uint32_t length)
@@ -355,7 +356,7 @@ static bool take_hello(struct link *link, const uint8_t *payload, uint32_t lengt
 	}
 	if (memcmp(hello.token, session->token, sizeof(session->token)) != 0) {
 		link_note_meant(link, hello.token);
-		drop(link, "it means another session");
+		drop(link, "the peer means another session");
 		return true;
 	}
 	go_on_proving(link, &hello);
@@ -458,7 +459,7 @@ static void on_next(void *userdata)
 			return;
 	}
 	if (r != 0)
-		drop(link, "it says something else");
+		drop(link, "the peer says something else");
 	else if (state == TRANSPORT_CLOSED)
 		give_up(link, link_error_now(link), "the peer's daemon has gone");
 	else if (state == TRANSPORT_LEFT && link->claims && link->session.is_hidden)

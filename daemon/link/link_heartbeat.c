@@ -79,7 +79,7 @@ static void look_at_answer(struct link *link)
 
 	if (clock_ms_since(link->asked_ms) >= patience_ms &&
 	    clock_ms_since(link->carried_ms) >= patience_ms && !hop_has_input(link->hop))
-		hop_fail(link->hop, -EPROTO, "it doesn't say whether it is idle");
+		hop_fail(link->hop, -EPROTO, "the peer doesn't say whether it is idle");
 }
 
 /* Whether something of this end is under way, or was a moment ago, or the link is never closed for this. */

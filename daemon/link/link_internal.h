@@ -32,7 +32,7 @@
 #include "wire/hash.h"
 
 /* Why a session ends in order, which status doesn't remember as an error. */
-#define LINK_WAS_IDLE	"it was idle"
+#define LINK_WAS_IDLE	"the link was idle"
 #define LINK_WAS_CLOSED "the peer has closed it"
 
 /* A session that can be resumed, as an end knows it. Positions and what is kept are its hop's. */

@@ -90,7 +90,7 @@ void link_look_at_move(struct link *link)
 	/* With unread input it was we who stood still. */
 	if (link->move.state != MOVE_NOT && !hop_has_input(link->hop) &&
 	    clock_ms_since(link->move.begun_ms) >= link->links->options.dead_after_ms)
-		hop_fail(link->hop, -ETIMEDOUT, "it didn't move in time");
+		hop_fail(link->hop, -ETIMEDOUT, "the link didn't move in time");
 }
 
 /* --- who grants ------------------------------------------------------------------------------- */
@@ -139,7 +139,7 @@ int link_take_decline(struct link *link, const uint8_t *payload, uint32_t length
 		return r;
 	if (link->move.state != MOVE_OFFERED)
 		return -EPROTO;
-	log_debug("%s: it can't map other rings", link->title);
+	log_debug("%s: other rings can't be mapped", link->title);
 	link_drop_move(link, false);
 	link->elastic.declined_until_ms = clock_ms() + DECLINED_MS;
 	return 0;
@@ -195,7 +195,7 @@ static int decline(struct link *link, uint32_t epoch, const char *why)
 {
 	uint8_t declined[4];
 
-	log_debug("%s: it isn't moved to other rings: %s", link->title, why);
+	log_debug("%s: not moved to other rings: %s", link->title, why);
 	return hop_answer(link->hop, FRAME_DECLINE, 0, declined, frame_u32_encode(epoch, declined));
 }
 
@@ -216,7 +216,7 @@ int link_take_offer(struct link *link, const uint8_t *payload, uint32_t length)
 		return -EPROTO;
 	/* Mapping can't be done in pieces, so it isn't done as often as the peer wants. */
 	if (!elastic_may_move(&link->elastic, now, 0))
-		return decline(link, offer.epoch, "it was moved a moment ago");
+		return decline(link, offer.epoch, "the last move was a moment ago");
 	elastic_offered(&link->elastic, now);
 	hop_spend(link->hop, COST_VCHAN);
 	r = maker->map(maker->userdata, link->peer.number,

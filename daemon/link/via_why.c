@@ -25,7 +25,7 @@ static const char *what_is_missing(const struct via *via, uint32_t domid, int er
 	if (error == -EHOSTDOWN)
 		return "and no xenmsgd runs in domain 0 that would relay";
 	if (error == -EOPNOTSUPP)
-		return "and xenmsgd in domain 0 doesn't relay: it has relay = no";
+		return "and xenmsgd in domain 0 has relay = no";
 	return "and domain 0, which would relay, can't be reached, as 'xenmsg doctor 0' explains";
 }
 
@@ -51,7 +51,7 @@ int via_explain(struct via *via, uint32_t domid, uint32_t source, int error)
 	if (!is_ours)
 		log_limited(LOG_UNREACHABLE, LOG_BY_DOMAIN(source), LOG_LEVEL_WARNING,
 			    "domain %u: nothing is relayed to it for domain %u: %s", domid, source,
-			    error == -EOPNOTSUPP ? "its xenmsgd takes nothing relayed: it has relay = no"
+			    error == -EOPNOTSUPP ? "its xenmsgd has relay = no, and takes nothing relayed"
 						 : "there is no link with it");
 	else
 		explain_here(via, domid, what_is_missing(via, domid, error),

@@ -96,7 +96,7 @@ void session_say_goodbye(struct session *session)
 	if (keeps_too_much(session))
 		session_send_goodbye(
 			session, -ENOBUFS,
-			"its user has more memory than he may, and it keeps the memory of before the "
+			"its user has more memory than allowed, and the program keeps that of before the "
 			"last hand-over");
 	else
 		session_send_goodbye(session, -ECONNRESET,
@@ -346,7 +346,7 @@ void session_go_on(struct session *session)
 	event_del(session->greeting_timer);
 	r = session->memory ? offer_memory(session) : pump_again(session);
 	if (r < 0) {
-		session_cut_off(session, r, "it can't go on after the hand-over");
+		session_cut_off(session, r, "the session can't go on after the hand-over");
 		return;
 	}
 	hop_event(session->hop);

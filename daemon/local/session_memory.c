@@ -39,7 +39,7 @@ static void attach(struct session *session)
 		session_pay_for_memory(session, session->memory_fd);
 	}
 	if (r < 0)
-		hop_fail(session->hop, r, "its rings can't be used: %s", strerror(-r));
+		hop_fail(session->hop, r, "the program's rings can't be used: %s", strerror(-r));
 	else
 		session_attached(session);
 }
@@ -70,7 +70,7 @@ void session_use_memory(struct session *session, bool is_gone)
 			return; /* it has rung for something else */
 		r = copy_memory(session);
 		if (r < 0) {
-			hop_fail(session->hop, r, "its memory can't be read: %s", strerror(-r));
+			hop_fail(session->hop, r, "the program's memory can't be read: %s", strerror(-r));
 			return;
 		}
 	} else if (!is_sealed && is_gone) { /* before it has begun, as for want of descriptors */
@@ -79,7 +79,7 @@ void session_use_memory(struct session *session, bool is_gone)
 		return;
 	} else if (!is_sealed) {
 		session->uses_memory = true;
-		hop_fail(session->hop, -EPROTO, "its memory isn't sealed against holes");
+		hop_fail(session->hop, -EPROTO, "the program's memory isn't sealed against holes");
 		return;
 	}
 	attach(session);

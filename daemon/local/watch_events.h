@@ -18,8 +18,8 @@ struct session;
 #define PIECE 4096u
 
 /* Why a pattern is refused that no endpoint's name can match. */
-#define WATCH_NO_ENDPOINT                                                                                    \
-	"no endpoint can have such a name: it is letters, digits, _ and -, begins with a letter or digit, "  \
+#define WATCH_NO_ENDPOINT                                                                                     \
+	"no endpoint can have such a name: that is letters, digits, _ and -, begins with a letter or digit, " \
 	"and in a pattern *, ? and [...] stand for some"
 
 /* Sends an event of a watch, unless the program is cut off, as one is that doesn't read its events. */

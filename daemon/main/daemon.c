@@ -225,7 +225,7 @@ void daemon_hand_over(struct daemon *daemon, const struct daemon_program *progra
 		run_next(program->path, next, self);
 	}
 	log_error("can't hand over: %s; this daemon goes on", strerror(-r));
-	snprintf(why, sizeof(why), "it can't hand over: %s", strerror(-r));
+	snprintf(why, sizeof(why), "xenmsgd can't hand over: %s", strerror(-r));
 	answer_renewal(daemon, -EINVAL, why);
 	daemon->is_handing_over = false;
 	restore_instead_of_stop(daemon);

@@ -220,7 +220,7 @@ int wiring_start_hosts(struct daemon *daemon)
 
 	if (config->host_name && daemon->self.domid != 0) {
 		log_warning(
-			"[hosts] name isn't used here: it is for domain 0's daemon, which leads to other hosts");
+			"[hosts] name isn't used here, but by domain 0's daemon, which leads to other hosts");
 		options.name = NULL;
 	}
 	r = hosts_new(&daemon->hosts, &daemon->relay, &options, &callbacks, daemon);

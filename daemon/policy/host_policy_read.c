@@ -142,7 +142,8 @@ static int on_tag(struct host_reader *reader, const char *name, const char *valu
 
 	if (!endpoint_name_is_valid(name, strlen(name)))
 		return ini_file_complain(&reader->rules.file,
-					 "'%s' can't be a tag: it is made of letters, digits, _ and -", name);
+					 "'%s' can't be a tag, which is made of letters, digits, _ and -",
+					 name);
 	if (!tag && !(tag = tag_new(reader->policy, name)))
 		return ini_file_out_of_memory(&reader->rules.file);
 	if (*value)

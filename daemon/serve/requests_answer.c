@@ -184,7 +184,7 @@ static void renew(struct request_context *context, struct session *session, uint
 	r = context->renew(context->userdata, session, request);
 	if (r < 0)
 		session_reply_error(session, request, -r,
-				    r == -EBUSY ? "it is being renewed already" : strerror(-r));
+				    r == -EBUSY ? "xenmsgd is being renewed already" : strerror(-r));
 }
 
 static struct report *begin_report(struct request_context *context, struct session *session, uint32_t request,
@@ -464,7 +464,7 @@ static void trace_of(struct request_context *context, struct session *session, u
 				    "domains tell domain 0 alone what they see: ask there");
 	else if (question.domid == 0 || !*question.trace || strlen(question.trace) > DOMAIN_NAME_MAX)
 		session_reply_error(session, request, EINVAL,
-				    "it is another domain that is asked, about at most 127 characters");
+				    "another domain is to be asked, about at most 127 characters");
 	else if ((r = asks_ask(context->asks, &question, hop_account(session_hop(session)), on_told, session,
 			       request)) < 0)
 		session_reply_error(session, request, -r, asks_why_not(ASK_TRACE, -r));

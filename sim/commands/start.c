@@ -74,7 +74,7 @@ static int claim_dir(const char *dir)
 	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	if (fd < 0 || fstat(fd, &status) < 0 || status.st_uid != geteuid()) {
 		fprintf(stderr, "xensim: cannot use %s: %s\n", dir,
-			fd < 0 ? strerror(errno) : "it is another user's");
+			fd < 0 ? strerror(errno) : "another user owns it");
 		goto fail;
 	}
 	if (flock(fd, LOCK_EX | LOCK_NB) < 0 || !is_still_there(fd, dir)) {

@@ -16,7 +16,7 @@ def took_over(node):
     return node.log.read_text().count("took over from")
 
 
-MAY_SAY = b"doesn't answer; the daemon goes on as it was", b"it is being renewed already"
+MAY_SAY = b"doesn't answer; the daemon goes on as it was", b"xenmsgd is being renewed already"
 
 
 def renew(node):

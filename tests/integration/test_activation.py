@@ -122,7 +122,7 @@ def test_messages_calls_and_streams_start_programs_both_ways(started):
 def test_what_has_failed_to_start_is_not_proposed(started):
     """Before, the name that was typed was proposed."""
     _, one, two = started(boom="exit 1")
-    for node, words in (two, b"that domain lists it, but no program has it now"), (one, b"it is tried again in "):
+    for node, words in (two, b"that domain lists it, but no program has it now"), (one, b"the next try is in "):
         for address in "1:boom", "1:bom":
             done = node.xenmsg("send", address, "x")
             assert done.returncode == EXIT_NO_ENDPOINT
@@ -382,7 +382,7 @@ def test_a_sender_that_goes_or_gives_up_while_it_waits(started):
 def test_a_program_that_lacks_the_kind_ends_what_waits_for_it(started):
     _, one, _ = started(rev=xenmsg("serve rev -- rev"))
     one_way = one.xenmsg("send", "self:rev", "x")
-    assert one_way.returncode != EXIT_OK and b"it takes calls: xenmsg call self:rev" in one_way.stderr
+    assert one_way.returncode != EXIT_OK and b"that endpoint takes calls: xenmsg call self:rev" in one_way.stderr
 
 
 @needs_systemd
@@ -475,7 +475,7 @@ def test_status_shows_what_nobody_bound_and_a_failed_start(with_unit):
     valid(one.status())
     done = one.xenmsg("send", "self:none", "x")
     assert done.returncode == EXIT_NO_ENDPOINT
-    assert b"it is started on demand, which failed: systemd: Unit none.service not found." in done.stderr
+    assert b"that endpoint is started on demand, which failed: systemd: Unit none.service not found." in done.stderr
     valid(one.status())
 
 

@@ -159,7 +159,7 @@ def test_a_caller_who_reads_no_replies_holds_up_nobody_for_long(nodes):
     assert refused and set(refused) == {(-errno.EREMOTEIO, errno.ENOBUFS)}, refused
     assert all(len(result.data) == 1000000 for result in results if not result.error)
     _, err, _ = server.stop()
-    assert b"its caller doesn't read" in err
+    assert b"the caller doesn't read" in err
 
 
 def test_a_user_with_many_sleeping_callers_holds_nobody_for_long(nodes):
@@ -181,7 +181,7 @@ def test_an_endpoint_of_another_kind_says_so(one, two):
                              ["streams", "call", "2:streams", "x"], ["calls", "connect", "2:calls"]):
         done = one.xenmsg(*arguments)
         assert done.returncode == EXIT_ERROR, arguments
-        assert f"it takes {kind}: xenmsg" in done.stderr.decode()
+        assert f"that endpoint takes {kind}: xenmsg" in done.stderr.decode()
     assert one.xenmsg("call", "2:nothing", "x").returncode == EXIT_NO_ENDPOINT
     assert one.xenmsg("call", "7:calls", "x").returncode == EXIT_UNREACHABLE
     assert one.xenmsg("call", "2:calls:x", "x").returncode == EXIT_USAGE

@@ -92,4 +92,4 @@ def test_xenstore_at_another_place_is_named_if_not_there(one, tmp_path, program,
     assert f"at {elsewhere}, which XENSTORED_PATH names: No such file or directory" in words, words
     os.symlink(one.run_command("sh", "-c", "echo -n $XENSTORED_PATH").stdout, elsewhere)
     words = one.run_command("env", f"XENSTORED_PATH={elsewhere}", one.tool("xenmsg"), "doctor").stdout.decode()
-    assert "it answers: this is domain 1" in words, words
+    assert "XenStore answers: this is domain 1" in words, words

@@ -229,7 +229,7 @@ def test_a_stopped_gateway_says_so(rig):
     _, a, b = rig.two()
     at_a, _ = connected(a, b)
     assert b.stop() == 0
-    assert a.daemon.wait(type="host", host="hostb", up=False)["why"] == "it has stopped"
+    assert a.daemon.wait(type="host", host="hostb", up=False)["why"] == "its gateway has stopped"
     assert ended(at_a) == b""
 
 

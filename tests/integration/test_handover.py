@@ -448,7 +448,7 @@ def test_a_second_hand_over_at_once_is_refused(installed):
         first = node.popen("daemon", "renew")
         it_waits()
         second = node.xenmsg("daemon", "renew")
-        assert second.returncode != EXIT_OK and b"it is being renewed already" in second.stderr, second
+        assert second.returncode != EXIT_OK and b"xenmsgd is being renewed already" in second.stderr, second
         node.send("self:inbox", "before")
     assert first.wait(timeout=60 * PATIENCE) == EXIT_OK
     eventually(lambda: took_over(node) == 1, "the next daemon has taken over")
@@ -506,7 +506,7 @@ def test_status_and_doctor_tell_who_handed_over(one):
         version = one.status()["version"]
         assert one.status()["renewed"] == {"times": times, "from": version}
         assert b"took over from xenmsgd %s then, hand-overs so far: %d\n" % (version.encode(), times) in one.xenmsg("status").stdout
-        assert b"it took over from xenmsgd %s " % version.encode() in one.xenmsg("doctor").stdout
+        assert b"this one took over from xenmsgd %s " % version.encode() in one.xenmsg("doctor").stdout
 
 
 def test_descriptors_and_memory_stay_the_same(one, memory):

@@ -132,7 +132,6 @@ def test_what_cannot_be_asked_gets_an_error(hosts):
                             ("HOST/0", EXIT_USAGE), ("hostb/", EXIT_USAGE), ("a/b/c", EXIT_USAGE)):
             done = node.xenmsg("endpoints", wrong)
             assert done.returncode == code and done.stdout == b"" and wrong.encode() in done.stderr, (wrong, done)
-        assert node.xenmsg("peers", "hostc").returncode == EXIT_UNREACHABLE
         assert node.xenmsg("peers", "no_host").returncode == EXIT_UNREACHABLE, "it is no domain, either"
     here[0].set_policy(IN)
     for node in here.values():
@@ -205,7 +204,7 @@ def test_an_idle_link_between_hosts_is_no_event(hosts):
     next_line = watching(here, "hostb/0")
     assert [next_line() for _ in range(3)] == ["up host hostb", "up domain hostb/0", "up endpoint hostb/0:print"]
     for count in (1, 2, 3):
-        eventually(lambda count=count: here.log.read_text().count("it was idle") + there.log.read_text().count("it was idle") >= count,
+        eventually(lambda count=count: here.log.read_text().count("the link was idle") + there.log.read_text().count("the link was idle") >= count,
                    "the link was closed")
     there.receiver("scan")
     assert next_line() == "up endpoint hostb/0:scan"

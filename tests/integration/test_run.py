@@ -77,7 +77,7 @@ def test_arguments_are_passed_as_they_are_and_only_if_it_says_so(one, two):
     eventually(lambda: "t" not in two.endpoints(), "t is free")
     serve(two, "printf", "[%s]")
     done = one.xenmsg("run", "2:t", "word")
-    assert (done.returncode, done.stdout, done.stderr) == (LOST, b"", b"xenmsg: run 2:t: refused: it takes no arguments\n")
+    assert (done.returncode, done.stdout, done.stderr) == (LOST, b"", b"xenmsg: run 2:t: refused: that command takes no arguments\n")
     assert one.xenmsg("run", "2:t").stdout == b"[]"
     assert one.xenmsg("run", "2:t", "x" * 20000).returncode == EXIT_USAGE
 
@@ -107,7 +107,7 @@ def test_a_domain_with_many_commands_leaves_room_for_others(one, two):
                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, binds="t")
     callers = [one.popen("run", "2:t", stdin=subprocess.PIPE) for _ in range(3)]
     eventually(lambda: [caller.poll() for caller in callers].count(LOST) == 1, "one is refused")
-    assert b"from domain 1 is refused: it has too many at once" in listener.stderr.readline()
+    assert b"from domain 1 is refused: too many are open" in listener.stderr.readline()
     assert two.xenmsg("run", "self:t", data=b"x").stdout == b"x"
     for caller in callers:
         if caller.poll() is None:

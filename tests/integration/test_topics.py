@@ -661,7 +661,7 @@ def test_commands_complain_in_one_line(one):
         assert done.returncode == code and done.stderr.count(b"\n") == 1, done
     one.popen("recv", "inbox", binds="inbox")
     done = one.xenmsg("subscribe", "1:inbox")
-    assert done.returncode == 1 and b"it takes messages: xenmsg send 1:inbox" in done.stderr
+    assert done.returncode == 1 and b"that endpoint takes messages: xenmsg send 1:inbox" in done.stderr
 
 
 # ---- what is told of them ----

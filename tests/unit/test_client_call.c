@@ -340,7 +340,7 @@ BOTH(a_result_is_filled_also_after_einval)
 		assert_int_equal(result.exit_status, 0);
 		assert_string_equal(result.reason,
 				    i & 1 ? xenmsg_error_text(EINVAL)
-					  : "bad address: it has no colon; write DOMAIN:ENDPOINT");
+					  : "bad address: there is no colon; write DOMAIN:ENDPOINT");
 		assert_string_equal(xenmsg_reason(fake.conn, r), result.reason);
 		assert_null(result.reply);
 		assert_null(result.json);

@@ -67,7 +67,7 @@ static const struct {
 	int relays, want;
 	const char *text;
 } missing[] = {
-	{-EOPNOTSUPP, 0, "xenmsgd in domain 0 doesn't relay"},
+	{-EOPNOTSUPP, 0, "xenmsgd in domain 0 has relay = no"},
 	{1, -EHOSTDOWN, "no xenmsgd runs in domain 0"},
 	{1, -ENOLINK, "domain 0, which would relay, can't be reached"},
 };

@@ -80,7 +80,7 @@ test_another_user_is_told_what_to_do() {
 healthy() {
 	on "$1" "xenmsg doctor $(domid "$2") >/tmp/doctor; status=\$?; cat /tmp/doctor
 		for step in xen events grants maps xenstore daemon 'peer $(domid "$2")'; do grep -q \"^ok    \$step \" /tmp/doctor || exit 1; done
-		[ \$status = 0 ] && grep -q 'it answers: this is domain $(domid "$1")\$' /tmp/doctor"
+		[ \$status = 0 ] && grep -q 'XenStore answers: this is domain $(domid "$1")\$' /tmp/doctor"
 }
 
 test_the_doctor_finds_everything_well_in_a_guest() { healthy u1 u2; } # direct

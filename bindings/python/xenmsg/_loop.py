@@ -264,7 +264,7 @@ class Lazy(Generic[T]):
     async def _open(self) -> Link:
         async with self._opening:
             if self._closed:
-                raise make_error(errno.ENOTCONN, "it is closed", -1, None)
+                raise make_error(errno.ENOTCONN, "the connection is closed", -1, None)
             if not self._link:
                 link = await open_link(self._how, forgettable=True)
                 try:
@@ -274,7 +274,7 @@ class Lazy(Generic[T]):
                     raise
                 if self._closed:
                     link.close()
-                    raise make_error(errno.ENOTCONN, "it is closed", -1, None)
+                    raise make_error(errno.ENOTCONN, "the connection is closed", -1, None)
                 self._link = link
             return self._link
 
@@ -302,7 +302,7 @@ class Lazy(Generic[T]):
         self._burst += 1
         while True:
             if self._closed:
-                raise make_error(errno.ENOTCONN, "it is closed", -1, None)
+                raise make_error(errno.ENOTCONN, "the connection is closed", -1, None)
             # Taken and returned without a pause, in which it could be lost by cancelling.
             taken = self._take(link.core)
             if taken is not None:

@@ -394,7 +394,7 @@ class Connection(_Sending, ConnectionState):
         """Waits for the outcome of what was begun here; returns it (None: it was delivered; of a call the reply), or raises its
         Error. When the time is up, TimedOut, and it goes on: outcome.done() is False then."""
         if not self._known(outcome, _until(timeout)):
-            raise make_error(errno.ETIMEDOUT, "it isn't delivered yet", Fate.UNKNOWN, outcome.address)
+            raise make_error(errno.ETIMEDOUT, "the message isn't delivered yet", Fate.UNKNOWN, outcome.address)
         return outcome.result()
 
     def flush(self, timeout: Optional[float] = None) -> None:
