@@ -20,7 +20,7 @@
 #define BUSY_POLL_QUICK_WAITS 4u /* so many in a row make polling worth trying */
 
 struct busy_poll {
-	uint64_t limit;	     /* a wait that is longer isn't quick; 0: never poll */
+	uint64_t limit;	     /* how long to poll; 0: never */
 	uint64_t idle_since; /* 0: no wait goes on */
 	uint32_t quick;	     /* quick waits in a row */
 	uint32_t needed;     /* quick waits before the next poll */
@@ -31,12 +31,16 @@ static inline void busy_poll_init(struct busy_poll *busy_poll, uint64_t limit)
 	*busy_poll = (struct busy_poll){.limit = limit, .needed = BUSY_POLL_QUICK_WAITS};
 }
 
-/* Notes that something was taken in. `polled`: it was found by polling, which was worth it. */
+/* Notes that something was taken in. `polled`: it was found by polling, which was worth it. A wait that was
+ * slept through is longer by two wake-ups, the peer's and ours, which polling would have spared: so it is
+ * quick if it was twice as long. */
 static inline void busy_poll_came(struct busy_poll *busy_poll, uint64_t now, bool polled)
 {
+	uint64_t quick = polled ? busy_poll->limit : 2 * busy_poll->limit;
+
 	if (polled)
 		busy_poll->needed = BUSY_POLL_QUICK_WAITS;
-	if (busy_poll->idle_since && now - busy_poll->idle_since < busy_poll->limit) {
+	if (busy_poll->idle_since && now - busy_poll->idle_since < quick) {
 		if (busy_poll->quick < busy_poll->needed)
 			busy_poll->quick++;
 	} else {

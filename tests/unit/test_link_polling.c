@@ -96,35 +96,35 @@ SCENE_TEST(looking_ends_when_others_need_the_cpu, up_with_busy_poll)
 	assert_true(we_ask_to_be_notified(scene));
 }
 
-SCENE_TEST(link_that_ends_is_not_looked_at, up_with_busy_poll)
-{
-	say_until_polled(scene);
-	close_by_peer(scene);
-	expect_state(scene, LINK_IDLE);
-	assert_false(links_poll(scene->links));
-	greet(scene);
-	assert_true(we_ask_to_be_notified(scene));
-	say_until_polled(scene);
-}
-
 /* Not by what is found in its ring: somebody else knows that it is over. */
-SCENE_TEST(link_that_is_lost_while_it_is_looked_at_is_looked_at_no_more, up_with_busy_poll)
+SCENE_TEST(link_that_ends_while_it_is_looked_at_is_looked_at_no_more, up_with_busy_poll)
 {
-	say_until_polled(scene);
-	lose(scene, true);
-	expect_state(scene, LINK_IDLE);
-	assert_false(links_poll(scene->links));
-	greet(scene);
-	assert_true(we_ask_to_be_notified(scene));
+	for (int is_lost = 0; is_lost < 2; is_lost++) {
+		say_until_polled(scene);
+		is_lost ? lose(scene, true) : close_by_peer(scene);
+		expect_state(scene, LINK_IDLE);
+		assert_false(links_poll(scene->links));
+		greet(scene);
+		assert_true(we_ask_to_be_notified(scene));
+	}
 	say_until_polled(scene);
 	assert_true(links_poll(scene->links));
+}
+
+SCENE_TEST(what_sleeping_alone_has_made_slow_is_looked_for, up_with_busy_poll)
+{
+	for (unsigned times = 0; we_ask_to_be_notified(scene); times++) {
+		assert_true(times <= BUSY_POLL_QUICK_WAITS);
+		time_passed_ms += BUSY_POLL_MS * 3 / 2;
+		say_quickly(scene, 1);
+	}
 }
 
 /* A few quick answers in between make no difference. */
 SCENE_TEST(slow_link_is_never_looked_at, up_with_busy_poll)
 {
 	for (int i = 0; i < 100; i++) {
-		time_passed_ms += BUSY_POLL_MS;
+		time_passed_ms += 2 * BUSY_POLL_MS;
 		say_quickly(scene, BUSY_POLL_QUICK_WAITS);
 		assert_true(we_ask_to_be_notified(scene));
 		assert_false(links_poll(scene->links));
