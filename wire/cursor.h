@@ -135,6 +135,8 @@ static inline void split_two(struct frame_text *text, struct frame_text *second)
  *             code_u32(coder, &thing->size);
  *     }
  *     BOTH_WAYS(thing)
+ *
+ * ENCODES() is for what has something of its own to check when it is read.
  */
 struct coder {
 	bool writes; /* known where it is made, so that each function is compiled for one way */
@@ -143,14 +145,17 @@ struct coder {
 	struct cursor in;
 };
 
-#define BOTH_WAYS(name)                                                                                      \
+#define ENCODES(name)                                                                                        \
 	uint32_t frame_##name##_encode(const struct frame_##name *frame, uint8_t *out)                       \
 	{                                                                                                    \
 		struct coder coder = {.writes = true, .out = out, .start = out};                             \
                                                                                                              \
 		code_##name(&coder, (struct frame_##name *)(uintptr_t)frame); /* which only reads it */      \
 		return (uint32_t)(coder.out - out);                                                          \
-	}                                                                                                    \
+	}
+
+#define BOTH_WAYS(name)                                                                                      \
+	ENCODES(name)                                                                                        \
                                                                                                              \
 	int frame_##name##_decode(const uint8_t *payload, uint32_t length, struct frame_##name *frame)       \
 	{                                                                                                    \
@@ -223,6 +228,18 @@ static inline void code_text(struct coder *coder, struct frame_text *text)
 		coder->out = put_text(coder->out, coder->start, *text);
 	else
 		*text = take_text(&coder->in);
+}
+
+/* A name behind its size. */
+static inline void code_name(struct coder *coder, struct frame_text *name)
+{
+	if (!coder->writes) {
+		name->size = take_u8(&coder->in);
+		name->data = (const char *)take(&coder->in, name->size);
+		return;
+	}
+	*coder->out++ = (uint8_t)name->size;
+	coder->out = put_text(coder->out, coder->start, *name);
 }
 
 /* Appends a text behind those that were written. */

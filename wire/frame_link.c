@@ -41,7 +41,6 @@ uint32_t frame_hello_link_encode(const struct frame_hello_link *hello, uint8_t *
 		(struct frame_hello_link *)(uintptr_t)hello; /* which is only read */
 	struct coder coder = {.writes = true, .out = out, .start = out};
 	struct frame_text version = hello->version;
-	uint8_t size = (uint8_t)hello->host.size;
 
 	code_hello(&coder, written);
 	if (version.size > HELLO_VERSION_MAX)
@@ -51,8 +50,7 @@ uint32_t frame_hello_link_encode(const struct frame_hello_link *hello, uint8_t *
 	code_hello_more(&coder, written);
 	if (!hello->host.size && !hello->is_tagged)
 		return (uint32_t)(coder.out - out);
-	code_u8(&coder, &size);
-	code_text(&coder, &written->host);
+	code_name(&coder, &written->host);
 	if (hello->is_tagged)
 		code_bytes(&coder, written->tags, sizeof(written->tags));
 	return (uint32_t)(coder.out - out);
@@ -71,8 +69,7 @@ int frame_hello_link_decode(const uint8_t *payload, uint32_t length, struct fram
 		return -EPROTO;
 	coder.in.at = (const uint8_t *)hello->version.data + hello->version.size + 1;
 	code_hello_more(&coder, hello);
-	hello->host.size = take_u8(&coder.in);
-	hello->host.data = (const char *)take(&coder.in, hello->host.size);
+	code_name(&coder, &hello->host);
 	if (coder.in.error || !host_name_is_valid(hello->host.data, hello->host.size))
 		hello->host = (struct frame_text){.data = NULL};
 	code_bytes(&coder, hello->tags, sizeof(hello->tags));
@@ -105,22 +102,22 @@ static inline void code_offer(struct coder *coder, struct frame_offer *offer)
 }
 BOTH_WAYS(offer)
 
-uint32_t frame_directory_entry_encode(const struct frame_directory_entry *entry, uint8_t *out)
+static inline void code_directory_entry(struct coder *coder, struct frame_directory_entry *entry)
 {
-	size_t size = entry->name.size < DOMAIN_NAME_MAX ? entry->name.size : DOMAIN_NAME_MAX;
+	uint8_t state = (uint8_t)entry->state;
 
-	put_u32(out, entry->domid);
-	out[4] = (uint8_t)entry->state;
-	if (entry->state == DIRECTORY_CHANGED) {
-		out[5] = entry->leaves;
-		return DIRECTORY_CHANGE;
+	code_u32(coder, &entry->domid);
+	code_u8(coder, &state);
+	if (!coder->writes)
+		entry->state = (enum directory_state)state;
+	if (state == DIRECTORY_CHANGED) {
+		code_u8(coder, &entry->leaves);
+		return;
 	}
-	memcpy(out + 5, entry->uuid, 16);
-	out[21] = (uint8_t)size;
-	if (size)
-		memcpy(out + 22, entry->name.data, size);
-	return 22 + (uint32_t)size;
+	code_bytes(coder, entry->uuid, sizeof(entry->uuid));
+	code_name(coder, &entry->name);
 }
+ENCODES(directory_entry)
 
 static inline void code_directory(struct coder *coder, struct frame_directory *directory)
 {
@@ -135,27 +132,16 @@ BOTH_WAYS(directory)
 
 int frame_directory_next(struct frame_directory *directory, struct frame_directory_entry *entry)
 {
-	struct cursor cursor = {.at = directory->at, .end = directory->end};
-	uint8_t state;
+	struct coder coder = {.in = {.at = directory->at, .end = directory->end}};
 
 	if (directory->count == 0)
 		return 0;
-	entry->domid = take_u32(&cursor);
-	state = take_u8(&cursor);
-	entry->leaves = state == DIRECTORY_CHANGED ? take_u8(&cursor) : 0;
-	if (state == DIRECTORY_CHANGED) {
-		memset(entry->uuid, 0, sizeof(entry->uuid));
-		entry->name = (struct frame_text){"", 0};
-	} else {
-		take_bytes(&cursor, entry->uuid, 16);
-		entry->name.size = take_u8(&cursor);
-		entry->name.data = (const char *)take(&cursor, entry->name.size);
-	}
-	if (cursor.error || entry->domid > DOMID_MAX || state > DIRECTORY_CHANGED ||
+	*entry = (struct frame_directory_entry){.name = {"", 0}};
+	code_directory_entry(&coder, entry);
+	if (coder.in.error || entry->domid > DOMID_MAX || entry->state > DIRECTORY_CHANGED ||
 	    (entry->name.size && !domain_name_is_valid(entry->name.data, entry->name.size)))
 		return -EPROTO;
-	entry->state = (enum directory_state)state;
-	directory->at = cursor.at;
+	directory->at = coder.in.at;
 	directory->count--;
 	return 1;
 }
@@ -185,27 +171,23 @@ static inline void code_ask(struct coder *coder, struct frame_ask *ask)
 }
 BOTH_WAYS(ask)
 
-uint32_t frame_told_entry_encode(const struct frame_told_entry *entry, uint8_t *out)
+static inline void code_told_entry(struct coder *coder, struct frame_told_entry *entry)
 {
-	put_u32(out, entry->number);
-	out[4] = (uint8_t)entry->name.size;
-	if (entry->name.size)
-		memcpy(out + 5, entry->name.data, entry->name.size);
-	return TOLD_ENTRY_SIZE(entry->name.size);
+	code_u32(coder, &entry->number);
+	code_name(coder, &entry->name);
 }
+ENCODES(told_entry)
 
 bool frame_told_next(struct frame_told *told, struct frame_told_entry *entry)
 {
-	struct cursor cursor = {.at = told->at, .end = told->end};
+	struct coder coder = {.in = {.at = told->at, .end = told->end}};
 
 	if (told->count == 0)
 		return false;
-	entry->number = take_u32(&cursor);
-	entry->name.size = take_u8(&cursor);
-	entry->name.data = (const char *)take(&cursor, entry->name.size);
-	if (cursor.error)
+	code_told_entry(&coder, entry);
+	if (coder.in.error)
 		return false;
-	told->at = cursor.at;
+	told->at = coder.in.at;
 	told->count--;
 	return true;
 }
@@ -217,41 +199,32 @@ static inline void code_policy(struct coder *coder, struct frame_policy *policy)
 }
 BOTH_WAYS(policy)
 
-uint32_t frame_told_encode(const struct frame_told *told, uint8_t *out)
+static inline void code_told(struct coder *coder, struct frame_told *told)
 {
-	size_t size = told->count ? (size_t)(told->end - told->at) : 0;
-	uint8_t *at = out + 29;
-
-	put_u32(out, told->number);
-	put_u32(out + 4, told->error);
-	put_u64(out + 8, told->version);
-	put_u32(out + 16, told->flags);
-	put_u32(out + 20, told->domid);
-	put_u32(out + 24, told->count);
-	out[28] = (uint8_t)told->name.size;
-	at = put_text(at, out, told->name);
-	if (size)
-		memcpy(at, told->at, size);
-	return (uint32_t)(at + size - out);
+	code_u32(coder, &told->number);
+	code_u32(coder, &told->error);
+	code_u64(coder, &told->version);
+	code_u32(coder, &told->flags);
+	code_u32(coder, &told->domid);
+	code_u32(coder, &told->count);
+	code_name(coder, &told->name);
+	if (!coder->writes) {
+		told->at = coder->in.at;
+		told->end = coder->in.end;
+	} else if (told->count) {
+		code_bytes(coder, (void *)(uintptr_t)told->at, (size_t)(told->end - told->at));
+	}
 }
+ENCODES(told)
 
 int frame_told_decode(const uint8_t *payload, uint32_t length, struct frame_told *told)
 {
-	struct cursor cursor = cursor_of(payload, length);
+	struct coder coder = {.in = cursor_of(payload, length)};
 	struct frame_told_entry entry;
 	struct frame_told left;
 
-	told->number = take_u32(&cursor);
-	told->error = take_u32(&cursor);
-	told->version = take_u64(&cursor);
-	told->flags = take_u32(&cursor);
-	told->domid = take_u32(&cursor);
-	told->count = take_u32(&cursor);
-	told->name.size = take_u8(&cursor);
-	told->name.data = (const char *)take(&cursor, told->name.size);
-	told->at = cursor.at;
-	told->end = cursor.end;
-	if (cursor.error || told->domid > DOMID_MAX || told->count > TOLD_PART ||
+	code_told(&coder, told);
+	if (coder.in.error || told->domid > DOMID_MAX || told->count > TOLD_PART ||
 	    (told->name.size && !domain_name_is_valid(told->name.data, told->name.size)))
 		return -EPROTO;
 	if (told->flags & TOLD_TEXT) {
