@@ -387,9 +387,10 @@ def test_pip_installs_it_from_the_source_tree(tmp_path):
                           env=dict(os.environ, PKG_CONFIG_PATH=os.path.join(prefix, "lib", "pkgconfig")),
                           capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    done = subprocess.run([sys.executable, "-c", "import xenmsg; print(xenmsg.__file__, xenmsg.Message)"], cwd=tmp_path,
-                          env=dict(os.environ, PYTHONPATH=str(tmp_path / "target")), capture_output=True, text=True, check=False)
-    assert done.stdout.startswith(str(tmp_path / "target")) and "xenmsg.Message" in done.stdout, done.stderr
+    ask = "import importlib.metadata as m, xenmsg as x; print(x.__file__, x.Message, x.__version__ == m.version('xenmsg'))"
+    done = subprocess.run([sys.executable, "-c", ask], cwd=tmp_path, env=dict(os.environ, PYTHONPATH=str(tmp_path / "target")),
+                          capture_output=True, text=True, check=False)
+    assert done.stdout.startswith(str(tmp_path / "target")) and done.stdout.endswith("'xenmsg.Message'> True\n"), done.stdout + done.stderr
     assert (tmp_path / "target" / "xenmsg" / "py.typed").exists()
 
 

@@ -15,7 +15,7 @@ and without, in xenmsg.blocking, the same names:
 """
 
 from . import blocking
-from ._core import Message
+from ._core import Message, __version__
 from ._errors import (Abandoned, Answered, Cancelled, Denied, DomainDown, Error, Exists, Failed, Fate, Full, NoDaemon, NotFound,
                       OverQuota, Reset, TimedOut, TooLarge, Undecided, Unreachable, WrongKind)
 from ._loop import Outcome

@@ -173,14 +173,18 @@ PyMODINIT_FUNC PyInit__core(void);
 PyMODINIT_FUNC PyInit__core(void)
 {
 	PyObject *module, *errors = PyImport_ImportModule("xenmsg._errors");
+	char version[16];
 
 	make_error = errors ? PyObject_GetAttrString(errors, "make_error") : NULL;
 	Py_XDECREF(errors);
 	if (!make_error || pthread_atfork(NULL, NULL, count_fork) != 0)
 		return make_error ? PyErr_NoMemory() : NULL;
 	module = PyModule_Create(&module_definition);
+	snprintf(version, sizeof(version), "%u.%u.%u", XENMSG_VERSION >> 16, XENMSG_VERSION >> 8 & 0xff,
+		 XENMSG_VERSION & 0xff);
 	if (!module || PyModule_AddType(module, &message_type) < 0 ||
-	    PyModule_AddType(module, &outcome_type) < 0 || PyModule_AddType(module, &connection_type) < 0)
+	    PyModule_AddType(module, &outcome_type) < 0 || PyModule_AddType(module, &connection_type) < 0 ||
+	    PyModule_AddStringConstant(module, "__version__", version) < 0)
 		Py_CLEAR(module);
 	return module;
 }

@@ -5,6 +5,8 @@ from ._types import Data
 
 ValueT = TypeVar("ValueT", covariant=True)
 
+__version__: str
+
 class Message:
     data: memoryview
     endpoint: str

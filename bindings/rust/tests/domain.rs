@@ -860,7 +860,7 @@ fn tasks_of_one_connection_use_many_streams_at_once() {
 
 // ---- what harms nobody ----
 
-/// Never dropped, but known to who looks for what is lost.
+/// Never dropped, but known to tools that look for what is lost.
 fn leak<T>(value: T) {
     static LEAKED: Mutex<Vec<usize>> = Mutex::new(Vec::new());
     LEAKED.lock().unwrap().push(Box::into_raw(Box::new(value)) as usize);
