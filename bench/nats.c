@@ -107,8 +107,8 @@ int main(int argc, char **argv)
 	}
 	check("options", natsOptions_Create(&options));
 	check("options", natsOptions_SetURL(options, argv[2]));
-	/* Who asks or answers sends at once: otherwise libnats waits for a millisecond, in case more
-	 * comes. */
+	/* A program that asks or answers sends at once: otherwise libnats waits for a millisecond, in case
+	 * more comes. */
 	check("options", natsOptions_SetSendAsap(options, server || strcmp(argv[4], "stream") != 0));
 	check(argv[2], natsConnection_Connect(&bench.connection, options));
 	natsOptions_Destroy(options);

@@ -10,7 +10,7 @@
  *                            32768
  *
  * A block that isn't delivered is the last one: the empty one doesn't follow. Messages don't tell that their
- * sender has died, as a byte stream would (copy.c), so who gets nothing for a minute gives up.
+ * sender has died, as a byte stream would (copy.c), so a receiver of nothing for a minute gives up.
  *
  *   cc blocks.c $(pkg-config --cflags --libs xenmsg) -o blocks
  */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /*
- * A service that works on thousands of calls at once, in one thread, and stops the work for who has gone or
- * given up. The work here is to wait as many milliseconds as the request says.
+ * A service that works on thousands of calls at once, in one thread, and stops the work for callers that have
+ * gone or given up. The work here is to wait as many milliseconds as the request says.
  *
  *   busy ENDPOINT          in domain 2, say:   busy work
  *

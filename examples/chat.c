@@ -86,7 +86,7 @@ static void say(struct chat *chat, const char *text, size_t size)
 
 		snprintf(address, sizeof(address), "%u:%s", chat->members[i], chat->room);
 		r = xenmsg_begin_send(chat->conn, address, text, size, NULL, on_done, chat, NULL);
-		if (r < 0) /* also -EAGAIN: who doesn't read misses it, for nobody else waits for him */
+		if (r < 0) /* also -EAGAIN: a member that doesn't read misses it, since nobody waits for it */
 			fprintf(stderr, "chat: %s: %s\n", address, xenmsg_error_text(r));
 		else
 			chat->outstanding++;

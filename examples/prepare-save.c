@@ -2,7 +2,8 @@
 
 /*
  * A toolstack tells all guests to prepare for a save, and counts who is ready. It publishes on a topic that
- * keeps the last message, so a guest that comes late prepares, too; who is ready says so by a message.
+ * keeps the last message, so a guest that comes late prepares, too; each guest that is ready says so by a
+ * message.
  *
  *   prepare-save host COUNT [SECONDS]   in domain 0: waits until COUNT guests are ready (30 s), and prints
  *                                       how many are

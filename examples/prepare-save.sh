@@ -22,7 +22,7 @@ fi
 
 seconds=${3:-30}
 round=$(date +%s.%N)
-xenmsg publish --stay "$seconds" prepare-save "$round" & # it is kept for who comes late
+xenmsg publish --stay "$seconds" prepare-save "$round" & # it is kept for latecomers
 publisher=$!
 trap 'kill "$publisher" 2>/dev/null || true' EXIT
 # Each guest counts once, by the domid that the hypervisor tells, and what is of another time doesn't.

@@ -53,7 +53,7 @@ static void outbox_set_ready(struct outbox *outbox, struct sender *sender)
 		DL_DELETE(outbox->ready, sender);
 }
 
-/* Tells who waits for answers on the channel that none comes any more. */
+/* Tells those that wait for answers on the channel that none comes any more. */
 static void outbox_end_caller(struct outbox *outbox, struct sender *sender)
 {
 	if (sender->caller)
@@ -61,7 +61,7 @@ static void outbox_end_caller(struct outbox *outbox, struct sender *sender)
 	sender->caller = NULL;
 }
 
-/* Tells who waits for room on the channel that there is some. */
+/* Tells those that wait for room on the channel that there is some. */
 static void outbox_tell_room(struct outbox *outbox, struct sender *sender)
 {
 	if (sender->rooms)

@@ -42,7 +42,7 @@ struct link_session {
 	uint8_t token[PROOF_ID_SIZE]; /* names it */
 	uint8_t secret[PROOF_SECRET_SIZE];
 	uint8_t peer_instance[PROOF_ID_SIZE];
-	bool is_hidden; /* both ends name it by tags, so who hasn't its secret isn't told that it is */
+	bool is_hidden; /* both ends name it by tags, so a peer without its secret isn't told that it is */
 	uint32_t epoch, confirmed; /* the last epoch in which the other end was heard */
 	uint64_t away_ms;	   /* when it was lost */
 };

@@ -162,9 +162,9 @@ static bool is_dead(struct peer *peer, const char *instance)
 	return peer->dead_instance[0];
 }
 
-/* Removes what the peer's dead daemon has left, as its next one would: who has no link with it has seen
- * nothing die. Who takes its presence for gone is to find nothing else. If the next one was faster, it writes
- * its leaves again (peers_mend.h). */
+/* Removes what the peer's dead daemon has left, as its next one would: a daemon without a link with it has
+ * seen nothing die, and one that takes its presence for gone is to find nothing else. If the next one was
+ * faster, it writes its leaves again (peers_mend.h). */
 static void clear_away(const struct peer *peer)
 {
 	char root[PEERS_ROOT_SIZE], path[PEERS_PATH_SIZE];

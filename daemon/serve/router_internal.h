@@ -24,8 +24,8 @@ struct binder *router_binder(const struct endpoint *endpoint, const struct sessi
 /* --- router_channels.c */
 /* Returns the next channel that this hop has accepted for an endpoint. NULL: there is none. */
 struct channel *router_next_accepted(const struct hop *hop, uint32_t *number);
-/* Returns whose turn it is to be given a channel: of those that share the endpoint who has the least to do,
- * but not on this hop (NULL: on whichever). NULL: nobody's. */
+/* Returns whose turn it is to be given a channel: of those that share the endpoint the one with the least to
+ * do, but not on this hop (NULL: on whichever). NULL: nobody's. */
 struct binder *router_next_binder(const struct endpoint *endpoint, const struct hop *but);
 /* Counts what one of them was given. */
 void router_note_given(struct router *router, const struct channel *channel);

@@ -23,7 +23,7 @@ def state(host):
 
 
 def test_a_backend_follows_its_frontend(xen_host):
-    # As libxl has it: who owns a half is the domain that it is of, and the other one may read it.
+    # As libxl has it: a half is owned by the domain that it is of, and the other one may read it.
     for path, owner, reader in ((FRONT, 1, 0), (BACK, 0, 1)):
         xen_host.run(0, "xenstore-write", f"{path}/state", "1")
         xen_host.run(0, "xenstore-chmod", "-r", path, f"n{owner}", f"r{reader}")

@@ -109,7 +109,7 @@ int hv_call_life(struct hv_client *client, const struct sim_request *request)
 		return -EPERM;
 	if (request->op == SIM_OP_UNPAUSE)
 		return hv_domain_count_pause(domain, false);
-	/* Xen refuses it who asks, and would end the host with a domain 0 that shuts down. */
+	/* Xen refuses it to its caller, and would end the host with a domain 0 that shuts down. */
 	if (domain == client->domain)
 		return -EINVAL;
 	switch (request->op) {

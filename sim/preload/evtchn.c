@@ -486,7 +486,7 @@ static int read_token(int fd, uint64_t *token)
 }
 
 /*
- * The driver wakes who waits, and makes an edge for epoll, when an event comes into an empty ring; the
+ * The driver wakes waiters, and makes an edge for epoll, when an event comes into an empty ring; the
  * eventfd makes one for each. So who watches a device for edges is woken once, and again when the ring was
  * emptied meanwhile: as a level that is shown once.
  */

@@ -67,8 +67,8 @@ static const char *absolute(const char *path, char *buffer)
 	return length > 0 && length < PATH_MAX ? buffer : NULL;
 }
 
-/* glibc's header says that it isn't NULL, so the compiler would leave out who asks; but programs of Rust pass
- * NULL to statx(), to see whether the kernel has it. */
+/* glibc's header says that it isn't NULL, so the compiler would leave out the question; but programs of Rust
+ * pass NULL to statx(), to see whether the kernel has it. */
 static inline const char *as_it_came(const char *path)
 {
 	__asm__("" : "+r"(path));

@@ -39,7 +39,7 @@ ask() {
 	eval "on \"\$domain_of_$tag\" \"echo '$*' >$dir/in; read -r answer <$dir/out; echo \\\"\\\$answer\\\"\""
 }
 
-# kill_program TAG: by SIGKILL; end_program TAG: in order. Who has ended may still wait for an init to take notice.
+# kill_program TAG: by SIGKILL; end_program TAG: in order. A program that has ended may still wait for an init to take notice.
 kill_program() {
 	local dir
 	has_ended "$1"

@@ -6,11 +6,11 @@
  * on demand and have no file here, their channels, what lies in the programs' rings, other hosts, names, the
  * host's policy, and watches of two sessions with what they were told, which meet domains that are there, or
  * are others now. What is taken must go on: it gets rings and passes, and watches are compared with what is
- * there, and handed over once more. Whatever is wrong, nothing is left, and who has no bad section is there,
- * with its channels. Where all of an image is good, each section is spoilt in turn, and only those end whose
- * it is. Seeds are made by XENMSG_SEEDS=DIRECTORY tests/unit/test_image, test_topic_image, test_stream_image,
- * test_activation, test_hosts_image, test_host_watches, test_told_image, test_watches_image and
- * test_memory_lives.
+ * there, and handed over once more. Whatever is wrong, nothing is left, and an owner without a bad section is
+ * there, with its channels. Where all of an image is good, each section is spoilt in turn, and only those end
+ * whose it is. Seeds are made by XENMSG_SEEDS=DIRECTORY tests/unit/test_image, test_topic_image,
+ * test_stream_image, test_activation, test_hosts_image, test_host_watches, test_told_image,
+ * test_watches_image and test_memory_lives.
  */
 
 #include <sys/socket.h>
@@ -344,8 +344,8 @@ static void read_all(struct image *image, struct image_hops *hops, struct progra
 	}
 }
 
-/* Who has no bad section is as it was. `may_end`: those that have one. A stream that waits for a program ends
- * with it. */
+/* An owner without a bad section is as it was. `may_end`: those that have one. A stream that waits for a
+ * program ends with it. */
 static void check_others(const struct image_hops *hops, const struct seen *seen, const bool may_end[SEEN])
 {
 	for (uint32_t i = 0; i < hops->count && i < SEEN; i++) {

@@ -4,11 +4,11 @@
  * or has failed if the file can't be run. The unit is active until that has ended, and isn't started a
  * second time before. What it is asked for goes to standard output.
  *
- * Before a job is done whose unit's name begins with "forged", somebody else on the bus tells who has asked
- * that it has failed, that a job of another unit is done, and that the unit has changed; and tries to pass a
- * descriptor, which is said on standard output if the bus refuses it. The words of a unit that begins with
- * "escaped" would write to a terminal. Before the job of a unit that begins with "reborn" has failed, systemd
- * is on the bus by another connection, as after a daemon-reexec.
+ * Before a job is done whose unit's name begins with "forged", somebody else on the bus tells the one that
+ * asked that it has failed, that a job of another unit is done, and that the unit has changed; and tries to
+ * pass a descriptor, which is said on standard output if the bus refuses it. The words of a unit that begins
+ * with "escaped" would write to a terminal. Before the job of a unit that begins with "reborn" has failed,
+ * systemd is on the bus by another connection, as after a daemon-reexec.
  *
  * Whoever asks for the unit of a process is xenmsgd.service; what its job does stands in the file FOLDER/job:
  * without that it has none.

@@ -30,7 +30,7 @@ static bool is_pipe(int fd)
 	return fstat(fd, &status) == 0 && S_ISFIFO(status.st_mode);
 }
 
-/* Whatever it is: nothing of this may matter to who has the other end. What fails, fails. */
+/* Whatever it is: nothing of this may matter to the other end. What fails, fails. */
 static void spoil(int fd, pid_t daemon)
 {
 	const uint64_t most = 0xfffffffffffffffe;

@@ -73,7 +73,7 @@ static bool put_leaf(struct attacker *attacker, struct session *session)
 	return write_node(attacker, session, path, text);
 }
 
-/* A hello for another vchan each time: who takes it for a new attempt makes one. */
+/* A hello for another vchan each time: a daemon that takes it for a new attempt makes one. */
 static bool put_hello(struct attacker *attacker, struct session *session)
 {
 	char path[64], text[128];

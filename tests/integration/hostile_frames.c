@@ -137,7 +137,7 @@ static bool put_cancel(struct attacker *attacker, struct session *session)
 				  session->next / CHANNELS % messages * MESSAGE_SIZE + STATE_AT);
 }
 
-/* A channel with all that may be sent on it at once; the first of several fill the ring of who doesn't
+/* A channel with all that may be sent on it at once; the first of several fill the ring of one that doesn't
  * read. */
 static unsigned fill(struct attacker *attacker, struct session *session)
 {
@@ -284,7 +284,7 @@ static unsigned turn_opens_high(struct attacker *attacker, struct session *sessi
 	}
 }
 
-/* While the ring of who doesn't read is full of the smallest pieces, channels to it end and end. */
+/* While the ring of one that doesn't read is full of the smallest pieces, channels to it end and end. */
 static void begin_ends(struct attacker *attacker, struct session *session)
 {
 	session->next = CHANNELS;

@@ -119,7 +119,7 @@ bool session_put_number(struct attacker *attacker, struct session *session, uint
 			uint64_t value);
 /* OPENED and CREDIT tell how much may be sent. The limit from now on, which was `limit`. */
 uint64_t session_limit_told(const struct frame_header *header, const uint8_t *payload, uint64_t limit);
-/* Is there room for the answers to a few frames? Who takes them without would have to forget some. */
+/* Is there room for the answers to a few frames? Without it, some would have to be forgotten. */
 bool session_has_room(struct session *session);
 /* The next frame for the program: 1; 0: none; below zero: the session is over. */
 int session_take(struct session *session, struct frame_header *header, uint8_t *payload);

@@ -134,7 +134,7 @@ static bool put_ones(struct attacker *attacker, struct session *session)
 	return true;
 }
 
-/* Of who sends on a channel. */
+/* Of the sender on a channel. */
 static void on_sender_frame(struct attacker *attacker, struct session *session,
 			    const struct frame_header *header, const uint8_t *payload)
 {
@@ -187,7 +187,7 @@ static bool put_bind(struct attacker *attacker, struct session *session, const c
 	return put_request(attacker, session, FRAME_BIND, payload, frame_bind_encode(&bind, payload));
 }
 
-/* Topics by the hundred, which come and go; each is looked at by who waits for one of its name. */
+/* Topics by the hundred, which come and go; each is looked at by those that wait for one of its name. */
 static bool put_topic(struct attacker *attacker, struct session *session)
 {
 	bool goes = session->next / TOPICS_EACH & 1;

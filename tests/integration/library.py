@@ -400,7 +400,7 @@ def deaf_callers(node, address, count):
 
 
 def holds_nobody_for_long(call, node, address, places):
-    """Many callers of a server with so many places read no reply; who calls it by call() goes on. Each of them is a program of its
+    """Many callers of a server with so many places read no reply; a caller by call() goes on. Each of them is a program of its
     own, so waiting for each, as long as for one, would take a minute."""
     def seconds():
         started = time.monotonic()

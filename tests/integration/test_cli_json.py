@@ -162,7 +162,7 @@ def test_messages_and_events(one, two, valid):
             event, = valid("watch", [watch.stdout.readline()])
             if event.get("name") == "inbox":
                 return event["event"]
-    # Read before it goes: who sees nothing in between sees neither.
+    # Read before it goes: a watcher that sees nothing in between sees neither.
     assert next_of_inbox() == "up"
     one.send("2:inbox", "text")
     one.send("2:inbox", None, data=b"\xff")

@@ -42,7 +42,7 @@ def costs_an_unknown_outcome(one, words):
 def test_a_domain_that_stands_still_has_one_exit_code(stopping):
     one, state = stopping
     for name, words in COMMANDS.items():
-        if state == PATIENT and name == "send":  # a request waits for the word of who opens its channel
+        if state == PATIENT and name == "send":  # a request waits for the word of its channel's opener
             costs_an_unknown_outcome(one, words)
             continue
         done = one.xenmsg(*words, "--timeout", "0.5") if name != "run" else one.xenmsg("run", "--timeout", "0.5", *words[1:])

@@ -138,7 +138,7 @@ def test_a_thousand_calls_at_once_and_none_for_who_has_gone(one, two):
         for call in calls[:100]:
             with pytest.raises(xenmsg.TimedOut):
                 conn.wait(call, LONG)
-    eventually(lambda: run.text().count("stopped: ") == 101, "the work for who has given up is stopped")
+    eventually(lambda: run.text().count("stopped: ") == 101, "the work for callers that gave up is stopped")
     assert max(int(most) for most in re.findall(r"done; (\d+) at once", run.text())) >= 1000
     assert one.xenmsg("call", "2:work", "tomorrow, perhaps, or later").returncode == EXIT_ANSWERED
 

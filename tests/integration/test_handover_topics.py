@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""A daemon hands over its topics and subscriptions: who publishes and who subscribes goes on, and nothing is missing, or told to be."""
+"""A daemon hands over its topics and subscriptions: publishers and subscribers go on, and nothing is missing, or told to be."""
 
 import errno
 import random

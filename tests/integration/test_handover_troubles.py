@@ -460,7 +460,7 @@ os.execv(own, sys.argv)
     ("SESSION", 0, True), ("SESSION", 8, True), ("TOPIC", 30, True), ("CHANNEL", 12, True), ("CHANNEL", 240, False), ("LEDGER", 8, True),
     ("ENDPOINT", 8, True), ("HOSTS", 0, False), ("KNOWN", 0, False), ("POLICY", 0, False)])
 def test_a_section_that_cannot_be_taken_ends_its_owner(installed, kind, start, ends):
-    """Others go on, with all that they have; who has a channel with it is told for certain."""
+    """Others go on, with all that they have; those with a channel to it are told for certain."""
     node, install = installed
     other = install.folder / "other"
     other.write_text(SPOILS.format(kind=SECTIONS[kind], start=start, own=repr(tool("xenmsgd"))))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Limits: who takes too much gets ENOBUFS or waits, and the others notice nothing."""
+"""Limits: one that takes too much gets ENOBUFS or waits, and the others notice nothing."""
 
 import contextlib
 import errno

@@ -137,7 +137,7 @@ def test_random_comings_and_goings_end_in_links(host, seed):
     settle(*nodes.values(), *nodes.values())
     for one, other in itertools.combinations(nodes.values(), 2):
         # What is under way ends first, or it would be taken for what is asked for now. Who is asked again by the nonce under which it
-        # has given up doesn't answer, and who asks goes on for ten times its time-out.
+        # has given up doesn't answer, and the asker goes on for ten times its time-out.
         one.close(other.domid)
         other.close(one.domid)
         wait_for(lambda a=one, b=other: a.state(b.domid) == b.state(a.domid) == "idle", "the link to end")

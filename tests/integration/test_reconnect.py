@@ -86,7 +86,7 @@ def test_listen_waits_for_its_stream_over_a_restart(one, two, tmp_path):
 
 
 def test_a_stream_waits_for_a_daemon_that_stands_still(nodes, tmp_path):
-    """Longer than it may take to answer: the stream waits on, and who listens isn't told that there is no daemon."""
+    """Longer than it may take to answer: the stream waits on, and the listener isn't told that there is no daemon."""
     from python_module import LONG, xenmsg
 
     one = nodes(1)[1]

@@ -383,7 +383,7 @@ def test_calls_that_wait_arrive_in_order_while_workers_drain(here, there, memory
 
 
 # Two workers, each of which serves, drains and binds again, and dies at some instruction soon after it has taken so many calls. Each call
-# is written down by who has taken it before that looks at the next one.
+# is written down by its taker before that looks at the next one.
 MORTALS = """
 import random, signal
 seed, path = {}, {!r}

@@ -226,7 +226,7 @@ def test_a_newcomer_finds_a_client_an_endpoint_and_a_channel(nodes, user):
         first.end()
         second.end()
     eventually(lambda: [pool(one, name)["used"] for name in ("clients", "endpoints", "channels", "queued_bytes")] == [1, 0, 0, 0],
-               "everything is given back but for who asks")
+               "everything is given back but the asker's")
 
 
 def test_streams_of_a_greedy_user_end_in_enobufs_that_says_why(nodes, two, user):
@@ -251,7 +251,7 @@ def test_streams_of_a_greedy_user_end_in_enobufs_that_says_why(nodes, two, user)
         # At the other end the domain pays, for what waits there.
         assert two.account("peer", 1)["descriptors"]["used"] == taken
         greedy.end()
-    # Streams of who has gone wait on, as connections in the backlog of listen(2) do, until the program that should fetch them goes.
+    # Streams of programs that have gone wait on, as connections in the backlog of listen(2) do, until the program that should fetch them goes.
     eventually(lambda: not (account := two.account("peer", 1)) or not account["descriptors"]["used"], "nothing waits any more")
     eventually(lambda: not one.account("uid", GREEDY), "it has nothing here any more")
 

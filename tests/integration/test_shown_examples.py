@@ -27,7 +27,7 @@ SERVE = {"xenmsg recv inbox": "inbox", "xenmsg recv --exec 'logger -t xenmsg' --
          "xenmsg listen --run --args words -- wc -w --": "words"}
 WATCH = {"xenmsg watch": "5:words", "xenmsg watch '*:print'": "5:print"}
 TYPED = {"xenmsg connect work:chat": b"hello\n\x04"}
-# In domain 0, for who subscribes there.
+# In domain 0, for subscribers there.
 NEWS = "xenmsg publish --stay 1h news 'shutdown at 18:00'"
 # What goes on until it is stopped, each with what it shows before that.
 STOPPED = {"xenmsg publish news 'shutdown at 18:00'": b"bound",

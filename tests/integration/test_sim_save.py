@@ -218,7 +218,7 @@ def kinds(xen, memory):
 
 @pytest.mark.parametrize("command", ["suspend", "migrate"])
 def test_pages_are_stale_and_torn_the_same_for_the_same_seed(host, command):
-    """A page tells by the times in it, so of one that is just written, or after a pause of who writes on a busy machine, it can't be
+    """A page tells by the times in it, so of one that is just written, or after a pause of its writer on a busy machine, it can't be
     told: then the two are looked at again. Without the seed no two of them would ever be alike."""
     for _ in range(5):
         seen = []

@@ -133,11 +133,11 @@ def test_the_accounts_say_who_has_what_and_what_he_might_have(nodes, valid):
             user, = (each for each in one.status()["accounts"] if each["kind"] == "uid")
             return user["clients"]["used"] == 2 and user
 
-        user = eventually(user_of_both, "the sender is there, and who asks")
+        user = eventually(user_of_both, "the sender is there, and the asker")
         assert user["id"] == 0 and user["channels"] == {"used": 1, "max": 50, "available": 49, "refused": 0}
         assert user["queued_bytes"]["used"] == 65536
         assert user["sent"]["messages"] == 1 and user["sent"]["bytes"] > 64
-        assert user["descriptors"]["used"] == 5  # with the memory; who asks doesn't share any
+        assert user["descriptors"]["used"] == 5  # with the memory; the asker doesn't share any
         peer, = (each for each in two.status()["accounts"] if each["kind"] == "peer")
         assert peer["id"] == 1 and peer["channels"] == {"used": 1, "max": 50, "available": 49, "refused": 0}
         assert peer["clients"] is None and peer["sent"]["messages"] == 1

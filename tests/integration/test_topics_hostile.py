@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-"""Topics under attack: who subscribes and ends without a pause, never reads, or publishes without an end, takes nobody's turns.
+"""Topics under attack: one that subscribes and ends without a pause, never reads, or publishes without an end, takes nobody's turns.
 
 The scene is that of test_time.py. Nothing is asserted in seconds: what is counted is the work that others had before a bystander's turn,
 in units, that the calls of others go on, and that the attack does what it is for.
@@ -64,7 +64,7 @@ def test_who_says_how_many_it_is_takes_nobodys_turns(stage):
 
 
 def test_bounds_of_any_number_take_nobodys_turns(stage):
-    """None, the smallest, the largest, and bits that nobody knows: of who comes and goes with these."""
+    """None, the smallest, the largest, and bits that nobody knows: of programs that come and go with these."""
     scene, = stage()
     publisher = topic(scene.one)
     conn = subscriber(scene.nodes[1])

@@ -86,7 +86,7 @@ def test_a_user_sees_what_is_his_own_and_what_is_about_nobody(scene, valid):
     assert {each["uid"] for each in whole["clients"]} == {0, ALICE, BOB}
     assert {each["uid"] for each in part["clients"]} == {ALICE}
     assert [(each["kind"], each["id"]) for each in part["accounts"]] == [("uid", ALICE)]
-    assert len(part["clients"]) == 2 == part["totals"]["clients"]  # who asks, and who has bound
+    assert len(part["clients"]) == 2 == part["totals"]["clients"]  # the asker, and the binder
     link, = part["links"]
     assert (link["peer"]["domid"], link["state"]) == (2, "up")
     assert not {"channels", "tx", "rx", "unacked", "round_trips", "usage"} & set(link)
@@ -220,7 +220,7 @@ def test_lists_end_with_what_matters_and_the_rest_is_counted(nodes, user, valid)
             cut, whole = (json.loads(program.query(what)) for what in ("status", "status all"))
         for status in (cut, whole):
             valid(status)
-            assert status["totals"]["clients"] == MANY + 2  # the busy one, and who asks
+            assert status["totals"]["clients"] == MANY + 2  # the busy one, and the asker
             assert os.getpid() in {each["pid"] for each in status["clients"] if each["channels"]}
         assert len(cut["clients"]) == 100 and len(whole["clients"]) == MANY + 2
         assert len(cut["accounts"]) == cut["totals"]["accounts"]
@@ -323,7 +323,7 @@ def test_asking_is_paid_for_in_time(nodes):
 
 
 def test_who_asks_for_much_keeps_nobody_waiting(nodes, user):
-    """60 programs of Alice ask for everything without end; Bob, who asks for little, has his turns in between."""
+    """60 programs of Alice ask for everything without end; Bob asks for little, and has his turns in between."""
     one = nodes(1)[1]
     reload(one, MAY_BIND + ALLOW_ALL)
 

@@ -28,7 +28,7 @@ def test_a_used_up_watch_quota_costs_watches_and_no_link(host, nodes, left):
 
 
 def test_who_lost_its_watches_for_a_moment_shows_itself_again(host):
-    """By that, who has asked for it meanwhile, and wasn't heard, sees it."""
+    """By that, a watcher that asked for it meanwhile, and wasn't heard, sees it."""
     one = Node(host, 1, "few=yes")
     one.settle()
     other = host.xen(2)

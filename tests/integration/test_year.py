@@ -54,7 +54,7 @@ def test_ten_thousand_programs_leave_nothing_behind(nodes):
                 taken += 1
             for sender in senders:
                 assert sender.wait(60 * PATIENCE) == 0, sender.stderr.read()
-            eventually(lambda: one.status()["totals"]["clients"] == 1, "all have gone but who asks")
+            eventually(lambda: one.status()["totals"]["clients"] == 1, "all have gone but the asker")
             if before:
                 eventually(lambda: (open_files(one), open_files(two)) <= files, "nothing more is open than was")
                 assert is_sanitized() or all(now < was + MORE for was, now in zip(before, (resident(one.pid), resident(two.pid))))

@@ -166,7 +166,7 @@ sudo systemctl reload xenmsgd""")
 @case
 @on_one
 def the_tutorial_works_for_an_ordinary_user(host):
-    """On simulated domains, as it says, with the packages for who writes programs. The pauses become waits."""
+    """On simulated domains, as it says, with the packages for programmers. The pauses become waits."""
     dom0 = host.dom0
     dom0.run("admin", "cd /rig/packages/xenmsg && export DEBIAN_FRONTEND=noninteractive && sudo -E apt-get install --yes "
              "../libxenmsg-dev_*.deb ../python3-xenmsg_*.deb ../xensim_*.deb ../xenmsg-doc_*.deb && "
@@ -193,7 +193,7 @@ def the_tutorial_works_for_an_ordinary_user(host):
 @case
 @on_one
 def the_program_of_pythons_page_works_between_domains(host):
-    """Its 5 and db are both the guest; it is in domain 0, run by who may bind, as it binds inbox."""
+    """Its 5 and db are both the guest; it is in domain 0, run by a user who may bind, as it binds inbox."""
     dom0, guest = host.dom0, host.guest
     five = int(dom0.run("root", "xl domid work"))
     block, = blocks("doc/python.md")
@@ -278,7 +278,7 @@ def the_exporters_unit_serves_metrics_once_it_is_enabled(host):
 @case
 @on_one
 def the_socket_is_moved_by_the_drop_in_that_the_manual_prints(host):
-    """And all that the package has finds it: reload, exporter, instances that serve, and who types commands."""
+    """And all that the package has finds it: reload, exporter, instances that serve, and users who type commands."""
     guest, page = host.guest, (TOP / "doc/xenmsgd.conf.5").read_text()
     drop_in, = re.findall(r"^\.nf\n(\[Socket\]\n.*?)^\.fi$", page, re.M | re.S)
     restart, = re.findall(r'"(systemctl restart xenmsgd\.socket [^"]*)"', page)

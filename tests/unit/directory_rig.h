@@ -49,7 +49,7 @@ struct rig {
 	struct place zero, guests[2]; /* domains 0, 1 and 2 */
 	bool hidden[16];	      /* from guest 1 */
 	int send_error;
-	bool leads; /* it knows the way to who has gone */
+	bool leads; /* it knows the way to one that has gone */
 	unsigned asked_to_tell;
 	unsigned frames, entries, removed;
 	uint32_t longest;

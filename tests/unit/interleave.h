@@ -11,7 +11,7 @@
  * No more order holds than was asked for, as on arm64. Stores of indices, and of the bytes of messages where
  * the test says so (step_is_data), pass through a store buffer. It is emptied by a fence or an atomic
  * operation that releases; at any moment that the schedule picks a store may leave it, also before earlier
- * ones, but one that releases leaves it after them. Who reads bytes of a message may get those that were
+ * ones, but one that releases leaves it after them. A reader of a message may get those that were
  * there before, unless it has acquired since. What an order is good for is shown by forgetting it
  * (world.forgets_acquire, forgets_release).
  *

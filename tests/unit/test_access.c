@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What the policy in force says of who asks for it: of domains here, by names that may be unknown, and of
+ * What the policy in force says of the asker: of domains here, by names that may be unknown, and of
  * senders on other hosts.
  */
 #include "tests/unit/policy_rig.h"

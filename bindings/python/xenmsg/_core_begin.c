@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* Methods of connections that begin something, for who has a loop. */
+/* Methods of connections that begin something, for programs with a loop. */
 
 #include "_core.h"
 

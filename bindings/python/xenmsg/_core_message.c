@@ -13,7 +13,7 @@ struct message {
 	bool owed; /* it is a call that wasn't answered here */
 };
 
-/* Runs without the GIL, so it touches no message: who has one looks at its `withdrawn`. */
+/* Runs without the GIL, so it touches no message: its holder looks at its `withdrawn`. */
 static void note_withdrawn(void *userdata, struct xenmsg_message *message)
 {
 	((struct shared *)userdata)->withdrawn = true;

@@ -140,7 +140,7 @@ static PyObject *outcome_get_answered(PyObject *object, void *closure)
 
 static PyMemberDef outcome_members[] = {
 	{"address", T_OBJECT, offsetof(struct outcome, address), READONLY, "Where it was sent to."},
-	{"waiter", T_OBJECT, offsetof(struct outcome, waiter), 0, "Belongs to who waits for it."},
+	{"waiter", T_OBJECT, offsetof(struct outcome, waiter), 0, "Belongs to whoever waits for it."},
 	{NULL, 0, 0, 0, NULL},
 };
 

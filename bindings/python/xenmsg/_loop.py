@@ -132,7 +132,7 @@ class Link:
         self.plan()
 
     def check_loop(self) -> None:
-        """In another one, who waits would wait for ever."""
+        """In another one, a waiter would wait for ever."""
         if asyncio.get_running_loop() is not self.loop:
             raise RuntimeError("the xenmsg connection belongs to another event loop")
 

@@ -45,7 +45,7 @@ class WaitingReply:
 
 class ReplySeats:
     """Replies with a seat hold up nobody. There are few seats, since each may hold the largest message; when they are taken,
-    who has the most of them gives one to who has fewer. A reply without a seat holds up others, so only until somebody of its
+    the one with the most of them gives one to one with fewer. A reply without a seat holds up others, so only until somebody of its
     account should have read. An account is who the daemon charges: a user here, another domain, another host. So one that has
     many callers, all of which read nothing, holds up the others as briefly as one caller does.
 

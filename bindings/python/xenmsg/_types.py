@@ -186,7 +186,7 @@ class ChangeKind(_Kind):
 class Change(NamedTuple):
     """What happens to a connection that outlives its daemon (open() with reconnect): that is LOST, and what watches have told is
     out of date; there is one again, with endpoints and watches (BACK), but not with this endpoint, or this one's watch, which it
-    refuses (REFUSED, before BACK): who waits there gets the error. In any connection: this domain was restored or migrated, and
+    refuses (REFUSED, before BACK): a waiter there gets the error. In any connection: this domain was restored or migrated, and
     has another number (RENUMBERED). NOT_SUBSCRIBED comes as a Notice, of kind ENDED."""
 
     kind: ChangeKind

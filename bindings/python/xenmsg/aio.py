@@ -420,7 +420,7 @@ class Connection(ConnectionState):
 
     def topic(self, name: str, *, retain: bool = False, keys: int = 0) -> Topic:
         """A topic, on which only what this returns publishes. It is there when it is entered or awaited or first published on, until it
-        is closed or forgotten; raises as bind(). With `retain` the last message is kept for who subscribes later; with `keys` the
+        is closed or forgotten; raises as bind(). With `retain` the last message is kept for later subscribers; with `keys` the
         last one of each key, of so many keys, those that were published last. An empty message keeps none of its key."""
         return Topic(self._how, name, retain, keys)
 
@@ -480,7 +480,7 @@ class Connection(ConnectionState):
                       wait: bool = False) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """A byte stream to an endpoint that a program listens on. writer.write_eof() ends one direction; if something between
         the two dies, reading gives what came before and then raises ConnectionResetError. Needs the connection no longer. With
-        `wait` it waits for who listens, as send() does."""
+        `wait` it waits for a listener, as send() does."""
         fd = await self._link.outcome_of(self._core.begin_connect(address, milliseconds(timeout), wait))
         return await asyncio.open_unix_connection(sock=socket.socket(fileno=fd))
 

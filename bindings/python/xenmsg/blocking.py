@@ -434,7 +434,7 @@ class Connection(_Sending, ConnectionState):
 
     def topic(self, name: str, *, retain: bool = False, keys: int = 0) -> Topic:
         """A topic, on which only what this returns publishes, until it is closed or forgotten; raises as bind(). With `retain` the last
-        message is kept for who subscribes later; with `keys` the last one of each key, of so many keys, those that were published
+        message is kept for later subscribers; with `keys` the last one of each key, of so many keys, those that were published
         last. An empty message keeps none of its key."""
         return Topic(self._path, self._reconnect, name, retain, keys)
 
@@ -464,7 +464,7 @@ class Connection(_Sending, ConnectionState):
     def connect(self, address: str, *, timeout: Optional[float] = None, wait: bool = False) -> socket.socket:
         """A byte stream to an endpoint that a program listens on, as a connected socket, which needs the connection no longer.
         shutdown() ends one direction; if something between the two dies, reading gives what came before and then raises
-        ConnectionResetError. With `wait` it waits for who listens, as send() does."""
+        ConnectionResetError. With `wait` it waits for a listener, as send() does."""
         if wait:
             outcome: Outcome[int] = self._core.begin_connect(address, milliseconds(timeout), True)
             outcome.waiter = True

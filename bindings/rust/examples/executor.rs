@@ -2,7 +2,7 @@
 //! Tasks on one connection, on an executor with `std` alone: what tokio or another one does with the connection's descriptor, to be
 //! read here as a whole.
 //!
-//! It serves ENDPOINT, many calls at a time: each goes on to ADDRESS, and the answer back. Who gives up takes his call with him.
+//! It serves ENDPOINT, many calls at a time: each goes on to ADDRESS, and the answer back. A caller that gives up takes its call along.
 //!
 //!     executor ENDPOINT ADDRESS          in domain 2, say:   executor front 3:turn
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-//! One publishes, many subscribe: each line of the input is a key, a space and its value, and who comes later first gets the last value
+//! One publishes, many subscribe: each line of the input is a key, a space and its value, and one that comes later first gets the last value
 //! of each. A key without a value behind its space has none any more.
 //!
 //!     topic publish NAME            in domain 2, say:   topic publish sensors

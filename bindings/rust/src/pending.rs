@@ -20,7 +20,7 @@ use crate::ffi::{self, errno};
 use crate::message::{Message, RawMessage};
 use crate::Connection;
 
-/// A `struct xenmsg_result` that owns what belongs to who gets it.
+/// A `struct xenmsg_result` that owns what belongs to its receiver.
 pub struct Outcome {
     error: c_int,
     fate: Fate,
