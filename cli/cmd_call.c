@@ -5,7 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "cli/attempt.h"
+#include "cli/delivery.h"
 #include "cli/cli.h"
 #include "cli/interrupt.h"
 #include "cli/lasting.h"
@@ -46,7 +46,7 @@ struct call_command {
 	const char *address;
 	int timeout_ms;
 	bool json, raw, wait;
-	struct attempt attempt;
+	struct delivery delivery;
 	bool answered; /* with a reply */
 };
 
@@ -106,7 +106,7 @@ static int tell_answer(struct call_command *call, const struct xenmsg_result *re
 
 static int make_call(struct call_command *call, const void *data, size_t size)
 {
-	struct attempt *attempt = &call->attempt;
+	struct delivery *delivery = &call->delivery;
 	int code;
 
 	if (size > xenmsg_max_message(call->conn)) {
@@ -115,20 +115,20 @@ static int make_call(struct call_command *call, const void *data, size_t size)
 		return EXIT_LIMIT;
 	}
 	interrupt_forbid();
-	*attempt = (struct attempt){.cli = call->cli,
-				    .conn = call->conn,
-				    .what = "call",
-				    .address = call->address,
-				    .timeout_ms = call->timeout_ms,
-				    .flags = call->wait ? XENMSG_WAIT : 0};
-	switch (attempt_call(attempt, data, size)) {
+	*delivery = (struct delivery){.cli = call->cli,
+				      .conn = call->conn,
+				      .what = "call",
+				      .address = call->address,
+				      .timeout_ms = call->timeout_ms,
+				      .flags = call->wait ? XENMSG_WAIT : 0};
+	switch (delivery_call(delivery, data, size)) {
 	case 0:
-		return print_reply(call, attempt->result.reply);
+		return print_reply(call, delivery->result.reply);
 	case -EREMOTEIO:
-		return tell_answer(call, &attempt->result);
+		return tell_answer(call, &delivery->result);
 	default:
-		code = attempt_complain(attempt);
-		return attempt->result.fate == XENMSG_FATE_UNKNOWN ? EXIT_LOST : code;
+		code = delivery_complain(delivery);
+		return delivery->result.fate == XENMSG_FATE_UNKNOWN ? EXIT_LOST : code;
 	}
 }
 
@@ -182,7 +182,7 @@ int cmd_call(struct cli *cli, int argc, char **argv)
 		return exit_status ? EXIT_NO_STATUS : code;
 	code = message ? make_call(&call, message, strlen(message)) : call_with_file(&call, file);
 	if (exit_status && code)
-		code = call.attempt.result.exit_status ? call.attempt.result.exit_status : EXIT_NO_STATUS;
+		code = call.delivery.result.exit_status ? call.delivery.result.exit_status : EXIT_NO_STATUS;
 	xenmsg_close(call.conn);
 	if (interrupt_came() && call.answered)
 		cli_complain("call %s: interrupted, but it was carried out%s", call.address,

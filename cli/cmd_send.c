@@ -8,7 +8,7 @@
 
 #include <utlist.h>
 
-#include "cli/attempt.h"
+#include "cli/delivery.h"
 #include "cli/cli.h"
 #include "cli/interrupt.h"
 #include "cli/lasting.h"
@@ -48,7 +48,7 @@ struct send {
 	int timeout_ms;
 	bool no_wait, traces;
 	unsigned flags; /* 0, or XENMSG_WAIT */
-	struct attempt attempt;
+	struct delivery delivery;
 	/* only with --lines */
 	struct sent_line *outstanding; /* utlist, in their order */
 	uint64_t sent, failed, unknown;
@@ -82,9 +82,9 @@ static int tell_refused(const char *where, unsigned code)
 	return EXIT_ANSWERED;
 }
 
-static struct attempt *make_attempt(struct send *send)
+static struct delivery *make_delivery(struct send *send)
 {
-	send->attempt = (struct attempt){
+	send->delivery = (struct delivery){
 		.cli = send->cli,
 		.conn = send->conn,
 		.what = "send to",
@@ -93,7 +93,7 @@ static struct attempt *make_attempt(struct send *send)
 		.flags = send->flags,
 		.tells_name = send->traces,
 	};
-	return &send->attempt;
+	return &send->delivery;
 }
 
 static int too_large(const struct send *send, size_t size, bool at_least)
@@ -114,13 +114,13 @@ static int hand_over(struct send *send, const void *data, size_t size)
 		return EXIT_LIMIT;
 	}
 	if (r == 0 && send->traces)
-		attempt_tell_name(send->conn, send->address);
+		delivery_tell_name(send->conn, send->address);
 	return r < 0 ? cli_error(send->conn, "send to", send->address, r) : EXIT_DONE;
 }
 
 static int send_one(struct send *send, const void *data, size_t size, bool progress)
 {
-	struct attempt *attempt = make_attempt(send);
+	struct delivery *delivery = make_delivery(send);
 	struct progress shown = {.send = send, .size = size};
 
 	if (size > xenmsg_max_message(send->conn))
@@ -129,15 +129,15 @@ static int send_one(struct send *send, const void *data, size_t size, bool progr
 	if (send->no_wait)
 		return hand_over(send, data, size);
 	if (progress && send->timeout_ms < 0) {
-		attempt->tick = show_progress;
-		attempt->userdata = &shown;
+		delivery->tick = show_progress;
+		delivery->userdata = &shown;
 	}
-	attempt_send(attempt, data, size);
+	delivery_send(delivery, data, size);
 	if (shown.tenths >= 5)
 		fputs("\r\033[K", stderr);
-	if (attempt->result.error == -EREMOTEIO)
-		return tell_refused(send->address, attempt->result.code);
-	return attempt->result.error < 0 ? attempt_complain(attempt) : EXIT_DONE;
+	if (delivery->result.error == -EREMOTEIO)
+		return tell_refused(send->address, delivery->result.code);
+	return delivery->result.error < 0 ? delivery_complain(delivery) : EXIT_DONE;
 }
 
 static int send_file(struct send *send, const char *path)
@@ -190,12 +190,12 @@ static void on_line_done(void *userdata, const struct xenmsg_result *result)
 
 static int send_line(struct send *send, const char *data, size_t size)
 {
-	struct attempt *attempt = make_attempt(send);
+	struct delivery *delivery = make_delivery(send);
 
 	send->sent++;
-	if (attempt_send(attempt, data, size) < 0)
-		note_failure(send, send->sent, &attempt->result);
-	return attempt->result.error;
+	if (delivery_send(delivery, data, size) < 0)
+		note_failure(send, send->sent, &delivery->result);
+	return delivery->result.error;
 }
 
 static int hand_over_line(struct send *send, const char *data, size_t size)
@@ -207,7 +207,7 @@ static int hand_over_line(struct send *send, const char *data, size_t size)
 	if (r < 0)
 		note_failure(send, send->sent, &result);
 	else if (send->traces)
-		attempt_tell_name(send->conn, send->address);
+		delivery_tell_name(send->conn, send->address);
 	return r;
 }
 
@@ -242,7 +242,7 @@ static int post_line(void *userdata, const char *data, size_t size)
 	}
 	DL_APPEND(send->outstanding, line);
 	if (send->traces)
-		attempt_tell_name(send->conn, send->address);
+		delivery_tell_name(send->conn, send->address);
 	return 0;
 }
 
@@ -346,7 +346,7 @@ static int send_lines(struct send *send)
 		send->error = r;
 	do {
 		if (interrupt_came() && settled < 0) {
-			settled = interrupt_deadline(ATTEMPT_SETTLE_MS);
+			settled = interrupt_deadline(DELIVERY_SETTLE_MS);
 			withdraw_lines(send);
 		}
 		r = send->outstanding ? interrupt_wait(send->conn, settled) : 0;

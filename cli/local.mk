@@ -13,7 +13,7 @@ cli_libs = libcli.a $(JSONC_LIBS) $(NETTLE_LIBS) -lm
 
 bin_PROGRAMS += xenmsg
 xenmsg_SOURCES = \
-	cli/attempt.c cli/attempt.h \
+	cli/delivery.c cli/delivery.h \
 	cli/cli.c cli/cli.h cli/fields.h \
 	cli/cmd_bench.c \
 	cli/cmd_call.c \

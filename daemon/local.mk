@@ -17,7 +17,7 @@ libdaemon_a_SOURCES = \
 	daemon/relay/inner.c daemon/relay/inner.h \
 	daemon/topic/topics.c daemon/topic/topics.h daemon/topic/topic_internal.h \
 	daemon/topic/topic.c daemon/topic/replica.c daemon/topic/subscriber.c \
-	daemon/topic/listeners.c daemon/topic/topic_intake.c daemon/topic/topic_view.c daemon/topic/waiting.c \
+	daemon/topic/listeners.c daemon/topic/topic_intake.c daemon/topic/topic_view.c daemon/topic/search.c \
 	daemon/topic/topic_image.c daemon/topic/topic_log_image.c \
 	daemon/topic/topic_bound.c daemon/topic/topic_bound.h \
 	daemon/topic/topic_kept.c daemon/topic/topic_kept.h daemon/topic/topic_log.c daemon/topic/topic_log.h \

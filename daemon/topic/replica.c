@@ -56,7 +56,7 @@ static void wait_a_while(struct topic *replica)
 	replica->state = REPLICA_WAITING;
 	replica->pause_ms = retry_pause(RETRY_LINK, replica->pause_ms);
 	timer_set(replica->timer, replica->pause_ms);
-	waiting_is_patient(replica, replica->pause_ms > PATIENT_MS);
+	search_is_patient(replica, replica->pause_ms > PATIENT_MS);
 	inner_due(replica->hop);
 }
 
@@ -65,7 +65,7 @@ void replica_wait_again(struct topic *replica)
 	if (replica->state != REPLICA_WAITING)
 		return;
 	timer_set(replica->timer, replica->pause_ms);
-	waiting_is_patient(replica, replica->pause_ms > PATIENT_MS);
+	search_is_patient(replica, replica->pause_ms > PATIENT_MS);
 }
 
 static void subscribe(struct topic *replica)
@@ -73,7 +73,7 @@ static void subscribe(struct topic *replica)
 	struct channel *channel = NULL;
 	int r = inner_open(replica->hop, CHANNEL_CALL, &replica->user, &channel);
 
-	waiting_is_patient(replica, false);
+	search_is_patient(replica, false);
 	replica->state = REPLICA_TRYING;
 	replica->was_closed = false;
 	hop_spend(replica->hop, COST_OPEN + COST_CHANNEL_END);
@@ -114,7 +114,7 @@ int replica_new(struct topic **made, struct topics *topics, struct account *acco
 	replica->number = ++topics->numbers;
 	HASH_ADD_KEYPTR(hh, topics->replicas, replica->key, strlen(replica->key), replica);
 	DL_APPEND(topics->all_replicas, replica);
-	if (waiting_enter(replica) < 0) {
+	if (search_begin(replica) < 0) {
 		topic_drop(replica);
 		return -ENOMEM;
 	}

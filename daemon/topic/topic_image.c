@@ -130,7 +130,7 @@ static void enter_replica(struct image *image, struct topic *replica)
 	if (image->error || replica->refused)
 		return;
 	HASH_ADD_KEYPTR(hh, topics->replicas, replica->key, strlen(replica->key), replica);
-	if (waiting_enter(replica) < 0)
+	if (search_begin(replica) < 0)
 		image_fail(image, -ENOMEM);
 	if (replica->number > topics->numbers)
 		topics->numbers = replica->number;

@@ -6,7 +6,7 @@
  * The parts of topics, from below: topic_intake.c takes messages out of a stream; subscriber.c brings entries
  * of a log to one subscriber; topic.c has the turns of one topic, own or replica, and what comes at its hop;
  * topic_view.c says for status what became of what was published; replica.c says when a replica subscribes,
- * and what its subscribers are told of that; waiting.c has those that wait for their topics; topics.c has all
+ * and what its subscribers are told of that; search.c has those that wait for their topics; topics.c has all
  * of them, and the requests of programs; topic_image.c hands all of it over.
  *
  * Nothing here loops over subscribers, or over topics, in one go: whatever concerns all of them is noted, and
@@ -171,7 +171,7 @@ struct topics {
 	struct topic *all_replicas;
 	uint64_t numbers;
 	struct subscribing *sessions;
-	/* waiting.c: */
+	/* search.c: */
 	struct topic_place *places;  /* by name */
 	struct topic_place *looking; /* those in which somebody is to look */
 	struct topic *patient;
@@ -281,15 +281,15 @@ int replica_take(struct topic *replica, struct topic_entry *entry);
 /* The channel to the topic has ended, with a positive errno. */
 void replica_lost(struct topic *replica, int error);
 
-/* --- waiting.c */
-void waiting_on_task(struct task *task); /* topics->task */
+/* --- search.c */
+void search_on_task(struct task *task); /* topics->task */
 /* From now on this replica waits for a topic of that name. -ENOMEM. */
-int waiting_enter(struct topic *replica);
-void waiting_leave(struct topic *replica);
+int search_begin(struct topic *replica);
+void search_end(struct topic *replica);
 /* It waits, and for so long that it wants to hear when somebody comes; or it doesn't any more. */
-void waiting_is_patient(struct topic *replica, bool is_patient);
+void search_is_patient(struct topic *replica, bool is_patient);
 /* Somebody has come, perhaps one for whom somebody waits. */
-void waiting_hurry(struct topics *topics);
+void search_hurry(struct topics *topics);
 
 /* --- topics.c */
 void topics_answer(struct subscriber *subscriber, int error);

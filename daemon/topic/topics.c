@@ -208,7 +208,7 @@ void topics_remove_replica(struct topic *replica)
 		HASH_FIND_STR(replica->topics->replicas, replica->key, found);
 	if (found == replica)
 		HASH_DEL(replica->topics->replicas, replica);
-	waiting_leave(replica);
+	search_end(replica);
 }
 
 /* Of other domains we hear only as far as somebody needs to know of them, so replicas also try by
@@ -219,7 +219,7 @@ static void on_change(void *userdata, enum known_what what, uint32_t domid)
 
 	if ((what != KNOWN_PRESENCE && what != KNOWN_ENDPOINTS) || domid == topics->with.self->domid)
 		return;
-	waiting_hurry(topics);
+	search_hurry(topics);
 }
 
 void topics_each_hop(struct topics *topics, void (*each)(void *userdata, struct hop *hop), void *userdata)
@@ -237,7 +237,7 @@ int topics_new(struct topics **made, const struct topics_collaborators *collabor
 	if (!topics)
 		return -ENOMEM;
 	topics->with = *collaborators;
-	task_init(&topics->task, &topics->with.relay->turns, NULL, waiting_on_task);
+	task_init(&topics->task, &topics->with.relay->turns, NULL, search_on_task);
 	known_listen(topics->with.known, &topics->sink, on_change, topics);
 	*made = topics;
 	return 0;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#ifndef XENMSG_CLI_ATTEMPT_H
-#define XENMSG_CLI_ATTEMPT_H
+#ifndef XENMSG_CLI_DELIVERY_H
+#define XENMSG_CLI_DELIVERY_H
 
 /*
  * Sends a message, or makes a call, and waits for the outcome, as xenmsg_send() and xenmsg_call() do; but
@@ -19,10 +19,10 @@
 struct cli;
 
 /* How long what was withdrawn may take to be settled: a daemon that works needs at most 2 s. */
-#define ATTEMPT_SETTLE_MS 3000
+#define DELIVERY_SETTLE_MS 3000
 
 /* It lives until xenmsg_close(), which may still tell an outcome. */
-struct attempt {
+struct delivery {
 	const struct cli *cli;
 	struct xenmsg *conn;
 	const char *what; /* it is, for complaints: "send to" */
@@ -42,11 +42,11 @@ struct attempt {
 };
 
 /* Each returns the error. A signal that comes at any other time than while it waits is still to come. */
-int attempt_send(struct attempt *attempt, const void *data, size_t size);
-int attempt_call(struct attempt *attempt, const void *data, size_t size);
+int delivery_send(struct delivery *delivery, const void *data, size_t size);
+int delivery_call(struct delivery *delivery, const void *data, size_t size);
 /* Prints what the message is called in traces that was sent last to the address. */
-void attempt_tell_name(struct xenmsg *conn, const char *address);
+void delivery_tell_name(struct xenmsg *conn, const char *address);
 /* Complains about a failure, in the words for an interrupted one if it was. Returns the exit code. */
-int attempt_complain(const struct attempt *attempt);
+int delivery_complain(const struct delivery *delivery);
 
 #endif

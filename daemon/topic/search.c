@@ -34,7 +34,7 @@ static const char *name_of(const struct topic *replica)
 	return endpoint ? endpoint : replica->address;
 }
 
-int waiting_enter(struct topic *replica)
+int search_begin(struct topic *replica)
 {
 	struct topics *topics = replica->topics;
 	const char *name = name_of(replica);
@@ -61,12 +61,12 @@ static void stop_looking(struct topics *topics, struct topic_place *place)
 	place->cursor = NULL;
 }
 
-void waiting_leave(struct topic *replica)
+void search_end(struct topic *replica)
 {
 	struct topics *topics = replica->topics;
 	struct topic_place *place = replica->of;
 
-	waiting_is_patient(replica, false);
+	search_is_patient(replica, false);
 	if (!place)
 		return;
 	if (place->cursor == replica)
@@ -80,7 +80,7 @@ void waiting_leave(struct topic *replica)
 	free(place);
 }
 
-void waiting_is_patient(struct topic *replica, bool is_patient)
+void search_is_patient(struct topic *replica, bool is_patient)
 {
 	if (replica->is_patient == is_patient)
 		return;
@@ -91,7 +91,7 @@ void waiting_is_patient(struct topic *replica, bool is_patient)
 		DL_DELETE2(replica->topics->patient, replica, patient_prev, patient_next);
 }
 
-void waiting_hurry(struct topics *topics)
+void search_hurry(struct topics *topics)
 {
 	if (!topics->patient)
 		return;
@@ -146,12 +146,12 @@ static bool hurry_next(struct topics *topics)
 	if (!replica)
 		return false;
 	spend(topics, COST_HURRY);
-	waiting_is_patient(replica, false);
+	search_is_patient(replica, false);
 	timer_set(replica->timer, HURRY_MS);
 	return true;
 }
 
-void waiting_on_task(struct task *task)
+void search_on_task(struct task *task)
 {
 	struct topics *topics = (struct topics *)((char *)task - offsetof(struct topics, task));
 	const struct turns *turns = &topics->with.relay->turns;
