@@ -199,23 +199,14 @@ struct frame_hello_link {
 	uint16_t major, minor;
 	uint32_t flags; /* bits that aren't known mean nothing */
 	uint8_t instance[16];
-	uint8_t token[16];
-	uint64_t received;
 	uint64_t max_message;
 	struct frame_text version; /* without a zero */
 	uint8_t nonce[16];
-	uint32_t purpose;
 	uint8_t secret[32];	/* of a session that begins here, from the lower domid; else zero */
 	struct frame_text host; /* from domain 0: its host's name; empty: it has none */
 	/* Names of sessions that it may go on with, which say nothing to a peer that doesn't know their
-	 * secrets (protocol.md, 5.7). Between hosts there are none. */
-	bool is_tagged;
+	 * secrets (protocol.md, 5.7). */
 	uint8_t tags[HELLO_TAGS][HELLO_TAG_SIZE];
-};
-
-enum hello_purpose {
-	HELLO_BEGIN = 0,
-	HELLO_RESUME = 1,
 };
 
 struct frame_prove {

@@ -11,9 +11,9 @@
 #include "wire/address.h"
 #include "wire/cursor.h"
 
-#define HELLO_FIXED_SIZE 53u /* behind the version: a zero, nonce, purpose, secret */
+#define HELLO_FIXED_SIZE 49u /* behind the version: a zero, nonce, secret */
 #define HELLO_VERSION_MAX                                                                                    \
-	(FRAME_PAYLOAD_MAX - 56 - HELLO_FIXED_SIZE - HOST_NAME_SIZE - HELLO_TAGS * HELLO_TAG_SIZE)
+	(FRAME_PAYLOAD_MAX - 32 - HELLO_FIXED_SIZE - HOST_NAME_SIZE - HELLO_TAGS * HELLO_TAG_SIZE)
 
 /* Up to the version. */
 static void code_hello(struct coder *coder, struct frame_hello_link *hello)
@@ -22,8 +22,6 @@ static void code_hello(struct coder *coder, struct frame_hello_link *hello)
 	code_u16(coder, &hello->minor);
 	code_u32(coder, &hello->flags);
 	code_bytes(coder, hello->instance, sizeof(hello->instance));
-	code_bytes(coder, hello->token, sizeof(hello->token));
-	code_u64(coder, &hello->received);
 	code_u64(coder, &hello->max_message);
 }
 
@@ -31,7 +29,6 @@ static void code_hello(struct coder *coder, struct frame_hello_link *hello)
 static void code_hello_more(struct coder *coder, struct frame_hello_link *hello)
 {
 	code_bytes(coder, hello->nonce, sizeof(hello->nonce));
-	code_u32(coder, &hello->purpose);
 	code_bytes(coder, hello->secret, sizeof(hello->secret));
 }
 
@@ -48,11 +45,8 @@ uint32_t frame_hello_link_encode(const struct frame_hello_link *hello, uint8_t *
 	code_text(&coder, &version);
 	code_later(&coder, 1);
 	code_hello_more(&coder, written);
-	if (!hello->host.size && !hello->is_tagged)
-		return (uint32_t)(coder.out - out);
 	code_name(&coder, &written->host);
-	if (hello->is_tagged)
-		code_bytes(&coder, written->tags, sizeof(written->tags));
+	code_bytes(&coder, written->tags, sizeof(written->tags));
 	return (uint32_t)(coder.out - out);
 }
 
@@ -73,8 +67,7 @@ int frame_hello_link_decode(const uint8_t *payload, uint32_t length, struct fram
 	if (coder.in.error || !host_name_is_valid(hello->host.data, hello->host.size))
 		hello->host = (struct frame_text){.data = NULL};
 	code_bytes(&coder, hello->tags, sizeof(hello->tags));
-	hello->is_tagged = !coder.in.error;
-	return 0;
+	return coder.in.error;
 }
 
 static inline void code_prove(struct coder *coder, struct frame_prove *prove)

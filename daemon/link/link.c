@@ -187,7 +187,6 @@ static void begin_to_resume(struct link *link, const struct frame_hello_link *he
 	if (!(hello->flags & HELLO_RESUMES) || !link->links->options.resume_for_ms)
 		return;
 	session->state = RESUME_UP;
-	session->is_hidden = hello->is_tagged && !link_is_far(link);
 	session->epoch = session->confirmed = 1;
 	memcpy(session->token, ours ? link->attempt.nonce : hello->nonce, sizeof(session->token));
 	memcpy(session->secret, ours ? link->attempt.secret : hello->secret, sizeof(session->secret));
@@ -478,7 +477,7 @@ bool links_poll(struct links *links)
 	return links->polled;
 }
 
-uint32_t link_make_hello(struct link *link, enum hello_purpose purpose, uint8_t *payload)
+uint32_t link_make_hello(struct link *link, uint8_t *payload)
 {
 	const struct links_options *options = &link->links->options;
 	struct frame_hello_link hello = {
@@ -488,7 +487,6 @@ uint32_t link_make_hello(struct link *link, enum hello_purpose purpose, uint8_t 
 			 (options->obeys && !link_is_far(link) ? HELLO_OBEYS : 0),
 		.max_message = link->links->relay->max_message,
 		.version = {PACKAGE_VERSION, strlen(PACKAGE_VERSION)},
-		.purpose = purpose,
 	};
 
 	if (options->hosts && options->self->domid == 0 && !link_is_far(link))
@@ -496,12 +494,7 @@ uint32_t link_make_hello(struct link *link, enum hello_purpose purpose, uint8_t 
 	memcpy(hello.instance, options->self->instance, sizeof(hello.instance));
 	memcpy(hello.nonce, link->attempt.nonce, sizeof(hello.nonce));
 	memcpy(hello.secret, link->attempt.secret, sizeof(hello.secret));
-	if (purpose == HELLO_RESUME)
-		memcpy(hello.token, link->session.token, sizeof(hello.token));
-	else if (link_is_lower(link))
-		memcpy(hello.token, link->attempt.nonce, sizeof(hello.token));
-	if (!link_is_far(link))
-		link_make_tags(link, &hello);
+	link_make_tags(link, &hello);
 	return frame_hello_link_encode(&hello, payload);
 }
 

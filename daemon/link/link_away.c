@@ -194,7 +194,7 @@ static void say_prove(struct link *link)
 	struct proof_end us, them;
 
 	link_proof_ends(link, link->session.peer_instance, &us, &them);
-	proof_make(session->secret, &us, &them, prove.epoch, HELLO_RESUME, prove.proof);
+	proof_make(session->secret, &us, &them, prove.epoch, prove.proof);
 	session->attempt = RESUME_PROVING;
 	say(link, FRAME_PROVE, payload, frame_prove_encode(&prove, payload));
 }
@@ -334,7 +334,6 @@ static void take_tagged(struct link *link, struct link *own, const struct frame_
 
 static bool take_hello(struct link *link, const uint8_t *payload, uint32_t length)
 {
-	struct link_session *session = &link->session;
 	struct frame_hello_link hello;
 	struct link *own;
 
@@ -342,24 +341,12 @@ static bool take_hello(struct link *link, const uint8_t *payload, uint32_t lengt
 	    hello.major != PROTOCOL_MAJOR)
 		return false;
 	link->greeted = true;
-	if (!link_is_far(link))
-		hop_spend(link->hop, LINK_COST_HELLO);
-	own = link_is_far(link) ? NULL : link_find_tagged(link, &hello);
-	if (own) {
+	hop_spend(link->hop, LINK_COST_HELLO);
+	own = link_find_tagged(link, &hello);
+	if (own)
 		take_tagged(link, own, &hello);
-		return true;
-	}
-	if (!(hello.flags & HELLO_RESUMES) || hello.purpose != HELLO_RESUME ||
-	    memcmp(hello.instance, session->peer_instance, sizeof(session->peer_instance))) {
+	else
 		begin_instead(link, &hello);
-		return true;
-	}
-	if (memcmp(hello.token, session->token, sizeof(session->token)) != 0) {
-		link_note_meant(link, hello.token);
-		drop(link, "the peer means another session");
-		return true;
-	}
-	go_on_proving(link, &hello);
 	return true;
 }
 
@@ -373,7 +360,7 @@ static bool take_prove(struct link *link, const uint8_t *payload, uint32_t lengt
 	if (frame_prove_decode(payload, length, &prove) < 0)
 		return false;
 	link_proof_ends(link, link->session.peer_instance, &us, &them);
-	facts.proven = proof_is_good(session->secret, &them, &us, prove.epoch, HELLO_RESUME, prove.proof);
+	facts.proven = proof_is_good(session->secret, &them, &us, prove.epoch, prove.proof);
 	facts.older = prove.epoch < session->confirmed;
 	facts.last = prove.epoch == UINT32_MAX || session->epoch == UINT32_MAX;
 	link->attempt.epoch = prove.epoch;
@@ -462,7 +449,7 @@ static void on_next(void *userdata)
 		drop(link, "the peer says something else");
 	else if (state == TRANSPORT_CLOSED)
 		give_up(link, link_error_now(link), "the peer's daemon has gone");
-	else if (state == TRANSPORT_LEFT && link->claims && link->session.is_hidden)
+	else if (state == TRANSPORT_LEFT && link->claims)
 		link_greet_anew(link); /* it wants a larger one */
 	else if (state != TRANSPORT_OPEN)
 		drop(link, "the new vchan has gone");
@@ -485,8 +472,7 @@ void link_try_next(struct link *link)
 		return;
 	}
 	transport_hear(&link->next, on_next, link);
-	say(link, FRAME_HELLO, payload,
-	    link_make_hello(link, link->session.is_hidden ? HELLO_BEGIN : HELLO_RESUME, payload));
+	say(link, FRAME_HELLO, payload, link_make_hello(link, payload));
 	if (transport_is_there(&link->next))
 		on_next(link);
 }

@@ -34,53 +34,6 @@ bool link_is_with(const struct link *link, const uint8_t instance[PROOF_ID_SIZE]
 	       !memcmp(link->session.peer_instance, instance, PROOF_ID_SIZE);
 }
 
-/* Whether it is one of an earlier daemon's, to which a token names it. */
-static bool is_named_openly(const struct link *link, const uint8_t instance[PROOF_ID_SIZE])
-{
-	return link_is_with(link, instance) && !link->session.is_hidden;
-}
-
-/* Finds the session with the instance that runs in the link's domain, under another domid. There may be
- * several, since a peer may have named an instance that isn't its own when its session began. Then it is the
- * one that the domain has named, or the likeliest, or another one at each try. */
-static struct link *find_session(const struct link *link)
-{
-	struct links *links = link->links;
-	uint8_t instance[PROOF_ID_SIZE];
-	struct link *other, *next, *best = NULL, *another = NULL;
-	unsigned count = 0, at = 0;
-
-	if (!peers_instance(links->peers, link->peer.number, instance))
-		return NULL;
-	HASH_ITER(hh, links->links, other, next) {
-		if (other == link || !is_named_openly(other, instance))
-			continue;
-		if (link->meant.is_known && !memcmp(other->session.token, link->meant.token, PROOF_ID_SIZE))
-			return other;
-		if (!best || link_likelihood(other) > link_likelihood(best))
-			best = other;
-		count++;
-	}
-	HASH_ITER(hh, links->links, other, next)
-		if (other != link && is_named_openly(other, instance) && at++ == link->meant.tries % count)
-			another = other;
-	return link->meant.tries ? another : best;
-}
-
-void link_note_meant(struct link *link, const uint8_t token[PROOF_ID_SIZE])
-{
-	const struct link *other;
-
-	for (other = link->links->links; other; other = other->hh.next)
-		if (link_is_with(other, link->session.peer_instance) &&
-		    !memcmp(other->session.token, token, PROOF_ID_SIZE)) {
-			link->meant.is_known = true;
-			memcpy(link->meant.token, token, PROOF_ID_SIZE);
-			return;
-		}
-	link->meant.tries++;
-}
-
 /* Finds the session that the link claims. NULL: it isn't what it was. */
 static struct link *find_claimed(const struct link *link)
 {
@@ -111,7 +64,7 @@ static bool may_show(const struct links *links, const struct link *own, uint32_t
 {
 	const struct link *link = link_find_domain(links, domid);
 
-	if (own == link || !own->session.is_hidden)
+	if (own == link)
 		return true;
 	return link && link->meant.is_known &&
 	       !memcmp(link->meant.token, own->session.token, sizeof(own->session.token));
@@ -166,14 +119,6 @@ void link_claim_named(struct link *link, const struct link *own)
 	link->session.state = RESUME_AWAY;
 	link->session.attempt = RESUME_NOTHING;
 	link_set_state(link, LINK_AWAY);
-}
-
-void link_claim(struct link *link)
-{
-	const struct link *own = find_session(link);
-
-	if (own)
-		link_claim_named(link, own);
 }
 
 void link_lose_number(struct link *link)

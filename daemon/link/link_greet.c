@@ -49,7 +49,7 @@ static void take_hello(struct link *link, const uint8_t *payload, uint32_t lengt
 		return;
 	}
 	hop_spend(link->hop, LINK_COST_HELLO);
-	own = link_is_far(link) ? NULL : link_find_tagged(link, &hello);
+	own = link_find_tagged(link, &hello);
 	if (!own) {
 		link_begin_over_next(link, &hello);
 	} else if (!link_has_room(link, own)) {
@@ -128,7 +128,7 @@ void link_greet(struct link *link)
 	if (r == 0) {
 		transport_hear(&link->next, on_greeting, link);
 		r = attempt_say(&link->attempt, &link->next, FRAME_HELLO, 0, payload,
-				link_make_hello(link, HELLO_BEGIN, payload));
+				link_make_hello(link, payload));
 	}
 	if (r == 0) {
 		on_greeting(link); /* the peer may have been quicker */

@@ -165,7 +165,6 @@ static void session_image(struct image *image, struct link_session *session)
 	image_raw(image, session->token, sizeof(session->token));
 	image_raw(image, session->secret, sizeof(session->secret));
 	image_raw(image, session->peer_instance, sizeof(session->peer_instance));
-	image_bool(image, &session->is_hidden);
 	image_u32(image, &session->epoch);
 	image_u32(image, &session->confirmed);
 	image_u64(image, &session->away_ms);

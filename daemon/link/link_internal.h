@@ -39,10 +39,9 @@
 struct link_session {
 	enum resume_state state;
 	enum resume_attempt attempt;
-	uint8_t token[PROOF_ID_SIZE]; /* names it */
+	uint8_t token[PROOF_ID_SIZE]; /* orders it among others: the nonce of the lower end's first HELLO */
 	uint8_t secret[PROOF_SECRET_SIZE];
 	uint8_t peer_instance[PROOF_ID_SIZE];
-	bool is_hidden; /* both ends name it by tags, so a peer without its secret isn't told that it is */
 	uint32_t epoch, confirmed; /* the last epoch in which the other end was heard */
 	uint64_t away_ms;	   /* when it was lost */
 };
@@ -62,12 +61,11 @@ struct link_move {
 	int gone;
 };
 
-/* Of several sessions with an instance, of which only one is with it, the one that a domain means which shows
- * it. */
+/* The session that a domain has named over rings too small for it: it may learn from the next ones that we
+ * have that. */
 struct link_meant {
 	bool is_known;
 	uint8_t token[PROOF_ID_SIZE];
-	unsigned tries; /* with a wrong one, while it isn't known */
 };
 
 /* The session was resumed: its channels are seen to, in pieces, before anything more comes over it
@@ -210,7 +208,7 @@ void link_guard(struct link *link);
 /* Leaves `next`, and ends an attempt over it. */
 void link_drop_next(struct link *link);
 /* Writes our HELLO on a new vchan into `payload`. Returns its length. */
-uint32_t link_make_hello(struct link *link, enum hello_purpose purpose, uint8_t *payload);
+uint32_t link_make_hello(struct link *link, uint8_t *payload);
 /* Notes what the program at the other end can, by its HELLO, and, of domain 0, this host's name. */
 void link_note_program(struct link *link, uint32_t flags, struct frame_text host);
 /* Refuses pings that it can't pass on. The link is up. */
@@ -378,9 +376,6 @@ void link_move_waiting(struct hop *from, struct hop *to);
 /* The peer has begun a session, though one with its domain is sought since this one was restored: so that
  * isn't known there any more, and what was never said in it goes over this one. */
 void link_lead_sought(struct link *link);
-/* Makes the link, which has a new vchan and no session, AWAY if the peer says that it has a session with us,
- * which we had with another domain, and which an earlier daemon can't name by a tag. */
-void link_claim(struct link *link);
 /* This domain was restored, perhaps on another host: by the peer's number there may be somebody else now. So
  * the session has none until its other end, found by its instance, has proven itself. */
 void link_lose_number(struct link *link);
@@ -407,8 +402,6 @@ static inline bool link_is_nobodys(const struct link *link)
 struct link *link_new_nobodys(struct links *links, uint32_t number);
 /* Looks for the other end of such a session, and asks for a vchan with it. */
 void link_seek(struct link *link);
-/* The peer wants to resume the session with this token, and not the one that the link has, or claims. */
-void link_note_meant(struct link *link, const uint8_t token[PROOF_ID_SIZE]);
 /* The peer has proven it: the session's link gets the vchan and the attempt. NULL: it can't have it now, and
  * why. */
 struct link *link_take_over(struct link *link, const char **why);

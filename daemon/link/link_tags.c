@@ -37,6 +37,14 @@ static int rank(const struct link *link, const struct link *other)
 	return other == link ? 4 : link_likelihood(other);
 }
 
+/* A conversation with a host carries the session with that host alone, and no domain becomes a host. */
+static bool may_go_on(const struct link *link, const struct link *other)
+{
+	if (!link_is_far(link))
+		return link_is_with(other, link->attempt.named);
+	return other == link && link->state == LINK_AWAY;
+}
+
 /* Finds the sessions that a HELLO names. More than fit are with this instance only if peers lie about
  * theirs. */
 static unsigned named(struct link *link, struct link *sessions[HELLO_TAGS])
@@ -47,7 +55,7 @@ static unsigned named(struct link *link, struct link *sessions[HELLO_TAGS])
 	HASH_ITER(hh, link->links->links, other, next) {
 		unsigned at;
 
-		if (!link_is_with(other, link->attempt.named) || !other->session.is_hidden)
+		if (!may_go_on(link, other))
 			continue;
 		at = count < HELLO_TAGS ? count++ : HELLO_TAGS;
 		for (; at > 0 && rank(link, sessions[at - 1]) < rank(link, other); at--)
@@ -77,7 +85,7 @@ void link_make_tags(struct link *link, struct frame_hello_link *hello)
 
 	if (link->state == LINK_AWAY)
 		memcpy(instance, link->session.peer_instance, PROOF_ID_SIZE);
-	else if (!peers_instance(link->links->peers, link->peer.number, instance))
+	else if (link_is_far(link) || !peers_instance(link->links->peers, link->peer.number, instance))
 		memset(instance, 0, PROOF_ID_SIZE);
 	count = named(link, sessions);
 	link_proof_ends(link, instance, &us, &them);
@@ -85,7 +93,6 @@ void link_make_tags(struct link *link, struct frame_hello_link *hello)
 		choose_secret(link, sessions, count, i, secret);
 		proof_tag(secret, &us, &them, hello->tags[i]);
 	}
-	hello->is_tagged = true;
 }
 
 struct link *link_find_tagged(struct link *link, const struct frame_hello_link *hello)
@@ -95,7 +102,7 @@ struct link *link_find_tagged(struct link *link, const struct frame_hello_link *
 	struct proof_end us, them;
 	unsigned count;
 
-	if (!hello->is_tagged || memcmp(hello->instance, link->attempt.named, PROOF_ID_SIZE) != 0)
+	if (memcmp(hello->instance, link->attempt.named, PROOF_ID_SIZE) != 0)
 		return NULL;
 	memcpy(link->attempt.peer_nonce, hello->nonce, sizeof(link->attempt.peer_nonce));
 	count = named(link, sessions);

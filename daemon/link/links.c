@@ -318,8 +318,6 @@ void links_ping_cancel(struct links *links, const void *userdata)
 
 void link_use_next(struct link *link)
 {
-	if (link->state != LINK_AWAY && !link_is_far(link))
-		link_claim(link);
 	if (link->state == LINK_AWAY)
 		link_try_next(link);
 	else

@@ -35,7 +35,7 @@ static void add_instances(struct hmac_sha256_ctx *hash, const struct proof_end *
 }
 
 void proof_make(const uint8_t secret[PROOF_SECRET_SIZE], const struct proof_end *sender,
-		const struct proof_end *receiver, uint32_t epoch, uint32_t purpose, uint8_t proof[PROOF_SIZE])
+		const struct proof_end *receiver, uint32_t epoch, uint8_t proof[PROOF_SIZE])
 {
 	struct hmac_sha256_ctx hash;
 
@@ -43,7 +43,6 @@ void proof_make(const uint8_t secret[PROOF_SECRET_SIZE], const struct proof_end 
 	hmac_sha256_update(&hash, PROOF_ID_SIZE, receiver->nonce);
 	add_instances(&hash, sender, receiver);
 	add_u32(&hash, epoch);
-	add_u32(&hash, purpose);
 	hmac_sha256_digest(&hash, PROOF_SIZE, proof);
 }
 
@@ -58,11 +57,11 @@ void proof_tag(const uint8_t secret[PROOF_SECRET_SIZE], const struct proof_end *
 }
 
 bool proof_is_good(const uint8_t secret[PROOF_SECRET_SIZE], const struct proof_end *sender,
-		   const struct proof_end *receiver, uint32_t epoch, uint32_t purpose,
+		   const struct proof_end *receiver, uint32_t epoch,
 		   const uint8_t untrusted_proof[PROOF_SIZE])
 {
 	uint8_t proof[PROOF_SIZE];
 
-	proof_make(secret, sender, receiver, epoch, purpose, proof);
+	proof_make(secret, sender, receiver, epoch, proof);
 	return memeql_sec(proof, untrusted_proof, PROOF_SIZE);
 }

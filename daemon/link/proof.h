@@ -24,11 +24,10 @@ struct proof_end {
 };
 
 void proof_make(const uint8_t secret[PROOF_SECRET_SIZE], const struct proof_end *sender,
-		const struct proof_end *receiver, uint32_t epoch, uint32_t purpose,
-		uint8_t proof[PROOF_SIZE]);
+		const struct proof_end *receiver, uint32_t epoch, uint8_t proof[PROOF_SIZE]);
 /* Whether it is the sender's proof. Takes the same time wherever it differs. */
 bool proof_is_good(const uint8_t secret[PROOF_SECRET_SIZE], const struct proof_end *sender,
-		   const struct proof_end *receiver, uint32_t epoch, uint32_t purpose,
+		   const struct proof_end *receiver, uint32_t epoch,
 		   const uint8_t untrusted_proof[PROOF_SIZE]);
 
 /* Names a session in the sender's HELLO to the receiver alone, who knows it, too: to all others it is random.

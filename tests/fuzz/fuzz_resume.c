@@ -44,7 +44,7 @@ struct carrier {
 	void *userdata;
 	struct ring_writer out;
 	struct ring_reader in;
-	bool to_resume;	    /* the daemon's HELLO said so */
+	bool to_resume;	    /* the daemon's HELLO names the session */
 	bool spoken;	    /* the peer has said something, */
 	bool named, proven; /* named the session by its first frame, proven who it is */
 	uint8_t their_nonce[16], our_nonce[16], their_secret[PROOF_SECRET_SIZE];
@@ -66,7 +66,7 @@ static struct world {
 	struct carrier carriers[CARRIERS];
 	unsigned used;
 	/* The session, as the peer knows it. */
-	uint8_t token[PROOF_ID_SIZE], secret[PROOF_SECRET_SIZE], instance[PROOF_ID_SIZE];
+	uint8_t secret[PROOF_SECRET_SIZE], instance[PROOF_ID_SIZE];
 	uint32_t sequence, epoch, resumes;
 	uint64_t received;
 } world;
@@ -271,7 +271,6 @@ static void begin_session(void)
 	if (carrier->to_resume)
 		world.received = carrier->their_hello;
 	memcpy(world.instance, carrier->our_instance, sizeof(world.instance));
-	memcpy(world.token, world.peer < US ? carrier->our_nonce : carrier->their_nonce, sizeof(world.token));
 	memcpy(world.secret, world.peer < US ? our_secret : carrier->their_secret, sizeof(world.secret));
 }
 
@@ -301,7 +300,18 @@ static uint8_t byte_of(const uint8_t *payload, size_t size, size_t at)
 	return at < size ? payload[at] : 0;
 }
 
-/* The purpose, and what is wrong: token, instance, no sessions, major, nothing at all. */
+/* What the two ends are to a proof and to a tag. */
+static void make_ends(const struct carrier *carrier, struct proof_end *daemon, struct proof_end *peer)
+{
+	*daemon = (struct proof_end){.domid = US};
+	*peer = (struct proof_end){.domid = world.peer};
+	memcpy(daemon->nonce, carrier->their_nonce, sizeof(daemon->nonce));
+	memcpy(daemon->instance, world.self.instance, sizeof(daemon->instance));
+	memcpy(peer->nonce, carrier->our_nonce, sizeof(peer->nonce));
+	memcpy(peer->instance, world.instance, sizeof(peer->instance));
+}
+
+/* Whether it names the session, and what is wrong: tag, instance, no sessions, major, nothing at all. */
 static void put_hello(const uint8_t *payload, size_t size)
 {
 	struct carrier *carrier = current();
@@ -312,13 +322,16 @@ static void put_hello(const uint8_t *payload, size_t size)
 		.max_message = 1u << 20,
 		.version = {"1.1", 3},
 		.flags = wrong & 4 ? 0 : HELLO_RESUMES,
-		.purpose = byte_of(payload, size, 0),
 	};
+	bool names = byte_of(payload, size, 0) == 1;
+	struct proof_end daemon, peer;
 
 	if (!carrier)
 		return;
-	memcpy(hello.token, world.token, sizeof(hello.token));
-	hello.token[3] ^= wrong & 1;
+	make_ends(carrier, &daemon, &peer);
+	if (names)
+		proof_tag(world.secret, &peer, &daemon, hello.tags[7]);
+	hello.tags[7][3] ^= wrong & 1;
 	memcpy(hello.instance, world.instance, sizeof(hello.instance));
 	hello.instance[3] ^= wrong & 2;
 	memcpy(carrier->our_instance, hello.instance, sizeof(carrier->our_instance));
@@ -330,7 +343,7 @@ static void put_hello(const uint8_t *payload, size_t size)
 		put_next(FRAME_HELLO, out, frame_hello_link_encode(&hello, out));
 		return;
 	}
-	carrier->named = !carrier->spoken && !(wrong & 15) && hello.purpose == HELLO_RESUME;
+	carrier->named = !carrier->spoken && !(wrong & 15) && names;
 	put(FRAME_HELLO, out, frame_hello_link_encode(&hello, out), 0);
 }
 
@@ -340,16 +353,13 @@ static void put_prove(const uint8_t *payload, size_t size)
 	struct carrier *carrier = current();
 	uint8_t wrong = byte_of(payload, size, 1), out[FRAME_SMALL_MAX];
 	struct frame_prove prove = {.epoch = world.epoch + (uint32_t)(int8_t)byte_of(payload, size, 0)};
-	struct proof_end daemon = {.domid = US}, peer = {.domid = world.peer};
+	struct proof_end daemon, peer;
 
 	if (!carrier)
 		return;
-	memcpy(daemon.nonce, carrier->their_nonce, sizeof(daemon.nonce));
-	memcpy(daemon.instance, world.self.instance, sizeof(daemon.instance));
-	memcpy(peer.nonce, carrier->our_nonce, sizeof(peer.nonce));
-	memcpy(peer.instance, world.instance, sizeof(peer.instance));
+	make_ends(carrier, &daemon, &peer);
 	proof_make(world.secret, wrong == 255 ? &daemon : &peer, wrong == 255 ? &peer : &daemon, prove.epoch,
-		   HELLO_RESUME, prove.proof);
+		   prove.proof);
 	if (wrong && wrong != 255)
 		prove.proof[wrong % PROOF_SIZE] ^= (uint8_t)(1u << (wrong >> 5));
 	carrier->proven |= !wrong;
@@ -375,6 +385,19 @@ static void put_resume(const uint8_t *payload, size_t size)
 	put(FRAME_RESUME, out, frame_resume_encode(&resume, out), 0);
 }
 
+static bool is_named(const struct carrier *carrier, const struct frame_hello_link *hello)
+{
+	struct proof_end daemon, peer;
+	uint8_t tag[PROOF_TAG_SIZE];
+	bool is_there = false;
+
+	make_ends(carrier, &daemon, &peer);
+	proof_tag(world.secret, &daemon, &peer, tag);
+	for (unsigned i = 0; i < HELLO_TAGS; i++)
+		is_there |= !memcmp(hello->tags[i], tag, sizeof(tag));
+	return is_there;
+}
+
 /* What the daemon has said before the session goes on, and its HELLO. */
 static void learn(struct carrier *carrier, const struct frame_header *header, const uint8_t *payload)
 {
@@ -383,9 +406,9 @@ static void learn(struct carrier *carrier, const struct frame_header *header, co
 	struct frame_prove prove;
 
 	if (header->type == FRAME_HELLO && frame_hello_link_decode(payload, header->length, &hello) == 0) {
-		carrier->to_resume = hello.purpose == HELLO_RESUME;
 		carrier->their_hello = frame_size(header->length);
 		memcpy(carrier->their_nonce, hello.nonce, sizeof(carrier->their_nonce));
+		carrier->to_resume = is_named(carrier, &hello);
 		memcpy(carrier->their_secret, hello.secret, sizeof(carrier->their_secret));
 		if (!carrier->to_resume)
 			world.received = 0;
@@ -548,7 +571,7 @@ static void start(uint8_t how)
 	check(hop_init(&world.program, &world.relay, HOP_SHARED, &program_callbacks, NULL, 1, CHANNELS) == 0);
 	bring(false);
 	wake(false);
-	put_hello((const uint8_t[]){HELLO_BEGIN, how & 4}, 2);
+	put_hello((const uint8_t[]){0, how & 4}, 2);
 	wake(false);
 }
 

@@ -67,8 +67,8 @@ def ask_payload(number, kind, text, known=0, identity=(0, 0, 0, 1)):
     return u32(number, 0) + u64(known) + u32(kind, *identity) + bytes_of(text)
 
 
-def link_hello_payload(instance, token, flags=0, minor=0, version=b"python"):
-    return struct.pack("<HHI16s16sQQ", 1, minor, flags, instance, token, 0, 1 << 24) + version
+def link_hello_payload(instance, flags=0, minor=0, version=b"python"):
+    return struct.pack("<HHI16sQ", 1, minor, flags, instance, 1 << 24) + version
 
 
 def message(data, state=0, size=None, kind=0, number=0):

@@ -161,8 +161,6 @@ static void put_hello(uint16_t major)
 	uint8_t payload[FRAME_PAYLOAD_MAX];
 
 	memset(hello.instance, 0x11, sizeof(hello.instance));
-	if (hop.me < hop.peer)
-		memset(hello.token, 0x22, sizeof(hello.token));
 	put_frame(FRAME_HELLO, 0, payload, frame_hello_link_encode(&hello, payload));
 }
 

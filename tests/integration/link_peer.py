@@ -2,10 +2,9 @@
 """A peer daemon in Python, written from doc/protocol.md alone: it meets a real xenmsgd through XenStore and speaks link frames
 with it over the real rings, by stock libxenstore and libxenvchan. Numbers in brackets are sections of that document.
 
-    link_peer.py grant|map DOMID [FLAGS] [resume|tags] [keep] [as INSTANCE]
+    link_peer.py grant|map DOMID [FLAGS] [resume] [keep] [as INSTANCE]
         run inside a domain; takes a command a line, answers each with "ok ..." or "error ..."; FLAGS are those of its HELLO (2:
-        it moves); with resume it speaks version 1.1, with tags it also names sessions by them; it may show another's instance;
-        with keep it unmaps nothing
+        it moves); with resume its session can be resumed; it may show another's instance; with keep it unmaps nothing
 """
 
 import ctypes
@@ -135,15 +134,15 @@ class Channel:
 
 
 class Peer:
-    def __init__(self, role, domid, flags, version, instance):
+    def __init__(self, role, domid, flags, resumes, instance):
         self.is_alone = False  # the other end has left, or is to
-        self.role, self.resumes, self.tags = role, version is not None, version == "tags"
+        self.role, self.resumes = role, resumes
         self.secret = self.nonce = self.their_hello = None
         self.epoch, self.sent, self.kept = 1, 0, []  # of what was sent: (position of its end, frame)
         self.store = Store()
         self.flags, self.claimed = flags | (RESUMES if self.resumes else 0), 4711
         self.me, self.peer = int(self.store.read("domid")), domid
-        self.instance, self.token = uuid.UUID(instance) if instance else uuid.uuid4(), os.urandom(16) if self.me < domid else bytes(16)
+        self.instance = uuid.UUID(instance) if instance else uuid.uuid4()
         self.base = f"/local/domain/{self.me}/data/xenmsg"
         self.leaf = f"{self.base}/to/{domid}"
         self.theirs = f"/local/domain/{domid}/data/xenmsg/to/{self.me}"
@@ -178,41 +177,33 @@ class Peer:
         self.inlet = self.vchan  # where it reads; it writes into the other
 
     def hello_payload(self, again):  # [5.3]
-        token, secret = (self.nonce, os.urandom(32)) if self.me < self.peer else (bytes(16), bytes(32))
-        purpose = int(again and not self.tags)
+        secret = os.urandom(32) if self.me < self.peer else bytes(32)
         if not again:
-            self.token, self.secret = token, secret if self.me < self.peer else None
-        elif purpose:
-            token = self.token
-        payload = link_hello_payload(self.instance.bytes, token, self.flags) + b"\0" + self.nonce + u32(purpose) + secret
-        if self.tags:
-            payload += b"\0" + (self.tag(True) if again else os.urandom(8)) + os.urandom(56)
-        return payload
+            self.secret = secret if self.me < self.peer else None
+        tags = (self.tag(True) if again else os.urandom(8)) + os.urandom(56)
+        return link_hello_payload(self.instance.bytes, self.flags) + b"\0" + self.nonce + secret + b"\0" + tags
 
     def check_hello(self):
         if self.published:
             self.store.remove(self.published)
-        major, minor, _, instance, token, received, _ = struct.unpack_from("<HHI16s16sQQ", self.hello)
-        assert (major, minor, received) == (1, 0, 0)
+        major, minor, _, instance, _ = struct.unpack_from("<HHI16sQ", self.hello)
+        assert (major, minor) == (1, 0)
         assert str(uuid.UUID(bytes=instance)) == self.their_hello.split(" ")[1], "the instance in HELLO is that of the leaf"
         self.their_instance = instance
-        at = self.hello.index(b"\0", 56) + 1
-        self.their_nonce, purpose, secret = struct.unpack_from("<16sI32s", self.hello, at)
-        at += 53 + self.hello[at + 52]  # behind the host's name
+        at = self.hello.index(b"\0", 32) + 1
+        self.their_nonce, secret = struct.unpack_from("<16s32s", self.hello, at)
+        at += 49 + self.hello[at + 48]  # behind the host's name
         self.their_tags = [self.hello[at + 8 * i:at + 8 * i + 8] for i in range(8)]
         assert len(self.hello) >= at + 64 and len(set(self.their_tags)) == 8
-        return token, purpose, secret
+        return secret
 
     def begin(self):
         self.send(HELLO, 0, self.hello_payload(False))
         self.until(lambda: self.hello)
-        token, purpose, secret = self.check_hello()
-        assert purpose == 0
-        if self.me < self.peer:
-            assert token == bytes(16), "the lower domid chooses the token"
-        else:
-            assert token == self.their_nonce != bytes(16)
-            self.token, self.secret = token, secret
+        secret = self.check_hello()
+        if self.me > self.peer:
+            assert secret != bytes(32), "the lower domid chooses it"
+            self.secret = secret
 
     # ---- resume [5.7] ----
 
@@ -233,7 +224,7 @@ class Peer:
         mine, theirs = (self.me, self.nonce, self.instance.bytes), (self.peer, self.their_nonce, self.their_instance)
         first, second = (mine, theirs) if ours else (theirs, mine)
         told = b"xenmsg prove" + u32(first[0], second[0]) + first[1] + second[1] + first[2] + second[2]
-        return hmac.new(self.secret, told + u32(epoch, 1), hashlib.sha256).digest()
+        return hmac.new(self.secret, told + u32(epoch), hashlib.sha256).digest()
 
     def tag(self, ours):
         mine, theirs = (self.me, self.instance.bytes), (self.peer, uuid.UUID(self.their_hello.split(" ")[1]).bytes)
@@ -244,9 +235,8 @@ class Peer:
     def do_impression(self):
         """What we were shown of the peer, but for what is new each time."""
         version, instance, _, *rest = self.their_hello.split(" ")
-        token, purpose, _ = self.check_hello()
-        assert token in (bytes(16), self.their_nonce)
-        return repr([version, instance, rest, len(self.hello), self.hello[:24], purpose, self.vchan.room])
+        self.check_hello()
+        return repr([version, instance, rest, len(self.hello), self.hello[:24], self.vchan.room])
 
     def do_resume(self, lie=None):
         """Says what is so, or something else in one place; then whether the other end has left."""
@@ -256,11 +246,8 @@ class Peer:
         self.meet()
         self.say(HELLO, self.hello_payload(True))
         self.hello = self.expect(HELLO)
-        token, purpose, _ = self.check_hello()
-        if self.tags:
-            assert purpose == 0 and self.tag(False) in self.their_tags
-        else:
-            assert (token, purpose) == (self.token, 1)
+        self.check_hello()
+        assert self.tag(False) in self.their_tags
         proof = self.proof(True, self.epoch)
         self.say(PROVE, u32(self.epoch, 0) + (bytes(len(proof)) if lie == "secret" else proof))
         if lie == "secret":
@@ -680,9 +667,8 @@ def main():
     words = sys.argv[3:]
     Vchan.keeps = "keep" in words
     instance = words.pop() if "as" in words else None
-    version = next((word for word in words if word in ("resume", "tags")), None)
     flags = next((int(word) for word in words if word.isdigit()), 0)
-    peer = Peer(sys.argv[1], int(sys.argv[2]), flags, version, instance)
+    peer = Peer(sys.argv[1], int(sys.argv[2]), flags, "resume" in words, instance)
     print("ok met", flush=True)
     words = [""]
     while words[0] != "close":

@@ -24,9 +24,9 @@ def met_peer(request, host, tmp_path):
     yield from meet(request.param, host=host, tmp_path=tmp_path)
 
 
-@pytest.fixture(name="met_to_resume", params=["grant resume", "map resume", "grant tags", "map tags"])
+@pytest.fixture(name="met_to_resume", params=["grant", "map"])
 def met_peer_that_resumes(request, host, tmp_path):
-    yield from meet(*request.param.split(), host=host, tmp_path=tmp_path)
+    yield from meet(request.param, "resume", host=host, tmp_path=tmp_path)
 
 
 @pytest.fixture(name="met_to_move", params=["grant", "map", "grant resume", "map resume"])
@@ -149,7 +149,7 @@ def test_who_lies_after_a_hand_over_harms_its_own_session(met_to_resume, lie):
 
 def shown_to(host, domid, role, victim, instance):
     """What the daemon shows a domain that shows this instance, and names no session."""
-    peer = host.peer(domid, role, victim, "tags", "as", instance)
+    peer = host.peer(domid, role, victim, "resume", "as", instance)
     impression = peer.ask("impression")
     assert impression.startswith("ok [")
     assert peer.ask("ping").startswith("ok acknowledged")

@@ -15,6 +15,7 @@
 #include "daemon/link/link_internal.h"
 #include "daemon/link/vchan_transport.h"
 #include "daemon/known/known.h"
+#include "daemon/hosts/hosts.h"
 #include "daemon/peers/peers.h"
 #include "wire/bytes.h"
 #include "wire/frame_ring.h"
@@ -449,12 +450,18 @@ void settle(struct scene *scene)
 		relay_pass(&scene->relay);
 }
 
+/* A domain, or a host if its number is one's. */
+static struct peer_id peer_of(const struct scene *scene)
+{
+	return scene->peer.domid < HOST_FIRST ? peer_domain(scene->peer.domid) : peer_host(scene->peer.domid);
+}
+
 struct link_info info_of(struct scene *scene)
 {
 	struct link_info info;
 
 	settle(scene);
-	assert_true(links_info(scene->links, peer_domain(scene->peer.domid), &info));
+	assert_true(links_info(scene->links, peer_of(scene), &info));
 	return info;
 }
 
@@ -541,7 +548,7 @@ void bring_vchan(struct scene *scene)
 	peer->vchan->size = scene->next_rings;
 	scene->is_connected = true;
 	transport = vchan_transport(peer->vchan);
-	links_connected(scene->links, peer_domain(domid), &transport);
+	links_connected(scene->links, peer_of(scene), &transport);
 }
 
 void connect_peer(struct scene *scene)

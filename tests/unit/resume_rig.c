@@ -9,53 +9,57 @@
 struct resumed_session session;
 const uint8_t peer_nonce[16] = "nonce of the pee", peer_instance[16] = "instance of it";
 
-void hello_of_peer(struct scene *scene, enum hello_purpose purpose, const uint8_t *token,
-		   const uint8_t *instance)
+void hello_of_peer(struct scene *scene, enum names names, const uint8_t *instance)
 {
 	struct frame_hello_link hello = {
 		.major = PROTOCOL_MAJOR,
 		.minor = PROTOCOL_MINOR,
 		.flags = scene->peer_flags | HELLO_RESUMES,
 		.max_message = 1u << 20,
-		.version = {purpose == HELLO_RESUME ? "1.2" : "1.1", 3},
-		.purpose = purpose,
+		.version = {names == NAMES_SESSION ? "1.2" : "1.1", 3},
 	};
 	uint8_t payload[FRAME_SMALL_MAX];
+	struct proof_end us, them;
 
 	memcpy(hello.instance, instance, sizeof(hello.instance));
-	memcpy(hello.token, token, sizeof(hello.token));
 	memcpy(hello.nonce, peer_nonce, sizeof(hello.nonce));
+	memset(hello.tags, 0xa5, sizeof(hello.tags));
+	proof_ends(&us, &them);
+	if (names == NAMES_SESSION)
+		proof_tag(session.secret, &them, &us, hello.tags[5]);
 	say(scene, FRAME_HELLO, payload, frame_hello_link_encode(&hello, payload));
 }
 
-void hear_hello(struct scene *scene, enum hello_purpose purpose)
+struct frame_hello_link hear_hello(struct scene *scene, enum names names)
 {
 	struct frame_hello_link hello;
+	uint8_t tag[PROOF_TAG_SIZE];
+	struct proof_end us, them;
+	unsigned found = 0;
 
 	expect(scene, FRAME_HELLO);
 	assert_int_equal(frame_hello_link_decode(scene->peer.payload, scene->peer.header.length, &hello), 0);
 	assert_true(hello.flags & HELLO_RESUMES);
-	assert_int_equal(hello.purpose, purpose);
-	assert_int_equal(hello.received, 0);
 	memcpy(session.nonce, hello.nonce, sizeof(session.nonce));
-	if (purpose == HELLO_RESUME)
-		assert_memory_equal(hello.token, session.token, sizeof(session.token));
-	else
-		memcpy(session.token, hello.nonce, sizeof(session.token));
-	if (purpose == HELLO_BEGIN)
+	proof_ends(&us, &them);
+	proof_tag(session.secret, &us, &them, tag);
+	for (unsigned i = 0; i < HELLO_TAGS; i++)
+		found += !memcmp(hello.tags[i], tag, sizeof(tag));
+	assert_int_equal(found, names == NAMES_SESSION);
+	if (names == NAMES_NONE)
 		memcpy(session.secret, hello.secret, sizeof(session.secret));
+	return hello;
 }
 
 void begin_to_resume(struct scene *scene)
 {
-	static const uint8_t none[16];
-
+	session.domid = 7;
+	session.own = OWN;
 	connect_peer(scene);
-	hear_hello(scene, HELLO_BEGIN);
-	hello_of_peer(scene, HELLO_BEGIN, none, peer_instance);
+	hear_hello(scene, NAMES_NONE);
+	hello_of_peer(scene, NAMES_NONE, peer_instance);
 	expect_state(scene, LINK_UP);
 	session.epoch = 1;
-	session.domid = 7;
 	session.received = frame_size(scene->peer.header.length);
 }
 
@@ -84,9 +88,9 @@ void meet_again(struct scene *scene)
 {
 	bring_vchan(scene);
 	scene->peer.unnumbered = true;
-	hear_hello(scene, HELLO_RESUME);
+	hear_hello(scene, NAMES_SESSION);
 	expect_silence(scene);
-	hello_of_peer(scene, HELLO_RESUME, session.token, peer_instance);
+	hello_of_peer(scene, NAMES_SESSION, peer_instance);
 }
 
 void take_number(struct scene *scene, uint32_t domid)
@@ -101,13 +105,11 @@ void come_as(struct scene *scene, uint32_t domid)
 	meet_again(scene);
 }
 
-void begin_anew(struct scene *scene, enum hello_purpose ours)
+void begin_anew(struct scene *scene, enum names ours)
 {
-	static const uint8_t none[16];
-
 	bring_vchan(scene);
 	hear_hello(scene, ours);
-	hello_of_peer(scene, HELLO_BEGIN, none, peer_instance);
+	hello_of_peer(scene, NAMES_NONE, peer_instance);
 	expect_state(scene, LINK_UP);
 }
 
@@ -120,7 +122,7 @@ void away(struct scene *scene)
 
 void proof_ends(struct proof_end *us, struct proof_end *them)
 {
-	*us = (struct proof_end){.domid = OWN, .instance = "instance of us"};
+	*us = (struct proof_end){.domid = session.own, .instance = "instance of us"};
 	memcpy(us->nonce, session.nonce, sizeof(us->nonce));
 	*them = (struct proof_end){.domid = session.domid};
 	memcpy(them->nonce, peer_nonce, sizeof(them->nonce));
@@ -136,7 +138,7 @@ struct frame_prove hear_prove(struct scene *scene)
 	expect(scene, FRAME_PROVE);
 	assert_int_equal(frame_prove_decode(scene->peer.payload, scene->peer.header.length, &prove), 0);
 	assert_int_equal(prove.epoch, session.epoch);
-	assert_true(proof_is_good(session.secret, &us, &them, prove.epoch, HELLO_RESUME, prove.proof));
+	assert_true(proof_is_good(session.secret, &us, &them, prove.epoch, prove.proof));
 	return prove;
 }
 
@@ -153,7 +155,7 @@ struct frame_prove good_prove(uint32_t epoch)
 	struct proof_end us, them;
 
 	proof_ends(&us, &them);
-	proof_make(session.secret, &them, &us, epoch, HELLO_RESUME, prove.proof);
+	proof_make(session.secret, &them, &us, epoch, prove.proof);
 	return prove;
 }
 

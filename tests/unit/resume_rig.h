@@ -14,9 +14,10 @@
 
 /* The session, as the peer knows it. */
 struct resumed_session {
-	uint8_t token[16], secret[32];
+	uint8_t secret[32];
 	uint8_t nonce[16]; /* ours on the vchan that is there */
-	uint32_t domid;	   /* the peer's */
+	uint32_t domid;	   /* the peer's, and ours, as in proofs */
+	uint32_t own;
 	uint32_t epoch;
 	uint64_t received; /* by the peer */
 	uint32_t sequence, heard_sequence;
@@ -25,9 +26,12 @@ struct resumed_session {
 extern struct resumed_session session;
 extern const uint8_t peer_nonce[16], peer_instance[16];
 
-void hello_of_peer(struct scene *scene, enum hello_purpose purpose, const uint8_t *token,
-		   const uint8_t *instance);
-void hear_hello(struct scene *scene, enum hello_purpose purpose);
+/* Whether a tag of a HELLO names the session. */
+enum names { NAMES_NONE, NAMES_SESSION };
+
+void hello_of_peer(struct scene *scene, enum names names, const uint8_t *instance);
+/* Ours; if it names none, it has the secret of the session that begins with it. */
+struct frame_hello_link hear_hello(struct scene *scene, enum names names);
 /* The link is up, and its session can be resumed. */
 void begin_to_resume(struct scene *scene);
 void up_to_resume(struct scene *scene);
@@ -41,7 +45,7 @@ void meet_again(struct scene *scene);
 void take_number(struct scene *scene, uint32_t domid);
 void come_as(struct scene *scene, uint32_t domid);
 /* Its daemon answers our HELLO as one that knows of no session. */
-void begin_anew(struct scene *scene, enum hello_purpose ours);
+void begin_anew(struct scene *scene, enum names ours);
 /* All until they have met again. */
 void away(struct scene *scene);
 

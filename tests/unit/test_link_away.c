@@ -104,7 +104,7 @@ SCENE_TEST_EACH(peer_saved_again_before_its_proof_comes_back_once_more, up_to_re
 		take_number(scene, 9);
 		bring_vchan(scene);
 		scene->peer.unnumbered = true;
-		hear_hello(scene, HELLO_RESUME);
+		hear_hello(scene, NAMES_SESSION);
 	} else {
 		come_as(scene, 9);
 		if (stage == PROVING)
@@ -263,7 +263,7 @@ SCENE_TEST(what_was_never_said_goes_over_the_session_begun_instead, up_to_resume
 	open_channel(scene);
 	ping(scene, 7);
 	assert_int_equal(info_of(scene).channels, 2);
-	begin_anew(scene, HELLO_RESUME);
+	begin_anew(scene, NAMES_SESSION);
 	assert_int_equal(info_of(scene).channels, 1);
 	scene->peer.unnumbered = false;
 	scene->peer.heard_sequence = 1;
@@ -314,7 +314,7 @@ enum { SAME, ANOTHER, OTHER_NUMBER, SAME_UUID, SAME_UUID_LATER, DAEMONS };
 
 SCENE_TEST_EACH(what_waits_for_a_session_lost_by_a_save_goes_over_the_next, up_to_resume, shape, DAEMONS)
 {
-	static const uint8_t none[16];
+	static const uint8_t another[16];
 	bool has_uuid = shape == SAME_UUID || shape == SAME_UUID_LATER, goes = shape == SAME || has_uuid;
 
 	if (has_uuid) {
@@ -336,8 +336,8 @@ SCENE_TEST_EACH(what_waits_for_a_session_lost_by_a_save_goes_over_the_next, up_t
 	if (shape == OTHER_NUMBER || has_uuid)
 		scene->peer.domid = 9;
 	bring_vchan(scene);
-	hear_hello(scene, shape == SAME ? HELLO_RESUME : HELLO_BEGIN);
-	hello_of_peer(scene, HELLO_BEGIN, none, shape == ANOTHER || has_uuid ? none : peer_instance);
+	hear_hello(scene, shape == SAME ? NAMES_SESSION : NAMES_NONE);
+	hello_of_peer(scene, NAMES_NONE, shape == ANOTHER || has_uuid ? another : peer_instance);
 	expect_state(scene, LINK_UP);
 	if (shape == SAME_UUID_LATER) {
 		expect_silence(scene);

@@ -80,7 +80,7 @@ SCENE_TEST_EACH(what_is_sent_aside_of_channels_while_away_goes_out_later, up_to_
 		expect(scene, FRAME_PONG);
 		assert_int_equal(scene->peer.header.length, 16);
 	} else { /* to another session it means nothing */
-		begin_anew(scene, HELLO_RESUME);
+		begin_anew(scene, NAMES_SESSION);
 		say_u64(scene, FRAME_PING, 7);
 		expect(scene, FRAME_PONG);
 		assert_int_equal(scene->peer.header.length, 8);
@@ -99,15 +99,14 @@ SCENE_TEST(session_frames_right_behind_resume_count, away)
 
 SCENE_TEST_EACH(peer_that_has_no_session_gets_a_new_one_over_the_same_vchan, up_to_resume, shape, 2)
 {
-	static const uint8_t none[16], other[16] = "another instance";
+	static const uint8_t other[16] = "another instance";
 
 	open_channel(scene);
 	leave(scene);
 	bring_vchan(scene);
-	hear_hello(scene, HELLO_RESUME);
+	hear_hello(scene, NAMES_SESSION);
 	/* What it sends behind its HELLO belongs to the new session already. */
-	hello_of_peer(scene, shape ? HELLO_RESUME : HELLO_BEGIN, shape ? session.token : none,
-		      shape ? other : peer_instance);
+	hello_of_peer(scene, shape ? NAMES_SESSION : NAMES_NONE, shape ? other : peer_instance);
 	expect_state(scene, LINK_UP);
 	assert_int_equal(info_of(scene).channels, 0);
 	assert_int_equal(scene->ups, 2);
@@ -115,25 +114,6 @@ SCENE_TEST_EACH(peer_that_has_no_session_gets_a_new_one_over_the_same_vchan, up_
 	say_u64(scene, FRAME_PING, 7);
 	expect(scene, FRAME_PONG);
 	assert_int_equal(info_of(scene).resumes, 0);
-}
-
-/* It has been told by somebody else that he is we. */
-SCENE_TEST(peer_that_means_another_session_ends_none, up_to_resume)
-{
-	static const uint8_t unknown[16] = "another session ";
-
-	open_channel(scene);
-	leave(scene);
-	bring_vchan(scene);
-	scene->peer.unnumbered = true;
-	hear_hello(scene, HELLO_RESUME);
-	hello_of_peer(scene, HELLO_RESUME, unknown, peer_instance);
-	expect_silence(scene);
-	assert_true(scene->peer.vchan->left);
-	expect_state(scene, LINK_AWAY);
-	pass(scene, AGAIN_MS);
-	resume(scene);
-	assert_int_equal(info_of(scene).channels, 1);
 }
 
 /* What still runs until the image is made may connect another vchan, of which the peer has to hear that it

@@ -42,7 +42,7 @@ static size_t printed(const char *word, uint8_t *bytes, size_t max)
 
 TEST(the_documents_example_of_a_proof_is_right)
 {
-	uint8_t key[PROOF_SECRET_SIZE], bytes[92], result[PROOF_SIZE], computed[PROOF_SIZE];
+	uint8_t key[PROOF_SECRET_SIZE], bytes[88], result[PROOF_SIZE], computed[PROOF_SIZE];
 	struct proof_end sender, receiver;
 	struct hmac_sha256_ctx hash;
 
@@ -59,11 +59,11 @@ TEST(the_documents_example_of_a_proof_is_right)
 	memcpy(receiver.nonce, bytes + 36, 16);
 	memcpy(sender.instance, bytes + 52, 16);
 	memcpy(receiver.instance, bytes + 68, 16);
-	proof_make(key, &sender, &receiver, get_u32(bytes + 84), get_u32(bytes + 88), computed);
+	proof_make(key, &sender, &receiver, get_u32(bytes + 84), computed);
 	assert_memory_equal(computed, result, sizeof(result));
 }
 
-enum { FLIPPED, REFLECTED, OTHER_EPOCH, OTHER_DOMID, OTHER_NONCE, OTHER_PURPOSE, OTHER_SECRET, PROOFS };
+enum { FLIPPED, REFLECTED, OTHER_EPOCH, OTHER_DOMID, OTHER_NONCE, OTHER_SECRET, PROOFS };
 
 SCENE_TEST_EACH(wrong_proof_is_not_answered, away, lie, PROOFS)
 {
@@ -76,8 +76,7 @@ SCENE_TEST_EACH(wrong_proof_is_not_answered, away, lie, PROOFS)
 		them.domid++;
 	if (lie == OTHER_NONCE)
 		them.nonce[0]++;
-	proof_make(lie == OTHER_SECRET ? other_secret : session.secret, &them, &us, 1,
-		   lie == OTHER_PURPOSE ? 2 : HELLO_RESUME, theirs.proof);
+	proof_make(lie == OTHER_SECRET ? other_secret : session.secret, &them, &us, 1, theirs.proof);
 	if (lie == FLIPPED)
 		theirs.proof[31] ^= 1;
 	say_prove(scene, lie == REFLECTED ? ours : theirs);
@@ -224,7 +223,7 @@ SCENE_TEST_EACH(mistake_behind_the_proof_ends_the_attempt, away, mistake, LATER_
 	if (mistake == SECOND_PROVE)
 		say_prove(scene, good_prove(1));
 	else if (mistake == SECOND_HELLO)
-		hello_of_peer(scene, HELLO_RESUME, session.token, peer_instance);
+		hello_of_peer(scene, NAMES_SESSION, peer_instance);
 	else
 		say(scene, FRAME_RESUME, "12345678", 8);
 	expect_dropped(scene);
@@ -235,7 +234,7 @@ SCENE_TEST(another_major_ends_the_attempt, up_to_resume)
 	leave(scene);
 	bring_vchan(scene);
 	scene->peer.unnumbered = true;
-	hear_hello(scene, HELLO_RESUME);
+	hear_hello(scene, NAMES_SESSION);
 	say_hello(scene, PROTOCOL_MAJOR + 1);
 	expect_dropped(scene);
 }
