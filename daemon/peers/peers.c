@@ -113,13 +113,26 @@ struct peer *peer_get(struct peers *peers, uint32_t domid)
 	return peer;
 }
 
+/* Of what its hello has said that alone: no hello stands there any more for a link that can't be. */
+static void peer_image(struct image *image, struct peer *peer)
+{
+	struct rendezvous *rendezvous = &peer->rendezvous;
+
+	image_text(image, peer->instance, sizeof(peer->instance));
+	image_bool(image, &rendezvous->unlinkable);
+	image_bool(image, &rendezvous->was_forbidden);
+	image_u64(image, &rendezvous->forbidden_ms);
+	image_expect(image, rendezvous->forbidden_ms <= clock_ms());
+}
+
 static void look_up_again(struct image *image, struct peers *peers)
 {
+	struct peer nobody = {.domid = 0}, *peer;
 	uint32_t domid = 0;
-	struct peer *peer;
 
 	image_upto(image, &domid, DOMID_MAX);
 	peer = image->error || domid == peers->options.self->domid ? NULL : peer_get(peers, domid);
+	peer_image(image, peer ? peer : &nobody);
 	if (!peer)
 		return;
 	peer->is_stranger = false;
@@ -130,7 +143,8 @@ static void look_up_again(struct image *image, struct peers *peers)
 /* Whether the next daemon couldn't know of it soon: domain 0, where it tells a guest, tells of all again. */
 static bool is_for_image(const struct peer *peer)
 {
-	return peer->up && !peer->peers->options.domains && (!peer->peers->told || peer->hello_seen);
+	return peer->up && !peer->peers->options.domains &&
+	       (!peer->peers->told || peer->hello_seen || peer->rendezvous.unlinkable);
 }
 
 void peers_image(struct image *image, struct peers *peers)
@@ -147,8 +161,10 @@ void peers_image(struct image *image, struct peers *peers)
 		return;
 	}
 	for (peer = peers->peers; peer; peer = peer->hh.next)
-		if (is_for_image(peer))
+		if (is_for_image(peer)) {
 			image_u32(image, &peer->domid);
+			peer_image(image, peer);
+		}
 }
 
 /* Returns whether nothing is known of the peer that XenStore wouldn't tell again. */

@@ -194,6 +194,8 @@ static void conclude_presence(struct peer *peer)
 		return;
 	replaced = up && instance[0] && peer->instance[0] && strcmp(instance, peer->instance);
 
+	if (!up || replaced) /* also since the daemon before ours has seen it */
+		peer->rendezvous.unlinkable = peer->rendezvous.was_forbidden = false;
 	if (peer->up && (!up || replaced)) {
 		peer->up = false;
 		rendezvous_peer_gone(peer, replaced);

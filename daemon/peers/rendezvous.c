@@ -308,7 +308,6 @@ void rendezvous_hello_gone(struct peer *peer)
 
 void rendezvous_peer_gone(struct peer *peer, bool replaced)
 {
-	peer->rendezvous.unlinkable = peer->rendezvous.was_forbidden = false;
 	rendezvous_forget_forbidden(peer);
 	rendezvous_take_step(peer, replaced ? RENDEZVOUS_REPLACED : RENDEZVOUS_GONE);
 }
