@@ -368,7 +368,7 @@ void asks_hand_over(struct asks *asks)
 			continue;
 		ask_withdraw(ask);
 		ask_end_status(ask);
-		ask_fail(ask, ask->told ? -EAGAIN : -EHOSTUNREACH); /* a program asks again */
+		ask_fail(ask, -EAGAIN); /* whoever has asked asks the next daemon */
 	}
 }
 

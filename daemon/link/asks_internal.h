@@ -50,6 +50,7 @@ struct ask {
 	/* The one that is asked, and how. */
 	struct peer_id to;
 	uint64_t sent_ms;
+	unsigned agains;  /* how often whoever was asked has handed over */
 	uint64_t away_ms; /* when the link was last seen to be away since then; 0: it wasn't */
 	char name[HOST_NAME_SIZE + 1 + DOMAIN_NAME_MAX];
 	/* The asker of ours: a program, of this host, or, without `told`, a peer. */
@@ -138,6 +139,8 @@ int ask_begin_status(struct ask *ask);
 /* Makes and sends a piece of the answer. */
 void ask_tell_status(struct ask *ask);
 void ask_end_status(struct ask *ask);
+/* Forgets what has come of a text, and lets it cost nothing. */
+void ask_drop_text(struct ask *ask);
 /* Adds a part of such an answer to what has come, at the cost of the asker. */
 int ask_keep_text(struct ask *ask, const struct frame_told *part);
 

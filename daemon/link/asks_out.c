@@ -10,12 +10,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/cost.h"
 #include "daemon/hosts/hosts.h"
 #include "daemon/link/link.h"
 #include "daemon/known/known.h"
 #include "daemon/policy/access.h"
 #include "daemon/relay/hop.h"
+
+#define AGAINS_MAX 8u /* hand-overs in which one question ends */
 
 /* --- to the next daemon ------------------------------------------------------------------------- */
 
@@ -215,6 +218,25 @@ static bool is_part(struct ask *ask, const struct frame_told *told)
 	return true;
 }
 
+/* Who was asked hands over to another daemon, which has to be asked. One that says so again and again is
+ * believed as often as it may happen. */
+static int ask_again(struct ask *ask)
+{
+	if (ask->known &&
+	    clock_ms_since(ask->sent_ms) >= GATHER_MS) /* it waits for changes, for however long */
+		ask->agains = 0;
+	if (ask->agains++ >= AGAINS_MAX)
+		return -EPROTO;
+	if (!ask->told && ask->size) /* which can't be taken back */
+		return -EAGAIN;
+	if (ask_is_for_text(ask))
+		ask_drop_text(ask);
+	ask->size = ask->count = 0;
+	ask->after = 0;
+	ask->after_name[0] = '\0';
+	return ask_lead_on(ask);
+}
+
 void asks_take_told(struct asks *asks, struct peer_id peer, struct frame_told *told)
 {
 	struct ask *ask = asks_find(asks, told->number);
@@ -224,7 +246,10 @@ void asks_take_told(struct asks *asks, struct peer_id peer, struct frame_told *t
 		return; /* nobody wants to know any more */
 	if (told->error) {
 		r = frame_error(told->error, -EPROTO);
-		ask_fail(ask, r == -EAGAIN ? -EPROTO : r); /* on EAGAIN the library asks again, without end */
+		if (r == -EAGAIN)
+			r = ask_again(ask);
+		if (r < 0)
+			ask_fail(ask, r);
 		return;
 	}
 	if (!is_part(ask, told)) {

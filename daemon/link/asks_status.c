@@ -110,9 +110,22 @@ void ask_tell_status(struct ask *ask)
 		task_due(&ask->task);
 }
 
+/* Returns how much of a text's memory is charged, in rooms. */
+static uint32_t rooms_of(const struct ask *ask)
+{
+	return (ask->size + ROOM_AT_ONCE - 1) / ROOM_AT_ONCE;
+}
+
+void ask_drop_text(struct ask *ask)
+{
+	charge_release(&ask->charge, QUOTA_BYTES, rooms_of(ask) * ROOM_AT_ONCE);
+	free(ask->text);
+	ask->text = NULL;
+}
+
 int ask_keep_text(struct ask *ask, const struct frame_told *part)
 {
-	uint32_t rooms = (ask->size + ROOM_AT_ONCE - 1) / ROOM_AT_ONCE;
+	uint32_t rooms = rooms_of(ask);
 	uint8_t *text = ask->text;
 	int r;
 

@@ -8,13 +8,14 @@ import socket
 import pytest
 
 from library import Connection
-from messaging import eventually, is_built_with_systemd, stopped
+from messaging import EXIT_OK, eventually, is_built_with_systemd, stopped
 from renewing import Installer, all_are_delivered, call_under_hand_overs, ended, posted, process_until, renew, renew_while, send_under_hand_overs
 from test_handover_links import renew_each
 from test_handover_streams import Way
 from test_handover_topics import Published, renew_under
 from joined_hosts import IN, OUT, STRICT, Stream
 from test_hosts_lists import watching
+from test_hosts_promise import account_of
 from test_hosts_nats import hosts_over_nats  # the fixture `hosts`  # noqa: F401  pylint: disable=unused-import
 from test_restart import Service
 from test_resume import messages
@@ -116,6 +117,20 @@ def test_a_domain_there_that_hands_over_is_there_all_along(hosts, asker):
         renew(node)
         there[1].receiver(f"after-{times}")
         assert next_line() == f"up endpoint hostb/1:after-{times}"
+
+
+def test_a_question_outlives_those_that_pass_it_on(hosts):
+    """Whoever has asked asks the next daemon; who is asked stands still, so that the answer is still to come."""
+    here, there = hosts(guests=1)
+    there[1].receiver("print")
+    assert here[1].xenmsg("endpoints", "hostb/1").returncode == EXIT_OK  # so that there are links
+    with stopped(there[1].pid):
+        asking = here[1].popen("endpoints", "hostb/1")
+        for node in (here[0], there[0], here[0]):
+            eventually(lambda: account_of(there[0], "hosta")["queued_bytes"]["used"] > 16384, "it has come to the other host")
+            renew(node)
+    out, err = asking.communicate(timeout=60)
+    assert (asking.returncode, err) == (EXIT_OK, b"") and b"print" in out
 
 
 @pytest.mark.parametrize("far", [True, False], ids=["to_another_host", "through_domain_0"])

@@ -118,11 +118,11 @@ SCENE_TEST_EACH(an_answer_of_the_largest_size_is_taken_and_no_larger_one, start_
 		assert_int_equal(scene->told.count, fit);
 }
 
-enum { SESSION_ENDS, HOST_GOES, HOST_FAILS, HOST_WANTS_IT_AGAIN, WE_HAND_OVER, NO_LINK, ENDS };
+enum { SESSION_ENDS, HOST_GOES, HOST_FAILS, WE_HAND_OVER, NO_LINK, ENDS };
 
 SCENE_TEST_EACH(a_question_ends_with_its_session_or_its_host, start_in_domain_0, end, ENDS)
 {
-	static const uint32_t errors[] = {ECONNRESET, EHOSTDOWN, EPROTO, EPROTO, EAGAIN, EHOSTUNREACH};
+	static const uint32_t errors[] = {ECONNRESET, EHOSTDOWN, EPROTO, EAGAIN, EHOSTUNREACH};
 
 	scene->takes_asks = end != NO_LINK;
 	assert_int_equal(ask_here(scene, ASK_DOMAINS, "hostb", "", 7), 0);
@@ -131,13 +131,45 @@ SCENE_TEST_EACH(a_question_ends_with_its_session_or_its_host, start_in_domain_0,
 		asks_session_ended(scene->asks, peer_of(HOSTB), ECONNRESET);
 	else if (end == HOST_GOES)
 		asks_host_gone(scene->asks, peer_of(HOSTB));
-	else if (end == HOST_FAILS || end == HOST_WANTS_IT_AGAIN)
-		fail_by(scene, HOSTB, expect_ask(scene, HOSTB, ""), end == HOST_FAILS ? 4242 : EAGAIN);
+	else if (end == HOST_FAILS)
+		fail_by(scene, HOSTB, expect_ask(scene, HOSTB, ""), 4242);
 	else if (end == WE_HAND_OVER)
 		asks_hand_over(scene->asks);
 	else
 		scene->link_up(scene->asks, scene->await_request, -EHOSTUNREACH);
 	expect_answer(scene, errors[end]);
+}
+
+/* Of a program, or of a peer, to which parts of the answer may have gone. */
+SCENE_TEST_EACH(who_hands_over_is_asked_again_but_not_without_end, start_in_domain_0, has_part, 2)
+{
+	uint32_t here = ask_hostb(scene), of_peer;
+
+	assert_int_equal(ask_by(scene, 1, 5, ASK_DOMAINS, 0, "hostb", ""), 0);
+	of_peer = expect_ask(scene, HOSTB, "");
+	for (unsigned i = 0; i < 8; i++) {
+		if (has_part)
+			tell_by(scene, HOSTB, here, 5 + i, TOLD_MORE, 3, 3);
+		fail_by(scene, HOSTB, here, EAGAIN);
+		assert_int_equal(expect_ask(scene, HOSTB, "work"), here);
+		expect_no_more(scene);
+	}
+	fail_by(scene, HOSTB, here, EAGAIN);
+	expect_answer(scene, EPROTO);
+	if (has_part) {
+		tell_by(scene, HOSTB, of_peer, 5, TOLD_MORE, 3, 3);
+		assert_int_equal(expect_told(scene, 1).count, 3);
+		fail_by(scene, HOSTB, of_peer, EAGAIN);
+		scene_settle(scene);
+		assert_int_equal(expect_told(scene, 1).error, EAGAIN);
+		return;
+	}
+	fail_by(scene, HOSTB, of_peer, EAGAIN);
+	assert_int_equal(expect_ask(scene, HOSTB, ""), of_peer);
+	asks_hand_over(scene->asks);
+	expect_unask(scene, HOSTB, of_peer);
+	scene_settle(scene);
+	assert_int_equal(expect_told(scene, 1).error, EAGAIN);
 }
 
 SCENE_TEST(a_question_that_a_living_peer_does_not_answer_ends, start_in_domain_0)
