@@ -109,9 +109,6 @@ static void break_off(struct stdio *stdio, struct pump *pump, const char *comman
 		command, subject);
 }
 
-static const char closed_without_a_word[] =
-	"the program there has closed it before it had taken all, and without a word";
-
 /* Says who has ended it, as far as that is known by now. */
 static const char *who_has_broken(struct xenmsg *conn, const char *subject)
 {
@@ -206,7 +203,9 @@ static int carry_stdio(struct xenmsg *conn, int stream, const char *command, con
 		code = EXIT_OTHER;
 	} else if (pump_is_cut(pump) && !pump_has_brought(pump)) {
 		/* Else it has had enough, as with a pipe. */
-		code = cli_error_because(closed_without_a_word, command, subject, -ECONNRESET);
+		code = cli_error_because(
+			"the program there has closed it before it had taken all, and without a word",
+			command, subject, -ECONNRESET);
 	}
 	pump_free(pump);
 	loop_cleanup(&stdio.loop);
@@ -380,17 +379,20 @@ static void on_conn(evutil_socket_t fd, short what, void *userdata)
 	event_base_loopbreak(listener->loop.base);
 }
 
-/* Takes one stream, waiting for it. Returns as xenmsg_accept(); -ECANCELED: the listener ends. */
+/* Waits for a stream, or dies of a signal. Returns as xenmsg_accept(); -ECANCELED: the listener ends. */
 static int take_one(struct listener *listener)
 {
 	int stream, r = 0;
 
+	interrupt_catch(); /* the kernel keeps what isn't caught from the first process of a container */
 	for (;;) {
 		stream = accept_next(listener, NULL, 0);
 		if (stream != -EAGAIN && !cli_is_limit(stream))
 			return stream;
-		r = xenmsg_wait(listener->conn, -1);
-		if (r < 0 && r != -EINTR)
+		r = interrupt_wait(listener->conn, -1);
+		if (interrupt_came())
+			interrupt_die();
+		if (r < 0)
 			return r;
 		if (listener->lasting.code)
 			return -ECANCELED;
@@ -493,7 +495,6 @@ int cmd_listen(struct cli *cli, int argc, char **argv)
 		code = listener.lasting.code ? listener.lasting.code
 					     : cli_error(conn, "listen on", endpoint, stream);
 	else {
-		interrupt_catch();
 		interrupt_allow_complaint("listen on %s: interrupted; nothing was carried yet", endpoint);
 		code = carry_stdio(conn, stream, "listen on", endpoint, true);
 	}

@@ -67,8 +67,7 @@ def test_an_interrupted_call_says_whether_it_was_taken(one, tmp_path):
 
 
 def test_interrupted_lines_are_withdrawn_and_counted(one):
-    inbox = one.receiver("inbox")
-    sender = one.popen("send", "--lines", "self:inbox", stdin=subprocess.PIPE)
+    inbox, sender = one.receiver("inbox"), one.popen("send", "--lines", "self:inbox", stdin=subprocess.PIPE)
     feed(sender, b"one\ntwo\n")
     assert inbox.process.stdout.readline() + inbox.process.stdout.readline() == b"one\ntwo\n"
     eventually(lambda: sleeps(inbox.process.pid), "it has taken what it has printed, and waits")
@@ -129,6 +128,12 @@ def test_an_interrupted_run_says_what_becomes_of_its_command(one, tmp_path):
     process.send_signal(signal.SIGINT)
     assert "the command gets SIGTERM" in died(process, signal.SIGINT)
     eventually((tmp_path / "end").exists, "it has got it")
+
+
+@pytest.mark.parametrize("command", ("recv x", "listen x", "listen x -- cat", "serve x -- cat", "subscribe self:x", "watch", "ping self"))
+def test_the_first_process_of_a_container_ends_when_it_is_told(one, command):
+    process = one.popen(*command.split(), stdin=subprocess.PIPE)
+    eventually(lambda: signal.SIGTERM in signals(process, "SigCgt"), "it catches what the kernel would keep from it")
 
 
 def test_a_signal_that_is_ignored_from_the_start_stays_so(one):

@@ -65,11 +65,6 @@ def test_where_several_kinds_are_taken_all_verbs_are_named(one, two):
         assert "that endpoint takes messages and calls: xenmsg send or call 2:x" in said and said.count("\n") == 1
 
 
-def test_run_waits_no_longer_than_10_s_for_an_answer(one):
-    one.popen("listen", "x", "--", "sleep", "1000", binds="x")
-    assert b"nobody there has answered within 10 s" in one.xenmsg("run", "self:x").stderr
-
-
 def test_who_says_nothing_to_a_run_server_is_broken_off(one):
     """At a terminal nothing comes, and nothing ends."""
     one.popen("listen", "--run", "x", "--", "cat", binds="x")
