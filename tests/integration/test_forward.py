@@ -332,7 +332,7 @@ def test_a_part_that_looks_whole_is_told_by_the_exit_status(rig):
     breaks.set()
     assert client.recv(1) == b""
     lines = process.stderr.readline() + process.stderr.readline()
-    assert b"broke a connection" in lines and b"it reads an end of file" in lines
+    assert b"broke a connection" in lines and b"and reads an end of file" in lines
     process.terminate()
     assert process.wait(20 * PATIENCE) == 8
 
@@ -352,7 +352,7 @@ def test_what_is_carried_when_it_is_stopped_is_broken(rig, kind):
         assert client.recv(1) == b""
     assert process.wait(20 * PATIENCE) == 8
     lines = process.stderr.read()
-    assert lines.count(b"it reads an end of file") == (2 if kind == "unix" else 1), lines
+    assert lines.count(b"and reads an end of file") == (2 if kind == "unix" else 1), lines
 
 
 @pytest.mark.parametrize("kind", ["unix", "tcp"])
@@ -375,7 +375,7 @@ def test_a_slow_reader_is_told_when_the_session_ends(rig, kind):
     else:
         while data := client.recv(65536):
             got += len(data)
-        assert b"it reads an end of file" in process.stderr.readline()
+        assert b"and reads an end of file" in process.stderr.readline()
     process.terminate()
     assert process.wait(20 * PATIENCE) == (8 if kind == "unix" else -signal.SIGTERM)
 

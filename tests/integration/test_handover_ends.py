@@ -211,7 +211,7 @@ def test_who_keeps_more_than_it_may_is_ended_and_nobody_else(nodes):
         kept.append(goes_on(program))
         assert asker.query("renew")
         error, text = program.goodbye()
-        assert error == errno.ENOBUFS and "keeps the memory" in text
+        assert error == errno.ENOBUFS and "keeps that of before the last hand-over" in text
         assert other.post("self:inbox", b"x", lambda error: None) == 0 and other.receive().data == b"x"
     for memory in kept:
         os.close(memory)
