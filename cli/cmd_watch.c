@@ -18,20 +18,18 @@
 /*
  * What is there when a watch begins. Its first events come as the daemon finds them, domains and endpoints
  * mixed, so they are kept until XENMSG_LISTED says that they were all, and then handed on, each domain before
- * its endpoints. While that takes long, as of a host that is slow, and where the daemon is so old that it
- * never says it, nothing is kept for longer than 2 s behind the last event, and 10 s in all.
+ * its endpoints. Of a host that is slow, nothing is kept for longer than 5 s.
  */
 
 struct first_list {
-	struct first_entry *entries;		  /* by key */
-	int64_t keeps_until, keeps_at_most_until; /* as interrupt_deadline() */
-	bool passes;				  /* nothing is kept any more */
+	struct first_entry *entries; /* by key */
+	int64_t keeps_until;	     /* as interrupt_deadline() */
+	bool passes;		     /* nothing is kept any more */
 	xenmsg_event_handler print;
 	void *userdata;
 };
 
-#define KEEP_MS	     2000
-#define KEEP_MOST_MS 10000
+#define KEEP_MS 5000
 
 /* A host, a domain or an endpoint: is it there? */
 struct first_entry {
@@ -93,10 +91,8 @@ static void forget_texts(struct first_entry *entry)
 /* Keeps what is there now, and nothing of what has gone meanwhile. */
 static void keep(struct first_list *list, const struct xenmsg_event *event)
 {
-	int64_t keeps_until = interrupt_deadline(KEEP_MS);
 	struct first_entry *entry = entry_of(list, key_of(event));
 
-	list->keeps_until = keeps_until < list->keeps_at_most_until ? keeps_until : list->keeps_at_most_until;
 	forget_texts(entry);
 	entry->is_there = event->kind != XENMSG_DOMAIN_DOWN && event->kind != XENMSG_ENDPOINT_DOWN &&
 			  event->kind != XENMSG_HOST_DOWN;
@@ -133,7 +129,6 @@ static void first_list_begin(struct first_list *list, xenmsg_event_handler print
 {
 	*list = (struct first_list){.print = print, .userdata = userdata};
 	list->keeps_until = interrupt_deadline(KEEP_MS);
-	list->keeps_at_most_until = interrupt_deadline(KEEP_MOST_MS);
 }
 
 /* Takes an event: keeps it, or prints it. */
