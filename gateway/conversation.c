@@ -17,17 +17,17 @@ void conversation_init(struct conversation *conversation, const struct conversat
 /* --- what is said ----------------------------------------------------------------------------- */
 
 static void say_about(struct conversation *conversation, const uint8_t nonce[MESSAGE_NONCE_SIZE],
-		      struct message message)
+		      struct nats_message message)
 {
 	memcpy(message.nonce, nonce, MESSAGE_NONCE_SIZE);
 	conversation->callbacks->send(conversation->userdata, &message);
 }
 
-static void say(struct conversation *conversation, enum message_kind kind)
+static void say(struct conversation *conversation, enum nats_message_kind kind)
 {
 	say_about(
 		conversation, conversation->nonce,
-		(struct message){
+		(struct nats_message){
 			.kind = kind,
 			.window = kind == MESSAGE_CONNECT || kind == MESSAGE_ACCEPT ? CONVERSATION_WINDOW : 0,
 			.position = kind == MESSAGE_DATA ? conversation->out : 0,
@@ -39,7 +39,7 @@ static void say_how_far(struct conversation *conversation)
 	conversation->in_limit = conversation->in_taken + CONVERSATION_WINDOW;
 	conversation->in_acked = conversation->in;
 	say_about(conversation, conversation->nonce,
-		  (struct message){
+		  (struct nats_message){
 			  .kind = MESSAGE_ACK,
 			  .window = (uint32_t)(conversation->in_limit - conversation->in),
 			  .position = conversation->in,
@@ -125,7 +125,7 @@ void conversation_connect(struct conversation *conversation, uint64_t id,
 			return;
 		}
 		say_about(conversation, conversation->nonce,
-			  (struct message){.kind = MESSAGE_REFUSE, .reason = REASON_CROSSED});
+			  (struct nats_message){.kind = MESSAGE_REFUSE, .reason = REASON_CROSSED});
 		end(conversation);
 		break;
 	case CONVERSATION_ASKING:
@@ -154,7 +154,7 @@ bool conversation_decline(struct conversation *conversation, uint64_t id)
 	if (conversation->state != CONVERSATION_ASKED || conversation->id != id)
 		return false;
 	say_about(conversation, conversation->nonce,
-		  (struct message){.kind = MESSAGE_REFUSE, .reason = REASON_DECLINED});
+		  (struct nats_message){.kind = MESSAGE_REFUSE, .reason = REASON_DECLINED});
 	end(conversation);
 	return true;
 }
@@ -172,20 +172,20 @@ static bool may_ask(struct conversation *conversation)
 }
 
 /* The other end asks for a conversation. True: our daemon is asked with this id. */
-static bool on_connect(struct conversation *conversation, const struct message *message, uint64_t id,
+static bool on_connect(struct conversation *conversation, const struct nats_message *message, uint64_t id,
 		       uint64_t now_ms)
 {
 	if (!may_ask(conversation))
 		return false;
 	if (conversation->has_over && !memcmp(message->nonce, conversation->over, MESSAGE_NONCE_SIZE)) {
 		/* It has been over for longer than this repetition was under way, or our CLOSE was lost. */
-		say_about(conversation, message->nonce, (struct message){.kind = MESSAGE_CLOSE});
+		say_about(conversation, message->nonce, (struct nats_message){.kind = MESSAGE_CLOSE});
 		return false;
 	}
 	if (conversation->state == CONVERSATION_ASKING) {
 		if (conversation->is_lower) {
 			say_about(conversation, message->nonce,
-				  (struct message){.kind = MESSAGE_REFUSE, .reason = REASON_CROSSED});
+				  (struct nats_message){.kind = MESSAGE_REFUSE, .reason = REASON_CROSSED});
 			return false;
 		}
 		lose(conversation, EAGAIN, "that host has asked for a conversation, too");
@@ -198,7 +198,7 @@ static bool on_connect(struct conversation *conversation, const struct message *
 	return true;
 }
 
-static void on_data(struct conversation *conversation, const struct message *message)
+static void on_data(struct conversation *conversation, const struct nats_message *message)
 {
 	uint64_t end_at = message->position + message->size;
 
@@ -219,7 +219,7 @@ static void on_data(struct conversation *conversation, const struct message *mes
 	}
 }
 
-static void on_ack(struct conversation *conversation, const struct message *message)
+static void on_ack(struct conversation *conversation, const struct nats_message *message)
 {
 	uint64_t limit = message->position + message->window;
 
@@ -237,7 +237,7 @@ static void on_ack(struct conversation *conversation, const struct message *mess
 }
 
 /* Something about a conversation that isn't there: the side that thinks so learns that it isn't. */
-static void on_unknown(struct conversation *conversation, const struct message *message, uint64_t now_ms)
+static void on_unknown(struct conversation *conversation, const struct nats_message *message, uint64_t now_ms)
 {
 	if (message->kind == MESSAGE_CLOSE || message->kind == MESSAGE_REFUSE ||
 	    message->kind == MESSAGE_HERE)
@@ -245,10 +245,10 @@ static void on_unknown(struct conversation *conversation, const struct message *
 	if (conversation->closed_ms && now_ms - conversation->closed_ms < CONVERSATION_TICK_MS)
 		return; /* a window of messages needs no window of answers */
 	conversation->closed_ms = now_ms;
-	say_about(conversation, message->nonce, (struct message){.kind = MESSAGE_CLOSE});
+	say_about(conversation, message->nonce, (struct nats_message){.kind = MESSAGE_CLOSE});
 }
 
-static void on_open(struct conversation *conversation, const struct message *message)
+static void on_open(struct conversation *conversation, const struct nats_message *message)
 {
 	switch (message->kind) {
 	case MESSAGE_CONNECT: /* our ACCEPT was lost, unless bytes have come meanwhile */
@@ -271,7 +271,7 @@ static void on_open(struct conversation *conversation, const struct message *mes
 	}
 }
 
-static void on_asking(struct conversation *conversation, const struct message *message, uint64_t now_ms)
+static void on_asking(struct conversation *conversation, const struct nats_message *message, uint64_t now_ms)
 {
 	switch (message->kind) {
 	case MESSAGE_ACCEPT:
@@ -299,8 +299,8 @@ static void on_asking(struct conversation *conversation, const struct message *m
 	}
 }
 
-bool conversation_message(struct conversation *conversation, const struct message *untrusted, uint64_t id,
-			  uint64_t now_ms)
+bool conversation_message(struct conversation *conversation, const struct nats_message *untrusted,
+			  uint64_t id, uint64_t now_ms)
 {
 	if (conversation->state == CONVERSATION_NONE ||
 	    memcmp(untrusted->nonce, conversation->nonce, MESSAGE_NONCE_SIZE) != 0) {
@@ -334,10 +334,10 @@ void conversation_wait(struct conversation *conversation)
 	conversation->is_waiting = true;
 }
 
-void conversation_data(struct conversation *conversation, size_t size, struct message *message,
+void conversation_data(struct conversation *conversation, size_t size, struct nats_message *message,
 		       uint64_t now_ms)
 {
-	*message = (struct message){.kind = MESSAGE_DATA, .position = conversation->out};
+	*message = (struct nats_message){.kind = MESSAGE_DATA, .position = conversation->out};
 	memcpy(message->nonce, conversation->nonce, MESSAGE_NONCE_SIZE);
 	if (conversation->out == conversation->out_acked) /* from now on an answer is due */
 		conversation->heard_ms = conversation->asked_ms = now_ms;

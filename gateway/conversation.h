@@ -32,7 +32,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "gateway/message.h"
+#include "gateway/nats_message.h"
 
 #define CONVERSATION_WINDOW  (2u << 20) /* bytes that an end takes before it says that it has taken any */
 #define CONVERSATION_TICK_MS 250u	/* how often conversation_tick() is due */
@@ -50,7 +50,7 @@ enum conversation_state {
 
 struct conversation_callbacks {
 	/* Publish this to the other host: a head without bytes. */
-	void (*send)(void *userdata, const struct message *message);
+	void (*send)(void *userdata, const struct nats_message *message);
 	/* Tell the daemon: */
 	void (*incoming)(void *userdata, uint64_t id);
 	void (*connected)(void *userdata, uint64_t id);
@@ -112,15 +112,15 @@ void conversation_lose(struct conversation *conversation, int error, const char 
 
 /* A message has come. `id` is the one that a new conversation gets, which the other end asks for: true if it
  * was used. */
-bool conversation_message(struct conversation *conversation, const struct message *untrusted, uint64_t id,
-			  uint64_t now_ms);
+bool conversation_message(struct conversation *conversation, const struct nats_message *untrusted,
+			  uint64_t id, uint64_t now_ms);
 
 /* Returns how many bytes may be sent now. */
 size_t conversation_room(const struct conversation *conversation);
 /* Our daemon has bytes, and there is no room. */
 void conversation_wait(struct conversation *conversation);
 /* Fills in the head of the next `size` bytes, at most conversation_room(): the caller publishes them. */
-void conversation_data(struct conversation *conversation, size_t size, struct message *message,
+void conversation_data(struct conversation *conversation, size_t size, struct nats_message *message,
 		       uint64_t now_ms);
 /* `size` bytes of those that were given to bytes() have a place in our daemon's ring. */
 void conversation_taken(struct conversation *conversation, size_t size);

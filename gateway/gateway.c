@@ -52,9 +52,9 @@ static void tell_state(struct gateway *gateway)
 static void on_peer_message(struct gateway *gateway, const char *host, const uint8_t *untrusted, size_t size)
 {
 	uint64_t now_ms = clock_ms();
-	struct message message;
+	struct nats_message message;
 
-	if (message_decode(untrusted, size, &message) < 0) {
+	if (nats_message_decode(untrusted, size, &message) < 0) {
 		log_limited(LOG_BAD_VALUE, log_by_host(host), LOG_LEVEL_WARNING,
 			    "%s: says what isn't understood here", host);
 		return;
@@ -168,7 +168,7 @@ static void on_here(void *userdata, const char *host, const char *text, size_t s
 	uint8_t data[MESSAGE_HEAD_SIZE + PRESENCE_TEXT_MAX];
 
 	snprintf(subject, sizeof(subject), "xenmsg.to.%s.%s", host, gateway->host);
-	message_encode(&(struct message){.kind = MESSAGE_HERE}, data);
+	nats_message_encode(&(struct nats_message){.kind = MESSAGE_HERE}, data);
 	memcpy(data + MESSAGE_HEAD_SIZE, text, size);
 	nats_connection_publish(gateway->nats, subject, data, MESSAGE_HEAD_SIZE + size);
 }

@@ -69,7 +69,7 @@ void other_host_free(struct other_host *peer);
 void other_host_free_rings(struct other_host *peer);
 void other_hosts_lose_all(struct gateway *gateway, const char *why);
 /* Takes a message about the conversation with a host that is up. */
-void other_host_message(struct gateway *gateway, const char *host, const struct message *message,
+void other_host_message(struct gateway *gateway, const char *host, const struct nats_message *message,
 			uint64_t now_ms);
 /* Lets bytes be taken again if they may go. */
 void other_host_go_on(struct other_host *peer);

@@ -5,7 +5,7 @@ noinst_LIBRARIES += libgateway.a
 libgateway_a_SOURCES = \
 	gateway/conversation.c gateway/conversation.h \
 	gateway/inflow.c gateway/inflow.h \
-	gateway/message.c gateway/message.h \
+	gateway/nats_message.c gateway/nats_message.h \
 	gateway/presence.c gateway/presence.h \
 	gateway/rings.c gateway/rings.h \
 	gateway/settings.c gateway/settings.h

@@ -33,12 +33,12 @@ static void tell_failed(struct gateway *gateway, const char *host, uint64_t id, 
 
 /* --- their life -------------------------------------------------------------------------------- */
 
-static void on_send(void *userdata, const struct message *message)
+static void on_send(void *userdata, const struct nats_message *message)
 {
 	struct other_host *peer = userdata;
 	uint8_t head[MESSAGE_HEAD_SIZE];
 
-	message_encode(message, head);
+	nats_message_encode(message, head);
 	nats_connection_publish(peer->gateway->nats, peer->subject, head, sizeof(head));
 }
 
@@ -181,7 +181,7 @@ static bool send_chunk(struct other_host *peer)
 {
 	struct gateway *gateway = peer->gateway;
 	size_t size = chunk_size(peer);
-	struct message message;
+	struct nats_message message;
 	ssize_t got;
 
 	if (size == 0 || nats_connection_is_full(gateway->nats)) {
@@ -198,7 +198,7 @@ static bool send_chunk(struct other_host *peer)
 		return false;
 	}
 	conversation_data(&peer->conversation, (size_t)got, &message, clock_ms());
-	message_encode(&message, gateway->chunk);
+	nats_message_encode(&message, gateway->chunk);
 	nats_connection_publish(gateway->nats, peer->subject, gateway->chunk,
 				MESSAGE_HEAD_SIZE + (size_t)got);
 	return true;
@@ -228,7 +228,7 @@ static void after_bytes(struct other_host *peer)
 		conversation_taken(&peer->conversation, put);
 }
 
-void other_host_message(struct gateway *gateway, const char *host, const struct message *message,
+void other_host_message(struct gateway *gateway, const char *host, const struct nats_message *message,
 			uint64_t now_ms)
 {
 	struct other_host *peer = get_peer(gateway, host);

@@ -34,7 +34,7 @@ libclient_la_SOURCES = \
 	libclient/numbers.h \
 	libclient/op.c libclient/op.h \
 	libclient/words.c libclient/words.h \
-	libclient/origin.c libclient/origin.h \
+	libclient/opener.c libclient/opener.h \
 	libclient/outbox.c libclient/outbox.h \
 	libclient/reconnect.c libclient/reconnect.h \
 	libclient/socket_pump.c libclient/socket_pump.h \

@@ -729,7 +729,7 @@ int transport_init(struct transport *transport, const char *path)
 					.timer = -1,
 					.alarm = -1,
 					.closed = true};
-	origin_note(&transport->origin);
+	opener_note(&transport->opener);
 	if (strlen(path) >= sizeof(transport->path))
 		return -ENAMETOOLONG;
 	memcpy(transport->path, path, strlen(path) + 1);
@@ -752,7 +752,7 @@ void transport_join(struct transport *transport, struct transport *first)
 					.timer = -1,
 					.alarm = -1};
 	memcpy(transport->path, first->path, sizeof(transport->path));
-	origin_note(&transport->origin);
+	opener_note(&transport->opener);
 	transport_hang_up(transport);
 	first->second = transport;
 }
@@ -896,5 +896,5 @@ void transport_close(struct transport *transport)
 	else
 		close_all(fds, sizeof(fds) / sizeof(*fds));
 	fifo_free(&transport->backlog);
-	origin_forget(&transport->origin);
+	opener_forget(&transport->opener);
 }

@@ -25,7 +25,7 @@
 #include "libclient/fifo.h"
 #include "libclient/trace.h"
 #include "libclient/mirror.h"
-#include "libclient/origin.h"
+#include "libclient/opener.h"
 #include "wire/frame.h"
 #include "wire/ring.h"
 
@@ -40,7 +40,7 @@ struct limbo {
 };
 
 struct transport {
-	struct origin origin;
+	struct opener opener;
 	struct transport *first, *second; /* of the same connection; NULL: it is the first, there is none */
 	char path[108];			  /* the daemon's, as long as that of a socket may be */
 	int socket, epoll;
@@ -121,7 +121,7 @@ void transport_close(struct transport *transport);
  * that was made in a callback does no harm when that returns. */
 static inline bool transport_is_here(const struct transport *transport)
 {
-	return origin_is_here(&transport->origin);
+	return opener_is_here(&transport->opener);
 }
 
 /* Keeps the reason that the daemon gives at the end. */

@@ -16,15 +16,15 @@ struct world {
 	bool is_streaming; /* the daemon has a stream whose bytes flow */
 };
 
-static void on_send(void *userdata, const struct message *message)
+static void on_send(void *userdata, const struct nats_message *message)
 {
 	struct world *world = userdata;
 	uint8_t head[MESSAGE_HEAD_SIZE];
-	struct message again;
+	struct nats_message again;
 
 	world->sent++;
-	message_encode(message, head);
-	check(message_decode(head, sizeof(head), &again) == 0);
+	nats_message_encode(message, head);
+	check(nats_message_decode(head, sizeof(head), &again) == 0);
 	check(again.kind == message->kind && again.position == message->position &&
 	      again.window == message->window);
 }
@@ -81,7 +81,7 @@ static void do_something(struct world *world, uint8_t what)
 {
 	struct conversation *conversation = &world->conversation;
 	uint8_t nonce[MESSAGE_NONCE_SIZE] = {what};
-	struct message message;
+	struct nats_message message;
 	size_t room = conversation_room(conversation);
 
 	switch (what % 7) {
@@ -176,7 +176,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct world world = {.now = 1000};
 	uint8_t copy[65536];
-	struct message message;
+	struct nats_message message;
 
 	say_presence(data, size);
 	conversation_init(&world.conversation, &callbacks, &world, size % 2);
@@ -195,7 +195,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		memcpy(copy, data, length);
 		if (length >= MESSAGE_HEAD_SIZE && copy[8] == 0xff)
 			memcpy(copy + 8, world.conversation.nonce, MESSAGE_NONCE_SIZE);
-		if (message_decode(copy, length, &message) == 0) {
+		if (nats_message_decode(copy, length, &message) == 0) {
 			conversation_message(&world.conversation, &message, ++world.id, world.now);
 			check(world.sent <= 1);
 		}

@@ -21,7 +21,7 @@ uint32_t stream_of(const struct conversation *conversation)
 	return stream;
 }
 
-static void fly(struct end *to, const struct message *message, const uint8_t *data)
+static void fly(struct end *to, const struct nats_message *message, const uint8_t *data)
 {
 	struct network *network = to->network;
 	unsigned copies = random_below(&network->seed, 1000) >= network->loss;
@@ -38,7 +38,7 @@ static void fly(struct end *to, const struct message *message, const uint8_t *da
 	}
 }
 
-static void on_send(void *userdata, const struct message *message)
+static void on_send(void *userdata, const struct nats_message *message)
 {
 	struct end *end = userdata;
 
@@ -142,7 +142,7 @@ bool write_some(struct end *end, size_t size)
 {
 	size_t room = conversation_room(&end->conversation);
 	uint8_t data[CHUNK];
-	struct message message;
+	struct nats_message message;
 
 	if (!end->is_open)
 		return false;
@@ -176,13 +176,13 @@ static void deliver(struct end *end, unsigned at)
 {
 	struct flying flying = end->flying[at];
 	uint8_t bytes[MESSAGE_HEAD_SIZE + CHUNK];
-	struct message message;
+	struct nats_message message;
 
 	end->count--;
 	memmove(end->flying + at, end->flying + at + 1, (end->count - at) * sizeof(*end->flying));
-	message_encode(&flying.message, bytes);
+	nats_message_encode(&flying.message, bytes);
 	memcpy(bytes + MESSAGE_HEAD_SIZE, flying.data, flying.message.size);
-	assert_int_equal(message_decode(bytes, MESSAGE_HEAD_SIZE + flying.message.size, &message), 0);
+	assert_int_equal(nats_message_decode(bytes, MESSAGE_HEAD_SIZE + flying.message.size, &message), 0);
 	conversation_message(&end->conversation, &message, 2 * ++end->network->nonces + 1, end->network->now);
 }
 

@@ -16,7 +16,7 @@
 #define CHUNK	     48u /* bytes that a message carries at most */
 
 struct flying {
-	struct message message;
+	struct nats_message message;
 	uint8_t data[CHUNK];
 };
 

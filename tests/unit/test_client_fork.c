@@ -13,7 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "libclient/origin.h"
+#include "libclient/opener.h"
 #include "wire/bytes.h"
 
 #define LENT 20000u
@@ -236,23 +236,23 @@ BOTH(a_child_that_a_handler_makes_has_no_connection_either)
 	expect_open("5:inbox");
 }
 
-static struct origin origin, without_page;
+static struct opener opener, without_page;
 
 static const char *look_from_child(void)
 {
-	return origin_is_here(&origin)	       ? "the page says that this is the parent"
-	       : origin_is_here(&without_page) ? "the number says that this is the parent"
+	return opener_is_here(&opener)	       ? "the page says that this is the parent"
+	       : opener_is_here(&without_page) ? "the number says that this is the parent"
 					       : NULL;
 }
 
 TEST(a_child_is_told_from_its_parent_if_fork_clears_no_page)
 {
-	origin_note(&origin);
-	assert_non_null(origin.word);
-	without_page = (struct origin){.pid = origin.pid};
-	assert_true(origin_is_here(&origin));
-	assert_true(origin_is_here(&without_page));
+	opener_note(&opener);
+	assert_non_null(opener.word);
+	without_page = (struct opener){.pid = opener.pid};
+	assert_true(opener_is_here(&opener));
+	assert_true(opener_is_here(&without_page));
 	in_child(look_from_child);
-	origin_forget(&origin);
-	assert_true(origin_is_here(&origin));
+	opener_forget(&opener);
+	assert_true(opener_is_here(&opener));
 }

@@ -199,7 +199,7 @@ UNOPENED(who_declines_is_heard)
 }
 
 /* A hostile end: says this about the open conversation. */
-static void inject(struct end *to, struct message message)
+static void inject(struct end *to, struct nats_message message)
 {
 	memcpy(message.nonce, to->conversation.nonce, MESSAGE_NONCE_SIZE);
 	conversation_message(&to->conversation, &message, 99, to->network->now);
@@ -208,7 +208,7 @@ static void inject(struct end *to, struct message message)
 TEST(lies_end_the_liars_conversation)
 {
 	static const uint8_t data[16];
-	const struct message lies[] = {
+	const struct nats_message lies[] = {
 		{.kind = MESSAGE_DATA, .position = UINT64_MAX - 7, .data = data, .size = 16},
 		{.kind = MESSAGE_DATA, .position = 1, .data = data, .size = 1},
 		{.kind = MESSAGE_DATA, .position = UINT64_MAX},
@@ -230,7 +230,7 @@ OPEN(more_than_the_window_ends_it)
 {
 	uint8_t *data = calloc(1, CONVERSATION_WINDOW + 1);
 
-	inject(a, (struct message){.kind = MESSAGE_DATA, .data = data, .size = CONVERSATION_WINDOW + 1});
+	inject(a, (struct nats_message){.kind = MESSAGE_DATA, .data = data, .size = CONVERSATION_WINDOW + 1});
 	assert_int_equal(a->conversation.state, CONVERSATION_NONE);
 	assert_int_equal(a->got, 0);
 	free(data);
@@ -240,7 +240,7 @@ OPEN(an_ack_that_was_overtaken_takes_no_room_back)
 {
 	size_t room = conversation_room(&a->conversation);
 
-	inject(a, (struct message){.kind = MESSAGE_ACK, .window = CONVERSATION_WINDOW / 2});
+	inject(a, (struct nats_message){.kind = MESSAGE_ACK, .window = CONVERSATION_WINDOW / 2});
 	assert_int_equal(conversation_room(&a->conversation), room);
 	assert_int_equal(a->ended, 0);
 }
@@ -248,15 +248,16 @@ OPEN(an_ack_that_was_overtaken_takes_no_room_back)
 UNOPENED(many_about_what_isnt_known_get_few_answers)
 {
 	for (unsigned i = 0; i < 1000; i++)
-		conversation_message(&a->conversation, &(struct message){.kind = MESSAGE_DATA, .nonce = {1}},
-				     1, network->now);
+		conversation_message(&a->conversation,
+				     &(struct nats_message){.kind = MESSAGE_DATA, .nonce = {1}}, 1,
+				     network->now);
 	assert_int_equal(b->count, 1);
 	assert_int_equal(b->flying[0].message.kind, MESSAGE_CLOSE);
 }
 
 OPEN(who_asks_all_the_time_about_what_is_open_gets_few_answers)
 {
-	struct message message = {.kind = MESSAGE_DATA};
+	struct nats_message message = {.kind = MESSAGE_DATA};
 
 	memcpy(message.nonce, b->conversation.nonce, MESSAGE_NONCE_SIZE);
 	for (unsigned i = 0; i < 1000; i++) {
@@ -273,7 +274,7 @@ UNOPENED(who_asks_all_the_time_is_heard_now_and_then)
 	unsigned heard = 0;
 
 	for (unsigned i = 0; i < 10000; i++) {
-		struct message message = {.kind = MESSAGE_CONNECT, .window = 1};
+		struct nats_message message = {.kind = MESSAGE_CONNECT, .window = 1};
 
 		memcpy(message.nonce, &i, sizeof(i));
 		conversation_message(&b->conversation, &message, i + 1, network->now);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#ifndef XENMSG_LIBCLIENT_ORIGIN_H
-#define XENMSG_LIBCLIENT_ORIGIN_H
+#ifndef XENMSG_LIBCLIENT_OPENER_H
+#define XENMSG_LIBCLIENT_OPENER_H
 
 /*
  * The process that a connection belongs to. A child made by fork() has a copy of all that the library keeps
@@ -15,19 +15,19 @@
 #include <stdint.h>
 #include <unistd.h>
 
-struct origin {
+struct opener {
 	uint32_t *word; /* 1 where the connection was opened; NULL: there is no such page */
 	pid_t pid;
 };
 
 /* Notes this process. */
-void origin_note(struct origin *origin);
+void opener_note(struct opener *opener);
 /* Frees what belongs to it, in any process. */
-void origin_forget(struct origin *origin);
+void opener_forget(struct opener *opener);
 /* Returns whether this is that process. */
-static inline bool origin_is_here(const struct origin *origin)
+static inline bool opener_is_here(const struct opener *opener)
 {
-	return origin->word ? *(const volatile uint32_t *)origin->word == 1 : origin->pid == getpid();
+	return opener->word ? *(const volatile uint32_t *)opener->word == 1 : opener->pid == getpid();
 }
 
 #endif

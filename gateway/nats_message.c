@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "gateway/message.h"
+#include "gateway/nats_message.h"
 
 #include <errno.h>
 #include <string.h>
 
 #include "wire/bytes.h"
 
-void message_encode(const struct message *message, uint8_t head[MESSAGE_HEAD_SIZE])
+void nats_message_encode(const struct nats_message *message, uint8_t head[MESSAGE_HEAD_SIZE])
 {
 	head[0] = MESSAGE_VERSION;
 	head[1] = (uint8_t)message->kind;
@@ -16,13 +16,13 @@ void message_encode(const struct message *message, uint8_t head[MESSAGE_HEAD_SIZ
 	put_u64(head + 24, message->position);
 }
 
-int message_decode(const uint8_t *untrusted, size_t size, struct message *message)
+int nats_message_decode(const uint8_t *untrusted, size_t size, struct nats_message *message)
 {
 	if (size < MESSAGE_HEAD_SIZE || untrusted[0] != MESSAGE_VERSION || untrusted[1] < MESSAGE_CONNECT ||
 	    untrusted[1] > MESSAGE_HERE)
 		return -EPROTO;
-	*message = (struct message){
-		.kind = (enum message_kind)untrusted[1],
+	*message = (struct nats_message){
+		.kind = (enum nats_message_kind)untrusted[1],
 		.reason = get_u16(untrusted + 2),
 		.window = get_u32(untrusted + 4),
 		.position = get_u64(untrusted + 24),

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#ifndef XENMSG_GATEWAY_MESSAGE_H
-#define XENMSG_GATEWAY_MESSAGE_H
+#ifndef XENMSG_GATEWAY_NATS_MESSAGE_H
+#define XENMSG_GATEWAY_NATS_MESSAGE_H
 
 /*
  * What two gateways say to each other about a conversation: the head of a NATS message on xenmsg.to.TO.FROM,
@@ -22,7 +22,7 @@
 #define MESSAGE_HEAD_SIZE  32u
 #define MESSAGE_NONCE_SIZE 16u
 
-enum message_kind {
+enum nats_message_kind {
 	/* asks for a conversation, whose nonce this end has drawn; repeated until it is answered */
 	MESSAGE_CONNECT = 1,
 	MESSAGE_ACCEPT, /* agrees to it */
@@ -33,24 +33,24 @@ enum message_kind {
 	MESSAGE_HERE,	/* about none: a presence (presence.h), for a host that has just come */
 };
 
-enum message_reason {
+enum nats_message_reason {
 	REASON_DECLINED = 0, /* the daemon there doesn't want it */
 	REASON_CROSSED = 1,  /* both ends have asked, and the other one's stays */
 };
 
-struct message {
-	enum message_kind kind;
+struct nats_message {
+	enum nats_message_kind kind;
 	uint16_t reason;
 	uint32_t window;
 	uint8_t nonce[MESSAGE_NONCE_SIZE];
 	uint64_t position;
-	const uint8_t
-		*data; /* behind the head, in the bytes that were decoded; not written by message_encode() */
+	const uint8_t *
+		data; /* behind the head, in the bytes that were decoded; not written by nats_message_encode() */
 	size_t size;
 };
 
-void message_encode(const struct message *message, uint8_t head[MESSAGE_HEAD_SIZE]);
+void nats_message_encode(const struct nats_message *message, uint8_t head[MESSAGE_HEAD_SIZE]);
 /* Reads a message of another host. `message->data` points into it. 0; -EPROTO: it is none of this version. */
-int message_decode(const uint8_t *untrusted, size_t size, struct message *message);
+int nats_message_decode(const uint8_t *untrusted, size_t size, struct nats_message *message);
 
 #endif
