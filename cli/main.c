@@ -91,6 +91,11 @@ static const struct {
 	{"nodes", "peers"},
 	{"check", "doctor"},
 	{"ps", "status"},
+	{"topics", "endpoints"},
+	{"start", ADVICE_START("xenmsgd")},
+	{"stop", ADVICE_STOP("xenmsgd")},
+	{"log", ADVICE_LOG("xenmsgd")},
+	{"logs", ADVICE_LOG("xenmsgd")},
 	{"restart", "daemon renew"},
 	{"reload", "policy reload"},
 	{"version", "--version"},
@@ -100,12 +105,6 @@ static int unknown_command(const char *name)
 {
 	struct nearest nearest = nearest_to(name);
 
-	if (strcmp(name, "logs") == 0 || strcmp(name, "log") == 0)
-		return cli_usage(
-			"",
-			"there is no command '%s'; the daemon's log is where its service writes it, as a rule: " ADVICE_LOG(
-				"xenmsgd"),
-			name);
 	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
 		if (strcmp(name, others[i].name) == 0)
 			return cli_usage("", "there is no command '%s'; did you mean '%s'?", name,

@@ -306,7 +306,7 @@ def test_a_word_behind_peers_is_a_domain_before_it_is_a_host(zero, one, two, hos
 
 def test_what_is_known_from_other_tools_leads_to_ours():
     for words, meant in (("restart", "daemon renew"), ("reload", "policy reload"), ("version", "--version"), ("ps", "status"),
-                         ("policy list", "show"), ("policy allow 3 x", "policy.d"), ("daemon stop", "stop xenmsgd"),
+                         ("stop", "stop xenmsgd'?"), ("policy list", "show"), ("policy allow 3 x", "policy.d"), ("daemon stop", "stop xenmsgd"),
                          ("recv 2:inbox", "write inbox"), ("send 2 inbox hi", "there is no colon")):
         assert meant in refused(*words.split()), words
 
