@@ -68,6 +68,7 @@ def test_the_listings_show_names_and_uuids(zero, one, two, host):
 
 @pytest.mark.unless(renewed="counts", away="counts")
 def test_a_link_with_dom0_comes_by_itself_and_is_never_idle(nodes):
+    """Seen by the time since when it is up, which begins anew when it is resumed."""
     zero, one = nodes(0, 1, config=FAST + "idle-close = 300ms\n").values()
     eventually(lambda: one.link_state(0) == "up", "the link is up")
     before = one.link(0)

@@ -52,6 +52,7 @@ def test_a_daemon_that_is_restarted_is_found_again_with_no_help(nodes, restarted
 @pytest.mark.unless(renewed="counts")
 @pytest.mark.parametrize("socket", ["same", "other"])
 def test_a_second_daemon_is_refused_unnoticed_by_the_first(one, two, tmp_path, socket):
+    """Seen by the time since when the link is up, which begins anew when it is resumed."""
     works(one, two)
     before = one.link(2), two.link(1)
     path = one.socket if socket == "same" else tmp_path / "s"
@@ -155,7 +156,8 @@ def test_heartbeats_miss_who_stands_still_and_find_it_again(nodes, host):
 @pytest.mark.unless(renewed="counts")
 @pytest.mark.parametrize("deaf", [1, 2])
 def test_a_lost_event_is_made_good_by_the_next_heartbeat(nodes, host, deaf):
-    """Else what waits in the ring would wait until the link is taken for dead, for who is asked to be woken isn't woken twice."""
+    """Else what waits in the ring would wait until the link is taken for dead, for who is asked to be woken isn't woken twice. Seen by
+    the time since when the link is up, which begins anew when a daemon hands over."""
     one, two = nodes(1, 2, config="[links]\nheartbeat = 1s\ndead-after = 1h\n").values()
     works(one, two)
     before = one.link(2)["since"], two.link(1)["since"]
@@ -167,7 +169,7 @@ def test_a_lost_event_is_made_good_by_the_next_heartbeat(nodes, host, deaf):
 
 @pytest.mark.unless(renewed="counts", idle="counts")
 def test_an_idle_daemon_wakes_for_heartbeats_only(nodes):
-    """With an hour between them it doesn't wake at all, though links, a program and an endpoint are there."""
+    """With an hour between them it doesn't wake at all, though links, a program and an endpoint are there. A hand-over wakes it."""
     def settled():
         before = [sleeps(node.pid) for node in all_nodes]
         time.sleep(0.5)  # what has to be seen is that nothing happens
@@ -181,6 +183,7 @@ def test_an_idle_daemon_wakes_for_heartbeats_only(nodes):
 
 @pytest.mark.unless(renewed="counts", relayed="direct")
 def test_who_waits_for_pages_looks_for_them_once_a_second(nodes, host):
+    """Seen by how often the daemon sleeps, which it does in a hand-over, too."""
     one, two = nodes(1, 2, config="[links]\nheartbeat = 1h\ndead-after = 3h\nsetup-timeout = 60s\n").values()
     host.fault("grant-limit", 2, 0)
     sender = one.popen("send", "2:inbox", "x")

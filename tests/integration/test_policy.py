@@ -131,6 +131,7 @@ DENY_BY_NAME = rule("dom1", "*", "deny") + rule("*", "*")
 
 @pytest.mark.unless(renewed="counts", strict="zero", relayed="zero")
 def test_what_a_name_might_deny_waits_for_the_name(with_policies, nodes):
+    """That a question waits is seen by how many weren't decided, which each daemon counts anew."""
     one, two, three = with_policies({1: None, 2: DENY_BY_NAME, 3: None})
     receiver = two.receiver("inbox", "--count", "2")
     # Nobody here can tell which of them is dom1.
@@ -267,6 +268,7 @@ def test_only_root_and_the_sockets_group_bind_without_a_rule(with_policies):
 
 @pytest.mark.unless(renewed="counts", strict="zero", relayed="zero")
 def test_who_sees_nothing_does_not_see_that_something_goes_on(with_policies, host):
+    """Each hand-over writes into XenStore, whatever goes on."""
     one, two, three = with_policies({1: rule("2", "print*"), 2: None, 3: None})
     three.sees(one)
     spy = host.converse(3, "check-store")

@@ -494,6 +494,7 @@ def test_a_guest_that_floods_domain_0_takes_nobodys_turn(host, zero, guests, way
 @pytest.mark.unless(renewed="stock")
 @pytest.mark.parametrize("address", ["1:inbox", "2:inbox", "0:inbox"])
 def test_nobody_but_domain_0_speaks_for_others(one, peer_in, address):
+    """The peer, of stock libraries, looks for a hello once, which a daemon that hands over takes back for a moment."""
     peer = peer_in(2, "grant", 1, RELAYS)
     with Holder(one, "inbox"):
         assert peer.ask("send", address, "5") == f"ok reset {errno.EACCES}"

@@ -148,7 +148,6 @@ def few_files(nodes, *domids):
     return few
 
 
-@pytest.mark.unless(renewed="counts")
 @pytest.mark.parametrize("server", [["listen", "t", "--", "cat"], ["listen", "t"], ["listen", "t", "--run", "--", "cat"],
                                     ["bench", "--serve", "t"]], ids=" ".join)
 def test_who_accepts_streams_waits_over_a_limit_and_goes_on(nodes, server):
@@ -220,7 +219,6 @@ def test_dials_that_take_long_hold_up_no_others(nodes, tmp_path):
         assert [connection.recv(1) for connection in connections] == [b"x"] * clients
 
 
-@pytest.mark.unless(renewed="counts")
 def test_forward_accepts_nothing_at_a_limit_and_says_so_once(nodes, tmp_path):
     one, two = nodes(1, config="[limits]\nmax-channels = 40\n")[1], nodes(2, config="")[2]
     path = tmp_path / "s"

@@ -285,6 +285,7 @@ def test_an_answer_of_many_megabytes_arrives_and_takes_no_room(nodes, valid):
 
 @pytest.mark.unless(renewed="counts")
 def test_a_list_stays_true_while_programs_come_and_go(nodes, user, valid):
+    """Whoever lets a daemon hand over comes and goes, too, as the user whose program is counted."""
     one = nodes(1)[1]
 
     def comes_and_goes(path, tell, stopped):
