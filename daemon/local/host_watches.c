@@ -463,14 +463,25 @@ static unsigned count_of(const struct host_watches *watches, const struct sessio
 	return count;
 }
 
-/* Begins to ask. 0, or a negative errno as of asks_ask(). */
-static int begin(struct host_watch *watch)
+static int add_places(struct host_watch *watch)
 {
-	struct watched_place *host = host_watch_add_place(watch, ASK_DOMAINS, "");
+	const struct watched_place *host = host_watch_add_place(watch, ASK_DOMAINS, "");
 
-	if (!host || (!watch->is_pattern && !host_watch_add_place(watch, ASK_ENDPOINTS, watch->domain)))
-		return -ENOMEM;
-	return ask(host); /* the domain is asked when the host has answered */
+	return host && (watch->is_pattern || host_watch_add_place(watch, ASK_ENDPOINTS, watch->domain))
+		       ? 0
+		       : -ENOMEM;
+}
+
+/* Asks the host, whose answer is that to the WATCH; the domain is asked when that is there. The watch is
+ * freed if it can't be asked. */
+static void ask_first(struct host_watch *watch)
+{
+	int r = ask(watch->places);
+
+	if (r == 0)
+		return;
+	answer_watch(watch, -r, asks_why_not(ASK_DOMAINS, -r));
+	host_watch_free(watch);
 }
 
 struct host_watch *host_watch_new(struct host_watches *watches, struct session *session)
@@ -506,11 +517,13 @@ void host_watches_add(struct host_watches *watches, struct session *session, uin
 		r = -ENOBUFS;
 	}
 	if (!why) {
-		r = begin(watch);
-		why = asks_why_not(ASK_DOMAINS, -r);
+		r = add_places(watch);
+		why = "";
 	}
-	if (r == 0)
+	if (r == 0) {
+		ask_first(watch);
 		return;
+	}
 	answer_watch(watch, -r, why);
 	host_watch_free(watch);
 }
@@ -538,6 +551,16 @@ void host_watches_remove_session(struct host_watches *watches, struct session *s
 
 /* --- handing over ------------------------------------------------------------------------------- */
 
+unsigned host_watches_unanswered(const struct host_watches *watches, const struct session *session)
+{
+	const struct host_watch *watch;
+	unsigned count = 0;
+
+	DL_FOREACH(watches->list, watch)
+		count += watch->session == session && !watch->is_answered;
+	return count;
+}
+
 void host_watches_hold(struct host_watches *watches)
 {
 	struct host_watch *watch;
@@ -554,14 +577,19 @@ void host_watches_hold(struct host_watches *watches)
 
 void host_watches_go_on(struct host_watches *watches)
 {
-	struct host_watch *watch;
+	struct host_watch *watch, *next;
 	struct watched_place *place;
 
 	watches->is_held = false;
-	DL_FOREACH(watches->list, watch)
+	DL_FOREACH_SAFE(watches->list, watch, next) {
+		if (!watch->is_answered) {
+			ask_first(watch);
+			continue;
+		}
 		DL_FOREACH(watch->places, place)
 			if (place->state == PLACE_RESTS) {
 				place->state = PLACE_RETRIES;
 				task_due(&watch->task);
 			}
+	}
 }

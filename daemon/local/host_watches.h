@@ -48,6 +48,8 @@ void host_watches_remove_session(struct host_watches *watches, struct session *s
 /* The daemon hands over: asks nothing any more, until it is to go on, with the same or with what was read. */
 void host_watches_hold(struct host_watches *watches);
 void host_watches_go_on(struct host_watches *watches);
+/* Returns how many WATCHes of the program the next daemon is to answer. */
+unsigned host_watches_unanswered(const struct host_watches *watches, const struct session *session);
 /* Whether all watches of the program can be in the image: none is in the midst of telling. */
 bool host_watches_fit(const struct host_watches *watches, const struct session *session);
 /* Writes a section for each watch of a program that is in the image, or reads one. */

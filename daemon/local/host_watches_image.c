@@ -24,7 +24,7 @@ static bool fits(const struct host_watch *watch)
 	DL_FOREACH(watch->places, place)
 		if (place->state != PLACE_RESTS && place->state != PLACE_WAITS)
 			return false;
-	return watch->is_answered && !watch->is_cut_off;
+	return !watch->is_cut_off;
 }
 
 bool host_watches_fit(const struct host_watches *watches, const struct session *session)
@@ -116,6 +116,7 @@ static void place_image(struct image *image, struct watched_place *place)
 static void head_image(struct image *image, struct host_watch *watch)
 {
 	image_u32(image, &watch->number);
+	image_bool(image, &watch->is_answered);
 	image_bool(image, &watch->is_listed);
 	image_text(image, watch->host, sizeof(watch->host));
 	image_text(image, watch->domain, sizeof(watch->domain));
@@ -183,7 +184,6 @@ void host_watches_read_image(struct host_watches *watches, struct image *image, 
 		image_fail(image, -ENOMEM);
 		return;
 	}
-	watch->is_answered = true;
 	head_image(image, watch);
 	image_upto(image, &count, HOST_WATCH_DOMAINS + 1);
 	image_expect(image, count > 0 && (watch->is_pattern || count == 2));
@@ -191,4 +191,6 @@ void host_watches_read_image(struct host_watches *watches, struct image *image, 
 		read_place(image, watch);
 	if (image->error)
 		host_watch_free(watch);
+	else if (!watch->is_answered)
+		session_ask_again(watch->session);
 }

@@ -327,6 +327,7 @@ static unsigned carries(void *userdata, struct session *session)
 	struct request_context *context = userdata;
 
 	return queries_in_image(context->queries, session) + topics_in_question(context->topics, session) +
+	       host_watches_unanswered(context->host_watches, session) +
 	       context->renew_is_asked_by(context->userdata, session);
 }
 

@@ -26,6 +26,7 @@ struct session {
 	struct hop hop;
 	char heard[HEARD_MAX]; /* "1+b 1+7(work) 1+7:inbox(work) ...": number of the watch, event */
 	int reply;	       /* -1: none yet */
+	unsigned unanswered;   /* WATCHes, as the next daemon has them */
 	unsigned lists;	       /* ends of lists */
 	int cut_off;
 	bool full;
@@ -66,6 +67,11 @@ int session_reply(struct session *session, uint32_t request, int error, const vo
 	assert_string_equal(session->heard, "");
 	session->reply = error;
 	return 0;
+}
+
+void session_ask_again(struct session *session)
+{
+	session->unanswered++;
 }
 
 void session_cut_off(struct session *session, int error, const char *why)
@@ -550,6 +556,43 @@ TEST_WITH(the_next_daemon_tells_what_differs, set_up, tear_down)
 	expect("1-7:print(work) 1-7:scan(work) 1-7(work) ");
 	free(bytes);
 	free(again);
+}
+
+/* By the next daemon, or this one if there is none. */
+enum { HOST_ANSWERS, HOST_DENIES, NOBODY_TO_ASK, FIRST_ANSWERS };
+
+TEST_EACH(a_watch_not_answered_yet_is_by_the_next_daemon, 2 * FIRST_ANSWERS)
+{
+	static const int replies[] = {0, EACCES, EHOSTDOWN};
+	bool stays = unit_number(state) % 2;
+	int what = unit_number(state) / 2;
+	void *unused = NULL;
+	uint8_t *bytes;
+	size_t size;
+
+	set_up(&unused);
+	watch(1, "work:in*");
+	assert_int_equal(host_watches_unanswered(scene.watches, &scene.session), 1);
+	bytes = hand_over(&size);
+	if (!stays)
+		assert_int_equal(take_over(bytes, size), 0);
+	free(bytes);
+	assert_int_equal(scene.session.unanswered, !stays);
+	assert_int_equal(host_watches_unanswered(scene.watches, &scene.session), 1);
+	scene.ask_error = what == NOBODY_TO_ASK ? -EHOSTDOWN : 0;
+	host_watches_go_on(scene.watches);
+	scene.ask_error = 0;
+	if (what == HOST_DENIES)
+		answer("", NULL, EACCES, 0, "");
+	else if (what == HOST_ANSWERS)
+		tell("", "7=work");
+	assert_int_equal(scene.session.reply, replies[what]);
+	assert_int_equal(host_watches_unanswered(scene.watches, &scene.session), 0);
+	if (what == HOST_ANSWERS) {
+		tell("work", "inbox print");
+		expect("1+b 1+7:inbox(work) ");
+	}
+	tear_down(&unused);
 }
 
 TEST_WITH(a_watch_that_stays_goes_on, set_up, tear_down)
