@@ -106,18 +106,6 @@ def test_watches_of_another_host_are_told_of_changes_alone(hosts, asker):
         assert not any("link is down" in node.log.read_text() for node in nodes.values())
 
 
-def test_a_watch_without_its_first_answer_is_handed_over(hosts):
-    """Domain 0's daemon, which knows the way there, stands still."""
-    here, there = hosts(guests=1)
-    there[1].receiver("print")
-    with stopped(here[0].pid):
-        next_line = watching(here[1], "hostb/1:*")
-        eventually(lambda: len(here[1].status()["clients"]) == 2, "it asks")
-        renew(here[1])
-        assert len(here[1].status()["clients"]) == 2
-    assert [next_line(), next_line()] == ["up host hostb", "up endpoint hostb/1:print"]
-
-
 @pytest.mark.parametrize("asker", [0, 1], ids=["in_domain_0", "in_a_guest"])
 def test_a_domain_there_that_hands_over_is_there_all_along(hosts, asker):
     """Its name, too, though the next daemon reads that again."""
