@@ -132,7 +132,8 @@ class Strict(Mode):
         if node.domid == 0:
             return None if node.only_relays else self.OTHERS.format("*", "[a-z]*")
         zero = node.nodes and node.nodes.by_domid.get(0)
-        if zero and zero.alive() and chance_of("strict", node).random() < 0.5:
+        written = zero and os.path.join(zero.environment["XENSIM_DIR"], "dom-0/root/etc/xenmsg/host-policy.d/50-host.conf")
+        if zero and zero.alive() and not os.path.exists(written) and chance_of("strict", node).random() < 0.5:
             self.ask_host(node, zero)
             return None
         return self.OTHERS.format(", ".join(str(number) for number in self.NUMBERS if number != node.domid), "*")

@@ -250,6 +250,7 @@ def test_who_obeys_is_seen_to_do_so(hosted):
     assert zero.link(1)["host_policy"] == "obeys" and one.link(0)["host_policy"] is None
 
 
+@pytest.mark.unless(strict="zero", relayed="zero")
 def test_who_requires_it_lets_nobody_in_before_it_is_told(nodes):
     one, two = nodes(1, 2, config=FAST + "[daemon]\nhost-policy = require\n").values()
     eventually(lambda: attempt(one, "2:inbox", 300) == UNDECIDED, "the link is up, and it isn't decided")
@@ -296,6 +297,7 @@ FOR_DOMAIN_0 = pytest.mark.parametrize("words,frame", [(("policy", EVERYBODY.enc
                                        ids=["policy", "names"])
 
 
+@pytest.mark.unless(strict="zero", relayed="zero")
 @FOR_DOMAIN_0
 def test_a_guest_that_plays_domain_0_is_not_obeyed(one, peer_in, words, frame):
     peer = peer_in(2, "grant", 1)
@@ -335,6 +337,7 @@ def test_a_guest_that_lies_is_denied_in_domain_0(hosted, peer_in):
     assert peer.ask("close") == "ok closed"
 
 
+@pytest.mark.unless(strict="zero", relayed="zero")
 @pytest.mark.parametrize("text", ["[rule]\n", "[file]\npath = x\n[rule]\nfrom = *\naction = deny\n", "[file]\npath = x\n[rule]\nline = 1\n",
                                   "[domain]\nname = x\n", "[domain]\ndomid = 40000\n", "[bind]\n", "x\0y", "[domain]\ndomid = 1\ntag = a,b\n"])
 def test_what_domain_0_can_not_mean_is_not_taken(one, peer_in, text):
@@ -347,6 +350,7 @@ def test_what_domain_0_can_not_mean_is_not_taken(one, peer_in, text):
     peer.kill()
 
 
+@pytest.mark.unless(strict="zero", relayed="zero")
 def test_a_share_without_end_is_not_kept(one, peer_in):
     peer = peer_in(0, "map", 1)
     piece = ("# " + "x" * 150 + "\n") * 10
