@@ -130,7 +130,7 @@ for path, kind in (("/etc", "etc_t"), ("/etc/xenmsg", "etc_t"), ("/etc/xenmsg/po
         doctor = subprocess.run([*shut, "sh", "-c", 'echo "$0" >/sys/fs/selinux/enforce && exec "$@"', str(enforces),
                                  *one.command(tool("xenmsg"), "doctor")], env=one.environment, capture_output=True, text=True,
                                 timeout=60 * PATIENCE, check=False)
-        found = re.findall(r"^warn +access +SELinux may deny (\S+): .*user_home_t.*\n +mend: (.*)$", doctor.stdout, re.M)
+        found = re.findall(r"^warn +access +SELinux may deny (\S+), .*user_home_t.*\n +mend: (.*)$", doctor.stdout, re.M)
         assert found == [("/etc/xenmsg/policy.d/a.conf", "restorecon -Rv /etc/xenmsg")] * enforces, doctor
 
 
