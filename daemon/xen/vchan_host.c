@@ -38,7 +38,9 @@ static void on_events(evutil_socket_t fd, short what, void *userdata)
 		if (port < 0)
 			break;
 		key = (uint32_t)port;
-		HASH_FIND(hh, host->vchans, &key, sizeof(key), vchan);
+		vchan = host->vchans;
+		if (!vchan || vchan->port != key) /* most domains have a single link */
+			HASH_FIND(hh, host->vchans, &key, sizeof(key), vchan);
 		if (!vchan) /* the event came while the port was being closed */
 			continue;
 		if (vchan->is_kept) {
