@@ -4,9 +4,11 @@
  * Preloaded into programs whose allocations and copies are counted, by bench/guard and
  * tests/integration/test_steady.py (what the kernel does it counts itself: bench/kernel.py): the counts are a
  * `struct counts` in $COUNT_DIR/PID, which others read while the program runs. At SIGUSR2 a program that runs
- * under callgrind writes what it has executed since the last time.
+ * under callgrind writes what it has executed since the last time. Its clocks go more slowly, and its waits
+ * last longer, $COUNT_SLOWNESS times: so no time is up because it runs slowly.
  */
 
+#include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <malloc.h>
@@ -15,7 +17,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 #if __has_include(<valgrind/callgrind.h>)
@@ -114,6 +118,51 @@ SHOWN void *memcpy(void *restrict to, const void *restrict from, size_t size)
 	return memmove(to, from, size);
 }
 
+/* ---- time ------------------------------------------------------------------------------------ */
+
+#define NS     1000000000
+#define CLOCKS 12 /* Linux has no more */
+
+static int slowness;
+static int64_t begun[CLOCKS]; /* when they began to be slow */
+static int (*next_gettime)(clockid_t clock, struct timespec *time);
+static int (*next_epoll_wait)(int epoll, struct epoll_event *events, int most, int timeout);
+
+SHOWN int clock_gettime(clockid_t clock, struct timespec *time)
+{
+	int64_t ns;
+	int r;
+
+	if (!next_gettime)
+		next_gettime = dlsym(RTLD_NEXT, "clock_gettime");
+	r = next_gettime(clock, time);
+	if (r == 0 && slowness > 1 && (unsigned)clock < CLOCKS) {
+		ns = time->tv_sec * (int64_t)NS + time->tv_nsec;
+		ns = begun[clock] + (ns - begun[clock]) / slowness;
+		*time = (struct timespec){.tv_sec = ns / NS, .tv_nsec = ns % NS};
+	}
+	return r;
+}
+
+SHOWN int epoll_wait(int epoll, struct epoll_event *events, int most, int timeout)
+{
+	if (!next_epoll_wait)
+		next_epoll_wait = dlsym(RTLD_NEXT, "epoll_wait");
+	return next_epoll_wait(epoll, events, most,
+			       timeout > 0 && slowness > 1 ? timeout * slowness : timeout);
+}
+
+static void slow_down(void)
+{
+	const char *text = getenv("COUNT_SLOWNESS");
+	struct timespec time;
+
+	for (clockid_t clock = 0; clock < CLOCKS; clock++)
+		if (clock_gettime(clock, &time) == 0)
+			begun[clock] = time.tv_sec * (int64_t)NS + time.tv_nsec;
+	slowness = text ? atoi(text) : 0;
+}
+
 /* ---- the page -------------------------------------------------------------------------------- */
 
 static void write_instructions(int number)
@@ -129,6 +178,7 @@ static void __attribute__((constructor)) begin(void)
 	void *shared;
 	int fd;
 
+	slow_down();
 	sigaction(SIGUSR2, &action, NULL);
 	snprintf(path, sizeof(path), "%s/%d", directory ? directory : ".", (int)getpid());
 	fd = directory ? open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600) : -1;

@@ -21,6 +21,7 @@ import time
 TRACEPOINT = "/sys/kernel/tracing/events/raw_syscalls/sys_enter/id"
 PERF_EVENT_OPEN = {"x86_64": 298, "aarch64": 241}
 HEADERS = ("/usr/include/x86_64-linux-gnu/asm/unistd_64.h", "/usr/include/asm-generic/unistd.h")
+PATIENCE = 20  # seconds
 PAGES = 64  # of samples for each thread: if they don't suffice, the number is right, and some calls have no name
 SAMPLE, RAW = 9, 1 << 10  # PERF_RECORD_SAMPLE, PERF_SAMPLE_RAW
 
@@ -138,11 +139,12 @@ class ByStrace:
                                          *(word for pid in pids.values() for word in ("-p", str(pid)))], stderr=subprocess.DEVNULL)
         self.pids, self.at = pids, 0
         # Once it is attached to all, each call has a line.
-        while self.process.poll() is None and not all(map(is_traced, self.whose)):
+        end = time.monotonic() + PATIENCE
+        while self.process.poll() is None and not all(map(is_traced, self.whose)) and time.monotonic() < end:
             time.sleep(0.01)
-        if self.process.poll() is not None:
-            self.directory.cleanup()
-            raise OSError("strace has ended")
+        if self.process.poll() is not None or time.monotonic() >= end:
+            self.close()
+            raise OSError("strace has ended, or one of the processes")
 
     def begin(self):
         self.at = os.path.getsize(self.path)
