@@ -75,7 +75,7 @@ const char *words_of_reset(uint32_t flags)
 		return "the program there has died, or left without a word; whether it was "
 		       "delivered can't be known";
 	case RESET_BY_LOSS:
-		return "the domain there, or its xenmsgd, is gone; whether it was delivered can't be known";
+		return "its domain, or the xenmsgd there, is gone; whether it was delivered can't be known";
 	default:
 		return NULL;
 	}
