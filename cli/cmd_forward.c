@@ -922,6 +922,10 @@ int cmd_forward(struct cli *cli, int argc, char **argv)
 	why = place_parse(&forward.target.place, argv[optind + 1], false);
 	if (!why && place_is_port_0(&forward.target.place))
 		why = "nothing listens on port 0";
+	if (!why && (!strcmp(argv[optind], argv[optind + 1]) ||
+		     (!strncmp(argv[optind], "xen:", 4) && !strncmp(argv[optind + 1], "xen:self:", 9) &&
+		      !strcmp(argv[optind] + 4, argv[optind + 1] + 9))))
+		why = "that is SOURCE, and each connection would open the next one";
 	if (why)
 		return cli_usage("forward", "TARGET '%s': %s", argv[optind + 1], why);
 	forward.code = start(&forward);
