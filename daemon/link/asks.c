@@ -359,10 +359,16 @@ unsigned asks_host_gone(struct asks *asks, struct peer_id host)
 	return count;
 }
 
+void asks_stay(struct asks *asks)
+{
+	asks->is_handed_over = false;
+}
+
 void asks_hand_over(struct asks *asks)
 {
 	struct ask *ask, *next;
 
+	asks->is_handed_over = true;
 	DL_FOREACH_SAFE(asks->list, ask, next) {
 		if (ask->state == ASK_DROPPED || (ask->state == ASK_TELLS && !ask->made))
 			continue;

@@ -117,9 +117,10 @@ bool asks_follow_peers(const struct asks *asks);
 void asks_session_ended(struct asks *asks, struct peer_id peer, int error);
 unsigned asks_host_gone(struct asks *asks, struct peer_id host);
 
-/* The daemon hands over: answers its programs, and peers, that nobody can tell, since the next one doesn't
- * know of their questions; who watches asks once more. */
+/* The daemon hands over: answers its programs, and peers, that the next one is to be asked, which doesn't
+ * know of their questions; and programs that ask now, at once. Until it stays. */
 void asks_hand_over(struct asks *asks);
+void asks_stay(struct asks *asks);
 /* Whether the peer has asked something, and wasn't answered yet. */
 bool asks_has_from(const struct asks *asks, struct peer_id peer);
 /* The numbers that were given out, so that no answer is taken for another one's. */

@@ -79,7 +79,7 @@ struct ask {
 struct asks {
 	struct asks_collaborators with;
 	struct links *links;
-	bool enabled;
+	bool enabled, is_handed_over;
 	asks_endpoint_fn endpoint;
 	void *userdata;
 	struct known_sink sink;

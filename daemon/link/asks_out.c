@@ -103,7 +103,7 @@ int asks_ask(struct asks *asks, const struct ask_question *question, struct acco
 {
 	const char *domain = question->kind == ASK_ENDPOINTS ? question->domain : "";
 	struct ask *ask;
-	int r = ask_new(asks, account, &ask);
+	int r = asks->is_handed_over ? -EAGAIN : ask_new(asks, account, &ask);
 
 	if (r < 0)
 		return r;

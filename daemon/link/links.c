@@ -281,6 +281,8 @@ static int wait_at(struct links *links, struct peer_id peer, struct account *acc
 int links_ping(struct links *links, struct peer_id peer, struct account *account, ping_fn done,
 	       void *userdata, uint32_t request)
 {
+	if (links->is_held) /* the next daemon is to be asked, which doesn't know of this */
+		return -EAGAIN;
 	return wait_at(links, peer, account, pings_add, done, userdata, request);
 }
 
@@ -296,6 +298,8 @@ int links_ping_relayed(struct links *links, struct peer_id peer, const struct fr
 	struct link *link;
 	int r = 0;
 
+	if (links->is_held)
+		return -EAGAIN;
 	if (!links_want(links, peer, account, &r))
 		return r;
 	link = link_find(links, peer);

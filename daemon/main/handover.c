@@ -302,6 +302,7 @@ int handover_store(struct daemon *daemon)
 static void stay(struct daemon *daemon)
 {
 	watches_stay(daemon->watches);
+	asks_stay(daemon->asks);
 	host_watches_go_on(daemon->host_watches);
 	activations_stay(daemon->activations);
 	via_go_on(daemon->via);

@@ -138,6 +138,8 @@ SCENE_TEST_EACH(a_question_ends_with_its_session_or_its_host, start_in_domain_0,
 	else
 		scene->link_up(scene->asks, scene->await_request, -EHOSTUNREACH);
 	expect_answer(scene, errors[end]);
+	if (end == WE_HAND_OVER) /* the next one is to be asked */
+		assert_int_equal(ask_here(scene, ASK_DOMAINS, "hostb", "", 8), -EAGAIN);
 }
 
 /* Of a program, or of a peer, to which parts of the answer may have gone. */

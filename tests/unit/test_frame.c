@@ -49,8 +49,7 @@ static bool text_is(struct frame_text text, const char *expected)
 		return frame_##type##_decode(payload, length, &f) == 0 && (comparison);                      \
 	}
 
-/* Six of them. */
-#define NO_TAGS U64("\0\0\0\0") U64("\0\0\0\0") U64("\0\0\0\0") U64("\0\0\0\0") U64("\0\0\0\0") U64("\0\0\0\0")
+#define SIX_NO_TAGS U64("\0\0\0\0") U64("\0\0\0\0") U64("\0\0\0\0") U64("\0\0\0\0") U64("\0\0\0\0") U64("\0\0\0\0")
 #define SAMPLE(label, text, literal)                                                                         \
 	{                                                                                                    \
 		.name = #label, .bytes = literal, .size = sizeof(literal) - 1,                               \
@@ -181,10 +180,10 @@ static const struct sample samples[] = {
 	       "\1\0\2\0\1\0\0\0\5\0\0\0\0\0\0\0" U64("\0\0\0\1") UUID_1
 	       "\1\0\0\0\2\0\0\0\3\0\0\0\0\0\0\0\4\0\0\0\5\0\0\0\6\0\0\0\0\0\0\0\7\0\0\0\10\0\0\0\11\0\0\0\0\0\0\0"),
 	SAMPLE(hello_link, "",
-	       "\1\0\2\0\1\2\3\4" UUID_1 U64("\10\0\0\0") "0.2\0" UUID_2 UUID_1 UUID_2 "\0" "8 bytes.8 others" NO_TAGS),
+	       "\1\0\2\0\1\2\3\4" UUID_1 U64("\10\0\0\0") "0.2\0" UUID_2 UUID_1 UUID_2 "\0" "8 bytes.8 others" SIX_NO_TAGS),
 	SAMPLE(hello_of_host, "",
 	       "\1\0\1\0\0\0\0\0" UUID_1 U64("\10\0\0\0") "0.2\0" UUID_2 UUID_1 UUID_2
-	       "\5hosta" NO_TAGS "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"),
+	       "\5hosta" SIX_NO_TAGS "\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"),
 	SAMPLE(prove, "", "\3\0\0\0\0\0\0\0" UUID_1 UUID_2),
 	SAMPLE(resume, "", COUNT_8 "\3\0\0\0\0\0\0\0"),
 	SAMPLE(offer, "", "\1\2\3\4\7\0\0\0\3\0\0\0\0\0\0\0"),

@@ -123,6 +123,7 @@ SCENE_TEST(what_is_connected_during_a_hand_over_is_left, up_to_resume)
 	open_channel(scene);
 	leave(scene);
 	hand_over(scene);
+	assert_int_equal(links_ping(scene->links, peer_domain(7), NULL, on_pong, scene, 77), -EAGAIN);
 	bring_vchan(scene);
 	assert_false(scene->peer.vchan->closed);
 	links_leave_attempts(scene->links);
