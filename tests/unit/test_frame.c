@@ -48,8 +48,8 @@ static bool text_is(struct frame_text text, const char *expected)
 		memset(&f, 0xee, sizeof(f));                                                                 \
 		return frame_##type##_decode(payload, length, &f) == 0 && (comparison);                      \
 	}
-
-#define SIX_NO_TAGS U64("\0\0\0\0") U64("\0\0\0\0") U64("\0\0\0\0") U64("\0\0\0\0") U64("\0\0\0\0") U64("\0\0\0\0")
+#define SIX_NO_TAGS                                                                                          \
+	U64("\0\0\0\0") U64("\0\0\0\0") U64("\0\0\0\0") U64("\0\0\0\0") U64("\0\0\0\0") U64("\0\0\0\0")
 #define SAMPLE(label, text, literal)                                                                         \
 	{                                                                                                    \
 		.name = #label, .bytes = literal, .size = sizeof(literal) - 1,                               \
