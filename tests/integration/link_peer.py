@@ -365,7 +365,7 @@ class Peer:
         while not self.vchan.send(whole):
             if self.is_alone and not self.vchan.is_open():
                 return  # it is sent again when the session is resumed
-            assert self.vchan.is_open() and time.monotonic() < end, "the peer doesn't read"
+            assert self.vchan.is_open() and time.monotonic() < end, f"the peer doesn't read, or has gone: {self.goodbye}"
             self.vchan.wait(1)
 
     def until(self, condition, *others):
@@ -654,7 +654,7 @@ class Peer:
         self.send(GOODBYE, 0, u32(0))
         self.store.remove(f"{self.base}/presence")
         self.store.remove(self.base)
-        self.until(lambda: not self.vchan.is_open(), self.vchan.fd)
+        self.do_left()
         self.vchan.close()
         return "closed"
 
