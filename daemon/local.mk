@@ -4,8 +4,7 @@ noinst_LIBRARIES += libdaemon.a
 libdaemon_a_SOURCES = \
 	daemon/policy/access.c daemon/policy/access.h daemon/policy/access_internal.h \
 	daemon/policy/access_about.c daemon/policy/access_explain.c daemon/policy/access_host.c \
-	daemon/policy/host_policy.c daemon/policy/host_policy.h daemon/policy/host_policy_internal.h \
-	daemon/policy/host_policy_read.c daemon/policy/host_policy_share.c \
+	daemon/policy/host_policy.c daemon/policy/host_policy.h daemon/policy/host_policy_share.c \
 	daemon/policy/host_told.c daemon/policy/host_told.h \
 	daemon/activation/activation.c daemon/activation/activation.h \
 	daemon/activation/activation_image.c daemon/activation/activation_internal.h \

@@ -170,7 +170,7 @@ static int check_activation(const struct config *config)
 static int check_policy(const struct config *config)
 {
 	struct policy *policy = NULL;
-	struct host_policy *host = NULL;
+	struct policy *host = NULL;
 	char *error = NULL;
 	int r = policy_load(&policy, config->policy_dir, &error);
 
@@ -183,7 +183,7 @@ static int check_policy(const struct config *config)
 	}
 	free(error);
 	policy_free(policy);
-	host_policy_free(host);
+	policy_free(host);
 	return exit_status_of(r);
 }
 

@@ -34,7 +34,7 @@ static void keep_error(struct access *access, char *error)
 int access_reload(struct access *access)
 {
 	struct policy *policy = NULL;
-	struct host_policy *host = NULL;
+	struct policy *host = NULL;
 	char *error = NULL;
 	int r = policy_load(&policy, access->directory, &error);
 
@@ -53,12 +53,11 @@ int access_reload(struct access *access)
 	access->policy = policy;
 	access->since = (uint64_t)time(NULL);
 	if (host) {
-		host_policy_free(access->host);
+		policy_free(access->host);
 		access->host = host;
 		access->host_version++;
 		access->host_since = access->since;
-		log_info("policy: %u rules for the host from %s", policy_rules(host_policy_rules(host)),
-			 access->host_directory);
+		log_info("policy: %u rules for the host from %s", policy_rules(host), access->host_directory);
 	}
 	free(access->error);
 	access->error = NULL;
@@ -102,7 +101,7 @@ void access_free(struct access *access)
 	if (!access)
 		return;
 	policy_free(access->policy);
-	host_policy_free(access->host);
+	policy_free(access->host);
 	host_told_free(access->told);
 	free(access->host_directory);
 	denied_free(access->denied);

@@ -8,7 +8,7 @@
 
 #include "daemon/known/known.h"
 #include "daemon/policy/access_internal.h"
-#include "daemon/policy/host_policy_internal.h"
+#include "daemon/policy/policy_internal.h"
 
 static struct json_object *text_or_null(const char *text)
 {
@@ -67,7 +67,7 @@ struct access_about access_next_about(struct access *access, uint32_t domid, con
 				      unsigned *index)
 {
 	struct policy_subject subject = with_tags(access, domid, tags);
-	const struct rule *rule = policy_rule_at(host_policy_rules(access->host), *index);
+	const struct rule *rule = policy_rule_at(access->host, *index);
 	struct access_about about = {0};
 
 	for (; rule && !about.rule; rule = rule->next, ++*index) {

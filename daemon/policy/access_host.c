@@ -34,7 +34,7 @@ void access_set_tags(struct access *access, struct policy_subject *subject, cons
 		subject->names_unknown = true;
 }
 
-char *access_add_tags(struct access *access, const struct host_policy *host, struct policy_subject *subject)
+char *access_add_tags(struct access *access, const struct policy *host, struct policy_subject *subject)
 {
 	const struct known_domain *domain = known_find(access->known, subject->domid);
 	char *tags = host_policy_tags(host, subject->name, subject->uuid, domain ? domain->tags : NULL);
@@ -59,7 +59,7 @@ static struct policy_subject seen_by_host(struct access *access, const struct po
 	return seen;
 }
 
-static const struct host_policy *in_force(const struct access *access)
+static const struct policy *in_force(const struct access *access)
 {
 	if (access->mode == CONFIG_HOST_POLICY_IGNORE)
 		return NULL;
@@ -74,9 +74,7 @@ static bool is_awaited(const struct access *access)
 
 const struct policy *access_host_rules(const struct access *access)
 {
-	const struct host_policy *host = in_domain_0(access) ? access->host : in_force(access);
-
-	return host ? host_policy_rules(host) : NULL;
+	return in_domain_0(access) ? access->host : in_force(access);
 }
 
 uint64_t access_cost(const struct access *access)
@@ -120,7 +118,7 @@ struct policy_decision access_ask_host(struct access *access, const struct polic
 {
 	bool is_here = to == access->self->domid;
 	/* What domain 0 passes on isn't its own: its setting is about what comes to it. */
-	const struct host_policy *host = is_here ? in_force(access) : access->host;
+	const struct policy *host = is_here ? in_force(access) : access->host;
 	struct policy_subject sender, receiver;
 	struct host_decision decision;
 	char *sender_tags, *receiver_tags;
@@ -153,7 +151,7 @@ bool access_host_shows(struct access *access, const struct policy_subject *from,
 
 bool access_host_shows_all(struct access *access, const char *endpoint, bool own)
 {
-	const struct host_policy *host = in_force(access);
+	const struct policy *host = in_force(access);
 	struct policy_subject self = access_subject(access, access->self->domid, 0);
 	char *tags = in_domain_0(access) ? access_add_tags(access, access->host, &self) : NULL;
 	int all = host ? host_policy_shows_all(host, in_domain_0(access) ? &self : NULL, endpoint)
@@ -178,7 +176,7 @@ static void add_shown(void *userdata, const char *domain, unsigned outcome)
 
 bool access_host_shown_to(struct access *access, const char *endpoint, struct json_object *list)
 {
-	const struct host_policy *host = in_force(access);
+	const struct policy *host = in_force(access);
 	struct policy_subject self = access_subject(access, access->self->domid, 0);
 	char *tags;
 	bool is_all;
@@ -194,7 +192,7 @@ bool access_host_shown_to(struct access *access, const char *endpoint, struct js
 /* --- domain 0: what guests are told ------------------------------------------------------------- */
 
 /* Writes a guest's share of these rules, and what it says of domains. 0, -E2BIG with *why, -ENOMEM. */
-static int write_share(struct access *access, const struct host_policy *host, uint32_t guest, char **text,
+static int write_share(struct access *access, const struct policy *host, uint32_t guest, char **text,
 		       size_t *size, char *why, size_t room)
 {
 	struct policy_subject to = access_subject(access, guest, 0);
@@ -227,7 +225,7 @@ static int write_share(struct access *access, const struct host_policy *host, ui
 	return r;
 }
 
-int access_load_host(struct access *access, struct host_policy **host, char **error)
+int access_load_host(struct access *access, struct policy **host, char **error)
 {
 	const struct known_domain *domain = NULL;
 	char why[512], *text = NULL;
@@ -248,7 +246,7 @@ int access_load_host(struct access *access, struct host_policy **host, char **er
 		r = -EINVAL;
 	}
 	if (r < 0) {
-		host_policy_free(*host);
+		policy_free(*host);
 		*host = NULL;
 	}
 	return r;
@@ -345,7 +343,7 @@ int access_take_host(struct access *access, const uint8_t *payload, uint32_t len
 		access->host_version++;
 		access->host_since = (uint64_t)time(NULL);
 		log_info("policy: domain 0 tells %u rules of the host's policy",
-			 policy_rules(host_policy_rules(host_told_policy(access->told))));
+			 policy_rules(host_told_policy(access->told)));
 	}
 	return r < 0 ? r : r == HOST_TOLD_RULES;
 }

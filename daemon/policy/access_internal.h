@@ -26,7 +26,7 @@ struct access {
 	/* the host's policy */
 	enum config_host_policy mode;
 	char *host_directory;		  /* in domain 0, else NULL */
-	struct host_policy *host;	  /* likewise; NULL before access_set_host() */
+	struct policy *host;		  /* likewise; NULL before access_set_host() */
 	struct host_told *told;		  /* in a guest */
 	char refused_path[TAGS_PATH_MAX]; /* of the tags for whose sake somebody was denied last */
 	uint64_t host_version;		  /* of what guests are told */
@@ -39,7 +39,7 @@ struct policy_subject access_subject(struct access *access, uint32_t domid, uint
  * unknown. */
 struct policy_subject access_far_subject(const char *host, uint32_t domid, const char *name, uint32_t uid);
 /* Adds, in domain 0, the tags to a subject of this host, by this host policy. The caller frees them. */
-char *access_add_tags(struct access *access, const struct host_policy *host, struct policy_subject *subject);
+char *access_add_tags(struct access *access, const struct policy *host, struct policy_subject *subject);
 /* Adds tags that were worked out before, which the subject doesn't own. */
 void access_set_tags(struct access *access, struct policy_subject *subject, const char *tags);
 /* Decides whether `from` may reach the endpoint here. */
@@ -51,7 +51,7 @@ struct policy_decision access_decide_relay(struct access *access, const struct p
 					   uint32_t to, const char *address);
 /* Reads the host's policy, and checks that each guest's share fits. *host is NULL where this isn't domain
  * 0. */
-int access_load_host(struct access *access, struct host_policy **host, char **error);
+int access_load_host(struct access *access, struct policy **host, char **error);
 /* Asks the host's policy about what `from` opens to domain `to`, whose own one has decided so. */
 struct policy_decision access_ask_host(struct access *access, const struct policy_subject *from, uint32_t to,
 				       const char *endpoint, struct policy_decision own);

@@ -8,7 +8,7 @@
 
 #include <utlist.h>
 
-#include "daemon/policy/host_policy_internal.h"
+#include "daemon/policy/policy_internal.h"
 
 static enum match rule_matches(const struct rule *rule, const struct policy_subject *from,
 			       const struct policy_subject *to, const char *endpoint)
@@ -22,13 +22,13 @@ static enum match rule_matches(const struct rule *rule, const struct policy_subj
 	return first < second ? first : second;
 }
 
-struct host_decision host_policy_decide(const struct host_policy *policy, const struct policy_subject *from,
+struct host_decision host_policy_decide(const struct policy *policy, const struct policy_subject *from,
 					const struct policy_subject *to, const char *endpoint)
 {
 	struct host_decision decision = {0};
 	const struct rule *rule;
 
-	LL_FOREACH(policy->rules->rules, rule) {
+	LL_FOREACH(policy->rules, rule) {
 		enum match match = rule_matches(rule, from, to, endpoint);
 
 		if (match == MATCH_NO)
@@ -91,13 +91,12 @@ static bool means_all(const struct rule *rule)
 	return false;
 }
 
-int host_policy_shows_all(const struct host_policy *policy, const struct policy_subject *to,
-			  const char *endpoint)
+int host_policy_shows_all(const struct policy *policy, const struct policy_subject *to, const char *endpoint)
 {
 	const struct rule *rule;
 	bool some_ask = false;
 
-	LL_FOREACH(policy->rules->rules, rule) {
+	LL_FOREACH(policy->rules, rule) {
 		if (!is_about(rule, to, endpoint))
 			continue;
 		if (host_outcome(rule) == HOST_DENIES)
@@ -109,13 +108,13 @@ int host_policy_shows_all(const struct host_policy *policy, const struct policy_
 	return -1;
 }
 
-bool host_policy_shown_to(const struct host_policy *policy, const struct policy_subject *to,
-			  const char *endpoint, host_shown_fn each, void *userdata)
+bool host_policy_shown_to(const struct policy *policy, const struct policy_subject *to, const char *endpoint,
+			  host_shown_fn each, void *userdata)
 {
 	const struct rule *rule;
 	const struct item *item;
 
-	LL_FOREACH(policy->rules->rules, rule) {
+	LL_FOREACH(policy->rules, rule) {
 		if (!is_about(rule, to, endpoint))
 			continue;
 		if (means_all(rule)) {
@@ -139,8 +138,7 @@ static bool has_tag(const char *tags, const char *tag)
 	return policy_matches_domain(&item, &(struct policy_subject){.tags = tags}) == MATCH_YES;
 }
 
-char *host_policy_tags(const struct host_policy *policy, const char *name, const char *uuid,
-		       const char *given)
+char *host_policy_tags(const struct policy *policy, const char *name, const char *uuid, const char *given)
 {
 	const struct policy_subject domain = {.name = name, .uuid = uuid};
 	const struct tag *tag;

@@ -17,7 +17,8 @@
  * obey, and learns none that no rule for it has. As long as nothing was said of a domain, rules by name, UUID
  * or tag may mean it or not.
  *
- * A host policy never changes: a reload makes another one.
+ * A host policy is a policy (policy.h) whose sections are others; what decides by those of a domain's own one
+ * finds none in it.
  */
 
 #include <stdbool.h>
@@ -31,14 +32,8 @@
 #define HOST_SHARE_BYTES 65536u	 /* of them as text */
 #define HOST_TOLD_MAX	 262144u /* of a share, with its domains */
 
-struct host_policy;
-
 /* Reads the files *.conf of the directory; none: no rules. As policy_load(). */
-int host_policy_load(struct host_policy **policy, const char *directory, char **error);
-void host_policy_free(struct host_policy *policy);
-/* Its rules and files, for policy_rules() and its like; the policy that this returns decides nothing
- * itself. */
-const struct policy *host_policy_rules(const struct host_policy *policy);
+int host_policy_load(struct policy **policy, const char *directory, char **error);
 
 /* What may be decided, a bit each: more than one where it depends on a name that isn't known. */
 #define HOST_DENIES 1u
@@ -50,38 +45,36 @@ struct host_decision {
 	const struct rule *unsure; /* the first that may match; NULL: all names are known that matter */
 };
 /* Decides whether `from` may reach the endpoint of domain `to`; NULL: a guest, to whom its share is told. */
-struct host_decision host_policy_decide(const struct host_policy *policy, const struct policy_subject *from,
+struct host_decision host_policy_decide(const struct policy *policy, const struct policy_subject *from,
 					const struct policy_subject *to, const char *endpoint);
 /* Joins that with what the domain's own policy decides. */
 struct policy_decision host_policy_join(const struct host_decision *host, struct policy_decision own);
 
 /* Whether all other domains of this host may reach the endpoint: 1, 0, or -1: it is up to its own policy. */
-int host_policy_shows_all(const struct host_policy *policy, const struct policy_subject *to,
-			  const char *endpoint);
+int host_policy_shows_all(const struct policy *policy, const struct policy_subject *to, const char *endpoint);
 /* Calls `each` for the domains that rules about the endpoint name, in their order, as policy_shown_to() does.
  * Returns true if they say it of all. */
 typedef void (*host_shown_fn)(void *userdata, const char *domain, unsigned outcome);
-bool host_policy_shown_to(const struct host_policy *policy, const struct policy_subject *to,
-			  const char *endpoint, host_shown_fn each, void *userdata);
+bool host_policy_shown_to(const struct policy *policy, const struct policy_subject *to, const char *endpoint,
+			  host_shown_fn each, void *userdata);
 
 /* Returns the tags of a domain as struct policy_subject has them, which the caller frees: those that the
  * files give it, and those that are `given` in XenStore (the same form; NULL: none) and that the files know.
  * NULL: none, or out of memory. */
-char *host_policy_tags(const struct host_policy *policy, const char *name, const char *uuid,
-		       const char *given);
+char *host_policy_tags(const struct policy *policy, const char *name, const char *uuid, const char *given);
 
 /* --- a guest's share */
 
 /* Writes its rules. 0; -E2BIG: there are more than a guest is told, and *why says so. */
-int host_policy_write_rules(const struct host_policy *policy, const struct policy_subject *to, FILE *file,
+int host_policy_write_rules(const struct policy *policy, const struct policy_subject *to, FILE *file,
 			    char *why, size_t room);
 /* Writes what the guest is told instead: it denies everything. */
 void host_policy_write_denial(FILE *file, const char *why);
 /* Whether the share's rules name domains, so that these have to be told. */
-bool host_policy_needs_domains(const struct host_policy *policy, const struct policy_subject *to);
+bool host_policy_needs_domains(const struct policy *policy, const struct policy_subject *to);
 /* Writes what of a domain's names and tags the share's rules name; of one that has gone, or isn't known yet,
  * that. */
-void host_policy_write_domain(const struct host_policy *policy, const struct policy_subject *to,
+void host_policy_write_domain(const struct policy *policy, const struct policy_subject *to,
 			      const struct policy_subject *domain, FILE *file);
 
 /* A domain of which a share tells. */
@@ -93,7 +86,7 @@ struct host_domain {
 /* Reads a share's text, or what is added to one. `each` is called for its domains, in their order; what it is
  * given lives as long as the call. */
 typedef int (*host_domain_fn)(void *userdata, const struct host_domain *domain);
-int host_policy_load_share(struct host_policy **policy, FILE *file, host_domain_fn each, void *userdata,
+int host_policy_load_share(struct policy **policy, FILE *file, host_domain_fn each, void *userdata,
 			   char **error);
 
 #endif

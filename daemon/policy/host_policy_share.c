@@ -9,7 +9,7 @@
 
 #include <utlist.h>
 
-#include "daemon/policy/host_policy_internal.h"
+#include "daemon/policy/policy_internal.h"
 #include "wire/address.h"
 
 #define PATH_SHOWN 150u /* bytes: a line isn't longer than those that are read */
@@ -53,10 +53,10 @@ static const struct rule *next_of(const struct rule *rule, const struct policy_s
 	return rule;
 }
 
-int host_policy_write_rules(const struct host_policy *policy, const struct policy_subject *to, FILE *file,
+int host_policy_write_rules(const struct policy *policy, const struct policy_subject *to, FILE *file,
 			    char *why, size_t room)
 {
-	const struct rule *rule = policy->rules->rules;
+	const struct rule *rule = policy->rules;
 	const struct policy_file *of = NULL;
 	unsigned count = 0;
 	long begin = ftell(file);
@@ -90,9 +90,9 @@ static bool is_label(const struct item *item)
 	return !item->host && item->kind != ITEM_ANY;
 }
 
-bool host_policy_needs_domains(const struct host_policy *policy, const struct policy_subject *to)
+bool host_policy_needs_domains(const struct policy *policy, const struct policy_subject *to)
 {
-	const struct rule *rule = policy->rules->rules;
+	const struct rule *rule = policy->rules;
 	const struct item *item;
 
 	for (; (rule = next_of(rule, to)) != NULL; rule = rule->next)
@@ -103,10 +103,10 @@ bool host_policy_needs_domains(const struct host_policy *policy, const struct po
 }
 
 /* Whether an item of the share's rules means this domain. */
-static bool is_meant(const struct host_policy *policy, const struct policy_subject *to,
+static bool is_meant(const struct policy *policy, const struct policy_subject *to,
 		     struct policy_subject domain)
 {
-	const struct rule *rule = policy->rules->rules;
+	const struct rule *rule = policy->rules;
 	const struct item *item;
 
 	for (; (rule = next_of(rule, to)) != NULL; rule = rule->next)
@@ -119,7 +119,7 @@ static bool is_meant(const struct host_policy *policy, const struct policy_subje
 	return false;
 }
 
-static void write_tags(const struct host_policy *policy, const struct policy_subject *to, const char *tags,
+static void write_tags(const struct policy *policy, const struct policy_subject *to, const char *tags,
 		       FILE *file)
 {
 	for (size_t size; *tags == ',' && tags[1]; tags += size + 1) {
@@ -132,7 +132,7 @@ static void write_tags(const struct host_policy *policy, const struct policy_sub
 	}
 }
 
-void host_policy_write_domain(const struct host_policy *policy, const struct policy_subject *to,
+void host_policy_write_domain(const struct policy *policy, const struct policy_subject *to,
 			      const struct policy_subject *domain, FILE *file)
 {
 	fprintf(file, "[domain]\ndomid = %u\n", domain->domid);

@@ -24,7 +24,7 @@ struct share_text {
 
 /* A share, or what is added to one. */
 struct told_share {
-	struct host_policy *policy;
+	struct policy *policy;
 	struct share_text text; /* in which it came whole */
 	struct told_domain *domains;
 };
@@ -111,7 +111,7 @@ void host_told_forget_domains(struct host_told *told)
 
 static void free_share(struct told_share *share)
 {
-	host_policy_free(share->policy);
+	policy_free(share->policy);
 	free(share->text.data);
 	forget_domains(share);
 }
@@ -176,15 +176,15 @@ static int add_domain(void *userdata, const struct host_domain *said)
 
 static int take_domains(struct host_told *told, char **error)
 {
-	struct host_policy *policy = NULL;
+	struct policy *policy = NULL;
 	FILE *file = open_text(&told->coming);
 	int r = file ? host_policy_load_share(&policy, file, add_domain, told, error) : -ENOMEM;
 
 	if (file)
 		fclose(file);
-	if (r == 0 && policy_rules(host_policy_rules(policy)) > 0)
+	if (r == 0 && policy_rules(policy) > 0)
 		r = -EINVAL;
-	host_policy_free(policy);
+	policy_free(policy);
 	return r < 0 ? r : HOST_TOLD_DOMAINS;
 }
 
@@ -233,7 +233,7 @@ int host_told_take(struct host_told *told, const uint8_t *untrusted_payload, uin
 	return r;
 }
 
-const struct host_policy *host_told_policy(const struct host_told *told)
+const struct policy *host_told_policy(const struct host_told *told)
 {
 	return told->share.policy;
 }

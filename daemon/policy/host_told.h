@@ -32,7 +32,7 @@ enum host_told_what {
 };
 int host_told_take(struct host_told *told, const uint8_t *untrusted_payload, uint32_t length, char **error);
 /* Returns the share; NULL: none has come yet. */
-const struct host_policy *host_told_policy(const struct host_told *told);
+const struct policy *host_told_policy(const struct host_told *told);
 /* By what numbers it was told of domains, they may have others now. */
 void host_told_forget_domains(struct host_told *told);
 /* Adds to a subject of this host what it is called, as far as that was told. */

@@ -2,15 +2,13 @@
 #ifndef XENMSG_DAEMON_POLICY_INTERNAL_H
 #define XENMSG_DAEMON_POLICY_INTERNAL_H
 
-/* What reading rules (policy_read.c, host_policy_read.c) and deciding by them (policy.c, host_policy.c)
- * share. */
+/* What reading rules (policy_read.c), deciding by them (policy.c, host_policy.c) and telling them
+ * (host_policy_share.c) share. */
 
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "base/ini_file.h"
-
-struct policy_subject;
+#include "daemon/policy/host_policy.h"
 
 struct item {
 	char *text;
@@ -40,17 +38,20 @@ enum list_kind {
 	LIST_MEMBERS,	/* domains by name or UUID */
 };
 
-/* A kind of section with rules: its name and its keys. */
+/* Whose policy it is: a share is the host's, as it is told. */
+enum policy_scope {
+	OF_DOMAIN,
+	OF_HOST,
+	OF_SHARE,
+};
+
+/* A kind of section: its name and its keys. */
 struct section {
 	const char *name;
 	const char *to; /* the key that names its objects */
 	enum list_kind from_kind, to_kind, uid_kind;
-	enum {
-		OF_DOMAIN,
-		OF_HOST,
-		OF_SHARE
-	} of; /* whose policy it is: a share is the host's, as it is told */
-	const char *keys;
+	enum policy_scope of;
+	const char *keys; /* of a rule; NULL: it has none */
 };
 
 enum {
@@ -59,6 +60,11 @@ enum {
 	SECTION_SEE,
 	SECTION_RELAY,
 	SECTION_OUT,
+	SECTION_HOST_RULE,
+	SECTION_TAGS,
+	SECTION_SHARE_RULE,
+	SECTION_FILE,
+	SECTION_DOMAIN,
 	SECTIONS,
 };
 
@@ -82,34 +88,18 @@ struct policy_file {
 	struct policy_file *next;
 };
 
+struct tag {
+	char *name;
+	struct item *members;
+	struct tag *next;
+};
+
 struct policy {
 	struct rule *rules;
-	uint64_t items;		   /* of all rules: policy_weigh() */
+	uint64_t items;		   /* of all rules: what a decision may have to look at */
 	struct policy_file *files; /* all that were read, in this order */
+	struct tag *tags;	   /* of a host policy */
 };
-
-/* State of reading the rules of one file, or of a share. */
-struct rule_reader {
-	struct ini_file file; /* first: begin_section() gets it */
-	struct policy *policy;
-	struct policy_file *of; /* whose rules come next */
-	unsigned section_line;
-	struct rule *rule; /* of the section that is being read; NULL: it has none */
-};
-
-/* Begins a section with a rule. Complains without memory. */
-void rule_begin(struct rule_reader *reader, const struct section *section);
-/* Takes a key of it. Returns as policy_read_list(). */
-int rule_key(struct rule_reader *reader, const char *key, const char *value);
-/* Ends it, if there is one. False: it isn't whole, after a complaint. */
-bool rule_end(struct rule_reader *reader);
-/* Reads a list of this kind. Returns 1, or 0 after a complaint. */
-int policy_read_list(struct ini_file *file, struct item **list, const char *key, const char *value,
-		     enum list_kind kind);
-/* Counts what a decision may have to look at, once all is read. */
-void policy_weigh(struct policy *policy);
-struct policy_file *policy_add_file(struct policy *policy, const char *path);
-void policy_free_items(struct item *items);
 
 enum match {
 	MATCH_NO,
@@ -119,5 +109,16 @@ enum match {
 /* Whether one of these items means the domain. */
 enum match policy_matches_domain(const struct item *items, const struct policy_subject *domain);
 bool policy_matches_name(const struct item *patterns, const char *endpoint);
+
+/* Whether the host's rule is about this domain (NULL: all are). */
+static inline enum match host_rule_is_about(const struct rule *rule, const struct policy_subject *to)
+{
+	return to ? policy_matches_domain(rule->to, to) : MATCH_YES;
+}
+
+static inline unsigned host_outcome(const struct rule *rule)
+{
+	return rule->asks ? HOST_ASKS : rule->allow ? HOST_ALLOWS : HOST_DENIES;
+}
 
 #endif

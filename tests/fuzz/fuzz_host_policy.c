@@ -34,7 +34,7 @@ static const struct policy_subject senders[] = {
 	{.domid = 7, .name = "", .uuid = "", .host = "hosta", .names_unknown = true},
 };
 
-static struct policy_subject tagged(const struct host_policy *policy, const struct policy_subject *subject)
+static struct policy_subject tagged(const struct policy *policy, const struct policy_subject *subject)
 {
 	struct policy_subject with = *subject;
 
@@ -66,7 +66,7 @@ static struct host_told *tell(char *text, size_t size)
 	return told;
 }
 
-static void compare(const struct host_policy *policy, const struct policy_subject *to)
+static void compare(const struct policy *policy, const struct policy_subject *to)
 {
 	char *text = NULL, why[256];
 	struct host_told *told;
@@ -106,7 +106,7 @@ static void compare(const struct host_policy *policy, const struct policy_subjec
 static void take_file(const uint8_t *data, size_t size)
 {
 	static const struct policy_subject receiver = {.domid = 2, .name = "sql", .uuid = ""};
-	struct host_policy *policy = NULL;
+	struct policy *policy = NULL;
 	struct policy_subject to;
 	char *error;
 	int r;
@@ -121,7 +121,7 @@ static void take_file(const uint8_t *data, size_t size)
 		to = tagged(policy, &receiver);
 		compare(policy, &to);
 		free((void *)(uintptr_t)to.tags);
-		host_policy_free(policy);
+		policy_free(policy);
 	}
 	free(error);
 }
@@ -134,7 +134,7 @@ static void take_frames(const uint8_t *data, size_t size)
 
 	check(told != NULL);
 	while (size > 0) {
-		const struct host_policy *before = host_told_policy(told);
+		const struct policy *before = host_told_policy(told);
 		uint32_t length = data[0] < size - 1 ? data[0] : (uint32_t)size - 1;
 		char *error = NULL;
 		int r = host_told_take(told, data + 1, length, &error);

@@ -87,7 +87,7 @@ static const char *bind_answer(const struct policy *policy, char *words[WORDS])
 
 /* ---- the host's policy ---- */
 
-static struct host_policy *host_policy;
+static struct policy *host_policy;
 
 static void add_tags(struct policy_subject *subject)
 {
@@ -214,7 +214,7 @@ static void read_host_policy(size_t size)
 	char *text, *error = NULL;
 
 	conf_text = read_text(size, &text);
-	host_policy_free(host_policy);
+	policy_free(host_policy);
 	host_policy = NULL;
 	if (host_policy_load(&host_policy, "host policy", &error) < 0)
 		fail(error ? error : strerror(errno));
@@ -250,6 +250,6 @@ int main(void)
 		puts(said);
 	}
 	policy_free(policy);
-	host_policy_free(host_policy);
+	policy_free(host_policy);
 	return 0;
 }
