@@ -154,20 +154,6 @@ const char *cli_limit_of(int error)
 	}
 }
 
-bool cli_has_descriptors(int count)
-{
-	bool has;
-	int fd;
-
-	if (count == 0)
-		return true;
-	fd = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
-	has = fd >= 0 && cli_has_descriptors(count - 1);
-	if (fd >= 0)
-		close(fd);
-	return has;
-}
-
 bool cli_is_limit(int error)
 {
 	return error == -ENOBUFS || error == -EMFILE || error == -ENFILE;

@@ -131,8 +131,6 @@ bool cli_is_away(struct xenmsg *conn, const char *address);
 const char *cli_said(const char *reason, int error);
 /* Returns which limit of this process an errno is about, in brackets behind a blank; "": none. */
 const char *cli_limit_of(int error);
-/* Returns whether this process may open so many descriptors more. */
-bool cli_has_descriptors(int count);
 /* Returns whether the error of a new connection is one that passes when others have ended. */
 bool cli_is_limit(int error);
 /* Notes that such an error holds up what a command serves, or (0) that it goes on: each once, by *waits. */

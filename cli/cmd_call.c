@@ -5,7 +5,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "cli/delivery.h"
 #include "cli/cli.h"
 #include "cli/interrupt.h"
 #include "cli/lasting.h"

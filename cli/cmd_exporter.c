@@ -28,7 +28,6 @@
 #include "cli/fields.h"
 #include "cli/host_statuses.h"
 #include "cli/interrupt.h"
-#include "cli/loop.h"
 #include "cli/metrics.h"
 #include "cli/place.h"
 

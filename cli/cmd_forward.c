@@ -31,7 +31,6 @@
 #include "cli/cli.h"
 #include "cli/interrupt.h"
 #include "cli/lasting.h"
-#include "cli/loop.h"
 #include "cli/place.h"
 #include "cli/pump.h"
 #include "libclient/again.h"

@@ -11,7 +11,6 @@
 #include "cli/cli.h"
 #include "cli/interrupt.h"
 #include "cli/lasting.h"
-#include "cli/loop.h"
 #include "cli/run_session.h"
 
 static const char help[] =

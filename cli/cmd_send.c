@@ -8,7 +8,6 @@
 
 #include <utlist.h>
 
-#include "cli/delivery.h"
 #include "cli/cli.h"
 #include "cli/interrupt.h"
 #include "cli/lasting.h"

@@ -22,7 +22,6 @@
 #include "cli/command.h"
 #include "cli/interrupt.h"
 #include "cli/lasting.h"
-#include "cli/loop.h"
 #include "wire/libc.h"
 
 /* ---- several processes ---------------------------------------------------------------------- */

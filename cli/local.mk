@@ -13,13 +13,12 @@ cli_libs = libcli.a $(JSONC_LIBS) $(NETTLE_LIBS) -lm
 
 bin_PROGRAMS += xenmsg
 xenmsg_SOURCES = \
-	cli/delivery.c cli/delivery.h \
 	cli/cli.c cli/cli.h cli/fields.h \
 	cli/cmd_bench.c \
 	cli/cmd_call.c \
 	cli/cmd_connect.c \
 	cli/cmd_daemon.c \
-	cli/cmd_doctor.c cli/doctor.c cli/doctor.h \
+	cli/cmd_doctor.c \
 	cli/cmd_exporter.c \
 	cli/cmd_forward.c \
 	cli/cmd_list.c \
@@ -40,15 +39,12 @@ xenmsg_SOURCES = \
 	cli/host_statuses.c cli/host_statuses.h \
 	cli/interrupt.c cli/interrupt.h \
 	cli/lasting.c cli/lasting.h \
-	cli/loop.c cli/loop.h \
 	cli/main.c \
 	cli/messages.c cli/messages.h \
 	cli/nearest.c cli/nearest.h \
 	cli/place.c cli/place.h \
 	cli/pump.c cli/pump.h \
-	cli/run_server.c cli/run_server.h \
 	cli/run_session.c cli/run_session.h \
-	cli/top.h cli/top_lines.c \
 	cli/writer.c cli/writer.h
 # When to try again what waits for a name is the library's, but no part of its interface.
 xenmsg_SOURCES += libclient/again.c libclient/again.h

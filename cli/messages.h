@@ -11,10 +11,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "xenmsg.h"
+
 struct cli;
 struct writer;
-struct xenmsg;
-struct xenmsg_message;
 
 struct message_command {
 	/* These are set by the caller. */
@@ -66,5 +66,46 @@ int message_argument(const char *command, const char *address, int argc, char **
  * bytes, which is more than `most`, and they aren't all there. */
 int message_read(const struct cli *cli, const char *path, const char *what, size_t most, char **data,
 		 size_t *size);
+
+/* ---- how send and call wait for the outcome
+ *
+ * Sends a message, or makes a call, and waits for the outcome, as xenmsg_send() and xenmsg_call() do; but
+ * SIGINT and SIGTERM, which interrupt.h has caught, withdraw it as a time-out does:
+ *
+ *   begun ───outcome──▶ known
+ *      └──signal──▶ withdrawn ──outcome, at most 3 s later──▶ known, and whoever asked dies of the signal
+ *                       └──another signal──▶ the process says so, and dies at once
+ */
+
+/* How long what was withdrawn may take to be settled: a daemon that works needs at most 2 s. */
+#define DELIVERY_SETTLE_MS 3000
+
+/* It lives until xenmsg_close(), which may still tell an outcome. */
+struct delivery {
+	const struct cli *cli;
+	struct xenmsg *conn;
+	const char *what; /* it is, for complaints: "send to" */
+	const char *address;
+	int timeout_ms; /* negative: for ever */
+	unsigned flags; /* 0, or XENMSG_WAIT */
+	/* Called every tenth of a second while there is no outcome; NULL: nobody asks. */
+	void (*tick)(void *userdata);
+	void *userdata;
+	bool is_call;
+	bool tells_name; /* prints, when it is begun, what it is called in traces */
+	int ticks;	 /* so far; -1: that it takes long was told, or isn't to be */
+	/* the outcome: */
+	bool known, interrupted;
+	struct xenmsg_op *op;
+	struct xenmsg_result result; /* its reply is for the caller to free */
+};
+
+/* Each returns the error. A signal that comes at any other time than while it waits is still to come. */
+int delivery_send(struct delivery *delivery, const void *data, size_t size);
+int delivery_call(struct delivery *delivery, const void *data, size_t size);
+/* Prints what the message is called in traces that was sent last to the address. */
+void delivery_tell_name(struct xenmsg *conn, const char *address);
+/* Complains about a failure, in the words for an interrupted one if it was. Returns the exit code. */
+int delivery_complain(const struct delivery *delivery);
 
 #endif

@@ -12,7 +12,7 @@
 
 #include <event2/event.h>
 
-#include "cli/loop.h"
+#include "cli/interrupt.h"
 #include "xenmsg-stream.h"
 
 #define BUFFER_SIZE 65536

@@ -7,7 +7,7 @@
  * that is passed on and the other continues. An end is a socket, a pair of descriptors (standard input and
  * output), or a stream of a connection that carries many (xenmsg-stream.h). A direction holds at most a
  * buffer's worth, so a slow reader slows its writer. Descriptors may be files if the loop is one for files
- * (loop.h).
+ * (interrupt.h).
  *
  * An output that takes no more (EPIPE, ECONNRESET) ends only that direction: what still comes for it is
  * dropped, and its sender is told, as far as that can be. The other direction goes on to its end.

@@ -11,7 +11,7 @@
 #include <event2/bufferevent.h>
 #include <event2/event.h>
 
-#include "cli/loop.h"
+#include "cli/interrupt.h"
 #include "wire/bytes.h"
 #include "xenmsg.h"
 
