@@ -46,8 +46,6 @@ xenmsg_SOURCES = \
 	cli/pump.c cli/pump.h \
 	cli/run_session.c cli/run_session.h \
 	cli/writer.c cli/writer.h
-# When to try again what waits for a name is the library's, but no part of its interface.
-xenmsg_SOURCES += libclient/again.c libclient/again.h
 xenmsg_CFLAGS = $(AM_CFLAGS) $(NCURSES_CFLAGS)
 xenmsg_LDADD = $(cli_libs) libxenmsg.la libwire.la $(JSONC_LIBS) $(LIBEVENT_LIBS) $(LIBEVENT_EXTRA_LIBS) \
 	$(XENSTORE_LIBS) $(XENGNTTAB_LIBS) $(XENEVTCHN_LIBS) $(NCURSES_LIBS) -lm

@@ -20,7 +20,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "libclient/assembly.h"
+#include "libclient/message.h"
 #include "libclient/numbers.h"
 #include "libclient/op.h"
 #include "libclient/outbox.h"

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <utlist.h>
 
-#include "libclient/assembly.h"
+#include "libclient/message.h"
 #include "libclient/calls.h"
 #include "libclient/inbox_internal.h"
 #include "libclient/replies.h"

@@ -6,7 +6,7 @@
 
 #include "libclient/inbox.h"
 #include "libclient/inbox_internal.h"
-#include "libclient/assembly.h"
+#include "libclient/message.h"
 #include "libclient/replies.h"
 #include "libclient/sender.h"
 #include "wire/bytes.h"

@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "libclient/assembly.h"
+#include "libclient/message.h"
 #include "wire/address.h"
 #include "wire/frame.h"
 

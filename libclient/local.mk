@@ -8,13 +8,12 @@ EXTRA_DIST += libclient/libxenmsg.map
 
 noinst_LTLIBRARIES += libclient.la
 libclient_la_SOURCES = \
-	libclient/again.c libclient/again.h \
+	libclient/again.h \
 	libclient/api_messages.c \
 	libclient/api_open.c \
 	libclient/api_queries.c \
 	libclient/api_streams.c \
 	libclient/pattern.c libclient/pattern.h \
-	libclient/assembly.c libclient/assembly.h \
 	libclient/await.c libclient/await.h \
 	libclient/awaited.c libclient/awaited.h \
 	libclient/calls.c libclient/calls.h \
@@ -34,14 +33,12 @@ libclient_la_SOURCES = \
 	libclient/numbers.h \
 	libclient/op.c libclient/op.h \
 	libclient/words.c libclient/words.h \
-	libclient/opener.c libclient/opener.h \
 	libclient/outbox.c libclient/outbox.h \
 	libclient/reconnect.c libclient/reconnect.h \
 	libclient/socket_pump.c libclient/socket_pump.h \
 	libclient/replies.c libclient/replies.h \
 	libclient/requests.c libclient/requests.h \
 	libclient/sender.c libclient/sender.h \
-	libclient/trace.c libclient/trace.h \
 	libclient/transport.c libclient/transport.h \
 	libclient/wait.c libclient/wait.h \
 	libclient/mirror.c libclient/mirror.h \

@@ -13,7 +13,6 @@
 #include "libclient/message.h"
 #include "libclient/numbers.h"
 #include "libclient/outbox.h"
-#include "libclient/assembly.h"
 
 struct replies {
 	struct outbox *outbox;

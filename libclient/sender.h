@@ -13,7 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "libclient/assembly.h"
+#include "libclient/message.h"
 #include "libclient/fifo.h"
 #include "libclient/hash.h"
 #include "libclient/op.h"

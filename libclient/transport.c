@@ -25,6 +25,29 @@
 #include "wire/frame_ring.h"
 #include "wire/local_ring.h"
 
+void opener_note(struct opener *opener)
+{
+	void *page =
+		mmap(NULL, sizeof(*opener->word), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	*opener = (struct opener){.pid = getpid()};
+	if (page == MAP_FAILED)
+		return;
+	if (madvise(page, sizeof(*opener->word), MADV_WIPEONFORK) < 0) { /* Linux before 4.14 */
+		munmap(page, sizeof(*opener->word));
+		return;
+	}
+	opener->word = page;
+	*opener->word = 1;
+}
+
+void opener_forget(struct opener *opener)
+{
+	if (opener->word)
+		munmap(opener->word, sizeof(*opener->word));
+	opener->word = NULL;
+}
+
 enum { FD_MEMORY, FD_KICK, FD_WAKE }; /* in the order in which the daemon sends them */
 
 /* What is kept until the daemon has answered. */

@@ -21,13 +21,37 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <unistd.h>
 
 #include "libclient/fifo.h"
-#include "libclient/trace.h"
 #include "libclient/mirror.h"
-#include "libclient/opener.h"
+#include "libclient/words.h"
 #include "wire/frame.h"
 #include "wire/ring.h"
+
+/*
+ * The process that a connection belongs to. A child made by fork() has a copy of all that the library keeps
+ * in private memory, while socket, doorbells and rings stay one: two processes that go on with them overwrite
+ * each other's messages. So a child may only free what it has of the connection.
+ *
+ * It is told from its parent by a word in a page that fork() clears (MADV_WIPEONFORK), which costs a load;
+ * where there is no such page, by its number, which costs a system call.
+ */
+
+struct opener {
+	uint32_t *word; /* 1 where the connection was opened; NULL: there is no such page */
+	pid_t pid;
+};
+
+/* Notes this process. */
+void opener_note(struct opener *opener);
+/* Frees what belongs to it, in any process. */
+void opener_forget(struct opener *opener);
+/* Returns whether this is that process. */
+static inline bool opener_is_here(const struct opener *opener)
+{
+	return opener->word ? *(const volatile uint32_t *)opener->word == 1 : opener->pid == getpid();
+}
 
 struct hello;
 struct socket_pump;
@@ -51,7 +75,7 @@ struct transport {
 	int64_t alarm; /* when the timer is due (deadline.h); negative: it has been, or is not set */
 	bool shared;
 	bool is_mux;	/* the session carries streams: all comes in `in` */
-	bool is_traced; /* trace.h */
+	bool is_traced; /* words.h */
 	bool poked;	/* `poke` was notified, and not polled since */
 	bool closed;	/* the daemon has closed the socket */
 	int error;	/* of the second: what transport_poll() has found wrong with it, a negative errno */

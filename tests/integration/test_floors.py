@@ -11,17 +11,14 @@ from messaging import SOURCES
 
 SOURCE = pathlib.Path(SOURCES)
 
-
 def copy(top):
     for part in ("base", "daemon", "libclient", "wire", "include", "gateway", "cli", "sim"):
         shutil.copytree(SOURCE / part, top / part)
-
 
 def check(top):
     done = subprocess.run([sys.executable, SOURCE / "scripts/check-floors", top], capture_output=True, text=True, timeout=60, check=False)
     assert done.stderr == ""
     return done.returncode, done.stdout
-
 
 BREACHES = [
     ("daemon/relay/hop.c", '#include "daemon/link/link.h"', "relay includes from a floor above"),
@@ -36,7 +33,7 @@ BREACHES = [
     ("daemon/relay/hop.c", '#include "cli/cli.h"', "daemon includes what isn't among its parts"),
     ("wire/ring.c", '#include "base/log.h"', "wire includes what isn't among its parts"),
     ("gateway/gateway.c", '#include "daemon/relay/hop.h"', "gateway includes what isn't among its parts"),
-    ("libclient/trace.c", '#include "libclient/conn.h"', "trace includes from a floor above"),
+    ("libclient/words.c", '#include "libclient/conn.h"', "words includes from a floor above"),
     ("cli/cmd_send.c", '#include "../libclient/conn.h"', "cli includes what isn't among its parts"),
     ("sim/hypervisor/grant.c", '#include "wire/ring.h"', "sim includes what isn't among its parts"),
     ("sim/store/path.c", '#include "sim/hypervisor/hv.h"', "store includes from a floor above"),
@@ -66,7 +63,6 @@ BREACHES = [
     ("gateway/gateway.c", "enum hop { HOP_ONE };", "hop is the name of something else in daemon/relay/hop.h"),
 ]
 
-
 def test_each_breach_is_found_and_nothing_else(tmp_path):
     copy(tmp_path)
     assert check(tmp_path)[0] == 0
@@ -78,7 +74,6 @@ def test_each_breach_is_found_and_nothing_else(tmp_path):
     for path, _, reason in BREACHES:
         assert any(each.startswith(path) and reason in each for each in said.splitlines()), (path, reason, said)
     assert len(said.splitlines()) == len(BREACHES)
-
 
 def test_a_room_that_outgrows_its_budget_is_named_with_figures(tmp_path):
     copy(tmp_path)

@@ -13,7 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "libclient/opener.h"
+#include "libclient/transport.h"
 #include "wire/bytes.h"
 
 #define LENT 20000u
