@@ -7,7 +7,6 @@ pkglib_LTLIBRARIES += libxensim.la libxensim-trace.la
 dist_man_MANS += doc/xensim.1
 endif
 xensim_SOURCES = \
-	sim/commands/alike.c sim/commands/alike.h \
 	sim/commands/ask.c \
 	sim/commands/command.h \
 	sim/commands/compare.c \

@@ -143,289 +143,87 @@ static mode_t mode_argument(int flags, va_list arguments)
 	return TAKES_MODE(flags) ? va_arg(arguments, mode_t) : 0;
 }
 
-SIM_EXPORT int open(const char *path, int flags, ...)
-{
-	static _Atomic(void *) next;
-	char buffer[PATH_MAX];
-	va_list arguments;
-	mode_t mode;
+/* The next function of this name, of the type that its header gives it, or of `type`. */
+#define NEXT_OF(type, name) ((type *)sim_next_function(&next, #name))
 
-	va_start(arguments, flags);
-	mode = mode_argument(flags, arguments);
-	va_end(arguments);
-	return opened(
-		path,
-		((__typeof__(&open))sim_next_function(&next, "open"))(redirect(path, buffer), flags, mode),
-		flags);
-}
+/* Defines a function that passes its arguments on, with a path redirected in `buffer`. */
+#define PASSES_OF(of, type, name, parameters, ...)                                                           \
+	SIM_EXPORT type name parameters                                                                      \
+	{                                                                                                    \
+		static _Atomic(void *) next;                                                                 \
+		char buffer[PATH_MAX];                                                                       \
+                                                                                                             \
+		return NEXT_OF(of, name)(__VA_ARGS__);                                                       \
+	}
+#define PASSES(type, name, parameters, ...) PASSES_OF(__typeof__(name), type, name, parameters, __VA_ARGS__)
 
-SIM_EXPORT int open64(const char *path, int flags, ...)
-{
-	static _Atomic(void *) next;
-	char buffer[PATH_MAX];
-	va_list arguments;
-	mode_t mode;
+/* Does the same for those that open. */
+#define OPENS(name, parameters, ...)                                                                         \
+	SIM_EXPORT int name parameters                                                                       \
+	{                                                                                                    \
+		static _Atomic(void *) next;                                                                 \
+		char buffer[PATH_MAX];                                                                       \
+                                                                                                             \
+		return opened(path, NEXT_OF(__typeof__(name), name)(__VA_ARGS__), flags);                    \
+	}
+#define OPENS_OR_MAKES(name, parameters, ...)                                                                \
+	SIM_EXPORT int name parameters                                                                       \
+	{                                                                                                    \
+		static _Atomic(void *) next;                                                                 \
+		char buffer[PATH_MAX];                                                                       \
+		va_list arguments;                                                                           \
+		mode_t mode;                                                                                 \
+                                                                                                             \
+		va_start(arguments, flags);                                                                  \
+		mode = mode_argument(flags, arguments);                                                      \
+		va_end(arguments);                                                                           \
+		return opened(path, NEXT_OF(__typeof__(name), name)(__VA_ARGS__, flags, mode), flags);       \
+	}
 
-	va_start(arguments, flags);
-	mode = mode_argument(flags, arguments);
-	va_end(arguments);
-	return opened(path,
-		      ((__typeof__(&open64))sim_next_function(&next, "open64"))(redirect(path, buffer), flags,
-										mode),
-		      flags);
-}
+#define HERE  redirect(path, buffer)
+#define THERE dirfd, redirect_at(dirfd, path, buffer)
 
-SIM_EXPORT int openat(int dirfd, const char *path, int flags, ...)
-{
-	static _Atomic(void *) next;
-	char buffer[PATH_MAX];
-	va_list arguments;
-	mode_t mode;
+OPENS_OR_MAKES(open, (const char *path, int flags, ...), HERE)
+OPENS_OR_MAKES(open64, (const char *path, int flags, ...), HERE)
+OPENS_OR_MAKES(openat, (int dirfd, const char *path, int flags, ...), THERE)
+OPENS_OR_MAKES(openat64, (int dirfd, const char *path, int flags, ...), THERE)
+OPENS(__open_2, (const char *path, int flags), HERE, flags)
+OPENS(__open64_2, (const char *path, int flags), HERE, flags)
+OPENS(__openat_2, (int dirfd, const char *path, int flags), THERE, flags)
+OPENS(__openat64_2, (int dirfd, const char *path, int flags), THERE, flags)
 
-	va_start(arguments, flags);
-	mode = mode_argument(flags, arguments);
-	va_end(arguments);
-	return opened(path,
-		      ((__typeof__(&openat))sim_next_function(&next, "openat"))(
-			      dirfd, redirect_at(dirfd, path, buffer), flags, mode),
-		      flags);
-}
-
-SIM_EXPORT int openat64(int dirfd, const char *path, int flags, ...)
-{
-	static _Atomic(void *) next;
-	char buffer[PATH_MAX];
-	va_list arguments;
-	mode_t mode;
-
-	va_start(arguments, flags);
-	mode = mode_argument(flags, arguments);
-	va_end(arguments);
-	return opened(path,
-		      ((__typeof__(&openat64))sim_next_function(&next, "openat64"))(
-			      dirfd, redirect_at(dirfd, path, buffer), flags, mode),
-		      flags);
-}
-
-SIM_EXPORT int __open_2(const char *path, int flags)
-{
-	static _Atomic(void *) next;
-	char buffer[PATH_MAX];
-
-	return opened(
-		path,
-		((__typeof__(&__open_2))sim_next_function(&next, "__open_2"))(redirect(path, buffer), flags),
-		flags);
-}
-
-SIM_EXPORT int __open64_2(const char *path, int flags)
-{
-	static _Atomic(void *) next;
-	char buffer[PATH_MAX];
-
-	return opened(path,
-		      ((__typeof__(&__open64_2))sim_next_function(&next, "__open64_2"))(
-			      redirect(path, buffer), flags),
-		      flags);
-}
-
-SIM_EXPORT int __openat_2(int dirfd, const char *path, int flags)
-{
-	static _Atomic(void *) next;
-	char buffer[PATH_MAX];
-
-	return opened(path,
-		      ((__typeof__(&__openat_2))sim_next_function(&next, "__openat_2"))(
-			      dirfd, redirect_at(dirfd, path, buffer), flags),
-		      flags);
-}
-
-SIM_EXPORT int __openat64_2(int dirfd, const char *path, int flags)
-{
-	static _Atomic(void *) next;
-	char buffer[PATH_MAX];
-
-	return opened(path,
-		      ((__typeof__(&__openat64_2))sim_next_function(&next, "__openat64_2"))(
-			      dirfd, redirect_at(dirfd, path, buffer), flags),
-		      flags);
-}
-
-SIM_EXPORT FILE *fopen(const char *path, const char *mode)
-{
-	static _Atomic(void *) next;
-	char buffer[PATH_MAX];
-
-	return ((__typeof__(&fopen))sim_next_function(&next, "fopen"))(redirect(path, buffer), mode);
-}
-
-SIM_EXPORT FILE *fopen64(const char *path, const char *mode)
-{
-	static _Atomic(void *) next;
-	char buffer[PATH_MAX];
-
-	return ((__typeof__(&fopen64))sim_next_function(&next, "fopen64"))(redirect(path, buffer), mode);
-}
-
-SIM_EXPORT int access(const char *path, int mode)
-{
-	static _Atomic(void *) next;
-	char buffer[PATH_MAX];
-
-	return ((__typeof__(&access))sim_next_function(&next, "access"))(redirect(path, buffer), mode);
-}
-
-SIM_EXPORT int faccessat(int dirfd, const char *path, int mode, int flags)
-{
-	static _Atomic(void *) next;
-	char buffer[PATH_MAX];
-
-	return ((__typeof__(&faccessat))sim_next_function(&next, "faccessat"))(
-		dirfd, redirect_at(dirfd, path, buffer), mode, flags);
-}
-
-SIM_EXPORT int stat(const char *path, struct stat *status)
-{
-	static _Atomic(void *) next;
-	char buffer[PATH_MAX];
-
-	return ((__typeof__(&stat))sim_next_function(&next, "stat"))(redirect(path, buffer), status);
-}
-
-SIM_EXPORT int lstat(const char *path, struct stat *status)
-{
-	static _Atomic(void *) next;
-	char buffer[PATH_MAX];
-
-	return ((__typeof__(&lstat))sim_next_function(&next, "lstat"))(redirect(path, buffer), status);
-}
-
-SIM_EXPORT int fstatat(int dirfd, const char *path, struct stat *status, int flags)
-{
-	static _Atomic(void *) next;
-	char buffer[PATH_MAX];
-
-	return ((__typeof__(&fstatat))sim_next_function(&next, "fstatat"))(
-		dirfd, redirect_at(dirfd, path, buffer), status, flags);
-}
-
-SIM_EXPORT int stat64(const char *path, struct stat64 *status)
-{
-	static _Atomic(void *) next;
-	char buffer[PATH_MAX];
-
-	return ((__typeof__(&stat64))sim_next_function(&next, "stat64"))(redirect(path, buffer), status);
-}
-
-SIM_EXPORT int lstat64(const char *path, struct stat64 *status)
-{
-	static _Atomic(void *) next;
-	char buffer[PATH_MAX];
-
-	return ((__typeof__(&lstat64))sim_next_function(&next, "lstat64"))(redirect(path, buffer), status);
-}
-
-SIM_EXPORT int fstatat64(int dirfd, const char *path, struct stat64 *status, int flags)
-{
-	static _Atomic(void *) next;
-	char buffer[PATH_MAX];
-
-	return ((__typeof__(&fstatat64))sim_next_function(&next, "fstatat64"))(
-		dirfd, redirect_at(dirfd, path, buffer), status, flags);
-}
+PASSES(FILE *, fopen, (const char *path, const char *mode), HERE, mode)
+PASSES(FILE *, fopen64, (const char *path, const char *mode), HERE, mode)
+PASSES(int, access, (const char *path, int mode), HERE, mode)
+PASSES(int, faccessat, (int dirfd, const char *path, int mode, int flags), THERE, mode, flags)
+PASSES(int, stat, (const char *path, struct stat *status), HERE, status)
+PASSES(int, lstat, (const char *path, struct stat *status), HERE, status)
+PASSES(int, fstatat, (int dirfd, const char *path, struct stat *status, int flags), THERE, status, flags)
+PASSES(int, stat64, (const char *path, struct stat64 *status), HERE, status)
+PASSES(int, lstat64, (const char *path, struct stat64 *status), HERE, status)
+PASSES(int, fstatat64, (int dirfd, const char *path, struct stat64 *status, int flags), THERE, status, flags)
 
 /* Without the header's promise that the path isn't NULL, which a sanitizer would hold us to (as_it_came). */
 typedef int statx_of_any_path(int dirfd, const char *path, int flags, unsigned mask, struct statx *status);
 
-SIM_EXPORT int statx(int dirfd, const char *path, int flags, unsigned mask, struct statx *status)
-{
-	static _Atomic(void *) next;
-	char buffer[PATH_MAX];
-
-	return ((statx_of_any_path *)sim_next_function(&next, "statx"))(
-		dirfd, redirect_at(dirfd, path, buffer), flags, mask, status);
-}
-
-SIM_EXPORT DIR *opendir(const char *path)
-{
-	static _Atomic(void *) next;
-	char buffer[PATH_MAX];
-
-	return ((__typeof__(&opendir))sim_next_function(&next, "opendir"))(redirect(path, buffer));
-}
-
-SIM_EXPORT int mkdir(const char *path, mode_t mode)
-{
-	static _Atomic(void *) next;
-	char buffer[PATH_MAX];
-
-	return ((__typeof__(&mkdir))sim_next_function(&next, "mkdir"))(redirect(path, buffer), mode);
-}
-
-SIM_EXPORT int chmod(const char *path, mode_t mode)
-{
-	static _Atomic(void *) next;
-	char buffer[PATH_MAX];
-
-	return ((__typeof__(&chmod))sim_next_function(&next, "chmod"))(redirect(path, buffer), mode);
-}
-
-SIM_EXPORT int fchmodat(int dirfd, const char *path, mode_t mode, int flags)
-{
-	static _Atomic(void *) next;
-	char buffer[PATH_MAX];
-
-	return ((__typeof__(&fchmodat))sim_next_function(&next, "fchmodat"))(
-		dirfd, redirect_at(dirfd, path, buffer), mode, flags);
-}
-
-SIM_EXPORT int chown(const char *path, uid_t user, gid_t group)
-{
-	static _Atomic(void *) next;
-	char buffer[PATH_MAX];
-
-	return ((__typeof__(&chown))sim_next_function(&next, "chown"))(redirect(path, buffer), user, group);
-}
-
-SIM_EXPORT int lchown(const char *path, uid_t user, gid_t group)
-{
-	static _Atomic(void *) next;
-	char buffer[PATH_MAX];
-
-	return ((__typeof__(&lchown))sim_next_function(&next, "lchown"))(redirect(path, buffer), user, group);
-}
-
-SIM_EXPORT int fchownat(int dirfd, const char *path, uid_t user, gid_t group, int flags)
-{
-	static _Atomic(void *) next;
-	char buffer[PATH_MAX];
-
-	return ((__typeof__(&fchownat))sim_next_function(&next, "fchownat"))(
-		dirfd, redirect_at(dirfd, path, buffer), user, group, flags);
-}
+PASSES_OF(statx_of_any_path, int, statx,
+	  (int dirfd, const char *path, int flags, unsigned mask, struct statx *status), THERE, flags, mask,
+	  status)
+PASSES(DIR *, opendir, (const char *path), HERE)
+PASSES(int, mkdir, (const char *path, mode_t mode), HERE, mode)
+PASSES(int, chmod, (const char *path, mode_t mode), HERE, mode)
+PASSES(int, fchmodat, (int dirfd, const char *path, mode_t mode, int flags), THERE, mode, flags)
+PASSES(int, chown, (const char *path, uid_t user, gid_t group), HERE, user, group)
+PASSES(int, lchown, (const char *path, uid_t user, gid_t group), HERE, user, group)
+PASSES(int, fchownat, (int dirfd, const char *path, uid_t user, gid_t group, int flags), THERE, user, group,
+       flags)
+PASSES(int, unlink, (const char *path), HERE)
+PASSES(int, unlinkat, (int dirfd, const char *path, int flags), THERE, flags)
 
 SIM_EXPORT int rename(const char *from, const char *to)
 {
 	static _Atomic(void *) next;
 	char from_buffer[PATH_MAX], to_buffer[PATH_MAX];
 
-	return ((__typeof__(&rename))sim_next_function(&next, "rename"))(redirect(from, from_buffer),
-									 redirect(to, to_buffer));
-}
-
-SIM_EXPORT int unlink(const char *path)
-{
-	static _Atomic(void *) next;
-	char buffer[PATH_MAX];
-
-	return ((__typeof__(&unlink))sim_next_function(&next, "unlink"))(redirect(path, buffer));
-}
-
-SIM_EXPORT int unlinkat(int dirfd, const char *path, int flags)
-{
-	static _Atomic(void *) next;
-	char buffer[PATH_MAX];
-
-	return ((__typeof__(&unlinkat))sim_next_function(&next, "unlinkat"))(
-		dirfd, redirect_at(dirfd, path, buffer), flags);
+	return NEXT_OF(__typeof__(rename), rename)(redirect(from, from_buffer), redirect(to, to_buffer));
 }
