@@ -13,7 +13,7 @@ libdaemon_a_SOURCES = \
 	daemon/activation/starter.c daemon/activation/starter.h \
 	daemon/activation/units.h \
 	daemon/relay/call.c daemon/relay/call.h \
-	daemon/relay/inner.c daemon/relay/inner.h \
+	daemon/relay/inner.h \
 	daemon/topic/topics.c daemon/topic/topics.h daemon/topic/topic_internal.h \
 	daemon/topic/topic.c daemon/topic/replica.c daemon/topic/subscriber.c \
 	daemon/topic/listeners.c daemon/topic/topic_intake.c daemon/topic/topic_view.c daemon/topic/search.c \
@@ -21,8 +21,7 @@ libdaemon_a_SOURCES = \
 	daemon/topic/topic_bound.c daemon/topic/topic_bound.h \
 	daemon/topic/topic_kept.c daemon/topic/topic_kept.h daemon/topic/topic_log.c daemon/topic/topic_log.h \
 	daemon/relay/cancel.c daemon/relay/cancel.h \
-	daemon/relay/withdraw.c daemon/relay/withdraw.h \
-	daemon/relay/channel.c daemon/relay/channel.h daemon/relay/channel_input.c \
+	daemon/relay/channel.c daemon/relay/channel.h \
 	daemon/relay/channel_internal.h daemon/relay/channel_state.c \
 	daemon/relay/sharing.c daemon/relay/sharing.h \
 	daemon/relay/steps.c daemon/relay/steps.h \
@@ -32,9 +31,7 @@ libdaemon_a_SOURCES = \
 	daemon/known/known_image.c \
 	daemon/local/host_watches.c daemon/local/host_watches.h daemon/local/host_watches_image.c \
 	daemon/local/host_watches_internal.h daemon/local/told_list.c daemon/local/told_list.h \
-	daemon/relay/closer.c daemon/relay/closer.h \
 	daemon/relay/errands.c daemon/relay/errands.h \
-	daemon/relay/leaving.c daemon/relay/leaving.h \
 	daemon/relay/memory_lives.c daemon/relay/memory_lives.h \
 	daemon/main/daemon.c daemon/main/daemon.h daemon/main/daemon_internal.h \
 	daemon/main/handover.c daemon/main/handover.h daemon/main/handover_internal.h \
@@ -50,7 +47,7 @@ libdaemon_a_SOURCES = \
 	daemon/peers/domains.c daemon/peers/domains.h \
 	daemon/peers/peers_forget.c daemon/peers/peers_forget.h \
 	daemon/relay/hop.c daemon/relay/hop.h daemon/relay/hop_internal.h daemon/relay/hop_life.h \
-	daemon/relay/hop_input.c daemon/relay/hop_taken.c \
+	daemon/relay/hop_input.c \
 	daemon/relay/hop_image.c daemon/relay/hop_image.h daemon/relay/channel_image.c \
 	daemon/hosts/conversation_memory.c daemon/hosts/conversation_memory.h \
 	daemon/hosts/gateway_socket.c daemon/hosts/gateway_socket.h \
@@ -67,9 +64,9 @@ libdaemon_a_SOURCES = \
 	daemon/relay/orphans.c daemon/relay/orphans.h \
 	daemon/relay/outlet.c daemon/relay/outlet.h \
 	daemon/relay/refused.h \
-	daemon/relay/marks.c daemon/relay/waiting.c daemon/relay/control.c daemon/relay/replay.c \
+	daemon/relay/control.c \
 	daemon/relay/move.c \
-	daemon/relay/traits.c daemon/relay/traits.h \
+	daemon/relay/traits.h \
 	daemon/link/attempt.c daemon/link/attempt.h \
 	daemon/link/link.c daemon/link/link.h daemon/link/link_internal.h \
 	daemon/link/links.c \

@@ -10,7 +10,7 @@
 #include "base/quota.h"
 #include "base/shared_memory.h"
 #include "daemon/relay/call.h"
-#include "daemon/relay/leaving.h"
+#include "daemon/relay/errands.h"
 #include "daemon/relay/memory_lives.h"
 #include "daemon/relay/program_socket.h"
 #include "wire/doorbell.h"
@@ -69,7 +69,7 @@ void conversation_memory_free(struct conversation_memory *memory, struct relay *
 	if (!memory->memory)
 		return;
 	span_begin(&span, relay);
-	leave(relay, memory->memory, GATEWAY_MEMORY_SIZE, fds, charge);
+	errand_give_back(relay, memory->memory, GATEWAY_MEMORY_SIZE, fds, charge);
 	memory->memory = NULL;
 	program_socket_close(relay, memory->life, charge);
 	span_end(&span, charge->account);

@@ -19,7 +19,6 @@
 #include "base/timer.h"
 #include "base/unix_listener.h"
 #include "base/users.h"
-#include "daemon/relay/closer.h"
 #include "daemon/relay/hop.h"
 #include "daemon/relay/program_socket.h"
 #include "wire/gateway.h"

@@ -15,7 +15,7 @@
 #include "base/descriptors.h"
 #include "base/log.h"
 #include "base/self.h"
-#include "daemon/relay/leaving.h"
+#include "daemon/relay/errands.h"
 #include "daemon/relay/program_socket.h"
 #include "daemon/local/session_internal.h"
 #include "base/timer.h"
@@ -320,7 +320,8 @@ static void close_all(struct session *session)
 		close(session->old_memory_fd);
 	}
 	if (session->memory || session->wake_daemon >= 0)
-		leave(session->relay, session->memory, session->memory_size, fds, &session->charge);
+		errand_give_back(session->relay, session->memory, session->memory_size, fds,
+				 &session->charge);
 	if (session->fd >= 0)
 		program_socket_close(session->relay, session->fd, &session->charge);
 }

@@ -10,7 +10,7 @@
 
 #include "daemon/activation/activation.h"
 #include "daemon/policy/access.h"
-#include "daemon/relay/closer.h"
+#include "daemon/relay/program_socket.h"
 #include "daemon/relay/errands.h"
 #include "daemon/relay/memory_lives.h"
 #include "wire/advice.h"

@@ -22,6 +22,7 @@
 #include <stdint.h>
 
 #include "wire/frame.h"
+#include "daemon/relay/channel.h"
 
 #define CANCELS_MAX 4096u /* that a channel has, answered or not */
 #define CANCEL_COST 160u  /* bytes for each, including what the hash and malloc need */
@@ -50,5 +51,20 @@ void cancels_image(struct image *image, struct channel *channel);
 /* Frees the cancellations without answering them. What they cost stays charged to the channel, which is about
  * to give it back. */
 void cancels_free(struct channel *channel);
+
+/*
+ * Withdrawals of calls on their way to the server (doc/protocol.md, 2.3): each says that an answer is no
+ * longer wanted. They go past the data, so that a server hears of them though it takes nothing. Nothing
+ * depends on their arrival: of those that can't be passed on yet a channel keeps WITHDRAWALS_MAX, at the
+ * opener's cost, and drops further ones.
+ */
+
+#define WITHDRAWALS_MAX 1024u
+
+/* Handles a WITHDRAW that came in at `end`. -EPROTO: it may not come from there, or not to this acceptor. */
+int channel_withdraw(struct channel_end *end, uint32_t number);
+/* Fills in the next WITHDRAW to be sent at the acceptor's end. False: there is none. */
+bool withdrawals_next_frame(struct channel_end *end, struct channel_frame *frame);
+void withdrawals_free(struct channel *channel);
 
 #endif

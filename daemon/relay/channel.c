@@ -15,7 +15,6 @@
 #include "daemon/relay/orphans.h"
 #include "daemon/relay/sharing.h"
 #include "daemon/relay/steps.h"
-#include "daemon/relay/withdraw.h"
 #include "base/invariant.h"
 #include "base/quota.h"
 #include "wire/probes.h"

@@ -2,8 +2,8 @@
 #ifndef XENMSG_DAEMON_CHANNEL_INTERNAL_H
 #define XENMSG_DAEMON_CHANNEL_INTERNAL_H
 
-/* What the parts of a channel share: its life and its frames out (channel.c), the states of its ends
- * (channel_state.c), and the frames about it that come in (channel_input.c). */
+/* What the parts of a channel share: its life and its frames out (channel.c); the states of its ends, and the
+ * frames about it that come in (channel_state.c). */
 
 #include "daemon/relay/channel.h"
 #include "daemon/relay/sharing.h"

@@ -1,17 +1,26 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* Frames that aren't DATA: those of the session itself, which may have to wait, and what all output needs. */
+/* Frames that aren't DATA: those of the session itself, which may have to wait, and what all output needs.
+ * And marks of what is to be done for a hop and its channels in the phases of a pass (relay.c). */
 
 #include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
 
 #include <event2/buffer.h>
+#include <event2/event.h>
+#include <utlist.h>
 
 #include "base/cost.h"
+#include "base/timer.h"
 #include "daemon/relay/hop.h"
 #include "daemon/relay/hop_internal.h"
 
 #define CONTROL_MAX 4194304u /* bytes of session frames that may wait for a reader */
 #define EMIT_UNITS  2048u    /* units of work, before others have their turns */
+#define MUCH	    8192     /* bytes */
+#define STUCK_MS    10
+#define STUCK_BYTES 16384u /* fewer bytes than this in that time: stuck */
 
 void hop_outlet_failed(struct hop *hop, int error)
 {
@@ -219,4 +228,190 @@ void hop_forget_end(struct hop *hop, struct channel_end *end)
 {
 	for (unsigned i = 0; i < hop->traits->outlets; i++)
 		hop_spend(hop, outlet_forget(&hop->out[i], end));
+}
+
+/* --- marks ------------------------------------------------------------------------------------ */
+
+void hop_mark_anew(struct hop *hop, enum hop_mark mark)
+{
+	hop->marks[mark].is_set = true;
+	hop->relay->marks += mark != MARK_RETIRED; /* which has a task, whose line may rest */
+	DL_APPEND2(hop->relay->marked[mark], hop, marks[mark].prev, marks[mark].next);
+	turns_want(&hop->relay->turns);
+}
+
+void hop_unmark(struct hop *hop, enum hop_mark mark)
+{
+	if (!hop_is_marked(hop, mark))
+		return;
+	hop->marks[mark].is_set = false;
+	hop->relay->marks -= mark != MARK_RETIRED;
+	DL_DELETE2(hop->relay->marked[mark], hop, marks[mark].prev, marks[mark].next);
+}
+
+void channel_mark_urgent(struct channel_end *end)
+{
+	if (!end->hop)
+		return;
+	if (!end->in_urgent) {
+		end->in_urgent = true;
+		DL_APPEND2(end->hop->urgent, end, urgent_prev, urgent_next);
+	}
+	hop_mark(end->hop, MARK_DIRTY);
+}
+
+void channel_mark_backlog(struct channel_end *end)
+{
+	if (!end->hop)
+		return;
+	if (!end->in_backlog) {
+		end->in_backlog = true;
+		DL_APPEND2(*hop_backlog(end->hop, end), end, backlog_prev, backlog_next);
+	}
+	hop_mark(end->hop, MARK_DIRTY);
+}
+
+void hop_fail(struct hop *hop, int error, const char *format, ...)
+{
+	va_list args;
+
+	if (hop_is_marked(hop, MARK_FAILED) || hop_is_retired(hop))
+		return;
+	hop->error = error;
+	va_start(args, format);
+	vsnprintf(hop->why, sizeof(hop->why), format, args);
+	va_end(args);
+	if (hop_has_rings(hop) && !hop_is_sound(hop)) { /* so the other end has done nothing wrong */
+		hop->error = -ENOLINK;
+		snprintf(hop->why, sizeof(hop->why), "this domain was restored");
+	}
+	hop_change(hop, HOP_IS_FAILING);
+	hop_mark(hop, MARK_FAILED);
+}
+
+/* Whether the program was given so much that it will have taken, or filled, some of it when we look. */
+static bool has_been_given_much(struct hop *hop)
+{
+	if (hop->has_made_room)
+		return true;
+	for (unsigned i = 0; i < hop->traits->outlets; i++)
+		if (ring_writer_unread(&hop->out[i].writer) >= MUCH)
+			return true;
+	return false;
+}
+
+void hop_notify_now(struct hop *hop)
+{
+	/* On one CPU the program runs at once, and takes what it got, and may answer, before we go on. It
+	 * needn't notify us, since we look. */
+	if (hop->traits->release_means_taken) {
+		ring_reader_disarm(&hop->in.reader);
+		for (unsigned i = 0; i < hop->traits->outlets; i++)
+			ring_writer_disarm(&hop->out[i].writer);
+		hop->in.has_asked = false;
+		if (has_been_given_much(hop))
+			hop_due(hop);
+	}
+	hop->has_made_room = false;
+	hop->tx.notifications++;
+	hop_spend(hop, COST_SYSCALL);
+	hop->callbacks->notify(hop->owner);
+	hop->relay->now_ns = 0; /* it may have run meanwhile */
+}
+
+void hop_notify(struct hop *hop)
+{
+	if (hop->traits->is_daemon) {
+		hop_notify_now(hop);
+		return;
+	}
+	if (!hop_is_marked(hop, MARK_TO_NOTIFY))
+		hop->to_notify_since = hop->relay->turns.spent;
+	hop_mark(hop, MARK_TO_NOTIFY);
+}
+
+/* --- waiting for room in the output of another hop -------------------------------------------- */
+
+static void watch_stuck(struct hop *hop)
+{
+	if (evtimer_pending(hop->waiting.stuck_timer, NULL))
+		return;
+	hop->waiting.stuck_from = hop->out[OUTLET_MAIN].position;
+	timer_start(hop->waiting.stuck_timer, STUCK_MS);
+}
+
+void hop_on_stuck(int fd, short what, void *userdata)
+{
+	struct hop *hop = userdata;
+
+	if (!hop->waiting.waiters)
+		return;
+	if (hop->out[OUTLET_MAIN].position - hop->waiting.stuck_from >= STUCK_BYTES) {
+		watch_stuck(hop); /* busy, not stuck */
+		return;
+	}
+	hop->waiting.stuck = true;
+	hop_release_waiters(hop);
+	hop_mark(hop, MARK_DIRTY);
+}
+
+void hop_wait_for(struct hop *hop, struct hop *output)
+{
+	hop->waiting.blocked_on = output;
+	/* A hop that was let go on and found no room stays the first. */
+	if (hop->waiting.granted_by == output && !hop->in.has_moved)
+		DL_PREPEND2(output->waiting.waiters, hop, waiting.prev, waiting.next);
+	else
+		DL_APPEND2(output->waiting.waiters, hop, waiting.prev, waiting.next);
+	watch_stuck(output);
+	hop_mark(output, MARK_DIRTY); /* so that it asks for room */
+}
+
+void hop_end_grant(struct hop *hop)
+{
+	struct hop *output = hop->waiting.granted_by;
+
+	if (!output)
+		return;
+	hop->waiting.granted_by = output->waiting.granted = NULL;
+	hop_mark(output, MARK_DIRTY); /* so that it lets the next one go on */
+}
+
+void hop_stop_waiting(struct hop *hop)
+{
+	hop_end_grant(hop);
+	if (!hop->waiting.blocked_on)
+		return;
+	DL_DELETE2(hop->waiting.blocked_on->waiting.waiters, hop, waiting.prev, waiting.next);
+	hop->waiting.blocked_on = NULL;
+}
+
+void hop_grant_next(struct hop *hop)
+{
+	struct hop *waiter = hop->waiting.waiters;
+
+	if (!waiter || hop->waiting.granted)
+		return;
+	DL_DELETE2(hop->waiting.waiters, waiter, waiting.prev, waiting.next);
+	waiter->waiting.blocked_on = NULL;
+	waiter->waiting.granted_by = hop;
+	hop->waiting.granted = waiter;
+	hop_due(waiter);
+	if (!hop->waiting.waiters)
+		evtimer_del(hop->waiting.stuck_timer);
+}
+
+void hop_release_waiters(struct hop *hop)
+{
+	struct hop *waiter;
+
+	if (hop->waiting.granted)
+		hop->waiting.granted->waiting.granted_by = NULL;
+	hop->waiting.granted = NULL;
+	while ((waiter = hop->waiting.waiters)) {
+		DL_DELETE2(hop->waiting.waiters, waiter, waiting.prev, waiting.next);
+		waiter->waiting.blocked_on = NULL;
+		hop_due(waiter);
+	}
+	evtimer_del(hop->waiting.stuck_timer);
 }

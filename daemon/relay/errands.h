@@ -14,10 +14,12 @@
  */
 
 #include <stdint.h>
+#include <stddef.h>
 
 #define ERRANDS_THREADS 16
 
 struct account;
+struct charge;
 struct errands;
 struct relay;
 
@@ -43,5 +45,14 @@ void errand_give(struct errand *errand, struct relay *relay, struct account *acc
 /* Waits until all is done. */
 void errands_await(struct errands *errands);
 #endif
+
+#define LEAVING_FDS 3
+
+/* Gives back what was shared with a program, by an errand: memory (NULL: none) is unmapped, and descriptors
+ * of eventfds and of memory (-1: none) are closed, for which `charge` pays (NULL: nobody) as far as it holds
+ * descriptors, until they are closed. For a socket, which may hold descriptors of others, there is
+ * program_socket_close(). */
+void errand_give_back(struct relay *relay, void *memory, size_t size, const int fds[LEAVING_FDS],
+		      struct charge *charge);
 
 #endif

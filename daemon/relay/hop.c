@@ -9,11 +9,16 @@
 #include <event2/event.h>
 #include <utlist.h>
 
-#include "daemon/relay/channel.h"
-#include "daemon/relay/hop.h"
-#include "daemon/relay/hop_internal.h"
 #include "base/cost.h"
 #include "base/quota.h"
+#include "daemon/relay/channel.h"
+#include "daemon/relay/channel_internal.h"
+#include "daemon/relay/hop.h"
+#include "daemon/relay/hop_internal.h"
+#include "daemon/relay/inner.h"
+#include "daemon/relay/traits.h"
+
+#define AT_ONCE 64u /* ends that turn out to have no frame */
 
 int hop_init(struct hop *hop, struct relay *relay, enum hop_kind kind, const struct hop_callbacks *callbacks,
 	     void *owner, uint32_t parity, uint32_t channels_max)
@@ -341,4 +346,137 @@ uint32_t hop_unacknowledged(struct hop *hop)
 	int unread = hop_has_rings(hop) ? ring_writer_unread(&hop->out[OUTLET_MAIN].writer) : 0;
 
 	return (unread < 0 ? 0 : (uint32_t)unread) + hop->replay.size - hop->replay.written;
+}
+
+/* --- traits ----------------------------------------------------------------------------------- */
+
+const struct hop_traits hop_traits[HOP_KINDS] = {
+	[HOP_LINK] =
+		{
+			.outlets = 1,
+			.first_chunk = 8192, /* waking it up takes longer than filling the rest */
+			.numbers_frames = true,
+			.whole_frames = true,
+			.is_daemon = true,
+		},
+	[HOP_SHARED] =
+		{
+			.outlets = 2,
+			.accepted_outlet = OUTLET_DELIVERIES,
+			.first_chunk = HOP_CHUNK,
+			.asks = true,
+			.whole_frames = true,
+			.release_means_taken = true,
+		},
+	[HOP_SOCKET] =
+		{
+			.outlets = 1,
+			.first_chunk = HOP_CHUNK,
+			.asks = true,
+		},
+	[HOP_MUX] =
+		{
+			.outlets = 1,
+			.first_chunk = HOP_CHUNK,
+			.asks = true,
+			.whole_frames = true,
+			.tells_late = true,
+		},
+	[HOP_STREAM] =
+		{
+			.outlets = 2,
+			.accepted_outlet = OUTLET_DELIVERIES,
+			.opened_outlet = OUTLET_DELIVERIES,
+			.first_chunk = HOP_CHUNK,
+			.whole_frames = true,
+		},
+	[HOP_ROOM] =
+		{
+			.outlets = 1,
+			.first_chunk = HOP_CHUNK,
+			.is_room = true,
+		},
+	[HOP_TOPIC] =
+		{
+			.outlets = 1,
+			.first_chunk = HOP_CHUNK,
+			.is_inner = true,
+		},
+};
+
+/* --- inner hops ------------------------------------------------------------------------------- */
+
+bool inner_next_frame(struct hop *hop, struct channel_end **out, struct channel_frame *frame)
+{
+	struct channel_end *end;
+
+	for (unsigned i = 0; i < AT_ONCE && (end = hop->urgent); i++) {
+		relay_spend(hop->relay, end->channel->charge.account, COST_CONTROL);
+		if (channel_next_control(end, frame)) {
+			*out = end;
+			return true;
+		}
+		DL_DELETE2(hop->urgent, end, urgent_prev, urgent_next);
+		end->in_urgent = false;
+		channel_check_ended(end);
+	}
+	return false;
+}
+
+void inner_wait_for_data(struct channel_end *end)
+{
+	if (!end->in_backlog)
+		return;
+	end->in_backlog = false;
+	DL_DELETE2(*hop_backlog(end->hop, end), end, backlog_prev, backlog_next);
+}
+
+void inner_taken(struct channel_end *end, size_t length)
+{
+	relay_spend(end->hop->relay, end->channel->charge.account, COST_BYTES(length));
+	inner_taken_over(end, length);
+}
+
+void inner_taken_over(struct channel_end *end, size_t length)
+{
+	relay_spend(end->hop->relay, end->channel->charge.account, COST_FRAME);
+	end->sent += length;
+	channel_taken(end, end->sent);
+	inner_wait_for_data(end);
+	if (channel_has_backlog(end))
+		channel_mark_backlog(end); /* behind the others: it may have more for ever */
+	else
+		channel_backlog_gone(end);
+}
+
+void inner_fin(struct channel_end *end)
+{
+	if (end->in == IN_OPEN)
+		channel_fin(end, end->received);
+}
+
+void inner_reset(struct channel_end *end, int error)
+{
+	const struct frame_reset reset = {
+		.error = (uint32_t)error, .consumed = end->consumed, .unsure = end->consumed};
+
+	if (end->hop && end->in != IN_RESET)
+		channel_reset(end, &reset);
+}
+
+void inner_has(struct channel_end *end)
+{
+	if (end->out == OUT_NEW)
+		channel_move(end, OPEN_SENT);
+}
+
+int inner_open(struct hop *hop, enum channel_kind kind, const struct frame_identity *identity,
+	       struct channel **channel)
+{
+	uint32_t number;
+	int r = channel_table_number(&hop->channels, &number);
+
+	if (r == 0)
+		r = channel_new(hop, number, kind, identity, channel);
+	return r;
 }

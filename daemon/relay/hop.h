@@ -255,7 +255,7 @@ struct moving {
 	struct ring_writer writer;
 };
 
-/* waiting.c: a hop's input waits for room in the output of a link. */
+/* control.c: a hop's input waits for room in the output of a link. */
 struct hop_waiting {
 	struct hop *blocked_on; /* the hop whose output our input waits for */
 	struct hop *granted_by; /* the hop that lets us go on */

@@ -13,7 +13,7 @@
 #include "daemon/relay/hop_internal.h"
 #include "daemon/relay/memory_lives.h"
 #include "daemon/relay/origin.h"
-#include "daemon/relay/withdraw.h"
+#include "daemon/relay/cancel.h"
 #include "wire/ring.h"
 
 #define NOBODY	    UINT32_MAX
@@ -423,7 +423,7 @@ void hop_image(struct image *image, struct hop *hop)
 }
 
 /* What was written and the other end may not have processed. It is sent again only as whole frames
- * (replay.c). */
+ * (move.c). */
 static void replay_image(struct image *image, struct hop *hop)
 {
 	struct hop_replay *replay = &hop->replay;

@@ -10,20 +10,137 @@
 #include <event2/event.h>
 #include <utlist.h>
 
+#include "base/cost.h"
+#include "base/timer.h"
 #include "daemon/relay/cancel.h"
 #include "daemon/relay/channel.h"
-#include "base/cost.h"
 #include "daemon/relay/hop.h"
 #include "daemon/relay/hop_internal.h"
 #include "daemon/relay/latency.h"
 #include "daemon/relay/steps.h"
 #include "daemon/relay/takeover.h"
-#include "daemon/relay/withdraw.h"
-#include "base/timer.h"
 #include "wire/frame_ring.h"
 #include "wire/probes.h"
 
 #define POLL_LAST_MS 1024
+
+/* --- what the program has taken --------------------------------------------------------------- */
+
+/* One turn's piece of work. It counts everything that the input has caused, whoever pays for it. */
+struct hop_piece {
+	const struct turns *turns;
+	uint64_t start;
+};
+static struct hop_piece piece_begin(const struct hop *hop)
+{
+	return (struct hop_piece){&hop->relay->turns, hop->relay->turns.spent};
+}
+static bool piece_is_over(const struct hop_piece *piece)
+{
+	return piece->turns->spent - piece->start >= HOP_PIECE_UNITS;
+}
+
+/* A program tells by its consumer index alone what it has taken out of its own rings. That counts once
+ * everything has been read that it had sent before that: a RESET among it says that what was released behind
+ * it wasn't taken. */
+
+/* What was noted counts once the input that is there now has been read. */
+static void taken_mark(struct hop *hop)
+{
+	hop_mark_input(hop, &hop->taken.mark);
+	hop->taken.pending = true;
+}
+
+/* Notes what the program has taken by now, unless what was noted before doesn't count yet. */
+static void taken_note(struct hop *hop)
+{
+	if (hop->taken.pending || !(hop->traits->release_means_taken || hop_is_finishing(hop)))
+		return;
+	for (unsigned i = 0; hop->traits->release_means_taken && i < hop->traits->outlets; i++) {
+		int r = outlet_see_taken(&hop->out[i]);
+
+		if (r < 0)
+			hop_outlet_failed(hop, r);
+	}
+	taken_mark(hop);
+}
+
+bool hop_has_taken(struct hop *hop)
+{
+	if (!hop->traits->release_means_taken || hop->taken.pending)
+		return false;
+	for (unsigned i = 0; i < hop->traits->outlets; i++)
+		if (ledger_front(&hop->out[i].ledger) && outlet_has_taken(&hop->out[i]) != 0)
+			return true;
+	return false;
+}
+
+/* Counts what was taken out of one ring. False: there is more, but this piece is over. */
+static bool count_taken(struct hop *hop, struct outlet *outlet, const struct hop_piece *piece)
+{
+	bool was_full = ledger_is_full(&outlet->ledger);
+	struct handed *handed;
+
+	while ((handed = ledger_front(&outlet->ledger))) {
+		int32_t past = (int32_t)(outlet->taken_upto - handed->position);
+		uint32_t taken =
+			past > 0 && (uint32_t)past < handed->length ? (uint32_t)past : handed->length;
+
+		if (past <= 0)
+			break;
+		if (piece_is_over(piece))
+			return false;
+		hop->taken.poll_ms = HOP_POLL_FIRST_MS;
+		relay_spend(hop->relay, handed->end ? handed->end->channel->charge.account : hop->account,
+			    COST_TAKEN);
+		/* After a RESET its `consumed` counts, and not what was released behind it. */
+		if (handed->end && handed->end->in != IN_RESET)
+			channel_taken(handed->end, handed->offset + taken);
+		if (taken < handed->length)
+			break;
+		ledger_pop(&outlet->ledger);
+	}
+	if (was_full && !ledger_is_full(&outlet->ledger))
+		hop_mark(hop, MARK_DIRTY);
+	return true;
+}
+
+/* Counts what was noted. False: it goes on in the next turn. */
+static bool taken_apply(struct hop *hop, const struct hop_piece *piece)
+{
+	for (unsigned i = 0; hop->traits->release_means_taken && i < hop->traits->outlets; i++)
+		if (!count_taken(hop, &hop->out[i], piece))
+			return false;
+	hop->taken.pending = false;
+	return true;
+}
+
+/* Counts what was released of a channel whose number the program uses again: it had released the last of it
+ * before, though we haven't counted that yet. */
+static void taken_release(struct hop *hop, struct channel_end *end)
+{
+	uint64_t offset;
+	int r = outlet_find_released(hop_outlet(hop, end), end, &offset);
+
+	if (r < 0)
+		hop_outlet_failed(hop, r);
+	else
+		channel_taken(end, offset);
+	channel_check_ended(end);
+}
+
+/* Tells the openers of forbidden channels what had been taken, as far as the input was read. False: there are
+ * more, but this piece is over. */
+static bool taken_settle(struct hop *hop, const struct hop_piece *piece)
+{
+	while (hop->unsettled && hop_has_read(hop, hop->unsettled->settled_at)) {
+		if (piece_is_over(piece))
+			return false;
+		hop_spend(hop, COST_CHANNEL_END);
+		channel_settle(hop->unsettled);
+	}
+	return true;
+}
 
 /* --- frames ----------------------------------------------------------------------------------- */
 
@@ -54,7 +171,7 @@ static int take_open(struct hop *hop, const struct frame_header *header, const u
 	hop_spend(hop, COST_OPEN);
 	before = channel_table_find(&hop->channels, header->channel);
 	if (hop->traits->release_means_taken && before)
-		hop_taken_release(hop, before);
+		taken_release(hop, before);
 	r = channel_new(hop, header->channel, open.kind, &open.identity, &channel);
 	if (r < 0)
 		return r;
@@ -270,7 +387,7 @@ static int take_move(struct hop *hop, const struct frame_header *header)
 	r = header->length || !hop->callbacks->move ? -EPROTO : hop_take_move(hop);
 	hop_spend(hop, COST_CONTROL);
 	if (r == 0 && hop->taken.pending)
-		hop_taken_mark(hop); /* the mark was a position in the old one */
+		taken_mark(hop); /* the mark was a position in the old one */
 	return r;
 }
 
@@ -443,7 +560,7 @@ static bool read_frames(struct hop *hop, const struct hop_piece *piece)
 			break;
 		if (hop->in.unreleased >= HOP_CHUNK)
 			give_back(hop);
-		if (hop_piece_is_over(piece) || hop->in.has_asked_us)
+		if (piece_is_over(piece) || hop->in.has_asked_us)
 			break;
 	}
 	if (hop_is_up(hop))
@@ -464,7 +581,7 @@ static void go_on_finishing(struct hop *hop)
 void hop_on_turn(struct task *task)
 {
 	struct hop *hop = (struct hop *)((char *)task - offsetof(struct hop, input));
-	struct hop_piece piece = hop_piece_begin(hop);
+	struct hop_piece piece = piece_begin(hop);
 	uint64_t position = hop->in.position;
 	bool more, may_refill;
 
@@ -487,21 +604,21 @@ void hop_on_turn(struct task *task)
 	}
 	hop->in.has_moved = false;
 	may_refill = hop->callbacks->refill && hop->callbacks->refill(hop->owner);
-	hop_taken_note(hop);
+	taken_note(hop);
 	more = read_frames(hop, &piece);
 	if (hop_is_up(hop) && hop->callbacks->after_turn)
 		hop->callbacks->after_turn(hop->owner, hop->in.position != position, more);
 	if (!hop_is_up(hop))
 		return;
 	hop_end_grant(hop);
-	piece = hop_piece_begin(hop);
-	if (!hop_taken_settle(hop, &piece))
+	piece = piece_begin(hop);
+	if (!taken_settle(hop, &piece))
 		more = true;
 	if (hop->taken.pending && (hop_has_read(hop, hop->taken.mark) || (hop_is_finishing(hop) && !more))) {
 		/* a piece of its own: otherwise a program that sends without end would never have taken
 		 * anything */
-		piece = hop_piece_begin(hop);
-		if (!hop_taken_apply(hop, &piece))
+		piece = piece_begin(hop);
+		if (!taken_apply(hop, &piece))
 			more = true;
 		else if (hop_is_finishing(hop))
 			go_on_finishing(hop);

@@ -6,8 +6,7 @@
  * What the parts of a hop know of each other, in their order from below. Each calls only those before it:
  * scripts/check-floors has the order of all files here, and holds them to it.
  *
- *   marks.c ─ waiting.c ─ control.c ─ move.c ─ kept.c ─ cancel.c ─ channel.c ─ takeover.c ─ hop_output.c ─ hop_taken.c
- *   ─ hop_input.c ─ hop.c, relay.c
+ *   control.c ─ move.c ─ cancel.c ─ channel.c ─ takeover.c ─ hop_output.c ─ hop_input.c ─ hop.c, relay.c
  *
  * So output never calls input: it marks what is due, and the pass gets to it.
  */
@@ -32,7 +31,7 @@ static inline void hop_change(struct hop *hop, enum hop_change change)
 	hop->life = hop_life_after(hop->life, change);
 }
 
-/* --- marks.c: besides hop_fail() and hop_mark(, MARK_DIRTY) */
+/* --- control.c: besides hop_send(), hop_answer(), hop_fail() and hop_mark(, MARK_DIRTY) */
 /* Notifies the other end, which asked for it: a daemon now, a program after all output. */
 void hop_notify(struct hop *hop);
 void hop_notify_now(struct hop *hop);
@@ -46,7 +45,6 @@ static inline void hop_due(struct hop *hop)
 	task_due(&hop->input);
 }
 
-/* --- waiting.c */
 /* Lets the hop's input wait for room in the other one's output. */
 void hop_wait_for(struct hop *hop, struct hop *output);
 /* Ends the hop's waiting, or its grant. */
@@ -66,7 +64,6 @@ static inline bool hop_must_wait(const struct hop *output, const struct hop *hop
 	return (output->waiting.waiters || output->waiting.granted) && output->waiting.granted != hop;
 }
 
-/* --- control.c: besides hop_send() and hop_answer() */
 /* the part of what waits that is charged to nobody, and the step in which the rest is charged; larger than a
  * frame */
 #define HOP_CONTROL_FREE 262144u
@@ -122,12 +119,9 @@ bool hop_emit_move(struct hop *hop);
 /* Takes MOVE out of the ring, at whose head it is, and goes on with the new one. 0, or a negative errno: a
  * violation. */
 int hop_take_move(struct hop *hop);
-/* Returns how many of `unread` bytes in the ring out are the session's: MOVE at their end isn't. */
-uint32_t hop_unread_of_session(const struct hop *hop, uint32_t unread);
 /* Goes on in the new ring at once, if MOVE was said, since nothing that matters is lost any more. */
 void hop_move_hastily(struct hop *hop);
 
-/* --- kept.c */
 /* Copies what the other end hasn't processed, and what was still to be written again. -ENOMEM. */
 int hop_keep_for_replay(struct hop *hop);
 void hop_drop_replay(struct hop *hop);
@@ -193,36 +187,9 @@ void hop_ask_for_output(struct hop *hop);
 /* Ends at once what is left of all hops that have retired. */
 void hop_free_retired(struct relay *relay);
 
-/* --- hop_taken.c */
-/* One turn's piece of work. It counts everything that the input has caused, whoever pays for it. */
-struct hop_piece {
-	const struct turns *turns;
-	uint64_t start;
-};
-static inline struct hop_piece hop_piece_begin(const struct hop *hop)
-{
-	return (struct hop_piece){&hop->relay->turns, hop->relay->turns.spent};
-}
-static inline bool hop_piece_is_over(const struct hop_piece *piece)
-{
-	return piece->turns->spent - piece->start >= HOP_PIECE_UNITS;
-}
-/* What was noted counts once the input that is there now has been read. */
-void hop_taken_mark(struct hop *hop);
-/* Notes what the program has taken by now, unless what was noted before doesn't count yet. */
-void hop_taken_note(struct hop *hop);
-/* Whether there is something to note: the program has taken something since, or the ring is impossible. */
-bool hop_has_taken(struct hop *hop);
-/* Counts what was noted. False: it goes on in the next turn. */
-bool hop_taken_apply(struct hop *hop, const struct hop_piece *piece);
-/* Counts what was released of a channel whose number the program uses again: it had released the last of it
- * before, though we haven't counted that yet. */
-void hop_taken_release(struct hop *hop, struct channel_end *end);
-/* Tells the openers of forbidden channels what had been taken, as far as the input was read. False: there are
- * more, but this piece is over. */
-bool hop_taken_settle(struct hop *hop, const struct hop_piece *piece);
-
 /* --- hop_input.c: besides hop_look() and what else tells of input */
+/* Whether the program has taken something that isn't noted yet, or the ring is impossible. */
+bool hop_has_taken(struct hop *hop);
 /* Lets the hop's program go on before we ask for its next notification. */
 void hop_let_go_on(struct hop *hop);
 /* Runs the hop's task: takes in a piece of input, and notes what was taken. */

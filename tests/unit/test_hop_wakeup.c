@@ -37,7 +37,7 @@
 #include "daemon/relay/hop.c"
 #include "daemon/relay/hop_input.c"
 #include "daemon/relay/hop_output.c"
-#include "daemon/relay/marks.c"
+#include "daemon/relay/control.c"
 #include "daemon/relay/outlet.c"
 #include "daemon/relay/relay.c"
 #include "daemon/relay/channel.c"

@@ -25,7 +25,7 @@
 #include "base/self.h"
 #include "daemon/hosts/conversation_memory.h"
 #include "daemon/hosts/hosts.h"
-#include "daemon/relay/closer.h"
+#include "daemon/relay/program_socket.h"
 #include "daemon/relay/hop.h"
 #include "daemon/relay/memory_lives.h"
 #include "tests/descriptors.h"

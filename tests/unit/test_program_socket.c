@@ -13,7 +13,6 @@
 
 #include <event2/event.h>
 
-#include "daemon/relay/closer.h"
 #include "daemon/relay/hop.h"
 #include "daemon/relay/program_socket.h"
 #include "base/quota.h"

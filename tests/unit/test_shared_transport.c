@@ -19,7 +19,7 @@
 #include "base/quota.h"
 #include "daemon/hosts/conversation_memory.h"
 #include "daemon/link/shared_transport.h"
-#include "daemon/relay/closer.h"
+#include "daemon/relay/program_socket.h"
 #include "daemon/relay/hop.h"
 #include "tests/descriptors.h"
 #include "tests/unit/own_process.h"
