@@ -52,7 +52,7 @@ libdaemon_a_SOURCES = \
 	daemon/hosts/conversation_memory.c daemon/hosts/conversation_memory.h \
 	daemon/hosts/gateway_socket.c daemon/hosts/gateway_socket.h \
 	daemon/hosts/hosts.c daemon/hosts/hosts.h daemon/hosts/hosts_image.c daemon/hosts/hosts_internal.h \
-	daemon/link/shared_transport.c daemon/link/shared_transport.h \
+	daemon/link/shared_carrier.c daemon/link/shared_carrier.h \
 	daemon/link/asks.c daemon/link/asks.h daemon/link/asks_internal.h \
 	daemon/link/asks_here.c daemon/link/asks_out.c daemon/link/asks_status.c daemon/link/asks_taken.c \
 	daemon/link/via_hosts.c daemon/link/via_image.c daemon/link/via_internal.h daemon/link/via_pings.c daemon/link/via_why.c \
@@ -80,9 +80,9 @@ libdaemon_a_SOURCES = \
 	daemon/link/link_tags.c \
 	daemon/link/proof.c daemon/link/proof.h \
 	daemon/link/resume_step.c daemon/link/resume_step.h \
-	daemon/link/transport.h \
+	daemon/link/carrier.h \
 	daemon/link/via.c daemon/link/via.h \
-	daemon/link/vchan_transport.c daemon/link/vchan_transport.h \
+	daemon/link/vchan_carrier.c daemon/link/vchan_carrier.h \
 	daemon/link/vchan_maker.c \
 	daemon/local/local.c daemon/local/local.h \
 	daemon/local/session_image.c \

@@ -27,19 +27,19 @@ static int choose(struct link_attempt *attempt, bool is_lower)
 	return 0;
 }
 
-int attempt_begin(struct link_attempt *attempt, const struct link_transport *transport, bool is_lower)
+int attempt_begin(struct link_attempt *attempt, const struct carrier *carrier, bool is_lower)
 {
 	struct ring_view in, out;
 	int r = choose(attempt, is_lower);
 
-	transport_rings(transport, &in, &out);
+	carrier_rings(carrier, &in, &out);
 	if (r == 0)
 		r = ring_reader_init(&attempt->in, &in, false);
 	return r < 0 ? r : ring_writer_init(&attempt->out, &out, false);
 }
 
-int attempt_say(struct link_attempt *attempt, const struct link_transport *transport, uint8_t type,
-		uint32_t sequence, const void *payload, uint32_t length)
+int attempt_say(struct link_attempt *attempt, const struct carrier *carrier, uint8_t type, uint32_t sequence,
+		const void *payload, uint32_t length)
 {
 	const struct frame_header header = {.type = type, .length = length, .sequence = sequence};
 	int space = ring_writer_space(&attempt->out, frame_size(length));
@@ -47,7 +47,7 @@ int attempt_say(struct link_attempt *attempt, const struct link_transport *trans
 	if (space < (int)frame_size(length))
 		return space < 0 ? space : -ENOSPC;
 	frame_put(&attempt->out, &header, payload);
-	return ring_writer_publish(&attempt->out) ? transport_notify(transport) : 0;
+	return ring_writer_publish(&attempt->out) ? carrier_notify(carrier) : 0;
 }
 
 int attempt_hear(struct link_attempt *attempt, struct frame_header *header, uint8_t *payload)

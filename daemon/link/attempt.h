@@ -11,7 +11,7 @@
 
 #include <stdint.h>
 
-#include "daemon/link/transport.h"
+#include "daemon/link/carrier.h"
 #include "wire/address.h"
 #include "wire/frame.h"
 #include "wire/ring.h"
@@ -33,14 +33,14 @@ struct link_attempt {
 	uint64_t begun_ms;
 };
 
-/* Begins to read and write the transport's rings, having chosen. -EIO; -EINVAL: bad sizes. */
-int attempt_begin(struct link_attempt *attempt, const struct link_transport *transport, bool is_lower);
+/* Begins to read and write the carrier's rings, having chosen. -EIO; -EINVAL: bad sizes. */
+int attempt_begin(struct link_attempt *attempt, const struct carrier *carrier, bool is_lower);
 /* Writes a frame, lets the other end see it, and notifies it if it asks. Payloads are short, and the rings
  * were empty. The number is 0 but behind the HELLO of a session.
  * -ENOSPC: there is no room, since the other end doesn't read; -EPROTO: it claims impossible things; else as
- * the transport says. */
-int attempt_say(struct link_attempt *attempt, const struct link_transport *transport, uint8_t type,
-		uint32_t sequence, const void *payload, uint32_t length);
+ * the carrier says. */
+int attempt_say(struct link_attempt *attempt, const struct carrier *carrier, uint8_t type, uint32_t sequence,
+		const void *payload, uint32_t length);
 /* Takes the next frame out of the ring. 1: *header and payload are its; 0: there is none, and the other end
  * will notify of the next; -EPROTO: what is there is no such frame. `payload` has room for FRAME_PAYLOAD_MAX
  * bytes. */

@@ -17,7 +17,7 @@
 #include "base/cost.h"
 #include "base/log.h"
 #include "daemon/link/link_internal.h"
-#include "daemon/link/transport.h"
+#include "daemon/link/carrier.h"
 #include "daemon/peers/peers.h"
 #include "daemon/relay/origin.h"
 #include "base/self.h"
@@ -72,15 +72,15 @@ void link_drop_carrier(struct link *link, int error, const char *why)
 	struct frame_goodbye goodbye = {.error = (uint32_t)error, .text = {why, strlen(why)}};
 	uint8_t payload[FRAME_PAYLOAD_MAX];
 
-	if (!transport_is_there(&link->carrier))
+	if (!carrier_is_there(&link->carrier))
 		return;
-	if (transport_state(&link->carrier) == TRANSPORT_OPEN && hop_has_rings(link->hop))
+	if (carrier_state(&link->carrier) == CARRIER_OPEN && hop_has_rings(link->hop))
 		hop_farewell(link->hop, payload, frame_goodbye_encode(&goodbye, payload));
 	hop_detach(link->hop);
-	transport_close(&link->carrier);
+	carrier_close(&link->carrier);
 	link_drop_move(link, false);
 	elastic_forget(&link->elastic);
-	if (!transport_is_there(&link->next)) /* else it is connected anew already */
+	if (!carrier_is_there(&link->next)) /* else it is connected anew already */
 		links_withdraw(link->links, link->peer);
 }
 
@@ -88,7 +88,7 @@ void link_drop_next(struct link *link)
 {
 	link->session.attempt = RESUME_NOTHING;
 	/* The peer, which may be away, would take a close for the session's end. */
-	transport_leave(&link->next);
+	carrier_leave(&link->next);
 }
 
 /* Ends all channels, or those of which the peer was told. As they may be thousands, they end with the hop
@@ -129,7 +129,7 @@ static void end_session(struct link *link, int error, const char *why, bool only
 	snprintf(link->last_error, sizeof(link->last_error), "%s", ends_in_order(link, why) ? "" : why);
 	if (!link->claims && link->links->callbacks.ended)
 		link->links->callbacks.ended(link->links->userdata, link->stamped, error);
-	if (link->state == LINK_CONNECTING || (link->state == LINK_AWAY && !transport_is_there(&link->next)))
+	if (link->state == LINK_CONNECTING || (link->state == LINK_AWAY && !carrier_is_there(&link->next)))
 		links_withdraw(link->links, link->peer);
 	link_set_state(link, LINK_IDLE);
 	link->session = (struct link_session){.state = RESUME_ENDED};
@@ -168,9 +168,9 @@ int link_error_now(struct link *link)
 	return links_is_there(link->links, link->peer) ? EHOSTUNREACH : EHOSTDOWN;
 }
 
-void link_note_death(const struct link *link, const struct link_transport *transport)
+void link_note_death(const struct link *link, const struct carrier *carrier)
 {
-	if (link->peer.kind == PEER_DOMAIN && transport_has_died(transport))
+	if (link->peer.kind == PEER_DOMAIN && carrier_has_died(carrier))
 		peers_died(link->links->peers, link->peer.number);
 }
 
@@ -260,10 +260,10 @@ static void on_opened(void *owner, struct channel *channel)
 static void on_notify(void *owner)
 {
 	struct link *link = owner;
-	int r = transport_notify(&link->carrier);
+	int r = carrier_notify(&link->carrier);
 
 	if (r == 0 && link->move.state == MOVE_MOVING)
-		r = transport_notify(&link->move.to);
+		r = carrier_notify(&link->move.to);
 	if (r < 0)
 		hop_fail(link->hop, -ENOLINK, "notifying it: %s", strerror(-r));
 }
@@ -273,14 +273,14 @@ static bool is_sound(void *owner)
 	struct link *link = owner;
 
 	/* While a session begins, its vchan isn't the carrier yet. */
-	return transport_is_sound(transport_is_there(&link->carrier) ? &link->carrier : &link->next);
+	return carrier_is_sound(carrier_is_there(&link->carrier) ? &link->carrier : &link->next);
 }
 
 void link_guard(struct link *link)
 {
-	bool guarded = transport_is_guarded(&link->next);
+	bool guarded = carrier_is_guarded(&link->next);
 
-	hop_guard(link->hop, guarded, guarded && !transport_is_granter(&link->next));
+	hop_guard(link->hop, guarded, guarded && !carrier_is_granter(&link->next));
 }
 
 static void on_failed(void *owner, int error, const char *why)
@@ -308,7 +308,7 @@ static void on_failed(void *owner, int error, const char *why)
 		link_end_said(link, link_error_now(link), reason);
 	else
 		link_end_session(link, link_error_now(link), reason);
-	if (transport_is_there(&link->next))
+	if (carrier_is_there(&link->next))
 		link_greet(link);
 	else
 		link_ask_for_waiting(link);
@@ -406,17 +406,17 @@ static void on_carrier(void *userdata)
 {
 	struct link *link = userdata;
 	/* Read the state first: what the peer wrote before it closed is then in the ring. */
-	enum transport_state state = transport_state(&link->carrier);
+	enum carrier_state state = carrier_state(&link->carrier);
 
 	link_stop_being_polled(link);
 	hop_spend(link->hop, COST_WAKE_UP);
 	hop_event(link->hop);
 	link_note_death(link, &link->carrier);
-	if (state == TRANSPORT_OPEN || link_note_gone(link, state))
+	if (state == CARRIER_OPEN || link_note_gone(link, state))
 		return;
-	if (state == TRANSPORT_LEFT)
+	if (state == CARRIER_LEFT)
 		hop_finish(link->hop, -ENOLINK, "the peer has left the vchan");
-	else if (state == TRANSPORT_CLOSED)
+	else if (state == CARRIER_CLOSED)
 		hop_finish(link->hop, -ECONNRESET, "the peer's daemon has gone");
 	else
 		hop_finish(link->hop, -EPROTO, "impossible state in the vchan");
@@ -501,7 +501,7 @@ uint32_t link_make_hello(struct link *link, uint8_t *payload)
 void link_take_next(struct link *link)
 {
 	link->carrier = link->next;
-	link->next = (struct link_transport){0};
+	link->next = (struct carrier){0};
 	link->heard_ms = link->used_ms = link->carried_ms = clock_ms();
 	busy_poll_init(&link->busy_poll, link->links->options.busy_poll_ns);
 	link_hear_carrier(link);
@@ -510,6 +510,6 @@ void link_take_next(struct link *link)
 void link_hear_carrier(struct link *link)
 {
 	link->ring_bytes = hop_ring_size(link->hop);
-	transport_hear(&link->carrier, on_carrier, link);
+	carrier_hear(&link->carrier, on_carrier, link);
 	on_carrier(link); /* the peer may have been quicker */
 }

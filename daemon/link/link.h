@@ -36,8 +36,8 @@ struct link;
 struct links;
 struct peers;
 struct self;
-struct link_transport;
-struct transport_maker;
+struct carrier;
+struct carrier_maker;
 
 #define LINK_REASON_SIZE 240
 
@@ -58,7 +58,7 @@ struct links_options {
 	struct known *known;
 	bool relays;	     /* HELLO says that we take part in relaying */
 	struct hosts *hosts; /* finds other hosts' daemons; NULL: there are none */
-	const struct transport_maker
+	const struct carrier_maker
 		*maker; /* for links that move; NULL: none does. Stays the caller's, for as long */
 	/* each way, of vchans that we grant: where links begin, and what busy ones move to. The same: none
 	 * does */
@@ -199,8 +199,8 @@ void links_each_hop(struct links *links, void (*each)(void *userdata, struct hop
  * hasn't taken what was sent before. */
 int links_send(struct links *links, struct peer_id peer, uint8_t type, const void *payload, uint32_t length);
 
-/* The callbacks of peers.h. The link owns the transport from now on. */
-void links_connected(struct links *links, struct peer_id peer, const struct link_transport *transport);
+/* The callbacks of peers.h. The link owns the carrier from now on. */
+void links_connected(struct links *links, struct peer_id peer, const struct carrier *carrier);
 void links_failed(struct links *links, struct peer_id peer, int error, const char *reason);
 void links_lost(struct links *links, struct peer_id peer, bool replaced, const char *reason);
 /* Runs there now, as is told perhaps after its session with us has begun: that with another one is over. */

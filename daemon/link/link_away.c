@@ -34,7 +34,7 @@ static uint64_t away_until(const struct link *link)
 
 static void give_up(struct link *link, int error, const char *why)
 {
-	transport_close(&link->next);
+	carrier_close(&link->next);
 	link_end_session(link, error, why);
 }
 
@@ -76,7 +76,7 @@ static void on_again(int fd, short what, void *userdata)
 			give_up(link, link_error_now(link), "the peer was away for longer than resume-for");
 		return;
 	}
-	if (transport_is_there(&link->next))
+	if (carrier_is_there(&link->next))
 		wait_to_try_again(link);
 	else
 		ask(link);
@@ -113,14 +113,14 @@ void link_leave(struct link *link, const char *why)
 	bool has_come_back = hop_has_sent_again(link->hop);
 	int r = hop_pause(link->hop);
 
-	transport_leave(&link->carrier);
+	carrier_leave(&link->carrier);
 	link_drop_move(link, true);
 	elastic_forget(&link->elastic);
 	if (r == 0)
 		r = link_make_timer(link);
 	if (r < 0)
-		transport_close(&link->next);
-	if (!transport_is_there(&link->next)) /* else it is connected anew already */
+		carrier_close(&link->next);
+	if (!carrier_is_there(&link->next)) /* else it is connected anew already */
 		links_withdraw(links, link->peer);
 	if (r < 0) {
 		link_end_session(link, link_error_now(link), "what was sent couldn't be kept");
@@ -135,7 +135,7 @@ void link_leave(struct link *link, const char *why)
 	log_limited(LOG_LINK, link_source(link), LOG_LEVEL_INFO,
 		    "%s: link is away: %s; it may be resumed within %u s", link->title, why,
 		    links->options.resume_for_ms / 1000);
-	if (transport_is_there(&link->next)) {
+	if (carrier_is_there(&link->next)) {
 		wait_to_try_again(link);
 		if (link->state == LINK_AWAY)
 			link_try_next(link);
@@ -158,7 +158,7 @@ bool link_survive(struct link *link)
 {
 	if (link->state == LINK_GREETING)
 		return false;
-	transport_close(&link->next);
+	carrier_close(&link->next);
 	link->session.attempt = RESUME_NOTHING;
 	if (link->claims)
 		return false;
@@ -172,7 +172,7 @@ bool link_survive(struct link *link)
 
 void link_ask_again(struct link *link)
 {
-	if (link->state == LINK_AWAY && !transport_is_there(&link->next))
+	if (link->state == LINK_AWAY && !carrier_is_there(&link->next))
 		ask(link);
 }
 
@@ -207,7 +207,7 @@ static void say_resume(struct link *link)
 	struct frame_resume resume = {.received = hop_received(link->hop)};
 	uint8_t payload[FRAME_SMALL_MAX];
 
-	if (!transport_is_granter(&link->next))
+	if (!carrier_is_granter(&link->next))
 		session->epoch =
 			(session->epoch > link->attempt.epoch ? session->epoch : link->attempt.epoch) + 1;
 	resume.epoch = session->epoch;
@@ -232,7 +232,7 @@ static void go_on(struct link *link, const struct frame_resume *resume)
 	uint64_t away_ms = clock_ms_since(session->away_ms), again = hop_sent(link->hop) - resume->received;
 	uint8_t payload[8];
 
-	if (transport_is_granter(&link->next))
+	if (carrier_is_granter(&link->next))
 		session->epoch = resume->epoch;
 	link_note_resumed(link);
 	link_guard(link);
@@ -376,7 +376,7 @@ static bool take_resume(struct link *link, const uint8_t *payload, uint32_t leng
 	if (frame_resume_decode(payload, length, &resume) < 0)
 		return false;
 	/* The mapping end's is a new one. */
-	if (transport_is_granter(&link->next) && resume.epoch <= link->session.epoch)
+	if (carrier_is_granter(&link->next) && resume.epoch <= link->session.epoch)
 		return false;
 	facts.ahead = resume.received > hop_given_out(link->hop);
 	facts.behind = resume.received < hop_acked(link->hop);
@@ -396,7 +396,7 @@ static bool take_frame(struct link *link, const struct frame_header *header, con
 		return take_resume(link, payload, header->length);
 	case FRAME_GOODBYE:
 		act(link, &(struct resume_facts){.event = RESUME_GOODBYE}, NULL);
-		return !transport_is_there(&link->next);
+		return !carrier_is_there(&link->next);
 	default:
 		return false;
 	}
@@ -409,8 +409,8 @@ static struct link *retire(struct link *link)
 {
 	struct link *own = link->successor;
 
-	if (transport_is_there(&own->next))
-		transport_hear(&own->next, on_next, own);
+	if (carrier_is_there(&own->next))
+		carrier_hear(&own->next, on_next, own);
 	pings_move(&link->pings, &own->pings);
 	link_free(link);
 	return own;
@@ -423,13 +423,13 @@ static void on_next(void *userdata)
 	uint8_t payload[FRAME_PAYLOAD_MAX];
 	struct frame_header header;
 	/* Read the state first: what the peer wrote before it closed is then in the ring. */
-	enum transport_state state = transport_state(&link->next);
+	enum carrier_state state = carrier_state(&link->next);
 	int r = 0;
 
 	link_note_death(link, &link->next);
 	for (unsigned i = 0; i < FRAMES_AT_ONCE; i++) {
 		r = attempt_hear(&link->attempt, &header, payload);
-		if (!transport_is_sound(&link->next)) {
+		if (!carrier_is_sound(&link->next)) {
 			drop(link, "this domain was restored");
 			return;
 		}
@@ -442,16 +442,16 @@ static void on_next(void *userdata)
 		}
 		if (link->successor)
 			link = retire(link);
-		if (link->state != LINK_AWAY || !transport_is_there(&link->next))
+		if (link->state != LINK_AWAY || !carrier_is_there(&link->next))
 			return;
 	}
 	if (r != 0)
 		drop(link, "the peer says something else");
-	else if (state == TRANSPORT_CLOSED)
+	else if (state == CARRIER_CLOSED)
 		give_up(link, link_error_now(link), "the peer's daemon has gone");
-	else if (state == TRANSPORT_LEFT && link->claims)
+	else if (state == CARRIER_LEFT && link->claims)
 		link_greet_anew(link); /* it wants a larger one */
-	else if (state != TRANSPORT_OPEN)
+	else if (state != CARRIER_OPEN)
 		drop(link, "the new vchan has gone");
 }
 
@@ -471,17 +471,17 @@ void link_try_next(struct link *link)
 		drop(link, strerror(-r));
 		return;
 	}
-	transport_hear(&link->next, on_next, link);
+	carrier_hear(&link->next, on_next, link);
 	say(link, FRAME_HELLO, payload, link_make_hello(link, payload));
-	if (transport_is_there(&link->next))
+	if (carrier_is_there(&link->next))
 		on_next(link);
 }
 
 void link_prove(struct link *link, const struct frame_hello_link *hello)
 {
-	transport_hear(&link->next, on_next, link);
+	carrier_hear(&link->next, on_next, link);
 	go_on_proving(link, hello);
-	if (link->state == LINK_AWAY && transport_is_there(&link->next))
+	if (link->state == LINK_AWAY && carrier_is_there(&link->next))
 		on_next(link);
 }
 
@@ -490,12 +490,12 @@ void link_end_attempt(struct link *link, int error, const char *why)
 	struct frame_goodbye goodbye = {.error = (uint32_t)error, .text = {why, strlen(why)}};
 	uint8_t payload[FRAME_PAYLOAD_MAX];
 
-	if (!transport_is_there(&link->next))
+	if (!carrier_is_there(&link->next))
 		return;
-	if (transport_state(&link->next) == TRANSPORT_OPEN)
+	if (carrier_state(&link->next) == CARRIER_OPEN)
 		attempt_say(&link->attempt, &link->next, FRAME_GOODBYE, 1, payload,
 			    frame_goodbye_encode(&goodbye, payload));
-	transport_close(&link->next);
+	carrier_close(&link->next);
 	links_withdraw(link->links, link->peer);
 }
 
@@ -505,10 +505,10 @@ void link_look_at_attempt(struct link *link)
 	struct peer_id peer = link->peer;
 	uint32_t heard = link->attempt.in.tail;
 
-	if (!transport_is_there(&link->next))
+	if (!carrier_is_there(&link->next))
 		return;
 	on_next(link); /* what has come in time may lie there unread */
-	if (link_find(links, peer) == link && link->state == LINK_AWAY && transport_is_there(&link->next) &&
+	if (link_find(links, peer) == link && link->state == LINK_AWAY && carrier_is_there(&link->next) &&
 	    link->attempt.in.tail == heard &&
 	    clock_ms_since(link->attempt.begun_ms) >= links->options.dead_after_ms)
 		drop(link, "nothing came in time");

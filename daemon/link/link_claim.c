@@ -89,9 +89,9 @@ bool link_has_room(const struct link *link, const struct link *own)
 {
 	struct ring_view in, out;
 
-	if (!transport_is_granter(&link->next))
+	if (!carrier_is_granter(&link->next))
 		return true;
-	transport_rings(&link->next, &in, &out);
+	carrier_rings(&link->next, &in, &out);
 	return in.size >= ring_needed(own) && out.size >= ring_needed(own);
 }
 
@@ -104,7 +104,7 @@ void link_enlarge(struct link *link, const struct link *own)
 
 void link_greet_anew(struct link *link)
 {
-	transport_leave(&link->next);
+	carrier_leave(&link->next);
 	links_withdraw(link->links, link->peer);
 	link->claims = false;
 	link->session = (struct link_session){.state = RESUME_ENDED};
@@ -311,7 +311,7 @@ struct link *link_take_over(struct link *link, const char **why)
 	}
 	links_withdraw(links, own->peer);
 	own->next = link->next;
-	link->next = (struct link_transport){0};
+	link->next = (struct carrier){0};
 	own->attempt = link->attempt;
 	own->greeted = true;
 	own->session.attempt = link->session.attempt;

@@ -29,7 +29,7 @@ struct supply {
 /* Whether its pages are ours. */
 static bool is_elastic(const struct link *link)
 {
-	return transport_is_granter(&link->carrier) && !link_is_far(link);
+	return carrier_is_granter(&link->carrier) && !link_is_far(link);
 }
 
 static struct supply look_at_all(struct links *links)
@@ -46,7 +46,7 @@ static struct supply look_at_all(struct links *links)
 		supply.lacking += is_elastic(link) && link->elastic.is_short;
 		if (is_elastic(link) && link->elastic.is_busy)
 			supply.busy++;
-		else if (transport_is_granter(&link->carrier))
+		else if (carrier_is_granter(&link->carrier))
 			others += elastic_pages(options->ring_size);
 	}
 	others += supply.waiting * elastic_pages(options->ring_size);

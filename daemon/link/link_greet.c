@@ -87,27 +87,27 @@ static void on_greeting(void *userdata)
 	uint8_t payload[FRAME_PAYLOAD_MAX];
 	struct frame_header header;
 	/* Read the state first: what the peer wrote before it closed is then in the ring. */
-	enum transport_state state = transport_state(&link->next);
+	enum carrier_state state = carrier_state(&link->next);
 	/* A peer that has left without hearing our HELLO knows of no session that begins with his. */
-	bool is_void = state == TRANSPORT_LEFT && ring_writer_unread(&link->attempt.out) > 0;
+	bool is_void = state == CARRIER_LEFT && ring_writer_unread(&link->attempt.out) > 0;
 	int r = is_void ? 0 : attempt_hear(&link->attempt, &header, payload);
 
 	hop_spend(link->hop, COST_FRAME);
 	link_note_death(link, &link->next);
-	if (!transport_is_sound(&link->next))
+	if (!carrier_is_sound(&link->next))
 		link_stop_greeting(link, -ECONNRESET, "this domain was restored");
 	else if (r < 0)
 		link_stop_greeting(link, -EPROTO, "an impossible frame came before HELLO");
 	else if (r > 0)
 		take_frame(link, &header, payload);
-	else if (state == TRANSPORT_BROKEN)
+	else if (state == CARRIER_BROKEN)
 		link_stop_greeting(link, -EPROTO, "impossible state in the vchan");
-	else if (state == TRANSPORT_LEFT && link_may_ask_anew(link))
+	else if (state == CARRIER_LEFT && link_may_ask_anew(link))
 		link_greet_anew(link); /* its daemon hands over */
-	else if (state != TRANSPORT_OPEN)
+	else if (state != CARRIER_OPEN)
 		link_stop_greeting(link, -ECONNRESET,
-				   state == TRANSPORT_LEFT ? "the peer has left the vchan"
-							   : "the peer's daemon has gone");
+				   state == CARRIER_LEFT ? "the peer has left the vchan"
+							 : "the peer's daemon has gone");
 }
 
 void link_hear_greeting(struct link *link)
@@ -126,7 +126,7 @@ void link_greet(struct link *link)
 	link_set_state(link, LINK_GREETING);
 	r = attempt_begin(&link->attempt, &link->next, link_is_lower(link));
 	if (r == 0) {
-		transport_hear(&link->next, on_greeting, link);
+		carrier_hear(&link->next, on_greeting, link);
 		r = attempt_say(&link->attempt, &link->next, FRAME_HELLO, 0, payload,
 				link_make_hello(link, payload));
 	}

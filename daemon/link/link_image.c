@@ -39,10 +39,10 @@
 /* Leaves what an attempt goes over. The peers are told: if there can be no image, this daemon goes on. */
 static void leave_next(struct link *link)
 {
-	if (!transport_is_there(&link->next))
+	if (!carrier_is_there(&link->next))
 		return;
 	link->session.attempt = RESUME_NOTHING;
-	transport_leave(&link->next);
+	carrier_leave(&link->next);
 	links_withdraw(link->links, link->peer);
 }
 
@@ -119,7 +119,7 @@ void links_leave_attempts(struct links *links)
 	struct link *link, *next;
 
 	HASH_ITER(hh, links->links, link, next)
-		transport_leave(&link->next);
+		carrier_leave(&link->next);
 }
 
 /* --- the image -------------------------------------------------------------------------------- */
@@ -292,7 +292,7 @@ static void take_up(struct link *link)
 {
 	int r;
 
-	if (transport_is_there(&link->next))
+	if (carrier_is_there(&link->next))
 		link_use_next(link);
 	else if (link->state == LINK_AWAY)
 		link_ask_again(link);

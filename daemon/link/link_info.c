@@ -62,16 +62,16 @@ static const char *state_name(enum link_state state)
 
 static void fill_info(struct link *link, struct link_info *info)
 {
-	const struct link_transport *vchan = link->state == LINK_GREETING ? &link->next : &link->carrier;
+	const struct carrier *vchan = link->state == LINK_GREETING ? &link->next : &link->carrier;
 
 	*info = (struct link_info){
 		.peer = link->stamped,
 		.state = link->state,
 		.state_name = state_name(link->state),
-		.has_vchan = transport_is_there(vchan),
-		.granter = transport_is_granter(vchan),
-		.ring_bytes = transport_is_there(&link->carrier) ? link->ring_bytes : 0,
-		.pages = transport_pages(vchan),
+		.has_vchan = carrier_is_there(vchan),
+		.granter = carrier_is_granter(vchan),
+		.ring_bytes = carrier_is_there(&link->carrier) ? link->ring_bytes : 0,
+		.pages = carrier_pages(vchan),
 		.channels = hop_channel_count(link->hop),
 		.unacknowledged = hop_unacknowledged(link->hop),
 		.rtt_ns = link->rtt_ns,

@@ -21,7 +21,7 @@
 #include "daemon/link/pings.h"
 #include "daemon/link/proof.h"
 #include "daemon/link/resume_step.h"
-#include "daemon/link/transport.h"
+#include "daemon/link/carrier.h"
 #include "daemon/hosts/hosts.h"
 #include "daemon/known/known.h"
 #include "base/self.h"
@@ -54,7 +54,7 @@ enum move_state {
 };
 struct link_move {
 	enum move_state state;
-	struct link_transport to;
+	struct carrier to;
 	uint64_t begun_ms;
 	/* one of the two isn't there any more: an error to end with, unless nothing was left in it; 0:
 	 * none */
@@ -84,10 +84,10 @@ struct link {
 	struct links *links;
 	enum link_state state;
 	struct hop *hop;
-	struct link_transport carrier; /* of the session */
+	struct carrier carrier; /* of the session */
 	/* The peer has made a new one, while the last frames of `carrier` are read; or the session is away,
 	 * and attempts to go on over this one. */
-	struct link_transport next;
+	struct carrier next;
 	struct link_session session;
 	struct link_attempt attempt;
 	bool greeted;	/* the other end's HELLO has come over `next` */
@@ -199,8 +199,8 @@ int link_error_now(struct link *link);
 struct hop *link_new_hop(struct link *link);
 /* Puts a last frame into the ring, if there is room, and closes the vchan. */
 void link_drop_carrier(struct link *link, int error, const char *why);
-/* If this transport shows that the peer's process has died, nothing is awaited of it any more. */
-void link_note_death(const struct link *link, const struct link_transport *transport);
+/* If this carrier shows that the peer's process has died, nothing is awaited of it any more. */
+void link_note_death(const struct link *link, const struct carrier *carrier);
 /* Makes `next` the carrier. The hop has its rings already. */
 void link_take_next(struct link *link);
 /* Says of `next` whether it is guarded, before the hop gets its rings. */
@@ -280,7 +280,7 @@ int link_take_decline(struct link *link, const uint8_t *payload, uint32_t length
 int link_on_move(void *owner);
 void link_on_moved(void *owner);
 /* Notes that a vchan of a move isn't there any more. False: there is no move. */
-bool link_note_gone(struct link *link, enum transport_state state);
+bool link_note_gone(struct link *link, enum carrier_state state);
 /* Whether something waits for a link with the peer, or uses it. */
 static inline bool link_is_wanted(const struct link *link)
 {

@@ -34,16 +34,16 @@
 
 void link_drop_move(struct link *link, bool to_resume)
 {
-	transport_end(&link->move.to, to_resume);
+	carrier_end(&link->move.to, to_resume);
 	link->move = (struct link_move){0};
 }
 
-static int gone_error(enum transport_state state)
+static int gone_error(enum carrier_state state)
 {
 	switch (state) {
-	case TRANSPORT_LEFT:
+	case CARRIER_LEFT:
 		return -ENOLINK;
-	case TRANSPORT_CLOSED:
+	case CARRIER_CLOSED:
 		return -ECONNRESET;
 	default:
 		return -EPROTO;
@@ -54,10 +54,10 @@ static void on_other(void *userdata)
 {
 	struct link *link = userdata;
 	/* Read the state first: what the peer wrote before it closed is then in the ring. */
-	enum transport_state state = transport_state(&link->move.to);
+	enum carrier_state state = carrier_state(&link->move.to);
 
 	/* Before, the peer may have mapped a part of what was offered, and declines. */
-	if (link->move.state == MOVE_MOVING && state != TRANSPORT_OPEN && state != TRANSPORT_WAITING) {
+	if (link->move.state == MOVE_MOVING && state != CARRIER_OPEN && state != CARRIER_WAITING) {
 		link->move.gone = gone_error(state);
 		link_note_death(link, &link->move.to);
 	}
@@ -65,7 +65,7 @@ static void on_other(void *userdata)
 	hop_event(link->hop);
 }
 
-bool link_note_gone(struct link *link, enum transport_state state)
+bool link_note_gone(struct link *link, enum carrier_state state)
 {
 	if (link->move.state != MOVE_MOVING)
 		return false;
@@ -99,14 +99,14 @@ bool link_may_move(const struct link *link)
 {
 	return link->links->options.maker && link->state == LINK_UP && hop_is_up(link->hop) &&
 	       !hop_is_finishing(link->hop) && !hop_is_held(link->hop) && link->move.state == MOVE_NOT &&
-	       !transport_is_there(&link->next) && !link_is_far(link) && transport_is_granter(&link->carrier);
+	       !carrier_is_there(&link->next) && !link_is_far(link) && carrier_is_granter(&link->carrier);
 }
 
 int link_offer(struct link *link, uint32_t ring_size)
 {
-	const struct transport_maker *maker = link->links->options.maker;
+	const struct carrier_maker *maker = link->links->options.maker;
 	struct link_move *move = &link->move;
-	struct transport_place place;
+	struct carrier_place place;
 	struct frame_offer offer;
 	uint8_t payload[FRAME_SMALL_MAX];
 	int r;
@@ -126,7 +126,7 @@ int link_offer(struct link *link, uint32_t ring_size)
 	move->begun_ms = clock_ms();
 	link->elastic.rests_until_ms = move->begun_ms + ELASTIC_REST_MS;
 	elastic_offered(&link->elastic, move->begun_ms);
-	transport_hear(&move->to, on_other, link);
+	carrier_hear(&move->to, on_other, link);
 	return 0;
 }
 
@@ -152,7 +152,7 @@ static int move(struct link *link)
 	struct hop_rings rings = {0};
 	int r;
 
-	transport_rings(&link->move.to, &rings.in, &rings.out[OUTLET_MAIN]);
+	carrier_rings(&link->move.to, &rings.in, &rings.out[OUTLET_MAIN]);
 	r = hop_move(link->hop, &rings);
 	if (r < 0)
 		return r;
@@ -169,7 +169,7 @@ int link_on_move(void *owner)
 	struct link *link = owner;
 	int r;
 
-	if (link->move.state != MOVE_OFFERED || transport_state(&link->move.to) == TRANSPORT_WAITING)
+	if (link->move.state != MOVE_OFFERED || carrier_state(&link->move.to) == CARRIER_WAITING)
 		return -EPROTO;
 	r = move(link);
 	on_other(link); /* the peer may have gone already */
@@ -179,12 +179,12 @@ int link_on_move(void *owner)
 void link_on_moved(void *owner)
 {
 	struct link *link = owner;
-	struct link_transport old = link->carrier;
+	struct carrier old = link->carrier;
 
 	link->carrier = link->move.to;
 	link->move = (struct link_move){0};
 	link->moves++;
-	transport_close(&old);
+	carrier_close(&old);
 	link_hear_carrier(link);
 	log_debug("%s: moved to rings of %u bytes", link->title, link->ring_bytes);
 }
@@ -201,7 +201,7 @@ static int decline(struct link *link, uint32_t epoch, const char *why)
 
 int link_take_offer(struct link *link, const uint8_t *payload, uint32_t length)
 {
-	const struct transport_maker *maker = link->links->options.maker;
+	const struct carrier_maker *maker = link->links->options.maker;
 	struct frame_offer offer;
 	uint64_t now = clock_ms();
 	int r = frame_offer_decode(payload, length, &offer);
@@ -212,7 +212,7 @@ int link_take_offer(struct link *link, const uint8_t *payload, uint32_t length)
 	if (hop_is_finishing(link->hop)) /* the vchan is being left: it is offered again after that */
 		return 0;
 	if (!maker || link_is_far(link) || link->state != LINK_UP || link->move.state != MOVE_NOT ||
-	    transport_is_granter(&link->carrier))
+	    carrier_is_granter(&link->carrier))
 		return -EPROTO;
 	/* Mapping can't be done in pieces, so it isn't done as often as the peer wants. */
 	if (!elastic_may_move(&link->elastic, now, 0))
@@ -220,13 +220,13 @@ int link_take_offer(struct link *link, const uint8_t *payload, uint32_t length)
 	elastic_offered(&link->elastic, now);
 	hop_spend(link->hop, COST_VCHAN);
 	r = maker->map(maker->userdata, link->peer.number,
-		       &(struct transport_place){offer.ring_ref, offer.port}, &link->move.to);
+		       &(struct carrier_place){offer.ring_ref, offer.port}, &link->move.to);
 	if (r == -EPROTO)
 		return r;
 	if (r < 0)
 		return decline(link, offer.epoch, strerror(-r));
 	link->move.begun_ms = now;
-	transport_hear(&link->move.to, on_other, link);
+	carrier_hear(&link->move.to, on_other, link);
 	r = move(link);
 	on_other(link); /* the peer may have gone already */
 	return r;

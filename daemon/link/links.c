@@ -16,7 +16,7 @@
 #include "base/self.h"
 #include "base/timer.h"
 #include "daemon/link/link_internal.h"
-#include "daemon/link/transport.h"
+#include "daemon/link/carrier.h"
 #include "daemon/peers/peers.h"
 
 #define ANEW_MAX 8u
@@ -330,21 +330,21 @@ void link_use_next(struct link *link)
 
 /* --- what peers tell -------------------------------------------------------------------------- */
 
-void links_connected(struct links *links, struct peer_id peer, const struct link_transport *transport)
+void links_connected(struct links *links, struct peer_id peer, const struct carrier *carrier)
 {
 	struct link *link = link_get(links, peer);
 
 	if (!link) {
-		transport_close(&(struct link_transport){transport->functions, transport->carrier});
+		carrier_close(&(struct carrier){carrier->functions, carrier->self});
 		links_withdraw(links, peer);
 		return;
 	}
 	link_drop_next(link);
 	link_check_awaited(link);
-	link->next = *transport;
+	link->next = *carrier;
 	if (links->is_held)
 		return;
-	if (transport_is_there(&link->carrier))
+	if (carrier_is_there(&link->carrier))
 		hop_finish(link->hop, -ENOLINK, "the peer has made a new one");
 	else
 		link_use_next(link);
@@ -517,7 +517,7 @@ void links_lost(struct links *links, struct peer_id peer, bool replaced, const c
 		link_stop_greeting(link, -ECONNRESET, reason);
 		return;
 	}
-	if (!transport_is_there(&link->carrier))
+	if (!carrier_is_there(&link->carrier))
 		return;
 	link_drop_next(link);
 	hop_finish(link->hop, replaced ? -ECONNRESET : -ENOLINK, "%s", reason);
@@ -571,7 +571,7 @@ void link_end(struct link *link, const char *why)
 {
 	if (link->state == LINK_GREETING)
 		link_end_attempt(link, 0, "");
-	transport_close(&link->next);
+	carrier_close(&link->next);
 	link_drop_carrier(link, 0, "");
 	link_end_session(link, EHOSTUNREACH, why);
 	link_free(link);
@@ -628,9 +628,9 @@ void links_check(const struct links *links)
 	const struct link *link, *next;
 
 	HASH_ITER(hh, links->links, link, next) {
-		INVARIANT(transport_is_there(&link->carrier) == (link->state == LINK_UP),
+		INVARIANT(carrier_is_there(&link->carrier) == (link->state == LINK_UP),
 			  "a link is up as long as something carries it");
-		INVARIANT(link->state != LINK_GREETING || transport_is_there(&link->next),
+		INVARIANT(link->state != LINK_GREETING || carrier_is_there(&link->next),
 			  "who greets a peer has what carries that");
 		INVARIANT(link->state != LINK_AWAY || link->session.state != RESUME_ENDED,
 			  "a link that is away has a session");

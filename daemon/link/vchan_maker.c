@@ -2,31 +2,30 @@
 
 /* Makes vchans for sessions that move to other rings. */
 
-#include "daemon/link/vchan_transport.h"
+#include "daemon/link/vchan_carrier.h"
 
 #include "daemon/xen/vchan.h"
 
-static int grant(void *userdata, uint32_t domid, uint32_t ring_size, struct link_transport *made,
-		 struct transport_place *place)
+static int grant(void *userdata, uint32_t domid, uint32_t ring_size, struct carrier *made,
+		 struct carrier_place *place)
 {
 	struct vchan *vchan;
 	int r = vchan_grant(userdata, domid, ring_size, ring_size, NULL, NULL, &vchan);
 
 	if (r < 0)
 		return r;
-	*place = (struct transport_place){vchan_ring_ref(vchan), vchan_port(vchan)};
-	*made = vchan_transport(vchan);
+	*place = (struct carrier_place){vchan_ring_ref(vchan), vchan_port(vchan)};
+	*made = vchan_carrier(vchan);
 	return 0;
 }
 
-static int map(void *userdata, uint32_t domid, const struct transport_place *place,
-	       struct link_transport *made)
+static int map(void *userdata, uint32_t domid, const struct carrier_place *place, struct carrier *made)
 {
 	struct vchan *vchan;
 	int r = vchan_map(userdata, domid, place->ring_ref, place->port, NULL, NULL, &vchan);
 
 	if (r == 0)
-		*made = vchan_transport(vchan);
+		*made = vchan_carrier(vchan);
 	return r;
 }
 
@@ -35,9 +34,9 @@ static uint32_t pages_limit(void *userdata)
 	return vchan_host_pages_limit(userdata);
 }
 
-struct transport_maker vchan_transport_maker(struct vchan_host *host)
+struct carrier_maker vchan_carrier_maker(struct vchan_host *host)
 {
-	return (struct transport_maker){
+	return (struct carrier_maker){
 		.grant = grant,
 		.map = map,
 		.pages_limit = pages_limit,

@@ -23,7 +23,7 @@
 #include "base/config.h"
 #include "base/handed_over.h"
 #include "base/self.h"
-#include "daemon/link/transport.h"
+#include "daemon/link/carrier.h"
 #include "daemon/relay/hop.h"
 #include "daemon/peers/peers.h"
 #include "daemon/local/session.h"
@@ -44,7 +44,7 @@ struct daemon {
 	struct relay relay;
 	struct store *store;
 	struct vchan_host *host;
-	struct transport_maker maker;
+	struct carrier_maker maker;
 	struct quota *quota;
 	struct closer *closer;
 	struct errands *errands;

@@ -7,7 +7,7 @@
 #include "daemon/main/daemon_internal.h"
 #include "daemon/hosts/hosts.h"
 #include "daemon/link/link.h"
-#include "daemon/link/vchan_transport.h"
+#include "daemon/link/vchan_carrier.h"
 #include "daemon/link/via.h"
 #include "daemon/link/asks.h"
 #include "daemon/link/directory.h"
@@ -268,7 +268,7 @@ int wiring_start_links(struct daemon *daemon)
 	};
 	int r;
 
-	daemon->maker = vchan_transport_maker(daemon->host);
+	daemon->maker = vchan_carrier_maker(daemon->host);
 	r = links_new(&daemon->links, &daemon->relay, daemon->peers, &options, &callbacks, daemon);
 	if (r == 0 && daemon->handover)
 		links_hold(daemon->links);

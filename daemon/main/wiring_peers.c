@@ -13,8 +13,8 @@
 #include "daemon/peers/names.h"
 #include "daemon/hosts/hosts.h"
 #include "daemon/link/link.h"
-#include "daemon/link/shared_transport.h"
-#include "daemon/link/vchan_transport.h"
+#include "daemon/link/shared_carrier.h"
+#include "daemon/link/vchan_carrier.h"
 #include "daemon/link/asks.h"
 #include "base/log.h"
 #include "daemon/peers/peers.h"
@@ -70,9 +70,9 @@ int wiring_start_watches(struct daemon *daemon)
 static void peer_connected(void *userdata, uint32_t domid, struct vchan *vchan)
 {
 	struct daemon *daemon = userdata;
-	struct link_transport transport = vchan_transport(vchan);
+	struct carrier carrier = vchan_carrier(vchan);
 
-	links_connected(daemon->links, peer_domain(domid), &transport);
+	links_connected(daemon->links, peer_domain(domid), &carrier);
 }
 
 static void peer_failed(void *userdata, uint32_t domid, int error, const char *reason)
@@ -162,14 +162,14 @@ static void host_connected(void *userdata, uint32_t number, struct conversation_
 			   struct charge *charge)
 {
 	struct daemon *daemon = userdata;
-	struct link_transport transport;
-	int r = shared_transport_new(&transport, &daemon->relay, memory, charge,
-				     hosts_is_lower(daemon->hosts, number));
+	struct carrier carrier;
+	int r = shared_carrier_new(&carrier, &daemon->relay, memory, charge,
+				   hosts_is_lower(daemon->hosts, number));
 
 	if (r < 0)
 		links_failed(daemon->links, peer_host(number), -EHOSTUNREACH, strerror(-r));
 	else
-		links_connected(daemon->links, peer_host(number), &transport);
+		links_connected(daemon->links, peer_host(number), &carrier);
 }
 
 static void host_failed(void *userdata, uint32_t number, int error, const char *reason)

@@ -2,11 +2,11 @@
 
 /*
  * A hostile peer and a link's session that has lost its vchan: HELLO, PROVE and RESUME in any order and form,
- * over one transport after the other. The peer knows the session's secret, and can say what is right; from
+ * over one carrier after the other. The peer knows the session's secret, and can say what is right; from
  * there the input changes what it likes. The first byte says who is the lower domid, and grants; a record
  * that follows is { u8 what, u8 length, payload }, of which bit 7 says that another one follows before the
  * daemon wakes, and bit 6 that the peer doesn't read. Nobody resumes who has proven nothing, who has proven
- * nothing ends nothing, and in the end each transport was closed once, and nothing is left.
+ * nothing ends nothing, and in the end each carrier was closed once, and nothing is left.
  */
 
 #include <sys/syscall.h>
@@ -18,7 +18,7 @@
 #include "base/self.h"
 #include "daemon/link/link.h"
 #include "daemon/link/proof.h"
-#include "daemon/link/transport.h"
+#include "daemon/link/carrier.h"
 #include "daemon/known/known.h"
 #include "daemon/peers/peers.h"
 #include "daemon/relay/channel.h"
@@ -34,13 +34,13 @@
 #define DEAD_MS	     3000
 #define RESUME_MS    20000
 
-struct carrier {
+struct ring_pair {
 	struct ring_words words[2]; /* to the daemon, from it */
 	uint8_t data[2][RING_LARGE];
 	uint32_t size;
-	enum transport_state state;
+	enum carrier_state state;
 	bool granter, closed;
-	transport_event_fn event;
+	carrier_event_fn event;
 	void *userdata;
 	struct ring_writer out;
 	struct ring_reader in;
@@ -63,7 +63,7 @@ static struct world {
 	struct hop program;
 	uint32_t peer;
 	bool granter, wanted;
-	struct carrier carriers[CARRIERS];
+	struct ring_pair carriers[CARRIERS];
 	unsigned used;
 	/* The session, as the peer knows it. */
 	uint8_t secret[PROOF_SECRET_SIZE], instance[PROOF_ID_SIZE];
@@ -152,19 +152,19 @@ static int take_names(void *userdata, const uint8_t *payload, uint32_t length)
 	return -EPROTO;
 }
 
-/* --- transports in memory --------------------------------------------------------------------- */
+/* --- carriers in memory --------------------------------------------------------------------- */
 
 static void rings_of(void *userdata, struct ring_view *in, struct ring_view *out)
 {
-	struct carrier *carrier = userdata;
+	struct ring_pair *carrier = userdata;
 
 	*in = ring_words_view(&carrier->words[0], carrier->data[0], carrier->size);
 	*out = ring_words_view(&carrier->words[1], carrier->data[1], carrier->size);
 }
 
-static void hear_events(void *userdata, transport_event_fn event, void *event_userdata)
+static void hear_events(void *userdata, carrier_event_fn event, void *event_userdata)
 {
-	struct carrier *carrier = userdata;
+	struct ring_pair *carrier = userdata;
 
 	carrier->event = event;
 	carrier->userdata = event_userdata;
@@ -175,14 +175,14 @@ static int notify(void *userdata)
 	return 0;
 }
 
-static enum transport_state state_of(void *userdata)
+static enum carrier_state state_of(void *userdata)
 {
-	return ((struct carrier *)userdata)->state;
+	return ((struct ring_pair *)userdata)->state;
 }
 
 static void close_it(void *userdata, bool to_resume)
 {
-	struct carrier *carrier = userdata;
+	struct ring_pair *carrier = userdata;
 
 	check(!carrier->closed);
 	carrier->closed = true;
@@ -191,7 +191,7 @@ static void close_it(void *userdata, bool to_resume)
 
 static bool is_granter(void *userdata)
 {
-	return ((struct carrier *)userdata)->granter;
+	return ((struct ring_pair *)userdata)->granter;
 }
 
 static uint32_t pages_of(void *userdata)
@@ -199,7 +199,7 @@ static uint32_t pages_of(void *userdata)
 	return 1;
 }
 
-static const struct transport_functions functions = {
+static const struct carrier_functions functions = {
 	.rings = rings_of,
 	.hear = hear_events,
 	.notify = notify,
@@ -210,28 +210,28 @@ static const struct transport_functions functions = {
 };
 
 /* The last one; its end of the daemon may be closed. NULL: there was none. */
-static struct carrier *current(void)
+static struct ring_pair *current(void)
 {
 	return world.used ? &world.carriers[world.used - 1] : NULL;
 }
 
 static void bring(bool small)
 {
-	struct carrier *carrier;
-	struct link_transport transport = {.functions = &functions};
+	struct ring_pair *carrier;
+	struct carrier made = {.functions = &functions};
 	struct ring_view view;
 
 	if (world.used == CARRIERS)
 		return;
 	carrier = &world.carriers[world.used++];
-	*carrier = (struct carrier){.size = small ? RING_SMALL : RING_LARGE, .granter = world.granter};
+	*carrier = (struct ring_pair){.size = small ? RING_SMALL : RING_LARGE, .granter = world.granter};
 	carrier->our_nonce[0] = (uint8_t)world.used;
 	view = ring_words_view(&carrier->words[0], carrier->data[0], carrier->size);
 	ring_writer_init(&carrier->out, &view, false);
 	view = ring_words_view(&carrier->words[1], carrier->data[1], carrier->size);
 	ring_reader_init(&carrier->in, &view, false);
-	transport.carrier = carrier;
-	links_connected(world.links, peer_domain(world.peer), &transport);
+	made.self = carrier;
+	links_connected(world.links, peer_domain(world.peer), &made);
 }
 
 /* --- the peer --------------------------------------------------------------------------------- */
@@ -258,7 +258,7 @@ static enum link_state state_now(uint32_t *resumes)
  * first frames. */
 static void begin_session(void)
 {
-	struct carrier *carrier = current();
+	struct ring_pair *carrier = current();
 	uint32_t resumes;
 
 	state_now(&resumes);
@@ -278,7 +278,7 @@ static void put(uint8_t type, const uint8_t *payload, uint32_t length, uint32_t 
 {
 	const struct frame_header header = {.type = type, .length = length, .sequence = sequence};
 	uint8_t frame[FRAME_HEADER_SIZE + FRAME_SMALL_MAX + 8] = {0};
-	struct carrier *carrier = current();
+	struct ring_pair *carrier = current();
 
 	if (!carrier || ring_writer_space(&carrier->out, frame_size(length)) < (int)frame_size(length))
 		return;
@@ -301,7 +301,7 @@ static uint8_t byte_of(const uint8_t *payload, size_t size, size_t at)
 }
 
 /* What the two ends are to a proof and to a tag. */
-static void make_ends(const struct carrier *carrier, struct proof_end *daemon, struct proof_end *peer)
+static void make_ends(const struct ring_pair *carrier, struct proof_end *daemon, struct proof_end *peer)
 {
 	*daemon = (struct proof_end){.domid = US};
 	*peer = (struct proof_end){.domid = world.peer};
@@ -314,7 +314,7 @@ static void make_ends(const struct carrier *carrier, struct proof_end *daemon, s
 /* Whether it names the session, and what is wrong: tag, instance, no sessions, major, nothing at all. */
 static void put_hello(const uint8_t *payload, size_t size)
 {
-	struct carrier *carrier = current();
+	struct ring_pair *carrier = current();
 	uint8_t wrong = byte_of(payload, size, 1), out[FRAME_SMALL_MAX];
 	struct frame_hello_link hello = {
 		.major = wrong & 8 ? 2 : PROTOCOL_MAJOR,
@@ -350,7 +350,7 @@ static void put_hello(const uint8_t *payload, size_t size)
 /* By how much the epoch is wrong, and the bit of the proof that is. */
 static void put_prove(const uint8_t *payload, size_t size)
 {
-	struct carrier *carrier = current();
+	struct ring_pair *carrier = current();
 	uint8_t wrong = byte_of(payload, size, 1), out[FRAME_SMALL_MAX];
 	struct frame_prove prove = {.epoch = world.epoch + (uint32_t)(int8_t)byte_of(payload, size, 0)};
 	struct proof_end daemon, peer;
@@ -369,7 +369,7 @@ static void put_prove(const uint8_t *payload, size_t size)
 /* By how much position and epoch are wrong. */
 static void put_resume(const uint8_t *payload, size_t size)
 {
-	struct carrier *carrier = current();
+	struct ring_pair *carrier = current();
 	struct frame_resume resume = {.received = world.received +
 						  (uint64_t)(int64_t)(int8_t)byte_of(payload, size, 0) * 8};
 	uint8_t out[FRAME_SMALL_MAX];
@@ -385,7 +385,7 @@ static void put_resume(const uint8_t *payload, size_t size)
 	put(FRAME_RESUME, out, frame_resume_encode(&resume, out), 0);
 }
 
-static bool is_named(const struct carrier *carrier, const struct frame_hello_link *hello)
+static bool is_named(const struct ring_pair *carrier, const struct frame_hello_link *hello)
 {
 	struct proof_end daemon, peer;
 	uint8_t tag[PROOF_TAG_SIZE];
@@ -399,7 +399,7 @@ static bool is_named(const struct carrier *carrier, const struct frame_hello_lin
 }
 
 /* What the daemon has said before the session goes on, and its HELLO. */
-static void learn(struct carrier *carrier, const struct frame_header *header, const uint8_t *payload)
+static void learn(struct ring_pair *carrier, const struct frame_header *header, const uint8_t *payload)
 {
 	struct frame_hello_link hello;
 	struct frame_resume resume;
@@ -423,7 +423,7 @@ static void learn(struct carrier *carrier, const struct frame_header *header, co
 
 static void hear(void)
 {
-	struct carrier *carrier = current();
+	struct ring_pair *carrier = current();
 	uint8_t payload[FRAME_PAYLOAD_MAX];
 	struct frame_header header;
 	uint32_t ready;
@@ -474,7 +474,7 @@ static void open_channel(void)
 
 static void fail(uint8_t how)
 {
-	struct carrier *carrier = current();
+	struct ring_pair *carrier = current();
 
 	switch (how & 7) {
 	case 0:
@@ -496,9 +496,7 @@ static void fail(uint8_t how)
 		break;
 	default:
 		if (carrier)
-			carrier->state = how & 8    ? TRANSPORT_LEFT
-					 : how & 16 ? TRANSPORT_CLOSED
-						    : TRANSPORT_BROKEN;
+			carrier->state = how & 8 ? CARRIER_LEFT : how & 16 ? CARRIER_CLOSED : CARRIER_BROKEN;
 	}
 }
 
@@ -599,7 +597,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	data++;
 	size--;
 	while (next_record(&record, &data, &size)) {
-		struct carrier *carrier = current();
+		struct ring_pair *carrier = current();
 		uint32_t resumes_before, resumes;
 		enum link_state before = state_now(&resumes_before), after;
 
@@ -612,7 +610,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			world.epoch = world.granter ? carrier->our_epoch : carrier->their_epoch;
 		}
 		if ((record.what & 7) < 5 && before == LINK_AWAY && after == LINK_IDLE && carrier)
-			check(!carrier->named || carrier->proven || carrier->state != TRANSPORT_OPEN);
+			check(!carrier->named || carrier->proven || carrier->state != CARRIER_OPEN);
 	}
 	stop();
 	return 0;

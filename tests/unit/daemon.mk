@@ -53,7 +53,7 @@ daemon_tests = \
 	tests/unit/test_router_names \
 	tests/unit/test_router_shared \
 	tests/unit/test_session \
-	tests/unit/test_shared_transport \
+	tests/unit/test_shared_carrier \
 	tests/unit/test_singleton \
 	tests/unit/test_store_watched \
 	tests/unit/test_store_worker \

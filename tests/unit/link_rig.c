@@ -13,7 +13,7 @@
 
 #include "base/log.h"
 #include "daemon/link/link_internal.h"
-#include "daemon/link/vchan_transport.h"
+#include "daemon/link/vchan_carrier.h"
 #include "daemon/known/known.h"
 #include "daemon/hosts/hosts.h"
 #include "daemon/peers/peers.h"
@@ -343,7 +343,7 @@ static const struct hop_callbacks program_callbacks = {.control = no_control};
 static struct vchan *vchans;
 
 uint64_t busy_poll_ns;
-const struct transport_maker *transport_maker;
+const struct carrier_maker *carrier_maker;
 uint32_t channels_max = CHANNELS_MAX;
 
 void start_links(struct scene *scene)
@@ -358,7 +358,7 @@ void start_links(struct scene *scene)
 		.channels_max = channels_max,
 		.relays = true,
 		.busy_poll_ns = busy_poll_ns,
-		.maker = transport_maker,
+		.maker = carrier_maker,
 		.ring_size = 65536,
 		.max_ring_size = 1u << 20,
 		.min_ring_size = 4096,
@@ -406,7 +406,7 @@ void scene_stop(struct scene *scene)
 	/* Every session that began has ended. */
 	assert_int_equal(scene->ups, scene->downs);
 	busy_poll_ns = yield_takes_ms = 0;
-	transport_maker = NULL;
+	carrier_maker = NULL;
 	channels_max = CHANNELS_MAX;
 	guarded = maps = false;
 }
@@ -541,14 +541,14 @@ void bring_vchan(struct scene *scene)
 {
 	struct peer *peer = &scene->peer;
 	uint32_t domid = peer->domid;
-	struct link_transport transport;
+	struct carrier carrier;
 
 	*peer = (struct peer){.domid = domid};
 	peer->vchan = make_vchan(VCHAN_CONNECTED, &peer->out, &peer->in);
 	peer->vchan->size = scene->next_rings;
 	scene->is_connected = true;
-	transport = vchan_transport(peer->vchan);
-	links_connected(scene->links, peer_of(scene), &transport);
+	carrier = vchan_carrier(peer->vchan);
+	links_connected(scene->links, peer_of(scene), &carrier);
 }
 
 void connect_peer(struct scene *scene)

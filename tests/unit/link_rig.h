@@ -106,7 +106,7 @@ void on_pong(void *userdata, uint32_t request, int64_t result);
 
 /* For the scene that is started next. */
 extern uint64_t busy_poll_ns;
-extern const struct transport_maker *transport_maker;
+extern const struct carrier_maker *carrier_maker;
 extern uint32_t channels_max;
 
 /* The peer is this domain, or domain 7. */

@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "daemon/link/vchan_transport.h"
+#include "daemon/link/vchan_carrier.h"
 
 struct other other;
 
@@ -14,8 +14,8 @@ static void make_other(bool is_mapped)
 	other.vchan->is_mapped = is_mapped;
 }
 
-static int grant(void *userdata, uint32_t domid, uint32_t ring_size, struct link_transport *made,
-		 struct transport_place *place)
+static int grant(void *userdata, uint32_t domid, uint32_t ring_size, struct carrier *made,
+		 struct carrier_place *place)
 {
 	assert_int_equal(domid, 7);
 	if (other.free_size && ring_size > other.free_size)
@@ -23,13 +23,12 @@ static int grant(void *userdata, uint32_t domid, uint32_t ring_size, struct link
 	other.size = ring_size;
 	other.grants++;
 	make_other(false);
-	*made = vchan_transport(other.vchan);
-	*place = (struct transport_place){RING_REF, PORT};
+	*made = vchan_carrier(other.vchan);
+	*place = (struct carrier_place){RING_REF, PORT};
 	return 0;
 }
 
-static int map(void *userdata, uint32_t domid, const struct transport_place *place,
-	       struct link_transport *made)
+static int map(void *userdata, uint32_t domid, const struct carrier_place *place, struct carrier *made)
 {
 	assert_int_equal(domid, 7);
 	assert_true(place->ring_ref == RING_REF && place->port == PORT);
@@ -37,7 +36,7 @@ static int map(void *userdata, uint32_t domid, const struct transport_place *pla
 		return other.map_error;
 	other.maps++;
 	make_other(true);
-	*made = vchan_transport(other.vchan);
+	*made = vchan_carrier(other.vchan);
 	return 0;
 }
 
@@ -46,12 +45,12 @@ static uint32_t pages_limit(void *userdata)
 	return other.pages_limit;
 }
 
-const struct transport_maker maker = {.grant = grant, .map = map, .pages_limit = pages_limit};
+const struct carrier_maker maker = {.grant = grant, .map = map, .pages_limit = pages_limit};
 
 void start_to_move(struct scene *scene)
 {
 	memset(&other, 0, sizeof(other));
-	transport_maker = &maker;
+	carrier_maker = &maker;
 	scene_start(scene);
 }
 

@@ -24,7 +24,7 @@ struct other {
 	struct ring_reader in;
 };
 extern struct other other;
-extern const struct transport_maker maker; /* of it */
+extern const struct carrier_maker maker; /* of it */
 
 struct link *link_of(struct scene *scene);
 void start_to_move(struct scene *scene);

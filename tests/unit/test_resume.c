@@ -34,7 +34,7 @@ struct end {
 	bool closed, kicked;
 	bool dead;	     /* its event channel is lost: it can't notify, and hears nothing */
 	uint32_t deaf_until; /* by rig.settled: it hears nothing before, so that the ring to it fills */
-	transport_event_fn event;
+	carrier_event_fn event;
 	void *userdata;
 };
 
@@ -49,18 +49,18 @@ struct pair {
 	struct pair *next;
 };
 
-static void rings_of(void *carrier, struct ring_view *in, struct ring_view *out)
+static void rings_of(void *self, struct ring_view *in, struct ring_view *out)
 {
-	struct end *end = carrier;
+	struct end *end = self;
 	struct rig_words *ours = &end->pair->rings[end->side], *theirs = &end->pair->rings[1 - end->side];
 
 	*in = ring_words_view(&theirs->words, theirs->data, end->pair->size);
 	*out = ring_words_view(&ours->words, ours->data, end->pair->size);
 }
 
-static void hear(void *carrier, transport_event_fn event, void *userdata)
+static void hear(void *self, carrier_event_fn event, void *userdata)
 {
-	struct end *end = carrier;
+	struct end *end = self;
 
 	end->event = event;
 	end->userdata = userdata;
@@ -71,9 +71,9 @@ static struct end *other_end(struct end *end)
 	return &end->pair->ends[1 - end->side];
 }
 
-static int notify(void *carrier)
+static int notify(void *self)
 {
-	struct end *end = carrier;
+	struct end *end = self;
 
 	if (end->dead)
 		return -EINVAL;
@@ -81,16 +81,16 @@ static int notify(void *carrier)
 	return 0;
 }
 
-static enum transport_state state_of(void *carrier)
+static enum carrier_state state_of(void *self)
 {
-	if (((struct end *)carrier)->pair->offered)
-		return TRANSPORT_WAITING;
-	return other_end(carrier)->closed ? TRANSPORT_LEFT : TRANSPORT_OPEN;
+	if (((struct end *)self)->pair->offered)
+		return CARRIER_WAITING;
+	return other_end(self)->closed ? CARRIER_LEFT : CARRIER_OPEN;
 }
 
-static void close_end(void *carrier, bool to_resume)
+static void close_end(void *self, bool to_resume)
 {
-	struct end *end = carrier;
+	struct end *end = self;
 
 	assert_false(end->closed);
 	end->closed = true;
@@ -98,17 +98,17 @@ static void close_end(void *carrier, bool to_resume)
 	other_end(end)->kicked = true;
 }
 
-static bool is_granter(void *carrier)
+static bool is_granter(void *self)
 {
-	return ((struct end *)carrier)->side == 1; /* the higher domid */
+	return ((struct end *)self)->side == 1; /* the higher domid */
 }
 
-static uint32_t pages_of(void *carrier)
+static uint32_t pages_of(void *self)
 {
 	return 1;
 }
 
-static const struct transport_functions functions = {
+static const struct carrier_functions functions = {
 	.rings = rings_of,
 	.hear = hear,
 	.notify = notify,
@@ -258,19 +258,18 @@ static struct pair *make_pair(uint32_t size)
 }
 
 /* The granting end makes another pair, and the other one finds it. */
-static int grant(void *userdata, uint32_t domid, uint32_t ring_size, struct link_transport *made,
-		 struct transport_place *place)
+static int grant(void *userdata, uint32_t domid, uint32_t ring_size, struct carrier *made,
+		 struct carrier_place *place)
 {
 	struct pair *pair = make_pair(ring_size);
 
 	pair->offered = pair->ends[0].closed = true;
-	*made = (struct link_transport){&functions, &pair->ends[1]};
-	*place = (struct transport_place){.ring_ref = ++world.offers};
+	*made = (struct carrier){&functions, &pair->ends[1]};
+	*place = (struct carrier_place){.ring_ref = ++world.offers};
 	return 0;
 }
 
-static int map(void *userdata, uint32_t domid, const struct transport_place *place,
-	       struct link_transport *made)
+static int map(void *userdata, uint32_t domid, const struct carrier_place *place, struct carrier *made)
 {
 	struct pair *pair;
 
@@ -282,11 +281,11 @@ static int map(void *userdata, uint32_t domid, const struct transport_place *pla
 		return -ENOMEM;
 	pair->offered = pair->ends[0].closed = false;
 	pair->ends[1].kicked = true;
-	*made = (struct link_transport){&functions, &pair->ends[0]};
+	*made = (struct carrier){&functions, &pair->ends[0]};
 	return 0;
 }
 
-static const struct transport_maker maker = {.grant = grant, .map = map};
+static const struct carrier_maker maker = {.grant = grant, .map = map};
 
 /* At any moment: in the midst of everything. */
 static void offer_something(void)
@@ -323,9 +322,9 @@ static bool connect_both(void)
 	for (unsigned side = 0; side < SIDES; side++)
 		world.peers[side] = (struct peers){.side = side, .connected = true};
 	for (unsigned side = 0; side < SIDES; side++) {
-		struct link_transport transport = {&functions, &pair->ends[side]};
+		struct carrier carrier = {&functions, &pair->ends[side]};
 
-		links_connected(world.links[side], peer_domain(domid_of(1 - side)), &transport);
+		links_connected(world.links[side], peer_domain(domid_of(1 - side)), &carrier);
 	}
 	return true;
 }
@@ -414,16 +413,16 @@ static bool pass_time(void)
 
 		if (!link)
 			continue;
-		if (link->state == LINK_AWAY && !transport_is_there(&link->next) &&
-		    !world.peers[side].wanted && !world.peers[side].connected) {
+		if (link->state == LINK_AWAY && !carrier_is_there(&link->next) && !world.peers[side].wanted &&
+		    !world.peers[side].connected) {
 			event_active(link->again.timer, EV_TIMEOUT, 0);
 			event_base_loop(world.rig->base, EVLOOP_NONBLOCK);
 			any = true;
 		}
-		end = transport_is_there(&link->next) ? link->next.carrier : link->carrier.carrier;
-		if (transport_is_there(&link->move.to) && ((struct end *)link->move.to.carrier)->dead)
-			end = link->move.to.carrier;
-		if (end && end->dead && (transport_is_there(&link->next) || link->state == LINK_UP)) {
+		end = carrier_is_there(&link->next) ? link->next.self : link->carrier.self;
+		if (carrier_is_there(&link->move.to) && ((struct end *)link->move.to.self)->dead)
+			end = link->move.to.self;
+		if (end && end->dead && (carrier_is_there(&link->next) || link->state == LINK_UP)) {
 			links_lost(world.links[side], peer_domain(domid_of(1 - side)), false, "silence");
 			any = true;
 		}

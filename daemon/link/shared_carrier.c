@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "daemon/link/shared_transport.h"
+#include "daemon/link/shared_carrier.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -14,19 +14,19 @@
 #include "daemon/relay/program_socket.h"
 #include "wire/doorbell.h"
 
-struct carrier {
+struct shared_carrier {
 	struct relay *relay;
 	struct conversation_memory shared;
 	struct charge charge;
 	bool is_granter;
-	enum transport_state state;
+	enum carrier_state state;
 	struct call_history calls;
-	transport_event_fn event;
+	carrier_event_fn event;
 	void *userdata;
 	struct event *woken, *ended;
 };
 
-static void tell(struct carrier *carrier)
+static void tell(struct shared_carrier *carrier)
 {
 	if (carrier->event)
 		carrier->event(carrier->userdata);
@@ -41,7 +41,7 @@ static void on_woken(int fd, short what, void *userdata)
  * can't be. */
 static void on_ended(int fd, short what, void *userdata)
 {
-	struct carrier *carrier = userdata;
+	struct shared_carrier *carrier = userdata;
 	uint8_t byte;
 	struct iovec piece = {&byte, sizeof(byte)};
 	ssize_t size = program_socket_read(fd, &piece, 1);
@@ -49,37 +49,37 @@ static void on_ended(int fd, short what, void *userdata)
 	relay_spend(carrier->relay, carrier->charge.account, 2 * COST_SYSCALL);
 	if (size == -EAGAIN)
 		return;
-	carrier->state = size > 0 || size == -EBADMSG ? TRANSPORT_BROKEN : TRANSPORT_LEFT;
+	carrier->state = size > 0 || size == -EBADMSG ? CARRIER_BROKEN : CARRIER_LEFT;
 	event_del(carrier->ended);
 	event_del(carrier->woken);
 	tell(carrier);
 }
 
-/* --- as a transport --------------------------------------------------------------------------- */
+/* --- as a carrier --------------------------------------------------------------------------- */
 
-static void rings(void *carrier_, struct ring_view *in, struct ring_view *out)
+static void rings(void *self, struct ring_view *in, struct ring_view *out)
 {
-	struct carrier *carrier = carrier_;
+	struct shared_carrier *carrier = self;
 
 	*in = gateway_ring_view(carrier->shared.memory, GATEWAY_RING_IN);
 	*out = gateway_ring_view(carrier->shared.memory, GATEWAY_RING_OUT);
 	out->unaligned = 7; /* whole frames are processed */
 }
 
-static void hear(void *carrier_, transport_event_fn event, void *userdata)
+static void hear(void *self, carrier_event_fn event, void *userdata)
 {
-	struct carrier *carrier = carrier_;
+	struct shared_carrier *carrier = self;
 
 	carrier->event = event;
 	carrier->userdata = userdata;
 }
 
-static int notify(void *carrier_)
+static int notify(void *self)
 {
-	struct carrier *carrier = carrier_;
+	struct shared_carrier *carrier = self;
 	struct kernel_call call;
 
-	if (carrier->state != TRANSPORT_OPEN)
+	if (carrier->state != CARRIER_OPEN)
 		return 0;
 	call_begin(&call, &carrier->calls);
 	doorbell_ring(carrier->shared.wake_gateway); /* a gateway that has spoilt it isn't woken */
@@ -87,12 +87,12 @@ static int notify(void *carrier_)
 	return 0;
 }
 
-static enum transport_state state(void *carrier)
+static enum carrier_state state(void *self)
 {
-	return ((struct carrier *)carrier)->state;
+	return ((struct shared_carrier *)self)->state;
 }
 
-static void free_carrier(struct carrier *carrier)
+static void free_carrier(struct shared_carrier *carrier)
 {
 	free_event(carrier->woken);
 	free_event(carrier->ended);
@@ -103,26 +103,26 @@ static void free_carrier(struct carrier *carrier)
 
 /* What was written last, a GOODBYE perhaps, still goes: the gateway has the memory, and sees the end after
  * it. */
-static void close_carrier(void *carrier, bool to_resume)
+static void close_carrier(void *self, bool to_resume)
 {
-	notify(carrier);
-	free_carrier(carrier);
+	notify(self);
+	free_carrier(self);
 }
 
-static bool is_granter(void *carrier)
+static bool is_granter(void *self)
 {
-	return ((struct carrier *)carrier)->is_granter;
+	return ((struct shared_carrier *)self)->is_granter;
 }
 
-static uint32_t pages(void *carrier)
+static uint32_t pages(void *self)
 {
 	return 0;
 }
 
-int shared_transport_new(struct link_transport *transport, struct relay *relay,
-			 struct conversation_memory *memory, struct charge *charge, bool granter)
+int shared_carrier_new(struct carrier *made, struct relay *relay, struct conversation_memory *memory,
+		       struct charge *charge, bool granter)
 {
-	static const struct transport_functions functions = {
+	static const struct carrier_functions functions = {
 		.rings = rings,
 		.hear = hear,
 		.notify = notify,
@@ -131,7 +131,7 @@ int shared_transport_new(struct link_transport *transport, struct relay *relay,
 		.is_granter = is_granter,
 		.pages = pages,
 	};
-	struct carrier *carrier = calloc(1, sizeof(*carrier));
+	struct shared_carrier *carrier = calloc(1, sizeof(*carrier));
 
 	if (!carrier) {
 		conversation_memory_free(memory, relay, charge);
@@ -143,7 +143,7 @@ int shared_transport_new(struct link_transport *transport, struct relay *relay,
 	memory->memory = NULL;
 	charge_move(&carrier->charge, charge);
 	carrier->is_granter = granter;
-	carrier->state = TRANSPORT_OPEN;
+	carrier->state = CARRIER_OPEN;
 	carrier->woken = event_new(relay->base, carrier->shared.wake_daemon, EV_WRITE | EV_PERSIST | EV_ET,
 				   on_woken, carrier);
 	carrier->ended =
@@ -153,6 +153,6 @@ int shared_transport_new(struct link_transport *transport, struct relay *relay,
 		free_carrier(carrier);
 		return -ENOMEM;
 	}
-	*transport = (struct link_transport){&functions, carrier};
+	*made = (struct carrier){&functions, carrier};
 	return 0;
 }

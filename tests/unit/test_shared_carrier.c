@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Memory as a session's transport, whose other end is a gateway that does what it likes: it writes or
+ * Memory as a session's carrier, whose other end is a gateway that does what it likes: it writes or
  * doesn't, says what it has no business to say, sends descriptors, spoils what it shares, and goes at any
  * time.
  */
@@ -18,7 +18,7 @@
 
 #include "base/quota.h"
 #include "daemon/hosts/conversation_memory.h"
-#include "daemon/link/shared_transport.h"
+#include "daemon/link/shared_carrier.h"
 #include "daemon/relay/program_socket.h"
 #include "daemon/relay/hop.h"
 #include "tests/descriptors.h"
@@ -28,9 +28,9 @@
 
 #define ALARM_S 60
 
-/* A transport, with a hop and a gateway that are played here. */
+/* A carrier, with a hop and a gateway that are played here. */
 struct end {
-	struct link_transport transport;
+	struct carrier carrier;
 	struct ring_reader in;
 	struct ring_writer out;
 	unsigned events;
@@ -57,7 +57,7 @@ static void on_event(void *userdata)
 	struct end *end = userdata;
 
 	end->events++;
-	if (transport_state(&end->transport) == TRANSPORT_OPEN)
+	if (carrier_state(&end->carrier) == CARRIER_OPEN)
 		ring_reader_arm(&end->in, 1);
 }
 
@@ -108,13 +108,13 @@ static void open_end(struct scene *scene, struct end *end)
 	assert_int_equal(conversation_memory_make(&memory, &scene->relay, &charge, end->fds), 0);
 	end->fds[GATEWAY_FD_WAKE_DAEMON] = fcntl(memory.wake_daemon, F_DUPFD_CLOEXEC, 0);
 	end->fds[GATEWAY_FD_WAKE_GATEWAY] = fcntl(memory.wake_gateway, F_DUPFD_CLOEXEC, 0);
-	assert_int_equal(shared_transport_new(&end->transport, &scene->relay, &memory, &charge, true), 0);
+	assert_int_equal(shared_carrier_new(&end->carrier, &scene->relay, &memory, &charge, true), 0);
 	assert_null(memory.memory);
-	assert_int_equal(transport_state(&end->transport), TRANSPORT_OPEN);
-	transport_rings(&end->transport, &in, &out);
+	assert_int_equal(carrier_state(&end->carrier), CARRIER_OPEN);
+	carrier_rings(&end->carrier, &in, &out);
 	ring_reader_init(&end->in, &in, false);
 	ring_writer_init(&end->out, &out, false);
-	transport_hear(&end->transport, on_event, end);
+	carrier_hear(&end->carrier, on_event, end);
 	open_gateway(scene, end);
 	settle(scene);
 	end->events = end->rung = 0;
@@ -143,7 +143,7 @@ static void close_gateway(struct end *end)
 
 static void close_end(struct end *end)
 {
-	transport_end(&end->transport, false);
+	carrier_end(&end->carrier, false);
 	close_gateway(end);
 }
 
@@ -222,7 +222,7 @@ static uint32_t put_frame(struct end *end, uint32_t length)
 
 	ring_writer_put(&end->out, frame, size);
 	if (ring_writer_publish(&end->out))
-		assert_int_equal(transport_notify(&end->transport), 0);
+		assert_int_equal(carrier_notify(&end->carrier), 0);
 	return size;
 }
 
@@ -231,14 +231,14 @@ static int there(struct end *end)
 	return ring_reader_ready(&end->in, GATEWAY_RING_SIZE);
 }
 
-static void assert_state(struct scene *scene, enum transport_state state)
+static void assert_state(struct scene *scene, enum carrier_state state)
 {
 	settle(scene);
-	assert_int_equal(transport_state(&scene->end.transport), state);
+	assert_int_equal(carrier_state(&scene->end.carrier), state);
 }
 
 /* It has ended, and its hop has heard of that; whatever the gateway still does, nobody here is woken. */
-static void assert_over(struct scene *scene, enum transport_state state)
+static void assert_over(struct scene *scene, enum carrier_state state)
 {
 	struct end *end = &scene->end;
 	unsigned events;
@@ -251,8 +251,8 @@ static void assert_over(struct scene *scene, enum transport_state state)
 		(void)!send(end->fds[GATEWAY_FD_LIFE], "x", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 	settle(scene);
 	assert_int_equal(end->events, events);
-	assert_int_equal(transport_state(&end->transport), state);
-	assert_int_equal(transport_notify(&end->transport), 0);
+	assert_int_equal(carrier_state(&end->carrier), state);
+	assert_int_equal(carrier_notify(&end->carrier), 0);
 }
 
 /* --- the tests -------------------------------------------------------------------------------- */
@@ -284,7 +284,7 @@ TEST_AT_END(an_end_leaves_what_was_published, setup, teardown)
 			assert_int_equal(shutdown(end->fds[GATEWAY_FD_LIFE], SHUT_RDWR), 0);
 		else
 			close_life(end);
-		assert_over(scene, TRANSPORT_LEFT);
+		assert_over(scene, CARRIER_LEFT);
 		assert_int_equal(there(end), size);
 		/* Nothing is left that could wake us. */
 		assert_int_equal(event_base_get_num_events(scene->base, EVENT_BASE_COUNT_ADDED), idle - 2);
@@ -302,7 +302,7 @@ TEST_AT_END(what_is_said_on_the_socket_breaks_it, setup, teardown)
 		assert_int_equal(send(end->fds[GATEWAY_FD_LIFE], bytes, said, i == 3 ? MSG_OOB : 0), said);
 		if (i != 1)
 			close_life(end);
-		assert_over(scene, TRANSPORT_BROKEN);
+		assert_over(scene, CARRIER_BROKEN);
 		assert_int_equal(there(end), size);
 		reopen(scene);
 	}
@@ -320,7 +320,7 @@ TEST_AT_END(descriptors_are_the_end_and_closed_by_others, setup, teardown)
 		if (i == 1)
 			close_life(end);
 		if (i < 2)
-			assert_over(scene, TRANSPORT_BROKEN);
+			assert_over(scene, CARRIER_BROKEN);
 		assert_int_equal(there(end), size);
 		close_end(end);
 		while (account_usage(scene->account, QUOTA_DESCRIPTORS).used > 0)
@@ -348,10 +348,10 @@ TEST_AT_END(a_gateway_that_spoils_its_bell_makes_nobody_wait, setup, teardown)
 		for (int k = 0; k < 100; k++) {
 			ring_reader_arm(&end->leaving, GATEWAY_RING_SIZE);
 			put_frame(end, 8);
-			assert_int_equal(transport_notify(&end->transport), 0);
+			assert_int_equal(carrier_notify(&end->carrier), 0);
 		}
 		settle(scene);
-		assert_state(scene, TRANSPORT_OPEN);
+		assert_state(scene, CARRIER_OPEN);
 		reopen(scene);
 	}
 }
@@ -360,7 +360,7 @@ TEST_AT_END(a_gateway_that_spoils_its_bell_makes_nobody_wait, setup, teardown)
 TEST_AT_END(an_empty_bell_makes_nobody_wait, setup, teardown)
 {
 	struct conversation_memory memory;
-	struct link_transport transport;
+	struct carrier carrier;
 	struct charge charge;
 	int fds[GATEWAY_FDS], empty = eventfd(0, EFD_CLOEXEC | EFD_SEMAPHORE);
 
@@ -369,12 +369,12 @@ TEST_AT_END(an_empty_bell_makes_nobody_wait, setup, teardown)
 	assert_int_equal(dup3(empty, memory.wake_gateway, O_CLOEXEC), memory.wake_gateway);
 	assert_int_equal(dup3(empty, memory.wake_daemon, O_CLOEXEC), memory.wake_daemon);
 	close(empty);
-	assert_int_equal(shared_transport_new(&transport, &scene->relay, &memory, &charge, false), 0);
+	assert_int_equal(shared_carrier_new(&carrier, &scene->relay, &memory, &charge, false), 0);
 	settle(scene);
 	for (int i = 0; i < 100; i++)
-		assert_int_equal(transport_notify(&transport), 0);
-	assert_int_equal(transport_state(&transport), TRANSPORT_OPEN);
-	transport_end(&transport, false);
+		assert_int_equal(carrier_notify(&carrier), 0);
+	assert_int_equal(carrier_state(&carrier), CARRIER_OPEN);
+	carrier_end(&carrier, false);
 	close(fds[GATEWAY_FD_LIFE]);
 	close(fds[GATEWAY_FD_MEMORY]);
 }
@@ -428,7 +428,7 @@ TEST_AT_END(what_was_written_last_still_goes, setup, teardown)
 
 	settle(scene);
 	end->rung = 0;
-	transport_end(&end->transport, false);
+	carrier_end(&end->carrier, false);
 	settle(scene);
 	assert_int_equal(end->rung, 1); /* even if it hadn't asked */
 	assert_int_equal(recv(end->fds[GATEWAY_FD_LIFE], &byte, 1, MSG_DONTWAIT), 0);
