@@ -84,7 +84,8 @@ static bool has_only_streams(struct xenmsg *conn)
 	       !conn->inbox.held && !conn->want_space && conn->reconnect.state <= RECONNECT_UP;
 }
 
-static int process(struct xenmsg *conn)
+/* With `sleeps`, conn_sleep() comes next if nothing has happened, which asks for wake-ups. */
+static int process(struct xenmsg *conn, bool sleeps)
 {
 	int count = 0, r;
 
@@ -112,6 +113,8 @@ static int process(struct xenmsg *conn)
 			transport_poke(&conn->transport);
 			break;
 		}
+		if (sleeps && count == 0 && !conn->recv_waits && !incoming_is_ready(&conn->incoming))
+			return 0;
 		r = conn_arm(conn, true);
 	} while (r > 0);
 	conn_set_alarm(conn);
@@ -146,7 +149,7 @@ int xenmsg_process(struct xenmsg *conn)
 	if (!conn->dead)
 		while (conn_poll(conn, 0) == -EINTR)
 			;
-	return leave(conn, process(conn));
+	return leave(conn, process(conn, false));
 }
 
 static int wait_until(struct xenmsg *conn, int64_t deadline)
@@ -163,10 +166,15 @@ static int wait_until(struct xenmsg *conn, int64_t deadline)
 		/* A program that answers after this returns notifies the daemon once, of the answer and of
 		 * what was taken. If the program doesn't call again soon, the daemon looks by itself. */
 		conn->comes_back = true;
-		r = process(conn);
+		r = process(conn, true);
 		conn->comes_back = false;
-		if (r != 0 || __atomic_exchange_n(&conn->woken, false, __ATOMIC_ACQUIRE))
+		if (r != 0)
 			return r;
+		if (__atomic_exchange_n(&conn->woken, false, __ATOMIC_ACQUIRE)) {
+			if (!conn->opening.pending)
+				conn_remind(conn);
+			return 0;
+		}
 		r = conn_sleep(conn, deadline, true);
 		if (r == -EINTR || r == -ETIMEDOUT)
 			return r == -EINTR ? r : 0;
