@@ -20,7 +20,7 @@ import pytest
 from conftest import TIMEOUT, program
 from gateway_rig import Daemon, Gateway, Server, carries, connected, free_port, nats_server, pump, running, wait_for
 from gateway_rings import PIECE, RING
-from messaging import SOURCES, resident, stopped
+from messaging import SOURCES, is_sanitized, resident, stopped
 from nats_rig import Client, with_credentials, with_nkeys
 
 BYTES = random.Random(7).randbytes(24 << 20)
@@ -410,8 +410,8 @@ def test_junk_of_one_host_slows_no_round_trips_of_others(rig, junk):
         without, with_junk = zip(*((round_trip(elsewhere * 200), round_trip(junk * 200)) for _ in range(100)))
         return statistics.quantiles(with_junk, n=4)[0] / statistics.quantiles(without, n=4)[0]
 
-    # Chance alone (who is woken on which CPU) makes 2 of it now and then, but not each time.
-    assert any(ratio() < 2 for _ in range(20))
+    # Chance alone (who is woken on which CPU) makes 2 of it now and then, but not each time; a sanitizer makes junk dearer.
+    assert any(ratio() < (10 if is_sanitized() else 2) for _ in range(20))
     hostile.close()
 
 
