@@ -39,11 +39,9 @@ libdaemon_a_SOURCES = \
 	daemon/main/invariants.c daemon/main/invariants.h \
 	daemon/main/renewal.c daemon/main/renewal.h \
 	daemon/policy/denied.c daemon/policy/denied.h \
-	daemon/link/directory.c daemon/link/directory.h daemon/link/directory_internal.h \
-	daemon/link/directory_believe.c \
+	daemon/link/directory.c daemon/link/directory.h \
 	daemon/peers/names.c daemon/peers/names.h \
 	daemon/peers/given_tags.c daemon/peers/given_tags.h \
-	daemon/link/directory_serve.c \
 	daemon/peers/domains.c daemon/peers/domains.h \
 	daemon/peers/peers_forget.c daemon/peers/peers_forget.h \
 	daemon/relay/hop.c daemon/relay/hop.h daemon/relay/hop_internal.h daemon/relay/hop_life.h \
