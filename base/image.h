@@ -51,12 +51,12 @@ enum image_section_type {
 	/* daemon/hosts/hosts_image.c: the other hosts, and the gateway's connection */
 	IMAGE_HOSTS,
 	IMAGE_HOST_WATCH, /* daemon/local/host_watches_image.c: what one wants to hear of another host */
-	/* daemon/link/via_image.c: what waits for a link; they are numbered behind the rooms */
+	/* daemon/link/via.c: what waits for a link; they are numbered behind the rooms */
 	IMAGE_WAITING,
 	/* daemon/link/link_image.c: the session with a domain whose number isn't known since this domain was
 	 * restored; it has its number among those of IMAGE_LINK */
 	IMAGE_SOUGHT,
-	IMAGE_KNOWN,  /* daemon/known/known_image.c, daemon/link/link_info.c: of other domains */
+	IMAGE_KNOWN,  /* daemon/known/known_image.c, daemon/link/link_known.c: of other domains */
 	IMAGE_POLICY, /* daemon/policy/host_told.c: what domain 0 has told of the host's policy */
 	IMAGE_MEMORY, /* daemon/relay/memory_lives.c: memory that programs keep, and its payer */
 	IMAGE_TYPES

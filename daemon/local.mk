@@ -52,8 +52,8 @@ libdaemon_a_SOURCES = \
 	daemon/hosts/hosts.c daemon/hosts/hosts.h daemon/hosts/hosts_image.c daemon/hosts/hosts_internal.h \
 	daemon/link/shared_carrier.c daemon/link/shared_carrier.h \
 	daemon/link/asks.c daemon/link/asks.h daemon/link/asks_internal.h \
-	daemon/link/asks_here.c daemon/link/asks_out.c daemon/link/asks_status.c daemon/link/asks_taken.c \
-	daemon/link/via_hosts.c daemon/link/via_image.c daemon/link/via_internal.h daemon/link/via_pings.c daemon/link/via_why.c \
+	daemon/link/asks_here.c \
+	daemon/link/via_hosts.c daemon/link/via_internal.h \
 	daemon/relay/hop_output.c \
 	daemon/xen/keeper.c daemon/xen/keeper.h \
 	daemon/relay/latency.h \
@@ -70,12 +70,11 @@ libdaemon_a_SOURCES = \
 	daemon/link/links.c \
 	daemon/link/link_away.c \
 	daemon/link/link_move.c \
-	daemon/link/elastic.h daemon/link/link_elastic.c \
-	daemon/link/link_control.c daemon/link/link_heartbeat.c daemon/link/link_image.c daemon/link/link_info.c \
+	daemon/link/elastic.h \
+	daemon/link/link_control.c daemon/link/link_image.c \
 	daemon/link/link_known.c \
 	daemon/link/link_greet.c \
 	daemon/link/link_claim.c \
-	daemon/link/link_tags.c \
 	daemon/link/proof.c daemon/link/proof.h \
 	daemon/link/resume_step.c daemon/link/resume_step.h \
 	daemon/link/carrier.h \

@@ -3,22 +3,22 @@
 /* Questions that are answered here: each is a walk over names, in pieces, of which policy lets the asker be
  * told some; and telling it, in parts. */
 
-#include "daemon/link/asks_internal.h"
-
 #include <errno.h>
+#include <nettle/sha2.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include <event2/buffer.h>
 #include <event2/event.h>
-#include <nettle/sha2.h>
 
 #include "base/cost.h"
 #include "base/timer.h"
 #include "daemon/hosts/hosts.h"
-#include "daemon/link/link.h"
 #include "daemon/known/known.h"
+#include "daemon/link/asks_internal.h"
+#include "daemon/link/link.h"
 #include "daemon/peers/peers.h"
 #include "daemon/policy/access.h"
 #include "daemon/relay/hop.h"
@@ -27,10 +27,145 @@
 #define POLICY_UNITS  100u  /* to ask policy once */
 #define WALK_UNITS    2048u /* units of a turn */
 #define PARTS_AT_ONCE 8u
+#define ROOM_AT_ONCE  16384u /* by which the text grows where it is kept */
+
+/* --- a guest's status, for domain 0 ------------------------------------------------------------- */
+
+/* How a guest's daemon is, for domain 0: a text that is made in pieces, each sent before the next one is
+ * made; and there what has come of it, which is only kept: the asker reads it. */
+
+/* Begins, in a guest, to answer domain 0. 0, -EACCES, -ENOMEM. */
+static int ask_begin_status(struct ask *ask)
+{
+	struct asks *asks = ask->asks;
+	int r;
+
+	if (!asks->with.maker)
+		return -EACCES;
+	ask->pieces = evbuffer_new();
+	if (!ask->pieces)
+		return -ENOMEM;
+	r = asks->with.maker->begin(asks->userdata, &ask->from,
+				    ask->kind == ASK_TRACE ? ask->domain_name : NULL, ask->charge.account,
+				    &ask->made);
+	if (r < 0)
+		return r;
+	ask->state = ASK_TELLS;
+	task_due(&ask->task);
+	return 0;
+}
+
+void ask_end_status(struct ask *ask)
+{
+	if (ask->made)
+		ask->asks->with.maker->end(ask->made);
+	if (ask->pieces)
+		evbuffer_free(ask->pieces);
+	ask->made = NULL;
+	ask->pieces = NULL;
+}
+
+/* Makes a piece, if what is there doesn't fill a part and isn't the end. */
+static int make_more(struct ask *ask)
+{
+	struct asks *asks = ask->asks;
+	uint64_t units = 0;
+	int r;
+
+	if (ask->is_made || evbuffer_get_length(ask->pieces) > TOLD_PART)
+		return 0;
+	r = asks->with.maker->more(asks->userdata, ask->made, ask->pieces, &units);
+	relay_spend(asks->with.relay, ask->charge.account, units);
+	ask->is_made = r == 0;
+	return r < 0 ? r : 0;
+}
+
+/* Sends the next part. Returns 1: there is more, 0: it was the last one, or a negative errno: it wasn't
+ * sent. */
+static int send_text_part(struct ask *ask)
+{
+	uint8_t part[TOLD_PART];
+	ssize_t size = evbuffer_copyout(ask->pieces, part, sizeof(part));
+	bool last = ask->is_made && evbuffer_get_length(ask->pieces) <= sizeof(part);
+	struct frame_told told = {
+		.flags = TOLD_TEXT | (last ? 0 : TOLD_MORE),
+		.count = (uint32_t)size,
+		.at = part,
+		.end = part + size,
+		.domid = ask->asks->with.self->domid,
+	};
+	int r = size < 0 ? -ENOMEM : ask_send_told(ask, &told);
+
+	relay_spend(ask->asks->with.relay, ask->charge.account, COST_CONTROL + COST_BYTES(TOLD_PART_SIZE));
+	if (r < 0)
+		return r;
+	evbuffer_drain(ask->pieces, (size_t)size);
+	return !last;
+}
+
+/* Makes and sends a piece of the answer. */
+static void ask_tell_status(struct ask *ask)
+{
+	int r = make_more(ask);
+
+	if (r < 0) {
+		ask_end_status(ask);
+		ask_fail(ask, r);
+		return;
+	}
+	r = 1;
+	for (unsigned i = 0; i < PARTS_AT_ONCE && r > 0; i++) {
+		if (!ask->is_made && evbuffer_get_length(ask->pieces) <= TOLD_PART)
+			break; /* until more is made, in another turn */
+		r = send_text_part(ask);
+	}
+	if (r == -ENOBUFS || r == -ENOMEM)
+		timer_start(ask->asks->timer, GATHER_MS); /* it doesn't read, and is told later */
+	else if (r <= 0)
+		ask_free(ask);
+	else
+		task_due(&ask->task);
+}
+
+/* Returns how much of a text's memory is charged, in rooms. */
+static uint32_t rooms_of(const struct ask *ask)
+{
+	return (ask->size + ROOM_AT_ONCE - 1) / ROOM_AT_ONCE;
+}
+
+void ask_drop_text(struct ask *ask)
+{
+	charge_release(&ask->charge, QUOTA_BYTES, rooms_of(ask) * ROOM_AT_ONCE);
+	free(ask->text);
+	ask->text = NULL;
+}
+
+int ask_keep_text(struct ask *ask, const struct frame_told *part)
+{
+	uint32_t rooms = rooms_of(ask);
+	uint8_t *text = ask->text;
+	int r;
+
+	if (ask->size + part->count > rooms * ROOM_AT_ONCE) {
+		r = charge_add(&ask->charge, QUOTA_BYTES, ROOM_AT_ONCE);
+		if (r < 0)
+			return r;
+		text = realloc(ask->text, (size_t)(rooms + 1) * ROOM_AT_ONCE);
+		if (!text)
+			return -ENOMEM;
+		ask->text = text;
+	}
+	if (part->count)
+		memcpy(text + ask->size, part->at, part->count);
+	ask->size += part->count;
+	ask->count += part->count;
+	return 0;
+}
 
 /* --- walking ------------------------------------------------------------------------------------ */
 
-const char *ask_domain_name(const struct ask *ask)
+/* Returns the name of the asker's domain; NULL: it isn't known. */
+static const char *ask_domain_name(const struct ask *ask)
 {
 	return *ask->domain_name ? ask->domain_name : NULL;
 }
@@ -302,8 +437,180 @@ void ask_take_turn(struct task *task)
 		tell(ask);
 }
 
-void ask_answer_here(struct ask *ask)
+/* Begins to answer it here. */
+static void ask_answer_here(struct ask *ask)
 {
 	ask->state = ASK_WALKS;
 	task_due(&ask->task);
+}
+
+/* --- what peers ask ----------------------------------------------------------------------------- */
+
+/* What peers ask: another host in domain 0, a domain of this host there, and domain 0 in any other one. Some
+ * is answered here, the rest is led on. */
+
+static void copy_name(char *to, size_t room, struct frame_text text)
+{
+	if (text.size && text.size < room && domain_name_is_valid(text.data, text.size))
+		memcpy(to, text.data, text.size);
+}
+
+/* Takes, in domain 0, what another host asks. */
+static int take_from_host(struct ask *ask, const struct frame_open *about)
+{
+	struct asks *asks = ask->asks;
+	char domain[DOMAIN_NAME_MAX + 1] = "";
+	uint32_t domid;
+
+	if (!domid_is_valid(about->identity.domid))
+		return -EPROTO;
+	snprintf(ask->host, sizeof(ask->host), "%s", hosts_name(asks->with.hosts, ask->key.peer.number));
+	copy_name(ask->domain_name, sizeof(ask->domain_name), about->domain_name);
+	if (ask->kind == ASK_HOSTS || ask_is_for_text(ask))
+		return -EINVAL;
+	if (ask->kind == ASK_DOMAINS) {
+		ask_answer_here(ask);
+		return 0;
+	}
+	copy_name(domain, sizeof(domain), about->name);
+	if (!*domain || !strcmp(domain, "self"))
+		return -EINVAL;
+	if (known_resolve(asks->with.known, domain, &domid) < 0)
+		return -EHOSTDOWN;
+	if (domid == 0) {
+		ask_answer_here(ask);
+		return 0;
+	}
+	if (access_relays_far(asks->with.access, ask->host, ask->from.domid, ask_domain_name(ask), domid) < 0)
+		return -EACCES;
+	ask->to = peer_domain(domid);
+	snprintf(ask->name, sizeof(ask->name), "%u", domid);
+	return asks->enabled ? ask_lead_on(ask) : -EHOSTUNREACH;
+}
+
+/* Takes, in domain 0, a domain's question which hosts there are. */
+static int take_about_hosts(struct ask *ask)
+{
+	if (!*hosts_own_name(ask->asks->with.hosts))
+		return -EHOSTUNREACH;
+	ask->known = 0; /* changes aren't told */
+	ask_answer_here(ask);
+	return 0;
+}
+
+/* Takes, in domain 0, what a domain of this host asks about another one. */
+static int take_from_domain(struct ask *ask, const struct frame_open *about)
+{
+	struct asks *asks = ask->asks;
+	struct address_parts parts = address_split_domain(about->name.data, about->name.size);
+	char host[HOST_NAME_SIZE] = "", domain[DOMAIN_NAME_MAX + 1] = "";
+
+	ask->from.domid = ask->key.peer.number;
+	if (ask->kind == ASK_HOSTS)
+		return take_about_hosts(ask);
+	if (ask_is_for_text(ask))
+		return -EACCES; /* domain 0 asks, and isn't asked */
+	if (!parts.host.data) { /* a host's name stands alone */
+		parts.host = parts.domain;
+		parts.domain = (struct address_part){NULL, 0};
+	}
+	if (!host_name_is_valid(parts.host.data, parts.host.size) ||
+	    !address_part_copy(parts.host, host, sizeof(host)))
+		return -EINVAL;
+	copy_name(domain, sizeof(domain), (struct frame_text){parts.domain.data, parts.domain.size});
+	if (!strcmp(host, hosts_own_name(asks->with.hosts)) ||
+	    (ask->kind == ASK_ENDPOINTS) != (*domain != '\0'))
+		return -EINVAL;
+	return ask_lead_out(ask, host, domain);
+}
+
+/* Whether the question's text names this domain. */
+static bool is_about_us(const struct ask *ask, const struct frame_open *about)
+{
+	uint32_t domid;
+
+	return domid_parse(about->name.data, about->name.size, &domid) &&
+	       domid == ask->asks->with.self->domid;
+}
+
+/* Takes, in another domain, what domain 0 asks itself. Who that is the hypervisor says: its domid is that of
+ * the link. */
+static int take_status(struct ask *ask, const struct frame_open *about)
+{
+	if (!is_about_us(ask, about))
+		return -EPROTO;
+	ask->from.domid = 0;
+	ask->known = 0; /* changes aren't told */
+	if (ask->kind == ASK_TRACE && (!about->domain_name.size || about->domain_name.size > DOMAIN_NAME_MAX))
+		return -EPROTO;
+	if (ask->kind == ASK_TRACE)
+		memcpy(ask->domain_name, about->domain_name.data, about->domain_name.size);
+	return ask_begin_status(ask);
+}
+
+/* Takes, in another domain, what domain 0 asks, or passes on from another host. */
+static int take_from_domain_0(struct ask *ask, const struct frame_open *about)
+{
+	struct asks *asks = ask->asks;
+
+	if (!peer_is_domain(ask->key.peer, 0))
+		return -EACCES;
+	if (ask_is_for_text(ask))
+		return take_status(ask, about);
+	if (!asks->enabled)
+		return -EACCES;
+	if (ask->kind != ASK_ENDPOINTS || !is_about_us(ask, about) ||
+	    !host_name_is_valid(about->host.data, about->host.size) || !domid_is_valid(about->identity.domid))
+		return -EPROTO;
+	memcpy(ask->host, about->host.data, about->host.size);
+	copy_name(ask->domain_name, sizeof(ask->domain_name), about->domain_name);
+	ask_answer_here(ask);
+	return 0;
+}
+
+/* Returns a reference to the account that pays: in a domain, that of the asker's host, not of domain 0, which
+ * alone is believed in that. NULL: there is none, or no memory. */
+static struct account *account_for(struct asks *asks, struct peer_id peer, const struct frame_open *about)
+{
+	struct quota *quota = asks->with.relay->quota;
+	char host[HOST_NAME_SIZE] = "";
+
+	if (!asks_in_domain_0(asks) && peer_is_domain(peer, 0) &&
+	    host_name_is_valid(about->host.data, about->host.size)) {
+		memcpy(host, about->host.data, about->host.size);
+		peer = peer_host(hosts_note(asks->with.hosts, host));
+	}
+	return quota && (peer.number || !peer_is_host(peer)) ? peer_account(quota, peer) : NULL;
+}
+
+void asks_take_ask(struct asks *asks, struct peer_id peer, const struct frame_ask *frame)
+{
+	const struct frame_open *about = &frame->about;
+	struct account *account = account_for(asks, peer, about);
+	struct ask *ask;
+	int r;
+
+	relay_spend(asks->with.relay, account, COST_OPEN);
+	r = asks->with.relay->quota && !account ? -ENOBUFS : ask_new(asks, account, &ask);
+	account_unref(account);
+	if (r < 0) {
+		const struct frame_told told = {.number = frame->number, .error = ENOBUFS};
+		uint8_t payload[TOLD_PART_SIZE];
+
+		/* If it fails, the peer takes nothing, or has gone. */
+		(void)links_send(asks->links, peer, FRAME_TOLD, payload, frame_told_encode(&told, payload));
+		return;
+	}
+	ask_set_key(ask, &(struct ask_key){.peer = peer, .number = frame->number});
+	ask->kind = (enum ask_kind)about->kind;
+	ask->known = frame->known;
+	ask->from = about->identity;
+	if (about->kind < ASK_DOMAINS || about->kind > ASK_TRACE)
+		r = -EINVAL;
+	else if (!asks_in_domain_0(asks))
+		r = take_from_domain_0(ask, about);
+	else
+		r = peer_is_host(peer) ? take_from_host(ask, about) : take_from_domain(ask, about);
+	if (r < 0)
+		ask_fail(ask, r == -EPROTO ? -EINVAL : r);
 }

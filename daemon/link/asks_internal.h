@@ -2,9 +2,8 @@
 #ifndef XENMSG_DAEMON_ASKS_INTERNAL_H
 #define XENMSG_DAEMON_ASKS_INTERNAL_H
 
-/* What the five parts of asks.h share: the questions' life (asks.c), their way to the next daemon and what it
- * answers (asks_out.c), what is answered here (asks_here.c; asks_status.c for the daemon's status), and what
- * peers ask (asks_taken.c). */
+/* What the two parts of asks.h share: the questions' life, their way to the next daemon and what it answers
+ * (asks.c); and what peers ask, and what is answered here (asks_here.c). */
 
 #include "base/quota.h"
 #include "base/self.h"
@@ -100,51 +99,30 @@ static inline bool asks_in_domain_0(const struct asks *asks)
 }
 
 /* --- asks.c */
-struct ask *asks_find(const struct asks *asks, uint32_t id);
 /* Lets it be found by this key, instead of another one. */
 void ask_set_key(struct ask *ask, const struct ask_key *key);
 /* Adds a question, at the cost of `account`. -ENOMEM, -ENOBUFS. */
 int ask_new(struct asks *asks, struct account *account, struct ask **ask);
 void ask_free(struct ask *ask);
-/* Lets the next daemon forget it. */
-void ask_withdraw(struct ask *ask);
 /* Lets whoever has asked be told a negative errno, in a turn of the asker's. */
 void ask_fail(struct ask *ask, int error);
-/* It is sent: the answer may take until its time is up. What is asked to hear of changes has no such time. */
-void asks_expect_answer(struct ask *ask);
-
-/* --- asks_out.c */
 /* Sends it to ask->to, or waits for the link. */
 int ask_lead_on(struct ask *ask);
 /* Leads it, in domain 0, to another host, if rules let the asker go there. */
 int ask_lead_out(struct ask *ask, const char *host, const char *domain);
-/* Takes a part of an answer. */
-void asks_take_told(struct asks *asks, struct peer_id peer, struct frame_told *told);
 
 /* --- asks_here.c */
-/* Begins to answer it here. */
-void ask_answer_here(struct ask *ask);
 /* Walks, or tells. */
 void ask_take_turn(struct task *task);
 /* Frees a program's question, and tells it: it may ask again. */
 void ask_tell_program(struct ask *ask, struct frame_told *told);
 /* Tells a part of what was asked for. -ENOBUFS, -ENOTCONN, ... */
 int ask_send_told(struct ask *ask, struct frame_told *told);
-/* Returns the name of the asker's domain; NULL: it isn't known. */
-const char *ask_domain_name(const struct ask *ask);
-
-/* --- asks_status.c */
-/* Begins, in a guest, to answer domain 0. 0, -EACCES, -ENOMEM. */
-int ask_begin_status(struct ask *ask);
-/* Makes and sends a piece of the answer. */
-void ask_tell_status(struct ask *ask);
 void ask_end_status(struct ask *ask);
 /* Forgets what has come of a text, and lets it cost nothing. */
 void ask_drop_text(struct ask *ask);
 /* Adds a part of such an answer to what has come, at the cost of the asker. */
 int ask_keep_text(struct ask *ask, const struct frame_told *part);
-
-/* --- asks_taken.c */
 void asks_take_ask(struct asks *asks, struct peer_id peer, const struct frame_ask *frame);
 
 #endif

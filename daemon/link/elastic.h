@@ -13,7 +13,7 @@
  *
  * What lies between much and little changes nothing, and it takes longer to become quiet than busy, so that
  * links don't go back and forth. This is pure arithmetic: the caller looks, and moves the link
- * (link_elastic.c).
+ * (link_move.c).
  */
 
 #include <stdbool.h>

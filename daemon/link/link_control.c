@@ -4,9 +4,16 @@
 
 #include <errno.h>
 
+#include "base/clock.h"
 #include "base/cost.h"
+#include "base/self.h"
 #include "daemon/link/link_internal.h"
 #include "daemon/relay/channel.h"
+#include "daemon/relay/hop.h"
+#include "wire/frame.h"
+
+/* A question (5.11), which has no channel, may be under way for so long. */
+#define LATELY_MS 1000
 
 static int take_goodbye(struct link *link, const struct frame_header *header, const uint8_t *payload)
 {
@@ -173,5 +180,172 @@ int link_on_control(void *owner, const struct frame_header *header, const uint8_
 			return -EPROTO;
 		link->acked_by_peer = number;
 		return 0;
+	}
+}
+
+/* --- the heartbeat ------------------------------------------------------------------------------ */
+
+/* What a link's time brings: pings, an answer that is missing, and that nobody uses it. */
+
+/* Whether to send a PING now. One serves both ends: who hears it lives, as does who hears the answer. So
+ * the lower domid sends one at each interval, as a hub does for all of its links at once, and the other end
+ * only if it has heard nothing for as long, or never how long an answer takes. */
+static bool is_ping_due(const struct link *link)
+{
+	const struct links_options *options = &link->links->options;
+
+	return link_is_lower(link) || !link->rtt_ns ||
+	       clock_ms_since(link->heard_ms) >= options->heartbeat_ms;
+}
+
+/* A peer that lives and answers no ping doesn't let those who wait for it, who may be others, wait for ever.
+ * One that is away may answer when it is back. */
+static void expire_pings(struct link *link)
+{
+	const struct links_options *options = &link->links->options;
+	/* The answer may lie there unread: then it has until the next time. */
+	uint64_t more_ms = link->state != LINK_UP     ? options->resume_for_ms
+			   : hop_has_input(link->hop) ? options->heartbeat_ms
+						      : 0,
+		 ns = (options->dead_after_ms + more_ms) * UINT64_C(1000000), now = clock_ns();
+
+	/* Nor could it come before the link was up (again). */
+	if (link->state == LINK_UP && clock_ms_since(link->carried_ms) < options->dead_after_ms)
+		return;
+	if (now > ns)
+		pings_expire(&link->pings, now - ns);
+}
+
+static bool carries_directory(const struct link *link)
+{
+	return !link_is_far(link) && (peer_is_domain(link->peer, 0) || link->links->options.self->domid == 0);
+}
+
+/* Whether it has been of no use for so long that it is closed. Not if something lies there unread, which may
+ * be an OPEN; nor if the peer has gone, which has its own end. */
+static bool is_idle(const struct link *link)
+{
+	uint32_t idle_close_ms = link->links->options.idle_close_ms;
+
+	return idle_close_ms && !carries_directory(link) && clock_ms_since(link->used_ms) >= idle_close_ms &&
+	       !hop_has_input(link->hop) && !hop_is_finishing(link->hop);
+}
+
+/* Closes it, but asks first whether the peer is about to use it (protocol.md 5.5). From then on nothing is
+ * said: so whoever says GOODBYE has heard all that the other end has said. False: the peer can't be asked
+ * now. */
+static bool close_idle(struct link *link)
+{
+	uint8_t payload[4];
+
+	if (link->move.state != MOVE_NOT ||
+	    !hop_fall_silent(link->hop, FRAME_IDLE, payload, frame_u32_encode(IDLE_ASKS, payload)))
+		return false;
+	link->asked_ms = clock_ms();
+	return true;
+}
+
+/* A peer that lives and doesn't answer doesn't let us be silent for ever. One that stood still, or is asked
+ * once more since the session was away, has its time. */
+static void look_at_answer(struct link *link)
+{
+	uint32_t patience_ms = 2 * link->links->options.dead_after_ms;
+
+	if (clock_ms_since(link->asked_ms) >= patience_ms &&
+	    clock_ms_since(link->carried_ms) >= patience_ms && !hop_has_input(link->hop))
+		hop_fail(link->hop, -EPROTO, "the peer doesn't say whether it is idle");
+}
+
+/* Whether something of this end is under way, or was a moment ago, or the link is never closed for this. */
+static bool is_in_use(const struct link *link)
+{
+	return link_is_wanted(link) || hop_has_unsent(link->hop) || link->move.state != MOVE_NOT ||
+	       carries_directory(link) || clock_ms_since(link->used_ms) < LATELY_MS;
+}
+
+int link_take_idle(struct link *link, const uint8_t *payload, uint32_t length)
+{
+	uint32_t what;
+	int r = frame_u32_decode(payload, length, &what);
+
+	if (link->state != LINK_UP)
+		return -EINVAL;
+	if (r < 0)
+		return r;
+	if (what == IDLE_ASKS && (hop_is_silent(link->hop) || !is_in_use(link))) {
+		/* If both have asked, each knows by this that the other one has. It isn't counted as
+		 * heard: if the vchan is left before GOODBYE is said, the next one brings it again. */
+		hop_fail(link->hop, -ECONNRESET, LINK_WAS_IDLE);
+		return -ECONNRESET;
+	} else if (what == IDLE_ASKS) {
+		uint8_t no[4];
+
+		return hop_answer(link->hop, FRAME_IDLE, 0, no, frame_u32_encode(IDLE_NO, no));
+	} else if (hop_is_silent(link->hop)) {
+		link->used_ms = clock_ms();
+		hop_speak(link->hop);
+		link_send_pings(link);
+	}
+	return 0;
+}
+
+static void beat(struct link *link)
+{
+	const struct links *links = link->links;
+	const struct links_options *options = &links->options;
+	struct peer_id peer = link->peer;
+
+	expire_pings(link);
+	if (link->state == LINK_AWAY)
+		link_look_at_attempt(link);
+	else if (link->state == LINK_GREETING)
+		link_look_at_greeting(link);
+	/* Once what it claims is proven, it is freed, and the session's has its number. */
+	if (link_find(links, peer) != link || link->state != LINK_UP)
+		return;
+	/* Look into the ring: a peer that was asked to notify us does it once, so after an event was lost no
+	 * other comes. And a peer whose frames lie there unread isn't dead: it was we who stood still. */
+	hop_look(link->hop);
+	link_look_at_move(link);
+	link->anews = 0;
+	if (link_is_wanted(link))
+		link->used_ms = clock_ms();
+	/* Nor is one that had nothing to say and wasn't asked: this may come late, and the last time was
+	 * early. */
+	if (clock_ms_since(link->heard_ms) >= options->dead_after_ms && !hop_has_input(link->hop) &&
+	    (link->pings.own_is_out || hop_is_silent(link->hop))) {
+		hop_fail(link->hop, -ETIMEDOUT, "nothing has come from it for %u s",
+			 options->dead_after_ms / 1000);
+		return;
+	}
+	if (hop_is_silent(link->hop)) {
+		look_at_answer(link);
+		return;
+	}
+	if (is_idle(link) && close_idle(link))
+		return;
+	if (is_ping_due(link) && pings_add(&link->pings, NULL, NULL, 0) == 0)
+		pings_send(&link->pings, link->hop);
+}
+
+/* Returns whether what is remembered of a lost link is old enough to be dropped. */
+static bool is_forgotten(const struct link *link)
+{
+	return link->state == LINK_IDLE && !link_is_wanted(link) &&
+	       clock_ms_since(link->used_ms) >= link->links->options.dead_after_ms;
+}
+
+void link_on_heartbeat(int fd, short what, void *userdata)
+{
+	struct links *links = userdata;
+	struct link *link, *next;
+
+	if (links->is_held)
+		return;
+	HASH_ITER(hh, links->links, link, next) {
+		if (is_forgotten(link) && !links_is_there(links, link->peer))
+			link_free(link);
+		else
+			beat(link);
 	}
 }

@@ -4,10 +4,11 @@
 
 /*
  * What the parts of a link share: links.c has all links, and their lives; link.c has one's session, and is
- * the owner of its hop; link_away.c has what becomes of its session while no vchan carries it, link_move.c
- * lets it go on over another one while it is used, link_elastic.c decides when, link_control.c takes what the
- * peer says about it, link_heartbeat.c asks whether the peer lives, link_known.c has by what its domain is
- * known while it is away, link_image.c hands it over to the next daemon, and link_info.c tells of it.
+ * the owner of its hop; link_greet.c begins one, or goes on with one; link_claim.c finds whose that is;
+ * link_away.c has what becomes of its session while no vchan carries it, link_move.c decides when it goes on
+ * over another one while it is used, and lets it; link_control.c takes what the peer says about it, and asks
+ * whether the peer lives, link_known.c has by what its domain is known while it is away, and tells of links;
+ * link_image.c hands it over to the next daemon.
  */
 
 #include <stdbool.h>
@@ -254,7 +255,7 @@ void link_free(struct link *link);
 /* As the owner of the hop, a frame that belongs to no channel: see hop.h. */
 int link_on_control(void *owner, const struct frame_header *header, const uint8_t *payload);
 
-/* --- link_heartbeat.c */
+/* --- link_control.c: the heartbeat */
 /* Takes IDLE. */
 int link_take_idle(struct link *link, const uint8_t *payload, uint32_t length);
 /* The timer of all links at once, so that an idle daemon wakes up once an interval. */
@@ -299,7 +300,7 @@ void link_look_at_move(struct link *link);
 /* Closes the other vchan, if there is one. */
 void link_drop_move(struct link *link, bool to_resume);
 
-/* --- link_elastic.c */
+/* --- link_move.c: when to move */
 /* Looks at once in a while whether links should grow or shrink, from now on. -ENOMEM. */
 int links_elastic_start(struct links *links);
 /* The link has carried something. */
@@ -345,7 +346,7 @@ void link_hear_greeting(struct link *link);
 /* Ends it with a GOODBYE: `error` is negative, -ECONNRESET for what is nobody's fault. */
 void link_stop_greeting(struct link *link, int error, const char *why);
 
-/* --- link_tags.c */
+/* --- link_greet.c: tags */
 #define LINK_COST_HELLO 4000u /* units (turns.h), for both HELLOs: 16 keyed hashes of 100 bytes */
 /* What the two ends are to a proof or a tag, for an instance of the peer's. Nonces are those of the
  * attempt. */
@@ -418,7 +419,7 @@ void links_on_known(void *userdata, enum known_what what, uint32_t domid);
 /* Its domain had this number, until its session was resumed. */
 void link_note_former(struct link *link, uint32_t domid);
 
-/* --- link_info.c */
+/* --- link_known.c: what is told */
 /* Remembers the reason why a link couldn't be made. That a domain isn't there needs none. */
 void link_remember_failure(struct links *links, struct peer_id peer, const char *reason);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* Makes vchans for sessions that move to other rings. */
+/* Makes vchans for sessions that move to other rings; apart, since tests of links have no vchan.c. */
 
 #include "daemon/link/vchan_carrier.h"
 

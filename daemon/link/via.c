@@ -10,10 +10,12 @@
 #include <utlist.h>
 
 #include "base/cost.h"
+#include "base/image.h"
 #include "base/log.h"
 #include "base/quota.h"
 #include "base/self.h"
 #include "base/turns.h"
+#include "daemon/hosts/hosts.h"
 #include "daemon/link/link.h"
 #include "daemon/link/via_internal.h"
 #include "daemon/policy/access.h"
@@ -27,6 +29,198 @@
 #define LED_AT_ONCE   8u /* channels in one turn: each costs about as much as an OPEN */
 #define ENDED_AT_ONCE 64u
 #define ADDRESS_SIZE  80u /* of a domid, a colon and an endpoint */
+/* bytes for each ping that is relayed: as for a channel, so that no more of them end at once */
+#define PING_CHARGE CHANNEL_INITIAL_LIMIT
+
+/* --- why there is no way ------------------------------------------------------------------------ */
+
+/* Why there is no link between two domains, and nobody relays: what programs are told, and the log. */
+
+/* Whether domain 0 could relay to this domain: none does for domain 0 itself, or on the way there. */
+static bool via_is_for_domain_0(const struct via *via, uint32_t domid)
+{
+	return !via_in_domain_0(via) && domid != 0;
+}
+
+static const char *what_is_missing(const struct via *via, uint32_t domid, int error)
+{
+	if (!via_is_for_domain_0(via, domid))
+		return "and nobody relays between these two";
+	if (!via->enabled)
+		return "and relay = no is set here";
+	if (error == -EHOSTDOWN)
+		return "and no xenmsgd runs in domain 0 that would relay";
+	if (error == -EOPNOTSUPP)
+		return "and xenmsgd in domain 0 has relay = no";
+	return "and domain 0, which would relay, can't be reached, as 'xenmsg doctor 0' explains";
+}
+
+/* Remembers for the programs of a guest why there is no link with this domain, and what follows. */
+static void explain_here(struct via *via, uint32_t domid, const char *what_follows, const char *what_helps)
+{
+	char why[LINK_REASON_SIZE];
+
+	snprintf(why, sizeof(why),
+		 links_are_forbidden(via->links, domid)
+			 ? "Xen lets domain %u and domain %u share no memory (XSM), %s%.0s"
+			 : "neither domain %u nor domain %u may map the other's pages, %s%s",
+		 via->with.self->domid, domid, what_follows, what_helps);
+	links_explain(via->links, peer_domain(domid), why);
+}
+
+/* Tells why no channel of domain `source` gets to this domain: to our programs, or, if it isn't they that
+ * ask, to the log. Returns the negative errno for the opener. */
+static int via_explain(struct via *via, uint32_t domid, uint32_t source, int error)
+{
+	bool is_ours = source == via->with.self->domid;
+
+	if (error == -ENOBUFS || error == -ENOMEM || (error == -EHOSTDOWN && !is_ours))
+		return error;
+	if (!is_ours)
+		log_limited(LOG_UNREACHABLE, LOG_BY_DOMAIN(source), LOG_LEVEL_WARNING,
+			    "domain %u: nothing is relayed to it for domain %u: %s", domid, source,
+			    error == -EOPNOTSUPP ? "its xenmsgd has relay = no, and takes nothing relayed"
+						 : "there is no link with it");
+	else
+		explain_here(via, domid, what_is_missing(via, domid, error),
+			     ": set map = yes under [links] in one of the two");
+	return -EHOSTUNREACH;
+}
+
+/* Does it for a channel that waits. */
+static int via_explain_channel(struct via *via, const struct channel *channel, int error)
+{
+	if (origin_is_far(channel))
+		return error == -EOPNOTSUPP ? -EHOSTUNREACH : error;
+	return via_explain(via, via_destination(channel), channel->identity.domid, error);
+}
+
+/* Remembers, for programs here, how something gets to the domain (`r`: 0), or why it doesn't. Returns what
+ * the program is told: 0 or a negative errno. */
+static int via_lead_result(struct via *via, uint32_t domid, int r)
+{
+	if (r < 0)
+		return via_explain(via, domid, via->with.self->domid, r);
+	/* It may not be known yet whether it does. */
+	explain_here(via, domid, "so domain 0 relays; where that fails, the log of its xenmsgd says why",
+		     ", or set map = yes under [links] in one of the two");
+	return 0;
+}
+
+/* --- pings -------------------------------------------------------------------------------------- */
+
+/* Pings that domain 0 relays. */
+
+struct relayed_ping {
+	struct via *via;
+	struct peer_id source;
+	uint64_t token; /* by which the source knows it */
+	struct charge charge;
+	struct relayed_ping *prev, *next;
+};
+
+int via_ping(struct via *via, uint32_t domid, struct account *account, ping_fn done, void *userdata,
+	     uint32_t request)
+{
+	const struct frame_ping_relayed what = {.number = domid};
+	int r = -EHOSTUNREACH;
+
+	if (via->enabled && via_is_for_domain_0(via, domid))
+		r = links_ping_relayed(via->links, peer_domain(0), &what, account, done, userdata, request);
+	return via_lead_result(via, domid, r);
+}
+
+static void answer_ping(struct via *via, struct peer_id source, uint64_t token, int result)
+{
+	const struct frame_ping_relayed pong = {.token = token, .number = (uint32_t)-result};
+	uint8_t payload[FRAME_PING_RELAYED_SIZE];
+
+	/* If it fails, its session has ended, and with it the source's ping; or it takes nothing. */
+	(void)links_send(via->links, source, FRAME_PONG, payload, frame_ping_relayed_encode(&pong, payload));
+}
+
+static void free_ping(struct relayed_ping *ping)
+{
+	DL_DELETE(ping->via->pings, ping);
+	charge_end(&ping->charge);
+	free(ping);
+}
+
+static void on_relayed_pong(void *userdata, uint32_t request, int64_t result)
+{
+	struct relayed_ping *ping = userdata;
+
+	relay_spend(ping->via->with.relay, ping->charge.account, COST_CONTROL);
+	answer_ping(ping->via, ping->source, ping->token, result < 0 ? (int)result : 0);
+	free_ping(ping);
+}
+
+/* Pings what another domain of this host means. */
+static int ping_for(struct via *via, uint32_t source, uint32_t domid, struct account *account,
+		    struct relayed_ping *ping)
+{
+	const struct frame_identity from = {.domid = source};
+	int r;
+
+	if (domid == 0 || domid == source || !domid_is_valid(domid))
+		return -EINVAL;
+	r = access_still_relayed(via->with.access, &from, domid, NULL);
+	return r < 0 ? r : links_ping(via->links, peer_domain(domid), account, on_relayed_pong, ping, 0);
+}
+
+static int relay_ping(struct via *via, struct peer_id source, const struct frame_ping_relayed *asked,
+		      struct account *account)
+{
+	struct relayed_ping *ping = calloc(1, sizeof(*ping));
+	int r;
+
+	if (!ping)
+		return -ENOBUFS;
+	ping->via = via;
+	ping->source = source;
+	ping->token = asked->token;
+	DL_APPEND(via->pings, ping);
+	charge_init(&ping->charge, account);
+	r = charge_add(&ping->charge, QUOTA_BYTES, PING_CHARGE);
+	if (r == 0 && asked->domain.size)
+		r = via_ping_far(via, source, asked, account, on_relayed_pong, ping);
+	else if (r == 0)
+		r = ping_for(via, source.number, asked->number, account, ping);
+	if (r < 0)
+		free_ping(ping);
+	return r == -ENOMEM ? -ENOBUFS : r == -ENOLINK ? -EHOSTUNREACH : r;
+}
+
+void via_take_ping(struct via *via, struct peer_id source, const struct frame_ping_relayed *ping)
+{
+	struct quota *quota = via->with.relay->quota;
+	struct account *account = quota ? peer_account(quota, source) : NULL;
+	int r = relay_ping(via, source, ping, account);
+
+	relay_spend(via->with.relay, account, COST_OPEN);
+	if (r < 0)
+		answer_ping(via, source, ping->token, r);
+	account_unref(account);
+}
+
+/* The source has another number. */
+static void via_pings_renumber(struct via *via, uint32_t from, uint32_t to)
+{
+	struct relayed_ping *ping;
+
+	DL_FOREACH(via->pings, ping)
+		if (peer_is_domain(ping->source, from))
+			ping->source.number = to;
+}
+
+/* The source has another number. */
+static void via_pings_free(struct via *via)
+{
+	while (via->pings) {
+		links_ping_cancel(via->links, via->pings);
+		free_ping(via->pings);
+	}
+}
 
 /* Splits the address of a relayed OPEN. -EINVAL: it isn't a domid and an endpoint. */
 static int split(const char *text, size_t size, uint32_t *domid, char endpoint[ENDPOINT_NAME_MAX + 1])
@@ -57,7 +251,8 @@ static int takes(const struct via *via, struct peer_id peer, const struct channe
 
 /* --- rooms -------------------------------------------------------------------------------------- */
 
-struct waiting_room *via_find_room(const struct via *via, struct peer_id peer)
+/* NULL: nothing waits there. */
+static struct waiting_room *via_find_room(const struct via *via, struct peer_id peer)
 {
 	struct waiting_room *room;
 
@@ -82,7 +277,8 @@ static void unlist_room(struct waiting_room *room)
 	HASH_DELETE(by_id, room->via->rooms_by_id, room);
 }
 
-void via_free_room(struct waiting_room *room)
+/* Frees one in which no channel is. */
+static void via_free_room(struct waiting_room *room)
 {
 	unlist_room(room);
 	task_cancel(&room->leading);
@@ -231,7 +427,8 @@ static void on_room_failed(void *owner, int error, const char *why)
 {
 }
 
-struct waiting_room *via_get_room(struct via *via, struct peer_id peer)
+/* Finds or makes one. NULL: no memory. */
+static struct waiting_room *via_get_room(struct via *via, struct peer_id peer)
 {
 	static const struct hop_callbacks callbacks = {.failed = on_room_failed};
 	struct waiting_room *room = via_find_room(via, peer);
@@ -540,4 +737,99 @@ void via_free(struct via *via)
 	HASH_ITER(hh, via->rooms, room, next)
 		via_free_room(room);
 	free(via);
+}
+
+/* --- in the image ------------------------------------------------------------------------------- */
+
+/* What waits for the HELLO of a daemon that is to take it, in the image that a daemon hands over
+ * (base/image.h). The next daemon wants the link anew. */
+
+void via_hand_over(struct via *via)
+{
+	struct waiting_room *room, *next;
+
+	links_ping_cancel(via->links, via);
+	HASH_ITER(hh, via->rooms, room, next) {
+		hop_set_image_number(&room->hop, room->peer.kind != PEER_NOBODYS ? 0 : HOP_NOT_IN_IMAGE);
+		room->asked = false;
+	}
+}
+
+void via_number_for_image(struct via *via, uint32_t first)
+{
+	struct waiting_room *room, *next;
+
+	HASH_ITER(hh, via->rooms, room, next)
+		if (hop_number_in_image(&room->hop) != HOP_NOT_IN_IMAGE)
+			hop_set_image_number(&room->hop, first++);
+}
+
+void via_write_image(struct via *via, struct image *image)
+{
+	struct waiting_room *room, *next;
+
+	HASH_ITER(hh, via->rooms, room, next) {
+		bool is_host = peer_is_host(room->peer);
+
+		if (hop_number_in_image(&room->hop) == HOP_NOT_IN_IMAGE)
+			continue;
+		image_section(image, IMAGE_WAITING);
+		image_bool(image, &is_host);
+		image_u32(image, &room->peer.number);
+		hop_inner_image(image, &room->hop);
+	}
+}
+
+void via_write_channels(struct via *via, struct image *image)
+{
+	struct waiting_room *room, *next;
+
+	HASH_ITER(hh, via->rooms, room, next)
+		if (hop_number_in_image(&room->hop) != HOP_NOT_IN_IMAGE)
+			hop_write_channels(image, &room->hop);
+}
+
+void via_read_room(struct via *via, struct image *image, struct image_hops *hops)
+{
+	struct waiting_room *room;
+	struct peer_id peer;
+	bool is_host;
+	uint32_t number;
+
+	image_bool(image, &is_host);
+	image_u32(image, &number);
+	peer = is_host ? peer_host(number) : peer_domain(number);
+	image_expect(image, (is_host ? *hosts_name(via->with.hosts, number) : domid_is_valid(number)) &&
+				    !via_find_room(via, peer));
+	if (image->error)
+		return;
+	room = via_get_room(via, peer);
+	if (!room) {
+		image_fail(image, -ENOMEM);
+		return;
+	}
+	hop_inner_image(image, &room->hop);
+	if (!image->error && image_hops_add(hops, &room->hop) < 0)
+		image_fail(image, -ENOMEM);
+	if (image->error)
+		via_free_room(room);
+}
+
+void via_go_on(struct via *via)
+{
+	struct waiting_room *room, *next;
+
+	HASH_ITER(hh, via->rooms, room, next)
+		if (!room->asked)
+			task_due(&room->leading);
+}
+
+void via_drop_image(struct via *via)
+{
+	struct waiting_room *room, *next;
+
+	HASH_ITER(hh, via->rooms, room, next) {
+		hop_reset_channels(&room->hop, ECONNRESET);
+		via_free_room(room);
+	}
 }

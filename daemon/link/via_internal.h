@@ -2,8 +2,7 @@
 #ifndef XENMSG_DAEMON_VIA_INTERNAL_H
 #define XENMSG_DAEMON_VIA_INTERNAL_H
 
-/* What channels between domains (via.c), why there is no way (via_why.c), channels to other
- * hosts (via_hosts.c) and pings (via_pings.c) share. */
+/* What channels between domains, and pings (via.c), and channels to other hosts (via_hosts.c) share. */
 
 #include "base/self.h"
 #include "base/turns.h"
@@ -50,30 +49,6 @@ int via_send(struct via *via, struct channel *channel, struct peer_id peer, cons
 int via_charge(struct via *via, struct channel *channel, struct peer_id peer);
 /* Gets the domain that a channel within this host leads to. */
 uint32_t via_destination(const struct channel *channel);
-
-/* NULL: nothing waits there. */
-struct waiting_room *via_find_room(const struct via *via, struct peer_id peer);
-/* Finds or makes one. NULL: no memory. */
-struct waiting_room *via_get_room(struct via *via, struct peer_id peer);
-/* Frees one in which no channel is. */
-void via_free_room(struct waiting_room *room);
-
-/* --- via_why.c */
-/* Whether domain 0 could relay to this domain: none does for domain 0 itself, or on the way there. */
-bool via_is_for_domain_0(const struct via *via, uint32_t domid);
-/* Tells why no channel of domain `source` gets to this domain: to our programs, or, if it isn't they that
- * ask, to the log. Returns the negative errno for the opener. */
-int via_explain(struct via *via, uint32_t domid, uint32_t source, int error);
-/* Does it for a channel that waits. */
-int via_explain_channel(struct via *via, const struct channel *channel, int error);
-/* Remembers, for programs here, how something gets to the domain (`r`: 0), or why it doesn't. Returns what
- * the program is told: 0 or a negative errno. */
-int via_lead_result(struct via *via, uint32_t domid, int r);
-
-/* --- via_pings.c */
-/* The source has another number. */
-void via_pings_renumber(struct via *via, uint32_t from, uint32_t to);
-void via_pings_free(struct via *via);
 
 /* --- via_hosts.c */
 /* Whether an OPEN of a domain is from or to another host. */
