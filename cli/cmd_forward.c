@@ -811,11 +811,24 @@ static int listen_in_session(struct forward *forward)
 		     : 0;
 }
 
+static int refuse_circle(const struct forward *forward)
+{
+	return cli_usage("forward",
+			 "TARGET '%s': that is SOURCE, and each connection would open the next one",
+			 forward->target.place.text);
+}
+
 static int listen_xen(struct forward *forward)
 {
+	char domid[16];
 	int r = forward_open_session(forward);
 
-	return r < 0 ? cli_no_session(forward->cli, r) : listen_in_session(forward);
+	if (r < 0)
+		return cli_no_session(forward->cli, r);
+	snprintf(domid, sizeof(domid), "%u", xenmsg_domid(forward->conn));
+	if (place_leads_to(&forward->target.place, &forward->source.place, domid))
+		return refuse_circle(forward);
+	return listen_in_session(forward);
 }
 
 /* Listens at the next daemon, if it is there by now. What it refuses ends the command. */
@@ -921,10 +934,8 @@ int cmd_forward(struct cli *cli, int argc, char **argv)
 	why = place_parse(&forward.target.place, argv[optind + 1], false);
 	if (!why && place_is_port_0(&forward.target.place))
 		why = "nothing listens on port 0";
-	if (!why && (!strcmp(argv[optind], argv[optind + 1]) ||
-		     (!strncmp(argv[optind], "xen:", 4) && !strncmp(argv[optind + 1], "xen:self:", 9) &&
-		      !strcmp(argv[optind] + 4, argv[optind + 1] + 9))))
-		why = "that is SOURCE, and each connection would open the next one";
+	if (!why && place_leads_to(&forward.target.place, &forward.source.place, NULL))
+		return refuse_circle(&forward);
 	if (why)
 		return cli_usage("forward", "TARGET '%s': %s", argv[optind + 1], why);
 	forward.code = start(&forward);

@@ -55,6 +55,22 @@ void place_free(struct place *place)
 	tcp_place_free(&place->tcp);
 }
 
+bool place_leads_to(const struct place *target, const struct place *source, const char *domid)
+{
+	struct address address;
+
+	if (target->kind != source->kind)
+		return false;
+	if (target->kind == PLACE_TCP)
+		return !strcmp(target->tcp.host, source->tcp.host) &&
+		       !strcmp(target->tcp.port, source->tcp.port);
+	if (target->kind == PLACE_UNIX)
+		return !strcmp(target->path, source->path);
+	return address_parse(target->path, strlen(target->path), &address, NULL) == 0 && !*address.host &&
+	       !strcmp(address.endpoint, source->path) &&
+	       (!strcmp(address.domain, "self") || (domid && !strcmp(address.domain, domid)));
+}
+
 const char *place_why_not(const struct place *place, int error)
 {
 	if (error == PLACE_NO_HOST)

@@ -465,7 +465,7 @@ WRONG = (
     ["recv"], ["recv", "--jobs", "2", "a"], ["recv", "--jobs", "2", "--confirm", "--exec", "x", "a"], ["recv", "a.b"], ["recv", ""],
     ["recv", "x" * 64], ["recv", "a", "b", "a"], ["recv", "a", "b:c"], ["subscribe", "self:a", "self:a"],
     ["recv", "--count", "0", "a"], ["recv", "--count", "-1", "a"], ["recv", "--json", "--raw", "a"], ["recv", "--confirm", "a"], ["send", "self:x", "--file", ""], ["recv", "--exec", "", "a"], ["listen", "a", "--"], ["listen", "--run", "a", "--"], ["nonsense"],
-    ["forward", "xen:a", "xen:self:a"], [])
+    ["forward", "xen:a", "xen:self:a"], ["forward", "xen:a", "xen:1:a"], ["forward", "tcp:localhost:9", "tcp:[localhost]:9"], [])
 
 
 def test_wrong_usage_is_one_line_that_points_to_help(one):
