@@ -158,7 +158,7 @@ static const char *why_no_hosts(int error)
 	case EHOSTDOWN:
 		return "no xenmsgd runs in domain 0, which knows the hosts";
 	case EHOSTUNREACH:
-		return "nothing leads out of this host, as domain 0 says, which needs name under [hosts] in xenmsgd.conf(5), "
+		return "no other host can be reached from this one: domain 0 needs name under [hosts] in xenmsgd.conf(5), "
 		       "and a gateway";
 	default:
 		return asks_why_not(ASK_DOMAINS, error);
