@@ -590,17 +590,15 @@ static void check_time(struct doctor *doctor, struct json_object *status)
 		struct json_object *account = json_object_array_get_idx(accounts, i),
 				   *time = at(account, "time");
 		bool is_uid = !strcmp(text_or(account, "kind", ""), "uid");
+		char who[80];
 
+		account_text(account, who, sizeof(who));
 		if (rests_again_and_again(status, time))
 			warned(doctor, "time",
 			       is_uid ? "end its programs, or mend them: something watches their sockets, doorbells or streams thousands of times (epoll)"
 				      : "see that domain's programs, and those here that accept its streams",
-			       "%s %s had to rest %s times%s, since calls into the kernel for it took too long",
-			       at(account, "host") ? "host"
-			       : is_uid		   ? "uid"
-						   : "domain",
-			       text_or(account, at(account, "host") ? "host" : "id", ""),
-			       text_or(time, "rests", ""),
+			       "%s had to rest %s times%s, since calls into the kernel for it took too long",
+			       who, text_or(time, "rests", ""),
 			       json_object_get_boolean(at(time, "resting")) ? ", and does now" : "");
 	}
 	if (number_at(status, "cut_off") > 0)

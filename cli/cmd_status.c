@@ -122,12 +122,9 @@ static void write_account(struct writer *writer, struct json_object *account)
 	} uses[] = {{"clients", false},	    {"endpoints", false},   {"channels", false},
 		    {"queued_bytes", true}, {"descriptors", false}, {"memory", true}};
 	int64_t refused = 0;
-	const char *kind = strcmp(text_at(account, "kind"), "uid") ? "domain" : "uid";
-	bool is_host = at(account, "host");
 	char who[80];
 
-	snprintf(who, sizeof(who), "%s %s", is_host ? "host" : kind,
-		 text_at(account, is_host ? "host" : "id"));
+	account_text(account, who, sizeof(who));
 	writer_text(writer, "account", who);
 	for (size_t i = 0; i < sizeof(uses) / sizeof(uses[0]); i++)
 		write_use(writer, account, uses[i].name, uses[i].is_size, &refused);

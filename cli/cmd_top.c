@@ -557,11 +557,7 @@ static void add_accounts(struct top *top)
 		double work = rate(top, time, at(before, "time"), "units");
 		char who[80], messages_text[16], bytes_text[16];
 
-		snprintf(who, sizeof(who), "%s %s",
-			 at(each, "host")			? "host"
-			 : strcmp(text_at(each, "kind"), "uid") ? "domain"
-								: "uid",
-			 text_at(each, at(each, "host") ? "host" : "id"));
+		account_text(each, who, sizeof(who));
 		number_text(rate(top, at(each, "sent"), at(before, "sent"), "messages"), messages_text,
 			    sizeof(messages_text));
 		number_text(bytes, bytes_text, sizeof(bytes_text));
@@ -812,53 +808,45 @@ static void top_make_host_lines(struct top *top)
 
 #define HOST_ANSWER_MS 3000 /* who says nothing for so long isn't waited for */
 
-/* Looks once. Replaces *view, which was made at *when, in ns, or is NULL. */
-static int look_look(struct cli *cli, struct xenmsg *conn, struct host_view **view, uint64_t *when)
+/* Looks once, so many seconds after *view was seen (NULL: nothing was), and replaces that. Returns 0 or a
+ * negative errno, with *why as host_statuses_ask(). */
+static int look_once(struct xenmsg *conn, double seconds, struct host_view **view, const char **why)
 {
-	uint64_t now = clock_ns();
 	struct json_object *all;
-	struct host_view *before = *view;
-	const char *why;
-	int r = host_statuses_ask(conn, HOST_ANSWER_MS, &all, &why);
+	struct host_view *seen;
+	int r = host_statuses_ask(conn, HOST_ANSWER_MS, &all, why);
 
 	if (r < 0)
-		return host_statuses_complain(cli, conn, r, why);
-	*view = host_view_new(all, before, (double)(now - *when) / 1e9);
+		return r;
+	seen = host_view_new(all, *view, seconds);
 	json_object_put(all);
-	host_view_free(before);
-	*when = now;
-	return *view ? EXIT_DONE : host_statuses_complain(cli, conn, -ENOMEM, NULL);
+	if (!seen)
+		return -ENOMEM;
+	host_view_free(*view);
+	*view = seen;
+	return 0;
 }
 
-/* Looks twice, delay_ms apart (0: once, and there are no rates). Returns 0 and what was seen, which the
- * caller frees, or an exit code after a complaint. */
+/* Looks twice, delay_ms apart (0: once, and there are no rates). Returns 0, or an exit code after a
+ * complaint; the caller frees what was seen. */
 static int host_look(struct cli *cli, int delay_ms, struct host_view **view)
 {
 	struct xenmsg *conn;
-	uint64_t when = 0;
-	int code = cli_open(cli, &conn);
+	const char *why = NULL;
+	uint64_t begun;
+	int code = cli_open(cli, &conn), r;
 
 	if (code)
 		return code;
-	*view = NULL;
-	code = look_look(cli, conn, view, &when);
-	if (code == EXIT_DONE && delay_ms > 0) {
+	begun = clock_ns();
+	r = look_once(conn, 0, view, &why);
+	if (r == 0 && delay_ms > 0) {
 		poll(NULL, 0, delay_ms);
-		code = look_look(cli, conn, view, &when);
+		r = look_once(conn, (double)(clock_ns() - begun) / 1e9, view, &why);
 	}
+	code = r < 0 ? host_statuses_complain(cli, conn, r, why) : EXIT_DONE;
 	xenmsg_close(conn);
-	if (code != EXIT_DONE) {
-		host_view_free(*view);
-		*view = NULL;
-	}
 	return code;
-}
-
-/* Prints it as JSON. Returns an exit code. */
-static int host_look_print(const struct host_view *view)
-{
-	cli_print_line("%s", json_line(view->shown));
-	return cli_flush();
 }
 
 /* ---- the screen -------------------------------------------------------------------------------- */
@@ -1046,28 +1034,10 @@ static int look_here(struct top *top)
 	return r;
 }
 
-/* Asks those of the host, so many seconds after the last time. */
-static int look_at_host(struct top *top, double seconds)
-{
-	struct json_object *all;
-	struct host_view *view;
-	const char *why;
-	int r = host_statuses_ask(top->conn, HOST_ANSWER_MS, &all, &why);
-
-	if (r < 0)
-		return r;
-	view = host_view_new(all, top->view, seconds);
-	json_object_put(all);
-	if (!view)
-		return -ENOMEM;
-	host_view_free(top->view);
-	top->view = view;
-	return 0;
-}
-
 /* Looks. If the daemon is gone, its last answer stays on the screen. */
 static void look(struct top *top)
 {
+	const char *why;
 	double now;
 	int r;
 
@@ -1075,7 +1045,7 @@ static void look(struct top *top)
 	r = top->conn ? 0 : xenmsg_open(&top->conn, top->cli->socket, NULL);
 	now = seconds_now();
 	if (r == 0)
-		r = top->is_host ? look_at_host(top, now - top->now_s) : look_here(top);
+		r = top->is_host ? look_once(top->conn, now - top->now_s, &top->view, &why) : look_here(top);
 	interrupt_forbid();
 	if (r < 0) {
 		snprintf(top->trouble, sizeof(top->trouble), "no answer from xenmsgd: %s", strerror(-r));
@@ -1147,7 +1117,6 @@ static int watch_it(struct top *top, int delay_ms)
 {
 	double next = 0;
 	bool more = true;
-
 	int key;
 
 	while (more && !interrupt_came()) {
@@ -1230,8 +1199,10 @@ static int print(struct top *top, int delay_ms, bool json)
 
 	if (code)
 		return code;
-	if (json)
-		return host_look_print(top->view);
+	if (json) {
+		cli_print_line("%s", json_line(top->view->shown));
+		return cli_flush();
+	}
 	top_make_host_lines(top);
 	for (size_t i = 0; i < top->count; i++)
 		cli_print_line("%s", top->lines[i].text);

@@ -561,9 +561,8 @@ int cli_open_timed(struct cli *cli, struct xenmsg **conn, int *timeout_ms)
 int cli_open_timed_with(struct cli *cli, struct xenmsg **conn, unsigned flags, int *timeout_ms)
 {
 	int64_t deadline = interrupt_deadline(*timeout_ms);
-	int usual_ms = flags & XENMSG_WAIT ? -1 : XENMSG_USUAL_MS, code;
-
-	code = open_as(cli, conn, XENMSG_WITH(*timeout_ms <= 0 ? usual_ms : *timeout_ms, flags));
+	int usual_ms = flags & XENMSG_WAIT ? -1 : XENMSG_USUAL_MS;
+	int code = open_as(cli, conn, XENMSG_WITH(*timeout_ms <= 0 ? usual_ms : *timeout_ms, flags));
 
 	if (*timeout_ms > 0)
 		*timeout_ms = interrupt_left(deadline);

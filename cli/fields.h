@@ -138,6 +138,18 @@ static inline const char *plural(int64_t count)
 	return count == 1 ? "" : "s";
 }
 
+/* Writes whose account it is: "uid 0", "domain 5", "host hostb". */
+static inline void account_text(struct json_object *account, char *text, size_t size)
+{
+	bool is_host = at(account, "host");
+
+	snprintf(text, size, "%s %s",
+		 is_host				   ? "host"
+		 : strcmp(text_at(account, "kind"), "uid") ? "domain"
+							   : "uid",
+		 text_at(account, is_host ? "host" : "id"));
+}
+
 /* Writes of a link that is away since when, and how often it was resumed before. */
 static inline void away_text(struct json_object *link, char *text, size_t size)
 {

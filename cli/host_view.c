@@ -363,7 +363,6 @@ struct json_object *host_view_direction(const struct host_view *view, struct jso
 					struct json_object *to)
 {
 	char key[2 * TEXT_MAX + 64];
-
 	struct json_object *found;
 
 	key_of_direction(from, to, key, sizeof(key));

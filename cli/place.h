@@ -37,8 +37,8 @@ struct place {
  * stay. Returns NULL, or what is wrong with it. place_free() follows either way. */
 const char *place_parse(struct place *place, const char *text, bool is_source);
 void place_free(struct place *place);
-/* Returns whether what connects to the target gets to the source, however the two are written. `domid` is this
- * domain's number; NULL: it isn't known yet. */
+/* Returns whether what connects to the target gets to the source, however the two are written. `domid` is
+ * this domain's number; NULL: it isn't known yet. */
 bool place_leads_to(const struct place *target, const struct place *source, const char *domid);
 /* Returns whether the kernel is to choose the port. */
 bool place_is_port_0(const struct place *place);
