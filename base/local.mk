@@ -18,8 +18,6 @@ libbase_a_SOURCES = \
 	base/log.c base/log.h \
 	base/log_limit.c base/log_limit.h \
 	base/notify.c base/notify.h \
-	base/peer_groups.c base/peer_groups.h \
-	base/privileges.c base/privileges.h \
 	base/quota.c base/quota.h \
 	base/peer_id.h \
 	base/self.c base/self.h \

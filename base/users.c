@@ -2,6 +2,10 @@
 #include "base/users.h"
 
 #include <errno.h>
+#include <grp.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 /* By getpwnam(3) all of these mean that there is none. */
 static int why_not(int error)
@@ -37,4 +41,49 @@ int users_find_group(const char *name, const struct group **group)
 	errno = 0;
 	*group = getgrnam(name);
 	return *group ? 0 : why_not(errno);
+}
+
+/* --- of a program ---------------------------------------------------------------------------- */
+
+int peer_groups(int fd, gid_t **groups, unsigned *count)
+{
+	socklen_t size = 0;
+	int r;
+
+	*groups = NULL;
+	*count = 0;
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, NULL, &size) == 0)
+		return 0;
+	if (errno != ERANGE)
+		return -errno;
+	*groups = malloc(size);
+	if (!*groups)
+		return -ENOMEM;
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, *groups, &size) < 0) {
+		r = -errno;
+		free(*groups);
+		*groups = NULL;
+		return r;
+	}
+	*count = (unsigned)(size / sizeof(gid_t));
+	return 0;
+}
+
+/* --- of this process ------------------------------------------------------------------------- */
+
+int privileges_drop(const char *user)
+{
+	const struct passwd *entry;
+	int r = users_find(user, &entry);
+
+	if (r < 0)
+		return r == -ENOENT ? r : -EAGAIN;
+	if (entry->pw_uid == geteuid() && entry->pw_uid == getuid())
+		return 0;
+	/* glibc does each of these for all threads, including that of XenStore. */
+	if (initgroups(user, entry->pw_gid) < 0 ||
+	    setresgid(entry->pw_gid, entry->pw_gid, entry->pw_gid) < 0 ||
+	    setresuid(entry->pw_uid, entry->pw_uid, entry->pw_uid) < 0)
+		return -errno;
+	return 0;
 }

@@ -30,7 +30,7 @@ libdaemon_a_SOURCES = \
 	daemon/known/known.c daemon/known/known.h \
 	daemon/known/known_image.c \
 	daemon/local/host_watches.c daemon/local/host_watches.h daemon/local/host_watches_image.c \
-	daemon/local/host_watches_internal.h daemon/local/told_list.c daemon/local/told_list.h \
+	daemon/local/host_watches_internal.h \
 	daemon/relay/errands.c daemon/relay/errands.h \
 	daemon/relay/memory_lives.c daemon/relay/memory_lives.h \
 	daemon/main/daemon.c daemon/main/daemon.h daemon/main/daemon_internal.h \
@@ -65,7 +65,7 @@ libdaemon_a_SOURCES = \
 	daemon/relay/control.c \
 	daemon/relay/move.c \
 	daemon/relay/traits.h \
-	daemon/link/attempt.c daemon/link/attempt.h \
+	daemon/link/attempt.h \
 	daemon/link/link.c daemon/link/link.h daemon/link/link_internal.h \
 	daemon/link/links.c \
 	daemon/link/link_away.c \
@@ -87,7 +87,6 @@ libdaemon_a_SOURCES = \
 	daemon/peers/peers.c daemon/peers/peers.h daemon/peers/peers_internal.h \
 	daemon/peers/peers_advertise.c daemon/peers/peers_advertise.h \
 	daemon/peers/peers_all.c daemon/peers/peers_all.h \
-	daemon/peers/peers_askers.c daemon/peers/peers_askers.h \
 	daemon/peers/peers_parse.c daemon/peers/peers_parse.h \
 	daemon/peers/peers_leaves.c daemon/peers/peers_leaves.h \
 	daemon/peers/peers_mend.c daemon/peers/peers_mend.h \
@@ -101,7 +100,6 @@ libdaemon_a_SOURCES = \
 	daemon/policy/policy.c daemon/policy/policy.h daemon/policy/policy_internal.h \
 	daemon/policy/policy_read.c \
 	daemon/relay/private_ring.h \
-	daemon/local/program_name.c daemon/local/program_name.h \
 	daemon/relay/program_socket.c daemon/relay/program_socket.h \
 	daemon/serve/tracers.c daemon/serve/tracers.h \
 	daemon/serve/queries.c daemon/serve/queries.h \
@@ -129,8 +127,8 @@ libdaemon_a_SOURCES = \
 	daemon/xen/vchan_layout.c daemon/xen/vchan_layout.h \
 	daemon/serve/viewer.c daemon/serve/viewer.h \
 	daemon/main/wiring.c daemon/main/wiring_links.c daemon/main/wiring_peers.c \
-	daemon/local/watches.c daemon/local/watches.h daemon/local/watches_image.c daemon/local/watches_internal.h \
-	daemon/local/watch_events.c daemon/local/watch_events.h
+	daemon/local/watches.c daemon/local/watches.h daemon/local/watches_image.c daemon/local/watches_internal.h
+
 if WITH_SYSTEMD
 libdaemon_a_SOURCES += daemon/activation/units.c
 else

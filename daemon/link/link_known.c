@@ -20,10 +20,9 @@
 #include "daemon/link/link_internal.h"
 #include "wire/address.h"
 
-#define MIGRATED_AWAY "--migratedaway"
-#define WORD_MS	      500
-
 /* `xl migrate` gives this to a domain that is about to go, and its name to the one that comes. */
+#define MIGRATED_AWAY "--migratedaway"
+
 static bool is_name_to_keep(const char *name)
 {
 	size_t size = strlen(name), end = strlen(MIGRATED_AWAY);
@@ -189,6 +188,7 @@ bool links_zero_knows(struct links *links, struct peer_id peer)
 /* A domain that is saved has gone from XenStore, where whoever asks reads it, before domain 0 has heard of
  * that and told it. So domain 0 is asked to ping it. If it leads nobody there, or has no session with it, it
  * says so at once; else what it tells comes within this. */
+#define WORD_MS 500
 #define WORDS_MAX                                                                                            \
 	10 /* so often it is asked: once more after it was away, since its daemon or this hands over */
 

@@ -1,6 +1,4 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "daemon/local/host_watches_internal.h"
-
 #include <errno.h>
 #include <fnmatch.h>
 #include <stddef.h>
@@ -15,8 +13,9 @@
 #include "base/timer.h"
 #include "base/turns.h"
 #include "daemon/link/asks.h"
+#include "daemon/local/host_watches_internal.h"
 #include "daemon/local/session.h"
-#include "daemon/local/watch_events.h"
+#include "daemon/local/watches_internal.h"
 #include "daemon/relay/hop.h"
 #include "wire/address.h"
 #include "wire/hash.h"
@@ -25,6 +24,53 @@
 #define FAILURES_MAX 2u
 
 #define COST_RETRY 250u /* in units (turns.h) */
+
+/* --- what was told --------------------------------------------------------------------------- */
+
+int told_list_copy(struct told_list *list, const struct frame_told *told)
+{
+	size_t size = told->count ? (size_t)(told->end - told->at) : 0;
+
+	list->text = malloc(size + 1);
+	if (!list->text)
+		return -ENOMEM;
+	if (size)
+		memcpy(list->text, told->at, size);
+	list->all = *told;
+	list->all.at = list->text;
+	list->all.end = list->text + size;
+	return 0;
+}
+
+static void told_list_free(struct told_list *list)
+{
+	free(list->text);
+	*list = (struct told_list){0};
+}
+
+static void told_list_advance(struct told_list *list)
+{
+	list->has_entry = frame_told_next(&list->left, &list->entry);
+}
+
+static void told_list_rewind(struct told_list *list)
+{
+	list->left = list->all;
+	told_list_advance(list);
+}
+
+/* Whose name comes first, of two that aren't both at their end: below 0 that of `a`, above 0 that of `b`, 0:
+ * it is the same. */
+static int told_list_order(const struct told_list *a, const struct told_list *b)
+{
+	const struct frame_text *first = &a->entry.name, *second = &b->entry.name;
+	int order;
+
+	if (!a->has_entry || !b->has_entry)
+		return a->has_entry ? -1 : 1;
+	order = memcmp(first->data, second->data, first->size < second->size ? first->size : second->size);
+	return order ? order : (first->size > second->size) - (first->size < second->size);
+}
 
 /* --- life of a place ---------------------------------------------------------------------------- */
 

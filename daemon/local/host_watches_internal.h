@@ -9,11 +9,19 @@
 #include "base/turns.h"
 #include "daemon/link/asks.h"
 #include "daemon/local/host_watches.h"
-#include "daemon/local/told_list.h"
 #include "wire/address.h"
+#include "wire/frame.h"
 #include "wire/hash.h"
 
 struct event;
+
+/* A list that another host has told, in its order, and a cursor over it. */
+struct told_list {
+	uint8_t *text;
+	struct frame_told all, left;
+	struct frame_told_entry entry; /* where the cursor is */
+	bool has_entry;		       /* else it is at the end */
+};
 
 enum place_state {
 	PLACE_ASKED,
@@ -84,5 +92,8 @@ static inline bool host_watch_is_pattern(const struct host_watch *watch)
 {
 	return strpbrk(watch->domain, "*?[");
 }
+
+/* Copies what an answer has. -ENOMEM. */
+int told_list_copy(struct told_list *list, const struct frame_told *told);
 
 #endif

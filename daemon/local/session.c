@@ -2,6 +2,7 @@
 #include "daemon/local/session.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,11 +16,12 @@
 #include "base/descriptors.h"
 #include "base/log.h"
 #include "base/self.h"
+#include "base/timer.h"
+#include "daemon/local/session_internal.h"
 #include "daemon/relay/errands.h"
 #include "daemon/relay/program_socket.h"
-#include "daemon/local/session_internal.h"
-#include "base/timer.h"
 #include "wire/doorbell.h"
+#include "wire/text.h"
 
 void session_end(struct session *session)
 {
@@ -445,4 +447,26 @@ bool session_has_unread(const struct session *session)
 unsigned session_unanswered(const struct session *session)
 {
 	return session->unanswered;
+}
+
+/* --- names of programs ----------------------------------------------------------------------- */
+
+void program_name(pid_t pid, char name[PROGRAM_NAME_SIZE])
+{
+	char path[64];
+	ssize_t size = -1;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/comm", pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd >= 0) {
+		size = read(fd, name, PROGRAM_NAME_SIZE - 1);
+		close(fd);
+	}
+	if (size > 0)
+		name[size] = '\0';
+	else
+		snprintf(name, PROGRAM_NAME_SIZE, "?");
+	name[strcspn(name, "\n")] = '\0';
+	text_make_ascii(name, strlen(name), ' ');
 }

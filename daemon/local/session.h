@@ -22,6 +22,7 @@
 struct ucred;
 
 #include "daemon/relay/hop.h"
+#include <sys/types.h>
 
 struct image;
 struct self;
@@ -125,5 +126,11 @@ bool session_has_unread(const struct session *session);
 /* Returns the number of requests not yet answered, including the one that has just come. REQUESTS_MAX are
  * allowed; the callee of `request` enforces that for those that it doesn't answer at once. */
 unsigned session_unanswered(const struct session *session);
+
+#define PROGRAM_NAME_SIZE 17
+
+/* Finds the name of the program with this pid, as its kernel tells; "?" if it has gone. The program chooses
+ * it, and it goes into logs and into JSON: only printable ASCII is left of it. */
+void program_name(pid_t pid, char name[PROGRAM_NAME_SIZE]);
 
 #endif

@@ -31,7 +31,6 @@
 #include "daemon/relay/hop.h"
 #include "daemon/relay/private_ring.h"
 #include "base/quota.h"
-#include "daemon/local/program_name.h"
 #include "daemon/local/session.h"
 
 #define GREETING_FRAME_MAX  384u

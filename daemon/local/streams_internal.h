@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "daemon/local/program_name.h"
+#include "daemon/local/session.h"
 #include "daemon/local/stream.h"
 #include "daemon/local/streams.h"
 #include "wire/address.h"

@@ -11,13 +11,26 @@
 
 #include "base/invariant.h"
 #include "base/timer.h"
-#include "daemon/relay/hop.h"
+#include "base/turns.h"
 #include "daemon/known/changes.h"
 #include "daemon/local/session.h"
-#include "daemon/local/watch_events.h"
-#include "base/turns.h"
+#include "daemon/relay/hop.h"
 #include "wire/address.h"
+#include "wire/frame.h"
 #include "wire/text.h"
+
+/* --- events ---------------------------------------------------------------------------------- */
+
+void watch_event(struct session *session, uint32_t watch, const struct frame_event *event, bool *is_cut_off)
+{
+	uint8_t payload[FRAME_PAYLOAD_MAX];
+
+	if (*is_cut_off || hop_send(session_hop(session), FRAME_EVENT, 0, watch, payload,
+				    frame_event_encode(event, payload)) == 0)
+		return;
+	*is_cut_off = true;
+	session_cut_off(session, -ENOBUFS, "the program doesn't read its events");
+}
 
 static void wake_all(struct watches *watches)
 {

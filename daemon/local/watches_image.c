@@ -23,7 +23,6 @@
 #include "base/image.h"
 #include "base/timer.h"
 #include "daemon/local/session.h"
-#include "daemon/local/watch_events.h"
 #include "daemon/relay/hop.h"
 #include "daemon/relay/hop_image.h"
 

@@ -107,4 +107,20 @@ void watches_forget_before(struct watches *watches);
 /* A watch has no need of what was before. */
 void watches_end_compare(struct watches *watches, struct watch *watch);
 
+/* --- what watches of other hosts (host_watches.c) have in common with these */
+/* In units (turns.h). A match takes from 10 ns to 19 us, by the lengths of both texts. */
+#define COST_VISIT			    4u
+#define COST_TELL			    30u
+#define COST_MATCH(pattern_size, text_size) ((uint64_t)(pattern_size) * (text_size) / 8)
+/* units of work of one program's watches, then another's turn comes */
+#define PIECE 4096u
+
+/* Why a pattern is refused that no endpoint's name can match. */
+#define WATCH_NO_ENDPOINT                                                                                     \
+	"no endpoint can have such a name: that is letters, digits, _ and -, begins with a letter or digit, " \
+	"and in a pattern *, ? and [...] stand for some"
+
+/* Sends an event of a watch, unless the program is cut off, as one is that doesn't read its events. */
+void watch_event(struct session *session, uint32_t watch, const struct frame_event *event, bool *is_cut_off);
+
 #endif

@@ -31,7 +31,7 @@
 #include "daemon/peers/names.h"
 #include "daemon/peers/peers.h"
 #include "daemon/serve/queries.h"
-#include "base/privileges.h"
+#include "base/users.h"
 #include "base/quota.h"
 #include "daemon/serve/router.h"
 #include "daemon/serve/tracers.h"

@@ -6,10 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/peers/peers_askers.h"
+#include "base/domid_set.h"
+#include "base/timer.h"
 #include "daemon/peers/peers_internal.h"
 #include "daemon/policy/access.h"
-#include "base/timer.h"
 #include "wire/retry.h"
 
 #define ADVERTISE_DELAY_MS 10 /* a program that binds ten endpoints in a row makes one write */
@@ -20,6 +20,59 @@
 #define COST_NAME	 20u
 #define COST_PUBLIC_NAME 40u /* to look at all rules for it */
 #define PUBLIC_NAMES	 128 /* of them in one turn */
+#define COST_ASKER	 50u
+#define PASSED		 4096u /* domids in a turn, */
+#define PER_UNIT	 4u    /* of which so many take a unit */
+
+/* --- domains that have asked ----------------------------------------------------------------- */
+
+/* Has the domain's account pay for the question whether anything here is for it (peers.c). */
+static void look_at(struct peers *peers, uint32_t domid)
+{
+	struct peer *peer = peer_get(peers, domid);
+
+	if (!peer || peer->up) /* it is told anyway */
+		return;
+	peer->asks_us = true;
+	task_due(&peer->task);
+}
+
+void askers_add(struct peers *peers, uint32_t domid)
+{
+	if (!peers->asked)
+		peers->asked = calloc(1, sizeof(*peers->asked));
+	if (peers->asked) /* else it isn't told of what comes later */
+		domid_set_put(peers->asked, domid, true);
+}
+
+void askers_named(struct peers *peers, uint32_t domid)
+{
+	if (peers->asked && domid_set_has(peers->asked, domid))
+		look_at(peers, domid);
+}
+
+/* Goes on looking at all askers, from peers->asked_next on: it is 0 when the endpoints, or who may see them,
+ * are others. Returns whether there is more to do, and adds what it cost. */
+static bool askers_go_on(struct peers *peers, uint64_t *cost)
+{
+	uint32_t first = peers->asked_next;
+
+	if (!peers->asked || !peers->names_restricted)
+		return false;
+	while (peers->asked_next <= DOMID_MAX && peers->asked_next - first < PASSED) {
+		uint32_t domid = peers->asked_next++;
+
+		if (domid_set_has(peers->asked, domid)) {
+			look_at(peers, domid);
+			*cost += COST_ASKER;
+			break;
+		}
+	}
+	*cost += (peers->asked_next - first) / PER_UNIT;
+	return peers->asked_next <= DOMID_MAX;
+}
+
+/* --- endpoints --------------------------------------------------------------------------------- */
 
 static void retry_advertising(struct peers *peers)
 {

@@ -58,4 +58,15 @@ uint64_t advertise_cost(const struct peers *peers);
 /* Removes what stands there for a peer that has gone. */
 void advertise_withdraw(struct peer *peer);
 
+/*
+ * In a guest that domain 0 tells of changes: which domains have asked who is there. One that may know of
+ * nothing here but what is for all isn't made known by that. It is looked at once more when the endpoints,
+ * the policy or its name have changed, since it doesn't ask again: what is then for it alone makes it known.
+ */
+
+/* Notes that the domain has asked. */
+void askers_add(struct peers *peers, uint32_t domid);
+/* Has an asker that isn't known looked at, as when it asked: its name is another one. */
+void askers_named(struct peers *peers, uint32_t domid);
+
 #endif

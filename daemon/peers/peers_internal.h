@@ -246,7 +246,7 @@ struct peers {
 	bool public_unknown;	   /* or else something, since a write has failed */
 	struct store_request *public_request;
 	uint64_t advertised;	 /* its version, from 1 */
-	struct domid_set *asked; /* which domains have asked (peers_askers.h); NULL: none */
+	struct domid_set *asked; /* which domains have asked (peers_advertise.h); NULL: none */
 	uint32_t asked_next;	 /* whether anything is for it, and those behind it, is to be found out */
 	bool presence_written;	 /* or the private one in its place; or it's on its way */
 	struct store_request *presence_request;

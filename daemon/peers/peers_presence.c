@@ -8,7 +8,6 @@
 
 #include "daemon/peers/peers_advertise.h"
 #include "daemon/peers/peers_all.h"
-#include "daemon/peers/peers_askers.h"
 #include "daemon/peers/peers_forget.h"
 #include "daemon/peers/peers_internal.h"
 #include "daemon/peers/peers_leaves.h"

@@ -11,7 +11,7 @@
 
 #include "daemon/policy/denied.h"
 #include "base/log.h"
-#include "base/peer_groups.h"
+#include "base/users.h"
 #include "base/self.h"
 #include "daemon/known/known.h"
 #include "daemon/relay/channel.h"

@@ -4,7 +4,6 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "base/peer_groups.h"
 #include "base/users.h"
 #include "daemon/local/session.h"
 

@@ -15,7 +15,7 @@
 #include "daemon/known/known.h"
 #include "daemon/policy/access.h"
 #include "base/log.h"
-#include "base/peer_groups.h"
+#include "base/users.h"
 #include "base/self.h"
 
 #define FIRST	100000u
