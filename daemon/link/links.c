@@ -615,10 +615,8 @@ void links_free(struct links *links)
 	HASH_ITER(hh, links->links, link, next)
 		link_end(link, "this daemon stops");
 	known_leave(links->options.known, &links->sink);
-	if (links->heartbeat)
-		event_free(links->heartbeat);
-	if (links->elastic)
-		event_free(links->elastic);
+	free_event(links->heartbeat);
+	free_event(links->elastic);
 	free(links);
 }
 

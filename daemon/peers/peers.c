@@ -396,8 +396,7 @@ void peers_stop(struct peers *peers)
 	}
 	remove_tree(peers);
 	store_cancel(&peers->readers);
-	if (peers->pages)
-		event_free(peers->pages);
+	free_event(peers->pages);
 	advertise_destroy(peers);
 	all_destroy(peers);
 	told_destroy(peers);

@@ -474,8 +474,6 @@ void advertise_destroy(struct peers *peers)
 	store_cancel(&peers->presence_request);
 	if (peers->advertise_next.turns)
 		task_cancel(&peers->advertise_next);
-	if (peers->advertise)
-		event_free(peers->advertise);
-	if (peers->answer_again)
-		event_free(peers->answer_again);
+	free_event(peers->advertise);
+	free_event(peers->answer_again);
 }

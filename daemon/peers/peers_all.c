@@ -177,8 +177,6 @@ int all_init(struct peers *peers)
 void all_destroy(struct peers *peers)
 {
 	store_cancel(&peers->asking);
-	if (peers->all_settle)
-		event_free(peers->all_settle);
-	if (peers->all_end)
-		event_free(peers->all_end);
+	free_event(peers->all_settle);
+	free_event(peers->all_end);
 }

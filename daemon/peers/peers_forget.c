@@ -98,8 +98,6 @@ int forget_init(struct peers *peers)
 
 void forget_destroy(struct peers *peers)
 {
-	if (peers->forget)
-		event_free(peers->forget);
-	if (peers->forget_held)
-		event_free(peers->forget_held);
+	free_event(peers->forget);
+	free_event(peers->forget_held);
 }

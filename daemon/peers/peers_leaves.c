@@ -171,8 +171,7 @@ int leaves_init(struct peers *peers)
 
 void leaves_destroy(struct peers *peers)
 {
-	if (peers->reread)
-		event_free(peers->reread);
+	free_event(peers->reread);
 }
 
 void leaves_begin(struct peer *peer)

@@ -305,6 +305,5 @@ void mend_destroy(struct peers *peers)
 	store_unwatch(peers->store, &peers->mend_watch);
 	for (unsigned leaf = 0; leaf < OWN_LEAVES; leaf++)
 		store_cancel(&peers->mend_requests[leaf]);
-	if (peers->mend)
-		event_free(peers->mend);
+	free_event(peers->mend);
 }

@@ -71,6 +71,5 @@ void saves_take(struct peer *peer, const char *untrusted_value, size_t size)
 void saves_destroy(struct peer *peer)
 {
 	store_unwatch(peer->peers->store, &peer->saves.watch);
-	if (peer->saves.over)
-		event_free(peer->saves.over);
+	free_event(peer->saves.over);
 }

@@ -90,6 +90,5 @@ void told_destroy(struct peers *peers)
 {
 	store_unwatch(peers->store, &peers->all_watch);
 	store_unwatch(peers->store, &peers->zero_watch);
-	if (peers->told_timer)
-		event_free(peers->told_timer);
+	free_event(peers->told_timer);
 }

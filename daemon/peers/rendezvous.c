@@ -398,14 +398,10 @@ void rendezvous_destroy(struct peer *peer)
 		rendezvous_step_back(peer, RENDEZVOUS_IDLE);
 	store_cancel(&rendezvous->hello_request);
 	store_cancel(&rendezvous->remove_request);
-	if (rendezvous->deadline.timer)
-		event_free(rendezvous->deadline.timer);
-	if (rendezvous->retry)
-		event_free(rendezvous->retry);
-	if (rendezvous->again)
-		event_free(rendezvous->again);
-	if (rendezvous->sweep)
-		event_free(rendezvous->sweep);
+	free_event(rendezvous->deadline.timer);
+	free_event(rendezvous->retry);
+	free_event(rendezvous->again);
+	free_event(rendezvous->sweep);
 }
 
 void rendezvous_wanted(struct peer *peer)

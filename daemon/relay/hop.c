@@ -11,6 +11,7 @@
 
 #include "base/cost.h"
 #include "base/quota.h"
+#include "base/timer.h"
 #include "daemon/relay/channel.h"
 #include "daemon/relay/channel_internal.h"
 #include "daemon/relay/hop.h"
@@ -324,10 +325,8 @@ void hop_cleanup(struct hop *hop)
 	hop_unmark(hop, MARK_FAILED);
 	if (hop->control)
 		evbuffer_free(hop->control);
-	if (hop->waiting.stuck_timer)
-		event_free(hop->waiting.stuck_timer);
-	if (hop->taken.timer)
-		event_free(hop->taken.timer);
+	free_event(hop->waiting.stuck_timer);
+	free_event(hop->taken.timer);
 	channel_table_free(&hop->channels);
 	refused_clear(&hop->refused);
 	for (unsigned i = 0; i < HOP_OUTLETS; i++)

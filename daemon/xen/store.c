@@ -145,10 +145,8 @@ int store_new(struct store **result, struct event_base *base)
 	*result = store;
 	return 0;
 fail:
-	if (store->results)
-		event_free(store->results);
-	if (store->more)
-		event_free(store->more);
+	free_event(store->results);
+	free_event(store->more);
 	if (store->worker)
 		store_worker_unref(store->worker);
 	free(store);

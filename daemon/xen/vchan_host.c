@@ -16,6 +16,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/timer.h"
 #include "daemon/xen/keeper.h"
 #include "daemon/xen/vchan_kept.h"
 
@@ -197,8 +198,7 @@ void vchan_host_free(struct vchan_host *host)
 	if (!host)
 		return;
 	kept_destroy(host);
-	if (host->events)
-		event_free(host->events);
+	free_event(host->events);
 	if (host->clock_set) {
 		close(event_get_fd(host->clock_set));
 		event_free(host->clock_set);
