@@ -51,7 +51,7 @@ enum image_section_type {
 	/* daemon/hosts/hosts_image.c: the other hosts, and the gateway's connection */
 	IMAGE_HOSTS,
 	IMAGE_HOST_WATCH, /* daemon/local/host_watches_image.c: what one wants to hear of another host */
-	/* daemon/link/via.c: what waits for a link; they are numbered behind the rooms */
+	/* daemon/link/via.c: what waits for a link; they are numbered behind the waiting rooms */
 	IMAGE_WAITING,
 	/* daemon/link/link_image.c: the session with a domain whose number isn't known since this domain was
 	 * restored; it has its number among those of IMAGE_LINK */

@@ -26,7 +26,7 @@
 
 static struct channel *next_waiting(const struct activation *activation, uint32_t *number)
 {
-	struct channel_end *end = hop_next_channel(&activation->room, number);
+	struct channel_end *end = hop_next_channel(&activation->waiting_room, number);
 
 	return end ? end->channel : NULL;
 }
@@ -35,7 +35,7 @@ static struct channel *next_waiting(const struct activation *activation, uint32_
  * given out, and only behind the highest the lowest of all. */
 static struct channel *first_waiting(const struct activation *activation)
 {
-	uint32_t number = hop_next_number(&activation->room), lowest = 0;
+	uint32_t number = hop_next_number(&activation->waiting_room), lowest = 0;
 	struct channel *channel = next_waiting(activation, &number);
 
 	return channel ? channel : next_waiting(activation, &lowest);
@@ -43,11 +43,11 @@ static struct channel *first_waiting(const struct activation *activation)
 
 bool activation_has_waiting(const struct activation *activation)
 {
-	return hop_channel_count(&activation->room) > 0;
+	return hop_channel_count(&activation->waiting_room) > 0;
 }
 
 /* Whether the opener may have another place. Accounts that hold some are few, since each gets a share of what
- * is left: sixteen fill the room. */
+ * is left: sixteen fill the waiting room. */
 static bool has_place(struct activation *activation, const struct channel *channel)
 {
 	const struct account *holders[ACTIVATION_WAITING_MAX];
@@ -55,7 +55,7 @@ static bool has_place(struct activation *activation, const struct channel *chann
 	struct channel *other;
 	uint32_t number = 0;
 
-	if (hop_channel_count(&activation->room) > ACTIVATION_WAITING_MAX)
+	if (hop_channel_count(&activation->waiting_room) > ACTIVATION_WAITING_MAX)
 		return false; /* another program's image may have had room for more */
 	while ((other = next_waiting(activation, &number))) {
 		unsigned i;
@@ -70,7 +70,7 @@ static bool has_place(struct activation *activation, const struct channel *chann
 		if (i == count)
 			holders[count++] = other->charge.account;
 	}
-	waiting = hop_channel_count(&activation->room);
+	waiting = hop_channel_count(&activation->waiting_room);
 	relay_spend(activation->activations->relay, channel->charge.account, waiting);
 	return quota_share(ACTIVATION_WAITING_MAX - waiting, count + (held == 0), held) > 0;
 }
@@ -78,7 +78,7 @@ static bool has_place(struct activation *activation, const struct channel *chann
 /* Ends what waits: nothing of it was taken. */
 static void end_waiting(struct activation *activation, int error)
 {
-	hop_reset_channels(&activation->room, error);
+	hop_reset_channels(&activation->waiting_room, error);
 }
 
 static void on_leading(struct task *task)
@@ -255,7 +255,7 @@ int activation_wait(struct activation *activation, struct channel *channel)
 	if (actions & ACTIVATION_REFUSE)
 		r = -ENOENT;
 	if (r == 0)
-		r = channel_accept(channel, &activation->room, activation->settings->endpoint);
+		r = channel_accept(channel, &activation->waiting_room, activation->settings->endpoint);
 	if (r < 0) {
 		activation->progress = before;
 		return r;
@@ -298,19 +298,19 @@ struct activation_info activation_info(const struct activation *activation)
 		.pause_ms = activation->progress.state == ACTIVATION_PAUSED
 				    ? deadline_left(&activation->deadline, 0)
 				    : 0,
-		.waiting = hop_channel_count(&activation->room),
+		.waiting = hop_channel_count(&activation->waiting_room),
 		.starts = activation->starts,
 	};
 }
 
 /* --- life ------------------------------------------------------------------------------------- */
 
-/* A room is never attached, so it can't fail. */
-static void on_room_failed(void *owner, int error, const char *why)
+/* A waiting room is never attached, so it can't fail. */
+static void on_waiting_room_failed(void *owner, int error, const char *why)
 {
 }
 
-static const struct hop_callbacks room_callbacks = {.failed = on_room_failed};
+static const struct hop_callbacks waiting_room_callbacks = {.failed = on_waiting_room_failed};
 
 void activation_free(struct activation *activation)
 {
@@ -318,7 +318,7 @@ void activation_free(struct activation *activation)
 	if (activation->start && activation->progress.state != ACTIVATION_RUNNING)
 		start_stop(activation->start);
 	forget_start(activation);
-	hop_cleanup(&activation->room);
+	hop_cleanup(&activation->waiting_room);
 	task_cancel(&activation->leading);
 	free_event(activation->deadline.timer);
 	activation_settings_free(activation->settings);
@@ -333,8 +333,8 @@ int activation_make(struct activation **out, struct activations *activations,
 	int r = -ENOMEM;
 
 	if (activation)
-		r = hop_init(&activation->room, relay, HOP_ROOM, &room_callbacks, activation, 0,
-			     ACTIVATION_WAITING_MAX);
+		r = hop_init(&activation->waiting_room, relay, HOP_WAITING_ROOM, &waiting_room_callbacks,
+			     activation, 0, ACTIVATION_WAITING_MAX);
 	if (r < 0) {
 		free(activation);
 		activation_settings_free(settings);
@@ -343,7 +343,8 @@ int activation_make(struct activation **out, struct activations *activations,
 	activation->activations = activations;
 	activation->settings = settings;
 	activation->stays = true;
-	hop_set_image_number(&activation->room, 0); /* it is in every image, unless it is left before */
+	hop_set_image_number(&activation->waiting_room,
+			     0); /* it is in every image, unless it is left before */
 	task_init(&activation->leading, &relay->turns, NULL, on_leading);
 	activation->deadline.timer = evtimer_new(relay->base, on_timer, activation);
 	if (!activation->deadline.timer) {
@@ -448,13 +449,13 @@ const char *activations_error(const struct activations *activations)
 	return activations->error;
 }
 
-void activations_each_room(struct activations *activations, void (*each)(void *userdata, struct hop *room),
-			   void *userdata)
+void activations_each_waiting_room(struct activations *activations,
+				   void (*each)(void *userdata, struct hop *waiting_room), void *userdata)
 {
 	struct activation *activation;
 
 	LL_FOREACH(activations->list, activation)
-		each(userdata, &activation->room);
+		each(userdata, &activation->waiting_room);
 }
 
 int activations_new(struct activations **out, struct relay *relay, const char *directory, uid_t runs_as,

@@ -6,7 +6,7 @@
  * Endpoints that are started on demand (xenmsg-activation(5)). Each is an `activation`, which has a waiting
  * room: a hop to nobody, where the channels wait that come before the program has bound the endpoint. They
  * are channels like any other there: their opener pays for them and for their windows, may cancel what it
- * sent, reset them, or go. Of a room's ACTIVATION_WAITING_MAX places nobody gets more than a share (quota.h).
+ * sent, reset them, or go. Of its ACTIVATION_WAITING_MAX places nobody gets more than a share (quota.h).
  *
  * An endpoint is reached by what policy allows, and only then anything is started; only the user that its
  * file names may bind it. What waits ends with ENOENT when the program can't be started, ends, or hasn't
@@ -57,22 +57,23 @@ void activations_free(struct activations *activations);
 int activations_reload(struct activations *activations);
 /* Returns what was wrong in the last reload, so that older files are in force; NULL: nothing. */
 const char *activations_error(const struct activations *activations);
-/* Calls `each` for the room of every endpoint. */
-void activations_each_room(struct activations *activations, void (*each)(void *userdata, struct hop *room),
-			   void *userdata);
+/* Calls `each` for the waiting room of every endpoint. */
+void activations_each_waiting_room(struct activations *activations,
+				   void (*each)(void *userdata, struct hop *waiting_room), void *userdata);
 
 /* --- an image that is handed over (base/image.h) --- */
 
-/* Numbers the rooms from `first` on. Returns the number behind them. */
+/* Numbers the waiting rooms from `first` on. Returns the number behind them. */
 uint32_t activations_number_for_image(struct activations *activations, uint32_t first);
-/* Writes a section for each endpoint and its room. Commands that were started are only in it if they stay
- * children of the next daemon (`children_stay`); else it starts them again. */
+/* Writes a section for each endpoint and its waiting room. Commands that were started are only in it if
+ * they stay children of the next daemon (`children_stay`); else it starts them again. */
 void activations_write_image(struct activations *activations, struct image *image, bool children_stay);
 void activations_write_channels(const struct activations *activations, struct image *image);
 /* Stops what can't be handed over to another process: commands that haven't bound their endpoints. */
 void activations_stop_commands(struct activations *activations);
 /* Read a section each. */
-void activations_read_room(struct activations *activations, struct image *image, struct image_hops *hops);
+void activations_read_waiting_room(struct activations *activations, struct image *image,
+				   struct image_hops *hops);
 void activations_read_command(struct activations *activations, struct image *image);
 /* All was read: what waits goes on to wait, or is led to a program. */
 void activations_go_on(struct activations *activations);

@@ -3,7 +3,7 @@
 /*
  * Endpoints that are started on demand, in the image that a daemon hands over (base/image.h): a section for
  * each, whatever its state, and one for each command that is only to be stopped and reaped. What waits are
- * channels like all others, with an end in the room.
+ * channels like all others, with an end in the waiting room.
  *
  *   state      in the next daemon
  *   IDLE       the same
@@ -39,7 +39,7 @@ uint32_t activations_number_for_image(struct activations *activations, uint32_t 
 	struct activation *activation;
 
 	LL_FOREACH(activations->list, activation)
-		hop_set_image_number(&activation->room, first++);
+		hop_set_image_number(&activation->waiting_room, first++);
 	return first;
 }
 
@@ -83,9 +83,9 @@ static void command_image(struct image *image, struct activation *activation, bo
 			    activation_on_start_ended, activation);
 }
 
-static void room_image(struct image *image, struct activation *activation, bool children_stay)
+static void waiting_room_image(struct image *image, struct activation *activation, bool children_stay)
 {
-	hop_inner_image(image, &activation->room);
+	hop_inner_image(image, &activation->waiting_room);
 	progress_image(image, &activation->progress);
 	deadline_image(image, activation);
 	command_image(image, activation, children_stay);
@@ -100,7 +100,7 @@ void activations_write_image(struct activations *activations, struct image *imag
 	LL_FOREACH(activations->list, activation) {
 		image_section(image, IMAGE_ROOM);
 		image_text(image, activation->settings->endpoint, sizeof(activation->settings->endpoint));
-		room_image(image, activation, children_stay);
+		waiting_room_image(image, activation, children_stay);
 	}
 	if (children_stay)
 		starter_write_forgotten(activations->starter, image);
@@ -111,7 +111,7 @@ void activations_write_channels(const struct activations *activations, struct im
 	const struct activation *activation;
 
 	LL_FOREACH(activations->list, activation)
-		hop_write_channels(image, &activation->room);
+		hop_write_channels(image, &activation->waiting_room);
 }
 
 void activations_stop_commands(struct activations *activations)
@@ -125,7 +125,8 @@ void activations_stop_commands(struct activations *activations)
 
 /* --- the next one ----------------------------------------------------------------------------- */
 
-/* Makes one whose file has gone: what waits for it needs a room until it can end. NULL: out of memory. */
+/* Makes one whose file has gone: what waits for it needs a waiting room until it can end. NULL: out of
+ * memory. */
 static struct activation *make_gone(struct activations *activations, const char *endpoint)
 {
 	struct activation_settings *settings = calloc(1, sizeof(*settings));
@@ -144,7 +145,7 @@ static struct activation *make_gone(struct activations *activations, const char 
 /* Has one that was read begin afresh. */
 static void drop(struct activations *activations, struct activation *activation)
 {
-	hop_reset_channels(&activation->room, ECONNRESET);
+	hop_reset_channels(&activation->waiting_room, ECONNRESET);
 	if (activation->start)
 		start_stop(activation->start);
 	evtimer_del(activation->deadline.timer);
@@ -155,7 +156,8 @@ static void drop(struct activations *activations, struct activation *activation)
 	activation_free(activation);
 }
 
-void activations_read_room(struct activations *activations, struct image *image, struct image_hops *hops)
+void activations_read_waiting_room(struct activations *activations, struct image *image,
+				   struct image_hops *hops)
 {
 	char endpoint[ENDPOINT_NAME_MAX + 1] = "";
 	struct activation *activation;
@@ -175,10 +177,10 @@ void activations_read_room(struct activations *activations, struct image *image,
 		return;
 	activation->is_in_image = true;
 	if (!image->error)
-		room_image(image, activation, true);
+		waiting_room_image(image, activation, true);
 	if (activation->progress.state == ACTIVATION_RUNNING)
 		activation->progress.state = ACTIVATION_IDLE;
-	if (!image->error && image_hops_add(hops, &activation->room) < 0)
+	if (!image->error && image_hops_add(hops, &activation->waiting_room) < 0)
 		image_fail(image, -ENOMEM);
 	if (image->error)
 		drop(activations, activation);
@@ -216,7 +218,7 @@ void activations_go_on(struct activations *activations)
 			continue;
 		}
 		LL_DELETE(activations->list, activation);
-		hop_reset_channels(&activation->room, ENOENT);
+		hop_reset_channels(&activation->waiting_room, ENOENT);
 		activation_free(activation);
 	}
 	starter_look(activations->starter);

@@ -19,7 +19,7 @@ struct activation {
 	struct activations *activations;
 	struct activation_settings *settings; /* owned */
 	struct activation_progress progress;
-	struct hop room;
+	struct hop waiting_room;
 	struct deadline deadline; /* of the start, or of the pause */
 	struct start *start;	  /* under way, or a command that lives; NULL: neither */
 	struct task leading;

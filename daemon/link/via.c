@@ -249,38 +249,38 @@ static int takes(const struct via *via, struct peer_id peer, const struct channe
 	return origin_is_far(channel) ? links_are_up(via->links, peer) : links_relays(via->links, peer);
 }
 
-/* --- rooms -------------------------------------------------------------------------------------- */
+/* --- waiting rooms ------------------------------------------------------------------------------ */
 
 /* NULL: nothing waits there. */
-static struct waiting_room *via_find_room(const struct via *via, struct peer_id peer)
+static struct waiting_room *find_waiting_room(const struct via *via, struct peer_id peer)
 {
 	struct waiting_room *room;
 
-	HASH_FIND(hh, via->rooms, &peer, sizeof(peer), room);
+	HASH_FIND(hh, via->waiting_rooms, &peer, sizeof(peer), room);
 	return room;
 }
 
-static void list_room(struct waiting_room *room, struct peer_id peer)
+static void list_waiting_room(struct waiting_room *room, struct peer_id peer)
 {
 	struct via *via = room->via;
 
-	room->id = ++via->last_room;
+	room->id = ++via->last_waiting_room;
 	room->goes_to = peer;
-	room->peer = via_find_room(via, peer) ? (struct peer_id){PEER_NOBODYS, room->id} : peer;
-	HASH_ADD(hh, via->rooms, peer, sizeof(room->peer), room);
-	HASH_ADD(by_id, via->rooms_by_id, id, sizeof(room->id), room);
+	room->peer = find_waiting_room(via, peer) ? (struct peer_id){PEER_NOBODYS, room->id} : peer;
+	HASH_ADD(hh, via->waiting_rooms, peer, sizeof(room->peer), room);
+	HASH_ADD(by_id, via->waiting_rooms_by_id, id, sizeof(room->id), room);
 }
 
-static void unlist_room(struct waiting_room *room)
+static void unlist_waiting_room(struct waiting_room *room)
 {
-	HASH_DEL(room->via->rooms, room);
-	HASH_DELETE(by_id, room->via->rooms_by_id, room);
+	HASH_DEL(room->via->waiting_rooms, room);
+	HASH_DELETE(by_id, room->via->waiting_rooms_by_id, room);
 }
 
 /* Frees one in which no channel is. */
-static void via_free_room(struct waiting_room *room)
+static void free_waiting_room(struct waiting_room *room)
 {
-	unlist_room(room);
+	unlist_waiting_room(room);
 	task_cancel(&room->leading);
 	hop_cleanup(&room->hop);
 	free(room);
@@ -313,7 +313,7 @@ static void on_link_up(void *userdata, uint32_t id, int64_t result)
 	const struct via *via = userdata;
 	struct waiting_room *room;
 
-	HASH_FIND(by_id, via->rooms_by_id, &id, sizeof(id), room);
+	HASH_FIND(by_id, via->waiting_rooms_by_id, &id, sizeof(id), room);
 
 	if (!room)
 		return;
@@ -419,39 +419,40 @@ static void on_leading(struct task *task)
 	if (hop_channel_count(&room->hop))
 		task_due(task);
 	else
-		via_free_room(room);
+		free_waiting_room(room);
 }
 
-/* A room is never attached, so it can't fail. */
+/* A waiting room is never attached, so it can't fail. */
 static void on_room_failed(void *owner, int error, const char *why)
 {
 }
 
 /* Finds or makes one. NULL: no memory. */
-static struct waiting_room *via_get_room(struct via *via, struct peer_id peer)
+static struct waiting_room *get_waiting_room(struct via *via, struct peer_id peer)
 {
 	static const struct hop_callbacks callbacks = {.failed = on_room_failed};
-	struct waiting_room *room = via_find_room(via, peer);
+	struct waiting_room *room = find_waiting_room(via, peer);
 
 	if (room)
 		return room;
 	room = calloc(1, sizeof(*room));
 	if (!room)
 		return NULL;
-	if (hop_init(&room->hop, via->with.relay, HOP_ROOM, &callbacks, room, 0, CHANNEL_NUMBERS / 2) < 0) {
+	if (hop_init(&room->hop, via->with.relay, HOP_WAITING_ROOM, &callbacks, room, 0,
+		     CHANNEL_NUMBERS / 2) < 0) {
 		free(room);
 		return NULL;
 	}
 	hop_set_image_number(&room->hop, 0); /* it is in every image, unless it is left before */
 	room->via = via;
 	task_init(&room->leading, &via->with.relay->turns, NULL, on_leading);
-	list_room(room, peer);
+	list_waiting_room(room, peer);
 	return room;
 }
 
 static int wait_in_room(struct via *via, struct channel *channel, struct peer_id peer, const char *address)
 {
-	struct waiting_room *room = via_get_room(via, peer);
+	struct waiting_room *room = get_waiting_room(via, peer);
 	int r;
 
 	if (!room)
@@ -462,7 +463,7 @@ static int wait_in_room(struct via *via, struct channel *channel, struct peer_id
 	if (r == 0)
 		r = channel_accept(channel, &room->hop, address);
 	if (r < 0 && !room->asked && !hop_channel_count(&room->hop))
-		via_free_room(room);
+		free_waiting_room(room);
 	return r;
 }
 
@@ -478,7 +479,7 @@ int via_send(struct via *via, struct channel *channel, struct peer_id peer, cons
 	if (relays < 0)
 		return relays;
 	/* What waits already goes first. */
-	if (relays && !via_find_room(via, peer))
+	if (relays && !find_waiting_room(via, peer))
 		return channel_accept(channel, hop, address);
 	return wait_in_room(via, channel, peer, address);
 }
@@ -651,10 +652,10 @@ void via_open(struct via *via, struct peer_id peer, struct channel *channel, con
 /* --- a domain has another number ---------------------------------------------------------------- */
 
 /* Lets what waits for the HELLO of a daemon wait for it under another number. */
-static void renumber_room(struct waiting_room *room, struct peer_id to)
+static void renumber_waiting_room(struct waiting_room *room, struct peer_id to)
 {
-	unlist_room(room);
-	list_room(room, to);
+	unlist_waiting_room(room);
+	list_waiting_room(room, to);
 	room->asked = false; /* the answer comes for the id of before */
 	task_due(&room->leading);
 }
@@ -666,9 +667,9 @@ void via_renumber(struct via *via, uint32_t from, uint32_t to)
 	via_pings_renumber(via, from, to);
 	if (!via_in_domain_0(via))
 		return;
-	HASH_ITER(hh, via->rooms, room, next)
+	HASH_ITER(hh, via->waiting_rooms, room, next)
 		if (peer_is_domain(room->goes_to, from))
-			renumber_room(room, peer_domain(to));
+			renumber_waiting_room(room, peer_domain(to));
 }
 
 /* --- policy has changed ------------------------------------------------------------------------- */
@@ -699,7 +700,7 @@ void via_recheck(struct via *via)
 	if (!via_in_domain_0(via))
 		return;
 	links_each_hop(via->links, recheck_hop, via);
-	HASH_ITER(hh, via->rooms, room, next)
+	HASH_ITER(hh, via->waiting_rooms, room, next)
 		recheck_hop(via, &room->hop);
 }
 
@@ -734,8 +735,8 @@ void via_free(struct via *via)
 	if (via->links)
 		links_ping_cancel(via->links, via);
 	via_pings_free(via);
-	HASH_ITER(hh, via->rooms, room, next)
-		via_free_room(room);
+	HASH_ITER(hh, via->waiting_rooms, room, next)
+		free_waiting_room(room);
 	free(via);
 }
 
@@ -749,7 +750,7 @@ void via_hand_over(struct via *via)
 	struct waiting_room *room, *next;
 
 	links_ping_cancel(via->links, via);
-	HASH_ITER(hh, via->rooms, room, next) {
+	HASH_ITER(hh, via->waiting_rooms, room, next) {
 		hop_set_image_number(&room->hop, room->peer.kind != PEER_NOBODYS ? 0 : HOP_NOT_IN_IMAGE);
 		room->asked = false;
 	}
@@ -759,7 +760,7 @@ void via_number_for_image(struct via *via, uint32_t first)
 {
 	struct waiting_room *room, *next;
 
-	HASH_ITER(hh, via->rooms, room, next)
+	HASH_ITER(hh, via->waiting_rooms, room, next)
 		if (hop_number_in_image(&room->hop) != HOP_NOT_IN_IMAGE)
 			hop_set_image_number(&room->hop, first++);
 }
@@ -768,7 +769,7 @@ void via_write_image(struct via *via, struct image *image)
 {
 	struct waiting_room *room, *next;
 
-	HASH_ITER(hh, via->rooms, room, next) {
+	HASH_ITER(hh, via->waiting_rooms, room, next) {
 		bool is_host = peer_is_host(room->peer);
 
 		if (hop_number_in_image(&room->hop) == HOP_NOT_IN_IMAGE)
@@ -784,12 +785,12 @@ void via_write_channels(struct via *via, struct image *image)
 {
 	struct waiting_room *room, *next;
 
-	HASH_ITER(hh, via->rooms, room, next)
+	HASH_ITER(hh, via->waiting_rooms, room, next)
 		if (hop_number_in_image(&room->hop) != HOP_NOT_IN_IMAGE)
 			hop_write_channels(image, &room->hop);
 }
 
-void via_read_room(struct via *via, struct image *image, struct image_hops *hops)
+void via_read_waiting_room(struct via *via, struct image *image, struct image_hops *hops)
 {
 	struct waiting_room *room;
 	struct peer_id peer;
@@ -800,10 +801,10 @@ void via_read_room(struct via *via, struct image *image, struct image_hops *hops
 	image_u32(image, &number);
 	peer = is_host ? peer_host(number) : peer_domain(number);
 	image_expect(image, (is_host ? *hosts_name(via->with.hosts, number) : domid_is_valid(number)) &&
-				    !via_find_room(via, peer));
+				    !find_waiting_room(via, peer));
 	if (image->error)
 		return;
-	room = via_get_room(via, peer);
+	room = get_waiting_room(via, peer);
 	if (!room) {
 		image_fail(image, -ENOMEM);
 		return;
@@ -812,14 +813,14 @@ void via_read_room(struct via *via, struct image *image, struct image_hops *hops
 	if (!image->error && image_hops_add(hops, &room->hop) < 0)
 		image_fail(image, -ENOMEM);
 	if (image->error)
-		via_free_room(room);
+		free_waiting_room(room);
 }
 
 void via_go_on(struct via *via)
 {
 	struct waiting_room *room, *next;
 
-	HASH_ITER(hh, via->rooms, room, next)
+	HASH_ITER(hh, via->waiting_rooms, room, next)
 		if (!room->asked)
 			task_due(&room->leading);
 }
@@ -828,8 +829,8 @@ void via_drop_image(struct via *via)
 {
 	struct waiting_room *room, *next;
 
-	HASH_ITER(hh, via->rooms, room, next) {
+	HASH_ITER(hh, via->waiting_rooms, room, next) {
 		hop_reset_channels(&room->hop, ECONNRESET);
-		via_free_room(room);
+		free_waiting_room(room);
 	}
 }

@@ -13,7 +13,7 @@
  * what is certain about a message hold end to end. What makes it a relayed one is the OPEN: it has an
  * address, not an endpoint, and the identity of the true sender, which a guest believes from domain 0 alone.
  * Such an OPEN is only sent to a daemon whose HELLO says that it takes part. Until that HELLO is there the
- * channel waits in a room, of which there is one for each daemon that is to take channels.
+ * channel waits in a waiting room, of which there is one for each daemon that is to take channels.
  *
  * In domain 0 the account of the domain that opens a channel pays for it, and in the domain that it leads to,
  * likewise the account of the true sender's domain, not domain 0's.
@@ -112,7 +112,7 @@ void via_number_for_image(struct via *via, uint32_t first);
 /* Writes a section for each of them, and what waits there, or reads one of them. */
 void via_write_image(struct via *via, struct image *image);
 void via_write_channels(struct via *via, struct image *image);
-void via_read_room(struct via *via, struct image *image, struct image_hops *hops);
+void via_read_waiting_room(struct via *via, struct image *image, struct image_hops *hops);
 /* Wants the links again: with what was read, or since there is no next daemon. */
 void via_go_on(struct via *via);
 /* Ends what waits. */

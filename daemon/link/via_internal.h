@@ -15,10 +15,11 @@ struct relayed_ping;
 /* Where channels wait for the HELLO of the daemon that is to take them. */
 struct waiting_room {
 	struct via *via;
-	struct peer_id peer;	/* by which it is found: whose daemon it is */
-	struct peer_id goes_to; /* whose it is now: another room may have been made for it before the two */
-				/* numbers were known to be one domain's, and then `peer` is nobody */
-	uint32_t id;		/* by which the link is awaited */
+	struct peer_id peer; /* by which it is found: whose daemon it is */
+	struct peer_id
+		goes_to; /* whose it is now: another waiting room may have been made for it before the two */
+			 /* numbers were known to be one domain's, and then `peer` is nobody */
+	uint32_t id;	 /* by which the link is awaited */
 	struct hop hop;
 	bool asked; /* the link is awaited */
 	int error;  /* with which all that waits ends: a negative errno, or 0 */
@@ -32,8 +33,8 @@ struct via {
 	bool enabled;
 	via_open_fn open;
 	void *userdata;
-	struct waiting_room *rooms, *rooms_by_id;
-	uint32_t last_room;
+	struct waiting_room *waiting_rooms, *waiting_rooms_by_id;
+	uint32_t last_waiting_room;
 	struct relayed_ping *pings;
 };
 

@@ -230,10 +230,10 @@ static void read_section(struct daemon *daemon, struct handover *handover, uint3
 		streams_read_image(daemon->streams, image, hops);
 		break;
 	case IMAGE_ROOM:
-		activations_read_room(daemon->activations, image, hops);
+		activations_read_waiting_room(daemon->activations, image, hops);
 		break;
 	case IMAGE_WAITING:
-		via_read_room(daemon->via, image, hops);
+		via_read_waiting_room(daemon->via, image, hops);
 		break;
 	case IMAGE_COMMAND:
 		activations_read_command(daemon->activations, image);

@@ -52,7 +52,7 @@ static void visit_topic(void *userdata, struct hop *hop)
 static void visit_hops(struct daemon *daemon, struct visit *visit)
 {
 	visit->router = daemon->router;
-	activations_each_room(daemon->activations, visit_room, visit);
+	activations_each_waiting_room(daemon->activations, visit_room, visit);
 	if (daemon->local) /* names may come before there are programs (startup_await_presence()) */
 		local_each(daemon->local, visit_session, visit);
 	streams_each(daemon->streams, visit_stream, visit);

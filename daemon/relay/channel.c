@@ -153,7 +153,7 @@ int channel_accept(struct channel *channel, struct hop *hop, const char *endpoin
 	if (channel_is_waiting(channel))
 		leave_room(end);
 	channel_enter(channel, hop, number);
-	if (hop->traits->is_room)
+	if (hop->traits->is_waiting_room)
 		return 0;
 	/* Only the daemon of the opening program knows how much may come back. */
 	if (channel->kind != CHANNEL_MESSAGE && !channel->opener.hop->traits->is_daemon)
@@ -286,7 +286,7 @@ bool channel_is_accepted(const struct channel *channel)
 {
 	const struct hop *hop = channel->acceptor.hop;
 
-	return channel->opened || (hop && !hop->traits->is_daemon && !hop->traits->is_room);
+	return channel->opened || (hop && !hop->traits->is_daemon && !hop->traits->is_waiting_room);
 }
 
 int channel_opened(struct channel_end *end, const struct frame_opened *opened)
@@ -507,7 +507,7 @@ static uint32_t who_is_gone(const struct hop *hop)
 {
 	if (hop->traits->is_daemon)
 		return RESET_BY_LOSS;
-	if (hop->traits->is_inner || hop->traits->is_room)
+	if (hop->traits->is_inner || hop->traits->is_waiting_room)
 		return 0;
 	return hop->said_goodbye ? RESET_BY_PROGRAM : RESET_BY_DEATH;
 }

@@ -389,11 +389,11 @@ const struct hop_traits hop_traits[HOP_KINDS] = {
 			.first_chunk = HOP_CHUNK,
 			.whole_frames = true,
 		},
-	[HOP_ROOM] =
+	[HOP_WAITING_ROOM] =
 		{
 			.outlets = 1,
 			.first_chunk = HOP_CHUNK,
-			.is_room = true,
+			.is_waiting_room = true,
 		},
 	[HOP_TOPIC] =
 		{

@@ -16,7 +16,7 @@
 #include "daemon/relay/hop.h"
 
 /* The hops of an image, by their numbers there (hop_set_image_number()): those of programs, of links, of
- * topics, of streams, of rooms. */
+ * topics, of streams, of waiting rooms. */
 struct image_hops {
 	struct hop **hops;
 	uint32_t count;

@@ -15,8 +15,8 @@ static struct step_place place_of(const struct hop *hop)
 
 	if (!hop)
 		return place;
-	if (hop->traits->is_room || hop->traits->is_inner) {
-		place.kind = hop->traits->is_room ? PLACE_ROOM : PLACE_TOPIC;
+	if (hop->traits->is_waiting_room || hop->traits->is_inner) {
+		place.kind = hop->traits->is_waiting_room ? PLACE_WAITING_ROOM : PLACE_TOPIC;
 	} else if (!hop->traits->is_daemon) {
 		place.kind = PLACE_PROGRAM;
 		place.number = hop->identity.pid;

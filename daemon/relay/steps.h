@@ -35,10 +35,10 @@ enum step_kind {
 /* The other side of an end. */
 enum step_place_kind {
 	PLACE_NOBODY,
-	PLACE_PROGRAM, /* its pid, 0: it isn't known */
-	PLACE_DOMAIN,  /* a daemon there, by its domid */
-	PLACE_HOST,    /* the same of another host, by its number */
-	PLACE_ROOM,    /* nobody yet: it waits */
+	PLACE_PROGRAM,	    /* its pid, 0: it isn't known */
+	PLACE_DOMAIN,	    /* a daemon there, by its domid */
+	PLACE_HOST,	    /* the same of another host, by its number */
+	PLACE_WAITING_ROOM, /* nobody yet: it waits */
 	PLACE_TOPIC,
 };
 struct step_place {

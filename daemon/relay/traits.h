@@ -8,12 +8,12 @@
 #include <stdint.h>
 
 enum hop_kind {
-	HOP_LINK,   /* to the daemon of another domain */
-	HOP_SHARED, /* to a program, by rings in a memfd */
-	HOP_SOCKET, /* to a program, pumped through private rings */
-	HOP_MUX,    /* to a program whose session carries streams, by rings in a memfd */
-	HOP_STREAM, /* to a byte stream (daemon/local/stream.h) */
-	HOP_ROOM,   /* to nobody: a waiting room (daemon/activation/activation.h), which is never attached */
+	HOP_LINK,	  /* to the daemon of another domain */
+	HOP_SHARED,	  /* to a program, by rings in a memfd */
+	HOP_SOCKET,	  /* to a program, pumped through private rings */
+	HOP_MUX,	  /* to a program whose session carries streams, by rings in a memfd */
+	HOP_STREAM,	  /* to a byte stream (daemon/local/stream.h) */
+	HOP_WAITING_ROOM, /* to nobody: a waiting room (daemon/activation/activation.h), which is never attached */
 	/* to a part of this daemon (daemon/topic/topics.h): never attached, but its owner has turns
 	 * (inner.h) */
 	HOP_TOPIC,
@@ -45,7 +45,7 @@ struct hop_traits {
 	bool is_daemon;
 	/* Nobody is at the other end: channels wait here, with what comes for them, until they are moved to
 	 * another hop. */
-	bool is_room;
+	bool is_waiting_room;
 	/* The other end is a part of this daemon, to which frames go by calls (inner.h) instead of through
 	 * rings. */
 	bool is_inner;

@@ -194,8 +194,8 @@ static void add_time(struct json_object *object)
 static void add_where(const struct tracers *tracers, struct step_place place, struct json_object *object)
 {
 	static const char *const names[] = {
-		[PLACE_NOBODY] = "nobody", [PLACE_PROGRAM] = "program",	  [PLACE_DOMAIN] = "domain",
-		[PLACE_HOST] = "host",	   [PLACE_ROOM] = "waiting room", [PLACE_TOPIC] = "topic",
+		[PLACE_NOBODY] = "nobody", [PLACE_PROGRAM] = "program",		  [PLACE_DOMAIN] = "domain",
+		[PLACE_HOST] = "host",	   [PLACE_WAITING_ROOM] = "waiting room", [PLACE_TOPIC] = "topic",
 	};
 	char text[HOST_NAME_SIZE + 16];
 

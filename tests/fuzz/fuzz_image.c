@@ -280,9 +280,9 @@ static void read_section(struct image *image, struct image_hops *hops, struct pr
 	} else if (type == IMAGE_STREAM) {
 		streams_read_image(parts->streams, image, hops);
 	} else if (type == IMAGE_ROOM) {
-		activations_read_room(parts->activations, image, hops);
+		activations_read_waiting_room(parts->activations, image, hops);
 	} else if (type == IMAGE_WAITING) {
-		via_read_room(parts->via, image, hops);
+		via_read_waiting_room(parts->via, image, hops);
 	} else if (type == IMAGE_COMMAND) {
 		activations_read_command(parts->activations, image);
 	} else if (type == IMAGE_THING || type == IMAGE_WATCH || type == IMAGE_TOLD ||

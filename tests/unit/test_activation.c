@@ -114,7 +114,7 @@ static void start(struct started *started)
 					 geteuid(), "/nowhere", &callbacks, started),
 			 0);
 	assert_int_equal(activations_reload(started->activations), 0);
-	activations_each_room(started->activations, note_room, started);
+	activations_each_waiting_room(started->activations, note_room, started);
 	assert_non_null(started->room);
 }
 
@@ -325,7 +325,7 @@ static int read_rooms(const uint8_t *bytes, size_t size, char became[32])
 	image_open_bytes(&image, bytes, size);
 	while ((type = image_next(&image))) {
 		if (type == IMAGE_ROOM)
-			activations_read_room(started.activations, &image, &hops);
+			activations_read_waiting_room(started.activations, &image, &hops);
 		else if (type == IMAGE_COMMAND)
 			activations_read_command(started.activations, &image);
 		else

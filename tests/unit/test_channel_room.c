@@ -19,7 +19,7 @@ static int into_the_room(struct party *party, struct channel *channel, const str
 struct scene {
 	struct rig rig;
 	struct party *a, *b;
-	struct hop room;
+	struct hop waiting_room;
 };
 
 static void on_failed(void *owner, int error, const char *why)
@@ -35,10 +35,10 @@ static void start_with(struct scene *scene, enum hop_kind sender)
 	scene->a = party_new(&scene->rig, &(struct rig_options){.kind = sender, .ring = 65536, .parity = 1});
 	scene->b =
 		party_new(&scene->rig, &(struct rig_options){.kind = HOP_SHARED, .ring = 65536, .parity = 1});
-	assert_int_equal(hop_init(&scene->room, &scene->rig.relay[0], HOP_ROOM, &nobody, scene, 0,
-				  CHANNEL_NUMBERS / 2),
+	assert_int_equal(hop_init(&scene->waiting_room, &scene->rig.relay[0], HOP_WAITING_ROOM, &nobody,
+				  scene, 0, CHANNEL_NUMBERS / 2),
 			 0);
-	the_room = &scene->room;
+	the_room = &scene->waiting_room;
 	scene->a->open = into_the_room;
 }
 
@@ -49,7 +49,7 @@ static void scene_start(struct scene *scene)
 
 static void scene_stop(struct scene *scene)
 {
-	hop_cleanup(&scene->room);
+	hop_cleanup(&scene->waiting_room);
 	party_kill(scene->a);
 	party_kill(scene->b);
 	rig_stop(&scene->rig);
@@ -68,12 +68,12 @@ TEST(what_waited_arrives_whole_and_in_order)
 			rig_settle(&scene.rig);
 		rig_settle(&scene.rig);
 		assert_true(channel_is_waiting(the_channel));
-		assert_int_equal(scene.room.channels.count, 1);
+		assert_int_equal(scene.waiting_room.channels.count, 1);
 		assert_int_equal(channel_queued(&the_channel->acceptor), CHANNEL_INITIAL_LIMIT);
 		assert_int_equal(party_channel(scene.a, 0)->confirmed, 0);
 		assert_int_equal(channel_accept(the_channel, &scene.b->hop, "inbox_1"), 0);
 		assert_false(channel_is_waiting(the_channel));
-		assert_int_equal(scene.room.channels.count, 0);
+		assert_int_equal(scene.waiting_room.channels.count, 0);
 		flows_run(&scene.rig, 4096, 8192);
 		assert_true(flow_is_done(scene.a, 0));
 		scene_stop(&scene);
@@ -97,7 +97,7 @@ SCENE_TEST(channel_that_is_forbidden_leaves_the_room_at_once, scene_start)
 	party_data(scene->a, 0, 4096, false);
 	rig_settle(&scene->rig);
 	channel_forbid(the_channel, EACCES);
-	assert_int_equal(scene->room.channels.count, 0);
+	assert_int_equal(scene->waiting_room.channels.count, 0);
 	party_expect_refusal(scene->a, 0, EACCES);
 }
 
@@ -122,7 +122,7 @@ SCENE_TEST(call_is_abandoned_with_its_caller, scene_start)
 	assert_false(channel_is_abandoned(the_channel));
 	party_kill(scene->a);
 	assert_true(channel_is_abandoned(the_channel));
-	assert_int_equal(scene->room.channels.count, 1);
+	assert_int_equal(scene->waiting_room.channels.count, 1);
 	channel_forbid(the_channel, ENOENT);
-	assert_int_equal(scene->room.channels.count, 0);
+	assert_int_equal(scene->waiting_room.channels.count, 0);
 }
