@@ -35,14 +35,18 @@ def printed(node, *arguments, code=0):
     return done.stdout.splitlines()
 
 
+def by_number(peers):
+    return {peer["domid"]: peer for peer in peers}
+
+
 def test_lists(nodes, one, two, valid):
-    assert valid("peers", printed(one, "peers"))[0]["domid"] == 2
+    assert 2 in by_number(valid("peers", printed(one, "peers")))
     one.receiver("log")
     two.receiver("print")
     eventually(lambda: len(printed(one, "endpoints")) == 2, "both are listed")
     assert {entry["name"] for entry in valid("endpoints", printed(one, "endpoints"))} == {"log", "print"}
     one.xenmsg("ping", "2", "--count", "1")
-    assert valid("peers", printed(one, "peers"))[0]["rtt_us"] > 0
+    assert by_number(valid("peers", printed(one, "peers")))[2]["rtt_us"] > 0
     assert printed(nodes(3)[3], "endpoints", "self") == []
 
 
@@ -154,7 +158,7 @@ def test_every_command_that_prints_has_it_and_is_described(one):
 
 def test_messages_and_events(one, two, valid):
     watch = one.popen("watch", "--json")
-    assert valid("watch", [watch.stdout.readline()])[0]["domid"] in (1, 2)
+    assert valid("watch", [watch.stdout.readline()])[0]["kind"] == "domain"
     inbox = two.receiver("inbox", "--json", "--count", "2")
 
     def next_of_inbox():
@@ -186,7 +190,7 @@ def test_a_watch_says_where_its_first_list_ends(one, two, valid):
     for pattern, domains, endpoints in (("*", [1, 2], 20), ("2", [2], 20), ("*:print1*", [], 11), ("dom1:*", [], 0), ("*:none", [], 0)):
         watch = one.popen("watch", "--json", pattern)
         events = listed_by(watch, valid)
-        assert [event["domid"] for event in events if event["kind"] == "domain"] == domains, (pattern, events)
+        assert [event["domid"] for event in events if event["kind"] == "domain" and event["domid"]] == domains, (pattern, events)
         assert sum(event["kind"] == "endpoint" for event in events) == endpoints, (pattern, events)
         # Each domain before its endpoints, in one order.
         assert events == sorted(events, key=lambda event: (event["domid"], event["kind"], event["name"] if event["kind"] == "endpoint" else ""))

@@ -216,6 +216,7 @@ def test_top_escapes_what_a_daemon_says(alone, hostile):
 
 # ---- who waits is told ----
 
+@pytest.mark.unless(relayed="direct")
 def test_who_waits_at_a_terminal_is_told_for_what(nodes):
     one, two = nodes(1, 2, config=LOST_SOON).values()
     with Holder(two, "lazy") as lazy:
@@ -235,6 +236,7 @@ def test_who_waits_at_a_terminal_is_told_for_what(nodes):
 
 @pytest.mark.parametrize("words, missing", [("connect 2:shell", "no stream"), ("run 2:shell", "no answer"), ("ping 2", "no answer"),
                                             ("bench 2", "no answer")])
+@pytest.mark.unless(relayed="direct")
 def test_who_connects_or_measures_is_told_what_is_missing(nodes, words, missing):
     one, two = nodes(1, 2, config=LOST_SOON).values()
     one.xenmsg("ping", "2", "-n", "1")
@@ -293,6 +295,7 @@ def test_the_environment_has_a_time_out_too(one):
     one.environment = plain
 
 
+@pytest.mark.unless(relayed="direct")
 @pytest.mark.parametrize("columns", [80, 70])
 def test_a_table_or_a_finding_fits_into_its_terminal(one, two, columns):
     """What is too wide stands in parts below each other, and words stay whole."""

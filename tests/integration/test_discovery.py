@@ -106,7 +106,7 @@ def test_a_domain_that_joins_costs_little_and_is_reached_at_once(many):
         assert inbox.output() == b"hello\n"
 
 
-@pytest.mark.unless(renewed="late")
+@pytest.mark.unless(renewed="late", relayed="zero", strict="zero")
 def test_a_list_has_all_whoever_started_first(host, nodes):
     """A list waits for as long as answers come: one of a daemon that hands over is later, and then the next list has it."""
     one, two, three = nodes(1, 2, 3, start=False).values()
@@ -234,6 +234,7 @@ def test_a_watch_hears_of_what_is_for_it_only_later(host, nodes, how):
             pass
 
 
+@pytest.mark.unless(relayed="zero")
 @pytest.mark.parametrize("how", ["stop", "kill"])
 def test_guests_watch_themselves_while_domain_0_has_no_daemon(host, nodes, how):
     every = nodes(0, 1, 2, 3)
@@ -249,6 +250,7 @@ def test_guests_watch_themselves_while_domain_0_has_no_daemon(host, nodes, how):
     works(one, three)
 
 
+@pytest.mark.unless(relayed="zero")
 def test_guests_that_want_a_link_need_no_word_of_domain_0(host, nodes):
     """Its daemon stands still: nobody tells one what the other one has written, whose own attempt is seconds old."""
     zero, one, two = nodes(0, 1, 2, config="[links]\nsetup-timeout = 3s\n").values()
@@ -424,6 +426,7 @@ def test_an_endpoint_for_all_costs_one_write_for_any_number(nodes, host):
     eventually(lambda: "public" not in str(every[3].status()["peers"]), "it is seen going")
 
 
+@pytest.mark.unless(relayed="direct")
 def test_an_endpoint_for_one_is_in_no_leaf_that_others_read(nodes, host):
     one, two, three = nodes(1, 2, 3, start=False).values()
     one.policy = FOR_ONE

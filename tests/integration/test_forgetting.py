@@ -130,7 +130,7 @@ def test_who_is_being_forgotten_can_be_reached(host, seed):
             pick.choice(nodes).settle()
 
 
-@pytest.mark.parametrize("zero", [False, True])
+@pytest.mark.parametrize("zero", [pytest.param(False, marks=pytest.mark.unless(relayed="zero", strict="zero")), True])
 def test_daemons_forget_each_other_some_time_after_their_link(host, nodes, zero):
     """Both begin with a link of which nothing remains; what it costs to forget is counted."""
     every = nodes(*([0] if zero else []), 1, 2, start=False, config=FAST + "idle-close = 1s\n")

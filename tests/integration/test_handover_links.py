@@ -74,6 +74,7 @@ def test_calls_to_another_domain_in_service_are_answered(one, two, memory):
     call_under_hand_overs(one, two, "2:upper", (one, two))
 
 
+@pytest.mark.unless(relayed="direct")
 def test_a_link_that_is_away_is_resumed_after_several(nodes):
     """The peer's daemon stands still, so that none of these hand-overs finds it."""
     one, two = nodes(1, 2, config=LOST_SOON).values()
@@ -129,7 +130,8 @@ def test_many_links_are_resumed_at_once(nodes):
     eventually(lambda: all(link["state"] == "up" and link["resumes"] for link in hub.status()["links"]), "all are up")
 
 
-@pytest.mark.parametrize("presence", ["", "presence = private\npeers = 1\n"], ids=["public", "private"])
+@pytest.mark.parametrize("presence", [pytest.param("", id="public"), pytest.param(
+    "presence = private\npeers = 1\n", id="private", marks=pytest.mark.unless(relayed="direct"))])
 def test_others_see_no_daemon_that_goes(nodes, tmp_path, presence):
     one, two = nodes(1, 2, start=False).values()
     two.config += presence
@@ -180,6 +182,7 @@ def test_a_session_is_sought_by_the_next_daemon_too(one, two):
         goes_on()
 
 
+@pytest.mark.unless(relayed="direct")
 def test_what_one_hasnt_taken_goes_on_though_its_sender_is_away(nodes, memory):
     """The sender's daemon stands still, so that the link stays away after the hand-over."""
     one, two = nodes(1, 2, config=LOST_SOON).values()
@@ -197,6 +200,7 @@ def test_what_one_hasnt_taken_goes_on_though_its_sender_is_away(nodes, memory):
         all_are_delivered(outcomes, 5, sender, heir)
 
 
+@pytest.mark.unless(relayed="direct")
 def test_why_a_link_cannot_be_made_is_handed_over(nodes):
     """Whoever was refused asks for the reason a moment later, perhaps of the next daemon."""
     one, _ = nodes(1, 2, config="[links]\nmap = no\n").values()

@@ -13,6 +13,8 @@ from renewing import process_until, renew
 from test_handover_streams import Stream
 from test_restart import Service
 
+pytestmark = pytest.mark.unless(relayed="direct")
+
 NEVER = FAST + "resume-for = 0\n"
 MESSAGES, TAKEN = 40, 10
 BYTES = 100000

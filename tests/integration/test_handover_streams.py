@@ -152,17 +152,6 @@ def test_every_byte_arrives_over_hand_overs_both_ways(pair, times):
         stream.finish()
 
 
-def test_every_byte_arrives_through_domain_0_whoever_hands_over(guests, zero):
-    """The guests can have no link, so what they say to each other is relayed."""
-    one, two = guests(2)
-    streams = [Stream(one, two.domid, 0, two).accept(), Stream(two, one.domid, 1, one).accept()]
-    for node in (zero, one, zero, two):
-        renew_under(node, streams)
-    assert not one.link(two.domid) and not two.link(one.domid)
-    for stream in streams:
-        stream.finish()
-
-
 def test_a_stream_that_isnt_fetched_yet_waits_on(pair):
     stream = pair.stream()
     eventually(lambda: pair.two.status()["streams"], "it waits")

@@ -381,6 +381,7 @@ def test_a_domain_restored_between_two_daemons_goes_on(between):
     assert node.status()["domid"] == node.domid
 
 
+@pytest.mark.unless(relayed="zero", strict="zero")
 def test_a_migration_between_two_daemons_is_noticed(between, nodes):
     """The number may be the same on the other host, but its nodes have gone."""
     zero = nodes(0, start=False)[0]

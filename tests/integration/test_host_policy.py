@@ -85,6 +85,7 @@ def test_the_host_lets_in_who_no_file_in_the_guest_allows(hosted):
     assert attempt(one, "2:other") == attempt(two, "1:inbox") == DENIED
 
 
+@pytest.mark.unless(relayed="zero")
 def test_what_the_host_denies_no_own_rule_allows(hosted):
     _, one, two, three = hosted(host_rule("dom1", "dom2", "deny", "in*"), {1: None, 2: rule("*", "*"), 3: None})
     assert attempt(one, "2:inbox") == DENIED
@@ -196,6 +197,7 @@ def test_a_share_that_does_not_fit_is_refused_on_reload(hosted):
     assert attempt(one, "2:e1999") == DENIED
 
 
+@pytest.mark.unless(relayed="zero")
 def test_who_starts_again_is_told_again(hosted):
     zero, one, two = hosted(host_rule("dom1", "dom2", "deny"), {1: None, 2: rule("*", "*")})
     two.stop()
@@ -211,6 +213,7 @@ def test_who_starts_again_is_told_again(hosted):
     assert attempt(one, "2:inbox") == LET_IN
 
 
+@pytest.mark.unless(relayed="zero")
 def test_what_a_guest_was_told_holds_over_its_hand_overs(hosted):
     """Domain 0's daemon isn't there to say it again."""
     rules = host_rule("dom1", "dom2", "allow", "inbox") + host_rule("dom3", "dom2", "deny")
@@ -237,6 +240,7 @@ def test_a_restored_guest_is_told_who_is_who_again(hosted):
     eventually(lambda: attempt(one, f"{two.domid}:inbox") == LET_IN, "it knows the sender by its new number")
 
 
+@pytest.mark.unless(relayed="zero")
 def test_a_guest_that_ignores_it_is_seen_to_do_so(nodes, hosted):
     del nodes
     zero, one, two = hosted(host_rule("dom1", "dom2", "deny"), {1: None, 2: rule("*", "*")}, FAST + "[daemon]\nhost-policy = ignore\n")
@@ -435,6 +439,7 @@ def test_tags_count_before_the_first_message_and_go(hosted, host, make_guest):
                                              ("web " * 256 + "w", (), "too many or too long"), ("w," * 33, (), "too many or too long"),
                                              ("web", ("n1", "r0"), "others than domain 0"), ("web", ("n0", "b1"), "others than domain 0"),
                                              ("web", ("w0",), "others than domain 0")])
+@pytest.mark.unless(relayed="zero")
 def test_tags_that_can_not_be_believed_let_nobody_in(hosted, value, perms, why):
     zero, one, two = hosted(TAGS + host_rule("@web", "dom2", "deny", "secret"), {1: rule("*", "*"), 2: None})
     assert attempt(two, "1:inbox") == LET_IN

@@ -64,6 +64,7 @@ def test_without_a_name_there_are_no_hosts(nodes):
         assert (b"set name under [hosts]" if node.domid == 0 else b"domain 0 says") in done.stderr, done
 
 
+@pytest.mark.unless(relayed="zero", strict="zero")
 def test_without_a_daemon_in_domain_0_no_hosts_are_known(nodes):
     done = nodes(1)[1].xenmsg("hosts")
     assert done.returncode == EXIT_UNREACHABLE and b"no xenmsgd runs in domain 0" in done.stderr, done
@@ -234,6 +235,7 @@ def test_lists_are_as_their_schema_says(hosts):
             jsonschema.Draft202012Validator({"$ref": f"#/$defs/{command}", "$defs": described}).validate(entry)
 
 
+@pytest.mark.unless(relayed="direct")
 def test_a_guest_may_name_its_own_host(hosts):
     """It works as without the host, and asks no [out]: what it means never leaves the host."""
     here, = hosts(count=1, guests=2, policy="[rule]\nfrom = *\nto = *\naction = allow\n", join=False)

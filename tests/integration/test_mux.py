@@ -523,6 +523,7 @@ def test_who_does_not_ask_for_hosts_gets_no_stream_of_another(hosts, mux):
     assert near.reset == errno.EOPNOTSUPP and not server.incoming
 
 
+@pytest.mark.unless(relayed="direct")
 @pytest.mark.parametrize("paused", [1, 2])
 def test_a_domain_that_stands_still_is_a_pause_and_nothing_else(nodes, host, mux, paused):
     both = nodes(1, 2, config=LOST_SOON)

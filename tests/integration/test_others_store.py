@@ -27,6 +27,7 @@ def hand(host, domid):
 
 # ---- the log ----
 
+@pytest.mark.unless(relayed="zero", strict="zero")
 def test_a_guest_that_comes_and_goes_logs_little_and_hides_none(host, nodes, one):
     assert one.peers() == []  # from now on it follows all
     write = hand(host, 2)

@@ -138,6 +138,7 @@ def test_a_destroyed_domain_is_told_by_xenstore(nodes, host, resume_for):
     deliver(one, one)
 
 
+@pytest.mark.unless(relayed="direct")
 def test_heartbeats_miss_who_stands_still_and_find_it_again(nodes, host):
     """Where sessions aren't resumed."""
     one, two = nodes(1, 2, config=LOST_SOON + "resume-for = 0\n").values()

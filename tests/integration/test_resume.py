@@ -20,6 +20,8 @@ import pytest
 from library import Connection, waiting_message
 from messaging import EXIT_NO_ENDPOINT, FAST, LOST_SOON, PATIENCE, eventually, give_up_ring, stopped, works
 
+pytestmark = pytest.mark.unless(relayed="direct")
+
 LONG = int(60 * PATIENCE)
 WINDOW = 200  # messages on their way at once
 

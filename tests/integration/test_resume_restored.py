@@ -16,7 +16,7 @@ from library import Connection
 from messaging import LOST_SOON, PATIENCE, eventually, stopped
 from test_resume import resumed, traffic
 
-pytestmark = pytest.mark.usefixtures("no_kernel_bug")
+pytestmark = [pytest.mark.usefixtures("no_kernel_bug"), pytest.mark.unless(relayed="direct")]
 PAIRS = pytest.mark.parametrize("saved, other", [(1, 0), (2, 1), (1, 2)], ids=["of domain 0", "of a guest", "that maps"])
 
 

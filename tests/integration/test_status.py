@@ -37,6 +37,7 @@ def validator():
     return jsonschema.Draft202012Validator(schema).validate
 
 
+@pytest.mark.unless(relayed="zero", strict="zero")
 def test_status_of_an_idle_daemon_is_valid(one, valid):
     status = one.status()
     valid(status)
@@ -45,6 +46,7 @@ def test_status_of_an_idle_daemon_is_valid(one, valid):
     assert status["links"] == [] and status["endpoints"] == []
 
 
+@pytest.mark.unless(relayed="direct")
 def test_status_under_traffic_is_valid_and_true(one, two, valid):
     stop, sent = threading.Event(), threading.Event()
     with Connection(one.socket) as sender, Connection(two.socket, binds="inbox") as receiver:
@@ -116,7 +118,7 @@ def test_the_limits_are_the_configured_ones(nodes):
     assert status["pools"]["clients"]["size"] == 14
 
 
-@pytest.mark.unless(renewed="counts")
+@pytest.mark.unless(renewed="counts", relayed="direct")
 def test_the_accounts_say_who_has_what_and_what_he_might_have(nodes, valid):
     """How much a user has sent each daemon counts anew."""
     one, two = nodes(1, 2, config=FAST + "[limits]\nmax-channels = 100\n").values()

@@ -127,6 +127,7 @@ def test_a_wish_that_ends_without_a_connection_is_gone_later(host):
     two.await_event("lost 1")
 
 
+@pytest.mark.unless(relayed="zero")
 def test_what_is_to_be_watched_meanwhile_is_watched_afterwards(host, nodes):
     zero, one, three = nodes(0, 1, 3, start=False).values()
     zero.start()

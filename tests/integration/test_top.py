@@ -75,6 +75,7 @@ def tops(terminal):
         assert top.code() == 0
 
 
+@pytest.mark.unless(relayed="direct")
 def test_links_endpoints_and_programs_are_on_one_screen(one, two, start_top):
     deliver(one, two)
     receiver = one.receiver("inbox")
@@ -125,6 +126,7 @@ def test_a_terminal_that_cannot_do_it_is_named(one, kind):
     assert done.returncode == EXIT_USAGE and f"a terminal of the kind '{kind}' can't" in done.stdout.decode().splitlines()[-1], done
 
 
+@pytest.mark.unless(relayed="direct")
 def test_a_link_that_is_away_says_since_when(nodes, host, start_top):
     one, two = nodes(1, 2, config=LOST_SOON).values()
     deliver(one, two)

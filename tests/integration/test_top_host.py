@@ -75,6 +75,7 @@ def test_a_host_is_on_one_screen(zero, start_top):
     assert all(len(line) <= 80 for line in screen)
 
 
+@pytest.mark.unless(relayed="direct")
 def test_a_link_that_is_away_says_so(nodes, host):
     zero, one, two = nodes(0, 1, 2, config=LOST_SOON).values()
     deliver(one, two)

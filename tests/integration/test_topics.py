@@ -8,6 +8,8 @@ import os
 import signal
 import subprocess
 
+import pytest
+
 from library import AT_ONCE, COUNT_LISTENERS, ENDED, KEEP_OLDEST, KEPT, MISSED, RETAIN, SUBSCRIBED, TOPIC, USUAL_MS, WAITING, Connection, KeyOptions
 from messaging import EXIT_DENIED, EXIT_TIMEOUT, EXIT_USAGE, PATIENCE, eventually, open_to_others, stopped, tool
 from test_status import validator  # the fixture `valid`  # noqa: F401  pylint: disable=unused-import
@@ -118,6 +120,7 @@ def test_messages_of_all_sizes_come_whole(here, there, memory):
         assert receive(conn).data == data
 
 
+@pytest.mark.unless(relayed="direct")
 def test_a_message_goes_once_over_a_link(one, two):
     publisher = topic(one)
     subscribers = [subscriber(two) for _ in range(20)]

@@ -59,6 +59,7 @@ def id_of(steps):
     return name
 
 
+@pytest.mark.unless(relayed="direct")
 def test_both_daemons_tell_the_steps_of_a_message_by_one_name(one, two, valid):
     two.receiver("inbox")
     one.send("2:inbox", "first")  # so that the link is up
@@ -75,6 +76,7 @@ def test_both_daemons_tell_the_steps_of_a_message_by_one_name(one, two, valid):
     valid("trace", [json.dumps(step) for step in sent + received])
 
 
+@pytest.mark.unless(relayed="direct")
 def test_a_call_that_has_its_answer_ends_without_an_error(one, two):
     two.popen("serve", "up", "--", "tr", "a-z", "A-Z")
     eventually(lambda: "up" in two.endpoints(), "it is bound")
@@ -190,6 +192,7 @@ def test_a_stream_is_seen_both_ways(one, two):
     assert max(step["end"] for step in steps if step["step"] == "came" and not step["back"]) == 50000
 
 
+@pytest.mark.unless(relayed="direct")
 def test_what_ends_a_message_is_told_with_the_rule(one, two):
     one.send("2:nothing", "x", exit_code=EXIT_NO_ENDPOINT)
     two.write_policy(rule("1", "closed", "deny"), name="00-deny.conf")
@@ -253,6 +256,7 @@ def test_what_a_full_ring_keeps_back_says_whose_bytes_lie_there(one):
             sender.close()
 
 
+@pytest.mark.unless(relayed="direct")
 def test_what_waits_for_a_link_is_told(one, two):
     two.receiver("inbox")
     trace = Trace(one, "2:inbox")

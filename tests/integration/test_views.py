@@ -76,6 +76,7 @@ def by_name(entries):
     return {each["name"]: each for each in entries}
 
 
+@pytest.mark.unless(relayed="direct")
 def test_a_user_sees_what_is_his_own_and_what_is_about_nobody(scene, valid):
     whole, part = scene[1].status(), As(ALICE).ask(scene[1])
     valid(whole)
