@@ -280,6 +280,8 @@ class Node:
 
     def write_policy(self, text, name="50-test.conf", folder="policy.d"):
         """A simulated domain has an /etc/xenmsg of its own."""
+        if self.asks_host and folder == "policy.d":  # what a test sets itself is all
+            modes.ask_host_no_more(self)
         directory = os.path.join(self.environment["XENSIM_DIR"], f"dom-{self.domid}", "root/etc/xenmsg", folder)
         os.makedirs(directory, exist_ok=True)
         with open(os.path.join(directory, name), "w", encoding="utf-8") as file:

@@ -152,7 +152,8 @@ class Away(Mode):
     pause = 1
 
     def disturb(self, node, chance):
-        with contextlib.suppress(OSError, Closed, Timeout):  # a test may kill it meanwhile
+        # A test may kill it meanwhile; or its user has all that he may have, and nobody answers him.
+        with contextlib.suppress(OSError, Closed, Timeout, AssertionError):
             links = [link["peer"]["domid"] for link in node.status()["links"] if link["state"] == "up" and not link["peer"]["host"]]
             if links:
                 with node.store() as store:
@@ -209,6 +210,17 @@ def with_keys(config, section, keys):
 def need_domain_0():
     """Whether domain 0's daemon has a part in them."""
     return not {"relayed", "strict"}.isdisjoint(chosen)
+
+
+def ask_host_no_more(node):
+    """The host's policy lets nobody in there any more."""
+    node.asks_host = False
+    zero = node.nodes.by_domid[0]
+    os.unlink(os.path.join(zero.environment["XENSIM_DIR"], f"dom-0/root/etc/xenmsg/host-policy.d/60-{node.host.domain(node.domid)['name']}.conf"))
+    if zero.alive():
+        assert zero.xenmsg("policy", "reload").returncode == 0
+        while node.alive() and node.status()["policy"]["of_host"]["rules"]:
+            time.sleep(0.01)
 
 
 def chance_of(mode, node):

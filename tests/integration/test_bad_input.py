@@ -390,7 +390,7 @@ def answers(process):
     return lines[1:-1]
 
 
-@pytest.fixture(name="hosts", params=[pytest.param(domid, marks=pytest.mark.unless(relayed="direct"), id=they)
+@pytest.fixture(name="hosts", params=[pytest.param(domid, marks=pytest.mark.unless(relayed="direct", away="counts"), id=they)
                                       for domid, they in ((3, "they-grant"), (0, "they-map"))])
 def daemons_and_a_hostile_domain(request, nodes):
     if request.param == 3:

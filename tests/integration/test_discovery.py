@@ -62,7 +62,7 @@ def start_many(nodes, policy=None):
     return nodes.host, every
 
 
-@pytest.mark.unless(renewed="counts")
+@pytest.mark.unless(renewed="counts", away="counts")
 @pytest.mark.parametrize("count", [25, pytest.param(100, marks=pytest.mark.slow)])
 def test_requests_to_xenstore_do_not_grow_with_the_domains(many, count):
     """Measured: 63 requests of each guest and 47 of domain 0 for each. It was 183 with 10 guests, 383 with 25, and 2676 with 100. A
@@ -86,7 +86,7 @@ def test_requests_to_xenstore_do_not_grow_with_the_domains(many, count):
     assert found[0]["events"] <= 30 * count + 70
 
 
-@pytest.mark.unless(renewed="counts")
+@pytest.mark.unless(renewed="counts", away="counts")
 def test_a_domain_that_joins_costs_little_and_is_reached_at_once(many):
     """Who hands over asks XenStore for more than that."""
     nodes = many(6)
@@ -407,6 +407,7 @@ def leaf(host, path):
     return Tree(host, 0).read(f"/local/domain/{path}")
 
 
+@pytest.mark.unless(away="counts")
 def test_an_endpoint_for_all_costs_one_write_for_any_number(nodes, host):
     every = nodes(0, 1, 2, 3)
     one = every[1]

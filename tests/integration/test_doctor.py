@@ -128,6 +128,7 @@ def way(node, address, code):
     return [(step, result) for result, step in steps], text
 
 
+@pytest.mark.unless(strict="rules")
 def test_the_way_to_an_address_is_tried_step_by_step(one, two):
     two.popen("recv", "box")
     eventually(lambda: "box" in seen(one, 2), "it is seen")

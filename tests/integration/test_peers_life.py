@@ -168,7 +168,7 @@ def test_a_lost_event_is_made_good_by_the_next_heartbeat(nodes, host, deaf):
     assert (one.link(2)["since"], two.link(1)["since"]) == before
 
 
-@pytest.mark.unless(renewed="counts", idle="counts")
+@pytest.mark.unless(renewed="counts", idle="counts", away="counts")
 def test_an_idle_daemon_wakes_for_heartbeats_only(nodes):
     """With an hour between them it doesn't wake at all, though links, a program and an endpoint are there. A hand-over wakes it."""
     def settled():
@@ -182,7 +182,7 @@ def test_an_idle_daemon_wakes_for_heartbeats_only(nodes):
         eventually(lambda: settled() and settled() and settled(), "nothing happens any more, and no timer of a second or so")
 
 
-@pytest.mark.unless(renewed="counts", relayed="direct")
+@pytest.mark.unless(renewed="counts", relayed="direct", away="counts")
 def test_who_waits_for_pages_looks_for_them_once_a_second(nodes, host):
     """Seen by how often the daemon sleeps, which it does in a hand-over, too."""
     one, two = nodes(1, 2, config="[links]\nheartbeat = 1h\ndead-after = 3h\nsetup-timeout = 60s\n").values()
