@@ -191,7 +191,7 @@ struct channel {
 	struct channel_takeover *takeovers; /* utlist: of which the opener is to be told */
 	/* cancel.h: cancellations without an answer from the acceptor's hop; NULL: there never was one */
 	struct channel_cancels *cancels;
-	struct channel_withdrawals *withdrawals; /* withdraw.h: those that are to be sent; NULL: none */
+	struct channel_withdrawals *withdrawals; /* cancel.h: those that are to be sent; NULL: none */
 	bool opened;				 /* the acceptor's daemon has sent OPENED */
 	/* of it, its sender's domid and pid its name in traces is made; 0: the sender's daemon doesn't say */
 	uint16_t serial;
