@@ -407,6 +407,7 @@ def daemons_and_a_hostile_domain(request, nodes):
     eventually(lambda: one.descriptors() <= descriptors, "what the link held is closed")
 
 
+@pytest.mark.unless(small="rings")
 @pytest.mark.parametrize("mode", ["garbage", "beyond-credit"])
 def test_who_breaks_the_protocol_loses_its_link_with_a_reason(hosts, mode):
     one, bad = hosts

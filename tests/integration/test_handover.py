@@ -422,6 +422,7 @@ def test_a_stop_as_the_answer_ends_is_obeyed_in_order(installed):
     node.start()
 
 
+@pytest.mark.unless(small="limits")
 def test_a_hand_over_waits_for_none_of_many_that_wait_for_room(one):
     """To try all of them again and again seemed to be work that isn't done, so there was no end of it."""
     names = [f"e{number}" for number in range(200)]

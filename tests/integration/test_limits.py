@@ -17,7 +17,7 @@ from protocol import Program
 
 GREEDY = 1000
 QUEUE_MAX = 32
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be several users")
+pytestmark = [pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be several users"), pytest.mark.unless(small="limits")]
 
 
 def limits(**values):

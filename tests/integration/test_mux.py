@@ -165,6 +165,7 @@ def test_an_empty_stream_ends_at_both_ends(nodes, mux, target):
 MANY = "[limits]\nmax-queued-bytes = 4G\n"
 
 
+@pytest.mark.unless(small="limits")
 def test_two_thousand_streams_at_once_are_kept_apart(nodes, mux):
     one, two = nodes(1, 2, config=FAST + MANY).values()
     client, server = mux(one), mux(two)

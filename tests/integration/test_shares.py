@@ -21,7 +21,7 @@ from test_streams import RawStream, open_stream, sees_reset
 
 GREEDY, NEWCOMER = 1000, 1001
 FILES, RESERVE = 200, 64
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be several users")
+pytestmark = [pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be several users"), pytest.mark.unless(small="limits")]
 
 
 def try_to_come(path, shared):
