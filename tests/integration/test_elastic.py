@@ -62,6 +62,7 @@ def flood(one, two):
         process.wait()
 
 
+@pytest.mark.unless(small="rings")
 def test_by_default_they_grow(nodes):
     one, two = nodes(1, 2, config="").values()
     works(one, two)
@@ -70,6 +71,7 @@ def test_by_default_they_grow(nodes):
         has_size(one, two, 1 << 20)
 
 
+@pytest.mark.unless(small="rings")
 def test_fixed_sizes_stay(nodes):
     one, two = nodes(1, 2, config=FAST + "max-ring-size = 64K\n").values()
     server = serve(two)

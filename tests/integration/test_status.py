@@ -46,7 +46,7 @@ def test_status_of_an_idle_daemon_is_valid(one, valid):
     assert status["links"] == [] and status["endpoints"] == []
 
 
-@pytest.mark.unless(relayed="direct")
+@pytest.mark.unless(relayed="direct", small="rings")
 def test_status_under_traffic_is_valid_and_true(one, two, valid):
     stop, sent = threading.Event(), threading.Event()
     with Connection(one.socket) as sender, Connection(two.socket, binds="inbox") as receiver:

@@ -190,6 +190,7 @@ def test_top_says_when_it_shows_only_a_part(scene, terminal):
     assert part.code() == 0
 
 
+@pytest.mark.unless(small="limits")
 def test_top_says_what_it_leaves_out(nodes, user, terminal):
     one = nodes(1)[1]
     user(ALICE, one, connects_and_stays(MANY)).next()
@@ -211,6 +212,7 @@ def connects_and_stays(count):
     return work
 
 
+@pytest.mark.unless(small="limits")
 def test_lists_end_with_what_matters_and_the_rest_is_counted(nodes, user, valid):
     one, two = nodes(1, 2).values()
     with Connection(one.socket) as busy, Holder(two, "sleeper"):
@@ -230,6 +232,7 @@ def test_lists_end_with_what_matters_and_the_rest_is_counted(nodes, user, valid)
         assert len(json.loads(one.xenmsg("status", "--json", "--all").stdout)["clients"]) == MANY + 2
 
 
+@pytest.mark.unless(small="limits")
 def test_the_endpoints_that_were_left_out_are_counted(nodes, user):
     one = nodes(1)[1]
     reload(one, MAY_BIND + ALLOW_ALL)
@@ -284,7 +287,7 @@ def test_an_answer_of_many_megabytes_arrives_and_takes_no_room(nodes, valid):
             assert error or len(json.loads(body)["endpoints"]) == names
 
 
-@pytest.mark.unless(renewed="counts")
+@pytest.mark.unless(renewed="counts", small="limits")
 def test_a_list_stays_true_while_programs_come_and_go(nodes, user, valid):
     """Whoever lets a daemon hand over comes and goes, too, as the user whose program is counted."""
     one = nodes(1)[1]
@@ -324,6 +327,7 @@ def test_asking_is_paid_for_in_time(nodes):
     assert after["units"] > before["units"] + spent and after["passes"] > before["passes"]
 
 
+@pytest.mark.unless(small="limits")
 def test_who_asks_for_much_keeps_nobody_waiting(nodes, user):
     """60 programs of Alice ask for everything without end; Bob asks for little, and has his turns in between."""
     one = nodes(1)[1]
