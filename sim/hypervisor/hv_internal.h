@@ -84,7 +84,6 @@ void hv_saving_cancel(struct hv_domain *domain);
 /* And which; the caller frees pids. */
 size_t hv_processes_in(struct hv_process_table *table, const struct hv_domain *domain, pid_t **pids);
 size_t hv_processes(struct hv_domain *domain, pid_t **pids);
-size_t hv_processes_of_all(struct hv *hv, pid_t **pids);
 void hv_processes_signal(struct hv_domain *domain, int signal_number);
 void hv_processes_stop(struct hv_domain *domain); /* returns when none runs any more */
 void hv_processes_kill(struct hv_domain *domain); /* returns when all are dead */

@@ -280,27 +280,16 @@ static void mark_with_descendants(const struct hv *hv, const struct hv_domain *o
 	add_descendants(table);
 }
 
-/* Returns how many; the caller frees `pids`. */
-static size_t find(const struct hv *hv, const struct hv_domain *only, pid_t **pids)
+size_t hv_processes(struct hv_domain *domain, pid_t **pids)
 {
-	struct hv_process_table *table = only && is_empty(only) ? NULL : hv_process_table_new();
+	struct hv_process_table *table = is_empty(domain) ? NULL : hv_process_table_new();
 	size_t found;
 
 	if (table)
-		mark_with_descendants(hv, only, table);
+		mark_with_descendants(domain->hv, domain, table);
 	found = take_inside(table, pids);
 	hv_process_table_free(table);
 	return found;
-}
-
-size_t hv_processes(struct hv_domain *domain, pid_t **pids)
-{
-	return find(domain->hv, domain, pids);
-}
-
-size_t hv_processes_of_all(struct hv *hv, pid_t **pids)
-{
-	return find(hv, NULL, pids);
 }
 
 void hv_processes_add(struct hv_domain *domain, pid_t pid)

@@ -351,13 +351,6 @@ int sim_store_rm(struct sim_store *store, const char *path)
 	return rc < 0 ? rc : 0;
 }
 
-bool sim_store_exists(struct sim_store *store, const char *path)
-{
-	char absolute[SIM_PATH_SIZE];
-
-	return resolve(store, path, absolute) == 0 && sim_node_find(store->tree.root, absolute);
-}
-
 int sim_store_read(const struct sim_store *store, const char *path, char *value, size_t size)
 {
 	char absolute[SIM_PATH_SIZE];

@@ -95,7 +95,6 @@ int sim_store_write(struct sim_store *store, const char *path, const char *value
 		    const struct sim_perm *perms, unsigned nperms);
 /* Removes the node and all below it; absence is no error as long as the parent exists (else -ENOENT). */
 int sim_store_rm(struct sim_store *store, const char *path);
-bool sim_store_exists(struct sim_store *store, const char *path);
 /* Copies a value, as far as there is room, with a NUL. -ENOENT: there is no such node. */
 int sim_store_read(const struct sim_store *store, const char *path, char *value, size_t size);
 /* Visits the names below a node, which may remove nodes; visit may be NULL. Returns how many there are, or
