@@ -164,11 +164,13 @@ class Host:
         self.environment = environment_of(self.dir)
         self.environment.pop("XENMSG_SOCKET", None)
         self.processes = []
+        self.stopped = set()  # domains that are paused or saved
         self.sim("start", "--domains", domains, *options, timeout=4 * TIMEOUT)
         modes.made(self)
 
     def sim(self, *words, check=True, timeout=TIMEOUT):
-        done = xensim(*words, env=self.environment, timeout=timeout)
+        with modes.stopping(self, *words):
+            done = xensim(*words, env=self.environment, timeout=timeout)
         if check:
             assert done.returncode == 0, f"xensim {words}: {done.stderr}"
         return done
