@@ -4,6 +4,9 @@
 A promise is tested once, and holds under each of them. What doesn't says so: @pytest.mark.unless(renewed="kills") means that the test
 can't bear this mode, and why, in one word; the run ends with a list of those. Tests without a daemon are left out. Whatever happens by
 chance follows from --mode-seed and the name of the test; when it happens is up to the machine.
+
+Words in use: "counts" of what a mode does more often; "direct", a link between two guests; "zero", a domain 0 that isn't there or stands
+still; "rules" that the mode adds; "limits" and "rings" that are tested themselves; "memory" that is changed under a program of a test.
 """
 
 import contextlib

@@ -168,7 +168,7 @@ def test_a_lost_event_is_made_good_by_the_next_heartbeat(nodes, host, deaf):
     assert (one.link(2)["since"], two.link(1)["since"]) == before
 
 
-@pytest.mark.unless(renewed="counts", idle="counts", away="counts")
+@pytest.mark.unless(renewed="counts", idle="counts", away="counts", still="counts")
 def test_an_idle_daemon_wakes_for_heartbeats_only(nodes):
     """With an hour between them it doesn't wake at all, though links, a program and an endpoint are there. A hand-over wakes it."""
     def settled():

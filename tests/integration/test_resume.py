@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import re
-import signal
 import socket
 import struct
 import threading
@@ -19,6 +18,7 @@ import pytest
 
 from library import Connection, waiting_message
 from messaging import EXIT_NO_ENDPOINT, FAST, LOST_SOON, PATIENCE, eventually, give_up_ring, stopped, works
+from modes import hold
 
 pytestmark = pytest.mark.unless(relayed="direct")
 
@@ -241,6 +241,7 @@ def test_a_daemon_that_stands_still_goes_on_where_it_was(nodes, still):
         goes_on()
 
 
+@pytest.mark.unless(renewed="counts")
 @pytest.mark.parametrize("ends", [(1,), (2,), (1, 2)], ids=["mapping", "granting", "both"])
 def test_rings_that_are_given_up_again_and_again_cost_only_time(nodes, ends):
     """The hello of one daemon vanishes from XenStore, so the other one lets go of the ring: in the midst of everything."""
@@ -342,7 +343,7 @@ def test_a_daemon_that_was_restarted_while_away_has_no_session(nodes):
     one, two = nodes(1, 2, config=LOST_SOON + "resume-for = 1h\n").values()
     works(one, two)
     with waiting_message(one, two) as (sender, results):
-        os.kill(two.pid, signal.SIGSTOP)
+        hold(two.pid)
         eventually(lambda: one.link_state(2) == "away", "it is away")
         assert not results
         logged = len(one.log.read_text())
