@@ -20,6 +20,7 @@ def notifications_of_round_trips(one, two):
     return after["notifications"] - before["notifications"]
 
 
+@pytest.mark.unless(relayed="direct")
 @pytest.mark.skipif(is_sanitized(), reason="a sanitizer's library would have to come first")
 def test_round_trips_in_a_row_need_fewer_notifications(nodes):
     both = nodes(1, 2, start=False, config=FAST + "busy-poll = 10ms\n")
@@ -39,6 +40,7 @@ def test_round_trips_in_a_row_need_fewer_notifications(nodes):
     eventually(fewer, "answers are found by looking", timeout=120)
 
 
+@pytest.mark.unless(relayed="direct")
 def test_without_looking_each_round_trip_is_notified_of(nodes):
     one, two = nodes(1, 2, config=FAST + "busy-poll = 0\n").values()
     deliver(one, two)

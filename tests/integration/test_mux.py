@@ -26,7 +26,8 @@ from test_resume import resumed
 MIB = 1 << 20
 
 
-@pytest.fixture(name="shared", params=[False, True], ids=["socket", "shared"])
+@pytest.fixture(name="shared", params=[pytest.param(False, id="socket"),
+                                       pytest.param(True, id="shared", marks=pytest.mark.unless(renewed="memory"))])
 def _shared(request):
     return request.param
 
@@ -254,7 +255,6 @@ def test_who_gives_no_credit_stops_his_sender_and_nobody_else(nodes, mux, target
     given_back(one, two)
 
 
-@pytest.mark.unless(renewed="memory")
 @pytest.mark.parametrize("target", ["2", "self"])
 def test_a_session_that_reads_nothing_stops_its_senders_alone(one, two, mux, target):
     """What waits for it in the daemon is what its channels reserve."""
@@ -525,7 +525,7 @@ def test_who_does_not_ask_for_hosts_gets_no_stream_of_another(hosts, mux):
     assert near.reset == errno.EOPNOTSUPP and not server.incoming
 
 
-@pytest.mark.unless(relayed="direct", renewed="memory")
+@pytest.mark.unless(relayed="direct")
 @pytest.mark.parametrize("paused", [1, 2])
 def test_a_domain_that_stands_still_is_a_pause_and_nothing_else(nodes, host, mux, paused):
     both = nodes(1, 2, config=LOST_SOON)
@@ -611,7 +611,6 @@ def violations():
 HARMLESS = {"a second RESET"}  # it answers the daemon's
 
 
-@pytest.mark.unless(renewed="memory")
 def test_a_violation_ends_that_session_and_nothing_else(one, two, mux):
     good, server = mux(one), mux(two)
     server.listen("t")
