@@ -196,6 +196,8 @@ static void on_turn(struct task *task)
 		if (advertise_shows_more(peer)) {
 			peer->is_stranger = false;
 			presence_look_up(peer);
+		} else if (peer->up) {
+			advertise_soon(peer);
 		}
 	}
 	if (peer->kicked) {
@@ -206,8 +208,10 @@ static void on_turn(struct task *task)
 	if (!peer->rendezvous.wanted || peer->rendezvous.state != RENDEZVOUS_IDLE)
 		lookups_done(peer);
 	turns_spend(task->turns, task->line, cost);
-	if (is_forgettable(peer))
+	if (is_forgettable(peer)) {
+		advertise_withdraw(peer);
 		peer_free(peer);
+	}
 }
 
 void peers_subtree(uint32_t domid, char path[PEERS_ROOT_SIZE])
@@ -255,14 +259,12 @@ static void remove_leaf(struct peers *peers, const char *leaf)
 }
 
 /* Removes the leaf by itself first: other domains may not read the directory, so its removal is hidden from
- * them. It stays while one daemon hands over to the next, as do the endpoints for all, or with a private
- * presence those for each peer; the next one can't know what stands there, and writes them once. */
+ * them. It stays while one daemon hands over to the next, as do the endpoints for all and for each peer; the
+ * next one can't know what stands there, and writes them once. */
 static void remove_tree(struct peers *peers)
 {
 	if (peers->hands_over) {
 		remove_leaf(peers, "asks");
-		if (!peers->options.presence_private)
-			remove_leaf(peers, "to");
 	} else {
 		remove_leaf(peers, "presence");
 		peers_remove(peers, peers->root);
@@ -279,34 +281,42 @@ static void remove_private(const struct peer *peer)
 		peer_remove_ours(peer, "");
 }
 
+/* Of whoever has a leaf it is found out whether anything here is for it now. */
 static void on_readers(void *userdata, int error, char *const *untrusted_names, unsigned count)
 {
 	struct peers *peers = userdata;
 	uint32_t domid;
 
 	for (unsigned i = 0; error == 0 && i < count; i++) {
+		struct peer *peer;
 		char leaf[32];
 
 		if (!domid_parse(untrusted_names[i], strlen(untrusted_names[i]), &domid) ||
-		    is_allowed(peers, domid))
+		    domid == peers->options.self->domid)
 			continue;
+		peer = is_allowed(peers, domid) ? peer_get(peers, domid) : NULL;
+		if (peer) {
+			peer->advertised = peer->asks_us = true;
+			task_due(&peer->task);
+			continue;
+		}
 		snprintf(leaf, sizeof(leaf), "to/%u/endpoints", domid);
 		remove_leaf(peers, leaf);
 	}
 }
 
-/* The settings may be others than those of the daemon before: what others mayn't see any more goes. */
+/* The settings and rules may be others than the daemon before had: what others mayn't see any more goes. */
 static int take_tree_over(struct peers *peers)
 {
 	char path[PEERS_PATH_SIZE];
 
 	peers->public_unknown = !peers->options.presence_private;
-	if (!peers->options.presence_private) {
+	if (peers->options.presence_private) {
+		remove_leaf(peers, "presence");
+		remove_leaf(peers, "endpoints");
+	} else {
 		remove_leaf(peers, "own");
-		return 0;
 	}
-	remove_leaf(peers, "presence");
-	remove_leaf(peers, "endpoints");
 	snprintf(path, sizeof(path), "%s/to", peers->root);
 	return store_list(peers->store, path, on_readers, peers, &peers->readers);
 }

@@ -10,6 +10,7 @@ import pytest
 from lower_half import INSTANCE, Node, Tree, exchange, link
 from messaging import ALLOW_ALL, EXIT_UNREACHABLE, FAST, TOLD_WATCHES, eventually, stopped, works
 from protocol import Program
+from renewing import renew
 
 
 def counted(host):
@@ -428,10 +429,11 @@ def test_an_endpoint_for_all_costs_one_write_for_any_number(nodes, host):
 
 
 @pytest.mark.unless(relayed="direct")
-def test_an_endpoint_for_one_is_in_no_leaf_that_others_read(nodes, host):
-    one, two, three = nodes(1, 2, 3, start=False).values()
+@pytest.mark.parametrize("domids", [(3, 2, 1), (3, 2, 1, 0)], ids=["alone", "told"])
+def test_an_endpoint_for_one_is_in_no_leaf_that_others_read(nodes, host, domids):
+    three, two, one, *zero = nodes(*domids, start=False).values()
     one.policy = FOR_ONE
-    for node in (one, two, three):
+    for node in (*zero, one, two, three):
         node.start()
     with Program(one.socket) as program:
         program.bind("secret")
@@ -443,7 +445,7 @@ def test_an_endpoint_for_one_is_in_no_leaf_that_others_read(nodes, host):
         eventually(lambda: listed(two) == {"secret", "public"} and listed(three) == {"public"}, "each sees what is for it")
         assert leaf(host, "1/data/xenmsg/endpoints") == "public +0:1"
         assert leaf(host, "1/data/xenmsg/to/2/endpoints") == "secret +0:1"
-        assert leaf(host, "1/data/xenmsg/to/3/endpoints") == ""
+        assert not leaf(host, "1/data/xenmsg/to/3/endpoints")
         # It becomes one for nobody else, and then for all.
         one.set_policy("[rule]\nfrom = 2\nto = *\naction = allow\n")
         eventually(lambda: leaf(host, "1/data/xenmsg/endpoints") == "", "nothing is for all")
@@ -452,6 +454,13 @@ def test_an_endpoint_for_one_is_in_no_leaf_that_others_read(nodes, host):
         one.set_policy(ALLOW_ALL)
         eventually(lambda: len(three.json("endpoints")) == 3 and len(two.json("endpoints")) == 3, "all see all")
         eventually(lambda: leaf(host, "1/data/xenmsg/to/2/endpoints") == "", "nothing is for domain 2 alone")
+        # The next daemon finds what the one before has written, and other rules.
+        one.set_policy(FOR_ONE)
+        eventually(lambda: leaf(host, "1/data/xenmsg/to/2/endpoints") == "secret +0:1", "it is for domain 2 alone")
+        one.write_policy("[rule]\nfrom = 3\nto = *\naction = allow\n")
+        renew(one)
+        eventually(lambda: not two.json("endpoints") and len(three.json("endpoints")) == 3, "they see what is for them")
+        assert not leaf(host, "1/data/xenmsg/to/2/endpoints")
 
 
 def test_a_leaf_tells_kinds_or_does_not(one, host):

@@ -267,7 +267,7 @@ def test_watches_of_others_tell_only_what_has_changed(one, two, three, tmp_path)
     assert ended(watch.process) is None
 
 
-@pytest.mark.parametrize("linked, for_all", [(True, True), pytest.param(True, False, marks=pytest.mark.unless(relayed="withdrawn")),
+@pytest.mark.parametrize("linked, for_all", [(True, True), (True, False),
                                              (False, True), (False, False)])
 def test_watchers_in_other_domains_lose_nothing_by_a_hand_over(nodes, tmp_path, for_all, linked):
     """What stays is there for them all the time, but for its link, which is away for a moment."""
