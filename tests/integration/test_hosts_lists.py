@@ -61,7 +61,7 @@ def test_without_a_name_there_are_no_hosts(nodes):
     for node in nodes(0, 1).values():
         done = node.xenmsg("hosts")
         assert done.returncode == EXIT_UNREACHABLE
-        assert (b"set name under [hosts]" if node.domid == 0 else b"domain 0 says") in done.stderr, done
+        assert (b"set name under [hosts]" if node.domid == 0 else b"domain 0 needs name") in done.stderr, done
 
 
 @pytest.mark.unless(relayed="zero", strict="zero")

@@ -87,10 +87,10 @@ BOTH(a_wake_up_from_anywhere_ends_the_wait)
 	assert_int_equal(xenmsg_send(fake.conn, "bad address", "x", 1, NULL, NULL), -EINVAL);
 	assert_int_equal(xenmsg_wait(fake.conn, -1), 0);
 	/* What is told next is told by the descriptor, whatever came with the wake-up. */
-	fake_send(&fake, 200, 0, 0, NULL, 0);
+	fake_send(&fake, 200, 0, 0, "", 0);
 	raise(SIGUSR1);
 	assert_int_equal(xenmsg_wait(fake.conn, -1), 0);
-	fake_send(&fake, 200, 0, 0, NULL, 0);
+	fake_send(&fake, 200, 0, 0, "", 0);
 	assert_int_equal(poll(&readable, 1, -1), 1);
 }
 
