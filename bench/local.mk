@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # The programs that bench/run measures with; never installed.
 noinst_LIBRARIES += libengine.a
-libengine_a_SOURCES = bench/engine.c bench/engine.h cli/histogram.c cli/histogram.h
+libengine_a_SOURCES = bench/engine.c bench/engine.h cli/histogram.h
 noinst_PROGRAMS += bench-raw bench-chain bench-mux bench-pauses bench-socket bench-steps
 bench_raw_SOURCES = bench/raw.c
 bench_raw_LDADD = libengine.a $(XENVCHAN_LIBS)

@@ -39,43 +39,32 @@ static void write_rest(struct json_object *status, const char *list)
 		printf("and %zu more %s, which 'xenmsg status --all' shows\n", total - listed, list);
 }
 
-/* Writes the state of a link; while it is away also since when, by the local clock, and how often it was
- * resumed. */
-static void write_state(struct writer *writer, struct json_object *link)
+static void copy(struct writer *writer, const char *name, struct json_object *object, const char *path)
 {
-	const char *state = json_object_get_string(at(link, "state"));
-	bool is_away = state && !strcmp(state, "away");
-	char text[80];
-
-	if (is_away)
-		away_text(link, text, sizeof(text));
-	writer_text(writer, "state", is_away ? text : state);
-}
-
-static void copy(struct writer *writer, const char *name, struct json_object *object, const char *member)
-{
-	writer_json(writer, name, json_object_get(at(object, member)));
+	writer_json(writer, name, json_object_get(field(object, path)));
 }
 
 static void write_link(struct writer *writer, struct json_object *link)
 {
-	struct json_object *peer = at(link, "peer");
-	bool is_host = at(peer, "host");
+	const char *state = text_or(link, "state", NULL);
+	bool is_host = field(link, "peer.host");
+	char away[80];
 
 	/* The number of a host means something to this daemon alone. */
-	writer_text(writer, "link", is_host ? "host" : text_or(peer, "domid", NULL));
-	copy(writer, "name", peer, is_host ? "host" : "name");
-	write_state(writer, link);
+	writer_text(writer, "link", is_host ? "host" : text_or(at(link, "peer"), "domid", NULL));
+	copy(writer, "name", link, is_host ? "peer.host" : "peer.name");
+	away_text(link, away, sizeof(away));
+	writer_text(writer, "state", state && !strcmp(state, "away") ? away : state);
 	writer_text(writer, "role", at(link, "via") ? "via 0" : text_or(link, "role", NULL));
 	copy(writer, "channels", link, "channels");
 	copy(writer, "rtt_us", link, "rtt_us");
-	copy(writer, "sent", at(link, "tx"), "messages");
-	copy(writer, "received", at(link, "rx"), "messages");
+	copy(writer, "sent", link, "tx.messages");
+	copy(writer, "received", link, "rx.messages");
 	/* Why a link that nobody needs was closed last is no error. */
-	if (strcmp(text_at(link, "state"), "idle") != 0)
-		copy(writer, "last_error", link, "last_error");
-	else
+	if (state && !strcmp(state, "idle"))
 		writer_text(writer, "last_error", NULL);
+	else
+		copy(writer, "last_error", link, "last_error");
 }
 
 static void write_endpoint(struct writer *writer, struct json_object *endpoint)
@@ -104,16 +93,6 @@ static void write_use(struct writer *writer, struct json_object *account, const 
 	*refused += number_at(resource, "refused");
 }
 
-/* Writes how often the account got no turns for a while, and whether that is so now. */
-static void write_rests(struct writer *writer, struct json_object *time)
-{
-	char text[48];
-
-	snprintf(text, sizeof(text), "%" PRId64 " (now)", number_at(time, "rests"));
-	writer_text(writer, "rests",
-		    json_object_get_boolean(at(time, "resting")) ? text : text_or(time, "rests", NULL));
-}
-
 static void write_account(struct writer *writer, struct json_object *account)
 {
 	static const struct {
@@ -122,14 +101,17 @@ static void write_account(struct writer *writer, struct json_object *account)
 	} uses[] = {{"clients", false},	    {"endpoints", false},   {"channels", false},
 		    {"queued_bytes", true}, {"descriptors", false}, {"memory", true}};
 	int64_t refused = 0;
-	char who[80];
+	char who[80], rests[48];
 
 	account_text(account, who, sizeof(who));
 	writer_text(writer, "account", who);
 	for (size_t i = 0; i < sizeof(uses) / sizeof(uses[0]); i++)
 		write_use(writer, account, uses[i].name, uses[i].is_size, &refused);
 	writer_number(writer, "refused", refused);
-	write_rests(writer, at(account, "time"));
+	/* How often it got no turns for a while, and whether that is so now. */
+	snprintf(rests, sizeof(rests), "%s%s", text_at(at(account, "time"), "rests"),
+		 json_object_get_boolean(field(account, "time.resting")) ? " (now)" : "");
+	writer_text(writer, "rests", rests);
 	copy(writer, "cut_off", account, "cut_off");
 }
 
@@ -148,24 +130,51 @@ static int write_table(struct json_object *list,
 	return code;
 }
 
-/* Says how many rules there are, and whom they have refused last. */
-static void write_policy(struct json_object *status)
-{
-	struct json_object *denied = at(status, "denied");
-	struct json_object *last = length_of(denied) ? json_object_array_get_idx(denied, 0) : NULL;
-	int64_t rules = number_at(at(status, "policy"), "rules");
-	char when[32];
+/* The lines before the tables, each if this holds (fields_hold()), of the status and what is added to it. */
+static const struct {
+	const char *when, *text;
+} summary[] = {
+	{"", "xenmsgd {version} in domain {domid}{ (|name|)}, up {uptime}"},
+	{"renewed!=", "took over from xenmsgd {renewed.from} then, hand-overs so far: {renewed.times}"},
+	{"store.connected=true", "XenStore connected"},
+	{"store.connected=false", "XenStore not connected"},
+	{"grants!=",
+	 "granted pages {grants.used_pages} of {grants.limit_pages}, links waiting for pages {grants.waiting_links}"},
+	{"", "{counted}"},
+	{"cut_off=1", "1 session was cut off; the log says which, and why"},
+	{"cut_off>1", "{cut_off} sessions were cut off; the log says which, and why"},
+	{"policy.rules=1", "policy: 1 rule is in force"},
+	{"policy.rules!= policy.rules!=1", "policy: {policy.rules} rules are in force"},
+	{"denied.0.count!=",
+	 "policy: refused last domain {denied.0.from}, uid {denied.0.uid}, to {denied.0.to}, {denied_times}, last {denied_last}; 'xenmsg policy denied' lists all"},
+	{"policy.error!=", "policy: older rules are in force: {policy.error}"},
+	{"partial=true host_sight!=",
+	 "only what host-sight = links in its xenmsgd.conf lets domain 0 see: no programs, users and refusals"},
+	{"partial=true host_sight=",
+	 "only what is yours, and what isn't about anybody: the rest is for " WHO_SEES_ALL},
+};
 
-	if (at(at(status, "policy"), "rules"))
-		printf("policy: %" PRId64 " %s in force\n", rules, rules == 1 ? "rule is" : "rules are");
-	if (!last)
-		return;
+/* Adds to the status what its lines say in other words. */
+static void add_words(struct json_object *status)
+{
+	static const char *const counted[] = {"peers", "links", "endpoints", "clients"};
+	struct json_object *last = field(status, "denied.0");
+	char when[32], counts[160] = "";
+
+	for (size_t i = 0; i < sizeof(counted) / sizeof(counted[0]); i++) {
+		size_t count = total_of(status, counted[i]), used = strlen(counts);
+
+		if (at(status, counted[i]))
+			snprintf(counts + used, sizeof(counts) - used, "%s%zu %.*s", i ? ", " : "", count,
+				 (int)strlen(counted[i]) - (count == 1), counted[i]);
+	}
+	fields_add(status, "counted", "%s", counts);
+	duration_text(number_at(status, "uptime_s"), when, sizeof(when));
+	fields_add(status, "uptime", "%s", when);
 	time_text((time_t)number_at(last, "last"), false, when, sizeof(when));
-	cli_print_line(
-		"policy: refused last domain %s, uid %s, to %s, %s time%s, last %s; 'xenmsg policy denied' "
-		"lists all",
-		text_at(last, "from"), text_at(last, "uid"), text_at(last, "to"), text_at(last, "count"),
-		number_at(last, "count") == 1 ? "" : "s", when);
+	fields_add(status, "denied_last", "%s", when);
+	fields_add(status, "denied_times", "%s time%s", text_at(last, "count"),
+		   plural(number_at(last, "count")));
 }
 
 static int write_summary(struct json_object *status)
@@ -174,49 +183,16 @@ static int write_summary(struct json_object *status)
 		const char *list;
 		void (*write)(struct writer *writer, struct json_object *entry);
 	} tables[] = {{"links", write_link}, {"endpoints", write_endpoint}, {"accounts", write_account}};
-	static const char *const counted[] = {"peers", "links", "endpoints", "clients"};
-	struct json_object *grants = at(status, "grants"), *store = at(status, "store"),
-			   *renewed = at(status, "renewed");
-	const char *name = text_or(status, "name", "");
-	char uptime[32];
 	int code = EXIT_DONE;
 
-	duration_text(number_at(status, "uptime_s"), uptime, sizeof(uptime));
-	cli_print_words(2, "xenmsgd %s in domain %s%s%s%s, up %s", text_at(status, "version"),
-			text_at(status, "domid"), *name ? " (" : "", name, *name ? ")" : "", uptime);
-	if (renewed)
-		cli_print_words(2, "took over from xenmsgd %s then, hand-overs so far: %s",
-				text_at(renewed, "from"), text_at(renewed, "times"));
-	if (at(store, "connected"))
-		printf("XenStore %s\n",
-		       json_object_get_boolean(at(store, "connected")) ? "connected" : "not connected");
-	if (grants)
-		cli_print_words(2, "granted pages %s of %s, links waiting for pages %s",
-				text_at(grants, "used_pages"), text_at(grants, "limit_pages"),
-				text_at(grants, "waiting_links"));
-	for (size_t i = 0; i < sizeof(counted) / sizeof(counted[0]); i++) {
-		size_t count = total_of(status, counted[i]);
+	add_words(status);
+	for (size_t i = 0; i < sizeof(summary) / sizeof(summary[0]); i++) {
+		char *words = fields_words(status, summary[i].text);
 
-		if (at(status, counted[i]))
-			printf("%s%zu %.*s", i ? ", " : "", count, (int)strlen(counted[i]) - (count == 1),
-			       counted[i]);
+		if (fields_hold(status, summary[i].when))
+			cli_print_words(2, "%s", words);
+		free(words);
 	}
-	putchar('\n');
-	if (number_at(status, "cut_off") > 0)
-		printf("%" PRId64 " session%s cut off; the log says which, and why\n",
-		       number_at(status, "cut_off"), number_at(status, "cut_off") == 1 ? " was" : "s were");
-	write_policy(status);
-	if (json_object_get_string_len(at(at(status, "policy"), "error")) > 0)
-		cli_print_words(2, "policy: older rules are in force: %s",
-				text_at(at(status, "policy"), "error"));
-	if (at(status, "host_sight") && is_partial(status))
-		cli_print_words(2, "%s",
-				"only what host-sight = links in its xenmsgd.conf lets domain 0 see: no "
-				"programs, users and refusals");
-	else if (is_partial(status))
-		cli_print_words(
-			2, "%s",
-			"only what is yours, and what isn't about anybody: the rest is for " WHO_SEES_ALL);
 	for (size_t i = 0; code == EXIT_DONE && i < sizeof(tables) / sizeof(tables[0]); i++) {
 		if (listed_in(status, tables[i].list) == 0)
 			continue;

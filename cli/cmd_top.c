@@ -52,6 +52,7 @@ static const char help[] =
 #define LINE_MAX_BYTES 512
 #define HEAD_LINES     2 /* lines that don't scroll */
 #define FILTER_MAX     40
+#define ROWS_MAX       2000u /* of a table of a host */
 
 enum sort {
 	BY_TRAFFIC,
@@ -60,16 +61,11 @@ enum sort {
 	SORTS,
 };
 
-/* What a row of a table is sorted by. */
-struct weight {
-	double traffic, queued; /* bytes a second, bytes */
-};
-
 struct top_line {
 	char text[LINE_MAX_BYTES];
 	bool is_title;
-	struct weight weight;
-	size_t index; /* so that rows that are alike stay where they are */
+	double traffic, queued; /* what it weighs: bytes a second, bytes */
+	size_t index;		/* so that rows that are alike stay where they are */
 };
 
 struct top {
@@ -77,8 +73,9 @@ struct top {
 	struct xenmsg *conn; /* NULL: the daemon is gone, and each round looks for it */
 	struct json_object *now, *before;
 	double now_s, before_s;
-	bool is_host;		/* all of a host's daemons are shown, not the local one */
-	struct host_view *view; /* then; NULL: there was no answer yet */
+	bool is_host;		   /* all of a host's daemons are shown, not the local one */
+	struct host_view *view;	   /* then; NULL: there was no answer yet */
+	struct json_object *shown; /* the lists of tables, made of these */
 	struct top_line *lines;
 	size_t count, room;
 	size_t first; /* the first line shown below the head */
@@ -93,30 +90,6 @@ struct top {
 #define WORK_UNIT_S 1e-8 /* about: of what status counts as work */
 
 /* ---- the numbers ----------------------------------------------------------------------------- */
-
-/* Returns the element of a list in which two members (or one, and NULL) are as those of `like`. */
-static struct json_object *same(struct json_object *list, const char *key, const char *other,
-				struct json_object *like)
-{
-	for (size_t i = 0; i < length_of(list); i++) {
-		struct json_object *each = json_object_array_get_idx(list, i);
-
-		if (!strcmp(text_at(each, key), text_at(like, key)) &&
-		    (!other || !strcmp(text_at(each, other), text_at(like, other))))
-			return each;
-	}
-	return NULL;
-}
-
-/* Returns the rate per second since the last round; 0 for what wasn't there then. */
-static double rate(const struct top *top, struct json_object *now, struct json_object *before,
-		   const char *name)
-{
-	double seconds = top->now_s - top->before_s;
-	int64_t more = number_at(now, name) - number_at(before, name);
-
-	return before && seconds > 0 && more > 0 ? (double)more / seconds : 0;
-}
 
 /* Formats a number in at most 6 characters: 999, 9.99k, 123M. */
 static const char *number_text(double value, char *buffer, size_t size)
@@ -189,56 +162,340 @@ static void weigh(struct top *top, struct json_object *about, double traffic, do
 {
 	struct top_line *line = &top->lines[top->count - 1];
 
-	line->weight = (struct weight){traffic, queued};
+	line->traffic = traffic;
+	line->queued = queued;
 	if (top->filter[0] && !strcasestr(line->text, top->filter) && !some_text_has(about, top->filter))
 		top->count--;
 }
 
-static int compare(double one, double other, const struct top_line *a, const struct top_line *b)
+/* Compares by weight, or by the first column: `strverscmp` compares numbers by their value. */
+static int compare(const void *one, const void *other, void *order)
 {
-	if (one != other)
-		return one > other ? -1 : 1;
+	const struct top_line *a = one, *b = other;
+	enum sort sort = *(enum sort *)order;
+	double x = sort == BY_TRAFFIC ? a->traffic : a->queued,
+	       y = sort == BY_TRAFFIC ? b->traffic : b->queued;
+	int by_text = sort == BY_FIRST_COLUMN ? strverscmp(a->text, b->text) : 0;
+
+	if (by_text)
+		return by_text;
+	if (sort != BY_FIRST_COLUMN && x != y)
+		return x > y ? -1 : 1;
 	return a->index < b->index ? -1 : 1;
 }
 
-static int by_traffic(const void *one, const void *other)
-{
-	const struct top_line *a = one, *b = other;
+/* A table of what one list has. A column is TITLE=PATH:WIDTH, with a k behind it if what is at the path in a
+ * row is a number to be shortened; one with a negative width begins at the left, and is cut. */
+struct top_table {
+	const char *list;	      /* in `shown` */
+	const char *rest;	      /* the list of the status of which the rest is told; NULL: none */
+	bool hides;		      /* it is left out if it has no rows */
+	const char *traffic, *queued; /* what its rows weigh */
+	const char *columns;
+};
 
-	return compare(a->weight.traffic, b->weight.traffic, a, b);
+#define NOTE_AT 2 /* in place of this column and those behind it stands the "note" of a row that has one */
+
+static double real_at(struct json_object *object, const char *path)
+{
+	return json_object_get_double(field(object, path));
 }
 
-static int by_queued(const void *one, const void *other)
+/* Adds a row of a table; NULL: its titles. */
+static void add_row(struct top *top, const struct top_table *table, struct json_object *row)
 {
-	const struct top_line *a = one, *b = other;
+	const char *note = text_or(row, "note", NULL), *text;
+	char line[LINE_MAX_BYTES] = "", title[16], path[32], number[16];
+	int width, end, column = 0;
 
-	return compare(a->weight.queued, b->weight.queued, a, b);
+	for (const char *next = table->columns;
+	     sscanf(next, " %15[^=]=%31[^:]:%d%n", title, path, &width, &end) == 3; next += end) {
+		struct json_object *value = field(row, path);
+		size_t used = strlen(line);
+
+		if (note && column++ == NOTE_AT) {
+			snprintf(line + used, sizeof(line) - used, "%s", note);
+			break;
+		}
+		text = !row ? title : value ? json_object_get_string(value) : "-";
+		if (next[end] == 'k' && value)
+			text = number_text(json_object_get_double(value), number, sizeof(number));
+		end += next[end] == 'k';
+		snprintf(line + used, sizeof(line) - used, "%*.*s ", width,
+			 width < 0 ? -width : LINE_MAX_BYTES, text);
+	}
+	add_line(top, !row, "%s", line);
 }
 
-/* Compares numbers by their value: `strverscmp` puts 9 before 10. */
-static int by_first_column(const void *one, const void *other)
+/* Adds a table of what is shown, sorted, and a line for what was left out of the list. */
+static void add_table(struct top *top, const struct top_table *table)
 {
-	const struct top_line *a = one, *b = other;
-	int order = strverscmp(a->text, b->text);
+	struct json_object *rows = at(top->shown, table->list);
+	size_t begin = top->count, first,
+	       more = table->rest ? total_of(top->now, table->rest) - listed_in(top->now, table->rest) : 0;
 
-	return order ? order : a->index < b->index ? -1 : 1;
-}
+	if (begin > HEAD_LINES)
+		add_line(top, false, "%s", "");
+	add_row(top, table, NULL);
+	first = top->count;
+	for (size_t i = 0; i < length_of(rows) && (table->rest || top->count < first + ROWS_MAX); i++) {
+		struct json_object *row = json_object_array_get_idx(rows, i);
 
-static void sort_rows(struct top *top, size_t first)
-{
-	static int (*const orders[])(const void *, const void *) = {by_traffic, by_queued, by_first_column};
-
-	qsort(top->lines + first, top->count - first, sizeof(*top->lines), orders[top->sort]);
-}
-
-/* Sorts the rows of a table, which begin with this one, and adds a line for what was left out of the list. */
-static void end_table(struct top *top, size_t first, const char *list)
-{
-	size_t more = total_of(top->now, list) - listed_in(top->now, list);
-
-	sort_rows(top, first);
+		add_row(top, table, row);
+		weigh(top, row, real_at(row, table->traffic), real_at(row, table->queued));
+	}
+	qsort_r(top->lines + first, top->count - first, sizeof(*top->lines), compare, &top->sort);
 	if (more > 0)
-		add_line(top, false, "and %zu more %s", more, list);
+		add_line(top, false, "and %zu more %s", more, table->rest);
+	else if (table->hides && top->count == first)
+		top->count = begin;
+}
+
+/* ---- the local daemon ------------------------------------------------------------------------- */
+
+static const struct top_table tables[] = {
+	{"links", "links", false, "traffic", "unacked",
+	 "LINK=number:-6 NAME=called:-14 STATE=state:-9 ROLE=role:-6 CHANS=channels:5 RTT_US=rtt:9 "
+	 "SENT/s=tx.messages_per_s:7k RECV/s=rx.messages_per_s:7k BYTES/s=traffic:7k"},
+	{"endpoints", "endpoints", false, "traffic", "waiting",
+	 "ENDPOINT=name:-24 KIND=kind:-8 UID=uid:7 PID=pid:8 QUEUED=waiting:8k STREAMS=carried:8 "
+	 "BYTES/s=traffic:8k"},
+	{"programs", "clients", false, "traffic", "waiting",
+	 "PID=pid:-8 PROGRAM=comm:-16 UID=uid:7 CHANS=channels:6 STREAMS=carried:8 QUEUED=waiting:9k "
+	 "IN_B/s=in:9k OUT_B/s=out:9k"},
+	{"streams", "streams", true, "traffic", "bytes_queued",
+	 "PID=pid:-8 STREAM_OF=comm:-14 TO OR FROM=where:-24 STATE=state:-7 QUEUED=bytes_queued:7k "
+	 "IN_B/s=bytes_in_per_s:7k OUT_B/s=bytes_out_per_s:7k"},
+	{"topics", "subscriptions", true, "traffic", "waiting",
+	 "TOPIC=name:-19 STATE=state:-11 UID=about.uid:7 SUBS=topic.count:6 "
+	 "PUBL/s=topic.published_per_s:7k DELIV/s=topic.delivered_per_s:8k WAITING=waiting:7k "
+	 "MISSED=missed:7k"},
+	{"accounts", "accounts", false, "sent.bytes_per_s", "queued_bytes.used",
+	 "ACCOUNT=who:-24 SENT/s=sent.messages_per_s:7k BYTES/s=sent.bytes_per_s:7k WORK%=work:7 "
+	 "RESTS=time.rests:8 CUT_OFF=cut:8"},
+};
+
+/* Returns the element of a list in which what is at these paths (NULL: at one) is as in `like`. */
+static struct json_object *same(struct json_object *list, const char *key, const char *other,
+				struct json_object *like)
+{
+	for (size_t i = 0; i < length_of(list); i++) {
+		struct json_object *each = json_object_array_get_idx(list, i);
+
+		if (json_object_equal(field(each, key), field(like, key)) &&
+		    (!other || json_object_equal(field(each, other), field(like, other))))
+			return each;
+	}
+	return NULL;
+}
+
+/* Adds by how much a count has grown each second since the last look, as NAME_per_s behind it; 0 for what
+ * wasn't there then. */
+static void add_rate(const struct top *top, struct json_object *now, struct json_object *before,
+		     const char *path)
+{
+	const char *dot = strrchr(path, '.'), *name = dot ? dot + 1 : path;
+	struct json_object *of = fields_at(now, path, (size_t)(name - path));
+	double seconds = top->now_s - top->before_s;
+	int64_t more = json_object_get_int64(field(now, path)) - json_object_get_int64(field(before, path));
+	char key[32];
+
+	snprintf(key, sizeof(key), "%s_per_s", name);
+	if (of)
+		json_object_object_add(of, key,
+				       json_object_new_double(before && seconds > 0 && more > 0
+								      ? (double)more / seconds
+								      : 0));
+}
+
+static void add_rates(struct top *top)
+{
+	static const struct {
+		const char *list, *key, *other, *counts[4];
+	} counted[] = {
+		{"links", "peer.domid", NULL, {"tx.messages", "tx.bytes", "rx.messages", "rx.bytes"}},
+		{"endpoints", "name", "uid", {"topic.published", "topic.delivered"}},
+		{"clients", "pid", NULL, {"usage.bytes_in", "usage.bytes_out"}},
+		{"streams", "number", NULL, {"bytes_in", "bytes_out"}},
+		{"subscriptions", "address", "uid", {"published", "delivered"}},
+		{"accounts", "id", "kind", {"sent.messages", "sent.bytes", "time.units"}},
+	};
+
+	for (size_t i = 0; i < sizeof(counted) / sizeof(counted[0]); i++) {
+		struct json_object *now = at(top->now, counted[i].list),
+				   *before = at(top->before, counted[i].list);
+
+		for (size_t k = 0; k < length_of(now); k++) {
+			struct json_object *each = json_object_array_get_idx(now, k),
+					   *then = same(before, counted[i].key, counted[i].other, each);
+
+			for (size_t c = 0; c < 4 && counted[i].counts[c]; c++)
+				add_rate(top, each, then, counted[i].counts[c]);
+		}
+	}
+}
+
+static void add_real(struct json_object *object, const char *name, double value)
+{
+	json_object_object_add(object, name, json_object_new_double(value));
+}
+
+/* ---- what each row has besides ---- */
+
+static void shape_link(struct top *top, struct json_object *link)
+{
+	struct json_object *peer = at(link, "peer");
+	char away[80];
+
+	/* The number of a host means something to its daemon alone. */
+	fields_add(link, "number", "%s", at(peer, "host") ? "host" : text_at(peer, "domid"));
+	fields_add(link, "called", "%s", text_or(peer, "host", text_at(peer, "name")));
+	fields_add(link, "rtt", "%.9s", text_at(link, "rtt_us"));
+	if (at(link, "via"))
+		fields_add(link, "role", "via 0");
+	add_real(link, "traffic", real_at(link, "tx.bytes_per_s") + real_at(link, "rx.bytes_per_s"));
+	if (strcmp(text_at(link, "state"), "away") != 0)
+		return;
+	away_text(link, away, sizeof(away)); /* there are no rates of it */
+	fields_add(link, "note", "%s, channels %s", away, text_at(link, "channels"));
+}
+
+static void shape_stream(struct top *top, struct json_object *stream)
+{
+	if (at(stream, "address"))
+		fields_add(stream, "where", "to %s", text_at(stream, "address"));
+	else
+		fields_add(stream, "where", "from %s%s%s to %s", text_or(stream, "host", ""),
+			   at(stream, "host") ? "/" : "", text_at(stream, "from"),
+			   text_at(stream, "endpoint"));
+	add_real(stream, "traffic", real_at(stream, "bytes_in_per_s") + real_at(stream, "bytes_out_per_s"));
+}
+
+/* Adds what the streams carry in which this member is as in the row, and what it carries and has waiting
+ * itself. */
+static void add_carried(struct top *top, struct json_object *row, const char *member, const char *as,
+			double in, double out, double waiting)
+{
+	struct json_object *streams = at(top->now, "streams");
+	int count = 0;
+
+	for (size_t i = 0; i < length_of(streams); i++) {
+		struct json_object *stream = json_object_array_get_idx(streams, i);
+
+		if (strcmp(text_or(stream, member, ""), as) != 0)
+			continue;
+		count++;
+		in += real_at(stream, "bytes_in_per_s");
+		out += real_at(stream, "bytes_out_per_s");
+		waiting += real_at(stream, "bytes_queued");
+	}
+	json_object_object_add(row, "carried", json_object_new_int(count));
+	add_real(row, "in", in);
+	add_real(row, "out", out);
+	add_real(row, "traffic", in + out);
+	add_real(row, "waiting", waiting);
+}
+
+/* Adds a row for a topic of this domain, or for what its programs subscribe to. */
+static void show_topic(struct top *top, struct json_object *about, const char *name, const char *state,
+		       struct json_object *topic)
+{
+	struct json_object *row = json_object_new_object(), *subscribers = at(topic, "subscribers");
+	double waiting = 0;
+
+	/* As far as they are listed. */
+	for (size_t i = 0; i < length_of(subscribers); i++)
+		waiting += real_at(json_object_array_get_idx(subscribers, i), "waiting");
+	json_object_object_add(row, "about", json_object_get(about));
+	json_object_object_add(row, "topic", json_object_get(topic));
+	fields_add(row, "name", "%s", name);
+	fields_add(row, "state", "%s", state);
+	add_real(row, "traffic", real_at(topic, "published_per_s") + real_at(topic, "delivered_per_s"));
+	add_real(row, "waiting", waiting);
+	add_real(row, "missed", real_at(topic, "missed"));
+	json_object_array_add(at(top->shown, "topics"), row);
+}
+
+static void shape_endpoint(struct top *top, struct json_object *endpoint)
+{
+	const char *name = text_at(endpoint, "name");
+
+	add_carried(top, endpoint, "endpoint", name, 0, 0, real_at(endpoint, "queued"));
+	if (at(endpoint, "topic"))
+		show_topic(top, endpoint, name, "here", at(endpoint, "topic"));
+}
+
+static void shape_subscription(struct top *top, struct json_object *subscription)
+{
+	show_topic(top, subscription, text_at(subscription, "address"), text_at(subscription, "state"),
+		   subscription);
+}
+
+/* A program's row has its connection to the daemon and all its streams. */
+static void shape_client(struct top *top, struct json_object *client)
+{
+	if (number_at(client, "pid") == getpid())
+		return;
+	add_carried(top, client, "pid", text_at(client, "pid"), real_at(client, "usage.bytes_in_per_s"),
+		    real_at(client, "usage.bytes_out_per_s"), real_at(client, "bytes_queued"));
+	json_object_array_add(at(top->shown, "programs"), json_object_get(client));
+}
+
+/* A stream lives without a connection of its program to the daemon. */
+static void show_others(struct top *top, struct json_object *stream)
+{
+	struct json_object *row;
+
+	if (same(at(top->now, "clients"), "pid", NULL, stream) ||
+	    same(at(top->shown, "programs"), "pid", NULL, stream))
+		return;
+	row = json_object_new_object();
+	json_object_object_add(row, "pid", json_object_get(at(stream, "pid")));
+	json_object_object_add(row, "uid", json_object_get(at(stream, "uid")));
+	json_object_object_add(row, "comm", json_object_get(at(stream, "comm")));
+	json_object_object_add(row, "about", json_object_get(stream));
+	add_carried(top, row, "pid", text_at(stream, "pid"), 0, 0, 0);
+	json_object_array_add(at(top->shown, "programs"), row);
+}
+
+static void shape_account(struct top *top, struct json_object *account)
+{
+	bool is_resting = json_object_get_boolean(field(account, "time.resting"));
+	char who[80];
+
+	account_text(account, who, sizeof(who));
+	fields_add(account, "who", "%s", who);
+	fields_add(account, "work", "%.1f", real_at(account, "time.units_per_s") * WORK_UNIT_S * 100);
+	fields_add(account, "cut", is_resting ? "%8s  resting" : "%s", text_at(account, "cut_off"));
+}
+
+/* Calls this for each entry of a list. */
+static void each_of(struct top *top, struct json_object *list,
+		    void (*call)(struct top *top, struct json_object *entry))
+{
+	for (size_t i = 0; i < length_of(list); i++)
+		call(top, json_object_array_get_idx(list, i));
+}
+
+/* Makes of what was told what is shown. */
+static void show_here(struct top *top)
+{
+	static const struct {
+		const char *list;
+		void (*shape)(struct top *top, struct json_object *entry);
+	} lists[] = {{"links", shape_link},	    {"streams", shape_stream},
+		     {"endpoints", shape_endpoint}, {"subscriptions", shape_subscription},
+		     {"clients", shape_client},	    {"streams", show_others},
+		     {"accounts", shape_account}};
+
+	json_object_object_add(top->shown, "programs", json_object_new_array());
+	json_object_object_add(top->shown, "topics", json_object_new_array());
+	add_rates(top);
+	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
+		each_of(top, at(top->now, lists[i].list), lists[i].shape);
+		json_object_object_add(top->shown, lists[i].list,
+				       json_object_get(at(top->now, lists[i].list)));
+	}
 }
 
 static void add_head(struct top *top)
@@ -266,344 +523,33 @@ static void add_head(struct top *top)
 			 text_at(grants, "waiting_links"), total_of(top->now, "peers"), denied, cut_off);
 }
 
-static struct json_object *link_before(struct top *top, struct json_object *peer)
-{
-	struct json_object *links = at(top->before, "links");
-
-	for (size_t i = 0; i < length_of(links); i++) {
-		struct json_object *link = json_object_array_get_idx(links, i);
-
-		if (number_at(at(link, "peer"), "domid") == number_at(peer, "domid"))
-			return link;
-	}
-	return NULL;
-}
-
-/* The number of a host means something to its daemon alone. */
-static const char *number_of(struct json_object *peer)
-{
-	return at(peer, "host") ? "host" : text_at(peer, "domid");
-}
-
-static const char *name_of(struct json_object *peer)
-{
-	return text_or(peer, "host", text_at(peer, "name"));
-}
-
-/* Adds a row for a link that is away, of which there are no rates. */
-static void add_away(struct top *top, struct json_object *link, struct json_object *peer)
-{
-	char away[80];
-
-	away_text(link, away, sizeof(away));
-	add_line(top, false, "%-6s %-14.14s %s, channels %s", number_of(peer), name_of(peer), away,
-		 text_at(link, "channels"));
-}
-
-static void add_links(struct top *top)
-{
-	struct json_object *links = at(top->now, "links");
-	size_t first;
-
-	add_line(top, true, "%-6s %-14s %-9s %-6s %5s %9s %7s %7s %7s", "LINK", "NAME", "STATE", "ROLE",
-		 "CHANS", "RTT_US", "SENT/s", "RECV/s", "BYTES/s");
-	first = top->count;
-	for (size_t i = 0; i < length_of(links); i++) {
-		struct json_object *link = json_object_array_get_idx(links, i), *peer = at(link, "peer");
-		struct json_object *before = link_before(top, peer);
-		struct json_object *tx = at(link, "tx"), *rx = at(link, "rx"), *tx_before = at(before, "tx"),
-				   *rx_before = at(before, "rx");
-		double traffic = rate(top, tx, tx_before, "bytes") + rate(top, rx, rx_before, "bytes");
-		char sent[16], received[16], bytes[16];
-
-		number_text(rate(top, tx, tx_before, "messages"), sent, sizeof(sent));
-		number_text(rate(top, rx, rx_before, "messages"), received, sizeof(received));
-		number_text(traffic, bytes, sizeof(bytes));
-		if (!strcmp(text_at(link, "state"), "away"))
-			add_away(top, link, peer);
-		else
-			add_line(top, false, "%-6s %-14.14s %-9.9s %-6.6s %5s %9.9s %7s %7s %7s",
-				 number_of(peer), name_of(peer), text_at(link, "state"),
-				 at(link, "via") ? "via 0" : text_at(link, "role"), text_at(link, "channels"),
-				 text_at(link, "rtt_us"), sent, received, bytes);
-		weigh(top, link, traffic, (double)number_at(link, "unacked"));
-	}
-	end_table(top, first, "links");
-}
-
-/* ---- streams --------------------------------------------------------------------------------- */
-
-/* What the streams of one owner carry, in bytes a second. */
-struct carried_sum {
-	size_t count;
-	double in, out, queued;
-};
-
-static struct carried_sum of_stream(const struct top *top, struct json_object *stream)
-{
-	struct json_object *before = same(at(top->before, "streams"), "number", NULL, stream);
-
-	return (struct carried_sum){1, rate(top, stream, before, "bytes_in"),
-				    rate(top, stream, before, "bytes_out"),
-				    (double)number_at(stream, "bytes_queued")};
-}
-
-/* Adds up the streams of a program, or (`endpoint`) those that have come in to an endpoint. */
-static struct carried_sum of_streams(const struct top *top, int64_t pid, const char *endpoint)
-{
-	struct json_object *streams = at(top->now, "streams");
-	struct carried_sum sum = {0};
-
-	for (size_t i = 0; i < length_of(streams); i++) {
-		struct json_object *stream = json_object_array_get_idx(streams, i);
-		struct carried_sum one;
-
-		if (endpoint ? strcmp(text_or(stream, "endpoint", ""), endpoint) != 0
-			     : number_at(stream, "pid") != pid)
-			continue;
-		one = of_stream(top, stream);
-		sum = (struct carried_sum){sum.count + 1, sum.in + one.in, sum.out + one.out,
-					   sum.queued + one.queued};
-	}
-	return sum;
-}
-
-static void add_streams(struct top *top)
-{
-	struct json_object *streams = at(top->now, "streams");
-	size_t first;
-
-	if (length_of(streams) == 0)
-		return;
-	add_line(top, false, "%s", "");
-	add_line(top, true, "%-8s %-14s %-24s %-7s %7s %7s %7s", "PID", "STREAM_OF", "TO OR FROM", "STATE",
-		 "QUEUED", "IN_B/s", "OUT_B/s");
-	first = top->count;
-	for (size_t i = 0; i < length_of(streams); i++) {
-		struct json_object *each = json_object_array_get_idx(streams, i);
-		struct carried_sum carried = of_stream(top, each);
-		char queued[16], in[16], out[16], where[96];
-
-		if (at(each, "address"))
-			snprintf(where, sizeof(where), "to %s", text_at(each, "address"));
-		else
-			snprintf(where, sizeof(where), "from %s%s%s to %s", text_or(each, "host", ""),
-				 at(each, "host") ? "/" : "", text_at(each, "from"),
-				 text_at(each, "endpoint"));
-		number_text(carried.queued, queued, sizeof(queued));
-		number_text(carried.in, in, sizeof(in));
-		number_text(carried.out, out, sizeof(out));
-		add_line(top, false, "%-8s %-14.14s %-24.24s %-7.7s %7s %7s %7s", text_at(each, "pid"),
-			 text_at(each, "comm"), where, text_at(each, "state"), queued, in, out);
-		weigh(top, each, carried.in + carried.out, carried.queued);
-	}
-	end_table(top, first, "streams");
-}
-
-/* ---- endpoints and programs ------------------------------------------------------------------ */
-
-static void add_endpoints(struct top *top)
-{
-	struct json_object *endpoints = at(top->now, "endpoints");
-	size_t first;
-
-	add_line(top, false, "%s", "");
-	add_line(top, true, "%-24s %-8s %7s %8s %8s %8s %8s", "ENDPOINT", "KIND", "UID", "PID", "QUEUED",
-		 "STREAMS", "BYTES/s");
-	first = top->count;
-	for (size_t i = 0; i < length_of(endpoints); i++) {
-		struct json_object *each = json_object_array_get_idx(endpoints, i);
-		struct carried_sum carried = of_streams(top, 0, text_at(each, "name"));
-		double waiting = (double)number_at(each, "queued") + carried.queued;
-		char queued[16], bytes[16];
-
-		number_text(waiting, queued, sizeof(queued));
-		number_text(carried.in + carried.out, bytes, sizeof(bytes));
-		add_line(top, false, "%-24.24s %-8.8s %7s %8s %8s %8zu %8s", text_at(each, "name"),
-			 text_at(each, "kind"), text_at(each, "uid"), text_at(each, "pid"), queued,
-			 carried.count, bytes);
-		weigh(top, each, carried.in + carried.out, waiting);
-	}
-	end_table(top, first, "endpoints");
-}
-
-/* A program's row has its connection to the daemon and all its streams. */
-static void add_program(struct top *top, struct json_object *program, struct json_object *client)
-{
-	struct json_object *usage = at(client, "usage");
-	struct json_object *before = at(same(at(top->before, "clients"), "pid", NULL, program), "usage");
-	struct carried_sum carried = of_streams(top, number_at(program, "pid"), NULL);
-	double waiting = (double)number_at(client, "bytes_queued") + carried.queued;
-	double in = rate(top, usage, before, "bytes_in") + carried.in;
-	double out = rate(top, usage, before, "bytes_out") + carried.out;
-	char queued[16], in_text[16], out_text[16];
-
-	number_text(waiting, queued, sizeof(queued));
-	number_text(in, in_text, sizeof(in_text));
-	number_text(out, out_text, sizeof(out_text));
-	add_line(top, false, "%-8s %-16.16s %7s %6s %8zu %9s %9s %9s", text_at(program, "pid"),
-		 text_at(program, "comm"), text_at(program, "uid"), text_at(client, "channels"),
-		 carried.count, queued, in_text, out_text);
-	weigh(top, program, in + out, waiting);
-}
-
-/* Returns whether an earlier entry of the list is of the same program. */
-static bool came_before(struct json_object *list, size_t index)
-{
-	struct json_object *each = json_object_array_get_idx(list, index);
-
-	return same(list, "pid", NULL, each) != each;
-}
-
-static void add_programs(struct top *top)
-{
-	struct json_object *clients = at(top->now, "clients"), *streams = at(top->now, "streams");
-	size_t first;
-
-	add_line(top, false, "%s", "");
-	add_line(top, true, "%-8s %-16s %7s %6s %8s %9s %9s %9s", "PID", "PROGRAM", "UID", "CHANS", "STREAMS",
-		 "QUEUED", "IN_B/s", "OUT_B/s");
-	first = top->count;
-	for (size_t i = 0; i < length_of(clients); i++) {
-		struct json_object *each = json_object_array_get_idx(clients, i);
-
-		if (number_at(each, "pid") != getpid())
-			add_program(top, each, each);
-	}
-	/* A stream lives without a connection of its program to the daemon. */
-	for (size_t i = 0; i < length_of(streams); i++) {
-		struct json_object *each = json_object_array_get_idx(streams, i);
-
-		if (!same(clients, "pid", NULL, each) && !came_before(streams, i))
-			add_program(top, each, NULL);
-	}
-	end_table(top, first, "clients");
-}
-
-/* ---- topics ---------------------------------------------------------------------------------- */
-
-/* Returns how many messages wait for those who subscribe, as far as they are listed. */
-static double waiting_of(struct json_object *topic)
-{
-	struct json_object *subscribers = at(topic, "subscribers");
-	double waiting = 0;
-
-	for (size_t i = 0; i < length_of(subscribers); i++)
-		waiting += (double)number_at(json_object_array_get_idx(subscribers, i), "waiting");
-	return waiting;
-}
-
-/* Adds a row for a topic of this domain, or for what its programs subscribe to. */
-static void add_topic(struct top *top, struct json_object *about, const char *name, const char *state,
-		      struct json_object *topic, struct json_object *before)
-{
-	double published = rate(top, topic, before, "published"),
-	       delivered = rate(top, topic, before, "delivered"), waiting = waiting_of(topic);
-	char published_text[16], delivered_text[16], waiting_text[16], missed[16];
-
-	number_text(published, published_text, sizeof(published_text));
-	number_text(delivered, delivered_text, sizeof(delivered_text));
-	number_text(waiting, waiting_text, sizeof(waiting_text));
-	number_text((double)number_at(topic, "missed"), missed, sizeof(missed));
-	add_line(top, false, "%-19.19s %-11.11s %7s %6s %7s %8s %7s %7s", name, state, text_at(about, "uid"),
-		 text_at(topic, "count"), published_text, delivered_text, waiting_text, missed);
-	weigh(top, about, published + delivered, waiting);
-}
-
-static void add_topics(struct top *top)
-{
-	struct json_object *endpoints = at(top->now, "endpoints"),
-			   *subscriptions = at(top->now, "subscriptions");
-	size_t first, title = top->count;
-
-	add_line(top, false, "%s", "");
-	add_line(top, true, "%-19s %-11s %7s %6s %7s %8s %7s %7s", "TOPIC", "STATE", "UID", "SUBS", "PUBL/s",
-		 "DELIV/s", "WAITING", "MISSED");
-	first = top->count;
-	for (size_t i = 0; i < length_of(endpoints); i++) {
-		struct json_object *each = json_object_array_get_idx(endpoints, i);
-
-		if (at(each, "topic"))
-			add_topic(top, each, text_at(each, "name"), "here", at(each, "topic"),
-				  at(same(at(top->before, "endpoints"), "name", "uid", each), "topic"));
-	}
-	for (size_t i = 0; i < length_of(subscriptions); i++) {
-		struct json_object *each = json_object_array_get_idx(subscriptions, i);
-
-		add_topic(top, each, text_at(each, "address"), text_at(each, "state"), each,
-			  same(at(top->before, "subscriptions"), "address", "uid", each));
-	}
-	if (top->count == first && total_of(top->now, "subscriptions") == 0)
-		top->count = title;
-	else
-		end_table(top, first, "subscriptions");
-}
-
-/* ---- accounts -------------------------------------------------------------------------------- */
-
-static void add_accounts(struct top *top)
-{
-	struct json_object *accounts = at(top->now, "accounts");
-	size_t first;
-
-	add_line(top, false, "%s", "");
-	add_line(top, true, "%-24s %7s %7s %7s %8s %8s", "ACCOUNT", "SENT/s", "BYTES/s", "WORK%", "RESTS",
-		 "CUT_OFF");
-	first = top->count;
-	for (size_t i = 0; i < length_of(accounts); i++) {
-		struct json_object *each = json_object_array_get_idx(accounts, i), *time = at(each, "time");
-		struct json_object *before = same(at(top->before, "accounts"), "id", "kind", each);
-		double bytes = rate(top, at(each, "sent"), at(before, "sent"), "bytes");
-		double work = rate(top, time, at(before, "time"), "units");
-		char who[80], messages_text[16], bytes_text[16];
-
-		account_text(each, who, sizeof(who));
-		number_text(rate(top, at(each, "sent"), at(before, "sent"), "messages"), messages_text,
-			    sizeof(messages_text));
-		number_text(bytes, bytes_text, sizeof(bytes_text));
-		add_line(top, false, "%-24.24s %7s %7s %7.1f %8s %8s%s", who, messages_text, bytes_text,
-			 work * WORK_UNIT_S * 100, text_at(time, "rests"), text_at(each, "cut_off"),
-			 json_object_get_boolean(at(time, "resting")) ? "  resting" : "");
-		weigh(top, each, bytes, (double)number_at(at(each, "queued_bytes"), "used"));
-	}
-	end_table(top, first, "accounts");
-}
-
-/* Makes the lines anew from `now` and `before`, as they are sorted and filtered. */
+/* Makes the lines anew, as they are sorted and filtered. */
 static void top_make_lines(struct top *top)
 {
 	top->count = 0;
 	add_head(top);
-	add_links(top);
-	add_endpoints(top);
-	add_programs(top);
-	add_streams(top);
-	add_topics(top);
-	add_accounts(top);
+	for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]); i++)
+		add_table(top, &tables[i]);
 }
 
-/* ---- the lines of a host -------------------------------------------------------------------- */
-
-/* The lines of `top --host`: the domains, the flows between them, as a list and as a matrix, what is away,
- * and the endpoints. */
+/* ---- a host ----------------------------------------------------------------------------------- */
 
 #define MATRIX_MAX 64u /* domains; a line has room for no more */
-#define ROWS_MAX   2000u
 
-static double rate_at(struct json_object *object, const char *name)
-{
-	return json_object_get_double(at(object, name));
-}
-
-/* Writes a number that may not be known as a column has it. */
-static const char *column(struct json_object *object, const char *name, char *text, size_t size)
-{
-	if (!at(object, name))
-		snprintf(text, size, "-");
-	else
-		number_text(rate_at(object, name), text, size);
-	return text;
-}
+/* The matrix stands between the lists of directions and of links that are away. */
+static const struct top_table host_tables[] = {
+	{"domains", NULL, false, "order", "weight",
+	 "DOMAIN=domid:-6 NAME=name:-14 VERSION=version:-9 SIGHT=sight:-5 LINKS=links_text:7 "
+	 "ENDPTS=endpoints_total:6k QUEUED=queued_bytes:7k REFUSED=refused:7k POLICY=host_policy:-7"},
+	{"traffic", NULL, false, "bytes_per_s", "none",
+	 "FROM=from_name:-14 TO=to_name:-14 LINK=state:-9 MSGS/s=messages_per_s:7k "
+	 "BYTES/s=bytes_per_s:7k MESSAGES=messages:8k BYTES=bytes:7k"},
+	{"away", NULL, true, "none", "none",
+	 "LINK_OF=of_name:-14 WITH=with_name:-14 AWAY_SINCE=since_text:-20 RESUMES=resumes:7"},
+	{"endpoints", NULL, true, "bytes_per_s", "queued",
+	 "DOMAIN=of_name:-14 ENDPOINT=name:-16 KIND=kind:-8 QUEUED=queued:7k OPENED=opened:7k "
+	 "REFUSED=refused:7k MSGS/s=messages_per_s:7k BYTES/s=bytes_per_s:7k"},
+};
 
 static void host_add_head(struct top *top, struct json_object *domains, struct json_object *traffic)
 {
@@ -614,8 +560,8 @@ static void host_add_head(struct top *top, struct json_object *domains, struct j
 	for (size_t i = 0; i < length_of(domains); i++)
 		silent += number_at(json_object_array_get_idx(domains, i), "error") != 0;
 	for (size_t i = 0; i < length_of(traffic); i++) {
-		messages += rate_at(json_object_array_get_idx(traffic, i), "messages_per_s");
-		bytes += rate_at(json_object_array_get_idx(traffic, i), "bytes_per_s");
+		messages += real_at(json_object_array_get_idx(traffic, i), "messages_per_s");
+		bytes += real_at(json_object_array_get_idx(traffic, i), "bytes_per_s");
 	}
 	add_line(top, false, "this host  domains %zu, of which %zu tell nothing  messages/s %s  bytes/s %s",
 		 length_of(domains), silent, number_text(messages, messages_text, sizeof(messages_text)),
@@ -627,89 +573,54 @@ static void host_add_head(struct top *top, struct json_object *domains, struct j
 			 "bytes to domain 0 include what guests answer here; its own word goes first");
 }
 
-/* ---- domains ---------------------------------------------------------------------------------- */
-
-static void add_domain(struct top *top, struct json_object *domain)
+static void shape_domain(struct top *top, struct json_object *domain)
 {
-	char links[32], queued[16], refused[16], endpoints[16];
+	struct json_object *away = at(domain, "away"), *endpoints = at(domain, "endpoints");
+	bool is_silent = number_at(domain, "error") != 0;
 
-	if (number_at(domain, "error")) {
-		add_line(top, false, "%-6s %-14.14s tells nothing: %s", text_at(domain, "domid"),
-			 text_at(domain, "name"), text_at(domain, "why"));
-		weigh(top, domain, -1, -1);
-		return;
+	fields_add(domain, "sight", "%s",
+		   number_at(domain, "domid") == 0 ? "all" : text_at(domain, "host_sight"));
+	fields_add(domain, "links_text", "%.5s/%.5s", text_at(domain, "links_up"), text_at(domain, "links"));
+	if (is_silent)
+		fields_add(domain, "note", "tells nothing: %s", text_at(domain, "why"));
+	add_real(domain, "order", is_silent ? -1 : 0);
+	add_real(domain, "weight", is_silent ? -1 : real_at(domain, "queued_bytes"));
+	/* Each link that is away, as one of its ends tells. */
+	for (size_t i = 0; i < length_of(away); i++) {
+		struct json_object *link = json_object_array_get_idx(away, i);
+		char since[32];
+
+		since_text(link, true, since, sizeof(since));
+		fields_add(link, "since_text", "%s", since);
+		fields_add(link, "of_name", "%s", host_view_name(domain));
+		fields_add(link, "with_name", "%s", host_view_name(at(link, "peer")));
+		json_object_array_add(at(top->shown, "away"), json_object_get(link));
 	}
-	snprintf(links, sizeof(links), "%.5s/%.5s", text_at(domain, "links_up"), text_at(domain, "links"));
-	add_line(top, false, "%-6s %-14.14s %-9.9s %-5.5s %7s %6s %7s %7s %-7.7s", text_at(domain, "domid"),
-		 text_at(domain, "name"), text_at(domain, "version"),
-		 number_at(domain, "domid") == 0 ? "all" : text_at(domain, "host_sight"), links,
-		 column(domain, "endpoints_total", endpoints, sizeof(endpoints)),
-		 column(domain, "queued_bytes", queued, sizeof(queued)),
-		 column(domain, "refused", refused, sizeof(refused)), text_at(domain, "host_policy"));
-	weigh(top, domain, 0, rate_at(domain, "queued_bytes"));
+	for (size_t i = 0; i < length_of(endpoints); i++) {
+		struct json_object *endpoint = json_object_array_get_idx(endpoints, i);
+
+		fields_add(endpoint, "of_name", "%s", host_view_name(domain));
+		json_object_array_add(at(top->shown, "endpoints"), json_object_get(endpoint));
+	}
 }
 
-static void add_domains(struct top *top, struct json_object *domains)
+static void shape_direction(struct top *top, struct json_object *direction)
 {
-	size_t first;
-
-	add_line(top, true, "%-6s %-14s %-9s %-5s %7s %6s %7s %7s %-7s", "DOMAIN", "NAME", "VERSION", "SIGHT",
-		 "LINKS", "ENDPTS", "QUEUED", "REFUSED", "POLICY");
-	first = top->count;
-	for (size_t i = 0; i < length_of(domains); i++)
-		add_domain(top, json_object_array_get_idx(domains, i));
-	sort_rows(top, first);
+	fields_add(direction, "from_name", "%s", host_view_name(at(direction, "from")));
+	fields_add(direction, "to_name", "%s", host_view_name(at(direction, "to")));
 }
 
-/* Lists the links that are away, each as one of its ends tells. */
-static void host_add_away(struct top *top, struct json_object *domains)
+static void show_host(struct top *top)
 {
-	size_t title = top->count, first;
+	struct json_object *domains = at(top->view->shown, "domains"),
+			   *traffic = at(top->view->shown, "traffic");
 
-	add_line(top, false, "%s", "");
-	add_line(top, true, "%-14s %-14s %-20s %7s", "LINK_OF", "WITH", "AWAY_SINCE", "RESUMES");
-	first = top->count;
-	for (size_t i = 0; i < length_of(domains); i++) {
-		struct json_object *domain = json_object_array_get_idx(domains, i),
-				   *away = at(domain, "away");
-
-		for (size_t j = 0; j < length_of(away) && top->count < first + ROWS_MAX; j++) {
-			struct json_object *link = json_object_array_get_idx(away, j);
-			char since[32];
-
-			since_text(link, true, since, sizeof(since));
-			add_line(top, false, "%-14.14s %-14.14s %-20s %7s", host_view_name(domain),
-				 host_view_name(at(link, "peer")), since, text_at(link, "resumes"));
-			weigh(top, link, 0, 0);
-		}
-	}
-	if (top->count == first)
-		top->count = title;
-}
-
-/* ---- who talks to whom ------------------------------------------------------------------------ */
-
-static void add_directions(struct top *top, struct json_object *traffic)
-{
-	size_t first;
-
-	add_line(top, false, "%s", "");
-	add_line(top, true, "%-14s %-14s %-9s %7s %7s %8s %7s", "FROM", "TO", "LINK", "MSGS/s", "BYTES/s",
-		 "MESSAGES", "BYTES");
-	first = top->count;
-	for (size_t i = 0; i < length_of(traffic) && top->count < first + ROWS_MAX; i++) {
-		struct json_object *each = json_object_array_get_idx(traffic, i);
-		char rates[2][16], sums[2][16];
-
-		add_line(top, false, "%-14.14s %-14.14s %-9.9s %7s %7s %8s %7s",
-			 host_view_name(at(each, "from")), host_view_name(at(each, "to")),
-			 text_at(each, "state"), column(each, "messages_per_s", rates[0], sizeof(rates[0])),
-			 column(each, "bytes_per_s", rates[1], sizeof(rates[1])),
-			 column(each, "messages", sums[0], sizeof(sums[0])),
-			 column(each, "bytes", sums[1], sizeof(sums[1])));
-		weigh(top, each, rate_at(each, "bytes_per_s"), 0);
-	}
-	sort_rows(top, first);
+	json_object_object_add(top->shown, "domains", json_object_get(domains));
+	json_object_object_add(top->shown, "traffic", json_object_get(traffic));
+	json_object_object_add(top->shown, "away", json_object_new_array());
+	json_object_object_add(top->shown, "endpoints", json_object_new_array());
+	each_of(top, domains, shape_domain);
+	each_of(top, traffic, shape_direction);
 }
 
 /* Writes the bytes a second of a direction as the matrix has them. */
@@ -717,7 +628,10 @@ static const char *cell(struct json_object *direction, char *text, size_t size)
 {
 	if (!direction)
 		return ".";
-	return at(direction, "bytes") ? column(direction, "bytes_per_s", text, size) : "via 0";
+	if (!at(direction, "bytes"))
+		return "via 0";
+	return at(direction, "bytes_per_s") ? number_text(real_at(direction, "bytes_per_s"), text, size)
+					    : "-";
 }
 
 static void add_matrix(struct top *top, struct json_object *domains)
@@ -749,55 +663,18 @@ static void add_matrix(struct top *top, struct json_object *domains)
 		add_line(top, false, "and %zu more domains", count - shown);
 }
 
-/* ---- endpoints -------------------------------------------------------------------------------- */
-
-static void add_endpoint(struct top *top, struct json_object *domain, struct json_object *endpoint)
-{
-	char texts[5][16];
-
-	add_line(top, false, "%-14.14s %-16.16s %-8.8s %7s %7s %7s %7s %7s", host_view_name(domain),
-		 text_at(endpoint, "name"), text_at(endpoint, "kind"),
-		 column(endpoint, "queued", texts[0], sizeof(texts[0])),
-		 column(endpoint, "opened", texts[1], sizeof(texts[1])),
-		 column(endpoint, "refused", texts[2], sizeof(texts[2])),
-		 column(endpoint, "messages_per_s", texts[3], sizeof(texts[3])),
-		 column(endpoint, "bytes_per_s", texts[4], sizeof(texts[4])));
-	weigh(top, endpoint, rate_at(endpoint, "bytes_per_s"), rate_at(endpoint, "queued"));
-}
-
-static void host_add_endpoints(struct top *top, struct json_object *domains)
-{
-	size_t title = top->count, first;
-
-	add_line(top, false, "%s", "");
-	add_line(top, true, "%-14s %-16s %-8s %7s %7s %7s %7s %7s", "DOMAIN", "ENDPOINT", "KIND", "QUEUED",
-		 "OPENED", "REFUSED", "MSGS/s", "BYTES/s");
-	first = top->count;
-	for (size_t i = 0; i < length_of(domains); i++) {
-		struct json_object *domain = json_object_array_get_idx(domains, i);
-		struct json_object *endpoints = at(domain, "endpoints");
-
-		for (size_t j = 0; j < length_of(endpoints) && top->count < first + ROWS_MAX; j++)
-			add_endpoint(top, domain, json_object_array_get_idx(endpoints, j));
-	}
-	sort_rows(top, first);
-	if (top->count == first)
-		top->count = title;
-}
-
-/* Does the same for a host, from `view`. */
+/* Does the same as top_make_lines() for a host. */
 static void top_make_host_lines(struct top *top)
 {
-	struct json_object *shown = top->view ? top->view->shown : NULL;
-	struct json_object *domains = at(shown, "domains"), *traffic = at(shown, "traffic");
+	struct json_object *domains = at(top->shown, "domains");
 
 	top->count = 0;
-	host_add_head(top, domains, traffic);
-	add_domains(top, domains);
-	add_directions(top, traffic);
-	add_matrix(top, domains);
-	host_add_away(top, domains);
-	host_add_endpoints(top, domains);
+	host_add_head(top, domains, at(top->shown, "traffic"));
+	for (size_t i = 0; i < sizeof(host_tables) / sizeof(host_tables[0]); i++) {
+		if (i == 2)
+			add_matrix(top, domains);
+		add_table(top, &host_tables[i]);
+	}
 }
 
 /* ---- the table of a host, once -------------------------------------------------------------- */
@@ -1056,6 +933,7 @@ static void look(struct top *top)
 	top->trouble[0] = '\0';
 	top->before_s = top->now_s;
 	top->now_s = now;
+	(top->is_host ? show_host : show_here)(top);
 }
 
 static void type(struct top *top, int key)
@@ -1128,10 +1006,7 @@ static int watch_it(struct top *top, int delay_ms)
 			next = seconds_now() + delay_ms / 1000.0;
 			left_ms = delay_ms;
 		}
-		if (top->is_host)
-			top_make_host_lines(top);
-		else
-			top_make_lines(top);
+		(top->is_host ? top_make_host_lines : top_make_lines)(top);
 		draw(top);
 		interrupt_sleep(STDIN_FILENO, (int)left_ms + 1);
 		if (is_terminal_gone())
@@ -1203,6 +1078,7 @@ static int print(struct top *top, int delay_ms, bool json)
 		cli_print_line("%s", json_line(top->view->shown));
 		return cli_flush();
 	}
+	show_host(top);
 	top_make_host_lines(top);
 	for (size_t i = 0; i < top->count; i++)
 		cli_print_line("%s", top->lines[i].text);
@@ -1211,7 +1087,7 @@ static int print(struct top *top, int delay_ms, bool json)
 
 int cmd_top(struct cli *cli, int argc, char **argv)
 {
-	struct top top = {.cli = cli};
+	struct top top = {.cli = cli, .shown = json_object_new_object()};
 	int code, delay_ms = 1000;
 	bool once = false, json = false;
 	const struct cli_option options[] = {{"delay", .ms = &delay_ms, .least_ms = DELAY_MIN_MS},
@@ -1228,6 +1104,7 @@ int cmd_top(struct cli *cli, int argc, char **argv)
 		return cli_usage("top", "--once and --json go with --host; else 'xenmsg status' does that");
 	code = once || json ? print(&top, delay_ms, json) : run(&top, delay_ms);
 	xenmsg_close(top.conn);
+	json_object_put(top.shown);
 	json_object_put(top.now);
 	json_object_put(top.before);
 	host_view_free(top.view);

@@ -82,6 +82,27 @@ static inline bool is_partial(struct json_object *status)
 	return json_object_get_boolean(at(status, "partial"));
 }
 
+/* What is at a path in an object: A.B, or A.0 of a list. */
+
+/* Returns it; of the path `size` bytes count, and "" is the object. */
+struct json_object *fields_at(struct json_object *object, const char *path, size_t size);
+static inline struct json_object *field(struct json_object *object, const char *path)
+{
+	return fields_at(object, path, strlen(path));
+}
+/* Returns it as text; "": it isn't there. It belongs to the object, or is in `number`, a fraction without its
+ * digits. */
+const char *fields_text(struct json_object *object, const char *path, size_t size, char number[32]);
+/* Returns whether all of these, parted by blanks, hold: PATH (it is there, and not "", 0 or false), !PATH,
+ * PATH=TEXT, PATH!=TEXT (what isn't there is ""), PATH>NUMBER, and "else". */
+bool fields_hold(struct json_object *object, const char *conditions);
+/* Returns a text with what is at each {PATH} in it, and for {WORDS|PATH|WORDS} with these around it unless it
+ * is "". The caller frees it. */
+char *fields_words(struct json_object *object, const char *text);
+/* Adds a member that is a text. */
+void fields_add(struct json_object *object, const char *name, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
 /* Writes how long something has lasted, in its two largest units. */
 static inline void duration_text(int64_t seconds, char *text, size_t size)
 {

@@ -3,7 +3,8 @@
 noinst_LIBRARIES += libcli.a
 libcli_a_SOURCES = \
 	cli/far_status.c cli/far_status.h \
-	cli/histogram.c cli/histogram.h \
+	cli/fields.c cli/fields.h \
+	cli/histogram.h \
 	cli/host_view.c cli/host_view.h \
 	cli/metrics.c cli/metrics.h \
 	cli/payload.c cli/payload.h \
@@ -13,7 +14,7 @@ cli_libs = libcli.a $(JSONC_LIBS) $(NETTLE_LIBS) -lm
 
 bin_PROGRAMS += xenmsg
 xenmsg_SOURCES = \
-	cli/cli.c cli/cli.h cli/fields.h \
+	cli/cli.c cli/cli.h \
 	cli/cmd_bench.c \
 	cli/cmd_call.c \
 	cli/cmd_connect.c \

@@ -172,17 +172,6 @@ static const struct metric {
 
 #define UP_HELP "1 if the daemon has answered."
 
-static struct json_object *member(struct json_object *object, const char *path)
-{
-	const char *dot = strchr(path, '.');
-	char first[32];
-
-	if (!dot)
-		return at(object, path);
-	snprintf(first, sizeof(first), "%.*s", (int)(dot - path), path);
-	return member(at(object, first), dot + 1);
-}
-
 /* Writes a label's value as the format wants it. */
 static void write_escaped(const char *text, FILE *out)
 {
@@ -221,7 +210,8 @@ static void write_sample(const struct sample *sample, const char *value, FILE *o
 	if (sample->domain)
 		write_label("domain", sample->domain, &first, out);
 	for (const struct label *label = sample->metric->labels; label && label->name; label++) {
-		const char *text = json_object_get_string(member(sample->element, label->path));
+		const char *text =
+			json_object_get_string(fields_at(sample->element, label->path, strlen(label->path)));
 
 		if (text)
 			write_label(label->name, text, &first, out);
@@ -309,20 +299,15 @@ static void write_of(const struct metric *metric, const char *domain, struct jso
 {
 	struct sample sample = {.metric = metric, .domain = domain, .element = element, .suffix = ""};
 	const char *star = strchr(metric->path, '*');
-	char before[32];
+	struct json_object *of =
+		fields_at(element, metric->path, star ? (size_t)(star - metric->path) : strlen(metric->path));
 
 	if (!json_object_is_type(element, json_type_object))
 		return;
-	if (!star) {
-		write_value(&sample, member(element, metric->path), out);
-		return;
-	}
-	if (star == metric->path) {
-		write_resources(&sample, element, star + 1, out);
-		return;
-	}
-	snprintf(before, sizeof(before), "%.*s", (int)(star - metric->path) - 1, metric->path);
-	write_resources(&sample, member(element, before), star + 1, out);
+	if (star)
+		write_resources(&sample, of, star + 1, out);
+	else
+		write_value(&sample, of, out);
 }
 
 static void write_head(const char *name, const char *help, const char *type, FILE *out)

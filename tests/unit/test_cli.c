@@ -331,6 +331,37 @@ TEST(an_odd_status_breaks_nothing)
 		free(metrics_of(odd[i]));
 }
 
+/* ---- what is at a path ----------------------------------------------------------------------- */
+
+TEST(conditions_and_texts_take_what_is_absent_as_empty)
+{
+	static const char *const hold[] = {"",
+					   "else",
+					   "n",
+					   "!zero",
+					   "!no !missing",
+					   "a.b=two",
+					   "list.1=5 n>2",
+					   "missing= a.missing!=x a.b.c=",
+					   "n=3 n!=33",
+					   "real>1 real=2",
+					   "text={n}"};
+	static const char *const fail[] = {"zero", "!n",       "missing",  "a.b=tw",
+					   "n>3",  "list.9!=", "n real>9", "n= else"};
+	struct json_object *object = json_tokener_parse(
+		"{\"n\":3,\"zero\":0,\"no\":false,\"a\":{\"b\":\"two\"},\"list\":[4,5],\"real\":1.7,\"text\":\"{n}\"}");
+	char *words = fields_words(object, "{text}: {a.b}{ (|n|)}{ (|missing|)}, {list.0} {missing}{n");
+
+	for (size_t i = 0; i < sizeof(hold) / sizeof(hold[0]); i++)
+		assert_true(fields_hold(object, hold[i]));
+	for (size_t i = 0; i < sizeof(fail) / sizeof(fail[0]); i++)
+		assert_false(fields_hold(object, fail[i]));
+	assert_string_equal(words, "{n}: two (3), 4 3");
+	free(words);
+	assert_false(fields_hold(NULL, "n"));
+	json_object_put(object);
+}
+
 /* ---- histograms ------------------------------------------------------------------------------ */
 
 TEST(a_percentile_is_right_to_half_a_percent)

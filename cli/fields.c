@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "cli/fields.h"
+
+#include <stdarg.h>
+#include <stdlib.h>
+
+struct json_object *fields_at(struct json_object *object, const char *path, size_t size)
+{
+	char name[48];
+
+	for (size_t length; size > 0 && object; path += length, size -= length) {
+		length = strcspn(path, ".");
+		length = length < size ? length : size;
+		snprintf(name, sizeof(name), "%.*s", (int)length, path);
+		object = json_object_is_type(object, json_type_array)
+				 ? json_object_array_get_idx(object, strtoul(name, NULL, 10))
+				 : at(object, name);
+		length += length < size;
+	}
+	return object;
+}
+
+const char *fields_text(struct json_object *object, const char *path, size_t size, char number[32])
+{
+	struct json_object *value = fields_at(object, path, size);
+	const char *text = json_object_get_string(value);
+
+	if (!json_object_is_type(value, json_type_double))
+		return text ? text : "";
+	snprintf(number, 32, "%.0f", json_object_get_double(value));
+	return number;
+}
+
+static bool holds(struct json_object *object, const char *condition, size_t size)
+{
+	bool is_not = *condition == '!';
+	const char *path = condition + is_not, *value;
+	size_t length = strcspn(path, "!=> ");
+	char number[32];
+	const char *text = fields_text(object, path, length, number);
+
+	if ((size_t)(path + length - condition) >= size)
+		return (*text && strcmp(text, "0") && strcmp(text, "false")) != is_not;
+	value = path + length + 1;
+	if (path[length] == '>')
+		return json_object_get_double(fields_at(object, path, length)) > strtod(value, NULL);
+	is_not = path[length] == '!';
+	value += is_not;
+	size -= (size_t)(value - condition);
+	return (strlen(text) == size && !strncmp(text, value, size)) != is_not;
+}
+
+bool fields_hold(struct json_object *object, const char *conditions)
+{
+	while (*conditions) {
+		size_t size = strcspn(conditions, " ");
+
+		if (strncmp(conditions, "else", 4) && !holds(object, conditions, size))
+			return false;
+		conditions += size;
+		conditions += strspn(conditions, " ");
+	}
+	return true;
+}
+
+/* Writes what stands in braces. */
+static void write_field(struct json_object *object, const char *field, size_t size, FILE *out)
+{
+	const char *bar = memchr(field, '|', size), *path = bar ? bar + 1 : field;
+	size_t before = bar ? (size_t)(bar - field) : 0, length = strcspn(path, "|}");
+	const char *behind = path + length + (path[length] == '|');
+	char number[32];
+	const char *text = fields_text(object, path, length, number);
+
+	if (*text)
+		fprintf(out, "%.*s%s%.*s", (int)before, field, text, (int)(field + size - behind), behind);
+}
+
+char *fields_words(struct json_object *object, const char *text)
+{
+	char *words = NULL;
+	size_t size;
+	FILE *out = open_memstream(&words, &size);
+
+	if (!out)
+		abort();
+	while (*text) {
+		size_t plain = strcspn(text, "{"), braced = strcspn(text + plain, "}");
+
+		fwrite(text, 1, plain, out);
+		if (braced)
+			write_field(object, text + plain + 1, braced - 1, out);
+		text += plain + braced + (braced > 0);
+	}
+	if (fclose(out) != 0)
+		abort();
+	return words;
+}
+
+void fields_add(struct json_object *object, const char *name, const char *format, ...)
+{
+	va_list args;
+	char *text;
+
+	va_start(args, format);
+	if (vasprintf(&text, format, args) < 0)
+		abort();
+	va_end(args);
+	json_object_object_add(object, name, json_object_new_string(text));
+	free(text);
+}
