@@ -65,109 +65,149 @@ static const char help[] =
 	"  xenmsg doctor work\n"
 	"  xenmsg doctor 5:inbox\n";
 
-/* What `xenmsg doctor` has found so far. */
+/* What `xenmsg doctor` has told so far. */
 struct doctor {
 	struct cli *cli;
 	int code; /* exit code of the first step that failed */
 	unsigned failed;
-	struct writer *json;  /* NULL: prints words */
-	char store_domid[16]; /* this domain's number in XenStore; "": unknown */
-	const char *domain;   /* whose daemon is looked at, of those of the host; NULL: the local one */
+	struct writer *json;		/* NULL: prints words */
+	char store_domid[16];		/* this domain's number in XenStore; "": unknown */
+	char name[DOMAIN_NAME_MAX + 1]; /* this domain's name; "": unknown */
+	char of[80]; /* "DOMAIN: " whose daemon is looked at, of those of the host; "": the local one */
 };
 
-enum result { WELL, LEFT_OUT, WARNED, ILL };
+/* ---- the tables ------------------------------------------------------------------------------
+ *
+ * A step finds facts, as members of an object: of the machine, of a way, or what a daemon says of itself. A
+ * table puts them into words: each row has the fact, when it is told, and the cure. */
 
-#define well(doctor, step, ...)		   doctor_report(doctor, WELL, 0, step, NULL, __VA_ARGS__)
-#define left_out(doctor, step, ...)	   doctor_report(doctor, LEFT_OUT, 0, step, NULL, __VA_ARGS__)
-#define warned(doctor, step, mend, ...)	   doctor_report(doctor, WARNED, 0, step, mend, __VA_ARGS__)
-#define ill(doctor, code, step, mend, ...) doctor_report(doctor, ILL, code, step, mend, __VA_ARGS__)
+enum result { WELL = 0, LEFT_OUT = -1, WARNED = -2 };
 
-/* Says what came back in one step, and how to mend it (NULL: that isn't to be told). `code` is the exit code
- * if it is the first one that failed. */
-__attribute__((format(printf, 6, 7))) static void doctor_report(struct doctor *doctor, enum result result,
-								int code, const char *step, const char *mend,
-								const char *format, ...)
+struct check {
+	/* The path to what has the facts; "" is all of them. At its end, a * is each entry of a list. Of what
+	 * isn't there nothing is told. */
+	const char *of;
+	/* What must hold (fields_hold()). "else": and no row above it did, up to one without an else. */
+	const char *when;
+	int result;			/* or an exit code: it has failed */
+	const char *step, *text, *mend; /* with facts in them (fields_words()); NULL: there is no cure */
+};
+
+static void print_check(struct doctor *doctor, int result, const char *step, const char *text,
+			const char *mend)
 {
-	static const char *const words[] = {"ok", "-", "warn", "FAIL"};
-	static const char *const in_json[] = {"ok", "left out", "warning", "failed"};
-	char *text = NULL, of_domain[DOMAIN_NAME_MAX + 80];
+	static const char *const words[] = {"ok", "-", "warn"};
+	static const char *const in_json[] = {"ok", "left out", "warning"};
 	bool is_narrow = cli_columns() < 60;
-	int width = 12 + (doctor->domain ? (int)strlen(doctor->domain) - 4 : 0);
-	va_list args;
+	int width = 12 + (*doctor->of ? (int)strlen(doctor->of) - 6 : 0);
 
-	if (doctor->domain) {
-		snprintf(of_domain, sizeof(of_domain), "%s: %s", doctor->domain, step);
-		step = of_domain;
-	}
-
-	if (result == ILL && !doctor->failed++)
-		doctor->code = code;
-	va_start(args, format);
-	if (vasprintf(&text, format, args) < 0)
-		text = NULL;
-	va_end(args);
-	if (text && doctor->json) {
+	if (doctor->json) {
 		writer_text(doctor->json, "step", step);
-		writer_text(doctor->json, "result", in_json[result]);
+		writer_text(doctor->json, "result", result > 0 ? "failed" : in_json[-result]);
 		writer_text(doctor->json, "text", text);
 		if (mend)
 			writer_text(doctor->json, "mend", mend);
 		writer_end_row(doctor->json);
-	} else if (text) {
-		cli_print_words(is_narrow ? 6 : 19, "%-5s %-*s %s", words[result], width, step, text);
-		if (mend)
-			cli_print_words(is_narrow ? 6 : 25, "%*s mend: %s", is_narrow ? 5 : 18, "", mend);
+		return;
 	}
-	free(text);
+	cli_print_words(is_narrow ? 6 : 19, "%-5s %-*s %s", result > 0 ? "FAIL" : words[-result], width, step,
+			text);
+	if (mend)
+		cli_print_words(is_narrow ? 6 : 25, "%*s mend: %s", is_narrow ? 5 : 18, "", mend);
 }
 
-/* ---- Xen ------------------------------------------------------------------------------------- */
+/* Tells the first of these rows, up to `end`, that holds. */
+static void tell_first(struct doctor *doctor, const struct check *check, const struct check *end,
+		       struct json_object *facts)
+{
+	char *step, *text, *mend, full[160];
+
+	while (check < end && !fields_hold(facts, check->when))
+		check++;
+	if (check == end)
+		return;
+	step = fields_words(facts, check->step);
+	text = fields_words(facts, check->text);
+	mend = check->mend ? fields_words(facts, check->mend) : NULL;
+	snprintf(full, sizeof(full), "%s%s", doctor->of, step);
+	if (check->result > 0 && !doctor->failed++)
+		doctor->code = check->result;
+	print_check(doctor, check->result, full, text, mend);
+	free(step);
+	free(text);
+	free(mend);
+}
+
+/* Tells what a table, which ends with {0}, has to say of these facts. Returns whether nothing has failed. */
+static bool tell(struct doctor *doctor, const struct check *checks, struct json_object *facts)
+{
+	unsigned failed = doctor->failed;
+
+	for (const struct check *first = checks, *end; first->of; first = end) {
+		const char *each = strchr(first->of, '*');
+		struct json_object *of =
+			fields_at(facts, first->of, each ? (size_t)(each - first->of) : strlen(first->of));
+
+		for (end = first + 1; end->of && !strncmp(end->when, "else", 4);)
+			end++;
+		for (size_t i = 0; each && i < length_of(of); i++)
+			tell_first(doctor, first, end, json_object_array_get_idx(of, i));
+		if (of && !each)
+			tell_first(doctor, first, end, of);
+	}
+	return doctor->failed == failed;
+}
+
+/* Reads a file's first line. Returns false: it can't be read. */
+static bool read_line(const char *path, char *line, size_t size)
+{
+	FILE *file = fopen(path, "re");
+
+	*line = '\0';
+	if (!file)
+		return false;
+	if (!fgets(line, (int)size, file))
+		*line = '\0';
+	fclose(file);
+	line[strcspn(line, "\n")] = '\0';
+	return true;
+}
+
+/* ---- the machine ------------------------------------------------------------------------------ */
+
+static const struct check xen_checks[] = {
+	/* It can't be mended, and others have an answer to it (doc/security.md). */
+	{"", "!atomics", WELL, "cpu",
+	 "this CPU lacks LSE (ARMv8.1): a program that writes without end to memory that it shares with a daemon can hold that daemon; see doc/security.md, Known limits",
+	 NULL},
+	{"", "type=xen", WELL, "xen", "this is a Xen domain", NULL},
+	{"", "else", EXIT_OTHER, "xen", "this is no Xen domain: /sys/hypervisor/type {type}",
+	 "run it in a Xen domain, or in a simulated one: xensim start, xensim exec 1 -- ..."},
+	{"", "type!=xen", LEFT_OUT, "devices", "without Xen there are none", NULL},
+	{"", "type!=xen", LEFT_OUT, "xenstore", "without Xen there is none", NULL},
+	{0},
+};
 
 static bool check_xen(struct doctor *doctor)
 {
-	FILE *file = fopen("/sys/hypervisor/type", "re");
-	char type[32] = "";
+	struct json_object *facts = json_object_new_object();
+	char type[32];
+	bool is_well, is_there = read_line("/sys/hypervisor/type", type, sizeof(type));
 
-	if (file) {
-		if (!fgets(type, sizeof(type), file))
-			type[0] = '\0';
-		fclose(file);
-	}
-	type[strcspn(type, "\n")] = '\0';
-	if (!strcmp(type, "xen")) {
-		well(doctor, "xen", "this is a Xen domain");
-		return true;
-	}
-	ill(doctor, EXIT_OTHER, "xen",
-	    "run it in a Xen domain, or in a simulated one: xensim start, xensim exec 1 -- ...",
-	    "this is no Xen domain: /sys/hypervisor/type %s%s", file ? "says " : "isn't there", type);
-	return false;
+	fields_add(facts, "atomics", "%d", cpu_has_bounded_atomics());
+	fields_add(facts, "type", "%s%s",
+		   !is_there		 ? "isn't there"
+		   : strcmp(type, "xen") ? "says "
+					 : "",
+		   is_there ? type : "");
+	is_well = tell(doctor, xen_checks, facts);
+	json_object_put(facts);
+	return is_well;
 }
 
-/* Says why a device can't be used. */
-static void device_failed(struct doctor *doctor, const char *step, const char *path, const char *module,
-			  int error)
-{
-	char mend[256];
+/* Each tries what links need of a device, and says what came of it, with errno. */
 
-	if ((error == EACCES || error == EPERM) && geteuid() != 0) {
-		left_out(doctor, step, "only root may try it");
-		return;
-	}
-	if (error == ENOENT || access(path, F_OK) < 0)
-		snprintf(mend, sizeof(mend),
-			 "modprobe %s; a kernel without it, such as Debian's cloud kernel, can't serve",
-			 module);
-	else
-		snprintf(mend, sizeof(mend),
-			 "see dmesg, and whether the hypervisor lets this domain (its flask policy)");
-	ill(doctor, EXIT_OTHER, step, mend, "%s: %s", path, strerror(error));
-}
-
-/* Each tries what links need of a device, with errno. */
-enum tried { NOT_OPENED, REFUSED, GIVEN };
-
-static enum tried try_events(unsigned *port)
+static const char *try_events(unsigned *port)
 {
 	xenevtchn_handle *handle = xenevtchn_open(NULL, 0);
 	int r = handle ? xenevtchn_bind_unbound_port(handle, 0) : -1, error = errno;
@@ -178,10 +218,10 @@ static enum tried try_events(unsigned *port)
 	if (handle)
 		xenevtchn_close(handle);
 	errno = error;
-	return !handle ? NOT_OPENED : r < 0 ? REFUSED : GIVEN;
+	return !handle ? "closed" : r < 0 ? "refused" : "given";
 }
 
-static enum tried try_grants(unsigned *reference)
+static const char *try_grants(unsigned *reference)
 {
 	xengntshr_handle *handle = xengntshr_open(NULL, 0);
 	void *page = handle ? xengntshr_share_pages(handle, 0, 1, reference, 1) : NULL;
@@ -192,48 +232,69 @@ static enum tried try_grants(unsigned *reference)
 	if (handle)
 		xengntshr_close(handle);
 	errno = error;
-	return !handle ? NOT_OPENED : !page ? REFUSED : GIVEN;
+	return !handle ? "closed" : !page ? "refused" : "given";
 }
 
-static enum tried try_maps(unsigned *nothing)
+static const char *try_maps(unsigned *nothing)
 {
 	xengnttab_handle *handle = xengnttab_open(NULL, 0);
 
 	if (handle)
 		xengnttab_close(handle);
-	return handle ? GIVEN : NOT_OPENED;
+	return handle ? "given" : "closed";
 }
 
-static const struct xen_device {
-	const char *step, *path, *module;
-	enum tried (*try)(unsigned *given);
-	const char *given, *refused, *mend; /* NULL: it is only opened */
-} devices[] = {
-	{"events", "/dev/xen/evtchn", "xen-evtchn", try_events, "the hypervisor gives an event channel (port",
-	 "the hypervisor gives no event channel",
+static const struct check device_checks[] = {
+	{"", "tried=closed roots", LEFT_OUT, "{step}", "only root may try it", NULL},
+	{"", "else tried=closed missing", EXIT_OTHER, "{step}", "{path}: {error}",
+	 "modprobe {module}; a kernel without it, such as Debian's cloud kernel, can't serve"},
+	{"", "else tried=closed", EXIT_OTHER, "{step}", "{path}: {error}",
+	 "see dmesg, and whether the hypervisor lets this domain (its flask policy)"},
+	{"", "else tried=refused step=events", EXIT_OTHER, "events",
+	 "{path} opens, but the hypervisor gives no event channel: {error}",
 	 "too many event channels? 'xl debug-keys e' in domain 0 lists them"},
-	{"grants", "/dev/xen/gntalloc", "xen-gntalloc", try_grants, "a page can be granted (reference",
-	 "no page can be granted",
+	{"", "else tried=refused", EXIT_OTHER, "grants", "{path} opens, but no page can be granted: {error}",
 	 "raise /sys/module/xen_gntalloc/parameters/limit, or let links be smaller: ring-size in xenmsgd.conf"},
-	{"maps", "/dev/xen/gntdev", "xen-gntdev", try_maps, NULL, NULL, NULL},
+	{"", "else step=events", WELL, "events",
+	 "{path} opens, the hypervisor gives an event channel (port {given})", NULL},
+	{"", "else step=grants", WELL, "grants", "{path} opens, a page can be granted (reference {given})",
+	 NULL},
+	{"", "else", WELL, "{step}", "{path} opens", NULL},
+	{0},
 };
 
-static void check_device(struct doctor *doctor, const struct xen_device *device)
+static bool only_root_may(int error)
 {
-	unsigned given = 0;
-	enum tried tried;
+	return (error == EACCES || error == EPERM) && geteuid() != 0;
+}
 
-	errno = 0;
-	tried = device->try(&given);
-	if (tried == NOT_OPENED)
-		device_failed(doctor, device->step, device->path, device->module, errno);
-	else if (tried == REFUSED)
-		ill(doctor, EXIT_OTHER, device->step, device->mend, "%s opens, but %s: %s", device->path,
-		    device->refused, strerror(errno));
-	else if (device->given)
-		well(doctor, device->step, "%s opens, %s %u)", device->path, device->given, given);
-	else
-		well(doctor, device->step, "%s opens", device->path);
+static void check_devices(struct doctor *doctor)
+{
+	static const struct {
+		const char *step, *path, *module;
+		const char *(*try)(unsigned *given);
+	} devices[] = {{"events", "/dev/xen/evtchn", "xen-evtchn", try_events},
+		       {"grants", "/dev/xen/gntalloc", "xen-gntalloc", try_grants},
+		       {"maps", "/dev/xen/gntdev", "xen-gntdev", try_maps}};
+
+	for (size_t i = 0; i < sizeof(devices) / sizeof(*devices); i++) {
+		struct json_object *facts = json_object_new_object();
+		unsigned given = 0;
+		int error;
+
+		errno = 0;
+		fields_add(facts, "tried", "%s", devices[i].try(&given));
+		error = errno;
+		fields_add(facts, "step", "%s", devices[i].step);
+		fields_add(facts, "path", "%s", devices[i].path);
+		fields_add(facts, "module", "%s", devices[i].module);
+		fields_add(facts, "given", "%u", given);
+		fields_add(facts, "error", "%s", strerror(error));
+		fields_add(facts, "roots", "%d", only_root_may(error));
+		fields_add(facts, "missing", "%d", error == ENOENT || access(devices[i].path, F_OK) < 0);
+		tell(doctor, device_checks, facts);
+		json_object_put(facts);
+	}
 }
 
 /* Reads this domain's number from XenStore, in a child process, since libxenstore may wait for ever. Its exit
@@ -254,34 +315,36 @@ static void ask_store(int out)
 	_exit(write(out, value, size) == (ssize_t)size ? 0 : EIO);
 }
 
-static void store_failed(struct doctor *doctor, int error)
-{
-	if ((error == EACCES || error == EPERM) && geteuid() != 0)
-		left_out(doctor, "xenstore", "only root may try it");
-	else if (getenv("XENSTORED_PATH")) /* libxenstore looks nowhere else then */
-		ill(doctor, EXIT_OTHER, "xenstore",
-		    "is xenstored's socket there, or the device xenbus? else name the right place, or unset XENSTORED_PATH",
-		    "XenStore can't be read at %s, which XENSTORED_PATH names: %s", getenv("XENSTORED_PATH"),
-		    strerror(error));
-	else
-		ill(doctor, EXIT_OTHER, "xenstore",
-		    "in domain 0: start xenstored (" ADVICE_START(
-			    "xenstored") ", or xen on Debian); in a guest: is there /dev/xen/xenbus, or /proc/xen mounted?",
-		    "XenStore can't be read: %s", strerror(error));
-}
+static const struct check store_checks[] = {
+	{"", "no_child", EXIT_OTHER, "xenstore", "can't try it: {error}", "end some processes"},
+	{"", "else silent_s", EXIT_OTHER, "xenstore", "XenStore hasn't answered within {silent_s} s",
+	 "look at xenstored in domain 0: is it running, or stopped, or busy?"},
+	{"", "else domid!=", WELL, "xenstore", "XenStore answers: this is domain {domid}", NULL},
+	{"", "else roots", LEFT_OUT, "xenstore", "only root may try it", NULL},
+	/* libxenstore looks nowhere else then. */
+	{"", "else place", EXIT_OTHER, "xenstore",
+	 "XenStore can't be read at {place}, which XENSTORED_PATH names: {error}",
+	 "is xenstored's socket there, or the device xenbus? else name the right place, or unset XENSTORED_PATH"},
+	{"", "else", EXIT_OTHER, "xenstore", "XenStore can't be read: {error}",
+	 "in domain 0: start xenstored (" ADVICE_START(
+		 "xenstored") ", or xen on Debian); in a guest: is there /dev/xen/xenbus, or /proc/xen mounted?"},
+	{0},
+};
 
-static void check_store(struct doctor *doctor)
+/* Asks XenStore. Returns 0 or an errno, ETIMEDOUT if it is silent. */
+static int read_store(char *domid, size_t size, struct json_object *facts)
 {
 	struct pollfd answer = {.events = POLLIN};
 	int ends[2], status = 0, polled;
-	ssize_t size = 0;
+	ssize_t got = 0;
 	pid_t pid;
 
 	fflush(stdout);
 	if (pipe(ends) < 0 || (pid = fork()) < 0) {
-		ill(doctor, EXIT_OTHER, "xenstore", "end some processes", "can't try it: %s%s",
-		    strerror(errno), cli_limit_of(errno));
-		return;
+		int error = errno;
+
+		fields_add(facts, "no_child", "%d", true);
+		return error;
 	}
 	if (pid == 0)
 		ask_store(ends[1]);
@@ -291,24 +354,60 @@ static void check_store(struct doctor *doctor)
 		polled = poll(&answer, 1, STORE_ANSWER_MS);
 	while (polled < 0 && errno == EINTR);
 	if (polled > 0)
-		size = read(ends[0], doctor->store_domid, sizeof(doctor->store_domid) - 1);
+		got = read(ends[0], domid, size - 1);
 	else
 		kill(pid, SIGKILL);
 	close(ends[0]);
 	waitpid(pid, &status, 0);
 	if (polled == 0)
-		ill(doctor, EXIT_OTHER, "xenstore",
-		    "look at xenstored in domain 0: is it running, or stopped, or busy?",
-		    "XenStore hasn't answered within %d s", STORE_ANSWER_MS / 1000);
-	else if (size > 0)
-		well(doctor, "xenstore", "XenStore answers: this is domain %s", doctor->store_domid);
-	else
-		store_failed(doctor, WIFEXITED(status) && WEXITSTATUS(status) ? WEXITSTATUS(status) : EIO);
+		fields_add(facts, "silent_s", "%d", STORE_ANSWER_MS / 1000);
+	return got > 0 ? 0 : WIFEXITED(status) && WEXITSTATUS(status) ? WEXITSTATUS(status) : EIO;
 }
 
-/* ---- what a daemon that isn't there would find ---------------------------------------------- */
+static void check_store(struct doctor *doctor)
+{
+	struct json_object *facts = json_object_new_object();
+	int error = read_store(doctor->store_domid, sizeof(doctor->store_domid), facts);
 
-/* The process that listens on a socket; 0: it can't be told. */
+	fields_add(facts, "domid", "%s", doctor->store_domid);
+	fields_add(facts, "error", "%s%s", strerror(error), cli_limit_of(error));
+	fields_add(facts, "place", "%s", getenv("XENSTORED_PATH") ? getenv("XENSTORED_PATH") : "");
+	fields_add(facts, "roots", "%d", only_root_may(error));
+	tell(doctor, store_checks, facts);
+	json_object_put(facts);
+}
+
+/* ---- where there is no daemon: what one would find ------------------------------------------- */
+
+static const struct check no_daemon_checks[] = {
+	{"", "socket=file", EXIT_NO_DAEMON, "daemon", "{path} is there and is no socket",
+	 "remove it, or listen elsewhere; then: " ADVICE_START("xenmsgd")},
+	{"", "else pid", EXIT_NO_DAEMON, "daemon",
+	 "another program, {program} (process {pid}), listens on {path}",
+	 "stop it (kill {pid}), or listen elsewhere; then: " ADVICE_START("xenmsgd")},
+	{"", "else !answers", EXIT_OTHER, "daemon", "xenmsgd runs, but doesn't answer: {error}",
+	 ADVICE_RESTART("xenmsgd") "; before that its log may say why: " ADVICE_LOG("xenmsgd")},
+	{"", "else denied", EXIT_NO_DAEMON, "daemon", "{path}: {error}",
+	 "let users enter the socket's directory"},
+	{"", "else units", EXIT_NO_DAEMON, "daemon", "{path}: {error}",
+	 ADVICE_START("xenmsgd") ", or see its log: " ADVICE_LOG("xenmsgd")},
+	{"", "else", EXIT_NO_DAEMON, "daemon", "{path}: {error}",
+	 "start one that listens there: xenmsgd --socket {path}"},
+	{"", "read_only", EXIT_OTHER, "access",
+	 "{read_only} is read-only, and the daemon makes its socket or its lock there",
+	 "mount -o remount,rw $(findmnt -n -o TARGET -T {read_only})"},
+	{"devices.*", "", EXIT_OTHER, "access", "the user xenmsgd may not read and write {path}",
+	 ADVICE_DEVICES},
+	{"settings.*", "", EXIT_OTHER, "access", "the user xenmsgd can't read {path}",
+	 "chgrp xenmsgd {path} && chmod g+rX {path}"},
+	{"labels.*", "", WARNED, "access",
+	 "SELinux may deny {path}, whose label is {label}; that of /etc is {usual}",
+	 "restorecon -Rv /etc/xenmsg"},
+	{"", "", LEFT_OUT, "peers", "without a daemon they can't be reached", NULL},
+	{0},
+};
+
+/* Returns the process that listens on a socket; 0: it can't be told. */
 static pid_t listener(const char *path)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -326,61 +425,29 @@ static pid_t listener(const char *path)
 	return owner.pid;
 }
 
-/* Its name, as ps shows it; "": unknown. It is another's word for a terminal: only printable ASCII is
- * kept. */
-static void name_process(pid_t pid, char *name, size_t size)
-{
-	char path[64];
-	FILE *file;
-
-	*name = '\0';
-	snprintf(path, sizeof(path), "/proc/%d/comm", (int)pid);
-	file = fopen(path, "re");
-	if (!file)
-		return;
-	if (!fgets(name, (int)size, file))
-		*name = '\0';
-	fclose(file);
-	name[strcspn(name, "\n")] = '\0';
-	text_make_ascii(name, strlen(name), ' ');
-}
-
-/* Says who or what has the place of the daemon's socket instead of it. Returns false: nothing has. */
-static bool check_socket(struct doctor *doctor, const char *socket)
+/* Finds what has the place of the daemon's socket instead of it. Returns false: nothing has. */
+static bool find_squatter(const char *socket, struct json_object *facts)
 {
 	struct stat file;
-	char mend[96], name[32];
+	char path[64], name[32];
 	pid_t pid;
 
 	if (stat(socket, &file) < 0)
 		return false;
 	if (!S_ISSOCK(file.st_mode)) {
-		ill(doctor, EXIT_NO_DAEMON, "daemon",
-		    "remove it, or listen elsewhere; then: " ADVICE_START("xenmsgd"),
-		    "%s is there and is no socket", socket);
+		fields_add(facts, "socket", "file");
 		return true;
 	}
 	pid = listener(socket);
-	name_process(pid, name, sizeof(name));
+	snprintf(path, sizeof(path), "/proc/%d/comm", (int)pid);
+	read_line(path, name, sizeof(name));
+	text_make_ascii(name, strlen(name), ' '); /* it is another's word for a terminal */
 	/* systemd listens for the daemon, and goes on to while that runs. */
 	if (pid <= 1 || !*name || !strcmp(name, "xenmsgd") || !strcmp(name, "systemd"))
 		return false;
-	snprintf(mend, sizeof(mend), "stop it (kill %d), or listen elsewhere; then: " ADVICE_START("xenmsgd"),
-		 (int)pid);
-	ill(doctor, EXIT_NO_DAEMON, "daemon", mend, "another program, %s (process %d), listens on %s", name,
-	    (int)pid, socket);
+	fields_add(facts, "pid", "%d", (int)pid);
+	fields_add(facts, "program", "%s", name);
 	return true;
-}
-
-/* Whether a user of its own group alone may use a file so: read, write and execute as in the last digit of a
- * mode. */
-static bool may_use(const struct passwd *user, const struct stat *file, mode_t how)
-{
-	mode_t mode = file->st_uid == user->pw_uid   ? file->st_mode >> 6
-		      : file->st_gid == user->pw_gid ? file->st_mode >> 3
-						     : file->st_mode;
-
-	return (mode & how) == how;
 }
 
 /* Whether nothing can be made there, not even by root. */
@@ -390,54 +457,59 @@ static bool is_read_only(const char *directory)
 }
 
 /* Looks whether a daemon could make its lock and its socket. */
-static void check_places(struct doctor *doctor, const char *socket)
+static void find_read_only(const char *socket, struct json_object *facts)
 {
-	char directory[PATH_MAX], mend[PATH_MAX + 64];
+	char directory[PATH_MAX];
 	const char *end = strrchr(socket, '/');
 
 	snprintf(directory, sizeof(directory), "%.*s", end ? (int)(end - socket) : 0, socket);
 	if (is_read_only("/run"))
-		strcpy(directory, "/run");
-	else if (!is_read_only(directory))
-		return;
-	snprintf(mend, sizeof(mend), "mount -o remount,rw $(findmnt -n -o TARGET -T %s)", directory);
-	ill(doctor, EXIT_OTHER, "access", mend,
-	    "%s is read-only, and the daemon makes its socket or its lock there", directory);
+		fields_add(facts, "read_only", "/run");
+	else if (is_read_only(directory))
+		fields_add(facts, "read_only", "%s", directory);
+}
+
+/* Whether a user of its own group alone may not use a file so: read, write and execute as in the last digit
+ * of a mode. */
+static bool is_denied(const struct passwd *user, const char *path, bool is_device)
+{
+	struct stat file;
+	mode_t mode, wanted;
+
+	if (stat(path, &file) < 0)
+		return false;
+	wanted = is_device ? 06 : S_ISDIR(file.st_mode) ? 05 : 04;
+	mode = file.st_uid == user->pw_uid   ? file.st_mode >> 6
+	       : file.st_gid == user->pw_gid ? file.st_mode >> 3
+					     : file.st_mode;
+	return (mode & wanted) != wanted;
+}
+
+/* Adds an object about a path to a list of the facts. */
+static struct json_object *add_path(struct json_object *facts, const char *list, const char *path)
+{
+	struct json_object *entry = json_object_new_object();
+
+	if (!at(facts, list))
+		json_object_object_add(facts, list, json_object_new_array());
+	fields_add(entry, "path", "%s", path);
+	json_object_array_add(at(facts, list), entry);
+	return entry;
 }
 
 /* Looks whether the unit's user may have what it needs; for us, as root, all of it is open. */
-static void check_access(struct doctor *doctor)
+static void find_denied(struct json_object *facts)
 {
-	static const char *const used[] = {"/dev/xen/evtchn", "/dev/xen/gntdev", "/dev/xen/gntalloc",
-					   "/dev/xen/xenbus"};
-	static const char *const settings[] = {"/etc/xenmsg/xenmsgd.conf", "/etc/xenmsg/policy.d"};
+	static const struct {
+		const char *list, *path;
+	} used[] = {{"devices", "/dev/xen/evtchn"},	      {"devices", "/dev/xen/gntdev"},
+		    {"devices", "/dev/xen/gntalloc"},	      {"devices", "/dev/xen/xenbus"},
+		    {"settings", "/etc/xenmsg/xenmsgd.conf"}, {"settings", "/etc/xenmsg/policy.d"}};
 	const struct passwd *user = getpwnam("xenmsgd");
-	struct stat file;
-	char mend[128];
 
-	if (!user)
-		return;
-	for (size_t i = 0; i < sizeof(used) / sizeof(*used); i++)
-		if (stat(used[i], &file) == 0 && !may_use(user, &file, 06))
-			ill(doctor, EXIT_OTHER, "access", ADVICE_DEVICES,
-			    "the user xenmsgd may not read and write %s", used[i]);
-	for (size_t i = 0; i < sizeof(settings) / sizeof(*settings); i++)
-		if (stat(settings[i], &file) == 0 && !may_use(user, &file, S_ISDIR(file.st_mode) ? 05 : 04)) {
-			snprintf(mend, sizeof(mend), "chgrp xenmsgd %s && chmod g+rX %s", settings[i],
-				 settings[i]);
-			ill(doctor, EXIT_OTHER, "access", mend, "the user xenmsgd can't read %s",
-			    settings[i]);
-		}
-}
-
-static bool selinux_enforces(void)
-{
-	FILE *file = fopen("/sys/fs/selinux/enforce", "re");
-	bool does = file && fgetc(file) == '1';
-
-	if (file)
-		fclose(file);
-	return does;
+	for (size_t i = 0; user && i < sizeof(used) / sizeof(*used); i++)
+		if (is_denied(user, used[i].path, !strcmp(used[i].list, "devices")))
+			add_path(facts, used[i].list, used[i].path);
 }
 
 /* The type in a file's label for SELinux, USER:ROLE:TYPE:LEVEL; "": it has none. */
@@ -454,12 +526,13 @@ static void label_type(const char *path, char type[128])
 }
 
 /* Looks whether files were brought to /etc/xenmsg with a label for SELinux of elsewhere. */
-static void check_labels(struct doctor *doctor)
+static void find_labels(struct json_object *facts)
 {
 	char usual[128], type[128];
 	glob_t found = {0};
 
-	if (!selinux_enforces())
+	read_line("/sys/fs/selinux/enforce", type, sizeof(type));
+	if (*type != '1')
 		return;
 	label_type("/etc", usual);
 	glob("/etc/xenmsg", 0, NULL, &found);
@@ -467,195 +540,249 @@ static void check_labels(struct doctor *doctor)
 	glob("/etc/xenmsg/*/*", GLOB_APPEND, NULL, &found);
 	for (size_t i = 0; i < found.gl_pathc; i++) {
 		label_type(found.gl_pathv[i], type);
-		if (*type && strcmp(type, usual) != 0)
-			warned(doctor, "access", "restorecon -Rv /etc/xenmsg",
-			       "SELinux may deny %s, whose label is %s; that of /etc is %s",
-			       found.gl_pathv[i], type, usual);
+		if (*type && strcmp(type, usual) != 0) {
+			struct json_object *entry = add_path(facts, "labels", found.gl_pathv[i]);
+
+			fields_add(entry, "label", "%s", type);
+			fields_add(entry, "usual", "%s", usual);
+		}
 	}
 	globfree(&found);
+}
+
+/* Says why there is no session with a daemon, or (`is_open`) why it doesn't answer. */
+static void check_no_daemon(struct doctor *doctor, bool is_open, int error)
+{
+	const char *socket = cli_socket_path(doctor->cli);
+	struct json_object *facts = json_object_new_object();
+	bool is_units = !strcmp(socket, CLI_UNITS_SOCKET), answers = !is_open && error != -ETIMEDOUT;
+
+	fields_add(facts, "path", "%s", socket);
+	fields_add(facts, "error", "%s", strerror(-error));
+	fields_add(facts, "answers", "%d", answers);
+	fields_add(facts, "denied", "%d", error == -EACCES);
+	fields_add(facts, "units", "%d", is_units);
+	if ((is_open || !find_squatter(socket, facts)) && answers) {
+		find_read_only(socket, facts);
+		if (is_units)
+			find_denied(facts);
+		find_labels(facts);
+	}
+	tell(doctor, no_daemon_checks, facts);
+	json_object_put(facts);
 }
 
 /* ---- what a daemon says of itself ----------------------------------------------------------- */
 
 #define RESTS_MANY    10
 #define REST_PERIOD_S 60
+#define NAMES_THIS    "with presence = private there, its peers must name this domain"
 
-/* What follows if it has no rules of its own. */
-static const char *without_rules(struct json_object *host)
+static const struct check status_checks[] = {
+	{"status", "", WELL, "daemon", "xenmsgd {version} serves domain {domid} at {socket}", NULL},
+	{"status", "renewed", WELL, "daemon",
+	 "this one took over from xenmsgd {renewed.from} {uptime_s} s ago, and programs went on", NULL},
+	{"", "store_domid!=", EXIT_OTHER, "daemon",
+	 "xenmsgd takes this for domain {status.domid}, and XenStore says {store_domid}",
+	 "restart xenmsgd; was the domain restored?"},
+	{"status.store", "connected=false", EXIT_OTHER, "daemon", "xenmsgd has lost XenStore",
+	 "look at xenstored in domain 0, then restart xenmsgd"},
+	{"status.store", "else stalled_s>1", EXIT_OTHER, "daemon",
+	 "xenmsgd has been waiting for XenStore for {stalled_s} s", "look at xenstored in domain 0"},
+	{"status.grants", "waiting_links", EXIT_LIMIT, "daemon",
+	 "{waiting_links} links wait for pages to grant; {used_pages} of {limit_pages} are in use",
+	 "raise /sys/module/xen_gntalloc/parameters/limit, or make ring-size in xenmsgd.conf smaller"},
+
+	{"", "local status.partial", WELL, "policy", "what policy refuses is shown to " WHO_SEES_ALL " only",
+	 NULL},
+	{"status.policy", "rules=1", WELL, "policy", "1 rule is in force", NULL},
+	{"status.policy", "else rules>1", WELL, "policy", "{rules} rules are in force", NULL},
+	{"status.policy", "else rules=0 of_host.rules of_host.mode!=ignore", WELL, "policy",
+	 "0 rules are in force, so other domains may reach what the host policy allows, and nothing else",
+	 NULL},
+	{"status.policy", "else rules=0", WELL, "policy",
+	 "0 rules are in force, so no other domain may reach anything here", NULL},
+	{"status.policy", "error", EXIT_OTHER, "policy",
+	 "older rules are in force, since the files have a mistake: {error}",
+	 "correct it, then: xenmsg policy reload"},
+	{"status.policy", "needs_names names_known=false", EXIT_UNREACHABLE, "policy",
+	 "rules name domains, and no names are known: what hangs on them isn't decided, and was refused {undecided} times",
+	 "start xenmsgd in domain 0; " NAMES_THIS},
+	{"status.policy.of_host", "mode=ignore", WELL, "host policy",
+	 "domain 0's rules aren't obeyed here: host-policy = ignore", NULL},
+	{"status.policy.of_host", "else rules= mode=require", EXIT_UNREACHABLE, "host policy",
+	 "domain 0 hasn't told it, and host-policy = require: nobody comes in from other domains",
+	 "start xenmsgd in domain 0, of a version that tells it; " NAMES_THIS},
+	{"status.policy.of_host", "else rules directory", WELL, "host policy",
+	 "{rules} of domain 0's rules are about this domain, or about others", NULL},
+	{"status.policy.of_host", "else rules", WELL, "host policy",
+	 "{rules} of domain 0's rules are about this domain", NULL},
+
+	{"status.activation", "error", EXIT_OTHER, "activation",
+	 "older files are in force, since the newer ones have a mistake: {error}",
+	 "correct it, then: xenmsg policy reload"},
+	{"status.endpoints.*", "activation.state=failed", EXIT_OTHER, "activation",
+	 "the program for {name} couldn't be started: {activation.reason}",
+	 "look at the program's own log; see xenmsg-activation(5)"},
+
+	{"status.hosts", "gateway=missing", EXIT_OTHER, "hosts",
+	 "no gateway to other hosts is connected{: |last_error}",
+	 ADVICE_START("xenmsg-gateway") ", or see its log: " ADVICE_LOG("xenmsg-gateway")},
+	{"status.hosts", "else gateway=waiting", EXIT_OTHER, "hosts",
+	 "the gateway has no connection to the network{: |last_error}",
+	 "correct /etc/xenmsg/gateway.conf, or start the NATS server that it names"},
+	{"status.hosts", "else gateway", WELL, "hosts", "the gateway is connected to {server}", NULL},
+
+	{"resting.*", "kind=uid", WARNED, "time",
+	 "{who} had to rest {rests} times{now}, since calls into the kernel for it took too long",
+	 "end its programs, or mend them: something watches their sockets, doorbells or streams thousands of times (epoll)"},
+	{"resting.*", "else", WARNED, "time",
+	 "{who} had to rest {rests} times{now}, since calls into the kernel for it took too long",
+	 "see that domain's programs, and those here that accept its streams"},
+	{"status", "cut_off", WARNED, "programs", "the daemon has cut off {cut_off} sessions of programs",
+	 "its log says which, and why (" ADVICE_LOG("xenmsgd") " | grep 'cut off'): mend or end these"},
+
+	{"status.denied.0", "count=1", WELL, "policy",
+	 "some are refused: last domain {from}, uid {uid}, to {to} ({count} time); 'xenmsg policy check {from}/{uid} {to}' says why, and 'xenmsg policy denied' lists them",
+	 NULL},
+	{"status.denied.0", "else", WELL, "policy",
+	 "some are refused: last domain {from}, uid {uid}, to {to} ({count} times); 'xenmsg policy check {from}/{uid} {to}' says why, and 'xenmsg policy denied' lists them",
+	 NULL},
+	{0},
+};
+
+/* Returns the accounts for which calls into the kernel took too long, more often than by chance, such as that
+ * of a virtual machine that another one took the CPU from. */
+static struct json_object *find_resting(struct json_object *status)
 {
-	return number_at(host, "rules") > 0 && strcmp(text_or(host, "mode", "obey"), "ignore")
-		       ? ", so other domains may reach what the host policy allows, and nothing else"
-		       : ", so no other domain may reach anything here";
-}
-
-static void check_policy(struct doctor *doctor, struct json_object *policy, struct json_object *host)
-{
-	int64_t rules = number_at(policy, "rules");
-
-	if (at(policy, "rules"))
-		well(doctor, "policy", "%" PRId64 " %s in force%s", rules,
-		     rules == 1 ? "rule is" : "rules are", rules ? "" : without_rules(host));
-	if (json_object_get_string_len(at(policy, "error")) > 0)
-		ill(doctor, EXIT_OTHER, "policy", "correct it, then: xenmsg policy reload",
-		    "older rules are in force, since the files have a mistake: %s",
-		    text_or(policy, "error", ""));
-	if (json_object_get_boolean(at(policy, "needs_names")) && at(policy, "names_known") &&
-	    !json_object_get_boolean(at(policy, "names_known")))
-		ill(doctor, EXIT_UNREACHABLE, "policy",
-		    "start xenmsgd in domain 0; with presence = private there, its peers must name this domain",
-		    "rules name domains, and no names are known: what hangs on them isn't decided, and was refused %s times",
-		    text_or(policy, "undecided", "0"));
-}
-
-static void check_host_policy(struct doctor *doctor, struct json_object *host)
-{
-	const char *mode = text_or(host, "mode", "obey");
-
-	if (!strcmp(mode, "ignore"))
-		well(doctor, "host policy", "domain 0's rules aren't obeyed here: host-policy = ignore");
-	else if (!at(host, "rules") && !strcmp(mode, "require"))
-		ill(doctor, EXIT_UNREACHABLE, "host policy",
-		    "start xenmsgd in domain 0, of a version that tells it; with presence = private there, its peers must name this domain",
-		    "domain 0 hasn't told it, and host-policy = require: nobody comes in from other domains");
-	else if (number_at(host, "rules") > 0)
-		well(doctor, "host policy", "%" PRId64 " of domain 0's rules are about this domain%s",
-		     number_at(host, "rules"), at(host, "directory") ? ", or about others" : "");
-}
-
-static void check_denied(struct doctor *doctor, struct json_object *denied)
-{
-	struct json_object *last = length_of(denied) ? json_object_array_get_idx(denied, 0) : NULL;
-
-	if (last)
-		well(doctor, "policy",
-		     "some are refused: last domain %s, uid %s, to %s (%s time%s); 'xenmsg policy check %s/%s %s' says why, and 'xenmsg policy denied' lists them",
-		     text_or(last, "from", ""), text_or(last, "uid", "0"), text_or(last, "to", ""),
-		     text_or(last, "count", ""), number_at(last, "count") == 1 ? "" : "s",
-		     text_or(last, "from", ""), text_or(last, "uid", "0"), text_or(last, "to", ""));
-}
-
-/* Looks at what is started on demand. */
-static void check_activation(struct doctor *doctor, struct json_object *status)
-{
-	struct json_object *endpoints = at(status, "endpoints");
-
-	if (json_object_get_string_len(at(at(status, "activation"), "error")) > 0)
-		ill(doctor, EXIT_OTHER, "activation", "correct it, then: xenmsg policy reload",
-		    "older files are in force, since the newer ones have a mistake: %s",
-		    text_or(at(status, "activation"), "error", ""));
-	for (size_t i = 0; i < length_of(endpoints); i++) {
-		struct json_object *endpoint = json_object_array_get_idx(endpoints, i);
-		struct json_object *activation = at(endpoint, "activation");
-
-		if (!strcmp(text_or(activation, "state", ""), "failed"))
-			ill(doctor, EXIT_OTHER, "activation",
-			    "look at the program's own log; see xenmsg-activation(5)",
-			    "the program for %s couldn't be started: %s", text_or(endpoint, "name", ""),
-			    text_or(activation, "reason", ""));
-	}
-}
-
-/* Looks at the way to other hosts, where this host has a name for them. */
-static void check_hosts(struct doctor *doctor, struct json_object *hosts)
-{
-	const char *gateway = text_or(hosts, "gateway", ""), *error = text_or(hosts, "last_error", "");
-
-	if (!strcmp(gateway, "missing"))
-		ill(doctor, EXIT_OTHER, "hosts",
-		    ADVICE_START("xenmsg-gateway") ", or see its log: " ADVICE_LOG("xenmsg-gateway"),
-		    "no gateway to other hosts is connected%s%s", *error ? ": " : "", error);
-	else if (!strcmp(gateway, "waiting"))
-		ill(doctor, EXIT_OTHER, "hosts",
-		    "correct /etc/xenmsg/gateway.conf, or start the NATS server that it names",
-		    "the gateway has no connection to the network%s%s", *error ? ": " : "", error);
-	else if (*gateway)
-		well(doctor, "hosts", "the gateway is connected to %s", text_or(hosts, "server", ""));
-}
-
-/* Whether it is more than chance, such as that of a virtual machine that another one took the CPU from. */
-static bool rests_again_and_again(struct json_object *status, struct json_object *time)
-{
-	int64_t rests = number_at(time, "rests");
-
-	return rests >= RESTS_MANY && (json_object_get_boolean(at(time, "resting")) ||
-				       rests * REST_PERIOD_S >= number_at(status, "uptime_s"));
-}
-
-/* Looks for users and domains that keep the daemon in the kernel, and for programs that it has cut off. */
-static void check_time(struct doctor *doctor, struct json_object *status)
-{
-	struct json_object *accounts = at(status, "accounts");
+	struct json_object *accounts = at(status, "accounts"), *found = json_object_new_array();
 
 	for (size_t i = 0; i < length_of(accounts); i++) {
 		struct json_object *account = json_object_array_get_idx(accounts, i),
-				   *time = at(account, "time");
-		bool is_uid = !strcmp(text_or(account, "kind", ""), "uid");
+				   *time = at(account, "time"), *facts;
+		int64_t rests = number_at(time, "rests");
+		bool is_now = json_object_get_boolean(at(time, "resting"));
 		char who[80];
 
+		if (rests < RESTS_MANY || (!is_now && rests < number_at(status, "uptime_s") / REST_PERIOD_S))
+			continue;
+		facts = json_object_new_object();
 		account_text(account, who, sizeof(who));
-		if (rests_again_and_again(status, time))
-			warned(doctor, "time",
-			       is_uid ? "end its programs, or mend them: something watches their sockets, doorbells or streams thousands of times (epoll)"
-				      : "see that domain's programs, and those here that accept its streams",
-			       "%s had to rest %s times%s, since calls into the kernel for it took too long",
-			       who, text_or(time, "rests", ""),
-			       json_object_get_boolean(at(time, "resting")) ? ", and does now" : "");
+		fields_add(facts, "who", "%s", who);
+		fields_add(facts, "kind", "%s", text_or(account, "kind", ""));
+		fields_add(facts, "rests", "%" PRId64, rests);
+		fields_add(facts, "now", "%s", is_now ? ", and does now" : "");
+		json_object_array_add(found, facts);
 	}
-	if (number_at(status, "cut_off") > 0)
-		warned(doctor, "programs",
-		       "its log says which, and why (" ADVICE_LOG(
-			       "xenmsgd") " | grep 'cut off'): mend or end these",
-		       "the daemon has cut off %s sessions of programs", text_or(status, "cut_off", ""));
+	return found;
 }
 
-/* Looks at what a daemon says of itself. */
-static void doctor_check_status(struct doctor *doctor, struct json_object *status)
+static void check_status(struct doctor *doctor, struct json_object *status)
 {
-	struct json_object *grants = at(status, "grants"), *store = at(status, "store"),
-			   *renewed = at(status, "renewed");
-	const char *domid = text_or(status, "domid", "");
+	struct json_object *facts = json_object_new_object();
 
-	well(doctor, "daemon", "xenmsgd %s serves domain %s at %s", text_or(status, "version", ""), domid,
-	     text_or(status, "socket", ""));
-	if (renewed)
-		well(doctor, "daemon", "this one took over from xenmsgd %s %s s ago, and programs went on",
-		     text_or(renewed, "from", ""), text_or(status, "uptime_s", ""));
-	if (doctor->store_domid[0] && strcmp(domid, doctor->store_domid))
-		ill(doctor, EXIT_OTHER, "daemon", "restart xenmsgd; was the domain restored?",
-		    "xenmsgd takes this for domain %s, and XenStore says %s", domid, doctor->store_domid);
-	if (at(store, "connected") && !json_object_get_boolean(at(store, "connected")))
-		ill(doctor, EXIT_OTHER, "daemon", "look at xenstored in domain 0, then restart xenmsgd",
-		    "xenmsgd has lost XenStore");
-	else if (json_object_get_double(at(store, "stalled_s")) > 1)
-		ill(doctor, EXIT_OTHER, "daemon", "look at xenstored in domain 0",
-		    "xenmsgd has been waiting for XenStore for %.0f s",
-		    json_object_get_double(at(store, "stalled_s")));
-	if (json_object_get_int64(at(grants, "waiting_links")) > 0)
-		ill(doctor, EXIT_LIMIT, "daemon",
-		    "raise /sys/module/xen_gntalloc/parameters/limit, or make ring-size in xenmsgd.conf smaller",
-		    "%s links wait for pages to grant; %s of %s are in use",
-		    text_or(grants, "waiting_links", ""), text_or(grants, "used_pages", ""),
-		    text_or(grants, "limit_pages", ""));
-	if (is_partial(status) && !doctor->domain)
-		well(doctor, "policy", "what policy refuses is shown to " WHO_SEES_ALL " only");
-	check_policy(doctor, at(status, "policy"), at(at(status, "policy"), "of_host"));
-	check_host_policy(doctor, at(at(status, "policy"), "of_host"));
-	check_activation(doctor, status);
-	check_hosts(doctor, at(status, "hosts"));
-	check_time(doctor, status);
-	check_denied(doctor, at(status, "denied"));
+	json_object_object_add(facts, "status", json_object_get(status));
+	json_object_object_add(facts, "resting", find_resting(status));
+	fields_add(facts, "local", "%d", !*doctor->of);
+	if (*doctor->store_domid && strcmp(doctor->store_domid, text_or(status, "domid", "")) != 0)
+		fields_add(facts, "store_domid", "%s", doctor->store_domid);
+	tell(doctor, status_checks, facts);
+	json_object_put(facts);
 }
 
-/* ---- whether domain 0 relays ---------------------------------------------------------------- */
+/* Connects, and looks at the daemon. Returns the connection; NULL: there is no daemon that answers. */
+static struct xenmsg *check_daemon(struct doctor *doctor)
+{
+	struct xenmsg *conn = NULL;
+	int r = xenmsg_open(&conn, doctor->cli->socket, XENMSG_WITHIN(ANSWER_MS));
+	bool is_open = r == 0;
+	struct json_object *status = is_open ? cli_query(conn, "status", NULL, &r) : NULL;
+
+	if (status) {
+		check_status(doctor, status);
+		snprintf(doctor->name, sizeof(doctor->name), "%s", text_or(status, "name", ""));
+		json_object_put(status);
+		return conn;
+	}
+	check_no_daemon(doctor, is_open, r);
+	xenmsg_close(conn);
+	return NULL;
+}
+
+/* ---- the daemons of this host --------------------------------------------------------------- */
+
+static const struct check entry_checks[] = {
+	{"", "denied", LEFT_OUT, "daemon", "that domain tells domain 0 nothing: host-sight = none", NULL},
+	{"", "else !status", EXIT_UNREACHABLE, "daemon", "{why}",
+	 "run 'xenmsg doctor' in that domain, and see its log"},
+	{"status.links.*", "state=away", WARNED, "link",
+	 "the one with domain {peer.domid} is away, and waited for",
+	 "is that domain saved, paused or very busy? 'xl list' says"},
+	{"", "status", WELL, "links", "{up} of {links} are up", NULL},
+	{"status.failures.*", "", WARNED, "link", "none could be made with domain {peer.domid}: {last_error}",
+	 "the daemon's log there says more, and 'xenmsg doctor' there"},
+	{0},
+};
+
+/* Adds how many links a domain has, and how many of them are up. */
+static void count_links(struct json_object *entry)
+{
+	struct json_object *links = at(at(entry, "status"), "links");
+	size_t up = 0;
+
+	for (size_t i = 0; i < length_of(links); i++)
+		up += !strcmp(text_or(json_object_array_get_idx(links, i), "state", ""), "up");
+	fields_add(entry, "up", "%zu", up);
+	fields_add(entry, "links", "%zu", length_of(links));
+}
+
+/* Looks, in domain 0, at the daemons of all domains. Returns 0, or an exit code after a complaint. */
+static int check_host(struct doctor *doctor)
+{
+	struct json_object *all;
+	int code = host_statuses(doctor->cli, ANSWER_MS, &all);
+
+	if (code)
+		return code;
+	for (size_t i = 0; i < length_of(all); i++) {
+		struct json_object *entry = json_object_array_get_idx(all, i);
+
+		snprintf(doctor->of, sizeof(doctor->of),
+			 "%s: ", text_or(entry, "name", text_or(entry, "domid", "")));
+		if (at(entry, "status"))
+			check_status(doctor, at(entry, "status"));
+		fields_add(entry, "denied", "%d",
+			   !at(entry, "status") && number_at(entry, "error") == EACCES);
+		count_links(entry);
+		tell(doctor, entry_checks, entry);
+	}
+	doctor->of[0] = '\0';
+	json_object_put(all);
+	return EXIT_DONE;
+}
+
+/* ---- the ways to other domains --------------------------------------------------------------- */
+
+#define LOOK_THERE "run 'xenmsg doctor' in that domain, and see the logs of both daemons"
+
+static const struct check relay_checks[] = {
+	{"relayed.*", "forbidden", LEFT_OUT, "direct",
+	 "there is no link with domain {domid}, domain 0 relays: {why}; the hypervisor refuses an event channel with it",
+	 NULL},
+	{"relayed.*", "else", LEFT_OUT, "direct",
+	 "there is no link with domain {domid}, domain 0 relays: {why}", NULL},
+	{0},
+};
 
 /* Whether the hypervisor forbids event channels with that domain, as XSM does without memory to share. */
-static bool is_forbidden(uint32_t domid)
+static bool is_forbidden(const char *number)
 {
-	xenevtchn_handle *handle = xenevtchn_open(NULL, 0);
+	xenevtchn_handle *handle;
 	bool forbidden = false;
+	uint32_t domid;
 	int port;
 
-	if (!handle)
+	if (!domid_parse(number, strlen(number), &domid) || !(handle = xenevtchn_open(NULL, 0)))
 		return false;
 	errno = 0;
 	port = xenevtchn_bind_unbound_port(handle, domid);
@@ -667,268 +794,245 @@ static bool is_forbidden(uint32_t domid)
 	return forbidden;
 }
 
-/* Says why what is for that domain, which answers, goes through domain 0, if it does. */
-static void check_way(struct doctor *doctor, struct json_object *peers, const char *domain)
+/* Adds the peer if what is for that domain, which answers, goes through domain 0. */
+static void add_relay(struct json_object *facts, struct json_object *peers, const char *domain)
 {
-	uint32_t domid;
+	struct json_object *relayed = json_object_new_array();
 
+	json_object_object_add(facts, "relayed", relayed);
 	for (size_t i = 0; i < length_of(peers); i++) {
 		struct json_object *peer = json_object_array_get_idx(peers, i);
-		const char *number = text_or(peer, "domid", "");
 
-		if (!at(peer, "via") ||
-		    (strcmp(number, domain) != 0 && strcmp(text_or(peer, "name", ""), domain) != 0 &&
-		     strcmp(text_or(peer, "uuid", ""), domain) != 0))
+		if (!at(peer, "via") || (strcmp(text_or(peer, "domid", ""), domain) != 0 &&
+					 strcmp(text_or(peer, "name", ""), domain) != 0 &&
+					 strcmp(text_or(peer, "uuid", ""), domain) != 0))
 			continue;
-		left_out(doctor, "direct", "there is no link with domain %s, domain 0 relays: %s%s", number,
-			 text_or(peer, "why", "neither may map the other's pages"),
-			 domid_parse(number, strlen(number), &domid) && is_forbidden(domid)
-				 ? "; the hypervisor refuses an event channel with it"
-				 : "");
+		if (!at(peer, "why"))
+			fields_add(peer, "why", "neither may map the other's pages");
+		fields_add(peer, "forbidden", "%d", is_forbidden(text_or(peer, "domid", "")));
+		json_object_array_add(relayed, json_object_get(peer));
 	}
+}
+
+/* Adds how a daemon has answered. */
+static void add_answer(struct json_object *facts, int error, uint64_t rtt_ns)
+{
+	fields_add(facts, "answer", "%s",
+		   error == 0		    ? "came"
+		   : error == -EACCES	    ? "denied"
+		   : error == -EHOSTDOWN    ? "down"
+		   : error == -EHOSTUNREACH ? "unreachable"
+		   : error == -ETIMEDOUT    ? "silent"
+					    : "other");
+	fields_add(facts, "rtt_us", "%.1f", (double)rtt_ns / 1e3);
+}
+
+/* Adds a text, which is freed, or if there is none another one. */
+static void add_why(struct json_object *facts, char *why, const char *otherwise)
+{
+	if (why || otherwise)
+		fields_add(facts, "why", "%s", why ? why : otherwise);
+	free(why);
 }
 
 /* ---- the way to an address ------------------------------------------------------------------ */
 
-#define MEND_SIZE (2 * ADDRESS_MAX + 256)
+/* Each step adds to the facts what it finds; these are there before: address, and of it host, domain
+ * ([HOST/]DOMAIN) and name (the endpoint); `this` domain, and whether the address is its `own`. */
 
-struct tried_way {
-	struct doctor *doctor;
-	struct xenmsg *conn;
-	const char *text; /* the address */
-	struct address address;
-	char domain[ADDRESS_MAX + 1]; /* [HOST/]DOMAIN */
-	bool is_own;		      /* it is this domain */
-	struct json_object *endpoint; /* as listed */
+static const struct check host_checks[] = {
+	{"", "host!= !found answer=denied", EXIT_DENIED, "host",
+	 "{address}: nothing that this domain may know of leads to host {host}", "{why}"},
+	{"", "else host!= !found", EXIT_UNREACHABLE, "host",
+	 "{address}: nothing that this domain may know of leads to host {host}", "{why}"},
+	{"", "else host!= !up", EXIT_UNREACHABLE, "host", "{address}: host {host} is down",
+	 "start xenmsgd and its gateway in domain 0 there"},
+	{"", "else host!=", WELL, "host", "{address}: host {host} is there", NULL},
+	{0},
 };
 
-/* Says that policy lets nothing out, or in. */
-static bool denied(struct tried_way *way, const char *mend)
+static void find_host(struct xenmsg *conn, struct json_object *facts)
 {
-	char *why = cli_why_refused(way->conn, way->text, -EACCES);
-
-	ill(way->doctor, EXIT_DENIED, "rule", why ? why : mend, "%s: %s", way->text,
-	    *way->address.host
-		    ? "policy here lets nothing leave this host for there, or policy there nothing in"
-		    : "denied by policy");
-	free(why);
-	return false;
-}
-
-/* ---- the steps: each returns whether the next one is to be tried ----------------------------- */
-
-static bool check_host(struct tried_way *way)
-{
-	const char *host = way->address.host;
+	const char *host = text_or(facts, "host", "");
 	struct json_object *hosts, *entry;
-	bool goes_on = false;
-	uint64_t rtt_ns;
-	char *why;
-	int r;
+	uint64_t rtt_ns = 0;
 
 	if (!*host)
-		return true;
-	hosts = cli_query(way->conn, "hosts", NULL, NULL);
+		return;
+	hosts = cli_query(conn, "hosts", NULL, NULL);
 	entry = find_in(hosts, "host", host);
+	fields_add(facts, "found", "%d", entry ? 1 : 0);
+	fields_add(facts, "up", "%d",
+		   json_object_get_boolean(at(entry, "own")) || json_object_get_boolean(at(entry, "up")));
 	if (!entry) {
-		r = xenmsg_ping(way->conn, way->domain, XENMSG_WITHIN(ANSWER_MS), &rtt_ns);
-		why = cli_why_refused(way->conn, way->text, r);
-		ill(way->doctor, r == -EACCES ? EXIT_DENIED : EXIT_UNREACHABLE, "host",
-		    why ? why : "see 'xenmsg hosts', and [hosts] in xenmsgd.conf(5)",
-		    "%s: nothing that this domain may know of leads to host %s", way->text, host);
-		free(why);
-	} else if (!json_object_get_boolean(at(entry, "own")) && !json_object_get_boolean(at(entry, "up"))) {
-		ill(way->doctor, EXIT_UNREACHABLE, "host", "start xenmsgd and its gateway in domain 0 there",
-		    "%s: host %s is down", way->text, host);
-	} else {
-		well(way->doctor, "host", "%s: host %s is there", way->text, host);
-		goes_on = true;
+		int r = xenmsg_ping(conn, text_or(facts, "domain", ""), XENMSG_WITHIN(ANSWER_MS), &rtt_ns);
+
+		add_answer(facts, r, rtt_ns);
+		add_why(facts, cli_why_refused(conn, text_or(facts, "address", ""), r),
+			"see 'xenmsg hosts', and [hosts] in xenmsgd.conf(5)");
 	}
 	json_object_put(hosts);
-	return goes_on;
 }
 
-static bool no_link(struct tried_way *way, int error)
+static const struct check domain_checks[] = {
+	{"", "answer=down", EXIT_UNREACHABLE, "domain", "{address}: {why}",
+	 "start xenmsgd in that domain; " NAMES_THIS},
+	{"", "else answer=denied host!=", EXIT_DENIED, "rule",
+	 "{address}: policy here lets nothing leave this host for there, or policy there nothing in",
+	 "{why}"},
+	{"", "else answer=denied", EXIT_DENIED, "rule", "{address}: denied by policy", "{why}"},
+	{"", "else", WELL, "domain", "{address}: domain {domain} is there", NULL},
+	{"", "answer=came", WELL, "link", "{address}: the daemon there answers within {rtt_us} us", NULL},
+	{"", "else answer=silent", EXIT_TIMED_OUT, "link", "{address}: {why}", LOOK_THERE},
+	{"", "else answer!=down answer!=denied", EXIT_UNREACHABLE, "link", "{address}: {why}", LOOK_THERE},
+	{0},
+};
+
+static void find_domain(struct xenmsg *conn, struct json_object *facts)
 {
-	char *why = error == -EHOSTUNREACH ? cli_why_no_link(way->conn, way->text) : NULL;
+	uint64_t rtt_ns = 0;
+	int r = xenmsg_ping(conn, text_or(facts, "domain", ""), XENMSG_WITHIN(ANSWER_MS), &rtt_ns);
 	char reason[256];
 
-	snprintf(reason, sizeof(reason), "%s", xenmsg_reason(way->conn, 0));
-	ill(way->doctor, error == -ETIMEDOUT ? EXIT_TIMED_OUT : EXIT_UNREACHABLE, "link",
-	    "run 'xenmsg doctor' in that domain, and see the logs of both daemons", "%s: %s", way->text,
-	    why			  ? why
-	    : *reason		  ? reason
-	    : error == -ETIMEDOUT ? "the daemon there doesn't answer"
-				  : xenmsg_error_text(error));
-	free(why);
-	return false;
-}
-
-static bool check_domain(struct tried_way *way)
-{
-	struct json_object *peers;
-	char reason[256];
-	uint64_t rtt_ns;
-	int r = xenmsg_ping(way->conn, way->domain, XENMSG_WITHIN(ANSWER_MS), &rtt_ns);
-
-	snprintf(reason, sizeof(reason), "%s", xenmsg_reason(way->conn, r));
-	if (r == -EHOSTDOWN) {
-		ill(way->doctor, EXIT_UNREACHABLE, "domain",
-		    "start xenmsgd in that domain; with presence = private there, its peers must name this domain",
-		    "%s: %s", way->text, reason);
-		return false;
-	}
+	snprintf(reason, sizeof(reason), "%s", xenmsg_reason(conn, r == -EHOSTDOWN ? r : 0));
+	add_answer(facts, r, rtt_ns);
 	if (r == -EACCES)
-		return denied(way, "a [relay] in /etc/xenmsg/policy.d of domain 0 must let the two talk");
-	well(way->doctor, "domain", "%s: domain %s is there", way->text, way->domain);
-	if (r < 0)
-		return no_link(way, r);
-	well(way->doctor, "link", "%s: the daemon there answers within %.1f us", way->text,
-	     (double)rtt_ns / 1e3);
-	peers = cli_query(way->conn, "peers", NULL, NULL);
-	check_way(way->doctor, peers, way->domain);
-	json_object_put(peers);
-	return true;
+		add_why(facts, cli_why_refused(conn, text_or(facts, "address", ""), r),
+			"a [relay] in /etc/xenmsg/policy.d of domain 0 must let the two talk");
+	else if (r < 0)
+		add_why(facts,
+			r == -EHOSTUNREACH ? cli_why_no_link(conn, text_or(facts, "address", "")) : NULL,
+			*reason		  ? reason
+			: r == -ETIMEDOUT ? "the daemon there doesn't answer"
+					  : xenmsg_error_text(r));
 }
 
-static bool no_endpoint(struct tried_way *way)
+static void find_relay(struct xenmsg *conn, struct json_object *facts)
 {
-	char *why = cli_why_refused(way->conn, way->text, -ENOENT);
-	char mend[MEND_SIZE];
+	struct json_object *peers = cli_query(conn, "peers", NULL, NULL);
 
-	if (way->is_own)
-		snprintf(
-			mend, sizeof(mend),
-			"bind it: xenmsg recv %s (or serve, listen), as root, in the socket's group or by a [bind] rule",
-			way->address.endpoint);
-	else
-		snprintf(
-			mend, sizeof(mend),
-			"in that domain 'xenmsg endpoints self' says whether it is bound, and 'xenmsg policy "
-			"check %s%u %s' whether a rule lets this domain in",
-			*way->address.host ? "OUR-HOST/" : "", xenmsg_domid(way->conn),
-			way->address.endpoint);
-	ill(way->doctor, EXIT_NO_ENDPOINT, "endpoint", mend, "%s: %s", way->text,
-	    why ? why : "nobody has bound it, or policy there doesn't show it to this domain");
-	free(why);
-	return false;
+	add_relay(facts, peers, text_or(facts, "domain", ""));
+	json_object_put(peers);
 }
 
-static bool check_endpoint(struct tried_way *way)
+static const struct check endpoint_checks[] = {
+	{"", "!endpoint own", EXIT_NO_ENDPOINT, "endpoint", "{address}: {why}",
+	 "bind it: xenmsg recv {name} (or serve, listen), as root, in the socket's group or by a [bind] rule"},
+	{"", "else !endpoint", EXIT_NO_ENDPOINT, "endpoint", "{address}: {why}",
+	 "in that domain 'xenmsg endpoints self' says whether it is bound, and 'xenmsg policy check {this} {name}' whether a rule lets this domain in"},
+	{"", "else endpoint.started=failed", EXIT_NO_ENDPOINT, "endpoint",
+	 "{address}: its start on demand has failed", "see the log of its program, then start it again"},
+	{"", "else", WELL, "endpoint", "{address}: a program has bound it", NULL},
+	{"", "takes endpoint.started!=failed", WELL, "kind",
+	 "{address}: the program takes {takes} (xenmsg {command})", NULL},
+	{"", "else endpoint endpoint.started!=failed", LEFT_OUT, "kind",
+	 "{address}: the daemon there doesn't tell what it takes", NULL},
+	{0},
+};
+
+static void find_endpoint(struct xenmsg *conn, struct json_object *facts)
 {
 	char question[sizeof("endpoints ") + ADDRESS_MAX];
-	struct json_object *endpoints;
+	struct json_object *endpoints, *endpoint;
+	const struct cli_kind *kind;
 
-	snprintf(question, sizeof(question), "endpoints %s", way->domain);
-	endpoints = cli_query(way->conn, question, NULL, NULL);
-	way->endpoint = json_object_get(find_in(endpoints, "name", way->address.endpoint));
+	snprintf(question, sizeof(question), "endpoints %s", text_or(facts, "domain", ""));
+	endpoints = cli_query(conn, question, NULL, NULL);
+	endpoint = json_object_get(find_in(endpoints, "name", text_or(facts, "name", "")));
 	json_object_put(endpoints);
-	if (!way->endpoint)
-		return no_endpoint(way);
-	if (!strcmp(text_or(way->endpoint, "started", ""), "failed")) {
-		ill(way->doctor, EXIT_NO_ENDPOINT, "endpoint",
-		    "see the log of its program, then start it again", "%s: its start on demand has failed",
-		    way->text);
-		return false;
+	json_object_object_add(facts, "endpoint", endpoint);
+	kind = cli_kind(text_or(endpoint, "kind", ""));
+	if (kind) {
+		fields_add(facts, "takes", "%s", kind->takes);
+		fields_add(facts, "command", "%s%s", kind->command, kind->or_else);
 	}
-	well(way->doctor, "endpoint", "%s: a program has bound it", way->text);
-	return true;
+	if (!endpoint)
+		add_why(facts, cli_why_refused(conn, text_or(facts, "address", ""), -ENOENT),
+			"nobody has bound it, or policy there doesn't show it to this domain");
 }
 
-static bool check_kind(struct tried_way *way)
-{
-	const struct cli_kind *kind = cli_kind(text_or(way->endpoint, "kind", ""));
+#define CHECK_POLICY                                                                                         \
+	"add to {place}{, before line |rule.cure.line} what 'xenmsg policy check' prints, then: xenmsg policy reload"
 
-	if (kind)
-		well(way->doctor, "kind", "%s: the program takes %s (xenmsg %s%s)", way->text, kind->takes,
-		     kind->command, kind->or_else);
-	else
-		left_out(way->doctor, "kind", "%s: the daemon there doesn't tell what it takes", way->text);
-	return true;
-}
+/* By which rule of this domain it may be reached, or may leave. */
+static const struct check rule_checks[] = {
+	{"", "!rule", WELL, "rule",
+	 "{address}: policy there shows it to this domain; it decides for each user, and 'xenmsg policy check' there says how",
+	 NULL},
+	{"", "else rule.allow", WELL, "rule", "{address}: {decides}{:|rule.line} allows it", NULL},
+	{"", "else rule.undecided", EXIT_UNREACHABLE, "rule", "{address}: {rule.reason}", CHECK_POLICY},
+	{"", "else", EXIT_DENIED, "rule", "{address}: {rule.reason}", CHECK_POLICY},
+	{0},
+};
 
-/* Says by which rule of this domain it may be reached, or may leave. */
-static void tell_decision(struct tried_way *way, struct json_object *answer)
-{
-	struct json_object *cure = at(answer, "cure");
-	const char *line = text_or(cure, "line", "");
-	char mend[MEND_SIZE];
-
-	if (json_object_get_boolean(at(answer, "allow"))) {
-		well(way->doctor, "rule", "%s: %s%s%s allows it", way->text,
-		     text_or(answer, "file", "policy"), at(answer, "line") ? ":" : "",
-		     text_or(answer, "line", ""));
-		return;
-	}
-	snprintf(mend, sizeof(mend),
-		 "add to %s%s%s what 'xenmsg policy check' prints, then: xenmsg policy reload",
-		 text_or(cure, "file", "/etc/xenmsg/policy.d"), *line ? ", before line " : "", line);
-	ill(way->doctor, json_object_get_boolean(at(answer, "undecided")) ? EXIT_UNREACHABLE : EXIT_DENIED,
-	    "rule", mend, "%s: %s", way->text, text_or(answer, "reason", "denied"));
-}
-
-static bool check_rule(struct tried_way *way)
+static void find_rule(struct xenmsg *conn, struct json_object *facts)
 {
 	char question[sizeof("policy 4294967295/4294967295 ") + ADDRESS_MAX];
-	struct json_object *answer = NULL;
+	bool is_own = fields_hold(facts, "own");
+	struct json_object *rule;
 
-	if (way->is_own)
+	if (is_own)
 		snprintf(question, sizeof(question), "policy self/%u %s", (unsigned)geteuid(),
-			 way->address.endpoint);
+			 text_or(facts, "name", ""));
 	else
-		snprintf(question, sizeof(question), "policy 0 %s", way->text);
+		snprintf(question, sizeof(question), "policy 0 %s", text_or(facts, "address", ""));
 	/* Of what others decide we know that we see it. */
-	if (way->is_own || (*way->address.host && xenmsg_domid(way->conn) == 0))
-		answer = cli_query(way->conn, question, NULL, NULL);
-	if (answer)
-		tell_decision(way, answer);
-	else
-		well(way->doctor, "rule",
-		     "%s: policy there shows it to this domain; it decides for each user, and 'xenmsg policy check' "
-		     "there says how",
-		     way->text);
-	json_object_put(answer);
-	return true;
-}
-
-/* ---------------------------------------------------------------------------------------------- */
-
-static bool is_own(const struct tried_way *way)
-{
-	char domid[16];
-	bool is;
-	struct json_object *status;
-
-	if (*way->address.host)
-		return false;
-	snprintf(domid, sizeof(domid), "%u", xenmsg_domid(way->conn));
-	if (!strcmp(way->address.domain, "self") || !strcmp(way->address.domain, domid))
-		return true;
-	status = cli_query(way->conn, "status", NULL, NULL);
-	is = !strcmp(way->address.domain, text_or(status, "name", ""));
-	json_object_put(status);
-	return is;
+	if (!is_own && (!*text_or(facts, "host", "") || xenmsg_domid(conn) != 0))
+		return;
+	rule = cli_query(conn, question, NULL, NULL);
+	json_object_object_add(facts, "rule", rule);
+	fields_add(facts, "decides", "%s", text_or(rule, "file", "policy"));
+	fields_add(facts, "place", "%s", text_or(at(rule, "cure"), "file", "/etc/xenmsg/policy.d"));
 }
 
 /* Goes the way to an address, and says the first that is wrong. */
 static void check_address(struct doctor *doctor, struct xenmsg *conn, const char *address)
 {
-	static bool (*const steps[])(struct tried_way * way) = {check_host, check_domain, check_endpoint,
-								check_kind, check_rule};
-	struct tried_way way = {.doctor = doctor, .conn = conn, .text = address};
-	size_t i = 0;
+	static const struct {
+		void (*find)(struct xenmsg *conn, struct json_object *facts);
+		const struct check *checks;
+	} steps[] = {{find_host, host_checks},
+		     {find_domain, domain_checks},
+		     {find_relay, relay_checks},
+		     {find_endpoint, endpoint_checks},
+		     {find_rule, rule_checks}};
+	struct json_object *facts;
+	struct address parsed;
+	bool is_far, is_own, goes_on = true;
+	char domid[16];
 
-	if (address_parse(address, strlen(address), &way.address, NULL) < 0)
+	if (address_parse(address, strlen(address), &parsed, NULL) < 0)
 		return;
-	snprintf(way.domain, sizeof(way.domain), "%s%s%s", way.address.host, *way.address.host ? "/" : "",
-		 way.address.domain);
-	way.is_own = is_own(&way);
-	while (i < sizeof(steps) / sizeof(steps[0]) && steps[i](&way))
-		i++;
-	json_object_put(way.endpoint);
+	is_far = *parsed.host;
+	snprintf(domid, sizeof(domid), "%u", xenmsg_domid(conn));
+	is_own = !strcmp(parsed.domain, "self") || !strcmp(parsed.domain, domid) ||
+		 !strcmp(parsed.domain, doctor->name);
+	facts = json_object_new_object();
+	fields_add(facts, "address", "%s", address);
+	fields_add(facts, "host", "%s", parsed.host);
+	fields_add(facts, "domain", "%s%s%s", parsed.host, is_far ? "/" : "", parsed.domain);
+	fields_add(facts, "name", "%s", parsed.endpoint);
+	fields_add(facts, "this", "%s%s", is_far ? "OUR-HOST/" : "", domid);
+	fields_add(facts, "own", "%d", !is_far && is_own);
+	for (size_t i = 0; goes_on && i < sizeof(steps) / sizeof(steps[0]); i++) {
+		steps[i].find(conn, facts);
+		goes_on = tell(doctor, steps[i].checks, facts);
+	}
+	json_object_put(facts);
 }
 
 /* ---- the daemons of other domains ----------------------------------------------------------- */
+
+static const struct check peer_checks[] = {
+	{"", "answer=came", WELL, "peer {domain}", "the daemon there answers within {rtt_us} us", NULL},
+	{"", "else answer=silent", EXIT_TIMED_OUT, "peer {domain}", "no answer within 5 s", LOOK_THERE},
+	{"", "else answer=down named", EXIT_UNREACHABLE, "peer {domain}", "{why}",
+	 "see 'xenmsg peers' for the names that are known; they come from xenmsgd in domain 0"},
+	{"", "else answer=down", EXIT_UNREACHABLE, "peer {domain}", "{why}",
+	 "start xenmsgd in that domain, if there is one; " NAMES_THIS},
+	{"", "else", EXIT_UNREACHABLE, "peer {domain}", "{why}", LOOK_THERE},
+	{0},
+};
 
 #define PINGS_MAX 60 /* at a time; the daemon allows 64 requests of a session */
 
@@ -962,32 +1066,25 @@ static void begin_ping(struct xenmsg *conn, struct asked *asked)
 		*asked = (struct asked){.domain = asked->domain, .error = r, .is_over = true};
 }
 
-static void tell_peer(struct doctor *doctor, struct xenmsg *conn, struct json_object *peers,
-		      const struct asked *asked)
+static void check_peer(struct doctor *doctor, struct xenmsg *conn, struct json_object *peers,
+		       const struct asked *asked)
 {
-	const char *reason = asked->error == -ETIMEDOUT ? "no answer within 5 s"
-			     : asked->reason		? asked->reason
-							: strerror(-asked->error);
+	struct json_object *facts = json_object_new_object();
 	int error = asked->error;
-	char step[160], *why;
 
-	snprintf(step, sizeof(step), "peer %s", asked->domain);
-	if (error == 0) {
-		well(doctor, step, "the daemon there answers within %.1f us", (double)asked->rtt_ns / 1e3);
-		check_way(doctor, peers, asked->domain);
-		return;
+	add_answer(facts, error, asked->rtt_ns);
+	fields_add(facts, "domain", "%s", asked->domain);
+	fields_add(facts, "named", "%d", strspn(asked->domain, "0123456789") < strlen(asked->domain));
+	add_why(facts,
+		error == -EHOSTUNREACH ? cli_why_no_link(conn, asked->domain)
+		: error == -EHOSTDOWN  ? cli_why_refused(conn, asked->domain, error)
+				       : NULL,
+		asked->reason ? asked->reason : strerror(-error));
+	if (tell(doctor, peer_checks, facts)) {
+		add_relay(facts, peers, asked->domain);
+		tell(doctor, relay_checks, facts);
 	}
-	why = error == -EHOSTUNREACH ? cli_why_no_link(conn, asked->domain)
-	      : error == -EHOSTDOWN  ? cli_why_refused(conn, asked->domain, error)
-				     : NULL;
-	ill(doctor, error == -ETIMEDOUT ? EXIT_TIMED_OUT : EXIT_UNREACHABLE, step,
-	    error == -EHOSTDOWN && strspn(asked->domain, "0123456789") < strlen(asked->domain)
-		    ? "see 'xenmsg peers' for the names that are known; they come from xenmsgd in domain 0"
-	    : error == -EHOSTDOWN
-		    ? "start xenmsgd in that domain, if there is one; with presence = private there, its peers must name this domain"
-		    : "run 'xenmsg doctor' in that domain, and see the logs of both daemons",
-	    "%s", why ? why : reason);
-	free(why);
+	json_object_put(facts);
 }
 
 /* Asks all of them, and tells what came back in their order. */
@@ -1010,15 +1107,20 @@ static void ping_all(struct doctor *doctor, struct xenmsg *conn, struct json_obj
 		if (asked[i].is_address)
 			check_address(doctor, conn, asked[i].domain);
 		else
-			tell_peer(doctor, conn, peers, &asked[i]);
+			check_peer(doctor, conn, peers, &asked[i]);
 	}
 	for (size_t i = 0; i < count; i++)
 		free(asked[i].reason);
 }
 
+static const struct check no_peers_checks[] = {
+	{"", "", LEFT_OUT, "peers", "no other domain has a daemon that shows itself here", NULL},
+	{0},
+};
+
 /* Tries the daemons of these domains, and the ways to these addresses; without any, of all domains. All are
  * asked at once, since each that is silent costs the whole time-out. */
-static void doctor_check_peers(struct doctor *doctor, struct xenmsg *conn, char **named, int count)
+static void check_peers(struct doctor *doctor, struct xenmsg *conn, char **named, int count)
 {
 	struct json_object *peers = cli_query(conn, "peers", NULL, NULL);
 	size_t all = count ? (size_t)count : length_of(peers);
@@ -1032,123 +1134,10 @@ static void doctor_check_peers(struct doctor *doctor, struct xenmsg *conn, char 
 		asked[i].is_address = count && address_is_meant(named[i], strlen(named[i]));
 	}
 	if (!count && peers && all == 0)
-		left_out(doctor, "peers", "no other domain has a daemon that shows itself here");
+		tell(doctor, no_peers_checks, peers);
 	ping_all(doctor, conn, peers, asked, all);
 	free(asked);
 	json_object_put(peers);
-}
-
-/* ---- the daemons of this host --------------------------------------------------------------- */
-
-/* Looks at a domain's links: those that are away, and those that could not be made. */
-static void check_links(struct doctor *doctor, struct json_object *status)
-{
-	struct json_object *links = at(status, "links"), *failures = at(status, "failures");
-	size_t up = 0;
-
-	for (size_t i = 0; i < length_of(links); i++) {
-		struct json_object *link = json_object_array_get_idx(links, i);
-		const char *state = text_or(link, "state", "");
-
-		up += !strcmp(state, "up");
-		if (!strcmp(state, "away"))
-			warned(doctor, "link", "is that domain saved, paused or very busy? 'xl list' says",
-			       "the one with domain %s is away, and waited for",
-			       text_at(at(link, "peer"), "domid"));
-	}
-	well(doctor, "links", "%zu of %zu are up", up, length_of(links));
-	for (size_t i = 0; i < length_of(failures); i++) {
-		struct json_object *failure = json_object_array_get_idx(failures, i);
-
-		warned(doctor, "link", "the daemon's log there says more, and 'xenmsg doctor' there",
-		       "none could be made with domain %s: %s", text_at(at(failure, "peer"), "domid"),
-		       text_at(failure, "last_error"));
-	}
-}
-
-static void check_entry(struct doctor *doctor, struct json_object *entry)
-{
-	struct json_object *status = at(entry, "status");
-
-	doctor->domain = text_or(entry, "name", text_or(entry, "domid", ""));
-	if (status) {
-		doctor_check_status(doctor, status);
-		check_links(doctor, status);
-	} else if (number_at(entry, "error") == EACCES) {
-		left_out(doctor, "daemon", "that domain tells domain 0 nothing: host-sight = none");
-	} else {
-		ill(doctor, EXIT_UNREACHABLE, "daemon", "run 'xenmsg doctor' in that domain, and see its log",
-		    "%s", text_or(entry, "why", ""));
-	}
-	doctor->domain = NULL;
-}
-
-/* Looks, in domain 0, at the daemons of all domains. Returns 0, or an exit code after a complaint. */
-static int doctor_check_host(struct doctor *doctor)
-{
-	struct json_object *all;
-	int code = host_statuses(doctor->cli, ANSWER_MS, &all);
-
-	for (size_t i = 0; code == 0 && i < length_of(all); i++)
-		check_entry(doctor, json_object_array_get_idx(all, i));
-	if (code == 0)
-		json_object_put(all);
-	return code;
-}
-
-/* ---- the daemon ------------------------------------------------------------------------------ */
-
-/* It can't be mended, and others have an answer to it (doc/security.md). */
-static void check_cpu(struct doctor *doctor)
-{
-	if (!cpu_has_bounded_atomics())
-		well(doctor, "cpu",
-		     "this CPU lacks LSE (ARMv8.1): a program that writes without end to memory that it shares with a daemon can hold that daemon; see doc/security.md, Known limits");
-}
-
-static void ill_without_answer(struct doctor *doctor, int error)
-{
-	ill(doctor, EXIT_OTHER, "daemon",
-	    ADVICE_RESTART("xenmsgd") "; before that its log may say why: " ADVICE_LOG("xenmsgd"),
-	    "xenmsgd runs, but doesn't answer: %s", strerror(-error));
-}
-
-static bool check_daemon(struct doctor *doctor, struct xenmsg **conn)
-{
-	const char *socket = cli_socket_path(doctor->cli);
-	bool is_units = strcmp(socket, CLI_UNITS_SOCKET) == 0;
-	char mend[PATH_MAX + 64] = ADVICE_START("xenmsgd") ", or see its log: " ADVICE_LOG("xenmsgd");
-	struct json_object *status;
-	int r = xenmsg_open(conn, doctor->cli->socket, XENMSG_WITHIN(ANSWER_MS));
-
-	if (r < 0 && check_socket(doctor, socket))
-		return false;
-	if (r == -ETIMEDOUT) {
-		ill_without_answer(doctor, r);
-		return false;
-	}
-	if (r < 0) {
-		if (!is_units)
-			snprintf(mend, sizeof(mend), "start one that listens there: xenmsgd --socket %s",
-				 socket);
-		ill(doctor, EXIT_NO_DAEMON, "daemon",
-		    r == -EACCES ? "let users enter the socket's directory" : mend, "%s: %s", socket,
-		    strerror(-r));
-		check_places(doctor, socket);
-		if (is_units)
-			check_access(doctor);
-		check_labels(doctor);
-		return false;
-	}
-	status = cli_query(*conn, "status", NULL, &r);
-	if (status) {
-		doctor_check_status(doctor, status);
-		json_object_put(status);
-		return true;
-	}
-	ill_without_answer(doctor, r);
-	xenmsg_close(*conn);
-	return false;
 }
 
 static int check_argument(const char *text)
@@ -1166,21 +1155,14 @@ static void check_all(struct doctor *doctor, char **named, int count)
 {
 	struct xenmsg *conn;
 
-	check_cpu(doctor);
 	if (check_xen(doctor)) {
-		for (size_t i = 0; i < sizeof(devices) / sizeof(*devices); i++)
-			check_device(doctor, &devices[i]);
+		check_devices(doctor);
 		check_store(doctor);
-	} else {
-		left_out(doctor, "devices", "without Xen there are none");
-		left_out(doctor, "xenstore", "without Xen there is none");
 	}
-	if (check_daemon(doctor, &conn)) {
-		doctor_check_peers(doctor, conn, named, count);
-		xenmsg_close(conn);
-	} else {
-		left_out(doctor, "peers", "without a daemon they can't be reached");
-	}
+	conn = check_daemon(doctor);
+	if (conn)
+		check_peers(doctor, conn, named, count);
+	xenmsg_close(conn);
 }
 
 int cmd_doctor(struct cli *cli, int argc, char **argv)
@@ -1206,7 +1188,7 @@ int cmd_doctor(struct cli *cli, int argc, char **argv)
 	}
 	if (json)
 		doctor.json = writer_new(WRITER_JSON_LINES);
-	code = host ? doctor_check_host(&doctor) : 0;
+	code = host ? check_host(&doctor) : 0;
 	if (!host)
 		check_all(&doctor, argv + optind, argc - optind);
 	if (json)
