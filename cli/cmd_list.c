@@ -103,21 +103,14 @@ static struct json_object *list_in(struct json_object *answer)
 static struct json_object *text_for_table(struct json_object *value)
 {
 	struct json_object *text;
-	char *joined = NULL;
-	size_t size = 0;
-	FILE *stream;
+	char *joined;
 
 	if (!json_object_is_type(value, json_type_array))
 		return json_object_get(value);
 	if (json_object_array_length(value) == 0)
 		return json_object_new_string("nobody");
-	stream = open_memstream(&joined, &size);
-	if (!stream)
-		return NULL;
-	for (size_t i = 0; i < json_object_array_length(value); i++)
-		fprintf(stream, "%s%s", i ? "," : "",
-			json_object_get_string(json_object_array_get_idx(value, i)));
-	text = fclose(stream) == 0 ? json_object_new_string(joined) : NULL;
+	joined = fields_joined(value, ",");
+	text = json_object_new_string(joined);
 	free(joined);
 	return text;
 }
@@ -196,26 +189,6 @@ static void add_unknown(struct json_object *entry, const char *const *members)
 	}
 }
 
-static void complete_peer(struct json_object *peer)
-{
-	static const char *const members[] = {"host",  "domid",	  "name", "uuid", "version", "up", "link",
-					      "since", "resumes", "via",  "why",  "rtt_us",  NULL};
-
-	add_unknown(peer, members);
-}
-
-static void complete_host(struct json_object *host)
-{
-	static const char *const members[] = {"host", "own",  "instance", "gateway",	"server",
-					      "up",   "link", "since",	  "last_error", NULL};
-	static const char *const of_link[] = {"state", "version",    "rtt_us", "resumes",
-					      "since", "last_error", NULL};
-
-	add_unknown(host, members);
-	if (at(host, "link"))
-		add_unknown(at(host, "link"), of_link);
-}
-
 /* Adds what `xenmsg send` takes to reach it. */
 static void add_address(struct json_object *endpoint)
 {
@@ -227,15 +200,6 @@ static void add_address(struct json_object *endpoint)
 		abort();
 	json_object_object_add(endpoint, "address", json_object_new_string(address));
 	free(address);
-}
-
-static void complete_endpoint(struct json_object *endpoint)
-{
-	static const char *const members[] = {"host", "domid", "domain", "name",     "kind",	"visible_to",
-					      "uid",  "pid",   "comm",	 "programs", "started", NULL};
-
-	add_address(endpoint);
-	add_unknown(endpoint, members);
 }
 
 /* Returns the name of the program that has bound it, with how many do if they share it. */
@@ -282,12 +246,13 @@ struct listing {
 	const char *subject; /* as it was typed */
 	char question[HOST_NAME_SIZE + DOMAIN_NAME_MAX + 16];
 	char domain[DOMAIN_NAME_MAX + 1]; /* a pattern of which domains are meant; "": all that are told */
-	char endpoint[ENDPOINT_NAME_MAX + 1];	     /* likewise of endpoints */
-	const char *domain_name;		     /* the member that has the domain's name */
-	const char *const *columns;		     /* of its table, but for those that no entry has */
-	const char *const *fields;		     /* what can be chosen */
-	void (*complete)(struct json_object *entry); /* makes an entry what programs read */
-	void (*shape)(struct json_object *entry);    /* makes an entry what people read */
+	char endpoint[ENDPOINT_NAME_MAX + 1]; /* likewise of endpoints */
+	const char *domain_name;	      /* the member that has the domain's name */
+	const char *const *columns;	      /* of its table, but for those that no entry has */
+	const char *const *fields;	      /* what can be chosen */
+	const char *const *members; /* that an entry has for programs, and `of_link` those of its link */
+	const char *const *of_link;
+	void (*shape)(struct json_object *entry); /* makes an entry what people read */
 	struct choice choice;
 	bool json;
 };
@@ -317,17 +282,14 @@ static int print_entries(const struct listing *listing, struct json_object *entr
 	return code;
 }
 
-static int print_json(struct json_object *entries)
+/* Makes an entry what programs read. */
+static void complete(const struct listing *listing, struct json_object *entry)
 {
-	for (size_t i = 0; i < json_object_array_length(entries); i++)
-		cli_print_line("%s", json_line(json_object_array_get_idx(entries, i)));
-	return cli_flush();
-}
-
-static void for_each(struct json_object *entries, void (*change)(struct json_object *entry))
-{
-	for (size_t i = 0; i < json_object_array_length(entries); i++)
-		change(json_object_array_get_idx(entries, i));
+	if (!strcmp(listing->domain_name, "domain"))
+		add_address(entry);
+	add_unknown(entry, listing->members);
+	if (listing->of_link && at(entry, "link"))
+		add_unknown(at(entry, "link"), listing->of_link);
 }
 
 static bool fits(const char *pattern, const char *text)
@@ -396,8 +358,15 @@ static int print_all(struct cli *cli, const struct listing *listing, struct json
 			cli_note(cli, "%s%s%s: there are none that this program may see", cli->command,
 				 *listing->subject ? " " : "", listing->subject);
 	}
-	for_each(entries, listing->json ? listing->complete : listing->shape);
-	return listing->json ? print_json(entries) : print_entries(listing, entries);
+	for (size_t i = 0; i < json_object_array_length(entries); i++) {
+		struct json_object *entry = json_object_array_get_idx(entries, i);
+
+		if (listing->json)
+			complete(listing, entry);
+		else
+			listing->shape(entry);
+	}
+	return listing->json ? write_json_lines(entries) : print_entries(listing, entries);
 }
 
 /* Compares two entries by where they are, and then by name. */
@@ -540,12 +509,14 @@ int cmd_peers(struct cli *cli, int argc, char **argv)
 {
 	static const char *const columns[] = {"host", "domid", "name", "uuid",	 "version",
 					      "link", "via",   "why",  "rtt_us", NULL};
+	static const char *const members[] = {"host",  "domid",	  "name", "uuid", "version", "up", "link",
+					      "since", "resumes", "via",  "why",  "rtt_us",  NULL};
 	struct listing listing = {.subject = "",
 				  .question = "peers",
 				  .domain_name = "name",
 				  .columns = columns,
 				  .fields = columns,
-				  .complete = complete_peer,
+				  .members = members,
 				  .shape = shape_peer};
 	int code;
 
@@ -586,12 +557,14 @@ int cmd_endpoints(struct cli *cli, int argc, char **argv)
 	static const char *const fields[] = {"address", "host",	      "domid",	 "domain", "name",
 					     "kind",	"visible_to", "started", "user",   "uid",
 					     "pid",	"program",    NULL};
+	static const char *const members[] = {"host", "domid", "domain", "name",     "kind",	"visible_to",
+					      "uid",  "pid",   "comm",	 "programs", "started", NULL};
 	struct listing listing = {.subject = "",
 				  .question = "endpoints",
 				  .domain_name = "domain",
 				  .columns = columns,
 				  .fields = fields,
-				  .complete = complete_endpoint,
+				  .members = members,
 				  .shape = shape_endpoint};
 	int code;
 
@@ -614,12 +587,17 @@ int cmd_hosts(struct cli *cli, int argc, char **argv)
 {
 	static const char *const columns[] = {"host",	  "state",	"link", "rtt_us",
 					      "instance", "last_error", NULL};
+	static const char *const members[] = {"host", "own",  "instance", "gateway",	"server",
+					      "up",   "link", "since",	  "last_error", NULL};
+	static const char *const of_link[] = {"state", "version",    "rtt_us", "resumes",
+					      "since", "last_error", NULL};
 	struct listing listing = {.subject = "",
 				  .question = "hosts",
 				  .domain_name = "host",
 				  .columns = columns,
 				  .fields = columns,
-				  .complete = complete_host,
+				  .members = members,
+				  .of_link = of_link,
 				  .shape = shape_host};
 	int code;
 

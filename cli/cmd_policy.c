@@ -264,30 +264,12 @@ static const char test_help[] =
 
 /* ---- rules ----------------------------------------------------------------------------------- */
 
-/* Returns a list as a policy file has it, which the caller frees. */
-static char *joined(struct json_object *list)
-{
-	char *text = NULL;
-	size_t size;
-	FILE *stream = open_memstream(&text, &size);
-
-	if (!stream)
-		return NULL;
-	for (size_t i = 0; i < length_of(list); i++)
-		fprintf(stream, "%s%s", i ? ", " : "",
-			json_object_get_string(json_object_array_get_idx(list, i)));
-	if (fclose(stream) == 0)
-		return text;
-	free(text);
-	return NULL;
-}
-
 /* Prints a rule as a policy file has it: the daemon tells its keys in that order. */
 static void print_rule(struct json_object *rule)
 {
 	cli_print_line("[%s]", text_or(rule, "section", ""));
 	json_object_object_foreach(rule, key, value) {
-		char *list = json_object_is_type(value, json_type_array) ? joined(value) : NULL;
+		char *list = json_object_is_type(value, json_type_array) ? fields_joined(value, ", ") : NULL;
 
 		if (list)
 			cli_print_line("%s = %s", key, list);
@@ -392,11 +374,6 @@ static int ask_about(struct cli *cli, const char *command, const char *question,
 	return code;
 }
 
-static int ask(struct cli *cli, const char *command, const char *question, struct json_object **answer)
-{
-	return ask_about(cli, command, question, "", answer);
-}
-
 /* `whose` is "", or who else's rules these are. */
 static void print_files(struct json_object *answer, const char *whose)
 {
@@ -419,7 +396,7 @@ static void print_files(struct json_object *answer, const char *whose)
 static int reload(struct cli *cli, bool as_json)
 {
 	struct json_object *answer;
-	int code = ask(cli, "policy reload", "reload", &answer);
+	int code = ask_about(cli, "policy reload", "reload", "", &answer);
 
 	if (code)
 		return code;
@@ -430,13 +407,6 @@ static int reload(struct cli *cli, bool as_json)
 	if (!as_json && at(answer, "for_host"))
 		print_files(at(answer, "for_host"), " for the host's domains");
 	json_object_put(answer);
-	return cli_flush();
-}
-
-static int print_lines(struct json_object *list)
-{
-	for (size_t i = 0; i < length_of(list); i++)
-		cli_print_line("%s", json_line(json_object_array_get_idx(list, i)));
 	return cli_flush();
 }
 
@@ -471,16 +441,16 @@ static const char *role_of(struct json_object *rule)
 
 static void print_domain(struct json_object *domain)
 {
-	char *tags = joined(at(domain, "tags"));
+	char *tags = fields_joined(at(domain, "tags"), ", ");
 
 	cli_print_line("domain %s (%s), UUID %s", text_at(domain, "domid"), text_at(domain, "name"),
 		       text_at(domain, "uuid"));
-	cli_print_line("tags: %s", !at(domain, "tags") ? "not known" : tags && *tags ? tags : "none");
+	cli_print_line("tags: %s", !at(domain, "tags") ? "not known" : *tags ? tags : "none");
 	free(tags);
 }
 
 /* The first entry is the domain, the others are the rules about it. */
-static int print_about(struct json_object *list)
+static int print_about(struct cli *cli, struct json_object *list)
 {
 	size_t count = length_of(list);
 
@@ -500,86 +470,65 @@ static int print_about(struct json_object *list)
 	return cli_flush();
 }
 
-static int show_domain(struct cli *cli, const char *domain, bool as_json)
+/* Asks for a list, and prints it. */
+static int print_answer(struct cli *cli, const char *command, const char *question, const char *about,
+			bool as_json, int (*print)(struct cli *cli, struct json_object *list))
 {
 	struct json_object *list;
-	char question[512];
-	int code;
+	int code = ask_about(cli, command, question, about, &list);
 
-	if (strchr(domain, ' ') ||
-	    snprintf(question, sizeof(question), "rules of %s", domain) >= (int)sizeof(question))
-		return cli_usage("policy show", "'%s' can't be a domain", domain);
-	code = ask_about(cli, "policy show", question, domain, &list);
 	if (code)
 		return code;
-	code = as_json ? print_lines(list) : print_about(list);
+	code = as_json ? write_json_lines(list) : print(cli, list);
 	json_object_put(list);
 	return code;
 }
 
+static int show_domain(struct cli *cli, const char *domain, bool as_json)
+{
+	char question[512];
+
+	if (strchr(domain, ' ') ||
+	    snprintf(question, sizeof(question), "rules of %s", domain) >= (int)sizeof(question))
+		return cli_usage("policy show", "'%s' can't be a domain", domain);
+	return print_answer(cli, "policy show", question, domain, as_json, print_about);
+}
+
 static int show(struct cli *cli, bool as_json)
 {
-	struct json_object *rules;
-	int code = ask(cli, "policy show", "rules", &rules);
-
-	if (code)
-		return code;
-	code = as_json ? print_lines(rules) : print_rules(cli, rules);
-	json_object_put(rules);
-	return code;
+	return print_answer(cli, "policy show", "rules", "", as_json, print_rules);
 }
 
 /* ---- what was denied ------------------------------------------------------------------------- */
 
 static void write_denied(struct writer *writer, struct json_object *entry)
 {
-	char when[32], rule[64];
+	static const char *const told[] = {"from", "domain", "uid", "to", "count"};
+	char when[32];
+	char *rule;
 
 	time_text((time_t)number_at(entry, "last"), false, when, sizeof(when));
-	snprintf(rule, sizeof(rule), "no [%s]", text_or(entry, "section", "rule"));
-	writer_text(writer, "from", text_or(entry, "from", NULL));
-	writer_text(writer, "domain", text_or(entry, "domain", NULL));
-	writer_text(writer, "uid", text_or(entry, "uid", NULL));
-	writer_text(writer, "to", text_or(entry, "to", NULL));
-	writer_text(writer, "count", text_or(entry, "count", NULL));
+	for (size_t i = 0; i < sizeof(told) / sizeof(told[0]); i++)
+		writer_text(writer, told[i], text_or(entry, told[i], NULL));
 	writer_text(writer, "last", when);
-	if (at(entry, "file")) {
-		char *place = NULL;
-
-		if (asprintf(&place, "%s:%s", text_or(entry, "file", ""), text_or(entry, "line", "")) < 0)
-			place = NULL;
-		writer_text(writer, "rule", place);
-		free(place);
-	} else {
-		writer_text(writer, "rule", rule);
-	}
-	writer_end_row(writer);
+	fields_add(entry, "no", "no [%s]", text_or(entry, "section", "rule"));
+	rule = fields_words(entry, at(entry, "file") ? "{file}:{line}" : "{no}");
+	writer_text(writer, "rule", rule);
+	free(rule);
 }
 
 static int print_denied(struct cli *cli, struct json_object *list)
 {
-	struct writer *writer = writer_new(WRITER_TABLE);
-	int code;
+	int code = write_list(list, write_denied);
 
-	for (size_t i = 0; i < length_of(list); i++)
-		write_denied(writer, json_object_array_get_idx(list, i));
-	code = writer_finish(writer);
-	writer_free(writer);
 	if (length_of(list) == 0)
 		cli_note(cli, "policy denied: nobody was refused anything since the daemon started");
-	return code ? code : cli_flush();
+	return code;
 }
 
 static int denied(struct cli *cli, bool as_json)
 {
-	struct json_object *list;
-	int code = ask(cli, "policy denied", "denied", &list);
-
-	if (code)
-		return code;
-	code = as_json ? print_lines(list) : print_denied(cli, list);
-	json_object_put(list);
-	return code;
+	return print_answer(cli, "policy denied", "denied", "", as_json, print_denied);
 }
 
 /* ---------------------------------------------------------------------------------------------- */

@@ -115,21 +115,6 @@ static void write_account(struct writer *writer, struct json_object *account)
 	copy(writer, "cut_off", account, "cut_off");
 }
 
-static int write_table(struct json_object *list,
-		       void (*write)(struct writer *writer, struct json_object *entry))
-{
-	struct writer *writer = writer_new(WRITER_TABLE);
-	int code;
-
-	for (size_t i = 0; i < json_object_array_length(list); i++) {
-		write(writer, json_object_array_get_idx(list, i));
-		writer_end_row(writer);
-	}
-	code = writer_finish(writer);
-	writer_free(writer);
-	return code;
-}
-
 /* The lines before the tables, each if this holds (fields_hold()), of the status and what is added to it. */
 static const struct {
 	const char *when, *text;
@@ -197,7 +182,7 @@ static int write_summary(struct json_object *status)
 		if (listed_in(status, tables[i].list) == 0)
 			continue;
 		putchar('\n');
-		code = write_table(at(status, tables[i].list), tables[i].write);
+		code = write_list(at(status, tables[i].list), tables[i].write);
 		write_rest(status, tables[i].list);
 	}
 	return code ? code : cli_flush();

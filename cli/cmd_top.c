@@ -4,13 +4,11 @@
  * round asks for it; rates are the differences between rounds. */
 
 #include <errno.h>
-#include <inttypes.h>
 #include <locale.h>
 #include <ncurses.h>
 #include <poll.h>
 #include <stdarg.h>
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -97,6 +97,22 @@ char *fields_words(struct json_object *object, const char *text)
 	return words;
 }
 
+char *fields_joined(struct json_object *list, const char *between)
+{
+	char *text = NULL;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+
+	if (!out)
+		abort();
+	for (size_t i = 0; i < length_of(list); i++)
+		fprintf(out, "%s%s", i ? between : "",
+			json_object_get_string(json_object_array_get_idx(list, i)));
+	if (fclose(out) != 0)
+		abort();
+	return text;
+}
+
 void fields_add(struct json_object *object, const char *name, const char *format, ...)
 {
 	va_list args;

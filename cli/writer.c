@@ -485,3 +485,24 @@ int writer_finish(struct writer *writer)
 		write_table(writer->rows);
 	return cli_flush();
 }
+
+int write_list(struct json_object *list, void (*add)(struct writer *writer, struct json_object *entry))
+{
+	struct writer *writer = writer_new(WRITER_TABLE);
+	int code;
+
+	for (size_t i = 0; i < length_of(list); i++) {
+		add(writer, json_object_array_get_idx(list, i));
+		writer_end_row(writer);
+	}
+	code = writer_finish(writer);
+	writer_free(writer);
+	return code;
+}
+
+int write_json_lines(struct json_object *list)
+{
+	for (size_t i = 0; i < length_of(list); i++)
+		cli_print_line("%s", json_line(json_object_array_get_idx(list, i)));
+	return cli_flush();
+}

@@ -44,6 +44,11 @@ void writer_payload(struct writer *writer, const void *data, size_t size);
 int writer_end_row(struct writer *writer);
 int writer_finish(struct writer *writer);
 
+/* Writes a list as a table, in which this adds the values of a row, or as it is, an entry on each line. Each
+ * returns as the above. */
+int write_list(struct json_object *list, void (*add)(struct writer *writer, struct json_object *entry));
+int write_json_lines(struct json_object *list);
+
 /*
  * What the user of a command chooses to see of each thing that it lists: some fields as columns (-o FIELDS),
  * or a text of his own that has them in it (--format TEXT):
