@@ -82,10 +82,15 @@ static uint64_t begin_one(struct lookup_asker *asker)
 
 	DL_DELETE(asker->waiting, lookup);
 	if (!peer || !is_to_be_looked_up(peer)) {
+		bool is_to_be_read =
+			peer && peer->up && (peer->looked & LEAVES_LOOKED_UP) != LEAVES_LOOKED_UP;
+
 		if (peer)
 			peer->asked--;
+		if (is_to_be_read)
+			presence_look_up(peer);
 		lookup_free(lookup);
-		return COST_SKIP;
+		return is_to_be_read ? COST_LOOKUP : COST_SKIP;
 	}
 	peer->lookup = lookup;
 	asker->under_way++;
@@ -144,6 +149,14 @@ int lookups_add(struct peer *peer, struct account *account)
 	}
 	asker_check(asker);
 	return r;
+}
+
+bool lookups_defer(struct peer *peer)
+{
+	if (!peer->asked || !is_to_be_looked_up(peer))
+		return false;
+	peer->looked &= ~LEAVES_LOOKED_UP;
+	return true;
 }
 
 void lookups_done(struct peer *peer)

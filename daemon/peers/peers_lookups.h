@@ -29,6 +29,8 @@ struct peers;
 
 /* Queues a look-up of the peer, for the account. Returns 0, -ENOMEM, or -ENOBUFS: the account has no room. */
 int lookups_add(struct peer *peer, struct account *account);
+/* All of the peer is to be read. Returns whether a look-up that waits will do so, in the line of who pays. */
+bool lookups_defer(struct peer *peer);
 /* Ends the peer's look-up, if there is one. */
 void lookups_done(struct peer *peer);
 void lookups_destroy(struct peers *peers);

@@ -499,7 +499,8 @@ void presence_on_change(void *userdata, const char *untrusted_path)
 	if (path == PEERS_PATH_ALL) {
 		memset(peers->absent, 0, sizeof(peers->absent));
 		HASH_ITER(hh, peers->peers, peer, next)
-			look_again(peer);
+			if (!lookups_defer(peer))
+				look_again(peer);
 		all_again(peers);
 		if (peers->all_fired) /* those that have asked meanwhile, unheard, see us by that */
 			mend_show_again(peers);
