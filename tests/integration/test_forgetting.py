@@ -161,6 +161,7 @@ def test_daemons_forget_each_other_some_time_after_their_link(host, nodes, zero)
     assert host.domain(1)["xenstore"]["requests"] - requests < 50
 
 
+@pytest.mark.unless(away="zero")  # by whose absence each of them tells the other that it is needed
 def test_a_watch_hears_nothing_of_who_forgets(host, nodes):
     """Domain 1 has an endpoint for domain 2 alone, and no use for it; a program there watches."""
     every = nodes(0, 1, 2, start=False)

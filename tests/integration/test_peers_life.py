@@ -49,7 +49,7 @@ def test_a_daemon_that_is_restarted_is_found_again_with_no_help(nodes, restarted
         works(pair[1], pair[2])
 
 
-@pytest.mark.unless(renewed="counts")
+@pytest.mark.unless(renewed="counts", away="counts")
 @pytest.mark.parametrize("socket", ["same", "other"])
 def test_a_second_daemon_is_refused_unnoticed_by_the_first(one, two, tmp_path, socket):
     """Seen by the time since when the link is up, which begins anew when it is resumed."""
