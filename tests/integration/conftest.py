@@ -165,6 +165,8 @@ class Host:
         self.environment.pop("XENMSG_SOCKET", None)
         self.processes = []
         self.stopped = set()  # domains that are paused or saved
+        self.stalls = False  # XenStore, which answers no domain
+        self.renewing = set()  # domains whose daemons a mode has hand over
         self.sim("start", "--domains", domains, *options, timeout=4 * TIMEOUT)
         modes.made(self)
 

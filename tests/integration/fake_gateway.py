@@ -2,12 +2,14 @@
 """A gateway between simulated hosts that are on one machine: it speaks with each host's daemon as xenmsg-gateway does
 (doc/protocol.md, section 7), and joins the rings of two daemons itself, without a network."""
 
+import errno
 import json
 import os
 import socket
 import threading
 
 from gateway_rings import DESCRIPTORS, LOOK, RING, GatewayEnd, descriptors_in
+from messaging import eventually
 from polling import readable
 
 CHUNK = 65536
@@ -23,7 +25,8 @@ class Side:
     def __init__(self, path):
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.socket.settimeout(20)
-        self.socket.connect(path)
+        # While a daemon hands over, nobody listens there.
+        eventually(lambda: self.socket.connect_ex(path) != errno.ECONNREFUSED, "the daemon listens to its gateway")
         try:
             self.say(type="hello", version=1)
         except BrokenPipeError:

@@ -6,7 +6,8 @@ can't bear this mode, and why, in one word; the run ends with a list of those. T
 chance follows from --mode-seed and the name of the test; when it happens is up to the machine.
 
 Words in use: "counts" of what a mode does more often; "direct", a link between two guests; "zero", a domain 0 that isn't there or stands
-still; "rules" that the mode adds; "limits" and "rings" that are tested themselves; "memory" that is changed under a program of a test.
+still; "rules" that the mode adds; "limits" and "rings" that are tested themselves; "memory" that is changed under a program of a test; "late"
+answers of who hands over, for which a list doesn't wait.
 """
 
 import contextlib
@@ -85,6 +86,17 @@ class Renewed(Mode):
         return held
 
     def disturb(self, node, chance):
+        """Not while XenStore answers nobody, for which all that was handed over would wait."""
+        with holding:
+            if node.host.stalls:
+                return
+            node.host.renewing.add(node.domid)
+        try:
+            self.renew(node)
+        finally:
+            node.host.renewing.discard(node.domid)
+
+    def renew(self, node):
         with contextlib.suppress(OSError, Closed, Timeout), Program(node.socket, greet=False, timeout=20) as program:
             program.socket.sendall(hello())
             if program.receive_from_socket().kind == WELCOME:  # else this user may have no more
@@ -210,6 +222,11 @@ def stopping(host, command="", *words):
     if command in ("pause", "suspend", "migrate"):
         with holding:
             host.stopped.update(map(str, words[:1]))
+    if command == "fault" and words[:1] == ("stall-store",):
+        with holding:
+            host.stalls = words[2:3] == ("on",)
+        while host.stalls and host.renewing:
+            time.sleep(0.01)
     yield
     if command in ("unpause", "resume", "migrate"):
         with holding:
