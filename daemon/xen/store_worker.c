@@ -69,6 +69,27 @@ void store_events_free(struct store_event **events)
 	}
 }
 
+static void *wait_for_end(void *userdata)
+{
+	for (;;)
+		pause();
+	return userdata;
+}
+
+/* xs_close() cancels libxenstore's thread. For the first one that is cancelled, glibc loads a library, and
+ * ends the process if it can't, as without any descriptor. So it does that while there are some. */
+static int prepare_to_cancel(void)
+{
+	pthread_t thread;
+	int r = pthread_create(&thread, NULL, wait_for_end, NULL);
+
+	if (r != 0)
+		return -r;
+	pthread_cancel(thread);
+	pthread_join(thread, NULL);
+	return 0;
+}
+
 int store_worker_new(struct store_worker **result)
 {
 	struct store_worker *worker = calloc(1, sizeof(*worker));
@@ -89,6 +110,9 @@ int store_worker_new(struct store_worker **result)
 		r = -errno;
 		goto fail;
 	}
+	r = prepare_to_cancel();
+	if (r < 0)
+		goto fail;
 	errno = 0;
 	worker->xs = xs_open(0);
 	if (!worker->xs) {

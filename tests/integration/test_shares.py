@@ -365,6 +365,7 @@ def cpu_of(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+@pytest.mark.unless(away="limits")  # in xensim a link that comes back needs one
 def test_without_any_descriptor_left_it_waits_and_does_not_spin(one, two):
     with Pace(one, two) as pace:
         usual = resource.prlimit(one.pid, resource.RLIMIT_NOFILE)
@@ -378,6 +379,12 @@ def test_without_any_descriptor_left_it_waits_and_does_not_spin(one, two):
             resource.prlimit(one.pid, resource.RLIMIT_NOFILE, usual)
             program.greet()
             assert "pools" in json.loads(program.query("status"))
+
+
+def test_without_any_descriptor_left_it_stops_in_order(one):
+    """For the end of libxenstore's thread, glibc loads a library, or ends the process."""
+    resource.prlimit(one.pid, resource.RLIMIT_NOFILE, (3, resource.prlimit(one.pid, resource.RLIMIT_NOFILE)[1]))
+    one.stop()
 
 
 def test_the_limit_of_open_files_is_raised_as_far_as_it_goes(alone):
