@@ -92,16 +92,13 @@ class Renewed(Mode):
                 return
             node.host.renewing.add(node.domid)
         try:
-            self.renew(node)
+            with contextlib.suppress(OSError, Closed, Timeout), Program(node.socket, greet=False, timeout=20) as program:
+                program.socket.sendall(hello())
+                if program.receive_from_socket().kind == WELCOME:  # else this user may have no more
+                    error, text = program.request(QUERY, b"renew")
+                    assert error in (0, EBUSY, EINVAL), f"domain {node.domid} doesn't hand over: {text.decode()}"
         finally:
             node.host.renewing.discard(node.domid)
-
-    def renew(self, node):
-        with contextlib.suppress(OSError, Closed, Timeout), Program(node.socket, greet=False, timeout=20) as program:
-            program.socket.sendall(hello())
-            if program.receive_from_socket().kind == WELCOME:  # else this user may have no more
-                error, text = program.request(QUERY, b"renew")
-                assert error in (0, EBUSY, EINVAL), f"domain {node.domid} doesn't hand over: {text.decode()}"
 
 
 def memory(held):

@@ -61,6 +61,7 @@ def test_a_daemon_that_hangs_is_to_be_restarted(one):
     assert "mend: " + advised("start", "xenmsgd") not in text
 
 
+@pytest.mark.unless(renewed="counts")
 def test_a_program_that_was_cut_off_is_a_warning_with_its_cure(one):
     cut_off(one)
     text = examine(one, code=EXIT_OK)

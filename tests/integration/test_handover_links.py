@@ -8,7 +8,7 @@ import pytest
 
 from library import Connection
 from messaging import EXIT_UNREACHABLE, LOST_SOON, eventually, start_all, stopped
-from renewing import all_are_delivered, call_under_hand_overs, ended, held_by, hold_no_more_than, posted, renew, send_under_hand_overs
+from renewing import all_are_delivered, call_under_hand_overs, ended, held_by, hold_no_more_than, posted, renew
 from test_names import knows
 from test_policy import rule
 from test_resume import at_work, messages, numbered, traffic
@@ -20,10 +20,6 @@ def renew_each(nodes, goes_on):
     for node in nodes:
         renew(node)
         goes_on()
-
-
-def test_a_message_under_way_to_another_domain_comes_once(one, two, memory):
-    send_under_hand_overs(one, two, "2:inbox", (one, two))
 
 
 @pytest.mark.parametrize("times", [3, pytest.param(50, marks=pytest.mark.slow)])

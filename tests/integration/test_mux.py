@@ -71,9 +71,9 @@ def exchange(near, far, size, *muxes):
     assert (far.digest.digest(), near.digest.digest()) == (sha(data[0]), sha(data[1]))
 
 
-def listening(nodes, mux, target="2"):
+def listening(nodes, mux, target="2", config=FAST):
     """Domains 1 and 2, a session in domain 1, and one in the target ("2" or "self"), which has bound `t`."""
-    one, two = nodes(1, 2).values()
+    one, two = nodes(1, 2, config=config).values()
     client, server = mux(one), mux(two if target == "2" else one)
     server.listen("t")
     return one, two, client, server
@@ -327,7 +327,8 @@ def test_a_session_that_dies_breaks_streams_behind_what_it_sent(nodes, mux, targ
 @pytest.mark.parametrize("whose", ["own", "other"])
 @pytest.mark.parametrize("how", ["kill", "stop"])
 def test_a_daemon_that_ends_breaks_the_streams(nodes, mux, whose, how):
-    one, two, client, server = listening(nodes, mux)
+    """Also one that is killed while the link is away, which may come back for as long as resume-for."""
+    one, two, client, server = listening(nodes, mux, config=FAST + "resume-for = 10s\n")
     near, far = pair(client, server, "2:t")
     near.write(b"before")
     until(lambda: far.data == b"before", client, server)
