@@ -19,7 +19,6 @@
 #include <netinet/tcp.h>
 #include <pthread.h>
 #include <stdbool.h>
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -56,7 +55,8 @@ struct forward {
 	uint32_t pause_ms;
 	struct lasting lasting; /* its lines */
 	struct evconnlistener *listener;
-	struct workers *workers; /* dial what isn't xen: */
+	int done[2]; /* pipe: what threads have dialled */
+	struct event *on_done;
 	unsigned dials;
 	struct carried_connection *carried;
 	struct dial *held; /* to be dialled, in the order in which they came */
@@ -72,199 +72,10 @@ struct forward {
 /* Opens the session, which there is none of. A negative errno. */
 static int forward_open_session(struct forward *forward);
 
-/* ---- threads for names ---------------------------------------------------------------------- */
-
-/*
- * Threads for work that may take a while, such as looking up a name. Most takes none, so a few threads do all
- * of it, one item after the other; what has to wait for them for longer than a moment gets a thread of its
- * own.
- */
-
-/* An item of work; zeroed, and part of what the caller works on. */
-struct work {
-	struct workers *workers;
-	struct work *prev, *next;
-};
-
-#define THREADS_FEW 8
-#define SLOW_MS	    10 /* after so long what waits for them gets another one */
-
-struct workers {
-	void (*run)(struct work *work);
-	void (*done)(struct work *work);
-	struct event *finished;
-	int pipe[2];
-	unsigned given;	    /* that isn't done */
-	unsigned started;   /* threads, ever */
-	unsigned last;	    /* `taken` as of the last `slow` */
-	struct event *slow; /* runs while some may wait */
-
-	pthread_mutex_t lock; /* of what follows */
-	pthread_cond_t more;
-	struct work *waiting; /* for a thread */
-	unsigned idle, ended; /* threads */
-	unsigned taken;	      /* that has waited, ever */
-};
-
-/* ---- in a thread ----------------------------------------------------------------------------- */
-
-static void do_work(struct workers *workers, struct work *work)
-{
-	workers->run(work);
-	/* A pointer is smaller than PIPE_BUF, so it is written as a whole. */
-	if (write(workers->pipe[1], &work, sizeof(struct work *)) != (ssize_t)sizeof(struct work *))
-		abort();
-}
-
-/* Waits for more. Returns NULL if enough threads do so already. */
-static struct work *next_work(struct workers *workers)
-{
-	struct work *next;
-
-	pthread_mutex_lock(&workers->lock);
-	while (!workers->waiting && workers->idle < THREADS_FEW) {
-		workers->idle++;
-		pthread_cond_wait(&workers->more, &workers->lock);
-		workers->idle--;
-	}
-	next = workers->waiting;
-	if (next) {
-		DL_DELETE(workers->waiting, next);
-		workers->taken++;
-	} else {
-		workers->ended++;
-	}
-	pthread_mutex_unlock(&workers->lock);
-	return next;
-}
-
-static void *run_thread(void *userdata)
-{
-	struct work *work = userdata;
-	struct workers *workers = work->workers;
-
-	do
-		do_work(workers, work);
-	while ((work = next_work(workers)));
-	return NULL;
-}
-
-/* ---- in the loop ----------------------------------------------------------------------------- */
-
-/* Makes a thread, which begins with this work. Returns 0 or a negative errno. */
-static int start_thread(struct work *work)
-{
-	pthread_t thread;
-	int error = pthread_create(&thread, NULL, run_thread, work);
-
-	if (error)
-		return -error;
-	pthread_detach(thread);
-	work->workers->started++;
-	return 0;
-}
-
-static void watch_slow(struct workers *workers)
-{
-	const struct timeval pause = {.tv_usec = SLOW_MS * 1000};
-
-	if (!evtimer_pending(workers->slow, NULL))
-		evtimer_add(workers->slow, &pause);
-}
-
-/* Gives it to a thread that has nothing to do or may soon have nothing, or to a new one. */
-static int workers_give(struct workers *workers, struct work *work)
-{
-	unsigned count;
-	bool waits;
-	int r = 0;
-
-	work->workers = workers;
-	pthread_mutex_lock(&workers->lock);
-	count = workers->started - workers->ended;
-	waits = count > workers->given || count >= THREADS_FEW;
-	if (waits)
-		DL_APPEND(workers->waiting, work);
-	pthread_mutex_unlock(&workers->lock);
-	if (waits) {
-		pthread_cond_signal(&workers->more);
-		watch_slow(workers);
-	} else {
-		r = start_thread(work);
-	}
-	workers->given += r == 0;
-	return r;
-}
-
-/* Gives each that waits a thread of its own, if no thread has taken one since the last time. */
-static void on_slow(evutil_socket_t fd, short what, void *userdata)
-{
-	struct workers *workers = userdata;
-	struct work *slow = NULL, *each, *next;
-	bool any;
-
-	pthread_mutex_lock(&workers->lock);
-	if (workers->taken == workers->last) {
-		slow = workers->waiting;
-		workers->waiting = NULL;
-	}
-	workers->last = workers->taken;
-	any = workers->waiting != NULL;
-	pthread_mutex_unlock(&workers->lock);
-	DL_FOREACH_SAFE(slow, each, next) {
-		if (start_thread(each) == 0)
-			continue;
-		pthread_mutex_lock(&workers->lock);
-		DL_APPEND(workers->waiting, each);
-		pthread_mutex_unlock(&workers->lock);
-		any = true;
-	}
-	if (any)
-		watch_slow(workers);
-}
-
-static void on_finished(evutil_socket_t fd, short what, void *userdata)
-{
-	struct workers *workers = userdata;
-	struct work *work;
-
-	if (read(fd, &work, sizeof(struct work *)) != (ssize_t)sizeof(struct work *))
-		return;
-	workers->given--;
-	workers->done(work);
-}
-
-/* Makes workers. `run` is called in a thread, and then `done` in the loop. NULL: out of memory or
- * descriptors. They stay until the process ends, since threads may be at work. */
-static struct workers *workers_new(struct event_base *base, void (*run)(struct work *work),
-				   void (*done)(struct work *work))
-{
-	struct workers *workers = calloc(1, sizeof(*workers));
-
-	if (!workers || pipe(workers->pipe) < 0) {
-		free(workers);
-		return NULL;
-	}
-	workers->run = run;
-	workers->done = done;
-	pthread_mutex_init(&workers->lock, NULL);
-	pthread_cond_init(&workers->more, NULL);
-	workers->slow = evtimer_new(base, on_slow, workers);
-	workers->finished = loop_event(base, workers->pipe[0], EV_READ | EV_PERSIST, on_finished, workers);
-	if (workers->slow && workers->finished)
-		return workers;
-	loop_event_free(workers->slow);
-	loop_event_free(workers->finished);
-	close(workers->pipe[0]);
-	close(workers->pipe[1]);
-	free(workers);
-	return NULL;
-}
-
 /* ---- the way of a connection ----------------------------------------------------------------- */
 
 /* Streams of Xen go through one connection (xenmsg-stream.h). Reaching another target may take a while (a
- * name is looked up), so threads do it. */
+ * name is looked up), so a thread of its own does it for each dial. */
 
 #define DIALS_MAX 64  /* at once; further connections wait until one of them ends */
 #define HELD_MS	  100 /* between attempts to dial what a limit holds up, unless a connection ends */
@@ -278,7 +89,6 @@ struct carried_connection {
 
 /* A connection that has no target yet. */
 struct dial {
-	struct work work;
 	struct forward *forward;
 	struct pump_end source, target;
 	int result;	    /* of a thread: the descriptor, or a negative errno */
@@ -288,18 +98,28 @@ struct dial {
 	struct dial *prev, *next;
 };
 
-static struct dial *dial_of(struct work *work)
+/* Dials, in a thread. */
+static void *dial_target(void *userdata)
 {
-	return (struct dial *)((char *)work - offsetof(struct dial, work));
+	struct dial *dial = userdata;
+	int out = dial->forward->done[1];
+
+	dial->result = place_dial(&dial->forward->target.place);
+	/* A pointer is smaller than PIPE_BUF, so it is written as a whole. */
+	if (write(out, &dial, sizeof(struct dial *)) != (ssize_t)sizeof(struct dial *))
+		abort();
+	return NULL;
 }
 
-/* Dials, in a thread. */
-static void dial_target(struct work *work)
+/* Returns 0, or -ENOMEM: also if the user may have no more threads. */
+static int dial_in_thread(struct dial *dial)
 {
-	struct dial *dial = dial_of(work);
-	const struct place *target = &dial->forward->target.place;
+	pthread_t thread;
+	int error = pthread_create(&thread, NULL, dial_target, dial);
 
-	dial->result = place_dial(target);
+	if (error == 0)
+		pthread_detach(thread);
+	return error ? -ENOMEM : 0;
 }
 
 /* Returns whether further connections are accepted: not if as many are dialled as may be, or some are
@@ -580,11 +400,13 @@ static void on_result(struct dial *dial, int result)
 	give_up(dial);
 }
 
-static void on_dialled(struct work *work)
+static void on_dialled(evutil_socket_t fd, short what, void *userdata)
 {
-	struct dial *dial = dial_of(work);
-	struct forward *forward = dial->forward;
+	struct forward *forward = userdata;
+	struct dial *dial;
 
+	if (read(fd, &dial, sizeof(struct dial *)) != (ssize_t)sizeof(struct dial *))
+		return;
 	if (dial->result >= 0)
 		dial->target = forward_end_of_socket(&forward->target, dial->result);
 	on_result(dial, dial->result);
@@ -632,9 +454,7 @@ static int dial_stream(struct dial *dial)
 /* Begins to dial. Returns 0, or a negative errno: that is the result. */
 static int begin(struct dial *dial)
 {
-	return dial->forward->target.place.kind == PLACE_XEN
-		       ? dial_stream(dial)
-		       : workers_give(dial->forward->workers, &dial->work);
+	return dial->forward->target.place.kind == PLACE_XEN ? dial_stream(dial) : dial_in_thread(dial);
 }
 
 static void on_source_broken(void *userdata, struct xenmsg_stream *stream, int error)
@@ -677,8 +497,11 @@ static void forward_take(struct forward *forward, struct pump_end source)
 static int forward_init_dials(struct forward *forward)
 {
 	forward->again = evtimer_new(forward->loop.base, on_again, forward);
-	forward->workers = workers_new(forward->loop.base, dial_target, on_dialled);
-	return forward->again && forward->workers ? 0 : -ENOMEM;
+	if (!forward->again || pipe(forward->done) < 0)
+		return -ENOMEM;
+	forward->on_done =
+		loop_event(forward->loop.base, forward->done[0], EV_READ | EV_PERSIST, on_dialled, forward);
+	return forward->on_done ? 0 : -ENOMEM;
 }
 
 /* Breaks what has no target yet. What threads may still be dialling stays. */
