@@ -154,7 +154,7 @@ def test_heartbeats_miss_who_stands_still_and_find_it_again(nodes, host):
     works(one, two)
 
 
-@pytest.mark.unless(renewed="counts")
+@pytest.mark.unless(renewed="counts", away="counts")
 @pytest.mark.parametrize("deaf", [1, 2])
 def test_a_lost_event_is_made_good_by_the_next_heartbeat(nodes, host, deaf):
     """Else what waits in the ring would wait until the link is taken for dead, for who is asked to be woken isn't woken twice. Seen by
