@@ -243,6 +243,33 @@ static bool is_kept(struct directory *directory, const struct guest *guest, cons
 	       leads_on(directory, guest->domid, domain->domid);
 }
 
+/* A domain that is looked for among those that are away, for a guest. */
+struct away_search {
+	struct directory *directory;
+	const struct guest *guest;
+	uint32_t domid;
+	bool is_found;
+};
+
+static void look_at_away(void *userdata, const struct links_away *away)
+{
+	struct away_search *search = userdata;
+
+	if (away->domid == search->domid && may_be_led(search->directory, search->guest, away))
+		search->is_found = true;
+}
+
+/* Whether the guest may go on knowing a domain that is away by the rules of now: the session has its name. */
+static bool is_still_seen(struct directory *directory, const struct guest *guest,
+			  const struct known_domain *domain)
+{
+	struct away_search search = {directory, guest, domain->domid, false};
+
+	if (!domain->exists && domid_set_has(&guest->told, domain->domid))
+		links_each_away(directory->with.links, look_at_away, &search);
+	return search.is_found;
+}
+
 /* Ends what is kept of domains that haven't come back. */
 static void serve_away_over(evutil_socket_t fd, short what, void *userdata)
 {
@@ -276,7 +303,7 @@ static void tell_change(struct directory *directory, struct guest *guest, struct
 	if (domain->is_vanishing && told)
 		return;
 	visible = may_see(directory, guest, domain);
-	if (!is_another && is_kept(directory, guest, domain)) {
+	if ((!is_another && is_kept(directory, guest, domain)) || is_still_seen(directory, guest, domain)) {
 		batch_add_changed(batch, domain->domid, CHANGED_AWAY);
 		domain->is_led_to = true;
 		return;

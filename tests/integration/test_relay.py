@@ -282,7 +282,7 @@ def test_relayed_traffic_goes_on_if_its_destination_is_restored(host, nodes, gue
 
 @pytest.mark.parametrize("may_map", [False, True], ids=["neither may map", "a link could be made"])
 def test_what_is_opened_to_a_saved_guest_waits_in_domain_0(host, nodes, guests, zero, may_map):
-    """By its name, UUID and number; after the restore, too, before its daemon has heard of that."""
+    """By its name, UUID and number, also if rules are read anew; after the restore, too, before its daemon has heard of that."""
     one, two = nodes(1, 2).values() if may_map else guests(2)
     name = "dom2" if may_map else guests.names[two.domid]
     uuid, old = host.domain(two.domid)["uuid"], two.domid
@@ -299,7 +299,9 @@ def test_what_is_opened_to_a_saved_guest_waits_in_domain_0(host, nodes, guests, 
 
         host.sim("suspend", old)
         eventually(lambda: f"domain {old} is away" in one.log.read_text(), "it is known to be away")
-        assert one.xenmsg("ping", "--timeout", "0.1", name).returncode == EXIT_TIMEOUT
+        for _ in range(3):
+            assert one.xenmsg("ping", "--timeout", "0.1", name).returncode == EXIT_TIMEOUT
+            assert zero.xenmsg("policy", "reload").returncode == 0
         post(addresses)
         assert sender.send(f"{name}:inbox", b"in vain", 100) == -errno.ETIMEDOUT
         two.resume("--unaware", 1000)
