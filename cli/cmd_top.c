@@ -890,22 +890,17 @@ static double seconds_now(void)
 	return (double)clock_ns() / 1e9;
 }
 
-/* Keeps an answer, which has taken the place of the one before. */
-static void keep(struct top *top, struct json_object *status)
-{
-	json_object_put(top->before);
-	top->before = top->now;
-	top->now = status;
-}
-
 /* Asks the local daemon. Returns a negative errno if there was no answer. */
 static int look_here(struct top *top)
 {
 	int r;
 	struct json_object *status = cli_query(top->conn, "status", NULL, &r);
 
-	if (status)
-		keep(top, status);
+	if (status) {
+		json_object_put(top->before);
+		top->before = top->now;
+		top->now = status;
+	}
 	return r;
 }
 
@@ -1053,6 +1048,8 @@ static int run(struct top *top, int delay_ms)
 	code = top->is_host ? host_look(top->cli, 0, &top->view) : cli_open(top->cli, &top->conn);
 	if (code)
 		return code;
+	if (top->is_host)
+		show_host(top);
 	setlocale(LC_ALL, "");
 	interrupt_catch();
 	screen = open_screen();
