@@ -73,6 +73,13 @@ static inline void elastic_forget(struct elastic *elastic)
 	elastic->much = elastic->little = 0;
 }
 
+/* Returns how large the larger ring is of a vchan that was to have rings of this size: of two that are below
+ * 4 KiB, one has twice that, since its first page has room for one of 1 KiB and one of 2 KiB. */
+static inline uint32_t elastic_larger(uint32_t size)
+{
+	return size < 4096 ? 2 * size : size;
+}
+
 /* Returns how many pages a vchan with rings of this size has: those below 4 KiB lie in its first one. */
 static inline uint32_t elastic_pages(uint32_t size)
 {

@@ -333,12 +333,12 @@ static uint32_t settle(struct link *link, const struct supply *supply)
 		if (link->ring_bytes < wanted && (is_busy || wanted == first) &&
 		    (!supply->waiting || (is_busy && link->ring_bytes < first)))
 			grow(link, supply->waiting ? first : wanted);
-		else if (link->ring_bytes > wanted && (others_lack || !is_busy))
+		else if (link->ring_bytes > elastic_larger(wanted) && (others_lack || !is_busy))
 			shrink(link, wanted);
 	}
 	if (elastic->is_busy || elastic->much)
 		return ELASTIC_LOOK_MS;
-	if (link->ring_bytes <= first)
+	if (link->ring_bytes <= elastic_larger(first))
 		return 0;
 	return now < elastic->declined_until_ms ? (uint32_t)(elastic->declined_until_ms - now)
 						: ELASTIC_LOOK_MS;
@@ -369,7 +369,8 @@ void link_elastic_used(struct link *link)
 
 	/* One that was resumed may be larger than it should become. */
 	if (links->elastic_runs || !options->maker ||
-	    (options->max_ring_size <= options->ring_size && link->ring_bytes <= options->ring_size))
+	    (options->max_ring_size <= options->ring_size &&
+	     link->ring_bytes <= elastic_larger(options->ring_size)))
 		return;
 	if (hop_tx(link->hop)->bytes - link->elastic.sent < options->ring_size &&
 	    hop_rx(link->hop)->bytes - link->elastic.received < options->ring_size)
