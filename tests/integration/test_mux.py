@@ -327,8 +327,7 @@ def test_a_session_that_dies_breaks_streams_behind_what_it_sent(nodes, mux, targ
 @pytest.mark.parametrize("whose", ["own", "other"])
 @pytest.mark.parametrize("how", ["kill", "stop"])
 def test_a_daemon_that_ends_breaks_the_streams(nodes, mux, whose, how):
-    """Also one that is killed while the link is away, which may come back for as long as resume-for."""
-    one, two, client, server = listening(nodes, mux, config=FAST + "resume-for = 10s\n")
+    one, two, client, server = listening(nodes, mux, config=FAST + "resume-for = 10s\n")  # who is killed while away may come back so long
     near, far = pair(client, server, "2:t")
     near.write(b"before")
     until(lambda: far.data == b"before", client, server)

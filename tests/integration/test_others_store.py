@@ -111,8 +111,7 @@ def test_a_domain_is_found_though_it_was_missing_a_moment_ago(nodes, one):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be several users")
 def test_look_ups_are_charged_and_wait_in_the_line_of_who_asks(host, nodes, tmp_path):
-    """One user asks for more than XenStore answers at once; another one waits for his own look-ups, and not for those. All is read once
-    more since domain 0 tells no more."""
+    """One user asks for more than XenStore answers at once; another waits for his own look-ups, and not for those; nor if all is read anew."""
     zero, one = nodes(0, 1, config="[links]\nsetup-timeout = 60s\n").values()
     open_to_others(one)
     eventually(lambda: one.link_state(0) == "up", "domain 0 tells of the others")
