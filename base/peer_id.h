@@ -13,9 +13,9 @@
 #include <stdint.h>
 
 enum peer_kind {
-	PEER_DOMAIN,  /* by its domid */
-	PEER_HOST,    /* by its number in daemon/hosts/hosts.h */
-	PEER_NOBODYS, /* by a number of its own */
+	PEER_DOMAIN,	   /* by its domid */
+	PEER_HOST,	   /* by its number in daemon/hosts/hosts.h */
+	PEER_UNATTRIBUTED, /* by a number of its own */
 };
 
 /* Without padding, so it can be a key. */

@@ -5,7 +5,7 @@
 /*
  * The identity of this domain, and of this daemon in it. The daemon has the only copy; all others have a
  * const pointer to it, since the number changes when the domain is restored or migrated
- * (daemon/main/restore.c). The domain's name is in known.h, like those of all others.
+ * (daemon/main/restore.c). The domain's name is in registry.h, like those of all others.
  */
 
 #include <stdbool.h>

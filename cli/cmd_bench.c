@@ -15,7 +15,7 @@
 #include "cli/command.h"
 #include "cli/histogram.h"
 #include "cli/interrupt.h"
-#include "cli/lasting.h"
+#include "cli/reconnecting.h"
 #include "cli/writer.h"
 #include "wire/address.h"
 #include "wire/libc.h"

@@ -7,7 +7,7 @@
 
 #include "cli/cli.h"
 #include "cli/interrupt.h"
-#include "cli/lasting.h"
+#include "cli/reconnecting.h"
 #include "cli/messages.h"
 #include "cli/writer.h"
 #include "wire/address.h"
@@ -147,7 +147,7 @@ int cmd_call(struct cli *cli, int argc, char **argv)
 {
 	const char *file = NULL, *message;
 	struct call_command call = {.cli = cli, .timeout_ms = -1};
-	struct lasting lasting = {.cli = cli, .what = "call"};
+	struct reconnecting reconnecting = {.cli = cli, .what = "call"};
 	bool exit_status = false;
 	const struct cli_option options[] = {
 		{"file", .text = &file},
@@ -174,9 +174,9 @@ int cmd_call(struct cli *cli, int argc, char **argv)
 		return cli_usage("call", "--json and --raw exclude each other");
 	interrupt_catch();
 	interrupt_allow_complaint("call %s: interrupted; it was not delivered", call.address);
-	lasting.subject = call.address;
-	lasting.once = !call.wait;
-	code = lasting_open_timed(&lasting, &call.conn, &call.timeout_ms);
+	reconnecting.subject = call.address;
+	reconnecting.once = !call.wait;
+	code = reconnecting_open_timed(&reconnecting, &call.conn, &call.timeout_ms);
 	if (code)
 		return exit_status ? EXIT_NO_STATUS : code;
 	code = message ? make_call(&call, message, strlen(message)) : call_with_file(&call, file);

@@ -20,7 +20,7 @@
 #include "cli/cli.h"
 #include "cli/command.h"
 #include "cli/interrupt.h"
-#include "cli/lasting.h"
+#include "cli/reconnecting.h"
 #include "cli/pump.h"
 #include "cli/run_session.h"
 #include "wire/address.h"
@@ -216,7 +216,7 @@ static int carry_stdio(struct xenmsg *conn, int stream, const char *command, con
 
 int cmd_connect(struct cli *cli, int argc, char **argv)
 {
-	struct lasting lasting = {.cli = cli, .what = connecting};
+	struct reconnecting reconnecting = {.cli = cli, .what = connecting};
 	struct xenmsg *conn;
 	struct long_wait *wait;
 	int code, timeout_ms = -1, stream;
@@ -235,9 +235,9 @@ int cmd_connect(struct cli *cli, int argc, char **argv)
 		return EXIT_USAGE;
 	interrupt_catch();
 	interrupt_allow_complaint("connect to %s: interrupted; there was no stream yet", argv[optind]);
-	lasting.subject = argv[optind];
-	lasting.once = !waits;
-	code = lasting_open_timed(&lasting, &conn, &timeout_ms);
+	reconnecting.subject = argv[optind];
+	reconnecting.once = !waits;
+	code = reconnecting_open_timed(&reconnecting, &conn, &timeout_ms);
 	if (code)
 		return code;
 	wait = long_wait_begin(cli, connecting, argv[optind], "no stream", timeout_ms);
@@ -630,7 +630,7 @@ struct listener {
 	struct child *children;
 	bool runs, takes_arguments;
 	struct run_server *run_server; /* NULL: the streams are the commands' own */
-	struct lasting lasting;
+	struct reconnecting reconnecting;
 	int code;
 };
 
@@ -728,7 +728,7 @@ static void on_conn(evutil_socket_t fd, short what, void *userdata)
 	struct listener *listener = userdata;
 	int r = xenmsg_process(listener->conn);
 
-	while (r >= 0 && !listener->lasting.code) {
+	while (r >= 0 && !listener->reconnecting.code) {
 		const struct xenmsg_peer *peer;
 		int stream = accept_next(listener, &peer, 0);
 
@@ -744,7 +744,7 @@ static void on_conn(evutil_socket_t fd, short what, void *userdata)
 				     strerror(-stream), cli_limit_of(-stream));
 	}
 	listener->code = r < 0 ? cli_error(listener->conn, "listen on", listener->endpoint, r)
-			       : listener->lasting.code;
+			       : listener->reconnecting.code;
 	event_base_loopbreak(listener->loop.base);
 }
 
@@ -763,7 +763,7 @@ static int take_one(struct listener *listener)
 			interrupt_die();
 		if (r < 0)
 			return r;
-		if (listener->lasting.code)
+		if (listener->reconnecting.code)
 			return -ECANCELED;
 	}
 }
@@ -822,12 +822,12 @@ int cmd_listen(struct cli *cli, int argc, char **argv)
 	char **command = cli_command(&argc, argv);
 	struct xenmsg *conn;
 	struct listener listener = {
-		.cli = cli, .command = command, .lasting = {.cli = cli, .what = "listen on"}};
+		.cli = cli, .command = command, .reconnecting = {.cli = cli, .what = "listen on"}};
 	const char *endpoint;
 	bool shared = false;
 	const struct cli_option options[] = {{"run", .flag = &listener.runs},
 					     {"args", .flag = &listener.takes_arguments},
-					     {"once", .flag = &listener.lasting.once},
+					     {"once", .flag = &listener.reconnecting.once},
 					     {"shared", .flag = &shared},
 					     {0}};
 	int code, r, stream;
@@ -847,8 +847,8 @@ int cmd_listen(struct cli *cli, int argc, char **argv)
 		return cli_usage("listen", "--args goes with --run");
 	if (command && !command_can_be_run(command[0]))
 		return cli_usage("listen", "the command '%s' can't be run: %s", command[0], strerror(errno));
-	listener.lasting.subject = endpoint;
-	code = lasting_open(&listener.lasting, &conn);
+	listener.reconnecting.subject = endpoint;
+	code = reconnecting_open(&listener.reconnecting, &conn);
 	if (code)
 		return code;
 	listener.conn = conn;
@@ -861,8 +861,8 @@ int cmd_listen(struct cli *cli, int argc, char **argv)
 	else if (command)
 		code = serve(&listener);
 	else if ((stream = take_one(&listener)) < 0)
-		code = listener.lasting.code ? listener.lasting.code
-					     : cli_error(conn, "listen on", endpoint, stream);
+		code = listener.reconnecting.code ? listener.reconnecting.code
+						  : cli_error(conn, "listen on", endpoint, stream);
 	else {
 		interrupt_allow_complaint("listen on %s: interrupted; nothing was carried yet", endpoint);
 		code = carry_stdio(conn, stream, "listen on", endpoint, true);

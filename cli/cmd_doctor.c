@@ -997,22 +997,22 @@ static void check_address(struct doctor *doctor, struct xenmsg *conn, const char
 		     {find_rule, rule_checks}};
 	struct json_object *facts;
 	struct address parsed;
-	bool is_far, is_own, goes_on = true;
+	bool is_remote, is_own, goes_on = true;
 	char domid[16];
 
 	if (address_parse(address, strlen(address), &parsed, NULL) < 0)
 		return;
-	is_far = *parsed.host;
+	is_remote = *parsed.host;
 	snprintf(domid, sizeof(domid), "%u", xenmsg_domid(conn));
 	is_own = !strcmp(parsed.domain, "self") || !strcmp(parsed.domain, domid) ||
 		 !strcmp(parsed.domain, doctor->name);
 	facts = json_object_new_object();
 	fields_add(facts, "address", "%s", address);
 	fields_add(facts, "host", "%s", parsed.host);
-	fields_add(facts, "domain", "%s%s%s", parsed.host, is_far ? "/" : "", parsed.domain);
+	fields_add(facts, "domain", "%s%s%s", parsed.host, is_remote ? "/" : "", parsed.domain);
 	fields_add(facts, "name", "%s", parsed.endpoint);
-	fields_add(facts, "this", "%s%s", is_far ? "OUR-HOST/" : "", domid);
-	fields_add(facts, "own", "%d", !is_far && is_own);
+	fields_add(facts, "this", "%s%s", is_remote ? "OUR-HOST/" : "", domid);
+	fields_add(facts, "own", "%d", !is_remote && is_own);
 	for (size_t i = 0; goes_on && i < sizeof(steps) / sizeof(steps[0]); i++) {
 		steps[i].find(conn, facts);
 		goes_on = tell(doctor, steps[i].checks, facts);

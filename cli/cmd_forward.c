@@ -29,7 +29,7 @@
 
 #include "cli/cli.h"
 #include "cli/interrupt.h"
-#include "cli/lasting.h"
+#include "cli/reconnecting.h"
 #include "cli/place.h"
 #include "cli/pump.h"
 #include "libclient/again.h"
@@ -53,7 +53,7 @@ struct forward {
 	struct event *session;
 	struct event *reopen; /* and as a source after a moment */
 	uint32_t pause_ms;
-	struct lasting lasting; /* its lines */
+	struct reconnecting reconnecting; /* its lines */
 	struct evconnlistener *listener;
 	int done[2]; /* pipe: what threads have dialled */
 	struct event *on_done;
@@ -592,14 +592,14 @@ static void on_session(evutil_socket_t fd, short what, void *userdata)
 
 	if (r >= 0)
 		return;
-	if (forward->source.place.kind == PLACE_XEN && forward->lasting.once) {
+	if (forward->source.place.kind == PLACE_XEN && forward->reconnecting.once) {
 		forward->code = cli_error_because(xenmsg_reason(forward->conn, r), "forward from",
 						  forward->source.place.text, r);
 		event_base_loopbreak(forward->loop.base);
 		return;
 	}
 	if (forward->source.place.kind == PLACE_XEN)
-		lasting_note_lost(&forward->lasting, xenmsg_reason(forward->conn, r));
+		reconnecting_note_lost(&forward->reconnecting, xenmsg_reason(forward->conn, r));
 	forward_break_carried(forward, -r); /* all others have been told already */
 	close_session(forward);
 	if (forward->source.place.kind == PLACE_XEN)
@@ -667,7 +667,7 @@ static void on_reopen(evutil_socket_t fd, short what, void *userdata)
 	if (forward->code)
 		event_base_loopbreak(forward->loop.base);
 	else
-		lasting_note_back(&forward->lasting);
+		reconnecting_note_back(&forward->reconnecting);
 }
 
 static int listen_socket(struct forward *forward)
@@ -737,7 +737,7 @@ int cmd_forward(struct cli *cli, int argc, char **argv)
 {
 	static struct forward forward; /* static, as threads may use it after this function has returned */
 	int code;
-	const struct cli_option options[] = {{.name = "once", .flag = &forward.lasting.once}, {0}};
+	const struct cli_option options[] = {{.name = "once", .flag = &forward.reconnecting.once}, {0}};
 	const char *why;
 
 	if (!cli_options(cli, argc, argv, help, options, &code))
@@ -747,10 +747,10 @@ int cmd_forward(struct cli *cli, int argc, char **argv)
 	forward = (struct forward){.cli = cli,
 				   .source.forward = &forward,
 				   .target.forward = &forward,
-				   .lasting = {.cli = cli,
-					       .what = "forward from",
-					       .subject = argv[optind],
-					       .once = forward.lasting.once}};
+				   .reconnecting = {.cli = cli,
+						    .what = "forward from",
+						    .subject = argv[optind],
+						    .once = forward.reconnecting.once}};
 	why = place_parse(&forward.source.place, argv[optind], true);
 	if (why)
 		return cli_usage("forward", "SOURCE '%s': %s", argv[optind], why);

@@ -253,15 +253,15 @@ struct listing {
 	const char *const *members; /* that an entry has for programs, and `of_link` those of its link */
 	const char *const *of_link;
 	void (*shape)(struct json_object *entry); /* makes an entry what people read */
-	struct choice choice;
+	struct output_fields output_fields;
 	bool json;
 };
 
 /* Prints a table of the entries, or what is chosen of each. */
 static int print_entries(const struct listing *listing, struct json_object *entries)
 {
-	struct writer *writer = writer_new_for(WRITER_TABLE, &listing->choice);
-	bool chosen = choice_is_made(&listing->choice);
+	struct writer *writer = writer_new_for(WRITER_TABLE, &listing->output_fields);
+	bool chosen = output_fields_are_chosen(&listing->output_fields);
 	const char *const *names = chosen ? listing->fields : listing->columns;
 	bool shown[FIELDS_MAX];
 	int code = EXIT_DONE;
@@ -409,11 +409,11 @@ static bool take_options(struct cli *cli, int argc, char **argv, const char *hel
 			 int *code)
 {
 	const struct cli_option options[] = {
-		{"json", .flag = &listing->json}, CHOICE_OPTIONS(listing->choice), {0}};
+		{"json", .flag = &listing->json}, OUTPUT_FIELDS_OPTIONS(listing->output_fields), {0}};
 
 	if (!cli_options(cli, argc, argv, help, options, code))
 		return false;
-	*code = choice_check(&listing->choice, cli->command, listing->json, listing->fields);
+	*code = output_fields_check(&listing->output_fields, cli->command, listing->json, listing->fields);
 	return *code == EXIT_DONE;
 }
 

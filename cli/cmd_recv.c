@@ -10,7 +10,7 @@
 #include "cli/cli.h"
 #include "cli/fields.h"
 #include "cli/interrupt.h"
-#include "cli/lasting.h"
+#include "cli/reconnecting.h"
 #include "cli/messages.h"
 #include "cli/writer.h"
 #include "wire/address.h"
@@ -61,9 +61,9 @@ struct recv {
 	bool confirm; /* a message is taken when the command has ended with 0 */
 	struct message_command command;
 	const char *endpoints; /* as they were typed */
-	struct choice choice;
+	struct output_fields output_fields;
 	struct writer *writer;
-	struct lasting lasting;
+	struct reconnecting reconnecting;
 	unsigned losses; /* of the xenmsgd */
 };
 
@@ -132,8 +132,8 @@ static int print_message(struct recv *recv, struct xenmsg_message *message)
 {
 	if (recv->json)
 		return received_json(recv->writer, "endpoint", message);
-	return recv->choice.format ? print_formatted(recv, message)
-				   : received_text(message, recv->raw, recv->cli->verbose);
+	return recv->output_fields.format ? print_formatted(recv, message)
+					  : received_text(message, recv->raw, recv->cli->verbose);
 }
 
 /* Does what is to be done with a message, and then takes it or, if that failed, gives it back. */
@@ -181,7 +181,7 @@ static int next_message(struct recv *recv, struct xenmsg *conn, struct xenmsg_me
 		r = message_command_wait_for_a_place(&recv->command, conn);
 		if (r < 0)
 			return r;
-		if (interrupt_came() || recv->lasting.code)
+		if (interrupt_came() || recv->reconnecting.code)
 			return -EINTR;
 		if (!recv->command.text && interrupt_output_is_gone())
 			return -EPIPE;
@@ -206,7 +206,7 @@ static int receive(struct recv *recv, struct xenmsg *conn, uint64_t count, int t
 		int code, r = next_message(recv, conn, &message, timeout_ms);
 
 		if (r == -EINTR)
-			return recv->lasting.code;
+			return recv->reconnecting.code;
 		if (r == -ETIMEDOUT) {
 			cli_complain("recv on %s: no message within %.3g s", recv->endpoints,
 				     timeout_ms / 1000.0);
@@ -274,7 +274,7 @@ int cmd_recv(struct cli *cli, int argc, char **argv)
 	struct recv recv = {
 		.cli = cli,
 		.command = {.cli = cli, .if_fails = "", .jobs = 1},
-		.lasting = {.cli = cli, .what = "recv on", .changed = on_change, .userdata = &recv}};
+		.reconnecting = {.cli = cli, .what = "recv on", .changed = on_change, .userdata = &recv}};
 	struct xenmsg *conn;
 	char *endpoints;
 	uint64_t count = 0;
@@ -287,8 +287,8 @@ int cmd_recv(struct cli *cli, int argc, char **argv)
 		{"exec", .text = &recv.command.text},
 		{"jobs", .count = &recv.command.jobs},
 		{"confirm", .flag = &recv.confirm},
-		{"format", .text = &recv.choice.format},
-		{"once", .flag = &recv.lasting.once},
+		{"format", .text = &recv.output_fields.format},
+		{"once", .flag = &recv.reconnecting.once},
 		{"shared", .flag = &recv.shared},
 		{0},
 	};
@@ -297,9 +297,9 @@ int cmd_recv(struct cli *cli, int argc, char **argv)
 		return code;
 	if (optind >= argc)
 		return cli_usage("recv", "on which endpoint?");
-	if (recv.json + recv.raw + (recv.command.text != NULL) + (recv.choice.format != NULL) > 1)
+	if (recv.json + recv.raw + (recv.command.text != NULL) + (recv.output_fields.format != NULL) > 1)
 		return cli_usage("recv", "--json, --raw, --exec and --format exclude each other");
-	code = choice_check(&recv.choice, "recv", false, fields);
+	code = output_fields_check(&recv.output_fields, "recv", false, fields);
 	if (code)
 		return code;
 	if (recv.confirm)
@@ -310,13 +310,13 @@ int cmd_recv(struct cli *cli, int argc, char **argv)
 		return cli_usage("recv", "--jobs is for --exec without --confirm");
 	if (cli_check_each("recv", argv + optind, cli_check_endpoint))
 		return EXIT_USAGE;
-	recv.endpoints = recv.lasting.subject = endpoints = joined(argv + optind);
-	code = lasting_open(&recv.lasting, &conn);
+	recv.endpoints = recv.reconnecting.subject = endpoints = joined(argv + optind);
+	code = reconnecting_open(&recv.reconnecting, &conn);
 	if (code) {
 		free(endpoints);
 		return code;
 	}
-	recv.writer = writer_new_for(WRITER_JSON_LINES, &recv.choice);
+	recv.writer = writer_new_for(WRITER_JSON_LINES, &recv.output_fields);
 	code = bind_all(cli, conn, argv + optind, recv.shared);
 	if (code == EXIT_DONE) {
 		interrupt_catch();

@@ -10,7 +10,7 @@
 
 #include "cli/cli.h"
 #include "cli/interrupt.h"
-#include "cli/lasting.h"
+#include "cli/reconnecting.h"
 #include "cli/run_session.h"
 
 static const char help[] =
@@ -199,7 +199,7 @@ static void run_command(struct run *run, int stream, const char *start, size_t s
 int cmd_run(struct cli *cli, int argc, char **argv)
 {
 	struct run run = {.code = EXIT_NO_STATUS};
-	struct lasting lasting = {.cli = cli, .what = "run"};
+	struct reconnecting reconnecting = {.cli = cli, .what = "run"};
 	char start[RUN_BODY_MAX];
 	bool wait = false;
 	int code, timeout_ms = -1, stream, size;
@@ -223,9 +223,9 @@ int cmd_run(struct cli *cli, int argc, char **argv)
 				 RUN_BODY_MAX - RUN_GREETING_SIZE);
 	interrupt_catch();
 	interrupt_allow_complaint("run %s: interrupted; the command was not run", run.address);
-	lasting.subject = run.address;
-	lasting.once = !wait;
-	if (lasting_open_timed(&lasting, &run.conn, &timeout_ms))
+	reconnecting.subject = run.address;
+	reconnecting.once = !wait;
+	if (reconnecting_open_timed(&reconnecting, &run.conn, &timeout_ms))
 		return EXIT_NO_STATUS;
 	run.wait = long_wait_begin(cli, "run", run.address, "no answer", timeout_ms);
 	run.waits = timeout_ms < 0;

@@ -10,7 +10,7 @@
 
 #include "cli/cli.h"
 #include "cli/interrupt.h"
-#include "cli/lasting.h"
+#include "cli/reconnecting.h"
 #include "cli/messages.h"
 #include "cli/payload.h"
 #include "wire/address.h"
@@ -374,7 +374,7 @@ static int send_lines(struct send *send)
 int cmd_send(struct cli *cli, int argc, char **argv)
 {
 	struct send send = {.cli = cli, .timeout_ms = -1};
-	struct lasting lasting = {.cli = cli, .what = "send to"};
+	struct reconnecting reconnecting = {.cli = cli, .what = "send to"};
 	const char *file = NULL, *message;
 	bool lines = false, wait = false;
 	const struct cli_option options[] = {
@@ -406,9 +406,9 @@ int cmd_send(struct cli *cli, int argc, char **argv)
 	left_ms = send.timeout_ms;
 	interrupt_catch();
 	interrupt_allow_complaint("send to %s: interrupted; it was not delivered", send.address);
-	lasting.subject = send.address;
-	lasting.once = !wait;
-	code = lasting_open_timed(&lasting, &send.conn, &left_ms);
+	reconnecting.subject = send.address;
+	reconnecting.once = !wait;
+	code = reconnecting_open_timed(&reconnecting, &send.conn, &left_ms);
 	if (code)
 		return code;
 	if (!lines)

@@ -21,7 +21,7 @@
 #include "cli/cli.h"
 #include "cli/command.h"
 #include "cli/interrupt.h"
-#include "cli/lasting.h"
+#include "cli/reconnecting.h"
 #include "wire/libc.h"
 
 /* ---- several processes ---------------------------------------------------------------------- */
@@ -184,7 +184,7 @@ struct serve {
 	struct job *jobs;
 	struct loop loop;
 	struct event *on_conn;
-	struct lasting lasting;
+	struct reconnecting reconnecting;
 	int code;
 };
 
@@ -530,9 +530,9 @@ static void on_conn(int fd, short what, void *userdata)
 	struct serve *serve = userdata;
 	int r = xenmsg_process(serve->conn);
 
-	if (r < 0 || serve->lasting.code) {
-		serve->code =
-			r < 0 ? cli_error(serve->conn, "serve", serve->endpoint, r) : serve->lasting.code;
+	if (r < 0 || serve->reconnecting.code) {
+		serve->code = r < 0 ? cli_error(serve->conn, "serve", serve->endpoint, r)
+				    : serve->reconnecting.code;
 		event_base_loopbreak(serve->loop.base);
 		return;
 	}
@@ -587,13 +587,15 @@ static uint64_t cpus(void)
 
 int cmd_serve(struct cli *cli, int argc, char **argv)
 {
-	struct serve serve = {
-		.cli = cli, .jobs_max = cpus(), .lasting = {.cli = cli, .what = "serve"}, .code = EXIT_DONE};
+	struct serve serve = {.cli = cli,
+			      .jobs_max = cpus(),
+			      .reconnecting = {.cli = cli, .what = "serve"},
+			      .code = EXIT_DONE};
 	uint64_t workers = 1;
 	const struct cli_option options[] = {{"jobs", .count = &serve.jobs_max},
 					     {"shared", .flag = &serve.shared},
 					     {"workers", .count = &workers},
-					     {"once", .flag = &serve.lasting.once},
+					     {"once", .flag = &serve.reconnecting.once},
 					     {0}};
 	unsigned flags = XENMSG_ONLY_CALLS;
 	int code, number, r;
@@ -603,7 +605,7 @@ int cmd_serve(struct cli *cli, int argc, char **argv)
 		return code;
 	if (optind >= argc)
 		return cli_usage("serve", "on which endpoint?");
-	serve.endpoint = serve.lasting.subject = argv[optind++];
+	serve.endpoint = serve.reconnecting.subject = argv[optind++];
 	if (optind < argc)
 		return cli_usage("serve", "'%s' is too much: the command stands behind --", argv[optind]);
 	if (cli_check_endpoint("serve", serve.endpoint))
@@ -620,7 +622,7 @@ int cmd_serve(struct cli *cli, int argc, char **argv)
 		interrupt_die_of(number);
 		return code;
 	}
-	code = lasting_open(&serve.lasting, &serve.conn);
+	code = reconnecting_open(&serve.reconnecting, &serve.conn);
 	if (code)
 		return code;
 	if (serve.shared)

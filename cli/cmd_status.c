@@ -231,7 +231,7 @@ static int ask_domain(struct cli *cli, const char *domain, struct json_object **
 		*status = answer; /* that of the local daemon */
 		return EXIT_DONE;
 	}
-	*status = far_status_read(answer, FAR_STATUS_MOST, &why);
+	*status = remote_status_read(answer, FAR_STATUS_MOST, &why);
 	json_object_put(answer);
 	if (*status)
 		return EXIT_DONE;

@@ -6,7 +6,7 @@
 
 #include "cli/cli.h"
 #include "cli/interrupt.h"
-#include "cli/lasting.h"
+#include "cli/reconnecting.h"
 #include "cli/messages.h"
 #include "cli/writer.h"
 #include "wire/address.h"
@@ -57,7 +57,7 @@ struct subscribe {
 	bool json, raw;
 	struct message_command command;
 	struct writer *writer;
-	struct lasting lasting;
+	struct reconnecting reconnecting;
 	struct xenmsg_options options;
 	char **addresses; /* ends with NULL */
 };
@@ -163,7 +163,7 @@ static int next(struct subscribe *subscribe, struct xenmsg *conn, struct xenmsg_
 
 		if (r < 0)
 			return r;
-		if (interrupt_came() || subscribe->lasting.code)
+		if (interrupt_came() || subscribe->reconnecting.code)
 			return -EINTR;
 		r = xenmsg_recv(conn, message, 0);
 		if (r != -EAGAIN)
@@ -187,16 +187,16 @@ static int receive(struct subscribe *subscribe, struct xenmsg *conn, uint64_t co
 		int code, r = next(subscribe, conn, &message, deadline);
 
 		if (r == -EINTR)
-			return subscribe->lasting.code;
+			return subscribe->reconnecting.code;
 		if (r == -ETIMEDOUT) {
-			cli_complain("subscribe to %s: no message within %.3g s", subscribe->lasting.subject,
-				     timeout_ms / 1000.0);
+			cli_complain("subscribe to %s: no message within %.3g s",
+				     subscribe->reconnecting.subject, timeout_ms / 1000.0);
 			return EXIT_TIMED_OUT;
 		}
 		if (r == -EPIPE)
 			return EXIT_OTHER;
 		if (r < 0)
-			return cli_error(conn, "subscribe to", subscribe->lasting.subject, r);
+			return cli_error(conn, "subscribe to", subscribe->reconnecting.subject, r);
 		notice = xenmsg_message_notice(message);
 		if (notice) {
 			code = take_notice(subscribe, conn, xenmsg_message_endpoint(message), notice);
@@ -248,7 +248,7 @@ int cmd_subscribe(struct cli *cli, int argc, char **argv)
 	struct subscribe subscribe = {
 		.cli = cli,
 		.command = {.cli = cli, .if_fails = "", .jobs = 1},
-		.lasting = {.cli = cli, .what = "subscribe to"},
+		.reconnecting = {.cli = cli, .what = "subscribe to"},
 	};
 	uint64_t count = 0, queue = 0;
 	const char *keep = NULL;
@@ -261,7 +261,7 @@ int cmd_subscribe(struct cli *cli, int argc, char **argv)
 		{"json", .flag = &subscribe.json},
 		{"raw", .flag = &subscribe.raw},
 		{"exec", .text = &subscribe.command.text},
-		{"once", .flag = &subscribe.lasting.once},
+		{"once", .flag = &subscribe.reconnecting.once},
 		{0},
 	};
 	struct xenmsg *conn;
@@ -278,10 +278,10 @@ int cmd_subscribe(struct cli *cli, int argc, char **argv)
 	if (code)
 		return code;
 	subscribe.addresses = argv + optind;
-	subscribe.lasting.subject = argv[optind];
-	subscribe.lasting.changed = on_change;
+	subscribe.reconnecting.subject = argv[optind];
+	subscribe.reconnecting.changed = on_change;
 	interrupt_catch();
-	code = lasting_open(&subscribe.lasting, &conn);
+	code = reconnecting_open(&subscribe.reconnecting, &conn);
 	if (code)
 		return code;
 	subscribe.writer = writer_new(WRITER_JSON_LINES);

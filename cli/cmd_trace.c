@@ -35,15 +35,15 @@ static const char help[] =
 	"  xenmsg trace inbox\n"
 	"  xenmsg trace --json 5:inbox\n";
 
-#define QUESTION_SIZE 512
-#define SOURCES_MAX   33u /* this domain's daemon, and others */
-#define AHEAD_MAX     16  /* so many channels, or more */
-#define FAR_PAUSE_MS  200 /* between two questions to another domain's */
+#define QUESTION_SIZE	512
+#define SOURCES_MAX	33u /* this domain's daemon, and others */
+#define AHEAD_MAX	16  /* so many channels, or more */
+#define REMOTE_PAUSE_MS 200 /* between two questions to another domain's */
 
 struct source {
 	struct tracing *tracing;
 	char question[QUESTION_SIZE];
-	bool is_far;
+	bool is_remote;
 	bool has_begun; /* it has answered once, so from then on nothing is missing */
 	int64_t due;	/* when it is to be asked, as interrupt_deadline(); negative: it is being asked */
 };
@@ -172,9 +172,9 @@ static struct json_object *steps_of(const struct source *source, const char *jso
 	struct json_object *answer = json_tokener_parse(json), *steps;
 
 	*why = "the daemon's answer can't be read";
-	if (!source->is_far)
+	if (!source->is_remote)
 		return answer;
-	steps = far_steps_read(answer, why);
+	steps = remote_steps_read(answer, why);
 	json_object_put(answer);
 	return steps;
 }
@@ -200,7 +200,7 @@ static void take_answer(struct source *source, const char *json)
 		return;
 	}
 	note_begun(source);
-	source->due = interrupt_deadline(source->is_far && !length_of(steps) ? FAR_PAUSE_MS : 0);
+	source->due = interrupt_deadline(source->is_remote && !length_of(steps) ? REMOTE_PAUSE_MS : 0);
 	print_steps(tracing, steps);
 	json_object_put(steps);
 }
@@ -276,7 +276,7 @@ static bool add_source(struct tracing *tracing, const char *domain, size_t size)
 	if (tracing->source_count == SOURCES_MAX)
 		return false;
 	tracing->source_count++;
-	*source = (struct source){.tracing = tracing, .is_far = domain};
+	*source = (struct source){.tracing = tracing, .is_remote = domain};
 	written = domain ? snprintf(source->question, QUESTION_SIZE, "trace of %.*s %s", (int)size, domain,
 				    tracing->what)
 			 : snprintf(source->question, QUESTION_SIZE, "trace %s", tracing->what);

@@ -8,7 +8,7 @@
 
 #include "cli/cli.h"
 #include "cli/interrupt.h"
-#include "cli/lasting.h"
+#include "cli/reconnecting.h"
 #include "cli/writer.h"
 #include "wire/hash.h"
 #include "xenmsg.h"
@@ -200,7 +200,7 @@ struct watching {
 	struct cli *cli;
 	const char *pattern;
 	struct writer *writer;
-	struct choice choice;
+	struct output_fields output_fields;
 	struct first_list first;
 	bool json, has_printed;
 	uint64_t left; /* events until it ends; 0: it goes on */
@@ -299,7 +299,7 @@ static void print_event(void *userdata, const struct xenmsg_event *event)
 	watching->has_printed = true;
 	writer_text(watching->writer, "event", what_of(event));
 	writer_text(watching->writer, "kind", kind);
-	if (watching->json || choice_is_made(&watching->choice))
+	if (watching->json || output_fields_are_chosen(&watching->output_fields))
 		add_fields(watching->writer, event, kind);
 	else
 		add_place(watching->writer, event, kind);
@@ -331,14 +331,14 @@ static int add_watch(struct xenmsg *conn, const char *pattern, struct watching *
 int cmd_watch(struct cli *cli, int argc, char **argv)
 {
 	struct watching watching = {.cli = cli};
-	struct lasting lasting = {.cli = cli, .what = "watch"};
+	struct reconnecting reconnecting = {.cli = cli, .what = "watch"};
 	struct xenmsg *conn;
 	static const char *const fields[] = {"event", "kind",	"address", "host",
 					     "domid", "domain", "name",	   NULL};
 	const struct cli_option options[] = {{"json", .flag = &watching.json},
-					     {"once", .flag = &lasting.once},
+					     {"once", .flag = &reconnecting.once},
 					     {"count", .count = &watching.left},
-					     CHOICE_OPTIONS(watching.choice),
+					     OUTPUT_FIELDS_OPTIONS(watching.output_fields),
 					     {0}};
 	int code, r;
 
@@ -346,18 +346,20 @@ int cmd_watch(struct cli *cli, int argc, char **argv)
 		return code;
 	if (argc - optind > 1)
 		return cli_usage("watch", "one pattern at most; quote it");
-	code = choice_check(&watching.choice, "watch", watching.json, fields);
+	code = output_fields_check(&watching.output_fields, "watch", watching.json, fields);
 	if (code)
 		return code;
-	lasting.subject = watching.pattern = optind < argc ? argv[optind] : "*";
-	code = lasting_open(&lasting, &conn);
+	reconnecting.subject = watching.pattern = optind < argc ? argv[optind] : "*";
+	code = reconnecting_open(&reconnecting, &conn);
 	if (code)
 		return code;
-	watching.writer = writer_new_for(watching.json ? WRITER_JSON_LINES : WRITER_LINES, &watching.choice);
+	watching.writer =
+		writer_new_for(watching.json ? WRITER_JSON_LINES : WRITER_LINES, &watching.output_fields);
 	first_list_begin(&watching.first, print_event, &watching);
 	code = add_watch(conn, watching.pattern, &watching);
 	interrupt_catch();
-	while (code == 0 && watching.code == 0 && lasting.code == 0 && !watching.done && !interrupt_came()) {
+	while (code == 0 && watching.code == 0 && reconnecting.code == 0 && !watching.done &&
+	       !interrupt_came()) {
 		first_list_look(&watching.first);
 		if (watching.code || watching.done)
 			break;
@@ -372,5 +374,5 @@ int cmd_watch(struct cli *cli, int argc, char **argv)
 	writer_free(watching.writer);
 	if (interrupt_came())
 		interrupt_die();
-	return code ? code : watching.code ? watching.code : lasting.code;
+	return code ? code : watching.code ? watching.code : reconnecting.code;
 }

@@ -149,7 +149,7 @@ static struct json_object *parse(const char *text, size_t size, size_t most,
 	return status;
 }
 
-struct json_object *far_status_parse(const char *text, size_t size, size_t most, const char **why)
+struct json_object *remote_status_parse(const char *text, size_t size, size_t most, const char **why)
 {
 	return parse(text, size, most, is_status, why);
 }
@@ -177,7 +177,7 @@ static char *join(struct json_object *answer, size_t *size)
 	return text;
 }
 
-struct json_object *far_status_read(struct json_object *answer, size_t most, const char **why)
+struct json_object *remote_status_read(struct json_object *answer, size_t most, const char **why)
 {
 	static const char *const known[] = {"domid", "name"};
 	struct json_object *status, *first = length_of(answer) ? json_object_array_get_idx(answer, 0) : NULL;
@@ -187,14 +187,14 @@ struct json_object *far_status_read(struct json_object *answer, size_t most, con
 	*why = "its xenmsgd answers nothing";
 	if (!text)
 		return NULL;
-	status = far_status_parse(text, size, most, why);
+	status = remote_status_parse(text, size, most, why);
 	free(text);
 	for (size_t i = 0; status && i < sizeof(known) / sizeof(known[0]); i++)
 		json_object_object_add(status, known[i], json_object_get(at(first, known[i])));
 	return status;
 }
 
-struct json_object *far_steps_read(struct json_object *answer, const char **why)
+struct json_object *remote_steps_read(struct json_object *answer, const char **why)
 {
 	struct json_object *steps, *first = length_of(answer) ? json_object_array_get_idx(answer, 0) : NULL;
 	size_t size;

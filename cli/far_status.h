@@ -19,12 +19,12 @@ struct json_object;
  * deeper than a status is and no larger than the daemon lets it be, and it takes no more than `most` bytes of
  * memory: a few of text may take a thousand. What else it says is that domain's word, and what a reader asks
  * for may be missing, or of another type. If the answer is no status, returns NULL, and *why says so. */
-struct json_object *far_status_read(struct json_object *answer, size_t most, const char **why);
+struct json_object *remote_status_read(struct json_object *answer, size_t most, const char **why);
 
 /* Does likewise with the answer to "trace of DOMAIN WHAT": an array of objects, each with the domid that
  * domain 0 knows. */
-struct json_object *far_steps_read(struct json_object *answer, const char **why);
+struct json_object *remote_steps_read(struct json_object *answer, const char **why);
 /* Does the same for the text alone, of any bytes. */
-struct json_object *far_status_parse(const char *text, size_t size, size_t most, const char **why);
+struct json_object *remote_status_parse(const char *text, size_t size, size_t most, const char **why);
 
 #endif

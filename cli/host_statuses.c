@@ -53,7 +53,7 @@ static void on_answer(void *userdata, const struct xenmsg_result *result)
 		add_error(asked->entry, -result->error, result->reason);
 		return;
 	}
-	status = far_status_read(answer, asked->most, &why);
+	status = remote_status_read(answer, asked->most, &why);
 	json_object_put(answer);
 	if (status)
 		json_object_object_add(asked->entry, "status", status);

@@ -39,7 +39,7 @@ xenmsg_SOURCES = \
 	cli/errors.c \
 	cli/host_statuses.c cli/host_statuses.h \
 	cli/interrupt.c cli/interrupt.h \
-	cli/lasting.c cli/lasting.h \
+	cli/reconnecting.c cli/reconnecting.h \
 	cli/main.c \
 	cli/messages.c cli/messages.h \
 	cli/nearest.c cli/nearest.h \

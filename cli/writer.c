@@ -77,13 +77,14 @@ static int check_format(const char *format, const char *command, const char *con
 	return EXIT_DONE;
 }
 
-int choice_check(const struct choice *choice, const char *command, bool json, const char *const *known)
+int output_fields_check(const struct output_fields *output_fields, const char *command, bool json,
+			const char *const *known)
 {
-	if (json + (choice->fields != NULL) + (choice->format != NULL) > 1)
+	if (json + (output_fields->fields != NULL) + (output_fields->format != NULL) > 1)
 		return cli_usage(command, "--json, --fields and --format exclude each other");
-	if (choice->fields)
-		return check_fields(choice->fields, command, known);
-	return choice->format ? check_format(choice->format, command, known) : EXIT_DONE;
+	if (output_fields->fields)
+		return check_fields(output_fields->fields, command, known);
+	return output_fields->format ? check_format(output_fields->format, command, known) : EXIT_DONE;
 }
 
 /* ---- what is shown --------------------------------------------------------------------------- */
@@ -97,10 +98,10 @@ static struct json_object *member(struct json_object *row, const char *name, siz
 }
 
 /* Makes a row one of the fields that -o names, in their order, and puts it. */
-static struct json_object *choice_row(const struct choice *choice, struct json_object *row)
+static struct json_object *choice_row(const struct output_fields *output_fields, struct json_object *row)
 {
 	struct json_object *chosen = json_object_new_object();
-	const char *at = choice->fields;
+	const char *at = output_fields->fields;
 
 	for (;;) {
 		size_t size = strcspn(at, ",");
@@ -131,7 +132,7 @@ static const char *text_of(struct json_object *value)
 }
 
 /* Returns a value as one line, which the caller frees: "-" if it is unknown. */
-static char *choice_printed(struct json_object *value)
+static char *output_fields_printed(struct json_object *value)
 {
 	char *text = strdup(text_of(value));
 
@@ -150,13 +151,13 @@ static void put_field(FILE *stream, struct json_object *row, const char *name, s
 		fwrite(json_object_get_string(value), 1, (size_t)json_object_get_string_len(value), stream);
 		return;
 	}
-	text = choice_printed(value);
+	text = output_fields_printed(value);
 	fputs(text, stream);
 	free(text);
 }
 
 /* Returns the text of a row as --format has it, which the caller frees. */
-static char *choice_text(const struct choice *choice, struct json_object *row, size_t *size)
+static char *choice_text(const struct output_fields *output_fields, struct json_object *row, size_t *size)
 {
 	static const char escaped[] = "nt\\", meant[] = "\n\t\\";
 	char *text = NULL;
@@ -164,7 +165,7 @@ static char *choice_text(const struct choice *choice, struct json_object *row, s
 
 	if (!stream)
 		abort();
-	for (const char *at = choice->format; *at; at++) {
+	for (const char *at = output_fields->format; *at; at++) {
 		const char *escape = *at == '\\' && at[1] ? strchr(escaped, at[1]) : NULL;
 
 		if (*at == '%' && at[1] == '{') {
@@ -191,7 +192,7 @@ static char *choice_text(const struct choice *choice, struct json_object *row, s
 /* A writer, which collects a row as a JSON object in every format, since that keeps the order of names. */
 struct writer {
 	enum writer_format format;
-	const struct choice *choice; /* NULL: everything */
+	const struct output_fields *output_fields; /* NULL: everything */
 	struct json_object *rows, *row;
 };
 
@@ -207,11 +208,11 @@ struct writer *writer_new(enum writer_format format)
 	return writer;
 }
 
-struct writer *writer_new_for(enum writer_format format, const struct choice *choice)
+struct writer *writer_new_for(enum writer_format format, const struct output_fields *output_fields)
 {
 	struct writer *writer = writer_new(format);
 
-	writer->choice = choice;
+	writer->output_fields = output_fields;
 	return writer;
 }
 
@@ -253,7 +254,7 @@ void writer_json(struct writer *writer, const char *name, struct json_object *va
 /* Returns a value as it is printed, which the caller frees. */
 static char *printed(struct json_object *value)
 {
-	char *text = choice_printed(value), *line;
+	char *text = output_fields_printed(value), *line;
 
 	if (!cli_is_terminal())
 		return text;
@@ -321,10 +322,10 @@ void writer_payload(struct writer *writer, const void *data, size_t size)
 	free(text);
 }
 
-static int write_formatted(const struct choice *choice, struct json_object *row)
+static int write_formatted(const struct output_fields *output_fields, struct json_object *row)
 {
 	size_t size;
-	char *text = choice_text(choice, row, &size);
+	char *text = choice_text(output_fields, row, &size);
 	int code = cli_show(text, size);
 
 	free(text);
@@ -337,13 +338,13 @@ int writer_end_row(struct writer *writer)
 	int code = 0;
 
 	writer->row = json_object_new_object();
-	if (writer->choice && writer->choice->format) {
-		code = write_formatted(writer->choice, row);
+	if (writer->output_fields && writer->output_fields->format) {
+		code = write_formatted(writer->output_fields, row);
 		json_object_put(row);
 		return code; /* it is written already */
 	}
-	if (writer->choice && writer->choice->fields)
-		row = choice_row(writer->choice, row);
+	if (writer->output_fields && writer->output_fields->fields)
+		row = choice_row(writer->output_fields, row);
 	if (writer->format == WRITER_TABLE) {
 		json_object_array_add(writer->rows, row);
 		return 0;

@@ -15,7 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct choice;
+struct output_fields;
 struct json_object;
 struct writer;
 
@@ -27,7 +27,7 @@ enum writer_format {
 
 struct writer *writer_new(enum writer_format format);
 /* Does the same, to write of each row what is chosen, which must live as long. */
-struct writer *writer_new_for(enum writer_format format, const struct choice *choice);
+struct writer *writer_new_for(enum writer_format format, const struct output_fields *output_fields);
 void writer_free(struct writer *writer);
 
 /* Each adds a value to the current row. Control characters don't reach a terminal. A NULL text is unknown,
@@ -59,27 +59,28 @@ int write_json_lines(struct json_object *list);
  *
  * Behind each such text stands a newline.
  */
-struct choice {
+struct output_fields {
 	const char *fields; /* NULL: it isn't made so */
 	const char *format; /* likewise */
 };
 
-#define CHOICE_OPTIONS(choice)                                                                               \
-	{"fields", .text = &(choice).fields},                                                                \
+#define OUTPUT_FIELDS_OPTIONS(output_fields)                                                                 \
+	{"fields", .text = &(output_fields).fields},                                                         \
 	{                                                                                                    \
-		"format", .text = &(choice).format                                                           \
+		"format", .text = &(output_fields).format                                                    \
 	}
 
 /* The field that is written as it is, whatever it has: a message. */
 #define CHOICE_PAYLOAD "payload"
 
-static inline bool choice_is_made(const struct choice *choice)
+static inline bool output_fields_are_chosen(const struct output_fields *output_fields)
 {
-	return choice->fields || choice->format;
+	return output_fields->fields || output_fields->format;
 }
 
 /* Checks a choice of these fields, whose list ends with NULL. Returns 0, or an exit code after a complaint.
  * `json`: --json was given, too, which is a choice of its own. */
-int choice_check(const struct choice *choice, const char *command, bool json, const char *const *known);
+int output_fields_check(const struct output_fields *output_fields, const char *command, bool json,
+			const char *const *known);
 
 #endif

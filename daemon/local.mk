@@ -16,7 +16,7 @@ libdaemon_a_SOURCES = \
 	daemon/relay/inner.h \
 	daemon/topic/topics.c daemon/topic/topics.h daemon/topic/topic_internal.h \
 	daemon/topic/topic.c daemon/topic/replica.c daemon/topic/subscriber.c \
-	daemon/topic/listeners.c daemon/topic/topic_intake.c daemon/topic/topic_view.c daemon/topic/search.c \
+	daemon/topic/listeners.c daemon/topic/topic_ingest.c daemon/topic/topic_view.c daemon/topic/search.c \
 	daemon/topic/topic_image.c daemon/topic/topic_log_image.c \
 	daemon/topic/topic_bound.c daemon/topic/topic_bound.h \
 	daemon/topic/topic_kept.c daemon/topic/topic_kept.h daemon/topic/topic_log.c daemon/topic/topic_log.h \
@@ -25,13 +25,13 @@ libdaemon_a_SOURCES = \
 	daemon/relay/channel_internal.h daemon/relay/channel_state.c \
 	daemon/relay/sharing.c daemon/relay/sharing.h \
 	daemon/relay/steps.c daemon/relay/steps.h \
-	daemon/relay/takeover.c daemon/relay/takeover.h \
-	daemon/known/changes.c daemon/known/changes.h \
-	daemon/known/known.c daemon/known/known.h \
-	daemon/known/known_image.c \
+	daemon/relay/reassign.c daemon/relay/reassign.h \
+	daemon/registry/changes.c daemon/registry/changes.h \
+	daemon/registry/registry.c daemon/registry/registry.h \
+	daemon/registry/registry_image.c \
 	daemon/local/host_watches.c daemon/local/host_watches.h daemon/local/host_watches_image.c \
 	daemon/local/host_watches_internal.h \
-	daemon/relay/errands.c daemon/relay/errands.h \
+	daemon/relay/work_pool.c daemon/relay/work_pool.h \
 	daemon/relay/memory_lives.c daemon/relay/memory_lives.h \
 	daemon/main/daemon.c daemon/main/daemon.h daemon/main/daemon_internal.h \
 	daemon/main/handover.c daemon/main/handover.h daemon/main/handover_internal.h \
@@ -72,10 +72,10 @@ libdaemon_a_SOURCES = \
 	daemon/link/link_move.c \
 	daemon/link/elastic.h \
 	daemon/link/link_control.c daemon/link/link_image.c \
-	daemon/link/link_known.c \
+	daemon/link/link_registry.c \
 	daemon/link/link_greet.c \
 	daemon/link/link_claim.c \
-	daemon/link/proof.c daemon/link/proof.h \
+	daemon/link/auth_tag.c daemon/link/auth_tag.h \
 	daemon/link/resume_step.c daemon/link/resume_step.h \
 	daemon/link/carrier.h \
 	daemon/link/via.c daemon/link/via.h \
@@ -89,7 +89,7 @@ libdaemon_a_SOURCES = \
 	daemon/peers/peers_all.c daemon/peers/peers_all.h \
 	daemon/peers/peers_parse.c daemon/peers/peers_parse.h \
 	daemon/peers/peers_leaves.c daemon/peers/peers_leaves.h \
-	daemon/peers/peers_mend.c daemon/peers/peers_mend.h \
+	daemon/peers/peers_repair.c daemon/peers/peers_repair.h \
 	daemon/peers/peers_presence.c daemon/peers/peers_presence.h \
 	daemon/peers/peers_tell.c daemon/peers/peers_tell.h \
 	daemon/peers/peers_saves.c daemon/peers/peers_saves.h \

@@ -109,7 +109,7 @@ static int dispatch(struct xenmsg *conn, const struct frame_header *header, cons
 	case FRAME_FIN:
 	case FRAME_RESET:
 	case FRAME_WITHDRAW:
-	case FRAME_TAKEOVER:
+	case FRAME_REASSIGNED:
 		if (header->channel >= CHANNEL_NUMBERS)
 			return -EPROTO;
 		if (header->channel & 1)

@@ -806,24 +806,25 @@ static int on_reset(struct outbox *outbox, struct sender *sender, const uint8_t 
 }
 
 /* Settles what may have been taken by the program that had the channel; another one goes on behind that. */
-static int on_takeover(struct outbox *outbox, struct sender *sender, const uint8_t *payload, uint32_t length)
+static int on_reassigned(struct outbox *outbox, struct sender *sender, const uint8_t *payload,
+			 uint32_t length)
 {
-	struct frame_takeover takeover;
+	struct frame_reassigned reassigned;
 
-	if (frame_takeover_decode(payload, length, &takeover) < 0 || takeover.consumed > sender->framed ||
-	    takeover.unsure > sender->framed)
+	if (frame_reassigned_decode(payload, length, &reassigned) < 0 ||
+	    reassigned.consumed > sender->framed || reassigned.unsure > sender->framed)
 		return -EPROTO;
 	TRACE(outbox->transport, "%s: another program goes on with channel %u at %llu", sender->address,
-	      sender->number, (unsigned long long)takeover.unsure);
-	if (takeover.consumed > sender->consumed)
-		sender->consumed = takeover.consumed;
+	      sender->number, (unsigned long long)reassigned.unsure);
+	if (reassigned.consumed > sender->consumed)
+		sender->consumed = reassigned.consumed;
 	outbox_settle_delivered(outbox, sender);
 	for (uint32_t i = 0; i < sender->ops_count; i++) {
 		struct op *op = sender_op(sender, i);
 
-		if (op->end > takeover.unsure)
+		if (op->end > reassigned.unsure)
 			break;
-		if (op->end > takeover.consumed && !op->cancelling)
+		if (op->end > reassigned.consumed && !op->cancelling)
 			outbox_settle_now(outbox, sender, op, op_result(-ECONNRESET));
 	}
 	if (sender->caller)
@@ -880,8 +881,8 @@ int outbox_frame(struct outbox *outbox, const struct frame_header *header, const
 		return on_cancelled(outbox, sender, payload, header->length);
 	case FRAME_RESET:
 		return on_reset(outbox, sender, payload, header->length);
-	case FRAME_TAKEOVER:
-		return on_takeover(outbox, sender, payload, header->length);
+	case FRAME_REASSIGNED:
+		return on_reassigned(outbox, sender, payload, header->length);
 	case FRAME_FIN:
 		/* The other side of a channel of messages sends nothing, so its FIN comes first or answers
 		 * ours. */

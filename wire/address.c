@@ -100,12 +100,12 @@ struct sender_parts address_split_sender(const char *text, size_t size)
 {
 	struct address_parts first = address_split_domain(text, size);
 	struct address_parts second = address_split_domain(first.domain.data, first.domain.size);
-	bool is_far = first.host.data && host_name_is_valid(first.host.data, first.host.size) &&
-		      (second.host.data || (!is_number(first.host) && !is_number(first.domain)));
+	bool is_remote = first.host.data && host_name_is_valid(first.host.data, first.host.size) &&
+			 (second.host.data || (!is_number(first.host) && !is_number(first.domain)));
 
 	if (!first.host.data)
 		return (struct sender_parts){.domain = first.domain};
-	if (!is_far)
+	if (!is_remote)
 		return (struct sender_parts){.domain = first.host, .uid = first.domain};
 	if (!second.host.data)
 		return (struct sender_parts){.host = first.host, .domain = first.domain};

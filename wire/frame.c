@@ -60,7 +60,7 @@ const char *frame_type_name(uint8_t type)
 		[FRAME_CANCELLED] = "CANCELLED",
 		[FRAME_SOURCE] = "SOURCE",
 		[FRAME_WITHDRAW] = "WITHDRAW",
-		[FRAME_TAKEOVER] = "TAKEOVER",
+		[FRAME_REASSIGNED] = "REASSIGNED",
 		[FRAME_BIND] = "BIND",
 		[FRAME_UNBIND] = "UNBIND",
 		[FRAME_WATCH] = "WATCH",
@@ -182,12 +182,12 @@ static inline void code_reset(struct coder *coder, struct frame_reset *reset)
 }
 BOTH_WAYS(reset)
 
-static inline void code_takeover(struct coder *coder, struct frame_takeover *takeover)
+static inline void code_reassigned(struct coder *coder, struct frame_reassigned *reassigned)
 {
-	code_u64(coder, &takeover->consumed);
-	code_u64(coder, &takeover->unsure);
+	code_u64(coder, &reassigned->consumed);
+	code_u64(coder, &reassigned->unsure);
 }
-BOTH_WAYS(takeover)
+BOTH_WAYS(reassigned)
 
 static inline void code_cancelled(struct coder *coder, struct frame_cancelled *cancelled)
 {

@@ -56,7 +56,7 @@ enum frame_type {
 	FRAME_CANCELLED = 23,
 	FRAME_SOURCE = 24,
 	FRAME_WITHDRAW = 25,
-	FRAME_TAKEOVER = 26,
+	FRAME_REASSIGNED = 26,
 	FRAME_BIND = 32,
 	FRAME_UNBIND = 33,
 	FRAME_WATCH = 34,
@@ -307,7 +307,7 @@ struct frame_reset {
 
 /* Another program goes on with the channel where the one that had accepted it has left it (protocol.md,
  * 2.7). */
-struct frame_takeover {
+struct frame_reassigned {
 	uint64_t consumed, unsure; /* as in RESET; what begins at `unsure` goes to the other one */
 };
 
@@ -541,8 +541,8 @@ uint32_t frame_credit_encode(const struct frame_credit *credit, uint8_t *out);
 int frame_credit_decode(const uint8_t *payload, uint32_t length, struct frame_credit *credit);
 uint32_t frame_reset_encode(const struct frame_reset *reset, uint8_t *out);
 int frame_reset_decode(const uint8_t *payload, uint32_t length, struct frame_reset *reset);
-uint32_t frame_takeover_encode(const struct frame_takeover *takeover, uint8_t *out);
-int frame_takeover_decode(const uint8_t *payload, uint32_t length, struct frame_takeover *takeover);
+uint32_t frame_reassigned_encode(const struct frame_reassigned *reassigned, uint8_t *out);
+int frame_reassigned_decode(const uint8_t *payload, uint32_t length, struct frame_reassigned *reassigned);
 uint32_t frame_cancelled_encode(const struct frame_cancelled *cancelled, uint8_t *out);
 int frame_cancelled_decode(const uint8_t *payload, uint32_t length, struct frame_cancelled *cancelled);
 uint32_t frame_bind_encode(const struct frame_bind *bind, uint8_t *out);

@@ -10,7 +10,7 @@
 #include "base/quota.h"
 #include "base/shared_memory.h"
 #include "daemon/relay/call.h"
-#include "daemon/relay/errands.h"
+#include "daemon/relay/work_pool.h"
 #include "daemon/relay/memory_lives.h"
 #include "daemon/relay/program_socket.h"
 #include "wire/doorbell.h"
@@ -62,14 +62,14 @@ int conversation_memory_make(struct conversation_memory *made, struct relay *rel
 
 void conversation_memory_free(struct conversation_memory *memory, struct relay *relay, struct charge *charge)
 {
-	const int fds[LEAVING_FDS] = {memory->memory_fd, memory->wake_daemon, memory->wake_gateway};
+	const int fds[DEFERRED_FDS] = {memory->memory_fd, memory->wake_daemon, memory->wake_gateway};
 
 	struct span span;
 
 	if (!memory->memory)
 		return;
 	span_begin(&span, relay);
-	errand_give_back(relay, memory->memory, GATEWAY_MEMORY_SIZE, fds, charge);
+	work_item_give_back(relay, memory->memory, GATEWAY_MEMORY_SIZE, fds, charge);
 	memory->memory = NULL;
 	program_socket_close(relay, memory->life, charge);
 	span_end(&span, charge->account);

@@ -12,7 +12,7 @@
 #include "base/image.h"
 #include "base/timer.h"
 #include "daemon/hosts/hosts.h"
-#include "daemon/known/known.h"
+#include "daemon/registry/registry.h"
 #include "daemon/link/asks_internal.h"
 #include "daemon/link/link.h"
 #include "daemon/policy/access.h"
@@ -232,10 +232,11 @@ static void on_timer(int fd, short what, void *userdata)
 	}
 }
 
-static void on_known(void *userdata, enum known_what what, uint32_t domid)
+static void on_known(void *userdata, enum registry_what what, uint32_t domid)
 {
 	struct asks *asks = userdata;
-	bool is_told = what != KNOWN_AWAY && (what != KNOWN_ENDPOINTS || domid == asks->with.self->domid);
+	bool is_told =
+		what != REGISTRY_AWAY && (what != REGISTRY_ENDPOINTS || domid == asks->with.self->domid);
 
 	if (is_told && asks->list)
 		timer_start(asks->timer, GATHER_MS);
@@ -366,7 +367,7 @@ int ask_lead_out(struct ask *ask, const char *host, const char *domain)
 		return -EHOSTDOWN; /* also if its session may be resumed: it is told as gone */
 	snprintf(ask->name, sizeof(ask->name), "%s", domain);
 	snprintf(ask->domain_name, sizeof(ask->domain_name), "%s",
-		 known_name(asks->with.known, ask->from.domid));
+		 registry_name(asks->with.registry, ask->from.domid));
 	return ask_lead_on(ask);
 }
 
@@ -422,7 +423,7 @@ static void pass_on(struct ask *ask, struct frame_told *told)
 
 	relay_spend(asks->with.relay, ask->charge.account, COST_CONTROL);
 	if (!peer_is_host(ask->to)) { /* who it is, domain 0 knows better */
-		name = known_name(asks->with.known, domid);
+		name = registry_name(asks->with.registry, domid);
 		told->domid = domid;
 		told->name = frame_text_of(name);
 	}
@@ -686,7 +687,7 @@ int asks_new(struct asks **out, const struct asks_collaborators *collaborators, 
 		free(asks);
 		return -ENOMEM;
 	}
-	known_listen(asks->with.known, &asks->sink, on_known, asks);
+	registry_listen(asks->with.registry, &asks->sink, on_known, asks);
 	*out = asks;
 	return 0;
 }
@@ -704,7 +705,7 @@ void asks_free(struct asks *asks)
 		links_ping_cancel(asks->links, asks);
 	while (asks->list)
 		ask_free(asks->list);
-	known_leave(asks->with.known, &asks->sink);
+	registry_leave(asks->with.registry, &asks->sink);
 	event_free(asks->overdue);
 	event_free(asks->timer);
 	free(asks);

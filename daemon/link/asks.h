@@ -38,7 +38,7 @@ struct account;
 struct evbuffer;
 struct asks;
 struct image;
-struct known;
+struct registry;
 struct hosts;
 struct links;
 struct peers;
@@ -61,8 +61,8 @@ struct asks_maker {
 struct asks_collaborators {
 	const struct self *self;
 	struct relay *relay;
-	struct access *access; /* decides who may be told of what */
-	struct known *known;   /* whose changes are told */
+	struct access *access;	   /* decides who may be told of what */
+	struct registry *registry; /* whose changes are told */
 	struct hosts *hosts;
 	struct peers *peers;		/* the domains of this host */
 	uint32_t answer_ms;		/* so long an answer may take, */

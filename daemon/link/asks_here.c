@@ -16,7 +16,7 @@
 #include "base/cost.h"
 #include "base/timer.h"
 #include "daemon/hosts/hosts.h"
-#include "daemon/known/known.h"
+#include "daemon/registry/registry.h"
 #include "daemon/link/asks_internal.h"
 #include "daemon/link/link.h"
 #include "daemon/peers/peers.h"
@@ -180,8 +180,8 @@ static int next_endpoint(struct ask *ask, struct frame_told_entry *entry)
 		return -ENOENT;
 	snprintf(ask->after_name, sizeof(ask->after_name), "%s", name);
 	entry->name = frame_text_of(ask->after_name);
-	return access_shows_far(asks->with.access, ask->host, &ask->from, ask_domain_name(ask),
-				ask->after_name);
+	return access_shows_remote(asks->with.access, ask->host, &ask->from, ask_domain_name(ask),
+				   ask->after_name);
 }
 
 /* Does the same for domains. Domain 0 is known to be there. */
@@ -194,10 +194,10 @@ static int next_domain(struct ask *ask, struct frame_told_entry *entry)
 	if (ask->after >= 0 && !peers_next(asks->with.peers, ask->after, &info))
 		return -ENOENT;
 	ask->after = info.domid;
-	name = known_name(asks->with.known, info.domid);
+	name = registry_name(asks->with.registry, info.domid);
 	*entry = (struct frame_told_entry){.number = info.domid, .name = frame_text_of(name)};
-	return info.up && (info.domid == 0 || access_sees_far(asks->with.access, ask->host, &ask->from,
-							      ask_domain_name(ask), info.domid));
+	return info.up && (info.domid == 0 || access_sees_remote(asks->with.access, ask->host, &ask->from,
+								 ask_domain_name(ask), info.domid));
 }
 
 static enum told_host state_of_gateway(const struct hosts *hosts)
@@ -278,9 +278,9 @@ static bool is_known(const struct ask *ask)
 
 	switch (ask->kind) {
 	case ASK_DOMAINS:
-		return peers_want_all(asks->with.peers) && known_is_read(asks->with.known);
+		return peers_want_all(asks->with.peers) && registry_is_read(asks->with.registry);
 	case ASK_ENDPOINTS:
-		return known_is_complete(asks->with.known, asks->with.self->domid);
+		return registry_is_complete(asks->with.registry, asks->with.self->domid);
 	default:
 		return true;
 	}
@@ -289,7 +289,7 @@ static bool is_known(const struct ask *ask)
 static int begin_walk(struct ask *ask)
 {
 	if (!is_known(ask)) {
-		rest(ask); /* until KNOWN_ALL, KNOWN_READ or KNOWN_NAME */
+		rest(ask); /* until REGISTRY_ALL, REGISTRY_READ or REGISTRY_NAME */
 		return -EAGAIN;
 	}
 	ask->text = malloc(TOLD_MAX);
@@ -383,7 +383,7 @@ static int send_part(struct ask *ask)
 
 	if (ask->kind == ASK_ENDPOINTS && !ask->error) {
 		told.domid = self->domid;
-		name = known_name(ask->asks->with.known, self->domid);
+		name = registry_name(ask->asks->with.registry, self->domid);
 	}
 	told.name = frame_text_of(name);
 	told.at = told.end = left.at;
@@ -475,13 +475,14 @@ static int take_from_host(struct ask *ask, const struct frame_open *about)
 	copy_name(domain, sizeof(domain), about->name);
 	if (!*domain || !strcmp(domain, "self"))
 		return -EINVAL;
-	if (known_resolve(asks->with.known, domain, &domid) < 0)
+	if (registry_resolve(asks->with.registry, domain, &domid) < 0)
 		return -EHOSTDOWN;
 	if (domid == 0) {
 		ask_answer_here(ask);
 		return 0;
 	}
-	if (access_relays_far(asks->with.access, ask->host, ask->from.domid, ask_domain_name(ask), domid) < 0)
+	if (access_relays_remote(asks->with.access, ask->host, ask->from.domid, ask_domain_name(ask), domid) <
+	    0)
 		return -EACCES;
 	ask->to = peer_domain(domid);
 	snprintf(ask->name, sizeof(ask->name), "%u", domid);

@@ -8,7 +8,7 @@
 #include "base/quota.h"
 #include "base/self.h"
 #include "base/turns.h"
-#include "daemon/known/known.h"
+#include "daemon/registry/registry.h"
 #include "daemon/link/asks.h"
 #include "wire/address.h"
 #include "wire/hash.h"
@@ -81,7 +81,7 @@ struct asks {
 	bool enabled, is_handed_over;
 	asks_endpoint_fn endpoint;
 	void *userdata;
-	struct known_sink sink;
+	struct registry_sink sink;
 	struct ask *list, *by_id, *by_key;
 	uint32_t last_id;
 	struct event *timer, *overdue;

@@ -14,7 +14,7 @@
 #include "base/log.h"
 #include "base/self.h"
 #include "base/timer.h"
-#include "daemon/known/known.h"
+#include "daemon/registry/registry.h"
 #include "daemon/link/link.h"
 #include "daemon/peers/peers.h"
 #include "daemon/policy/access.h"
@@ -39,7 +39,7 @@ struct directory {
 	struct directory_options with;
 	void (*renamed)(void *userdata);
 	void *userdata;
-	struct known_sink sink;
+	struct registry_sink sink;
 	struct event *gather; /* gathers changes, then tells guests */
 	bool changed;	      /* since then: names */
 
@@ -50,9 +50,9 @@ struct directory {
 	struct event *resend, *away_over;
 
 	/* a guest */
-	struct known_teller *zero; /* a complete list has come from it, */
-	bool linked, listing;	   /* the link with it is up, and such a list is coming */
-	uint64_t lists;		   /* that have begun */
+	struct registry_teller *zero; /* a complete list has come from it, */
+	bool linked, listing;	      /* the link with it is up, and such a list is coming */
+	uint64_t lists;		      /* that have begun */
 	struct event *want, *forget;
 	unsigned want_ms;
 };
@@ -128,7 +128,7 @@ static void batch_add(struct entry_batch *batch, const struct frame_directory_en
 	batch->head.count++;
 }
 
-static void batch_add_name(struct entry_batch *batch, const struct known_domain *domain, uint32_t more)
+static void batch_add_name(struct entry_batch *batch, const struct registry_domain *domain, uint32_t more)
 {
 	struct frame_directory_entry entry = {
 		.domid = domain->domid, .state = DIRECTORY_PRESENT, .name = frame_text_of(domain->name)};
@@ -145,7 +145,8 @@ static void batch_add_changed(struct entry_batch *batch, uint32_t domid, unsigne
 		  0);
 }
 
-static bool may_see(struct directory *directory, const struct guest *guest, const struct known_domain *domain)
+static bool may_see(struct directory *directory, const struct guest *guest,
+		    const struct registry_domain *domain)
 {
 	/* A domain that wasn't read yet would look like one without a name. */
 	if (!domain->is_complete)
@@ -166,7 +167,7 @@ struct away_batch {
  * if it has the number of one that is away. */
 static bool may_be_led(struct directory *directory, const struct guest *guest, const struct links_away *away)
 {
-	const struct known_domain *domain = known_find(directory->with.known, away->domid);
+	const struct registry_domain *domain = registry_find(directory->with.registry, away->domid);
 
 	return !(domain && domain->exists) && clock_ms_since(away->since_ms) < directory->with.kept_ms &&
 	       leads_on(directory, guest->domid, away->domid) &&
@@ -180,8 +181,9 @@ static void tell_away(void *userdata, const struct links_away *away)
 	struct directory *directory = to->batch->directory;
 	struct frame_directory_entry entry = {
 		.domid = away->domid, .state = DIRECTORY_PRESENT, .name = frame_text_of(away->name)};
-	struct known_domain *domain =
-		may_be_led(directory, to->guest, away) ? known_get(directory->with.known, away->domid) : NULL;
+	struct registry_domain *domain = may_be_led(directory, to->guest, away)
+						 ? registry_get(directory->with.registry, away->domid)
+						 : NULL;
 
 	if (!domain)
 		return;
@@ -199,7 +201,7 @@ static void tell_away(void *userdata, const struct links_away *away)
 
 static int tell_all(struct directory *directory, struct guest *guest)
 {
-	const struct known_domain *domain = NULL;
+	const struct registry_domain *domain = NULL;
 	struct entry_batch batch;
 
 	peers_tell(directory->with.peers, guest->domid, true);
@@ -208,7 +210,7 @@ static int tell_all(struct directory *directory, struct guest *guest)
 	/* A domain that is there and has the same name is meant by it, as the one that is sent last. */
 	links_each_away(directory->with.links, tell_away,
 			&(struct away_batch){.batch = &batch, .guest = guest});
-	while ((domain = known_next(directory->with.known, domain)) != NULL) {
+	while ((domain = registry_next(directory->with.registry, domain)) != NULL) {
 		if (!may_see(directory, guest, domain))
 			continue;
 		domid_set_put(&guest->told, domain->domid, true);
@@ -236,7 +238,8 @@ static bool leads_on(struct directory *directory, uint32_t guest, uint32_t domid
 /* Whether the guest goes on knowing the name of a domain that was perhaps only saved. XenStore has forgotten
  * it, so nobody can say any more whether policy hides it: that nothing has changed since the guest was told
  * must do. */
-static bool is_kept(struct directory *directory, const struct guest *guest, const struct known_domain *domain)
+static bool is_kept(struct directory *directory, const struct guest *guest,
+		    const struct registry_domain *domain)
 {
 	return domain->gone_ms && domid_set_has(&guest->told, domain->domid) &&
 	       !is_in_doubt(directory, guest) && clock_ms() < domain->gone_ms + directory->with.kept_ms &&
@@ -261,7 +264,7 @@ static void look_at_away(void *userdata, const struct links_away *away)
 
 /* Whether the guest may go on knowing a domain that is away by the rules of now: the session has its name. */
 static bool is_still_seen(struct directory *directory, const struct guest *guest,
-			  const struct known_domain *domain)
+			  const struct registry_domain *domain)
 {
 	struct away_search search = {directory, guest, domain->domid, false};
 
@@ -274,10 +277,10 @@ static bool is_still_seen(struct directory *directory, const struct guest *guest
 static void serve_away_over(evutil_socket_t fd, short what, void *userdata)
 {
 	struct directory *directory = userdata;
-	struct known_domain *domain = NULL;
+	struct registry_domain *domain = NULL;
 	uint64_t now = clock_ms(), next = UINT64_MAX;
 
-	while ((domain = known_next(directory->with.known, domain)) != NULL) {
+	while ((domain = registry_next(directory->with.registry, domain)) != NULL) {
 		uint64_t until = domain->gone_ms + directory->with.kept_ms;
 
 		if (!domain->is_led_to)
@@ -287,7 +290,7 @@ static void serve_away_over(evutil_socket_t fd, short what, void *userdata)
 			continue;
 		}
 		domain->is_led_to = false;
-		known_touch(directory->with.known, domain);
+		registry_touch(directory->with.registry, domain);
 	}
 	if (next != UINT64_MAX)
 		timer_start(directory->away_over, (unsigned)(next - now));
@@ -295,7 +298,7 @@ static void serve_away_over(evutil_socket_t fd, short what, void *userdata)
 
 /* Tells the guest what differs from what it was told of a domain. */
 static void tell_change(struct directory *directory, struct guest *guest, struct entry_batch *batch,
-			struct known_domain *domain, bool is_another)
+			struct registry_domain *domain, bool is_another)
 {
 	bool visible, told = domid_set_has(&guest->told, domain->domid);
 
@@ -319,15 +322,15 @@ static void tell_change(struct directory *directory, struct guest *guest, struct
 
 static int tell_changes(struct directory *directory, struct guest *guest)
 {
-	struct known *known = directory->with.known;
-	const struct known_domain *own = known_find(known, guest->domid);
-	struct known_domain *domain = NULL;
+	struct registry *registry = directory->with.registry;
+	const struct registry_domain *own = registry_find(registry, guest->domid);
+	struct registry_domain *domain = NULL;
 	/* What it may see depends on its own name, too. */
 	bool is_another = own && own->version > guest->upto;
 	struct entry_batch batch;
 
 	batch_begin(&batch, directory, guest, 0);
-	while ((domain = known_next(known, domain)) != NULL)
+	while ((domain = registry_next(registry, domain)) != NULL)
 		if (domain->version > guest->upto || is_another || is_in_doubt(directory, guest))
 			tell_change(directory, guest, &batch, domain, is_another);
 	if (batch.head.count)
@@ -367,7 +370,7 @@ static int tell_rules(struct directory *directory, struct guest *guest)
 
 	guest->rules = 0;
 	if (!text)
-		return known_is_complete(directory->with.known, guest->domid) ? -ENOMEM : 0;
+		return registry_is_complete(directory->with.registry, guest->domid) ? -ENOMEM : 0;
 	r = send_policy(directory, guest, text, size, POLICY_REPLACES);
 	free(text);
 	if (r == 0)
@@ -390,8 +393,8 @@ static int tell_domain(struct directory *directory, const struct guest *guest, u
 /* Tells a guest that obeys its share of the host's policy, or what has changed since it was told. */
 static int tell_policy(struct directory *directory, struct guest *guest)
 {
-	struct known *known = directory->with.known;
-	const struct known_domain *own = known_find(known, guest->domid), *domain = NULL;
+	struct registry *registry = directory->with.registry;
+	const struct registry_domain *own = registry_find(registry, guest->domid), *domain = NULL;
 	int r = 0;
 
 	if (!access_tells_host(directory->with.access) ||
@@ -401,7 +404,7 @@ static int tell_policy(struct directory *directory, struct guest *guest)
 	if (!guest->upto || guest->rules != access_host_version(directory->with.access) ||
 	    (own && own->version > guest->upto))
 		return tell_rules(directory, guest);
-	while (r == 0 && (domain = known_next(known, domain)) != NULL)
+	while (r == 0 && (domain = registry_next(registry, domain)) != NULL)
 		if (domain->version > guest->upto)
 			r = tell_domain(directory, guest, domain->domid);
 	return r;
@@ -428,8 +431,8 @@ void directory_tell(struct directory *directory, uint32_t domid, const struct pe
 /* Tells each guest what has changed, then forgets the domains that have gone. */
 static void serve_tell(struct directory *directory)
 {
-	struct known_domain *domain = known_next(directory->with.known, NULL), *next;
-	uint64_t version = known_version(directory->with.known);
+	struct registry_domain *domain = registry_next(directory->with.registry, NULL), *next;
+	uint64_t version = registry_version(directory->with.registry);
 	struct guest *guest;
 	bool again = false, is_any_away = false;
 
@@ -443,11 +446,11 @@ static void serve_tell(struct directory *directory)
 		again = again || r < 0;
 	}
 	for (; domain; domain = next) {
-		next = known_next(directory->with.known, domain);
+		next = registry_next(directory->with.registry, domain);
 		if (domain->is_led_to)
 			is_any_away = true;
 		else if (domain->gone_ms)
-			known_drop_gone(directory->with.known, domain);
+			registry_drop_gone(directory->with.registry, domain);
 	}
 	if (is_any_away && !evtimer_pending(directory->away_over, NULL))
 		timer_start(directory->away_over, directory->with.kept_ms);
@@ -502,7 +505,7 @@ static void on_forget(evutil_socket_t fd, short what, void *userdata)
 	log_info(
 		"directory: domain 0's daemon hasn't come back: names of other domains are unknown from now on");
 	directory->zero->tells = false;
-	known_forget_names(directory->with.known, UINT64_MAX, false);
+	registry_forget_names(directory->with.registry, UINT64_MAX, false);
 }
 
 static void want_later(struct directory *directory)
@@ -534,16 +537,16 @@ static void believe_presence(struct directory *directory, bool up)
 		timer_start(directory->want, 0);
 }
 
-static void believe_link(struct directory *directory, enum known_what what, uint32_t domid)
+static void believe_link(struct directory *directory, enum registry_what what, uint32_t domid)
 {
 	if (domid != 0)
 		return;
-	if (what == KNOWN_LINK_ENDED) {
+	if (what == REGISTRY_LINK_ENDED) {
 		if (!directory->linked) /* without the pauses that have grown while nobody could make one */
 			believe_presence(directory, directory->zero->is_there);
 		return;
 	}
-	directory->linked = what == KNOWN_LINK_UP;
+	directory->linked = what == REGISTRY_LINK_UP;
 	directory->listing = false;
 	if (directory->linked) {
 		evtimer_del(directory->want);
@@ -573,14 +576,14 @@ void directory_believe_on(struct directory *directory)
  * all that it has asked for. */
 static void take_changed(struct directory *directory, const struct frame_directory_entry *entry)
 {
-	struct known_domain *domain = known_find(directory->with.known, entry->domid);
+	struct registry_domain *domain = registry_find(directory->with.registry, entry->domid);
 
 	if (domain && domain->is_complete && (entry->leaves & CHANGED_AWAY) &&
 	    entry->domid != directory->with.self->domid) {
 		domain->is_led_to = true;
 		log_limited(LOG_LINK, LOG_BY_DOMAIN(entry->domid), LOG_LEVEL_INFO,
 			    "directory: domain %u is away, and domain 0 leads to it", entry->domid);
-		known_touch(directory->with.known, domain);
+		registry_touch(directory->with.registry, domain);
 	}
 	if (entry->leaves != CHANGED_AWAY)
 		peers_changed(directory->with.peers,
@@ -589,8 +592,8 @@ static void take_changed(struct directory *directory, const struct frame_directo
 
 static void take_entry(struct directory *directory, const struct frame_directory_entry *entry)
 {
-	struct known *known = directory->with.known;
-	struct known_domain *domain;
+	struct registry *registry = directory->with.registry;
+	struct registry_domain *domain;
 	char name[DOMAIN_NAME_MAX + 1] = "";
 
 	if (entry->state == DIRECTORY_CHANGED) {
@@ -600,20 +603,20 @@ static void take_entry(struct directory *directory, const struct frame_directory
 	if (entry->domid == directory->with.self->domid) /* we read our own nodes ourselves */
 		return;
 	if (entry->state == DIRECTORY_REMOVED) {
-		known_forget_name(known, entry->domid);
+		registry_forget_name(registry, entry->domid);
 		return;
 	}
-	domain = known_get(known, entry->domid);
+	domain = registry_get(registry, entry->domid);
 	if (!domain)
 		return;
 	domain->told = directory->lists;
 	domain->is_led_to = false;
-	known_set_uuid(known, domain, entry->uuid);
+	registry_set_uuid(registry, domain, entry->uuid);
 	memcpy(name, entry->name.data, entry->name.size);
-	if (!known_name_is_usable(name, entry->name.size))
+	if (!registry_name_is_usable(name, entry->name.size))
 		name[0] = '\0';
-	known_set_name(known, domain, name, strlen(name));
-	known_set_complete(known, domain, true);
+	registry_set_name(registry, domain, name, strlen(name));
+	registry_set_complete(registry, domain, true);
 }
 
 int directory_take(struct directory *directory, const uint8_t *payload, uint32_t length)
@@ -641,7 +644,7 @@ int directory_take(struct directory *directory, const uint8_t *payload, uint32_t
 	if (!directory->listing || (frame.flags & DIRECTORY_MORE))
 		return 0;
 	directory->listing = false;
-	known_forget_names(directory->with.known, directory->lists, false);
+	registry_forget_names(directory->with.registry, directory->lists, false);
 	if (!directory->zero->tells)
 		log_limited(LOG_LINK, LOG_BY_DOMAIN(0), LOG_LEVEL_INFO,
 			    "directory: domain 0 tells the names of the other domains");
@@ -669,37 +672,37 @@ static void on_gathered(evutil_socket_t fd, short what, void *userdata)
 	bool changed = directory->changed;
 
 	/* A list that isn't complete yet would take from the guests what an earlier daemon has told them. */
-	if (known_is_read(directory->with.known))
+	if (registry_is_read(directory->with.registry))
 		serve_tell(directory);
 	directory->changed = false;
 	if (changed)
 		directory->renamed(directory->userdata);
 }
 
-static void on_link(struct directory *directory, enum known_what what, uint32_t domid)
+static void on_link(struct directory *directory, enum registry_what what, uint32_t domid)
 {
 	if (!directory_in_domain_0(directory))
 		believe_link(directory, what, domid);
-	else if (what == KNOWN_LINK_UP)
+	else if (what == REGISTRY_LINK_UP)
 		serve_guest_came(directory, domid);
 	else
 		serve_guest_left(directory, domid);
 }
 
-static void on_known(void *userdata, enum known_what what, uint32_t domid)
+static void on_known(void *userdata, enum registry_what what, uint32_t domid)
 {
 	struct directory *directory = userdata;
 
-	if (what == KNOWN_LINK_UP || what == KNOWN_LINK_LOST || what == KNOWN_LINK_ENDED)
+	if (what == REGISTRY_LINK_UP || what == REGISTRY_LINK_LOST || what == REGISTRY_LINK_ENDED)
 		on_link(directory, what, domid);
-	if (what == KNOWN_PRESENCE && domid == 0 && !directory_in_domain_0(directory))
+	if (what == REGISTRY_PRESENCE && domid == 0 && !directory_in_domain_0(directory))
 		believe_presence(directory,
-				 known_is_up(directory->with.known, 0) && !directory->with.is_hidden);
-	if (what == KNOWN_RULES)
-		directory->doubted = known_version(directory->with.known);
-	directory->changed = directory->changed || what == KNOWN_NAME;
-	if (what == KNOWN_NAME || what == KNOWN_RULES || what == KNOWN_READ)
-		timer_start(directory->gather, what == KNOWN_READ ? 0 : GATHER_MS);
+				 registry_is_up(directory->with.registry, 0) && !directory->with.is_hidden);
+	if (what == REGISTRY_RULES)
+		directory->doubted = registry_version(directory->with.registry);
+	directory->changed = directory->changed || what == REGISTRY_NAME;
+	if (what == REGISTRY_NAME || what == REGISTRY_RULES || what == REGISTRY_READ)
+		timer_start(directory->gather, what == REGISTRY_READ ? 0 : GATHER_MS);
 }
 
 /* --- life ------------------------------------------------------------------------------------- */
@@ -712,13 +715,13 @@ int directory_new(struct directory **out, struct event_base *base, const struct 
 	if (!directory)
 		return -ENOMEM;
 	directory->with = *options;
-	directory->zero = known_teller(options->known);
+	directory->zero = registry_teller(options->registry);
 	directory->renamed = renamed;
 	directory->userdata = userdata;
 	directory->gather = evtimer_new(base, on_gathered, directory);
 	directory->resend = evtimer_new(base, on_gathered, directory);
 	directory->away_over = evtimer_new(base, serve_away_over, directory);
-	known_listen(options->known, &directory->sink, on_known, directory);
+	registry_listen(options->registry, &directory->sink, on_known, directory);
 	directory->want = evtimer_new(base, on_want, directory);
 	directory->forget = evtimer_new(base, on_forget, directory);
 	if (!directory->gather || !directory->resend || !directory->away_over || !directory->want ||
@@ -734,7 +737,7 @@ void directory_free(struct directory *directory)
 {
 	if (!directory)
 		return;
-	known_leave(directory->with.known, &directory->sink);
+	registry_leave(directory->with.registry, &directory->sink);
 	while (directory->guests)
 		guest_free(directory, directory->guests);
 	free_event(directory->gather);

@@ -7,9 +7,9 @@
  * what changes for them in XenStore (doc/protocol.md, section 5.6). A guest can't read others' names, and
  * what a guest says of itself can't be trusted. So this module has two roles:
  *
- *   in domain 0  a sink of known.h: it sends each guest whose link is up first the complete list of the
+ *   in domain 0  a sink of registry.h: it sends each guest whose link is up first the complete list of the
  *                domains that it may see, then every change, gathered for some milliseconds
- *   in a guest   a source of known.h. While domain 0's daemon runs it wants a link to it:
+ *   in a guest   a source of registry.h. While domain 0's daemon runs it wants a link to it:
  *                presence ──▶ wants ──link up──▶ complete list ──▶ served
  *                When that daemon goes, the guest believes what it said last for a while, so that it can be
  *                restarted.
@@ -21,7 +21,7 @@
 struct access;
 struct directory;
 struct event_base;
-struct known;
+struct registry;
 struct links;
 struct peers;
 struct peers_change;
@@ -29,7 +29,7 @@ struct self;
 
 struct directory_options {
 	const struct self *self;
-	struct known *known;
+	struct registry *registry;
 	struct peers *peers; /* are told what changes in XenStore, and tell it */
 	struct links *links;
 	/* In domain 0: decides which domains a guest may know of, besides itself and domain 0. */

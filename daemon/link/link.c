@@ -43,8 +43,8 @@ void link_set_state(struct link *link, enum link_state state)
 		link->has_waited = link->has_word = false;
 		link->words = 0;
 	}
-	if (was_away != (state == LINK_AWAY) && !link_is_far(link))
-		known_set_away(links->options.known, link->stamped.number, !was_away);
+	if (was_away != (state == LINK_AWAY) && !link_is_remote(link))
+		registry_set_away(links->options.registry, link->stamped.number, !was_away);
 }
 
 void link_stop_being_polled(struct link *link)
@@ -53,10 +53,10 @@ void link_stop_being_polled(struct link *link)
 		link->links->polled = NULL;
 }
 
-void link_tell(const struct link *link, enum known_what what)
+void link_tell(const struct link *link, enum registry_what what)
 {
 	if (link->peer.kind == PEER_DOMAIN)
-		known_tell(link->links->options.known, what, link->peer.number);
+		registry_tell(link->links->options.registry, what, link->peer.number);
 }
 
 /* The lower end takes even channel numbers. */
@@ -134,7 +134,7 @@ static void end_session(struct link *link, int error, const char *why, bool only
 	link_set_state(link, LINK_IDLE);
 	link->session = (struct link_session){.state = RESUME_ENDED};
 	link->claims = link->awaits = false;
-	if (!link_is_nobodys(link))
+	if (!link_is_unattributed(link))
 		link->stamped = link->peer;
 	if (link->again.timer)
 		event_del(link->again.timer);
@@ -145,9 +145,9 @@ static void end_session(struct link *link, int error, const char *why, bool only
 	else
 		pings_fail(&link->pings, -error);
 	if (was_up)
-		link_tell(link, KNOWN_LINK_LOST);
+		link_tell(link, REGISTRY_LINK_LOST);
 	if (was_away)
-		link_tell(link, KNOWN_LINK_ENDED);
+		link_tell(link, REGISTRY_LINK_ENDED);
 	if (was_wanted && !only_said)
 		log_limited(LOG_UNREACHABLE, error == EHOSTDOWN ? link->wanted_by : link_source(link),
 			    LOG_LEVEL_INFO, "%s: what was meant for it ends: %s", link->title, why);
@@ -224,7 +224,7 @@ void link_note_hello(struct link *link, const struct frame_hello_link *hello)
 		    "%s: link is up, xenmsgd %s", link->title, link->version);
 	link_refuse_pings(link);
 	pings_send(&link->pings, link->hop);
-	link_tell(link, KNOWN_LINK_UP);
+	link_tell(link, REGISTRY_LINK_UP);
 }
 
 void link_read_goodbye(const struct frame_goodbye *goodbye, char *why, size_t room)
@@ -241,7 +241,7 @@ static int on_open(void *owner, struct channel *channel, const struct frame_open
 
 	if (link->state != LINK_UP)
 		return -EINVAL;
-	if (!link_is_far(link))
+	if (!link_is_remote(link))
 		channel->identity.domid = link->peer.number; /* the hypervisor's word, not the peer's */
 	link->links->callbacks.open(link->links->userdata, link->peer, channel, open);
 	return 0;
@@ -253,7 +253,7 @@ static void on_opened(void *owner, struct channel *channel)
 {
 	const struct link *link = owner;
 
-	if (!origin_is_far(channel) && (!peer_is_domain(link->peer, 0) || !channel_is_relayed(channel)))
+	if (!origin_is_remote(channel) && (!peer_is_domain(link->peer, 0) || !channel_is_relayed(channel)))
 		channel->acceptor_identity.domid = link->peer.number;
 }
 
@@ -484,12 +484,12 @@ uint32_t link_make_hello(struct link *link, uint8_t *payload)
 		.major = PROTOCOL_MAJOR,
 		.minor = PROTOCOL_MINOR,
 		.flags = (options->relays ? HELLO_RELAYS : 0) | (options->resume_for_ms ? HELLO_RESUMES : 0) |
-			 (options->obeys && !link_is_far(link) ? HELLO_OBEYS : 0),
+			 (options->obeys && !link_is_remote(link) ? HELLO_OBEYS : 0),
 		.max_message = link->links->relay->max_message,
 		.version = {PACKAGE_VERSION, strlen(PACKAGE_VERSION)},
 	};
 
-	if (options->hosts && options->self->domid == 0 && !link_is_far(link))
+	if (options->hosts && options->self->domid == 0 && !link_is_remote(link))
 		hello.host = frame_text_of(hosts_own_name(options->hosts));
 	memcpy(hello.instance, options->self->instance, sizeof(hello.instance));
 	memcpy(hello.nonce, link->attempt.nonce, sizeof(hello.nonce));

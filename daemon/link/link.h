@@ -13,7 +13,7 @@
  *   CONNECTING ──failed──▶ IDLE: its channels end with the error; without a daemon the link is forgotten
  *   GREETING, UP ──closed, died, silent for dead-after, violation──▶ IDLE: its channels end (protocol.md 2.4)
  *   UP ──the vchan was lost, and both daemons resume sessions──▶ AWAY: its channels wait
- *   AWAY ──channel, ping──▶ AWAY: it waits, too, also for a domain that isn't there (link_known.c)
+ *   AWAY ──channel, ping──▶ AWAY: it waits, too, also for a domain that isn't there (link_registry.c)
  *   AWAY ──another vchan, and the peer's daemon has the session, too──▶ UP, perhaps under another domid
  *   AWAY ──resume-for is over, or the peer's daemon has no such session──▶ IDLE: its channels end
  *   UP ──no channel for idle-close, nor at the peer──▶ IDLE; but links with domain 0 stay, for its directory
@@ -30,7 +30,7 @@
 
 struct image;
 struct image_hops;
-struct known;
+struct registry;
 struct hosts;
 struct link;
 struct links;
@@ -55,7 +55,7 @@ struct links_options {
 	uint32_t resume_for_ms; /* 0: a lost vchan ends the session */
 	uint32_t channels_max;
 	uint64_t busy_poll_ns; /* how long to poll before sleeping; 0: not at all */
-	struct known *known;
+	struct registry *registry;
 	bool relays;	     /* HELLO says that we take part in relaying */
 	struct hosts *hosts; /* finds other hosts' daemons; NULL: there are none */
 	const struct carrier_maker
@@ -157,8 +157,8 @@ void links_drop(struct hop *hop);
  * (no daemon was there a moment ago; and a domain has no link with itself), -ENOLINK (neither may map the
  * other's pages). */
 struct hop *links_want(struct links *links, struct peer_id peer, struct account *account, int *error);
-/* As known_resolve(), for what is to be sent there: where no daemon is there, but a session with the domain
- * is away and may still be resumed, *peer leads to that session, and may be no domain. */
+/* As registry_resolve(), for what is to be sent there: where no daemon is there, but a session with the
+ * domain is away and may still be resumed, *peer leads to that session, and may be no domain. */
 int links_resolve(struct links *links, const char *domain, struct peer_id *peer);
 /* Likewise of a domid. */
 struct peer_id links_meant(struct links *links, uint32_t domid);

@@ -54,7 +54,7 @@ static void ask(struct link *link)
 	wait_to_try_again(link);
 	if (link->state != LINK_AWAY || links->is_restarting || links->is_held)
 		return;
-	if (link_is_nobodys(link))
+	if (link_is_unattributed(link))
 		link_seek(link);
 	else
 		links_ask(links, link->peer, NULL);
@@ -131,7 +131,7 @@ void link_leave(struct link *link, const char *why)
 	if (has_come_back)
 		link->session.away_ms = clock_ms();
 	link_set_state(link, LINK_AWAY);
-	link_tell(link, KNOWN_LINK_LOST);
+	link_tell(link, REGISTRY_LINK_LOST);
 	log_limited(LOG_LINK, link_source(link), LOG_LEVEL_INFO,
 		    "%s: link is away: %s; it may be resumed within %u s", link->title, why,
 		    links->options.resume_for_ms / 1000);
@@ -191,10 +191,10 @@ static void say_prove(struct link *link)
 	struct link_session *session = &link->session;
 	struct frame_prove prove = {.epoch = session->epoch};
 	uint8_t payload[FRAME_SMALL_MAX];
-	struct proof_end us, them;
+	struct auth_end us, them;
 
-	link_proof_ends(link, link->session.peer_instance, &us, &them);
-	proof_make(session->secret, &us, &them, prove.epoch, prove.proof);
+	link_auth_ends(link, link->session.peer_instance, &us, &them);
+	auth_tag_make(session->secret, &us, &them, prove.epoch, prove.proof);
 	session->attempt = RESUME_PROVING;
 	say(link, FRAME_PROVE, payload, frame_prove_encode(&prove, payload));
 }
@@ -247,7 +247,7 @@ static void go_on(struct link *link, const struct frame_resume *resume)
 		    (unsigned long long)away_ms, (unsigned long long)again);
 	/* Something must be heard in each epoch: no ping has this token, so the answer says nothing. */
 	hop_answer(link->hop, FRAME_PING, 0, payload, frame_u64_encode(0, payload));
-	link_tell(link, KNOWN_LINK_UP);
+	link_tell(link, REGISTRY_LINK_UP);
 	link_refuse_pings(link);
 	link_send_pings(link);
 	link_take_next(link);
@@ -259,7 +259,7 @@ void link_begin_over_next(struct link *link, const struct frame_hello_link *hell
 	hop_attach_begun(link->hop, &link->attempt.in, &link->attempt.out);
 	link->acked = link->acked_by_peer = 0;
 	link_note_hello(link, hello);
-	if (!link_is_far(link))
+	if (!link_is_remote(link))
 		link_lead_sought(link);
 	link_take_next(link);
 }
@@ -354,13 +354,13 @@ static bool take_prove(struct link *link, const uint8_t *payload, uint32_t lengt
 {
 	struct link_session *session = &link->session;
 	struct resume_facts facts = {.event = RESUME_PROVE};
-	struct proof_end us, them;
+	struct auth_end us, them;
 	struct frame_prove prove;
 
 	if (frame_prove_decode(payload, length, &prove) < 0)
 		return false;
-	link_proof_ends(link, link->session.peer_instance, &us, &them);
-	facts.proven = proof_is_good(session->secret, &them, &us, prove.epoch, prove.proof);
+	link_auth_ends(link, link->session.peer_instance, &us, &them);
+	facts.proven = auth_tag_is_good(session->secret, &them, &us, prove.epoch, prove.proof);
 	facts.older = prove.epoch < session->confirmed;
 	facts.last = prove.epoch == UINT32_MAX || session->epoch == UINT32_MAX;
 	link->attempt.epoch = prove.epoch;

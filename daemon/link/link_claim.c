@@ -28,10 +28,10 @@ int link_likelihood(const struct link *link)
 	return (links_is_there(link->links, link->peer) ? 0 : 2) + (link->state == LINK_AWAY ? 1 : 0);
 }
 
-bool link_is_with(const struct link *link, const uint8_t instance[PROOF_ID_SIZE])
+bool link_is_with(const struct link *link, const uint8_t instance[AUTH_ID_SIZE])
 {
-	return !link->claims && !link_is_far(link) && link->session.state != RESUME_ENDED &&
-	       !memcmp(link->session.peer_instance, instance, PROOF_ID_SIZE);
+	return !link->claims && !link_is_remote(link) && link->session.state != RESUME_ENDED &&
+	       !memcmp(link->session.peer_instance, instance, AUTH_ID_SIZE);
 }
 
 /* Finds the session that the link claims. NULL: it isn't what it was. */
@@ -72,7 +72,7 @@ static bool may_show(const struct links *links, const struct link *own, uint32_t
 
 uint32_t links_least_ring(const struct links *links, uint32_t domid)
 {
-	uint8_t instance[PROOF_ID_SIZE];
+	uint8_t instance[AUTH_ID_SIZE];
 	const struct link *link;
 	uint32_t least = 0;
 
@@ -126,7 +126,7 @@ void link_lose_number(struct link *link)
 	struct links *links = link->links;
 
 	HASH_DEL(links->links, link);
-	link->peer = (struct peer_id){PEER_NOBODYS, ++links->last_nobodys};
+	link->peer = (struct peer_id){PEER_UNATTRIBUTED, ++links->last_unattributed};
 	HASH_ADD(hh, links->links, peer, sizeof(link->peer), link); /* behind all others, as in their order */
 	if (hop_account(link->hop))
 		account_unlist(hop_account(link->hop));
@@ -136,7 +136,7 @@ void link_seek(struct link *link)
 {
 	struct peers *peers = link->links->peers;
 	struct peer_info info;
-	uint8_t instance[PROOF_ID_SIZE];
+	uint8_t instance[AUTH_ID_SIZE];
 
 	/* A domain that hides its presence shows its instance only when it is asked for a link. */
 	if (!peers_instance(peers, link->stamped.number, instance) ||
@@ -181,21 +181,22 @@ void link_lead(struct link *link, struct link *other)
 /* Whether the session that is sought was with the daemon of this link, or with one before it in the same
  * domain. Domain 0 is the same by its number on any host. Another daemon names its instance itself, so that
  * counts by the number of before alone; a UUID is domain 0's word. */
-static bool was_with(const struct link *sought, const struct link *link)
+static bool was_with(const struct link *unattributed, const struct link *link)
 {
-	if (sought->stamped.number == link->peer.number &&
-	    (link->peer.number == 0 || link_is_with(sought, link->session.peer_instance)))
+	if (unattributed->stamped.number == link->peer.number &&
+	    (link->peer.number == 0 || link_is_with(unattributed, link->session.peer_instance)))
 		return true;
-	return link->uuid[0] && !strcmp(sought->uuid, link->uuid);
+	return link->uuid[0] && !strcmp(unattributed->uuid, link->uuid);
 }
 
 void link_lead_sought(struct link *link)
 {
-	struct link *sought, *next;
+	struct link *unattributed, *next;
 
-	HASH_ITER(hh, link->links->links, sought, next)
-		if (link_is_nobodys(sought) && sought->state == LINK_AWAY && was_with(sought, link))
-			link_lead(sought, link);
+	HASH_ITER(hh, link->links->links, unattributed, next)
+		if (link_is_unattributed(unattributed) && unattributed->state == LINK_AWAY &&
+		    was_with(unattributed, link))
+			link_lead(unattributed, link);
 }
 
 void link_note_awaited(struct link *link)
@@ -207,14 +208,14 @@ void link_note_awaited(struct link *link)
 /* Whether `awaited` says, from before a restore, for whom it is that something waits. */
 static bool is_awaited_known(const struct link *link)
 {
-	static const uint8_t nobody[PROOF_ID_SIZE];
+	static const uint8_t nobody[AUTH_ID_SIZE];
 
 	return memcmp(link->awaited, nobody, sizeof(nobody)) != 0;
 }
 
 bool link_keep_waiting(struct link *link)
 {
-	if (link_is_far(link) ||
+	if (link_is_remote(link) ||
 	    (link->state != LINK_CONNECTING && link->state != LINK_GREETING && !link->claims))
 		return false; /* or something may have been said: GREETING is HELLO alone */
 	if (!link_is_wanted(link))
@@ -257,7 +258,7 @@ void link_connect_again(struct link *link)
 
 void link_check_awaited(struct link *link)
 {
-	uint8_t instance[PROOF_ID_SIZE];
+	uint8_t instance[AUTH_ID_SIZE];
 	bool is_other = link->awaits && (!peers_instance(link->links->peers, link->peer.number, instance) ||
 					 memcmp(instance, link->awaited, sizeof(instance)) != 0);
 

@@ -58,7 +58,7 @@ static bool is_relayed_ping(const struct link *link, uint32_t length)
 	if (length < FRAME_PING_RELAYED_SIZE || !links->callbacks.ping)
 		return false;
 	return length > FRAME_PING_RELAYED_SIZE ? links->options.hosts != NULL
-						: links->options.relays && !link_is_far(link);
+						: links->options.relays && !link_is_remote(link);
 }
 
 static int take_relayed_ping(struct link *link, const struct frame_header *header, const uint8_t *payload)
@@ -115,7 +115,7 @@ static int take_source(struct link *link, const struct frame_header *header, con
 
 	if (link->state != LINK_UP)
 		return -EINVAL;
-	if (r < 0 || !links->callbacks.source || !(link_is_far(link) || peer_is_domain(link->peer, 0)))
+	if (r < 0 || !links->callbacks.source || !(link_is_remote(link) || peer_is_domain(link->peer, 0)))
 		return -EPROTO;
 	hop_spend(link->hop, COST_OPEN);
 	if (!end) /* it has ended here while this was on its way */
@@ -218,7 +218,8 @@ static void expire_pings(struct link *link)
 
 static bool carries_directory(const struct link *link)
 {
-	return !link_is_far(link) && (peer_is_domain(link->peer, 0) || link->links->options.self->domid == 0);
+	return !link_is_remote(link) &&
+	       (peer_is_domain(link->peer, 0) || link->links->options.self->domid == 0);
 }
 
 /* Whether it has been of no use for so long that it is closed. Not if something lies there unread, which may

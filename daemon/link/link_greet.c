@@ -169,18 +169,18 @@ void link_look_at_greeting(struct link *link)
  * session with that.
  */
 
-_Static_assert(HELLO_TAG_SIZE == PROOF_TAG_SIZE, "a tag of HELLO is one of proof.h");
+_Static_assert(HELLO_TAG_SIZE == AUTH_HELLO_SIZE, "a tag of HELLO is one of auth_tag.h");
 
-void link_proof_ends(const struct link *link, const uint8_t instance[PROOF_ID_SIZE], struct proof_end *us,
-		     struct proof_end *them)
+void link_auth_ends(const struct link *link, const uint8_t instance[AUTH_ID_SIZE], struct auth_end *us,
+		    struct auth_end *them)
 {
 	const struct self *self = link->links->options.self;
 	bool is_lower = link_is_lower(link);
 
-	*us = (struct proof_end){.domid = link_is_far(link) ? !is_lower : self->domid};
+	*us = (struct auth_end){.domid = link_is_remote(link) ? !is_lower : self->domid};
 	memcpy(us->nonce, link->attempt.nonce, sizeof(us->nonce));
 	memcpy(us->instance, self->instance, sizeof(us->instance));
-	*them = (struct proof_end){.domid = link_is_far(link) ? is_lower : link->peer.number};
+	*them = (struct auth_end){.domid = link_is_remote(link) ? is_lower : link->peer.number};
 	memcpy(them->nonce, link->attempt.peer_nonce, sizeof(them->nonce));
 	memcpy(them->instance, instance, sizeof(them->instance));
 }
@@ -194,7 +194,7 @@ static int rank(const struct link *link, const struct link *other)
 /* A conversation with a host carries the session with that host alone, and no domain becomes a host. */
 static bool may_go_on(const struct link *link, const struct link *other)
 {
-	if (!link_is_far(link))
+	if (!link_is_remote(link))
 		return link_is_with(other, link->attempt.named);
 	return other == link && link->state == LINK_AWAY;
 }
@@ -223,54 +223,54 @@ static unsigned named(struct link *link, struct link *sessions[HELLO_TAGS])
 
 /* The secret for a tag: a session's, or one that nobody knows. */
 static void choose_secret(const struct link *link, struct link *const sessions[], unsigned count, unsigned i,
-			  uint8_t secret[PROOF_SECRET_SIZE])
+			  uint8_t secret[AUTH_SECRET_SIZE])
 {
-	memcpy(secret, i < count ? sessions[i]->session.secret : link->attempt.cover, PROOF_SECRET_SIZE);
+	memcpy(secret, i < count ? sessions[i]->session.secret : link->attempt.cover, AUTH_SECRET_SIZE);
 	if (i >= count)
 		secret[0] ^= (uint8_t)i;
 }
 
 void link_make_tags(struct link *link, struct frame_hello_link *hello)
 {
-	uint8_t *instance = link->attempt.named, secret[PROOF_SECRET_SIZE];
+	uint8_t *instance = link->attempt.named, secret[AUTH_SECRET_SIZE];
 	struct link *sessions[HELLO_TAGS];
-	struct proof_end us, them;
+	struct auth_end us, them;
 	unsigned count;
 
 	if (link->state == LINK_AWAY)
-		memcpy(instance, link->session.peer_instance, PROOF_ID_SIZE);
-	else if (link_is_far(link) || !peers_instance(link->links->peers, link->peer.number, instance))
-		memset(instance, 0, PROOF_ID_SIZE);
+		memcpy(instance, link->session.peer_instance, AUTH_ID_SIZE);
+	else if (link_is_remote(link) || !peers_instance(link->links->peers, link->peer.number, instance))
+		memset(instance, 0, AUTH_ID_SIZE);
 	count = named(link, sessions);
-	link_proof_ends(link, instance, &us, &them);
+	link_auth_ends(link, instance, &us, &them);
 	for (unsigned i = 0; i < HELLO_TAGS; i++) {
 		choose_secret(link, sessions, count, i, secret);
-		proof_tag(secret, &us, &them, hello->tags[i]);
+		auth_hello_tag(secret, &us, &them, hello->tags[i]);
 	}
 }
 
 struct link *link_find_tagged(struct link *link, const struct frame_hello_link *hello)
 {
 	struct link *sessions[HELLO_TAGS], *found = NULL;
-	uint8_t secret[PROOF_SECRET_SIZE], tag[PROOF_TAG_SIZE];
-	struct proof_end us, them;
+	uint8_t secret[AUTH_SECRET_SIZE], tag[AUTH_HELLO_SIZE];
+	struct auth_end us, them;
 	unsigned count;
 
-	if (memcmp(hello->instance, link->attempt.named, PROOF_ID_SIZE) != 0)
+	if (memcmp(hello->instance, link->attempt.named, AUTH_ID_SIZE) != 0)
 		return NULL;
 	memcpy(link->attempt.peer_nonce, hello->nonce, sizeof(link->attempt.peer_nonce));
 	count = named(link, sessions);
-	link_proof_ends(link, hello->instance, &us, &them);
+	link_auth_ends(link, hello->instance, &us, &them);
 	for (unsigned i = 0; i < HELLO_TAGS; i++) {
 		bool is_there = false;
 
 		choose_secret(link, sessions, count, i, secret);
-		proof_tag(secret, &them, &us, tag);
+		auth_hello_tag(secret, &them, &us, tag);
 		for (unsigned j = 0; j < HELLO_TAGS; j++)
 			is_there |= memeql_sec(tag, hello->tags[j], sizeof(tag));
 		/* Of several, both ends take the same one. */
 		if (is_there && i < count &&
-		    (!found || memcmp(sessions[i]->session.token, found->session.token, PROOF_ID_SIZE) < 0))
+		    (!found || memcmp(sessions[i]->session.token, found->session.token, AUTH_ID_SIZE) < 0))
 			found = sessions[i];
 	}
 	return found;

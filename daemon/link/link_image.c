@@ -172,7 +172,7 @@ static void session_image(struct image *image, struct link_session *session)
 }
 
 /* By what its domain is known, and what is told of the link. */
-static void known_image(struct image *image, struct link *link)
+static void registry_image(struct image *image, struct link *link)
 {
 	image_u32(image, &link->stamped.number);
 	image_text(image, link->name, sizeof(link->name));
@@ -198,7 +198,7 @@ static void acks_image(struct image *image, struct link *link)
 static void link_image(struct image *image, struct link *link, bool *is_away)
 {
 	image_bool(image, is_away);
-	known_image(image, link);
+	registry_image(image, link);
 	hop_link_image(image, link->hop);
 	image_expect(image, hop_is_away(link->hop) == *is_away);
 	if (*is_away) {
@@ -221,8 +221,8 @@ void links_write_image(struct links *links, struct image *image)
 			continue;
 		if (!is_away)
 			link_note_awaited(link);
-		image_section(image, link_is_nobodys(link) ? IMAGE_SOUGHT : IMAGE_LINK);
-		image_u32(image, link_is_nobodys(link) ? &link->stamped.number : &link->peer.number);
+		image_section(image, link_is_unattributed(link) ? IMAGE_SOUGHT : IMAGE_LINK);
+		image_u32(image, link_is_unattributed(link) ? &link->stamped.number : &link->peer.number);
 		link_image(image, link, &is_away);
 	}
 }
@@ -268,7 +268,7 @@ void links_read_image(struct links *links, struct image *image, bool is_sought, 
 	image_u32(image, &number);
 	image_expect(image, number < HOST_FIRST || (!is_sought && *hosts_name(links->options.hosts, number)));
 	if (!image->error && is_sought)
-		link = link_new_nobodys(links, number);
+		link = link_new_unattributed(links, number);
 	else if (!image->error)
 		link = link_get(links, number < HOST_FIRST ? peer_domain(number) : peer_host(number));
 	image_expect(image, link && is_fresh(link));

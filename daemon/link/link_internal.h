@@ -7,8 +7,8 @@
  * the owner of its hop; link_greet.c begins one, or goes on with one; link_claim.c finds whose that is;
  * link_away.c has what becomes of its session while no vchan carries it, link_move.c decides when it goes on
  * over another one while it is used, and lets it; link_control.c takes what the peer says about it, and asks
- * whether the peer lives, link_known.c has by what its domain is known while it is away, and tells of links;
- * link_image.c hands it over to the next daemon.
+ * whether the peer lives, link_registry.c has by what its domain is known while it is away, and tells of
+ * links; link_image.c hands it over to the next daemon.
  */
 
 #include <stdbool.h>
@@ -20,11 +20,11 @@
 #include "daemon/link/link.h"
 #include "daemon/link/busy_poll.h"
 #include "daemon/link/pings.h"
-#include "daemon/link/proof.h"
+#include "daemon/link/auth_tag.h"
 #include "daemon/link/resume_step.h"
 #include "daemon/link/carrier.h"
 #include "daemon/hosts/hosts.h"
-#include "daemon/known/known.h"
+#include "daemon/registry/registry.h"
 #include "base/self.h"
 #include "base/timer.h"
 #include "daemon/peers/peers.h"
@@ -40,9 +40,9 @@
 struct link_session {
 	enum resume_state state;
 	enum resume_attempt attempt;
-	uint8_t token[PROOF_ID_SIZE]; /* orders it among others: the nonce of the lower end's first HELLO */
-	uint8_t secret[PROOF_SECRET_SIZE];
-	uint8_t peer_instance[PROOF_ID_SIZE];
+	uint8_t token[AUTH_ID_SIZE]; /* orders it among others: the nonce of the lower end's first HELLO */
+	uint8_t secret[AUTH_SECRET_SIZE];
+	uint8_t peer_instance[AUTH_ID_SIZE];
 	uint32_t epoch, confirmed; /* the last epoch in which the other end was heard */
 	uint64_t away_ms;	   /* when it was lost */
 };
@@ -66,7 +66,7 @@ struct link_move {
  * have that. */
 struct link_meant {
 	bool is_known;
-	uint8_t token[PROOF_ID_SIZE];
+	uint8_t token[AUTH_ID_SIZE];
 };
 
 /* The session was resumed: its channels are seen to, in pieces, before anything more comes over it
@@ -99,7 +99,7 @@ struct link {
 	struct link_meant meant;
 	struct link *successor;
 	/* The name and UUID by which its domain was known last, and its number before the session was resumed
-	 * under another one, which leads to it until then (link_known.c). */
+	 * under another one, which leads to it until then (link_registry.c). */
 	char name[DOMAIN_NAME_MAX + 1], uuid[LINK_UUID_SIZE];
 	uint32_t former;
 	uint64_t former_until_ms;
@@ -108,9 +108,9 @@ struct link {
 	/* CONNECTING: what waits was meant for this instance, by which the domain was known before this one
 	 * was restored. It is also noted for a restore between two daemons; zeros: nobody knows. */
 	bool awaits;
-	uint8_t awaited[PROOF_ID_SIZE];
+	uint8_t awaited[AUTH_ID_SIZE];
 	/* While away: to try again, or to give up. CONNECTING: to end what waits for domain 0's word
-	 * (link_known.c). */
+	 * (link_registry.c). */
 	struct deadline again;
 	bool waits_for_word; /* CONNECTING: for domain 0's */
 	bool has_waited; /* CONNECTING: so `again` has when that wait ends, whoever asks once more meanwhile */
@@ -154,7 +154,7 @@ struct links {
 	void *userdata;
 	struct link *links; /* in the order of their peers, if is_sorted */
 	bool is_sorted;
-	struct known_sink sink;
+	struct registry_sink sink;
 	struct link *met; /* those that had a session, which no program makes more by asking for numbers */
 	struct event *heartbeat;
 	struct event *elastic; /* while a link may have to grow or shrink */
@@ -162,14 +162,14 @@ struct links {
 	struct link *polled; /* the one that we poll instead of waiting for its notification, or NULL */
 	uint64_t polled_until;
 	bool is_alone; /* nobody else wanted the CPU when we yielded last */
-	uint32_t last_nobodys;
+	uint32_t last_unattributed;
 	bool is_restarting; /* this domain was restored, and can't be reached by its new number yet */
 	/* what the daemon before has handed over isn't read yet, or is about to be handed over */
 	bool is_held;
 };
 
 /* --- another host's daemon is found by the hosts, another domain's by the peers */
-static inline bool link_is_far(const struct link *link)
+static inline bool link_is_remote(const struct link *link)
 {
 	return peer_is_host(link->peer);
 }
@@ -182,13 +182,13 @@ struct log_source link_source(const struct link *link);
 /* Whether this end is the lower one: of two domains by their numbers, of two hosts by their names. */
 static inline bool link_is_lower(const struct link *link)
 {
-	return link_is_far(link) ? hosts_is_lower(link->links->options.hosts, link->peer.number)
-				 : link->links->options.self->domid < link->peer.number;
+	return link_is_remote(link) ? hosts_is_lower(link->links->options.hosts, link->peer.number)
+				    : link->links->options.self->domid < link->peer.number;
 }
 
 /* --- link.c */
-/* Tells KNOWN_LINK_... of a link with another domain of this host. */
-void link_tell(const struct link *link, enum known_what what);
+/* Tells REGISTRY_LINK_... of a link with another domain of this host. */
+void link_tell(const struct link *link, enum registry_what what);
 void link_set_state(struct link *link, enum link_state state);
 /* Ends the session: what was never sent ends with `error`. */
 void link_end_session(struct link *link, int error, const char *why);
@@ -261,7 +261,7 @@ int link_take_idle(struct link *link, const uint8_t *payload, uint32_t length);
 /* The timer of all links at once, so that an idle daemon wakes up once an interval. */
 void link_on_heartbeat(int fd, short what, void *userdata);
 
-/* --- link_known.c */
+/* --- link_registry.c */
 /* Whether what waits goes on to wait: no daemon was found there, but domain 0 tells of the domain, and may be
  * about to say that it is away. Once it has said what it knows, or after a moment, the link has failed. */
 bool link_waits_for_word(struct link *link, int error, const char *reason);
@@ -350,8 +350,8 @@ void link_stop_greeting(struct link *link, int error, const char *why);
 #define LINK_COST_HELLO 4000u /* units (turns.h), for both HELLOs: 16 keyed hashes of 100 bytes */
 /* What the two ends are to a proof or a tag, for an instance of the peer's. Nonces are those of the
  * attempt. */
-void link_proof_ends(const struct link *link, const uint8_t instance[PROOF_ID_SIZE], struct proof_end *us,
-		     struct proof_end *them);
+void link_auth_ends(const struct link *link, const uint8_t instance[AUTH_ID_SIZE], struct auth_end *us,
+		    struct auth_end *them);
 /* Names in our HELLO the sessions that we may go on with over this attempt. */
 void link_make_tags(struct link *link, struct frame_hello_link *hello);
 /* Finds the session that both HELLOs have named: its link; NULL: there is none. */
@@ -360,7 +360,7 @@ struct link *link_find_tagged(struct link *link, const struct frame_hello_link *
 /* --- link_claim.c */
 /* Whether it is a session that can be resumed with this instance of a domain's daemon: no domain becomes
  * another host. */
-bool link_is_with(const struct link *link, const uint8_t instance[PROOF_ID_SIZE]);
+bool link_is_with(const struct link *link, const uint8_t instance[AUTH_ID_SIZE]);
 /* Returns how likely it is that the session is that of a domain which has another number now. */
 int link_likelihood(const struct link *link);
 /* Makes the link, over whose new vchan the peer has named `own`'s session, AWAY with that. */
@@ -395,12 +395,12 @@ void link_lead(struct link *link, struct link *other);
 struct link *link_session_of(struct links *links, uint32_t domid);
 /* Ends what waits, if it was meant for another instance than the one that has connected. */
 void link_check_awaited(struct link *link);
-static inline bool link_is_nobodys(const struct link *link)
+static inline bool link_is_unattributed(const struct link *link)
 {
-	return link->peer.kind == PEER_NOBODYS;
+	return link->peer.kind == PEER_UNATTRIBUTED;
 }
 /* Makes one for the session with the domain that had this number. NULL: out of memory. */
-struct link *link_new_nobodys(struct links *links, uint32_t number);
+struct link *link_new_unattributed(struct links *links, uint32_t number);
 /* Looks for the other end of such a session, and asks for a vchan with it. */
 void link_seek(struct link *link);
 /* The peer has proven it: the session's link gets the vchan and the attempt. NULL: it can't have it now, and
@@ -411,15 +411,15 @@ void link_note_resumed(struct link *link);
 /* As the owner of the hop: see hop.h, `before_input`. */
 bool link_see_to_channels(void *owner);
 
-/* --- link_known.c */
+/* --- link_registry.c */
 /* Notes by what the link's domain is known now, if it is. */
 void link_note_name(struct link *link);
 /* Does it whenever that changes. */
-void links_on_known(void *userdata, enum known_what what, uint32_t domid);
+void links_on_known(void *userdata, enum registry_what what, uint32_t domid);
 /* Its domain had this number, until its session was resumed. */
 void link_note_former(struct link *link, uint32_t domid);
 
-/* --- link_known.c: what is told */
+/* --- link_registry.c: what is told */
 /* Remembers the reason why a link couldn't be made. That a domain isn't there needs none. */
 void link_remember_failure(struct links *links, struct peer_id peer, const char *reason);
 

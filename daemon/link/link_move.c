@@ -106,7 +106,7 @@ bool link_may_move(const struct link *link)
 {
 	return link->links->options.maker && link->state == LINK_UP && hop_is_up(link->hop) &&
 	       !hop_is_finishing(link->hop) && !hop_is_held(link->hop) && link->move.state == MOVE_NOT &&
-	       !carrier_is_there(&link->next) && !link_is_far(link) && carrier_is_granter(&link->carrier);
+	       !carrier_is_there(&link->next) && !link_is_remote(link) && carrier_is_granter(&link->carrier);
 }
 
 int link_offer(struct link *link, uint32_t ring_size)
@@ -218,7 +218,7 @@ int link_take_offer(struct link *link, const uint8_t *payload, uint32_t length)
 		return r;
 	if (hop_is_finishing(link->hop)) /* the vchan is being left: it is offered again after that */
 		return 0;
-	if (!maker || link_is_far(link) || link->state != LINK_UP || link->move.state != MOVE_NOT ||
+	if (!maker || link_is_remote(link) || link->state != LINK_UP || link->move.state != MOVE_NOT ||
 	    carrier_is_granter(&link->carrier))
 		return -EPROTO;
 	/* Mapping can't be done in pieces, so it isn't done as often as the peer wants. */
@@ -257,7 +257,7 @@ struct supply {
 /* Whether its pages are ours. */
 static bool is_elastic(const struct link *link)
 {
-	return carrier_is_granter(&link->carrier) && !link_is_far(link);
+	return carrier_is_granter(&link->carrier) && !link_is_remote(link);
 }
 
 static struct supply look_at_all(struct links *links)

@@ -45,7 +45,7 @@ static void list_link(struct links *links, struct link *link)
 
 static void set_title(struct link *link)
 {
-	if (link_is_far(link))
+	if (link_is_remote(link))
 		snprintf(link->title, sizeof(link->title), "host %s",
 			 hosts_name(link->links->options.hosts, link->peer.number));
 	else
@@ -100,12 +100,12 @@ struct link *link_get(struct links *links, struct peer_id peer)
 	return link_new(links, peer, peer, quota ? peer_account(quota, peer) : NULL);
 }
 
-struct link *link_new_nobodys(struct links *links, uint32_t number)
+struct link *link_new_unattributed(struct links *links, uint32_t number)
 {
-	struct peer_id nobodys = {PEER_NOBODYS, ++links->last_nobodys};
+	struct peer_id unattributed = {PEER_UNATTRIBUTED, ++links->last_unattributed};
 	struct quota *quota = links->relay->quota;
 
-	return link_new(links, nobodys, peer_domain(number),
+	return link_new(links, unattributed, peer_domain(number),
 			quota ? quota_account_apart(quota, number) : NULL);
 }
 
@@ -143,7 +143,7 @@ bool links_is_there(struct links *links, struct peer_id peer)
 
 struct log_source link_source(const struct link *link)
 {
-	return link_is_far(link) ? LOG_BY_HOST(link->peer.number) : LOG_BY_DOMAIN(link->stamped.number);
+	return link_is_remote(link) ? LOG_BY_HOST(link->peer.number) : LOG_BY_DOMAIN(link->stamped.number);
 }
 
 /* --- who wants one ---------------------------------------------------------------------------- */
@@ -166,7 +166,7 @@ struct hop *links_want(struct links *links, struct peer_id peer, struct account 
 
 	*error = is_self(links, peer) ? -EHOSTDOWN : 0;
 	/* A domain may come back from a restore; another host that is gone isn't waited for. */
-	if (link && link->state == LINK_AWAY && link_is_far(link) && !links_is_there(links, peer))
+	if (link && link->state == LINK_AWAY && link_is_remote(link) && !links_is_there(links, peer))
 		*error = -EHOSTDOWN;
 	/* Ask even if another account has asked already: the one whose turn comes first has it looked up. */
 	if (*error == 0 && (!link || link->state == LINK_IDLE || link->state == LINK_CONNECTING))
@@ -556,7 +556,7 @@ int links_new(struct links **out, struct relay *relay, struct peers *peers,
 	links->options = *options;
 	links->callbacks = *callbacks;
 	links->userdata = userdata;
-	known_listen(links->options.known, &links->sink, links_on_known, links);
+	registry_listen(links->options.registry, &links->sink, links_on_known, links);
 	links->heartbeat = event_new(relay->base, -1, EV_PERSIST, link_on_heartbeat, links);
 	if (!links->heartbeat || timer_set(links->heartbeat, options->heartbeat_ms) < 0 ||
 	    links_elastic_start(links) < 0) {
@@ -587,7 +587,7 @@ void links_restart(struct links *links)
 			continue;
 		if (!link_survive(link))
 			link_end(link, "this domain was restored or migrated");
-		else if (!link_is_nobodys(link))
+		else if (!link_is_unattributed(link))
 			link_lose_number(link);
 	}
 	links->failures_count = 0;
@@ -614,7 +614,7 @@ void links_free(struct links *links)
 		return;
 	HASH_ITER(hh, links->links, link, next)
 		link_end(link, "this daemon stops");
-	known_leave(links->options.known, &links->sink);
+	registry_leave(links->options.registry, &links->sink);
 	free_event(links->heartbeat);
 	free_event(links->elastic);
 	free(links);

@@ -62,7 +62,7 @@ static bool is_relayed(const struct ping *ping)
 }
 
 /* Whether it is of a domain on another host. */
-static bool is_far(const struct ping *ping)
+static bool is_remote(const struct ping *ping)
 {
 	return ping->size > FRAME_PING_RELAYED_SIZE;
 }
@@ -222,7 +222,7 @@ uint64_t pings_take_relayed(struct pings *pings, struct hop *hop, uint64_t token
 	if (!ping || !is_relayed(ping))
 		return 0;
 	rtt_ns = clock_ns() - ping->sent_ns;
-	*domid = is_far(ping) ? UINT32_MAX : get_u32(ping->payload + TOKEN_SIZE);
+	*domid = is_remote(ping) ? UINT32_MAX : get_u32(ping->payload + TOKEN_SIZE);
 	if (result == -EAGAIN && (result = hop_send(hop, FRAME_PING, 0, 0, ping->payload, ping->size)) == 0)
 		return 0;
 	finish(pings, ping, result < 0 ? result : (int64_t)rtt_ns);
@@ -236,7 +236,7 @@ void pings_refuse_relayed(struct pings *pings)
 	/* A callee that asks again adds to the end, and is refused, too. */
 	for (; ping; ping = next) {
 		next = ping->next;
-		if (is_relayed(ping) && !is_far(ping))
+		if (is_relayed(ping) && !is_remote(ping))
 			finish(pings, ping, -EHOSTUNREACH);
 	}
 }

@@ -90,7 +90,7 @@ static int via_explain(struct via *via, uint32_t domid, uint32_t source, int err
 /* Does it for a channel that waits. */
 static int via_explain_channel(struct via *via, const struct channel *channel, int error)
 {
-	if (origin_is_far(channel))
+	if (origin_is_remote(channel))
 		return error == -EOPNOTSUPP ? -EHOSTUNREACH : error;
 	return via_explain(via, via_destination(channel), channel->identity.domid, error);
 }
@@ -183,7 +183,7 @@ static int relay_ping(struct via *via, struct peer_id source, const struct frame
 	charge_init(&ping->charge, account);
 	r = charge_add(&ping->charge, QUOTA_BYTES, PING_CHARGE);
 	if (r == 0 && asked->domain.size)
-		r = via_ping_far(via, source, asked, account, on_relayed_pong, ping);
+		r = via_ping_remote(via, source, asked, account, on_relayed_pong, ping);
 	else if (r == 0)
 		r = ping_for(via, source.number, asked->number, account, ping);
 	if (r < 0)
@@ -246,7 +246,7 @@ uint32_t via_destination(const struct channel *channel)
 /* Whether the daemon there is up, and takes such a channel: 1; 0: it isn't up; -EOPNOTSUPP: it doesn't. */
 static int takes(const struct via *via, struct peer_id peer, const struct channel *channel)
 {
-	return origin_is_far(channel) ? links_are_up(via->links, peer) : links_relays(via->links, peer);
+	return origin_is_remote(channel) ? links_are_up(via->links, peer) : links_relays(via->links, peer);
 }
 
 /* --- waiting rooms ------------------------------------------------------------------------------ */
@@ -266,7 +266,7 @@ static void list_waiting_room(struct waiting_room *room, struct peer_id peer)
 
 	room->id = ++via->last_waiting_room;
 	room->goes_to = peer;
-	room->peer = find_waiting_room(via, peer) ? (struct peer_id){PEER_NOBODYS, room->id} : peer;
+	room->peer = find_waiting_room(via, peer) ? (struct peer_id){PEER_UNATTRIBUTED, room->id} : peer;
 	HASH_ADD(hh, via->waiting_rooms, peer, sizeof(room->peer), room);
 	HASH_ADD(by_id, via->waiting_rooms_by_id, id, sizeof(room->id), room);
 }
@@ -637,8 +637,8 @@ void via_open(struct via *via, struct peer_id peer, struct channel *channel, con
 	uint32_t domid;
 	int r;
 
-	if (peer_is_host(peer) || via_is_far(open)) {
-		via_open_far(via, peer, channel, open);
+	if (peer_is_host(peer) || via_is_remote(open)) {
+		via_open_remote(via, peer, channel, open);
 		return;
 	}
 	r = split(open->name.data, open->name.size, &domid, endpoint);
@@ -751,7 +751,7 @@ void via_hand_over(struct via *via)
 
 	links_ping_cancel(via->links, via);
 	HASH_ITER(hh, via->waiting_rooms, room, next) {
-		hop_set_image_number(&room->hop, room->peer.kind != PEER_NOBODYS ? 0 : HOP_NOT_IN_IMAGE);
+		hop_set_image_number(&room->hop, room->peer.kind != PEER_UNATTRIBUTED ? 0 : HOP_NOT_IN_IMAGE);
 		room->asked = false;
 	}
 }

@@ -30,7 +30,7 @@ struct access;
 struct account;
 struct address;
 struct channel;
-struct known;
+struct registry;
 struct hop;
 struct image;
 struct image_hops;
@@ -44,8 +44,8 @@ struct via;
 struct via_collaborators {
 	const struct self *self;
 	struct relay *relay;
-	struct access *access; /* decides, in domain 0, who may speak with whom */
-	struct known *known;   /* finds, in domain 0, the domain that another host names */
+	struct access *access;	   /* decides, in domain 0, who may speak with whom */
+	struct registry *registry; /* finds, in domain 0, the domain that another host names */
 	struct hosts *hosts;
 };
 

@@ -20,7 +20,7 @@
 #include "daemon/hosts/hosts.h"
 #include "daemon/link/link.h"
 #include "daemon/link/via_internal.h"
-#include "daemon/known/known.h"
+#include "daemon/registry/registry.h"
 #include "daemon/policy/access.h"
 #include "daemon/relay/channel.h"
 #include "daemon/relay/hop.h"
@@ -74,7 +74,7 @@ int via_lead_out(struct via *via, struct channel *channel, const struct address 
 
 /* --- in --------------------------------------------------------------------------------------- */
 
-bool via_is_far(const struct frame_open *open)
+bool via_is_remote(const struct frame_open *open)
 {
 	struct frame_open split = *open;
 
@@ -120,7 +120,7 @@ static int take_from_host(struct via *via, uint32_t number, struct channel *chan
 	}
 	snprintf(text, sizeof(text), "%u:%s", to.number, address.endpoint);
 	relay_spend(via->with.relay, channel->charge.account, access_cost(via->with.access));
-	r = access_relay_far(via->with.access, channel, to.number, text);
+	r = access_relay_remote(via->with.access, channel, to.number, text);
 	if (r == 0)
 		r = via->enabled ? via_send(via, channel, to, text) : -EHOSTUNREACH;
 	return r;
@@ -136,7 +136,7 @@ static int take_from_domain(struct via *via, struct channel *channel, const stru
 		return r;
 	if (!address.host[0] || !strcmp(address.host, hosts_own_name(via->with.hosts)))
 		return -EINVAL;
-	origin_set_domain(channel, known_name(via->with.known, channel->identity.domid));
+	origin_set_domain(channel, registry_name(via->with.registry, channel->identity.domid));
 	return send_out(via, channel, &address);
 }
 
@@ -167,8 +167,8 @@ static int take_from_domain_0(struct via *via, struct channel *channel, const st
 	return r;
 }
 
-void via_open_far(struct via *via, struct peer_id peer, struct channel *channel,
-		  const struct frame_open *open)
+void via_open_remote(struct via *via, struct peer_id peer, struct channel *channel,
+		     const struct frame_open *open)
 {
 	struct frame_open split = *open;
 	int r;
@@ -195,7 +195,7 @@ static int ping_out(struct via *via, const struct frame_identity *from, const st
 	const struct frame_ping_relayed what = {
 		.number = from->domid,
 		.domain = frame_text_of(address->domain),
-		.name = frame_text_of(known_name(via->with.known, from->domid)),
+		.name = frame_text_of(registry_name(via->with.registry, from->domid)),
 	};
 	char text[ADDRESS_MAX + 1];
 	uint32_t number;
@@ -244,15 +244,15 @@ static int ping_here(struct via *via, uint32_t host, const struct frame_ping_rel
 		return 0;
 	}
 	if (r == 0)
-		r = access_relays_far(via->with.access, hosts_name(via->with.hosts, host), asked->number,
-				      *name ? name : NULL, to.number);
+		r = access_relays_remote(via->with.access, hosts_name(via->with.hosts, host), asked->number,
+					 *name ? name : NULL, to.number);
 	if (r == 0 && !via->enabled)
 		r = -EHOSTUNREACH;
 	return r < 0 ? r : links_ping(via->links, to, account, done, userdata, 0);
 }
 
-int via_ping_far(struct via *via, struct peer_id source, const struct frame_ping_relayed *asked,
-		 struct account *account, ping_fn done, void *userdata)
+int via_ping_remote(struct via *via, struct peer_id source, const struct frame_ping_relayed *asked,
+		    struct account *account, ping_fn done, void *userdata)
 {
 	const struct frame_identity from = {.domid = source.number};
 	struct address address;
@@ -270,7 +270,7 @@ int via_ping_far(struct via *via, struct peer_id source, const struct frame_ping
 int via_still_allowed(struct via *via, const struct channel *channel)
 {
 	if (origin_host(channel))
-		return access_still_relayed_far(via->with.access, channel, via_destination(channel));
+		return access_still_relayed_remote(via->with.access, channel, via_destination(channel));
 	if (origin_goal(channel))
 		return access_still_out(via->with.access, &channel->identity,
 					hosts_name(via->with.hosts, origin_goal(channel)));

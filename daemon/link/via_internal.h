@@ -53,13 +53,13 @@ uint32_t via_destination(const struct channel *channel);
 
 /* --- via_hosts.c */
 /* Whether an OPEN of a domain is from or to another host. */
-bool via_is_far(const struct frame_open *open);
+bool via_is_remote(const struct frame_open *open);
 /* Takes such a channel. */
-void via_open_far(struct via *via, struct peer_id peer, struct channel *channel,
-		  const struct frame_open *open);
+void via_open_remote(struct via *via, struct peer_id peer, struct channel *channel,
+		     const struct frame_open *open);
 /* Pings, in domain 0, a domain of another host for the domain `source` of this one, or one of this host for
  * the host `source`. Calls `done`, at once perhaps, or returns a negative errno. */
-int via_ping_far(struct via *via, struct peer_id source, const struct frame_ping_relayed *asked,
-		 struct account *account, ping_fn done, void *userdata);
+int via_ping_remote(struct via *via, struct peer_id source, const struct frame_ping_relayed *asked,
+		    struct account *account, ping_fn done, void *userdata);
 
 #endif

@@ -18,7 +18,7 @@
 #include "base/self.h"
 #include "base/timer.h"
 #include "daemon/local/session_internal.h"
-#include "daemon/relay/errands.h"
+#include "daemon/relay/work_pool.h"
 #include "daemon/relay/program_socket.h"
 #include "wire/doorbell.h"
 #include "wire/text.h"
@@ -315,15 +315,15 @@ fail:
 /* The kernel's part of its end: most of it is nothing that anybody waits for. */
 static void close_all(struct session *session)
 {
-	const int fds[LEAVING_FDS] = {session->memory_fd, session->wake_daemon, session->wake_program};
+	const int fds[DEFERRED_FDS] = {session->memory_fd, session->wake_daemon, session->wake_program};
 
 	if (session->old_memory_fd >= 0) {
 		session_pay_for_memory(session, session->memory_fd); /* which the program may have got */
 		close(session->old_memory_fd);
 	}
 	if (session->memory || session->wake_daemon >= 0)
-		errand_give_back(session->relay, session->memory, session->memory_size, fds,
-				 &session->charge);
+		work_item_give_back(session->relay, session->memory, session->memory_size, fds,
+				    &session->charge);
 	if (session->fd >= 0)
 		program_socket_close(session->relay, session->fd, &session->charge);
 }

@@ -12,7 +12,7 @@
 #include "base/invariant.h"
 #include "base/timer.h"
 #include "base/turns.h"
-#include "daemon/known/changes.h"
+#include "daemon/registry/changes.h"
 #include "daemon/local/session.h"
 #include "daemon/relay/hop.h"
 #include "wire/address.h"
@@ -87,7 +87,7 @@ static void cut_off_before(struct watches *watches, uint64_t change)
 /* Forgets what all watches know. */
 static void forget(struct watches *watches)
 {
-	known_forget(watches->known, heard_by_all(watches, false), heard_by_all(watches, true));
+	registry_forget(watches->registry, heard_by_all(watches, false), heard_by_all(watches, true));
 }
 
 /* Frees records that no watch needs. Called at the end of a change, never while records are walked over. */
@@ -293,7 +293,7 @@ static void end_lists(struct watcher *watcher, uint64_t *cost)
 
 	DL_FOREACH(watcher->list, watch) {
 		if (watch->is_listed || (watch_means_others(watch) && !watches->knows_all(watches->userdata)))
-			continue; /* until KNOWN_ALL */
+			continue; /* until REGISTRY_ALL */
 		watch->is_listed = true;
 		*cost += COST_TELL;
 		watch_event(watcher->session, watch->number, &listed, &watcher->is_cut_off);
@@ -338,18 +338,18 @@ static void on_turn(struct task *task)
 /* --- life ------------------------------------------------------------------------------------- */
 
 /* Makes all due when something has changed, or new ones may hear that this was all. */
-static void on_changed(void *userdata, enum known_what what, uint32_t domid)
+static void on_changed(void *userdata, enum registry_what what, uint32_t domid)
 {
 	struct watches *watches = userdata;
 
-	for (struct watcher *watcher = watches->watchers; watcher && what == KNOWN_ALL;
+	for (struct watcher *watcher = watches->watchers; watcher && what == REGISTRY_ALL;
 	     watcher = watcher->hh.next)
 		task_due(&watcher->task);
 	wake_all(watches);
 	tidy(watches);
 }
 
-struct watches *watches_new(struct turns *turns, struct known *known, watches_sees_fn sees,
+struct watches *watches_new(struct turns *turns, struct registry *registry, watches_sees_fn sees,
 			    watches_knows_all_fn knows_all, void *userdata)
 {
 	struct watches *watches = calloc(1, sizeof(*watches));
@@ -357,9 +357,9 @@ struct watches *watches_new(struct turns *turns, struct known *known, watches_se
 	if (!watches)
 		return NULL;
 	watches->turns = turns;
-	watches->known = known;
-	watches->changes = known_changes(known);
-	known_listen(known, &watches->sink, on_changed, watches);
+	watches->registry = registry;
+	watches->changes = registry_changes(registry);
+	registry_listen(registry, &watches->sink, on_changed, watches);
 	watches->sees = sees;
 	watches->knows_all = knows_all;
 	watches->userdata = userdata;
@@ -393,7 +393,7 @@ void watches_free(struct watches *watches)
 		return;
 	while (watches->watchers)
 		watcher_free(watches->watchers);
-	known_leave(watches->known, &watches->sink);
+	registry_leave(watches->registry, &watches->sink);
 	free_event(watches->settle);
 	watches_forget_before(watches);
 	free(watches);

@@ -4,11 +4,11 @@
 
 /*
  * Tells the programs that watch, and listings, which domains and endpoints come and go. A new watch is first
- * told of what is there now (known.h), that this was all (EVENT_LISTED), and then of every change. A pattern
- * is DOMAIN (the domain and all of its endpoints) or DOMAIN:ENDPOINT (those endpoints); both parts may be
- * shell patterns, and a domain is matched by its domid, its name or `self`. A domain that is renamed goes
- * down for the watches of its old name, comes up for those of the new one, and is reported once more as up,
- * with its new name, to those that match it either way.
+ * told of what is there now (registry.h), that this was all (EVENT_LISTED), and then of every change. A
+ * pattern is DOMAIN (the domain and all of its endpoints) or DOMAIN:ENDPOINT (those endpoints); both parts
+ * may be shell patterns, and a domain is matched by its domid, its name or `self`. A domain that is renamed
+ * goes down for the watches of its old name, comes up for those of the new one, and is reported once more
+ * as up, with its new name, to those that match it either way.
  * One whose link is away is reported as that, and as up once more when it is resumed, or has ended.
  *
  * No watch is told at once: a change makes the watches of each session due, as a task of the account that
@@ -29,7 +29,7 @@
 struct event_base;
 struct image;
 struct image_hops;
-struct known;
+struct registry;
 struct session;
 struct turns;
 struct watches;
@@ -37,11 +37,11 @@ struct watches;
 /* Returns whether the program may learn of that endpoint of this domain; asked before each report of it.
  * NULL: of all. */
 typedef bool (*watches_sees_fn)(void *userdata, const struct session *session, const char *endpoint);
-/* Returns whether all peers that run are known now; if not, KNOWN_ALL is told. */
+/* Returns whether all peers that run are known now; if not, REGISTRY_ALL is told. */
 typedef bool (*watches_knows_all_fn)(void *userdata);
 
 /* Returns NULL when memory is short. */
-struct watches *watches_new(struct turns *turns, struct known *known, watches_sees_fn sees,
+struct watches *watches_new(struct turns *turns, struct registry *registry, watches_sees_fn sees,
 			    watches_knows_all_fn knows_all, void *userdata);
 void watches_free(struct watches *watches);
 

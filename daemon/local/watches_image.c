@@ -49,7 +49,7 @@ static struct thing *find_before(const struct watches *watches, const struct rec
 /* Returns what is known now under that number and endpoint. NULL: nothing is. */
 static const struct record *find_now(const struct watches *watches, const struct thing *thing)
 {
-	const struct known_domain *domain = known_find(watches->known, thing->domain.domid);
+	const struct registry_domain *domain = registry_find(watches->registry, thing->domain.domid);
 
 	return domain && domain->current ? record_find(domain->current, thing->record->text) : NULL;
 }

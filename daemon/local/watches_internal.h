@@ -10,8 +10,8 @@
 
 #include "base/quota.h"
 #include "base/turns.h"
-#include "daemon/known/changes.h"
-#include "daemon/known/known.h"
+#include "daemon/registry/changes.h"
+#include "daemon/registry/registry.h"
 #include "daemon/local/watches.h"
 #include "wire/address.h"
 #include "wire/hash.h"
@@ -62,8 +62,8 @@ struct watcher {
 
 struct watches {
 	struct turns *turns;
-	struct known *known;
-	struct known_sink sink;
+	struct registry *registry;
+	struct registry_sink sink;
 	const struct changes *changes;
 	struct watcher *watchers; /* by session */
 	size_t others;		  /* watches that may mean other domains */

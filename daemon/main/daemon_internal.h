@@ -47,10 +47,10 @@ struct daemon {
 	struct carrier_maker maker;
 	struct quota *quota;
 	struct closer *closer;
-	struct errands *errands;
+	struct work_pool *work_pool;
 	struct memory_lives *memory_lives;
 	struct access *access;
-	struct known *known;
+	struct registry *registry;
 	struct directory *directory;
 	struct domains *domains; /* in domain 0, else NULL */
 	struct names *names;

@@ -19,7 +19,7 @@
 #include "base/notify.h"
 #include "daemon/activation/activation.h"
 #include "daemon/hosts/hosts.h"
-#include "daemon/known/known.h"
+#include "daemon/registry/registry.h"
 #include "daemon/link/asks.h"
 #include "daemon/link/link.h"
 #include "daemon/link/via.h"
@@ -159,8 +159,8 @@ static void write_image(struct daemon *daemon, struct image *image, struct head 
 	asks_image(image, daemon->asks);
 	image_section(image, IMAGE_HOSTS);
 	hosts_image(image, daemon->hosts);
-	image_section(image, IMAGE_KNOWN);
-	known_names_image(image, daemon->known);
+	image_section(image, IMAGE_REGISTRY);
+	registry_names_image(image, daemon->registry);
 	peers_image(image, daemon->peers);
 	links_failures_image(image, daemon->links);
 	image_section(image, IMAGE_POLICY);

@@ -16,7 +16,7 @@
 #include "base/notify.h"
 #include "daemon/activation/activation.h"
 #include "daemon/hosts/hosts.h"
-#include "daemon/known/known.h"
+#include "daemon/registry/registry.h"
 #include "daemon/link/directory.h"
 #include "daemon/link/asks.h"
 #include "daemon/link/link.h"
@@ -157,10 +157,10 @@ static bool are_links_read(const struct image_hops *hops, const struct head *hea
 static unsigned rank(uint32_t type)
 {
 	static const uint8_t order[] = {
-		IMAGE_HOSTS,   IMAGE_KNOWN,   IMAGE_POLICY, IMAGE_MEMORY,     IMAGE_SESSION,
-		IMAGE_LINK,    IMAGE_TOPIC,   IMAGE_STREAM, IMAGE_ROOM,	      IMAGE_COMMAND,
-		IMAGE_WAITING, IMAGE_CHANNEL, IMAGE_LEDGER, IMAGE_PARTY,      IMAGE_ENDPOINT,
-		IMAGE_THING,   IMAGE_WATCH,   IMAGE_TOLD,   IMAGE_HOST_WATCH, IMAGE_QUERY,
+		IMAGE_HOSTS,   IMAGE_REGISTRY, IMAGE_POLICY, IMAGE_MEMORY,     IMAGE_SESSION,
+		IMAGE_LINK,    IMAGE_TOPIC,    IMAGE_STREAM, IMAGE_ROOM,       IMAGE_COMMAND,
+		IMAGE_WAITING, IMAGE_CHANNEL,  IMAGE_LEDGER, IMAGE_PARTY,      IMAGE_ENDPOINT,
+		IMAGE_THING,   IMAGE_WATCH,    IMAGE_TOLD,   IMAGE_HOST_WATCH, IMAGE_QUERY,
 	};
 	unsigned i = 0;
 
@@ -205,8 +205,8 @@ static void read_section(struct daemon *daemon, struct handover *handover, uint3
 	case IMAGE_HOSTS:
 		hosts_image(image, daemon->hosts);
 		break;
-	case IMAGE_KNOWN:
-		known_names_image(image, daemon->known);
+	case IMAGE_REGISTRY:
+		registry_names_image(image, daemon->registry);
 		peers_image(image, daemon->peers);
 		links_failures_image(image, daemon->links);
 		break;
@@ -281,7 +281,7 @@ static const char *without(uint32_t type)
 	switch (type) {
 	case IMAGE_HOSTS:
 		return "links with other hosts end";
-	case IMAGE_KNOWN:
+	case IMAGE_REGISTRY:
 		return "names are learned anew";
 	case IMAGE_POLICY:
 		return "domain 0 has to tell its policy again";

@@ -16,7 +16,7 @@
 #include "daemon/link/link.h"
 #include "daemon/local/watches.h"
 #include "daemon/main/daemon_internal.h"
-#include "daemon/relay/errands.h"
+#include "daemon/relay/work_pool.h"
 #include "daemon/relay/hop.h"
 #include "daemon/relay/memory_lives.h"
 #include "daemon/serve/report.h"
@@ -43,7 +43,7 @@ void invariants_dump(struct daemon *daemon, uint64_t renewals, const char *when)
 	int fd;
 
 	/* What a thread still unmaps goes with this daemon, and isn't there for the next one. */
-	errands_await(daemon->errands);
+	work_pool_await(daemon->work_pool);
 	memory_lives_settle(&daemon->relay);
 	while (folder && text && report && report_more(report, &daemon->sources, text, &units) == 1)
 		;

@@ -9,7 +9,7 @@
 #include "daemon/local/local.h"
 #include "daemon/local/stream.h"
 #include "daemon/local/streams.h"
-#include "daemon/known/known.h"
+#include "daemon/registry/registry.h"
 #include "daemon/policy/access.h"
 #include "daemon/serve/router.h"
 #include "daemon/topic/topics.h"
@@ -85,7 +85,7 @@ void reload_apply_rules(struct daemon *daemon)
 {
 	reload_recheck_channels(daemon);
 	router_advertise(daemon->router);
-	known_tell(daemon->known, KNOWN_RULES, 0);
+	registry_tell(daemon->registry, REGISTRY_RULES, 0);
 }
 
 int reload_files(struct daemon *daemon)

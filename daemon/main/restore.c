@@ -24,7 +24,7 @@
 #include "daemon/serve/router.h"
 #include "daemon/xen/store.h"
 #include "daemon/xen/vchan.h"
-#include "daemon/known/known.h"
+#include "daemon/registry/registry.h"
 #include "wire/address.h"
 
 /* A daemon that stops waits no longer for XenStore to say that there was no restore. After one it was silent
@@ -49,7 +49,7 @@ static int begin_anew(struct daemon *daemon, uint32_t domid)
 	links_restart(daemon->links);
 	peers_stop(daemon->peers);
 	self_renumber(&daemon->self, domid);
-	known_restart(daemon->known);
+	registry_restart(daemon->registry);
 	reload_restart_channels(daemon, was);
 	names_restart(daemon->names);
 	access_forget_host_domains(daemon->access);

@@ -11,14 +11,14 @@
 #include "daemon/activation/activation.h"
 #include "daemon/policy/access.h"
 #include "daemon/relay/program_socket.h"
-#include "daemon/relay/errands.h"
+#include "daemon/relay/work_pool.h"
 #include "daemon/relay/memory_lives.h"
 #include "wire/advice.h"
 #include "wire/doorbell.h"
 #include "daemon/main/daemon_internal.h"
 #include "base/descriptors.h"
 #include "daemon/link/directory.h"
-#include "daemon/known/known.h"
+#include "daemon/registry/registry.h"
 #include "daemon/hosts/hosts.h"
 #include "daemon/link/link.h"
 #include "daemon/link/via.h"
@@ -83,10 +83,10 @@ static int start_relay(struct daemon *daemon)
 			"work here: %s",
 			strerror(-r));
 	daemon->relay.closer = daemon->closer;
-	r = errands_new(&daemon->errands, &daemon->relay);
+	r = work_pool_new(&daemon->work_pool, &daemon->relay);
 	if (r < 0)
 		return r;
-	daemon->relay.errands = daemon->errands;
+	daemon->relay.work_pool = daemon->work_pool;
 	r = memory_lives_new(&daemon->memory_lives, &daemon->relay);
 	if (r < 0)
 		log_warning("memory that programs keep isn't charged to them: %s", strerror(-r));
@@ -98,15 +98,16 @@ static int start_relay(struct daemon *daemon)
 
 static int start_known(struct daemon *daemon)
 {
-	daemon->known = known_new(&daemon->self);
-	return daemon->known ? 0 : -ENOMEM;
+	daemon->registry = registry_new(&daemon->self);
+	return daemon->registry ? 0 : -ENOMEM;
 }
 
-/* Returns -EBADMSG for a bad policy, which a restart doesn't mend; -EAGAIN where users can't be looked up. */
+/* Returns -EBADMSG for a bad policy, which a restart doesn't repair; -EAGAIN where users can't be
+ * looked up. */
 static int start_access(struct daemon *daemon)
 {
 	const struct config *config = &daemon->config;
-	int r = access_new(&daemon->access, &daemon->self, config->policy_dir, daemon->known);
+	int r = access_new(&daemon->access, &daemon->self, config->policy_dir, daemon->registry);
 
 	if (r == 0 &&
 	    (r = access_set_host(daemon->access, config->host_policy_dir, config->host_policy)) < 0) {
@@ -145,7 +146,7 @@ static int start_activations(struct daemon *daemon)
 			       daemon->config.uid, daemon->config.socket, &callbacks, daemon);
 }
 
-/* Returns -EBADMSG if they are bad, which a restart doesn't mend; -EAGAIN as above. */
+/* Returns -EBADMSG if they are bad, which a restart doesn't repair; -EAGAIN as above. */
 static int read_activations(struct daemon *daemon)
 {
 	int r = activations_reload(daemon->activations);
@@ -206,7 +207,7 @@ static int start_queries(struct daemon *daemon)
 	daemon->sources = (struct status_sources){
 		.config = &daemon->config,
 		.self = &daemon->self,
-		.known = daemon->known,
+		.registry = daemon->registry,
 		.started_ms = daemon->started_ms,
 		.access = daemon->access,
 		.activations = daemon->activations,
@@ -255,7 +256,7 @@ static int start_request_context(struct daemon *daemon)
 		.self = &daemon->self,
 		.access = daemon->access,
 		.asks = daemon->asks,
-		.known = daemon->known,
+		.registry = daemon->registry,
 		.host_watches = daemon->host_watches,
 		.hosts = daemon->hosts,
 		.links = daemon->links,
@@ -415,10 +416,10 @@ void wiring_end(struct daemon *daemon)
 	names_free(daemon->names);
 	domains_free(daemon->domains);
 	access_free(daemon->access);
-	known_free(daemon->known);
+	registry_free(daemon->registry);
 	if (daemon->has_relay)
 		relay_cleanup(&daemon->relay);
-	errands_free(daemon->errands);
+	work_pool_free(daemon->work_pool);
 	memory_lives_free(daemon->memory_lives);
 	closer_free(daemon->closer);
 	quota_free(daemon->quota);

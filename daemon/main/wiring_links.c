@@ -48,7 +48,7 @@ int wiring_start_via(struct daemon *daemon)
 		.self = &daemon->self,
 		.relay = &daemon->relay,
 		.access = daemon->access,
-		.known = daemon->known,
+		.registry = daemon->registry,
 		.hosts = daemon->hosts,
 	};
 
@@ -94,8 +94,9 @@ static int begin_steps(struct daemon *daemon, const struct frame_identity *from,
 	if (daemon->config.host_sight != CONFIG_SIGHT_FULL)
 		return -EACCES;
 	text->steps = evbuffer_new();
-	return text->steps ? requests_trace_far(&daemon->request_context, from, trace, account, text->steps)
-			   : -ENOMEM;
+	return text->steps
+		       ? requests_trace_remote(&daemon->request_context, from, trace, account, text->steps)
+		       : -ENOMEM;
 }
 
 static void end_text(void *made)
@@ -143,7 +144,7 @@ int wiring_start_asks(struct daemon *daemon)
 		.self = &daemon->self,
 		.relay = &daemon->relay,
 		.access = daemon->access,
-		.known = daemon->known,
+		.registry = daemon->registry,
 		.hosts = daemon->hosts,
 		.peers = daemon->peers,
 		.answer_ms = daemon->config.dead_after_ms,
@@ -257,7 +258,7 @@ int wiring_start_links(struct daemon *daemon)
 		.idle_close_ms = config->idle_close_ms,
 		.resume_for_ms = config->resume_for_ms,
 		.channels_max = CHANNEL_NUMBERS / 2, /* the accounts limit how many there are */
-		.known = daemon->known,
+		.registry = daemon->registry,
 		.relays = config->relay,
 		.hosts = daemon->hosts,
 		.maker = &daemon->maker,
@@ -305,7 +306,7 @@ int wiring_start_directory(struct daemon *daemon)
 {
 	const struct directory_options options = {
 		.self = &daemon->self,
-		.known = daemon->known,
+		.registry = daemon->registry,
 		.peers = daemon->peers,
 		.links = daemon->links,
 		.access = daemon->access,
@@ -340,7 +341,7 @@ int wiring_start_router(struct daemon *daemon)
 	const struct topics_collaborators topics = {
 		.self = &daemon->self,
 		.relay = &daemon->relay,
-		.known = daemon->known,
+		.registry = daemon->registry,
 		.open = route_subscription,
 		.userdata = daemon,
 	};
@@ -348,7 +349,7 @@ int wiring_start_router(struct daemon *daemon)
 		.self = &daemon->self,
 		.turns = &daemon->relay.turns,
 		.access = daemon->access,
-		.known = daemon->known,
+		.registry = daemon->registry,
 		.peers = daemon->peers,
 		.hosts = daemon->hosts,
 		.links = daemon->links,

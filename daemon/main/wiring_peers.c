@@ -8,7 +8,7 @@
 #include "daemon/policy/access.h"
 #include "daemon/main/daemon_internal.h"
 #include "daemon/link/directory.h"
-#include "daemon/known/known.h"
+#include "daemon/registry/registry.h"
 #include "daemon/peers/domains.h"
 #include "daemon/peers/names.h"
 #include "daemon/hosts/hosts.h"
@@ -28,11 +28,11 @@
 int wiring_start_names(struct daemon *daemon)
 {
 	int r = daemon->self.domid == 0
-			? domains_new(&daemon->domains, daemon->base, daemon->store, daemon->known)
+			? domains_new(&daemon->domains, daemon->base, daemon->store, daemon->registry)
 			: 0;
 
 	return r < 0 ? r
-		     : names_new(&daemon->names, daemon->store, &daemon->self, daemon->known,
+		     : names_new(&daemon->names, daemon->store, &daemon->self, daemon->registry,
 				 daemon->domains);
 }
 
@@ -58,10 +58,11 @@ static bool knows_all(void *userdata)
 
 int wiring_start_watches(struct daemon *daemon)
 {
-	daemon->watches = watches_new(&daemon->relay.turns, daemon->known, may_learn_of, knows_all, daemon);
+	daemon->watches =
+		watches_new(&daemon->relay.turns, daemon->registry, may_learn_of, knows_all, daemon);
 	if (!daemon->watches)
 		return -ENOMEM;
-	known_set_up(daemon->known, daemon->self.domid, true);
+	registry_set_up(daemon->registry, daemon->self.domid, true);
 	return 0;
 }
 
@@ -132,7 +133,7 @@ int wiring_start_peers(struct daemon *daemon)
 	const struct config *config = &daemon->config;
 	const struct peers_options options = {
 		.self = &daemon->self,
-		.known = daemon->known,
+		.registry = daemon->registry,
 		.access = daemon->access,
 		.ring_size = config->ring_size,
 		.min_ring_size = config->min_ring_size,

@@ -9,7 +9,7 @@
 
 #include "base/log.h"
 #include "base/timer.h"
-#include "daemon/known/known.h"
+#include "daemon/registry/registry.h"
 #include "daemon/xen/store.h"
 #include "wire/address.h"
 #include "wire/retry.h"
@@ -20,7 +20,7 @@ struct domains {
 	struct store_request *listing;
 	bool again;	     /* list them once more after that */
 	struct event *retry; /* and after an error */
-	struct known *known;
+	struct registry *registry;
 	uint64_t lists;
 };
 
@@ -47,8 +47,8 @@ static void on_listed(void *userdata, int error, char *const *untrusted_names, u
 	domains->lists++;
 	for (unsigned i = 0; i < count; i++)
 		if (domid_parse(untrusted_names[i], strlen(untrusted_names[i]), &domid))
-			known_set_exists(domains->known, domid, domains->lists);
-	known_end_list(domains->known, domains->lists);
+			registry_set_exists(domains->registry, domid, domains->lists);
+	registry_end_list(domains->registry, domains->lists);
 }
 
 void domains_list(struct domains *domains)
@@ -87,7 +87,7 @@ static void on_watched(void *userdata, int error, const char *value, size_t size
 			    strerror(-error));
 }
 
-int domains_new(struct domains **out, struct event_base *base, struct store *store, struct known *known)
+int domains_new(struct domains **out, struct event_base *base, struct store *store, struct registry *registry)
 {
 	struct domains *domains = calloc(1, sizeof(*domains));
 	int r;
@@ -95,7 +95,7 @@ int domains_new(struct domains **out, struct event_base *base, struct store *sto
 	if (!domains)
 		return -ENOMEM;
 	domains->store = store;
-	domains->known = known;
+	domains->registry = registry;
 	domains->retry = evtimer_new(base, on_retry, domains);
 	r = domains->retry ? 0 : -ENOMEM;
 	if (r == 0)

@@ -9,10 +9,10 @@
 
 #include <stddef.h>
 
-#include "daemon/known/known.h"
+#include "daemon/registry/registry.h"
 
 #define GIVEN_TAGS_MAX	 32u
-#define GIVEN_TAGS_BYTES (KNOWN_TAGS_MAX - 2)
+#define GIVEN_TAGS_BYTES (REGISTRY_TAGS_MAX - 2)
 
 /* Reads them. 0 and *tags, which the caller frees: as struct policy_subject has them, NULL: none; -EINVAL:
  * and why, a part of a sentence; -ENOMEM. */

@@ -7,7 +7,7 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "daemon/known/known.h"
+#include "daemon/registry/registry.h"
 #include "daemon/peers/domains.h"
 #include "daemon/peers/given_tags.h"
 #include "daemon/xen/store.h"
@@ -17,18 +17,18 @@
 struct names {
 	struct store *store;
 	const struct self *self;
-	struct known *known;
+	struct registry *registry;
 	struct domains *domains;
-	struct known_sink sink;
+	struct registry_sink sink;
 	unsigned reading;	       /* reads under way, or that wait for the first event of a watch */
 	bool are_read;		       /* those of all domains that there were at the start */
 	struct store_watch *own_watch; /* a guest */
 };
 
-/* A domain whose name is read: the source of its struct known_domain. */
+/* A domain whose name is read: the source of its struct registry_domain. */
 struct followed {
 	struct names *names;
-	struct known_domain *domain;
+	struct registry_domain *domain;
 	bool name_read, uuid_read;
 	struct store_request *name_reading, *uuid_reading;
 	/* domain 0: */
@@ -44,7 +44,7 @@ static void check_complete(struct names *names)
 	if (!names->domains || names->are_read || names->reading || !domains_are_listed(names->domains))
 		return;
 	names->are_read = true;
-	known_tell(names->known, KNOWN_READ, 0);
+	registry_tell(names->registry, REGISTRY_READ, 0);
 }
 
 /* Takes the UUID from the node `vm`, which holds "/vm/<uuid>". */
@@ -55,18 +55,18 @@ static void take_uuid(struct followed *followed, const char *untrusted_value, si
 	if (untrusted_value && size > 4 && !memcmp(untrusted_value, "/vm/", 4) &&
 	    !uuid_parse(untrusted_value + 4, size - 4, uuid))
 		memset(uuid, 0, sizeof(uuid));
-	known_set_uuid(followed->names->known, followed->domain, uuid);
+	registry_set_uuid(followed->names->registry, followed->domain, uuid);
 }
 
 static void take_name(struct followed *followed, const char *untrusted_value, size_t size)
 {
-	bool usable = untrusted_value && known_name_is_usable(untrusted_value, size);
+	bool usable = untrusted_value && registry_name_is_usable(untrusted_value, size);
 
 	if (untrusted_value && !usable)
 		log_debug("names: the name of domain %u can't stand in an address; it has its domid and UUID",
 			  followed->domain->domid);
-	known_set_name(followed->names->known, followed->domain, usable ? untrusted_value : "",
-		       usable ? size : 0);
+	registry_set_name(followed->names->registry, followed->domain, usable ? untrusted_value : "",
+			  usable ? size : 0);
 }
 
 /* Returns whether the result says something about the domain. A broken XenStore says nothing: its watches
@@ -81,7 +81,7 @@ static void has_read(struct followed *followed)
 	struct names *names = followed->names;
 
 	if (followed->name_read && followed->uuid_read && (followed->tags_read || !names->domains))
-		known_set_complete(names->known, followed->domain, true);
+		registry_set_complete(names->registry, followed->domain, true);
 	names->reading--;
 	check_complete(names);
 }
@@ -115,7 +115,7 @@ static void on_uuid(void *userdata, int error, const char *untrusted_value, size
 
 static void refuse_tags(struct followed *followed, const char *why)
 {
-	struct known_domain *domain = followed->domain;
+	struct registry_domain *domain = followed->domain;
 
 	if (followed->tags_refused != why)
 		log_limited(
@@ -124,7 +124,7 @@ static void refuse_tags(struct followed *followed, const char *why)
 			"and no rule by name or tag lets it in",
 			domain->domid, why);
 	followed->tags_refused = why;
-	(void)known_set_tags(followed->names->known, domain, NULL, true);
+	(void)registry_set_tags(followed->names->registry, domain, NULL, true);
 }
 
 /* Only domain 0 can have written them: -EPERM if not. */
@@ -142,7 +142,7 @@ static void on_tags(void *userdata, int error, const char *untrusted_value, size
 			 tags + 1);
 	if (r == 0 || r == -ENOENT) {
 		followed->tags_refused = NULL;
-		r = known_set_tags(followed->names->known, followed->domain, tags, false);
+		r = registry_set_tags(followed->names->registry, followed->domain, tags, false);
 	} else if (r == -EINVAL || r == -EPERM) {
 		refuse_tags(followed, why);
 	}
@@ -247,7 +247,7 @@ static void on_tags_watched(void *userdata, int error, const char *untrusted_val
 /* Returns the domain's, made if there was none. NULL: out of memory. */
 static struct followed *follow(struct names *names, uint32_t domid)
 {
-	struct known_domain *domain = known_get(names->known, domid);
+	struct registry_domain *domain = registry_get(names->registry, domid);
 	struct followed *followed = domain ? domain->source : NULL;
 
 	if (!domain || followed)
@@ -259,7 +259,7 @@ static struct followed *follow(struct names *names, uint32_t domid)
 	return followed;
 }
 
-/* What KNOWN_READ waits for is read when the watches fire, which they do at once. */
+/* What REGISTRY_READ waits for is read when the watches fire, which they do at once. */
 static void domain_there(struct names *names, uint32_t domid)
 {
 	struct followed *followed = follow(names, domid);
@@ -289,16 +289,16 @@ static void follow_end(struct followed *followed)
 	stop_reading_tags(followed);
 	store_unwatch(followed->names->store, &followed->watch);
 	store_unwatch(followed->names->store, &followed->tags_watch);
-	known_drop_source(followed->names->known, followed->domain);
+	registry_drop_source(followed->names->registry, followed->domain);
 	free(followed);
 }
 
 static void follow_nobody(struct names *names)
 {
-	struct known_domain *domain = known_next(names->known, NULL), *next;
+	struct registry_domain *domain = registry_next(names->registry, NULL), *next;
 
 	for (; domain; domain = next) {
-		next = known_next(names->known, domain);
+		next = registry_next(names->registry, domain);
 		if (domain->source)
 			follow_end(domain->source);
 	}
@@ -307,28 +307,30 @@ static void follow_nobody(struct names *names)
 /* Looks again at those whose names are no more, and which are there. */
 static void end_vanishing(struct names *names)
 {
-	struct known_domain *domain = NULL;
+	struct registry_domain *domain = NULL;
 
-	while (domains_are_listed(names->domains) && (domain = known_next(names->known, domain)) != NULL)
+	while (domains_are_listed(names->domains) &&
+	       (domain = registry_next(names->registry, domain)) != NULL)
 		if (domain->is_vanishing) {
 			domain->is_vanishing = false;
-			known_touch(names->known, domain);
+			registry_touch(names->registry, domain);
 		}
 	check_complete(names);
 }
 
-static void on_known(void *userdata, enum known_what what, uint32_t domid)
+static void on_known(void *userdata, enum registry_what what, uint32_t domid)
 {
 	struct names *names = userdata;
-	const struct known_domain *domain = what == KNOWN_EXISTS ? known_find(names->known, domid) : NULL;
+	const struct registry_domain *domain =
+		what == REGISTRY_EXISTS ? registry_find(names->registry, domid) : NULL;
 
 	if (domain && domain->exists)
 		domain_there(names, domid);
 	else if (domain && domain->source)
 		follow_end(domain->source);
 	if (domain && !domain->exists)
-		known_forget_name(names->known, domid);
-	if (what == KNOWN_LISTED)
+		registry_forget_name(names->registry, domid);
+	if (what == REGISTRY_LISTED)
 		end_vanishing(names);
 }
 
@@ -351,22 +353,22 @@ static void on_own_name_changed(void *userdata, const char *untrusted_path)
 void names_restart(struct names *names)
 {
 	follow_nobody(names);
-	known_forget_names(names->known, UINT64_MAX, true);
+	registry_forget_names(names->registry, UINT64_MAX, true);
 	if (follow_own(names) < 0)
 		log_error("names: out of memory: this domain's name is unknown");
 }
 
 /* --- life --- */
 
-int names_new(struct names **out, struct store *store, const struct self *self, struct known *known,
+int names_new(struct names **out, struct store *store, const struct self *self, struct registry *registry,
 	      struct domains *domains)
 {
 	struct names *names = calloc(1, sizeof(*names));
 
 	if (!names)
 		return -ENOMEM;
-	*names = (struct names){.store = store, .self = self, .known = known, .domains = domains};
-	known_listen(known, &names->sink, on_known, names);
+	*names = (struct names){.store = store, .self = self, .registry = registry, .domains = domains};
+	registry_listen(registry, &names->sink, on_known, names);
 	if (!domains && (!follow(names, self->domid) || store_watch(store, "name", on_own_name_changed, names,
 								    NULL, &names->own_watch) < 0)) {
 		names_free(names);
@@ -380,7 +382,7 @@ void names_free(struct names *names)
 {
 	if (!names)
 		return;
-	known_leave(names->known, &names->sink);
+	registry_leave(names->registry, &names->sink);
 	store_unwatch(names->store, &names->own_watch);
 	follow_nobody(names);
 	free(names);

@@ -13,7 +13,7 @@
 #include "daemon/peers/peers_forget.h"
 #include "daemon/peers/peers_internal.h"
 #include "daemon/peers/peers_leaves.h"
-#include "daemon/peers/peers_mend.h"
+#include "daemon/peers/peers_repair.h"
 #include "daemon/peers/peers_presence.h"
 #include "daemon/peers/peers_saves.h"
 #include "daemon/peers/peers_tell.h"
@@ -343,7 +343,7 @@ int peers_start(struct peers *peers)
 	peers_subtree(options->self->domid, peers->root);
 	peers->pages = event_new(peers->base, -1, 0, on_pages, peers);
 	if (!peers->pages || advertise_init(peers) < 0 || all_init(peers) < 0 || told_init(peers) < 0 ||
-	    forget_init(peers) < 0 || leaves_init(peers) < 0 || mend_init(peers) < 0)
+	    forget_init(peers) < 0 || leaves_init(peers) < 0 || repair_init(peers) < 0)
 		return -ENOMEM;
 	vchan_host_set_freed(peers->host, on_vchan_freed, peers);
 
@@ -352,7 +352,7 @@ int peers_start(struct peers *peers)
 	remove_tree(peers);
 	if (takes_over && take_tree_over(peers) < 0)
 		return -ENOMEM;
-	if (mend_watch(peers) < 0 || presence_watch(peers) < 0)
+	if (repair_watch(peers) < 0 || presence_watch(peers) < 0)
 		return -ENOMEM;
 	advertise_presence(peers);
 	for (unsigned i = 0; options->presence_private && i < options->allowed_count; i++)
@@ -396,7 +396,7 @@ void peers_stop(struct peers *peers)
 {
 	struct peer *peer, *next;
 
-	known_leave(peers->options.known, &peers->sink);
+	registry_leave(peers->options.registry, &peers->sink);
 	lookups_destroy(peers);
 	vchan_host_set_freed(peers->host, NULL, NULL);
 	HASH_ITER(hh, peers->peers, peer, next) {
@@ -412,11 +412,11 @@ void peers_stop(struct peers *peers)
 	told_destroy(peers);
 	forget_destroy(peers);
 	leaves_destroy(peers);
-	mend_destroy(peers);
-	/* Keeps what it was created with, and what has been mended of late: who removes the whole tree, for
+	repair_destroy(peers);
+	/* Keeps what it was created with, and what has been repaired of late: who removes the whole tree, for
 	 * which all is begun anew, would have it removed and written without end. */
 	*peers = (struct peers){
-		.mends = peers->mends,
+		.repairs = peers->repairs,
 		.base = peers->base,
 		.store = peers->store,
 		.host = peers->host,

@@ -4,7 +4,7 @@
 
 /*
  * The other domains: who is there (presence), what they offer (endpoints), and how two daemons find together
- * (rendezvous, doc/protocol.md section 5.1). The first two go into the table of known.h, whose source this
+ * (rendezvous, doc/protocol.md section 5.1). The first two go into the table of registry.h, whose source this
  * is. It owns our subtree in XenStore, `data/xenmsg`, and one `struct peer` for each domain that we have
  * heard of or were asked about. What else it finds it tells its owner through the callbacks; links and
  * channels are not its business.
@@ -43,7 +43,7 @@ struct account;
 struct domains;
 struct event_base;
 struct image;
-struct known;
+struct registry;
 struct quota;
 struct self;
 struct store;
@@ -54,10 +54,10 @@ struct peers;
 
 struct peers_options {
 	const struct self *self;
-	struct known *known;	/* is told who is there, and with which endpoints */
-	struct access *access;	/* decides which endpoints a domain may know of; NULL: of all */
-	uint32_t ring_size;	/* each way, for vchans that we grant */
-	uint32_t min_ring_size; /* when pages run out: smaller ones, down to this */
+	struct registry *registry; /* is told who is there, and with which endpoints */
+	struct access *access;	   /* decides which endpoints a domain may know of; NULL: of all */
+	uint32_t ring_size;	   /* each way, for vchans that we grant */
+	uint32_t min_ring_size;	   /* when pages run out: smaller ones, down to this */
 	enum { PEERS_MAP_AUTO, PEERS_MAP_YES, PEERS_MAP_NO } map;
 	/* write a leaf of our own that nobody may read instead; only `allowed` peers see us */
 	bool presence_private;
@@ -142,7 +142,7 @@ void peers_died(struct peers *peers, uint32_t domid);
 void peers_advertise(struct peers *peers, const char *const *names, const uint8_t *kinds, unsigned count);
 
 /* Makes all peers known for a minute, and for as long as callback `all_watched` says so; this costs each of
- * them some requests to XenStore. Returns whether those that run are known now; else KNOWN_ALL
+ * them some requests to XenStore. Returns whether those that run are known now; else REGISTRY_ALL
  * is told, not before this returns, and within some seconds. */
 bool peers_want_all(struct peers *peers);
 

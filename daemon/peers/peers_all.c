@@ -80,7 +80,7 @@ static void on_settle(evutil_socket_t fd, short what, void *userdata)
 	if (peers->all)
 		peers->all = ALL_THERE;
 	peers->all_read = true;
-	known_tell(peers->options.known, KNOWN_ALL, 0);
+	registry_tell(peers->options.registry, REGISTRY_ALL, 0);
 }
 
 static void settle(struct peers *peers)

@@ -20,7 +20,7 @@
 #include <event2/event.h>
 
 #include "base/log.h"
-#include "daemon/known/known.h"
+#include "daemon/registry/registry.h"
 #include "daemon/peers/domains.h"
 #include "daemon/peers/peers.h"
 #include "daemon/peers/peers_lookups.h"
@@ -47,7 +47,7 @@ enum peer_leaf {
 	LEAF_RING_REF,
 	LEAF_EVENT_CHANNEL,
 	LEAF_SHUTDOWN, /* dom0: `control/shutdown` */
-	/* What we have written for it (peers_mend.h). */
+	/* What we have written for it (peers_repair.h). */
 	LEAF_OUR_HELLO,
 	LEAF_OUR_ENDPOINTS,
 	LEAF_OUR_RING_REF,
@@ -56,8 +56,8 @@ enum peer_leaf {
 	LEAF_FOR_US, /* not a leaf: what it writes for us, as a whole */
 };
 
-/* What we have written for nobody in particular (peers_mend.h): that we are here, what everyone may see, and
- * in a guest that we want to know of all. */
+/* What we have written for nobody in particular (peers_repair.h): that we are here, what everyone may see,
+ * and in a guest that we want to know of all. */
 enum own_leaf { OWN_PRESENCE, OWN_PUBLIC, OWN_ASKS, OWN_LEAVES };
 
 #define RENDEZVOUS_NODE_SIZE (PEERS_INSTANCE_SIZE + PEERS_NONCE_SIZE + 16)
@@ -162,7 +162,7 @@ struct peer {
 	/* Others say that it has written something for us, which wasn't found yet: that it is there isn't
 	 * enough. */
 	bool is_stranger;
-	bool up; /* as known.h has it */
+	bool up; /* as registry.h has it */
 	char instance[PEERS_INSTANCE_SIZE];
 	/* The daemon of this instance was seen to die, and had this hello then; "": none was. */
 	char dead_instance[PEERS_INSTANCE_SIZE], dead_nonce[PEERS_NONCE_SIZE];
@@ -175,8 +175,8 @@ struct peer {
 	uint64_t advertised_version; /* of peers.advertised; 0: must be compared with what stands there */
 	char *advertised_value;	     /* what stands there or is on its way; NULL: must be written */
 
-	unsigned mends;	     /* how often what we wrote for it was written again of late, */
-	unsigned mend_later; /* and a bit mask of leaves that wait for that */
+	unsigned repairs;      /* how often what we wrote for it was written again of late, */
+	unsigned repair_later; /* and a bit mask of leaves that wait for that */
 
 	bool used;    /* something here had to do with it since peers.forget fired last, */
 	bool is_idle; /* and if not: is to be forgotten */
@@ -208,7 +208,7 @@ struct peers {
 		uint32_t domid;
 		uint64_t until_ms;
 	} absent[ABSENT_MAX];
-	struct known_sink sink;
+	struct registry_sink sink;
 	struct store_watch *all_watch;	/* a guest: of /local/domain, */
 	bool all_fired;			/* which fires when it is set, and after a lost connection, */
 	struct store_watch *zero_watch; /* and of what domain 0 writes */
@@ -252,13 +252,13 @@ struct peers {
 	struct store_request *presence_request;
 	struct store_request *readers; /* of what a daemon before this has written is being listed */
 
-	struct store_watch *mend_watch; /* of our own nodes */
-	struct event *mend;		/* some were written again of late, or wait for it */
-	unsigned mends;
-	unsigned mend_own; /* a bit mask of our own leaves that wait for that */
-	bool mend_tree;	   /* the own leaf was looked for since all of them may have gone, */
-	bool show_again;   /* and is written again if it hasn't */
-	struct store_request *mend_requests[OWN_LEAVES];
+	struct store_watch *repair_watch; /* of our own nodes */
+	struct event *repair;		  /* some were written again of late, or wait for it */
+	unsigned repairs;
+	unsigned repair_own; /* a bit mask of our own leaves that wait for that */
+	bool repair_tree;    /* the own leaf was looked for since all of them may have gone, */
+	bool show_again;     /* and is written again if it hasn't */
+	struct store_request *repair_requests[OWN_LEAVES];
 
 	struct peer *waiting; /* for grant pages, first come first served */
 	struct event *pages;  /* pages may have come back */

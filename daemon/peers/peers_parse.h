@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "daemon/known/known.h"
+#include "daemon/registry/registry.h"
 
 #define PEERS_MAJOR	    1
 #define PEERS_INSTANCE_SIZE 37 /* a UUID as text and its NUL */

@@ -11,7 +11,7 @@
 #include "daemon/peers/peers_forget.h"
 #include "daemon/peers/peers_internal.h"
 #include "daemon/peers/peers_leaves.h"
-#include "daemon/peers/peers_mend.h"
+#include "daemon/peers/peers_repair.h"
 #include "daemon/peers/peers_saves.h"
 #include "daemon/peers/peers_tell.h"
 #include "daemon/peers/peers_told.h"
@@ -85,8 +85,8 @@ static const struct offered nothing = {.list = NULL};
 
 static void tell_endpoints(struct peer *peer)
 {
-	known_set_endpoints(peer->peers->options.known, peer->domid,
-			    (const struct offered[]){peer->for_us, peer->for_all}, 2);
+	registry_set_endpoints(peer->peers->options.registry, peer->domid,
+			       (const struct offered[]){peer->for_us, peer->for_all}, 2);
 }
 
 static void set_endpoints(struct peer *peer, struct offered *which, const struct offered *offered)
@@ -105,7 +105,7 @@ static void tell_up(struct peer *peer, bool up)
 		free(peer->for_all.list);
 		peer->for_us = peer->for_all = nothing;
 	}
-	known_set_up(peer->peers->options.known, peer->domid, up);
+	registry_set_up(peer->peers->options.registry, peer->domid, up);
 	if (up)
 		tell_endpoints(peer);
 }
@@ -163,7 +163,7 @@ static bool is_dead(struct peer *peer, const char *instance)
 
 /* Removes what the peer's dead daemon has left, as its next one would: a daemon without a link with it has
  * seen nothing die, and one that takes its presence for gone is to find nothing else. If the next one was
- * faster, it writes its leaves again (peers_mend.h). */
+ * faster, it writes its leaves again (peers_repair.h). */
 static void clear_away(const struct peer *peer)
 {
 	char root[PEERS_ROOT_SIZE], path[PEERS_PATH_SIZE];
@@ -364,7 +364,7 @@ static void take(struct peer *peer, enum peer_leaf leaf, const char *untrusted_v
 	case LEAF_OUR_ENDPOINTS:
 	case LEAF_OUR_RING_REF:
 	case LEAF_OUR_EVENT_CHANNEL:
-		mend_take(peer, leaf, untrusted_value, size);
+		repair_take(peer, leaf, untrusted_value, size);
 		break;
 	case LEAVES:
 	case LEAF_FOR_US:
@@ -503,7 +503,7 @@ void presence_on_change(void *userdata, const char *untrusted_path)
 				look_again(peer);
 		all_again(peers);
 		if (peers->all_fired) /* those that have asked meanwhile, unheard, see us by that */
-			mend_show_again(peers);
+			repair_show_again(peers);
 		peers->all_fired = true;
 		return;
 	}
@@ -568,22 +568,23 @@ static void domain_there(struct peers *peers, uint32_t domid)
 		presence_on_watched(peers, r, NULL, 0);
 }
 
-static void on_known(void *userdata, enum known_what what, uint32_t domid)
+static void on_known(void *userdata, enum registry_what what, uint32_t domid)
 {
 	struct peers *peers = userdata;
-	struct peer *peer = what == KNOWN_NAME ? peer_find(peers, domid) : NULL;
+	struct peer *peer = what == REGISTRY_NAME ? peer_find(peers, domid) : NULL;
 
 	if (peer) /* what it may see depends on its name */
 		advertise_soon(peer);
-	if (what == KNOWN_NAME && (!peer || !peer->up))
+	if (what == REGISTRY_NAME && (!peer || !peer->up))
 		askers_named(peers, domid);
-	if (what == KNOWN_EXISTS)
-		(known_find(peers->options.known, domid)->exists ? domain_there : domain_gone)(peers, domid);
+	if (what == REGISTRY_EXISTS)
+		(registry_find(peers->options.registry, domid)->exists ? domain_there : domain_gone)(peers,
+												     domid);
 }
 
 int presence_watch(struct peers *peers)
 {
-	known_listen(peers->options.known, &peers->sink, on_known, peers);
+	registry_listen(peers->options.registry, &peers->sink, on_known, peers);
 	if (!peers->options.domains)
 		return told_watch(peers);
 	peers->hears = true;

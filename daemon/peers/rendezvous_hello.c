@@ -14,7 +14,7 @@
 #include <utlist.h>
 
 #include "base/clock.h"
-#include "daemon/peers/peers_mend.h"
+#include "daemon/peers/peers_repair.h"
 #include "daemon/peers/peers_internal.h"
 #include "daemon/peers/peers_presence.h"
 #include "daemon/peers/rendezvous_internal.h"
@@ -114,7 +114,7 @@ static void on_hello_written(void *userdata, int error, const char *value, size_
 
 	peer->rendezvous.hello_lost = error == -ENOTCONN; /* on_again() tries again */
 	if (error < 0 && peer->rendezvous.state == RENDEZVOUS_CONNECTED)
-		mend_later(peer, LEAF_OUR_HELLO);
+		repair_later(peer, LEAF_OUR_HELLO);
 	else if (error < 0 && error != -ENOTCONN)
 		rendezvous_fail(peer, -EHOSTUNREACH, "can't write to XenStore for domain %u: %s", peer->domid,
 				strerror(-error));

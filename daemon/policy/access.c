@@ -13,7 +13,7 @@
 #include "base/log.h"
 #include "base/users.h"
 #include "base/self.h"
-#include "daemon/known/known.h"
+#include "daemon/registry/registry.h"
 #include "daemon/relay/channel.h"
 #include "daemon/relay/origin.h"
 #include "wire/address.h"
@@ -75,7 +75,7 @@ bool access_needs_names(const struct access *access)
 	return policy_needs_names(access->policy) || access_host_needs_names(access);
 }
 
-int access_new(struct access **out, const struct self *self, const char *directory, struct known *known)
+int access_new(struct access **out, const struct self *self, const char *directory, struct registry *registry)
 {
 	struct access *access = calloc(1, sizeof(*access));
 	int r = -ENOMEM;
@@ -83,7 +83,7 @@ int access_new(struct access **out, const struct self *self, const char *directo
 	if (!access)
 		return -ENOMEM;
 	access->self = self;
-	access->known = known;
+	access->registry = registry;
 	access->directory = strdup(directory);
 	access->denied = denied_new();
 	if (access->directory && access->denied)
@@ -115,8 +115,8 @@ struct policy_subject access_subject(struct access *access, uint32_t domid, uint
 	struct policy_subject subject = {
 		.domid = domid,
 		.is_self = domid == access->self->domid,
-		.name = known_name(access->known, domid),
-		.uuid = known_uuid(access->known, domid),
+		.name = registry_name(access->registry, domid),
+		.uuid = registry_uuid(access->registry, domid),
 		.uid = uid,
 	};
 
@@ -124,11 +124,11 @@ struct policy_subject access_subject(struct access *access, uint32_t domid, uint
 	if (!domid_is_valid(domid))
 		subject.host = "";
 	else
-		subject.names_unknown = !known_is_complete(access->known, domid);
+		subject.names_unknown = !registry_is_complete(access->registry, domid);
 	return subject;
 }
 
-struct policy_subject access_far_subject(const char *host, uint32_t domid, const char *name, uint32_t uid)
+struct policy_subject access_remote_subject(const char *host, uint32_t domid, const char *name, uint32_t uid)
 {
 	return (struct policy_subject){
 		.host = host,
@@ -142,8 +142,8 @@ struct policy_subject access_far_subject(const char *host, uint32_t domid, const
 
 static struct policy_subject sender_of(const struct channel *channel)
 {
-	return access_far_subject(origin_host(channel), channel->identity.domid, origin_domain(channel),
-				  channel->identity.uid);
+	return access_remote_subject(origin_host(channel), channel->identity.domid, origin_domain(channel),
+				     channel->identity.uid);
 }
 
 struct policy_decision access_decide(struct access *access, const struct policy_subject *from,
@@ -169,11 +169,11 @@ static int result_of(const struct policy_decision *decision)
 
 const char *access_why_unknown(struct access *access, uint32_t domid)
 {
-	const struct known_domain *domain = known_find(access->known, domid);
+	const struct registry_domain *domain = registry_find(access->registry, domid);
 
 	return domain && domain->is_complete && !domain->tags_refused
 		       ? "domain 0 hasn't told it for the host's policy"
-		       : known_why_not(access->known, domid);
+		       : registry_why_not(access->registry, domid);
 }
 
 static void count_undecided(struct access *access, const struct frame_identity *from, const char *endpoint,
@@ -209,8 +209,8 @@ int access_reach(struct access *access, const struct frame_identity *from, const
 }
 
 /* Counts what was decided about a sender on another host. */
-static int count_far(struct access *access, const struct channel *channel, const char *to,
-		     const struct policy_decision *decision)
+static int count_remote(struct access *access, const struct channel *channel, const char *to,
+			const struct policy_decision *decision)
 {
 	if (decision->undecided) {
 		access->undecided++;
@@ -228,20 +228,20 @@ static int count_far(struct access *access, const struct channel *channel, const
 				origin_host(channel), channel->identity.domid, channel->identity.uid, to,
 				decision->file, decision->line);
 	} else if (!decision->allow) {
-		denied_add_far(access->denied, channel, to, decision);
+		denied_add_remote(access->denied, channel, to, decision);
 	}
 	return result_of(decision);
 }
 
-int access_reach_far(struct access *access, const struct channel *channel, const char *endpoint)
+int access_reach_remote(struct access *access, const struct channel *channel, const char *endpoint)
 {
 	struct policy_subject subject = sender_of(channel);
 	struct policy_decision decision = access_decide(access, &subject, endpoint);
 
-	return count_far(access, channel, endpoint, &decision);
+	return count_remote(access, channel, endpoint, &decision);
 }
 
-int access_still_allowed_far(struct access *access, const struct channel *channel, const char *endpoint)
+int access_still_allowed_remote(struct access *access, const struct channel *channel, const char *endpoint)
 {
 	struct policy_subject subject = sender_of(channel);
 	struct policy_decision decision = access_decide(access, &subject, endpoint);
@@ -249,18 +249,18 @@ int access_still_allowed_far(struct access *access, const struct channel *channe
 	return result_of(&decision);
 }
 
-bool access_shows_far(struct access *access, const char *host, const struct frame_identity *from,
-		      const char *name, const char *endpoint)
+bool access_shows_remote(struct access *access, const char *host, const struct frame_identity *from,
+			 const char *name, const char *endpoint)
 {
-	struct policy_subject subject = access_far_subject(host, from->domid, name, from->uid);
+	struct policy_subject subject = access_remote_subject(host, from->domid, name, from->uid);
 
 	return access_decide(access, &subject, endpoint).allow;
 }
 
-bool access_sees_far(struct access *access, const char *host, const struct frame_identity *from,
-		     const char *name, uint32_t other)
+bool access_sees_remote(struct access *access, const char *host, const struct frame_identity *from,
+			const char *name, uint32_t other)
 {
-	struct policy_subject subject = access_far_subject(host, from->domid, name, from->uid),
+	struct policy_subject subject = access_remote_subject(host, from->domid, name, from->uid),
 			      seen = access_subject(access, other, 0);
 
 	return policy_sees(access->policy, &subject, &seen);
@@ -315,15 +315,16 @@ int access_still_relayed(struct access *access, const struct frame_identity *fro
 	return result_of(&decision);
 }
 
-int access_relay_far(struct access *access, const struct channel *channel, uint32_t to, const char *address)
+int access_relay_remote(struct access *access, const struct channel *channel, uint32_t to,
+			const char *address)
 {
 	struct policy_subject source = sender_of(channel);
 	struct policy_decision decision = access_decide_relay(access, &source, to, address);
 
-	return count_far(access, channel, address, &decision);
+	return count_remote(access, channel, address, &decision);
 }
 
-int access_still_relayed_far(struct access *access, const struct channel *channel, uint32_t to)
+int access_still_relayed_remote(struct access *access, const struct channel *channel, uint32_t to)
 {
 	struct policy_subject source = sender_of(channel);
 	struct policy_decision decision = access_decide_relay(access, &source, to, channel->endpoint);
@@ -331,9 +332,10 @@ int access_still_relayed_far(struct access *access, const struct channel *channe
 	return result_of(&decision);
 }
 
-int access_relays_far(struct access *access, const char *host, uint32_t domid, const char *name, uint32_t to)
+int access_relays_remote(struct access *access, const char *host, uint32_t domid, const char *name,
+			 uint32_t to)
 {
-	struct policy_subject source = access_far_subject(host, domid, name, 0);
+	struct policy_subject source = access_remote_subject(host, domid, name, 0);
 	struct policy_decision decision = access_decide_relay(access, &source, to, NULL);
 
 	return result_of(&decision);

@@ -22,13 +22,14 @@ struct channel;
 struct denied;
 struct image;
 struct json_object;
-struct known;
+struct registry;
 struct rule;
 struct self;
 
 /* Loads the policy, whose names of domains `known` has; mistakes in it have been logged. 0 or a negative
  * errno. */
-int access_new(struct access **access, const struct self *self, const char *directory, struct known *known);
+int access_new(struct access **access, const struct self *self, const char *directory,
+	       struct registry *registry);
 void access_free(struct access *access);
 /* From now on the host's policy is obeyed as `mode` says: in domain 0 that of `directory`, which is loaded as
  * by access_reload(), in a guest what domain 0 tells. Before, there is none. */
@@ -49,14 +50,14 @@ int access_reach(struct access *access, const struct frame_identity *from, const
 /* Decides the same for a sender that was allowed before; nothing is counted. */
 int access_still_allowed(struct access *access, const struct frame_identity *from, const char *endpoint);
 /* Decide the same for the sender of a channel that is on another host. */
-int access_reach_far(struct access *access, const struct channel *channel, const char *endpoint);
-int access_still_allowed_far(struct access *access, const struct channel *channel, const char *endpoint);
+int access_reach_remote(struct access *access, const struct channel *channel, const char *endpoint);
+int access_still_allowed_remote(struct access *access, const struct channel *channel, const char *endpoint);
 /* Decide for a domain `from` of another host, whose name is `name` (NULL: unknown), whether it may be told of
  * an endpoint here, since it may reach it, and of a domain of this host. Nothing is counted. */
-bool access_shows_far(struct access *access, const char *host, const struct frame_identity *from,
-		      const char *name, const char *endpoint);
-bool access_sees_far(struct access *access, const char *host, const struct frame_identity *from,
-		     const char *name, uint32_t other);
+bool access_shows_remote(struct access *access, const char *host, const struct frame_identity *from,
+			 const char *name, const char *endpoint);
+bool access_sees_remote(struct access *access, const char *host, const struct frame_identity *from,
+			const char *name, uint32_t other);
 /* Decides whether domain 0 relays what the sender opens to an endpoint of domain `to`; `address` has both. 0;
  * -EACCES or -ENODATA, which are counted and logged. */
 int access_relay(struct access *access, const struct frame_identity *from, uint32_t to, const char *address);
@@ -65,11 +66,13 @@ int access_relay(struct access *access, const struct frame_identity *from, uint3
 int access_still_relayed(struct access *access, const struct frame_identity *from, uint32_t to,
 			 const char *address);
 /* Decide the same for such a channel of a sender on another host. */
-int access_relay_far(struct access *access, const struct channel *channel, uint32_t to, const char *address);
-int access_still_relayed_far(struct access *access, const struct channel *channel, uint32_t to);
+int access_relay_remote(struct access *access, const struct channel *channel, uint32_t to,
+			const char *address);
+int access_still_relayed_remote(struct access *access, const struct channel *channel, uint32_t to);
 /* Decides the same for a ping or a question of a domain on another host, whose name is `name` (NULL:
  * unknown). Nothing is counted. */
-int access_relays_far(struct access *access, const char *host, uint32_t domid, const char *name, uint32_t to);
+int access_relays_remote(struct access *access, const char *host, uint32_t domid, const char *name,
+			 uint32_t to);
 /* Decides whether domain 0 lets what the sender, of this host, opens go to another host. The same. */
 int access_out(struct access *access, const struct frame_identity *from, const char *host,
 	       const char *address);
@@ -102,8 +105,8 @@ void access_describe_rule(const struct rule *rule, struct json_object *object);
 struct json_object *access_explain(struct access *access, const char *asked, uint32_t domid, uint32_t uid,
 				   const char *endpoint);
 /* Returns the same for a sender in domain `domain` (a domid or a name) of another host. */
-struct json_object *access_explain_far(struct access *access, const char *host, const char *domain,
-				       uint32_t uid, const char *endpoint);
+struct json_object *access_explain_remote(struct access *access, const char *host, const char *domain,
+					  uint32_t uid, const char *endpoint);
 /* Returns likewise whether domain 0 relays what the domain opens to this address, which is in domain `to`. */
 struct json_object *access_explain_relay(struct access *access, const char *asked, uint32_t domid,
 					 const struct address *address, uint32_t to);

@@ -6,7 +6,7 @@
 
 #include <json-c/json.h>
 
-#include "daemon/known/known.h"
+#include "daemon/registry/registry.h"
 #include "daemon/policy/access_internal.h"
 #include "daemon/policy/policy_internal.h"
 
@@ -29,7 +29,7 @@ static struct json_object *list_of(const char *tags)
 
 bool access_knows_domain(const struct access *access, uint32_t domid)
 {
-	return access->host && (domid == access->self->domid || known_find(access->known, domid));
+	return access->host && (domid == access->self->domid || registry_find(access->registry, domid));
 }
 
 char *access_tags(struct access *access, uint32_t domid)

@@ -8,7 +8,7 @@
 
 #include <json-c/json.h>
 
-#include "daemon/known/known.h"
+#include "daemon/registry/registry.h"
 #include "daemon/policy/access_internal.h"
 #include "daemon/policy/policy_internal.h"
 #include "wire/address.h"
@@ -211,12 +211,12 @@ struct json_object *access_explain(struct access *access, const char *asked, uin
 	return object;
 }
 
-struct json_object *access_explain_far(struct access *access, const char *host, const char *domain,
-				       uint32_t uid, const char *endpoint)
+struct json_object *access_explain_remote(struct access *access, const char *host, const char *domain,
+					  uint32_t uid, const char *endpoint)
 {
 	uint32_t domid = UINT32_MAX; /* none: only its name is known */
 	bool is_number = domid_parse(domain, strlen(domain), &domid);
-	struct policy_subject subject = access_far_subject(host, domid, is_number ? NULL : domain, uid);
+	struct policy_subject subject = access_remote_subject(host, domid, is_number ? NULL : domain, uid);
 	struct policy_decision decision = access_decide(access, &subject, endpoint);
 	struct wanted wanted = {.uid = uid, .to = endpoint};
 	struct json_object *object;
@@ -238,7 +238,7 @@ struct json_object *access_explain_relay(struct access *access, const char *aske
 					 const struct address *address, uint32_t to)
 {
 	struct policy_subject source = access_subject(access, domid, 0);
-	const struct known_domain *from = known_find(access->known, domid);
+	const struct registry_domain *from = registry_find(access->registry, domid);
 	bool is_unknown = source.names_unknown || (from && from->tags_refused);
 	char endpoint[ENDPOINT_NAME_MAX + 2];
 	struct policy_decision decision;

@@ -14,7 +14,7 @@
 #include "base/image.h"
 #include "base/log.h"
 #include "base/self.h"
-#include "daemon/known/known.h"
+#include "daemon/registry/registry.h"
 #include "daemon/policy/access_internal.h"
 #include "daemon/policy/denied.h"
 
@@ -27,7 +27,7 @@ static bool in_domain_0(const struct access *access)
 
 void access_set_tags(struct access *access, struct policy_subject *subject, const char *tags)
 {
-	const struct known_domain *domain = known_find(access->known, subject->domid);
+	const struct registry_domain *domain = registry_find(access->registry, subject->domid);
 
 	subject->tags = tags;
 	if (domain && domain->tags_refused)
@@ -36,7 +36,7 @@ void access_set_tags(struct access *access, struct policy_subject *subject, cons
 
 char *access_add_tags(struct access *access, const struct policy *host, struct policy_subject *subject)
 {
-	const struct known_domain *domain = known_find(access->known, subject->domid);
+	const struct registry_domain *domain = registry_find(access->registry, subject->domid);
 	char *tags = host_policy_tags(host, subject->name, subject->uuid, domain ? domain->tags : NULL);
 
 	access_set_tags(access, subject, tags);
@@ -96,7 +96,7 @@ bool access_host_needs_names(const struct access *access)
 /* Whether nobody knows, in domain 0, which rules are about the domain. It was told to let nobody in. */
 static bool has_refused_tags(const struct access *access, uint32_t domid)
 {
-	const struct known_domain *domain = known_find(access->known, domid);
+	const struct registry_domain *domain = registry_find(access->registry, domid);
 
 	return domain && domain->tags_refused;
 }
@@ -196,7 +196,7 @@ static int write_share(struct access *access, const struct policy *host, uint32_
 		       size_t *size, char *why, size_t room)
 {
 	struct policy_subject to = access_subject(access, guest, 0);
-	const struct known_domain *domain = NULL;
+	const struct registry_domain *domain = NULL;
 	char *tags = access_add_tags(access, host, &to);
 	FILE *file;
 	int r;
@@ -205,7 +205,7 @@ static int write_share(struct access *access, const struct policy *host, uint32_
 	file = open_memstream(text, size);
 	r = file ? host_policy_write_rules(host, &to, file, why, room) : -ENOMEM;
 	while (r == 0 && host_policy_needs_domains(host, &to) &&
-	       (domain = known_next(access->known, domain)) != NULL) {
+	       (domain = registry_next(access->registry, domain)) != NULL) {
 		struct policy_subject subject = access_subject(access, domain->domid, 0);
 		char *its_tags = access_add_tags(access, host, &subject);
 
@@ -227,7 +227,7 @@ static int write_share(struct access *access, const struct policy *host, uint32_
 
 int access_load_host(struct access *access, struct policy **host, char **error)
 {
-	const struct known_domain *domain = NULL;
+	const struct registry_domain *domain = NULL;
 	char why[512], *text = NULL;
 	size_t size;
 	int r = 0;
@@ -236,7 +236,7 @@ int access_load_host(struct access *access, struct policy **host, char **error)
 	if (!access->host_directory)
 		return 0;
 	r = host_policy_load(host, access->host_directory, error);
-	while (r == 0 && (domain = known_next(access->known, domain)) != NULL) {
+	while (r == 0 && (domain = registry_next(access->registry, domain)) != NULL) {
 		r = write_share(access, *host, domain->domid, &text, &size, why, sizeof(why));
 		free(text);
 		text = NULL;
@@ -279,7 +279,7 @@ char *access_host_share(struct access *access, uint32_t guest, size_t *size)
 	char why[512], *text = NULL;
 	int r;
 
-	if (!known_is_complete(access->known, guest))
+	if (!registry_is_complete(access->registry, guest))
 		return NULL;
 	if (has_refused_tags(access, guest)) { /* which has been logged */
 		write_tags_path(why, guest);
@@ -326,7 +326,7 @@ static void domain_changed(void *userdata, uint32_t domid)
 {
 	struct access *access = userdata;
 
-	known_tell(access->known, KNOWN_NAME, domid);
+	registry_tell(access->registry, REGISTRY_NAME, domid);
 }
 
 int access_take_host(struct access *access, const uint8_t *payload, uint32_t length)

@@ -21,7 +21,7 @@ struct access {
 	uint64_t error_since;
 	uint64_t undecided; /* how often a sender was told to try again */
 	struct denied *denied;
-	struct known *known;
+	struct registry *registry;
 
 	/* the host's policy */
 	enum config_host_policy mode;
@@ -37,7 +37,7 @@ struct access {
 struct policy_subject access_subject(struct access *access, uint32_t domid, uint32_t uid);
 /* Returns the same of another host, where what we know is what its daemons say. `name`: NULL if it is
  * unknown. */
-struct policy_subject access_far_subject(const char *host, uint32_t domid, const char *name, uint32_t uid);
+struct policy_subject access_remote_subject(const char *host, uint32_t domid, const char *name, uint32_t uid);
 /* Adds, in domain 0, the tags to a subject of this host, by this host policy. The caller frees them. */
 char *access_add_tags(struct access *access, const struct policy *host, struct policy_subject *subject);
 /* Adds tags that were worked out before, which the subject doesn't own. */

@@ -176,8 +176,8 @@ void denied_add(struct denied *denied, const struct frame_identity *from, bool i
 	    endpoint, decision);
 }
 
-void denied_add_far(struct denied *denied, const struct channel *channel, const char *endpoint,
-		    const struct policy_decision *decision)
+void denied_add_remote(struct denied *denied, const struct channel *channel, const char *endpoint,
+		       const struct policy_decision *decision)
 {
 	add(denied, origin_host(channel), channel->identity.domid, channel->identity.uid,
 	    LOG_BY_HOST(channel_source(channel).number), endpoint, decision);

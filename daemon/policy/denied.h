@@ -31,8 +31,8 @@ void denied_add(struct denied *denied, const struct frame_identity *from, bool i
 		const struct policy_decision *decision);
 
 /* Counts the same of a channel whose sender is on another host. */
-void denied_add_far(struct denied *denied, const struct channel *channel, const char *endpoint,
-		    const struct policy_decision *decision);
+void denied_add_remote(struct denied *denied, const struct channel *channel, const char *endpoint,
+		       const struct policy_decision *decision);
 
 /* Writes all of it into the image that the next daemon gets, or reads it. */
 void denied_image(struct image *image, struct denied *denied);

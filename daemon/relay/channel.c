@@ -339,7 +339,7 @@ static void make_open(struct channel_end *end, struct channel_frame *frame)
 	};
 
 	/* Another daemon of this host finds our name itself, and wouldn't believe it from us. */
-	if (!end->hop->traits->is_daemon || origin_is_far(channel))
+	if (!end->hop->traits->is_daemon || origin_is_remote(channel))
 		open.domain_name = frame_text_of(origin_domain(channel));
 	frame->header.type = FRAME_OPEN;
 	frame->header.length = frame_open_encode(&open, frame->payload);
@@ -390,15 +390,15 @@ static void make_opened(struct channel_end *end, struct channel_frame *frame)
 	frame->header.length = frame_opened_encode(&opened, frame->payload);
 }
 
-static void make_takeover(struct channel_end *end, struct channel_frame *frame)
+static void make_reassigned(struct channel_end *end, struct channel_frame *frame)
 {
-	struct channel_takeover *takeover = end->channel->takeovers;
+	struct channel_reassigned *reassigned = end->channel->reassigned;
 
-	frame->header.type = FRAME_TAKEOVER;
-	frame->header.length = frame_takeover_encode(&takeover->frame, frame->payload);
-	LL_DELETE(end->channel->takeovers, takeover);
-	free(takeover);
-	channel_owe_takeover(end->channel);
+	frame->header.type = FRAME_REASSIGNED;
+	frame->header.length = frame_reassigned_encode(&reassigned->frame, frame->payload);
+	LL_DELETE(end->channel->reassigned, reassigned);
+	free(reassigned);
+	channel_owe_reassigned(end->channel);
 	if (channel_has_backlog(end))
 		hop_mark(end->hop, MARK_DIRTY); /* the answers behind it */
 }
@@ -441,8 +441,8 @@ static unsigned next_owed(const struct channel_end *end)
 	if (!owed)
 		return 0;
 	if (channel_has_backlog(end))
-		owed &= OWED_SOURCE | OWED_OPENED | OWED_TAKEOVER | OWED_CREDIT;
-	if (end->is_opener && end->channel->takeovers)
+		owed &= OWED_SOURCE | OWED_OPENED | OWED_REASSIGNED | OWED_CREDIT;
+	if (end->is_opener && end->channel->reassigned)
 		owed &= ~(unsigned)OWED_CREDIT;
 	if (owed & OWED_RESET && waits_until_taken(end))
 		owed &= ~(unsigned)OWED_RESET;
@@ -477,8 +477,8 @@ bool channel_next_control(struct channel_end *end, struct channel_frame *frame)
 	case OWED_OPENED:
 		make_opened(end, frame);
 		break;
-	case OWED_TAKEOVER:
-		make_takeover(end, frame);
+	case OWED_REASSIGNED:
+		make_reassigned(end, frame);
 		break;
 	case OWED_CREDIT:
 		make_credit(end, frame);
@@ -579,7 +579,7 @@ void channel_free(struct channel *channel)
 	withdrawals_free(channel);
 	sharing_free(channel);
 	origin_free(channel);
-	channel_drop_takeovers(channel);
+	channel_drop_reassigned(channel);
 	charge_end(&channel->charge);
 	channel_tally_unref(channel->tally);
 	free(channel->endpoint);

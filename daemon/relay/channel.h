@@ -74,7 +74,7 @@ enum channel_out {
 enum channel_owed {
 	OWED_SOURCE = 1,
 	OWED_OPENED = 2,
-	OWED_TAKEOVER = 4, /* the first that waits, behind the answers before it */
+	OWED_REASSIGNED = 4, /* the first that waits, behind the answers before it */
 	OWED_CREDIT = 8,
 	OWED_FIN = 16,
 	OWED_RESET = 32, /* a program must have taken the data, too */
@@ -116,7 +116,7 @@ struct channel_end {
 	uint32_t settled_at;
 	uint64_t released;
 
-	void *party; /* of an inner hop's owner (inner.h): what it has to do with the channel */
+	void *participant; /* of an inner hop's owner (inner.h): what it has to do with the channel */
 
 	bool in_urgent, in_backlog;
 	struct channel_end *unsettled_prev, *unsettled_next;
@@ -164,10 +164,10 @@ enum channel_verdict {
 
 /* That another program goes on: the opener is to be told behind so many bytes of answers, before the others,
  * and before a CREDIT counts what is in doubt as taken. */
-struct channel_takeover {
-	struct frame_takeover frame;
+struct channel_reassigned {
+	struct frame_reassigned frame;
 	uint64_t at;
-	struct channel_takeover *next;
+	struct channel_reassigned *next;
 };
 
 struct channel {
@@ -185,10 +185,10 @@ struct channel {
 	struct channel_end opener, acceptor;
 	struct charge charge; /* the opener pays, for the channel and its windows */
 	struct orphans *orphans_of_hop, *orphans_of_account; /* among which it is counted; NULL: it isn't */
-	struct channel_tally *tally;	    /* a reference; NULL: it leads to no endpoint here */
-	struct channel_latency latency;	    /* of what the tally has durations of */
-	struct sharing *sharing;	    /* sharing.h; NULL: it leads to no endpoint here that is shared */
-	struct channel_takeover *takeovers; /* utlist: of which the opener is to be told */
+	struct channel_tally *tally;	/* a reference; NULL: it leads to no endpoint here */
+	struct channel_latency latency; /* of what the tally has durations of */
+	struct sharing *sharing;	/* sharing.h; NULL: it leads to no endpoint here that is shared */
+	struct channel_reassigned *reassigned; /* utlist: of which the opener is to be told */
 	/* cancel.h: cancellations without an answer from the acceptor's hop; NULL: there never was one */
 	struct channel_cancels *cancels;
 	struct channel_withdrawals *withdrawals; /* cancel.h: those that are to be sent; NULL: none */
@@ -245,10 +245,10 @@ static inline bool channel_has_backlog(const struct channel_end *end)
 	return channel_queued(end) > 0;
 }
 
-/* Whether OPEN, OPENED or TAKEOVER must be sent here before any data. */
+/* Whether OPEN, OPENED or REASSIGNED must be sent here before any data. */
 static inline bool channel_is_unannounced(const struct channel_end *end)
 {
-	return end->out == OUT_NEW || (end->owed & (OWED_OPENED | OWED_TAKEOVER));
+	return end->out == OUT_NEW || (end->owed & (OWED_OPENED | OWED_REASSIGNED));
 }
 
 /* Makes a channel whose opener's end has `number` on `hop`, and enters it in the hop's table. -ENOBUFS;
@@ -326,8 +326,8 @@ struct channel_frame {
 	uint8_t payload[FRAME_SMALL_MAX];
 };
 bool channel_next_control(struct channel_end *end, struct channel_frame *frame);
-/* Owes the opener the first TAKEOVER that waits, if the answers before it were sent. */
-void channel_owe_takeover(struct channel *channel);
+/* Owes the opener the first REASSIGNED that waits, if the answers before it were sent. */
+void channel_owe_reassigned(struct channel *channel);
 /* Notes that all spilled data has been sent. */
 void channel_backlog_gone(struct channel_end *end);
 /* Removes the end from its hop if the channel has ended there. */

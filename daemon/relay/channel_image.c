@@ -16,7 +16,7 @@
 #include "daemon/relay/origin.h"
 #include "daemon/relay/orphans.h"
 #include "daemon/relay/sharing.h"
-#include "daemon/relay/takeover.h"
+#include "daemon/relay/reassign.h"
 
 #define NOBODY UINT32_MAX
 /* Bytes that a channel pays for: its windows and its cancels, each of which is bounded where it grows. */
@@ -144,7 +144,7 @@ static void sharing_image(struct image *image, struct channel *channel)
 	image_u64(image, &sharing->base_from);
 	image_u32(image, &sharing->moves);
 	image_bool(image, &sharing->broken);
-	drains = sharing->sharer && sharing->sharer->drains;
+	drains = sharing->worker && sharing->worker->drains;
 	image_bool(image, &drains);
 	if (image->is_read && drains && sharing_drains(channel) < 0) {
 		image_fail(image, -ENOMEM);
@@ -156,31 +156,31 @@ static void sharing_image(struct image *image, struct channel *channel)
 				    sharing->from <= channel->acceptor.sent);
 }
 
-static void takeovers_image(struct image *image, struct channel *channel)
+static void reassigned_image(struct image *image, struct channel *channel)
 {
 	const struct channel_end *opener = &channel->opener;
-	struct channel_takeover *takeover, read = {.at = opener->sent};
+	struct channel_reassigned *reassigned, read = {.at = opener->sent};
 	uint32_t count = 0;
 
-	LL_COUNT(channel->takeovers, takeover, count);
-	image_upto(image, &count, TAKEOVERS_MAX);
-	takeover = channel->takeovers;
+	LL_COUNT(channel->reassigned, reassigned, count);
+	image_upto(image, &count, REASSIGNED_MAX);
+	reassigned = channel->reassigned;
 	for (uint32_t i = 0; i < count && !image->error; i++) {
 		uint64_t before = read.at;
 
 		if (!image->is_read) {
-			read = *takeover;
-			takeover = takeover->next;
+			read = *reassigned;
+			reassigned = reassigned->next;
 		}
 		image_u64(image, &read.frame.consumed);
 		image_u64(image, &read.frame.unsure);
 		image_u64(image, &read.at);
 		image_expect(image, read.at >= before && read.at <= channel->acceptor.received);
-		if (image->is_read && !image->error && takeover_wait(channel, &read.frame, read.at) < 0)
+		if (image->is_read && !image->error && reassign_wait(channel, &read.frame, read.at) < 0)
 			image_fail(image, -ENOMEM);
 	}
-	image_expect(image, ((opener->owed & OWED_TAKEOVER) != 0) ==
-				    (channel->takeovers && channel->takeovers->at == opener->sent));
+	image_expect(image, ((opener->owed & OWED_REASSIGNED) != 0) ==
+				    (channel->reassigned && channel->reassigned->at == opener->sent));
 }
 
 /* The payer, and how much. It is held already, so it isn't refused by limits that are lower now. */
@@ -263,7 +263,7 @@ static void drop_rest(struct channel *channel)
 	struct channel_end *ends[] = {&channel->opener, &channel->acceptor};
 
 	for (unsigned i = 0; i < 2; i++) {
-		ends[i]->owed &= (uint8_t)~OWED_TAKEOVER;
+		ends[i]->owed &= (uint8_t)~OWED_REASSIGNED;
 		if (!ends[i]->hop && ends[i]->queue) {
 			evbuffer_free(ends[i]->queue);
 			ends[i]->queue = NULL;
@@ -317,7 +317,7 @@ void channel_image(struct image *image, struct image_hops *hops, struct channel 
 	queue_image(image, &channel->opener);
 	queue_image(image, &channel->acceptor);
 	sharing_image(image, channel);
-	takeovers_image(image, channel);
+	reassigned_image(image, channel);
 	charge_image(image, channel);
 	cancels_image(image, channel);
 	if (!image->is_read)
@@ -325,7 +325,7 @@ void channel_image(struct image *image, struct image_hops *hops, struct channel 
 	image_expect(image, (channel->opener.hop || channel->acceptor.hop) &&
 				    (channel->endpoint || !channel->acceptor.hop));
 	image_expect(image, channel_adds_up(&channel->opener) && channel_adds_up(&channel->acceptor));
-	image_expect(image, !(channel->acceptor.owed & OWED_TAKEOVER));
+	image_expect(image, !(channel->acceptor.owed & OWED_REASSIGNED));
 	if (image->error) {
 		give_up(image, hops, channel, are_known);
 		return;

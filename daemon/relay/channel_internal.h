@@ -10,7 +10,7 @@
 
 /* --- where a program's streams begin */
 /* Where the stream to the program at this end begins in that of the opener, since it has taken the channel
- * over (takeover.h). */
+ * over (reassign.h). */
 static inline uint64_t channel_base_to(const struct channel_end *end)
 {
 	return end->is_opener ? 0 : sharing_base_to(end->channel->sharing);
@@ -53,7 +53,7 @@ enum channel_change {
 };
 /* Changes the state by the table in channel.h. False: the change isn't possible in this state. */
 bool channel_move(struct channel_end *end, enum channel_change change);
-void channel_drop_takeovers(struct channel *channel);
+void channel_drop_reassigned(struct channel *channel);
 /* Gives back what the bytes of an orphan could take, once none of them is sent on any more. */
 void channel_release_bytes(struct channel *channel);
 /* Removes the end from its hop, where no frame about the channel is sent any more. When both ends are gone,

@@ -110,19 +110,19 @@ bool channel_move(struct channel_end *end, enum channel_change change)
 	}
 }
 
-void channel_owe_takeover(struct channel *channel)
+void channel_owe_reassigned(struct channel *channel)
 {
-	if (channel->takeovers && channel->takeovers->at == channel->opener.sent)
-		channel_owe(&channel->opener, OWED_TAKEOVER);
+	if (channel->reassigned && channel->reassigned->at == channel->opener.sent)
+		channel_owe(&channel->opener, OWED_REASSIGNED);
 }
 
-void channel_drop_takeovers(struct channel *channel)
+void channel_drop_reassigned(struct channel *channel)
 {
-	struct channel_takeover *takeover;
+	struct channel_reassigned *reassigned;
 
-	while ((takeover = channel->takeovers)) {
-		LL_DELETE(channel->takeovers, takeover);
-		free(takeover);
+	while ((reassigned = channel->reassigned)) {
+		LL_DELETE(channel->reassigned, reassigned);
+		free(reassigned);
 	}
 }
 
@@ -149,17 +149,17 @@ static void note_end(const struct channel_end *end, int error, bool in_order)
 /* What was in doubt before stays so; what was taken behind it is, too, as a RESET can't say more. */
 static void take_doubts(struct channel *channel, uint64_t *consumed, uint64_t *unsure)
 {
-	const struct channel_takeover *takeover;
+	const struct channel_reassigned *reassigned;
 
 	if (*unsure < *consumed)
 		*unsure = *consumed;
-	LL_FOREACH(channel->takeovers, takeover) {
-		if (*unsure < takeover->frame.unsure)
-			*unsure = takeover->frame.unsure;
-		if (*consumed > takeover->frame.consumed)
-			*consumed = takeover->frame.consumed;
+	LL_FOREACH(channel->reassigned, reassigned) {
+		if (*unsure < reassigned->frame.unsure)
+			*unsure = reassigned->frame.unsure;
+		if (*consumed > reassigned->frame.consumed)
+			*consumed = reassigned->frame.consumed;
 	}
-	channel_drop_takeovers(channel);
+	channel_drop_reassigned(channel);
 }
 
 void channel_reset_now(struct channel_end *end, int error, uint64_t consumed, uint64_t unsure)
@@ -173,7 +173,7 @@ void channel_reset_now(struct channel_end *end, int error, uint64_t consumed, ui
 	if (end->channel->endpoint)
 		note_end(end, error, in_order);
 	drop_queue(end);
-	if (end->is_opener && end->channel->takeovers)
+	if (end->is_opener && end->channel->reassigned)
 		take_doubts(end->channel, &consumed, &unsure);
 	end->reset_error = (uint32_t)error;
 	end->reset_consumed = consumed;

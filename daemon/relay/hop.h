@@ -63,7 +63,7 @@
 struct channel;
 struct channel_end;
 struct closer;
-struct errands;
+struct work_pool;
 struct memory_lives;
 struct event;
 struct event_base;
@@ -86,11 +86,11 @@ struct relay {
 	struct event_base *base;
 	struct turns turns;
 	struct hop *marked[HOP_MARKS];
-	unsigned marks;		 /* in all of these but MARK_RETIRED */
-	struct channel *ended;	 /* to be freed */
-	struct quota *quota;	 /* NULL: nothing is limited */
-	struct closer *closer;	 /* NULL: closing descriptors that programs send can block the loop */
-	struct errands *errands; /* NULL: what may take long is done at once */
+	unsigned marks;		     /* in all of these but MARK_RETIRED */
+	struct channel *ended;	     /* to be freed */
+	struct quota *quota;	     /* NULL: nothing is limited */
+	struct closer *closer;	     /* NULL: closing descriptors that programs send can block the loop */
+	struct work_pool *work_pool; /* NULL: what may take long is done at once */
 	struct memory_lives *memory_lives; /* NULL: memory that programs keep isn't charged */
 	uint64_t max_message;
 	uint64_t last_stream;	 /* the number of the byte stream that came last */

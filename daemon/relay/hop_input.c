@@ -18,7 +18,7 @@
 #include "daemon/relay/hop_internal.h"
 #include "daemon/relay/latency.h"
 #include "daemon/relay/steps.h"
-#include "daemon/relay/takeover.h"
+#include "daemon/relay/reassign.h"
 #include "wire/frame_ring.h"
 #include "wire/probes.h"
 
@@ -215,7 +215,7 @@ static int take_channel_frame(struct channel_end *end, const struct frame_header
 		struct frame_credit credit;
 		struct frame_reset reset;
 		struct frame_cancelled cancelled;
-		struct frame_takeover takeover;
+		struct frame_reassigned reassigned;
 		uint64_t number;
 		uint32_t call;
 	} u;
@@ -234,9 +234,9 @@ static int take_channel_frame(struct channel_end *end, const struct frame_header
 	case FRAME_RESET:
 		r = frame_reset_decode(payload, header->length, &u.reset);
 		return r < 0 ? r : take_reset(end, &u.reset);
-	case FRAME_TAKEOVER:
-		r = frame_takeover_decode(payload, header->length, &u.takeover);
-		return r < 0 ? r : channel_taken_over(end, &u.takeover);
+	case FRAME_REASSIGNED:
+		r = frame_reassigned_decode(payload, header->length, &u.reassigned);
+		return r < 0 ? r : channel_take_reassigned(end, &u.reassigned);
 	case FRAME_CANCEL:
 		r = frame_u64_decode(payload, header->length, &u.number);
 		return r < 0 ? r : channel_cancel(end, u.number);
@@ -277,7 +277,7 @@ static int take_frame(struct hop *hop, const struct frame_header *header)
 	case FRAME_CREDIT:
 	case FRAME_FIN:
 	case FRAME_RESET:
-	case FRAME_TAKEOVER:
+	case FRAME_REASSIGNED:
 	case FRAME_CANCEL:
 	case FRAME_CANCELLED:
 	case FRAME_WITHDRAW:

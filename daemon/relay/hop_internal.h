@@ -6,7 +6,7 @@
  * What the parts of a hop know of each other, in their order from below. Each calls only those before it:
  * scripts/check-floors has the order of all files here, and holds them to it.
  *
- *   control.c ─ move.c ─ cancel.c ─ channel.c ─ takeover.c ─ hop_output.c ─ hop_input.c ─ hop.c, relay.c
+ *   control.c ─ move.c ─ cancel.c ─ channel.c ─ reassign.c ─ hop_output.c ─ hop_input.c ─ hop.c, relay.c
  *
  * So output never calls input: it marks what is due, and the pass gets to it.
  */

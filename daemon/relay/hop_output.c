@@ -261,7 +261,7 @@ void hop_run_begin(struct hop_run *run, struct channel_end *end)
 	enum way way = end ? way_of(end) : IGNORED;
 
 	*run = (struct hop_run){.end = NULL};
-	if (way == FREE && !end->channel->sharing && !end->channel->takeovers)
+	if (way == FREE && !end->channel->sharing && !end->channel->reassigned)
 		run->outlet = hop_outlet(out->hop, out);
 	if (run->outlet || (way == BLOCKED && out->hop->traits->is_inner && channel_has_backlog(out)))
 		run->end = end;
@@ -307,10 +307,10 @@ static bool can_send(const struct channel_end *end)
 /* Sends a piece of what has waited at a channel, whose turn it is. True: some was sent. */
 static bool send_backlog(struct hop *hop, struct channel_end *end)
 {
-	const struct channel_takeover *takeover = end->is_opener ? end->channel->takeovers : NULL;
+	const struct channel_reassigned *reassigned = end->is_opener ? end->channel->reassigned : NULL;
 	struct evbuffer_iovec pieces[8];
-	/* What was answered before a TAKEOVER goes by itself. */
-	size_t queued = channel_queued(end), most = takeover ? takeover->at - end->sent : queued;
+	/* What was answered before a REASSIGNED goes by itself. */
+	size_t queued = channel_queued(end), most = reassigned ? reassigned->at - end->sent : queued;
 	uint32_t length = 0, done;
 	int count;
 
@@ -333,8 +333,8 @@ static bool send_backlog(struct hop *hop, struct channel_end *end)
 	relay_spend(hop->relay, end->channel->charge.account, COST_FRAME + COST_BYTES(done));
 	evbuffer_drain(end->queue, done);
 	steps_note_sent(end, done);
-	if (takeover)
-		channel_owe_takeover(end->channel);
+	if (reassigned)
+		channel_owe_reassigned(end->channel);
 	if (done == queued)
 		channel_backlog_gone(end);
 	return done > 0;

@@ -10,8 +10,8 @@
  *
  * The owner must take all frames and all data that are there, or say that it wants another turn
  * (inner_due()). What it has taken counts as taken by the receiver. It answers each RESET and each FIN that
- * it hasn't sent itself. An end is gone when both have been exchanged: `party`, which is the owner's, must be
- * forgotten by then.
+ * it hasn't sent itself. An end is gone when both have been exchanged: `participant`, which is the
+ * owner's, must be forgotten by then.
  */
 
 #include "daemon/relay/channel.h"

@@ -11,7 +11,7 @@
 struct channel_origin {
 	char *domain; /* NULL: unknown */
 	char *host;   /* that the sender is on; NULL: this one */
-	bool is_far;
+	bool is_remote;
 	uint32_t from, to; /* the hosts' numbers; 0: this host, or an unknown one */
 };
 
@@ -40,7 +40,7 @@ int origin_set_host(struct channel *channel, uint32_t number, const char *name)
 		origin->host = strdup(name);
 	if (!origin || !origin->host)
 		return -ENOMEM;
-	origin->is_far = true;
+	origin->is_remote = true;
 	origin->from = number;
 	return 0;
 }
@@ -51,7 +51,7 @@ int origin_set_goal(struct channel *channel, uint32_t number)
 
 	if (!origin)
 		return -ENOMEM;
-	origin->is_far = true;
+	origin->is_remote = true;
 	origin->to = number;
 	return 0;
 }
@@ -81,9 +81,9 @@ uint32_t origin_goal(const struct channel *channel)
 	return channel->origin ? channel->origin->to : 0;
 }
 
-bool origin_is_far(const struct channel *channel)
+bool origin_is_remote(const struct channel *channel)
 {
-	return channel->origin && channel->origin->is_far;
+	return channel->origin && channel->origin->is_remote;
 }
 
 struct peer_id channel_source(const struct channel *channel)
@@ -115,9 +115,9 @@ void origin_image_hosts(struct image *image, struct channel *channel)
 {
 	struct channel_origin none, *origin = in_image(image, channel, &none);
 
-	image_bool(image, &origin->is_far);
+	image_bool(image, &origin->is_remote);
 	image_u32(image, &origin->from);
 	image_u32(image, &origin->to);
-	if (image->is_read && !origin->domain && !origin->is_far)
+	if (image->is_read && !origin->domain && !origin->is_remote)
 		origin_free(channel);
 }

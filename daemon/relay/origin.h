@@ -31,7 +31,7 @@ const char *origin_host(const struct channel *channel);
 /* Returns, in domain 0, the number of the host that the acceptor is on, or 0: it isn't on another one. */
 uint32_t origin_goal(const struct channel *channel);
 /* Whether the sender or the acceptor is on another host. */
-bool origin_is_far(const struct channel *channel);
+bool origin_is_remote(const struct channel *channel);
 
 /* The names, and which host it is, in the image (hop_image.h): the first of these before the second. */
 void origin_image_names(struct image *image, struct channel *channel);

@@ -9,22 +9,22 @@
 #include "daemon/relay/channel.h"
 #include "wire/bytes.h"
 
-struct sharer *sharer_new(void)
+struct worker *worker_new(void)
 {
-	struct sharer *sharer = calloc(1, sizeof(*sharer));
+	struct worker *worker = calloc(1, sizeof(*worker));
 
-	if (sharer)
-		sharer->references = 1;
-	return sharer;
+	if (worker)
+		worker->references = 1;
+	return worker;
 }
 
-void sharer_unref(struct sharer *sharer)
+void worker_unref(struct worker *worker)
 {
-	if (sharer && --sharer->references == 0)
-		free(sharer);
+	if (worker && --worker->references == 0)
+		free(worker);
 }
 
-bool sharer_is_freer(const struct sharer *a, const struct sharer *b)
+bool worker_is_freer(const struct worker *a, const struct worker *b)
 {
 	if (a->given != b->given)
 		return a->given < b->given;
@@ -48,31 +48,31 @@ int sharing_begin(struct channel *channel)
 	return 0;
 }
 
-void sharing_give(struct channel *channel, struct sharer *sharer)
+void sharing_give(struct channel *channel, struct worker *worker)
 {
 	struct sharing *sharing = channel->sharing;
 
-	if (sharing->sharer) {
-		sharing->sharer->channels--;
-		sharer_unref(sharing->sharer);
+	if (sharing->worker) {
+		sharing->worker->channels--;
+		worker_unref(sharing->worker);
 	}
-	sharing->sharer = sharer;
-	if (sharer) {
-		sharer->references++;
-		sharer->channels++;
-		sharer->given++;
+	sharing->worker = worker;
+	if (worker) {
+		worker->references++;
+		worker->channels++;
+		worker->given++;
 	}
 }
 
 int sharing_drains(struct channel *channel)
 {
-	struct sharer *sharer = sharer_new();
+	struct worker *worker = worker_new();
 
-	if (!sharer)
+	if (!worker)
 		return -ENOMEM;
-	sharer->drains = true;
-	sharing_give(channel, sharer);
-	sharer_unref(sharer);
+	worker->drains = true;
+	sharing_give(channel, worker);
+	worker_unref(worker);
 	return 0;
 }
 
@@ -140,8 +140,8 @@ void sharing_taken(struct channel *channel, uint64_t consumed)
 	struct sharing *sharing = channel->sharing;
 
 	sharing->moves = 0;
-	if (sharing->sharer)
-		sharing->sharer->given = 0;
+	if (sharing->worker)
+		sharing->worker->given = 0;
 	if (consumed > sharing->from)
 		trim(channel);
 }

@@ -30,7 +30,7 @@ struct channel;
 struct evbuffer;
 
 /* A program at a shared endpoint, and how much it has to do there. Its channels have references to it. */
-struct sharer {
+struct worker {
 	unsigned references;
 	unsigned channels; /* that it has */
 	unsigned given;	   /* so many of them came since it has last taken something */
@@ -39,7 +39,7 @@ struct sharer {
 };
 
 struct sharing {
-	struct sharer *sharer; /* a reference; NULL: the channel has left it */
+	struct worker *worker; /* a reference; NULL: the channel has left it */
 	struct evbuffer *copy;
 	uint64_t from, torn;
 	/* Where the streams of the program that has the channel now begin in those of the opener: it counts
@@ -49,17 +49,17 @@ struct sharing {
 	bool broken;	/* for lack of memory there is no copy */
 };
 
-struct sharer *sharer_new(void);
+struct worker *worker_new(void);
 /* NULL is allowed. */
-void sharer_unref(struct sharer *sharer);
+void worker_unref(struct worker *worker);
 /* Whether `a` has less to do than `b`: first, one that takes nothing of what it is given gets no more
  * while others do. */
-bool sharer_is_freer(const struct sharer *a, const struct sharer *b);
+bool worker_is_freer(const struct worker *a, const struct worker *b);
 
 /* Makes the channel one to a shared endpoint, before it is accepted. -ENOMEM. */
 int sharing_begin(struct channel *channel);
 /* Counts the channel for this program; NULL: for none. */
-void sharing_give(struct channel *channel, struct sharer *sharer);
+void sharing_give(struct channel *channel, struct worker *worker);
 /* Counts it for one that drains the endpoint, and has bound it no more. -ENOMEM. */
 int sharing_drains(struct channel *channel);
 /* Notes that `length` bytes, the first of the pieces, were sent to the program. */

@@ -13,7 +13,7 @@
 #include "base/clock.h"
 #include "base/image.h"
 #include "base/timer.h"
-#include "daemon/known/known.h"
+#include "daemon/registry/registry.h"
 #include "daemon/relay/hop.h"
 #include "daemon/relay/hop_image.h"
 #include "daemon/serve/report.h"
@@ -53,7 +53,7 @@ struct queries {
 	queries_ready_fn ready;
 	queries_begin_fn begin;
 	void *userdata;
-	struct known_sink sink;
+	struct registry_sink sink;
 	struct event *late;   /* for those that have waited long enough, though nothing was told */
 	struct asker *askers; /* by session */
 };
@@ -165,7 +165,7 @@ static void on_turn(struct task *task)
 		return; /* until queries_go_on() */
 	if (!is_ready(asker)) {
 		timer_start(asker->queries->late, LATE_MS);
-		return; /* until KNOWN_ALL, or then */
+		return; /* until REGISTRY_ALL, or then */
 	}
 	if (asker->waiting->report)
 		answer(asker);
@@ -192,9 +192,9 @@ static void look_again(struct queries *queries)
 		task_due(&asker->task);
 }
 
-static void on_known(void *userdata, enum known_what what, uint32_t domid)
+static void on_known(void *userdata, enum registry_what what, uint32_t domid)
 {
-	if (what == KNOWN_ALL)
+	if (what == REGISTRY_ALL)
 		look_again(userdata);
 }
 
@@ -222,7 +222,7 @@ struct queries *queries_new(struct relay *relay, const struct status_sources *so
 		free(queries);
 		return NULL;
 	}
-	known_listen(sources->known, &queries->sink, on_known, queries);
+	registry_listen(sources->registry, &queries->sink, on_known, queries);
 	return queries;
 }
 
@@ -232,7 +232,7 @@ void queries_free(struct queries *queries)
 		return;
 	while (queries->askers)
 		forget_asker(queries->askers);
-	known_leave(queries->sources->known, &queries->sink);
+	registry_leave(queries->sources->registry, &queries->sink);
 	event_free(queries->late);
 	free(queries);
 }

@@ -36,7 +36,7 @@ typedef struct report *(*queries_begin_fn)(void *userdata, struct session *sessi
 					   struct frame_text text);
 
 /* Returns whether a question whose turn has come can be answered now, which has waited for so long already,
- * also with the daemons before this one. If not, it is looked at again at KNOWN_ALL, and each 2 s. */
+ * also with the daemons before this one. If not, it is looked at again at REGISTRY_ALL, and each 2 s. */
 typedef bool (*queries_ready_fn)(void *userdata, struct frame_text text, uint64_t waited_ms);
 
 /* Returns NULL when memory is short. `sources` are what reports describe; they outlive the queries. */

@@ -45,10 +45,10 @@ struct report *report_new(const struct report_question *question)
 		[REPORT_RULES] = status_rules_lists,
 		[REPORT_RULES_OF] = status_rules_of_lists,
 		[REPORT_DENIED] = status_denied_lists,
-		[REPORT_FAR_DOMAINS] = status_far_domains_lists,
-		[REPORT_FAR_ENDPOINTS] = status_far_endpoints_lists,
-		[REPORT_FAR_HOSTS] = status_far_hosts_lists,
-		[REPORT_FAR_STATUS] = status_far_status_lists,
+		[REPORT_FAR_DOMAINS] = status_remote_domains_lists,
+		[REPORT_FAR_ENDPOINTS] = status_remote_endpoints_lists,
+		[REPORT_FAR_HOSTS] = status_remote_hosts_lists,
+		[REPORT_FAR_STATUS] = status_remote_status_lists,
 	};
 	struct report *report = calloc(1, sizeof(*report));
 
@@ -69,7 +69,7 @@ void report_free(struct report *report)
 	if (!report)
 		return;
 	json_object_put(report->totals);
-	status_far_free(report->question.far);
+	status_remote_free(report->question.remote);
 	free(report->walk.tags);
 	free(report);
 }
@@ -110,8 +110,8 @@ static void rewind_walk(struct report *report)
 		.sources = report->walk.sources,
 		.viewer = report->question.viewer,
 		.only = report->question.domid,
-		.far = report->question.far,
-		.left = report->question.far ? report->question.far->told : (struct frame_told){0},
+		.remote = report->question.remote,
+		.left = report->question.remote ? report->question.remote->told : (struct frame_told){0},
 		.domid = -1,
 		.units = report->walk.units,
 		.tags = report->walk.tags,

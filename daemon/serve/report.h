@@ -23,7 +23,7 @@
 
 struct evbuffer;
 struct report;
-struct status_far;
+struct status_remote;
 struct status_sources;
 
 #define REPORT_ENTRIES 100u /* of each list, unless everything is wanted */
@@ -47,7 +47,7 @@ struct report_question {
 	bool all;      /* REPORT_STATUS: list every entry */
 	int64_t domid; /* REPORT_ENDPOINTS, REPORT_RULES_OF: of this domain; below zero: of all */
 	struct viewer viewer;
-	struct status_far *far; /* what was told, which report_free() frees; else NULL */
+	struct status_remote *remote; /* what was told, which report_free() frees; else NULL */
 };
 
 /* Returns the report, which the caller frees, or NULL: out of memory. */

@@ -13,7 +13,7 @@
 #include "daemon/relay/channel.h"
 #include "base/self.h"
 #include "daemon/relay/hop.h"
-#include "daemon/known/known.h"
+#include "daemon/registry/registry.h"
 #include "daemon/hosts/hosts.h"
 #include "daemon/link/asks.h"
 #include "daemon/link/link.h"
@@ -109,7 +109,7 @@ static void bind_endpoint(struct request_context *context, struct session *sessi
 
 const char *requests_why_unknown(const struct request_context *context)
 {
-	return known_is_told(context->known)
+	return registry_is_told(context->registry)
 		       ? "no domain of that name is known here; 'xenmsg peers' lists who is there"
 		       : "no domain of that name is known here; names need xenmsgd in domain 0";
 }
@@ -119,7 +119,7 @@ const char *requests_why_not(int error)
 	return error == EINVAL ? "that can't be a domain" : "";
 }
 
-bool requests_is_far(const struct request_context *context, const struct address_parts *about)
+bool requests_is_remote(const struct request_context *context, const struct address_parts *about)
 {
 	return about->host.data && !address_part_is(about->host, hosts_own_name(context->hosts));
 }
@@ -156,11 +156,12 @@ static void ping_domain(struct request_context *context, struct session *session
 	struct address address;
 	struct peer_id peer = peer_domain(0);
 	int r = address_parse_domain(text.data, text.size, &address);
-	bool is_far = r == 0 && address.host[0] && strcmp(address.host, hosts_own_name(context->hosts)) != 0;
+	bool is_remote =
+		r == 0 && address.host[0] && strcmp(address.host, hosts_own_name(context->hosts)) != 0;
 
-	if (r == 0 && !is_far)
+	if (r == 0 && !is_remote)
 		r = router_resolve_way(context->router, address.domain, &peer);
-	if (r == 0 && !is_far && peer_is_domain(peer, context->self->domid)) {
+	if (r == 0 && !is_remote && peer_is_domain(peer, context->self->domid)) {
 		on_ping_result(session, request, 0);
 		return;
 	}
@@ -170,7 +171,7 @@ static void ping_domain(struct request_context *context, struct session *session
 	}
 	if (r == 0 && session_unanswered(session) > REQUESTS_MAX)
 		r = -ENOBUFS;
-	if (r == 0 && is_far)
+	if (r == 0 && is_remote)
 		r = via_ping_out(context->via, &from, &address, account, on_ping_result, session, request);
 	else if (r == 0 && via_zero_knows(context->via, peer))
 		r = -ENOLINK;
@@ -189,7 +190,7 @@ static void watch(struct request_context *context, struct session *session, uint
 	struct address_parts parts = address_split(pattern.data, pattern.size);
 	struct frame_identity from = requests_identity(context, session);
 
-	if (requests_is_far(context, &parts)) {
+	if (requests_is_remote(context, &parts)) {
 		host_watches_add(context->host_watches, session, request, &parts, &from);
 		return;
 	}

@@ -18,7 +18,7 @@ struct access;
 struct account;
 struct asks;
 struct evbuffer;
-struct known;
+struct registry;
 struct host_watches;
 struct hosts;
 struct links;
@@ -39,7 +39,7 @@ struct request_context {
 	const struct self *self;
 	struct access *access;
 	struct asks *asks;
-	struct known *known;
+	struct registry *registry;
 	struct host_watches *host_watches;
 	struct hosts *hosts;
 	struct links *links;
@@ -74,8 +74,8 @@ extern const struct session_callbacks requests_session_callbacks;
 bool requests_is_ready(void *userdata, struct frame_text text, uint64_t waited_ms);
 /* Writes, for domain 0, as an array the steps that were seen since this sender asked last about `what`. 0 or
  * a negative errno. */
-int requests_trace_far(struct request_context *context, const struct frame_identity *from, const char *what,
-		       struct account *account, struct evbuffer *steps);
+int requests_trace_remote(struct request_context *context, const struct frame_identity *from,
+			  const char *what, struct account *account, struct evbuffer *steps);
 /* Begins the answer to a question whose turn has come (queries_begin_fn). */
 struct report *requests_begin_answer(void *userdata, struct session *session, uint32_t request,
 				     struct frame_text text);

@@ -78,8 +78,8 @@ static bool uid_of(const struct sender_parts *from, uint32_t *uid)
 }
 
 /* Answers for a FROM on another host. */
-static void explain_far(struct request_context *context, struct session *session, uint32_t request,
-			const struct sender_parts *from, const char *to)
+static void explain_remote(struct request_context *context, struct session *session, uint32_t request,
+			   const struct sender_parts *from, const char *to)
 {
 	char host[HOST_NAME_SIZE], domain[DOMAIN_NAME_MAX + 1];
 	uint32_t uid;
@@ -98,7 +98,7 @@ static void explain_far(struct request_context *context, struct session *session
 			"only root and the daemon's administrators may ask that; others about a TO that they "
 			"have bound");
 	else
-		reply_json(session, request, access_explain_far(context->access, host, domain, uid, to));
+		reply_json(session, request, access_explain_remote(context->access, host, domain, uid, to));
 }
 
 /* Answers for a FROM on this host. */
@@ -136,7 +136,7 @@ static void explain_policy(struct request_context *context, struct session *sess
 	if (address_part_is(from.host, hosts_own_name(context->hosts)))
 		from.host = (struct address_part){NULL, 0};
 	if (to && from.host.data)
-		explain_far(context, session, request, &from, to);
+		explain_remote(context, session, request, &from, to);
 	else if (!to || !(address_is_meant(to, strlen(to)) || endpoint_name_is_valid(to, strlen(to))))
 		session_reply_error(session, request, EINVAL,
 				    "TO must be an endpoint: letters, digits, _ and -");
@@ -224,7 +224,7 @@ static bool is_for_host(const struct request_context *context, struct frame_text
 	query[text.size] = '\0';
 	space = strchr(query, ' ');
 	about = parts_about(space ? space + 1 : "", begins_with(text, "peers"));
-	return space && requests_is_far(context, &about);
+	return space && requests_is_remote(context, &about);
 }
 
 bool requests_is_ready(void *userdata, struct frame_text text, uint64_t waited_ms)
@@ -243,28 +243,28 @@ bool requests_is_ready(void *userdata, struct frame_text text, uint64_t waited_m
 /* --- about other hosts ------------------------------------------------------------------------ */
 
 /* Copies what was told, at the cost of the asker. -ENOMEM, -ENOBUFS. */
-static int copy_far(struct session *asker, const char *host, const struct frame_told *told,
-		    struct status_far **copy)
+static int copy_remote(struct session *asker, const char *host, const struct frame_told *told,
+		       struct status_remote **copy)
 {
 	size_t size = told->count ? (size_t)(told->end - told->at) : 0;
-	struct status_far *far = calloc(1, sizeof(*far) + size);
+	struct status_remote *remote = calloc(1, sizeof(*remote) + size);
 	int r;
 
-	if (!far)
+	if (!remote)
 		return -ENOMEM;
-	charge_init(&far->charge, hop_account(session_hop(asker)));
-	r = charge_add(&far->charge, QUOTA_BYTES, size);
+	charge_init(&remote->charge, hop_account(session_hop(asker)));
+	r = charge_add(&remote->charge, QUOTA_BYTES, size);
 	if (r < 0) {
-		status_far_free(far);
+		status_remote_free(remote);
 		return r;
 	}
-	snprintf(far->host, sizeof(far->host), "%s", host);
+	snprintf(remote->host, sizeof(remote->host), "%s", host);
 	if (told->name.size)
-		memcpy(far->domain, told->name.data, told->name.size);
-	far->told = *told;
-	far->told.at = memcpy(far->entries, size ? told->at : far->entries, size);
-	far->told.end = far->entries + size;
-	*copy = far;
+		memcpy(remote->domain, told->name.data, told->name.size);
+	remote->told = *told;
+	remote->told.at = memcpy(remote->entries, size ? told->at : remote->entries, size);
+	remote->told.end = remote->entries + size;
+	*copy = remote;
 	return 0;
 }
 
@@ -286,11 +286,11 @@ static void on_told(void *userdata, void *asker, uint32_t request, enum ask_kind
 		session_reply_error(asker, request, (int)told->error, asks_why_not(kind, (int)told->error));
 		return;
 	}
-	r = copy_far(asker, host, told, &question.far);
+	r = copy_remote(asker, host, told, &question.remote);
 	if (r == 0)
 		report = report_new(&question);
 	if (r == 0 && !report) {
-		status_far_free(question.far);
+		status_remote_free(question.remote);
 		r = -ENOMEM;
 	}
 	if (r == 0)
@@ -300,8 +300,8 @@ static void on_told(void *userdata, void *asker, uint32_t request, enum ask_kind
 }
 
 /* Asks domain 0, or another host by way of it. */
-static void ask_far(struct request_context *context, struct session *session, uint32_t request,
-		    enum ask_kind kind, const char *host, const char *domain)
+static void ask_remote(struct request_context *context, struct session *session, uint32_t request,
+		       enum ask_kind kind, const char *host, const char *domain)
 {
 	struct ask_question question = {
 		.kind = kind,
@@ -328,7 +328,7 @@ static void ask_host(struct request_context *context, struct session *session, u
 	    (!about->domain.data || domain_name_is_valid(about->domain.data, about->domain.size)) &&
 	    address_part_copy(about->host, host, sizeof(host)) &&
 	    address_part_copy(about->domain, domain, sizeof(domain)))
-		ask_far(context, session, request, kind, host, about->domain.data ? domain : NULL);
+		ask_remote(context, session, request, kind, host, about->domain.data ? domain : NULL);
 	else
 		session_reply_error(session, request, EINVAL, asks_why_not(kind, EINVAL));
 }
@@ -412,13 +412,13 @@ static int resolve_traced(struct request_context *context, const char *what, int
 	return *domid < 0 && parts.endpoint.data ? -EHOSTDOWN : 0;
 }
 
-int requests_trace_far(struct request_context *context, const struct frame_identity *from, const char *what,
-		       struct account *account, struct evbuffer *steps)
+int requests_trace_remote(struct request_context *context, const struct frame_identity *from,
+			  const char *what, struct account *account, struct evbuffer *steps)
 {
 	int64_t domid;
 	int r = resolve_traced(context, what, &domid);
 
-	return r < 0 ? r : tracers_take_far(context->tracers, account, from, what, domid, steps);
+	return r < 0 ? r : tracers_take_remote(context->tracers, account, from, what, domid, steps);
 }
 
 /* Takes a question of a tracer. */
@@ -474,7 +474,7 @@ static void trace_of(struct request_context *context, struct session *session, u
 static bool can_list_hosts(struct request_context *context, struct session *session, uint32_t request)
 {
 	if (context->self->domid != 0)
-		ask_far(context, session, request, ASK_HOSTS, "", "");
+		ask_remote(context, session, request, ASK_HOSTS, "", "");
 	else if (*hosts_own_name(context->hosts))
 		return true;
 	else
@@ -492,7 +492,7 @@ static struct report *answer_plain(struct request_context *context, struct sessi
 	static const struct {
 		const char *query;
 		enum report_kind kind;
-	} known[] = {
+	} registry[] = {
 		{"status", REPORT_STATUS},	 {"status all", REPORT_STATUS}, {"peers", REPORT_PEERS},
 		{"endpoints", REPORT_ENDPOINTS}, {"hosts", REPORT_HOSTS},	{"rules", REPORT_RULES},
 		{"denied", REPORT_DENIED},
@@ -500,15 +500,15 @@ static struct report *answer_plain(struct request_context *context, struct sessi
 	struct report_question question = {.domid = -1, .all = !strcmp(query, "status all")};
 	size_t i = 0;
 
-	while (strcmp(query, known[i].query) != 0)
-		if (++i == sizeof(known) / sizeof(known[0])) {
+	while (strcmp(query, registry[i].query) != 0)
+		if (++i == sizeof(registry) / sizeof(registry[0])) {
 			session_reply_error(
 				session, request, EINVAL,
 				"a query is status [all | of DOMAIN], peers [HOST], endpoints [[HOST/]DOMAIN], hosts, policy FROM TO, "
 				"rules [of DOMAIN], denied, trace [of DOMAIN] WHAT, reload or renew");
 			return NULL;
 		}
-	question.kind = known[i].kind;
+	question.kind = registry[i].kind;
 	if ((question.kind == REPORT_RULES || question.kind == REPORT_DENIED) &&
 	    !may_administer(context, session, request, "see the rules, and whom they refuse"))
 		return NULL;
@@ -523,7 +523,7 @@ static struct report *answer_peers(struct request_context *context, struct sessi
 {
 	struct address_parts about = parts_about(host, true);
 
-	if (!requests_is_far(context, &about))
+	if (!requests_is_remote(context, &about))
 		return answer_plain(context, session, request, "peers");
 	ask_host(context, session, request, &about);
 	return NULL;
@@ -538,7 +538,7 @@ static struct report *answer_endpoints(struct request_context *context, struct s
 	char domain[DOMAIN_NAME_MAX + 1];
 	uint32_t domid;
 
-	if (requests_is_far(context, &about))
+	if (requests_is_remote(context, &about))
 		ask_host(context, session, request, &about);
 	else if (!address_part_copy(about.domain, domain, sizeof(domain)) ||
 		 router_resolve(context->router, domain, &domid) < 0)

@@ -13,7 +13,7 @@
 /* The program, as it is called by other daemons. */
 struct frame_identity requests_identity(const struct request_context *context, const struct session *session);
 /* Whether this is on another host. */
-bool requests_is_far(const struct request_context *context, const struct address_parts *about);
+bool requests_is_remote(const struct request_context *context, const struct address_parts *about);
 /* Says why no domain has the name. */
 const char *requests_why_unknown(const struct request_context *context);
 /* Says what the error means of a domain. */

@@ -15,7 +15,7 @@
 #include "daemon/hosts/hosts.h"
 #include "daemon/local/session.h"
 #include "daemon/local/streams.h"
-#include "daemon/known/known.h"
+#include "daemon/registry/registry.h"
 #include "daemon/peers/peers.h"
 #include "daemon/policy/access.h"
 #include "daemon/relay/channel.h"
@@ -58,7 +58,7 @@ static void on_advertise(struct task *task)
 
 static void tell(struct router *router, const struct endpoint *endpoint, bool bound)
 {
-	known_set_endpoint(router->with.known, router->with.self->domid, endpoint->name, bound);
+	registry_set_endpoint(router->with.registry, router->with.self->domid, endpoint->name, bound);
 	task_due(&router->advertise);
 }
 
@@ -79,7 +79,7 @@ static void free_binder(struct endpoint *endpoint, struct binder *binder)
 	DL_DELETE(endpoint->binders, binder);
 	endpoint->session = endpoint->binders ? endpoint->binders->session : NULL;
 	charge_end(&binder->charge);
-	sharer_unref(binder->sharer);
+	worker_unref(binder->worker);
 	free(binder);
 }
 
@@ -161,8 +161,8 @@ static int new_binder(struct binder **made, struct session *session, uint32_t ki
 	else
 		r = charge_add(&binder->charge, QUOTA_ENDPOINTS, 1);
 	if (r == 0 && (kinds & BIND_SHARED)) {
-		binder->sharer = sharer_new();
-		r = binder->sharer ? 0 : -ENOMEM;
+		binder->worker = worker_new();
+		r = binder->worker ? 0 : -ENOMEM;
 	}
 	if (r < 0) {
 		charge_end(&binder->charge);
@@ -178,7 +178,7 @@ static void drop_unused(struct binder *binder, struct topic *topic)
 	if (topic)
 		topic_end(topic);
 	charge_end(&binder->charge);
-	sharer_unref(binder->sharer);
+	worker_unref(binder->worker);
 	free(binder);
 }
 
@@ -291,8 +291,8 @@ int router_unbind(struct router *router, struct session *session, struct frame_t
 
 	if (!binder)
 		return -ENOENT;
-	if (binder->sharer)
-		binder->sharer->drains = drains;
+	if (binder->worker)
+		binder->worker->drains = drains;
 	release_endpoint(router, endpoint, binder);
 	return 0;
 }
@@ -317,7 +317,7 @@ int router_resolve(struct router *router, const char *domain, uint32_t *domid)
 		*domid = router->with.self->domid;
 		return 0;
 	}
-	return known_resolve(router->with.known, domain, domid);
+	return registry_resolve(router->with.registry, domain, domid);
 }
 
 int router_resolve_way(struct router *router, const char *domain, struct peer_id *peer)
@@ -332,7 +332,7 @@ int router_resolve_way(struct router *router, const char *domain, struct peer_id
 static void stamp_name(struct router *router, struct channel *channel)
 {
 	if (!origin_host(channel)) /* else it has been told */
-		origin_set_domain(channel, known_name(router->with.known, channel->identity.domid));
+		origin_set_domain(channel, registry_name(router->with.registry, channel->identity.domid));
 }
 
 /* Whether a program can tell that a sender is on another host. It would take the domid for one of this
@@ -351,7 +351,7 @@ static int accept_shared(struct channel *channel, const struct endpoint *endpoin
 	if (r == 0)
 		r = channel_accept(channel, session_hop(binder->session), endpoint->name);
 	if (r == 0)
-		sharing_give(channel, binder->sharer);
+		sharing_give(channel, binder->worker);
 	return r;
 }
 
@@ -370,7 +370,7 @@ static int lead_to_program(struct router *router, struct channel *channel, struc
 		return -EOPNOTSUPP;
 	if (channel->kind == CHANNEL_STREAM && !session_is_mux(session))
 		return streams_incoming(router->with.streams, channel, endpoint->name, session);
-	if (!binder->sharer || channel->kind == CHANNEL_STREAM)
+	if (!binder->worker || channel->kind == CHANNEL_STREAM)
 		return channel_accept(channel, session_hop(session), endpoint->name);
 	r = accept_shared(channel, endpoint, binder);
 	router_note_given(router, channel);
@@ -407,7 +407,7 @@ static int lead_to_endpoint(struct router *router, struct channel *channel, stru
 	endpoint = router_get(router, name.data, name.size);
 	relay_spend(channel->relay, channel->charge.account, access_cost(router->with.access));
 	r = endpoint && is_publisher(endpoint, channel) ? 0
-	    : origin_host(channel)			? access_reach_far(router->with.access, channel, text)
+	    : origin_host(channel) ? access_reach_remote(router->with.access, channel, text)
 				   : access_reach(router->with.access, &channel->identity, text);
 	if (r == 0 && endpoint)
 		channel_count(channel, endpoint->tally);

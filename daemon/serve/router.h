@@ -22,7 +22,7 @@
 struct access;
 struct activation;
 struct channel;
-struct known;
+struct registry;
 struct hop;
 struct hosts;
 struct image;
@@ -32,7 +32,7 @@ struct peers;
 struct router;
 struct self;
 struct session;
-struct sharer;
+struct worker;
 struct streams;
 struct topic;
 struct topics;
@@ -42,7 +42,7 @@ struct via;
 /* A program that has bound an endpoint. */
 struct binder {
 	struct session *session;
-	struct sharer *sharer; /* what it has to do there; NULL: it doesn't share */
+	struct worker *worker; /* what it has to do there; NULL: it doesn't share */
 	struct charge charge;  /* of its user */
 	struct binder *prev, *next;
 };
@@ -64,14 +64,14 @@ struct endpoint {
 struct router_collaborators {
 	const struct self *self;
 	struct turns *turns;
-	struct access *access;	 /* decides who may reach what */
-	struct known *known;	 /* finds the domain that a name means, and is told what is bound here */
-	struct peers *peers;	 /* advertises what is bound here */
-	struct hosts *hosts;	 /* know the name of this one */
-	struct links *links;	 /* lead to other domains, */
-	struct via *via;	 /* and where there can't be a link, this does */
-	struct streams *streams; /* that programs here should fetch */
-	struct topics *topics;	 /* that programs here publish */
+	struct access *access;	   /* decides who may reach what */
+	struct registry *registry; /* finds the domain that a name means, and is told what is bound here */
+	struct peers *peers;	   /* advertises what is bound here */
+	struct hosts *hosts;	   /* know the name of this one */
+	struct links *links;	   /* lead to other domains, */
+	struct via *via;	   /* and where there can't be a link, this does */
+	struct streams *streams;   /* that programs here should fetch */
+	struct topics *topics;	   /* that programs here publish */
 };
 
 int router_new(struct router **router, const struct router_collaborators *collaborators);
@@ -117,7 +117,7 @@ void router_advertise(struct router *router);
 void router_open_address(struct router *router, struct channel *channel, struct frame_text address);
 /* Routes a channel that a peer's daemon opens to an endpoint here, likewise. */
 void router_open_endpoint(struct router *router, struct channel *channel, struct frame_text name);
-/* Finds the domain that a domid, a name, a UUID or `self` stands for. Errors as of known_resolve(). */
+/* Finds the domain that a domid, a name, a UUID or `self` stands for. Errors as of registry_resolve(). */
 int router_resolve(struct router *router, const char *domain, uint32_t *domid);
 /* Likewise where what is sent there goes, as links_resolve() has it. */
 int router_resolve_way(struct router *router, const char *domain, struct peer_id *peer);

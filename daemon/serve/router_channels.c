@@ -17,7 +17,7 @@
 #include "daemon/relay/hop.h"
 #include "daemon/relay/origin.h"
 #include "daemon/relay/sharing.h"
-#include "daemon/relay/takeover.h"
+#include "daemon/relay/reassign.h"
 
 #define COST_LOOK   1u	  /* at a channel. Measured: 6 ns */
 #define PIECE_UNITS 2048u /* of channels that are looked at, before others have their turns */
@@ -50,7 +50,7 @@ static int still_allowed(struct router *router, const struct channel *channel)
 	if (channel_is_relayed(channel))
 		return via_still_allowed(router->with.via, channel);
 	if (origin_host(channel))
-		return access_still_allowed_far(router->with.access, channel, channel->endpoint);
+		return access_still_allowed_remote(router->with.access, channel, channel->endpoint);
 	return access_still_allowed(router->with.access, &channel->identity, channel->endpoint);
 }
 
@@ -172,15 +172,15 @@ struct binder *router_next_binder(const struct endpoint *endpoint, const struct 
 
 	DL_FOREACH(endpoint->binders, binder)
 		if (session_hop(binder->session) != but &&
-		    (!best || sharer_is_freer(binder->sharer, best->sharer)))
+		    (!best || worker_is_freer(binder->worker, best->worker)))
 			best = binder;
 	return best;
 }
 
 void router_note_given(struct router *router, const struct channel *channel)
 {
-	if (channel->sharing && channel->sharing->sharer)
-		channel->sharing->sharer->turn = ++router->turn;
+	if (channel->sharing && channel->sharing->worker)
+		channel->sharing->worker->turn = ++router->turn;
 }
 
 /* As router_pass_on(). `sure` is as for channel_go_on(). */
@@ -189,8 +189,8 @@ static bool pass_on(struct router *router, struct channel *channel, bool sure)
 	struct endpoint *endpoint = router_get(router, channel->endpoint, strlen(channel->endpoint));
 	const struct binder *binder = endpoint ? router_next_binder(endpoint, channel->acceptor.hop) : NULL;
 
-	if (!binder || !binder->sharer ||
-	    channel_go_on(channel, session_hop(binder->session), binder->sharer, sure) < 0)
+	if (!binder || !binder->worker ||
+	    channel_go_on(channel, session_hop(binder->session), binder->worker, sure) < 0)
 		return false;
 	router_note_given(router, channel);
 	return true;
@@ -212,9 +212,9 @@ static struct session *pass_stream_on(void *userdata, const struct session *from
 	struct binder *binder = endpoint ? router_next_binder(endpoint, NULL) : NULL;
 
 	/* The one that leaves has unbound it by now. */
-	if (!binder || !binder->sharer || binder->session == from)
+	if (!binder || !binder->worker || binder->session == from)
 		return NULL;
-	binder->sharer->turn = ++router->turn;
+	binder->worker->turn = ++router->turn;
 	return binder->session;
 }
 

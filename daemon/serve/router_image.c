@@ -85,8 +85,8 @@ static void adopt(struct router *router, struct channel *channel)
 	if (!binder)
 		return;
 	channel_count(channel, endpoint->tally);
-	if (channel->sharing && !channel->sharing->sharer) /* else its program drains */
-		sharing_give(channel, binder->sharer);
+	if (channel->sharing && !channel->sharing->worker) /* else its program drains */
+		sharing_give(channel, binder->worker);
 }
 
 /* Channels that lead to a topic are counted for its endpoint. */

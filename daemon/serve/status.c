@@ -9,8 +9,8 @@
 #include <utlist.h>
 
 #include "daemon/activation/activation.h"
-#include "daemon/known/changes.h"
-#include "daemon/known/known.h"
+#include "daemon/registry/changes.h"
+#include "daemon/registry/registry.h"
 #include "base/config.h"
 #include "base/self.h"
 #include "daemon/policy/access.h"
@@ -243,7 +243,7 @@ static void add_programs(struct json_object *object, const struct endpoint *endp
 
 		add_number(program, "pid", (uint64_t)session_credentials(binder->session)->pid);
 		add_text(program, "comm", session_comm(binder->session));
-		add_number(program, "channels", binder->sharer->channels);
+		add_number(program, "channels", binder->worker->channels);
 		json_object_array_add(programs, program);
 	}
 	json_object_object_add(object, "programs", programs);
@@ -251,7 +251,7 @@ static void add_programs(struct json_object *object, const struct endpoint *endp
 
 static bool is_shared(const struct endpoint *endpoint)
 {
-	return endpoint->session && endpoint->binders->sharer;
+	return endpoint->session && endpoint->binders->worker;
 }
 
 /* A status has many endpoints, and most take no calls, or are topics. */
@@ -342,7 +342,7 @@ static struct json_object *names_of(const struct status_walk *walk)
 	struct json_object *names = json_object_new_array();
 	const struct record *endpoint = NULL;
 
-	while ((endpoint = known_offered(walk->sources->known, walk->peer.domid, endpoint)) != NULL)
+	while ((endpoint = registry_offered(walk->sources->registry, walk->peer.domid, endpoint)) != NULL)
 		json_object_array_add(names, json_object_new_string(endpoint->text));
 	return names;
 }
@@ -403,7 +403,7 @@ static void describe_name(const struct status_walk *walk, struct json_object *ob
 			  const char *name, const char *kind, struct json_object *visible_to)
 {
 	add_number(object, "domid", domid);
-	add_text(object, "domain", known_name(walk->sources->known, domid));
+	add_text(object, "domain", registry_name(walk->sources->registry, domid));
 	add_text(object, "name", name);
 	json_object_object_add(object, "kind", kind ? json_object_new_string(kind) : NULL);
 	json_object_object_add(object, "visible_to", visible_to);
@@ -437,7 +437,7 @@ static const struct record *offered_by_peer(const struct status_walk *walk)
 	const struct record *endpoint = NULL;
 
 	for (unsigned i = 0; walk->peer.up && (i == 0 || endpoint) && i <= walk->index; i++)
-		endpoint = known_offered(walk->sources->known, walk->peer.domid, endpoint);
+		endpoint = registry_offered(walk->sources->registry, walk->peer.domid, endpoint);
 	return endpoint;
 }
 

@@ -26,7 +26,7 @@
 #include "wire/frame.h"
 
 struct config;
-struct known;
+struct registry;
 struct json_object;
 struct links;
 struct local;
@@ -45,7 +45,7 @@ struct vchan_host;
 struct status_sources {
 	const struct config *config;
 	const struct self *self;
-	struct known *known;
+	struct registry *registry;
 	uint64_t started_ms; /* as of clock_ms() */
 	/* So many daemons before this one have handed over, each to the next; and the version of the last of
 	 * them. */
@@ -68,7 +68,7 @@ struct status_sources {
 
 /* What another host has told of its domains, or of the endpoints of one; or domain 0 of the hosts, or a
  * domain of this host of its daemon, with `host` "". */
-struct status_far {
+struct status_remote {
 	struct charge charge;
 	char host[HOST_NAME_SIZE], domain[DOMAIN_NAME_MAX + 1]; /* the domain's name, "" if unknown */
 	struct frame_told told;
@@ -108,17 +108,17 @@ struct status_walk {
 	struct link_info link;
 	struct peer_info peer;
 	struct host_info host;
-	const struct status_far *far;
+	const struct status_remote *remote;
 	struct frame_told left;	       /* of it */
 	struct frame_told_entry entry; /* or a piece of the text */
 };
 
 /* NULL is allowed. */
-static inline void status_far_free(struct status_far *far)
+static inline void status_remote_free(struct status_remote *remote)
 {
-	if (far)
-		charge_end(&far->charge);
-	free(far);
+	if (remote)
+		charge_end(&remote->charge);
+	free(remote);
 }
 
 /* An entry has a rank below this; the higher, the more it matters. */
@@ -138,8 +138,8 @@ struct status_list {
  * entries form one array. */
 extern const struct status_list status_lists[], status_peers_lists[], status_endpoints_lists[],
 	status_hosts_lists[], status_rules_lists[], status_rules_of_lists[], status_denied_lists[],
-	status_far_domains_lists[], status_far_endpoints_lists[], status_far_hosts_lists[],
-	status_far_status_lists[];
+	status_remote_domains_lists[], status_remote_endpoints_lists[], status_remote_hosts_lists[],
+	status_remote_status_lists[];
 
 /* Returns an object with what isn't a list. The caller puts it. */
 struct json_object *status_head(const struct status_sources *sources, const struct viewer *viewer);

@@ -73,7 +73,7 @@ static void add_policy(struct json_object *head, const struct status_sources *so
 	struct json_object *policy = access_status(sources->access);
 
 	json_object_object_add(head, "policy", policy);
-	add_flag(policy, "names_known", known_is_told(sources->known));
+	add_flag(policy, "names_known", registry_is_told(sources->registry));
 	if (!viewer->sees_all && json_object_object_get(policy, "error"))
 		add_text(policy, "error",
 			 "the rules that were read last have a mistake; an administrator sees which");
@@ -156,7 +156,7 @@ struct json_object *status_head(const struct status_sources *sources, const stru
 	add_text(head, "version", PACKAGE_VERSION);
 	add_text(head, "instance", sources->self->instance_text);
 	add_number(head, "domid", sources->self->domid);
-	add_text(head, "name", known_name(sources->known, sources->self->domid));
+	add_text(head, "name", registry_name(sources->registry, sources->self->domid));
 	add_number(head, "uptime_s", clock_ms_since(sources->started_ms) / 1000);
 	add_renewed(head, sources);
 	add_text(head, "socket", local_path(sources->local));

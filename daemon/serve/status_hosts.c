@@ -62,7 +62,7 @@ const struct status_list status_hosts_lists[] = {
 
 /* --- on another host -------------------------------------------------------------------------- */
 
-static bool next_far(struct status_walk *walk)
+static bool next_remote(struct status_walk *walk)
 {
 	return frame_told_next(&walk->left, &walk->entry);
 }
@@ -73,23 +73,23 @@ static void add_name(struct json_object *object, const char *key, struct frame_t
 			       name.size ? json_object_new_string_len(name.data, (int)name.size) : NULL);
 }
 
-static void describe_far_domain(struct status_walk *walk, struct json_object *object)
+static void describe_remote_domain(struct status_walk *walk, struct json_object *object)
 {
-	add_text(object, "host", walk->far->host);
+	add_text(object, "host", walk->remote->host);
 	add_number(object, "domid", walk->entry.number);
 	add_name(object, "name", walk->entry.name);
 }
 
-static void describe_far_endpoint(struct status_walk *walk, struct json_object *object)
+static void describe_remote_endpoint(struct status_walk *walk, struct json_object *object)
 {
-	add_text(object, "host", walk->far->host);
-	add_number(object, "domid", walk->far->told.domid);
-	add_text(object, "domain", walk->far->domain);
+	add_text(object, "host", walk->remote->host);
+	add_number(object, "domid", walk->remote->told.domid);
+	add_text(object, "domain", walk->remote->domain);
 	add_name(object, "name", walk->entry.name);
 	add_text(object, "kind", kind_name(walk->entry.number));
 }
 
-static void describe_far_host(struct status_walk *walk, struct json_object *object)
+static void describe_remote_host(struct status_walk *walk, struct json_object *object)
 {
 	static const char *const gateway[] = {
 		[TOLD_GATEWAY_MISSING] = "missing",
@@ -109,18 +109,18 @@ static void describe_far_host(struct status_walk *walk, struct json_object *obje
 		add_text(add_object(object, "link"), "state", "away");
 }
 
-const struct status_list status_far_domains_lists[] = {
-	{.name = "far", .next = next_far, .describe = describe_far_domain},
+const struct status_list status_remote_domains_lists[] = {
+	{.name = "far", .next = next_remote, .describe = describe_remote_domain},
 	{.name = NULL},
 };
 
-const struct status_list status_far_endpoints_lists[] = {
-	{.name = "far", .next = next_far, .describe = describe_far_endpoint},
+const struct status_list status_remote_endpoints_lists[] = {
+	{.name = "far", .next = next_remote, .describe = describe_remote_endpoint},
 	{.name = NULL},
 };
 
-const struct status_list status_far_hosts_lists[] = {
-	{.name = "far", .next = next_far, .describe = describe_far_host},
+const struct status_list status_remote_hosts_lists[] = {
+	{.name = "far", .next = next_remote, .describe = describe_remote_host},
 	{.name = NULL},
 };
 
@@ -145,11 +145,11 @@ static void describe_piece(struct status_walk *walk, struct json_object *object)
 {
 	struct frame_text piece = walk->entry.name;
 
-	add_domain(object, walk->sources, walk->far->told.domid);
+	add_domain(object, walk->sources, walk->remote->told.domid);
 	json_object_object_add(object, "text", json_object_new_string_len(piece.data, (int)piece.size));
 }
 
-const struct status_list status_far_status_lists[] = {
+const struct status_list status_remote_status_lists[] = {
 	{.name = "far", .next = next_piece, .describe = describe_piece},
 	{.name = NULL},
 };

@@ -9,7 +9,7 @@
 #include <json-c/json.h>
 
 #include "daemon/hosts/hosts.h"
-#include "daemon/known/known.h"
+#include "daemon/registry/registry.h"
 #include "daemon/serve/status.h"
 
 static inline void add_number(struct json_object *object, const char *key, uint64_t value)
@@ -72,8 +72,8 @@ static inline void add_domain(struct json_object *object, const struct status_so
 {
 	add_number(object, "domid", domid);
 	add_text(object, "host", NULL);
-	add_text(object, "name", known_name(sources->known, domid));
-	add_text(object, "uuid", known_uuid(sources->known, domid));
+	add_text(object, "name", registry_name(sources->registry, domid));
+	add_text(object, "uuid", registry_uuid(sources->registry, domid));
 }
 
 /* Does the same where it may be another host, whose number no domain has. */

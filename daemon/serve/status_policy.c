@@ -42,7 +42,7 @@ unsigned status_rank_of_denied(struct status_walk *walk)
 void status_describe_denied(struct status_walk *walk, struct json_object *object)
 {
 	const struct denied_entry *entry = walk->denied;
-	const char *name = *entry->host ? "" : known_name(walk->sources->known, entry->domid);
+	const char *name = *entry->host ? "" : registry_name(walk->sources->registry, entry->domid);
 	const char *file = *entry->file ? entry->file : NULL;
 	char from[HOST_NAME_SIZE + 16];
 

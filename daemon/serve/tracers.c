@@ -520,8 +520,8 @@ int tracers_ask(struct tracers *tracers, struct session *session, uint32_t reque
 	return 0;
 }
 
-int tracers_take_far(struct tracers *tracers, struct account *account, const struct frame_identity *from,
-		     const char *what, int64_t domid, struct evbuffer *steps)
+int tracers_take_remote(struct tracers *tracers, struct account *account, const struct frame_identity *from,
+			const char *what, int64_t domid, struct evbuffer *steps)
 {
 	char text[ANSWER + 2];
 	struct tracer *tracer;

@@ -56,8 +56,8 @@ int tracers_ask(struct tracers *tracers, struct session *session, uint32_t reque
 		int64_t domid);
 /* The same for domain 0, which asks by its link: writes the steps since this sender asked last, as an array.
  * One that hasn't asked for FAR_TRACER_MS is forgotten. */
-int tracers_take_far(struct tracers *tracers, struct account *account, const struct frame_identity *from,
-		     const char *what, int64_t domid, struct evbuffer *steps);
+int tracers_take_remote(struct tracers *tracers, struct account *account, const struct frame_identity *from,
+			const char *what, int64_t domid, struct evbuffer *steps);
 void tracers_forget_session(struct tracers *tracers, const struct session *session);
 /* The daemon hands over: what waits becomes a question that isn't answered yet, which the next daemon
  * takes. */

@@ -14,7 +14,7 @@
 
 void listeners_count(struct subscriber *subscriber, uint32_t count)
 {
-	struct topic *topic = subscriber->party.topic;
+	struct topic *topic = subscriber->participant.topic;
 
 	topic->listeners += count;
 	topic->listeners -= subscriber->listeners;
@@ -37,7 +37,7 @@ void listeners_told(struct topic *topic, uint64_t count)
 
 static void tell_topic(struct topic *replica)
 {
-	struct channel_end *end = replica->feeds ? replica->feeds->party.end : NULL;
+	struct channel_end *end = replica->feeds ? replica->feeds->participant.end : NULL;
 	uint32_t count = listeners_of_replica(replica);
 	struct topic_entry *entry;
 	struct iovec piece;

@@ -10,7 +10,7 @@
 
 #include "base/cost.h"
 #include "base/timer.h"
-#include "daemon/known/known.h"
+#include "daemon/registry/registry.h"
 #include "daemon/relay/origin.h"
 #include "daemon/topic/topic_internal.h"
 #include "wire/retry.h"
@@ -150,9 +150,9 @@ static void take_origin(struct topic *replica, const struct channel *channel)
 						.gid = identity->gid,
 						.pid = identity->pid};
 	if (address_parse(replica->address, strlen(replica->address), &address, NULL) == 0 &&
-	    origin_is_far(channel))
+	    origin_is_remote(channel))
 		origin->host = strdup(address.host);
-	name = origin->host ? "" : known_name(replica->topics->with.known, origin->domid);
+	name = origin->host ? "" : registry_name(replica->topics->with.registry, origin->domid);
 	origin->domain_name = name[0] ? strdup(name) : NULL;
 	topic_origin_unref(replica->origin);
 	replica->origin = origin;
@@ -235,9 +235,9 @@ static int take_notice(struct topic *replica, const struct notice *notice)
 int replica_take(struct topic *replica, struct topic_entry *entry)
 {
 	struct properties properties;
-	int r = intake_check(entry, &properties) == MESSAGE_PLAIN && !properties.subscribes &&
-				!intake_is_cancelled(entry) &&
-				(!properties.notice.kind || intake_is_empty(entry))
+	int r = ingest_check(entry, &properties) == MESSAGE_PLAIN && !properties.subscribes &&
+				!ingest_is_cancelled(entry) &&
+				(!properties.notice.kind || ingest_is_empty(entry))
 			? 0
 			: -EPROTO;
 
@@ -250,7 +250,7 @@ int replica_take(struct topic *replica, struct topic_entry *entry)
 		replica->kept_comes = false;
 	}
 	if (r == 0 && !properties.notice.kind) {
-		topic_kept_put(&replica->kept, properties.key, entry, intake_is_empty(entry));
+		topic_kept_put(&replica->kept, properties.key, entry, ingest_is_empty(entry));
 		topic_append(replica, entry);
 		return 0;
 	}

@@ -25,13 +25,13 @@ static void count_delivered(struct subscriber *subscriber)
 {
 	uint64_t delivered = subscriber->position.count - subscriber->begun_at - subscriber->tally.missed;
 
-	subscriber->party.topic->tally.delivered += delivered - subscriber->tally.delivered;
+	subscriber->participant.topic->tally.delivered += delivered - subscriber->tally.delivered;
 	subscriber->tally.delivered = delivered;
 }
 
 static void count_gap(struct subscriber *subscriber, uint64_t missed, bool unknown)
 {
-	struct topic *topic = subscriber->party.topic;
+	struct topic *topic = subscriber->participant.topic;
 
 	subscriber->tally.missed += missed;
 	subscriber->tally.gaps += unknown;
@@ -41,7 +41,7 @@ static void count_gap(struct subscriber *subscriber, uint64_t missed, bool unkno
 
 void subscriber_move(struct subscriber *subscriber, enum subscriber_list list)
 {
-	struct topic *topic = subscriber->party.topic;
+	struct topic *topic = subscriber->participant.topic;
 
 	count_delivered(subscriber);
 	DL_DELETE(topic->lists[subscriber->list], subscriber);
@@ -64,7 +64,7 @@ int subscriber_charge(struct subscriber *subscriber, struct account *account, bo
 
 void subscriber_enter(struct subscriber *subscriber, struct topic *topic)
 {
-	subscriber->party.topic = topic;
+	subscriber->participant.topic = topic;
 	subscriber->list = LIST_OUT;
 	DL_APPEND(topic->lists[LIST_OUT], subscriber);
 	topic->counts[LIST_OUT]++;
@@ -80,7 +80,7 @@ static struct topic_entry *take_reference(struct topic_entry *entry, struct topi
 
 void subscriber_begin(struct subscriber *subscriber, struct topic_entry *first)
 {
-	struct topic *topic = subscriber->party.topic;
+	struct topic *topic = subscriber->participant.topic;
 	struct topic_entry *kept;
 	uint64_t at = 0;
 
@@ -104,7 +104,8 @@ static int tell(struct subscriber *subscriber, struct topic_entry *notice, struc
 {
 	if (!notice)
 		return -ENOMEM;
-	subscriber->current = take_reference(notice, entry ? entry->origin : subscriber->party.topic->origin);
+	subscriber->current =
+		take_reference(notice, entry ? entry->origin : subscriber->participant.topic->origin);
 	entry = entry ? topic_entry_ref(entry) : NULL;
 	topic_entry_unref(subscriber->held);
 	subscriber->held = entry;
@@ -113,7 +114,7 @@ static int tell(struct subscriber *subscriber, struct topic_entry *notice, struc
 
 static int choose_from_log(struct subscriber *subscriber)
 {
-	struct topic *topic = subscriber->party.topic;
+	struct topic *topic = subscriber->participant.topic;
 	struct topic_position before = subscriber->position;
 	struct topic_missed missed = {0};
 	struct topic_entry *entry = topic_log_read(&topic->log, &subscriber->position, &missed);
@@ -156,7 +157,7 @@ static bool holds_kept(const struct subscriber *subscriber)
 /* Chooses the next of what was kept. 1; 0: there is none any more; -ENOMEM. */
 static int choose_kept(struct subscriber *subscriber)
 {
-	const struct topic_kept *kept = &subscriber->party.topic->kept;
+	const struct topic_kept *kept = &subscriber->participant.topic->kept;
 	uint64_t at = subscriber->kept_at;
 	struct topic_entry *entry = topic_kept_next(kept, &at, subscriber->kept_last);
 	int r;
@@ -174,7 +175,7 @@ static int choose_kept(struct subscriber *subscriber)
 /* Chooses what the subscriber gets next. 1; 0: it has everything; -ENOMEM. */
 static int choose(struct subscriber *subscriber)
 {
-	struct topic *topic = subscriber->party.topic;
+	struct topic *topic = subscriber->participant.topic;
 	int r;
 
 	subscriber->done = 0;
@@ -197,14 +198,14 @@ static int choose(struct subscriber *subscriber)
 
 static void close_channel(struct subscriber *subscriber)
 {
-	inner_fin(subscriber->party.end);
+	inner_fin(subscriber->participant.end);
 	subscriber->is_closing = true;
 }
 
 /* Opens the channel in which what this origin has published is told. False: there is none yet. */
 static bool open_channel(struct subscriber *subscriber, struct topic_origin *origin)
 {
-	struct topic *topic = subscriber->party.topic;
+	struct topic *topic = subscriber->participant.topic;
 	struct hop *to = session_hop(subscriber->session);
 	struct frame_identity identity = {.domid = topic->topics->with.self->domid};
 	struct channel *channel;
@@ -229,7 +230,7 @@ static bool open_channel(struct subscriber *subscriber, struct topic_origin *ori
 	topic_origin_unref(subscriber->origin);
 	subscriber->origin = topic_origin_ref(origin);
 	topic_bound_restart(&subscriber->bound);
-	party_take(&subscriber->party, &channel->opener);
+	participant_take(&subscriber->participant, &channel->opener);
 	return true;
 }
 
@@ -240,11 +241,11 @@ static bool has_channel(struct subscriber *subscriber, const struct topic_entry 
 		return true;
 	if (subscriber->is_closing)
 		return false;
-	if (subscriber->party.end && subscriber->origin != entry->origin) {
+	if (subscriber->participant.end && subscriber->origin != entry->origin) {
 		close_channel(subscriber);
 		return false;
 	}
-	return subscriber->party.end || open_channel(subscriber, entry->origin);
+	return subscriber->participant.end || open_channel(subscriber, entry->origin);
 }
 
 /* --- sending ---------------------------------------------------------------------------------- */
@@ -266,14 +267,14 @@ static void note_sent(struct subscriber *subscriber, uint64_t from, struct topic
 static int give_whole(struct subscriber *subscriber)
 {
 	struct topic_entry *entry = subscriber->current;
-	struct channel_end *end = subscriber->party.end, *other = channel_other(end);
-	struct party *party = other->party;
+	struct channel_end *end = subscriber->participant.end, *other = channel_other(end);
+	struct participant *participant = other->participant;
 	struct hop_memory memory;
 	int r;
 
 	if (subscriber->session || subscriber->done || entry->size < TOPIC_GIVE_LEAST ||
-	    entry->size > inner_room(end) || !party || party->kind != PARTY_FEED ||
-	    !intake_give((struct feed *)party, topic_entry_share(entry), &memory))
+	    entry->size > inner_room(end) || !participant || participant->kind != PARTICIPANT_FEED ||
+	    !ingest_give((struct feed *)participant, topic_entry_share(entry), &memory))
 		return 0;
 	r = hop_give(end, &memory, entry->size, (uint32_t)topic_entry_messages(entry));
 	if (r < 0)
@@ -286,8 +287,8 @@ static int give_whole(struct subscriber *subscriber)
  * many bytes, 0 if there is no credit, or as hop_push(). */
 static int write_some(struct subscriber *subscriber)
 {
-	struct topic_log *log = &subscriber->party.topic->log;
-	struct channel_end *end = subscriber->party.end;
+	struct topic_log *log = &subscriber->participant.topic->log;
+	struct channel_end *end = subscriber->participant.end;
 	uint64_t room = inner_room(end) & ~(uint64_t)7;
 	struct topic_entry *entries[AT_ONCE] = {subscriber->current};
 	struct iovec pieces[AT_ONCE];
@@ -338,16 +339,16 @@ static bool wants_more(struct subscriber *subscriber)
 
 	if (!bound->most)
 		return true;
-	topic_bound_apply(bound, &subscriber->party.topic->log, &subscriber->position);
-	if (subscriber->party.end)
-		topic_bound_taken(bound, channel_other(subscriber->party.end)->consumed);
+	topic_bound_apply(bound, &subscriber->participant.topic->log, &subscriber->position);
+	if (subscriber->participant.end)
+		topic_bound_taken(bound, channel_other(subscriber->participant.end)->consumed);
 	return topic_bound_room(bound) > 0;
 }
 
 /* Sends a bit. True: there may be more; false: the subscriber is in its list, or gone. */
 static bool pump_once(struct subscriber *subscriber)
 {
-	struct topic *topic = subscriber->party.topic;
+	struct topic *topic = subscriber->participant.topic;
 	int r;
 
 	if (!subscriber->current && !wants_more(subscriber)) {
@@ -382,7 +383,7 @@ static bool pump_once(struct subscriber *subscriber)
 		subscriber_move(subscriber, LIST_BLOCKED);
 		return false;
 	}
-	relay_spend(topic->topics->with.relay, subscriber->party.end->channel->charge.account,
+	relay_spend(topic->topics->with.relay, subscriber->participant.end->channel->charge.account,
 		    COST_FRAME + COST_BYTES((uint32_t)r));
 	if (subscriber->done < subscriber->current->size)
 		return true;
@@ -390,18 +391,19 @@ static bool pump_once(struct subscriber *subscriber)
 	subscriber->current = NULL;
 	if (!subscriber->is_last)
 		return true;
-	inner_fin(party_leave(&subscriber->party));
+	inner_fin(participant_leave(&subscriber->participant));
 	subscriber_free(subscriber);
 	return false;
 }
 
 void subscriber_pump(struct subscriber *subscriber)
 {
-	struct topic *topic = subscriber->party.topic;
+	struct topic *topic = subscriber->participant.topic;
 	uint64_t from = hop_spent_by_all(topic->hop);
-	struct account *account = subscriber->session	  ? hop_account(session_hop(subscriber->session))
-				  : subscriber->party.end ? subscriber->party.end->channel->charge.account
-							  : NULL;
+	struct account *account = subscriber->session ? hop_account(session_hop(subscriber->session))
+				  : subscriber->participant.end
+					  ? subscriber->participant.end->channel->charge.account
+					  : NULL;
 
 	relay_spend(topic->topics->with.relay, account, COST_VISIT);
 	while (pump_once(subscriber))
@@ -424,7 +426,7 @@ void subscriber_discard(struct subscriber *subscriber)
 
 void subscriber_free(struct subscriber *subscriber)
 {
-	struct topic *topic = subscriber->party.topic;
+	struct topic *topic = subscriber->participant.topic;
 
 	count_delivered(subscriber);
 	listeners_count(subscriber, 0);
@@ -440,7 +442,7 @@ void subscriber_free(struct subscriber *subscriber)
 
 void subscriber_end(struct subscriber *subscriber, int error)
 {
-	struct channel_end *end = party_leave(&subscriber->party);
+	struct channel_end *end = participant_leave(&subscriber->participant);
 
 	if (end)
 		inner_reset(end, error);

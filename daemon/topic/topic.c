@@ -69,22 +69,22 @@ void topic_tell(struct topic *topic, enum notice_kind kind, uint64_t count, uint
 
 /* --- what comes in ---------------------------------------------------------------------------- */
 
-void party_take(struct party *party, struct channel_end *end)
+void participant_take(struct participant *participant, struct channel_end *end)
 {
-	party->end = end;
+	participant->end = end;
 	if (!end)
 		return;
-	end->party = party;
+	end->participant = participant;
 	inner_has(end);
 }
 
-struct channel_end *party_leave(struct party *party)
+struct channel_end *participant_leave(struct participant *participant)
 {
-	struct channel_end *end = party->end;
+	struct channel_end *end = participant->end;
 
 	if (end)
-		end->party = NULL;
-	party->end = NULL;
+		end->participant = NULL;
+	participant->end = NULL;
 	return end;
 }
 
@@ -95,18 +95,18 @@ struct feed *topic_add_feed(struct topic *topic, struct channel_end *end)
 	if (!feed)
 		return NULL;
 	topic->feed_count++;
-	feed->party = (struct party){.kind = PARTY_FEED, .topic = topic};
-	party_take(&feed->party, end);
+	feed->participant = (struct participant){.kind = PARTICIPANT_FEED, .topic = topic};
+	participant_take(&feed->participant, end);
 	DL_APPEND(topic->feeds, feed);
 	return feed;
 }
 
 static void remove_feed(struct feed *feed)
 {
-	struct topic *topic = feed->party.topic;
+	struct topic *topic = feed->participant.topic;
 
-	party_leave(&feed->party);
-	intake_drop(feed, &topic->log);
+	participant_leave(&feed->participant);
+	ingest_drop(feed, &topic->log);
 	DL_DELETE(topic->feeds, feed);
 	topic->feed_count--;
 	free(feed);
@@ -117,19 +117,19 @@ static int publish(struct topic *topic, struct topic_entry *entry)
 {
 	struct properties properties;
 
-	if (intake_check(entry, &properties) != MESSAGE_PLAIN || properties.subscribes ||
+	if (ingest_check(entry, &properties) != MESSAGE_PLAIN || properties.subscribes ||
 	    properties.notice.kind) {
 		topic_log_unreserve(&topic->log, entry->size);
 		topic_entry_unref(entry);
 		return -EPROTO;
 	}
-	if (intake_is_cancelled(entry)) {
+	if (ingest_is_cancelled(entry)) {
 		topic_log_unreserve(&topic->log, entry->size);
 		topic_entry_unref(entry);
 		return 0;
 	}
 	entry->count = 1;
-	topic_kept_put(&topic->kept, properties.key, entry, intake_is_empty(entry));
+	topic_kept_put(&topic->kept, properties.key, entry, ingest_is_empty(entry));
 	topic_append(topic, entry);
 	return 0;
 }
@@ -146,18 +146,18 @@ static bool takes_runs(const struct topic *topic)
 static void take_message(struct topic *topic, struct feed *feed)
 {
 	uint64_t most = topic->topics->with.relay->max_message;
-	struct channel_end *end = feed->party.end;
+	struct channel_end *end = feed->participant.end;
 	bool may_be_run = takes_runs(topic);
-	struct topic_entry *entry = intake_given(feed, &topic->log, most, may_be_run);
+	struct topic_entry *entry = ingest_given(feed, &topic->log, most, may_be_run);
 	int r;
 
 	if (!entry && may_be_run)
-		entry = intake_run(feed, &topic->log, most);
+		entry = ingest_run(feed, &topic->log, most);
 	if (entry && entry->count) {
 		topic_append(topic, entry);
 		return;
 	}
-	r = entry ? 1 : intake(feed, &topic->log, most, &entry);
+	r = entry ? 1 : ingest(feed, &topic->log, most, &entry);
 	if (r == 1)
 		r = topic->is_replica ? replica_take(topic, entry) : publish(topic, entry);
 	else if (r == 2) /* a replica's */
@@ -170,13 +170,13 @@ static void take_message(struct topic *topic, struct feed *feed)
  * listeners it has by then. */
 static void take_request(struct subscriber *subscriber)
 {
-	struct topic *topic = subscriber->party.topic;
+	struct topic *topic = subscriber->participant.topic;
 	uint8_t flags = NOTICE_COUNTS | (topic->kept.room ? NOTICE_RETAINS : 0);
 	uint32_t listeners;
-	int r = intake_request(subscriber->party.end, &listeners);
+	int r = ingest_request(subscriber->participant.end, &listeners);
 
 	if (r == 0) {
-		inner_wait_for_data(subscriber->party.end);
+		inner_wait_for_data(subscriber->participant.end);
 		return;
 	}
 	if (r < 0) { /* behind its request it has nothing to say but how many it stands for */
@@ -197,18 +197,18 @@ static void take_request(struct subscriber *subscriber)
 
 static void take_data(struct topic *topic, struct channel_end *end)
 {
-	struct party *party = end->party;
-	struct subscriber *subscriber = (struct subscriber *)party;
+	struct participant *participant = end->participant;
+	struct subscriber *subscriber = (struct subscriber *)participant;
 	size_t length = channel_queued(end);
 
-	if (party && party->kind == PARTY_FEED) {
-		take_message(topic, (struct feed *)party);
-	} else if (party && !subscriber->session) {
+	if (participant && participant->kind == PARTICIPANT_FEED) {
+		take_message(topic, (struct feed *)participant);
+	} else if (participant && !subscriber->session) {
 		take_request(subscriber);
 	} else { /* a program has nothing to say here */
 		evbuffer_drain(end->queue, length);
 		inner_taken(end, length);
-		if (party)
+		if (participant)
 			subscriber_end(subscriber, EPROTO);
 	}
 }
@@ -224,13 +224,13 @@ static void on_feed_over(struct topic *topic, struct feed *feed, int error)
 
 static void on_subscriber_fin(struct subscriber *subscriber)
 {
-	struct channel_end *end = party_leave(&subscriber->party);
+	struct channel_end *end = participant_leave(&subscriber->participant);
 
 	if (subscriber
 		    ->is_closing) { /* the program has taken all that was in it, and the next one can begin */
 		subscriber->is_closing = false;
-		subscriber_move(subscriber, subscriber->party.topic->due);
-		inner_due(subscriber->party.topic->hop);
+		subscriber_move(subscriber, subscriber->participant.topic->due);
+		inner_due(subscriber->participant.topic->hop);
 		return;
 	}
 	inner_fin(end);
@@ -239,46 +239,47 @@ static void on_subscriber_fin(struct subscriber *subscriber)
 
 static void on_fin(struct topic *topic, struct channel_end *end)
 {
-	struct party *party = end->party;
+	struct participant *participant = end->participant;
 
-	if (party && party->kind == PARTY_SUBSCRIBER) {
-		on_subscriber_fin((struct subscriber *)party);
+	if (participant && participant->kind == PARTICIPANT_SUBSCRIBER) {
+		on_subscriber_fin((struct subscriber *)participant);
 		return;
 	}
-	if (party)
-		on_feed_over(topic, (struct feed *)party, ECONNRESET);
+	if (participant)
+		on_feed_over(topic, (struct feed *)participant, ECONNRESET);
 	inner_fin(end);
 }
 
 static void on_reset(struct topic *topic, struct channel_end *end, const struct frame_reset *reset)
 {
-	struct party *party = end->party;
+	struct participant *participant = end->participant;
 	int error = (int)reset->error;
 
-	if (party)
-		party_leave(party);
+	if (participant)
+		participant_leave(participant);
 	inner_reset(end, error);
-	if (!party)
+	if (!participant)
 		return;
-	if (party->kind == PARTY_FEED)
-		on_feed_over(topic, (struct feed *)party, error);
+	if (participant->kind == PARTICIPANT_FEED)
+		on_feed_over(topic, (struct feed *)participant, error);
 	else
-		subscriber_free((struct subscriber *)party);
+		subscriber_free((struct subscriber *)participant);
 }
 
 static void take_frame(struct topic *topic, struct channel_end *end, const struct channel_frame *frame)
 {
-	struct party *party = end->party;
-	struct subscriber *subscriber = (struct subscriber *)party;
+	struct participant *participant = end->participant;
+	struct subscriber *subscriber = (struct subscriber *)participant;
 	struct frame_reset reset;
 
 	switch (frame->header.type) {
 	case FRAME_OPENED:
-		if (party && party->kind == PARTY_FEED)
+		if (participant && participant->kind == PARTICIPANT_FEED)
 			replica_opened(topic, end->channel);
 		break;
 	case FRAME_CREDIT:
-		if (party && party->kind == PARTY_SUBSCRIBER && subscriber->list == LIST_BLOCKED)
+		if (participant && participant->kind == PARTICIPANT_SUBSCRIBER &&
+		    subscriber->list == LIST_BLOCKED)
 			subscriber_move(subscriber, topic->due);
 		break;
 	case FRAME_FIN:
@@ -341,7 +342,7 @@ static void forget_subscriber(struct topic *topic)
 	for (unsigned i = 0; i < SUBSCRIBER_LISTS; i++)
 		if (topic->lists[i]) {
 			hop_spend(topic->hop, COST_CHANNEL_END);
-			party_leave(&topic->lists[i]->party);
+			participant_leave(&topic->lists[i]->participant);
 			subscriber_free(topic->lists[i]);
 			return;
 		}
@@ -437,10 +438,10 @@ static void on_turn(void *owner)
 
 static bool on_give_memory(void *owner, struct channel_end *end, uint32_t length, struct hop_memory *memory)
 {
-	struct party *party = end->party;
+	struct participant *participant = end->participant;
 
-	return length >= TOPIC_GIVE_LEAST && party && party->kind == PARTY_FEED &&
-	       intake_give((struct feed *)party, topic_entry_new(length), memory);
+	return length >= TOPIC_GIVE_LEAST && participant && participant->kind == PARTICIPANT_FEED &&
+	       ingest_give((struct feed *)participant, topic_entry_new(length), memory);
 }
 
 static const struct hop_callbacks topic_callbacks = {.turn = on_turn, .give_memory = on_give_memory};
@@ -526,7 +527,7 @@ void topic_end(struct topic *topic)
 
 	topic->publisher = NULL;
 	DL_FOREACH_SAFE(topic->feeds, feed, next) {
-		struct channel_end *end = feed->party.end;
+		struct channel_end *end = feed->participant.end;
 
 		remove_feed(feed);
 		inner_reset(end, ENOENT);
@@ -549,9 +550,9 @@ static int accept_subscriber(struct topic *topic, struct channel *channel, const
 		subscriber_discard(subscriber);
 		return r;
 	}
-	subscriber->party = (struct party){.kind = PARTY_SUBSCRIBER, .topic = topic};
+	subscriber->participant = (struct participant){.kind = PARTICIPANT_SUBSCRIBER, .topic = topic};
 	subscriber->is_asking = true;
-	party_take(&subscriber->party, &channel->acceptor);
+	participant_take(&subscriber->participant, &channel->acceptor);
 	subscriber_enter(subscriber, topic);
 	return 0;
 }

@@ -2,8 +2,8 @@
 
 /*
  * Topics in the image that a daemon hands over (base/image.h): a section for each topic, own or replica, with
- * its log and what it keeps (topic_log_image.c), and behind all channels one for each *party*, a feed or a
- * subscriber.
+ * its log and what it keeps (topic_log_image.c), and behind all channels one for each *participant*, a feed
+ * or a subscriber.
  *
  * A part that was blocked or waited for room looks again in the next daemon, and timers begin anew.
  */
@@ -198,19 +198,19 @@ void topics_read_topic(struct topics *topics, struct image *image, struct image_
 
 /* --- who takes part --------------------------------------------------------------------------- */
 
-/* The number of a party's channel. Read, the channel must be there, and nobody else's. */
+/* The number of a participant's channel. Read, the channel must be there, and nobody else's. */
 static struct channel_end *end_image(struct image *image, const struct topic *topic,
-				     const struct party *party)
+				     const struct participant *participant)
 {
-	uint32_t number = party && party->end ? party->end->number : NOBODY;
+	uint32_t number = participant && participant->end ? participant->end->number : NOBODY;
 	struct channel_end *end = NULL;
 
 	image_u32(image, &number);
 	if (!image->is_read || image->error || number == NOBODY)
 		return NULL;
 	end = hop_find_channel(topic->hop, number);
-	/* Neither FIN nor RESET was sent, each of which is the last that a party hears. */
-	image_expect(image, end && !end->party && (end->out < OUT_FIN || end->out == OUT_RESETTING) &&
+	/* Neither FIN nor RESET was sent, each of which is the last that a participant hears. */
+	image_expect(image, end && !end->participant && (end->out < OUT_FIN || end->out == OUT_RESETTING) &&
 				    end->is_opener == topic->is_replica);
 	return image->error ? NULL : end;
 }
@@ -338,11 +338,11 @@ static uint32_t session_of(const struct subscriber *subscriber)
 
 static void write_subscriber(struct image *image, struct subscriber *subscriber)
 {
-	struct topic *topic = subscriber->party.topic;
+	struct topic *topic = subscriber->participant.topic;
 	uint32_t listeners = subscriber->listeners;
 	bool is_out = subscriber->list == LIST_OUT;
 
-	end_image(image, topic, &subscriber->party);
+	end_image(image, topic, &subscriber->participant);
 	subscriber_fields(image, topic, subscriber, session_of(subscriber), &listeners, &is_out);
 }
 
@@ -353,7 +353,7 @@ static struct subscriber *new_subscriber(const struct topic *topic)
 
 	if (!subscriber)
 		return NULL;
-	subscriber->party.kind = PARTY_SUBSCRIBER;
+	subscriber->participant.kind = PARTICIPANT_SUBSCRIBER;
 	if (size)
 		memcpy(subscriber->address, topic->address, size);
 	return subscriber;
@@ -395,7 +395,7 @@ static void read_subscriber(struct image *image, struct topic *topic, const stru
 			  subscriber->session ? hop_account(session_hop(subscriber->session))
 					      : end->channel->charge.account,
 			  true);
-	party_take(&subscriber->party, end);
+	participant_take(&subscriber->participant, end);
 	subscriber_enter(subscriber, topic);
 	listeners_count(subscriber, listeners);
 	if (!is_out)
@@ -413,26 +413,26 @@ void topics_read_party(struct topics *topics, struct image *image, const struct 
 	if (image->error)
 		return;
 	image_owner(image, 0, session == NOBODY ? number : session);
-	image_upto(image, &kind, PARTY_SUBSCRIBER);
+	image_upto(image, &kind, PARTICIPANT_SUBSCRIBER);
 	topic = topics_in_image(hops, number);
 	image_expect(image, topic != NULL);
 	if (image->error)
 		return;
-	if (kind == PARTY_FEED)
+	if (kind == PARTICIPANT_FEED)
 		read_feed(image, topic);
 	else
 		read_subscriber(image, topic, hops, session);
 }
 
-static void begin_party(struct image *image, const struct topic *topic, enum party_kind party,
+static void begin_party(struct image *image, const struct topic *topic, enum participant_kind participant,
 			uint32_t session)
 {
-	uint32_t number = hop_number_in_image(topic->hop), kind = party;
+	uint32_t number = hop_number_in_image(topic->hop), kind = participant;
 
 	image_section(image, IMAGE_PARTY);
 	image_u32(image, &number);
 	image_u32(image, &session);
-	image_upto(image, &kind, PARTY_SUBSCRIBER);
+	image_upto(image, &kind, PARTICIPANT_SUBSCRIBER);
 }
 
 static void write_parties(struct image *image, struct topic *topic)
@@ -441,13 +441,13 @@ static void write_parties(struct image *image, struct topic *topic)
 	struct feed *feed;
 
 	DL_FOREACH(topic->feeds, feed) {
-		begin_party(image, topic, PARTY_FEED, NOBODY);
-		end_image(image, topic, &feed->party);
+		begin_party(image, topic, PARTICIPANT_FEED, NOBODY);
+		end_image(image, topic, &feed->participant);
 		feed_fields(image, topic, feed);
 	}
 	for (unsigned i = 0; i < SUBSCRIBER_LISTS; i++)
 		DL_FOREACH(topic->lists[i], subscriber) {
-			begin_party(image, topic, PARTY_SUBSCRIBER, session_of(subscriber));
+			begin_party(image, topic, PARTICIPANT_SUBSCRIBER, session_of(subscriber));
 			write_subscriber(image, subscriber);
 		}
 }

@@ -3,7 +3,7 @@
 #define XENMSG_DAEMON_TOPIC_INTERNAL_H
 
 /*
- * The parts of topics, from below: topic_intake.c takes messages out of a stream; subscriber.c brings entries
+ * The parts of topics, from below: topic_ingest.c takes messages out of a stream; subscriber.c brings entries
  * of a log to one subscriber; topic.c has the turns of one topic, own or replica, and what comes at its hop;
  * topic_view.c says for status what became of what was published; replica.c says when a replica subscribes,
  * and what its subscribers are told of that; search.c has those that wait for their topics; topics.c has all
@@ -18,7 +18,7 @@
 
 #include "base/quota.h"
 #include "base/turns.h"
-#include "daemon/known/known.h"
+#include "daemon/registry/registry.h"
 #include "daemon/relay/inner.h"
 #include "daemon/topic/topic_bound.h"
 #include "daemon/topic/topic_kept.h"
@@ -36,20 +36,20 @@
 #define TOPIC_FEEDS	    16u	  /* channels in which one publisher publishes */
 #define TOPIC_MEMORY	    4096u /* bytes: with its hop and its timers */
 
-enum party_kind {
-	PARTY_FEED, /* a stream of messages comes in: of the publisher, or from the topic that is replicaed */
-	PARTY_SUBSCRIBER,
+enum participant_kind {
+	PARTICIPANT_FEED, /* a stream of messages comes in: of the publisher, or from the topic that is replicaed */
+	PARTICIPANT_SUBSCRIBER,
 };
 
-/* What is at the other end of a channel: channel_end.party. */
-struct party {
-	enum party_kind kind;
+/* What is at the other end of a channel: channel_end.participant. */
+struct participant {
+	enum participant_kind kind;
 	struct topic *topic;
-	struct channel_end *end; /* whose `party` this is; NULL: there is no channel now */
+	struct channel_end *end; /* whose `participant` this is; NULL: there is no channel now */
 };
 
 struct feed {
-	struct party party;
+	struct participant participant;
 	struct topic_entry *given; /* those in whose memory bytes wait, from the first */
 	struct topic_entry *part;  /* a message, as far as it has come, for which the log has a reserve */
 	uint32_t at;
@@ -71,7 +71,7 @@ enum subscriber_list {
 };
 
 struct subscriber {
-	struct party party;
+	struct participant participant;
 	enum subscriber_list list;
 	struct subscriber *prev, *next;
 	struct topic_position position;
@@ -165,7 +165,7 @@ struct subscribing {
 
 struct topics {
 	struct topics_collaborators with;
-	struct known_sink sink;
+	struct registry_sink sink;
 	struct topic *own;	/* utlist, those that are ending included */
 	struct topic *replicas; /* by key */
 	struct topic *all_replicas;
@@ -179,31 +179,31 @@ struct topics {
 	struct task task;
 };
 
-/* --- topic_intake.c */
+/* --- topic_ingest.c */
 /* Takes a message out of what has come. Returns 1 with *entry, without a reference in it to anything but the
  * caller's; 0: there is none yet; 2: one was thrown away for lack of room; -EPROTO, -EMSGSIZE, -ENOMEM.
  * `most` is the size of the largest one; `log` pays. */
-int intake(struct feed *feed, struct topic_log *log, uint64_t most, struct topic_entry **entry);
+int ingest(struct feed *feed, struct topic_log *log, uint64_t most, struct topic_entry **entry);
 /* Takes several messages at once that have come one behind the other, if nobody has withdrawn one of them and
  * none has properties. Returns them as one entry, for which the log has a reserve; NULL: there aren't any, or
  * there is no room for them. */
-struct topic_entry *intake_run(struct feed *feed, struct topic_log *log, uint64_t most);
+struct topic_entry *ingest_run(struct feed *feed, struct topic_log *log, uint64_t most);
 /* Lets what comes next for the feed wait in the memory of this entry, which nobody else has: takes the
  * reference. False: it is NULL. */
-bool intake_give(struct feed *feed, struct topic_entry *entry, struct hop_memory *memory);
+bool ingest_give(struct feed *feed, struct topic_entry *entry, struct hop_memory *memory);
 /* Takes the entry whose memory waits first, without a copy, if that is a whole message, or several and that
  * may be. Returns it, with a reserve in the log; NULL: it is to be taken otherwise. */
-struct topic_entry *intake_given(struct feed *feed, struct topic_log *log, uint64_t most, bool may_be_run);
-void intake_drop(struct feed *feed, struct topic_log *log);
+struct topic_entry *ingest_given(struct feed *feed, struct topic_log *log, uint64_t most, bool may_be_run);
+void ingest_drop(struct feed *feed, struct topic_log *log);
 /* Takes the request of a replica, if it is one, and how many listeners it tells. Returns 1; 0: it hasn't
  * come; -EPROTOTYPE: it is something else, and isn't taken; -ENOMEM. */
-int intake_request(struct channel_end *end, uint32_t *listeners);
+int ingest_request(struct channel_end *end, uint32_t *listeners);
 /* Reads what a whole message is. Returns its type without MESSAGE_PROPERTIES, or -EPROTO. */
-int intake_check(const struct topic_entry *entry, struct properties *properties);
+int ingest_check(const struct topic_entry *entry, struct properties *properties);
 /* Whether its sender has withdrawn it. */
-bool intake_is_cancelled(const struct topic_entry *entry);
+bool ingest_is_cancelled(const struct topic_entry *entry);
 /* Whether a message that was checked has no payload. */
-bool intake_is_empty(const struct topic_entry *entry);
+bool ingest_is_empty(const struct topic_entry *entry);
 /* Makes a message that says something. NULL: no memory. */
 struct topic_entry *notice_new(enum notice_kind kind, uint64_t count, uint8_t flags, uint32_t error);
 /* Makes the request of a replica that has so many listeners. */
@@ -240,10 +240,10 @@ void subscriber_free(struct subscriber *subscriber);
 void subscriber_end(struct subscriber *subscriber, int error);
 
 /* --- topic.c */
-/* The party has this end from now on, NULL: none, and hears how it ends. */
-void party_take(struct party *party, struct channel_end *end);
-/* Returns the end that the party has had, from which it hears nothing more. NULL: it had none. */
-struct channel_end *party_leave(struct party *party);
+/* The participant has this end from now on, NULL: none, and hears how it ends. */
+void participant_take(struct participant *participant, struct channel_end *end);
+/* Returns the end that the participant has had, from which it hears nothing more. NULL: it had none. */
+struct channel_end *participant_leave(struct participant *participant);
 /* `exceeds`: it is there already, so the account pays whatever it has. -ENOBUFS, -ENOMEM. */
 int topic_make(struct topic **topic, struct topics *topics, struct account *account, bool exceeds);
 /* Frees the topic, in turns. */

@@ -47,7 +47,7 @@ struct topic_entry {
 	uint64_t number;		 /* so many messages were entries before it */
 	struct topic_origin *origin;	 /* a reference; NULL: none */
 	uint32_t in_image;		 /* topic_log_image.c: its number there, if it is that one */
-	struct feed *waits_at;		 /* topic_intake.c: in its list; NULL: in none */
+	struct feed *waits_at;		 /* topic_ingest.c: in its list; NULL: in none */
 	struct topic_entry *prev, *next; /* in that */
 	struct topic_entry *lender; /* a reference, if the bytes are those of another entry; NULL: none */
 	uint8_t *bytes;		    /* nobody changes them once the entry is in a log */

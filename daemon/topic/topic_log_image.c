@@ -239,7 +239,7 @@ void topic_log_image(struct image *image, struct topic *topic)
 static void restore_kept(struct image *image, struct topic *topic, struct topic_entry *entry, uint64_t number)
 {
 	struct properties properties;
-	int r = entry && intake_check(entry, &properties) >= 0
+	int r = entry && ingest_check(entry, &properties) >= 0
 			? topic_kept_restore(&topic->kept, properties.key, entry, number)
 			: -EINVAL;
 

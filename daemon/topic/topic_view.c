@@ -40,7 +40,8 @@ void topic_view_subscribers(const struct topic *topic, unsigned most,
 		     subscriber = subscriber->next, most--) {
 			const struct subscriber_view view = {
 				.session = subscriber->session,
-				.channel = subscriber->party.end ? subscriber->party.end->channel : NULL,
+				.channel = subscriber->participant.end ? subscriber->participant.end->channel
+								       : NULL,
 				.tally = subscriber->tally,
 				.queued = order[i] == LIST_OUT
 						  ? 0

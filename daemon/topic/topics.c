@@ -10,7 +10,7 @@
 #include <utlist.h>
 
 #include "base/self.h"
-#include "daemon/known/known.h"
+#include "daemon/registry/registry.h"
 #include "daemon/local/session.h"
 #include "base/invariant.h"
 #include "daemon/topic/topic_internal.h"
@@ -109,7 +109,7 @@ static struct subscriber *new_subscriber(uint32_t request, const struct frame_su
 
 	if (!subscriber)
 		return NULL;
-	subscriber->party.kind = PARTY_SUBSCRIBER;
+	subscriber->participant.kind = PARTICIPANT_SUBSCRIBER;
 	subscriber->number = request;
 	subscriber->was_subscribed = subscribe->flags & SUBSCRIBE_AGAIN;
 	subscriber->bound.most = (subscribe->flags & SUBSCRIBE_QUEUE) >> SUBSCRIBE_QUEUE_SHIFT;
@@ -213,11 +213,11 @@ void topics_remove_replica(struct topic *replica)
 
 /* Of other domains we hear only as far as somebody needs to know of them, so replicas also try by
  * themselves. */
-static void on_change(void *userdata, enum known_what what, uint32_t domid)
+static void on_change(void *userdata, enum registry_what what, uint32_t domid)
 {
 	struct topics *topics = userdata;
 
-	if ((what != KNOWN_PRESENCE && what != KNOWN_ENDPOINTS) || domid == topics->with.self->domid)
+	if ((what != REGISTRY_PRESENCE && what != REGISTRY_ENDPOINTS) || domid == topics->with.self->domid)
 		return;
 	search_hurry(topics);
 }
@@ -238,7 +238,7 @@ int topics_new(struct topics **made, const struct topics_collaborators *collabor
 		return -ENOMEM;
 	topics->with = *collaborators;
 	task_init(&topics->task, &topics->with.relay->turns, NULL, search_on_task);
-	known_listen(topics->with.known, &topics->sink, on_change, topics);
+	registry_listen(topics->with.registry, &topics->sink, on_change, topics);
 	*made = topics;
 	return 0;
 }
@@ -252,7 +252,7 @@ void topics_free(struct topics *topics)
 	while (topics->all_replicas)
 		topic_destroy(topics->all_replicas);
 	task_cancel(&topics->task);
-	known_leave(topics->with.known, &topics->sink);
+	registry_leave(topics->with.registry, &topics->sink);
 	free(topics);
 }
 
@@ -269,7 +269,7 @@ static void check(const struct topic *topic)
 		DL_FOREACH(topic->lists[i], subscriber) {
 			const struct topic_position *position = &subscriber->position;
 
-			INVARIANT(subscriber->list == i && subscriber->party.topic == topic,
+			INVARIANT(subscriber->list == i && subscriber->participant.topic == topic,
 				  "a subscriber knows where it is listed");
 			INVARIANT(position->index <= log->next && position->count <= log->count &&
 					  position->unknown <= log->unknown,

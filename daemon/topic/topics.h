@@ -37,7 +37,7 @@ struct channel;
 struct hop;
 struct image;
 struct image_hops;
-struct known;
+struct registry;
 struct relay;
 struct self;
 struct session;
@@ -48,7 +48,7 @@ struct topics;
 struct topics_collaborators {
 	const struct self *self;
 	struct relay *relay;
-	struct known *known; /* says when somebody comes, and what domains are called */
+	struct registry *registry; /* says when somebody comes, and what domains are called */
 	/* Leads a channel that a replica opens to its address, or refuses it. */
 	void (*open)(void *userdata, struct channel *channel, struct frame_text address);
 	void *userdata;

@@ -9,7 +9,7 @@
 #include <event2/event.h>
 
 #include "base/self.h"
-#include "daemon/known/known.h"
+#include "daemon/registry/registry.h"
 #include "daemon/link/directory.h"
 #include "daemon/link/link.h"
 #include "daemon/peers/names.h"
@@ -61,10 +61,10 @@ int access_still_relayed(struct access *access, const struct frame_identity *fro
 static unsigned changes;
 static bool starting;
 
-static void changed(void *userdata, enum known_what what, uint32_t domid)
+static void changed(void *userdata, enum registry_what what, uint32_t domid)
 {
-	struct known *known = *(struct known **)userdata;
-	const char *name = known_name(known, domid);
+	struct registry *registry = *(struct registry **)userdata;
+	const char *name = registry_name(registry, domid);
 
 	check(domid <= DOMID_MAX && (domid != OWN || starting));
 	check(!*name || domain_name_is_valid(name, strlen(name)));
@@ -91,20 +91,20 @@ static void renamed(void *userdata)
 {
 }
 
-static void look(struct known *known)
+static void look(struct registry *registry)
 {
 	uint32_t domid, found;
 
-	check(!strcmp(known_name(known, OWN), "own"));
+	check(!strcmp(registry_name(registry, OWN), "own"));
 	for (domid = 0; domid < 300; domid++) {
-		const char *name = known_name(known, domid), *uuid = known_uuid(known, domid);
+		const char *name = registry_name(registry, domid), *uuid = registry_uuid(registry, domid);
 
 		if (*name)
-			check(known_resolve(known, name, &found) == 0 &&
-			      !strcmp(known_name(known, found), name));
+			check(registry_resolve(registry, name, &found) == 0 &&
+			      !strcmp(registry_name(registry, found), name));
 		if (*uuid)
-			check(known_resolve(known, uuid, &found) == 0 &&
-			      !strcmp(known_uuid(known, found), uuid));
+			check(registry_resolve(registry, uuid, &found) == 0 &&
+			      !strcmp(registry_uuid(registry, found), uuid));
 	}
 }
 
@@ -114,19 +114,19 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	static struct event_base *base;
 	struct directory *directory;
 	struct names *names;
-	struct known *known = known_new(&self);
-	struct known_sink sink;
-	const struct directory_options options = {.self = &self, .known = known, .believed_ms = 1000};
+	struct registry *registry = registry_new(&self);
+	struct registry_sink sink;
+	const struct directory_options options = {.self = &self, .registry = registry, .believed_ms = 1000};
 	struct store store = {0};
 
-	check(known != NULL);
-	known_listen(known, &sink, changed, &known);
+	check(registry != NULL);
+	registry_listen(registry, &sink, changed, &registry);
 
 	if (!base)
 		base = event_base_new();
 	fake_write(&store, "name", "own");
 	starting = true;
-	check(names_new(&names, &store, &self, known, NULL) == 0);
+	check(names_new(&names, &store, &self, registry, NULL) == 0);
 	check(directory_new(&directory, base, &options, renamed, NULL) == 0);
 	while (fake_store_step(&store))
 		;
@@ -141,10 +141,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		data += length;
 		size -= length;
 	}
-	look(known);
+	look(registry);
 	directory_free(directory);
 	names_free(names);
-	known_free(known);
+	registry_free(registry);
 	fake_store_clear(&store);
 	return 0;
 }

@@ -66,7 +66,7 @@ static void require_view(struct json_object *status)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	const char *why = NULL, *text;
-	struct json_object *status = far_status_parse((const char *)data, size, FAR_STATUS_MOST, &why),
+	struct json_object *status = remote_status_parse((const char *)data, size, FAR_STATUS_MOST, &why),
 			   *again;
 
 	check(why != NULL);

@@ -28,7 +28,7 @@
 #include "base/self.h"
 #include "daemon/activation/activation.h"
 #include "daemon/hosts/hosts.h"
-#include "daemon/known/known.h"
+#include "daemon/registry/registry.h"
 #include "daemon/link/asks.h"
 #include "daemon/link/via.h"
 #include "daemon/local/host_watches.h"
@@ -119,7 +119,7 @@ struct parts {
 	struct streams *streams;
 	struct activations *activations;
 	struct watches *watches;
-	struct known *known;
+	struct registry *registry;
 	struct access *access;
 	struct hosts *hosts;
 	struct via *via;
@@ -182,11 +182,11 @@ static void read_of_watches(struct image *image, struct parts *parts, uint32_t t
 }
 
 /* Who is there, and offers what. */
-static void make_known(struct known *known, uint32_t domid, const char *name, const char *endpoint)
+static void make_known(struct registry *registry, uint32_t domid, const char *name, const char *endpoint)
 {
-	known_set_name(known, known_get(known, domid), name, strlen(name));
-	known_set_up(known, domid, true);
-	known_set_endpoint(known, domid, endpoint, true);
+	registry_set_name(registry, registry_get(registry, domid), name, strlen(name));
+	registry_set_up(registry, domid, true);
+	registry_set_endpoint(registry, domid, endpoint, true);
 }
 
 static void hear(struct parts *parts, struct relay *relay)
@@ -198,15 +198,15 @@ static void hear(struct parts *parts, struct relay *relay)
 }
 
 /* They are told what there is; then something changes, and they are handed over. */
-static void watches_go_on_twice(struct parts *parts, struct relay *relay, struct known *known)
+static void watches_go_on_twice(struct parts *parts, struct relay *relay, struct registry *registry)
 {
 	struct image image;
 
 	watches_go_on(parts->watches, relay->base);
-	make_known(known, 7, "work", "inbox");
+	make_known(registry, 7, "work", "inbox");
 	hear(parts, relay);
-	make_known(known, 8, "work", "print");
-	known_set_up(known, 7, false);
+	make_known(registry, 8, "work", "print");
+	registry_set_up(registry, 7, false);
 	watches_hold(parts->watches);
 	image_begin(&image);
 	watches_write_image(parts->watches, &image);
@@ -271,8 +271,8 @@ static void read_section(struct image *image, struct image_hops *hops, struct pr
 		read_of_topic(image, hops, parts->topics, type);
 	} else if (type == IMAGE_HOSTS) {
 		hosts_image(image, parts->hosts);
-	} else if (type == IMAGE_KNOWN) {
-		known_names_image(image, parts->known);
+	} else if (type == IMAGE_REGISTRY) {
+		registry_names_image(image, parts->registry);
 	} else if (type == IMAGE_MEMORY) {
 		read_of_memory(image, parts, relay);
 	} else if (type == IMAGE_POLICY) {
@@ -421,21 +421,21 @@ static int route(void *userdata, struct channel *channel, const struct frame_ope
 static const struct quota_limits limits = {.pool = {[QUOTA_MEMORY] = 1 << 20}};
 
 /* `may_end`: those who may; NULL: whose sections can't be taken. */
-static void run(struct relay *relay, struct image *image, struct topics *topics, struct known *known,
+static void run(struct relay *relay, struct image *image, struct topics *topics, struct registry *registry,
 		struct seen *seen, const bool *may_end)
 {
 	struct program *programs = calloc(HOPS, sizeof(*programs));
 	struct parts parts = {.topics = topics,
-			      .known = known,
+			      .registry = registry,
 			      .streams = streams_new(relay, route, NULL),
-			      .watches = watches_new(&relay->turns, known, NULL, knows_all, NULL)};
-	const struct asks_collaborators asks_with = {.self = &guest, .relay = relay, .known = known};
+			      .watches = watches_new(&relay->turns, registry, NULL, knows_all, NULL)};
+	const struct asks_collaborators asks_with = {.self = &guest, .relay = relay, .registry = registry};
 	struct image_hops hops = {.hops = calloc(HOPS + TOPICS, sizeof(struct hop *))};
 
 	check(programs && parts.streams && parts.watches && hops.hops);
 	check(memory_lives_new(&parts.lives, relay) == 0);
 	check((parts.quota = quota_new(&limits)));
-	check(access_new(&parts.access, &guest, "/nonexistent", known) == 0);
+	check(access_new(&parts.access, &guest, "/nonexistent", registry) == 0);
 	check(access_set_host(parts.access, "", CONFIG_HOST_POLICY_OBEY) == 0);
 	check(hosts_new(&parts.hosts, relay, &hosts_options, &hosts_callbacks, NULL) == 0);
 	check(via_new(&parts.via,
@@ -461,7 +461,7 @@ static void run(struct relay *relay, struct image *image, struct topics *topics,
 		streams_go_on(parts.streams);
 		activations_go_on(parts.activations);
 		go_on(relay, programs, &hops);
-		watches_go_on_twice(&parts, relay, known);
+		watches_go_on_twice(&parts, relay, registry);
 	} else {
 		activations_drop_image(parts.activations);
 		end_lost(&hops, &parts);
@@ -495,19 +495,19 @@ static void read_it(const uint8_t *data, size_t size, struct seen *seen, const b
 {
 	struct event_base *base = event_base_new();
 	struct self self = {0};
-	struct known *known = known_new(&self);
-	struct topics_collaborators with = {.self = &self, .known = known, .open = open_none};
+	struct registry *registry = registry_new(&self);
+	struct topics_collaborators with = {.self = &self, .registry = registry, .open = open_none};
 	struct topics *topics;
 	struct relay relay;
 	struct image image;
 
 	with.relay = &relay;
-	check(base && known && relay_init(&relay, base, 1 << 20) == 0);
+	check(base && registry && relay_init(&relay, base, 1 << 20) == 0);
 	check(topics_new(&topics, &with) == 0);
 	image_open_bytes(&image, data, size);
-	run(&relay, &image, topics, known, seen, may_end);
+	run(&relay, &image, topics, registry, seen, may_end);
 	image_free(&image);
-	known_free(known);
+	registry_free(registry);
 	event_base_free(base);
 }
 

@@ -17,9 +17,9 @@
 #include "base/log.h"
 #include "base/self.h"
 #include "daemon/link/link.h"
-#include "daemon/link/proof.h"
+#include "daemon/link/auth_tag.h"
 #include "daemon/link/carrier.h"
-#include "daemon/known/known.h"
+#include "daemon/registry/registry.h"
 #include "daemon/peers/peers.h"
 #include "daemon/relay/channel.h"
 #include "tests/fuzz/fuzz.h"
@@ -47,9 +47,9 @@ struct ring_pair {
 	bool to_resume;	    /* the daemon's HELLO names the session */
 	bool spoken;	    /* the peer has said something, */
 	bool named, proven; /* named the session by its first frame, proven who it is */
-	uint8_t their_nonce[16], our_nonce[16], their_secret[PROOF_SECRET_SIZE];
+	uint8_t their_nonce[16], our_nonce[16], their_secret[AUTH_SECRET_SIZE];
 	uint32_t their_hello; /* its size */
-	uint8_t our_instance[PROOF_ID_SIZE];
+	uint8_t our_instance[AUTH_ID_SIZE];
 	uint32_t their_epoch, our_epoch; /* as said last */
 };
 
@@ -57,8 +57,8 @@ static struct world {
 	struct self self;
 	struct event_base *base;
 	struct relay relay;
-	struct known *known;
-	struct known_sink sink;
+	struct registry *registry;
+	struct registry_sink sink;
 	struct links *links;
 	struct hop program;
 	uint32_t peer;
@@ -66,12 +66,12 @@ static struct world {
 	struct ring_pair carriers[CARRIERS];
 	unsigned used;
 	/* The session, as the peer knows it. */
-	uint8_t secret[PROOF_SECRET_SIZE], instance[PROOF_ID_SIZE];
+	uint8_t secret[AUTH_SECRET_SIZE], instance[AUTH_ID_SIZE];
 	uint32_t sequence, epoch, resumes;
 	uint64_t received;
 } world;
 
-static const uint8_t our_secret[PROOF_SECRET_SIZE] = "a secret of the peer's";
+static const uint8_t our_secret[AUTH_SECRET_SIZE] = "a secret of the peer's";
 
 /* --- time, which passes when a record says so ------------------------------------------------- */
 
@@ -141,9 +141,9 @@ unsigned peers_waiting(const struct peers *peers)
 
 static void begin_session(void);
 
-static void on_known(void *userdata, enum known_what what, uint32_t domid)
+static void on_known(void *userdata, enum registry_what what, uint32_t domid)
 {
-	if (what == KNOWN_LINK_UP)
+	if (what == REGISTRY_LINK_UP)
 		begin_session();
 }
 
@@ -301,10 +301,10 @@ static uint8_t byte_of(const uint8_t *payload, size_t size, size_t at)
 }
 
 /* What the two ends are to a proof and to a tag. */
-static void make_ends(const struct ring_pair *carrier, struct proof_end *daemon, struct proof_end *peer)
+static void make_ends(const struct ring_pair *carrier, struct auth_end *daemon, struct auth_end *peer)
 {
-	*daemon = (struct proof_end){.domid = US};
-	*peer = (struct proof_end){.domid = world.peer};
+	*daemon = (struct auth_end){.domid = US};
+	*peer = (struct auth_end){.domid = world.peer};
 	memcpy(daemon->nonce, carrier->their_nonce, sizeof(daemon->nonce));
 	memcpy(daemon->instance, world.self.instance, sizeof(daemon->instance));
 	memcpy(peer->nonce, carrier->our_nonce, sizeof(peer->nonce));
@@ -324,13 +324,13 @@ static void put_hello(const uint8_t *payload, size_t size)
 		.flags = wrong & 4 ? 0 : HELLO_RESUMES,
 	};
 	bool names = byte_of(payload, size, 0) == 1;
-	struct proof_end daemon, peer;
+	struct auth_end daemon, peer;
 
 	if (!carrier)
 		return;
 	make_ends(carrier, &daemon, &peer);
 	if (names)
-		proof_tag(world.secret, &peer, &daemon, hello.tags[7]);
+		auth_hello_tag(world.secret, &peer, &daemon, hello.tags[7]);
 	hello.tags[7][3] ^= wrong & 1;
 	memcpy(hello.instance, world.instance, sizeof(hello.instance));
 	hello.instance[3] ^= wrong & 2;
@@ -353,15 +353,15 @@ static void put_prove(const uint8_t *payload, size_t size)
 	struct ring_pair *carrier = current();
 	uint8_t wrong = byte_of(payload, size, 1), out[FRAME_SMALL_MAX];
 	struct frame_prove prove = {.epoch = world.epoch + (uint32_t)(int8_t)byte_of(payload, size, 0)};
-	struct proof_end daemon, peer;
+	struct auth_end daemon, peer;
 
 	if (!carrier)
 		return;
 	make_ends(carrier, &daemon, &peer);
-	proof_make(world.secret, wrong == 255 ? &daemon : &peer, wrong == 255 ? &peer : &daemon, prove.epoch,
-		   prove.proof);
+	auth_tag_make(world.secret, wrong == 255 ? &daemon : &peer, wrong == 255 ? &peer : &daemon,
+		      prove.epoch, prove.proof);
 	if (wrong && wrong != 255)
-		prove.proof[wrong % PROOF_SIZE] ^= (uint8_t)(1u << (wrong >> 5));
+		prove.proof[wrong % AUTH_TAG_SIZE] ^= (uint8_t)(1u << (wrong >> 5));
 	carrier->proven |= !wrong;
 	put(FRAME_PROVE, out, frame_prove_encode(&prove, out), 0);
 }
@@ -387,12 +387,12 @@ static void put_resume(const uint8_t *payload, size_t size)
 
 static bool is_named(const struct ring_pair *carrier, const struct frame_hello_link *hello)
 {
-	struct proof_end daemon, peer;
-	uint8_t tag[PROOF_TAG_SIZE];
+	struct auth_end daemon, peer;
+	uint8_t tag[AUTH_HELLO_SIZE];
 	bool is_there = false;
 
 	make_ends(carrier, &daemon, &peer);
-	proof_tag(world.secret, &daemon, &peer, tag);
+	auth_hello_tag(world.secret, &daemon, &peer, tag);
 	for (unsigned i = 0; i < HELLO_TAGS; i++)
 		is_there |= !memcmp(hello->tags[i], tag, sizeof(tag));
 	return is_there;
@@ -561,9 +561,9 @@ static void start(uint8_t how)
 	world.self = (struct self){.domid = US, .instance = "instance of us"};
 	world.peer = how & 1 ? 3 : 7;
 	world.granter = how & 2;
-	options.known = world.known = known_new(&world.self);
-	check(options.known);
-	known_listen(options.known, &world.sink, on_known, NULL);
+	options.registry = world.registry = registry_new(&world.self);
+	check(options.registry);
+	registry_listen(options.registry, &world.sink, on_known, NULL);
 	check((world.base = event_base_new()) && relay_init(&world.relay, world.base, 1u << 20) == 0);
 	check(links_new(&world.links, &world.relay, (void *)&world, &options, &callbacks, NULL) == 0);
 	check(hop_init(&world.program, &world.relay, HOP_SHARED, &program_callbacks, NULL, 1, CHANNELS) == 0);
@@ -576,7 +576,7 @@ static void start(uint8_t how)
 static void stop(void)
 {
 	links_free(world.links);
-	known_free(world.known);
+	registry_free(world.registry);
 	hop_reset_channels(&world.program, ENOENT);
 	settle();
 	hop_cleanup(&world.program);

@@ -16,8 +16,8 @@
  * owner must.
  */
 #include "base/self.h"
-#include "daemon/known/changes.h"
-#include "daemon/known/known.h"
+#include "daemon/registry/changes.h"
+#include "daemon/registry/registry.h"
 #include "daemon/peers/domains.h"
 #include "daemon/peers/peers.h"
 #include "daemon/xen/store.h"
@@ -40,8 +40,8 @@ struct tool {
 	struct lines lines;
 	struct store *store;
 	struct vchan_host *host;
-	struct known *known;
-	struct known_sink sink;
+	struct registry *registry;
+	struct registry_sink sink;
 	struct peers *peers;
 	struct turns turns;
 	struct self self;
@@ -102,7 +102,7 @@ static void tell_endpoints(struct tool *tool, uint32_t domid)
 	const struct record *endpoint = NULL;
 	char text[2048] = "";
 
-	while ((endpoint = known_offered(tool->known, domid, endpoint)) != NULL) {
+	while ((endpoint = registry_offered(tool->registry, domid, endpoint)) != NULL) {
 		strcat(text, " ");
 		strcat(text, endpoint->text);
 	}
@@ -113,19 +113,19 @@ static void tell_endpoints(struct tool *tool, uint32_t domid)
 	lines_event(&tool->lines, "endpoints %u%s", domid, text);
 }
 
-static void on_known(void *userdata, enum known_what what, uint32_t domid)
+static void on_known(void *userdata, enum registry_what what, uint32_t domid)
 {
 	struct tool *tool = userdata;
 
-	if (what == KNOWN_ALL)
+	if (what == REGISTRY_ALL)
 		lines_event(&tool->lines, "all");
-	if (what == KNOWN_PRESENCE || what == KNOWN_ENDPOINTS)
+	if (what == REGISTRY_PRESENCE || what == REGISTRY_ENDPOINTS)
 		tell_endpoints(tool, domid);
-	if (what == KNOWN_PRESENCE)
+	if (what == REGISTRY_PRESENCE)
 		lines_event(&tool->lines, "%s %u",
-			    known_is_up(tool->known, domid)   ? "up"
-			    : peers_is_up(tool->peers, domid) ? "forgotten"
-							      : "down",
+			    registry_is_up(tool->registry, domid) ? "up"
+			    : peers_is_up(tool->peers, domid)	  ? "forgotten"
+								  : "down",
 			    domid);
 }
 
@@ -252,7 +252,7 @@ static void on_domid(void *userdata, int error, const char *untrusted_value, siz
 		tool->self.domid = (uint32_t)atoi(untrusted_value);
 		if (tool->self.domid == 0)
 			error = domains_new(&tool->options.domains, tool->lines.base, tool->store,
-					    tool->known);
+					    tool->registry);
 	}
 	if (error == 0)
 		error = peers_new(&tool->peers, tool->lines.base, tool->store, tool->host, &tool->options,
@@ -308,8 +308,8 @@ int main(int argc, char **argv)
 	fclose(uuid);
 	tool.options.self = &tool.self;
 	tool.options.allowed = tool.allowed;
-	tool.options.known = tool.known = known_new(&tool.self);
-	known_listen(tool.known, &tool.sink, on_known, &tool);
+	tool.options.registry = tool.registry = registry_new(&tool.self);
+	registry_listen(tool.registry, &tool.sink, on_known, &tool);
 	for (int i = 1; i < argc; i++)
 		if (!parse_option(&tool, argv[i]))
 			return 2;
@@ -330,7 +330,7 @@ int main(int argc, char **argv)
 	for (unsigned i = 0; i < MAX_LINKS; i++)
 		vchan_close(tool.links[i].vchan);
 	peers_free(tool.peers);
-	known_free(tool.known);
+	registry_free(tool.registry);
 	domains_free(tool.options.domains);
 	turns_cleanup(&tool.turns);
 	vchan_host_free(tool.host);

@@ -9,7 +9,7 @@
 #include <event2/buffer.h>
 #include <event2/event.h>
 
-#include "daemon/known/known.h"
+#include "daemon/registry/registry.h"
 #include "daemon/peers/peers.h"
 #include "daemon/policy/access.h"
 
@@ -113,34 +113,35 @@ bool peers_want_all(struct peers *peers)
 	return true;
 }
 
-void known_listen(struct known *known, struct known_sink *sink, known_fn changed, void *userdata)
+void registry_listen(struct registry *registry, struct registry_sink *sink, registry_fn changed,
+		     void *userdata)
 {
-	*sink = (struct known_sink){.changed = changed, .userdata = userdata};
+	*sink = (struct registry_sink){.changed = changed, .userdata = userdata};
 	the_scene->sink = sink;
 }
 
-void known_leave(struct known *known, struct known_sink *sink)
+void registry_leave(struct registry *registry, struct registry_sink *sink)
 {
 	the_scene->sink = NULL;
 }
 
-int known_resolve(struct known *known, const char *domain, uint32_t *domid)
+int registry_resolve(struct registry *registry, const char *domain, uint32_t *domid)
 {
 	*domid = (uint32_t)strtoul(domain, NULL, 10);
 	return *domid <= 2 ? 0 : -EHOSTDOWN;
 }
 
-const char *known_name(struct known *known, uint32_t domid)
+const char *registry_name(struct registry *registry, uint32_t domid)
 {
 	return "";
 }
 
-bool known_is_complete(struct known *known, uint32_t domid)
+bool registry_is_complete(struct registry *registry, uint32_t domid)
 {
 	return true;
 }
 
-bool known_is_read(const struct known *known)
+bool registry_is_read(const struct registry *registry)
 {
 	return true;
 }
@@ -150,20 +151,21 @@ int access_still_out(struct access *access, const struct frame_identity *from, c
 	return the_scene->out;
 }
 
-bool access_shows_far(struct access *access, const char *host, const struct frame_identity *from,
-		      const char *name, const char *endpoint)
+bool access_shows_remote(struct access *access, const char *host, const struct frame_identity *from,
+			 const char *name, const char *endpoint)
 {
 	assert_string_equal(host, "hostb");
 	return true;
 }
 
-bool access_sees_far(struct access *access, const char *host, const struct frame_identity *from,
-		     const char *name, uint32_t other)
+bool access_sees_remote(struct access *access, const char *host, const struct frame_identity *from,
+			const char *name, uint32_t other)
 {
 	return true;
 }
 
-int access_relays_far(struct access *access, const char *host, uint32_t domid, const char *name, uint32_t to)
+int access_relays_remote(struct access *access, const char *host, uint32_t domid, const char *name,
+			 uint32_t to)
 {
 	return 0;
 }

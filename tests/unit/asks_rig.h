@@ -10,7 +10,7 @@
 #include "base/quota.h"
 #include "base/self.h"
 #include "daemon/hosts/hosts.h"
-#include "daemon/known/known.h"
+#include "daemon/registry/registry.h"
 #include "daemon/link/asks.h"
 #include "daemon/link/link.h"
 #include "daemon/relay/hop.h"
@@ -36,7 +36,7 @@ struct scene {
 	struct quota *quota;
 	struct account *account; /* of the program that asks */
 	struct asks *asks;
-	struct known_sink *sink; /* of what is known */
+	struct registry_sink *sink; /* of what is known */
 
 	/* what the links say, and have been told */
 	int takes_asks, send_error;
@@ -89,7 +89,7 @@ uint64_t scene_held(const struct scene *scene, enum quota_kind kind, uint32_t id
 /* A program here asks. */
 int ask_here(struct scene *scene, enum ask_kind kind, const char *host, const char *domain, uint32_t request);
 /* A peer asks; `name`, `domain_name` and `host` as in the frame. */
-int ask_by(struct scene *scene, uint32_t peer, uint32_t number, enum ask_kind kind, uint64_t known,
+int ask_by(struct scene *scene, uint32_t peer, uint32_t number, enum ask_kind kind, uint64_t registry,
 	   const char *name, const char *host);
 /* Likewise, for an answer that it doesn't know: the question is taken, and all is done that can be. */
 void ask_once(struct scene *scene, uint32_t peer, uint32_t number, enum ask_kind kind, const char *name,

@@ -1,29 +1,29 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "tests/unit/channel_rig.h"
 
-struct party *to_b(struct party *party, const char *name)
+struct participant *to_b(struct participant *participant, const char *name)
 {
-	return party->rig->parties->next;
+	return participant->rig->parties->next;
 }
 
-static struct party *to_link(struct party *party, const char *name)
+static struct participant *to_link(struct participant *participant, const char *name)
 {
-	return name[0] == 'x' ? party->rig->parties->next->next : to_b(party, name);
+	return name[0] == 'x' ? participant->rig->parties->next->next : to_b(participant, name);
 }
 
 void scene_with(struct scene *scene, uint32_t link_ring, bool detached)
 {
 	rig_start(&scene->rig, 1);
-	scene->a =
-		party_new(&scene->rig, &(struct rig_options){.kind = HOP_SHARED, .ring = RING, .parity = 1});
-	scene->b =
-		party_new(&scene->rig, &(struct rig_options){.kind = HOP_SHARED, .ring = RING, .parity = 1});
-	scene->link = party_new(&scene->rig, &(struct rig_options){
-						     .kind = HOP_LINK,
-						     .ring = link_ring,
-						     .out_ring = RING,
-						     .detached = detached,
-					     });
+	scene->a = participant_new(&scene->rig,
+				   &(struct rig_options){.kind = HOP_SHARED, .ring = RING, .parity = 1});
+	scene->b = participant_new(&scene->rig,
+				   &(struct rig_options){.kind = HOP_SHARED, .ring = RING, .parity = 1});
+	scene->link = participant_new(&scene->rig, &(struct rig_options){
+							   .kind = HOP_LINK,
+							   .ring = link_ring,
+							   .out_ring = RING,
+							   .detached = detached,
+						   });
 	scene->a->route = to_link;
 	scene->b->route = to_link;
 	scene->link->route = to_b;
@@ -41,14 +41,14 @@ void start_with_small_link(struct scene *scene)
 
 void read_all(struct scene *scene)
 {
-	struct party *parties[] = {scene->a, scene->b, scene->link};
+	struct participant *parties[] = {scene->a, scene->b, scene->link};
 	uint32_t moved = 1;
 
 	while (moved) {
 		moved = 0;
 		rig_settle(&scene->rig);
 		for (unsigned i = 0; i < 3; i++)
-			moved += party_read(parties[i], 1u << 30);
+			moved += participant_read(parties[i], 1u << 30);
 	}
 }
 
@@ -69,19 +69,19 @@ void scene_stop(struct scene *scene)
 	rig_stop(&scene->rig);
 }
 
-void send_bytes(struct party *party, uint32_t number, uint32_t size)
+void send_bytes(struct participant *participant, uint32_t number, uint32_t size)
 {
-	assert_int_equal(party_data(party, number, size, false), size);
-	rig_settle(party->rig);
+	assert_int_equal(participant_data(participant, number, size, false), size);
+	rig_settle(participant->rig);
 }
 
-const struct party_channel *expect_reset(struct party *party, uint32_t number, uint32_t error,
-					 uint64_t consumed, uint64_t unsure)
+const struct participant_channel *expect_reset(struct participant *participant, uint32_t number,
+					       uint32_t error, uint64_t consumed, uint64_t unsure)
 {
-	const struct party_channel *channel = party_channel(party, number);
+	const struct participant_channel *channel = participant_channel(participant, number);
 
-	rig_settle(party->rig);
-	party_read(party, 1u << 30);
+	rig_settle(participant->rig);
+	participant_read(participant, 1u << 30);
 	assert_true(channel->reset_in);
 	assert_int_equal(channel->reset.error, error);
 	assert_int_equal(channel->reset.consumed, consumed);

@@ -13,10 +13,10 @@
 /* Two programs and a peer's daemon. */
 struct scene {
 	struct rig rig;
-	struct party *a, *b, *link;
+	struct participant *a, *b, *link;
 };
 
-struct party *to_b(struct party *party, const char *name);
+struct participant *to_b(struct participant *participant, const char *name);
 void scene_with(struct scene *scene, uint32_t link_ring, bool detached);
 void scene_start(struct scene *scene);
 /* The link's ring towards the peer takes little. */
@@ -27,8 +27,8 @@ void read_all(struct scene *scene);
 void nothing_is_left(struct scene *scene);
 /* Nothing may be left. */
 void scene_stop(struct scene *scene);
-void send_bytes(struct party *party, uint32_t number, uint32_t size);
-const struct party_channel *expect_reset(struct party *party, uint32_t number, uint32_t error,
-					 uint64_t consumed, uint64_t unsure);
+void send_bytes(struct participant *participant, uint32_t number, uint32_t size);
+const struct participant_channel *expect_reset(struct participant *participant, uint32_t number,
+					       uint32_t error, uint64_t consumed, uint64_t unsure);
 
 #endif

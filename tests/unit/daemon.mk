@@ -16,7 +16,7 @@ daemon_tests = \
 	tests/unit/test_denied \
 	tests/unit/test_directory_believed \
 	tests/unit/test_directory_told \
-	tests/unit/test_errands \
+	tests/unit/test_work_pool \
 	tests/unit/test_fairness \
 	tests/unit/test_hop \
 	tests/unit/test_hop_hostile \

@@ -111,15 +111,15 @@ struct hop *links_want(struct links *links, struct peer_id peer, struct account 
 	return NULL;
 }
 
-static void on_known(void *userdata, enum known_what what, uint32_t domid)
+static void on_known(void *userdata, enum registry_what what, uint32_t domid)
 {
 	struct place *place = userdata;
 
-	if (what != KNOWN_NAME)
+	if (what != REGISTRY_NAME)
 		return;
 	place->changes++;
 	snprintf(place->last_change, sizeof(place->last_change), "%u %s", domid,
-		 known_name(place->known, domid));
+		 registry_name(place->registry, domid));
 }
 
 static void on_renamed(void *userdata)
@@ -141,12 +141,12 @@ static void open_place(struct rig *rig, struct place *place, uint32_t domid)
 
 	place->rig = rig;
 	place->self.domid = domid;
-	options.known = place->known = known_new(&place->self);
+	options.registry = place->registry = registry_new(&place->self);
 	if (domid == 0)
-		assert_int_equal(domains_new(&place->domains, rig->base, &place->store, place->known), 0);
-	known_listen(place->known, &place->sink, on_known, place);
-	assert_int_equal(names_new(&place->names, &place->store, &place->self, place->known, place->domains),
-			 0);
+		assert_int_equal(domains_new(&place->domains, rig->base, &place->store, place->registry), 0);
+	registry_listen(place->registry, &place->sink, on_known, place);
+	assert_int_equal(
+		names_new(&place->names, &place->store, &place->self, place->registry, place->domains), 0);
 	assert_int_equal(directory_new(&place->directory, rig->base, &options, on_renamed, place), 0);
 }
 
@@ -180,7 +180,7 @@ int tear_down(void **state)
 		directory_free(places[i]->directory);
 		names_free(places[i]->names);
 		domains_free(places[i]->domains);
-		known_free(places[i]->known);
+		registry_free(places[i]->registry);
 		assert_int_equal(fake_watches(&places[i]->store), 0);
 		fake_store_clear(&places[i]->store);
 	}
@@ -200,26 +200,26 @@ void turn(struct rig *rig)
 int resolve(struct place *place, const char *name)
 {
 	uint32_t domid;
-	int r = known_resolve(place->known, name, &domid);
+	int r = registry_resolve(place->registry, name, &domid);
 
 	return r < 0 ? r : (int)domid;
 }
 
 bool is_named(struct place *place, uint32_t domid, const char *name)
 {
-	return !strcmp(known_name(place->known, domid), name);
+	return !strcmp(registry_name(place->registry, domid), name);
 }
 
 void link_up(struct rig *rig, uint32_t domid)
 {
-	known_tell(guest(rig, domid)->known, KNOWN_LINK_UP, 0);
-	known_tell(rig->zero.known, KNOWN_LINK_UP, domid);
+	registry_tell(guest(rig, domid)->registry, REGISTRY_LINK_UP, 0);
+	registry_tell(rig->zero.registry, REGISTRY_LINK_UP, domid);
 }
 
 void link_up_and_tell(struct rig *rig, uint32_t domid)
 {
 	link_up(rig, domid);
-	until(known_is_told(guest(rig, domid)->known));
+	until(registry_is_told(guest(rig, domid)->registry));
 }
 
 void settle(struct rig *rig, uint32_t domid)

@@ -17,7 +17,7 @@
 #include <event2/event.h>
 
 #include "base/self.h"
-#include "daemon/known/known.h"
+#include "daemon/registry/registry.h"
 
 #define BELIEVED_MS 100
 #define KEPT_MS	    2000
@@ -31,8 +31,8 @@ struct rig;
 struct place {
 	struct rig *rig;
 	struct self self;
-	struct known *known;
-	struct known_sink sink;
+	struct registry *registry;
+	struct registry_sink sink;
 	struct directory *directory;
 	struct domains *domains;
 	struct names *names;

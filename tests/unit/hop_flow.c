@@ -1,41 +1,41 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Bytes from one party to another, checked one by one, until all flows are done. */
+/* Bytes from one participant to another, checked one by one, until all flows are done. */
 #include "tests/unit/hop_rig.h"
 
 #include <utlist.h>
 
 #define STEPS_MAX 4000000 /* of a run: more means that it doesn't end */
 
-void flow_start(struct party *from, uint32_t number, const char *to, int flow, uint64_t goal)
+void flow_start(struct participant *from, uint32_t number, const char *to, int flow, uint64_t goal)
 {
 	char name[64];
 
 	snprintf(name, sizeof(name), "%s_%d", to, flow);
-	party_open(from, number, name);
-	party_channel(from, number)->goal = (goal + 7) & ~7ull;
+	participant_open(from, number, name);
+	participant_channel(from, number)->goal = (goal + 7) & ~7ull;
 }
 
-bool flow_is_done(struct party *from, uint32_t number)
+bool flow_is_done(struct participant *from, uint32_t number)
 {
-	struct party_channel *channel = party_channel(from, number);
+	struct participant_channel *channel = participant_channel(from, number);
 
 	return channel->fin_in && channel->confirmed == channel->goal;
 }
 
-static uint32_t step_flow(struct party *party, uint32_t number, uint32_t send_max)
+static uint32_t step_flow(struct participant *participant, uint32_t number, uint32_t send_max)
 {
-	struct party_channel *channel = party_channel(party, number);
+	struct participant_channel *channel = participant_channel(participant, number);
 	uint64_t left = channel->goal - channel->sent;
 	uint32_t size, done;
 
 	if (!channel->used || !channel->is_opener || channel->fin_out || channel->reset_in)
 		return 0;
-	size = (rig_random(party->rig, send_max) + 8) & ~7u; /* whole words, as messages are */
+	size = (rig_random(participant->rig, send_max) + 8) & ~7u; /* whole words, as messages are */
 	if (size > left)
 		size = (uint32_t)left;
-	done = party_data(party, number, size, false);
+	done = participant_data(participant, number, size, false);
 	if (channel->sent == channel->goal) {
-		party_fin(party, number);
+		participant_fin(participant, number);
 		done++;
 	}
 	return done;
@@ -43,12 +43,13 @@ static uint32_t step_flow(struct party *party, uint32_t number, uint32_t send_ma
 
 static bool all_done(struct rig *rig)
 {
-	struct party *party;
+	struct participant *participant;
 
-	LL_FOREACH(rig->parties, party) {
+	LL_FOREACH(rig->parties, participant) {
 		for (uint32_t i = 0; i < RIG_CHANNELS; i++)
-			if (party->channels[i].used && party->channels[i].is_opener &&
-			    party->channels[i].goal && !party->never_reads && !flow_is_done(party, i))
+			if (participant->channels[i].used && participant->channels[i].is_opener &&
+			    participant->channels[i].goal && !participant->never_reads &&
+			    !flow_is_done(participant, i))
 				return false;
 	}
 	return true;
@@ -59,19 +60,19 @@ void flows_run(struct rig *rig, uint32_t send_max, uint32_t read_max)
 	uint32_t idle = 0;
 
 	for (uint32_t steps = 0; !all_done(rig); steps++) {
-		struct party *party;
+		struct participant *participant;
 		uint32_t moved = 0;
 
 		if (steps >= STEPS_MAX || idle > 1000)
 			fail_msg("the flows stand still after %u steps", steps);
-		LL_FOREACH(rig->parties, party) {
-			if (party->wired || !hop_has_rings(&party->hop))
+		LL_FOREACH(rig->parties, participant) {
+			if (participant->wired || !hop_has_rings(&participant->hop))
 				continue;
 			if (rig_random(rig, 3))
-				moved += party_read(party, rig_random(rig, read_max) + 8);
+				moved += participant_read(participant, rig_random(rig, read_max) + 8);
 			for (uint32_t i = 0; i < RIG_CHANNELS; i++)
 				if (rig_random(rig, 2))
-					moved += step_flow(party, i, send_max);
+					moved += step_flow(participant, i, send_max);
 			/* Sometimes the daemon comes to it only after several of them. */
 			if (rig_random(rig, 2))
 				rig_settle(rig);
@@ -79,12 +80,12 @@ void flows_run(struct rig *rig, uint32_t send_max, uint32_t read_max)
 		idle = moved ? 0 : idle + 1;
 	}
 	for (int i = 0; i < 4; i++) {
-		struct party *party;
+		struct participant *participant;
 
 		rig_settle(rig);
-		LL_FOREACH(rig->parties, party)
-			if (!party->wired && hop_has_rings(&party->hop))
-				party_read(party, 1u << 30);
+		LL_FOREACH(rig->parties, participant)
+			if (!participant->wired && hop_has_rings(&participant->hop))
+				participant_read(participant, 1u << 30);
 	}
 	rig_settle(rig);
 }

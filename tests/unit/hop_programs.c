@@ -1,35 +1,36 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "tests/unit/hop_programs.h"
 
-struct party *programs[8];
+struct participant *programs[8];
 
-struct party *to_program(struct party *party, const char *name)
+struct participant *to_program(struct participant *participant, const char *name)
 {
 	return name[0] == 'p' && name[1] >= '0' && name[1] < '8' ? programs[name[1] - '0'] : NULL;
 }
 
-struct party *link_of[2];
+struct participant *link_of[2];
 
-struct party *over_link(struct party *party, const char *name)
+struct participant *over_link(struct participant *participant, const char *name)
 {
-	return link_of[party->hop.relay == &party->rig->relay[1]];
+	return link_of[participant->hop.relay == &participant->rig->relay[1]];
 }
 
-struct party *program_new(struct rig *rig, uint32_t ring, bool lenient, unsigned daemon)
+struct participant *program_new(struct rig *rig, uint32_t ring, bool lenient, unsigned daemon)
 {
-	return party_new(rig, &(struct rig_options){
-				      .kind = lenient ? HOP_SOCKET : HOP_SHARED,
-				      .ring = ring,
-				      .daemon = daemon,
-				      .parity = 1,
-				      .adopt_indices = true,
-			      });
+	return participant_new(rig, &(struct rig_options){
+					    .kind = lenient ? HOP_SOCKET : HOP_SHARED,
+					    .ring = ring,
+					    .daemon = daemon,
+					    .parity = 1,
+					    .adopt_indices = true,
+				    });
 }
 
-struct party *peer_new(struct rig *rig, uint32_t ring)
+struct participant *peer_new(struct rig *rig, uint32_t ring)
 {
-	return party_new(rig, &(struct rig_options){
-				      .kind = HOP_LINK, .ring = ring, .parity = 0, .adopt_indices = true});
+	return participant_new(
+		rig,
+		&(struct rig_options){.kind = HOP_LINK, .ring = ring, .parity = 0, .adopt_indices = true});
 }
 
 /* --- hostile ends ----------------------------------------------------------------------------- */

@@ -9,21 +9,21 @@
 #include "tests/unit/hop_rig.h"
 
 /* Of the running test: "p3" leads to the fourth of them. */
-extern struct party *programs[8];
+extern struct participant *programs[8];
 
 /* "p3_7": program 3, for flow 7. */
-struct party *to_program(struct party *party, const char *name);
+struct participant *to_program(struct participant *participant, const char *name);
 
 /* Of each of the two daemons. */
-extern struct party *link_of[2];
+extern struct participant *link_of[2];
 
-struct party *over_link(struct party *party, const char *name);
-struct party *program_new(struct rig *rig, uint32_t ring, bool lenient, unsigned daemon);
-struct party *peer_new(struct rig *rig, uint32_t ring);
+struct participant *over_link(struct participant *participant, const char *name);
+struct participant *program_new(struct rig *rig, uint32_t ring, bool lenient, unsigned daemon);
+struct participant *peer_new(struct rig *rig, uint32_t ring);
 
 struct hostile {
 	struct rig rig;
-	struct party *bad, *good, *receiver;
+	struct participant *bad, *good, *receiver;
 };
 
 /* A bad program or peer, and two programs that have nothing to do with it. */

@@ -43,30 +43,30 @@ static void ring_free(struct rig_ring *ring)
 	free(ring);
 }
 
-static void turn(struct party *party)
+static void turn(struct participant *participant)
 {
-	party->kicked = false;
-	hop_event(&party->hop);
-	relay_pass(party->hop.relay);
+	participant->kicked = false;
+	hop_event(&participant->hop);
+	relay_pass(participant->hop.relay);
 }
 
-void party_kick(struct party *party)
+void participant_kick(struct participant *participant)
 {
-	party->kicked = true;
+	participant->kicked = true;
 }
 
-static bool is_hungry(struct party *party)
+static bool is_hungry(struct participant *participant)
 {
-	return hop_is_up(&party->hop);
+	return hop_is_up(&participant->hop);
 }
 
 /* Whoever has something to do has asked for what lets it do it. */
-static void check_party(struct party *party)
+static void check_party(struct participant *participant)
 {
-	struct hop *hop = &party->hop;
+	struct hop *hop = &participant->hop;
 	struct ring_view *in;
 
-	if (!is_hungry(party))
+	if (!is_hungry(participant))
 		return;
 	in = &hop->in.reader.ring;
 	assert_false(hop_is_marked(hop, MARK_DIRTY));
@@ -99,10 +99,10 @@ static void check_party(struct party *party)
 
 void rig_check(struct rig *rig)
 {
-	struct party *party;
+	struct participant *participant;
 
-	LL_FOREACH(rig->parties, party)
-		check_party(party);
+	LL_FOREACH(rig->parties, participant)
+		check_party(participant);
 }
 
 void rig_settle(struct rig *rig)
@@ -110,21 +110,21 @@ void rig_settle(struct rig *rig)
 	bool again = true;
 
 	for (int rounds = 0; again; rounds++) {
-		struct party *party;
+		struct participant *participant;
 
 		assert_true(rounds < 100000);
 		again = rig->elsewhere && rig->elsewhere(rig);
-		LL_FOREACH(rig->parties, party) {
-			if (party->kicked) {
-				turn(party);
+		LL_FOREACH(rig->parties, participant) {
+			if (participant->kicked) {
+				turn(participant);
 				again = true;
 			}
 		}
 		for (unsigned i = 0; i < 2; i++)
 			relay_pass(&rig->relay[i]);
-		LL_FOREACH(rig->parties, party) {
-			evtimer_del(party->hop.waiting.stuck_timer);
-			evtimer_del(party->hop.taken.timer);
+		LL_FOREACH(rig->parties, participant) {
+			evtimer_del(participant->hop.waiting.stuck_timer);
+			evtimer_del(participant->hop.taken.timer);
 		}
 		for (unsigned i = 0; i < 2; i++) {
 			if (relay_is_busy(&rig->relay[i])) {
@@ -138,43 +138,43 @@ void rig_settle(struct rig *rig)
 		rig_check(rig);
 }
 
-void rig_fire_stuck(struct party *party)
+void rig_fire_stuck(struct participant *participant)
 {
-	event_active(party->hop.waiting.stuck_timer, EV_TIMEOUT, 0);
-	event_base_loop(party->rig->base, EVLOOP_NONBLOCK);
-	rig_settle(party->rig);
+	event_active(participant->hop.waiting.stuck_timer, EV_TIMEOUT, 0);
+	event_base_loop(participant->rig->base, EVLOOP_NONBLOCK);
+	rig_settle(participant->rig);
 }
 
-static void party_free(struct party *party)
+static void participant_free(struct participant *participant)
 {
-	hop_detach(&party->hop);
-	hop_reset_channels(&party->hop, ECONNRESET);
-	hop_cleanup(&party->hop);
-	relay_pass(party->hop.relay);
-	if (!party->shared) {
-		ring_free(party->to_daemon);
+	hop_detach(&participant->hop);
+	hop_reset_channels(&participant->hop, ECONNRESET);
+	hop_cleanup(&participant->hop);
+	relay_pass(participant->hop.relay);
+	if (!participant->shared) {
+		ring_free(participant->to_daemon);
 		for (unsigned i = 0; i < HOP_OUTLETS; i++)
-			ring_free(party->from_daemon[i]);
+			ring_free(participant->from_daemon[i]);
 	}
-	evbuffer_free(party->queue);
-	if (party->captured)
-		evbuffer_free(party->captured);
-	free(party);
+	evbuffer_free(participant->queue);
+	if (participant->captured)
+		evbuffer_free(participant->captured);
+	free(participant);
 }
 
 void rig_stop(struct rig *rig)
 {
-	struct party *party, *next;
+	struct participant *participant, *next;
 
-	LL_FOREACH_SAFE(rig->parties, party, next) {
-		if (party->shared) {
-			LL_DELETE(rig->parties, party);
-			party_free(party);
+	LL_FOREACH_SAFE(rig->parties, participant, next) {
+		if (participant->shared) {
+			LL_DELETE(rig->parties, participant);
+			participant_free(participant);
 		}
 	}
-	LL_FOREACH_SAFE(rig->parties, party, next) {
-		LL_DELETE(rig->parties, party);
-		party_free(party);
+	LL_FOREACH_SAFE(rig->parties, participant, next) {
+		LL_DELETE(rig->parties, participant);
+		participant_free(participant);
 	}
 	for (unsigned i = 0; i < 2; i++) {
 		relay_pass(&rig->relay[i]);
@@ -191,25 +191,25 @@ void rig_stop(struct rig *rig)
 
 static int on_control(void *owner, const struct frame_header *header, const uint8_t *payload)
 {
-	struct party *party = owner;
+	struct participant *participant = owner;
 
-	party->controls++;
+	participant->controls++;
 	if (header->type == FRAME_GOODBYE)
-		party->hop.said_goodbye = true;
-	return party->control_result;
+		participant->hop.said_goodbye = true;
+	return participant->control_result;
 }
 
 static int on_open(void *owner, struct channel *channel, const struct frame_open *open)
 {
-	struct party *party = owner, *to;
+	struct participant *participant = owner, *to;
 	char name[128] = "";
 	int r;
 
 	memcpy(name, open->name.data, open->name.size < 127 ? open->name.size : 127);
-	party->last_channel = channel;
-	if (party->open)
-		return party->open(party, channel, open);
-	to = party->route ? party->route(party, name) : NULL;
+	participant->last_channel = channel;
+	if (participant->open)
+		return participant->open(participant, channel, open);
+	to = participant->route ? participant->route(participant, name) : NULL;
 	if (!to) {
 		channel_refuse(channel, ENOENT);
 		return 0;
@@ -222,26 +222,26 @@ static int on_open(void *owner, struct channel *channel, const struct frame_open
 
 static void on_notify(void *owner)
 {
-	struct party *party = owner;
+	struct participant *participant = owner;
 
-	party->woken++;
-	party->woken_at = ++party->rig->woken;
-	if (party->wired)
-		party_kick(party->wired);
-	else if (party->readable_when_woken <= 0)
-		party->readable_when_woken = ring_reader_ready(&party->in[0], UINT32_MAX);
+	participant->woken++;
+	participant->woken_at = ++participant->rig->woken;
+	if (participant->wired)
+		participant_kick(participant->wired);
+	else if (participant->readable_when_woken <= 0)
+		participant->readable_when_woken = ring_reader_ready(&participant->in[0], UINT32_MAX);
 }
 
 static void on_failed(void *owner, int error, const char *why)
 {
-	struct party *party = owner;
+	struct participant *participant = owner;
 
-	assert_false(party->failed);
-	party->failed = true;
-	party->error = error;
-	snprintf(party->why, sizeof(party->why), "%s", why);
-	hop_detach(&party->hop);
-	hop_reset_channels(&party->hop, party->hop.traits->is_daemon ? EHOSTDOWN : ENOENT);
+	assert_false(participant->failed);
+	participant->failed = true;
+	participant->error = error;
+	snprintf(participant->why, sizeof(participant->why), "%s", why);
+	hop_detach(&participant->hop);
+	hop_reset_channels(&participant->hop, participant->hop.traits->is_daemon ? EHOSTDOWN : ENOENT);
 }
 
 static const struct hop_callbacks hop_callbacks = {
@@ -251,93 +251,96 @@ static const struct hop_callbacks hop_callbacks = {
 	.failed = on_failed,
 };
 
-void party_attach(struct party *party)
+void participant_attach(struct participant *participant)
 {
 	struct hop_rings rings = {
-		.in = party->to_daemon->view,
+		.in = participant->to_daemon->view,
 		.adopt = true,
 	};
 
-	for (unsigned i = 0; i < party->hop.traits->outlets; i++)
-		rings.out[i] = party->from_daemon[i]->view;
-	assert_int_equal(hop_attach(&party->hop, &rings), 0);
-	if (!party->wired) {
-		assert_int_equal(ring_writer_init(&party->out, &party->to_daemon->view, true), 0);
-		for (unsigned i = 0; i < party->hop.traits->outlets; i++)
-			assert_int_equal(ring_reader_init(&party->in[i], &party->from_daemon[i]->view, true),
+	for (unsigned i = 0; i < participant->hop.traits->outlets; i++)
+		rings.out[i] = participant->from_daemon[i]->view;
+	assert_int_equal(hop_attach(&participant->hop, &rings), 0);
+	if (!participant->wired) {
+		assert_int_equal(ring_writer_init(&participant->out, &participant->to_daemon->view, true), 0);
+		for (unsigned i = 0; i < participant->hop.traits->outlets; i++)
+			assert_int_equal(ring_reader_init(&participant->in[i],
+							  &participant->from_daemon[i]->view, true),
 					 0);
 	}
-	turn(party);
+	turn(participant);
 }
 
-static struct party *party_alloc(struct rig *rig, const struct rig_options *options)
+static struct participant *participant_alloc(struct rig *rig, const struct rig_options *options)
 {
-	struct party *party = calloc(1, sizeof(*party));
+	struct participant *participant = calloc(1, sizeof(*participant));
 
-	assert_non_null(party);
-	party->rig = rig;
-	party->queue = evbuffer_new();
-	assert_non_null(party->queue);
-	assert_int_equal(hop_init(&party->hop, &rig->relay[options->daemon], options->kind, &hop_callbacks,
-				  party, options->parity,
+	assert_non_null(participant);
+	participant->rig = rig;
+	participant->queue = evbuffer_new();
+	assert_non_null(participant->queue);
+	assert_int_equal(hop_init(&participant->hop, &rig->relay[options->daemon], options->kind,
+				  &hop_callbacks, participant, options->parity,
 				  options->channels_max ? options->channels_max : 200),
 			 0);
-	LL_APPEND(rig->parties, party);
-	return party;
+	LL_APPEND(rig->parties, participant);
+	return participant;
 }
 
-struct party *party_new(struct rig *rig, const struct rig_options *options)
+struct participant *participant_new(struct rig *rig, const struct rig_options *options)
 {
-	struct party *party = party_alloc(rig, options);
+	struct participant *participant = participant_alloc(rig, options);
 	uint32_t index = options->adopt_indices ? 0u - options->ring / 2 : 0;
 
 	index &= ~7u;
-	party->to_daemon = ring_new(options->out_ring ? options->out_ring : options->ring, index);
-	party->from_daemon[0] = ring_new(options->ring, index);
-	if (party->hop.traits->outlets > 1)
-		party->from_daemon[1] = ring_new(options->ring, index);
+	participant->to_daemon = ring_new(options->out_ring ? options->out_ring : options->ring, index);
+	participant->from_daemon[0] = ring_new(options->ring, index);
+	if (participant->hop.traits->outlets > 1)
+		participant->from_daemon[1] = ring_new(options->ring, index);
 	if (!options->detached)
-		party_attach(party);
-	return party;
+		participant_attach(participant);
+	return participant;
 }
 
-void party_wire(struct rig *rig, uint32_t ring, struct party **out_a, struct party **out_b)
+void participant_wire(struct rig *rig, uint32_t ring, struct participant **out_a, struct participant **out_b)
 {
-	struct party *a = party_alloc(rig, &(struct rig_options){.kind = HOP_LINK, .daemon = 0, .parity = 0});
-	struct party *b = party_alloc(rig, &(struct rig_options){.kind = HOP_LINK, .daemon = 1, .parity = 1});
+	struct participant *a =
+		participant_alloc(rig, &(struct rig_options){.kind = HOP_LINK, .daemon = 0, .parity = 0});
+	struct participant *b =
+		participant_alloc(rig, &(struct rig_options){.kind = HOP_LINK, .daemon = 1, .parity = 1});
 
 	a->wired = b;
 	b->wired = a;
 	b->shared = true;
 	a->to_daemon = b->from_daemon[0] = ring_new(ring, 0);
 	a->from_daemon[0] = b->to_daemon = ring_new(ring, 0);
-	party_attach(a);
-	party_attach(b);
+	participant_attach(a);
+	participant_attach(b);
 	*out_a = a;
 	*out_b = b;
 }
 
-void party_kill(struct party *party)
+void participant_kill(struct participant *participant)
 {
-	if (party->failed)
+	if (participant->failed)
 		return;
-	hop_finish(&party->hop, -ECONNRESET, "the program has gone");
-	while (relay_is_busy(party->hop.relay))
-		relay_pass(party->hop.relay);
+	hop_finish(&participant->hop, -ECONNRESET, "the program has gone");
+	while (relay_is_busy(participant->hop.relay))
+		relay_pass(participant->hop.relay);
 }
 
-void party_expect_refusal(struct party *party, uint32_t number, uint32_t error)
+void participant_expect_refusal(struct participant *participant, uint32_t number, uint32_t error)
 {
-	static struct party_frame frame;
+	static struct participant_frame frame;
 	struct frame_reset reset;
 
-	assert_true(party_expect(party, FRAME_RESET, &frame));
+	assert_true(participant_expect(participant, FRAME_RESET, &frame));
 	assert_int_equal(frame.header.channel, number);
 	assert_int_equal(frame_reset_decode(frame.payload, frame.header.length, &reset), 0);
 	assert_int_equal(reset.error, error);
 	assert_int_equal(reset.consumed, 0);
 	assert_int_equal(reset.unsure, 0);
-	party_reset(party, number, 0, 0, 0);
-	rig_settle(party->rig);
-	assert_false(party->failed);
+	participant_reset(participant, number, 0, 0, 0);
+	rig_settle(participant->rig);
+	assert_false(participant->failed);
 }

@@ -4,7 +4,7 @@
 
 /*
  * Hops with both of their ends in one process, without sleeping and without sockets: the daemon's end is the
- * real hop.c, and the other end is a `party` that the test plays, or another daemon's hop ("wired").
+ * real hop.c, and the other end is a `participant` that the test plays, or another daemon's hop ("wired").
  *
  * A hop's events are delivered only if its rings say that it asked for them, as an event channel or an
  * eventfd would be: what a lost wake-up would hang in production hangs here too, and rig_settle() fails the
@@ -17,7 +17,7 @@
 #include "daemon/relay/channel.h"
 #include "daemon/relay/hop.h"
 
-#define RIG_CHANNELS 512 /* a party's channel numbers lie below */
+#define RIG_CHANNELS 512 /* a participant's channel numbers lie below */
 
 struct rig_ring {
 	struct ring_words words;
@@ -25,12 +25,12 @@ struct rig_ring {
 	struct ring_view view;
 };
 
-struct party;
+struct participant;
 
 struct rig {
 	struct event_base *base;
 	struct relay relay[2]; /* of two daemons */
-	struct party *parties;
+	struct participant *parties;
 	uint64_t random;
 	uint32_t settled; /* how often */
 	uint32_t woken;	  /* how often anybody was */
@@ -40,8 +40,8 @@ struct rig {
 	bool is_late;
 };
 
-/* A channel as the party sees it. */
-struct party_channel {
+/* A channel as the participant sees it. */
+struct participant_channel {
 	bool used, is_opener, opened, aborted;
 	bool fin_in, fin_out, reset_in, reset_out, ended;
 	int flow;
@@ -53,15 +53,15 @@ struct party_channel {
 	uint64_t cancelled_offset, cancel_offset;
 };
 
-struct party_frame {
+struct participant_frame {
 	struct frame_header header;
 	uint8_t payload[FRAME_PAYLOAD_MAX + 8];
 };
 
-struct party {
+struct participant {
 	struct rig *rig;
 	struct hop hop; /* the daemon's end */
-	struct party *wired;
+	struct participant *wired;
 	struct rig_ring *to_daemon, *from_daemon[HOP_OUTLETS];
 	bool shared; /* with wired: the rings belong to it */
 	bool kicked; /* the daemon's end has been notified */
@@ -71,9 +71,9 @@ struct party {
 	struct ring_writer out;
 	struct ring_reader in[HOP_OUTLETS];
 	uint32_t out_sequence, in_sequence;
-	struct party *(*route)(struct party *party, const char *name);
+	struct participant *(*route)(struct participant *participant, const char *name);
 	/* instead of `route`, if set */
-	int (*open)(struct party *party, struct channel *channel, const struct frame_open *open);
+	int (*open)(struct participant *participant, struct channel *channel, const struct frame_open *open);
 
 	/* what became of it */
 	bool failed;
@@ -83,16 +83,16 @@ struct party {
 	struct channel *last_channel;
 	int control_result;
 
-	/* the party's account */
-	struct party_channel channels[RIG_CHANNELS];
+	/* the participant's account */
+	struct participant_channel channels[RIG_CHANNELS];
 	struct evbuffer *queue; /* frames that didn't fit yet */
 	bool never_reads, never_reads_deliveries, no_auto_answer;
 	struct evbuffer *captured; /* if set, bytes of streams go in here unchecked */
 	struct {
-		struct party_channel *channel;
+		struct participant_channel *channel;
 		uint32_t number, left, padding;
 	} partial[HOP_OUTLETS];
-	struct party *next;
+	struct participant *next;
 };
 
 struct rig_options {
@@ -111,48 +111,51 @@ void rig_start(struct rig *rig, uint64_t seed);
 void rig_stop(struct rig *rig);
 uint32_t rig_random(struct rig *rig, uint32_t below);
 
-struct party *party_new(struct rig *rig, const struct rig_options *options);
+struct participant *participant_new(struct rig *rig, const struct rig_options *options);
 /* Two daemons' ends of one link. */
-void party_wire(struct rig *rig, uint32_t ring, struct party **a, struct party **b);
-void party_attach(struct party *party);
+void participant_wire(struct rig *rig, uint32_t ring, struct participant **a, struct participant **b);
+void participant_attach(struct participant *participant);
 /* The daemon's session for it ends, as session.c does it. */
-void party_kill(struct party *party);
+void participant_kill(struct participant *participant);
 
 /* Delivers notifications until none is left, then checks that nobody waits for one that can't come. */
 void rig_settle(struct rig *rig);
 void rig_check(struct rig *rig);
-void rig_fire_stuck(struct party *party);
+void rig_fire_stuck(struct participant *participant);
 
 /* The daemon's end is notified: it has its turn with the next rig_settle(). */
-void party_kick(struct party *party);
+void participant_kick(struct participant *participant);
 
-/* The party's side. */
-bool party_put(struct party *party, uint8_t type, uint32_t channel, const void *payload, uint32_t length);
-void party_put_raw(struct party *party, const void *bytes, uint32_t size);
-bool party_get(struct party *party, unsigned outlet, struct party_frame *frame);
-bool party_expect(struct party *party, uint8_t type, struct party_frame *frame);
+/* The participant's side. */
+bool participant_put(struct participant *participant, uint8_t type, uint32_t channel, const void *payload,
+		     uint32_t length);
+void participant_put_raw(struct participant *participant, const void *bytes, uint32_t size);
+bool participant_get(struct participant *participant, unsigned outlet, struct participant_frame *frame);
+bool participant_expect(struct participant *participant, uint8_t type, struct participant_frame *frame);
 /* The channel that was opened with this number is refused, and that is said with this error. */
-void party_expect_refusal(struct party *party, uint32_t number, uint32_t error);
-void party_release(struct party *party, unsigned outlet);
-void party_open(struct party *party, uint32_t number, const char *name);
-void party_open_kind(struct party *party, uint32_t number, enum channel_kind kind, const char *name);
-void party_opened(struct party *party, uint32_t number, const struct frame_opened *opened);
-void party_fin(struct party *party, uint32_t number);
-void party_reset(struct party *party, uint32_t number, uint32_t error, uint64_t consumed, uint64_t unsure);
-void party_credit(struct party *party, uint32_t number, uint64_t consumed, uint64_t limit);
-void party_cancel(struct party *party, uint32_t number, uint64_t offset);
+void participant_expect_refusal(struct participant *participant, uint32_t number, uint32_t error);
+void participant_release(struct participant *participant, unsigned outlet);
+void participant_open(struct participant *participant, uint32_t number, const char *name);
+void participant_open_kind(struct participant *participant, uint32_t number, enum channel_kind kind,
+			   const char *name);
+void participant_opened(struct participant *participant, uint32_t number, const struct frame_opened *opened);
+void participant_fin(struct participant *participant, uint32_t number);
+void participant_reset(struct participant *participant, uint32_t number, uint32_t error, uint64_t consumed,
+		       uint64_t unsure);
+void participant_credit(struct participant *participant, uint32_t number, uint64_t consumed, uint64_t limit);
+void participant_cancel(struct participant *participant, uint32_t number, uint64_t offset);
 /* Bytes of the flow's pattern from where it stands: as many of `size` as fit; within credit, unless
  * `force`. */
-uint32_t party_data(struct party *party, uint32_t number, uint32_t size, bool force);
+uint32_t participant_data(struct participant *participant, uint32_t number, uint32_t size, bool force);
 /* Reads at most `budget` bytes, checks every byte of DATA, answers as a program does. Returns bytes read. */
-uint32_t party_read(struct party *party, uint32_t budget);
-struct party_channel *party_channel(struct party *party, uint32_t number);
+uint32_t participant_read(struct participant *participant, uint32_t budget);
+struct participant_channel *participant_channel(struct participant *participant, uint32_t number);
 /* The channel of a flow at the side that accepted it. */
-struct party_channel *party_accepted(struct party *party, int flow);
+struct participant_channel *participant_accepted(struct participant *participant, int flow);
 
 /* A message stream from one to another that ends by FINs; run until all are done. */
-void flow_start(struct party *from, uint32_t number, const char *to, int flow, uint64_t goal);
+void flow_start(struct participant *from, uint32_t number, const char *to, int flow, uint64_t goal);
 void flows_run(struct rig *rig, uint32_t send_max, uint32_t read_max);
-bool flow_is_done(struct party *from, uint32_t number);
+bool flow_is_done(struct participant *from, uint32_t number);
 
 #endif

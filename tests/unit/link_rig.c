@@ -14,7 +14,7 @@
 #include "base/log.h"
 #include "daemon/link/link_internal.h"
 #include "daemon/link/vchan_carrier.h"
-#include "daemon/known/known.h"
+#include "daemon/registry/registry.h"
 #include "daemon/hosts/hosts.h"
 #include "daemon/peers/peers.h"
 #include "wire/bytes.h"
@@ -199,34 +199,37 @@ unsigned peers_waiting(const struct peers *peers)
 	return ((const struct scene *)(const void *)peers)->waiting_for_pages;
 }
 
-void known_tell(struct known *known, enum known_what what, uint32_t domid)
+void registry_tell(struct registry *registry, enum registry_what what, uint32_t domid)
 {
-	struct scene *scene = (struct scene *)(void *)known;
+	struct scene *scene = (struct scene *)(void *)registry;
 
-	*(what == KNOWN_LINK_UP ? &scene->ups : what == KNOWN_LINK_LOST ? &scene->downs : &scene->anews) += 1;
+	*(what == REGISTRY_LINK_UP     ? &scene->ups
+	  : what == REGISTRY_LINK_LOST ? &scene->downs
+				       : &scene->anews) += 1;
 }
-void known_listen(struct known *known, struct known_sink *sink, known_fn changed, void *userdata)
+void registry_listen(struct registry *registry, struct registry_sink *sink, registry_fn changed,
+		     void *userdata)
 {
-	*sink = (struct known_sink){.changed = changed, .userdata = userdata};
-	((struct scene *)(void *)known)->sink = sink;
+	*sink = (struct registry_sink){.changed = changed, .userdata = userdata};
+	((struct scene *)(void *)registry)->sink = sink;
 }
 
-void known_leave(struct known *known, struct known_sink *sink)
+void registry_leave(struct registry *registry, struct registry_sink *sink)
 {
 }
 
-void known_set_away(struct known *known, uint32_t domid, bool away)
+void registry_set_away(struct registry *registry, uint32_t domid, bool away)
 {
 }
 
 void note_name(struct scene *scene, uint32_t domid)
 {
-	scene->sink->changed(scene->sink->userdata, KNOWN_NAME, domid);
+	scene->sink->changed(scene->sink->userdata, REGISTRY_NAME, domid);
 }
 
-int known_resolve(struct known *known, const char *domain, uint32_t *domid)
+int registry_resolve(struct registry *registry, const char *domain, uint32_t *domid)
 {
-	const struct scene *scene = (struct scene *)(void *)known;
+	const struct scene *scene = (struct scene *)(void *)registry;
 
 	if (domid_parse(domain, strlen(domain), domid))
 		return 0;
@@ -234,30 +237,30 @@ int known_resolve(struct known *known, const char *domain, uint32_t *domid)
 	return scene->found ? 0 : -EHOSTDOWN;
 }
 
-const char *known_name(struct known *known, uint32_t domid)
+const char *registry_name(struct registry *registry, uint32_t domid)
 {
-	const struct scene *scene = (struct scene *)(void *)known;
+	const struct scene *scene = (struct scene *)(void *)registry;
 
 	return scene->name ? scene->name : "";
 }
 
-const char *known_uuid(struct known *known, uint32_t domid)
+const char *registry_uuid(struct registry *registry, uint32_t domid)
 {
-	const struct scene *scene = (struct scene *)(void *)known;
+	const struct scene *scene = (struct scene *)(void *)registry;
 
 	return scene->uuid ? scene->uuid : "";
 }
 
-bool known_is_led_to(struct known *known, uint32_t domid, bool is_late)
+bool registry_is_led_to(struct registry *registry, uint32_t domid, bool is_late)
 {
-	const struct scene *scene = (const struct scene *)(void *)known;
+	const struct scene *scene = (const struct scene *)(void *)registry;
 
 	return scene->zero_knows == domid || (is_late && scene->zero_sees == domid);
 }
 
-bool known_is_complete(struct known *known, uint32_t domid)
+bool registry_is_complete(struct registry *registry, uint32_t domid)
 {
-	const uint32_t told = ((const struct scene *)(const void *)known)->zero_tells;
+	const uint32_t told = ((const struct scene *)(const void *)registry)->zero_tells;
 
 	return told && told == domid;
 }
@@ -349,7 +352,7 @@ uint32_t channels_max = CHANNELS_MAX;
 void start_links(struct scene *scene)
 {
 	struct links_options options = {
-		.known = (void *)scene,
+		.registry = (void *)scene,
 		.self = &scene->self,
 		.heartbeat_ms = HEARTBEAT_MS,
 		.dead_after_ms = DEAD_AFTER_MS,

@@ -16,7 +16,7 @@
 
 #include "base/quota.h"
 #include "base/self.h"
-#include "daemon/known/known.h"
+#include "daemon/registry/registry.h"
 #include "daemon/link/link.h"
 #include "daemon/relay/channel.h"
 #include "daemon/relay/private_ring.h"
@@ -75,7 +75,7 @@ struct scene {
 	bool is_up;			/* the peers, according to XenStore */
 	bool is_unseen;			/* they aren't up, but nobody has looked */
 	uint8_t instances[16][16];	/* by domid, likewise */
-	struct known_sink *sink;	/* the links', of names */
+	struct registry_sink *sink;	/* the links', of names */
 	const char *name, *uuid;	/* of any domain, as the directory knows them; NULL: it doesn't */
 	uint32_t found;			/* the domid of any name, or UUID; 0: none has it */
 	uint32_t zero_knows, zero_sees; /* the domid that domain 0 calls away, and that comes back; 0: none */

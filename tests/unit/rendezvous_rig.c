@@ -180,11 +180,11 @@ void vchan_host_set_freed(struct vchan_host *host, void (*freed)(void *userdata)
 
 /* --- the scene -------------------------------------------------------------------------------- */
 
-static void on_known(void *userdata, enum known_what what, uint32_t domid)
+static void on_known(void *userdata, enum registry_what what, uint32_t domid)
 {
 	struct scene *scene = userdata;
 
-	scene->ups += what == KNOWN_PRESENCE && known_is_up(scene->known, domid);
+	scene->ups += what == REGISTRY_PRESENCE && registry_is_up(scene->registry, domid);
 }
 
 static void on_connected(void *userdata, uint32_t domid, struct vchan *vchan)
@@ -308,8 +308,8 @@ static void scene_begin(struct scene *scene, bool maps)
 
 	*scene = (struct scene){.base = event_base_new(), .self = {.domid = 1, .instance_text = INSTANCE}};
 	assert_int_equal(turns_init(&scene->turns, scene->base, pass, scene), 0);
-	options.known = scene->known = known_new(&scene->self);
-	known_listen(scene->known, &scene->sink, on_known, scene);
+	options.registry = scene->registry = registry_new(&scene->self);
+	registry_listen(scene->registry, &scene->sink, on_known, scene);
 	options.quota = scene->quota = quota_new(&limits);
 	scene->user = quota_account(scene->quota, QUOTA_UID, 1000);
 	scene->other = quota_account(scene->quota, QUOTA_UID, 1001);
@@ -377,7 +377,7 @@ void scene_stop(struct scene *scene)
 		settle(scene);
 	}
 	peers_free(scene->peers);
-	known_free(scene->known);
+	registry_free(scene->registry);
 	fake_store_clear(&scene->store);
 	turns_cleanup(&scene->turns);
 	account_unref(scene->user);

@@ -13,7 +13,7 @@
 #include "base/quota.h"
 #include "base/self.h"
 #include "base/turns.h"
-#include "daemon/known/known.h"
+#include "daemon/registry/registry.h"
 #include "daemon/peers/peers.h"
 #include "tests/unit/fake_store.h"
 
@@ -47,8 +47,8 @@ struct scene {
 	struct event_base *base;
 	struct turns turns;
 	struct store store;
-	struct known *known;
-	struct known_sink sink;
+	struct registry *registry;
+	struct registry_sink sink;
 	struct peers *peers;
 	struct vchan *vchan;
 	char nonce[9];

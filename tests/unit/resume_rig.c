@@ -19,30 +19,30 @@ void hello_of_peer(struct scene *scene, enum names names, const uint8_t *instanc
 		.version = {names == NAMES_SESSION ? "1.2" : "1.1", 3},
 	};
 	uint8_t payload[FRAME_SMALL_MAX];
-	struct proof_end us, them;
+	struct auth_end us, them;
 
 	memcpy(hello.instance, instance, sizeof(hello.instance));
 	memcpy(hello.nonce, peer_nonce, sizeof(hello.nonce));
 	memset(hello.tags, 0xa5, sizeof(hello.tags));
-	proof_ends(&us, &them);
+	auth_ends(&us, &them);
 	if (names == NAMES_SESSION)
-		proof_tag(session.secret, &them, &us, hello.tags[5]);
+		auth_hello_tag(session.secret, &them, &us, hello.tags[5]);
 	say(scene, FRAME_HELLO, payload, frame_hello_link_encode(&hello, payload));
 }
 
 struct frame_hello_link hear_hello(struct scene *scene, enum names names)
 {
 	struct frame_hello_link hello;
-	uint8_t tag[PROOF_TAG_SIZE];
-	struct proof_end us, them;
+	uint8_t tag[AUTH_HELLO_SIZE];
+	struct auth_end us, them;
 	unsigned found = 0;
 
 	expect(scene, FRAME_HELLO);
 	assert_int_equal(frame_hello_link_decode(scene->peer.payload, scene->peer.header.length, &hello), 0);
 	assert_true(hello.flags & HELLO_RESUMES);
 	memcpy(session.nonce, hello.nonce, sizeof(session.nonce));
-	proof_ends(&us, &them);
-	proof_tag(session.secret, &us, &them, tag);
+	auth_ends(&us, &them);
+	auth_hello_tag(session.secret, &us, &them, tag);
 	for (unsigned i = 0; i < HELLO_TAGS; i++)
 		found += !memcmp(hello.tags[i], tag, sizeof(tag));
 	assert_int_equal(found, names == NAMES_SESSION);
@@ -120,11 +120,11 @@ void away(struct scene *scene)
 	meet_again(scene);
 }
 
-void proof_ends(struct proof_end *us, struct proof_end *them)
+void auth_ends(struct auth_end *us, struct auth_end *them)
 {
-	*us = (struct proof_end){.domid = session.own, .instance = "instance of us"};
+	*us = (struct auth_end){.domid = session.own, .instance = "instance of us"};
 	memcpy(us->nonce, session.nonce, sizeof(us->nonce));
-	*them = (struct proof_end){.domid = session.domid};
+	*them = (struct auth_end){.domid = session.domid};
 	memcpy(them->nonce, peer_nonce, sizeof(them->nonce));
 	memcpy(them->instance, peer_instance, sizeof(them->instance));
 }
@@ -132,13 +132,13 @@ void proof_ends(struct proof_end *us, struct proof_end *them)
 struct frame_prove hear_prove(struct scene *scene)
 {
 	struct frame_prove prove;
-	struct proof_end us, them;
+	struct auth_end us, them;
 
-	proof_ends(&us, &them);
+	auth_ends(&us, &them);
 	expect(scene, FRAME_PROVE);
 	assert_int_equal(frame_prove_decode(scene->peer.payload, scene->peer.header.length, &prove), 0);
 	assert_int_equal(prove.epoch, session.epoch);
-	assert_true(proof_is_good(session.secret, &us, &them, prove.epoch, prove.proof));
+	assert_true(auth_tag_is_good(session.secret, &us, &them, prove.epoch, prove.proof));
 	return prove;
 }
 
@@ -152,10 +152,10 @@ void say_prove(struct scene *scene, struct frame_prove prove)
 struct frame_prove good_prove(uint32_t epoch)
 {
 	struct frame_prove prove = {.epoch = epoch};
-	struct proof_end us, them;
+	struct auth_end us, them;
 
-	proof_ends(&us, &them);
-	proof_make(session.secret, &them, &us, epoch, prove.proof);
+	auth_ends(&us, &them);
+	auth_tag_make(session.secret, &them, &us, epoch, prove.proof);
 	return prove;
 }
 

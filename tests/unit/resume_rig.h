@@ -8,7 +8,7 @@
 
 #include "tests/unit/link_rig.h"
 
-#include "daemon/link/proof.h"
+#include "daemon/link/auth_tag.h"
 
 #define AGAIN_MS 1000
 
@@ -50,7 +50,7 @@ void begin_anew(struct scene *scene, enum names ours);
 void away(struct scene *scene);
 
 /* What is in the proofs of the two ends. */
-void proof_ends(struct proof_end *us, struct proof_end *them);
+void auth_ends(struct auth_end *us, struct auth_end *them);
 /* Our proof is right, and returned. */
 struct frame_prove hear_prove(struct scene *scene);
 void say_prove(struct scene *scene, struct frame_prove prove);

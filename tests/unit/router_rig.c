@@ -6,7 +6,7 @@
 #include "daemon/link/via.h"
 #include "daemon/local/session.h"
 #include "daemon/local/streams.h"
-#include "daemon/known/known.h"
+#include "daemon/registry/registry.h"
 #include "daemon/peers/peers.h"
 #include "daemon/policy/access.h"
 #include "daemon/serve/router.h"
@@ -19,7 +19,7 @@ static struct scene *the_scene; /* of the running test: parties have no userdata
 
 struct hop *session_hop(struct session *session)
 {
-	return &session->party->hop;
+	return &session->participant->hop;
 }
 
 const struct ucred *session_credentials(const struct session *session)
@@ -27,11 +27,12 @@ const struct ucred *session_credentials(const struct session *session)
 	return &session->credentials;
 }
 
-void known_listen(struct known *known, struct known_sink *sink, known_fn changed, void *userdata)
+void registry_listen(struct registry *registry, struct registry_sink *sink, registry_fn changed,
+		     void *userdata)
 {
 }
 
-void known_leave(struct known *known, struct known_sink *sink)
+void registry_leave(struct registry *registry, struct registry_sink *sink)
 {
 }
 
@@ -105,9 +106,9 @@ int via_lead_out(struct via *via, struct channel *channel, const struct address 
 	return -EHOSTDOWN;
 }
 
-int known_resolve(struct known *known, const char *domain, uint32_t *domid)
+int registry_resolve(struct registry *registry, const char *domain, uint32_t *domid)
 {
-	struct scene *scene = (struct scene *)(void *)known;
+	struct scene *scene = (struct scene *)(void *)registry;
 
 	if (domid_parse(domain, strlen(domain), domid))
 		return 0;
@@ -119,13 +120,13 @@ int known_resolve(struct known *known, const char *domain, uint32_t *domid)
 int links_resolve(struct links *links, const char *domain, struct peer_id *peer)
 {
 	uint32_t domid;
-	int r = known_resolve((struct known *)(void *)links, domain, &domid);
+	int r = registry_resolve((struct registry *)(void *)links, domain, &domid);
 
 	*peer = peer_domain(domid);
 	return r;
 }
 
-const char *known_name(struct known *known, uint32_t domid)
+const char *registry_name(struct registry *registry, uint32_t domid)
 {
 	return "";
 }
@@ -153,12 +154,12 @@ int access_still_allowed(struct access *access, const struct frame_identity *fro
 	return scene->taken_back && strcmp(endpoint, scene->taken_back) == 0 ? -scene->why_taken_back : 0;
 }
 
-int access_reach_far(struct access *access, const struct channel *channel, const char *endpoint)
+int access_reach_remote(struct access *access, const struct channel *channel, const char *endpoint)
 {
 	return -EACCES;
 }
 
-int access_still_allowed_far(struct access *access, const struct channel *channel, const char *endpoint)
+int access_still_allowed_remote(struct access *access, const struct channel *channel, const char *endpoint)
 {
 	return -EACCES;
 }
@@ -188,9 +189,9 @@ bool streams_pass_on(struct streams *streams, struct session *session, const str
 	return false;
 }
 
-void known_set_endpoint(struct known *known, uint32_t domid, const char *name, bool up)
+void registry_set_endpoint(struct registry *registry, uint32_t domid, const char *name, bool up)
 {
-	struct scene *scene = (struct scene *)(void *)known;
+	struct scene *scene = (struct scene *)(void *)registry;
 
 	*(up ? &scene->bound : &scene->unbound) += 1;
 	snprintf(scene->last, sizeof(scene->last), "%s", name);
@@ -210,14 +211,16 @@ void peers_advertise(struct peers *peers, const char *const *names, const uint8_
 
 /* --- the scene -------------------------------------------------------------------------------- */
 
-static int open_by_program(struct party *party, struct channel *channel, const struct frame_open *open)
+static int open_by_program(struct participant *participant, struct channel *channel,
+			   const struct frame_open *open)
 {
 	channel->identity.domid = OWN;
 	router_open_address(the_scene->router, channel, open->name);
 	return 0;
 }
 
-static int open_by_peer(struct party *party, struct channel *channel, const struct frame_open *open)
+static int open_by_peer(struct participant *participant, struct channel *channel,
+			const struct frame_open *open)
 {
 	router_open_endpoint(the_scene->router, channel, open->name);
 	return 0;
@@ -229,7 +232,7 @@ void scene_start(struct scene *scene)
 		.self = &scene->self,
 		.turns = &scene->rig.relay[0].turns,
 		.access = (void *)scene,
-		.known = (void *)scene,
+		.registry = (void *)scene,
 		.peers = (void *)scene,
 		.links = (void *)scene,
 		.via = (void *)scene,
@@ -244,11 +247,11 @@ void scene_start(struct scene *scene)
 	assert_int_equal(router_new(&scene->router, &collaborators), 0);
 	scene->rig.relay[0].pass_on = router_pass_on;
 	scene->rig.relay[0].pass_on_userdata = scene->router;
-	scene->a = party_new(&scene->rig, &program);
-	scene->b = party_new(&scene->rig, &program);
-	scene->link = party_new(&scene->rig, &peer);
-	scene->program_a.party = scene->a;
-	scene->program_b.party = scene->b;
+	scene->a = participant_new(&scene->rig, &program);
+	scene->b = participant_new(&scene->rig, &program);
+	scene->link = participant_new(&scene->rig, &peer);
+	scene->program_a.participant = scene->a;
+	scene->program_b.participant = scene->b;
 	scene->a->open = scene->b->open = open_by_program;
 	scene->link->open = open_by_peer;
 }
@@ -259,49 +262,50 @@ void scene_stop(struct scene *scene)
 	rig_stop(&scene->rig);
 }
 
-static struct session *session_of(struct scene *scene, const struct party *party)
+static struct session *session_of(struct scene *scene, const struct participant *participant)
 {
-	return party == scene->a ? &scene->program_a : &scene->program_b;
+	return participant == scene->a ? &scene->program_a : &scene->program_b;
 }
 
-int bind_name(struct scene *scene, struct party *party, const char *name, uint32_t kinds)
+int bind_name(struct scene *scene, struct participant *participant, const char *name, uint32_t kinds)
 {
-	return router_bind(scene->router, session_of(scene, party), (struct frame_text){name, strlen(name)},
-			   kinds, NULL, false);
+	return router_bind(scene->router, session_of(scene, participant),
+			   (struct frame_text){name, strlen(name)}, kinds, NULL, false);
 }
 
-int unbind_name(struct scene *scene, struct party *party, const char *name)
+int unbind_name(struct scene *scene, struct participant *participant, const char *name)
 {
-	int r = router_unbind(scene->router, session_of(scene, party), frame_text_of(name), false);
+	int r = router_unbind(scene->router, session_of(scene, participant), frame_text_of(name), false);
 	uint32_t at = 0;
 
 	while (r == 0 &&
-	       router_end_channels(scene->router, session_of(scene, party), frame_text_of(name), &at))
+	       router_end_channels(scene->router, session_of(scene, participant), frame_text_of(name), &at))
 		;
 	return r;
 }
 
-void open_kind(struct party *party, uint32_t number, enum channel_kind kind, const char *name, size_t size)
+void open_kind(struct participant *participant, uint32_t number, enum channel_kind kind, const char *name,
+	       size_t size)
 {
 	struct frame_open open = {.kind = (uint8_t)kind, .name = {name, size}};
 	uint8_t payload[FRAME_PAYLOAD_MAX];
 
-	party_put(party, FRAME_OPEN, number, payload, frame_open_encode(&open, payload));
+	participant_put(participant, FRAME_OPEN, number, payload, frame_open_encode(&open, payload));
 }
 
 void refused(struct scene *scene, const char *address, uint32_t error)
 {
 	open_kind(scene->a, 0, CHANNEL_MESSAGE, address, strlen(address));
-	party_expect_refusal(scene->a, 0, error);
+	participant_expect_refusal(scene->a, 0, error);
 	assert_int_equal(scene->a->hop.channels.count, 0);
 }
 
-uint32_t expect_open(struct party *party, const char *name)
+uint32_t expect_open(struct participant *participant, const char *name)
 {
-	static struct party_frame frame;
+	static struct participant_frame frame;
 	struct frame_open open;
 
-	assert_true(party_expect(party, FRAME_OPEN, &frame));
+	assert_true(participant_expect(participant, FRAME_OPEN, &frame));
 	assert_int_equal(frame_open_decode(frame.payload, frame.header.length, &open), 0);
 	frame_open_split(&open);
 	assert_int_equal(open.name.size, strlen(name));

@@ -15,9 +15,9 @@
 
 #define ANY_KIND 7u
 
-/* The program of a party. */
+/* The program of a participant. */
 struct session {
-	struct party *party;
+	struct participant *participant;
 	struct ucred credentials;
 };
 
@@ -25,7 +25,7 @@ struct scene {
 	struct rig rig;
 	struct self self;
 	struct router *router;
-	struct party *a, *b, *link; /* two programs and a peer's daemon */
+	struct participant *a, *b, *link; /* two programs and a peer's daemon */
 	int link_error, relay_error, stream_error;
 	const char *denied;	/* endpoint that nobody may reach */
 	const char *undecided;	/* endpoint of which nobody can tell yet who may reach it */
@@ -42,11 +42,12 @@ struct scene {
 
 void scene_start(struct scene *scene);
 void scene_stop(struct scene *scene);
-int bind_name(struct scene *scene, struct party *party, const char *name, uint32_t kinds);
-int unbind_name(struct scene *scene, struct party *party, const char *name);
-void open_kind(struct party *party, uint32_t number, enum channel_kind kind, const char *name, size_t size);
+int bind_name(struct scene *scene, struct participant *participant, const char *name, uint32_t kinds);
+int unbind_name(struct scene *scene, struct participant *participant, const char *name);
+void open_kind(struct participant *participant, uint32_t number, enum channel_kind kind, const char *name,
+	       size_t size);
 void refused(struct scene *scene, const char *address, uint32_t error);
-/* The party gets an OPEN for this endpoint. */
-uint32_t expect_open(struct party *party, const char *name);
+/* The participant gets an OPEN for this endpoint. */
+uint32_t expect_open(struct participant *participant, const char *name);
 
 #endif

@@ -194,13 +194,13 @@ void join(struct scene *scene)
 
 bool hear(struct scene *scene, uint8_t type)
 {
-	struct party_frame *frame = &scene->heard;
+	struct participant_frame *frame = &scene->heard;
 
 	for (;;) {
 		run(scene);
-		if (!party_get(scene->peer, OUTLET_MAIN, frame))
+		if (!participant_get(scene->peer, OUTLET_MAIN, frame))
 			return false;
-		party_release(scene->peer, OUTLET_MAIN);
+		participant_release(scene->peer, OUTLET_MAIN);
 		if (frame->header.type == FRAME_DATA)
 			scene->received += frame->header.length;
 		if (frame->header.type == type)
@@ -210,16 +210,16 @@ bool hear(struct scene *scene, uint8_t type)
 
 void opened(struct scene *scene, uint64_t limit)
 {
-	party_opened(scene->peer, scene->number,
-		     &(struct frame_opened){.limit = limit, .max_message = 1u << 20});
+	participant_opened(scene->peer, scene->number,
+			   &(struct frame_opened){.limit = limit, .max_message = 1u << 20});
 	run(scene);
 }
 
 void call_peer(struct scene *scene)
 {
 	scene_start(scene);
-	scene->peer =
-		party_new(&scene->rig, &(struct rig_options){.kind = HOP_LINK, .ring = 262144, .parity = 0});
+	scene->peer = participant_new(&scene->rig,
+				      &(struct rig_options){.kind = HOP_LINK, .ring = 262144, .parity = 0});
 	scene->peer->no_auto_answer = true;
 	call(scene);
 	assert_true(hear(scene, FRAME_OPEN));
@@ -288,7 +288,7 @@ uint64_t put_data(struct scene *scene, uint64_t at, uint64_t upto)
 
 		for (uint32_t i = 0; i < size; i++)
 			bytes[i] = byte_at(at + i);
-		assert_true(party_put(scene->peer, FRAME_DATA, scene->number, bytes, size));
+		assert_true(participant_put(scene->peer, FRAME_DATA, scene->number, bytes, size));
 		at += size;
 	}
 	return at;

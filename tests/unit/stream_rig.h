@@ -14,12 +14,12 @@ struct scene {
 	struct account *opener, *program; /* that pay; NULL: nobody */
 	struct quota *quota;		  /* that they belong to */
 	struct stream *caller, *acceptor;
-	int a, b;		  /* the programs' ends */
-	int at_a, at_b;		  /* the daemon's */
-	struct party *peer;	  /* the channel goes to it, if set */
-	uint32_t number;	  /* there */
-	uint64_t received;	  /* bytes of DATA there */
-	struct party_frame heard; /* there, by hear() */
+	int a, b;			/* the programs' ends */
+	int at_a, at_b;			/* the daemon's */
+	struct participant *peer;	/* the channel goes to it, if set */
+	uint32_t number;		/* there */
+	uint64_t received;		/* bytes of DATA there */
+	struct participant_frame heard; /* there, by hear() */
 	int refuse_with, forbid_with;
 	unsigned gone;
 };

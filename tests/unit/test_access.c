@@ -6,29 +6,29 @@
 #include "tests/unit/policy_rig.h"
 
 #include "base/self.h"
-#include "daemon/known/known.h"
+#include "daemon/registry/registry.h"
 #include "daemon/policy/access.h"
 #include "daemon/relay/origin.h"
 
 static const struct self own = {.domid = 0};
-static struct known *known;
+static struct registry *registry;
 
 static void set_names_known(bool are_known)
 {
 	for (uint32_t domid = 3; domid <= 4; domid++)
-		known_set_complete(known, known_get(known, domid), are_known);
+		registry_set_complete(registry, registry_get(registry, domid), are_known);
 }
 
 static struct access *access_with(struct fixture *fixture, const char *text)
 {
 	struct access *access;
 
-	known_free(known);
-	known = known_new(&own);
-	known_set_name(known, known_get(known, 3), "tenant", 6);
+	registry_free(registry);
+	registry = registry_new(&own);
+	registry_set_name(registry, registry_get(registry, 3), "tenant", 6);
 	set_names_known(true);
 	put(fixture, "50-test.conf", text);
-	assert_int_equal(access_new(&access, &own, fixture->directory, known), 0);
+	assert_int_equal(access_new(&access, &own, fixture->directory, registry), 0);
 	return access;
 }
 
@@ -72,9 +72,9 @@ POLICY_TEST(what_comes_from_another_host_is_relayed_as_rules_say)
 			int expected = from == 1 && to == 5 ? -EACCES : 0;
 
 			channel.identity.domid = from;
-			assert_int_equal(access_relay_far(access, &channel, to, "5:inbox"), expected);
-			assert_int_equal(access_still_relayed_far(access, &channel, to), expected);
-			assert_int_equal(access_relays_far(access, host, from, NULL, to), expected);
+			assert_int_equal(access_relay_remote(access, &channel, to, "5:inbox"), expected);
+			assert_int_equal(access_still_relayed_remote(access, &channel, to), expected);
+			assert_int_equal(access_relays_remote(access, host, from, NULL, to), expected);
 		}
 	origin_free(&channel);
 	access_free(access);

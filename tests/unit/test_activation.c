@@ -140,12 +140,12 @@ static void stop(struct started *started)
 	}                                                                                                    \
 	static void name##_in(struct started *started, struct scene *scene)
 
-static uint8_t expect_kind(struct party *party)
+static uint8_t expect_kind(struct participant *participant)
 {
-	static struct party_frame frame;
+	static struct participant_frame frame;
 	struct frame_open open;
 
-	assert_true(party_expect(party, FRAME_OPEN, &frame));
+	assert_true(participant_expect(participant, FRAME_OPEN, &frame));
 	assert_int_equal(frame_open_decode(frame.payload, frame.header.length, &open), 0);
 	return open.kind;
 }
@@ -174,15 +174,15 @@ TEST(what_waits_is_led_in_the_order_in_which_it_came)
 }
 
 /* Opens as many as it may, and returns how many that are. */
-static unsigned fill(struct party *party, const char *address, unsigned most)
+static unsigned fill(struct participant *participant, const char *address, unsigned most)
 {
-	static struct party_frame frame;
+	static struct participant_frame frame;
 	struct frame_reset reset;
 
 	for (unsigned i = 0; i < most; i++) {
-		open_kind(party, party->hop.channels.parity ? 2 * i : 2 * i + 1, CHANNEL_MESSAGE, address,
-			  strlen(address));
-		if (!party_expect(party, FRAME_RESET, &frame))
+		open_kind(participant, participant->hop.channels.parity ? 2 * i : 2 * i + 1, CHANNEL_MESSAGE,
+			  address, strlen(address));
+		if (!participant_expect(participant, FRAME_RESET, &frame))
 			continue;
 		assert_int_equal(frame_reset_decode(frame.payload, frame.header.length, &reset), 0);
 		assert_int_equal(reset.error, ENOBUFS);

@@ -406,7 +406,7 @@ SCENE_TEST(who_knows_the_answer_is_told_when_it_changes, start_in_guest)
 	scene_settle(scene);
 	expect_no_more(scene);
 	scene_bind(scene, 3, 5);
-	scene->sink->changed(scene->sink->userdata, KNOWN_NAME, 7);
+	scene->sink->changed(scene->sink->userdata, REGISTRY_NAME, 7);
 	scene_await_sent(scene, scene->sent_seen + 1);
 	told = expect_told(scene, 0);
 	assert_int_equal(told.number, 4);

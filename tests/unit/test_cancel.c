@@ -14,27 +14,27 @@
 
 struct scene {
 	struct rig rig;
-	struct party *a, *b, *link;
+	struct participant *a, *b, *link;
 	struct quota *quota; /* if A pays */
 };
 
-static struct party *route(struct party *party, const char *name)
+static struct participant *route(struct participant *participant, const char *name)
 {
-	return name[0] == 'x' ? party->rig->parties->next->next : party->rig->parties->next;
+	return name[0] == 'x' ? participant->rig->parties->next->next : participant->rig->parties->next;
 }
 
 static void scene_with(struct scene *scene, bool b_is_lenient, uint32_t link_ring)
 {
 	rig_start(&scene->rig, 1);
-	scene->a =
-		party_new(&scene->rig, &(struct rig_options){.kind = HOP_SHARED, .ring = 65536, .parity = 1});
-	scene->b = party_new(&scene->rig, &(struct rig_options){
-						  .kind = b_is_lenient ? HOP_SOCKET : HOP_SHARED,
-						  .ring = b_is_lenient ? 131072 : 4096,
-						  .out_ring = 65536,
-						  .parity = 1,
-					  });
-	scene->link = party_new(
+	scene->a = participant_new(&scene->rig,
+				   &(struct rig_options){.kind = HOP_SHARED, .ring = 65536, .parity = 1});
+	scene->b = participant_new(&scene->rig, &(struct rig_options){
+							.kind = b_is_lenient ? HOP_SOCKET : HOP_SHARED,
+							.ring = b_is_lenient ? 131072 : 4096,
+							.out_ring = 65536,
+							.parity = 1,
+						});
+	scene->link = participant_new(
 		&scene->rig, &(struct rig_options){.kind = HOP_LINK, .ring = link_ring, .out_ring = 65536});
 	scene->a->route = scene->b->route = scene->link->route = route;
 	scene->b->captured = evbuffer_new();
@@ -52,9 +52,9 @@ static void start_with_lenient_b(struct scene *scene)
 
 static void scene_stop(struct scene *scene)
 {
-	party_kill(scene->a);
-	party_kill(scene->link);
-	party_kill(scene->b);
+	participant_kill(scene->a);
+	participant_kill(scene->link);
+	participant_kill(scene->b);
 	rig_stop(&scene->rig);
 	quota_free(scene->quota);
 }
@@ -66,8 +66,8 @@ static void send_messages(struct scene *scene, unsigned count)
 		uint8_t message[24] = {8};
 
 		memset(message + 8, (int)i + 1, 8);
-		party_put(scene->a, FRAME_DATA, 0, message, sizeof(message));
-		party_channel(scene->a, 0)->sent += sizeof(message);
+		participant_put(scene->a, FRAME_DATA, 0, message, sizeof(message));
+		participant_channel(scene->a, 0)->sent += sizeof(message);
 	}
 	rig_settle(&scene->rig);
 }
@@ -75,7 +75,7 @@ static void send_messages(struct scene *scene, unsigned count)
 /* Channel 0 leads to this name: "x" to the link, "p" to B. */
 static void open_and_send(struct scene *scene, const char *name, unsigned count)
 {
-	party_open(scene->a, 0, name);
+	participant_open(scene->a, 0, name);
 	send_messages(scene, count);
 }
 
@@ -86,38 +86,39 @@ static uint64_t state_of(unsigned message)
 
 static void cancel(struct scene *scene, unsigned message)
 {
-	party_cancel(scene->a, 0, state_of(message));
+	participant_cancel(scene->a, 0, state_of(message));
 	rig_settle(&scene->rig);
-	party_read(scene->a, 1u << 30);
+	participant_read(scene->a, 1u << 30);
 	rig_settle(&scene->rig);
 }
 
 /* Of who was asked. */
-static void answer(struct party *party, uint32_t channel, unsigned message, uint32_t result)
+static void answer(struct participant *participant, uint32_t channel, unsigned message, uint32_t result)
 {
 	struct frame_cancelled answer = {.offset = state_of(message), .result = result};
 	uint8_t payload[FRAME_SMALL_MAX];
 
-	party_put(party, FRAME_CANCELLED, channel, payload, frame_cancelled_encode(&answer, payload));
+	participant_put(participant, FRAME_CANCELLED, channel, payload,
+			frame_cancelled_encode(&answer, payload));
 }
 
 /* So many of A's have been answered, or given up. */
 static void run_until_answered(struct scene *scene, uint32_t count)
 {
-	const struct party_channel *channel = party_channel(scene->a, 0);
+	const struct participant_channel *channel = participant_channel(scene->a, 0);
 
 	for (int i = 0; i < 100000 && channel->cancelled_count < count; i++) {
 		event_base_loop(scene->rig.base, EVLOOP_ONCE);
-		party_read(scene->a, 1u << 30);
+		participant_read(scene->a, 1u << 30);
 	}
 	assert_int_equal(channel->cancelled_count, count);
 }
 
 static void expect_answer(struct scene *scene, uint32_t count, unsigned message, uint32_t result)
 {
-	struct party_channel *channel = party_channel(scene->a, 0);
+	struct participant_channel *channel = participant_channel(scene->a, 0);
 
-	party_read(scene->a, 1u << 30);
+	participant_read(scene->a, 1u << 30);
 	assert_int_equal(channel->cancelled_count, count);
 	if (count) {
 		assert_int_equal(channel->cancelled_offset, state_of(message));
@@ -135,7 +136,7 @@ static uint32_t found(struct scene *scene, unsigned message)
 	struct evbuffer_ptr at;
 
 	for (int i = 0; i < 1000; i++) {
-		party_read(scene->b, 1u << 30);
+		participant_read(scene->b, 1u << 30);
 		rig_settle(&scene->rig);
 	}
 	assert_true(evbuffer_get_length(scene->b->captured) >= state_of(message) + 4);
@@ -186,7 +187,7 @@ SCENE_TEST(message_that_the_program_has_taken_is_not_cancelled, scene_start)
 	expect_answer(scene, 1, 0, 0);
 	assert_int_equal(words[i], MESSAGE_TAKEN);
 	/* And when that is long over. */
-	party_read(scene->b, 1u << 30);
+	participant_read(scene->b, 1u << 30);
 	rig_settle(&scene->rig);
 	cancel(scene, 0);
 	expect_answer(scene, 2, 0, 0);
@@ -216,23 +217,23 @@ SCENE_TEST(cancel_of_a_released_message_harms_no_other, scene_start)
 	/* It is in the midst of a turn, with a snapshot from before. */
 	hop->taken.pending = true;
 	hop->taken.mark = hop->in.reader.tail + 8;
-	party_read(scene->b, 1u << 30);
+	participant_read(scene->b, 1u << 30);
 	scene->b->kicked = false;
 	for (int i = 0; i < 60; i++) {
 		uint8_t message[24] = {8};
 
-		party_put(scene->a, FRAME_DATA, 0, message, sizeof(message));
-		party_channel(scene->a, 0)->sent += sizeof(message);
+		participant_put(scene->a, FRAME_DATA, 0, message, sizeof(message));
+		participant_channel(scene->a, 0)->sent += sizeof(message);
 	}
 	scene->a->kicked = false;
 	hop_event(&scene->a->hop);
 	relay_pass(scene->a->hop.relay);
-	party_cancel(scene->a, 0, state_of(3));
+	participant_cancel(scene->a, 0, state_of(3));
 	scene->a->kicked = false;
 	hop_event(&scene->a->hop);
 	relay_pass(scene->a->hop.relay);
-	party_read(scene->a, 1u << 30);
-	assert_int_equal(party_channel(scene->a, 0)->cancelled_count, 0);
+	participant_read(scene->a, 1u << 30);
+	assert_int_equal(participant_channel(scene->a, 0)->cancelled_count, 0);
 	/* When the release is counted, it was taken. */
 	hop->taken.pending = false;
 	scene->b->kicked = true;
@@ -245,15 +246,15 @@ SCENE_TEST(cancel_of_a_released_message_harms_no_other, scene_start)
 SCENE_TEST_EACH(socket_program_is_asked_and_its_answer_passed_on, start_with_lenient_b, is_cancelled, 2)
 {
 	const uint32_t result = is_cancelled ? ECANCELED : 0;
-	struct party_channel *channel;
+	struct participant_channel *channel;
 
 	open_and_send(scene, "p", 3);
 	cancel(scene, 1);
 	cancel(scene, 1); /* asked twice, once */
 	expect_answer(scene, 0, 0, 0);
 	scene->b->no_auto_answer = true;
-	party_read(scene->b, 1u << 30);
-	channel = party_channel(scene->b, 1);
+	participant_read(scene->b, 1u << 30);
+	channel = participant_channel(scene->b, 1);
 	assert_int_equal(channel->cancel_count, 1);
 	assert_int_equal(channel->cancel_offset, state_of(1));
 	for (int i = 0; i < 2; i++) {
@@ -277,11 +278,11 @@ SCENE_TEST_EACH(answer_that_lies_there_unread_when_time_is_up_holds, scene_start
 {
 	/* In another round it isn't even read after as long again. */
 	static const uint32_t again_ms[] = {3600000, 1}, results[] = {ECANCELED, ECONNRESET};
-	struct party_frame frame;
+	struct participant_frame frame;
 
 	scene->rig.relay[0].cancel_ms = 1;
 	open_and_send(scene, "x", 3);
-	assert_true(party_expect(scene->link, FRAME_OPEN, &frame));
+	assert_true(participant_expect(scene->link, FRAME_OPEN, &frame));
 	cancel(scene, 1);
 	answer(scene->link, frame.header.channel, 1, ECANCELED);
 	scene->rig.relay[0].cancel_ms = again_ms[i];
@@ -301,7 +302,7 @@ SCENE_TEST_EACH(offset_that_cannot_be_ends_only_the_session_of_who_sent_it, scen
 		ROWS(wrong_offsets))
 {
 	open_and_send(scene, "p", 1000); /* so that there is a queue */
-	party_cancel(scene->a, 0, wrong_offsets[i]);
+	participant_cancel(scene->a, 0, wrong_offsets[i]);
 	rig_settle(&scene->rig);
 	assert_true(scene->a->failed);
 	assert_int_equal(scene->a->error, -EPROTO);
@@ -362,7 +363,7 @@ SCENE_TEST(answers_that_their_opener_does_not_read_are_bounded, start_with_much_
 	before = charge->held[QUOTA_BYTES];
 	for (unsigned round = 0; round < 150 && !scene->a->failed; round++) {
 		for (unsigned i = 0; i < 100; i++)
-			party_cancel(scene->a, 0, state_of(i));
+			participant_cancel(scene->a, 0, state_of(i));
 		rig_settle(&scene->rig);
 		for (unsigned i = 0; i < 100; i++)
 			answer(scene->link, 0, i, 0);
@@ -375,19 +376,19 @@ SCENE_TEST(answers_that_their_opener_does_not_read_are_bounded, start_with_much_
 
 SCENE_TEST(who_wants_messages_back_pays_until_he_is_answered, start_with_little_room)
 {
-	struct party_channel *channel;
+	struct participant_channel *channel;
 	uint64_t before;
 	uint32_t refused;
 
 	scene->rig.relay[0].cancel_ms = 1;
-	party_open(scene->a, 0, "x");
-	channel = party_channel(scene->a, 0);
+	participant_open(scene->a, 0, "x");
+	channel = participant_channel(scene->a, 0);
 	send_messages(scene, 1000);
 	before = bytes_of(scene);
 	for (unsigned i = 0; i < 2 * OTHERS; i++)
-		party_cancel(scene->a, 0, state_of(i));
+		participant_cancel(scene->a, 0, state_of(i));
 	rig_settle(&scene->rig);
-	party_read(scene->a, 1u << 30);
+	participant_read(scene->a, 1u << 30);
 	refused = channel->cancelled_count;
 	assert_in_range(refused, 1, 2 * OTHERS - 1);
 	assert_int_equal(channel->cancelled_result, ECONNRESET);
@@ -407,7 +408,7 @@ SCENE_TEST(many_that_are_not_answered_in_time_are_all_unknown, scene_start)
 	scene->rig.relay[0].cancel_ms = 1;
 	open_and_send(scene, "x", 1000);
 	for (unsigned i = 0; i < 1000; i++)
-		party_cancel(scene->a, 0, state_of(i));
+		participant_cancel(scene->a, 0, state_of(i));
 	rig_settle(&scene->rig);
 	run_until_answered(scene, 1000);
 	expect_answer(scene, 1000, 999, ECONNRESET);
@@ -422,25 +423,25 @@ static void release_until(struct scene *scene, unsigned messages)
 	send_messages(scene, messages);
 	hop->taken.pending = true;
 	hop->taken.mark = hop->in.reader.tail + 8;
-	party_read(scene->b, 1u << 30);
+	participant_read(scene->b, 1u << 30);
 	scene->b->kicked = false;
 }
 
 SCENE_TEST(only_what_is_taken_of_those_that_are_asked_for_costs_time, start_with_room)
 {
-	struct party_channel *channel;
+	struct participant_channel *channel;
 	struct channel_end *out;
 	uint64_t spent;
 
-	party_open(scene->a, 0, "p");
-	channel = party_channel(scene->a, 0);
+	participant_open(scene->a, 0, "p");
+	channel = participant_channel(scene->a, 0);
 	release_until(scene, 100);
 	/* The last ones first: their order is the opener's choice. */
 	for (unsigned i = 100; i-- > 20;)
-		party_cancel(scene->a, 0, state_of(i));
+		participant_cancel(scene->a, 0, state_of(i));
 	hop_event(&scene->a->hop);
 	relay_pass(scene->a->hop.relay);
-	party_read(scene->a, 1u << 30);
+	participant_read(scene->a, 1u << 30);
 	assert_int_equal(channel->cancelled_count, 0);
 	out = &scene->a->last_channel->acceptor;
 	spent = account_time(scene->a->hop.account)->spent;
@@ -451,12 +452,12 @@ SCENE_TEST(only_what_is_taken_of_those_that_are_asked_for_costs_time, start_with
 	assert_true(account_time(scene->a->hop.account)->spent >= spent + 80);
 	scene->b->hop.taken.pending = false;
 	relay_pass(scene->a->hop.relay);
-	party_read(scene->a, 1u << 30);
+	participant_read(scene->a, 1u << 30);
 	assert_int_equal(channel->cancelled_count, 1);
 	assert_int_equal(channel->cancelled_offset, state_of(20));
 	scene->b->kicked = true;
 	rig_settle(&scene->rig);
-	party_read(scene->a, 1u << 30);
+	participant_read(scene->a, 1u << 30);
 	assert_int_equal(channel->cancelled_count, 80);
 	assert_int_equal(channel->cancelled_result, 0);
 }
@@ -465,10 +466,10 @@ SCENE_TEST(answer_to_a_program_that_does_not_read_ends_nobodys_session, scene_st
 {
 	static const uint8_t zeros[60000];
 	struct frame_cancelled told;
-	struct party_frame frame;
+	struct participant_frame frame;
 
 	open_and_send(scene, "x", 1);
-	assert_true(party_expect(scene->link, FRAME_OPEN, &frame));
+	assert_true(participant_expect(scene->link, FRAME_OPEN, &frame));
 	cancel(scene, 0);
 	while (hop_send(&scene->a->hop, FRAME_OPTIONAL, 0, 0, zeros, sizeof(zeros)) == 0)
 		;
@@ -476,7 +477,7 @@ SCENE_TEST(answer_to_a_program_that_does_not_read_ends_nobodys_session, scene_st
 	rig_settle(&scene->rig);
 	assert_false(scene->link->failed || scene->a->failed);
 	/* It is told when it reads. */
-	assert_true(party_expect(scene->a, FRAME_CANCELLED, &frame));
+	assert_true(participant_expect(scene->a, FRAME_CANCELLED, &frame));
 	assert_int_equal(frame_cancelled_decode(frame.payload, frame.header.length, &told), 0);
 	assert_int_equal(told.result, ECANCELED);
 }
@@ -500,7 +501,7 @@ static void start_stuck(struct scene *scene)
 static void cancel_many(struct scene *scene)
 {
 	for (uint64_t i = 0; i < WAITING; i++)
-		party_cancel(scene->a, 0, i * 8);
+		participant_cancel(scene->a, 0, i * 8);
 	rig_settle(&scene->rig);
 }
 
@@ -512,7 +513,7 @@ static unsigned cancels_that_come(struct scene *scene)
 	scene->link->never_reads = false;
 	scene->link->captured = evbuffer_new();
 	for (unsigned i = 0; i < 100; i++) {
-		party_read(scene->link, 1u << 30);
+		participant_read(scene->link, 1u << 30);
 		rig_settle(&scene->rig);
 	}
 	for (uint32_t i = 0; i < RIG_CHANNELS; i++)
@@ -535,23 +536,23 @@ SCENE_TEST(cancels_that_were_given_up_are_not_sent_any_more, start_stuck)
 	for (uint32_t round = 1; round <= 3; round++) {
 		cancel_many(scene);
 		run_until_answered(scene, round * WAITING);
-		assert_int_equal(party_channel(scene->a, 0)->cancelled_result, ECONNRESET);
+		assert_int_equal(participant_channel(scene->a, 0)->cancelled_result, ECONNRESET);
 	}
 	assert_int_equal(cancels_that_come(scene), 0);
 }
 
 SCENE_TEST(what_is_known_of_a_message_is_told_before_a_reset, scene_start)
 {
-	struct party_frame frame;
+	struct participant_frame frame;
 
 	open_and_send(scene, "x", 3);
-	assert_true(party_expect(scene->link, FRAME_OPEN, &frame));
+	assert_true(participant_expect(scene->link, FRAME_OPEN, &frame));
 	cancel(scene, 1);
 	answer(scene->link, frame.header.channel, 1, ECANCELED);
-	party_reset(scene->link, frame.header.channel, ECONNRESET, 0, 72);
+	participant_reset(scene->link, frame.header.channel, ECONNRESET, 0, 72);
 	rig_settle(&scene->rig);
 	expect_answer(scene, 1, 1, ECANCELED);
-	assert_true(party_channel(scene->a, 0)->reset_in);
+	assert_true(participant_channel(scene->a, 0)->reset_in);
 }
 
 /* The channel is an orphan, whose acceptor doesn't answer. */
@@ -559,19 +560,19 @@ SCENE_TEST(who_goes_pays_no_more_for_cancels_than_they_cost, start_with_little_r
 {
 	struct account *account = account_ref(scene->a->hop.account);
 	static const uint8_t zeros[60000];
-	struct party_frame frame;
+	struct participant_frame frame;
 
 	scene->rig.relay[0].cancel_ms = 1;
 	open_and_send(scene, "x", 100);
-	assert_true(party_expect(scene->link, FRAME_OPEN, &frame));
+	assert_true(participant_expect(scene->link, FRAME_OPEN, &frame));
 	scene->link->never_reads = true;
 	for (int i = 0; i < 2; i++) /* so that there is no room for a RESET */
 		assert_int_equal(hop_send(&scene->link->hop, FRAME_OPTIONAL, 0, 0, zeros, sizeof(zeros)), 0);
 	for (unsigned i = 0; i < OTHERS / 2; i++)
-		party_cancel(scene->a, 0, state_of(i));
+		participant_cancel(scene->a, 0, state_of(i));
 	rig_settle(&scene->rig);
-	party_kill(scene->a);
-	party_reset(scene->link, frame.header.channel, ECONNRESET, 0, 72);
+	participant_kill(scene->a);
+	participant_reset(scene->link, frame.header.channel, ECONNRESET, 0, 72);
 	rig_settle(&scene->rig);
 	assert_int_equal(account_usage(account, QUOTA_CHANNELS).used, 1);
 	for (uint64_t until = clock_ms() + 3; clock_ms() < until;) /* the time for answers is over */

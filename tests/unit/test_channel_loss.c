@@ -10,8 +10,8 @@
 SCENE_TEST(an_endpoint_that_is_not_there_refuses_with_nothing_taken, scene_start)
 {
 	scene->a->route = NULL;
-	party_open(scene->a, 0, "p_1");
-	party_data(scene->a, 0, 1000, false);
+	participant_open(scene->a, 0, "p_1");
+	participant_data(scene->a, 0, 1000, false);
 	expect_reset(scene->a, 0, ENOENT, 0, 0);
 }
 
@@ -20,7 +20,7 @@ SCENE_TEST(what_ends_between_two_passes_is_freed_in_the_next, scene_start)
 {
 	struct relay *relay = &scene->rig.relay[0];
 
-	party_open(scene->a, 0, "p_1");
+	participant_open(scene->a, 0, "p_1");
 	rig_settle(&scene->rig);
 	hop_reset_channels(&scene->a->hop, ECONNRESET);
 	hop_reset_channels(&scene->b->hop, ECONNRESET);
@@ -32,29 +32,29 @@ SCENE_TEST(what_ends_between_two_passes_is_freed_in_the_next, scene_start)
 
 SCENE_TEST(what_was_sent_before_the_openers_reset_is_delivered_unsure, scene_start)
 {
-	party_open(scene->a, 0, "p_1");
+	participant_open(scene->a, 0, "p_1");
 	send_bytes(scene->a, 0, 104);
-	party_reset(scene->a, 0, EPIPE, 0, 0);
+	participant_reset(scene->a, 0, EPIPE, 0, 0);
 	expect_reset(scene->a, 0, EPIPE, 0, 104);
 	read_all(scene);
-	assert_int_equal(party_accepted(scene->b, 1)->taken, 104);
-	assert_true(party_accepted(scene->b, 1)->reset_in);
+	assert_int_equal(participant_accepted(scene->b, 1)->taken, 104);
+	assert_true(participant_accepted(scene->b, 1)->reset_in);
 }
 
 SCENE_TEST(reset_before_a_release_wins_over_it, scene_start)
 {
-	struct party_frame frame;
+	struct participant_frame frame;
 
 	scene->b->no_auto_answer = true;
-	party_open(scene->a, 0, "p_1");
+	participant_open(scene->a, 0, "p_1");
 	send_bytes(scene->a, 0, 104);
-	party_read(scene->b, 0);
-	assert_true(party_get(scene->b, OUTLET_MAIN, &frame));
-	assert_true(party_get(scene->b, OUTLET_DELIVERIES, &frame));
-	party_channel(scene->b, frame.header.channel)->used = true;
-	party_reset(scene->b, frame.header.channel, ENOENT, 0, 0);
-	party_release(scene->b, OUTLET_MAIN);
-	party_release(scene->b, OUTLET_DELIVERIES);
+	participant_read(scene->b, 0);
+	assert_true(participant_get(scene->b, OUTLET_MAIN, &frame));
+	assert_true(participant_get(scene->b, OUTLET_DELIVERIES, &frame));
+	participant_channel(scene->b, frame.header.channel)->used = true;
+	participant_reset(scene->b, frame.header.channel, ENOENT, 0, 0);
+	participant_release(scene->b, OUTLET_MAIN);
+	participant_release(scene->b, OUTLET_DELIVERIES);
 	expect_reset(scene->a, 0, ENOENT, 0, 0);
 	rig_settle(&scene->rig);
 	scene->b->no_auto_answer = false;
@@ -63,10 +63,10 @@ SCENE_TEST(reset_before_a_release_wins_over_it, scene_start)
 /* The daemon reads the program's input in parts, and the RESET lies behind the first part. */
 SCENE_TEST(reset_before_a_release_wins_also_if_the_input_is_long, scene_start)
 {
-	struct party_frame frame;
-	struct party *b;
+	struct participant_frame frame;
+	struct participant *b;
 
-	b = party_new(
+	b = participant_new(
 		&scene->rig,
 		&(struct rig_options){.kind = HOP_SHARED, .ring = RING, .out_ring = 1u << 20, .parity = 1});
 	/* to_b() is the second one of the rig */
@@ -75,60 +75,62 @@ SCENE_TEST(reset_before_a_release_wins_also_if_the_input_is_long, scene_start)
 	scene->b->next = NULL;
 	b->next = scene->link;
 	b->no_auto_answer = true;
-	party_open(scene->a, 0, "p_1");
+	participant_open(scene->a, 0, "p_1");
 	send_bytes(scene->a, 0, 104);
-	assert_true(party_get(b, OUTLET_MAIN, &frame));
-	assert_true(party_get(b, OUTLET_DELIVERIES, &frame));
+	assert_true(participant_get(b, OUTLET_MAIN, &frame));
+	assert_true(participant_get(b, OUTLET_DELIVERIES, &frame));
 	for (int i = 0; i < 400; i++)
-		party_put(b, FRAME_OPTIONAL, 0, frame.payload, 2000);
-	party_channel(b, frame.header.channel)->used = true;
-	party_reset(b, frame.header.channel, ENOENT, 0, 0);
-	party_release(b, OUTLET_MAIN);
-	party_release(b, OUTLET_DELIVERIES);
+		participant_put(b, FRAME_OPTIONAL, 0, frame.payload, 2000);
+	participant_channel(b, frame.header.channel)->used = true;
+	participant_reset(b, frame.header.channel, ENOENT, 0, 0);
+	participant_release(b, OUTLET_MAIN);
+	participant_release(b, OUTLET_DELIVERIES);
 	expect_reset(scene->a, 0, ENOENT, 0, 0);
 }
 
 SCENE_TEST(consumed_is_what_the_program_released_also_within_a_frame, scene_start)
 {
-	party_open(scene->a, 0, "p_1");
+	participant_open(scene->a, 0, "p_1");
 	send_bytes(scene->a, 0, 1000);
-	party_read(scene->b, 504);
+	participant_read(scene->b, 504);
 	rig_settle(&scene->rig);
-	party_read(scene->a, 1u << 30);
-	assert_int_equal(party_accepted(scene->b, 1)->taken, party_channel(scene->a, 0)->confirmed);
-	assert_int_equal(party_channel(scene->a, 0)->confirmed, 504);
+	participant_read(scene->a, 1u << 30);
+	assert_int_equal(participant_accepted(scene->b, 1)->taken,
+			 participant_channel(scene->a, 0)->confirmed);
+	assert_int_equal(participant_channel(scene->a, 0)->confirmed, 504);
 	send_bytes(scene->a, 0, 16);
-	party_read(scene->b, 256);
+	participant_read(scene->b, 256);
 	rig_settle(&scene->rig);
-	party_read(scene->a, 1u << 30);
-	assert_int_equal(party_channel(scene->a, 0)->confirmed, 760);
-	party_kill(scene->b);
+	participant_read(scene->a, 1u << 30);
+	assert_int_equal(participant_channel(scene->a, 0)->confirmed, 760);
+	participant_kill(scene->b);
 	expect_reset(scene->a, 0, ENOENT, 760, 1016);
 }
 
 /* The caller's ring is too small for the answers when their server resets the channel. */
 SCENE_TEST(answers_come_before_the_end_and_nothing_is_taken_behind_it, scene_start)
 {
-	const struct party_channel *caller;
-	struct party_frame frame;
+	const struct participant_channel *caller;
+	struct participant_frame frame;
 	uint32_t number;
 
-	caller = party_channel(scene->a, 0);
+	caller = participant_channel(scene->a, 0);
 	scene->b->no_auto_answer = true;
-	party_open_kind(scene->a, 0, CHANNEL_CALL, "p_1");
-	party_credit(scene->a, 0, 0, 2 * RING);
+	participant_open_kind(scene->a, 0, CHANNEL_CALL, "p_1");
+	participant_credit(scene->a, 0, 0, 2 * RING);
 	send_bytes(scene->a, 0, 104);
-	assert_true(party_get(scene->b, OUTLET_DELIVERIES, &frame));
+	assert_true(participant_get(scene->b, OUTLET_DELIVERIES, &frame));
 	number = frame.header.channel;
-	*party_channel(scene->b, number) = (struct party_channel){.used = true, .flow = 1, .limit = RING};
+	*participant_channel(scene->b, number) =
+		(struct participant_channel){.used = true, .flow = 1, .limit = RING};
 	for (unsigned i = 0; i < 2; i++)
 		send_bytes(scene->b, number, RING / 2);
-	party_reset(scene->b, number, EPIPE, 0, 0);
-	party_release(scene->b, OUTLET_DELIVERIES);
+	participant_reset(scene->b, number, EPIPE, 0, 0);
+	participant_release(scene->b, OUTLET_DELIVERIES);
 	rig_settle(&scene->rig);
-	assert_true(party_get(scene->b, OUTLET_MAIN, &frame));
-	party_release(scene->b, OUTLET_MAIN);
-	party_read(scene->a, 1u << 30);
+	assert_true(participant_get(scene->b, OUTLET_MAIN, &frame));
+	participant_release(scene->b, OUTLET_MAIN);
+	participant_read(scene->a, 1u << 30);
 	assert_in_range(caller->received, 1, RING - 1);
 	read_all(scene);
 	assert_int_equal(caller->received, RING);
@@ -142,18 +144,18 @@ SCENE_TEST(answers_come_before_the_end_and_nothing_is_taken_behind_it, scene_sta
 /* B has got two messages of 104 bytes. Returns the number of the channel there. */
 static uint32_t hand_two(struct scene *scene)
 {
-	struct party_frame frame;
+	struct participant_frame frame;
 	uint32_t number;
 
 	scene->b->no_auto_answer = true;
-	party_open(scene->a, 0, "p_1");
+	participant_open(scene->a, 0, "p_1");
 	send_bytes(scene->a, 0, 104);
 	send_bytes(scene->a, 0, 104);
-	assert_true(party_get(scene->b, OUTLET_MAIN, &frame));
+	assert_true(participant_get(scene->b, OUTLET_MAIN, &frame));
 	number = frame.header.channel;
-	party_channel(scene->b, number)->used = true;
-	party_release(scene->b, OUTLET_MAIN);
-	assert_true(party_get(scene->b, OUTLET_DELIVERIES, &frame));
+	participant_channel(scene->b, number)->used = true;
+	participant_release(scene->b, OUTLET_MAIN);
+	assert_true(participant_get(scene->b, OUTLET_DELIVERIES, &frame));
 	assert_int_equal(frame.header.length, 104);
 	return number;
 }
@@ -167,7 +169,7 @@ static void expect_outcome(struct scene *scene, uint64_t consumed, uint64_t unsu
 SCENE_TEST(what_was_released_before_it_was_forbidden_counts_as_taken, scene_start)
 {
 	hand_two(scene);
-	party_release(scene->b, OUTLET_DELIVERIES);
+	participant_release(scene->b, OUTLET_DELIVERIES);
 	channel_forbid(scene->a->last_channel, ENOENT);
 	expect_outcome(scene, 104, 208);
 }
@@ -177,8 +179,8 @@ SCENE_TEST(a_reset_before_the_release_says_what_was_taken_also_then, scene_start
 {
 	uint32_t number = hand_two(scene);
 
-	party_reset(scene->b, number, EPIPE, 0, 0);
-	party_release(scene->b, OUTLET_DELIVERIES);
+	participant_reset(scene->b, number, EPIPE, 0, 0);
+	participant_release(scene->b, OUTLET_DELIVERIES);
 	channel_forbid(scene->a->last_channel, ENOENT);
 	expect_outcome(scene, 0, 0);
 }
@@ -186,27 +188,27 @@ SCENE_TEST(a_reset_before_the_release_says_what_was_taken_also_then, scene_start
 /* What was released behind its RESET isn't known, but what was released before is. */
 SCENE_TEST(an_answer_says_what_was_taken_besides, scene_start)
 {
-	struct party_frame frame;
+	struct participant_frame frame;
 	uint32_t number = hand_two(scene);
 
-	party_put(scene->b, FRAME_OPTIONAL, 0, frame.payload, 2000);
-	party_release(scene->b, OUTLET_DELIVERIES);
+	participant_put(scene->b, FRAME_OPTIONAL, 0, frame.payload, 2000);
+	participant_release(scene->b, OUTLET_DELIVERIES);
 	channel_forbid(scene->a->last_channel, ENOENT);
-	party_reset(scene->b, number, ENOENT, 0, 0);
-	assert_true(party_get(scene->b, OUTLET_DELIVERIES, &frame));
-	party_release(scene->b, OUTLET_DELIVERIES);
+	participant_reset(scene->b, number, ENOENT, 0, 0);
+	assert_true(participant_get(scene->b, OUTLET_DELIVERIES, &frame));
+	participant_release(scene->b, OUTLET_DELIVERIES);
 	expect_outcome(scene, 104, 104);
 }
 
 SCENE_TEST(program_that_dies_forbidden_has_taken_what_it_released, scene_start)
 {
-	struct party_frame frame;
+	struct participant_frame frame;
 
 	hand_two(scene);
-	party_put(scene->b, FRAME_OPTIONAL, 0, frame.payload, 2000);
-	party_release(scene->b, OUTLET_DELIVERIES);
+	participant_put(scene->b, FRAME_OPTIONAL, 0, frame.payload, 2000);
+	participant_release(scene->b, OUTLET_DELIVERIES);
 	channel_forbid(scene->a->last_channel, ENOENT);
-	party_kill(scene->b);
+	participant_kill(scene->b);
 	expect_outcome(scene, 104, 208);
 }
 
@@ -228,10 +230,10 @@ enum moment {
  * acceptor. */
 static uint64_t bring_to(struct scene *scene, enum moment moment, bool over_link)
 {
-	struct party *to = over_link ? scene->link : scene->b;
+	struct participant *to = over_link ? scene->link : scene->b;
 	struct channel *channel;
 
-	party_open(scene->a, 0, over_link ? "x_1" : "p_1");
+	participant_open(scene->a, 0, over_link ? "x_1" : "p_1");
 	if (moment == NOT_OPENED || moment == OPEN_NOT_SENT) {
 		send_bytes(scene->a, 0, 800);
 		return moment == NOT_OPENED ? 800 : 0;
@@ -252,20 +254,20 @@ static uint64_t bring_to(struct scene *scene, enum moment moment, bool over_link
 	if (moment == DATA_HANDED)
 		return 800;
 	if (moment == DATA_PARTLY_TAKEN) {
-		while (party_accepted(to, 1) == NULL || party_accepted(to, 1)->taken == 0)
-			assert_true(party_read(to, 200) > 0);
+		while (participant_accepted(to, 1) == NULL || participant_accepted(to, 1)->taken == 0)
+			assert_true(participant_read(to, 200) > 0);
 		rig_settle(&scene->rig);
 		return 800;
 	}
 	if (moment == RESET_PENDING) {
-		party_reset(scene->a, 0, EPIPE, 0, 0);
+		participant_reset(scene->a, 0, EPIPE, 0, 0);
 		rig_settle(&scene->rig);
 		return 800;
 	}
-	party_fin(scene->a, 0);
+	participant_fin(scene->a, 0);
 	rig_settle(&scene->rig);
 	if (moment == FIN_ANSWERED) {
-		party_read(to, 1u << 30);
+		participant_read(to, 1u << 30);
 		rig_settle(&scene->rig);
 	}
 	return 800;
@@ -274,7 +276,7 @@ static uint64_t bring_to(struct scene *scene, enum moment moment, bool over_link
 static void acceptor_dies(enum moment moment, bool over_link)
 {
 	struct scene scene;
-	struct party_channel *channel;
+	struct participant_channel *channel;
 	uint64_t handed, taken;
 	bool detached = moment == OPEN_NOT_SENT;
 
@@ -286,14 +288,14 @@ static void acceptor_dies(enum moment moment, bool over_link)
 		hop_reset_channels(&scene.link->hop, EHOSTDOWN);
 		relay_pass(scene.link->hop.relay);
 	} else {
-		party_kill(over_link ? scene.link : scene.b);
+		participant_kill(over_link ? scene.link : scene.b);
 	}
-	channel = party_channel(scene.a, 0);
-	taken = party_accepted(over_link ? scene.link : scene.b, 1)
-			? party_accepted(over_link ? scene.link : scene.b, 1)->taken
+	channel = participant_channel(scene.a, 0);
+	taken = participant_accepted(over_link ? scene.link : scene.b, 1)
+			? participant_accepted(over_link ? scene.link : scene.b, 1)->taken
 			: 0;
 	rig_settle(&scene.rig);
-	party_read(scene.a, 1u << 30);
+	participant_read(scene.a, 1u << 30);
 	if (moment == FIN_ANSWERED) {
 		assert_true(channel->fin_in);
 		assert_false(channel->reset_in);
@@ -314,8 +316,8 @@ static void acceptor_dies(enum moment moment, bool over_link)
 static void opener_dies(enum moment moment, bool over_link)
 {
 	struct scene scene;
-	struct party *to;
-	struct party_channel *channel;
+	struct participant *to;
+	struct participant_channel *channel;
 	uint64_t sent;
 
 	if (moment == OPEN_NOT_SENT)
@@ -323,10 +325,10 @@ static void opener_dies(enum moment moment, bool over_link)
 	scene_with(&scene, moment == DATA_QUEUED ? 1024 : RING, false);
 	to = over_link ? scene.link : scene.b;
 	bring_to(&scene, moment, over_link);
-	sent = party_channel(scene.a, 0)->sent;
-	party_kill(scene.a);
+	sent = participant_channel(scene.a, 0)->sent;
+	participant_kill(scene.a);
 	read_all(&scene);
-	channel = party_accepted(to, 1);
+	channel = participant_accepted(to, 1);
 	assert_non_null(channel);
 	/* What it said before it died is heard. */
 	assert_int_equal(channel->taken, sent);
@@ -358,17 +360,17 @@ TEST(death_of_the_opener_ends_a_channel_behind_its_data)
 
 SCENE_TEST(both_ends_in_one_session_die_together, scene_start)
 {
-	party_open(scene->b, 0, "p_1");
+	participant_open(scene->b, 0, "p_1");
 	send_bytes(scene->b, 0, 800);
-	party_kill(scene->b);
+	participant_kill(scene->b);
 }
 
 SCENE_TEST(what_a_program_took_before_it_died_was_delivered, scene_start)
 {
-	party_open(scene->a, 0, "p_1");
+	participant_open(scene->a, 0, "p_1");
 	send_bytes(scene->a, 0, 800);
 	/* It takes everything, and then the end of its socket is seen first. */
-	party_read(scene->b, 1u << 30);
+	participant_read(scene->b, 1u << 30);
 	scene->b->kicked = false;
 	hop_finish(&scene->b->hop, -ECONNRESET, "the program has gone");
 	relay_pass(scene->b->hop.relay);
@@ -379,22 +381,22 @@ SCENE_TEST(who_takes_its_leave_leaves_no_doubt, scene_start)
 {
 	uint8_t payload[8] = {0};
 
-	party_open(scene->a, 0, "p_1");
+	participant_open(scene->a, 0, "p_1");
 	send_bytes(scene->a, 0, 800);
-	party_read(scene->b, 400);
-	party_put(scene->b, FRAME_GOODBYE, 0, payload, 4);
-	party_kill(scene->b);
-	expect_reset(scene->a, 0, ENOENT, party_accepted(scene->b, 1)->taken,
-		     party_accepted(scene->b, 1)->taken);
+	participant_read(scene->b, 400);
+	participant_put(scene->b, FRAME_GOODBYE, 0, payload, 4);
+	participant_kill(scene->b);
+	expect_reset(scene->a, 0, ENOENT, participant_accepted(scene->b, 1)->taken,
+		     participant_accepted(scene->b, 1)->taken);
 }
 
 SCENE_TEST(what_a_program_sent_before_it_died_goes_on, start_with_small_link)
 {
-	party_open(scene->a, 0, "x_1");
+	participant_open(scene->a, 0, "x_1");
 	send_bytes(scene->a, 0, 50000); /* the link is full: most of it waits in the program's ring */
 	scene->a->kicked = false;
 	hop_finish(&scene->a->hop, -ECONNRESET, "the program has gone");
 	relay_pass(scene->a->hop.relay);
 	read_all(scene);
-	assert_int_equal(party_accepted(scene->link, 1)->taken, 50000);
+	assert_int_equal(participant_accepted(scene->link, 1)->taken, 50000);
 }

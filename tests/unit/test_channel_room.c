@@ -7,7 +7,8 @@
 static struct channel *the_channel; /* that was opened last */
 static struct hop *the_room;
 
-static int into_the_room(struct party *party, struct channel *channel, const struct frame_open *open)
+static int into_the_room(struct participant *participant, struct channel *channel,
+			 const struct frame_open *open)
 {
 	char name[64] = "";
 
@@ -18,7 +19,7 @@ static int into_the_room(struct party *party, struct channel *channel, const str
 
 struct scene {
 	struct rig rig;
-	struct party *a, *b;
+	struct participant *a, *b;
 	struct hop waiting_room;
 };
 
@@ -32,9 +33,10 @@ static void start_with(struct scene *scene, enum hop_kind sender)
 	static const struct hop_callbacks nobody = {.failed = on_failed};
 
 	rig_start(&scene->rig, 1);
-	scene->a = party_new(&scene->rig, &(struct rig_options){.kind = sender, .ring = 65536, .parity = 1});
-	scene->b =
-		party_new(&scene->rig, &(struct rig_options){.kind = HOP_SHARED, .ring = 65536, .parity = 1});
+	scene->a = participant_new(&scene->rig,
+				   &(struct rig_options){.kind = sender, .ring = 65536, .parity = 1});
+	scene->b = participant_new(&scene->rig,
+				   &(struct rig_options){.kind = HOP_SHARED, .ring = 65536, .parity = 1});
 	assert_int_equal(hop_init(&scene->waiting_room, &scene->rig.relay[0], HOP_WAITING_ROOM, &nobody,
 				  scene, 0, CHANNEL_NUMBERS / 2),
 			 0);
@@ -50,8 +52,8 @@ static void scene_start(struct scene *scene)
 static void scene_stop(struct scene *scene)
 {
 	hop_cleanup(&scene->waiting_room);
-	party_kill(scene->a);
-	party_kill(scene->b);
+	participant_kill(scene->a);
+	participant_kill(scene->b);
 	rig_stop(&scene->rig);
 }
 
@@ -64,13 +66,13 @@ TEST(what_waited_arrives_whole_and_in_order)
 
 		start_with(&scene, senders[i]);
 		flow_start(scene.a, 0, "inbox", 1, GOAL);
-		while (party_data(scene.a, 0, 4096, false))
+		while (participant_data(scene.a, 0, 4096, false))
 			rig_settle(&scene.rig);
 		rig_settle(&scene.rig);
 		assert_true(channel_is_waiting(the_channel));
 		assert_int_equal(scene.waiting_room.channels.count, 1);
 		assert_int_equal(channel_queued(&the_channel->acceptor), CHANNEL_INITIAL_LIMIT);
-		assert_int_equal(party_channel(scene.a, 0)->confirmed, 0);
+		assert_int_equal(participant_channel(scene.a, 0)->confirmed, 0);
 		assert_int_equal(channel_accept(the_channel, &scene.b->hop, "inbox_1"), 0);
 		assert_false(channel_is_waiting(the_channel));
 		assert_int_equal(scene.waiting_room.channels.count, 0);
@@ -82,45 +84,45 @@ TEST(what_waited_arrives_whole_and_in_order)
 
 SCENE_TEST(opener_hears_nothing_until_it_moves, scene_start)
 {
-	static struct party_frame frame;
+	static struct participant_frame frame;
 
-	party_open(scene->a, 0, "inbox_1");
+	participant_open(scene->a, 0, "inbox_1");
 	rig_settle(&scene->rig);
-	assert_false(party_get(scene->a, 0, &frame));
+	assert_false(participant_get(scene->a, 0, &frame));
 	assert_int_equal(channel_accept(the_channel, &scene->b->hop, "inbox_1"), 0);
-	assert_true(party_expect(scene->a, FRAME_OPENED, &frame));
+	assert_true(participant_expect(scene->a, FRAME_OPENED, &frame));
 }
 
 SCENE_TEST(channel_that_is_forbidden_leaves_the_room_at_once, scene_start)
 {
-	party_open(scene->a, 0, "inbox_1");
-	party_data(scene->a, 0, 4096, false);
+	participant_open(scene->a, 0, "inbox_1");
+	participant_data(scene->a, 0, 4096, false);
 	rig_settle(&scene->rig);
 	channel_forbid(the_channel, EACCES);
 	assert_int_equal(scene->waiting_room.channels.count, 0);
-	party_expect_refusal(scene->a, 0, EACCES);
+	participant_expect_refusal(scene->a, 0, EACCES);
 }
 
 SCENE_TEST(what_a_sender_left_behind_arrives, scene_start)
 {
 	flow_start(scene->a, 0, "inbox", 1, 4096);
-	party_data(scene->a, 0, 4096, false);
-	party_fin(scene->a, 0);
+	participant_data(scene->a, 0, 4096, false);
+	participant_fin(scene->a, 0);
 	rig_settle(&scene->rig);
-	party_kill(scene->a);
+	participant_kill(scene->a);
 	assert_false(channel_is_abandoned(the_channel));
 	assert_int_equal(channel_accept(the_channel, &scene->b->hop, "inbox_1"), 0);
 	rig_settle(&scene->rig);
-	party_read(scene->b, 1u << 20);
-	assert_int_equal(party_accepted(scene->b, 1)->received, 4096);
+	participant_read(scene->b, 1u << 20);
+	assert_int_equal(participant_accepted(scene->b, 1)->received, 4096);
 }
 
 SCENE_TEST(call_is_abandoned_with_its_caller, scene_start)
 {
-	party_open_kind(scene->a, 0, CHANNEL_CALL, "inbox_1");
+	participant_open_kind(scene->a, 0, CHANNEL_CALL, "inbox_1");
 	rig_settle(&scene->rig);
 	assert_false(channel_is_abandoned(the_channel));
-	party_kill(scene->a);
+	participant_kill(scene->a);
 	assert_true(channel_is_abandoned(the_channel));
 	assert_int_equal(scene->waiting_room.channels.count, 1);
 	channel_forbid(the_channel, ENOENT);

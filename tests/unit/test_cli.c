@@ -72,7 +72,7 @@ TEST(another_domains_status_is_put_together_and_named_by_domain_0)
 	for (size_t piece = 1; piece <= sizeof(STATUS); piece++) {
 		struct json_object *answer = answer_of(STATUS, piece);
 		const char *why;
-		struct json_object *status = far_status_read(answer, FAR_STATUS_MOST, &why);
+		struct json_object *status = remote_status_read(answer, FAR_STATUS_MOST, &why);
 
 		assert_non_null(status);
 		assert_int_equal(number_at(status, "domid"), 5);
@@ -94,14 +94,14 @@ TEST(what_is_no_status_or_larger_than_one_is_refused)
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		struct json_object *answer = answer_of(cases[i], 3);
 
-		assert_null(far_status_read(answer, FAR_STATUS_MOST, &why));
+		assert_null(remote_status_read(answer, FAR_STATUS_MOST, &why));
 		assert_non_null(why);
 		json_object_put(answer);
 	}
 	assert_non_null(large);
 	memset(large, ' ', room);
 	memcpy(large, STATUS, sizeof(STATUS) - 1);
-	assert_null(far_status_parse(large, 524289, FAR_STATUS_MOST, &why));
+	assert_null(remote_status_parse(large, 524289, FAR_STATUS_MOST, &why));
 	free(large);
 }
 
@@ -118,7 +118,7 @@ TEST(a_short_text_that_would_take_much_memory_is_no_status)
 		for (unsigned i = 0; i < count; i++)
 			at += sprintf(at, ",{}");
 		at += sprintf(at, "]}");
-		status = far_status_parse(text, (size_t)(at - text), FAR_STATUS_MOST, &why);
+		status = remote_status_parse(text, (size_t)(at - text), FAR_STATUS_MOST, &why);
 		assert_true((status != NULL) == (count == 1000));
 		json_object_put(status);
 	}

@@ -21,22 +21,22 @@ static void ignore(void *userdata, const struct xenmsg_event *event)
 BOTH(options_that_nobody_knows_are_refused)
 {
 	struct {
-		struct xenmsg_options known;
+		struct xenmsg_options registry;
 		uint64_t later;
-	} options = {.known = {.size = sizeof(options), .timeout_ms = -1}};
+	} options = {.registry = {.size = sizeof(options), .timeout_ms = -1}};
 	static int result;
 	struct xenmsg_op *op;
 	char *json;
 
 	/* A program of a later version that doesn't use what is new there. */
-	assert_int_equal(xenmsg_begin_send(fake.conn, "5:inbox", "x", 1, &options.known, NULL, NULL, NULL),
+	assert_int_equal(xenmsg_begin_send(fake.conn, "5:inbox", "x", 1, &options.registry, NULL, NULL, NULL),
 			 0);
 	options.later = 1;
-	assert_int_equal(xenmsg_begin_send(fake.conn, "5:inbox", "x", 1, &options.known, NULL, NULL, NULL),
+	assert_int_equal(xenmsg_begin_send(fake.conn, "5:inbox", "x", 1, &options.registry, NULL, NULL, NULL),
 			 -EINVAL);
 	options.later = 0;
-	options.known.size = 8;
-	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", "x", 1, &options.known, NULL), -EINVAL);
+	options.registry.size = 8;
+	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", "x", 1, &options.registry, NULL), -EINVAL);
 	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", "x", 1, XENMSG_FLAGS(XENMSG_LEND), NULL), -EINVAL);
 	assert_int_equal(xenmsg_call(fake.conn, "5:inbox", "x", 1, XENMSG_FLAGS(XENMSG_AT_ONCE), NULL),
 			 -EINVAL);

@@ -54,8 +54,8 @@ DIRECTORY_TEST(a_guest_knows_its_own_name_by_itself)
 {
 	until(resolve(one, "one") == 1);
 	assert_int_equal(resolve(one, UUID_A), 1);
-	assert_false(known_is_told(one->known));
-	assert_true(known_is_told(rig->zero.known));
+	assert_false(registry_is_told(one->registry));
+	assert_true(registry_is_told(rig->zero.registry));
 	fake_write(&one->store, "name", "first");
 	until(resolve(one, "first") == 1);
 	/* And doesn't need to be told. */
@@ -68,30 +68,32 @@ DIRECTORY_TEST(a_guest_knows_its_own_name_by_itself)
 
 DIRECTORY_TEST(a_guest_knows_of_others_what_it_was_told)
 {
-	struct known *known = one->known;
+	struct registry *registry = one->registry;
 	unsigned changes;
 
-	assert_false(known_is_complete(known, 1));
-	assert_string_equal(known_why_not(known, 1), "XenStore hasn't told it yet");
-	until(known_is_complete(known, 1)); /* by itself */
-	assert_false(known_is_complete(known, 2));
-	assert_string_equal(known_why_not(known, 2), "no xenmsgd is seen in domain 0, which tells the names");
-	known_set_up(known, 0, true);
-	assert_string_equal(known_why_not(known, 2), "xenmsgd in domain 0 hasn't told the names yet");
+	assert_false(registry_is_complete(registry, 1));
+	assert_string_equal(registry_why_not(registry, 1), "XenStore hasn't told it yet");
+	until(registry_is_complete(registry, 1)); /* by itself */
+	assert_false(registry_is_complete(registry, 2));
+	assert_string_equal(registry_why_not(registry, 2),
+			    "no xenmsgd is seen in domain 0, which tells the names");
+	registry_set_up(registry, 0, true);
+	assert_string_equal(registry_why_not(registry, 2), "xenmsgd in domain 0 hasn't told the names yet");
 	changes = one->changes;
 	TELL(one, DIRECTORY_REPLACES, {2, DIRECTORY_PRESENT, ""});
-	assert_true(known_is_complete(known, 2)); /* that it has no name */
+	assert_true(registry_is_complete(registry, 2)); /* that it has no name */
 	assert_int_equal(one->changes, changes + 1);
-	assert_false(known_is_complete(known, 3));
-	assert_string_equal(known_why_not(known, 3), "domain 0 hasn't told it; a [see] there may hide it");
+	assert_false(registry_is_complete(registry, 3));
+	assert_string_equal(registry_why_not(registry, 3),
+			    "domain 0 hasn't told it; a [see] there may hide it");
 	TELL(one, 0, {2, DIRECTORY_REMOVED, ""});
-	assert_false(known_is_complete(known, 2));
+	assert_false(registry_is_complete(registry, 2));
 	assert_int_equal(one->changes, changes + 2);
 	one->self.domid = 9;
 	names_restart(one->names);
 	directory_restart(one->directory);
-	assert_false(known_is_complete(known, 1) || known_is_complete(known, 9));
-	until(known_is_complete(known, 9));
+	assert_false(registry_is_complete(registry, 1) || registry_is_complete(registry, 9));
+	until(registry_is_complete(registry, 9));
 }
 
 DIRECTORY_TEST(a_complete_list_replaces_what_was_known_when_it_is_complete)
@@ -114,11 +116,11 @@ DIRECTORY_TEST(a_complete_list_replaces_what_was_known_when_it_is_complete)
 
 DIRECTORY_TEST(a_list_that_broke_off_takes_nothing_away)
 {
-	known_tell(one->known, KNOWN_LINK_UP, 0);
+	registry_tell(one->registry, REGISTRY_LINK_UP, 0);
 	TELL(one, DIRECTORY_REPLACES, {2, DIRECTORY_PRESENT, "two"}, {3, DIRECTORY_PRESENT, "three"});
 	TELL(one, DIRECTORY_REPLACES | DIRECTORY_MORE, {2, DIRECTORY_PRESENT, "two"});
-	known_tell(one->known, KNOWN_LINK_LOST, 0);
-	known_tell(one->known, KNOWN_LINK_UP, 0);
+	registry_tell(one->registry, REGISTRY_LINK_LOST, 0);
+	registry_tell(one->registry, REGISTRY_LINK_UP, 0);
 	TELL(one, 0, {4, DIRECTORY_PRESENT, "four"});
 	assert_int_equal(resolve(one, "three"), 3);
 }
@@ -147,34 +149,34 @@ DIRECTORY_TEST(a_link_is_wanted_while_dom0s_daemon_is_there)
 
 	turn(rig);
 	assert_int_equal(one->wants, 0);
-	known_set_up(one->known, 0, true);
+	registry_set_up(one->registry, 0, true);
 	until(one->wants == 1);
 	until(one->wants == 3);
 	assert_true(now_ms() - first >= 700); /* 250 ms and 500 ms, less what timers round */
-	known_tell(one->known, KNOWN_LINK_UP, 0);
-	known_tell(one->known, KNOWN_LINK_LOST, 0);
+	registry_tell(one->registry, REGISTRY_LINK_UP, 0);
+	registry_tell(one->registry, REGISTRY_LINK_LOST, 0);
 	until(one->wants == 4);
-	known_set_up(one->known, 0, false);
-	known_tell(one->known, KNOWN_LINK_LOST, 3);
+	registry_set_up(one->registry, 0, false);
+	registry_tell(one->registry, REGISTRY_LINK_LOST, 3);
 	assert_int_equal(event_base_get_num_events(rig->base, EVENT_BASE_COUNT_ADDED), 0);
-	known_set_up(one->known, 0, true);
+	registry_set_up(one->registry, 0, true);
 	until(one->wants == 5);
 	/* While the link's session was away the pauses have grown, but not for the next one. */
 	until(one->wants == 7);
 	first = now_ms();
-	known_tell(one->known, KNOWN_LINK_ENDED, 3);
-	known_tell(rig->zero.known, KNOWN_LINK_ENDED, 0);
-	known_tell(one->known, KNOWN_LINK_ENDED, 0);
+	registry_tell(one->registry, REGISTRY_LINK_ENDED, 3);
+	registry_tell(rig->zero.registry, REGISTRY_LINK_ENDED, 0);
+	registry_tell(one->registry, REGISTRY_LINK_ENDED, 0);
 	until(one->wants == 9);
 	assert_true(now_ms() - first < 900); /* at once, and after 250 ms: the next was due after a second */
 	/* A new daemon's presence while the link with the old one is being given up. */
-	known_tell(one->known, KNOWN_LINK_UP, 0);
-	known_set_up(one->known, 0, false);
-	known_set_up(one->known, 0, true);
-	known_tell(one->known, KNOWN_LINK_LOST, 0);
+	registry_tell(one->registry, REGISTRY_LINK_UP, 0);
+	registry_set_up(one->registry, 0, false);
+	registry_set_up(one->registry, 0, true);
+	registry_tell(one->registry, REGISTRY_LINK_LOST, 0);
 	until(one->wants == 10);
 	/* Domain 0 wants none. */
-	known_set_up(rig->zero.known, 0, true);
+	registry_set_up(rig->zero.registry, 0, true);
 	turn(rig);
 	assert_int_equal(rig->zero.wants, 0);
 }
@@ -187,11 +189,11 @@ DIRECTORY_TEST(names_are_believed_for_a_while_without_dom0s_daemon)
 	link_up(rig, 1);
 	until(resolve(one, "two") == 2);
 	from = now_ms();
-	known_tell(one->known, KNOWN_LINK_LOST, 0);
+	registry_tell(one->registry, REGISTRY_LINK_LOST, 0);
 	assert_int_equal(resolve(one, "two"), 2);
 	until(resolve(one, "two") == -EHOSTDOWN);
 	assert_true(now_ms() - from >= BELIEVED_MS - 20); /* libevent looks at a coarse clock */
-	assert_false(known_is_told(one->known));
+	assert_false(registry_is_told(one->registry));
 	assert_int_equal(resolve(one, "one"), 1);
 	until(one->has_changed);
 }
@@ -202,8 +204,8 @@ DIRECTORY_TEST(names_stay_when_dom0s_daemon_comes_back_in_time)
 
 	link_up(rig, 1);
 	until(resolve(one, "two") == 2);
-	known_tell(one->known, KNOWN_LINK_LOST, 0);
-	known_tell(one->known, KNOWN_LINK_UP, 0);
+	registry_tell(one->registry, REGISTRY_LINK_LOST, 0);
+	registry_tell(one->registry, REGISTRY_LINK_UP, 0);
 	TELL(one, DIRECTORY_REPLACES, {2, DIRECTORY_PRESENT, "two"});
 	end = now_ms() + 2 * BELIEVED_MS;
 	until(now_ms() > end);
@@ -215,14 +217,14 @@ DIRECTORY_TEST(after_a_restore_nothing_of_the_old_host_is_believed)
 	until(resolve(one, "one") == 1);
 	link_up(rig, 1);
 	until(resolve(one, "two") == 2);
-	known_set_up(one->known, 0, true);
-	known_tell(one->known, KNOWN_LINK_LOST, 0);
+	registry_set_up(one->registry, 0, true);
+	registry_tell(one->registry, REGISTRY_LINK_LOST, 0);
 	one->self.domid = 9;
 	names_restart(one->names);
 	directory_restart(one->directory);
 	assert_int_equal(resolve(one, "two"), -EHOSTDOWN);
 	assert_int_equal(resolve(one, "one"), -EHOSTDOWN);
-	assert_false(known_is_told(one->known));
+	assert_false(registry_is_told(one->registry));
 	until(resolve(one, "one") == 9);
 	assert_int_equal(resolve(one, UUID_A), 9);
 	assert_int_equal(one->wants, 0);

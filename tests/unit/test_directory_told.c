@@ -23,8 +23,8 @@ DIRECTORY_TEST(a_guest_gets_the_complete_list_when_its_link_is_up)
 	assert_int_equal(resolve(one, "two"), 2);
 	assert_int_equal(resolve(one, UUID_B), 2);
 	assert_int_equal(resolve(one, "12345678-9ABC-4DEF-8012-3456789ABCDE"), 2);
-	assert_string_equal(known_uuid(one->known, 2), UUID_B);
-	assert_string_equal(known_uuid(one->known, 0), "");
+	assert_string_equal(registry_uuid(one->registry, 2), UUID_B);
+	assert_string_equal(registry_uuid(one->registry, 0), "");
 	assert_int_equal(resolve(one, "three"), -EHOSTDOWN);
 	assert_int_equal(resolve(one, ""), -EHOSTDOWN);
 	assert_int_equal(resolve(one, "00000000-0000-0000-0000-000000000000"), -EHOSTDOWN);
@@ -62,7 +62,7 @@ DIRECTORY_TEST(a_rename_is_told_as_one_change)
 
 	link_up(rig, 1);
 	link_up(rig, 2);
-	until(known_is_told(one->known) && known_is_told(guest(rig, 2)->known));
+	until(registry_is_told(one->registry) && registry_is_told(guest(rig, 2)->registry));
 	entries = rig->entries;
 	fake_write(&rig->zero.store, "/local/domain/2/name", "work");
 	until(is_named(one, 2, "work"));
@@ -92,7 +92,7 @@ DIRECTORY_TEST(new_and_removed_domains_are_told)
 	/* A domid that is used again is another domain. */
 	introduce(rig, 7, "other", "77777777-0000-4000-8000-000000000008");
 	until(is_named(one, 7, "other"));
-	assert_string_equal(known_uuid(one->known, 7), "77777777-0000-4000-8000-000000000008");
+	assert_string_equal(registry_uuid(one->registry, 7), "77777777-0000-4000-8000-000000000008");
 }
 
 DIRECTORY_TEST(a_domain_that_may_come_back_is_away_for_a_while)
@@ -103,16 +103,16 @@ DIRECTORY_TEST(a_domain_that_may_come_back_is_away_for_a_while)
 	introduce(rig, 8, "eight", "77777777-0000-4000-8000-000000000007");
 	introduce(rig, 9, "nine", "99999999-0000-4000-8000-000000000009");
 	until(is_named(one, 7, "seven") && is_named(one, 8, "eight") && is_named(one, 9, "nine"));
-	assert_false(known_is_led_to(one->known, 7, false));
+	assert_false(registry_is_led_to(one->registry, 7, false));
 	release(rig, 7);
-	until(known_is_led_to(one->known, 7, false));
+	until(registry_is_led_to(one->registry, 7, false));
 	assert_int_equal(resolve(one, "seven"), 7);
-	assert_false(known_is_led_to(one->known, 8, false));
-	assert_true(known_is_led_to(one->known, 8, true));
-	assert_false(known_is_led_to(one->known, 9, true));
+	assert_false(registry_is_led_to(one->registry, 8, false));
+	assert_true(registry_is_led_to(one->registry, 8, true));
+	assert_false(registry_is_led_to(one->registry, 9, true));
 	until(is_named(one, 7, ""));
 	assert_int_equal(resolve(one, "seven"), -EHOSTDOWN);
-	assert_false(known_is_led_to(one->known, 8, true));
+	assert_false(registry_is_led_to(one->registry, 8, true));
 }
 
 DIRECTORY_TEST(a_domid_that_is_used_again_is_not_away)
@@ -122,10 +122,10 @@ DIRECTORY_TEST(a_domid_that_is_used_again_is_not_away)
 	introduce(rig, 7, "seven", "77777777-0000-4000-8000-000000000007");
 	until(is_named(one, 7, "seven"));
 	release(rig, 7);
-	until(known_is_led_to(one->known, 7, false));
+	until(registry_is_led_to(one->registry, 7, false));
 	introduce(rig, 7, "other", "77777777-0000-4000-8000-000000000008");
 	until(is_named(one, 7, "other"));
-	assert_false(known_is_led_to(one->known, 7, false));
+	assert_false(registry_is_led_to(one->registry, 7, false));
 }
 
 DIRECTORY_TEST(a_domain_replaced_between_looks_has_the_new_name_and_uuid)
@@ -137,7 +137,7 @@ DIRECTORY_TEST(a_domain_replaced_between_looks_has_the_new_name_and_uuid)
 	introduce(rig, 7, "other", "77777777-0000-4000-8000-000000000008");
 	until(is_named(one, 7, "other"));
 	settle(rig, 1);
-	assert_string_equal(known_uuid(one->known, 7), "77777777-0000-4000-8000-000000000008");
+	assert_string_equal(registry_uuid(one->registry, 7), "77777777-0000-4000-8000-000000000008");
 	assert_int_equal(resolve(one, "seven"), -EHOSTDOWN);
 }
 
@@ -178,10 +178,10 @@ DIRECTORY_TEST(what_is_hidden_later_is_taken_back)
 	link_up(rig, 1);
 	until(resolve(one, "two") == 2);
 	rig->hidden[2] = true;
-	known_tell(rig->zero.known, KNOWN_RULES, 0);
+	registry_tell(rig->zero.registry, REGISTRY_RULES, 0);
 	until(resolve(one, "two") == -EHOSTDOWN);
 	rig->hidden[2] = false;
-	known_tell(rig->zero.known, KNOWN_RULES, 0);
+	registry_tell(rig->zero.registry, REGISTRY_RULES, 0);
 	until(resolve(one, "two") == 2);
 	/* Also where it is the rename that hides it. */
 	rig->hidden[2] = true;
@@ -206,25 +206,25 @@ DIRECTORY_TEST(what_a_guest_may_see_follows_its_own_name)
 
 DIRECTORY_TEST(domain_0_knows_a_domain_when_its_name_and_uuid_were_read)
 {
-	struct known *zero = rig->zero.known;
+	struct registry *zero = rig->zero.registry;
 	unsigned changes;
 
-	assert_false(known_is_complete(zero, 0));
-	assert_string_equal(known_why_not(zero, 1), "XenStore hasn't told it yet");
-	until(known_is_complete(zero, 0) && known_is_complete(zero, 1));
+	assert_false(registry_is_complete(zero, 0));
+	assert_string_equal(registry_why_not(zero, 1), "XenStore hasn't told it yet");
+	until(registry_is_complete(zero, 0) && registry_is_complete(zero, 1));
 	assert_true(is_named(&rig->zero, 1, "one"));
-	assert_string_equal(known_uuid(zero, 1), UUID_A);
+	assert_string_equal(registry_uuid(zero, 1), UUID_A);
 	/* One that has neither is known too, and whoever waits for that is told. */
 	changes = rig->zero.changes;
 	fake_write(&rig->zero.store, "/local/domain/7/memory", "1");
 	fake_fire(&rig->zero.store, "@introduceDomain");
-	assert_false(known_is_complete(zero, 7));
-	until(known_is_complete(zero, 7));
+	assert_false(registry_is_complete(zero, 7));
+	until(registry_is_complete(zero, 7));
 	assert_true(is_named(&rig->zero, 7, ""));
 	assert_true(rig->zero.changes > changes);
 	fake_remove(&rig->zero.store, "/local/domain/7/memory");
 	fake_fire(&rig->zero.store, "@releaseDomain");
-	until(!known_is_complete(zero, 7));
+	until(!registry_is_complete(zero, 7));
 }
 
 /* A guest isn't told that domain 0's policy was read again, where that changes nothing for it. */
@@ -236,13 +236,13 @@ DIRECTORY_TEST(new_rules_that_change_nothing_for_a_guest_tell_it_nothing)
 	until(resolve(one, "two") == 2);
 	settle(rig, 1);
 	entries = rig->entries;
-	known_tell(rig->zero.known, KNOWN_RULES, 0);
+	registry_tell(rig->zero.registry, REGISTRY_RULES, 0);
 	settle(rig, 1);
 	assert_int_equal(rig->entries, entries + 1); /* by which it is settled */
 	/* What does, is told, and no more. */
 	rig->hidden[2] = true;
 	entries = rig->entries;
-	known_tell(rig->zero.known, KNOWN_RULES, 0);
+	registry_tell(rig->zero.registry, REGISTRY_RULES, 0);
 	until(resolve(one, "two") == -EHOSTDOWN);
 	settle(rig, 1);
 	assert_int_equal(rig->entries, entries + 2);
@@ -304,7 +304,7 @@ DIRECTORY_TEST(a_guest_is_told_what_changes_in_xenstore)
 	assert_int_equal(two->leaves[7], CHANGED_PRESENCE);
 	assert_int_equal(two->leaves[2], CHANGED_ASKS); /* so that it knows that this was all */
 	assert_int_equal(one->leaf_changes, 0);
-	known_tell(two->known, KNOWN_LINK_LOST, 0);
+	registry_tell(two->registry, REGISTRY_LINK_LOST, 0);
 	assert_false(two->told);
 }
 
@@ -346,7 +346,7 @@ DIRECTORY_TEST(after_a_change_that_was_not_told_a_guest_is_told_everything)
 DIRECTORY_TEST(a_guest_without_a_link_is_told_nothing)
 {
 	link_up_and_tell(rig, 1);
-	known_tell(rig->zero.known, KNOWN_LINK_LOST, 1);
+	registry_tell(rig->zero.registry, REGISTRY_LINK_LOST, 1);
 	rig->frames = 0;
 	fake_write(&rig->zero.store, "/local/domain/2/name", "work");
 	until(is_named(&rig->zero, 2, "work") && rig->zero.has_changed);
@@ -398,7 +398,7 @@ DIRECTORY_TEST(bad_uuids_are_none)
 		fake_write(&rig->zero.store, "/local/domain/2/name", name);
 		until(is_named(&rig->zero, 2, name));
 		turn(rig);
-		assert_string_equal(known_uuid(rig->zero.known, 2), "");
+		assert_string_equal(registry_uuid(rig->zero.registry, 2), "");
 	}
 }
 
@@ -441,11 +441,13 @@ DIRECTORY_TEST(guests_know_what_xenstore_says_after_any_changes)
 				fake_write(&rig->zero.store, path, name);
 			else if (what == 6) {
 				rig->hidden[domid] = !rig->hidden[domid];
-				known_tell(rig->zero.known, KNOWN_RULES, 0);
+				registry_tell(rig->zero.registry, REGISTRY_RULES, 0);
 			} else if (what == 7) {
 				linked = !linked;
-				known_tell(rig->zero.known, linked ? KNOWN_LINK_UP : KNOWN_LINK_LOST, 1);
-				known_tell(one->known, linked ? KNOWN_LINK_UP : KNOWN_LINK_LOST, 0);
+				registry_tell(rig->zero.registry,
+					      linked ? REGISTRY_LINK_UP : REGISTRY_LINK_LOST, 1);
+				registry_tell(one->registry, linked ? REGISTRY_LINK_UP : REGISTRY_LINK_LOST,
+					      0);
 			}
 			if (rand_r(&seed) % 2)
 				fake_store_step(&rig->zero.store);
@@ -465,12 +467,13 @@ DIRECTORY_TEST(guests_know_what_xenstore_says_after_any_changes)
 			snprintf(path, sizeof(path), "/local/domain/%u/name", domid);
 			node = fake_find(&rig->zero.store, path);
 			name = node ? node->value : "";
-			assert_string_equal(known_name(rig->zero.known, domid), name);
-			assert_string_equal(known_name(guest(rig, 2)->known, domid), name);
-			assert_string_equal(known_name(one->known, domid), rig->hidden[domid] ? "" : name);
+			assert_string_equal(registry_name(rig->zero.registry, domid), name);
+			assert_string_equal(registry_name(guest(rig, 2)->registry, domid), name);
+			assert_string_equal(registry_name(one->registry, domid),
+					    rig->hidden[domid] ? "" : name);
 			snprintf(path, sizeof(path), "/local/domain/%u/vm", domid);
 			node = fake_find(&rig->zero.store, path);
-			assert_string_equal(known_uuid(guest(rig, 2)->known, domid),
+			assert_string_equal(registry_uuid(guest(rig, 2)->registry, domid),
 					    node ? node->value + 4 : "");
 		}
 	}

@@ -6,13 +6,13 @@
 
 struct scene {
 	struct rig rig;
-	struct party *programs[4], *link;
+	struct participant *programs[4], *link;
 };
 
 /* "x…": the link; "p2…": program 2. */
-static struct party *route(struct party *party, const char *name)
+static struct participant *route(struct participant *participant, const char *name)
 {
-	struct party *to = party->rig->parties;
+	struct participant *to = participant->rig->parties;
 	int steps = name[0] == 'x' ? 4 : name[1] - '0';
 
 	while (steps--)
@@ -24,15 +24,16 @@ static void start_with(struct scene *scene, uint32_t link_ring, uint32_t program
 {
 	rig_start(&scene->rig, 1);
 	for (int i = 0; i < 4; i++) {
-		scene->programs[i] = party_new(&scene->rig, &(struct rig_options){
-								    .kind = HOP_SHARED,
-								    .ring = program_ring,
-								    .out_ring = 1u << 20,
-								    .parity = 1,
-							    });
+		scene->programs[i] = participant_new(&scene->rig, &(struct rig_options){
+									  .kind = HOP_SHARED,
+									  .ring = program_ring,
+									  .out_ring = 1u << 20,
+									  .parity = 1,
+								  });
 		scene->programs[i]->route = route;
 	}
-	scene->link = party_new(&scene->rig, &(struct rig_options){.kind = HOP_LINK, .ring = link_ring});
+	scene->link =
+		participant_new(&scene->rig, &(struct rig_options){.kind = HOP_LINK, .ring = link_ring});
 	scene->link->route = route;
 }
 
@@ -43,13 +44,13 @@ static void scene_start(struct scene *scene)
 
 static void scene_stop(struct scene *scene)
 {
-	struct party *party;
+	struct participant *participant;
 
 	for (uint32_t moved = 1; moved;) {
 		moved = 0;
 		rig_settle(&scene->rig);
-		for (party = scene->rig.parties; party; party = party->next)
-			moved += party_read(party, 1u << 30);
+		for (participant = scene->rig.parties; participant; participant = participant->next)
+			moved += participant_read(participant, 1u << 30);
 	}
 	rig_stop(&scene->rig);
 }
@@ -57,22 +58,22 @@ static void scene_stop(struct scene *scene)
 /* A small message of program B is sent while A's stream never ends: how much of A's arrives before it? */
 SCENE_TEST(large_stream_does_not_hold_up_small_messages, scene_start)
 {
-	struct party *a = scene->programs[0], *b = scene->programs[1];
+	struct participant *a = scene->programs[0], *b = scene->programs[1];
 	uint64_t before = 0, total = 0, behind;
 
-	party_open(a, 0, "x_1");
-	party_open(b, 0, "x_2");
+	participant_open(a, 0, "x_1");
+	participant_open(b, 0, "x_2");
 	rig_settle(&scene->rig);
-	party_read(scene->link, 1u << 30);
+	participant_read(scene->link, 1u << 30);
 	while (total < 16u << 20) {
-		struct party_channel *small = party_accepted(scene->link, 2),
-				     *large = party_accepted(scene->link, 1);
-		uint64_t sent = party_channel(b, 0)->sent;
+		struct participant_channel *small = participant_accepted(scene->link, 2),
+					   *large = participant_accepted(scene->link, 1);
+		uint64_t sent = participant_channel(b, 0)->sent;
 
-		party_data(a, 0, 1u << 20, false);
+		participant_data(a, 0, 1u << 20, false);
 		rig_settle(&scene->rig);
 		if (small->taken == sent) {
-			party_data(b, 0, 64, false);
+			participant_data(b, 0, 64, false);
 			before = large->taken;
 			rig_settle(&scene->rig);
 		}
@@ -80,49 +81,49 @@ SCENE_TEST(large_stream_does_not_hold_up_small_messages, scene_start)
 		behind = total - before;
 		/* What is in the ring, and one turn of A's. */
 		assert_true(behind <= 3 * LINK_RING);
-		party_read(scene->link, LINK_RING / 4);
+		participant_read(scene->link, LINK_RING / 4);
 		rig_settle(&scene->rig);
-		party_read(a, 1u << 30);
-		party_read(b, 1u << 30);
+		participant_read(a, 1u << 30);
+		participant_read(b, 1u << 30);
 		assert_false(scene->link->hop.waiting.stuck);
 	}
-	assert_true(party_channel(b, 0)->confirmed > 64 * 50);
+	assert_true(participant_channel(b, 0)->confirmed > 64 * 50);
 }
 
 /* The same once the link has been stuck, so that both wait in the daemon's memory. */
 SCENE_TEST(large_backlog_does_not_hold_up_small_messages, scene_start)
 {
-	struct party *a = scene->programs[0], *b = scene->programs[1];
+	struct participant *a = scene->programs[0], *b = scene->programs[1];
 	uint64_t before;
 
-	party_open(a, 0, "x_1");
-	party_open(b, 0, "x_2");
+	participant_open(a, 0, "x_1");
+	participant_open(b, 0, "x_2");
 	rig_settle(&scene->rig);
 	for (int i = 0; i < 12; i++) { /* open the window */
-		party_data(a, 0, 1u << 20, false);
+		participant_data(a, 0, 1u << 20, false);
 		rig_settle(&scene->rig);
-		party_read(scene->link, 1u << 30);
+		participant_read(scene->link, 1u << 30);
 		rig_settle(&scene->rig);
-		party_read(a, 1u << 30);
+		participant_read(a, 1u << 30);
 	}
-	party_data(a, 0, 1u << 20, false);
+	participant_data(a, 0, 1u << 20, false);
 	rig_settle(&scene->rig);
 	rig_fire_stuck(scene->link);
-	party_data(a, 0, 1u << 20, false);
-	party_data(b, 0, 64, false);
+	participant_data(a, 0, 1u << 20, false);
+	participant_data(b, 0, 64, false);
 	rig_settle(&scene->rig);
-	before = party_accepted(scene->link, 1)->taken;
-	while (party_accepted(scene->link, 2)->taken == 0) {
-		assert_true(party_read(scene->link, 4096) > 0);
+	before = participant_accepted(scene->link, 1)->taken;
+	while (participant_accepted(scene->link, 2)->taken == 0) {
+		assert_true(participant_read(scene->link, 4096) > 0);
 		rig_settle(&scene->rig);
 	}
-	assert_true(party_accepted(scene->link, 1)->taken - before <= 2 * LINK_RING);
+	assert_true(participant_accepted(scene->link, 1)->taken - before <= 2 * LINK_RING);
 }
 
 TEST(program_that_never_reads_does_not_hold_up_the_link)
 {
 	struct scene scene;
-	struct party *sleeper, *reader;
+	struct participant *sleeper, *reader;
 	struct channel *channel;
 	uint64_t kept;
 
@@ -130,79 +131,80 @@ TEST(program_that_never_reads_does_not_hold_up_the_link)
 	sleeper = scene.programs[0];
 	reader = scene.programs[1];
 	sleeper->never_reads = true;
-	party_open(scene.link, 1, "p0_1");
+	participant_open(scene.link, 1, "p0_1");
 	rig_settle(&scene.rig);
 	channel = scene.link->last_channel;
-	party_open(scene.link, 3, "p1_2");
+	participant_open(scene.link, 3, "p1_2");
 	for (int i = 0; i < 200; i++) {
-		party_data(scene.link, 1, 30000, false);
+		participant_data(scene.link, 1, 30000, false);
 		rig_settle(&scene.rig);
-		party_data(scene.link, 3, 1000, false);
+		participant_data(scene.link, 3, 1000, false);
 		rig_settle(&scene.rig);
 		/* The link has been read to its end, whatever became of it. */
 		assert_int_equal(*scene.link->to_daemon->view.producer,
 				 *scene.link->to_daemon->view.consumer);
-		party_read(reader, 1u << 30);
+		participant_read(reader, 1u << 30);
 		rig_settle(&scene.rig);
-		party_read(scene.link, 1u << 30);
-		assert_int_equal(party_accepted(reader, 2)->taken, party_channel(scene.link, 3)->sent);
+		participant_read(scene.link, 1u << 30);
+		assert_int_equal(participant_accepted(reader, 2)->taken,
+				 participant_channel(scene.link, 3)->sent);
 	}
 	kept = channel_queued(&channel->acceptor);
 	assert_true(kept > 0 && kept <= CHANNEL_INITIAL_LIMIT);
-	assert_int_equal(party_channel(scene.link, 1)->sent, CHANNEL_INITIAL_LIMIT);
+	assert_int_equal(participant_channel(scene.link, 1)->sent, CHANNEL_INITIAL_LIMIT);
 	/* It wakes up, and finds everything. */
 	sleeper->never_reads = false;
 	for (int i = 0; i < 100; i++) {
-		party_read(sleeper, 1u << 30);
+		participant_read(sleeper, 1u << 30);
 		rig_settle(&scene.rig);
 	}
-	assert_int_equal(party_accepted(sleeper, 1)->taken, CHANNEL_INITIAL_LIMIT);
+	assert_int_equal(participant_accepted(sleeper, 1)->taken, CHANNEL_INITIAL_LIMIT);
 	scene_stop(&scene);
 }
 
 TEST(full_link_makes_programs_wait_and_a_stuck_one_does_not)
 {
 	struct scene scene;
-	struct party *a, *b;
+	struct participant *a, *b;
 
 	start_with(&scene, 4096, 65536);
 	a = scene.programs[0];
 	b = scene.programs[1];
 	scene.link->never_reads = true;
-	party_open(a, 0, "x_1");
-	party_open(a, 2, "p1_2");
-	party_data(a, 0, 60000, false);
-	party_data(a, 2, 64, false);
+	participant_open(a, 0, "x_1");
+	participant_open(a, 2, "p1_2");
+	participant_data(a, 0, 60000, false);
+	participant_data(a, 2, 64, false);
 	rig_settle(&scene.rig);
 	/* Back-pressure on the one who causes it: its bytes are still in its own ring. */
 	assert_ptr_equal(a->hop.waiting.blocked_on, &scene.link->hop);
 	assert_int_equal(channel_queued(&a->last_channel->acceptor), 0);
-	party_read(b, 1u << 30);
-	assert_true(!party_accepted(b, 2) || party_accepted(b, 2)->taken == 0);
+	participant_read(b, 1u << 30);
+	assert_true(!participant_accepted(b, 2) || participant_accepted(b, 2)->taken == 0);
 	/* Its other channels go on once the link has been stuck for a while. */
 	rig_fire_stuck(scene.link);
 	assert_null(a->hop.waiting.blocked_on);
-	party_read(b, 1u << 30);
-	assert_int_equal(party_accepted(b, 2)->taken, 64);
+	participant_read(b, 1u << 30);
+	assert_int_equal(participant_accepted(b, 2)->taken, 64);
 	scene.link->never_reads = false;
 	for (int i = 0; i < 100; i++) {
-		party_read(scene.link, 1u << 30);
+		participant_read(scene.link, 1u << 30);
 		rig_settle(&scene.rig);
 	}
-	assert_int_equal(party_accepted(scene.link, 1)->taken, 60000);
+	assert_int_equal(participant_accepted(scene.link, 1)->taken, 60000);
 	assert_false(scene.link->hop.waiting.stuck);
 	scene_stop(&scene);
 }
 
 SCENE_TEST(busy_link_is_not_taken_for_a_stuck_one, scene_start)
 {
-	struct party *a = scene->programs[0];
+	struct participant *a = scene->programs[0];
 
-	party_open(a, 0, "x_1");
+	participant_open(a, 0, "x_1");
 	for (int i = 0; i < 40; i++) {
-		party_data(a, 0, 1u << 20, false);
+		participant_data(a, 0, 1u << 20, false);
 		rig_settle(&scene->rig);
-		party_read(scene->link, LINK_RING / 2);
+		participant_read(scene->link, LINK_RING / 2);
 		if (a->hop.waiting.blocked_on) {
 			/* The timer that was started 10 ms ago comes to its end: meanwhile, half a ring has
 			 * gone. */
@@ -212,9 +214,9 @@ SCENE_TEST(busy_link_is_not_taken_for_a_stuck_one, scene_start)
 		}
 		assert_false(scene->link->hop.waiting.stuck);
 		rig_settle(&scene->rig);
-		party_read(a, 1u << 30);
+		participant_read(a, 1u << 30);
 	}
-	assert_true(party_accepted(scene->link, 1)->taken > 500000);
+	assert_true(participant_accepted(scene->link, 1)->taken > 500000);
 }
 
 /* Three who wait for one link: each gets its turn. */
@@ -225,20 +227,20 @@ TEST(those_who_wait_take_turns)
 
 	start_with(&scene, 16384, 65536);
 	for (int i = 0; i < 3; i++) {
-		party_open(scene.programs[i], 0, (const char *[]){"x_0", "x_1", "x_2"}[i]);
+		participant_open(scene.programs[i], 0, (const char *[]){"x_0", "x_1", "x_2"}[i]);
 		rig_settle(&scene.rig);
 	}
 	for (int i = 0; i < 600; i++) {
 		for (int k = 0; k < 3; k++) {
-			party_data(scene.programs[k], 0, 1u << 20, false);
+			participant_data(scene.programs[k], 0, 1u << 20, false);
 			rig_settle(&scene.rig);
-			party_read(scene.programs[k], 1u << 30);
+			participant_read(scene.programs[k], 1u << 30);
 		}
-		party_read(scene.link, 16384);
+		participant_read(scene.link, 16384);
 		rig_settle(&scene.rig);
 	}
 	for (int k = 0; k < 3; k++) {
-		uint64_t taken = party_accepted(scene.link, k)->taken;
+		uint64_t taken = participant_accepted(scene.link, k)->taken;
 
 		least = taken < least ? taken : least;
 		most = taken > most ? taken : most;
@@ -257,28 +259,28 @@ TEST(ring_with_too_little_room_ends_the_turn)
 		uint32_t unread;
 
 		start_with(&scene, 1024, 65536);
-		party_open(scene.programs[0], 0, "x_1");
-		party_data(scene.programs[0], 0, 30000, false);
+		participant_open(scene.programs[0], 0, "x_1");
+		participant_data(scene.programs[0], 0, 30000, false);
 		in = &scene.link->in[OUTLET_MAIN];
 		rig_settle(&scene.rig);
 		unread = (uint32_t)ring_reader_ready(in, UINT32_MAX);
 		if (unread > 1024 - room) {
 			ring_reader_consume(in, unread - (1024 - room));
-			party_release(scene.link, OUTLET_MAIN);
+			participant_release(scene.link, OUTLET_MAIN);
 		}
 		rig_settle(&scene.rig); /* comes to an end */
-		party_data(scene.programs[0], 0, 30000, false);
+		participant_data(scene.programs[0], 0, 30000, false);
 		rig_settle(&scene.rig);
 		rig_fire_stuck(scene.link);
 		rig_settle(&scene.rig);
-		party_kill(scene.link);
+		participant_kill(scene.link);
 		rig_stop(&scene.rig);
 	}
 }
 
 /* The other end takes out as fast as we put in, and puts in as fast as we take out: the turn ends all the
  * same. */
-static struct party *eager;
+static struct participant *eager;
 
 static void drain_at_once(void *owner)
 {
@@ -301,15 +303,15 @@ SCENE_TEST(turn_ends_though_the_other_ends_keep_pace, scene_start)
 	callbacks.notify = drain_at_once;
 	eager->hop.callbacks = &callbacks;
 	for (int i = 0; i < 3; i++)
-		party_open(scene->programs[i], 0, (const char *[]){"x_0", "x_1", "x_2"}[i]);
+		participant_open(scene->programs[i], 0, (const char *[]){"x_0", "x_1", "x_2"}[i]);
 	rig_settle(&scene->rig);
-	party_read(scene->link, 0);
+	participant_read(scene->link, 0);
 	drain_at_once(NULL);
 	for (int round = 0; round < 20; round++) {
 		uint64_t before = eager->hop.out[OUTLET_MAIN].position;
 
 		for (int k = 0; k < 3; k++)
-			party_data(scene->programs[k], 0, 65536, false);
+			participant_data(scene->programs[k], 0, 65536, false);
 		hop_event(&scene->programs[0]->hop);
 		relay_pass(scene->programs[0]->hop.relay);
 		if (eager->hop.out[OUTLET_MAIN].position - before > most)
@@ -319,7 +321,7 @@ SCENE_TEST(turn_ends_though_the_other_ends_keep_pace, scene_start)
 	assert_true(most > 0);
 	assert_true(most < 8u << 20);
 	eager->hop.callbacks = scene->programs[0]->hop.callbacks;
-	party_kill(scene->link);
+	participant_kill(scene->link);
 }
 
 /* On a CPU of its own, a program sends as fast as its input is taken. What it takes out of its rings
@@ -333,14 +335,14 @@ struct flood {
 static void flood_on(struct task *task)
 {
 	struct flood *flood = (struct flood *)task;
-	struct party *flooder = flood->scene->programs[0], *peer = flood->scene->programs[1];
+	struct participant *flooder = flood->scene->programs[0], *peer = flood->scene->programs[1];
 
-	party_read(flooder, 1u << 30);
-	party_read(peer, 1u << 30);
+	participant_read(flooder, 1u << 30);
+	participant_read(peer, 1u << 30);
 	for (unsigned i = 0; i < 4096; i++)
-		if (party_data(flooder, 0, 64, false) < 64)
+		if (participant_data(flooder, 0, 64, false) < 64)
 			break;
-	party_data(peer, 0, 65536, false);
+	participant_data(peer, 0, 65536, false);
 	for (unsigned i = 0; i < 2; i++)
 		hop_event(&flood->scene->programs[i]->hop);
 	if (--flood->left > 0)
@@ -351,32 +353,32 @@ TEST(what_a_flooding_program_takes_counts)
 {
 	struct scene scene;
 	struct flood flood = {.scene = &scene, .left = 300};
-	struct party *flooder, *peer;
+	struct participant *flooder, *peer;
 	uint64_t before, flooded;
 
 	start_with(&scene, LINK_RING, 1u << 20);
 	flooder = scene.programs[0];
 	peer = scene.programs[1];
-	party_open(flooder, 0, "p1_1");
-	party_open(peer, 0, "p0_2");
+	participant_open(flooder, 0, "p1_1");
+	participant_open(peer, 0, "p0_2");
 	rig_settle(&scene.rig);
 	for (int i = 0; i < 20; i++) { /* opens both windows */
-		party_data(flooder, 0, 1u << 20, false);
-		party_data(peer, 0, 1u << 20, false);
+		participant_data(flooder, 0, 1u << 20, false);
+		participant_data(peer, 0, 1u << 20, false);
 		rig_settle(&scene.rig);
-		party_read(flooder, 1u << 30);
-		party_read(peer, 1u << 30);
+		participant_read(flooder, 1u << 30);
+		participant_read(peer, 1u << 30);
 		rig_settle(&scene.rig);
 	}
-	party_read(peer, 1u << 30);
-	before = party_channel(peer, 0)->confirmed;
-	flooded = party_channel(flooder, 0)->sent;
+	participant_read(peer, 1u << 30);
+	before = participant_channel(peer, 0)->confirmed;
+	flooded = participant_channel(flooder, 0)->sent;
 	task_init(&flood.task, &scene.rig.relay[0].turns, NULL, flood_on);
 	task_due(&flood.task);
 	while (flood.left > 0)
 		relay_pass(&scene.rig.relay[0]);
-	flooded = party_channel(flooder, 0)->sent - flooded;
-	before = party_channel(peer, 0)->confirmed - before;
+	flooded = participant_channel(flooder, 0)->sent - flooded;
+	before = participant_channel(peer, 0)->confirmed - before;
 	print_message("flooded %llu, confirmed to the other %llu\n", (unsigned long long)flooded,
 		      (unsigned long long)before);
 	assert_true(before > flooded / 10);

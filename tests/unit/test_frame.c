@@ -107,7 +107,7 @@ FRAME(cancelled, cancelled, f.offset == e->offset && f.result == e->result,
       .offset = 0x0807060504030201, .result = 125)
 FRAME(ping_relayed, ping_relayed, f.token == e->token && f.number == e->number,
       .token = 0x0807060504030201, .number = 112)
-FRAME(ping_far, ping_relayed, f.token == e->token && f.number == e->number && text_is(f.domain, "work") && text_is(f.name, "play"),
+FRAME(ping_remote, ping_relayed, f.token == e->token && f.number == e->number && text_is(f.domain, "work") && text_is(f.name, "play"),
       .token = 0x0807060504030201, .number = 112, .domain = {"work", 4}, .name = {"play", 4})
 FRAME(ask, ask, f.number == e->number && f.known == e->known && f.about.kind == e->about.kind && f.about.identity.pid == 4 &&
 	      (frame_open_split(&f.about), text_is(f.about.name, "b/5")) && text_is(f.about.domain_name, "work") &&
@@ -136,7 +136,7 @@ FRAME(event_host, event, f.kind == e->kind && text_is(f.text, "web") && text_is(
       .kind = EVENT_ENDPOINT_UP, .domid = 1, .text = {"web", 3}, .host = {"b", 1})
 FRAME(incoming, incoming, f.token == e->token && f.identity.pid == 4 && text_is(f.endpoint, "in") && text_is(f.domain_name, "work"),
       .token = 9, .identity = {1, 2, 3, 4}, .endpoint = {"in", 2}, .domain_name = {"work", 4})
-FRAME(incoming_far, incoming, text_is(f.endpoint, "in") && f.domain_name.size == 0 && text_is(f.host, "hostb") && f.token == e->token,
+FRAME(incoming_remote, incoming, text_is(f.endpoint, "in") && f.domain_name.size == 0 && text_is(f.host, "hostb") && f.token == e->token,
       .token = 9, .identity = {1, 2, 3, 4}, .endpoint = {"in", 2}, .host = {"hostb", 5})
 FRAME(incoming_numbered, incoming, f.token == e->token && f.serial == 65535 && text_is(f.endpoint, "in") && f.domain_name.size == 0 && f.host.size == 0,
       .token = 9, .identity = {1, 2, 3, 4}, .endpoint = {"in", 2}, .serial = 65535)
@@ -201,7 +201,7 @@ static const struct sample samples[] = {
 	SAMPLE(reset, "", "\150\0\0\0\1\0\0\0" COUNT_8 U64("\11\0\0\0")),
 	SAMPLE(cancelled, "", COUNT_8 "\175\0\0\0"),
 	SAMPLE(ping_relayed, "", COUNT_8 "\160\0\0\0"),
-	SAMPLE(ping_far, "work\0play", COUNT_8 "\160\0\0\0work\0play"),
+	SAMPLE(ping_remote, "work\0play", COUNT_8 "\160\0\0\0work\0play"),
 	SAMPLE(ask, "b/5\0work\0a", "\7\0\0\0\0\0\0\0" COUNT_8 "\2\0\0\0\1\0\0\0\2\0\0\0\3\0\0\0\4\0\0\0" "b/5\0work\0a"),
 	SAMPLE(told, "", "\7\0\0\0\0\0\0\0" COUNT_8 "\1\0\0\0\5\0\0\0\2\0\0\0\4work" TOLD_ENTRIES),
 	SAMPLE(told_text, "", "\7\0\0\0\0\0\0\0" U64("\0\0\0\0") "\2\0\0\0\5\0\0\0\2\0\0\0\0{}"),
@@ -209,7 +209,7 @@ static const struct sample samples[] = {
 	SAMPLE(bind, "inbox", "\5\0\0\0inbox"),
 	SAMPLE(event, "web", "\3\0\0\0\357\177\0\0web"),
 	SAMPLE(event_named, "web\0work", "\3\0\0\0\1\0\0\0web\0work"),
-	SAMPLE(incoming_far, "in\0\0hostb", U64("\11\0\0\0") "\1\0\0\0\2\0\0\0\3\0\0\0\4\0\0\0" "in\0\0hostb"),
+	SAMPLE(incoming_remote, "in\0\0hostb", U64("\11\0\0\0") "\1\0\0\0\2\0\0\0\3\0\0\0\4\0\0\0" "in\0\0hostb"),
 	SAMPLE(event_host, "web\0\0b", "\3\0\0\0\1\0\0\0web\0\0b"),
 	SAMPLE(incoming, "in\0work", U64("\11\0\0\0") "\1\0\0\0\2\0\0\0\3\0\0\0\4\0\0\0" "in\0work"),
 	SAMPLE(incoming_numbered, "in\0\0\0" "65535", U64("\11\0\0\0") "\1\0\0\0\2\0\0\0\3\0\0\0\4\0\0\0" "in\0\0\0" "65535"),

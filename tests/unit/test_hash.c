@@ -24,16 +24,16 @@ TEST(siphash_is_as_others_compute_it)
 	static const struct {
 		size_t size;
 		uint64_t hash;
-	} known[] = {{0, 0xabac0158050fc4dc},
-		     {1, 0xc9f49bf37d57ca93},
-		     {15, 0xd320d86d2a519956},
-		     {40, 0xc1d2363299e41531}};
+	} registry[] = {{0, 0xabac0158050fc4dc},
+			{1, 0xc9f49bf37d57ca93},
+			{15, 0xd320d86d2a519956},
+			{40, 0xc1d2363299e41531}};
 	uint8_t data[40];
 
 	for (unsigned i = 0; i < sizeof(data); i++)
 		data[i] = (uint8_t)i;
-	for (unsigned i = 0; i < sizeof(known) / sizeof(*known); i++)
-		assert_true(siphash13(key, data, known[i].size) == known[i].hash);
+	for (unsigned i = 0; i < sizeof(registry) / sizeof(*registry); i++)
+		assert_true(siphash13(key, data, registry[i].size) == registry[i].hash);
 }
 
 /* Finds the next name that falls together with all that were found. */

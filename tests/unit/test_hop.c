@@ -20,10 +20,10 @@ static uint64_t seed_of_run(void)
 
 static void no_channel_is_left(struct rig *rig)
 {
-	struct party *party;
+	struct participant *participant;
 
-	for (party = rig->parties; party; party = party->next)
-		assert_int_equal(party->hop.channels.count, 0);
+	for (participant = rig->parties; participant; participant = participant->next)
+		assert_int_equal(participant->hop.channels.count, 0);
 }
 
 static void local_to_local(uint64_t seed, uint32_t ring, bool lenient_from, bool lenient_to)
@@ -58,7 +58,7 @@ TEST(bytes_between_programs_arrive_complete_and_in_order)
 static void between_program_and_link(uint64_t seed, uint32_t ring, uint32_t program_ring, bool lenient)
 {
 	struct rig rig;
-	struct party *peer;
+	struct participant *peer;
 
 	rig_start(&rig, seed);
 	programs[0] = program_new(&rig, lenient ? 131072 : program_ring, lenient, 0);
@@ -93,7 +93,7 @@ static void flood(uint64_t seed, uint32_t ring, uint32_t program_ring)
 	char name[8];
 
 	rig_start(&rig, seed);
-	party_wire(&rig, ring, &link_of[0], &link_of[1]);
+	participant_wire(&rig, ring, &link_of[0], &link_of[1]);
 	link_of[0]->route = link_of[1]->route = to_program;
 	for (unsigned i = 0; i < 4; i++) {
 		programs[i] = program_new(&rig, program_ring, false, i & 1);
@@ -133,22 +133,22 @@ TEST(two_daemons_that_flood_each_other_always_make_progress)
  * refused. */
 static void open_and_close(struct rig *rig, unsigned way)
 {
-	/* The party has fewer numbers than a hop goes through. */
+	/* The participant has fewer numbers than a hop goes through. */
 	programs[1]->hop.channels.next = programs[1]->hop.channels.parity;
 	if (way == 0) {
 		flow_start(programs[0], 0, "p1", 1, 64);
 		flows_run(rig, 64, 4096);
 		return;
 	}
-	party_open(programs[0], 0, way == 1 ? "p1_1" : "none_1");
+	participant_open(programs[0], 0, way == 1 ? "p1_1" : "none_1");
 	if (way == 1) {
-		party_data(programs[0], 0, 64, false);
-		party_reset(programs[0], 0, ECANCELED, 0, 0);
+		participant_data(programs[0], 0, 64, false);
+		participant_reset(programs[0], 0, ECANCELED, 0, 0);
 	}
 	for (int i = 0; i < 4; i++) {
 		rig_settle(rig);
-		party_read(programs[1], 4096);
-		party_read(programs[0], 4096);
+		participant_read(programs[1], 4096);
+		participant_read(programs[0], 4096);
 	}
 }
 
@@ -164,22 +164,22 @@ TEST(each_channel_that_waits_gets_its_part_of_little_room)
 		programs[i]->route = to_program;
 	}
 	for (unsigned i = 0; i < 2; i++)
-		party_open(programs[i], 0, i ? "p2_1" : "p2_0");
+		participant_open(programs[i], 0, i ? "p2_1" : "p2_0");
 	for (unsigned step = 0; step < 400; step++) {
 		for (unsigned i = 0; i < 2; i++) {
-			party_read(programs[i], 65536);
-			party_data(programs[i], 0, 1u << 20, false);
+			participant_read(programs[i], 65536);
+			participant_data(programs[i], 0, 1u << 20, false);
 		}
 		rig_settle(&rig);
-		party_read(programs[2], 4096);
+		participant_read(programs[2], 4096);
 		rig_settle(&rig);
 	}
 	for (unsigned i = 0; i < 2; i++)
-		got[i] = party_accepted(programs[2], (int)i)->received;
+		got[i] = participant_accepted(programs[2], (int)i)->received;
 	assert_true(got[0] + got[1] > 1000000);
 	assert_true(got[0] < 2 * got[1] && got[1] < 2 * got[0]);
 	for (unsigned i = 0; i < 2; i++)
-		party_reset(programs[i], 0, ECANCELED, 0, 0);
+		participant_reset(programs[i], 0, ECANCELED, 0, 0);
 	rig_settle(&rig);
 	rig_stop(&rig);
 }
@@ -193,15 +193,15 @@ TEST(however_many_channels_wait_for_room_there_is_nothing_to_do)
 	unsigned made = 0;
 
 	rig_start(&rig, 1);
-	programs[0] = party_new(
+	programs[0] = participant_new(
 		&rig, &(struct rig_options){.kind = HOP_SHARED, .ring = 131072, .channels_max = 2 * WAITING});
 	programs[0]->never_reads = true;
 	for (unsigned i = 1; made < WAITING; i++) {
 		programs[i] = program_new(&rig, 1u << 20, false, 0);
 		programs[i]->route = to_program;
 		for (uint32_t number = 0; number < RIG_CHANNELS && made < WAITING; number += 2, made++) {
-			party_open(programs[i], number, "p0_1");
-			party_data(programs[i], number, 1024, false);
+			participant_open(programs[i], number, "p0_1");
+			participant_data(programs[i], number, 1024, false);
 		}
 		rig_settle(&rig);
 	}
@@ -216,7 +216,7 @@ TEST(channels_that_come_and_go_leave_nothing_behind)
 	size_t before = 0;
 
 	rig_start(&rig, 1);
-	party_wire(&rig, 65536, &link_of[0], &link_of[1]);
+	participant_wire(&rig, 65536, &link_of[0], &link_of[1]);
 	link_of[0]->route = link_of[1]->route = to_program;
 	/* The frames' numbers come around on the way, as they do after years. */
 	for (unsigned i = 0; i < 2; i++)

@@ -15,8 +15,8 @@ TEST(answers_that_nobody_reads_are_charged_to_their_reader)
 	struct quota *quota = quota_new(&limits);
 	struct account *account = quota_account(quota, QUOTA_UID, 1000);
 	static const uint8_t payload[1000];
-	struct party_frame frame;
-	struct party *program;
+	struct participant_frame frame;
+	struct participant *program;
 	uint64_t queued = 0;
 	struct rig rig;
 	int r;
@@ -32,9 +32,9 @@ TEST(answers_that_nobody_reads_are_charged_to_their_reader)
 	assert_int_equal(account_usage(account, QUOTA_BYTES).used, 512 * 1024);
 	rig_settle(&rig);
 	while (queued) {
-		assert_true(party_get(program, OUTLET_MAIN, &frame));
+		assert_true(participant_get(program, OUTLET_MAIN, &frame));
 		queued -= frame_size(frame.header.length);
-		party_release(program, OUTLET_MAIN);
+		participant_release(program, OUTLET_MAIN);
 		rig_settle(&rig);
 	}
 	assert_int_equal(account_usage(account, QUOTA_BYTES).used, 0);
@@ -53,7 +53,7 @@ TEST(impossible_producer_index_ends_the_session)
 
 			hostile_start(&hostile, kinds[k]);
 			hostile.bad->to_daemon->words.producer += (uint32_t)wrong[i];
-			party_kick(hostile.bad);
+			participant_kick(hostile.bad);
 			only_the_bad_one_is_cut_off(&hostile, -EPROTO);
 		}
 }
@@ -66,11 +66,11 @@ TEST(impossible_consumer_index_ends_the_session)
 
 			hostile_start(&hostile, kinds[k]);
 			flow_start(hostile.good, 2, "p0", 2, 0);
-			party_data(hostile.good, 2, 60000, true);
+			participant_data(hostile.good, 2, 60000, true);
 			rig_settle(&hostile.rig);
 			hostile.bad->from_daemon[outlet]->words.consumer += 1u << 20;
-			party_kick(hostile.bad);
-			party_data(hostile.good, 2, 5536, false);
+			participant_kick(hostile.bad);
+			participant_data(hostile.good, 2, 5536, false);
 			rig_settle(&hostile.rig);
 			assert_true(hostile.bad->failed);
 			assert_int_equal(hostile.bad->error, -EPROTO);
@@ -88,7 +88,7 @@ static void bad_frame(enum hop_kind kind, uint8_t type, uint32_t channel, uint32
 
 	hostile_start(&hostile, kind);
 	frame_header_encode(&header, bytes);
-	party_put_raw(hostile.bad, bytes, put);
+	participant_put_raw(hostile.bad, bytes, put);
 	only_the_bad_one_is_cut_off(&hostile, error);
 }
 
@@ -116,7 +116,7 @@ static void bad_open(enum hop_kind hop, uint32_t number, uint8_t kind)
 	uint8_t payload[64];
 
 	hostile_start(&hostile, hop);
-	party_put(hostile.bad, FRAME_OPEN, number, payload, frame_open_encode(&open, payload));
+	participant_put(hostile.bad, FRAME_OPEN, number, payload, frame_open_encode(&open, payload));
 	only_the_bad_one_is_cut_off(&hostile, -EPROTO);
 }
 
@@ -142,10 +142,10 @@ TEST(a_channel_beyond_the_maximum_is_refused_alone)
 		hostile.bad->hop.channels.max = 2;
 		hostile.bad->no_auto_answer = true;
 		for (uint32_t i = 0; i < 3; i++)
-			party_open(hostile.bad, number + 2 * i, "p2_9");
-		party_expect_refusal(hostile.bad, number + 4, ENOBUFS);
+			participant_open(hostile.bad, number + 2 * i, "p2_9");
+		participant_expect_refusal(hostile.bad, number + 4, ENOBUFS);
 		assert_int_equal(hostile.bad->hop.channels.count, 2);
-		party_kill(hostile.bad);
+		participant_kill(hostile.bad);
 		flows_run(&hostile.rig, 5000, 5000);
 		rig_stop(&hostile.rig);
 	}
@@ -156,13 +156,13 @@ TEST(unknown_frames_are_skipped_if_they_may_be)
 	struct hostile hostile;
 
 	hostile_start(&hostile, HOP_LINK);
-	party_put(hostile.bad, 255, 0, "abc", 3);
-	party_put(hostile.bad, FRAME_OPTIONAL, 99, "", 0);
+	participant_put(hostile.bad, 255, 0, "abc", 3);
+	participant_put(hostile.bad, FRAME_OPTIONAL, 99, "", 0);
 	rig_settle(&hostile.rig);
 	assert_false(hostile.bad->failed);
 	assert_int_equal(hostile.bad->controls, 0);
 	hostile.bad->control_result = -EPROTO; /* as the owners do for a type that they don't know */
-	party_put(hostile.bad, 127, 0, "", 0);
+	participant_put(hostile.bad, 127, 0, "", 0);
 	only_the_bad_one_is_cut_off(&hostile, -EPROTO);
 }
 
@@ -173,9 +173,9 @@ TEST(number_in_use_cannot_be_opened_again)
 		uint32_t number = kinds[k] == HOP_SHARED ? 0 : 1;
 
 		hostile_start(&hostile, kinds[k]);
-		party_open(hostile.bad, number, "p2_9");
+		participant_open(hostile.bad, number, "p2_9");
 		rig_settle(&hostile.rig);
-		party_open(hostile.bad, number, "p2_9");
+		participant_open(hostile.bad, number, "p2_9");
 		only_the_bad_one_is_cut_off(&hostile, -EPROTO);
 	}
 }
@@ -188,14 +188,14 @@ TEST(bytes_beyond_the_credit_end_the_session)
 
 		hostile_start(&hostile, kinds[k]);
 		hostile.receiver->never_reads_deliveries = true;
-		party_open(hostile.bad, number, "p2_9");
+		participant_open(hostile.bad, number, "p2_9");
 		rig_settle(&hostile.rig);
 		for (int i = 0; i < 2; i++) {
-			party_data(hostile.bad, number, 32768, true);
+			participant_data(hostile.bad, number, 32768, true);
 			rig_settle(&hostile.rig);
 		}
 		assert_false(hostile.bad->failed);
-		party_data(hostile.bad, number, 1, true);
+		participant_data(hostile.bad, number, 1, true);
 		rig_settle(&hostile.rig);
 		hostile.receiver->never_reads_deliveries = false;
 		only_the_bad_one_is_cut_off(&hostile, -EPROTO);

@@ -7,7 +7,7 @@
 TEST(two_rings_that_fill_in_one_turn_cost_one_notification)
 {
 	struct rig rig;
-	struct party *peer;
+	struct participant *peer;
 	uint32_t woken;
 
 	rig_start(&rig, 1);
@@ -18,8 +18,8 @@ TEST(two_rings_that_fill_in_one_turn_cost_one_notification)
 	woken = programs[0]->woken;
 	for (unsigned i = 0; i < HOP_OUTLETS; i++)
 		assert_int_equal(ring_reader_arm(&programs[0]->in[i], 1), 0);
-	party_open(peer, 1, "p0_1");
-	party_data(peer, 1, 64, false);
+	participant_open(peer, 1, "p0_1");
+	participant_data(peer, 1, 64, false);
 	rig_settle(&rig);
 	for (unsigned i = 0; i < HOP_OUTLETS; i++)
 		assert_true(ring_reader_ready(&programs[0]->in[i], 1) > 0);
@@ -31,17 +31,17 @@ TEST(two_rings_that_fill_in_one_turn_cost_one_notification)
 TEST(another_domain_hears_first_before_a_program_is_woken)
 {
 	struct rig rig;
-	struct party *peer;
+	struct participant *peer;
 	uint32_t woken;
 
 	rig_start(&rig, 1);
 	programs[0] = program_new(&rig, 65536, false, 0);
 	peer = peer_new(&rig, 65536);
 	peer->route = to_program;
-	party_open(peer, 1, "p0_1");
+	participant_open(peer, 1, "p0_1");
 	rig_settle(&rig);
 	assert_int_equal(ring_reader_arm(&programs[0]->in[OUTLET_DELIVERIES], 1), 0);
-	assert_int_equal(party_data(peer, 1, 60000, false), 60000);
+	assert_int_equal(participant_data(peer, 1, 60000, false), 60000);
 	assert_int_equal(ring_writer_arm(&peer->out, 65536), 0);
 	woken = programs[0]->woken;
 	rig_settle(&rig);
@@ -55,19 +55,19 @@ TEST(another_domain_hears_first_before_a_program_is_woken)
 TEST(a_domain_that_sleeps_is_woken_for_the_first_part)
 {
 	struct rig rig;
-	struct party *peer;
+	struct participant *peer;
 
 	rig_start(&rig, 1);
 	programs[0] = program_new(&rig, 65536, false, 0);
 	programs[0]->route = over_link;
 	peer = link_of[0] = peer_new(&rig, 65536);
-	party_open(programs[0], 0, "x_1");
+	participant_open(programs[0], 0, "x_1");
 	rig_settle(&rig);
-	party_read(peer, 65536); /* OPEN, which it answers */
+	participant_read(peer, 65536); /* OPEN, which it answers */
 	rig_settle(&rig);
 	peer->readable_when_woken = 0;
 	assert_int_equal(ring_reader_arm(&peer->in[0], 1), 0);
-	assert_int_equal(party_data(programs[0], 0, 60000, false), 60000);
+	assert_int_equal(participant_data(programs[0], 0, 60000, false), 60000);
 	rig_settle(&rig);
 	assert_true(peer->readable_when_woken > 0);
 	assert_true(peer->readable_when_woken < 20000);
@@ -79,21 +79,21 @@ TEST(a_domain_that_sleeps_is_woken_for_the_first_part)
  * frame. */
 static uint32_t first_frame_through(uint32_t ring)
 {
-	static struct party_frame frame;
+	static struct participant_frame frame;
 	struct rig rig;
-	struct party *peer;
+	struct participant *peer;
 
 	rig_start(&rig, 1);
 	programs[0] = program_new(&rig, 1u << 20, false, 0);
 	programs[0]->route = over_link;
 	peer = link_of[0] = peer_new(&rig, ring);
-	party_open(programs[0], 0, "x_1");
+	participant_open(programs[0], 0, "x_1");
 	rig_settle(&rig);
-	party_read(peer, 65536); /* OPEN, which it answers */
+	participant_read(peer, 65536); /* OPEN, which it answers */
 	rig_settle(&rig);
 	ring_reader_disarm(&peer->in[0]); /* it is awake */
-	assert_int_equal(party_data(programs[0], 0, 65520, false), 65520);
-	assert_true(party_expect(peer, FRAME_DATA, &frame));
+	assert_int_equal(participant_data(programs[0], 0, 65520, false), 65520);
+	assert_true(participant_expect(peer, FRAME_DATA, &frame));
 	rig_stop(&rig);
 	return frame.header.length;
 }

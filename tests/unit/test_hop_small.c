@@ -9,12 +9,12 @@
 #include "wire/bytes.h"
 
 /* A frame of a program, of which only the first `shown` bytes are in the ring as yet; returns the rest. */
-static uint32_t put_small(struct party *party, uint32_t number, uint32_t length, uint16_t messages,
-			  uint32_t shown, uint8_t *rest)
+static uint32_t put_small(struct participant *participant, uint32_t number, uint32_t length,
+			  uint16_t messages, uint32_t shown, uint8_t *rest)
 {
 	struct frame_header header = {
 		.type = FRAME_DATA, .channel = number, .length = length, .messages = messages};
-	struct party_channel *channel = party_channel(party, number);
+	struct participant_channel *channel = participant_channel(participant, number);
 	uint8_t frame[FRAME_HEADER_SIZE + 1024] = {0};
 	uint32_t size = frame_size(length);
 
@@ -22,27 +22,27 @@ static uint32_t put_small(struct party *party, uint32_t number, uint32_t length,
 	for (uint32_t i = 0; i < length; i++)
 		frame[FRAME_HEADER_SIZE + i] = (uint8_t)(31 * (channel->sent + i) >> 3);
 	channel->sent += length;
-	assert_true(ring_writer_space(&party->out, size) >= (int)size);
+	assert_true(ring_writer_space(&participant->out, size) >= (int)size);
 	if (shown > size)
 		shown = size;
-	party_put_raw(party, frame, shown);
+	participant_put_raw(participant, frame, shown);
 	if (rest)
 		memcpy(rest, frame + shown, size - shown);
 	return size - shown;
 }
 
 /* What came out is the stream's beginning. */
-static void expect_captured(struct party *party, uint64_t size)
+static void expect_captured(struct participant *participant, uint64_t size)
 {
 	uint8_t byte;
 
-	assert_int_equal(evbuffer_get_length(party->captured), size);
+	assert_int_equal(evbuffer_get_length(participant->captured), size);
 	for (uint64_t i = 0; i < size; i++) {
-		evbuffer_remove(party->captured, &byte, 1);
+		evbuffer_remove(participant->captured, &byte, 1);
 		assert_int_equal(byte, (uint8_t)(31 * i >> 3));
 	}
-	evbuffer_free(party->captured);
-	party->captured = NULL;
+	evbuffer_free(participant->captured);
+	participant->captured = NULL;
 }
 
 static void run_start(struct rig *rig, bool lenient)
@@ -53,7 +53,7 @@ static void run_start(struct rig *rig, bool lenient)
 		programs[i]->route = to_program;
 	}
 	programs[1]->captured = evbuffer_new();
-	party_open(programs[0], 0, "p1_1");
+	participant_open(programs[0], 0, "p1_1");
 	rig_settle(rig);
 }
 
@@ -71,7 +71,7 @@ TEST(messages_of_small_frames_are_counted)
 	assert_int_equal(programs[0]->hop.rx.messages, 100);
 	assert_int_equal(programs[1]->hop.tx.messages, 100);
 	assert_int_equal(programs[0]->hop.rx.frames, 101);
-	party_read(programs[1], 262144);
+	participant_read(programs[1], 262144);
 	expect_captured(programs[1], size);
 	rig_stop(&rig);
 }
@@ -89,9 +89,9 @@ TEST(small_frame_that_is_not_all_there_waits_for_its_rest)
 		put_small(programs[0], 0, 64, 1, UINT32_MAX, NULL);
 		left = put_small(programs[0], 0, 64, 1, shown, rest);
 		rig_settle(&rig);
-		party_put_raw(programs[0], rest, left);
+		participant_put_raw(programs[0], rest, left);
 		rig_settle(&rig);
-		party_read(programs[1], 65536);
+		participant_read(programs[1], 65536);
 		expect_captured(programs[1], 3 * 64);
 		assert_false(programs[0]->failed);
 		rig_stop(&rig);
@@ -122,7 +122,7 @@ TEST(small_frame_beyond_the_credit_ends_the_session)
 	assert_true(programs[0]->failed);
 	assert_int_equal(programs[0]->error, -EPROTO);
 	programs[1]->never_reads_deliveries = false;
-	party_read(programs[1], 262144);
+	participant_read(programs[1], 262144);
 	expect_captured(programs[1], CHANNEL_INITIAL_LIMIT);
 	rig_stop(&rig);
 }
@@ -133,11 +133,11 @@ TEST(small_frames_behind_a_reset_are_dropped)
 
 	run_start(&rig, false);
 	put_small(programs[0], 0, 64, 1, UINT32_MAX, NULL);
-	party_reset(programs[0], 0, ECANCELED, 0, 0);
+	participant_reset(programs[0], 0, ECANCELED, 0, 0);
 	for (unsigned i = 0; i < 3; i++)
 		put_small(programs[0], 0, 64, 1, UINT32_MAX, NULL);
 	rig_settle(&rig);
-	party_read(programs[1], 262144);
+	participant_read(programs[1], 262144);
 	expect_captured(programs[1], 64);
 	rig_settle(&rig);
 	rig_stop(&rig);
@@ -150,11 +150,11 @@ TEST(program_that_is_cut_off_is_not_notified)
 	uint32_t woken;
 
 	hostile_start(&hostile, HOP_SHARED);
-	party_open(hostile.bad, 0, "p2_9");
+	participant_open(hostile.bad, 0, "p2_9");
 	rig_settle(&hostile.rig);
 	assert_int_equal(ring_writer_arm(&hostile.bad->out, 65536), 1);
-	party_data(hostile.bad, 0, 40000, false);
-	party_put(hostile.bad, FRAME_DATA, 6, "no such channel", 15);
+	participant_data(hostile.bad, 0, 40000, false);
+	participant_put(hostile.bad, FRAME_DATA, 6, "no such channel", 15);
 	woken = hostile.bad->woken;
 	rig_settle(&hostile.rig);
 	assert_int_equal(hostile.bad->woken, woken);

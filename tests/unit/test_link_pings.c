@@ -181,10 +181,10 @@ SCENE_TEST(peer_that_does_not_relay_is_asked_for_nothing, scene_start)
 
 SCENE_TEST(ping_of_another_host_says_of_which_domain, scene_start)
 {
-	const struct frame_ping_relayed far = {.number = 3, .domain = {"work", 4}, .name = {"play", 4}};
+	const struct frame_ping_relayed remote = {.number = 3, .domain = {"work", 4}, .name = {"play", 4}};
 	struct frame_ping_relayed ping;
 
-	assert_int_equal(ping_relayed(scene, &far), 0);
+	assert_int_equal(ping_relayed(scene, &remote), 0);
 	greet(scene);
 	ping = expect_ping_relayed(scene);
 	assert_int_equal(ping.number, 3);

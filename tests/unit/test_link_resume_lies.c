@@ -11,7 +11,7 @@
 
 #include <nettle/hmac.h>
 
-#include "daemon/link/proof.h"
+#include "daemon/link/auth_tag.h"
 #include "wire/bytes.h"
 
 /* Reads the bytes that the document prints behind this word, at the beginning of a line and in those that
@@ -42,8 +42,8 @@ static size_t printed(const char *word, uint8_t *bytes, size_t max)
 
 TEST(the_documents_example_of_a_proof_is_right)
 {
-	uint8_t key[PROOF_SECRET_SIZE], bytes[88], result[PROOF_SIZE], computed[PROOF_SIZE];
-	struct proof_end sender, receiver;
+	uint8_t key[AUTH_SECRET_SIZE], bytes[88], result[AUTH_TAG_SIZE], computed[AUTH_TAG_SIZE];
+	struct auth_end sender, receiver;
 	struct hmac_sha256_ctx hash;
 
 	assert_int_equal(printed("key", key, sizeof(key)), sizeof(key));
@@ -59,7 +59,7 @@ TEST(the_documents_example_of_a_proof_is_right)
 	memcpy(receiver.nonce, bytes + 36, 16);
 	memcpy(sender.instance, bytes + 52, 16);
 	memcpy(receiver.instance, bytes + 68, 16);
-	proof_make(key, &sender, &receiver, get_u32(bytes + 84), computed);
+	auth_tag_make(key, &sender, &receiver, get_u32(bytes + 84), computed);
 	assert_memory_equal(computed, result, sizeof(result));
 }
 
@@ -69,14 +69,14 @@ SCENE_TEST_EACH(wrong_proof_is_not_answered, away, lie, PROOFS)
 {
 	static const uint8_t other_secret[32] = "another";
 	struct frame_prove ours = hear_prove(scene), theirs = {.epoch = lie == OTHER_EPOCH ? 2 : 1};
-	struct proof_end us, them;
+	struct auth_end us, them;
 
-	proof_ends(&us, &them);
+	auth_ends(&us, &them);
 	if (lie == OTHER_DOMID)
 		them.domid++;
 	if (lie == OTHER_NONCE)
 		them.nonce[0]++;
-	proof_make(lie == OTHER_SECRET ? other_secret : session.secret, &them, &us, 1, theirs.proof);
+	auth_tag_make(lie == OTHER_SECRET ? other_secret : session.secret, &them, &us, 1, theirs.proof);
 	if (lie == FLIPPED)
 		theirs.proof[31] ^= 1;
 	say_prove(scene, lie == REFLECTED ? ours : theirs);

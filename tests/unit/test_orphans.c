@@ -49,14 +49,14 @@ static bool open_and_leave(const char *name)
 {
 	const uint32_t number = 0;
 
-	party_open(scene.a, number, name);
+	participant_open(scene.a, number, name);
 	rig_settle(&scene.rig);
 	if (scene.a->hop.channels.count == 0) {
-		party_expect_refusal(scene.a, number, ENOBUFS);
+		participant_expect_refusal(scene.a, number, ENOBUFS);
 		read_all(&scene);
 		return false;
 	}
-	party_reset(scene.a, number, ECANCELED, 0, 0);
+	participant_reset(scene.a, number, ECANCELED, 0, 0);
 	read_all(&scene);
 	assert_int_equal(scene.a->hop.channels.count, 0);
 	return true;
@@ -83,9 +83,9 @@ TEST_WITH(a_program_that_never_answers_is_left_alone, start, stop)
 	assert_true(open_and_leave("x_1"));
 }
 
-static struct party *to_the_last(struct party *party, const char *name)
+static struct participant *to_the_last(struct participant *participant, const char *name)
 {
-	struct party *to = party->rig->parties->next;
+	struct participant *to = participant->rig->parties->next;
 
 	while (name[0] == 'y' && to->next)
 		to = to->next;
@@ -94,15 +94,16 @@ static struct party *to_the_last(struct party *party, const char *name)
 
 TEST_WITH(other_programs_of_the_same_user_are_reached, start, stop)
 {
-	struct party *third;
+	struct participant *third;
 
-	third = party_new(&scene.rig, &(struct rig_options){.kind = HOP_SHARED, .ring = RING, .parity = 1});
+	third = participant_new(&scene.rig,
+				&(struct rig_options){.kind = HOP_SHARED, .ring = RING, .parity = 1});
 	hop_set_account(&third->hop, account_ref(holder));
 	scene.a->route = to_the_last;
 	scene.b->no_auto_answer = true;
 	scene.rig.relay[0].orphans_patience_ms = 0;
 	assert_int_equal(count_until_refused("p_1"), ORPHANS_STALE);
-	party_open(scene.a, 0, "y_1");
+	participant_open(scene.a, 0, "y_1");
 	rig_settle(&scene.rig);
 	assert_ptr_equal(scene.a->last_channel->acceptor.hop, &third->hop);
 }
@@ -121,7 +122,7 @@ TEST_WITH(who_answers_again_is_reached_again, start, stop)
 	scene.rig.relay[0].orphans_patience_ms = 0;
 	count_until_refused("p_1");
 	for (uint32_t number = 1; number < 2 * ORPHANS_STALE; number += 2)
-		party_reset(scene.b, number, ECANCELED, 0, 0);
+		participant_reset(scene.b, number, ECANCELED, 0, 0);
 	read_all(&scene);
 	assert_int_equal(account_usage(payer, QUOTA_CHANNELS).used, 0);
 	scene.b->no_auto_answer = false;
@@ -153,13 +154,13 @@ TEST_WITH(an_end_of_either_side_ends_the_count, start, stop)
 {
 	scene.b->no_auto_answer = true;
 	for (uint32_t number = 0; number < 20; number += 2)
-		party_open(scene.a, number, "p_1");
+		participant_open(scene.a, number, "p_1");
 	read_all(&scene);
-	party_kill(scene.a);
+	participant_kill(scene.a);
 	read_all(&scene);
 	assert_int_equal(account_usage(payer, QUOTA_CHANNELS).used, 10);
 	assert_non_null(scene.rig.relay[0].orphans);
-	party_kill(scene.b);
+	participant_kill(scene.b);
 	read_all(&scene);
 	assert_null(scene.rig.relay[0].orphans);
 	assert_int_equal(account_usage(payer, QUOTA_CHANNELS).used, 0);

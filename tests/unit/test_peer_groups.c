@@ -12,7 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "daemon/known/known.h"
+#include "daemon/registry/registry.h"
 #include "daemon/policy/access.h"
 #include "base/log.h"
 #include "base/users.h"
@@ -27,7 +27,7 @@ static const struct self domain_0 = {.domid = 0};
 /* A directory with one rule: the last group of them may not bind. */
 static struct access *access_that_denies(char *directory, const char *uid)
 {
-	static struct known *known;
+	static struct registry *registry;
 	struct access *access = NULL;
 	char path[64];
 	FILE *file;
@@ -40,9 +40,9 @@ static struct access *access_that_denies(char *directory, const char *uid)
 		"[bind]\nname = *\nuid = %s\naction = deny\n[bind]\nname = *\nuid = *\naction = allow\n",
 		uid);
 	fclose(file);
-	if (!known)
-		known = known_new(&domain_0);
-	assert_int_equal(access_new(&access, &domain_0, directory, known), 0);
+	if (!registry)
+		registry = registry_new(&domain_0);
+	assert_int_equal(access_new(&access, &domain_0, directory, registry), 0);
 	unlink(path);
 	rmdir(directory);
 	return access;

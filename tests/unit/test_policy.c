@@ -140,7 +140,7 @@ POLICY_TEST(a_relay_section_forbids_pairs_one_way)
 POLICY_TEST(another_hosts_domains_are_meant_by_their_host_alone)
 {
 	static const struct policy_subject
-		far = {.host = "hostb", .domid = 3, .name = "work", .uuid = "", .uid = 1000},
+		remote = {.host = "hostb", .domid = 3, .name = "work", .uuid = "", .uid = 1000},
 		nameless = {.host = "", .domid = 3, .name = "work", .uuid = "", .uid = 1000};
 
 	rules(fixture,
@@ -150,18 +150,18 @@ POLICY_TEST(another_hosts_domains_are_meant_by_their_host_alone)
 	      "[rule]\nfrom = */*\nto = any\naction = allow\n"
 	      "[relay]\nfrom = *\nto = *\naction = deny\n");
 	assert_true(allowed(fixture, &guest, "here"));
-	assert_false(allowed(fixture, &far, "here"));
-	assert_true(allowed(fixture, &far, "print"));
+	assert_false(allowed(fixture, &remote, "here"));
+	assert_true(allowed(fixture, &remote, "print"));
 	assert_false(allowed(fixture, &guest, "print"));
-	assert_false(allowed(fixture, &far, "scan"));
-	assert_true(allowed(fixture, &far, "any"));
+	assert_false(allowed(fixture, &remote, "scan"));
+	assert_true(allowed(fixture, &remote, "any"));
 	assert_false(allowed(fixture, &guest, "any"));
 	assert_false(allowed(fixture, &nameless, "any")); /* no rule means a host without a name */
-	assert_true(policy_relay(fixture->policy, &far, &guest).allow);
-	assert_false(policy_sees(fixture->policy, &far, &guest)); /* no rule matches */
+	assert_true(policy_relay(fixture->policy, &remote, &guest).allow);
+	assert_false(policy_sees(fixture->policy, &remote, &guest)); /* no rule matches */
 	rules(fixture, "[see]\nfrom = hostb/*\ndomain = 3\naction = allow\n");
-	assert_true(policy_sees(fixture->policy, &far, &guest));
-	assert_false(policy_sees(fixture->policy, &far, &self));
+	assert_true(policy_sees(fixture->policy, &remote, &guest));
+	assert_false(policy_sees(fixture->policy, &remote, &self));
 }
 
 POLICY_TEST(nothing_goes_to_another_host_that_no_rule_allows)

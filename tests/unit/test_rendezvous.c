@@ -137,7 +137,7 @@ SCENE_TEST(what_a_peer_may_not_see_writes_nothing_for_it, scene_start)
 		advertise(scene, all, i);
 	advertise(scene, all, 1);
 	/* It has another name now, which changes nothing for it. */
-	known_set_name(scene->known, known_get(scene->known, 2), "another", 7);
+	registry_set_name(scene->registry, registry_get(scene->registry, 2), "another", 7);
 	advertise(scene, all, 1);
 	assert_int_equal(writes, 0);
 	advertise(scene, all + 1, 3);

@@ -19,7 +19,7 @@
 #include "base/log.h"
 #include "base/self.h"
 #include "daemon/link/link_internal.h"
-#include "daemon/known/known.h"
+#include "daemon/registry/registry.h"
 #include "daemon/peers/peers.h"
 #include "wire/bytes.h"
 
@@ -134,8 +134,8 @@ static struct world {
 	struct self self[SIDES];
 	struct peers peers[SIDES];
 	struct links *links[SIDES];
-	struct known *known[SIDES];
-	struct known_sink sinks[SIDES];
+	struct registry *registry[SIDES];
+	struct registry_sink sinks[SIDES];
 	struct pair *pairs; /* the newest first */
 	uint32_t ring_sizes[2];
 	unsigned made, losses, offers;
@@ -209,10 +209,10 @@ unsigned peers_waiting(const struct peers *peers)
 	return 0;
 }
 
-static void on_known(void *userdata, enum known_what what, uint32_t domid)
+static void on_known(void *userdata, enum registry_what what, uint32_t domid)
 {
-	if (what == KNOWN_LINK_UP || what == KNOWN_LINK_LOST)
-		*(what == KNOWN_LINK_UP ? &world.ups : &world.downs) += 1;
+	if (what == REGISTRY_LINK_UP || what == REGISTRY_LINK_LOST)
+		*(what == REGISTRY_LINK_UP ? &world.ups : &world.downs) += 1;
 }
 
 static void on_open(void *userdata, struct peer_id peer, struct channel *channel,
@@ -228,9 +228,10 @@ static void on_open(void *userdata, struct peer_id peer, struct channel *channel
 }
 
 /* A program's channel leads over its daemon's link. */
-static int open_over_link(struct party *party, struct channel *channel, const struct frame_open *open)
+static int open_over_link(struct participant *participant, struct channel *channel,
+			  const struct frame_open *open)
 {
-	unsigned side = party->hop.relay == &world.rig->relay[0] ? 0 : 1;
+	unsigned side = participant->hop.relay == &world.rig->relay[0] ? 0 : 1;
 	char name[128] = "";
 	struct hop *hop;
 	int r = 0;
@@ -469,8 +470,8 @@ static void world_start(struct rig *rig, uint64_t seed, uint32_t losses, uint32_
 		};
 
 		world.self[side] = (struct self){.domid = domid_of(side), .instance = {(uint8_t)(side + 1)}};
-		options.known = world.known[side] = known_new(&world.self[side]);
-		known_listen(options.known, &world.sinks[side], on_known, NULL);
+		options.registry = world.registry[side] = registry_new(&world.self[side]);
+		registry_listen(options.registry, &world.sinks[side], on_known, NULL);
 		world.peers[side] = (struct peers){.side = side};
 		assert_int_equal(links_new(&world.links[side], &rig->relay[side], &world.peers[side],
 					   &options, &(struct links_callbacks){.open = on_open}, NULL),
@@ -489,7 +490,7 @@ static void world_stop(void)
 	world.losses_left = 0;
 	for (unsigned side = 0; side < SIDES; side++) {
 		links_free(world.links[side]);
-		known_free(world.known[side]);
+		registry_free(world.registry[side]);
 	}
 	world.rig->elsewhere = NULL;
 	rig_stop(world.rig);

@@ -16,11 +16,11 @@ static const uint32_t starts[] = {0, 9, 0x7ffffffc, 0xfffffff4, 0xffffffff};
 /* All that can be told apart around an index: each near one, and some from the rest of the circle. */
 static uint32_t candidate(uint32_t centre, int i)
 {
-	static const uint32_t far[] = {0x1000, 0x7ffffff0, 0x80000000, 0x80000010, 0xfffff000};
+	static const uint32_t remote[] = {0x1000, 0x7ffffff0, 0x80000000, 0x80000010, 0xfffff000};
 
 	if (i < 101)
 		return centre + (uint32_t)(i - 50);
-	return centre + far[i - 101];
+	return centre + remote[i - 101];
 }
 #define CANDIDATES 106
 

@@ -16,7 +16,7 @@ SCENE_TEST_EACH(who_may_not_reach_it_does_not_learn_whether_it_exists, scene_sta
 	refused(scene, "5:secret", EACCES);
 	/* Nor by the kind that it is for. */
 	open_kind(scene->link, 1, CHANNEL_CALL, "secret", 6);
-	party_expect_refusal(scene->link, 1, EACCES);
+	participant_expect_refusal(scene->link, 1, EACCES);
 	assert_int_equal(scene->asked, 2);
 }
 
@@ -28,7 +28,7 @@ SCENE_TEST(who_opens_pays_for_the_rules_that_are_asked, scene_start)
 	scene->denied = "secret";
 	scene->cost = 5000;
 	open_kind(scene->link, 1, CHANNEL_MESSAGE, "secret", 6);
-	party_expect_refusal(scene->link, 1, EACCES);
+	participant_expect_refusal(scene->link, 1, EACCES);
 	assert_in_range(turns->spent - before, 5000, 6000);
 }
 
@@ -40,13 +40,13 @@ SCENE_TEST(peer_reaches_endpoints_and_nothing_else, scene_start)
 	assert_int_equal(scene->asked, 1);
 	/* No addresses: that would have us relay; and nothing that couldn't have been bound. */
 	open_kind(scene->link, 3, CHANNEL_MESSAGE, "5:inbox", 7);
-	party_expect_refusal(scene->link, 3, ENOENT);
+	participant_expect_refusal(scene->link, 3, ENOENT);
 	open_kind(scene->link, 3, CHANNEL_MESSAGE, "inbox\0", 6);
-	party_expect_refusal(scene->link, 3, ENOENT);
+	participant_expect_refusal(scene->link, 3, ENOENT);
 	open_kind(scene->link, 3, CHANNEL_MESSAGE, "", 0);
-	party_expect_refusal(scene->link, 3, ENOENT);
+	participant_expect_refusal(scene->link, 3, ENOENT);
 	open_kind(scene->link, 3, CHANNEL_MESSAGE, "inbo", 4);
-	party_expect_refusal(scene->link, 3, ENOENT);
+	participant_expect_refusal(scene->link, 3, ENOENT);
 	assert_int_equal(scene->asked, 2); /* policy is asked about names only */
 	assert_int_equal(scene->links, 0);
 }
@@ -59,7 +59,7 @@ SCENE_TEST_EACH(endpoint_takes_only_the_kinds_it_is_for, scene_start, bound, 3)
 		if (kind == (uint32_t)bound)
 			expect_open(scene->b, "inbox");
 		else
-			party_expect_refusal(scene->link, 1 + 2 * kind, EPROTOTYPE);
+			participant_expect_refusal(scene->link, 1 + 2 * kind, EPROTOTYPE);
 	}
 	assert_int_equal(scene->streams, bound == 2);
 }
@@ -72,13 +72,13 @@ SCENE_TEST(program_that_cannot_take_more_refuses_with_the_reason, scene_start)
 		expect_open(scene->b, "inbox");
 	}
 	open_kind(scene->link, 9, CHANNEL_MESSAGE, "inbox", 5);
-	party_expect_refusal(scene->link, 9, ENOBUFS);
+	participant_expect_refusal(scene->link, 9, ENOBUFS);
 	scene->stream_error = -ENOBUFS;
 	open_kind(scene->link, 9, CHANNEL_STREAM, "inbox", 5);
-	party_expect_refusal(scene->link, 9, ENOBUFS);
+	participant_expect_refusal(scene->link, 9, ENOBUFS);
 	scene->stream_error = -ENOMEM; /* no error that the protocol knows */
 	open_kind(scene->link, 9, CHANNEL_STREAM, "inbox", 5);
-	party_expect_refusal(scene->link, 9, ENOBUFS);
+	participant_expect_refusal(scene->link, 9, ENOBUFS);
 }
 
 SCENE_TEST(what_the_rules_forbid_from_now_on_ends_for_both, scene_start)
@@ -103,8 +103,8 @@ SCENE_TEST(what_the_rules_forbid_from_now_on_ends_for_both, scene_start)
 	scene->why_taken_back = EACCES;
 	router_recheck_hop(scene->router, &scene->b->hop);
 	relay_pass(&scene->rig.relay[0]);
-	party_expect_refusal(scene->link, 3, EACCES);
-	party_expect_refusal(scene->b, number, EACCES);
+	participant_expect_refusal(scene->link, 3, EACCES);
+	participant_expect_refusal(scene->b, number, EACCES);
 	assert_int_equal(scene->b->hop.channels.count, 2);
 	assert_int_equal(scene->link->hop.channels.count, 2);
 }
@@ -129,47 +129,47 @@ static void decide(struct scene *scene, int error)
 SCENE_TEST(what_is_not_decided_any_more_ends_with_that_error, start_with_inbox)
 {
 	decide(scene, ENODATA);
-	party_expect_refusal(scene->link, 1, ENODATA);
+	participant_expect_refusal(scene->link, 1, ENODATA);
 }
 
 static void expect_end(struct scene *scene, uint32_t error)
 {
-	static struct party_frame frame;
+	static struct participant_frame frame;
 	struct frame_reset reset;
 
-	assert_true(party_expect(scene->b, FRAME_RESET, &frame));
+	assert_true(participant_expect(scene->b, FRAME_RESET, &frame));
 	assert_int_equal(frame_reset_decode(frame.payload, frame.header.length, &reset), 0);
 	assert_int_equal(reset.error, error);
 }
 
 SCENE_TEST(names_unknown_after_a_restore_end_nothing_until_known, start_with_inbox)
 {
-	static struct party_frame frame;
+	static struct participant_frame frame;
 
 	router_restart_hop(scene->router, &scene->b->hop, 5);
 	for (unsigned i = 0; i < 3; i++)
 		decide(scene, ENODATA);
-	assert_false(party_get(scene->b, 0, &frame));
+	assert_false(participant_get(scene->b, 0, &frame));
 	decide(scene, EACCES);
 	expect_end(scene, EACCES);
 }
 
 SCENE_TEST(names_that_are_known_after_a_restore_are_as_before, start_with_inbox)
 {
-	static struct party_frame frame;
+	static struct participant_frame frame;
 
 	router_restart_hop(scene->router, &scene->b->hop, 5);
 	decide(scene, ENODATA);
 	decide(scene, 0);
-	assert_false(party_get(scene->b, 0, &frame));
+	assert_false(participant_get(scene->b, 0, &frame));
 	decide(scene, ENODATA);
 	expect_end(scene, ENODATA);
 }
 
-/* Whose the channel is that the party has opened. */
-static uint32_t domid_of(struct party *party, uint32_t number)
+/* Whose the channel is that the participant has opened. */
+static uint32_t domid_of(struct participant *participant, uint32_t number)
 {
-	const struct channel_end *end = channel_table_find(&party->hop.channels, number);
+	const struct channel_end *end = channel_table_find(&participant->hop.channels, number);
 
 	assert_non_null(end);
 	return end->channel->identity.domid;
@@ -196,14 +196,14 @@ SCENE_TEST(what_a_restored_domain_opened_is_that_of_its_new_number, scene_start)
 SCENE_TEST_EACH(policy_decides_about_a_peer_that_was_away_when_it_is_back, start_with_inbox, is_other, 2)
 {
 	const uint32_t to = is_other ? 9 : 0;
-	static struct party_frame frame;
+	static struct participant_frame frame;
 	uint32_t at = 0;
 
 	assert_int_equal(hop_pause(&scene->link->hop), 0);
 	decide(scene, ENODATA);
 	/* By the number that it had, there may be another one now. */
 	decide(scene, EACCES);
-	assert_false(party_get(scene->b, 0, &frame));
+	assert_false(participant_get(scene->b, 0, &frame));
 	scene->why_taken_back = ENODATA;
 	assert_false(router_resumed(scene->router, &scene->link->hop, peer_domain(0), peer_domain(to), &at));
 	assert_int_equal(scene->asked_about, to);
@@ -211,7 +211,7 @@ SCENE_TEST_EACH(policy_decides_about_a_peer_that_was_away_when_it_is_back, start
 	hop_drop_replay(&scene->link->hop);
 	scene->link->hop.life = HOP_DETACHED;
 	decide(scene, ENODATA);
-	assert_false(party_get(scene->b, 0, &frame));
+	assert_false(participant_get(scene->b, 0, &frame));
 	decide(scene, EACCES);
 	expect_end(scene, EACCES);
 }
@@ -256,10 +256,10 @@ SCENE_TEST(what_is_not_decided_yet_says_so_and_nothing_else, scene_start)
 	assert_int_equal(bind_name(scene, scene->b, "inbox", ANY_KIND), 0);
 	scene->undecided = "inbox";
 	open_kind(scene->link, 1, CHANNEL_MESSAGE, "inbox", 5);
-	party_expect_refusal(scene->link, 1, ENODATA);
+	participant_expect_refusal(scene->link, 1, ENODATA);
 	scene->undecided = "none";
 	open_kind(scene->link, 1, CHANNEL_MESSAGE, "none", 4);
-	party_expect_refusal(scene->link, 1, ENODATA);
+	participant_expect_refusal(scene->link, 1, ENODATA);
 	open_kind(scene->link, 1, CHANNEL_MESSAGE, "inbox", 5);
 	expect_open(scene->b, "inbox");
 }
@@ -279,8 +279,8 @@ SCENE_TEST(channels_of_an_unbound_endpoint_end, scene_start)
 	expect_open(scene->link, "inbox");
 	assert_int_equal(unbind_name(scene, scene->b, "inbox"), 0);
 	relay_pass(&scene->rig.relay[0]);
-	party_expect_refusal(scene->link, 3, ENOENT);
-	party_expect_refusal(scene->b, number, ENOENT);
+	participant_expect_refusal(scene->link, 3, ENOENT);
+	participant_expect_refusal(scene->b, number, ENOENT);
 	assert_int_equal(scene->b->hop.channels.count, 2);
 	assert_int_equal(scene->link->hop.channels.count, 2);
 }
@@ -297,13 +297,13 @@ SCENE_TEST(channels_of_an_unbound_endpoint_end_in_pieces, scene_start)
 	uint32_t at = 0;
 	bool more = true;
 
-	scene->program_b.party = party_new(&scene->rig, &program);
-	scene->program_b.party->open = scene->b->open;
+	scene->program_b.participant = participant_new(&scene->rig, &program);
+	scene->program_b.participant->open = scene->b->open;
 	turns = &scene->rig.relay[0].turns;
-	assert_int_equal(bind_name(scene, scene->program_b.party, "inbox", ANY_KIND), 0);
+	assert_int_equal(bind_name(scene, scene->program_b.participant, "inbox", ANY_KIND), 0);
 	for (uint32_t i = 0; i < CHANNELS; i++) {
 		open_kind(scene->link, 1 + 2 * i, CHANNEL_MESSAGE, "inbox", 5);
-		expect_open(scene->program_b.party, "inbox");
+		expect_open(scene->program_b.participant, "inbox");
 	}
 	assert_int_equal(router_unbind(scene->router, &scene->program_b, name, false), 0);
 	while (more) {
@@ -316,6 +316,6 @@ SCENE_TEST(channels_of_an_unbound_endpoint_end_in_pieces, scene_start)
 	assert_true(pieces > 1);
 	rig_settle(&scene->rig);
 	for (uint32_t i = 0; i < CHANNELS; i++)
-		party_expect_refusal(scene->link, 1 + 2 * i, ENOENT);
+		participant_expect_refusal(scene->link, 1 + 2 * i, ENOENT);
 	assert_int_equal(scene->link->hop.channels.count, 0);
 }

@@ -36,7 +36,7 @@ SCENE_TEST(address_of_a_domain_without_a_link_is_relayed, scene_start)
 	assert_int_equal(scene->relayed, 1);
 	scene->relay_error = -EHOSTUNREACH;
 	open_kind(scene->a, 2, CHANNEL_MESSAGE, "7:inbox", 7);
-	party_expect_refusal(scene->a, 2, EHOSTUNREACH);
+	participant_expect_refusal(scene->a, 2, EHOSTUNREACH);
 }
 
 SCENE_TEST(address_that_leads_nowhere_says_why, scene_start)

@@ -61,7 +61,7 @@ SCENE_TEST(nothing_is_sent_beyond_the_credit, call_peer)
 		;
 	assert_int_equal(scene->received, CHANNEL_INITIAL_LIMIT);
 	for (unsigned i = 0; i < 3; i++) {
-		party_credit(scene->peer, scene->number, scene->received, steps[i]);
+		participant_credit(scene->peer, scene->number, scene->received, steps[i]);
 		run(scene);
 		written = write_all_that_goes(scene, scene->a, written);
 		while (hear(scene, FRAME_DATA))
@@ -123,7 +123,7 @@ SCENE_TEST(what_is_taken_while_the_ring_is_full_is_told_later, call_peer)
 		sent = write_all_that_goes(scene, scene->a, sent);
 		while (hear(scene, FRAME_DATA))
 			;
-		party_credit(scene->peer, scene->number, scene->received, 2 * STREAM_WINDOW_MAX);
+		participant_credit(scene->peer, scene->number, scene->received, 2 * STREAM_WINDOW_MAX);
 		run(scene);
 	}
 	while (!stream_hop(scene->caller)->waiting.blocked_on)

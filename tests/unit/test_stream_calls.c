@@ -30,7 +30,7 @@ SCENE_TEST(refused_caller_is_told_why_and_then_sees_the_end, scene_start)
 
 SCENE_TEST(caller_that_a_peer_refuses_is_told_why_and_sees_the_end, call_peer)
 {
-	party_reset(scene->peer, scene->number, ENOENT, 0, 0);
+	participant_reset(scene->peer, scene->number, ENOENT, 0, 0);
 	assert_true(hear(scene, FRAME_RESET));
 	expect_reply(scene->a, ENOENT);
 	expect_end(scene->a);
@@ -45,7 +45,7 @@ SCENE_TEST_EACH(caller_that_gives_up_leaves_nothing_behind, call_peer, how, 2)
 		hang_up(&scene->a);
 	assert_true(hear(scene, FRAME_RESET));
 	assert_int_equal(scene->gone, 1);
-	party_reset(scene->peer, scene->number, 0, 0, 0);
+	participant_reset(scene->peer, scene->number, 0, 0, 0);
 	expect_gone(scene, 1);
 }
 

@@ -172,7 +172,7 @@ SCENE_TEST(reset_comes_behind_the_data_before_it, call_peer)
 	join_peer(scene, 65536);
 	/* Nothing runs between: the data wait in the rings when the RESET comes. */
 	put_data(scene, 0, 1000);
-	party_reset(scene->peer, scene->number, ECONNRESET, 0, 0);
+	participant_reset(scene->peer, scene->number, ECONNRESET, 0, 0);
 	assert_true(hear(scene, FRAME_RESET));
 	assert_int_equal(read_all(scene, scene->a, 0), 1000);
 	expect_gone(scene, 1);
@@ -188,7 +188,7 @@ SCENE_TEST(reset_waits_for_a_reader_and_refuses_what_it_writes, call_peer)
 	write_text(scene, scene->a, "no credit for this"); /* data wait in this direction too */
 	put_data(scene, 0, 60000);
 	run(scene);
-	party_reset(scene->peer, scene->number, ECONNRESET, 0, 0);
+	participant_reset(scene->peer, scene->number, ECONNRESET, 0, 0);
 	assert_true(hear(scene, FRAME_RESET)); /* the peer doesn't wait */
 	run(scene);
 	assert_int_equal(scene->gone, 0);
@@ -211,7 +211,7 @@ SCENE_TEST(lost_link_breaks_the_stream, call_peer)
 	join_peer(scene, 65536);
 	put_data(scene, 0, 7);
 	run(scene);
-	party_kill(scene->peer);
+	participant_kill(scene->peer);
 	run(scene);
 	assert_int_equal(recv(scene->a, (char[8]){0}, 8, 0), 7);
 	expect_broken(scene->a);

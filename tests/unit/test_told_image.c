@@ -11,7 +11,7 @@
 #include "base/clock.h"
 #include "base/image.h"
 #include "base/self.h"
-#include "daemon/known/known.h"
+#include "daemon/registry/registry.h"
 #include "daemon/policy/access.h"
 #include "daemon/policy/denied.h"
 #include "daemon/policy/policy.h"
@@ -19,7 +19,7 @@
 
 struct world {
 	struct self self;
-	struct known *known;
+	struct registry *registry;
 	struct access *access;
 };
 
@@ -28,8 +28,8 @@ static struct world *world_new(void)
 	struct world *world = calloc(1, sizeof(*world));
 
 	world->self.domid = 1;
-	world->known = known_new(&world->self);
-	assert_int_equal(access_new(&world->access, &world->self, "/nonexistent", world->known), 0);
+	world->registry = registry_new(&world->self);
+	assert_int_equal(access_new(&world->access, &world->self, "/nonexistent", world->registry), 0);
 	assert_int_equal(access_set_host(world->access, "", CONFIG_HOST_POLICY_OBEY), 0);
 	return world;
 }
@@ -37,16 +37,16 @@ static struct world *world_new(void)
 static void world_free(struct world *world)
 {
 	access_free(world->access);
-	known_free(world->known);
+	registry_free(world->registry);
 	free(world);
 }
 
 static void name(struct world *world, uint32_t domid, const char *text)
 {
-	struct known_domain *domain = known_get(world->known, domid);
+	struct registry_domain *domain = registry_get(world->registry, domid);
 
-	known_set_name(world->known, domain, text, strlen(text));
-	known_set_complete(world->known, domain, true);
+	registry_set_name(world->registry, domain, text, strlen(text));
+	registry_set_complete(world->registry, domain, true);
 }
 
 static int tell(struct world *world, uint32_t flags, const char *text)
@@ -73,7 +73,7 @@ static struct world *world_of_words(void)
 	name(world, 5, "twice");
 	name(world, 4, "twice");
 	name(world, 7, "other");
-	known_teller(world->known)->tells = true;
+	registry_teller(world->registry)->tells = true;
 	assert_int_equal(
 		tell(world, POLICY_REPLACES,
 		     "[file]\npath = x\n[rule]\nline = 1\nfrom = work\nendpoint = inbox\naction = allow\n"
@@ -92,8 +92,8 @@ static uint8_t *bytes_of(struct world *world, size_t *size)
 	struct image image;
 
 	image_begin(&image);
-	image_section(&image, IMAGE_KNOWN);
-	known_names_image(&image, world->known);
+	image_section(&image, IMAGE_REGISTRY);
+	registry_names_image(&image, world->registry);
 	image_section(&image, IMAGE_POLICY);
 	access_image(&image, world->access);
 	return image_to_bytes(&image, size);
@@ -107,8 +107,8 @@ static int read_world(struct world *world, const uint8_t *bytes, size_t size)
 
 	image_open_bytes(&image, bytes, size);
 	while ((type = image_next(&image)))
-		if (type == IMAGE_KNOWN)
-			known_names_image(&image, world->known);
+		if (type == IMAGE_REGISTRY)
+			registry_names_image(&image, world->registry);
 		else if (type == IMAGE_POLICY)
 			access_image(&image, world->access);
 		else
@@ -200,11 +200,11 @@ TEST(of_two_domains_of_one_name_the_same_is_meant)
 	struct world *world = next_world();
 	uint32_t domid;
 
-	assert_int_equal(known_resolve(world->known, "twice", &domid), 0);
+	assert_int_equal(registry_resolve(world->registry, "twice", &domid), 0);
 	assert_int_equal(domid, 4);
-	assert_true(known_is_complete(world->known, 5));
-	assert_false(known_is_complete(world->known, 6));
-	assert_true(known_is_told(world->known));
+	assert_true(registry_is_complete(world->registry, 5));
+	assert_false(registry_is_complete(world->registry, 6));
+	assert_true(registry_is_told(world->registry));
 	world_free(world);
 }
 
@@ -216,7 +216,7 @@ TEST(what_was_read_already_is_newer)
 
 	name(after, 7, "renamed");
 	assert_int_equal(read_world(after, bytes, size), 0);
-	assert_string_equal(known_name(after->known, 7), "renamed");
+	assert_string_equal(registry_name(after->registry, 7), "renamed");
 	free(bytes);
 	world_free(before);
 	world_free(after);

@@ -79,7 +79,7 @@ TEST(what_comes_for_who_is_forgotten_is_given_no_memory)
 	topic_drop(topic);
 	relay_run(&rig->relay, 1);
 	assert_true(topic_has_subscribers(topic));
-	assert_null(first->acceptor.party);
+	assert_null(first->acceptor.participant);
 	assert_int_equal(hop_push(&first->opener, &piece, 1, sizeof(bytes), 1), 0);
 	topic_rig_free(rig);
 }

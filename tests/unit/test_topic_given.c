@@ -53,7 +53,7 @@ static void come(struct scene *scene, void *bytes, uint32_t length, uint32_t mes
 
 static struct topic_entry *take_given(struct scene *scene, bool may_be_run)
 {
-	return intake_given(scene->feed, &scene->topic->log, MOST, may_be_run);
+	return ingest_given(scene->feed, &scene->topic->log, MOST, may_be_run);
 }
 
 static void let_go(struct scene *scene, struct topic_entry *entry)
@@ -78,7 +78,7 @@ SCENE_TEST(a_large_message_is_taken_where_it_lies, scene_start)
 	assert_memory_equal(entry->bytes, bytes, span);
 	assert_int_equal(entry->references, 1);
 	assert_true(scene->topic->log.bytes == topic_entry_cost(span));
-	assert_int_equal(channel_queued(scene->feed->party.end), span);
+	assert_int_equal(channel_queued(scene->feed->participant.end), span);
 	assert_true(scene->channel->acceptor.sent == span);
 	assert_ptr_not_equal(scene->feed->given, entry);
 	let_go(scene, entry);
@@ -92,7 +92,7 @@ SCENE_TEST(a_small_message_waits_as_before, scene_start)
 	come(scene, bytes, write_message(bytes, 64, 1), 1);
 	assert_null(scene->feed->given);
 	assert_null(take_given(scene, true));
-	assert_int_equal(intake(scene->feed, &scene->topic->log, MOST, &entry), 1);
+	assert_int_equal(ingest(scene->feed, &scene->topic->log, MOST, &entry), 1);
 	let_go(scene, entry);
 }
 
@@ -112,7 +112,7 @@ SCENE_TEST(several_that_come_together_are_one_entry_if_they_may, scene_start)
 	let_go(scene, entry);
 	assert_null(take_given(scene, false));
 	for (uint8_t i = 0; i < 4; i++) { /* as others take them, from the same memory */
-		assert_int_equal(intake(scene->feed, &scene->topic->log, MOST, &entry), 1);
+		assert_int_equal(ingest(scene->feed, &scene->topic->log, MOST, &entry), 1);
 		assert_int_equal(entry->size, span);
 		assert_memory_equal(entry->bytes, bytes + i * span, span);
 		let_go(scene, entry);
@@ -129,10 +129,10 @@ SCENE_TEST(a_message_in_pieces_is_put_together, scene_start)
 
 	come(scene, bytes, 2048, 0);
 	assert_null(take_given(scene, true));
-	assert_int_equal(intake(scene->feed, &scene->topic->log, MOST, &entry), 0);
+	assert_int_equal(ingest(scene->feed, &scene->topic->log, MOST, &entry), 0);
 	come(scene, bytes + 2048, span - 2048, 1);
 	assert_null(take_given(scene, true));
-	assert_int_equal(intake(scene->feed, &scene->topic->log, MOST, &entry), 1);
+	assert_int_equal(ingest(scene->feed, &scene->topic->log, MOST, &entry), 1);
 	assert_memory_equal(entry->bytes, bytes, span);
 	let_go(scene, entry);
 	assert_null(scene->feed->given);
@@ -144,8 +144,8 @@ SCENE_TEST(one_that_is_too_long_is_refused, scene_start)
 	struct topic_entry *entry;
 
 	come(scene, bytes, write_message(bytes, 4096, 7), 1);
-	assert_null(intake_given(scene->feed, &scene->topic->log, 4095, true));
-	assert_int_equal(intake(scene->feed, &scene->topic->log, 4095, &entry), -EMSGSIZE);
+	assert_null(ingest_given(scene->feed, &scene->topic->log, 4095, true));
+	assert_int_equal(ingest(scene->feed, &scene->topic->log, 4095, &entry), -EMSGSIZE);
 }
 
 SCENE_TEST(what_is_withdrawn_while_it_waits_is_seen, scene_start)
@@ -157,7 +157,7 @@ SCENE_TEST(what_is_withdrawn_while_it_waits_is_seen, scene_start)
 	come(scene, bytes, span, 1);
 	put_u32(scene->feed->given->bytes + span - MESSAGE_TRAILER_SIZE, MESSAGE_CANCELLED);
 	entry = take_given(scene, true);
-	assert_true(intake_is_cancelled(entry));
+	assert_true(ingest_is_cancelled(entry));
 	let_go(scene, entry);
 }
 
@@ -170,7 +170,7 @@ SCENE_TEST(an_entry_of_another_log_keeps_its_bytes_while_it_is_wanted, scene_sta
 
 	memcpy(first->bytes, bytes, span);
 	first->count = first->before = 5;
-	assert_true(intake_give(scene->feed, topic_entry_share(first), &memory));
+	assert_true(ingest_give(scene->feed, topic_entry_share(first), &memory));
 	assert_ptr_equal(memory.bytes, first->bytes);
 	assert_int_equal(hop_give(&scene->channel->opener, &memory, span, 1), 0);
 	assert_true(scene->channel->opener.received == span);
@@ -190,7 +190,7 @@ SCENE_TEST(what_nobody_takes_any_more_is_released, scene_start)
 
 	memset(first->bytes, 0, first->size);
 	channel_refuse(scene->channel, ENOENT);
-	assert_true(intake_give(scene->feed, topic_entry_share(first), &memory));
+	assert_true(ingest_give(scene->feed, topic_entry_share(first), &memory));
 	assert_int_equal(first->references, 2);
 	assert_int_equal(hop_give(&scene->channel->opener, &memory, first->size, 1), -EPIPE);
 	assert_int_equal(first->references, 1);
@@ -231,7 +231,7 @@ static uint64_t entries_after_one_more(struct scene *scene)
 
 SCENE_TEST(the_log_has_only_what_somebody_has_not_had, scene_start)
 {
-	struct subscriber slow = {.party.kind = PARTY_SUBSCRIBER};
+	struct subscriber slow = {.participant.kind = PARTICIPANT_SUBSCRIBER};
 
 	scene->topic->publisher = (void *)scene; /* it isn't over */
 	assert_int_equal(entries_after_one_more(scene), 0);

@@ -26,7 +26,7 @@ static void ask(struct tracers *tracers, struct evbuffer *steps)
 {
 	static const struct frame_identity from = {.pid = 7};
 
-	assert_int_equal(tracers_take_far(tracers, NULL, &from, "*", -1, steps), 0);
+	assert_int_equal(tracers_take_remote(tracers, NULL, &from, "*", -1, steps), 0);
 }
 
 /* The first step after that is of bytes, in a channel that has been there all the time: they have two. */
@@ -40,7 +40,7 @@ SCENE_TEST(tracer_that_asks_no_more_is_forgotten_when_bytes_come, scene_start)
 	assert_non_null(tracers);
 	assert_non_null(steps);
 	ask(tracers, steps);
-	party_open(scene->a, 0, "p_1");
+	participant_open(scene->a, 0, "p_1");
 	send_bytes(scene->a, 0, 8);
 	read_all(scene);
 	later_s = FAR_TRACER_MS / 1000 - 1;
@@ -53,7 +53,7 @@ SCENE_TEST(tracer_that_asks_no_more_is_forgotten_when_bytes_come, scene_start)
 	send_bytes(scene->a, 0, 8);
 	read_all(scene);
 	assert_null(relay->steps);
-	party_fin(scene->a, 0);
+	participant_fin(scene->a, 0);
 	read_all(scene);
 	tracers_free(tracers);
 	evbuffer_free(steps);

@@ -13,7 +13,7 @@
 SCENE_TEST(what_is_for_a_domain_without_a_link_goes_to_domain_0, start_in_domain_1)
 {
 	flow_start(scene->program, 0, "2:inbox", 1, 100000);
-	party_data(scene->program, 0, 4096, false);
+	participant_data(scene->program, 0, 4096, false);
 	rig_settle(&scene->rig);
 	expect_open(scene->link[0], "2:inbox", 1);
 	assert_int_equal(scene->awaits, 0);
@@ -24,14 +24,14 @@ SCENE_TEST(it_waits_until_domain_0_has_said_that_it_relays, start_in_domain_1)
 {
 	scene->relays = 0;
 	for (uint32_t i = 0; i < 20; i++)
-		party_open(scene->program, 2 * i, "2:inbox");
+		participant_open(scene->program, 2 * i, "2:inbox");
 	rig_settle(&scene->rig);
 	assert_int_equal(scene->awaits, 1);
 	assert_int_equal(scene->link[0]->hop.channels.count, 0);
 	scene->relays = 1;
 	scene->done(scene->pinger, scene->request, 0);
 	/* What comes while they are led on comes behind them. */
-	party_open(scene->program, 40, "2:inbox");
+	participant_open(scene->program, 40, "2:inbox");
 	rig_settle(&scene->rig);
 	assert_int_equal(scene->link[0]->hop.channels.count, 21);
 	for (unsigned i = 0; i < 21; i++)
@@ -42,7 +42,7 @@ SCENE_TEST(it_waits_until_domain_0_has_said_that_it_relays, start_in_domain_1)
 SCENE_TEST(link_that_is_lost_meanwhile_is_waited_for_again, start_in_domain_1)
 {
 	scene->relays = 0;
-	party_open(scene->program, 0, "2:inbox");
+	participant_open(scene->program, 0, "2:inbox");
 	rig_settle(&scene->rig);
 	tell_asked(scene, 0);
 	assert_int_equal(scene->awaits, 2);
@@ -55,7 +55,7 @@ SCENE_TEST(link_that_is_lost_meanwhile_is_waited_for_again, start_in_domain_1)
 
 static void expect_explanation(struct scene *scene, const char *text)
 {
-	party_open(scene->program, 0, "2:inbox");
+	participant_open(scene->program, 0, "2:inbox");
 	rig_settle(&scene->rig);
 	expect_refusal(scene->program, 0, EHOSTUNREACH);
 	assert_non_null(strstr(scene->explained, text));
@@ -84,7 +84,8 @@ SCENE_TEST(that_the_setting_forbids_it_is_named, start_in_domain_1_disabled)
 	expect_explanation(scene, "relay = no is set here");
 }
 
-static int open_to_link_2(struct party *party, struct channel *channel, const struct frame_open *open)
+static int open_to_link_2(struct participant *participant, struct channel *channel,
+			  const struct frame_open *open)
 {
 	return channel_accept(channel, &the_scene->link[2]->hop, "inbox_1");
 }
@@ -93,17 +94,17 @@ SCENE_TEST(what_waited_for_the_link_itself_goes_to_domain_0_whole, start_in_doma
 {
 	struct rig_options absent = {.kind = HOP_LINK, .ring = 65536, .parity = 0, .detached = true};
 
-	scene->link[2] = party_new(&scene->rig, &absent);
+	scene->link[2] = participant_new(&scene->rig, &absent);
 	scene->program->open = open_to_link_2;
 	flow_start(scene->program, 0, "2:inbox", 1, GOAL);
-	while (party_data(scene->program, 0, 4096, false))
+	while (participant_data(scene->program, 0, 4096, false))
 		rig_settle(&scene->rig);
 	assert_int_equal(scene->link[2]->hop.channels.count, 1);
 	via_lead_waiting(scene->via, peer_domain(2), &scene->link[2]->hop);
 	assert_int_equal(scene->link[2]->hop.channels.count, 0);
 	flows_run(&scene->rig, 4096, 8192);
 	assert_true(flow_is_done(scene->program, 0));
-	assert_int_equal(party_accepted(scene->link[0], 1)->received, GOAL);
+	assert_int_equal(participant_accepted(scene->link[0], 1)->received, GOAL);
 }
 
 /* --- domain 0 --------------------------------------------------------------------------------- */
@@ -120,11 +121,11 @@ SCENE_TEST(window_from_link_to_link_is_no_more_than_two_rings, start_in_domain_0
 
 	flow_start(scene->link[1], 1, "2:inbox", 1, 100 * GOAL);
 	for (unsigned i = 0; i < 1000; i++) {
-		party_data(scene->link[1], 1, 16384, false);
+		participant_data(scene->link[1], 1, 16384, false);
 		rig_settle(&scene->rig);
-		party_read(scene->link[1], 65536);
+		participant_read(scene->link[1], 65536);
 		if (i % 10 == 9)
-			party_read(scene->link[2], 1u << 20);
+			participant_read(scene->link[2], 1u << 20);
 		rig_settle(&scene->rig);
 	}
 	end = channel_table_find(&scene->link[1]->hop.channels, 1);
@@ -162,19 +163,19 @@ SCENE_TEST(domain_0_relays_nothing_if_the_setting_forbids_it, start_in_domain_0_
 
 SCENE_TEST(channels_that_new_rules_forbid_end, start_in_domain_0)
 {
-	static struct party_frame frame;
+	static struct participant_frame frame;
 	struct frame_reset reset;
 
 	open_as(scene->link[1], 1, 1, "2:inbox");
 	expect_open(scene->link[2], "2:inbox", 1);
 	recheck(scene);
-	assert_false(party_get(scene->link[2], 0, &frame));
+	assert_false(participant_get(scene->link[2], 0, &frame));
 	scene->taken_back = -EACCES;
 	recheck(scene);
-	assert_true(party_expect(scene->link[1], FRAME_RESET, &frame));
+	assert_true(participant_expect(scene->link[1], FRAME_RESET, &frame));
 	assert_int_equal(frame_reset_decode(frame.payload, frame.header.length, &reset), 0);
 	assert_int_equal(reset.error, EACCES);
-	assert_true(party_expect(scene->link[2], FRAME_RESET, &frame));
+	assert_true(participant_expect(scene->link[2], FRAME_RESET, &frame));
 }
 
 SCENE_TEST(channel_follows_its_destinations_number_if_the_rules_allow, start_in_domain_0)
@@ -217,10 +218,10 @@ SCENE_TEST(what_waits_for_a_domain_by_two_numbers_goes_to_it, start_in_domain_0)
 	expect_open(scene->link[2], "2:inbox", 1);
 }
 
-/* The source of what the party has opened has another number now. */
-static int source_moves(struct scene *scene, struct party *party, uint32_t to)
+/* The source of what the participant has opened has another number now. */
+static int source_moves(struct scene *scene, struct participant *participant, uint32_t to)
 {
-	struct channel_end *end = channel_table_find(&party->hop.channels, 1);
+	struct channel_end *end = channel_table_find(&participant->hop.channels, 1);
 	int r;
 
 	assert_non_null(end);
@@ -232,27 +233,27 @@ static int source_moves(struct scene *scene, struct party *party, uint32_t to)
 
 SCENE_TEST(destination_is_told_a_moved_sources_number_if_rules_allow, start_in_domain_0)
 {
-	static struct party_frame frame;
+	static struct participant_frame frame;
 	uint32_t domid;
 
 	open_as(scene->link[1], 1, 1, "2:inbox");
 	expect_open(scene->link[2], "2:inbox", 1);
 	assert_int_equal(source_moves(scene, scene->link[1], 9), 0);
-	assert_true(party_expect(scene->link[2], FRAME_SOURCE, &frame));
+	assert_true(participant_expect(scene->link[2], FRAME_SOURCE, &frame));
 	assert_int_equal(frame_u32_decode(frame.payload, frame.header.length, &domid), 0);
 	assert_int_equal(domid, 9);
 	scene->taken_back = -ENODATA; /* its name isn't known yet, and nothing ends before it is */
 	assert_int_equal(source_moves(scene, scene->link[1], 10), 0);
 	recheck(scene);
-	assert_true(party_expect(scene->link[2], FRAME_SOURCE, &frame));
-	assert_false(party_get(scene->link[1], 0, &frame));
+	assert_true(participant_expect(scene->link[2], FRAME_SOURCE, &frame));
+	assert_false(participant_get(scene->link[1], 0, &frame));
 	scene->taken_back = -EACCES;
 	assert_int_equal(source_moves(scene, scene->link[1], 11), -EACCES);
 }
 
 SCENE_TEST(destination_that_was_not_told_yet_is_told_the_last_number, start_in_domain_0)
 {
-	static struct party_frame frame;
+	static struct participant_frame frame;
 
 	scene->relays = 0;
 	open_as(scene->link[1], 1, 1, "2:inbox");
@@ -260,9 +261,9 @@ SCENE_TEST(destination_that_was_not_told_yet_is_told_the_last_number, start_in_d
 	scene->relays = 1;
 	tell_asked(scene, 0);
 	expect_open(scene->link[2], "2:inbox", 9);
-	assert_false(party_get(scene->link[2], 0, &frame));
+	assert_false(participant_get(scene->link[2], 0, &frame));
 	assert_int_equal(source_moves(scene, scene->link[1], 10), 0); /* now it has to be told */
-	assert_true(party_expect(scene->link[2], FRAME_SOURCE, &frame));
+	assert_true(participant_expect(scene->link[2], FRAME_SOURCE, &frame));
 }
 
 SCENE_TEST(restored_domain_takes_what_was_relayed_to_its_earlier_number, start_in_domain_1)
@@ -279,12 +280,12 @@ SCENE_TEST(restored_domain_takes_what_was_relayed_to_its_earlier_number, start_i
 SCENE_TEST(restored_domain_takes_what_a_host_sent_to_its_earlier_number, start_in_domain_1)
 {
 	self_renumber(&scene->self, 3);
-	open_from_far(scene->link[0], 1, 7, "1:inbox");
+	open_from_remote(scene->link[0], 1, 7, "1:inbox");
 	expect_open(scene->program, "inbox", 7);
-	open_from_far(scene->link[0], 3, 7, "3:inbox");
+	open_from_remote(scene->link[0], 3, 7, "3:inbox");
 	expect_open(scene->program, "inbox", 7);
-	open_from_far(scene->link[0], 5, 7, "4:inbox");
-	party_expect_refusal(scene->link[0], 5, EPROTO);
+	open_from_remote(scene->link[0], 5, 7, "4:inbox");
+	participant_expect_refusal(scene->link[0], 5, EPROTO);
 }
 
 SCENE_TEST(channels_that_wait_in_domain_0_end_by_new_rules_too, start_in_domain_0)

@@ -15,46 +15,46 @@ SCENE_TEST(what_is_there_is_told_first_and_then_each_change, scene_start)
 	come_up(scene, "inbox print");
 	add_watch(scene, &scene->a, 1, "7");
 	expect(scene, &scene->a, "1+7(work) 1+7:inbox(work) 1+7:print(work) ");
-	known_set_endpoint(scene->known, 7, "scan", true);
+	registry_set_endpoint(scene->registry, 7, "scan", true);
 	expect(scene, &scene->a, "1+7:scan(work) ");
-	known_set_endpoint(scene->known, 7, "print", false);
+	registry_set_endpoint(scene->registry, 7, "print", false);
 	expect(scene, &scene->a, "1-7:print(work) ");
 	/* A domain goes behind all that it had. */
-	known_set_up(scene->known, 7, false);
+	registry_set_up(scene->registry, 7, false);
 	expect(scene, &scene->a, "1-7:inbox(work) 1-7:scan(work) 1-7(work) ");
-	known_set_up(scene->known, 7, true);
+	registry_set_up(scene->registry, 7, true);
 	expect(scene, &scene->a, "1+7(work) ");
 }
 
 SCENE_TEST(domain_whose_link_is_away_is_told_as_away_and_then_up, scene_start)
 {
-	known_set_away(scene->known, 9, true); /* nothing is known of it */
+	registry_set_away(scene->registry, 9, true); /* nothing is known of it */
 	come_up(scene, "inbox");
 	add_watch(scene, &scene->a, 1, "7");
 	add_watch(scene, &scene->a, 2, "7:inbox");
 	expect(scene, &scene->a, "1+7(work) 1+7:inbox(work) 2+7:inbox(work) ");
 	for (int i = 0; i < 2; i++) {
-		known_set_away(scene->known, 7, true);
+		registry_set_away(scene->registry, 7, true);
 		expect(scene, &scene->a, i ? "" : "1~7(work) ");
 	}
 	/* Who watches only now. */
 	add_watch(scene, &scene->b, 3, "7");
 	expect(scene, &scene->b, "3+7:inbox(work) 3+7(work) 3~7(work) ");
 	for (int i = 0; i < 2; i++) {
-		known_set_away(scene->known, 7, false);
+		registry_set_away(scene->registry, 7, false);
 		expect(scene, &scene->a, i ? "" : "1+7(work) ");
 		expect(scene, &scene->b, i ? "" : "3+7(work) ");
 	}
 	/* It isn't away any more when it comes again. */
-	known_set_away(scene->known, 7, true);
+	registry_set_away(scene->registry, 7, true);
 	expect(scene, &scene->a, "1~7(work) ");
-	known_set_up(scene->known, 7, false);
+	registry_set_up(scene->registry, 7, false);
 	expect(scene, &scene->a, "1-7:inbox(work) 2-7:inbox(work) 1-7(work) ");
-	known_set_up(scene->known, 7, true);
+	registry_set_up(scene->registry, 7, true);
 	expect(scene, &scene->a, "1+7(work) ");
 	/* Of what was over before it could be told, the end is told. */
-	known_set_away(scene->known, 7, true);
-	known_set_away(scene->known, 7, false);
+	registry_set_away(scene->registry, 7, true);
+	registry_set_away(scene->registry, 7, false);
 	expect(scene, &scene->a, "1+7(work) ");
 }
 
@@ -63,15 +63,15 @@ SCENE_TEST(endpoint_that_goes_and_comes_while_the_link_is_away_is_told, scene_st
 	come_up(scene, "inbox");
 	add_watch(scene, &scene->a, 1, "7");
 	expect(scene, &scene->a, "1+7(work) 1+7:inbox(work) ");
-	known_set_away(scene->known, 7, true);
+	registry_set_away(scene->registry, 7, true);
 	expect(scene, &scene->a, "1~7(work) ");
 	for (int i = 0; i < 2; i++) {
-		known_set_endpoint(scene->known, 7, "inbox", false);
+		registry_set_endpoint(scene->registry, 7, "inbox", false);
 		expect(scene, &scene->a, "1-7:inbox(work) ");
-		known_set_endpoint(scene->known, 7, "inbox", true);
+		registry_set_endpoint(scene->registry, 7, "inbox", true);
 		expect(scene, &scene->a, "1+7:inbox(work) ");
 	}
-	known_set_away(scene->known, 7, false);
+	registry_set_away(scene->registry, 7, false);
 	expect(scene, &scene->a, "1+7(work) ");
 }
 
@@ -81,16 +81,16 @@ SCENE_TEST(what_has_not_changed_is_not_told, scene_start)
 	expect(scene, &scene->a, "");
 	for (int i = 0; i < 2; i++) {
 		come_up(scene, "inbox print");
-		known_set_endpoint(scene->known, 7, "inbox", true);
+		registry_set_endpoint(scene->registry, 7, "inbox", true);
 		expect(scene, &scene->a, i ? "" : "1+7(work) 1+7:inbox(work) 1+7:print(work) ");
 	}
 	for (int i = 0; i < 2; i++) {
-		known_set_endpoint(scene->known, 7, "print", false);
+		registry_set_endpoint(scene->registry, 7, "print", false);
 		expect(scene, &scene->a, i ? "" : "1-7:print(work) ");
 	}
 	for (int i = 0; i < 2; i++) {
-		known_set_up(scene->known, 7, false);
-		known_set_endpoint(scene->known, 7, "inbox", false);
+		registry_set_up(scene->registry, 7, false);
+		registry_set_endpoint(scene->registry, 7, "inbox", false);
 		expect(scene, &scene->a, i ? "" : "1-7:inbox(work) 1-7(work) ");
 	}
 }
@@ -134,7 +134,7 @@ SCENE_TEST_EACH(pattern_means_what_it_says, scene_start, number, 2 * ROWS(patter
 
 	if (is_late)
 		add_watch(scene, &scene->a, 1, pattern);
-	known_set_up(scene->known, OWN, true);
+	registry_set_up(scene->registry, OWN, true);
 	endpoints(scene, OWN, "inbox");
 	come_up(scene, "inbox print");
 	endpoints(scene, 8, "inbox"); /* known before it is up; without a name */
@@ -162,7 +162,7 @@ SCENE_TEST(what_is_no_pattern_is_refused, scene_start)
 	endpoint[2 + 2 * ENDPOINT_NAME_MAX] = '\0';
 	add_watch(scene, &scene->a, 2, endpoint);
 	/* Those that were refused watch nothing. */
-	known_set_up(scene->known, 7, true);
+	registry_set_up(scene->registry, 7, true);
 	expect(scene, &scene->a, "");
 }
 
@@ -171,8 +171,8 @@ SCENE_TEST(each_watch_is_told_under_its_own_number, scene_start)
 	add_watch(scene, &scene->a, 3, "7");
 	add_watch(scene, &scene->a, 9, "*:inbox");
 	add_watch(scene, &scene->b, 3, "work");
-	known_set_up(scene->known, 7, true);
-	known_set_endpoint(scene->known, 7, "inbox", true);
+	registry_set_up(scene->registry, 7, true);
+	registry_set_endpoint(scene->registry, 7, "inbox", true);
 	expect(scene, &scene->a, "3+7(work) 3+7:inbox(work) 9+7:inbox(work) ");
 	expect(scene, &scene->b, "3+7(work) 3+7:inbox(work) ");
 }
@@ -182,7 +182,7 @@ SCENE_TEST(watch_under_the_number_of_another_is_refused, scene_start)
 {
 	add_watch(scene, &scene->a, 3, "7");
 	assert_int_equal(watch(scene, &scene->a, 3, "*"), EEXIST);
-	known_set_up(scene->known, 7, true);
+	registry_set_up(scene->registry, 7, true);
 	expect(scene, &scene->a, "3+7(work) ");
 	assert_int_equal(watches_remove(scene->watches, &scene->a, 3), 0);
 	add_watch(scene, &scene->a, 3, "*");
@@ -196,11 +196,11 @@ SCENE_TEST(watch_that_has_ended_is_silent, scene_start)
 	assert_int_equal(watches_remove(scene->watches, &scene->a, 1), 0);
 	assert_int_equal(watches_remove(scene->watches, &scene->a, 1), -ENOENT);
 	assert_int_equal(watches_remove(scene->watches, &scene->b, 2), -ENOENT); /* another's */
-	known_set_up(scene->known, 7, true);
+	registry_set_up(scene->registry, 7, true);
 	expect(scene, &scene->a, "2+7(work) ");
 	expect(scene, &scene->b, "1+7(work) ");
 	watches_remove_session(scene->watches, &scene->a);
-	known_set_up(scene->known, 7, false);
+	registry_set_up(scene->registry, 7, false);
 	expect(scene, &scene->a, "");
 	expect(scene, &scene->b, "1-7(work) ");
 }
@@ -220,7 +220,7 @@ SCENE_TEST(program_that_does_not_read_is_cut_off_and_others_are_told, scene_star
 	add_watch(scene, &scene->a, 1, "*");
 	add_watch(scene, &scene->b, 1, "*");
 	scene->a.full = true;
-	known_set_up(scene->known, 7, true);
+	registry_set_up(scene->registry, 7, true);
 	settle(scene);
 	assert_int_equal(scene->a.cut_off, -ENOBUFS);
 	assert_int_equal(scene->b.cut_off, 0);
@@ -259,32 +259,32 @@ SCENE_TEST(renamed_domain_goes_by_its_old_name_and_comes_by_its_new_one, scene_s
 SCENE_TEST(own_domain_with_another_number_goes_and_comes, scene_start)
 {
 	rename_domain(scene, 9, "home");
-	known_set_up(scene->known, OWN, true);
+	registry_set_up(scene->registry, OWN, true);
 	endpoints(scene, OWN, "inbox");
 	add_watch(scene, &scene->a, 1, "self");
 	add_watch(scene, &scene->a, 2, "5");
 	add_watch(scene, &scene->a, 3, "9:*");
 	expect(scene, &scene->a, "1+5(home) 2+5(home) 1+5:inbox(home) 2+5:inbox(home) ");
 	scene->self.domid = 9;
-	known_restart(scene->known);
+	registry_restart(scene->registry);
 	expect(scene, &scene->a,
 	       "1-5:inbox(home) 2-5:inbox(home) 1-5(home) 2-5(home) 1+9(home) 1+9:inbox(home) 3+9:inbox(home) ");
 	/* From then on it is known under the new one. */
-	known_set_endpoint(scene->known, 9, "inbox", false);
+	registry_set_endpoint(scene->registry, 9, "inbox", false);
 	expect(scene, &scene->a, "1-9:inbox(home) 3-9:inbox(home) ");
 }
 
 SCENE_TEST(program_is_not_told_of_what_it_may_not_learn_of, scene_start)
 {
 	scene->keeps_secrets = true;
-	known_set_up(scene->known, OWN, true);
+	registry_set_up(scene->registry, OWN, true);
 	endpoints(scene, OWN, "inbox secret");
 	add_watch(scene, &scene->a, 1, "self:*");
 	add_watch(scene, &scene->b, 1, "self:*");
 	expect(scene, &scene->a, "1+5:inbox(home) 1+5:secret(home) ");
 	expect(scene, &scene->b, "1+5:inbox(home) ");
-	known_set_endpoint(scene->known, OWN, "secret2", true);
-	known_set_endpoint(scene->known, OWN, "secret", false);
+	registry_set_endpoint(scene->registry, OWN, "secret2", true);
+	registry_set_endpoint(scene->registry, OWN, "secret", false);
 	expect(scene, &scene->a, "1+5:secret2(home) 1-5:secret(home) ");
 	expect(scene, &scene->b, "");
 	/* What other domains tell us of, they tell everybody here. */
@@ -300,8 +300,8 @@ SCENE_TEST(watch_hears_once_that_all_which_was_there_is_told, scene_start)
 	add_watch(scene, &scene->a, 1, "7");
 	add_watch(scene, &scene->a, 2, "9");
 	expect(scene, &scene->a, "1+7(work) 1+7:inbox(work) 1. 2. ");
-	known_set_endpoint(scene->known, 7, "print", true);
-	known_tell(scene->known, KNOWN_ALL, 0);
+	registry_set_endpoint(scene->registry, 7, "print", true);
+	registry_tell(scene->registry, REGISTRY_ALL, 0);
 	expect(scene, &scene->a, "1+7:print(work) ");
 	/* Each watch has its own. */
 	add_watch(scene, &scene->a, 3, "7:inbox");
@@ -313,9 +313,9 @@ SCENE_TEST(watch_hears_once_that_all_which_was_there_is_told, scene_start)
 SCENE_TEST(list_of_others_ends_when_all_who_run_have_answered, scene_start)
 {
 	scene->a.hears_lists = scene->asks_all = true;
-	known_set_up(scene->known, OWN, true);
-	known_set_endpoint(scene->known, OWN, "log", true);
-	known_set_up(scene->known, 7, true);
+	registry_set_up(scene->registry, OWN, true);
+	registry_set_endpoint(scene->registry, OWN, "log", true);
+	registry_set_up(scene->registry, 7, true);
 	add_watch(scene, &scene->a, 1, "*");
 	add_watch(scene, &scene->a, 2, "self:log");
 	expect(scene, &scene->a, "1+5(home) 1+5:log(home) 2+5:log(home) 1+7(work) 2. ");
@@ -324,6 +324,6 @@ SCENE_TEST(list_of_others_ends_when_all_who_run_have_answered, scene_start)
 	/* What comes together with the last answer is told before. */
 	endpoints(scene, 7, "inbox print");
 	scene->asks_all = false;
-	known_tell(scene->known, KNOWN_ALL, 0);
+	registry_tell(scene->registry, REGISTRY_ALL, 0);
 	expect(scene, &scene->a, "1+7:print(work) 1. ");
 }

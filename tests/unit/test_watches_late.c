@@ -28,13 +28,13 @@ SCENE_TEST(what_came_and_went_before_it_was_told_is_not_told, scene_start)
 	/* What it knows and what goes and comes may be another one. */
 	endpoints(scene, 7, "");
 	endpoints(scene, 7, "scan");
-	known_set_up(scene->known, 7, false);
+	registry_set_up(scene->registry, 7, false);
 	come_up(scene, "scan");
 	expect(scene, &scene->a, "1-7(work) 1+7(work) 1-7:scan(work) 1+7:scan(work) ");
 	/* And what it knows, and is gone in the end, goes once. */
-	known_set_up(scene->known, 7, false);
-	known_set_up(scene->known, 7, true);
-	known_set_up(scene->known, 7, false);
+	registry_set_up(scene->registry, 7, false);
+	registry_set_up(scene->registry, 7, true);
+	registry_set_up(scene->registry, 7, false);
 	expect(scene, &scene->a, "1-7:scan(work) 1-7(work) ");
 }
 
@@ -49,7 +49,7 @@ SCENE_TEST(who_is_late_hears_of_two_names_how_it_ended, scene_start)
 	expect(scene, &scene->a, "1-7:inbox(work) 1-7(work) 2+7(rest) 3+7(rest) 2+7:inbox(rest) ");
 	/* What goes under the new name was known under the old one. */
 	rename_domain(scene, 7, "work");
-	known_set_endpoint(scene->known, 7, "inbox", false);
+	registry_set_endpoint(scene->registry, 7, "inbox", false);
 	expect(scene, &scene->a, "2-7:inbox(rest) 2-7(rest) 1+7(work) 3+7(work) 3-7:inbox(work) ");
 	/* A watch that comes after all that hears what is there. */
 	add_watch(scene, &scene->b, 9, "*");
@@ -69,7 +69,7 @@ static void leaf(struct scene *scene, unsigned first, unsigned count)
 		snprintf(texts[i], sizeof(texts[i]), "n%u", first + i);
 		names[i] = texts[i];
 	}
-	known_set_endpoints(scene->known, 7, &(struct offered){.list = names, .count = count}, 1);
+	registry_set_endpoints(scene->registry, 7, &(struct offered){.list = names, .count = count}, 1);
 }
 
 /* One user's 16,000 patterns and a peer's 680 names cost that user's time: another one hears of all of them
@@ -81,7 +81,7 @@ SCENE_TEST(crowd_of_one_user_waits_for_itself_and_others_do_not, scene_start_wit
 	uint64_t before, own, all;
 	char pattern[32];
 
-	known_set_up(scene->known, 7, true);
+	registry_set_up(scene->registry, 7, true);
 	memset(crowd, 0, sizeof(crowd));
 	for (unsigned i = 0; i < CROWD; i++) {
 		crowd[i].counts = true;
@@ -160,12 +160,12 @@ SCENE_TEST_EACH(in_the_end_each_watch_knows_what_is_there, scene_start, before_s
 		} else if (what < 990) {
 			there[which] = !there[which];
 			snprintf(text, sizeof(text), "n%u", which - 1);
-			known_set_endpoint(scene->known, 7, text, there[which]);
+			registry_set_endpoint(scene->registry, 7, text, there[which]);
 		} else if (what < 993) {
 			there[0] = !there[0];
 			if (!there[0])
 				memset(there, 0, sizeof(there));
-			known_set_up(scene->known, 7, there[0]);
+			registry_set_up(scene->registry, 7, there[0]);
 		} else if (what < 996) {
 			rename_domain(scene, 7, names[which % 4]);
 		} else { /* a new watch in another one's place */
@@ -193,8 +193,8 @@ SCENE_TEST_EACH(in_the_end_each_watch_knows_what_is_there, scene_start, before_s
 			if (endpoint)
 				*endpoint++ = '\0';
 			meant = !fnmatch(pattern, "7", 0) ||
-				(*known_name(scene->known, 7) &&
-				 !fnmatch(pattern, known_name(scene->known, 7), 0));
+				(*registry_name(scene->registry, 7) &&
+				 !fnmatch(pattern, registry_name(scene->registry, 7), 0));
 			for (unsigned j = 0; j <= MODEL_NAMES; j++) {
 				snprintf(text, sizeof(text), "n%u", j - 1);
 				assert_int_equal(model[i * (MODEL_NAMES + 1) + j],

@@ -14,40 +14,40 @@ static void start(struct scene *scene)
 	scene->b->hop.identity = at_b;
 }
 
-static struct frame_opened opened_at(struct party *party)
+static struct frame_opened opened_at(struct participant *participant)
 {
 	struct frame_opened opened;
-	struct party_frame frame;
+	struct participant_frame frame;
 
-	assert_true(party_expect(party, FRAME_OPENED, &frame));
+	assert_true(participant_expect(participant, FRAME_OPENED, &frame));
 	assert_int_equal(frame_opened_decode(frame.payload, frame.header.length, &opened), 0);
 	return opened;
 }
 
-static struct frame_open open_at(struct party *party, uint32_t *number)
+static struct frame_open open_at(struct participant *participant, uint32_t *number)
 {
-	static struct party_frame frame;
+	static struct participant_frame frame;
 	struct frame_open open;
 
-	assert_true(party_expect(party, FRAME_OPEN, &frame));
+	assert_true(participant_expect(participant, FRAME_OPEN, &frame));
 	assert_int_equal(frame_open_decode(frame.payload, frame.header.length, &open), 0);
 	*number = frame.header.channel;
 	return open;
 }
 
-static void withdraw(struct party *party, uint32_t channel, uint32_t number)
+static void withdraw(struct participant *participant, uint32_t channel, uint32_t number)
 {
 	uint8_t payload[4];
 
-	party_put(party, FRAME_WITHDRAW, channel, payload, frame_u32_encode(number, payload));
-	rig_settle(party->rig);
+	participant_put(participant, FRAME_WITHDRAW, channel, payload, frame_u32_encode(number, payload));
+	rig_settle(participant->rig);
 }
 
 static void all_die(struct scene *scene)
 {
-	party_kill(scene->a);
-	party_kill(scene->b);
-	party_kill(scene->link);
+	participant_kill(scene->a);
+	participant_kill(scene->b);
+	participant_kill(scene->link);
 }
 
 SCENE_TEST(the_opener_is_told_who_has_accepted, start)
@@ -55,7 +55,7 @@ SCENE_TEST(the_opener_is_told_who_has_accepted, start)
 	struct frame_opened opened;
 	uint32_t number;
 
-	party_open_kind(scene->a, 0, CHANNEL_CALL, "p_1");
+	participant_open_kind(scene->a, 0, CHANNEL_CALL, "p_1");
 	opened = opened_at(scene->a);
 	assert_true(opened.has_identity);
 	assert_memory_equal(&opened.identity, &at_b, sizeof(at_b));
@@ -67,14 +67,14 @@ SCENE_TEST(the_opener_is_told_who_has_accepted, start)
 SCENE_TEST(a_daemon_passes_on_no_fields_of_a_later_version, start)
 {
 	uint8_t said[48] = {[2] = 1, [10] = 1, [16] = 7, [18] = 1, [20] = 9, [36] = 1};
-	struct party_frame frame;
+	struct participant_frame frame;
 	struct frame_opened heard;
 	uint32_t number;
 
-	party_open_kind(scene->a, 0, CHANNEL_CALL, "x_1");
+	participant_open_kind(scene->a, 0, CHANNEL_CALL, "x_1");
 	open_at(scene->link, &number);
-	party_put(scene->link, FRAME_OPENED, number, said, sizeof(said));
-	assert_true(party_expect(scene->a, FRAME_OPENED, &frame));
+	participant_put(scene->link, FRAME_OPENED, number, said, sizeof(said));
+	assert_true(participant_expect(scene->a, FRAME_OPENED, &frame));
 	assert_int_equal(frame.header.length, 36);
 	assert_int_equal(frame.payload[16], 0);
 	assert_int_equal(frame_opened_decode(frame.payload, frame.header.length, &heard), 0);
@@ -86,17 +86,17 @@ SCENE_TEST(a_daemon_passes_on_no_fields_of_a_later_version, start)
 /* The server takes nothing, and its ring is full. */
 SCENE_TEST(a_withdrawal_goes_past_what_was_not_taken, start)
 {
-	struct party_frame frame;
+	struct participant_frame frame;
 	uint32_t number;
 
 	scene->b->never_reads_deliveries = true;
-	party_open_kind(scene->a, 0, CHANNEL_CALL, "p_1");
+	participant_open_kind(scene->a, 0, CHANNEL_CALL, "p_1");
 	open_at(scene->b, &number);
-	while (party_data(scene->a, 0, 8192, false) > 0)
+	while (participant_data(scene->a, 0, 8192, false) > 0)
 		rig_settle(&scene->rig);
-	assert_true(party_channel(scene->a, 0)->sent >= RING - 8192);
+	assert_true(participant_channel(scene->a, 0)->sent >= RING - 8192);
 	withdraw(scene->a, 0, 0x01020304);
-	assert_true(party_expect(scene->b, FRAME_WITHDRAW, &frame));
+	assert_true(participant_expect(scene->b, FRAME_WITHDRAW, &frame));
 	assert_int_equal(frame.header.channel, number);
 	assert_int_equal(get_u32(frame.payload), 0x01020304);
 	all_die(scene);
@@ -106,12 +106,12 @@ SCENE_TEST(a_withdrawal_goes_past_what_was_not_taken, start)
 SCENE_TEST(withdrawals_that_can_not_be_passed_on_are_bounded, start)
 {
 	struct frame_opened said = {.limit = RING, .max_message = RING};
-	struct party_frame frame;
+	struct participant_frame frame;
 	uint32_t number, came = 0;
 
-	party_open_kind(scene->a, 0, CHANNEL_CALL, "x_1");
+	participant_open_kind(scene->a, 0, CHANNEL_CALL, "x_1");
 	open_at(scene->link, &number);
-	party_opened(scene->link, number, &said);
+	participant_opened(scene->link, number, &said);
 	rig_settle(&scene->rig);
 	scene->link->never_reads = true;
 	for (uint32_t i = 0; i < 10000; i++) {
@@ -119,9 +119,9 @@ SCENE_TEST(withdrawals_that_can_not_be_passed_on_are_bounded, start)
 	}
 	assert_false(scene->a->failed);
 	scene->link->never_reads = false;
-	while (party_get(scene->link, OUTLET_MAIN, &frame)) {
+	while (participant_get(scene->link, OUTLET_MAIN, &frame)) {
 		came += frame.header.type == FRAME_WITHDRAW;
-		party_release(scene->link, OUTLET_MAIN);
+		participant_release(scene->link, OUTLET_MAIN);
 		rig_settle(&scene->rig);
 	}
 	assert_in_range(came, WITHDRAWALS_MAX, WITHDRAWALS_MAX + RING / 24);
@@ -132,14 +132,14 @@ SCENE_TEST_EACH(a_withdrawal_where_there_can_be_none_ends_its_session_alone, sta
 {
 	uint32_t number;
 
-	party_open_kind(scene->a, 0, i == 0 ? CHANNEL_MESSAGE : CHANNEL_CALL, "p_1");
+	participant_open_kind(scene->a, 0, i == 0 ? CHANNEL_MESSAGE : CHANNEL_CALL, "p_1");
 	open_at(scene->b, &number);
 	if (i == 0)
 		withdraw(scene->a, 0, 1); /* of a message */
 	else if (i == 1)
 		withdraw(scene->b, number, 1); /* by the server */
 	else
-		party_put(scene->a, FRAME_WITHDRAW, 0, "abc", 3);
+		participant_put(scene->a, FRAME_WITHDRAW, 0, "abc", 3);
 	rig_settle(&scene->rig);
 	assert_int_equal(scene->a->failed, i != 1);
 	assert_int_equal(scene->b->failed, i == 1);

@@ -5,7 +5,7 @@
 #include <event2/event.h>
 #include <utlist.h>
 
-#include "daemon/known/known.h"
+#include "daemon/registry/registry.h"
 #include "daemon/relay/hop_image.h"
 
 static void open_none(void *userdata, struct channel *channel, struct frame_text address)
@@ -22,11 +22,11 @@ struct topic_rig *topic_rig_new(void)
 
 	rig->base = event_base_new();
 	assert_int_equal(relay_init(&rig->relay, rig->base, 1 << 20), 0);
-	rig->known = known_new(&rig->self);
-	assert_non_null(rig->known);
+	rig->registry = registry_new(&rig->self);
+	assert_non_null(rig->registry);
 	assert_int_equal(topics_new(&rig->topics, &(struct topics_collaborators){.self = &rig->self,
 										 .relay = &rig->relay,
-										 .known = rig->known,
+										 .registry = rig->registry,
 										 .open = open_none,
 										 .userdata = rig}),
 			 0);
@@ -44,7 +44,7 @@ void topic_rig_free(struct topic_rig *rig)
 	topics_free(rig->topics);
 	hop_retire(rig->hop, ENOENT);
 	relay_cleanup(&rig->relay);
-	known_free(rig->known);
+	registry_free(rig->registry);
 	event_base_free(rig->base);
 	free(rig);
 }

@@ -13,7 +13,7 @@ struct topic_rig {
 	struct event_base *base;
 	struct relay relay;
 	struct self self;
-	struct known *known;
+	struct registry *registry;
 	struct topics *topics;
 	struct hop *hop;	 /* of the daemon that subscribes */
 	struct channel *channel; /* of topic_rig_subscribe() */

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "daemon/known/known.h"
+#include "daemon/registry/registry.h"
 #include "daemon/link/via_internal.h"
 #include "daemon/policy/access.h"
 
@@ -122,17 +122,19 @@ int access_still_relayed(struct access *access, const struct frame_identity *fro
 	return the_scene->taken_back;
 }
 
-int access_relays_far(struct access *access, const char *host, uint32_t domid, const char *name, uint32_t to)
+int access_relays_remote(struct access *access, const char *host, uint32_t domid, const char *name,
+			 uint32_t to)
 {
 	return -EACCES;
 }
 
-int access_relay_far(struct access *access, const struct channel *channel, uint32_t to, const char *address)
+int access_relay_remote(struct access *access, const struct channel *channel, uint32_t to,
+			const char *address)
 {
 	return -EACCES;
 }
 
-int access_still_relayed_far(struct access *access, const struct channel *channel, uint32_t to)
+int access_still_relayed_remote(struct access *access, const struct channel *channel, uint32_t to)
 {
 	return -EACCES;
 }
@@ -153,7 +155,7 @@ int links_resolve(struct links *links, const char *domain, struct peer_id *peer)
 	return -EHOSTDOWN;
 }
 
-const char *known_name(struct known *known, uint32_t domid)
+const char *registry_name(struct registry *registry, uint32_t domid)
 {
 	return "";
 }
@@ -170,19 +172,21 @@ static void on_open(void *userdata, struct channel *channel, struct frame_text e
 }
 
 /* As the link does: the hypervisor's word for who it is. */
-static int open_by_peer(struct party *party, struct channel *channel, const struct frame_open *open)
+static int open_by_peer(struct participant *participant, struct channel *channel,
+			const struct frame_open *open)
 {
 	uint32_t domid = 0;
 
-	while (the_scene->link[domid] != party)
+	while (the_scene->link[domid] != participant)
 		domid++;
 	channel->identity.domid = domid;
-	assert_true(via_is_relayed(open) || via_is_far(open));
+	assert_true(via_is_relayed(open) || via_is_remote(open));
 	via_open(the_scene->via, peer_domain(domid), channel, open);
 	return 0;
 }
 
-static int open_by_program(struct party *party, struct channel *channel, const struct frame_open *open)
+static int open_by_program(struct participant *participant, struct channel *channel,
+			   const struct frame_open *open)
 {
 	int r;
 
@@ -208,12 +212,12 @@ static void scene_start(struct scene *scene, uint32_t domid, bool enabled)
 	collaborators.hosts = scene->hosts;
 	assert_int_equal(via_new(&scene->via, &collaborators, enabled, on_open, scene), 0);
 	via_set_links(scene->via, (void *)scene);
-	scene->program = party_new(&scene->rig, &program);
+	scene->program = participant_new(&scene->rig, &program);
 	scene->program->open = open_by_program;
 	for (unsigned i = 0; i < LINKS; i++) {
 		if (i == domid)
 			continue;
-		scene->link[i] = party_new(&scene->rig, &peer);
+		scene->link[i] = participant_new(&scene->rig, &peer);
 		scene->link[i]->open = open_by_peer;
 	}
 }
@@ -257,7 +261,7 @@ void recheck(struct scene *scene)
 	rig_settle(&scene->rig);
 }
 
-static void open_from(struct party *party, uint32_t number, const char *host, uint32_t domid,
+static void open_from(struct participant *participant, uint32_t number, const char *host, uint32_t domid,
 		      const char *name)
 {
 	struct frame_open open = {.kind = CHANNEL_MESSAGE,
@@ -266,26 +270,26 @@ static void open_from(struct party *party, uint32_t number, const char *host, ui
 				  .host = {host, strlen(host)}};
 	uint8_t payload[FRAME_PAYLOAD_MAX];
 
-	party_put(party, FRAME_OPEN, number, payload, frame_open_encode(&open, payload));
-	rig_settle(party->rig);
+	participant_put(participant, FRAME_OPEN, number, payload, frame_open_encode(&open, payload));
+	rig_settle(participant->rig);
 }
 
-void open_as(struct party *party, uint32_t number, uint32_t domid, const char *name)
+void open_as(struct participant *participant, uint32_t number, uint32_t domid, const char *name)
 {
-	open_from(party, number, "", domid, name);
+	open_from(participant, number, "", domid, name);
 }
 
-void open_from_far(struct party *party, uint32_t number, uint32_t domid, const char *name)
+void open_from_remote(struct participant *participant, uint32_t number, uint32_t domid, const char *name)
 {
-	open_from(party, number, "hostb", domid, name);
+	open_from(participant, number, "hostb", domid, name);
 }
 
-void expect_open(struct party *party, const char *name, uint32_t domid)
+void expect_open(struct participant *participant, const char *name, uint32_t domid)
 {
-	static struct party_frame frame;
+	static struct participant_frame frame;
 	struct frame_open open;
 
-	assert_true(party_expect(party, FRAME_OPEN, &frame));
+	assert_true(participant_expect(participant, FRAME_OPEN, &frame));
 	assert_int_equal(frame_open_decode(frame.payload, frame.header.length, &open), 0);
 	frame_open_split(&open);
 	assert_int_equal(open.name.size, strlen(name));
@@ -295,16 +299,17 @@ void expect_open(struct party *party, const char *name, uint32_t domid)
 	assert_int_equal(open.identity.pid, 42);
 }
 
-void expect_refusal(struct party *party, uint32_t number, uint32_t error)
+void expect_refusal(struct participant *participant, uint32_t number, uint32_t error)
 {
-	party_expect_refusal(party, number, error);
-	assert_int_equal(party->hop.channels.count, 0);
+	participant_expect_refusal(participant, number, error);
+	assert_int_equal(participant->hop.channels.count, 0);
 }
 
-void refused_to(struct scene *scene, struct party *party, uint32_t domid, const char *name, uint32_t error)
+void refused_to(struct scene *scene, struct participant *participant, uint32_t domid, const char *name,
+		uint32_t error)
 {
-	open_as(party, 1, domid, name);
-	expect_refusal(party, 1, error);
+	open_as(participant, 1, domid, name);
+	expect_refusal(participant, 1, error);
 	for (unsigned i = 0; i < LINKS; i++)
 		assert_true(!scene->link[i] || !scene->link[i]->hop.channels.count);
 	assert_int_equal(scene->program->hop.channels.count, 0);

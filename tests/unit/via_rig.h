@@ -19,8 +19,8 @@ struct scene {
 	struct self self;
 	struct via *via;
 	struct hosts *hosts;
-	struct party *program;
-	struct party *link[LINKS]; /* by domid; our own is NULL */
+	struct participant *program;
+	struct participant *link[LINKS]; /* by domid; our own is NULL */
 
 	/* what the links say */
 	int relays, want_error;
@@ -55,11 +55,12 @@ void scene_stop(struct scene *scene);
 void tell_asked(struct scene *scene, int64_t result);
 /* The policy is another one now. */
 void recheck(struct scene *scene);
-void open_as(struct party *party, uint32_t number, uint32_t domid, const char *name);
+void open_as(struct participant *participant, uint32_t number, uint32_t domid, const char *name);
 /* As domain 0 passes on what a domain of another host has opened. */
-void open_from_far(struct party *party, uint32_t number, uint32_t domid, const char *name);
-void expect_open(struct party *party, const char *name, uint32_t domid);
-void expect_refusal(struct party *party, uint32_t number, uint32_t error);
-void refused_to(struct scene *scene, struct party *party, uint32_t domid, const char *name, uint32_t error);
+void open_from_remote(struct participant *participant, uint32_t number, uint32_t domid, const char *name);
+void expect_open(struct participant *participant, const char *name, uint32_t domid);
+void expect_refusal(struct participant *participant, uint32_t number, uint32_t error);
+void refused_to(struct scene *scene, struct participant *participant, uint32_t domid, const char *name,
+		uint32_t error);
 
 #endif

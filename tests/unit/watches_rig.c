@@ -8,7 +8,7 @@
 
 #include "daemon/local/session.h"
 #include "daemon/local/watches.h"
-#include "daemon/known/known.h"
+#include "daemon/registry/registry.h"
 
 /* --- sessions that only keep what they are told ----------------------------------------------- */
 
@@ -125,8 +125,8 @@ void scene_start(struct scene *scene)
 {
 	*scene = (struct scene){.base = event_base_new(), .self.domid = OWN};
 	assert_int_equal(turns_init(&scene->turns, scene->base, pass, scene), 0);
-	scene->known = known_new(&scene->self);
-	scene->watches = watches_new(&scene->turns, scene->known, sees, knows_all, scene);
+	scene->registry = registry_new(&scene->self);
+	scene->watches = watches_new(&scene->turns, scene->registry, sees, knows_all, scene);
 	assert_non_null(scene->watches);
 	rename_domain(scene, 7, "work");
 	rename_domain(scene, OWN, "home");
@@ -148,7 +148,7 @@ void scene_stop(struct scene *scene)
 	account_unref(scene->a.hop.account);
 	account_unref(scene->b.hop.account);
 	quota_free(scene->quota);
-	known_free(scene->known);
+	registry_free(scene->registry);
 	turns_cleanup(&scene->turns);
 	event_base_free(scene->base);
 }
@@ -186,16 +186,16 @@ void endpoints(struct scene *scene, uint32_t domid, const char *list)
 	snprintf(text, sizeof(text), "%s", list);
 	for (char *name = strtok(text, " "); name; name = strtok(NULL, " "))
 		names[offered.count++] = name;
-	known_set_endpoints(scene->known, domid, &offered, 1);
+	registry_set_endpoints(scene->registry, domid, &offered, 1);
 }
 
 void come_up(struct scene *scene, const char *list)
 {
-	known_set_up(scene->known, 7, true);
+	registry_set_up(scene->registry, 7, true);
 	endpoints(scene, 7, list);
 }
 
 void rename_domain(struct scene *scene, uint32_t domid, const char *name)
 {
-	known_set_name(scene->known, known_get(scene->known, domid), name, strlen(name));
+	registry_set_name(scene->registry, registry_get(scene->registry, domid), name, strlen(name));
 }

@@ -17,7 +17,7 @@
 #include "base/quota.h"
 #include "base/self.h"
 #include "base/turns.h"
-#include "daemon/known/known.h"
+#include "daemon/registry/registry.h"
 #include "daemon/relay/hop.h"
 
 #define OWN	      5
@@ -49,7 +49,7 @@ struct scene {
 	bool asks_all;	    /* not all peers are known yet */
 	struct turns turns;
 	unsigned passes;
-	struct known *known;
+	struct registry *registry;
 	struct watches *watches;
 	struct session a, b;
 	struct quota *quota; /* if the two are of two users */

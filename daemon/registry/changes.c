@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "daemon/known/changes.h"
+#include "daemon/registry/changes.h"
 
 #include <stdio.h>
 #include <stdlib.h>

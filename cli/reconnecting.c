@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "cli/lasting.h"
+#include "cli/reconnecting.h"
 
 #include "cli/cli.h"
 
@@ -10,59 +10,61 @@
 #include <stdlib.h>
 #include <time.h>
 
-void lasting_note_lost(const struct lasting *lasting, const char *reason)
+void reconnecting_note_lost(const struct reconnecting *reconnecting, const char *reason)
 {
-	cli_note(lasting->cli, "%s %s: xenmsgd is lost%s%s%s; goes on when it is there again", lasting->what,
-		 lasting->subject, *reason ? " (" : "", reason, *reason ? ")" : "");
+	cli_note(reconnecting->cli, "%s %s: xenmsgd is lost%s%s%s; goes on when it is there again",
+		 reconnecting->what, reconnecting->subject, *reason ? " (" : "", reason, *reason ? ")" : "");
 }
 
-void lasting_note_back(const struct lasting *lasting)
+void reconnecting_note_back(const struct reconnecting *reconnecting)
 {
-	cli_note(lasting->cli, "%s %s: xenmsgd is there again", lasting->what, lasting->subject);
+	cli_note(reconnecting->cli, "%s %s: xenmsgd is there again", reconnecting->what,
+		 reconnecting->subject);
 }
 
 static void on_change(void *userdata, const struct xenmsg_change *change)
 {
-	struct lasting *lasting = userdata;
+	struct reconnecting *reconnecting = userdata;
 
 	if (change->kind == XENMSG_DAEMON_LOST)
-		lasting_note_lost(lasting, change->reason);
-	else if (change->kind == XENMSG_DAEMON_BACK && !lasting->code)
-		lasting_note_back(lasting);
-	else if (change->kind == XENMSG_DAEMON_REFUSED && !lasting->code)
-		lasting->code = cli_error_because(change->reason, lasting->what,
-						  *change->endpoint ? change->endpoint : lasting->subject,
-						  change->error);
-	if (lasting->changed)
-		lasting->changed(lasting->userdata, change);
+		reconnecting_note_lost(reconnecting, change->reason);
+	else if (change->kind == XENMSG_DAEMON_BACK && !reconnecting->code)
+		reconnecting_note_back(reconnecting);
+	else if (change->kind == XENMSG_DAEMON_REFUSED && !reconnecting->code)
+		reconnecting->code = cli_error_because(
+			change->reason, reconnecting->what,
+			*change->endpoint ? change->endpoint : reconnecting->subject, change->error);
+	if (reconnecting->changed)
+		reconnecting->changed(reconnecting->userdata, change);
 }
 
-static int open_session(struct lasting *lasting, struct xenmsg **conn, unsigned waits, int *timeout_ms)
+static int open_session(struct reconnecting *reconnecting, struct xenmsg **conn, unsigned waits,
+			int *timeout_ms)
 {
-	unsigned flags = lasting->once ? 0 : XENMSG_RECONNECT | waits;
+	unsigned flags = reconnecting->once ? 0 : XENMSG_RECONNECT | waits;
 	struct long_wait *wait = NULL;
 	int code;
 
 	if (flags & XENMSG_WAIT)
-		wait = long_wait_begin(lasting->cli, lasting->what, lasting->subject, "no xenmsgd is running",
-				       *timeout_ms);
-	code = cli_open_timed_with(lasting->cli, conn, flags, timeout_ms);
+		wait = long_wait_begin(reconnecting->cli, reconnecting->what, reconnecting->subject,
+				       "no xenmsgd is running", *timeout_ms);
+	code = cli_open_timed_with(reconnecting->cli, conn, flags, timeout_ms);
 	long_wait_end(&wait);
 	if (code == 0)
-		xenmsg_on_change(*conn, on_change, lasting);
+		xenmsg_on_change(*conn, on_change, reconnecting);
 	return code;
 }
 
-int lasting_open(struct lasting *lasting, struct xenmsg **conn)
+int reconnecting_open(struct reconnecting *reconnecting, struct xenmsg **conn)
 {
 	int timeout_ms = -1;
 
-	return open_session(lasting, conn, 0, &timeout_ms);
+	return open_session(reconnecting, conn, 0, &timeout_ms);
 }
 
-int lasting_open_timed(struct lasting *lasting, struct xenmsg **conn, int *timeout_ms)
+int reconnecting_open_timed(struct reconnecting *reconnecting, struct xenmsg **conn, int *timeout_ms)
 {
-	return open_session(lasting, conn, XENMSG_WAIT, timeout_ms);
+	return open_session(reconnecting, conn, XENMSG_WAIT, timeout_ms);
 }
 
 /* ---- what takes long ------------------------------------------------------------------------ */

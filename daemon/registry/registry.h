@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#ifndef XENMSG_DAEMON_KNOWN_H
-#define XENMSG_DAEMON_KNOWN_H
+#ifndef XENMSG_DAEMON_REGISTRY_H
+#define XENMSG_DAEMON_REGISTRY_H
 
 /*
  * One table of the domains that are there, their names and UUIDs, which of them have a daemon, and their
@@ -28,16 +28,16 @@
 #include "wire/address.h"
 #include "wire/hash.h"
 
-#define KNOWN_TAGS_MAX 1026u /* bytes of a domain's tags */
+#define REGISTRY_TAGS_MAX 1026u /* bytes of a domain's tags */
 
 struct changes;
 struct image;
-struct known;
+struct registry;
 struct named_domain;
 struct record;
 
 /* What is known of a domain. */
-struct known_domain {
+struct registry_domain {
 	uint32_t domid;
 	char name[DOMAIN_NAME_MAX + 1];
 	uint8_t uuid[16]; /* zero: unknown */
@@ -58,27 +58,27 @@ struct known_domain {
 	UT_hash_handle hh;
 };
 
-enum known_what {
-	KNOWN_NAME, /* name, UUID, whether they are complete, whether domain 0 leads to it */
-	KNOWN_PRESENCE,
-	KNOWN_ENDPOINTS,
-	KNOWN_AWAY,
-	KNOWN_LINK_UP, /* our session with another domain of this host goes on, has lost its vchan or has */
-	KNOWN_LINK_LOST,
-	KNOWN_LINK_ENDED, /* ended without one */
-	KNOWN_READ,	  /* in domain 0: all names that there were at the start are known */
-	KNOWN_EXISTS,	  /* in domain 0: the domain is in XenStore's list, or isn't any more */
-	KNOWN_LISTED,	  /* that was the list */
-	KNOWN_RULES,	  /* what anybody may see */
-	KNOWN_ALL,	  /* all peers that run are known now (peers_want_all()) */
+enum registry_what {
+	REGISTRY_NAME, /* name, UUID, whether they are complete, whether domain 0 leads to it */
+	REGISTRY_PRESENCE,
+	REGISTRY_ENDPOINTS,
+	REGISTRY_AWAY,
+	REGISTRY_LINK_UP, /* our session with another domain of this host goes on, has lost its vchan or has */
+	REGISTRY_LINK_LOST,
+	REGISTRY_LINK_ENDED, /* ended without one */
+	REGISTRY_READ,	     /* in domain 0: all names that there were at the start are known */
+	REGISTRY_EXISTS,     /* in domain 0: the domain is in XenStore's list, or isn't any more */
+	REGISTRY_LISTED,     /* that was the list */
+	REGISTRY_RULES,	     /* what anybody may see */
+	REGISTRY_ALL,	     /* all peers that run are known now (peers_want_all()) */
 };
 
-typedef void (*known_fn)(void *userdata, enum known_what what, uint32_t domid);
+typedef void (*registry_fn)(void *userdata, enum registry_what what, uint32_t domid);
 
-struct known_sink {
-	known_fn changed;
+struct registry_sink {
+	registry_fn changed;
 	void *userdata;
-	struct known_sink *prev, *next;
+	struct registry_sink *prev, *next;
 };
 
 /* Names of endpoints, in one allocation, to be freed by free(list). */
@@ -89,98 +89,102 @@ struct offered {
 };
 
 /* Returns NULL when memory is short. `self` describes this domain, and outlives it. */
-struct known *known_new(const struct self *self);
+struct registry *registry_new(const struct self *self);
 /* After all sources and sinks. */
-void known_free(struct known *known);
+void registry_free(struct registry *registry);
 /* Adds a sink, which is called whenever something has changed; removes it, if it was added. */
-void known_listen(struct known *known, struct known_sink *sink, known_fn changed, void *userdata);
-void known_leave(struct known *known, struct known_sink *sink);
+void registry_listen(struct registry *registry, struct registry_sink *sink, registry_fn changed,
+		     void *userdata);
+void registry_leave(struct registry *registry, struct registry_sink *sink);
 /* Tells the sinks what isn't in the table. */
-void known_tell(struct known *known, enum known_what what, uint32_t domid);
+void registry_tell(struct registry *registry, enum registry_what what, uint32_t domid);
 
 /* --- what names mean */
 
 /* Finds the domain that a domid, a name or a UUID stands for. Returns 0, or -EHOSTDOWN: none that is known
  * here. */
-int known_resolve(struct known *known, const char *domain, uint32_t *domid);
+int registry_resolve(struct registry *registry, const char *domain, uint32_t *domid);
 /* Returns the domain's name, "" if unknown. It is valid until the event loop's next turn. */
-const char *known_name(struct known *known, uint32_t domid);
+const char *registry_name(struct registry *registry, uint32_t domid);
 /* Returns the UUID as text, likewise. */
-const char *known_uuid(struct known *known, uint32_t domid);
+const char *registry_uuid(struct registry *registry, uint32_t domid);
 /* Returns whether what the two functions above return is complete, even if it is "". It isn't before the
  * domain's nodes were read or domain 0 has told of it, and never for a domain that domain 0 hides from us. */
-bool known_is_complete(struct known *known, uint32_t domid);
+bool registry_is_complete(struct registry *registry, uint32_t domid);
 /* Returns the reason why it isn't, for people. */
-const char *known_why_not(struct known *known, uint32_t domid);
-/* Returns, in domain 0, whether KNOWN_READ was told. */
-bool known_is_read(const struct known *known);
+const char *registry_why_not(struct registry *registry, uint32_t domid);
+/* Returns, in domain 0, whether REGISTRY_READ was told. */
+bool registry_is_read(const struct registry *registry);
 /* Returns whether other domains' names can be known at all: this is domain 0, or its daemon tells us. */
-bool known_is_told(const struct known *known);
+bool registry_is_told(const struct registry *registry);
 /* In a guest: returns whether the domain was saved, perhaps, and domain 0 knows the way to it; or, if its
  * daemon `is_late`, to one with the same UUID. */
-bool known_is_led_to(struct known *known, uint32_t domid, bool is_late);
+bool registry_is_led_to(struct registry *registry, uint32_t domid, bool is_late);
 /* Returns whether the name can stand in an address or a rule and means nothing else there. */
-bool known_name_is_usable(const char *name, size_t size);
+bool registry_name_is_usable(const char *name, size_t size);
 
 /* --- their sources */
 
 /* In domain 0: a domain is in this list; that was all of it, and the others have gone. */
-void known_set_exists(struct known *known, uint32_t domid, uint64_t list);
-void known_end_list(struct known *known, uint64_t list);
+void registry_set_exists(struct registry *registry, uint32_t domid, uint64_t list);
+void registry_end_list(struct registry *registry, uint64_t list);
 
-struct known_domain *known_find(struct known *known, uint32_t domid);
+struct registry_domain *registry_find(struct registry *registry, uint32_t domid);
 /* Returns the domain's entry, made if there was none. NULL: out of memory. */
-struct known_domain *known_get(struct known *known, uint32_t domid);
+struct registry_domain *registry_get(struct registry *registry, uint32_t domid);
 /* Returns the domain behind this one (NULL: the first). */
-struct known_domain *known_next(struct known *known, const struct known_domain *after);
+struct registry_domain *registry_next(struct registry *registry, const struct registry_domain *after);
 /* Each sets a value, and tells it if it has changed. A UUID of zeros, a size of 0: there is none. */
-void known_set_name(struct known *known, struct known_domain *domain, const char *name, size_t size);
-void known_set_uuid(struct known *known, struct known_domain *domain, const uint8_t uuid[16]);
+void registry_set_name(struct registry *registry, struct registry_domain *domain, const char *name,
+		       size_t size);
+void registry_set_uuid(struct registry *registry, struct registry_domain *domain, const uint8_t uuid[16]);
 /* `tags`: NULL: there are none. Copies them. 0 or -ENOMEM. */
-int known_set_tags(struct known *known, struct known_domain *domain, const char *tags, bool are_refused);
-void known_set_complete(struct known *known, struct known_domain *domain, bool is_complete);
+int registry_set_tags(struct registry *registry, struct registry_domain *domain, const char *tags,
+		      bool are_refused);
+void registry_set_complete(struct registry *registry, struct registry_domain *domain, bool is_complete);
 /* Notes that something else of it has changed. */
-void known_touch(struct known *known, struct known_domain *domain);
+void registry_touch(struct registry *registry, struct registry_domain *domain);
 /* Forgets a domain's name; those of all others that were told before this list, and of this one, if that is
  * wanted. */
-void known_forget_name(struct known *known, uint32_t domid);
-void known_forget_names(struct known *known, uint64_t told_before, bool own);
+void registry_forget_name(struct registry *registry, uint32_t domid);
+void registry_forget_names(struct registry *registry, uint64_t told_before, bool own);
 /* Removes the source; notes that the end of a domain that has gone was told. The entry goes if there is
  * nothing in it. */
-void known_drop_source(struct known *known, struct known_domain *domain);
-void known_drop_gone(struct known *known, struct known_domain *domain);
+void registry_drop_source(struct registry *registry, struct registry_domain *domain);
+void registry_drop_gone(struct registry *registry, struct registry_domain *domain);
 /* In a guest: the daemon of domain 0. */
-struct known_teller {
+struct registry_teller {
 	bool is_there, tells; /* names */
 	uint64_t lost_ms;     /* since when our link with it is lost; 0: it isn't */
 };
-struct known_teller *known_teller(struct known *known);
-uint64_t known_version(const struct known *known);
+struct registry_teller *registry_teller(struct registry *registry);
+uint64_t registry_version(const struct registry *registry);
 /* Writes what domains are called, and whether domain 0 tells it, into the image that the next daemon gets
- * (known_image.c), or reads it: of domains of which nothing was read yet. */
-void known_names_image(struct image *image, struct known *known);
+ * (registry_image.c), or reads it: of domains of which nothing was read yet. */
+void registry_names_image(struct image *image, struct registry *registry);
 
 /* --- who is there, and what they offer */
 
 /* Notes that a domain's daemon has come, or gone with all of its endpoints. */
-void known_set_up(struct known *known, uint32_t domid, bool up);
+void registry_set_up(struct registry *registry, uint32_t domid, bool up);
 /* Notes that our link with a domain that is there is lost and may be resumed, or isn't so any more. */
-void known_set_away(struct known *known, uint32_t domid, bool away);
+void registry_set_away(struct registry *registry, uint32_t domid, bool away);
 /* Sets the endpoints that the domain has now: all of these lists. */
-void known_set_endpoints(struct known *known, uint32_t domid, const struct offered *lists, unsigned count);
+void registry_set_endpoints(struct registry *registry, uint32_t domid, const struct offered *lists,
+			    unsigned count);
 /* Notes that one has come or gone. */
-void known_set_endpoint(struct known *known, uint32_t domid, const char *name, bool up);
+void registry_set_endpoint(struct registry *registry, uint32_t domid, const char *name, bool up);
 /* This domain was restored or migrated, and may have another number: the others go, and it comes by the new
  * one. */
-void known_restart(struct known *known);
-bool known_is_up(struct known *known, uint32_t domid);
+void registry_restart(struct registry *registry);
+bool registry_is_up(struct registry *registry, uint32_t domid);
 /* Returns the domain's endpoint behind this one (NULL: the first). */
-const struct record *known_offered(struct known *known, uint32_t domid, const struct record *after);
+const struct record *registry_offered(struct registry *registry, uint32_t domid, const struct record *after);
 
 /* --- who reads the changes */
 
-struct changes *known_changes(struct known *known);
+struct changes *registry_changes(struct registry *registry);
 /* As changes_forget(), with what domains are called now. */
-void known_forget(struct known *known, uint64_t heard, uint64_t by_name);
+void registry_forget(struct registry *registry, uint64_t heard, uint64_t by_name);
 
 #endif

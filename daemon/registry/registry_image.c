@@ -12,33 +12,33 @@
 
 #include "base/clock.h"
 #include "base/image.h"
-#include "daemon/known/known.h"
+#include "daemon/registry/registry.h"
 
-static bool has_name(const struct known_domain *domain)
+static bool has_name(const struct registry_domain *domain)
 {
 	return domain->is_complete || domain->name[0] || domain->uuid_text[0] || domain->tags ||
 	       domain->tags_refused;
 }
 
-static void domain_image(struct image *image, struct known_domain *domain)
+static void domain_image(struct image *image, struct registry_domain *domain)
 {
 	image_u32(image, &domain->domid);
 	image_text(image, domain->name, sizeof(domain->name));
 	image_raw(image, domain->uuid, sizeof(domain->uuid));
-	image_string(image, &domain->tags, KNOWN_TAGS_MAX);
+	image_string(image, &domain->tags, REGISTRY_TAGS_MAX);
 	image_bool(image, &domain->tags_refused);
 	image_bool(image, &domain->is_complete);
 	image_bool(image, &domain->is_led_to);
 	image_bool(image, &domain->exists);
-	image_expect(image,
-		     domid_is_valid(domain->domid) &&
-			     (!domain->name[0] || known_name_is_usable(domain->name, strlen(domain->name))));
+	image_expect(image, domid_is_valid(domain->domid) &&
+				    (!domain->name[0] ||
+				     registry_name_is_usable(domain->name, strlen(domain->name))));
 }
 
 /* Has the domain be called so, unless something was read of it already. */
-static int enter(struct known *known, const struct known_domain *read)
+static int enter(struct registry *registry, const struct registry_domain *read)
 {
-	struct known_domain *domain = known_get(known, read->domid);
+	struct registry_domain *domain = registry_get(registry, read->domid);
 	int r;
 
 	if (!domain)
@@ -46,21 +46,21 @@ static int enter(struct known *known, const struct known_domain *read)
 	domain->exists = domain->exists || read->exists;
 	if (domain->version || domain->is_complete)
 		return 0;
-	known_set_uuid(known, domain, read->uuid);
-	known_set_name(known, domain, read->name, strlen(read->name));
-	r = known_set_tags(known, domain, read->tags, read->tags_refused);
+	registry_set_uuid(registry, domain, read->uuid);
+	registry_set_name(registry, domain, read->name, strlen(read->name));
+	r = registry_set_tags(registry, domain, read->tags, read->tags_refused);
 	domain->is_led_to = read->is_led_to;
-	known_set_complete(known, domain, read->is_complete);
+	registry_set_complete(registry, domain, read->is_complete);
 	return r;
 }
 
-static void read_domain(struct known *known, struct image *image)
+static void read_domain(struct registry *registry, struct image *image)
 {
-	struct known_domain read = {.domid = 0};
+	struct registry_domain read = {.domid = 0};
 	int r;
 
 	domain_image(image, &read);
-	r = image->error ? 0 : enter(known, &read);
+	r = image->error ? 0 : enter(registry, &read);
 	if (r < 0)
 		image_fail(image, r);
 	free(read.tags);
@@ -68,18 +68,18 @@ static void read_domain(struct known *known, struct image *image)
 
 static int compare_versions(const void *one, const void *other)
 {
-	const struct known_domain *const *a = one, *const *b = other;
+	const struct registry_domain *const *a = one, *const *b = other;
 
 	return ((*a)->version > (*b)->version) - ((*a)->version < (*b)->version);
 }
 
 /* Writes them in the order in which they have changed: of two that have one name, the later one means it. */
-static void write_domains(struct known *known, struct image *image)
+static void write_domains(struct registry *registry, struct image *image)
 {
-	struct known_domain *domain = NULL, **some;
+	struct registry_domain *domain = NULL, **some;
 	uint32_t count = 0, at = 0;
 
-	while ((domain = known_next(known, domain)) != NULL)
+	while ((domain = registry_next(registry, domain)) != NULL)
 		count += has_name(domain);
 	image_u32(image, &count);
 	some = calloc(count + 1, sizeof(*some));
@@ -87,7 +87,7 @@ static void write_domains(struct known *known, struct image *image)
 		image_fail(image, -ENOMEM);
 		return;
 	}
-	while ((domain = known_next(known, domain)) != NULL)
+	while ((domain = registry_next(registry, domain)) != NULL)
 		if (has_name(domain))
 			some[at++] = domain;
 	qsort(some, count, sizeof(*some), compare_versions);
@@ -96,9 +96,9 @@ static void write_domains(struct known *known, struct image *image)
 	free(some);
 }
 
-void known_names_image(struct image *image, struct known *known)
+void registry_names_image(struct image *image, struct registry *registry)
 {
-	struct known_teller *zero = known_teller(known);
+	struct registry_teller *zero = registry_teller(registry);
 	uint64_t lost_ms = zero->lost_ms ? zero->lost_ms : clock_ms();
 	uint32_t count;
 
@@ -106,11 +106,11 @@ void known_names_image(struct image *image, struct known *known)
 	image_u64(image, &lost_ms);
 	image_expect(image, lost_ms <= clock_ms());
 	if (!image->is_read) {
-		write_domains(known, image);
+		write_domains(registry, image);
 		return;
 	}
 	zero->lost_ms = lost_ms;
 	image_upto(image, &count, DOMID_MAX + 1);
 	for (uint32_t i = 0; i < count && !image->error; i++)
-		read_domain(known, image);
+		read_domain(registry, image);
 }

@@ -11,7 +11,7 @@
  *   there ──goes──▶ gone: kept until all have heard of it ──▶ forgotten
  *     ▲───comes─────┘
  *
- * It is a part of known.h, which decides what is recorded.
+ * It is a part of registry.h, which decides what is recorded.
  */
 
 #include <stdbool.h>

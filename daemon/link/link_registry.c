@@ -32,22 +32,22 @@ static bool is_name_to_keep(const char *name)
 
 void link_note_name(struct link *link)
 {
-	struct known *known = link->links->options.known;
+	struct registry *registry = link->links->options.registry;
 	const char *name, *uuid;
 
 	if (link->peer.kind != PEER_DOMAIN)
 		return;
-	name = known_name(known, link->peer.number);
-	uuid = known_uuid(known, link->peer.number);
+	name = registry_name(registry, link->peer.number);
+	uuid = registry_uuid(registry, link->peer.number);
 	if (is_name_to_keep(name))
 		snprintf(link->name, sizeof(link->name), "%s", name);
 	if (uuid[0])
 		snprintf(link->uuid, sizeof(link->uuid), "%s", uuid);
 }
 
-void links_on_known(void *userdata, enum known_what what, uint32_t domid)
+void links_on_known(void *userdata, enum registry_what what, uint32_t domid)
 {
-	struct link *link = what == KNOWN_NAME ? link_find_domain(userdata, domid) : NULL;
+	struct link *link = what == REGISTRY_NAME ? link_find_domain(userdata, domid) : NULL;
 
 	if (!link)
 		return;
@@ -77,7 +77,7 @@ static struct link *find_by_number(const struct links *links, uint32_t domid)
 	struct link *link;
 
 	DL_FOREACH2(links->met, link, met_next)
-		if (!link->claims && !link_is_far(link) && has_number(link, domid))
+		if (!link->claims && !link_is_remote(link) && has_number(link, domid))
 			return link;
 	return NULL;
 }
@@ -98,7 +98,7 @@ static struct link *find_by_name(const struct links *links, const char *name)
  * was. */
 static bool can_be(struct links *links, uint32_t domid, const struct link *link)
 {
-	const char *uuid = known_uuid(links->options.known, domid);
+	const char *uuid = registry_uuid(links->options.registry, domid);
 
 	return !uuid[0] || !link->uuid[0] || !strcmp(uuid, link->uuid);
 }
@@ -110,7 +110,7 @@ struct link *link_session_of(struct links *links, uint32_t domid)
 	/* By its UUID, if that isn't known to be another domain. */
 	return link && can_be(links, domid, link)
 		       ? link
-		       : find_by_name(links, known_uuid(links->options.known, domid));
+		       : find_by_name(links, registry_uuid(links->options.registry, domid));
 }
 
 /* Whether the session with a domain of before may be meant by its number without a look at who has that now.
@@ -119,7 +119,7 @@ struct link *link_session_of(struct links *links, uint32_t domid)
 static bool may_be_meant(const struct link *link, uint32_t domid)
 {
 	return peers_is_absent(link->links->peers, domid) ||
-	       (!link_is_nobodys(link) && has_number(link, domid));
+	       (!link_is_unattributed(link) && has_number(link, domid));
 }
 
 struct peer_id links_meant(struct links *links, uint32_t domid)
@@ -136,7 +136,7 @@ struct peer_id links_meant(struct links *links, uint32_t domid)
 int links_resolve(struct links *links, const char *domain, struct peer_id *peer)
 {
 	uint32_t domid;
-	int r = known_resolve(links->options.known, domain, &domid);
+	int r = registry_resolve(links->options.registry, domain, &domid);
 	const struct link *link;
 
 	*peer = peer_domain(r == 0 ? domid : 0);
@@ -180,7 +180,7 @@ bool links_zero_knows(struct links *links, struct peer_id peer)
 	if (peer.kind != PEER_DOMAIN || has_session(link_find(links, peer)))
 		return false;
 	/* Domain 0 may have said so before we have read that its presence has gone. */
-	return known_is_led_to(links->options.known, peer.number, !links_is_there(links, peer));
+	return registry_is_led_to(links->options.registry, peer.number, !links_is_there(links, peer));
 }
 
 /* --- domain 0's word ------------------------------------------------------------------------------ */
@@ -205,7 +205,7 @@ static bool may_be_told(const struct link *link)
 
 	return links->options.relays && links->options.self->domid != 0 && link->peer.kind == PEER_DOMAIN &&
 	       link->peer.number != 0 && (links_relays(links, peer_domain(0)) == 1 || away_zero(links)) &&
-	       known_is_complete(links->options.known, link->peer.number);
+	       registry_is_complete(links->options.registry, link->peer.number);
 }
 
 /* How often the session with domain 0 was resumed. */
@@ -357,7 +357,7 @@ static void fill_info(struct link *link, struct link_info *info)
 
 /* Returns the link behind this one (NULL: the first) of those with nobody's number, which are the last ones
  * of all. */
-static struct link *behind_nobodys(const struct links *links, const struct link *link)
+static struct link *behind_unattributed(const struct links *links, const struct link *link)
 {
 	struct link *before = NULL;
 
@@ -365,16 +365,16 @@ static struct link *behind_nobodys(const struct links *links, const struct link 
 		before = link->hh.prev;
 	else if (links->links)
 		before = ELMT_FROM_HH(links->links->hh.tbl, links->links->hh.tbl->tail);
-	return before && link_is_nobodys(before) ? before : NULL;
+	return before && link_is_unattributed(before) ? before : NULL;
 }
 
 /* Returns the link with nobody's number that is shown under the lowest one behind `after`, which it had; but
  * where another domain has it now, that one's link is shown. */
-static struct link *next_nobodys(const struct links *links, const struct peer_id *after)
+static struct link *next_unattributed(const struct links *links, const struct peer_id *after)
 {
 	struct link *best = NULL, *link = NULL;
 
-	while ((link = behind_nobodys(links, link)))
+	while ((link = behind_unattributed(links, link)))
 		if ((!after || peer_order(link->stamped, *after) > 0) &&
 		    (!best || peer_order(link->stamped, best->stamped) < 0) &&
 		    !link_find(links, link->stamped))
@@ -387,26 +387,26 @@ unsigned links_count(const struct links *links)
 	unsigned count = HASH_COUNT(links->links);
 
 	for (const struct link *link = links->links; link; link = link->hh.next)
-		count -= link_is_nobodys(link) && link_find(links, link->stamped);
+		count -= link_is_unattributed(link) && link_find(links, link->stamped);
 	return count;
 }
 
 bool links_next(struct links *links, const struct peer_id *after, struct link_info *info)
 {
-	struct link *link = after ? link_find(links, *after) : NULL, *nobodys;
+	struct link *link = after ? link_find(links, *after) : NULL, *unattributed;
 
 	links_sort(links);
-	nobodys = next_nobodys(links, after);
+	unattributed = next_unattributed(links, after);
 	if (link)
 		link = link->hh.next;
 	else
 		for (link = links->links; link && after && peer_order(link->peer, *after) <= 0;
 		     link = link->hh.next)
 			;
-	if (nobodys && (!link || peer_order(link->peer, nobodys->stamped) > 0))
-		link = nobodys;
-	if (link && link_is_nobodys(link))
-		link = nobodys;
+	if (unattributed && (!link || peer_order(link->peer, unattributed->stamped) > 0))
+		link = unattributed;
+	if (link && link_is_unattributed(link))
+		link = unattributed;
 	if (link)
 		fill_info(link, info);
 	return link != NULL;
@@ -425,7 +425,7 @@ bool links_info(struct links *links, struct peer_id peer, struct link_info *info
 
 	if (!link) {
 		links_sort(links);
-		while ((link = behind_nobodys(links, link)) && !peer_is(link->stamped, peer))
+		while ((link = behind_unattributed(links, link)) && !peer_is(link->stamped, peer))
 			;
 	}
 	if (link)

@@ -12,12 +12,12 @@
 
 #include "base/clock.h"
 #include "base/quota.h"
-#include "daemon/relay/errands.h"
+#include "daemon/relay/work_pool.h"
 #include "daemon/relay/hop.h"
 #include "tests/unit/own_process.h"
 #include "tests/unit/unit.h"
 
-#define ACCOUNTS (ERRANDS_THREADS + 2)
+#define ACCOUNTS (WORK_POOL_THREADS + 2)
 #define SPIN_NS	 20000000u
 #define ALARM_S	 60
 
@@ -32,7 +32,7 @@ struct scene {
 };
 
 struct job {
-	struct errand errand; /* the first member */
+	struct work_item item; /* the first member */
 	struct scene *scene;
 	unsigned who, number;
 	sem_t begun, go_on;
@@ -41,9 +41,9 @@ struct job {
 	pthread_t thread; /* which did it */
 };
 
-static void work(struct errand *errand)
+static void work(struct work_item *item)
 {
-	struct job *job = (struct job *)errand;
+	struct job *job = (struct job *)item;
 	uint64_t from = clock_thread_ns();
 	unsigned now = atomic_fetch_add(&job->scene->at_work[job->who], 1) + 1;
 
@@ -58,9 +58,9 @@ static void work(struct errand *errand)
 	atomic_fetch_sub(&job->scene->at_work[job->who], 1);
 }
 
-static void on_done(struct errand *errand)
+static void on_done(struct work_item *item)
 {
-	struct job *job = (struct job *)errand;
+	struct job *job = (struct job *)item;
 
 	job->scene->order[job->scene->done++] = job->number;
 }
@@ -68,14 +68,14 @@ static void on_done(struct errand *errand)
 static void prepare(struct scene *scene, struct job *job, unsigned who, unsigned number)
 {
 	*job = (struct job){
-		.errand = {.work = work, .done = on_done}, .scene = scene, .who = who, .number = number};
+		.item = {.work = work, .done = on_done}, .scene = scene, .who = who, .number = number};
 	sem_init(&job->begun, 0, 0);
 	sem_init(&job->go_on, 0, 0);
 }
 
 static void give(struct job *job)
 {
-	errand_give(&job->errand, &job->scene->relay, job->scene->accounts[job->who]);
+	work_item_give(&job->item, &job->scene->relay, job->scene->accounts[job->who]);
 }
 
 static void wait_for(struct scene *scene, unsigned done)
@@ -96,12 +96,12 @@ static void scene_start(struct scene *scene)
 	for (unsigned i = 0; i < ACCOUNTS; i++)
 		scene->accounts[i] = quota_account(scene->quota, QUOTA_UID, 1000 + i);
 	assert_int_equal(relay_init(&scene->relay, scene->base, 1u << 20), 0);
-	assert_int_equal(errands_new(&scene->relay.errands, &scene->relay), 0);
+	assert_int_equal(work_pool_new(&scene->relay.work_pool, &scene->relay), 0);
 }
 
 static void scene_stop(struct scene *scene)
 {
-	errands_free(scene->relay.errands);
+	work_pool_free(scene->relay.work_pool);
 	relay_cleanup(&scene->relay);
 	for (unsigned i = 0; i < ACCOUNTS; i++)
 		account_unref(scene->accounts[i]);
@@ -174,18 +174,18 @@ SCENE_TEST(beyond_the_threads_that_there_are_errands_wait, scene_start)
 
 	for (unsigned i = 0; i < ACCOUNTS; i++) {
 		prepare(scene, &jobs[i], i, i);
-		jobs[i].waits = i < ERRANDS_THREADS;
+		jobs[i].waits = i < WORK_POOL_THREADS;
 		give(&jobs[i]);
 	}
-	for (unsigned i = 0; i < ERRANDS_THREADS; i++)
+	for (unsigned i = 0; i < WORK_POOL_THREADS; i++)
 		sem_wait(&jobs[i].begun);
-	assert_int_equal(sem_trywait(&jobs[ERRANDS_THREADS].begun), -1);
-	assert_int_equal(sem_trywait(&jobs[ERRANDS_THREADS + 1].begun), -1);
+	assert_int_equal(sem_trywait(&jobs[WORK_POOL_THREADS].begun), -1);
+	assert_int_equal(sem_trywait(&jobs[WORK_POOL_THREADS + 1].begun), -1);
 	event_base_loop(scene->base, EVLOOP_NONBLOCK);
 	assert_int_equal(scene->done, 0);
 	sem_post(&jobs[0].go_on);
 	wait_for(scene, 3); /* by its thread */
-	for (unsigned i = 1; i < ERRANDS_THREADS; i++)
+	for (unsigned i = 1; i < WORK_POOL_THREADS; i++)
 		sem_post(&jobs[i].go_on);
 	wait_for(scene, ACCOUNTS);
 }
@@ -203,7 +203,7 @@ SCENE_TEST(what_it_used_of_a_cpu_is_charged_to_the_account, scene_start)
 		give(&job);
 		wait_for(scene, spins + 1);
 		used = account_time(scene->accounts[spins])->spent - before;
-		assert_int_equal(used, job.errand.used / TURNS_UNIT_NS);
+		assert_int_equal(used, job.item.used / TURNS_UNIT_NS);
 		if (spins)
 			assert_true(used >= SPIN_NS / TURNS_UNIT_NS);
 	}
@@ -213,15 +213,15 @@ SCENE_TEST(what_it_used_of_a_cpu_is_charged_to_the_account, scene_start)
 /* Who has no threads does it himself, as unit tests and fuzzers do. */
 SCENE_TEST(without_threads_it_is_done_at_once, scene_start)
 {
-	struct errands *errands = scene->relay.errands;
+	struct work_pool *pool = scene->relay.work_pool;
 	struct job job;
 
-	scene->relay.errands = NULL;
+	scene->relay.work_pool = NULL;
 	prepare(scene, &job, 0, 7);
 	give(&job);
 	assert_int_equal(scene->done, 1);
 	assert_true(pthread_equal(job.thread, pthread_self()));
-	scene->relay.errands = errands;
+	scene->relay.work_pool = pool;
 }
 
 SCENE_TEST(the_end_waits_for_what_was_given, scene_start)
@@ -232,7 +232,7 @@ SCENE_TEST(the_end_waits_for_what_was_given, scene_start)
 		prepare(scene, &jobs[i], i % 4, i);
 		give(&jobs[i]);
 	}
-	errands_free(scene->relay.errands);
-	scene->relay.errands = NULL;
+	work_pool_free(scene->relay.work_pool);
+	scene->relay.work_pool = NULL;
 	assert_int_equal(scene->done, 100);
 }

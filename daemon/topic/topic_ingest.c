@@ -15,7 +15,7 @@
 /* Throws away what has come of a message for which there is no room. */
 static int skip(struct feed *feed)
 {
-	struct channel_end *end = feed->party.end;
+	struct channel_end *end = feed->participant.end;
 	size_t length = channel_queued(end);
 
 	if (length > feed->left)
@@ -27,14 +27,14 @@ static int skip(struct feed *feed)
 	return feed->skips ? 0 : 2;
 }
 
-/* Begins with the message whose head has come. 0, or as intake(). */
+/* Begins with the message whose head has come. 0, or as ingest(). */
 static int begin(struct feed *feed, struct topic_log *log, uint64_t most)
 {
 	uint8_t head[MESSAGE_HEAD_SIZE];
 	uint64_t size;
 	int r;
 
-	if (evbuffer_copyout(feed->party.end->queue, head, sizeof(head)) != sizeof(head))
+	if (evbuffer_copyout(feed->participant.end->queue, head, sizeof(head)) != sizeof(head))
 		return -EPROTO;
 	size = get_u32(head);
 	if (size > most + (head[4] & MESSAGE_PROPERTIES ? PROPERTIES_MAX : 0))
@@ -49,7 +49,7 @@ static int begin(struct feed *feed, struct topic_log *log, uint64_t most)
 	}
 	/* A replica goes on behind a message, and says so; but it can't do without what may be a notice. A
 	 * publisher is told. */
-	if (r < 0 && !(feed->party.topic->is_replica && size > message_span(NOTICE_BLOCK)))
+	if (r < 0 && !(feed->participant.topic->is_replica && size > message_span(NOTICE_BLOCK)))
 		return r;
 	feed->at = 0;
 	feed->left = size;
@@ -57,9 +57,9 @@ static int begin(struct feed *feed, struct topic_log *log, uint64_t most)
 	return 0;
 }
 
-int intake(struct feed *feed, struct topic_log *log, uint64_t most, struct topic_entry **entry)
+int ingest(struct feed *feed, struct topic_log *log, uint64_t most, struct topic_entry **entry)
 {
-	struct channel_end *end = feed->party.end;
+	struct channel_end *end = feed->participant.end;
 	size_t length = channel_queued(end), taken;
 	int r;
 
@@ -128,9 +128,9 @@ static uint32_t count_whole(const struct topic_entry *entry, uint64_t most, bool
 	return size == entry->size ? count : 0;
 }
 
-struct topic_entry *intake_given(struct feed *feed, struct topic_log *log, uint64_t most, bool may_be_run)
+struct topic_entry *ingest_given(struct feed *feed, struct topic_log *log, uint64_t most, bool may_be_run)
 {
-	struct channel_end *end = feed->party.end;
+	struct channel_end *end = feed->participant.end;
 	struct topic_entry *entry = feed->given;
 	struct evbuffer_iovec first;
 	uint32_t count;
@@ -144,7 +144,7 @@ struct topic_entry *intake_given(struct feed *feed, struct topic_log *log, uint6
 	topic_entry_ref(entry);
 	entry->count = count > 1 ? count : 0; /* of one it depends on what it is */
 	evbuffer_drain(end->queue, entry->size);
-	relay_spend(feed->party.topic->topics->with.relay, end->channel->charge.account, count / 4);
+	relay_spend(feed->participant.topic->topics->with.relay, end->channel->charge.account, count / 4);
 	inner_taken_over(end, entry->size);
 	return entry;
 }
@@ -160,7 +160,7 @@ static void release(const void *bytes, size_t length, void *userdata)
 	topic_entry_unref(entry);
 }
 
-bool intake_give(struct feed *feed, struct topic_entry *entry, struct hop_memory *memory)
+bool ingest_give(struct feed *feed, struct topic_entry *entry, struct hop_memory *memory)
 {
 	if (!entry)
 		return false;
@@ -170,9 +170,9 @@ bool intake_give(struct feed *feed, struct topic_entry *entry, struct hop_memory
 	return true;
 }
 
-struct topic_entry *intake_run(struct feed *feed, struct topic_log *log, uint64_t most)
+struct topic_entry *ingest_run(struct feed *feed, struct topic_log *log, uint64_t most)
 {
-	struct channel_end *end = feed->party.end;
+	struct channel_end *end = feed->participant.end;
 	size_t length = channel_queued(end);
 	struct topic_entry *entry, *cut;
 	uint32_t count, size;
@@ -195,12 +195,12 @@ struct topic_entry *intake_run(struct feed *feed, struct topic_log *log, uint64_
 	cut->size = size;
 	cut->count = count;
 	evbuffer_drain(end->queue, size);
-	relay_spend(feed->party.topic->topics->with.relay, end->channel->charge.account, count / 4);
+	relay_spend(feed->participant.topic->topics->with.relay, end->channel->charge.account, count / 4);
 	inner_taken(end, size);
 	return cut;
 }
 
-void intake_drop(struct feed *feed, struct topic_log *log)
+void ingest_drop(struct feed *feed, struct topic_log *log)
 {
 	struct topic_entry *given;
 
@@ -213,7 +213,7 @@ void intake_drop(struct feed *feed, struct topic_log *log)
 	feed->part = NULL;
 }
 
-int intake_check(const struct topic_entry *entry, struct properties *properties)
+int ingest_check(const struct topic_entry *entry, struct properties *properties)
 {
 	uint8_t type = entry->bytes[4];
 	uint32_t size = get_u32(entry->bytes);
@@ -228,7 +228,7 @@ int intake_check(const struct topic_entry *entry, struct properties *properties)
 	return r < 0 ? r : type & ~MESSAGE_PROPERTIES;
 }
 
-int intake_request(struct channel_end *end, uint32_t *listeners)
+int ingest_request(struct channel_end *end, uint32_t *listeners)
 {
 	uint8_t head[MESSAGE_HEAD_SIZE];
 	struct properties properties;
@@ -248,8 +248,8 @@ int intake_request(struct channel_end *end, uint32_t *listeners)
 	if (!entry)
 		return -ENOMEM;
 	evbuffer_copyout(end->queue, entry->bytes, size);
-	is_one = intake_check(entry, &properties) == MESSAGE_REQUEST && properties.subscribes &&
-		 !intake_is_cancelled(entry);
+	is_one = ingest_check(entry, &properties) == MESSAGE_REQUEST && properties.subscribes &&
+		 !ingest_is_cancelled(entry);
 	topic_entry_unref(entry);
 	if (!is_one)
 		return -EPROTOTYPE;
@@ -259,12 +259,12 @@ int intake_request(struct channel_end *end, uint32_t *listeners)
 	return 1;
 }
 
-bool intake_is_cancelled(const struct topic_entry *entry)
+bool ingest_is_cancelled(const struct topic_entry *entry)
 {
 	return get_u32(entry->bytes + entry->size - MESSAGE_TRAILER_SIZE) != MESSAGE_SENT;
 }
 
-bool intake_is_empty(const struct topic_entry *entry)
+bool ingest_is_empty(const struct topic_entry *entry)
 {
 	uint32_t size = get_u32(entry->bytes);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#ifndef XENMSG_CLI_LASTING_H
-#define XENMSG_CLI_LASTING_H
+#ifndef XENMSG_CLI_RECONNECTING_H
+#define XENMSG_CLI_RECONNECTING_H
 
 /*
  * The session of a command that goes on until it is stopped, or until what it waits for is there: it outlives
@@ -14,7 +14,7 @@
 
 struct cli;
 
-struct lasting {
+struct reconnecting {
 	/* These are set by the caller. */
 	struct cli *cli;
 	const char *what, *subject; /* of its lines: "recv on", "inbox" */
@@ -26,14 +26,14 @@ struct lasting {
 	int code; /* the exit code with which the command ends, once something was refused; 0: it goes on */
 };
 
-/* Connects, as cli_open(). What `lasting` points to lives until the connection is closed. */
-int lasting_open(struct lasting *lasting, struct xenmsg **conn);
+/* Connects, as cli_open(). What `reconnecting` points to lives until the connection is closed. */
+int reconnecting_open(struct reconnecting *reconnecting, struct xenmsg **conn);
 /* Does the same as cli_open_timed(), for a command that waits: unless it is `once`, also for a first xenmsgd,
  * within the time-out. */
-int lasting_open_timed(struct lasting *lasting, struct xenmsg **conn, int *timeout_ms);
+int reconnecting_open_timed(struct reconnecting *reconnecting, struct xenmsg **conn, int *timeout_ms);
 /* The two lines, for a session of another kind. `reason` may be "". */
-void lasting_note_lost(const struct lasting *lasting, const char *reason);
-void lasting_note_back(const struct lasting *lasting);
+void reconnecting_note_lost(const struct reconnecting *reconnecting, const char *reason);
+void reconnecting_note_back(const struct reconnecting *reconnecting);
 
 /*
  * Tells who watches a terminal what a call of the library waits for, if that takes long. The call blocks, so

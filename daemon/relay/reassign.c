@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "daemon/relay/takeover.h"
+#include "daemon/relay/reassign.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -28,29 +28,29 @@ static void end_instead(struct channel *channel)
 
 static bool can_tell(const struct channel *channel)
 {
-	const struct channel_takeover *takeover;
+	const struct channel_reassigned *reassigned;
 	unsigned count;
 
-	LL_COUNT(channel->takeovers, takeover, count);
-	return !channel->opener.hop->traits->is_inner && count < TAKEOVERS_MAX;
+	LL_COUNT(channel->reassigned, reassigned, count);
+	return !channel->opener.hop->traits->is_inner && count < REASSIGNED_MAX;
 }
 
-int takeover_wait(struct channel *channel, const struct frame_takeover *frame, uint64_t at)
+int reassign_wait(struct channel *channel, const struct frame_reassigned *frame, uint64_t at)
 {
-	struct channel_takeover *takeover = malloc(sizeof(*takeover));
+	struct channel_reassigned *reassigned = malloc(sizeof(*reassigned));
 
-	if (!takeover)
+	if (!reassigned)
 		return -ENOMEM;
-	*takeover = (struct channel_takeover){.frame = *frame, .at = at};
-	LL_APPEND(channel->takeovers, takeover);
+	*reassigned = (struct channel_reassigned){.frame = *frame, .at = at};
+	LL_APPEND(channel->reassigned, reassigned);
 	return 0;
 }
 
 /* Tells it behind the answers that have come. -ENOMEM. */
-static int tell(struct channel *channel, const struct frame_takeover *frame)
+static int tell(struct channel *channel, const struct frame_reassigned *frame)
 {
 	uint64_t at = channel->acceptor.received;
-	struct channel_takeover *last = channel->takeovers;
+	struct channel_reassigned *last = channel->reassigned;
 	int r = 0;
 
 	while (last && last->next)
@@ -60,24 +60,24 @@ static int tell(struct channel *channel, const struct frame_takeover *frame)
 	    frame->consumed == frame->unsure)
 		last->frame = *frame;
 	else
-		r = takeover_wait(channel, frame, at);
-	channel_owe_takeover(channel);
+		r = reassign_wait(channel, frame, at);
+	channel_owe_reassigned(channel);
 	return r;
 }
 
-int channel_taken_over(struct channel_end *end, const struct frame_takeover *takeover)
+int channel_take_reassigned(struct channel_end *end, const struct frame_reassigned *reassigned)
 {
 	struct channel *channel = end->channel;
 
 	if (channel_is_reset(end))
 		return 0;
-	if (end->is_opener || !end->hop->traits->is_daemon || takeover->consumed > end->sent ||
-	    takeover->unsure > end->sent)
+	if (end->is_opener || !end->hop->traits->is_daemon || reassigned->consumed > end->sent ||
+	    reassigned->unsure > end->sent)
 		return -EPROTO;
-	channel_taken(end, takeover->consumed);
+	channel_taken(end, reassigned->consumed);
 	if (!channel->opener.hop || channel_is_reset(&channel->opener))
 		return 0;
-	if (!can_tell(channel) || tell(channel, takeover) < 0)
+	if (!can_tell(channel) || tell(channel, reassigned) < 0)
 		end_instead(channel);
 	return 0;
 }
@@ -148,11 +148,11 @@ static bool may_go_on(struct channel_end *end)
 /* What there is to know before a channel goes on. */
 struct next {
 	struct hop *hop;
-	struct sharer *sharer;
+	struct worker *worker;
 	uint32_t number;
 	uint64_t begin; /* of what goes there */
 	bool told;	/* the opener is told */
-	struct frame_takeover takeover;
+	struct frame_reassigned reassigned;
 };
 
 /* Takes the end from the program's hop, with what it had there. */
@@ -198,7 +198,7 @@ static void go_on(struct channel_end *end, const struct next *next, struct evbuf
 	leave(end);
 	begin_anew(end, next, copy);
 	cancels_left(channel, next->begin);
-	sharing_give(channel, next->sharer);
+	sharing_give(channel, next->worker);
 	channel_enter(channel, next->hop, next->number);
 	if (channel->kind == CHANNEL_CALL)
 		channel_owe(end, OWED_CREDIT);
@@ -208,10 +208,10 @@ static void go_on(struct channel_end *end, const struct next *next, struct evbuf
 		channel_owe(end, OWED_FIN);
 }
 
-int channel_go_on(struct channel *channel, struct hop *hop, struct sharer *sharer, bool sure)
+int channel_go_on(struct channel *channel, struct hop *hop, struct worker *worker, bool sure)
 {
 	struct channel_end *end = &channel->acceptor;
-	struct next next = {.hop = hop, .sharer = sharer};
+	struct next next = {.hop = hop, .worker = worker};
 	struct evbuffer *copy;
 	bool doubt;
 	int r;
@@ -226,14 +226,14 @@ int channel_go_on(struct channel *channel, struct hop *hop, struct sharer *share
 	next.told = channel->opener.hop && (doubt || channel->kind == CHANNEL_CALL);
 	if (next.told && !can_tell(channel))
 		return -EOPNOTSUPP;
-	next.takeover = (struct frame_takeover){.consumed = end->consumed, .unsure = next.begin};
+	next.reassigned = (struct frame_reassigned){.consumed = end->consumed, .unsure = next.begin};
 	r = channel_table_put(&hop->channels, next.number, end);
 	if (r < 0)
 		return r;
 	copy = sharing_take_copy(channel->sharing, next.begin);
 	r = copy ? 0 : -ENOMEM;
 	if (r == 0 && next.told)
-		r = tell(channel, &next.takeover);
+		r = tell(channel, &next.reassigned);
 	if (r < 0) {
 		channel_table_remove(&hop->channels, next.number);
 		if (copy)
@@ -249,8 +249,8 @@ bool channel_give_back(struct channel *channel, bool sure)
 {
 	struct channel_end *end = &channel->acceptor;
 
-	if (channel->kind != CHANNEL_CALL || !is_whole(end) || !channel->sharing->sharer ||
-	    !channel->sharing->sharer->drains)
+	if (channel->kind != CHANNEL_CALL || !is_whole(end) || !channel->sharing->worker ||
+	    !channel->sharing->worker->drains)
 		return false;
 	channel_lost(end, ENOENT, sure ? channel->sharing->from : take_all_away(end));
 	return true;

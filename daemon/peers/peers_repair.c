@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "daemon/peers/peers_mend.h"
+#include "daemon/peers/peers_repair.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -21,12 +21,12 @@ static bool is_value(const char *value, size_t size, const char *expected)
 }
 
 /* Takes one of those writes that may be made at once. False: it must wait. */
-static bool may_mend(struct peers *peers, unsigned *mends)
+static bool may_repair(struct peers *peers, unsigned *repairs)
 {
-	timer_start(peers->mend, MEND_MS);
-	if (*mends == MENDS_AT_ONCE)
+	timer_start(peers->repair, MEND_MS);
+	if (*repairs == MENDS_AT_ONCE)
 		return false;
-	++*mends;
+	++*repairs;
 	return true;
 }
 
@@ -48,10 +48,10 @@ static void look_at(struct peer *peer, unsigned leaves)
 			peer_read(peer, leaf);
 }
 
-void mend_later(struct peer *peer, enum peer_leaf leaf)
+void repair_later(struct peer *peer, enum peer_leaf leaf)
 {
-	peer->mend_later |= 1u << leaf;
-	timer_start(peer->peers->mend, MEND_MS);
+	peer->repair_later |= 1u << leaf;
+	timer_start(peer->peers->repair, MEND_MS);
 }
 
 static bool is_as_written(const struct peer *peer, enum peer_leaf leaf, const char *value, size_t size)
@@ -64,12 +64,12 @@ static bool is_as_written(const struct peer *peer, enum peer_leaf leaf, const ch
 	return !rendezvous_node_stands(peer, leaf, expected) || is_value(value, size, expected);
 }
 
-void mend_take(struct peer *peer, enum peer_leaf leaf, const char *value, size_t size)
+void repair_take(struct peer *peer, enum peer_leaf leaf, const char *value, size_t size)
 {
 	if (is_as_written(peer, leaf, value, size))
 		return;
-	if (!may_mend(peer->peers, &peer->mends)) {
-		mend_later(peer, leaf);
+	if (!may_repair(peer->peers, &peer->repairs)) {
+		repair_later(peer, leaf);
 		return;
 	}
 	log_limited(
@@ -96,12 +96,12 @@ static void warn(const char *leaf, const char *value)
 static void on_presence(void *userdata, int error, const char *value, size_t size)
 {
 	struct peers *peers = userdata;
-	bool with_tree = peers->mend_tree, again = peers->show_again;
+	bool with_tree = peers->repair_tree, again = peers->show_again;
 	char expected[PEERS_INSTANCE_SIZE + 16];
 
 	if (error < 0 && error != -ENOENT)
 		return; /* a connection that comes back lets the watch fire */
-	peers->mend_tree = peers->show_again = false;
+	peers->repair_tree = peers->show_again = false;
 	presence_format(peers, expected);
 	if (!peers->presence_written || peers->presence_request)
 		return;
@@ -110,9 +110,9 @@ static void on_presence(void *userdata, int error, const char *value, size_t siz
 			advertise_presence_again(peers);
 		return;
 	}
-	if (!may_mend(peers, &peers->mends)) {
-		peers->mend_own |= 1u << OWN_PRESENCE;
-		peers->mend_tree |= with_tree;
+	if (!may_repair(peers, &peers->repairs)) {
+		peers->repair_own |= 1u << OWN_PRESENCE;
+		peers->repair_tree |= with_tree;
 		return;
 	}
 	if (!value && with_tree && peers->callbacks.own_leaf_gone &&
@@ -131,8 +131,8 @@ static void on_public(void *userdata, int error, const char *value, size_t size)
 		return;
 	if (!*peers->public_value && !value)
 		return; /* nobody misses it */
-	if (!may_mend(peers, &peers->mends)) {
-		peers->mend_own |= 1u << OWN_PUBLIC;
+	if (!may_repair(peers, &peers->repairs)) {
+		peers->repair_own |= 1u << OWN_PUBLIC;
 		return;
 	}
 	warn("endpoints", value);
@@ -146,10 +146,10 @@ static void on_asks(void *userdata, int error, const char *value, size_t size)
 	/* What it says means nothing. */
 	if (error != -ENOENT || !peers->all || peers->asking)
 		return;
-	if (may_mend(peers, &peers->mends))
+	if (may_repair(peers, &peers->repairs))
 		all_again(peers);
 	else
-		peers->mend_own |= 1u << OWN_ASKS;
+		peers->repair_own |= 1u << OWN_ASKS;
 }
 
 /* Reads a leaf that isn't a peer's, and once more if it is being read already: the answer may be from
@@ -162,7 +162,7 @@ static void read_own(struct peers *peers, const char *leaf, store_done_fn done,
 	store_cancel(request);
 	snprintf(path, sizeof(path), "%s/%s", peers->root, leaf);
 	if (store_read(peers->store, path, done, peers, request) < 0)
-		timer_start(peers->mend, MEND_MS);
+		timer_start(peers->repair, MEND_MS);
 }
 
 static const char *own_name(const struct peers *peers, enum own_leaf leaf)
@@ -190,19 +190,19 @@ static void look_at_own(struct peers *peers, unsigned leaves)
 	static const store_done_fn done[OWN_LEAVES] = {
 		[OWN_PRESENCE] = on_presence, [OWN_PUBLIC] = on_public, [OWN_ASKS] = on_asks};
 
-	peers->mend_own &= ~leaves;
+	peers->repair_own &= ~leaves;
 	for (unsigned leaf = 0; leaf < OWN_LEAVES; leaf++)
 		if (leaves & 1u << leaf && stands(peers, leaf))
-			read_own(peers, own_name(peers, leaf), done[leaf], &peers->mend_requests[leaf]);
+			read_own(peers, own_name(peers, leaf), done[leaf], &peers->repair_requests[leaf]);
 }
 
 /* --- what has changed --- */
 
-void mend_show_again(struct peers *peers)
+void repair_show_again(struct peers *peers)
 {
 	if (!peers->presence_written) /* it is to be written anyway */
 		return;
-	peers->mend_tree = peers->show_again = true;
+	peers->repair_tree = peers->show_again = true;
 	look_at_own(peers, 1u << OWN_PRESENCE);
 }
 
@@ -252,7 +252,7 @@ static void on_change(void *userdata, const char *untrusted_path)
 		if (!strcmp(leaf, own_name(peers, own)))
 			look_at_own(peers, 1u << own);
 	if (!*leaf) { /* the tree, or a domain's directory above it; or the watch was set */
-		peers->mend_tree = true;
+		peers->repair_tree = true;
 		look_at_own(peers, (1u << OWN_LEAVES) - 1);
 	}
 	if (!*leaf || !strcmp(leaf, "to"))
@@ -268,42 +268,42 @@ static void on_watched(void *userdata, int error, const char *value, size_t size
 			strerror(-error));
 }
 
-static void on_mend(evutil_socket_t fd, short what, void *userdata)
+static void on_repair(evutil_socket_t fd, short what, void *userdata)
 {
 	struct peers *peers = userdata;
-	bool again = peers->mends > 0;
+	bool again = peers->repairs > 0;
 
-	peers->mends -= peers->mends > 0;
-	look_at_own(peers, peers->mend_own);
+	peers->repairs -= peers->repairs > 0;
+	look_at_own(peers, peers->repair_own);
 	for (struct peer *peer = peers->peers; peer; peer = peer->hh.next) {
-		again |= peer->mends > 0;
-		peer->mends -= peer->mends > 0;
-		look_at(peer, peer->mend_later);
-		peer->mend_later = 0;
+		again |= peer->repairs > 0;
+		peer->repairs -= peer->repairs > 0;
+		look_at(peer, peer->repair_later);
+		peer->repair_later = 0;
 	}
 	if (again)
-		timer_start(peers->mend, MEND_MS);
+		timer_start(peers->repair, MEND_MS);
 }
 
-int mend_watch(struct peers *peers)
+int repair_watch(struct peers *peers)
 {
-	return store_watch(peers->store, peers->root, on_change, peers, on_watched, &peers->mend_watch);
+	return store_watch(peers->store, peers->root, on_change, peers, on_watched, &peers->repair_watch);
 }
 
-int mend_init(struct peers *peers)
+int repair_init(struct peers *peers)
 {
-	peers->mend = evtimer_new(peers->base, on_mend, peers);
-	if (!peers->mend)
+	peers->repair = evtimer_new(peers->base, on_repair, peers);
+	if (!peers->repair)
 		return -ENOMEM;
-	if (peers->mends)
-		timer_start(peers->mend, MEND_MS);
+	if (peers->repairs)
+		timer_start(peers->repair, MEND_MS);
 	return 0;
 }
 
-void mend_destroy(struct peers *peers)
+void repair_destroy(struct peers *peers)
 {
-	store_unwatch(peers->store, &peers->mend_watch);
+	store_unwatch(peers->store, &peers->repair_watch);
 	for (unsigned leaf = 0; leaf < OWN_LEAVES; leaf++)
-		store_cancel(&peers->mend_requests[leaf]);
-	free_event(peers->mend);
+		store_cancel(&peers->repair_requests[leaf]);
+	free_event(peers->repair);
 }
