@@ -43,7 +43,7 @@ void image_begin(struct image *image)
 }
 
 /* Returns where the next `size` bytes go; NULL: nowhere. */
-static uint8_t *grow(struct image *image, size_t size)
+static uint8_t *image_grow(struct image *image, size_t size)
 {
 	size_t room = image->room ? image->room : 4096;
 	uint8_t *grown;
@@ -82,7 +82,7 @@ void image_section(struct image *image, uint32_t type)
 	uint8_t *head;
 
 	end_section(image);
-	head = grow(image, SECTION_SIZE);
+	head = image_grow(image, SECTION_SIZE);
 	if (!head)
 		return;
 	put_u32(head, type);
@@ -124,12 +124,12 @@ void image_write(struct image *image, const void *bytes, size_t size)
 	uint8_t *to;
 
 	if (size < APART_MIN) {
-		to = grow(image, size);
+		to = image_grow(image, size);
 		if (to && size)
 			memcpy(to, bytes, size);
 		return;
 	}
-	if (!grow(image, 0))
+	if (!image_grow(image, 0))
 		return;
 	if (size > IMAGE_MAX - image->size - image->elsewhere) {
 		image_fail(image, -EFBIG);
@@ -422,7 +422,7 @@ int image_leave_section(struct image *image)
 /* --- fields ----------------------------------------------------------------------------------- */
 
 /* Returns where the next `size` bytes of the section lie; NULL: they don't. */
-static const uint8_t *take(struct image *image, size_t size)
+static const uint8_t *image_take(struct image *image, size_t size)
 {
 	image_expect(image, size <= image->end - image->at);
 	if (image->error)
@@ -437,12 +437,12 @@ void image_raw(struct image *image, void *data, uint32_t size)
 	uint8_t *to;
 
 	if (!image->is_read) {
-		to = grow(image, size);
+		to = image_grow(image, size);
 		if (to && size)
 			memcpy(to, data, size);
 		return;
 	}
-	from = take(image, size);
+	from = image_take(image, size);
 	if (!from)
 		memset(data, 0, size);
 	else if (size)
@@ -499,7 +499,7 @@ void image_bytes(struct image *image, struct image_bytes *bytes, uint32_t most)
 {
 	image_upto(image, &bytes->size, most);
 	if (image->is_read)
-		bytes->data = take(image, bytes->size);
+		bytes->data = image_take(image, bytes->size);
 	else
 		image_raw(image, (void *)(uintptr_t)bytes->data, bytes->size);
 	if (!bytes->data)

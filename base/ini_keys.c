@@ -46,7 +46,7 @@ static void begin_section(struct ini_file *file, const char *name, size_t size)
 			  name_sections(keys, sections, sizeof(sections)));
 }
 
-static int on_key(void *userdata, const char *section, const char *name, const char *value)
+static int ini_keys_on_key(void *userdata, const char *section, const char *name, const char *value)
 {
 	struct keys_reading *reading = userdata;
 	const struct ini_keys *keys = reading->keys;
@@ -80,7 +80,7 @@ int ini_keys_read(struct ini_file *file, const struct ini_keys *keys, unsigned *
 	int r;
 
 	reading.file.begin_section = begin_section;
-	r = ini_file_parse(&reading.file, on_key, &reading);
+	r = ini_file_parse(&reading.file, ini_keys_on_key, &reading);
 	*file = reading.file;
 	return r;
 }

@@ -135,7 +135,7 @@ static void choose_way(void)
 
 /* Writes the text. -EAGAIN: nobody reads. No other error is worth reporting, nor is there anybody to report
  * it to. */
-static int put(const char *text, size_t size)
+static int log_put(const char *text, size_t size)
 {
 	struct pollfd room = {.fd = STDERR_FILENO, .events = POLLOUT};
 	ssize_t written;
@@ -181,7 +181,7 @@ static int put_line(enum log_level level, const char *line)
 		size = snprintf(text, sizeof(text), "%s.%03dZ %s: %s\n", when, (int)(now.tv_nsec / 1000000),
 				level_names[level], line);
 	}
-	return put(text, (size_t)size);
+	return log_put(text, (size_t)size);
 }
 
 static bool connect_socket(void)

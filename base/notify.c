@@ -69,7 +69,7 @@ static int reach_manager(void)
 
 /* Does what sd_notify(3) does, which waits while the manager's socket is full, as others can make it. Returns
  * 0, also if there is no manager, or a negative errno; -EAGAIN: it is full. */
-static int tell(const char *text)
+static int notify_tell(const char *text)
 {
 	int fd = reach_manager(), r = 0;
 
@@ -81,11 +81,11 @@ static int tell(const char *text)
 	return r;
 }
 
-static void on_again(evutil_socket_t fd, short what, void *userdata)
+static void notify_on_again(evutil_socket_t fd, short what, void *userdata)
 {
 	struct notify *notify = userdata;
 
-	while (notify->count && tell(notify->waiting[0]) != -EAGAIN)
+	while (notify->count && notify_tell(notify->waiting[0]) != -EAGAIN)
 		memmove(notify->waiting[0], notify->waiting[1], --notify->count * sizeof(notify->waiting[0]));
 	if (notify->count)
 		timer_set(notify->again, AGAIN_MS);
@@ -95,7 +95,7 @@ static void on_again(evutil_socket_t fd, short what, void *userdata)
  * of loses the oldest. */
 static void tell_in_turn(struct notify *notify, const char *text)
 {
-	if (!notify->count && tell(text) != -EAGAIN)
+	if (!notify->count && notify_tell(text) != -EAGAIN)
 		return;
 	if (notify->count == WAITING_MAX)
 		memmove(notify->waiting[0], notify->waiting[1], --notify->count * sizeof(notify->waiting[0]));
@@ -112,16 +112,16 @@ static void tell_text(struct notify *notify)
 	if (!strcmp(text, notify->told))
 		return;
 	snprintf(line, sizeof(line), "STATUS=%s", text);
-	if (tell(line) == 0)
+	if (notify_tell(line) == 0)
 		memcpy(notify->told, text, sizeof(text));
 }
 
-static void on_timer(evutil_socket_t fd, short what, void *userdata)
+static void notify_on_timer(evutil_socket_t fd, short what, void *userdata)
 {
 	struct notify *notify = userdata;
 
 	if (notify->has_watchdog)
-		tell("WATCHDOG=1");
+		notify_tell("WATCHDOG=1");
 	tell_text(notify);
 }
 
@@ -167,8 +167,8 @@ int notify_new(struct notify **out, struct event_base *base, int ready_fd, notif
 		interval_us = watchdog_us / 3;
 	notify->interval.tv_sec = (time_t)(interval_us / 1000000);
 	notify->interval.tv_usec = (suseconds_t)(interval_us % 1000000);
-	notify->timer = event_new(base, -1, EV_PERSIST, on_timer, notify);
-	notify->again = evtimer_new(base, on_again, notify);
+	notify->timer = event_new(base, -1, EV_PERSIST, notify_on_timer, notify);
+	notify->again = evtimer_new(base, notify_on_again, notify);
 	if (!notify->timer || !notify->again) {
 		notify_free(notify);
 		return -ENOMEM;
@@ -213,12 +213,12 @@ void notify_reloading(struct notify *notify)
 
 void notify_alive(void)
 {
-	tell("WATCHDOG=1\nEXTEND_TIMEOUT_USEC=30000000");
+	notify_tell("WATCHDOG=1\nEXTEND_TIMEOUT_USEC=30000000");
 }
 
 void notify_stopping(struct notify *notify)
 {
-	tell("STOPPING=1");
+	notify_tell("STOPPING=1");
 }
 
 int notify_store(const char *name, int fd)
@@ -242,5 +242,5 @@ void notify_forget(const char *name)
 	char text[128];
 
 	snprintf(text, sizeof(text), "FDSTOREREMOVE=1\nFDNAME=%s", name);
-	tell(text);
+	notify_tell(text);
 }

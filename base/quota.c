@@ -66,7 +66,7 @@ struct quota *quota_new(const struct quota_limits *limits)
 	return quota;
 }
 
-static void forget(struct account *account)
+static void quota_forget(struct account *account)
 {
 	struct account *into = account->into;
 
@@ -84,7 +84,7 @@ void quota_free(struct quota *quota)
 	if (!quota)
 		return;
 	HASH_ITER(hh, quota->accounts, account, next)
-		forget(account); /* whose rest isn't over */
+		quota_forget(account); /* whose rest isn't over */
 	free(quota);
 }
 
@@ -175,7 +175,7 @@ struct account *account_ref(struct account *account)
 
 static void on_over(struct line *line)
 {
-	forget((struct account *)((char *)line - offsetof(struct account, line)));
+	quota_forget((struct account *)((char *)line - offsetof(struct account, line)));
 }
 
 void account_unref(struct account *account)
@@ -183,7 +183,7 @@ void account_unref(struct account *account)
 	if (!account || --account->references > 0)
 		return;
 	if (account->unlisted)
-		forget(account);
+		quota_forget(account);
 	else
 		line_leave_behind(&account->line, on_over);
 }
@@ -385,7 +385,7 @@ void account_explain(const struct account *account, enum quota_resource resource
 		 what->words, what->pool);
 }
 
-static void refuse(struct account *account, enum quota_resource resource, uint64_t amount)
+static void quota_refuse(struct account *account, enum quota_resource resource, uint64_t amount)
 {
 	const struct log_source source = account_source(account);
 	char why[160], who[96];
@@ -432,7 +432,7 @@ bool charge_fits(const struct charge *charge, enum quota_resource resource, uint
 	return !charge->account || amount == 0 || amount <= available(present(charge->account), resource);
 }
 
-static void take(struct charge *charge, enum quota_resource resource, uint64_t amount)
+static void quota_take(struct charge *charge, enum quota_resource resource, uint64_t amount)
 {
 	struct account *account = present(charge->account);
 	struct quota_pool *pool;
@@ -451,11 +451,11 @@ int charge_all(struct charge *charge, const uint64_t amounts[QUOTA_RESOURCES])
 	for (unsigned i = 0; i < QUOTA_RESOURCES; i++) {
 		if (charge_fits(charge, i, amounts[i]))
 			continue;
-		refuse(present(charge->account), i, amounts[i]);
+		quota_refuse(present(charge->account), i, amounts[i]);
 		return -ENOBUFS;
 	}
 	for (unsigned i = 0; i < QUOTA_RESOURCES; i++)
-		take(charge, i, amounts[i]);
+		quota_take(charge, i, amounts[i]);
 	return 0;
 }
 
@@ -469,7 +469,7 @@ int charge_add(struct charge *charge, enum quota_resource resource, uint64_t amo
 
 void charge_exceed(struct charge *charge, enum quota_resource resource, uint64_t amount)
 {
-	take(charge, resource, amount);
+	quota_take(charge, resource, amount);
 }
 
 void charge_pass(struct charge *to, struct charge *from, enum quota_resource resource, uint64_t amount)

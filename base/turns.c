@@ -72,7 +72,7 @@ static void tell_over(struct line *line)
 }
 
 /* The same, unless it still rests or has a debt while others want their turns. */
-static void settle(struct line *line)
+static void turns_settle(struct line *line)
 {
 	struct turns *home = line->home;
 
@@ -92,7 +92,7 @@ static void settle(struct line *line)
 void line_leave_behind(struct line *line, void (*over)(struct line *line))
 {
 	line->over = over;
-	settle(line);
+	turns_settle(line);
 }
 
 void line_take_back(struct line *line)
@@ -232,7 +232,7 @@ static void on_rest_timer(int fd, short what, void *userdata)
 	DL_FOREACH_SAFE2(turns->resting, line, next, rest_next)
 		if (line->rests_until <= now) {
 			wake(line);
-			settle(line);
+			turns_settle(line);
 		}
 	set_rest_timer(turns);
 }
@@ -266,7 +266,7 @@ void turns_wake_all(struct turns *turns)
 
 	while ((line = turns->resting)) {
 		wake(line);
-		settle(line);
+		turns_settle(line);
 	}
 }
 

@@ -483,7 +483,7 @@ static const struct cli_option *find_own(const struct cli_option *own, const cha
 }
 
 /* Takes an option that is a command's own, by its place or its letter. */
-static int take(struct cli *cli, const struct cli_option *own, int option)
+static int cli_take(struct cli *cli, const struct cli_option *own, int option)
 {
 	const struct cli_option *found = NULL;
 
@@ -562,7 +562,7 @@ static bool parse(struct cli *cli, int argc, char **argv, const char *mode, cons
 			*code = misused(cli, option, all, argv[optind - 1]);
 			break;
 		default:
-			*code = take(cli, own, option);
+			*code = cli_take(cli, own, option);
 		}
 	}
 	if (*code == EXIT_DONE)

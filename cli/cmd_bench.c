@@ -483,7 +483,7 @@ static int write_result(struct bench *bench, const char *name, uint64_t elapsed)
 	return writer_end_row(bench->writer);
 }
 
-static int fail(const struct bench *bench, const struct measurement *measurement, int error)
+static int bench_fail(const struct bench *bench, const struct measurement *measurement, int error)
 {
 	const char *subject = measurement->measure == measure_daemons ? bench->to.domain : bench->address;
 
@@ -523,7 +523,7 @@ static int measure(struct cli *cli, struct bench *bench, const struct measuremen
 		bench->error = 0;
 		return EXIT_DONE;
 	}
-	return r < 0 ? fail(bench, measurement, r) : write_result(bench, measurement->name, elapsed);
+	return r < 0 ? bench_fail(bench, measurement, r) : write_result(bench, measurement->name, elapsed);
 }
 
 /* Makes the link and the channel, so that this isn't measured, and finds out whether somebody serves. */
@@ -535,7 +535,7 @@ static int prepare(struct cli *cli, struct bench *bench)
 			    NULL);
 
 	long_wait_end(&wait);
-	return r < 0 ? fail(bench, &measurements[1], r) : EXIT_DONE;
+	return r < 0 ? bench_fail(bench, &measurements[1], r) : EXIT_DONE;
 }
 
 static int measure_all(struct cli *cli, struct bench *bench)

@@ -319,13 +319,13 @@ static void free_job(struct run_job *job)
 	free(job);
 }
 
-static void on_gone(evutil_socket_t fd, short what, void *userdata)
+static void connect_on_gone(evutil_socket_t fd, short what, void *userdata)
 {
 	free_job(userdata);
 }
 
 /* Frees it from the loop, not from within its session. */
-static void leave(struct run_job *job)
+static void connect_leave(struct run_job *job)
 {
 	event_active(job->gone, EV_TIMEOUT, 0);
 }
@@ -388,7 +388,7 @@ static void on_end(evutil_socket_t fd, short what, void *userdata)
 	answer_if_done(job);
 }
 
-static void refuse(struct run_job *job, const char *why)
+static void connect_refuse(struct run_job *job, const char *why)
 {
 	job->answered = true;
 	cli_note(job->server->cli, "listen on %s: a stream from %s: %s", job->server->endpoint, job->opener,
@@ -484,7 +484,7 @@ static int on_record(void *userdata, const struct run_record *record)
 	job->started = true;
 	event_del(job->deadline);
 	if (record->size > RUN_GREETING_SIZE && !job->server->takes_arguments) {
-		refuse(job, "that command takes no arguments");
+		connect_refuse(job, "that command takes no arguments");
 		return 0;
 	}
 	run_session_send(job->session, RUN_READY, 0, RUN_GREETING, RUN_GREETING_SIZE);
@@ -495,7 +495,7 @@ static int on_record(void *userdata, const struct run_record *record)
 	if (r < 0) {
 		snprintf(why, sizeof(why), "the command can't be started: %s%s", strerror(-r),
 			 cli_limit_of(-r));
-		refuse(job, why);
+		connect_refuse(job, why);
 	}
 	return 0;
 }
@@ -522,7 +522,7 @@ static void on_lost(void *userdata, int error)
 		kill(-job->pid, SIGTERM);
 		set_deadline(job, STOP_S);
 	} else {
-		leave(job);
+		connect_leave(job);
 	}
 }
 
@@ -569,7 +569,7 @@ static int run_server_take(struct run_server *server, int stream, const struct x
 	job->pidfd = -1;
 	DL_APPEND(server->jobs, job);
 	server->count++;
-	job->gone = event_new(server->base, -1, 0, on_gone, job);
+	job->gone = event_new(server->base, -1, 0, connect_on_gone, job);
 	job->deadline = evtimer_new(server->base, on_deadline, job);
 	job->session = run_session_new(server->base, stream, &callbacks, job);
 	if (!job->gone || !job->deadline || !job->session) {

@@ -138,7 +138,7 @@ static void tell_first(struct doctor *doctor, const struct check *check, const s
 }
 
 /* Tells what a table, which ends with {0}, has to say of these facts. Returns whether nothing has failed. */
-static bool tell(struct doctor *doctor, const struct check *checks, struct json_object *facts)
+static bool doctor_tell(struct doctor *doctor, const struct check *checks, struct json_object *facts)
 {
 	unsigned failed = doctor->failed;
 
@@ -199,7 +199,7 @@ static bool check_xen(struct doctor *doctor)
 		   : strcmp(type, "xen") ? "says "
 					 : "",
 		   is_there ? type : "");
-	is_well = tell(doctor, xen_checks, facts);
+	is_well = doctor_tell(doctor, xen_checks, facts);
 	json_object_put(facts);
 	return is_well;
 }
@@ -291,7 +291,7 @@ static void check_devices(struct doctor *doctor)
 		fields_add(facts, "error", "%s", strerror(error));
 		fields_add(facts, "roots", "%d", only_root_may(error));
 		fields_add(facts, "missing", "%d", error == ENOENT || access(devices[i].path, F_OK) < 0);
-		tell(doctor, device_checks, facts);
+		doctor_tell(doctor, device_checks, facts);
 		json_object_put(facts);
 	}
 }
@@ -372,7 +372,7 @@ static void check_store(struct doctor *doctor)
 	fields_add(facts, "error", "%s%s", strerror(error), cli_limit_of(error));
 	fields_add(facts, "place", "%s", getenv("XENSTORED_PATH") ? getenv("XENSTORED_PATH") : "");
 	fields_add(facts, "roots", "%d", only_root_may(error));
-	tell(doctor, store_checks, facts);
+	doctor_tell(doctor, store_checks, facts);
 	json_object_put(facts);
 }
 
@@ -567,7 +567,7 @@ static void check_no_daemon(struct doctor *doctor, bool is_open, int error)
 			find_denied(facts);
 		find_labels(facts);
 	}
-	tell(doctor, no_daemon_checks, facts);
+	doctor_tell(doctor, no_daemon_checks, facts);
 	json_object_put(facts);
 }
 
@@ -685,7 +685,7 @@ static void check_status(struct doctor *doctor, struct json_object *status)
 	fields_add(facts, "local", "%d", !*doctor->of);
 	if (*doctor->store_domid && strcmp(doctor->store_domid, text_or(status, "domid", "")) != 0)
 		fields_add(facts, "store_domid", "%s", doctor->store_domid);
-	tell(doctor, status_checks, facts);
+	doctor_tell(doctor, status_checks, facts);
 	json_object_put(facts);
 }
 
@@ -753,7 +753,7 @@ static int check_host(struct doctor *doctor)
 		fields_add(entry, "denied", "%d",
 			   !at(entry, "status") && number_at(entry, "error") == EACCES);
 		count_links(entry);
-		tell(doctor, entry_checks, entry);
+		doctor_tell(doctor, entry_checks, entry);
 	}
 	doctor->of[0] = '\0';
 	json_object_put(all);
@@ -1015,7 +1015,7 @@ static void check_address(struct doctor *doctor, struct xenmsg *conn, const char
 	fields_add(facts, "own", "%d", !is_remote && is_own);
 	for (size_t i = 0; goes_on && i < sizeof(steps) / sizeof(steps[0]); i++) {
 		steps[i].find(conn, facts);
-		goes_on = tell(doctor, steps[i].checks, facts);
+		goes_on = doctor_tell(doctor, steps[i].checks, facts);
 	}
 	json_object_put(facts);
 }
@@ -1043,7 +1043,7 @@ struct asked {
 	bool is_over, is_address; /* an address, which is tried when it is its turn */
 };
 
-static void on_answer(void *userdata, const struct xenmsg_result *result)
+static void doctor_on_answer(void *userdata, const struct xenmsg_result *result)
 {
 	struct asked *asked = userdata;
 
@@ -1059,7 +1059,7 @@ static void begin_ping(struct xenmsg *conn, struct asked *asked)
 
 	if (asked->is_address)
 		return;
-	r = xenmsg_begin_ping(conn, asked->domain, XENMSG_WITHIN(ANSWER_MS), on_answer, asked, NULL);
+	r = xenmsg_begin_ping(conn, asked->domain, XENMSG_WITHIN(ANSWER_MS), doctor_on_answer, asked, NULL);
 
 	if (r < 0)
 		*asked = (struct asked){.domain = asked->domain, .error = r, .is_over = true};
@@ -1079,9 +1079,9 @@ static void check_peer(struct doctor *doctor, struct xenmsg *conn, struct json_o
 		: error == -EHOSTDOWN  ? cli_why_refused(conn, asked->domain, error)
 				       : NULL,
 		asked->reason ? asked->reason : strerror(-error));
-	if (tell(doctor, peer_checks, facts)) {
+	if (doctor_tell(doctor, peer_checks, facts)) {
 		add_relay(facts, peers, asked->domain);
-		tell(doctor, relay_checks, facts);
+		doctor_tell(doctor, relay_checks, facts);
 	}
 	json_object_put(facts);
 }
@@ -1133,7 +1133,7 @@ static void check_peers(struct doctor *doctor, struct xenmsg *conn, char **named
 		asked[i].is_address = count && address_is_meant(named[i], strlen(named[i]));
 	}
 	if (!count && peers && all == 0)
-		tell(doctor, no_peers_checks, peers);
+		doctor_tell(doctor, no_peers_checks, peers);
 	ping_all(doctor, conn, peers, asked, all);
 	free(asked);
 	json_object_put(peers);

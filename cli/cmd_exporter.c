@@ -164,7 +164,7 @@ static bool listen_there(struct exporter *exporter)
 	return listen(exporter->fd, 16) == 0;
 }
 
-static void on_again(evutil_socket_t fd, short what, void *listener)
+static void exporter_on_again(evutil_socket_t fd, short what, void *listener)
 {
 	evconnlistener_enable(listener);
 }
@@ -176,8 +176,8 @@ static void on_accept_error(struct evconnlistener *listener, void *http)
 	const struct timeval pause = {.tv_sec = PAUSE_S};
 
 	cli_complain("exporter: can't accept a client: %s; it is tried again in a second", strerror(errno));
-	if (event_base_once(evconnlistener_get_base(listener), -1, EV_TIMEOUT, on_again, listener, &pause) ==
-	    0)
+	if (event_base_once(evconnlistener_get_base(listener), -1, EV_TIMEOUT, exporter_on_again, listener,
+			    &pause) == 0)
 		evconnlistener_disable(listener);
 }
 
@@ -194,7 +194,7 @@ static void reply(struct evhttp_request *request, int code, const char *reason, 
 		evbuffer_free(body);
 }
 
-static void refuse(struct evhttp_request *request, int code, const char *reason, const char *text)
+static void exporter_refuse(struct evhttp_request *request, int code, const char *reason, const char *text)
 {
 	evhttp_add_header(evhttp_request_get_output_headers(request), "Content-Type", "text/plain");
 	reply(request, code, reason, text, strlen(text));
@@ -276,23 +276,25 @@ static void on_request(struct evhttp_request *request, void *userdata)
 	FILE *out;
 
 	if (!is_unix(exporter) && !host_is_here(exporter, request)) {
-		refuse(request, HTTP_FORBIDDEN, "Forbidden",
-		       exporter->is_public ? "Ask for an address in numbers, or for this machine's name.\n"
-					   : "Ask for 127.0.0.1, [::1] or localhost.\n");
+		exporter_refuse(request, HTTP_FORBIDDEN, "Forbidden",
+				exporter->is_public
+					? "Ask for an address in numbers, or for this machine's name.\n"
+					: "Ask for 127.0.0.1, [::1] or localhost.\n");
 		return;
 	}
 	if (!path || strcmp(path, "/metrics") != 0) {
-		refuse(request, HTTP_NOTFOUND, "Not Found", "There is only /metrics.\n");
+		exporter_refuse(request, HTTP_NOTFOUND, "Not Found", "There is only /metrics.\n");
 		return;
 	}
 	if (!(evhttp_request_get_command(request) & METHODS)) {
 		evhttp_add_header(headers, "Allow", "GET, HEAD");
-		refuse(request, HTTP_BADMETHOD, "Method Not Allowed", "Metrics can only be read, by GET.\n");
+		exporter_refuse(request, HTTP_BADMETHOD, "Method Not Allowed",
+				"Metrics can only be read, by GET.\n");
 		return;
 	}
 	out = open_memstream(&text, &size);
 	if (!out) {
-		refuse(request, HTTP_SERVUNAVAIL, "Service Unavailable", "Out of memory.\n");
+		exporter_refuse(request, HTTP_SERVUNAVAIL, "Service Unavailable", "Out of memory.\n");
 		return;
 	}
 	write_metrics(exporter, out);
@@ -304,7 +306,7 @@ static void on_request(struct evhttp_request *request, void *userdata)
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
-static int start(struct exporter *exporter)
+static int exporter_start(struct exporter *exporter)
 {
 	struct evhttp_bound_socket *socket;
 
@@ -334,7 +336,7 @@ static int start(struct exporter *exporter)
 	return 0;
 }
 
-static void end(struct exporter *exporter)
+static void exporter_end(struct exporter *exporter)
 {
 	if (exporter->http)
 		evhttp_free(exporter->http); /* closes the socket */
@@ -366,10 +368,10 @@ int cmd_exporter(struct cli *cli, int argc, char **argv)
 		tcp_place_free(&exporter.tcp);
 		return cli_usage("exporter", "--listen '%s': %s", where, why);
 	}
-	code = start(&exporter);
+	code = exporter_start(&exporter);
 	if (code == 0)
 		event_base_dispatch(exporter.loop.base);
-	end(&exporter);
+	exporter_end(&exporter);
 	interrupt_die_of(exporter.loop.signal);
 	return code;
 }

@@ -138,20 +138,20 @@ static void set_source(struct forward *forward)
 		evconnlistener_disable(forward->listener);
 }
 
-static int begin(struct dial *dial);
+static int forward_begin(struct dial *dial);
 static void on_result(struct dial *dial, int result);
 
 /* Dials. */
 static void start_dial(struct dial *dial)
 {
-	int r = dial->forward->is_over ? -ECANCELED : begin(dial);
+	int r = dial->forward->is_over ? -ECANCELED : forward_begin(dial);
 
 	if (r < 0)
 		on_result(dial, r);
 }
 
 /* Dials what is held, as far as that may be. */
-static void go_on(struct forward *forward)
+static void forward_go_on(struct forward *forward)
 {
 	struct dial *first;
 
@@ -169,10 +169,10 @@ static void go_on(struct forward *forward)
 static void stop_resting(struct forward *forward)
 {
 	forward->rests = false;
-	go_on(forward);
+	forward_go_on(forward);
 }
 
-static void on_again(evutil_socket_t fd, short what, void *userdata)
+static void forward_on_again(evutil_socket_t fd, short what, void *userdata)
 {
 	stop_resting(userdata);
 }
@@ -260,7 +260,7 @@ static void note_broken(const struct forward *forward, bool at_left, int error)
 		 place_why_not(place, -error));
 }
 
-static void forget(struct carried_connection *carried)
+static void forward_forget(struct carried_connection *carried)
 {
 	DL_DELETE(carried->forward->carried, carried);
 	free(carried);
@@ -273,7 +273,7 @@ static void on_pump_done(void *userdata, struct pump *pump, int error, bool at_l
 
 	if (error)
 		note_broken(forward, at_left, error);
-	forget(carried);
+	forward_forget(carried);
 	pump_free(pump);
 	if (forward->held || forward->rests)
 		stop_resting(forward);
@@ -289,7 +289,7 @@ static void forward_break_carried(struct forward *forward, int error)
 
 		if (error)
 			note_broken(forward, false, error);
-		forget(carried);
+		forward_forget(carried);
 		pump_break(pump);
 	}
 }
@@ -348,7 +348,7 @@ static void on_try_again(evutil_socket_t fd, short what, void *userdata)
 	struct forward *forward = dial->forward;
 
 	start_dial(dial);
-	go_on(forward);
+	forward_go_on(forward);
 }
 
 /* Returns for how long to wait with another try, or a negative number: there is none. */
@@ -410,16 +410,16 @@ static void on_dialled(evutil_socket_t fd, short what, void *userdata)
 	if (dial->result >= 0)
 		dial->target = forward_end_of_socket(&forward->target, dial->result);
 	on_result(dial, dial->result);
-	go_on(forward);
+	forward_go_on(forward);
 }
 
-static void on_opened(void *userdata, struct xenmsg_stream *stream)
+static void forward_on_opened(void *userdata, struct xenmsg_stream *stream)
 {
 	struct dial *dial = userdata;
 	struct forward *forward = dial->forward;
 
 	on_result(dial, 0);
-	go_on(forward);
+	forward_go_on(forward);
 }
 
 static void on_refused(void *userdata, struct xenmsg_stream *stream, int error)
@@ -430,13 +430,13 @@ static void on_refused(void *userdata, struct xenmsg_stream *stream, int error)
 	xenmsg_stream_close(stream);
 	dial->target.stream = NULL;
 	on_result(dial, error);
-	go_on(forward);
+	forward_go_on(forward);
 }
 
 /* Nothing comes before `opened`, after which a pump is told. */
 static const struct xenmsg_stream_callbacks target_callbacks = {
 	.size = sizeof(struct xenmsg_stream_callbacks),
-	.opened = on_opened,
+	.opened = forward_on_opened,
 	.broken = on_refused,
 };
 
@@ -452,7 +452,7 @@ static int dial_stream(struct dial *dial)
 }
 
 /* Begins to dial. Returns 0, or a negative errno: that is the result. */
-static int begin(struct dial *dial)
+static int forward_begin(struct dial *dial)
 {
 	return dial->forward->target.place.kind == PLACE_XEN ? dial_stream(dial) : dial_in_thread(dial);
 }
@@ -490,13 +490,13 @@ static void forward_take(struct forward *forward, struct pump_end source)
 	if (source.stream)
 		xenmsg_stream_set_callbacks(source.stream, &source_callbacks, new);
 	append(new);
-	go_on(forward);
+	forward_go_on(forward);
 }
 
 /* -ENOMEM. */
 static int forward_init_dials(struct forward *forward)
 {
-	forward->again = evtimer_new(forward->loop.base, on_again, forward);
+	forward->again = evtimer_new(forward->loop.base, forward_on_again, forward);
 	if (!forward->again || pipe(forward->done) < 0)
 		return -ENOMEM;
 	forward->on_done =
@@ -694,7 +694,7 @@ static int listen_socket(struct forward *forward)
 	return 0;
 }
 
-static int start(struct forward *forward)
+static int forward_start(struct forward *forward)
 {
 	struct rlimit descriptors;
 	int r;
@@ -716,7 +716,7 @@ static int start(struct forward *forward)
 	return forward->source.place.kind == PLACE_XEN ? listen_xen(forward) : listen_socket(forward);
 }
 
-static void end(struct forward *forward)
+static void forward_end(struct forward *forward)
 {
 	forward->is_over = true;
 	if (forward->listener)
@@ -761,12 +761,12 @@ int cmd_forward(struct cli *cli, int argc, char **argv)
 		return refuse_circle(&forward);
 	if (why)
 		return cli_usage("forward", "TARGET '%s': %s", argv[optind + 1], why);
-	forward.code = start(&forward);
+	forward.code = forward_start(&forward);
 	if (forward.code == 0 && cli_is_watched(cli))
 		cli_note(cli, "forward: from %s to %s; Ctrl-C ends it", argv[optind], argv[optind + 1]);
 	if (forward.code == 0)
 		event_base_dispatch(forward.loop.base);
-	end(&forward);
+	forward_end(&forward);
 	/* What stopped it matters less than that somebody took a part for the whole. */
 	if (forward.code == 0 && forward.has_truncated)
 		return EXIT_LOST;

@@ -78,8 +78,8 @@ static int ping_once(struct xenmsg *conn, const char *domain, const struct ping_
 	return r;
 }
 
-static int tell(const struct ping_options *ping, const char *domain, uint64_t tried, bool answered,
-		double rtt)
+static int ping_tell(const struct ping_options *ping, const char *domain, uint64_t tried, bool answered,
+		     double rtt)
 {
 	if (!ping->json) {
 		if (answered)
@@ -120,7 +120,7 @@ static int ping_domain(struct cli *cli, struct xenmsg *conn, const char *domain,
 				cli_note(cli, "ping %s: no answer within %.3g s", domain,
 					 ping->timeout_ms / 1000.0);
 		}
-		code = tell(ping, domain, pings.tried, r == 0, r == 0 ? (double)rtt_ns / 1e3 : 0);
+		code = ping_tell(ping, domain, pings.tried, r == 0, r == 0 ? (double)rtt_ns / 1e3 : 0);
 		if (code)
 			return code;
 	}

@@ -208,7 +208,7 @@ static int stay(struct publish *publish, int ms)
 }
 
 /* Tells who types when somebody listens, and when nobody does any more. */
-static void on_change(void *userdata, const struct xenmsg_change *change)
+static void publish_on_change(void *userdata, const struct xenmsg_change *change)
 {
 	struct publish *publish = userdata;
 	bool is_heard = change->listeners > 0;
@@ -309,7 +309,7 @@ int cmd_publish(struct cli *cli, int argc, char **argv)
 	code = cli_open(cli, &publish.conn);
 	if (code)
 		return code;
-	xenmsg_on_change(publish.conn, on_change, &publish);
+	xenmsg_on_change(publish.conn, publish_on_change, &publish);
 	code = bind_and_publish(&publish, &words);
 	if (code == EXIT_DONE)
 		code = stay(&publish, words.stay_ms >= 0 ? words.stay_ms : words.lines ? 0 : STAY_MS);

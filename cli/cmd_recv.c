@@ -197,7 +197,7 @@ static int next_message(struct recv *recv, struct xenmsg *conn, struct xenmsg_me
 	}
 }
 
-static int receive(struct recv *recv, struct xenmsg *conn, uint64_t count, int timeout_ms)
+static int recv_receive(struct recv *recv, struct xenmsg *conn, uint64_t count, int timeout_ms)
 {
 	bool endless = count == 0;
 
@@ -259,7 +259,7 @@ static char *joined(char **words)
 	return text;
 }
 
-static void on_change(void *userdata, const struct xenmsg_change *change)
+static void recv_on_change(void *userdata, const struct xenmsg_change *change)
 {
 	struct recv *recv = userdata;
 
@@ -274,7 +274,8 @@ int cmd_recv(struct cli *cli, int argc, char **argv)
 	struct recv recv = {
 		.cli = cli,
 		.command = {.cli = cli, .if_fails = "", .jobs = 1},
-		.reconnecting = {.cli = cli, .what = "recv on", .changed = on_change, .userdata = &recv}};
+		.reconnecting = {
+			.cli = cli, .what = "recv on", .changed = recv_on_change, .userdata = &recv}};
 	struct xenmsg *conn;
 	char *endpoints;
 	uint64_t count = 0;
@@ -322,7 +323,7 @@ int cmd_recv(struct cli *cli, int argc, char **argv)
 		interrupt_catch();
 		if (recv.command.text)
 			message_command_catch_children();
-		code = receive(&recv, conn, count, timeout_ms);
+		code = recv_receive(&recv, conn, count, timeout_ms);
 		if (recv.command.running && xenmsg_process(conn) < 0)
 			code = code ? code : EXIT_OTHER;
 		message_command_finish(&recv.command);

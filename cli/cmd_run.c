@@ -82,7 +82,7 @@ static int on_record(void *userdata, const struct run_record *record)
 	return 0;
 }
 
-static void on_ended(void *userdata)
+static void run_on_ended(void *userdata)
 {
 	end_if_done(userdata);
 }
@@ -129,7 +129,7 @@ static void set_late(struct run *run)
 	event_add(run->late, &after);
 }
 
-static void on_late(evutil_socket_t fd, short what, void *userdata)
+static void run_on_late(evutil_socket_t fd, short what, void *userdata)
 {
 	struct run *run = userdata;
 
@@ -163,11 +163,11 @@ static void tell_interrupted(const struct run *run)
 
 static void run_command(struct run *run, int stream, const char *start, size_t size)
 {
-	static const struct run_session_callbacks callbacks = {on_record, on_ended, on_lost};
+	static const struct run_session_callbacks callbacks = {on_record, run_on_ended, on_lost};
 	int error = -loop_init_for_files(&run->loop);
 
 	if (error == 0)
-		run->late = evtimer_new(run->loop.base, on_late, run);
+		run->late = evtimer_new(run->loop.base, run_on_late, run);
 	if (!run->late) {
 		cli_complain("run %s: %s%s", run->address, strerror(error ? error : ENOMEM),
 			     cli_limit_of(error));

@@ -103,7 +103,7 @@ static int too_large(const struct send *send, size_t size, bool at_least)
 	return EXIT_LIMIT;
 }
 
-static int hand_over(struct send *send, const void *data, size_t size)
+static int send_hand_over(struct send *send, const void *data, size_t size)
 {
 	int r = xenmsg_send(send->conn, send->address, data, size, XENMSG_FLAGS(XENMSG_AT_ONCE), NULL);
 
@@ -126,7 +126,7 @@ static int send_one(struct send *send, const void *data, size_t size, bool progr
 		return too_large(send, size, false);
 	interrupt_forbid();
 	if (send->no_wait)
-		return hand_over(send, data, size);
+		return send_hand_over(send, data, size);
 	if (progress && send->timeout_ms < 0) {
 		delivery->tick = show_progress;
 		delivery->userdata = &shown;

@@ -294,7 +294,7 @@ static bool wait_for_caller(struct job *job)
 }
 
 /* Answers the caller. Returns false if the caller has to read first. */
-static bool answer(struct job *job)
+static bool serve_answer(struct job *job)
 {
 	int r;
 
@@ -325,7 +325,7 @@ static void on_room(void *userdata, const struct xenmsg_result *result)
 	job->room = NULL;
 	if (job->gone)
 		free(job);
-	else if (answer(job))
+	else if (serve_answer(job))
 		job_free(job);
 }
 
@@ -335,7 +335,7 @@ static void on_time(int fd, short what, void *userdata)
 	struct serve *serve = job->serve;
 
 	job->gave_up = true;
-	if (answer(job))
+	if (serve_answer(job))
 		job_free(job);
 	take_calls(serve);
 }
@@ -414,7 +414,7 @@ static void on_end(int fd, short what, void *userdata)
 	}
 	if (job->size > xenmsg_max_message(job->serve->conn) && !job->error)
 		job->error = EMSGSIZE;
-	if (answer(job))
+	if (serve_answer(job))
 		job_free(job);
 	take_calls(serve);
 }
@@ -502,7 +502,7 @@ static void start_job(struct serve *serve, struct xenmsg_message *request)
 	stop_command(job);
 	if (job->pid > 0)
 		waitpid(job->pid, NULL, 0);
-	answer(job);
+	serve_answer(job);
 	job_free(job);
 }
 

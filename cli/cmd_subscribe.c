@@ -81,7 +81,7 @@ static bool is_named(const struct subscribe *subscribe, const char *address)
 }
 
 /* Tells of a topic that a pattern means, and that isn't subscribed to. */
-static void on_change(void *userdata, const struct xenmsg_change *change)
+static void subscribe_on_change(void *userdata, const struct xenmsg_change *change)
 {
 	if (change->kind == XENMSG_NOT_SUBSCRIBED)
 		cli_error_because(*cli_said(change->reason, change->error) ? change->reason
@@ -110,7 +110,8 @@ static int print_notice_json(struct subscribe *subscribe, const char *address,
 	return writer_end_row(subscribe->writer);
 }
 
-static void note(const struct subscribe *subscribe, const char *address, const struct xenmsg_notice *notice)
+static void subscribe_note(const struct subscribe *subscribe, const char *address,
+			   const struct xenmsg_notice *notice)
 {
 	const char *perhaps = notice->unknown ? "; perhaps messages are missing here" : "";
 	unsigned long long count = notice->count;
@@ -142,7 +143,7 @@ static int take_notice(struct subscribe *subscribe, struct xenmsg *conn, const c
 	if (subscribe->json)
 		code = print_notice_json(subscribe, address, notice);
 	else
-		note(subscribe, address, notice);
+		subscribe_note(subscribe, address, notice);
 	if (code == EXIT_DONE && notice->kind == XENMSG_ENDED) {
 		int ended = cli_error(conn, "subscribe to", address, notice->error);
 
@@ -176,7 +177,7 @@ static int next(struct subscribe *subscribe, struct xenmsg *conn, struct xenmsg_
 	}
 }
 
-static int receive(struct subscribe *subscribe, struct xenmsg *conn, uint64_t count, int timeout_ms)
+static int subscribe_receive(struct subscribe *subscribe, struct xenmsg *conn, uint64_t count, int timeout_ms)
 {
 	int64_t deadline = interrupt_deadline(timeout_ms);
 	uint64_t seen = 0;
@@ -279,7 +280,7 @@ int cmd_subscribe(struct cli *cli, int argc, char **argv)
 		return code;
 	subscribe.addresses = argv + optind;
 	subscribe.reconnecting.subject = argv[optind];
-	subscribe.reconnecting.changed = on_change;
+	subscribe.reconnecting.changed = subscribe_on_change;
 	interrupt_catch();
 	code = reconnecting_open(&subscribe.reconnecting, &conn);
 	if (code)
@@ -289,7 +290,7 @@ int cmd_subscribe(struct cli *cli, int argc, char **argv)
 		message_command_catch_children();
 	code = subscribe_all(&subscribe, conn);
 	if (code == EXIT_DONE)
-		code = receive(&subscribe, conn, count, timeout_ms);
+		code = subscribe_receive(&subscribe, conn, count, timeout_ms);
 	message_command_finish(&subscribe.command);
 	writer_free(subscribe.writer);
 	xenmsg_close(conn);

@@ -944,7 +944,7 @@ static void type(struct top *top, int key)
 }
 
 /* Returns false if the user wants to quit. */
-static bool on_key(struct top *top, int key)
+static bool top_on_key(struct top *top, int key)
 {
 	size_t page = body_lines() > 1 ? body_lines() - 1 : 1;
 
@@ -1007,7 +1007,7 @@ static int watch_it(struct top *top, int delay_ms)
 		/* All that was typed before it is drawn again: with thousands of lines that takes longer than
 		 * a key does. */
 		while (more && (key = getch()) != ERR)
-			more = on_key(top, key);
+			more = top_on_key(top, key);
 	}
 	return EXIT_DONE;
 }
@@ -1036,7 +1036,7 @@ static SCREEN *open_screen(void)
 	return screen;
 }
 
-static int run(struct top *top, int delay_ms)
+static int top_run(struct top *top, int delay_ms)
 {
 	SCREEN *screen;
 	int code;
@@ -1097,7 +1097,7 @@ int cmd_top(struct cli *cli, int argc, char **argv)
 		return cli_usage("top", "top takes no arguments");
 	if ((once || json) && !top.is_host)
 		return cli_usage("top", "--once and --json go with --host; else 'xenmsg status' does that");
-	code = once || json ? print(&top, delay_ms, json) : run(&top, delay_ms);
+	code = once || json ? print(&top, delay_ms, json) : top_run(&top, delay_ms);
 	xenmsg_close(top.conn);
 	json_object_put(top.shown);
 	json_object_put(top.now);

@@ -205,7 +205,7 @@ static void take_answer(struct source *source, const char *json)
 	json_object_put(steps);
 }
 
-static void on_answer(void *userdata, const struct xenmsg_result *result)
+static void trace_on_answer(void *userdata, const struct xenmsg_result *result)
 {
 	struct source *source = userdata;
 	struct tracing *tracing = source->tracing;
@@ -230,8 +230,8 @@ static int64_t ask_due(struct tracing *tracing)
 
 		if (source->due >= 0 && source->due <= interrupt_deadline(0)) {
 			source->due = -1;
-			r = xenmsg_begin_query(tracing->conn, source->question, XENMSG_WITHIN(-1), on_answer,
-					       source, NULL);
+			r = xenmsg_begin_query(tracing->conn, source->question, XENMSG_WITHIN(-1),
+					       trace_on_answer, source, NULL);
 		}
 		if (r < 0)
 			tracing->code = cli_error(tracing->conn, "trace", tracing->what, r);

@@ -307,7 +307,7 @@ static void print_event(void *userdata, const struct xenmsg_event *event)
 	watching->done = watching->left > 0 && --watching->left == 0;
 }
 
-static void on_event(void *userdata, const struct xenmsg_event *event)
+static void watch_on_event(void *userdata, const struct xenmsg_event *event)
 {
 	struct watching *watching = userdata;
 
@@ -316,7 +316,7 @@ static void on_event(void *userdata, const struct xenmsg_event *event)
 
 static int add_watch(struct xenmsg *conn, const char *pattern, struct watching *watching)
 {
-	int r = xenmsg_watch(conn, pattern, NULL, on_event, watching);
+	int r = xenmsg_watch(conn, pattern, NULL, watch_on_event, watching);
 
 	if (r == -EINVAL && *xenmsg_reason(conn, 0))
 		return cli_usage("watch", "bad pattern '%s': %s", pattern, xenmsg_reason(conn, r));

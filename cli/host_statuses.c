@@ -41,7 +41,7 @@ static struct json_object *add_entry(struct json_object *all, struct json_object
 	return entry;
 }
 
-static void on_answer(void *userdata, const struct xenmsg_result *result)
+static void host_statuses_on_answer(void *userdata, const struct xenmsg_result *result)
 {
 	struct domain_asked *asked = userdata;
 	struct json_object *answer = result->error == 0 ? json_tokener_parse(result->json) : NULL, *status;
@@ -61,13 +61,14 @@ static void on_answer(void *userdata, const struct xenmsg_result *result)
 		add_error(asked->entry, EPROTO, why);
 }
 
-static void begin(struct xenmsg *conn, struct domain_asked *asked, int timeout_ms)
+static void host_statuses_begin(struct xenmsg *conn, struct domain_asked *asked, int timeout_ms)
 {
 	char question[32];
 	int r;
 
 	snprintf(question, sizeof(question), "status of %u", (unsigned)number_at(asked->entry, "domid"));
-	r = xenmsg_begin_query(conn, question, XENMSG_WITHIN(timeout_ms), on_answer, asked, NULL);
+	r = xenmsg_begin_query(conn, question, XENMSG_WITHIN(timeout_ms), host_statuses_on_answer, asked,
+			       NULL);
 	if (r < 0) {
 		add_error(asked->entry, -r, xenmsg_error_text(r));
 		asked->is_over = true;
@@ -81,7 +82,7 @@ static void ask(struct xenmsg *conn, struct domain_asked *asked, size_t count, i
 
 	for (size_t i = 0; i < count; i++) {
 		while (begun < count && begun < i + ASKED_AT_ONCE)
-			begin(conn, &asked[begun++], timeout_ms);
+			host_statuses_begin(conn, &asked[begun++], timeout_ms);
 		while (!asked[i].is_over) {
 			int r = xenmsg_wait(conn, -1);
 

@@ -47,7 +47,7 @@ static void copy_count(struct json_object *to, const char *name, struct json_obj
 			       at(from, member) ? json_object_new_int64(count_at(from, member)) : NULL);
 }
 
-static void add_text(struct json_object *to, const char *name, const char *text)
+static void host_view_add_text(struct json_object *to, const char *name, const char *text)
 {
 	char short_text[TEXT_MAX];
 	size_t size;
@@ -63,7 +63,7 @@ static void add_text(struct json_object *to, const char *name, const char *text)
 /* Adds a text that was told, whatever its type is there. */
 static void copy_text(struct json_object *to, const char *name, struct json_object *from)
 {
-	add_text(to, name, text_or(from, name, NULL));
+	host_view_add_text(to, name, text_or(from, name, NULL));
 }
 
 /* ---- rates ------------------------------------------------------------------------------------ */
@@ -92,7 +92,7 @@ static struct json_object *remember(const struct look *look, const char *key, st
 	return look->before ? at(look->before->index, key) : NULL;
 }
 
-static struct json_object *find(const struct look *look, const char *key)
+static struct json_object *host_view_find(const struct look *look, const char *key)
 {
 	return at(look->view->index, key);
 }
@@ -104,7 +104,7 @@ static struct json_object *domain_by_number(const struct look *look, int64_t dom
 	char key[32];
 
 	snprintf(key, sizeof(key), "d%" PRId64, domid);
-	return find(look, key);
+	return host_view_find(look, key);
 }
 
 /* Adds an endpoint, with what of its use the domain shows. Returns how many refusals it has had. */
@@ -165,7 +165,7 @@ static struct json_object *add_domain(const struct look *look, struct json_objec
 	copy_count(domain, "uptime_s", status, "uptime_s");
 	copy_count(domain, "pages", at(status, "grants"), "used_pages");
 	copy_count(domain, "limit_pages", at(status, "grants"), "limit_pages");
-	add_text(domain, "host_policy", NULL);
+	host_view_add_text(domain, "host_policy", NULL);
 	json_object_object_add(domain, "links", NULL);
 	json_object_object_add(domain, "links_up", NULL);
 	json_object_object_add(domain, "away", json_object_new_array());
@@ -185,7 +185,7 @@ static struct json_object *end_of(struct json_object *domain, const char *host)
 
 	json_object_object_add(end, "domid", domain ? json_object_get(at(domain, "domid")) : NULL);
 	json_object_object_add(end, "name", domain ? json_object_get(at(domain, "name")) : NULL);
-	add_text(end, "host", host);
+	host_view_add_text(end, "host", host);
 	return end;
 }
 
@@ -211,7 +211,7 @@ static void add_direction(const struct look *look, struct json_object *from, str
 	char key[2 * TEXT_MAX + 64];
 
 	key_of_direction(from, to, key, sizeof(key));
-	if (find(look, key))
+	if (host_view_find(look, key))
 		return;
 	/* Of itself domain 0 knows what others say. */
 	if (number_at(teller, "domid") != 0 && (is_domain_0(from) || is_domain_0(to)))
@@ -298,8 +298,8 @@ static void count_links(const struct look *look, struct json_object *domain, str
 		if (other && !strcmp(state, "away"))
 			add_away(domain, link, other);
 		if (other && number_at(domain, "domid") == 0 && !at(other, "host"))
-			add_text(domain_by_number(look, number_at(other, "domid")), "host_policy",
-				 text_or(link, "host_policy", NULL));
+			host_view_add_text(domain_by_number(look, number_at(other, "domid")), "host_policy",
+					   text_or(link, "host_policy", NULL));
 		json_object_put(other);
 	}
 	add_count(domain, "links", (int64_t)total_of(status, "links"));

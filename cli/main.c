@@ -117,7 +117,7 @@ static int unknown_command(const char *name)
 }
 
 /* Runs a command, whose name is argv[0]. */
-static int run(struct cli *cli, int argc, char **argv)
+static int main_run(struct cli *cli, int argc, char **argv)
 {
 	char name[16];
 
@@ -143,7 +143,7 @@ static int run_help(struct cli *cli, int argc, char **argv, const char *help)
 		of[i - 1] = argv[i];
 	of[argc] = NULL;
 	if (argc > 1)
-		return run(cli, argc, of);
+		return main_run(cli, argc, of);
 	fputs(help, stdout);
 	return cli_flush();
 }
@@ -182,5 +182,5 @@ int main(int argc, char **argv)
 		return cli_usage("", "which command?");
 	if (strcmp(argv[optind], "help") == 0)
 		return run_help(&cli, argc - optind, argv + optind, help);
-	return run(&cli, argc - optind, argv + optind);
+	return main_run(&cli, argc - optind, argv + optind);
 }

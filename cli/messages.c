@@ -78,7 +78,8 @@ static void await_word(int fd)
 }
 
 /* Starts the command. With `word` it runs only once that gets a byte. */
-static int start(struct message_command *command, struct xenmsg_message *message, pid_t *pid, int *word)
+static int messages_start(struct message_command *command, struct xenmsg_message *message, pid_t *pid,
+			  int *word)
 {
 	int ends[2] = {-1, -1}, fd = word && pipe2(ends, O_CLOEXEC) < 0 ? -1 : payload_file(message);
 
@@ -199,7 +200,7 @@ int message_command_start(struct message_command *command, struct xenmsg *conn,
 	int word = -1, code, r;
 	pid_t pid;
 
-	code = start(command, message, &pid, conn ? &word : NULL);
+	code = messages_start(command, message, &pid, conn ? &word : NULL);
 	command->running += code == EXIT_DONE;
 	if (!conn)
 		return code;
@@ -217,7 +218,7 @@ int message_command_run(struct message_command *command, struct xenmsg *conn, st
 			bool *failed)
 {
 	pid_t pid;
-	int code = start(command, message, &pid, NULL);
+	int code = messages_start(command, message, &pid, NULL);
 
 	if (code == EXIT_DONE)
 		*failed = has_failed(command, wait_for(conn, pid));
@@ -345,7 +346,7 @@ static void note_result(void *userdata, const struct xenmsg_result *result)
 	delivery->result = *result;
 }
 
-static int fail(struct delivery *delivery, int error, enum xenmsg_fate fate)
+static int messages_fail(struct delivery *delivery, int error, enum xenmsg_fate fate)
 {
 	delivery->result = (struct xenmsg_result){.error = error, .fate = fate, .reason = ""};
 	return error;
@@ -394,7 +395,7 @@ static void note_signal(struct delivery *delivery)
 				  delivery->is_call ? "carried out" : "delivered");
 }
 
-static int begin(struct delivery *delivery, const void *data, size_t size, int left_ms)
+static int messages_begin(struct delivery *delivery, const void *data, size_t size, int left_ms)
 {
 	if (delivery->is_call)
 		return xenmsg_begin_call(delivery->conn, delivery->address, data, size,
@@ -410,7 +411,7 @@ static int begin_in_time(struct delivery *delivery, const void *data, size_t siz
 	int r;
 
 	while (!interrupt_came()) {
-		r = begin(delivery, data, size, interrupt_left(deadline));
+		r = messages_begin(delivery, data, size, interrupt_left(deadline));
 		if (r != -EAGAIN)
 			return r;
 		if (is_over(deadline))
@@ -440,7 +441,7 @@ static int try_once(struct delivery *delivery, const void *data, size_t size, in
 	delivery->known = false;
 	r = begin_in_time(delivery, data, size, deadline);
 	if (r < 0)
-		return fail(delivery, r, XENMSG_FATE_NOT_DONE);
+		return messages_fail(delivery, r, XENMSG_FATE_NOT_DONE);
 	if (delivery->tells_name)
 		delivery_tell_name(delivery->conn, delivery->address);
 	while (!delivery->known && r == 0) {
@@ -452,11 +453,12 @@ static int try_once(struct delivery *delivery, const void *data, size_t size, in
 		/* It tells when the time is up, too, or the daemon gone. */
 		r = is_over(settled) ? -ETIMEDOUT : look(delivery, settled);
 	}
-	return delivery->known ? delivery->result.error : fail(delivery, -ECONNRESET, XENMSG_FATE_UNKNOWN);
+	return delivery->known ? delivery->result.error
+			       : messages_fail(delivery, -ECONNRESET, XENMSG_FATE_UNKNOWN);
 }
 
 /* Waits before the next try. Returns 0, or why there is none. */
-static int rest(struct delivery *delivery, int pause_ms)
+static int messages_rest(struct delivery *delivery, int pause_ms)
 {
 	int64_t end = interrupt_deadline(pause_ms);
 	int r = 0;
@@ -499,9 +501,9 @@ static int try_on(struct delivery *delivery, const void *data, size_t size)
 		/* The policy there isn't known yet. */
 		r = again_pause(&again, deadline);
 		if (r >= 0)
-			r = rest(delivery, r);
+			r = messages_rest(delivery, r);
 		if (r < 0)
-			fail(delivery, r, XENMSG_FATE_NOT_DONE);
+			messages_fail(delivery, r, XENMSG_FATE_NOT_DONE);
 	} while (r == 0);
 	if (delivery->interrupted)
 		delivery->result.reason = interrupted_reason(&delivery->result);

@@ -59,7 +59,7 @@ static void stop(struct side *side)
 	event_del(side->writable);
 }
 
-static void finish(struct pump *pump, int error, const struct side *at)
+static void pump_finish(struct pump *pump, int error, const struct side *at)
 {
 	if (pump->is_done)
 		return;
@@ -81,7 +81,7 @@ static bool look_left(struct pump *pump)
 	/* A right end that has sent nothing may only take, without any input: `listen >FILE </dev/null`. */
 	if (!pump->back.used || pump->there.size > 0 || poll(&left, 1, 0) != 0)
 		return false;
-	finish(pump, 0, &pump->right);
+	pump_finish(pump, 0, &pump->right);
 	return true;
 }
 
@@ -122,7 +122,7 @@ static bool look_at_end(struct pump *pump)
 	struct direction *there = &pump->there, *back = &pump->back;
 
 	if (is_over(there) && is_over(back)) {
-		finish(pump, 0, &pump->right);
+		pump_finish(pump, 0, &pump->right);
 		return true;
 	}
 	if (is_wanted(there) || is_wanted(back)) {
@@ -178,7 +178,7 @@ static void stop_input(struct direction *direction)
 }
 
 /* The output has taken no more. */
-static void drop(struct direction *direction)
+static void pump_drop(struct direction *direction)
 {
 	struct xenmsg_stream *from = direction->from->end.stream;
 	struct pump *pump = direction->pump;
@@ -205,9 +205,9 @@ static void on_later(evutil_socket_t fd, short what, void *userdata)
 	struct pump *pump = userdata;
 
 	if (!is_wanted(&pump->there) && !is_wanted(&pump->back))
-		finish(pump, 0, &pump->right);
+		pump_finish(pump, 0, &pump->right);
 	else if (pump_is_hung_up(pump->right.end.in))
-		drop(&pump->there);
+		pump_drop(&pump->there);
 	else
 		wait_until(pump, LOOK_MS);
 }
@@ -216,9 +216,9 @@ static void on_write_failed(struct direction *direction, int error)
 {
 	direction->to->was_reset |= error == ECONNRESET;
 	if (error == EPIPE || error == ECONNRESET)
-		drop(direction);
+		pump_drop(direction);
 	else
-		finish(direction->pump, error, direction->to);
+		pump_finish(direction->pump, error, direction->to);
 }
 
 /* Writes what the output takes; at most PIPE_BUF to a pipe, since a larger write may block although the pipe
@@ -296,14 +296,14 @@ static void on_room(struct direction *direction)
 		look_left_at_the_end(direction->pump);
 }
 
-static void on_writable(evutil_socket_t fd, short what, void *userdata)
+static void pump_on_writable(evutil_socket_t fd, short what, void *userdata)
 {
 	struct side *side = userdata;
 
 	on_room(side->outgoing);
 }
 
-static void on_readable(evutil_socket_t fd, short what, void *userdata)
+static void pump_on_readable(evutil_socket_t fd, short what, void *userdata)
 {
 	struct direction *direction = ((struct side *)userdata)->incoming;
 	char bytes[BUFFER_SIZE];
@@ -315,7 +315,7 @@ static void on_readable(evutil_socket_t fd, short what, void *userdata)
 	if (size < 0 && errno == ECONNRESET && direction->from->end.may_leave_unread)
 		size = 0;
 	if (size < 0 || (size == 0 && direction->from->was_reset && !direction->from->end.may_leave_unread)) {
-		finish(direction->pump, size < 0 ? errno : ECONNRESET, direction->from);
+		pump_finish(direction->pump, size < 0 ? errno : ECONNRESET, direction->from);
 		return;
 	}
 	if (size == 0) {
@@ -325,7 +325,7 @@ static void on_readable(evutil_socket_t fd, short what, void *userdata)
 	}
 	if (!direction->used && direction == &direction->pump->back && direction->pump->refuses &&
 	    direction->pump->refuses(bytes, (size_t)size)) {
-		finish(direction->pump, EPROTO, direction->from);
+		pump_finish(direction->pump, EPROTO, direction->from);
 		return;
 	}
 	direction->used = true;
@@ -338,7 +338,7 @@ static void on_readable(evutil_socket_t fd, short what, void *userdata)
 	}
 	r = written < size ? keep(direction, bytes + written, (size_t)(size - written)) : 0;
 	if (r < 0)
-		finish(direction->pump, -r, direction->from);
+		pump_finish(direction->pump, -r, direction->from);
 	else if (written == size)
 		look_left_at_the_end(direction->pump);
 }
@@ -360,7 +360,7 @@ static size_t on_data(void *userdata, struct xenmsg_stream *stream, const void *
 	return (size_t)written;
 }
 
-static void on_ended(void *userdata, struct xenmsg_stream *stream)
+static void pump_on_ended(void *userdata, struct xenmsg_stream *stream)
 {
 	pass_on_end(((struct side *)userdata)->incoming);
 }
@@ -374,28 +374,28 @@ static void on_broken(void *userdata, struct xenmsg_stream *stream, int error)
 {
 	struct side *side = userdata;
 
-	finish(side->incoming->pump, -error, side);
+	pump_finish(side->incoming->pump, -error, side);
 }
 
 static const struct xenmsg_stream_callbacks stream_callbacks = {
 	.size = sizeof(struct xenmsg_stream_callbacks),
 	.data = on_data,
-	.ended = on_ended,
+	.ended = pump_on_ended,
 	.room = on_stream_room,
 	.broken = on_broken,
 };
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
-static int start(struct side *side, struct event_base *base)
+static int pump_start(struct side *side, struct event_base *base)
 {
 	struct stat status;
 
 	if (side->end.stream)
 		return 0;
 	side->to_socket = fstat(side->end.out, &status) == 0 && S_ISSOCK(status.st_mode);
-	side->readable = event_new(base, side->end.in, EV_READ | EV_PERSIST, on_readable, side);
-	side->writable = event_new(base, side->end.out, EV_WRITE | EV_PERSIST, on_writable, side);
+	side->readable = event_new(base, side->end.in, EV_READ | EV_PERSIST, pump_on_readable, side);
+	side->writable = event_new(base, side->end.out, EV_WRITE | EV_PERSIST, pump_on_writable, side);
 	if (!side->readable || !side->writable)
 		return -ENOMEM;
 	return event_add(side->readable, NULL);
@@ -444,7 +444,7 @@ struct pump *pump_new(struct event_base *base, struct pump_end left, struct pump
 	init_side(&pump->left, &left, &pump->there, &pump->back);
 	init_side(&pump->right, &right, &pump->back, &pump->there);
 	pump->later = evtimer_new(base, on_later, pump);
-	if (!pump->later || start(&pump->left, base) < 0 || start(&pump->right, base) < 0) {
+	if (!pump->later || pump_start(&pump->left, base) < 0 || pump_start(&pump->right, base) < 0) {
 		pump_free(pump);
 		return NULL;
 	}

@@ -22,7 +22,7 @@ void reconnecting_note_back(const struct reconnecting *reconnecting)
 		 reconnecting->subject);
 }
 
-static void on_change(void *userdata, const struct xenmsg_change *change)
+static void reconnecting_on_change(void *userdata, const struct xenmsg_change *change)
 {
 	struct reconnecting *reconnecting = userdata;
 
@@ -51,7 +51,7 @@ static int open_session(struct reconnecting *reconnecting, struct xenmsg **conn,
 	code = cli_open_timed_with(reconnecting->cli, conn, flags, timeout_ms);
 	long_wait_end(&wait);
 	if (code == 0)
-		xenmsg_on_change(*conn, on_change, reconnecting);
+		xenmsg_on_change(*conn, reconnecting_on_change, reconnecting);
 	return code;
 }
 
@@ -91,7 +91,7 @@ static bool is_away(const struct cli *cli, const char *address)
 	return is;
 }
 
-static void tell(const struct long_wait *wait)
+static void reconnecting_tell(const struct long_wait *wait)
 {
 	const char *away = is_away(wait->cli, wait->address) ? ": its domain is away, and waited for" : "";
 
@@ -114,7 +114,7 @@ static void *watch_clock(void *userdata)
 	while ((r = sem_timedwait(&wait->over, &until)) < 0 && errno == EINTR)
 		;
 	if (r < 0)
-		tell(wait);
+		reconnecting_tell(wait);
 	return NULL;
 }
 

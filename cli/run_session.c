@@ -72,7 +72,7 @@ static void end_carried(struct carried_stream *carried)
 	carried->session->callbacks->ended(carried->session->userdata);
 }
 
-static void lose(struct run_session *session, int error)
+static void run_session_lose(struct run_session *session, int error)
 {
 	if (session->lost)
 		return;
@@ -93,7 +93,7 @@ static void lose(struct run_session *session, int error)
 
 /* ---- sources --------------------------------------------------------------------------------- */
 
-static void go_on(struct carried_stream *source)
+static void run_session_go_on(struct carried_stream *source)
 {
 	struct run_session *session = source->session;
 
@@ -108,7 +108,7 @@ static void go_on(struct carried_stream *source)
 	}
 }
 
-static void on_readable(evutil_socket_t fd, short what, void *userdata)
+static void run_session_on_readable(evutil_socket_t fd, short what, void *userdata)
 {
 	struct carried_stream *source = userdata;
 	uint8_t data[RUN_BODY_MAX];
@@ -116,7 +116,7 @@ static void on_readable(evutil_socket_t fd, short what, void *userdata)
 	ssize_t size = read(fd, data, most);
 
 	if (size < 0 && (errno == EAGAIN || errno == EINTR)) {
-		go_on(source);
+		run_session_go_on(source);
 		return;
 	}
 	if (size > 0) {
@@ -127,20 +127,20 @@ static void on_readable(evutil_socket_t fd, short what, void *userdata)
 		source->finishing = true;
 		source->left = 0;
 	}
-	go_on(source);
+	run_session_go_on(source);
 }
 
 int run_session_source(struct run_session *session, unsigned stream, int fd)
 {
 	struct carried_stream *source = &session->streams[stream];
 
-	source->ready = event_new(session->base, fd, EV_READ, on_readable, source);
+	source->ready = event_new(session->base, fd, EV_READ, run_session_on_readable, source);
 	if (!source->ready)
 		return -ENOMEM;
 	source->fd = fd;
 	source->kind = SOURCE;
 	source->credit = RUN_WINDOW;
-	go_on(source);
+	run_session_go_on(source);
 	return 0;
 }
 
@@ -154,7 +154,7 @@ void run_session_finish_sources(struct run_session *session)
 		source->finishing = true;
 		if (ioctl(source->fd, FIONREAD, &source->left) < 0)
 			source->left = 0;
-		go_on(source);
+		run_session_go_on(source);
 	}
 }
 
@@ -163,7 +163,7 @@ static int take_credit(struct carried_stream *source, uint32_t more)
 	if (source->kind == SINK || more > RUN_WINDOW - source->credit)
 		return -EPROTO;
 	source->credit += more;
-	go_on(source);
+	run_session_go_on(source);
 	return 0;
 }
 
@@ -191,7 +191,7 @@ static void give_credit(struct carried_stream *sink)
 }
 
 /* Writes at most PIPE_BUF: a larger write may block although a pipe is writable. */
-static void on_writable(evutil_socket_t fd, short what, void *userdata)
+static void run_session_on_writable(evutil_socket_t fd, short what, void *userdata)
 {
 	struct carried_stream *sink = userdata;
 	int size =
@@ -215,7 +215,7 @@ int run_session_sink(struct run_session *session, unsigned stream, int fd)
 {
 	struct carried_stream *sink = &session->streams[stream];
 
-	sink->ready = event_new(session->base, fd, EV_WRITE, on_writable, sink);
+	sink->ready = event_new(session->base, fd, EV_WRITE, run_session_on_writable, sink);
 	sink->waiting = evbuffer_new();
 	if (!sink->ready || !sink->waiting) {
 		clean_up(sink);
@@ -246,7 +246,7 @@ static int take_data(struct carried_stream *sink, const struct run_record *recor
 
 /* ---- the connection -------------------------------------------------------------------------- */
 
-static int take(struct run_session *session, const struct run_record *record)
+static int run_session_take(struct run_session *session, const struct run_record *record)
 {
 	struct carried_stream *carried = &session->streams[record->stream];
 
@@ -278,7 +278,7 @@ static void on_input(struct bufferevent *connection, void *userdata)
 		here = here < RUN_RECORD_MAX ? here : RUN_RECORD_MAX;
 		size = run_record_decode(evbuffer_pullup(input, (ssize_t)here), here, &record);
 		if (size > 0) {
-			int r = take(session, &record);
+			int r = run_session_take(session, &record);
 
 			if (r < 0)
 				size = r;
@@ -287,7 +287,7 @@ static void on_input(struct bufferevent *connection, void *userdata)
 		}
 	}
 	if (size < 0)
-		lose(session, -size);
+		run_session_lose(session, -size);
 }
 
 static void on_output(struct bufferevent *connection, void *userdata)
@@ -295,12 +295,12 @@ static void on_output(struct bufferevent *connection, void *userdata)
 	struct run_session *session = userdata;
 
 	for (unsigned i = 0; i < RUN_STREAMS; i++)
-		go_on(&session->streams[i]);
+		run_session_go_on(&session->streams[i]);
 }
 
 static void on_end(struct bufferevent *connection, short what, void *userdata)
 {
-	lose(userdata, what & BEV_EVENT_ERROR ? EVUTIL_SOCKET_ERROR() : 0);
+	run_session_lose(userdata, what & BEV_EVENT_ERROR ? EVUTIL_SOCKET_ERROR() : 0);
 }
 
 struct run_session *run_session_new(struct event_base *base, int connection,

@@ -20,7 +20,7 @@
 /* ---- what may be chosen ---------------------------------------------------------------------- */
 
 /* Returns the field that has this name, NULL if there is none. */
-static const char *find(const char *const *known, const char *name, size_t size)
+static const char *writer_find(const char *const *known, const char *name, size_t size)
 {
 	for (; *known; known++)
 		if (strlen(*known) == size && !strncmp(*known, name, size))
@@ -51,7 +51,7 @@ static int check_fields(const char *fields, const char *command, const char *con
 	for (;;) {
 		size_t size = strcspn(fields, ",");
 
-		if (!find(known, fields, size))
+		if (!writer_find(known, fields, size))
 			return unknown_field(command, known, fields, size);
 		if (!fields[size])
 			return EXIT_DONE;
@@ -70,7 +70,7 @@ static int check_format(const char *format, const char *command, const char *con
 		}
 		if (at[1] != '{' || at[2 + size] != '}')
 			return cli_usage(command, "behind a %% of --format stands {FIELD}, or another %%");
-		if (!find(known, at + 2, size))
+		if (!writer_find(known, at + 2, size))
 			return unknown_field(command, known, at + 2, size);
 		at += size + 3;
 	}

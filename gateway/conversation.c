@@ -48,8 +48,8 @@ static void say_how_far(struct conversation *conversation)
 
 /* --- from state to state ---------------------------------------------------------------------- */
 
-static void begin(struct conversation *conversation, enum conversation_state state, uint64_t id,
-		  const uint8_t nonce[MESSAGE_NONCE_SIZE], uint64_t now_ms)
+static void conversation_begin(struct conversation *conversation, enum conversation_state state, uint64_t id,
+			       const uint8_t nonce[MESSAGE_NONCE_SIZE], uint64_t now_ms)
 {
 	conversation->state = state;
 	conversation->id = id;
@@ -68,7 +68,7 @@ static void open_with(struct conversation *conversation, uint64_t now_ms)
 	conversation->is_waiting = false;
 }
 
-static void end(struct conversation *conversation)
+static void conversation_end(struct conversation *conversation)
 {
 	conversation->state = CONVERSATION_NONE;
 	if (conversation->is_theirs) {
@@ -82,7 +82,7 @@ static void lose(struct conversation *conversation, int error, const char *why)
 {
 	enum conversation_state state = conversation->state;
 
-	end(conversation);
+	conversation_end(conversation);
 	if (state == CONVERSATION_ASKING)
 		conversation->callbacks->failed(conversation->userdata, conversation->id, error, why);
 	else if (state == CONVERSATION_OPEN)
@@ -109,7 +109,7 @@ void conversation_close(struct conversation *conversation)
 	if (conversation->state == CONVERSATION_NONE)
 		return;
 	say(conversation, MESSAGE_CLOSE);
-	end(conversation);
+	conversation_end(conversation);
 }
 
 /* --- what the daemon wants -------------------------------------------------------------------- */
@@ -126,7 +126,7 @@ void conversation_connect(struct conversation *conversation, uint64_t id,
 		}
 		say_about(conversation, conversation->nonce,
 			  (struct nats_message){.kind = MESSAGE_REFUSE, .reason = REASON_CROSSED});
-		end(conversation);
+		conversation_end(conversation);
 		break;
 	case CONVERSATION_ASKING:
 	case CONVERSATION_OPEN:
@@ -135,7 +135,7 @@ void conversation_connect(struct conversation *conversation, uint64_t id,
 	case CONVERSATION_NONE:
 		break;
 	}
-	begin(conversation, CONVERSATION_ASKING, id, nonce, now_ms);
+	conversation_begin(conversation, CONVERSATION_ASKING, id, nonce, now_ms);
 	say(conversation, MESSAGE_CONNECT);
 }
 
@@ -155,7 +155,7 @@ bool conversation_decline(struct conversation *conversation, uint64_t id)
 		return false;
 	say_about(conversation, conversation->nonce,
 		  (struct nats_message){.kind = MESSAGE_REFUSE, .reason = REASON_DECLINED});
-	end(conversation);
+	conversation_end(conversation);
 	return true;
 }
 
@@ -192,7 +192,7 @@ static bool on_connect(struct conversation *conversation, const struct nats_mess
 	} else if (conversation->state != CONVERSATION_NONE) {
 		lose(conversation, EHOSTUNREACH, "the other end has asked for another one");
 	}
-	begin(conversation, CONVERSATION_ASKED, id, message->nonce, now_ms);
+	conversation_begin(conversation, CONVERSATION_ASKED, id, message->nonce, now_ms);
 	conversation->out_limit = message->window;
 	conversation->callbacks->incoming(conversation->userdata, id);
 	return true;
@@ -248,7 +248,7 @@ static void on_unknown(struct conversation *conversation, const struct nats_mess
 	say_about(conversation, message->nonce, (struct nats_message){.kind = MESSAGE_CLOSE});
 }
 
-static void on_open(struct conversation *conversation, const struct nats_message *message)
+static void conversation_on_open(struct conversation *conversation, const struct nats_message *message)
 {
 	switch (message->kind) {
 	case MESSAGE_CONNECT: /* our ACCEPT was lost, unless bytes have come meanwhile */
@@ -311,12 +311,12 @@ bool conversation_message(struct conversation *conversation, const struct nats_m
 	}
 	conversation->heard_ms = now_ms;
 	if (conversation->state == CONVERSATION_OPEN)
-		on_open(conversation, untrusted);
+		conversation_on_open(conversation, untrusted);
 	else if (conversation->state == CONVERSATION_ASKING)
 		on_asking(conversation, untrusted, now_ms);
 	else if (untrusted->kind ==
 		 MESSAGE_CLOSE) /* it doesn't want it any more; our daemon's answer comes too late */
-		end(conversation);
+		conversation_end(conversation);
 	return false;
 }
 
@@ -388,7 +388,7 @@ void conversation_tick(struct conversation *conversation, uint64_t now_ms)
 		break;
 	case CONVERSATION_ASKED: /* whoever still asks repeats it */
 		if (now_ms - conversation->heard_ms >= CONVERSATION_SILENCE_MS)
-			end(conversation);
+			conversation_end(conversation);
 		break;
 	case CONVERSATION_NONE:
 		break;

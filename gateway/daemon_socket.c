@@ -66,7 +66,7 @@ static void disconnect(struct daemon_socket *daemon)
 	daemon->fd = -1;
 }
 
-static void let_go(struct daemon_socket *daemon, const char *why)
+static void daemon_socket_let_go(struct daemon_socket *daemon, const char *why)
 {
 	bool was_welcome = daemon->is_welcome;
 
@@ -108,7 +108,7 @@ static void wait_to_send(struct daemon_socket *daemon, const char *text, size_t 
 	daemon->waiting_count++;
 }
 
-static void on_writable(evutil_socket_t fd, short what, void *userdata)
+static void daemon_socket_on_writable(evutil_socket_t fd, short what, void *userdata)
 {
 	struct daemon_socket *daemon = userdata;
 	struct waiting_packet *packet;
@@ -116,7 +116,7 @@ static void on_writable(evutil_socket_t fd, short what, void *userdata)
 	while (!*daemon->broken && (packet = daemon->waiting)) {
 		if (send(fd, packet->text, packet->size, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) {
 			if (errno != EAGAIN)
-				let_go(daemon, strerror(errno));
+				daemon_socket_let_go(daemon, strerror(errno));
 			return;
 		}
 		daemon->waiting = packet->next;
@@ -152,8 +152,8 @@ bool daemon_socket_is_welcome(const struct daemon_socket *daemon)
 	return daemon->is_welcome;
 }
 
-static void take(struct daemon_socket *daemon, const struct gateway_packet *packet, const int *fds,
-		 unsigned count)
+static void daemon_socket_take(struct daemon_socket *daemon, const struct gateway_packet *packet,
+			       const int *fds, unsigned count)
 {
 	char why[300];
 
@@ -177,7 +177,7 @@ static void take(struct daemon_socket *daemon, const struct gateway_packet *pack
 		snprintf(why, sizeof(why), "the daemon refuses this gateway: %s", packet->why);
 	else
 		snprintf(why, sizeof(why), "the daemon's answer isn't what this gateway knows");
-	let_go(daemon, why);
+	daemon_socket_let_go(daemon, why);
 }
 
 /* Returns how many descriptors came. */
@@ -194,7 +194,7 @@ static unsigned descriptors_in(struct msghdr *message, int fds[GATEWAY_FDS])
 }
 
 /* Receives one packet. False: there is none, or the connection has ended. */
-static bool receive(struct daemon_socket *daemon)
+static bool daemon_socket_receive(struct daemon_socket *daemon)
 {
 	char text[GATEWAY_PACKET_MAX];
 	union {
@@ -215,24 +215,25 @@ static bool receive(struct daemon_socket *daemon)
 	if (size < 0 && errno == EAGAIN)
 		return false;
 	if (size <= 0) {
-		let_go(daemon, size < 0 ? strerror(errno) : "the daemon has closed the connection");
+		daemon_socket_let_go(daemon,
+				     size < 0 ? strerror(errno) : "the daemon has closed the connection");
 		return false;
 	}
 	count = descriptors_in(&message, fds);
 	if (message.msg_flags & MSG_TRUNC || gateway_decode(text, (size_t)size, &packet) < 0) {
 		descriptors_close(fds, count);
-		let_go(daemon, "the daemon says what this gateway can't read");
+		daemon_socket_let_go(daemon, "the daemon says what this gateway can't read");
 		return false;
 	}
-	take(daemon, &packet, fds, count);
+	daemon_socket_take(daemon, &packet, fds, count);
 	return daemon->fd >= 0;
 }
 
-static void on_readable(evutil_socket_t fd, short what, void *userdata)
+static void daemon_socket_on_readable(evutil_socket_t fd, short what, void *userdata)
 {
 	struct daemon_socket *daemon = userdata;
 
-	for (unsigned i = 0; i < PACKETS_AT_ONCE && !*daemon->broken && receive(daemon); i++)
+	for (unsigned i = 0; i < PACKETS_AT_ONCE && !*daemon->broken && daemon_socket_receive(daemon); i++)
 		;
 }
 
@@ -248,12 +249,14 @@ static int connect_to(struct daemon_socket *daemon)
 	strncpy(address.sun_path, daemon->path, sizeof(address.sun_path) - 1);
 	if (connect(daemon->fd, (struct sockaddr *)&address, sizeof(address)) < 0)
 		return -errno;
-	daemon->readable = event_new(daemon->base, daemon->fd, EV_READ | EV_PERSIST, on_readable, daemon);
-	daemon->writable = event_new(daemon->base, daemon->fd, EV_WRITE | EV_PERSIST, on_writable, daemon);
+	daemon->readable =
+		event_new(daemon->base, daemon->fd, EV_READ | EV_PERSIST, daemon_socket_on_readable, daemon);
+	daemon->writable =
+		event_new(daemon->base, daemon->fd, EV_WRITE | EV_PERSIST, daemon_socket_on_writable, daemon);
 	return daemon->readable && daemon->writable && event_add(daemon->readable, NULL) == 0 ? 0 : -ENOMEM;
 }
 
-static void on_timer(evutil_socket_t fd, short what, void *userdata)
+static void daemon_socket_on_timer(evutil_socket_t fd, short what, void *userdata)
 {
 	struct daemon_socket *daemon = userdata;
 	int r;
@@ -262,12 +265,12 @@ static void on_timer(evutil_socket_t fd, short what, void *userdata)
 		char why[sizeof(daemon->broken)];
 
 		memcpy(why, daemon->broken, sizeof(why));
-		let_go(daemon, *why ? why : "the daemon says nothing");
+		daemon_socket_let_go(daemon, *why ? why : "the daemon says nothing");
 		return;
 	}
 	r = connect_to(daemon);
 	if (r < 0) {
-		let_go(daemon, strerror(-r));
+		daemon_socket_let_go(daemon, strerror(-r));
 		return;
 	}
 	timer_set(daemon->timer, WELCOME_MS);
@@ -288,7 +291,7 @@ int daemon_socket_new(struct daemon_socket **out, struct event_base *base, const
 	daemon->userdata = userdata;
 	daemon->fd = -1;
 	daemon->last = &daemon->waiting;
-	daemon->timer = evtimer_new(base, on_timer, daemon);
+	daemon->timer = evtimer_new(base, daemon_socket_on_timer, daemon);
 	if (!daemon->timer || timer_set(daemon->timer, 0) < 0) {
 		daemon_socket_free(daemon);
 		return -ENOMEM;

@@ -230,7 +230,7 @@ static const struct presence_callbacks presence_callbacks = {
 
 /* --- the daemon comes and goes ---------------------------------------------------------------- */
 
-static int begin(struct gateway *gateway, const char *host)
+static int gateway_begin(struct gateway *gateway, const char *host)
 {
 	const struct settings *settings = gateway->settings;
 	uint8_t random[16];
@@ -260,7 +260,7 @@ static void on_welcome(void *userdata, const struct gateway_packet *packet)
 
 	log_info("daemon: welcomes this gateway to host %s", packet->host);
 	if (!gateway->presence) {
-		r = begin(gateway, packet->host);
+		r = gateway_begin(gateway, packet->host);
 		if (r < 0) {
 			quit(gateway, r == -EINVAL ? GATEWAY_EXIT_USAGE : GATEWAY_EXIT_ERROR);
 			return;

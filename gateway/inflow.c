@@ -96,7 +96,7 @@ static struct queue *get_queue(struct inflow *inflow, const char *host)
 	return queue;
 }
 
-static bool has_room(const struct queue *queue, size_t size)
+static bool inflow_has_room(const struct queue *queue, size_t size)
 {
 	const struct inflow *inflow = queue->inflow;
 
@@ -111,7 +111,7 @@ bool inflow_put(struct inflow *inflow, const char *host, void *message, size_t s
 
 	if (!queue)
 		return false;
-	if (has_room(queue, size + INFLOW_MESSAGE))
+	if (inflow_has_room(queue, size + INFLOW_MESSAGE))
 		entry = malloc(sizeof(*entry));
 	if (!entry) {
 		if (!queue->entries)

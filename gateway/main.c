@@ -109,7 +109,7 @@ static int load(struct settings *settings, const char *path)
 	return r;
 }
 
-static enum gateway_exit run(const struct settings *settings)
+static enum gateway_exit main_run(const struct settings *settings)
 {
 	struct gateway *gateway;
 	enum gateway_exit status;
@@ -149,7 +149,7 @@ int main(int argc, char **argv)
 		if (!arguments.has_log_target)
 			log_set_target(settings.log_target, NULL);
 		settings.ready_fd = arguments.ready_fd;
-		status = run(&settings);
+		status = main_run(&settings);
 	}
 	settings_free(&settings);
 	return status;

@@ -68,7 +68,7 @@ struct nats_connection {
 	char complaint[NATS_WHY_SIZE];
 };
 
-static void note(struct nats_connection *connection)
+static void nats_connection_note(struct nats_connection *connection)
 {
 	uint64_t one = 1;
 
@@ -152,7 +152,7 @@ static natsStatus on_write_wish(void *userdata, bool add)
 	pthread_mutex_lock(&connection->lock);
 	connection->wants_write = true;
 	pthread_mutex_unlock(&connection->lock);
-	note(connection);
+	nats_connection_note(connection);
 	return NATS_OK;
 }
 
@@ -163,7 +163,7 @@ static natsStatus on_detach(void *userdata)
 	pthread_mutex_lock(&connection->lock);
 	connection->is_gone = true;
 	pthread_mutex_unlock(&connection->lock);
-	note(connection);
+	nats_connection_note(connection);
 	return NATS_OK;
 }
 
@@ -177,7 +177,7 @@ static void on_error(natsConnection *nats, natsSubscription *subscription, natsS
 	snprintf(connection->complaint, sizeof(connection->complaint), "%s",
 		 text && *text ? text : natsStatus_GetText(status));
 	pthread_mutex_unlock(&connection->lock);
-	note(connection);
+	nats_connection_note(connection);
 }
 
 /* --- connecting ------------------------------------------------------------------------------- */
@@ -198,7 +198,7 @@ static void *connect_in_thread(void *userdata)
 	connection->made = nats;
 	memcpy(connection->why, why, sizeof(why));
 	pthread_mutex_unlock(&connection->lock);
-	note(connection);
+	nats_connection_note(connection);
 	nats_ReleaseThreadMemory();
 	return NULL;
 }
@@ -209,7 +209,7 @@ static void retry_later(struct nats_connection *connection)
 	timer_set(connection->retry, RETRY_MS + (uint64_t)random() % RETRY_MS);
 }
 
-static void on_retry(evutil_socket_t fd, short what, void *userdata)
+static void nats_connection_on_retry(evutil_socket_t fd, short what, void *userdata)
 {
 	struct nats_connection *connection = userdata;
 	int r;
@@ -236,7 +236,7 @@ static void free_spent(struct nats_connection *connection)
 
 /* libnats frees messages in a thread of its own. It is woken for many at once, since that costs more than the
  * rest of a small message. */
-static void spend(struct nats_connection *connection, natsMsg *message)
+static void nats_connection_spend(struct nats_connection *connection, natsMsg *message)
 {
 	connection->spent[connection->spent_count++] = message;
 	connection->spent_size += natsMsg_GetDataLength(message);
@@ -245,14 +245,14 @@ static void spend(struct nats_connection *connection, natsMsg *message)
 }
 
 /* It is the turn of the host that has sent it. */
-static void on_turn(void *userdata, void *message)
+static void nats_connection_on_turn(void *userdata, void *message)
 {
 	struct nats_connection *connection = userdata;
 
 	connection->callbacks->message(connection->userdata, natsMsg_GetSubject(message),
 				       (const uint8_t *)natsMsg_GetData(message),
 				       (size_t)natsMsg_GetDataLength(message));
-	spend(connection, message);
+	nats_connection_spend(connection, message);
 }
 
 static void on_cleared(void *userdata, void *message)
@@ -261,7 +261,7 @@ static void on_cleared(void *userdata, void *message)
 }
 
 /* All subjects that are subscribed to end with the host that publishes there. */
-static void put(struct nats_connection *connection, natsMsg *message)
+static void nats_connection_put(struct nats_connection *connection, natsMsg *message)
 {
 	const char *dot = strrchr(natsMsg_GetSubject(message), '.');
 	const char *host = dot ? dot + 1 : "";
@@ -270,7 +270,7 @@ static void put(struct nats_connection *connection, natsMsg *message)
 		return;
 	log_limited(LOG_LIMIT, log_by_host(host), LOG_LEVEL_WARNING,
 		    "%s: sends more than is taken of it; the rest is dropped", host);
-	spend(connection, message);
+	nats_connection_spend(connection, message);
 }
 
 static int count_pending(natsSubscription *subscription)
@@ -292,12 +292,12 @@ static void take_messages(struct nats_connection *connection, natsSubscription *
 		before = left;
 		for (int i = 0; i < before; i++)
 			if (natsSubscription_NextMsg(&message, subscription, 0) == NATS_OK)
-				put(connection, message);
+				nats_connection_put(connection, message);
 		left = count_pending(subscription);
 	} while (left > 0 && left < before);
 }
 
-static void on_readable(evutil_socket_t fd, short what, void *userdata)
+static void nats_connection_on_readable(evutil_socket_t fd, short what, void *userdata)
 {
 	struct nats_connection *connection = userdata;
 
@@ -306,7 +306,7 @@ static void on_readable(evutil_socket_t fd, short what, void *userdata)
 		take_messages(connection, connection->subscriptions[i]);
 }
 
-static void on_writable(evutil_socket_t fd, short what, void *userdata)
+static void nats_connection_on_writable(evutil_socket_t fd, short what, void *userdata)
 {
 	struct nats_connection *connection = userdata;
 
@@ -323,7 +323,7 @@ static void on_writable(evutil_socket_t fd, short what, void *userdata)
 }
 
 /* Lets go of a connection that has ended, or is to. */
-static void drop(struct nats_connection *connection)
+static void nats_connection_drop(struct nats_connection *connection)
 {
 	inflow_clear(connection->inflow, on_cleared, NULL);
 	free_spent(connection);
@@ -348,11 +348,12 @@ static void begin_to_use(struct nats_connection *connection)
 	char server[NATS_WHY_SIZE] = "";
 
 	connection->nats = connection->made;
-	connection->readable = event_new(connection->base, fd, EV_READ | EV_PERSIST, on_readable, connection);
-	connection->writable =
-		event_new(connection->base, fd, EV_WRITE | EV_PERSIST, on_writable, connection);
+	connection->readable = event_new(connection->base, fd, EV_READ | EV_PERSIST,
+					 nats_connection_on_readable, connection);
+	connection->writable = event_new(connection->base, fd, EV_WRITE | EV_PERSIST,
+					 nats_connection_on_writable, connection);
 	if (!connection->readable || !connection->writable || event_add(connection->readable, NULL) < 0) {
-		drop(connection);
+		nats_connection_drop(connection);
 		retry_later(connection);
 		connection->callbacks->lost(connection->userdata, "out of memory");
 		return;
@@ -364,14 +365,14 @@ static void begin_to_use(struct nats_connection *connection)
 	connection->callbacks->connected(connection->userdata, server);
 }
 
-static void lose(struct nats_connection *connection)
+static void nats_connection_lose(struct nats_connection *connection)
 {
 	const char *text = NULL;
 	char why[NATS_WHY_SIZE];
 	natsStatus status = natsConnection_GetLastError(connection->nats, &text);
 
 	snprintf(why, sizeof(why), "%s", text && *text ? text : natsStatus_GetText(status));
-	drop(connection);
+	nats_connection_drop(connection);
 	retry_later(connection);
 	connection->callbacks->lost(connection->userdata, why);
 }
@@ -416,7 +417,7 @@ static void on_wake(evutil_socket_t fd, short what, void *userdata)
 	if (*complaint)
 		connection->callbacks->complaint(connection->userdata, complaint);
 	if (connection->state == UP && is_gone)
-		lose(connection);
+		nats_connection_lose(connection);
 	else if (connection->state == UP && wants_write)
 		event_active(connection->flush, EV_TIMEOUT, 0);
 }
@@ -493,11 +494,11 @@ int nats_connection_new(struct nats_connection **out, struct event_base *base,
 	connection->name = strdup(name);
 	connection->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	connection->woken = event_new(base, connection->wake, EV_READ | EV_PERSIST, on_wake, connection);
-	connection->retry = event_new(base, -1, 0, on_retry, connection);
-	connection->flush = event_new(base, -1, 0, on_writable, connection);
+	connection->retry = event_new(base, -1, 0, nats_connection_on_retry, connection);
+	connection->flush = event_new(base, -1, 0, nats_connection_on_writable, connection);
 	if (!connection->name || connection->wake < 0 || !connection->woken || !connection->retry ||
 	    !connection->flush || event_add(connection->woken, NULL) < 0 ||
-	    inflow_new(&connection->inflow, base, on_turn, connection) < 0) {
+	    inflow_new(&connection->inflow, base, nats_connection_on_turn, connection) < 0) {
 		nats_connection_free(connection);
 		return -ENOMEM;
 	}
@@ -515,7 +516,7 @@ int nats_connection_new(struct nats_connection **out, struct event_base *base,
 	natsOptions_Destroy(options);
 	srandom((unsigned)clock_ns());
 	*out = connection;
-	on_retry(-1, 0, connection);
+	nats_connection_on_retry(-1, 0, connection);
 	return 0;
 }
 
@@ -552,7 +553,7 @@ void nats_connection_free(struct nats_connection *connection)
 	if (connection->state == UP)
 		flush_at_end(connection);
 	if (connection->inflow)
-		drop(connection);
+		nats_connection_drop(connection);
 	nats_CloseAndWait(1000); /* whatever it would still tell from other threads, it has told now */
 	free_event(connection->woken);
 	free_event(connection->retry);

@@ -66,7 +66,7 @@ void other_host_free_rings(struct other_host *peer)
 	peer->rings = NULL;
 }
 
-static void on_failed(void *userdata, uint64_t id, int error, const char *why)
+static void other_host_on_failed(void *userdata, uint64_t id, int error, const char *why)
 {
 	struct other_host *peer = userdata;
 
@@ -84,7 +84,7 @@ static void on_bytes(void *userdata, const uint8_t *data, size_t size)
 	peer->put += size;
 }
 
-static void on_ended(void *userdata, const char *why)
+static void other_host_on_ended(void *userdata, const char *why)
 {
 	struct other_host *peer = userdata;
 
@@ -99,9 +99,9 @@ static const struct conversation_callbacks conversation_callbacks = {
 	.send = on_send,
 	.incoming = on_incoming,
 	.connected = on_connected,
-	.failed = on_failed,
+	.failed = other_host_on_failed,
 	.bytes = on_bytes,
-	.ended = on_ended,
+	.ended = other_host_on_ended,
 };
 
 struct other_host *other_host_find(struct gateway *gateway, const char *host)

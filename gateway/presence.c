@@ -217,7 +217,7 @@ static void on_own_name(struct presence *presence, const struct said *said, uint
 		presence->must_tell = true; /* at the next tick, however often it asks */
 }
 
-static struct present_host *find(const struct presence *presence, const char *name)
+static struct present_host *presence_find(const struct presence *presence, const char *name)
 {
 	struct present_host *host;
 
@@ -225,7 +225,7 @@ static struct present_host *find(const struct presence *presence, const char *na
 	return host;
 }
 
-static struct present_host *add(struct presence *presence, const char *name)
+static struct present_host *presence_add(struct presence *presence, const char *name)
 {
 	struct present_host *host;
 
@@ -298,14 +298,14 @@ void presence_message(struct presence *presence, const char *name, const char *u
 		on_own_name(presence, &said, now_ms);
 		return;
 	}
-	host = find(presence, name);
+	host = presence_find(presence, name);
 	said.heard_ms = host && repeats(&host->later, &said) ? host->later.heard_ms : now_ms;
 	if (host && (said.up || !strcmp(host->later.gateway, said.gateway)))
 		host->later.gateway[0] = '\0';
 	/* One that is joining isn't there yet; nor is one there that goes and was never seen. */
 	if (!said.up && (!host || strcmp(host->gateway, said.gateway) != 0 || !host->up))
 		return;
-	if (!host && !(host = add(presence, name)))
+	if (!host && !(host = presence_add(presence, name)))
 		return;
 	host->heard_ms = now_ms;
 	if (said.up && (is_other(host, &said) || !host->up) && is_too_soon(host, now_ms))
@@ -355,7 +355,7 @@ void presence_tick(struct presence *presence, uint64_t now_ms)
 
 bool presence_is_up(const struct presence *presence, const char *name)
 {
-	const struct present_host *host = find(presence, name);
+	const struct present_host *host = presence_find(presence, name);
 
 	return host && host->up;
 }

@@ -229,7 +229,7 @@ static void on_ready(evutil_socket_t fd, short what, void *userdata)
 		rings->ready(rings->userdata);
 }
 
-static void on_late(evutil_socket_t fd, short what, void *userdata)
+static void rings_on_late(evutil_socket_t fd, short what, void *userdata)
 {
 	struct rings *rings = userdata;
 
@@ -238,7 +238,7 @@ static void on_late(evutil_socket_t fd, short what, void *userdata)
 }
 
 /* The daemon says nothing on this socket. */
-static void on_ended(evutil_socket_t fd, short what, void *userdata)
+static void rings_on_ended(evutil_socket_t fd, short what, void *userdata)
 {
 	struct rings *rings = userdata;
 
@@ -292,9 +292,9 @@ int rings_new(struct rings **out, struct event_base *base, const int *fds, rings
 	rings->userdata = userdata;
 	rings->woken =
 		event_new(base, fds[GATEWAY_FD_WAKE_GATEWAY], EV_WRITE | EV_PERSIST | EV_ET, on_ready, rings);
-	rings->ended = event_new(base, fds[GATEWAY_FD_LIFE], EV_READ | EV_PERSIST, on_ended, rings);
+	rings->ended = event_new(base, fds[GATEWAY_FD_LIFE], EV_READ | EV_PERSIST, rings_on_ended, rings);
 	rings->soon = evtimer_new(base, on_ready, rings);
-	rings->late = evtimer_new(base, on_late, rings);
+	rings->late = evtimer_new(base, rings_on_late, rings);
 	r = rings->woken && rings->ended && rings->soon && rings->late ? map(rings) : -ENOMEM;
 	if (r == 0 && (event_add(rings->woken, NULL) < 0 || event_add(rings->ended, NULL) < 0))
 		r = -ENOMEM;

@@ -78,9 +78,9 @@ static int read_how(struct how *how, const struct xenmsg_options *options)
 
 /* Starts a message that isn't plain, or a call, for which so much time is left. Returns as
  * calls_start(). */
-static int start(struct xenmsg *conn, enum channel_kind kind, const char *address, const void *data,
-		 size_t size, const struct how *how, int left_ms, xenmsg_done done, void *userdata,
-		 struct call **call)
+static int api_messages_start(struct xenmsg *conn, enum channel_kind kind, const char *address,
+			      const void *data, size_t size, const struct how *how, int left_ms,
+			      xenmsg_done done, void *userdata, struct call **call)
 {
 	const struct properties properties = properties_of(how, kind, left_ms);
 	int r = kind == CHANNEL_CALL
@@ -102,11 +102,13 @@ static void begun(struct xenmsg *conn, struct call *call, const struct how *how,
 	conn_push(conn);
 }
 
-static int begin(struct xenmsg *conn, enum channel_kind kind, const char *address, const void *data,
-		 size_t size, const struct how *how, xenmsg_done done, void *userdata, struct xenmsg_op **op)
+static int api_messages_begin(struct xenmsg *conn, enum channel_kind kind, const char *address,
+			      const void *data, size_t size, const struct how *how, xenmsg_done done,
+			      void *userdata, struct xenmsg_op **op)
 {
 	struct call *call;
-	int r = start(conn, kind, address, data, size, how, how->timeout_ms, done, userdata, &call);
+	int r = api_messages_start(conn, kind, address, data, size, how, how->timeout_ms, done, userdata,
+				   &call);
 
 	if (r == 0)
 		begun(conn, call, how, op);
@@ -125,10 +127,11 @@ static __attribute__((noinline)) int send_as_told(struct xenmsg *conn, const cha
 	if (r < 0)
 		return r;
 	if (how.flags & XENMSG_WAIT)
-		return await_begin(conn, begin, CHANNEL_MESSAGE, address, data, size, &how, done, userdata,
-				   op);
+		return await_begin(conn, api_messages_begin, CHANNEL_MESSAGE, address, data, size, &how, done,
+				   userdata, op);
 	if (!is_plain(&how, op))
-		return begin(conn, CHANNEL_MESSAGE, address, data, size, &how, done, userdata, op);
+		return api_messages_begin(conn, CHANNEL_MESSAGE, address, data, size, &how, done, userdata,
+					  op);
 	r = conn_check(conn, outbox_send(&conn->outbox, address, data, size, how.flags & XENMSG_AT_ONCE, done,
 					 userdata));
 	if (r == 0)
@@ -279,10 +282,12 @@ static int once(struct xenmsg *conn, enum channel_kind kind, const char *address
 	int r;
 
 	if (how->flags & XENMSG_WAIT)
-		return await_outcome(conn, begin, kind, address, data, size, how, deadline, result);
+		return await_outcome(conn, api_messages_begin, kind, address, data, size, how, deadline,
+				     result);
 	do
-		r = start(conn, kind, address, data, size, how,
-			  kind == CHANNEL_CALL ? deadline_left(deadline) : 0, outcome_note, &outcome, &call);
+		r = api_messages_start(conn, kind, address, data, size, how,
+				       kind == CHANNEL_CALL ? deadline_left(deadline) : 0, outcome_note,
+				       &outcome, &call);
 	while (r == -EAGAIN && (r = wait_for_room(conn, deadline)) == 0);
 	if (r == 0) {
 		call_expires(call, deadline, how->timeout_ms);
@@ -466,9 +471,10 @@ int xenmsg_begin_call(struct xenmsg *conn, const char *address, const void *data
 	if (conn_pump(conn) < 0)
 		return -ENOTCONN;
 	if (how.flags & XENMSG_WAIT)
-		r = await_begin(conn, begin, CHANNEL_CALL, address, data, size, &how, done, userdata, op);
+		r = await_begin(conn, api_messages_begin, CHANNEL_CALL, address, data, size, &how, done,
+				userdata, op);
 	else
-		r = begin(conn, CHANNEL_CALL, address, data, size, &how, done, userdata, op);
+		r = api_messages_begin(conn, CHANNEL_CALL, address, data, size, &how, done, userdata, op);
 	return conn_explain_address(conn, address, r);
 }
 
@@ -516,8 +522,8 @@ int xenmsg_message_on_withdrawn(struct xenmsg_message *message, xenmsg_withdrawn
 	return 0;
 }
 
-static int answer(struct xenmsg_message *request, enum message_type type, struct message_error error,
-		  const void *data, size_t size)
+static int api_messages_answer(struct xenmsg_message *request, enum message_type type,
+			       struct message_error error, const void *data, size_t size)
 {
 	struct xenmsg *conn = request->pool ? request->pool->conn : NULL;
 
@@ -544,7 +550,7 @@ static int answer(struct xenmsg_message *request, enum message_type type, struct
 
 int xenmsg_reply(struct xenmsg_message *message, const void *data, size_t size)
 {
-	return answer(message, MESSAGE_REPLY, (struct message_error){0}, data, size);
+	return api_messages_answer(message, MESSAGE_REPLY, (struct message_error){0}, data, size);
 }
 
 /* Checks the arguments. Returns 0, or a negative errno. */
@@ -589,13 +595,15 @@ int xenmsg_reply_error(struct xenmsg_message *message, unsigned code, const void
 {
 	if (code < 1 || code > UINT16_MAX)
 		return -EINVAL;
-	return answer(message, MESSAGE_ERROR, (struct message_error){.number = (uint16_t)code}, data, size);
+	return api_messages_answer(message, MESSAGE_ERROR, (struct message_error){.number = (uint16_t)code},
+				   data, size);
 }
 
 int xenmsg_reply_exit_status(struct xenmsg_message *message, int status)
 {
 	if (status < 1 || status > UINT8_MAX)
 		return -EINVAL;
-	return answer(message, MESSAGE_ERROR,
-		      (struct message_error){.number = EIO, .exit_status = (uint8_t)status}, NULL, 0);
+	return api_messages_answer(message, MESSAGE_ERROR,
+				   (struct message_error){.number = EIO, .exit_status = (uint8_t)status},
+				   NULL, 0);
 }

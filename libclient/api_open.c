@@ -131,7 +131,7 @@ static int refusal(struct xenmsg *conn)
 
 /* To be called last. Returns `r`, or -ECANCELED if a callback has closed the connection, which is gone
  * then. */
-static int leave(struct xenmsg *conn, int r)
+static int api_open_leave(struct xenmsg *conn, int r)
 {
 	bool closing = conn->closing;
 
@@ -149,7 +149,7 @@ int xenmsg_process(struct xenmsg *conn)
 	if (!conn->dead)
 		while (conn_poll(conn, 0) == -EINTR)
 			;
-	return leave(conn, process(conn, false));
+	return api_open_leave(conn, process(conn, false));
 }
 
 static int wait_until(struct xenmsg *conn, int64_t deadline)
@@ -190,7 +190,7 @@ int xenmsg_wait(struct xenmsg *conn, int timeout_ms)
 		return r;
 	conn_enter(conn);
 	conn->reason[0] = '\0';
-	return leave(conn, wait_until(conn, deadline));
+	return api_open_leave(conn, wait_until(conn, deadline));
 }
 
 /* Returns whether all that the program has begun has its outcome; what is settled was reported before. */
@@ -234,7 +234,7 @@ int xenmsg_flush(struct xenmsg *conn, int timeout_ms)
 		return r;
 	conn_enter(conn);
 	conn->reason[0] = '\0';
-	return leave(conn, flush(conn, deadline));
+	return api_open_leave(conn, flush(conn, deadline));
 }
 
 int xenmsg_pause(struct xenmsg *conn)

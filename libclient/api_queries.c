@@ -18,7 +18,7 @@
 #define PATIENCE_MS 30000 /* what is usual: the daemon answers these by itself, so this is ample */
 
 /* Prepares the connection for a request. */
-static int enter(struct xenmsg *conn)
+static int api_queries_enter(struct xenmsg *conn)
 {
 	if (!conn_is_here(conn))
 		return -ECHILD;
@@ -27,8 +27,9 @@ static int enter(struct xenmsg *conn)
 }
 
 /* Begins a request. A caller that waits for it looks at it by itself. */
-static int begin(struct xenmsg *conn, uint8_t type, const void *payload, size_t size, const struct how *how,
-		 xenmsg_done done, void *userdata, struct request **request)
+static int api_queries_begin(struct xenmsg *conn, uint8_t type, const void *payload, size_t size,
+			     const struct how *how, xenmsg_done done, void *userdata,
+			     struct request **request)
 {
 	int r = conn_check(conn, request_begin(&conn->requests, type, payload, size, how->timeout_ms, done,
 					       userdata, request));
@@ -48,7 +49,7 @@ static void begun(struct xenmsg *conn, struct request *request, struct xenmsg_op
 }
 
 /* Waits for what was begun for `outcome`, and ends it. Returns its error. */
-static int finish(struct xenmsg *conn, struct request *request, struct outcome *outcome)
+static int api_queries_finish(struct xenmsg *conn, struct request *request, struct outcome *outcome)
 {
 	bool interrupted = wait_for_answer(conn, &request->op);
 
@@ -114,13 +115,13 @@ static int bind_for(struct xenmsg *conn, const char *endpoint, const struct xenm
 			 PATIENCE_MS);
 
 	if (r == 0)
-		r = enter(conn);
+		r = api_queries_enter(conn);
 	if (r == 0)
 		r = enter_binding(conn, endpoint, &how, handler, userdata, &kinds);
 	if (r < 0)
 		return r;
-	r = begin(conn, FRAME_BIND, payload, encode_bind(endpoint, kinds, payload), &how, done, done_userdata,
-		  request);
+	r = api_queries_begin(conn, FRAME_BIND, payload, encode_bind(endpoint, kinds, payload), &how, done,
+			      done_userdata, request);
 	if (r == 0)
 		inbox_find(&conn->inbox, endpoint, strlen(endpoint))->asked = (*request)->number;
 	else
@@ -147,7 +148,7 @@ int xenmsg_bind(struct xenmsg *conn, const char *endpoint, const struct xenmsg_o
 	struct request *request;
 	int r = bind_for(conn, endpoint, options, handler, userdata, outcome_note, &outcome, &request);
 
-	return r < 0 ? r : finish(conn, request, &outcome);
+	return r < 0 ? r : api_queries_finish(conn, request, &outcome);
 }
 
 int xenmsg_unbind(struct xenmsg *conn, const char *endpoint)
@@ -183,7 +184,7 @@ static int subscribe_for(struct xenmsg *conn, const char *address, const struct 
 	if (r == 0)
 		r = subscription_check(&how);
 	if (r == 0)
-		r = enter(conn);
+		r = api_queries_enter(conn);
 	if (r < 0)
 		return r;
 	return (how.flags & XENMSG_PATTERN ? pattern_begin : subscription_begin)(
@@ -211,7 +212,7 @@ int xenmsg_subscribe(struct xenmsg *conn, const char *address, const struct xenm
 	struct request *request;
 	int r = subscribe_for(conn, address, options, handler, userdata, outcome_note, &outcome, &request);
 
-	return r < 0 ? r : finish(conn, request, &outcome);
+	return r < 0 ? r : api_queries_finish(conn, request, &outcome);
 }
 
 int xenmsg_unsubscribe(struct xenmsg *conn, const char *address)
@@ -237,7 +238,7 @@ static int drain_for(struct xenmsg *conn, const char *endpoint, const struct xen
 	int r = how_read(&how, options, 0, FOR_EVER);
 
 	if (r == 0)
-		r = enter(conn);
+		r = api_queries_enter(conn);
 	if (r < 0)
 		return r;
 	binding = inbox_find(&conn->inbox, endpoint, strlen(endpoint));
@@ -303,7 +304,7 @@ static int listen_for(struct xenmsg *conn, const char *endpoint, const struct xe
 	if (r == 0 && !endpoint_name_is_valid(endpoint, strlen(endpoint)))
 		r = -EINVAL;
 	if (r == 0)
-		r = enter(conn);
+		r = api_queries_enter(conn);
 	if (how.flags & XENMSG_FROM_HOSTS)
 		kinds |= BIND_HOSTS;
 	if (how.flags & XENMSG_SHARED)
@@ -314,8 +315,8 @@ static int listen_for(struct xenmsg *conn, const char *endpoint, const struct xe
 		r = incoming_listen(&conn->incoming, endpoint, kinds);
 	if (r < 0)
 		return r;
-	r = begin(conn, FRAME_BIND, payload, encode_bind(endpoint, kinds, payload), &how, done, userdata,
-		  request);
+	r = api_queries_begin(conn, FRAME_BIND, payload, encode_bind(endpoint, kinds, payload), &how, done,
+			      userdata, request);
 	if (r == 0)
 		incoming_asked(&conn->incoming, (*request)->number);
 	else
@@ -340,7 +341,7 @@ int xenmsg_listen(struct xenmsg *conn, const char *endpoint, const struct xenmsg
 	struct request *request;
 	int r = listen_for(conn, endpoint, options, outcome_note, &outcome, &request);
 
-	return r < 0 ? r : finish(conn, request, &outcome);
+	return r < 0 ? r : api_queries_finish(conn, request, &outcome);
 }
 
 static bool pattern_is_possible(const char *pattern)
@@ -365,7 +366,7 @@ static int watch_for(struct xenmsg *conn, const char *pattern, const struct xenm
 	int r = how_read(&how, options, 0, PATIENCE_MS);
 
 	if (r == 0)
-		r = enter(conn);
+		r = api_queries_enter(conn);
 	if (r == 0 && (!pattern_is_possible(pattern) || !handler))
 		r = -EINVAL;
 	if (r == 0)
@@ -400,7 +401,7 @@ int xenmsg_watch(struct xenmsg *conn, const char *pattern, const struct xenmsg_o
 	if (r < 0)
 		return r;
 	number = request->number;
-	r = finish(conn, request, &outcome);
+	r = api_queries_finish(conn, request, &outcome);
 	return r < 0 ? r : (int)number;
 }
 
@@ -424,8 +425,10 @@ static int query_for(struct xenmsg *conn, const char *what, const struct xenmsg_
 	int r = how_read(&how, options, 0, PATIENCE_MS);
 
 	if (r == 0)
-		r = enter(conn);
-	return r < 0 ? r : begin(conn, FRAME_QUERY, what, strlen(what), &how, done, userdata, request);
+		r = api_queries_enter(conn);
+	return r < 0 ? r
+		     : api_queries_begin(conn, FRAME_QUERY, what, strlen(what), &how, done, userdata,
+					 request);
 }
 
 int xenmsg_begin_query(struct xenmsg *conn, const char *what, const struct xenmsg_options *options,
@@ -446,7 +449,7 @@ int xenmsg_query(struct xenmsg *conn, const char *what, const struct xenmsg_opti
 	int r = query_for(conn, what, options, outcome_note, &outcome, &request);
 
 	if (r == 0)
-		r = finish(conn, request, &outcome);
+		r = api_queries_finish(conn, request, &outcome);
 	if (r == 0)
 		*json = outcome.result.json;
 	return r;
@@ -460,10 +463,12 @@ static int ping_for(struct xenmsg *conn, const char *domain, const struct xenmsg
 	int r = how_read(&how, options, 0, PATIENCE_MS);
 
 	if (r == 0)
-		r = enter(conn);
+		r = api_queries_enter(conn);
 	if (r == 0 && address_parse_domain(domain, strlen(domain), &parsed) < 0)
 		r = -EINVAL;
-	return r < 0 ? r : begin(conn, FRAME_PROBE, domain, strlen(domain), &how, done, userdata, request);
+	return r < 0 ? r
+		     : api_queries_begin(conn, FRAME_PROBE, domain, strlen(domain), &how, done, userdata,
+					 request);
 }
 
 int xenmsg_begin_ping(struct xenmsg *conn, const char *domain, const struct xenmsg_options *options,
@@ -485,7 +490,7 @@ int xenmsg_ping(struct xenmsg *conn, const char *domain, const struct xenmsg_opt
 	int r = ping_for(conn, domain, options, outcome_note, &outcome, &request);
 
 	if (r == 0)
-		r = finish(conn, request, &outcome);
+		r = api_queries_finish(conn, request, &outcome);
 	if (r == 0 && round_trip_ns)
 		*round_trip_ns = outcome.result.round_trip_ns;
 	return r;

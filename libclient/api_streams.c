@@ -126,7 +126,7 @@ static int fetch(struct xenmsg *conn)
 }
 
 /* Takes the one that was fetched. Returns its descriptor, or -ENOENT if it has ended meanwhile. */
-static int take(struct xenmsg *conn)
+static int api_streams_take(struct xenmsg *conn)
 {
 	struct incoming *incoming = &conn->incoming;
 	const struct arrival *arrival = incoming->waiting;
@@ -160,7 +160,7 @@ static int accept_now(struct xenmsg *conn)
 	while (!conn->dead && incoming_is_ready(&conn->incoming)) {
 		r = conn->incoming.fetch ? 0 : fetch(conn);
 		if (r == 0 && conn->incoming.fetch->op.settled)
-			r = take(conn);
+			r = api_streams_take(conn);
 		else if (r == 0)
 			break;
 		if (r != -ENOENT)
@@ -201,7 +201,7 @@ int xenmsg_accept(struct xenmsg *conn, const struct xenmsg_options *options, con
 
 #define PATIENCE_MS 30000 /* what is usual: the daemon answers by itself */
 
-static int enter(struct xenmsg *conn)
+static int api_streams_enter(struct xenmsg *conn)
 {
 	if (!conn_is_here(conn))
 		return -ECHILD;
@@ -225,7 +225,7 @@ static int listen_for(struct xenmsg *conn, const char *endpoint, const struct xe
 		kinds |= BIND_HOSTS;
 	if (how.flags & XENMSG_SHARED)
 		kinds |= BIND_SHARED;
-	r = enter(conn);
+	r = api_streams_enter(conn);
 	if (r == 0 && conn_has_bound(conn, endpoint))
 		r = -EEXIST;
 	if (r == 0)
@@ -303,7 +303,7 @@ int xenmsg_stream_connect(struct xenmsg *conn, const char *address, const struct
 
 	if (r < 0 || address_parse(address, strlen(address), &parsed, NULL) < 0)
 		return -EINVAL;
-	r = enter(conn);
+	r = api_streams_enter(conn);
 	if (r == 0)
 		r = mux_connect(conn->mux, address, how.timeout_ms, callbacks, userdata, stream);
 	if (r < 0)

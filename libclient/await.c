@@ -93,7 +93,7 @@ static void wake(struct awaited *place)
 	}
 }
 
-static void on_event(void *userdata, const struct xenmsg_event *event)
+static void await_on_event(void *userdata, const struct xenmsg_event *event)
 {
 	struct awaited *place = userdata;
 
@@ -107,7 +107,7 @@ static void on_event(void *userdata, const struct xenmsg_event *event)
 	wake(place);
 }
 
-static void on_watched(void *userdata, const struct xenmsg_result *result)
+static void await_on_watched(void *userdata, const struct xenmsg_result *result)
 {
 	struct awaited *place = userdata;
 	struct awaiter *awaiter;
@@ -151,8 +151,8 @@ static int watch(struct awaited *place)
 		 parts.host.data ? parts.host.data : "", parts.host.data ? "/" : "",
 		 plain ? (int)parts.domain.size : 1, plain ? parts.domain.data : "*",
 		 (int)parts.endpoint.size, parts.endpoint.data);
-	r = xenmsg_begin_watch(place->conn, pattern, XENMSG_WITHIN(FOR_EVER), on_event, on_watched, place,
-			       &op);
+	r = xenmsg_begin_watch(place->conn, pattern, XENMSG_WITHIN(FOR_EVER), await_on_event,
+			       await_on_watched, place, &op);
 	if (r < 0)
 		return r;
 	place->watch = r;
@@ -162,7 +162,7 @@ static int watch(struct awaited *place)
 
 /* ---- the life of what waits ------------------------------------------------------------------ */
 
-static void finish(struct awaiter *awaiter, const struct xenmsg_result *result)
+static void await_finish(struct awaiter *awaiter, const struct xenmsg_result *result)
 {
 	struct awaited *place = awaiter->place;
 	xenmsg_done done = awaiter->done;
@@ -182,7 +182,7 @@ static void finish_without(struct awaiter *awaiter, struct op_result known)
 {
 	const struct xenmsg_result result = op_result_told(&known, NULL);
 
-	finish(awaiter, &result);
+	await_finish(awaiter, &result);
 }
 
 /* Sets a pause, each longer than the one before, unless the time is up by then. */
@@ -254,7 +254,7 @@ static void on_attempt(void *userdata, const struct xenmsg_result *result)
 	awaiter->attempt = NULL;
 	set_state(awaiter, WAKING);
 	if (!is_absent(place->conn, result)) {
-		finish(awaiter, result);
+		await_finish(awaiter, result);
 		return;
 	}
 	awaiter->error = result->error;
@@ -340,7 +340,7 @@ static void on_rest(void *userdata, const struct xenmsg_result *result)
 	finish_without(awaiter, over);
 }
 
-static int withdraw(struct xenmsg_op *op)
+static int await_withdraw(struct xenmsg_op *op)
 {
 	struct awaiter *awaiter = (struct awaiter *)op;
 	struct xenmsg_op *under_way = awaiter->attempt ? awaiter->attempt : &awaiter->rest->op;
@@ -386,7 +386,7 @@ int await_begin(struct xenmsg *conn, await_begin_fn begin, enum channel_kind kin
 	awaiter = new_awaiter(conn, address, data, size, how);
 	if (!awaiter)
 		return -ENOMEM;
-	awaiter->op = (struct xenmsg_op){.conn = conn, .withdraw = withdraw};
+	awaiter->op = (struct xenmsg_op){.conn = conn, .withdraw = await_withdraw};
 	awaiter->begin = begin;
 	awaiter->kind = kind;
 	awaiter->deadline = deadline_in(how->timeout_ms);

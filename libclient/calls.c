@@ -101,7 +101,7 @@ static void on_settled(void *userdata, const struct op_result *result)
 	}
 }
 
-static void on_ended(struct caller *caller)
+static void calls_on_ended(struct caller *caller)
 {
 	struct numbered *item, *next;
 
@@ -137,7 +137,7 @@ static void on_taken_over(struct caller *caller)
 }
 
 const struct outbox_callbacks calls_outbox_callbacks = {
-	.ended = on_ended,
+	.ended = calls_on_ended,
 	.taken_over = on_taken_over,
 	.room = on_room,
 };
@@ -348,7 +348,7 @@ int calls_await_room(struct calls *calls, struct sender *sender, size_t size, xe
 }
 
 /* Ends a call that was taken and whose time is up: completes it with -ETIMEDOUT and tells the server. */
-static int withdraw(struct call *call)
+static int calls_withdraw(struct call *call)
 {
 	struct sender *sender = call->caller->sender;
 	uint8_t number[4];
@@ -369,7 +369,7 @@ static int cancel(struct call *call, const struct outbox_ticket *ticket, int64_t
 
 /* The CANCEL hasn't been answered. As long as the daemon doesn't read, since it is handed over or starts
  * again, nobody can have answered: the next one finds message and CANCEL together. */
-static void settle(struct call *call, const struct outbox_ticket *ticket, int64_t now)
+static void calls_settle(struct call *call, const struct outbox_ticket *ticket, int64_t now)
 {
 	struct outbox *outbox = call->calls->outbox;
 	bool was_unread = call->was_unread;
@@ -395,9 +395,9 @@ int calls_expire(struct calls *calls)
 			r = call->given_up ? call->given_up(call->given_up_userdata, call->given_up_of) : 0;
 			complete(call, op_result(-ETIMEDOUT), NULL);
 		} else if (!call->unsettled)
-			r = withdraw(call);
+			r = calls_withdraw(call);
 		else if (call->expired)
-			settle(call, &ticket, now);
+			calls_settle(call, &ticket, now);
 		else
 			r = cancel(call, &ticket, now);
 	}
@@ -432,7 +432,7 @@ static void stamp_answer(const struct caller *caller, struct xenmsg_message *mes
 
 /* The next call may find another server. What lies behind this one, on the same channel, isn't taken any
  * more, which its answers or the channel's end will say. */
-static void leave(struct caller *caller, struct numbered *refused)
+static void calls_leave(struct caller *caller, struct numbered *refused)
 {
 	struct numbered *behind = refused->hh.next;
 
@@ -462,7 +462,7 @@ static int finish_answer(struct caller *caller)
 	if (!call || get_u32(answer->trailer) == MESSAGE_CANCELLED) {
 		xenmsg_message_free(message);
 	} else if (type_of(answer) == MESSAGE_REFUSAL) {
-		leave(caller, item);
+		calls_leave(caller, item);
 		xenmsg_message_free(message);
 		complete(call, op_result(frame_error(assembly_error(answer).number, -EPROTO)), NULL);
 	} else if (type_of(answer) == MESSAGE_ERROR) {

@@ -27,7 +27,7 @@ static void abandon(struct xenmsg *conn, struct xenmsg_message *request)
 		reply_lose(request);
 }
 
-static void give_back(struct xenmsg *conn, struct xenmsg_message *message)
+static void conn_life_give_back(struct xenmsg *conn, struct xenmsg_message *message)
 {
 	if (conn_is_here(conn))
 		inbox_take_back(&conn->inbox, message);
@@ -68,7 +68,7 @@ static void on_stream(void *userdata, int fd)
 }
 
 /* Makes a connection, without a daemon as yet. */
-static int start(struct xenmsg **made, const char *socket_path)
+static int conn_life_start(struct xenmsg **made, const char *socket_path)
 {
 	struct xenmsg *conn = calloc(1, sizeof(*conn));
 	struct message_pool *pool;
@@ -76,7 +76,7 @@ static int start(struct xenmsg **made, const char *socket_path)
 
 	if (!conn)
 		return -ENOMEM;
-	pool = message_pool_new(conn, abandon, give_back);
+	pool = message_pool_new(conn, abandon, conn_life_give_back);
 	conn->scratch = malloc(FRAME_PAYLOAD_MAX);
 	if (pool && conn->scratch)
 		r = transport_init(&conn->transport, socket_path);
@@ -119,7 +119,7 @@ static bool no_daemon_is_there(int error)
 static int open_now(struct xenmsg **made, const char *socket_path, unsigned flags, int64_t deadline)
 {
 	struct xenmsg *conn;
-	int r = start(&conn, socket_path);
+	int r = conn_life_start(&conn, socket_path);
 
 	if (r < 0)
 		return r;
@@ -158,7 +158,7 @@ int conn_new(struct xenmsg **made, const char *socket_path, unsigned flags, int6
 }
 
 /* Waits for the next attempt. */
-static void rest(struct xenmsg *conn, int error)
+static void conn_life_rest(struct xenmsg *conn, int error)
 {
 	struct opening *opening = &conn->opening;
 
@@ -174,7 +174,7 @@ int conn_begin(struct xenmsg **made, const char *socket_path, unsigned flags, in
 	       xenmsg_done done, void *userdata)
 {
 	struct xenmsg *conn;
-	int r = start(&conn, socket_path);
+	int r = conn_life_start(&conn, socket_path);
 
 	if (r < 0)
 		return r;
@@ -191,7 +191,7 @@ int conn_begin(struct xenmsg **made, const char *socket_path, unsigned flags, in
 					 .flags = flags,
 					 .due = -1};
 	if (r < 0)
-		rest(conn, r);
+		conn_life_rest(conn, r);
 	transport_set_alarm(&conn->transport, conn->opening.expires);
 	*made = conn;
 	return 0;
@@ -223,7 +223,7 @@ static bool has_opened(struct xenmsg *conn, int *error)
 	if (r == 0)
 		r = transport_finish(&conn->transport, 0);
 	if (!is_over && (opening->flags & XENMSG_WAIT) && no_daemon_is_there(r)) {
-		rest(conn, r);
+		conn_life_rest(conn, r);
 		return false;
 	}
 	*error = r;

@@ -40,7 +40,7 @@ static void hang_up(struct stream_dial *dial)
 	dial->answer.got = 0;
 }
 
-static void settle(struct stream_dial *dial, int error)
+static void dial_settle(struct stream_dial *dial, int error)
 {
 	struct dials *dials = dial->dials;
 
@@ -55,7 +55,7 @@ static void settle(struct stream_dial *dial, int error)
 		DL_APPEND(dials->settled, dial);
 }
 
-static void rest(struct stream_dial *dial, int pause_ms)
+static void dial_rest(struct stream_dial *dial, int pause_ms)
 {
 	dial->rests_until = deadline_in(pause_ms);
 	look_at(dial->dials, dial->rests_until);
@@ -80,7 +80,7 @@ static int connect_there(const struct transport *transport)
 
 /* Sends HELLO for a stream, the frame that says which stream, and the guard. Returns 0 or what settles it;
  * -EAGAIN: the daemon's queue is full. */
-static int ask(struct stream_dial *dial)
+static int dial_ask(struct stream_dial *dial)
 {
 	int fd = connect_there(dial->dials->transport), r;
 
@@ -119,7 +119,7 @@ static int read_answer(struct stream_dial *dial)
 }
 
 /* The socket becomes the program's own, and blocks. */
-static int hand_over(struct stream_dial *dial)
+static int dial_hand_over(struct stream_dial *dial)
 {
 	transport_forget_stream(dial->dials->transport, dial->fd);
 	return fcntl(dial->fd, F_SETFL, 0) < 0 ? -errno : 0;
@@ -128,10 +128,10 @@ static int hand_over(struct stream_dial *dial)
 /* Goes on with it as far as that goes without waiting. */
 static void step(struct stream_dial *dial)
 {
-	int r = dial->fd < 0 ? ask(dial) : 0, pause_ms;
+	int r = dial->fd < 0 ? dial_ask(dial) : 0, pause_ms;
 
 	if (r == -EAGAIN) {
-		rest(dial, QUEUE_MS);
+		dial_rest(dial, QUEUE_MS);
 		return;
 	}
 	if (r == 0)
@@ -142,20 +142,20 @@ static void step(struct stream_dial *dial)
 	pause_ms = r == -ENODATA ? again_pause(&dial->again, dial->expires) : -1;
 	if (pause_ms >= 0) {
 		hang_up(dial);
-		rest(dial, pause_ms);
+		dial_rest(dial, pause_ms);
 		return;
 	}
 	if (r > 0)
-		r = hand_over(dial);
-	settle(dial, r);
+		r = dial_hand_over(dial);
+	dial_settle(dial, r);
 }
 
-static int withdraw(struct xenmsg_op *op)
+static int dial_withdraw(struct xenmsg_op *op)
 {
 	struct stream_dial *dial = (struct stream_dial *)op;
 
 	if (!op->settled)
-		settle(dial, -ETIMEDOUT);
+		dial_settle(dial, -ETIMEDOUT);
 	return 0;
 }
 
@@ -167,7 +167,7 @@ int dials_begin(struct dials *dials, uint8_t type, const void *payload, uint32_t
 
 	if (!dial)
 		return -ENOMEM;
-	dial->op.withdraw = withdraw;
+	dial->op.withdraw = dial_withdraw;
 	dial->dials = dials;
 	dial->fd = -1;
 	dial->done = done;
@@ -207,7 +207,7 @@ void dials_look(struct dials *dials)
 				continue;
 		}
 		if (dial->expires >= 0 && dial->expires <= now) {
-			settle(dial, -ETIMEDOUT);
+			dial_settle(dial, -ETIMEDOUT);
 			continue;
 		}
 		look_at(dials, dial->expires);
@@ -219,7 +219,7 @@ void dials_look(struct dials *dials)
 void dials_fail(struct dials *dials, int error)
 {
 	while (dials->begun)
-		settle(dials->begun, error);
+		dial_settle(dials->begun, error);
 }
 
 /* The daemon takes bytes that come with a descriptor as the request to break the stream. */

@@ -280,7 +280,7 @@ static void keep_sender_name(struct receiver *receiver, struct frame_text name)
 		memcpy(receiver->sender_name, name.data, name.size);
 }
 
-static int on_open(struct inbox *inbox, uint32_t number, const uint8_t *payload, uint32_t length)
+static int inbox_on_open(struct inbox *inbox, uint32_t number, const uint8_t *payload, uint32_t length)
 {
 	struct receiver *receiver;
 	struct frame_open open;
@@ -390,7 +390,8 @@ static int on_fin(struct inbox *inbox, struct receiver *receiver, const uint8_t 
 	return inbox_end_if_finished(inbox, receiver);
 }
 
-static int on_reset(struct inbox *inbox, struct receiver *receiver, const uint8_t *payload, uint32_t length)
+static int inbox_on_reset(struct inbox *inbox, struct receiver *receiver, const uint8_t *payload,
+			  uint32_t length)
 {
 	struct frame_reset reset;
 	int r = 0;
@@ -463,7 +464,7 @@ int inbox_frame(struct inbox *inbox, const struct frame_header *header, const ui
 	struct receiver *receiver;
 
 	if (header->type == FRAME_OPEN)
-		return on_open(inbox, header->channel, payload, header->length);
+		return inbox_on_open(inbox, header->channel, payload, header->length);
 	receiver = channel_table_find(&inbox->by_number, header->channel);
 	if (!receiver)
 		return transport_take_late(inbox->transport, header, payload);
@@ -471,7 +472,7 @@ int inbox_frame(struct inbox *inbox, const struct frame_header *header, const ui
 	case FRAME_FIN:
 		return on_fin(inbox, receiver, payload, header->length);
 	case FRAME_RESET:
-		return on_reset(inbox, receiver, payload, header->length);
+		return inbox_on_reset(inbox, receiver, payload, header->length);
 	case FRAME_CANCEL:
 		return on_cancel(inbox, receiver, payload, header->length);
 	case FRAME_CREDIT:

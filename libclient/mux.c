@@ -18,7 +18,7 @@
 
 /* ---- what comes ------------------------------------------------------------------------------ */
 
-static int on_open(struct mux *mux, const struct frame_header *header)
+static int mux_on_open(struct mux *mux, const struct frame_header *header)
 {
 	const struct mux_listening *listening;
 	struct frame_open open;
@@ -66,7 +66,7 @@ static int dispatch(struct mux *mux, const struct frame_header *header)
 
 	switch (header->type) {
 	case FRAME_OPEN:
-		return on_open(mux, header);
+		return mux_on_open(mux, header);
 	case FRAME_SELF: /* of whose number nothing here depends */
 		return 0;
 	case FRAME_REPLY:
@@ -202,7 +202,7 @@ static void cut(struct mux *mux, int error)
 }
 
 /* Lets go of what was shared with a daemon, and of what was to be sent to it. */
-static void leave(struct mux *mux)
+static void mux_leave(struct mux *mux)
 {
 	transport_leave(&mux->transport);
 	mux->failed = 0;
@@ -249,7 +249,7 @@ static void lose(struct mux *mux)
 	if (*mux->stop || !transport_is_here(&mux->transport))
 		return;
 	cut(mux, -ECONNRESET);
-	leave(mux);
+	mux_leave(mux);
 	if (mux->loss)
 		ask_again(mux);
 	mux->lost = 0;
@@ -264,10 +264,10 @@ void mux_lose(struct mux *mux, int error, uint32_t loss)
 }
 
 /* There is no session: ends what waits for one. */
-static void refuse(struct mux *mux, int error)
+static void mux_refuse(struct mux *mux, int error)
 {
 	cut(mux, error);
-	leave(mux);
+	mux_leave(mux);
 	requests_fail(&mux->requests, error);
 	transport_poke(&mux->transport);
 }
@@ -280,7 +280,7 @@ static void try_later(struct mux *mux)
 }
 
 /* Dialling has ended like this. */
-static void settle(struct mux *mux, int r, bool outlives)
+static void mux_settle(struct mux *mux, int r, bool outlives)
 {
 	bool is_gone = r == -ECONNREFUSED || r == -ENOENT || r == -ENOTCONN;
 
@@ -289,7 +289,7 @@ static void settle(struct mux *mux, int r, bool outlives)
 	else if (r == -ETIMEDOUT || (outlives && is_gone))
 		try_later(mux);
 	else
-		refuse(mux, r < 0 ? r : -EPROTONOSUPPORT);
+		mux_refuse(mux, r < 0 ? r : -EPROTONOSUPPORT);
 	if (mux->state == MUX_UP)
 		transport_poke(&mux->transport);
 }
@@ -303,16 +303,16 @@ static void go_on_dialling(struct mux *mux, bool outlives)
 		mux->state = MUX_DIALS;
 		mux->due = deadline_in(HANDSHAKE_MS);
 		if (r < 0)
-			settle(mux, r, outlives);
+			mux_settle(mux, r, outlives);
 	}
 	if (mux->state == MUX_DIALS) {
 		r = transport_finish(&mux->transport, 0);
 		if (r != -ETIMEDOUT)
-			settle(mux, r, outlives);
+			mux_settle(mux, r, outlives);
 		else if (deadline_left(mux->due) == 0 && outlives)
 			try_later(mux); /* nobody has refused anything */
 		else if (deadline_left(mux->due) == 0)
-			refuse(mux, r);
+			mux_refuse(mux, r);
 	}
 }
 

@@ -77,7 +77,7 @@ static void be_hungry(struct xenmsg_stream *stream)
 }
 
 /* The channel has ended: the daemon may use its number again. */
-static void forget(struct xenmsg_stream *stream)
+static void mux_stream_forget(struct xenmsg_stream *stream)
 {
 	be_full(stream);
 	stream->state = GONE;
@@ -88,7 +88,7 @@ static void forget_if_done(struct xenmsg_stream *stream)
 {
 	if (stream->state == OPEN && stream->fin_sent && stream->fin_came &&
 	    stream->consumed == stream->sent && stream->told == stream->total)
-		forget(stream);
+		mux_stream_forget(stream);
 }
 
 void mux_check(struct mux *mux, int r)
@@ -176,7 +176,7 @@ static void tell_end(struct xenmsg_stream *stream)
 
 /* What there is to tell of, once the program has taken something or the other side has ended. The caller
  * holds the stream. */
-static void settle(struct xenmsg_stream *stream)
+static void mux_stream_settle(struct xenmsg_stream *stream)
 {
 	tell_taken(stream);
 	tell_end(stream);
@@ -192,7 +192,7 @@ static void catch_up(struct xenmsg_stream *stream)
 		fifo_drop(&stream->queue, give(stream, fifo_front(&stream->queue), size));
 	if (fifo_size(&stream->queue) == 0)
 		fifo_free(&stream->queue); /* there may be thousands of streams */
-	settle(stream);
+	mux_stream_settle(stream);
 }
 
 void stream_resume(struct xenmsg_stream *stream)
@@ -238,7 +238,7 @@ static void tell_room(struct xenmsg_stream *stream)
 		stream->callbacks.room(stream->userdata, stream);
 }
 
-static int on_opened(struct xenmsg_stream *stream, const uint8_t *payload, uint32_t length)
+static int mux_stream_on_opened(struct xenmsg_stream *stream, const uint8_t *payload, uint32_t length)
 {
 	struct frame_opened opened;
 
@@ -299,7 +299,7 @@ static int on_fin(struct xenmsg_stream *stream, const uint8_t *payload, uint32_t
 	    stream->total != stream->taken + fifo_size(&stream->queue))
 		return -EPROTO;
 	stream->fin_came = true;
-	settle(stream);
+	mux_stream_settle(stream);
 	return 0;
 }
 
@@ -313,7 +313,7 @@ static void tell_broken(struct xenmsg_stream *stream)
 }
 
 /* The RESET answers ours, or is answered. */
-static int on_reset(struct xenmsg_stream *stream, const uint8_t *payload, uint32_t length)
+static int mux_stream_on_reset(struct xenmsg_stream *stream, const uint8_t *payload, uint32_t length)
 {
 	struct mux *mux = stream->mux;
 	struct frame_reset reset;
@@ -330,7 +330,7 @@ static int on_reset(struct xenmsg_stream *stream, const uint8_t *payload, uint32
 		stream->error = stream->state == OPENING || reset.error == EACCES
 					? frame_error(reset.error, -EPROTO)
 					: -ECONNRESET;
-	forget(stream);
+	mux_stream_forget(stream);
 	tell_broken(stream);
 	return r;
 }
@@ -346,7 +346,7 @@ int stream_take(struct xenmsg_stream *stream, const struct frame_header *header)
 		r = on_data(mux, stream, header->length);
 		break;
 	case FRAME_OPENED:
-		r = on_opened(stream, mux->scratch, header->length);
+		r = mux_stream_on_opened(stream, mux->scratch, header->length);
 		break;
 	case FRAME_CREDIT:
 		r = on_credit(stream, mux->scratch, header->length);
@@ -355,7 +355,7 @@ int stream_take(struct xenmsg_stream *stream, const struct frame_header *header)
 		r = on_fin(stream, mux->scratch, header->length);
 		break;
 	case FRAME_RESET:
-		r = on_reset(stream, mux->scratch, header->length);
+		r = mux_stream_on_reset(stream, mux->scratch, header->length);
 		break;
 	default:
 		r = -EPROTO;
@@ -367,7 +367,7 @@ int stream_take(struct xenmsg_stream *stream, const struct frame_header *header)
 void stream_drop(struct xenmsg_stream *stream)
 {
 	stream_hold(stream);
-	forget(stream);
+	mux_stream_forget(stream);
 	stream_release(stream);
 }
 
@@ -383,7 +383,7 @@ void stream_cut(struct xenmsg_stream *stream, int error)
 	stream_hold(stream);
 	if (!stream->error)
 		stream->error = error;
-	forget(stream);
+	mux_stream_forget(stream);
 	if (!stream->closed && !stream->is_cut) {
 		stream->is_cut = true;
 		DL_APPEND(stream->mux->cut, stream);

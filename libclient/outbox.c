@@ -732,7 +732,8 @@ static void revise_queue(struct outbox *outbox, struct sender *sender)
 	fifo_truncate(&sender->queue, (size_t)removed);
 }
 
-static int on_opened(struct outbox *outbox, struct sender *sender, const uint8_t *payload, uint32_t length)
+static int outbox_on_opened(struct outbox *outbox, struct sender *sender, const uint8_t *payload,
+			    uint32_t length)
 {
 	struct frame_opened opened;
 
@@ -780,7 +781,8 @@ int outbox_reject(struct outbox *outbox, struct sender *sender)
 	return transport_reset(outbox->transport, sender->number, EPROTO, 0, sender->taken);
 }
 
-static int on_reset(struct outbox *outbox, struct sender *sender, const uint8_t *payload, uint32_t length)
+static int outbox_on_reset(struct outbox *outbox, struct sender *sender, const uint8_t *payload,
+			   uint32_t length)
 {
 	struct frame_reset reset;
 	bool refused;
@@ -874,13 +876,13 @@ int outbox_frame(struct outbox *outbox, const struct frame_header *header, const
 	}
 	switch (header->type) {
 	case FRAME_OPENED:
-		return on_opened(outbox, sender, payload, header->length);
+		return outbox_on_opened(outbox, sender, payload, header->length);
 	case FRAME_CREDIT:
 		return on_credit(outbox, sender, payload, header->length);
 	case FRAME_CANCELLED:
 		return on_cancelled(outbox, sender, payload, header->length);
 	case FRAME_RESET:
-		return on_reset(outbox, sender, payload, header->length);
+		return outbox_on_reset(outbox, sender, payload, header->length);
 	case FRAME_REASSIGNED:
 		return on_reassigned(outbox, sender, payload, header->length);
 	case FRAME_FIN:

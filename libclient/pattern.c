@@ -132,7 +132,7 @@ static void free_member(struct pattern_topic *member)
 	free(member);
 }
 
-static void refuse(struct pattern_topic *member, int error, const char *reason)
+static void pattern_refuse(struct pattern_topic *member, int error, const char *reason)
 {
 	struct pattern *pattern = member->pattern;
 
@@ -186,12 +186,12 @@ static void on_asked(void *userdata, const struct xenmsg_result *result)
 	} else if (member->is_gone) {
 		free_member(member);
 	} else {
-		refuse(member, result->error, result->reason);
+		pattern_refuse(member, result->error, result->reason);
 	}
 }
 
 /* Asks for one that is wanted. Returns false if it must wait. */
-static bool ask(struct pattern_topic *member)
+static bool pattern_ask(struct pattern_topic *member)
 {
 	struct pattern *pattern = member->pattern;
 	struct xenmsg *conn = pattern->conn;
@@ -204,7 +204,7 @@ static bool ask(struct pattern_topic *member)
 	leave_list(member);
 	if (r < 0) {
 		member->is_told = member->is_told || r == -EEXIST; /* the program has it already */
-		refuse(member, r, "");
+		pattern_refuse(member, r, "");
 		return true;
 	}
 	inbox_find(&conn->inbox, member->address, strlen(member->address))->pattern = pattern;
@@ -231,7 +231,7 @@ static void end_member(struct pattern_topic *member)
 	}
 }
 
-static void run(struct pattern *pattern)
+static void pattern_run(struct pattern *pattern)
 {
 	unsigned count = 0;
 
@@ -239,7 +239,7 @@ static void run(struct pattern *pattern)
 		end_member(pattern->leaving);
 	if (pattern->leaving)
 		transport_poke(&pattern->conn->transport);
-	while (pattern->wanted && pattern->asked < ASKED_MAX && ask(pattern->wanted))
+	while (pattern->wanted && pattern->asked < ASKED_MAX && pattern_ask(pattern->wanted))
 		;
 }
 
@@ -252,7 +252,7 @@ static void run_all(struct xenmsg *conn)
 		return;
 	DL_FOREACH(conn->patterns, pattern)
 		if (pattern->is_watched && !pattern->is_ended && (pattern->leaving || pattern->wanted)) {
-			run(pattern);
+			pattern_run(pattern);
 			some = true;
 		}
 	if (some && !conn->dead) {
@@ -310,7 +310,7 @@ static void on_listed(struct pattern *pattern)
 			go(member);
 }
 
-static void on_event(void *userdata, const struct xenmsg_event *event)
+static void pattern_on_event(void *userdata, const struct xenmsg_event *event)
 {
 	struct pattern *pattern = userdata;
 	char address[ADDRESS_MAX + 1];
@@ -331,7 +331,7 @@ static void on_event(void *userdata, const struct xenmsg_event *event)
 		go(member);
 }
 
-static void on_watched(void *userdata, const struct xenmsg_result *result)
+static void pattern_on_watched(void *userdata, const struct xenmsg_result *result)
 {
 	struct pattern *pattern = userdata;
 	xenmsg_done done = pattern->done;
@@ -361,7 +361,7 @@ static struct pattern *find_pattern(struct xenmsg *conn, const char *text)
 
 /* ---- what the connection tells --------------------------------------------------------------- */
 
-static void note(const struct binding *binding, const struct xenmsg_notice *notice)
+static void pattern_note(const struct binding *binding, const struct xenmsg_notice *notice)
 {
 	struct pattern_topic *member = find_member(binding->pattern, binding->endpoint);
 
@@ -389,7 +389,7 @@ static bool take_refusal(struct xenmsg *conn, const struct request *request)
 	if (request->type == FRAME_SUBSCRIBE && binding && binding->pattern) {
 		member = find_member(binding->pattern, binding->endpoint);
 		if (member && member->state == MEMBER_SUBSCRIBED)
-			refuse(member, request->error, reason);
+			pattern_refuse(member, request->error, reason);
 		return true;
 	}
 	DL_FOREACH(conn->patterns, pattern)
@@ -409,7 +409,7 @@ static void free_all(struct pattern *patterns)
 }
 
 static const struct pattern_hooks hooks = {
-	.run = run_all, .note = note, .take_refusal = take_refusal, .free = free_all};
+	.run = run_all, .note = pattern_note, .take_refusal = take_refusal, .free = free_all};
 
 /* ---- beginning and ending -------------------------------------------------------------------- */
 
@@ -444,8 +444,8 @@ int pattern_begin(struct xenmsg *conn, const char *text, const struct how *how,
 				    .done = done,
 				    .done_userdata = done_userdata};
 	snprintf(pattern->text, sizeof(pattern->text), "%s", text);
-	r = conn_check(conn, requests_watch(&conn->requests, text, how->timeout_ms, on_event, pattern,
-					    on_watched, pattern, request));
+	r = conn_check(conn, requests_watch(&conn->requests, text, how->timeout_ms, pattern_on_event, pattern,
+					    pattern_on_watched, pattern, request));
 	if (r < 0) {
 		free(pattern);
 		return r;

@@ -43,8 +43,8 @@ void reconnect_free(struct reconnect *reconnect)
 /* ---- what is told ---------------------------------------------------------------------------- */
 
 /* Without memory the program isn't told: NULL. */
-static struct pending_change *tell(struct reconnect *reconnect, enum xenmsg_change_kind kind, int error,
-				   const char *endpoint, int watch, const char *reason)
+static struct pending_change *reconnect_tell(struct reconnect *reconnect, enum xenmsg_change_kind kind,
+					     int error, const char *endpoint, int watch, const char *reason)
 {
 	struct pending_change *change = calloc(1, sizeof(*change));
 
@@ -65,7 +65,7 @@ static struct pending_change *tell(struct reconnect *reconnect, enum xenmsg_chan
 
 void reconnect_renumbered(struct reconnect *reconnect)
 {
-	tell(reconnect, XENMSG_RENUMBERED, 0, "", 0, "");
+	reconnect_tell(reconnect, XENMSG_RENUMBERED, 0, "", 0, "");
 }
 
 void reconnect_listeners(struct reconnect *reconnect, const char *endpoint, uint64_t count)
@@ -77,14 +77,14 @@ void reconnect_listeners(struct reconnect *reconnect, const char *endpoint, uint
 			change->told.listeners = count;
 			return;
 		}
-	change = tell(reconnect, XENMSG_LISTENERS, 0, endpoint, 0, "");
+	change = reconnect_tell(reconnect, XENMSG_LISTENERS, 0, endpoint, 0, "");
 	if (change)
 		change->told.listeners = count;
 }
 
 void reconnect_not_subscribed(struct reconnect *reconnect, const char *address, int error, const char *reason)
 {
-	tell(reconnect, XENMSG_NOT_SUBSCRIBED, error, address, 0, reason);
+	reconnect_tell(reconnect, XENMSG_NOT_SUBSCRIBED, error, address, 0, reason);
 }
 
 static void look_if_back(struct reconnect *reconnect, bool waits)
@@ -94,7 +94,7 @@ static void look_if_back(struct reconnect *reconnect, bool waits)
 	reconnect->state = RECONNECT_UP;
 	reconnect->lost_told = false;
 	reconnect->up_since = now_ms();
-	tell(reconnect, XENMSG_DAEMON_BACK, 0, "", 0, "");
+	reconnect_tell(reconnect, XENMSG_DAEMON_BACK, 0, "", 0, "");
 }
 
 int reconnect_run(struct reconnect *reconnect, bool waits, int budget)
@@ -161,17 +161,17 @@ static void ask_for_all(struct reconnect *reconnect)
 			    ? ask_to_bind(reconnect, binding->endpoint, binding->kinds, &binding->asked)
 			    : ask_to_subscribe(reconnect, binding);
 		if (r < 0 && r != -ENOENT)
-			tell(reconnect, XENMSG_DAEMON_REFUSED, r, binding->endpoint, 0, "");
+			reconnect_tell(reconnect, XENMSG_DAEMON_REFUSED, r, binding->endpoint, 0, "");
 	}
 	DL_FOREACH(reconnect->parts.incoming->listening, listening) {
 		r = ask_to_bind(reconnect, listening->endpoint, listening->kinds, &listening->asked);
 		if (r < 0 && r != -ENOENT)
-			tell(reconnect, XENMSG_DAEMON_REFUSED, r, listening->endpoint, 0, "");
+			reconnect_tell(reconnect, XENMSG_DAEMON_REFUSED, r, listening->endpoint, 0, "");
 	}
 	DL_FOREACH(reconnect->parts.requests->watches, watch) {
 		r = ask_to_watch(reconnect, watch);
 		if (r < 0 && r != -ENOENT)
-			tell(reconnect, XENMSG_DAEMON_REFUSED, r, "", (int)watch->number, "");
+			reconnect_tell(reconnect, XENMSG_DAEMON_REFUSED, r, "", (int)watch->number, "");
 	}
 }
 
@@ -183,14 +183,15 @@ void reconnect_refused(struct reconnect *reconnect, const struct request *reques
 	if (size)
 		snprintf(reason, sizeof(reason), "%.*s", size, (const char *)fifo_front(&request->body));
 	if (request->type == FRAME_WATCH)
-		tell(reconnect, XENMSG_DAEMON_REFUSED, request->error, "", (int)request->number, reason);
+		reconnect_tell(reconnect, XENMSG_DAEMON_REFUSED, request->error, "", (int)request->number,
+			       reason);
 	else if (endpoint)
-		tell(reconnect, XENMSG_DAEMON_REFUSED, request->error, endpoint, 0, reason);
+		reconnect_tell(reconnect, XENMSG_DAEMON_REFUSED, request->error, endpoint, 0, reason);
 }
 
 /* ---- losing and finding a daemon ------------------------------------------------------------- */
 
-static void rest(struct reconnect *reconnect)
+static void reconnect_rest(struct reconnect *reconnect)
 {
 	reconnect->state = RECONNECT_RESTS;
 	reconnect->due = deadline_in(pause_with_jitter(reconnect->pause_ms));
@@ -206,7 +207,7 @@ void reconnect_lose(struct reconnect *reconnect, int error, const char *reason)
 					 now_ms() - reconnect->up_since > STEADY_MS))
 		reconnect->pause_ms = pause_grown(0);
 	if (!reconnect->lost_told)
-		tell(reconnect, XENMSG_DAEMON_LOST, error, "", 0, reason);
+		reconnect_tell(reconnect, XENMSG_DAEMON_LOST, error, "", 0, reason);
 	reconnect->lost_told = true;
 	requests_leave(parts->requests, error);
 	incoming_leave(parts->incoming);
@@ -214,17 +215,17 @@ void reconnect_lose(struct reconnect *reconnect, int error, const char *reason)
 	transport_leave(parts->transport);
 	/* These wait in the backlog, before all that the program begins from now on. */
 	ask_for_all(reconnect);
-	rest(reconnect);
+	reconnect_rest(reconnect);
 }
 
 /* Gives up this attempt. What waits in the backlog, and in the program's queues, stays. */
 static void try_later(struct reconnect *reconnect)
 {
 	transport_hang_up(reconnect->parts.transport);
-	rest(reconnect);
+	reconnect_rest(reconnect);
 }
 
-static void finish(struct reconnect *reconnect, bool waits)
+static void reconnect_finish(struct reconnect *reconnect, bool waits)
 {
 	int r = transport_finish(reconnect->parts.transport, 0);
 
@@ -248,5 +249,5 @@ void reconnect_further(struct reconnect *reconnect, bool waits)
 			try_later(reconnect);
 	}
 	if (reconnect->state == RECONNECT_DIALS)
-		finish(reconnect, waits);
+		reconnect_finish(reconnect, waits);
 }

@@ -80,7 +80,7 @@ static void free_request(struct request *request)
 	free(request);
 }
 
-static void settle(struct request *request, int error)
+static void requests_settle(struct request *request, int error)
 {
 	request->error = error;
 	request->op.settled = true;
@@ -88,20 +88,20 @@ static void settle(struct request *request, int error)
 	DL_APPEND2(request->requests->settled, request, told_prev, told_next);
 }
 
-static void finish(struct request *request, int error)
+static void requests_finish(struct request *request, int error)
 {
 	leave_pending(request);
 	request->finished = true;
 	if (!request->op.settled)
-		settle(request, error);
+		requests_settle(request, error);
 	else if (request->told)
 		free_request(request);
 }
 
-static int withdraw(struct xenmsg_op *op)
+static int requests_withdraw(struct xenmsg_op *op)
 {
 	if (!op->settled)
-		settle((struct request *)op, -ETIMEDOUT);
+		requests_settle((struct request *)op, -ETIMEDOUT);
 	return 0;
 }
 
@@ -120,8 +120,8 @@ static int send_question(const struct request *request)
 				 request->question, request->size);
 }
 
-static int start(struct requests *requests, uint8_t type, const void *payload, size_t size,
-		 const struct request *like, struct request **started)
+static int requests_start(struct requests *requests, uint8_t type, const void *payload, size_t size,
+			  const struct request *like, struct request **started)
 {
 	struct request *request = malloc(sizeof(*request) + size);
 	int r;
@@ -132,7 +132,7 @@ static int start(struct requests *requests, uint8_t type, const void *payload, s
 	request->size = (uint32_t)size;
 	if (size)
 		memcpy(request->question, payload, size);
-	request->op.withdraw = withdraw;
+	request->op.withdraw = requests_withdraw;
 	request->requests = requests;
 	request->type = type;
 	if (!request->number)
@@ -159,7 +159,7 @@ int request_begin(struct requests *requests, uint8_t type, const void *payload, 
 		return -EINVAL;
 	if (requests->count >= REQUESTS_MAX)
 		return -ENOBUFS;
-	return start(requests, type, payload, size, &question, begun);
+	return requests_start(requests, type, payload, size, &question, begun);
 }
 
 int requests_tell(struct requests *requests, uint8_t type, const void *payload, size_t size)
@@ -168,7 +168,7 @@ int requests_tell(struct requests *requests, uint8_t type, const void *payload, 
 	const struct request word = {.op.settled = true, .told = true, .timeout_ms = FOR_EVER};
 	struct request *started;
 
-	return start(requests, type, payload, size, &word, &started);
+	return requests_start(requests, type, payload, size, &word, &started);
 }
 
 /* Another host isn't known to a daemon that has just begun. A watch that it has already goes on when a host
@@ -195,8 +195,8 @@ static void watch_again(struct request *request)
 
 	request->expires = -1;
 	if (!watch) { /* ended meanwhile, of which the daemon was told, and knew nothing */
-		settle(request, 0);
-		finish(request, 0);
+		requests_settle(request, 0);
+		requests_finish(request, 0);
 	} else if (send_question(request) < 0) {
 		watch_later(request);
 	}
@@ -216,7 +216,7 @@ void requests_look(struct requests *requests)
 		if (request->expires <= now && request->rests)
 			watch_again(request);
 		else if (request->expires <= now)
-			settle(request, -ETIMEDOUT);
+			requests_settle(request, -ETIMEDOUT);
 		else if (requests->due < 0 || request->expires < requests->due)
 			requests->due = request->expires;
 	}
@@ -237,7 +237,7 @@ void request_release(struct request *request)
 void requests_fail(struct requests *requests, int error)
 {
 	while (requests->pending)
-		finish(requests->pending, error);
+		requests_finish(requests->pending, error);
 }
 
 static bool is_a_wish(const struct request *request)
@@ -248,7 +248,7 @@ static bool is_a_wish(const struct request *request)
 }
 
 /* Lets nobody be told of it. */
-static void forget(struct request *request)
+static void requests_forget(struct request *request)
 {
 	if (request->op.settled)
 		request_take(request);
@@ -264,12 +264,12 @@ void requests_leave(struct requests *requests, int error)
 
 	DL_FOREACH_SAFE2(requests->settled, request, next, told_next)
 		if (request->after_loss)
-			forget(request);
+			requests_forget(request);
 	DL_FOREACH_SAFE(requests->pending, request, next) {
 		if (request->after_loss)
-			forget(request);
+			requests_forget(request);
 		else if (!is_a_wish(request))
-			finish(request, error);
+			requests_finish(request, error);
 	}
 	DL_FOREACH_SAFE(requests->events, event, next_event)
 		free(event);
@@ -313,7 +313,7 @@ int requests_ask_again(struct requests *requests, uint8_t type, const void *payl
 	DL_FOREACH2(requests->settled, request, told_next)
 		if (request->number == *number && request->type == type && request->error < 0)
 			return -ENOENT;
-	r = start(requests, type, payload, size, &own, &request);
+	r = requests_start(requests, type, payload, size, &own, &request);
 	if (r == 0)
 		*number = request->number;
 	return r;
@@ -389,7 +389,7 @@ static int on_reply(struct requests *requests, const struct frame_header *header
 	if (may_pass(request, error))
 		watch_later(request);
 	else
-		finish(request, error);
+		requests_finish(request, error);
 	return 0;
 }
 
@@ -401,7 +401,8 @@ static char *copy_text(char *to, struct frame_text text)
 	return to + text.size + 1;
 }
 
-static int on_event(struct requests *requests, const struct frame_header *header, const uint8_t *payload)
+static int requests_on_event(struct requests *requests, const struct frame_header *header,
+			     const uint8_t *payload)
 {
 	struct frame_event event;
 	struct pending_event *pending;
@@ -434,7 +435,7 @@ static int on_event(struct requests *requests, const struct frame_header *header
 int requests_frame(struct requests *requests, const struct frame_header *header, const uint8_t *payload)
 {
 	return header->type == FRAME_REPLY ? on_reply(requests, header, payload)
-					   : on_event(requests, header, payload);
+					   : requests_on_event(requests, header, payload);
 }
 
 int requests_run_events(struct requests *requests, int budget, const bool *stop)

@@ -582,7 +582,7 @@ static int take_memory(struct transport *transport, int fd)
 }
 
 /* Receives a frame that comes over the socket with its descriptor, if one did; -1: none. */
-static ssize_t receive(const struct transport *transport, void *buffer, size_t size, int *fd)
+static ssize_t transport_receive(const struct transport *transport, void *buffer, size_t size, int *fd)
 {
 	union {
 		char space[CMSG_SPACE(sizeof(int))];
@@ -638,7 +638,7 @@ static void transport_read_socket(struct transport *transport)
 
 	lay_timer_aside(first);
 	/* Only MEMORY comes with a descriptor, and a read ends behind the bytes of one. */
-	n = receive(transport, buffer, sizeof(buffer), &fd);
+	n = transport_receive(transport, buffer, sizeof(buffer), &fd);
 	error = errno;
 	is_frame = n >= (ssize_t)FRAME_HEADER_SIZE && frame_header_decode(buffer, &header) == 0 &&
 		   header.length <= (uint32_t)n - FRAME_HEADER_SIZE;
@@ -847,7 +847,7 @@ int transport_finish(struct transport *transport, int64_t deadline)
 }
 
 /* Frees what is shared with the daemon, and what is about it. */
-static void let_go(struct transport *transport)
+static void transport_let_go(struct transport *transport)
 {
 	const int fds[] = {transport->wake, transport->kick};
 
@@ -872,7 +872,7 @@ void transport_hang_up(struct transport *transport)
 	struct limbo *limbo = &transport->limbo;
 	struct ring_view views[3];
 
-	let_go(transport);
+	transport_let_go(transport);
 	transport->pump = NULL;
 	transport->out_mirror = NULL;
 	transport->memory = NULL;
@@ -913,7 +913,7 @@ void transport_close(struct transport *transport)
 		if (transport->pump)
 			socket_pump_out(transport->pump);
 	}
-	let_go(transport);
+	transport_let_go(transport);
 	if (transport->first)
 		transport->first->second = NULL;
 	else

@@ -52,13 +52,13 @@ bool host_name_is_valid(const char *name, size_t size)
 	return true;
 }
 
-static const char *find(const char *text, size_t size, char separator)
+static const char *address_find(const char *text, size_t size, char separator)
 {
 	return size ? memchr(text, separator, size) : NULL;
 }
 
 /* Takes what is before the separator, and the separator, from the text. */
-static struct address_part take(const char **text, size_t *size, const char *separator)
+static struct address_part address_take(const char **text, size_t *size, const char *separator)
 {
 	struct address_part part = {*text, (size_t)(separator - *text)};
 
@@ -69,18 +69,18 @@ static struct address_part take(const char **text, size_t *size, const char *sep
 
 struct address_parts address_split_domain(const char *text, size_t size)
 {
-	const char *slash = find(text, size, '/');
+	const char *slash = address_find(text, size, '/');
 	struct address_parts parts = {.host = {NULL, 0}};
 
 	if (slash)
-		parts.host = take(&text, &size, slash);
+		parts.host = address_take(&text, &size, slash);
 	parts.domain = (struct address_part){text, size};
 	return parts;
 }
 
 struct address_parts address_split(const char *text, size_t size)
 {
-	const char *colon = find(text, size, ':');
+	const char *colon = address_find(text, size, ':');
 	struct address_parts parts = address_split_domain(text, colon ? (size_t)(colon - text) : size);
 
 	if (colon)
@@ -114,7 +114,7 @@ struct sender_parts address_split_sender(const char *text, size_t size)
 
 bool address_is_meant(const char *text, size_t size)
 {
-	return find(text, size, ':') != NULL;
+	return address_find(text, size, ':') != NULL;
 }
 
 bool address_part_is(struct address_part part, const char *text)

@@ -55,7 +55,7 @@ int channel_table_number(struct channel_table *table, uint32_t *number)
 	return -ENOBUFS;
 }
 
-static int grow(struct channel_table *table, uint32_t page)
+static int channel_table_grow(struct channel_table *table, uint32_t page)
 {
 	uint32_t count = table->page_count ? table->page_count : 4;
 	void ***grown;
@@ -75,7 +75,7 @@ int channel_table_put(struct channel_table *table, uint32_t number, void *entry)
 {
 	uint32_t page = number / CHANNEL_TABLE_PAGE;
 
-	if (page >= table->page_count && grow(table, page) < 0)
+	if (page >= table->page_count && channel_table_grow(table, page) < 0)
 		return -ENOMEM;
 	if (!table->pages[page])
 		table->pages[page] = calloc(CHANNEL_TABLE_PAGE, sizeof(void *));

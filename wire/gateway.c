@@ -61,7 +61,7 @@ static const char *error_name(int number)
 }
 
 /* Adds a value that is the object's from now on. False: out of memory. */
-static bool add(struct json_object *object, const char *name, struct json_object *value)
+static bool gateway_add(struct json_object *object, const char *name, struct json_object *value)
 {
 	if (value && json_object_object_add(object, name, value) == 0)
 		return true;
@@ -69,32 +69,32 @@ static bool add(struct json_object *object, const char *name, struct json_object
 	return false;
 }
 
-static bool add_text(struct json_object *object, const char *name, const char *text)
+static bool gateway_add_text(struct json_object *object, const char *name, const char *text)
 {
-	return !*text || add(object, name, json_object_new_string(text));
+	return !*text || gateway_add(object, name, json_object_new_string(text));
 }
 
 static bool fill(struct json_object *object, const struct gateway_packet *packet)
 {
 	unsigned members = types[packet->type].members;
 
-	if (!add_text(object, "type", types[packet->type].name))
+	if (!gateway_add_text(object, "type", types[packet->type].name))
 		return false;
-	if (members & VERSION && !add(object, "version", json_object_new_int64(packet->version)))
+	if (members & VERSION && !gateway_add(object, "version", json_object_new_int64(packet->version)))
 		return false;
-	if (members & HOST && !add_text(object, "host", packet->host))
+	if (members & HOST && !gateway_add_text(object, "host", packet->host))
 		return false;
-	if (members & INSTANCE && !add_text(object, "instance", packet->instance))
+	if (members & INSTANCE && !gateway_add_text(object, "instance", packet->instance))
 		return false;
-	if (members & UP && !add(object, "up", json_object_new_boolean(packet->up)))
+	if (members & UP && !gateway_add(object, "up", json_object_new_boolean(packet->up)))
 		return false;
-	if (members & ID && !add(object, "id", json_object_new_int64((int64_t)packet->id)))
+	if (members & ID && !gateway_add(object, "id", json_object_new_int64((int64_t)packet->id)))
 		return false;
-	if (members & ERROR && !add_text(object, "error", error_name(packet->error)))
+	if (members & ERROR && !gateway_add_text(object, "error", error_name(packet->error)))
 		return false;
-	if (members & SERVER && !add_text(object, "server", packet->server))
+	if (members & SERVER && !gateway_add_text(object, "server", packet->server))
 		return false;
-	return !(members & WHY) || add_text(object, "why", packet->why);
+	return !(members & WHY) || gateway_add_text(object, "why", packet->why);
 }
 
 size_t gateway_encode(const struct gateway_packet *packet, char out[GATEWAY_PACKET_MAX])

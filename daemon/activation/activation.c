@@ -119,7 +119,7 @@ static struct activation_facts facts(const struct activation *activation)
 					 .now_ms = clock_ms()};
 }
 
-static void fail(struct activation *activation, const char *why)
+static void activation_fail(struct activation *activation, const char *why)
 {
 	snprintf(activation->why, sizeof(activation->why), "%s", why);
 	activation_happen(activation, ACTIVATION_FAILED);
@@ -135,7 +135,7 @@ void activation_on_start_ended(void *userdata, const char *why)
 	activation_happen(activation, ACTIVATION_ENDED);
 }
 
-static void on_timer(int fd, short what, void *userdata)
+static void activation_on_timer(int fd, short what, void *userdata)
 {
 	struct activation *activation = userdata;
 	char why[96];
@@ -150,7 +150,7 @@ static void on_timer(int fd, short what, void *userdata)
 		 command_lives(activation) ? "command" : "program",
 		 activation->progress.state == ACTIVATION_LINGERING ? " again" : "",
 		 activation->settings->timeout_ms);
-	fail(activation, why);
+	activation_fail(activation, why);
 }
 
 void activation_launch(struct activation *activation)
@@ -171,7 +171,7 @@ void activation_launch(struct activation *activation)
 			 strerror(-error));
 	else
 		snprintf(why, sizeof(why), "the program can't be started: %s", strerror(-error));
-	fail(activation, why);
+	activation_fail(activation, why);
 }
 
 void activation_start(struct activation *activation)
@@ -346,7 +346,7 @@ int activation_make(struct activation **out, struct activations *activations,
 	hop_set_image_number(&activation->waiting_room,
 			     0); /* it is in every image, unless it is left before */
 	task_init(&activation->leading, &relay->turns, NULL, on_leading);
-	activation->deadline.timer = evtimer_new(relay->base, on_timer, activation);
+	activation->deadline.timer = evtimer_new(relay->base, activation_on_timer, activation);
 	if (!activation->deadline.timer) {
 		activation_free(activation);
 		return -ENOMEM;
@@ -356,7 +356,7 @@ int activation_make(struct activation **out, struct activations *activations,
 }
 
 /* Takes over the settings, also on failure. */
-static int add(struct activations *activations, struct activation_settings *settings)
+static int activation_add(struct activations *activations, struct activation_settings *settings)
 {
 	struct activation *activation;
 	int r = activation_make(&activation, activations, settings);
@@ -402,7 +402,7 @@ static int apply(struct activations *activations, struct activation_settings *li
 		settings->next = NULL;
 		activation = activations_find(activations, settings->endpoint);
 		if (!activation) {
-			added = add(activations, settings);
+			added = activation_add(activations, settings);
 			if (added < 0)
 				r = added;
 			continue;

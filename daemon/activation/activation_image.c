@@ -143,7 +143,7 @@ static struct activation *make_gone(struct activations *activations, const char 
 }
 
 /* Has one that was read begin afresh. */
-static void drop(struct activations *activations, struct activation *activation)
+static void activation_image_drop(struct activations *activations, struct activation *activation)
 {
 	hop_reset_channels(&activation->waiting_room, ECONNRESET);
 	if (activation->start)
@@ -183,7 +183,7 @@ void activations_read_waiting_room(struct activations *activations, struct image
 	if (!image->error && image_hops_add(hops, &activation->waiting_room) < 0)
 		image_fail(image, -ENOMEM);
 	if (image->error)
-		drop(activations, activation);
+		activation_image_drop(activations, activation);
 }
 
 void activations_read_command(struct activations *activations, struct image *image)
@@ -194,7 +194,7 @@ void activations_read_command(struct activations *activations, struct image *ima
 }
 
 /* A command begins anew, with its whole time. */
-static void go_on(struct activation *activation)
+static void activation_image_go_on(struct activation *activation)
 {
 	bool lives = activation->start && start_lives(activation->start);
 
@@ -214,7 +214,7 @@ void activations_go_on(struct activations *activations)
 
 	LL_FOREACH_SAFE(activations->list, activation, next) {
 		if (!activation->has_gone) {
-			go_on(activation);
+			activation_image_go_on(activation);
 			continue;
 		}
 		LL_DELETE(activations->list, activation);
@@ -230,5 +230,5 @@ void activations_drop_image(struct activations *activations)
 
 	LL_FOREACH_SAFE(activations->list, activation, next)
 		if (activation->is_in_image)
-			drop(activations, activation);
+			activation_image_drop(activations, activation);
 }

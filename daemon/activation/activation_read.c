@@ -180,7 +180,7 @@ static int set_timeout(struct activation_reader *reader, const char *value)
 	return 1;
 }
 
-static int on_key(void *user, const char *section, const char *key, const char *value)
+static int activation_read_on_key(void *user, const char *section, const char *key, const char *value)
 {
 	struct activation_reader *reader = user;
 	static const struct {
@@ -256,7 +256,7 @@ static int read_stream(struct activation_settings *list, struct activation_setti
 			 .begin_section = begin_section},
 		.settings = settings,
 	};
-	int r = ini_file_parse(&reader.file, on_key, &reader);
+	int r = ini_file_parse(&reader.file, activation_read_on_key, &reader);
 
 	if (r < 0)
 		return r;

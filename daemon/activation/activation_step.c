@@ -14,7 +14,7 @@ const char *activation_state_name(enum activation_state state)
 	return names[state];
 }
 
-static unsigned start(struct activation_progress *progress, uint64_t now_ms)
+static unsigned activation_step_start(struct activation_progress *progress, uint64_t now_ms)
 {
 	if (progress->starts == 0 || now_ms - progress->burst_ms >= ACTIVATION_BURST_MS) {
 		progress->starts = 0;
@@ -47,7 +47,7 @@ static unsigned be_idle(struct activation_progress *progress, struct activation_
 	progress->state = facts.lives ? ACTIVATION_LINGERING : ACTIVATION_IDLE;
 	if (!facts.waiting)
 		return 0;
-	return facts.lives ? ACTIVATION_AWAIT : start(progress, facts.now_ms);
+	return facts.lives ? ACTIVATION_AWAIT : activation_step_start(progress, facts.now_ms);
 }
 
 static unsigned unbound(struct activation_progress *progress, struct activation_facts facts)
@@ -67,7 +67,7 @@ unsigned activation_step(struct activation_progress *progress, enum activation_e
 	switch (event) {
 	case ACTIVATION_CAME:
 		if (state == ACTIVATION_IDLE)
-			return start(progress, facts.now_ms);
+			return activation_step_start(progress, facts.now_ms);
 		if (state == ACTIVATION_LINGERING)
 			return ACTIVATION_AWAIT;
 		return state == ACTIVATION_PAUSED ? ACTIVATION_REFUSE : 0;

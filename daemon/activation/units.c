@@ -58,7 +58,7 @@ struct units {
 	struct unit_start *starts;
 };
 
-static void fail(struct unit_start *start, const char *why)
+static void units_fail(struct unit_start *start, const char *why)
 {
 	unit_failed_fn failed = start->failed;
 	void *userdata = start->userdata;
@@ -78,7 +78,7 @@ static bool is_denied(const sd_bus_error *error)
 static void fail_in_their_words(struct unit_start *start, char *why)
 {
 	text_make_ascii(why, strlen(why), ' ');
-	fail(start, why);
+	units_fail(start, why);
 }
 
 static void fail_by(struct unit_start *start, const sd_bus_error *error)
@@ -90,7 +90,7 @@ static void fail_by(struct unit_start *start, const sd_bus_error *error)
 	fail_in_their_words(start, why);
 }
 
-static int on_answer(sd_bus_message *answer, void *userdata, sd_bus_error *error)
+static int units_on_answer(sd_bus_message *answer, void *userdata, sd_bus_error *error)
 {
 	struct unit_start *start = userdata;
 	const sd_bus_error *refused = sd_bus_message_get_error(answer);
@@ -105,7 +105,7 @@ static int on_answer(sd_bus_message *answer, void *userdata, sd_bus_error *error
 		start->job = strdup(job);
 	}
 	if (!start->systemd || !start->job)
-		fail(start, "systemd's answer can't be understood");
+		units_fail(start, "systemd's answer can't be understood");
 	return 0;
 }
 
@@ -130,9 +130,9 @@ static int on_state(sd_bus_message *answer, void *userdata, sd_bus_error *error)
 	else if (sd_bus_message_read(answer, "v", "s", &state) < 0)
 		return 0;
 	else if (!strcmp(state, "failed"))
-		fail(start, "the unit has failed");
+		units_fail(start, "the unit has failed");
 	else if (!strcmp(state, "inactive"))
-		fail(start, "the unit has ended, or one of its conditions isn't met");
+		units_fail(start, "the unit has ended, or one of its conditions isn't met");
 	return 0;
 }
 
@@ -144,7 +144,7 @@ static int ask_state(struct unit_start *start)
 }
 
 /* What the unit is now tells the answer to the last question: its changes may come faster than answers. */
-static int on_change(sd_bus_message *signal, void *userdata, sd_bus_error *error)
+static int units_on_change(sd_bus_message *signal, void *userdata, sd_bus_error *error)
 {
 	if (is_systemds(userdata, signal))
 		ask_state(userdata);
@@ -158,7 +158,7 @@ static int watch(struct unit_start *start)
 
 	if (r >= 0)
 		r = sd_bus_match_signal_async(start->units->bus, &start->changes, SYSTEMD, start->path,
-					      PROPERTIES, "PropertiesChanged", on_change, NULL, start);
+					      PROPERTIES, "PropertiesChanged", units_on_change, NULL, start);
 	return r >= 0 ? ask_state(start) : r;
 }
 
@@ -189,7 +189,7 @@ static int on_job_removed(sd_bus_message *signal, void *userdata, sd_bus_error *
 		if (r == -ECANCELED)
 			fail_in_their_words(start, why);
 		else if (r < 0)
-			fail(start, strerror(-r));
+			units_fail(start, strerror(-r));
 	}
 	return 0;
 }
@@ -218,7 +218,7 @@ static int on_owner(sd_bus_message *signal, void *userdata, sd_bus_error *error)
 		}
 		r = !systemd ? -ENOMEM : start->path ? ask_state(start) : 0;
 		if (r < 0)
-			fail(start, strerror(-r));
+			units_fail(start, strerror(-r));
 	}
 	return 0;
 }
@@ -266,7 +266,7 @@ static void lose_connection(struct units *units)
 {
 	disconnect(units);
 	while (units->starts)
-		fail(units->starts, "the connection to D-Bus broke");
+		units_fail(units->starts, "the connection to D-Bus broke");
 }
 
 static void on_bus(int fd, short what, void *userdata)
@@ -327,7 +327,7 @@ static int ask_for(struct unit_start *start, const char *unit)
 
 	if (r >= 0)
 		r = sd_bus_call_method_async(units->bus, &start->slot, SYSTEMD, SYSTEMD_PATH, MANAGER,
-					     "StartUnit", on_answer, start, "ss", unit, "replace");
+					     "StartUnit", units_on_answer, start, "ss", unit, "replace");
 	if (r >= 0)
 		r = wait_for_bus(units, 0);
 	if (r < 0) {

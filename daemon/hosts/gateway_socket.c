@@ -72,7 +72,7 @@ static void close_connection(struct relay *relay, int fd, struct charge *charge)
 	charge_end(charge);
 }
 
-static void let_go(struct gateway_socket *socket, const char *why)
+static void gateway_socket_let_go(struct gateway_socket *socket, const char *why)
 {
 	bool had_come = socket->greeted;
 
@@ -88,7 +88,7 @@ static void let_go(struct gateway_socket *socket, const char *why)
 
 /* Says why, and reads what was said before: with anything unread, a close makes the other end see an error
  * first. */
-static void refuse(int fd, const char *why)
+static void gateway_socket_refuse(int fd, const char *why)
 {
 	struct gateway_packet packet = {.type = GATEWAY_REFUSED};
 	char text[GATEWAY_PACKET_MAX];
@@ -101,11 +101,11 @@ static void refuse(int fd, const char *why)
 		;
 }
 
-static void take_hello(struct gateway_socket *socket, const struct gateway_packet *packet)
+static void gateway_socket_take_hello(struct gateway_socket *socket, const struct gateway_packet *packet)
 {
 	if (packet->type != GATEWAY_HELLO || packet->version != GATEWAY_VERSION) {
-		refuse(socket->fd, "this daemon speaks version 1");
-		let_go(socket, "");
+		gateway_socket_refuse(socket->fd, "this daemon speaks version 1");
+		gateway_socket_let_go(socket, "");
 		return;
 	}
 	socket->greeted = true;
@@ -117,14 +117,14 @@ static void take_packet(struct gateway_socket *socket, const char *text, size_t 
 	struct gateway_packet packet;
 
 	if (gateway_decode(text, size, &packet) < 0)
-		let_go(socket, "the gateway has sent something that can't be read");
+		gateway_socket_let_go(socket, "the gateway has sent something that can't be read");
 	else if (!socket->greeted)
-		take_hello(socket, &packet);
+		gateway_socket_take_hello(socket, &packet);
 	else
 		socket->callbacks->packet(socket->userdata, &packet);
 }
 
-static void on_turn(struct task *task)
+static void gateway_socket_on_turn(struct task *task)
 {
 	struct gateway_socket *socket =
 		(struct gateway_socket *)((char *)task - offsetof(struct gateway_socket, turn));
@@ -146,15 +146,15 @@ static void on_turn(struct task *task)
 		if (size == -EAGAIN)
 			return;
 		if (size == -EBADMSG)
-			let_go(socket, "the gateway has sent descriptors");
+			gateway_socket_let_go(socket, "the gateway has sent descriptors");
 		else if (size <= 0)
-			let_go(socket, "the gateway has closed its connection");
+			gateway_socket_let_go(socket, "the gateway has closed its connection");
 		else
 			take_packet(socket, text, (size_t)size);
 	}
 }
 
-static void on_readable(int fd, short what, void *userdata)
+static void gateway_socket_on_readable(int fd, short what, void *userdata)
 {
 	struct gateway_socket *socket = userdata;
 
@@ -188,12 +188,13 @@ static const char *admit(struct gateway_socket *socket, int fd, uid_t uid, struc
 	if (!may_be_it(socket, uid))
 		return "this user may not be the gateway: see [hosts] user in xenmsgd.conf(5)";
 	if (socket->fd >= 0 && has_gone(socket)) /* and its successor is quick */
-		let_go(socket, "the gateway has closed its connection");
+		gateway_socket_let_go(socket, "the gateway has closed its connection");
 	if (socket->fd >= 0)
 		return "another gateway is connected";
 	if (charge_add(charge, QUOTA_DESCRIPTORS, 1) < 0)
 		return "its user has too many descriptors in use";
-	socket->reading = event_new(socket->relay->base, fd, EV_READ | EV_PERSIST, on_readable, socket);
+	socket->reading =
+		event_new(socket->relay->base, fd, EV_READ | EV_PERSIST, gateway_socket_on_readable, socket);
 	if (!socket->reading || event_add(socket->reading, NULL) < 0) {
 		free_event(socket->reading);
 		socket->reading = NULL;
@@ -202,7 +203,8 @@ static const char *admit(struct gateway_socket *socket, int fd, uid_t uid, struc
 	socket->fd = fd;
 	socket->calls = (struct call_history){0};
 	charge_move(&socket->charge, charge);
-	task_init(&socket->turn, &socket->relay->turns, account_line(socket->charge.account), on_turn);
+	task_init(&socket->turn, &socket->relay->turns, account_line(socket->charge.account),
+		  gateway_socket_on_turn);
 	return NULL;
 }
 
@@ -248,7 +250,7 @@ static void on_connection(int listener, short what, void *userdata)
 	account = begin_charge(socket, &charge, uid);
 	why = admit(socket, fd, uid, &charge);
 	if (why) {
-		refuse(fd, why);
+		gateway_socket_refuse(fd, why);
 		close_connection(socket->relay, fd, &charge);
 	}
 	span_end(&span, account);
@@ -271,7 +273,7 @@ void gateway_socket_adopt(struct gateway_socket *socket, int fd)
 	account_unref(account);
 }
 
-static void on_retry(int fd, short what, void *userdata)
+static void gateway_socket_on_retry(int fd, short what, void *userdata)
 {
 	struct gateway_socket *socket = userdata;
 
@@ -344,7 +346,7 @@ int gateway_socket_new(struct gateway_socket **out, struct relay *relay,
 	if (socket->listener < 0)
 		r = listen_at(socket, options->path);
 	if (r == 0) {
-		socket->retry = evtimer_new(relay->base, on_retry, socket);
+		socket->retry = evtimer_new(relay->base, gateway_socket_on_retry, socket);
 		socket->accepting =
 			event_new(relay->base, socket->listener, EV_READ | EV_PERSIST, on_connection, socket);
 		r = socket->retry && socket->accepting && event_add(socket->accepting, NULL) == 0 ? 0

@@ -171,7 +171,7 @@ void hosts_stop_asking(struct hosts *hosts, struct host *host)
 	host->is_wanted = false;
 }
 
-static void fail(struct hosts *hosts, struct host *host, int error, const char *why)
+static void hosts_fail(struct hosts *hosts, struct host *host, int error, const char *why)
 {
 	hosts_stop_asking(hosts, host);
 	hosts->callbacks->failed(hosts->userdata, host->number, error, why);
@@ -241,7 +241,8 @@ static void look_at_seal(struct host *host)
 	if (host->is_sealed)
 		hand_over(host);
 	else
-		fail(host->hosts, host, -EHOSTUNREACH, "the gateway hasn't sealed the memory against holes");
+		hosts_fail(host->hosts, host, -EHOSTUNREACH,
+			   "the gateway hasn't sealed the memory against holes");
 }
 
 static void on_rung(int fd, short what, void *userdata)
@@ -251,8 +252,8 @@ static void on_rung(int fd, short what, void *userdata)
 
 /* Keeps what a conversation needs until it is agreed upon and the memory is sealed. 0 or -ENOMEM: then there
  * is none. */
-static int begin(struct hosts *hosts, struct host *host, enum host_state state,
-		 struct conversation_memory *memory, struct charge *charge)
+static int hosts_begin(struct hosts *hosts, struct host *host, enum host_state state,
+		       struct conversation_memory *memory, struct charge *charge)
 {
 	host->memory = *memory;
 	charge_move(&host->charge, charge);
@@ -298,7 +299,7 @@ int hosts_connect(struct hosts *hosts, uint32_t number)
 	if (r < 0)
 		return r == -ENOTCONN || r == -ENOBUFS ? -EHOSTUNREACH : r;
 	host->id = hosts->last_id += 2;
-	return begin(hosts, host, HOST_ASKED, &memory, &charge);
+	return hosts_begin(hosts, host, HOST_ASKED, &memory, &charge);
 }
 
 void hosts_disconnect(struct hosts *hosts, uint32_t number)
@@ -337,7 +338,8 @@ static void take_refusal(struct hosts *hosts, struct host *host, const struct ga
 		host->state = HOST_WAITING;
 		return;
 	}
-	fail(hosts, host, -packet->error, *packet->why ? packet->why : "the gateway can't reach that host");
+	hosts_fail(hosts, host, -packet->error,
+		   *packet->why ? packet->why : "the gateway can't reach that host");
 }
 
 static void take_failed(struct hosts *hosts, struct host *host, const struct gateway_packet *packet)
@@ -371,8 +373,8 @@ static void take_incoming(struct hosts *hosts, struct host *host, uint64_t id)
 	is_wanted = host->is_wanted || host->state == HOST_ASKED || host->state == HOST_WAITING;
 	hosts_stop_asking(hosts, host);
 	host->id = id;
-	if (begin(hosts, host, HOST_AGREED, &memory, &charge) < 0)
-		fail(hosts, host, -EHOSTUNREACH, strerror(ENOMEM));
+	if (hosts_begin(hosts, host, HOST_AGREED, &memory, &charge) < 0)
+		hosts_fail(hosts, host, -EHOSTUNREACH, strerror(ENOMEM));
 	else
 		host->is_wanted = is_wanted;
 }
@@ -403,7 +405,7 @@ static void on_came(void *userdata)
 	(void)gateway_socket_send(hosts->socket, &packet, NULL, 0); /* if it fails, the gateway goes */
 }
 
-static void on_gone(void *userdata, const char *why)
+static void hosts_on_gone(void *userdata, const char *why)
 {
 	struct hosts *hosts = userdata;
 
@@ -413,7 +415,7 @@ static void on_gone(void *userdata, const char *why)
 	hosts_doubt_all(hosts);
 	for (uint32_t i = 0; i < hosts->count; i++)
 		if (hosts->by_number[i]->state != HOST_IDLE)
-			fail(hosts, hosts->by_number[i], -EHOSTUNREACH, "the gateway has gone");
+			hosts_fail(hosts, hosts->by_number[i], -EHOSTUNREACH, "the gateway has gone");
 }
 
 static void take_state(struct hosts *hosts, const struct gateway_packet *packet)
@@ -442,7 +444,7 @@ static void take_host(struct hosts *hosts, struct host *host, const struct gatew
 	if (is_another)
 		hosts->callbacks->replaced(hosts->userdata, host->number, instance);
 	if (!packet->up && host->state != HOST_IDLE)
-		fail(hosts, host, -EHOSTDOWN, *packet->why ? packet->why : "that host is gone");
+		hosts_fail(hosts, host, -EHOSTDOWN, *packet->why ? packet->why : "that host is gone");
 }
 
 static void on_packet(void *userdata, const struct gateway_packet *packet)
@@ -489,7 +491,7 @@ static void on_tick(int fd, short what, void *userdata)
 			set_up(hosts, host, false, "no gateway tells of it any more");
 		if (host->state != HOST_IDLE &&
 		    clock_ms_since(host->asked_ms) >= hosts->options.setup_timeout_ms)
-			fail(hosts, host, -EHOSTUNREACH, "the gateway hasn't answered in time");
+			hosts_fail(hosts, host, -EHOSTUNREACH, "the gateway hasn't answered in time");
 		again |= host->is_stale || host->state != HOST_IDLE;
 	}
 	if (again)
@@ -511,7 +513,7 @@ static void path_beside(const char *path, char *out, size_t size)
 static int serve_gateway(struct hosts *hosts)
 {
 	static const struct gateway_callbacks from_gateway = {
-		.came = on_came, .packet = on_packet, .gone = on_gone};
+		.came = on_came, .packet = on_packet, .gone = hosts_on_gone};
 	const struct hosts_options *options = &hosts->options;
 	struct handed_over *handed_over = options->handed_over;
 	char path[sizeof(((struct sockaddr_un *)0)->sun_path) + sizeof(SOCKET_NAME)];

@@ -110,7 +110,7 @@ static void ask_withdraw(struct ask *ask)
 }
 
 /* Forgets a question to which nobody wants the answer any more. */
-static void drop(struct ask *ask)
+static void asks_drop(struct ask *ask)
 {
 	if (ask->state != ASK_WAITS) {
 		ask_withdraw(ask);
@@ -139,7 +139,7 @@ void asks_forget(struct asks *asks, const void *asker)
 
 	DL_FOREACH_SAFE(asks->list, ask, next)
 		if (ask->told && ask->key.asker == asker)
-			drop(ask);
+			asks_drop(ask);
 }
 
 void asks_cancel(struct asks *asks, void *asker, uint32_t request)
@@ -148,7 +148,7 @@ void asks_cancel(struct asks *asks, void *asker, uint32_t request)
 	struct ask *ask = find_key(asks, &key);
 
 	if (ask)
-		drop(ask);
+		asks_drop(ask);
 }
 
 /* For ASK_HOSTS: what is asked is domain 0. */
@@ -219,7 +219,7 @@ const char *asks_why_not(enum ask_kind kind, int error)
 /* --- what happens ------------------------------------------------------------------------------- */
 
 /* Goes on with what waits for a change, or for an asker that hasn't read. */
-static void on_timer(int fd, short what, void *userdata)
+static void asks_on_timer(int fd, short what, void *userdata)
 {
 	struct asks *asks = userdata;
 	struct ask *ask;
@@ -232,7 +232,7 @@ static void on_timer(int fd, short what, void *userdata)
 	}
 }
 
-static void on_known(void *userdata, enum registry_what what, uint32_t domid)
+static void asks_on_known(void *userdata, enum registry_what what, uint32_t domid)
 {
 	struct asks *asks = userdata;
 	bool is_told =
@@ -581,7 +581,7 @@ int asks_take(struct asks *asks, struct peer_id peer, uint8_t type, const uint8_
 		r = frame_u32_decode(payload, length, &key.number);
 		ask = r < 0 ? NULL : find_key(asks, &key);
 		if (ask) /* else it is answered already */
-			drop(ask);
+			asks_drop(ask);
 		return r;
 	}
 }
@@ -594,7 +594,7 @@ void asks_session_ended(struct asks *asks, struct peer_id peer, int error)
 		return;
 	DL_FOREACH_SAFE(asks->list, ask, next) {
 		if (is_a_peers(ask) && peer_is(ask->key.peer, peer))
-			drop(ask);
+			asks_drop(ask);
 		else if (ask->state == ASK_SENT && peer_is(ask->to, peer))
 			ask_fail(ask, -error);
 	}
@@ -679,7 +679,7 @@ int asks_new(struct asks **out, const struct asks_collaborators *collaborators, 
 	asks->enabled = enabled;
 	asks->endpoint = endpoint;
 	asks->userdata = userdata;
-	asks->timer = evtimer_new(collaborators->relay->base, on_timer, asks);
+	asks->timer = evtimer_new(collaborators->relay->base, asks_on_timer, asks);
 	asks->overdue = evtimer_new(collaborators->relay->base, on_overdue, asks);
 	if (!asks->timer || !asks->overdue) {
 		free_event(asks->overdue);
@@ -687,7 +687,7 @@ int asks_new(struct asks **out, const struct asks_collaborators *collaborators, 
 		free(asks);
 		return -ENOMEM;
 	}
-	registry_listen(asks->with.registry, &asks->sink, on_known, asks);
+	registry_listen(asks->with.registry, &asks->sink, asks_on_known, asks);
 	*out = asks;
 	return 0;
 }

@@ -263,7 +263,7 @@ static uint64_t version_of(const uint8_t *text, uint32_t size)
 	return get_u64(digest) ? get_u64(digest) : 1;
 }
 
-static void rest(struct ask *ask)
+static void asks_here_rest(struct ask *ask)
 {
 	free(ask->text);
 	ask->text = NULL;
@@ -289,7 +289,7 @@ static bool is_known(const struct ask *ask)
 static int begin_walk(struct ask *ask)
 {
 	if (!is_known(ask)) {
-		rest(ask); /* until REGISTRY_ALL, REGISTRY_READ or REGISTRY_NAME */
+		asks_here_rest(ask); /* until REGISTRY_ALL, REGISTRY_READ or REGISTRY_NAME */
 		return -EAGAIN;
 	}
 	ask->text = malloc(TOLD_MAX);
@@ -333,7 +333,7 @@ static void walk(struct ask *ask)
 	}
 	ask->version = version_of(ask->text, ask->size);
 	if (ask->version == ask->known) {
-		rest(ask);
+		asks_here_rest(ask);
 		return;
 	}
 	ask->state = ASK_TELLS;
@@ -401,7 +401,7 @@ static int send_part(struct ask *ask)
 	return (int)(told.end - told.at);
 }
 
-static void tell(struct ask *ask)
+static void asks_here_tell(struct ask *ask)
 {
 	struct asks *asks = ask->asks;
 	bool more = true;
@@ -434,7 +434,7 @@ void ask_take_turn(struct task *task)
 	else if (ask->state == ASK_WALKS)
 		walk(ask);
 	else if (ask->state == ASK_TELLS)
-		tell(ask);
+		asks_here_tell(ask);
 }
 
 /* Begins to answer it here. */

@@ -17,8 +17,8 @@ static void add_u32(struct hmac_sha256_ctx *hash, uint32_t value)
 }
 
 /* What all begin with, which tells one kind from another. */
-static void begin(struct hmac_sha256_ctx *hash, const uint8_t secret[AUTH_SECRET_SIZE], const char *what,
-		  const struct auth_end *sender, const struct auth_end *receiver)
+static void auth_tag_begin(struct hmac_sha256_ctx *hash, const uint8_t secret[AUTH_SECRET_SIZE],
+			   const char *what, const struct auth_end *sender, const struct auth_end *receiver)
 {
 	hmac_sha256_set_key(hash, AUTH_SECRET_SIZE, secret);
 	hmac_sha256_update(hash, strlen(what), (const uint8_t *)what);
@@ -39,7 +39,7 @@ void auth_tag_make(const uint8_t secret[AUTH_SECRET_SIZE], const struct auth_end
 {
 	struct hmac_sha256_ctx hash;
 
-	begin(&hash, secret, "xenmsg prove", sender, receiver);
+	auth_tag_begin(&hash, secret, "xenmsg prove", sender, receiver);
 	hmac_sha256_update(&hash, AUTH_ID_SIZE, receiver->nonce);
 	add_instances(&hash, sender, receiver);
 	add_u32(&hash, epoch);
@@ -51,7 +51,7 @@ void auth_hello_tag(const uint8_t secret[AUTH_SECRET_SIZE], const struct auth_en
 {
 	struct hmac_sha256_ctx hash;
 
-	begin(&hash, secret, "xenmsg hello", sender, receiver);
+	auth_tag_begin(&hash, secret, "xenmsg hello", sender, receiver);
 	add_instances(&hash, sender, receiver);
 	hmac_sha256_digest(&hash, AUTH_HELLO_SIZE, tag);
 }

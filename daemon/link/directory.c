@@ -689,7 +689,7 @@ static void on_link(struct directory *directory, enum registry_what what, uint32
 		serve_guest_left(directory, domid);
 }
 
-static void on_known(void *userdata, enum registry_what what, uint32_t domid)
+static void directory_on_known(void *userdata, enum registry_what what, uint32_t domid)
 {
 	struct directory *directory = userdata;
 
@@ -721,7 +721,7 @@ int directory_new(struct directory **out, struct event_base *base, const struct 
 	directory->gather = evtimer_new(base, on_gathered, directory);
 	directory->resend = evtimer_new(base, on_gathered, directory);
 	directory->away_over = evtimer_new(base, serve_away_over, directory);
-	registry_listen(options->registry, &directory->sink, on_known, directory);
+	registry_listen(options->registry, &directory->sink, directory_on_known, directory);
 	directory->want = evtimer_new(base, on_want, directory);
 	directory->forget = evtimer_new(base, on_forget, directory);
 	if (!directory->gather || !directory->resend || !directory->away_over || !directory->want ||

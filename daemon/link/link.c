@@ -235,7 +235,7 @@ void link_read_goodbye(const struct frame_goodbye *goodbye, char *why, size_t ro
 	snprintf(why, room, goodbye->error ? "the peer says goodbye: %s" : LINK_WAS_CLOSED, text);
 }
 
-static int on_open(void *owner, struct channel *channel, const struct frame_open *open)
+static int link_on_open(void *owner, struct channel *channel, const struct frame_open *open)
 {
 	struct link *link = owner;
 
@@ -249,7 +249,7 @@ static int on_open(void *owner, struct channel *channel, const struct frame_open
 
 /* The acceptor is in this domain; but domain 0 tells whom it leads to, and another host who is
  * there. */
-static void on_opened(void *owner, struct channel *channel)
+static void link_on_opened(void *owner, struct channel *channel)
 {
 	const struct link *link = owner;
 
@@ -283,7 +283,7 @@ void link_guard(struct link *link)
 	hop_guard(link->hop, guarded, guarded && !carrier_is_granter(&link->next));
 }
 
-static void on_failed(void *owner, int error, const char *why)
+static void link_on_failed(void *owner, int error, const char *why)
 {
 	struct link *link = owner;
 	enum log_level level = error == -ECONNRESET ? LOG_LEVEL_DEBUG
@@ -383,15 +383,15 @@ static void after_turn(void *owner, bool took_in, bool more)
 
 static const struct hop_callbacks hop_callbacks = {
 	.control = link_on_control,
-	.open = on_open,
-	.opened = on_opened,
+	.open = link_on_open,
+	.opened = link_on_opened,
 	.notify = on_notify,
 	.after_turn = after_turn,
 	.is_sound = is_sound,
 	.move = link_on_move,
 	.moved = link_on_moved,
 	.before_input = link_see_to_channels,
-	.failed = on_failed,
+	.failed = link_on_failed,
 };
 
 struct hop *link_new_hop(struct link *link)

@@ -47,7 +47,7 @@ static void wait_to_try_again(struct link *link)
 }
 
 /* Asks for another vchan. The timer runs on: whoever is asked may never answer. */
-static void ask(struct link *link)
+static void link_away_ask(struct link *link)
 {
 	struct links *links = link->links;
 
@@ -60,7 +60,7 @@ static void ask(struct link *link)
 		links_ask(links, link->peer, NULL);
 }
 
-static void on_again(int fd, short what, void *userdata)
+static void link_away_on_again(int fd, short what, void *userdata)
 {
 	struct link *link = userdata;
 
@@ -79,18 +79,18 @@ static void on_again(int fd, short what, void *userdata)
 	if (carrier_is_there(&link->next))
 		wait_to_try_again(link);
 	else
-		ask(link);
+		link_away_ask(link);
 }
 
 int link_make_timer(struct link *link)
 {
 	if (!link->again.timer)
-		link->again.timer = evtimer_new(link->links->relay->base, on_again, link);
+		link->again.timer = evtimer_new(link->links->relay->base, link_away_on_again, link);
 	return link->again.timer ? 0 : -ENOMEM;
 }
 
 /* Ends an attempt, but not the session. A peer that only claims that it has one has none. */
-static void drop(struct link *link, const char *why)
+static void link_away_drop(struct link *link, const char *why)
 {
 	log_debug("%s: the session wasn't resumed: %s", link->title, why);
 	link_drop_next(link);
@@ -140,7 +140,7 @@ void link_leave(struct link *link, const char *why)
 		if (link->state == LINK_AWAY)
 			link_try_next(link);
 	} else if (has_come_back) {
-		ask(link);
+		link_away_ask(link);
 	} else {
 		wait_to_try_again(link);
 	}
@@ -151,7 +151,7 @@ void link_lose_attempt(struct link *link, bool replaced, const char *why)
 	if (replaced)
 		give_up(link, EHOSTDOWN, why);
 	else
-		drop(link, why);
+		link_away_drop(link, why);
 }
 
 bool link_survive(struct link *link)
@@ -173,7 +173,7 @@ bool link_survive(struct link *link)
 void link_ask_again(struct link *link)
 {
 	if (link->state == LINK_AWAY && !carrier_is_there(&link->next))
-		ask(link);
+		link_away_ask(link);
 }
 
 /* --- an attempt ------------------------------------------------------------------------------- */
@@ -183,7 +183,7 @@ static void say(struct link *link, uint8_t type, const uint8_t *payload, uint32_
 	int r = attempt_say(&link->attempt, &link->next, type, 0, payload, length);
 
 	if (r < 0)
-		drop(link, strerror(-r));
+		link_away_drop(link, strerror(-r));
 }
 
 static void say_prove(struct link *link)
@@ -215,7 +215,7 @@ static void say_resume(struct link *link)
 	say(link, FRAME_RESUME, payload, frame_resume_encode(&resume, payload));
 }
 
-static void refuse(struct link *link)
+static void link_away_refuse(struct link *link)
 {
 	struct frame_goodbye goodbye = {.error = ECONNRESET,
 					.text = {"that session is older than this end", 35}};
@@ -223,10 +223,10 @@ static void refuse(struct link *link)
 
 	attempt_say(&link->attempt, &link->next, FRAME_GOODBYE, 0, payload,
 		    frame_goodbye_encode(&goodbye, payload));
-	drop(link, "the other end is older");
+	link_away_drop(link, "the other end is older");
 }
 
-static void go_on(struct link *link, const struct frame_resume *resume)
+static void link_away_go_on(struct link *link, const struct frame_resume *resume)
 {
 	struct link_session *session = &link->session;
 	uint64_t away_ms = clock_ms_since(session->away_ms), again = hop_sent(link->hop) - resume->received;
@@ -288,21 +288,21 @@ static void act(struct link *link, const struct resume_facts *facts, const struc
 		say_prove(link);
 		break;
 	case RESUME_DROP:
-		drop(link, "the peer didn't prove that it is the other end, or went");
+		link_away_drop(link, "the peer didn't prove that it is the other end, or went");
 		break;
 	case RESUME_REFUSE:
-		refuse(link);
+		link_away_refuse(link);
 		break;
 	case RESUME_SAY:
 		own = link->claims ? link_take_over(link, &why) : link;
 		if (own)
 			say_resume(own);
 		else
-			drop(link, why);
+			link_away_drop(link, why);
 		break;
 	case RESUME_GO_ON:
 		if (resume) /* nothing else leads here */
-			go_on(link, resume);
+			link_away_go_on(link, resume);
 		break;
 	case RESUME_END:
 		give_up(link, link_error_now(link), "the peer's end of the session is another");
@@ -329,10 +329,10 @@ static void take_tagged(struct link *link, struct link *own, const struct frame_
 	if (own == link || link->claims)
 		go_on_proving(link, hello);
 	else
-		drop(link, "the peer means another session");
+		link_away_drop(link, "the peer means another session");
 }
 
-static bool take_hello(struct link *link, const uint8_t *payload, uint32_t length)
+static bool link_away_take_hello(struct link *link, const uint8_t *payload, uint32_t length)
 {
 	struct frame_hello_link hello;
 	struct link *own;
@@ -385,11 +385,11 @@ static bool take_resume(struct link *link, const uint8_t *payload, uint32_t leng
 }
 
 /* Takes a frame of the attempt. False: the other end does wrong. */
-static bool take_frame(struct link *link, const struct frame_header *header, const uint8_t *payload)
+static bool link_away_take_frame(struct link *link, const struct frame_header *header, const uint8_t *payload)
 {
 	switch (header->type) {
 	case FRAME_HELLO:
-		return take_hello(link, payload, header->length);
+		return link_away_take_hello(link, payload, header->length);
 	case FRAME_PROVE:
 		return take_prove(link, payload, header->length);
 	case FRAME_RESUME:
@@ -430,13 +430,13 @@ static void on_next(void *userdata)
 	for (unsigned i = 0; i < FRAMES_AT_ONCE; i++) {
 		r = attempt_hear(&link->attempt, &header, payload);
 		if (!carrier_is_sound(&link->next)) {
-			drop(link, "this domain was restored");
+			link_away_drop(link, "this domain was restored");
 			return;
 		}
 		if (r <= 0)
 			break;
 		hop_spend(link->hop, COST_FRAME_BEFORE);
-		if (!take_frame(link, &header, payload)) {
+		if (!link_away_take_frame(link, &header, payload)) {
 			r = -EPROTO;
 			break;
 		}
@@ -446,13 +446,13 @@ static void on_next(void *userdata)
 			return;
 	}
 	if (r != 0)
-		drop(link, "the peer says something else");
+		link_away_drop(link, "the peer says something else");
 	else if (state == CARRIER_CLOSED)
 		give_up(link, link_error_now(link), "the peer's daemon has gone");
 	else if (state == CARRIER_LEFT && link->claims)
 		link_greet_anew(link); /* it wants a larger one */
 	else if (state != CARRIER_OPEN)
-		drop(link, "the new vchan has gone");
+		link_away_drop(link, "the new vchan has gone");
 }
 
 void link_try_next(struct link *link)
@@ -462,13 +462,13 @@ void link_try_next(struct link *link)
 
 	/* They were granted before anybody knew of the session, or pages were short. */
 	if (!link->claims && !link_has_room(link, link)) {
-		drop(link, "the new rings are too small for what is to be sent again");
+		link_away_drop(link, "the new rings are too small for what is to be sent again");
 		return;
 	}
 	link->greeted = false;
 	r = attempt_begin(&link->attempt, &link->next, link_is_lower(link));
 	if (r < 0) {
-		drop(link, strerror(-r));
+		link_away_drop(link, strerror(-r));
 		return;
 	}
 	carrier_hear(&link->next, on_next, link);
@@ -511,5 +511,5 @@ void link_look_at_attempt(struct link *link)
 	if (link_find(links, peer) == link && link->state == LINK_AWAY && carrier_is_there(&link->next) &&
 	    link->attempt.in.tail == heard &&
 	    clock_ms_since(link->attempt.begun_ms) >= links->options.dead_after_ms)
-		drop(link, "nothing came in time");
+		link_away_drop(link, "nothing came in time");
 }

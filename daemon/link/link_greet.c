@@ -34,7 +34,7 @@ void link_stop_greeting(struct link *link, int error, const char *why)
 	link_end_session(link, link_error_now(link), reason);
 }
 
-static void take_hello(struct link *link, const uint8_t *payload, uint32_t length)
+static void link_greet_take_hello(struct link *link, const uint8_t *payload, uint32_t length)
 {
 	struct frame_hello_link hello;
 	int r = frame_hello_link_decode(payload, length, &hello);
@@ -66,7 +66,8 @@ static void take_hello(struct link *link, const uint8_t *payload, uint32_t lengt
 	}
 }
 
-static void take_frame(struct link *link, const struct frame_header *header, const uint8_t *payload)
+static void link_greet_take_frame(struct link *link, const struct frame_header *header,
+				  const uint8_t *payload)
 {
 	struct frame_goodbye goodbye;
 	char why[LINK_REASON_SIZE];
@@ -75,7 +76,7 @@ static void take_frame(struct link *link, const struct frame_header *header, con
 		snprintf(why, sizeof(why), "frame %u came where 0 was expected", header->sequence);
 		link_stop_greeting(link, -EPROTO, why);
 	} else if (header->type == FRAME_HELLO) {
-		take_hello(link, payload, header->length);
+		link_greet_take_hello(link, payload, header->length);
 	} else if (header->type == FRAME_GOODBYE &&
 		   frame_goodbye_decode(payload, header->length, &goodbye) == 0) {
 		link_read_goodbye(&goodbye, why, sizeof(why));
@@ -105,7 +106,7 @@ static void on_greeting(void *userdata)
 	else if (r < 0)
 		link_stop_greeting(link, -EPROTO, "an impossible frame came before HELLO");
 	else if (r > 0)
-		take_frame(link, &header, payload);
+		link_greet_take_frame(link, &header, payload);
 	else if (state == CARRIER_BROKEN)
 		link_stop_greeting(link, -EPROTO, "impossible state in the vchan");
 	else if (state == CARRIER_LEFT && link_may_ask_anew(link))
@@ -280,7 +281,7 @@ struct link *link_find_tagged(struct link *link, const struct frame_hello_link *
 
 /* Chooses the nonce of our HELLO, and, for the lower domid, the secret of a session that begins with it.
  * -EIO: no random numbers. */
-static int choose(struct link_attempt *attempt, bool is_lower)
+static int link_greet_choose(struct link_attempt *attempt, bool is_lower)
 {
 	uint8_t random[sizeof(attempt->nonce) + sizeof(attempt->cover) + sizeof(attempt->secret)];
 	const uint8_t *at = random;
@@ -300,7 +301,7 @@ static int choose(struct link_attempt *attempt, bool is_lower)
 int attempt_begin(struct link_attempt *attempt, const struct carrier *carrier, bool is_lower)
 {
 	struct ring_view in, out;
-	int r = choose(attempt, is_lower);
+	int r = link_greet_choose(attempt, is_lower);
 
 	carrier_rings(carrier, &in, &out);
 	if (r == 0)

@@ -57,7 +57,7 @@ static void wait_for_next(struct link *link)
 }
 
 /* Returns whether the link can be kept. */
-static bool leave(struct link *link)
+static bool link_image_leave(struct link *link)
 {
 	pings_fail(&link->pings, -EAGAIN);
 	if (link->state == LINK_CONNECTING || link->state == LINK_GREETING || link->claims) {
@@ -96,7 +96,7 @@ void links_hand_over(struct links *links)
 	}
 	links->is_held = true;
 	HASH_ITER(hh, links->links, link, next) {
-		if (leave(link))
+		if (link_image_leave(link))
 			continue;
 		if (link->state == LINK_IDLE && link->last_error[0])
 			link_remember_failure(links, link->peer, link->last_error);

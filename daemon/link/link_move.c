@@ -282,7 +282,7 @@ static struct supply look_at_all(struct links *links)
 	return supply;
 }
 
-static void grow(struct link *link, uint32_t size)
+static void link_move_grow(struct link *link, uint32_t size)
 {
 	int r = -ENOSPC;
 
@@ -313,7 +313,7 @@ static bool rests(const struct link *link, const struct supply *supply, uint64_t
 
 /* Lets the link move, if it should. Returns in how many ms it may have to move, though nothing comes over it;
  * 0: never. */
-static uint32_t settle(struct link *link, const struct supply *supply)
+static uint32_t link_move_settle(struct link *link, const struct supply *supply)
 {
 	const struct links_options *options = &link->links->options;
 	struct elastic *elastic = &link->elastic;
@@ -332,7 +332,7 @@ static uint32_t settle(struct link *link, const struct supply *supply)
 		 * theirs, it gets no more than they. */
 		if (link->ring_bytes < wanted && (is_busy || wanted == first) &&
 		    (!supply->waiting || (is_busy && link->ring_bytes < first)))
-			grow(link, supply->waiting ? first : wanted);
+			link_move_grow(link, supply->waiting ? first : wanted);
 		else if (link->ring_bytes > elastic_larger(wanted) && (others_lack || !is_busy))
 			shrink(link, wanted);
 	}
@@ -352,7 +352,7 @@ static void on_look(int fd, short what, void *userdata)
 	uint32_t soonest = 0;
 
 	HASH_ITER(hh, links->links, link, next) {
-		uint32_t ms = is_elastic(link) ? settle(link, &supply) : 0;
+		uint32_t ms = is_elastic(link) ? link_move_settle(link, &supply) : 0;
 
 		if (ms && (!soonest || ms < soonest))
 			soonest = ms;

@@ -434,7 +434,7 @@ static void give_away(struct link *link, const char *reason)
 }
 
 /* The link, which is CONNECTING, can't be had. Returns why in the end: a negative errno. */
-static int fail(struct link *link, int error, const char *reason)
+static int links_fail(struct link *link, int error, const char *reason)
 {
 	struct links *links = link->links;
 	char why[LINK_REASON_SIZE];
@@ -463,7 +463,7 @@ void links_failed(struct links *links, struct peer_id peer, int error, const cha
 		link_lose_attempt(link, false, reason);
 	if (!link || link->state != LINK_CONNECTING)
 		return;
-	error = fail(link, error, reason);
+	error = links_fail(link, error, reason);
 	forget_if_absent(link, error, memcpy(why, link->last_error, sizeof(why)));
 }
 
@@ -482,7 +482,7 @@ void link_ask(struct link *link)
 		return;
 	r = links_ask(links, link->peer, NULL);
 	if (r < 0)
-		fail(link, r, strerror(-r));
+		links_fail(link, r, strerror(-r));
 }
 
 void link_ask_for_waiting(struct link *link)

@@ -143,7 +143,7 @@ static void remove_ping(struct pings *pings, struct ping *ping)
 }
 
 /* Frees the ping, then tells its result: the callee may ask again. */
-static void finish(struct pings *pings, struct ping *ping, int64_t result)
+static void pings_finish(struct pings *pings, struct ping *ping, int64_t result)
 {
 	void *userdata = ping->pinger ? ping->pinger->userdata : NULL;
 	uint32_t request = ping->request;
@@ -177,10 +177,10 @@ void pings_send(struct pings *pings, struct hop *hop)
 		if (!ping->done)
 			hop_answer(hop, FRAME_PING, 0, ping->payload, ping->size);
 		else if ((r = hop_send(hop, FRAME_PING, 0, 0, ping->payload, ping->size)) < 0)
-			finish(pings, ping, r);
+			pings_finish(pings, ping, r);
 	}
 	while (pings->awaiting)
-		finish(pings, pings->awaiting, 0);
+		pings_finish(pings, pings->awaiting, 0);
 }
 
 void pings_expire(struct pings *pings, uint64_t until_ns)
@@ -191,7 +191,7 @@ void pings_expire(struct pings *pings, uint64_t until_ns)
 	for (ping = pings->list; ping && ping->token && ping->sent_ns <= until_ns; ping = next) {
 		next = ping->next;
 		if (ping->done) /* what is heard at all decides about the heartbeat's */
-			finish(pings, ping, -ETIMEDOUT);
+			pings_finish(pings, ping, -ETIMEDOUT);
 	}
 }
 
@@ -209,7 +209,7 @@ uint64_t pings_take_pong(struct pings *pings, uint64_t token)
 	if (!ping || is_relayed(ping))
 		return 0;
 	rtt_ns = clock_ns() - ping->sent_ns;
-	finish(pings, ping, (int64_t)rtt_ns);
+	pings_finish(pings, ping, (int64_t)rtt_ns);
 	return rtt_ns;
 }
 
@@ -225,7 +225,7 @@ uint64_t pings_take_relayed(struct pings *pings, struct hop *hop, uint64_t token
 	*domid = is_remote(ping) ? UINT32_MAX : get_u32(ping->payload + TOKEN_SIZE);
 	if (result == -EAGAIN && (result = hop_send(hop, FRAME_PING, 0, 0, ping->payload, ping->size)) == 0)
 		return 0;
-	finish(pings, ping, result < 0 ? result : (int64_t)rtt_ns);
+	pings_finish(pings, ping, result < 0 ? result : (int64_t)rtt_ns);
 	return result < 0 ? 0 : rtt_ns;
 }
 
@@ -237,7 +237,7 @@ void pings_refuse_relayed(struct pings *pings)
 	for (; ping; ping = next) {
 		next = ping->next;
 		if (is_relayed(ping) && !is_remote(ping))
-			finish(pings, ping, -EHOSTUNREACH);
+			pings_finish(pings, ping, -EHOSTUNREACH);
 	}
 }
 
@@ -247,13 +247,13 @@ void pings_relay(struct pings *pings, uint32_t domid, struct pings *to)
 	struct ping *ping;
 
 	while (pings->awaiting)
-		finish(pings, pings->awaiting, -EHOSTUNREACH);
+		pings_finish(pings, pings->awaiting, -EHOSTUNREACH);
 	while ((ping = pings->list))
 		if (ping->done &&
 		    pings_add_relayed(to, &what, ping->done, ping->pinger->userdata, ping->request) == 0)
 			remove_ping(pings, ping);
 		else
-			finish(pings, ping, -EHOSTUNREACH);
+			pings_finish(pings, ping, -EHOSTUNREACH);
 }
 
 void pings_move(struct pings *pings, struct pings *to)
@@ -264,13 +264,13 @@ void pings_move(struct pings *pings, struct pings *to)
 		if (pings_await(to, ping->done, ping->pinger->userdata, ping->request) == 0)
 			remove_ping(pings, ping);
 		else
-			finish(pings, ping, -EHOSTUNREACH);
+			pings_finish(pings, ping, -EHOSTUNREACH);
 	while ((ping = pings->list))
 		if (ping->done && !is_relayed(ping) &&
 		    pings_add(to, ping->done, ping->pinger->userdata, ping->request) == 0)
 			remove_ping(pings, ping);
 		else
-			finish(pings, ping, -EHOSTUNREACH);
+			pings_finish(pings, ping, -EHOSTUNREACH);
 }
 
 /* Of who relays the peer may be there. */
@@ -285,16 +285,16 @@ void pings_fail(struct pings *pings, int error)
 
 	*pings = (struct pings){.last_token = ended.last_token};
 	while (ended.awaiting)
-		finish(&ended, ended.awaiting, error);
+		pings_finish(&ended, ended.awaiting, error);
 	while (ended.list)
-		finish(&ended, ended.list, error_of(ended.list, error));
+		pings_finish(&ended, ended.list, error_of(ended.list, error));
 }
 
 void pings_fail_sent(struct pings *pings, int error)
 {
 	/* Another question is added to the end. */
 	while (pings->list && pings->list->token)
-		finish(pings, pings->list, error_of(pings->list, error));
+		pings_finish(pings, pings->list, error_of(pings->list, error));
 }
 
 void pings_forget(struct pings *pings, const void *userdata)

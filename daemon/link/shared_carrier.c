@@ -26,7 +26,7 @@ struct shared_carrier {
 	struct event *woken, *ended;
 };
 
-static void tell(struct shared_carrier *carrier)
+static void shared_carrier_tell(struct shared_carrier *carrier)
 {
 	if (carrier->event)
 		carrier->event(carrier->userdata);
@@ -34,12 +34,12 @@ static void tell(struct shared_carrier *carrier)
 
 static void on_woken(int fd, short what, void *userdata)
 {
-	tell(userdata);
+	shared_carrier_tell(userdata);
 }
 
 /* The gateway closes the socket at the end, and says nothing on it, or that what came from the other host
  * can't be. */
-static void on_ended(int fd, short what, void *userdata)
+static void shared_carrier_on_ended(int fd, short what, void *userdata)
 {
 	struct shared_carrier *carrier = userdata;
 	uint8_t byte;
@@ -52,7 +52,7 @@ static void on_ended(int fd, short what, void *userdata)
 	carrier->state = size > 0 || size == -EBADMSG ? CARRIER_BROKEN : CARRIER_LEFT;
 	event_del(carrier->ended);
 	event_del(carrier->woken);
-	tell(carrier);
+	shared_carrier_tell(carrier);
 }
 
 /* --- as a carrier --------------------------------------------------------------------------- */
@@ -146,8 +146,8 @@ int shared_carrier_new(struct carrier *made, struct relay *relay, struct convers
 	carrier->state = CARRIER_OPEN;
 	carrier->woken = event_new(relay->base, carrier->shared.wake_daemon, EV_WRITE | EV_PERSIST | EV_ET,
 				   on_woken, carrier);
-	carrier->ended =
-		event_new(relay->base, carrier->shared.life, EV_READ | EV_PERSIST, on_ended, carrier);
+	carrier->ended = event_new(relay->base, carrier->shared.life, EV_READ | EV_PERSIST,
+				   shared_carrier_on_ended, carrier);
 	if (!carrier->woken || !carrier->ended || event_add(carrier->woken, NULL) < 0 ||
 	    event_add(carrier->ended, NULL) < 0) {
 		free_carrier(carrier);

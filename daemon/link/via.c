@@ -322,7 +322,7 @@ static void on_link_up(void *userdata, uint32_t id, int64_t result)
 	task_due(&room->leading);
 }
 
-static int ask(struct waiting_room *room, struct account *account)
+static int via_ask(struct waiting_room *room, struct account *account)
 {
 	int r;
 
@@ -385,7 +385,7 @@ static int lead_some(struct waiting_room *room)
 		relay_spend(via->with.relay, channel->charge.account, COST_OPEN);
 		r = takes(via, room->goes_to, channel);
 		if (r == 0) /* it was lost meanwhile */
-			return ask(room, channel->charge.account);
+			return via_ask(room, channel->charge.account);
 		if (r < 0) {
 			channel_forbid(channel, -via_explain_channel(via, channel, r));
 			continue;
@@ -459,7 +459,7 @@ static int wait_in_room(struct via *via, struct channel *channel, struct peer_id
 		return -ENOMEM;
 	if (room->error)
 		return room->error; /* what waits there ends with it now */
-	r = room->leading.is_due ? 0 : ask(room, channel->charge.account);
+	r = room->leading.is_due ? 0 : via_ask(room, channel->charge.account);
 	if (r == 0)
 		r = channel_accept(channel, &room->hop, address);
 	if (r < 0 && !room->asked && !hop_channel_count(&room->hop))
@@ -573,8 +573,8 @@ int via_charge(struct via *via, struct channel *channel, struct peer_id peer)
 }
 
 /* Takes what domain 0 has forwarded, with the identity that it vouches for. */
-static int take(struct via *via, struct channel *channel, const struct frame_open *open, uint32_t domid,
-		const char *endpoint)
+static int via_take(struct via *via, struct channel *channel, const struct frame_open *open, uint32_t domid,
+		    const char *endpoint)
 {
 	uint32_t source = open->identity.domid, self = via->with.self->domid;
 	int r;
@@ -644,7 +644,7 @@ void via_open(struct via *via, struct peer_id peer, struct channel *channel, con
 	r = split(open->name.data, open->name.size, &domid, endpoint);
 	if (r == 0)
 		r = via_in_domain_0(via) ? forward(via, channel, domid, endpoint)
-					 : take(via, channel, open, domid, endpoint);
+					 : via_take(via, channel, open, domid, endpoint);
 	if (r < 0)
 		channel_refuse(channel, r == -ENOMEM ? ENOBUFS : -r);
 }

@@ -129,7 +129,7 @@ static bool is_host(const struct watched_place *place)
 static void on_told(void *userdata, void *asker, uint32_t id, enum ask_kind kind, const char *host,
 		    const struct frame_told *told);
 
-static int ask(struct watched_place *place)
+static int host_watches_ask(struct watched_place *place)
 {
 	struct host_watch *watch = place->watch;
 	const struct ask_question question = {
@@ -168,7 +168,7 @@ static void compare_from_now(struct watched_place *place)
 }
 
 /* Lets all of it be reported as gone. */
-static void let_go(struct watched_place *place)
+static void host_watches_let_go(struct watched_place *place)
 {
 	if (place->state == PLACE_ASKED)
 		asks_cancel(place->watch->watches->asks, place->watch->watches, place->id);
@@ -186,8 +186,8 @@ static void note_failure(struct watched_place *place)
 
 	place->failures++;
 	place->version = 0;
-	if (!may_pass || ask(place) < 0)
-		let_go(place);
+	if (!may_pass || host_watches_ask(place) < 0)
+		host_watches_let_go(place);
 }
 
 static void answer_watch(struct host_watch *watch, int error, const char *why)
@@ -223,7 +223,8 @@ static void on_told(void *userdata, void *asker, uint32_t id, enum ask_kind kind
 	place->failures = 0;
 	snprintf(name, sizeof(name), "%.*s", (int)told->name.size, told->name.size ? told->name.data : "");
 	if (place->is_up && (place->domid != told->domid || strcmp(place->name, name) != 0)) {
-		let_go(place); /* the name means another domain now, or the domain has another name */
+		host_watches_let_go(
+			place); /* the name means another domain now, or the domain has another name */
 		return;
 	}
 	place->version = told->version;
@@ -242,7 +243,7 @@ static void ask_later(struct watched_place *place)
 /* Asks again, or, for a reason that may pass, later. */
 static void ask_or_wait(struct watched_place *place)
 {
-	if (ask(place) == 0)
+	if (host_watches_ask(place) == 0)
 		return;
 	if (place->is_up)
 		note_failure(place);
@@ -250,7 +251,7 @@ static void ask_or_wait(struct watched_place *place)
 		ask_later(place);
 }
 
-static void on_timer(int fd, short what, void *userdata)
+static void host_watches_on_timer(int fd, short what, void *userdata)
 {
 	struct host_watches *watches = userdata;
 	struct host_watch *watch;
@@ -368,14 +369,14 @@ static void follow_domains(struct host_watch *watch)
 		if (is_host(place))
 			continue;
 		if (!place->is_wanted && place->state != PLACE_COMPARES)
-			let_go(place); /* else when all of that is reported */
+			host_watches_let_go(place); /* else when all of that is reported */
 		else if (place->state == PLACE_RESTS || place->state == PLACE_WAITS)
 			ask_or_wait(place);
 	}
 }
 
 /* Notes that all was reported. */
-static void end(struct watched_place *place)
+static void host_watches_end(struct watched_place *place)
 {
 	bool was_going = place->is_going;
 
@@ -392,7 +393,7 @@ static void end(struct watched_place *place)
 	if (!place->is_wanted && was_going)
 		free_place(place);
 	else if (!place->is_wanted)
-		let_go(place);
+		host_watches_let_go(place);
 	else if (was_going && place->failures)
 		ask_later(place);
 	else
@@ -409,7 +410,7 @@ static uint64_t step(struct watched_place *place)
 	if (is_host(place) ? place->watch->is_pattern && place->fresh.has_entry
 			   : place->known.has_entry || place->fresh.has_entry)
 		return is_host(place) ? visit_domain(place) : compare_endpoint(place);
-	end(place);
+	host_watches_end(place);
 	return COST_VISIT;
 }
 
@@ -436,7 +437,7 @@ static void end_list(struct host_watch *watch)
 	send_event(watch, &listed);
 }
 
-static void on_turn(struct task *task)
+static void host_watches_on_turn(struct task *task)
 {
 	struct host_watch *watch = (struct host_watch *)((char *)task - offsetof(struct host_watch, task));
 	uint64_t cost = 0;
@@ -461,7 +462,7 @@ struct host_watches *host_watches_new(struct relay *relay, struct asks *asks)
 		return NULL;
 	watches->relay = relay;
 	watches->asks = asks;
-	watches->timer = evtimer_new(relay->base, on_timer, watches);
+	watches->timer = evtimer_new(relay->base, host_watches_on_timer, watches);
 	if (!watches->timer) {
 		free(watches);
 		return NULL;
@@ -522,7 +523,7 @@ static int add_places(struct host_watch *watch)
  * freed if it can't be asked. */
 static void ask_first(struct host_watch *watch)
 {
-	int r = ask(watch->places);
+	int r = host_watches_ask(watch->places);
 
 	if (r == 0)
 		return;
@@ -539,7 +540,7 @@ struct host_watch *host_watch_new(struct host_watches *watches, struct session *
 	watch->watches = watches;
 	watch->session = session;
 	watch->account = account_ref(hop_account(session_hop(session)));
-	task_init(&watch->task, &watches->relay->turns, account_line(watch->account), on_turn);
+	task_init(&watch->task, &watches->relay->turns, account_line(watch->account), host_watches_on_turn);
 	DL_APPEND(watches->list, watch);
 	return watch;
 }

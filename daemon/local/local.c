@@ -93,7 +93,7 @@ static void pause_accepting(struct local *local)
 	timer_set(local->retry_timer, NO_DESCRIPTORS_PAUSE_MS);
 }
 
-static void on_retry(int fd, short what, void *userdata)
+static void local_on_retry(int fd, short what, void *userdata)
 {
 	struct local *local = userdata;
 
@@ -164,7 +164,7 @@ int local_new(struct local **out, struct relay *relay, const struct local_option
 		return r;
 	}
 	local->accept_event = event_new(relay->base, local->fd, EV_READ | EV_PERSIST, on_accept, local);
-	local->retry_timer = evtimer_new(relay->base, on_retry, local);
+	local->retry_timer = evtimer_new(relay->base, local_on_retry, local);
 	if (!local->accept_event || !local->retry_timer || event_add(local->accept_event, NULL) < 0) {
 		local_free(local);
 		return -ENOMEM;

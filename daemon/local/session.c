@@ -98,7 +98,7 @@ static int on_control(void *owner, const struct frame_header *header, const uint
 	}
 }
 
-static int on_open(void *owner, struct channel *channel, const struct frame_open *open)
+static int session_on_open(void *owner, struct channel *channel, const struct frame_open *open)
 {
 	struct session *session = owner;
 
@@ -163,7 +163,7 @@ static void on_leaving_turn(struct task *task)
 	leave_some((struct session *)((char *)task - offsetof(struct session, leaving_turn)));
 }
 
-static void on_failed(void *owner, int error, const char *why)
+static void session_on_failed(void *owner, int error, const char *why)
 {
 	struct session *session = owner;
 
@@ -187,12 +187,12 @@ static void on_failed(void *owner, int error, const char *why)
 
 static const struct hop_callbacks hop_callbacks = {
 	.control = on_control,
-	.open = on_open,
+	.open = session_on_open,
 	.notify = on_notify,
 	.before_input = on_before_input,
 	.refill = on_refill,
 	.drained = on_drained,
-	.failed = on_failed,
+	.failed = session_on_failed,
 };
 
 /* --- socket ----------------------------------------------------------------------------------- */

@@ -15,7 +15,7 @@
 /* bytes read from a program that has shut down only one direction, and may write without end */
 #define LAST_WORDS_MAX 1048576u
 
-static void spend(struct session *session, const struct kernel_call *call, uint64_t units)
+static void session_pump_spend(struct session *session, const struct kernel_call *call, uint64_t units)
 {
 	relay_spend_call(session->relay, hop_account(session->hop), call, units);
 }
@@ -53,7 +53,7 @@ bool session_refill(struct session *session)
 	count = (unsigned)ring_writer_reserve(&session->pump_in, (uint32_t)space, pieces);
 	hop_begin_call(session->hop, &call);
 	size = program_socket_read(session->fd, pieces, count);
-	spend(session, &call, 2 * COST_SYSCALL + (size > 0 ? COST_BYTES((uint64_t)size) : 0));
+	session_pump_spend(session, &call, 2 * COST_SYSCALL + (size > 0 ? COST_BYTES((uint64_t)size) : 0));
 	if (size > 0) {
 		ring_writer_advance(&session->pump_in, (uint32_t)size);
 		ring_writer_publish(&session->pump_in);
@@ -84,7 +84,7 @@ static void pump_out(struct session *session)
 	message.msg_iovlen = (size_t)ring_reader_peek(&session->pump_out, 0, (uint32_t)ready, pieces);
 	hop_begin_call(session->hop, &call);
 	size = sendmsg(session->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-	spend(session, &call, COST_SYSCALL + (size > 0 ? COST_BYTES((uint64_t)size) : 0));
+	session_pump_spend(session, &call, COST_SYSCALL + (size > 0 ? COST_BYTES((uint64_t)size) : 0));
 	if (size < 0 && errno != EAGAIN && errno != EINTR) {
 		hear_last_words(session);
 		return;
@@ -111,7 +111,7 @@ void session_on_socket(struct session *session)
 	hop_event(session->hop);
 }
 
-static void on_writable(int fd, short what, void *userdata)
+static void session_pump_on_writable(int fd, short what, void *userdata)
 {
 	struct session *session = userdata;
 
@@ -123,7 +123,8 @@ static void on_writable(int fd, short what, void *userdata)
 
 struct event *session_new_write_event(struct session *session)
 {
-	return event_new(session->relay->base, session->fd, EV_WRITE | EV_ET, on_writable, session);
+	return event_new(session->relay->base, session->fd, EV_WRITE | EV_ET, session_pump_on_writable,
+			 session);
 }
 
 int session_pump_socket(struct session *session)

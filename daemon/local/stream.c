@@ -17,7 +17,7 @@
 
 #define CREDIT_STEP 8192u /* bytes: an eighth of the smallest window; fewer aren't worth a frame */
 
-static void on_turn(struct task *task);
+static void stream_on_turn(struct task *task);
 
 void stream_set_payer(struct stream *stream, struct account *account)
 {
@@ -25,7 +25,7 @@ void stream_set_payer(struct stream *stream, struct account *account)
 
 	task_cancel(&stream->turn);
 	stream->payer = account;
-	task_init(&stream->turn, &stream->relay->turns, account_line(account), on_turn);
+	task_init(&stream->turn, &stream->relay->turns, account_line(account), stream_on_turn);
 	if (is_due)
 		task_due(&stream->turn);
 }
@@ -43,7 +43,7 @@ bool stream_put_frame(struct stream *stream, uint8_t type, const void *payload, 
 
 /* --- from the hop ----------------------------------------------------------------------------- */
 
-static void finish(struct stream *stream, bool clean)
+static void stream_finish(struct stream *stream, bool clean)
 {
 	if (stream->state == OVER)
 		return;
@@ -63,14 +63,14 @@ static void reset_came(struct stream *stream, const uint8_t *payload, uint32_t l
 	hop_event(&stream->hop);
 	if (stream->state == CALLING) {
 		stream_answer_caller(stream, (int)reset.error);
-		finish(stream, true);
+		stream_finish(stream, true);
 	} else {
-		finish(stream, false);
+		stream_finish(stream, false);
 	}
 }
 
 /* Takes one frame of the hop's that isn't DATA. */
-static int take_frame(struct stream *stream, const struct frame_header *header)
+static int stream_take_frame(struct stream *stream, const struct frame_header *header)
 {
 	uint8_t payload[FRAME_SMALL_MAX];
 	struct frame_opened opened;
@@ -147,7 +147,7 @@ static int take_frames(struct stream *stream)
 	int r = 0, next = 0;
 
 	while (r == 0 && stream->state != OVER && (next = frame_next(&stream->reader, &header, &ready)) > 0) {
-		r = take_frame(stream, &header);
+		r = stream_take_frame(stream, &header);
 		relay_spend(stream->relay, stream->payer, COST_CONTROL);
 		ring_reader_consume(&stream->reader, frame_size(header.length));
 	}
@@ -171,10 +171,10 @@ static uint32_t progress(const struct stream *stream)
 static void finish_if_done(struct stream *stream)
 {
 	if (stream->end_read && stream->end_written && !hop_channel_count(&stream->hop))
-		finish(stream, true);
+		stream_finish(stream, true);
 }
 
-static void run(struct stream *stream)
+static void stream_run(struct stream *stream)
 {
 	uint32_t before = progress(stream);
 	int r = take_frames(stream);
@@ -208,14 +208,14 @@ static void run(struct stream *stream)
 	finish_if_done(stream);
 }
 
-static void on_turn(struct task *task)
+static void stream_on_turn(struct task *task)
 {
 	struct stream *stream = (struct stream *)((char *)task - offsetof(struct stream, turn));
 
 	if (stream->state == OVER)
 		stream->callbacks->gone(stream->userdata, stream);
 	else if (stream->state != BREAKING)
-		run(stream);
+		stream_run(stream);
 }
 
 static void on_socket(int fd, short what, void *userdata)
@@ -226,7 +226,7 @@ static void on_socket(int fd, short what, void *userdata)
 	task_due(&stream->turn);
 }
 
-static void on_writable(int fd, short what, void *userdata)
+static void stream_on_writable(int fd, short what, void *userdata)
 {
 	struct stream *stream = userdata;
 
@@ -238,7 +238,7 @@ static int on_control(void *owner, const struct frame_header *header, const uint
 	return -EPROTO;
 }
 
-static int on_open(void *owner, struct channel *channel, const struct frame_open *open)
+static int stream_on_open(void *owner, struct channel *channel, const struct frame_open *open)
 {
 	struct stream *stream = owner;
 
@@ -266,7 +266,7 @@ static void after_turn(void *owner, bool took_in, bool more)
 	finish_if_done(owner);
 }
 
-static void on_failed(void *owner, int error, const char *why)
+static void stream_on_failed(void *owner, int error, const char *why)
 {
 	struct stream *stream = owner;
 
@@ -280,16 +280,16 @@ static void on_failed(void *owner, int error, const char *why)
 	if (channel) /* by its name in traces */
 		log_debug("stream %u.%u.%u has failed: %s: %s", channel->identity.domid,
 			  channel->identity.pid, channel->serial, why, strerror(-error));
-	finish(stream, false);
+	stream_finish(stream, false);
 }
 
 static const struct hop_callbacks hop_callbacks = {
 	.control = on_control,
-	.open = on_open,
+	.open = stream_on_open,
 	.notify = on_notify,
 	.after_turn = after_turn,
 	.tell_taken = on_tell_taken,
-	.failed = on_failed,
+	.failed = stream_on_failed,
 };
 
 void stream_set_account(struct stream *stream, struct account *account)
@@ -309,7 +309,7 @@ int stream_watch_socket(struct stream *stream, int fd)
 	stream->socket_event =
 		event_new(base, fd, EV_READ | EV_CLOSED | EV_PERSIST | EV_ET, on_socket, stream);
 	/* Most streams never fill their socket; each read of the program would wake us. */
-	stream->writable = event_new(base, fd, EV_WRITE | EV_PERSIST | EV_ET, on_writable, stream);
+	stream->writable = event_new(base, fd, EV_WRITE | EV_PERSIST | EV_ET, stream_on_writable, stream);
 	if (!stream->socket_event || !stream->writable)
 		return -ENOMEM;
 	return event_add(stream->socket_event, NULL) == 0 ? 0 : -ENOMEM;

@@ -15,7 +15,7 @@
 #define DRAIN_BYTES 4096u
 #define DRAIN_CALLS 8
 
-static void spend(struct stream *stream, uint64_t units)
+static void stream_socket_spend(struct stream *stream, uint64_t units)
 {
 	relay_spend(stream->relay, stream->payer, units);
 }
@@ -170,7 +170,7 @@ void stream_look_for_close(struct stream *stream)
 		return; /* whether it has left something, what still comes for it will tell */
 	if (ended != 2)
 		ended = program_has_ended(stream);
-	spend(stream, COST_SYSCALL);
+	stream_socket_spend(stream, COST_SYSCALL);
 	stream->is_deaf = ended < 0 || ended == 2;
 	if (stream->is_deaf)
 		task_due(&stream->turn); /* what came for it is dropped */
@@ -196,7 +196,7 @@ int stream_read(struct stream *stream)
 			task_due(&stream->turn);
 			return 0;
 		}
-		spend(stream, 3 * COST_SYSCALL);
+		stream_socket_spend(stream, 3 * COST_SYSCALL);
 		if (size > PIECE_MAX)
 			size = PIECE_MAX;
 		if (ring_writer_space(&stream->writer, PRIVATE_RING_SIZE) < (int)frame_size(PIECE_MAX + 1) ||
@@ -341,7 +341,7 @@ void stream_close_socket(struct stream *stream, bool clean)
 		return;
 	/* A program that writes on all the same gets ECONNRESET. */
 	for (int i = 0; clean && i < DRAIN_CALLS; i++) {
-		spend(stream, 2 * COST_SYSCALL);
+		stream_socket_spend(stream, 2 * COST_SYSCALL);
 		if (program_socket_read(stream->fd, &piece, 1) < (ssize_t)sizeof(bytes))
 			break;
 	}

@@ -99,8 +99,8 @@ static struct share *share_of(struct stream_listener *listener, const struct acc
 }
 
 /* Returns whether another stream that this account pays for may wait for the program. */
-static bool has_room(const struct streams *streams, const struct session *session,
-		     const struct account *account)
+static bool streams_has_room(const struct streams *streams, const struct session *session,
+			     const struct account *account)
 {
 	const struct stream_listener *listener = find_listener(streams, session);
 	const struct share *share = listener ? find_share(listener, account) : NULL;
@@ -183,28 +183,28 @@ static struct stream_entry *add_entry(struct streams *streams)
 	return entry;
 }
 
-static int on_open(void *userdata, struct stream *stream, struct channel *channel,
-		   const struct frame_open *open)
+static int streams_on_open(void *userdata, struct stream *stream, struct channel *channel,
+			   const struct frame_open *open)
 {
 	struct streams *streams = ((struct stream_entry *)userdata)->streams;
 
 	return streams->route(streams->userdata, channel, open);
 }
 
-static void on_gone(void *userdata, struct stream *stream)
+static void streams_on_gone(void *userdata, struct stream *stream)
 {
 	streams_remove(userdata);
 }
 
 const struct stream_callbacks streams_callbacks = {
-	.open = on_open,
-	.gone = on_gone,
+	.open = streams_on_open,
+	.gone = streams_on_gone,
 };
 
 /* Answers a connection that doesn't become a stream. Reads what lies there before the close: left unread, it
  * would reset the connection before the program reads the answer. A program that writes on all the same may
  * lose it. */
-static void refuse(struct streams *streams, int fd, int error, const char *why)
+static void streams_refuse(struct streams *streams, int fd, int error, const char *why)
 {
 	uint8_t rest[REST_BYTES];
 	struct iovec piece = {rest, sizeof(rest)};
@@ -221,7 +221,7 @@ static void refuse_unpaid(struct streams *streams, int fd, struct charge *charge
 
 	account_explain(charge->account, resource, amount, why, sizeof(why));
 	charge_end(charge);
-	refuse(streams, fd, ENOBUFS, why);
+	streams_refuse(streams, fd, ENOBUFS, why);
 }
 
 void streams_connect(struct streams *streams, int fd, const struct frame_identity *identity,
@@ -234,11 +234,11 @@ void streams_connect(struct streams *streams, int fd, const struct frame_identit
 	struct stream_entry *entry;
 
 	if (frame_open_decode(payload, length, &open) < 0 || open.kind != CHANNEL_STREAM) {
-		refuse(streams, fd, EPROTO, "");
+		streams_refuse(streams, fd, EPROTO, "");
 		return;
 	}
 	if (open.name.size >= sizeof(address) || memchr(open.name.data, '\0', open.name.size)) {
-		refuse(streams, fd, EINVAL, "");
+		streams_refuse(streams, fd, EINVAL, "");
 		return;
 	}
 	memcpy(address, open.name.data, open.name.size);
@@ -258,7 +258,7 @@ void streams_connect(struct streams *streams, int fd, const struct frame_identit
 	entry = add_entry(streams);
 	if (!entry) {
 		charge_end(&charge);
-		refuse(streams, fd, ENOBUFS, "the daemon has no memory left");
+		streams_refuse(streams, fd, ENOBUFS, "the daemon has no memory left");
 		return;
 	}
 	entry->uid = identity->uid;
@@ -276,12 +276,12 @@ void streams_fetch(struct streams *streams, int fd, const uint8_t *payload, uint
 	uint64_t token;
 
 	if (frame_u64_decode(payload, length, &token) < 0) {
-		refuse(streams, fd, EPROTO, "");
+		streams_refuse(streams, fd, EPROTO, "");
 		return;
 	}
 	HASH_FIND(hh, streams->waiting, &token, sizeof(token), entry);
 	if (!entry || !stream_is_waiting(entry->stream)) {
-		refuse(streams, fd, ENOENT, ""); /* the stream has ended meanwhile */
+		streams_refuse(streams, fd, ENOENT, ""); /* the stream has ended meanwhile */
 		return;
 	}
 	if (stream_take_socket(entry->stream, fd) != -ECONNRESET)
@@ -327,7 +327,7 @@ int streams_incoming(struct streams *streams, struct channel *channel, const cha
 	struct stream_entry *entry;
 	int r;
 
-	if (!has_room(streams, session, channel->charge.account))
+	if (!streams_has_room(streams, session, channel->charge.account))
 		return -ENOBUFS;
 	entry = add_entry(streams);
 	if (!entry)
@@ -351,7 +351,7 @@ static bool pass_on(struct stream_entry *entry, struct session *session)
 	const struct channel_end *end = hop_next_channel(stream_hop(entry->stream), &number);
 	char endpoint[sizeof(entry->name)];
 
-	if (!end || !has_room(entry->streams, session, stream_account(entry->stream)))
+	if (!end || !streams_has_room(entry->streams, session, stream_account(entry->stream)))
 		return false;
 	snprintf(endpoint, sizeof(endpoint), "%s", entry->name);
 	wait_no_more(entry);

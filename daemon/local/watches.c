@@ -85,7 +85,7 @@ static void cut_off_before(struct watches *watches, uint64_t change)
 }
 
 /* Forgets what all watches know. */
-static void forget(struct watches *watches)
+static void watches_forget(struct watches *watches)
 {
 	registry_forget(watches->registry, heard_by_all(watches, false), heard_by_all(watches, true));
 }
@@ -98,14 +98,14 @@ static void tidy(struct watches *watches)
 	if (watches->is_held)
 		return;
 	if (changes_are_sparse(changes))
-		forget(watches);
+		watches_forget(watches);
 	if (changes->gone <= WATCHES_GONE_MAX)
 		return;
-	forget(watches);
+	watches_forget(watches);
 	if (changes->gone <= WATCHES_GONE_MAX / 2)
 		return;
 	cut_off_before(watches, changes_until_gone(changes, changes->gone - WATCHES_GONE_MAX / 2));
-	forget(watches);
+	watches_forget(watches);
 }
 
 /* --- who is told ------------------------------------------------------------------------------ */
@@ -320,7 +320,7 @@ bool watcher_hear(struct watcher *watcher, uint64_t *cost)
 	return true;
 }
 
-static void on_turn(struct task *task)
+static void watches_on_turn(struct task *task)
 {
 	struct watcher *watcher = (struct watcher *)((char *)task - offsetof(struct watcher, task));
 	struct watches *watches = watcher->watches;
@@ -421,7 +421,7 @@ struct watcher *watcher_get(struct watches *watches, struct session *session)
 	watcher->watches = watches;
 	watcher->session = session;
 	watcher->account = account_ref(hop_account(session_hop(session)));
-	task_init(&watcher->task, watches->turns, account_line(watcher->account), on_turn);
+	task_init(&watcher->task, watches->turns, account_line(watcher->account), watches_on_turn);
 	HASH_ADD_PTR(watches->watchers, session, watcher);
 	return watcher;
 }

@@ -231,7 +231,7 @@ static int make_image(struct daemon *daemon, struct head *head, int memfd, int *
 }
 
 /* Numbers all that the image is to have. One that ends since it doesn't fit may change what others have. */
-static void settle(struct daemon *daemon, struct head *head)
+static void handover_settle(struct daemon *daemon, struct head *head)
 {
 	uint32_t first;
 	bool ended;
@@ -264,7 +264,7 @@ static int prepare_image(struct daemon *daemon, int *parcel)
 
 	daemon->image_memfd = 0;
 	end_others(daemon);
-	settle(daemon, &head);
+	handover_settle(daemon, &head);
 	invariants_dump(daemon, head.renewals, "before");
 	return make_image(daemon, &head, memfd, parcel);
 }

@@ -300,8 +300,8 @@ static const char *without(uint32_t type)
 
 /* A section can't be taken: its owner ends, once all was read. Returns 0, or a negative errno: nobody knows
  * the owner, and the whole image is given up. */
-static int lose(struct daemon *daemon, struct handover *handover, uint32_t type, int error,
-		const struct image_hops *before)
+static int handover_take_lose(struct daemon *daemon, struct handover *handover, uint32_t type, int error,
+			      const struct image_hops *before)
 {
 	struct image_hops *hops = &handover->hops;
 	const uint32_t *owners = handover->image.owners;
@@ -343,7 +343,7 @@ static void read_image(struct daemon *daemon, struct handover *handover)
 		read_section(daemon, handover, type);
 		error = image_leave_section(image);
 		if (error < 0)
-			image_fail(image, lose(daemon, handover, type, error, &before));
+			image_fail(image, handover_take_lose(daemon, handover, type, error, &before));
 	}
 	image_expect(image, type == IMAGE_END && are_links_read(&handover->hops, head) &&
 				    handover->hops.topics == head->topics);
@@ -397,7 +397,7 @@ static void end_lost(struct daemon *daemon, struct image_hops *hops)
 	topics_end_lost(hops);
 }
 
-static void go_on(struct daemon *daemon, struct image_hops *hops, const struct head *head)
+static void handover_take_go_on(struct daemon *daemon, struct image_hops *hops, const struct head *head)
 {
 	router_adopt_channels(daemon->router, hops);
 	end_lost(daemon, hops);
@@ -434,7 +434,7 @@ static int go_on_by_number(struct daemon *daemon, struct handover *handover, uin
 {
 	bool is_moved = handover->head.has_leaf && daemon->own_leaves_missing == STARTUP_OWN_LEAVES;
 
-	go_on(daemon, &handover->hops, &handover->head);
+	handover_take_go_on(daemon, &handover->hops, &handover->head);
 	return domid == daemon->self.domid && !is_moved ? 0 : restore_renumber(daemon, domid);
 }
 

@@ -137,13 +137,13 @@ static void on_words(int fd, short what, void *userdata)
 		conclude(renewal, true);
 }
 
-static void on_late(int fd, short what, void *userdata)
+static void renewal_on_late(int fd, short what, void *userdata)
 {
 	conclude(userdata, true);
 }
 
 /* Starts the program, whose words go to `out`. All other descriptors are close-on-exec. */
-static int start(struct renewal *renewal, int out, bool restarts)
+static int renewal_start(struct renewal *renewal, int out, bool restarts)
 {
 	char **argv = renewal_arguments(renewal->argv, "--check-takeover", restarts ? "--restarted" : NULL);
 	posix_spawn_file_actions_t actions;
@@ -182,7 +182,7 @@ int renewal_begin(struct renewal *renewal, bool restarts)
 	renewal->readable = event_new(renewal->base, renewal->fd, EV_READ | EV_PERSIST, on_words, renewal);
 	r = renewal->readable && event_add(renewal->readable, NULL) == 0 ? 0 : -ENOMEM;
 	if (r == 0)
-		r = start(renewal, pipe_fds[1], restarts);
+		r = renewal_start(renewal, pipe_fds[1], restarts);
 	close(pipe_fds[1]);
 	if (r < 0)
 		forget(renewal);
@@ -213,7 +213,7 @@ struct renewal *renewal_new(struct event_base *base, const char *program, char *
 		return NULL;
 	*renewal = (struct renewal){
 		.program = program, .argv = argv, .done = done, .userdata = userdata, .base = base, .fd = -1};
-	renewal->timer = evtimer_new(base, on_late, renewal);
+	renewal->timer = evtimer_new(base, renewal_on_late, renewal);
 	if (renewal->timer)
 		return renewal;
 	free(renewal);

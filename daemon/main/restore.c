@@ -75,7 +75,7 @@ static void on_own_leaf(void *userdata, int error, const char *value, size_t siz
 
 static void check_domid(struct daemon *daemon);
 
-static void fail(struct daemon *daemon)
+static void restore_fail(struct daemon *daemon)
 {
 	log_error("can't go on after the restore; stopping");
 	daemon->failed = true;
@@ -106,7 +106,7 @@ static void conclude_domid(struct daemon *daemon, uint32_t domid)
 	if (daemon->stopping) /* a keeper gets what is left */
 		return;
 	if (restore_renumber(daemon, domid) < 0)
-		fail(daemon);
+		restore_fail(daemon);
 }
 
 static void on_domid_again(void *userdata, int error, const char *untrusted_value, size_t size)
@@ -138,7 +138,7 @@ static void check_domid(struct daemon *daemon)
 	if (r == 0)
 		r = store_read(daemon->store, "domid", on_domid_again, daemon, NULL);
 	if (r < 0)
-		fail(daemon); /* otherwise the links would stay those of the other host */
+		restore_fail(daemon); /* otherwise the links would stay those of the other host */
 }
 
 /* The kernel sets all watches again after a restore, and each fires. It fires when it is set, too: the number

@@ -64,7 +64,7 @@ void domains_list(struct domains *domains)
 		list_later(domains, r);
 }
 
-static void on_retry(int fd, short what, void *userdata)
+static void domains_on_retry(int fd, short what, void *userdata)
 {
 	domains_list(userdata);
 }
@@ -79,7 +79,7 @@ static void on_changed(void *userdata, const char *untrusted_path)
 	domains_list(userdata);
 }
 
-static void on_watched(void *userdata, int error, const char *value, size_t size)
+static void domains_on_watched(void *userdata, int error, const char *value, size_t size)
 {
 	if (error < 0)
 		log_limited(LOG_STORE, LOG_BY_US, LOG_LEVEL_ERROR,
@@ -96,13 +96,14 @@ int domains_new(struct domains **out, struct event_base *base, struct store *sto
 		return -ENOMEM;
 	domains->store = store;
 	domains->registry = registry;
-	domains->retry = evtimer_new(base, on_retry, domains);
+	domains->retry = evtimer_new(base, domains_on_retry, domains);
 	r = domains->retry ? 0 : -ENOMEM;
 	if (r == 0)
-		r = store_watch(store, "@introduceDomain", on_changed, domains, on_watched,
+		r = store_watch(store, "@introduceDomain", on_changed, domains, domains_on_watched,
 				&domains->introduced);
 	if (r == 0)
-		r = store_watch(store, "@releaseDomain", on_changed, domains, on_watched, &domains->released);
+		r = store_watch(store, "@releaseDomain", on_changed, domains, domains_on_watched,
+				&domains->released);
 	if (r < 0) {
 		domains_free(domains);
 		return r;

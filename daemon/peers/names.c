@@ -318,7 +318,7 @@ static void end_vanishing(struct names *names)
 	check_complete(names);
 }
 
-static void on_known(void *userdata, enum registry_what what, uint32_t domid)
+static void names_on_known(void *userdata, enum registry_what what, uint32_t domid)
 {
 	struct names *names = userdata;
 	const struct registry_domain *domain =
@@ -368,7 +368,7 @@ int names_new(struct names **out, struct store *store, const struct self *self, 
 	if (!names)
 		return -ENOMEM;
 	*names = (struct names){.store = store, .self = self, .registry = registry, .domains = domains};
-	registry_listen(registry, &names->sink, on_known, names);
+	registry_listen(registry, &names->sink, names_on_known, names);
 	if (!domains && (!follow(names, self->domid) || store_watch(store, "name", on_own_name_changed, names,
 								    NULL, &names->own_watch) < 0)) {
 		names_free(names);

@@ -81,7 +81,7 @@ static void peer_free(struct peer *peer)
 	free(peer);
 }
 
-static void on_turn(struct task *task);
+static void peers_on_turn(struct task *task);
 
 struct peer *peer_get(struct peers *peers, uint32_t domid)
 {
@@ -99,7 +99,7 @@ struct peer *peer_get(struct peers *peers, uint32_t domid)
 	leaves_begin(peer);
 	if (peers->options.quota)
 		peer->account = quota_account(peers->options.quota, QUOTA_PEER, domid);
-	task_init(&peer->task, peers->options.turns, account_line(peer->account), on_turn);
+	task_init(&peer->task, peers->options.turns, account_line(peer->account), peers_on_turn);
 	tell_init(peer);
 	/* Behind all others: to find its place would take as many steps as there are numbers that programs
 	 * have asked for. */
@@ -184,7 +184,7 @@ void peer_kick(struct peer *peer)
 }
 
 /* Takes in what has been read of the peer, reads what is stale, and takes the steps that this allows. */
-static void on_turn(struct task *task)
+static void peers_on_turn(struct task *task)
 {
 	struct peer *peer = (struct peer *)((char *)task - offsetof(struct peer, task));
 	uint64_t cost = COST_TURN + presence_take(peer);

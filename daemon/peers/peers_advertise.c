@@ -129,7 +129,7 @@ static bool choose_begin(const struct peers *peers, struct chosen *chosen)
 	return false;
 }
 
-static void choose(const struct peers *peers, struct chosen *chosen, unsigned i)
+static void peers_advertise_choose(const struct peers *peers, struct chosen *chosen, unsigned i)
 {
 	if (chosen->kinds)
 		chosen->kinds[chosen->count] = peers->names_kinds[i];
@@ -156,7 +156,7 @@ static bool format_for(struct peer *peer, char value[PEERS_ADVERTISE_SIZE])
 	for (unsigned i = 0; i < peers->names_count; i++)
 		if (!(peer->presence[0] && peers->names_public && peers->names_public[i]) &&
 		    (!access || access_visible(access, peer->domid, peers->names[i])))
-			choose(peers, &chosen, i);
+			peers_advertise_choose(peers, &chosen, i);
 	choose_end(&chosen, value);
 	return true;
 }
@@ -266,7 +266,7 @@ static int advertise_to_all(struct peers *peers)
 		return -ENOMEM;
 	for (unsigned i = 0; i < peers->names_count; i++)
 		if (peers->names_public[i])
-			choose(peers, &chosen, i);
+			peers_advertise_choose(peers, &chosen, i);
 	choose_end(&chosen, value);
 	peers->public_version = peers->advertised;
 	if (!peers->public_unknown && !strcmp(peers->public_value ? peers->public_value : "", value))
@@ -353,7 +353,7 @@ void advertise_presence_again(struct peers *peers)
 
 /* Advertises to one peer in each turn, since policy is asked about each name, and programs bind as often as
  * they like. */
-static void on_turn(struct task *task)
+static void peers_advertise_on_turn(struct task *task)
 {
 	struct peers *peers = (struct peers *)((char *)task - offsetof(struct peers, advertise_next));
 	uint64_t cost = COST_TURN;
@@ -459,7 +459,7 @@ void advertise_withdraw(struct peer *peer)
 int advertise_init(struct peers *peers)
 {
 	peers->advertised = 1;
-	task_init(&peers->advertise_next, peers->options.turns, NULL, on_turn);
+	task_init(&peers->advertise_next, peers->options.turns, NULL, peers_advertise_on_turn);
 	peers->advertise = event_new(peers->base, -1, 0, on_advertise, peers);
 	peers->answer_again = evtimer_new(peers->base, on_answer_again, peers);
 	return peers->advertise && peers->answer_again ? 0 : -ENOMEM;

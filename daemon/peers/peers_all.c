@@ -17,7 +17,7 @@
 #define READ_MS	     20	   /* in domain 0 it is known whether all are read, which is looked at so often, */
 #define READ_TIMES   500   /* so many times */
 
-static void ask(struct peers *peers);
+static void peers_all_ask(struct peers *peers);
 
 static void on_all_end(evutil_socket_t fd, short what, void *userdata)
 {
@@ -27,7 +27,7 @@ static void on_all_end(evutil_socket_t fd, short what, void *userdata)
 	if (peers->callbacks.all_watched && peers->callbacks.all_watched(peers->userdata)) {
 		timer_set(peers->all_end, ALL_MS);
 		if (peers->all_failed)
-			ask(peers);
+			peers_all_ask(peers);
 		return;
 	}
 	peers->all = ALL_UNWANTED;
@@ -83,7 +83,7 @@ static void on_settle(evutil_socket_t fd, short what, void *userdata)
 	registry_tell(peers->options.registry, REGISTRY_ALL, 0);
 }
 
-static void settle(struct peers *peers)
+static void peers_all_settle(struct peers *peers)
 {
 	peers->all_settling = peers->options.domains ? READ_TIMES : SETTLE_TIMES;
 	look_again_soon(peers);
@@ -98,10 +98,10 @@ static void on_asked(void *userdata, int error, const char *value, size_t size)
 		log_limited(LOG_STORE, LOG_BY_US, LOG_LEVEL_WARNING,
 			    "peers: can't write %s/asks: %s; daemons that ran before may not be listed",
 			    peers->root, strerror(-error));
-	settle(peers);
+	peers_all_settle(peers);
 }
 
-static void ask(struct peers *peers)
+static void peers_all_ask(struct peers *peers)
 {
 	char path[PEERS_PATH_SIZE], value[PEERS_INSTANCE_SIZE + 16];
 	int r;
@@ -132,7 +132,7 @@ bool peers_want_all(struct peers *peers)
 			peer->is_stranger = false;
 			forget_not(peer);
 		}
-		ask(peers);
+		peers_all_ask(peers);
 	}
 	return peers->all == ALL_THERE;
 }
@@ -141,7 +141,7 @@ void all_start(struct peers *peers)
 {
 	peers->all_read = false;
 	if (peers->options.domains)
-		settle(peers);
+		peers_all_settle(peers);
 	else if (peers->callbacks.all_watched && peers->callbacks.all_watched(peers->userdata))
 		peers_want_all(peers);
 }
@@ -164,7 +164,7 @@ void all_listed(struct peers *peers)
 void all_again(struct peers *peers)
 {
 	if (peers->all)
-		ask(peers);
+		peers_all_ask(peers);
 }
 
 int all_init(struct peers *peers)

@@ -99,7 +99,7 @@ static uint64_t begin_one(struct lookup_asker *asker)
 	return COST_LOOKUP;
 }
 
-static void on_turn(struct task *task)
+static void peers_lookups_on_turn(struct task *task)
 {
 	struct lookup_asker *asker =
 		(struct lookup_asker *)((char *)task - offsetof(struct lookup_asker, task));
@@ -130,7 +130,7 @@ int lookups_add(struct peer *peer, struct account *account)
 			return -ENOMEM;
 		asker->peers = peers;
 		asker->account = account_ref(account);
-		task_init(&asker->task, peers->options.turns, account_line(account), on_turn);
+		task_init(&asker->task, peers->options.turns, account_line(account), peers_lookups_on_turn);
 		HASH_ADD_PTR(peers->askers, account, asker);
 	}
 	lookup = calloc(1, sizeof(*lookup));

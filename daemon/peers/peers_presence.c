@@ -272,7 +272,7 @@ static void take_presence(struct peer *peer, const char *untrusted_value, size_t
 	conclude_presence(peer);
 }
 
-static void take_hello(struct peer *peer, const char *untrusted_value, size_t size)
+static void peers_presence_take_hello(struct peer *peer, const char *untrusted_value, size_t size)
 {
 	unsigned major = 0;
 	int r;
@@ -335,14 +335,15 @@ static void take_endpoints(struct peer *peer, const char *untrusted_value, size_
 	set_endpoints(peer, &peer->for_us, &offered);
 }
 
-static void take(struct peer *peer, enum peer_leaf leaf, const char *untrusted_value, size_t size)
+static void peers_presence_take(struct peer *peer, enum peer_leaf leaf, const char *untrusted_value,
+				size_t size)
 {
 	switch (leaf) {
 	case LEAF_PRESENCE:
 		take_presence(peer, untrusted_value, size);
 		break;
 	case LEAF_HELLO:
-		take_hello(peer, untrusted_value, size);
+		peers_presence_take_hello(peer, untrusted_value, size);
 		break;
 	case LEAF_ENDPOINTS:
 		take_endpoints(peer, untrusted_value, size);
@@ -384,7 +385,7 @@ uint64_t presence_take(struct peer *peer)
 			continue;
 		cost += COST_LEAF + peer->read[leaf].size * COST_BYTE;
 		if (leaf_take(peer, leaf, &untrusted_value, &size))
-			take(peer, leaf, untrusted_value, size);
+			peers_presence_take(peer, leaf, untrusted_value, size);
 		if (leaf == LEAF_ENDPOINTS || leaf == LEAF_PUBLIC) /* both lists are compared */
 			cost += 2 * COST_BYTE * (uint64_t)(peer->for_us.count + peer->for_all.count);
 		free(untrusted_value);
@@ -568,7 +569,7 @@ static void domain_there(struct peers *peers, uint32_t domid)
 		presence_on_watched(peers, r, NULL, 0);
 }
 
-static void on_known(void *userdata, enum registry_what what, uint32_t domid)
+static void peers_presence_on_known(void *userdata, enum registry_what what, uint32_t domid)
 {
 	struct peers *peers = userdata;
 	struct peer *peer = what == REGISTRY_NAME ? peer_find(peers, domid) : NULL;
@@ -584,7 +585,7 @@ static void on_known(void *userdata, enum registry_what what, uint32_t domid)
 
 int presence_watch(struct peers *peers)
 {
-	registry_listen(peers->options.registry, &peers->sink, on_known, peers);
+	registry_listen(peers->options.registry, &peers->sink, peers_presence_on_known, peers);
 	if (!peers->options.domains)
 		return told_watch(peers);
 	peers->hears = true;

@@ -229,7 +229,7 @@ static void on_change_for(struct peer *peer, enum peers_path path)
 	}
 }
 
-static void on_change(void *userdata, const char *untrusted_path)
+static void peers_repair_on_change(void *userdata, const char *untrusted_path)
 {
 	struct peers *peers = userdata;
 	const size_t root_size = strlen(peers->root);
@@ -259,7 +259,7 @@ static void on_change(void *userdata, const char *untrusted_path)
 		look_at_all(peers);
 }
 
-static void on_watched(void *userdata, int error, const char *value, size_t size)
+static void peers_repair_on_watched(void *userdata, int error, const char *value, size_t size)
 {
 	if (error < 0)
 		log_limited(
@@ -287,7 +287,8 @@ static void on_repair(evutil_socket_t fd, short what, void *userdata)
 
 int repair_watch(struct peers *peers)
 {
-	return store_watch(peers->store, peers->root, on_change, peers, on_watched, &peers->repair_watch);
+	return store_watch(peers->store, peers->root, peers_repair_on_change, peers, peers_repair_on_watched,
+			   &peers->repair_watch);
 }
 
 int repair_init(struct peers *peers)

@@ -11,12 +11,12 @@
 #define HOLD_MS                                                                                              \
 	500 /* some times as long as it took a guest to stop; then it goes on, or its save takes long */
 
-static void on_change(void *userdata, const char *untrusted_path)
+static void peers_saves_on_change(void *userdata, const char *untrusted_path)
 {
 	peer_read(userdata, LEAF_SHUTDOWN);
 }
 
-static void on_watched(void *userdata, int error, const char *value, size_t size)
+static void peers_saves_on_watched(void *userdata, int error, const char *value, size_t size)
 {
 	if (error < 0)
 		log_limited(LOG_STORE, LOG_BY_US, LOG_LEVEL_WARNING,
@@ -33,9 +33,10 @@ void saves_watch(struct peer *peer)
 		return;
 	snprintf(path, sizeof(path), "/local/domain/%u/control/shutdown", peer->domid);
 	/* It fires when it is set, too. */
-	r = store_watch(peers->store, path, on_change, peer, on_watched, &peer->saves.watch);
+	r = store_watch(peers->store, path, peers_saves_on_change, peer, peers_saves_on_watched,
+			&peer->saves.watch);
 	if (r < 0)
-		on_watched(peers, r, NULL, 0);
+		peers_saves_on_watched(peers, r, NULL, 0);
 }
 
 static void on_over(evutil_socket_t fd, short what, void *userdata)

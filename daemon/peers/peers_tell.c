@@ -252,7 +252,7 @@ static uint64_t walk(struct peer *peer)
 	return COST_TELL * (uint64_t)(told + count) + COST_SKIP * (uint64_t)passed;
 }
 
-static void on_turn(struct task *task)
+static void peers_tell_on_turn(struct task *task)
 {
 	struct telling *telling = (struct telling *)((char *)task - offsetof(struct telling, task));
 	struct peer *peer = (struct peer *)((char *)telling - offsetof(struct peer, telling));
@@ -284,7 +284,8 @@ void peers_tell(struct peers *peers, uint32_t guest, bool up)
 
 void tell_init(struct peer *peer)
 {
-	task_init(&peer->telling.task, peer->peers->options.turns, account_line(peer->account), on_turn);
+	task_init(&peer->telling.task, peer->peers->options.turns, account_line(peer->account),
+		  peers_tell_on_turn);
 }
 
 void tell_destroy(struct peer *peer)

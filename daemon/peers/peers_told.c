@@ -43,7 +43,7 @@ void told_check(struct peers *peers)
 	}
 }
 
-static void on_late(evutil_socket_t fd, short what, void *userdata)
+static void peers_told_on_late(evutil_socket_t fd, short what, void *userdata)
 {
 	told_check(userdata);
 }
@@ -82,7 +82,7 @@ int told_watch(struct peers *peers)
 
 int told_init(struct peers *peers)
 {
-	peers->told_timer = evtimer_new(peers->base, on_late, peers);
+	peers->told_timer = evtimer_new(peers->base, peers_told_on_late, peers);
 	return peers->told_timer ? 0 : -ENOMEM;
 }
 

@@ -66,7 +66,7 @@ static void fail_version(struct peer *peer, uint32_t major)
 		peer->domid, major, PEERS_MAJOR);
 }
 
-static void lose(struct peer *peer, bool replaced, const char *reason)
+static void rendezvous_lose(struct peer *peer, bool replaced, const char *reason)
 {
 	struct peers *peers = peer->peers;
 
@@ -78,7 +78,7 @@ static void lose(struct peer *peer, bool replaced, const char *reason)
 
 /* Leaves the attempt where it is, though a time-out has answered who wanted it. False: it has lasted long
  * enough. */
-static bool go_on(struct peer *peer)
+static bool rendezvous_go_on(struct peer *peer)
 {
 	const uint64_t lasts = (uint64_t)ATTEMPT_LASTS * peer->peers->options.setup_timeout_ms;
 	const uint64_t age = clock_ms_since(peer->rendezvous.begun_ms);
@@ -112,7 +112,7 @@ static void fail_timeout(struct peer *peer)
 	else
 		snprintf(reason, sizeof(reason), "the daemon of domain %u %s within %u ms", peer->domid,
 			 missing[state], ms);
-	if (!missing[state] || !go_on(peer)) {
+	if (!missing[state] || !rendezvous_go_on(peer)) {
 		rendezvous_fail(peer, -EHOSTUNREACH, "%s", reason);
 		return;
 	}
@@ -156,7 +156,7 @@ static struct rendezvous_facts gather(const struct peer *peer, enum rendezvous_e
 
 /* Notes what the peer's hello says. Whether it may map stays as it is until its daemon is another one. Who
  * has begun anew is given all the time again: if we gave up, it would have to begin once more. */
-static void note(struct peer *peer)
+static void rendezvous_note(struct peer *peer)
 {
 	struct rendezvous *rendezvous = &peer->rendezvous;
 
@@ -187,24 +187,24 @@ static void act(struct peer *peer, enum rendezvous_action action)
 		rendezvous_begin(peer);
 		break;
 	case RENDEZVOUS_NOTE:
-		note(peer);
+		rendezvous_note(peer);
 		break;
 	case RENDEZVOUS_REFUSE:
-		note(peer);
+		rendezvous_note(peer);
 		rendezvous_refuse(peer);
 		break;
 	case RENDEZVOUS_EXPECT:
-		note(peer);
+		rendezvous_note(peer);
 		rendezvous->state = RENDEZVOUS_AWAIT;
 		rendezvous->ring_ref = rendezvous->port = 0;
 		rendezvous_look_again(peer);
 		break;
 	case RENDEZVOUS_GRANT:
-		note(peer);
+		rendezvous_note(peer);
 		rendezvous_grant(peer);
 		break;
 	case RENDEZVOUS_MAP:
-		note(peer);
+		rendezvous_note(peer);
 		rendezvous_map(peer);
 		break;
 	case RENDEZVOUS_TAKE:
@@ -242,16 +242,16 @@ static void act(struct peer *peer, enum rendezvous_action action)
 		fail_timeout(peer);
 		break;
 	case RENDEZVOUS_LOSE_WITHDRAWN:
-		lose(peer, false, "the peer has withdrawn its hello");
+		rendezvous_lose(peer, false, "the peer has withdrawn its hello");
 		break;
 	case RENDEZVOUS_LOSE_ANEW:
-		lose(peer, false, "the peer has begun anew");
+		rendezvous_lose(peer, false, "the peer has begun anew");
 		break;
 	case RENDEZVOUS_LOSE_GONE:
-		lose(peer, false, "the peer or its daemon has gone");
+		rendezvous_lose(peer, false, "the peer or its daemon has gone");
 		break;
 	case RENDEZVOUS_LOSE_REPLACED:
-		lose(peer, true, "the peer's daemon was restarted");
+		rendezvous_lose(peer, true, "the peer's daemon was restarted");
 		break;
 	}
 }
@@ -345,7 +345,7 @@ void rendezvous_again_later(struct peer *peer, uint32_t before_ms)
 /* Goes on where an event may have been missed: while nobody told the peer of changes, for a moment, or while
  * it had no connection to XenStore, it didn't hear of our hello, or we of its hello and its nodes; or we had
  * none, and couldn't write. */
-static void on_again(evutil_socket_t fd, short what, void *userdata)
+static void rendezvous_on_again(evutil_socket_t fd, short what, void *userdata)
 {
 	struct peer *peer = userdata;
 	struct rendezvous *rendezvous = &peer->rendezvous;
@@ -367,7 +367,7 @@ static void on_again(evutil_socket_t fd, short what, void *userdata)
 	presence_watch_leaf(peer);
 }
 
-static void on_retry(evutil_socket_t fd, short what, void *userdata)
+static void rendezvous_on_retry(evutil_socket_t fd, short what, void *userdata)
 {
 	rendezvous_look_again(userdata);
 }
@@ -377,8 +377,8 @@ int rendezvous_init(struct peer *peer)
 	struct rendezvous *rendezvous = &peer->rendezvous;
 
 	rendezvous->deadline.timer = evtimer_new(peer->peers->base, on_timeout, peer);
-	rendezvous->retry = evtimer_new(peer->peers->base, on_retry, peer);
-	rendezvous->again = evtimer_new(peer->peers->base, on_again, peer);
+	rendezvous->retry = evtimer_new(peer->peers->base, rendezvous_on_retry, peer);
+	rendezvous->again = evtimer_new(peer->peers->base, rendezvous_on_again, peer);
 	rendezvous->sweep = evtimer_new(peer->peers->base, rendezvous_on_sweep, peer);
 	return rendezvous->deadline.timer && rendezvous->retry && rendezvous->again && rendezvous->sweep
 		       ? 0

@@ -13,7 +13,7 @@
 #include "daemon/policy/policy_internal.h"
 #include "wire/address.h"
 
-static void add_text(struct json_object *object, const char *key, const char *text)
+static void access_explain_add_text(struct json_object *object, const char *key, const char *text)
 {
 	json_object_object_add(object, key, text ? json_object_new_string(text) : NULL);
 }
@@ -33,14 +33,14 @@ static void add_items(struct json_object *object, const char *key, const struct 
 
 void access_describe_rule(const struct rule *rule, struct json_object *object)
 {
-	add_text(object, "file", rule->file->path);
+	access_explain_add_text(object, "file", rule->file->path);
 	json_object_object_add(object, "line", json_object_new_uint64(rule->line));
-	add_text(object, "section", rule->section->name);
+	access_explain_add_text(object, "section", rule->section->name);
 	add_items(object, "from", rule->from);
 	add_items(object, "uid", rule->uid);
 	add_items(object, rule->section->to, rule->to);
 	add_items(object, "endpoint", rule->endpoint);
-	add_text(object, "action", rule->asks ? "ask-guest" : rule->allow ? "allow" : "deny");
+	access_explain_add_text(object, "action", rule->asks ? "ask-guest" : rule->allow ? "allow" : "deny");
 }
 
 const struct rule *access_rule_at(const struct access *access, unsigned index)
@@ -57,12 +57,12 @@ static struct json_object *files_of(const char *directory, const struct policy *
 	const char *path;
 	unsigned rules;
 
-	add_text(object, "directory", directory);
+	access_explain_add_text(object, "directory", directory);
 	json_object_object_add(object, "rules", json_object_new_uint64(policy_rules(policy)));
 	for (unsigned i = 0; (path = policy_file_at(policy, i, &rules)); i++) {
 		struct json_object *file = json_object_new_object();
 
-		add_text(file, "file", path);
+		access_explain_add_text(file, "file", path);
 		json_object_object_add(file, "rules", json_object_new_uint64(rules));
 		json_object_array_add(files, file);
 	}
@@ -125,7 +125,7 @@ static void find_place(const struct access *access, struct json_object *cure)
 		last = path;
 	if (!last && asprintf(&made, "%s/50-local.conf", access->directory) < 0)
 		made = NULL;
-	add_text(cure, "file", last ? last : made);
+	access_explain_add_text(cure, "file", last ? last : made);
 	json_object_object_add(cure, "line", NULL);
 	free(made);
 }
@@ -143,18 +143,18 @@ static struct json_object *cure_of(const struct access *access, const struct pol
 		return NULL;
 	cure = json_object_new_object();
 	if (decision->file) {
-		add_text(cure, "file", decision->file);
+		access_explain_add_text(cure, "file", decision->file);
 		json_object_object_add(cure, "line", json_object_new_uint64(decision->line));
 	} else {
 		find_place(access, cure);
 	}
-	add_text(cure, "section", decision->section);
+	access_explain_add_text(cure, "section", decision->section);
 	add_only(cure, "from", wanted->from);
 	snprintf(uid, sizeof(uid), "%u", wanted->uid);
 	if (wanted->uid)
 		add_only(cure, "uid", uid);
 	add_only(cure, "to", wanted->to);
-	add_text(cure, "action", "allow");
+	access_explain_add_text(cure, "action", "allow");
 	return cure;
 }
 
@@ -183,11 +183,11 @@ static struct json_object *explain(struct access *access, const struct policy_de
 	json_object_object_add(object, "allow", json_object_new_boolean(decision->allow));
 	json_object_object_add(object, "undecided", json_object_new_boolean(decision->undecided));
 	json_object_object_add(object, "domid", json_object_new_uint64(domid));
-	add_text(object, "file", decision->file);
+	access_explain_add_text(object, "file", decision->file);
 	json_object_object_add(object, "line",
 			       decision->file ? json_object_new_uint64(decision->line) : NULL);
-	add_text(object, "reason", reason);
-	add_text(object, "policy", decision->by_host ? "host" : "own");
+	access_explain_add_text(object, "reason", reason);
+	access_explain_add_text(object, "policy", decision->by_host ? "host" : "own");
 	json_object_object_add(object, "rule", rule);
 	json_object_object_add(object, "cure", cure_of(access, decision, wanted));
 	json_object_object_add(object, "uid", json_object_new_uint64(wanted->uid));
@@ -207,7 +207,7 @@ struct json_object *access_explain(struct access *access, const char *asked, uin
 			 subject.is_self ? "no rule matches; within the domain that means allow"
 					 : "no rule matches; between domains that means deny",
 			 &wanted);
-	add_text(object, "endpoint", endpoint);
+	access_explain_add_text(object, "endpoint", endpoint);
 	return object;
 }
 
@@ -228,9 +228,9 @@ struct json_object *access_explain_remote(struct access *access, const char *hos
 	if (!is_number)
 		json_object_object_add(object, "domid", NULL);
 	if (decision.undecided)
-		add_text(object, "reason", "the rule needs the name of that domain");
-	add_text(object, "host", host);
-	add_text(object, "endpoint", endpoint);
+		access_explain_add_text(object, "reason", "the rule needs the name of that domain");
+	access_explain_add_text(object, "host", host);
+	access_explain_add_text(object, "endpoint", endpoint);
 	return object;
 }
 
@@ -254,7 +254,7 @@ struct json_object *access_explain_relay(struct access *access, const char *aske
 			 "no rule matches; it is relayed if need be, and that domain's own policy decides",
 			 &wanted);
 	json_object_object_add(object, "to", json_object_new_uint64(to));
-	add_text(object, "endpoint", address->endpoint);
+	access_explain_add_text(object, "endpoint", address->endpoint);
 	return object;
 }
 
@@ -269,7 +269,7 @@ struct json_object *access_explain_out(struct access *access, const char *asked,
 	write_domain(wanted.from, sizeof(wanted.from), asked, domid);
 	object = explain(access, &decision, domid, domid, "no rule matches; to other hosts that means deny",
 			 &wanted);
-	add_text(object, "to_host", address->host);
-	add_text(object, "endpoint", address->endpoint);
+	access_explain_add_text(object, "to_host", address->host);
+	access_explain_add_text(object, "endpoint", address->endpoint);
 	return object;
 }

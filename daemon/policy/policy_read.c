@@ -502,7 +502,7 @@ static void begin_section(struct ini_file *file, const char *name, size_t size)
 		begin_rule(reader);
 }
 
-static int on_key(void *user, const char *untrusted_section, const char *key, const char *value)
+static int policy_read_on_key(void *user, const char *untrusted_section, const char *key, const char *value)
 {
 	struct reader *reader = user;
 
@@ -532,7 +532,7 @@ static int read_whole(struct reader *reader, FILE *stream, const char *path, cha
 
 	reader->file = (struct ini_file){
 		.stream = stream, .path = path, .error = error, .begin_section = begin_section};
-	r = ini_file_parse(&reader->file, on_key, reader);
+	r = ini_file_parse(&reader->file, policy_read_on_key, reader);
 	if (r == 0)
 		end_section(reader);
 	free_domain(&reader->domain);

@@ -100,7 +100,7 @@ static void record_free(struct changes *changes, struct record *record)
 	free(record);
 }
 
-static bool has_room(struct changes *changes)
+static bool changes_has_room(struct changes *changes)
 {
 	size_t room = changes->slots_room ? 2 * changes->slots_room : 64;
 	struct slot *slots;
@@ -124,7 +124,7 @@ void record_move(struct changes *changes, struct record *record)
 	if (record->slot != SIZE_MAX)
 		changes->slots[record->slot].record = NULL;
 	record->slot = SIZE_MAX;
-	if (!has_room(changes))
+	if (!changes_has_room(changes))
 		return;
 	record->slot = changes->slots_used;
 	changes->slots[changes->slots_used++] = (struct slot){number, record};

@@ -87,7 +87,7 @@ static void domain_free(struct registry *registry, struct registry_domain *domai
 }
 
 /* Frees the entry if there is nothing in it. */
-static void put(struct registry *registry, struct registry_domain *domain)
+static void registry_put(struct registry *registry, struct registry_domain *domain)
 {
 	if (domain->exists || domain->gone_ms || domain->source || domain->current || domain->is_complete ||
 	    domain->name[0] || domain->uuid_text[0])
@@ -98,13 +98,13 @@ static void put(struct registry *registry, struct registry_domain *domain)
 void registry_drop_source(struct registry *registry, struct registry_domain *domain)
 {
 	domain->source = NULL;
-	put(registry, domain);
+	registry_put(registry, domain);
 }
 
 void registry_drop_gone(struct registry *registry, struct registry_domain *domain)
 {
 	domain->gone_ms = 0;
-	put(registry, domain);
+	registry_put(registry, domain);
 }
 
 void registry_set_exists(struct registry *registry, uint32_t domid, uint64_t list)
@@ -131,7 +131,7 @@ void registry_end_list(struct registry *registry, uint64_t list)
 		domain->exists = domain->is_vanishing = false;
 		domain->gone_ms = clock_ms();
 		registry_tell(registry, REGISTRY_EXISTS, domain->domid);
-		put(registry, domain);
+		registry_put(registry, domain);
 	}
 	registry->walks--;
 	registry_tell(registry, REGISTRY_LISTED, 0);
@@ -219,7 +219,7 @@ static void forget_name(struct registry *registry, struct registry_domain *domai
 		rename_records(registry, domain);
 		registry_touch(registry, domain);
 	}
-	put(registry, domain);
+	registry_put(registry, domain);
 }
 
 void registry_forget_names(struct registry *registry, uint64_t told_before, bool own)
@@ -356,7 +356,7 @@ static void has_changed(struct registry *registry, enum registry_what what, uint
 
 	if (domain) {
 		named_unref(named_ref(domain->current));
-		put(registry, domain);
+		registry_put(registry, domain);
 	}
 	registry_tell(registry, what, domid);
 }
@@ -562,7 +562,7 @@ void registry_forget(struct registry *registry, uint64_t heard, uint64_t by_name
 	changes_forget(&registry->changes, heard);
 	HASH_ITER(hh, registry->domains, domain, next)
 		if (!registry->walks)
-			put(registry, domain);
+			registry_put(registry, domain);
 }
 
 /* --- life ------------------------------------------------------------------------------------- */

@@ -36,7 +36,7 @@ static void domain_image(struct image *image, struct registry_domain *domain)
 }
 
 /* Has the domain be called so, unless something was read of it already. */
-static int enter(struct registry *registry, const struct registry_domain *read)
+static int registry_image_enter(struct registry *registry, const struct registry_domain *read)
 {
 	struct registry_domain *domain = registry_get(registry, read->domid);
 	int r;
@@ -60,7 +60,7 @@ static void read_domain(struct registry *registry, struct image *image)
 	int r;
 
 	domain_image(image, &read);
-	r = image->error ? 0 : enter(registry, &read);
+	r = image->error ? 0 : registry_image_enter(registry, &read);
 	if (r < 0)
 		image_fail(image, r);
 	free(read.tags);

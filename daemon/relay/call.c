@@ -47,7 +47,7 @@ static uint64_t pay(struct call_history *history)
 	return part;
 }
 
-static void note(struct call_history *history, uint64_t cost)
+static void call_note(struct call_history *history, uint64_t cost)
 {
 	history->is_long = cost >= CALL_LONG_NS;
 	history->unseen = 0;
@@ -72,7 +72,7 @@ uint64_t call_cost_of_long(const struct kernel_call *call, uint64_t took)
 	if (took >= CALL_LONG_NS)
 		took = clock_thread_ns() - call->used;
 	owe(call->history, took);
-	note(call->history, took);
+	call_note(call->history, took);
 	return took + pay(call->history);
 }
 

@@ -83,13 +83,13 @@ static void answer_cancel(struct channel_end *end, uint64_t offset, int result)
 		hop_fail(end->hop, r, "answers to its CANCELs pile up");
 }
 
-static void put(struct channel_cancels *cancels, struct channel_cancel *cancel, enum cancel_list list)
+static void cancel_put(struct channel_cancels *cancels, struct channel_cancel *cancel, enum cancel_list list)
 {
 	cancel->list = list;
 	DL_APPEND(cancels->lists[list], cancel);
 }
 
-static void forget(struct channel_cancels *cancels, struct channel_cancel *cancel)
+static void cancel_forget(struct channel_cancels *cancels, struct channel_cancel *cancel)
 {
 	DL_DELETE(cancels->lists[cancel->list], cancel);
 	cancels->count--;
@@ -98,19 +98,19 @@ static void forget(struct channel_cancels *cancels, struct channel_cancel *cance
 }
 
 /* Lets the opener be answered with 0 or a negative errno, and pay until that is sent. */
-static void settle(struct channel_cancels *cancels, struct channel_cancel *cancel, int result)
+static void cancel_settle(struct channel_cancels *cancels, struct channel_cancel *cancel, int result)
 {
 	struct channel_end *opener = &cancels->channel->opener;
 
 	HASH_DEL(cancels->all, cancel);
 	note_result(cancels->channel, cancel->offset, result);
 	if (!opener->hop || channel_is_reset(opener)) { /* a RESET tells */
-		forget(cancels, cancel);
+		cancel_forget(cancels, cancel);
 		return;
 	}
 	DL_DELETE(cancels->lists[cancel->list], cancel);
 	cancel->result = result;
-	put(cancels, cancel, ANSWERED);
+	cancel_put(cancels, cancel, ANSWERED);
 	channel_mark_urgent(opener);
 }
 
@@ -131,13 +131,13 @@ bool cancels_next_frame(struct channel_end *end, struct channel_frame *frame)
 	if (end->is_opener) {
 		frame->header.type = FRAME_CANCELLED;
 		frame->header.length = make_cancelled(cancel->offset, cancel->result, frame->payload);
-		forget(cancels, cancel);
+		cancel_forget(cancels, cancel);
 	} else {
 		frame->header.type = FRAME_CANCEL;
 		frame->header.length = frame_u64_encode(
 			cancel->offset - sharing_base_to(end->channel->sharing), frame->payload);
 		DL_DELETE(cancels->lists[UNASKED], cancel);
-		put(cancels, cancel, ASKED);
+		cancel_put(cancels, cancel, ASKED);
 	}
 	return true;
 }
@@ -155,7 +155,7 @@ void cancels_taken(struct channel *channel, uint64_t taken)
 	DL_FOREACH_SAFE(cancels->lists[RELEASED], cancel, next) {
 		walked++;
 		if (cancel->offset < taken)
-			settle(cancels, cancel, 0);
+			cancel_settle(cancels, cancel, 0);
 		else if (cancel->offset < lowest)
 			lowest = cancel->offset;
 	}
@@ -176,7 +176,7 @@ static void give_up_some(struct task *task)
 
 	for (unsigned i = 0; i < AT_ONCE && cancels->all && cancels->all->deadline_ms + more_ms <= now; i++) {
 		relay_spend(channel->relay, channel->charge.account, COST_CANCEL);
-		settle(cancels, cancels->all, -ECONNRESET);
+		cancel_settle(cancels, cancels->all, -ECONNRESET);
 	}
 	if (!cancels->all)
 		return;
@@ -247,7 +247,7 @@ static struct channel_cancel *await_answer(struct channel *channel, uint64_t off
 	HASH_ADD(hh, cancels->all, offset, sizeof(cancel->offset), cancel);
 	if (list == RELEASED && (!cancels->lists[RELEASED] || offset < cancels->lowest))
 		cancels->lowest = offset;
-	put(cancels, cancel, list);
+	cancel_put(cancels, cancel, list);
 	if (!cancels->overdue.is_due)
 		timer_start(cancels->timer, ms + 1);
 	return cancel;
@@ -376,7 +376,7 @@ int channel_cancelled(struct channel_end *end, const struct frame_cancelled *can
 		return 0;
 	if (result == -ECANCELED)
 		cancel_in_copy(channel, cancel->offset);
-	settle(channel->cancels, cancel, result);
+	cancel_settle(channel->cancels, cancel, result);
 	return 0;
 }
 
@@ -388,14 +388,14 @@ void cancels_left(struct channel *channel, uint64_t begin)
 		return;
 	HASH_ITER(hh, channel->cancels->all, cancel, next) {
 		relay_spend(channel->relay, channel->charge.account, WALK_COST);
-		settle(channel->cancels, cancel,
-		       cancel->offset < begin ? -ECONNRESET
-					      : cancel_queued(&channel->acceptor, cancel->offset));
+		cancel_settle(channel->cancels, cancel,
+			      cancel->offset < begin ? -ECONNRESET
+						     : cancel_queued(&channel->acceptor, cancel->offset));
 	}
 }
 
 /* Takes one that was read into the channel's, which has paid for it. */
-static void take(struct image *image, struct channel *channel, const struct channel_cancel *read)
+static void cancel_take(struct image *image, struct channel *channel, const struct channel_cancel *read)
 {
 	struct channel_cancels *cancels = cancels_of(channel);
 	struct channel_cancel *cancel = cancels ? malloc(sizeof(*cancel)) : NULL;
@@ -411,7 +411,7 @@ static void take(struct image *image, struct channel *channel, const struct chan
 		HASH_ADD(hh, cancels->all, offset, sizeof(cancel->offset), cancel);
 	if (cancel->list == RELEASED && (!cancels->lists[RELEASED] || cancel->offset < cancels->lowest))
 		cancels->lowest = cancel->offset;
-	put(cancels, cancel, cancel->list);
+	cancel_put(cancels, cancel, cancel->list);
 }
 
 /* Whether somebody is there to be asked, or answered: else a RESET tells, and the next daemon has no need of
@@ -435,7 +435,7 @@ static void cancel_image(struct image *image, struct channel *channel, struct ch
 	image_expect(image, can_be_state(channel, cancel->offset) && goes_over(channel, list) &&
 				    (list == ANSWERED || !find_cancel(channel, cancel->offset)));
 	if (!image->error)
-		take(image, channel, cancel);
+		cancel_take(image, channel, cancel);
 }
 
 void cancels_image(struct image *image, struct channel *channel)

@@ -75,7 +75,7 @@ static void reset_image(struct image *image, struct channel_end *end)
 }
 
 /* Enters an end that was read into its hop, whose passes look at it. */
-static void enter(struct image *image, struct channel_end *end, struct hop *hop)
+static void channel_image_enter(struct image *image, struct channel_end *end, struct hop *hop)
 {
 	int r = channel_table_put(&hop->channels, end->number, end);
 	struct channel_end *later;
@@ -121,7 +121,7 @@ static void end_image(struct image *image, const struct image_hops *hops, struct
 	image_expect(image, !is_unsettled || (!end->is_opener && channel_is_reset(end) &&
 					      end->in != IN_RESET && !hop_is_inner(hops->hops[hop])));
 	if (!image->error)
-		enter(image, end, hops->hops[hop]);
+		channel_image_enter(image, end, hops->hops[hop]);
 }
 
 static void sharing_image(struct image *image, struct channel *channel)

@@ -85,7 +85,7 @@ void hop_set_account(struct hop *hop, struct account *account)
 }
 
 /* `has_seen`: what was taken is still to be counted. */
-static void begin(struct hop *hop, bool has_seen)
+static void hop_begin(struct hop *hop, bool has_seen)
 {
 	hop->waiting.stuck = false;
 	hop->taken.pending = has_seen;
@@ -108,7 +108,7 @@ int hop_attach(struct hop *hop, const struct hop_rings *rings)
 		r = outlet_keep_copy(&hop->out[OUTLET_MAIN]);
 	if (r < 0)
 		return r;
-	begin(hop, false);
+	hop_begin(hop, false);
 	return 0;
 }
 
@@ -128,7 +128,7 @@ int hop_attach_again(struct hop *hop, const struct hop_rings *rings)
 		return r;
 	if (rings->adopt) /* positions in the rings are others now */
 		hop->taken.pending = false;
-	begin(hop, hop->taken.pending);
+	hop_begin(hop, hop->taken.pending);
 	return 0;
 }
 
@@ -146,7 +146,7 @@ void hop_attach_begun(struct hop *hop, const struct ring_reader *in, const struc
 	hop->sure = out->head; /* our HELLO was given out already */
 	*outlet =
 		(struct outlet){.traits = hop->traits, .tx = &hop->tx, .sequence = 1, .position = out->head};
-	begin(hop, false);
+	hop_begin(hop, false);
 	hop_move_outlet(hop, out);
 }
 
@@ -230,7 +230,7 @@ void hop_resume(struct hop *hop, const struct ring_reader *in, const struct ring
 	hop->replay.written += (uint32_t)(received - hop_acked(hop));
 	if (hop->replay.written == hop->replay.size)
 		hop_drop_replay(hop);
-	begin(hop, false);
+	hop_begin(hop, false);
 	hop_move_outlet(hop, out);
 }
 

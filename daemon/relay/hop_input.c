@@ -145,7 +145,7 @@ static bool taken_settle(struct hop *hop, const struct hop_piece *piece)
 /* --- frames ----------------------------------------------------------------------------------- */
 
 /* Refuses a channel. The number stays in use until the opener has answered. */
-static int refuse(struct hop *hop, uint32_t number, int error)
+static int hop_input_refuse(struct hop *hop, uint32_t number, int error)
 {
 	const struct frame_reset reset = {.error = (uint32_t)error};
 	uint8_t payload[FRAME_SMALL_MAX];
@@ -185,7 +185,7 @@ static int take_open(struct hop *hop, const struct frame_header *header, const u
 		hop_spend(hop, error == EACCES ? COST_DENIED : 0);
 		if (steps_are_told(hop->relay))
 			steps_tell_refused(channel, hop, open.name, error);
-		r = refuse(hop, header->channel, error);
+		r = hop_input_refuse(hop, header->channel, error);
 	}
 	return r;
 }
@@ -261,7 +261,7 @@ static int answer_late_reset(struct hop *hop, const struct frame_header *header,
 	return r < 0 ? r : answer_reset(hop, header->channel, &reset);
 }
 
-static int take_frame(struct hop *hop, const struct frame_header *header)
+static int hop_input_take_frame(struct hop *hop, const struct frame_header *header)
 {
 	uint8_t payload[FRAME_PAYLOAD_MAX];
 	struct channel_end *end;
@@ -391,7 +391,7 @@ static int take_move(struct hop *hop, const struct frame_header *header)
 	return r;
 }
 
-static void give_back(struct hop *hop)
+static void hop_input_give_back(struct hop *hop)
 {
 	if (!hop_has_rings(hop) || !hop->in.unreleased)
 		return;
@@ -508,7 +508,7 @@ static int take_next(struct hop *hop)
 	else if (header.type == FRAME_MOVE)
 		r = take_move(hop, &header);
 	else
-		r = take_frame(hop, &header);
+		r = hop_input_take_frame(hop, &header);
 	if (r < 0) {
 		hop_fail(hop, r, "bad %s frame for channel %u: %s", frame_type_name(header.type),
 			 header.channel, strerror(-r));
@@ -559,12 +559,12 @@ static bool read_frames(struct hop *hop, const struct hop_piece *piece)
 		if (r <= 0)
 			break;
 		if (hop->in.unreleased >= HOP_CHUNK)
-			give_back(hop);
+			hop_input_give_back(hop);
 		if (piece_is_over(piece) || hop->in.has_asked_us)
 			break;
 	}
 	if (hop_is_up(hop))
-		give_back(hop);
+		hop_input_give_back(hop);
 	return r > 0 && hop_is_up(hop) && !hop->waiting.blocked_on;
 }
 

@@ -57,7 +57,7 @@ static struct handed *newest(const struct ledger *ledger, const struct channel_e
 	return entry->end == end ? entry : NULL;
 }
 
-static int grow(struct ledger *ledger)
+static int ledger_grow(struct ledger *ledger)
 {
 	uint32_t room = ledger->room ? ledger->room * 2 : ROOM_FIRST;
 	struct handed *grown = malloc(room * sizeof(*grown));
@@ -89,7 +89,7 @@ static uint32_t next_jump(const struct ledger *ledger, uint32_t number, const st
 
 int ledger_reserve(struct ledger *ledger)
 {
-	return ledger->count == ledger->room ? grow(ledger) : 0;
+	return ledger->count == ledger->room ? ledger_grow(ledger) : 0;
 }
 
 int ledger_push(struct ledger *ledger, struct channel_end *end, uint64_t offset, uint32_t position,

@@ -32,14 +32,14 @@ struct memory_lives {
 	struct life *lives; /* by watch: the kernel never gives a number twice */
 };
 
-static void end(struct memory_lives *lives, struct life *life)
+static void memory_lives_end(struct memory_lives *lives, struct life *life)
 {
 	HASH_DEL(lives->lives, life);
 	charge_end(&life->charge);
 	free(life);
 }
 
-static struct life *find(struct memory_lives *lives, int watch)
+static struct life *memory_lives_find(struct memory_lives *lives, int watch)
 {
 	struct life *life;
 
@@ -54,20 +54,20 @@ static bool read_gone(struct memory_lives *lives)
 	ssize_t size = read(lives->fd, events, sizeof(events));
 
 	for (ssize_t i = 0; i < size / (ssize_t)sizeof(events[0]); i++) {
-		struct life *life = find(lives, events[i].wd);
+		struct life *life = memory_lives_find(lives, events[i].wd);
 
 		if (life && events[i].mask & IN_IGNORED)
-			end(lives, life);
+			memory_lives_end(lives, life);
 	}
 	return size > 0;
 }
 
-static void on_gone(int fd, short what, void *userdata)
+static void memory_lives_on_gone(int fd, short what, void *userdata)
 {
 	read_gone(userdata);
 }
 
-static struct life *add(struct memory_lives *lives, int watch, struct account *account)
+static struct life *memory_lives_add(struct memory_lives *lives, int watch, struct account *account)
 {
 	struct life *life = calloc(1, sizeof(*life));
 
@@ -95,11 +95,11 @@ int memory_lives_on(struct relay *relay, int memory_fd, struct charge *charge, u
 			    "memory of programs that they keep can't be watched: %s", strerror(errno));
 		return -1;
 	}
-	if (find(lives, watch)) { /* the same file has the same watch */
+	if (memory_lives_find(lives, watch)) { /* the same file has the same watch */
 		charge_release(charge, QUOTA_MEMORY, bytes);
 		return watch;
 	}
-	life = add(lives, watch, charge->account);
+	life = memory_lives_add(lives, watch, charge->account);
 	if (!life)
 		return -1;
 	charge_pass(&life->charge, charge, QUOTA_MEMORY, bytes);
@@ -110,7 +110,7 @@ bool memory_is_kept(struct relay *relay, int number)
 {
 	struct memory_lives *lives = relay->memory_lives;
 
-	return lives && find(lives, number);
+	return lives && memory_lives_find(lives, number);
 }
 
 void memory_lives_settle(struct relay *relay)
@@ -131,9 +131,9 @@ void memory_lives_image(struct image *image, struct memory_lives *lives)
 	image_fd(image, &fd);
 	if (!image->is_read || fd < 0)
 		return;
-	event = lives && !lives->lives
-			? event_new(event_get_base(lives->event), fd, EV_READ | EV_PERSIST, on_gone, lives)
-			: NULL;
+	event = lives && !lives->lives ? event_new(event_get_base(lives->event), fd, EV_READ | EV_PERSIST,
+						   memory_lives_on_gone, lives)
+				       : NULL;
 	if (!event || event_add(event, NULL) < 0) {
 		free_event(event);
 		close(fd);
@@ -179,11 +179,11 @@ void memory_lives_read_image(struct image *image, struct relay *relay)
 	int watch = -1;
 
 	life_image(image, &watch, &payer, &bytes);
-	image_expect(image, bytes <= BYTES_MAX && (!lives || !find(lives, watch)));
+	image_expect(image, bytes <= BYTES_MAX && (!lives || !memory_lives_find(lives, watch)));
 	if (!lives || !relay->quota || image->error)
 		return;
 	account = quota_account(relay->quota, payer.kind, payer.id);
-	life = account ? add(lives, watch, account) : NULL;
+	life = account ? memory_lives_add(lives, watch, account) : NULL;
 	if (life)
 		charge_exceed(&life->charge, QUOTA_MEMORY, bytes);
 	else
@@ -204,7 +204,8 @@ int memory_lives_new(struct memory_lives **out, struct relay *relay)
 	if (lives->fd < 0)
 		r = -errno;
 	else
-		lives->event = event_new(relay->base, lives->fd, EV_READ | EV_PERSIST, on_gone, lives);
+		lives->event =
+			event_new(relay->base, lives->fd, EV_READ | EV_PERSIST, memory_lives_on_gone, lives);
 	if (!lives->event || event_add(lives->event, NULL) < 0) {
 		memory_lives_free(lives);
 		return r;
@@ -218,7 +219,7 @@ void memory_lives_free(struct memory_lives *lives)
 	if (!lives)
 		return;
 	while (lives->lives)
-		end(lives, lives->lives);
+		memory_lives_end(lives, lives->lives);
 	free_event(lives->event);
 	if (lives->fd >= 0)
 		close(lives->fd);

@@ -34,7 +34,7 @@ static struct orphan_key key_of(const struct account *payer, const void *holder)
 }
 
 /* Returns NULL if there are none. */
-static struct orphans *find(const struct relay *relay, struct orphan_key key)
+static struct orphans *orphans_find(const struct relay *relay, struct orphan_key key)
 {
 	struct orphans *orphans;
 
@@ -59,17 +59,17 @@ bool orphans_allow(const struct channel *channel, const struct hop *hop)
 
 	if (!payer || !hop->account || account_is(payer, hop->account))
 		return true;
-	orphans = find(relay, key_of(payer, hop->account));
+	orphans = orphans_find(relay, key_of(payer, hop->account));
 	if (orphans && orphans->count >= (most_of(payer) + 1) / 2)
 		return false;
-	orphans = hop->traits->is_daemon ? NULL : find(relay, key_of(payer, hop));
+	orphans = hop->traits->is_daemon ? NULL : orphans_find(relay, key_of(payer, hop));
 	return !orphans || orphans->count < ORPHANS_STALE ||
 	       clock_ms_since(orphans->answered_ms) < relay->orphans_patience_ms;
 }
 
 static struct orphans *count(struct relay *relay, struct orphan_key key)
 {
-	struct orphans *orphans = find(relay, key);
+	struct orphans *orphans = orphans_find(relay, key);
 
 	if (!orphans) {
 		orphans = calloc(1, sizeof(*orphans));

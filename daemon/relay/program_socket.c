@@ -244,7 +244,7 @@ static void retry_later(struct closer *closer, int error)
 	timer_set(closer->retry_timer, RETRY_MS);
 }
 
-static void go_on(struct closer *closer)
+static void program_socket_go_on(struct closer *closer)
 {
 	int r;
 
@@ -255,7 +255,7 @@ static void go_on(struct closer *closer)
 		retry_later(closer, r);
 }
 
-static void forget(struct closer *closer, struct parting *parting)
+static void program_socket_forget(struct closer *closer, struct parting *parting)
 {
 	DL_DELETE(closer->partings, parting);
 	charge_end(&parting->charge);
@@ -271,13 +271,13 @@ static void close_held(struct closer *closer)
 	closer->batch = NULL;
 	for (unsigned i = 0; i < batch->held; i++) {
 		close(closer->partings->fd);
-		forget(closer, closer->partings);
+		program_socket_forget(closer, closer->partings);
 	}
 	sem_post(&batch->go);
 	if (error < 0)
 		retry_later(closer, error);
 	else
-		go_on(closer);
+		program_socket_go_on(closer);
 }
 
 static void on_done(int fd, short what, void *userdata)
@@ -289,9 +289,9 @@ static void on_done(int fd, short what, void *userdata)
 		close_held(closer);
 }
 
-static void on_retry(int fd, short what, void *userdata)
+static void program_socket_on_retry(int fd, short what, void *userdata)
 {
-	go_on(userdata);
+	program_socket_go_on(userdata);
 }
 
 void closer_close(struct closer *closer, int fd, struct charge *charge)
@@ -307,7 +307,7 @@ void closer_close(struct closer *closer, int fd, struct charge *charge)
 	if (charge && charge->held[QUOTA_DESCRIPTORS] > 0)
 		charge_pass(&parting->charge, charge, QUOTA_DESCRIPTORS, 1);
 	DL_APPEND(closer->partings, parting);
-	go_on(closer);
+	program_socket_go_on(closer);
 }
 
 /* --- life ------------------------------------------------------------------------------------- */
@@ -347,7 +347,7 @@ int closer_new(struct closer **out, struct relay *relay)
 	if (closer->done >= 0)
 		closer->done_event =
 			event_new(relay->base, closer->done, EV_READ | EV_PERSIST, on_done, closer);
-	closer->retry_timer = evtimer_new(relay->base, on_retry, closer);
+	closer->retry_timer = evtimer_new(relay->base, program_socket_on_retry, closer);
 	if (closer->done_event && closer->retry_timer && event_add(closer->done_event, NULL) == 0)
 		r = try_out(closer);
 	if (r < 0) {
@@ -367,7 +367,7 @@ void closer_free(struct closer *closer)
 	while (await_thread(closer))
 		on_done(closer->done, 0, closer);
 	while (closer->partings)
-		forget(closer, closer->partings);
+		program_socket_forget(closer, closer->partings);
 	free_event(closer->done_event);
 	free_event(closer->retry_timer);
 	if (closer->done >= 0 && !closer->batch)

@@ -47,7 +47,7 @@ int reassign_wait(struct channel *channel, const struct frame_reassigned *frame,
 }
 
 /* Tells it behind the answers that have come. -ENOMEM. */
-static int tell(struct channel *channel, const struct frame_reassigned *frame)
+static int reassign_tell(struct channel *channel, const struct frame_reassigned *frame)
 {
 	uint64_t at = channel->acceptor.received;
 	struct channel_reassigned *last = channel->reassigned;
@@ -77,7 +77,7 @@ int channel_take_reassigned(struct channel_end *end, const struct frame_reassign
 	channel_taken(end, reassigned->consumed);
 	if (!channel->opener.hop || channel_is_reset(&channel->opener))
 		return 0;
-	if (!can_tell(channel) || tell(channel, reassigned) < 0)
+	if (!can_tell(channel) || reassign_tell(channel, reassigned) < 0)
 		end_instead(channel);
 	return 0;
 }
@@ -156,7 +156,7 @@ struct next {
 };
 
 /* Takes the end from the program's hop, with what it had there. */
-static void leave(struct channel_end *end)
+static void reassign_leave(struct channel_end *end)
 {
 	struct hop *hop = end->hop;
 
@@ -191,11 +191,11 @@ static void begin_anew(struct channel_end *end, const struct next *next, struct 
 }
 
 /* The program that it goes to, which goes on from the beginning of a message. */
-static void go_on(struct channel_end *end, const struct next *next, struct evbuffer *copy)
+static void reassign_go_on(struct channel_end *end, const struct next *next, struct evbuffer *copy)
 {
 	struct channel *channel = end->channel;
 
-	leave(end);
+	reassign_leave(end);
 	begin_anew(end, next, copy);
 	cancels_left(channel, next->begin);
 	sharing_give(channel, next->worker);
@@ -233,7 +233,7 @@ int channel_go_on(struct channel *channel, struct hop *hop, struct worker *worke
 	copy = sharing_take_copy(channel->sharing, next.begin);
 	r = copy ? 0 : -ENOMEM;
 	if (r == 0 && next.told)
-		r = tell(channel, &next.reassigned);
+		r = reassign_tell(channel, &next.reassigned);
 	if (r < 0) {
 		channel_table_remove(&hop->channels, next.number);
 		if (copy)
@@ -241,7 +241,7 @@ int channel_go_on(struct channel *channel, struct hop *hop, struct worker *worke
 		channel->sharing->broken = true;
 		return r;
 	}
-	go_on(end, &next, copy);
+	reassign_go_on(end, &next, copy);
 	return 0;
 }
 

@@ -146,7 +146,7 @@ static void let_programs_go_on(struct relay *relay)
 	}
 }
 
-static void ask(struct hop *hop)
+static void relay_ask(struct hop *hop)
 {
 	if (!hop_is_up(hop) || hop->input.is_due || hop_is_marked(hop, MARK_DIRTY))
 		return; /* it gets a turn anyway */
@@ -164,7 +164,7 @@ static void ask_for_notifications(struct relay *relay)
 	while ((hop = relay->marked[MARK_AWAKE])) {
 		hop_unmark(hop, MARK_AWAKE);
 		hop->in.was_woken = false;
-		ask(hop);
+		relay_ask(hop);
 	}
 	relay->woken = false;
 }

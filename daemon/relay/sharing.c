@@ -86,7 +86,7 @@ void sharing_free(struct channel *channel)
 	channel->sharing = NULL;
 }
 
-static void drop(struct sharing *sharing, uint64_t size)
+static void sharing_drop(struct sharing *sharing, uint64_t size)
 {
 	evbuffer_drain(sharing->copy, size);
 	sharing->from += size;
@@ -104,8 +104,9 @@ static void trim(struct channel *channel)
 		uint64_t span;
 
 		if (sharing->from < sharing->torn) {
-			drop(sharing,
-			     size < sharing->torn - sharing->from ? size : sharing->torn - sharing->from);
+			sharing_drop(sharing, size < sharing->torn - sharing->from
+						      ? size
+						      : sharing->torn - sharing->from);
 			if (sharing->from < sharing->torn)
 				return;
 			continue;
@@ -114,7 +115,7 @@ static void trim(struct channel *channel)
 			return;
 		span = message_span(get_u32(head));
 		if (span <= size && sharing->from + span <= end->consumed)
-			drop(sharing, span);
+			sharing_drop(sharing, span);
 		else if (size > end->window && sharing->from < end->consumed)
 			sharing->torn = sharing->from + span;
 		else

@@ -125,7 +125,7 @@ static void start_thread(struct work_pool *pool)
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
-static void finish(struct work_item *item)
+static void work_pool_finish(struct work_item *item)
 {
 	struct account *account = item->account;
 
@@ -143,7 +143,7 @@ static void take_finished(struct work_pool *pool)
 	pool->finished = NULL;
 	pthread_mutex_unlock(&pool->lock);
 	DL_FOREACH_SAFE(finished, item, next)
-		finish(item);
+		work_pool_finish(item);
 }
 
 static void on_finished(int fd, short what, void *userdata)
@@ -189,7 +189,7 @@ void work_item_give(struct work_item *item, struct relay *relay, struct account 
 	if (relay->work_pool && give(relay->work_pool, item))
 		return;
 	item->work(item);
-	finish(item);
+	work_pool_finish(item);
 }
 
 #ifdef XENMSG_INVARIANTS
@@ -274,7 +274,7 @@ struct deferred_close {
 	struct charge charge;
 };
 
-static void give_back(struct work_item *item)
+static void work_pool_give_back(struct work_item *item)
 {
 	struct deferred_close *closing = (struct deferred_close *)item;
 
@@ -300,10 +300,10 @@ void work_item_give_back(struct relay *relay, void *memory, size_t size, const i
 	if (!closing) {
 		here = (struct deferred_close){.memory = memory, .size = size};
 		memcpy(here.fds, fds, sizeof(here.fds));
-		give_back(&here.item);
+		work_pool_give_back(&here.item);
 		return;
 	}
-	closing->item = (struct work_item){.work = give_back, .done = on_given_back};
+	closing->item = (struct work_item){.work = work_pool_give_back, .done = on_given_back};
 	closing->memory = memory;
 	closing->size = size;
 	memcpy(closing->fds, fds, sizeof(closing->fds));

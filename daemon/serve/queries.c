@@ -63,7 +63,7 @@ static struct line *line_of(const struct asker *asker)
 	return account_line(hop_account(session_hop(asker->session)));
 }
 
-static struct asker *find(struct queries *queries, struct session *session)
+static struct asker *queries_find(struct queries *queries, struct session *session)
 {
 	struct asker *asker;
 
@@ -147,7 +147,7 @@ static void send_text(struct asker *asker)
 	end_query(asker);
 }
 
-static void answer(struct asker *asker)
+static void queries_answer(struct asker *asker)
 {
 	if (!asker->is_complete && add_to_text(asker) < 0) {
 		session_reply_error(asker->session, asker->waiting->request, ENOMEM, "");
@@ -157,7 +157,7 @@ static void answer(struct asker *asker)
 	}
 }
 
-static void on_turn(struct task *task)
+static void queries_on_turn(struct task *task)
 {
 	struct asker *asker = (struct asker *)((char *)task - offsetof(struct asker, task));
 
@@ -168,7 +168,7 @@ static void on_turn(struct task *task)
 		return; /* until REGISTRY_ALL, or then */
 	}
 	if (asker->waiting->report)
-		answer(asker);
+		queries_answer(asker);
 	else
 		begin_answer(asker);
 	if (asker->waiting)
@@ -179,7 +179,7 @@ static void on_turn(struct task *task)
 
 void queries_go_on(struct queries *queries, struct session *session)
 {
-	struct asker *asker = find(queries, session);
+	struct asker *asker = queries_find(queries, session);
 
 	if (asker)
 		task_due(&asker->task);
@@ -192,13 +192,13 @@ static void look_again(struct queries *queries)
 		task_due(&asker->task);
 }
 
-static void on_known(void *userdata, enum registry_what what, uint32_t domid)
+static void queries_on_known(void *userdata, enum registry_what what, uint32_t domid)
 {
 	if (what == REGISTRY_ALL)
 		look_again(userdata);
 }
 
-static void on_late(evutil_socket_t fd, short what, void *userdata)
+static void queries_on_late(evutil_socket_t fd, short what, void *userdata)
 {
 	look_again(userdata);
 }
@@ -217,12 +217,12 @@ struct queries *queries_new(struct relay *relay, const struct status_sources *so
 	queries->ready = ready;
 	queries->begin = begin;
 	queries->userdata = userdata;
-	queries->late = evtimer_new(relay->base, on_late, queries);
+	queries->late = evtimer_new(relay->base, queries_on_late, queries);
 	if (!queries->late) {
 		free(queries);
 		return NULL;
 	}
-	registry_listen(sources->registry, &queries->sink, on_known, queries);
+	registry_listen(sources->registry, &queries->sink, queries_on_known, queries);
 	return queries;
 }
 
@@ -239,7 +239,7 @@ void queries_free(struct queries *queries)
 
 static struct asker *asker_of(struct queries *queries, struct session *session)
 {
-	struct asker *asker = find(queries, session);
+	struct asker *asker = queries_find(queries, session);
 
 	if (asker)
 		return asker;
@@ -253,7 +253,7 @@ static struct asker *asker_of(struct queries *queries, struct session *session)
 		free(asker);
 		return NULL;
 	}
-	task_init(&asker->task, &queries->relay->turns, line_of(asker), on_turn);
+	task_init(&asker->task, &queries->relay->turns, line_of(asker), queries_on_turn);
 	HASH_ADD_PTR(queries->askers, session, asker);
 	return asker;
 }
@@ -278,8 +278,8 @@ static struct query *add_query(struct queries *queries, struct session *session,
 }
 
 /* Adds one that has waited for so long already. */
-static int add_text(struct queries *queries, struct session *session, uint32_t request,
-		    struct frame_text text, uint64_t waited_ms, bool is_void)
+static int queries_add_text(struct queries *queries, struct session *session, uint32_t request,
+			    struct frame_text text, uint64_t waited_ms, bool is_void)
 {
 	struct query *query;
 
@@ -296,7 +296,7 @@ static int add_text(struct queries *queries, struct session *session, uint32_t r
 
 int queries_add(struct queries *queries, struct session *session, uint32_t request, struct frame_text text)
 {
-	return add_text(queries, session, request, text, 0, false);
+	return queries_add_text(queries, session, request, text, 0, false);
 }
 
 int queries_add_report(struct queries *queries, struct session *session, uint32_t request,
@@ -314,7 +314,7 @@ int queries_add_report(struct queries *queries, struct session *session, uint32_
 
 void queries_forget_session(struct queries *queries, struct session *session)
 {
-	struct asker *asker = find(queries, session);
+	struct asker *asker = queries_find(queries, session);
 
 	if (asker)
 		forget_asker(asker);
@@ -324,7 +324,7 @@ void queries_forget_session(struct queries *queries, struct session *session)
 
 unsigned queries_in_image(struct queries *queries, struct session *session)
 {
-	const struct asker *asker = find(queries, session);
+	const struct asker *asker = queries_find(queries, session);
 	const struct query *query;
 	unsigned count = 0;
 
@@ -378,8 +378,8 @@ void queries_read_image(struct queries *queries, struct image *image, const stru
 	if (image->error)
 		return;
 	session_ask_again(hop_owner(hop));
-	r = add_text(queries, hop_owner(hop), request,
-		     (struct frame_text){(const char *)text.data, text.size}, waited_ms, is_void);
+	r = queries_add_text(queries, hop_owner(hop), request,
+			     (struct frame_text){(const char *)text.data, text.size}, waited_ms, is_void);
 	if (r < 0)
 		image_fail(image, r);
 }

@@ -76,7 +76,7 @@ void report_free(struct report *report)
 
 /* --- text ------------------------------------------------------------------------------------- */
 
-static int add_text(struct evbuffer *text, const char *words)
+static int report_add_text(struct evbuffer *text, const char *words)
 {
 	return evbuffer_add(text, words, strlen(words)) ? -ENOMEM : 0;
 }
@@ -156,9 +156,9 @@ static int begin_list(struct report *report, struct evbuffer *text)
 	if (!is_status(report))
 		return 0;
 	report->any = false;
-	if (add_text(text, ",\"") < 0 || add_text(text, report->list->name) < 0)
+	if (report_add_text(text, ",\"") < 0 || report_add_text(text, report->list->name) < 0)
 		return -ENOMEM;
-	return add_text(text, "\":[");
+	return report_add_text(text, "\":[");
 }
 
 static int end_list(struct report *report, struct evbuffer *text)
@@ -166,7 +166,7 @@ static int end_list(struct report *report, struct evbuffer *text)
 	if (is_status(report)) {
 		json_object_object_add(report->totals, report->list->name,
 				       json_object_new_uint64(report->total));
-		if (add_text(text, "]") < 0)
+		if (report_add_text(text, "]") < 0)
 			return -ENOMEM;
 	}
 	report->list++;
@@ -180,7 +180,7 @@ static int begin_report(struct report *report, struct evbuffer *text)
 	if (is_status(report))
 		r = add_json(report, text, status_head(report->walk.sources, &report->question.viewer), 1);
 	else
-		r = add_text(text, "[");
+		r = report_add_text(text, "[");
 	return r < 0 ? r : begin_list(report, text);
 }
 
@@ -189,15 +189,15 @@ static int end_report(struct report *report, struct evbuffer *text)
 	int r;
 
 	if (!is_status(report))
-		return add_text(text, "]");
-	r = add_text(text, ",\"totals\":");
+		return report_add_text(text, "]");
+	r = report_add_text(text, ",\"totals\":");
 	if (r == 0)
 		r = add_json(report, text, json_object_get(report->totals), 0);
-	return r < 0 ? r : add_text(text, "}");
+	return r < 0 ? r : report_add_text(text, "}");
 }
 
 /* Chooses the ranks of the first REPORT_ENTRIES entries. */
-static void choose(struct report *report)
+static void report_choose(struct report *report)
 {
 	uint64_t left = REPORT_ENTRIES;
 	unsigned rank = STATUS_RANKS - 1;
@@ -233,7 +233,7 @@ static int list_entry(struct report *report, struct evbuffer *text)
 	if (!is_chosen(report))
 		return 0;
 	/* The lists of a report that is one array follow one another. */
-	if (report->any && add_text(text, ",") < 0)
+	if (report->any && report_add_text(text, ",") < 0)
 		return -ENOMEM;
 	report->any = true;
 	report->listed++;
@@ -259,7 +259,7 @@ static int step(struct report *report, struct evbuffer *text)
 	}
 	if (report->phase == LISTING)
 		return end_list(report, text);
-	choose(report);
+	report_choose(report);
 	rewind_walk(report);
 	report->phase = LISTING;
 	return 0;

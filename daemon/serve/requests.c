@@ -124,8 +124,8 @@ bool requests_is_remote(const struct request_context *context, const struct addr
 	return about->host.data && !address_part_is(about->host, hosts_own_name(context->hosts));
 }
 
-static void ask(struct request_context *context, struct session *session, uint32_t request,
-		struct frame_text text)
+static void requests_ask(struct request_context *context, struct session *session, uint32_t request,
+			 struct frame_text text)
 {
 	int r = -EINVAL;
 
@@ -258,7 +258,7 @@ static int on_request(void *userdata, struct session *session, const struct fram
 		session_reply_error(session, header->channel, -r, r ? "no such watch" : "");
 		return 0;
 	case FRAME_QUERY:
-		ask(context, session, header->channel, text);
+		requests_ask(context, session, header->channel, text);
 		return 0;
 	case FRAME_SUBSCRIBE:
 		return subscribe(context, session, header, payload);

@@ -56,7 +56,7 @@ static void on_advertise(struct task *task)
 		    COST_ADVERTISE + COST_ADVERTISE_NAME * HASH_COUNT(router->endpoints));
 }
 
-static void tell(struct router *router, const struct endpoint *endpoint, bool bound)
+static void router_tell(struct router *router, const struct endpoint *endpoint, bool bound)
 {
 	registry_set_endpoint(router->with.registry, router->with.self->domid, endpoint->name, bound);
 	task_due(&router->advertise);
@@ -127,7 +127,7 @@ static struct endpoint *add_endpoint(struct router *router, const char *name, si
 	}
 	memcpy(endpoint->name, name, size);
 	HASH_ADD_KEYPTR_INORDER(hh, router->endpoints, endpoint->name, size, endpoint, by_name);
-	tell(router, endpoint, true);
+	router_tell(router, endpoint, true);
 	return endpoint;
 }
 
@@ -235,7 +235,7 @@ int router_bind(struct router *router, struct session *session, struct frame_tex
 static void remove_endpoint(struct router *router, struct endpoint *endpoint)
 {
 	HASH_DEL(router->endpoints, endpoint);
-	tell(router, endpoint, false);
+	router_tell(router, endpoint, false);
 	channel_tally_unref(endpoint->tally);
 	free(endpoint);
 }

@@ -170,7 +170,7 @@ static const char *word_for(enum step_kind kind)
 static const char *const kinds[] = {
 	[CHANNEL_MESSAGE] = "message", [CHANNEL_CALL] = "call", [CHANNEL_STREAM] = "stream"};
 
-static void add_text(struct json_object *object, const char *key, const char *text)
+static void tracers_add_text(struct json_object *object, const char *key, const char *text)
 {
 	json_object_object_add(object, key, text ? json_object_new_string(text) : NULL);
 }
@@ -205,7 +205,7 @@ static void add_where(const struct tracers *tracers, struct step_place place, st
 		snprintf(text, sizeof(text), "%s %u", names[place.kind], place.number);
 	else
 		snprintf(text, sizeof(text), "%s", names[place.kind]);
-	add_text(object, "where", text);
+	tracers_add_text(object, "where", text);
 }
 
 static void keep_first(void *userdata, const struct denied_entry *entry)
@@ -225,7 +225,7 @@ static void add_rule(const struct tracers *tracers, const struct channel_step *s
 	if (step->kind == STEP_REFUSED && step->error == EACCES)
 		denied_each(access_denied(tracers->with.access), keep_first, &entry);
 	if (entry && *entry->file && entry->domid == step->channel->identity.domid) {
-		add_text(object, "file", entry->file);
+		tracers_add_text(object, "file", entry->file);
 		add_number(object, "line", entry->line);
 	}
 }
@@ -261,10 +261,10 @@ static struct json_object *describe(const struct tracers *tracers, const struct 
 
 	add_time(object);
 	add_number(object, "domid", tracers->with.self->domid);
-	add_text(object, "id", about->id);
-	add_text(object, "step", word_for(step->kind));
-	add_text(object, "kind", kinds[channel->kind]);
-	add_text(object, "address", about->address);
+	tracers_add_text(object, "id", about->id);
+	tracers_add_text(object, "step", word_for(step->kind));
+	tracers_add_text(object, "kind", kinds[channel->kind]);
+	tracers_add_text(object, "address", about->address);
 	add_number(object, "uid", channel->identity.uid);
 	json_object_object_add(object, "back", json_object_new_boolean(step->is_back));
 	add_where(tracers, step->place, object);
@@ -277,7 +277,8 @@ static struct json_object *describe(const struct tracers *tracers, const struct 
 	if (step->kind == STEP_QUEUED)
 		add_ahead(step, object);
 	if (step->error)
-		add_text(object, "error", strerrorname_np(step->error) ? strerrorname_np(step->error) : "?");
+		tracers_add_text(object, "error",
+				 strerrorname_np(step->error) ? strerrorname_np(step->error) : "?");
 	add_rule(tracers, step, object);
 	return object;
 }
@@ -303,7 +304,7 @@ static int add_missed(struct tracer *tracer)
 
 	add_time(object);
 	add_number(object, "domid", tracer->tracers->with.self->domid);
-	add_text(object, "step", "missed");
+	tracers_add_text(object, "step", "missed");
 	add_number(object, "count", tracer->missed);
 	r = add_line(tracer, object);
 	json_object_put(object);
@@ -314,14 +315,15 @@ static int add_missed(struct tracer *tracer)
 
 /* Once some were missed, none is kept before half of the room is free: else each gap had one line between two
  * others. */
-static bool has_room(const struct tracer *tracer)
+static bool tracers_has_room(const struct tracer *tracer)
 {
 	return !tracer->missed || evbuffer_get_length(tracer->steps) < TRACE_MOST / 2;
 }
 
 static void keep(struct tracer *tracer, struct json_object *object)
 {
-	if (!has_room(tracer) || (tracer->missed && add_missed(tracer) < 0) || add_line(tracer, object) < 0)
+	if (!tracers_has_room(tracer) || (tracer->missed && add_missed(tracer) < 0) ||
+	    add_line(tracer, object) < 0)
 		tracer->missed++;
 	if (tracer->waits)
 		task_due(&tracer->task);
@@ -333,7 +335,7 @@ static size_t take_steps(struct tracer *tracer, char text[ANSWER + 2])
 	size_t size = 0, length;
 	struct evbuffer_ptr end;
 
-	if (tracer->missed && has_room(tracer))
+	if (tracer->missed && tracers_has_room(tracer))
 		add_missed(tracer);
 	while ((end = evbuffer_search_eol(tracer->steps, NULL, NULL, EVBUFFER_EOL_LF)).pos >= 0) {
 		length = (size_t)end.pos;
@@ -351,7 +353,7 @@ static size_t take_steps(struct tracer *tracer, char text[ANSWER + 2])
 	return size;
 }
 
-static void answer(struct tracer *tracer)
+static void tracers_answer(struct tracer *tracer)
 {
 	char text[ANSWER + 2];
 	size_t size = take_steps(tracer, text);
@@ -366,7 +368,7 @@ static bool is_late(const struct tracer *tracer)
 	return !tracer->session && clock_ms_since(tracer->asked_ms) > FAR_TRACER_MS;
 }
 
-static void forget(struct tracer *tracer)
+static void tracers_forget(struct tracer *tracer)
 {
 	struct tracers *tracers = tracer->tracers;
 
@@ -379,15 +381,15 @@ static void forget(struct tracer *tracer)
 	free(tracer);
 }
 
-static void on_turn(struct task *task)
+static void tracers_on_turn(struct task *task)
 {
 	struct tracer *tracer = (struct tracer *)((char *)task - offsetof(struct tracer, task));
 
 	relay_spend(tracer->tracers->with.relay, tracer->charge.account, STEP_UNITS);
 	if (is_late(tracer))
-		forget(tracer);
+		tracers_forget(tracer);
 	else if (tracer->waits && (evbuffer_get_length(tracer->steps) || tracer->missed))
-		answer(tracer);
+		tracers_answer(tracer);
 }
 
 /* --- tracers ------------------------------------------------------------------------------------ */
@@ -435,7 +437,7 @@ static void forget_late(struct tracers *tracers)
 
 	DL_FOREACH_SAFE(tracers->all, tracer, next)
 		if (is_late(tracer))
-			forget(tracer);
+			tracers_forget(tracer);
 }
 
 /* Forgets no tracer, since more steps may be told of what happened (steps_tell_data()): a late one's turn
@@ -484,7 +486,8 @@ static int add_tracer(struct tracers *tracers, struct account *account, const st
 	}
 	tracer->tracers = tracers;
 	tracer->filter = *filter;
-	task_init(&tracer->task, &tracers->with.relay->turns, account_line(tracer->charge.account), on_turn);
+	task_init(&tracer->task, &tracers->with.relay->turns, account_line(tracer->charge.account),
+		  tracers_on_turn);
 	DL_APPEND(tracers->all, tracer);
 	tracers->count++;
 	tracers->with.relay->steps = &tracers->steps;
@@ -506,7 +509,7 @@ int tracers_ask(struct tracers *tracers, struct session *session, uint32_t reque
 			break;
 	if (tracer) {
 		if (tracer->waits)
-			answer(tracer); /* whose program doesn't wait any more */
+			tracers_answer(tracer); /* whose program doesn't wait any more */
 		tracer->request = request;
 		tracer->waits = true;
 		task_due(&tracer->task);
@@ -550,7 +553,7 @@ void tracers_forget_session(struct tracers *tracers, const struct session *sessi
 
 	DL_FOREACH_SAFE(tracers->all, tracer, next)
 		if (tracer->session == session)
-			forget(tracer);
+			tracers_forget(tracer);
 }
 
 void tracers_hand_over(struct tracers *tracers, struct queries *queries)
@@ -598,6 +601,6 @@ void tracers_free(struct tracers *tracers)
 	if (!tracers)
 		return;
 	while (tracers->all)
-		forget(tracers->all);
+		tracers_forget(tracers->all);
 	free(tracers);
 }

@@ -40,7 +40,7 @@ bool replica_answer(struct topic *replica)
 
 /* It is over for all, and each is told why in his turn (choose()). A subscriber that comes now has
  * another replica, and asks again. */
-static void refuse(struct topic *replica, int error)
+static void replica_refuse(struct topic *replica, int error)
 {
 	replica->state = REPLICA_REFUSED;
 	replica->refused = error;
@@ -274,7 +274,7 @@ void replica_lost(struct topic *replica, int error)
 	if (replica->is_over || replica->refused)
 		return;
 	if (is_final(error)) {
-		refuse(replica, error);
+		replica_refuse(replica, error);
 		return;
 	}
 	wait_a_while(replica);

@@ -114,7 +114,7 @@ void topics_look(struct topics *topics, const char *name)
 }
 
 /* It's the daemon's own line that pays: it would go on for ever if its work were charged to others. */
-static void spend(struct topics *topics, uint64_t units)
+static void search_spend(struct topics *topics, uint64_t units)
 {
 	turns_spend(topics->task.turns, topics->task.line, units);
 }
@@ -130,7 +130,7 @@ static bool look_next(struct topics *topics)
 	if (!replica)
 		return place;
 	place->cursor = replica->place_next;
-	spend(topics, COST_LOOK);
+	search_spend(topics, COST_LOOK);
 	replica->is_to_look = true;
 	inner_due(replica->hop);
 	return true;
@@ -145,7 +145,7 @@ static bool hurry_next(struct topics *topics)
 	topics->is_hurrying = replica;
 	if (!replica)
 		return false;
-	spend(topics, COST_HURRY);
+	search_spend(topics, COST_HURRY);
 	search_is_patient(replica, false);
 	timer_set(replica->timer, HURRY_MS);
 	return true;

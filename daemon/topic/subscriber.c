@@ -100,7 +100,8 @@ void subscriber_begin(struct subscriber *subscriber, struct topic_entry *first)
 
 /* It gets a notice, and behind it an entry, if there is one: takes that reference. -ENOMEM: it gets
  * neither. */
-static int tell(struct subscriber *subscriber, struct topic_entry *notice, struct topic_entry *entry)
+static int subscriber_tell(struct subscriber *subscriber, struct topic_entry *notice,
+			   struct topic_entry *entry)
 {
 	if (!notice)
 		return -ENOMEM;
@@ -124,14 +125,15 @@ static int choose_from_log(struct subscriber *subscriber)
 	if (missed.count || missed.unknown) {
 		if (entry) /* comes next */
 			subscriber->position = topic_log_before(&subscriber->position, entry);
-		r = tell(subscriber,
-			 notice_new(NOTICE_MISSED, missed.count, missed.unknown ? NOTICE_UNKNOWN : 0, 0),
-			 NULL);
+		r = subscriber_tell(
+			subscriber,
+			notice_new(NOTICE_MISSED, missed.count, missed.unknown ? NOTICE_UNKNOWN : 0, 0),
+			NULL);
 		subscriber->is_short &= r < 0;
 		if (r > 0)
 			count_gap(subscriber, missed.count, missed.unknown);
 	} else if (entry && entry->is_kept) {
-		r = tell(subscriber, notice_new(NOTICE_KEPT, 0, 0, 0), entry);
+		r = subscriber_tell(subscriber, notice_new(NOTICE_KEPT, 0, 0, 0), entry);
 	} else {
 		subscriber->current = entry ? topic_entry_ref(entry) : NULL;
 		r = entry != NULL;
@@ -166,14 +168,14 @@ static int choose_kept(struct subscriber *subscriber)
 		entry = subscriber->held;
 		at = 1; /* those that are left have higher numbers than it had */
 	}
-	r = entry ? tell(subscriber, notice_new(NOTICE_KEPT, 0, 0, 0), entry) : 0;
+	r = entry ? subscriber_tell(subscriber, notice_new(NOTICE_KEPT, 0, 0, 0), entry) : 0;
 	if (r >= 0)
 		subscriber->kept_at = entry ? at : subscriber->kept_last;
 	return r;
 }
 
 /* Chooses what the subscriber gets next. 1; 0: it has everything; -ENOMEM. */
-static int choose(struct subscriber *subscriber)
+static int subscriber_choose(struct subscriber *subscriber)
 {
 	struct topic *topic = subscriber->participant.topic;
 	int r;
@@ -185,8 +187,9 @@ static int choose(struct subscriber *subscriber)
 		return subscriber->current != NULL;
 	}
 	if (topic->is_replica && topic->refused) { /* instead of all that it hasn't got yet */
-		r = tell(subscriber, notice_new(NOTICE_ENDED, 0, NOTICE_UNKNOWN, (uint32_t)topic->refused),
-			 NULL);
+		r = subscriber_tell(subscriber,
+				    notice_new(NOTICE_ENDED, 0, NOTICE_UNKNOWN, (uint32_t)topic->refused),
+				    NULL);
 		subscriber->is_last = r > 0;
 		return r;
 	}
@@ -355,7 +358,7 @@ static bool pump_once(struct subscriber *subscriber)
 		subscriber_move(subscriber, LIST_BLOCKED);
 		return false;
 	}
-	r = subscriber->current ? 1 : choose(subscriber);
+	r = subscriber->current ? 1 : subscriber_choose(subscriber);
 	if (r == 0 && topic_has_ended(topic)) { /* whoever else is still to be told something */
 		subscriber_end(subscriber, ENOENT);
 		return false;

@@ -250,7 +250,7 @@ static void on_fin(struct topic *topic, struct channel_end *end)
 	inner_fin(end);
 }
 
-static void on_reset(struct topic *topic, struct channel_end *end, const struct frame_reset *reset)
+static void topic_on_reset(struct topic *topic, struct channel_end *end, const struct frame_reset *reset)
 {
 	struct participant *participant = end->participant;
 	int error = (int)reset->error;
@@ -266,7 +266,7 @@ static void on_reset(struct topic *topic, struct channel_end *end, const struct 
 		subscriber_free((struct subscriber *)participant);
 }
 
-static void take_frame(struct topic *topic, struct channel_end *end, const struct channel_frame *frame)
+static void topic_take_frame(struct topic *topic, struct channel_end *end, const struct channel_frame *frame)
 {
 	struct participant *participant = end->participant;
 	struct subscriber *subscriber = (struct subscriber *)participant;
@@ -287,7 +287,7 @@ static void take_frame(struct topic *topic, struct channel_end *end, const struc
 		break;
 	case FRAME_RESET:
 		if (frame_reset_decode(frame->payload, frame->header.length, &reset) == 0)
-			on_reset(topic, end, &reset);
+			topic_on_reset(topic, end, &reset);
 		break;
 	default:
 		break;
@@ -303,7 +303,7 @@ static bool take_something(struct topic *topic)
 	struct channel_end *end;
 
 	if (inner_next_frame(topic->hop, &end, &frame)) {
-		take_frame(topic, end, &frame);
+		topic_take_frame(topic, end, &frame);
 		return true;
 	}
 	end = inner_next_data(topic->hop);
@@ -419,7 +419,7 @@ static bool do_a_piece(struct topic *topic)
 	return topic->is_over ? topic_has_subscribers(topic) : more || inner_has_input(topic->hop);
 }
 
-static void on_turn(void *owner)
+static void topic_on_turn(void *owner)
 {
 	struct topic *topic = owner;
 	bool more = do_a_piece(topic);
@@ -444,7 +444,7 @@ static bool on_give_memory(void *owner, struct channel_end *end, uint32_t length
 	       ingest_give((struct feed *)participant, topic_entry_new(length), memory);
 }
 
-static const struct hop_callbacks topic_callbacks = {.turn = on_turn, .give_memory = on_give_memory};
+static const struct hop_callbacks topic_callbacks = {.turn = topic_on_turn, .give_memory = on_give_memory};
 
 static void on_time_up(int fd, short what, void *userdata)
 {

@@ -90,7 +90,7 @@ static void topic_fields(struct image *image, struct topic *topic)
 		replica_fields(image, topic);
 }
 
-static bool begin(struct topic *topic)
+static bool topic_image_begin(struct topic *topic)
 {
 	if (!topic->in_image)
 		topic->in_image = calloc(1, sizeof(*topic->in_image));
@@ -111,7 +111,7 @@ static void write_topic(struct image *image, struct topic *topic)
 	};
 
 	image_section(image, IMAGE_TOPIC);
-	if (!begin(topic)) {
+	if (!topic_image_begin(topic)) {
 		image_fail(image, -ENOMEM);
 		return;
 	}
@@ -164,7 +164,7 @@ static struct topic *new_topic(struct image *image, struct topics *topics, const
 	*head = (struct topic_head){.publisher = head->publisher};
 	if (head->publisher != NOBODY)
 		topic->publisher = hop_owner(hops->hops[head->publisher]);
-	if (!begin(topic) || (topic->is_replica && !topic->key))
+	if (!topic_image_begin(topic) || (topic->is_replica && !topic->key))
 		image_fail(image, -ENOMEM);
 	return topic;
 }
@@ -592,7 +592,7 @@ void topics_end_lost(const struct image_hops *hops)
 			topic_destroy(hop_owner(hops->hops[i]));
 }
 
-static void go_on(struct image *image, struct topic *topic)
+static void topic_image_go_on(struct image *image, struct topic *topic)
 {
 	topic_leave_image(topic);
 	topic->is_fresh = true;
@@ -617,7 +617,7 @@ void topics_stay(struct topics *topics)
 
 void topics_go_on(struct topics *topics)
 {
-	each(topics, NULL, go_on);
+	each(topics, NULL, topic_image_go_on);
 }
 
 void topics_drop_image(struct topics *topics)

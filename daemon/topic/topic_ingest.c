@@ -28,7 +28,7 @@ static int skip(struct feed *feed)
 }
 
 /* Begins with the message whose head has come. 0, or as ingest(). */
-static int begin(struct feed *feed, struct topic_log *log, uint64_t most)
+static int topic_ingest_begin(struct feed *feed, struct topic_log *log, uint64_t most)
 {
 	uint8_t head[MESSAGE_HEAD_SIZE];
 	uint64_t size;
@@ -66,7 +66,7 @@ int ingest(struct feed *feed, struct topic_log *log, uint64_t most, struct topic
 	if (!length)
 		return 0;
 	if (!feed->part && !feed->skips) {
-		r = begin(feed, log, most);
+		r = topic_ingest_begin(feed, log, most);
 		if (r < 0)
 			return r;
 	}

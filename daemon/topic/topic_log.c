@@ -122,7 +122,7 @@ void topic_log_unreserve(struct topic_log *log, uint64_t size)
 	release(log, size);
 }
 
-static int grow(struct topic_log *log)
+static int topic_log_grow(struct topic_log *log)
 {
 	uint32_t places = log->places ? 2 * log->places : PLACES_FIRST;
 	struct topic_entry **entries = malloc(places * sizeof(struct topic_entry *));
@@ -139,7 +139,7 @@ static int grow(struct topic_log *log)
 
 int topic_log_append(struct topic_log *log, struct topic_entry *entry)
 {
-	if (log->next - log->first == log->places && grow(log) < 0)
+	if (log->next - log->first == log->places && topic_log_grow(log) < 0)
 		return -ENOMEM;
 	entry->before = log->count;
 	entry->unknown_before = log->unknown;
@@ -164,7 +164,7 @@ void topic_log_exceed(struct topic_log *log, uint64_t size)
 
 int topic_log_restore(struct topic_log *log, struct topic_entry *entry)
 {
-	if (log->next - log->first == log->places && grow(log) < 0)
+	if (log->next - log->first == log->places && topic_log_grow(log) < 0)
 		return -ENOMEM;
 	topic_log_exceed(log, entry->size);
 	*place(log, log->next++) = entry;

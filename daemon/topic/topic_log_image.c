@@ -15,7 +15,7 @@
 /* --- what is shared --------------------------------------------------------------------------- */
 
 /* Makes room for one more, where there are so many. */
-static bool has_room(void ***table, uint32_t count)
+static bool topic_log_image_has_room(void ***table, uint32_t count)
 {
 	void **larger;
 
@@ -39,7 +39,7 @@ static void origin_fields(struct image *image, struct topic_origin *origin)
 
 static bool add_origin(struct topic_in_image *all, struct topic_origin *origin)
 {
-	if (!has_room(&all->origins, all->origin_count))
+	if (!topic_log_image_has_room(&all->origins, all->origin_count))
 		return false;
 	origin->in_image = all->origin_count;
 	all->origins[all->origin_count++] = topic_origin_ref(origin);
@@ -122,7 +122,7 @@ static void entry_fields(struct image *image, struct topic *topic, struct topic_
 
 static bool add_entry(struct topic_in_image *all, struct topic_entry *entry)
 {
-	if (!has_room(&all->entries, all->entry_count))
+	if (!topic_log_image_has_room(&all->entries, all->entry_count))
 		return false;
 	entry->in_image = all->entry_count;
 	all->entries[all->entry_count++] = topic_entry_ref(entry);

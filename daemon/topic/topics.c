@@ -213,7 +213,7 @@ void topics_remove_replica(struct topic *replica)
 
 /* Of other domains we hear only as far as somebody needs to know of them, so replicas also try by
  * themselves. */
-static void on_change(void *userdata, enum registry_what what, uint32_t domid)
+static void topics_on_change(void *userdata, enum registry_what what, uint32_t domid)
 {
 	struct topics *topics = userdata;
 
@@ -238,7 +238,7 @@ int topics_new(struct topics **made, const struct topics_collaborators *collabor
 		return -ENOMEM;
 	topics->with = *collaborators;
 	task_init(&topics->task, &topics->with.relay->turns, NULL, search_on_task);
-	registry_listen(topics->with.registry, &topics->sink, on_change, topics);
+	registry_listen(topics->with.registry, &topics->sink, topics_on_change, topics);
 	*made = topics;
 	return 0;
 }

@@ -69,7 +69,7 @@ static int await_answer(int socket)
 	return got == 0 ? -ECONNRESET : 0;
 }
 
-static int hand_over(const char *path, int fd)
+static int keeper_hand_over(const char *path, int fd)
 {
 	int socket = connect_to(path), r;
 
@@ -189,7 +189,7 @@ static int hold_by_own(int fd)
 	if (directory < 0)
 		return fork_keeper(fd, -1);
 	snprintf(path, sizeof(path), "/proc/self/fd/%d/" OWN_NAME, directory);
-	r = hand_over(path, fd);
+	r = keeper_hand_over(path, fd);
 	if (r < 0) {
 		listener = listen_at(path);
 		r = fork_keeper(fd, listener);
@@ -207,7 +207,7 @@ int keeper_hold(int fd)
 
 	if (!service)
 		return hold_by_own(fd);
-	r = hand_over(service, fd);
+	r = keeper_hand_over(service, fd);
 	if (r < 0) {
 		log_warning(
 			"%s doesn't take the event channels of before the restore: %s; a process of this "

@@ -257,8 +257,8 @@ static void submit(struct store *store, struct store_request *request, struct st
 }
 
 /* Queues a request with one path and no value. */
-static int ask(struct store *store, enum store_kind kind, const char *path, store_done_fn done,
-	       store_list_fn listed, void *userdata, struct store_request **handle)
+static int store_ask(struct store *store, enum store_kind kind, const char *path, store_done_fn done,
+		     store_list_fn listed, void *userdata, struct store_request **handle)
 {
 	struct store_request *request = request_new(kind, &(struct store_leaf){.path = path}, 1);
 
@@ -274,25 +274,25 @@ static int ask(struct store *store, enum store_kind kind, const char *path, stor
 int store_read(struct store *store, const char *path, store_done_fn done, void *userdata,
 	       struct store_request **handle)
 {
-	return ask(store, STORE_READ, path, done, NULL, userdata, handle);
+	return store_ask(store, STORE_READ, path, done, NULL, userdata, handle);
 }
 
 int store_read_toolstacks(struct store *store, const char *path, store_done_fn done, void *userdata,
 			  struct store_request **handle)
 {
-	return ask(store, STORE_READ_TOOLSTACKS, path, done, NULL, userdata, handle);
+	return store_ask(store, STORE_READ_TOOLSTACKS, path, done, NULL, userdata, handle);
 }
 
 int store_list(struct store *store, const char *path, store_list_fn done, void *userdata,
 	       struct store_request **handle)
 {
-	return ask(store, STORE_LIST, path, NULL, done, userdata, handle);
+	return store_ask(store, STORE_LIST, path, NULL, done, userdata, handle);
 }
 
 int store_remove(struct store *store, const char *path, store_done_fn done, void *userdata,
 		 struct store_request **handle)
 {
-	return ask(store, STORE_REMOVE, path, done, NULL, userdata, handle);
+	return store_ask(store, STORE_REMOVE, path, done, NULL, userdata, handle);
 }
 
 int store_write_leaves(struct store *store, const struct store_leaf *leaves, unsigned count, uint32_t owner,

@@ -74,7 +74,7 @@ static void try_refused_later(struct store_worker *worker)
 	try_refused_at(worker, retry_pause(RETRY_ALL_OF_US, worker->retry_after_ms));
 }
 
-static void refuse(struct store_worker *worker, struct store_watched *watched)
+static void store_watched_refuse(struct store_worker *worker, struct store_watched *watched)
 {
 	watched->refused = true;
 	if (worker->refused_watches++ > 0)
@@ -105,7 +105,7 @@ static bool has_made_room(struct store_worker *worker)
 	if (!other)
 		return false;
 	(void)end_watch(worker, other); /* if the connection is gone, the next one is made without it */
-	refuse(worker, other);
+	store_watched_refuse(worker, other);
 	return true;
 }
 
@@ -119,7 +119,7 @@ static bool outlives_refusal(struct store_worker *worker, struct store_watched *
 	free(xs_read(worker->xs, XBT_NULL, "domid", NULL)); /* libxenstore may not have noticed the end yet */
 	alive = store_drain_events(worker);
 	if (!watched->refused)
-		refuse(worker, other && !alive ? other : watched);
+		store_watched_refuse(worker, other && !alive ? other : watched);
 	return alive;
 }
 
@@ -170,7 +170,7 @@ int watched_add(struct store_worker *worker, struct store_request *request)
 		return -ENOMEM;
 	}
 	if (worker->connected && worker->refused_watches > 0 && !(watched->needed && has_made_room(worker))) {
-		refuse(worker, watched);
+		store_watched_refuse(worker, watched);
 		r = -EDQUOT;
 	} else if (worker->connected) {
 		r = set_watch(worker, watched);

@@ -49,7 +49,7 @@ static bool is_granted(const struct vchan *vchan)
 	return vchan->control.is_server != 0;
 }
 
-static void give_back(struct vchan *vchan)
+static void vchan_kept_give_back(struct vchan *vchan)
 {
 	struct vchan_host *host = vchan->host;
 
@@ -63,7 +63,7 @@ void kept_drop(struct vchan *vchan)
 {
 	struct vchan_host *host = vchan->host;
 
-	give_back(vchan);
+	vchan_kept_give_back(vchan);
 	if (host->freed)
 		host->freed(host->freed_userdata);
 }
@@ -164,7 +164,7 @@ static bool free_early(struct vchan *vchan)
 		return false;
 	if (word->waits < WAIT_TWICE)
 		word->waits++;
-	give_back(vchan);
+	vchan_kept_give_back(vchan);
 	return true;
 }
 
@@ -228,7 +228,7 @@ static bool is_better(const struct vchan *vchan, const struct vchan *than)
 	return vchan->closes < than->closes;
 }
 
-static void take(struct vchan *vchan)
+static void vchan_kept_take(struct vchan *vchan)
 {
 	struct vchan_host *host = vchan->host;
 
@@ -266,7 +266,7 @@ static void look_at_all_of(struct vchan_host *host, uint32_t domid)
 
 	HASH_ITER(hh, host->vchans, vchan, next)
 		if (vchan->domid == domid && vchan->is_kept && has_let_go(vchan) && is_due(vchan))
-			give_back(vchan);
+			vchan_kept_give_back(vchan);
 }
 
 int kept_take(struct vchan_host *host, uint32_t domid, int read_order, int write_order, bool last_too,
@@ -304,7 +304,7 @@ int kept_take(struct vchan_host *host, uint32_t domid, int read_order, int write
 	}
 	if (!fits)
 		return count < VCHANS_MAX ? -ENOENT : -EBUSY;
-	take(fits);
+	vchan_kept_take(fits);
 	*result = fits;
 	return 0;
 }
