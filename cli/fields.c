@@ -90,7 +90,8 @@ char *fields_words(struct json_object *object, const char *text)
 		fwrite(text, 1, plain, out);
 		if (braced)
 			write_field(object, text + plain + 1, braced - 1, out);
-		text += plain + braced + (braced > 0);
+		text += plain + braced;
+		text += *text == '}';
 	}
 	if (fclose(out) != 0)
 		abort();
