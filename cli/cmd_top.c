@@ -1082,7 +1082,7 @@ static int print(struct top *top, int delay_ms, bool json)
 
 int cmd_top(struct cli *cli, int argc, char **argv)
 {
-	struct top top = {.cli = cli, .shown = json_object_new_object()};
+	struct top top = {.cli = cli};
 	int code, delay_ms = 1000;
 	bool once = false, json = false;
 	const struct cli_option options[] = {{"delay", .ms = &delay_ms, .least_ms = DELAY_MIN_MS},
@@ -1097,6 +1097,7 @@ int cmd_top(struct cli *cli, int argc, char **argv)
 		return cli_usage("top", "top takes no arguments");
 	if ((once || json) && !top.is_host)
 		return cli_usage("top", "--once and --json go with --host; else 'xenmsg status' does that");
+	top.shown = json_object_new_object();
 	code = once || json ? print(&top, delay_ms, json) : top_run(&top, delay_ms);
 	xenmsg_close(top.conn);
 	json_object_put(top.shown);
