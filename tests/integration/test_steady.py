@@ -86,7 +86,7 @@ MOVES = 80  # half of which is more than the 32 allocations by which two moments
 @pytest.mark.skipif(is_sanitized(), reason="a sanitizer has an allocator of its own")
 def test_moves_leave_no_memory_behind(host, nodes, tmp_path):
     """After ten of them all queues and tables have found their size. A program that has gone is known for resume-for, and in the log for a minute."""
-    both = nodes(0, 2, start=False, config=LOST_SOON + "resume-for = 2s\n[daemon]\nlog-level = error\n")
+    both = nodes(0, 2, start=False, config=LOST_SOON + "resume-for = 10s\n[daemon]\nlog-level = error\n")
     for node in both.values():
         node.environment = dict(node.environment, COUNT_DIR=str(tmp_path), LD_PRELOAD=LIBRARY)
         node.start()
