@@ -633,10 +633,10 @@ static const struct check status_checks[] = {
 	{"status.hosts", "else gateway", WELL, "hosts", "the gateway is connected to {server}", NULL},
 
 	{"resting.*", "kind=uid", WARNED, "time",
-	 "{who} had to rest {rests} times{now}, since calls into the kernel for it took too long",
+	 "{who} had to rest {time.rests} times{now}, since calls into the kernel for it took too long",
 	 "end its programs, or mend them: something watches their sockets, doorbells or streams thousands of times (epoll)"},
 	{"resting.*", "else", WARNED, "time",
-	 "{who} had to rest {rests} times{now}, since calls into the kernel for it took too long",
+	 "{who} had to rest {time.rests} times{now}, since calls into the kernel for it took too long",
 	 "see that domain's programs, and those here that accept its streams"},
 	{"status", "cut_off", WARNED, "programs", "the daemon has cut off {cut_off} sessions of programs",
 	 "its log says which, and why (" ADVICE_LOG("xenmsgd") " | grep 'cut off'): mend or end these"},
@@ -657,21 +657,15 @@ static struct json_object *find_resting(struct json_object *status)
 	struct json_object *accounts = at(status, "accounts"), *found = json_object_new_array();
 
 	for (size_t i = 0; i < length_of(accounts); i++) {
-		struct json_object *account = json_object_array_get_idx(accounts, i),
-				   *time = at(account, "time"), *facts;
-		int64_t rests = number_at(time, "rests");
-		bool is_now = json_object_get_boolean(at(time, "resting"));
-		char who[80];
+		struct json_object *account = json_object_array_get_idx(accounts, i);
+		int64_t rests = number_at(at(account, "time"), "rests");
+		bool is_now = json_object_get_boolean(field(account, "time.resting"));
 
 		if (rests < RESTS_MANY || (!is_now && rests < number_at(status, "uptime_s") / REST_PERIOD_S))
 			continue;
-		facts = json_object_new_object();
-		account_text(account, who, sizeof(who));
-		fields_add(facts, "who", "%s", who);
-		fields_add(facts, "kind", "%s", text_or(account, "kind", ""));
-		fields_add(facts, "rests", "%" PRId64, rests);
-		fields_add(facts, "now", "%s", is_now ? ", and does now" : "");
-		json_object_array_add(found, facts);
+		fields_name_account(account);
+		fields_add(account, "now", "%s", is_now ? ", and does now" : "");
+		json_object_array_add(found, json_object_get(account));
 	}
 	return found;
 }

@@ -99,34 +99,6 @@ static struct json_object *list_in(struct json_object *answer)
 	return NULL;
 }
 
-/* Makes a list of names one text, which the caller puts; returns other values as they are. */
-static struct json_object *text_for_table(struct json_object *value)
-{
-	struct json_object *text;
-	char *joined;
-
-	if (!json_object_is_type(value, json_type_array))
-		return json_object_get(value);
-	if (json_object_array_length(value) == 0)
-		return json_object_new_string("nobody");
-	joined = fields_joined(value, ",");
-	text = json_object_new_string(joined);
-	free(joined);
-	return text;
-}
-
-/* Makes the state of a link a text, likewise. */
-static struct json_object *link_for_table(struct json_object *link, const char *state)
-{
-	char text[80];
-
-	if (strcmp(state, "away") != 0 ||
-	    !at(link, "since")) /* other domains than 0 aren't told since when */
-		return json_object_new_string(state);
-	away_text(link, text, sizeof(text));
-	return json_object_new_string(text);
-}
-
 static void shape_peer(struct json_object *peer)
 {
 	static const char *const rare[] = {"host", "via", "why"}; /* no columns where none has them */
@@ -134,8 +106,7 @@ static void shape_peer(struct json_object *peer)
 	for (size_t i = 0; i < sizeof(rare) / sizeof(rare[0]); i++)
 		if (!at(peer, rare[i]))
 			json_object_object_del(peer, rare[i]);
-	if (at(peer, "link")) /* else it is of another host */
-		json_object_object_add(peer, "link", link_for_table(peer, text_at(peer, "link")));
+	fields_tell_away(peer, "link");
 }
 
 /* Writes since when the host is as it is, if that is told: not in other domains than 0. */
@@ -170,22 +141,25 @@ static void shape_host(struct json_object *host)
 		json_object_object_add(host, "rtt_us", json_object_get(rtt));
 	if (!at(host, "last_error") && at(link, "last_error"))
 		json_object_object_add(host, "last_error", json_object_get(at(link, "last_error")));
-	json_object_object_add(host, "link", link_for_table(link, text_at(link, "state")));
+	fields_tell_away(link, "state");
+	json_object_object_add(host, "link", json_object_get(at(link, "state")));
 }
 
 /* Makes an entry have all of these members, which may be objects with some more: null is what isn't known,
  * and what only others have. A text that says nothing, and a time at which nothing was, are unknown, too. */
-static void add_unknown(struct json_object *entry, const char *const *members)
+static void add_unknown(struct json_object *entry, const char *members)
 {
+	struct column member;
+
 	if (!json_object_is_type(entry, json_type_object))
 		return; /* another version's */
-	for (; *members; members++) {
-		struct json_object *value = at(entry, *members);
+	while (column_next(&members, &member)) {
+		struct json_object *value = at(entry, member.path);
 		bool is_empty =
 			json_object_is_type(value, json_type_string) && !json_object_get_string_len(value);
 
-		if (!value || is_empty || (!strcmp(*members, "since") && !number_at(entry, "since")))
-			json_object_object_add(entry, *members, NULL);
+		if (!value || is_empty || (!strcmp(member.path, "since") && !number_at(entry, "since")))
+			json_object_object_add(entry, member.path, NULL);
 	}
 }
 
@@ -239,8 +213,6 @@ static bool some_have(struct json_object *list, const char *column)
 	return false;
 }
 
-#define FIELDS_MAX 16 /* of an entry */
-
 /* A command that lists. */
 struct listing {
 	const char *subject; /* as it was typed */
@@ -248,10 +220,9 @@ struct listing {
 	char domain[DOMAIN_NAME_MAX + 1]; /* a pattern of which domains are meant; "": all that are told */
 	char endpoint[ENDPOINT_NAME_MAX + 1]; /* likewise of endpoints */
 	const char *domain_name;	      /* the member that has the domain's name */
-	const char *const *columns;	      /* of its table, but for those that no entry has */
-	const char *const *fields;	      /* what can be chosen */
-	const char *const *members; /* that an entry has for programs, and `of_link` those of its link */
-	const char *const *of_link;
+	const char *columns;		      /* of its table, but for those that no entry has */
+	const char *fields;		      /* what can be chosen */
+	const char *members, *of_link; /* that an entry has for programs, and those of its link; or NULL */
 	void (*shape)(struct json_object *entry); /* makes an entry what people read */
 	struct output_fields output_fields;
 	bool json;
@@ -260,26 +231,19 @@ struct listing {
 /* Prints a table of the entries, or what is chosen of each. */
 static int print_entries(const struct listing *listing, struct json_object *entries)
 {
-	struct writer *writer = writer_new_for(WRITER_TABLE, &listing->output_fields);
-	bool chosen = output_fields_are_chosen(&listing->output_fields);
-	const char *const *names = chosen ? listing->fields : listing->columns;
-	bool shown[FIELDS_MAX];
-	int code = EXIT_DONE;
+	char shown[256] = "";
+	const char *columns = listing->columns;
+	struct column column;
 
-	for (size_t i = 0; names[i]; i++)
-		shown[i] = chosen || some_have(entries, names[i]);
-	for (size_t i = 0; code == EXIT_DONE && i < json_object_array_length(entries); i++) {
-		struct json_object *entry = json_object_array_get_idx(entries, i);
+	if (output_fields_are_chosen(&listing->output_fields))
+		return write_list(entries, listing->fields, NULL, &listing->output_fields);
+	while (column_next(&columns, &column)) {
+		size_t used = strlen(shown);
 
-		for (size_t k = 0; names[k]; k++)
-			if (shown[k])
-				writer_json(writer, names[k], text_for_table(at(entry, names[k])));
-		code = writer_end_row(writer);
+		if (some_have(entries, column.path))
+			snprintf(shown + used, sizeof(shown) - used, "%s,", column.title);
 	}
-	if (code == EXIT_DONE)
-		code = writer_finish(writer);
-	writer_free(writer);
-	return code;
+	return write_list(entries, shown, NULL, NULL);
 }
 
 /* Makes an entry what programs read. */
@@ -507,16 +471,14 @@ static int list_peers_of(struct cli *cli, struct listing *listing)
 
 int cmd_peers(struct cli *cli, int argc, char **argv)
 {
-	static const char *const columns[] = {"host", "domid", "name", "uuid",	 "version",
-					      "link", "via",   "why",  "rtt_us", NULL};
-	static const char *const members[] = {"host",  "domid",	  "name", "uuid", "version", "up", "link",
-					      "since", "resumes", "via",  "why",  "rtt_us",  NULL};
+	static const char columns[] = "host,domid,name,uuid,version,link,via,why,rtt_us";
 	struct listing listing = {.subject = "",
 				  .question = "peers",
 				  .domain_name = "name",
 				  .columns = columns,
 				  .fields = columns,
-				  .members = members,
+				  .members =
+					  "host,domid,name,uuid,version,up,link,since,resumes,via,why,rtt_us",
 				  .shape = shape_peer};
 	int code;
 
@@ -552,20 +514,18 @@ static bool take_endpoints(struct listing *listing, const char *typed)
 
 int cmd_endpoints(struct cli *cli, int argc, char **argv)
 {
-	static const char *const columns[] = {"host",	 "domid", "domain", "name",    "kind", "visible_to",
-					      "started", "user",  "pid",    "program", NULL};
-	static const char *const fields[] = {"address", "host",	      "domid",	 "domain", "name",
-					     "kind",	"visible_to", "started", "user",   "uid",
-					     "pid",	"program",    NULL};
-	static const char *const members[] = {"host", "domid", "domain", "name",     "kind",	"visible_to",
-					      "uid",  "pid",   "comm",	 "programs", "started", NULL};
-	struct listing listing = {.subject = "",
-				  .question = "endpoints",
-				  .domain_name = "domain",
-				  .columns = columns,
-				  .fields = fields,
-				  .members = members,
-				  .shape = shape_endpoint};
+	struct listing listing = {
+		.subject = "",
+		.question = "endpoints",
+		.domain_name = "domain",
+		.columns = "host,domid,domain,name,kind,visible_to,started,user,pid,program",
+		.fields =
+			"address,host,domid,domain,name,kind,visible_to,started,user,uid,pid,"
+			"program",
+		.members =
+			"host,domid,domain,name,kind,visible_to,uid,pid,comm,programs,"
+			"started",
+		.shape = shape_endpoint};
 	int code;
 
 	if (!take_options(cli, argc, argv, endpoints_help, &listing, &code))
@@ -585,19 +545,14 @@ int cmd_endpoints(struct cli *cli, int argc, char **argv)
 
 int cmd_hosts(struct cli *cli, int argc, char **argv)
 {
-	static const char *const columns[] = {"host",	  "state",	"link", "rtt_us",
-					      "instance", "last_error", NULL};
-	static const char *const members[] = {"host", "own",  "instance", "gateway",	"server",
-					      "up",   "link", "since",	  "last_error", NULL};
-	static const char *const of_link[] = {"state", "version",    "rtt_us", "resumes",
-					      "since", "last_error", NULL};
+	static const char columns[] = "host,state,link,rtt_us,instance,last_error";
 	struct listing listing = {.subject = "",
 				  .question = "hosts",
 				  .domain_name = "host",
 				  .columns = columns,
 				  .fields = columns,
-				  .members = members,
-				  .of_link = of_link,
+				  .members = "host,own,instance,gateway,server,up,link,since,last_error",
+				  .of_link = "state,version,rtt_us,resumes,since,last_error",
 				  .shape = shape_host};
 	int code;
 

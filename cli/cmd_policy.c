@@ -501,25 +501,21 @@ static int show(struct cli *cli, bool as_json)
 
 /* ---- what was denied ------------------------------------------------------------------------- */
 
-static void write_denied(struct writer *writer, struct json_object *entry)
+static void shape_denied(struct json_object *entry)
 {
-	static const char *const told[] = {"from", "domain", "uid", "to", "count"};
-	char when[32];
-	char *rule;
+	char when[32], *rule;
 
 	time_text((time_t)number_at(entry, "last"), false, when, sizeof(when));
-	for (size_t i = 0; i < sizeof(told) / sizeof(told[0]); i++)
-		writer_text(writer, told[i], text_or(entry, told[i], NULL));
-	writer_text(writer, "last", when);
+	fields_add(entry, "last", "%s", when);
 	fields_add(entry, "no", "no [%s]", text_or(entry, "section", "rule"));
 	rule = fields_words(entry, at(entry, "file") ? "{file}:{line}" : "{no}");
-	writer_text(writer, "rule", rule);
+	fields_add(entry, "rule", "%s", rule);
 	free(rule);
 }
 
 static int print_denied(struct cli *cli, struct json_object *list)
 {
-	int code = write_list(list, write_denied);
+	int code = write_list(list, "from,domain,uid,to,count,last,rule", shape_denied, NULL);
 
 	if (length_of(list) == 0)
 		cli_note(cli, "policy denied: nobody was refused anything since the daemon started");

@@ -268,9 +268,8 @@ static void recv_on_change(void *userdata, const struct xenmsg_change *change)
 
 int cmd_recv(struct cli *cli, int argc, char **argv)
 {
-	static const char *const fields[] = {"time",   "endpoint",     "address", "host", "domid",
-					     "domain", "uid",	       "gid",	  "pid",  "id",
-					     "size",   CHOICE_PAYLOAD, NULL};
+	static const char fields[] =
+		"time,endpoint,address,host,domid,domain,uid,gid,pid,id,size," CHOICE_PAYLOAD;
 	struct recv recv = {
 		.cli = cli,
 		.command = {.cli = cli, .if_fails = "", .jobs = 1},

@@ -39,61 +39,17 @@ static void write_rest(struct json_object *status, const char *list)
 		printf("and %zu more %s, which 'xenmsg status --all' shows\n", total - listed, list);
 }
 
-static void copy(struct writer *writer, const char *name, struct json_object *object, const char *path)
+static void shape_link(struct json_object *link)
 {
-	writer_json(writer, name, json_object_get(field(object, path)));
-}
-
-static void write_link(struct writer *writer, struct json_object *link)
-{
-	const char *state = text_or(link, "state", NULL);
-	bool is_host = field(link, "peer.host");
-	char away[80];
-
-	/* The number of a host means something to this daemon alone. */
-	writer_text(writer, "link", is_host ? "host" : text_or(at(link, "peer"), "domid", NULL));
-	copy(writer, "name", link, is_host ? "peer.host" : "peer.name");
-	away_text(link, away, sizeof(away));
-	writer_text(writer, "state", state && !strcmp(state, "away") ? away : state);
-	writer_text(writer, "role", at(link, "via") ? "via 0" : text_or(link, "role", NULL));
-	copy(writer, "channels", link, "channels");
-	copy(writer, "rtt_us", link, "rtt_us");
-	copy(writer, "sent", link, "tx.messages");
-	copy(writer, "received", link, "rx.messages");
+	fields_name_link(link);
 	/* Why a link that nobody needs was closed last is no error. */
-	if (state && !strcmp(state, "idle"))
-		writer_text(writer, "last_error", NULL);
-	else
-		copy(writer, "last_error", link, "last_error");
+	if (!strcmp(text_at(link, "state"), "idle"))
+		json_object_object_del(link, "last_error");
+	fields_tell_away(link, "state");
 }
 
-static void write_endpoint(struct writer *writer, struct json_object *endpoint)
-{
-	copy(writer, "endpoint", endpoint, "name");
-	copy(writer, "uid", endpoint, "uid");
-	copy(writer, "pid", endpoint, "pid");
-	copy(writer, "queued", endpoint, "queued");
-}
-
-/* Writes how much of a resource the account uses, and how much it could have now. */
-static void write_use(struct writer *writer, struct json_object *account, const char *name, bool is_size,
-		      int64_t *refused)
-{
-	struct json_object *resource = at(account, name);
-	int64_t used = number_at(resource, "used"), most = used + number_at(resource, "available");
-	char text[48], has[24], might_have[24];
-
-	size_text(used, has, sizeof(has));
-	size_text(most, might_have, sizeof(might_have));
-	if (is_size)
-		snprintf(text, sizeof(text), "%s/%s", has, might_have);
-	else
-		snprintf(text, sizeof(text), "%" PRId64 "/%" PRId64, used, most);
-	writer_text(writer, name, resource ? text : NULL);
-	*refused += number_at(resource, "refused");
-}
-
-static void write_account(struct writer *writer, struct json_object *account)
+/* Puts in words how much of each resource the account uses, and how much it could have now. */
+static void shape_account(struct json_object *account)
 {
 	static const struct {
 		const char *name;
@@ -101,19 +57,41 @@ static void write_account(struct writer *writer, struct json_object *account)
 	} uses[] = {{"clients", false},	    {"endpoints", false},   {"channels", false},
 		    {"queued_bytes", true}, {"descriptors", false}, {"memory", true}};
 	int64_t refused = 0;
-	char who[80], rests[48];
 
-	account_text(account, who, sizeof(who));
-	writer_text(writer, "account", who);
-	for (size_t i = 0; i < sizeof(uses) / sizeof(uses[0]); i++)
-		write_use(writer, account, uses[i].name, uses[i].is_size, &refused);
-	writer_number(writer, "refused", refused);
+	for (size_t i = 0; i < sizeof(uses) / sizeof(uses[0]); i++) {
+		struct json_object *resource = at(account, uses[i].name);
+		int64_t used = number_at(resource, "used"), most = used + number_at(resource, "available");
+		char has[24], might_have[24];
+
+		if (!resource)
+			continue;
+		refused += number_at(resource, "refused");
+		size_text(used, has, sizeof(has));
+		size_text(most, might_have, sizeof(might_have));
+		if (uses[i].is_size)
+			fields_add(account, uses[i].name, "%s/%s", has, might_have);
+		else
+			fields_add(account, uses[i].name, "%" PRId64 "/%" PRId64, used, most);
+	}
+	fields_name_account(account);
+	fields_add(account, "refused", "%" PRId64, refused);
 	/* How often it got no turns for a while, and whether that is so now. */
-	snprintf(rests, sizeof(rests), "%s%s", text_at(at(account, "time"), "rests"),
-		 json_object_get_boolean(field(account, "time.resting")) ? " (now)" : "");
-	writer_text(writer, "rests", rests);
-	copy(writer, "cut_off", account, "cut_off");
+	fields_add(account, "rests", "%s%s", text_at(at(account, "time"), "rests"),
+		   json_object_get_boolean(field(account, "time.resting")) ? " (now)" : "");
 }
+
+static const struct {
+	const char *list, *columns;
+	void (*shape)(struct json_object *entry);
+} tables[] = {
+	{"links",
+	 "link=number,name=called,state,role,channels,rtt_us,sent=tx.messages,received=rx.messages,last_error",
+	 shape_link},
+	{"endpoints", "endpoint=name,uid,pid,queued", NULL},
+	{"accounts",
+	 "account=who,clients,endpoints,channels,queued_bytes,descriptors,memory,refused,rests,cut_off",
+	 shape_account},
+};
 
 /* The lines before the tables, each if this holds (fields_hold()), of the status and what is added to it. */
 static const struct {
@@ -164,10 +142,6 @@ static void add_words(struct json_object *status)
 
 static int write_summary(struct json_object *status)
 {
-	static const struct {
-		const char *list;
-		void (*write)(struct writer *writer, struct json_object *entry);
-	} tables[] = {{"links", write_link}, {"endpoints", write_endpoint}, {"accounts", write_account}};
 	int code = EXIT_DONE;
 
 	add_words(status);
@@ -182,7 +156,7 @@ static int write_summary(struct json_object *status)
 		if (listed_in(status, tables[i].list) == 0)
 			continue;
 		putchar('\n');
-		code = write_list(at(status, tables[i].list), tables[i].write);
+		code = write_list(at(status, tables[i].list), tables[i].columns, tables[i].shape, NULL);
 		write_rest(status, tables[i].list);
 	}
 	return code ? code : cli_flush();

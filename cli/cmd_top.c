@@ -182,14 +182,13 @@ static int compare(const void *one, const void *other, void *order)
 	return a->index < b->index ? -1 : 1;
 }
 
-/* A table of what one list has. A column is TITLE=PATH:WIDTH, with a k behind it if what is at the path in a
- * row is a number to be shortened; one with a negative width begins at the left, and is cut. */
+/* A table of what one list has. */
 struct top_table {
 	const char *list;	      /* in `shown` */
 	const char *rest;	      /* the list of the status of which the rest is told; NULL: none */
 	bool hides;		      /* it is left out if it has no rows */
 	const char *traffic, *queued; /* what its rows weigh */
-	const char *columns;
+	const char *columns;	      /* column_next() */
 };
 
 #define NOTE_AT 2 /* in place of this column and those behind it stands the "note" of a row that has one */
@@ -202,25 +201,23 @@ static double real_at(struct json_object *object, const char *path)
 /* Adds a row of a table; NULL: its titles. */
 static void add_row(struct top *top, const struct top_table *table, struct json_object *row)
 {
-	const char *note = text_or(row, "note", NULL), *text;
-	char line[LINE_MAX_BYTES] = "", title[16], path[32], number[16];
-	int width, end, column = 0;
+	const char *note = text_or(row, "note", NULL), *columns = table->columns, *text;
+	char line[LINE_MAX_BYTES] = "", number[16];
+	struct column column;
 
-	for (const char *next = table->columns;
-	     sscanf(next, " %15[^=]=%31[^:]:%d%n", title, path, &width, &end) == 3; next += end) {
-		struct json_object *value = field(row, path);
+	for (int i = 0; column_next(&columns, &column); i++) {
+		struct json_object *value = field(row, column.path);
 		size_t used = strlen(line);
 
-		if (note && column++ == NOTE_AT) {
+		if (note && i == NOTE_AT) {
 			snprintf(line + used, sizeof(line) - used, "%s", note);
 			break;
 		}
-		text = !row ? title : value ? json_object_get_string(value) : "-";
-		if (next[end] == 'k' && value)
+		text = !row ? column.title : value ? json_object_get_string(value) : "-";
+		if (column.is_short && value)
 			text = number_text(json_object_get_double(value), number, sizeof(number));
-		end += next[end] == 'k';
-		snprintf(line + used, sizeof(line) - used, "%*.*s ", width,
-			 width < 0 ? -width : LINE_MAX_BYTES, text);
+		snprintf(line + used, sizeof(line) - used, "%*.*s ", column.width,
+			 column.width < 0 ? -column.width : LINE_MAX_BYTES, text);
 	}
 	add_line(top, !row, "%s", line);
 }
@@ -253,24 +250,24 @@ static void add_table(struct top *top, const struct top_table *table)
 
 static const struct top_table tables[] = {
 	{"links", "links", false, "traffic", "unacked",
-	 "LINK=number:-6 NAME=called:-14 STATE=state:-9 ROLE=role:-6 CHANS=channels:5 RTT_US=rtt:9 "
-	 "SENT/s=tx.messages_per_s:7k RECV/s=rx.messages_per_s:7k BYTES/s=traffic:7k"},
+	 "LINK=number:-6,NAME=called:-14,STATE=state:-9,ROLE=role:-6,CHANS=channels:5,RTT_US=rtt:9,"
+	 "SENT/s=tx.messages_per_s:7k,RECV/s=rx.messages_per_s:7k,BYTES/s=traffic:7k"},
 	{"endpoints", "endpoints", false, "traffic", "waiting",
-	 "ENDPOINT=name:-24 KIND=kind:-8 UID=uid:7 PID=pid:8 QUEUED=waiting:8k STREAMS=carried:8 "
+	 "ENDPOINT=name:-24,KIND=kind:-8,UID=uid:7,PID=pid:8,QUEUED=waiting:8k,STREAMS=carried:8,"
 	 "BYTES/s=traffic:8k"},
 	{"programs", "clients", false, "traffic", "waiting",
-	 "PID=pid:-8 PROGRAM=comm:-16 UID=uid:7 CHANS=channels:6 STREAMS=carried:8 QUEUED=waiting:9k "
-	 "IN_B/s=in:9k OUT_B/s=out:9k"},
+	 "PID=pid:-8,PROGRAM=comm:-16,UID=uid:7,CHANS=channels:6,STREAMS=carried:8,QUEUED=waiting:9k,"
+	 "IN_B/s=in:9k,OUT_B/s=out:9k"},
 	{"streams", "streams", true, "traffic", "bytes_queued",
-	 "PID=pid:-8 STREAM_OF=comm:-14 TO OR FROM=where:-24 STATE=state:-7 QUEUED=bytes_queued:7k "
-	 "IN_B/s=bytes_in_per_s:7k OUT_B/s=bytes_out_per_s:7k"},
+	 "PID=pid:-8,STREAM_OF=comm:-14,TO OR FROM=where:-24,STATE=state:-7,QUEUED=bytes_queued:7k,"
+	 "IN_B/s=bytes_in_per_s:7k,OUT_B/s=bytes_out_per_s:7k"},
 	{"topics", "subscriptions", true, "traffic", "waiting",
-	 "TOPIC=name:-19 STATE=state:-11 UID=about.uid:7 SUBS=topic.count:6 "
-	 "PUBL/s=topic.published_per_s:7k DELIV/s=topic.delivered_per_s:8k WAITING=waiting:7k "
+	 "TOPIC=name:-19,STATE=state:-11,UID=about.uid:7,SUBS=topic.count:6,"
+	 "PUBL/s=topic.published_per_s:7k,DELIV/s=topic.delivered_per_s:8k,WAITING=waiting:7k,"
 	 "MISSED=missed:7k"},
 	{"accounts", "accounts", false, "sent.bytes_per_s", "queued_bytes.used",
-	 "ACCOUNT=who:-24 SENT/s=sent.messages_per_s:7k BYTES/s=sent.bytes_per_s:7k WORK%=work:7 "
-	 "RESTS=time.rests:8 CUT_OFF=cut:8"},
+	 "ACCOUNT=who:-24,SENT/s=sent.messages_per_s:7k,BYTES/s=sent.bytes_per_s:7k,WORK%=work:7,"
+	 "RESTS=time.rests:8,CUT_OFF=cut:8"},
 };
 
 /* Returns the element of a list in which what is at these paths (NULL: at one) is as in `like`. */
@@ -342,20 +339,13 @@ static void add_real(struct json_object *object, const char *name, double value)
 
 static void shape_link(struct top *top, struct json_object *link)
 {
-	struct json_object *peer = at(link, "peer");
-	char away[80];
-
-	/* The number of a host means something to its daemon alone. */
-	fields_add(link, "number", "%s", at(peer, "host") ? "host" : text_at(peer, "domid"));
-	fields_add(link, "called", "%s", text_or(peer, "host", text_at(peer, "name")));
+	fields_name_link(link);
 	fields_add(link, "rtt", "%.9s", text_at(link, "rtt_us"));
-	if (at(link, "via"))
-		fields_add(link, "role", "via 0");
 	add_real(link, "traffic", real_at(link, "tx.bytes_per_s") + real_at(link, "rx.bytes_per_s"));
 	if (strcmp(text_at(link, "state"), "away") != 0)
 		return;
-	away_text(link, away, sizeof(away)); /* there are no rates of it */
-	fields_add(link, "note", "%s, channels %s", away, text_at(link, "channels"));
+	fields_tell_away(link, "state"); /* there are no rates of it */
+	fields_add(link, "note", "%s, channels %s", text_at(link, "state"), text_at(link, "channels"));
 }
 
 static void shape_stream(struct top *top, struct json_object *stream)
@@ -459,10 +449,8 @@ static void show_others(struct top *top, struct json_object *stream)
 static void shape_account(struct top *top, struct json_object *account)
 {
 	bool is_resting = json_object_get_boolean(field(account, "time.resting"));
-	char who[80];
 
-	account_text(account, who, sizeof(who));
-	fields_add(account, "who", "%s", who);
+	fields_name_account(account);
 	fields_add(account, "work", "%.1f", real_at(account, "time.units_per_s") * WORK_UNIT_S * 100);
 	fields_add(account, "cut", is_resting ? "%8s  resting" : "%s", text_at(account, "cut_off"));
 }
@@ -537,16 +525,16 @@ static void top_make_lines(struct top *top)
 /* The matrix stands between the lists of directions and of links that are away. */
 static const struct top_table host_tables[] = {
 	{"domains", NULL, false, "order", "weight",
-	 "DOMAIN=domid:-6 NAME=name:-14 VERSION=version:-9 SIGHT=sight:-5 LINKS=links_text:7 "
-	 "ENDPTS=endpoints_total:6k QUEUED=queued_bytes:7k REFUSED=refused:7k POLICY=host_policy:-7"},
+	 "DOMAIN=domid:-6,NAME=name:-14,VERSION=version:-9,SIGHT=sight:-5,LINKS=links_text:7,"
+	 "ENDPTS=endpoints_total:6k,QUEUED=queued_bytes:7k,REFUSED=refused:7k,POLICY=host_policy:-7"},
 	{"traffic", NULL, false, "bytes_per_s", "none",
-	 "FROM=from_name:-14 TO=to_name:-14 LINK=state:-9 MSGS/s=messages_per_s:7k "
-	 "BYTES/s=bytes_per_s:7k MESSAGES=messages:8k BYTES=bytes:7k"},
+	 "FROM=from_name:-14,TO=to_name:-14,LINK=state:-9,MSGS/s=messages_per_s:7k,"
+	 "BYTES/s=bytes_per_s:7k,MESSAGES=messages:8k,BYTES=bytes:7k"},
 	{"away", NULL, true, "none", "none",
-	 "LINK_OF=of_name:-14 WITH=with_name:-14 AWAY_SINCE=since_text:-20 RESUMES=resumes:7"},
+	 "LINK_OF=of_name:-14,WITH=with_name:-14,AWAY_SINCE=since_text:-20,RESUMES=resumes:7"},
 	{"endpoints", NULL, true, "bytes_per_s", "queued",
-	 "DOMAIN=of_name:-14 ENDPOINT=name:-16 KIND=kind:-8 QUEUED=queued:7k OPENED=opened:7k "
-	 "REFUSED=refused:7k MSGS/s=messages_per_s:7k BYTES/s=bytes_per_s:7k"},
+	 "DOMAIN=of_name:-14,ENDPOINT=name:-16,KIND=kind:-8,QUEUED=queued:7k,OPENED=opened:7k,"
+	 "REFUSED=refused:7k,MSGS/s=messages_per_s:7k,BYTES/s=bytes_per_s:7k"},
 };
 
 static void host_add_head(struct top *top, struct json_object *domains, struct json_object *traffic)

@@ -333,8 +333,6 @@ int cmd_watch(struct cli *cli, int argc, char **argv)
 	struct watching watching = {.cli = cli};
 	struct reconnecting reconnecting = {.cli = cli, .what = "watch"};
 	struct xenmsg *conn;
-	static const char *const fields[] = {"event", "kind",	"address", "host",
-					     "domid", "domain", "name",	   NULL};
 	const struct cli_option options[] = {{"json", .flag = &watching.json},
 					     {"once", .flag = &reconnecting.once},
 					     {"count", .count = &watching.left},
@@ -346,7 +344,8 @@ int cmd_watch(struct cli *cli, int argc, char **argv)
 		return code;
 	if (argc - optind > 1)
 		return cli_usage("watch", "one pattern at most; quote it");
-	code = output_fields_check(&watching.output_fields, "watch", watching.json, fields);
+	code = output_fields_check(&watching.output_fields, "watch", watching.json,
+				   "event,kind,address,host,domid,domain,name");
 	if (code)
 		return code;
 	reconnecting.subject = watching.pattern = optind < argc ? argv[optind] : "*";

@@ -119,10 +119,63 @@ void fields_add(struct json_object *object, const char *name, const char *format
 	va_list args;
 	char *text;
 
+	if (!json_object_is_type(object, json_type_object))
+		return;
 	va_start(args, format);
 	if (vasprintf(&text, format, args) < 0)
 		abort();
 	va_end(args);
 	json_object_object_add(object, name, json_object_new_string(text));
 	free(text);
+}
+
+void fields_name_account(struct json_object *account)
+{
+	bool is_host = at(account, "host");
+
+	fields_add(account, "who", "%s %s",
+		   is_host				     ? "host"
+		   : strcmp(text_at(account, "kind"), "uid") ? "domain"
+							     : "uid",
+		   text_at(account, is_host ? "host" : "id"));
+}
+
+void fields_name_link(struct json_object *link)
+{
+	struct json_object *peer = at(link, "peer");
+
+	/* The number of a host means something to its daemon alone. */
+	fields_add(link, "number", "%s", at(peer, "host") ? "host" : text_at(peer, "domid"));
+	fields_add(link, "called", "%s", text_or(peer, "host", text_at(peer, "name")));
+	if (at(link, "via"))
+		fields_add(link, "role", "via 0");
+}
+
+void fields_tell_away(struct json_object *link, const char *member)
+{
+	char when[32];
+
+	if (strcmp(text_at(link, member), "away") != 0 || !at(link, "since"))
+		return;
+	since_text(link, true, when, sizeof(when));
+	fields_add(link, member, "away since %s, resumes %s", when, text_at(link, "resumes"));
+}
+
+bool column_next(const char **columns, struct column *column)
+{
+	int end = 0;
+
+	*column = (struct column){0};
+	if (sscanf(*columns, "%31[^=:,]%n", column->title, &end) < 1)
+		return false;
+	*columns += end;
+	memcpy(column->path, column->title, sizeof(column->path));
+	if (sscanf(*columns, "=%31[^:,]%n", column->path, &end) > 0)
+		*columns += end;
+	if (sscanf(*columns, ":%d%n", &column->width, &end) > 0)
+		*columns += end;
+	column->is_short = **columns == 'k';
+	*columns += column->is_short;
+	*columns += **columns == ',';
+	return true;
 }

@@ -101,7 +101,7 @@ bool fields_hold(struct json_object *object, const char *conditions);
 char *fields_words(struct json_object *object, const char *text);
 /* Returns the entries of a list as one text, which the caller frees. */
 char *fields_joined(struct json_object *list, const char *between);
-/* Adds a member that is a text. */
+/* Adds a member that is a text, unless it is no object. */
 void fields_add(struct json_object *object, const char *name, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
@@ -161,26 +161,27 @@ static inline const char *plural(int64_t count)
 	return count == 1 ? "" : "s";
 }
 
-/* Writes whose account it is: "uid 0", "domain 5", "host hostb". */
-static inline void account_text(struct json_object *account, char *text, size_t size)
-{
-	bool is_host = at(account, "host");
+/* Each adds members with what people read of it. */
 
-	snprintf(text, size, "%s %s",
-		 is_host				   ? "host"
-		 : strcmp(text_at(account, "kind"), "uid") ? "domain"
-							   : "uid",
-		 text_at(account, is_host ? "host" : "id"));
-}
+/* Adds to an account `who` it is of: "uid 0", "domain 5", "host hostb". */
+void fields_name_account(struct json_object *account);
+/* Adds to a link of a status the `number` and the name (`called`) of its other end; its role says if domain 0
+ * relays. */
+void fields_name_link(struct json_object *link);
+/* Makes this member, the state of a link, say since when it is away, and how often it was resumed before;
+ * other domains than 0 aren't told since when. */
+void fields_tell_away(struct json_object *link, const char *member);
 
-/* Writes of a link that is away since when, and how often it was resumed before. */
-static inline void away_text(struct json_object *link, char *text, size_t size)
-{
-	char when[32];
-
-	since_text(link, true, when, sizeof(when));
-	snprintf(text, size, "away since %s, resumes %s", when, text_at(link, "resumes"));
-}
+/* The columns of a table, or the fields of which a command prints some: parted by commas TITLE=PATH, or TITLE
+ * if that is the path, too; with :WIDTH behind it as the table of a screen has it, and a k if it is a number
+ * to be shortened. */
+struct column {
+	char title[32], path[32];
+	int width; /* negative: it begins at the left, and is cut */
+	bool is_short;
+};
+/* Takes the next one. Returns false: there is none. */
+bool column_next(const char **columns, struct column *column);
 
 #define WHO_SEES_ALL "root and members of the daemon's admin-group"
 

@@ -17,41 +17,45 @@
 #include "cli/terminal.h"
 #include "wire/text.h"
 
+#define TABLE_MAX 32 /* columns */
+
 /* ---- what may be chosen ---------------------------------------------------------------------- */
 
-/* Returns the field that has this name, NULL if there is none. */
-static const char *writer_find(const char *const *known, const char *name, size_t size)
+static bool is_known(const char *known, const char *name, size_t size)
 {
-	for (; *known; known++)
-		if (strlen(*known) == size && !strncmp(*known, name, size))
-			return *known;
-	return NULL;
+	struct column column;
+
+	while (column_next(&known, &column))
+		if (strlen(column.title) == size && !strncmp(column.title, name, size))
+			return true;
+	return false;
 }
 
-static int unknown_field(const char *command, const char *const *known, const char *name, size_t size)
+static int unknown_field(const char *command, const char *known, const char *name, size_t size)
 {
 	char typed[64], all[512] = "";
 	struct nearest nearest;
+	struct column columns[TABLE_MAX], *column = columns;
 
 	snprintf(typed, sizeof(typed), "%.*s", (int)size, name);
 	nearest = nearest_to(typed);
-	for (; *known; known++) {
+	for (; column_next(&known, column); column++) { /* each stays, since it may be the nearest */
 		size_t used = strlen(all);
 
-		snprintf(all + used, sizeof(all) - used, "%s%s", used ? ", " : "", *known);
-		nearest_try(&nearest, *known);
+		snprintf(all + used, sizeof(all) - used, "%s%.31s", used ? ", " : "", column->title);
+		nearest_try(&nearest, column->title);
 	}
 	if (nearest.meant)
 		return cli_usage(command, "there is no field '%s'; did you mean '%s'?", typed, nearest.meant);
 	return cli_usage(command, "there is no field '%s', but %s", typed, all);
 }
 
-static int check_fields(const char *fields, const char *command, const char *const *known)
+static int check_fields(const char *fields, const char *command, const char *known)
 {
 	for (;;) {
 		size_t size = strcspn(fields, ",");
 
-		if (!writer_find(known, fields, size))
+		if (!is_known(known, fields, size))
 			return unknown_field(command, known, fields, size);
 		if (!fields[size])
 			return EXIT_DONE;
@@ -59,7 +63,7 @@ static int check_fields(const char *fields, const char *command, const char *con
 	}
 }
 
-static int check_format(const char *format, const char *command, const char *const *known)
+static int check_format(const char *format, const char *command, const char *known)
 {
 	for (const char *at = strchr(format, '%'); at; at = strchr(at, '%')) {
 		size_t size = at[1] == '{' ? strcspn(at + 2, "}") : 0;
@@ -70,7 +74,7 @@ static int check_format(const char *format, const char *command, const char *con
 		}
 		if (at[1] != '{' || at[2 + size] != '}')
 			return cli_usage(command, "behind a %% of --format stands {FIELD}, or another %%");
-		if (!writer_find(known, at + 2, size))
+		if (!is_known(known, at + 2, size))
 			return unknown_field(command, known, at + 2, size);
 		at += size + 3;
 	}
@@ -78,7 +82,7 @@ static int check_format(const char *format, const char *command, const char *con
 }
 
 int output_fields_check(const struct output_fields *output_fields, const char *command, bool json,
-			const char *const *known)
+			const char *known)
 {
 	if (json + (output_fields->fields != NULL) + (output_fields->format != NULL) > 1)
 		return cli_usage(command, "--json, --fields and --format exclude each other");
@@ -359,7 +363,6 @@ int writer_end_row(struct writer *writer)
 	return code;
 }
 
-#define TABLE_MAX  32 /* columns */
 #define KEY_LEAVES 12 /* letters, to the other columns of a part */
 
 /* Finds how wide each column is. Returns how many there are. */
@@ -487,16 +490,39 @@ int writer_finish(struct writer *writer)
 	return cli_flush();
 }
 
-int write_list(struct json_object *list, void (*add)(struct writer *writer, struct json_object *entry))
+/* Adds the columns of an entry to the row; of a list, its entries. */
+static void add_columns(struct writer *writer, struct json_object *entry, const char *columns)
 {
-	struct writer *writer = writer_new(WRITER_TABLE);
-	int code;
+	struct column column;
 
-	for (size_t i = 0; i < length_of(list); i++) {
-		add(writer, json_object_array_get_idx(list, i));
-		writer_end_row(writer);
+	while (column_next(&columns, &column)) {
+		struct json_object *value = field(entry, column.path);
+		char *joined = json_object_is_type(value, json_type_array) ? fields_joined(value, ",") : NULL;
+
+		if (joined)
+			writer_text(writer, column.title, *joined ? joined : "nobody");
+		else
+			writer_json(writer, column.title, json_object_get(value));
+		free(joined);
 	}
-	code = writer_finish(writer);
+}
+
+int write_list(struct json_object *list, const char *columns, void (*shape)(struct json_object *entry),
+	       const struct output_fields *output_fields)
+{
+	struct writer *writer = writer_new_for(WRITER_TABLE, output_fields);
+	int code = EXIT_DONE;
+
+	for (size_t i = 0; code == EXIT_DONE && i < length_of(list); i++) {
+		struct json_object *entry = json_object_array_get_idx(list, i);
+
+		if (shape && json_object_is_type(entry, json_type_object))
+			shape(entry);
+		add_columns(writer, entry, columns);
+		code = writer_end_row(writer);
+	}
+	if (code == EXIT_DONE)
+		code = writer_finish(writer);
 	writer_free(writer);
 	return code;
 }

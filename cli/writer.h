@@ -44,9 +44,10 @@ void writer_payload(struct writer *writer, const void *data, size_t size);
 int writer_end_row(struct writer *writer);
 int writer_finish(struct writer *writer);
 
-/* Writes a list as a table, in which this adds the values of a row, or as it is, an entry on each line. Each
- * returns as the above. */
-int write_list(struct json_object *list, void (*add)(struct writer *writer, struct json_object *entry));
+/* Writes a list as a table of these columns (column_next()), or what is chosen of them, after shape() (NULL:
+ * none) has made an entry what people read; or as it is, an entry on each line. Each returns as the above. */
+int write_list(struct json_object *list, const char *columns, void (*shape)(struct json_object *entry),
+	       const struct output_fields *output_fields);
 int write_json_lines(struct json_object *list);
 
 /*
@@ -78,9 +79,9 @@ static inline bool output_fields_are_chosen(const struct output_fields *output_f
 	return output_fields->fields || output_fields->format;
 }
 
-/* Checks a choice of these fields, whose list ends with NULL. Returns 0, or an exit code after a complaint.
- * `json`: --json was given, too, which is a choice of its own. */
+/* Checks a choice of these fields (column_next()). Returns 0, or an exit code after a complaint. `json`:
+ * --json was given, too, which is a choice of its own. */
 int output_fields_check(const struct output_fields *output_fields, const char *command, bool json,
-			const char *const *known);
+			const char *known);
 
 #endif
