@@ -157,12 +157,6 @@ static bool may_see(struct directory *directory, const struct guest *guest,
 
 static bool leads_on(struct directory *directory, uint32_t guest, uint32_t domid);
 
-/* The guest that is told of domains that are away, and one of those. */
-struct away_batch {
-	struct entry_batch *batch;
-	struct guest *guest;
-};
-
 /* Whether the guest may know the way to a domain that is away. A domain that is there is told as such, also
  * if it has the number of one that is away. */
 static bool may_be_led(struct directory *directory, const struct guest *guest, const struct links_away *away)
@@ -175,13 +169,12 @@ static bool may_be_led(struct directory *directory, const struct guest *guest, c
 }
 
 /* Tells it so. */
-static void tell_away(void *userdata, const struct links_away *away)
+static void tell_away(struct guest *guest, struct entry_batch *batch, const struct links_away *away)
 {
-	struct away_batch *to = userdata;
-	struct directory *directory = to->batch->directory;
+	struct directory *directory = batch->directory;
 	struct frame_directory_entry entry = {
 		.domid = away->domid, .state = DIRECTORY_PRESENT, .name = frame_text_of(away->name)};
-	struct registry_domain *domain = may_be_led(directory, to->guest, away)
+	struct registry_domain *domain = may_be_led(directory, guest, away)
 						 ? registry_get(directory->with.registry, away->domid)
 						 : NULL;
 
@@ -190,26 +183,27 @@ static void tell_away(void *userdata, const struct links_away *away)
 	if (!domain->gone_ms)
 		domain->gone_ms = away->since_ms;
 	domain->is_led_to = true;
-	domid_set_put(&to->guest->told, away->domid, true);
+	domid_set_put(&guest->told, away->domid, true);
 	if (!uuid_parse(away->uuid, strlen(away->uuid), entry.uuid))
 		memset(entry.uuid, 0, sizeof(entry.uuid));
-	batch_add(to->batch, &entry, DIRECTORY_MORE);
-	if (to->batch->length + DIRECTORY_CHANGE > sizeof(to->batch->payload))
-		batch_send(to->batch, DIRECTORY_MORE);
-	batch_add_changed(to->batch, away->domid, CHANGED_AWAY);
+	batch_add(batch, &entry, DIRECTORY_MORE);
+	if (batch->length + DIRECTORY_CHANGE > sizeof(batch->payload))
+		batch_send(batch, DIRECTORY_MORE);
+	batch_add_changed(batch, away->domid, CHANGED_AWAY);
 }
 
 static int tell_all(struct directory *directory, struct guest *guest)
 {
 	const struct registry_domain *domain = NULL;
+	struct links_away away = {.link = NULL};
 	struct entry_batch batch;
 
 	peers_tell(directory->with.peers, guest->domid, true);
 	batch_begin(&batch, directory, guest, DIRECTORY_REPLACES);
 	guest->told = (struct domid_set){.bits = {0}};
 	/* A domain that is there and has the same name is meant by it, as the one that is sent last. */
-	links_each_away(directory->with.links, tell_away,
-			&(struct away_batch){.batch = &batch, .guest = guest});
+	while (links_next_away(directory->with.links, &away))
+		tell_away(guest, &batch, &away);
 	while ((domain = registry_next(directory->with.registry, domain)) != NULL) {
 		if (!may_see(directory, guest, domain))
 			continue;
@@ -246,31 +240,18 @@ static bool is_kept(struct directory *directory, const struct guest *guest,
 	       leads_on(directory, guest->domid, domain->domid);
 }
 
-/* A domain that is looked for among those that are away, for a guest. */
-struct away_search {
-	struct directory *directory;
-	const struct guest *guest;
-	uint32_t domid;
-	bool is_found;
-};
-
-static void look_at_away(void *userdata, const struct links_away *away)
-{
-	struct away_search *search = userdata;
-
-	if (away->domid == search->domid && may_be_led(search->directory, search->guest, away))
-		search->is_found = true;
-}
-
 /* Whether the guest may go on knowing a domain that is away by the rules of now: the session has its name. */
 static bool is_still_seen(struct directory *directory, const struct guest *guest,
 			  const struct registry_domain *domain)
 {
-	struct away_search search = {directory, guest, domain->domid, false};
+	struct links_away away = {.link = NULL};
 
-	if (!domain->exists && domid_set_has(&guest->told, domain->domid))
-		links_each_away(directory->with.links, look_at_away, &search);
-	return search.is_found;
+	if (domain->exists || !domid_set_has(&guest->told, domain->domid))
+		return false;
+	while (links_next_away(directory->with.links, &away))
+		if (away.domid == domain->domid && may_be_led(directory, guest, &away))
+			return true;
+	return false;
 }
 
 /* Ends what is kept of domains that haven't come back. */

@@ -164,14 +164,15 @@ int links_resolve(struct links *links, const char *domain, struct peer_id *peer)
 struct peer_id links_meant(struct links *links, uint32_t domid);
 /* Whether the domain, which has gone, may come back to its session, or has just done so. */
 bool links_had_session(const struct links *links, uint32_t domid);
-/* Tells of each session that is away with a domain of this host: by what that is known, and since when. */
+/* A session that is away with a domain of this host: by what that is known, and since when. */
 struct links_away {
+	const struct link *link; /* NULL: before the first one */
 	uint32_t domid;
 	const char *name, *uuid; /* "": unknown */
 	uint64_t since_ms;
 };
-void links_each_away(const struct links *links, void (*tell)(void *userdata, const struct links_away *away),
-		     void *userdata);
+/* Finds the next one. Returns whether there is one. */
+bool links_next_away(const struct links *links, struct links_away *away);
 /* Whether it is a domain that has no session with us, and domain 0 says that it is away, or comes back and
  * its daemon isn't there yet. */
 bool links_zero_knows(struct links *links, struct peer_id peer);

@@ -162,17 +162,16 @@ bool links_had_session(const struct links *links, uint32_t domid)
 	return has_session(link_find_domain(links, domid)) || find_by_number(links, domid);
 }
 
-void links_each_away(const struct links *links, void (*tell)(void *userdata, const struct links_away *away),
-		     void *userdata)
+bool links_next_away(const struct links *links, struct links_away *away)
 {
-	const struct link *link;
+	const struct link *link = away->link ? away->link->met_next : links->met;
 
-	DL_FOREACH2(links->met, link, met_next)
-		if (link->state == LINK_AWAY && !link->claims && link->peer.kind == PEER_DOMAIN)
-			tell(userdata, &(struct links_away){.domid = link->peer.number,
-							    .name = link->name,
-							    .uuid = link->uuid,
-							    .since_ms = link->session.away_ms});
+	while (link && (link->state != LINK_AWAY || link->claims || link->peer.kind != PEER_DOMAIN))
+		link = link->met_next;
+	if (link)
+		*away = (struct links_away){link, link->peer.number, link->name, link->uuid,
+					    link->session.away_ms};
+	return link;
 }
 
 bool links_zero_knows(struct links *links, struct peer_id peer)
