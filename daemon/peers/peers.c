@@ -361,7 +361,6 @@ int peers_start(struct peers *peers)
 
 			if (!peer)
 				return -ENOMEM;
-			peer->advertised = takes_over;
 			advertise_to(peer);
 			presence_look_up(peer);
 		}
