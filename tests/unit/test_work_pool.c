@@ -105,7 +105,7 @@ static void scene_stop(struct scene *scene)
 	relay_cleanup(&scene->relay);
 	for (unsigned i = 0; i < ACCOUNTS; i++)
 		account_unref(scene->accounts[i]);
-	assert_null(quota_next(scene->quota, NULL)); /* no errand refers to one */
+	assert_null(quota_next(scene->quota, NULL)); /* no job refers to one */
 	quota_free(scene->quota);
 	event_base_free(scene->base);
 	assert_int_equal(open_descriptors(), scene->descriptors);
@@ -168,7 +168,7 @@ SCENE_TEST(of_each_account_one_is_done_at_a_time_in_their_order, scene_start)
 
 /* So many who are slow at a time leave no thread for others, who wait: nothing is lost, and nobody is served
  * twice. */
-SCENE_TEST(beyond_the_threads_that_there_are_errands_wait, scene_start)
+SCENE_TEST(beyond_the_threads_that_there_are_jobs_wait, scene_start)
 {
 	static struct job jobs[ACCOUNTS];
 
