@@ -186,7 +186,7 @@ static int compare(const void *one, const void *other, void *order)
 struct top_table {
 	const char *list;	      /* in `shown` */
 	const char *rest;	      /* the list of the status of which the rest is told; NULL: none */
-	bool hides;		      /* it is left out if it has no rows */
+	bool hides;		      /* it is left out without a row, also if the filter hides them all */
 	const char *traffic, *queued; /* what its rows weigh */
 	const char *columns;	      /* column_next() */
 };
