@@ -40,9 +40,8 @@ int xenmsg_sent_name(struct xenmsg *conn, const char *address, unsigned flags, c
 /* Begins what the functions are about. Returns 0, -ECHILD or -ENOTCONN. */
 static inline __attribute__((always_inline)) int enter(struct xenmsg *conn)
 {
-	if (!conn_is_here(conn))
+	if (conn_clear(conn) < 0)
 		return -ECHILD;
-	conn->reason[0] = '\0';
 	return conn_pump(conn) < 0 ? -ENOTCONN : 0;
 }
 
@@ -161,10 +160,7 @@ int xenmsg_begin_send(struct xenmsg *conn, const char *address, const void *data
 
 int xenmsg_op_withdraw(struct xenmsg_op *op)
 {
-	if (!conn_is_here(op->conn))
-		return -ECHILD;
-	op->conn->reason[0] = '\0';
-	return conn_withdraw(op->conn, op);
+	return conn_clear(op->conn) < 0 ? -ECHILD : conn_withdraw(op->conn, op);
 }
 
 int xenmsg_reserve(struct xenmsg *conn, const char *address, size_t size, void **data)
@@ -195,9 +191,8 @@ int xenmsg_commit(struct xenmsg *conn, size_t size, const struct xenmsg_options 
 
 	if (r < 0 || (op && !done))
 		return -EINVAL;
-	if (!conn_is_here(conn))
+	if (conn_clear(conn) < 0)
 		return -ECHILD;
-	conn->reason[0] = '\0';
 	/* Nothing is read before: to answer it could need the place where the message lies. */
 	if (conn->dead) {
 		outbox_unreserve(&conn->outbox);
@@ -383,9 +378,8 @@ static int recv_next(struct xenmsg *conn, struct xenmsg_message **message, int t
 
 int xenmsg_recv(struct xenmsg *conn, struct xenmsg_message **message, int timeout_ms)
 {
-	if (!conn_is_here(conn))
+	if (conn_clear(conn) < 0)
 		return -ECHILD;
-	conn->reason[0] = '\0';
 	conn_enter(conn);
 	return conn_leave(conn, recv_next(conn, message, timeout_ms));
 }
@@ -420,18 +414,16 @@ static int peek(struct xenmsg *conn, struct xenmsg_message **message)
 
 int xenmsg_peek(struct xenmsg *conn, struct xenmsg_message **message)
 {
-	if (!conn_is_here(conn))
+	if (conn_clear(conn) < 0)
 		return -ECHILD;
-	conn->reason[0] = '\0';
 	conn_enter(conn);
 	return conn_leave(conn, peek(conn, message));
 }
 
 static int decide(struct xenmsg *conn, const struct xenmsg_message *message, uint32_t error)
 {
-	if (!conn_is_here(conn))
+	if (conn_clear(conn) < 0)
 		return -ECHILD;
-	conn->reason[0] = '\0';
 	if (conn_pump(conn) < 0)
 		return conn->dead;
 	return conn_decide(conn, message, error);
@@ -465,9 +457,8 @@ int xenmsg_begin_call(struct xenmsg *conn, const char *address, const void *data
 
 	if (r < 0 || (op && !done))
 		return -EINVAL;
-	if (!conn_is_here(conn))
+	if (conn_clear(conn) < 0)
 		return -ECHILD;
-	conn->reason[0] = '\0';
 	if (conn_pump(conn) < 0)
 		return -ENOTCONN;
 	if (how.flags & XENMSG_WAIT)

@@ -123,10 +123,15 @@ static int process(struct xenmsg *conn, bool sleeps)
 	return r;
 }
 
-/* Returns why the connection can't be processed now; 0: it can. */
-static int refusal(struct xenmsg *conn)
+/* To be called first. Returns 0, or why the connection can't be processed now. */
+static int api_open_enter(struct xenmsg *conn)
 {
-	return !conn_is_here(conn) ? -ECHILD : conn->depth > 0 ? -EBUSY : 0;
+	if (conn->depth > 0 && conn_is_here(conn))
+		return -EBUSY;
+	if (conn_clear(conn) < 0)
+		return -ECHILD;
+	conn_enter(conn);
+	return 0;
 }
 
 /* To be called last. Returns `r`, or -ECANCELED if a callback has closed the connection, which is gone
@@ -140,12 +145,10 @@ static int api_open_leave(struct xenmsg *conn, int r)
 
 int xenmsg_process(struct xenmsg *conn)
 {
-	int r = refusal(conn);
+	int r = api_open_enter(conn);
 
 	if (r < 0)
 		return r;
-	conn_enter(conn);
-	conn->reason[0] = '\0';
 	if (!conn->dead)
 		while (conn_poll(conn, 0) == -EINTR)
 			;
@@ -184,12 +187,10 @@ static int wait_until(struct xenmsg *conn, int64_t deadline)
 int xenmsg_wait(struct xenmsg *conn, int timeout_ms)
 {
 	int64_t deadline = deadline_in(timeout_ms);
-	int r = refusal(conn);
+	int r = api_open_enter(conn);
 
 	if (r < 0)
 		return r;
-	conn_enter(conn);
-	conn->reason[0] = '\0';
 	return api_open_leave(conn, wait_until(conn, deadline));
 }
 
@@ -228,12 +229,10 @@ static int flush(struct xenmsg *conn, int64_t deadline)
 int xenmsg_flush(struct xenmsg *conn, int timeout_ms)
 {
 	int64_t deadline = deadline_in(timeout_ms);
-	int r = refusal(conn);
+	int r = api_open_enter(conn);
 
 	if (r < 0)
 		return r;
-	conn_enter(conn);
-	conn->reason[0] = '\0';
 	return api_open_leave(conn, flush(conn, deadline));
 }
 

@@ -20,10 +20,7 @@
 /* Prepares the connection for a request. */
 static int api_queries_enter(struct xenmsg *conn)
 {
-	if (!conn_is_here(conn))
-		return -ECHILD;
-	conn->reason[0] = '\0';
-	return conn->dead;
+	return conn_clear(conn) < 0 ? -ECHILD : conn->dead;
 }
 
 /* Begins a request. A caller that waits for it looks at it by itself. */

@@ -23,9 +23,8 @@ static int connect_for(struct xenmsg *conn, const char *address, const struct xe
 	struct address parsed;
 	struct how how;
 
-	if (!conn_is_here(conn))
+	if (conn_clear(conn) < 0)
 		return -ECHILD;
-	conn->reason[0] = '\0';
 	if (how_read(&how, options, 0, FOR_EVER) < 0)
 		return -EINVAL;
 	if (address_parse(address, strlen(address), &parsed, NULL) < 0)
@@ -175,9 +174,8 @@ int xenmsg_accept(struct xenmsg *conn, const struct xenmsg_options *options, con
 	struct how how;
 	int r;
 
-	if (!conn_is_here(conn))
+	if (conn_clear(conn) < 0)
 		return -ECHILD;
-	conn->reason[0] = '\0';
 	if (how_read(&how, options, 0, FOR_EVER) < 0)
 		return -EINVAL;
 	deadline = deadline_in(how.timeout_ms);
@@ -203,9 +201,8 @@ int xenmsg_accept(struct xenmsg *conn, const struct xenmsg_options *options, con
 
 static int api_streams_enter(struct xenmsg *conn)
 {
-	if (!conn_is_here(conn))
+	if (conn_clear(conn) < 0)
 		return -ECHILD;
-	conn->reason[0] = '\0';
 	if (conn->dead)
 		return conn->dead;
 	return conn_mux(conn) ? 0 : -ENOMEM;

@@ -116,6 +116,15 @@ static inline bool conn_is_here(const struct xenmsg *conn)
 	return transport_is_here(&conn->transport);
 }
 
+/* Begins a function of the API, which has no reason to give yet. Returns 0, or -ECHILD in another process. */
+static inline int conn_clear(struct xenmsg *conn)
+{
+	if (!conn_is_here(conn))
+		return -ECHILD;
+	conn->reason[0] = '\0';
+	return 0;
+}
+
 /* Sends what was just written. What doesn't fit waits for room, and the daemon is asked to notify. */
 static inline void conn_push(struct xenmsg *conn);
 /* Does the same, without shared memory too, unlike with a message that was posted: the program may be busy
