@@ -251,10 +251,8 @@ class Host:
             process.wait()
             for stream in (process.stdin, process.stdout, process.stderr):
                 if stream:
-                    try:
+                    with contextlib.suppress(BrokenPipeError):
                         stream.close()
-                    except BrokenPipeError:
-                        pass
         if os.path.exists(self.dir):
             self.sim("stop")
 

@@ -331,6 +331,7 @@ class Node:
         if self.daemon and self.daemon.poll() is None:
             if not self.pid:
                 self.wait_ready()
+            assert str(self.domid) not in self.host.stopped, f"domain {self.domid} is paused or saved, and its daemon can't stop"
             os.kill(self.pid, signal.SIGTERM)
             try:
                 status = self.daemon.wait(timeout=20 * PATIENCE)
@@ -359,10 +360,8 @@ class Node:
                 child.wait()
             for stream in (child.stdin, child.stdout, child.stderr):
                 if stream:
-                    try:
+                    with contextlib.suppress(BrokenPipeError):
                         stream.close()
-                    except BrokenPipeError:
-                        pass
 
     def end(self):
         """Whatever state it is in."""
