@@ -13,7 +13,6 @@
 #include "cli/reconnecting.h"
 #include "cli/messages.h"
 #include "cli/writer.h"
-#include "wire/address.h"
 
 static const char help[] =
 	"Usage: xenmsg recv [OPTIONS] ENDPOINT...\n"

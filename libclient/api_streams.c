@@ -2,8 +2,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 #include "libclient/await.h"
 #include "libclient/conn.h"

@@ -13,7 +13,6 @@
  *       └───────────────────────────────────────────────┘   time is up, withdrawn, the session is over──▶ settled
  */
 
-#include <stdbool.h>
 #include <stdint.h>
 
 #include "libclient/again.h"

@@ -13,7 +13,6 @@
 #endif
 
 #include <errno.h>
-#include <signal.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>

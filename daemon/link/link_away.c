@@ -10,7 +10,6 @@
 #include <event2/event.h>
 
 #include "base/clock.h"
-#include "base/self.h"
 #include "daemon/link/link_internal.h"
 #include "daemon/peers/peers.h"
 

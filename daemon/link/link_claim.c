@@ -16,7 +16,6 @@
 #include "daemon/link/link_internal.h"
 #include "daemon/peers/peers.h"
 #include "daemon/relay/channel.h"
-#include "daemon/relay/traits.h"
 
 /* The smallest ring that holds any frame: the largest one has 64 KiB behind its header. */
 #define LEAST_MAX (2 * FRAME_PAYLOAD_MAX)

@@ -18,7 +18,6 @@
 #include "daemon/link/attempt.h"
 #include "daemon/link/link_internal.h"
 #include "daemon/peers/peers.h"
-#include "daemon/relay/traits.h"
 #include "wire/frame_ring.h"
 
 #define COST_FRAME 500u /* units (turns.h) */

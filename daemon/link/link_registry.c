@@ -18,7 +18,6 @@
 #include "base/clock.h"
 #include "base/image.h"
 #include "daemon/link/link_internal.h"
-#include "wire/address.h"
 
 /* `xl migrate` gives this to a domain that is about to go, and its name to the one that comes. */
 #define MIGRATED_AWAY "--migratedaway"

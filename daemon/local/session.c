@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
 #include <event2/event.h>
@@ -15,7 +14,6 @@
 #include "base/cost.h"
 #include "base/descriptors.h"
 #include "base/log.h"
-#include "base/self.h"
 #include "base/timer.h"
 #include "daemon/local/session_internal.h"
 #include "daemon/relay/work_pool.h"

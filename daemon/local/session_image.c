@@ -37,7 +37,6 @@
 #include "daemon/local/session_internal.h"
 #include "daemon/relay/hop_image.h"
 #include "daemon/relay/memory_lives.h"
-#include "wire/doorbell.h"
 #include "wire/local_ring.h"
 
 #define MEMORY_MAX (1u << 28)

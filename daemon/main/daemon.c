@@ -10,7 +10,6 @@
 
 #include <event2/event.h>
 
-#include "daemon/activation/activation.h"
 #include "base/clock.h"
 #include "base/descriptors.h"
 #include "daemon/main/daemon_internal.h"
@@ -25,7 +24,6 @@
 #include "base/timer.h"
 #include "daemon/xen/store.h"
 #include "daemon/xen/vchan.h"
-#include "daemon/serve/viewer.h"
 #include "wire/cpu_atomics.h"
 
 #define GREETINGS_MS 1000

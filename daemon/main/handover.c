@@ -13,9 +13,7 @@
 #include <event2/event.h>
 
 #include "base/fd_parcel.h"
-#include "base/clock.h"
 #include "base/image.h"
-#include "base/log.h"
 #include "base/notify.h"
 #include "daemon/activation/activation.h"
 #include "daemon/hosts/hosts.h"

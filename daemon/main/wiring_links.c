@@ -17,7 +17,6 @@
 #include "daemon/serve/router.h"
 #include "daemon/local/streams.h"
 #include "daemon/topic/topics.h"
-#include "daemon/xen/vchan.h"
 #include "daemon/local/host_watches.h"
 
 #define NAMES_BELIEVED_MS 60000

@@ -19,7 +19,6 @@
 #include "base/log.h"
 #include "daemon/peers/peers.h"
 #include "base/quota.h"
-#include "daemon/xen/vchan.h"
 #include "daemon/serve/viewer.h"
 #include "daemon/local/watches.h"
 

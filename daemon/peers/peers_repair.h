@@ -17,9 +17,7 @@
  * hides it. The owner then begins all anew, but not how often that was: it is bounded likewise.
  */
 
-#include <stdbool.h>
 #include <stddef.h>
-#include <stdint.h>
 
 #include "daemon/peers/peers_internal.h"
 

@@ -12,7 +12,6 @@
  *                              told ──this domain was restored──▶ told, but other domains are unknown
  */
 
-#include <stdbool.h>
 #include <stdint.h>
 
 #include "daemon/policy/host_policy.h"

@@ -45,7 +45,6 @@
 struct channel_cancels;
 struct channel_origin;
 struct channel_withdrawals;
-struct event;
 struct hop;
 struct relay;
 struct sharing;

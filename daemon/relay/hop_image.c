@@ -12,7 +12,6 @@
 #include "daemon/relay/channel_internal.h"
 #include "daemon/relay/hop_internal.h"
 #include "daemon/relay/memory_lives.h"
-#include "daemon/relay/origin.h"
 #include "daemon/relay/cancel.h"
 #include "wire/ring.h"
 

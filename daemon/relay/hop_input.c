@@ -11,7 +11,6 @@
 #include <utlist.h>
 
 #include "base/cost.h"
-#include "base/timer.h"
 #include "daemon/relay/cancel.h"
 #include "daemon/relay/channel.h"
 #include "daemon/relay/hop.h"

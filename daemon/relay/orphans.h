@@ -19,7 +19,6 @@
 
 struct channel;
 struct hop;
-struct orphans;
 
 /* Returns whether the channel may be led to `hop`, by these rules. */
 bool orphans_allow(const struct channel *channel, const struct hop *hop);

@@ -2,7 +2,6 @@
 
 /* The hops of one event loop together: the phases of a pass, and the freeing of ended channels. */
 
-#include <errno.h>
 #include <sched.h>
 
 #include <event2/event.h>

@@ -4,7 +4,6 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/socket.h>
 
 #include "daemon/local/session.h"
 #include "daemon/relay/channel.h"

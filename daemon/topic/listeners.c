@@ -3,12 +3,9 @@
 /* How many subscribe: a replica tells its topic, and a topic its publisher. Others subscribe and end as fast
  * as they like, so each is told at most once in a while, and what counts then. */
 
-#include <sys/socket.h>
-
 #include "base/timer.h"
 #include "daemon/local/session.h"
 #include "daemon/topic/topic_internal.h"
-#include "wire/bytes.h"
 
 #define REST_MS 100
 

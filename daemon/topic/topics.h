@@ -27,7 +27,6 @@
  * for all of them. What is copied to a subscriber is work of his account. A turn does a bounded piece.
  */
 
-#include <stdbool.h>
 #include <stdint.h>
 
 #include "wire/address.h"

@@ -7,7 +7,6 @@
 #include <event2/event.h>
 
 #include "base/clock.h"
-#include "base/log.h"
 #include "base/timer.h"
 #include "daemon/xen/vchan_internal.h"
 

@@ -3,10 +3,8 @@
 #include "config.h"
 
 #include "sim/commands/command.h"
-#include "sim/hypervisor/proto.h"
 
 #include <errno.h>
-#include <limits.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>

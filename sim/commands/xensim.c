@@ -7,7 +7,6 @@
 
 #include "sim/commands/command.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>

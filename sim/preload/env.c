@@ -13,7 +13,6 @@
 #include "sim/preload/lib_internal.h"
 
 #include <alloca.h>
-#include <errno.h>
 #include <spawn.h>
 #include <stdarg.h>
 #include <stdio.h>
