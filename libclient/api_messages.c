@@ -457,10 +457,9 @@ int xenmsg_begin_call(struct xenmsg *conn, const char *address, const void *data
 
 	if (r < 0 || (op && !done))
 		return -EINVAL;
-	if (conn_clear(conn) < 0)
-		return -ECHILD;
-	if (conn_pump(conn) < 0)
-		return -ENOTCONN;
+	r = enter(conn);
+	if (r < 0)
+		return r;
 	if (how.flags & XENMSG_WAIT)
 		r = await_begin(conn, api_messages_begin, CHANNEL_CALL, address, data, size, &how, done,
 				userdata, op);
