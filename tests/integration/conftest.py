@@ -18,7 +18,7 @@ import time
 import pytest
 
 import modes
-from installed import program
+from installed import end_process, program
 from polling import readable
 
 # Generous, since tests run on loaded machines and under sanitizers and valgrind; a passing test never waits for it.
@@ -245,14 +245,7 @@ class Host:
 
     def stop(self):
         for process in self.processes:
-            # A stopped process dies of SIGKILL as well.
-            if process.poll() is None:
-                process.send_signal(signal.SIGKILL)
-            process.wait()
-            for stream in (process.stdin, process.stdout, process.stderr):
-                if stream:
-                    with contextlib.suppress(BrokenPipeError):
-                        stream.close()
+            end_process(process)
         if os.path.exists(self.dir):
             self.sim("stop")
 

@@ -5,6 +5,7 @@ The check programs, which are never installed, lie in $XENMSG_BUILDDIR, else bes
 under test.
 """
 
+import contextlib
 import functools
 import os
 import shutil
@@ -39,6 +40,17 @@ def program(name):
         pytest.fail(f"{name} is not there: set XENMSG_BINDIR, XENMSG_SBINDIR and XENMSG_BUILDDIR, "
                     "or run make installcheck")
     return path
+
+
+def end_process(process):
+    """Also one that is stopped, since that dies of SIGKILL as well."""
+    if process.poll() is None:
+        process.kill()
+        process.wait()
+    for stream in (process.stdin, process.stdout, process.stderr):
+        if stream:
+            with contextlib.suppress(BrokenPipeError):
+                stream.close()
 
 
 @functools.cache

@@ -21,7 +21,7 @@ import pytest
 import modes
 from frames import DATA, credit_frame, message, receive_exactly
 from installed import (  # noqa: F401  pylint: disable=unused-import
-    BINDIR, BUILDDIR, SBINDIR, is_built_with_systemd, is_sanitized, program as tool)
+    BINDIR, BUILDDIR, SBINDIR, end_process, is_built_with_systemd, is_sanitized, program as tool)
 from protocol import PATIENCE, Program
 
 SOURCES = os.environ.get("XENMSG_SRCDIR", os.path.join(os.path.dirname(__file__), "..", ".."))
@@ -353,15 +353,8 @@ class Node:
 
     def end_children(self):
         for child in self.children:
-            if child is self.daemon:
-                continue
-            if child.poll() is None:
-                child.kill()
-                child.wait()
-            for stream in (child.stdin, child.stdout, child.stderr):
-                if stream:
-                    with contextlib.suppress(BrokenPipeError):
-                        stream.close()
+            if child is not self.daemon:
+                end_process(child)
 
     def end(self):
         """Whatever state it is in."""
