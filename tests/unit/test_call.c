@@ -105,22 +105,24 @@ TEST(what_passed_unseen_is_charged_when_one_is_seen)
 	assert_true(units >= own + 10 * (CALL_SUSPECT_NS - 1000) / TURNS_UNIT_NS);
 }
 
+/* What the thread used meanwhile (a hypervisor or an interrupt may have used it) is the most. */
 TEST(what_the_kernel_gives_to_others_meanwhile_is_not_charged)
 {
 	struct call_history history = {.exact = 1};
+	uint64_t before = used_ns(), units = charged(&history, wait_for_others, 100 * MS),
+		 used = (used_ns() - before) / TURNS_UNIT_NS;
 
-	/* what others of the real machine take counts as this one's there */
-	if (getenv("XENMSG_TEST_EMULATED"))
-		skip();
-	assert_in_range(charged(&history, wait_for_others, 3 * MS), FLAT, UNITS);
+	assert_in_range(units, FLAT, used > FLAT ? used : FLAT);
+	assert_true(units < 100 * UNITS);
 }
 
 TEST(what_is_counted_within_a_span_is_not_counted_again)
 {
 	struct relay relay = {0};
 	struct span outer, inner;
-	uint64_t units;
+	uint64_t before, units, used;
 
+	before = used_ns();
 	span_begin(&outer, &relay);
 	work(MS);
 	span_begin(&inner, &relay);
@@ -128,7 +130,8 @@ TEST(what_is_counted_within_a_span_is_not_counted_again)
 	span_end(&inner, NULL);
 	assert_true(relay.turns.spent >= 3 * UNITS);
 	units = span_units(&outer);
-	assert_in_range(units, UNITS, 2 * UNITS);
+	used = (used_ns() - before) / TURNS_UNIT_NS;
+	assert_in_range(units, UNITS, used - 3 * UNITS);
 	turns_spend(&relay.turns, NULL, 10 * UNITS);
 	assert_int_equal(span_units(&outer), 0);
 }
