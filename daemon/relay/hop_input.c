@@ -452,30 +452,33 @@ static int next_frame(struct hop *hop, struct frame_header *header)
 }
 
 /* Takes short pieces of a stream right behind one that was forwarded, for which nothing that was decided for
- * that one has changed. If this domain was restored meanwhile, none of them counts. */
-static void take_run(struct hop *hop, uint32_t number)
+ * that one has changed. If this domain was restored meanwhile, none of them counts. Returns whether *header
+ * is that of the frame behind them, which is there. */
+static bool take_run(struct hop *hop, uint32_t number, struct frame_header *header)
 {
 	struct channel_end *end = channel_table_find(&hop->channels, number);
 	uint32_t room = hop->in.unreleased < HOP_CHUNK ? HOP_CHUNK - hop->in.unreleased : 0, total = 0;
-	struct frame_header header;
 	struct iovec pieces[2];
 	struct hop_run run;
 	unsigned frames = 0;
-	int r;
+	int r, is_there = next_frame(hop, header);
 
+	if (is_there <= 0 || header->type != FRAME_DATA || header->channel != number)
+		return is_there > 0;
 	hop_run_begin(&run, end);
-	while (run.end && total < room && next_frame(hop, &header) > 0) {
-		if (header.type != FRAME_DATA || header.channel != number || is_torn(end, &header) ||
-		    header.length > end->granted - end->received - run.length ||
-		    ring_reader_peek(&hop->in.reader, FRAME_HEADER_SIZE, header.length, pieces) != 1 ||
-		    !hop_run_add(&run, pieces[0].iov_base, header.length, header.messages))
+	while (run.end && total < room && is_there > 0) {
+		if (header->type != FRAME_DATA || header->channel != number || is_torn(end, header) ||
+		    header->length > end->granted - end->received - run.length ||
+		    ring_reader_peek(&hop->in.reader, FRAME_HEADER_SIZE, header->length, pieces) != 1 ||
+		    !hop_run_add(&run, pieces[0].iov_base, header->length, header->messages))
 			break;
 		if (!end->is_opener)
-			look_at_number(end, &hop->in.reader, &header);
-		ring_reader_consume(&hop->in.reader, frame_size(header.length));
+			look_at_number(end, &hop->in.reader, header);
+		ring_reader_consume(&hop->in.reader, frame_size(header->length));
 		hop->in.sequence++;
-		total += frame_size(header.length);
+		total += frame_size(header->length);
 		frames++;
+		is_there = next_frame(hop, header);
 	}
 	hop_spend(hop, frames * COST_FRAME);
 	r = frames ? hop_run_end(&run) : 0;
@@ -487,30 +490,32 @@ static void take_run(struct hop *hop, uint32_t number)
 		count_frames(hop, frames, total, run.messages);
 		observe(end, run.length, run.messages);
 	}
+	return is_there > 0 && r == 0;
 }
 
-/* Handles the frame at the head of the ring. 1: handled; 0: there is none, or it waits; negative errno: the
- * session has failed. */
-static int take_next(struct hop *hop)
+/* Handles the frame at the head of the ring, whose header is *header if it is known already, and notes
+ * whether that of the next one is. 1: handled; 0: there is none, or it waits; negative errno: the session has
+ * failed. */
+static int take_next(struct hop *hop, struct frame_header *header, bool *is_known)
 {
-	struct frame_header header;
-	int r = next_frame(hop, &header);
+	int r = *is_known ? 1 : next_frame(hop, header);
 
+	*is_known = false;
 	if (r <= 0)
 		return r;
-	if (header.type == FRAME_DATA && hop->in.progress > header.length) {
+	if (header->type == FRAME_DATA && hop->in.progress > header->length) {
 		hop_fail(hop, -EPROTO, "a frame changed while it was being read");
 		return -EPROTO;
 	}
-	if (header.type == FRAME_DATA)
-		r = take_data(hop, &header);
-	else if (header.type == FRAME_MOVE)
-		r = take_move(hop, &header);
+	if (header->type == FRAME_DATA)
+		r = take_data(hop, header);
+	else if (header->type == FRAME_MOVE)
+		r = take_move(hop, header);
 	else
-		r = hop_input_take_frame(hop, &header);
+		r = hop_input_take_frame(hop, header);
 	if (r < 0) {
-		hop_fail(hop, r, "bad %s frame for channel %u: %s", frame_type_name(header.type),
-			 header.channel, strerror(-r));
+		hop_fail(hop, r, "bad %s frame for channel %u: %s", frame_type_name(header->type),
+			 header->channel, strerror(-r));
 		return r;
 	}
 	if (hop->waiting.blocked_on)
@@ -518,12 +523,12 @@ static int take_next(struct hop *hop)
 	hop->in.progress = 0;
 	if (!hop_has_rings(hop))
 		return 0;
-	if (header.type == FRAME_MOVE)
+	if (header->type == FRAME_MOVE)
 		return 1;
-	finish_frame(hop, &header);
-	if (header.type == FRAME_DATA &&
+	finish_frame(hop, header);
+	if (header->type == FRAME_DATA &&
 	    hop->in.reader.head != hop->in.reader.tail) /* there was more when we looked */
-		take_run(hop, header.channel);
+		*is_known = take_run(hop, header->channel, header);
 	return 1;
 }
 
@@ -549,12 +554,14 @@ bool hop_ask_for_input(struct hop *hop)
  * or the session is over. */
 static bool read_frames(struct hop *hop, const struct hop_piece *piece)
 {
+	struct frame_header header;
+	bool is_known = false;
 	int r = 0;
 
 	hop->in.missing = 1;
 	hop->in.has_asked_us = false;
 	while (hop_is_up(hop) && !hop->waiting.blocked_on && !hop->holds_input) {
-		r = take_next(hop);
+		r = take_next(hop, &header, &is_known);
 		if (r <= 0)
 			break;
 		if (hop->in.unreleased >= HOP_CHUNK)
