@@ -229,7 +229,8 @@ static bool is_idle(const struct link *link)
 	uint32_t idle_close_ms = link->links->options.idle_close_ms;
 
 	return idle_close_ms && !carries_directory(link) && clock_ms_since(link->used_ms) >= idle_close_ms &&
-	       !hop_has_input(link->hop) && !hop_is_finishing(link->hop);
+	       clock_ms_since(link->asked_ms) >= idle_close_ms && !hop_has_input(link->hop) &&
+	       !hop_is_finishing(link->hop);
 }
 
 /* Closes it, but asks first whether the peer is about to use it (protocol.md 5.5). From then on nothing is
@@ -283,7 +284,6 @@ int link_take_idle(struct link *link, const uint8_t *payload, uint32_t length)
 
 		return hop_answer(link->hop, FRAME_IDLE, 0, no, frame_u32_encode(IDLE_NO, no));
 	} else if (hop_is_silent(link->hop)) {
-		link->used_ms = clock_ms();
 		hop_speak(link->hop);
 		link_send_pings(link);
 	}

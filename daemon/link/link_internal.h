@@ -127,7 +127,7 @@ struct link {
 	uint64_t heard_ms;	/* when something last arrived */
 	uint64_t heard_frames;
 	uint64_t carried_ms; /* when the vchan began to carry it */
-	uint64_t asked_ms;   /* when the peer was asked whether it is idle, if the hop is silent */
+	uint64_t asked_ms;   /* when the peer was asked last whether it is idle */
 	uint64_t used_ms;    /* when it last had a channel */
 	uint64_t rtt_ns;
 	struct durations round_trips;

@@ -135,6 +135,20 @@ SCENE_TEST(what_waits_for_the_answer_goes_over_the_next_link, asked)
 	assert_int_equal(scene->pongs, 0);
 }
 
+/* Else two ends that ask in turns, each within a second of the other, would refuse each other for ever. */
+SCENE_TEST_EACH(refusal_is_no_use_of_the_link, asked, is_asked, 2)
+{
+	say(scene, FRAME_IDLE, no, sizeof(no));
+	if (is_asked) {
+		say(scene, FRAME_IDLE, asks, sizeof(asks));
+		expect_goodbye(scene, 0);
+		expect_state(scene, LINK_IDLE);
+	} else {
+		beat(scene);
+		assert_true(silence(scene) >= IDLE_CLOSE_MS / HEARTBEAT_MS - 2);
+	}
+}
+
 /* Such as a question (5.11). */
 SCENE_TEST_EACH(what_waits_for_a_session_is_told_of_none_meanwhile, scene_start, is_no, 2)
 {
