@@ -88,6 +88,17 @@ static void cut_off_before(struct watches *watches, uint64_t change)
 static void watches_forget(struct watches *watches)
 {
 	registry_forget(watches->registry, heard_by_all(watches, false), heard_by_all(watches, true));
+	watches->slots_left = watches->changes->slots_used;
+}
+
+/* Returns whether forgetting is worth a walk over all watches: for each change since the last walk, which may
+ * have found that somebody is late, there are at most as many steps as a program may have watches. */
+static bool is_worth_a_walk(const struct watches *watches)
+{
+	const struct changes *changes = watches->changes;
+
+	return changes_are_sparse(changes) &&
+	       changes->slots_used >= 2 * watches->slots_left + HASH_COUNT(watches->watchers);
 }
 
 /* Frees records that no watch needs. Called at the end of a change, never while records are walked over. */
@@ -97,7 +108,7 @@ static void tidy(struct watches *watches)
 
 	if (watches->is_held)
 		return;
-	if (changes_are_sparse(changes))
+	if (is_worth_a_walk(watches))
 		watches_forget(watches);
 	if (changes->gone <= WATCHES_GONE_MAX)
 		return;

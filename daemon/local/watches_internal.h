@@ -67,6 +67,7 @@ struct watches {
 	const struct changes *changes;
 	struct watcher *watchers; /* by session */
 	size_t others;		  /* watches that may mean other domains */
+	size_t slots_left;	  /* places of changes that the last walk left */
 	uint64_t woken_for;	  /* the last change for which they were made due */
 	bool all_are_due;
 	/* nothing is told here any more, after this change; the next daemon goes on from there */
