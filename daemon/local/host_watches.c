@@ -109,13 +109,43 @@ static void free_place(struct watched_place *place)
 	free(place);
 }
 
+struct host_watch *host_watch_first(const struct host_watches *watches, const struct session *session)
+{
+	struct host_watch *first;
+
+	HASH_FIND_PTR(watches->by_session, &session, first);
+	return first;
+}
+
+/* Puts it in behind the session's first one, or as that. */
+static void put_in(struct host_watches *watches, struct host_watch *watch)
+{
+	struct host_watch *first = host_watch_first(watches, watch->session);
+
+	if (!first)
+		HASH_ADD_PTR(watches->by_session, session, watch);
+	DL_APPEND_ELEM(watches->list, first, watch);
+}
+
+static void take_out(struct host_watches *watches, struct host_watch *watch)
+{
+	struct host_watch *next = host_watch_next(watch);
+
+	if (host_watch_first(watches, watch->session) == watch) {
+		HASH_DEL(watches->by_session, watch);
+		if (next)
+			HASH_ADD_PTR(watches->by_session, session, next);
+	}
+	DL_DELETE(watches->list, watch);
+}
+
 void host_watch_free(struct host_watch *watch)
 {
 	while (watch->places)
 		free_place(watch->places);
 	task_cancel(&watch->task);
 	account_unref(watch->account);
-	DL_DELETE(watch->watches->list, watch);
+	take_out(watch->watches, watch);
 	free(watch);
 }
 
@@ -502,11 +532,11 @@ static const char *set_pattern(struct host_watch *watch, const struct address_pa
 
 static unsigned count_of(const struct host_watches *watches, const struct session *session)
 {
-	const struct host_watch *watch;
 	unsigned count = 0;
 
-	DL_FOREACH(watches->list, watch)
-		count += watch->session == session;
+	for (const struct host_watch *watch = host_watch_first(watches, session); watch;
+	     watch = host_watch_next(watch))
+		count++;
 	return count;
 }
 
@@ -541,7 +571,7 @@ struct host_watch *host_watch_new(struct host_watches *watches, struct session *
 	watch->session = session;
 	watch->account = account_ref(hop_account(session_hop(session)));
 	task_init(&watch->task, &watches->relay->turns, account_line(watch->account), host_watches_on_turn);
-	DL_APPEND(watches->list, watch);
+	put_in(watches, watch);
 	return watch;
 }
 
@@ -577,34 +607,33 @@ void host_watches_add(struct host_watches *watches, struct session *session, uin
 
 int host_watches_remove(struct host_watches *watches, struct session *session, uint32_t number)
 {
-	struct host_watch *watch;
+	struct host_watch *watch = host_watch_first(watches, session);
 
-	DL_FOREACH(watches->list, watch)
-		if (watch->session == session && watch->number == number && watch->is_answered) {
-			host_watch_free(watch);
-			return 0;
-		}
-	return -ENOENT;
+	while (watch && !(watch->number == number && watch->is_answered))
+		watch = host_watch_next(watch);
+	if (!watch)
+		return -ENOENT;
+	host_watch_free(watch);
+	return 0;
 }
 
 void host_watches_remove_session(struct host_watches *watches, struct session *session)
 {
-	struct host_watch *watch, *next;
+	struct host_watch *watch;
 
-	DL_FOREACH_SAFE(watches->list, watch, next)
-		if (watch->session == session)
-			host_watch_free(watch);
+	while ((watch = host_watch_first(watches, session)) != NULL)
+		host_watch_free(watch);
 }
 
 /* --- handing over ------------------------------------------------------------------------------- */
 
 unsigned host_watches_unanswered(const struct host_watches *watches, const struct session *session)
 {
-	const struct host_watch *watch;
 	unsigned count = 0;
 
-	DL_FOREACH(watches->list, watch)
-		count += watch->session == session && !watch->is_answered;
+	for (const struct host_watch *watch = host_watch_first(watches, session); watch;
+	     watch = host_watch_next(watch))
+		count += !watch->is_answered;
 	return count;
 }
 

@@ -29,12 +29,11 @@ static bool fits(const struct host_watch *watch)
 
 bool host_watches_fit(const struct host_watches *watches, const struct session *session)
 {
-	const struct host_watch *watch;
+	const struct host_watch *watch = host_watch_first(watches, session);
 
-	DL_FOREACH(watches->list, watch)
-		if (watch->session == session && !fits(watch))
-			return false;
-	return true;
+	while (watch && fits(watch))
+		watch = host_watch_next(watch);
+	return !watch;
 }
 
 /* --- what was told ------------------------------------------------------------------------------ */

@@ -70,17 +70,26 @@ struct host_watch {
 	struct watched_place *places; /* the first is the host */
 	unsigned count;
 	struct host_watch *prev, *next;
+	UT_hash_handle hh; /* of its session's first one */
 };
 
 struct host_watches {
 	struct relay *relay;
 	struct asks *asks;
-	struct host_watch *list;
+	struct host_watch *list;       /* those of a session are neighbours */
+	struct host_watch *by_session; /* the first one of each */
 	struct watched_place *by_id;
 	uint32_t last_id;
 	struct event *timer;
 	bool is_held; /* nothing is asked: the daemon hands over */
 };
+
+/* Return the session's first one, and its next one. NULL: it has no more. */
+struct host_watch *host_watch_first(const struct host_watches *watches, const struct session *session);
+static inline struct host_watch *host_watch_next(const struct host_watch *watch)
+{
+	return watch->next && watch->next->session == watch->session ? watch->next : NULL;
+}
 
 /* Adds one of the session's, which means nothing yet. NULL: no memory. */
 struct host_watch *host_watch_new(struct host_watches *watches, struct session *session);
