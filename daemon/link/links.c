@@ -148,6 +148,13 @@ struct log_source link_source(const struct link *link)
 
 /* --- who wants one ---------------------------------------------------------------------------- */
 
+/* Why there is no link: -ENOLINK if nobody is there because it was saved, and domain 0 leads to it. */
+static int why_none(struct links *links, struct peer_id peer, int error)
+{
+	return error == -EHOSTDOWN && links->options.relays && links_zero_knows(links, peer) ? -ENOLINK
+											     : error;
+}
+
 /* Asks for the link, also where domain 0's word is waited for: somebody may be there by now. */
 static int ask_for(struct links *links, struct link *link, struct peer_id peer, struct account *account)
 {
@@ -170,7 +177,7 @@ struct hop *links_want(struct links *links, struct peer_id peer, struct account 
 		*error = -EHOSTDOWN;
 	/* Ask even if another account has asked already: the one whose turn comes first has it looked up. */
 	if (*error == 0 && (!link || link->state == LINK_IDLE || link->state == LINK_CONNECTING))
-		*error = ask_for(links, link, peer, account);
+		*error = why_none(links, peer, ask_for(links, link, peer, account));
 	if (*error < 0 && *error != -ENOLINK)
 		return NULL;
 	if (!link)
@@ -442,9 +449,7 @@ static int links_fail(struct link *link, int error, const char *reason)
 	if (wait_with_session(link, error, reason) || link_waits_for_word(link, error, reason))
 		return error;
 	link_set_state(link, LINK_IDLE);
-	/* It was saved when this had been asked for. */
-	if (error == -EHOSTDOWN && links->options.relays && links_zero_knows(links, link->peer))
-		error = -ENOLINK;
+	error = why_none(links, link->peer, error);
 	if (error == -ENOLINK) {
 		give_away(link, reason);
 		error = -EHOSTUNREACH;

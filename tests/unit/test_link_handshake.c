@@ -80,6 +80,9 @@ SCENE_TEST(who_is_away_is_led_to_by_domain_0_also_when_asked_before, scene_start
 	links_failed(scene->links, peer_domain(7), -EHOSTDOWN, "gone");
 	assert_int_equal(scene->unlinkable, 1);
 	assert_int_equal(scene->waiting->opener.reset_error, EACCES); /* the rig's way */
+	/* What is wanted later learns it at once, while it is still known from then that nobody is there. */
+	scene->connect_error = -EHOSTDOWN;
+	want_in_vain(scene, 7, -ENOLINK);
 	/* By another number its own daemon is asked as soon as it is there. */
 	scene->zero_knows = 0;
 	scene->zero_sees = 7;
