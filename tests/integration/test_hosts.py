@@ -15,7 +15,7 @@ import pytest
 from conftest import wait_for
 from fake_gateway import Refused, Side
 from joined_hosts import IN, LISTEN_HOSTS, OUT, Stream, pour, received
-from library import Connection
+from library import Connection, Posts
 from messaging import (EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_TIMEOUT, EXIT_UNREACHABLE, EXIT_USAGE, FAST, LOST_SOON, PATIENCE,
                        eventually, tool)
 from polling import writable
@@ -341,18 +341,15 @@ def test_what_another_host_opens_to_a_saved_guest_waits_for_it(hosts):
     eventually(lambda: zero.link_state(1) == "up", "domain 0 has a session with it")
     addresses = [f"hostb/{name}" for name in ("dom1", far.host.domain(1)["uuid"], "1")]
     with Connection(here[1].socket) as sender, Connection(far.socket, binds="inbox") as receiver:
-        results = []
+        posts = Posts(sender, receiver)
         far.host.sim("suspend", 1)
         eventually(lambda: zero.link_state(1) == "away", "it is away")
         eventually(lambda: not any(peer["name"] == "dom1" for peer in zero.status()["peers"]), "the name is forgotten")
-        for address in addresses:
-            assert sender.post(f"{address}:inbox", address.encode(), results.append) == 0
+        posts.post(*addresses)
         assert sender.send("hostb/dom1:inbox", b"in vain", 200) == -errno.ETIMEDOUT
         assert here[1].xenmsg("ping", "--timeout", "0.1", "hostb/dom1").returncode == EXIT_TIMEOUT
         far.resume()
-        assert sorted(receiver.receive().data.decode() for _ in addresses) == sorted(addresses)
-        eventually(lambda: sender.wait(10) >= 0 and len(results) == len(addresses), "all have an outcome")
-    assert not any(results)
+        posts.are_delivered()
 
 
 def test_a_lost_conversation_is_a_pause_for_streams(hosts):

@@ -12,7 +12,7 @@ import time
 import pytest
 
 from installed import seeds
-from library import Connection
+from library import Connection, Posts
 from messaging import LOST_SOON, PATIENCE, eventually, stopped
 from test_resume import resumed, traffic
 
@@ -215,28 +215,14 @@ def test_both_guests_of_a_link_are_saved_at_once(one, two):
             goes_on()
 
 
-def posts(sender, address, results):
-    assert sender.post(address, address.encode(), results.append) == 0
-    sender.wait(1)
-
-
-def are_delivered(sender, receiver, results, count):
-    for _ in range(count):
-        assert b"inbox" in receiver.receive().data
-    eventually(lambda: sender.wait(10) >= 0 and len(results) == count, "all have an outcome")
-    assert results == [0] * count
-    results.clear()
-
-
 def test_a_restored_domain_sends_by_a_name_not_told_to_it_yet(zero, one, two):
     with Connection(one.socket) as sender, Connection(two.socket, binds="inbox") as receiver:
-        results = []
+        posts = Posts(sender, receiver)
         eventually(lambda: any(peer["name"] == "dom2" for peer in one.status()["peers"]), "the names are told")
-        posts(sender, "dom2:inbox", results)
-        are_delivered(sender, receiver, results, 1)
+        posts.post("dom2")
+        posts.are_delivered()
         with stopped(zero.pid), stopped(two.pid):
             one.save_and_restore()
             assert not any(peer["name"] == "dom2" for peer in one.status()["peers"])
-            posts(sender, "dom2:inbox", results)
-            posts(sender, "2:inbox", results)
-        are_delivered(sender, receiver, results, 2)
+            posts.post("dom2", "2")
+        posts.are_delivered()
