@@ -29,7 +29,7 @@ static void let_program_pay(struct stream *stream)
 
 static void spend_call(struct stream *stream, const struct kernel_call *call, uint64_t units)
 {
-	uint64_t cost = call_end(call, units);
+	uint64_t cost = call_end(call, clock_ns(), units);
 
 	if (hop_calls_are_long(&stream->hop))
 		let_program_pay(stream);

@@ -75,10 +75,11 @@ static inline void call_begin(struct kernel_call *call, struct call_history *his
 
 /* Returns what the call cost us, in ns, if it was long by the clock, or is measured exactly. */
 uint64_t call_cost_of_long(const struct kernel_call *call, uint64_t took);
-/* Returns what the call cost us, in units; at least `units`, which is what such a call costs otherwise. */
-static inline uint64_t call_end(const struct kernel_call *call, uint64_t units)
+/* Returns what the call, which is over now, cost us, in units; at least `units`, which is what such a call
+ * costs otherwise. */
+static inline uint64_t call_end(const struct kernel_call *call, uint64_t now, uint64_t units)
 {
-	uint64_t took = clock_ns() - call->began;
+	uint64_t took = now - call->began;
 
 	if (call->is_exact || took >= CALL_LONG_NS)
 		took = call_cost_of_long(call, took);

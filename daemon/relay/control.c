@@ -315,8 +315,8 @@ void hop_notify_now(struct hop *hop)
 	hop->has_made_room = false;
 	hop->tx.notifications++;
 	hop_spend(hop, COST_SYSCALL);
+	hop->relay->now_ns = 0; /* it may run meanwhile */
 	hop->callbacks->notify(hop->owner);
-	hop->relay->now_ns = 0; /* it may have run meanwhile */
 }
 
 void hop_notify(struct hop *hop)

@@ -89,14 +89,18 @@ static bool has_gone_on(struct hop *hop)
 	return hop->in.was_woken && (hop_has_input(hop) || hop_has_taken(hop));
 }
 
-static bool has_any_gone_on(const struct relay *relay)
+/* Makes those due that have gone on. Returns whether any has. */
+static bool take_gone_on(const struct relay *relay)
 {
 	struct hop *hop;
+	bool found = false;
 
 	DL_FOREACH2(relay->marked[MARK_AWAKE], hop, marks[MARK_AWAKE].next)
-		if (has_gone_on(hop))
-			return true;
-	return false;
+		if (has_gone_on(hop)) {
+			hop_due(hop);
+			found = true;
+		}
+	return found;
 }
 
 /* Notes whether it was worth it to yield, which it isn't where others have the CPU for long. Where it was in
@@ -123,7 +127,7 @@ static void note_yield(struct relay *relay, bool was_worth_it)
 static void let_programs_go_on(struct relay *relay)
 {
 	struct hop *hop;
-	bool found = has_any_gone_on(relay);
+	bool found = take_gone_on(relay);
 
 	relay->woken = false;
 	if (!found && relay->yields_skipped < relay->yields_to_skip) {
@@ -132,17 +136,14 @@ static void let_programs_go_on(struct relay *relay)
 		return;
 	}
 	if (!found) {
-		uint64_t before = clock_ns();
+		uint64_t before = relay_now(relay); /* mostly since it was notified */
 
 		sched_yield();
 		relay->now_ns = clock_ns();
-		note_yield(relay, has_any_gone_on(relay) && relay->now_ns - before < YIELD_NS);
+		note_yield(relay, take_gone_on(relay) && relay->now_ns - before < YIELD_NS);
 	}
-	DL_FOREACH2(relay->marked[MARK_AWAKE], hop, marks[MARK_AWAKE].next) {
-		if (has_gone_on(hop))
-			hop_due(hop);
+	DL_FOREACH2(relay->marked[MARK_AWAKE], hop, marks[MARK_AWAKE].next)
 		hop->in.was_woken = false;
-	}
 }
 
 static void relay_ask(struct hop *hop)

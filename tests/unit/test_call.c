@@ -41,7 +41,7 @@ static uint64_t charged(struct call_history *history, void (*what)(uint64_t ns),
 
 	call_begin(&call, history);
 	what(ns);
-	return call_end(&call, FLAT);
+	return call_end(&call, clock_ns(), FLAT);
 }
 
 TEST(an_ordinary_call_costs_what_is_known_of_it)
@@ -51,7 +51,7 @@ TEST(an_ordinary_call_costs_what_is_known_of_it)
 
 	for (int i = 0; i < 1000 && !history.exact && !history.unseen; i++) {
 		call_begin(&call, &history);
-		assert_in_range(call_end(&call, FLAT), FLAT, CALL_LONG_NS / TURNS_UNIT_NS);
+		assert_in_range(call_end(&call, clock_ns(), FLAT), FLAT, CALL_LONG_NS / TURNS_UNIT_NS);
 	}
 }
 
@@ -75,7 +75,7 @@ TEST(few_of_many_calls_that_are_interrupted_are_measured)
 		call_begin(&call, &history);
 		measured += call.is_exact;
 		call.began -= CALL_LONG_NS; /* others have run */
-		assert_in_range(call_end(&call, FLAT), FLAT, CALL_LONG_NS / TURNS_UNIT_NS);
+		assert_in_range(call_end(&call, clock_ns(), FLAT), FLAT, CALL_LONG_NS / TURNS_UNIT_NS);
 	}
 	assert_in_range(measured, 240 / 24, 240 / 8);
 }
