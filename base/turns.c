@@ -327,11 +327,6 @@ void turns_want(struct turns *turns)
 	event_active(turns->event, EV_TIMEOUT, 0);
 }
 
-bool turns_are_over(const struct turns *turns)
-{
-	return turns->left <= 0;
-}
-
 /* --- tasks ------------------------------------------------------------------------------------ */
 
 void task_init(struct task *task, struct turns *turns, struct line *line, void (*run)(struct task *task))

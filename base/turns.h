@@ -114,7 +114,10 @@ void turns_pass(struct turns *turns);
 /* Runs the task whose turn it is. False: none is due, or this pass has had its units. */
 bool turns_run(struct turns *turns);
 /* Whether this pass has had its units. */
-bool turns_are_over(const struct turns *turns);
+static inline bool turns_are_over(const struct turns *turns)
+{
+	return turns->left <= 0;
+}
 /* Returns the line that this one is by now. */
 static inline struct line *line_present(struct line *line)
 {

@@ -325,6 +325,12 @@ struct channel_frame {
 	uint8_t payload[FRAME_SMALL_MAX];
 };
 bool channel_next_control(struct channel_end *end, struct channel_frame *frame);
+/* Whether it may have one: at once, or when something else was sent or taken. */
+static inline bool channel_has_control(const struct channel_end *end)
+{
+	return end->owed || end->out == OUT_NEW || end->out == OUT_RESETTING || end->channel->cancels ||
+	       end->channel->withdrawals;
+}
 /* Owes the opener the first REASSIGNED that waits, if the answers before it were sent. */
 void channel_owe_reassigned(struct channel *channel);
 /* Notes that all spilled data has been sent. */

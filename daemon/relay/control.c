@@ -17,7 +17,6 @@
 #include "daemon/relay/hop_internal.h"
 
 #define CONTROL_MAX 4194304u /* bytes of session frames that may wait for a reader */
-#define EMIT_UNITS  2048u    /* units of work, before others have their turns */
 #define MUCH	    8192     /* bytes */
 #define STUCK_MS    10
 #define STUCK_BYTES 16384u /* fewer bytes than this in that time: stuck */
@@ -53,15 +52,6 @@ void hop_publish(struct hop *hop)
 		hop_notify(hop);
 }
 
-bool hop_has_room(struct hop *hop, uint32_t size)
-{
-	int r = outlet_has_room(&hop->out[OUTLET_MAIN], size);
-
-	if (r < 0)
-		hop_outlet_failed(hop, r);
-	return r > 0;
-}
-
 void hop_put_frame(struct hop *hop, struct account *account, const struct frame_header *header,
 		   const void *payload)
 {
@@ -79,9 +69,11 @@ static int charge_queue(struct hop *hop, size_t size)
 	return charge_add(&hop->queued, QUOTA_BYTES, HOP_CONTROL_FREE);
 }
 
-bool hop_has_unsent(const struct hop *hop)
+void hop_drop_unsent(struct hop *hop)
 {
-	return evbuffer_get_length(hop->control) > 0;
+	if (hop->control)
+		evbuffer_free(hop->control);
+	hop->control = NULL;
 }
 
 static int queue(struct hop *hop, const struct frame_header *header, const void *payload)
@@ -89,8 +81,10 @@ static int queue(struct hop *hop, const struct frame_header *header, const void 
 	static const uint8_t zeros[8];
 	uint8_t encoded[FRAME_HEADER_SIZE];
 
+	if (!hop->control)
+		hop->control = evbuffer_new();
 	frame_header_encode(header, encoded);
-	if (evbuffer_add(hop->control, encoded, FRAME_HEADER_SIZE) ||
+	if (!hop->control || evbuffer_add(hop->control, encoded, FRAME_HEADER_SIZE) ||
 	    evbuffer_add(hop->control, payload, header->length) ||
 	    evbuffer_add(hop->control, zeros, -header->length & 7u))
 		return -ENOMEM;
@@ -114,8 +108,7 @@ int hop_send(struct hop *hop, uint8_t type, uint8_t flags, uint32_t channel, con
 		hop_mark(hop, MARK_DIRTY);
 		return 0;
 	}
-	if (evbuffer_get_length(hop->control) > CONTROL_MAX ||
-	    charge_queue(hop, evbuffer_get_length(hop->control) + frame_size(length)) < 0)
+	if (hop_unsent(hop) > CONTROL_MAX || charge_queue(hop, hop_unsent(hop) + frame_size(length)) < 0)
 		return -ENOBUFS;
 	return queue(hop, &header, payload);
 }
@@ -150,13 +143,6 @@ void hop_speak(struct hop *hop)
 	hop_mark(hop, MARK_DIRTY);
 }
 
-bool hop_emit_is_over(const struct hop *hop)
-{
-	const struct turns *turns = &hop->relay->turns;
-
-	return turns_are_over(turns) || turns->spent - hop->emit_from >= EMIT_UNITS;
-}
-
 bool hop_emit_control(struct hop *hop)
 {
 	uint8_t encoded[FRAME_HEADER_SIZE], payload[FRAME_PAYLOAD_MAX + 8];
@@ -164,7 +150,7 @@ bool hop_emit_control(struct hop *hop)
 
 	if (!hop_has_unsent(hop))
 		return true;
-	while (evbuffer_get_length(hop->control)) {
+	while (hop_unsent(hop)) {
 		uint32_t padded;
 
 		if (hop_emit_is_over(hop))
@@ -182,6 +168,7 @@ bool hop_emit_control(struct hop *hop)
 		evbuffer_remove(hop->control, payload, padded);
 		hop_put_frame(hop, hop->account, &header, payload);
 	}
+	hop_drop_unsent(hop);
 	charge_end(&hop->queued);
 	hop->beyond = 0;
 	if (hop->callbacks->drained)

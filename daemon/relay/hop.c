@@ -35,10 +35,9 @@ int hop_init(struct hop *hop, struct relay *relay, enum hop_kind kind, const str
 	};
 	channel_table_init(&hop->channels, parity, channels_max);
 	task_init(&hop->input, &relay->turns, NULL, hop_on_turn);
-	hop->control = evbuffer_new();
 	hop->waiting.stuck_timer = evtimer_new(relay->base, hop_on_stuck, hop);
 	hop->taken.timer = evtimer_new(relay->base, hop_on_poll, hop);
-	if (hop->control && hop->waiting.stuck_timer && hop->taken.timer)
+	if (hop->waiting.stuck_timer && hop->taken.timer)
 		return 0;
 	hop_cleanup(hop);
 	return -ENOMEM;
@@ -178,7 +177,7 @@ void hop_detach(struct hop *hop)
 	refused_clear(&hop->refused);
 	for (unsigned i = 0; i < hop->traits->outlets; i++)
 		outlet_detach(&hop->out[i]);
-	evbuffer_drain(hop->control, evbuffer_get_length(hop->control));
+	hop_drop_unsent(hop);
 	charge_end(&hop->queued);
 	hop->beyond = 0;
 }
@@ -323,8 +322,7 @@ void hop_cleanup(struct hop *hop)
 	hop_reset_channels(hop, ECONNRESET);
 	hop_unmark(hop, MARK_DIRTY);
 	hop_unmark(hop, MARK_FAILED);
-	if (hop->control)
-		evbuffer_free(hop->control);
+	hop_drop_unsent(hop);
 	free_event(hop->waiting.stuck_timer);
 	free_event(hop->taken.timer);
 	channel_table_free(&hop->channels);
@@ -336,7 +334,6 @@ void hop_cleanup(struct hop *hop)
 	task_cancel(&hop->input);
 	account_unref(hop->account);
 	hop->account = NULL;
-	hop->control = NULL;
 	hop->waiting.stuck_timer = hop->taken.timer = NULL;
 }
 

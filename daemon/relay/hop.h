@@ -313,7 +313,7 @@ struct hop {
 	struct channel_end *unsettled;
 	/* by outlet: ends with spilled data (or a FIN behind it) */
 	struct channel_end *backlogs[HOP_OUTLETS];
-	struct evbuffer *control; /* frames of the session itself */
+	struct evbuffer *control; /* frames of the session itself that wait; NULL: none do */
 	/* the account pays for what waits in `control` beyond what everybody may let wait */
 	struct charge queued;
 	uint32_t beyond; /* bytes that wait there by hop_answer() though hop_send() refuses */
@@ -444,7 +444,10 @@ static inline bool hop_is_silent(const struct hop *hop)
 	return hop->is_silent;
 }
 /* Whether frames of hop_send() wait for room. */
-bool hop_has_unsent(const struct hop *hop);
+static inline bool hop_has_unsent(const struct hop *hop)
+{
+	return hop->control;
+}
 /* Ends the session at the end of this turn, with a negative errno and a reason for the log. Only the first
  * reason counts. */
 void hop_fail(struct hop *hop, int error, const char *format, ...) __attribute__((format(printf, 3, 4)));

@@ -360,10 +360,10 @@ static void refused_image(struct image *image, struct refused *refused)
 }
 
 /* Whole frames that wait for room, as hop_emit_control() takes them. */
-static void check_control(struct image *image, struct evbuffer *control)
+static void check_control(struct image *image, const struct hop *hop)
 {
-	size_t size = evbuffer_get_length(control), at = 0;
-	const uint8_t *bytes = size ? evbuffer_pullup(control, -1) : NULL;
+	size_t size = hop_unsent(hop), at = 0;
+	const uint8_t *bytes = size ? evbuffer_pullup(hop->control, -1) : NULL;
 	struct frame_header header = {0};
 
 	while (at < size && !image->error) {
@@ -378,7 +378,7 @@ static void check_control(struct image *image, struct evbuffer *control)
  * refused. */
 static void charge_control(struct hop *hop)
 {
-	size_t size = evbuffer_get_length(hop->control);
+	size_t size = hop_unsent(hop);
 
 	if (size <= HOP_CONTROL_FREE)
 		return;
@@ -402,7 +402,7 @@ static void frames_image(struct image *image, struct hop *hop)
 	stats_image(image, &hop->rx);
 	if (!image->is_read || image->error)
 		return;
-	check_control(image, hop->control);
+	check_control(image, hop);
 	charge_control(hop);
 }
 

@@ -86,13 +86,32 @@ void hop_outlet_failed(struct hop *hop, int error);
  * deliveries. One notification serves all. */
 void hop_publish(struct hop *hop);
 /* Whether the main ring has room for a frame of `size` bytes. */
-bool hop_has_room(struct hop *hop, uint32_t size);
+static inline bool hop_has_room(struct hop *hop, uint32_t size)
+{
+	int r = outlet_has_room(&hop->out[OUTLET_MAIN], size);
+
+	if (r < 0)
+		hop_outlet_failed(hop, r);
+	return r > 0;
+}
 /* Writes a whole frame that isn't DATA into the main ring, at the cost of `account`. The caller has checked
  * that there is room. */
 void hop_put_frame(struct hop *hop, struct account *account, const struct frame_header *header,
 		   const void *payload);
+#define EMIT_UNITS 2048u /* units of work, before others have their turns */
 /* Whether this hop has had its piece of work, or the pass its units. */
-bool hop_emit_is_over(const struct hop *hop);
+static inline bool hop_emit_is_over(const struct hop *hop)
+{
+	const struct turns *turns = &hop->relay->turns;
+
+	return turns_are_over(turns) || turns->spent - hop->emit_from >= EMIT_UNITS;
+}
+/* Returns how many bytes hop_send() has queued. */
+static inline size_t hop_unsent(const struct hop *hop)
+{
+	return hop->control ? evbuffer_get_length(hop->control) : 0;
+}
+void hop_drop_unsent(struct hop *hop);
 /* Writes what hop_send() has queued. False: some of it still waits. */
 bool hop_emit_control(struct hop *hop);
 /* Finds the word of the stream at `offset` in the ring of a program. -EALREADY: the program has released it;
@@ -179,7 +198,10 @@ int hop_run_end(struct hop_run *run);
 /* Writes what there is to write, as far as there is room. */
 void hop_emit(struct hop *hop);
 /* Whether something waits to be written. */
-bool hop_has_output(const struct hop *hop);
+static inline bool hop_has_output(const struct hop *hop)
+{
+	return hop->urgent || hop_has_backlog(hop) || hop_is_held(hop) || hop_has_unsent(hop);
+}
 /* Asks to be notified of what was taken, and of room. Where there is some already, makes the hop due. */
 void hop_ask_for_output(struct hop *hop);
 

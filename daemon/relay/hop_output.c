@@ -34,9 +34,10 @@ static bool emit_urgent(struct hop *hop)
 			if (hop_emit_is_over(hop) || !hop_has_room(hop, EMIT_FRAME_MAX))
 				return false;
 			more = channel_next_control(end, &frame);
-			if (more)
-				hop_put_frame(hop, end->channel->charge.account, &frame.header,
-					      frame.payload);
+			if (!more)
+				break;
+			hop_put_frame(hop, end->channel->charge.account, &frame.header, frame.payload);
+			more = channel_has_control(end);
 		}
 		DL_DELETE2(hop->urgent, end, urgent_prev, urgent_next);
 		if (more) {
@@ -373,9 +374,13 @@ static void emit_backlog(struct hop *hop, unsigned outlet)
 
 /* --- a turn ----------------------------------------------------------------------------------- */
 
-bool hop_has_output(const struct hop *hop)
+static void emit_all(struct hop *hop)
 {
-	return hop->urgent || hop_has_backlog(hop) || hop_is_held(hop) || evbuffer_get_length(hop->control);
+	if (!hop_emit_control(hop) || !emit_urgent(hop) || !hop_has_backlog(hop))
+		return;
+	for (unsigned i = 0; i < hop->traits->outlets; i++)
+		emit_backlog(hop, i);
+	emit_urgent(hop); /* the frames that come behind the backlog */
 }
 
 void hop_emit(struct hop *hop)
@@ -390,12 +395,8 @@ void hop_emit(struct hop *hop)
 	hop_spend(hop, COST_FRAME);
 	for (unsigned i = 0; i < hop->traits->outlets; i++)
 		hop->out[i].wanted = 0;
-	if (hop_emit_replay(hop) && !hop->is_silent && hop_emit_move(hop) && hop_emit_control(hop) &&
-	    emit_urgent(hop)) {
-		for (unsigned i = 0; i < hop->traits->outlets; i++)
-			emit_backlog(hop, i);
-		emit_urgent(hop); /* the frames that come behind the backlog */
-	}
+	if (!hop_is_held(hop) || (hop_emit_replay(hop) && !hop->is_silent && hop_emit_move(hop)))
+		emit_all(hop);
 	has_more = hop_has_output(hop);
 	if (!has_more && !hop->waiting.waiters)
 		hop->waiting.stuck = false;

@@ -86,7 +86,7 @@ static void check_party(struct participant *participant)
 		if (outlet->ledger.count && !hop->taken.pending)
 			assert_true(*outlet->writer.ring.wants_space & outlet->writer.ring.wants_space_bit);
 	}
-	if (hop->urgent || evbuffer_get_length(hop->control) || hop->waiting.waiters)
+	if (hop->urgent || hop_has_unsent(hop) || hop->waiting.waiters)
 		assert_true(*hop->out[OUTLET_MAIN].writer.ring.wants_space);
 	if (hop_has_backlog(hop)) {
 		bool asked = false;
