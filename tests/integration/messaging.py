@@ -206,6 +206,7 @@ class Node:
         self.renewal = None  # `xenmsg daemon renew` under way
         self.nodes = None  # of which it is one
         self.only_relays = self.asks_host = False  # domain 0, which no test has asked for; a guest that only the host's policy lets in
+        self.reads = True  # its daemon, what it is asked
         self.environment = host.environment
         self.socket = host.socket(domid)
 

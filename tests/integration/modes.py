@@ -248,7 +248,7 @@ def ask_host_no_more(node):
     os.unlink(os.path.join(zero.environment["XENSIM_DIR"], f"dom-0/root/etc/xenmsg/host-policy.d/60-{node.host.domain(node.domid)['name']}.conf"))
     if zero.alive():
         assert zero.xenmsg("policy", "reload").returncode == 0
-        while node.alive() and node.status()["policy"]["of_host"]["rules"]:
+        while node.reads and node.alive() and node.status()["policy"]["of_host"]["rules"]:
             time.sleep(0.01)
 
 

@@ -160,7 +160,9 @@ class Installer:
         with self.waiting("--take-over") as it_waits:
             self.renews()
             it_waits()
+            self.node.reads = False
             yield
+            self.node.reads = True
 
 
 @pytest.fixture(name="installed")
