@@ -22,7 +22,7 @@
 
 enum config_value_kind {
 	VALUE_SOCKET,
-	VALUE_DIRECTORY,
+	VALUE_PATH,
 	VALUE_USER,
 	VALUE_GROUP,
 	VALUE_LOG_LEVEL,
@@ -55,8 +55,10 @@ struct config_key {
 static const struct config_key keys[] = {
 	{"daemon", "socket", VALUE_SOCKET, AT(socket), 0, 0,
 	 "an absolute path of at most 107 bytes (a Unix socket's limit)"},
-	{"daemon", "config-dir", VALUE_DIRECTORY, 0, 0, 0, "an absolute path"},
+	{"daemon", "policy-dir", VALUE_PATH, AT(policy_dir), 0, 0, "an absolute path"},
 	{"daemon", "host-policy", VALUE_HOST_POLICY, AT(host_policy), 0, 0, "obey, ignore or require"},
+	{"daemon", "host-policy-dir", VALUE_PATH, AT(host_policy_dir), 0, 0, "an absolute path"},
+	{"daemon", "activation-dir", VALUE_PATH, AT(activation_dir), 0, 0, "an absolute path"},
 	{"daemon", "log-level", VALUE_LOG_LEVEL, AT(log_level), 0, 0, "error, warning, info or debug"},
 	{"daemon", "log-to", VALUE_LOG_TARGET, AT(log_target), 0, 0, "stderr, syslog or journal"},
 	{"daemon", "user", VALUE_USER, AT(user), 0, 0, "the name of a user that exists here"},
@@ -95,21 +97,6 @@ static const struct config_key keys[] = {
 };
 #define KEYS (sizeof(keys) / sizeof(keys[0]))
 
-static int set_directories(struct config *config, const char *path)
-{
-	static const char *const names[] = {"policy.d", "host-policy.d", "activation.d"};
-	char **const fields[] = {&config->policy_dir, &config->host_policy_dir, &config->activation_dir};
-
-	for (unsigned i = 0; i < 3; i++) {
-		free(*fields[i]);
-		if (asprintf(fields[i], "%s/%s", path, names[i]) < 0) {
-			*fields[i] = NULL;
-			return -ENOMEM;
-		}
-	}
-	return 0;
-}
-
 int config_init(struct config *config)
 {
 	*config = (struct config){
@@ -134,9 +121,15 @@ int config_init(struct config *config)
 		.gateway_uid = USERS_NO_UID,
 		.administrators = USERS_NO_GID,
 	};
+	config->policy_dir = strdup("/etc/xenmsg/policy.d");
+	config->host_policy_dir = strdup("/etc/xenmsg/host-policy.d");
+	config->activation_dir = strdup("/etc/xenmsg/activation.d");
 	config->admin_group = strdup(USUAL_ADMIN_GROUP);
 	config->gateway_user = strdup(USUAL_GATEWAY_USER);
-	return config->admin_group && config->gateway_user ? set_directories(config, "/etc/xenmsg") : -ENOMEM;
+	return config->policy_dir && config->host_policy_dir && config->activation_dir &&
+			       config->admin_group && config->gateway_user
+		       ? 0
+		       : -ENOMEM;
 }
 
 void config_free(struct config *config)
@@ -293,8 +286,8 @@ static int parse_value(void *config_, unsigned row, const char *text)
 			return -EINVAL;
 		strcpy(config->socket, text);
 		return 0;
-	case VALUE_DIRECTORY:
-		return text[0] == '/' ? set_directories(config, text) : -EINVAL;
+	case VALUE_PATH:
+		return text[0] == '/' ? ini_set_string(field, text) : -EINVAL;
 	case VALUE_USER:
 		r = users_find(text, &user);
 		if (r < 0)

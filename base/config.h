@@ -48,9 +48,10 @@ enum config_host_policy {
 struct config {
 	/* [daemon] */
 	char socket[CONFIG_SOCKET_MAX];
-	char *policy_dir, *activation_dir; /* in config-dir, as is the next one */
-	char *host_policy_dir;		   /* for domain 0 */
+	char *policy_dir;
+	char *host_policy_dir; /* for domain 0 */
 	enum config_host_policy host_policy;
+	char *activation_dir;
 	enum log_level log_level;
 	enum log_target log_target;
 	int ready_fd;	   /* by the command line (notify.h); -1: none */

@@ -205,7 +205,7 @@ class Host:
             file.write(policy)
         path = os.path.join(directory, "xenmsgd.conf")
         with open(path, "w", encoding="ascii") as file:
-            file.write(f"[daemon]\nconfig-dir = {directory}\n{config}")
+            file.write(f"[daemon]\npolicy-dir = {directory}/policy.d\n{config}")
         with open(os.path.join(self.dir, f"xenmsgd-{domid}.log"), "w", encoding="utf-8") as log:
             process = self.start((domid + 1) % 2 if side is None else side, *wrapper, self.tool("xenmsgd"), "--config", path,
                                  domid=domid, environment=environment, stdout=log, stderr=log)

@@ -279,16 +279,14 @@ class Node:
 
     # ---- the daemon ----
 
-    def etc(self, folder):
-        """A simulated domain has an /etc/xenmsg of its own."""
-        directory = pathlib.Path(self.environment["XENSIM_DIR"], f"dom-{self.domid}", "root/etc/xenmsg", folder)
-        directory.mkdir(parents=True, exist_ok=True)
-        return directory
-
     def write_policy(self, text, name="50-test.conf", folder="policy.d"):
+        """A simulated domain has an /etc/xenmsg of its own."""
         if self.asks_host and folder == "policy.d":  # what a test sets itself is all
             modes.ask_host_no_more(self)
-        (self.etc(folder) / name).write_text(text, encoding="utf-8")
+        directory = os.path.join(self.environment["XENSIM_DIR"], f"dom-{self.domid}", "root/etc/xenmsg", folder)
+        os.makedirs(directory, exist_ok=True)
+        with open(os.path.join(directory, name), "w", encoding="utf-8") as file:
+            file.write(text)
 
     def write_config(self, text):
         """What the daemon reads when it starts."""

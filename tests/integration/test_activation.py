@@ -27,9 +27,11 @@ def have_gone(*pids):
 class Activation:
     """A domain with endpoints that are started on demand; `log` of each has a line for every start."""
 
-    def __init__(self, node):
+    def __init__(self, node, directory):
         self.node = node
-        self.directory = node.etc("activation.d")
+        self.directory = directory / f"activation-{node.domid}"
+        self.directory.mkdir()
+        self.node.config += f"[daemon]\nactivation-dir = {self.directory}\n"
 
     def script(self, name, text):
         """A program that notes that it was started."""
@@ -77,11 +79,11 @@ class Activation:
 
 
 @pytest.fixture(name="started")
-def with_activations(nodes):
+def with_activations(nodes, tmp_path):
     """started(endpoint="what its script does"): (the activation of domain 1, domain 1, domain 2)"""
     def start(timeout="120s", user="root", **scripts):
         one, two = nodes(1, 2, start=False).values()
-        activation = Activation(one)
+        activation = Activation(one, tmp_path)
         for endpoint, script in scripts.items():
             activation.add(endpoint, script, user, timeout)
         start_all(one, two)
@@ -274,9 +276,9 @@ def test_commands_end_with_the_daemon(started):
     have_gone(*pids)
 
 
-def test_a_command_inherits_nothing_of_the_daemon(alone):
+def test_a_command_inherits_nothing_of_the_daemon(alone, tmp_path):
     alone.environment = dict(alone.environment, INVOCATION_ID="x", STATE_DIRECTORY="/x", WATCHDOG_USEC="1", KEPT="1")
-    activation = Activation(alone)
+    activation = Activation(alone, tmp_path)
     activation.add("inbox", "env > $0.env; ulimit -Sn > $0.files; ls /proc/self/fd > $0.fd\n"
                    "python3 -c 'import os; os.set_blocking(2, False)'\n" + xenmsg("recv --count 1 inbox"))
     alone.start()
@@ -321,7 +323,7 @@ def test_a_bad_file_leaves_the_old_ones_in_force(started):
 def checked(activation, daemon=""):
     """What xenmsgd --check-config says of it."""
     config = activation.directory / "xenmsgd.config"
-    config.write_text(f"[daemon]\n{daemon}")
+    config.write_text(f"[daemon]\n{daemon}activation-dir = {activation.directory}\n")
     done = activation.node.run_command(tool("xenmsgd"), "--config", config, "--check-config")
     assert done.returncode == EXIT_USAGE
     return done.stderr.decode()
@@ -330,22 +332,22 @@ def checked(activation, daemon=""):
 @needs_systemd
 @pytest.mark.parametrize("unit", ["print", ".service", ".print.service", "..service", "print.", "print.servic", "a/b.service",
                                   "a b.service", "print@.service", "@x.service", "x.device"])
-def test_what_is_no_unit_to_start_is_refused_with_file_and_line(alone, unit):
-    activation = Activation(alone)
+def test_what_is_no_unit_to_start_is_refused_with_file_and_line(alone, tmp_path, unit):
+    activation = Activation(alone, tmp_path)
     activation.write("inbox", f"user = root\nunit = {unit}\n")
     assert f"inbox.conf:4: unit = {unit}: must be the name of a systemd unit" in checked(activation)
 
 
 @pytest.mark.skipif(is_built_with_systemd(), reason="built with systemd")
-def test_a_unit_is_refused_where_there_is_no_systemd(alone):
-    activation = Activation(alone)
+def test_a_unit_is_refused_where_there_is_no_systemd(alone, tmp_path):
+    activation = Activation(alone, tmp_path)
     activation.write("inbox", "user = root\nunit = inbox.service\n")
     assert "inbox.conf:4: unit = inbox.service: this xenmsgd was built without systemd; exec = starts a command" in checked(activation)
 
 
-def test_what_policy_denies_starts_nothing(nodes):
+def test_what_policy_denies_starts_nothing(nodes, tmp_path):
     all_nodes = nodes(1, 2, start=False)
-    activation = Activation(all_nodes[1])
+    activation = Activation(all_nodes[1], tmp_path)
     activation.add("inbox", "exit 0")
     all_nodes[1].policy = "[rule]\nfrom = 2\nto = inbox\naction = deny\n[rule]\nfrom = *\nto = *\naction = allow\n"
     for node in all_nodes.values():
@@ -386,7 +388,7 @@ def test_a_program_that_lacks_the_kind_ends_what_waits_for_it(started):
 @needs_systemd
 def test_a_unit_without_systemd_fails_with_the_reason(alone, tmp_path):
     alone.environment = dict(alone.environment, DBUS_SYSTEM_BUS_ADDRESS=f"unix:path={tmp_path}/nobody")
-    activation = Activation(alone)
+    activation = Activation(alone, tmp_path)
     activation.write("inbox", "user = root\nunit = inbox.service\n")
     alone.start()
 
@@ -409,10 +411,10 @@ def with_systemd(tmp_path):
 
 
 @pytest.fixture(name="with_unit")
-def node_with_a_unit(nodes, systemd):
+def node_with_a_unit(nodes, tmp_path, systemd):
     one = nodes(1, start=False)[1]
     one.environment = dict(one.environment, DBUS_SYSTEM_BUS_ADDRESS=systemd.address)
-    activation = Activation(one)
+    activation = Activation(one, tmp_path)
     for name in ("inbox", "none", "denied", "escaped", "broken", "bad", "good", "forged", "reborn"):
         activation.write(name, f"user = root\nunit = {name}.service\ntimeout = 600s\n")
     environment = "".join(f"export {key}={one.environment[key]}\n" for key in ("XENSIM_DIR", "LD_LIBRARY_PATH") if key in one.environment)
@@ -490,13 +492,13 @@ def test_a_bus_that_was_restarted_is_found_again(systemd, with_unit, tmp_path):
 
 @needs_systemd
 def test_the_units_that_may_be_started_are_those_of_the_files(alone, tmp_path):
-    activation = Activation(alone)
+    activation = Activation(alone, tmp_path)
     activation.write("aaa", "user = root\nunit = mistake.service\nnonsense = 1\n")
     activation.write("inbox", "user = root\nunit = print.service ; of the printer\n")
     activation.write("instance", "user = root\nunit = xenmsg-serve@up.service\n")
     activation.write("none", "user = root\n# unit = comment.service\nexec = /bin/true print2.service\n")
     config = tmp_path / "may-start.conf"
-    config.write_text("")
+    config.write_text(f"[daemon]\nactivation-dir = {activation.directory}\n")
 
     def may_start(unit, config=config):
         return alone.run_command(tool("xenmsgd"), "--config", config, f"--may-start={unit}").returncode
@@ -506,11 +508,11 @@ def test_the_units_that_may_be_started_are_those_of_the_files(alone, tmp_path):
         assert may_start(unit) == 1, unit
     config.write_text("nonsense\n")
     assert may_start("print.service") == 2
-    config.write_text(f"[daemon]\nconfig-dir = {tmp_path}/nowhere\n")
+    config.write_text(f"[daemon]\nactivation-dir = {tmp_path}/nowhere\n")
     assert may_start("print.service") == 1
 
 
-def test_a_command_of_another_user_needs_a_daemon_of_root(alone):
-    activation = Activation(alone)
+def test_a_command_of_another_user_needs_a_daemon_of_root(alone, tmp_path):
+    activation = Activation(alone, tmp_path)
     activation.add("inbox", "exit 0")
     assert "can't become another user: name a unit" in checked(activation, "user = nobody\n")

@@ -26,7 +26,7 @@ class Place:
 
     def __init__(self, node, directory, restarts):
         self.node, self.restarts = node, restarts
-        self.activation = Activation(node)
+        self.activation = Activation(node, directory)
         self.service = Service(node, directory) if restarts else None
         self.systemd = self.service.systemd if restarts else None
 
@@ -202,11 +202,11 @@ def test_a_pause_goes_on(place):
 
 
 @pytest.fixture(name="renewable")
-def daemon_that_can_run_another(installed):
+def daemon_that_can_run_another(installed, tmp_path):
     """(node, install, its activation)"""
     node, install = installed
     node.stop()
-    activation = Activation(node)
+    activation = Activation(node, tmp_path)
     return node, install, activation
 
 

@@ -429,13 +429,12 @@ def test_another_host_with_many_commands_leaves_room_for_others(hosts):
 
 
 def test_a_stream_from_another_host_starts_its_program(hosts, tmp_path):
-    here, there = hosts()
     for name, command in (("echo", f"{tool('xenmsg')} listen echo -- cat"), ("inbox", f"{tool('xenmsg')} recv inbox")):
         script = tmp_path / f"{name}.sh"
         script.write_text(f"#!/bin/sh\nexec {command}\n")
         script.chmod(0o755)
-        (there.etc("activation.d") / f"{name}.conf").write_text(f"[activate]\nendpoint = {name}\nuser = root\nexec = {script}\n")
-    assert there.xenmsg("policy", "reload").returncode == EXIT_OK
+        (tmp_path / f"{name}.conf").write_text(f"[activate]\nendpoint = {name}\nuser = root\nexec = {script}\n")
+    here, _ = hosts(config=FAST + f"[daemon]\nactivation-dir = {tmp_path}\n")
     done = here.xenmsg("connect", "hostb/0:echo", data=b"stream")
     assert (done.returncode, done.stdout) == (EXIT_OK, b"stream"), done
     here.send("hostb/0:inbox", "x")

@@ -323,7 +323,7 @@ def test_a_daemon_does_not_start_with_a_bad_policy(alone):
 def test_check_config_reads_the_policy_too(alone, tmp_path, text, line):
     policies, config = tmp_path / "policy.d", tmp_path / "check.conf"
     policies.mkdir()
-    config.write_text(f"[daemon]\nconfig-dir = {tmp_path}\n")
+    config.write_text(f"[daemon]\npolicy-dir = {policies}\n")
     (policies / "10.conf").write_text(text or rule("1", "inbox"))
     done = alone.run_command(tool("xenmsgd"), "--check-config", "--config", config)
     assert done.returncode == (EXIT_USAGE if text else 0), done
@@ -381,7 +381,7 @@ def test_a_daemon_that_serves_as_another_user_is_reloaded_by_it(alone, tmp_path)
     while len(str(path)) > len("/tmp"):
         os.chmod(path, 0o755)
         path = path.parent
-    alone.config += f"[daemon]\nuser = nobody\nconfig-dir = {tmp_path}\n"
+    alone.config += f"[daemon]\nuser = nobody\npolicy-dir = {policies}\n"
     alone.start()
     assert as_user(NOBODY, alone, reloads)[0] == 0
     assert as_user(1, alone, reloads)[0] == errno.EPERM

@@ -100,7 +100,6 @@ SCENE_TEST(the_defaults_are_the_documented_ones, scene_start)
 	assert_string_equal(config->socket, "/run/xenmsg/xenmsg.sock");
 	assert_string_equal(config->policy_dir, "/etc/xenmsg/policy.d");
 	assert_string_equal(config->host_policy_dir, "/etc/xenmsg/host-policy.d");
-	assert_string_equal(config->activation_dir, "/etc/xenmsg/activation.d");
 	assert_int_equal(config->host_policy, CONFIG_HOST_POLICY_OBEY);
 	assert_int_equal(config->log_level, LOG_LEVEL_INFO);
 	assert_int_equal(config->log_target, LOG_TO_STDERR);
@@ -131,10 +130,10 @@ SCENE_TEST(every_key_is_taken, scene_start)
 	assert_int_equal(config_load_stream(config, file, "all-keys", &scene->error), 0);
 	fclose(file);
 	assert_string_equal(config->socket, "/tmp/s");
-	assert_string_equal(config->policy_dir, "/tmp/etc/policy.d");
-	assert_string_equal(config->host_policy_dir, "/tmp/etc/host-policy.d");
+	assert_string_equal(config->policy_dir, "/tmp/policy");
+	assert_string_equal(config->host_policy_dir, "/tmp/host-policy");
 	assert_int_equal(config->host_policy, CONFIG_HOST_POLICY_REQUIRE);
-	assert_string_equal(config->activation_dir, "/tmp/etc/activation.d");
+	assert_string_equal(config->activation_dir, "/tmp/activation");
 	assert_int_equal(config->log_level, LOG_LEVEL_DEBUG);
 	assert_int_equal(config->log_target, LOG_TO_SYSLOG);
 	assert_string_equal(config->user, "root");
@@ -245,7 +244,7 @@ SCENE_TEST(bad_words_are_refused_with_what_is_allowed, scene_start)
 	refuse(scene, "[links]\nmap = maybe\n", 2, "must be auto, yes or no");
 	refuse(scene, "[links]\nrelay = sometimes\n", 2, "must be auto, yes or no");
 	refuse(scene, "[links]\npresence = hidden\n", 2, "must be public or private");
-	refuse(scene, "[daemon]\nconfig-dir = etc\n", 2, "must be an absolute path");
+	refuse(scene, "[daemon]\npolicy-dir = policy\n", 2, "must be an absolute path");
 	refuse(scene, "[daemon]\nhost-policy = obeys\n", 2, "must be obey, ignore or require");
 	refuse(scene, "[links]\npresence = private\npeers = 3 7\n", 3, "must be domids");
 	refuse(scene, "[links]\npresence = private\npeers = 3,3\n", 3, "must be domids");
