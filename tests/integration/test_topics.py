@@ -112,6 +112,7 @@ def test_all_subscribers_get_everything_in_order(here, there, memory):
         assert (message.domid, message.uid, message.pid) == (1, os.getuid(), os.getpid())
 
 
+@pytest.mark.unless(small="limits")
 def test_messages_of_all_sizes_come_whole(here, there, memory):
     publisher, conn = topic(here), subscriber(there)
     for size in 0, 1, 7, 8, 9, 4096, 65535, 65536, 70000, 1 << 20, 16 << 20:

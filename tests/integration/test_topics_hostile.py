@@ -18,7 +18,7 @@ from test_status import validator  # the fixture `valid`  # noqa: F401  pylint: 
 from test_time import ATTACKER, GIVE_UP, program, stages  # the fixture `stage`  # noqa: F401  pylint: disable=unused-import
 from test_topics import Heard, account, expect, publish, publish_many, receive, subscriber, topic, until
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be several users")
+pytestmark = [pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be several users"), pytest.mark.unless(small="limits")]
 
 SESSIONS = [60, pytest.param(250, marks=pytest.mark.slow)]
 

@@ -243,7 +243,7 @@ def test_what_comes_and_what_is_told_to_be_missing_is_all(nodes, memory, host, s
     play(Model(seed, host, here, there, None, {**USUAL, "another_publisher": 3, "kill": 1, "lose_link": 1}), 60)
 
 
-@pytest.mark.unless(renewed="restores")
+@pytest.mark.unless(renewed="restores", small="limits")
 @pytest.mark.parametrize("seed", seeds(0, 8, each=2))
 def test_lost_links_saves_and_killed_daemons_together(nodes, memory, host, seed):
     """Whatever of these comes first: a session that waits for a restore is lost, a restored daemon is killed, and all that hand over."""

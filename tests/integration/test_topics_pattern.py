@@ -6,6 +6,8 @@ import json
 import signal
 import subprocess
 
+import pytest
+
 from library import ENDED, NOT_SUBSCRIBED, PATTERN, RETAIN, SUBSCRIBED, WAITING, Connection
 from messaging import EXIT_USAGE, PATIENCE, eventually
 from python_module import LONG, run, xenmsg
@@ -175,6 +177,7 @@ def test_a_pattern_stays_with_the_next_daemon(nodes):
     assert row["address"] == "3:news"
 
 
+@pytest.mark.unless(small="limits")
 def test_more_topics_than_there_is_room_for_are_told(one, two):
     """The rest goes on, and one that had no room gets that of the next that goes."""
     first = topic(one)
