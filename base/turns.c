@@ -277,7 +277,7 @@ void turns_pass(struct turns *turns)
 	uint64_t before = turns->spent - turns->measured, counted;
 	struct line *line;
 
-	if (turns->asked)
+	if (turns->asked && !turns->is_driven)
 		event_del(turns->event);
 	turns->asked = false;
 	turns->left = TURNS_PASS;
@@ -293,7 +293,7 @@ void turns_pass(struct turns *turns)
 		tell_over(line);
 	}
 	/* A timer lets the loop look at all descriptors before the next pass. */
-	if (turns->asked)
+	if (turns->asked && !turns->is_driven)
 		timer_set(turns->event, 0);
 }
 
@@ -324,7 +324,20 @@ void turns_want(struct turns *turns)
 		return;
 	turns->asked = true;
 	/* The pass comes after the events that wait already. */
-	event_active(turns->event, EV_TIMEOUT, 0);
+	if (!turns->is_driven)
+		event_active(turns->event, EV_TIMEOUT, 0);
+}
+
+void turns_drive(struct turns *turns, bool is_driven)
+{
+	bool asked = turns->asked;
+
+	if (asked && is_driven)
+		event_del(turns->event);
+	turns->is_driven = is_driven;
+	turns->asked = asked && is_driven;
+	if (asked && !is_driven)
+		turns_want(turns);
 }
 
 /* --- tasks ------------------------------------------------------------------------------------ */

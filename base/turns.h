@@ -97,6 +97,7 @@ struct turns {
 		longest_pass; /* units, ever; passes; units of the longest one, beside measured ones */
 	uint64_t measured;
 	bool asked, in_pass;
+	bool is_driven; /* turns_drive() */
 	struct event *event, *rest_timer;
 	bool (*pass)(void *userdata);
 	void *userdata;
@@ -111,6 +112,20 @@ void turns_cleanup(struct turns *turns);
 void turns_want(struct turns *turns);
 /* Runs a pass now, instead of the one that was asked for. */
 void turns_pass(struct turns *turns);
+/* Lets the caller of the loop run the passes that are asked for by turns_go(), each time when the loop has
+ * handled the events that it found, so that the loop needs no event for that; or lets it have events
+ * again. */
+void turns_drive(struct turns *turns, bool is_driven);
+static inline void turns_go(struct turns *turns)
+{
+	if (turns->asked)
+		turns_pass(turns);
+}
+/* Whether a pass is asked for, so that the loop mustn't sleep before turns_go(). */
+static inline bool turns_are_asked(const struct turns *turns)
+{
+	return turns->asked;
+}
 /* Runs the task whose turn it is. False: none is due, or this pass has had its units. */
 bool turns_run(struct turns *turns);
 /* Whether this pass has had its units. */

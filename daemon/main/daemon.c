@@ -277,6 +277,8 @@ int daemon_new(struct daemon **out, const struct config *config, const struct da
 
 int daemon_run(struct daemon *daemon)
 {
+	struct turns *turns = &daemon->relay.turns;
+
 	log_info("domain %u: listening on %s", daemon->self.domid, local_path(daemon->local));
 	if (!cpu_has_bounded_atomics())
 		log_warning(
@@ -285,13 +287,17 @@ int daemon_run(struct daemon *daemon)
 	notify_ready(daemon->notify);
 	daemon->is_running = true;
 	hold_signals(SIG_UNBLOCK);
+	turns_drive(turns, true);
 	do {
-		if (event_base_loop(daemon->base, links_poll(daemon->links) ? EVLOOP_ONCE | EVLOOP_NONBLOCK
-									    : EVLOOP_ONCE) < 0)
+		bool goes_on = links_poll(daemon->links) || turns_are_asked(turns);
+
+		if (event_base_loop(daemon->base, goes_on ? EVLOOP_ONCE | EVLOOP_NONBLOCK : EVLOOP_ONCE) < 0)
 			return -EIO;
+		turns_go(turns);
 		vchan_host_look(daemon->host);
 		invariants_check(daemon);
 	} while (!event_base_got_break(daemon->base));
+	turns_drive(turns, false);
 	if (daemon_hands_over(daemon) || daemon->is_restarted) {
 		handover_get_pages(daemon);
 		await_greetings(daemon);

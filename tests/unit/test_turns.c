@@ -56,6 +56,8 @@ static void scene_start(struct scene *scene)
 
 static void scene_stop(struct scene *scene)
 {
+	for (unsigned i = 0; i < LINES * TASKS; i++)
+		task_cancel(&scene->workers[i / TASKS][i % TASKS].task);
 	for (unsigned i = 0; i < LINES; i++)
 		line_end(&scene->lines[i]);
 	turns_cleanup(&scene->turns);
@@ -106,9 +108,6 @@ SCENE_TEST(sixty_tasks_of_one_account_have_the_time_of_one_of_another, scene_sta
 	for (unsigned i = 1; i < TASKS; i++)
 		assert_in_range(scene->workers[0][i].done + 1, scene->workers[0][0].done,
 				scene->workers[0][0].done + 2);
-	for (unsigned i = 0; i < TASKS; i++)
-		task_cancel(&scene->workers[0][i].task);
-	task_cancel(&other->task);
 }
 
 /* Its work is another line's. */
@@ -133,7 +132,6 @@ SCENE_TEST(who_works_at_the_cost_of_others_has_turns_like_them, scene_start)
 	assert_int_equal(other->done, 100);
 	assert_in_range(scene->lines[1].longest_wait, 0, 2 * (TURNS_QUANTUM + 1000));
 	assert_in_range(busy->done, 2, UINT64_MAX);
-	task_cancel(&busy->task);
 }
 
 SCENE_TEST(dear_things_get_no_more_units_than_cheap_ones, scene_start)
@@ -144,8 +142,6 @@ SCENE_TEST(dear_things_get_no_more_units_than_cheap_ones, scene_start)
 		one_pass(scene);
 	assert_in_range(scene->lines[0].spent, scene->lines[1].spent / 2,
 			scene->lines[1].spent + 21 * TURNS_QUANTUM);
-	task_cancel(&scene->workers[0][0].task);
-	task_cancel(&scene->workers[1][0].task);
 }
 
 SCENE_TEST(lines_that_become_one_have_the_time_of_one, scene_start)
@@ -189,8 +185,6 @@ SCENE_TEST(a_line_that_joins_another_brings_its_debt_and_what_was_spent, scene_s
 	line_merge(&scene->lines[0], &scene->lines[3]);
 	assert_in_range(scene->lines[3].spent, 30 * TURNS_QUANTUM, UINT64_MAX);
 	assert_true(scene->lines[3].credit < -15 * (int64_t)TURNS_QUANTUM);
-	task_cancel(&worker->task);
-	task_cancel(&scene->workers[2][0].task);
 }
 
 SCENE_TEST(nobody_waits_longer_than_promised, scene_start)
@@ -207,11 +201,6 @@ SCENE_TEST(nobody_waits_longer_than_promised, scene_start)
 	}
 	assert_int_not_equal(scene->lines[2].longest_wait, 0);
 	assert_in_range(scene->lines[2].longest_wait, 1, 3 * (TURNS_QUANTUM + largest));
-	for (unsigned i = 0; i < TASKS; i++) {
-		task_cancel(&scene->workers[0][i].task);
-		task_cancel(&scene->workers[1][i].task);
-	}
-	task_cancel(&scene->workers[2][0].task);
 }
 
 SCENE_TEST(a_pass_is_bounded_and_the_rest_goes_on_in_the_next_one, scene_start)
@@ -229,6 +218,22 @@ SCENE_TEST(a_pass_is_bounded_and_the_rest_goes_on_in_the_next_one, scene_start)
 	assert_in_range(scene->turns.longest_pass, TURNS_PASS, TURNS_PASS + 1000);
 }
 
+SCENE_TEST(passes_that_are_driven_come_behind_a_round_of_the_loop, scene_start)
+{
+	struct worker *worker = add(scene, 0, 0, 1, 2);
+
+	turns_drive(&scene->turns, true);
+	one_pass(scene);
+	assert_true(turns_are_asked(&scene->turns) && !worker->done);
+	turns_go(&scene->turns);
+	turns_go(&scene->turns);
+	assert_true(worker->done == 2 && scene->passes == 1);
+	task_due(&worker->task);
+	turns_drive(&scene->turns, false);
+	one_pass(scene);
+	assert_int_equal(worker->done, 3);
+}
+
 SCENE_TEST(what_is_measured_is_paid_for_and_not_a_part_of_the_bounds, scene_start)
 {
 	struct worker *dear = add(scene, 0, 0, 10, UINT64_MAX), *other = add(scene, 1, 0, 10, UINT64_MAX);
@@ -240,8 +245,6 @@ SCENE_TEST(what_is_measured_is_paid_for_and_not_a_part_of_the_bounds, scene_star
 	assert_in_range(other->done, 50 * dear->done, UINT64_MAX);
 	assert_in_range(scene->turns.longest_pass, 1, TURNS_PASS + 10);
 	assert_in_range(scene->lines[1].longest_wait, 10, 20);
-	task_cancel(&dear->task);
-	task_cancel(&other->task);
 }
 
 SCENE_TEST(a_debt_is_forgotten_when_nobody_waits_for_it, scene_start)
@@ -273,7 +276,6 @@ SCENE_TEST(a_debt_is_kept_by_who_leaves_and_comes_again, scene_start)
 		one_pass(scene);
 	assert_in_range(scene->lines[1].spent - before, TURNS_QUANTUM, UINT32_MAX);
 	assert_true(scene->lines[1].spent >= 3 * TURNS_QUANTUM);
-	task_cancel(&scene->workers[1][0].task);
 }
 
 SCENE_TEST(a_cancelled_task_does_not_run, scene_start)
@@ -312,9 +314,8 @@ SCENE_TEST(a_line_that_rests_has_no_turn_until_its_rest_is_over, scene_start)
 
 SCENE_TEST(what_waits_has_waited_as_long_when_a_line_joins_it, scene_start)
 {
-	struct worker *other, *waiting;
+	struct worker *other = add(scene, 0, 0, 1000, 50), *waiting;
 
-	other = add(scene, 0, 0, 1000, 50);
 	while (!other->done)
 		one_pass(scene);
 	waiting = add(scene, 1, 0, 10, 1);
