@@ -16,7 +16,8 @@ static inline void frame_put(struct ring_writer *ring, const struct frame_header
 	frame_header_encode(header, encoded);
 	ring_writer_put(ring, encoded, FRAME_HEADER_SIZE);
 	ring_writer_put(ring, payload, header->length);
-	ring_writer_put(ring, zeros, -header->length & 7u);
+	if (header->length & 7u)
+		ring_writer_put(ring, zeros, -header->length & 7u);
 }
 
 /* Looks at the frame at the front of a ring without consuming it. Returns 1 if the whole frame has

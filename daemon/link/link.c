@@ -411,8 +411,10 @@ static void on_carrier(void *userdata)
 	link_stop_being_polled(link);
 	hop_spend(link->hop, COST_WAKE_UP);
 	hop_event(link->hop);
+	if (state == CARRIER_OPEN)
+		return; /* whatever changes that is another event */
 	link_note_death(link, &link->carrier);
-	if (state == CARRIER_OPEN || link_note_gone(link, state))
+	if (link_note_gone(link, state))
 		return;
 	if (state == CARRIER_LEFT)
 		hop_finish(link->hop, -ENOLINK, "the peer has left the vchan");

@@ -91,9 +91,13 @@ void relay_spend_long(struct relay *relay, struct account *account, uint64_t uni
 void relay_spend_call(struct relay *relay, struct account *account, const struct kernel_call *call,
 		      uint64_t units)
 {
+	uint64_t cost;
+
 	relay->now_ns = clock_ns();
+	cost = call_end(call, relay->now_ns, units);
 	relay_spend(relay, account, units);
-	relay_spend_long(relay, account, call_end(call, relay->now_ns, units) - units);
+	if (cost > units)
+		relay_spend_long(relay, account, cost - units);
 }
 
 void span_begin(struct span *span, struct relay *relay)

@@ -47,7 +47,7 @@ void hop_publish(struct hop *hop)
 	if (hop->guarded && !may_give_out(hop))
 		return;
 	for (unsigned i = 0; i < hop->traits->outlets; i++)
-		wanted |= outlet_publish(&hop->out[i]);
+		wanted |= outlet_is_ahead(&hop->out[i]) && outlet_publish(&hop->out[i]);
 	if (wanted)
 		hop_notify(hop);
 }

@@ -31,11 +31,6 @@ void ledger_free(struct ledger *ledger)
 	*ledger = (struct ledger){0};
 }
 
-bool ledger_is_full(const struct ledger *ledger)
-{
-	return ledger->count >= ledger->max;
-}
-
 static struct handed *at(const struct ledger *ledger, uint32_t number)
 {
 	return &ledger->entries[number & (ledger->room - 1)];
@@ -124,17 +119,6 @@ int ledger_push(struct ledger *ledger, struct channel_end *end, uint64_t offset,
 const struct handed *ledger_at(const struct ledger *ledger, uint32_t number)
 {
 	return at(ledger, number);
-}
-
-struct handed *ledger_front(struct ledger *ledger)
-{
-	return ledger->count ? at(ledger, ledger->first) : NULL;
-}
-
-void ledger_pop(struct ledger *ledger)
-{
-	ledger->first++;
-	ledger->count--;
 }
 
 /* Returns the channel's entry before this one; NULL: it has been removed, or never was. */

@@ -15,6 +15,7 @@
  */
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct channel_end;
@@ -39,7 +40,10 @@ void ledger_init(struct ledger *ledger, uint32_t ring_size);
 /* Returns the most memory that such a ledger takes, in bytes. */
 uint64_t ledger_memory(uint32_t ring_size);
 void ledger_free(struct ledger *ledger);
-bool ledger_is_full(const struct ledger *ledger);
+static inline bool ledger_is_full(const struct ledger *ledger)
+{
+	return ledger->count >= ledger->max;
+}
 /* Reserves memory for one entry, so that the next ledger_push() can't fail. The ledger isn't full.
  * -ENOMEM. */
 int ledger_reserve(struct ledger *ledger);
@@ -49,9 +53,16 @@ int ledger_push(struct ledger *ledger, struct channel_end *end, uint64_t offset,
 /* Returns an entry by its number, which is one of those from `first` on. */
 const struct handed *ledger_at(const struct ledger *ledger, uint32_t number);
 /* Returns the oldest entry; NULL: there is none. */
-struct handed *ledger_front(struct ledger *ledger);
+static inline struct handed *ledger_front(struct ledger *ledger)
+{
+	return ledger->count ? &ledger->entries[ledger->first & (ledger->room - 1)] : NULL;
+}
 /* Removes the oldest entry, which must exist. */
-void ledger_pop(struct ledger *ledger);
+static inline void ledger_pop(struct ledger *ledger)
+{
+	ledger->first++;
+	ledger->count--;
+}
 /* Returns the entry with the byte at `offset` of the channel's stream; NULL: it isn't there. */
 const struct handed *ledger_find(const struct ledger *ledger, const struct channel_end *end, uint64_t offset);
 /* Returns the offset of the stream at which the ring had been released up to `position`, as far as the ledger

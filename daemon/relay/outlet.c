@@ -113,7 +113,8 @@ static void close_open_frame(struct outlet *outlet)
 	header.messages =
 		(uint16_t)(outlet->filling_messages > UINT16_MAX ? UINT16_MAX : outlet->filling_messages);
 	outlet->tx->messages += outlet->filling_messages;
-	ring_writer_put(&outlet->writer, zeros, -length & 7u);
+	if (length & 7u)
+		ring_writer_put(&outlet->writer, zeros, -length & 7u);
 	number_frame(outlet, &header);
 	frame_header_encode(&header, encoded);
 	ring_writer_patch(&outlet->writer, outlet->filling_at, encoded, FRAME_HEADER_SIZE);

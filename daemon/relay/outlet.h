@@ -111,6 +111,11 @@ bool outlet_is_due(const struct outlet *outlet);
 void outlet_take_back(struct outlet *outlet, uint32_t length, uint32_t messages);
 /* Closes the open frame. Returns whether there is something that the reader doesn't see yet. */
 bool outlet_close(struct outlet *outlet);
+/* Whether something was written that the reader doesn't see yet. */
+static inline bool outlet_is_ahead(const struct outlet *outlet)
+{
+	return ring_writer_is_ahead(&outlet->writer);
+}
 /* Closes the open frame, and lets the reader see everything. True: the reader asks to be notified. */
 bool outlet_publish(struct outlet *outlet);
 /* Asks to be notified of room for `wanted` bytes, or of as much as is worth a wake-up. 1: there is room

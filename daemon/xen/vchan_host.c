@@ -54,7 +54,7 @@ static void on_events(evutil_socket_t fd, short what, void *userdata)
 		/* The port is unmasked before anybody looks at the rings, so that whatever happens from now
 		 * on makes a new event. */
 		xenevtchn_unmask(host->evtchn, key);
-		if (vchan_state(vchan) == VCHAN_CONNECTED)
+		if (!vchan->was_connected && vchan_state(vchan) == VCHAN_CONNECTED)
 			vchan->was_connected = true;
 		if (vchan->event)
 			vchan->event(vchan->userdata); /* may close it */
