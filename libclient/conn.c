@@ -303,8 +303,12 @@ int conn_withdraw(struct xenmsg *conn, struct xenmsg_op *op)
 
 int conn_run_outcomes(struct xenmsg *conn, int budget)
 {
-	int count = outbox_run(&conn->outbox, budget);
+	int count;
 
+	if (!conn_came_back(conn) || !(conn_has_outcomes(conn) || conn->requests.events || conn->patterns ||
+				       conn->reconnect.state > RECONNECT_UP))
+		return 0;
+	count = outbox_run(&conn->outbox, budget);
 	count += calls_run(&conn->calls, budget - count);
 	count += conn_run_answers(conn, budget - count);
 	count += message_tell_withdrawn(conn->inbox.pool, budget - count, &conn->closing);
