@@ -44,14 +44,21 @@ static void wait_once(struct chain *chain)
 
 /* ---- server ---------------------------------------------------------------------------------- */
 
+/* The address is made anew only when somebody else has sent: to format it takes longer than to send. */
 static void answer(struct xenmsg *conn, struct xenmsg_message *message, size_t size)
 {
-	const char *host = xenmsg_peer_host(xenmsg_message_sender(message));
-	char address[128];
+	static char address[128], host_before[64];
+	static unsigned domid_before;
+	const struct xenmsg_peer *sender = xenmsg_message_sender(message);
+	const char *host = xenmsg_peer_host(sender);
+	unsigned domid = xenmsg_peer_domid(sender);
 	int r;
 
-	snprintf(address, sizeof(address), "%s%s%u:bench-reply", host, *host ? "/" : "",
-		 (unsigned)xenmsg_peer_domid(xenmsg_message_sender(message)));
+	if (!*address || domid != domid_before || strcmp(host, host_before) != 0) {
+		snprintf(address, sizeof(address), "%s%s%u:bench-reply", host, *host ? "/" : "", domid);
+		snprintf(host_before, sizeof(host_before), "%s", host);
+		domid_before = domid;
+	}
 	r = xenmsg_begin_send(conn, address, xenmsg_message_data(message), size, NULL, NULL, NULL, NULL);
 	if (r < 0)
 		engine_fail("answer", r);
