@@ -278,6 +278,7 @@ int daemon_new(struct daemon **out, const struct config *config, const struct da
 int daemon_run(struct daemon *daemon)
 {
 	struct turns *turns = &daemon->relay.turns;
+	bool goes_on = true;
 
 	log_info("domain %u: listening on %s", daemon->self.domid, local_path(daemon->local));
 	if (!cpu_has_bounded_atomics())
@@ -288,14 +289,14 @@ int daemon_run(struct daemon *daemon)
 	daemon->is_running = true;
 	hold_signals(SIG_UNBLOCK);
 	turns_drive(turns, true);
+	/* Passes come behind the loop's round, since a round forgets that somebody has asked to end before it. */
 	do {
-		bool goes_on = links_poll(daemon->links) || turns_are_asked(turns);
-
 		if (event_base_loop(daemon->base, goes_on ? EVLOOP_ONCE | EVLOOP_NONBLOCK : EVLOOP_ONCE) < 0)
 			return -EIO;
 		turns_go(turns);
 		vchan_host_look(daemon->host);
 		invariants_check(daemon);
+		goes_on = links_poll(daemon->links) || turns_are_asked(turns);
 	} while (!event_base_got_break(daemon->base));
 	turns_drive(turns, false);
 	if (daemon_hands_over(daemon) || daemon->is_restarted) {
