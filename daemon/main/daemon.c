@@ -289,7 +289,8 @@ int daemon_run(struct daemon *daemon)
 	daemon->is_running = true;
 	hold_signals(SIG_UNBLOCK);
 	turns_drive(turns, true);
-	/* Passes come behind the loop's round, since a round forgets that somebody has asked to end before it. */
+	/* Passes come behind the loop's round, which forgets when it begins that somebody has asked to
+	 * end. */
 	do {
 		if (event_base_loop(daemon->base, goes_on ? EVLOOP_ONCE | EVLOOP_NONBLOCK : EVLOOP_ONCE) < 0)
 			return -EIO;
