@@ -98,7 +98,7 @@ def test_a_greedy_peer_gets_enobufs_and_others_notice_nothing(nodes, greedy):
         is_refused(taker, 12)
         notices_nothing(three, two, "2:other")
         notices_nothing(two, three, "3:other")
-        assert two.link(1)["channels"] <= 20
+        assert two.account("peer", 1)["channels"]["used"] <= 20
         # The peer has used up its account, whoever in it tries.
         with Connection(one.socket) as conn:
             assert conn.send("2:sleeper19", b"x") == -errno.ENOBUFS
