@@ -512,6 +512,7 @@ def test_status_and_doctor_tell_who_handed_over(one):
 
 
 @pytest.mark.slow
+@pytest.mark.unless(relayed="direct")
 def test_a_thousand_hand_overs_leave_nothing_behind(host, one, two, memory):
     """Under traffic within the domain and over a link, which is resumed each time."""
     local, inbox = one.receiver("inbox"), two.receiver("inbox")

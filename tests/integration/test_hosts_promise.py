@@ -74,12 +74,13 @@ def test_who_has_ended_a_channel_is_told_to_its_sender(way, command, how, words)
         holder.send_bytes(reset_frame(held.channel, errno.ECONNRESET))
     else:
         way.receiver.stop()
-    assert sender.wait(timeout=30 * PATIENCE) == EXIT_UNKNOWN
+    assert sender.wait(timeout=90 * PATIENCE) == EXIT_UNKNOWN  # whose link was away then is waited for as long as resume-for, 60 s
     assert words in sender.stderr.read().decode()
 
 
 # ---- what is given up ----
 
+@pytest.mark.unless(renewed="uncertain")
 @pytest.mark.parametrize("way", ANYWHERE, indirect=True)
 def test_a_message_that_is_not_taken_in_time_is_withdrawn(way):
     with Connection(way.receiver.socket, binds="sleeper") as sleeper, Connection(way.sender.socket) as sender:
@@ -93,6 +94,7 @@ def test_a_message_that_is_not_taken_in_time_is_withdrawn(way):
         assert ended(sender, answers, 2) == [0, 0]
 
 
+@pytest.mark.unless(renewed="uncertain")
 @pytest.mark.parametrize("way", ANYWHERE, indirect=True)
 def test_posted_calls_that_time_out_hear_if_they_were_taken(way):
     with Connection(way.receiver.socket, binds="work") as server, Connection(way.sender.socket) as caller:
@@ -128,6 +130,7 @@ def calls_time_out_in_time(way, server, caller, timeout_ms):
     return in_time
 
 
+@pytest.mark.unless(renewed="uncertain")
 def test_a_time_out_is_kept_though_the_other_daemon_stands_still(way):
     """A message, and a call whose channel is open, leave at once: nobody can say whether they were taken."""
     way.receiver.receiver("inbox")

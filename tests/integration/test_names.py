@@ -186,7 +186,7 @@ def test_many_domains_come_in_several_frames(many):
     assert uuid_of(nodes.host, 40) in [peer["uuid"] for peer in one.status_with_all_peers()["peers"]]
 
 
-@pytest.mark.unless(strict="renames")
+@pytest.mark.unless(strict="renames", renewed="settles")
 def test_watchers_see_names_and_renames(zero, one, two, host):
     knows(one, {2: "dom2"})
     watcher = one.popen("watch", "--json", "*")

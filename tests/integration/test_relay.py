@@ -284,14 +284,12 @@ def test_relayed_traffic_goes_on_if_its_destination_is_restored(host, nodes, gue
 def test_what_is_opened_to_a_saved_guest_waits_in_domain_0(host, nodes, guests, zero, may_map):
     """By its name, UUID and number, also if rules are read anew; after the restore, too, before its daemon has heard of that."""
     one, two = nodes(1, 2).values() if may_map else guests(2)
-    name = "dom2" if may_map else guests.names[two.domid]
-    uuid, old = host.domain(two.domid)["uuid"], two.domid
-    addresses = (name, uuid, str(old))
+    old, name = two.domid, "dom2" if may_map else guests.names[two.domid]
+    addresses = (name, host.domain(old)["uuid"], str(old))
     eventually(lambda: "tells the names" in one.log.read_text(), "the names are told")
     eventually(lambda: zero.link_state(old) == "up", "domain 0 has a session with it")
     with Connection(one.socket) as sender, Connection(two.socket, binds="inbox") as receiver:
         posts, pings, unknown = Posts(sender, receiver), [], []
-
         def send_in_vain(seconds):
             """Once more, if domain 0 hasn't said within 0.25 s more whether it was taken, as while it hands over (xenmsg_send(3))."""
             result = sender.send(f"{name}:inbox", str(seconds).encode(), int(1000 * seconds))

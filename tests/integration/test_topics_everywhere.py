@@ -117,6 +117,7 @@ def test_who_is_denied_by_a_reload_is_told(way):
 
 
 @OVER_LINKS
+@pytest.mark.unless(relayed="direct")
 def test_a_lost_link_is_told_as_unknown(way):
     publisher, conn = topic(way.here), way.subscriber()
     publish_many(publisher, 20, 100)
