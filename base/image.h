@@ -31,8 +31,8 @@ enum image_section_type {
 	IMAGE_LINK,
 	/* daemon/topic/topic_image.c: its log, and what it keeps; they are numbered behind the links */
 	IMAGE_TOPIC,
-	IMAGE_CHANNEL,	/* daemon/relay/channel_image.c: between two of them, or what is left of one */
-	IMAGE_LEDGER,	/* daemon/relay/hop_image.c: what lies in the rings of one */
+	IMAGE_CHANNEL,	/* daemon/switch/channel_image.c: between two of them, or what is left of one */
+	IMAGE_LEDGER,	/* daemon/switch/hop_image.c: what lies in the rings of one */
 	IMAGE_PARTY,	/* daemon/topic/topic_image.c: a publisher or a subscriber of a topic */
 	IMAGE_ENDPOINT, /* daemon/serve/router_image.c: what one has bound */
 	IMAGE_WATCH,	/* daemon/local/watches_image.c: what one wants to hear of */
@@ -45,20 +45,20 @@ enum image_section_type {
 	IMAGE_COMMAND, /* the same: a command that was started, and is only to be reaped or stopped */
 	IMAGE_THING,   /* daemon/local/watches_image.c: something that is there, of which watches were told */
 	IMAGE_TOLD,    /* the same: a watch that was told of all of these that it means */
-	/* daemon/relay/channel_image.c: the number in traces of the channel before it, which another daemon
+	/* daemon/switch/channel_image.c: the number in traces of the channel before it, which another daemon
 	 * has given out */
 	IMAGE_SERIAL,
 	/* daemon/hosts/hosts_image.c: the other hosts, and the gateway's connection */
 	IMAGE_HOSTS,
 	IMAGE_HOST_WATCH, /* daemon/local/host_watches_image.c: what one wants to hear of another host */
-	/* daemon/link/via.c: what waits for a link; they are numbered behind the waiting rooms */
+	/* daemon/link/relay.c: what waits for a link; they are numbered behind the waiting rooms */
 	IMAGE_WAITING,
 	/* daemon/link/link_image.c: the session with a domain whose number isn't known since this domain was
 	 * restored; it has its number among those of IMAGE_LINK */
 	IMAGE_SOUGHT,
 	IMAGE_REGISTRY, /* daemon/registry/registry_image.c, daemon/link/link_registry.c: of other domains */
 	IMAGE_POLICY,	/* daemon/policy/host_told.c: what domain 0 has told of the host's policy */
-	IMAGE_MEMORY,	/* daemon/relay/memory_lives.c: memory that programs keep, and its payer */
+	IMAGE_MEMORY,	/* daemon/switch/memory_lives.c: memory that programs keep, and its payer */
 	IMAGE_TYPES
 };
 

@@ -27,9 +27,9 @@
  *
  * Hence with n lines that have something to do, a task that becomes due in an idle line runs after at most
  *
- *   n * (TURNS_QUANTUM + 2 * TURNS_PIECE) units of others: a task's, and what is written behind it (relay.c).
+ *   n * (TURNS_QUANTUM + 2 * TURNS_PIECE) units of others: a task's, and what is written behind it (switch.c).
  *
- * Where the kernel works for a holder of an object, a piece may be as long as he likes (relay/call.h). It is
+ * Where the kernel works for a holder of an object, a piece may be as long as he likes (switch/call.h). It is
  * measured, and a line with a piece that is much too long rests, so that no more than a small part of all
  * time goes into these.
  *

@@ -12,27 +12,27 @@ libdaemon_a_SOURCES = \
 	daemon/activation/activation_step.c daemon/activation/activation_step.h \
 	daemon/activation/starter.c daemon/activation/starter.h \
 	daemon/activation/units.h \
-	daemon/relay/call.c daemon/relay/call.h \
-	daemon/relay/inner.h \
+	daemon/switch/call.c daemon/switch/call.h \
+	daemon/switch/inner.h \
 	daemon/topic/topics.c daemon/topic/topics.h daemon/topic/topic_internal.h \
 	daemon/topic/topic.c daemon/topic/replica.c daemon/topic/subscriber.c \
 	daemon/topic/listeners.c daemon/topic/topic_ingest.c daemon/topic/topic_view.c daemon/topic/search.c \
 	daemon/topic/topic_image.c daemon/topic/topic_log_image.c \
 	daemon/topic/topic_bound.c daemon/topic/topic_bound.h \
 	daemon/topic/topic_kept.c daemon/topic/topic_kept.h daemon/topic/topic_log.c daemon/topic/topic_log.h \
-	daemon/relay/cancel.c daemon/relay/cancel.h \
-	daemon/relay/channel.c daemon/relay/channel.h \
-	daemon/relay/channel_internal.h daemon/relay/channel_state.c \
-	daemon/relay/sharing.c daemon/relay/sharing.h \
-	daemon/relay/steps.c daemon/relay/steps.h \
-	daemon/relay/reassign.c daemon/relay/reassign.h \
+	daemon/switch/cancel.c daemon/switch/cancel.h \
+	daemon/switch/channel.c daemon/switch/channel.h \
+	daemon/switch/channel_internal.h daemon/switch/channel_state.c \
+	daemon/switch/sharing.c daemon/switch/sharing.h \
+	daemon/switch/steps.c daemon/switch/steps.h \
+	daemon/switch/reassign.c daemon/switch/reassign.h \
 	daemon/registry/changes.c daemon/registry/changes.h \
 	daemon/registry/registry.c daemon/registry/registry.h \
 	daemon/registry/registry_image.c \
 	daemon/local/host_watches.c daemon/local/host_watches.h daemon/local/host_watches_image.c \
 	daemon/local/host_watches_internal.h \
-	daemon/relay/work_pool.c daemon/relay/work_pool.h \
-	daemon/relay/memory_lives.c daemon/relay/memory_lives.h \
+	daemon/switch/work_pool.c daemon/switch/work_pool.h \
+	daemon/switch/memory_lives.c daemon/switch/memory_lives.h \
 	daemon/main/daemon.c daemon/main/daemon.h daemon/main/daemon_internal.h \
 	daemon/main/handover.c daemon/main/handover.h daemon/main/handover_internal.h \
 	daemon/main/handover_take.c \
@@ -44,27 +44,27 @@ libdaemon_a_SOURCES = \
 	daemon/peers/given_tags.c daemon/peers/given_tags.h \
 	daemon/peers/domains.c daemon/peers/domains.h \
 	daemon/peers/peers_forget.c daemon/peers/peers_forget.h \
-	daemon/relay/hop.c daemon/relay/hop.h daemon/relay/hop_internal.h daemon/relay/hop_life.h \
-	daemon/relay/hop_input.c \
-	daemon/relay/hop_image.c daemon/relay/hop_image.h daemon/relay/channel_image.c \
+	daemon/switch/hop.c daemon/switch/hop.h daemon/switch/hop_internal.h daemon/switch/hop_life.h \
+	daemon/switch/hop_input.c \
+	daemon/switch/hop_image.c daemon/switch/hop_image.h daemon/switch/channel_image.c \
 	daemon/hosts/conversation_memory.c daemon/hosts/conversation_memory.h \
 	daemon/hosts/gateway_socket.c daemon/hosts/gateway_socket.h \
 	daemon/hosts/hosts.c daemon/hosts/hosts.h daemon/hosts/hosts_image.c daemon/hosts/hosts_internal.h \
 	daemon/link/shared_carrier.c daemon/link/shared_carrier.h \
 	daemon/link/asks.c daemon/link/asks.h daemon/link/asks_internal.h \
 	daemon/link/asks_here.c \
-	daemon/link/via_hosts.c daemon/link/via_internal.h \
-	daemon/relay/hop_output.c \
+	daemon/link/relay_hosts.c daemon/link/relay_internal.h \
+	daemon/switch/hop_output.c \
 	daemon/xen/keeper.c daemon/xen/keeper.h \
-	daemon/relay/latency.h \
-	daemon/relay/ledger.c daemon/relay/ledger.h \
-	daemon/relay/origin.c daemon/relay/origin.h \
-	daemon/relay/orphans.c daemon/relay/orphans.h \
-	daemon/relay/outlet.c daemon/relay/outlet.h \
-	daemon/relay/refused.h \
-	daemon/relay/control.c \
-	daemon/relay/move.c \
-	daemon/relay/traits.h \
+	daemon/switch/latency.h \
+	daemon/switch/ledger.c daemon/switch/ledger.h \
+	daemon/switch/origin.c daemon/switch/origin.h \
+	daemon/switch/orphans.c daemon/switch/orphans.h \
+	daemon/switch/outlet.c daemon/switch/outlet.h \
+	daemon/switch/refused.h \
+	daemon/switch/control.c \
+	daemon/switch/move.c \
+	daemon/switch/traits.h \
 	daemon/link/attempt.h \
 	daemon/link/link.c daemon/link/link.h daemon/link/link_internal.h \
 	daemon/link/links.c \
@@ -78,7 +78,7 @@ libdaemon_a_SOURCES = \
 	daemon/link/auth_tag.c daemon/link/auth_tag.h \
 	daemon/link/resume_step.c daemon/link/resume_step.h \
 	daemon/link/carrier.h \
-	daemon/link/via.c daemon/link/via.h \
+	daemon/link/relay.c daemon/link/relay.h \
 	daemon/link/vchan_carrier.c daemon/link/vchan_carrier.h \
 	daemon/link/vchan_maker.c \
 	daemon/local/local.c daemon/local/local.h \
@@ -99,11 +99,11 @@ libdaemon_a_SOURCES = \
 	daemon/peers/rendezvous_rings.c daemon/peers/rendezvous_step.c daemon/peers/rendezvous_step.h \
 	daemon/policy/policy.c daemon/policy/policy.h daemon/policy/policy_internal.h \
 	daemon/policy/policy_read.c \
-	daemon/relay/private_ring.h \
-	daemon/relay/program_socket.c daemon/relay/program_socket.h \
+	daemon/switch/private_ring.h \
+	daemon/switch/program_socket.c daemon/switch/program_socket.h \
 	daemon/serve/tracers.c daemon/serve/tracers.h \
 	daemon/serve/queries.c daemon/serve/queries.h \
-	daemon/relay/relay.c \
+	daemon/switch/switch.c \
 	daemon/main/reload.c \
 	daemon/serve/report.c daemon/serve/report.h \
 	daemon/serve/requests.c daemon/serve/requests.h daemon/serve/requests_answer.c daemon/serve/requests_internal.h \

@@ -15,8 +15,8 @@
 #include "base/cost.h"
 #include "base/log.h"
 #include "base/quota.h"
-#include "daemon/relay/channel.h"
-#include "daemon/relay/hop_image.h"
+#include "daemon/switch/channel.h"
+#include "daemon/switch/hop_image.h"
 #include "wire/text.h"
 
 #define LED_AT_ONCE 8u	  /* channels in one turn: each costs about as much as an OPEN, or a stream */
@@ -71,7 +71,7 @@ static bool has_place(struct activation *activation, const struct channel *chann
 			holders[count++] = other->charge.account;
 	}
 	waiting = hop_channel_count(&activation->waiting_room);
-	relay_spend(activation->activations->relay, channel->charge.account, waiting);
+	switch_spend(activation->activations->board, channel->charge.account, waiting);
 	return quota_share(ACTIVATION_WAITING_MAX - waiting, count + (held == 0), held) > 0;
 }
 
@@ -94,7 +94,7 @@ static void on_leading(struct task *task)
 		channel = first_waiting(activation);
 		if (!channel)
 			return;
-		relay_spend(activations->relay, channel->charge.account, COST_OPEN);
+		switch_spend(activations->board, channel->charge.account, COST_OPEN);
 		if (!channel_is_abandoned(channel))
 			r = activations->callbacks->lead(activations->userdata, channel,
 							 activation->settings->endpoint);
@@ -160,7 +160,7 @@ void activation_launch(struct activation *activation)
 	char why[160];
 	int error;
 
-	relay_spend(activations->relay, NULL, COST_START);
+	switch_spend(activations->board, NULL, COST_START);
 	activation->start =
 		start_new(activations->starter, settings, activation_on_start_ended, activation, &error);
 	if (activation->start)
@@ -329,11 +329,11 @@ int activation_make(struct activation **out, struct activations *activations,
 		    struct activation_settings *settings)
 {
 	struct activation *activation = calloc(1, sizeof(*activation));
-	struct relay *relay = activations->relay;
+	struct switchboard *board = activations->board;
 	int r = -ENOMEM;
 
 	if (activation)
-		r = hop_init(&activation->waiting_room, relay, HOP_WAITING_ROOM, &waiting_room_callbacks,
+		r = hop_init(&activation->waiting_room, board, HOP_WAITING_ROOM, &waiting_room_callbacks,
 			     activation, 0, ACTIVATION_WAITING_MAX);
 	if (r < 0) {
 		free(activation);
@@ -345,8 +345,8 @@ int activation_make(struct activation **out, struct activations *activations,
 	activation->stays = true;
 	hop_set_image_number(&activation->waiting_room,
 			     0); /* it is in every image, unless it is left before */
-	task_init(&activation->leading, &relay->turns, NULL, on_leading);
-	activation->deadline.timer = evtimer_new(relay->base, activation_on_timer, activation);
+	task_init(&activation->leading, &board->turns, NULL, on_leading);
+	activation->deadline.timer = evtimer_new(board->base, activation_on_timer, activation);
 	if (!activation->deadline.timer) {
 		activation_free(activation);
 		return -ENOMEM;
@@ -458,7 +458,7 @@ void activations_each_waiting_room(struct activations *activations,
 		each(userdata, &activation->waiting_room);
 }
 
-int activations_new(struct activations **out, struct relay *relay, const char *directory, uid_t runs_as,
+int activations_new(struct activations **out, struct switchboard *board, const char *directory, uid_t runs_as,
 		    const char *socket, const struct activation_callbacks *callbacks, void *userdata)
 {
 	struct activations *activations = calloc(1, sizeof(*activations));
@@ -466,12 +466,12 @@ int activations_new(struct activations **out, struct relay *relay, const char *d
 
 	if (!activations)
 		return -ENOMEM;
-	activations->relay = relay;
+	activations->board = board;
 	activations->directory = directory;
 	activations->runs_as = runs_as;
 	activations->callbacks = callbacks;
 	activations->userdata = userdata;
-	r = starter_new(&activations->starter, relay->base, socket);
+	r = starter_new(&activations->starter, board->base, socket);
 	if (r < 0)
 		free(activations);
 	else

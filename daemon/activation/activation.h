@@ -29,7 +29,7 @@ struct channel;
 struct hop;
 struct image;
 struct image_hops;
-struct relay;
+struct switchboard;
 
 struct activation_callbacks {
 	/* The endpoint is started on demand from now on. -ENOMEM. */
@@ -41,8 +41,8 @@ struct activation_callbacks {
 };
 
 /* `runs_as`: the user that the daemon runs as, or will; `socket`: where programs find it; `directory`,
- * `socket` and the relay must outlive this. Reads nothing yet. 0 or -ENOMEM. */
-int activations_new(struct activations **activations, struct relay *relay, const char *directory,
+ * `socket` and the board must outlive this. Reads nothing yet. 0 or -ENOMEM. */
+int activations_new(struct activations **activations, struct switchboard *board, const char *directory,
 		    uid_t runs_as, const char *socket, const struct activation_callbacks *callbacks,
 		    void *userdata);
 /* Starts nothing any more. NULL is allowed. */

@@ -28,7 +28,7 @@
 
 #include "base/image.h"
 #include "daemon/activation/starter.h"
-#include "daemon/relay/hop_image.h"
+#include "daemon/switch/hop_image.h"
 
 #define UNREAD_MS 1000u /* to read what a program has said during the hand-over */
 

@@ -13,7 +13,7 @@
 #include "daemon/activation/activation.h"
 #include "daemon/activation/activation_read.h"
 #include "daemon/activation/activation_step.h"
-#include "daemon/relay/hop.h"
+#include "daemon/switch/hop.h"
 
 struct activation {
 	struct activations *activations;
@@ -32,7 +32,7 @@ struct activation {
 };
 
 struct activations {
-	struct relay *relay;
+	struct switchboard *board;
 	const char *directory;
 	uid_t runs_as;
 	struct starter *starter;

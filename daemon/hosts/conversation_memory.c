@@ -9,10 +9,10 @@
 #include "base/descriptors.h"
 #include "base/quota.h"
 #include "base/shared_memory.h"
-#include "daemon/relay/call.h"
-#include "daemon/relay/work_pool.h"
-#include "daemon/relay/memory_lives.h"
-#include "daemon/relay/program_socket.h"
+#include "daemon/switch/call.h"
+#include "daemon/switch/work_pool.h"
+#include "daemon/switch/memory_lives.h"
+#include "daemon/switch/program_socket.h"
 #include "wire/doorbell.h"
 
 /* Has the first frame of the other host's daemon make the gateway ring, if nothing has before. */
@@ -25,8 +25,8 @@ static void ask_for_ring(uint8_t *memory)
 	ring_reader_arm(&first, 1);
 }
 
-int conversation_memory_make(struct conversation_memory *made, struct relay *relay, struct charge *charge,
-			     int passed[GATEWAY_FDS])
+int conversation_memory_make(struct conversation_memory *made, struct switchboard *board,
+			     struct charge *charge, int passed[GATEWAY_FDS])
 {
 	int life[2];
 	int r = 0;
@@ -52,7 +52,7 @@ int conversation_memory_make(struct conversation_memory *made, struct relay *rel
 		return r;
 	}
 	ask_for_ring(made->memory);
-	memory_lives_on(relay, passed[GATEWAY_FD_MEMORY], charge, GATEWAY_MEMORY_SIZE);
+	memory_lives_on(board, passed[GATEWAY_FD_MEMORY], charge, GATEWAY_MEMORY_SIZE);
 	made->life = life[0];
 	made->memory_fd = passed[GATEWAY_FD_MEMORY];
 	made->wake_daemon = passed[GATEWAY_FD_WAKE_DAEMON];
@@ -60,7 +60,8 @@ int conversation_memory_make(struct conversation_memory *made, struct relay *rel
 	return 0;
 }
 
-void conversation_memory_free(struct conversation_memory *memory, struct relay *relay, struct charge *charge)
+void conversation_memory_free(struct conversation_memory *memory, struct switchboard *board,
+			      struct charge *charge)
 {
 	const int fds[DEFERRED_FDS] = {memory->memory_fd, memory->wake_daemon, memory->wake_gateway};
 
@@ -68,9 +69,9 @@ void conversation_memory_free(struct conversation_memory *memory, struct relay *
 
 	if (!memory->memory)
 		return;
-	span_begin(&span, relay);
-	work_item_give_back(relay, memory->memory, GATEWAY_MEMORY_SIZE, fds, charge);
+	span_begin(&span, board);
+	work_item_give_back(board, memory->memory, GATEWAY_MEMORY_SIZE, fds, charge);
 	memory->memory = NULL;
-	program_socket_close(relay, memory->life, charge);
+	program_socket_close(board, memory->life, charge);
 	span_end(&span, charge->account);
 }

@@ -16,7 +16,7 @@
 #include "wire/gateway_rings.h"
 
 struct charge;
-struct relay;
+struct switchboard;
 
 #define CONVERSATION_DESCRIPTORS 4u /* the memory's only until that is sealed */
 
@@ -28,10 +28,11 @@ struct conversation_memory {
 
 /* Makes one, for which `charge` has paid, and the descriptors for the gateway, of which the caller closes the
  * first when they are sent. Nothing is left if it fails: a negative errno. */
-int conversation_memory_make(struct conversation_memory *made, struct relay *relay, struct charge *charge,
-			     int passed[GATEWAY_FDS]);
+int conversation_memory_make(struct conversation_memory *made, struct switchboard *board,
+			     struct charge *charge, int passed[GATEWAY_FDS]);
 /* Frees one, if it is there; then it isn't any more. The closer of the socket has `charge` until that is
  * done: what was sent on it may take long to close. */
-void conversation_memory_free(struct conversation_memory *memory, struct relay *relay, struct charge *charge);
+void conversation_memory_free(struct conversation_memory *memory, struct switchboard *board,
+			      struct charge *charge);
 
 #endif

@@ -19,8 +19,8 @@
 #include "base/timer.h"
 #include "base/unix_listener.h"
 #include "base/users.h"
-#include "daemon/relay/hop.h"
-#include "daemon/relay/program_socket.h"
+#include "daemon/switch/hop.h"
+#include "daemon/switch/program_socket.h"
 #include "wire/gateway.h"
 #include "wire/retry.h"
 
@@ -29,7 +29,7 @@
 #define COST_PACKET(size) (1024u + (size))
 
 struct gateway_socket {
-	struct relay *relay;
+	struct switchboard *board;
 	char *path; /* of our own; NULL: the service manager's socket, which isn't ours to shut down */
 	uid_t user;
 	const char *refusal;
@@ -58,14 +58,14 @@ static int send_on(int fd, const struct gateway_packet *packet, const int *passe
 
 /* Closes a connection, with what may lie in it: whether packets have descriptors can't be asked of all of
  * them. The other end sees it at once. */
-static void close_connection(struct relay *relay, int fd, struct charge *charge)
+static void close_connection(struct switchboard *board, int fd, struct charge *charge)
 {
 	struct span span;
 
-	span_begin(&span, relay);
+	span_begin(&span, board);
 	shutdown(fd, SHUT_RDWR);
-	if (relay->closer)
-		closer_close(relay->closer, fd, charge);
+	if (board->closer)
+		closer_close(board->closer, fd, charge);
 	else
 		close(fd);
 	span_end(&span, charge->account);
@@ -79,7 +79,7 @@ static void gateway_socket_let_go(struct gateway_socket *socket, const char *why
 	event_free(socket->reading);
 	socket->reading = NULL;
 	task_cancel(&socket->turn);
-	close_connection(socket->relay, socket->fd, &socket->charge);
+	close_connection(socket->board, socket->fd, &socket->charge);
 	socket->fd = -1;
 	socket->greeted = false;
 	if (had_come)
@@ -142,7 +142,7 @@ static void gateway_socket_on_turn(struct task *task)
 		size = program_socket_read(socket->fd, &piece, 1);
 		cost = size == -EAGAIN ? 0 : COST_PACKET(size > 0 ? (uint64_t)size : 0);
 		units += cost;
-		relay_spend_call(socket->relay, socket->charge.account, &call, cost);
+		switch_spend_call(socket->board, socket->charge.account, &call, cost);
 		if (size == -EAGAIN)
 			return;
 		if (size == -EBADMSG)
@@ -194,7 +194,7 @@ static const char *admit(struct gateway_socket *socket, int fd, uid_t uid, struc
 	if (charge_add(charge, QUOTA_DESCRIPTORS, 1) < 0)
 		return "its user has too many descriptors in use";
 	socket->reading =
-		event_new(socket->relay->base, fd, EV_READ | EV_PERSIST, gateway_socket_on_readable, socket);
+		event_new(socket->board->base, fd, EV_READ | EV_PERSIST, gateway_socket_on_readable, socket);
 	if (!socket->reading || event_add(socket->reading, NULL) < 0) {
 		free_event(socket->reading);
 		socket->reading = NULL;
@@ -203,7 +203,7 @@ static const char *admit(struct gateway_socket *socket, int fd, uid_t uid, struc
 	socket->fd = fd;
 	socket->calls = (struct call_history){0};
 	charge_move(&socket->charge, charge);
-	task_init(&socket->turn, &socket->relay->turns, account_line(socket->charge.account),
+	task_init(&socket->turn, &socket->board->turns, account_line(socket->charge.account),
 		  gateway_socket_on_turn);
 	return NULL;
 }
@@ -219,11 +219,11 @@ static uid_t uid_of(int fd)
 /* Lets the user pay for a connection. Returns the account, which is the caller's. */
 static struct account *begin_charge(struct gateway_socket *socket, struct charge *charge, uid_t uid)
 {
-	struct quota *quota = socket->relay->quota;
+	struct quota *quota = socket->board->quota;
 	struct account *account = quota ? quota_account(quota, QUOTA_UID, uid) : NULL;
 
 	charge_init(charge, account);
-	relay_spend(socket->relay, account, COST_CONNECTION);
+	switch_spend(socket->board, account, COST_CONNECTION);
 	return account;
 }
 
@@ -237,7 +237,7 @@ static void on_connection(int listener, short what, void *userdata)
 	uid_t uid;
 	int fd;
 
-	span_begin(&span, socket->relay);
+	span_begin(&span, socket->board);
 	fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 	if (fd < 0 && errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
 		/* Without descriptors left it would fail again and again. */
@@ -251,7 +251,7 @@ static void on_connection(int listener, short what, void *userdata)
 	why = admit(socket, fd, uid, &charge);
 	if (why) {
 		gateway_socket_refuse(fd, why);
-		close_connection(socket->relay, fd, &charge);
+		close_connection(socket->board, fd, &charge);
 	}
 	span_end(&span, account);
 	account_unref(account);
@@ -269,7 +269,7 @@ void gateway_socket_adopt(struct gateway_socket *socket, int fd)
 
 	socket->greeted = !admit(socket, fd, uid_of(fd), &charge);
 	if (!socket->greeted)
-		close_connection(socket->relay, fd, &charge);
+		close_connection(socket->board, fd, &charge);
 	account_unref(account);
 }
 
@@ -300,7 +300,7 @@ int gateway_socket_send(struct gateway_socket *socket, const struct gateway_pack
 		return -ENOTCONN;
 	call_begin(&call, &socket->calls);
 	r = send_on(socket->fd, packet, fds, count);
-	relay_spend_call(socket->relay, socket->charge.account, &call, COST_SYSCALL);
+	switch_spend_call(socket->board, socket->charge.account, &call, COST_SYSCALL);
 	if (r == 0 || r == -ENOMEM)
 		return r;
 	shutdown(socket->fd, SHUT_RDWR); /* which its reader notices */
@@ -324,7 +324,7 @@ static int listen_at(struct gateway_socket *socket, const char *path)
 	return 0;
 }
 
-int gateway_socket_new(struct gateway_socket **out, struct relay *relay,
+int gateway_socket_new(struct gateway_socket **out, struct switchboard *board,
 		       const struct gateway_socket_options *options,
 		       const struct gateway_callbacks *callbacks, void *userdata)
 {
@@ -336,7 +336,7 @@ int gateway_socket_new(struct gateway_socket **out, struct relay *relay,
 			close(options->handed_over);
 		return -ENOMEM;
 	}
-	socket->relay = relay;
+	socket->board = board;
 	socket->user = options->user;
 	socket->callbacks = callbacks;
 	socket->userdata = userdata;
@@ -346,9 +346,9 @@ int gateway_socket_new(struct gateway_socket **out, struct relay *relay,
 	if (socket->listener < 0)
 		r = listen_at(socket, options->path);
 	if (r == 0) {
-		socket->retry = evtimer_new(relay->base, gateway_socket_on_retry, socket);
+		socket->retry = evtimer_new(board->base, gateway_socket_on_retry, socket);
 		socket->accepting =
-			event_new(relay->base, socket->listener, EV_READ | EV_PERSIST, on_connection, socket);
+			event_new(board->base, socket->listener, EV_READ | EV_PERSIST, on_connection, socket);
 		r = socket->retry && socket->accepting && event_add(socket->accepting, NULL) == 0 ? 0
 												  : -ENOMEM;
 	}
@@ -369,12 +369,12 @@ void gateway_socket_free(struct gateway_socket *socket)
 	free_event(socket->retry);
 	if (socket->fd >= 0) {
 		task_cancel(&socket->turn);
-		close_connection(socket->relay, socket->fd, &socket->charge);
+		close_connection(socket->board, socket->fd, &socket->charge);
 	}
 	if (socket->listener >= 0 && !socket->path) {
 		close(socket->listener);
 	} else if (socket->listener >= 0) {
-		close_connection(socket->relay, socket->listener, &(struct charge){0});
+		close_connection(socket->board, socket->listener, &(struct charge){0});
 		if (socket->accepting) /* it was ours to the end */
 			unlink(socket->path);
 	}

@@ -15,7 +15,7 @@
 struct account;
 struct gateway_packet;
 struct gateway_socket;
-struct relay;
+struct switchboard;
 
 struct gateway_socket_options {
 	const char *path;
@@ -33,7 +33,7 @@ struct gateway_callbacks {
 
 /* Listens. -EADDRINUSE, -ENOTSOCK: something else is there; -ENAMETOOLONG;
  * others of bind(2). */
-int gateway_socket_new(struct gateway_socket **out, struct relay *relay,
+int gateway_socket_new(struct gateway_socket **out, struct switchboard *board,
 		       const struct gateway_socket_options *options,
 		       const struct gateway_callbacks *callbacks, void *userdata);
 void gateway_socket_free(struct gateway_socket *socket);

@@ -21,7 +21,7 @@
 #include "base/timer.h"
 #include "daemon/hosts/conversation_memory.h"
 #include "daemon/hosts/gateway_socket.h"
-#include "daemon/relay/hop.h"
+#include "daemon/switch/hop.h"
 #include "wire/gateway.h"
 #include "wire/hash.h"
 
@@ -140,8 +140,8 @@ static void set_up(struct hosts *hosts, struct host *host, bool up, const char *
 	log_limited(LOG_PRESENCE, account_source(gateway_socket_account(hosts->socket)), LOG_LEVEL_INFO,
 		    "host %s is %s%s%s", host->name, up ? "there" : "gone", *why ? ": " : "", why);
 	if (!up)
-		relay_spend(hosts->relay, gateway_socket_account(hosts->socket),
-			    hosts->callbacks->gone(hosts->userdata, host->number));
+		switch_spend(hosts->board, gateway_socket_account(hosts->socket),
+			     hosts->callbacks->gone(hosts->userdata, host->number));
 }
 
 void hosts_look_later(struct hosts *hosts)
@@ -164,7 +164,7 @@ void hosts_stop_asking(struct hosts *hosts, struct host *host)
 {
 	stop_listening(host);
 	if (host->memory.memory) {
-		conversation_memory_free(&host->memory, hosts->relay, &host->charge);
+		conversation_memory_free(&host->memory, hosts->board, &host->charge);
 		charge_end(&host->charge);
 	}
 	host->state = HOST_IDLE;
@@ -185,7 +185,7 @@ static int pay(struct hosts *hosts, struct charge *charge)
 	struct account *account = gateway_socket_account(hosts->socket);
 
 	charge_init(charge, account);
-	relay_spend(hosts->relay, account, COST_CONNECTION);
+	switch_spend(hosts->board, account, COST_CONNECTION);
 	if (charge_all(charge, amounts) == 0)
 		return 0;
 	log_limited(
@@ -203,13 +203,13 @@ static int send_new(struct hosts *hosts, const struct gateway_packet *packet,
 	int passed[GATEWAY_FDS], r = pay(hosts, charge);
 
 	if (r == 0)
-		r = conversation_memory_make(memory, hosts->relay, charge, passed);
+		r = conversation_memory_make(memory, hosts->board, charge, passed);
 	if (r == 0) {
 		r = gateway_socket_send(hosts->socket, packet, passed, GATEWAY_FDS);
 		close(passed[GATEWAY_FD_LIFE]);
 		if (r == 0)
 			return 0;
-		conversation_memory_free(memory, hosts->relay, charge);
+		conversation_memory_free(memory, hosts->board, charge);
 	}
 	charge_end(charge);
 	return r;
@@ -258,7 +258,7 @@ static int hosts_begin(struct hosts *hosts, struct host *host, enum host_state s
 	host->memory = *memory;
 	charge_move(&host->charge, charge);
 	host->is_sealed = false;
-	host->rung = event_new(hosts->relay->base, memory->wake_daemon, EV_WRITE | EV_PERSIST | EV_ET,
+	host->rung = event_new(hosts->board->base, memory->wake_daemon, EV_WRITE | EV_PERSIST | EV_ET,
 			       on_rung, host);
 	if (!host->rung || event_add(host->rung, NULL) < 0) {
 		hosts_stop_asking(hosts, host);
@@ -534,7 +534,7 @@ static int serve_gateway(struct hosts *hosts)
 	if (handed_over)
 		handed_over->gateway = -1;
 	path_beside(options->socket_path, path, sizeof(path));
-	r = gateway_socket_new(&hosts->socket, hosts->relay, &socket, &from_gateway, hosts);
+	r = gateway_socket_new(&hosts->socket, hosts->board, &socket, &from_gateway, hosts);
 	if (r == 0 || r == -ENOMEM)
 		return r;
 	if (!handed_over || handed_over->programs < 0) {
@@ -550,7 +550,7 @@ static int serve_gateway(struct hosts *hosts)
 	return 0;
 }
 
-int hosts_new(struct hosts **out, struct relay *relay, const struct hosts_options *options,
+int hosts_new(struct hosts **out, struct switchboard *board, const struct hosts_options *options,
 	      const struct hosts_callbacks *callbacks, void *userdata)
 {
 	struct hosts *hosts = calloc(1, sizeof(*hosts));
@@ -558,13 +558,13 @@ int hosts_new(struct hosts **out, struct relay *relay, const struct hosts_option
 
 	if (!hosts)
 		return -ENOMEM;
-	hosts->relay = relay;
+	hosts->board = board;
 	hosts->options = *options;
 	snprintf(hosts->own_name, sizeof(hosts->own_name), "%s", options->name ? options->name : "");
 	hosts->callbacks = callbacks;
 	hosts->userdata = userdata;
 	hosts->since = (uint64_t)time(NULL);
-	hosts->tick = evtimer_new(relay->base, on_tick, hosts);
+	hosts->tick = evtimer_new(board->base, on_tick, hosts);
 	r = hosts->tick ? serve_gateway(hosts) : -ENOMEM;
 	if (r < 0) {
 		hosts_free(hosts);

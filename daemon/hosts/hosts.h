@@ -34,7 +34,7 @@ struct conversation_memory;
 struct frame_text;
 struct hosts;
 struct image;
-struct relay;
+struct switchboard;
 struct self;
 
 struct handed_over;
@@ -69,7 +69,7 @@ struct hosts_callbacks {
 
 /* Errors as of gateway_socket_new(), but where the service manager has made the programs' socket: then a
  * gateway that can't be served is logged and shown in status, since all others can be served nonetheless. */
-int hosts_new(struct hosts **hosts, struct relay *relay, const struct hosts_options *options,
+int hosts_new(struct hosts **hosts, struct switchboard *board, const struct hosts_options *options,
 	      const struct hosts_callbacks *callbacks, void *userdata);
 void hosts_free(struct hosts *hosts);
 

@@ -41,7 +41,7 @@ struct host {
 };
 
 struct hosts {
-	struct relay *relay;
+	struct switchboard *board;
 	struct hosts_options options;
 	char own_name[HOST_NAME_SIZE]; /* as set here, or told by domain 0 */
 	const struct hosts_callbacks *callbacks;

@@ -16,7 +16,7 @@
 #include "daemon/link/asks_internal.h"
 #include "daemon/link/link.h"
 #include "daemon/policy/access.h"
-#include "daemon/relay/hop.h"
+#include "daemon/switch/hop.h"
 
 #define ASK_CHARGE (TOLD_MAX + 1024u) /* bytes for each question: the answer may be kept */
 #define AGAINS_MAX 8u		      /* hand-overs in which one question ends */
@@ -72,7 +72,7 @@ int ask_new(struct asks *asks, struct account *account, struct ask **out)
 	while (!++asks->last_id || asks_find(asks, asks->last_id))
 		;
 	ask->id = asks->last_id;
-	task_init(&ask->task, &asks->with.relay->turns, account_line(ask->charge.account), ask_take_turn);
+	task_init(&ask->task, &asks->with.board->turns, account_line(ask->charge.account), ask_take_turn);
 	HASH_ADD(hh, asks->by_id, id, sizeof(ask->id), ask);
 	DL_APPEND(asks->list, ask);
 	*out = ask;
@@ -421,7 +421,7 @@ static void pass_on(struct ask *ask, struct frame_told *told)
 	const char *name;
 	int r;
 
-	relay_spend(asks->with.relay, ask->charge.account, COST_CONTROL);
+	switch_spend(asks->with.board, ask->charge.account, COST_CONTROL);
 	if (!peer_is_host(ask->to)) { /* who it is, domain 0 knows better */
 		name = registry_name(asks->with.registry, domid);
 		told->domid = domid;
@@ -679,8 +679,8 @@ int asks_new(struct asks **out, const struct asks_collaborators *collaborators, 
 	asks->enabled = enabled;
 	asks->endpoint = endpoint;
 	asks->userdata = userdata;
-	asks->timer = evtimer_new(collaborators->relay->base, asks_on_timer, asks);
-	asks->overdue = evtimer_new(collaborators->relay->base, on_overdue, asks);
+	asks->timer = evtimer_new(collaborators->board->base, asks_on_timer, asks);
+	asks->overdue = evtimer_new(collaborators->board->base, on_overdue, asks);
 	if (!asks->timer || !asks->overdue) {
 		free_event(asks->overdue);
 		free_event(asks->timer);

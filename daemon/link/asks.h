@@ -42,7 +42,7 @@ struct registry;
 struct hosts;
 struct links;
 struct peers;
-struct relay;
+struct switchboard;
 struct self;
 
 /* Makes this daemon's status for domain 0, or the steps that it has seen, in pieces. */
@@ -60,7 +60,7 @@ struct asks_maker {
 /* The modules that it calls. They outlive it, but for `links`, which is set later. */
 struct asks_collaborators {
 	const struct self *self;
-	struct relay *relay;
+	struct switchboard *board;
 	struct access *access;	   /* decides who may be told of what */
 	struct registry *registry; /* whose changes are told */
 	struct hosts *hosts;
@@ -100,7 +100,7 @@ typedef void (*asks_told_fn)(void *userdata, void *asker, uint32_t request, enum
 			     const char *host, const struct frame_told *told);
 
 /* Asks, at the cost of `account`. `told` is called once, not before this returns. 0, or a negative errno:
- * -EHOSTDOWN, -EHOSTUNREACH as of via_lead_out(), -EACCES, -ENOBUFS, -ENOMEM. */
+ * -EHOSTDOWN, -EHOSTUNREACH as of relay_lead_out(), -EACCES, -ENOBUFS, -ENOMEM. */
 int asks_ask(struct asks *asks, const struct ask_question *question, struct account *account,
 	     asks_told_fn told, void *asker, uint32_t request);
 /* Forgets what this one has asked, all of it or under this number. */

@@ -21,7 +21,7 @@
 #include "daemon/link/link.h"
 #include "daemon/peers/peers.h"
 #include "daemon/policy/access.h"
-#include "daemon/relay/hop.h"
+#include "daemon/switch/hop.h"
 #include "wire/bytes.h"
 
 #define POLICY_UNITS  100u  /* to ask policy once */
@@ -75,7 +75,7 @@ static int make_more(struct ask *ask)
 	if (ask->is_made || evbuffer_get_length(ask->pieces) > TOLD_PART)
 		return 0;
 	r = asks->with.maker->more(asks->userdata, ask->made, ask->pieces, &units);
-	relay_spend(asks->with.relay, ask->charge.account, units);
+	switch_spend(asks->with.board, ask->charge.account, units);
 	ask->is_made = r == 0;
 	return r < 0 ? r : 0;
 }
@@ -96,7 +96,7 @@ static int send_text_part(struct ask *ask)
 	};
 	int r = size < 0 ? -ENOMEM : ask_send_told(ask, &told);
 
-	relay_spend(ask->asks->with.relay, ask->charge.account, COST_CONTROL + COST_BYTES(TOLD_PART_SIZE));
+	switch_spend(ask->asks->with.board, ask->charge.account, COST_CONTROL + COST_BYTES(TOLD_PART_SIZE));
 	if (r < 0)
 		return r;
 	evbuffer_drain(ask->pieces, (size_t)size);
@@ -304,7 +304,7 @@ static int begin_walk(struct ask *ask)
 /* Looks at some names, from where it stopped. */
 static void walk(struct ask *ask)
 {
-	struct relay *relay = ask->asks->with.relay;
+	struct switchboard *board = ask->asks->with.board;
 	struct frame_told_entry entry;
 	uint64_t units = POLICY_UNITS;
 	int r = ask->text ? 0 : begin_walk(ask);
@@ -326,7 +326,7 @@ static void walk(struct ask *ask)
 		ask->size += frame_told_entry_encode(&entry, ask->text + ask->size);
 		ask->count++;
 	}
-	relay_spend(relay, ask->charge.account, units);
+	switch_spend(board, ask->charge.account, units);
 	if (r >= 0) {
 		task_due(&ask->task);
 		return;
@@ -408,12 +408,13 @@ static void asks_here_tell(struct ask *ask)
 	int r = 0;
 
 	if (ask->told) {
-		relay_spend(asks->with.relay, ask->charge.account, COST_CONTROL);
+		switch_spend(asks->with.board, ask->charge.account, COST_CONTROL);
 		ask_tell_program(ask, &(struct frame_told){.error = (uint32_t)ask->error});
 		return;
 	}
 	for (unsigned i = 0; i < PARTS_AT_ONCE && more && r >= 0; i++) {
-		relay_spend(asks->with.relay, ask->charge.account, COST_CONTROL + COST_BYTES(TOLD_PART_SIZE));
+		switch_spend(asks->with.board, ask->charge.account,
+			     COST_CONTROL + COST_BYTES(TOLD_PART_SIZE));
 		r = send_part(ask);
 		more = ask->count > 0;
 	}
@@ -573,7 +574,7 @@ static int take_from_domain_0(struct ask *ask, const struct frame_open *about)
  * alone is believed in that. NULL: there is none, or no memory. */
 static struct account *account_for(struct asks *asks, struct peer_id peer, const struct frame_open *about)
 {
-	struct quota *quota = asks->with.relay->quota;
+	struct quota *quota = asks->with.board->quota;
 	char host[HOST_NAME_SIZE] = "";
 
 	if (!asks_in_domain_0(asks) && peer_is_domain(peer, 0) &&
@@ -591,8 +592,8 @@ void asks_take_ask(struct asks *asks, struct peer_id peer, const struct frame_as
 	struct ask *ask;
 	int r;
 
-	relay_spend(asks->with.relay, account, COST_OPEN);
-	r = asks->with.relay->quota && !account ? -ENOBUFS : ask_new(asks, account, &ask);
+	switch_spend(asks->with.board, account, COST_OPEN);
+	r = asks->with.board->quota && !account ? -ENOBUFS : ask_new(asks, account, &ask);
 	account_unref(account);
 	if (r < 0) {
 		const struct frame_told told = {.number = frame->number, .error = ENOBUFS};

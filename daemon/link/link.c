@@ -12,14 +12,14 @@
 #include <event2/event.h>
 #include <utlist.h>
 
-#include "daemon/relay/channel.h"
+#include "daemon/switch/channel.h"
 #include "base/clock.h"
 #include "base/cost.h"
 #include "base/log.h"
 #include "daemon/link/link_internal.h"
 #include "daemon/link/carrier.h"
 #include "daemon/peers/peers.h"
-#include "daemon/relay/origin.h"
+#include "daemon/switch/origin.h"
 #include "base/self.h"
 
 #define ACK_BYTES 65536u
@@ -362,7 +362,7 @@ static void stop_polling(struct links *links)
 static void after_turn(void *owner, bool took_in, bool more)
 {
 	struct link *link = owner;
-	uint64_t now = relay_now(link->links->relay);
+	uint64_t now = switch_now(link->links->board);
 
 	if (took_in) {
 		if (link->busy_poll.idle_since)
@@ -398,7 +398,7 @@ struct hop *link_new_hop(struct link *link)
 {
 	const struct links *links = link->links;
 
-	return hop_new(links->relay, HOP_LINK, &hop_callbacks, link, parity_of(link),
+	return hop_new(links->board, HOP_LINK, &hop_callbacks, link, parity_of(link),
 		       links->options.channels_max);
 }
 
@@ -451,10 +451,10 @@ static bool take_polled(struct links *links)
 	links->polled = NULL;
 	link->was_polled = true;
 	hop_polled(link->hop);
-	relay_pass(links->relay);
-	if (links->relay->skipped_yield)
+	switch_pass(links->board);
+	if (links->board->skipped_yield)
 		links->is_alone = false; /* a program may wait for the CPU */
-	return links->polled && !relay_is_busy(links->relay);
+	return links->polled && !switch_is_busy(links->board);
 }
 
 bool links_poll(struct links *links)
@@ -487,7 +487,7 @@ uint32_t link_make_hello(struct link *link, uint8_t *payload)
 		.minor = PROTOCOL_MINOR,
 		.flags = (options->relays ? HELLO_RELAYS : 0) | (options->resume_for_ms ? HELLO_RESUMES : 0) |
 			 (options->obeys && !link_is_remote(link) ? HELLO_OBEYS : 0),
-		.max_message = link->links->relay->max_message,
+		.max_message = link->links->board->max_message,
 		.version = {PACKAGE_VERSION, strlen(PACKAGE_VERSION)},
 	};
 

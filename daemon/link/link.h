@@ -22,7 +22,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "daemon/relay/hop.h"
+#include "daemon/switch/hop.h"
 #include "daemon/link/pings.h"
 #include "base/durations.h"
 #include "base/peer_id.h"
@@ -100,7 +100,7 @@ struct links_callbacks {
 };
 
 /* Peers, hosts and what is known must outlive the links. */
-int links_new(struct links **links, struct relay *relay, struct peers *peers,
+int links_new(struct links **links, struct switchboard *board, struct peers *peers,
 	      const struct links_options *options, const struct links_callbacks *callbacks, void *userdata);
 /* This domain was restored or migrated: its sessions are away, as far as they can be resumed, and all other
  * links end. Nothing is asked of the peers before links_go_on(). */

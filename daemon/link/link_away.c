@@ -84,7 +84,7 @@ static void link_away_on_again(int fd, short what, void *userdata)
 int link_make_timer(struct link *link)
 {
 	if (!link->again.timer)
-		link->again.timer = evtimer_new(link->links->relay->base, link_away_on_again, link);
+		link->again.timer = evtimer_new(link->links->board->base, link_away_on_again, link);
 	return link->again.timer ? 0 : -ENOMEM;
 }
 

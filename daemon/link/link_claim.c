@@ -15,7 +15,7 @@
 #include "base/quota.h"
 #include "daemon/link/link_internal.h"
 #include "daemon/peers/peers.h"
-#include "daemon/relay/channel.h"
+#include "daemon/switch/channel.h"
 
 /* The smallest ring that holds any frame: the largest one has 64 KiB behind its header. */
 #define LEAST_MAX (2 * FRAME_PAYLOAD_MAX)
@@ -273,7 +273,7 @@ void link_check_awaited(struct link *link)
  * take by one session is what one may have. */
 static int take_account(struct link *link, struct peer_id peer)
 {
-	struct quota *quota = link->links->relay->quota;
+	struct quota *quota = link->links->board->quota;
 	struct account *before = hop_account(link->hop), *account = quota ? peer_account(quota, peer) : NULL;
 	int r;
 

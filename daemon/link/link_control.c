@@ -8,8 +8,8 @@
 #include "base/cost.h"
 #include "base/self.h"
 #include "daemon/link/link_internal.h"
-#include "daemon/relay/channel.h"
-#include "daemon/relay/hop.h"
+#include "daemon/switch/channel.h"
+#include "daemon/switch/hop.h"
 #include "wire/frame.h"
 
 /* A question (5.11), which has no channel, may be under way for so long. */

@@ -29,7 +29,7 @@
 #include "base/clock.h"
 #include "base/image.h"
 #include "daemon/link/link_internal.h"
-#include "daemon/relay/hop_image.h"
+#include "daemon/switch/hop_image.h"
 
 #define RING_MAX (1u << 28)
 #define END_TEXT "this daemon hands over, and can't hand over this link"

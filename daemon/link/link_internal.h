@@ -28,7 +28,7 @@
 #include "base/self.h"
 #include "base/timer.h"
 #include "daemon/peers/peers.h"
-#include "daemon/relay/hop.h"
+#include "daemon/switch/hop.h"
 #include "wire/address.h"
 #include "wire/hash.h"
 
@@ -147,7 +147,7 @@ struct link {
 struct links {
 	struct link_failure failures[LINKS_FAILURES_MAX]; /* circular */
 	unsigned failures_next, failures_count;
-	struct relay *relay;
+	struct switchboard *board;
 	struct peers *peers;
 	struct links_options options;
 	struct links_callbacks callbacks;

@@ -381,6 +381,6 @@ void link_elastic_used(struct link *link)
 
 int links_elastic_start(struct links *links)
 {
-	links->elastic = evtimer_new(links->relay->base, on_look, links);
+	links->elastic = evtimer_new(links->board->base, on_look, links);
 	return links->elastic ? 0 : -ENOMEM;
 }

@@ -93,7 +93,7 @@ fail:
 struct link *link_get(struct links *links, struct peer_id peer)
 {
 	struct link *link = link_find(links, peer);
-	struct quota *quota = links->relay->quota;
+	struct quota *quota = links->board->quota;
 
 	if (link || is_self(links, peer))
 		return link;
@@ -103,7 +103,7 @@ struct link *link_get(struct links *links, struct peer_id peer)
 struct link *link_new_unattributed(struct links *links, uint32_t number)
 {
 	struct peer_id unattributed = {PEER_UNATTRIBUTED, ++links->last_unattributed};
-	struct quota *quota = links->relay->quota;
+	struct quota *quota = links->board->quota;
 
 	return link_new(links, unattributed, peer_domain(number),
 			quota ? quota_account_apart(quota, number) : NULL);
@@ -549,20 +549,20 @@ void links_saved(struct links *links, uint32_t domid)
 
 /* --- life ------------------------------------------------------------------------------------- */
 
-int links_new(struct links **out, struct relay *relay, struct peers *peers,
+int links_new(struct links **out, struct switchboard *board, struct peers *peers,
 	      const struct links_options *options, const struct links_callbacks *callbacks, void *userdata)
 {
 	struct links *links = calloc(1, sizeof(*links));
 
 	if (!links)
 		return -ENOMEM;
-	links->relay = relay;
+	links->board = board;
 	links->peers = peers;
 	links->options = *options;
 	links->callbacks = *callbacks;
 	links->userdata = userdata;
 	registry_listen(links->options.registry, &links->sink, links_on_known, links);
-	links->heartbeat = event_new(relay->base, -1, EV_PERSIST, link_on_heartbeat, links);
+	links->heartbeat = event_new(board->base, -1, EV_PERSIST, link_on_heartbeat, links);
 	if (!links->heartbeat || timer_set(links->heartbeat, options->heartbeat_ms) < 0 ||
 	    links_elastic_start(links) < 0) {
 		links_free(links);

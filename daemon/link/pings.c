@@ -8,7 +8,7 @@
 #include <utlist.h>
 
 #include "base/clock.h"
-#include "daemon/relay/hop.h"
+#include "daemon/switch/hop.h"
 #include "wire/bytes.h"
 #include "wire/frame.h"
 #include "wire/hash.h"

@@ -16,7 +16,7 @@
  * doesn't depend on whether it answers.
  *
  * A relayed ping is of another domain's daemon: this peer, domain 0 or that of another host, is to ask that
- * one, and answers when it has answered (via.h).
+ * one, and answers when it has answered (relay.h).
  *
  * The module that takes a program's requests limits how many it may have.
  */

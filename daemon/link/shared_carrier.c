@@ -10,12 +10,12 @@
 #include "base/quota.h"
 #include "base/timer.h"
 #include "daemon/hosts/conversation_memory.h"
-#include "daemon/relay/hop.h"
-#include "daemon/relay/program_socket.h"
+#include "daemon/switch/hop.h"
+#include "daemon/switch/program_socket.h"
 #include "wire/doorbell.h"
 
 struct shared_carrier {
-	struct relay *relay;
+	struct switchboard *board;
 	struct conversation_memory shared;
 	struct charge charge;
 	bool is_granter;
@@ -46,7 +46,7 @@ static void shared_carrier_on_ended(int fd, short what, void *userdata)
 	struct iovec piece = {&byte, sizeof(byte)};
 	ssize_t size = program_socket_read(fd, &piece, 1);
 
-	relay_spend(carrier->relay, carrier->charge.account, 2 * COST_SYSCALL);
+	switch_spend(carrier->board, carrier->charge.account, 2 * COST_SYSCALL);
 	if (size == -EAGAIN)
 		return;
 	carrier->state = size > 0 || size == -EBADMSG ? CARRIER_BROKEN : CARRIER_LEFT;
@@ -83,7 +83,7 @@ static int notify(void *self)
 		return 0;
 	call_begin(&call, &carrier->calls);
 	doorbell_ring(carrier->shared.wake_gateway); /* a gateway that has spoilt it isn't woken */
-	relay_spend_call(carrier->relay, carrier->charge.account, &call, 0);
+	switch_spend_call(carrier->board, carrier->charge.account, &call, 0);
 	return 0;
 }
 
@@ -96,7 +96,7 @@ static void free_carrier(struct shared_carrier *carrier)
 {
 	free_event(carrier->woken);
 	free_event(carrier->ended);
-	conversation_memory_free(&carrier->shared, carrier->relay, &carrier->charge);
+	conversation_memory_free(&carrier->shared, carrier->board, &carrier->charge);
 	charge_end(&carrier->charge);
 	free(carrier);
 }
@@ -119,7 +119,7 @@ static uint32_t pages(void *self)
 	return 0;
 }
 
-int shared_carrier_new(struct carrier *made, struct relay *relay, struct conversation_memory *memory,
+int shared_carrier_new(struct carrier *made, struct switchboard *board, struct conversation_memory *memory,
 		       struct charge *charge, bool granter)
 {
 	static const struct carrier_functions functions = {
@@ -134,19 +134,19 @@ int shared_carrier_new(struct carrier *made, struct relay *relay, struct convers
 	struct shared_carrier *carrier = calloc(1, sizeof(*carrier));
 
 	if (!carrier) {
-		conversation_memory_free(memory, relay, charge);
+		conversation_memory_free(memory, board, charge);
 		charge_end(charge);
 		return -ENOMEM;
 	}
-	carrier->relay = relay;
+	carrier->board = board;
 	carrier->shared = *memory;
 	memory->memory = NULL;
 	charge_move(&carrier->charge, charge);
 	carrier->is_granter = granter;
 	carrier->state = CARRIER_OPEN;
-	carrier->woken = event_new(relay->base, carrier->shared.wake_daemon, EV_WRITE | EV_PERSIST | EV_ET,
+	carrier->woken = event_new(board->base, carrier->shared.wake_daemon, EV_WRITE | EV_PERSIST | EV_ET,
 				   on_woken, carrier);
-	carrier->ended = event_new(relay->base, carrier->shared.life, EV_READ | EV_PERSIST,
+	carrier->ended = event_new(board->base, carrier->shared.life, EV_READ | EV_PERSIST,
 				   shared_carrier_on_ended, carrier);
 	if (!carrier->woken || !carrier->ended || event_add(carrier->woken, NULL) < 0 ||
 	    event_add(carrier->ended, NULL) < 0) {

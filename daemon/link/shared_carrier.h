@@ -13,11 +13,11 @@
 
 struct charge;
 struct conversation_memory;
-struct relay;
+struct switchboard;
 
 /* Makes one of a conversation's memory, which is its from now on, as is `charge`, which pays for that: also
  * if it fails. `is_granter`: this end is the one that doesn't number the epochs. -ENOMEM. */
-int shared_carrier_new(struct carrier *made, struct relay *relay, struct conversation_memory *memory,
+int shared_carrier_new(struct carrier *made, struct switchboard *board, struct conversation_memory *memory,
 		       struct charge *charge, bool is_granter);
 
 #endif

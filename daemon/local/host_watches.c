@@ -16,7 +16,7 @@
 #include "daemon/local/host_watches_internal.h"
 #include "daemon/local/session.h"
 #include "daemon/local/watches_internal.h"
-#include "daemon/relay/hop.h"
+#include "daemon/switch/hop.h"
 #include "wire/address.h"
 #include "wire/hash.h"
 #include "wire/retry.h"
@@ -484,15 +484,15 @@ static void host_watches_on_turn(struct task *task)
 
 /* --- life --------------------------------------------------------------------------------------- */
 
-struct host_watches *host_watches_new(struct relay *relay, struct asks *asks)
+struct host_watches *host_watches_new(struct switchboard *board, struct asks *asks)
 {
 	struct host_watches *watches = calloc(1, sizeof(*watches));
 
 	if (!watches)
 		return NULL;
-	watches->relay = relay;
+	watches->board = board;
 	watches->asks = asks;
-	watches->timer = evtimer_new(relay->base, host_watches_on_timer, watches);
+	watches->timer = evtimer_new(board->base, host_watches_on_timer, watches);
 	if (!watches->timer) {
 		free(watches);
 		return NULL;
@@ -570,7 +570,7 @@ struct host_watch *host_watch_new(struct host_watches *watches, struct session *
 	watch->watches = watches;
 	watch->session = session;
 	watch->account = account_ref(hop_account(session_hop(session)));
-	task_init(&watch->task, &watches->relay->turns, account_line(watch->account), host_watches_on_turn);
+	task_init(&watch->task, &watches->board->turns, account_line(watch->account), host_watches_on_turn);
 	put_in(watches, watch);
 	return watch;
 }

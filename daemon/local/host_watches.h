@@ -27,14 +27,14 @@ struct asks;
 struct host_watches;
 struct image;
 struct image_hops;
-struct relay;
+struct switchboard;
 struct session;
 
 #define HOST_WATCHES_PER_SESSION 16u
 #define HOST_WATCH_DOMAINS	 128u /* of a pattern, by their domids; more aren't watched */
 
 /* Returns NULL when memory is short. The asks outlive it. */
-struct host_watches *host_watches_new(struct relay *relay, struct asks *asks);
+struct host_watches *host_watches_new(struct switchboard *board, struct asks *asks);
 void host_watches_free(struct host_watches *watches);
 
 /* Adds a watch of the program `from`, with its pattern's parts. Answers the WATCH request, which has

@@ -14,8 +14,8 @@
 #include "base/image.h"
 #include "daemon/local/host_watches_internal.h"
 #include "daemon/local/session.h"
-#include "daemon/relay/hop.h"
-#include "daemon/relay/hop_image.h"
+#include "daemon/switch/hop.h"
+#include "daemon/switch/hop_image.h"
 
 static bool fits(const struct host_watch *watch)
 {

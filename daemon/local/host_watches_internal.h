@@ -74,7 +74,7 @@ struct host_watch {
 };
 
 struct host_watches {
-	struct relay *relay;
+	struct switchboard *board;
 	struct asks *asks;
 	struct host_watch *list;       /* those of a session are neighbours */
 	struct host_watch *by_session; /* the first one of each */

@@ -14,10 +14,10 @@
 #include "base/handed_over.h"
 #include "base/image.h"
 #include "base/log.h"
-#include "daemon/relay/channel.h"
-#include "daemon/relay/hop.h"
-#include "daemon/relay/hop_image.h"
-#include "daemon/relay/program_socket.h"
+#include "daemon/switch/channel.h"
+#include "daemon/switch/hop.h"
+#include "daemon/switch/hop_image.h"
+#include "daemon/switch/program_socket.h"
 #include "base/timer.h"
 #include "base/unix_listener.h"
 #include "wire/hash.h"
@@ -36,7 +36,7 @@ struct member {
 };
 
 struct local {
-	struct relay *relay;
+	struct switchboard *board;
 	struct local_options options;
 	char *path;
 	const struct session_callbacks *callbacks;
@@ -55,10 +55,10 @@ static struct member *add_member(struct local *local, int fd)
 	int r;
 
 	if (!member) {
-		program_socket_close(local->relay, fd, NULL);
+		program_socket_close(local->board, fd, NULL);
 		return NULL;
 	}
-	r = session_new(&member->session, local->relay, fd, &local->options.session, local->callbacks,
+	r = session_new(&member->session, local->board, fd, &local->options.session, local->callbacks,
 			local->userdata);
 	if (r < 0) {
 		log_limited(LOG_ACCEPTING, LOG_BY_US, LOG_LEVEL_WARNING, "a program can't be served: %s",
@@ -108,7 +108,7 @@ static void on_accept(int fd, short what, void *userdata)
 		struct span span;
 		int client;
 
-		span_begin(&span, local->relay);
+		span_begin(&span, local->board);
 		client = accept4(fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 		if (client >= 0) {
 			add_session(local, client, &span);
@@ -138,7 +138,7 @@ static int take_over(struct local *local, int *handed_over)
 	return 0;
 }
 
-int local_new(struct local **out, struct relay *relay, const struct local_options *options,
+int local_new(struct local **out, struct switchboard *board, const struct local_options *options,
 	      const struct session_callbacks *callbacks, void *userdata)
 {
 	struct local *local = calloc(1, sizeof(*local));
@@ -146,7 +146,7 @@ int local_new(struct local **out, struct relay *relay, const struct local_option
 
 	if (!local)
 		return -ENOMEM;
-	local->relay = relay;
+	local->board = board;
 	local->options = *options;
 	local->callbacks = callbacks;
 	local->userdata = userdata;
@@ -163,8 +163,8 @@ int local_new(struct local **out, struct relay *relay, const struct local_option
 		free(local);
 		return r;
 	}
-	local->accept_event = event_new(relay->base, local->fd, EV_READ | EV_PERSIST, on_accept, local);
-	local->retry_timer = evtimer_new(relay->base, local_on_retry, local);
+	local->accept_event = event_new(board->base, local->fd, EV_READ | EV_PERSIST, on_accept, local);
+	local->retry_timer = evtimer_new(board->base, local_on_retry, local);
 	if (!local->accept_event || !local->retry_timer || event_add(local->accept_event, NULL) < 0) {
 		local_free(local);
 		return -ENOMEM;
@@ -213,7 +213,7 @@ void local_free(struct local *local)
 		close(local->fd);
 	} else {
 		unlink(local->path);
-		program_socket_close(local->relay, local->fd, NULL); /* ends what waits to be accepted, too */
+		program_socket_close(local->board, local->fd, NULL); /* ends what waits to be accepted, too */
 	}
 	free(local->path);
 	free(local);
@@ -289,7 +289,7 @@ void local_settle_for_image(struct local *local)
 	HASH_ITER(hh, local->members, member, next)
 		session_settle_for_image(member->session);
 	do {
-		relay_run(local->relay, SETTLING_PASSES);
+		switch_run(local->board, SETTLING_PASSES);
 	} while (end_unfit(local));
 }
 
@@ -319,7 +319,7 @@ void local_read_session(struct local *local, struct image *image, struct image_h
 			close(fd);
 		return;
 	}
-	span_begin(&span, local->relay);
+	span_begin(&span, local->board);
 	member = add_member(local, fd);
 	if (!member) {
 		image_fail(image, -ENOMEM);

@@ -25,7 +25,7 @@ struct local_options {
 
 /* Returns 0, or -EADDRINUSE: another daemon serves this path; -ENOTSOCK: another kind of file is there; else
  * as socket(2), bind(2), listen(2). `callbacks` as for session_new(). */
-int local_new(struct local **local, struct relay *relay, const struct local_options *options,
+int local_new(struct local **local, struct switchboard *board, const struct local_options *options,
 	      const struct session_callbacks *callbacks, void *userdata);
 /* Ends all sessions and removes the socket's file. */
 void local_free(struct local *local);

@@ -16,8 +16,8 @@
 #include "base/log.h"
 #include "base/timer.h"
 #include "daemon/local/session_internal.h"
-#include "daemon/relay/work_pool.h"
-#include "daemon/relay/program_socket.h"
+#include "daemon/switch/work_pool.h"
+#include "daemon/switch/program_socket.h"
 #include "wire/doorbell.h"
 #include "wire/text.h"
 
@@ -40,7 +40,7 @@ void session_send_goodbye(struct session *session, int error, const char *why)
 	/* Don't write into the middle of another frame. */
 	if (session->to_socket && ring_reader_ready(&session->pump_out, 1) > 0)
 		return;
-	span_begin(&span, session->relay);
+	span_begin(&span, session->board);
 	if (send(session->fd, frame, frame_wrap(frame, &header), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
 		log_debug("no goodbye for pid %d: %s", session->credentials.pid, strerror(errno));
 	span_end(&span, hop_account(session->hop));
@@ -82,7 +82,7 @@ static int on_control(void *owner, const struct frame_header *header, const uint
 	case FRAME_UNSUBSCRIBE:
 		if (hop_is_finishing(session->hop))
 			return 0; /* no program is there to be answered, and there may be thousands */
-		relay_spend(session->relay, hop_account(session->hop), cost_of_request(header->type));
+		switch_spend(session->board, hop_account(session->hop), cost_of_request(header->type));
 		session->unanswered++;
 		return session->callbacks->request(session->userdata, session, header, payload);
 	case FRAME_GOODBYE:
@@ -111,7 +111,7 @@ static void ring_program(struct session *session)
 
 	hop_begin_call(session->hop, &call);
 	doorbell_ring(session->wake_program); /* a program that has spoilt it isn't woken */
-	relay_spend_call(session->relay, hop_account(session->hop), &call, 0);
+	switch_spend_call(session->board, hop_account(session->hop), &call, 0);
 }
 
 /* Notifies the program. Neither call can block (session_internal.h). */
@@ -266,39 +266,40 @@ static void on_greeting_timeout(int fd, short what, void *userdata)
 
 /* --- life ------------------------------------------------------------------------------------- */
 
-int session_new(struct session **out, struct relay *relay, int fd, const struct session_options *options,
-		const struct session_callbacks *callbacks, void *userdata)
+int session_new(struct session **out, struct switchboard *board, int fd,
+		const struct session_options *options, const struct session_callbacks *callbacks,
+		void *userdata)
 {
 	struct session *session = calloc(1, sizeof(*session));
 	socklen_t size = sizeof(session->credentials);
 
 	if (!session) {
-		program_socket_close(relay, fd, NULL);
+		program_socket_close(board, fd, NULL);
 		return -ENOMEM;
 	}
 	session->fd = fd;
 	session->wake_daemon = session->wake_program = session->memory_fd = session->old_memory_fd =
 		session->former_memory = -1;
-	session->relay = relay;
+	session->board = board;
 	session->options = *options;
 	session->callbacks = callbacks;
 	session->userdata = userdata;
-	session->hop = hop_new(relay, HOP_SOCKET, &hop_callbacks, session, 1, options->channels_max);
+	session->hop = hop_new(board, HOP_SOCKET, &hop_callbacks, session, 1, options->channels_max);
 	if (!session->hop)
 		goto fail;
 	if (program_socket_init(fd) < 0 ||
 	    getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &session->credentials, &size) < 0)
 		goto fail;
-	if (relay->quota)
+	if (board->quota)
 		hop_set_account(session->hop,
-				quota_account(relay->quota, QUOTA_UID, session->credentials.uid));
-	task_init(&session->greeting_turn, &relay->turns, account_line(hop_account(session->hop)),
+				quota_account(board->quota, QUOTA_UID, session->credentials.uid));
+	task_init(&session->greeting_turn, &board->turns, account_line(hop_account(session->hop)),
 		  session_on_greeting_turn);
-	task_init(&session->leaving_turn, &relay->turns, account_line(hop_account(session->hop)),
+	task_init(&session->leaving_turn, &board->turns, account_line(hop_account(session->hop)),
 		  on_leaving_turn);
 	charge_init(&session->charge, hop_account(session->hop));
-	session->socket_event = event_new(relay->base, fd, EV_READ | EV_PERSIST | EV_ET, on_socket, session);
-	session->greeting_timer = evtimer_new(relay->base, on_greeting_timeout, session);
+	session->socket_event = event_new(board->base, fd, EV_READ | EV_PERSIST | EV_ET, on_socket, session);
+	session->greeting_timer = evtimer_new(board->base, on_greeting_timeout, session);
 	if (!session->socket_event || !session->greeting_timer ||
 	    event_add(session->socket_event, NULL) < 0 ||
 	    timer_set(session->greeting_timer, options->greeting_ms) < 0)
@@ -320,10 +321,10 @@ static void close_all(struct session *session)
 		close(session->old_memory_fd);
 	}
 	if (session->memory || session->wake_daemon >= 0)
-		work_item_give_back(session->relay, session->memory, session->memory_size, fds,
+		work_item_give_back(session->board, session->memory, session->memory_size, fds,
 				    &session->charge);
 	if (session->fd >= 0)
-		program_socket_close(session->relay, session->fd, &session->charge);
+		program_socket_close(session->board, session->fd, &session->charge);
 }
 
 void session_free(struct session *session)
@@ -332,7 +333,7 @@ void session_free(struct session *session)
 
 	if (!session)
 		return;
-	span_begin(&span, session->relay);
+	span_begin(&span, session->board);
 	free_event(session->socket_event);
 	free_event(session->greeting_timer);
 	free_event(session->wake_event);

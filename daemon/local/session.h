@@ -21,7 +21,7 @@
 
 struct ucred;
 
-#include "daemon/relay/hop.h"
+#include "daemon/switch/hop.h"
 #include <sys/types.h>
 
 struct image;
@@ -69,8 +69,9 @@ struct session_options {
 };
 
 /* Takes over the connected socket `fd`, also on failure. Returns 0 or a negative errno. */
-int session_new(struct session **session, struct relay *relay, int fd, const struct session_options *options,
-		const struct session_callbacks *callbacks, void *userdata);
+int session_new(struct session **session, struct switchboard *board, int fd,
+		const struct session_options *options, const struct session_callbacks *callbacks,
+		void *userdata);
 /* Ends and frees the session without calling `gone`. */
 void session_free(struct session *session);
 /* Charges its user with one more connection; whether it is a program, or becomes a stream, its HELLO says.

@@ -11,7 +11,7 @@
 #include "base/cost.h"
 #include "base/log.h"
 #include "base/self.h"
-#include "daemon/relay/program_socket.h"
+#include "daemon/switch/program_socket.h"
 
 /* two doorbells, and the memory, which the next daemon reads if the program doesn't go on in other memory
  * (session_image.c) */
@@ -24,7 +24,7 @@ static struct frame_welcome welcome_of(const struct session *session)
 		.major = PROTOCOL_MAJOR,
 		.minor = PROTOCOL_MINOR,
 		.domid = self->domid,
-		.max_message = session->relay->max_message,
+		.max_message = session->board->max_message,
 	};
 
 	memcpy(welcome.instance, self->instance, sizeof(welcome.instance));
@@ -237,8 +237,8 @@ void session_on_greeting_turn(struct task *task)
 	struct account *account = account_ref(hop_account(session->hop)); /* since the session may end */
 	struct span span;
 
-	span_begin(&span, session->relay);
-	relay_spend(session->relay, account, COST_CONNECTION);
+	span_begin(&span, session->board);
+	switch_spend(session->board, account, COST_CONNECTION);
 	if (session_is_greeting(session))
 		greet(session);
 	span_end(&span, account);

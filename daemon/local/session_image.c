@@ -35,8 +35,8 @@
 #include "base/image.h"
 #include "base/shared_memory.h"
 #include "daemon/local/session_internal.h"
-#include "daemon/relay/hop_image.h"
-#include "daemon/relay/memory_lives.h"
+#include "daemon/switch/hop_image.h"
+#include "daemon/switch/memory_lives.h"
 #include "wire/local_ring.h"
 
 #define MEMORY_MAX (1u << 28)
@@ -67,7 +67,7 @@ static bool keeps_too_much(const struct session *session)
 	struct quota_usage usage = account_usage(session->charge.account, QUOTA_MEMORY);
 
 	return usage.used > usage.max && session->old_memory_fd < 0 &&
-	       memory_is_kept(session->relay, session->former_memory);
+	       memory_is_kept(session->board, session->former_memory);
 }
 
 bool session_fits_image(struct session *session)

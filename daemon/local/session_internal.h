@@ -28,8 +28,8 @@
 #include <sys/socket.h>
 #include <sys/types.h>
 
-#include "daemon/relay/hop.h"
-#include "daemon/relay/private_ring.h"
+#include "daemon/switch/hop.h"
+#include "daemon/switch/private_ring.h"
 #include "base/quota.h"
 #include "daemon/local/session.h"
 
@@ -46,7 +46,7 @@ enum session_state {
 
 struct session {
 	struct hop *hop;
-	struct relay *relay;
+	struct switchboard *board;
 	struct session_options options;
 	const struct session_callbacks *callbacks;
 	void *userdata;

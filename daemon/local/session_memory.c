@@ -12,7 +12,7 @@
 #include "base/cost.h"
 #include "base/shared_memory.h"
 #include "daemon/local/session_internal.h"
-#include "daemon/relay/memory_lives.h"
+#include "daemon/switch/memory_lives.h"
 #include "wire/doorbell.h"
 #include "wire/local_ring.h"
 #include "wire/untrusted_copy.h"
@@ -22,7 +22,7 @@
 int session_pay_for_memory(struct session *session, int fd)
 {
 	charge_exceed(&session->charge, QUOTA_MEMORY, session->memory_size);
-	return memory_lives_on(session->relay, fd, &session->charge, session->memory_size);
+	return memory_lives_on(session->board, fd, &session->charge, session->memory_size);
 }
 
 static void attach(struct session *session)
@@ -89,7 +89,7 @@ static void on_wake(int fd, short what, void *userdata)
 {
 	struct session *session = userdata;
 
-	relay_spend_long(session->relay, hop_account(session->hop), COST_WAKE_UP);
+	switch_spend_long(session->board, hop_account(session->hop), COST_WAKE_UP);
 	if (hop_has_rings(session->hop))
 		hop_woken(session->hop);
 	else /* with its first ring the program says that it has mapped and sealed it */
@@ -118,7 +118,7 @@ uint64_t session_shared_memory(const struct session *session)
 
 int session_await_memory(struct session *session)
 {
-	session->wake_event = event_new(session->relay->base, session->wake_daemon,
+	session->wake_event = event_new(session->board->base, session->wake_daemon,
 					EV_WRITE | EV_PERSIST | EV_ET, on_wake, session);
 	return session->wake_event && event_add(session->wake_event, NULL) == 0 ? 0 : -ENOMEM;
 }
@@ -154,7 +154,7 @@ int session_share_memory(struct session *session, struct frame_welcome *welcome)
 	if (r < 0)
 		return r;
 	session->memory_size = at;
-	memory_lives_on(session->relay, session->memory_fd, &session->charge, at);
+	memory_lives_on(session->board, session->memory_fd, &session->charge, at);
 	r = make_doorbells(session);
 	if (r < 0)
 		return r;

@@ -9,7 +9,7 @@
 #include <event2/event.h>
 
 #include "base/cost.h"
-#include "daemon/relay/program_socket.h"
+#include "daemon/switch/program_socket.h"
 #include "daemon/local/session_internal.h"
 
 /* bytes read from a program that has shut down only one direction, and may write without end */
@@ -17,7 +17,7 @@
 
 static void session_pump_spend(struct session *session, const struct kernel_call *call, uint64_t units)
 {
-	relay_spend_call(session->relay, hop_account(session->hop), call, units);
+	switch_spend_call(session->board, hop_account(session->hop), call, units);
 }
 
 /* Ends the input: the program writes no more. What it wrote before must still be delivered, and what it has
@@ -123,7 +123,7 @@ static void session_pump_on_writable(int fd, short what, void *userdata)
 
 struct event *session_new_write_event(struct session *session)
 {
-	return event_new(session->relay->base, session->fd, EV_WRITE | EV_ET, session_pump_on_writable,
+	return event_new(session->board->base, session->fd, EV_WRITE | EV_ET, session_pump_on_writable,
 			 session);
 }
 

@@ -8,12 +8,12 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 
-#include "daemon/relay/channel.h"
+#include "daemon/switch/channel.h"
 #include "base/cost.h"
 #include "base/log.h"
-#include "daemon/relay/hop_image.h"
-#include "daemon/relay/inner.h"
-#include "daemon/relay/program_socket.h"
+#include "daemon/switch/hop_image.h"
+#include "daemon/switch/inner.h"
+#include "daemon/switch/program_socket.h"
 
 #define CREDIT_STEP 8192u /* bytes: an eighth of the smallest window; fewer aren't worth a frame */
 
@@ -25,7 +25,7 @@ void stream_set_payer(struct stream *stream, struct account *account)
 
 	task_cancel(&stream->turn);
 	stream->payer = account;
-	task_init(&stream->turn, &stream->relay->turns, account_line(account), stream_on_turn);
+	task_init(&stream->turn, &stream->board->turns, account_line(account), stream_on_turn);
 	if (is_due)
 		task_due(&stream->turn);
 }
@@ -148,7 +148,7 @@ static int take_frames(struct stream *stream)
 
 	while (r == 0 && stream->state != OVER && (next = frame_next(&stream->reader, &header, &ready)) > 0) {
 		r = stream_take_frame(stream, &header);
-		relay_spend(stream->relay, stream->payer, COST_CONTROL);
+		switch_spend(stream->board, stream->payer, COST_CONTROL);
 		ring_reader_consume(&stream->reader, frame_size(header.length));
 	}
 	ring_reader_release(&stream->reader);
@@ -302,7 +302,7 @@ void stream_set_account(struct stream *stream, struct account *account)
 
 int stream_watch_socket(struct stream *stream, int fd)
 {
-	struct event_base *base = stream->relay->base;
+	struct event_base *base = stream->board->base;
 
 	stream->fd = fd;
 	stream->readable = true;
@@ -319,7 +319,7 @@ _Static_assert(sizeof(struct stream) + sizeof(struct stream_rings) < STREAM_MEMO
 	       "that is what is charged");
 _Static_assert(CONTROL_RING_SIZE >= 8 * FRAME_SMALL_MAX, "the hop goes on while we take them");
 
-int stream_make(struct stream **out, struct relay *relay, const struct stream_callbacks *callbacks,
+int stream_make(struct stream **out, struct switchboard *board, const struct stream_callbacks *callbacks,
 		void *userdata)
 {
 	struct stream *stream = calloc(1, sizeof(*stream));
@@ -327,11 +327,11 @@ int stream_make(struct stream **out, struct relay *relay, const struct stream_ca
 
 	if (!stream)
 		return -ENOMEM;
-	stream->relay = relay;
+	stream->board = board;
 	stream->callbacks = callbacks;
 	stream->userdata = userdata;
 	stream->fd = -1;
-	if (hop_init(&stream->hop, relay, HOP_STREAM, &hop_callbacks, stream, 1, 1) < 0) {
+	if (hop_init(&stream->hop, board, HOP_STREAM, &hop_callbacks, stream, 1, 1) < 0) {
 		free(stream);
 		return -ENOMEM;
 	}
@@ -366,10 +366,10 @@ int stream_attach(struct stream *stream, bool again)
 	return again ? hop_attach_again(&stream->hop, &rings) : hop_attach(&stream->hop, &rings);
 }
 
-static int stream_new(struct stream **out, struct relay *relay, const struct stream_callbacks *callbacks,
-		      void *userdata)
+static int stream_new(struct stream **out, struct switchboard *board,
+		      const struct stream_callbacks *callbacks, void *userdata)
 {
-	int r = stream_make(out, relay, callbacks, userdata);
+	int r = stream_make(out, board, callbacks, userdata);
 
 	if (r < 0)
 		return r;
@@ -379,17 +379,17 @@ static int stream_new(struct stream **out, struct relay *relay, const struct str
 	return r;
 }
 
-int stream_connect(struct stream **out, struct relay *relay, int fd, const struct frame_identity *identity,
-		   struct charge *charge, const char *address, const struct stream_callbacks *callbacks,
-		   void *userdata)
+int stream_connect(struct stream **out, struct switchboard *board, int fd,
+		   const struct frame_identity *identity, struct charge *charge, const char *address,
+		   const struct stream_callbacks *callbacks, void *userdata)
 {
 	struct frame_open open = {.kind = CHANNEL_STREAM, .name = {address, strlen(address)}};
 	uint8_t payload[FRAME_PAYLOAD_MAX];
 	struct stream *stream;
-	int r = stream_new(&stream, relay, callbacks, userdata);
+	int r = stream_new(&stream, board, callbacks, userdata);
 
 	if (r < 0) {
-		program_socket_close(relay, fd, charge);
+		program_socket_close(board, fd, charge);
 		charge_end(charge);
 		return r;
 	}
@@ -409,11 +409,11 @@ int stream_connect(struct stream **out, struct relay *relay, int fd, const struc
 	return 0;
 }
 
-int stream_wait(struct stream **out, struct relay *relay, struct channel *channel, const char *endpoint,
+int stream_wait(struct stream **out, struct switchboard *board, struct channel *channel, const char *endpoint,
 		struct account *program, const struct stream_callbacks *callbacks, void *userdata)
 {
 	struct stream *stream;
-	int r = stream_new(&stream, relay, callbacks, userdata);
+	int r = stream_new(&stream, board, callbacks, userdata);
 
 	if (r < 0)
 		return r;
@@ -444,12 +444,12 @@ int stream_take_socket(struct stream *stream, int fd)
 	int r;
 
 	if (stream->state != WAITING) {
-		program_socket_close(stream->relay, fd, NULL);
+		program_socket_close(stream->board, fd, NULL);
 		return -ENOENT;
 	}
 	r = program_socket_reply(fd, 0, "");
 	if (r < 0) {
-		program_socket_close(stream->relay, fd, NULL);
+		program_socket_close(stream->board, fd, NULL);
 		return r;
 	}
 	r = stream_watch_socket(stream, fd);
@@ -468,7 +468,7 @@ void stream_free(struct stream *stream)
 
 	if (!stream)
 		return;
-	span_begin(&span, stream->relay);
+	span_begin(&span, stream->board);
 	stream->state = OVER;
 	stream_close_socket(stream, false);
 	task_cancel(&stream->turn);

@@ -4,7 +4,7 @@
 
 /*
  * A byte stream for a program: a Unix socket whose bytes are those of a channel of kind stream
- * (doc/protocol.md, section 6). For the relay it is one more local program, with a hop and private rings of
+ * (doc/protocol.md, section 6). For the switch it is one more local program, with a hop and private rings of
  * its own; it speaks frames on the program's behalf, so credit, limits and ends are those of every channel.
  *
  *   connecting:  CALLING ──OPENED──▶ FLOWING ──both directions ended──▶ gone
@@ -21,7 +21,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "daemon/relay/hop.h"
+#include "daemon/switch/hop.h"
 
 struct charge;
 struct image;
@@ -41,15 +41,16 @@ struct stream_callbacks {
 
 /* Makes the stream to `address` that a program asks for. Takes over the socket and the charge for it, also on
  * failure. Returns 0 or a negative errno. */
-int stream_connect(struct stream **stream, struct relay *relay, int fd, const struct frame_identity *identity,
-		   struct charge *charge, const char *address, const struct stream_callbacks *callbacks,
-		   void *userdata);
+int stream_connect(struct stream **stream, struct switchboard *board, int fd,
+		   const struct frame_identity *identity, struct charge *charge, const char *address,
+		   const struct stream_callbacks *callbacks, void *userdata);
 /* Makes a stream for `channel`, which a peer's program has opened to `endpoint` here. It waits, under a token
  * that can't be guessed, for the program that has bound the endpoint. The account that has opened the channel
  * pays for the descriptor that it will need, and `program`, the account of that program (NULL: none), for the
  * time of calls that it makes long. */
-int stream_wait(struct stream **stream, struct relay *relay, struct channel *channel, const char *endpoint,
-		struct account *program, const struct stream_callbacks *callbacks, void *userdata);
+int stream_wait(struct stream **stream, struct switchboard *board, struct channel *channel,
+		const char *endpoint, struct account *program, const struct stream_callbacks *callbacks,
+		void *userdata);
 uint64_t stream_token(const struct stream *stream);
 /* Returns the state's name in status. */
 const char *stream_state(const struct stream *stream);
@@ -67,7 +68,7 @@ bool stream_fits_image(struct stream *stream, bool is_carried);
  * attached. */
 void stream_image(struct image *image, struct stream *stream);
 /* Makes a stream without a socket, rings or account. 0 or -ENOMEM. */
-int stream_make(struct stream **stream, struct relay *relay, const struct stream_callbacks *callbacks,
+int stream_make(struct stream **stream, struct switchboard *board, const struct stream_callbacks *callbacks,
 		void *userdata);
 /* Has a stream that was read go on. 0 or a negative errno: it is to be freed. */
 int stream_go_on(struct stream *stream);

@@ -13,7 +13,7 @@
 #include "base/fd_parcel.h"
 #include "base/image.h"
 #include "daemon/local/session.h"
-#include "daemon/relay/hop_image.h"
+#include "daemon/switch/hop_image.h"
 
 bool stream_fits_image(struct stream *stream, bool is_carried)
 {
@@ -28,8 +28,8 @@ static void payers_image(struct image *image, struct stream *stream)
 	bool is_program = stream->payer && stream->payer == stream->program;
 	struct account *account = stream->charge.account;
 
-	relay_account_image(image, stream->relay, &account);
-	relay_account_image(image, stream->relay, &stream->program);
+	switch_account_image(image, stream->board, &account);
+	switch_account_image(image, stream->board, &stream->program);
 	image_bool(image, &is_program);
 	if (!image->is_read)
 		return;

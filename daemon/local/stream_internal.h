@@ -16,8 +16,8 @@
 #include "base/quota.h"
 #include "base/turns.h"
 #include "daemon/local/stream.h"
-#include "daemon/relay/hop.h"
-#include "daemon/relay/private_ring.h"
+#include "daemon/switch/hop.h"
+#include "daemon/switch/private_ring.h"
 #include "wire/frame_ring.h"
 
 #define PIECE_MAX 32768u /* read from the program at once */
@@ -53,7 +53,7 @@ static inline struct ring_view control_ring_view(struct control_ring *ring)
 
 struct stream {
 	struct hop hop;
-	struct relay *relay;
+	struct switchboard *board;
 	const struct stream_callbacks *callbacks;
 	void *userdata;
 	enum stream_stage state;
@@ -62,7 +62,7 @@ struct stream {
 	int fd;
 	struct charge charge; /* for the descriptor and the memory */
 	/* The opener pays for the time, too, but not for what the program that holds an accepted stream's
-	 * socket makes dear: from its first long call on (relay/call.h) `turn` is in the line of that
+	 * socket makes dear: from its first long call on (switch/call.h) `turn` is in the line of that
 	 * program's account, and rests with it. */
 	struct account *program, *payer;
 	/* Tells of what comes, and of the end; edge-triggered, since a byte always lies unread. */

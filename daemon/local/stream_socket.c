@@ -8,7 +8,7 @@
 
 #include "base/cost.h"
 #include "base/timer.h"
-#include "daemon/relay/program_socket.h"
+#include "daemon/switch/program_socket.h"
 
 #define CALLS_MAX 16 /* of the socket in a turn */
 /* what may lie unread at a clean end: the guard byte, and what came behind a refused handshake */
@@ -17,7 +17,7 @@
 
 static void stream_socket_spend(struct stream *stream, uint64_t units)
 {
-	relay_spend(stream->relay, stream->payer, units);
+	switch_spend(stream->board, stream->payer, units);
 }
 
 /* The program that has the stream's socket can make calls about it take long, and its opener can't. */
@@ -33,8 +33,8 @@ static void spend_call(struct stream *stream, const struct kernel_call *call, ui
 
 	if (hop_calls_are_long(&stream->hop))
 		let_program_pay(stream);
-	relay_spend(stream->relay, stream->payer, units);
-	relay_spend_long(stream->relay, stream->payer, cost - units);
+	switch_spend(stream->board, stream->payer, units);
+	switch_spend_long(stream->board, stream->payer, cost - units);
 }
 
 /* --- from the program ------------------------------------------------------------------------- */
@@ -348,8 +348,8 @@ void stream_close_socket(struct stream *stream, bool clean)
 	free_event(stream->socket_event);
 	free_event(stream->writable);
 	stream->socket_event = stream->writable = NULL;
-	span_begin(&span, stream->relay);
-	program_socket_close(stream->relay, stream->fd, &stream->charge);
+	span_begin(&span, stream->board);
+	program_socket_close(stream->board, stream->fd, &stream->charge);
 	stream->fd = -1;
 	if (span_units(&span) * TURNS_UNIT_NS >= CALL_LONG_NS)
 		let_program_pay(stream);

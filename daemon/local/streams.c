@@ -10,9 +10,9 @@
 
 #include <utlist.h>
 
-#include "daemon/relay/channel.h"
-#include "daemon/relay/origin.h"
-#include "daemon/relay/program_socket.h"
+#include "daemon/switch/channel.h"
+#include "daemon/switch/origin.h"
+#include "daemon/switch/program_socket.h"
 #include "base/cost.h"
 #include "base/quota.h"
 #include "daemon/local/session.h"
@@ -25,7 +25,7 @@
 #define PASSED_AT_ONCE 32u
 #define REST_BYTES     4096u /* the guard byte, and what a program sends behind it at once */
 
-struct streams *streams_new(struct relay *relay,
+struct streams *streams_new(struct switchboard *board,
 			    int (*route)(void *userdata, struct channel *channel,
 					 const struct frame_open *open),
 			    void *userdata)
@@ -34,7 +34,7 @@ struct streams *streams_new(struct relay *relay,
 
 	if (!streams)
 		return NULL;
-	streams->relay = relay;
+	streams->board = board;
 	streams->route = route;
 	streams->userdata = userdata;
 	return streams;
@@ -178,7 +178,7 @@ static struct stream_entry *add_entry(struct streams *streams)
 	if (!entry)
 		return NULL;
 	entry->streams = streams;
-	entry->number = ++streams->relay->last_stream;
+	entry->number = ++streams->board->last_stream;
 	HASH_ADD(all, streams->list, number, sizeof(entry->number), entry);
 	return entry;
 }
@@ -211,7 +211,7 @@ static void streams_refuse(struct streams *streams, int fd, int error, const cha
 
 	program_socket_reply(fd, error, why);
 	program_socket_read(fd, &piece, 1);
-	program_socket_close(streams->relay, fd, NULL);
+	program_socket_close(streams->board, fd, NULL);
 }
 
 static void refuse_unpaid(struct streams *streams, int fd, struct charge *charge,
@@ -244,7 +244,7 @@ void streams_connect(struct streams *streams, int fd, const struct frame_identit
 	memcpy(address, open.name.data, open.name.size);
 	address[open.name.size] = '\0';
 	account =
-		streams->relay->quota ? quota_account(streams->relay->quota, QUOTA_UID, identity->uid) : NULL;
+		streams->board->quota ? quota_account(streams->board->quota, QUOTA_UID, identity->uid) : NULL;
 	charge_init(&charge, account);
 	account_unref(account);
 	if (charge_add(&charge, QUOTA_DESCRIPTORS, 1) < 0) {
@@ -265,7 +265,7 @@ void streams_connect(struct streams *streams, int fd, const struct frame_identit
 	entry->pid = identity->pid;
 	program_name((pid_t)identity->pid, entry->program);
 	snprintf(entry->name, sizeof(entry->name), "%s", address);
-	if (stream_connect(&entry->stream, streams->relay, fd, identity, &charge, address, &streams_callbacks,
+	if (stream_connect(&entry->stream, streams->board, fd, identity, &charge, address, &streams_callbacks,
 			   entry) < 0)
 		streams_remove(entry);
 }
@@ -333,7 +333,7 @@ int streams_incoming(struct streams *streams, struct channel *channel, const cha
 	if (!entry)
 		return -ENOMEM;
 	describe(entry, session, channel, endpoint);
-	r = stream_wait(&entry->stream, streams->relay, channel, endpoint, hop_account(session_hop(session)),
+	r = stream_wait(&entry->stream, streams->board, channel, endpoint, hop_account(session_hop(session)),
 			&streams_callbacks, entry);
 	if (r == 0)
 		r = streams_wait_for(entry, session);

@@ -17,12 +17,12 @@ struct channel;
 struct hop;
 struct image;
 struct image_hops;
-struct relay;
+struct switchboard;
 struct session;
 struct streams;
 struct stream;
 
-struct streams *streams_new(struct relay *relay,
+struct streams *streams_new(struct switchboard *board,
 			    int (*route)(void *userdata, struct channel *channel,
 					 const struct frame_open *open),
 			    void *userdata);

@@ -11,7 +11,7 @@
 #include "base/log.h"
 #include "daemon/local/session.h"
 #include "daemon/local/streams_internal.h"
-#include "daemon/relay/hop_image.h"
+#include "daemon/switch/hop_image.h"
 
 #define NOBODY UINT32_MAX
 
@@ -90,7 +90,7 @@ static bool is_possible(const struct streams *streams, const struct stream_entry
 
 	HASH_FIND(all, streams->list, &entry->number, sizeof(entry->number), same);
 	HASH_FIND(hh, streams->waiting, &token, sizeof(token), waits);
-	return !same && entry->number && entry->number <= streams->relay->last_stream &&
+	return !same && entry->number && entry->number <= streams->board->last_stream &&
 	       stream_is_waiting(entry->stream) == (listener != NOBODY) &&
 	       (listener == NOBODY ||
 		(!waits && listener < hops->sessions && image_hops_has(hops, listener)));
@@ -104,7 +104,7 @@ static struct stream_entry *new_entry(struct streams *streams)
 	if (!entry)
 		return NULL;
 	entry->streams = streams;
-	if (stream_make(&entry->stream, streams->relay, &streams_callbacks, entry) == 0)
+	if (stream_make(&entry->stream, streams->board, &streams_callbacks, entry) == 0)
 		return entry;
 	free(entry);
 	return NULL;

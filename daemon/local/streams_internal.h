@@ -48,7 +48,7 @@ struct stream_entry {
 };
 
 struct streams {
-	struct relay *relay;
+	struct switchboard *board;
 	int (*route)(void *userdata, struct channel *channel, const struct frame_open *open);
 	void *userdata;
 	struct stream_entry *list;	   /* all of them, by number */

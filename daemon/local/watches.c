@@ -14,7 +14,7 @@
 #include "base/turns.h"
 #include "daemon/registry/changes.h"
 #include "daemon/local/session.h"
-#include "daemon/relay/hop.h"
+#include "daemon/switch/hop.h"
 #include "wire/address.h"
 #include "wire/frame.h"
 #include "wire/text.h"

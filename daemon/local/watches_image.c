@@ -23,8 +23,8 @@
 #include "base/image.h"
 #include "base/timer.h"
 #include "daemon/local/session.h"
-#include "daemon/relay/hop.h"
-#include "daemon/relay/hop_image.h"
+#include "daemon/switch/hop.h"
+#include "daemon/switch/hop_image.h"
 
 #define SETTLE_MS    2000u /* in which other domains and their endpoints are found again */
 #define COST_COMPARE 4u

@@ -277,7 +277,7 @@ int daemon_new(struct daemon **out, const struct config *config, const struct da
 
 int daemon_run(struct daemon *daemon)
 {
-	struct turns *turns = &daemon->relay.turns;
+	struct turns *turns = &daemon->board.turns;
 	bool goes_on = true;
 
 	log_info("domain %u: listening on %s", daemon->self.domid, local_path(daemon->local));

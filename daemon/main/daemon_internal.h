@@ -24,7 +24,7 @@
 #include "base/handed_over.h"
 #include "base/self.h"
 #include "daemon/link/carrier.h"
-#include "daemon/relay/hop.h"
+#include "daemon/switch/hop.h"
 #include "daemon/peers/peers.h"
 #include "daemon/local/session.h"
 #include "daemon/main/handover.h"
@@ -41,7 +41,7 @@ struct daemon {
 	struct handed_over sockets;
 	struct event_base *base;
 	struct event *term, *interrupt, *hangup;
-	struct relay relay;
+	struct switchboard board;
 	struct store *store;
 	struct vchan_host *host;
 	struct carrier_maker maker;
@@ -61,7 +61,7 @@ struct daemon {
 	struct activations *activations;
 	struct hosts *hosts;
 	struct links *links;
-	struct via *via;
+	struct relay *relay;
 	struct asks *asks;
 	struct host_watches *host_watches;
 	struct peers *peers;
@@ -74,7 +74,7 @@ struct daemon {
 
 	uint64_t started_ms;
 	int singleton; /* the descriptor, or -1 */
-	bool has_relay;
+	bool has_board;
 	bool stopping;
 
 	/* handing over (handover.h, renewal.h) */
@@ -130,7 +130,7 @@ int wiring_start_watches(struct daemon *daemon);
 int wiring_start_peers(struct daemon *daemon);
 int wiring_start_hosts(struct daemon *daemon);
 /* wiring_links.c: likewise */
-int wiring_start_via(struct daemon *daemon);
+int wiring_start_relay(struct daemon *daemon);
 int wiring_start_asks(struct daemon *daemon);
 int wiring_start_host_watches(struct daemon *daemon);
 int wiring_start_links(struct daemon *daemon);

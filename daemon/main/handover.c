@@ -20,7 +20,7 @@
 #include "daemon/registry/registry.h"
 #include "daemon/link/asks.h"
 #include "daemon/link/link.h"
-#include "daemon/link/via.h"
+#include "daemon/link/relay.h"
 #include "daemon/local/host_watches.h"
 #include "daemon/local/local.h"
 #include "daemon/local/streams.h"
@@ -29,8 +29,8 @@
 #include "daemon/main/invariants.h"
 #include "daemon/peers/peers.h"
 #include "daemon/policy/access.h"
-#include "daemon/relay/hop_image.h"
-#include "daemon/relay/memory_lives.h"
+#include "daemon/switch/hop_image.h"
+#include "daemon/switch/memory_lives.h"
 #include "daemon/serve/queries.h"
 #include "daemon/serve/tracers.h"
 #include "daemon/serve/router.h"
@@ -122,11 +122,11 @@ static void end_others(struct daemon *daemon)
 {
 	watches_hold(daemon->watches);
 	host_watches_hold(daemon->host_watches);
-	via_hand_over(daemon->via);
+	relay_hand_over(daemon->relay);
 	asks_hand_over(daemon->asks);
 	links_hand_over(daemon->links);
 	hosts_hand_over(daemon->hosts);
-	relay_run(&daemon->relay, LAST_PASSES);
+	switch_run(&daemon->board, LAST_PASSES);
 	links_end_others(daemon->links, asks_nothing, daemon);
 	tracers_hand_over(daemon->tracers, daemon->queries);
 	local_each(daemon->local, end_unfit, daemon);
@@ -153,7 +153,7 @@ static void write_image(struct daemon *daemon, struct image *image, struct head 
 {
 	image_section(image, IMAGE_HEAD);
 	handover_head_image(image, head);
-	relay_image(image, &daemon->relay);
+	switch_image(image, &daemon->board);
 	asks_image(image, daemon->asks);
 	image_section(image, IMAGE_HOSTS);
 	hosts_image(image, daemon->hosts);
@@ -163,19 +163,19 @@ static void write_image(struct daemon *daemon, struct image *image, struct head 
 	links_failures_image(image, daemon->links);
 	image_section(image, IMAGE_POLICY);
 	access_image(image, daemon->access);
-	memory_lives_write_image(image, &daemon->relay);
+	memory_lives_write_image(image, &daemon->board);
 	local_write_sessions(daemon->local, image);
 	links_write_image(daemon->links, image);
 	topics_write_image(daemon->topics, image);
 	streams_write_image(daemon->streams, image);
 	activations_write_image(daemon->activations, image, !daemon->is_restarted);
-	via_write_image(daemon->via, image);
+	relay_write_image(daemon->relay, image);
 	local_write_channels(daemon->local, image);
 	links_write_channels(daemon->links, image);
 	topics_write_channels(daemon->topics, image);
 	streams_write_channels(daemon->streams, image);
 	activations_write_channels(daemon->activations, image);
-	via_write_channels(daemon->via, image);
+	relay_write_channels(daemon->relay, image);
 	local_write_ledgers(daemon->local, image);
 	topics_write_parties(daemon->topics, image);
 	router_write_image(daemon->router, image);
@@ -234,9 +234,9 @@ static void handover_settle(struct daemon *daemon, struct head *head)
 	uint32_t first;
 	bool ended;
 
-	memory_lives_settle(&daemon->relay);
+	memory_lives_settle(&daemon->board);
 	do {
-		relay_settle_for_image(&daemon->relay);
+		switch_settle_for_image(&daemon->board);
 		links_settle_for_image(daemon->links, local_number_for_image(daemon->local));
 		local_settle_for_image(daemon->local);
 		head->sessions = local_number_for_image(daemon->local);
@@ -246,8 +246,8 @@ static void handover_settle(struct daemon *daemon, struct head *head)
 	} while (ended);
 	head->topics = topics_number_for_image(daemon->topics, head->sessions + head->links);
 	first = streams_number_for_image(daemon->streams, head->sessions + head->links + head->topics);
-	via_number_for_image(daemon->via, activations_number_for_image(daemon->activations, first));
-	relay_publish(&daemon->relay);
+	relay_number_for_image(daemon->relay, activations_number_for_image(daemon->activations, first));
+	switch_publish(&daemon->board);
 }
 
 /* Ends what can't go on, and makes the image of all else. */
@@ -303,7 +303,7 @@ static void stay(struct daemon *daemon)
 	asks_stay(daemon->asks);
 	host_watches_go_on(daemon->host_watches);
 	activations_stay(daemon->activations);
-	via_go_on(daemon->via);
+	relay_go_on(daemon->relay);
 	topics_stay(daemon->topics);
 	tracers_stay(daemon->tracers, daemon->queries);
 	links_take_up(daemon->links);

@@ -20,7 +20,7 @@
 #include "daemon/link/directory.h"
 #include "daemon/link/asks.h"
 #include "daemon/link/link.h"
-#include "daemon/link/via.h"
+#include "daemon/link/relay.h"
 #include "daemon/local/host_watches.h"
 #include "daemon/local/local.h"
 #include "daemon/local/streams.h"
@@ -31,8 +31,8 @@
 #include "daemon/main/invariants.h"
 #include "daemon/peers/peers.h"
 #include "daemon/policy/access.h"
-#include "daemon/relay/hop_image.h"
-#include "daemon/relay/memory_lives.h"
+#include "daemon/switch/hop_image.h"
+#include "daemon/switch/memory_lives.h"
 #include "daemon/serve/queries.h"
 #include "daemon/serve/router.h"
 #include "daemon/topic/topics.h"
@@ -214,7 +214,7 @@ static void read_section(struct daemon *daemon, struct handover *handover, uint3
 		access_image(image, daemon->access);
 		break;
 	case IMAGE_MEMORY:
-		memory_lives_read_image(image, &daemon->relay);
+		memory_lives_read_image(image, &daemon->board);
 		break;
 	case IMAGE_SESSION:
 		local_read_session(daemon->local, image, hops);
@@ -233,7 +233,7 @@ static void read_section(struct daemon *daemon, struct handover *handover, uint3
 		activations_read_waiting_room(daemon->activations, image, hops);
 		break;
 	case IMAGE_WAITING:
-		via_read_waiting_room(daemon->via, image, hops);
+		relay_read_waiting_room(daemon->relay, image, hops);
 		break;
 	case IMAGE_COMMAND:
 		activations_read_command(daemon->activations, image);
@@ -311,7 +311,7 @@ static int handover_take_lose(struct daemon *daemon, struct handover *handover, 
 
 	for (unsigned i = 0; i < 2 && hops->spoilt_count == before->spoilt_count; i++)
 		is_told |= owners[i] != IMAGE_NOBODY && !image_hops_has(hops, owners[i]);
-	r = image_hops_lose_section(hops, &daemon->relay, &handover->image, type, before);
+	r = image_hops_lose_section(hops, &daemon->board, &handover->image, type, before);
 	if (r == 0 && !words)
 		r = error;
 	if (type == IMAGE_POLICY)
@@ -332,7 +332,7 @@ static void read_image(struct daemon *daemon, struct handover *handover)
 	uint32_t type, last = IMAGE_HOSTS;
 	int error;
 
-	relay_image(image, &daemon->relay);
+	switch_image(image, &daemon->board);
 	asks_image(image, daemon->asks);
 	while ((type = image_next(image)) && type != IMAGE_END) {
 		image_expect(image, rank(type) >= rank(last) && is_in_turn(handover, type));
@@ -414,14 +414,14 @@ static void handover_take_go_on(struct daemon *daemon, struct image_hops *hops, 
 	topics_go_on(daemon->topics);
 	streams_go_on(daemon->streams);
 	activations_go_on(daemon->activations);
-	via_go_on(daemon->via);
+	relay_go_on(daemon->relay);
 	watches_go_on(daemon->watches, daemon->base);
 	host_watches_go_on(daemon->host_watches);
 	/* Others may wait for an answer that the daemon before didn't give. */
 	peers_want_all(daemon->peers);
 	daemon->renewals = daemon->sources.renewals = head->renewals;
 	snprintf(daemon->sources.renewed_from, sizeof(daemon->sources.renewed_from), "%s", head->version);
-	memory_lives_settle(&daemon->relay);
+	memory_lives_settle(&daemon->board);
 	invariants_check(daemon);
 	invariants_dump(daemon, head->renewals, "after");
 	log_info("took over from xenmsgd %s: programs: %u, endpoints: %u, links: %u, streams: %u",
@@ -459,7 +459,7 @@ int handover_read(struct daemon *daemon)
 			strerror(-handover->image.error));
 		streams_leave(daemon->streams);
 		activations_drop_image(daemon->activations);
-		via_drop_image(daemon->via);
+		relay_drop_image(daemon->relay);
 		links_drop_image(daemon->links);
 		local_each(daemon->local, end_session, daemon);
 		topics_drop_image(daemon->topics);

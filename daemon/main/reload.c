@@ -5,7 +5,7 @@
 #include "daemon/activation/activation.h"
 #include "base/notify.h"
 #include "daemon/main/daemon_internal.h"
-#include "daemon/link/via.h"
+#include "daemon/link/relay.h"
 #include "daemon/local/local.h"
 #include "daemon/local/stream.h"
 #include "daemon/local/streams.h"
@@ -67,7 +67,7 @@ static void recheck(const struct visit *visit, struct hop *hop)
 void reload_recheck_channels(struct daemon *daemon)
 {
 	visit_hops(daemon, &(struct visit){.hop = recheck});
-	via_recheck(daemon->via);
+	relay_recheck(daemon->relay);
 }
 
 static void restart(const struct visit *visit, struct hop *hop)

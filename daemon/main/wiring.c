@@ -10,9 +10,9 @@
 
 #include "daemon/activation/activation.h"
 #include "daemon/policy/access.h"
-#include "daemon/relay/program_socket.h"
-#include "daemon/relay/work_pool.h"
-#include "daemon/relay/memory_lives.h"
+#include "daemon/switch/program_socket.h"
+#include "daemon/switch/work_pool.h"
+#include "daemon/switch/memory_lives.h"
 #include "wire/advice.h"
 #include "wire/doorbell.h"
 #include "daemon/main/daemon_internal.h"
@@ -21,7 +21,7 @@
 #include "daemon/registry/registry.h"
 #include "daemon/hosts/hosts.h"
 #include "daemon/link/link.h"
-#include "daemon/link/via.h"
+#include "daemon/link/relay.h"
 #include "daemon/link/asks.h"
 #include "daemon/local/local.h"
 #include "base/log.h"
@@ -49,9 +49,9 @@
 /* of all memory: for each as much there may be a client, and an endpoint (xenmsgd.conf(5)) */
 #define CLIENT_BYTES 1048576u
 
-/* --- the relay, and the shares of accounts ----------------------------------------------------- */
+/* --- the switch, and the shares of accounts ----------------------------------------------------- */
 
-static int start_relay(struct daemon *daemon)
+static int start_switch(struct daemon *daemon)
 {
 	const struct config *config = &daemon->config;
 	struct quota_limits limits = {
@@ -71,28 +71,28 @@ static int start_relay(struct daemon *daemon)
 		limits.max[QUOTA_UID][i] = limits.max[QUOTA_PEER][i] = limits.pool[i] / 2;
 	/* A peer has no clients here, and we keep of its endpoints what fits into its XenStore leaf. */
 	limits.max[QUOTA_PEER][QUOTA_CLIENTS] = limits.max[QUOTA_PEER][QUOTA_ENDPOINTS] = 0;
-	r = relay_init(&daemon->relay, daemon->base, config->max_message);
+	r = switch_init(&daemon->board, daemon->base, config->max_message);
 	if (r < 0)
 		return r;
-	daemon->has_relay = true;
-	daemon->relay.quota = daemon->quota = quota_new(&limits);
+	daemon->has_board = true;
+	daemon->board.quota = daemon->quota = quota_new(&limits);
 	if (!daemon->quota)
 		return -ENOMEM;
-	r = closer_new(&daemon->closer, &daemon->relay);
+	r = closer_new(&daemon->closer, &daemon->board);
 	if (r < 0)
 		log_warning(
 			"programs can hold the daemon by descriptors that they send: close_range(2) and pidfd_getfd(2) don't "
 			"work here: %s",
 			strerror(-r));
-	daemon->relay.closer = daemon->closer;
-	r = work_pool_new(&daemon->work_pool, &daemon->relay);
+	daemon->board.closer = daemon->closer;
+	r = work_pool_new(&daemon->work_pool, &daemon->board);
 	if (r < 0)
 		return r;
-	daemon->relay.work_pool = daemon->work_pool;
-	r = memory_lives_new(&daemon->memory_lives, &daemon->relay);
+	daemon->board.work_pool = daemon->work_pool;
+	r = memory_lives_new(&daemon->memory_lives, &daemon->board);
 	if (r < 0)
 		log_warning("memory that programs keep isn't charged to them: %s", strerror(-r));
-	daemon->relay.memory_lives = daemon->memory_lives;
+	daemon->board.memory_lives = daemon->memory_lives;
 	return 0;
 }
 
@@ -144,7 +144,7 @@ static int start_activations(struct daemon *daemon)
 		.lead = lead_waiting,
 	};
 
-	return activations_new(&daemon->activations, &daemon->relay, daemon->config.activation_dir,
+	return activations_new(&daemon->activations, &daemon->board, daemon->config.activation_dir,
 			       daemon->config.uid, daemon->config.socket, &callbacks, daemon);
 }
 
@@ -182,7 +182,7 @@ static int start_local(struct daemon *daemon)
 				.can_share_memory = doorbells_work(),
 			},
 	};
-	int r = local_new(&daemon->local, &daemon->relay, &options, &requests_session_callbacks,
+	int r = local_new(&daemon->local, &daemon->board, &options, &requests_session_callbacks,
 			  &daemon->request_context);
 
 	if (r == -EADDRINUSE)
@@ -222,10 +222,10 @@ static int start_queries(struct daemon *daemon)
 		.router = daemon->router,
 		.store = daemon->store,
 		.topics = daemon->topics,
-		.turns = &daemon->relay.turns,
+		.turns = &daemon->board.turns,
 		.host = daemon->host,
 	};
-	daemon->queries = queries_new(&daemon->relay, &daemon->sources, requests_is_ready,
+	daemon->queries = queries_new(&daemon->board, &daemon->sources, requests_is_ready,
 				      requests_begin_answer, &daemon->request_context);
 	return daemon->queries ? 0 : -ENOMEM;
 }
@@ -234,7 +234,7 @@ static int start_tracers(struct daemon *daemon)
 {
 	const struct tracers_collaborators with = {
 		.self = &daemon->self,
-		.relay = &daemon->relay,
+		.board = &daemon->board,
 		.access = daemon->access,
 		.hosts = daemon->hosts,
 	};
@@ -269,7 +269,7 @@ static int start_request_context(struct daemon *daemon)
 		.router = daemon->router,
 		.streams = daemon->streams,
 		.topics = daemon->topics,
-		.via = daemon->via,
+		.relay = daemon->relay,
 		.watches = daemon->watches,
 		.administrators = daemon->config.administrators,
 		.reload = reload,
@@ -357,14 +357,14 @@ int wiring_start(struct daemon *daemon)
 	} steps[] = {
 		{.start = take_sockets},
 		{.start = startup_xen},
-		{.start = start_relay},
+		{.start = start_switch},
 		{.start = start_known},
 		{.start = start_access, .reads_files = true},
 		{.start = wiring_start_names},
 		{.start = wiring_start_watches},
 		{.start = wiring_start_peers},
 		{.start = wiring_start_hosts},
-		{.start = wiring_start_via},
+		{.start = wiring_start_relay},
 		{.start = wiring_start_asks},
 		{.start = wiring_start_host_watches},
 		{.start = wiring_start_links},
@@ -405,7 +405,7 @@ void wiring_end(struct daemon *daemon)
 	topics_free(daemon->topics);
 	activations_free(daemon->activations);
 	streams_free(daemon->streams);
-	via_free(daemon->via);
+	relay_free(daemon->relay);
 	host_watches_free(daemon->host_watches);
 	directory_free(daemon->directory);
 	asks_free(daemon->asks);
@@ -419,8 +419,8 @@ void wiring_end(struct daemon *daemon)
 	domains_free(daemon->domains);
 	access_free(daemon->access);
 	registry_free(daemon->registry);
-	if (daemon->has_relay)
-		relay_cleanup(&daemon->relay);
+	if (daemon->has_board)
+		switch_cleanup(&daemon->board);
 	work_pool_free(daemon->work_pool);
 	memory_lives_free(daemon->memory_lives);
 	closer_free(daemon->closer);

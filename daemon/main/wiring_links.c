@@ -8,11 +8,11 @@
 #include "daemon/hosts/hosts.h"
 #include "daemon/link/link.h"
 #include "daemon/link/vchan_carrier.h"
-#include "daemon/link/via.h"
+#include "daemon/link/relay.h"
 #include "daemon/link/asks.h"
 #include "daemon/link/directory.h"
 #include "daemon/policy/access.h"
-#include "daemon/relay/channel.h"
+#include "daemon/switch/channel.h"
 #include "daemon/serve/report.h"
 #include "daemon/serve/router.h"
 #include "daemon/local/streams.h"
@@ -28,8 +28,8 @@ static void open_from_peer(void *userdata, struct peer_id peer, struct channel *
 {
 	struct daemon *daemon = userdata;
 
-	if (via_is_relayed(open) || peer_is_host(peer))
-		via_open(daemon->via, peer, channel, open);
+	if (relay_has_opened(open) || peer_is_host(peer))
+		relay_open(daemon->relay, peer, channel, open);
 	else
 		router_open_endpoint(daemon->router, channel, open->name);
 }
@@ -41,17 +41,17 @@ static void open_relayed(void *userdata, struct channel *channel, struct frame_t
 	router_open_endpoint(daemon->router, channel, endpoint);
 }
 
-int wiring_start_via(struct daemon *daemon)
+int wiring_start_relay(struct daemon *daemon)
 {
-	const struct via_collaborators collaborators = {
+	const struct relay_collaborators collaborators = {
 		.self = &daemon->self,
-		.relay = &daemon->relay,
+		.board = &daemon->board,
 		.access = daemon->access,
 		.registry = daemon->registry,
 		.hosts = daemon->hosts,
 	};
 
-	return via_new(&daemon->via, &collaborators, daemon->config.relay, open_relayed, daemon);
+	return relay_new(&daemon->relay, &collaborators, daemon->config.relay, open_relayed, daemon);
 }
 
 /* Gets an endpoint that a question of another host may be about. */
@@ -141,7 +141,7 @@ int wiring_start_asks(struct daemon *daemon)
 	static const struct asks_maker maker = {begin_text, make_more_text, end_text};
 	const struct asks_collaborators collaborators = {
 		.self = &daemon->self,
-		.relay = &daemon->relay,
+		.board = &daemon->board,
 		.access = daemon->access,
 		.registry = daemon->registry,
 		.hosts = daemon->hosts,
@@ -156,7 +156,7 @@ int wiring_start_asks(struct daemon *daemon)
 
 int wiring_start_host_watches(struct daemon *daemon)
 {
-	daemon->host_watches = host_watches_new(&daemon->relay, daemon->asks);
+	daemon->host_watches = host_watches_new(&daemon->board, daemon->asks);
 	return daemon->host_watches ? 0 : -ENOMEM;
 }
 
@@ -201,14 +201,14 @@ static void peer_unlinkable(void *userdata, struct peer_id peer, struct hop *hop
 {
 	struct daemon *daemon = userdata;
 
-	via_lead_waiting(daemon->via, peer, hop);
+	relay_lead_waiting(daemon->relay, peer, hop);
 }
 
 static void peer_renumbered(void *userdata, uint32_t from, uint32_t to)
 {
 	struct daemon *daemon = userdata;
 
-	via_renumber(daemon->via, from, to);
+	relay_renumber(daemon->relay, from, to);
 	asks_renumber(daemon->asks, from, to);
 }
 
@@ -231,7 +231,7 @@ static void ping_through_us(void *userdata, struct peer_id peer, const struct fr
 {
 	struct daemon *daemon = userdata;
 
-	via_take_ping(daemon->via, peer, ping);
+	relay_take_ping(daemon->relay, peer, ping);
 }
 
 int wiring_start_links(struct daemon *daemon)
@@ -269,11 +269,11 @@ int wiring_start_links(struct daemon *daemon)
 	int r;
 
 	daemon->maker = vchan_carrier_maker(daemon->host);
-	r = links_new(&daemon->links, &daemon->relay, daemon->peers, &options, &callbacks, daemon);
+	r = links_new(&daemon->links, &daemon->board, daemon->peers, &options, &callbacks, daemon);
 	if (r == 0 && daemon->handover)
 		links_hold(daemon->links);
 	if (r == 0)
-		via_set_links(daemon->via, daemon->links);
+		relay_set_links(daemon->relay, daemon->links);
 	if (r == 0)
 		asks_set_links(daemon->asks, daemon->links);
 	return r;
@@ -339,29 +339,29 @@ int wiring_start_router(struct daemon *daemon)
 {
 	const struct topics_collaborators topics = {
 		.self = &daemon->self,
-		.relay = &daemon->relay,
+		.board = &daemon->board,
 		.registry = daemon->registry,
 		.open = route_subscription,
 		.userdata = daemon,
 	};
 	struct router_collaborators collaborators = {
 		.self = &daemon->self,
-		.turns = &daemon->relay.turns,
+		.turns = &daemon->board.turns,
 		.access = daemon->access,
 		.registry = daemon->registry,
 		.peers = daemon->peers,
 		.hosts = daemon->hosts,
 		.links = daemon->links,
-		.via = daemon->via,
+		.relay = daemon->relay,
 	};
 
 	if (topics_new(&daemon->topics, &topics) < 0)
 		return -ENOMEM;
 	collaborators.topics = daemon->topics;
-	collaborators.streams = daemon->streams = streams_new(&daemon->relay, route_stream, daemon);
+	collaborators.streams = daemon->streams = streams_new(&daemon->board, route_stream, daemon);
 	if (!daemon->streams || router_new(&daemon->router, &collaborators) < 0)
 		return -ENOMEM;
-	daemon->relay.pass_on = router_pass_on;
-	daemon->relay.pass_on_userdata = daemon->router;
+	daemon->board.pass_on = router_pass_on;
+	daemon->board.pass_on_userdata = daemon->router;
 	return 0;
 }

@@ -58,7 +58,7 @@ static bool knows_all(void *userdata)
 int wiring_start_watches(struct daemon *daemon)
 {
 	daemon->watches =
-		watches_new(&daemon->relay.turns, daemon->registry, may_learn_of, knows_all, daemon);
+		watches_new(&daemon->board.turns, daemon->registry, may_learn_of, knows_all, daemon);
 	if (!daemon->watches)
 		return -ENOMEM;
 	registry_set_up(daemon->registry, daemon->self.domid, true);
@@ -148,7 +148,7 @@ int wiring_start_peers(struct daemon *daemon)
 		.takes_over = daemon->handover != NULL,
 		/* It can't see the presence of one that hides it, so it doesn't know that we can be told. */
 		.told = daemon->self.domid != 0 && !config->presence_private,
-		.turns = &daemon->relay.turns,
+		.turns = &daemon->board.turns,
 		.quota = daemon->quota,
 	};
 
@@ -163,7 +163,7 @@ static void host_connected(void *userdata, uint32_t number, struct conversation_
 {
 	struct daemon *daemon = userdata;
 	struct carrier carrier;
-	int r = shared_carrier_new(&carrier, &daemon->relay, memory, charge,
+	int r = shared_carrier_new(&carrier, &daemon->board, memory, charge,
 				   hosts_is_lower(daemon->hosts, number));
 
 	if (r < 0)
@@ -223,7 +223,7 @@ int wiring_start_hosts(struct daemon *daemon)
 			"[hosts] name isn't used here, but by domain 0's daemon, which leads to other hosts");
 		options.name = NULL;
 	}
-	r = hosts_new(&daemon->hosts, &daemon->relay, &options, &callbacks, daemon);
+	r = hosts_new(&daemon->hosts, &daemon->board, &options, &callbacks, daemon);
 	if (r < 0)
 		return r;
 	log_name_hosts(name_of_host, daemon->hosts);

@@ -14,8 +14,8 @@
 #include "base/users.h"
 #include "base/self.h"
 #include "daemon/registry/registry.h"
-#include "daemon/relay/channel.h"
-#include "daemon/relay/origin.h"
+#include "daemon/switch/channel.h"
+#include "daemon/switch/origin.h"
 #include "wire/address.h"
 #include "wire/text.h"
 

@@ -13,8 +13,8 @@
 #include "base/log.h"
 #include "daemon/policy/policy.h"
 #include "daemon/policy/policy_internal.h"
-#include "daemon/relay/channel.h"
-#include "daemon/relay/origin.h"
+#include "daemon/switch/channel.h"
+#include "daemon/switch/origin.h"
 
 /* Somebody who has pairs. */
 struct denied_source {

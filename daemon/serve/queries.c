@@ -14,8 +14,8 @@
 #include "base/image.h"
 #include "base/timer.h"
 #include "daemon/registry/registry.h"
-#include "daemon/relay/hop.h"
-#include "daemon/relay/hop_image.h"
+#include "daemon/switch/hop.h"
+#include "daemon/switch/hop_image.h"
 #include "daemon/serve/report.h"
 #include "daemon/serve/status.h"
 #include "daemon/local/session.h"
@@ -48,7 +48,7 @@ struct asker {
 };
 
 struct queries {
-	struct relay *relay;
+	struct switchboard *board;
 	const struct status_sources *sources;
 	queries_ready_fn ready;
 	queries_begin_fn begin;
@@ -109,7 +109,7 @@ static void begin_answer(struct asker *asker)
 	struct query *query = asker->waiting;
 	struct frame_text text = {.data = query->text, .size = query->size};
 
-	turns_spend(&queries->relay->turns, line_of(asker), BEGIN_UNITS);
+	turns_spend(&queries->board->turns, line_of(asker), BEGIN_UNITS);
 	if (query->is_void)
 		session_reply_error(asker->session, query->request, EAGAIN, "");
 	else
@@ -125,7 +125,7 @@ static int add_to_text(struct asker *asker)
 	int r;
 
 	r = report_more(asker->waiting->report, queries->sources, asker->text, &units);
-	turns_spend(&queries->relay->turns, line_of(asker), units);
+	turns_spend(&queries->board->turns, line_of(asker), units);
 	asker->is_complete = r == 0;
 	return r;
 }
@@ -137,7 +137,7 @@ static void send_text(struct asker *asker)
 	int size = evbuffer_remove(asker->text, piece, sizeof(piece));
 	bool last = asker->is_complete && evbuffer_get_length(asker->text) == 0;
 
-	turns_spend(&asker->queries->relay->turns, line_of(asker), SEND_UNITS((uint64_t)size));
+	turns_spend(&asker->queries->board->turns, line_of(asker), SEND_UNITS((uint64_t)size));
 	/* If that fails, the session ends. */
 	if (!last) {
 		session_reply_more(asker->session, request, piece, (size_t)size);
@@ -205,19 +205,19 @@ static void queries_on_late(evutil_socket_t fd, short what, void *userdata)
 
 /* --- asking ----------------------------------------------------------------------------------- */
 
-struct queries *queries_new(struct relay *relay, const struct status_sources *sources, queries_ready_fn ready,
-			    queries_begin_fn begin, void *userdata)
+struct queries *queries_new(struct switchboard *board, const struct status_sources *sources,
+			    queries_ready_fn ready, queries_begin_fn begin, void *userdata)
 {
 	struct queries *queries = calloc(1, sizeof(*queries));
 
 	if (!queries)
 		return NULL;
-	queries->relay = relay;
+	queries->board = board;
 	queries->sources = sources;
 	queries->ready = ready;
 	queries->begin = begin;
 	queries->userdata = userdata;
-	queries->late = evtimer_new(relay->base, queries_on_late, queries);
+	queries->late = evtimer_new(board->base, queries_on_late, queries);
 	if (!queries->late) {
 		free(queries);
 		return NULL;
@@ -253,7 +253,7 @@ static struct asker *asker_of(struct queries *queries, struct session *session)
 		free(asker);
 		return NULL;
 	}
-	task_init(&asker->task, &queries->relay->turns, line_of(asker), queries_on_turn);
+	task_init(&asker->task, &queries->board->turns, line_of(asker), queries_on_turn);
 	HASH_ADD_PTR(queries->askers, session, asker);
 	return asker;
 }

@@ -25,7 +25,7 @@
 struct image;
 struct image_hops;
 struct queries;
-struct relay;
+struct switchboard;
 struct report;
 struct session;
 struct status_sources;
@@ -40,8 +40,8 @@ typedef struct report *(*queries_begin_fn)(void *userdata, struct session *sessi
 typedef bool (*queries_ready_fn)(void *userdata, struct frame_text text, uint64_t waited_ms);
 
 /* Returns NULL when memory is short. `sources` are what reports describe; they outlive the queries. */
-struct queries *queries_new(struct relay *relay, const struct status_sources *sources, queries_ready_fn ready,
-			    queries_begin_fn begin, void *userdata);
+struct queries *queries_new(struct switchboard *board, const struct status_sources *sources,
+			    queries_ready_fn ready, queries_begin_fn begin, void *userdata);
 /* Frees all questions; those that wait are never answered. NULL is allowed. */
 void queries_free(struct queries *queries);
 /* Queues a question; copies the text. Returns 0, -ENOMEM, or -ENOBUFS: too many questions of this program

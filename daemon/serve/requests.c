@@ -10,14 +10,14 @@
 
 #include "daemon/activation/activation.h"
 #include "daemon/policy/access.h"
-#include "daemon/relay/channel.h"
+#include "daemon/switch/channel.h"
 #include "base/self.h"
-#include "daemon/relay/hop.h"
+#include "daemon/switch/hop.h"
 #include "daemon/registry/registry.h"
 #include "daemon/hosts/hosts.h"
 #include "daemon/link/asks.h"
 #include "daemon/link/link.h"
-#include "daemon/link/via.h"
+#include "daemon/link/relay.h"
 #include "daemon/local/local.h"
 #include "daemon/peers/peers.h"
 #include "daemon/serve/queries.h"
@@ -172,13 +172,14 @@ static void ping_domain(struct request_context *context, struct session *session
 	if (r == 0 && session_unanswered(session) > REQUESTS_MAX)
 		r = -ENOBUFS;
 	if (r == 0 && is_remote)
-		r = via_ping_out(context->via, &from, &address, account, on_ping_result, session, request);
-	else if (r == 0 && via_zero_knows(context->via, peer))
+		r = relay_ping_out(context->relay, &from, &address, account, on_ping_result, session,
+				   request);
+	else if (r == 0 && relay_zero_knows(context->relay, peer))
 		r = -ENOLINK;
 	else if (r == 0)
 		r = links_ping(context->links, peer, account, on_ping_result, session, request);
 	if (r == -ENOLINK)
-		r = via_ping(context->via, peer.number, account, on_ping_result, session, request);
+		r = relay_ping(context->relay, peer.number, account, on_ping_result, session, request);
 	if (r < 0)
 		session_reply_error(session, request, -r, requests_why_not(-r));
 }

@@ -31,7 +31,7 @@ struct self;
 struct streams;
 struct topics;
 struct tracers;
-struct via;
+struct relay;
 struct watches;
 
 /* What answers are made of. Nothing of it is owned, and all of it is there before the first program is. */
@@ -50,7 +50,7 @@ struct request_context {
 	struct router *router;
 	struct streams *streams;
 	struct topics *topics;
-	struct via *via;
+	struct relay *relay;
 	struct watches *watches;
 	gid_t administrators; /* or USERS_NO_GID */
 	/* Reads files again that may change while the daemon runs. Returns 0 or a negative errno, and then

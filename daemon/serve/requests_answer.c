@@ -10,7 +10,7 @@
 
 #include "daemon/policy/access.h"
 #include "base/self.h"
-#include "daemon/relay/hop.h"
+#include "daemon/switch/hop.h"
 #include "daemon/hosts/hosts.h"
 #include "daemon/link/asks.h"
 #include "daemon/peers/peers.h"

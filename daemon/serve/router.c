@@ -11,17 +11,17 @@
 #include "daemon/activation/activation.h"
 #include "base/self.h"
 #include "daemon/link/link.h"
-#include "daemon/link/via.h"
+#include "daemon/link/relay.h"
 #include "daemon/hosts/hosts.h"
 #include "daemon/local/session.h"
 #include "daemon/local/streams.h"
 #include "daemon/registry/registry.h"
 #include "daemon/peers/peers.h"
 #include "daemon/policy/access.h"
-#include "daemon/relay/channel.h"
-#include "daemon/relay/hop.h"
-#include "daemon/relay/origin.h"
-#include "daemon/relay/sharing.h"
+#include "daemon/switch/channel.h"
+#include "daemon/switch/hop.h"
+#include "daemon/switch/origin.h"
+#include "daemon/switch/sharing.h"
 #include "daemon/topic/topics.h"
 
 #define COST_ADVERTISE	    20u /* units (turns.h) */
@@ -405,7 +405,7 @@ static int lead_to_endpoint(struct router *router, struct channel *channel, stru
 	text[name.size] = '\0';
 	/* Asked first: a sender that may not reach the endpoint doesn't learn whether it exists. */
 	endpoint = router_get(router, name.data, name.size);
-	relay_spend(channel->relay, channel->charge.account, access_cost(router->with.access));
+	switch_spend(channel->board, channel->charge.account, access_cost(router->with.access));
 	r = endpoint && is_publisher(endpoint, channel) ? 0
 	    : origin_host(channel) ? access_reach_remote(router->with.access, channel, text)
 				   : access_reach(router->with.access, &channel->identity, text);
@@ -434,18 +434,18 @@ static int lead_to_address(struct router *router, struct channel *channel, struc
 	int r = address_parse(text.data, text.size, &address, NULL);
 
 	if (r == 0 && address.host[0] && strcmp(address.host, hosts_own_name(router->with.hosts)) != 0)
-		return via_lead_out(router->with.via, channel, &address);
+		return relay_lead_out(router->with.relay, channel, &address);
 	if (r == 0)
 		r = router_resolve_way(router, address.domain, &peer);
 	if (r < 0)
 		return r;
 	if (peer_is_domain(peer, router->with.self->domid))
 		return lead_to_endpoint(router, channel, frame_text_of(address.endpoint));
-	if (via_zero_knows(router->with.via, peer))
-		return via_lead(router->with.via, channel, peer.number, address.endpoint);
+	if (relay_zero_knows(router->with.relay, peer))
+		return relay_lead(router->with.relay, channel, peer.number, address.endpoint);
 	hop = links_want(router->with.links, peer, hop_account(channel->opener.hop), &r);
 	if (r == -ENOLINK)
-		return via_lead(router->with.via, channel, peer.number, address.endpoint);
+		return relay_lead(router->with.relay, channel, peer.number, address.endpoint);
 	return hop ? channel_accept(channel, hop, address.endpoint) : r;
 }
 

@@ -4,8 +4,8 @@
 
 /*
  * Endpoints of this domain, and where an address leads: to a program here, to the link with another domain,
- * or, where there can be none, and to other hosts, through domain 0 (via.h). A name has one owner at a time,
- * a program, and ends with it, unless it is started on demand (daemon/activation/activation.h): then it
+ * or, where there can be none, and to other hosts, through domain 0 (relay.h). A name has one owner at a
+ * time, a program, and ends with it, unless it is started on demand (daemon/activation/activation.h): then it
  * stays, and what comes while no program has bound it waits. Or it has several, programs of one user that all
  * share it: each channel is led to the one with the least to do, and what one of them leaves goes to another
  * (doc/decisions/0039). Programs that watch are told of each name that comes or goes; other domains are sent
@@ -37,7 +37,7 @@ struct streams;
 struct topic;
 struct topics;
 struct turns;
-struct via;
+struct relay;
 
 /* A program that has bound an endpoint. */
 struct binder {
@@ -69,7 +69,7 @@ struct router_collaborators {
 	struct peers *peers;	   /* advertises what is bound here */
 	struct hosts *hosts;	   /* know the name of this one */
 	struct links *links;	   /* lead to other domains, */
-	struct via *via;	   /* and where there can't be a link, this does */
+	struct relay *relay;	   /* and where there can't be a link, this does */
 	struct streams *streams;   /* that programs here should fetch */
 	struct topics *topics;	   /* that programs here publish */
 };
@@ -98,7 +98,7 @@ void router_unbind_all(struct router *router, struct session *session);
  * has unbound and not taken goes to programs that share the endpoints. *at is as above. Returns whether there
  * may be more. */
 bool router_leave(struct router *router, struct session *session, uint32_t *at);
-/* Leads a channel that its program leaves to another one that shares the endpoint: relay.pass_on, with the
+/* Leads a channel that its program leaves to another one that shares the endpoint: board.pass_on, with the
  * router. */
 bool router_pass_on(void *userdata, struct channel *channel);
 /* Adds an endpoint that is started on demand; a program may have bound it already. 0 or -ENOMEM. */

@@ -8,16 +8,16 @@
 
 #include "base/cost.h"
 #include "base/self.h"
-#include "daemon/link/via.h"
+#include "daemon/link/relay.h"
 #include "daemon/local/session.h"
 #include "daemon/local/stream.h"
 #include "daemon/local/streams.h"
 #include "daemon/policy/access.h"
-#include "daemon/relay/channel.h"
-#include "daemon/relay/hop.h"
-#include "daemon/relay/origin.h"
-#include "daemon/relay/sharing.h"
-#include "daemon/relay/reassign.h"
+#include "daemon/switch/channel.h"
+#include "daemon/switch/hop.h"
+#include "daemon/switch/origin.h"
+#include "daemon/switch/sharing.h"
+#include "daemon/switch/reassign.h"
 
 #define COST_LOOK   1u	  /* at a channel. Measured: 6 ns */
 #define PIECE_UNITS 2048u /* of channels that are looked at, before others have their turns */
@@ -48,7 +48,7 @@ struct channel *router_next_accepted(const struct hop *hop, uint32_t *number)
 static int still_allowed(struct router *router, const struct channel *channel)
 {
 	if (channel_is_relayed(channel))
-		return via_still_allowed(router->with.via, channel);
+		return relay_still_allowed(router->with.relay, channel);
 	if (origin_host(channel))
 		return access_still_allowed_remote(router->with.access, channel, channel->endpoint);
 	return access_still_allowed(router->with.access, &channel->identity, channel->endpoint);
@@ -104,9 +104,9 @@ static void follow_relayed(struct router *router, const struct channel_end *end,
 
 	if (end->is_opener) {
 		channel->identity.domid = to;
-		r = via_follow_source(router->with.via, channel);
+		r = relay_follow_source(router->with.relay, channel);
 	} else {
-		r = via_follow(router->with.via, channel, to);
+		r = relay_follow(router->with.relay, channel, to);
 	}
 	if (r < 0)
 		channel_forbid(channel, r == -ENOMEM ? ECONNRESET : -r);
@@ -114,14 +114,14 @@ static void follow_relayed(struct router *router, const struct channel_end *end,
 
 int router_source_moved(struct router *router, struct channel *channel, uint32_t to)
 {
-	int r = via_take_source(router->with.via, channel, to);
+	int r = relay_take_source(router->with.relay, channel, to);
 
 	if (r == -EPROTO)
 		return r;
 	if (!channel->endpoint || channel_is_reset(&channel->opener))
 		return 0;
 	if (r == 0 && channel_is_relayed(channel))
-		r = via_follow_source(router->with.via, channel);
+		r = relay_follow_source(router->with.relay, channel);
 	else if (r == 0)
 		recheck(router, channel, true);
 	if (r < 0)

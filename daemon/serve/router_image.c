@@ -8,10 +8,10 @@
 
 #include "base/image.h"
 #include "daemon/local/session.h"
-#include "daemon/relay/channel.h"
-#include "daemon/relay/hop.h"
-#include "daemon/relay/hop_image.h"
-#include "daemon/relay/sharing.h"
+#include "daemon/switch/channel.h"
+#include "daemon/switch/hop.h"
+#include "daemon/switch/hop_image.h"
+#include "daemon/switch/sharing.h"
 #include "daemon/serve/router_internal.h"
 #include "daemon/topic/topics.h"
 

@@ -7,9 +7,9 @@
 #include "daemon/local/local.h"
 #include "daemon/local/session.h"
 #include "daemon/local/streams.h"
-#include "daemon/relay/channel.h"
-#include "daemon/relay/hop.h"
-#include "daemon/relay/origin.h"
+#include "daemon/switch/channel.h"
+#include "daemon/switch/hop.h"
+#include "daemon/switch/origin.h"
 #include "daemon/serve/status_json.h"
 
 /* --- what waits ------------------------------------------------------------------------------- */

@@ -6,8 +6,8 @@
 #include <stdlib.h>
 
 #include "daemon/local/session.h"
-#include "daemon/relay/channel.h"
-#include "daemon/relay/origin.h"
+#include "daemon/switch/channel.h"
+#include "daemon/switch/origin.h"
 #include "daemon/serve/status_json.h"
 
 #define SUBSCRIBERS_MOST 100u /* of one topic */

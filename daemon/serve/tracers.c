@@ -18,9 +18,9 @@
 #include "daemon/local/session.h"
 #include "daemon/policy/access.h"
 #include "daemon/policy/denied.h"
-#include "daemon/relay/hop.h"
-#include "daemon/relay/origin.h"
-#include "daemon/relay/steps.h"
+#include "daemon/switch/hop.h"
+#include "daemon/switch/origin.h"
+#include "daemon/switch/steps.h"
 #include "daemon/serve/queries.h"
 #include "wire/libc.h"
 
@@ -374,7 +374,7 @@ static void tracers_forget(struct tracer *tracer)
 
 	DL_DELETE(tracers->all, tracer);
 	if (--tracers->count == 0)
-		tracers->with.relay->steps = NULL;
+		tracers->with.board->steps = NULL;
 	task_cancel(&tracer->task);
 	evbuffer_free(tracer->steps);
 	charge_end(&tracer->charge);
@@ -385,7 +385,7 @@ static void tracers_on_turn(struct task *task)
 {
 	struct tracer *tracer = (struct tracer *)((char *)task - offsetof(struct tracer, task));
 
-	relay_spend(tracer->tracers->with.relay, tracer->charge.account, STEP_UNITS);
+	switch_spend(tracer->tracers->with.board, tracer->charge.account, STEP_UNITS);
 	if (is_late(tracer))
 		tracers_forget(tracer);
 	else if (tracer->waits && (evbuffer_get_length(tracer->steps) || tracer->missed))
@@ -454,7 +454,7 @@ static void on_step(void *userdata, const struct channel_step *step)
 
 		if (is_late(tracer))
 			task_due(&tracer->task);
-		relay_spend(tracers->with.relay, tracer->charge.account, meant ? STEP_UNITS : LOOK_UNITS);
+		switch_spend(tracers->with.board, tracer->charge.account, meant ? STEP_UNITS : LOOK_UNITS);
 		if (!meant)
 			continue;
 		if (!object)
@@ -486,11 +486,11 @@ static int add_tracer(struct tracers *tracers, struct account *account, const st
 	}
 	tracer->tracers = tracers;
 	tracer->filter = *filter;
-	task_init(&tracer->task, &tracers->with.relay->turns, account_line(tracer->charge.account),
+	task_init(&tracer->task, &tracers->with.board->turns, account_line(tracer->charge.account),
 		  tracers_on_turn);
 	DL_APPEND(tracers->all, tracer);
 	tracers->count++;
-	tracers->with.relay->steps = &tracers->steps;
+	tracers->with.board->steps = &tracers->steps;
 	*made = tracer;
 	return 0;
 }

@@ -15,7 +15,8 @@
  * What nobody asks for waits in memory that the tracer's user has paid for; what doesn't fit is counted, and
  * told in its place. So a tracer that doesn't read holds nobody. It ends with its program's connection.
  *
- * This owns the tracers, and while there are any, relay->steps. It reads the relay and changes nothing there.
+ * This owns the tracers, and while there are any, board->steps. It reads the switch and changes nothing
+ * there.
  */
 
 #include <stdbool.h>
@@ -27,7 +28,7 @@ struct evbuffer;
 struct frame_identity;
 struct hosts;
 struct queries;
-struct relay;
+struct switchboard;
 struct self;
 struct session;
 struct tracers;
@@ -40,7 +41,7 @@ struct tracers;
 /* All of these outlive it. */
 struct tracers_collaborators {
 	const struct self *self;
-	struct relay *relay;
+	struct switchboard *board;
 	struct access *access; /* which has refused what */
 	struct hosts *hosts;   /* what other hosts are called */
 };

@@ -11,7 +11,7 @@
 #include "base/cost.h"
 #include "base/timer.h"
 #include "daemon/registry/registry.h"
-#include "daemon/relay/origin.h"
+#include "daemon/switch/origin.h"
 #include "daemon/topic/topic_internal.h"
 #include "wire/retry.h"
 

@@ -154,7 +154,7 @@ static bool hurry_next(struct topics *topics)
 void search_on_task(struct task *task)
 {
 	struct topics *topics = (struct topics *)((char *)task - offsetof(struct topics, task));
-	const struct turns *turns = &topics->with.relay->turns;
+	const struct turns *turns = &topics->with.board->turns;
 	uint64_t from = turns->spent;
 
 	while (turns->spent - from < TOPIC_PIECE_UNITS)

@@ -12,7 +12,7 @@
 #include "base/self.h"
 #include "base/timer.h"
 #include "daemon/local/session.h"
-#include "daemon/relay/origin.h"
+#include "daemon/switch/origin.h"
 #include "daemon/topic/topic_internal.h"
 
 #define AT_ONCE	   32u /* entries that are written together */
@@ -386,8 +386,8 @@ static bool pump_once(struct subscriber *subscriber)
 		subscriber_move(subscriber, LIST_BLOCKED);
 		return false;
 	}
-	relay_spend(topic->topics->with.relay, subscriber->participant.end->channel->charge.account,
-		    COST_FRAME + COST_BYTES((uint32_t)r));
+	switch_spend(topic->topics->with.board, subscriber->participant.end->channel->charge.account,
+		     COST_FRAME + COST_BYTES((uint32_t)r));
 	if (subscriber->done < subscriber->current->size)
 		return true;
 	topic_entry_unref(subscriber->current);
@@ -408,7 +408,7 @@ void subscriber_pump(struct subscriber *subscriber)
 					  ? subscriber->participant.end->channel->charge.account
 					  : NULL;
 
-	relay_spend(topic->topics->with.relay, account, COST_VISIT);
+	switch_spend(topic->topics->with.board, account, COST_VISIT);
 	while (pump_once(subscriber))
 		if (hop_spent_by_all(topic->hop) - from >= TOPIC_PIECE_UNITS) {
 			subscriber_move(subscriber, topic->due); /* to its end */

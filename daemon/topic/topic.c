@@ -15,7 +15,7 @@
 #include "base/self.h"
 #include "base/timer.h"
 #include "daemon/local/session.h"
-#include "daemon/relay/hop_image.h"
+#include "daemon/switch/hop_image.h"
 #include "daemon/topic/topic_internal.h"
 
 #define COST_DROP 4u /* an entry of the log is freed */
@@ -145,7 +145,7 @@ static bool takes_runs(const struct topic *topic)
 /* Takes a message of a feed, or a part of one, or several. */
 static void take_message(struct topic *topic, struct feed *feed)
 {
-	uint64_t most = topic->topics->with.relay->max_message;
+	uint64_t most = topic->topics->with.board->max_message;
 	struct channel_end *end = feed->participant.end;
 	bool may_be_run = takes_runs(topic);
 	struct topic_entry *entry = ingest_given(feed, &topic->log, most, may_be_run);
@@ -425,7 +425,7 @@ static void topic_on_turn(void *owner)
 	bool more = do_a_piece(topic);
 
 	/* What its subscribers pay for isn't in its own account. */
-	turns_yield(&topic->topics->with.relay->turns, account_line(hop_account(topic->hop)));
+	turns_yield(&topic->topics->with.board->turns, account_line(hop_account(topic->hop)));
 	/* All that was published is on its way to subscribers. */
 	if (topic_has_ended(topic) && !more && !topic->lists[LIST_BLOCKED])
 		topic->is_over = true;
@@ -461,7 +461,7 @@ static void on_time_up(int fd, short what, void *userdata)
 
 int topic_make(struct topic **made, struct topics *topics, struct account *account, bool exceeds)
 {
-	struct relay *relay = topics->with.relay;
+	struct switchboard *board = topics->with.board;
 	struct topic *topic = calloc(1, sizeof(*topic));
 	int r;
 
@@ -473,9 +473,9 @@ int topic_make(struct topic **made, struct topics *topics, struct account *accou
 	r = exceeds ? 0 : charge_add(&topic->charge, QUOTA_MEMORY, TOPIC_MEMORY);
 	if (r < 0)
 		goto free;
-	topic->hop = hop_new(relay, HOP_TOPIC, &topic_callbacks, topic, 1, CHANNEL_NUMBERS / 2);
-	topic->timer = evtimer_new(relay->base, on_time_up, topic);
-	topic->rest_timer = evtimer_new(relay->base, listeners_have_rested, topic);
+	topic->hop = hop_new(board, HOP_TOPIC, &topic_callbacks, topic, 1, CHANNEL_NUMBERS / 2);
+	topic->timer = evtimer_new(board->base, on_time_up, topic);
+	topic->rest_timer = evtimer_new(board->base, listeners_have_rested, topic);
 	if (!topic->hop || !topic->timer || !topic->rest_timer) {
 		r = -ENOMEM;
 		goto free;

@@ -18,7 +18,7 @@
 #include "base/image.h"
 #include "base/timer.h"
 #include "daemon/local/session.h"
-#include "daemon/relay/hop_image.h"
+#include "daemon/switch/hop_image.h"
 #include "daemon/topic/topic_internal.h"
 #include "wire/bytes.h"
 
@@ -139,7 +139,7 @@ static void enter_replica(struct image *image, struct topic *replica)
 static struct topic *new_topic(struct image *image, struct topics *topics, const struct image_hops *hops,
 			       struct topic_head *head)
 {
-	struct quota *quota = topics->with.relay->quota;
+	struct quota *quota = topics->with.board->quota;
 	struct account *account = head->pays && quota ? quota_account(quota, QUOTA_UID, head->uid) : NULL;
 	char key[TOPICS_KEY_SIZE];
 	struct topic *topic;
@@ -494,7 +494,7 @@ uint32_t topics_number_for_image(struct topics *topics, uint32_t first)
 	DL_FOREACH_SAFE(topics->all_replicas, topic, next)
 		if (topic->is_over)
 			topic_destroy(topic);
-	relay_settle_for_image(topics->with.relay);
+	switch_settle_for_image(topics->with.board);
 	DL_FOREACH(topics->own, topic)
 		hop_set_image_number(topic->hop, number++);
 	DL_FOREACH(topics->all_replicas, topic)

@@ -144,7 +144,7 @@ struct topic_entry *ingest_given(struct feed *feed, struct topic_log *log, uint6
 	topic_entry_ref(entry);
 	entry->count = count > 1 ? count : 0; /* of one it depends on what it is */
 	evbuffer_drain(end->queue, entry->size);
-	relay_spend(feed->participant.topic->topics->with.relay, end->channel->charge.account, count / 4);
+	switch_spend(feed->participant.topic->topics->with.board, end->channel->charge.account, count / 4);
 	inner_taken_over(end, entry->size);
 	return entry;
 }
@@ -195,7 +195,7 @@ struct topic_entry *ingest_run(struct feed *feed, struct topic_log *log, uint64_
 	cut->size = size;
 	cut->count = count;
 	evbuffer_drain(end->queue, size);
-	relay_spend(feed->participant.topic->topics->with.relay, end->channel->charge.account, count / 4);
+	switch_spend(feed->participant.topic->topics->with.board, end->channel->charge.account, count / 4);
 	inner_taken(end, size);
 	return cut;
 }

@@ -19,7 +19,7 @@
 #include "base/quota.h"
 #include "base/turns.h"
 #include "daemon/registry/registry.h"
-#include "daemon/relay/inner.h"
+#include "daemon/switch/inner.h"
 #include "daemon/topic/topic_bound.h"
 #include "daemon/topic/topic_kept.h"
 #include "daemon/topic/topic_log.h"

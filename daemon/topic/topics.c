@@ -237,7 +237,7 @@ int topics_new(struct topics **made, const struct topics_collaborators *collabor
 	if (!topics)
 		return -ENOMEM;
 	topics->with = *collaborators;
-	task_init(&topics->task, &topics->with.relay->turns, NULL, search_on_task);
+	task_init(&topics->task, &topics->with.board->turns, NULL, search_on_task);
 	registry_listen(topics->with.registry, &topics->sink, topics_on_change, topics);
 	*made = topics;
 	return 0;

@@ -16,8 +16,8 @@
  * messages to it, and no other program may. A *replica* is what the subscribers of one user have in common:
  * it calls the topic's address as that user, so policy is asked, the link charged and the way found as for
  * each call; and however many subscribers there are, a message comes once. It subscribes again when the topic
- * has gone, as long as it has subscribers. Both are the owners of inner hops (relay/inner.h), so the channels
- * here are like all others: over a lost vchan, a save or a move they go on, without a loss.
+ * has gone, as long as it has subscribers. Both are the owners of inner hops (switch/inner.h), so the
+ * channels here are like all others: over a lost vchan, a save or a move they go on, without a loss.
  *
  *   a replica:   TRYING ──SUBSCRIBED comes──▶ LIVE ──the topic or the way to it has gone──▶ WAITING ──a while, or it comes──▶ TRYING
  *                  └──refused for good: its subscribers are told, and it is gone
@@ -37,7 +37,7 @@ struct hop;
 struct image;
 struct image_hops;
 struct registry;
-struct relay;
+struct switchboard;
 struct self;
 struct session;
 struct topic;
@@ -46,7 +46,7 @@ struct topics;
 /* The modules that topics call. They outlive them. */
 struct topics_collaborators {
 	const struct self *self;
-	struct relay *relay;
+	struct switchboard *board;
 	struct registry *registry; /* says when somebody comes, and what domains are called */
 	/* Leads a channel that a replica opens to its address, or refuses it. */
 	void (*open)(void *userdata, struct channel *channel, struct frame_text address);

@@ -13,7 +13,7 @@
 #include <event2/event.h>
 
 #include "base/self.h"
-#include "daemon/relay/channel.h"
+#include "daemon/switch/channel.h"
 #include "base/log.h"
 #include "daemon/local/session.h"
 #include "daemon/local/streams.h"
@@ -26,7 +26,7 @@
 
 struct world {
 	struct event_base *base;
-	struct relay relay;
+	struct switchboard board;
 	struct streams *streams;
 	struct hop unconnected; /* as the link with a domain that doesn't answer */
 	struct session *listener;
@@ -113,7 +113,7 @@ static struct session *connect_program(struct world *world, unsigned who)
 	int pair[2];
 
 	check(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) == 0);
-	check(session_new(&session, &world->relay, pair[1], &options, &session_callbacks, world) == 0);
+	check(session_new(&session, &world->board, pair[1], &options, &session_callbacks, world) == 0);
 	world->fds[who] = pair[0];
 	world->sessions++;
 	return session;
@@ -122,7 +122,7 @@ static struct session *connect_program(struct world *world, unsigned who)
 static void turn(struct world *world)
 {
 	event_base_loop(world->base, EVLOOP_NONBLOCK);
-	relay_pass(&world->relay);
+	switch_pass(&world->board);
 }
 
 static void hang_up(struct world *world, unsigned who)
@@ -255,9 +255,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	log_set_level(LOG_LEVEL_ERROR);
 	check(world && (world->base = event_base_new()));
-	check(relay_init(&world->relay, world->base, 1u << 20) == 0);
-	check((world->streams = streams_new(&world->relay, route, world)));
-	check(hop_init(&world->unconnected, &world->relay, HOP_LINK, &hop_callbacks, world, 0, 16) == 0);
+	check(switch_init(&world->board, world->base, 1u << 20) == 0);
+	check((world->streams = streams_new(&world->board, route, world)));
+	check(hop_init(&world->unconnected, &world->board, HOP_LINK, &hop_callbacks, world, 0, 16) == 0);
 	for (unsigned i = 0; i < PROGRAMS; i++)
 		connect_program(world, i);
 	world->listener = connect_program(world, LISTENER);
@@ -278,11 +278,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		turn(world);
 	check(!world->sessions && !has_streams(world));
 	hop_reset_channels(&world->unconnected, EHOSTDOWN);
-	relay_pass(&world->relay);
+	switch_pass(&world->board);
 	check(!world->unconnected.channels.count);
 	streams_free(world->streams);
 	hop_cleanup(&world->unconnected);
-	relay_cleanup(&world->relay);
+	switch_cleanup(&world->board);
 	event_base_free(world->base);
 	free(world);
 	check(next_descriptor() == descriptor);

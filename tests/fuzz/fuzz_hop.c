@@ -10,8 +10,8 @@
 
 #include <event2/event.h>
 
-#include "daemon/relay/channel.h"
-#include "daemon/relay/hop.h"
+#include "daemon/switch/channel.h"
+#include "daemon/switch/hop.h"
 #include "tests/fuzz/fuzz.h"
 
 #define RING 8192u
@@ -65,7 +65,7 @@ static void on_failed(void *owner, int error, const char *why)
 static const struct hop_callbacks callbacks = {
 	.control = on_control, .open = on_open, .notify = on_notify, .failed = on_failed};
 
-static void end_start(struct end *end, struct relay *relay, enum hop_kind kind)
+static void end_start(struct end *end, struct switchboard *board, enum hop_kind kind)
 {
 	struct hop_rings rings = {0};
 
@@ -74,7 +74,7 @@ static void end_start(struct end *end, struct relay *relay, enum hop_kind kind)
 	rings.in = end->views[0];
 	rings.out[0] = end->views[1];
 	rings.out[1] = end->views[2];
-	check(hop_init(&end->hop, relay, kind, &callbacks, end, 1, 16) == 0);
+	check(hop_init(&end->hop, board, kind, &callbacks, end, 1, 16) == 0);
 	check(hop_attach(&end->hop, &rings) == 0);
 	ring_writer_init(&end->writer, &end->views[0], false);
 	for (unsigned i = 0; i < 2; i++)
@@ -120,12 +120,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct event_base *base = event_base_new();
 	struct end *ends = calloc(HOPS, sizeof(*ends));
-	struct relay relay;
+	struct switchboard board;
 
-	check(base && ends && relay_init(&relay, base, 1u << 20) == 0);
-	relay.cancel_ms = 0;
+	check(base && ends && switch_init(&board, base, 1u << 20) == 0);
+	board.cancel_ms = 0;
 	for (unsigned i = 0; i < HOPS; i++) {
-		end_start(&ends[i], &relay, i == 1 ? HOP_LINK : HOP_SHARED);
+		end_start(&ends[i], &board, i == 1 ? HOP_LINK : HOP_SHARED);
 		ends[i].acceptor = &ends[i == 2 ? 1 : 2];
 	}
 	while (size >= 4) {
@@ -154,23 +154,23 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		if (at_once || (data[-1] & 1))
 			continue;
 		hop_event(&end->hop);
-		relay_pass(&relay);
+		switch_pass(&board);
 		event_base_loop(base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
 	}
 	for (unsigned i = 0; i < HOPS; i++) {
 		hop_finish(&ends[i].hop, -ECONNRESET, "the end");
-		while (relay_is_busy(&relay))
-			relay_pass(&relay);
+		while (switch_is_busy(&board))
+			switch_pass(&board);
 	}
 	/* What was opened to one that had failed waits for it, as for a link that isn't up. */
 	for (unsigned i = 0; i < HOPS; i++)
 		hop_reset_channels(&ends[i].hop, EHOSTDOWN);
-	relay_pass(&relay);
+	switch_pass(&board);
 	for (unsigned i = 0; i < HOPS; i++) {
 		check(!ends[i].hop.channels.count);
 		hop_cleanup(&ends[i].hop);
 	}
-	relay_cleanup(&relay);
+	switch_cleanup(&board);
 	event_base_free(base);
 	free(ends);
 	return 0;

@@ -20,17 +20,17 @@
 #include "base/image.h"
 #include "base/log.h"
 #include "base/quota.h"
-#include "daemon/relay/channel.h"
-#include "daemon/relay/hop.h"
-#include "daemon/relay/hop_image.h"
-#include "daemon/relay/memory_lives.h"
-#include "daemon/relay/private_ring.h"
+#include "daemon/switch/channel.h"
+#include "daemon/switch/hop.h"
+#include "daemon/switch/hop_image.h"
+#include "daemon/switch/memory_lives.h"
+#include "daemon/switch/private_ring.h"
 #include "base/self.h"
 #include "daemon/activation/activation.h"
 #include "daemon/hosts/hosts.h"
 #include "daemon/registry/registry.h"
 #include "daemon/link/asks.h"
-#include "daemon/link/via.h"
+#include "daemon/link/relay.h"
 #include "daemon/local/host_watches.h"
 #include "daemon/local/session.h"
 #include "daemon/local/streams.h"
@@ -122,7 +122,7 @@ struct parts {
 	struct registry *registry;
 	struct access *access;
 	struct hosts *hosts;
-	struct via *via;
+	struct relay *relay;
 	struct asks *asks;
 	struct host_watches *host_watches;
 	struct memory_lives *lives;
@@ -153,14 +153,14 @@ static bool knows_all(void *userdata)
 }
 
 /* Nobody is at the other end of its socket, so that all that it is told waits. */
-static struct hop *watching(struct relay *relay, struct parts *parts)
+static struct hop *watching(struct switchboard *board, struct parts *parts)
 {
 	static const struct session_options options = {.channels_max = 1, .greeting_ms = 3600000};
 	struct session *session;
 	int pair[2];
 
 	check(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) == 0);
-	check(session_new(&session, relay, pair[0], &options, &session_callbacks, parts) == 0);
+	check(session_new(&session, board, pair[0], &options, &session_callbacks, parts) == 0);
 	close(pair[1]);
 	return session_hop(session);
 }
@@ -189,22 +189,22 @@ static void make_known(struct registry *registry, uint32_t domid, const char *na
 	registry_set_endpoint(registry, domid, endpoint, true);
 }
 
-static void hear(struct parts *parts, struct relay *relay)
+static void hear(struct parts *parts, struct switchboard *board)
 {
 	if (parts->watches->settle)
 		event_active(parts->watches->settle, EV_TIMEOUT, 0);
-	event_base_loop(relay->base, EVLOOP_NONBLOCK);
-	relay_run(relay, PASSES);
+	event_base_loop(board->base, EVLOOP_NONBLOCK);
+	switch_run(board, PASSES);
 }
 
 /* They are told what there is; then something changes, and they are handed over. */
-static void watches_go_on_twice(struct parts *parts, struct relay *relay, struct registry *registry)
+static void watches_go_on_twice(struct parts *parts, struct switchboard *board, struct registry *registry)
 {
 	struct image image;
 
-	watches_go_on(parts->watches, relay->base);
+	watches_go_on(parts->watches, board->base);
 	make_known(registry, 7, "work", "inbox");
-	hear(parts, relay);
+	hear(parts, board);
 	make_known(registry, 8, "work", "print");
 	registry_set_up(registry, 7, false);
 	watches_hold(parts->watches);
@@ -214,7 +214,7 @@ static void watches_go_on_twice(struct parts *parts, struct relay *relay, struct
 	check(!image.error);
 	image_free(&image);
 	watches_stay(parts->watches);
-	hear(parts, relay);
+	hear(parts, board);
 }
 
 /* --- sections --------------------------------------------------------------------------------- */
@@ -239,17 +239,17 @@ static void read_of_topic(struct image *image, struct image_hops *hops, struct t
 }
 
 /* Nothing else here is paid for. */
-static void read_of_memory(struct image *image, struct parts *parts, struct relay *relay)
+static void read_of_memory(struct image *image, struct parts *parts, struct switchboard *board)
 {
-	relay->memory_lives = parts->lives;
-	relay->quota = parts->quota;
-	memory_lives_read_image(image, relay);
-	relay->memory_lives = NULL;
-	relay->quota = NULL;
+	board->memory_lives = parts->lives;
+	board->quota = parts->quota;
+	memory_lives_read_image(image, board);
+	board->memory_lives = NULL;
+	board->quota = NULL;
 }
 
 static void read_section(struct image *image, struct image_hops *hops, struct program *programs,
-			 struct parts *parts, struct relay *relay, uint32_t type)
+			 struct parts *parts, struct switchboard *board, uint32_t type)
 {
 	bool shares = false;
 	struct hop *hop;
@@ -274,7 +274,7 @@ static void read_section(struct image *image, struct image_hops *hops, struct pr
 	} else if (type == IMAGE_REGISTRY) {
 		registry_names_image(image, parts->registry);
 	} else if (type == IMAGE_MEMORY) {
-		read_of_memory(image, parts, relay);
+		read_of_memory(image, parts, board);
 	} else if (type == IMAGE_POLICY) {
 		access_image(image, parts->access);
 	} else if (type == IMAGE_STREAM) {
@@ -282,7 +282,7 @@ static void read_section(struct image *image, struct image_hops *hops, struct pr
 	} else if (type == IMAGE_ROOM) {
 		activations_read_waiting_room(parts->activations, image, hops);
 	} else if (type == IMAGE_WAITING) {
-		via_read_waiting_room(parts->via, image, hops);
+		relay_read_waiting_room(parts->relay, image, hops);
 	} else if (type == IMAGE_COMMAND) {
 		activations_read_command(parts->activations, image);
 	} else if (type == IMAGE_THING || type == IMAGE_WATCH || type == IMAGE_TOLD ||
@@ -324,7 +324,7 @@ static void see(struct seen *seen, const struct image *image, const struct image
 
 /* Reads all sections; those that can't be taken end whose they are, as in handover_take.c. */
 static void read_all(struct image *image, struct image_hops *hops, struct program *programs,
-		     struct parts *parts, struct relay *relay, struct seen *seen)
+		     struct parts *parts, struct switchboard *board, struct seen *seen)
 {
 	struct image_hops before;
 	uint32_t type;
@@ -334,11 +334,11 @@ static void read_all(struct image *image, struct image_hops *hops, struct progra
 	while ((type = image_next(image))) {
 		at = image->at;
 		before = *hops;
-		read_section(image, hops, programs, parts, relay, type);
+		read_section(image, hops, programs, parts, board, type);
 		error = image_leave_section(image);
 		if (error < 0) {
 			parts->channel = NULL;
-			check(image_hops_lose_section(hops, relay, image, type, &before) >= 0);
+			check(image_hops_lose_section(hops, board, image, type, &before) >= 0);
 		}
 		see(seen, image, hops, &before, at, type == IMAGE_CHANNEL, error);
 	}
@@ -386,7 +386,7 @@ static void resume(struct program *program)
 }
 
 /* Gives each hop rings, which nobody reads, and runs what there is to do. */
-static void go_on(struct relay *relay, struct program *programs, const struct image_hops *hops)
+static void go_on(struct switchboard *board, struct program *programs, const struct image_hops *hops)
 {
 	for (uint32_t i = 0; i < hops->count; i++)
 		if (hops->hops[i] == programs[LINK].hop && image_hops_has(hops, i))
@@ -401,7 +401,7 @@ static void go_on(struct relay *relay, struct program *programs, const struct im
 		check(hop_attach_again(hops->hops[i], &rings) == 0);
 		hop_event(hops->hops[i]);
 	}
-	relay_run(relay, PASSES);
+	switch_run(board, PASSES);
 }
 
 static const struct self guest = {.domid = 1};
@@ -421,37 +421,37 @@ static int route(void *userdata, struct channel *channel, const struct frame_ope
 static const struct quota_limits limits = {.pool = {[QUOTA_MEMORY] = 1 << 20}};
 
 /* `may_end`: those who may; NULL: whose sections can't be taken. */
-static void run(struct relay *relay, struct image *image, struct topics *topics, struct registry *registry,
-		struct seen *seen, const bool *may_end)
+static void run(struct switchboard *board, struct image *image, struct topics *topics,
+		struct registry *registry, struct seen *seen, const bool *may_end)
 {
 	struct program *programs = calloc(HOPS, sizeof(*programs));
 	struct parts parts = {.topics = topics,
 			      .registry = registry,
-			      .streams = streams_new(relay, route, NULL),
-			      .watches = watches_new(&relay->turns, registry, NULL, knows_all, NULL)};
-	const struct asks_collaborators asks_with = {.self = &guest, .relay = relay, .registry = registry};
+			      .streams = streams_new(board, route, NULL),
+			      .watches = watches_new(&board->turns, registry, NULL, knows_all, NULL)};
+	const struct asks_collaborators asks_with = {.self = &guest, .board = board, .registry = registry};
 	struct image_hops hops = {.hops = calloc(HOPS + TOPICS, sizeof(struct hop *))};
 
 	check(programs && parts.streams && parts.watches && hops.hops);
-	check(memory_lives_new(&parts.lives, relay) == 0);
+	check(memory_lives_new(&parts.lives, board) == 0);
 	check((parts.quota = quota_new(&limits)));
 	check(access_new(&parts.access, &guest, "/nonexistent", registry) == 0);
 	check(access_set_host(parts.access, "", CONFIG_HOST_POLICY_OBEY) == 0);
-	check(hosts_new(&parts.hosts, relay, &hosts_options, &hosts_callbacks, NULL) == 0);
-	check(via_new(&parts.via,
-		      &(struct via_collaborators){.self = &guest, .relay = relay, .hosts = parts.hosts},
-		      false, open_none, NULL) == 0);
+	check(hosts_new(&parts.hosts, board, &hosts_options, &hosts_callbacks, NULL) == 0);
+	check(relay_new(&parts.relay,
+			&(struct relay_collaborators){.self = &guest, .board = board, .hosts = parts.hosts},
+			false, open_none, NULL) == 0);
 	check(asks_new(&parts.asks, &asks_with, false, no_endpoint, NULL) == 0);
-	check((parts.host_watches = host_watches_new(relay, parts.asks)));
-	check(activations_new(&parts.activations, relay, "/nonexistent", 0, "socket", &activation_callbacks,
+	check((parts.host_watches = host_watches_new(board, parts.asks)));
+	check(activations_new(&parts.activations, board, "/nonexistent", 0, "socket", &activation_callbacks,
 			      NULL) == 0);
-	relay->last_stream = UINT32_MAX;
+	board->last_stream = UINT32_MAX;
 	for (unsigned i = 0; i < HOPS; i++)
-		programs[i].hop = hop_new(relay, i == LINK ? HOP_LINK : HOP_SOCKET, &callbacks, &programs[i],
+		programs[i].hop = hop_new(board, i == LINK ? HOP_LINK : HOP_SOCKET, &callbacks, &programs[i],
 					  1, CHANNEL_NUMBERS / 2);
 	for (unsigned i = 0; i < WHO; i++)
-		parts.watching[i] = watching(relay, &parts);
-	read_all(image, &hops, programs, &parts, relay, seen);
+		parts.watching[i] = watching(board, &parts);
+	read_all(image, &hops, programs, &parts, board, seen);
 	check_others(&hops, seen, may_end ? may_end : seen->may_end);
 	check(topics_lose_unfit(&hops) == 0);
 	seen->is_bad |= image->error || hops.state_count;
@@ -460,14 +460,14 @@ static void run(struct relay *relay, struct image *image, struct topics *topics,
 		topics_go_on(topics);
 		streams_go_on(parts.streams);
 		activations_go_on(parts.activations);
-		go_on(relay, programs, &hops);
-		watches_go_on_twice(&parts, relay, registry);
+		go_on(board, programs, &hops);
+		watches_go_on_twice(&parts, board, registry);
 	} else {
 		activations_drop_image(parts.activations);
 		end_lost(&hops, &parts);
 	}
 	image_hops_end(&hops);
-	via_drop_image(parts.via);
+	relay_drop_image(parts.relay);
 	topics_free(topics);
 	streams_free(parts.streams);
 	activations_free(parts.activations);
@@ -477,12 +477,12 @@ static void run(struct relay *relay, struct image *image, struct topics *topics,
 	watches_free(parts.watches);
 	host_watches_free(parts.host_watches);
 	asks_free(parts.asks);
-	via_free(parts.via);
+	relay_free(parts.relay);
 	hosts_free(parts.hosts);
 	access_free(parts.access);
 	for (unsigned i = 0; i < HOPS; i++)
 		hop_retire(programs[i].hop, ENOENT);
-	relay_cleanup(relay);
+	switch_cleanup(board);
 	memory_lives_free(parts.lives);
 	quota_free(parts.quota);
 	free(hops.hops);
@@ -498,14 +498,14 @@ static void read_it(const uint8_t *data, size_t size, struct seen *seen, const b
 	struct registry *registry = registry_new(&self);
 	struct topics_collaborators with = {.self = &self, .registry = registry, .open = open_none};
 	struct topics *topics;
-	struct relay relay;
+	struct switchboard board;
 	struct image image;
 
-	with.relay = &relay;
-	check(base && registry && relay_init(&relay, base, 1 << 20) == 0);
+	with.board = &board;
+	check(base && registry && switch_init(&board, base, 1 << 20) == 0);
 	check(topics_new(&topics, &with) == 0);
 	image_open_bytes(&image, data, size);
-	run(&relay, &image, topics, registry, seen, may_end);
+	run(&board, &image, topics, registry, seen, may_end);
 	image_free(&image);
 	registry_free(registry);
 	event_base_free(base);

@@ -21,7 +21,7 @@
 #include "daemon/link/carrier.h"
 #include "daemon/registry/registry.h"
 #include "daemon/peers/peers.h"
-#include "daemon/relay/channel.h"
+#include "daemon/switch/channel.h"
 #include "tests/fuzz/fuzz.h"
 #include "wire/frame_ring.h"
 
@@ -56,7 +56,7 @@ struct ring_pair {
 static struct world {
 	struct self self;
 	struct event_base *base;
-	struct relay relay;
+	struct switchboard board;
 	struct registry *registry;
 	struct registry_sink sink;
 	struct links *links;
@@ -238,9 +238,9 @@ static void bring(bool small)
 
 static void settle(void)
 {
-	for (unsigned i = 0; i < 1000 && relay_is_busy(&world.relay); i++)
-		relay_pass(&world.relay);
-	check(!relay_is_busy(&world.relay)); /* else it does something without end */
+	for (unsigned i = 0; i < 1000 && switch_is_busy(&world.board); i++)
+		switch_pass(&world.board);
+	check(!switch_is_busy(&world.board)); /* else it does something without end */
 }
 
 static enum link_state state_now(uint32_t *resumes)
@@ -564,9 +564,9 @@ static void start(uint8_t how)
 	options.registry = world.registry = registry_new(&world.self);
 	check(options.registry);
 	registry_listen(options.registry, &world.sink, on_known, NULL);
-	check((world.base = event_base_new()) && relay_init(&world.relay, world.base, 1u << 20) == 0);
-	check(links_new(&world.links, &world.relay, (void *)&world, &options, &callbacks, NULL) == 0);
-	check(hop_init(&world.program, &world.relay, HOP_SHARED, &program_callbacks, NULL, 1, CHANNELS) == 0);
+	check((world.base = event_base_new()) && switch_init(&world.board, world.base, 1u << 20) == 0);
+	check(links_new(&world.links, &world.board, (void *)&world, &options, &callbacks, NULL) == 0);
+	check(hop_init(&world.program, &world.board, HOP_SHARED, &program_callbacks, NULL, 1, CHANNELS) == 0);
 	bring(false);
 	wake(false);
 	put_hello((const uint8_t[]){0, how & 4}, 2);
@@ -580,7 +580,7 @@ static void stop(void)
 	hop_reset_channels(&world.program, ENOENT);
 	settle();
 	hop_cleanup(&world.program);
-	relay_cleanup(&world.relay);
+	switch_cleanup(&world.board);
 	event_base_free(world.base);
 	for (unsigned i = 0; i < world.used; i++)
 		check(world.carriers[i].closed);

@@ -233,7 +233,7 @@ static void on_told(void *userdata, void *asker, uint32_t request, enum ask_kind
 void scene_start(struct scene *scene, uint32_t domid, uint64_t bytes_per_account)
 {
 	const struct asks_collaborators collaborators = {.self = &scene->self,
-							 .relay = &scene->relay,
+							 .board = &scene->board,
 							 .answer_ms = ANSWER_MS,
 							 .resume_for_ms = RESUME_FOR_MS,
 							 .maker = &maker};
@@ -245,8 +245,8 @@ void scene_start(struct scene *scene, uint32_t domid, uint64_t bytes_per_account
 	limits.max[QUOTA_UID][QUOTA_BYTES] = limits.max[QUOTA_PEER][QUOTA_BYTES] = bytes_per_account;
 	scene->base = event_base_new();
 	assert_non_null(scene->base);
-	assert_int_equal(relay_init(&scene->relay, scene->base, 1u << 24), 0);
-	scene->quota = scene->relay.quota = quota_new(&limits);
+	assert_int_equal(switch_init(&scene->board, scene->base, 1u << 24), 0);
+	scene->quota = scene->board.quota = quota_new(&limits);
 	assert_non_null(scene->quota);
 	scene->account = quota_account(scene->quota, QUOTA_UID, UID);
 	assert_non_null(scene->account);
@@ -282,16 +282,16 @@ void scene_stop(struct scene *scene)
 	assert_int_equal(scene_held(scene, QUOTA_PEER, 1), 0);
 	assert_int_equal(scene_held(scene, QUOTA_HOST, HOSTB), 0);
 	account_unref(scene->account);
-	relay_cleanup(&scene->relay);
+	switch_cleanup(&scene->board);
 	quota_free(scene->quota);
 	event_base_free(scene->base);
 }
 
 void scene_settle(struct scene *scene)
 {
-	for (unsigned passes = 0; relay_is_busy(&scene->relay); passes++) {
+	for (unsigned passes = 0; switch_is_busy(&scene->board); passes++) {
 		assert_true(passes < 100000);
-		relay_pass(&scene->relay);
+		switch_pass(&scene->board);
 	}
 }
 

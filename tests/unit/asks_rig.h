@@ -13,7 +13,7 @@
 #include "daemon/registry/registry.h"
 #include "daemon/link/asks.h"
 #include "daemon/link/link.h"
-#include "daemon/relay/hop.h"
+#include "daemon/switch/hop.h"
 #include "wire/frame.h"
 
 #define HOSTB	      HOST_FIRST
@@ -32,7 +32,7 @@ struct sent {
 struct scene {
 	struct self self;
 	struct event_base *base;
-	struct relay relay;
+	struct switchboard board;
 	struct quota *quota;
 	struct account *account; /* of the program that asks */
 	struct asks *asks;

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# The tests of the daemon: of the relay, hops and channels with a party at every other end; of what stands around it; of what is read
+# The tests of the daemon: of the switch, hops and channels with a party at every other end; of what stands around it; of what is read
 # from other domains; of policy and limits. Those of links are a group of their own.
 daemon_tests = \
 	tests/unit/test_access \
@@ -72,7 +72,7 @@ daemon_tests = \
 	tests/unit/test_tracers \
 	tests/unit/test_turns \
 	tests/unit/test_vchan \
-	tests/unit/test_via \
+	tests/unit/test_relay \
 	tests/unit/test_watches \
 	tests/unit/test_watches_image \
 	tests/unit/test_watches_late \
@@ -138,7 +138,7 @@ tests_unit_test_router_names_SOURCES = tests/unit/test_router_names.c $(router_r
 tests_unit_test_router_shared_SOURCES = tests/unit/test_router_shared.c $(router_rig)
 
 tests_unit_test_asks_SOURCES = tests/unit/test_asks.c tests/unit/asks_rig.c tests/unit/asks_rig.h
-tests_unit_test_via_SOURCES = tests/unit/test_via.c tests/unit/via_rig.c tests/unit/via_rig.h
+tests_unit_test_relay_SOURCES = tests/unit/test_relay.c tests/unit/relay_rig.c tests/unit/relay_rig.h
 
 stream_rig = tests/unit/stream_rig.c tests/unit/stream_rig.h
 tests_unit_test_stream_bytes_SOURCES = tests/unit/test_stream_bytes.c $(stream_rig)

@@ -12,7 +12,7 @@ struct participant *link_of[2];
 
 struct participant *over_link(struct participant *participant, const char *name)
 {
-	return link_of[participant->hop.relay == &participant->rig->relay[1]];
+	return link_of[participant->hop.board == &participant->rig->board[1]];
 }
 
 struct participant *program_new(struct rig *rig, uint32_t ring, bool lenient, unsigned daemon)

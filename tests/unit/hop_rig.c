@@ -16,7 +16,7 @@ void rig_start(struct rig *rig, uint64_t seed)
 	rig->base = event_base_new();
 	assert_non_null(rig->base);
 	for (unsigned i = 0; i < 2; i++)
-		assert_int_equal(relay_init(&rig->relay[i], rig->base, 16u << 20), 0);
+		assert_int_equal(switch_init(&rig->board[i], rig->base, 16u << 20), 0);
 }
 
 uint32_t rig_random(struct rig *rig, uint32_t below)
@@ -47,7 +47,7 @@ static void turn(struct participant *participant)
 {
 	participant->kicked = false;
 	hop_event(&participant->hop);
-	relay_pass(participant->hop.relay);
+	switch_pass(participant->hop.board);
 }
 
 void participant_kick(struct participant *participant)
@@ -121,13 +121,13 @@ void rig_settle(struct rig *rig)
 			}
 		}
 		for (unsigned i = 0; i < 2; i++)
-			relay_pass(&rig->relay[i]);
+			switch_pass(&rig->board[i]);
 		LL_FOREACH(rig->parties, participant) {
 			evtimer_del(participant->hop.waiting.stuck_timer);
 			evtimer_del(participant->hop.taken.timer);
 		}
 		for (unsigned i = 0; i < 2; i++) {
-			if (relay_is_busy(&rig->relay[i])) {
+			if (switch_is_busy(&rig->board[i])) {
 				event_base_loop(rig->base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
 				again = true;
 			}
@@ -150,7 +150,7 @@ static void participant_free(struct participant *participant)
 	hop_detach(&participant->hop);
 	hop_reset_channels(&participant->hop, ECONNRESET);
 	hop_cleanup(&participant->hop);
-	relay_pass(participant->hop.relay);
+	switch_pass(participant->hop.board);
 	if (!participant->shared) {
 		ring_free(participant->to_daemon);
 		for (unsigned i = 0; i < HOP_OUTLETS; i++)
@@ -177,12 +177,12 @@ void rig_stop(struct rig *rig)
 		participant_free(participant);
 	}
 	for (unsigned i = 0; i < 2; i++) {
-		relay_pass(&rig->relay[i]);
-		assert_null(rig->relay[i].ended);
-		assert_null(rig->relay[i].marked[MARK_DIRTY]);
-		assert_null(rig->relay[i].marked[MARK_FAILED]);
-		assert_int_equal(rig->relay[i].turns.due, 0);
-		relay_cleanup(&rig->relay[i]);
+		switch_pass(&rig->board[i]);
+		assert_null(rig->board[i].ended);
+		assert_null(rig->board[i].marked[MARK_DIRTY]);
+		assert_null(rig->board[i].marked[MARK_FAILED]);
+		assert_int_equal(rig->board[i].turns.due, 0);
+		switch_cleanup(&rig->board[i]);
 	}
 	event_base_free(rig->base);
 }
@@ -279,7 +279,7 @@ static struct participant *participant_alloc(struct rig *rig, const struct rig_o
 	participant->rig = rig;
 	participant->queue = evbuffer_new();
 	assert_non_null(participant->queue);
-	assert_int_equal(hop_init(&participant->hop, &rig->relay[options->daemon], options->kind,
+	assert_int_equal(hop_init(&participant->hop, &rig->board[options->daemon], options->kind,
 				  &hop_callbacks, participant, options->parity,
 				  options->channels_max ? options->channels_max : 200),
 			 0);
@@ -325,8 +325,8 @@ void participant_kill(struct participant *participant)
 	if (participant->failed)
 		return;
 	hop_finish(&participant->hop, -ECONNRESET, "the program has gone");
-	while (relay_is_busy(participant->hop.relay))
-		relay_pass(participant->hop.relay);
+	while (switch_is_busy(participant->hop.board))
+		switch_pass(participant->hop.board);
 }
 
 void participant_expect_refusal(struct participant *participant, uint32_t number, uint32_t error)

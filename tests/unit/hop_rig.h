@@ -14,8 +14,8 @@
 
 #include "tests/unit/unit.h"
 
-#include "daemon/relay/channel.h"
-#include "daemon/relay/hop.h"
+#include "daemon/switch/channel.h"
+#include "daemon/switch/hop.h"
 
 #define RIG_CHANNELS 512 /* a participant's channel numbers lie below */
 
@@ -29,7 +29,7 @@ struct participant;
 
 struct rig {
 	struct event_base *base;
-	struct relay relay[2]; /* of two daemons */
+	struct switchboard board[2]; /* of two daemons */
 	struct participant *parties;
 	uint64_t random;
 	uint32_t settled; /* how often */

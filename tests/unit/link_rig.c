@@ -331,7 +331,7 @@ static bool on_resumed(void *userdata, struct peer_id from, struct peer_id to, s
 	scene->resumed_from = from.number;
 	scene->resumed_to = to.number;
 	scene->resumed_calls++;
-	relay_spend(&scene->relay, NULL, scene->resumed_cost);
+	switch_spend(&scene->board, NULL, scene->resumed_cost);
 	return ++*at < scene->resumed_pieces;
 }
 
@@ -367,7 +367,7 @@ void start_links(struct scene *scene)
 		.min_ring_size = 4096,
 	};
 
-	assert_int_equal(links_new(&scene->links, &scene->relay, (void *)scene, &options,
+	assert_int_equal(links_new(&scene->links, &scene->board, (void *)scene, &options,
 				   &(struct links_callbacks){.open = on_open,
 							     .unlinkable = on_unlinkable,
 							     .renumbered = on_renumbered,
@@ -384,9 +384,9 @@ void scene_start_with(struct scene *scene, uint32_t domid)
 	vchans = NULL;
 	scene->self = (struct self){.domid = OWN, .instance = "instance of us"};
 	scene->base = event_base_new();
-	assert_int_equal(relay_init(&scene->relay, scene->base, 1u << 20), 0);
+	assert_int_equal(switch_init(&scene->board, scene->base, 1u << 20), 0);
 	start_links(scene);
-	assert_int_equal(hop_init(&scene->program, &scene->relay, HOP_SHARED, &program_callbacks, scene, 1,
+	assert_int_equal(hop_init(&scene->program, &scene->board, HOP_SHARED, &program_callbacks, scene, 1,
 				  channels_max),
 			 0);
 }
@@ -401,7 +401,7 @@ void scene_stop(struct scene *scene)
 	stop_links(scene);
 	forget_program_channels(scene);
 	hop_cleanup(&scene->program);
-	relay_cleanup(&scene->relay);
+	switch_cleanup(&scene->board);
 	quota_free(scene->quota);
 	event_base_free(scene->base);
 	assert_int_equal(open_vchans(), 0);
@@ -427,7 +427,7 @@ void set_limits(struct scene *scene, uint64_t bytes, uint64_t channels)
 		.max = {[QUOTA_PEER] = {[QUOTA_BYTES] = bytes, [QUOTA_CHANNELS] = channels}},
 	};
 
-	scene->quota = scene->relay.quota = quota_new(&limits);
+	scene->quota = scene->board.quota = quota_new(&limits);
 }
 
 void charge_to(struct charge *charge, struct scene *scene, uint32_t domid)
@@ -449,8 +449,8 @@ uint64_t used_by(struct scene *scene, uint32_t domid, enum quota_resource resour
 
 void settle(struct scene *scene)
 {
-	while (relay_is_busy(&scene->relay))
-		relay_pass(&scene->relay);
+	while (switch_is_busy(&scene->board))
+		switch_pass(&scene->board);
 }
 
 /* A domain, or a host if its number is one's. */
@@ -735,7 +735,7 @@ struct channel *open_channel(struct scene *scene)
 {
 	struct channel *channel = open_channel_to(scene, scene->peer.domid, CHANNEL_MESSAGE);
 
-	relay_pass(&scene->relay);
+	switch_pass(&scene->board);
 	return channel;
 }
 
@@ -762,7 +762,7 @@ void forget_program_channels(struct scene *scene)
 {
 	hop_reset_channels(&scene->program, ENOENT);
 	scene->opened = 0;
-	relay_pass(&scene->relay);
+	switch_pass(&scene->board);
 }
 
 /* --- ends ------------------------------------------------------------------------------------- */

@@ -18,8 +18,8 @@
 #include "base/self.h"
 #include "daemon/registry/registry.h"
 #include "daemon/link/link.h"
-#include "daemon/relay/channel.h"
-#include "daemon/relay/private_ring.h"
+#include "daemon/switch/channel.h"
+#include "daemon/switch/private_ring.h"
 #include "daemon/xen/vchan.h"
 
 #define OWN	      5
@@ -69,7 +69,7 @@ struct peer {
 struct scene {
 	struct self self;
 	struct event_base *base;
-	struct relay relay;
+	struct switchboard board;
 	struct quota *quota; /* if the scene is to have limits */
 	struct links *links;
 	bool is_up;			/* the peers, according to XenStore */

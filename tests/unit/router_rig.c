@@ -3,7 +3,7 @@
 
 #include "daemon/link/asks.h"
 #include "daemon/link/link.h"
-#include "daemon/link/via.h"
+#include "daemon/link/relay.h"
 #include "daemon/local/session.h"
 #include "daemon/local/streams.h"
 #include "daemon/registry/registry.h"
@@ -65,30 +65,30 @@ struct hop *links_want(struct links *links, struct peer_id peer, struct account 
 	return scene->link_error ? NULL : &scene->link->hop;
 }
 
-int via_follow(struct via *via, struct channel *channel, uint32_t to)
+int relay_follow(struct relay *relay, struct channel *channel, uint32_t to)
 {
-	return -((struct scene *)(void *)via)->why_taken_back;
+	return -((struct scene *)(void *)relay)->why_taken_back;
 }
 
-int via_follow_source(struct via *via, struct channel *channel)
+int relay_follow_source(struct relay *relay, struct channel *channel)
 {
-	return -((struct scene *)(void *)via)->why_taken_back;
+	return -((struct scene *)(void *)relay)->why_taken_back;
 }
 
-int via_still_allowed(struct via *via, const struct channel *channel)
+int relay_still_allowed(struct relay *relay, const struct channel *channel)
 {
 	return 0;
 }
 
-int via_take_source(struct via *via, struct channel *channel, uint32_t to)
+int relay_take_source(struct relay *relay, struct channel *channel, uint32_t to)
 {
 	channel->identity.domid = to;
 	return 0;
 }
 
-int via_lead(struct via *via, struct channel *channel, uint32_t domid, const char *endpoint)
+int relay_lead(struct relay *relay, struct channel *channel, uint32_t domid, const char *endpoint)
 {
-	struct scene *scene = (struct scene *)(void *)via;
+	struct scene *scene = (struct scene *)(void *)relay;
 
 	assert_int_equal(domid, 7);
 	scene->relayed++;
@@ -96,12 +96,12 @@ int via_lead(struct via *via, struct channel *channel, uint32_t domid, const cha
 				  : channel_accept(channel, &scene->link->hop, "7:inbox");
 }
 
-bool via_zero_knows(const struct via *via, struct peer_id peer)
+bool relay_zero_knows(const struct relay *relay, struct peer_id peer)
 {
 	return false;
 }
 
-int via_lead_out(struct via *via, struct channel *channel, const struct address *address)
+int relay_lead_out(struct relay *relay, struct channel *channel, const struct address *address)
 {
 	return -EHOSTDOWN;
 }
@@ -230,12 +230,12 @@ void scene_start(struct scene *scene)
 {
 	struct router_collaborators collaborators = {
 		.self = &scene->self,
-		.turns = &scene->rig.relay[0].turns,
+		.turns = &scene->rig.board[0].turns,
 		.access = (void *)scene,
 		.registry = (void *)scene,
 		.peers = (void *)scene,
 		.links = (void *)scene,
-		.via = (void *)scene,
+		.relay = (void *)scene,
 		.streams = (void *)scene,
 	};
 	struct rig_options program = {.kind = HOP_SHARED, .ring = 65536, .parity = 1, .channels_max = 4};
@@ -245,8 +245,8 @@ void scene_start(struct scene *scene)
 	the_scene = scene;
 	rig_start(&scene->rig, 1);
 	assert_int_equal(router_new(&scene->router, &collaborators), 0);
-	scene->rig.relay[0].pass_on = router_pass_on;
-	scene->rig.relay[0].pass_on_userdata = scene->router;
+	scene->rig.board[0].pass_on = router_pass_on;
+	scene->rig.board[0].pass_on_userdata = scene->router;
 	scene->a = participant_new(&scene->rig, &program);
 	scene->b = participant_new(&scene->rig, &program);
 	scene->link = participant_new(&scene->rig, &peer);

@@ -52,7 +52,7 @@ static int on_open(void *userdata, struct stream *stream, struct channel *channe
 	else if (scene->peer)
 		assert_int_equal(channel_accept(channel, &scene->peer->hop, "inbox"), 0);
 	else
-		assert_int_equal(stream_wait(&scene->acceptor, channel->relay, channel, "inbox",
+		assert_int_equal(stream_wait(&scene->acceptor, channel->board, channel, "inbox",
 					     scene->program, &ops, scene),
 				 0);
 	if (scene->forbid_with)
@@ -92,7 +92,7 @@ void call(struct scene *scene)
 
 	charge_init(&charge, scene->opener);
 	scene->at_a = new_socket(&scene->a);
-	assert_int_equal(stream_connect(&scene->caller, &scene->rig.relay[0], scene->at_a, &identity, &charge,
+	assert_int_equal(stream_connect(&scene->caller, &scene->rig.board[0], scene->at_a, &identity, &charge,
 					"2:inbox", &ops, scene),
 			 0);
 	run(scene);

@@ -8,7 +8,7 @@
 #include "base/self.h"
 #include "daemon/registry/registry.h"
 #include "daemon/policy/access.h"
-#include "daemon/relay/origin.h"
+#include "daemon/switch/origin.h"
 
 static const struct self own = {.domid = 0};
 static struct registry *registry;

@@ -21,7 +21,7 @@
 #include "base/quota.h"
 #include "base/timer.h"
 #include "daemon/activation/activation.h"
-#include "daemon/relay/hop_image.h"
+#include "daemon/switch/hop_image.h"
 #include "daemon/serve/router.h"
 
 struct started {
@@ -110,7 +110,7 @@ static void start(struct started *started)
 	fprintf(file, "[activate]\nendpoint = inbox\nuser = %u\nexec = /bin/sleep 100\n",
 		(unsigned)geteuid());
 	fclose(file);
-	assert_int_equal(activations_new(&started->activations, &scene->rig.relay[0], started->directory,
+	assert_int_equal(activations_new(&started->activations, &scene->rig.board[0], started->directory,
 					 geteuid(), "/nowhere", &callbacks, started),
 			 0);
 	assert_int_equal(activations_reload(started->activations), 0);

@@ -286,10 +286,10 @@ SCENE_TEST(an_answer_is_made_in_pieces_and_told_in_parts, start_in_guest)
 
 	scene_bind(scene, 1000, 5);
 	assert_int_equal(ask_by(scene, 0, 3, ASK_ENDPOINTS, 0, "1", "hostb"), 0);
-	for (; relay_is_busy(&scene->relay); pieces++) {
+	for (; switch_is_busy(&scene->board); pieces++) {
 		unsigned before = scene->looked_at;
 
-		relay_pass(&scene->relay);
+		switch_pass(&scene->board);
 		assert_in_range(scene->looked_at - before, 0, TURNS_PASS / 100 + 20);
 	}
 	assert_int_equal(scene->looked_at, 1001);
@@ -348,7 +348,7 @@ SCENE_TEST_EACH(a_status_is_made_as_it_is_sent_and_domain_0_pays, start_in_guest
 	scene->status_size = status_sizes[i];
 	assert_int_equal(ask_by(scene, 0, 3, ASK_STATUS, 0, "1", ""), 0);
 	assert_true(scene_held(scene, QUOTA_PEER, 0) > 0);
-	relay_pass(&scene->relay);
+	switch_pass(&scene->board);
 	assert_in_range(scene->status_made, 0, 65536 / 1000 * 1000 + 8192);
 	scene_settle(scene);
 	expect_status(scene, status_sizes[i]);

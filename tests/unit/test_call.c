@@ -5,8 +5,8 @@
 
 #include <time.h>
 
-#include "daemon/relay/call.h"
-#include "daemon/relay/hop.h"
+#include "daemon/switch/call.h"
+#include "daemon/switch/hop.h"
 
 #define FLAT  60u /* units */
 #define MS    1000000u
@@ -118,20 +118,20 @@ TEST(what_the_kernel_gives_to_others_meanwhile_is_not_charged)
 
 TEST(what_is_counted_within_a_span_is_not_counted_again)
 {
-	struct relay relay = {0};
+	struct switchboard board = {0};
 	struct span outer, inner;
 	uint64_t before, units, used;
 
 	before = used_ns();
-	span_begin(&outer, &relay);
+	span_begin(&outer, &board);
 	work(MS);
-	span_begin(&inner, &relay);
+	span_begin(&inner, &board);
 	work(3 * MS);
 	span_end(&inner, NULL);
-	assert_true(relay.turns.spent >= 3 * UNITS);
+	assert_true(board.turns.spent >= 3 * UNITS);
 	units = span_units(&outer);
 	used = (used_ns() - before) / TURNS_UNIT_NS;
 	assert_in_range(units, UNITS, used - 3 * UNITS);
-	turns_spend(&relay.turns, NULL, 10 * UNITS);
+	turns_spend(&board.turns, NULL, 10 * UNITS);
 	assert_int_equal(span_units(&outer), 0);
 }

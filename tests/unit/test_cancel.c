@@ -8,8 +8,8 @@
 
 #include "base/clock.h"
 #include "base/quota.h"
-#include "daemon/relay/cancel.h"
-#include "daemon/relay/sharing.h"
+#include "daemon/switch/cancel.h"
+#include "daemon/switch/sharing.h"
 #include "wire/bytes.h"
 
 struct scene {
@@ -227,11 +227,11 @@ SCENE_TEST(cancel_of_a_released_message_harms_no_other, scene_start)
 	}
 	scene->a->kicked = false;
 	hop_event(&scene->a->hop);
-	relay_pass(scene->a->hop.relay);
+	switch_pass(scene->a->hop.board);
 	participant_cancel(scene->a, 0, state_of(3));
 	scene->a->kicked = false;
 	hop_event(&scene->a->hop);
-	relay_pass(scene->a->hop.relay);
+	switch_pass(scene->a->hop.board);
 	participant_read(scene->a, 1u << 30);
 	assert_int_equal(participant_channel(scene->a, 0)->cancelled_count, 0);
 	/* When the release is counted, it was taken. */
@@ -266,7 +266,7 @@ SCENE_TEST_EACH(socket_program_is_asked_and_its_answer_passed_on, start_with_len
 
 SCENE_TEST(peer_that_does_not_answer_in_time_leaves_it_unknown, scene_start)
 {
-	scene->rig.relay[0].cancel_ms = 1;
+	scene->rig.board[0].cancel_ms = 1;
 	open_and_send(scene, "x", 3);
 	cancel(scene, 0);
 	cancel(scene, 2);
@@ -280,12 +280,12 @@ SCENE_TEST_EACH(answer_that_lies_there_unread_when_time_is_up_holds, scene_start
 	static const uint32_t again_ms[] = {3600000, 1}, results[] = {ECANCELED, ECONNRESET};
 	struct participant_frame frame;
 
-	scene->rig.relay[0].cancel_ms = 1;
+	scene->rig.board[0].cancel_ms = 1;
 	open_and_send(scene, "x", 3);
 	assert_true(participant_expect(scene->link, FRAME_OPEN, &frame));
 	cancel(scene, 1);
 	answer(scene->link, frame.header.channel, 1, ECANCELED);
-	scene->rig.relay[0].cancel_ms = again_ms[i];
+	scene->rig.board[0].cancel_ms = again_ms[i];
 	for (uint64_t until = clock_ms() + 5; clock_ms() < until;)
 		event_base_loop(scene->rig.base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
 	/* If nobody has run all that time, what is due is done now. */
@@ -322,7 +322,7 @@ static void start_limited(struct scene *scene, uint64_t extra, uint32_t link_rin
 	}
 	limits.max[QUOTA_UID][QUOTA_BYTES] = CHANNEL_INITIAL_LIMIT + extra;
 	scene_with(scene, false, link_ring);
-	scene->quota = scene->rig.relay[0].quota = quota_new(&limits);
+	scene->quota = scene->rig.board[0].quota = quota_new(&limits);
 	assert_non_null(scene->quota);
 	hop_set_account(&scene->a->hop, quota_account(scene->quota, QUOTA_UID, 1000));
 }
@@ -380,7 +380,7 @@ SCENE_TEST(who_wants_messages_back_pays_until_he_is_answered, start_with_little_
 	uint64_t before;
 	uint32_t refused;
 
-	scene->rig.relay[0].cancel_ms = 1;
+	scene->rig.board[0].cancel_ms = 1;
 	participant_open(scene->a, 0, "x");
 	channel = participant_channel(scene->a, 0);
 	send_messages(scene, 1000);
@@ -397,7 +397,7 @@ SCENE_TEST(who_wants_messages_back_pays_until_he_is_answered, start_with_little_
 	run_until_answered(scene, 2 * OTHERS);
 	assert_int_equal(bytes_of(scene), before);
 	/* What is still asked when all ends is paid back, too. */
-	scene->rig.relay[0].cancel_ms = 3600000;
+	scene->rig.board[0].cancel_ms = 3600000;
 	cancel(scene, 900);
 	assert_true(bytes_of(scene) > before);
 }
@@ -405,7 +405,7 @@ SCENE_TEST(who_wants_messages_back_pays_until_he_is_answered, start_with_little_
 /* More than are given up in one turn. */
 SCENE_TEST(many_that_are_not_answered_in_time_are_all_unknown, scene_start)
 {
-	scene->rig.relay[0].cancel_ms = 1;
+	scene->rig.board[0].cancel_ms = 1;
 	open_and_send(scene, "x", 1000);
 	for (unsigned i = 0; i < 1000; i++)
 		participant_cancel(scene->a, 0, state_of(i));
@@ -440,7 +440,7 @@ SCENE_TEST(only_what_is_taken_of_those_that_are_asked_for_costs_time, start_with
 	for (unsigned i = 100; i-- > 20;)
 		participant_cancel(scene->a, 0, state_of(i));
 	hop_event(&scene->a->hop);
-	relay_pass(scene->a->hop.relay);
+	switch_pass(scene->a->hop.board);
 	participant_read(scene->a, 1u << 30);
 	assert_int_equal(channel->cancelled_count, 0);
 	out = &scene->a->last_channel->acceptor;
@@ -451,7 +451,7 @@ SCENE_TEST(only_what_is_taken_of_those_that_are_asked_for_costs_time, start_with
 	channel_taken(out, state_of(20) + 8);
 	assert_true(account_time(scene->a->hop.account)->spent >= spent + 80);
 	scene->b->hop.taken.pending = false;
-	relay_pass(scene->a->hop.relay);
+	switch_pass(scene->a->hop.board);
 	participant_read(scene->a, 1u << 30);
 	assert_int_equal(channel->cancelled_count, 1);
 	assert_int_equal(channel->cancelled_offset, state_of(20));
@@ -532,7 +532,7 @@ SCENE_TEST(cancels_for_who_takes_nothing_wait_at_their_channel_alone, start_stuc
 
 SCENE_TEST(cancels_that_were_given_up_are_not_sent_any_more, start_stuck)
 {
-	scene->rig.relay[0].cancel_ms = 1;
+	scene->rig.board[0].cancel_ms = 1;
 	for (uint32_t round = 1; round <= 3; round++) {
 		cancel_many(scene);
 		run_until_answered(scene, round * WAITING);
@@ -562,7 +562,7 @@ SCENE_TEST(who_goes_pays_no_more_for_cancels_than_they_cost, start_with_little_r
 	static const uint8_t zeros[60000];
 	struct participant_frame frame;
 
-	scene->rig.relay[0].cancel_ms = 1;
+	scene->rig.board[0].cancel_ms = 1;
 	open_and_send(scene, "x", 100);
 	assert_true(participant_expect(scene->link, FRAME_OPEN, &frame));
 	scene->link->never_reads = true;

@@ -247,7 +247,7 @@ SCENE_TEST_EACH(a_sender_hears_of_the_smaller_limit_of_a_message, scene_start, i
 	participant_opened(scene->link, 0, &said);
 	assert_true(participant_expect(scene->a, FRAME_OPENED, &frame));
 	assert_int_equal(frame_opened_decode(frame.payload, frame.header.length, &heard), 0);
-	assert_int_equal(heard.max_message, i ? scene->rig.relay[0].max_message : limits[i]);
+	assert_int_equal(heard.max_message, i ? scene->rig.board[0].max_message : limits[i]);
 	participant_reset(scene->a, 0, EPIPE, 0, 0);
 }
 

@@ -18,16 +18,16 @@ SCENE_TEST(an_endpoint_that_is_not_there_refuses_with_nothing_taken, scene_start
 /* As a reload of the policy, or a timer, does it behind a pass. */
 SCENE_TEST(what_ends_between_two_passes_is_freed_in_the_next, scene_start)
 {
-	struct relay *relay = &scene->rig.relay[0];
+	struct switchboard *board = &scene->rig.board[0];
 
 	participant_open(scene->a, 0, "p_1");
 	rig_settle(&scene->rig);
 	hop_reset_channels(&scene->a->hop, ECONNRESET);
 	hop_reset_channels(&scene->b->hop, ECONNRESET);
-	assert_non_null(relay->ended);
-	relay_check(relay);
-	relay_pass(relay);
-	assert_null(relay->ended);
+	assert_non_null(board->ended);
+	switch_check(board);
+	switch_pass(board);
+	assert_null(board->ended);
 }
 
 SCENE_TEST(what_was_sent_before_the_openers_reset_is_delivered_unsure, scene_start)
@@ -286,7 +286,7 @@ static void acceptor_dies(enum moment moment, bool over_link)
 	handed = bring_to(&scene, moment, over_link);
 	if (over_link && detached) {
 		hop_reset_channels(&scene.link->hop, EHOSTDOWN);
-		relay_pass(scene.link->hop.relay);
+		switch_pass(scene.link->hop.board);
 	} else {
 		participant_kill(over_link ? scene.link : scene.b);
 	}
@@ -373,7 +373,7 @@ SCENE_TEST(what_a_program_took_before_it_died_was_delivered, scene_start)
 	participant_read(scene->b, 1u << 30);
 	scene->b->kicked = false;
 	hop_finish(&scene->b->hop, -ECONNRESET, "the program has gone");
-	relay_pass(scene->b->hop.relay);
+	switch_pass(scene->b->hop.board);
 	expect_reset(scene->a, 0, ENOENT, 800, 800);
 }
 
@@ -396,7 +396,7 @@ SCENE_TEST(what_a_program_sent_before_it_died_goes_on, start_with_small_link)
 	send_bytes(scene->a, 0, 50000); /* the link is full: most of it waits in the program's ring */
 	scene->a->kicked = false;
 	hop_finish(&scene->a->hop, -ECONNRESET, "the program has gone");
-	relay_pass(scene->a->hop.relay);
+	switch_pass(scene->a->hop.board);
 	read_all(scene);
 	assert_int_equal(participant_accepted(scene->link, 1)->taken, 50000);
 }

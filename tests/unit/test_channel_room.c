@@ -37,7 +37,7 @@ static void start_with(struct scene *scene, enum hop_kind sender)
 				   &(struct rig_options){.kind = sender, .ring = 65536, .parity = 1});
 	scene->b = participant_new(&scene->rig,
 				   &(struct rig_options){.kind = HOP_SHARED, .ring = 65536, .parity = 1});
-	assert_int_equal(hop_init(&scene->waiting_room, &scene->rig.relay[0], HOP_WAITING_ROOM, &nobody,
+	assert_int_equal(hop_init(&scene->waiting_room, &scene->rig.board[0], HOP_WAITING_ROOM, &nobody,
 				  scene, 0, CHANNEL_NUMBERS / 2),
 			 0);
 	the_room = &scene->waiting_room;

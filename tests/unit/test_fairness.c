@@ -313,7 +313,7 @@ SCENE_TEST(turn_ends_though_the_other_ends_keep_pace, scene_start)
 		for (int k = 0; k < 3; k++)
 			participant_data(scene->programs[k], 0, 65536, false);
 		hop_event(&scene->programs[0]->hop);
-		relay_pass(scene->programs[0]->hop.relay);
+		switch_pass(scene->programs[0]->hop.board);
 		if (eager->hop.out[OUTLET_MAIN].position - before > most)
 			most = eager->hop.out[OUTLET_MAIN].position - before;
 		rig_settle(&scene->rig);
@@ -373,10 +373,10 @@ TEST(what_a_flooding_program_takes_counts)
 	participant_read(peer, 1u << 30);
 	before = participant_channel(peer, 0)->confirmed;
 	flooded = participant_channel(flooder, 0)->sent;
-	task_init(&flood.task, &scene.rig.relay[0].turns, NULL, flood_on);
+	task_init(&flood.task, &scene.rig.board[0].turns, NULL, flood_on);
 	task_due(&flood.task);
 	while (flood.left > 0)
-		relay_pass(&scene.rig.relay[0]);
+		switch_pass(&scene.rig.board[0]);
 	flooded = participant_channel(flooder, 0)->sent - flooded;
 	before = participant_channel(peer, 0)->confirmed - before;
 	print_message("flooded %llu, confirmed to the other %llu\n", (unsigned long long)flooded,

@@ -206,7 +206,7 @@ TEST(however_many_channels_wait_for_room_there_is_nothing_to_do)
 		rig_settle(&rig);
 	}
 	assert_true(hop_has_backlog(&programs[0]->hop));
-	assert_false(relay_is_busy(&rig.relay[0]));
+	assert_false(switch_is_busy(&rig.board[0]));
 	rig_stop(&rig);
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The table of a hop's life (daemon/relay/hop_life.h): each life with each change. */
+/* The table of a hop's life (daemon/switch/hop_life.h): each life with each change. */
 #include "tests/unit/unit.h"
 
-#include "daemon/relay/hop_life.h"
+#include "daemon/switch/hop_life.h"
 
 typedef void (*check_fn)(enum hop_life life, enum hop_change change, enum hop_life after);
 

@@ -34,13 +34,13 @@
 #define sched_yield() step()
 #include "wire/hash.h"
 #include "wire/ring.c"
-#include "daemon/relay/hop.c"
-#include "daemon/relay/hop_input.c"
-#include "daemon/relay/hop_output.c"
-#include "daemon/relay/control.c"
-#include "daemon/relay/outlet.c"
-#include "daemon/relay/relay.c"
-#include "daemon/relay/channel.c"
+#include "daemon/switch/hop.c"
+#include "daemon/switch/hop_input.c"
+#include "daemon/switch/hop_output.c"
+#include "daemon/switch/control.c"
+#include "daemon/switch/outlet.c"
+#include "daemon/switch/switch.c"
+#include "daemon/switch/channel.c"
 #include "daemon/local/session_memory.c"
 
 #define FLOW	  24u /* bytes of a message in the stream: 8 before, 8, 8 behind */
@@ -71,7 +71,7 @@ enum taking {
 
 static struct {
 	struct event_base *base;
-	struct relay relay;
+	struct switchboard board;
 	struct session session;
 	struct hop hop;
 	struct channel *channel;
@@ -147,15 +147,15 @@ static void daemon_side(struct side *side)
 	while (!is_delivered()) {
 		sleep_until_notified(side);
 		scene.wake(-1, 0, &scene.session);
-		while (relay_is_busy(&scene.relay))
-			relay_pass(&scene.relay);
+		while (switch_is_busy(&scene.board))
+			switch_pass(&scene.board);
 	}
 }
 
 static void run_turns(void)
 {
 	hop_event(&scene.hop);
-	while (take_turn(&scene.relay))
+	while (take_turn(&scene.board))
 		;
 }
 
@@ -180,16 +180,16 @@ static void wake_without_due_look(int fd, short what, void *userdata)
 	struct hop *hop = &scene.hop;
 
 	hop_event(hop);
-	while (turns_run(&scene.relay.turns)) {
-		write_output(&scene.relay);
-		notify_programs(&scene.relay);
+	while (turns_run(&scene.board.turns)) {
+		write_output(&scene.board);
+		notify_programs(&scene.board);
 		if (hop->tx.notifications == scene.notifications)
 			continue;
 		scene.notifications = hop->tx.notifications;
 		task_cancel(&hop->input);
 		hop->in.has_asked = true;
 	}
-	ask_for_notifications(&scene.relay);
+	ask_for_notifications(&scene.board);
 }
 
 /* --- the program ------------------------------------------------------------------------------ */
@@ -302,7 +302,7 @@ static void end(void)
 	if (!scene.base)
 		return;
 	hop_cleanup(&scene.hop);
-	relay_cleanup(&scene.relay);
+	switch_cleanup(&scene.board);
 	event_base_free(scene.base);
 	scene.base = NULL;
 }
@@ -319,9 +319,9 @@ static void start(void)
 	end();
 	memset(&shared, 0, sizeof(shared));
 	scene.base = event_base_new();
-	assert_int_equal(relay_init(&scene.relay, scene.base, 1u << 20), 0);
-	scene.session = (struct session){.relay = &scene.relay, .hop = hop};
-	assert_int_equal(hop_init(hop, &scene.relay, HOP_SHARED, &scene_callbacks, &scene.session, 1, 16), 0);
+	assert_int_equal(switch_init(&scene.board, scene.base, 1u << 20), 0);
+	scene.session = (struct session){.board = &scene.board, .hop = hop};
+	assert_int_equal(hop_init(hop, &scene.board, HOP_SHARED, &scene_callbacks, &scene.session, 1, 16), 0);
 	for (unsigned i = 0; i < LOCAL_RINGS; i++)
 		views[i] = view_of(i);
 	ring_writer_init(&scene.out, &views[LOCAL_RING_OUT], false);
@@ -337,12 +337,12 @@ static void start(void)
 	put(FRAME_OPEN, payload, frame_open_encode(&open, payload));
 	ring_writer_publish(&scene.out);
 	on_wake(-1, 0, &scene.session);
-	relay_pass(&scene.relay);
+	switch_pass(&scene.board);
 	while (take_next_frame(&scene.in))
 		;
 	release(NULL, false);
 	on_wake(-1, 0, &scene.session);
-	relay_pass(&scene.relay);
+	switch_pass(&scene.board);
 	assert_int_equal(shared.ring[LOCAL_RING_OUT].wants_data, 1);
 }
 

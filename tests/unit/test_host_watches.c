@@ -16,8 +16,8 @@
 #include "daemon/link/asks.h"
 #include "daemon/local/host_watches.h"
 #include "daemon/local/session.h"
-#include "daemon/relay/hop.h"
-#include "daemon/relay/hop_image.h"
+#include "daemon/switch/hop.h"
+#include "daemon/switch/hop_image.h"
 
 #define HEARD_MAX     16384
 #define QUESTIONS_MAX 4096u
@@ -44,7 +44,7 @@ struct question {
 
 static struct scene {
 	struct event_base *base;
-	struct relay relay;
+	struct switchboard board;
 	struct host_watches *watches;
 	struct session session;
 	struct question questions[QUESTIONS_MAX];
@@ -159,7 +159,7 @@ static bool pass(void *userdata)
 {
 	unsigned before = scene.asked;
 
-	while (turns_run(&scene.relay.turns))
+	while (turns_run(&scene.board.turns))
 		;
 	if (scene.asked - before > scene.largest_pass)
 		scene.largest_pass = scene.asked - before;
@@ -169,9 +169,9 @@ static bool pass(void *userdata)
 static int set_up(void **state)
 {
 	scene = (struct scene){.base = event_base_new(), .session = {.reply = -1}};
-	scene.relay.base = scene.base;
-	assert_int_equal(turns_init(&scene.relay.turns, scene.base, pass, &scene), 0);
-	scene.watches = host_watches_new(&scene.relay, NULL);
+	scene.board.base = scene.base;
+	assert_int_equal(turns_init(&scene.board.turns, scene.base, pass, &scene), 0);
+	scene.watches = host_watches_new(&scene.board, NULL);
 	assert_non_null(scene.watches);
 	return 0;
 }
@@ -180,7 +180,7 @@ static int tear_down(void **state)
 {
 	host_watches_free(scene.watches);
 	assert_int_equal(scene.out, 0);
-	turns_cleanup(&scene.relay.turns);
+	turns_cleanup(&scene.board.turns);
 	event_base_free(scene.base);
 	return 0;
 }
@@ -189,7 +189,7 @@ static void settle(void)
 {
 	do
 		event_base_loop(scene.base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
-	while (scene.relay.turns.due);
+	while (scene.board.turns.due);
 }
 
 static void expect(const char *what)
@@ -509,7 +509,7 @@ static int take_over(const uint8_t *bytes, size_t size)
 
 	hop->owner = &scene.session;
 	host_watches_free(scene.watches);
-	scene.watches = host_watches_new(&scene.relay, NULL);
+	scene.watches = host_watches_new(&scene.board, NULL);
 	image_open_bytes(&image, bytes, size);
 	while ((type = image_next(&image)))
 		if (type == IMAGE_HOST_WATCH)

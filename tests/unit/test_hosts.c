@@ -25,9 +25,9 @@
 #include "base/self.h"
 #include "daemon/hosts/conversation_memory.h"
 #include "daemon/hosts/hosts.h"
-#include "daemon/relay/program_socket.h"
-#include "daemon/relay/hop.h"
-#include "daemon/relay/memory_lives.h"
+#include "daemon/switch/program_socket.h"
+#include "daemon/switch/hop.h"
+#include "daemon/switch/memory_lives.h"
 #include "tests/descriptors.h"
 #include "tests/unit/own_process.h"
 #include "wire/doorbell.h"
@@ -39,7 +39,7 @@
 
 struct scene {
 	struct event_base *base;
-	struct relay relay;
+	struct switchboard board;
 	struct quota *quota;
 	struct account *account; /* of the gateway's user, who is ours */
 	struct hosts *hosts;
@@ -74,7 +74,7 @@ static void on_connected(void *userdata, uint32_t number, struct conversation_me
 		charge_move(&scene->kept[scene->kept_count++].charge, charge);
 		return;
 	}
-	conversation_memory_free(memory, &scene->relay, charge);
+	conversation_memory_free(memory, &scene->board, charge);
 	charge_end(charge);
 }
 
@@ -94,10 +94,10 @@ static void settle(struct scene *scene)
 	uint64_t before;
 
 	do {
-		before = scene->relay.turns.spent;
+		before = scene->board.turns.spent;
 		for (int i = 0; i < 4; i++)
 			event_base_loop(scene->base, EVLOOP_NONBLOCK);
-	} while (scene->relay.turns.spent != before);
+	} while (scene->board.turns.spent != before);
 }
 
 static uint64_t later_ms;
@@ -190,10 +190,10 @@ static void scene_start(struct scene *scene)
 	scene->base = event_base_new();
 	scene->quota = quota_new(&limits);
 	scene->account = quota_account(scene->quota, QUOTA_UID, geteuid());
-	assert_int_equal(relay_init(&scene->relay, scene->base, 1u << 20), 0);
-	scene->relay.quota = scene->quota;
-	assert_int_equal(closer_new(&scene->relay.closer, &scene->relay), 0);
-	assert_int_equal(hosts_new(&scene->hosts, &scene->relay, &options, &callbacks, scene), 0);
+	assert_int_equal(switch_init(&scene->board, scene->base, 1u << 20), 0);
+	scene->board.quota = scene->quota;
+	assert_int_equal(closer_new(&scene->board.closer, &scene->board), 0);
+	assert_int_equal(hosts_new(&scene->hosts, &scene->board, &options, &callbacks, scene), 0);
 	snprintf(scene->path, sizeof(scene->path), "%s/gateway.sock", scene->directory);
 	scene->peer = -1;
 	for (unsigned i = 0; i < GATEWAY_FDS; i++)
@@ -204,14 +204,14 @@ static void scene_start(struct scene *scene)
 static void scene_stop(struct scene *scene)
 {
 	for (unsigned i = 0; i < scene->kept_count; i++) {
-		conversation_memory_free(&scene->kept[i].memory, &scene->relay, &scene->kept[i].charge);
+		conversation_memory_free(&scene->kept[i].memory, &scene->board, &scene->kept[i].charge);
 		charge_end(&scene->kept[i].charge);
 	}
 	close_all(scene);
 	close(scene->gateway);
 	hosts_free(scene->hosts);
-	relay_cleanup(&scene->relay);
-	closer_free(scene->relay.closer);
+	switch_cleanup(&scene->board);
+	closer_free(scene->board.closer);
 	if (scene->peer >= 0)
 		close(scene->peer);
 	for (int i = 0; i < QUOTA_RESOURCES; i++)
@@ -554,7 +554,7 @@ SCENE_TEST(memory_that_the_gateway_keeps_stays_charged, scene_start)
 {
 	void *mapped;
 
-	assert_int_equal(memory_lives_new(&scene->relay.memory_lives, &scene->relay), 0);
+	assert_int_equal(memory_lives_new(&scene->board.memory_lives, &scene->board), 0);
 	connect_to_hostb(scene);
 	mapped = map_and_seal(scene);
 	say_connected(scene, 2); /* and it is over at once */
@@ -566,8 +566,8 @@ SCENE_TEST(memory_that_the_gateway_keeps_stays_charged, scene_start)
 	munmap(mapped, GATEWAY_MEMORY_SIZE);
 	while (account_usage(scene->account, QUOTA_MEMORY).used)
 		event_base_loop(scene->base, EVLOOP_ONCE);
-	memory_lives_free(scene->relay.memory_lives);
-	scene->relay.memory_lives = NULL;
+	memory_lives_free(scene->board.memory_lives);
+	scene->board.memory_lives = NULL;
 }
 
 /* Whoever doesn't seal its memory has no conversation. */
@@ -602,7 +602,7 @@ SCENE_TEST(the_gateway_has_the_conversations_memory_of_fixed_size, scene_start)
 	assert_int_equal(munmap(mapped, GATEWAY_MEMORY_SIZE), 0);
 	/* The gateway's end isn't told of an end before there is one. */
 	assert_int_equal(recv(scene->fds[GATEWAY_FD_LIFE], &byte, 1, MSG_DONTWAIT), -1);
-	conversation_memory_free(&scene->kept[0].memory, &scene->relay, &scene->kept[0].charge);
+	conversation_memory_free(&scene->kept[0].memory, &scene->board, &scene->kept[0].charge);
 	charge_end(&scene->kept[0].charge);
 	scene->kept_count = 0;
 	assert_int_equal(recv(scene->fds[GATEWAY_FD_LIFE], &byte, 1, MSG_DONTWAIT), 0);
@@ -619,7 +619,7 @@ SCENE_TEST(the_gateway_pays_for_what_a_host_that_goes_takes, scene_start)
 	}
 	settle(scene);
 	assert_true(account_time(scene->account)->spent - before >= 10 * LOOKED_AT);
-	assert_true(scene->relay.turns.longest_pass <= TURNS_PASS + TURNS_PIECE + LOOKED_AT);
+	assert_true(scene->board.turns.longest_pass <= TURNS_PASS + TURNS_PIECE + LOOKED_AT);
 }
 
 /* The gateway says that this host asks for a conversation. Returns whether that could be sent. */
@@ -642,7 +642,7 @@ SCENE_TEST(a_flood_is_taken_in_pieces_and_paid_for, scene_start)
 		said++;
 	assert_true(said > 50);
 	while (scene->connected < said) {
-		uint64_t passes = scene->relay.turns.passes, accepted = 0;
+		uint64_t passes = scene->board.turns.passes, accepted = 0;
 
 		event_base_loop(scene->base, EVLOOP_ONCE);
 		while (hear_descriptors(scene, &packet)) {
@@ -653,9 +653,9 @@ SCENE_TEST(a_flood_is_taken_in_pieces_and_paid_for, scene_start)
 			accepted++;
 		}
 		/* What a gateway asks for in a pass is a part of that. */
-		assert_true(accepted <= 4 * (scene->relay.turns.passes - passes));
+		assert_true(accepted <= 4 * (scene->board.turns.passes - passes));
 	}
-	assert_true(scene->relay.turns.longest_pass <= TURNS_PASS + TURNS_PIECE);
+	assert_true(scene->board.turns.longest_pass <= TURNS_PASS + TURNS_PIECE);
 	assert_true(account_time(scene->account)->spent - before >= said * 2000);
 	assert_int_equal(account_usage(scene->account, QUOTA_MEMORY).used, 0);
 }

@@ -14,12 +14,12 @@
 #include "base/image.h"
 #include "base/self.h"
 #include "daemon/hosts/hosts_internal.h"
-#include "daemon/relay/hop.h"
+#include "daemon/switch/hop.h"
 
 /* A guest, which has no gateway. */
 struct world {
 	struct event_base *base;
-	struct relay relay;
+	struct switchboard board;
 	struct self self;
 	struct hosts *hosts;
 };
@@ -38,15 +38,15 @@ static struct world *world_new(uint32_t domid)
 
 	world->self.domid = domid;
 	world->base = event_base_new();
-	assert_int_equal(relay_init(&world->relay, world->base, 1 << 20), 0);
-	assert_int_equal(hosts_new(&world->hosts, &world->relay, &options, &callbacks, world), 0);
+	assert_int_equal(switch_init(&world->board, world->base, 1 << 20), 0);
+	assert_int_equal(hosts_new(&world->hosts, &world->board, &options, &callbacks, world), 0);
 	return world;
 }
 
 static void world_free(struct world *world)
 {
 	hosts_free(world->hosts);
-	relay_cleanup(&world->relay);
+	switch_cleanup(&world->board);
 	event_base_free(world->base);
 	free(world);
 }

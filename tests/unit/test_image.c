@@ -10,11 +10,11 @@
 #include <event2/event.h>
 
 #include "base/image.h"
-#include "daemon/relay/cancel.h"
-#include "daemon/relay/channel.h"
-#include "daemon/relay/hop.h"
-#include "daemon/relay/hop_image.h"
-#include "daemon/relay/private_ring.h"
+#include "daemon/switch/cancel.h"
+#include "daemon/switch/channel.h"
+#include "daemon/switch/hop.h"
+#include "daemon/switch/hop_image.h"
+#include "daemon/switch/private_ring.h"
 #include "wire/bytes.h"
 #include "wire/frame_ring.h"
 
@@ -195,7 +195,7 @@ enum ends {
 
 struct world {
 	struct event_base *base;
-	struct relay relay;
+	struct switchboard board;
 	enum ends ends;
 	struct program programs[2];
 };
@@ -236,9 +236,9 @@ static struct world *world_new(enum ends ends)
 
 	world->ends = ends;
 	world->base = event_base_new();
-	assert_int_equal(relay_init(&world->relay, world->base, 1 << 20), 0);
+	assert_int_equal(switch_init(&world->board, world->base, 1 << 20), 0);
 	for (unsigned i = 0; i < 2; i++)
-		world->programs[i].hop = hop_new(&world->relay,
+		world->programs[i].hop = hop_new(&world->board,
 						 ends == MEMORIES	     ? HOP_SHARED
 						 : ends == LINK && i == SINK ? HOP_LINK
 									     : HOP_SOCKET,
@@ -254,7 +254,7 @@ static void world_free(struct world *world)
 {
 	for (unsigned i = 0; i < 2; i++)
 		hop_retire(world->programs[i].hop, ENOENT);
-	relay_cleanup(&world->relay);
+	switch_cleanup(&world->board);
 	event_base_free(world->base);
 	free(world);
 }
@@ -318,14 +318,14 @@ static struct world *world_at_work(enum ends ends)
 
 	attach(world, false);
 	say(&world->programs[SOURCE], FRAME_OPEN, 2, payload, frame_open_encode(&open, payload));
-	relay_run(&world->relay, 10);
+	switch_run(&world->board, 10);
 	memset(payload, 'x', sizeof(payload));
 	for (unsigned i = 0; i < PIECES; i++)
 		say(&world->programs[SOURCE], FRAME_DATA, 2, payload, piece);
-	relay_run(&world->relay, 10);
+	switch_run(&world->board, 10);
 	if (ends == LINK)
 		assert_int_equal(hop_pause(world->programs[SINK].hop), 0);
-	relay_run(&world->relay, 10);
+	switch_run(&world->board, 10);
 	return world;
 }
 
@@ -416,12 +416,12 @@ static void go_on_where_it_was(enum ends ends)
 	}
 	attach(after, true);
 	heard = hear(&after->programs[SINK]);
-	relay_run(&after->relay, 10);
+	switch_run(&after->board, 10);
 	heard += hear(&after->programs[SINK]);
 	assert_int_equal(heard, PIECES * PIECE);
 	if (ends == SOCKETS) /* else what it has released is what it has taken */
 		say(&after->programs[SINK], FRAME_CREDIT, 1, payload, frame_credit_encode(&credit, payload));
-	relay_run(&after->relay, 10);
+	switch_run(&after->board, 10);
 	{
 		const struct channel_end *end = hop_find_channel(after->programs[SOURCE].hop, 2);
 
@@ -483,7 +483,7 @@ TEST(a_link_that_was_left_sends_again_what_it_had_sent)
 	assert_int_equal(ring_writer_init(&writer, &out, true), 0);
 	hop_resume(sink->hop, &reader, &writer, hop_acked(sink->hop));
 	assert_int_equal(ring_reader_init(&sink->reader, &out, true), 0);
-	relay_run(&after->relay, 10);
+	switch_run(&after->board, 10);
 	assert_int_equal(hear(sink), PIECES * LINK_PIECE);
 	image_free(&image);
 	free(bytes);

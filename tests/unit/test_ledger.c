@@ -4,8 +4,8 @@
 #include "tests/unit/random.h"
 #include "tests/unit/unit.h"
 
-#include "daemon/relay/channel.h"
-#include "daemon/relay/ledger.h"
+#include "daemon/switch/channel.h"
+#include "daemon/switch/ledger.h"
 
 #define ENDS  5
 #define STEPS 60000

@@ -7,7 +7,7 @@
 
 #include "daemon/hosts/hosts_internal.h"
 #include "daemon/link/link_internal.h"
-#include "daemon/relay/hop_image.h"
+#include "daemon/switch/hop_image.h"
 #include "tests/unit/image_bytes.h"
 
 /* The peer's domain comes back as domain 9. */
@@ -40,7 +40,7 @@ SCENE_TEST_EACH(session_goes_on_under_another_domid, up_to_resume, move, MOVES)
 		const struct frame_reset reset = {.error = ETIMEDOUT};
 
 		assert_int_equal(channel_reset(&open_channel_to(scene, 9, CHANNEL_CALL)->opener, &reset), 0);
-		relay_pass(&scene->relay);
+		switch_pass(&scene->board);
 	}
 	prove(scene);
 	assert_int_equal(scene->moves, 0);

@@ -159,11 +159,11 @@ SCENE_TEST(peer_that_offers_again_and_again_is_declined, move_mapper)
 
 	other.map_error = -ENOMEM; /* which costs as much */
 	for (unsigned i = 0; i < 50; i++) {
-		uint64_t before = scene->relay.turns.spent;
+		uint64_t before = scene->board.turns.spent;
 
 		say_offer(scene);
 		expect(scene, FRAME_DECLINE);
-		mapped += scene->relay.turns.spent - before > 10000;
+		mapped += scene->board.turns.spent - before > 10000;
 		pass(scene, 100);
 	}
 	/* In 5 s, two in 2 s. */

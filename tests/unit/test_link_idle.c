@@ -5,7 +5,7 @@
 #include <errno.h>
 
 #include "daemon/link/link_internal.h"
-#include "daemon/relay/hop_internal.h"
+#include "daemon/switch/hop_internal.h"
 #include "wire/bytes.h"
 
 static const uint8_t asks[4] = {IDLE_ASKS}, no[4] = {IDLE_NO};

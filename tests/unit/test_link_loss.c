@@ -69,7 +69,7 @@ static void answer_ping_unheard(struct scene *scene)
 	uint8_t payload[8];
 
 	ping(scene, 7);
-	relay_pass(&scene->relay);
+	switch_pass(&scene->board);
 	expect(scene, FRAME_PING);
 	put(scene, FRAME_PONG, 0, payload, frame_u64_encode(get_u64(scene->peer.payload), payload));
 }
@@ -146,7 +146,7 @@ SCENE_TEST(what_was_said_over_the_old_vchan_counts_after_a_new_one, up)
 
 	answer_ping_unheard(scene);
 	connect_peer(scene);
-	relay_pass(&scene->relay);
+	switch_pass(&scene->board);
 	assert_int_equal(scene->pongs, 1);
 	assert_true(scene->pong > 0);
 	assert_true(old->closed);

@@ -7,9 +7,9 @@
 
 #include "base/cost.h"
 #include "base/turns.h"
-#include "daemon/relay/cancel.h"
-#include "daemon/relay/channel_internal.h"
-#include "daemon/relay/hop_internal.h"
+#include "daemon/switch/cancel.h"
+#include "daemon/switch/channel_internal.h"
+#include "daemon/switch/hop_internal.h"
 
 #define MANY 10000u
 
@@ -59,7 +59,7 @@ SCENE_TEST(a_lost_links_thousands_of_channels_end_between_others_turns, up_with_
 	scene->was = 7;
 	greet(scene);
 	read_all(scene);
-	scene->relay.turns.longest_pass = 0;
+	scene->board.turns.longest_pass = 0;
 
 	lost.vchan->state = VCHAN_CLOSED;
 	lost.vchan->event(lost.vchan->userdata);
@@ -71,7 +71,7 @@ SCENE_TEST(a_lost_links_thousands_of_channels_end_between_others_turns, up_with_
 		/* The other link is served in each pass. */
 		put(scene, FRAME_PING, 0, token, frame_u64_encode(passes, token));
 		notify_only(scene);
-		relay_pass(&scene->relay);
+		switch_pass(&scene->board);
 		assert_true(ring_reader_ready(&scene->peer.in, FRAME_HEADER_SIZE) >= (int)FRAME_HEADER_SIZE);
 		ended = how_many_have_ended(channels, MANY);
 		assert_true(ended > before);
@@ -91,7 +91,7 @@ SCENE_TEST(a_lost_links_thousands_of_channels_end_between_others_turns, up_with_
 			assert_true(channel_adds_up(&channels[MANY - 1]->acceptor));
 		}
 	}
-	assert_true(scene->relay.turns.longest_pass < TURNS_PASS + TURNS_PIECE);
+	assert_true(scene->board.turns.longest_pass < TURNS_PASS + TURNS_PIECE);
 	assert_true(passes >= MANY * COST_CHANNEL_END / (TURNS_PASS + TURNS_PIECE));
 	settle(scene);
 	for (unsigned i = 0; i < MANY; i++) {
@@ -115,7 +115,7 @@ static void come_back_as(struct scene *scene, uint32_t domid)
 
 static void expect_piece(struct scene *scene, unsigned calls, uint32_t from, uint32_t to)
 {
-	relay_pass(&scene->relay);
+	switch_pass(&scene->board);
 	assert_int_equal(scene->resumed_calls, calls);
 	assert_int_equal(scene->resumed_from, from);
 	assert_int_equal(scene->resumed_to, to);

@@ -31,7 +31,7 @@ static void do_something(struct scene *scene, unsigned what)
 		ping(scene, 7);
 		break;
 	case 6:
-		relay_pass(&scene->relay);
+		switch_pass(&scene->board);
 		break;
 	case 7:
 		if (!scene->program.channels.count)

@@ -277,6 +277,6 @@ SCENE_TEST(frames_of_others_go_out_only_in_a_session, scene_start)
 	expect(scene, FRAME_HELLO);
 	say_hello(scene, PROTOCOL_MAJOR);
 	assert_int_equal(links_send(scene->links, peer_domain(7), FRAME_DIRECTORY, "12345678", 8), 0);
-	relay_pass(&scene->relay);
+	switch_pass(&scene->board);
 	expect(scene, FRAME_DIRECTORY);
 }

@@ -309,7 +309,7 @@ SCENE_TEST(what_is_kept_a_second_time_is_paid_for_once, scene_start)
 	uint64_t used;
 
 	set_limits(scene, 500, 0);
-	assert_int_equal(hop_init(&hop, &scene->relay, HOP_LINK, &callbacks, &hop, 0, 16), 0);
+	assert_int_equal(hop_init(&hop, &scene->board, HOP_LINK, &callbacks, &hop, 0, 16), 0);
 	hop_set_account(&hop, quota_account(scene->quota, QUOTA_PEER, 7));
 	assert_int_equal(hop_attach(&hop, &first), 0);
 	for (uint64_t i = 0; i < 16; i++)

@@ -5,7 +5,7 @@
 #include "tests/unit/channel_rig.h"
 
 #include "base/quota.h"
-#include "daemon/relay/orphans.h"
+#include "daemon/switch/orphans.h"
 
 #define CHANNELS 200u /* that an account may have */
 
@@ -74,7 +74,7 @@ static uint32_t count_until_refused(const char *name)
 TEST_WITH(a_program_that_never_answers_is_left_alone, start, stop)
 {
 	scene.b->no_auto_answer = true;
-	scene.rig.relay[0].orphans_patience_ms = 0;
+	scene.rig.board[0].orphans_patience_ms = 0;
 	assert_int_equal(count_until_refused("p_1"), ORPHANS_STALE);
 	assert_int_equal(account_usage(payer, QUOTA_CHANNELS).used, ORPHANS_STALE);
 	/* Nothing of them is sent on any more. */
@@ -101,7 +101,7 @@ TEST_WITH(other_programs_of_the_same_user_are_reached, start, stop)
 	hop_set_account(&third->hop, account_ref(holder));
 	scene.a->route = to_the_last;
 	scene.b->no_auto_answer = true;
-	scene.rig.relay[0].orphans_patience_ms = 0;
+	scene.rig.board[0].orphans_patience_ms = 0;
 	assert_int_equal(count_until_refused("p_1"), ORPHANS_STALE);
 	participant_open(scene.a, 0, "y_1");
 	rig_settle(&scene.rig);
@@ -119,7 +119,7 @@ TEST_WITH(a_program_that_is_slow_has_time, start, stop)
 TEST_WITH(who_answers_again_is_reached_again, start, stop)
 {
 	scene.b->no_auto_answer = true;
-	scene.rig.relay[0].orphans_patience_ms = 0;
+	scene.rig.board[0].orphans_patience_ms = 0;
 	count_until_refused("p_1");
 	for (uint32_t number = 1; number < 2 * ORPHANS_STALE; number += 2)
 		participant_reset(scene.b, number, ECANCELED, 0, 0);
@@ -134,7 +134,7 @@ TEST_WITH(who_answers_again_is_reached_again, start, stop)
 TEST_WITH(a_peer_holds_at_most_half, start, stop)
 {
 	scene.link->no_auto_answer = true;
-	scene.rig.relay[0].orphans_patience_ms = 0;
+	scene.rig.board[0].orphans_patience_ms = 0;
 	assert_int_equal(count_until_refused("x_1"), CHANNELS / 2);
 	assert_true(open_and_leave("p_1"));
 }
@@ -144,7 +144,7 @@ TEST_WITH(nobody_is_protected_from_himself, start, stop)
 	account_unref(scene.b->hop.account);
 	hop_set_account(&scene.b->hop, account_ref(payer));
 	scene.b->no_auto_answer = true;
-	scene.rig.relay[0].orphans_patience_ms = 0;
+	scene.rig.board[0].orphans_patience_ms = 0;
 	for (uint32_t i = 0; i < CHANNELS; i++)
 		assert_true(open_and_leave("p_1"));
 	assert_false(open_and_leave("p_1"));
@@ -159,9 +159,9 @@ TEST_WITH(an_end_of_either_side_ends_the_count, start, stop)
 	participant_kill(scene.a);
 	read_all(&scene);
 	assert_int_equal(account_usage(payer, QUOTA_CHANNELS).used, 10);
-	assert_non_null(scene.rig.relay[0].orphans);
+	assert_non_null(scene.rig.board[0].orphans);
 	participant_kill(scene.b);
 	read_all(&scene);
-	assert_null(scene.rig.relay[0].orphans);
+	assert_null(scene.rig.board[0].orphans);
 	assert_int_equal(account_usage(payer, QUOTA_CHANNELS).used, 0);
 }

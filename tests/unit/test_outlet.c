@@ -6,8 +6,8 @@
 #include <pthread.h>
 #include <unistd.h>
 
-#include "daemon/relay/channel.h"
-#include "daemon/relay/outlet.h"
+#include "daemon/switch/channel.h"
+#include "daemon/switch/outlet.h"
 
 #define RING  4096u
 #define ENDS  3u

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
-#include "daemon/relay/hop.h"
+#include "daemon/switch/hop.h"
 #include "daemon/link/pings.h"
 #include "wire/bytes.h"
 #include "wire/frame.h"

@@ -13,8 +13,8 @@
 
 #include <event2/event.h>
 
-#include "daemon/relay/hop.h"
-#include "daemon/relay/program_socket.h"
+#include "daemon/switch/hop.h"
+#include "daemon/switch/program_socket.h"
 #include "base/quota.h"
 #include "tests/descriptors.h"
 #include "tests/unit/own_process.h"
@@ -23,7 +23,7 @@
 
 struct scene {
 	struct event_base *base;
-	struct relay relay;
+	struct switchboard board;
 	struct quota *quota;
 	struct account *account;
 	int program, daemon;
@@ -54,9 +54,9 @@ static void scene_start(struct scene *scene)
 	scene->base = event_base_new();
 	scene->quota = quota_new(&limits);
 	scene->account = quota_account(scene->quota, QUOTA_UID, 1000);
-	assert_int_equal(relay_init(&scene->relay, scene->base, 1u << 20), 0);
-	assert_int_equal(closer_new(&scene->relay.closer, &scene->relay), 0);
-	scene->relay.quota = scene->quota;
+	assert_int_equal(switch_init(&scene->board, scene->base, 1u << 20), 0);
+	assert_int_equal(closer_new(&scene->board.closer, &scene->board), 0);
+	scene->board.quota = scene->quota;
 	new_pair(scene);
 }
 
@@ -72,8 +72,8 @@ static void scene_stop(struct scene *scene)
 		close(scene->program);
 	if (scene->peer >= 0)
 		close(scene->peer);
-	relay_cleanup(&scene->relay);
-	closer_free(scene->relay.closer);
+	switch_cleanup(&scene->board);
+	closer_free(scene->board.closer);
 	assert_int_equal(account_usage(scene->account, QUOTA_DESCRIPTORS).used, 0);
 	account_unref(scene->account);
 	quota_free(scene->quota);
@@ -110,7 +110,7 @@ static bool close_charged(struct scene *scene)
 	bool handed_on;
 
 	charge_one(scene, &charge);
-	program_socket_close(&scene->relay, scene->daemon, &charge);
+	program_socket_close(&scene->board, scene->daemon, &charge);
 	handed_on = charge.held[QUOTA_DESCRIPTORS] == 0;
 	charge_end(&charge);
 	assert_int_equal(account_usage(scene->account, QUOTA_DESCRIPTORS).used, handed_on);
@@ -206,7 +206,7 @@ SCENE_TEST(nothing_comes_between_the_look_and_the_close, scene_start)
 
 	/* More than is looked through: somebody else closes it, and the program can't send any more. */
 	assert_int_equal(send(scene->program, bytes, sizeof(bytes), 0), sizeof(bytes));
-	program_socket_close(&scene->relay, scene->daemon, NULL);
+	program_socket_close(&scene->board, scene->daemon, NULL);
 	assert_int_equal(send(scene->program, bytes, 1, MSG_NOSIGNAL), -1);
 	assert_int_equal(errno, EPIPE);
 }
@@ -227,7 +227,7 @@ SCENE_TEST(descriptors_that_linger_are_closed_by_threads_that_do_not, scene_star
 			assert_int_equal(send(scene->program, (uint8_t[8192]){0}, 8192, 0), 8192);
 		close(scene->program);
 		scene->program = -1;
-		program_socket_close(&scene->relay, scene->daemon, &charge);
+		program_socket_close(&scene->board, scene->daemon, &charge);
 		charge_end(&charge);
 		if (i % 50 == 49)
 			run_until_closed(scene);

@@ -231,7 +231,7 @@ static void on_open(void *userdata, struct peer_id peer, struct channel *channel
 static int open_over_link(struct participant *participant, struct channel *channel,
 			  const struct frame_open *open)
 {
-	unsigned side = participant->hop.relay == &world.rig->relay[0] ? 0 : 1;
+	unsigned side = participant->hop.board == &world.rig->board[0] ? 0 : 1;
 	char name[128] = "";
 	struct hop *hop;
 	int r = 0;
@@ -473,7 +473,7 @@ static void world_start(struct rig *rig, uint64_t seed, uint32_t losses, uint32_
 		options.registry = world.registry[side] = registry_new(&world.self[side]);
 		registry_listen(options.registry, &world.sinks[side], on_known, NULL);
 		world.peers[side] = (struct peers){.side = side};
-		assert_int_equal(links_new(&world.links[side], &rig->relay[side], &world.peers[side],
+		assert_int_equal(links_new(&world.links[side], &rig->board[side], &world.peers[side],
 					   &options, &(struct links_callbacks){.open = on_open}, NULL),
 				 0);
 		for (unsigned i = 0; i < 2; i++) {

@@ -5,7 +5,7 @@
 #include "tests/unit/router_rig.h"
 
 #include "base/cost.h"
-#include "daemon/relay/hop_internal.h"
+#include "daemon/switch/hop_internal.h"
 #include "daemon/serve/router.h"
 
 SCENE_TEST_EACH(who_may_not_reach_it_does_not_learn_whether_it_exists, scene_start, exists, 2)
@@ -22,7 +22,7 @@ SCENE_TEST_EACH(who_may_not_reach_it_does_not_learn_whether_it_exists, scene_sta
 
 SCENE_TEST(who_opens_pays_for_the_rules_that_are_asked, scene_start)
 {
-	const struct turns *turns = &scene->link->hop.relay->turns;
+	const struct turns *turns = &scene->link->hop.board->turns;
 	uint64_t before = turns->spent;
 
 	scene->denied = "secret";
@@ -102,7 +102,7 @@ SCENE_TEST(what_the_rules_forbid_from_now_on_ends_for_both, scene_start)
 	scene->taken_back = "secret";
 	scene->why_taken_back = EACCES;
 	router_recheck_hop(scene->router, &scene->b->hop);
-	relay_pass(&scene->rig.relay[0]);
+	switch_pass(&scene->rig.board[0]);
 	participant_expect_refusal(scene->link, 3, EACCES);
 	participant_expect_refusal(scene->b, number, EACCES);
 	assert_int_equal(scene->b->hop.channels.count, 2);
@@ -238,10 +238,10 @@ SCENE_TEST(policy_decides_on_a_restored_peers_channels_in_pieces, scene_start)
 	}
 	assert_int_equal(hop_pause(&scene->link->hop), 0);
 	for (bool more = true; more; pieces++) {
-		uint64_t before = scene->link->hop.relay->turns.spent;
+		uint64_t before = scene->link->hop.board->turns.spent;
 
 		more = router_resumed(scene->router, &scene->link->hop, peer_domain(0), peer_domain(9), &at);
-		assert_true(scene->link->hop.relay->turns.spent - before < TURNS_PIECE);
+		assert_true(scene->link->hop.board->turns.spent - before < TURNS_PIECE);
 		/* Those that come later are still those of the old number. */
 		assert_int_equal(domid_of(scene->link, 2 * MANY - 1), more ? 0 : 9);
 	}
@@ -278,7 +278,7 @@ SCENE_TEST(channels_of_an_unbound_endpoint_end, scene_start)
 	open_kind(scene->b, 0, CHANNEL_MESSAGE, "7:inbox", 7); /* one of another domain */
 	expect_open(scene->link, "inbox");
 	assert_int_equal(unbind_name(scene, scene->b, "inbox"), 0);
-	relay_pass(&scene->rig.relay[0]);
+	switch_pass(&scene->rig.board[0]);
 	participant_expect_refusal(scene->link, 3, ENOENT);
 	participant_expect_refusal(scene->b, number, ENOENT);
 	assert_int_equal(scene->b->hop.channels.count, 2);
@@ -299,7 +299,7 @@ SCENE_TEST(channels_of_an_unbound_endpoint_end_in_pieces, scene_start)
 
 	scene->program_b.participant = participant_new(&scene->rig, &program);
 	scene->program_b.participant->open = scene->b->open;
-	turns = &scene->rig.relay[0].turns;
+	turns = &scene->rig.board[0].turns;
 	assert_int_equal(bind_name(scene, scene->program_b.participant, "inbox", ANY_KIND), 0);
 	for (uint32_t i = 0; i < CHANNELS; i++) {
 		open_kind(scene->link, 1 + 2 * i, CHANNEL_MESSAGE, "inbox", 5);

@@ -5,8 +5,8 @@
  */
 #include "tests/unit/router_rig.h"
 
-#include "daemon/relay/channel.h"
-#include "daemon/relay/sharing.h"
+#include "daemon/switch/channel.h"
+#include "daemon/switch/sharing.h"
 #include "daemon/serve/router.h"
 
 #define SHARED (ANY_KIND | BIND_SHARED)

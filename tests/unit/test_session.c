@@ -16,7 +16,7 @@
 #include "base/cost.h"
 #include "base/quota.h"
 #include "base/self.h"
-#include "daemon/relay/channel.h"
+#include "daemon/switch/channel.h"
 #include "base/log.h"
 #include "daemon/local/session.h"
 #include "tests/descriptors.h"
@@ -41,7 +41,7 @@ long sysconf(int name)
 
 struct scene {
 	struct event_base *base;
-	struct relay relay;
+	struct switchboard board;
 	struct quota *quota;
 	struct session *session;
 	int fd; /* the program's end */
@@ -82,7 +82,7 @@ static bool on_go_on(void *userdata, struct session *session, struct session_res
 		return false;
 	}
 	scene->pieces--;
-	relay_spend(&scene->relay, NULL, TURNS_PIECE);
+	switch_spend(&scene->board, NULL, TURNS_PIECE);
 	assert_int_equal(rest->at++, scene->pieces_done++);
 	return true;
 }
@@ -133,13 +133,13 @@ static void start_with_patience(struct scene *scene, uint32_t greeting_ms)
 
 	scene->descriptors = open_descriptors();
 	scene->base = event_base_new();
-	assert_int_equal(relay_init(&scene->relay, scene->base, 1u << 20), 0);
+	assert_int_equal(switch_init(&scene->board, scene->base, 1u << 20), 0);
 	for (int i = 0; i < QUOTA_RESOURCES; i++)
 		limits.pool[i] = limits.max[QUOTA_UID][i] = 1u << 30;
-	scene->relay.quota = scene->quota = quota_new(&limits);
+	scene->board.quota = scene->quota = quota_new(&limits);
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair), 0);
 	scene->fd = pair[0];
-	assert_int_equal(session_new(&scene->session, &scene->relay, pair[1], &options, &callbacks, scene),
+	assert_int_equal(session_new(&scene->session, &scene->board, pair[1], &options, &callbacks, scene),
 			 0);
 }
 
@@ -156,7 +156,7 @@ static void start_without_patience(struct scene *scene)
 static void scene_stop(struct scene *scene)
 {
 	session_free(scene->session);
-	relay_cleanup(&scene->relay);
+	switch_cleanup(&scene->board);
 	quota_free(scene->quota);
 	event_base_free(scene->base);
 	close(scene->fd);
@@ -170,7 +170,7 @@ static void scene_stop(struct scene *scene)
 static void run(struct scene *scene)
 {
 	for (int i = 0; i < 20; i++) {
-		while (scene->relay.turns.resting)
+		while (scene->board.turns.resting)
 			event_base_loop(scene->base, EVLOOP_ONCE);
 		event_base_loop(scene->base, EVLOOP_NONBLOCK);
 	}
@@ -549,7 +549,7 @@ SCENE_TEST_EACH(last_words_of_a_program_are_heard, greeted, does_not_read, 2)
 		/* The daemon waits for room in the socket. */
 		for (uint32_t i = 0; i < 16; i++)
 			hop_send(session_hop(scene->session), FRAME_OPTIONAL, 0, 0, much, 65536);
-		relay_pass(&scene->relay);
+		switch_pass(&scene->board);
 		run(scene);
 	} else {
 		/* It answers to what it has read of a lot. */
@@ -620,7 +620,7 @@ SCENE_TEST(requests_are_bounded_in_a_turn, greeted)
 
 	ask_at_once(scene, 1000);
 	while (scene->requests < 1000 && turns < 10000) {
-		turns += !scene->relay.turns.resting;
+		turns += !scene->board.turns.resting;
 		event_base_loop(scene->base, EVLOOP_ONCE);
 		assert_true(scene->requests - before <= TURNS_PASS / COST_BIND + 1);
 		before = scene->requests;

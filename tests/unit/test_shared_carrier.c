@@ -19,8 +19,8 @@
 #include "base/quota.h"
 #include "daemon/hosts/conversation_memory.h"
 #include "daemon/link/shared_carrier.h"
-#include "daemon/relay/program_socket.h"
-#include "daemon/relay/hop.h"
+#include "daemon/switch/program_socket.h"
+#include "daemon/switch/hop.h"
 #include "tests/descriptors.h"
 #include "tests/unit/own_process.h"
 #include "wire/doorbell.h"
@@ -45,7 +45,7 @@ struct end {
 
 struct scene {
 	struct event_base *base;
-	struct relay relay;
+	struct switchboard board;
 	struct quota *quota;
 	struct account *account;
 	struct end end;
@@ -71,10 +71,10 @@ static void settle(struct scene *scene)
 	uint64_t before;
 
 	do {
-		before = scene->relay.turns.spent;
+		before = scene->board.turns.spent;
 		for (int i = 0; i < 4; i++)
 			event_base_loop(scene->base, EVLOOP_NONBLOCK);
-	} while (scene->relay.turns.spent != before);
+	} while (scene->board.turns.spent != before);
 }
 
 /* What the gateway does with what it was sent. */
@@ -105,10 +105,10 @@ static void open_end(struct scene *scene, struct end *end)
 	*end = (struct end){0};
 	charge_init(&charge, scene->account);
 	assert_int_equal(charge_all(&charge, amounts), 0);
-	assert_int_equal(conversation_memory_make(&memory, &scene->relay, &charge, end->fds), 0);
+	assert_int_equal(conversation_memory_make(&memory, &scene->board, &charge, end->fds), 0);
 	end->fds[GATEWAY_FD_WAKE_DAEMON] = fcntl(memory.wake_daemon, F_DUPFD_CLOEXEC, 0);
 	end->fds[GATEWAY_FD_WAKE_GATEWAY] = fcntl(memory.wake_gateway, F_DUPFD_CLOEXEC, 0);
-	assert_int_equal(shared_carrier_new(&end->carrier, &scene->relay, &memory, &charge, true), 0);
+	assert_int_equal(shared_carrier_new(&end->carrier, &scene->board, &memory, &charge, true), 0);
 	assert_null(memory.memory);
 	assert_int_equal(carrier_state(&end->carrier), CARRIER_OPEN);
 	carrier_rings(&end->carrier, &in, &out);
@@ -166,9 +166,9 @@ static int setup(void **state)
 	scene->base = event_base_new();
 	scene->quota = quota_new(&limits);
 	scene->account = quota_account(scene->quota, QUOTA_UID, 1000);
-	assert_int_equal(relay_init(&scene->relay, scene->base, 1u << 20), 0);
-	scene->relay.quota = scene->quota;
-	assert_int_equal(closer_new(&scene->relay.closer, &scene->relay), 0);
+	assert_int_equal(switch_init(&scene->board, scene->base, 1u << 20), 0);
+	scene->board.quota = scene->quota;
+	assert_int_equal(closer_new(&scene->board.closer, &scene->board), 0);
 	open_end(scene, &scene->end);
 	*state = scene;
 	return 0;
@@ -179,8 +179,8 @@ static int teardown(void **state)
 	struct scene *scene = *state;
 
 	close_end(&scene->end);
-	relay_cleanup(&scene->relay);
-	closer_free(scene->relay.closer);
+	switch_cleanup(&scene->board);
+	closer_free(scene->board.closer);
 	for (int i = 0; i < QUOTA_RESOURCES; i++)
 		assert_int_equal(account_usage(scene->account, i).used, 0);
 	account_unref(scene->account);
@@ -365,11 +365,11 @@ TEST_AT_END(an_empty_bell_makes_nobody_wait, setup, teardown)
 	int fds[GATEWAY_FDS], empty = eventfd(0, EFD_CLOEXEC | EFD_SEMAPHORE);
 
 	charge_init(&charge, scene->account);
-	assert_int_equal(conversation_memory_make(&memory, &scene->relay, &charge, fds), 0);
+	assert_int_equal(conversation_memory_make(&memory, &scene->board, &charge, fds), 0);
 	assert_int_equal(dup3(empty, memory.wake_gateway, O_CLOEXEC), memory.wake_gateway);
 	assert_int_equal(dup3(empty, memory.wake_daemon, O_CLOEXEC), memory.wake_daemon);
 	close(empty);
-	assert_int_equal(shared_carrier_new(&carrier, &scene->relay, &memory, &charge, false), 0);
+	assert_int_equal(shared_carrier_new(&carrier, &scene->board, &memory, &charge, false), 0);
 	settle(scene);
 	for (int i = 0; i < 100; i++)
 		assert_int_equal(carrier_notify(&carrier), 0);

@@ -149,7 +149,7 @@ static void call_that_takes_long(struct stream *stream)
 	hop_begin_call(hop, &call);
 	for (until = clock_thread_ns() + 30000000; clock_thread_ns() < until;)
 		;
-	relay_spend_call(hop->relay, NULL, &call, 0);
+	switch_spend_call(hop->board, NULL, &call, 0);
 }
 
 SCENE_TEST(streams_go_on_though_all_calls_about_them_take_long, join)

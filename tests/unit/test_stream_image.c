@@ -8,8 +8,8 @@
 #include "daemon/local/stream.h"
 #include "daemon/local/stream_internal.h"
 #include "daemon/local/streams.h"
-#include "daemon/relay/channel.h"
-#include "daemon/relay/hop_image.h"
+#include "daemon/switch/channel.h"
+#include "daemon/switch/hop_image.h"
 
 /* As a session's is in tests/fuzz/fuzz_image.c, and what streams_image.c has of one that waits for it. */
 static void write_session(struct image *image, struct hop *hop)
@@ -55,7 +55,7 @@ static uint8_t *image_of_waiting(uint32_t carried, uint32_t written, size_t *siz
 	scene.acceptor->taken = scene.acceptor->written = written;
 	hop_set_image_number(stream_hop(scene.caller), HOP_NOT_IN_IMAGE);
 	hop_set_image_number(stream_hop(scene.acceptor), 1);
-	session = hop_new(&scene.rig.relay[0], HOP_SOCKET, NULL, NULL, 1, 1);
+	session = hop_new(&scene.rig.board[0], HOP_SOCKET, NULL, NULL, 1, 1);
 	image_begin(&image);
 	write_session(&image, session);
 	image_section(&image, IMAGE_STREAM);
@@ -113,9 +113,9 @@ static int read_bytes(const uint8_t *bytes, size_t size)
 
 	assert_non_null(all);
 	rig_start(&rig, 1);
-	rig.relay[0].last_stream = 1;
-	session = hop_new(&rig.relay[0], HOP_SOCKET, NULL, NULL, 1, 1);
-	streams = streams_new(&rig.relay[0], route, NULL);
+	rig.board[0].last_stream = 1;
+	session = hop_new(&rig.board[0], HOP_SOCKET, NULL, NULL, 1, 1);
+	streams = streams_new(&rig.board[0], route, NULL);
 	image_open_bytes(&image, bytes, size);
 	while ((type = image_next(&image)))
 		read_section(&image, &hops, streams, session, type);
@@ -124,7 +124,7 @@ static int read_bytes(const uint8_t *bytes, size_t size)
 		streams_each(streams, note_written, NULL);
 		streams_go_on(streams);
 	}
-	relay_run(&rig.relay[0], 10);
+	switch_run(&rig.board[0], 10);
 	image_free(&image);
 	streams_free(streams);
 	hop_retire(session, ECONNRESET);

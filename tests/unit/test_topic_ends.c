@@ -4,7 +4,7 @@
 #include "tests/unit/topic_rig.h"
 
 #include "base/quota.h"
-#include "daemon/relay/inner.h"
+#include "daemon/switch/inner.h"
 
 /* A topic that goes on, as one whose publisher is there. */
 static struct topic *topic_that_lasts(struct topic_rig *rig)
@@ -23,7 +23,7 @@ TEST(who_has_gone_before_the_topic_s_turn_is_no_subscriber)
 	assert_int_equal(topic_rig_subscribe(rig, topic), 0);
 	assert_true(topic_has_subscribers(topic));
 	hop_reset_channels(rig->hop, ECONNRESET);
-	relay_run(&rig->relay, 10);
+	switch_run(&rig->board, 10);
 	assert_false(topic_has_subscribers(topic));
 	topic_rig_free(rig);
 }
@@ -35,7 +35,7 @@ TEST(who_is_forbidden_before_the_topic_s_turn_is_no_subscriber)
 
 	assert_int_equal(topic_rig_subscribe(rig, topic), 0);
 	channel_forbid(rig->channel, EACCES);
-	relay_run(&rig->relay, 10);
+	switch_run(&rig->board, 10);
 	assert_false(topic_has_subscribers(topic));
 	topic_rig_free(rig);
 }
@@ -56,7 +56,7 @@ TEST(who_has_had_all_of_a_topic_that_ends_waits_for_nobody)
 	subscriber_move(other, topic->due);
 	topic->publisher = NULL;
 	inner_due(topic->hop);
-	relay_run(&rig->relay, 10);
+	switch_run(&rig->board, 10);
 	assert_int_equal(topic->counts[LIST_BLOCKED], 1);
 	assert_int_equal(topic->counts[LIST_A] + topic->counts[LIST_B] + topic->counts[LIST_OUT], 0);
 	topic_rig_free(rig);
@@ -77,7 +77,7 @@ TEST(what_comes_for_who_is_forgotten_is_given_no_memory)
 		assert_int_equal(topic_rig_subscribe(rig, topic), 0);
 	topic->publisher = NULL;
 	topic_drop(topic);
-	relay_run(&rig->relay, 1);
+	switch_run(&rig->board, 1);
 	assert_true(topic_has_subscribers(topic));
 	assert_null(first->acceptor.participant);
 	assert_int_equal(hop_push(&first->opener, &piece, 1, sizeof(bytes), 1), 0);
@@ -105,7 +105,7 @@ TEST(who_subscribes_pays_until_he_has_ended)
 	assert_in_range(account_usage(account, QUOTA_MEMORY).used, 4096 / 2, 4096);
 	channel_refuse(rig->channel, ENOBUFS);
 	hop_reset_channels(rig->hop, ECONNRESET);
-	relay_run(&rig->relay, 10);
+	switch_run(&rig->board, 10);
 	assert_int_equal(account_usage(account, QUOTA_MEMORY).used, 0);
 	topic_rig_free(rig);
 	account_unref(account);

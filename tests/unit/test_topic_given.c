@@ -211,10 +211,10 @@ SCENE_TEST_EACH(what_must_be_found_alone_is_an_entry_of_its_own, scene_start, wh
 		small_length += write_message(small + small_length, 64, i);
 	}
 	come(scene, large, large_length, 4);
-	relay_run(&scene->rig->relay, 10);
+	switch_run(&scene->rig->board, 10);
 	assert_int_equal(scene->topic->log.next, why ? 4 : 1);
 	come(scene, small, small_length, 4);
-	relay_run(&scene->rig->relay, 10);
+	switch_run(&scene->rig->board, 10);
 	assert_int_equal(scene->topic->log.next, why ? 8 : 2);
 	assert_int_equal(scene->topic->log.messages, 8);
 }
@@ -225,7 +225,7 @@ static uint64_t entries_after_one_more(struct scene *scene)
 	uint8_t bytes[1024];
 
 	come(scene, bytes, write_message(bytes, 64, 1), 1);
-	relay_run(&scene->rig->relay, 10);
+	switch_run(&scene->rig->board, 10);
 	return scene->topic->log.next - scene->topic->log.first;
 }
 
@@ -260,7 +260,7 @@ SCENE_TEST(half_of_a_turn_is_not_for_who_publishes, scene_start)
 	scene->topic->bounds = 1;		 /* each is an entry of its own */
 	for (uint32_t i = 0; i < TOPIC_PIECE_UNITS; i++)
 		come(scene, bytes, span, 1);
-	relay_run(&scene->rig->relay, 1000);
+	switch_run(&scene->rig->board, 1000);
 	assert_int_equal(scene->topic->log.count, TOPIC_PIECE_UNITS);
 	/* In between it drops what all have had, so it never had all of them. */
 	assert_in_range(scene->topic->log.places, 1, TOPIC_PIECE_UNITS / 2);

@@ -6,9 +6,9 @@
 #include "tests/unit/topic_rig.h"
 
 #include "base/image.h"
-#include "daemon/relay/channel.h"
-#include "daemon/relay/hop.h"
-#include "daemon/relay/hop_image.h"
+#include "daemon/switch/channel.h"
+#include "daemon/switch/hop.h"
+#include "daemon/switch/hop_image.h"
 #include "daemon/topic/topic_internal.h"
 
 #define MESSAGES 21u
@@ -54,10 +54,10 @@ static struct topic_rig *rig_at_work(uint32_t size)
 	assert_int_equal(topic_rig_subscribe(rig, topic), 0);
 	assert_int_equal(hop_push(&rig->channel->opener, &piece, 1, request->size, 1), 0);
 	topic_entry_unref(request);
-	relay_run(&rig->relay, 10);
+	switch_run(&rig->board, 10);
 	for (unsigned i = 0; i < MESSAGES; i += 1 + i % 3)
 		publish(topic, i, size, 1 + i % 3);
-	relay_run(&rig->relay, 10);
+	switch_run(&rig->board, 10);
 	topic->publisher = NULL;
 	return rig;
 }
@@ -137,7 +137,7 @@ TEST(a_topic_and_who_subscribes_are_read_as_they_were)
 	assert_int_equal(size_again, size);
 	assert_memory_equal(again, bytes, size);
 	topics_go_on(after->topics);
-	relay_run(&after->relay, 10);
+	switch_run(&after->board, 10);
 	free(bytes);
 	free(again);
 	topic_rig_free(before);
@@ -153,7 +153,7 @@ static int read_bytes(const uint8_t *bytes, size_t size)
 		topics_drop_image(rig->topics);
 	else
 		topics_go_on(rig->topics);
-	relay_run(&rig->relay, 10);
+	switch_run(&rig->board, 10);
 	topic_rig_free(rig);
 	return r;
 }

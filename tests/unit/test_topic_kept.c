@@ -224,7 +224,7 @@ TEST(what_was_kept_comes_first_though_it_is_replaced_meanwhile)
 	subscriber_begin(subscriber, notice_new(NOTICE_SUBSCRIBED, topic->published, 0, 1));
 	publish_byte(topic, 'c');
 	publish_byte(topic, 'd');
-	relay_run(&rig->relay, 10);
+	switch_run(&rig->board, 10);
 	queue = rig->channel->opener.queue;
 	assert_int_equal(next_told(queue), NOTICE_SUBSCRIBED);
 	assert_int_equal(next_told(queue), NOTICE_KEPT);

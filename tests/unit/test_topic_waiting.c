@@ -22,17 +22,17 @@ TEST(who_waits_looks_again_in_turns)
 		assert_int_equal(replica_new(&replica, rig->topics, NULL, &user, name, name), 0);
 		replica->pause_ms = 600000; /* so that no timer comes in between */
 	}
-	relay_run(&rig->relay, 1000);
+	switch_run(&rig->board, 1000);
 	assert_int_equal(rig->looks, REPLICAS);
 	for (replica = rig->topics->all_replicas; replica; replica = replica->next) {
 		assert_int_equal(replica->state, REPLICA_WAITING);
 		event_active(replica->timer, EV_TIMEOUT, 0);
 	}
-	before = rig->relay.turns.spent;
+	before = rig->board.turns.spent;
 	event_base_loop(rig->base, EVLOOP_ONCE | EVLOOP_NONBLOCK);
 	assert_true(rig->looks > REPLICAS);
-	assert_true(rig->relay.turns.spent - before <= TURNS_PASS + TURNS_PIECE);
-	relay_run(&rig->relay, 1000);
+	assert_true(rig->board.turns.spent - before <= TURNS_PASS + TURNS_PIECE);
+	switch_run(&rig->board, 1000);
 	assert_int_equal(rig->looks, 2 * REPLICAS);
 	topic_rig_free(rig);
 }

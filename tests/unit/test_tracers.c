@@ -33,8 +33,8 @@ static void ask(struct tracers *tracers, struct evbuffer *steps)
 SCENE_TEST(tracer_that_asks_no_more_is_forgotten_when_bytes_come, scene_start)
 {
 	static const struct self self = {.domid = 3};
-	struct relay *relay = &scene->rig.relay[0];
-	struct tracers *tracers = tracers_new(&(struct tracers_collaborators){.self = &self, .relay = relay});
+	struct switchboard *board = &scene->rig.board[0];
+	struct tracers *tracers = tracers_new(&(struct tracers_collaborators){.self = &self, .board = board});
 	struct evbuffer *steps = evbuffer_new();
 
 	assert_non_null(tracers);
@@ -47,12 +47,12 @@ SCENE_TEST(tracer_that_asks_no_more_is_forgotten_when_bytes_come, scene_start)
 	send_bytes(scene->a, 0, 8);
 	read_all(scene);
 	ask(tracers, steps);
-	assert_non_null(relay->steps);
+	assert_non_null(board->steps);
 	assert_true(evbuffer_search(steps, "\"sent\"", 6, NULL).pos >= 0);
 	later_s += FAR_TRACER_MS / 1000 + 1;
 	send_bytes(scene->a, 0, 8);
 	read_all(scene);
-	assert_null(relay->steps);
+	assert_null(board->steps);
 	participant_fin(scene->a, 0);
 	read_all(scene);
 	tracers_free(tracers);

@@ -12,7 +12,7 @@
 
 #include "daemon/local/watches.h"
 #include "daemon/local/watches_internal.h"
-#include "daemon/relay/hop_image.h"
+#include "daemon/switch/hop_image.h"
 
 static uint8_t *write_image(struct scene *scene, size_t *size)
 {

@@ -2,7 +2,7 @@
 /* Who accepts a channel, as its opener is told, and WITHDRAW. */
 #include "tests/unit/channel_rig.h"
 
-#include "daemon/relay/cancel.h"
+#include "daemon/switch/cancel.h"
 #include "wire/bytes.h"
 
 static const struct frame_identity at_b = {.domid = 7, .uid = 1, .gid = 2, .pid = 3};

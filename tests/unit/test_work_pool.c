@@ -12,8 +12,8 @@
 
 #include "base/clock.h"
 #include "base/quota.h"
-#include "daemon/relay/work_pool.h"
-#include "daemon/relay/hop.h"
+#include "daemon/switch/work_pool.h"
+#include "daemon/switch/hop.h"
 #include "tests/unit/own_process.h"
 #include "tests/unit/unit.h"
 
@@ -23,7 +23,7 @@
 
 struct scene {
 	struct event_base *base;
-	struct relay relay;
+	struct switchboard board;
 	struct quota *quota;
 	struct account *accounts[ACCOUNTS];
 	atomic_uint at_work[ACCOUNTS], most_at_work;
@@ -75,7 +75,7 @@ static void prepare(struct scene *scene, struct job *job, unsigned who, unsigned
 
 static void give(struct job *job)
 {
-	work_item_give(&job->item, &job->scene->relay, job->scene->accounts[job->who]);
+	work_item_give(&job->item, &job->scene->board, job->scene->accounts[job->who]);
 }
 
 static void wait_for(struct scene *scene, unsigned done)
@@ -95,14 +95,14 @@ static void scene_start(struct scene *scene)
 	scene->quota = quota_new(&limits);
 	for (unsigned i = 0; i < ACCOUNTS; i++)
 		scene->accounts[i] = quota_account(scene->quota, QUOTA_UID, 1000 + i);
-	assert_int_equal(relay_init(&scene->relay, scene->base, 1u << 20), 0);
-	assert_int_equal(work_pool_new(&scene->relay.work_pool, &scene->relay), 0);
+	assert_int_equal(switch_init(&scene->board, scene->base, 1u << 20), 0);
+	assert_int_equal(work_pool_new(&scene->board.work_pool, &scene->board), 0);
 }
 
 static void scene_stop(struct scene *scene)
 {
-	work_pool_free(scene->relay.work_pool);
-	relay_cleanup(&scene->relay);
+	work_pool_free(scene->board.work_pool);
+	switch_cleanup(&scene->board);
 	for (unsigned i = 0; i < ACCOUNTS; i++)
 		account_unref(scene->accounts[i]);
 	assert_null(quota_next(scene->quota, NULL)); /* no job refers to one */
@@ -213,15 +213,15 @@ SCENE_TEST(what_it_used_of_a_cpu_is_charged_to_the_account, scene_start)
 /* Who has no threads does it himself, as unit tests and fuzzers do. */
 SCENE_TEST(without_threads_it_is_done_at_once, scene_start)
 {
-	struct work_pool *pool = scene->relay.work_pool;
+	struct work_pool *pool = scene->board.work_pool;
 	struct job job;
 
-	scene->relay.work_pool = NULL;
+	scene->board.work_pool = NULL;
 	prepare(scene, &job, 0, 7);
 	give(&job);
 	assert_int_equal(scene->done, 1);
 	assert_true(pthread_equal(job.thread, pthread_self()));
-	scene->relay.work_pool = pool;
+	scene->board.work_pool = pool;
 }
 
 SCENE_TEST(the_end_waits_for_what_was_given, scene_start)
@@ -232,7 +232,7 @@ SCENE_TEST(the_end_waits_for_what_was_given, scene_start)
 		prepare(scene, &jobs[i], i % 4, i);
 		give(&jobs[i]);
 	}
-	work_pool_free(scene->relay.work_pool);
-	scene->relay.work_pool = NULL;
+	work_pool_free(scene->board.work_pool);
+	scene->board.work_pool = NULL;
 	assert_int_equal(scene->done, 100);
 }

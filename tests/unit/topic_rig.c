@@ -6,7 +6,7 @@
 #include <utlist.h>
 
 #include "daemon/registry/registry.h"
-#include "daemon/relay/hop_image.h"
+#include "daemon/switch/hop_image.h"
 
 static void open_none(void *userdata, struct channel *channel, struct frame_text address)
 {
@@ -21,16 +21,16 @@ struct topic_rig *topic_rig_new(void)
 	struct topic_rig *rig = calloc(1, sizeof(*rig));
 
 	rig->base = event_base_new();
-	assert_int_equal(relay_init(&rig->relay, rig->base, 1 << 20), 0);
+	assert_int_equal(switch_init(&rig->board, rig->base, 1 << 20), 0);
 	rig->registry = registry_new(&rig->self);
 	assert_non_null(rig->registry);
 	assert_int_equal(topics_new(&rig->topics, &(struct topics_collaborators){.self = &rig->self,
-										 .relay = &rig->relay,
+										 .board = &rig->board,
 										 .registry = rig->registry,
 										 .open = open_none,
 										 .userdata = rig}),
 			 0);
-	rig->hop = hop_new(&rig->relay, HOP_LINK, &callbacks, rig, 1, 1000);
+	rig->hop = hop_new(&rig->board, HOP_LINK, &callbacks, rig, 1, 1000);
 	hop_set_image_number(rig->hop, 0);
 	return rig;
 }
@@ -43,7 +43,7 @@ void topic_rig_free(struct topic_rig *rig)
 		topic->publisher = NULL;
 	topics_free(rig->topics);
 	hop_retire(rig->hop, ENOENT);
-	relay_cleanup(&rig->relay);
+	switch_cleanup(&rig->board);
 	registry_free(rig->registry);
 	event_base_free(rig->base);
 	free(rig);

@@ -2,16 +2,16 @@
 #ifndef XENMSG_TESTS_UNIT_TOPIC_RIG_H
 #define XENMSG_TESTS_UNIT_TOPIC_RIG_H
 
-/* Topics on a relay of their own, and a daemon that subscribes over a link. */
+/* Topics on a switchboard of their own, and a daemon that subscribes over a link. */
 
 #include "base/self.h"
-#include "daemon/relay/channel.h"
-#include "daemon/relay/hop.h"
+#include "daemon/switch/channel.h"
+#include "daemon/switch/hop.h"
 #include "daemon/topic/topic_internal.h"
 
 struct topic_rig {
 	struct event_base *base;
-	struct relay relay;
+	struct switchboard board;
 	struct self self;
 	struct registry *registry;
 	struct topics *topics;

@@ -18,7 +18,7 @@
 #include "base/self.h"
 #include "base/turns.h"
 #include "daemon/registry/registry.h"
-#include "daemon/relay/hop.h"
+#include "daemon/switch/hop.h"
 
 #define OWN	      5
 #define HEARD_MAX     4096

@@ -1,0 +1,119 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/switch/call.h"
+
+#include "daemon/switch/hop.h"
+
+#define REST_NS	    300000u /* after calls of that length the account rests, */
+#define REST_FACTOR 19	    /* so that 5 % of the time go into them at most */
+#define REST_LEAST  7	    /* long calls between two that are measured, */
+#define REST_MORE   16	    /* and fewer than so many more */
+
+void call_begin_exact(struct kernel_call *call)
+{
+	call->used = clock_thread_ns();
+}
+
+/* Returns what a long call is charged with that wasn't measured. */
+static uint64_t estimated(struct call_history *history, uint64_t took)
+{
+	history->is_sample = took < CALL_SUSPECT_NS;
+	if (!history->is_sample) {
+		history->exact = CALLS_EXACT;
+		return CALL_LONG_NS;
+	}
+	if (history->rest > 0)
+		history->rest--;
+	else
+		history->exact = CALLS_EXACT;
+	history->unseen++;
+	return history->cost ? history->cost : CALL_LONG_NS;
+}
+
+/* What has to be charged for those that passed unseen, if this one was long, is charged with the next ones, a
+ * little with each: it is no reason to rest. */
+static void owe(struct call_history *history, uint64_t cost)
+{
+	uint64_t seen = cost < CALL_SUSPECT_NS ? cost : CALL_SUSPECT_NS;
+
+	if (cost >= CALL_LONG_NS && history->cost)
+		history->owed += (uint32_t)((seen - history->cost) * history->unseen);
+}
+
+static uint64_t pay(struct call_history *history)
+{
+	uint32_t part = history->owed < CALL_LONG_NS ? history->owed : CALL_LONG_NS;
+
+	history->owed -= part;
+	return part;
+}
+
+static void call_note(struct call_history *history, uint64_t cost)
+{
+	history->is_long = cost >= CALL_LONG_NS;
+	history->unseen = 0;
+	if (history->is_long) {
+		history->exact = CALLS_EXACT;
+		history->is_sample = false;
+		return;
+	}
+	history->exact = history->is_sample || history->exact == 0 ? 0 : history->exact - 1;
+	history->cost = (uint16_t)(cost ? cost : 1);
+	history->rest = (uint8_t)(REST_LEAST + cost % REST_MORE);
+}
+
+uint64_t call_cost_of_long(const struct kernel_call *call, uint64_t took)
+{
+	if (!call->is_exact)
+		return estimated(call->history, took);
+	if (took < CALL_LONG_NS && call->history->is_sample) {
+		call->history->exact--;
+		return took;
+	}
+	if (took >= CALL_LONG_NS)
+		took = clock_thread_ns() - call->used;
+	owe(call->history, took);
+	call_note(call->history, took);
+	return took + pay(call->history);
+}
+
+void switch_spend(struct switchboard *board, struct account *account, uint64_t units)
+{
+	turns_spend(&board->turns, account_line(account), units);
+}
+
+void switch_spend_long(struct switchboard *board, struct account *account, uint64_t units)
+{
+	turns_spend_measured(&board->turns, account_line(account), units);
+	if (units * TURNS_UNIT_NS >= REST_NS)
+		turns_rest(&board->turns, account_line(account), units * TURNS_UNIT_NS * REST_FACTOR);
+}
+
+void switch_spend_call(struct switchboard *board, struct account *account, const struct kernel_call *call,
+		       uint64_t units)
+{
+	uint64_t cost;
+
+	board->now_ns = clock_ns();
+	cost = call_end(call, board->now_ns, units);
+	switch_spend(board, account, units);
+	if (cost > units)
+		switch_spend_long(board, account, cost - units);
+}
+
+void span_begin(struct span *span, struct switchboard *board)
+{
+	*span = (struct span){.board = board, .used = clock_thread_ns(), .spent = board->turns.spent};
+}
+
+uint64_t span_units(const struct span *span)
+{
+	uint64_t used = (clock_thread_ns() - span->used) / TURNS_UNIT_NS,
+		 counted = span->board->turns.spent - span->spent;
+
+	return used > counted ? used - counted : 0;
+}
+
+void span_end(const struct span *span, struct account *account)
+{
+	switch_spend_long(span->board, account, span_units(span));
+}

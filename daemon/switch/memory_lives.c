@@ -1,0 +1,227 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/switch/memory_lives.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <unistd.h>
+
+#include <event2/event.h>
+
+#include "base/image.h"
+#include "base/log.h"
+#include "base/quota.h"
+#include "base/timer.h"
+#include "daemon/switch/hop.h"
+#include "wire/hash.h"
+
+#define EVENTS_MAX 64 /* in a turn of the loop */
+#define BYTES_MAX  (1u << 30)
+
+struct life {
+	int watch;
+	struct charge charge;
+	UT_hash_handle hh;
+};
+
+struct memory_lives {
+	int fd;
+	struct event *event;
+	struct life *lives; /* by watch: the kernel never gives a number twice */
+};
+
+static void memory_lives_end(struct memory_lives *lives, struct life *life)
+{
+	HASH_DEL(lives->lives, life);
+	charge_end(&life->charge);
+	free(life);
+}
+
+static struct life *memory_lives_find(struct memory_lives *lives, int watch)
+{
+	struct life *life;
+
+	HASH_FIND_INT(lives->lives, &watch, life);
+	return life;
+}
+
+/* Returns whether there may be more. */
+static bool read_gone(struct memory_lives *lives)
+{
+	struct inotify_event events[EVENTS_MAX]; /* without names, since these are files */
+	ssize_t size = read(lives->fd, events, sizeof(events));
+
+	for (ssize_t i = 0; i < size / (ssize_t)sizeof(events[0]); i++) {
+		struct life *life = memory_lives_find(lives, events[i].wd);
+
+		if (life && events[i].mask & IN_IGNORED)
+			memory_lives_end(lives, life);
+	}
+	return size > 0;
+}
+
+static void memory_lives_on_gone(int fd, short what, void *userdata)
+{
+	read_gone(userdata);
+}
+
+static struct life *memory_lives_add(struct memory_lives *lives, int watch, struct account *account)
+{
+	struct life *life = calloc(1, sizeof(*life));
+
+	if (!life)
+		return NULL;
+	life->watch = watch;
+	charge_init(&life->charge, account);
+	HASH_ADD_INT(lives->lives, watch, life);
+	return life;
+}
+
+int memory_lives_on(struct switchboard *board, int memory_fd, struct charge *charge, uint64_t bytes)
+{
+	struct memory_lives *lives = board->memory_lives;
+	struct life *life;
+	char path[32];
+	int watch;
+
+	if (!lives)
+		return -1;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", memory_fd);
+	watch = inotify_add_watch(lives->fd, path, IN_DELETE_SELF);
+	if (watch < 0) {
+		log_limited(LOG_ACCEPTING, LOG_BY_US, LOG_LEVEL_ERROR,
+			    "memory of programs that they keep can't be watched: %s", strerror(errno));
+		return -1;
+	}
+	if (memory_lives_find(lives, watch)) { /* the same file has the same watch */
+		charge_release(charge, QUOTA_MEMORY, bytes);
+		return watch;
+	}
+	life = memory_lives_add(lives, watch, charge->account);
+	if (!life)
+		return -1;
+	charge_pass(&life->charge, charge, QUOTA_MEMORY, bytes);
+	return watch;
+}
+
+bool memory_is_kept(struct switchboard *board, int number)
+{
+	struct memory_lives *lives = board->memory_lives;
+
+	return lives && memory_lives_find(lives, number);
+}
+
+void memory_lives_settle(struct switchboard *board)
+{
+	struct memory_lives *lives = board->memory_lives;
+
+	while (lives && lives->lives && read_gone(lives))
+		;
+}
+
+/* --- handing over ----------------------------------------------------------------------------- */
+
+void memory_lives_image(struct image *image, struct memory_lives *lives)
+{
+	int fd = lives ? lives->fd : -1;
+	struct event *event;
+
+	image_fd(image, &fd);
+	if (!image->is_read || fd < 0)
+		return;
+	event = lives && !lives->lives ? event_new(event_get_base(lives->event), fd, EV_READ | EV_PERSIST,
+						   memory_lives_on_gone, lives)
+				       : NULL;
+	if (!event || event_add(event, NULL) < 0) {
+		free_event(event);
+		close(fd);
+		return;
+	}
+	free_event(lives->event);
+	close(lives->fd);
+	lives->event = event;
+	lives->fd = fd;
+}
+
+static void life_image(struct image *image, int *watch, struct account_key *payer, uint64_t *bytes)
+{
+	image_raw(image, watch, sizeof(*watch));
+	image_upto(image, &payer->kind, QUOTA_HOST);
+	image_u32(image, &payer->id);
+	image_u64(image, bytes);
+}
+
+void memory_lives_write_image(struct image *image, struct switchboard *board)
+{
+	struct life *life = board->memory_lives ? board->memory_lives->lives : NULL;
+
+	for (; life; life = life->hh.next) {
+		const struct account *account = life->charge.account;
+		struct account_key payer;
+
+		if (!account || account_kind(account) > QUOTA_HOST)
+			continue;
+		payer = (struct account_key){account_kind(account), account_id(account)};
+		image_section(image, IMAGE_MEMORY);
+		life_image(image, &life->watch, &payer, &life->charge.held[QUOTA_MEMORY]);
+	}
+}
+
+void memory_lives_read_image(struct image *image, struct switchboard *board)
+{
+	struct memory_lives *lives = board->memory_lives;
+	struct account_key payer = {0};
+	struct account *account;
+	uint64_t bytes = 0;
+	struct life *life;
+	int watch = -1;
+
+	life_image(image, &watch, &payer, &bytes);
+	image_expect(image, bytes <= BYTES_MAX && (!lives || !memory_lives_find(lives, watch)));
+	if (!lives || !board->quota || image->error)
+		return;
+	account = quota_account(board->quota, payer.kind, payer.id);
+	life = account ? memory_lives_add(lives, watch, account) : NULL;
+	if (life)
+		charge_exceed(&life->charge, QUOTA_MEMORY, bytes);
+	else
+		image_fail(image, -ENOMEM);
+	account_unref(account);
+}
+
+/* --- all of it -------------------------------------------------------------------------------- */
+
+int memory_lives_new(struct memory_lives **out, struct switchboard *board)
+{
+	struct memory_lives *lives = calloc(1, sizeof(*lives));
+	int r = -ENOMEM;
+
+	if (!lives)
+		return -ENOMEM;
+	lives->fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+	if (lives->fd < 0)
+		r = -errno;
+	else
+		lives->event =
+			event_new(board->base, lives->fd, EV_READ | EV_PERSIST, memory_lives_on_gone, lives);
+	if (!lives->event || event_add(lives->event, NULL) < 0) {
+		memory_lives_free(lives);
+		return r;
+	}
+	*out = lives;
+	return 0;
+}
+
+void memory_lives_free(struct memory_lives *lives)
+{
+	if (!lives)
+		return;
+	while (lives->lives)
+		memory_lives_end(lives, lives->lives);
+	free_event(lives->event);
+	if (lives->fd >= 0)
+		close(lives->fd);
+	free(lives);
+}

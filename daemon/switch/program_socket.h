@@ -1,0 +1,75 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_DAEMON_PROGRAM_SOCKET_H
+#define XENMSG_DAEMON_PROGRAM_SOCKET_H
+
+/*
+ * Reads from the socket of a program, such as the gateway to other hosts, and closes it, so that nothing
+ * which the program has sent can make that wait. Bytes may come with descriptors (SCM_RIGHTS). A read of such
+ * bytes closes the descriptors that it doesn't want, and a close of the socket closes all that lie unread in
+ * it; the last close of a descriptor may wait for as long as its sender likes.
+ *
+ * So bytes are peeked at before they are read. The kernel then says whether descriptors came with them, or
+ * with what lies behind them (MSG_CTRUNC), and drops none: they stay in the queue. From then on the socket
+ * is peeked at only, up to there. What is in it is left for the close, which the closer does, below.
+ *
+ * (SO_PASSRIGHTS, by which a socket refuses descriptors, is younger than the kernels that this supports, and
+ * a program that breaks its stream must send one: doc/protocol.md, section 6.)
+ */
+
+#include <sys/types.h>
+#include <sys/uio.h>
+
+struct charge;
+struct closer;
+struct switchboard;
+
+#define PROGRAM_SOCKET_PIECES 3
+
+/* Prepares the socket, once, before any of the following. Returns 0 or a negative errno. */
+int program_socket_init(int fd);
+/* Copies bytes that are there, and leaves them. Returns how many; 0: the program sends no more; -EAGAIN: none
+ * are there; -EBADMSG: descriptors came with some of them, or with what lies behind them. There may be up to
+ * PROGRAM_SOCKET_PIECES pieces. */
+ssize_t program_socket_peek(int fd, struct iovec *pieces, unsigned count);
+/* After -EBADMSG: peeks at the bytes from `offset` on that lie before the byte with descriptors. (The kernel
+ * ends there what it gives, whatever lies behind. If descriptors came with more than one byte, those before
+ * the last one are taken for others: they are peeked at, too, so the descriptors stay.) The pieces have room
+ * for two bytes or more. Returns how many; 0: that byte is the next one; or a negative errno. The socket is
+ * peeked at in no other way from then on. */
+ssize_t program_socket_peek_before(int fd, size_t offset, struct iovec *pieces, unsigned count);
+/* Reads `size` bytes that were peeked at. */
+ssize_t program_socket_take(int fd, const struct iovec *pieces, unsigned count, size_t size);
+/* Peeks, then reads all that there is room for. Errors as above. */
+ssize_t program_socket_read(int fd, struct iovec *pieces, unsigned count);
+/* Sends a REPLY, which answers the handshake of a stream, as far as the socket takes it at once: an error and
+ * why, or 0. */
+int program_socket_reply(int fd, int error, const char *why);
+/* Closes the socket. `charge` holds the descriptor that the socket's account pays for (NULL: none pays). */
+void program_socket_close(struct switchboard *board, int fd, struct charge *charge);
+
+/*
+ * The closer closes sockets in whose queue a program has left descriptors. They are closed with the socket,
+ * and the last close of a descriptor may wait for as long as its sender likes (a TCP socket with SO_LINGER).
+ * So the loop never closes such a socket while it is the last owner:
+ *
+ *   handed in ──a batch is made, and a thread for it──▶ the thread has them, too
+ *             ──the loop closes its own──▶ the thread ends
+ *
+ * The thread has a table of descriptors of its own and closes nothing: it ends, and its table with it. The
+ * last closes are then those of an exiting task, which doesn't linger (PF_EXITING). A descriptor that is slow
+ * to close all the same delays that thread, but neither the loop nor the next batch.
+ *
+ * A descriptor is charged to its account until the loop has closed it. The loop only waits for the thread's
+ * first steps, which depend on no other process.
+ */
+
+/* Returns 0 or a negative errno. Fails where threads may not have descriptor tables of their own, or take
+ * descriptors from the process's. */
+int closer_new(struct closer **closer, struct switchboard *board);
+/* Waits until the running thread has taken its descriptors; those that it can't take stay open until the
+ * process ends. */
+void closer_free(struct closer *closer);
+/* Takes over the socket, and one descriptor of `charge` (NULL: none), if it holds any. */
+void closer_close(struct closer *closer, int fd, struct charge *charge);
+
+#endif
