@@ -527,7 +527,7 @@ static int measure(struct cli *cli, struct bench *bench, const struct measuremen
 }
 
 /* Makes the link and the channel, so that this isn't measured, and finds out whether somebody serves. */
-static int prepare(struct cli *cli, struct bench *bench)
+static int cmd_bench_prepare(struct cli *cli, struct bench *bench)
 {
 	struct long_wait *wait =
 		long_wait_begin(cli, "bench", bench->address, "no answer", bench->timeout_ms);
@@ -540,7 +540,7 @@ static int prepare(struct cli *cli, struct bench *bench)
 
 static int measure_all(struct cli *cli, struct bench *bench)
 {
-	int code = prepare(cli, bench);
+	int code = cmd_bench_prepare(cli, bench);
 
 	for (size_t i = 0; code == EXIT_DONE && i < MEASUREMENTS; i++)
 		code = measure(cli, bench, &measurements[i]);

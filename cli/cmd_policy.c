@@ -324,7 +324,7 @@ static int print_decision(struct json_object *answer, bool as_json)
 	return code ? code : allow ? EXIT_DONE : undecided ? EXIT_UNREACHABLE : EXIT_DENIED;
 }
 
-static int check(struct cli *cli, const char *from, const char *to, bool as_json)
+static int cmd_policy_check(struct cli *cli, const char *from, const char *to, bool as_json)
 {
 	struct json_object *answer;
 	struct xenmsg *conn;
@@ -620,5 +620,5 @@ int cmd_policy(struct cli *cli, int argc, char **argv)
 	to = argv[optind + 2];
 	if (strchr(from, ' ') || strchr(to, ' '))
 		return cli_usage("policy check", "neither FROM nor TO has spaces in it");
-	return check(cli, from, to, as_json);
+	return cmd_policy_check(cli, from, to, as_json);
 }

@@ -167,7 +167,7 @@ static void weigh(struct top *top, struct json_object *about, double traffic, do
 }
 
 /* Compares by weight, or by the first column: `strverscmp` compares numbers by their value. */
-static int compare(const void *one, const void *other, void *order)
+static int cmd_top_compare(const void *one, const void *other, void *order)
 {
 	const struct top_line *a = one, *b = other;
 	enum sort sort = *(enum sort *)order;
@@ -239,7 +239,7 @@ static void add_table(struct top *top, const struct top_table *table)
 		add_row(top, table, row);
 		weigh(top, row, real_at(row, table->traffic), real_at(row, table->queued));
 	}
-	qsort_r(top->lines + first, top->count - first, sizeof(*top->lines), compare, &top->sort);
+	qsort_r(top->lines + first, top->count - first, sizeof(*top->lines), cmd_top_compare, &top->sort);
 	if (more > 0)
 		add_line(top, false, "and %zu more %s", more, table->rest);
 	else if (table->hides && top->count == first)
@@ -775,7 +775,7 @@ static const char *title_of(const struct top *top, size_t index)
 }
 
 /* Cuts a text before a gap so that it has so many columns at most. Returns how many it has. */
-static int cut(char *text, int columns, const char *gap)
+static int cmd_top_cut(char *text, int columns, const char *gap)
 {
 	char *end = behind_columns(text, columns), *at = end;
 
@@ -808,10 +808,10 @@ static void draw_line(const struct top *top, int row, size_t index)
 		fixed = (int)(strcspn(title, " ") + strspn(title + strcspn(title, " "), " "));
 		scroll_aside(top, title, fixed, head, sizeof(head));
 		if (columns_of(head) > COLS)
-			columns = cut(head, COLS, " ");
+			columns = cmd_top_cut(head, COLS, " ");
 	}
 	scroll_aside(top, line->text, fixed, text, sizeof(text));
-	cut(text, columns, title || !strstr(text, "  ") ? " " : "  ");
+	cmd_top_cut(text, columns, title || !strstr(text, "  ") ? " " : "  ");
 	if (line->is_title)
 		draw_bar(row, text);
 	else
@@ -828,7 +828,7 @@ static void draw_help(const struct top *top)
 	else
 		snprintf(text, sizeof(text), "%sq quit  arrows scroll  / filter%s%s  s sort: %s  space pause",
 			 top->paused ? "PAUSED  " : "", filter[0] ? ": " : "", filter, sort_names[top->sort]);
-	cut(text, COLS, "  ");
+	cmd_top_cut(text, COLS, "  ");
 	draw_bar(LINES - 1, text);
 }
 

@@ -89,7 +89,7 @@ static void forget_texts(struct first_entry *entry)
 }
 
 /* Keeps what is there now, and nothing of what has gone meanwhile. */
-static void keep(struct first_list *list, const struct xenmsg_event *event)
+static void cmd_watch_keep(struct first_list *list, const struct xenmsg_event *event)
 {
 	struct first_entry *entry = entry_of(list, key_of(event));
 
@@ -103,7 +103,7 @@ static void keep(struct first_list *list, const struct xenmsg_event *event)
 	entry->host = or_abort(strdup(event->host));
 }
 
-static int compare(const struct first_entry *one, const struct first_entry *other)
+static int cmd_watch_compare(const struct first_entry *one, const struct first_entry *other)
 {
 	return strcmp(one->key, other->key);
 }
@@ -112,7 +112,7 @@ static int compare(const struct first_entry *one, const struct first_entry *othe
 static void hand_on(struct first_list *list)
 {
 	list->passes = true;
-	HASH_SRT(hh, list->entries, compare);
+	HASH_SRT(hh, list->entries, cmd_watch_compare);
 	for (const struct first_entry *entry = list->entries; entry; entry = entry->hh.next) {
 		const struct xenmsg_event event = {.kind = entry->kind,
 						   .domid = entry->domid,
@@ -139,7 +139,7 @@ static void first_list_take(struct first_list *list, const struct xenmsg_event *
 	if (list->passes)
 		list->print(list->userdata, event);
 	else
-		keep(list, event);
+		cmd_watch_keep(list, event);
 }
 
 /* Prints what was kept for too long. */

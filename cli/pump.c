@@ -251,7 +251,7 @@ static void await_no_room(struct side *side)
 }
 
 /* Keeps what the output didn't take, and reads no more before it did. Returns 0 or -ENOMEM. */
-static int keep(struct direction *direction, const char *at, size_t size)
+static int pump_keep(struct direction *direction, const char *at, size_t size)
 {
 	direction->buffer = malloc(size);
 	if (!direction->buffer)
@@ -336,7 +336,7 @@ static void pump_on_readable(evutil_socket_t fd, short what, void *userdata)
 		on_write_failed(direction, (int)-written);
 		return;
 	}
-	r = written < size ? keep(direction, bytes + written, (size_t)(size - written)) : 0;
+	r = written < size ? pump_keep(direction, bytes + written, (size_t)(size - written)) : 0;
 	if (r < 0)
 		pump_finish(direction->pump, -r, direction->from);
 	else if (written == size)

@@ -23,7 +23,7 @@ static void say_about(struct conversation *conversation, const uint8_t nonce[MES
 	conversation->callbacks->send(conversation->userdata, &message);
 }
 
-static void say(struct conversation *conversation, enum nats_message_kind kind)
+static void conversation_say(struct conversation *conversation, enum nats_message_kind kind)
 {
 	say_about(
 		conversation, conversation->nonce,
@@ -91,7 +91,7 @@ static void lose(struct conversation *conversation, int error, const char *why)
 
 static void lose_and_say(struct conversation *conversation, const char *why)
 {
-	say(conversation, MESSAGE_CLOSE);
+	conversation_say(conversation, MESSAGE_CLOSE);
 	lose(conversation, EHOSTUNREACH, why);
 }
 
@@ -108,7 +108,7 @@ void conversation_close(struct conversation *conversation)
 {
 	if (conversation->state == CONVERSATION_NONE)
 		return;
-	say(conversation, MESSAGE_CLOSE);
+	conversation_say(conversation, MESSAGE_CLOSE);
 	conversation_end(conversation);
 }
 
@@ -136,7 +136,7 @@ void conversation_connect(struct conversation *conversation, uint64_t id,
 		break;
 	}
 	conversation_begin(conversation, CONVERSATION_ASKING, id, nonce, now_ms);
-	say(conversation, MESSAGE_CONNECT);
+	conversation_say(conversation, MESSAGE_CONNECT);
 }
 
 bool conversation_accept(struct conversation *conversation, uint64_t id, uint64_t now_ms)
@@ -144,7 +144,7 @@ bool conversation_accept(struct conversation *conversation, uint64_t id, uint64_
 	if (conversation->state != CONVERSATION_ASKED || conversation->id != id)
 		return false;
 	open_with(conversation, now_ms);
-	say(conversation, MESSAGE_ACCEPT);
+	conversation_say(conversation, MESSAGE_ACCEPT);
 	conversation->callbacks->connected(conversation->userdata, id);
 	return true;
 }
@@ -253,7 +253,7 @@ static void conversation_on_open(struct conversation *conversation, const struct
 	switch (message->kind) {
 	case MESSAGE_CONNECT: /* our ACCEPT was lost, unless bytes have come meanwhile */
 		if (conversation->is_theirs && conversation->in == 0 && may_ask(conversation))
-			say(conversation, MESSAGE_ACCEPT);
+			conversation_say(conversation, MESSAGE_ACCEPT);
 		break;
 	case MESSAGE_DATA:
 		on_data(conversation, message);
@@ -366,7 +366,7 @@ static void tick_open(struct conversation *conversation, uint64_t now_ms)
 		lose_and_say(conversation, "the other end doesn't answer");
 	} else if (now_ms - conversation->asked_ms >= CONVERSATION_REPEAT_MS) {
 		conversation->asked_ms = now_ms;
-		say(conversation, MESSAGE_DATA);
+		conversation_say(conversation, MESSAGE_DATA);
 	}
 }
 
@@ -383,7 +383,7 @@ void conversation_tick(struct conversation *conversation, uint64_t now_ms)
 			lose_and_say(conversation, "no answer");
 		} else if (now_ms - conversation->asked_ms >= CONVERSATION_REPEAT_MS) {
 			conversation->asked_ms = now_ms;
-			say(conversation, MESSAGE_CONNECT);
+			conversation_say(conversation, MESSAGE_CONNECT);
 		}
 		break;
 	case CONVERSATION_ASKED: /* whoever still asks repeats it */

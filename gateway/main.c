@@ -95,7 +95,7 @@ static int parse_arguments(int argc, char **argv, struct gateway_arguments *argu
 	return -1;
 }
 
-static int load(struct settings *settings, const char *path)
+static int main_load(struct settings *settings, const char *path)
 {
 	char *error = NULL;
 	int r = settings_init(settings);
@@ -139,7 +139,7 @@ int main(int argc, char **argv)
 	descriptors_pool();			    /* three for each host that is talked to */
 	signal(SIGPIPE, SIG_IGN);		    /* OpenSSL writes without MSG_NOSIGNAL */
 	log_set_target(arguments.log_target, NULL); /* also for what is wrong with the configuration */
-	if (load(&settings, arguments.config) < 0)
+	if (main_load(&settings, arguments.config) < 0)
 		status = GATEWAY_EXIT_USAGE;
 	else if (arguments.check_config)
 		status = GATEWAY_EXIT_OK;

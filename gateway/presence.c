@@ -103,7 +103,7 @@ static size_t write_text(const struct presence *presence, bool up, uint64_t now_
 				presence->state == JOINING ? "true" : "false", now_ms - presence->began_ms);
 }
 
-static void publish(struct presence *presence, bool up, uint64_t now_ms)
+static void presence_publish(struct presence *presence, bool up, uint64_t now_ms)
 {
 	char text[PRESENCE_TEXT_MAX];
 	size_t size = write_text(presence, up, now_ms, text);
@@ -120,7 +120,7 @@ void presence_set_instance(struct presence *presence, const char *instance, uint
 		if (!strchr("0123456789abcdefABCDEF-", *c))
 			*c = '-';
 	if (presence->state == JOINED)
-		publish(presence, true, now_ms);
+		presence_publish(presence, true, now_ms);
 }
 
 void presence_start(struct presence *presence, uint64_t now_ms)
@@ -129,7 +129,7 @@ void presence_start(struct presence *presence, uint64_t now_ms)
 	presence->joining_ms = now_ms;
 	if (presence->state == JOINED)
 		presence->callbacks->joined(presence->userdata);
-	publish(presence, presence->state == JOINED, now_ms);
+	presence_publish(presence, presence->state == JOINED, now_ms);
 }
 
 void presence_stop(struct presence *presence)
@@ -140,7 +140,7 @@ void presence_stop(struct presence *presence)
 void presence_leave(struct presence *presence, uint64_t now_ms)
 {
 	if (presence->state == JOINED)
-		publish(presence, false, now_ms);
+		presence_publish(presence, false, now_ms);
 	presence->state = OFF;
 }
 
@@ -344,10 +344,10 @@ void presence_tick(struct presence *presence, uint64_t now_ms)
 		presence->state = JOINED;
 		presence->was_joined = true;
 		presence->callbacks->joined(presence->userdata);
-		publish(presence, true, now_ms);
+		presence_publish(presence, true, now_ms);
 	} else if (presence->state != OFF &&
 		   (presence->must_tell || now_ms - presence->told_ms >= presence->interval_ms)) {
-		publish(presence, presence->state == JOINED, now_ms);
+		presence_publish(presence, presence->state == JOINED, now_ms);
 	}
 	HASH_ITER(hh, presence->hosts, host, next)
 		tick_host(presence, host, now_ms);

@@ -166,7 +166,7 @@ static bool find_whole_frames(struct rings *rings)
 }
 
 /* Lets the daemon see them. Returns whether it has asked to hear of that. */
-static bool publish(struct rings *rings)
+static bool rings_publish(struct rings *rings)
 {
 	struct ring_writer *writer = &rings->arrived;
 
@@ -205,7 +205,7 @@ int rings_put(struct rings *rings, const uint8_t *untrusted, size_t size)
 	bool is_asked;
 
 	can_be &= find_whole_frames(rings);
-	is_asked = publish(rings);
+	is_asked = rings_publish(rings);
 	is_asked |= ring_reader_release(&rings->leaving);
 	if (is_asked)
 		wake_daemon(rings);

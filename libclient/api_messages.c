@@ -420,7 +420,7 @@ int xenmsg_peek(struct xenmsg *conn, struct xenmsg_message **message)
 	return conn_leave(conn, peek(conn, message));
 }
 
-static int decide(struct xenmsg *conn, const struct xenmsg_message *message, uint32_t error)
+static int api_messages_decide(struct xenmsg *conn, const struct xenmsg_message *message, uint32_t error)
 {
 	if (conn_clear(conn) < 0)
 		return -ECHILD;
@@ -431,12 +431,12 @@ static int decide(struct xenmsg *conn, const struct xenmsg_message *message, uin
 
 int xenmsg_take(struct xenmsg *conn, const struct xenmsg_message *message)
 {
-	return decide(conn, message, 0);
+	return api_messages_decide(conn, message, 0);
 }
 
 int xenmsg_refuse(struct xenmsg *conn, const struct xenmsg_message *message, unsigned code)
 {
-	return code < 1 || code > 4095 ? -EINVAL : decide(conn, message, code);
+	return code < 1 || code > 4095 ? -EINVAL : api_messages_decide(conn, message, code);
 }
 
 int xenmsg_message_detach(struct xenmsg_message *message)

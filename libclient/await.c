@@ -137,7 +137,7 @@ static bool is_plain(struct address_part domain)
 }
 
 /* Begins to watch the address. Returns 0 or a negative errno. */
-static int watch(struct awaited *place)
+static int await_watch(struct awaited *place)
 {
 	struct address_parts parts = address_split(place->address, strlen(place->address));
 	bool plain = is_plain(parts.domain);
@@ -262,7 +262,7 @@ static void on_attempt(void *userdata, const struct xenmsg_result *result)
 		finish_without(awaiter, op_result(-ETIMEDOUT));
 		return;
 	}
-	r = watch(place);
+	r = await_watch(place);
 	/* What comes behind another one goes when that goes. */
 	awaiter->was_tried = is_next(awaiter);
 	if (r == 0)

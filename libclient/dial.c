@@ -126,7 +126,7 @@ static int dial_hand_over(struct stream_dial *dial)
 }
 
 /* Goes on with it as far as that goes without waiting. */
-static void step(struct stream_dial *dial)
+static void dial_step(struct stream_dial *dial)
 {
 	int r = dial->fd < 0 ? dial_ask(dial) : 0, pause_ms;
 
@@ -178,7 +178,7 @@ int dials_begin(struct dials *dials, uint8_t type, const void *payload, uint32_t
 	look_at(dials, dial->expires);
 	DL_APPEND(dials->begun, dial);
 	*begun = dial;
-	step(dial);
+	dial_step(dial);
 	return 0;
 }
 
@@ -188,7 +188,7 @@ void dials_ready(struct dials *dials, int fd)
 
 	DL_SEARCH_SCALAR(dials->begun, dial, fd, fd);
 	if (dial)
-		step(dial);
+		dial_step(dial);
 }
 
 void dials_look(struct dials *dials)
@@ -202,7 +202,7 @@ void dials_look(struct dials *dials)
 	DL_FOREACH_SAFE(dials->begun, dial, next) {
 		if (dial->rests_until && dial->rests_until <= now) {
 			dial->rests_until = 0;
-			step(dial);
+			dial_step(dial);
 			if (dial->op.settled)
 				continue;
 		}

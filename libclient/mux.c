@@ -188,7 +188,7 @@ static int process(struct mux *mux)
 /* ---- how the session begins and ends --------------------------------------------------------- */
 
 /* Ends all streams because of `error`. */
-static void cut(struct mux *mux, int error)
+static void mux_cut(struct mux *mux, int error)
 {
 	for (unsigned parity = 0; parity < 2; parity++) {
 		struct channel_table *table = mux_table(mux, parity);
@@ -248,7 +248,7 @@ static void lose(struct mux *mux)
 		read_in(mux, UINT32_MAX);
 	if (*mux->stop || !transport_is_here(&mux->transport))
 		return;
-	cut(mux, -ECONNRESET);
+	mux_cut(mux, -ECONNRESET);
 	mux_leave(mux);
 	if (mux->loss)
 		ask_again(mux);
@@ -266,7 +266,7 @@ void mux_lose(struct mux *mux, int error, uint32_t loss)
 /* There is no session: ends what waits for one. */
 static void mux_refuse(struct mux *mux, int error)
 {
-	cut(mux, error);
+	mux_cut(mux, error);
 	mux_leave(mux);
 	requests_fail(&mux->requests, error);
 	transport_poke(&mux->transport);

@@ -135,7 +135,7 @@ static bool may_tell(struct xenmsg_stream *stream)
 }
 
 /* Gives these bytes to the program. Returns how many it has taken. */
-static size_t give(struct xenmsg_stream *stream, const void *data, size_t size)
+static size_t mux_stream_give(struct xenmsg_stream *stream, const void *data, size_t size)
 {
 	size_t taken = stream->closed ? size : 0;
 
@@ -189,7 +189,7 @@ static void catch_up(struct xenmsg_stream *stream)
 	size_t size = fifo_size(&stream->queue);
 
 	if (size > 0)
-		fifo_drop(&stream->queue, give(stream, fifo_front(&stream->queue), size));
+		fifo_drop(&stream->queue, mux_stream_give(stream, fifo_front(&stream->queue), size));
 	if (fifo_size(&stream->queue) == 0)
 		fifo_free(&stream->queue); /* there may be thousands of streams */
 	mux_stream_settle(stream);
@@ -218,7 +218,7 @@ static int on_data(struct mux *mux, struct xenmsg_stream *stream, uint32_t lengt
 		size_t left = pieces[i].iov_len, taken = 0;
 
 		if (left > 0 && fifo_size(&stream->queue) == 0)
-			taken = give(stream, at, left);
+			taken = mux_stream_give(stream, at, left);
 		if (!transport_is_here(&mux->transport)) /* `data` has made this process */
 			return -ECHILD;
 		if (taken < left && fifo_append(&stream->queue, at + taken, left - taken) < 0)

@@ -216,7 +216,7 @@ static void pause_starting(struct activation *activation)
 	deadline_set(&activation->deadline, progress->pause_ms);
 }
 
-static void act(struct activation *activation, unsigned actions)
+static void activation_act(struct activation *activation, unsigned actions)
 {
 	if (actions & ACTIVATION_END)
 		end_waiting(activation, ENOENT);
@@ -240,7 +240,7 @@ static void act(struct activation *activation, unsigned actions)
 
 void activation_happen(struct activation *activation, enum activation_event event)
 {
-	act(activation, activation_step(&activation->progress, event, facts(activation)));
+	activation_act(activation, activation_step(&activation->progress, event, facts(activation)));
 }
 
 int activation_wait(struct activation *activation, struct channel *channel)
@@ -260,7 +260,7 @@ int activation_wait(struct activation *activation, struct channel *channel)
 		activation->progress = before;
 		return r;
 	}
-	act(activation, actions);
+	activation_act(activation, actions);
 	return 0;
 }
 

@@ -198,8 +198,8 @@ static char *add_variable(char ***end, const char *name, const char *value, int 
 	return text;
 }
 
-static int prepare(struct child_setup *child, const struct starter *starter,
-		   const struct activation_settings *settings)
+static int starter_prepare(struct child_setup *child, const struct starter *starter,
+			   const struct activation_settings *settings)
 {
 	unsigned count = 0;
 	char **end;
@@ -295,7 +295,7 @@ static int start_command(struct start *start, const struct activation_settings *
 	start->kill.timer = evtimer_new(start->starter->base, on_kill, start);
 	if (!start->kill.timer)
 		return -ENOMEM;
-	r = prepare(&child, start->starter, settings);
+	r = starter_prepare(&child, start->starter, settings);
 	if (r == 0) {
 		/* Until the child has its own signals, one to it would be taken by the event loop that it
 		 * shares with us. */

@@ -152,7 +152,7 @@ static int units_on_change(sd_bus_message *signal, void *userdata, sd_bus_error 
 }
 
 /* The unit may have ended before this is asked for, so its state is asked for then. */
-static int watch(struct unit_start *start)
+static int units_watch(struct unit_start *start)
 {
 	int r = sd_bus_path_encode(SYSTEMD_PATH "/unit", start->unit, &start->path);
 
@@ -185,7 +185,7 @@ static int on_job_removed(sd_bus_message *signal, void *userdata, sd_bus_error *
 		snprintf(why, sizeof(why), "the job of %.200s ended with: %.64s", unit, result);
 		if (strcmp(start->unit, unit) != 0) /* an alias is another name than what polkit is told */
 			snprintf(why, sizeof(why), "the unit's own name is %.200s", unit);
-		r = strcmp(start->unit, unit) || strcmp(result, "done") ? -ECANCELED : watch(start);
+		r = strcmp(start->unit, unit) || strcmp(result, "done") ? -ECANCELED : units_watch(start);
 		if (r == -ECANCELED)
 			fail_in_their_words(start, why);
 		else if (r < 0)

@@ -178,7 +178,7 @@ static void hosts_fail(struct hosts *hosts, struct host *host, int error, const 
 }
 
 /* Lets the gateway pay for a conversation. */
-static int pay(struct hosts *hosts, struct charge *charge)
+static int hosts_pay(struct hosts *hosts, struct charge *charge)
 {
 	static const uint64_t amounts[QUOTA_RESOURCES] = {
 		[QUOTA_DESCRIPTORS] = CONVERSATION_DESCRIPTORS, [QUOTA_MEMORY] = GATEWAY_MEMORY_SIZE};
@@ -200,7 +200,7 @@ static int pay(struct hosts *hosts, struct charge *charge)
 static int send_new(struct hosts *hosts, const struct gateway_packet *packet,
 		    struct conversation_memory *memory, struct charge *charge)
 {
-	int passed[GATEWAY_FDS], r = pay(hosts, charge);
+	int passed[GATEWAY_FDS], r = hosts_pay(hosts, charge);
 
 	if (r == 0)
 		r = conversation_memory_make(memory, hosts->board, charge, passed);

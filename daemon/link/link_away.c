@@ -177,7 +177,7 @@ void link_ask_again(struct link *link)
 
 /* --- an attempt ------------------------------------------------------------------------------- */
 
-static void say(struct link *link, uint8_t type, const uint8_t *payload, uint32_t length)
+static void link_away_say(struct link *link, uint8_t type, const uint8_t *payload, uint32_t length)
 {
 	int r = attempt_say(&link->attempt, &link->next, type, 0, payload, length);
 
@@ -195,7 +195,7 @@ static void say_prove(struct link *link)
 	link_auth_ends(link, link->session.peer_instance, &us, &them);
 	auth_tag_make(session->secret, &us, &them, prove.epoch, prove.proof);
 	session->attempt = RESUME_PROVING;
-	say(link, FRAME_PROVE, payload, frame_prove_encode(&prove, payload));
+	link_away_say(link, FRAME_PROVE, payload, frame_prove_encode(&prove, payload));
 }
 
 /* The mapping end numbers the epochs, and already now: no later attempt has this number, whatever becomes of
@@ -211,7 +211,7 @@ static void say_resume(struct link *link)
 			(session->epoch > link->attempt.epoch ? session->epoch : link->attempt.epoch) + 1;
 	resume.epoch = session->epoch;
 	session->attempt = RESUME_RESUMING;
-	say(link, FRAME_RESUME, payload, frame_resume_encode(&resume, payload));
+	link_away_say(link, FRAME_RESUME, payload, frame_resume_encode(&resume, payload));
 }
 
 static void link_away_refuse(struct link *link)
@@ -273,7 +273,8 @@ static void begin_instead(struct link *link, const struct frame_hello_link *hell
 	link_begin_over_next(link, hello);
 }
 
-static void act(struct link *link, const struct resume_facts *facts, const struct frame_resume *resume)
+static void link_away_act(struct link *link, const struct resume_facts *facts,
+			  const struct frame_resume *resume)
 {
 	struct link_session *session = &link->session;
 	const char *why = "";
@@ -316,7 +317,7 @@ static void go_on_proving(struct link *link, const struct frame_hello_link *hell
 	link->attempt.flags = hello->flags;
 	frame_text_copy_plain(hello->version, link->attempt.version, sizeof(link->attempt.version), '!');
 	frame_text_copy_plain(hello->host, link->attempt.host, sizeof(link->attempt.host), '!');
-	act(link, &(struct resume_facts){.event = RESUME_NEXT}, NULL);
+	link_away_act(link, &(struct resume_facts){.event = RESUME_NEXT}, NULL);
 }
 
 /* A session that both HELLOs have named by a tag. Where it isn't that of this attempt, both ends know which
@@ -363,7 +364,7 @@ static bool take_prove(struct link *link, const uint8_t *payload, uint32_t lengt
 	facts.older = prove.epoch < session->confirmed;
 	facts.last = prove.epoch == UINT32_MAX || session->epoch == UINT32_MAX;
 	link->attempt.epoch = prove.epoch;
-	act(link, &facts, NULL);
+	link_away_act(link, &facts, NULL);
 	return true;
 }
 
@@ -379,7 +380,7 @@ static bool take_resume(struct link *link, const uint8_t *payload, uint32_t leng
 		return false;
 	facts.ahead = resume.received > hop_given_out(link->hop);
 	facts.behind = resume.received < hop_acked(link->hop);
-	act(link, &facts, &resume);
+	link_away_act(link, &facts, &resume);
 	return true;
 }
 
@@ -394,7 +395,7 @@ static bool link_away_take_frame(struct link *link, const struct frame_header *h
 	case FRAME_RESUME:
 		return take_resume(link, payload, header->length);
 	case FRAME_GOODBYE:
-		act(link, &(struct resume_facts){.event = RESUME_GOODBYE}, NULL);
+		link_away_act(link, &(struct resume_facts){.event = RESUME_GOODBYE}, NULL);
 		return !carrier_is_there(&link->next);
 	default:
 		return false;
@@ -471,7 +472,7 @@ void link_try_next(struct link *link)
 		return;
 	}
 	carrier_hear(&link->next, on_next, link);
-	say(link, FRAME_HELLO, payload, link_make_hello(link, payload));
+	link_away_say(link, FRAME_HELLO, payload, link_make_hello(link, payload));
 	if (carrier_is_there(&link->next))
 		on_next(link);
 }

@@ -431,7 +431,7 @@ static void host_watches_end(struct watched_place *place)
 }
 
 /* Asks again, or reports some of what differs. Returns what it cost. */
-static uint64_t step(struct watched_place *place)
+static uint64_t host_watches_step(struct watched_place *place)
 {
 	if (place->state == PLACE_RETRIES) {
 		ask_or_wait(place);
@@ -474,7 +474,7 @@ static void host_watches_on_turn(struct task *task)
 	struct watched_place *place;
 
 	while (cost < PIECE && (place = next_with_work(watch)) != NULL)
-		cost += watch->count + step(place);
+		cost += watch->count + host_watches_step(place);
 	if (!watch->is_listed && !next_with_work(watch))
 		end_list(watch);
 	turns_spend(task->turns, task->line, cost);

@@ -289,8 +289,8 @@ void streams_fetch(struct streams *streams, int fd, const uint8_t *payload, uint
 }
 
 /* Notes whose it is, for status. */
-static void describe(struct stream_entry *entry, struct session *session, const struct channel *channel,
-		     const char *endpoint)
+static void streams_describe(struct stream_entry *entry, struct session *session,
+			     const struct channel *channel, const char *endpoint)
 {
 	const struct ucred *credentials = session_credentials(session);
 
@@ -332,7 +332,7 @@ int streams_incoming(struct streams *streams, struct channel *channel, const cha
 	entry = add_entry(streams);
 	if (!entry)
 		return -ENOMEM;
-	describe(entry, session, channel, endpoint);
+	streams_describe(entry, session, channel, endpoint);
 	r = stream_wait(&entry->stream, streams->board, channel, endpoint, hop_account(session_hop(session)),
 			&streams_callbacks, entry);
 	if (r == 0)
@@ -357,7 +357,7 @@ static bool pass_on(struct stream_entry *entry, struct session *session)
 	wait_no_more(entry);
 	if (streams_wait_for(entry, session) < 0)
 		return false;
-	describe(entry, session, end->channel, endpoint);
+	streams_describe(entry, session, end->channel, endpoint);
 	return announce(entry, session, end->channel) == 0;
 }
 

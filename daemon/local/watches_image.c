@@ -330,7 +330,8 @@ static bool is_renamed(const struct thing *thing, const struct record *now)
 	return now->domain->name[0] && strcmp(thing->domain.name, now->domain->name) != 0;
 }
 
-static void compare(struct watcher *watcher, struct watch *watch, const struct thing *thing, uint64_t *cost)
+static void watches_image_compare(struct watcher *watcher, struct watch *watch, const struct thing *thing,
+				  uint64_t *cost)
 {
 	const struct record *now = find_now(watcher->watches, thing);
 	bool was_meant = watch_means(watch, thing->record, cost), is_another;
@@ -354,7 +355,7 @@ bool watch_compare(struct watcher *watcher, struct watch *watch, uint64_t *cost)
 	while ((thing = watch->compared ? watch->compared->hh.next : watches->before) != NULL) {
 		if (*cost >= PIECE)
 			return false;
-		compare(watcher, watch, thing, cost);
+		watches_image_compare(watcher, watch, thing, cost);
 		*cost += COST_COMPARE;
 		watch->compared = thing;
 	}

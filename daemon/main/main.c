@@ -209,7 +209,7 @@ static int check_start(void)
 	return r < 0 ? EXIT_NO_XEN : EXIT_OK;
 }
 
-static int check(const struct config *config, bool takes_over)
+static int main_check(const struct config *config, bool takes_over)
 {
 	int r = check_policy(config);
 
@@ -228,7 +228,7 @@ struct loading {
 };
 
 /* Returns -EBADMSG for a bad file, else as startup_error(). */
-static int load(void *userdata)
+static int main_load(void *userdata)
 {
 	const struct loading *loading = userdata;
 	struct config *config = loading->config;
@@ -286,7 +286,7 @@ int main(int argc, char **argv)
 		return r;
 	log_set_target(arguments.log_target, NULL); /* also for what is wrong with the configuration */
 	r = startup_with_good_files(!arguments.check_takeover && startup_takes_over(&arguments.inherited),
-				    load, &(struct loading){&config, &arguments});
+				    main_load, &(struct loading){&config, &arguments});
 	if (r < 0)
 		return exit_status_of(r);
 	if (arguments.unit) {
@@ -300,7 +300,7 @@ int main(int argc, char **argv)
 		return EXIT_ERROR;
 	}
 	if (arguments.check_config || arguments.check_takeover) {
-		r = check(&config, arguments.check_takeover);
+		r = main_check(&config, arguments.check_takeover);
 		config_free(&config);
 		return r;
 	}

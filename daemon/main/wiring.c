@@ -283,7 +283,7 @@ static int start_request_context(struct daemon *daemon)
 }
 
 /* Writes the line for `systemctl status`. */
-static void describe(void *userdata, char *text, size_t size)
+static void wiring_describe(void *userdata, char *text, size_t size)
 {
 	struct daemon *daemon = userdata;
 	const char *error = reload_error(daemon);
@@ -295,7 +295,7 @@ static void describe(void *userdata, char *text, size_t size)
 
 static int start_notify(struct daemon *daemon)
 {
-	return notify_new(&daemon->notify, daemon->base, daemon->config.ready_fd, describe, daemon);
+	return notify_new(&daemon->notify, daemon->base, daemon->config.ready_fd, wiring_describe, daemon);
 }
 
 /* --- all of them ------------------------------------------------------------------------------ */

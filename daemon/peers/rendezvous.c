@@ -173,7 +173,7 @@ static void rendezvous_note(struct peer *peer)
 	memcpy(rendezvous->tried_nonce, peer->hello.nonce, sizeof(rendezvous->tried_nonce));
 }
 
-static void act(struct peer *peer, enum rendezvous_action action)
+static void rendezvous_act(struct peer *peer, enum rendezvous_action action)
 {
 	struct rendezvous *rendezvous = &peer->rendezvous;
 
@@ -272,7 +272,7 @@ void rendezvous_take_step(struct peer *peer, enum rendezvous_event event)
 	if (action == RENDEZVOUS_NOTHING)
 		return;
 	before = clock_thread_ns();
-	act(peer, action);
+	rendezvous_act(peer, action);
 	if (peer->rendezvous.state == state && action != RENDEZVOUS_GRANT && action != RENDEZVOUS_MAP)
 		return;
 	cost = (clock_thread_ns() - before) / UNIT_NS;

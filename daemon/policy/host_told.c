@@ -94,7 +94,7 @@ void host_told_name(const struct host_told *told, struct policy_subject *subject
 }
 
 /* What was begun isn't whole any more. */
-static void cut(struct host_told *told)
+static void host_told_cut(struct host_told *told)
 {
 	free(told->coming.data);
 	told->coming = (struct share_text){.data = NULL};
@@ -104,7 +104,7 @@ static void cut(struct host_told *told)
 void host_told_forget_domains(struct host_told *told)
 {
 	forget_domains(&told->share);
-	cut(told);
+	host_told_cut(told);
 }
 
 /* --- frames ------------------------------------------------------------------------------------- */
@@ -118,7 +118,7 @@ static void free_share(struct told_share *share)
 
 void host_told_forget(struct host_told *told)
 {
-	cut(told);
+	host_told_cut(told);
 	free_share(&told->share);
 	told->share = (struct told_share){.policy = NULL};
 }
@@ -220,7 +220,7 @@ int host_told_take(struct host_told *told, const uint8_t *untrusted_payload, uin
 	if (r < 0)
 		return r;
 	if (frame.flags & POLICY_REPLACES || !told->is_coming) {
-		cut(told);
+		host_told_cut(told);
 		told->is_coming = true;
 		told->replaces = frame.flags & POLICY_REPLACES;
 	}
@@ -229,7 +229,7 @@ int host_told_take(struct host_told *told, const uint8_t *untrusted_payload, uin
 		return HOST_TOLD_PART;
 	if (r == 0)
 		r = take_text(told, error);
-	cut(told);
+	host_told_cut(told);
 	return r;
 }
 
@@ -339,7 +339,7 @@ void host_told_free(struct host_told *told)
 {
 	if (!told)
 		return;
-	cut(told);
+	host_told_cut(told);
 	free_share(&told->share);
 	free(told);
 }

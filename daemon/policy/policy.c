@@ -258,7 +258,7 @@ static const struct rule *find_rule(const struct policy *policy, const struct po
 	return NULL;
 }
 
-static struct policy_decision decide(const struct rule *rule, const struct policy_subject *from)
+static struct policy_decision policy_decide(const struct rule *rule, const struct policy_subject *from)
 {
 	return rule ? decided_by(rule) : decided_without(&policy_sections[SECTION_RULE], from->is_self);
 }
@@ -268,13 +268,13 @@ struct policy_decision policy_reach(const struct policy *policy, const struct po
 				    const char *endpoint)
 {
 	const struct rule *worst = find_rule(policy, from, endpoint, matches_at_worst), *best;
-	struct policy_decision decision = decide(worst, from);
+	struct policy_decision decision = policy_decide(worst, from);
 
 	if (decision.allow || !from->names_unknown)
 		return decision;
 	best = find_rule(policy, from, endpoint, matches_at_best);
-	if (!decide(best, from).allow)
-		return decide(best, from); /* this rule denies in any case */
+	if (!policy_decide(best, from).allow)
+		return policy_decide(best, from); /* this rule denies in any case */
 	decision =
 		decided_by(worst && policy_matches_domain(worst->from, from) == MATCH_MAYBE ? worst : best);
 	decision.allow = false;

@@ -590,7 +590,7 @@ static unsigned count_items(const struct item *items)
 }
 
 /* Gives it to the caller unless there is a mistake. */
-static int give(struct policy **out, struct policy *policy, int r)
+static int policy_read_give(struct policy **out, struct policy *policy, int r)
 {
 	const struct rule *rule;
 
@@ -605,7 +605,7 @@ static int give(struct policy **out, struct policy *policy, int r)
 	return 0;
 }
 
-static int load(struct policy **out, enum policy_scope scope, const char *directory, char **error)
+static int policy_read_load(struct policy **out, enum policy_scope scope, const char *directory, char **error)
 {
 	struct reader reader = {.policy = calloc(1, sizeof(struct policy)), .scope = scope};
 	int r;
@@ -614,17 +614,17 @@ static int load(struct policy **out, enum policy_scope scope, const char *direct
 	if (!reader.policy)
 		return -ENOMEM;
 	r = conf_dir_read(directory, load_file, &reader, error);
-	return give(out, reader.policy, r == 0 ? check_all_tags(reader.policy, error) : r);
+	return policy_read_give(out, reader.policy, r == 0 ? check_all_tags(reader.policy, error) : r);
 }
 
 int policy_load(struct policy **out, const char *directory, char **error)
 {
-	return load(out, OF_DOMAIN, directory, error);
+	return policy_read_load(out, OF_DOMAIN, directory, error);
 }
 
 int host_policy_load(struct policy **out, const char *directory, char **error)
 {
-	return load(out, OF_HOST, directory, error);
+	return policy_read_load(out, OF_HOST, directory, error);
 }
 
 int host_policy_load_share(struct policy **out, FILE *file, host_domain_fn each, void *userdata, char **error)
@@ -639,5 +639,5 @@ int host_policy_load_share(struct policy **out, FILE *file, host_domain_fn each,
 	*error = NULL;
 	if (!reader.policy)
 		return -ENOMEM;
-	return give(out, reader.policy, read_whole(&reader, file, "domain 0", error));
+	return policy_read_give(out, reader.policy, read_whole(&reader, file, "domain 0", error));
 }

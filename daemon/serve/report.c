@@ -242,7 +242,7 @@ static int list_entry(struct report *report, struct evbuffer *text)
 	return add_json(report, text, entry, 0);
 }
 
-static int step(struct report *report, struct evbuffer *text)
+static int report_step(struct report *report, struct evbuffer *text)
 {
 	struct status_walk *walk = &report->walk;
 
@@ -273,7 +273,7 @@ int report_more(struct report *report, const struct status_sources *sources, str
 	report->walk.sources = sources;
 	report->walk.units = 0;
 	while (r == 0 && report->phase != END && report->walk.units < PIECE_UNITS)
-		r = step(report, text);
+		r = report_step(report, text);
 	if (r == 0)
 		r = report->phase != END ? 1 : end_report(report, text);
 	*units = report->walk.units;

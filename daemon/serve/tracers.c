@@ -253,8 +253,8 @@ static bool is_of_bytes(enum step_kind kind)
 	       kind == STEP_CANCELLED;
 }
 
-static struct json_object *describe(const struct tracers *tracers, const struct channel_step *step,
-				    const struct about *about)
+static struct json_object *tracers_describe(const struct tracers *tracers, const struct channel_step *step,
+					    const struct about *about)
 {
 	const struct channel *channel = step->channel;
 	struct json_object *object = json_object_new_object();
@@ -320,7 +320,7 @@ static bool tracers_has_room(const struct tracer *tracer)
 	return !tracer->missed || evbuffer_get_length(tracer->steps) < TRACE_MOST / 2;
 }
 
-static void keep(struct tracer *tracer, struct json_object *object)
+static void tracers_keep(struct tracer *tracer, struct json_object *object)
 {
 	if (!tracers_has_room(tracer) || (tracer->missed && add_missed(tracer) < 0) ||
 	    add_line(tracer, object) < 0)
@@ -458,8 +458,8 @@ static void on_step(void *userdata, const struct channel_step *step)
 		if (!meant)
 			continue;
 		if (!object)
-			object = describe(tracers, step, &about);
-		keep(tracer, object);
+			object = tracers_describe(tracers, step, &about);
+		tracers_keep(tracer, object);
 	}
 	json_object_put(object);
 }

@@ -39,7 +39,7 @@ static void owe(struct call_history *history, uint64_t cost)
 		history->owed += (uint32_t)((seen - history->cost) * history->unseen);
 }
 
-static uint64_t pay(struct call_history *history)
+static uint64_t call_pay(struct call_history *history)
 {
 	uint32_t part = history->owed < CALL_LONG_NS ? history->owed : CALL_LONG_NS;
 
@@ -73,7 +73,7 @@ uint64_t call_cost_of_long(const struct kernel_call *call, uint64_t took)
 		took = clock_thread_ns() - call->used;
 	owe(call->history, took);
 	call_note(call->history, took);
-	return took + pay(call->history);
+	return took + call_pay(call->history);
 }
 
 void switch_spend(struct switchboard *board, struct account *account, uint64_t units)

@@ -74,7 +74,7 @@ void channel_tell_source(struct channel *channel)
 }
 
 /* Charges the opener, and names the endpoint. */
-static int prepare(struct channel *channel, const char *endpoint)
+static int channel_prepare(struct channel *channel, const char *endpoint)
 {
 	/* The most that may wait here: both windows, or the one that is used. */
 	uint64_t windows =
@@ -145,7 +145,7 @@ int channel_accept(struct channel *channel, struct hop *hop, const char *endpoin
 		r = -ENOBUFS;
 	if (r == 0)
 		r = channel_is_waiting(channel) ? channel_rename(channel, endpoint)
-						: prepare(channel, endpoint);
+						: channel_prepare(channel, endpoint);
 	if (r == 0)
 		r = channel_table_put(&hop->channels, number, end);
 	if (r < 0)

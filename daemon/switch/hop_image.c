@@ -39,7 +39,7 @@ static void write_buffer(struct image *image, struct evbuffer *buffer, uint32_t 
 	free(pieces);
 }
 
-static void release(const void *data, size_t size, void *pages)
+static void hop_image_release(const void *data, size_t size, void *pages)
 {
 	image_release(pages);
 }
@@ -53,7 +53,7 @@ static int add_bytes(struct image *image, struct evbuffer *buffer, const struct 
 	if (bytes->size < STAYS)
 		return evbuffer_add(buffer, bytes->data, bytes->size);
 	pages = image_hold(image);
-	if (evbuffer_add_reference(buffer, bytes->data, bytes->size, release, pages) == 0)
+	if (evbuffer_add_reference(buffer, bytes->data, bytes->size, hop_image_release, pages) == 0)
 		return 0;
 	image_release(pages);
 	return -1;

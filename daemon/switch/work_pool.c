@@ -155,7 +155,7 @@ static void on_finished(int fd, short what, void *userdata)
 }
 
 /* Returns whether a thread will do it. */
-static bool give(struct work_pool *pool, struct work_item *item)
+static bool work_pool_give(struct work_pool *pool, struct work_item *item)
 {
 	struct work_queue *queue;
 	bool is_taken = true;
@@ -186,7 +186,7 @@ void work_item_give(struct work_item *item, struct switchboard *board, struct ac
 	item->board = board;
 	item->account = account_ref(account);
 	item->used = 0;
-	if (board->work_pool && give(board->work_pool, item))
+	if (board->work_pool && work_pool_give(board->work_pool, item))
 		return;
 	item->work(item);
 	work_pool_finish(item);

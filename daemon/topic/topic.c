@@ -113,7 +113,7 @@ static void remove_feed(struct feed *feed)
 }
 
 /* Appends what the publisher has sent. -EPROTO: a program that would have others take its words for ours. */
-static int publish(struct topic *topic, struct topic_entry *entry)
+static int topic_publish(struct topic *topic, struct topic_entry *entry)
 {
 	struct properties properties;
 
@@ -159,7 +159,7 @@ static void take_message(struct topic *topic, struct feed *feed)
 	}
 	r = entry ? 1 : ingest(feed, &topic->log, most, &entry);
 	if (r == 1)
-		r = topic->is_replica ? replica_take(topic, entry) : publish(topic, entry);
+		r = topic->is_replica ? replica_take(topic, entry) : topic_publish(topic, entry);
 	else if (r == 2) /* a replica's */
 		topic_tell(topic, NOTICE_MISSED, 1, 0);
 	if (r < 0)

@@ -150,7 +150,7 @@ struct topic_entry *ingest_given(struct feed *feed, struct topic_log *log, uint6
 }
 
 /* All that waited in this entry was taken, or the queue is gone. */
-static void release(const void *bytes, size_t length, void *userdata)
+static void topic_ingest_release(const void *bytes, size_t length, void *userdata)
 {
 	struct topic_entry *entry = userdata;
 
@@ -166,7 +166,7 @@ bool ingest_give(struct feed *feed, struct topic_entry *entry, struct hop_memory
 		return false;
 	entry->waits_at = feed;
 	DL_APPEND(feed->given, entry);
-	*memory = (struct hop_memory){entry->bytes, release, entry};
+	*memory = (struct hop_memory){entry->bytes, topic_ingest_release, entry};
 	return true;
 }
 
@@ -272,7 +272,7 @@ bool ingest_is_empty(const struct topic_entry *entry)
 			 properties_length(entry->bytes + MESSAGE_HEAD_SIZE, size) == (int)size);
 }
 
-static struct topic_entry *say(enum message_type type, const struct properties *properties)
+static struct topic_entry *topic_ingest_say(enum message_type type, const struct properties *properties)
 {
 	uint8_t block[PROPERTIES_WRITE];
 	uint32_t size = properties_encode(properties, block);
@@ -293,13 +293,13 @@ struct topic_entry *notice_new(enum notice_kind kind, uint64_t count, uint8_t fl
 	const struct properties properties = {
 		.notice = {.kind = (uint8_t)kind, .flags = flags, .error = error, .count = count}};
 
-	return say(MESSAGE_PLAIN, &properties);
+	return topic_ingest_say(MESSAGE_PLAIN, &properties);
 }
 
 struct topic_entry *subscription_new(uint32_t listeners)
 {
 	const struct properties properties = {.subscribes = true, .listeners = listeners};
-	struct topic_entry *entry = say(MESSAGE_REQUEST, &properties);
+	struct topic_entry *entry = topic_ingest_say(MESSAGE_REQUEST, &properties);
 
 	if (entry)
 		put_u32(entry->bytes + entry->size - 4, 1); /* the number of the call */

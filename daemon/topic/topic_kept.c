@@ -111,7 +111,7 @@ static struct kept_value *new_value(struct frame_text key, struct topic_entry *e
 }
 
 /* Has the account pay for one more. The last message has had room when it came, so it is kept in any case. */
-static void pay(struct topic_kept *kept, uint64_t cost)
+static void topic_kept_pay(struct topic_kept *kept, uint64_t cost)
 {
 	while (kept->count && !charge_fits(&kept->charge, QUOTA_BYTES, cost)) {
 		remove_value(kept, kept->values[0]);
@@ -147,7 +147,7 @@ void topic_kept_put(struct topic_kept *kept, struct frame_text key, struct topic
 	}
 	if (kept->count == kept->room)
 		remove_value(kept, kept->values[0]);
-	pay(kept, cost_of(value));
+	topic_kept_pay(kept, cost_of(value));
 	append(kept, value, ++kept->last);
 }
 

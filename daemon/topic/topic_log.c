@@ -65,7 +65,7 @@ static struct topic_entry **place(const struct topic_log *log, uint64_t index)
 	return &log->entries[index & (log->places - 1)];
 }
 
-static void release(struct topic_log *log, uint64_t size)
+static void topic_log_release(struct topic_log *log, uint64_t size)
 {
 	log->bytes -= topic_entry_cost(size);
 	charge_release(&log->charge, QUOTA_BYTES, topic_entry_cost(size));
@@ -76,7 +76,7 @@ static void drop_first(struct topic_log *log)
 	struct topic_entry *entry = *place(log, log->first);
 
 	log->first++;
-	release(log, entry->size);
+	topic_log_release(log, entry->size);
 	if (log->said == log->first)
 		log->state = entry;
 	else
@@ -119,7 +119,7 @@ int topic_log_reserve(struct topic_log *log, uint64_t size)
 
 void topic_log_unreserve(struct topic_log *log, uint64_t size)
 {
-	release(log, size);
+	topic_log_release(log, size);
 }
 
 static int topic_log_grow(struct topic_log *log)
