@@ -32,6 +32,7 @@ enum config_value_kind {
 	VALUE_SIZE64,
 	VALUE_DURATION,
 	VALUE_SHORT_DURATION, /* in microseconds */
+	VALUE_COUNT,
 	VALUE_MAP,
 	VALUE_SIGHT,
 	VALUE_RELAY,
@@ -51,6 +52,8 @@ struct config_key {
 
 #define AT(field)    offsetof(struct config, field)
 #define RING_ALLOWED "a power of two from 1K to 1M"
+#define POOL_MAX     (1u << 20)
+#define POOL_ALLOWED "a number from 2 to 1048576"
 
 static const struct config_key keys[] = {
 	{"daemon", "socket", VALUE_SOCKET, AT(socket), 0, 0,
@@ -90,6 +93,9 @@ static const struct config_key keys[] = {
 	{"hosts", "user", VALUE_GROUP, AT(gateway_user), 0, 0, "the name of a user, who need not exist"},
 	{"limits", "max-message", VALUE_SIZE, AT(max_message), 1, GIB, "a size from 1 to 1G"},
 	/* With smaller pools everybody's share would be nothing. */
+	{"limits", "max-clients", VALUE_COUNT, AT(max_clients), 2, POOL_MAX, POOL_ALLOWED},
+	{"limits", "max-endpoints", VALUE_COUNT, AT(max_endpoints), 2, POOL_MAX, POOL_ALLOWED},
+	{"limits", "max-channels", VALUE_COUNT, AT(max_channels), 2, POOL_MAX, POOL_ALLOWED},
 	{"limits", "max-queued-bytes", VALUE_SIZE64, AT(max_queued_bytes), 256 * KIB, 1024 * GIB,
 	 "a size from 256K to 1024G"},
 	{"limits", "max-memory", VALUE_SIZE64, AT(max_memory), 4 * MIB, 1024 * GIB,
@@ -115,6 +121,9 @@ int config_init(struct config *config)
 		.resume_for_ms = 60000,
 		.setup_timeout_ms = 10000,
 		.max_message = 16 * MIB,
+		.max_clients = 4096,
+		.max_endpoints = 2048,
+		.max_channels = 8192,
 		.max_queued_bytes = 512 * MIB,
 		.max_memory = 1536 * MIB,
 		.uid = geteuid(),
@@ -156,6 +165,7 @@ static const struct unit size_units[] = {{"", 1}, {"K", KIB}, {"M", MIB}, {"G", 
 static const struct unit duration_units[] = {
 	{"ms", 1}, {"s", 1000}, {"min", 60000}, {"h", 3600000}, {NULL, 0}};
 static const struct unit short_duration_units[] = {{"us", 1}, {"ms", 1000}, {NULL, 0}};
+static const struct unit count_units[] = {{"", 1}, {NULL, 0}};
 
 static const struct unit *units_of(enum config_value_kind kind)
 {
@@ -164,6 +174,8 @@ static const struct unit *units_of(enum config_value_kind kind)
 		return duration_units;
 	case VALUE_SHORT_DURATION:
 		return short_duration_units;
+	case VALUE_COUNT:
+		return count_units;
 	default:
 		return size_units;
 	}
@@ -304,6 +316,7 @@ static int parse_value(void *config_, unsigned row, const char *text)
 	case VALUE_SIZE64:
 	case VALUE_DURATION:
 	case VALUE_SHORT_DURATION:
+	case VALUE_COUNT:
 		r = parse_number(text, units_of(key->kind), key, &number);
 		if (r == 0 && key->kind == VALUE_RING && (number & (number - 1)))
 			r = -EINVAL;

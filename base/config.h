@@ -80,6 +80,7 @@ struct config {
 	uint32_t max_message;
 	/* of all together, of which each has a share (quota.h); of descriptors it is what the process may
 	 * open */
+	uint32_t max_clients, max_endpoints, max_channels;
 	uint64_t max_queued_bytes, max_memory;
 
 	/* config_find_users(): those that are named above; USERS_NO_UID and USERS_NO_GID: there is none, and

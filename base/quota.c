@@ -18,9 +18,9 @@ static const struct resource {
 	const char *words;
 	const char *pool;
 } resources[QUOTA_RESOURCES] = {
-	[QUOTA_CLIENTS] = {"clients", "clients", "max-memory"},
-	[QUOTA_ENDPOINTS] = {"endpoints", "endpoints", "max-memory"},
-	[QUOTA_CHANNELS] = {"channels", "channels", "max-queued-bytes"},
+	[QUOTA_CLIENTS] = {"clients", "clients", "max-clients"},
+	[QUOTA_ENDPOINTS] = {"endpoints", "endpoints", "max-endpoints"},
+	[QUOTA_CHANNELS] = {"channels", "channels", "max-channels"},
 	[QUOTA_BYTES] = {"queued_bytes", "queued bytes", "max-queued-bytes"},
 	[QUOTA_DESCRIPTORS] = {"descriptors", "descriptors", "its limit of open files"},
 	[QUOTA_MEMORY] = {"memory", "bytes of memory", "max-memory"},

@@ -20,6 +20,7 @@ TOP = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
 PATIENCE = 20  # seconds
 # For a daemon with many links, channels and streams.
 LIMITS = """[limits]
+max-channels = 65536
 max-queued-bytes = 16G
 max-memory = 16G
 """

@@ -133,7 +133,7 @@ BUSY = 4  # links that others use meanwhile
 CHANNELS = (0, 100, 1000, 10000)
 EACH = 200  # channels on one connection
 HUB = "[links]\nring-size = 16K\n"
-MANY = HUB + "[limits]\nmax-queued-bytes = 16G\n"
+MANY = HUB + "[limits]\nmax-channels = 262144\nmax-queued-bytes = 6G\n"
 
 
 def memory_kib(pid):

@@ -46,8 +46,6 @@
 #define GREETING_MS 10000
 /* not below the largest ring of a link: a smaller one cost up to two thirds of the throughput */
 #define LOCAL_RING_SIZE 1048576u
-/* of all memory: for each as much there may be a client, and an endpoint (xenmsgd.conf(5)) */
-#define CLIENT_BYTES 1048576u
 
 /* --- the switch, and the shares of accounts ----------------------------------------------------- */
 
@@ -57,9 +55,9 @@ static int start_switch(struct daemon *daemon)
 	struct quota_limits limits = {
 		.pool =
 			{
-				[QUOTA_CLIENTS] = config->max_memory / CLIENT_BYTES,
-				[QUOTA_ENDPOINTS] = config->max_memory / CLIENT_BYTES,
-				[QUOTA_CHANNELS] = config->max_queued_bytes / CHANNEL_INITIAL_LIMIT,
+				[QUOTA_CLIENTS] = config->max_clients,
+				[QUOTA_ENDPOINTS] = config->max_endpoints,
+				[QUOTA_CHANNELS] = config->max_channels,
 				[QUOTA_BYTES] = config->max_queued_bytes,
 				[QUOTA_DESCRIPTORS] = descriptors_pool(),
 				[QUOTA_MEMORY] = config->max_memory,

@@ -31,9 +31,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		check((config.ring_size & (config.ring_size - 1)) == 0);
 		check(config.heartbeat_ms >= 100 && config.dead_after_ms >= 2 * config.heartbeat_ms);
 		check(memchr(config.socket, 0, sizeof(config.socket)) && config.socket[0] == '/');
-		check(config.max_message >= 1);
+		check(config.max_message >= 1 && config.max_clients >= 2);
 		/* Less of something for all, and nobody's share would be any. */
-		check(config.max_queued_bytes >= 2 * 128 * 1024 && config.max_memory >= 2u << 20);
+		check(config.max_clients >= 2 && config.max_endpoints >= 2 && config.max_channels >= 2 &&
+		      config.max_queued_bytes >= 2 * 128 * 1024);
 	}
 	free(error);
 	config_free(&config);

@@ -177,7 +177,7 @@ class Small(Mode):
 
     def settings(self, config):
         config = with_keys(config, "links", {"ring-size": "1K", "min-ring-size": "1K", "max-ring-size": "1K"})
-        return with_keys(config, "limits", {"max-queued-bytes": "16M", "max-memory": "128M"})
+        return with_keys(config, "limits", {"max-clients": 64, "max-endpoints": 64, "max-channels": 128})
 
 
 class Idle(Mode):

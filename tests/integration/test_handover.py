@@ -315,7 +315,7 @@ def test_watches_of_others_wait_for_a_late_domain_0(nodes, tmp_path):
 
 def test_what_programs_have_beyond_lower_limits_stays(one, memory):
     """The next daemon reads other limits. Nobody gets more before he has given back enough."""
-    lower = "[limits]\nmax-queued-bytes = 256K\nmax-memory = 13M\n"
+    lower = "[limits]\nmax-endpoints = 4\nmax-channels = 2\nmax-queued-bytes = 256K\n"
     outcomes, got = [], []
     with Connection(one.socket) as server, Connection(one.socket) as sender:
         assert [server.handle(f"e{number}", got.append) for number in range(6)] == [0] * 6

@@ -140,7 +140,7 @@ def test_who_cancels_again_and_again_ends_nobody_else(one, shared):
 def test_who_has_not_read_a_begun_answer_asks_again(nodes):
     """Its next pieces would tell of another daemon."""
     many = 3000  # so that their list is more than a socket takes
-    one = nodes(1, config=limits(max_memory="6G"))[1]
+    one = nodes(1, config=limits(max_endpoints=60000))[1]
     waiting = Waiting(one)
     with Program(one.socket) as owner, Program(one.socket) as slow:
         for number in range(many):

@@ -284,7 +284,7 @@ def account_of(node, name):
 
 
 def test_who_sends_too_much_from_another_host_gets_enobufs(hosts):
-    first, there, third = hosts(count=3, config=(FAST, FAST + "[limits]\nmax-queued-bytes = 1M\n", FAST))
+    first, there, third = hosts(count=3, config=(FAST, FAST + "[limits]\nmax-channels = 16\n", FAST))
     names = [f"sleeper{number}" for number in range(12)]
     with Connection(there.socket) as sleeper, Connection(first.socket) as greedy:
         results = []

@@ -75,7 +75,7 @@ def usage_of(node, uid):
 
 
 def test_a_greedy_user_gets_enobufs_and_others_notice_nothing(nodes, two, greedy):
-    one = nodes(1, config=limits(max_queued_bytes="1M"))[1]
+    one = nodes(1, config=limits(max_channels=16))[1]
     with Holder(two, *names(20)):
         taker = greedy(one, [f"2:{name}" for name in names(20)], 100)
         is_refused(taker, 12)
@@ -91,7 +91,7 @@ def test_a_greedy_user_gets_enobufs_and_others_notice_nothing(nodes, two, greedy
 
 
 def test_a_greedy_peer_gets_enobufs_and_others_notice_nothing(nodes, greedy):
-    two = nodes(2, config=limits(max_queued_bytes="1M"))[2]
+    two = nodes(2, config=limits(max_channels=16))[2]
     one, three = nodes(1, 3).values()
     with Holder(two, *names(20)):
         taker = greedy(one, [f"2:{name}" for name in names(20)], 100)
@@ -132,7 +132,7 @@ def test_windows_grow_only_while_the_account_has_room(nodes, two):
 
 
 def test_clients_and_endpoints_are_bounded_for_each_user_alone(nodes):
-    one = nodes(1, config=limits(max_memory="10M"))[1]
+    one = nodes(1, config=limits(max_clients=80, max_endpoints=10))[1]
     with Connection(one.socket) as conn:
         assert [conn.bind(f"e{i}") for i in range(7)] == [0] * 5 + [-errno.ENOBUFS] * 2
         assert conn.unbind("e0") == 0 and conn.bind("e6") == 0

@@ -385,10 +385,11 @@ def opens(client, server, address, count):
     return [stream for stream in streams if not stream.is_over()], [stream for stream in streams if stream.is_over()]
 
 
-@pytest.mark.parametrize("whose", [1, 2])
-def test_over_a_limit_streams_are_enobufs_until_others_end(nodes, mux, whose):
+@pytest.mark.parametrize("limit, whose", [("max-channels = 40", 1), ("max-queued-bytes = 6M", 1),
+                                          ("max-channels = 40", 2), ("max-queued-bytes = 6M", 2)])
+def test_over_a_limit_streams_are_enobufs_until_others_end(nodes, mux, limit, whose):
     both = nodes(1, 2, start=False)
-    both[whose].config += "[limits]\nmax-queued-bytes = 6M\n"
+    both[whose].config += f"[limits]\n{limit}\n"
     for node in both.values():
         node.start()
     both[1].sees(both[2])

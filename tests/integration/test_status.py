@@ -112,7 +112,7 @@ def test_what_is_queued_is_accounted_and_given_back(one, two, valid):
 
 
 def test_the_limits_are_the_configured_ones(nodes):
-    one = nodes(1, config="[limits]\nmax-message = 123456\nmax-memory = 14M\n")[1]
+    one = nodes(1, config="[limits]\nmax-message = 123456\nmax-clients = 14\n")[1]
     status = one.status()
     assert status["limits"]["max_message"] == 123456
     assert status["pools"]["clients"]["size"] == 14
@@ -121,7 +121,7 @@ def test_the_limits_are_the_configured_ones(nodes):
 @pytest.mark.unless(renewed="counts", relayed="direct")
 def test_the_accounts_say_who_has_what_and_what_he_might_have(nodes, valid):
     """How much a user has sent each daemon counts anew."""
-    one, two = nodes(1, 2, config=FAST + "[limits]\nmax-queued-bytes = 6400K\n").values()
+    one, two = nodes(1, 2, config=FAST + "[limits]\nmax-channels = 100\n").values()
     with Connection(one.socket) as sender, Connection(two.socket, binds="inbox") as receiver:
         thread = threading.Thread(target=receiver.receive)
         thread.start()

@@ -78,8 +78,9 @@ def answered(clients):
                 yield key.fileobj
 
 
-def test_connections_over_a_limit_wait_until_others_have_ended(nodes, tmp_path):
-    one, two = nodes(1, config="[limits]\nmax-queued-bytes = 6M\n")[1], nodes(2, config="")[2]
+@pytest.mark.parametrize("limit", ["max-channels = 40", "max-queued-bytes = 6M"])
+def test_connections_over_a_limit_wait_until_others_have_ended(nodes, tmp_path, limit):
+    one, two = nodes(1, config=f"[limits]\n{limit}\n")[1], nodes(2, config="")[2]
     with forwarded(one, two, tmp_path / "s") as (before, _):
         clients = [dial(tmp_path / "s") for _ in range(100)]
         for client in clients:
@@ -119,9 +120,9 @@ class Full:
 
 
 class FullOfChannels(Full):
-    """Likewise of the bytes, and with them the channels."""
+    """Likewise of the channels."""
 
-    resource = "queued_bytes"
+    resource = "channels"
 
     def __init__(self, node, address, count):
         self.stack = contextlib.ExitStack()
@@ -219,7 +220,7 @@ def test_dials_that_take_long_hold_up_no_others(nodes, tmp_path):
 
 
 def test_forward_accepts_nothing_at_a_limit_and_says_so_once(nodes, tmp_path):
-    one, two = nodes(1, config="[limits]\nmax-queued-bytes = 5M\n")[1], nodes(2, config="")[2]
+    one, two = nodes(1, config="[limits]\nmax-channels = 40\n")[1], nodes(2, config="")[2]
     path = tmp_path / "s"
     two.popen("listen", "echo", "--", "cat", binds="echo")
     forward = one.popen("forward", f"unix:{path}", "xen:2:echo")
@@ -247,10 +248,10 @@ def test_forward_accepts_nothing_at_a_limit_and_says_so_once(nodes, tmp_path):
 
 
 def test_a_stream_that_is_being_opened_is_no_client(nodes):
-    one = nodes(1, config="[limits]\nmax-memory = 64M\n")[1]
+    one = nodes(1, config="[limits]\nmax-clients = 4\n")[1]
     with Program(one.socket) as server, contextlib.ExitStack() as stack:
         assert server.request(BIND, bind_payload(b"lazy", STREAMS))[0] == 0
-        streams = [stack.enter_context(RawStream(one.socket, open_stream("self:lazy"))) for _ in range(40)]
+        streams = [stack.enter_context(RawStream(one.socket, open_stream("self:lazy"))) for _ in range(300)]
         assert {stream.answer() for stream in streams} == {0}
         with Program(one.socket):
             pass

@@ -257,7 +257,7 @@ def memory(node):
 def test_an_answer_of_many_megabytes_arrives_and_takes_no_room(nodes, valid):
     """More than may wait for a program, and more than a program's user may let wait."""
     names = 4000
-    one = nodes(1, config=limits(max_memory="8G", max_queued_bytes="256K"))[1]
+    one = nodes(1, config=limits(max_endpoints=60000, max_queued_bytes="256K"))[1]
     reload(one, "".join(f"[rule]\nfrom = {', '.join(map(str, range(begin, begin + 25)))}\nto = *\naction = allow\n"
                         for begin in range(1000, 1250, 25)))
     with Program(one.socket, timeout=20 * PATIENCE) as owner:

@@ -158,6 +158,9 @@ SCENE_TEST(every_key_is_taken, scene_start)
 	assert_string_equal(config->host_name, "hosta");
 	assert_string_equal(config->gateway_user, "nobody");
 	assert_int_equal(config->max_message, 1048576);
+	assert_int_equal(config->max_clients, 7);
+	assert_int_equal(config->max_endpoints, 8);
+	assert_int_equal(config->max_channels, 1048576);
 	assert_int_equal(config->max_queued_bytes, 262144);
 	assert_int_equal(config->max_memory, 5368709120ull);
 }
@@ -216,9 +219,9 @@ SCENE_TEST(bad_numbers_are_refused_with_what_is_allowed, scene_start)
 		{"[links]\nbusy-poll",
 		 "must be a time up to 10ms, such as 100us, or 0 for never",
 		 {"", "10", "us", "1s", "11ms", "10001us", "-1us", "4294967296us"}},
-		{"[limits]\nmax-queued-bytes",
-		 "must be a size from 256K to 1024G",
-		 {"", "0", "255K", "1025G", "many"}},
+		{"[limits]\nmax-clients",
+		 "must be a number from 2 to 1048576",
+		 {"", "0", "1K", "1048577", "many"}},
 	};
 	char text[128];
 
@@ -233,6 +236,11 @@ SCENE_TEST(bad_numbers_are_refused_with_what_is_allowed, scene_start)
 	refuse(scene, "[daemon]\nadmin-group =\n", 2, "must be the name of a group");
 	refuse(scene, "[limits]\nmax-message = 2G\n", 2, "max-message = 2G: must be a size from 1 to 1G");
 	refuse(scene, "[limits]\nmax-message = 0\n", 2, "must be a size");
+	refuse(scene, "[limits]\nmax-clients = 1\n", 2,
+	       "max-clients = 1: must be a number from 2 to 1048576");
+	refuse(scene, "[limits]\nmax-channels = 1048577\n", 2, "must be a number from 2");
+	refuse(scene, "[limits]\nmax-endpoints = many\n", 2, "must be a number from 2");
+	refuse(scene, "[limits]\nmax-queued-bytes = 128K\n", 2, "must be a size from 256K to 1024G");
 	refuse(scene, "[limits]\nmax-memory = 3M\n", 2, "must be a size from 4M to 1024G");
 	assert_int_equal(load(scene, "[links]\nidle-close = 0\nbusy-poll = 0\n"), 0);
 }

@@ -146,7 +146,7 @@ TEST_WITH(what_is_refused_says_which_limit_it_is, set_up, tear_down)
 	assert_int_equal(charge_add(&user, QUOTA_CLIENTS, 4), -ENOBUFS);
 	account_explain(user.account, QUOTA_CLIENTS, 4, why, sizeof(why));
 	assert_string_equal(
-		why, "this user has its share of the daemon's clients (max-memory), the rest is for others");
+		why, "this user has its share of the daemon's clients (max-clients), the rest is for others");
 	account_explain(peer.account, QUOTA_BYTES, 501, why, sizeof(why));
 	assert_string_equal(
 		why,
@@ -155,7 +155,7 @@ TEST_WITH(what_is_refused_says_which_limit_it_is, set_up, tear_down)
 	account_explain(user.account, QUOTA_ENDPOINTS, POOL, why, sizeof(why));
 	assert_string_equal(
 		why,
-		"this user has its share of the daemon's endpoints (max-memory), the rest is for others");
+		"this user has its share of the daemon's endpoints (max-endpoints), the rest is for others");
 	charge_end(&user);
 	charge_end(&peer);
 }
