@@ -318,7 +318,7 @@ static void observe(struct channel_end *end, uint32_t bytes, uint32_t messages)
 		tally->bytes_from += bytes;
 	}
 	steps_note_data(end, bytes, messages);
-	PROBE(7, xenmsgd, board, channel->endpoint, channel->identity.domid, end->is_opener, bytes,
+	PROBE(7, xenmsgd, relay, channel->endpoint, channel->identity.domid, end->is_opener, bytes,
 	      channel->identity.pid, channel->serial, end->received);
 }
 
