@@ -58,7 +58,7 @@ enum image_section_type {
 	IMAGE_SOUGHT,
 	IMAGE_REGISTRY, /* daemon/registry/registry_image.c, daemon/link/link_registry.c: of other domains */
 	IMAGE_POLICY,	/* daemon/policy/host_told.c: what domain 0 has told of the host's policy */
-	IMAGE_MEMORY,	/* daemon/switch/memory_lives.c: memory that programs keep, and its payer */
+	IMAGE_MEMORY,	/* daemon/switch/memfd_lifetimes.c: memory that programs keep, and its payer */
 	IMAGE_TYPES
 };
 

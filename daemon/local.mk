@@ -32,7 +32,7 @@ libdaemon_a_SOURCES = \
 	daemon/local/host_watches.c daemon/local/host_watches.h daemon/local/host_watches_image.c \
 	daemon/local/host_watches_internal.h \
 	daemon/switch/work_pool.c daemon/switch/work_pool.h \
-	daemon/switch/memory_lives.c daemon/switch/memory_lives.h \
+	daemon/switch/memfd_lifetimes.c daemon/switch/memfd_lifetimes.h \
 	daemon/main/daemon.c daemon/main/daemon.h daemon/main/daemon_internal.h \
 	daemon/main/handover.c daemon/main/handover.h daemon/main/handover_internal.h \
 	daemon/main/handover_take.c \

@@ -11,7 +11,7 @@
 #include "base/shared_memory.h"
 #include "daemon/switch/call.h"
 #include "daemon/switch/work_pool.h"
-#include "daemon/switch/memory_lives.h"
+#include "daemon/switch/memfd_lifetimes.h"
 #include "daemon/switch/program_socket.h"
 #include "wire/doorbell.h"
 
@@ -52,7 +52,7 @@ int conversation_memory_make(struct conversation_memory *made, struct switchboar
 		return r;
 	}
 	ask_for_ring(made->memory);
-	memory_lives_on(board, passed[GATEWAY_FD_MEMORY], charge, GATEWAY_MEMORY_SIZE);
+	memfd_lifetimes_on(board, passed[GATEWAY_FD_MEMORY], charge, GATEWAY_MEMORY_SIZE);
 	made->life = life[0];
 	made->memory_fd = passed[GATEWAY_FD_MEMORY];
 	made->wake_daemon = passed[GATEWAY_FD_WAKE_DAEMON];

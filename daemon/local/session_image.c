@@ -36,7 +36,7 @@
 #include "base/shared_memory.h"
 #include "daemon/local/session_internal.h"
 #include "daemon/switch/hop_image.h"
-#include "daemon/switch/memory_lives.h"
+#include "daemon/switch/memfd_lifetimes.h"
 #include "wire/local_ring.h"
 
 #define MEMORY_MAX (1u << 28)

@@ -76,7 +76,7 @@ struct session {
 	/* What the program still uses, while it is to go on in `memory` (session_image.c); -1: nothing. */
 	int old_memory_fd;
 	bool offers_memory; /* MEMORY is to be sent */
-	int former_memory;  /* what the program had before, by its number (memory_lives.h); -1: nothing */
+	int former_memory;  /* what the program had before, by its number (memfd_lifetimes.h); -1: nothing */
 	struct event *wake_event;
 
 	/* socket */

@@ -12,7 +12,7 @@
 #include "base/cost.h"
 #include "base/shared_memory.h"
 #include "daemon/local/session_internal.h"
-#include "daemon/switch/memory_lives.h"
+#include "daemon/switch/memfd_lifetimes.h"
 #include "wire/doorbell.h"
 #include "wire/local_ring.h"
 #include "wire/untrusted_copy.h"
@@ -22,7 +22,7 @@
 int session_pay_for_memory(struct session *session, int fd)
 {
 	charge_exceed(&session->charge, QUOTA_MEMORY, session->memory_size);
-	return memory_lives_on(session->board, fd, &session->charge, session->memory_size);
+	return memfd_lifetimes_on(session->board, fd, &session->charge, session->memory_size);
 }
 
 static void attach(struct session *session)
@@ -154,7 +154,7 @@ int session_share_memory(struct session *session, struct frame_welcome *welcome)
 	if (r < 0)
 		return r;
 	session->memory_size = at;
-	memory_lives_on(session->board, session->memory_fd, &session->charge, at);
+	memfd_lifetimes_on(session->board, session->memory_fd, &session->charge, at);
 	r = make_doorbells(session);
 	if (r < 0)
 		return r;

@@ -48,7 +48,7 @@ struct daemon {
 	struct quota *quota;
 	struct closer *closer;
 	struct work_pool *work_pool;
-	struct memory_lives *memory_lives;
+	struct memfd_lifetimes *memfd_lifetimes;
 	struct access *access;
 	struct registry *registry;
 	struct directory *directory;

@@ -30,7 +30,7 @@
 #include "daemon/peers/peers.h"
 #include "daemon/policy/access.h"
 #include "daemon/switch/hop_image.h"
-#include "daemon/switch/memory_lives.h"
+#include "daemon/switch/memfd_lifetimes.h"
 #include "daemon/serve/queries.h"
 #include "daemon/serve/tracers.h"
 #include "daemon/serve/router.h"
@@ -163,7 +163,7 @@ static void write_image(struct daemon *daemon, struct image *image, struct head 
 	links_failures_image(image, daemon->links);
 	image_section(image, IMAGE_POLICY);
 	access_image(image, daemon->access);
-	memory_lives_write_image(image, &daemon->board);
+	memfd_lifetimes_write_image(image, &daemon->board);
 	local_write_sessions(daemon->local, image);
 	links_write_image(daemon->links, image);
 	topics_write_image(daemon->topics, image);
@@ -234,7 +234,7 @@ static void handover_settle(struct daemon *daemon, struct head *head)
 	uint32_t first;
 	bool ended;
 
-	memory_lives_settle(&daemon->board);
+	memfd_lifetimes_settle(&daemon->board);
 	do {
 		switch_settle_for_image(&daemon->board);
 		links_settle_for_image(daemon->links, local_number_for_image(daemon->local));

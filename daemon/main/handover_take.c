@@ -32,7 +32,7 @@
 #include "daemon/peers/peers.h"
 #include "daemon/policy/access.h"
 #include "daemon/switch/hop_image.h"
-#include "daemon/switch/memory_lives.h"
+#include "daemon/switch/memfd_lifetimes.h"
 #include "daemon/serve/queries.h"
 #include "daemon/serve/router.h"
 #include "daemon/topic/topics.h"
@@ -214,7 +214,7 @@ static void read_section(struct daemon *daemon, struct handover *handover, uint3
 		access_image(image, daemon->access);
 		break;
 	case IMAGE_MEMORY:
-		memory_lives_read_image(image, &daemon->board);
+		memfd_lifetimes_read_image(image, &daemon->board);
 		break;
 	case IMAGE_SESSION:
 		local_read_session(daemon->local, image, hops);
@@ -421,7 +421,7 @@ static void handover_take_go_on(struct daemon *daemon, struct image_hops *hops, 
 	peers_want_all(daemon->peers);
 	daemon->renewals = daemon->sources.renewals = head->renewals;
 	snprintf(daemon->sources.renewed_from, sizeof(daemon->sources.renewed_from), "%s", head->version);
-	memory_lives_settle(&daemon->board);
+	memfd_lifetimes_settle(&daemon->board);
 	invariants_check(daemon);
 	invariants_dump(daemon, head->renewals, "after");
 	log_info("took over from xenmsgd %s: programs: %u, endpoints: %u, links: %u, streams: %u",

@@ -18,7 +18,7 @@
 #include "daemon/main/daemon_internal.h"
 #include "daemon/switch/work_pool.h"
 #include "daemon/switch/hop.h"
-#include "daemon/switch/memory_lives.h"
+#include "daemon/switch/memfd_lifetimes.h"
 #include "daemon/serve/report.h"
 #include "daemon/topic/topics.h"
 
@@ -44,7 +44,7 @@ void invariants_dump(struct daemon *daemon, uint64_t renewals, const char *when)
 
 	/* What a thread still unmaps goes with this daemon, and isn't there for the next one. */
 	work_pool_await(daemon->work_pool);
-	memory_lives_settle(&daemon->board);
+	memfd_lifetimes_settle(&daemon->board);
 	while (folder && text && report && report_more(report, &daemon->sources, text, &units) == 1)
 		;
 	snprintf(path, sizeof(path), "%s/%s-%" PRIu64 ".%s", folder, daemon->self.instance_text, renewals,

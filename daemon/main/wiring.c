@@ -12,7 +12,7 @@
 #include "daemon/policy/access.h"
 #include "daemon/switch/program_socket.h"
 #include "daemon/switch/work_pool.h"
-#include "daemon/switch/memory_lives.h"
+#include "daemon/switch/memfd_lifetimes.h"
 #include "wire/advice.h"
 #include "wire/doorbell.h"
 #include "daemon/main/daemon_internal.h"
@@ -87,10 +87,10 @@ static int start_switch(struct daemon *daemon)
 	if (r < 0)
 		return r;
 	daemon->board.work_pool = daemon->work_pool;
-	r = memory_lives_new(&daemon->memory_lives, &daemon->board);
+	r = memfd_lifetimes_new(&daemon->memfd_lifetimes, &daemon->board);
 	if (r < 0)
 		log_warning("memory that programs keep isn't charged to them: %s", strerror(-r));
-	daemon->board.memory_lives = daemon->memory_lives;
+	daemon->board.memfd_lifetimes = daemon->memfd_lifetimes;
 	return 0;
 }
 
@@ -420,7 +420,7 @@ void wiring_end(struct daemon *daemon)
 	if (daemon->has_board)
 		switch_cleanup(&daemon->board);
 	work_pool_free(daemon->work_pool);
-	memory_lives_free(daemon->memory_lives);
+	memfd_lifetimes_free(daemon->memfd_lifetimes);
 	closer_free(daemon->closer);
 	quota_free(daemon->quota);
 	store_free(daemon->store);

@@ -64,7 +64,7 @@ struct channel;
 struct channel_end;
 struct closer;
 struct work_pool;
-struct memory_lives;
+struct memfd_lifetimes;
 struct event;
 struct event_base;
 struct evbuffer;
@@ -91,7 +91,7 @@ struct switchboard {
 	struct quota *quota;	     /* NULL: nothing is limited */
 	struct closer *closer;	     /* NULL: closing descriptors that programs send can block the loop */
 	struct work_pool *work_pool; /* NULL: what may take long is done at once */
-	struct memory_lives *memory_lives; /* NULL: memory that programs keep isn't charged */
+	struct memfd_lifetimes *memfd_lifetimes; /* NULL: memory that programs keep isn't charged */
 	uint64_t max_message;
 	uint64_t last_stream;	 /* the number of the byte stream that came last */
 	struct orphans *orphans; /* orphans.h: all of them */

@@ -11,7 +11,7 @@
 #include "daemon/switch/channel.h"
 #include "daemon/switch/channel_internal.h"
 #include "daemon/switch/hop_internal.h"
-#include "daemon/switch/memory_lives.h"
+#include "daemon/switch/memfd_lifetimes.h"
 #include "daemon/switch/cancel.h"
 #include "wire/ring.h"
 
@@ -533,5 +533,5 @@ void hop_ledger_image(struct image *image, struct hop *hop)
 void switch_image(struct image *image, struct switchboard *board)
 {
 	image_u64(image, &board->last_stream);
-	memory_lives_image(image, board->memory_lives);
+	memfd_lifetimes_image(image, board->memfd_lifetimes);
 }

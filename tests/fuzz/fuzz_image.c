@@ -10,7 +10,7 @@
  * there, with its channels. Where all of an image is good, each section is spoilt in turn, and only those end
  * whose it is. Seeds are made by XENMSG_SEEDS=DIRECTORY tests/unit/test_image, test_topic_image,
  * test_stream_image, test_activation, test_hosts_image, test_host_watches, test_told_image,
- * test_watches_image and test_memory_lives.
+ * test_watches_image and test_memfd_lifetimes.
  */
 
 #include <sys/socket.h>
@@ -23,7 +23,7 @@
 #include "daemon/switch/channel.h"
 #include "daemon/switch/hop.h"
 #include "daemon/switch/hop_image.h"
-#include "daemon/switch/memory_lives.h"
+#include "daemon/switch/memfd_lifetimes.h"
 #include "daemon/switch/private_ring.h"
 #include "base/self.h"
 #include "daemon/activation/activation.h"
@@ -125,7 +125,7 @@ struct parts {
 	struct relay *relay;
 	struct asks *asks;
 	struct host_watches *host_watches;
-	struct memory_lives *lives;
+	struct memfd_lifetimes *lives;
 	struct quota *quota;	 /* of those who pay for memory that they keep */
 	struct channel *channel; /* that was read last */
 	struct hop *watching[WHO];
@@ -241,10 +241,10 @@ static void read_of_topic(struct image *image, struct image_hops *hops, struct t
 /* Nothing else here is paid for. */
 static void read_of_memory(struct image *image, struct parts *parts, struct switchboard *board)
 {
-	board->memory_lives = parts->lives;
+	board->memfd_lifetimes = parts->lives;
 	board->quota = parts->quota;
-	memory_lives_read_image(image, board);
-	board->memory_lives = NULL;
+	memfd_lifetimes_read_image(image, board);
+	board->memfd_lifetimes = NULL;
 	board->quota = NULL;
 }
 
@@ -433,7 +433,7 @@ static void run(struct switchboard *board, struct image *image, struct topics *t
 	struct image_hops hops = {.hops = calloc(HOPS + TOPICS, sizeof(struct hop *))};
 
 	check(programs && parts.streams && parts.watches && hops.hops);
-	check(memory_lives_new(&parts.lives, board) == 0);
+	check(memfd_lifetimes_new(&parts.lives, board) == 0);
 	check((parts.quota = quota_new(&limits)));
 	check(access_new(&parts.access, &guest, "/nonexistent", registry) == 0);
 	check(access_set_host(parts.access, "", CONFIG_HOST_POLICY_OBEY) == 0);
@@ -483,7 +483,7 @@ static void run(struct switchboard *board, struct image *image, struct topics *t
 	for (unsigned i = 0; i < HOPS; i++)
 		hop_retire(programs[i].hop, ENOENT);
 	switch_cleanup(board);
-	memory_lives_free(parts.lives);
+	memfd_lifetimes_free(parts.lives);
 	quota_free(parts.quota);
 	free(hops.hops);
 	free(hops.states);

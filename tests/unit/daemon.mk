@@ -32,7 +32,7 @@ daemon_tests = \
 	tests/unit/test_ledger \
 	tests/unit/test_log \
 	tests/unit/test_log_limit \
-	tests/unit/test_memory_lives \
+	tests/unit/test_memfd_lifetimes \
 	tests/unit/test_orphans \
 	tests/unit/test_outlet \
 	tests/unit/test_peer_groups \

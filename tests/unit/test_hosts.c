@@ -27,7 +27,7 @@
 #include "daemon/hosts/hosts.h"
 #include "daemon/switch/program_socket.h"
 #include "daemon/switch/hop.h"
-#include "daemon/switch/memory_lives.h"
+#include "daemon/switch/memfd_lifetimes.h"
 #include "tests/descriptors.h"
 #include "tests/unit/own_process.h"
 #include "wire/doorbell.h"
@@ -554,7 +554,7 @@ SCENE_TEST(memory_that_the_gateway_keeps_stays_charged, scene_start)
 {
 	void *mapped;
 
-	assert_int_equal(memory_lives_new(&scene->board.memory_lives, &scene->board), 0);
+	assert_int_equal(memfd_lifetimes_new(&scene->board.memfd_lifetimes, &scene->board), 0);
 	connect_to_hostb(scene);
 	mapped = map_and_seal(scene);
 	say_connected(scene, 2); /* and it is over at once */
@@ -566,8 +566,8 @@ SCENE_TEST(memory_that_the_gateway_keeps_stays_charged, scene_start)
 	munmap(mapped, GATEWAY_MEMORY_SIZE);
 	while (account_usage(scene->account, QUOTA_MEMORY).used)
 		event_base_loop(scene->base, EVLOOP_ONCE);
-	memory_lives_free(scene->board.memory_lives);
-	scene->board.memory_lives = NULL;
+	memfd_lifetimes_free(scene->board.memfd_lifetimes);
+	scene->board.memfd_lifetimes = NULL;
 }
 
 /* Whoever doesn't seal its memory has no conversation. */

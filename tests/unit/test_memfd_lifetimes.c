@@ -15,7 +15,7 @@
 #include "base/quota.h"
 #include "base/shared_memory.h"
 #include "daemon/switch/hop.h"
-#include "daemon/switch/memory_lives.h"
+#include "daemon/switch/memfd_lifetimes.h"
 #include "tests/unit/own_process.h"
 #include "tests/unit/image_bytes.h"
 #include "tests/unit/unit.h"
@@ -53,7 +53,7 @@ static struct shared share(struct scene *scene, uint64_t more)
 	assert_int_equal(charge_add(&charge, QUOTA_MEMORY, SIZE + more), 0);
 	shared.fd = shared_memory_new(SIZE, &shared.memory);
 	assert_true(shared.fd >= 0);
-	memory_lives_on(&scene->board, shared.fd, &charge, SIZE);
+	memfd_lifetimes_on(&scene->board, shared.fd, &charge, SIZE);
 	charge_end(&charge); /* the session is over */
 	return shared;
 }
@@ -93,13 +93,13 @@ static void scene_start(struct scene *scene)
 	scene->quota = quota_new(&limits);
 	scene->account = quota_account(scene->quota, QUOTA_UID, 1000);
 	assert_int_equal(switch_init(&scene->board, scene->base, 1u << 20), 0);
-	assert_int_equal(memory_lives_new(&scene->board.memory_lives, &scene->board), 0);
+	assert_int_equal(memfd_lifetimes_new(&scene->board.memfd_lifetimes, &scene->board), 0);
 }
 
 static void scene_stop(struct scene *scene)
 {
 	switch_cleanup(&scene->board);
-	memory_lives_free(scene->board.memory_lives);
+	memfd_lifetimes_free(scene->board.memfd_lifetimes);
 	assert_int_equal(used(scene), 0);
 	account_unref(scene->account);
 	quota_free(scene->quota);
@@ -227,7 +227,7 @@ SCENE_TEST(memory_that_cannot_be_watched_is_given_back_with_the_session, scene_s
 
 	charge_init(&charge, scene->account);
 	assert_int_equal(charge_add(&charge, QUOTA_MEMORY, SIZE), 0);
-	memory_lives_on(&scene->board, -1, &charge, SIZE);
+	memfd_lifetimes_on(&scene->board, -1, &charge, SIZE);
 	assert_int_equal(charge.held[QUOTA_MEMORY], SIZE);
 	charge_end(&charge);
 	assert_int_equal(used(scene), 0);
@@ -238,8 +238,8 @@ SCENE_TEST(what_is_still_there_at_the_end_is_given_back, scene_start)
 {
 	struct shared shared = share(scene, 0);
 
-	memory_lives_free(scene->board.memory_lives);
-	scene->board.memory_lives = NULL;
+	memfd_lifetimes_free(scene->board.memfd_lifetimes);
+	scene->board.memfd_lifetimes = NULL;
 	assert_int_equal(used(scene), 0);
 	let_go(&shared);
 }
@@ -253,20 +253,20 @@ SCENE_TEST(what_is_handed_over_is_paid_for_once_and_spoilt_by_nobody, scene_star
 	size_t size;
 
 	image_begin(&image);
-	memory_lives_write_image(&image, &scene->board);
+	memfd_lifetimes_write_image(&image, &scene->board);
 	image_section(&image, IMAGE_END);
 	bytes = image_to_bytes(&image, &size);
 	image_write_seed("kept", bytes, size);
 	scene->board.quota = scene->quota;
 	for (unsigned round = 0; round < 2; round++) {
 		if (round) {
-			memory_lives_free(scene->board.memory_lives);
+			memfd_lifetimes_free(scene->board.memfd_lifetimes);
 			assert_int_equal(used(scene), 0);
-			assert_int_equal(memory_lives_new(&scene->board.memory_lives, &scene->board), 0);
+			assert_false(memfd_lifetimes_new(&scene->board.memfd_lifetimes, &scene->board));
 		}
 		image_open_bytes(&image, bytes, size);
 		assert_int_equal(image_next(&image), IMAGE_MEMORY);
-		memory_lives_read_image(&image, &scene->board);
+		memfd_lifetimes_read_image(&image, &scene->board);
 		assert_int_equal(image.error, round ? 0 : -EINVAL); /* this daemon has it already */
 		image_free(&image);
 		assert_int_equal(used(scene), SIZE);

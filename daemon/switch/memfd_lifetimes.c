@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "daemon/switch/memory_lives.h"
+#include "daemon/switch/memfd_lifetimes.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -26,20 +26,20 @@ struct life {
 	UT_hash_handle hh;
 };
 
-struct memory_lives {
+struct memfd_lifetimes {
 	int fd;
 	struct event *event;
 	struct life *lives; /* by watch: the kernel never gives a number twice */
 };
 
-static void memory_lives_end(struct memory_lives *lives, struct life *life)
+static void memfd_lifetimes_end(struct memfd_lifetimes *lives, struct life *life)
 {
 	HASH_DEL(lives->lives, life);
 	charge_end(&life->charge);
 	free(life);
 }
 
-static struct life *memory_lives_find(struct memory_lives *lives, int watch)
+static struct life *memfd_lifetimes_find(struct memfd_lifetimes *lives, int watch)
 {
 	struct life *life;
 
@@ -48,26 +48,26 @@ static struct life *memory_lives_find(struct memory_lives *lives, int watch)
 }
 
 /* Returns whether there may be more. */
-static bool read_gone(struct memory_lives *lives)
+static bool read_gone(struct memfd_lifetimes *lives)
 {
 	struct inotify_event events[EVENTS_MAX]; /* without names, since these are files */
 	ssize_t size = read(lives->fd, events, sizeof(events));
 
 	for (ssize_t i = 0; i < size / (ssize_t)sizeof(events[0]); i++) {
-		struct life *life = memory_lives_find(lives, events[i].wd);
+		struct life *life = memfd_lifetimes_find(lives, events[i].wd);
 
 		if (life && events[i].mask & IN_IGNORED)
-			memory_lives_end(lives, life);
+			memfd_lifetimes_end(lives, life);
 	}
 	return size > 0;
 }
 
-static void memory_lives_on_gone(int fd, short what, void *userdata)
+static void memfd_lifetimes_on_gone(int fd, short what, void *userdata)
 {
 	read_gone(userdata);
 }
 
-static struct life *memory_lives_add(struct memory_lives *lives, int watch, struct account *account)
+static struct life *memfd_lifetimes_add(struct memfd_lifetimes *lives, int watch, struct account *account)
 {
 	struct life *life = calloc(1, sizeof(*life));
 
@@ -79,9 +79,9 @@ static struct life *memory_lives_add(struct memory_lives *lives, int watch, stru
 	return life;
 }
 
-int memory_lives_on(struct switchboard *board, int memory_fd, struct charge *charge, uint64_t bytes)
+int memfd_lifetimes_on(struct switchboard *board, int memory_fd, struct charge *charge, uint64_t bytes)
 {
-	struct memory_lives *lives = board->memory_lives;
+	struct memfd_lifetimes *lives = board->memfd_lifetimes;
 	struct life *life;
 	char path[32];
 	int watch;
@@ -95,11 +95,11 @@ int memory_lives_on(struct switchboard *board, int memory_fd, struct charge *cha
 			    "memory of programs that they keep can't be watched: %s", strerror(errno));
 		return -1;
 	}
-	if (memory_lives_find(lives, watch)) { /* the same file has the same watch */
+	if (memfd_lifetimes_find(lives, watch)) { /* the same file has the same watch */
 		charge_release(charge, QUOTA_MEMORY, bytes);
 		return watch;
 	}
-	life = memory_lives_add(lives, watch, charge->account);
+	life = memfd_lifetimes_add(lives, watch, charge->account);
 	if (!life)
 		return -1;
 	charge_pass(&life->charge, charge, QUOTA_MEMORY, bytes);
@@ -108,14 +108,14 @@ int memory_lives_on(struct switchboard *board, int memory_fd, struct charge *cha
 
 bool memory_is_kept(struct switchboard *board, int number)
 {
-	struct memory_lives *lives = board->memory_lives;
+	struct memfd_lifetimes *lives = board->memfd_lifetimes;
 
-	return lives && memory_lives_find(lives, number);
+	return lives && memfd_lifetimes_find(lives, number);
 }
 
-void memory_lives_settle(struct switchboard *board)
+void memfd_lifetimes_settle(struct switchboard *board)
 {
-	struct memory_lives *lives = board->memory_lives;
+	struct memfd_lifetimes *lives = board->memfd_lifetimes;
 
 	while (lives && lives->lives && read_gone(lives))
 		;
@@ -123,7 +123,7 @@ void memory_lives_settle(struct switchboard *board)
 
 /* --- handing over ----------------------------------------------------------------------------- */
 
-void memory_lives_image(struct image *image, struct memory_lives *lives)
+void memfd_lifetimes_image(struct image *image, struct memfd_lifetimes *lives)
 {
 	int fd = lives ? lives->fd : -1;
 	struct event *event;
@@ -132,7 +132,7 @@ void memory_lives_image(struct image *image, struct memory_lives *lives)
 	if (!image->is_read || fd < 0)
 		return;
 	event = lives && !lives->lives ? event_new(event_get_base(lives->event), fd, EV_READ | EV_PERSIST,
-						   memory_lives_on_gone, lives)
+						   memfd_lifetimes_on_gone, lives)
 				       : NULL;
 	if (!event || event_add(event, NULL) < 0) {
 		free_event(event);
@@ -153,9 +153,9 @@ static void life_image(struct image *image, int *watch, struct account_key *paye
 	image_u64(image, bytes);
 }
 
-void memory_lives_write_image(struct image *image, struct switchboard *board)
+void memfd_lifetimes_write_image(struct image *image, struct switchboard *board)
 {
-	struct life *life = board->memory_lives ? board->memory_lives->lives : NULL;
+	struct life *life = board->memfd_lifetimes ? board->memfd_lifetimes->lives : NULL;
 
 	for (; life; life = life->hh.next) {
 		const struct account *account = life->charge.account;
@@ -169,9 +169,9 @@ void memory_lives_write_image(struct image *image, struct switchboard *board)
 	}
 }
 
-void memory_lives_read_image(struct image *image, struct switchboard *board)
+void memfd_lifetimes_read_image(struct image *image, struct switchboard *board)
 {
-	struct memory_lives *lives = board->memory_lives;
+	struct memfd_lifetimes *lives = board->memfd_lifetimes;
 	struct account_key payer = {0};
 	struct account *account;
 	uint64_t bytes = 0;
@@ -179,11 +179,11 @@ void memory_lives_read_image(struct image *image, struct switchboard *board)
 	int watch = -1;
 
 	life_image(image, &watch, &payer, &bytes);
-	image_expect(image, bytes <= BYTES_MAX && (!lives || !memory_lives_find(lives, watch)));
+	image_expect(image, bytes <= BYTES_MAX && (!lives || !memfd_lifetimes_find(lives, watch)));
 	if (!lives || !board->quota || image->error)
 		return;
 	account = quota_account(board->quota, payer.kind, payer.id);
-	life = account ? memory_lives_add(lives, watch, account) : NULL;
+	life = account ? memfd_lifetimes_add(lives, watch, account) : NULL;
 	if (life)
 		charge_exceed(&life->charge, QUOTA_MEMORY, bytes);
 	else
@@ -193,9 +193,9 @@ void memory_lives_read_image(struct image *image, struct switchboard *board)
 
 /* --- all of it -------------------------------------------------------------------------------- */
 
-int memory_lives_new(struct memory_lives **out, struct switchboard *board)
+int memfd_lifetimes_new(struct memfd_lifetimes **out, struct switchboard *board)
 {
-	struct memory_lives *lives = calloc(1, sizeof(*lives));
+	struct memfd_lifetimes *lives = calloc(1, sizeof(*lives));
 	int r = -ENOMEM;
 
 	if (!lives)
@@ -204,22 +204,22 @@ int memory_lives_new(struct memory_lives **out, struct switchboard *board)
 	if (lives->fd < 0)
 		r = -errno;
 	else
-		lives->event =
-			event_new(board->base, lives->fd, EV_READ | EV_PERSIST, memory_lives_on_gone, lives);
+		lives->event = event_new(board->base, lives->fd, EV_READ | EV_PERSIST,
+					 memfd_lifetimes_on_gone, lives);
 	if (!lives->event || event_add(lives->event, NULL) < 0) {
-		memory_lives_free(lives);
+		memfd_lifetimes_free(lives);
 		return r;
 	}
 	*out = lives;
 	return 0;
 }
 
-void memory_lives_free(struct memory_lives *lives)
+void memfd_lifetimes_free(struct memfd_lifetimes *lives)
 {
 	if (!lives)
 		return;
 	while (lives->lives)
-		memory_lives_end(lives, lives->lives);
+		memfd_lifetimes_end(lives, lives->lives);
 	free_event(lives->event);
 	if (lives->fd >= 0)
 		close(lives->fd);
