@@ -47,54 +47,54 @@ static inline __attribute__((always_inline)) int enter(struct xenmsg *conn)
 
 /* A message that nobody can withdraw, without a time-out and without properties, needs no call to remember
  * it. */
-static bool is_plain(const struct how *how, struct xenmsg_op **op)
+static bool is_plain(const struct op_options *opts, struct xenmsg_op **op)
 {
-	return !op && how->timeout_ms < 0 && !how->trace && !how->key;
+	return !op && opts->timeout_ms < 0 && !opts->trace && !opts->key;
 }
 
 /* A server is told for how long the answer is wanted. */
-static struct properties properties_of(const struct how *how, enum channel_kind kind, int left_ms)
+static struct properties properties_of(const struct op_options *opts, enum channel_kind kind, int left_ms)
 {
-	return (struct properties){.has_deadline = kind == CHANNEL_CALL && how->timeout_ms >= 0,
+	return (struct properties){.has_deadline = kind == CHANNEL_CALL && opts->timeout_ms >= 0,
 				   .deadline_ms = (uint32_t)left_ms,
-				   .trace = frame_text_of(how->trace),
-				   .key = frame_text_of(how->key)};
+				   .trace = frame_text_of(opts->trace),
+				   .key = frame_text_of(opts->key)};
 }
 
 /* What is sent at once has no room for properties beside the largest message. */
-static int read_how(struct how *how, const struct xenmsg_options *options)
+static int read_options(struct op_options *opts, const struct xenmsg_options *options)
 {
-	int r = how_read(how, options, XENMSG_AT_ONCE | XENMSG_WAIT | HOW_TRACE | HOW_KEY, FOR_EVER);
+	int r = options_read(opts, options, XENMSG_AT_ONCE | XENMSG_WAIT | OP_TRACE | OP_KEY, FOR_EVER);
 	bool waits, at_once;
 
 	if (r < 0)
 		return r;
-	waits = how->flags & XENMSG_WAIT;
-	at_once = how->flags & XENMSG_AT_ONCE;
+	waits = opts->flags & XENMSG_WAIT;
+	at_once = opts->flags & XENMSG_AT_ONCE;
 	/* A publisher never waits for subscribers. */
-	return (at_once && (waits || how->trace || how->key)) || (waits && how->key) ? -EINVAL : 0;
+	return (at_once && (waits || opts->trace || opts->key)) || (waits && opts->key) ? -EINVAL : 0;
 }
 
 /* Starts a message that isn't plain, or a call, for which so much time is left. Returns as
  * calls_start(). */
 static int api_messages_start(struct xenmsg *conn, enum channel_kind kind, const char *address,
-			      const void *data, size_t size, const struct how *how, int left_ms,
+			      const void *data, size_t size, const struct op_options *opts, int left_ms,
 			      xenmsg_done done, void *userdata, struct call **call)
 {
-	const struct properties properties = properties_of(how, kind, left_ms);
+	const struct properties properties = properties_of(opts, kind, left_ms);
 	int r = kind == CHANNEL_CALL
 			? calls_start(&conn->calls, address, data, size, &properties, done, userdata, call)
 			: calls_start_message(&conn->calls, address, data, size, &properties,
-					      how->flags & XENMSG_AT_ONCE, done, userdata, call);
+					      opts->flags & XENMSG_AT_ONCE, done, userdata, call);
 
 	return conn_check(conn, r);
 }
 
 /* Ends a function that has started it. */
-static void begun(struct xenmsg *conn, struct call *call, const struct how *how, struct xenmsg_op **op)
+static void begun(struct xenmsg *conn, struct call *call, int timeout_ms, struct xenmsg_op **op)
 {
 	call->op.conn = conn;
-	call_expires(call, deadline_in(how->timeout_ms), how->timeout_ms);
+	call_expires(call, deadline_in(timeout_ms), timeout_ms);
 	conn_set_alarm(conn);
 	if (op)
 		*op = &call->op;
@@ -102,15 +102,15 @@ static void begun(struct xenmsg *conn, struct call *call, const struct how *how,
 }
 
 static int api_messages_begin(struct xenmsg *conn, enum channel_kind kind, const char *address,
-			      const void *data, size_t size, const struct how *how, xenmsg_done done,
+			      const void *data, size_t size, const struct op_options *opts, xenmsg_done done,
 			      void *userdata, struct xenmsg_op **op)
 {
 	struct call *call;
-	int r = api_messages_start(conn, kind, address, data, size, how, how->timeout_ms, done, userdata,
+	int r = api_messages_start(conn, kind, address, data, size, opts, opts->timeout_ms, done, userdata,
 				   &call);
 
 	if (r == 0)
-		begun(conn, call, how, op);
+		begun(conn, call, opts->timeout_ms, op);
 	return r;
 }
 
@@ -118,21 +118,21 @@ static __attribute__((noinline)) int send_as_told(struct xenmsg *conn, const cha
 						  size_t size, const struct xenmsg_options *options,
 						  xenmsg_done done, void *userdata, struct xenmsg_op **op)
 {
-	struct how how;
-	int r = read_how(&how, options);
+	struct op_options opts;
+	int r = read_options(&opts, options);
 
 	if (r == 0)
 		r = op && !done ? -EINVAL : enter(conn);
 	if (r < 0)
 		return r;
-	if (how.flags & XENMSG_WAIT)
-		return await_begin(conn, api_messages_begin, CHANNEL_MESSAGE, address, data, size, &how, done,
-				   userdata, op);
-	if (!is_plain(&how, op))
-		return api_messages_begin(conn, CHANNEL_MESSAGE, address, data, size, &how, done, userdata,
+	if (opts.flags & XENMSG_WAIT)
+		return await_begin(conn, api_messages_begin, CHANNEL_MESSAGE, address, data, size, &opts,
+				   done, userdata, op);
+	if (!is_plain(&opts, op))
+		return api_messages_begin(conn, CHANNEL_MESSAGE, address, data, size, &opts, done, userdata,
 					  op);
-	r = conn_check(conn, outbox_send(&conn->outbox, address, data, size, how.flags & XENMSG_AT_ONCE, done,
-					 userdata));
+	r = conn_check(conn, outbox_send(&conn->outbox, address, data, size, opts.flags & XENMSG_AT_ONCE,
+					 done, userdata));
 	if (r == 0)
 		conn_push(conn);
 	return r;
@@ -186,8 +186,8 @@ int xenmsg_commit(struct xenmsg *conn, size_t size, const struct xenmsg_options 
 	struct call *message = NULL;
 	struct properties properties;
 	struct sender *sender;
-	struct how how;
-	int r = how_read(&how, options, HOW_TRACE, FOR_EVER);
+	struct op_options opts;
+	int r = options_read(&opts, options, OP_TRACE, FOR_EVER);
 
 	if (r < 0 || (op && !done))
 		return -EINVAL;
@@ -198,15 +198,15 @@ int xenmsg_commit(struct xenmsg *conn, size_t size, const struct xenmsg_options 
 		outbox_unreserve(&conn->outbox);
 		return -ENOTCONN;
 	}
-	properties = properties_of(&how, CHANNEL_MESSAGE, 0);
-	r = is_plain(&how, op)
+	properties = properties_of(&opts, CHANNEL_MESSAGE, 0);
+	r = is_plain(&opts, op)
 		    ? outbox_commit(&conn->outbox, size, NULL, &plain, &sender)
 		    : calls_commit_message(&conn->calls, size, &properties, done, userdata, &message);
 	r = conn_check(conn, r);
 	if (r < 0)
 		return r;
 	if (message)
-		begun(conn, message, &how, op);
+		begun(conn, message, opts.timeout_ms, op);
 	else
 		conn_push(conn);
 	return 0;
@@ -221,10 +221,10 @@ void xenmsg_unreserve(struct xenmsg *conn)
 /* Checks the arguments. Returns 0 with *sender the channel to the address (NULL: there is none), or a
  * negative errno. */
 static int find_room(struct xenmsg *conn, const char *address, const struct xenmsg_options *options,
-		     struct how *how, struct sender **sender)
+		     struct op_options *opts, struct sender **sender)
 {
 	struct address parsed;
-	int r = how_read(how, options, XENMSG_ONLY_CALLS, FOR_EVER);
+	int r = options_read(opts, options, XENMSG_ONLY_CALLS, FOR_EVER);
 
 	if (r == 0)
 		r = address_parse(address, strlen(address), &parsed, NULL);
@@ -232,7 +232,7 @@ static int find_room(struct xenmsg *conn, const char *address, const struct xenm
 		r = enter(conn);
 	if (r == 0)
 		*sender = outbox_lookup(&conn->outbox, address,
-					how->flags & XENMSG_ONLY_CALLS ? CHANNEL_CALL : CHANNEL_MESSAGE);
+					opts->flags & XENMSG_ONLY_CALLS ? CHANNEL_CALL : CHANNEL_MESSAGE);
 	return r;
 }
 
@@ -241,20 +241,20 @@ int xenmsg_begin_await_room(struct xenmsg *conn, const char *address, size_t siz
 			    struct xenmsg_op **op)
 {
 	struct sender *sender;
-	struct how how;
-	int r = done ? find_room(conn, address, options, &how, &sender) : -EINVAL;
+	struct op_options opts;
+	int r = done ? find_room(conn, address, options, &opts, &sender) : -EINVAL;
 
-	return r < 0 ? r : room_begin(conn, sender, size, &how, done, userdata, op);
+	return r < 0 ? r : room_begin(conn, sender, size, &opts, done, userdata, op);
 }
 
 int xenmsg_await_room(struct xenmsg *conn, const char *address, size_t size,
 		      const struct xenmsg_options *options)
 {
 	struct sender *sender;
-	struct how how;
-	int r = find_room(conn, address, options, &how, &sender);
+	struct op_options opts;
+	int r = find_room(conn, address, options, &opts, &sender);
 
-	return r < 0 ? r : room_wait(conn, sender, size, &how);
+	return r < 0 ? r : room_wait(conn, sender, size, &opts);
 }
 
 static int send_at_once(struct xenmsg *conn, const char *address, const void *data, size_t size)
@@ -270,22 +270,22 @@ static int send_at_once(struct xenmsg *conn, const char *address, const void *da
 
 /* Starts it and waits. */
 static int once(struct xenmsg *conn, enum channel_kind kind, const char *address, const void *data,
-		size_t size, const struct how *how, int64_t deadline, struct xenmsg_result *result)
+		size_t size, const struct op_options *opts, int64_t deadline, struct xenmsg_result *result)
 {
 	struct outcome outcome = {.known = false};
 	struct call *call;
 	int r;
 
-	if (how->flags & XENMSG_WAIT)
-		return await_outcome(conn, api_messages_begin, kind, address, data, size, how, deadline,
+	if (opts->flags & XENMSG_WAIT)
+		return await_outcome(conn, api_messages_begin, kind, address, data, size, opts, deadline,
 				     result);
 	do
-		r = api_messages_start(conn, kind, address, data, size, how,
+		r = api_messages_start(conn, kind, address, data, size, opts,
 				       kind == CHANNEL_CALL ? deadline_left(deadline) : 0, outcome_note,
 				       &outcome, &call);
 	while (r == -EAGAIN && (r = wait_for_room(conn, deadline)) == 0);
 	if (r == 0) {
-		call_expires(call, deadline, how->timeout_ms);
+		call_expires(call, deadline, opts->timeout_ms);
 		wait_for_outcome(conn, &call->op, &outcome);
 		r = conn->dead == -ECHILD ? -ECHILD : 0;
 	}
@@ -294,14 +294,14 @@ static int once(struct xenmsg *conn, enum channel_kind kind, const char *address
 
 /* Tries again while the policy there isn't known. */
 static int until_decided(struct xenmsg *conn, enum channel_kind kind, const char *address, const void *data,
-			 size_t size, const struct how *how, struct xenmsg_result *result)
+			 size_t size, const struct op_options *opts, struct xenmsg_result *result)
 {
-	int64_t deadline = deadline_in(how->timeout_ms);
+	int64_t deadline = deadline_in(opts->timeout_ms);
 	struct again again = {0};
 	int r;
 
 	do {
-		r = once(conn, kind, address, data, size, how, deadline, result);
+		r = once(conn, kind, address, data, size, opts, deadline, result);
 		if (r != -ENODATA)
 			return r;
 		r = wait_again(conn, &again, deadline);
@@ -313,8 +313,8 @@ int xenmsg_send(struct xenmsg *conn, const char *address, const void *data, size
 		const struct xenmsg_options *options, struct xenmsg_result *result)
 {
 	struct xenmsg_result unwanted;
-	struct how how;
-	int r = read_how(&how, options);
+	struct op_options opts;
+	int r = read_options(&opts, options);
 
 	if (!result)
 		result = &unwanted;
@@ -323,14 +323,14 @@ int xenmsg_send(struct xenmsg *conn, const char *address, const void *data, size
 		r = enter(conn);
 	if (r < 0)
 		return result_without_op(result, r);
-	if (how.flags & XENMSG_AT_ONCE) {
+	if (opts.flags & XENMSG_AT_ONCE) {
 		r = result_without_op(result, send_at_once(conn, address, data, size));
 		if (r == 0)
 			result->fate = XENMSG_FATE_UNKNOWN;
 		return r;
 	}
 	conn_enter(conn);
-	until_decided(conn, CHANNEL_MESSAGE, address, data, size, &how, result);
+	until_decided(conn, CHANNEL_MESSAGE, address, data, size, &opts, result);
 	return result_leave(conn, result);
 }
 
@@ -452,19 +452,19 @@ int xenmsg_begin_call(struct xenmsg *conn, const char *address, const void *data
 		      const struct xenmsg_options *options, xenmsg_done done, void *userdata,
 		      struct xenmsg_op **op)
 {
-	struct how how;
-	int r = how_read(&how, options, XENMSG_WAIT | HOW_TRACE, FOR_EVER);
+	struct op_options opts;
+	int r = options_read(&opts, options, XENMSG_WAIT | OP_TRACE, FOR_EVER);
 
 	if (r < 0 || (op && !done))
 		return -EINVAL;
 	r = enter(conn);
 	if (r < 0)
 		return r;
-	if (how.flags & XENMSG_WAIT)
-		r = await_begin(conn, api_messages_begin, CHANNEL_CALL, address, data, size, &how, done,
+	if (opts.flags & XENMSG_WAIT)
+		r = await_begin(conn, api_messages_begin, CHANNEL_CALL, address, data, size, &opts, done,
 				userdata, op);
 	else
-		r = api_messages_begin(conn, CHANNEL_CALL, address, data, size, &how, done, userdata, op);
+		r = api_messages_begin(conn, CHANNEL_CALL, address, data, size, &opts, done, userdata, op);
 	return conn_explain_address(conn, address, r);
 }
 
@@ -472,19 +472,19 @@ int xenmsg_call(struct xenmsg *conn, const char *address, const void *data, size
 		const struct xenmsg_options *options, struct xenmsg_result *result)
 {
 	struct xenmsg_result unwanted;
-	struct how how;
+	struct op_options opts;
 
 	if (!result)
 		result = &unwanted;
 	conn->reason[0] = '\0';
-	if (how_read(&how, options, XENMSG_WAIT | HOW_TRACE, FOR_EVER) < 0)
+	if (options_read(&opts, options, XENMSG_WAIT | OP_TRACE, FOR_EVER) < 0)
 		return result_without_op(result, -EINVAL);
 	if (!conn_is_here(conn))
 		return result_without_op(result, -ECHILD);
 	if (conn_pump(conn) < 0)
 		return result_without_op(result, -ENOTCONN);
 	conn_enter(conn);
-	until_decided(conn, CHANNEL_CALL, address, data, size, &how, result);
+	until_decided(conn, CHANNEL_CALL, address, data, size, &opts, result);
 	if (result == &unwanted)
 		xenmsg_message_free(result->reply);
 	return result_leave(conn, result);
@@ -545,10 +545,10 @@ int xenmsg_reply(struct xenmsg_message *message, const void *data, size_t size)
 
 /* Checks the arguments. Returns 0, or a negative errno. */
 static int find_reply_room(const struct xenmsg_message *message, const struct xenmsg_options *options,
-			   struct how *how)
+			   struct op_options *opts)
 {
 	struct xenmsg *conn = message->pool ? message->pool->conn : NULL;
-	int r = how_read(how, options, 0, FOR_EVER);
+	int r = options_read(opts, options, 0, FOR_EVER);
 
 	if (r == 0 && conn && !conn_is_here(conn))
 		r = -ECHILD;
@@ -565,20 +565,20 @@ int xenmsg_begin_await_reply_room(struct xenmsg_message *message, size_t size,
 				  const struct xenmsg_options *options, xenmsg_done done, void *userdata,
 				  struct xenmsg_op **op)
 {
-	struct how how;
-	int r = done ? find_reply_room(message, options, &how) : -EINVAL;
+	struct op_options opts;
+	int r = done ? find_reply_room(message, options, &opts) : -EINVAL;
 
 	return r < 0 ? r
-		     : room_begin(message->pool->conn, message->replies->sender, size, &how, done, userdata,
+		     : room_begin(message->pool->conn, message->replies->sender, size, &opts, done, userdata,
 				  op);
 }
 
 int xenmsg_await_reply_room(struct xenmsg_message *message, size_t size, const struct xenmsg_options *options)
 {
-	struct how how;
-	int r = find_reply_room(message, options, &how);
+	struct op_options opts;
+	int r = find_reply_room(message, options, &opts);
 
-	return r < 0 ? r : room_wait(message->pool->conn, message->replies->sender, size, &how);
+	return r < 0 ? r : room_wait(message->pool->conn, message->replies->sender, size, &opts);
 }
 
 int xenmsg_reply_error(struct xenmsg_message *message, unsigned code, const void *data, size_t size)

@@ -23,23 +23,23 @@ uint32_t xenmsg_version(void)
 
 int xenmsg_open(struct xenmsg **opened, const char *socket_path, const struct xenmsg_options *options)
 {
-	struct how how;
+	struct op_options opts;
 
 	*opened = NULL;
-	if (how_read(&how, options, XENMSG_RECONNECT | XENMSG_WAIT, HANDSHAKE_MS) < 0)
+	if (options_read(&opts, options, XENMSG_RECONNECT | XENMSG_WAIT, HANDSHAKE_MS) < 0)
 		return -EINVAL;
-	return conn_new(opened, handshake_path(socket_path), how.flags, deadline_in(how.timeout_ms));
+	return conn_new(opened, handshake_path(socket_path), opts.flags, deadline_in(opts.timeout_ms));
 }
 
 int xenmsg_begin_open(struct xenmsg **opened, const char *socket_path, const struct xenmsg_options *options,
 		      xenmsg_done done, void *userdata)
 {
-	struct how how;
+	struct op_options opts;
 
 	*opened = NULL;
-	if (how_read(&how, options, XENMSG_RECONNECT | XENMSG_WAIT, HANDSHAKE_MS) < 0)
+	if (options_read(&opts, options, XENMSG_RECONNECT | XENMSG_WAIT, HANDSHAKE_MS) < 0)
 		return -EINVAL;
-	return conn_begin(opened, handshake_path(socket_path), how.flags, how.timeout_ms, done, userdata);
+	return conn_begin(opened, handshake_path(socket_path), opts.flags, opts.timeout_ms, done, userdata);
 }
 
 void xenmsg_on_change(struct xenmsg *conn, xenmsg_change_handler handler, void *userdata)

@@ -25,10 +25,10 @@ static int api_queries_enter(struct xenmsg *conn)
 
 /* Begins a request. A caller that waits for it looks at it by itself. */
 static int api_queries_begin(struct xenmsg *conn, uint8_t type, const void *payload, size_t size,
-			     const struct how *how, xenmsg_done done, void *userdata,
+			     const struct op_options *opts, xenmsg_done done, void *userdata,
 			     struct request **request)
 {
-	int r = conn_check(conn, request_begin(&conn->requests, type, payload, size, how->timeout_ms, done,
+	int r = conn_check(conn, request_begin(&conn->requests, type, payload, size, opts->timeout_ms, done,
 					       userdata, request));
 
 	if (r == 0)
@@ -66,10 +66,10 @@ static uint32_t encode_bind(const char *endpoint, uint32_t kinds, uint8_t payloa
 
 /* Checks the arguments and enters the binding, before the daemon does: a message may follow right behind its
  * answer. Sets *kinds to those of BIND. */
-static int enter_binding(struct xenmsg *conn, const char *endpoint, const struct how *how,
+static int enter_binding(struct xenmsg *conn, const char *endpoint, const struct op_options *opts,
 			 xenmsg_message_handler handler, void *userdata, uint32_t *kinds)
 {
-	unsigned flags = how->flags;
+	unsigned flags = opts->flags;
 	const unsigned both = XENMSG_ONLY_MESSAGES | XENMSG_ONLY_CALLS;
 
 	if (!endpoint_name_is_valid(endpoint, strlen(endpoint)))
@@ -78,13 +78,14 @@ static int enter_binding(struct xenmsg *conn, const char *endpoint, const struct
 		return -EEXIST;
 	if (flags & XENMSG_TOPIC) {
 		if ((flags & ~(unsigned)(XENMSG_RETAIN | XENMSG_COUNT_LISTENERS)) != XENMSG_TOPIC ||
-		    handler || (how->keys && !(flags & XENMSG_RETAIN)) || how->keys > XENMSG_KEYS_MAX)
+		    handler || (opts->keys && !(flags & XENMSG_RETAIN)) || opts->keys > XENMSG_KEYS_MAX)
 			return -EINVAL;
 		*kinds = BIND_TOPIC | (flags & XENMSG_RETAIN ? BIND_RETAIN : 0) |
-			 (flags & XENMSG_COUNT_LISTENERS ? BIND_LISTENERS : 0) | how->keys << BIND_KEYS_SHIFT;
+			 (flags & XENMSG_COUNT_LISTENERS ? BIND_LISTENERS : 0) |
+			 opts->keys << BIND_KEYS_SHIFT;
 		return inbox_bind(&conn->inbox, endpoint, *kinds, false, NULL, userdata);
 	}
-	if ((flags & (XENMSG_RETAIN | XENMSG_COUNT_LISTENERS)) || how->keys)
+	if ((flags & (XENMSG_RETAIN | XENMSG_COUNT_LISTENERS)) || opts->keys)
 		return -EINVAL;
 	*kinds = (flags & both ? flags & both : both) | (flags & XENMSG_SHARED ? BIND_SHARED : 0);
 	return inbox_bind(&conn->inbox, endpoint, *kinds, flags & XENMSG_LEND, handler, userdata);
@@ -104,20 +105,20 @@ static int bind_for(struct xenmsg *conn, const char *endpoint, const struct xenm
 		    struct request **request)
 {
 	uint8_t payload[FRAME_SMALL_MAX];
-	struct how how;
+	struct op_options opts;
 	uint32_t kinds = 0;
-	int r = how_read(&how, options,
-			 XENMSG_ONLY_MESSAGES | XENMSG_ONLY_CALLS | XENMSG_LEND | XENMSG_SHARED |
-				 XENMSG_TOPIC | XENMSG_RETAIN | XENMSG_COUNT_LISTENERS | HOW_KEYS,
-			 PATIENCE_MS);
+	int r = options_read(&opts, options,
+			     XENMSG_ONLY_MESSAGES | XENMSG_ONLY_CALLS | XENMSG_LEND | XENMSG_SHARED |
+				     XENMSG_TOPIC | XENMSG_RETAIN | XENMSG_COUNT_LISTENERS | OP_KEYS,
+			     PATIENCE_MS);
 
 	if (r == 0)
 		r = api_queries_enter(conn);
 	if (r == 0)
-		r = enter_binding(conn, endpoint, &how, handler, userdata, &kinds);
+		r = enter_binding(conn, endpoint, &opts, handler, userdata, &kinds);
 	if (r < 0)
 		return r;
-	r = api_queries_begin(conn, FRAME_BIND, payload, encode_bind(endpoint, kinds, payload), &how, done,
+	r = api_queries_begin(conn, FRAME_BIND, payload, encode_bind(endpoint, kinds, payload), &opts, done,
 			      done_userdata, request);
 	if (r == 0)
 		inbox_find(&conn->inbox, endpoint, strlen(endpoint))->asked = (*request)->number;
@@ -174,18 +175,18 @@ static int subscribe_for(struct xenmsg *conn, const char *address, const struct 
 			 xenmsg_message_handler handler, void *userdata, xenmsg_done done,
 			 void *done_userdata, struct request **request)
 {
-	struct how how;
-	int r = how_read(&how, options, XENMSG_LEND | XENMSG_KEEP_OLDEST | XENMSG_PATTERN | HOW_QUEUE,
-			 PATIENCE_MS);
+	struct op_options opts;
+	int r = options_read(&opts, options, XENMSG_LEND | XENMSG_KEEP_OLDEST | XENMSG_PATTERN | OP_QUEUE,
+			     PATIENCE_MS);
 
 	if (r == 0)
-		r = subscription_check(&how);
+		r = subscription_check(&opts);
 	if (r == 0)
 		r = api_queries_enter(conn);
 	if (r < 0)
 		return r;
-	return (how.flags & XENMSG_PATTERN ? pattern_begin : subscription_begin)(
-		conn, address, &how, handler, userdata, done, done_userdata, request);
+	return (opts.flags & XENMSG_PATTERN ? pattern_begin : subscription_begin)(
+		conn, address, &opts, handler, userdata, done, done_userdata, request);
 }
 
 int xenmsg_begin_subscribe(struct xenmsg *conn, const char *address, const struct xenmsg_options *options,
@@ -231,8 +232,8 @@ static int drain_for(struct xenmsg *conn, const char *endpoint, const struct xen
 		     xenmsg_done done, void *userdata, struct call **drain)
 {
 	struct binding *binding;
-	struct how how;
-	int r = how_read(&how, options, 0, FOR_EVER);
+	struct op_options opts;
+	int r = options_read(&opts, options, 0, FOR_EVER);
 
 	if (r == 0)
 		r = api_queries_enter(conn);
@@ -245,7 +246,7 @@ static int drain_for(struct xenmsg *conn, const char *endpoint, const struct xen
 	if (r < 0)
 		return r;
 	(*drain)->op.conn = conn;
-	call_expires(*drain, deadline_in(how.timeout_ms), how.timeout_ms);
+	call_expires(*drain, deadline_in(opts.timeout_ms), opts.timeout_ms);
 	conn->recv_waits = false;
 	/* What goes wrong from here on ends the session, and with it this. */
 	r = conn_tell_daemon(conn, FRAME_DRAIN, endpoint, strlen(endpoint));
@@ -295,16 +296,16 @@ static int listen_for(struct xenmsg *conn, const char *endpoint, const struct xe
 {
 	uint8_t payload[FRAME_SMALL_MAX];
 	uint32_t kinds = BIND_STREAMS;
-	struct how how;
-	int r = how_read(&how, options, XENMSG_FROM_HOSTS | XENMSG_SHARED, PATIENCE_MS);
+	struct op_options opts;
+	int r = options_read(&opts, options, XENMSG_FROM_HOSTS | XENMSG_SHARED, PATIENCE_MS);
 
 	if (r == 0 && !endpoint_name_is_valid(endpoint, strlen(endpoint)))
 		r = -EINVAL;
 	if (r == 0)
 		r = api_queries_enter(conn);
-	if (how.flags & XENMSG_FROM_HOSTS)
+	if (opts.flags & XENMSG_FROM_HOSTS)
 		kinds |= BIND_HOSTS;
-	if (how.flags & XENMSG_SHARED)
+	if (opts.flags & XENMSG_SHARED)
 		kinds |= BIND_SHARED;
 	if (r == 0 && conn_has_bound(conn, endpoint))
 		r = -EEXIST;
@@ -312,7 +313,7 @@ static int listen_for(struct xenmsg *conn, const char *endpoint, const struct xe
 		r = incoming_listen(&conn->incoming, endpoint, kinds);
 	if (r < 0)
 		return r;
-	r = api_queries_begin(conn, FRAME_BIND, payload, encode_bind(endpoint, kinds, payload), &how, done,
+	r = api_queries_begin(conn, FRAME_BIND, payload, encode_bind(endpoint, kinds, payload), &opts, done,
 			      userdata, request);
 	if (r == 0)
 		incoming_asked(&conn->incoming, (*request)->number);
@@ -359,15 +360,15 @@ static int watch_for(struct xenmsg *conn, const char *pattern, const struct xenm
 		     xenmsg_event_handler handler, void *userdata, xenmsg_done done, void *done_userdata,
 		     struct request **request)
 {
-	struct how how;
-	int r = how_read(&how, options, 0, PATIENCE_MS);
+	struct op_options opts;
+	int r = options_read(&opts, options, 0, PATIENCE_MS);
 
 	if (r == 0)
 		r = api_queries_enter(conn);
 	if (r == 0 && (!pattern_is_possible(pattern) || !handler))
 		r = -EINVAL;
 	if (r == 0)
-		r = conn_check(conn, requests_watch(&conn->requests, pattern, how.timeout_ms, handler,
+		r = conn_check(conn, requests_watch(&conn->requests, pattern, opts.timeout_ms, handler,
 						    userdata, done, done_userdata, request));
 	if (r == 0)
 		(*request)->op.conn = conn;
@@ -418,13 +419,13 @@ int xenmsg_unwatch(struct xenmsg *conn, int number)
 static int query_for(struct xenmsg *conn, const char *what, const struct xenmsg_options *options,
 		     xenmsg_done done, void *userdata, struct request **request)
 {
-	struct how how;
-	int r = how_read(&how, options, 0, PATIENCE_MS);
+	struct op_options opts;
+	int r = options_read(&opts, options, 0, PATIENCE_MS);
 
 	if (r == 0)
 		r = api_queries_enter(conn);
 	return r < 0 ? r
-		     : api_queries_begin(conn, FRAME_QUERY, what, strlen(what), &how, done, userdata,
+		     : api_queries_begin(conn, FRAME_QUERY, what, strlen(what), &opts, done, userdata,
 					 request);
 }
 
@@ -456,15 +457,15 @@ static int ping_for(struct xenmsg *conn, const char *domain, const struct xenmsg
 		    xenmsg_done done, void *userdata, struct request **request)
 {
 	struct address parsed;
-	struct how how;
-	int r = how_read(&how, options, 0, PATIENCE_MS);
+	struct op_options opts;
+	int r = options_read(&opts, options, 0, PATIENCE_MS);
 
 	if (r == 0)
 		r = api_queries_enter(conn);
 	if (r == 0 && address_parse_domain(domain, strlen(domain), &parsed) < 0)
 		r = -EINVAL;
 	return r < 0 ? r
-		     : api_queries_begin(conn, FRAME_PROBE, domain, strlen(domain), &how, done, userdata,
+		     : api_queries_begin(conn, FRAME_PROBE, domain, strlen(domain), &opts, done, userdata,
 					 request);
 }
 

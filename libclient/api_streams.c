@@ -19,44 +19,44 @@ static int connect_for(struct xenmsg *conn, const char *address, const struct xe
 	struct frame_open open = {.kind = CHANNEL_STREAM, .name = {.data = address, .size = strlen(address)}};
 	uint8_t payload[FRAME_SMALL_MAX];
 	struct address parsed;
-	struct how how;
+	struct op_options opts;
 
 	if (conn_clear(conn) < 0)
 		return -ECHILD;
-	if (how_read(&how, options, 0, FOR_EVER) < 0)
+	if (options_read(&opts, options, 0, FOR_EVER) < 0)
 		return -EINVAL;
 	if (address_parse(address, strlen(address), &parsed, NULL) < 0)
 		return conn_explain_address(conn, address, -EINVAL);
 	if (conn->dead)
 		return conn->dead;
 	return dials_begin(&conn->dials, FRAME_OPEN, payload, frame_open_encode(&open, payload),
-			   how.timeout_ms, done, userdata, dial);
+			   opts.timeout_ms, done, userdata, dial);
 }
 
 /* Begins an attempt of one that waits. */
 static int begin_attempt(struct xenmsg *conn, enum channel_kind kind, const char *address, const void *data,
-			 size_t size, const struct how *how, xenmsg_done done, void *userdata,
+			 size_t size, const struct op_options *opts, xenmsg_done done, void *userdata,
 			 struct xenmsg_op **op)
 {
-	return xenmsg_begin_connect(conn, address, XENMSG_WITHIN(how->timeout_ms), done, userdata, op);
+	return xenmsg_begin_connect(conn, address, XENMSG_WITHIN(opts->timeout_ms), done, userdata, op);
 }
 
-static bool waits(const struct xenmsg *conn, const struct xenmsg_options *options, struct how *how)
+static bool waits(const struct xenmsg *conn, const struct xenmsg_options *options, struct op_options *opts)
 {
-	return conn_is_here(conn) && !conn->dead && how_read(how, options, XENMSG_WAIT, FOR_EVER) == 0 &&
-	       (how->flags & XENMSG_WAIT);
+	return conn_is_here(conn) && !conn->dead && options_read(opts, options, XENMSG_WAIT, FOR_EVER) == 0 &&
+	       (opts->flags & XENMSG_WAIT);
 }
 
 /* As xenmsg_connect(), of one that waits, during which the program is called back. */
-static int connect_waiting(struct xenmsg *conn, const char *address, const struct how *how)
+static int connect_waiting(struct xenmsg *conn, const char *address, const struct op_options *opts)
 {
 	struct xenmsg_result result;
 	int r;
 
 	conn->reason[0] = '\0';
 	conn_enter(conn);
-	r = await_outcome(conn, begin_attempt, CHANNEL_STREAM, address, NULL, 0, how,
-			  deadline_in(how->timeout_ms), &result);
+	r = await_outcome(conn, begin_attempt, CHANNEL_STREAM, address, NULL, 0, opts,
+			  deadline_in(opts->timeout_ms), &result);
 	return conn_leave(conn, r < 0 ? r : result.stream);
 }
 
@@ -64,12 +64,12 @@ int xenmsg_begin_connect(struct xenmsg *conn, const char *address, const struct 
 			 xenmsg_done done, void *userdata, struct xenmsg_op **op)
 {
 	struct stream_dial *dial;
-	struct how how;
+	struct op_options opts;
 	int r;
 
-	if (done && waits(conn, options, &how)) {
+	if (done && waits(conn, options, &opts)) {
 		conn->reason[0] = '\0';
-		return await_begin(conn, begin_attempt, CHANNEL_STREAM, address, NULL, 0, &how, done,
+		return await_begin(conn, begin_attempt, CHANNEL_STREAM, address, NULL, 0, &opts, done,
 				   userdata, op);
 	}
 	r = !done ? -EINVAL : connect_for(conn, address, options, done, userdata, &dial);
@@ -88,11 +88,11 @@ int xenmsg_connect(struct xenmsg *conn, const char *address, const struct xenmsg
 	struct outcome outcome = {.known = false};
 	struct stream_dial *dial;
 	bool interrupted;
-	struct how how;
+	struct op_options opts;
 	int r;
 
-	if (waits(conn, options, &how))
-		return connect_waiting(conn, address, &how);
+	if (waits(conn, options, &opts))
+		return connect_waiting(conn, address, &opts);
 	r = connect_for(conn, address, options, outcome_note, &outcome, &dial);
 	if (r < 0)
 		return r;
@@ -169,17 +169,17 @@ static int accept_now(struct xenmsg *conn)
 int xenmsg_accept(struct xenmsg *conn, const struct xenmsg_options *options, const struct xenmsg_peer **peer)
 {
 	int64_t deadline;
-	struct how how;
+	struct op_options opts;
 	int r;
 
 	if (conn_clear(conn) < 0)
 		return -ECHILD;
-	if (how_read(&how, options, 0, FOR_EVER) < 0)
+	if (options_read(&opts, options, 0, FOR_EVER) < 0)
 		return -EINVAL;
-	deadline = deadline_in(how.timeout_ms);
+	deadline = deadline_in(opts.timeout_ms);
 	while ((r = accept_now(conn)) == -EAGAIN) {
 		r = conn_sleep(conn, deadline, false);
-		if (r == -ETIMEDOUT && how.timeout_ms == 0)
+		if (r == -ETIMEDOUT && opts.timeout_ms == 0)
 			r = -EAGAIN;
 		if (r < 0)
 			break;
@@ -211,21 +211,21 @@ static int listen_for(struct xenmsg *conn, const char *endpoint, const struct xe
 		      struct request **request)
 {
 	uint32_t kinds = BIND_STREAMS;
-	struct how how;
-	int r = how_read(&how, options, XENMSG_FROM_HOSTS | XENMSG_SHARED, PATIENCE_MS);
+	struct op_options opts;
+	int r = options_read(&opts, options, XENMSG_FROM_HOSTS | XENMSG_SHARED, PATIENCE_MS);
 
 	if (r < 0 || !incoming || !endpoint_name_is_valid(endpoint, strlen(endpoint)))
 		return -EINVAL;
-	if (how.flags & XENMSG_FROM_HOSTS)
+	if (opts.flags & XENMSG_FROM_HOSTS)
 		kinds |= BIND_HOSTS;
-	if (how.flags & XENMSG_SHARED)
+	if (opts.flags & XENMSG_SHARED)
 		kinds |= BIND_SHARED;
 	r = api_streams_enter(conn);
 	if (r == 0 && conn_has_bound(conn, endpoint))
 		r = -EEXIST;
 	if (r == 0)
 		r = conn_check(conn, mux_listen(conn->mux, endpoint, kinds, incoming, userdata,
-						how.timeout_ms, done, done_userdata, request));
+						opts.timeout_ms, done, done_userdata, request));
 	if (r == 0)
 		(*request)->op.conn = conn;
 	return r;
@@ -293,14 +293,14 @@ int xenmsg_stream_connect(struct xenmsg *conn, const char *address, const struct
 			  struct xenmsg_stream **stream)
 {
 	struct address parsed;
-	struct how how;
-	int r = how_read(&how, options, 0, FOR_EVER);
+	struct op_options opts;
+	int r = options_read(&opts, options, 0, FOR_EVER);
 
 	if (r < 0 || address_parse(address, strlen(address), &parsed, NULL) < 0)
 		return -EINVAL;
 	r = api_streams_enter(conn);
 	if (r == 0)
-		r = mux_connect(conn->mux, address, how.timeout_ms, callbacks, userdata, stream);
+		r = mux_connect(conn->mux, address, opts.timeout_ms, callbacks, userdata, stream);
 	if (r < 0)
 		return r;
 	conn_pump(conn);

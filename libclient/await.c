@@ -275,13 +275,14 @@ static void on_attempt(void *userdata, const struct xenmsg_result *result)
 
 static int try_now(struct awaiter *awaiter)
 {
-	const struct how how = {.timeout_ms = deadline_left(awaiter->deadline), .trace = awaiter->trace};
+	const struct op_options opts = {.timeout_ms = deadline_left(awaiter->deadline),
+					.trace = awaiter->trace};
 	struct awaited *place = awaiter->place;
 	int r;
 
 	if (place->conn->dead)
 		return -ENOTCONN;
-	r = awaiter->begin(place->conn, awaiter->kind, place->address, awaiter->data, awaiter->size, &how,
+	r = awaiter->begin(place->conn, awaiter->kind, place->address, awaiter->data, awaiter->size, &opts,
 			   on_attempt, awaiter, &awaiter->attempt);
 	if (r < 0)
 		return r;
@@ -294,11 +295,11 @@ static int try_now(struct awaiter *awaiter)
 /* Waits until the channel takes more. */
 static int await_room(struct awaiter *awaiter)
 {
-	const struct how how = {.timeout_ms = deadline_left(awaiter->deadline)};
+	const struct op_options opts = {.timeout_ms = deadline_left(awaiter->deadline)};
 	struct xenmsg *conn = awaiter->place->conn;
 	struct xenmsg_op *op;
 	int r = room_begin(conn, outbox_lookup(&conn->outbox, awaiter->place->address, awaiter->kind),
-			   awaiter->size, &how, on_rest, awaiter, &op);
+			   awaiter->size, &opts, on_rest, awaiter, &op);
 
 	if (r == 0)
 		awaiter->rest = (struct call *)op;
@@ -350,7 +351,7 @@ static int await_withdraw(struct xenmsg_op *op)
 }
 
 static struct awaiter *new_awaiter(struct xenmsg *conn, const char *address, const void *data, size_t size,
-				   const struct how *how)
+				   const struct op_options *opts)
 {
 	struct awaiter *awaiter = calloc(1, sizeof(*awaiter) + size);
 
@@ -359,8 +360,8 @@ static struct awaiter *new_awaiter(struct xenmsg *conn, const char *address, con
 	if (size)
 		memcpy(awaiter->data, data, size);
 	awaiter->size = size;
-	awaiter->trace = how->trace ? strdup(how->trace) : NULL;
-	awaiter->place = !how->trace || awaiter->trace ? find_awaited(conn, address) : NULL;
+	awaiter->trace = opts->trace ? strdup(opts->trace) : NULL;
+	awaiter->place = !opts->trace || awaiter->trace ? find_awaited(conn, address) : NULL;
 	if (!awaiter->place) {
 		free(awaiter->trace);
 		free(awaiter);
@@ -372,8 +373,8 @@ static struct awaiter *new_awaiter(struct xenmsg *conn, const char *address, con
 }
 
 int await_begin(struct xenmsg *conn, await_begin_fn begin, enum channel_kind kind, const char *address,
-		const void *data, size_t size, const struct how *how, xenmsg_done done, void *userdata,
-		struct xenmsg_op **op)
+		const void *data, size_t size, const struct op_options *opts, xenmsg_done done,
+		void *userdata, struct xenmsg_op **op)
 {
 	struct address parsed;
 	struct awaiter *awaiter;
@@ -383,14 +384,14 @@ int await_begin(struct xenmsg *conn, await_begin_fn begin, enum channel_kind kin
 		return -EINVAL;
 	if (size > xenmsg_max_message(conn))
 		return -EMSGSIZE;
-	awaiter = new_awaiter(conn, address, data, size, how);
+	awaiter = new_awaiter(conn, address, data, size, opts);
 	if (!awaiter)
 		return -ENOMEM;
 	awaiter->op = (struct xenmsg_op){.conn = conn, .withdraw = await_withdraw};
 	awaiter->begin = begin;
 	awaiter->kind = kind;
-	awaiter->deadline = deadline_in(how->timeout_ms);
-	awaiter->timeout_ms = how->timeout_ms;
+	awaiter->deadline = deadline_in(opts->timeout_ms);
+	awaiter->timeout_ms = opts->timeout_ms;
 	awaiter->done = done;
 	awaiter->userdata = userdata;
 	r = is_next(awaiter) ? try_now(awaiter) : park(awaiter);
@@ -408,11 +409,11 @@ int await_begin(struct xenmsg *conn, await_begin_fn begin, enum channel_kind kin
 }
 
 int await_outcome(struct xenmsg *conn, await_begin_fn begin, enum channel_kind kind, const char *address,
-		  const void *data, size_t size, const struct how *how, int64_t deadline,
+		  const void *data, size_t size, const struct op_options *opts, int64_t deadline,
 		  struct xenmsg_result *result)
 {
 	struct outcome outcome = {.known = false};
-	struct how left = *how;
+	struct op_options left = *opts;
 	struct xenmsg_op *op;
 	int r;
 

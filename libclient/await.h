@@ -21,11 +21,11 @@
 
 /* Begins to send, call or connect, with `data` copied. Returns as xenmsg_begin_send(). */
 int await_begin(struct xenmsg *conn, await_begin_fn begin, enum channel_kind kind, const char *address,
-		const void *data, size_t size, const struct how *how, xenmsg_done done, void *userdata,
-		struct xenmsg_op **op);
+		const void *data, size_t size, const struct op_options *opts, xenmsg_done done,
+		void *userdata, struct xenmsg_op **op);
 /* Begins it, and waits until the deadline. Returns the error of what became of it. */
 int await_outcome(struct xenmsg *conn, await_begin_fn begin, enum channel_kind kind, const char *address,
-		  const void *data, size_t size, const struct how *how, int64_t deadline,
+		  const void *data, size_t size, const struct op_options *opts, int64_t deadline,
 		  struct xenmsg_result *result);
 
 #endif

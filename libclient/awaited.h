@@ -17,7 +17,7 @@ struct call;
 /* Begins an attempt, as xenmsg_begin_send() and its like. It reads nothing of what the daemon says: that may
  * end what was begun before, which would come behind it then. */
 typedef int (*await_begin_fn)(struct xenmsg *conn, enum channel_kind kind, const char *address,
-			      const void *data, size_t size, const struct how *how, xenmsg_done done,
+			      const void *data, size_t size, const struct op_options *opts, xenmsg_done done,
 			      void *userdata, struct xenmsg_op **op);
 
 enum awaiter_state {

@@ -22,28 +22,29 @@ static bool uses_more(const struct xenmsg_options *options)
 	return false;
 }
 
-int how_read_given(struct how *how, const struct xenmsg_options *options, unsigned flags)
+int options_read_given(struct op_options *opts, const struct xenmsg_options *options, unsigned flags)
 {
 	if (options->size < FIRST_SIZE || uses_more(options) ||
-	    (options->flags & (~flags | HOW_TRACE | HOW_KEY | HOW_KEYS | HOW_QUEUE)))
+	    (options->flags & (~flags | OP_TRACE | OP_KEY | OP_KEYS | OP_QUEUE)))
 		return -EINVAL;
 	if (options->size >= offsetof(struct xenmsg_options, trace) + sizeof(options->trace))
-		how->trace = options->trace;
+		opts->trace = options->trace;
 	if (options->size >= offsetof(struct xenmsg_options, keys) + sizeof(options->keys)) {
-		how->key = options->key;
-		how->keys = options->keys;
+		opts->key = options->key;
+		opts->keys = options->keys;
 	}
 	if (options->size >= offsetof(struct xenmsg_options, queue) + sizeof(options->queue))
-		how->queue = options->queue;
-	if ((how->keys && !(flags & HOW_KEYS)) || (how->queue && !(flags & HOW_QUEUE)) ||
-	    (how->key && (!(flags & HOW_KEY) || !trace_is_valid(how->key, strnlen(how->key, TRACE_MAX + 1)))))
+		opts->queue = options->queue;
+	if ((opts->keys && !(flags & OP_KEYS)) || (opts->queue && !(flags & OP_QUEUE)) ||
+	    (opts->key &&
+	     (!(flags & OP_KEY) || !trace_is_valid(opts->key, strnlen(opts->key, TRACE_MAX + 1)))))
 		return -EINVAL;
-	if (how->trace &&
-	    (!(flags & HOW_TRACE) || !trace_is_valid(how->trace, strnlen(how->trace, TRACE_MAX + 1))))
+	if (opts->trace &&
+	    (!(flags & OP_TRACE) || !trace_is_valid(opts->trace, strnlen(opts->trace, TRACE_MAX + 1))))
 		return -EINVAL;
-	how->flags = options->flags;
+	opts->flags = options->flags;
 	if (options->timeout_ms != XENMSG_USUAL_MS)
-		how->timeout_ms = options->timeout_ms < 0 ? FOR_EVER : options->timeout_ms;
+		opts->timeout_ms = options->timeout_ms < 0 ? FOR_EVER : options->timeout_ms;
 	return 0;
 }
 

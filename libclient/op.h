@@ -113,7 +113,7 @@ struct xenmsg_op {
 };
 
 /* What the program's options say, with what is usual for what they leave out. */
-struct how {
+struct op_options {
 	int timeout_ms;
 	unsigned flags;
 	const char *trace, *key; /* NULL: none */
@@ -123,18 +123,18 @@ struct how {
 #define FOR_EVER (-1)
 
 /* Flags that are not for the program: options with a trace have a meaning here. */
-#define HOW_TRACE 0x80000000u
-#define HOW_KEY	  0x40000000u /* with a key */
-#define HOW_KEYS  0x20000000u /* with a number of keys */
-#define HOW_QUEUE 0x10000000u /* with a queue */
+#define OP_TRACE 0x80000000u
+#define OP_KEY	 0x40000000u /* with a key */
+#define OP_KEYS	 0x20000000u /* with a number of keys */
+#define OP_QUEUE 0x10000000u /* with a queue */
 
 /* Reads options (NULL: none), of which these flags have a meaning here. Returns 0 or -EINVAL. */
-int how_read_given(struct how *how, const struct xenmsg_options *options, unsigned flags);
-static inline int how_read(struct how *how, const struct xenmsg_options *options, unsigned flags,
-			   int usual_ms)
+int options_read_given(struct op_options *opts, const struct xenmsg_options *options, unsigned flags);
+static inline int options_read(struct op_options *opts, const struct xenmsg_options *options, unsigned flags,
+			       int usual_ms)
 {
-	*how = (struct how){.timeout_ms = usual_ms};
-	return options ? how_read_given(how, options, flags) : 0;
+	*opts = (struct op_options){.timeout_ms = usual_ms};
+	return options ? options_read_given(opts, options, flags) : 0;
 }
 
 #endif

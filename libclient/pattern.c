@@ -38,7 +38,7 @@ struct pattern_topic {
 
 struct pattern {
 	struct xenmsg *conn;
-	struct how how;
+	struct op_options opts;
 	xenmsg_message_handler handler;
 	void *userdata;
 	xenmsg_done done; /* of its watch */
@@ -196,7 +196,7 @@ static bool pattern_ask(struct pattern_topic *member)
 	struct pattern *pattern = member->pattern;
 	struct xenmsg *conn = pattern->conn;
 	struct request *request;
-	int r = subscription_begin(conn, member->address, &pattern->how, pattern->handler, pattern->userdata,
+	int r = subscription_begin(conn, member->address, &pattern->opts, pattern->handler, pattern->userdata,
 				   on_asked, member, &request);
 
 	if (r == -ENOBUFS) /* the program asks so much itself: its answers come before */
@@ -423,7 +423,7 @@ static bool is_valid(const char *text)
 	       endpoint_name_is_valid(parts.endpoint.data, parts.endpoint.size);
 }
 
-int pattern_begin(struct xenmsg *conn, const char *text, const struct how *how,
+int pattern_begin(struct xenmsg *conn, const char *text, const struct op_options *opts,
 		  xenmsg_message_handler handler, void *userdata, xenmsg_done done, void *done_userdata,
 		  struct request **request)
 {
@@ -438,14 +438,14 @@ int pattern_begin(struct xenmsg *conn, const char *text, const struct how *how,
 	if (!pattern)
 		return -ENOMEM;
 	*pattern = (struct pattern){.conn = conn,
-				    .how = *how,
+				    .opts = *opts,
 				    .handler = handler,
 				    .userdata = userdata,
 				    .done = done,
 				    .done_userdata = done_userdata};
 	snprintf(pattern->text, sizeof(pattern->text), "%s", text);
-	r = conn_check(conn, requests_watch(&conn->requests, text, how->timeout_ms, pattern_on_event, pattern,
-					    pattern_on_watched, pattern, request));
+	r = conn_check(conn, requests_watch(&conn->requests, text, opts->timeout_ms, pattern_on_event,
+					    pattern, pattern_on_watched, pattern, request));
 	if (r < 0) {
 		free(pattern);
 		return r;
@@ -485,18 +485,19 @@ int pattern_end(struct xenmsg *conn, const char *text)
 
 /* ---- one subscription ----------------------------------------------------------------------- */
 
-int subscription_check(const struct how *how)
+int subscription_check(const struct op_options *opts)
 {
-	return how->queue > XENMSG_QUEUE_MAX || (how->flags & XENMSG_KEEP_OLDEST && !how->queue) ? -EINVAL
-												 : 0;
+	return opts->queue > XENMSG_QUEUE_MAX || (opts->flags & XENMSG_KEEP_OLDEST && !opts->queue) ? -EINVAL
+												    : 0;
 }
 
-static uint32_t flags_of(const struct how *how)
+static uint32_t flags_of(const struct op_options *opts)
 {
-	return how->queue << SUBSCRIBE_QUEUE_SHIFT | (how->flags & XENMSG_KEEP_OLDEST ? SUBSCRIBE_OLDEST : 0);
+	return opts->queue << SUBSCRIBE_QUEUE_SHIFT |
+	       (opts->flags & XENMSG_KEEP_OLDEST ? SUBSCRIBE_OLDEST : 0);
 }
 
-int subscription_begin(struct xenmsg *conn, const char *address, const struct how *how,
+int subscription_begin(struct xenmsg *conn, const char *address, const struct op_options *opts,
 		       xenmsg_message_handler handler, void *userdata, xenmsg_done done, void *done_userdata,
 		       struct request **request)
 {
@@ -505,21 +506,21 @@ int subscription_begin(struct xenmsg *conn, const char *address, const struct ho
 	size_t size = strlen(address);
 	struct binding *binding;
 	struct address parsed;
-	int r = subscription_check(how);
+	int r = subscription_check(opts);
 
 	if (r == 0)
 		r = conn_explain_address(conn, address, address_parse(address, size, &parsed, NULL));
 	if (r == 0 && inbox_find(&conn->inbox, address, size))
 		r = -EEXIST;
 	if (r == 0)
-		r = inbox_bind(&conn->inbox, address, 0, how->flags & XENMSG_LEND, handler, userdata);
+		r = inbox_bind(&conn->inbox, address, 0, opts->flags & XENMSG_LEND, handler, userdata);
 	if (r < 0)
 		return r;
 	binding = inbox_find(&conn->inbox, address, size);
-	binding->subscribes = subscribe.flags = flags_of(how);
+	binding->subscribes = subscribe.flags = flags_of(opts);
 	r = conn_check(conn, request_begin(&conn->requests, FRAME_SUBSCRIBE, payload,
-					   frame_subscribe_encode(&subscribe, payload), how->timeout_ms, done,
-					   done_userdata, request));
+					   frame_subscribe_encode(&subscribe, payload), opts->timeout_ms,
+					   done, done_userdata, request));
 	if (r < 0) {
 		inbox_unbind(&conn->inbox, binding);
 		return r;

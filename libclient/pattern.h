@@ -21,9 +21,9 @@
 /* A subscription to one topic, by its address: a binding of the inbox, without kinds. */
 
 /* Returns 0 or -EINVAL: what the subscriber wants makes no sense. */
-int subscription_check(const struct how *how);
+int subscription_check(const struct op_options *opts);
 /* Enters it, and asks the daemon. Returns as xenmsg_begin_subscribe(). */
-int subscription_begin(struct xenmsg *conn, const char *address, const struct how *how,
+int subscription_begin(struct xenmsg *conn, const char *address, const struct op_options *opts,
 		       xenmsg_message_handler handler, void *userdata, xenmsg_done done, void *done_userdata,
 		       struct request **request);
 /* Ends it, and tells the daemon. Returns 0 or a negative errno. */
@@ -33,7 +33,7 @@ int binding_end(struct xenmsg *conn, struct binding *binding, uint8_t type, cons
 
 /* Begins to subscribe to all that the pattern means; the request is that of its watch. The rest is as for
  * xenmsg_begin_subscribe(). */
-int pattern_begin(struct xenmsg *conn, const char *text, const struct how *how,
+int pattern_begin(struct xenmsg *conn, const char *text, const struct op_options *opts,
 		  xenmsg_message_handler handler, void *userdata, xenmsg_done done, void *done_userdata,
 		  struct request **request);
 /* Ends it. Returns 0, -ENOENT: there is no such pattern, or the errors of xenmsg_unsubscribe(). */

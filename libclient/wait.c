@@ -85,7 +85,7 @@ int outcome_give(struct xenmsg *conn, const struct outcome *outcome, int r, stru
 	return result->error;
 }
 
-int room_begin(struct xenmsg *conn, struct sender *sender, size_t size, const struct how *how,
+int room_begin(struct xenmsg *conn, struct sender *sender, size_t size, const struct op_options *opts,
 	       xenmsg_done done, void *userdata, struct xenmsg_op **op)
 {
 	struct call *call;
@@ -95,14 +95,14 @@ int room_begin(struct xenmsg *conn, struct sender *sender, size_t size, const st
 		return r;
 	call->op.conn = conn;
 	if (!call->op.settled)
-		call_expires(call, deadline_in(how->timeout_ms), how->timeout_ms);
+		call_expires(call, deadline_in(opts->timeout_ms), opts->timeout_ms);
 	if (op)
 		*op = &call->op;
 	conn_remind(conn);
 	return 0;
 }
 
-int room_wait(struct xenmsg *conn, struct sender *sender, size_t size, const struct how *how)
+int room_wait(struct xenmsg *conn, struct sender *sender, size_t size, const struct op_options *opts)
 {
 	struct outcome outcome = {.known = false};
 	struct xenmsg_result result;
@@ -110,7 +110,7 @@ int room_wait(struct xenmsg *conn, struct sender *sender, size_t size, const str
 	int r;
 
 	conn_enter(conn);
-	r = room_begin(conn, sender, size, how, outcome_note, &outcome, &op);
+	r = room_begin(conn, sender, size, opts, outcome_note, &outcome, &op);
 	if (r == 0) {
 		wait_for_outcome(conn, op, &outcome);
 		r = conn->dead == -ECHILD ? -ECHILD : 0;

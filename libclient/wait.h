@@ -44,10 +44,10 @@ static inline int result_leave(struct xenmsg *conn, struct xenmsg_result *result
 
 /* Begins to wait for room for a message of this size at this channel (NULL: there is none). The rest is as
  * for xenmsg_begin_await_room(). */
-int room_begin(struct xenmsg *conn, struct sender *sender, size_t size, const struct how *how,
+int room_begin(struct xenmsg *conn, struct sender *sender, size_t size, const struct op_options *opts,
 	       xenmsg_done done, void *userdata, struct xenmsg_op **op);
 /* Begins it and waits. */
-int room_wait(struct xenmsg *conn, struct sender *sender, size_t size, const struct how *how);
+int room_wait(struct xenmsg *conn, struct sender *sender, size_t size, const struct op_options *opts);
 
 /* Waits for as long as `again` says. Returns 0, -ENODATA, -EINTR or -ENOTCONN. */
 int wait_again(struct xenmsg *conn, struct again *again, int64_t deadline);
