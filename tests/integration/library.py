@@ -8,6 +8,7 @@ import errno
 import os
 import subprocess
 import sys
+import threading
 import time
 
 from messaging import BINDIR, eventually
@@ -386,6 +387,24 @@ def waiting_message(one, two):
         assert sender.post(f"{two.domid}:sleeper", b"x", outcomes.append) == 0
         eventually(lambda: sender.wait(10) >= 0 and two.status()["endpoints"][0]["queued"], "it has arrived")
         yield sender, outcomes
+
+
+@contextlib.contextmanager
+def taking(receiver, count):
+    """Takes messages in a thread, and then does what xenmsg_fd() asks for: only so a program hears that its daemon was renewed."""
+    got, over = [], threading.Event()
+
+    def run():
+        got.extend(receiver.receive(60000) for _ in range(count))
+        while not over.is_set():
+            receiver.wait(100)
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield got
+    finally:
+        over.set()
+        thread.join()
 
 
 PROGRAM = "import os, sys, time; sys.path.insert(0, sys.argv[1]); from library import Connection; c = Connection(sys.argv[2])\n"

@@ -1,16 +1,14 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Messages arrive: whole, once, in order, from who they say, whatever was started first."""
 
-import contextlib
 import json
 import os
 import random
-import threading
 
 import pytest
 
 from frames import BIND, DATA, GOODBYE, OPEN, RESET, UNBIND, credit_frame, frame, message
-from library import Connection
+from library import Connection, taking
 from messaging import EXIT_LIMIT, EXIT_NO_DAEMON, EXIT_NO_ENDPOINT, EXIT_TIMEOUT, EXIT_UNREACHABLE, EXIT_USAGE, eventually
 from protocol import Program
 
@@ -41,24 +39,6 @@ def test_daemons_started_together_find_each_other(nodes):
     for sender in all_nodes:
         for receiver in all_nodes:
             deliver(sender, receiver)
-
-
-@contextlib.contextmanager
-def taking(receiver, count):
-    """Takes messages in a thread, and then does what xenmsg_fd() asks for: only so a program hears that its daemon was renewed."""
-    got, over = [], threading.Event()
-
-    def run():
-        got.extend(receiver.receive(60000) for _ in range(count))
-        while not over.is_set():
-            receiver.wait(100)
-    thread = threading.Thread(target=run)
-    thread.start()
-    try:
-        yield got
-    finally:
-        over.set()
-        thread.join()
 
 
 SIZES = [0, 1, 7, 8, 9, 63, 64, 4095, 4096, 65535, 65536, 65537, 1024 * 1024, LIMIT - 1, LIMIT]

@@ -7,13 +7,12 @@ import itertools
 import os
 import signal
 import subprocess
-import threading
 import time
 
 import pytest
 
 from frames import CALLS, DATA, MESSAGES, reset_frame
-from library import Connection
+from library import Connection, taking
 from messaging import (EXIT_ERROR, EXIT_LIMIT, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_TIMEOUT, EXIT_UNKNOWN, EXIT_UNREACHABLE, FAST, PATIENCE,
                        eventually, given_time, stopped)
 from protocol import Program
@@ -230,17 +229,13 @@ def test_a_reader_that_sleeps_delays_nobody_else(way):
         while sender.post(way.to("sleeper"), bytes(60000), results.append) == 0:
             posted += 1
             sender.wait(0)
-        thread = threading.Thread(target=lambda: [reader.receive() for _ in range(20)])
-        thread.start()
-        for _ in range(10):
-            assert other.send(way.to("reader"), b"from another program") == 0
-            assert sender.send(way.to("reader"), b"from the same program") == 0
-        thread.join()
+        with taking(reader, 20):
+            for _ in range(10):
+                assert other.send(way.to("reader"), b"from another program") == 0
+                assert sender.send(way.to("reader"), b"from the same program") == 0
         assert results == []
-        thread = threading.Thread(target=lambda: [sleeper.receive() for _ in range(posted)])
-        thread.start()
-        eventually(lambda: sender.wait(100) >= 0 and len(results) == posted, "all are delivered", timeout=60)
-        thread.join()
+        with taking(sleeper, posted):
+            eventually(lambda: sender.wait(100) >= 0 and len(results) == posted, "all are delivered", timeout=60)
         assert results == [0] * posted
 
 
