@@ -141,7 +141,7 @@ def test_without_a_daemon_in_dom0_names_say_what_is_missing(nodes, one, two, hos
     assert receives(two, one, "dom2:inbox")["domain"] == "dom1"
 
 
-@pytest.mark.unless(relayed="zero", strict="renames")
+@pytest.mark.unless(relayed="zero", renewed="settles", strict="renames")
 @pytest.mark.parametrize("how", ["stop", "kill"])
 def test_names_survive_a_restart_of_dom0s_daemon(zero, one, two, host, how):
     knows(one, {2: "dom2"})
