@@ -31,11 +31,6 @@ void ledger_free(struct ledger *ledger)
 	*ledger = (struct ledger){0};
 }
 
-static struct handed *at(const struct ledger *ledger, uint32_t number)
-{
-	return &ledger->entries[number & (ledger->room - 1)];
-}
-
 static bool is_there(const struct ledger *ledger, uint32_t number)
 {
 	return number - ledger->first < ledger->count;
@@ -48,7 +43,7 @@ static struct handed *newest(const struct ledger *ledger, const struct channel_e
 
 	if (!is_there(ledger, end->newest_handed))
 		return NULL;
-	entry = at(ledger, end->newest_handed);
+	entry = ledger_at(ledger, end->newest_handed);
 	return entry->end == end ? entry : NULL;
 }
 
@@ -60,7 +55,7 @@ static int ledger_grow(struct ledger *ledger)
 	if (!grown)
 		return -ENOMEM;
 	for (uint32_t i = ledger->first; i != ledger->first + ledger->count; i++)
-		grown[i & (room - 1)] = *at(ledger, i);
+		grown[i & (room - 1)] = *ledger_at(ledger, i);
 	free(ledger->entries);
 	ledger->entries = grown;
 	ledger->room = room;
@@ -75,10 +70,10 @@ static uint32_t next_jump(const struct ledger *ledger, uint32_t number, const st
 
 	if (!is_there(ledger, last->jump))
 		return number;
-	jumped = at(ledger, last->jump);
+	jumped = ledger_at(ledger, last->jump);
 	if (!is_there(ledger, jumped->jump))
 		return number;
-	again = at(ledger, jumped->jump);
+	again = ledger_at(ledger, jumped->jump);
 	return last->depth - jumped->depth == jumped->depth - again->depth ? jumped->jump : number;
 }
 
@@ -109,22 +104,17 @@ int ledger_push(struct ledger *ledger, struct channel_end *end, uint64_t offset,
 		entry.back = end->newest_handed;
 		entry.jump = next_jump(ledger, end->newest_handed, last);
 	}
-	*at(ledger, number) = entry;
+	*ledger_at(ledger, number) = entry;
 	if (end)
 		end->newest_handed = number;
 	ledger->count++;
 	return 0;
 }
 
-const struct handed *ledger_at(const struct ledger *ledger, uint32_t number)
-{
-	return at(ledger, number);
-}
-
 /* Returns the channel's entry before this one; NULL: it has been removed, or never was. */
 static const struct handed *before(const struct ledger *ledger, const struct handed *entry)
 {
-	const struct handed *back = is_there(ledger, entry->back) ? at(ledger, entry->back) : NULL;
+	const struct handed *back = is_there(ledger, entry->back) ? ledger_at(ledger, entry->back) : NULL;
 
 	return back == entry ? NULL : back;
 }
@@ -134,7 +124,8 @@ const struct handed *ledger_find(const struct ledger *ledger, const struct chann
 	const struct handed *entry = newest(ledger, end);
 
 	while (entry && entry->offset > offset) {
-		const struct handed *jumped = is_there(ledger, entry->jump) ? at(ledger, entry->jump) : NULL;
+		const struct handed *jumped =
+			is_there(ledger, entry->jump) ? ledger_at(ledger, entry->jump) : NULL;
 
 		entry = jumped && jumped != entry && jumped->offset > offset ? jumped : before(ledger, entry);
 	}
@@ -155,7 +146,8 @@ uint64_t ledger_released(const struct ledger *ledger, const struct channel_end *
 	uint32_t past;
 
 	while (entry && !is_released(entry, position)) {
-		const struct handed *jumped = is_there(ledger, entry->jump) ? at(ledger, entry->jump) : NULL;
+		const struct handed *jumped =
+			is_there(ledger, entry->jump) ? ledger_at(ledger, entry->jump) : NULL;
 
 		entry = jumped && jumped != entry && !is_released(jumped, position) ? jumped
 										    : before(ledger, entry);

@@ -51,11 +51,14 @@ int ledger_reserve(struct ledger *ledger);
 int ledger_push(struct ledger *ledger, struct channel_end *end, uint64_t offset, uint32_t position,
 		uint32_t length);
 /* Returns an entry by its number, which is one of those from `first` on. */
-const struct handed *ledger_at(const struct ledger *ledger, uint32_t number);
+static inline struct handed *ledger_at(const struct ledger *ledger, uint32_t number)
+{
+	return &ledger->entries[number & (ledger->room - 1)];
+}
 /* Returns the oldest entry; NULL: there is none. */
 static inline struct handed *ledger_front(struct ledger *ledger)
 {
-	return ledger->count ? &ledger->entries[ledger->first & (ledger->room - 1)] : NULL;
+	return ledger->count ? ledger_at(ledger, ledger->first) : NULL;
 }
 /* Removes the oldest entry, which must exist. */
 static inline void ledger_pop(struct ledger *ledger)
