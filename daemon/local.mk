@@ -58,12 +58,10 @@ libdaemon_a_SOURCES = \
 	daemon/xen/keeper.c daemon/xen/keeper.h \
 	daemon/switch/latency.h \
 	daemon/switch/ledger.c daemon/switch/ledger.h \
-	daemon/switch/origin.c daemon/switch/origin.h \
 	daemon/switch/orphans.c daemon/switch/orphans.h \
 	daemon/switch/outlet.c daemon/switch/outlet.h \
 	daemon/switch/refused.h \
 	daemon/switch/control.c \
-	daemon/switch/move.c \
 	daemon/switch/traits.h \
 	daemon/link/attempt.h \
 	daemon/link/link.c daemon/link/link.h daemon/link/link_internal.h \

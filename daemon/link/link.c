@@ -19,7 +19,6 @@
 #include "daemon/link/link_internal.h"
 #include "daemon/link/carrier.h"
 #include "daemon/peers/peers.h"
-#include "daemon/switch/origin.h"
 #include "base/self.h"
 
 #define ACK_BYTES 65536u
@@ -253,7 +252,7 @@ static void link_on_opened(void *owner, struct channel *channel)
 {
 	const struct link *link = owner;
 
-	if (!origin_is_remote(channel) && (!peer_is_domain(link->peer, 0) || !channel_is_relayed(channel)))
+	if (!channel_is_remote(channel) && (!peer_is_domain(link->peer, 0) || !channel_is_relayed(channel)))
 		channel->acceptor_identity.domid = link->peer.number;
 }
 

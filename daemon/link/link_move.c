@@ -7,7 +7,7 @@
  *   state    event at the end that grants        action                                        next
  *   NOT      link_offer()                        grant another vchan; OFFER                    OFFERED
  *   OFFERED  DECLINE                             close it                                      NOT
- *   OFFERED  MOVE                                MOVE, and go on in the new rings (move.c)     MOVING
+ *   OFFERED  MOVE                                MOVE, and go on in the new rings (hop.h)      MOVING
  *
  *            at the end that maps
  *   NOT      OFFER                               map it; MOVE, and go on in the new rings      MOVING

@@ -22,7 +22,6 @@
 #include "daemon/switch/channel.h"
 #include "daemon/switch/hop.h"
 #include "daemon/switch/hop_image.h"
-#include "daemon/switch/origin.h"
 #include "wire/address.h"
 #include "wire/hash.h"
 
@@ -91,7 +90,7 @@ static int relay_explain(struct relay *relay, uint32_t domid, uint32_t source, i
 /* Does it for a channel that waits. */
 static int relay_explain_channel(struct relay *relay, const struct channel *channel, int error)
 {
-	if (origin_is_remote(channel))
+	if (channel_is_remote(channel))
 		return error == -EOPNOTSUPP ? -EHOSTUNREACH : error;
 	return relay_explain(relay, relay_destination(channel), channel->identity.domid, error);
 }
@@ -248,8 +247,8 @@ uint32_t relay_destination(const struct channel *channel)
 /* Whether the daemon there is up, and takes such a channel: 1; 0: it isn't up; -EOPNOTSUPP: it doesn't. */
 static int takes(const struct relay *relay, struct peer_id peer, const struct channel *channel)
 {
-	return origin_is_remote(channel) ? links_are_up(relay->links, peer)
-					 : links_relays(relay->links, peer);
+	return channel_is_remote(channel) ? links_are_up(relay->links, peer)
+					  : links_relays(relay->links, peer);
 }
 
 /* --- waiting rooms ------------------------------------------------------------------------------ */
@@ -622,7 +621,7 @@ int relay_take_source(struct relay *relay, struct channel *channel, uint32_t to)
 
 	if (to == 0 || to > DOMID_MAX)
 		return -EPROTO;
-	if (origin_host(channel)) { /* its host pays */
+	if (channel_from_host(channel)) { /* its host pays */
 		channel->identity.domid = to;
 		return 0;
 	}

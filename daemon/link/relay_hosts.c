@@ -24,7 +24,6 @@
 #include "daemon/policy/access.h"
 #include "daemon/switch/channel.h"
 #include "daemon/switch/hop.h"
-#include "daemon/switch/origin.h"
 #include "wire/address.h"
 
 /* --- out -------------------------------------------------------------------------------------- */
@@ -52,7 +51,7 @@ static int send_out(struct relay *relay, struct channel *channel, const struct a
 	switch_spend(relay->with.board, channel->charge.account, access_cost(relay->with.access));
 	r = find_host(relay, &channel->identity, address->host, text, &number);
 	if (r == 0)
-		r = origin_set_goal(channel, number);
+		r = channel_set_to_host(channel, number);
 	return r < 0 ? r : relay_send(relay, channel, peer_host(number), text + strlen(address->host) + 1);
 }
 
@@ -65,7 +64,7 @@ int relay_lead_out(struct relay *relay, struct channel *channel, const struct ad
 		r = send_out(relay, channel, address);
 	} else {
 		snprintf(text, sizeof(text), "%s/%s:%s", address->host, address->domain, address->endpoint);
-		r = relay->enabled ? origin_set_goal(channel, 0) : -EHOSTUNREACH;
+		r = relay->enabled ? channel_set_to_host(channel, 0) : -EHOSTUNREACH;
 		if (r == 0)
 			r = relay_send(relay, channel, peer_domain(0), text);
 	}
@@ -93,8 +92,8 @@ static int note_sender(struct channel *channel, const struct frame_open *open, u
 	if (open->domain_name.size && domain_name_is_valid(open->domain_name.data, open->domain_name.size))
 		memcpy(name, open->domain_name.data, open->domain_name.size);
 	channel->identity.domid = open->identity.domid;
-	origin_set_domain(channel, name);
-	return origin_set_host(channel, number, host);
+	channel_set_from_domain(channel, name);
+	return channel_set_from_host(channel, number, host);
 }
 
 /* Takes, in domain 0, what the host with this number sends. */
@@ -136,7 +135,7 @@ static int take_from_domain(struct relay *relay, struct channel *channel, const 
 		return r;
 	if (!address.host[0] || !strcmp(address.host, hosts_own_name(relay->with.hosts)))
 		return -EINVAL;
-	origin_set_domain(channel, registry_name(relay->with.registry, channel->identity.domid));
+	channel_set_from_domain(channel, registry_name(relay->with.registry, channel->identity.domid));
 	return send_out(relay, channel, &address);
 }
 
@@ -270,11 +269,11 @@ int relay_ping_remote(struct relay *relay, struct peer_id source, const struct f
 
 int relay_still_allowed(struct relay *relay, const struct channel *channel)
 {
-	if (origin_host(channel))
+	if (channel_from_host(channel))
 		return access_still_relayed_remote(relay->with.access, channel, relay_destination(channel));
-	if (origin_goal(channel))
+	if (channel_to_host(channel))
 		return access_still_out(relay->with.access, &channel->identity,
-					hosts_name(relay->with.hosts, origin_goal(channel)));
+					hosts_name(relay->with.hosts, channel_to_host(channel)));
 	return access_still_relayed(relay->with.access, &channel->identity, relay_destination(channel),
 				    channel->endpoint);
 }

@@ -11,7 +11,6 @@
 #include <utlist.h>
 
 #include "daemon/switch/channel.h"
-#include "daemon/switch/origin.h"
 #include "daemon/switch/program_socket.h"
 #include "base/cost.h"
 #include "base/quota.h"
@@ -300,8 +299,8 @@ static void streams_describe(struct stream_entry *entry, struct session *session
 	snprintf(entry->name, sizeof(entry->name), "%s", endpoint);
 	entry->incoming = true;
 	entry->from = channel->identity.domid;
-	if (origin_host(channel))
-		snprintf(entry->host, sizeof(entry->host), "%s", origin_host(channel));
+	if (channel_from_host(channel))
+		snprintf(entry->host, sizeof(entry->host), "%s", channel_from_host(channel));
 }
 
 /* Tells the program of a stream that waits for it. Returns 0 or a negative errno. */
@@ -311,8 +310,8 @@ static int announce(const struct stream_entry *entry, struct session *session, c
 		.token = entry->token,
 		.identity = channel->identity,
 		.endpoint = frame_text_of(entry->name),
-		.domain_name = frame_text_of(origin_domain(channel)),
-		.host = frame_text_of(origin_host(channel)),
+		.domain_name = frame_text_of(channel_from_domain(channel)),
+		.host = frame_text_of(channel_from_host(channel)),
 		.serial = channel->serial,
 	};
 	uint8_t payload[FRAME_PAYLOAD_MAX];

@@ -15,7 +15,6 @@
 #include "base/self.h"
 #include "daemon/registry/registry.h"
 #include "daemon/switch/channel.h"
-#include "daemon/switch/origin.h"
 #include "wire/address.h"
 #include "wire/text.h"
 
@@ -142,8 +141,8 @@ struct policy_subject access_remote_subject(const char *host, uint32_t domid, co
 
 static struct policy_subject sender_of(const struct channel *channel)
 {
-	return access_remote_subject(origin_host(channel), channel->identity.domid, origin_domain(channel),
-				     channel->identity.uid);
+	return access_remote_subject(channel_from_host(channel), channel->identity.domid,
+				     channel_from_domain(channel), channel->identity.uid);
 }
 
 struct policy_decision access_decide(struct access *access, const struct policy_subject *from,
@@ -219,14 +218,15 @@ static int count_remote(struct access *access, const struct channel *channel, co
 				LOG_UNDECIDED, LOG_BY_HOST(channel_source(channel).number), LOG_LEVEL_WARNING,
 				"not decided yet: domain %s/%u, uid %u to %s: domain 0 hasn't told the host's policy, "
 				"which host-policy = require waits for",
-				origin_host(channel), channel->identity.domid, channel->identity.uid, to);
+				channel_from_host(channel), channel->identity.domid, channel->identity.uid,
+				to);
 		else
 			log_limited(
 				LOG_UNDECIDED, LOG_BY_HOST(channel_source(channel).number), LOG_LEVEL_WARNING,
 				"not decided yet: domain %s/%u, uid %u to %s: %s:%u needs its name, which its host "
 				"doesn't know",
-				origin_host(channel), channel->identity.domid, channel->identity.uid, to,
-				decision->file, decision->line);
+				channel_from_host(channel), channel->identity.domid, channel->identity.uid,
+				to, decision->file, decision->line);
 	} else if (!decision->allow) {
 		denied_add_remote(access->denied, channel, to, decision);
 	}

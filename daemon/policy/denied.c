@@ -14,7 +14,6 @@
 #include "daemon/policy/policy.h"
 #include "daemon/policy/policy_internal.h"
 #include "daemon/switch/channel.h"
-#include "daemon/switch/origin.h"
 
 /* Somebody who has pairs. */
 struct denied_source {
@@ -179,7 +178,7 @@ void denied_add(struct denied *denied, const struct frame_identity *from, bool i
 void denied_add_remote(struct denied *denied, const struct channel *channel, const char *endpoint,
 		       const struct policy_decision *decision)
 {
-	add(denied, origin_host(channel), channel->identity.domid, channel->identity.uid,
+	add(denied, channel_from_host(channel), channel->identity.domid, channel->identity.uid,
 	    LOG_BY_HOST(channel_source(channel).number), endpoint, decision);
 }
 

@@ -20,7 +20,6 @@
 #include "daemon/policy/access.h"
 #include "daemon/switch/channel.h"
 #include "daemon/switch/hop.h"
-#include "daemon/switch/origin.h"
 #include "daemon/switch/sharing.h"
 #include "daemon/topic/topics.h"
 
@@ -331,8 +330,9 @@ int router_resolve_way(struct router *router, const char *domain, struct peer_id
 /* Adds the name of the sender's domain to the OPEN that the receiver gets. */
 static void stamp_name(struct router *router, struct channel *channel)
 {
-	if (!origin_host(channel)) /* else it has been told */
-		origin_set_domain(channel, registry_name(router->with.registry, channel->identity.domid));
+	if (!channel_from_host(channel)) /* else it has been told */
+		channel_set_from_domain(channel,
+					registry_name(router->with.registry, channel->identity.domid));
 }
 
 /* Whether a program can tell that a sender is on another host. It would take the domid for one of this
@@ -366,7 +366,7 @@ static int lead_to_program(struct router *router, struct channel *channel, struc
 		return topic_accept(endpoint->topic, channel, endpoint->name);
 	if (!(endpoint->kinds & (1u << (channel->kind - 1))))
 		return -EPROTOTYPE;
-	if (origin_host(channel) && !takes_from_hosts(endpoint, channel->kind))
+	if (channel_from_host(channel) && !takes_from_hosts(endpoint, channel->kind))
 		return -EOPNOTSUPP;
 	if (channel->kind == CHANNEL_STREAM && !session_is_mux(session))
 		return streams_incoming(router->with.streams, channel, endpoint->name, session);
@@ -407,8 +407,8 @@ static int lead_to_endpoint(struct router *router, struct channel *channel, stru
 	endpoint = router_get(router, name.data, name.size);
 	switch_spend(channel->board, channel->charge.account, access_cost(router->with.access));
 	r = endpoint && is_publisher(endpoint, channel) ? 0
-	    : origin_host(channel) ? access_reach_remote(router->with.access, channel, text)
-				   : access_reach(router->with.access, &channel->identity, text);
+	    : channel_from_host(channel) ? access_reach_remote(router->with.access, channel, text)
+					 : access_reach(router->with.access, &channel->identity, text);
 	if (r == 0 && endpoint)
 		channel_count(channel, endpoint->tally);
 	if (r == 0 && !endpoint)

@@ -15,7 +15,6 @@
 #include "daemon/policy/access.h"
 #include "daemon/switch/channel.h"
 #include "daemon/switch/hop.h"
-#include "daemon/switch/origin.h"
 #include "daemon/switch/sharing.h"
 #include "daemon/switch/reassign.h"
 
@@ -49,7 +48,7 @@ static int still_allowed(struct router *router, const struct channel *channel)
 {
 	if (channel_is_relayed(channel))
 		return relay_still_allowed(router->with.relay, channel);
-	if (origin_host(channel))
+	if (channel_from_host(channel))
 		return access_still_allowed_remote(router->with.access, channel, channel->endpoint);
 	return access_still_allowed(router->with.access, &channel->identity, channel->endpoint);
 }
@@ -75,7 +74,7 @@ void router_recheck_hop(struct router *router, struct hop *hop)
 
 static bool is_from_here(const struct router *router, const struct channel *channel)
 {
-	return !origin_host(channel) && channel->identity.domid == router->with.self->domid;
+	return !channel_from_host(channel) && channel->identity.domid == router->with.self->domid;
 }
 
 void router_restart_hop(struct router *router, struct hop *hop, uint32_t was)
@@ -87,7 +86,7 @@ void router_restart_hop(struct router *router, struct hop *hop, uint32_t was)
 		struct channel *channel = end->channel;
 
 		/* A peer may have had the number that is ours now, but not ours before. */
-		if (channel->identity.domid == was && !origin_host(channel))
+		if (channel->identity.domid == was && !channel_from_host(channel))
 			channel->identity.domid = router->with.self->domid;
 		if (end->is_opener)
 			continue;
@@ -132,7 +131,7 @@ int router_source_moved(struct router *router, struct channel *channel, uint32_t
 /* Whether this end is that of the domain whose session is resumed, so that policy depends on who that is. */
 static bool is_of(const struct channel_end *end, struct peer_id peer)
 {
-	return end->is_opener ? origin_host(end->channel) || peer_is(channel_source(end->channel), peer)
+	return end->is_opener ? channel_from_host(end->channel) || peer_is(channel_source(end->channel), peer)
 			      : channel_is_relayed(end->channel);
 }
 
@@ -154,7 +153,7 @@ bool router_resumed(struct router *router, struct hop *hop, struct peer_id from,
 			follow_relayed(router, end, to.number);
 		} else if ((is_other || channel->verdict != CHANNEL_DECIDED) && is_of(end, from)) {
 			hop_spend(hop, COST_OPEN);
-			if (is_other && !origin_host(channel))
+			if (is_other && !channel_from_host(channel))
 				channel->identity.domid = to.number;
 			recheck(router, channel, true);
 		}

@@ -9,7 +9,6 @@
 #include "daemon/local/streams.h"
 #include "daemon/switch/channel.h"
 #include "daemon/switch/hop.h"
-#include "daemon/switch/origin.h"
 #include "daemon/serve/status_json.h"
 
 /* --- what waits ------------------------------------------------------------------------------- */
@@ -77,7 +76,7 @@ static bool next_carried(struct status_walk *walk)
 		.program = session_comm(session),
 		.incoming = !end->is_opener,
 		.from = channel->identity.domid,
-		.host = origin_host(channel) ? origin_host(channel) : "",
+		.host = channel_from_host(channel) ? channel_from_host(channel) : "",
 		.name = end->is_opener ? channel->address : channel->endpoint,
 		.state = state_of_carried(end),
 		.bytes_in = end->received,

@@ -7,7 +7,6 @@
 
 #include "daemon/local/session.h"
 #include "daemon/switch/channel.h"
-#include "daemon/switch/origin.h"
 #include "daemon/serve/status_json.h"
 
 #define SUBSCRIBERS_MOST 100u /* of one topic */
@@ -35,7 +34,7 @@ static void add_user(void *userdata, const struct subscriber_view *view)
 	struct json_object *object = add_subscriber(userdata, view);
 	const struct channel *channel = view->channel;
 
-	add_text(object, "host", channel ? origin_host(channel) : NULL);
+	add_text(object, "host", channel ? channel_from_host(channel) : NULL);
 	json_object_object_add(object, "domid",
 			       channel ? json_object_new_uint64(channel->identity.domid) : NULL);
 	json_object_object_add(object, "uid", channel ? json_object_new_uint64(channel->identity.uid) : NULL);

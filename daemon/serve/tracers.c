@@ -19,7 +19,7 @@
 #include "daemon/policy/access.h"
 #include "daemon/policy/denied.h"
 #include "daemon/switch/hop.h"
-#include "daemon/switch/origin.h"
+#include "daemon/switch/channel.h"
 #include "daemon/switch/steps.h"
 #include "daemon/serve/queries.h"
 #include "wire/libc.h"
@@ -93,7 +93,7 @@ static void write_address(const struct tracers *tracers, const struct channel_st
 
 static void write_id(const struct channel *channel, char *text, size_t room)
 {
-	const char *host = origin_host(channel);
+	const char *host = channel_from_host(channel);
 
 	snprintf(text, room, "%s%s%u.%u.%u", host ? host : "", host ? "/" : "", channel->identity.domid,
 		 channel->identity.pid, channel->serial);
@@ -102,7 +102,7 @@ static void write_id(const struct channel *channel, char *text, size_t room)
 static struct about describe_channel(const struct tracers *tracers, const struct channel_step *step)
 {
 	const struct channel *channel = step->channel;
-	const char *host = origin_host(channel);
+	const char *host = channel_from_host(channel);
 	struct about about = {.from = host ? -1 : (int64_t)channel->identity.domid, .to = -1};
 	struct address_parts parts;
 	uint32_t domid;

@@ -11,7 +11,6 @@
 #include "daemon/switch/cancel.h"
 #include "daemon/switch/channel_internal.h"
 #include "daemon/switch/hop_internal.h"
-#include "daemon/switch/origin.h"
 #include "daemon/switch/orphans.h"
 #include "daemon/switch/sharing.h"
 #include "daemon/switch/steps.h"
@@ -335,12 +334,12 @@ static void make_open(struct channel_end *end, struct channel_frame *frame)
 		.serial = channel_base_to(end) ? 0 : channel->serial,
 		.identity = channel->identity,
 		.name = frame_text_of(channel->endpoint),
-		.host = frame_text_of(origin_host(channel)),
+		.host = frame_text_of(channel_from_host(channel)),
 	};
 
 	/* Another daemon of this host finds our name itself, and wouldn't believe it from us. */
-	if (!end->hop->traits->is_daemon || origin_is_remote(channel))
-		open.domain_name = frame_text_of(origin_domain(channel));
+	if (!end->hop->traits->is_daemon || channel_is_remote(channel))
+		open.domain_name = frame_text_of(channel_from_domain(channel));
 	frame->header.type = FRAME_OPEN;
 	frame->header.length = frame_open_encode(&open, frame->payload);
 	channel_move(end, OPEN_SENT);
@@ -578,7 +577,7 @@ void channel_free(struct channel *channel)
 	cancels_free(channel);
 	withdrawals_free(channel);
 	sharing_free(channel);
-	origin_free(channel);
+	channel_origin_free(channel);
 	channel_drop_reassigned(channel);
 	charge_end(&channel->charge);
 	channel_tally_unref(channel->tally);

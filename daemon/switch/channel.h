@@ -43,7 +43,6 @@
 #include "wire/frame.h"
 
 struct channel_cancels;
-struct channel_origin;
 struct channel_withdrawals;
 struct hop;
 struct switchboard;
@@ -169,6 +168,15 @@ struct channel_reassigned {
 	struct channel_reassigned *next;
 };
 
+/* Where a channel comes from, besides its sender's identity (doc/protocol.md, 5.10). A host's number is this
+ * daemon's own (daemon/hosts/hosts.h). */
+struct channel_origin {
+	char *domain; /* NULL: unknown */
+	char *host;   /* that the sender is on; NULL: this one */
+	bool is_remote;
+	uint32_t from, to; /* the hosts' numbers; 0: this host, or an unknown one */
+};
+
 struct channel {
 	struct switchboard *board;
 	enum channel_kind kind;
@@ -179,7 +187,7 @@ struct channel {
 	/* which byte stream of this daemon its opener has, in the order in which they came; the next one is
 	 * the acceptor's; 0: it is none */
 	uint64_t stream;
-	struct channel_origin *origin; /* origin.h; NULL: nothing more is known than the identity */
+	struct channel_origin *origin; /* NULL: nothing more is known than the identity */
 	uint64_t max_message;
 	struct channel_end opener, acceptor;
 	struct charge charge; /* the opener pays, for the channel and its windows */
@@ -286,6 +294,22 @@ bool channel_is_abandoned(const struct channel *channel);
 bool channel_has_told_sender(const struct channel *channel);
 /* Tells a daemon there by SOURCE that the sender's domain has another number now. */
 void channel_tell_source(struct channel *channel);
+/* Sets the name of the sender's domain ("": unknown), before channel_accept(). */
+void channel_set_from_domain(struct channel *channel, const char *name);
+/* Sets on which host the sender is, likewise: one with this number. -ENOMEM. */
+int channel_set_from_host(struct channel *channel, uint32_t number, const char *name);
+/* Sets that the acceptor is on another host, likewise: in domain 0 on one with this number, elsewhere 0.
+ * -ENOMEM. */
+int channel_set_to_host(struct channel *channel, uint32_t number);
+/* Returns the name of the sender's domain, or NULL: it is unknown. */
+const char *channel_from_domain(const struct channel *channel);
+/* Returns the name of the host that the sender is on, or NULL: this one. */
+const char *channel_from_host(const struct channel *channel);
+/* Returns, in domain 0, the number of the host that the acceptor is on, or 0: it isn't on another one. */
+uint32_t channel_to_host(const struct channel *channel);
+/* Whether the sender or the acceptor is on another host. */
+bool channel_is_remote(const struct channel *channel);
+void channel_origin_free(struct channel *channel);
 /* Returns who answers for the sender: its domain, or the host that it is on. */
 struct peer_id channel_source(const struct channel *channel);
 /* Ends the channel for its opener, with the positive errno `error`: nothing was taken. */

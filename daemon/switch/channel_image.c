@@ -13,7 +13,6 @@
 #include "daemon/switch/channel_internal.h"
 #include "daemon/switch/hop_image.h"
 #include "daemon/switch/hop_internal.h"
-#include "daemon/switch/origin.h"
 #include "daemon/switch/orphans.h"
 #include "daemon/switch/sharing.h"
 #include "daemon/switch/reassign.h"
@@ -204,14 +203,43 @@ static void charge_image(struct image *image, struct channel *channel)
 	charge_exceed(&channel->charge, QUOTA_BYTES, bytes);
 }
 
+/* Returns the channel's, or, of one that has none, an empty one in `none`. NULL: it can't be read. */
+static struct channel_origin *origin_in_image(struct image *image, struct channel *channel,
+					      struct channel_origin *none)
+{
+	*none = (struct channel_origin){0};
+	if (image->is_read && !channel->origin && !(channel->origin = calloc(1, sizeof(*channel->origin))))
+		image_fail(image, -ENOMEM);
+	return channel->origin ? channel->origin : none;
+}
+
+static void origin_names_image(struct image *image, struct channel *channel)
+{
+	struct channel_origin none, *origin = origin_in_image(image, channel, &none);
+
+	image_string(image, &origin->domain, DOMAIN_NAME_MAX);
+	image_string(image, &origin->host, HOST_NAME_SIZE - 1);
+}
+
+static void origin_hosts_image(struct image *image, struct channel *channel)
+{
+	struct channel_origin none, *origin = origin_in_image(image, channel, &none);
+
+	image_bool(image, &origin->is_remote);
+	image_u32(image, &origin->from);
+	image_u32(image, &origin->to);
+	if (image->is_read && !origin->domain && !origin->is_remote)
+		channel_origin_free(channel);
+}
+
 static void head_image(struct image *image, struct channel *channel)
 {
 	hop_identity_image(image, &channel->identity);
 	image_string(image, &channel->endpoint, ADDRESS_MAX);
 	image_string(image, &channel->address, ADDRESS_MAX);
-	origin_image_names(image, channel);
+	origin_names_image(image, channel);
 	image_u64(image, &channel->stream);
-	origin_image_hosts(image, channel);
+	origin_hosts_image(image, channel);
 	image_u64(image, &channel->max_message);
 	image_bool(image, &channel->opened);
 	image_bool(image, &channel->knows_acceptor);

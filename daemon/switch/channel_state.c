@@ -3,6 +3,8 @@
 /* The states of a channel's two ends: what changes them, and how the end of one becomes the other's. */
 
 #include <errno.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include <event2/buffer.h>
 #include <utlist.h>
@@ -376,4 +378,83 @@ int channel_reset(struct channel_end *end, const struct frame_reset *reset)
 		channel_reset_acceptor(out, error);
 	}
 	return 0;
+}
+
+/* --- where it comes from ---------------------------------------------------------------------- */
+
+static struct channel_origin *origin_of(struct channel *channel)
+{
+	if (!channel->origin)
+		channel->origin = calloc(1, sizeof(*channel->origin));
+	return channel->origin;
+}
+
+void channel_set_from_domain(struct channel *channel, const char *name)
+{
+	struct channel_origin *origin = *name ? origin_of(channel) : channel->origin;
+
+	if (!origin)
+		return; /* without memory the name is unknown */
+	free(origin->domain);
+	origin->domain = *name ? strdup(name) : NULL;
+}
+
+int channel_set_from_host(struct channel *channel, uint32_t number, const char *name)
+{
+	struct channel_origin *origin = origin_of(channel);
+
+	if (origin)
+		origin->host = strdup(name);
+	if (!origin || !origin->host)
+		return -ENOMEM;
+	origin->is_remote = true;
+	origin->from = number;
+	return 0;
+}
+
+int channel_set_to_host(struct channel *channel, uint32_t number)
+{
+	struct channel_origin *origin = origin_of(channel);
+
+	if (!origin)
+		return -ENOMEM;
+	origin->is_remote = true;
+	origin->to = number;
+	return 0;
+}
+
+void channel_origin_free(struct channel *channel)
+{
+	if (!channel->origin)
+		return;
+	free(channel->origin->domain);
+	free(channel->origin->host);
+	free(channel->origin);
+	channel->origin = NULL;
+}
+
+const char *channel_from_domain(const struct channel *channel)
+{
+	return channel->origin ? channel->origin->domain : NULL;
+}
+
+const char *channel_from_host(const struct channel *channel)
+{
+	return channel->origin ? channel->origin->host : NULL;
+}
+
+uint32_t channel_to_host(const struct channel *channel)
+{
+	return channel->origin ? channel->origin->to : 0;
+}
+
+bool channel_is_remote(const struct channel *channel)
+{
+	return channel->origin && channel->origin->is_remote;
+}
+
+struct peer_id channel_source(const struct channel *channel)
+{
+	return channel_from_host(channel) ? peer_host(channel->origin->from)
+					  : peer_domain(channel->identity.domid);
 }

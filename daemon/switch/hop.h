@@ -239,9 +239,9 @@ struct hop_replay {
 };
 
 /*
- * move.c: a link's hop goes on in other rings. Each end says MOVE as the last frame in the old ring, waits
- * until it was read, and goes on in the new one: so what isn't processed lies in one ring, and a loss is like
- * any other.
+ * hop_output.c: a link's hop goes on in other rings. Each end says MOVE as the last frame in the old ring,
+ * waits until it was read, and goes on in the new one: so what isn't processed lies in one ring, and a loss
+ * is like any other.
  */
 enum moving_out {
 	MOVING_NOT,

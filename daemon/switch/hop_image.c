@@ -422,7 +422,7 @@ void hop_image(struct image *image, struct hop *hop)
 }
 
 /* What was written and the other end may not have processed. It is sent again only as whole frames
- * (move.c). */
+ * (hop_output.c). */
 static void replay_image(struct image *image, struct hop *hop)
 {
 	struct hop_replay *replay = &hop->replay;

@@ -6,7 +6,7 @@
  * What the parts of a hop know of each other, in their order from below. Each calls only those before it:
  * scripts/check-floors has the order of all files here, and holds them to it.
  *
- *   control.c ─ move.c ─ cancel.c ─ channel.c ─ reassign.c ─ hop_output.c ─ hop_input.c ─ hop.c, switch.c
+ *   control.c ─ cancel.c ─ channel.c ─ reassign.c ─ hop_output.c ─ hop_input.c ─ hop.c, switch.c
  *
  * So output never calls input: it marks what is due, and the pass gets to it.
  */
@@ -130,24 +130,6 @@ static inline bool hop_has_read(const struct hop *hop, uint32_t mark)
 /* Forgets the end in the outlets; it is about to go. */
 void hop_forget_end(struct hop *hop, struct channel_end *end);
 
-/* --- move.c */
-/* Goes on in a ring out that is there already. */
-void hop_move_outlet(struct hop *hop, const struct ring_writer *out);
-/* Says MOVE, if it is due, and goes on in the new ring when the other end has read it. False: it hasn't. */
-bool hop_emit_move(struct hop *hop);
-/* Takes MOVE out of the ring, at whose head it is, and goes on with the new one. 0, or a negative errno: a
- * violation. */
-int hop_take_move(struct hop *hop);
-/* Goes on in the new ring at once, if MOVE was said, since nothing that matters is lost any more. */
-void hop_move_hastily(struct hop *hop);
-
-/* Copies what the other end hasn't processed, and what was still to be written again. -ENOMEM. */
-int hop_keep_for_replay(struct hop *hop);
-void hop_drop_replay(struct hop *hop);
-/* Writes again what was kept, as far as there is room, before everything else, since it was sent before;
- * numbers and positions are as they were. False: some of it still waits. */
-bool hop_emit_replay(struct hop *hop);
-
 /* --- channel.c: besides channel.h */
 /* Notes that `end` is to send the frame. */
 void channel_owe(struct channel_end *end, enum channel_owed frame);
@@ -155,6 +137,14 @@ void channel_owe(struct channel_end *end, enum channel_owed frame);
 void channel_enter(struct channel *channel, struct hop *hop, uint32_t number);
 
 /* --- hop_output.c: besides hop_farewell() */
+/* Goes on in a ring out that is there already. */
+void hop_move_outlet(struct hop *hop, const struct ring_writer *out);
+/* Takes MOVE out of the ring, at whose head it is, and goes on with the new one. 0, or a negative errno: a
+ * violation. */
+int hop_take_move(struct hop *hop);
+/* Copies what the other end hasn't processed, and what was still to be written again. -ENOMEM. */
+int hop_keep_for_replay(struct hop *hop);
+void hop_drop_replay(struct hop *hop);
 /* Forwards DATA that came in at `end` and lies at `offset` of the reader. Returns how many of the `length`
  * bytes have been forwarded or kept; if fewer, the rest waits for channel_other(end)->hop. -EPROTO: a
  * violation; -ENOMEM. */

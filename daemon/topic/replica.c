@@ -11,7 +11,7 @@
 #include "base/cost.h"
 #include "base/timer.h"
 #include "daemon/registry/registry.h"
-#include "daemon/switch/origin.h"
+#include "daemon/switch/channel.h"
 #include "daemon/topic/topic_internal.h"
 #include "wire/retry.h"
 
@@ -150,7 +150,7 @@ static void take_origin(struct topic *replica, const struct channel *channel)
 						.gid = identity->gid,
 						.pid = identity->pid};
 	if (address_parse(replica->address, strlen(replica->address), &address, NULL) == 0 &&
-	    origin_is_remote(channel))
+	    channel_is_remote(channel))
 		origin->host = strdup(address.host);
 	name = origin->host ? "" : registry_name(replica->topics->with.registry, origin->domid);
 	origin->domain_name = name[0] ? strdup(name) : NULL;

@@ -12,7 +12,7 @@
 #include "base/self.h"
 #include "base/timer.h"
 #include "daemon/local/session.h"
-#include "daemon/switch/origin.h"
+#include "daemon/switch/channel.h"
 #include "daemon/topic/topic_internal.h"
 
 #define AT_ONCE	   32u /* entries that are written together */
@@ -221,9 +221,9 @@ static bool open_channel(struct subscriber *subscriber, struct topic_origin *ori
 		return false;
 	channel_charge_to(channel, hop_account(to));
 	if (origin && origin->domain_name)
-		origin_set_domain(channel, origin->domain_name);
+		channel_set_from_domain(channel, origin->domain_name);
 	if (origin && origin->host)
-		r = origin_set_host(channel, origin->domid, origin->host);
+		r = channel_set_from_host(channel, origin->domid, origin->host);
 	if (r == 0)
 		r = channel_accept(channel, to, subscriber->address);
 	if (r < 0) { /* its end comes as a RESET, which nobody here knows any more */

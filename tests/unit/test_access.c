@@ -8,7 +8,7 @@
 #include "base/self.h"
 #include "daemon/registry/registry.h"
 #include "daemon/policy/access.h"
-#include "daemon/switch/origin.h"
+#include "daemon/switch/channel.h"
 
 static const struct self own = {.domid = 0};
 static struct registry *registry;
@@ -66,7 +66,7 @@ POLICY_TEST(what_comes_from_another_host_is_relayed_as_rules_say)
 	char host[] = "hostb";
 	struct channel channel = {.kind = CHANNEL_MESSAGE};
 
-	assert_int_equal(origin_set_host(&channel, 1, host), 0);
+	assert_int_equal(channel_set_from_host(&channel, 1, host), 0);
 	for (uint32_t from = 1; from < 3; from++)
 		for (uint32_t to = 5; to < 7; to++) {
 			int expected = from == 1 && to == 5 ? -EACCES : 0;
@@ -76,6 +76,6 @@ POLICY_TEST(what_comes_from_another_host_is_relayed_as_rules_say)
 			assert_int_equal(access_still_relayed_remote(access, &channel, to), expected);
 			assert_int_equal(access_relays_remote(access, host, from, NULL, to), expected);
 		}
-	origin_free(&channel);
+	channel_origin_free(&channel);
 	access_free(access);
 }
