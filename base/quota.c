@@ -27,14 +27,14 @@ static const struct resource {
 };
 
 struct account {
+	struct line line; /* the first: account_line() */
 	struct account_key key;
 	struct quota *quota;
 	unsigned references;
 	uint64_t used[QUOTA_RESOURCES];
 	uint64_t refused[QUOTA_RESOURCES];
 	struct account_sent sent;
-	uint64_t cut_off; /* sessions */
-	struct line line;
+	uint64_t cut_off;     /* sessions */
 	bool unlisted;	      /* nobody finds it by its number */
 	struct account *into; /* has all of this one's, which is none any more: a reference */
 #ifdef XENMSG_INVARIANTS
@@ -175,7 +175,7 @@ struct account *account_ref(struct account *account)
 
 static void on_over(struct line *line)
 {
-	quota_forget((struct account *)((char *)line - offsetof(struct account, line)));
+	quota_forget((struct account *)line);
 }
 
 void account_unref(struct account *account)
@@ -311,11 +311,6 @@ int account_merge(struct account *from, struct account *to)
 bool account_may_hold(const struct account *account, enum quota_resource resource)
 {
 	return account && max_of(present(account), resource) > 0;
-}
-
-struct line *account_line(struct account *account)
-{
-	return account ? &present(account)->line : NULL;
 }
 
 const struct line *account_time(const struct account *account)

@@ -126,10 +126,13 @@ uint32_t account_id(const struct account *account);
 struct log_source account_source(const struct account *account);
 /* Whether accounts of this kind may ever hold some of the resource. */
 bool account_may_hold(const struct account *account, enum quota_resource resource);
-/* Returns the line in which the account's tasks wait for their turn; NULL without an account. The owner of a
- * task in it must hold a reference to the account. */
-struct line *account_line(struct account *account);
-/* Returns the same line, read only. */
+/* Returns the line of the account's tasks, its first member, or one that leads to it by line_present(); NULL
+ * without an account. The owner of a task in it must hold a reference to the account. */
+static inline struct line *account_line(struct account *account)
+{
+	return (struct line *)account;
+}
+/* Returns the line itself, read only. */
 const struct line *account_time(const struct account *account);
 struct quota_usage account_usage(const struct account *account, enum quota_resource resource);
 /* Counts what has come from the account, and returns what has. */

@@ -111,7 +111,6 @@ void line_end(struct line *line)
 void line_merge(struct line *from, struct line *to)
 {
 	struct task *task, *next;
-
 	struct turns *resting_in;
 
 	from = line_present(from);

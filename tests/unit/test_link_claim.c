@@ -395,7 +395,7 @@ SCENE_TEST(two_domains_with_one_secret_hold_no_more_than_one_may, scene_start)
 	assert_int_equal(used_by(scene, 9, QUOTA_CHANNELS), 100);
 	assert_int_equal(used_by(scene, 7, QUOTA_CHANNELS), 0);
 	/* What was begun under the old number has the new one's turns. */
-	assert_ptr_equal(account_line(before.account), account_line(later.account));
+	assert_ptr_equal(account_time(before.account), account_time(later.account));
 	charge_end(&before);
 	charge_end(&later);
 }

@@ -255,7 +255,7 @@ TEST_WITH(account_that_joins_another_leaves_it_all_that_it_holds, set_up, tear_d
 	assert_true(account_is(account, from.account) && account_is(to.account, from.account));
 	assert_null(quota_next(*state, &(struct account_key){QUOTA_PEER, 9}));
 	assert_int_equal(account_id(from.account), 9);
-	assert_ptr_equal(account_line(from.account), account_line(to.account));
+	assert_ptr_equal(account_time(from.account), account_time(to.account));
 	assert_int_equal(account_sent(from.account).bytes, 30);
 	assert_int_equal(quota_pool(*state, QUOTA_CHANNELS).accounts, 1);
 	expect(to.account, 2, 400, 1);

@@ -290,13 +290,13 @@ SCENE_TEST(link_without_memory_for_its_hello_fails, scene_start)
 SCENE_TEST(peer_pays_for_what_it_writes, scene_start)
 {
 	struct account *peer = quota_account(scene->quota, QUOTA_PEER, 2);
-	uint64_t spent = account_line(peer)->spent;
+	uint64_t spent = account_time(peer)->spent;
 
 	for (int i = 0; i < 1000; i++)
 		fire(scene, THEIRS "/presence");
 	turn(scene);
 	assert_int_equal(requests(scene), 1); /* of each leaf one at a time */
-	assert_true(account_line(peer)->spent > spent);
+	assert_true(account_time(peer)->spent > spent);
 	account_unref(peer);
 }
 
@@ -307,7 +307,7 @@ enum { ROUNDS = 20, COST = 20000 };
 SCENE_TEST(peer_pays_for_what_is_granted_for_it, start_as_granter)
 {
 	struct account *peer = quota_account(scene->quota, QUOTA_PEER, 2);
-	uint64_t spent = account_line(peer)->spent;
+	uint64_t spent = account_time(peer)->spent;
 
 	for (unsigned i = 0; i < ROUNDS; i++) {
 		char hello[80];
@@ -315,20 +315,20 @@ SCENE_TEST(peer_pays_for_what_is_granted_for_it, start_as_granter)
 		snprintf(hello, sizeof(hello), "1 " INSTANCE " %08x 1", i);
 		change(scene, THEIRS "/to/1/hello", hello);
 	}
-	assert_true(account_line(peer)->spent - spent >= ROUNDS * COST);
+	assert_true(account_time(peer)->spent - spent >= ROUNDS * COST);
 	account_unref(peer);
 }
 
 SCENE_TEST(peer_pays_for_what_is_mapped_for_it, scene_start)
 {
 	struct account *peer = quota_account(scene->quota, QUOTA_PEER, 2);
-	uint64_t spent = account_line(peer)->spent;
+	uint64_t spent = account_time(peer)->spent;
 
 	held.peer_is_gone = true;
 	fake_write(&scene->store, node_path(scene, "event-channel"), "17");
 	for (unsigned i = 0; i < ROUNDS; i++)
 		change(scene, node_path(scene, "ring-ref"), "9");
-	assert_true(account_line(peer)->spent - spent >= ROUNDS * COST);
+	assert_true(account_time(peer)->spent - spent >= ROUNDS * COST);
 	account_unref(peer);
 }
 

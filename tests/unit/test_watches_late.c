@@ -96,14 +96,14 @@ SCENE_TEST(crowd_of_one_user_waits_for_itself_and_others_do_not, scene_start_wit
 	settle(scene);
 
 	before = scene->turns.spent;
-	own = account_line(other)->spent;
+	own = account_time(other)->spent;
 	leaf(scene, 0, NAMES);
 	assert_int_equal(scene->turns.spent, before); /* whoever brings the news doesn't pay for it */
 	for (unsigned i = 0; scene->a.up < NAMES; i++) {
 		assert_true(i < 100);
 		one_pass(scene);
 	}
-	own = account_line(other)->spent - own;
+	own = account_time(other)->spent - own;
 	all = scene->turns.spent - before;
 	/* two lines: an equal part, and the rest of a pass */
 	assert_true(all < 2 * own + 2 * TURNS_QUANTUM + TURNS_PASS);
@@ -116,7 +116,7 @@ SCENE_TEST(crowd_of_one_user_waits_for_itself_and_others_do_not, scene_start_wit
 		assert_int_equal(crowd[i].up, NAMES);
 
 	/* A new watch of the crowd's is told what is there in the crowd's time, too. */
-	own = account_line(other)->spent;
+	own = account_time(other)->spent;
 	for (unsigned i = 0; i < CROWD; i++) {
 		assert_int_equal(watches_remove(scene->watches, &crowd[i], 1), 0);
 		add_watch(scene, &crowd[i], 100, "7:*");
