@@ -177,7 +177,7 @@ bool turns_run(struct turns *turns)
 	struct task *task;
 	uint64_t waited;
 
-	if (turns->left <= 0)
+	if (turns_are_over(turns))
 		return false;
 	line = next_line(turns);
 	if (!line)
@@ -279,7 +279,7 @@ void turns_pass(struct turns *turns)
 	if (turns->asked && !turns->is_driven)
 		event_del(turns->event);
 	turns->asked = false;
-	turns->left = TURNS_PASS;
+	turns->over = turns->spent + TURNS_PASS;
 	turns->in_pass = true;
 	turns->passes++;
 	turns->asked = turns->pass(turns->userdata) || turns->due > 0;
@@ -304,7 +304,7 @@ static void on_pass(int fd, short what, void *userdata)
 
 int turns_init(struct turns *turns, struct event_base *base, bool (*pass)(void *userdata), void *userdata)
 {
-	*turns = (struct turns){.pass = pass, .userdata = userdata, .left = TURNS_PASS};
+	*turns = (struct turns){.pass = pass, .userdata = userdata, .over = TURNS_PASS};
 	turns->event = evtimer_new(base, on_pass, turns);
 	turns->rest_timer = evtimer_new(base, on_rest_timer, turns);
 	return turns->event && turns->rest_timer ? 0 : -ENOMEM;

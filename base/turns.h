@@ -91,7 +91,7 @@ struct turns {
 	struct line *resting; /* those that get no turn, whatever they have to do */
 	struct line own;      /* line of tasks that no account pays for */
 	unsigned due;	      /* tasks of lines that don't rest */
-	int64_t left;	      /* units left of this pass */
+	uint64_t over;	      /* `spent` at which this pass has had its units */
 	uint64_t idle;	      /* how often no line had anything to do */
 	uint64_t spent, passes,
 		longest_pass; /* units, ever; passes; units of the longest one, beside measured ones */
@@ -131,7 +131,7 @@ bool turns_run(struct turns *turns);
 /* Whether this pass has had its units. */
 static inline bool turns_are_over(const struct turns *turns)
 {
-	return turns->left <= 0;
+	return turns->spent >= turns->over;
 }
 /* Returns the line that this one is by now. */
 static inline struct line *line_present(struct line *line)
@@ -147,7 +147,6 @@ static inline void turns_spend(struct turns *turns, struct line *line, uint64_t 
 	line->credit -= (int64_t)units;
 	line->spent += units;
 	turns->spent += units;
-	turns->left -= (int64_t)units;
 }
 /* The same for what was measured rather than known beforehand. It is paid for like all else, but the bounds
  * above are of what is known: to measure also says what the machine was like. */

@@ -565,7 +565,7 @@ TEST_WITH(a_debt_is_paid_in_turns_while_nobody_has_the_account, set_up, tear_dow
 		/* So it had its turn, and wants another. */
 		turns_spend(&debt.turns, account_line(debt.other), TURNS_QUANTUM);
 		task_due(&debt.others);
-		debt.turns.left = TURNS_PASS;
+		debt.turns.over = debt.turns.spent + TURNS_PASS;
 		assert_true(turns_run(&debt.turns));
 		task_due(&debt.others);
 	}

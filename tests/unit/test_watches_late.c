@@ -155,7 +155,7 @@ SCENE_TEST_EACH(in_the_end_each_watch_knows_what_is_there, scene_start, before_s
 			 which = (unsigned)rand_r(&seed) % MODEL_NAMES + 1;
 
 		if (what < 300) { /* a piece of work */
-			scene->turns.left = 1;
+			scene->turns.over = scene->turns.spent + 1;
 			turns_run(&scene->turns);
 		} else if (what < 990) {
 			there[which] = !there[which];
