@@ -465,7 +465,7 @@ bool channel_next_control(struct channel_end *end, struct channel_frame *frame)
 	}
 	if (end->out == OUT_RESET)
 		return false;
-	if (withdrawals_next_frame(end, frame))
+	if (end->channel->withdrawals && withdrawals_next_frame(end, frame))
 		return true;
 	owed = next_owed(end);
 	end->owed &= (uint8_t)~owed;

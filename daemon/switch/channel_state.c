@@ -285,9 +285,8 @@ void channel_taken(struct channel_end *end, uint64_t offset)
 		cancels_taken(end->channel, offset);
 	/* The sender had filled half of its window before the first byte was taken: a larger window keeps it
 	 * going. */
-	if (source->hop && end->window < window_max(end) &&
-	    source->received - end->consumed >= end->window / 2 &&
-	    charge_fits(&end->channel->charge, QUOTA_BYTES, end->window)) {
+	if (source->hop && source->received - end->consumed >= end->window / 2 &&
+	    end->window < window_max(end) && charge_fits(&end->channel->charge, QUOTA_BYTES, end->window)) {
 		charge_add(&end->channel->charge, QUOTA_BYTES, end->window);
 		end->window *= 2;
 	}

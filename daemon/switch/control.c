@@ -46,7 +46,7 @@ void hop_publish(struct hop *hop)
 
 	if (hop->guarded && !may_give_out(hop))
 		return;
-	for (unsigned i = 0; i < hop->traits->outlets; i++)
+	for (unsigned i = 0; i < HOP_OUTLETS; i++)
 		wanted |= outlet_is_ahead(&hop->out[i]) && outlet_publish(&hop->out[i]);
 	if (wanted)
 		hop_notify(hop);
@@ -222,7 +222,6 @@ void hop_forget_end(struct hop *hop, struct channel_end *end)
 void hop_mark_anew(struct hop *hop, enum hop_mark mark)
 {
 	hop->marks[mark].is_set = true;
-	hop->board->marks += mark != MARK_RETIRED; /* which has a task, whose line may rest */
 	DL_APPEND2(hop->board->marked[mark], hop, marks[mark].prev, marks[mark].next);
 	turns_want(&hop->board->turns);
 }
@@ -232,7 +231,6 @@ void hop_unmark(struct hop *hop, enum hop_mark mark)
 	if (!hop_is_marked(hop, mark))
 		return;
 	hop->marks[mark].is_set = false;
-	hop->board->marks -= mark != MARK_RETIRED;
 	DL_DELETE2(hop->board->marked[mark], hop, marks[mark].prev, marks[mark].next);
 }
 
@@ -281,7 +279,7 @@ static bool has_been_given_much(struct hop *hop)
 {
 	if (hop->has_made_room)
 		return true;
-	for (unsigned i = 0; i < hop->traits->outlets; i++)
+	for (unsigned i = 0; i < HOP_OUTLETS; i++)
 		if (ring_writer_unread(&hop->out[i].writer) >= MUCH)
 			return true;
 	return false;
@@ -293,7 +291,7 @@ void hop_notify_now(struct hop *hop)
 	 * needn't notify us, since we look. */
 	if (hop->traits->release_means_taken) {
 		ring_reader_disarm(&hop->in.reader);
-		for (unsigned i = 0; i < hop->traits->outlets; i++)
+		for (unsigned i = 0; i < HOP_OUTLETS; i++)
 			ring_writer_disarm(&hop->out[i].writer);
 		hop->in.has_asked = false;
 		if (has_been_given_much(hop))

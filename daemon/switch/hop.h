@@ -78,7 +78,7 @@ enum hop_mark {
 	MARK_FAILED,	/* its owner is to be told */
 	MARK_TO_NOTIFY, /* its program asked to be notified */
 	MARK_AWAKE,	/* it is to be asked for notifications before the loop sleeps */
-	MARK_RETIRED,	/* its channels end, and then it is freed (hop_retire()) */
+	MARK_RETIRED,	/* its channels end, by its task, and then it is freed (hop_retire()) */
 	HOP_MARKS
 };
 
@@ -86,7 +86,6 @@ struct switchboard {
 	struct event_base *base;
 	struct turns turns;
 	struct hop *marked[HOP_MARKS];
-	unsigned marks;		     /* in all of these but MARK_RETIRED */
 	struct channel *ended;	     /* to be freed */
 	struct quota *quota;	     /* NULL: nothing is limited */
 	struct closer *closer;	     /* NULL: closing descriptors that programs send can block the loop */
@@ -450,7 +449,8 @@ static inline bool hop_has_unsent(const struct hop *hop)
 }
 /* Ends the session at the end of this turn, with a negative errno and a reason for the log. Only the first
  * reason counts. */
-void hop_fail(struct hop *hop, int error, const char *format, ...) __attribute__((format(printf, 3, 4)));
+void hop_fail(struct hop *hop, int error, const char *format, ...)
+	__attribute__((cold, format(printf, 3, 4)));
 static inline bool hop_is_marked(const struct hop *hop, enum hop_mark mark)
 {
 	return hop->marks[mark].is_set;

@@ -55,7 +55,7 @@ static void taken_note(struct hop *hop)
 {
 	if (hop->taken.pending || !(hop->traits->release_means_taken || hop_is_finishing(hop)))
 		return;
-	for (unsigned i = 0; hop->traits->release_means_taken && i < hop->traits->outlets; i++) {
+	for (unsigned i = 0; hop->traits->release_means_taken && i < HOP_OUTLETS; i++) {
 		int r = outlet_see_taken(&hop->out[i]);
 
 		if (r < 0)
@@ -68,7 +68,7 @@ bool hop_has_taken(struct hop *hop)
 {
 	if (!hop->traits->release_means_taken || hop->taken.pending)
 		return false;
-	for (unsigned i = 0; i < hop->traits->outlets; i++)
+	for (unsigned i = 0; i < HOP_OUTLETS; i++)
 		if (ledger_front(&hop->out[i].ledger) && outlet_has_taken(&hop->out[i]) != 0)
 			return true;
 	return false;
@@ -107,7 +107,7 @@ static bool count_taken(struct hop *hop, struct outlet *outlet, const struct hop
 /* Counts what was noted. False: it goes on in the next turn. */
 static bool taken_apply(struct hop *hop, const struct hop_piece *piece)
 {
-	for (unsigned i = 0; hop->traits->release_means_taken && i < hop->traits->outlets; i++)
+	for (unsigned i = 0; hop->traits->release_means_taken && i < HOP_OUTLETS; i++)
 		if (!count_taken(hop, &hop->out[i], piece))
 			return false;
 	hop->taken.pending = false;

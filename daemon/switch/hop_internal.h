@@ -81,7 +81,7 @@ static inline struct channel_end **hop_backlog(struct hop *hop, const struct cha
 	return &hop->backlogs[hop_outlet_number(hop, end)];
 }
 /* Ends the session for an error of an outlet. */
-void hop_outlet_failed(struct hop *hop, int error);
+void hop_outlet_failed(struct hop *hop, int error) __attribute__((cold));
 /* Publishes the outlets, the main ring first: the OPEN of a channel comes before its DATA among the
  * deliveries. One notification serves all. */
 void hop_publish(struct hop *hop);

@@ -92,7 +92,7 @@ enum way {
 	FREE,
 };
 
-static enum way way_of(struct channel_end *end)
+static inline enum way way_of(struct channel_end *end)
 {
 	const struct channel_end *out = channel_other(end);
 
@@ -108,8 +108,8 @@ static enum way way_of(struct channel_end *end)
 	return FREE;
 }
 
-static uint32_t write_now(struct hop *hop, struct channel_end *end, const struct hop *from,
-			  const struct iovec *pieces, uint32_t length, uint32_t messages)
+static inline uint32_t write_now(struct hop *hop, struct channel_end *end, const struct hop *from,
+				 const struct iovec *pieces, uint32_t length, uint32_t messages)
 {
 	hop_mark(hop, MARK_DIRTY);
 	hop->emit_from = hop->board->turns.spent;
@@ -585,7 +585,7 @@ void hop_emit(struct hop *hop)
 		return;
 	hop->emit_from = hop->board->turns.spent;
 	hop_spend(hop, COST_FRAME);
-	for (unsigned i = 0; i < hop->traits->outlets; i++)
+	for (unsigned i = 0; i < HOP_OUTLETS; i++)
 		hop->out[i].wanted = 0;
 	if (!hop_is_held(hop) || (emit_replay(hop) && !hop->is_silent && emit_move(hop)))
 		emit_all(hop);
@@ -620,7 +620,7 @@ static void ask_for_taken(struct hop *hop)
 	/* While the last snapshot waits for the input that it was made with, another one is of no use. */
 	if (!hop->traits->release_means_taken || hop->taken.pending)
 		return;
-	for (unsigned i = 0; i < hop->traits->outlets; i++) {
+	for (unsigned i = 0; i < HOP_OUTLETS; i++) {
 		int r;
 
 		if (!ledger_front(&hop->out[i].ledger))
@@ -650,7 +650,7 @@ static void ask_for_room(struct hop *hop, struct outlet *outlet, uint32_t wanted
 void hop_ask_for_output(struct hop *hop)
 {
 	ask_for_taken(hop);
-	for (unsigned i = 0; i < hop->traits->outlets; i++)
+	for (unsigned i = 0; i < HOP_OUTLETS; i++)
 		if (hop->out[i].wanted)
 			ask_for_room(hop, &hop->out[i], hop->out[i].wanted);
 	if (hop->waiting.waiters && !hop->waiting.granted && !hop_has_output(hop))

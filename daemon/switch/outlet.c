@@ -294,16 +294,18 @@ static void put_pieces(struct outlet *outlet, struct outgoing *data, uint32_t si
 int outlet_write(struct outlet *outlet, struct channel_end *end, struct outgoing *data)
 {
 	uint32_t size = data->left, chunk = chunk_size(outlet, size); /* once: the reader may begin to wait */
+	uint32_t most = frame_left(outlet, end);
 	int r;
 
-	if (!frame_left(outlet, end)) {
+	if (!most) {
 		r = open_frame(outlet, end, size);
 		if (r <= 0)
 			return r;
+		most = FRAME_PAYLOAD_MAX;
 	}
-	if (size > frame_left(outlet, end))
-		size = frame_left(outlet, end);
-	if (size > uncut(outlet, chunk))
+	if (size > most)
+		size = most;
+	if (size > chunk && size > uncut(outlet, chunk))
 		size = chunk;
 	r = ring_writer_space(&outlet->writer, padded(size));
 	if (r < 0)
