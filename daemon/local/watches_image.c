@@ -5,7 +5,8 @@
  * daemon tells all that it knows, and then nothing more. It writes each thing that is there then (THING), and
  * the watches, of each of which TOLD says that it knows the things that it means. The next daemon tells
  * nothing of these until it knows itself what is there: then of those that have gone in between. All else it
- * tells as ever. So a program hears nothing where nothing has changed.
+ * tells as ever. So a program hears nothing where nothing has changed. A daemon that hands over before it has
+ * told that tells of those that were missed for that long by it and the daemons before it.
  *
  * To a daemon that doesn't read that, all has gone, and what is there is told again.
  */
@@ -20,6 +21,7 @@
 #include <event2/event.h>
 #include <utlist.h>
 
+#include "base/clock.h"
 #include "base/image.h"
 #include "base/timer.h"
 #include "daemon/local/session.h"
@@ -52,6 +54,37 @@ static const struct record *find_now(const struct watches *watches, const struct
 	const struct registry_domain *domain = registry_find(watches->registry, thing->domain.domid);
 
 	return domain && domain->current ? record_find(domain->current, thing->record->text) : NULL;
+}
+
+static void forget_thing(struct watches *watches, struct thing *thing)
+{
+	HASH_DEL(watches->before, thing);
+	free(thing->record);
+	free(thing);
+}
+
+/* It was called otherwise before, and that isn't only unknown now. */
+static bool is_renamed(const struct thing *thing, const struct record *now)
+{
+	return now->domain->name[0] && strcmp(thing->domain.name, now->domain->name) != 0;
+}
+
+/* Whether what is there now under its number and name is something else than was told. */
+static bool is_another(const struct thing *thing, const struct record *now)
+{
+	return now && now->up && (now->went || is_renamed(thing, now));
+}
+
+static void watches_image_compare(struct watcher *watcher, struct watch *watch, const struct thing *thing,
+				  uint64_t *cost)
+{
+	const struct record *now = find_now(watcher->watches, thing);
+	bool was_meant = watch_means(watch, thing->record, cost), changed = is_another(thing, now);
+
+	if (was_meant && (!now || !now->up || changed))
+		watch_tell(watcher, watch, thing->record, false, cost);
+	if (changed && watch_means(watch, now, cost))
+		watch_tell(watcher, watch, now, true, cost);
 }
 
 /* --- to a daemon that can't go on from there ---------------------------------------------------- */
@@ -102,6 +135,40 @@ static void tell_before(struct watcher *watcher, struct watch *watch)
 	watches->comparing++;
 }
 
+/* Whether it has changed for certain, or was missed for so long that it has gone. */
+static bool is_settled(const struct watches *watches, struct thing *thing, uint32_t for_ms)
+{
+	const struct record *now = find_now(watches, thing);
+
+	thing->missed_ms = now && now->up ? 0 : thing->missed_ms + for_ms;
+	return thing->missed_ms >= SETTLE_MS || is_another(thing, now);
+}
+
+/* Tells what is certain of what the daemon before this has told. The next one has no time of its own for
+ * that, if daemons hand over again and again. */
+static void tell_settled(struct watches *watches)
+{
+	bool knows_all = watches->knows_all(watches->userdata);
+	uint32_t ms = (uint32_t)(clock_ms() - watches->began_ms);
+	struct thing *thing, *next;
+	struct watcher *watcher;
+	struct watch *watch;
+	uint64_t cost = 0;
+
+	HASH_ITER(hh, watches->before, thing, next) {
+		if (!is_settled(watches, thing, knows_all || thing->domain.is_own ? ms : 0))
+			continue;
+		for (watcher = watches->watchers; watcher; watcher = watcher->hh.next)
+			DL_FOREACH(watcher->list, watch)
+				if (watch->knows_before) {
+					watches_image_compare(watcher, watch, thing, &cost);
+					if (watch->compared == thing)
+						watch->compared = thing->hh.prev;
+				}
+		forget_thing(watches, thing);
+	}
+}
+
 void watches_hold(struct watches *watches)
 {
 	struct watcher *watcher, *next;
@@ -115,10 +182,13 @@ void watches_hold(struct watches *watches)
 			turns_spend(watches->turns, watcher->task.line, cost);
 			cost = 0;
 		}
+	}
+	if (watches->before)
+		tell_settled(watches);
+	HASH_ITER(hh, watches->watchers, watcher, next)
 		DL_FOREACH(watcher->list, watch)
 			if (watches->before && !watch->knows_before)
 				tell_before(watcher, watch);
-	}
 	watches->is_held = true;
 	watches->told_upto = watches->changes->last;
 }
@@ -142,15 +212,16 @@ static bool was_up(const struct watches *watches, const struct record *record)
 }
 
 static void thing_image(struct image *image, uint32_t *domid, bool *is_own, char name[DOMAIN_NAME_MAX + 1],
-			char text[ENDPOINT_NAME_MAX + 1])
+			char text[ENDPOINT_NAME_MAX + 1], uint32_t *missed_ms)
 {
 	image_u32(image, domid);
 	image_bool(image, is_own);
 	image_text(image, name, DOMAIN_NAME_MAX + 1);
 	image_text(image, text, ENDPOINT_NAME_MAX + 1);
+	image_upto(image, missed_ms, SETTLE_MS);
 }
 
-static void write_thing(struct image *image, const struct record *record)
+static void write_thing(struct image *image, const struct record *record, uint32_t missed_ms)
 {
 	char name[DOMAIN_NAME_MAX + 1], text[ENDPOINT_NAME_MAX + 1];
 	uint32_t domid = record->domain->domid;
@@ -159,7 +230,7 @@ static void write_thing(struct image *image, const struct record *record)
 	snprintf(name, sizeof(name), "%s", record->domain->name);
 	snprintf(text, sizeof(text), "%s", record->text);
 	image_section(image, IMAGE_THING);
-	thing_image(image, &domid, &is_own, name, text);
+	thing_image(image, &domid, &is_own, name, text, &missed_ms);
 }
 
 /* All that was told, also what the daemon before this has told and this one doesn't know yet. */
@@ -172,10 +243,10 @@ static void write_things(const struct watches *watches, struct image *image)
 	while ((record = changes_next(watches->changes, at, UINT64_MAX)) != NULL) {
 		at = record->changed;
 		if (was_up(watches, record) && !find_before(watches, record))
-			write_thing(image, record);
+			write_thing(image, record, 0);
 	}
 	for (thing = watches->before; thing; thing = thing->hh.next)
-		write_thing(image, thing->record);
+		write_thing(image, thing->record, thing->missed_ms);
 }
 
 static void told_image(struct image *image, struct watch *watch)
@@ -235,9 +306,9 @@ void watches_read_thing(struct watches *watches, struct image *image)
 	char name[DOMAIN_NAME_MAX + 1] = "", text[ENDPOINT_NAME_MAX + 1] = "";
 	struct thing *thing = calloc(1, sizeof(*thing));
 	bool is_own = false;
-	uint32_t domid = 0;
+	uint32_t domid = 0, missed_ms = 0;
 
-	thing_image(image, &domid, &is_own, name, text);
+	thing_image(image, &domid, &is_own, name, text, &missed_ms);
 	if (thing && !image->error)
 		thing->record = calloc(1, sizeof(*thing->record) + strlen(text) + 1);
 	if (!thing || (!image->error && !thing->record))
@@ -249,6 +320,7 @@ void watches_read_thing(struct watches *watches, struct image *image)
 	thing->domain = (struct named_domain){
 		.domid = domid, .is_own = is_own, .serial = UINT64_MAX - HASH_COUNT(watches->before)};
 	snprintf(thing->domain.name, sizeof(thing->domain.name), "%s", name);
+	thing->missed_ms = missed_ms;
 	thing->record->domain = &thing->domain;
 	thing->record->size = strlen(text);
 	memcpy(thing->record->text, text, thing->record->size + 1);
@@ -292,11 +364,8 @@ void watches_forget_before(struct watches *watches)
 {
 	struct thing *thing, *next;
 
-	HASH_ITER(hh, watches->before, thing, next) {
-		HASH_DEL(watches->before, thing);
-		free(thing->record);
-		free(thing);
-	}
+	HASH_ITER(hh, watches->before, thing, next)
+		forget_thing(watches, thing);
 }
 
 void watches_go_on(struct watches *watches, struct event_base *base)
@@ -305,6 +374,7 @@ void watches_go_on(struct watches *watches, struct event_base *base)
 		watches_forget_before(watches);
 		return;
 	}
+	watches->began_ms = clock_ms();
 	watches->settle = evtimer_new(base, on_settled, watches);
 	if (watches->settle)
 		timer_set(watches->settle, SETTLE_MS);
@@ -322,27 +392,6 @@ void watches_end_compare(struct watches *watches, struct watch *watch)
 bool watch_knows_before(const struct watch *watch, const struct watches *watches, const struct record *record)
 {
 	return watch->knows_before && find_before(watches, record);
-}
-
-/* It was called otherwise before, and that isn't only unknown now. */
-static bool is_renamed(const struct thing *thing, const struct record *now)
-{
-	return now->domain->name[0] && strcmp(thing->domain.name, now->domain->name) != 0;
-}
-
-static void watches_image_compare(struct watcher *watcher, struct watch *watch, const struct thing *thing,
-				  uint64_t *cost)
-{
-	const struct record *now = find_now(watcher->watches, thing);
-	bool was_meant = watch_means(watch, thing->record, cost), is_another;
-
-	if (now && !now->up)
-		now = NULL;
-	is_another = now && (now->went || is_renamed(thing, now));
-	if (was_meant && (!now || is_another))
-		watch_tell(watcher, watch, thing->record, false, cost);
-	if (is_another && watch_means(watch, now, cost))
-		watch_tell(watcher, watch, now, true, cost);
 }
 
 bool watch_compare(struct watcher *watcher, struct watch *watch, uint64_t *cost)

@@ -25,6 +25,8 @@ struct thing {
 	struct named_domain domain;
 	struct record *record;
 	char key[ENDPOINT_NAME_MAX + 16]; /* "DOMID ENDPOINT", whatever the domain's name */
+	/* It is missed: for so long in all the daemons that handed over since one saw it, and knew all */
+	uint32_t missed_ms;
 	UT_hash_handle hh;
 };
 
@@ -78,6 +80,7 @@ struct watches {
 	struct thing *before;
 	size_t comparing;     /* watches that know_before */
 	struct event *settle; /* a timer; NULL: all is known that is to be */
+	uint64_t began_ms;    /* by clock_ms(): when it began to look for these */
 	watches_sees_fn sees;
 	watches_knows_all_fn knows_all;
 	void *userdata;

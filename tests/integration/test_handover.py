@@ -268,30 +268,35 @@ def test_watches_of_others_tell_only_what_has_changed(one, two, three, tmp_path)
     assert ended(watch.process) is None
 
 
-@pytest.mark.parametrize("linked, for_all", [(True, True), (True, False),
-                                             (False, True), (False, False)])
-def test_watchers_in_other_domains_lose_nothing_by_a_hand_over(nodes, tmp_path, for_all, linked):
+@pytest.mark.parametrize("linked, whom, config", [
+    (True, "*", ""), (True, "2", ""), (False, "*", ""), (False, "2", ""),
+    pytest.param(True, "2", "[links]\npresence = private\npeers = 2\n", marks=pytest.mark.unless(relayed="direct"))])
+def test_watchers_in_other_domains_lose_nothing_by_a_hand_over(nodes, tmp_path, linked, whom, config):
     """What stays is there for them all the time, but for its link, which is away for a moment."""
     one, two = nodes(1, 2, start=False).values()
-    one.policy = rule("*" if for_all else "2", "stays") + rule("*" if for_all else "2", "comes")
+    one.policy = rule(whom, "stays") + rule(whom, "comes")
+    one.config += config
     for node in (one, two):
         node.start()
     stays = one.receiver("stays")
-    two.sees(one)
+    if not config:
+        two.sees(one)
     watch = Watch(two, "1", tmp_path / "watched")
     watch.tells(("up", "stays"))
-    if linked:
-        two.send("1:stays", "over a link")
+    instance = one.instance()
     for _ in range(3):
+        if linked:
+            two.send("1:stays", "over a link")
         renew(one)
         if linked:
             eventually(lambda: two.link(1)["state"] in ("up", "relayed"), "the link is resumed")
     comes = one.receiver("comes")
     watch.tells(("up", "stays"), ("up", "comes"))
     assert ("down", "1") not in watch.told("domain") and watch.told("domain")[-1][0] == "up", watch.path.read_text()
-    for process in (watch.process, stays.process, comes.process):
-        process.terminate()
-        process.wait()
+    assert one.instance() == instance and "its daemon is gone" not in two.log.read_text()
+    assert ended(stays.process) == ("over a link\n" * 3 if linked else b"")
+    ended(comes.process)
+    ended(watch.process)
 
 
 def test_watches_of_others_wait_for_a_late_domain_0(nodes, tmp_path):

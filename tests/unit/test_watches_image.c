@@ -52,16 +52,16 @@ static int read_image(struct scene *scene, const uint8_t *bytes, size_t size)
 	return error;
 }
 
-/* `scene` hands over to the one that is made in its place, which knows nobody's endpoints yet. Until then `b`
- * is told this. */
-static void hand_over_telling(struct scene *scene, const char *what)
+/* `scene` hands over to the one that is made in its place, which knows nobody's endpoints yet. Until then
+ * both programs are told this. */
+static void hand_over_telling(struct scene *scene, const char *a, const char *b)
 {
 	size_t size;
 	uint8_t *bytes = write_image(scene, &size);
 
 	image_write_seed("watches", bytes, size);
-	assert_string_equal(scene->a.heard, "");
-	assert_string_equal(scene->b.heard, what);
+	assert_string_equal(scene->a.heard, a);
+	assert_string_equal(scene->b.heard, b);
 	scene_stop(scene);
 	scene_start(scene);
 	assert_int_equal(read_image(scene, bytes, size), 0);
@@ -72,7 +72,7 @@ static void hand_over_telling(struct scene *scene, const char *what)
 
 static void hand_over(struct scene *scene)
 {
-	hand_over_telling(scene, "");
+	hand_over_telling(scene, "", "");
 }
 
 /* The time is over in which others are found again. */
@@ -81,6 +81,15 @@ static void time_is_over(struct scene *scene)
 	assert_non_null(scene->watches->settle);
 	event_active(scene->watches->settle, EV_TIMEOUT, 0);
 	settle(scene);
+}
+
+/* So long it is there, with these endpoints of others. NULL: it finds nobody again. */
+static void go_on(struct scene *scene, unsigned ms, const char *list)
+{
+	if (list)
+		come_up(scene, list);
+	assert_true(scene->watches->began_ms > ms);
+	scene->watches->began_ms -= ms;
 }
 
 static void start(struct scene *scene)
@@ -108,23 +117,49 @@ SCENE_TEST(a_watch_hears_what_has_changed, start)
 	expect(scene, &scene->a, "1-7:inbox(work) ");
 }
 
-SCENE_TEST(a_second_hand_over_before_all_is_known_changes_nothing, start)
-{
-	hand_over(scene);
-	hand_over(scene);
-	come_up(scene, "print");
-	time_is_over(scene);
-	expect(scene, &scene->a, "1-7:inbox(work) ");
-}
-
 /* What another watch was told earlier, and the daemon in between doesn't know yet. */
 SCENE_TEST(a_watch_of_between_two_hand_overs_is_told_all, start)
 {
 	hand_over(scene);
 	add_watch(scene, &scene->b, 2, "7");
-	hand_over_telling(scene, "2+7(work) 2+7:inbox(work) 2+7:print(work) ");
+	hand_over_telling(scene, "", "2+7(work) 2+7:inbox(work) 2+7:print(work) ");
 	come_up(scene, "print scan");
 	expect(scene, &scene->b, "2+7:scan(work) ");
 	time_is_over(scene);
 	expect(scene, &scene->b, "2-7:inbox(work) ");
+}
+
+SCENE_TEST(what_has_gone_is_told_though_no_daemon_stays_for_long, start)
+{
+	for (unsigned i = 0; i < 3; i++) {
+		hand_over(scene);
+		go_on(scene, 900, "print");
+	}
+	hand_over_telling(scene, "1-7:inbox(work) ", "");
+	come_up(scene, "print inbox");
+	expect(scene, &scene->a, "1+7:inbox(work) ");
+	time_is_over(scene);
+	expect(scene, &scene->a, "");
+}
+
+SCENE_TEST(what_is_found_again_or_could_not_be_found_yet_is_not_missed, start)
+{
+	for (unsigned i = 0; i < 6; i++) {
+		hand_over(scene);
+		scene->asks_all = i >= 3;
+		go_on(scene, 1500, i == 1 ? "inbox print" : NULL);
+	}
+	hand_over(scene);
+}
+
+SCENE_TEST(another_name_is_told_before_the_next_hand_over, start)
+{
+	add_watch(scene, &scene->b, 2, "work");
+	expect(scene, &scene->b, "2+7(work) 2+7:inbox(work) 2+7:print(work) ");
+	hand_over(scene);
+	come_up(scene, "inbox print");
+	rename_domain(scene, 7, "play");
+	hand_over_telling(
+		scene, "1-7(work) 1+7(play) 1-7:inbox(work) 1+7:inbox(play) 1-7:print(work) 1+7:print(play) ",
+		"2-7(work) 2-7:inbox(work) 2-7:print(work) ");
 }
