@@ -152,6 +152,7 @@ void peers_image(struct image *image, struct peers *peers)
 	uint32_t count = 0;
 	struct peer *peer;
 
+	told_image(image, peers);
 	for (peer = peers->peers; peer; peer = peer->hh.next)
 		count += is_for_image(peer);
 	image_upto(image, &count, DOMID_MAX);

@@ -215,7 +215,7 @@ struct peers {
 	unsigned leaf_watches;		/* a guest's, of peers */
 	bool hears;			/* what others do in answer to our presence, which we may show */
 	bool told;			/* domain 0 tells us what changes */
-	struct event *told_timer;
+	struct deadline told_deadline;	/* of domain 0, to begin with that */
 	enum {
 		ALL_UNWANTED,
 		ALL_AWAITED,

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 
+#include "base/image.h"
 #include "base/timer.h"
 #include "daemon/peers/peers_advertise.h"
 #include "daemon/peers/peers_internal.h"
@@ -17,9 +18,15 @@ static int watch_all(struct peers *peers)
 				  presence_on_watched, &peers->all_watch);
 }
 
+/* Half of the time that others wait for our answer to what we can't see before. */
+static uint32_t wait_ms(const struct peers *peers)
+{
+	return peers->options.setup_timeout_ms / 2;
+}
+
 bool told_is_awaited(const struct peers *peers)
 {
-	return evtimer_pending(peers->told_timer, NULL);
+	return evtimer_pending(peers->told_deadline.timer, NULL);
 }
 
 void told_check(struct peers *peers)
@@ -32,7 +39,7 @@ void told_check(struct peers *peers)
 	if (!looked && told_is_awaited(peers))
 		return;
 	if (!peers->told && (!told_is_awaited(peers) || !will_tell)) {
-		evtimer_del(peers->told_timer);
+		evtimer_del(peers->told_deadline.timer);
 		r = watch_all(peers);
 		if (r < 0)
 			presence_on_watched(peers, r, NULL, 0);
@@ -52,10 +59,10 @@ void peers_told(struct peers *peers, bool told)
 {
 	struct peer *peer;
 
-	if (!peers->options.told || !peers->told_timer || told == peers->told)
+	if (!peers->options.told || !peers->told_deadline.timer || told == peers->told)
 		return;
 	peers->told = told;
-	evtimer_del(peers->told_timer); /* from now on nobody need be waited for */
+	evtimer_del(peers->told_deadline.timer); /* from now on nobody need be waited for */
 	if (told)
 		store_unwatch(peers->store, &peers->all_watch);
 	for (peer = peers->peers; peer; peer = peer->hh.next) {
@@ -73,22 +80,33 @@ int told_watch(struct peers *peers)
 	peers->hears = !peers->options.told;
 	if (peers->hears)
 		return watch_all(peers);
-	/* Half of the time that others wait for our answer to what we can't see before. */
-	timer_start(peers->told_timer, peers->options.setup_timeout_ms / 2);
+	if (!told_is_awaited(peers))
+		deadline_set(&peers->told_deadline, wait_ms(peers));
 	r = store_watch_needed(peers->store, "/local/domain/0/data/xenmsg", presence_on_change, peers,
 			       presence_on_watched, &peers->zero_watch);
 	return r;
 }
 
+void told_image(struct image *image, struct peers *peers)
+{
+	uint32_t left = 0;
+
+	if (!image->is_read && (peers->told || told_is_awaited(peers)))
+		left = peers->told ? wait_ms(peers) : deadline_left(&peers->told_deadline, 0);
+	image_u32(image, &left);
+	if (image->is_read && told_is_awaited(peers) && left < deadline_left(&peers->told_deadline, 0))
+		deadline_set(&peers->told_deadline, left);
+}
+
 int told_init(struct peers *peers)
 {
-	peers->told_timer = evtimer_new(peers->base, peers_told_on_late, peers);
-	return peers->told_timer ? 0 : -ENOMEM;
+	peers->told_deadline.timer = evtimer_new(peers->base, peers_told_on_late, peers);
+	return peers->told_deadline.timer ? 0 : -ENOMEM;
 }
 
 void told_destroy(struct peers *peers)
 {
 	store_unwatch(peers->store, &peers->all_watch);
 	store_unwatch(peers->store, &peers->zero_watch);
-	free_event(peers->told_timer);
+	free_event(peers->told_deadline.timer);
 }

@@ -19,12 +19,16 @@
 
 #include <stdbool.h>
 
+struct image;
 struct peers;
 
 int told_init(struct peers *peers);
 void told_destroy(struct peers *peers);
 /* Whether domain 0's daemon may still begin to tell of the others, so nobody else is looked for. */
 bool told_is_awaited(const struct peers *peers);
+/* For how long it may, if a daemon hands over: those that domain 0 doesn't tell wait together as long as
+ * one. */
+void told_image(struct image *image, struct peers *peers);
 /* Sets the watches that are needed now. */
 int told_watch(struct peers *peers);
 /* Notes that more is known of domain 0's daemon. */

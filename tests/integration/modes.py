@@ -7,8 +7,7 @@ chance follows from --mode-seed and the name of the test; when it happens is up 
 
 Words in use: "counts" of what a mode does more often; "direct", a link between two guests; "zero", a domain 0 that isn't there or stands
 still; "rules" that the mode adds; "limits" and "rings" that are tested themselves; "memory" that is changed under a program of a test; "late"
-answers of who hands over, for which a list doesn't wait; what a watch, or a list without domain 0, tells once its daemon "settles", 2 s
-after the last hand-over.
+answers of who hands over, for which a list doesn't wait.
 """
 
 import contextlib

@@ -247,6 +247,7 @@ def test_guests_watch_themselves_while_domain_0_has_no_daemon(host, nodes, how):
     works(one, two)  # their link stays
     works(three, two)
     eventually(lambda: watches(host, 1) > TOLD_WATCHES, "domain 1 watches all")
+    eventually(lambda: renew(one) or watches(host, 1) > TOLD_WATCHES, "none of its daemons that hand over at once waits for domain 0 anew")
     zero.start()
     all_are_told(host, 3)
     works(one, three)
