@@ -10,7 +10,7 @@ import pytest
 from frames import DATA, OPEN, message
 from messaging import EXIT_DENIED, EXIT_OK, EXIT_UNREACHABLE, FAST, TOLD_WATCHES, Holder, Node, deliver, eventually, works
 from protocol import Program
-from renewing import renew
+from renewing import ended, renew
 
 
 def known(node):
@@ -191,14 +191,11 @@ def test_watchers_see_names_and_renames(zero, one, two, host):
     knows(one, {2: "dom2"})
     watcher = one.popen("watch", "--json", "*")
     by_name = one.popen("watch", "--json", "work")
-    seen = []
 
     def until(process, event):
-        for line in process.stdout:
-            seen.append(json.loads(line))
-            if event.items() <= seen[-1].items():
-                return
-        raise AssertionError((event, seen, process.stderr.read()))
+        seen = {}
+        while not event.items() <= seen.items():
+            seen = json.loads(process.stdout.readline())
 
     until(watcher, {"event": "up", "kind": "domain", "domid": 2, "name": "dom2"})
     host.sim("rename", 2, "work")
@@ -210,9 +207,8 @@ def test_watchers_see_names_and_renames(zero, one, two, host):
         host.sim("rename", 2, "play")
         until(by_name, {"event": "down", "kind": "endpoint", "domid": 2, "name": "print"})
         until(by_name, {"event": "down", "kind": "domain", "domid": 2, "name": "work"})
-    for process in (watcher, by_name):
-        process.send_signal(signal.SIGTERM)
-        process.wait()
+    ended(watcher)
+    ended(by_name)
 
 
 def test_rules_may_name_domains_and_follow_renames(nodes, host):
