@@ -72,4 +72,22 @@ static inline void image_write_seed(const char *name, const uint8_t *bytes, size
 	image_must(fclose(file) == 0);
 }
 
+/* Cuts bytes that can be read at each length up to `all`, and behind it some, and changes bits of each byte
+ * likewise: one in `each` of them. What is cut is refused, what is changed is refused or harmless. They are a
+ * seed of this name, too. */
+static inline void image_spoil(const char *name, uint8_t *bytes, size_t size, size_t all, unsigned each,
+			       int (*read_bytes)(const uint8_t *bytes, size_t size))
+{
+	image_write_seed(name, bytes, size);
+	for (size_t at = 0; at < size; at += at < all ? 1 : 997)
+		image_must(read_bytes(bytes, at) < 0);
+	for (size_t i = 0; i < size; i += i < all ? 1 : 1009)
+		for (unsigned bit = 0; bit < 8; bit += each) {
+			bytes[i] ^= (uint8_t)(1u << bit);
+			read_bytes(bytes, size);
+			bytes[i] ^= (uint8_t)(1u << bit);
+		}
+	image_must(read_bytes(bytes, size) == 0);
+}
+
 #endif

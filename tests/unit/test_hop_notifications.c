@@ -4,6 +4,20 @@
  */
 #include "tests/unit/hop_programs.h"
 
+/* A program that sends over a link, from where all that it has sent by now was read. Returns the link. */
+static struct participant *start_with_link(struct rig *rig, uint32_t program_ring, uint32_t link_ring)
+{
+	rig_start(rig, 1);
+	programs[0] = program_new(rig, program_ring, false, 0);
+	programs[0]->route = over_link;
+	link_of[0] = peer_new(rig, link_ring);
+	participant_open(programs[0], 0, "x_1");
+	rig_settle(rig);
+	participant_read(link_of[0], 65536); /* OPEN, which it answers */
+	rig_settle(rig);
+	return link_of[0];
+}
+
 TEST(two_rings_that_fill_in_one_turn_cost_one_notification)
 {
 	struct rig rig;
@@ -55,16 +69,8 @@ TEST(another_domain_hears_first_before_a_program_is_woken)
 TEST(a_domain_that_sleeps_is_woken_for_the_first_part)
 {
 	struct rig rig;
-	struct participant *peer;
+	struct participant *peer = start_with_link(&rig, 65536, 65536);
 
-	rig_start(&rig, 1);
-	programs[0] = program_new(&rig, 65536, false, 0);
-	programs[0]->route = over_link;
-	peer = link_of[0] = peer_new(&rig, 65536);
-	participant_open(programs[0], 0, "x_1");
-	rig_settle(&rig);
-	participant_read(peer, 65536); /* OPEN, which it answers */
-	rig_settle(&rig);
 	peer->readable_when_woken = 0;
 	assert_int_equal(ring_reader_arm(&peer->in[0], 1), 0);
 	assert_int_equal(participant_data(programs[0], 0, 60000, false), 60000);
@@ -81,16 +87,8 @@ static uint32_t first_frame_through(uint32_t ring)
 {
 	static struct participant_frame frame;
 	struct rig rig;
-	struct participant *peer;
+	struct participant *peer = start_with_link(&rig, 1u << 20, ring);
 
-	rig_start(&rig, 1);
-	programs[0] = program_new(&rig, 1u << 20, false, 0);
-	programs[0]->route = over_link;
-	peer = link_of[0] = peer_new(&rig, ring);
-	participant_open(programs[0], 0, "x_1");
-	rig_settle(&rig);
-	participant_read(peer, 65536); /* OPEN, which it answers */
-	rig_settle(&rig);
 	ring_reader_disarm(&peer->in[0]); /* it is awake */
 	assert_int_equal(participant_data(programs[0], 0, 65520, false), 65520);
 	assert_true(participant_expect(peer, FRAME_DATA, &frame));

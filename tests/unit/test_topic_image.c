@@ -158,32 +158,13 @@ static int read_bytes(const uint8_t *bytes, size_t size)
 	return r;
 }
 
-TEST(a_topic_that_is_cut_is_refused)
+TEST(a_topic_that_is_cut_or_changed_is_refused_or_harmless)
 {
 	struct topic_rig *rig = rig_at_work(SHORT);
 	size_t size;
 	uint8_t *bytes = bytes_of(rig, &size);
 
-	image_write_seed("topic", bytes, size);
-	for (size_t at = 0; at < size; at++)
-		assert_true(read_bytes(bytes, at) < 0);
-	free(bytes);
-	topic_rig_free(rig);
-}
-
-TEST(a_topic_with_another_byte_is_refused_or_harmless)
-{
-	struct topic_rig *rig = rig_at_work(SHORT);
-	size_t size;
-	uint8_t *bytes = bytes_of(rig, &size);
-
-	for (size_t i = 0; i < size; i++)
-		for (unsigned bit = 0; bit < 8; bit += 7) {
-			bytes[i] ^= (uint8_t)(1u << bit);
-			read_bytes(bytes, size);
-			bytes[i] ^= (uint8_t)(1u << bit);
-		}
-	assert_int_equal(read_bytes(bytes, size), 0);
+	image_spoil("topic", bytes, size, size, 7, read_bytes);
 	free(bytes);
 	topic_rig_free(rig);
 }
