@@ -45,18 +45,18 @@ static inline __attribute__((always_inline)) int enter(struct xenmsg *conn)
 	return conn_pump(conn) < 0 ? -ENOTCONN : 0;
 }
 
-/* A message that nobody can withdraw, without a time-out and without properties, needs no call to remember
- * it. */
+/* A message that nobody can withdraw, without a time-out and without properties, that doesn't wait for its
+ * receiver, needs no call to remember it. */
 static bool is_plain(const struct op_options *opts, struct xenmsg_op **op)
 {
-	return !op && opts->timeout_ms < 0 && !opts->trace && !opts->key;
+	return !op && opts->timeout_ms < 0 && !opts->trace && !opts->key && !(opts->flags & XENMSG_WAIT);
 }
 
 /* A server is told for how long the answer is wanted. */
-static struct properties properties_of(const struct op_options *opts, enum channel_kind kind, int left_ms)
+static struct properties properties_of(const struct op_options *opts, enum channel_kind kind)
 {
 	return (struct properties){.has_deadline = kind == CHANNEL_CALL && opts->timeout_ms >= 0,
-				   .deadline_ms = (uint32_t)left_ms,
+				   .deadline_ms = (uint32_t)opts->timeout_ms,
 				   .trace = frame_text_of(opts->trace),
 				   .key = frame_text_of(opts->key)};
 }
@@ -75,22 +75,7 @@ static int read_options(struct op_options *opts, const struct xenmsg_options *op
 	return (at_once && (waits || opts->trace || opts->key)) || (waits && opts->key) ? -EINVAL : 0;
 }
 
-/* Starts a message that isn't plain, or a call, for which so much time is left. Returns as
- * calls_start(). */
-static int api_messages_start(struct xenmsg *conn, enum channel_kind kind, const char *address,
-			      const void *data, size_t size, const struct op_options *opts, int left_ms,
-			      xenmsg_done done, void *userdata, struct call **call)
-{
-	const struct properties properties = properties_of(opts, kind, left_ms);
-	int r = kind == CHANNEL_CALL
-			? calls_start(&conn->calls, address, data, size, &properties, done, userdata, call)
-			: calls_start_message(&conn->calls, address, data, size, &properties,
-					      opts->flags & XENMSG_AT_ONCE, done, userdata, call);
-
-	return conn_check(conn, r);
-}
-
-/* Ends a function that has started it. */
+/* Ends a function that has begun it. */
 static void begun(struct xenmsg *conn, struct call *call, int timeout_ms, struct xenmsg_op **op)
 {
 	call->op.conn = conn;
@@ -101,14 +86,19 @@ static void begun(struct xenmsg *conn, struct call *call, int timeout_ms, struct
 	conn_push(conn);
 }
 
+/* Begins a message that isn't plain, or a call. Returns as calls_start(). */
 static int api_messages_begin(struct xenmsg *conn, enum channel_kind kind, const char *address,
 			      const void *data, size_t size, const struct op_options *opts, xenmsg_done done,
 			      void *userdata, struct xenmsg_op **op)
 {
+	const struct properties properties = properties_of(opts, kind);
 	struct call *call;
-	int r = api_messages_start(conn, kind, address, data, size, opts, opts->timeout_ms, done, userdata,
-				   &call);
+	int r = kind == CHANNEL_CALL
+			? calls_start(&conn->calls, address, data, size, &properties, done, userdata, &call)
+			: calls_start_message(&conn->calls, address, data, size, &properties,
+					      opts->flags & XENMSG_AT_ONCE, done, userdata, &call);
 
+	r = conn_check(conn, r);
 	if (r == 0)
 		begun(conn, call, opts->timeout_ms, op);
 	return r;
@@ -125,12 +115,9 @@ static __attribute__((noinline)) int send_as_told(struct xenmsg *conn, const cha
 		r = op && !done ? -EINVAL : enter(conn);
 	if (r < 0)
 		return r;
-	if (opts.flags & XENMSG_WAIT)
+	if (!is_plain(&opts, op))
 		return await_begin(conn, api_messages_begin, CHANNEL_MESSAGE, address, data, size, &opts,
 				   done, userdata, op);
-	if (!is_plain(&opts, op))
-		return api_messages_begin(conn, CHANNEL_MESSAGE, address, data, size, &opts, done, userdata,
-					  op);
 	r = conn_check(conn, outbox_send(&conn->outbox, address, data, size, opts.flags & XENMSG_AT_ONCE,
 					 done, userdata));
 	if (r == 0)
@@ -198,7 +185,7 @@ int xenmsg_commit(struct xenmsg *conn, size_t size, const struct xenmsg_options 
 		outbox_unreserve(&conn->outbox);
 		return -ENOTCONN;
 	}
-	properties = properties_of(&opts, CHANNEL_MESSAGE, 0);
+	properties = properties_of(&opts, CHANNEL_MESSAGE);
 	r = is_plain(&opts, op)
 		    ? outbox_commit(&conn->outbox, size, NULL, &plain, &sender)
 		    : calls_commit_message(&conn->calls, size, &properties, done, userdata, &message);
@@ -268,30 +255,6 @@ static int send_at_once(struct xenmsg *conn, const char *address, const void *da
 	return r;
 }
 
-/* Starts it and waits. */
-static int once(struct xenmsg *conn, enum channel_kind kind, const char *address, const void *data,
-		size_t size, const struct op_options *opts, int64_t deadline, struct xenmsg_result *result)
-{
-	struct outcome outcome = {.known = false};
-	struct call *call;
-	int r;
-
-	if (opts->flags & XENMSG_WAIT)
-		return await_outcome(conn, api_messages_begin, kind, address, data, size, opts, deadline,
-				     result);
-	do
-		r = api_messages_start(conn, kind, address, data, size, opts,
-				       kind == CHANNEL_CALL ? deadline_left(deadline) : 0, outcome_note,
-				       &outcome, &call);
-	while (r == -EAGAIN && (r = wait_for_room(conn, deadline)) == 0);
-	if (r == 0) {
-		call_expires(call, deadline, opts->timeout_ms);
-		wait_for_outcome(conn, &call->op, &outcome);
-		r = conn->dead == -ECHILD ? -ECHILD : 0;
-	}
-	return outcome_give(conn, &outcome, conn_explain_address(conn, address, r), result);
-}
-
 /* Tries again while the policy there isn't known. */
 static int until_decided(struct xenmsg *conn, enum channel_kind kind, const char *address, const void *data,
 			 size_t size, const struct op_options *opts, struct xenmsg_result *result)
@@ -301,7 +264,8 @@ static int until_decided(struct xenmsg *conn, enum channel_kind kind, const char
 	int r;
 
 	do {
-		r = once(conn, kind, address, data, size, opts, deadline, result);
+		r = await_outcome(conn, api_messages_begin, kind, address, data, size, opts, deadline,
+				  result);
 		if (r != -ENODATA)
 			return r;
 		r = wait_again(conn, &again, deadline);
@@ -460,11 +424,8 @@ int xenmsg_begin_call(struct xenmsg *conn, const char *address, const void *data
 	r = enter(conn);
 	if (r < 0)
 		return r;
-	if (opts.flags & XENMSG_WAIT)
-		r = await_begin(conn, api_messages_begin, CHANNEL_CALL, address, data, size, &opts, done,
-				userdata, op);
-	else
-		r = api_messages_begin(conn, CHANNEL_CALL, address, data, size, &opts, done, userdata, op);
+	r = await_begin(conn, api_messages_begin, CHANNEL_CALL, address, data, size, &opts, done, userdata,
+			op);
 	return conn_explain_address(conn, address, r);
 }
 

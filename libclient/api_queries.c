@@ -283,11 +283,7 @@ int xenmsg_drain(struct xenmsg *conn, const char *endpoint, const struct xenmsg_
 		return -ECHILD;
 	conn_enter(conn);
 	r = drain_for(conn, endpoint, options, outcome_note, &outcome, &drain);
-	if (r == 0) {
-		wait_for_outcome(conn, &drain->op, &outcome);
-		r = conn->dead == -ECHILD ? -ECHILD : 0;
-	}
-	outcome_give(conn, &outcome, r, &result);
+	outcome_await(conn, &drain->op, &outcome, r, &result);
 	return result_leave(conn, &result);
 }
 

@@ -380,6 +380,8 @@ int await_begin(struct xenmsg *conn, await_begin_fn begin, enum channel_kind kin
 	struct awaiter *awaiter;
 	int r;
 
+	if (!(opts->flags & XENMSG_WAIT))
+		return begin(conn, kind, address, data, size, opts, done, userdata, op);
 	if (address_parse(address, strlen(address), &parsed, NULL) < 0)
 		return -EINVAL;
 	if (size > xenmsg_max_message(conn))
@@ -414,16 +416,12 @@ int await_outcome(struct xenmsg *conn, await_begin_fn begin, enum channel_kind k
 {
 	struct outcome outcome = {.known = false};
 	struct op_options left = *opts;
-	struct xenmsg_op *op;
+	struct xenmsg_op *op = NULL;
 	int r;
 
 	do {
 		left.timeout_ms = deadline_left(deadline);
 		r = await_begin(conn, begin, kind, address, data, size, &left, outcome_note, &outcome, &op);
 	} while (r == -EAGAIN && (r = wait_for_room(conn, deadline)) == 0);
-	if (r == 0) {
-		wait_for_outcome(conn, op, &outcome);
-		r = conn->dead == -ECHILD ? -ECHILD : 0;
-	}
-	return outcome_give(conn, &outcome, conn_explain_address(conn, address, r), result);
+	return outcome_await(conn, op, &outcome, conn_explain_address(conn, address, r), result);
 }

@@ -19,11 +19,12 @@
 
 #include "libclient/awaited.h"
 
-/* Begins to send, call or connect, with `data` copied. Returns as xenmsg_begin_send(). */
+/* Begins to send, call or connect: now, or, if its options have XENMSG_WAIT, when its receiver is there, with
+ * `data` copied. Returns as xenmsg_begin_send(). */
 int await_begin(struct xenmsg *conn, await_begin_fn begin, enum channel_kind kind, const char *address,
 		const void *data, size_t size, const struct op_options *opts, xenmsg_done done,
 		void *userdata, struct xenmsg_op **op);
-/* Begins it, and waits until the deadline. Returns the error of what became of it. */
+/* Begins it, and waits for its outcome until the deadline. Returns the error of what became of it. */
 int await_outcome(struct xenmsg *conn, await_begin_fn begin, enum channel_kind kind, const char *address,
 		  const void *data, size_t size, const struct op_options *opts, int64_t deadline,
 		  struct xenmsg_result *result);

@@ -18,7 +18,7 @@ int wait_for_room(struct xenmsg *conn, int64_t deadline)
 	return 0;
 }
 
-void wait_for_outcome(struct xenmsg *conn, struct xenmsg_op *op, struct outcome *outcome)
+static void wait_for_outcome(struct xenmsg *conn, struct xenmsg_op *op, struct outcome *outcome)
 {
 	bool interrupted = false;
 
@@ -69,8 +69,13 @@ int result_without_op(struct xenmsg_result *result, int error)
 	return error;
 }
 
-int outcome_give(struct xenmsg *conn, const struct outcome *outcome, int r, struct xenmsg_result *result)
+int outcome_await(struct xenmsg *conn, struct xenmsg_op *op, struct outcome *outcome, int r,
+		  struct xenmsg_result *result)
 {
+	if (r == 0) {
+		wait_for_outcome(conn, op, outcome);
+		r = conn->dead == -ECHILD ? -ECHILD : 0;
+	}
 	conn_remind(conn);
 	if (r == 0 && outcome->known)
 		*result = outcome->result;
@@ -111,11 +116,7 @@ int room_wait(struct xenmsg *conn, struct sender *sender, size_t size, const str
 
 	conn_enter(conn);
 	r = room_begin(conn, sender, size, opts, outcome_note, &outcome, &op);
-	if (r == 0) {
-		wait_for_outcome(conn, op, &outcome);
-		r = conn->dead == -ECHILD ? -ECHILD : 0;
-	}
-	outcome_give(conn, &outcome, r, &result);
+	outcome_await(conn, op, &outcome, r, &result);
 	return result_leave(conn, &result);
 }
 

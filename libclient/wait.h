@@ -24,14 +24,15 @@ struct outcome {
 
 /* A `done`: notes it in the struct outcome. */
 void outcome_note(void *userdata, const struct xenmsg_result *result);
-/* Waits for a message or call, calling back as wait_for_room() does. */
-void wait_for_outcome(struct xenmsg *conn, struct xenmsg_op *op, struct outcome *outcome);
+/* Waits for a message or call that was begun for `outcome`, calling back as wait_for_room() does, and gives
+ * the program what became of it; `r` is negative if it couldn't be begun. Returns the error. */
+int outcome_await(struct xenmsg *conn, struct xenmsg_op *op, struct outcome *outcome, int r,
+		  struct xenmsg_result *result);
 /* Waits for a request or stream that is settled by the daemon alone, without any callback. It is not reported
  * yet. Returns whether a signal came. */
 bool wait_for_answer(struct xenmsg *conn, struct xenmsg_op *op);
-/* Gives the program what became of it; `r` is negative if it couldn't be begun. Returns the error. */
-int outcome_give(struct xenmsg *conn, const struct outcome *outcome, int r, struct xenmsg_result *result);
-/* Does the same if nothing was begun: `error` is 0 or what prevented it. */
+/* Gives the program what became of something that wasn't begun: `error` is 0 or what prevented it. Returns
+ * the error. */
 int result_without_op(struct xenmsg_result *result, int error);
 
 /* conn_leave(), which may end the connection, and with it the words of a result. Returns the error. */
