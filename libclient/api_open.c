@@ -80,8 +80,7 @@ int xenmsg_wake(struct xenmsg *conn)
 static bool has_only_streams(struct xenmsg *conn)
 {
 	return !conn->dead && transport_is_armed(&conn->transport) && conn_is_quiet(conn) &&
-	       !conn_has_outcomes(conn) && !conn->requests.events && !conn->inbox.unreported &&
-	       !conn->inbox.held && !conn->want_space && conn->reconnect.state <= RECONNECT_UP;
+	       !conn_has_outcomes(conn) && !conn->inbox.unreported && !conn->inbox.held && !conn->want_space;
 }
 
 /* With `sleeps`, conn_sleep() comes next if nothing has happened, which asks for wake-ups. */

@@ -305,8 +305,8 @@ int conn_run_outcomes(struct xenmsg *conn, int budget)
 {
 	int count;
 
-	if (!conn_came_back(conn) || !(conn_has_outcomes(conn) || conn->requests.events || conn->patterns ||
-				       conn->reconnect.state > RECONNECT_UP))
+	/* A pattern may also wait until fewer of the program's requests are pending. */
+	if (!conn_came_back(conn) || !(conn_has_outcomes(conn) || conn->patterns))
 		return 0;
 	count = outbox_run(&conn->outbox, budget);
 	count += calls_run(&conn->calls, budget - count);
@@ -514,7 +514,7 @@ void conn_remind(struct xenmsg *conn)
 	if (conn->dead)
 		return;
 	conn_set_alarm(conn);
-	if (conn_has_outcomes(conn) || conn->requests.events || incoming_is_ready(&conn->incoming) ||
+	if (conn_has_outcomes(conn) || incoming_is_ready(&conn->incoming) ||
 	    (!conn->paused && ring_reader_ready(&conn->transport.deliveries, 1) > 0) ||
 	    conn_arm(conn, true) > 0)
 		transport_poke(&conn->transport);

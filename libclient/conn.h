@@ -61,9 +61,10 @@ struct xenmsg {
 	struct pattern *patterns; /* utlist: to which the program has subscribed (pattern.h) */
 	const struct pattern_hooks *pattern_hooks; /* NULL: there was none yet */
 	int dead;
-	unsigned depth; /* functions that call back and haven't returned */
-	bool closing;	/* closed by a callback: ended when the outermost one of these returns */
-	bool woken;	/* by xenmsg_wake(), in any thread */
+	unsigned depth;	  /* functions that call back and haven't returned */
+	bool closing;	  /* closed by a callback: ended when the outermost one of these returns */
+	bool pattern_due; /* something is to be done for a pattern */
+	bool woken;	  /* by xenmsg_wake(), in any thread */
 	/* while it is being opened without waiting, `dead` is -ENOTCONN */
 	struct opening {
 		bool pending;
@@ -134,12 +135,15 @@ void conn_push_now(struct xenmsg *conn);
 static inline int conn_pump(struct xenmsg *conn);
 /* Sends what can be sent and publishes it. */
 int conn_flush(struct xenmsg *conn);
-/* Returns whether outcomes of what was begun are to be reported. */
+/* Returns whether conn_run_outcomes() has something to do. A program that has closed the connection is told
+ * outcomes and nothing else. */
 static inline bool conn_has_outcomes(const struct xenmsg *conn)
 {
 	return conn->outbox.settled.count > 0 || conn->calls.completed || conn->requests.settled ||
-	       conn->dials.settled || conn->reconnect.changes || conn->inbox.pool->withdrawn ||
-	       (conn->mux && conn->mux->requests.settled);
+	       conn->dials.settled || (conn->mux && conn->mux->requests.settled) ||
+	       (!conn->closing &&
+		(conn->inbox.pool->withdrawn || conn->requests.events || conn->reconnect.changes ||
+		 conn->pattern_due || reconnect_is_answered(&conn->reconnect, mux_is_unanswered(conn->mux))));
 }
 /* Each reports one request, or stream, that is settled, and lets it go. */
 void conn_tell_answer(struct xenmsg *conn, struct request *request);

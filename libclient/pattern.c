@@ -81,7 +81,13 @@ static void leave_list(struct pattern_topic *member)
 	member->list = NULL;
 }
 
-/* The connection looks at it soon. */
+/* The connection looks at its patterns soon. */
+static void look_soon(struct xenmsg *conn)
+{
+	conn->pattern_due = true;
+	transport_poke(&conn->transport);
+}
+
 static void enter_list(struct pattern_topic *member, struct pattern_topic **list)
 {
 	if (member->list == list)
@@ -89,7 +95,7 @@ static void enter_list(struct pattern_topic *member, struct pattern_topic **list
 	leave_list(member);
 	member->list = list;
 	DL_APPEND(*list, member);
-	transport_poke(&member->pattern->conn->transport);
+	look_soon(member->pattern->conn);
 }
 
 static bool is_crowded(const struct pattern_topic *member)
@@ -175,7 +181,7 @@ static void on_asked(void *userdata, const struct xenmsg_result *result)
 
 	pattern->asked--;
 	if (pattern->wanted)
-		transport_poke(&pattern->conn->transport);
+		look_soon(pattern->conn);
 	if (pattern->is_ended) {
 		free_member(member);
 		free_if_answered(pattern);
@@ -238,7 +244,7 @@ static void pattern_run(struct pattern *pattern)
 	while (pattern->leaving && count++ < ENDED_MOST)
 		end_member(pattern->leaving);
 	if (pattern->leaving)
-		transport_poke(&pattern->conn->transport);
+		look_soon(pattern->conn);
 	while (pattern->wanted && pattern->asked < ASKED_MAX && pattern_ask(pattern->wanted))
 		;
 }
@@ -248,6 +254,7 @@ static void run_all(struct xenmsg *conn)
 	struct pattern *pattern;
 	bool some = false;
 
+	conn->pattern_due = false;
 	if (conn->dead)
 		return;
 	DL_FOREACH(conn->patterns, pattern)
@@ -341,7 +348,7 @@ static void pattern_on_watched(void *userdata, const struct xenmsg_result *resul
 	if (result->error < 0)
 		pattern->is_ended = true;
 	if (pattern->wanted)
-		transport_poke(&pattern->conn->transport);
+		look_soon(pattern->conn);
 	free_if_answered(pattern);
 	if (done)
 		done(userdata, result);

@@ -88,7 +88,7 @@ void reconnect_not_subscribed(struct reconnect *reconnect, const char *address, 
 
 static void look_if_back(struct reconnect *reconnect, bool waits)
 {
-	if (reconnect->state != RECONNECT_ASKS || waits || requests_are_unanswered(reconnect->parts.requests))
+	if (!reconnect_is_answered(reconnect, waits))
 		return;
 	reconnect->state = RECONNECT_UP;
 	reconnect->lost_told = false;

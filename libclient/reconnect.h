@@ -66,6 +66,14 @@ static inline bool reconnect_is_lost(const struct reconnect *reconnect)
 {
 	return reconnect->state >= RECONNECT_RESTS;
 }
+/* Whether the next daemon has answered everything, and the program isn't told yet that it is back. `waits`
+ * here and below: it isn't back yet even if all was answered, since the caller waits for something of its
+ * own. */
+static inline bool reconnect_is_answered(const struct reconnect *reconnect, bool waits)
+{
+	return reconnect->state == RECONNECT_ASKS && !waits &&
+	       !requests_are_unanswered(reconnect->parts.requests);
+}
 /* Tells that this domain has another number, of any connection. */
 void reconnect_renumbered(struct reconnect *reconnect);
 /* Tells that a topic has so many listeners, likewise, instead of what the program hasn't been told yet. */
@@ -76,8 +84,7 @@ void reconnect_not_subscribed(struct reconnect *reconnect, const char *address, 
 /* Lets go of the daemon, because of `error`; the outbox and the dials have ended what was under way. The
  * transport goes without one from now on. `reason`: its last words. */
 void reconnect_lose(struct reconnect *reconnect, int error, const char *reason);
-/* Dials, or goes on with that, as far as it goes without waiting. `waits` here and below: it isn't back yet
- * even if all was answered, since the caller waits for something of its own. */
+/* Dials, or goes on with that, as far as it goes without waiting. */
 void reconnect_further(struct reconnect *reconnect, bool waits);
 /* The daemon hasn't granted what was asked for by this request of the library's own, about this endpoint
  * (NULL: none is bound by it): the program will be told, and the caller undoes it. */

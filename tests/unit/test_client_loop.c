@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "config.h"
+#include "wire/properties.h"
 
 static int outcomes, last;
 
@@ -358,4 +359,71 @@ BOTH(the_new_number_of_a_domain_that_was_restored_is_told)
 	assert_int_equal(renumbered, 1);
 	fake_send(&fake, FRAME_SELF, 0, 0, payload, 3);
 	expect_over(-EPROTO);
+}
+
+static bool said_more;
+static void close_at_a_change(void *userdata, const struct xenmsg_change *change)
+{
+	uint8_t payload[4];
+
+	fake_send(&fake, FRAME_SELF, 0, 0, payload, frame_u32_encode(10, payload));
+	xenmsg_close(fake.conn);
+	__atomic_store_n(&said_more, true, __ATOMIC_RELEASE);
+}
+
+static void answer_when_all_is_read(struct fake *daemon)
+{
+	uint32_t channel = fake_expect_open(daemon);
+
+	while (!__atomic_load_n(&said_more, __ATOMIC_ACQUIRE) || ring_writer_unread(&daemon->in))
+		sched_yield();
+	fake_opened(daemon, channel, 65536, FAKE_MAX_MESSAGE);
+	fake_expect(daemon, FRAME_DATA);
+	fake_credit(daemon, channel, SPAN_64, 65536);
+}
+
+SHARED(what_is_not_told_any_more_does_not_keep_from_waiting)
+{
+	uint8_t payload[64] = {0};
+
+	xenmsg_on_change(fake.conn, close_at_a_change, NULL);
+	fake_meanwhile(&fake, answer_when_all_is_read);
+	fake_send(&fake, FRAME_SELF, 0, 0, payload, frame_u32_encode(9, payload));
+	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", payload, 64, NULL, NULL), 0);
+	fake.conn = NULL;
+	fake_join(&fake);
+}
+
+static void note_notice(void *userdata, struct xenmsg_message *message)
+{
+	handled += xenmsg_message_notice(message)->kind == XENMSG_ENDED;
+	xenmsg_message_free(message);
+}
+
+/* Its subscription ends though the program waits for something else at once. */
+SHARED(a_topic_that_has_ended_is_left_whatever_is_done_next)
+{
+	const struct properties ended = {.notice = {.kind = NOTICE_ENDED, .error = EACCES}};
+	uint8_t block[NOTICE_BLOCK];
+	uint32_t size = fake_message(stream, block, properties_encode(&ended, block), MESSAGE_SENT);
+
+	handled = 0;
+	stream[4] = MESSAGE_PLAIN | MESSAGE_PROPERTIES;
+	assert_int_equal(xenmsg_begin_subscribe(fake.conn, "*:news", XENMSG_FLAGS(XENMSG_PATTERN),
+						note_notice, NULL, NULL, NULL),
+			 0);
+	xenmsg_process(fake.conn);
+	fake_answer(&fake, FRAME_WATCH, 0, "");
+	FAKE_SAY(&fake, EVENT, event, fake.header.channel, .kind = EVENT_ENDPOINT_UP, .domid = 3,
+		 .text = frame_text_of("news"), .domain_name = frame_text_of("web"));
+	loop_once(fake.conn);
+	fake_answer(&fake, FRAME_SUBSCRIBE, 0, "");
+	fake_open(&fake, 1, "3:news");
+	fake_send(&fake, FRAME_DATA, 0, 1, stream, size);
+	while (!handled)
+		loop_once(fake.conn);
+	fake_bind(&fake, "other", NULL, NULL);
+	assert_true(is_readable(fake.conn));
+	xenmsg_process(fake.conn);
+	fake_read_up_to(&fake, FRAME_UNSUBSCRIBE);
 }
