@@ -13,51 +13,66 @@ void call_begin_exact(struct kernel_call *call)
 	call->used = clock_thread_ns();
 }
 
+/* From where on the time by the clock makes a call suspect: dear ones tell what the next ones may take. */
+static uint64_t suspect_ns(const struct call_history *history)
+{
+	uint64_t twice = (uint64_t)history->cost * TURNS_UNIT_NS * 2;
+
+	return twice > CALL_SUSPECT_NS ? twice : CALL_SUSPECT_NS;
+}
+
+/* A part of what is owed, small enough that it is no reason to rest. */
+static uint64_t call_pay(struct call_history *history)
+{
+	uint32_t part = history->owed < CALL_SUSPECT_NS ? history->owed : CALL_SUSPECT_NS;
+
+	history->owed -= part;
+	return part;
+}
+
 /* Returns what a long call is charged with that wasn't measured. */
 static uint64_t estimated(struct call_history *history, uint64_t took)
 {
-	history->is_sample = took < CALL_SUSPECT_NS;
+	uint64_t cost = history->cost ? (uint64_t)history->cost * TURNS_UNIT_NS : CALL_LONG_NS;
+
+	history->is_sample = took < suspect_ns(history);
 	if (!history->is_sample) {
 		history->exact = CALLS_EXACT;
-		return CALL_LONG_NS;
+		return cost > CALL_LONG_NS ? cost : CALL_LONG_NS;
 	}
 	if (history->rest > 0)
 		history->rest--;
 	else
 		history->exact = CALLS_EXACT;
 	history->unseen++;
-	return history->cost ? history->cost : CALL_LONG_NS;
+	return cost + call_pay(history);
 }
 
-/* What has to be charged for those that passed unseen, if this one was long, is charged with the next ones, a
- * little with each: it is no reason to rest. */
+/* What has to be charged for those that passed unseen, if this one was dearer, is charged with the next ones,
+ * a part with each. */
 static void owe(struct call_history *history, uint64_t cost)
 {
-	uint64_t seen = cost < CALL_SUSPECT_NS ? cost : CALL_SUSPECT_NS;
+	uint64_t most = suspect_ns(history), seen = cost < most ? cost : most,
+		 charged = (uint64_t)history->cost * TURNS_UNIT_NS;
 
-	if (cost >= CALL_LONG_NS && history->cost)
-		history->owed += (uint32_t)((seen - history->cost) * history->unseen);
-}
-
-static uint64_t call_pay(struct call_history *history)
-{
-	uint32_t part = history->owed < CALL_LONG_NS ? history->owed : CALL_LONG_NS;
-
-	history->owed -= part;
-	return part;
+	if (cost >= CALL_LONG_NS && charged && seen > charged)
+		history->owed += (uint32_t)((seen - charged) * history->unseen);
 }
 
 static void call_note(struct call_history *history, uint64_t cost)
 {
+	uint64_t units = cost / TURNS_UNIT_NS;
+	/* so long that those before say nothing of the next ones */
+	bool is_dear = cost >= CALL_LONG_NS && units / 2 >= history->cost;
+
+	if (is_dear)
+		history->exact = CALLS_EXACT;
+	else
+		history->exact = history->is_sample || history->exact == 0 ? 0 : history->exact - 1;
+	history->is_sample = history->is_sample && !is_dear;
 	history->is_long = cost >= CALL_LONG_NS;
 	history->unseen = 0;
-	if (history->is_long) {
-		history->exact = CALLS_EXACT;
-		history->is_sample = false;
-		return;
-	}
-	history->exact = history->is_sample || history->exact == 0 ? 0 : history->exact - 1;
-	history->cost = (uint16_t)(cost ? cost : 1);
+	history->cost = (uint16_t)(units > UINT16_MAX ? UINT16_MAX : units ? units : 1);
 	history->rest = (uint8_t)(REST_LEAST + cost % REST_MORE);
 }
 

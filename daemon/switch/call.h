@@ -20,14 +20,16 @@
  * worth them:
  *
  *   by the clock               the next calls about this object                          charged with
- *   at least CALL_SUSPECT_NS   CALLS_EXACT are measured                                  CALL_LONG_NS
+ *   at least CALL_SUSPECT_NS,  CALLS_EXACT are measured                                  what the last one cost,
+ *   and twice the last one                                                               CALL_LONG_NS at least
  *   at least CALL_LONG_NS      one in 8 to 23 is a sample, and the holder can't know     what the last one cost
  *                              which: the last digits of a clock decide. All are
  *                              measured until one is long by the clock, CALLS_EXACT at
  *                              most: short ones say nothing of those
- *   a measured one was long    CALLS_EXACT are measured                                  what it used; behind a
- *                              sample as many times the difference as calls were charged with less
+ *   a measured one was long,   CALLS_EXACT are measured                                  what it used; behind a
+ *   and twice the last one     sample as many times the difference as calls were charged with less
  *
+ * So where each wake-up is dear, as by way of a hypervisor, most are charged like the last measured one.
  * After one of 300 us the account's line rests (turns.h). Nobody is cut off
  * for that: what a hypervisor takes meanwhile counts as used, too.
  */
@@ -48,7 +50,7 @@ struct switchboard;
 /* Of one object. */
 struct call_history {
 	uint32_t owed;	/* ns that were used and not charged yet */
-	uint16_t cost;	/* ns, of the last one that was measured exactly and wasn't long; 0: there was none */
+	uint16_t cost;	/* units, of the last one that was measured exactly; 0: there was none */
 	uint8_t exact;	/* so many of the next calls are measured exactly */
 	uint8_t rest;	/* so many long ones pass before another one is measured */
 	uint8_t unseen; /* so many have passed since the last one */

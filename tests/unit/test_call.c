@@ -12,27 +12,17 @@
 #define MS    1000000u
 #define UNITS (MS / TURNS_UNIT_NS) /* of a millisecond */
 
-static uint64_t used_ns(void)
-{
-	struct timespec used;
-
-	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &used);
-	return (uint64_t)used.tv_sec * 1000000000u + (uint64_t)used.tv_nsec;
-}
-
 static void work(uint64_t ns)
 {
-	uint64_t end = used_ns() + ns;
+	uint64_t end = clock_thread_ns() + ns;
 
-	while (used_ns() < end)
+	while (clock_thread_ns() < end)
 		;
 }
 
 static void wait_for_others(uint64_t ns)
 {
-	const struct timespec time = {.tv_nsec = (long)ns};
-
-	nanosleep(&time, NULL);
+	nanosleep(&(struct timespec){.tv_nsec = (long)ns}, NULL);
 }
 
 static uint64_t charged(struct call_history *history, void (*what)(uint64_t ns), uint64_t ns)
@@ -80,10 +70,25 @@ TEST(few_of_many_calls_that_are_interrupted_are_measured)
 	assert_in_range(measured, 240 / 24, 240 / 8);
 }
 
+TEST(few_of_many_calls_that_cost_the_same_are_measured)
+{
+	struct call_history history = {.cost = 1};
+	uint64_t units = 0;
+	int measured = 0;
+
+	for (int i = 0; i < 480; i++) {
+		measured += history.exact > 0;
+		units += charged(&history, work, 2 * CALL_LONG_NS);
+	}
+	assert_in_range(measured, 480 / 24, 480 / 2);
+	assert_true(units >=
+		    480 * 3 / 2 * CALL_LONG_NS / TURNS_UNIT_NS); /* but for some that are interrupted */
+}
+
 /* Who makes each other call dear can't have the cheap ones stand for them. */
 TEST(short_calls_say_nothing_of_long_ones)
 {
-	struct call_history history = {.cost = 100};
+	struct call_history history = {.cost = 10};
 	uint64_t units = 0;
 
 	for (int i = 0; i < 480; i++)
@@ -93,7 +98,7 @@ TEST(short_calls_say_nothing_of_long_ones)
 
 TEST(what_passed_unseen_is_charged_when_one_is_seen)
 {
-	struct call_history history = {.cost = 1000, .exact = 1, .unseen = 10, .is_sample = true};
+	struct call_history history = {.cost = 100, .exact = 1, .unseen = 10, .is_sample = true};
 	uint64_t units = charged(&history, work, CALL_SUSPECT_NS), own = CALL_SUSPECT_NS / TURNS_UNIT_NS;
 
 	assert_int_equal(history.exact, CALLS_EXACT);
@@ -109,8 +114,8 @@ TEST(what_passed_unseen_is_charged_when_one_is_seen)
 TEST(what_the_kernel_gives_to_others_meanwhile_is_not_charged)
 {
 	struct call_history history = {.exact = 1};
-	uint64_t before = used_ns(), units = charged(&history, wait_for_others, 100 * MS),
-		 used = (used_ns() - before) / TURNS_UNIT_NS;
+	uint64_t before = clock_thread_ns(), units = charged(&history, wait_for_others, 100 * MS),
+		 used = (clock_thread_ns() - before) / TURNS_UNIT_NS;
 
 	assert_in_range(units, FLAT, used > FLAT ? used : FLAT);
 	assert_true(units < 100 * UNITS);
@@ -120,9 +125,8 @@ TEST(what_is_counted_within_a_span_is_not_counted_again)
 {
 	struct switchboard board = {0};
 	struct span outer, inner;
-	uint64_t before, units, used;
+	uint64_t before = clock_thread_ns(), units, used;
 
-	before = used_ns();
 	span_begin(&outer, &board);
 	work(MS);
 	span_begin(&inner, &board);
@@ -130,7 +134,7 @@ TEST(what_is_counted_within_a_span_is_not_counted_again)
 	span_end(&inner, NULL);
 	assert_true(board.turns.spent >= 3 * UNITS);
 	units = span_units(&outer);
-	used = (used_ns() - before) / TURNS_UNIT_NS;
+	used = (clock_thread_ns() - before) / TURNS_UNIT_NS;
 	assert_in_range(units, UNITS, used - 3 * UNITS);
 	turns_spend(&board.turns, NULL, 10 * UNITS);
 	assert_int_equal(span_units(&outer), 0);
