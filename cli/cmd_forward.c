@@ -32,7 +32,7 @@
 #include "cli/reconnecting.h"
 #include "cli/place.h"
 #include "cli/pump.h"
-#include "libclient/again.h"
+#include "libclient/deadline.h"
 #include "wire/retry.h"
 #include "xenmsg-stream.h"
 

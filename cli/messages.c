@@ -22,7 +22,7 @@
 #include "cli/interrupt.h"
 #include "cli/payload.h"
 #include "cli/writer.h"
-#include "libclient/again.h"
+#include "libclient/deadline.h"
 #include "wire/address.h"
 
 /* Writes the payload to a file in memory, so that a command that doesn't read it blocks nothing. */

@@ -17,7 +17,7 @@
  * and while the daemon lists what isn't there, after pauses.
  */
 
-#include "libclient/awaited.h"
+#include "libclient/calls.h"
 
 /* Begins to send, call or connect: now, or, if its options have XENMSG_WAIT, when its receiver is there, with
  * `data` copied. Returns as xenmsg_begin_send(). */

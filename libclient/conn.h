@@ -24,11 +24,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "libclient/awaited.h"
 #include "libclient/calls.h"
 #include "libclient/dial.h"
 #include "libclient/inbox.h"
-#include "libclient/incoming.h"
 #include "libclient/mux.h"
 #include "libclient/outbox.h"
 #include "libclient/reconnect.h"

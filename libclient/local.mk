@@ -8,14 +8,12 @@ EXTRA_DIST += libclient/libxenmsg.map
 
 noinst_LTLIBRARIES += libclient.la
 libclient_la_SOURCES = \
-	libclient/again.h \
 	libclient/api_messages.c \
 	libclient/api_open.c \
 	libclient/api_queries.c \
 	libclient/api_streams.c \
 	libclient/pattern.c libclient/pattern.h \
 	libclient/await.c libclient/await.h \
-	libclient/awaited.c libclient/awaited.h \
 	libclient/calls.c libclient/calls.h \
 	libclient/conn.c libclient/conn.h \
 	libclient/conn_internal.h \
@@ -28,7 +26,6 @@ libclient_la_SOURCES = \
 	libclient/inbox.c libclient/inbox.h \
 	libclient/inbox_front.c \
 	libclient/inbox_internal.h \
-	libclient/incoming.c libclient/incoming.h \
 	libclient/message.c libclient/message.h \
 	libclient/numbers.h \
 	libclient/op.c libclient/op.h \

@@ -19,8 +19,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "libclient/dial.h"
 #include "libclient/inbox.h"
-#include "libclient/incoming.h"
 #include "libclient/requests.h"
 #include "libclient/transport.h"
 #include "xenmsg.h"

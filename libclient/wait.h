@@ -7,8 +7,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "libclient/again.h"
 #include "libclient/conn.h"
+#include "libclient/deadline.h"
 
 #define RUN_BUDGET 256 /* callbacks before the next look at the connection */
 
