@@ -194,9 +194,8 @@ static int add_caller(struct calls *calls, struct sender *sender)
 
 static uint32_t unused_number(struct caller *caller)
 {
-	do
-		caller->last_number++;
-	while (numbers_find(&caller->waiting, caller->last_number));
+	while (numbers_find(&caller->waiting, ++caller->last_number))
+		;
 	return caller->last_number;
 }
 
@@ -566,7 +565,8 @@ int calls_report(struct calls *calls)
 	while ((caller = calls->unreported) && r == 0) {
 		DL_DELETE(calls->unreported, caller);
 		caller->unreported = false;
-		r = transport_credit(calls->outbox->transport, caller->sender->number, caller->sender->taken);
+		r = transport_credit(calls->outbox->transport, caller->sender->number, caller->sender->taken,
+				     0);
 	}
 	return r;
 }

@@ -357,10 +357,10 @@ int conn_take(struct xenmsg *conn, bool recv, struct xenmsg_message **message, c
 	if (conn->dead)
 		return conn->dead;
 	for (;;) {
-		if (inbox_front_quick(&conn->inbox, &front)) {
-			r = 1;
+		r = inbox_front_quick(&conn->inbox, &front);
+		if (r > 0 ||
+		    (!conn->inbox.frame_left && ring_reader_ready(&conn->transport.deliveries, 1) == 0))
 			break;
-		}
 		r = inbox_front(&conn->inbox, &front, &unknown);
 		if (!unknown)
 			break;

@@ -510,7 +510,7 @@ int inbox_release(struct inbox *inbox, bool now)
 		DL_DELETE(inbox->dirty, receiver);
 		receiver->dirty = false;
 		if (receiver->state == RECEIVER_OPEN && r == 0)
-			r = transport_credit(inbox->transport, receiver->number, receiver->taken);
+			r = transport_credit(inbox->transport, receiver->number, receiver->taken, 0);
 		if (r == 0)
 			r = inbox_end_if_finished(inbox, receiver);
 	}

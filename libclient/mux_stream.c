@@ -120,7 +120,7 @@ static void tell_taken(struct xenmsg_stream *stream)
 	if (stream->taken / STREAM_TAKEN_MUCH != stream->told / STREAM_TAKEN_MUCH)
 		stream->mux->has_taken_much = true;
 	stream->told = stream->taken;
-	mux_check(stream->mux, transport_credit(&stream->mux->transport, stream->number, stream->taken));
+	mux_check(stream->mux, transport_credit(&stream->mux->transport, stream->number, stream->taken, 0));
 }
 
 /* Returns whether the program may be told something of it now, and counts that. */
@@ -492,7 +492,8 @@ static void drop_input(struct xenmsg_stream *stream)
 		fifo_free(&stream->queue);
 	}
 	stream->told = stream->taken;
-	mux_check(stream->mux, transport_stop(&stream->mux->transport, stream->number, stream->taken));
+	mux_check(stream->mux,
+		  transport_credit(&stream->mux->transport, stream->number, stream->taken, CREDIT_STOP));
 	forget_if_done(stream);
 }
 

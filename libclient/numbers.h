@@ -30,19 +30,21 @@ struct numbers {
 /* What `of` is embedded in. */
 #define NUMBERED_IN(of, type, member) ((type *)(void *)((char *)(of)-offsetof(type, member)))
 
-/* Returns NULL if there is none. */
-static inline struct numbered *numbers_find(const struct numbers *numbers, uint32_t number)
-{
-	struct numbered *found;
-
-	HASH_FIND(hh, numbers->table, &number, sizeof(number), found);
-	return found;
-}
-
 /* Returns the first, or NULL; the ones after it are hh.next. */
 static inline struct numbered *numbers_first(const struct numbers *numbers)
 {
 	return numbers->table ? numbers->anchor.hh.next : NULL;
+}
+
+/* Returns NULL if there is none. */
+static inline struct numbered *numbers_find(const struct numbers *numbers, uint32_t number)
+{
+	struct numbered *found = numbers_first(numbers);
+
+	if (!found || found->number == number) /* the oldest call's, mostly */
+		return found;
+	HASH_FIND(hh, numbers->table, &number, sizeof(number), found);
+	return found;
 }
 
 /* Runs over all. `item` may be removed. */

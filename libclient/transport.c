@@ -176,23 +176,13 @@ int transport_offset(struct transport *transport, uint8_t type, uint32_t channel
 	return transport_control(transport, type, channel, payload, frame_u64_encode(offset, payload));
 }
 
-static int send_credit(struct transport *transport, uint32_t channel, uint64_t taken, uint32_t flags)
+int transport_credit(struct transport *transport, uint32_t channel, uint64_t taken, uint32_t flags)
 {
 	const struct frame_credit credit = {.consumed = taken, .limit = INT64_MAX, .flags = flags};
 	uint8_t payload[FRAME_SMALL_MAX];
 
 	return transport_control(transport, FRAME_CREDIT, channel, payload,
 				 frame_credit_encode(&credit, payload));
-}
-
-int transport_credit(struct transport *transport, uint32_t channel, uint64_t taken)
-{
-	return send_credit(transport, channel, taken, 0);
-}
-
-int transport_stop(struct transport *transport, uint32_t channel, uint64_t taken)
-{
-	return send_credit(transport, channel, taken, CREDIT_STOP);
 }
 
 int transport_reset(struct transport *transport, uint32_t channel, uint32_t error, uint32_t flags,
@@ -224,7 +214,7 @@ bool transport_is_read(struct transport *transport)
 	return !transport->pump || ioctl(transport->socket, SIOCOUTQ, &unread) < 0 || unread == 0;
 }
 
-int transport_flush_backlog(struct transport *transport, bool *blocked)
+int transport_flush_some(struct transport *transport, bool *blocked)
 {
 	if (!transport_is_here(transport))
 		return -ECHILD;

@@ -18,6 +18,7 @@
  * transport_poll() of the first then serves both.
  */
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -168,9 +169,7 @@ int transport_control(struct transport *transport, uint8_t type, uint32_t channe
 /* Each of these sends a frame about a channel in the same way: FIN or CANCEL; CREDIT, when `taken` bytes of
  * its stream were taken; RESET, when nothing beyond them was or will be taken. */
 int transport_offset(struct transport *transport, uint8_t type, uint32_t channel, uint64_t offset);
-int transport_credit(struct transport *transport, uint32_t channel, uint64_t taken);
-/* Likewise, of a stream of which nothing more is wanted. */
-int transport_stop(struct transport *transport, uint32_t channel, uint64_t taken);
+int transport_credit(struct transport *transport, uint32_t channel, uint64_t taken, uint32_t flags);
 int transport_reset(struct transport *transport, uint32_t channel, uint32_t error, uint32_t flags,
 		    uint64_t taken);
 /* Handles a frame of a channel that has ended, which was in flight: a RESET must be answered. Returns as
@@ -179,9 +178,16 @@ int transport_take_late(struct transport *transport, const struct frame_header *
 			const uint8_t *payload);
 /* Returns whether the daemon has read all that was sent, as far as that can be known. */
 bool transport_is_read(struct transport *transport);
+int transport_flush_some(struct transport *transport, bool *blocked);
 /* Moves the backlog to `out`. Sets *blocked if some of it is left: then nothing else may be put into `out`.
  * Returns 0 or -EPROTO. */
-int transport_flush_backlog(struct transport *transport, bool *blocked);
+static inline int transport_flush_backlog(struct transport *transport, bool *blocked)
+{
+	*blocked = false;
+	return fifo_size(&transport->backlog) ? transport_flush_some(transport, blocked)
+	       : transport_is_here(transport) ? 0
+					      : -ECHILD;
+}
 /* Publishes what was put into `out`. */
 static inline void transport_publish(struct transport *transport);
 void transport_release_in(struct transport *transport);
