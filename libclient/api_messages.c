@@ -76,13 +76,16 @@ static int read_options(struct op_options *opts, const struct xenmsg_options *op
 }
 
 /* Ends a function that has begun it. */
-static void begun(struct xenmsg *conn, struct call *call, int timeout_ms, struct xenmsg_op **op)
+static void begun(struct xenmsg *conn, struct call *call, const struct op_options *opts,
+		  struct xenmsg_op **op)
 {
 	call->op.conn = conn;
-	call_expires(call, deadline_in(timeout_ms), timeout_ms);
-	conn_set_alarm(conn);
 	if (op)
 		*op = &call->op;
+	if (opts->flags & OP_AWAITED)
+		return;
+	call_expires(call, deadline_in(opts->timeout_ms), opts->timeout_ms);
+	conn_set_alarm(conn);
 	conn_push(conn);
 }
 
@@ -100,7 +103,7 @@ static int api_messages_begin(struct xenmsg *conn, enum channel_kind kind, const
 
 	r = conn_check(conn, r);
 	if (r == 0)
-		begun(conn, call, opts->timeout_ms, op);
+		begun(conn, call, opts, op);
 	return r;
 }
 
@@ -193,7 +196,7 @@ int xenmsg_commit(struct xenmsg *conn, size_t size, const struct xenmsg_options 
 	if (r < 0)
 		return r;
 	if (message)
-		begun(conn, message, opts.timeout_ms, op);
+		begun(conn, message, &opts, op);
 	else
 		conn_push(conn);
 	return 0;

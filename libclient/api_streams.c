@@ -73,7 +73,6 @@ int xenmsg_begin_connect(struct xenmsg *conn, const char *address, const struct 
 				   userdata, op);
 	}
 	r = !done ? -EINVAL : connect_for(conn, address, options, done, userdata, &dial);
-
 	if (r < 0)
 		return r;
 	dial->op.conn = conn;

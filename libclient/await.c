@@ -419,9 +419,12 @@ int await_outcome(struct xenmsg *conn, await_begin_fn begin, enum channel_kind k
 	struct xenmsg_op *op = NULL;
 	int r;
 
+	left.flags |= OP_AWAITED;
 	do {
 		left.timeout_ms = deadline_left(deadline);
 		r = await_begin(conn, begin, kind, address, data, size, &left, outcome_note, &outcome, &op);
 	} while (r == -EAGAIN && (r = wait_for_room(conn, deadline)) == 0);
+	if (r == 0 && !(opts->flags & XENMSG_WAIT))
+		call_expires((struct call *)op, deadline, opts->timeout_ms);
 	return outcome_await(conn, op, &outcome, conn_explain_address(conn, address, r), result);
 }

@@ -123,10 +123,11 @@ struct op_options {
 #define FOR_EVER (-1)
 
 /* Flags that are not for the program: options with a trace have a meaning here. */
-#define OP_TRACE 0x80000000u
-#define OP_KEY	 0x40000000u /* with a key */
-#define OP_KEYS	 0x20000000u /* with a number of keys */
-#define OP_QUEUE 0x10000000u /* with a queue */
+#define OP_TRACE   0x80000000u
+#define OP_KEY	   0x40000000u /* with a key */
+#define OP_KEYS	   0x20000000u /* with a number of keys */
+#define OP_QUEUE   0x10000000u /* with a queue */
+#define OP_AWAITED 0x08000000u /* by await_outcome(), which sets the deadline, and sends what was begun */
 
 /* Reads options (NULL: none), of which these flags have a meaning here. Returns 0 or -EINVAL. */
 int options_read_given(struct op_options *opts, const struct xenmsg_options *options, unsigned flags);
