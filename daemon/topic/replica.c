@@ -22,15 +22,19 @@
 bool replica_answer(struct topic *replica)
 {
 	struct subscriber *subscriber = replica->state == REPLICA_TRYING ? NULL : replica->lists[LIST_OUT];
+	int error = replica->refused;
 	uint8_t flags;
 
 	if (!subscriber)
 		return false;
 	flags = subscriber->was_subscribed ? NOTICE_UNKNOWN : 0;
 	hop_spend(replica->hop, COST_CONTROL);
-	topics_answer(subscriber, replica->refused);
-	if (replica->refused) /* perhaps the last one */
-		subscriber_end(subscriber, replica->refused);
+	/* One that begins is refused where nothing could be told to it. */
+	if (!error && subscriber->number && !subscriber_can_be_told(subscriber))
+		error = ENOBUFS;
+	topics_answer(subscriber, error);
+	if (error) /* perhaps the last one */
+		subscriber_end(subscriber, error);
 	else if (replica->state == REPLICA_LIVE && !replica->was_closed)
 		subscriber_begin(subscriber, notice_new(NOTICE_SUBSCRIBED, replica->published, flags, 0));
 	else

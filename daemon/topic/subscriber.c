@@ -237,6 +237,12 @@ static bool open_channel(struct subscriber *subscriber, struct topic_origin *ori
 	return true;
 }
 
+bool subscriber_can_be_told(struct subscriber *subscriber)
+{
+	return !subscriber->session || subscriber->participant.end ||
+	       open_channel(subscriber, subscriber->participant.topic->origin);
+}
+
 /* Whether there is a channel for the entry. */
 static bool has_channel(struct subscriber *subscriber, const struct topic_entry *entry)
 {

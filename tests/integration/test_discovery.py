@@ -125,11 +125,10 @@ def test_the_first_answer_of_a_list_has_the_endpoints_of_all(nodes):
     one, two, three = nodes(1, 2, 3, start=False).values()
     for node in (two, three, one):
         node.start()
-    with Program(two.socket) as early, Program(three.socket) as late:
+    with Program(two.socket) as early, Program(three.socket) as late, Program(one.socket) as program:
         early.bind("early")
         late.bind("late")
-        with Program(one.socket) as program:
-            listed = program.query("endpoints")
+        listed = program.query("endpoints")
         assert '"early"' in listed and '"late"' in listed
 
 

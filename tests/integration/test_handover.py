@@ -15,7 +15,7 @@ import sys
 import pytest
 
 from library import Connection
-from messaging import EXIT_NO_DAEMON, EXIT_OK, EXIT_USAGE, FAST, PATIENCE, SOURCES, eventually, read_source, resident, stopped, tool
+from messaging import EXIT_NO_DAEMON, EXIT_OK, EXIT_USAGE, FAST, PATIENCE, SOURCES, eventually, read_source, resident, start_all, stopped, tool
 from protocol import Program
 from renewing import (Waiting, all_are_delivered, call_under_hand_overs, crashes, ended, held_by, hold_no_more_than, post, process_until, renew,
                       took_over)
@@ -276,8 +276,7 @@ def test_watchers_in_other_domains_lose_nothing_by_a_hand_over(nodes, tmp_path, 
     one, two = nodes(1, 2, start=False).values()
     one.policy = rule(whom, "stays") + rule(whom, "comes")
     one.config += config
-    for node in (one, two):
-        node.start()
+    start_all(one, two)
     stays = one.receiver("stays")
     if not config:
         two.sees(one)

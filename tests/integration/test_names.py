@@ -8,7 +8,7 @@ import signal
 import pytest
 
 from frames import DATA, OPEN, message
-from messaging import EXIT_DENIED, EXIT_OK, EXIT_UNREACHABLE, FAST, TOLD_WATCHES, Holder, Node, deliver, eventually, works
+from messaging import EXIT_DENIED, EXIT_OK, EXIT_UNREACHABLE, FAST, TOLD_WATCHES, Holder, Node, deliver, eventually, start_all, works
 from protocol import Program
 from renewing import ended, renew
 
@@ -215,8 +215,7 @@ def test_rules_may_name_domains_and_follow_renames(nodes, host):
     rules = "[rule]\nfrom = friend\nto = *\naction = allow\n"
     zero, one, two = nodes(0, 1, 2, start=False).values()
     two.policy = rules
-    for node in (zero, one, two):
-        node.start()
+    start_all(zero, one, two)
     knows(two, {1: "dom1"})
     with Holder(two, "inbox") as inbox:
         one.send("2:inbox", "x", exit_code=EXIT_DENIED)

@@ -530,6 +530,16 @@ def test_who_publishes_is_told_how_many_listen(here, there, memory):
     assert listeners_in_status(here)["news"] == 1, "it is counted, though nobody is told"
 
 
+def test_a_subscription_beyond_a_quota_is_refused(nodes):
+    """It would hear nothing, not even that it waits."""
+    one, = nodes(1, config="[limits]\nmax-channels = 16\n").values()
+    with Connection(one.socket) as conn:
+        results = [conn.subscribe(f"self:news-{number}") for number in range(17)]
+        assert set(results) == {0, -errno.ENOBUFS}, results
+        for _ in range(results.count(0)):
+            expect(conn, WAITING)
+
+
 def test_listeners_of_all_domains_are_counted(one, two, three):
     heard = Heard(one)
     some = [subscriber(node) for node in (one, two, two, three)]

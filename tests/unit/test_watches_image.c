@@ -108,15 +108,6 @@ SCENE_TEST(a_watch_hears_nothing_where_nothing_has_changed, start)
 	expect(scene, &scene->a, "");
 }
 
-SCENE_TEST(a_watch_hears_what_has_changed, start)
-{
-	hand_over(scene);
-	come_up(scene, "print scan");
-	expect(scene, &scene->a, "1+7:scan(work) ");
-	time_is_over(scene);
-	expect(scene, &scene->a, "1-7:inbox(work) ");
-}
-
 /* What another watch was told earlier, and the daemon in between doesn't know yet. */
 SCENE_TEST(a_watch_of_between_two_hand_overs_is_told_all, start)
 {
