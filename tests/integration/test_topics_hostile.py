@@ -18,9 +18,8 @@ from test_status import validator  # the fixture `valid`  # noqa: F401  pylint: 
 from test_time import ATTACKER, GIVE_UP, program, stages  # the fixture `stage`  # noqa: F401  pylint: disable=unused-import
 from test_topics import Heard, account, expect, publish, publish_many, receive, subscriber, topic, until
 
-pytestmark = [pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be several users"), pytest.mark.unless(small="limits")]
-
-SESSIONS = [60, pytest.param(250, marks=pytest.mark.slow)]
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to be several users")
+LIMITS = pytest.mark.unless(small="limits")
 
 
 def attack_with(scene, name, sessions, address, node=None, uid=ATTACKER):
@@ -39,16 +38,20 @@ def others_go_on(scene, *attacks):
     scene.turns_were_kept()
 
 
-@pytest.mark.parametrize("sessions", SESSIONS)
-def test_a_storm_of_subscriptions_takes_nobodys_turns(stage, sessions):
+@pytest.mark.parametrize("name, sessions", [("subscribe-storm", 60), pytest.param("subscribe-storm", 250, marks=[pytest.mark.slow, LIMITS]),
+                                            ("subscribe-bounds", 60)])
+def test_a_storm_of_subscriptions_takes_nobodys_turns(stage, name, sessions):
+    """Also with bounds of any number: none, the smallest, the largest, and bits that nobody knows."""
     scene, = stage()
     heard = Heard(scene.one)
     publisher = heard.conn
     conn = subscriber(scene.nodes[1])
-    attack = attack_with(scene, "subscribe-storm", sessions, "1:news")
+    attack = attack_with(scene, name, sessions, "1:news")
     publish_many(publisher, 500, 100)
     assert account(conn, 500) == 0
     others_go_on(scene, (attack, 30000))
+    publish_many(publisher, 100, 100)
+    assert account(conn, 100) == 0
     heard.until(1)
     assert len(heard.counts) < 10000, "who comes and goes between is not told"
 
@@ -63,19 +66,7 @@ def test_who_says_how_many_it_is_takes_nobodys_turns(stage):
     assert 0 < len(heard.counts) < 10000
 
 
-def test_bounds_of_any_number_take_nobodys_turns(stage):
-    """None, the smallest, the largest, and bits that nobody knows: of programs that come and go with these."""
-    scene, = stage()
-    publisher = topic(scene.one)
-    conn = subscriber(scene.nodes[1])
-    attack = attack_with(scene, "subscribe-bounds", 60, "1:news")
-    publish_many(publisher, 500, 100)
-    assert account(conn, 500) == 0
-    others_go_on(scene, (attack, 30000))
-    publish_many(publisher, 100, 100)
-    assert account(conn, 100) == 0
-
-
+@LIMITS
 @pytest.mark.parametrize("where", ["within", "between"])
 def test_a_thousand_bounds_of_one_keep_nobody(stage, where):
     """Of programs that never read, beside a publisher that goes on."""
@@ -95,7 +86,8 @@ def test_a_thousand_bounds_of_one_keep_nobody(stage, where):
     others_go_on(scene, (attack, 60 * 20))
 
 
-@pytest.mark.parametrize("sessions", SESSIONS)
+@LIMITS
+@pytest.mark.parametrize("sessions", [60, pytest.param(250, marks=pytest.mark.slow)])
 def test_topics_by_the_thousand_take_nobodys_turns(stage, sessions):
     scene, = stage()
     waiting = attack_with(scene, "subscribe-absent", 30, "1:n")
@@ -104,6 +96,7 @@ def test_topics_by_the_thousand_take_nobodys_turns(stage, sessions):
     others_go_on(scene, (waiting, 10000), (binding, 10000))
 
 
+@LIMITS
 @pytest.mark.parametrize("where", ["within", "between"])
 def test_subscribers_that_never_read_keep_nobody(stage, where):
     scene, = stage()
@@ -148,6 +141,7 @@ def test_who_works_for_another_one_has_no_more_turns(stage):
                                                for uid in (ATTACKER + 10, ATTACKER + 11)))
 
 
+@LIMITS
 def test_a_refusal_reaches_all_in_turns(one):
     """Who is denied by a reload is told, however many there are."""
     publisher = topic(one)
