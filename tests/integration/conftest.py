@@ -5,6 +5,7 @@ Which programs these are: installed.py.
 """
 
 import contextlib
+import functools
 import inspect
 import json
 import os
@@ -151,6 +152,13 @@ def xensim(*words, **options):
     return subprocess.run([program("xensim"), *map(str, words)], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, **options)
 
 
+@functools.cache
+def ends_what_is_left():
+    """A pipe for the directories of hosts, which are stopped once it ends: so somebody may kill pytest."""
+    script = 'while read -r dir; do dirs="$dirs $dir"; done; for dir in $dirs; do [ ! -e "$dir" ] || XENSIM_DIR=$dir "$0" stop; done'
+    return subprocess.Popen(["sh", "-c", script, program("xensim")], stdin=subprocess.PIPE, text=True, bufsize=1, start_new_session=True).stdin
+
+
 class Host:
     """A simulated Xen host with domain 0 and the guests 1 to `domains`."""
 
@@ -167,6 +175,7 @@ class Host:
         self.stopped = set()  # domains that are paused or saved
         self.stalls = False  # XenStore, which answers no domain
         self.renewing = set()  # domains whose daemons a mode has hand over
+        ends_what_is_left().write(self.dir + "\n")
         self.sim("start", "--domains", domains, *options, timeout=4 * TIMEOUT)
         modes.made(self)
 
