@@ -148,7 +148,7 @@ static bool is_settled(const struct watches *watches, struct thing *thing, uint3
  * that, if daemons hand over again and again. */
 static void tell_settled(struct watches *watches)
 {
-	bool knows_all = watches->knows_all(watches->userdata);
+	bool knows_all = watches->before && watches->knows_all(watches->userdata);
 	uint32_t ms = (uint32_t)(clock_ms() - watches->began_ms);
 	struct thing *thing, *next;
 	struct watcher *watcher;
@@ -183,8 +183,7 @@ void watches_hold(struct watches *watches)
 			cost = 0;
 		}
 	}
-	if (watches->before)
-		tell_settled(watches);
+	tell_settled(watches);
 	HASH_ITER(hh, watches->watchers, watcher, next)
 		DL_FOREACH(watcher->list, watch)
 			if (watches->before && !watch->knows_before)

@@ -30,7 +30,7 @@ bool replica_answer(struct topic *replica)
 	flags = subscriber->was_subscribed ? NOTICE_UNKNOWN : 0;
 	hop_spend(replica->hop, COST_CONTROL);
 	/* One that begins is refused where nothing could be told to it. */
-	if (!error && subscriber->number && !subscriber_can_be_told(subscriber))
+	if (!error && subscriber->number && !subscriber_has_channel(subscriber, replica->origin))
 		error = ENOBUFS;
 	topics_answer(subscriber, error);
 	if (error) /* perhaps the last one */

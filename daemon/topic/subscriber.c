@@ -237,24 +237,17 @@ static bool open_channel(struct subscriber *subscriber, struct topic_origin *ori
 	return true;
 }
 
-bool subscriber_can_be_told(struct subscriber *subscriber)
-{
-	return !subscriber->session || subscriber->participant.end ||
-	       open_channel(subscriber, subscriber->participant.topic->origin);
-}
-
-/* Whether there is a channel for the entry. */
-static bool has_channel(struct subscriber *subscriber, const struct topic_entry *entry)
+bool subscriber_has_channel(struct subscriber *subscriber, struct topic_origin *origin)
 {
 	if (!subscriber->session)
 		return true;
 	if (subscriber->is_closing)
 		return false;
-	if (subscriber->participant.end && subscriber->origin != entry->origin) {
+	if (subscriber->participant.end && subscriber->origin != origin) {
 		close_channel(subscriber);
 		return false;
 	}
-	return subscriber->participant.end || open_channel(subscriber, entry->origin);
+	return subscriber->participant.end || open_channel(subscriber, origin);
 }
 
 /* --- sending ---------------------------------------------------------------------------------- */
@@ -375,7 +368,7 @@ static bool pump_once(struct subscriber *subscriber)
 			timer_start(topic->timer, LATER_MS);
 		return false;
 	}
-	if (!has_channel(subscriber, subscriber->current)) {
+	if (!subscriber_has_channel(subscriber, subscriber->current->origin)) {
 		subscriber_move(subscriber, subscriber->is_closing ? LIST_BLOCKED : LIST_LATER);
 		if (!subscriber->is_closing)
 			timer_start(topic->timer, LATER_MS); /* over a limit, perhaps only for now */

@@ -229,8 +229,8 @@ void subscriber_move(struct subscriber *subscriber, enum subscriber_list list);
 int subscriber_charge(struct subscriber *subscriber, struct account *account, bool exceeds);
 /* Puts a new one into LIST_OUT. */
 void subscriber_enter(struct subscriber *subscriber, struct topic *topic);
-/* Whether its program has a channel for it, which is opened if there is none. */
-bool subscriber_can_be_told(struct subscriber *subscriber);
+/* Whether there is a channel to its program for this origin; opens one. */
+bool subscriber_has_channel(struct subscriber *subscriber, struct topic_origin *origin);
 /* Begins to tell: first this notice (takes the reference; NULL: out of memory, it is told that it missed
  * something), then what is published from now on. */
 void subscriber_begin(struct subscriber *subscriber, struct topic_entry *first);
