@@ -437,16 +437,15 @@ int xenmsg_call(struct xenmsg *conn, const char *address, const void *data, size
 {
 	struct xenmsg_result unwanted;
 	struct op_options opts;
+	int r = options_read(&opts, options, XENMSG_WAIT | OP_TRACE, FOR_EVER);
 
 	if (!result)
 		result = &unwanted;
 	conn->reason[0] = '\0';
-	if (options_read(&opts, options, XENMSG_WAIT | OP_TRACE, FOR_EVER) < 0)
-		return result_without_op(result, -EINVAL);
-	if (!conn_is_here(conn))
-		return result_without_op(result, -ECHILD);
-	if (conn_pump(conn) < 0)
-		return result_without_op(result, -ENOTCONN);
+	if (r == 0)
+		r = enter(conn);
+	if (r < 0)
+		return result_without_op(result, r);
 	conn_enter(conn);
 	until_decided(conn, CHANNEL_CALL, address, data, size, &opts, result);
 	if (result == &unwanted)

@@ -316,7 +316,8 @@ int conn_run_outcomes(struct xenmsg *conn, int budget)
 	if (conn->patterns && !conn->closing && conn_came_back(conn))
 		conn->pattern_hooks->run(conn);
 	if (conn_came_back(conn) && !conn->closing)
-		count += reconnect_run(&conn->reconnect, mux_is_unanswered(conn->mux), budget - count);
+		count += reconnect_run(&conn->reconnect, mux_is_unanswered(conn->mux), budget - count,
+				       &conn->closing);
 	conn_came_back(conn);
 	return count;
 }

@@ -96,12 +96,13 @@ static void look_if_back(struct reconnect *reconnect, bool waits)
 	reconnect_tell(reconnect, XENMSG_DAEMON_BACK, 0, "", 0, "");
 }
 
-int reconnect_run(struct reconnect *reconnect, bool waits, int budget)
+int reconnect_run(struct reconnect *reconnect, bool waits, int budget, const bool *stop)
 {
 	int count = 0;
 
 	look_if_back(reconnect, waits);
-	while (reconnect->changes && count < budget && transport_is_here(reconnect->parts.transport)) {
+	while (reconnect->changes && count < budget && !*stop &&
+	       transport_is_here(reconnect->parts.transport)) {
 		struct pending_change *change = reconnect->changes;
 
 		DL_DELETE(reconnect->changes, change);

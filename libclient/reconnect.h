@@ -91,6 +91,6 @@ void reconnect_further(struct reconnect *reconnect, bool waits);
 void reconnect_refused(struct reconnect *reconnect, const struct request *request, const char *endpoint);
 /* Looks whether all was answered, and calls the program back for up to `budget` changes. Returns for how
  * many. */
-int reconnect_run(struct reconnect *reconnect, bool waits, int budget);
+int reconnect_run(struct reconnect *reconnect, bool waits, int budget, const bool *stop);
 
 #endif

@@ -361,14 +361,14 @@ BOTH(the_new_number_of_a_domain_that_was_restored_is_told)
 	expect_over(-EPROTO);
 }
 
-static bool said_more;
+static int said_more;
 static void close_at_a_change(void *userdata, const struct xenmsg_change *change)
 {
 	uint8_t payload[4];
 
 	fake_send(&fake, FRAME_SELF, 0, 0, payload, frame_u32_encode(10, payload));
 	xenmsg_close(fake.conn);
-	__atomic_store_n(&said_more, true, __ATOMIC_RELEASE);
+	__atomic_add_fetch(&said_more, 1, __ATOMIC_RELEASE);
 }
 
 static void answer_when_all_is_read(struct fake *daemon)
@@ -388,10 +388,12 @@ SHARED(what_is_not_told_any_more_does_not_keep_from_waiting)
 
 	xenmsg_on_change(fake.conn, close_at_a_change, NULL);
 	fake_meanwhile(&fake, answer_when_all_is_read);
-	fake_send(&fake, FRAME_SELF, 0, 0, payload, frame_u32_encode(9, payload));
+	for (uint32_t domid = 8; domid < 10; domid++)
+		fake_send(&fake, FRAME_SELF, 0, 0, payload, frame_u32_encode(domid, payload));
 	assert_int_equal(xenmsg_send(fake.conn, "5:inbox", payload, 64, NULL, NULL), 0);
 	fake.conn = NULL;
 	fake_join(&fake);
+	assert_int_equal(said_more, 1);
 }
 
 static void note_notice(void *userdata, struct xenmsg_message *message)
