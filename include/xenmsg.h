@@ -321,7 +321,7 @@ XENMSG_API XENMSG_CHECK int xenmsg_begin_open(struct xenmsg **conn, const char *
  * called here may use what the program has, such as its loop: so close the connection before you free
  * that, and take xenmsg_fd() out of the loop before you close it. Called by a callback, it does this
  * when the function has returned within which that runs, and no other function may be called for the
- * connection after that; messages and events are reported no more.
+ * connection after that; messages, events and changes are reported no more.
  */
 XENMSG_API void xenmsg_close(struct xenmsg *conn);
 
