@@ -8,7 +8,7 @@ import pytest
 
 from conftest import wait_for
 from lower_half import INSTANCE, Node, Tree, exchange, link, settle
-from messaging import FAST, TOLD_WATCHES, eventually
+from messaging import FAST, TOLD_WATCHES, eventually, start_all
 from protocol import Program
 
 FEW = ("few=yes", "forget=300")
@@ -134,8 +134,7 @@ def test_who_is_being_forgotten_can_be_reached(host, seed):
 def test_daemons_forget_each_other_some_time_after_their_link(host, nodes, zero):
     """Both begin with a link of which nothing remains; what it costs to forget is counted."""
     every = nodes(*([0] if zero else []), 1, 2, start=False, config=FAST + "idle-close = 1s\n")
-    for node in every.values():
-        node.start()
+    start_all(*every.values())
     one, two = every[1], every[2]
     if zero:
         eventually(lambda: watches(host, 1) <= TOLD_WATCHES and watches(host, 2) <= TOLD_WATCHES, "domain 0 tells both")

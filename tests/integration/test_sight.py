@@ -9,7 +9,7 @@ import urllib.request
 import pytest
 
 from frames import RELAYS, TOLD_MORE, TOLD_TEXT
-from messaging import EXIT_DENIED, EXIT_ERROR, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_TIMEOUT, EXIT_UNREACHABLE, EXIT_USAGE, FAST, PATIENCE, Holder, deliver, eventually, lost_after
+from messaging import EXIT_DENIED, EXIT_ERROR, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_TIMEOUT, EXIT_UNREACHABLE, EXIT_USAGE, FAST, PATIENCE, Holder, deliver, eventually, lost_after, start_all
 from test_status import validator  # the fixture `valid`  # noqa: F401  pylint: disable=unused-import
 
 STATUS = 4  # a kind of ASK
@@ -45,8 +45,7 @@ def test_domain_0_sees_a_guests_links_and_endpoints(zero, one, valid):
 def test_full_sight_is_what_the_guests_root_sees(nodes, valid):
     zero, one = nodes(0, 1, start=False).values()
     one.config = settings("full")
-    for node in (zero, one):
-        node.start()
+    start_all(zero, one)
     one.set_policy("[rule]\nfrom = 0\nto = inbox\naction = allow\n")
     with Holder(one, "inbox", "other"):
         zero.send("1:other", "x", exit_code=EXIT_DENIED)
@@ -62,8 +61,7 @@ def test_full_sight_is_what_the_guests_root_sees(nodes, valid):
 def test_a_guest_may_hide_all(nodes):
     zero, one = nodes(0, 1, start=False).values()
     one.config = settings("none")
-    for node in (zero, one):
-        node.start()
+    start_all(zero, one)
     done = zero.xenmsg("status", "--domain", 1)
     assert done.returncode == EXIT_DENIED and b"host-sight = none" in done.stderr and done.stdout == b"", done
 

@@ -499,7 +499,7 @@ class Heard:
                 conn.wait(0)
             assert self.conn.library.xenmsg_process(self.conn.conn) >= 0
             return (self.counts or [(self.name, 0)])[-1] == (self.name, count)
-        eventually(told, f"{count} listen, and the publisher is told", 60)
+        eventually(told, f"{count} listen, and the publisher is told", 90)  # whose link was away then is waited for as long as resume-for, 60 s
 
 
 def listeners_in_status(node):
