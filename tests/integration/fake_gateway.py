@@ -2,7 +2,7 @@
 """A gateway between simulated hosts that are on one machine: it speaks with each host's daemon as xenmsg-gateway does
 (doc/protocol.md, section 7), and joins the rings of two daemons itself, without a network."""
 
-import errno
+import contextlib
 import json
 import os
 import socket
@@ -23,19 +23,23 @@ class Side:
     """Its connection to one host's daemon."""
 
     def __init__(self, path):
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.socket.settimeout(20)
-        # While a daemon hands over, nobody listens there.
-        eventually(lambda: self.socket.connect_ex(path) != errno.ECONNREFUSED, "the daemon listens to its gateway")
-        try:
-            self.say(type="hello", version=1)
-        except BrokenPipeError:
-            pass  # it is refused already, and reads why
-        answer, _ = self.hear()
+        answer = eventually(lambda: self.greet(path), "the daemon answers its gateway")
         if answer["type"] != "welcome":
             raise Refused(answer.get("why"))
         self.host, self.instance = answer["host"], answer["instance"]
         self.last_id = 1
+
+    def greet(self, path):
+        """None: the daemon hands over, so nobody listens there, or the next one doesn't know of this connection."""
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.socket.settimeout(20)
+        try:
+            self.socket.connect(path)
+            with contextlib.suppress(BrokenPipeError):  # it is refused already, and reads why
+                self.say(type="hello", version=1)
+            return self.hear()[0]
+        except (ConnectionRefusedError, EOFError):
+            return None
 
     def say(self, **packet):
         self.socket.send(json.dumps(packet).encode())

@@ -57,7 +57,7 @@ def ended(conn, results, count=1):
 
 @pytest.mark.parametrize("command", ["send", "call"])
 @pytest.mark.parametrize("how, words", [("leaves", "the program there has died, or left"), ("ends", "the program there has ended it"),
-                                        ("stops", "its domain, or the xenmsgd there, is gone")])
+                                        pytest.param("stops", "its domain, or the xenmsgd there, is gone", marks=pytest.mark.unless(renewed="uncertain"))])
 @pytest.mark.parametrize("way", ANYWHERE, indirect=True)
 def test_who_has_ended_a_channel_is_told_to_its_sender(way, command, how, words):
     """As far as the last daemon on the way knows it. Before, it was \"the receiver or a daemon died\" of all."""
@@ -170,6 +170,7 @@ def test_a_time_out_is_kept_though_nothing_gets_to_the_host(hosts):
         assert ended(sender, results, 2) == [0, 0]
 
 
+@pytest.mark.unless(renewed="uncertain")
 def test_a_command_whose_caller_gives_up_is_told(way, tmp_path):
     started, ended_by = tmp_path / "started", tmp_path / "stopped"
     serving = way.receiver.popen("serve", "--jobs", "1", "slow", "--", "sh", "-c",

@@ -265,8 +265,7 @@ def test_guests_without_each_others_names_hear_of_their_links(nodes, host):
     """They have nothing else to hear of each other by: a guest that is told by domain 0 watches nobody else."""
     zero, one, two = nodes(0, 1, 2, start=False).values()
     zero.policy = "[see]\nfrom = *\ndomain = *\naction = deny\n"
-    for node in (zero, one, two):
-        node.start()
+    start_all(zero, one, two)
     eventually(lambda: all(host.domain(guest)["xenstore"]["watches"] <= TOLD_WATCHES for guest in (1, 2)), "domain 0 tells them")
     works(one, two)
     with Program(two.socket) as program:

@@ -143,8 +143,7 @@ def test_a_migration_to_the_same_number_is_noticed(nodes, host, presence):
     """The number of the domain says nothing then, but its nodes have gone."""
     one, two = nodes(1, 2, start=False).values()
     one.config += f"presence = {presence}\n"
-    for node in (one, two):
-        node.start()
+    start_all(one, two)
     works(one, two)
     zero = nodes(0, start=False)[0]
     with zero.store() as store:
