@@ -187,7 +187,7 @@ bool switch_is_busy(const struct switchboard *board)
 	return board->turns.due;
 }
 
-/* Runs the phases once. False: there is nothing left to do, or it waits for the next pass. */
+/* Runs the phases once. False: no task is due, or it waits for the next pass. */
 static bool take_turn(struct switchboard *board)
 {
 	bool took_input = turns_run(&board->turns);
@@ -195,7 +195,7 @@ static bool take_turn(struct switchboard *board)
 	write_output(board);
 	tell_of_failures(board);
 	notify_programs(board);
-	return took_input;
+	return took_input && board->turns.due && !turns_are_over(&board->turns);
 }
 
 static bool pass(void *userdata)
