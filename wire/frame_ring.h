@@ -8,7 +8,8 @@
 #include "wire/ring.h"
 
 /* Writes a frame. The caller has checked that frame_size(header->length) bytes are free. */
-static inline void frame_put(struct ring_writer *ring, const struct frame_header *header, const void *payload)
+static inline __attribute__((always_inline)) void
+frame_put(struct ring_writer *ring, const struct frame_header *header, const void *payload)
 {
 	static const uint8_t zeros[8];
 	uint8_t encoded[FRAME_HEADER_SIZE];

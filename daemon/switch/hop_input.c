@@ -454,7 +454,7 @@ static int next_frame(struct hop *hop, struct frame_header *header)
 /* Takes short pieces of a stream right behind one that was forwarded, for which nothing that was decided for
  * that one has changed. If this domain was restored meanwhile, none of them counts. Returns whether *header
  * is that of the frame behind them, which is there. */
-static bool take_run(struct hop *hop, uint32_t number, struct frame_header *header)
+static __attribute__((noinline)) bool take_run(struct hop *hop, uint32_t number, struct frame_header *header)
 {
 	struct channel_end *end = channel_table_find(&hop->channels, number);
 	uint32_t room = hop->in.unreleased < HOP_CHUNK ? HOP_CHUNK - hop->in.unreleased : 0, total = 0;

@@ -176,7 +176,7 @@ static inline bool hop_run_add(struct hop_run *run, const void *data, uint32_t l
 		if (run->left <= length || !outlet_is_even(run->outlet))
 			return false;
 		run->left -= length;
-		outlet_append(run->outlet, data, length, messages);
+		outlet_append(run->outlet, data, length);
 	}
 	run->length += length;
 	run->messages += messages;

@@ -291,6 +291,8 @@ int hop_run_end(struct hop_run *run)
 	struct channel_end *out = channel_other(run->end);
 	int r = hop_is_sound(run->end->hop) ? 0 : -ENOLINK;
 
+	if (run->outlet)
+		outlet_count(run->outlet, run->length, run->messages);
 	run->room.iov_len = run->length;
 	if (r == 0 && !run->outlet && run->length && evbuffer_commit_space(out->queue, &run->room, 1))
 		r = -ENOMEM;

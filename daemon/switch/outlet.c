@@ -90,7 +90,8 @@ void outlet_move(struct outlet *outlet, const struct ring_writer *writer)
 /* --- frames ----------------------------------------------------------------------------------- */
 
 /* Numbers a frame that is complete, and counts it. */
-static void number_frame(struct outlet *outlet, struct frame_header *header)
+static inline __attribute__((always_inline)) void number_frame(struct outlet *outlet,
+							       struct frame_header *header)
 {
 	uint32_t size = frame_size(header->length);
 
@@ -228,11 +229,9 @@ bool outlet_is_due(const struct outlet *outlet)
 	return size >= chunk_size(outlet, size);
 }
 
-/* Counts what was put into the open frame. */
-static void note_put(struct outlet *outlet, uint32_t length, uint32_t messages)
+void outlet_count(struct outlet *outlet, uint32_t length, uint32_t messages)
 {
 	outlet->filling->sent += length;
-	outlet->filling_length += length;
 	outlet->filling_messages += messages;
 }
 
@@ -257,12 +256,6 @@ uint32_t outlet_room(struct outlet *outlet, const struct channel_end *end)
 	if (space < 7)
 		return 0;
 	return room < (uint32_t)space - 7 ? room : (uint32_t)space - 7;
-}
-
-void outlet_append(struct outlet *outlet, const void *data, uint32_t length, uint32_t messages)
-{
-	ring_writer_put(&outlet->writer, data, length);
-	note_put(outlet, length, messages);
 }
 
 void outlet_take_back(struct outlet *outlet, uint32_t length, uint32_t messages)
@@ -318,7 +311,8 @@ int outlet_write(struct outlet *outlet, struct channel_end *end, struct outgoing
 		return 0;
 	}
 	put_pieces(outlet, data, size);
-	note_put(outlet, size, data->left ? 0 : data->messages);
+	outlet->filling_length += size;
+	outlet_count(outlet, size, data->left ? 0 : data->messages);
 	return (int)size;
 }
 

@@ -102,8 +102,14 @@ static inline bool outlet_is_even(const struct outlet *outlet)
 {
 	return !(outlet->filling_length & 7);
 }
-/* Appends a short piece for which there is room. */
-void outlet_append(struct outlet *outlet, const void *data, uint32_t length, uint32_t messages);
+/* Appends a short piece for which there is room. Behind the last one, outlet_count() is called. */
+static inline void outlet_append(struct outlet *outlet, const void *data, uint32_t length)
+{
+	ring_writer_put(&outlet->writer, data, length);
+	outlet->filling_length += length;
+}
+/* Counts bytes that were appended, and messages that end there. */
+void outlet_count(struct outlet *outlet, uint32_t length, uint32_t messages);
 /* Whether so much has been written that the reader should see it: on two CPUs it works on the first chunk
  * while we copy the second. */
 bool outlet_is_due(const struct outlet *outlet);
