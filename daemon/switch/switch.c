@@ -181,10 +181,8 @@ static void free_ended(struct switchboard *board)
 
 bool switch_is_busy(const struct switchboard *board)
 {
-	for (unsigned i = 0; i < MARK_RETIRED; i++) /* which has a task, whose line may rest */
-		if (board->marked[i])
-			return true;
-	return board->turns.due;
+	return board->turns.due || board->marked[MARK_DIRTY] || board->marked[MARK_FAILED] ||
+	       board->marked[MARK_TO_NOTIFY] || board->marked[MARK_AWAKE];
 }
 
 /* Runs the phases once. False: no task is due, or it waits for the next pass. */
