@@ -6,7 +6,7 @@ xenmsg_python_sources = \
 	bindings/python/xenmsg/_core.pyi \
 	bindings/python/xenmsg/_errors.py \
 	bindings/python/xenmsg/_loop.py \
-	bindings/python/xenmsg/_seats.py \
+	bindings/python/xenmsg/_replies.py \
 	bindings/python/xenmsg/_types.py \
 	bindings/python/xenmsg/aio.py \
 	bindings/python/xenmsg/blocking.py \

@@ -17,7 +17,7 @@ from . import _core
 from ._core import Message
 from ._errors import PATIENCE, Abandoned, Again, Full, make_error
 from ._loop import BURST, How, Lazy, Link, Opened, Outcome, open_link, raise_first
-from ._seats import ReplySeats, answer_error
+from ._replies import WaitingReplies, answer_error
 from ._types import Change, ConnectionState, Data, Event, Notice, Peer, make_event, message_or_notice, milliseconds, publish_with
 
 T = TypeVar("T")
@@ -439,27 +439,27 @@ class Connection(ConnectionState):
         """Answers calls with what `await handler(message)` returns, None is b"", up to so many at a time, until it is
         cancelled. A handler refuses by raising Answered, whose code and data the caller gets; of any other exception he gets the
         code EIO and nothing else, and the loop's exception handler is told. A handler whose caller has gone or given up is
-        cancelled. A caller who doesn't read gets ENOBUFS after 5 s. Few replies wait at a time without counting as one of those;
-        when others of the same user, domain or host do already, a reply waits for half a second at most."""
+        cancelled. A caller who doesn't read gets ENOBUFS after 5 s, or before when 16 others, who don't either, come
+        behind it; such a reply doesn't count as one of those at a time."""
         tasks: Dict[asyncio.Task[None], Optional[Message]] = {}  # None: it was cancelled
         burst = 0
         async with self.bind(endpoint, messages=False, shared=shared) as inbox:
             link = await inbox._open()
-            seats = ReplySeats(link.core.domid, concurrency)
+            waiting = WaitingReplies()
 
             def done(task: asyncio.Task[None]) -> None:
                 tasks.pop(task, None)
                 link.tell([])  # so that this goes on below
             try:
                 while True:
-                    if len(tasks) - seats.taken < concurrency:
+                    if len(tasks) - len(waiting.replies) < concurrency:
                         message = inbox._take(link.core)
                     else:
                         message = None
                         link.process()  # or nothing would tell that something has come
                     burst += 1
                     if message is not None:
-                        task = asyncio.create_task(_answer(link, message, handler, seats))
+                        task = asyncio.create_task(_answer(link, message, handler, waiting))
                         tasks[task] = message
                         task.add_done_callback(done)
                         if burst % BURST == 0:
@@ -513,24 +513,20 @@ def _cancel_withdrawn(tasks: Dict[asyncio.Task[None], Optional[Message]]) -> Non
             task.cancel()
 
 
-async def _reply(link: Link, message: Message, data: Data, seats: ReplySeats) -> None:
-    reply = seats.send(message, data, link.loop.time())
+async def _reply(link: Link, message: Message, data: Data, waiting: WaitingReplies) -> None:
+    reply = waiting.send(message, data, link.loop.time())
     if reply is None:
         return
+    link.tell([])  # another one may be taken, or has waited for too long
     try:
-        while True:
-            if seats.changed:
-                seats.changed = False
-                link.tell([])
+        while not waiting.send_again(reply, link.loop.time()):
             await link.change(reply.until)
-            if seats.send_again(reply, link.loop.time()):
-                return
     finally:
-        seats.end(reply)
+        waiting.end(reply)
 
 
 async def _answer(link: Link, message: Message, handler: Callable[[Message], Awaitable[Optional[Data]]],
-                  seats: ReplySeats) -> None:
+                  waiting: WaitingReplies) -> None:
     def report(words: str, error: Exception) -> None:
         link.loop.call_exception_handler({"message": words, "exception": error})
     try:
@@ -539,7 +535,7 @@ async def _answer(link: Link, message: Message, handler: Callable[[Message], Awa
         answer_error(message, error, report)
         return
     try:
-        await _reply(link, message, data, seats)
+        await _reply(link, message, data, waiting)
     except Exception as error:
         if message.wants_reply:  # else nobody waits for the answer any more, or the handler has given it
             answer_error(message, error, report)

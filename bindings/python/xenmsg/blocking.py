@@ -21,7 +21,7 @@ from typing import Any, Callable, Generic, Iterator, List, Literal, Optional, Tu
 from . import _core
 from ._core import Message
 from ._errors import PATIENCE, Again, Error, Fate, Full, make_error
-from ._seats import ReplySeats, WaitingReply, answer_error
+from ._replies import WaitingReplies, answer_error
 from ._types import (Change, ChangeKind, ConnectionState, Data, Event, Notice, Peer, make_change, make_event, message_or_notice,
                      milliseconds, open_core, passed_over, publish_with)
 
@@ -159,22 +159,18 @@ class _Replies:
 
     def __init__(self, inbox: Endpoint):
         self._inbox = inbox
-        self._seats = ReplySeats(inbox._core.domid, 1)
-        self._waiting: List[WaitingReply] = []
+        self._waiting = WaitingReplies()
 
     def calls(self) -> Iterator[Message]:
         core = self._inbox._core
         while not core.closed:
-            changed = self._send_again()
-            if not self._waiting:
-                message: Optional[Message] = self._inbox.recv()
-            else:
-                message = core.recv(0) if len(self._waiting) == self._seats.taken else None
+            self._send_again()
+            message: Optional[Message] = core.recv(0) if self._waiting.replies else self._inbox.recv()
             if message is not None:
                 yield message
                 del message
-            elif not changed:
-                self._inbox._wait_for_room(min(reply.until for reply in self._waiting))
+            elif self._waiting.replies:
+                self._inbox._wait_for_room(min(reply.until for reply in self._waiting.replies))
 
     def answer(self, message: Message, handler: Callable[[Message], Optional[Data]]) -> None:
         try:
@@ -183,27 +179,20 @@ class _Replies:
             answer_error(message, error, _log)
             return
         try:
-            reply = self._seats.send(message, data, time.monotonic())
-            if reply is not None:
-                self._waiting.append(reply)
+            self._waiting.send(message, data, time.monotonic())
         except Exception as error:
             if message.wants_reply:  # else nobody waits for the answer any more, or the handler has given it
                 answer_error(message, error, _log)
 
-    def _send_again(self) -> bool:
-        """Returns whether one has a seat now, or waits no longer."""
-        self._seats.changed = False
-        for reply in list(self._waiting):
+    def _send_again(self) -> None:
+        for reply in list(self._waiting.replies):
             try:
-                if not self._seats.send_again(reply, time.monotonic()):
+                if not self._waiting.send_again(reply, time.monotonic()):
                     continue
             except Error as error:
                 if reply.message.wants_reply:
                     answer_error(reply.message, error, _log)
-            self._waiting.remove(reply)
-            self._seats.end(reply)
-            self._seats.changed = True
-        return self._seats.changed
+            self._waiting.end(reply)
 
 
 def _log(words: str, error: Exception) -> None:
@@ -451,8 +440,7 @@ class Connection(_Sending, ConnectionState):
         """Answers calls, one after the other, with what handler(message) returns, None is b"", until the daemon has gone, or a signal's
         handler raises something, as Ctrl-C does. A handler refuses by raising Answered, whose code and data the caller gets; any other
         exception is logged (logging.getLogger("xenmsg")), and the caller gets the code EIO and nothing else. A caller who doesn't
-        read gets ENOBUFS after 5 s, and few replies wait at a time while others are answered; when others of the same user,
-        domain or host do already, a reply waits for half a second at most."""
+        read gets ENOBUFS after 5 s, or before when 16 others, who don't either, come behind it; others are answered meanwhile."""
         with self.bind(endpoint, messages=False, shared=shared) as inbox:
             replies = _Replies(inbox)
             for message in replies.calls():
