@@ -21,6 +21,7 @@
 #include "base/users.h"
 #include "daemon/switch/hop.h"
 #include "daemon/switch/program_socket.h"
+#include "daemon/switch/work_pool.h"
 #include "wire/gateway.h"
 #include "wire/retry.h"
 
@@ -64,10 +65,7 @@ static void close_connection(struct switchboard *board, int fd, struct charge *c
 
 	span_begin(&span, board);
 	shutdown(fd, SHUT_RDWR);
-	if (board->closer)
-		closer_close(board->closer, fd, charge);
-	else
-		close(fd);
+	work_pool_close_socket(board, fd, charge);
 	span_end(&span, charge->account);
 	charge_end(charge);
 }

@@ -46,7 +46,6 @@ struct daemon {
 	struct vchan_host *host;
 	struct carrier_maker maker;
 	struct quota *quota;
-	struct closer *closer;
 	struct work_pool *work_pool;
 	struct memfd_lifetimes *memfd_lifetimes;
 	struct access *access;

@@ -10,7 +10,6 @@
 
 #include "daemon/activation/activation.h"
 #include "daemon/policy/access.h"
-#include "daemon/switch/program_socket.h"
 #include "daemon/switch/work_pool.h"
 #include "daemon/switch/memfd_lifetimes.h"
 #include "wire/advice.h"
@@ -76,13 +75,6 @@ static int start_switch(struct daemon *daemon)
 	daemon->board.quota = daemon->quota = quota_new(&limits);
 	if (!daemon->quota)
 		return -ENOMEM;
-	r = closer_new(&daemon->closer, &daemon->board);
-	if (r < 0)
-		log_warning(
-			"programs can hold the daemon by descriptors that they send: close_range(2) and pidfd_getfd(2) don't "
-			"work here: %s",
-			strerror(-r));
-	daemon->board.closer = daemon->closer;
 	r = work_pool_new(&daemon->work_pool, &daemon->board);
 	if (r < 0)
 		return r;
@@ -421,7 +413,6 @@ void wiring_end(struct daemon *daemon)
 		switch_cleanup(&daemon->board);
 	work_pool_free(daemon->work_pool);
 	memfd_lifetimes_free(daemon->memfd_lifetimes);
-	closer_free(daemon->closer);
 	quota_free(daemon->quota);
 	store_free(daemon->store);
 	vchan_host_free(daemon->host);

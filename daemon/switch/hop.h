@@ -62,7 +62,6 @@
 
 struct channel;
 struct channel_end;
-struct closer;
 struct work_pool;
 struct memfd_lifetimes;
 struct event;
@@ -86,10 +85,9 @@ struct switchboard {
 	struct event_base *base;
 	struct turns turns;
 	struct hop *marked[HOP_MARKS];
-	struct channel *ended;	     /* to be freed */
-	struct quota *quota;	     /* NULL: nothing is limited */
-	struct closer *closer;	     /* NULL: closing descriptors that programs send can block the loop */
-	struct work_pool *work_pool; /* NULL: what may take long is done at once */
+	struct channel *ended;			 /* to be freed */
+	struct quota *quota;			 /* NULL: nothing is limited */
+	struct work_pool *work_pool;		 /* NULL: what may take long is done at once */
 	struct memfd_lifetimes *memfd_lifetimes; /* NULL: memory that programs keep isn't charged */
 	uint64_t max_message;
 	uint64_t last_stream;	 /* the number of the byte stream that came last */

@@ -10,7 +10,7 @@
  *
  * So bytes are peeked at before they are read. The kernel then says whether descriptors came with them, or
  * with what lies behind them (MSG_CTRUNC), and drops none: they stay in the queue. From then on the socket
- * is peeked at only, up to there. What is in it is left for the close, which the closer does, below.
+ * is peeked at only, up to there. What is in it is left for the close, which a thread has (work_pool.h).
  *
  * (SO_PASSRIGHTS, by which a socket refuses descriptors, is younger than the kernels that this supports, and
  * a program that breaks its stream must send one: doc/protocol.md, section 6.)
@@ -20,7 +20,6 @@
 #include <sys/uio.h>
 
 struct charge;
-struct closer;
 struct switchboard;
 
 #define PROGRAM_SOCKET_PIECES 3
@@ -46,30 +45,5 @@ ssize_t program_socket_read(int fd, struct iovec *pieces, unsigned count);
 int program_socket_reply(int fd, int error, const char *why);
 /* Closes the socket. `charge` holds the descriptor that the socket's account pays for (NULL: none pays). */
 void program_socket_close(struct switchboard *board, int fd, struct charge *charge);
-
-/*
- * The closer closes sockets in whose queue a program has left descriptors. They are closed with the socket,
- * and the last close of a descriptor may wait for as long as its sender likes (a TCP socket with SO_LINGER).
- * So the loop never closes such a socket while it is the last owner:
- *
- *   handed in ──a batch is made, and a thread for it──▶ the thread has them, too
- *             ──the loop closes its own──▶ the thread ends
- *
- * The thread has a table of descriptors of its own and closes nothing: it ends, and its table with it. The
- * last closes are then those of an exiting task, which doesn't linger (PF_EXITING). A descriptor that is slow
- * to close all the same delays that thread, but neither the loop nor the next batch.
- *
- * A descriptor is charged to its account until the loop has closed it. The loop only waits for the thread's
- * first steps, which depend on no other process.
- */
-
-/* Returns 0 or a negative errno. Fails where threads may not have descriptor tables of their own, or take
- * descriptors from the process's. */
-int closer_new(struct closer **closer, struct switchboard *board);
-/* Waits until the running thread has taken its descriptors; those that it can't take stay open until the
- * process ends. */
-void closer_free(struct closer *closer);
-/* Takes over the socket, and one descriptor of `charge` (NULL: none), if it holds any. */
-void closer_close(struct closer *closer, int fd, struct charge *charge);
 
 #endif

@@ -13,6 +13,7 @@
  * beyond WORK_POOL_THREADS. What it used of a CPU is charged to the account.
  */
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <stddef.h>
 
@@ -27,13 +28,18 @@ struct switchboard;
 struct work_item {
 	void (*work)(struct work_item *item); /* in a thread: touches nothing but the object */
 	void (*done)(struct work_item *item);
+	/* Behind done(), and before the account's next one: so `work` may change what the thread has of its
+	 * own. */
+	bool ends_thread;
 	struct switchboard *board;
 	struct account *account; /* a reference */
 	uint64_t used;		 /* ns of CPU time */
+	void *gone;		 /* what its thread waits for before it ends */
 	struct work_item *prev, *next;
 };
 
-/* Returns 0 or a negative errno. */
+/* Returns 0 or a negative errno. Where threads may not have descriptor tables of their own, or take
+ * descriptors from the process's, it says so in the log. */
 int work_pool_new(struct work_pool **pool, struct switchboard *board);
 /* Waits a while until all is done. */
 void work_pool_free(struct work_pool *pool);
@@ -50,9 +56,22 @@ void work_pool_await(struct work_pool *pool);
 
 /* Gives back what was shared with a program, by a work item: memory (NULL: none) is unmapped, and
  * descriptors of eventfds and of memory (-1: none) are closed, for which `charge` pays (NULL: nobody) as
- * far as it holds descriptors, until they are closed. For a socket, which may hold descriptors of others,
- * there is program_socket_close(). */
+ * far as it holds descriptors, until they are closed. */
 void work_item_give_back(struct switchboard *board, void *memory, size_t size, const int fds[DEFERRED_FDS],
 			 struct charge *charge);
+
+/*
+ * Closes a socket in whose queue a program may have left descriptors, for which `charge` pays likewise. They
+ * are closed with the socket, and the last close of a descriptor may wait for as long as its sender likes (a
+ * TCP socket with SO_LINGER). So neither the loop nor a thread that goes on is ever the last owner:
+ *
+ *   given ──▶ a thread has the socket, too ──▶ done(): the loop closes its own ──▶ the thread ends
+ *
+ * The thread has a table of descriptors of its own and closes nothing: it ends, and its table with it. The
+ * last closes are then those of an exiting task, which doesn't linger (PF_EXITING). A descriptor that is slow
+ * to close all the same delays that thread, which is none of the pool's any more. It is done with one socket
+ * at a time, since a new table has for a moment what the old one has.
+ */
+void work_pool_close_socket(struct switchboard *board, int fd, struct charge *charge);
 
 #endif

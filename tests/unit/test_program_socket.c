@@ -15,6 +15,7 @@
 
 #include "daemon/switch/hop.h"
 #include "daemon/switch/program_socket.h"
+#include "daemon/switch/work_pool.h"
 #include "base/quota.h"
 #include "tests/descriptors.h"
 #include "tests/unit/own_process.h"
@@ -55,7 +56,7 @@ static void scene_start(struct scene *scene)
 	scene->quota = quota_new(&limits);
 	scene->account = quota_account(scene->quota, QUOTA_UID, 1000);
 	assert_int_equal(switch_init(&scene->board, scene->base, 1u << 20), 0);
-	assert_int_equal(closer_new(&scene->board.closer, &scene->board), 0);
+	assert_int_equal(work_pool_new(&scene->board.work_pool, &scene->board), 0);
 	scene->board.quota = scene->quota;
 	new_pair(scene);
 }
@@ -73,7 +74,7 @@ static void scene_stop(struct scene *scene)
 	if (scene->peer >= 0)
 		close(scene->peer);
 	switch_cleanup(&scene->board);
-	closer_free(scene->board.closer);
+	work_pool_free(scene->board.work_pool);
 	assert_int_equal(account_usage(scene->account, QUOTA_DESCRIPTORS).used, 0);
 	account_unref(scene->account);
 	quota_free(scene->quota);
@@ -120,17 +121,12 @@ static bool close_charged(struct scene *scene)
 
 static int error_of_program(struct scene *scene)
 {
+	ssize_t size;
 	char byte;
 
-	for (;;) {
-		ssize_t size = recv(scene->program, &byte, 1, 0);
-
-		if (size >= 0)
-			return 0;
-		if (errno != EAGAIN)
-			return errno;
+	while ((size = recv(scene->program, &byte, 1, 0)) < 0 && errno == EAGAIN)
 		usleep(1000);
-	}
+	return size < 0 ? errno : 0;
 }
 
 SCENE_TEST(bytes_with_descriptors_are_not_read, scene_start)
@@ -202,12 +198,10 @@ SCENE_TEST(sockets_with_nothing_but_bytes_are_closed_at_once, scene_start)
 
 SCENE_TEST(nothing_comes_between_the_look_and_the_close, scene_start)
 {
-	uint8_t bytes[8192] = {0};
-
 	/* More than is looked through: somebody else closes it, and the program can't send any more. */
-	assert_int_equal(send(scene->program, bytes, sizeof(bytes), 0), sizeof(bytes));
+	assert_int_equal(send(scene->program, (uint8_t[8192]){0}, 8192, 0), 8192);
 	program_socket_close(&scene->board, scene->daemon, NULL);
-	assert_int_equal(send(scene->program, bytes, 1, MSG_NOSIGNAL), -1);
+	assert_int_equal(send(scene->program, "", 1, MSG_NOSIGNAL), -1);
 	assert_int_equal(errno, EPIPE);
 }
 

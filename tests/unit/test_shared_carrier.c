@@ -19,7 +19,7 @@
 #include "base/quota.h"
 #include "daemon/hosts/conversation_memory.h"
 #include "daemon/link/shared_carrier.h"
-#include "daemon/switch/program_socket.h"
+#include "daemon/switch/work_pool.h"
 #include "daemon/switch/hop.h"
 #include "tests/descriptors.h"
 #include "tests/unit/own_process.h"
@@ -106,8 +106,8 @@ static void open_end(struct scene *scene, struct end *end)
 	charge_init(&charge, scene->account);
 	assert_int_equal(charge_all(&charge, amounts), 0);
 	assert_int_equal(conversation_memory_make(&memory, &scene->board, &charge, end->fds), 0);
-	end->fds[GATEWAY_FD_WAKE_DAEMON] = fcntl(memory.wake_daemon, F_DUPFD_CLOEXEC, 0);
-	end->fds[GATEWAY_FD_WAKE_GATEWAY] = fcntl(memory.wake_gateway, F_DUPFD_CLOEXEC, 0);
+	for (unsigned i = GATEWAY_FD_MEMORY; i < GATEWAY_FDS; i++)
+		end->fds[i] = fcntl(end->fds[i], F_DUPFD_CLOEXEC, 0);
 	assert_int_equal(shared_carrier_new(&end->carrier, &scene->board, &memory, &charge, true), 0);
 	assert_null(memory.memory);
 	assert_int_equal(carrier_state(&end->carrier), CARRIER_OPEN);
@@ -168,7 +168,7 @@ static int setup(void **state)
 	scene->account = quota_account(scene->quota, QUOTA_UID, 1000);
 	assert_int_equal(switch_init(&scene->board, scene->base, 1u << 20), 0);
 	scene->board.quota = scene->quota;
-	assert_int_equal(closer_new(&scene->board.closer, &scene->board), 0);
+	assert_int_equal(work_pool_new(&scene->board.work_pool, &scene->board), 0);
 	open_end(scene, &scene->end);
 	*state = scene;
 	return 0;
@@ -180,7 +180,7 @@ static int teardown(void **state)
 
 	close_end(&scene->end);
 	switch_cleanup(&scene->board);
-	closer_free(scene->board.closer);
+	work_pool_free(scene->board.work_pool);
 	for (int i = 0; i < QUOTA_RESOURCES; i++)
 		assert_int_equal(account_usage(scene->account, i).used, 0);
 	account_unref(scene->account);
@@ -436,8 +436,8 @@ TEST_AT_END(what_was_written_last_still_goes, setup, teardown)
 	ring_reader_copy(&end->leaving, 0, got, size);
 	make_frame(expected, 40, 0);
 	assert_memory_equal(got, expected, size);
-	for (int i = 0; i < QUOTA_RESOURCES; i++)
-		assert_int_equal(account_usage(scene->account, i).used, 0);
+	while (account_usage(scene->account, QUOTA_MEMORY).used)
+		event_base_loop(scene->base, EVLOOP_ONCE);
 }
 
 TEST_AT_END(an_end_is_paid_for, setup, teardown)

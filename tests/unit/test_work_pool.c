@@ -146,7 +146,7 @@ SCENE_TEST(who_makes_his_own_slow_delays_neither_loop_nor_others, scene_start)
 	assert_int_equal(scene->order[2], 2);
 }
 
-/* He who has given hundreds has one thread, as everybody else. */
+/* He who has given hundreds has one thread, as everybody else; and another one goes on where it ends. */
 SCENE_TEST(of_each_account_one_is_done_at_a_time_in_their_order, scene_start)
 {
 	static struct job jobs[300];
@@ -154,6 +154,7 @@ SCENE_TEST(of_each_account_one_is_done_at_a_time_in_their_order, scene_start)
 
 	for (unsigned i = 0; i < 300; i++) {
 		prepare(scene, &jobs[i], i % 3, i + 1);
+		jobs[i].item.ends_thread = i % 5 < 2;
 		give(&jobs[i]);
 	}
 	wait_for(scene, 300);
