@@ -227,7 +227,8 @@ static struct channel_cancel *find_cancel(const struct channel *channel, uint64_
 
 /* Adds a cancellation that waits for its answer. NULL: too many wait already, for this or for its way to the
  * opener, at this channel or at its opener's cost; or there is no memory. */
-static struct channel_cancel *await_answer(struct channel *channel, uint64_t offset, enum cancel_list list)
+static struct channel_cancel *cancels_await_answer(struct channel *channel, uint64_t offset,
+						   enum cancel_list list)
 {
 	struct channel_cancels *cancels = cancels_of(channel);
 	uint32_t ms = channel->board->cancel_ms;
@@ -325,7 +326,8 @@ static void cancel_beyond(struct channel *channel, uint64_t offset)
 		answer_cancel(&channel->opener, offset, r);
 		return;
 	}
-	cancel = r == -ENOENT ? NULL : await_answer(channel, offset, r == -EALREADY ? RELEASED : UNASKED);
+	cancel = r == -ENOENT ? NULL
+			      : cancels_await_answer(channel, offset, r == -EALREADY ? RELEASED : UNASKED);
 	if (!cancel)
 		answer_cancel(&channel->opener, offset, -ECONNRESET);
 	else if (cancel->list == UNASKED)

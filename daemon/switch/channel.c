@@ -313,7 +313,7 @@ int channel_opened(struct channel_end *end, const struct frame_opened *opened)
 
 /* Returns how far the sender at `end` may go: a program's window, or what the peer's daemon allows, as far as
  * we are willing to keep it. */
-static uint64_t grant(struct channel_end *end)
+static uint64_t channel_grant(struct channel_end *end)
 {
 	struct channel_end *out = channel_other(end);
 	uint64_t limit = out->consumed + out->window;
@@ -378,7 +378,7 @@ static void make_opened(struct channel_end *end, struct channel_frame *frame)
 {
 	const struct channel *channel = end->channel;
 	struct frame_opened opened = {
-		.limit = grant(end),
+		.limit = channel_grant(end),
 		.max_message = channel->max_message,
 		.has_identity = channel->knows_acceptor,
 		.is_topic = channel->accepted_by_topic,
@@ -405,7 +405,7 @@ static void make_reassigned(struct channel_end *end, struct channel_frame *frame
 static void make_credit(struct channel_end *end, struct channel_frame *frame)
 {
 	struct frame_credit credit = {.consumed = channel_other(end)->consumed,
-				      .limit = grant(end),
+				      .limit = channel_grant(end),
 				      .flags = channel_other(end)->is_stopped ? CREDIT_STOP : 0};
 
 	end->told_consumed = credit.consumed;

@@ -97,8 +97,8 @@ static void channel_image_enter(struct image *image, struct channel_end *end, st
 }
 
 /* Which end it is, and where it stands: with that it can be reset, whatever else there is. */
-static void end_image(struct image *image, const struct image_hops *hops, struct channel_end *end,
-		      uint32_t hop)
+static void channel_end_image(struct image *image, const struct image_hops *hops, struct channel_end *end,
+			      uint32_t hop)
 {
 	bool is_unsettled;
 
@@ -232,7 +232,7 @@ static void origin_hosts_image(struct image *image, struct channel *channel)
 		channel_origin_free(channel);
 }
 
-static void head_image(struct image *image, struct channel *channel)
+static void channel_head_image(struct image *image, struct channel *channel)
 {
 	hop_identity_image(image, &channel->identity);
 	image_string(image, &channel->endpoint, ADDRESS_MAX);
@@ -316,7 +316,8 @@ static int note_spoilt(struct image_hops *hops, struct channel *channel)
 
 /* Gives up a channel that can't be taken. `are_known`: so its ends are reset, and nobody else ends. Else it
  * ends with the hop in which it has an end already. */
-static void give_up(struct image *image, struct image_hops *hops, struct channel *channel, bool are_known)
+static void channel_give_up(struct image *image, struct image_hops *hops, struct channel *channel,
+			    bool are_known)
 {
 	drop_rest(channel);
 	if (!channel->opener.hop && !channel->acceptor.hop)
@@ -338,10 +339,10 @@ void channel_image(struct image *image, struct image_hops *hops, struct channel 
 	kind_image(image, channel);
 	opener = owner_image(image, hops, &channel->opener);
 	acceptor = owner_image(image, hops, &channel->acceptor);
-	end_image(image, hops, &channel->opener, opener);
-	end_image(image, hops, &channel->acceptor, acceptor);
+	channel_end_image(image, hops, &channel->opener, opener);
+	channel_end_image(image, hops, &channel->acceptor, acceptor);
 	are_known = !image->error && (channel->opener.hop || channel->acceptor.hop);
-	head_image(image, channel);
+	channel_head_image(image, channel);
 	queue_image(image, &channel->opener);
 	queue_image(image, &channel->acceptor);
 	sharing_image(image, channel);
@@ -355,7 +356,7 @@ void channel_image(struct image *image, struct image_hops *hops, struct channel 
 	image_expect(image, channel_adds_up(&channel->opener) && channel_adds_up(&channel->acceptor));
 	image_expect(image, !(channel->acceptor.owed & OWED_REASSIGNED));
 	if (image->error) {
-		give_up(image, hops, channel, are_known);
+		channel_give_up(image, hops, channel, are_known);
 		return;
 	}
 	if (!channel->opener.hop)

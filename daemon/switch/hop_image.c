@@ -446,7 +446,7 @@ static void replay_image(struct image *image, struct hop *hop)
 }
 
 /* The positions of a session (doc/protocol.md, 5.4). */
-static void positions_image(struct image *image, struct hop *hop)
+static void hop_positions_image(struct image *image, struct hop *hop)
 {
 	struct outlet *outlet = &hop->out[OUTLET_MAIN];
 
@@ -467,7 +467,7 @@ void hop_link_image(struct image *image, struct hop *hop)
 	bool is_away = hop->life == HOP_PAUSED;
 
 	image_bool(image, &is_away);
-	positions_image(image, hop);
+	hop_positions_image(image, hop);
 	replay_image(image, hop);
 	image_upto(image, &hop->channels.parity, 1);
 	frames_image(image, hop);

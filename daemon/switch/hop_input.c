@@ -342,7 +342,7 @@ static bool is_torn(const struct channel_end *end, const struct frame_header *he
 }
 
 /* Returns how much of the DATA frame at the head of the ring has been handled, or a negative errno. */
-static int take_data(struct hop *hop, const struct frame_header *header)
+static int hop_take_data(struct hop *hop, const struct frame_header *header)
 {
 	struct channel_end *end = channel_table_find(&hop->channels, header->channel);
 	bool is_whole;
@@ -508,7 +508,7 @@ static int take_next(struct hop *hop, struct frame_header *header, bool *is_know
 		return -EPROTO;
 	}
 	if (header->type == FRAME_DATA)
-		r = take_data(hop, header);
+		r = hop_take_data(hop, header);
 	else if (header->type == FRAME_MOVE)
 		r = take_move(hop, header);
 	else

@@ -119,7 +119,7 @@ static inline uint32_t write_now(struct hop *hop, struct channel_end *end, const
 }
 
 /* Copies what follows the first `skip` bytes of the pieces. */
-static void gather(uint8_t *to, const struct iovec *pieces, unsigned count, uint32_t skip)
+static void hop_gather(uint8_t *to, const struct iovec *pieces, unsigned count, uint32_t skip)
 {
 	for (unsigned i = 0; i < count; i++) {
 		uint32_t size = (uint32_t)pieces[i].iov_len, skipped = skip < size ? skip : size;
@@ -161,7 +161,7 @@ static int spill(struct channel_end *out, const struct hop *from, const struct i
 	for (unsigned i = 0; i < count; i++)
 		length += (uint32_t)pieces[i].iov_len;
 	if (is_given_memory(out, length - skip, &memory)) {
-		gather(memory.bytes, pieces, count, skip);
+		hop_gather(memory.bytes, pieces, count, skip);
 		if (hop_is_sound(from))
 			return keep_memory(out, &memory, length - skip);
 		memory.release(memory.bytes, length - skip, memory.userdata);
@@ -171,7 +171,7 @@ static int spill(struct channel_end *out, const struct hop *from, const struct i
 		out->queue = evbuffer_new();
 	if (!out->queue || evbuffer_reserve_space(out->queue, length - skip, &room, 1) < 1)
 		return -ENOMEM;
-	gather(room.iov_base, pieces, count, skip);
+	hop_gather(room.iov_base, pieces, count, skip);
 	room.iov_len = length - skip;
 	if (!hop_is_sound(from))
 		return -ENOLINK;

@@ -23,7 +23,7 @@ struct orphans {
 	UT_hash_handle hh;
 };
 
-static struct orphan_key key_of(const struct account *payer, const void *holder)
+static struct orphan_key orphans_key_of(const struct account *payer, const void *holder)
 {
 	struct orphan_key key;
 
@@ -59,10 +59,10 @@ bool orphans_allow(const struct channel *channel, const struct hop *hop)
 
 	if (!payer || !hop->account || account_is(payer, hop->account))
 		return true;
-	orphans = orphans_find(board, key_of(payer, hop->account));
+	orphans = orphans_find(board, orphans_key_of(payer, hop->account));
 	if (orphans && orphans->count >= (most_of(payer) + 1) / 2)
 		return false;
-	orphans = hop->traits->is_daemon ? NULL : orphans_find(board, key_of(payer, hop));
+	orphans = hop->traits->is_daemon ? NULL : orphans_find(board, orphans_key_of(payer, hop));
 	return !orphans || orphans->count < ORPHANS_STALE ||
 	       clock_ms_since(orphans->answered_ms) < board->orphans_patience_ms;
 }
@@ -101,9 +101,9 @@ void orphans_add(struct channel *channel)
 
 	if (!payer || !hop->account)
 		return;
-	channel->orphans_of_account = count(channel->board, key_of(payer, hop->account));
+	channel->orphans_of_account = count(channel->board, orphans_key_of(payer, hop->account));
 	if (!hop->traits->is_daemon)
-		channel->orphans_of_hop = count(channel->board, key_of(payer, hop));
+		channel->orphans_of_hop = count(channel->board, orphans_key_of(payer, hop));
 }
 
 void orphans_remove(struct channel *channel)

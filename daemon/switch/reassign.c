@@ -120,7 +120,7 @@ static uint64_t take_all_away(struct channel_end *end)
 }
 
 /* Whether the channel is open, and each message that its program hasn't taken is there. */
-static bool is_whole(const struct channel_end *end)
+static bool reassign_is_whole(const struct channel_end *end)
 {
 	const struct sharing *sharing = end->channel->sharing;
 
@@ -130,11 +130,11 @@ static bool is_whole(const struct channel_end *end)
 
 /* Whether somebody else could go on with the channel, as far as is known before its messages are looked
  * at. */
-static bool may_go_on(struct channel_end *end)
+static bool reassign_may_go_on(struct channel_end *end)
 {
 	struct channel *channel = end->channel;
 
-	if (!is_whole(end) || channel->sharing->moves >= MOVES_MAX ||
+	if (!reassign_is_whole(end) || channel->sharing->moves >= MOVES_MAX ||
 	    channel->verdict == CHANNEL_AWAITS_NUMBER)
 		return false;
 	if (!channel->opener.hop)
@@ -170,7 +170,7 @@ static void reassign_leave(struct channel_end *end)
 	orphans_remove(end->channel);
 }
 
-static void begin_anew(struct channel_end *end, const struct next *next, struct evbuffer *copy)
+static void reassign_begin_anew(struct channel_end *end, const struct next *next, struct evbuffer *copy)
 {
 	struct channel *channel = end->channel;
 
@@ -196,7 +196,7 @@ static void reassign_go_on(struct channel_end *end, const struct next *next, str
 	struct channel *channel = end->channel;
 
 	reassign_leave(end);
-	begin_anew(end, next, copy);
+	reassign_begin_anew(end, next, copy);
 	cancels_left(channel, next->begin);
 	sharing_give(channel, next->worker);
 	channel_enter(channel, next->hop, next->number);
@@ -216,7 +216,7 @@ int channel_go_on(struct channel *channel, struct hop *hop, struct worker *worke
 	bool doubt;
 	int r;
 
-	if (!may_go_on(end))
+	if (!reassign_may_go_on(end))
 		return -EOPNOTSUPP;
 	r = channel_table_number(&hop->channels, &next.number);
 	if (r < 0)
@@ -249,7 +249,7 @@ bool channel_give_back(struct channel *channel, bool sure)
 {
 	struct channel_end *end = &channel->acceptor;
 
-	if (channel->kind != CHANNEL_CALL || !is_whole(end) || !channel->sharing->worker ||
+	if (channel->kind != CHANNEL_CALL || !reassign_is_whole(end) || !channel->sharing->worker ||
 	    !channel->sharing->worker->drains)
 		return false;
 	channel_lost(end, ENOENT, sure ? channel->sharing->from : take_all_away(end));
@@ -264,5 +264,5 @@ bool channel_passes_on(struct channel_end *end, const struct frame_reset *reset)
 	    !end->channel->sharing || reset->consumed > end->sent - end->channel->sharing->base_to)
 		return false;
 	channel_taken(end, end->channel->sharing->base_to + reset->consumed);
-	return may_go_on(end) && board->pass_on(board->pass_on_userdata, end->channel);
+	return reassign_may_go_on(end) && board->pass_on(board->pass_on_userdata, end->channel);
 }

@@ -9,7 +9,7 @@
 #include "daemon/switch/hop_internal.h"
 #include "daemon/switch/ledger.h"
 
-static struct step_place place_of(const struct hop *hop)
+static struct step_place steps_place_of(const struct hop *hop)
 {
 	struct step_place place = {.kind = PLACE_NOBODY};
 
@@ -29,7 +29,7 @@ static struct step_place place_of(const struct hop *hop)
 
 struct step_place step_place(const struct channel_end *end)
 {
-	return place_of(end->hop);
+	return steps_place_of(end->hop);
 }
 
 /* Tells a step that happens at step->end, to which the hop belongs or did. */
@@ -37,7 +37,7 @@ static void tell_at(struct channel_step step, const struct hop *hop)
 {
 	const struct steps *steps = step.channel->board->steps;
 
-	step.place = place_of(hop);
+	step.place = steps_place_of(hop);
 	steps->tell(steps->userdata, &step);
 }
 
@@ -132,8 +132,8 @@ void steps_tell_taken(const struct channel_end *end, uint64_t before)
 
 #define LOOK_MAX 64u /* entries of a ledger */
 
-static void add_ahead(const struct channel *channel, const struct channel *self,
-		      const struct channel *ahead[STEPS_AHEAD_MAX], unsigned *count)
+static void steps_add_ahead(const struct channel *channel, const struct channel *self,
+			    const struct channel *ahead[STEPS_AHEAD_MAX], unsigned *count)
 {
 	for (unsigned i = 0; i < *count; i++)
 		if (ahead[i] == channel)
@@ -155,12 +155,12 @@ unsigned steps_ahead(const struct channel_step *step, const struct channel *ahea
 		const struct channel_end *handed = ledger_at(ledger, ledger->first + i)->end;
 
 		if (handed)
-			add_ahead(handed->channel, step->channel, ahead, &count);
+			steps_add_ahead(handed->channel, step->channel, ahead, &count);
 	}
 	DL_FOREACH2(*hop_backlog(end->hop, end), other, backlog_next) {
 		if (other == end || count == STEPS_AHEAD_MAX)
 			break;
-		add_ahead(other->channel, step->channel, ahead, &count);
+		steps_add_ahead(other->channel, step->channel, ahead, &count);
 	}
 	return count;
 }
