@@ -171,7 +171,7 @@ def test_who_changes_its_memory_meanwhile_harms_itself_alone(one, dies):
         if dies:
             victim.process.kill()
         post("self:other", b"goes on", others, sender)
-        assert other.receive().data == b"goes on"
+        process_until(lambda: getattr(other.receive(50), "data", None) == b"goes on", "it comes", sender)
         process_until(lambda: others, "it has ended", sender, other)
         assert others == [0]
         victim.process.kill()

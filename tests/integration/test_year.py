@@ -94,8 +94,7 @@ def test_the_clock_of_the_day_may_be_set_by_a_day(nodes, tmp_path):
 def test_a_log_that_can_not_be_written_stops_nobody(nodes):
     one, two = nodes(1, 2, start=False).values()
     one.within = ("sh", "-c", 'exec "$@" >/dev/full 2>&1', "sh")
-    for node in (one, two):
-        node.start()
+    start_all(one, two)
     works(one, two)
     for _ in range(3):
         assert one.xenmsg("daemon", "renew").returncode == 0
@@ -112,8 +111,7 @@ def test_a_run_that_is_full_stops_nobody(nodes):
     os.makedirs(run, exist_ok=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "full", run], check=True)
     try:
-        for node in (one, two):
-            node.start()
+        start_all(one, two)
         works(one, two)
         with open(os.path.join(run, "fill"), "wb", buffering=0) as file, pytest.raises(OSError):
             while True:
