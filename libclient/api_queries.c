@@ -229,10 +229,11 @@ int xenmsg_unsubscribe(struct xenmsg *conn, const char *address)
 /* ---- draining -------------------------------------------------------------------------------- */
 
 static int drain_for(struct xenmsg *conn, const char *endpoint, const struct xenmsg_options *options,
-		     xenmsg_done done, void *userdata, struct call **drain)
+		     xenmsg_done done, void *userdata, struct xenmsg_op **op)
 {
 	struct binding *binding;
 	struct op_options opts;
+	struct call *drain;
 	int r = options_read(&opts, options, 0, FOR_EVER);
 
 	if (r == 0)
@@ -242,20 +243,22 @@ static int drain_for(struct xenmsg *conn, const char *endpoint, const struct xen
 	binding = inbox_find(&conn->inbox, endpoint, strlen(endpoint));
 	if (!binding || !binding->kinds)
 		return -ENOENT;
-	r = calls_await(&conn->calls, done, userdata, drain);
+	r = calls_await(&conn->calls, done, userdata, &drain);
 	if (r < 0)
 		return r;
-	(*drain)->op.conn = conn;
-	call_expires(*drain, deadline_in(opts.timeout_ms), opts.timeout_ms);
+	drain->op.conn = conn;
+	call_expires(drain, deadline_in(opts.timeout_ms), opts.timeout_ms);
 	conn->recv_waits = false;
 	/* What goes wrong from here on ends the session, and with it this. */
 	r = conn_tell_daemon(conn, FRAME_DRAIN, endpoint, strlen(endpoint));
 	if (r == 0)
-		r = inbox_drain(&conn->inbox, binding, *drain);
+		r = inbox_drain(&conn->inbox, binding, drain);
 	else
-		call_end(*drain, r);
+		call_end(drain, r);
 	if (r < 0)
 		conn_fail(conn, -EPROTO);
+	if (op)
+		*op = &drain->op;
 	conn_push_now(conn);
 	conn_remind(conn);
 	return 0;
@@ -264,26 +267,21 @@ static int drain_for(struct xenmsg *conn, const char *endpoint, const struct xen
 int xenmsg_begin_drain(struct xenmsg *conn, const char *endpoint, const struct xenmsg_options *options,
 		       xenmsg_done done, void *userdata, struct xenmsg_op **op)
 {
-	struct call *drain;
-	int r = done ? drain_for(conn, endpoint, options, done, userdata, &drain) : -EINVAL;
-
-	if (r == 0 && op)
-		*op = &drain->op;
-	return r;
+	return done ? drain_for(conn, endpoint, options, done, userdata, op) : -EINVAL;
 }
 
 int xenmsg_drain(struct xenmsg *conn, const char *endpoint, const struct xenmsg_options *options)
 {
 	struct outcome outcome = {.known = false};
 	struct xenmsg_result result;
-	struct call *drain;
+	struct xenmsg_op *op = NULL;
 	int r;
 
 	if (!conn_is_here(conn))
 		return -ECHILD;
 	conn_enter(conn);
-	r = drain_for(conn, endpoint, options, outcome_note, &outcome, &drain);
-	outcome_await(conn, &drain->op, &outcome, r, &result);
+	r = drain_for(conn, endpoint, options, outcome_note, &outcome, &op);
+	outcome_await(conn, op, &outcome, r, &result);
 	return result_leave(conn, &result);
 }
 

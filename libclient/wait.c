@@ -111,7 +111,7 @@ int room_wait(struct xenmsg *conn, struct sender *sender, size_t size, const str
 {
 	struct outcome outcome = {.known = false};
 	struct xenmsg_result result;
-	struct xenmsg_op *op;
+	struct xenmsg_op *op = NULL;
 	int r;
 
 	conn_enter(conn);
