@@ -16,6 +16,7 @@
 #include "base/shared_memory.h"
 #include "daemon/switch/hop.h"
 #include "daemon/switch/memfd_lifetimes.h"
+#include "tests/descriptors.h"
 #include "tests/unit/own_process.h"
 #include "tests/unit/image_bytes.h"
 #include "tests/unit/unit.h"
@@ -157,22 +158,10 @@ SCENE_TEST(a_process_that_inherited_a_mapping_has_it_until_it_ends, scene_start)
 SCENE_TEST(memory_that_is_under_way_is_paid_for, scene_start)
 {
 	struct shared shared = share(scene, 0);
-	union {
-		char space[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr head;
-	} control = {.head = {.cmsg_len = CMSG_LEN(sizeof(int)),
-			      .cmsg_level = SOL_SOCKET,
-			      .cmsg_type = SCM_RIGHTS}};
-	struct iovec piece = {"x", 1};
-	struct msghdr message = {.msg_iov = &piece,
-				 .msg_iovlen = 1,
-				 .msg_control = &control,
-				 .msg_controllen = sizeof(control.space)};
 	int pair[2];
 
 	assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
-	*(int *)(void *)CMSG_DATA(&control.head) = shared.fd;
-	assert_int_equal(sendmsg(pair[0], &message, 0), 1);
+	assert_int_equal(send_descriptor(pair[0], "x", 1, shared.fd, 0), 1);
 	let_go(&shared);
 	look(scene);
 	assert_int_equal(used(scene), SIZE);

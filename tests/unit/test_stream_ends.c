@@ -50,20 +50,7 @@ SCENE_TEST(end_comes_behind_all_bytes, join)
 /* As xenmsg_break() does: a byte with a descriptor. */
 static void break_stream(int fd)
 {
-	union {
-		struct cmsghdr head;
-		uint8_t bytes[CMSG_SPACE(sizeof(int))];
-	} control = {.head = {.cmsg_len = CMSG_LEN(sizeof(int)),
-			      .cmsg_level = SOL_SOCKET,
-			      .cmsg_type = SCM_RIGHTS}};
-	struct iovec piece = {"x", 1};
-	struct msghdr message = {.msg_iov = &piece,
-				 .msg_iovlen = 1,
-				 .msg_control = control.bytes,
-				 .msg_controllen = sizeof(control.bytes)};
-
-	memcpy(CMSG_DATA(&control.head), &fd, sizeof(fd));
-	assert_int_equal(sendmsg(fd, &message, MSG_NOSIGNAL), 1);
+	assert_int_equal(send_descriptor(fd, "x", 1, fd, 0), 1);
 }
 
 SCENE_TEST(a_break_comes_behind_all_bytes, join)
