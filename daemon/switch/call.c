@@ -13,12 +13,16 @@ void call_begin_exact(struct kernel_call *call)
 	call->used = clock_thread_ns();
 }
 
+/* What the last one cost that was measured; 0: there was none. */
+static uint64_t known_ns(const struct call_history *history)
+{
+	return (uint64_t)history->cost * TURNS_UNIT_NS;
+}
+
 /* From where on the time by the clock makes a call suspect: dear ones tell what the next ones may take. */
 static uint64_t suspect_ns(const struct call_history *history)
 {
-	uint64_t twice = (uint64_t)history->cost * TURNS_UNIT_NS * 2;
-
-	return twice > CALL_SUSPECT_NS ? twice : CALL_SUSPECT_NS;
+	return 2 * known_ns(history) > CALL_SUSPECT_NS ? 2 * known_ns(history) : CALL_SUSPECT_NS;
 }
 
 /* A part of what is owed, small enough that it is no reason to rest. */
@@ -33,7 +37,7 @@ static uint64_t call_pay(struct call_history *history)
 /* Returns what a long call is charged with that wasn't measured. */
 static uint64_t estimated(struct call_history *history, uint64_t took)
 {
-	uint64_t cost = history->cost ? (uint64_t)history->cost * TURNS_UNIT_NS : CALL_LONG_NS;
+	uint64_t cost = history->cost ? known_ns(history) : CALL_LONG_NS;
 
 	history->is_sample = took < suspect_ns(history);
 	if (!history->is_sample) {
@@ -52,8 +56,7 @@ static uint64_t estimated(struct call_history *history, uint64_t took)
  * a part with each. */
 static void owe(struct call_history *history, uint64_t cost)
 {
-	uint64_t most = suspect_ns(history), seen = cost < most ? cost : most,
-		 charged = (uint64_t)history->cost * TURNS_UNIT_NS;
+	uint64_t most = suspect_ns(history), seen = cost < most ? cost : most, charged = known_ns(history);
 
 	if (cost >= CALL_LONG_NS && charged && seen > charged)
 		history->owed += (uint32_t)((seen - charged) * history->unseen);
@@ -72,7 +75,9 @@ static void call_note(struct call_history *history, uint64_t cost)
 	history->is_sample = history->is_sample && !is_dear;
 	history->is_long = cost >= CALL_LONG_NS;
 	history->unseen = 0;
-	history->cost = (uint16_t)(units > UINT16_MAX ? UINT16_MAX : units ? units : 1);
+	/* At most so much: those beyond twice that are all measured, and more can't be owed than is paid. */
+	units = units < CALL_SUSPECT_NS / TURNS_UNIT_NS ? units : CALL_SUSPECT_NS / TURNS_UNIT_NS;
+	history->cost = (uint16_t)(units ? units : 1);
 	history->rest = (uint8_t)(REST_LEAST + cost % REST_MORE);
 }
 

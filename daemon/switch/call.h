@@ -50,7 +50,7 @@ struct switchboard;
 /* Of one object. */
 struct call_history {
 	uint32_t owed;	/* ns that were used and not charged yet */
-	uint16_t cost;	/* units, of the last one that was measured exactly; 0: there was none */
+	uint16_t cost;	/* units, of the last one that was measured, CALL_SUSPECT_NS at most; 0: none was */
 	uint8_t exact;	/* so many of the next calls are measured exactly */
 	uint8_t rest;	/* so many long ones pass before another one is measured */
 	uint8_t unseen; /* so many have passed since the last one */

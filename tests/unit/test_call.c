@@ -110,6 +110,24 @@ TEST(what_passed_unseen_is_charged_when_one_is_seen)
 	assert_true(units >= own + 10 * (CALL_SUSPECT_NS - 1000) / TURNS_UNIT_NS);
 }
 
+/* However dear calls are, and though most pass unseen. */
+TEST(what_is_owed_is_paid_sooner_than_it_grows)
+{
+	struct call_history history = {.cost = 60000};
+	const uint64_t took = 11 * CALL_SUSPECT_NS;
+
+	for (int i = 0; i < 2000; i++) {
+		struct kernel_call call;
+
+		call_begin(&call, &history);
+		call.began -= took;
+		if (call.is_exact)
+			call.used -= took;
+		call_end(&call, clock_ns(), FLAT);
+	}
+	assert_in_range(history.owed, 0, 32 * CALL_SUSPECT_NS);
+}
+
 /* What the thread used meanwhile (a hypervisor or an interrupt may have used it) is the most. */
 TEST(what_the_kernel_gives_to_others_meanwhile_is_not_charged)
 {
