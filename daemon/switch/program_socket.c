@@ -102,7 +102,7 @@ static bool has_only_bytes(int fd)
 
 void program_socket_close(struct switchboard *board, int fd, struct charge *charge)
 {
-	if (!board->work_pool || has_only_bytes(fd))
+	if (has_only_bytes(fd))
 		close(fd);
 	else
 		work_pool_close_socket(board, fd, charge);
