@@ -19,7 +19,10 @@ static int watch_all(struct peers *peers)
 }
 
 /* Half of the time that others wait for our answer to what we can't see before. */
-#define WAIT_MS(peers) ((peers)->options.setup_timeout_ms / 2)
+static uint32_t wait_ms(const struct peers *peers)
+{
+	return peers->options.setup_timeout_ms / 2;
+}
 
 bool told_is_awaited(const struct peers *peers)
 {
@@ -78,7 +81,7 @@ int told_watch(struct peers *peers)
 	if (peers->hears)
 		return watch_all(peers);
 	if (!told_is_awaited(peers))
-		deadline_set(&peers->told_deadline, WAIT_MS(peers));
+		deadline_set(&peers->told_deadline, wait_ms(peers));
 	r = store_watch_needed(peers->store, "/local/domain/0/data/xenmsg", presence_on_change, peers,
 			       presence_on_watched, &peers->zero_watch);
 	return r;
@@ -89,7 +92,7 @@ void told_image(struct image *image, struct peers *peers)
 	uint32_t left = 0;
 
 	if (!image->is_read && (peers->told || told_is_awaited(peers)))
-		left = peers->told ? WAIT_MS(peers) : deadline_left(&peers->told_deadline, 0);
+		left = peers->told ? wait_ms(peers) : deadline_left(&peers->told_deadline, 0);
 	image_u32(image, &left);
 	if (image->is_read && told_is_awaited(peers) && left < deadline_left(&peers->told_deadline, 0))
 		deadline_set(&peers->told_deadline, left);
