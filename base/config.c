@@ -181,8 +181,8 @@ static const struct unit *units_of(enum config_value_kind kind)
 	}
 }
 
-static int parse_number(const char *text, const struct unit *units, const struct config_key *key,
-			uint64_t *value)
+static int config_parse_number(const char *text, const struct unit *units, const struct config_key *key,
+			       uint64_t *value)
 {
 	const char *end = text;
 	uint64_t number = 0;
@@ -214,7 +214,7 @@ int config_parse_duration(const char *text, uint32_t min, uint32_t max, uint32_t
 {
 	const struct config_key key = {.min = min, .max = max};
 	uint64_t number;
-	int r = parse_number(text, duration_units, &key, &number);
+	int r = config_parse_number(text, duration_units, &key, &number);
 
 	if (r == 0)
 		*ms = (uint32_t)number;
@@ -283,7 +283,7 @@ static int parse_choice(struct config *config, enum config_value_kind kind, cons
 }
 
 /* Parses a value into its field. */
-static int parse_value(void *config_, unsigned row, const char *text)
+static int config_parse_value(void *config_, unsigned row, const char *text)
 {
 	const struct config_key *key = &keys[row];
 	struct config *config = config_;
@@ -317,7 +317,7 @@ static int parse_value(void *config_, unsigned row, const char *text)
 	case VALUE_DURATION:
 	case VALUE_SHORT_DURATION:
 	case VALUE_COUNT:
-		r = parse_number(text, units_of(key->kind), key, &number);
+		r = config_parse_number(text, units_of(key->kind), key, &number);
 		if (r == 0 && key->kind == VALUE_RING && (number & (number - 1)))
 			r = -EINVAL;
 		if (r == 0 && key->kind == VALUE_SIZE64)
@@ -357,7 +357,7 @@ static unsigned later(const struct config_reading *reading, const char *a, const
 	return last;
 }
 
-static void check_together(struct config_reading *reading, const struct config *config)
+static void config_check_together(struct config_reading *reading, const struct config *config)
 {
 	if (config->min_ring_size > config->ring_size)
 		ini_file_complain_at(&reading->file, later(reading, "min-ring-size", "ring-size"),
@@ -380,7 +380,7 @@ static void check_together(struct config_reading *reading, const struct config *
 			"this daemon");
 }
 
-static struct ini_key key_at(unsigned index)
+static struct ini_key config_key_at(unsigned index)
 {
 	return (struct ini_key){keys[index].section, keys[index].name, keys[index].allowed};
 }
@@ -389,9 +389,9 @@ int config_load_stream(struct config *config, FILE *file, const char *path, char
 {
 	static const struct ini_keys table = {
 		.count = KEYS,
-		.key = key_at,
+		.key = config_key_at,
 		.manual = "xenmsgd.conf(5)",
-		.parse = parse_value,
+		.parse = config_parse_value,
 	};
 	struct config_reading reading = {.file = {.stream = file, .path = path, .error = error}};
 	int r;
@@ -400,7 +400,7 @@ int config_load_stream(struct config *config, FILE *file, const char *path, char
 	r = ini_keys_read(&reading.file, &table, reading.lines, config);
 	if (r < 0)
 		return r;
-	check_together(&reading, config);
+	config_check_together(&reading, config);
 	return reading.file.failed;
 }
 

@@ -39,7 +39,7 @@ static int refuse_second(int first, int second)
 	return -EBADMSG;
 }
 
-static int take(int *place, int fd, int type, const char *what)
+static int take_socket(int *place, int fd, int type, const char *what)
 {
 	char *path = service_is_listener(fd, type) ? handed_over_path(fd) : NULL;
 	int flags = fcntl(fd, F_GETFL);
@@ -77,10 +77,11 @@ int handed_over_take(struct handed_over *out)
 		else if (!strcmp(names[i], HANDED_OVER_PARCEL))
 			take_stored(&out->parcel, fds[i]);
 		else if (r == 0 && !strcmp(names[i], GATEWAY))
-			r = take(&out->gateway, fds[i], SOCK_SEQPACKET,
-				 "one listening Unix socket for packets that is named " GATEWAY);
+			r = take_socket(&out->gateway, fds[i], SOCK_SEQPACKET,
+					"one listening Unix socket for packets that is named " GATEWAY);
 		else if (r == 0)
-			r = take(&out->programs, fds[i], SOCK_STREAM, "one listening Unix stream socket");
+			r = take_socket(&out->programs, fds[i], SOCK_STREAM,
+					"one listening Unix stream socket");
 		free(names[i]);
 	}
 	free(names);

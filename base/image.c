@@ -70,7 +70,7 @@ static uint8_t *image_grow(struct image *image, size_t size)
 }
 
 /* Writes the length of the section that was begun last. */
-static void end_section(struct image *image)
+static void image_end_section(struct image *image)
 {
 	if (image->at && !image->error)
 		put_u32(image->data + image->at - 4,
@@ -81,7 +81,7 @@ void image_section(struct image *image, uint32_t type)
 {
 	uint8_t *head;
 
-	end_section(image);
+	image_end_section(image);
 	head = image_grow(image, SECTION_SIZE);
 	if (!head)
 		return;
@@ -168,7 +168,7 @@ struct writing {
 	int count;
 };
 
-static void flush(struct writing *writing)
+static void image_flush(struct writing *writing)
 {
 	struct iovec *at = writing->pieces, *end = at + writing->count;
 
@@ -194,11 +194,11 @@ static void write_piece(struct writing *writing, const void *bytes, size_t size)
 	if (!size)
 		return;
 	if (writing->count == WRITTEN_AT_ONCE)
-		flush(writing);
+		image_flush(writing);
 	writing->pieces[writing->count++] = (struct iovec){(void *)(uintptr_t)bytes, size};
 }
 
-static int write_image(const struct image *image, int fd, const uint8_t *head, size_t head_size)
+static int image_write_image(const struct image *image, int fd, const uint8_t *head, size_t head_size)
 {
 	struct writing writing = {.fd = fd};
 	size_t at = 0;
@@ -212,7 +212,7 @@ static int write_image(const struct image *image, int fd, const uint8_t *head, s
 		at = piece->before;
 	}
 	write_piece(&writing, image->data + at, image->size - at);
-	flush(&writing);
+	image_flush(&writing);
 	return writing.error;
 }
 
@@ -230,12 +230,12 @@ int image_seal(struct image *image)
 	int fd = image->memfd > 0 ? image->memfd : image_memfd(), r = image->error;
 
 	image->memfd = 0;
-	end_section(image);
+	image_end_section(image);
 	if (r == 0)
 		r = !head ? -ENOMEM : fd < 0 ? fd : 0;
 	if (r == 0) {
 		encode_head(image, head);
-		r = write_image(image, fd, head, head_size);
+		r = image_write_image(image, fd, head, head_size);
 	}
 	free(head);
 	if (r == 0 && ftruncate(fd, lseek(fd, 0, SEEK_CUR)) < 0)
@@ -507,7 +507,7 @@ void image_bytes(struct image *image, struct image_bytes *bytes, uint32_t most)
 }
 
 /* Whether there is no zero in it. */
-static bool is_text(const struct image_bytes *bytes)
+static bool image_is_text(const struct image_bytes *bytes)
 {
 	return !bytes->size || !memchr(bytes->data, 0, bytes->size);
 }
@@ -519,7 +519,7 @@ void image_text(struct image *image, char *text, uint32_t room)
 	if (!image->is_read)
 		bytes.size = (uint32_t)strnlen(text, room - 1);
 	image_bytes(image, &bytes, room - 1);
-	image_expect(image, is_text(&bytes));
+	image_expect(image, image_is_text(&bytes));
 	if (!image->is_read)
 		return;
 	memset(text, 0, room);
@@ -539,7 +539,7 @@ void image_string(struct image *image, char **text, uint32_t most)
 		image_bytes(image, &bytes, most);
 	if (!image->is_read)
 		return;
-	image_expect(image, is_text(&bytes));
+	image_expect(image, image_is_text(&bytes));
 	*text = NULL;
 	if (!is_there || image->error)
 		return;

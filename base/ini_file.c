@@ -122,7 +122,7 @@ static void look_for_section(struct ini_file *file, const char *line)
 		ini_file_complain(file, "behind [%.*s] there may only be a comment", (int)size, line + 1);
 }
 
-static char *read_line(char *buffer, int size, void *userdata)
+static char *ini_file_read_line(char *buffer, int size, void *userdata)
 {
 	struct ini_file *file = userdata;
 	int r = file->failed ? 0 : fetch_line(file, buffer, size);
@@ -137,7 +137,7 @@ static char *read_line(char *buffer, int size, void *userdata)
 
 int ini_file_parse(struct ini_file *file, ini_handler on_key, void *userdata)
 {
-	int r = ini_parse_stream(read_line, file, on_key, userdata);
+	int r = ini_parse_stream(ini_file_read_line, file, on_key, userdata);
 
 	if (!file->failed && file->read_error)
 		return ini_file_unreadable(file->path, file->read_error, file->error);

@@ -7,7 +7,7 @@
 #include <string.h>
 
 struct keys_reading {
-	struct ini_file file; /* first: begin_section() gets it */
+	struct ini_file file; /* first: ini_keys_begin_section() gets it */
 	const struct ini_keys *keys;
 	unsigned *lines;
 	void *userdata;
@@ -34,7 +34,7 @@ static const char *name_sections(const struct ini_keys *keys, char *out, size_t 
 	return out;
 }
 
-static void begin_section(struct ini_file *file, const char *name, size_t size)
+static void ini_keys_begin_section(struct ini_file *file, const char *name, size_t size)
 {
 	const struct ini_keys *keys = ((const struct keys_reading *)file)->keys;
 	char sections[256];
@@ -79,7 +79,7 @@ int ini_keys_read(struct ini_file *file, const struct ini_keys *keys, unsigned *
 	struct keys_reading reading = {*file, keys, lines, userdata};
 	int r;
 
-	reading.file.begin_section = begin_section;
+	reading.file.begin_section = ini_keys_begin_section;
 	r = ini_file_parse(&reading.file, ini_keys_on_key, &reading);
 	*file = reading.file;
 	return r;

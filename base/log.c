@@ -201,7 +201,7 @@ static bool connect_socket(void)
 }
 
 /* Sends the line to syslog or the journal. -EAGAIN: nobody reads there; -ENOTCONN: nobody listens. */
-static int send_line(enum log_level level, const char *line)
+static int log_send_line(enum log_level level, const char *line)
 {
 	char text[LINE_MAX_SIZE + 128];
 	const char *name = program_invocation_short_name;
@@ -230,7 +230,7 @@ static int send_line(enum log_level level, const char *line)
 
 static int deliver(enum log_level level, const char *line)
 {
-	int r = out.target == LOG_TO_STDERR ? -ENOTCONN : send_line(level, line);
+	int r = out.target == LOG_TO_STDERR ? -ENOTCONN : log_send_line(level, line);
 
 	return r == -ENOTCONN ? put_line(level, line) : r;
 }
@@ -311,7 +311,7 @@ void log_source_text(const struct log_source *source, char *text, size_t size)
 		snprintf(text, size, "%s %u", source->kind == LOG_UID ? "uid" : "domain", source->id);
 }
 
-static void report(const struct log_source *source, uint64_t held_back)
+static void log_report(const struct log_source *source, uint64_t held_back)
 {
 	unsigned long long count = held_back;
 	char who[96];
@@ -332,7 +332,7 @@ void log_limited(enum log_cause cause, struct log_source source, enum log_level 
 
 	if (level > __atomic_load_n(&threshold, __ATOMIC_RELAXED))
 		return;
-	log_limits_turn(&limits, clock_ms(), report);
+	log_limits_turn(&limits, clock_ms(), log_report);
 	if (!log_limits_allow(&limits, cause, source))
 		return;
 	va_start(args, format);

@@ -173,7 +173,7 @@ struct account *account_ref(struct account *account)
 	return account;
 }
 
-static void on_over(struct line *line)
+static void quota_on_over(struct line *line)
 {
 	quota_forget((struct account *)line);
 }
@@ -185,7 +185,7 @@ void account_unref(struct account *account)
 	if (account->unlisted)
 		quota_forget(account);
 	else
-		line_leave_behind(&account->line, on_over);
+		line_leave_behind(&account->line, quota_on_over);
 }
 
 /* Returns the account that this one is by now; NULL for NULL. */

@@ -43,7 +43,7 @@ static void line_leave(struct line *line)
 }
 
 /* Ends a line's rest. */
-static void wake(struct line *line)
+static void turns_wake(struct line *line)
 {
 	struct turns *turns = line->resting_in;
 	struct task *task;
@@ -103,7 +103,7 @@ void line_take_back(struct line *line)
 void line_end(struct line *line)
 {
 	if (line->resting_in)
-		wake(line);
+		turns_wake(line);
 	if (line->turns)
 		line_leave(line);
 }
@@ -128,7 +128,7 @@ void line_merge(struct line *from, struct line *to)
 	if (from->longest_wait > to->longest_wait)
 		to->longest_wait = from->longest_wait;
 	if (from->resting_in)
-		wake(from);
+		turns_wake(from);
 	if (from->turns)
 		line_enter(from->turns, to);
 	if (to->resting_in)
@@ -230,7 +230,7 @@ static void on_rest_timer(int fd, short what, void *userdata)
 
 	DL_FOREACH_SAFE2(turns->resting, line, next, rest_next)
 		if (line->rests_until <= now) {
-			wake(line);
+			turns_wake(line);
 			turns_settle(line);
 		}
 	set_rest_timer(turns);
@@ -264,7 +264,7 @@ void turns_wake_all(struct turns *turns)
 	struct line *line;
 
 	while ((line = turns->resting)) {
-		wake(line);
+		turns_wake(line);
 		turns_settle(line);
 	}
 }

@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 /* By getpwnam(3) all of these mean that there is none. */
-static int why_not(int error)
+static int users_why_not(int error)
 {
 	switch (error) {
 	case 0:
@@ -26,21 +26,21 @@ int users_find(const char *name, const struct passwd **user)
 {
 	errno = 0;
 	*user = getpwnam(name);
-	return *user ? 0 : why_not(errno);
+	return *user ? 0 : users_why_not(errno);
 }
 
 int users_find_uid(uid_t uid, const struct passwd **user)
 {
 	errno = 0;
 	*user = getpwuid(uid);
-	return *user ? 0 : why_not(errno);
+	return *user ? 0 : users_why_not(errno);
 }
 
 int users_find_group(const char *name, const struct group **group)
 {
 	errno = 0;
 	*group = getgrnam(name);
-	return *group ? 0 : why_not(errno);
+	return *group ? 0 : users_why_not(errno);
 }
 
 /* --- of a program ---------------------------------------------------------------------------- */

@@ -92,7 +92,7 @@ void link_drop_next(struct link *link)
 
 /* Ends all channels, or those of which the peer was told. As they may be thousands, they end with the hop
  * that they are on, in pieces, and the link goes on with another one. */
-static void end_channels(struct link *link, int error, bool only_said)
+static void link_end_channels(struct link *link, int error, bool only_said)
 {
 	struct hop *before = link->hop, *hop = hop_channel_count(before) ? link_new_hop(link) : NULL;
 
@@ -120,7 +120,7 @@ static bool ends_in_order(const struct link *link, const char *why)
 	       (!strcmp(why, LINK_WAS_IDLE) || !strcmp(why, LINK_WAS_CLOSED));
 }
 
-static void end_session(struct link *link, int error, const char *why, bool only_said)
+static void link_finish_session(struct link *link, int error, const char *why, bool only_said)
 {
 	bool was_wanted = link_is_wanted(link), was_up = link->state == LINK_UP,
 	     was_away = link->state == LINK_AWAY;
@@ -138,7 +138,7 @@ static void end_session(struct link *link, int error, const char *why, bool only
 	if (link->again.timer)
 		event_del(link->again.timer);
 	link_stop_being_polled(link);
-	end_channels(link, error, only_said);
+	link_end_channels(link, error, only_said);
 	if (only_said)
 		pings_fail_sent(&link->pings, -error);
 	else
@@ -154,12 +154,12 @@ static void end_session(struct link *link, int error, const char *why, bool only
 
 void link_end_session(struct link *link, int error, const char *why)
 {
-	end_session(link, error, why, false);
+	link_finish_session(link, error, why, false);
 }
 
 void link_end_said(struct link *link, int error, const char *why)
 {
-	end_session(link, error, why, true);
+	link_finish_session(link, error, why, true);
 }
 
 int link_error_now(struct link *link)
@@ -256,7 +256,7 @@ static void link_on_opened(void *owner, struct channel *channel)
 		channel->acceptor_identity.domid = link->peer.number;
 }
 
-static void on_notify(void *owner)
+static void link_on_notify(void *owner)
 {
 	struct link *link = owner;
 	int r = carrier_notify(&link->carrier);
@@ -267,7 +267,7 @@ static void on_notify(void *owner)
 		hop_fail(link->hop, -ENOLINK, "notifying it: %s", strerror(-r));
 }
 
-static bool is_sound(void *owner)
+static bool link_is_sound(void *owner)
 {
 	struct link *link = owner;
 
@@ -358,7 +358,7 @@ static void stop_polling(struct links *links)
 	hop_look(link->hop); /* which asks for a notification again */
 }
 
-static void after_turn(void *owner, bool took_in, bool more)
+static void link_after_turn(void *owner, bool took_in, bool more)
 {
 	struct link *link = owner;
 	uint64_t now = switch_now(link->links->board);
@@ -384,9 +384,9 @@ static const struct hop_callbacks hop_callbacks = {
 	.control = link_on_control,
 	.open = link_on_open,
 	.opened = link_on_opened,
-	.notify = on_notify,
-	.after_turn = after_turn,
-	.is_sound = is_sound,
+	.notify = link_on_notify,
+	.after_turn = link_after_turn,
+	.is_sound = link_is_sound,
 	.move = link_on_move,
 	.moved = link_on_moved,
 	.before_input = link_see_to_channels,

@@ -31,7 +31,7 @@ static uint64_t away_until(const struct link *link)
 
 /* --- another vchan ---------------------------------------------------------------------------- */
 
-static void give_up(struct link *link, int error, const char *why)
+static void link_away_give_up(struct link *link, int error, const char *why)
 {
 	carrier_close(&link->next);
 	link_end_session(link, error, why);
@@ -42,7 +42,7 @@ static void wait_to_try_again(struct link *link)
 	uint64_t now = clock_ms(), until = away_until(link), left = until > now ? until - now : 0;
 
 	if (deadline_set(&link->again, left < AGAIN_MS ? (uint32_t)left : AGAIN_MS) < 0)
-		give_up(link, link_error_now(link), "out of memory");
+		link_away_give_up(link, link_error_now(link), "out of memory");
 }
 
 /* Asks for another vchan. The timer runs on: whoever is asked may never answer. */
@@ -72,7 +72,8 @@ static void link_away_on_again(int fd, short what, void *userdata)
 	if (clock_ms() >= away_until(link)) {
 		/* If we stood still ourselves, that the peer is back may lie there unread. */
 		if (deadline_is_over(&link->again, AGAIN_MS))
-			give_up(link, link_error_now(link), "the peer was away for longer than resume-for");
+			link_away_give_up(link, link_error_now(link),
+					  "the peer was away for longer than resume-for");
 		return;
 	}
 	if (carrier_is_there(&link->next))
@@ -148,7 +149,7 @@ void link_leave(struct link *link, const char *why)
 void link_lose_attempt(struct link *link, bool replaced, const char *why)
 {
 	if (replaced)
-		give_up(link, EHOSTDOWN, why);
+		link_away_give_up(link, EHOSTDOWN, why);
 	else
 		link_away_drop(link, why);
 }
@@ -305,7 +306,7 @@ static void link_away_act(struct link *link, const struct resume_facts *facts,
 			link_away_go_on(link, resume);
 		break;
 	case RESUME_END:
-		give_up(link, link_error_now(link), "the peer's end of the session is another");
+		link_away_give_up(link, link_error_now(link), "the peer's end of the session is another");
 		break;
 	}
 }
@@ -448,7 +449,7 @@ static void on_next(void *userdata)
 	if (r != 0)
 		link_away_drop(link, "the peer says something else");
 	else if (state == CARRIER_CLOSED)
-		give_up(link, link_error_now(link), "the peer's daemon has gone");
+		link_away_give_up(link, link_error_now(link), "the peer's daemon has gone");
 	else if (state == CARRIER_LEFT && link->claims)
 		link_greet_anew(link); /* it wants a larger one */
 	else if (state != CARRIER_OPEN)

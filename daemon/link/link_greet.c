@@ -186,7 +186,7 @@ void link_auth_ends(const struct link *link, const uint8_t instance[AUTH_ID_SIZE
 }
 
 /* The session of this link comes first, then those that are likelier. */
-static int rank(const struct link *link, const struct link *other)
+static int link_greet_rank(const struct link *link, const struct link *other)
 {
 	return other == link ? 4 : link_likelihood(other);
 }
@@ -212,7 +212,7 @@ static unsigned named(struct link *link, struct link *sessions[HELLO_TAGS])
 		if (!may_go_on(link, other))
 			continue;
 		at = count < HELLO_TAGS ? count++ : HELLO_TAGS;
-		for (; at > 0 && rank(link, sessions[at - 1]) < rank(link, other); at--)
+		for (; at > 0 && link_greet_rank(link, sessions[at - 1]) < link_greet_rank(link, other); at--)
 			if (at < HELLO_TAGS)
 				sessions[at] = sessions[at - 1];
 		if (at < HELLO_TAGS)

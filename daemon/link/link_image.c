@@ -160,7 +160,7 @@ uint32_t links_number_for_image(struct links *links, uint32_t first, bool *ended
 	return number - first;
 }
 
-static void session_image(struct image *image, struct link_session *session)
+static void link_session_image(struct image *image, struct link_session *session)
 {
 	image_raw(image, session->token, sizeof(session->token));
 	image_raw(image, session->secret, sizeof(session->secret));
@@ -202,7 +202,7 @@ static void link_image(struct image *image, struct link *link, bool *is_away)
 	hop_link_image(image, link->hop);
 	image_expect(image, hop_is_away(link->hop) == *is_away);
 	if (*is_away) {
-		session_image(image, &link->session);
+		link_session_image(image, &link->session);
 		acks_image(image, link);
 	} else {
 		image_bool(image, &link->awaits);

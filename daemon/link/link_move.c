@@ -260,7 +260,7 @@ static bool is_elastic(const struct link *link)
 	return carrier_is_granter(&link->carrier) && !link_is_remote(link);
 }
 
-static struct supply look_at_all(struct links *links)
+static struct supply link_move_look_at_all(struct links *links)
 {
 	const struct links_options *options = &links->options;
 	uint32_t limit = options->maker->pages_limit(options->maker->userdata), others = 0;
@@ -344,10 +344,10 @@ static uint32_t link_move_settle(struct link *link, const struct supply *supply)
 						: ELASTIC_LOOK_MS;
 }
 
-static void on_look(int fd, short what, void *userdata)
+static void link_move_on_look(int fd, short what, void *userdata)
 {
 	struct links *links = userdata;
-	struct supply supply = look_at_all(links);
+	struct supply supply = link_move_look_at_all(links);
 	struct link *link, *next;
 	uint32_t soonest = 0;
 
@@ -381,6 +381,6 @@ void link_elastic_used(struct link *link)
 
 int links_elastic_start(struct links *links)
 {
-	links->elastic = evtimer_new(links->board->base, on_look, links);
+	links->elastic = evtimer_new(links->board->base, link_move_on_look, links);
 	return links->elastic ? 0 : -ENOMEM;
 }

@@ -325,7 +325,7 @@ static const char *state_name(enum link_state state)
 	}
 }
 
-static void fill_info(struct link *link, struct link_info *info)
+static void link_registry_fill_info(struct link *link, struct link_info *info)
 {
 	const struct carrier *vchan = link->state == LINK_GREETING ? &link->next : &link->carrier;
 
@@ -406,7 +406,7 @@ bool links_next(struct links *links, const struct peer_id *after, struct link_in
 	if (link && link_is_unattributed(link))
 		link = unattributed;
 	if (link)
-		fill_info(link, info);
+		link_registry_fill_info(link, info);
 	return link != NULL;
 }
 
@@ -427,6 +427,6 @@ bool links_info(struct links *links, struct peer_id peer, struct link_info *info
 			;
 	}
 	if (link)
-		fill_info(link, info);
+		link_registry_fill_info(link, info);
 	return link != NULL;
 }

@@ -156,7 +156,7 @@ static int why_none(struct links *links, struct peer_id peer, int error)
 }
 
 /* Asks for the link, also where domain 0's word is waited for: somebody may be there by now. */
-static int ask_for(struct links *links, struct link *link, struct peer_id peer, struct account *account)
+static int links_ask_for(struct links *links, struct link *link, struct peer_id peer, struct account *account)
 {
 	int r = links_ask(links, peer, account);
 
@@ -177,7 +177,7 @@ struct hop *links_want(struct links *links, struct peer_id peer, struct account 
 		*error = -EHOSTDOWN;
 	/* Ask even if another account has asked already: the one whose turn comes first has it looked up. */
 	if (*error == 0 && (!link || link->state == LINK_IDLE || link->state == LINK_CONNECTING))
-		*error = why_none(links, peer, ask_for(links, link, peer, account));
+		*error = why_none(links, peer, links_ask_for(links, link, peer, account));
 	if (*error < 0 && *error != -ENOLINK)
 		return NULL;
 	if (!link)

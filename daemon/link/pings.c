@@ -56,7 +56,7 @@ static struct pinger *pinger_of(struct pings *pings, void *userdata)
 	return pinger;
 }
 
-static bool is_relayed(const struct ping *ping)
+static bool pings_is_relayed(const struct ping *ping)
 {
 	return ping->size >= FRAME_PING_RELAYED_SIZE;
 }
@@ -67,7 +67,7 @@ static bool is_remote(const struct ping *ping)
 	return ping->size > FRAME_PING_RELAYED_SIZE;
 }
 
-static struct ping **list_of(struct pings *pings, const struct ping *ping)
+static struct ping **pings_list_of(struct pings *pings, const struct ping *ping)
 {
 	return ping->awaits ? &pings->awaiting : &pings->list;
 }
@@ -93,7 +93,7 @@ static struct ping *add_ping(struct pings *pings, const uint8_t *payload, uint32
 		}
 		DL_APPEND2(ping->pinger->own, ping, own_prev, own_next);
 	}
-	DL_APPEND(*list_of(pings, ping), ping);
+	DL_APPEND(*pings_list_of(pings, ping), ping);
 	if (!done)
 		pings->own_is_out = true;
 	return ping;
@@ -127,7 +127,7 @@ static void remove_ping(struct pings *pings, struct ping *ping)
 {
 	struct pinger *pinger = ping->pinger;
 
-	DL_DELETE(*list_of(pings, ping), ping);
+	DL_DELETE(*pings_list_of(pings, ping), ping);
 	if (ping->token)
 		HASH_DEL(pings->sent, ping);
 	if (pinger) {
@@ -206,7 +206,7 @@ uint64_t pings_take_pong(struct pings *pings, uint64_t token)
 	uint64_t rtt_ns;
 
 	HASH_FIND(hh, pings->sent, &token, sizeof(token), ping);
-	if (!ping || is_relayed(ping))
+	if (!ping || pings_is_relayed(ping))
 		return 0;
 	rtt_ns = clock_ns() - ping->sent_ns;
 	pings_finish(pings, ping, (int64_t)rtt_ns);
@@ -219,7 +219,7 @@ uint64_t pings_take_relayed(struct pings *pings, struct hop *hop, uint64_t token
 	uint64_t rtt_ns;
 
 	HASH_FIND(hh, pings->sent, &token, sizeof(token), ping);
-	if (!ping || !is_relayed(ping))
+	if (!ping || !pings_is_relayed(ping))
 		return 0;
 	rtt_ns = clock_ns() - ping->sent_ns;
 	*domid = is_remote(ping) ? UINT32_MAX : get_u32(ping->payload + TOKEN_SIZE);
@@ -236,7 +236,7 @@ void pings_refuse_relayed(struct pings *pings)
 	/* A callee that asks again adds to the end, and is refused, too. */
 	for (; ping; ping = next) {
 		next = ping->next;
-		if (is_relayed(ping) && !is_remote(ping))
+		if (pings_is_relayed(ping) && !is_remote(ping))
 			pings_finish(pings, ping, -EHOSTUNREACH);
 	}
 }
@@ -266,7 +266,7 @@ void pings_move(struct pings *pings, struct pings *to)
 		else
 			pings_finish(pings, ping, -EHOSTUNREACH);
 	while ((ping = pings->list))
-		if (ping->done && !is_relayed(ping) &&
+		if (ping->done && !pings_is_relayed(ping) &&
 		    pings_add(to, ping->done, ping->pinger->userdata, ping->request) == 0)
 			remove_ping(pings, ping);
 		else
@@ -276,7 +276,7 @@ void pings_move(struct pings *pings, struct pings *to)
 /* Of who relays the peer may be there. */
 static int error_of(const struct ping *ping, int error)
 {
-	return is_relayed(ping) && error != -EAGAIN ? -EHOSTUNREACH : error;
+	return pings_is_relayed(ping) && error != -EAGAIN ? -EHOSTUNREACH : error;
 }
 
 void pings_fail(struct pings *pings, int error)

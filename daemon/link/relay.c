@@ -55,8 +55,8 @@ static const char *what_is_missing(const struct relay *relay, uint32_t domid, in
 }
 
 /* Remembers for the programs of a guest why there is no link with this domain, and what follows. */
-static void explain_here(struct relay *relay, uint32_t domid, const char *what_follows,
-			 const char *what_helps)
+static void relay_explain_here(struct relay *relay, uint32_t domid, const char *what_follows,
+			       const char *what_helps)
 {
 	char why[LINK_REASON_SIZE];
 
@@ -82,8 +82,8 @@ static int relay_explain(struct relay *relay, uint32_t domid, uint32_t source, i
 			    error == -EOPNOTSUPP ? "its xenmsgd has relay = no, and takes nothing relayed"
 						 : "there is no link with it");
 	else
-		explain_here(relay, domid, what_is_missing(relay, domid, error),
-			     ": set map = yes under [links] in one of the two");
+		relay_explain_here(relay, domid, what_is_missing(relay, domid, error),
+				   ": set map = yes under [links] in one of the two");
 	return -EHOSTUNREACH;
 }
 
@@ -102,8 +102,9 @@ static int relay_lead_result(struct relay *relay, uint32_t domid, int r)
 	if (r < 0)
 		return relay_explain(relay, domid, relay->with.self->domid, r);
 	/* It may not be known yet whether it does. */
-	explain_here(relay, domid, "so domain 0 relays; where that fails, the log of its xenmsgd says why",
-		     ", or set map = yes under [links] in one of the two");
+	relay_explain_here(relay, domid,
+			   "so domain 0 relays; where that fails, the log of its xenmsgd says why",
+			   ", or set map = yes under [links] in one of the two");
 	return 0;
 }
 
@@ -157,8 +158,8 @@ static void on_relayed_pong(void *userdata, uint32_t request, int64_t result)
 }
 
 /* Pings what another domain of this host means. */
-static int ping_for(struct relay *relay, uint32_t source, uint32_t domid, struct account *account,
-		    struct relayed_ping *ping)
+static int relay_ping_for(struct relay *relay, uint32_t source, uint32_t domid, struct account *account,
+			  struct relayed_ping *ping)
 {
 	const struct frame_identity from = {.domid = source};
 	int r;
@@ -186,7 +187,7 @@ static int relay_pass_ping(struct relay *relay, struct peer_id source, const str
 	if (r == 0 && asked->domain.size)
 		r = relay_ping_remote(relay, source, asked, account, on_relayed_pong, ping);
 	else if (r == 0)
-		r = ping_for(relay, source.number, asked->number, account, ping);
+		r = relay_ping_for(relay, source.number, asked->number, account, ping);
 	if (r < 0)
 		free_ping(ping);
 	return r == -ENOMEM ? -ENOBUFS : r == -ENOLINK ? -EHOSTUNREACH : r;
@@ -224,7 +225,7 @@ static void relay_pings_free(struct relay *relay)
 }
 
 /* Splits the address of a relayed OPEN. -EINVAL: it isn't a domid and an endpoint. */
-static int split(const char *text, size_t size, uint32_t *domid, char endpoint[ENDPOINT_NAME_MAX + 1])
+static int relay_split(const char *text, size_t size, uint32_t *domid, char endpoint[ENDPOINT_NAME_MAX + 1])
 {
 	struct address address;
 	int r = address_parse(text, size, &address, NULL);
@@ -240,7 +241,7 @@ uint32_t relay_destination(const struct channel *channel)
 	char endpoint[ENDPOINT_NAME_MAX + 1];
 	uint32_t domid = 0;
 
-	(void)split(channel->endpoint, strlen(channel->endpoint), &domid, endpoint);
+	(void)relay_split(channel->endpoint, strlen(channel->endpoint), &domid, endpoint);
 	return domid;
 }
 
@@ -289,7 +290,7 @@ static void free_waiting_room(struct waiting_room *room)
 }
 
 /* Returns the next channel that waits, by its number there. NULL: there is no more. */
-static struct channel *next_waiting(const struct hop *hop, uint32_t *number)
+static struct channel *relay_next_waiting(const struct hop *hop, uint32_t *number)
 {
 	struct channel_end *end = hop_next_channel(hop, number);
 
@@ -297,20 +298,20 @@ static struct channel *next_waiting(const struct hop *hop, uint32_t *number)
 }
 
 /* Ends some of what waits: nothing of it was sent on. */
-static void end_some(struct waiting_room *room)
+static void relay_end_some(struct waiting_room *room)
 {
 	struct relay *relay = room->relay;
 	struct channel *channel;
 	uint32_t number = 0;
 
-	for (unsigned i = 0; i < ENDED_AT_ONCE && (channel = next_waiting(&room->hop, &number)); i++) {
+	for (unsigned i = 0; i < ENDED_AT_ONCE && (channel = relay_next_waiting(&room->hop, &number)); i++) {
 		switch_spend(relay->with.board, channel->charge.account, COST_CHANNEL_END);
 		channel_forbid(channel, -relay_explain_channel(relay, channel, room->error));
 	}
 }
 
 /* Learns that the daemon that is to take the channels is there, or why not. */
-static void on_link_up(void *userdata, uint32_t id, int64_t result)
+static void relay_on_link_up(void *userdata, uint32_t id, int64_t result)
 {
 	const struct relay *relay = userdata;
 	struct waiting_room *room;
@@ -331,7 +332,7 @@ static int relay_ask(struct waiting_room *room, struct account *account)
 	if (room->asked)
 		return 0;
 	room->asked = true;
-	r = links_await(room->relay->links, room->goes_to, account, on_link_up, room->relay, room->id);
+	r = links_await(room->relay->links, room->goes_to, account, relay_on_link_up, room->relay, room->id);
 	if (r < 0)
 		room->asked = false;
 	return r;
@@ -343,7 +344,7 @@ static int readdress(struct channel *channel, uint32_t domid)
 	char endpoint[ENDPOINT_NAME_MAX + 1], address[ADDRESS_SIZE];
 	uint32_t was;
 
-	if (split(channel->endpoint, strlen(channel->endpoint), &was, endpoint) < 0 || was == domid)
+	if (relay_split(channel->endpoint, strlen(channel->endpoint), &was, endpoint) < 0 || was == domid)
 		return 0;
 	snprintf(address, sizeof(address), "%u:%s", domid, endpoint);
 	return channel_rename(channel, address);
@@ -383,7 +384,7 @@ static int lead_some(struct waiting_room *room)
 	struct hop *hop;
 	int r;
 
-	for (unsigned i = 0; i < LED_AT_ONCE && (channel = next_waiting(&room->hop, &number)); i++) {
+	for (unsigned i = 0; i < LED_AT_ONCE && (channel = relay_next_waiting(&room->hop, &number)); i++) {
 		switch_spend(relay->with.board, channel->charge.account, COST_OPEN);
 		r = takes(relay, room->goes_to, channel);
 		if (r == 0) /* it was lost meanwhile */
@@ -407,13 +408,13 @@ static int lead_some(struct waiting_room *room)
 	return 0;
 }
 
-static void on_leading(struct task *task)
+static void relay_on_leading(struct task *task)
 {
 	struct waiting_room *room =
 		(struct waiting_room *)((char *)task - offsetof(struct waiting_room, leading));
 
 	if (room->error)
-		end_some(room);
+		relay_end_some(room);
 	else
 		room->error = lead_some(room);
 	if (room->asked)
@@ -447,7 +448,7 @@ static struct waiting_room *get_waiting_room(struct relay *relay, struct peer_id
 	}
 	hop_set_image_number(&room->hop, 0); /* it is in every image, unless it is left before */
 	room->relay = relay;
-	task_init(&room->leading, &relay->with.board->turns, NULL, on_leading);
+	task_init(&room->leading, &relay->with.board->turns, NULL, relay_on_leading);
 	list_waiting_room(room, peer);
 	return room;
 }
@@ -525,7 +526,7 @@ void relay_lead_waiting(struct relay *relay, struct peer_id peer, struct hop *ho
 
 	(void)relay_lead_result(relay, domid,
 				ask_for_domain_0(relay, domid)); /* also where only pings wait */
-	while ((channel = next_waiting(hop, &number))) {
+	while ((channel = relay_next_waiting(hop, &number))) {
 		char endpoint[ENDPOINT_NAME_MAX + 1];
 		int r = -ECONNRESET;
 
@@ -646,7 +647,7 @@ void relay_open(struct relay *relay, struct peer_id peer, struct channel *channe
 		relay_open_remote(relay, peer, channel, open);
 		return;
 	}
-	r = split(open->name.data, open->name.size, &domid, endpoint);
+	r = relay_split(open->name.data, open->name.size, &domid, endpoint);
 	if (r == 0)
 		r = relay_in_domain_0(relay) ? forward(relay, channel, domid, endpoint)
 					     : relay_take(relay, channel, open, domid, endpoint);

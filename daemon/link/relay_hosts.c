@@ -29,8 +29,8 @@
 /* --- out -------------------------------------------------------------------------------------- */
 
 /* Finds, in domain 0, the number of the host to which rules let that sender send. */
-static int find_host(struct relay *relay, const struct frame_identity *from, const char *host,
-		     const char *text, uint32_t *number)
+static int relay_find_host(struct relay *relay, const struct frame_identity *from, const char *host,
+			   const char *text, uint32_t *number)
 {
 	int r = -EHOSTUNREACH;
 
@@ -49,7 +49,7 @@ static int send_out(struct relay *relay, struct channel *channel, const struct a
 
 	snprintf(text, sizeof(text), "%s/%s:%s", address->host, address->domain, address->endpoint);
 	switch_spend(relay->with.board, channel->charge.account, access_cost(relay->with.access));
-	r = find_host(relay, &channel->identity, address->host, text, &number);
+	r = relay_find_host(relay, &channel->identity, address->host, text, &number);
 	if (r == 0)
 		r = channel_set_to_host(channel, number);
 	return r < 0 ? r : relay_send(relay, channel, peer_host(number), text + strlen(address->host) + 1);
@@ -82,8 +82,8 @@ bool relay_is_remote(const struct frame_open *open)
 }
 
 /* Notes who the sender is, as far as we are told. */
-static int note_sender(struct channel *channel, const struct frame_open *open, uint32_t number,
-		       const char *host)
+static int relay_note_sender(struct channel *channel, const struct frame_open *open, uint32_t number,
+			     const char *host)
 {
 	char name[DOMAIN_NAME_MAX + 1] = "";
 
@@ -97,8 +97,8 @@ static int note_sender(struct channel *channel, const struct frame_open *open, u
 }
 
 /* Takes, in domain 0, what the host with this number sends. */
-static int take_from_host(struct relay *relay, uint32_t number, struct channel *channel,
-			  const struct frame_open *open)
+static int relay_take_from_host(struct relay *relay, uint32_t number, struct channel *channel,
+				const struct frame_open *open)
 {
 	struct peer_id to;
 	struct address address;
@@ -108,7 +108,7 @@ static int take_from_host(struct relay *relay, uint32_t number, struct channel *
 	if (r == 0 && (address.host[0] || !strcmp(address.domain, "self")))
 		r = -EINVAL; /* nothing goes from host to host through a third one */
 	if (r == 0)
-		r = note_sender(channel, open, number, hosts_name(relay->with.hosts, number));
+		r = relay_note_sender(channel, open, number, hosts_name(relay->with.hosts, number));
 	if (r == 0)
 		r = links_resolve(relay->links, address.domain, &to);
 	if (r < 0)
@@ -126,7 +126,7 @@ static int take_from_host(struct relay *relay, uint32_t number, struct channel *
 }
 
 /* Lets, in domain 0, out what a domain here sends to another host. */
-static int take_from_domain(struct relay *relay, struct channel *channel, const struct frame_open *open)
+static int relay_take_from_domain(struct relay *relay, struct channel *channel, const struct frame_open *open)
 {
 	struct address address;
 	int r = address_parse(open->name.data, open->name.size, &address, NULL);
@@ -140,7 +140,8 @@ static int take_from_domain(struct relay *relay, struct channel *channel, const 
 }
 
 /* Takes, in another domain, what domain 0 passes on from another host. */
-static int take_from_domain_0(struct relay *relay, struct channel *channel, const struct frame_open *open)
+static int relay_take_from_domain_0(struct relay *relay, struct channel *channel,
+				    const struct frame_open *open)
 {
 	char host[HOST_NAME_SIZE] = "";
 	struct address address;
@@ -161,7 +162,7 @@ static int take_from_domain_0(struct relay *relay, struct channel *channel, cons
 		return -ENOBUFS;
 	r = relay_charge(relay, channel, peer_host(number));
 	if (r == 0)
-		r = note_sender(channel, open, number, host);
+		r = relay_note_sender(channel, open, number, host);
 	if (r == 0)
 		relay->open(relay->userdata, channel, frame_text_of(address.endpoint));
 	return r;
@@ -175,11 +176,11 @@ void relay_open_remote(struct relay *relay, struct peer_id peer, struct channel 
 
 	frame_open_split(&split);
 	if (!relay_in_domain_0(relay))
-		r = take_from_domain_0(relay, channel, &split);
+		r = relay_take_from_domain_0(relay, channel, &split);
 	else if (peer_is_host(peer))
-		r = take_from_host(relay, peer.number, channel, &split);
+		r = relay_take_from_host(relay, peer.number, channel, &split);
 	else
-		r = take_from_domain(relay, channel, &split);
+		r = relay_take_from_domain(relay, channel, &split);
 	if (r == -EOPNOTSUPP || r == -ENOLINK)
 		r = -EHOSTUNREACH;
 	if (r < 0)
@@ -202,7 +203,7 @@ static int ping_out(struct relay *relay, const struct frame_identity *from, cons
 	int r;
 
 	snprintf(text, sizeof(text), "%s/%s", address->host, address->domain);
-	r = find_host(relay, from, address->host, text, &number);
+	r = relay_find_host(relay, from, address->host, text, &number);
 	return r < 0 ? r
 		     : links_ping_relayed(relay->links, peer_host(number), &what, account, done, userdata,
 					  request);

@@ -57,7 +57,7 @@ static void shared_carrier_on_ended(int fd, short what, void *userdata)
 
 /* --- as a carrier --------------------------------------------------------------------------- */
 
-static void rings(void *self, struct ring_view *in, struct ring_view *out)
+static void shared_carrier_rings(void *self, struct ring_view *in, struct ring_view *out)
 {
 	struct shared_carrier *carrier = self;
 
@@ -66,7 +66,7 @@ static void rings(void *self, struct ring_view *in, struct ring_view *out)
 	out->unaligned = 7; /* whole frames are processed */
 }
 
-static void hear(void *self, carrier_event_fn event, void *userdata)
+static void shared_carrier_hear(void *self, carrier_event_fn event, void *userdata)
 {
 	struct shared_carrier *carrier = self;
 
@@ -74,7 +74,7 @@ static void hear(void *self, carrier_event_fn event, void *userdata)
 	carrier->userdata = userdata;
 }
 
-static int notify(void *self)
+static int shared_carrier_notify(void *self)
 {
 	struct shared_carrier *carrier = self;
 	struct kernel_call call;
@@ -87,7 +87,7 @@ static int notify(void *self)
 	return 0;
 }
 
-static enum carrier_state state(void *self)
+static enum carrier_state shared_carrier_state(void *self)
 {
 	return ((struct shared_carrier *)self)->state;
 }
@@ -105,16 +105,16 @@ static void free_carrier(struct shared_carrier *carrier)
  * it. */
 static void close_carrier(void *self, bool to_resume)
 {
-	notify(self);
+	shared_carrier_notify(self);
 	free_carrier(self);
 }
 
-static bool is_granter(void *self)
+static bool shared_carrier_is_granter(void *self)
 {
 	return ((struct shared_carrier *)self)->is_granter;
 }
 
-static uint32_t pages(void *self)
+static uint32_t shared_carrier_pages(void *self)
 {
 	return 0;
 }
@@ -123,13 +123,13 @@ int shared_carrier_new(struct carrier *made, struct switchboard *board, struct c
 		       struct charge *charge, bool granter)
 {
 	static const struct carrier_functions functions = {
-		.rings = rings,
-		.hear = hear,
-		.notify = notify,
-		.state = state,
+		.rings = shared_carrier_rings,
+		.hear = shared_carrier_hear,
+		.notify = shared_carrier_notify,
+		.state = shared_carrier_state,
 		.close = close_carrier,
-		.is_granter = is_granter,
-		.pages = pages,
+		.is_granter = shared_carrier_is_granter,
+		.pages = shared_carrier_pages,
 	};
 	struct shared_carrier *carrier = calloc(1, sizeof(*carrier));
 

@@ -19,7 +19,8 @@ static int grant(void *userdata, uint32_t domid, uint32_t ring_size, struct carr
 	return 0;
 }
 
-static int map(void *userdata, uint32_t domid, const struct carrier_place *place, struct carrier *made)
+static int vchan_maker_map(void *userdata, uint32_t domid, const struct carrier_place *place,
+			   struct carrier *made)
 {
 	struct vchan *vchan;
 	int r = vchan_map(userdata, domid, place->ring_ref, place->port, NULL, NULL, &vchan);
@@ -38,7 +39,7 @@ struct carrier_maker vchan_carrier_maker(struct vchan_host *host)
 {
 	return (struct carrier_maker){
 		.grant = grant,
-		.map = map,
+		.map = vchan_maker_map,
 		.pages_limit = pages_limit,
 		.userdata = host,
 	};

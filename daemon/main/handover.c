@@ -99,7 +99,7 @@ void handover_get_pages(struct daemon *daemon)
 /* --- the old daemon --------------------------------------------------------------------------- */
 
 /* Ends a program that has what an image can't have. */
-static void end_unfit(void *userdata, struct session *session)
+static void handover_end_unfit(void *userdata, struct session *session)
 {
 	struct daemon *daemon = userdata;
 
@@ -129,7 +129,7 @@ static void end_others(struct daemon *daemon)
 	switch_run(&daemon->board, LAST_PASSES);
 	links_end_others(daemon->links, asks_nothing, daemon);
 	tracers_hand_over(daemon->tracers, daemon->queries);
-	local_each(daemon->local, end_unfit, daemon);
+	local_each(daemon->local, handover_end_unfit, daemon);
 }
 
 void handover_head_image(struct image *image, struct head *head)
@@ -149,7 +149,7 @@ void handover_head_image(struct image *image, struct head *head)
 	image_upto(image, &head->topics, TOPICS_MAX);
 }
 
-static void write_image(struct daemon *daemon, struct image *image, struct head *head)
+static void handover_write_image(struct daemon *daemon, struct image *image, struct head *head)
 {
 	image_section(image, IMAGE_HEAD);
 	handover_head_image(image, head);
@@ -188,13 +188,13 @@ static void write_image(struct daemon *daemon, struct image *image, struct head 
 	image_section(image, IMAGE_END);
 }
 
-static int inherit(int fd)
+static int handover_inherit(int fd)
 {
 	return fd < 0 || fcntl(fd, F_SETFD, 0) == 0 ? 0 : -errno;
 }
 
 /* Returns a socket that carries the descriptors of the image, or a negative errno. */
-static int carry(const struct image *image)
+static int handover_carry(const struct image *image)
 {
 	int *fds = calloc(image->fd_count + 1, sizeof(*fds)), r;
 
@@ -216,11 +216,11 @@ static int make_image(struct daemon *daemon, struct head *head, int memfd, int *
 
 	image_begin(&image);
 	image.memfd = memfd;
-	write_image(daemon, &image, head);
+	handover_write_image(daemon, &image, head);
 	fd = image_seal(&image);
 	for (uint32_t i = 0; fd >= 0 && !parcel && i < image.fd_count; i++)
-		inherit((int)image.fds[i].number);
-	if (fd >= 0 && parcel && (*parcel = carry(&image)) < 0) {
+		handover_inherit((int)image.fds[i].number);
+	if (fd >= 0 && parcel && (*parcel = handover_carry(&image)) < 0) {
 		close(fd);
 		fd = *parcel;
 	}
@@ -297,7 +297,7 @@ int handover_store(struct daemon *daemon)
 }
 
 /* There can be no image: all goes on here as it would with the next daemon. */
-static void stay(struct daemon *daemon)
+static void handover_stay(struct daemon *daemon)
 {
 	watches_stay(daemon->watches);
 	asks_stay(daemon->asks);
@@ -314,7 +314,7 @@ int handover_make(struct daemon *daemon, struct inherited *inherited)
 	int image = prepare_image(daemon, NULL);
 
 	if (image < 0) {
-		stay(daemon);
+		handover_stay(daemon);
 		return image;
 	}
 	*inherited = (struct inherited){
@@ -324,10 +324,10 @@ int handover_make(struct daemon *daemon, struct inherited *inherited)
 		.lock = daemon->singleton,
 		.are_ours = !local_is_handed_over(daemon->local),
 	};
-	inherit(inherited->image);
-	inherit(inherited->programs);
-	inherit(inherited->gateway);
-	inherit(inherited->lock);
+	handover_inherit(inherited->image);
+	handover_inherit(inherited->programs);
+	handover_inherit(inherited->gateway);
+	handover_inherit(inherited->lock);
 	leave_xen(daemon);
 	return 0;
 }

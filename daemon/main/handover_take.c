@@ -47,7 +47,7 @@ struct handover {
 
 /* Reads the head of an image that was opened. This daemon is by its instance what the one before was, before
  * others see it. */
-static void read_head(struct daemon *daemon, struct handover *handover)
+static void handover_take_read_head(struct daemon *daemon, struct handover *handover)
 {
 	struct image *image = &handover->image;
 
@@ -75,7 +75,7 @@ static int open_image(struct daemon *daemon)
 	if (!daemon->handover)
 		return -ENOMEM;
 	image_open(&daemon->handover->image, daemon->inherited.image);
-	read_head(daemon, daemon->handover);
+	handover_take_read_head(daemon, daemon->handover);
 	return 0;
 }
 
@@ -105,7 +105,7 @@ static int open_stored(struct daemon *daemon)
 	else
 		image_fail(&daemon->handover->image, r);
 	free(fds);
-	read_head(daemon, daemon->handover);
+	handover_take_read_head(daemon, daemon->handover);
 	return 0;
 }
 
@@ -154,7 +154,7 @@ static bool are_links_read(const struct image_hops *hops, const struct head *hea
 
 /* Sections come in this order of their types, of which later ones have larger numbers than those before which
  * they belong; what is told of a channel besides comes behind it. */
-static unsigned rank(uint32_t type)
+static unsigned handover_take_rank(uint32_t type)
 {
 	static const uint8_t order[] = {
 		IMAGE_HOSTS,   IMAGE_REGISTRY, IMAGE_POLICY, IMAGE_MEMORY,     IMAGE_SESSION,
@@ -188,7 +188,7 @@ static bool is_in_turn(const struct handover *handover, uint32_t type)
 	case IMAGE_TOPIC:
 		return are_links_read(hops, head) && hops->topics < head->topics;
 	default:
-		return rank(type) < rank(IMAGE_SESSION) ||
+		return handover_take_rank(type) < handover_take_rank(IMAGE_SESSION) ||
 		       (are_links_read(hops, head) && hops->topics == head->topics);
 	}
 }
@@ -335,7 +335,8 @@ static void read_image(struct daemon *daemon, struct handover *handover)
 	switch_image(image, &daemon->board);
 	asks_image(image, daemon->asks);
 	while ((type = image_next(image)) && type != IMAGE_END) {
-		image_expect(image, rank(type) >= rank(last) && is_in_turn(handover, type));
+		image_expect(image, handover_take_rank(type) >= handover_take_rank(last) &&
+					    is_in_turn(handover, type));
 		if (image->error)
 			return;
 		last = type;
@@ -372,7 +373,7 @@ static int close_inherited(void)
 	return 0;
 }
 
-static void end_session(void *userdata, struct session *session)
+static void handover_take_end_session(void *userdata, struct session *session)
 {
 	struct daemon *daemon = userdata;
 
@@ -387,7 +388,7 @@ static void end_lost(struct daemon *daemon, struct image_hops *hops)
 		if (hops->states[i] != HOP_LOST)
 			continue;
 		if (i < hops->sessions)
-			end_session(daemon, local_in_image(hops, i));
+			handover_take_end_session(daemon, local_in_image(hops, i));
 		else
 			links_drop(hops->hops[i]);
 	}
@@ -461,7 +462,7 @@ int handover_read(struct daemon *daemon)
 		activations_drop_image(daemon->activations);
 		relay_drop_image(daemon->relay);
 		links_drop_image(daemon->links);
-		local_each(daemon->local, end_session, daemon);
+		local_each(daemon->local, handover_take_end_session, daemon);
 		topics_drop_image(daemon->topics);
 		image_hops_end(&handover->hops);
 		r = close_inherited();

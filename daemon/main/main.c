@@ -46,7 +46,7 @@ struct daemon_arguments {
 	const char *program;
 };
 
-static void print_help(void)
+static void xenmsgd_print_help(void)
 {
 	printf("Usage: xenmsgd [OPTION]...\n"
 	       "The xenmsg daemon: carries messages between the programs of this Xen domain and those of others.\n"
@@ -65,7 +65,7 @@ static void print_help(void)
 }
 
 /* Returns the exit status, or a negative number to go on. */
-static int parse_arguments(int argc, char **argv, struct daemon_arguments *arguments)
+static int xenmsgd_parse_arguments(int argc, char **argv, struct daemon_arguments *arguments)
 {
 	static const struct option options[] = {
 		{"config", required_argument, NULL, 'c'},
@@ -128,7 +128,7 @@ static int parse_arguments(int argc, char **argv, struct daemon_arguments *argum
 			arguments->unit = optarg;
 			break;
 		case 'h':
-			print_help();
+			xenmsgd_print_help();
 			return EXIT_OK;
 		case 'V':
 			printf("xenmsgd " PACKAGE_VERSION "\n");
@@ -228,7 +228,7 @@ struct loading {
 };
 
 /* Returns -EBADMSG for a bad file, else as startup_error(). */
-static int main_load(void *userdata)
+static int xenmsgd_load(void *userdata)
 {
 	const struct loading *loading = userdata;
 	struct config *config = loading->config;
@@ -280,13 +280,13 @@ int main(int argc, char **argv)
 	struct daemon_program program = {0};
 	struct daemon *daemon = NULL;
 	struct config config;
-	int r = parse_arguments(argc, argv, &arguments);
+	int r = xenmsgd_parse_arguments(argc, argv, &arguments);
 
 	if (r >= 0)
 		return r;
 	log_set_target(arguments.log_target, NULL); /* also for what is wrong with the configuration */
 	r = startup_with_good_files(!arguments.check_takeover && startup_takes_over(&arguments.inherited),
-				    main_load, &(struct loading){&config, &arguments});
+				    xenmsgd_load, &(struct loading){&config, &arguments});
 	if (r < 0)
 		return exit_status_of(r);
 	if (arguments.unit) {

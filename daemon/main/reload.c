@@ -59,14 +59,14 @@ static void visit_hops(struct daemon *daemon, struct visit *visit)
 	topics_each_hop(daemon->topics, visit_topic, visit);
 }
 
-static void recheck(const struct visit *visit, struct hop *hop)
+static void reload_recheck(const struct visit *visit, struct hop *hop)
 {
 	router_recheck_hop(visit->router, hop);
 }
 
 void reload_recheck_channels(struct daemon *daemon)
 {
-	visit_hops(daemon, &(struct visit){.hop = recheck});
+	visit_hops(daemon, &(struct visit){.hop = reload_recheck});
 	relay_recheck(daemon->relay);
 }
 

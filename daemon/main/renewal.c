@@ -78,7 +78,7 @@ static void refuse_format(struct renewal *renewal)
 		said, IMAGE_FORMAT);
 }
 
-static void forget(struct renewal *renewal)
+static void renewal_forget_process(struct renewal *renewal)
 {
 	free_event(renewal->readable);
 	renewal->readable = NULL;
@@ -112,7 +112,7 @@ static void conclude(struct renewal *renewal, bool is_late)
 		refuse_format(renewal);
 		error = -EINVAL;
 	}
-	forget(renewal);
+	renewal_forget_process(renewal);
 	renewal->done(renewal->userdata, error, renewal->words);
 }
 
@@ -185,7 +185,7 @@ int renewal_begin(struct renewal *renewal, bool restarts)
 		r = renewal_start(renewal, pipe_fds[1], restarts);
 	close(pipe_fds[1]);
 	if (r < 0)
-		forget(renewal);
+		renewal_forget_process(renewal);
 	else
 		timer_set(renewal->timer, ANSWER_MS);
 	return r;
@@ -200,7 +200,7 @@ bool renewal_give_up(struct renewal *renewal)
 	kill(pid, SIGKILL);
 	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
 		;
-	forget(renewal);
+	renewal_forget_process(renewal);
 	return true;
 }
 
@@ -225,7 +225,7 @@ void renewal_free(struct renewal *renewal)
 	if (!renewal)
 		return;
 	if (!renewal_give_up(renewal))
-		forget(renewal);
+		renewal_forget_process(renewal);
 	event_free(renewal->timer);
 	free(renewal);
 }

@@ -269,7 +269,7 @@ static int be_the_only_one(struct daemon *daemon)
 }
 
 /* What was handed over waits for it. */
-static int connect_to_store(struct daemon *daemon)
+static int startup_connect_to_store(struct daemon *daemon)
 {
 	bool told = false;
 	int r;
@@ -297,7 +297,7 @@ int startup_xen(struct daemon *daemon)
 		r = be_the_only_one(daemon);
 	if (r < 0)
 		return r;
-	r = connect_to_store(daemon);
+	r = startup_connect_to_store(daemon);
 	if (r < 0 && getenv("XENSTORED_PATH")) {
 		log_error("can't connect to XenStore at %s, which XENSTORED_PATH names: %s",
 			  getenv("XENSTORED_PATH"), strerror(-r));
@@ -324,7 +324,7 @@ int startup_xen(struct daemon *daemon)
 	return r;
 }
 
-static void on_settled(void *userdata, int error, const char *untrusted_value, size_t size)
+static void startup_on_settled(void *userdata, int error, const char *untrusted_value, size_t size)
 {
 	struct daemon *daemon = userdata;
 
@@ -343,7 +343,7 @@ int startup_await_presence(struct daemon *daemon)
 	/* What comes after it in the store's queue is answered after it was written. */
 	do {
 		shown = peers_are_shown(daemon->peers);
-		r = await_store(daemon, on_settled);
+		r = await_store(daemon, startup_on_settled);
 		if (r == 0 && !shown && daemon->domid_error == -ENOTCONN)
 			pause_before_next();
 	} while (r == 0 && !shown);

@@ -233,7 +233,7 @@ static int start_tracers(struct daemon *daemon)
 	return daemon->tracers ? 0 : -ENOMEM;
 }
 
-static int reload(void *userdata, const char **why)
+static int wiring_reload(void *userdata, const char **why)
 {
 	struct daemon *daemon = userdata;
 	int r = reload_files(daemon);
@@ -262,7 +262,7 @@ static int start_request_context(struct daemon *daemon)
 		.relay = daemon->relay,
 		.watches = daemon->watches,
 		.administrators = daemon->config.administrators,
-		.reload = reload,
+		.reload = wiring_reload,
 		.renew = renewal_ask,
 		.renew_forget = renewal_forget,
 		.renew_is_asked_by = renewal_is_asked_by,

@@ -55,7 +55,7 @@ int wiring_start_relay(struct daemon *daemon)
 }
 
 /* Gets an endpoint that a question of another host may be about. */
-static const char *next_endpoint(void *userdata, const char *after, uint32_t *kinds)
+static const char *wiring_links_next_endpoint(void *userdata, const char *after, uint32_t *kinds)
 {
 	struct daemon *daemon = userdata;
 	const struct endpoint *endpoint = router_next(daemon->router, after);
@@ -151,7 +151,8 @@ int wiring_start_asks(struct daemon *daemon)
 		.maker = &maker,
 	};
 
-	return asks_new(&daemon->asks, &collaborators, daemon->config.relay, next_endpoint, daemon);
+	return asks_new(&daemon->asks, &collaborators, daemon->config.relay, wiring_links_next_endpoint,
+			daemon);
 }
 
 int wiring_start_host_watches(struct daemon *daemon)

@@ -38,7 +38,7 @@ int wiring_start_names(struct daemon *daemon)
 /* --- who watches ------------------------------------------------------------------------------ */
 
 /* Returns whether a program may learn of an endpoint here, by the same rule as in status. */
-static bool may_learn_of(void *userdata, const struct session *session, const char *endpoint)
+static bool wiring_peers_may_learn_of(void *userdata, const struct session *session, const char *endpoint)
 {
 	struct daemon *daemon = userdata;
 	struct frame_identity program = {.domid = daemon->self.domid,
@@ -57,8 +57,8 @@ static bool knows_all(void *userdata)
 
 int wiring_start_watches(struct daemon *daemon)
 {
-	daemon->watches =
-		watches_new(&daemon->board.turns, daemon->registry, may_learn_of, knows_all, daemon);
+	daemon->watches = watches_new(&daemon->board.turns, daemon->registry, wiring_peers_may_learn_of,
+				      knows_all, daemon);
 	if (!daemon->watches)
 		return -ENOMEM;
 	registry_set_up(daemon->registry, daemon->self.domid, true);

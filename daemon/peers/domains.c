@@ -31,7 +31,7 @@ static void list_later(struct domains *domains, int error)
 	timer_start(domains->retry, RETRY_EACH_MS);
 }
 
-static void on_listed(void *userdata, int error, char *const *untrusted_names, unsigned count)
+static void domains_on_listed(void *userdata, int error, char *const *untrusted_names, unsigned count)
 {
 	struct domains *domains = userdata;
 	uint32_t domid;
@@ -59,7 +59,7 @@ void domains_list(struct domains *domains)
 		domains->again = true;
 		return;
 	}
-	r = store_list(domains->store, "/local/domain", on_listed, domains, &domains->listing);
+	r = store_list(domains->store, "/local/domain", domains_on_listed, domains, &domains->listing);
 	if (r < 0)
 		list_later(domains, r);
 }
@@ -74,7 +74,7 @@ bool domains_are_listed(const struct domains *domains)
 	return domains->lists && !domains->listing;
 }
 
-static void on_changed(void *userdata, const char *untrusted_path)
+static void domains_on_changed(void *userdata, const char *untrusted_path)
 {
 	domains_list(userdata);
 }
@@ -99,10 +99,10 @@ int domains_new(struct domains **out, struct event_base *base, struct store *sto
 	domains->retry = evtimer_new(base, domains_on_retry, domains);
 	r = domains->retry ? 0 : -ENOMEM;
 	if (r == 0)
-		r = store_watch(store, "@introduceDomain", on_changed, domains, domains_on_watched,
+		r = store_watch(store, "@introduceDomain", domains_on_changed, domains, domains_on_watched,
 				&domains->introduced);
 	if (r == 0)
-		r = store_watch(store, "@releaseDomain", on_changed, domains, domains_on_watched,
+		r = store_watch(store, "@releaseDomain", domains_on_changed, domains, domains_on_watched,
 				&domains->released);
 	if (r < 0) {
 		domains_free(domains);

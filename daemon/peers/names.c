@@ -39,7 +39,7 @@ struct followed {
 	struct store_watch *watch, *tags_watch; /* of the name, of the tags */
 };
 
-static void check_complete(struct names *names)
+static void names_check_complete(struct names *names)
 {
 	if (!names->domains || names->are_read || names->reading || !domains_are_listed(names->domains))
 		return;
@@ -58,7 +58,7 @@ static void take_uuid(struct followed *followed, const char *untrusted_value, si
 	registry_set_uuid(followed->names->registry, followed->domain, uuid);
 }
 
-static void take_name(struct followed *followed, const char *untrusted_value, size_t size)
+static void names_take_name(struct followed *followed, const char *untrusted_value, size_t size)
 {
 	bool usable = untrusted_value && registry_name_is_usable(untrusted_value, size);
 
@@ -71,7 +71,7 @@ static void take_name(struct followed *followed, const char *untrusted_value, si
 
 /* Returns whether the result says something about the domain. A broken XenStore says nothing: its watches
  * fire when it is back. */
-static bool is_answer(int error)
+static bool names_is_answer(int error)
 {
 	return error == 0 || error == -ENOENT;
 }
@@ -83,7 +83,7 @@ static void has_read(struct followed *followed)
 	if (followed->name_read && followed->uuid_read && (followed->tags_read || !names->domains))
 		registry_set_complete(names->registry, followed->domain, true);
 	names->reading--;
-	check_complete(names);
+	names_check_complete(names);
 }
 
 static void on_name(void *userdata, int error, const char *untrusted_value, size_t size)
@@ -91,8 +91,8 @@ static void on_name(void *userdata, int error, const char *untrusted_value, size
 	struct followed *followed = userdata;
 	struct domains *domains = followed->names->domains;
 
-	if (is_answer(error)) {
-		take_name(followed, untrusted_value, size);
+	if (names_is_answer(error)) {
+		names_take_name(followed, untrusted_value, size);
 		followed->name_read = true;
 		if (error == -ENOENT && domains) {
 			followed->domain->is_vanishing = true;
@@ -106,7 +106,7 @@ static void on_uuid(void *userdata, int error, const char *untrusted_value, size
 {
 	struct followed *followed = userdata;
 
-	if (is_answer(error)) {
+	if (names_is_answer(error)) {
 		take_uuid(followed, untrusted_value, size);
 		followed->uuid_read = true;
 	}
@@ -150,7 +150,7 @@ static void on_tags(void *userdata, int error, const char *untrusted_value, size
 	if (r == -ENOMEM)
 		log_error("names: out of memory: the tags of domain %u are read when they change",
 			  followed->domain->domid);
-	else if (error == -EPERM || is_answer(error))
+	else if (error == -EPERM || names_is_answer(error))
 		followed->tags_read = true;
 	has_read(followed);
 }
@@ -160,7 +160,7 @@ static void name_path(uint32_t domid, char path[DOMAIN_PATH_MAX])
 	snprintf(path, DOMAIN_PATH_MAX, "/local/domain/%u/name", domid);
 }
 
-static void stop_reading(struct followed *followed)
+static void names_stop_reading(struct followed *followed)
 {
 	followed->names->reading -=
 		(followed->name_reading != NULL) + (followed->uuid_reading != NULL) + followed->name_due;
@@ -178,7 +178,7 @@ static void stop_reading_tags(struct followed *followed)
 
 /* Reads the name and UUID again, since a read under way may return old ones. A guest reads only its own,
  * relative to its home: it may not read those of others. */
-static void read_domain(struct followed *followed)
+static void names_read_domain(struct followed *followed)
 {
 	struct names *names = followed->names;
 	char name[DOMAIN_PATH_MAX] = "name", vm[DOMAIN_PATH_MAX] = "vm";
@@ -189,7 +189,7 @@ static void read_domain(struct followed *followed)
 		name_path(domid, name);
 		snprintf(vm, sizeof(vm), "/local/domain/%u/vm", domid);
 	}
-	stop_reading(followed);
+	names_stop_reading(followed);
 	r = store_read(names->store, name, on_name, followed, &followed->name_reading);
 	if (r == 0)
 		r = store_read(names->store, vm, on_uuid, followed, &followed->uuid_reading);
@@ -201,7 +201,7 @@ static void read_domain(struct followed *followed)
 
 static void on_name_changed(void *userdata, const char *untrusted_path)
 {
-	read_domain(userdata);
+	names_read_domain(userdata);
 }
 
 /* A watch that can't be set fires later, or never. */
@@ -210,7 +210,7 @@ static void on_name_watched(void *userdata, int error, const char *untrusted_val
 	struct followed *followed = userdata;
 
 	if (error < 0 && followed->name_due)
-		read_domain(followed);
+		names_read_domain(followed);
 }
 
 static void tags_path(uint32_t domid, char path[DOMAIN_PATH_MAX])
@@ -260,7 +260,7 @@ static struct followed *follow(struct names *names, uint32_t domid)
 }
 
 /* What REGISTRY_READ waits for is read when the watches fire, which they do at once. */
-static void domain_there(struct names *names, uint32_t domid)
+static void names_domain_there(struct names *names, uint32_t domid)
 {
 	struct followed *followed = follow(names, domid);
 	char path[DOMAIN_PATH_MAX];
@@ -273,7 +273,7 @@ static void domain_there(struct names *names, uint32_t domid)
 	if (store_watch(names->store, path, on_name_changed, followed, on_name_watched, &followed->watch) <
 	    0) {
 		log_error("names: out of memory: the name of domain %u isn't watched", domid);
-		read_domain(followed);
+		names_read_domain(followed);
 	}
 	tags_path(domid, path);
 	if (store_watch(names->store, path, on_tags_changed, followed, on_tags_watched,
@@ -285,7 +285,7 @@ static void domain_there(struct names *names, uint32_t domid)
 
 static void follow_end(struct followed *followed)
 {
-	stop_reading(followed);
+	names_stop_reading(followed);
 	stop_reading_tags(followed);
 	store_unwatch(followed->names->store, &followed->watch);
 	store_unwatch(followed->names->store, &followed->tags_watch);
@@ -315,7 +315,7 @@ static void end_vanishing(struct names *names)
 			domain->is_vanishing = false;
 			registry_touch(names->registry, domain);
 		}
-	check_complete(names);
+	names_check_complete(names);
 }
 
 static void names_on_known(void *userdata, enum registry_what what, uint32_t domid)
@@ -325,7 +325,7 @@ static void names_on_known(void *userdata, enum registry_what what, uint32_t dom
 		what == REGISTRY_EXISTS ? registry_find(names->registry, domid) : NULL;
 
 	if (domain && domain->exists)
-		domain_there(names, domid);
+		names_domain_there(names, domid);
 	else if (domain && domain->source)
 		follow_end(domain->source);
 	if (domain && !domain->exists)
@@ -341,7 +341,7 @@ static int follow_own(struct names *names)
 	struct followed *followed = follow(names, names->self->domid);
 
 	if (followed)
-		read_domain(followed);
+		names_read_domain(followed);
 	return followed ? 0 : -ENOMEM;
 }
 

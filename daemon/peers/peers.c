@@ -35,7 +35,7 @@ struct peer *peer_find(struct peers *peers, uint32_t domid)
 	return peer;
 }
 
-static int by_domid(const struct peer *a, const struct peer *b)
+static int peers_by_domid(const struct peer *a, const struct peer *b)
 {
 	return (a->domid > b->domid) - (a->domid < b->domid);
 }
@@ -45,7 +45,7 @@ struct peer *peer_after(struct peers *peers, int64_t domid)
 	struct peer *peer = domid < 0 ? NULL : peer_find(peers, (uint32_t)domid);
 
 	if (!peers->is_sorted)
-		HASH_SRT(hh, peers->peers, by_domid);
+		HASH_SRT(hh, peers->peers, peers_by_domid);
 	peers->is_sorted = true;
 	peer = peer ? peer->hh.next : peers->peers;
 	while (peer && peer->domid <= domid)
@@ -475,12 +475,12 @@ int peers_connect(struct peers *peers, uint32_t domid, struct account *account)
 /* --- listings --- */
 
 /* Returns whether there is anything to list of the peer. */
-static bool is_listed(const struct peer *peer)
+static bool peers_is_listed(const struct peer *peer)
 {
 	return peer->up || peer->rendezvous.state != RENDEZVOUS_IDLE;
 }
 
-static void fill_info(const struct peer *peer, struct peer_info *info)
+static void peers_fill_info(const struct peer *peer, struct peer_info *info)
 {
 	*info = (struct peer_info){
 		.domid = peer->domid,
@@ -494,10 +494,10 @@ bool peers_next(struct peers *peers, int64_t after, struct peer_info *info)
 {
 	struct peer *peer = peer_after(peers, after);
 
-	while (peer && !is_listed(peer))
+	while (peer && !peers_is_listed(peer))
 		peer = peer->hh.next;
 	if (peer)
-		fill_info(peer, info);
+		peers_fill_info(peer, info);
 	return peer != NULL;
 }
 

@@ -27,7 +27,7 @@
 /* --- domains that have asked ----------------------------------------------------------------- */
 
 /* Has the domain's account pay for the question whether anything here is for it (peers.c). */
-static void look_at(struct peers *peers, uint32_t domid)
+static void peers_advertise_look_at(struct peers *peers, uint32_t domid)
 {
 	struct peer *peer = peer_get(peers, domid);
 
@@ -48,7 +48,7 @@ void askers_add(struct peers *peers, uint32_t domid)
 void askers_named(struct peers *peers, uint32_t domid)
 {
 	if (peers->asked && domid_set_has(peers->asked, domid))
-		look_at(peers, domid);
+		peers_advertise_look_at(peers, domid);
 }
 
 /* Goes on looking at all askers, from peers->asked_next on: it is 0 when the endpoints, or who may see them,
@@ -63,7 +63,7 @@ static bool askers_go_on(struct peers *peers, uint64_t *cost)
 		uint32_t domid = peers->asked_next++;
 
 		if (domid_set_has(peers->asked, domid)) {
-			look_at(peers, domid);
+			peers_advertise_look_at(peers, domid);
 			*cost += COST_ASKER;
 			break;
 		}
@@ -218,7 +218,7 @@ void advertise_to(struct peer *peer)
 		on_advertised(peer, r, NULL, 0);
 }
 
-static void on_published(void *userdata, int error, const char *value, size_t size)
+static void peers_advertise_on_published(void *userdata, int error, const char *value, size_t size)
 {
 	struct peers *peers = userdata;
 
@@ -276,10 +276,10 @@ static int advertise_to_all(struct peers *peers)
 	peers->public_unknown = !peers->public_value; /* it is written once more than needed */
 	snprintf(path, sizeof(path), "%s/endpoints", peers->root);
 	store_cancel(&peers->public_request);
-	r = store_write(peers->store, path, value, peers->options.self->domid, STORE_EVERYONE, on_published,
-			peers, &peers->public_request);
+	r = store_write(peers->store, path, value, peers->options.self->domid, STORE_EVERYONE,
+			peers_advertise_on_published, peers, &peers->public_request);
 	if (r < 0)
-		on_published(peers, r, NULL, 0);
+		peers_advertise_on_published(peers, r, NULL, 0);
 	return 0;
 }
 
@@ -376,7 +376,7 @@ static void peers_advertise_on_turn(struct task *task)
 	turns_spend(task->turns, task->line, cost);
 }
 
-static void on_advertise(evutil_socket_t fd, short what, void *userdata)
+static void peers_on_advertise(evutil_socket_t fd, short what, void *userdata)
 {
 	struct peers *peers = userdata;
 
@@ -460,7 +460,7 @@ int advertise_init(struct peers *peers)
 {
 	peers->advertised = 1;
 	task_init(&peers->advertise_next, peers->options.turns, NULL, peers_advertise_on_turn);
-	peers->advertise = event_new(peers->base, -1, 0, on_advertise, peers);
+	peers->advertise = event_new(peers->base, -1, 0, peers_on_advertise, peers);
 	peers->answer_again = evtimer_new(peers->base, on_answer_again, peers);
 	return peers->advertise && peers->answer_again ? 0 : -ENOMEM;
 }

@@ -89,7 +89,7 @@ static void peers_all_settle(struct peers *peers)
 	look_again_soon(peers);
 }
 
-static void on_asked(void *userdata, int error, const char *value, size_t size)
+static void peers_all_on_asked(void *userdata, int error, const char *value, size_t size)
 {
 	struct peers *peers = userdata;
 
@@ -115,10 +115,10 @@ static void peers_all_ask(struct peers *peers)
 	store_cancel(&peers->asking);
 	snprintf(path, sizeof(path), "%s/asks", peers->root);
 	snprintf(value, sizeof(value), "%d %s", PEERS_MAJOR, peers->options.self->instance_text);
-	r = store_write(peers->store, path, value, peers->options.self->domid, STORE_EVERYONE, on_asked,
-			peers, &peers->asking);
+	r = store_write(peers->store, path, value, peers->options.self->domid, STORE_EVERYONE,
+			peers_all_on_asked, peers, &peers->asking);
 	if (r < 0)
-		on_asked(peers, r, NULL, 0);
+		peers_all_on_asked(peers, r, NULL, 0);
 }
 
 bool peers_want_all(struct peers *peers)

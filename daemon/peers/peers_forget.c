@@ -11,7 +11,7 @@
 #define HOLD_MS 3000 /* the peer's daemon answers within that */
 
 /* Whether something here has to do with the peer now. */
-static bool is_needed(const struct peer *peer)
+static bool peers_forget_is_needed(const struct peer *peer)
 {
 	const struct peers *peers = peer->peers;
 
@@ -33,12 +33,12 @@ void forget_not(struct peer *peer)
 }
 
 /* Finds those that weren't used since the last time. */
-static void on_forget(evutil_socket_t fd, short what, void *userdata)
+static void peers_on_forget(evutil_socket_t fd, short what, void *userdata)
 {
 	struct peers *peers = userdata;
 
 	for (struct peer *peer = peers->peers; peer; peer = peer->hh.next) {
-		bool is_used = is_needed(peer);
+		bool is_used = peers_forget_is_needed(peer);
 
 		if (peer->domid != 0)
 			timer_start(peers->forget, peers->options.forget_ms);
@@ -55,7 +55,7 @@ void forget_if_idle(struct peer *peer)
 	bool is_idle = peer->is_idle;
 
 	peer->is_idle = false;
-	if (is_idle && peer->up && !peer->used && !is_needed(peer) && peer->presence[0] &&
+	if (is_idle && peer->up && !peer->used && !peers_forget_is_needed(peer) && peer->presence[0] &&
 	    !peer->hello_seen && (peer->is_ours || !peer->endpoints_seen))
 		presence_forget(peer);
 }
@@ -77,7 +77,7 @@ bool forget_was_forgotten(struct peer *peer)
 
 	if (!peer->up || peers->options.domains || !peer->presence[0] || peer->hello_seen)
 		return false;
-	if (!is_needed(peer)) {
+	if (!peers_forget_is_needed(peer)) {
 		presence_forget(peer);
 		return true;
 	}
@@ -91,7 +91,7 @@ bool forget_was_forgotten(struct peer *peer)
 
 int forget_init(struct peers *peers)
 {
-	peers->forget = evtimer_new(peers->base, on_forget, peers);
+	peers->forget = evtimer_new(peers->base, peers_on_forget, peers);
 	peers->forget_held = evtimer_new(peers->base, on_held, peers);
 	return peers->forget && peers->forget_held ? 0 : -ENOMEM;
 }

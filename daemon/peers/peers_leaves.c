@@ -109,7 +109,7 @@ void peer_read(struct peer *peer, enum peer_leaf leaf)
 
 /* Whether there is a place where the leaf would be. The nodes of rings have none when their attempt is
  * over. */
-static bool has_place(const struct peer *peer, enum peer_leaf leaf)
+static bool peers_leaves_has_place(const struct peer *peer, enum peer_leaf leaf)
 {
 	const struct rendezvous *rendezvous = &peer->rendezvous;
 
@@ -129,7 +129,7 @@ uint64_t leaves_read(struct peer *peer)
 	for (enum peer_leaf leaf = 0; leaf < LEAVES; leaf++) {
 		struct leaf_read *read = &peer->read[leaf];
 
-		if (!has_place(peer, leaf))
+		if (!peers_leaves_has_place(peer, leaf))
 			peer->stale &= ~(1u << leaf);
 		if (!(peer->stale & 1u << leaf))
 			continue;

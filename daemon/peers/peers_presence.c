@@ -225,7 +225,7 @@ static void conclude_presence(struct peer *peer)
 	peer_kick(peer);
 }
 
-static void complain(struct peer *peer, const char *what, int error, unsigned major)
+static void peers_presence_complain(struct peer *peer, const char *what, int error, unsigned major)
 {
 	if (error == -EPROTONOSUPPORT)
 		log_limited(
@@ -250,7 +250,7 @@ static void take_presence(struct peer *peer, const char *untrusted_value, size_t
 	if (untrusted_value) {
 		r = presence_parse(untrusted_value, size, &major, instance);
 		if (r < 0)
-			complain(peer, "presence", r, major);
+			peers_presence_complain(peer, "presence", r, major);
 		if (r == -EPROTONOSUPPORT)
 			peer->presence_major = major ? major : UINT32_MAX;
 		if (r == 0) {
@@ -282,7 +282,7 @@ static void peers_presence_take_hello(struct peer *peer, const char *untrusted_v
 	if (untrusted_value) {
 		r = hello_parse(untrusted_value, size, &major, &peer->hello);
 		if (r < 0)
-			complain(peer, "hello", r, major);
+			peers_presence_complain(peer, "hello", r, major);
 		if (r == -EPROTONOSUPPORT)
 			peer->hello_major = major ? major : UINT32_MAX;
 		peer->hello_seen = r == 0;
@@ -305,7 +305,7 @@ static bool parse_endpoints(struct peer *peer, const char *untrusted_value, size
 	if (untrusted_value) {
 		r = endpoints_parse(untrusted_value, size, offered);
 		if (r < 0)
-			complain(peer, "list of endpoints", r, 0);
+			peers_presence_complain(peer, "list of endpoints", r, 0);
 	}
 	return r == 0;
 }
@@ -322,7 +322,7 @@ static void take_public(struct peer *peer, const char *untrusted_value, size_t s
 	free(offered.list);
 }
 
-static void take_endpoints(struct peer *peer, const char *untrusted_value, size_t size)
+static void peers_presence_take_endpoints(struct peer *peer, const char *untrusted_value, size_t size)
 {
 	bool were_seen = peer->endpoints_seen;
 	struct offered offered;
@@ -346,7 +346,7 @@ static void peers_presence_take(struct peer *peer, enum peer_leaf leaf, const ch
 		peers_presence_take_hello(peer, untrusted_value, size);
 		break;
 	case LEAF_ENDPOINTS:
-		take_endpoints(peer, untrusted_value, size);
+		peers_presence_take_endpoints(peer, untrusted_value, size);
 		break;
 	case LEAF_PUBLIC:
 		take_public(peer, untrusted_value, size);
@@ -402,7 +402,7 @@ void presence_look_up(struct peer *peer)
 }
 
 /* Reads all that may have changed of the peer. */
-static void look_again(struct peer *peer)
+static void peers_presence_look_again(struct peer *peer)
 {
 	presence_look_up(peer);
 	rendezvous_look_again(peer);
@@ -501,7 +501,7 @@ void presence_on_change(void *userdata, const char *untrusted_path)
 		memset(peers->absent, 0, sizeof(peers->absent));
 		HASH_ITER(hh, peers->peers, peer, next)
 			if (!lookups_defer(peer))
-				look_again(peer);
+				peers_presence_look_again(peer);
 		all_again(peers);
 		if (peers->all_fired) /* those that have asked meanwhile, unheard, see us by that */
 			repair_show_again(peers);
@@ -527,7 +527,7 @@ void presence_on_change(void *userdata, const char *untrusted_path)
 	if (!peer && domid == 0) /* a guest has to do with it in any case */
 		peer = peer_get(peers, domid);
 	if (peer)
-		look_again(peer);
+		peers_presence_look_again(peer);
 }
 
 void presence_on_watched(void *userdata, int error, const char *value, size_t size)
@@ -554,7 +554,7 @@ static void domain_gone(struct peers *peers, uint32_t domid)
 	peer_kick(peer);
 }
 
-static void domain_there(struct peers *peers, uint32_t domid)
+static void peers_presence_domain_there(struct peers *peers, uint32_t domid)
 {
 	struct peer *peer = domid == peers->options.self->domid ? NULL : peer_get(peers, domid);
 	char path[PEERS_ROOT_SIZE];
@@ -579,8 +579,8 @@ static void peers_presence_on_known(void *userdata, enum registry_what what, uin
 	if (what == REGISTRY_NAME && (!peer || !peer->up))
 		askers_named(peers, domid);
 	if (what == REGISTRY_EXISTS)
-		(registry_find(peers->options.registry, domid)->exists ? domain_there : domain_gone)(peers,
-												     domid);
+		(registry_find(peers->options.registry, domid)->exists ? peers_presence_domain_there
+								       : domain_gone)(peers, domid);
 }
 
 int presence_watch(struct peers *peers)

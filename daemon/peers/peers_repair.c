@@ -33,7 +33,7 @@ static bool may_repair(struct peers *peers, unsigned *repairs)
 /* --- what is for one peer --- */
 
 /* Has those of the leaves read that we have written. */
-static void look_at(struct peer *peer, unsigned leaves)
+static void peers_repair_look_at(struct peer *peer, unsigned leaves)
 {
 	const struct rendezvous *rendezvous = &peer->rendezvous;
 
@@ -206,26 +206,26 @@ void repair_show_again(struct peers *peers)
 	look_at_own(peers, 1u << OWN_PRESENCE);
 }
 
-static void look_at_all(struct peers *peers)
+static void peers_repair_look_at_all(struct peers *peers)
 {
 	for (struct peer *peer = peers->peers; peer; peer = peer->hh.next)
-		look_at(peer, OURS);
+		peers_repair_look_at(peer, OURS);
 }
 
 static void on_change_for(struct peer *peer, enum peers_path path)
 {
 	switch (path) {
 	case PEERS_PATH_HELLO:
-		look_at(peer, 1u << LEAF_OUR_HELLO);
+		peers_repair_look_at(peer, 1u << LEAF_OUR_HELLO);
 		break;
 	case PEERS_PATH_ENDPOINTS:
-		look_at(peer, 1u << LEAF_OUR_ENDPOINTS);
+		peers_repair_look_at(peer, 1u << LEAF_OUR_ENDPOINTS);
 		break;
 	case PEERS_PATH_NODES:
-		look_at(peer, 1u << LEAF_OUR_RING_REF | 1u << LEAF_OUR_EVENT_CHANNEL);
+		peers_repair_look_at(peer, 1u << LEAF_OUR_RING_REF | 1u << LEAF_OUR_EVENT_CHANNEL);
 		break;
 	default:
-		look_at(peer, OURS);
+		peers_repair_look_at(peer, OURS);
 	}
 }
 
@@ -256,7 +256,7 @@ static void peers_repair_on_change(void *userdata, const char *untrusted_path)
 		look_at_own(peers, (1u << OWN_LEAVES) - 1);
 	}
 	if (!*leaf || !strcmp(leaf, "to"))
-		look_at_all(peers);
+		peers_repair_look_at_all(peers);
 }
 
 static void peers_repair_on_watched(void *userdata, int error, const char *value, size_t size)
@@ -278,7 +278,7 @@ static void on_repair(evutil_socket_t fd, short what, void *userdata)
 	for (struct peer *peer = peers->peers; peer; peer = peer->hh.next) {
 		again |= peer->repairs > 0;
 		peer->repairs -= peer->repairs > 0;
-		look_at(peer, peer->repair_later);
+		peers_repair_look_at(peer, peer->repair_later);
 		peer->repair_later = 0;
 	}
 	if (again)

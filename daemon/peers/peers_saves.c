@@ -38,7 +38,7 @@ void saves_watch(struct peer *peer)
 		peers_saves_on_watched(peers, r, NULL, 0);
 }
 
-static void on_over(evutil_socket_t fd, short what, void *userdata)
+static void peers_saves_on_over(evutil_socket_t fd, short what, void *userdata)
 {
 	struct peer *peer = userdata;
 
@@ -60,7 +60,7 @@ void saves_take(struct peer *peer, const char *untrusted_value, size_t size)
 	if (!is_saved || saves->is_held || peer->rendezvous.state != RENDEZVOUS_CONNECTED)
 		return;
 	if (!saves->over)
-		saves->over = evtimer_new(peers->base, on_over, peer);
+		saves->over = evtimer_new(peers->base, peers_saves_on_over, peer);
 	if (!saves->over || timer_set(saves->over, HOLD_MS) < 0)
 		return;
 	saves->is_held = true;

@@ -86,7 +86,7 @@ static void written_for(struct peer *peer, uint32_t reader, enum peers_path path
 						: CHANGED_HELLO | CHANGED_ENDPOINTS | CHANGED_NODES);
 }
 
-static void on_listed(void *userdata, int error, char *const *untrusted_names, unsigned count)
+static void peers_tell_on_listed(void *userdata, int error, char *const *untrusted_names, unsigned count)
 {
 	struct peer *peer = userdata;
 	struct task *task = &peer->telling.task;
@@ -111,7 +111,7 @@ static uint64_t list_readers(struct peer *peer)
 	strcat(path, "/to");
 	store_cancel(&peer->telling.listing);
 	/* Without memory some guests aren't told of the domain's end before they have to do with it again. */
-	if (store_list(peer->peers->store, path, on_listed, peer, &peer->telling.listing) < 0)
+	if (store_list(peer->peers->store, path, peers_tell_on_listed, peer, &peer->telling.listing) < 0)
 		log_error("peers: out of memory: what domain %u has written isn't listed", peer->domid);
 	return COST_LIST;
 }
@@ -207,7 +207,7 @@ static unsigned to_be_listed(const struct peer *peer, const struct peer *other)
 }
 
 /* Goes on walking over all peers: tells them of this one, and this one of them. Returns what it cost. */
-static uint64_t walk(struct peer *peer)
+static uint64_t peers_tell_walk(struct peer *peer)
 {
 	struct peers *peers = peer->peers;
 	struct telling *telling = &peer->telling;
@@ -261,7 +261,7 @@ static void peers_tell_on_turn(struct task *task)
 	if (telling->readers_stale)
 		cost += list_readers(peer);
 	if (telling->is_walking || telling->next.to_all || telling->next.to_some || telling->next.list)
-		cost += walk(peer);
+		cost += peers_tell_walk(peer);
 	turns_spend(task->turns, task->line, cost);
 	if (tell_is_pending(peer))
 		task_due(task);

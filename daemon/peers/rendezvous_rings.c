@@ -74,7 +74,7 @@ static void on_granted_event(void *userdata)
 	peer_kick(peer);
 }
 
-static void on_published(void *userdata, int error, const char *value, size_t size)
+static void rendezvous_rings_on_published(void *userdata, int error, const char *value, size_t size)
 {
 	struct peer *peer = userdata;
 
@@ -100,9 +100,9 @@ void rendezvous_publish(struct peer *peer)
 	snprintf(values[1], sizeof(values[1]), "%u", vchan_port(rendezvous->vchan));
 	rendezvous->published = true;
 	r = store_write_leaves(peers->store, leaves, 2, peers->options.self->domid, (int)peer->domid,
-			       on_published, peer, &rendezvous->publish_request);
+			       rendezvous_rings_on_published, peer, &rendezvous->publish_request);
 	if (r < 0)
-		on_published(peer, r, NULL, 0);
+		rendezvous_rings_on_published(peer, r, NULL, 0);
 }
 
 /* Grants rings of the configured size, or the largest smaller ones that there are pages for; or larger ones,

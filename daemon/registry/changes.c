@@ -83,7 +83,7 @@ struct record *record_new(struct changes *changes, struct named_domain *domain, 
 	return record;
 }
 
-static void record_free(struct changes *changes, struct record *record)
+static void changes_record_free(struct changes *changes, struct record *record)
 {
 	struct named_domain *domain = record->domain;
 
@@ -193,7 +193,7 @@ void changes_forget(struct changes *changes, uint64_t heard)
 		if (!slot.record)
 			continue;
 		if (!slot.record->up && slot.changed <= heard) {
-			record_free(changes, slot.record);
+			changes_record_free(changes, slot.record);
 			continue;
 		}
 		slot.record->slot = used;
@@ -219,6 +219,6 @@ void changes_destroy(struct changes *changes)
 {
 	for (size_t i = 0; i < changes->slots_used; i++)
 		if (changes->slots[i].record)
-			record_free(changes, changes->slots[i].record);
+			changes_record_free(changes, changes->slots[i].record);
 	free(changes->slots);
 }

@@ -79,7 +79,7 @@ struct registry_domain *registry_next(struct registry *registry, const struct re
 	return after ? after->hh.next : registry->domains;
 }
 
-static void domain_free(struct registry *registry, struct registry_domain *domain)
+static void registry_free_domain(struct registry *registry, struct registry_domain *domain)
 {
 	HASH_DEL(registry->domains, domain);
 	free(domain->tags);
@@ -92,7 +92,7 @@ static void registry_put(struct registry *registry, struct registry_domain *doma
 	if (domain->exists || domain->gone_ms || domain->source || domain->current || domain->is_complete ||
 	    domain->name[0] || domain->uuid_text[0])
 		return;
-	domain_free(registry, domain);
+	registry_free_domain(registry, domain);
 }
 
 void registry_drop_source(struct registry *registry, struct registry_domain *domain)
@@ -177,7 +177,7 @@ void registry_set_uuid(struct registry *registry, struct registry_domain *domain
 	registry_touch(registry, domain);
 }
 
-static bool is_same(const char *one, const char *other)
+static bool registry_is_same(const char *one, const char *other)
 {
 	return one && other ? !strcmp(one, other) : one == other;
 }
@@ -187,7 +187,7 @@ int registry_set_tags(struct registry *registry, struct registry_domain *domain,
 {
 	char *copy;
 
-	if (is_same(domain->tags, tags) && domain->tags_refused == are_refused)
+	if (registry_is_same(domain->tags, tags) && domain->tags_refused == are_refused)
 		return 0;
 	copy = tags ? strdup(tags) : NULL;
 	if (tags && !copy)
@@ -361,7 +361,8 @@ static void has_changed(struct registry *registry, enum registry_what what, uint
 	registry_tell(registry, what, domid);
 }
 
-static struct record *set_up(struct registry *registry, struct named_domain *domain, const char *text)
+static struct record *registry_set_record(struct registry *registry, struct named_domain *domain,
+					  const char *text)
 {
 	struct record *record = record_find(domain, text);
 
@@ -391,7 +392,7 @@ void registry_set_up(struct registry *registry, uint32_t domid, bool up)
 	struct named_domain *domain = up ? current_get(registry, domid) : current(registry, domid);
 
 	if (domain && up)
-		set_up(registry, domain, "");
+		registry_set_record(registry, domain, "");
 	else if (domain)
 		set_all_down(registry, domain);
 	has_changed(registry, REGISTRY_PRESENCE, domid);
@@ -419,7 +420,7 @@ void registry_set_endpoints(struct registry *registry, uint32_t domid, const str
 	for (; count > 0; lists++, count--)
 		for (unsigned i = 0; i < lists->count && (domain = current_get(registry, domid)) != NULL;
 		     i++) {
-			record = set_up(registry, domain, lists->list[i]);
+			record = registry_set_record(registry, domain, lists->list[i]);
 			if (record && lists->kinds)
 				record->kinds = lists->kinds[i];
 		}
@@ -435,7 +436,7 @@ void registry_set_endpoint(struct registry *registry, uint32_t domid, const char
 	struct record *record;
 
 	if (domain && up)
-		set_up(registry, domain, text);
+		registry_set_record(registry, domain, text);
 	else if (domain && (record = record_find(domain, text)) != NULL)
 		record_change(&registry->changes, record, false);
 	has_changed(registry, REGISTRY_ENDPOINTS, domid);
@@ -584,6 +585,6 @@ void registry_free(struct registry *registry)
 		return;
 	changes_destroy(&registry->changes);
 	HASH_ITER(hh, registry->domains, domain, next)
-		domain_free(registry, domain);
+		registry_free_domain(registry, domain);
 	free(registry);
 }

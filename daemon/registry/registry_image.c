@@ -14,13 +14,13 @@
 #include "base/image.h"
 #include "daemon/registry/registry.h"
 
-static bool has_name(const struct registry_domain *domain)
+static bool registry_has_name(const struct registry_domain *domain)
 {
 	return domain->is_complete || domain->name[0] || domain->uuid_text[0] || domain->tags ||
 	       domain->tags_refused;
 }
 
-static void domain_image(struct image *image, struct registry_domain *domain)
+static void registry_domain_image(struct image *image, struct registry_domain *domain)
 {
 	image_u32(image, &domain->domid);
 	image_text(image, domain->name, sizeof(domain->name));
@@ -54,12 +54,12 @@ static int registry_image_enter(struct registry *registry, const struct registry
 	return r;
 }
 
-static void read_domain(struct registry *registry, struct image *image)
+static void registry_read_domain(struct registry *registry, struct image *image)
 {
 	struct registry_domain read = {.domid = 0};
 	int r;
 
-	domain_image(image, &read);
+	registry_domain_image(image, &read);
 	r = image->error ? 0 : registry_image_enter(registry, &read);
 	if (r < 0)
 		image_fail(image, r);
@@ -80,7 +80,7 @@ static void write_domains(struct registry *registry, struct image *image)
 	uint32_t count = 0, at = 0;
 
 	while ((domain = registry_next(registry, domain)) != NULL)
-		count += has_name(domain);
+		count += registry_has_name(domain);
 	image_u32(image, &count);
 	some = calloc(count + 1, sizeof(*some));
 	if (!some) {
@@ -88,11 +88,11 @@ static void write_domains(struct registry *registry, struct image *image)
 		return;
 	}
 	while ((domain = registry_next(registry, domain)) != NULL)
-		if (has_name(domain))
+		if (registry_has_name(domain))
 			some[at++] = domain;
 	qsort(some, count, sizeof(*some), compare_versions);
 	for (at = 0; at < count; at++)
-		domain_image(image, some[at]);
+		registry_domain_image(image, some[at]);
 	free(some);
 }
 
@@ -112,5 +112,5 @@ void registry_names_image(struct image *image, struct registry *registry)
 	zero->lost_ms = lost_ms;
 	image_upto(image, &count, DOMID_MAX + 1);
 	for (uint32_t i = 0; i < count && !image->error; i++)
-		read_domain(registry, image);
+		registry_read_domain(registry, image);
 }

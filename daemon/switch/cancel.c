@@ -63,7 +63,7 @@ static uint32_t make_cancelled(uint64_t offset, int result, uint8_t payload[FRAM
 }
 
 /* A CANCEL of the message whose state lies at this offset has this result. */
-static void note_result(struct channel *channel, uint64_t offset, int result)
+static void cancel_note_result(struct channel *channel, uint64_t offset, int result)
 {
 	if (result == -ECANCELED)
 		latency_cancelled(channel, offset + MESSAGE_TRAILER_SIZE);
@@ -78,7 +78,7 @@ static void answer_cancel(struct channel_end *end, uint64_t offset, int result)
 	int r = hop_answer(end->hop, FRAME_CANCELLED, end->number, payload,
 			   make_cancelled(offset, result, payload));
 
-	note_result(end->channel, offset, result);
+	cancel_note_result(end->channel, offset, result);
 	if (r < 0)
 		hop_fail(end->hop, r, "answers to its CANCELs pile up");
 }
@@ -103,7 +103,7 @@ static void cancel_settle(struct channel_cancels *cancels, struct channel_cancel
 	struct channel_end *opener = &cancels->channel->opener;
 
 	HASH_DEL(cancels->all, cancel);
-	note_result(cancels->channel, cancel->offset, result);
+	cancel_note_result(cancels->channel, cancel->offset, result);
 	if (!opener->hop || channel_is_reset(opener)) { /* a RESET tells */
 		cancel_forget(cancels, cancel);
 		return;
@@ -189,7 +189,7 @@ static void give_up_some(struct task *task)
 		timer_set(cancels->timer, until - now);
 }
 
-static void on_deadline(int fd, short what, void *userdata)
+static void cancel_on_deadline(int fd, short what, void *userdata)
 {
 	struct channel_cancels *cancels = userdata;
 
@@ -206,7 +206,7 @@ static struct channel_cancels *cancels_of(struct channel *channel)
 	if (!cancels)
 		return NULL;
 	cancels->channel = channel;
-	cancels->timer = evtimer_new(channel->board->base, on_deadline, cancels);
+	cancels->timer = evtimer_new(channel->board->base, cancel_on_deadline, cancels);
 	if (!cancels->timer) {
 		free(cancels);
 		return NULL;

@@ -211,7 +211,7 @@ static uint64_t unsure_of(const struct channel_end *acceptor)
 	return acceptor->leaves_rest ? acceptor->consumed : acceptor->sent;
 }
 
-static bool is_away(const struct channel *channel)
+static bool channel_is_away(const struct channel *channel)
 {
 	const struct hop *from = channel->opener.hop, *to = channel->acceptor.hop;
 
@@ -220,16 +220,16 @@ static bool is_away(const struct channel *channel)
 
 bool channel_can_be_judged(const struct channel *channel)
 {
-	return channel->verdict != CHANNEL_AWAITS_NUMBER || !is_away(channel);
+	return channel->verdict != CHANNEL_AWAITS_NUMBER || !channel_is_away(channel);
 }
 
 int channel_note_verdict(struct channel *channel, int r, bool is_renumbered)
 {
-	bool may_wait = is_renumbered || channel->verdict != CHANNEL_DECIDED || is_away(channel);
+	bool may_wait = is_renumbered || channel->verdict != CHANNEL_DECIDED || channel_is_away(channel);
 
-	channel->verdict = r != -ENODATA || !may_wait		? CHANNEL_DECIDED
-			   : is_away(channel) && !is_renumbered ? CHANNEL_AWAITS_NUMBER
-								: CHANNEL_AWAITS_NAME;
+	channel->verdict = r != -ENODATA || !may_wait			? CHANNEL_DECIDED
+			   : channel_is_away(channel) && !is_renumbered ? CHANNEL_AWAITS_NUMBER
+									: CHANNEL_AWAITS_NAME;
 	return channel->verdict == CHANNEL_DECIDED ? r : 0;
 }
 

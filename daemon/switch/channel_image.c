@@ -35,7 +35,7 @@ static void states_image(struct image *image, struct channel_end *end)
 	end->out = out;
 }
 
-static void stream_image(struct image *image, struct channel_end *end)
+static void channel_stream_image(struct image *image, struct channel_end *end)
 {
 	image_u64(image, &end->received);
 	image_u64(image, &end->granted);
@@ -104,7 +104,7 @@ static void channel_end_image(struct image *image, const struct image_hops *hops
 
 	image_upto(image, &end->number, CHANNEL_NUMBERS - 1);
 	states_image(image, end);
-	stream_image(image, end);
+	channel_stream_image(image, end);
 	reset_image(image, end);
 	if (!image->is_read)
 		return;

@@ -141,7 +141,7 @@ int image_hops_add(struct image_hops *hops, struct hop *hop)
 
 /* --- what can't be taken ---------------------------------------------------------------------- */
 
-static int set_state(struct image_hops *hops, uint32_t number, enum image_hop_state state)
+static int hop_image_set_state(struct image_hops *hops, uint32_t number, enum image_hop_state state)
 {
 	uint32_t count = number + 1;
 	enum image_hop_state *grown;
@@ -162,7 +162,7 @@ static int set_state(struct image_hops *hops, uint32_t number, enum image_hop_st
 
 int image_hops_lose(struct image_hops *hops, uint32_t number)
 {
-	return set_state(hops, number, HOP_LOST);
+	return hop_image_set_state(hops, number, HOP_LOST);
 }
 
 static void on_stand_in_failed(void *owner, int error, const char *why)
@@ -173,7 +173,7 @@ static int stand_in(struct image_hops *hops, struct switchboard *board)
 {
 	static const struct hop_callbacks callbacks = {.failed = on_stand_in_failed};
 	struct hop *hop = hop_new(board, HOP_SOCKET, &callbacks, NULL, 1, CHANNEL_NUMBERS / 2);
-	int r = hop ? set_state(hops, hops->count, HOP_STANDIN) : -ENOMEM;
+	int r = hop ? hop_image_set_state(hops, hops->count, HOP_STANDIN) : -ENOMEM;
 
 	if (r == 0)
 		r = image_hops_add(hops, hop);

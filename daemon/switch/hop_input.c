@@ -425,7 +425,7 @@ static void finish_frame(struct hop *hop, const struct frame_header *header)
 
 /* Decodes the header of the frame at the head of the ring. 1: the whole frame is there; 0: not yet; negative
  * errno: the session has failed. */
-static int next_frame(struct hop *hop, struct frame_header *header)
+static int hop_input_next_frame(struct hop *hop, struct frame_header *header)
 {
 	uint32_t ready;
 	int r = frame_next(&hop->in.reader, header, &ready);
@@ -461,7 +461,7 @@ static __attribute__((noinline)) bool take_run(struct hop *hop, uint32_t number,
 	struct iovec pieces[2];
 	struct hop_run run;
 	unsigned frames = 0;
-	int r, is_there = next_frame(hop, header);
+	int r, is_there = hop_input_next_frame(hop, header);
 
 	if (is_there <= 0 || header->type != FRAME_DATA || header->channel != number)
 		return is_there > 0;
@@ -478,7 +478,7 @@ static __attribute__((noinline)) bool take_run(struct hop *hop, uint32_t number,
 		hop->in.sequence++;
 		total += frame_size(header->length);
 		frames++;
-		is_there = next_frame(hop, header);
+		is_there = hop_input_next_frame(hop, header);
 	}
 	hop_spend(hop, frames * COST_FRAME);
 	r = frames ? hop_run_end(&run) : 0;
@@ -498,7 +498,7 @@ static __attribute__((noinline)) bool take_run(struct hop *hop, uint32_t number,
  * failed. */
 static int take_next(struct hop *hop, struct frame_header *header, bool *is_known)
 {
-	int r = *is_known ? 1 : next_frame(hop, header);
+	int r = *is_known ? 1 : hop_input_next_frame(hop, header);
 
 	*is_known = false;
 	if (r <= 0)

@@ -43,7 +43,7 @@ static struct orphans *orphans_find(const struct switchboard *board, struct orph
 }
 
 /* Returns how many channels an account may have. */
-static uint64_t most_of(const struct account *payer)
+static uint64_t orphans_most_of(const struct account *payer)
 {
 	uint64_t channels = account_usage(payer, QUOTA_CHANNELS).max;
 	uint64_t windows = account_usage(payer, QUOTA_BYTES).max / CHANNEL_INITIAL_LIMIT;
@@ -60,7 +60,7 @@ bool orphans_allow(const struct channel *channel, const struct hop *hop)
 	if (!payer || !hop->account || account_is(payer, hop->account))
 		return true;
 	orphans = orphans_find(board, orphans_key_of(payer, hop->account));
-	if (orphans && orphans->count >= (most_of(payer) + 1) / 2)
+	if (orphans && orphans->count >= (orphans_most_of(payer) + 1) / 2)
 		return false;
 	orphans = hop->traits->is_daemon ? NULL : orphans_find(board, orphans_key_of(payer, hop));
 	return !orphans || orphans->count < ORPHANS_STALE ||

@@ -197,7 +197,7 @@ static uint32_t frame_left(const struct outlet *outlet, const struct channel_end
  * polling there, and each look takes the cache line away from it. A ring that holds no more than two chunks
  * is shown in smaller ones in any case: a reader that is awake without having asked would else read while we
  * wait for room, and we write while it waits. */
-static uint32_t chunk_size(const struct outlet *outlet, uint32_t size)
+static uint32_t chunk_for(const struct outlet *outlet, uint32_t size)
 {
 	uint32_t first = outlet->traits->first_chunk;
 
@@ -226,7 +226,7 @@ bool outlet_is_due(const struct outlet *outlet)
 {
 	uint32_t size = unpublished(outlet);
 
-	return size >= chunk_size(outlet, size);
+	return size >= chunk_for(outlet, size);
 }
 
 void outlet_count(struct outlet *outlet, uint32_t length, uint32_t messages)
@@ -244,7 +244,7 @@ uint32_t outlet_room(struct outlet *outlet, const struct channel_end *end)
 	if (!room)
 		return 0;
 	if (size + 1 >= chunk) { /* so look whether it is to be seen, and soon again */
-		chunk = chunk_size(outlet, size + 1);
+		chunk = chunk_for(outlet, size + 1);
 		if (chunk > size + LOOK_EACH)
 			chunk = size + LOOK_EACH;
 	}
@@ -286,7 +286,7 @@ static void put_pieces(struct outlet *outlet, struct outgoing *data, uint32_t si
 
 int outlet_write(struct outlet *outlet, struct channel_end *end, struct outgoing *data)
 {
-	uint32_t size = data->left, chunk = chunk_size(outlet, size); /* once: the reader may begin to wait */
+	uint32_t size = data->left, chunk = chunk_for(outlet, size); /* once: the reader may begin to wait */
 	uint32_t most = frame_left(outlet, end);
 	int r;
 

@@ -41,18 +41,18 @@ static void tell_at(struct channel_step step, const struct hop *hop)
 	steps->tell(steps->userdata, &step);
 }
 
-static void tell(const struct channel_step *step)
+static void steps_tell_step(const struct channel_step *step)
 {
 	tell_at(*step, step->end->hop);
 }
 
 void steps_tell(const struct channel_end *end, enum step_kind kind, int error)
 {
-	tell(&(struct channel_step){.kind = kind,
-				    .channel = end->channel,
-				    .end = end,
-				    .is_back = end->is_opener != (kind == STEP_FINISHED),
-				    .error = error});
+	steps_tell_step(&(struct channel_step){.kind = kind,
+					       .channel = end->channel,
+					       .end = end,
+					       .is_back = end->is_opener != (kind == STEP_FINISHED),
+					       .error = error});
 }
 
 void steps_tell_refused(const struct channel *channel, const struct hop *hop, struct frame_text name,
@@ -70,13 +70,13 @@ void steps_tell_refused(const struct channel *channel, const struct hop *hop, st
 void steps_tell_sent(const struct channel_end *end, uint32_t length)
 {
 	if (length)
-		tell(&(struct channel_step){.kind = STEP_SENT,
-					    .channel = end->channel,
-					    .end = end,
-					    .is_back = end->is_opener,
-					    .begin = end->sent - length,
-					    .upto = end->sent,
-					    .queued = channel_queued(end)});
+		steps_tell_step(&(struct channel_step){.kind = STEP_SENT,
+						       .channel = end->channel,
+						       .end = end,
+						       .is_back = end->is_opener,
+						       .begin = end->sent - length,
+						       .upto = end->sent,
+						       .queued = channel_queued(end)});
 }
 
 void steps_tell_data(struct channel_end *end, uint32_t length, uint32_t messages)
@@ -94,38 +94,38 @@ void steps_tell_data(struct channel_end *end, uint32_t length, uint32_t messages
 
 	if (!length)
 		return;
-	tell(&step);
+	steps_tell_step(&step);
 	step.messages = 0;
 	step.end = out;
 	step.kind = STEP_SENT;
 	step.upto = out->sent;
 	if (waiting < length)
-		tell(&step);
+		steps_tell_step(&step);
 	step.kind = STEP_QUEUED;
 	step.begin = waiting < length ? out->sent : step.begin;
 	step.upto = end->received;
 	if (waiting > 0)
-		tell(&step);
+		steps_tell_step(&step);
 }
 
 void steps_tell_cancelled(const struct channel *channel, uint64_t upto)
 {
-	tell(&(struct channel_step){.kind = STEP_CANCELLED,
-				    .channel = channel,
-				    .end = &channel->opener,
-				    .begin = upto - MESSAGE_TRAILER_SIZE,
-				    .upto = upto,
-				    .error = ECANCELED});
+	steps_tell_step(&(struct channel_step){.kind = STEP_CANCELLED,
+					       .channel = channel,
+					       .end = &channel->opener,
+					       .begin = upto - MESSAGE_TRAILER_SIZE,
+					       .upto = upto,
+					       .error = ECANCELED});
 }
 
 void steps_tell_taken(const struct channel_end *end, uint64_t before)
 {
-	tell(&(struct channel_step){.kind = STEP_TAKEN,
-				    .channel = end->channel,
-				    .end = end,
-				    .is_back = end->is_opener,
-				    .begin = before,
-				    .upto = end->consumed});
+	steps_tell_step(&(struct channel_step){.kind = STEP_TAKEN,
+					       .channel = end->channel,
+					       .end = end,
+					       .is_back = end->is_opener,
+					       .begin = before,
+					       .upto = end->consumed});
 }
 
 /* --- behind whom something waits ---------------------------------------------------------------- */

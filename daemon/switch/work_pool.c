@@ -422,7 +422,7 @@ static void work_pool_on_retry(int fd, short what, void *userdata)
 	pthread_mutex_unlock(&pool->lock);
 }
 
-static void on_tried(struct work_item *item)
+static void work_pool_on_tried(struct work_item *item)
 {
 	struct deferred_close *trial = (struct deferred_close *)item;
 
@@ -438,7 +438,7 @@ static void on_tried(struct work_item *item)
 /* Tests whether a thread can take an eventfd, as it will take sockets. */
 static int try_out(struct work_pool *pool)
 {
-	struct deferred_close *trial = closing_new(pool, pool->finished_fd, on_tried);
+	struct deferred_close *trial = closing_new(pool, pool->finished_fd, work_pool_on_tried);
 	struct pollfd poll_fd = {.fd = pool->finished_fd, .events = POLLIN};
 
 	if (!trial || !work_pool_give(pool, &trial->item, NULL)) {

@@ -72,7 +72,7 @@ void replica_wait_again(struct topic *replica)
 	search_is_patient(replica, replica->pause_ms > PATIENT_MS);
 }
 
-static void subscribe(struct topic *replica)
+static void replica_subscribe(struct topic *replica)
 {
 	struct channel *channel = NULL;
 	int r = inner_open(replica->hop, CHANNEL_CALL, &replica->user, &channel);
@@ -96,7 +96,7 @@ static void subscribe(struct topic *replica)
 void replica_look(struct topic *replica)
 {
 	if (replica->state == REPLICA_WAITING && !replica->is_over && !replica->feeds)
-		subscribe(replica);
+		replica_subscribe(replica);
 }
 
 int replica_new(struct topic **made, struct topics *topics, struct account *account,
@@ -122,7 +122,7 @@ int replica_new(struct topic **made, struct topics *topics, struct account *acco
 		topic_drop(replica);
 		return -ENOMEM;
 	}
-	subscribe(replica);
+	replica_subscribe(replica);
 	*made = replica;
 	return 0;
 }
@@ -210,7 +210,7 @@ static bool can_count(const struct topic *replica, uint64_t count)
 	return replica->log.count <= TOPIC_MISSED_MAX && count <= TOPIC_MISSED_MAX - replica->log.count;
 }
 
-static int take_notice(struct topic *replica, const struct notice *notice)
+static int replica_take_notice(struct topic *replica, const struct notice *notice)
 {
 	if (notice->count && !can_count(replica, notice->count))
 		return -EPROTO;
@@ -260,7 +260,7 @@ int replica_take(struct topic *replica, struct topic_entry *entry)
 	}
 	topic_log_unreserve(&replica->log, entry->size);
 	topic_entry_unref(entry);
-	return r < 0 ? r : take_notice(replica, &properties.notice);
+	return r < 0 ? r : replica_take_notice(replica, &properties.notice);
 }
 
 /* Whether it is of no use to try again: somebody must change something, and would wonder why nothing

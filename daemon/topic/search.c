@@ -27,7 +27,7 @@ struct topic_place {
 	char name[];
 };
 
-static const char *name_of(const struct topic *replica)
+static const char *search_name_of(const struct topic *replica)
 {
 	const char *endpoint = address_split(replica->address, strlen(replica->address)).endpoint.data;
 
@@ -37,7 +37,7 @@ static const char *name_of(const struct topic *replica)
 int search_begin(struct topic *replica)
 {
 	struct topics *topics = replica->topics;
-	const char *name = name_of(replica);
+	const char *name = search_name_of(replica);
 	struct topic_place *place;
 
 	HASH_FIND_STR(topics->places, name, place);

@@ -206,7 +206,7 @@ static void close_channel(struct subscriber *subscriber)
 }
 
 /* Opens the channel in which what this origin has published is told. False: there is none yet. */
-static bool open_channel(struct subscriber *subscriber, struct topic_origin *origin)
+static bool subscriber_open_channel(struct subscriber *subscriber, struct topic_origin *origin)
 {
 	struct topic *topic = subscriber->participant.topic;
 	struct hop *to = session_hop(subscriber->session);
@@ -247,7 +247,7 @@ bool subscriber_has_channel(struct subscriber *subscriber, struct topic_origin *
 		close_channel(subscriber);
 		return false;
 	}
-	return subscriber->participant.end || open_channel(subscriber, origin);
+	return subscriber->participant.end || subscriber_open_channel(subscriber, origin);
 }
 
 /* --- sending ---------------------------------------------------------------------------------- */
@@ -287,7 +287,7 @@ static int give_whole(struct subscriber *subscriber)
 
 /* Writes what remains of the current entry, and whole ones behind it, as far as there is credit. Returns how
  * many bytes, 0 if there is no credit, or as hop_push(). */
-static int write_some(struct subscriber *subscriber)
+static int subscriber_write_some(struct subscriber *subscriber)
 {
 	struct topic_log *log = &subscriber->participant.topic->log;
 	struct channel_end *end = subscriber->participant.end;
@@ -374,7 +374,7 @@ static bool pump_once(struct subscriber *subscriber)
 			timer_start(topic->timer, LATER_MS); /* over a limit, perhaps only for now */
 		return false;
 	}
-	r = write_some(subscriber);
+	r = subscriber_write_some(subscriber);
 	if (r == -ENOMEM) { /* the stream has a hole, of which the program can't be told */
 		if (subscriber->session)
 			session_cut_off(subscriber->session, r, "the daemon has no memory");

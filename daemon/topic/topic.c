@@ -143,7 +143,7 @@ static bool takes_runs(const struct topic *topic)
 }
 
 /* Takes a message of a feed, or a part of one, or several. */
-static void take_message(struct topic *topic, struct feed *feed)
+static void topic_take_message(struct topic *topic, struct feed *feed)
 {
 	uint64_t most = topic->topics->with.board->max_message;
 	struct channel_end *end = feed->participant.end;
@@ -195,14 +195,14 @@ static void take_request(struct subscriber *subscriber)
 			 notice_new(NOTICE_SUBSCRIBED, topic->published, flags, topic->kept.room));
 }
 
-static void take_data(struct topic *topic, struct channel_end *end)
+static void topic_take_data(struct topic *topic, struct channel_end *end)
 {
 	struct participant *participant = end->participant;
 	struct subscriber *subscriber = (struct subscriber *)participant;
 	size_t length = channel_queued(end);
 
 	if (participant && participant->kind == PARTICIPANT_FEED) {
-		take_message(topic, (struct feed *)participant);
+		topic_take_message(topic, (struct feed *)participant);
 	} else if (participant && !subscriber->session) {
 		take_request(subscriber);
 	} else { /* a program has nothing to say here */
@@ -237,7 +237,7 @@ static void on_subscriber_fin(struct subscriber *subscriber)
 	subscriber_free(subscriber);
 }
 
-static void on_fin(struct topic *topic, struct channel_end *end)
+static void topic_on_fin(struct topic *topic, struct channel_end *end)
 {
 	struct participant *participant = end->participant;
 
@@ -283,7 +283,7 @@ static void topic_take_frame(struct topic *topic, struct channel_end *end, const
 			subscriber_move(subscriber, topic->due);
 		break;
 	case FRAME_FIN:
-		on_fin(topic, end);
+		topic_on_fin(topic, end);
 		break;
 	case FRAME_RESET:
 		if (frame_reset_decode(frame->payload, frame->header.length, &reset) == 0)
@@ -308,7 +308,7 @@ static bool take_something(struct topic *topic)
 	}
 	end = inner_next_data(topic->hop);
 	if (end)
-		take_data(topic, end);
+		topic_take_data(topic, end);
 	return end;
 }
 

@@ -35,7 +35,7 @@ struct topic_head {
 	struct frame_identity user;
 };
 
-static void head_image(struct image *image, struct topic_head *head)
+static void topic_head_image(struct image *image, struct topic_head *head)
 {
 	image_bool(image, &head->is_replica);
 	image_bool(image, &head->pays);
@@ -115,7 +115,7 @@ static void write_topic(struct image *image, struct topic *topic)
 		image_fail(image, -ENOMEM);
 		return;
 	}
-	head_image(image, &head);
+	topic_head_image(image, &head);
 	topic_fields(image, topic);
 }
 
@@ -174,7 +174,7 @@ void topics_read_topic(struct topics *topics, struct image *image, struct image_
 	struct topic_head head = {0};
 	struct topic *topic = NULL;
 
-	head_image(image, &head);
+	topic_head_image(image, &head);
 	image_expect(image, head.publisher == NOBODY || head.publisher < hops->sessions);
 	if (!image->error && head.publisher != NOBODY) {
 		image_owner(image, 0, head.publisher);
@@ -346,7 +346,7 @@ static void write_subscriber(struct image *image, struct subscriber *subscriber)
 	subscriber_fields(image, topic, subscriber, session_of(subscriber), &listeners, &is_out);
 }
 
-static struct subscriber *new_subscriber(const struct topic *topic)
+static struct subscriber *topic_image_new_subscriber(const struct topic *topic)
 {
 	size_t size = topic->is_replica ? strlen(topic->address) : 0;
 	struct subscriber *subscriber = calloc(1, sizeof(*subscriber) + size + 1);
@@ -375,7 +375,7 @@ static void read_subscriber(struct image *image, struct topic *topic, const stru
 			    uint32_t session)
 {
 	struct channel_end *end = end_image(image, topic, NULL);
-	struct subscriber *subscriber = image->error ? NULL : new_subscriber(topic);
+	struct subscriber *subscriber = image->error ? NULL : topic_image_new_subscriber(topic);
 	uint32_t listeners = 0;
 	bool is_out = false;
 

@@ -120,7 +120,7 @@ static void topic_kept_pay(struct topic_kept *kept, uint64_t cost)
 	charge_exceed(&kept->charge, QUOTA_BYTES, cost);
 }
 
-static void append(struct topic_kept *kept, struct kept_value *value, uint64_t number)
+static void topic_kept_append(struct topic_kept *kept, struct kept_value *value, uint64_t number)
 {
 	value->number = number;
 	kept->values[kept->count++] = value;
@@ -148,7 +148,7 @@ void topic_kept_put(struct topic_kept *kept, struct frame_text key, struct topic
 	if (kept->count == kept->room)
 		remove_value(kept, kept->values[0]);
 	topic_kept_pay(kept, cost_of(value));
-	append(kept, value, ++kept->last);
+	topic_kept_append(kept, value, ++kept->last);
 }
 
 int topic_kept_restore(struct topic_kept *kept, struct frame_text key, struct topic_entry *entry,
@@ -166,7 +166,7 @@ int topic_kept_restore(struct topic_kept *kept, struct frame_text key, struct to
 	if (!value)
 		return -ENOMEM;
 	charge_exceed(&kept->charge, QUOTA_BYTES, cost_of(value));
-	append(kept, value, number);
+	topic_kept_append(kept, value, number);
 	return 0;
 }
 

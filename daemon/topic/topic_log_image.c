@@ -120,7 +120,7 @@ static void entry_fields(struct image *image, struct topic *topic, struct topic_
 	topic_origin_image(image, topic, &entry->origin);
 }
 
-static bool add_entry(struct topic_in_image *all, struct topic_entry *entry)
+static bool topic_log_add_entry(struct topic_in_image *all, struct topic_entry *entry)
 {
 	if (!topic_log_image_has_room(&all->entries, all->entry_count))
 		return false;
@@ -147,7 +147,7 @@ void topic_entry_image(struct image *image, struct topic *topic, struct topic_en
 		return;
 	}
 	entry_fields(image, topic, entry);
-	if (*entry && !add_entry(all, *entry))
+	if (*entry && !topic_log_add_entry(all, *entry))
 		image_fail(image, -ENOMEM);
 }
 

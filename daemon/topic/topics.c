@@ -15,12 +15,12 @@
 #include "base/invariant.h"
 #include "daemon/topic/topic_internal.h"
 
-static void answer(struct session *session, uint32_t request, int error, const char *why)
+static void topics_send_answer(struct session *session, uint32_t request, int error, const char *why)
 {
 	session_reply(session, request, error, why, strlen(why));
 }
 
-static const char *why_not(int error)
+static const char *topics_why_not(int error)
 {
 	switch (error) {
 	case 0:
@@ -44,7 +44,7 @@ void topics_answer(struct subscriber *subscriber, int error)
 
 	subscriber->number = 0;
 	if (request)
-		answer(subscriber->session, request, error, why_not(error));
+		topics_send_answer(subscriber->session, request, error, topics_why_not(error));
 }
 
 /* --- the subscriptions of a program ----------------------------------------------------------- */
@@ -103,7 +103,7 @@ void topics_forget(struct topics *topics, struct subscriber *subscriber)
 
 /* --- requests --------------------------------------------------------------------------------- */
 
-static struct subscriber *new_subscriber(uint32_t request, const struct frame_subscribe *subscribe)
+static struct subscriber *topics_new_subscriber(uint32_t request, const struct frame_subscribe *subscribe)
 {
 	struct subscriber *subscriber = calloc(1, sizeof(*subscriber) + subscribe->address.size + 1);
 
@@ -147,7 +147,7 @@ void topics_subscribe(struct topics *topics, struct session *session, uint32_t r
 	int r = address_parse(text.data, text.size, &address, NULL);
 
 	if (r == 0) {
-		subscriber = new_subscriber(request, subscribe);
+		subscriber = topics_new_subscriber(request, subscribe);
 		r = subscriber ? subscriber_charge(subscriber, hop_account(session_hop(session)), false)
 			       : -ENOMEM;
 		if (r == 0)
@@ -156,7 +156,7 @@ void topics_subscribe(struct topics *topics, struct session *session, uint32_t r
 			subscriber_discard(subscriber);
 	}
 	if (r < 0) {
-		answer(session, request, -r, why_not(-r));
+		topics_send_answer(session, request, -r, topics_why_not(-r));
 		return;
 	}
 	r = find_replica(topics, subscriber, &replica);
@@ -257,7 +257,7 @@ void topics_free(struct topics *topics)
 }
 
 #ifdef XENMSG_INVARIANTS
-static void check(const struct topic *topic)
+static void topics_check_topic(const struct topic *topic)
 {
 	const struct topic_log *log = &topic->log;
 	uint64_t listeners = 0, bytes = 0;
@@ -291,8 +291,8 @@ void topics_check(const struct topics *topics)
 	const struct topic *topic;
 
 	DL_FOREACH(topics->own, topic)
-		check(topic);
+		topics_check_topic(topic);
 	DL_FOREACH(topics->all_replicas, topic)
-		check(topic);
+		topics_check_topic(topic);
 }
 #endif

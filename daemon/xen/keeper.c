@@ -29,7 +29,7 @@
 
 /* --- the service's keeper --------------------------------------------------------------------- */
 
-static int connect_to(const char *path)
+static int keeper_connect_to(const char *path)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	int fd;
@@ -51,7 +51,7 @@ static int connect_to(const char *path)
 
 /* Waits for the keeper's answer. Until then, what was sent may be lost with the connection, so our own
  * descriptor stays open. */
-static int await_answer(int socket)
+static int keeper_await_answer(int socket)
 {
 	struct pollfd poll_fd = {.fd = socket, .events = POLLIN};
 	char byte;
@@ -71,13 +71,13 @@ static int await_answer(int socket)
 
 static int keeper_hand_over(const char *path, int fd)
 {
-	int socket = connect_to(path), r;
+	int socket = keeper_connect_to(path), r;
 
 	if (socket < 0)
 		return socket;
 	r = (int)descriptors_send(socket, "", 1, &fd, 1, MSG_DONTWAIT);
 	if (r > 0)
-		r = await_answer(socket);
+		r = keeper_await_answer(socket);
 	close(socket);
 	return r;
 }
@@ -167,7 +167,7 @@ static int fork_keeper(int fd, int listener)
 }
 
 /* Returns a socket at which a keeper can wait for others' handles. Negative errno: it has to do without. */
-static int listen_at(const char *path)
+static int keeper_listen_at(const char *path)
 {
 	int fd = unix_listener_new(path, SOCK_STREAM, S_IRUSR | S_IWUSR, WAITING), flags;
 
@@ -191,7 +191,7 @@ static int hold_by_own(int fd)
 	snprintf(path, sizeof(path), "/proc/self/fd/%d/" OWN_NAME, directory);
 	r = keeper_hand_over(path, fd);
 	if (r < 0) {
-		listener = listen_at(path);
+		listener = keeper_listen_at(path);
 		r = fork_keeper(fd, listener);
 		if (listener >= 0)
 			close(listener);

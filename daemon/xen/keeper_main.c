@@ -45,7 +45,7 @@ static bool take_handle(int connection)
 	       header->cmsg_len == CMSG_LEN(sizeof(int));
 }
 
-static void serve(void)
+static void keeper_serve(void)
 {
 	const struct timeval patience = {.tv_sec = PATIENCE_S};
 	int connection = accept4(LISTEN_FD, NULL, NULL, SOCK_CLOEXEC);
@@ -69,7 +69,7 @@ int main(int argc, char **argv)
 	sigfillset(&all);
 	sigprocmask(SIG_BLOCK, &all, NULL);
 	while (argc > 1 && !strcmp(argv[1], "--listen"))
-		serve();
+		keeper_serve();
 	for (;;)
 		pause();
 }

@@ -153,7 +153,7 @@ fail:
 	return r;
 }
 
-static void kick(struct store_worker *worker)
+static void store_kick(struct store_worker *worker)
 {
 	uint64_t one = 1;
 
@@ -196,7 +196,7 @@ void store_free(struct store *store)
 	event_free(store->more);
 	pthread_mutex_lock(&worker->lock);
 	worker->stopping = true;
-	kick(worker);
+	store_kick(worker);
 	finished = wait_for_thread(worker);
 	pthread_mutex_unlock(&worker->lock);
 	if (finished) {
@@ -253,7 +253,7 @@ static void submit(struct store *store, struct store_request *request, struct st
 	pthread_mutex_lock(&worker->lock);
 	DL_APPEND(worker->queue, request);
 	pthread_mutex_unlock(&worker->lock);
-	kick(worker);
+	store_kick(worker);
 }
 
 /* Queues a request with one path and no value. */

@@ -69,7 +69,7 @@ void store_events_free(struct store_event **events)
 	}
 }
 
-static void *wait_for_end(void *userdata)
+static void *store_worker_wait_for_end(void *userdata)
 {
 	for (;;)
 		pause();
@@ -81,7 +81,7 @@ static void *wait_for_end(void *userdata)
 static int prepare_to_cancel(void)
 {
 	pthread_t thread;
-	int r = pthread_create(&thread, NULL, wait_for_end, NULL);
+	int r = pthread_create(&thread, NULL, store_worker_wait_for_end, NULL);
 
 	if (r != 0)
 		return -r;
@@ -355,7 +355,7 @@ static int read_toolstacks(struct store_worker *worker, struct store_request *re
 	return r;
 }
 
-static int execute(struct store_worker *worker, struct store_request *request)
+static int execute_request(struct store_worker *worker, struct store_request *request)
 {
 	const char *path = request->paths[0];
 
@@ -416,13 +416,13 @@ static void reconnect(struct store_worker *worker)
 }
 
 /* Whether the request can be carried out: what is watched is noted also without a connection. */
-static bool is_possible(const struct store_worker *worker, const struct store_request *request)
+static bool request_is_possible(const struct store_worker *worker, const struct store_request *request)
 {
 	return worker->connected || request->kind == STORE_WATCH || request->kind == STORE_UNWATCH;
 }
 
 /* Whether the request is carried out: while stopping, only what others can see is. */
-static bool is_needed(const struct store_request *request, bool stopping)
+static bool request_is_needed(const struct store_request *request, bool stopping)
 {
 	return !stopping || request->kind == STORE_WRITE || request->kind == STORE_REMOVE;
 }
@@ -442,9 +442,10 @@ static bool serve_one(struct store_worker *worker)
 	if (!request)
 		return false;
 
-	if (is_needed(request, stopping)) {
+	if (request_is_needed(request, stopping)) {
 		store_mark_busy(worker);
-		request->error = is_possible(worker, request) ? execute(worker, request) : -ENOTCONN;
+		request->error =
+			request_is_possible(worker, request) ? execute_request(worker, request) : -ENOTCONN;
 		if (request->error < 0 && request->error != -ENOENT && worker->connected &&
 		    !store_drain_events(worker))
 			request->error = -ENOTCONN;

@@ -35,8 +35,8 @@ static int set_permissions(struct xs_handle *xs, xs_transaction_t transaction, c
 	return 0;
 }
 
-static int make_directories(struct xs_handle *xs, xs_transaction_t transaction, const char *path,
-			    uint32_t owner)
+static int store_write_make_directories(struct xs_handle *xs, xs_transaction_t transaction, const char *path,
+					uint32_t owner)
 {
 	char directory[STORE_PATH_MAX];
 	const char *end = strrchr(path, '/');
@@ -85,7 +85,7 @@ static int write_in(struct xs_handle *xs, xs_transaction_t transaction, const st
 {
 	for (unsigned i = 0; i < request->count; i++) {
 		const char *path = request->paths[i], *value = request->values[i];
-		int r = make_directories(xs, transaction, path, request->owner);
+		int r = store_write_make_directories(xs, transaction, path, request->owner);
 
 		if (r < 0)
 			return r;

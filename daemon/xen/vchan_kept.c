@@ -173,7 +173,7 @@ void kept_look_at(struct vchan *vchan)
 		kept_drop(vchan);
 }
 
-static void on_look(evutil_socket_t fd, short what, void *userdata)
+static void vchan_kept_on_look(evutil_socket_t fd, short what, void *userdata)
 {
 	struct vchan_host *host = userdata;
 	struct vchan *vchan, *next;
@@ -203,7 +203,7 @@ void kept_add(struct vchan *vchan)
 		return;
 	}
 	if (!host->kept.look)
-		host->kept.look = evtimer_new(event_get_base(host->events), on_look, host);
+		host->kept.look = evtimer_new(event_get_base(host->events), vchan_kept_on_look, host);
 	if (!host->kept.look) {
 		kept_drop(vchan);
 		return;

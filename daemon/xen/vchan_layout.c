@@ -10,7 +10,7 @@
 #define SMALL_RING_OFFSET 1024
 #define LARGE_RING_OFFSET 2048
 
-static bool size_is_possible(uint32_t size)
+static bool vchan_layout_size_is_possible(uint32_t size)
 {
 	return size >= 1u << SMALL_RING_ORDER && size <= 1u << MAX_RING_ORDER && (size & (size - 1)) == 0;
 }
@@ -28,7 +28,7 @@ int layout_choose(uint32_t left_size, uint32_t right_size, int *left, int *right
 {
 	const uint32_t small = 1u << SMALL_RING_ORDER, large = 1u << LARGE_RING_ORDER;
 
-	if (!size_is_possible(left_size) || !size_is_possible(right_size))
+	if (!vchan_layout_size_is_possible(left_size) || !vchan_layout_size_is_possible(right_size))
 		return -EINVAL;
 	*left = order_of(left_size);
 	*right = order_of(right_size);
