@@ -63,7 +63,6 @@ libdaemon_a_SOURCES = \
 	daemon/switch/refused.h \
 	daemon/switch/control.c \
 	daemon/switch/traits.h \
-	daemon/link/attempt.h \
 	daemon/link/link.c daemon/link/link.h daemon/link/link_internal.h \
 	daemon/link/links.c \
 	daemon/link/link_away.c \

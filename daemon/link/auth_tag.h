@@ -4,7 +4,7 @@
 
 /*
  * The proof that an end of a session makes of knowing its secret, without showing it (doc/protocol.md 5.7): a
- * keyed hash of what tells this end, the other one, this vchan and this attempt from all others. The sender
+ * keyed hash of what tells this end, the other one, this vchan and this handshake from all others. The sender
  * comes first, and each end takes domids from Xen, so a proof can neither be returned to its maker nor passed
  * on by a third domain.
  */

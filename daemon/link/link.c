@@ -187,8 +187,8 @@ static void begin_to_resume(struct link *link, const struct frame_hello_link *he
 		return;
 	session->state = RESUME_UP;
 	session->epoch = session->confirmed = 1;
-	memcpy(session->token, ours ? link->attempt.nonce : hello->nonce, sizeof(session->token));
-	memcpy(session->secret, ours ? link->attempt.secret : hello->secret, sizeof(session->secret));
+	memcpy(session->token, ours ? link->handshake.nonce : hello->nonce, sizeof(session->token));
+	memcpy(session->secret, ours ? link->handshake.secret : hello->secret, sizeof(session->secret));
 }
 
 void link_note_program(struct link *link, uint32_t flags, struct frame_text host)
@@ -493,8 +493,8 @@ uint32_t link_make_hello(struct link *link, uint8_t *payload)
 	if (options->hosts && options->self->domid == 0 && !link_is_remote(link))
 		hello.host = frame_text_of(hosts_own_name(options->hosts));
 	memcpy(hello.instance, options->self->instance, sizeof(hello.instance));
-	memcpy(hello.nonce, link->attempt.nonce, sizeof(hello.nonce));
-	memcpy(hello.secret, link->attempt.secret, sizeof(hello.secret));
+	memcpy(hello.nonce, link->handshake.nonce, sizeof(hello.nonce));
+	memcpy(hello.secret, link->handshake.secret, sizeof(hello.secret));
 	link_make_tags(link, &hello);
 	return frame_hello_link_encode(&hello, payload);
 }

@@ -180,7 +180,7 @@ void link_ask_again(struct link *link)
 
 static void link_away_say(struct link *link, uint8_t type, const uint8_t *payload, uint32_t length)
 {
-	int r = attempt_say(&link->attempt, &link->next, type, 0, payload, length);
+	int r = handshake_say(&link->handshake, &link->next, type, 0, payload, length);
 
 	if (r < 0)
 		link_away_drop(link, strerror(-r));
@@ -209,7 +209,7 @@ static void say_resume(struct link *link)
 
 	if (!carrier_is_granter(&link->next))
 		session->epoch =
-			(session->epoch > link->attempt.epoch ? session->epoch : link->attempt.epoch) + 1;
+			(session->epoch > link->handshake.epoch ? session->epoch : link->handshake.epoch) + 1;
 	resume.epoch = session->epoch;
 	session->attempt = RESUME_RESUMING;
 	link_away_say(link, FRAME_RESUME, payload, frame_resume_encode(&resume, payload));
@@ -221,8 +221,8 @@ static void link_away_refuse(struct link *link)
 					.text = {"that session is older than this end", 35}};
 	uint8_t payload[FRAME_SMALL_MAX];
 
-	attempt_say(&link->attempt, &link->next, FRAME_GOODBYE, 0, payload,
-		    frame_goodbye_encode(&goodbye, payload));
+	handshake_say(&link->handshake, &link->next, FRAME_GOODBYE, 0, payload,
+		      frame_goodbye_encode(&goodbye, payload));
 	link_away_drop(link, "the other end is older");
 }
 
@@ -236,7 +236,7 @@ static void link_away_go_on(struct link *link, const struct frame_resume *resume
 		session->epoch = resume->epoch;
 	link_note_resumed(link);
 	link_guard(link);
-	hop_resume(link->hop, &link->attempt.in, &link->attempt.out, resume->received);
+	hop_resume(link->hop, &link->handshake.in, &link->handshake.out, resume->received);
 	session->attempt = RESUME_NOTHING;
 	session->state = RESUME_UP;
 	link->resumes++;
@@ -256,7 +256,7 @@ static void link_away_go_on(struct link *link, const struct frame_resume *resume
 void link_begin_over_next(struct link *link, const struct frame_hello_link *hello)
 {
 	link_guard(link);
-	hop_attach_begun(link->hop, &link->attempt.in, &link->attempt.out);
+	hop_attach_begun(link->hop, &link->handshake.in, &link->handshake.out);
 	link->acked = link->acked_by_peer = 0;
 	link_note_hello(link, hello);
 	if (!link_is_remote(link))
@@ -314,10 +314,10 @@ static void link_away_act(struct link *link, const struct resume_facts *facts,
 static void go_on_proving(struct link *link, const struct frame_hello_link *hello)
 {
 	link->greeted = true;
-	memcpy(link->attempt.peer_nonce, hello->nonce, sizeof(link->attempt.peer_nonce));
-	link->attempt.flags = hello->flags;
-	frame_text_copy_plain(hello->version, link->attempt.version, sizeof(link->attempt.version), '!');
-	frame_text_copy_plain(hello->host, link->attempt.host, sizeof(link->attempt.host), '!');
+	memcpy(link->handshake.peer_nonce, hello->nonce, sizeof(link->handshake.peer_nonce));
+	link->handshake.flags = hello->flags;
+	frame_text_copy_plain(hello->version, link->handshake.version, sizeof(link->handshake.version), '!');
+	frame_text_copy_plain(hello->host, link->handshake.host, sizeof(link->handshake.host), '!');
 	link_away_act(link, &(struct resume_facts){.event = RESUME_NEXT}, NULL);
 }
 
@@ -364,7 +364,7 @@ static bool take_prove(struct link *link, const uint8_t *payload, uint32_t lengt
 	facts.proven = auth_tag_is_good(session->secret, &them, &us, prove.epoch, prove.proof);
 	facts.older = prove.epoch < session->confirmed;
 	facts.last = prove.epoch == UINT32_MAX || session->epoch == UINT32_MAX;
-	link->attempt.epoch = prove.epoch;
+	link->handshake.epoch = prove.epoch;
 	link_away_act(link, &facts, NULL);
 	return true;
 }
@@ -429,7 +429,7 @@ static void on_next(void *userdata)
 
 	link_note_death(link, &link->next);
 	for (unsigned i = 0; i < FRAMES_AT_ONCE; i++) {
-		r = attempt_hear(&link->attempt, &header, payload);
+		r = handshake_hear(&link->handshake, &header, payload);
 		if (!carrier_is_sound(&link->next)) {
 			link_away_drop(link, "this domain was restored");
 			return;
@@ -467,7 +467,7 @@ void link_try_next(struct link *link)
 		return;
 	}
 	link->greeted = false;
-	r = attempt_begin(&link->attempt, &link->next, link_is_lower(link));
+	r = handshake_begin(&link->handshake, &link->next, link_is_lower(link));
 	if (r < 0) {
 		link_away_drop(link, strerror(-r));
 		return;
@@ -494,8 +494,8 @@ void link_end_attempt(struct link *link, int error, const char *why)
 	if (!carrier_is_there(&link->next))
 		return;
 	if (carrier_state(&link->next) == CARRIER_OPEN)
-		attempt_say(&link->attempt, &link->next, FRAME_GOODBYE, 1, payload,
-			    frame_goodbye_encode(&goodbye, payload));
+		handshake_say(&link->handshake, &link->next, FRAME_GOODBYE, 1, payload,
+			      frame_goodbye_encode(&goodbye, payload));
 	carrier_close(&link->next);
 	links_withdraw(link->links, link->peer);
 }
@@ -504,13 +504,13 @@ void link_look_at_attempt(struct link *link)
 {
 	const struct links *links = link->links;
 	struct peer_id peer = link->peer;
-	uint32_t heard = link->attempt.in.tail;
+	uint32_t heard = link->handshake.in.tail;
 
 	if (!carrier_is_there(&link->next))
 		return;
 	on_next(link); /* what has come in time may lie there unread */
 	if (link_find(links, peer) == link && link->state == LINK_AWAY && carrier_is_there(&link->next) &&
-	    link->attempt.in.tail == heard &&
-	    clock_ms_since(link->attempt.begun_ms) >= links->options.dead_after_ms)
+	    link->handshake.in.tail == heard &&
+	    clock_ms_since(link->handshake.begun_ms) >= links->options.dead_after_ms)
 		link_away_drop(link, "nothing came in time");
 }

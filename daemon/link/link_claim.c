@@ -312,7 +312,7 @@ struct link *link_take_over(struct link *link, const char **why)
 	links_withdraw(links, own->peer);
 	own->next = link->next;
 	link->next = (struct carrier){0};
-	own->attempt = link->attempt;
+	own->handshake = link->handshake;
 	own->greeted = true;
 	own->session.attempt = link->session.attempt;
 	link_replace(link, own);
@@ -343,8 +343,8 @@ void link_note_resumed(struct link *link)
 	struct peer_id from = link->stamped;
 
 	link->stamped = link->peer;
-	memcpy(link->version, link->attempt.version, sizeof(link->version));
-	link_note_program(link, link->attempt.flags, frame_text_of(link->attempt.host));
+	memcpy(link->version, link->handshake.version, sizeof(link->version));
+	link_note_program(link, link->handshake.flags, frame_text_of(link->handshake.host));
 	link_note_name(link);
 	if (!peer_is(from, link->peer)) { /* both are domains: link_is_with() */
 		log_limited(LOG_LINK, link_source(link), LOG_LEVEL_INFO,

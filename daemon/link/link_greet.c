@@ -15,7 +15,6 @@
 
 #include "base/clock.h"
 #include "base/self.h"
-#include "daemon/link/attempt.h"
 #include "daemon/link/link_internal.h"
 #include "daemon/peers/peers.h"
 #include "wire/frame_ring.h"
@@ -95,8 +94,8 @@ static void on_greeting(void *userdata)
 	/* Read the state first: what the peer wrote before it closed is then in the ring. */
 	enum carrier_state state = carrier_state(&link->next);
 	/* A peer that has left without hearing our HELLO knows of no session that begins with his. */
-	bool is_void = state == CARRIER_LEFT && ring_writer_unread(&link->attempt.out) > 0;
-	int r = is_void ? 0 : attempt_hear(&link->attempt, &header, payload);
+	bool is_void = state == CARRIER_LEFT && ring_writer_unread(&link->handshake.out) > 0;
+	int r = is_void ? 0 : handshake_hear(&link->handshake, &header, payload);
 
 	hop_spend(link->hop, COST_FRAME);
 	link_note_death(link, &link->next);
@@ -130,11 +129,11 @@ void link_greet(struct link *link)
 	link->began_ms = link->used_ms = clock_ms();
 	link->greeted = false;
 	link_set_state(link, LINK_GREETING);
-	r = attempt_begin(&link->attempt, &link->next, link_is_lower(link));
+	r = handshake_begin(&link->handshake, &link->next, link_is_lower(link));
 	if (r == 0) {
 		carrier_hear(&link->next, on_greeting, link);
-		r = attempt_say(&link->attempt, &link->next, FRAME_HELLO, 0, payload,
-				link_make_hello(link, payload));
+		r = handshake_say(&link->handshake, &link->next, FRAME_HELLO, 0, payload,
+				  link_make_hello(link, payload));
 	}
 	if (r == 0) {
 		on_greeting(link); /* the peer may have been quicker */
@@ -178,10 +177,10 @@ void link_auth_ends(const struct link *link, const uint8_t instance[AUTH_ID_SIZE
 	bool is_lower = link_is_lower(link);
 
 	*us = (struct auth_end){.domid = link_is_remote(link) ? !is_lower : self->domid};
-	memcpy(us->nonce, link->attempt.nonce, sizeof(us->nonce));
+	memcpy(us->nonce, link->handshake.nonce, sizeof(us->nonce));
 	memcpy(us->instance, self->instance, sizeof(us->instance));
 	*them = (struct auth_end){.domid = link_is_remote(link) ? is_lower : link->peer.number};
-	memcpy(them->nonce, link->attempt.peer_nonce, sizeof(them->nonce));
+	memcpy(them->nonce, link->handshake.peer_nonce, sizeof(them->nonce));
 	memcpy(them->instance, instance, sizeof(them->instance));
 }
 
@@ -195,7 +194,7 @@ static int link_greet_rank(const struct link *link, const struct link *other)
 static bool may_go_on(const struct link *link, const struct link *other)
 {
 	if (!link_is_remote(link))
-		return link_is_with(other, link->attempt.named);
+		return link_is_with(other, link->handshake.named);
 	return other == link && link->state == LINK_AWAY;
 }
 
@@ -225,14 +224,14 @@ static unsigned named(struct link *link, struct link *sessions[HELLO_TAGS])
 static void choose_secret(const struct link *link, struct link *const sessions[], unsigned count, unsigned i,
 			  uint8_t secret[AUTH_SECRET_SIZE])
 {
-	memcpy(secret, i < count ? sessions[i]->session.secret : link->attempt.cover, AUTH_SECRET_SIZE);
+	memcpy(secret, i < count ? sessions[i]->session.secret : link->handshake.cover, AUTH_SECRET_SIZE);
 	if (i >= count)
 		secret[0] ^= (uint8_t)i;
 }
 
 void link_make_tags(struct link *link, struct frame_hello_link *hello)
 {
-	uint8_t *instance = link->attempt.named, secret[AUTH_SECRET_SIZE];
+	uint8_t *instance = link->handshake.named, secret[AUTH_SECRET_SIZE];
 	struct link *sessions[HELLO_TAGS];
 	struct auth_end us, them;
 	unsigned count;
@@ -256,9 +255,9 @@ struct link *link_find_tagged(struct link *link, const struct frame_hello_link *
 	struct auth_end us, them;
 	unsigned count;
 
-	if (memcmp(hello->instance, link->attempt.named, AUTH_ID_SIZE) != 0)
+	if (memcmp(hello->instance, link->handshake.named, AUTH_ID_SIZE) != 0)
 		return NULL;
-	memcpy(link->attempt.peer_nonce, hello->nonce, sizeof(link->attempt.peer_nonce));
+	memcpy(link->handshake.peer_nonce, hello->nonce, sizeof(link->handshake.peer_nonce));
 	count = named(link, sessions);
 	link_auth_ends(link, hello->instance, &us, &them);
 	for (unsigned i = 0; i < HELLO_TAGS; i++) {
@@ -276,64 +275,64 @@ struct link *link_find_tagged(struct link *link, const struct frame_hello_link *
 	return found;
 }
 
-/* --- frames of an attempt -------------------------------------------------------------------- */
+/* --- frames of a handshake ------------------------------------------------------------------- */
 
 /* Chooses the nonce of our HELLO, and, for the lower domid, the secret of a session that begins with it.
  * -EIO: no random numbers. */
-static int link_greet_choose(struct link_attempt *attempt, bool is_lower)
+static int link_greet_choose(struct handshake *handshake, bool is_lower)
 {
-	uint8_t random[sizeof(attempt->nonce) + sizeof(attempt->cover) + sizeof(attempt->secret)];
+	uint8_t random[sizeof(handshake->nonce) + sizeof(handshake->cover) + sizeof(handshake->secret)];
 	const uint8_t *at = random;
 
-	*attempt = (struct link_attempt){.begun_ms = clock_ms()};
+	*handshake = (struct handshake){.begun_ms = clock_ms()};
 	if (getrandom(random, sizeof(random), 0) != sizeof(random))
 		return -EIO;
-	memcpy(attempt->nonce, at, sizeof(attempt->nonce));
-	at += sizeof(attempt->nonce);
-	memcpy(attempt->cover, at, sizeof(attempt->cover));
-	at += sizeof(attempt->cover);
+	memcpy(handshake->nonce, at, sizeof(handshake->nonce));
+	at += sizeof(handshake->nonce);
+	memcpy(handshake->cover, at, sizeof(handshake->cover));
+	at += sizeof(handshake->cover);
 	if (is_lower)
-		memcpy(attempt->secret, at, sizeof(attempt->secret));
+		memcpy(handshake->secret, at, sizeof(handshake->secret));
 	return 0;
 }
 
-int attempt_begin(struct link_attempt *attempt, const struct carrier *carrier, bool is_lower)
+int handshake_begin(struct handshake *handshake, const struct carrier *carrier, bool is_lower)
 {
 	struct ring_view in, out;
-	int r = link_greet_choose(attempt, is_lower);
+	int r = link_greet_choose(handshake, is_lower);
 
 	carrier_rings(carrier, &in, &out);
 	if (r == 0)
-		r = ring_reader_init(&attempt->in, &in, false);
-	return r < 0 ? r : ring_writer_init(&attempt->out, &out, false);
+		r = ring_reader_init(&handshake->in, &in, false);
+	return r < 0 ? r : ring_writer_init(&handshake->out, &out, false);
 }
 
-int attempt_say(struct link_attempt *attempt, const struct carrier *carrier, uint8_t type, uint32_t sequence,
-		const void *payload, uint32_t length)
+int handshake_say(struct handshake *handshake, const struct carrier *carrier, uint8_t type, uint32_t sequence,
+		  const void *payload, uint32_t length)
 {
 	const struct frame_header header = {.type = type, .length = length, .sequence = sequence};
-	int space = ring_writer_space(&attempt->out, frame_size(length));
+	int space = ring_writer_space(&handshake->out, frame_size(length));
 
 	if (space < (int)frame_size(length))
 		return space < 0 ? space : -ENOSPC;
-	frame_put(&attempt->out, &header, payload);
-	return ring_writer_publish(&attempt->out) ? carrier_notify(carrier) : 0;
+	frame_put(&handshake->out, &header, payload);
+	return ring_writer_publish(&handshake->out) ? carrier_notify(carrier) : 0;
 }
 
-int attempt_hear(struct link_attempt *attempt, struct frame_header *header, uint8_t *payload)
+int handshake_hear(struct handshake *handshake, struct frame_header *header, uint8_t *payload)
 {
 	uint32_t ready;
-	int r = frame_next(&attempt->in, header, &ready);
+	int r = frame_next(&handshake->in, header, &ready);
 
 	if (r == 0 && ready == 0) {
-		r = ring_reader_arm(&attempt->in, FRAME_HEADER_SIZE);
+		r = ring_reader_arm(&handshake->in, FRAME_HEADER_SIZE);
 		if (r > 0)
-			r = frame_next(&attempt->in, header, &ready);
+			r = frame_next(&handshake->in, header, &ready);
 	}
 	if (r <= 0)
 		return r == 0 && ready ? -EPROTO : r;
-	ring_reader_copy(&attempt->in, FRAME_HEADER_SIZE, payload, header->length);
-	ring_reader_consume(&attempt->in, frame_size(header->length));
-	ring_reader_release_quietly(&attempt->in);
+	ring_reader_copy(&handshake->in, FRAME_HEADER_SIZE, payload, header->length);
+	ring_reader_consume(&handshake->in, frame_size(header->length));
+	ring_reader_release_quietly(&handshake->in);
 	return 1;
 }

@@ -15,7 +15,6 @@
 #include <stdint.h>
 
 #include "base/log.h"
-#include "daemon/link/attempt.h"
 #include "daemon/link/elastic.h"
 #include "daemon/link/link.h"
 #include "daemon/link/busy_poll.h"
@@ -30,7 +29,9 @@
 #include "daemon/peers/peers.h"
 #include "daemon/switch/hop.h"
 #include "wire/address.h"
+#include "wire/frame.h"
 #include "wire/hash.h"
+#include "wire/ring.h"
 
 /* Why a session ends in order, which status doesn't remember as an error. */
 #define LINK_WAS_IDLE	"the link was idle"
@@ -77,6 +78,26 @@ struct link_stamping {
 	bool again;		 /* it was resumed once more meanwhile */
 };
 
+#define LINK_VERSION_SIZE 32
+
+/* The frames that come before those of a session on another vchan, while the session is resumed
+ * (doc/protocol.md 5.7): HELLO, PROVE, RESUME. They have no number. They go through the same rings, whose
+ * ends are handed over to the hop when the session goes on. What they mean is decided by resume_step.h. */
+struct handshake {
+	struct ring_reader in;
+	struct ring_writer out;
+	uint8_t nonce[16], peer_nonce[16];
+	/* of the session that begins if the other end doesn't know ours; zero: it would choose */
+	uint8_t secret[32];
+	uint8_t cover[32]; /* a secret for the tags in our HELLO that name nothing */
+	uint8_t named[16]; /* the instance with which our tags name sessions */
+	uint32_t flags;	   /* of the other end's HELLO, and its version: it may have become another program */
+	char version[LINK_VERSION_SIZE];
+	char host[HOST_NAME_SIZE]; /* in it, too; "": none */
+	uint32_t epoch;		   /* of a good PROVE, the other end's */
+	uint64_t begun_ms;
+};
+
 #define LINK_UUID_SIZE 37 /* as text */
 
 struct link {
@@ -90,7 +111,7 @@ struct link {
 	 * and attempts to go on over this one. */
 	struct carrier next;
 	struct link_session session;
-	struct link_attempt attempt;
+	struct handshake handshake;
 	bool greeted;	/* the other end's HELLO has come over `next` */
 	unsigned anews; /* since a heartbeat found it up, so often it was asked anew for what waits */
 	/* It isn't proven yet that the session is this domain's (link_claim.c); then its link is the
@@ -345,6 +366,20 @@ void link_look_at_greeting(struct link *link);
 void link_hear_greeting(struct link *link);
 /* Ends it with a GOODBYE: `error` is negative, -ECONNRESET for what is nobody's fault. */
 void link_stop_greeting(struct link *link, int error, const char *why);
+
+/* --- link_greet.c: frames of a handshake */
+/* Begins to read and write the carrier's rings, having chosen. -EIO; -EINVAL: bad sizes. */
+int handshake_begin(struct handshake *attempt, const struct carrier *carrier, bool is_lower);
+/* Writes a frame, lets the other end see it, and notifies it if it asks. Payloads are short, and the rings
+ * were empty. The number is 0 but behind the HELLO of a session.
+ * -ENOSPC: there is no room, since the other end doesn't read; -EPROTO: it claims impossible things; else as
+ * the carrier says. */
+int handshake_say(struct handshake *attempt, const struct carrier *carrier, uint8_t type, uint32_t sequence,
+		  const void *payload, uint32_t length);
+/* Takes the next frame out of the ring. 1: *header and payload are its; 0: there is none, and the other end
+ * will notify of the next; -EPROTO: what is there is no such frame. `payload` has room for FRAME_PAYLOAD_MAX
+ * bytes. */
+int handshake_hear(struct handshake *attempt, struct frame_header *header, uint8_t *payload);
 
 /* --- link_greet.c: tags */
 #define LINK_COST_HELLO 4000u /* units (turns.h), for both HELLOs: 16 keyed hashes of 100 bytes */

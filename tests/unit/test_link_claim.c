@@ -618,7 +618,7 @@ SCENE_TEST(session_that_cannot_be_sent_again_ends_with_resume_for, up_to_resume)
 	for (int ms = 0; ms < RESUME_FOR_MS - AGAIN_MS; ms += AGAIN_MS) {
 		meet_again(scene);
 		prove(scene);
-		link->attempt.out.ring.size = 32; /* the frame has more */
+		link->handshake.out.ring.size = 32; /* the frame has more */
 		scene->connects = 0;
 		put_resume(scene);
 		notify(scene);
