@@ -45,7 +45,7 @@ void image_begin(struct image *image)
 /* Returns where the next `size` bytes go; NULL: nowhere. */
 static uint8_t *image_grow(struct image *image, size_t size)
 {
-	size_t room = image->room ? image->room : 4096;
+	size_t capacity = image->capacity ? image->capacity : 4096;
 	uint8_t *grown;
 
 	if (image->error)
@@ -54,16 +54,16 @@ static uint8_t *image_grow(struct image *image, size_t size)
 		image_fail(image, -EFBIG);
 		return NULL;
 	}
-	while (room < image->size + size)
-		room *= 2;
-	if (room != image->room) {
-		grown = realloc(image->data, room);
+	while (capacity < image->size + size)
+		capacity *= 2;
+	if (capacity != image->capacity) {
+		grown = realloc(image->data, capacity);
 		if (!grown) {
 			image_fail(image, -ENOMEM);
 			return NULL;
 		}
 		image->data = grown;
-		image->room = room;
+		image->capacity = capacity;
 	}
 	image->size += size;
 	return image->data + image->size - size;
@@ -93,23 +93,23 @@ void image_section(struct image *image, uint32_t type)
 
 /* Makes room for one more behind `count` items of this size. Returns where they are now, or NULL: out of
  * memory. */
-static void *room_for_one(void *items, size_t size, uint32_t count, uint32_t *room)
+static void *room_for_one(void *items, size_t size, uint32_t count, uint32_t *capacity)
 {
-	uint32_t more = *room ? 2 * *room : 64;
+	uint32_t more = *capacity ? 2 * *capacity : 64;
 	void *grown;
 
-	if (count < *room)
+	if (count < *capacity)
 		return items;
 	grown = realloc(items, more * size);
 	if (grown)
-		*room = more;
+		*capacity = more;
 	return grown;
 }
 
 static struct image_piece *new_piece(struct image *image)
 {
 	struct image_piece *grown =
-		room_for_one(image->pieces, sizeof(*grown), image->piece_count, &image->piece_room);
+		room_for_one(image->pieces, sizeof(*grown), image->piece_count, &image->piece_capacity);
 
 	if (!grown)
 		return NULL;
@@ -581,7 +581,7 @@ static void list_fd(struct image *image, int fd)
 		image_fail(image, -EBADF);
 		return;
 	}
-	grown = room_for_one(image->fds, sizeof(*grown), image->fd_count, &image->fd_room);
+	grown = room_for_one(image->fds, sizeof(*grown), image->fd_count, &image->fd_capacity);
 	if (!grown) {
 		image_fail(image, -ENOMEM);
 		return;

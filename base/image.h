@@ -98,9 +98,9 @@ struct image {
 	bool is_read; /* else it is being made */
 	int error;    /* a negative errno; 0: all is well so far */
 	uint8_t *data;
-	size_t size, room;
+	size_t size, capacity;
 	struct image_piece *pieces;
-	uint32_t piece_count, piece_room;
+	uint32_t piece_count, piece_capacity;
 	size_t elsewhere;	   /* bytes in them */
 	struct image_pages *pages; /* of one that is read; has the data */
 	size_t at, end;		   /* where the present section goes on, and ends */
@@ -108,7 +108,7 @@ struct image {
 	size_t from; /* of one that is being made: `elsewhere` when the section began */
 	uint32_t owners[2]; /* whose the present section is, where it says so (image_owner()) */
 	struct image_fd *fds;
-	uint32_t fd_count, fd_room;
+	uint32_t fd_count, fd_capacity;
 };
 
 /* Begins to make an image for a reader who knows all sections: `reads` may be set to less. */

@@ -27,7 +27,7 @@
 
 #define TEXT_INTERVAL_US 5000000u
 #define AGAIN_MS	 100u
-#define WAITING_MAX	 16u
+#define QUEUE_MAX	 16u
 #define ROOM_MS		 1000
 
 struct notify {
@@ -39,7 +39,7 @@ struct notify {
 	struct timeval interval;
 	char told[512];
 	/* what the manager must hear in its order, and had no room for; the first is the next */
-	char waiting[WAITING_MAX][64];
+	char queue[QUEUE_MAX][64];
 	unsigned count;
 };
 
@@ -85,8 +85,8 @@ static void notify_on_again(evutil_socket_t fd, short what, void *userdata)
 {
 	struct notify *notify = userdata;
 
-	while (notify->count && notify_tell(notify->waiting[0]) != -EAGAIN)
-		memmove(notify->waiting[0], notify->waiting[1], --notify->count * sizeof(notify->waiting[0]));
+	while (notify->count && notify_tell(notify->queue[0]) != -EAGAIN)
+		memmove(notify->queue[0], notify->queue[1], --notify->count * sizeof(notify->queue[0]));
 	if (notify->count)
 		timer_set(notify->again, AGAIN_MS);
 }
@@ -97,9 +97,9 @@ static void tell_in_turn(struct notify *notify, const char *text)
 {
 	if (!notify->count && notify_tell(text) != -EAGAIN)
 		return;
-	if (notify->count == WAITING_MAX)
-		memmove(notify->waiting[0], notify->waiting[1], --notify->count * sizeof(notify->waiting[0]));
-	snprintf(notify->waiting[notify->count++], sizeof(notify->waiting[0]), "%s", text);
+	if (notify->count == QUEUE_MAX)
+		memmove(notify->queue[0], notify->queue[1], --notify->count * sizeof(notify->queue[0]));
+	snprintf(notify->queue[notify->count++], sizeof(notify->queue[0]), "%s", text);
 	timer_set(notify->again, AGAIN_MS);
 }
 
@@ -204,7 +204,7 @@ void notify_ready(struct notify *notify)
 
 void notify_reloading(struct notify *notify)
 {
-	char text[sizeof(notify->waiting[0])];
+	char text[sizeof(notify->queue[0])];
 
 	/* Type=notify-reload needs the time of the reload. */
 	snprintf(text, sizeof(text), "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, clock_ns() / 1000);

@@ -50,11 +50,11 @@ static void turns_wake(struct line *line)
 
 	DL_DELETE2(turns->resting, line, rest_prev, rest_next);
 	line->resting_in = NULL;
-	if (!line->waiting)
+	if (!line->due_tasks)
 		return;
 	DL_FOREACH(line->due, task)
 		task->due_at = counted_of_others(turns, line); /* it hasn't waited for others */
-	turns->due += line->waiting;
+	turns->due += line->due_tasks;
 	line_enter(turns, line);
 	turns_want(turns);
 }
@@ -132,9 +132,9 @@ void line_merge(struct line *from, struct line *to)
 	if (from->turns)
 		line_enter(from->turns, to);
 	if (to->resting_in)
-		to->resting_in->due -= from->waiting;
-	to->waiting += from->waiting;
-	from->waiting = 0;
+		to->resting_in->due -= from->due_tasks;
+	to->due_tasks += from->due_tasks;
+	from->due_tasks = 0;
 	if (from->turns && from->credit < 0)
 		to->credit += from->credit;
 	DL_FOREACH_SAFE(from->due, task, next) {
@@ -185,7 +185,7 @@ bool turns_run(struct turns *turns)
 	task = line->due;
 	DL_DELETE(line->due, task);
 	task->is_due = false;
-	line->waiting--;
+	line->due_tasks--;
 	turns->due--;
 	waited = counted_of_others(turns, line) - task->due_at;
 	if (waited > line->longest_wait)
@@ -243,7 +243,7 @@ static void rest_until(struct turns *turns, struct line *line, uint64_t until)
 	if (!line->resting_in) {
 		line->resting_in = turns;
 		DL_APPEND2(turns->resting, line, rest_prev, rest_next);
-		turns->due -= line->waiting;
+		turns->due -= line->due_tasks;
 		if (line->turns)
 			line_leave(line);
 	}
@@ -357,7 +357,7 @@ void task_due(struct task *task)
 	task->due_at = counted_of_others(turns, task->line);
 	line_enter(turns, task->line);
 	DL_APPEND(task->line->due, task);
-	task->line->waiting++;
+	task->line->due_tasks++;
 	if (task->line->resting_in)
 		return;
 	turns->due++;
@@ -369,7 +369,7 @@ void task_cancel(struct task *task)
 	if (!task->is_due)
 		return;
 	task->is_due = false;
-	task->line->waiting--;
+	task->line->due_tasks--;
 	task->turns->due -= !task->line->resting_in;
 	DL_DELETE(task->line->due, task);
 }

@@ -58,7 +58,7 @@ struct line {
 	/* the turns in whose list the line is; NULL: none. An empty line stays there until its next turn. */
 	struct turns *turns, *home; /* `home` is that, or was it last */
 	struct task *due;	    /* the first one's turn is next */
-	unsigned waiting;	    /* tasks that are due */
+	unsigned due_tasks;
 	/* turns_rest(): NULL: it doesn't rest. Its tasks wait, and it is in no list but that of those that
 	 * rest. */
 	struct turns *resting_in;

@@ -331,7 +331,7 @@ static void on_vchan_freed(void *userdata)
 {
 	struct peers *peers = userdata;
 
-	if (peers->waiting)
+	if (peers->page_queue)
 		event_active(peers->pages, EV_TIMEOUT, 0);
 }
 
@@ -572,7 +572,7 @@ unsigned peers_waiting(const struct peers *peers)
 	struct peer *peer;
 	unsigned count = 0;
 
-	DL_FOREACH2(peers->waiting, peer, rendezvous.wait_next)
+	DL_FOREACH2(peers->page_queue, peer, rendezvous.wait_next)
 		count++;
 	return count;
 }

@@ -94,7 +94,7 @@ struct rendezvous {
 	uint64_t begun_ms;		    /* the attempt, */
 	bool goes_on;			    /* though a request for it has timed out */
 	bool let_go;			    /* the peer has answered our nonce, and given up */
-	struct peer *wait_prev, *wait_next; /* PAGES: in peers.waiting */
+	struct peer *wait_prev, *wait_next; /* PAGES: in peers.page_queue */
 	struct store_request *hello_request, *publish_request, *remove_request;
 };
 
@@ -260,8 +260,8 @@ struct peers {
 	bool show_again;     /* and is written again if it hasn't */
 	struct store_request *repair_requests[OWN_LEAVES];
 
-	struct peer *waiting; /* for grant pages, first come first served */
-	struct event *pages;  /* pages may have come back */
+	struct peer *page_queue; /* wait for grant pages, first come first served */
+	struct event *pages;	 /* pages may have come back */
 };
 
 /* Returns "presence", or the name of the leaf that replaces it while presence is private. */

@@ -31,7 +31,7 @@ struct lookup_asker {
 	struct peers *peers;
 	struct account *account;
 	struct task task;
-	struct lookup *waiting;
+	struct lookup *queue;
 	unsigned under_way;
 	UT_hash_handle hh;
 };
@@ -54,9 +54,9 @@ static void asker_free(struct lookup_asker *asker)
 
 static void asker_check(struct lookup_asker *asker)
 {
-	if (!asker->waiting && asker->under_way == 0)
+	if (!asker->queue && asker->under_way == 0)
 		asker_free(asker);
-	else if (asker->waiting && asker->under_way < LOOKUPS_AT_ONCE)
+	else if (asker->queue && asker->under_way < LOOKUPS_AT_ONCE)
 		task_due(&asker->task);
 }
 
@@ -76,11 +76,11 @@ static bool is_to_be_looked_up(const struct peer *peer)
 /* Begins the next look-up that waits. Returns what it cost. */
 static uint64_t begin_one(struct lookup_asker *asker)
 {
-	struct lookup *lookup = asker->waiting;
+	struct lookup *lookup = asker->queue;
 	struct peers *peers = asker->peers;
 	struct peer *peer = peer_find(peers, lookup->domid);
 
-	DL_DELETE(asker->waiting, lookup);
+	DL_DELETE(asker->queue, lookup);
 	if (!peer || !is_to_be_looked_up(peer)) {
 		bool is_to_be_read =
 			peer && peer->up && (peer->looked & LEAVES_LOOKED_UP) != LEAVES_LOOKED_UP;
@@ -105,7 +105,7 @@ static void peers_lookups_on_turn(struct task *task)
 		(struct lookup_asker *)((char *)task - offsetof(struct lookup_asker, task));
 	uint64_t cost = 0;
 
-	while (asker->waiting && asker->under_way < LOOKUPS_AT_ONCE && cost < PIECE)
+	while (asker->queue && asker->under_way < LOOKUPS_AT_ONCE && cost < PIECE)
 		cost += begin_one(asker);
 	turns_spend(task->turns, task->line, cost);
 	turns_spend_measured(task->turns, task->line, cost / COST_LOOKUP * COST_THREAD);
@@ -120,7 +120,7 @@ int lookups_add(struct peer *peer, struct account *account)
 	int r = -ENOMEM;
 
 	/* A program that opens several channels in a row asks once. */
-	if (asker && (other = asker->waiting ? asker->waiting->prev : NULL) && other->domid == peer->domid)
+	if (asker && (other = asker->queue ? asker->queue->prev : NULL) && other->domid == peer->domid)
 		return 0;
 	if (peer->lookup && peer->lookup->asker == asker)
 		return 0;
@@ -142,7 +142,7 @@ int lookups_add(struct peer *peer, struct account *account)
 		r = charge_add(&lookup->charge, QUOTA_BYTES, LOOKUP_BYTES);
 	}
 	if (r == 0) {
-		DL_APPEND(asker->waiting, lookup);
+		DL_APPEND(asker->queue, lookup);
 		peer->asked++;
 	} else if (lookup) {
 		lookup_free(lookup);
@@ -184,7 +184,7 @@ void lookups_destroy(struct peers *peers)
 	for (peer = peers->peers; peer; peer = peer->hh.next)
 		lookups_done(peer);
 	HASH_ITER(hh, peers->askers, asker, next_asker) {
-		DL_FOREACH_SAFE(asker->waiting, lookup, next)
+		DL_FOREACH_SAFE(asker->queue, lookup, next)
 			lookup_free(lookup);
 		asker_free(asker);
 	}

@@ -316,12 +316,12 @@ void rendezvous_pages_freed(struct peers *peers)
 {
 	struct peer *peer;
 
-	while ((peer = peers->waiting) != NULL) {
+	while ((peer = peers->page_queue) != NULL) {
 		rendezvous_take_step(peer, RENDEZVOUS_PAGES_FREE);
-		if (peers->waiting == peer)
+		if (peers->page_queue == peer)
 			break;
 	}
-	if (peers->waiting)
+	if (peers->page_queue)
 		timer_set(peers->pages, RETRY_EACH_MS);
 }
 

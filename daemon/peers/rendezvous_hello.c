@@ -31,7 +31,7 @@ void rendezvous_step_back(struct peer *peer, enum rendezvous_state state)
 	struct vchan *vchan = rendezvous->vchan;
 
 	if (rendezvous->state == RENDEZVOUS_PAGES) {
-		DL_DELETE2(peer->peers->waiting, peer, rendezvous.wait_prev, rendezvous.wait_next);
+		DL_DELETE2(peer->peers->page_queue, peer, rendezvous.wait_prev, rendezvous.wait_next);
 		event_active(peer->peers->pages, EV_TIMEOUT, 0); /* it is the next one's turn */
 	}
 	rendezvous_unpublish(peer);

@@ -137,7 +137,7 @@ void rendezvous_grant(struct peer *peer)
 	struct rendezvous *rendezvous = &peer->rendezvous;
 	bool in_queue = rendezvous->state == RENDEZVOUS_PAGES;
 	/* Peers that came earlier get the pages first. */
-	int r = peers->waiting && peers->waiting != peer ? -ENOSPC : grant_something(peer);
+	int r = peers->page_queue && peers->page_queue != peer ? -ENOSPC : grant_something(peer);
 
 	if (r == -ENOSPC) {
 		if (in_queue)
@@ -147,12 +147,12 @@ void rendezvous_grant(struct peer *peer)
 			"rendezvous: no grant pages or event channels free: the link with domain %u waits",
 			peer->domid);
 		rendezvous->state = RENDEZVOUS_PAGES;
-		DL_APPEND2(peers->waiting, peer, rendezvous.wait_prev, rendezvous.wait_next);
+		DL_APPEND2(peers->page_queue, peer, rendezvous.wait_prev, rendezvous.wait_next);
 		timer_set(peers->pages, RETRY_EACH_MS);
 		return;
 	}
 	if (in_queue)
-		DL_DELETE2(peers->waiting, peer, rendezvous.wait_prev, rendezvous.wait_next);
+		DL_DELETE2(peers->page_queue, peer, rendezvous.wait_prev, rendezvous.wait_next);
 	if (r < 0)
 		rendezvous->state = RENDEZVOUS_HELLO;
 	if (r == -EPERM) {

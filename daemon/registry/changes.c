@@ -102,16 +102,16 @@ static void changes_record_free(struct changes *changes, struct record *record)
 
 static bool changes_has_room(struct changes *changes)
 {
-	size_t room = changes->slots_room ? 2 * changes->slots_room : 64;
+	size_t capacity = changes->slots_capacity ? 2 * changes->slots_capacity : 64;
 	struct slot *slots;
 
-	if (changes->slots_used < changes->slots_room)
+	if (changes->slots_used < changes->slots_capacity)
 		return true;
-	slots = realloc(changes->slots, room * sizeof(*slots));
+	slots = realloc(changes->slots, capacity * sizeof(*slots));
 	if (!slots)
 		return false;
 	changes->slots = slots;
-	changes->slots_room = room;
+	changes->slots_capacity = capacity;
 	return true;
 }
 

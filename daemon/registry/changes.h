@@ -56,7 +56,7 @@ struct record {
 struct changes {
 	uint64_t last, last_serial;
 	struct slot *slots; /* in the order of changes */
-	size_t slots_used, slots_room;
+	size_t slots_used, slots_capacity;
 	size_t records, gone; /* the records of things that aren't there any more */
 };
 

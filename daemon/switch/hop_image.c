@@ -124,15 +124,15 @@ static void stats_image(struct image *image, struct hop_stats *stats)
 
 int image_hops_add(struct image_hops *hops, struct hop *hop)
 {
-	uint32_t room = hops->count + hops->count / 2 + ROOM_STEP;
+	uint32_t capacity = hops->count + hops->count / 2 + ROOM_STEP;
 	struct hop **grown;
 
-	if (hops->count >= hops->room) {
-		grown = realloc(hops->hops, room * sizeof(*grown));
+	if (hops->count >= hops->capacity) {
+		grown = realloc(hops->hops, capacity * sizeof(*grown));
 		if (!grown)
 			return -ENOMEM;
 		hops->hops = grown;
-		hops->room = room;
+		hops->capacity = capacity;
 	}
 	hop_set_image_number(hop, hops->count);
 	hops->hops[hops->count++] = hop;

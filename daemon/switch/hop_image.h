@@ -21,8 +21,8 @@ struct image_hops {
 	struct hop **hops;
 	uint32_t count;
 	uint32_t sessions, links, topics,
-		streams; /* of them, so many are programs', links', topics' and streams' */
-	uint32_t room;	 /* beyond those that the head counts; 0: there is none */
+		streams;   /* of them, so many are programs', links', topics' and streams' */
+	uint32_t capacity; /* beyond those that the head counts; 0: there is none */
 	/* Which can't be taken, and end when all was read; NULL: none. */
 	enum image_hop_state {
 		HOP_IN_IMAGE,

@@ -8,7 +8,7 @@
 
 #define BYTES_PER_ENTRY 256u /* of the ring: a ledger of 4096 entries for 1 MiB */
 #define ENTRIES_MIN	64u
-#define ROOM_FIRST	64u
+#define CAPACITY_FIRST	64u
 
 void ledger_init(struct ledger *ledger, uint32_t ring_size)
 {
@@ -49,16 +49,16 @@ static struct handed *newest(const struct ledger *ledger, const struct channel_e
 
 static int ledger_grow(struct ledger *ledger)
 {
-	uint32_t room = ledger->room ? ledger->room * 2 : ROOM_FIRST;
-	struct handed *grown = malloc(room * sizeof(*grown));
+	uint32_t capacity = ledger->capacity ? ledger->capacity * 2 : CAPACITY_FIRST;
+	struct handed *grown = malloc(capacity * sizeof(*grown));
 
 	if (!grown)
 		return -ENOMEM;
 	for (uint32_t i = ledger->first; i != ledger->first + ledger->count; i++)
-		grown[i & (room - 1)] = *ledger_at(ledger, i);
+		grown[i & (capacity - 1)] = *ledger_at(ledger, i);
 	free(ledger->entries);
 	ledger->entries = grown;
-	ledger->room = room;
+	ledger->capacity = capacity;
 	return 0;
 }
 
@@ -79,7 +79,7 @@ static uint32_t next_jump(const struct ledger *ledger, uint32_t number, const st
 
 int ledger_reserve(struct ledger *ledger)
 {
-	return ledger->count == ledger->room ? ledger_grow(ledger) : 0;
+	return ledger->count == ledger->capacity ? ledger_grow(ledger) : 0;
 }
 
 int ledger_push(struct ledger *ledger, struct channel_end *end, uint64_t offset, uint32_t position,

@@ -30,9 +30,9 @@ struct handed {
 };
 
 struct ledger {
-	struct handed *entries; /* circular, by number modulo `room` */
+	struct handed *entries; /* circular, by number modulo `capacity` */
 	uint32_t first, count;	/* numbers run freely */
-	uint32_t room, max;
+	uint32_t capacity, max;
 };
 
 /* Prepares the ledger of an outlet whose ring has `ring_size` bytes. */
@@ -53,7 +53,7 @@ int ledger_push(struct ledger *ledger, struct channel_end *end, uint64_t offset,
 /* Returns an entry by its number, which is one of those from `first` on. */
 static inline struct handed *ledger_at(const struct ledger *ledger, uint32_t number)
 {
-	return &ledger->entries[number & (ledger->room - 1)];
+	return &ledger->entries[number & (ledger->capacity - 1)];
 }
 /* Returns the oldest entry; NULL: there is none. */
 static inline struct handed *ledger_front(struct ledger *ledger)

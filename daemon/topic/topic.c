@@ -138,7 +138,7 @@ static int topic_publish(struct topic *topic, struct topic_entry *entry)
  * to be. */
 static bool takes_runs(const struct topic *topic)
 {
-	return !topic->bounds && !topic->kept.room &&
+	return !topic->bounds && !topic->kept.capacity &&
 	       (!topic->is_replica || (topic->state == REPLICA_LIVE && !topic->kept_comes));
 }
 
@@ -171,7 +171,7 @@ static void topic_take_message(struct topic *topic, struct feed *feed)
 static void take_request(struct subscriber *subscriber)
 {
 	struct topic *topic = subscriber->participant.topic;
-	uint8_t flags = NOTICE_COUNTS | (topic->kept.room ? NOTICE_RETAINS : 0);
+	uint8_t flags = NOTICE_COUNTS | (topic->kept.capacity ? NOTICE_RETAINS : 0);
 	uint32_t listeners;
 	int r = ingest_request(subscriber->participant.end, &listeners);
 
@@ -192,7 +192,7 @@ static void take_request(struct subscriber *subscriber)
 		return;
 	subscriber->is_asking = false;
 	subscriber_begin(subscriber,
-			 notice_new(NOTICE_SUBSCRIBED, topic->published, flags, topic->kept.room));
+			 notice_new(NOTICE_SUBSCRIBED, topic->published, flags, topic->kept.capacity));
 }
 
 static void topic_take_data(struct topic *topic, struct channel_end *end)

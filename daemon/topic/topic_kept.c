@@ -80,7 +80,7 @@ static void remove_value(struct topic_kept *kept, struct kept_value *value)
 	free(value);
 }
 
-void topic_kept_begin(struct topic_kept *kept, unsigned room)
+void topic_kept_begin(struct topic_kept *kept, unsigned capacity)
 {
 	while (kept->count)
 		remove_value(kept, kept->values[kept->count - 1]);
@@ -88,7 +88,7 @@ void topic_kept_begin(struct topic_kept *kept, unsigned room)
 	free(kept->values);
 	kept->values = NULL;
 	kept->places = 0;
-	kept->room = room;
+	kept->capacity = capacity;
 }
 
 void topic_kept_end(struct topic_kept *kept)
@@ -131,7 +131,7 @@ void topic_kept_put(struct topic_kept *kept, struct frame_text key, struct topic
 {
 	struct kept_value *value;
 
-	if (!kept->room)
+	if (!kept->capacity)
 		return;
 	if (!key.size)
 		key.data = ""; /* which may be compared */
@@ -145,7 +145,7 @@ void topic_kept_put(struct topic_kept *kept, struct frame_text key, struct topic
 		kept->is_incomplete = true;
 		return;
 	}
-	if (kept->count == kept->room)
+	if (kept->count == kept->capacity)
 		remove_value(kept, kept->values[0]);
 	topic_kept_pay(kept, cost_of(value));
 	topic_kept_append(kept, value, ++kept->last);
@@ -159,7 +159,7 @@ int topic_kept_restore(struct topic_kept *kept, struct frame_text key, struct to
 	if (!key.size)
 		key.data = "";
 	HASH_FIND(hh, kept->by_key, key.data, key.size, value);
-	if (value || kept->count == kept->room ||
+	if (value || kept->count == kept->capacity ||
 	    (kept->count && kept->values[kept->count - 1]->number >= number))
 		return -EINVAL;
 	value = make_place(kept) == 0 ? new_value(key, entry) : NULL;

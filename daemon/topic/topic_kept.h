@@ -24,15 +24,15 @@ struct topic_kept {
 	struct kept_value **values; /* by their numbers; in so many places */
 	unsigned places;
 	struct kept_value *by_key;
-	unsigned count, room; /* how many there are, and may be */
-	uint64_t last;	      /* the number of the one that was kept last, ever */
-	bool is_incomplete;   /* for lack of room some aren't there that should be */
+	unsigned count, capacity; /* how many there are, and may be */
+	uint64_t last;		  /* the number of the one that was kept last, ever */
+	bool is_incomplete;	  /* for lack of room some aren't there that should be */
 	struct charge charge;
 };
 
 void topic_kept_init(struct topic_kept *kept, struct account *account);
 /* Frees what is kept, and keeps up to so many from now on; 0: none. */
-void topic_kept_begin(struct topic_kept *kept, unsigned room);
+void topic_kept_begin(struct topic_kept *kept, unsigned capacity);
 void topic_kept_end(struct topic_kept *kept);
 /* Keeps the message, with a reference of its own, instead of that of the same key; or, if it is empty and has
  * a key, keeps none of that. The oldest go if there is no room: if it's the account that has none, it is

@@ -250,16 +250,16 @@ static void restore_kept(struct image *image, struct topic *topic, struct topic_
 void topic_kept_image(struct image *image, struct topic *topic)
 {
 	struct topic_kept *kept = &topic->kept;
-	uint32_t room = kept->room, count = kept->count;
+	uint32_t capacity = kept->capacity, count = kept->count;
 	uint64_t last = kept->last, at = 0;
 	bool is_incomplete = kept->is_incomplete;
 
-	image_upto(image, &room, TOPIC_KEYS_MOST);
+	image_upto(image, &capacity, TOPIC_KEYS_MOST);
 	image_u64(image, &last);
 	image_bool(image, &is_incomplete);
-	image_upto(image, &count, room);
+	image_upto(image, &count, capacity);
 	if (image->is_read)
-		topic_kept_begin(kept, room);
+		topic_kept_begin(kept, capacity);
 	for (uint32_t i = 0; i < count && !image->error; i++) {
 		struct topic_entry *entry = image->is_read ? NULL : topic_kept_next(kept, &at, UINT64_MAX);
 

@@ -18,7 +18,7 @@ struct topic_view topic_view(const struct topic *topic)
 	};
 	struct topic_view view = {
 		.published = topic->published,
-		.keeps = topic->kept.room,
+		.keeps = topic->kept.capacity,
 		.tally = topic->tally,
 		.address = topic->address,
 		.state = topic->is_replica ? states[topic->state] : NULL,

@@ -302,14 +302,14 @@ void vchan_host_retire_port(struct vchan_host *host, const struct vchan *vchan)
 		xenevtchn_unbind(host->evtchn, vchan->port);
 		return;
 	}
-	if (host->retired_count == host->retired_room) {
-		unsigned room = host->retired_room ? host->retired_room * 2 : 16;
-		struct retired_port *grown = realloc(host->retired, room * sizeof(*grown));
+	if (host->retired_count == host->retired_capacity) {
+		unsigned capacity = host->retired_capacity ? host->retired_capacity * 2 : 16;
+		struct retired_port *grown = realloc(host->retired, capacity * sizeof(*grown));
 
 		if (!grown)
 			goto lost; /* better than a kernel BUG */
 		host->retired = grown;
-		host->retired_room = room;
+		host->retired_capacity = capacity;
 	}
 	host->retired[host->retired_count++] =
 		(struct retired_port){vchan->port, vchan->restores, clock_ms()};

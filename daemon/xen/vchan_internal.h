@@ -52,7 +52,7 @@ struct vchan_host {
 	/* Ports of closed vchans, which are unbound once it is certain that they aren't from before a
 	 * restore. */
 	struct retired_port *retired; /* the one that has waited longest first */
-	unsigned retired_count, retired_room;
+	unsigned retired_count, retired_capacity;
 	bool lost_port;	 /* one more retired, for which there was no memory */
 	bool is_certain; /* no restore lies behind, unless the clocks show another count than this: */
 	unsigned certain_restores;

@@ -115,13 +115,13 @@ TEST(ledger_is_as_a_plain_list)
 /* How many entries a search looks at, by what the jumps lead past. */
 static unsigned steps_to(const struct ledger *ledger, const struct channel_end *end, uint64_t offset)
 {
-	const struct handed *entry = &ledger->entries[end->newest_handed & (ledger->room - 1)];
+	const struct handed *entry = ledger_at(ledger, end->newest_handed);
 	unsigned steps = 0;
 
 	while (entry->offset > offset) {
-		const struct handed *jumped = &ledger->entries[entry->jump & (ledger->room - 1)];
+		const struct handed *jumped = ledger_at(ledger, entry->jump);
 
-		entry = jumped->offset > offset ? jumped : &ledger->entries[entry->back & (ledger->room - 1)];
+		entry = jumped->offset > offset ? jumped : ledger_at(ledger, entry->back);
 		steps++;
 	}
 	return steps;
