@@ -7,8 +7,8 @@
  *                 ▲                      ├──a source that has gone, or an error──▶ reset
  *                 └──────────────────────┴──over a limit: until a connection has ended, or time──
  *
- * While one is held, no more connections are accepted. What is carried when the command ends, or the session,
- * is broken: nobody takes a part for the whole.
+ * While one is held, no more connections are accepted. Connections that are carried when the command ends, or
+ * the session, are broken: nobody takes a part for the whole.
  */
 
 #include <errno.h>
@@ -469,7 +469,7 @@ static void on_source_broken(void *userdata, struct xenmsg_stream *stream, int e
 	free(dial);
 }
 
-/* What comes is kept until there is a target. */
+/* Bytes that come are kept until there is a target. */
 static const struct xenmsg_stream_callbacks source_callbacks = {
 	.size = sizeof(struct xenmsg_stream_callbacks),
 	.broken = on_source_broken,
@@ -504,7 +504,7 @@ static int forward_init_dials(struct forward *forward)
 	return forward->on_done ? 0 : -ENOMEM;
 }
 
-/* Breaks what has no target yet. What threads may still be dialling stays. */
+/* Breaks connections that have no target yet, but for those that threads may still be dialling. */
 static void forward_give_up_dials(struct forward *forward)
 {
 	struct dial *held, *dial;
@@ -654,7 +654,7 @@ static int listen_xen(struct forward *forward)
 	return listen_in_session(forward);
 }
 
-/* Listens at the next daemon, if it is there by now. What it refuses ends the command. */
+/* Listens at the next daemon, if it is there by now. An error there ends the command. */
 static void on_reopen(evutil_socket_t fd, short what, void *userdata)
 {
 	struct forward *forward = userdata;

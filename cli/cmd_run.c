@@ -71,7 +71,7 @@ static int on_record(void *userdata, const struct run_record *record)
 		event_base_loopbreak(run->loop.base);
 		return 0;
 	}
-	/* What follows EXIT never comes: we would wait for the end of an output for ever. */
+	/* Behind EXIT nothing comes: we would wait for the end of an output for ever. */
 	if (record->type != RUN_EXIT || !run->ready || !run_session_sinks_complete(run->session))
 		return -EPROTO;
 	run->over = true;

@@ -476,7 +476,7 @@ int cli_error_because(const char *reason, const char *what, const char *subject,
 
 int cli_error(struct xenmsg *conn, const char *what, const char *subject, int error)
 {
-	/* What holds of messages alone is said in words of what was tried. */
+	/* An error that is about messages alone is said in words of what was tried. */
 	const char *reason = conn ? cli_said(xenmsg_reason(conn, 0), error) : "";
 	const char *text;
 	/* What the daemon says leaves out which domain is meant, who has bound it, and what else it takes. */

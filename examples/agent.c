@@ -92,7 +92,7 @@ int main(int argc, char **argv)
 		if (r == -EINTR || r == -ENOMEM) /* it was stopped and goes on; or no memory, for now */
 			r = 0;
 	}
-	/* Whoever started it does so again: without its endpoint it is of no use. */
+	/* It is to be started again: without its endpoint it is of no use. */
 	fprintf(stderr, "agent: %s: %s\n", argv[1], xenmsg_reason(conn, r < 0 ? r : refused));
 	xenmsg_close(conn);
 	return 1;

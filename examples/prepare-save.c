@@ -42,7 +42,7 @@ static void on_ready(void *userdata, struct xenmsg_message *message)
 	unsigned domid = xenmsg_peer_domid(xenmsg_message_sender(message)); /* the hypervisor's word */
 	size_t size = xenmsg_message_size(message);
 
-	/* What is of another time is late. */
+	/* An answer to an earlier question is late. */
 	if (size == strlen(save->round) && memcmp(xenmsg_message_data(message), save->round, size) == 0 &&
 	    domid < DOMAINS && !save->is_ready[domid]) {
 		save->is_ready[domid] = 1;

@@ -191,8 +191,8 @@ static void on_host(void *userdata, const char *host, const char *instance, bool
 	struct gateway_packet packet = {.type = GATEWAY_HOST, .up = up};
 	struct other_host *peer = other_host_find(gateway, host);
 
-	/* What we ask now is repeated, and answered by the one that has come; what has begun since it said
-	 * that it has come is with it. */
+	/* Our question of now is repeated, and answered by the one that has come; a conversation that has
+	 * begun since it said so is with it. */
 	if (peer && is_other && peer->conversation.since_ms <= said_ms &&
 	    !(up && peer->conversation.state == CONVERSATION_ASKING))
 		conversation_lose(&peer->conversation, EHOSTDOWN,

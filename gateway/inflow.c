@@ -75,7 +75,7 @@ static bool run_turns(void *userdata)
 
 	uint64_t before = inflow->turns.spent;
 
-	/* What comes next waits for the end of a pass, even if it is another host's. */
+	/* The next messages wait for the end of a pass, even if they are another host's. */
 	while (inflow->turns.spent - before < INFLOW_PASS && turns_run(&inflow->turns))
 		;
 	return false; /* what is due is known */

@@ -38,7 +38,7 @@ typedef void (*inflow_take_fn)(void *userdata, void *message);
 
 /* 0 or -ENOMEM. */
 int inflow_new(struct inflow **inflow, struct event_base *base, inflow_take_fn take, void *userdata);
-/* What waits must be cleared before. NULL is allowed. */
+/* Messages that wait must be cleared before. NULL is allowed. */
 void inflow_free(struct inflow *inflow);
 /* Keeps a message of `size` bytes until it is its host's turn. False: so much waits already of that host, or
  * of all, or there is no memory; the message stays the caller's. */

@@ -55,7 +55,7 @@ bool nats_connection_is_up(const struct nats_connection *connection);
 /* The largest message that the server takes; only while it is up. */
 size_t nats_connection_max_payload(const struct nats_connection *connection);
 /* Both do nothing unless the connection is up; nor does the first one with a subject that is subscribed to
- * already. What the server refuses is told by complaint(), later. */
+ * already. complaint() tells of refusals by the server, later. */
 void nats_connection_subscribe(struct nats_connection *connection, const char *subject);
 void nats_connection_publish(struct nats_connection *connection, const char *subject, const void *data,
 			     size_t size);

@@ -61,7 +61,7 @@ static struct properties properties_of(const struct op_options *opts, enum chann
 				   .key = frame_text_of(opts->key)};
 }
 
-/* What is sent at once has no room for properties beside the largest message. */
+/* A message that is sent at once has no room for properties if it is the largest. */
 static int read_options(struct op_options *opts, const struct xenmsg_options *options)
 {
 	int r = options_read(opts, options, XENMSG_AT_ONCE | XENMSG_WAIT | OP_TRACE | OP_KEY, FOR_EVER);

@@ -263,7 +263,7 @@ static void on_attempt(void *userdata, const struct xenmsg_result *result)
 		return;
 	}
 	r = await_watch(place);
-	/* What comes behind another one goes when that goes. */
+	/* An operation that comes behind another one goes when that goes. */
 	awaiter->was_tried = is_next(awaiter);
 	if (r == 0)
 		r = park(awaiter);

@@ -41,7 +41,7 @@ const char *conn_reason(const struct xenmsg *conn, int error)
 		return conn->mux->why;
 	if (conn->reason[0])
 		return conn->reason;
-	/* What has never been open has a daemon that isn't found, and no endpoint. */
+	/* A connection that was never open has a daemon that isn't found, and no endpoint. */
 	return conn->transport.max_message ? xenmsg_error_text(error) : words_of_opening(error);
 }
 
@@ -172,7 +172,7 @@ int conn_fail(struct xenmsg *conn, int error)
 		return conn->dead;
 	if (error == -ENOTCONN)
 		read_in(conn);
-	/* What has come couldn't be kept. The program takes -ENOMEM for what is tried again. */
+	/* Frames that have come couldn't be kept. The program takes -ENOMEM for an error that passes. */
 	if (error == -ENOMEM) {
 		transport_keep_reason(&conn->transport, frame_text_of("the program has no memory left"));
 		error = -ENOTCONN;

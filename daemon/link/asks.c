@@ -491,8 +491,8 @@ static bool is_part(struct ask *ask, const struct frame_told *told)
 	return true;
 }
 
-/* Who was asked hands over to another daemon, which has to be asked. One that says so again and again is
- * believed as often as it may happen. */
+/* The daemon that was asked hands over to another one, which has to be asked. One that says so again and
+ * again is believed as often as it may happen. */
 static int ask_again(struct ask *ask)
 {
 	if (ask->known &&

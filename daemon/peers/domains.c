@@ -24,7 +24,7 @@ struct domains {
 	uint64_t lists;
 };
 
-/* Whoever came or went in between isn't told again. */
+/* Domains that came or went in between aren't told again. */
 static void list_later(struct domains *domains, int error)
 {
 	log_limited(LOG_STORE, LOG_BY_US, LOG_LEVEL_ERROR, "domains: can't list them: %s", strerror(-error));

@@ -81,7 +81,7 @@ bool leaf_take(struct peer *peer, enum peer_leaf leaf, char **untrusted_value, s
 		return error == -ENOENT;
 	}
 	peer->looked |= 1u << leaf;
-	/* XenStore is broken, which says nothing about the peer. Whoever told of a change doesn't do so
+	/* XenStore is broken, which says nothing about the peer. A change that was told isn't told
 	 * again. */
 	if (error < 0 && error != -ENOENT) {
 		if (!peer->asked) {

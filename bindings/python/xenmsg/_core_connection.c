@@ -114,7 +114,7 @@ static void shut(struct connection *self)
 {
 	struct shared *shared = self->shared;
 	struct xenmsg *conn = shared->conn;
-	/* What has no outcome here gets it in the process that sent it. */
+	/* An operation without an outcome here gets it in the process that began it. */
 	const struct xenmsg_result elsewhere = {.error = -ECHILD,
 						.fate = XENMSG_FATE_UNKNOWN,
 						.reason = xenmsg_error_text(-ECHILD),

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Optional
 if TYPE_CHECKING:
     from . import _core
 
-# What waits for the outcome of a withdrawal, which the library has within 12 s even where the daemon doesn't read, waits no longer
-# than this.
+# A task that waits for the outcome of a withdrawal waits no longer than this. The library has it within 12 s even where the daemon
+# doesn't read.
 PATIENCE = 20.0
 
 

@@ -184,7 +184,7 @@ class _Listening(Lazy["asyncio.Task[Accepted]"]):
 
     def __init__(self, how: How, start: Callable[[_core.Connection], Any]):
         super().__init__(how, start)
-        # Who waited for these was cancelled: they are for the next one.
+        # The tasks that waited for these were cancelled: they are for the next one.
         self.left: Deque[asyncio.Task[Accepted]] = collections.deque()
 
     def _take(self, core: _core.Connection) -> Optional[asyncio.Task[Accepted]]:

@@ -28,7 +28,7 @@ enum Step {
 }
 
 impl Client<'_> {
-    /// Whoever doesn't read what comes back has to wait with what else he writes.
+    /// A client that doesn't read what comes back has to wait with what else it writes.
     fn step(&mut self) -> io::Result<Step> {
         if self.written < self.piece.len() {
             self.written += self.stream.try_write(&self.piece[self.written..])?;

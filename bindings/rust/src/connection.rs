@@ -651,7 +651,7 @@ impl<T> Future for Coming<'_, T> {
         if let Some(taken) = (self.take)(connection)? {
             return Poll::Ready(Ok(taken));
         }
-        // What was read for others just now is theirs: this wakes them.
+        // Other tasks are woken for the bytes that were read for them just now.
         if connection.process_for_others()? > 0 {
             if let Some(taken) = (self.take)(connection)? {
                 return Poll::Ready(Ok(taken));

@@ -248,7 +248,7 @@ impl fmt::Display for Error {
     }
 }
 
-/// What is in it has said all by itself: whoever prints a chain of causes gets one line.
+/// The error within has said all: a chain of causes is printed as one line.
 impl std::error::Error for Error {}
 
 /// Of what gives back what it couldn't take: `?` drops that.

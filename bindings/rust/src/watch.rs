@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-//! Who comes and goes.
+//! Domains and endpoints that come and go.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
