@@ -10,7 +10,6 @@
 #include "libclient/deadline.h"
 #include "libclient/replies.h"
 #include "libclient/sender.h"
-#include "libclient/wait.h"
 
 /* Sending and receiving messages. */
 

@@ -7,10 +7,11 @@
 
 #include <utlist.h>
 
+#include "libclient/await.h"
 #include "libclient/conn.h"
 #include "libclient/deadline.h"
-#include "libclient/handshake.h"
-#include "libclient/words.h"
+#include "libclient/transport.h"
+#include "libclient/helpers.h"
 
 /* callbacks in one call of xenmsg_process(), so that the loop's other sources get their turn */
 #define BUDGET	     1024

@@ -12,7 +12,7 @@
 #include "libclient/conn.h"
 #include "libclient/deadline.h"
 #include "libclient/pattern.h"
-#include "libclient/wait.h"
+#include "libclient/await.h"
 #include "wire/address.h"
 
 #define PATIENCE_MS 30000 /* what is usual: the daemon answers these by itself, so this is ample */
@@ -362,10 +362,8 @@ static int watch_for(struct xenmsg *conn, const char *pattern, const struct xenm
 	if (r == 0 && (!pattern_is_possible(pattern) || !handler))
 		r = -EINVAL;
 	if (r == 0)
-		r = conn_check(conn, requests_watch(&conn->requests, pattern, opts.timeout_ms, handler,
-						    userdata, done, done_userdata, request));
-	if (r == 0)
-		(*request)->op.conn = conn;
+		r = conn_watch(conn, pattern, opts.timeout_ms, handler, userdata, done, done_userdata,
+			       request);
 	return r;
 }
 
@@ -399,15 +397,7 @@ int xenmsg_watch(struct xenmsg *conn, const char *pattern, const struct xenmsg_o
 
 int xenmsg_unwatch(struct xenmsg *conn, int number)
 {
-	uint8_t payload[4];
-
-	if (!conn_is_here(conn))
-		return -ECHILD;
-	if (!requests_unwatch(&conn->requests, (uint32_t)number))
-		return -ENOENT;
-	if (conn->dead)
-		return conn->dead;
-	return conn_tell_daemon(conn, FRAME_UNWATCH, payload, frame_u32_encode((uint32_t)number, payload));
+	return conn_is_here(conn) ? conn_unwatch(conn, (uint32_t)number) : -ECHILD;
 }
 
 static int query_for(struct xenmsg *conn, const char *what, const struct xenmsg_options *options,

@@ -6,12 +6,11 @@
 #include "libclient/await.h"
 #include "libclient/conn.h"
 #include "libclient/deadline.h"
-#include "libclient/dial.h"
-#include "libclient/wait.h"
+#include "libclient/transport.h"
 #include "wire/address.h"
 
 /* Byte streams: those that the program opens, and those that come to it, which its session only announces.
- * dial.h has how they are opened. */
+ * transport.h has how they are opened. */
 
 static int connect_for(struct xenmsg *conn, const char *address, const struct xenmsg_options *options,
 		       xenmsg_done done, void *userdata, struct stream_dial **dial)

@@ -10,8 +10,177 @@
 
 #include "libclient/conn.h"
 #include "libclient/deadline.h"
-#include "libclient/wait.h"
 #include "wire/address.h"
+#include "wire/properties.h"
+
+#define FIRST_SIZE (offsetof(struct xenmsg_options, flags) + sizeof(unsigned)) /* of version 0.2 */
+
+/* Members of a later version, which this one doesn't know, may be there, but not be used. */
+static bool uses_more(const struct xenmsg_options *options)
+{
+	const char *bytes = (const char *)options;
+
+	for (size_t i = sizeof(*options); i < options->size; i++)
+		if (bytes[i])
+			return true;
+	return false;
+}
+
+int options_read_given(struct op_options *opts, const struct xenmsg_options *options, unsigned flags)
+{
+	if (options->size < FIRST_SIZE || uses_more(options) ||
+	    (options->flags & (~flags | OP_TRACE | OP_KEY | OP_KEYS | OP_QUEUE)))
+		return -EINVAL;
+	if (options->size >= offsetof(struct xenmsg_options, trace) + sizeof(options->trace))
+		opts->trace = options->trace;
+	if (options->size >= offsetof(struct xenmsg_options, keys) + sizeof(options->keys)) {
+		opts->key = options->key;
+		opts->keys = options->keys;
+	}
+	if (options->size >= offsetof(struct xenmsg_options, queue) + sizeof(options->queue))
+		opts->queue = options->queue;
+	if ((opts->keys && !(flags & OP_KEYS)) || (opts->queue && !(flags & OP_QUEUE)) ||
+	    (opts->key &&
+	     (!(flags & OP_KEY) || !trace_is_valid(opts->key, strnlen(opts->key, TRACE_MAX + 1)))))
+		return -EINVAL;
+	if (opts->trace &&
+	    (!(flags & OP_TRACE) || !trace_is_valid(opts->trace, strnlen(opts->trace, TRACE_MAX + 1))))
+		return -EINVAL;
+	opts->flags = options->flags;
+	if (options->timeout_ms != XENMSG_USUAL_MS)
+		opts->timeout_ms = options->timeout_ms < 0 ? FOR_EVER : options->timeout_ms;
+	return 0;
+}
+
+/* ---- waiting --------------------------------------------------------------------------------- */
+
+int wait_for_room(struct xenmsg *conn, int64_t deadline)
+{
+	int r = conn_sleep(conn, deadline, false);
+
+	if (r == -EINTR || r == -ETIMEDOUT)
+		return r;
+	if (conn_pump(conn) < 0)
+		return -ENOTCONN;
+	conn_run_outcomes(conn, RUN_BUDGET);
+	return 0;
+}
+
+static void wait_for_outcome(struct xenmsg *conn, struct xenmsg_op *op, struct outcome *outcome)
+{
+	bool interrupted = false;
+
+	for (;;) {
+		conn_pump(conn);
+		do
+			conn_run_outcomes(conn, RUN_BUDGET);
+		while (!outcome->known && conn_has_outcomes(conn) && conn->dead != -ECHILD);
+		if (outcome->known || conn->dead == -ECHILD)
+			break;
+		if (conn_sleep(conn, -1, false) == -EINTR && !interrupted) {
+			interrupted = true;
+			conn_withdraw(conn, op);
+		}
+	}
+	if (interrupted && outcome->result.error == -ETIMEDOUT)
+		outcome->result.error = -EINTR;
+}
+
+bool wait_for_answer(struct xenmsg *conn, struct xenmsg_op *op)
+{
+	bool interrupted = false;
+
+	conn_pump(conn);
+	while (!op->settled) {
+		if (conn_sleep(conn, -1, false) == -EINTR && !interrupted) {
+			interrupted = true;
+			conn_withdraw(conn, op);
+		}
+		conn_pump(conn);
+	}
+	return interrupted;
+}
+
+void outcome_note(void *userdata, const struct xenmsg_result *result)
+{
+	struct outcome *outcome = userdata;
+
+	outcome->known = true;
+	outcome->result = *result;
+}
+
+int result_without_op(struct xenmsg_result *result, int error)
+{
+	const struct op_result known = op_result(error);
+
+	*result = op_result_told(&known, NULL);
+	return error;
+}
+
+int outcome_await(struct xenmsg *conn, struct xenmsg_op *op, struct outcome *outcome, int r,
+		  struct xenmsg_result *result)
+{
+	if (r == 0) {
+		wait_for_outcome(conn, op, outcome);
+		r = conn->dead == -ECHILD ? -ECHILD : 0;
+	}
+	conn_remind(conn);
+	if (r == 0 && outcome->known)
+		*result = outcome->result;
+	else
+		result_without_op(result, r < 0 ? r : -ECONNRESET);
+	if (r == -EINVAL && conn->reason[0]) /* conn_explain_address() */
+		result->reason = "";
+	if (*result->reason)
+		conn_set_reason(conn, result->reason, strlen(result->reason));
+	else
+		result->reason = conn->reason;
+	return result->error;
+}
+
+int room_begin(struct xenmsg *conn, struct sender *sender, size_t size, const struct op_options *opts,
+	       xenmsg_done done, void *userdata, struct xenmsg_op **op)
+{
+	struct call *call;
+	int r = calls_await_room(&conn->calls, sender, size, done, userdata, &call);
+
+	if (r < 0)
+		return r;
+	call->op.conn = conn;
+	if (!call->op.settled)
+		call_expires(call, deadline_in(opts->timeout_ms), opts->timeout_ms);
+	if (op)
+		*op = &call->op;
+	conn_remind(conn);
+	return 0;
+}
+
+int room_wait(struct xenmsg *conn, struct sender *sender, size_t size, const struct op_options *opts)
+{
+	struct outcome outcome = {.known = false};
+	struct xenmsg_result result;
+	struct xenmsg_op *op = NULL;
+	int r;
+
+	conn_enter(conn);
+	r = room_begin(conn, sender, size, opts, outcome_note, &outcome, &op);
+	outcome_await(conn, op, &outcome, r, &result);
+	return result_leave(conn, &result);
+}
+
+int wait_again(struct xenmsg *conn, struct again *again, int64_t deadline)
+{
+	int pause_ms = again_pause(again, deadline), r = 0;
+	int64_t end = deadline_in(pause_ms);
+
+	if (pause_ms < 0)
+		return pause_ms;
+	while (r == 0 && deadline_left(end) > 0)
+		r = wait_for_room(conn, end);
+	return r == -ETIMEDOUT ? 0 : r;
+}
+
+/* ---- what waits for its receiver ------------------------------------------------------------- */
 
 #define NOT_THERE "timed out; the receiver wasn't there"
 
@@ -40,7 +209,7 @@ static void end_if_empty(struct awaited *place)
 	if (place->list || place->is_asked)
 		return;
 	if (place->watch)
-		xenmsg_unwatch(place->conn, place->watch);
+		conn_unwatch(place->conn, place->watch);
 	DL_DELETE(place->conn->awaited, place);
 	free(place);
 }
@@ -142,7 +311,7 @@ static int await_watch(struct awaited *place)
 	struct address_parts parts = address_split(place->address, strlen(place->address));
 	bool plain = is_plain(parts.domain);
 	char pattern[ADDRESS_MAX + 1];
-	struct xenmsg_op *op;
+	struct request *request;
 	int r;
 
 	if (place->watch)
@@ -151,12 +320,13 @@ static int await_watch(struct awaited *place)
 		 parts.host.data ? parts.host.data : "", parts.host.data ? "/" : "",
 		 plain ? (int)parts.domain.size : 1, plain ? parts.domain.data : "*",
 		 (int)parts.endpoint.size, parts.endpoint.data);
-	r = xenmsg_begin_watch(place->conn, pattern, XENMSG_WITHIN(FOR_EVER), await_on_event,
-			       await_on_watched, place, &op);
+	r = conn_watch(place->conn, pattern, FOR_EVER, await_on_event, place, await_on_watched, place,
+		       &request);
 	if (r < 0)
 		return r;
-	place->watch = r;
+	place->watch = request->number;
 	place->is_asked = true;
+	conn_push(place->conn);
 	return 0;
 }
 

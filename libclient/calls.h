@@ -21,7 +21,7 @@
 #include <stdint.h>
 
 #include "libclient/message.h"
-#include "libclient/numbers.h"
+#include "libclient/helpers.h"
 #include "libclient/op.h"
 #include "libclient/outbox.h"
 #include "wire/address.h"
@@ -171,7 +171,7 @@ struct awaited {
 	struct xenmsg *conn;
 	struct awaiter *list; /* utlist, in the order in which they were begun */
 	unsigned idle;	      /* of them: not being tried */
-	int watch;	      /* its number; 0: none was needed yet */
+	uint32_t watch;	      /* its number; 0: none was needed yet */
 	bool is_asked;	      /* its WATCH has no answer yet: until then this stays */
 	uint64_t comings;
 	bool is_listed; /* by the daemon behind so many losses of one (reconnect.h) */

@@ -8,11 +8,10 @@
 
 #include "libclient/conn_internal.h"
 #include "libclient/deadline.h"
-#include "libclient/handshake.h"
+#include "libclient/transport.h"
 #include "libclient/replies.h"
 #include "libclient/sender.h"
-#include "libclient/socket_pump.h"
-#include "libclient/words.h"
+#include "libclient/helpers.h"
 #include "wire/address.h"
 #include "wire/frame_ring.h"
 

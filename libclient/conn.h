@@ -25,13 +25,12 @@
 #include <stdint.h>
 
 #include "libclient/calls.h"
-#include "libclient/dial.h"
+#include "libclient/transport.h"
 #include "libclient/inbox.h"
 #include "libclient/mux.h"
 #include "libclient/outbox.h"
 #include "libclient/reconnect.h"
 #include "libclient/requests.h"
-#include "libclient/transport.h"
 #include "xenmsg.h"
 
 /* What patterns (pattern.h) want to be told of their connection. */
@@ -155,6 +154,10 @@ bool conn_has_bound(struct xenmsg *conn, const char *endpoint);
 int conn_withdraw(struct xenmsg *conn, struct xenmsg_op *op);
 /* Tells the daemon something, without waiting. Returns 0, -ENOMEM or -ENOTCONN. */
 int conn_tell_daemon(struct xenmsg *conn, uint8_t type, const void *payload, size_t size);
+/* Begins a watch, and ends one. They return as requests_watch(), and as xenmsg_unwatch(). */
+int conn_watch(struct xenmsg *conn, const char *pattern, int timeout_ms, xenmsg_event_handler handler,
+	       void *userdata, xenmsg_done done, void *done_userdata, struct request **request);
+int conn_unwatch(struct xenmsg *conn, uint32_t number);
 /* Calls back for what has come, up to `budget` times. Returns how often, or conn->dead if nothing is left to
  * report. */
 int conn_run(struct xenmsg *conn, int budget);

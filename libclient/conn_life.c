@@ -314,6 +314,28 @@ int conn_tell_daemon(struct xenmsg *conn, uint8_t type, const void *payload, siz
 	return r;
 }
 
+int conn_watch(struct xenmsg *conn, const char *pattern, int timeout_ms, xenmsg_event_handler handler,
+	       void *userdata, xenmsg_done done, void *done_userdata, struct request **request)
+{
+	int r = conn_check(conn, requests_watch(&conn->requests, pattern, timeout_ms, handler, userdata, done,
+						done_userdata, request));
+
+	if (r == 0)
+		(*request)->op.conn = conn;
+	return r;
+}
+
+int conn_unwatch(struct xenmsg *conn, uint32_t number)
+{
+	uint8_t payload[4];
+
+	if (!requests_unwatch(&conn->requests, number))
+		return -ENOENT;
+	if (conn->dead)
+		return conn->dead;
+	return conn_tell_daemon(conn, FRAME_UNWATCH, payload, frame_u32_encode(number, payload));
+}
+
 bool conn_has_bound(struct xenmsg *conn, const char *endpoint)
 {
 	size_t size = strlen(endpoint);
@@ -340,14 +362,6 @@ static void undo_bind(struct xenmsg *conn, const struct request *request)
 	}
 	if (!request->finished && endpoint[0] && !conn->dead)
 		conn_tell_daemon(conn, type, endpoint, strlen(endpoint));
-}
-
-static void undo_watch(struct xenmsg *conn, const struct request *request)
-{
-	uint8_t payload[4];
-
-	if (requests_unwatch(&conn->requests, request->number) && !request->finished && !conn->dead)
-		conn_tell_daemon(conn, FRAME_UNWATCH, payload, frame_u32_encode(request->number, payload));
 }
 
 static char *text_of(const struct fifo *body)
@@ -402,8 +416,10 @@ void conn_tell_answer(struct xenmsg *conn, struct request *request)
 		mux_undo(conn->mux, request, conn->dead);
 	else if (request->type == FRAME_BIND || request->type == FRAME_SUBSCRIBE)
 		undo_bind(conn, request);
+	else if (request->type == FRAME_WATCH && request->finished)
+		requests_unwatch(&conn->requests, request->number);
 	else if (request->type == FRAME_WATCH)
-		undo_watch(conn, request);
+		conn_unwatch(conn, request->number);
 	else if (request->type == FRAME_QUERY && (!request->finished || conn->dead))
 		result.fate = XENMSG_FATE_UNKNOWN; /* there are some that do something */
 	if (request->error < 0 && !conn->dead)

@@ -12,35 +12,28 @@ libclient_la_SOURCES = \
 	libclient/api_open.c \
 	libclient/api_queries.c \
 	libclient/api_streams.c \
-	libclient/pattern.c libclient/pattern.h \
 	libclient/await.c libclient/await.h \
 	libclient/calls.c libclient/calls.h \
 	libclient/conn.c libclient/conn.h \
 	libclient/conn_internal.h \
 	libclient/conn_life.c \
 	libclient/deadline.h \
-	libclient/dial.c libclient/dial.h \
-	libclient/fifo.c libclient/fifo.h \
-	libclient/hash.h \
-	libclient/handshake.c libclient/handshake.h \
+	libclient/helpers.c libclient/helpers.h \
 	libclient/inbox.c libclient/inbox.h \
 	libclient/inbox_front.c \
 	libclient/inbox_internal.h \
 	libclient/message.c libclient/message.h \
-	libclient/numbers.h \
-	libclient/op.c libclient/op.h \
-	libclient/words.c libclient/words.h \
+	libclient/mux.c libclient/mux.h \
+	libclient/mux_stream.c libclient/mux_stream.h \
+	libclient/op.h \
 	libclient/outbox.c libclient/outbox.h \
+	libclient/pattern.c libclient/pattern.h \
 	libclient/reconnect.c libclient/reconnect.h \
-	libclient/socket_pump.c libclient/socket_pump.h \
 	libclient/replies.c libclient/replies.h \
 	libclient/requests.c libclient/requests.h \
 	libclient/sender.c libclient/sender.h \
-	libclient/transport.c libclient/transport.h \
-	libclient/wait.c libclient/wait.h \
-	libclient/mirror.c libclient/mirror.h \
-	libclient/mux.c libclient/mux.h \
-	libclient/mux_stream.c libclient/mux_stream.h
+	libclient/sockets.c \
+	libclient/transport.c libclient/transport.h
 libclient_la_LIBADD = libwire.la
 client_lib = .libs/libclient.a
 $(client_lib): libclient.la ;

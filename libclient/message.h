@@ -10,13 +10,55 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/types.h>
 
-#include "libclient/numbers.h"
+#include "libclient/helpers.h"
 #include "wire/address.h"
 #include "wire/bytes.h"
 #include "wire/frame.h"
 #include "wire/properties.h"
+#include "wire/ring.h"
 #include "xenmsg.h"
+
+/* ---- where one lies in the ring --------------------------------------------------------------- */
+
+/*
+ * A second mapping of a ring's bytes, twice in a row, in which a part that wraps around the ring's end lies
+ * in one piece. What the program is lent of a ring lies there. If the ring must go on while the program still
+ * has it, mirror_keep() puts private pages with the same content in its place: the program's pointers stay
+ * valid, and the ring has lent nothing any more. Such a mirror isn't lent from again; its owner makes
+ * another.
+ *
+ * The owner and each borrower release a mirror, in any order. A child made by fork() has no mirrors: it
+ * releases them without touching what lay there.
+ */
+
+#define LEND_MIN      4096u  /* bytes: less is copied faster than it is lent */
+#define LEND_RING_MIN 65536u /* of smaller rings nothing is lent */
+
+struct mirror {
+	uint8_t *base;
+	uint32_t size; /* of the ring; the mirror has twice as much */
+	unsigned users;
+	pid_t pid; /* in which it lies */
+};
+
+/* Returns a mirror with one user, or NULL if there can't be one: the ring is small or isn't made of whole
+ * pages, or there is no memory. */
+struct mirror *mirror_new(const struct ring_view *ring);
+void mirror_use(struct mirror *mirror);
+/* NULL is allowed. */
+void mirror_release(struct mirror *mirror);
+/* Returns where the byte at this position of the ring lies. As many as the ring has follow it. */
+static inline uint8_t *mirror_at(const struct mirror *mirror, uint32_t position)
+{
+	return mirror->base + (position & (mirror->size - 1));
+}
+/* Puts private pages in place of those that contain these `size` bytes. Returns 0, or -ENOMEM: nothing has
+ * changed. */
+int mirror_keep(struct mirror *mirror, const uint8_t *at, uint32_t size);
+
+/* ---- messages --------------------------------------------------------------------------------- */
 
 /* The other end of a message or a stream, as a program asks for it. */
 
@@ -34,7 +76,6 @@ int peer_set(struct xenmsg_peer *peer, const struct frame_identity *identity, st
 	     struct frame_text domain_name, struct frame_text host);
 
 struct replies;
-struct mirror;
 
 /*
  * Says whether a message that the program holds is the request of a call, and what became of its reply:

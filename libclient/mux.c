@@ -8,7 +8,7 @@
 #include <utlist.h>
 
 #include "libclient/deadline.h"
-#include "libclient/handshake.h"
+#include "libclient/transport.h"
 #include "libclient/message.h"
 #include "wire/frame_ring.h"
 

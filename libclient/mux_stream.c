@@ -8,7 +8,7 @@
 
 #include <utlist.h>
 
-#include "libclient/words.h"
+#include "libclient/helpers.h"
 #include "wire/frame_ring.h"
 
 /* writes, after which the daemon is let go on. Else many that come at once go from one process to the next

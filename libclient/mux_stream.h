@@ -13,7 +13,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "libclient/fifo.h"
+#include "libclient/helpers.h"
 #include "libclient/requests.h"
 #include "libclient/transport.h"
 #include "wire/address.h"

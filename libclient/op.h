@@ -4,7 +4,7 @@
 
 /*
  * Something that was begun, as the program holds it: the first member of a message or call (calls.h), of a
- * request to the daemon (requests.h) and of a stream that is being opened (dial.h).
+ * request to the daemon (requests.h) and of a stream that is being opened (transport.h).
  *
  *   begun ──it ends, its time is up, it is withdrawn──▶ settled ──done called──▶ gone
  */
@@ -61,10 +61,6 @@ static inline struct xenmsg_result op_result_told(const struct op_result *result
 				      .stream = -1};
 }
 
-/* Gives a circular buffer twice the room, its first entry in front; `head` counts without end. Returns it;
- * NULL: no memory, and `list` is as it was. */
-void *circular_grow(void *list, size_t each, uint32_t head, uint32_t count, uint32_t *capacity);
-
 struct settled {
 	xenmsg_done done;
 	void *userdata;
@@ -78,8 +74,6 @@ struct settled_queue {
 	uint32_t outstanding; /* all that are to come, too: so there is always room for those */
 };
 
-/* Makes room for one more that is to come. Returns 0 or -ENOMEM. */
-int settled_grow(struct settled_queue *queue);
 static inline void settled_put(struct settled_queue *queue, xenmsg_done done, void *userdata,
 			       const struct op_result *result)
 {
@@ -128,14 +122,5 @@ struct op_options {
 #define OP_KEYS	   0x20000000u /* with a number of keys */
 #define OP_QUEUE   0x10000000u /* with a queue */
 #define OP_AWAITED 0x08000000u /* by await_outcome(), which sets the deadline, and sends what was begun */
-
-/* Reads options (NULL: none), of which these flags have a meaning here. Returns 0 or -EINVAL. */
-int options_read_given(struct op_options *opts, const struct xenmsg_options *options, unsigned flags);
-static inline int options_read(struct op_options *opts, const struct xenmsg_options *options, unsigned flags,
-			       int usual_ms)
-{
-	*opts = (struct op_options){.timeout_ms = usual_ms};
-	return options ? options_read_given(opts, options, flags) : 0;
-}
 
 #endif

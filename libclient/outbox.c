@@ -11,7 +11,7 @@
 
 #include "libclient/op.h"
 #include "libclient/sender.h"
-#include "libclient/words.h"
+#include "libclient/helpers.h"
 #include "wire/bytes.h"
 #include "wire/probes.h"
 #include "wire/properties.h"
@@ -282,6 +282,19 @@ static int frame_or_queue(struct outbox *outbox, struct sender *sender, const st
 			return framed ? -EPROTO : r; /* half a message can't be taken back */
 		sender_queue_pieces(sender, pieces, (uint64_t)framed);
 	}
+	return 0;
+}
+
+/* Makes room for one more that is to come. Returns 0 or -ENOMEM. */
+static int settled_grow(struct settled_queue *queue)
+{
+	void *list =
+		circular_grow(queue->list, sizeof(*queue->list), queue->head, queue->count, &queue->capacity);
+
+	if (!list)
+		return -ENOMEM;
+	queue->list = list;
+	queue->head = 0;
 	return 0;
 }
 

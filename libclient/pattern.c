@@ -8,7 +8,7 @@
 #include <utlist.h>
 
 #include "libclient/conn.h"
-#include "libclient/hash.h"
+#include "libclient/helpers.h"
 #include "libclient/inbox.h"
 #include "libclient/op.h"
 #include "libclient/requests.h"
@@ -451,13 +451,12 @@ int pattern_begin(struct xenmsg *conn, const char *text, const struct op_options
 				    .done = done,
 				    .done_userdata = done_userdata};
 	snprintf(pattern->text, sizeof(pattern->text), "%s", text);
-	r = conn_check(conn, requests_watch(&conn->requests, text, opts->timeout_ms, pattern_on_event,
-					    pattern, pattern_on_watched, pattern, request));
+	r = conn_watch(conn, text, opts->timeout_ms, pattern_on_event, pattern, pattern_on_watched, pattern,
+		       request);
 	if (r < 0) {
 		free(pattern);
 		return r;
 	}
-	(*request)->op.conn = conn;
 	pattern->watch = (*request)->number;
 	DL_APPEND(conn->patterns, pattern);
 	conn->pattern_hooks = &hooks;
@@ -468,7 +467,6 @@ int pattern_end(struct xenmsg *conn, const char *text)
 {
 	struct pattern *pattern = find_pattern(conn, text);
 	struct pattern_topic *member, *next;
-	uint8_t payload[4];
 	int r;
 
 	if (!pattern)
@@ -482,12 +480,9 @@ int pattern_end(struct xenmsg *conn, const char *text)
 		if (member->state != MEMBER_ASKED)
 			free_member(member);
 	}
-	r = requests_unwatch(&conn->requests, pattern->watch)
-		    ? conn_tell_daemon(conn, FRAME_UNWATCH, payload,
-				       frame_u32_encode(pattern->watch, payload))
-		    : 0;
+	r = conn_unwatch(conn, pattern->watch);
 	free_if_answered(pattern);
-	return r;
+	return r == -ENOENT ? 0 : r;
 }
 
 /* ---- one subscription ----------------------------------------------------------------------- */

@@ -8,7 +8,7 @@
 #include <utlist.h>
 
 #include "libclient/deadline.h"
-#include "libclient/handshake.h"
+#include "libclient/transport.h"
 
 #define STEADY_MS 10000 /* who is lost again sooner waits longer before the next time */
 

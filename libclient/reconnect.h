@@ -19,10 +19,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "libclient/dial.h"
+#include "libclient/transport.h"
 #include "libclient/inbox.h"
 #include "libclient/requests.h"
-#include "libclient/transport.h"
 #include "xenmsg.h"
 
 enum reconnect_state {

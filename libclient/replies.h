@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 #include "libclient/message.h"
-#include "libclient/numbers.h"
+#include "libclient/helpers.h"
 #include "libclient/outbox.h"
 
 struct replies {

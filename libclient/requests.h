@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "libclient/fifo.h"
+#include "libclient/helpers.h"
 #include "libclient/op.h"
 #include "libclient/transport.h"
 #include "xenmsg.h"

@@ -14,8 +14,7 @@
 #include <stdint.h>
 
 #include "libclient/message.h"
-#include "libclient/fifo.h"
-#include "libclient/hash.h"
+#include "libclient/helpers.h"
 #include "libclient/op.h"
 #include "libclient/transport.h"
 #include "wire/address.h"

@@ -7,7 +7,6 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -18,8 +17,6 @@
 
 #include <linux/sockios.h>
 
-#include "libclient/handshake.h"
-#include "libclient/socket_pump.h"
 #include "wire/bytes.h"
 #include "wire/doorbell.h"
 #include "wire/frame_ring.h"
@@ -71,25 +68,6 @@ static void transport_read_socket(struct transport *transport);
 void transport_keep_reason(struct transport *transport, struct frame_text text)
 {
 	frame_text_copy(text, transport->reason, sizeof(transport->reason));
-}
-
-/* Lets the descriptor tell of this one. Returns 0 or a negative errno. */
-static int transport_watch(const struct transport *transport, int fd, uint32_t events, uint32_t number)
-{
-	struct epoll_event event = {.events = events, .data.u64 = number | (uint64_t)fd << 32};
-
-	return epoll_ctl(transport->epoll, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
-}
-
-int transport_watch_stream(const struct transport *transport, int fd)
-{
-	return transport_watch(transport, fd, EPOLLIN | EPOLLRDHUP, ON_STREAM);
-}
-
-void transport_forget_stream(const struct transport *transport, int fd)
-{
-	if (transport_is_here(transport))
-		epoll_ctl(transport->epoll, EPOLL_CTL_DEL, fd, NULL);
 }
 
 uint8_t *transport_lend_room(struct transport *transport, uint32_t size)

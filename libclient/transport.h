@@ -4,8 +4,7 @@
 
 /*
  * The program's end of the local hop (doc/protocol.md, section 4): three rings of frames, in memory that is
- * shared with the daemon, or, where that isn't possible, in private memory and pumped through the socket by
- * socket_pump.c. Code that writes and reads frames needn't know which.
+ * shared with the daemon, or, where that isn't possible, in private memory and pumped through the socket. Code that writes and reads frames needn't know which.
  *
  * The descriptor `epoll` is readable whenever there may be something to do. It watches the descriptors by
  * which the daemon notifies us and by which we notify ourselves, and a timer, all edge-triggered, so that no
@@ -22,13 +21,80 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/epoll.h>
 #include <unistd.h>
 
-#include "libclient/fifo.h"
-#include "libclient/mirror.h"
-#include "libclient/words.h"
+#include "libclient/deadline.h"
+#include "libclient/helpers.h"
+#include "libclient/message.h"
+#include "libclient/op.h"
+#include "wire/address.h"
 #include "wire/frame.h"
 #include "wire/ring.h"
+#include "xenmsg.h"
+
+/* ---- how a connection to the daemon begins -------------------------------------------------------- */
+
+/* How a connection to the daemon begins (doc/protocol.md, section 4), for a session or for a stream. */
+
+#define HANDSHAKE_MS  10000 /* the daemon's time for it, unless the program sets another */
+#define HANDSHAKE_FDS 3	    /* the descriptors that may come with WELCOME */
+
+/* A frame as far as it has come; zeroed before the first is read into it. */
+struct handshake_answer {
+	uint8_t raw[FRAME_HEADER_SIZE];
+	size_t got; /* bytes of header and payload */
+	struct frame_header header;
+	uint8_t payload[1024];
+	struct frame_text reason; /* in `payload`: why the daemon refuses; empty: it doesn't say */
+};
+
+/* Returns this path of the daemon's socket, or if it is NULL the one that the environment says. */
+const char *handshake_path(const char *path);
+/* Connects to the daemon's socket, until the deadline. Returns the non-blocking descriptor, or an error of
+ * connect(2), -ETIMEDOUT or -ENAMETOOLONG. */
+int handshake_connect(const char *path, int64_t deadline);
+/* Sends HELLO and `size` more bytes behind it, at most 544. Returns 0, also if the daemon has closed the
+ * connection, or an error of send(2). */
+int handshake_hello(int fd, uint32_t flags, const void *more, uint32_t size);
+/* Reads the next frame, until the deadline; after -ETIMEDOUT it goes on with the same frame. Descriptors that
+ * come with it are stored in those `fds` that are -1, and closed if there is none, or if `fds` is NULL.
+ * Returns 0; for a GOODBYE the error that it names, or -ECONNREFUSED; -ECONNREFUSED if the daemon has closed
+ * the connection, -EPROTO, -ETIMEDOUT, or an error of recvmsg(2). */
+int handshake_read(int fd, struct handshake_answer *answer, int fds[HANDSHAKE_FDS], int64_t deadline);
+
+/* ---- without shared memory ------------------------------------------------------------------------ */
+
+struct socket_pump;
+
+/*
+ * The local hop without shared memory: the same three rings, but in private memory. A pump moves frames
+ * between them and the socket, many with each system call.
+ */
+
+/* What an event of the transport's epoll is about. */
+enum transport_event { ON_RINGS, ON_SOCKET, ON_TIMER, ON_STREAM };
+
+/* Makes the rings and gives the program its ends of them; with `in_order` all that comes goes to `in`. The
+ * socket is already registered with the epoll, for reading. Returns 0 or -ENOMEM. */
+int socket_pump_new(struct socket_pump **pump, int socket, int epoll, struct ring_writer *out,
+		    struct ring_reader *in, struct ring_reader *deliveries, bool in_order);
+void socket_pump_free(struct socket_pump *pump);
+
+/* Returns true if enough waits in `out` to be worth a system call. */
+bool socket_pump_wants_flush(const struct socket_pump *pump);
+/* Moves bytes from `out` to the socket. What the socket doesn't take waits until it is writable. */
+void socket_pump_out(struct socket_pump *pump);
+/* Moves frames from the socket into the rings, as far as there is room. Returns 0; 1 if the other end has
+ * closed and its frames are in the rings; -EPROTO or -ENOMEM. */
+int socket_pump_in(struct socket_pump *pump);
+/* Does the same after the rings were read: moves the frames that found no room before. No event would wake
+ * the program for them. */
+int socket_pump_resume_in(struct socket_pump *pump);
+/* Registers the events that the pump waits for. */
+void socket_pump_arm(struct socket_pump *pump);
+
+/* ---- the transport -------------------------------------------------------------------------------- */
 
 /*
  * The process that a connection belongs to. A child made by fork() has a copy of all that the library keeps
@@ -55,7 +121,6 @@ static inline bool opener_is_here(const struct opener *opener)
 }
 
 struct hello;
-struct socket_pump;
 
 /* Rings that stand in for those of a daemon that has gone: `out` is full and the others are empty, so that
  * nothing goes in or out, and what is to be sent waits where it does when there is no room. */
@@ -103,7 +168,7 @@ struct transport {
 	uint32_t domid;
 	uint64_t max_message;
 	char reason[256]; /* the daemon's last words */
-	/* called when something has come on a socket of transport_watch_stream() */
+	/* called when something has come on a socket of a stream that is being opened */
 	void (*on_stream)(void *userdata, int fd);
 	void *userdata;
 };
@@ -203,10 +268,14 @@ static inline void transport_release_quietly(struct transport *transport)
 		ring_reader_release_quietly(&transport->deliveries);
 }
 
-/* Makes `epoll` readable when something comes on this socket of a stream, and calls `on_stream`; and no more.
- * Returns 0 or an error of epoll_ctl(2). */
-int transport_watch_stream(const struct transport *transport, int fd);
-void transport_forget_stream(const struct transport *transport, int fd);
+/* Lets `epoll` tell of this one. Returns 0 or an error of epoll_ctl(2). */
+static inline int transport_watch(const struct transport *transport, int fd, uint32_t events,
+				  enum transport_event about)
+{
+	struct epoll_event event = {.events = events, .data.u64 = about | (uint64_t)fd << 32};
+
+	return epoll_ctl(transport->epoll, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
+}
 /* Makes `epoll` readable. */
 void transport_poke(struct transport *transport);
 /* Does the same from any thread, and from a signal handler. */
@@ -242,6 +311,121 @@ static inline void transport_publish(struct transport *transport)
 		transport_notify_of_output(transport);
 	if (transport->pump)
 		transport_publish_to_pump(transport);
+}
+
+/* ---- streams that are being opened ---------------------------------------------------------------- */
+
+/*
+ * Byte streams that are being opened (doc/protocol.md, section 6). Each has a connection to the daemon of its
+ * own, which after a handshake carries nothing but the stream's bytes, so that the program gets a plain
+ * socket. Nothing here waits: the socket is in the epoll of the session's transport until the stream is
+ * there.
+ *
+ *   dialling ──the daemon takes it──▶ asked ──REPLY──▶ settled (a descriptor, or an error)
+ *       ▲  └──its queue is full, it is lost──▶ resting ──┐   └──a policy there isn't known yet (ENODATA)──▶ resting
+ *       └───────────────────────────────────────────────┘   time is up, withdrawn, the session is over──▶ settled
+ */
+
+#define DIAL_REQUEST_MAX (FRAME_HEADER_SIZE + FRAME_SMALL_MAX + 8)
+
+struct stream_dial {
+	struct xenmsg_op op; /* the first */
+	struct dials *dials;
+	int fd; /* -1: none; once settled, the stream */
+	int error;
+	uint8_t request[DIAL_REQUEST_MAX +
+			1]; /* OPEN or ACCEPT, and the guard: a byte that the daemon leaves unread */
+	uint32_t size;
+	struct handshake_answer answer;
+	int64_t expires; /* deadline.h */
+	int64_t rests_until;
+	struct again again;
+	char reason[512];
+	xenmsg_done done; /* NULL: nobody is told, the program looks */
+	void *userdata;
+	struct stream_dial *prev, *next;
+};
+
+struct dials {
+	struct transport *transport;
+	struct stream_dial *begun;   /* utlist */
+	struct stream_dial *settled; /* utlist: those of which somebody is to be told */
+	int64_t due; /* when the next one is to be looked at (deadline.h); -1: its socket will say */
+};
+
+void dials_init(struct dials *dials, struct transport *transport);
+/* Frees all, without any callback, and breaks streams that nobody has taken. */
+void dials_free(struct dials *dials);
+/* Begins to open a stream by this frame (OPEN or ACCEPT, its payload of `size` bytes). timeout_ms may be
+ * FOR_EVER. What the daemon says until then may settle it at once. Returns 0, -ENOTCONN or -ENOMEM. */
+int dials_begin(struct dials *dials, uint8_t type, const void *payload, uint32_t size, int timeout_ms,
+		xenmsg_done done, void *userdata, struct stream_dial **begun);
+/* Goes on with the one that has this socket, for which something has come. */
+void dials_ready(struct dials *dials, int fd);
+/* Goes on with those whose time has come. */
+void dials_look(struct dials *dials);
+/* Settles all with this error: the session is over. */
+void dials_fail(struct dials *dials, int error);
+/* As xenmsg_break(). */
+void dial_break(int stream);
+/* Frees one, which was taken or has no `done`, and breaks its stream if it still has one. */
+void dial_free(struct stream_dial *dial);
+
+/* ---- endpoints at which the program listens, and streams that wait for xenmsg_accept() ---- */
+
+/* An endpoint at which the program listens. */
+struct listening {
+	char endpoint[ENDPOINT_NAME_MAX + 1];
+	uint32_t kinds; /* of its BIND, */
+	uint32_t asked; /* which has this number */
+	struct listening *prev, *next;
+};
+
+struct arrival {
+	uint64_t token; /* by which the daemon is asked for the stream */
+	struct xenmsg_peer peer;
+	struct arrival *prev, *next;
+};
+
+/* All zero: there are none. */
+struct incoming {
+	struct arrival *waiting;     /* utlist, the first one first */
+	struct listening *listening; /* utlist */
+	struct xenmsg_peer peer;     /* whose stream was taken last */
+	/* the first waiting one, while it is fetched, or when it was; NULL: it isn't */
+	struct stream_dial *fetch;
+	/* a limit has refused the first one: when it may be tried again (deadline.h); 0: at once */
+	int64_t again;
+};
+
+void incoming_free(struct incoming *incoming);
+/* Forgets the streams of a daemon that has gone. The endpoints stay. */
+void incoming_leave(struct incoming *incoming);
+/* Remembers an endpoint at which the program listens, with these `kinds` of its BIND. Returns 0 or
+ * -ENOMEM. */
+int incoming_listen(struct incoming *incoming, const char *endpoint, uint32_t kinds);
+/* Returns whether the program listens at it, or has asked for that. */
+bool incoming_knows(const struct incoming *incoming, const char *endpoint);
+/* Notes by which BIND the endpoint that was remembered last was asked for. */
+void incoming_asked(struct incoming *incoming, uint32_t asked);
+/* Returns the endpoint for which this BIND was; NULL: it was forgotten. */
+const char *incoming_find_asked(const struct incoming *incoming, uint32_t asked);
+/* Forgets an endpoint. Returns false if the program didn't listen at it. */
+bool incoming_forget(struct incoming *incoming, const char *endpoint);
+/* Takes the frame INCOMING. Returns 0, -EPROTO or -ENOMEM. */
+int incoming_frame(struct incoming *incoming, const struct frame_header *header, const uint8_t *payload);
+/* Removes the first waiting stream. */
+void incoming_drop(struct incoming *incoming);
+/* Lets the first waiting stream rest for a moment, since a limit has refused it. */
+void incoming_rest(struct incoming *incoming);
+/* Ends that rest if its time is up. */
+void incoming_look(struct incoming *incoming);
+/* Returns whether xenmsg_accept() has something to do: a stream waits and may be fetched, or was. */
+static inline bool incoming_is_ready(const struct incoming *incoming)
+{
+	if (incoming->fetch)
+		return incoming->fetch->op.settled;
+	return incoming->waiting && !incoming->again;
 }
 
 #endif

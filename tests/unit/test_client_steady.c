@@ -12,7 +12,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "libclient/fifo.h"
+#include "libclient/helpers.h"
 
 /* The library's calls come by here, since this program defines them too. */
 static unsigned long allocations, system_calls;
