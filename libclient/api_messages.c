@@ -8,8 +8,8 @@
 #include "libclient/await.h"
 #include "libclient/conn.h"
 #include "libclient/deadline.h"
-#include "libclient/replies.h"
-#include "libclient/sender.h"
+#include "libclient/calls.h"
+#include "libclient/outbox.h"
 
 /* Sending and receiving messages. */
 
@@ -412,7 +412,7 @@ int xenmsg_message_detach(struct xenmsg_message *message)
 	return pool && pool->conn && !conn_is_here(pool->conn) ? -ECHILD : message_detach(message);
 }
 
-/* ---- calls ---------------------------------------------------------------------------------- */
+/* ---- calls -------------------------------------------------------------------------------- */
 
 int xenmsg_begin_call(struct xenmsg *conn, const char *address, const void *data, size_t size,
 		      const struct xenmsg_options *options, xenmsg_done done, void *userdata,
@@ -452,7 +452,7 @@ int xenmsg_call(struct xenmsg *conn, const char *address, const void *data, size
 	return result_leave(conn, result);
 }
 
-/* ---- replies --------------------------------------------------------------------------------- */
+/* ---- replies ------------------------------------------------------------------------------ */
 
 int xenmsg_message_wants_reply(const struct xenmsg_message *message)
 {

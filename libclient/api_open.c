@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* The connection as the program sees it, and the loop that drives it. */
+/* The connection as the program sees it: how it begins and ends, and the loop that drives it. */
 
 #include <errno.h>
+#include <limits.h>
+#include <poll.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include <utlist.h>
 
@@ -11,11 +14,285 @@
 #include "libclient/conn.h"
 #include "libclient/deadline.h"
 #include "libclient/transport.h"
+#include "libclient/calls.h"
 #include "libclient/helpers.h"
 
 /* callbacks in one call of xenmsg_process(), so that the loop's other sources get their turn */
 #define BUDGET	     1024
 #define NO_MEMORY_MS 100 /* after which it is tried again */
+
+/* ---- how it begins and ends --------------------------------------------------------------- */
+
+/* Doesn't read, which would be a surprise in a function that frees. */
+static void abandon(struct xenmsg *conn, struct xenmsg_message *request)
+{
+	if (!conn->dead && conn_is_here(conn))
+		conn_reply(conn, request, MESSAGE_ERROR, (struct message_error){.number = XENMSG_UNANSWERED},
+			   NULL, 0);
+	if (request->reply == REPLY_OWED)
+		reply_lose(request);
+}
+
+static void conn_life_give_back(struct xenmsg *conn, struct xenmsg_message *message)
+{
+	if (conn_is_here(conn))
+		inbox_take_back(&conn->inbox, message);
+}
+
+/* Frees a connection of which every outcome was reported. */
+static void free_conn(struct xenmsg *conn)
+{
+	outbox_free(&conn->outbox);
+	awaited_free(conn->awaited);
+	if (conn->pattern_hooks)
+		conn->pattern_hooks->free(conn->patterns);
+	calls_free(&conn->calls);
+	dials_free(&conn->dials);
+	incoming_free(&conn->incoming);
+	reconnect_free(&conn->reconnect);
+	mux_close(conn->mux);
+	if (conn_is_here(conn))
+		inbox_release(&conn->inbox, true);
+	/* Held for lack of memory, or taken behind a RESET for which there was no room: GOODBYE would say
+	 * that they were not taken. */
+	if (conn->inbox.held || conn->inbox.unreported)
+		conn->transport.closed = true;
+	transport_close(&conn->transport);
+	inbox_free(&conn->inbox);
+	requests_free(&conn->requests);
+	free(conn->scratch);
+	free(conn);
+}
+
+static void on_stream(void *userdata, int fd)
+{
+	struct xenmsg *conn = userdata;
+
+	dials_ready(&conn->dials, fd);
+}
+
+/* Makes a connection, without a daemon as yet. */
+static int conn_life_start(struct xenmsg **made, const char *socket_path)
+{
+	struct xenmsg *conn = calloc(1, sizeof(*conn));
+	struct message_pool *pool;
+	int r = -ENOMEM;
+
+	if (!conn)
+		return -ENOMEM;
+	pool = message_pool_new(conn, abandon, conn_life_give_back);
+	conn->scratch = malloc(FRAME_PAYLOAD_MAX);
+	if (pool && conn->scratch)
+		r = transport_init(&conn->transport, socket_path);
+	if (r < 0) {
+		if (pool && conn->scratch)
+			transport_close(&conn->transport);
+		message_pool_close(pool);
+		free(conn->scratch);
+		free(conn);
+		return r;
+	}
+	outbox_init(&conn->outbox, &conn->transport, &calls_outbox_callbacks);
+	calls_init(&conn->calls, &conn->outbox, pool);
+	inbox_init(&conn->inbox, &conn->transport, &conn->outbox, pool);
+	requests_init(&conn->requests, &conn->transport);
+	dials_init(&conn->dials, &conn->transport);
+	conn->reconnect.parts.transport = &conn->transport;
+	conn->transport.on_stream = on_stream;
+	conn->transport.userdata = conn;
+	*made = conn;
+	return 0;
+}
+
+static void begin_to_outlive(struct xenmsg *conn)
+{
+	const struct reconnect_parts parts = {.transport = &conn->transport,
+					      .inbox = &conn->inbox,
+					      .requests = &conn->requests,
+					      .incoming = &conn->incoming};
+
+	reconnect_init(&conn->reconnect, &parts);
+}
+
+static bool no_daemon_is_there(int error)
+{
+	return error == -ENOENT || error == -ECONNREFUSED;
+}
+
+/* Connects to the daemon that is there now. */
+static int open_now(struct xenmsg **made, const char *socket_path, unsigned flags, int64_t deadline)
+{
+	struct xenmsg *conn;
+	int r = conn_life_start(&conn, socket_path);
+
+	if (r < 0)
+		return r;
+	r = transport_dial(&conn->transport, 0, deadline);
+	if (r == 0)
+		r = transport_finish(&conn->transport, deadline);
+	if (r < 0) {
+		free_conn(conn);
+		return r;
+	}
+	if (flags & XENMSG_RECONNECT)
+		begin_to_outlive(conn);
+	*made = conn;
+	return 0;
+}
+
+/* Returns 0, or -EINTR. */
+static int sleep_for(int pause_ms, int64_t deadline)
+{
+	int left = deadline_left(deadline);
+
+	return poll(NULL, 0, left >= 0 && left < pause_ms ? left : pause_ms) < 0 ? -errno : 0;
+}
+
+/* Connects, until the deadline, with these flags of xenmsg_open(). Returns 0, or its errors. */
+static int conn_new(struct xenmsg **made, const char *socket_path, unsigned flags, int64_t deadline)
+{
+	int r = open_now(made, socket_path, flags, deadline), pause_ms = 0;
+
+	while ((flags & XENMSG_WAIT) && no_daemon_is_there(r) && deadline_left(deadline) != 0) {
+		pause_ms = pause_grown(pause_ms);
+		r = sleep_for(pause_with_jitter(pause_ms), deadline);
+		if (r == 0)
+			r = open_now(made, socket_path, flags, deadline);
+	}
+	return r;
+}
+
+/* Waits for the next attempt. */
+static void conn_life_rest(struct xenmsg *conn, int error)
+{
+	struct opening *opening = &conn->opening;
+
+	transport_hang_up(&conn->transport);
+	opening->error = error;
+	opening->pause_ms = pause_grown(opening->pause_ms);
+	opening->due = deadline_in(pause_with_jitter(opening->pause_ms));
+	transport_set_alarm(&conn->transport, opening->due);
+	transport_set_alarm(&conn->transport, opening->expires);
+}
+
+/* Begins to connect, without waiting. Returns 0, or the errors of xenmsg_begin_open(). */
+static int conn_begin(struct xenmsg **made, const char *socket_path, unsigned flags, int timeout_ms,
+		      xenmsg_done done, void *userdata)
+{
+	struct xenmsg *conn;
+	int r = conn_life_start(&conn, socket_path);
+
+	if (r < 0)
+		return r;
+	r = transport_dial(&conn->transport, 0, 0);
+	if (r < 0 && !((flags & XENMSG_WAIT) && no_daemon_is_there(r))) {
+		free_conn(conn);
+		return r == -ETIMEDOUT ? -EAGAIN : r;
+	}
+	conn->dead = -ENOTCONN;
+	conn->opening = (struct opening){.pending = true,
+					 .done = done,
+					 .userdata = userdata,
+					 .expires = deadline_in(timeout_ms),
+					 .flags = flags,
+					 .due = -1};
+	if (r < 0)
+		conn_life_rest(conn, r);
+	transport_set_alarm(&conn->transport, conn->opening.expires);
+	*made = conn;
+	return 0;
+}
+
+/* Goes on with it. False: it isn't over; else *error is how it has ended. */
+static bool has_opened(struct xenmsg *conn, int *error)
+{
+	struct opening *opening = &conn->opening;
+	bool is_over = deadline_left(opening->expires) == 0;
+	int r = 0;
+
+	transport_poll(&conn->transport, 0); /* what has woken us: the alarm, or xenmsg_wake() */
+	transport_set_alarm(&conn->transport, opening->expires);
+	if (opening->due >= 0 && !is_over && deadline_left(opening->due) != 0) {
+		transport_set_alarm(&conn->transport, opening->due);
+		return false;
+	}
+	if (opening->due >= 0 && is_over) {
+		*error = opening->error;
+		return true;
+	}
+	if (opening->due >= 0) {
+		opening->due = -1;
+		r = transport_dial(&conn->transport, 0, 0);
+		if (r == -ETIMEDOUT) /* its queue is full */
+			r = -ECONNREFUSED;
+	}
+	if (r == 0)
+		r = transport_finish(&conn->transport, 0);
+	if (!is_over && (opening->flags & XENMSG_WAIT) && no_daemon_is_there(r)) {
+		conn_life_rest(conn, r);
+		return false;
+	}
+	*error = r;
+	return is_over || r != -ETIMEDOUT;
+}
+
+/* Looks whether the daemon has answered a connection that is being opened, or the time for it is up. Returns
+ * 0 if it goes on waiting, 1 if it has called `done`. */
+static int conn_open_further(struct xenmsg *conn)
+{
+	int r;
+
+	if (!has_opened(conn, &r))
+		return 0;
+	conn->opening.pending = false;
+	if (r == 0 && (conn->opening.flags & XENMSG_RECONNECT))
+		begin_to_outlive(conn);
+	if (r == 0)
+		conn->dead = 0;
+	else
+		conn_set_reason(conn, conn->transport.reason, strlen(conn->transport.reason));
+	conn_tell(conn, conn->opening.done, conn->opening.userdata, conn_result_of(r));
+	conn_came_back(conn);
+	return 1;
+}
+
+/* In a child, what has no outcome gets it in the process that sent it. */
+static void settle_all(struct xenmsg *conn)
+{
+	if (conn->opening.pending) {
+		conn->opening.pending = false;
+		conn_tell(conn, conn->opening.done, conn->opening.userdata, conn_result_of(-ECANCELED));
+	}
+	conn->reconnect.state = RECONNECT_OFF;
+	if (!conn->dead) {
+		conn_pump(conn);
+		outbox_finish(&conn->outbox);
+		outbox_fail(&conn->outbox, -ECANCELED);
+		inbox_fail(&conn->inbox, -ECANCELED);
+		requests_fail(&conn->requests, -ECANCELED);
+		dials_fail(&conn->dials, -ECANCELED);
+		awaited_fail(conn->awaited, -ECANCELED);
+		if (conn->mux)
+			requests_fail(&conn->mux->requests, -ECANCELED);
+		conn->dead = -ENOTCONN;
+	}
+	outbox_run(&conn->outbox, INT_MAX);
+	calls_run(&conn->calls, INT_MAX);
+	conn_run_answers(conn, INT_MAX);
+}
+
+void conn_end(struct xenmsg *conn)
+{
+	conn->depth++; /* closing it once more has no effect */
+	if (conn_is_here(conn)) {
+		settle_all(conn);
+	} else {
+		outbox_fail(&conn->outbox, -ECANCELED);
+		inbox_fail(&conn->inbox, -ECANCELED);
+		awaited_fail(conn->awaited, -ECANCELED);
+	}
+	free_conn(conn);
+}
 
 uint32_t xenmsg_version(void)
 {
@@ -65,6 +342,8 @@ int xenmsg_fd(struct xenmsg *conn)
 		return -ECHILD;
 	return conn->transport.epoll;
 }
+
+/* ---- the loop ----------------------------------------------------------------------------- */
 
 /* The word first, then the bell: a waiter that finds no word hears the bell, and then finds it
  * (tests/model/order/wake.litmus). */

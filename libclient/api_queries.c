@@ -169,7 +169,7 @@ int xenmsg_unbind(struct xenmsg *conn, const char *endpoint)
 	return binding_end(conn, binding, FRAME_UNBIND, endpoint);
 }
 
-/* ---- topics ---------------------------------------------------------------------------------- */
+/* ---- topics ------------------------------------------------------------------------------- */
 
 static int subscribe_for(struct xenmsg *conn, const char *address, const struct xenmsg_options *options,
 			 xenmsg_message_handler handler, void *userdata, xenmsg_done done,
@@ -226,7 +226,7 @@ int xenmsg_unsubscribe(struct xenmsg *conn, const char *address)
 	return subscription_end(conn, binding);
 }
 
-/* ---- draining -------------------------------------------------------------------------------- */
+/* ---- draining ----------------------------------------------------------------------------- */
 
 static int drain_for(struct xenmsg *conn, const char *endpoint, const struct xenmsg_options *options,
 		     xenmsg_done done, void *userdata, struct xenmsg_op **op)

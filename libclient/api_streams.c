@@ -107,7 +107,7 @@ void xenmsg_break(int stream)
 	dial_break(stream);
 }
 
-/* ---- streams that come in -------------------------------------------------------------------- */
+/* ---- streams that come in ----------------------------------------------------------------- */
 
 /* Begins to fetch the first waiting stream. */
 static int fetch(struct xenmsg *conn)
@@ -188,7 +188,7 @@ int xenmsg_accept(struct xenmsg *conn, const struct xenmsg_options *options, con
 	return r;
 }
 
-/* ---- streams in one connection -------------------------------------------------------------- */
+/* ---- streams in one connection ------------------------------------------------------------ */
 
 /* The functions of xenmsg-stream.h that have to do with the whole connection; those of a stream are in
  * mux_stream.c. */

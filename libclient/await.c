@@ -52,7 +52,7 @@ int options_read_given(struct op_options *opts, const struct xenmsg_options *opt
 	return 0;
 }
 
-/* ---- waiting --------------------------------------------------------------------------------- */
+/* ---- waiting ------------------------------------------------------------------------------ */
 
 int wait_for_room(struct xenmsg *conn, int64_t deadline)
 {
@@ -180,13 +180,13 @@ int wait_again(struct xenmsg *conn, struct again *again, int64_t deadline)
 	return r == -ETIMEDOUT ? 0 : r;
 }
 
-/* ---- what waits for its receiver ------------------------------------------------------------- */
+/* ---- what waits for its receiver ---------------------------------------------------------- */
 
 #define NOT_THERE "timed out; the receiver wasn't there"
 
 static void on_rest(void *userdata, const struct xenmsg_result *result);
 
-/* ---- places ---------------------------------------------------------------------------------- */
+/* ---- places ------------------------------------------------------------------------------- */
 
 static struct awaited *find_awaited(struct xenmsg *conn, const char *address)
 {
@@ -330,7 +330,7 @@ static int await_watch(struct awaited *place)
 	return 0;
 }
 
-/* ---- the life of what waits ------------------------------------------------------------------ */
+/* ---- the life of what waits --------------------------------------------------------------- */
 
 static void await_finish(struct awaiter *awaiter, const struct xenmsg_result *result)
 {

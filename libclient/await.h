@@ -9,7 +9,7 @@
 #include "libclient/conn.h"
 #include "libclient/deadline.h"
 
-/* ---- options -------------------------------------------------------------------------------- */
+/* ---- options ------------------------------------------------------------------------------ */
 
 /* Reads options (NULL: none), of which these flags have a meaning here. Returns 0 or -EINVAL. */
 int options_read_given(struct op_options *opts, const struct xenmsg_options *options, unsigned flags);
@@ -20,7 +20,7 @@ static inline int options_read(struct op_options *opts, const struct xenmsg_opti
 	return options ? options_read_given(opts, options, flags) : 0;
 }
 
-/* ---- what waits for its receiver ------------------------------------------------------------- */
+/* ---- what waits for its receiver ---------------------------------------------------------- */
 
 /*
  * What waits for its receiver (XENMSG_WAIT). A message, call or stream is tried as any other. If it ends
@@ -47,7 +47,7 @@ int await_outcome(struct xenmsg *conn, await_begin_fn begin, enum channel_kind k
 		  const void *data, size_t size, const struct op_options *opts, int64_t deadline,
 		  struct xenmsg_result *result);
 
-/* ---- waiting --------------------------------------------------------------------------------- */
+/* ---- waiting ------------------------------------------------------------------------------ */
 
 /* Waiting for what was begun. A signal ends each wait, and withdraws it. */
 

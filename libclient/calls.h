@@ -2,6 +2,18 @@
 #ifndef XENMSG_LIBCLIENT_CALLS_H
 #define XENMSG_LIBCLIENT_CALLS_H
 
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "libclient/helpers.h"
+#include "libclient/message.h"
+#include "libclient/op.h"
+#include "libclient/outbox.h"
+#include "wire/address.h"
+#include "wire/frame.h"
+#include "wire/properties.h"
+#include "xenmsg.h"
+
 /*
  * The caller's side of calls: requests that wait for their answer, and the stream of answers on each channel
  * of kind call, assembled as its bytes arrive (protocol.md, section 2.3). A request is a message of the
@@ -16,18 +28,6 @@
  * A message that has a time-out, or that the program may withdraw, is kept here, too, as a call without an
  * answer: what becomes of its op completes it.
  */
-
-#include <stdbool.h>
-#include <stdint.h>
-
-#include "libclient/message.h"
-#include "libclient/helpers.h"
-#include "libclient/op.h"
-#include "libclient/outbox.h"
-#include "wire/address.h"
-#include "wire/frame.h"
-#include "wire/properties.h"
-#include "xenmsg.h"
 
 /* The reason in the result of a call that the server took, but didn't answer in time. */
 #define CALL_TAKEN "timed out; the request was taken, and may have been carried out"
@@ -128,7 +128,7 @@ int calls_report(struct calls *calls);
 /* Calls `done` for up to `budget` completed calls. Returns for how many. */
 int calls_run(struct calls *calls, int budget);
 
-/* ---- what waits for its receiver, by its address: await.h has what becomes of it ---- */
+/* ---- what waits for its receiver, by its address: await.h has what becomes of it ---------- */
 
 /* Begins an attempt, as xenmsg_begin_send() and its like. It reads nothing of what the daemon says: that may
  * end what was begun before, which would come behind it then. */
@@ -187,5 +187,37 @@ void awaited_fail(struct awaited *list, int error);
 bool awaited_take_refusal(struct awaited *list, uint32_t watch);
 /* Frees what is left, without any callback. */
 void awaited_free(struct awaited *list);
+
+/*
+ * The server's side of calls, for one channel of kind call that the daemon opened: the requests that the
+ * program has taken and not answered (message.h has the states of their replies), and the stream of replies.
+ */
+
+struct replies {
+	struct outbox *outbox;
+	/* offsets and queue of the outgoing stream; never in the outbox's tables */
+	struct sender *sender;
+	struct numbers requests; /* that are owed a reply */
+};
+
+/* Returns NULL if memory has run out. */
+struct replies *replies_new(struct outbox *outbox, uint32_t number);
+/* Frees it, and marks every reply as LOST. NULL is allowed. */
+void replies_free(struct replies *replies);
+/* Adds a request that the program takes. Returns 0, or -EPROTO if its number is outstanding already. */
+int replies_add(struct replies *replies, struct xenmsg_message *request, uint32_t number);
+void replies_withdraw(struct replies *replies, uint32_t number);
+/* Returns whether nothing is left to send. */
+bool replies_are_done(const struct replies *replies);
+/* Takes a CREDIT for the stream of replies. Returns 0 or -EPROTO. */
+int replies_credit(struct replies *replies, uint64_t consumed, uint64_t limit);
+
+/* Sends the reply that is owed to a request, MESSAGE_REPLY or MESSAGE_ERROR. Returns 0 if it is SENT; -EAGAIN
+ * if too much waits for this caller already; -ENOBUFS if so many errors wait that the channel is to be reset;
+ * -ENOMEM or -EPROTO. */
+int reply_put(struct xenmsg_message *request, enum message_type type, struct message_error error,
+	      const void *data, size_t size);
+/* Notes that there will be no reply. */
+void reply_lose(struct xenmsg_message *request);
 
 #endif

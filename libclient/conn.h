@@ -84,14 +84,6 @@ struct xenmsg {
 	char reason[512];
 };
 
-/* Connects, until the deadline, with these flags of xenmsg_open(). Returns 0, or its errors. */
-int conn_new(struct xenmsg **made, const char *socket_path, unsigned flags, int64_t deadline);
-/* Begins to connect, without waiting. Returns 0, or the errors of xenmsg_begin_open(). */
-int conn_begin(struct xenmsg **made, const char *socket_path, unsigned flags, int timeout_ms,
-	       xenmsg_done done, void *userdata);
-/* Looks whether the daemon has answered a connection that is being opened, or the time for it is up. Returns
- * 0 if it goes on waiting, 1 if it has called `done`. */
-int conn_open_further(struct xenmsg *conn);
 /* Reports the outcomes that are left, and frees the connection. */
 void conn_end(struct xenmsg *conn);
 
@@ -142,6 +134,12 @@ static inline bool conn_has_outcomes(const struct xenmsg *conn)
 		(conn->inbox.pool->withdrawn || conn->requests.events || conn->reconnect.changes ||
 		 conn->pattern_due || reconnect_is_answered(&conn->reconnect, mux_is_unanswered(conn->mux))));
 }
+/* Called when a callback has returned. Returns false in a child that it has made. */
+bool conn_came_back(struct xenmsg *conn);
+/* What became of something that only the daemon has to do with, and that isn't done if there was an error. */
+struct xenmsg_result conn_result_of(int error);
+/* Tells what became of something; the connection's reason has the daemon's words. */
+void conn_tell(struct xenmsg *conn, xenmsg_done done, void *userdata, struct xenmsg_result result);
 /* Each reports one request, or stream, that is settled, and lets it go. */
 void conn_tell_answer(struct xenmsg *conn, struct request *request);
 void conn_tell_stream(struct xenmsg *conn, struct stream_dial *dial);

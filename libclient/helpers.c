@@ -104,7 +104,7 @@ void *circular_grow(void *list, size_t each, uint32_t head, uint32_t count, uint
 	return grown;
 }
 
-/* ---- words ----------------------------------------------------------------------------------- */
+/* ---- words -------------------------------------------------------------------------------- */
 
 struct words {
 	int error;
@@ -243,7 +243,7 @@ const char *xenmsg_event_name(enum xenmsg_event_kind kind)
 	return NAME_OF(names, kind);
 }
 
-/* ---- with XENMSG_DEBUG ------------------------------------------------------------------------ */
+/* ---- with XENMSG_DEBUG -------------------------------------------------------------------- */
 
 bool trace_is_wanted(void)
 {

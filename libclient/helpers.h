@@ -9,7 +9,7 @@
 
 #include "xenmsg.h"
 
-/* ---- tables, numbers and queues of bytes ----------------------------------------------------- */
+/* ---- tables, numbers and queues of bytes -------------------------------------------------- */
 
 /* uthash, which would end the program when memory runs out: a library must not. */
 #define HASH_NONFATAL_OOM 1
@@ -128,7 +128,7 @@ void fifo_truncate(struct fifo *fifo, size_t size);
  * NULL: no memory, and `list` is as it was. */
 void *circular_grow(void *list, size_t each, uint32_t head, uint32_t count, uint32_t *capacity);
 
-/* ---- words ----------------------------------------------------------------------------------- */
+/* ---- words -------------------------------------------------------------------------------- */
 
 /* What errors mean, in words for people, where the daemon has said nothing more, and what notices, changes
  * and events are called. All texts are static, but for those of strerror(3). xenmsg.h declares the others. */

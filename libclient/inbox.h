@@ -14,8 +14,8 @@
  * Where the binding says so, such a message isn't copied: the program gets it where it lies, in a mirror of
  * the ring, and nothing from its first byte on is released to the daemon before it is freed. If that takes
  * too long, because the program is about to sleep or half of the ring is held, the held messages get private
- * pages (message.h). Until then the daemon doesn't see that they were taken; a CANCEL meanwhile is answered by
- * the state word.
+ * pages (message.h). Until then the daemon doesn't see that they were taken; a CANCEL meanwhile is answered
+ * by the state word.
  *
  * Taking a message is a compare-and-swap of its state word from sent to taken (in the ring, where the daemon
  * may be cancelling it at the same time); if that fails, the message is skipped.

@@ -15,23 +15,17 @@ libclient_la_SOURCES = \
 	libclient/await.c libclient/await.h \
 	libclient/calls.c libclient/calls.h \
 	libclient/conn.c libclient/conn.h \
-	libclient/conn_internal.h \
-	libclient/conn_life.c \
 	libclient/deadline.h \
 	libclient/helpers.c libclient/helpers.h \
 	libclient/inbox.c libclient/inbox.h \
-	libclient/inbox_front.c \
-	libclient/inbox_internal.h \
 	libclient/message.c libclient/message.h \
 	libclient/mux.c libclient/mux.h \
-	libclient/mux_stream.c libclient/mux_stream.h \
 	libclient/op.h \
 	libclient/outbox.c libclient/outbox.h \
 	libclient/pattern.c libclient/pattern.h \
 	libclient/reconnect.c libclient/reconnect.h \
-	libclient/replies.c libclient/replies.h \
 	libclient/requests.c libclient/requests.h \
-	libclient/sender.c libclient/sender.h \
+	libclient/sender.c \
 	libclient/sockets.c \
 	libclient/transport.c libclient/transport.h
 libclient_la_LIBADD = libwire.la

@@ -302,7 +302,7 @@ const struct xenmsg_peer *xenmsg_message_sender(const struct xenmsg_message *mes
 	return &message->sender;
 }
 
-/* ---- who has sent it ------------------------------------------------------------------------ */
+/* ---- who has sent it ---------------------------------------------------------------------- */
 
 int peer_set(struct xenmsg_peer *peer, const struct frame_identity *identity, struct frame_text endpoint,
 	     struct frame_text domain_name, struct frame_text host)
@@ -367,7 +367,7 @@ int xenmsg_peer_channel(const struct xenmsg_peer *peer, char *name, size_t size)
 		       : -ENOBUFS;
 }
 
-/* ---- assembly --------------------------------------------------------------------------------- */
+/* ---- assembly ----------------------------------------------------------------------------- */
 
 void assembly_skip(struct assembly *assembly)
 {
@@ -409,7 +409,7 @@ void assembly_drop(struct assembly *assembly)
 	xenmsg_message_free(assembly_take(assembly));
 }
 
-/* ---- where one lies in the ring --------------------------------------------------------------- */
+/* ---- where one lies in the ring ----------------------------------------------------------- */
 
 static uintptr_t page_size(void)
 {

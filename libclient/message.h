@@ -20,7 +20,7 @@
 #include "wire/ring.h"
 #include "xenmsg.h"
 
-/* ---- where one lies in the ring --------------------------------------------------------------- */
+/* ---- where one lies in the ring ----------------------------------------------------------- */
 
 /*
  * A second mapping of a ring's bytes, twice in a row, in which a part that wraps around the ring's end lies
@@ -58,7 +58,7 @@ static inline uint8_t *mirror_at(const struct mirror *mirror, uint32_t position)
  * changed. */
 int mirror_keep(struct mirror *mirror, const uint8_t *at, uint32_t size);
 
-/* ---- messages --------------------------------------------------------------------------------- */
+/* ---- messages ----------------------------------------------------------------------------- */
 
 /* The other end of a message or a stream, as a program asks for it. */
 
@@ -191,7 +191,7 @@ static inline struct xenmsg_message *message_new(struct message_pool *pool, size
 	return message;
 }
 
-/* ---- assembly --------------------------------------------------------------------------------- */
+/* ---- assembly ----------------------------------------------------------------------------- */
 
 /*
  * A message that is assembled from the bytes of a stream as they arrive (protocol.md, section 2.1): head,

@@ -10,7 +10,6 @@
 #include <utlist.h>
 
 #include "libclient/op.h"
-#include "libclient/sender.h"
 #include "libclient/helpers.h"
 #include "wire/bytes.h"
 #include "wire/probes.h"
@@ -110,7 +109,7 @@ bool outbox_is_settled(const struct outbox *outbox)
 	return outbox->settled.count == 0;
 }
 
-/* ---- opening and closing --------------------------------------------------------------------- */
+/* ---- opening and closing ------------------------------------------------------------------ */
 
 static void send_fin(struct outbox *outbox, struct sender *sender)
 {
@@ -244,7 +243,7 @@ int outbox_channel(struct outbox *outbox, const char *address, enum channel_kind
 	return 0;
 }
 
-/* ---- sending --------------------------------------------------------------------------------- */
+/* ---- sending ------------------------------------------------------------------------------ */
 
 /* Checks whether the whole message fits into the ring, each of its frames with a header. Returns 0, -EAGAIN
  * or -EPROTO. */
@@ -426,7 +425,7 @@ int outbox_send(struct outbox *outbox, const char *address, const void *data, si
 	return r < 0 ? r : put(outbox, sender, &pieces, at_once, &op);
 }
 
-/* ---- messages that the program writes where they are sent from ------------------------------- */
+/* ---- messages that the program writes where they are sent from ---------------------------- */
 
 static int reserve_own(struct reservation *reserved, size_t size)
 {
@@ -562,7 +561,7 @@ int outbox_flush(struct outbox *outbox, uint32_t *want_space)
 	return 0;
 }
 
-/* ---- what becomes of messages --------------------------------------------------------------- */
+/* ---- what becomes of messages ------------------------------------------------------------- */
 
 static inline void settle(struct outbox *outbox, const struct sender *sender, const struct op *op,
 			  const struct op_result *result)
@@ -652,7 +651,7 @@ void outbox_fail(struct outbox *outbox, int unsent)
 	}
 }
 
-/* ---- cancelling ------------------------------------------------------------------------------ */
+/* ---- cancelling --------------------------------------------------------------------------- */
 
 /* Settles one that stays in the list until those before it have their outcome. */
 static void outbox_settle_now(struct outbox *outbox, const struct sender *sender, struct op *op,
@@ -708,7 +707,7 @@ void outbox_abandon(struct outbox *outbox, const struct outbox_ticket *ticket)
 	outbox_settle_delivered(outbox, ticket->sender);
 }
 
-/* ---- what the daemon says ------------------------------------------------------------------- */
+/* ---- what the daemon says ----------------------------------------------------------------- */
 
 /* Returns how many bytes of properties the queued message has. */
 static uint32_t block_of(const uint8_t *message)

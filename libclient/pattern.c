@@ -55,7 +55,7 @@ struct pattern {
 	char text[ADDRESS_MAX + 1];
 };
 
-/* ---- members --------------------------------------------------------------------------------- */
+/* ---- members ------------------------------------------------------------------------------ */
 
 static struct pattern_topic *find_member(struct pattern *pattern, const char *address)
 {
@@ -268,7 +268,7 @@ static void run_all(struct xenmsg *conn)
 	}
 }
 
-/* ---- what the watch tells -------------------------------------------------------------------- */
+/* ---- what the watch tells ----------------------------------------------------------------- */
 
 static void come(struct pattern *pattern, const char *address)
 {
@@ -354,7 +354,7 @@ static void pattern_on_watched(void *userdata, const struct xenmsg_result *resul
 		done(userdata, result);
 }
 
-/* ---- the pattern ----------------------------------------------------------------------------- */
+/* ---- the pattern -------------------------------------------------------------------------- */
 
 static struct pattern *find_pattern(struct xenmsg *conn, const char *text)
 {
@@ -366,7 +366,7 @@ static struct pattern *find_pattern(struct xenmsg *conn, const char *text)
 	return NULL;
 }
 
-/* ---- what the connection tells --------------------------------------------------------------- */
+/* ---- what the connection tells ------------------------------------------------------------ */
 
 static void pattern_note(const struct binding *binding, const struct xenmsg_notice *notice)
 {
@@ -418,7 +418,7 @@ static void free_all(struct pattern *patterns)
 static const struct pattern_hooks hooks = {
 	.run = run_all, .note = pattern_note, .take_refusal = take_refusal, .free = free_all};
 
-/* ---- beginning and ending -------------------------------------------------------------------- */
+/* ---- beginning and ending ----------------------------------------------------------------- */
 
 /* Only the domain may be a pattern. */
 static bool is_valid(const char *text)
@@ -485,7 +485,7 @@ int pattern_end(struct xenmsg *conn, const char *text)
 	return r == -ENOENT ? 0 : r;
 }
 
-/* ---- one subscription ----------------------------------------------------------------------- */
+/* ---- one subscription --------------------------------------------------------------------- */
 
 int subscription_check(const struct op_options *opts)
 {

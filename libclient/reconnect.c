@@ -39,7 +39,7 @@ void reconnect_free(struct reconnect *reconnect)
 		forget_change(reconnect, reconnect->changes);
 }
 
-/* ---- what is told ---------------------------------------------------------------------------- */
+/* ---- what is told ------------------------------------------------------------------------- */
 
 /* Without memory the program isn't told: NULL. */
 static struct pending_change *reconnect_tell(struct reconnect *reconnect, enum xenmsg_change_kind kind,
@@ -114,7 +114,7 @@ int reconnect_run(struct reconnect *reconnect, bool waits, int budget, const boo
 	return count;
 }
 
-/* ---- what is asked for again ----------------------------------------------------------------- */
+/* ---- what is asked for again -------------------------------------------------------------- */
 
 static int ask_to_bind(struct reconnect *reconnect, const char *endpoint, uint32_t kinds, uint32_t *asked)
 {
@@ -189,7 +189,7 @@ void reconnect_refused(struct reconnect *reconnect, const struct request *reques
 		reconnect_tell(reconnect, XENMSG_DAEMON_REFUSED, request->error, endpoint, 0, reason);
 }
 
-/* ---- losing and finding a daemon ------------------------------------------------------------- */
+/* ---- losing and finding a daemon ---------------------------------------------------------- */
 
 static void reconnect_rest(struct reconnect *reconnect)
 {

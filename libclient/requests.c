@@ -42,7 +42,7 @@ void requests_free(struct requests *requests)
 		free(event);
 }
 
-/* ---- asking ---------------------------------------------------------------------------------- */
+/* ---- asking ------------------------------------------------------------------------------- */
 
 static struct event_watch *find_watch(struct requests *requests, uint32_t number)
 {
@@ -351,7 +351,7 @@ bool requests_unwatch(struct requests *requests, uint32_t number)
 	return true;
 }
 
-/* ---- answers and events ---------------------------------------------------------------------- */
+/* ---- answers and events ------------------------------------------------------------------- */
 
 static int on_reply(struct requests *requests, const struct frame_header *header, const uint8_t *payload)
 {

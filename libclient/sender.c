@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "libclient/sender.h"
+#include "libclient/outbox.h"
 
 #include <errno.h>
 #include <stdlib.h>

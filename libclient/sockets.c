@@ -14,10 +14,10 @@
 
 #include <utlist.h>
 
-/* What goes over sockets: how a connection begins, frames where memory isn't shared, and streams that are being
- * opened. */
+/* What goes over sockets: how a connection begins, frames where memory isn't shared, and streams that are
+ * being opened. */
 
-/* ---- how a connection to the daemon begins -------------------------------------------------------- */
+/* ---- how a connection to the daemon begins ------------------------------------------------ */
 
 /* Keeps connect() within the deadline: it waits while the daemon's queue of connections is full. */
 static void limit_connect(int fd, int64_t deadline)
@@ -175,7 +175,7 @@ int handshake_read(int fd, struct handshake_answer *answer, int fds[HANDSHAKE_FD
 	return frame_error(goodbye.error, -ECONNREFUSED);
 }
 
-/* ---- without shared memory ------------------------------------------------------------------------ */
+/* ---- without shared memory ---------------------------------------------------------------- */
 
 /*
  * `out` and `in` are drained whenever the library is called, so their size only limits a batch. Deliveries
@@ -417,7 +417,7 @@ void socket_pump_arm(struct socket_pump *pump)
 	}
 }
 
-/* ---- streams that are being opened ---------------------------------------------------------------- */
+/* ---- streams that are being opened -------------------------------------------------------- */
 
 #define GUARD		 1 /* size of the guard */
 #define INCOMING_REST_MS 100
@@ -684,7 +684,7 @@ void dials_free(struct dials *dials)
 	}
 }
 
-/* ---- streams that come in -------------------------------------------------------------------- */
+/* ---- streams that come in ----------------------------------------------------------------- */
 
 void incoming_drop(struct incoming *incoming)
 {

@@ -290,7 +290,7 @@ void transport_set_alarm(struct transport *transport, int64_t at)
 		transport_poke(transport);
 }
 
-/* --- polling ---------------------------------------------------------------------------------- */
+/* ---- polling ------------------------------------------------------------------------------ */
 
 static bool is_about_socket(const struct transport *transport, const struct epoll_event *events, int n)
 {
@@ -400,7 +400,7 @@ int transport_arm_space(struct transport *transport, uint32_t want_space)
 	return transport->pump ? 0 : ring_writer_arm(&transport->out, want_space);
 }
 
-/* ---- the memory shared with the daemon ------------------------------------------------------ */
+/* ---- the memory shared with the daemon ---------------------------------------------------- */
 
 /* The memory that a program shares with its daemon, which may be hostile, and whose successor gives it other
  * memory. */
@@ -483,7 +483,7 @@ static int transport_map_rings(struct transport *transport, const struct frame_w
 	return 0;
 }
 
-/* ---- other memory ---------------------------------------------------------------------------- */
+/* ---- other memory ------------------------------------------------------------------------- */
 
 /* Copies what lies in the ring between two positions, and its control block. Where no bytes are, no pages are
  * touched: hundreds of programs move at once. A daemon whose index is impossible gets whatever is there. */
@@ -624,7 +624,7 @@ static void transport_read_socket(struct transport *transport)
 		transport_keep_reason(transport, goodbye.text);
 }
 
-/* ---- how a session begins and ends ---------------------------------------------------------- */
+/* ---- how a session begins and ends -------------------------------------------------------- */
 
 /* How a session with the daemon begins and ends. */
 

@@ -4,7 +4,8 @@
 
 /*
  * The program's end of the local hop (doc/protocol.md, section 4): three rings of frames, in memory that is
- * shared with the daemon, or, where that isn't possible, in private memory and pumped through the socket. Code that writes and reads frames needn't know which.
+ * shared with the daemon, or, where that isn't possible, in private memory and pumped through the socket.
+ * Code that writes and reads frames needn't know which.
  *
  * The descriptor `epoll` is readable whenever there may be something to do. It watches the descriptors by
  * which the daemon notifies us and by which we notify ourselves, and a timer, all edge-triggered, so that no
@@ -33,7 +34,7 @@
 #include "wire/ring.h"
 #include "xenmsg.h"
 
-/* ---- how a connection to the daemon begins -------------------------------------------------------- */
+/* ---- how a connection to the daemon begins ------------------------------------------------ */
 
 /* How a connection to the daemon begins (doc/protocol.md, section 4), for a session or for a stream. */
 
@@ -63,7 +64,7 @@ int handshake_hello(int fd, uint32_t flags, const void *more, uint32_t size);
  * the connection, -EPROTO, -ETIMEDOUT, or an error of recvmsg(2). */
 int handshake_read(int fd, struct handshake_answer *answer, int fds[HANDSHAKE_FDS], int64_t deadline);
 
-/* ---- without shared memory ------------------------------------------------------------------------ */
+/* ---- without shared memory ---------------------------------------------------------------- */
 
 struct socket_pump;
 
@@ -94,7 +95,7 @@ int socket_pump_resume_in(struct socket_pump *pump);
 /* Registers the events that the pump waits for. */
 void socket_pump_arm(struct socket_pump *pump);
 
-/* ---- the transport -------------------------------------------------------------------------------- */
+/* ---- the transport ------------------------------------------------------------------------ */
 
 /*
  * The process that a connection belongs to. A child made by fork() has a copy of all that the library keeps
@@ -313,7 +314,7 @@ static inline void transport_publish(struct transport *transport)
 		transport_publish_to_pump(transport);
 }
 
-/* ---- streams that are being opened ---------------------------------------------------------------- */
+/* ---- streams that are being opened -------------------------------------------------------- */
 
 /*
  * Byte streams that are being opened (doc/protocol.md, section 6). Each has a connection to the daemon of its
