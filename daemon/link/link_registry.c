@@ -46,10 +46,16 @@ void link_note_name(struct link *link)
 
 void links_on_known(void *userdata, enum registry_what what, uint32_t domid)
 {
-	struct link *link = what == REGISTRY_NAME ? link_find_domain(userdata, domid) : NULL;
+	struct link *link =
+		what == REGISTRY_NAME || what == REGISTRY_PRESENCE ? link_find_domain(userdata, domid) : NULL;
 
 	if (!link)
 		return;
+	if (what == REGISTRY_PRESENCE) { /* behind a hand-over the link is known first */
+		if (link->state == LINK_AWAY && registry_is_up(link->links->options.registry, domid))
+			registry_set_away(link->links->options.registry, domid, true);
+		return;
+	}
 	link_note_name(link);
 	if (link->state == LINK_UP)
 		link_lead_sought(link);

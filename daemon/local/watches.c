@@ -199,8 +199,8 @@ void watch_tell(struct watcher *watcher, const struct watch *watch, const struct
 	tell_kind(watcher, watch, record, up ? EVENT_DOMAIN_UP : EVENT_DOMAIN_DOWN, cost);
 }
 
-static void tell_away(struct watcher *watcher, const struct watch *watch, const struct record *record,
-		      uint64_t *cost)
+void watch_tell_away(struct watcher *watcher, const struct watch *watch, const struct record *record,
+		     uint64_t *cost)
 {
 	if (!record->size && record->up && record->domain->away)
 		tell_kind(watcher, watch, record, EVENT_DOMAIN_AWAY, cost);
@@ -247,7 +247,7 @@ static uint64_t visit(struct watcher *watcher, struct watch *watch, const struct
 		/* What was told as down is told as up, whether or not its domain is away now. */
 		watch_tell(watcher, watch, record, true, &cost);
 	}
-	tell_away(watcher, watch, record, &cost);
+	watch_tell_away(watcher, watch, record, &cost);
 	return cost;
 }
 

@@ -75,6 +75,12 @@ static bool is_another(const struct thing *thing, const struct record *now)
 	return now && now->up && (now->went || is_renamed(thing, now));
 }
 
+/* Whether its link is away where none was told to be, or is there again. */
+static bool is_away_otherwise(const struct thing *thing, const struct record *now)
+{
+	return now && now->up && !now->size && now->domain->away != thing->is_away;
+}
+
 static void watches_image_compare(struct watcher *watcher, struct watch *watch, const struct thing *thing,
 				  uint64_t *cost)
 {
@@ -83,8 +89,12 @@ static void watches_image_compare(struct watcher *watcher, struct watch *watch, 
 
 	if (was_meant && (!now || !now->up || changed))
 		watch_tell(watcher, watch, thing->record, false, cost);
-	if (changed && watch_means(watch, now, cost))
+	if (!changed && !is_away_otherwise(thing, now))
+		return;
+	if ((changed || thing->is_away) && watch_means(watch, now, cost))
 		watch_tell(watcher, watch, now, true, cost);
+	if (watch_means(watch, now, cost))
+		watch_tell_away(watcher, watch, now, cost);
 }
 
 /* --- to a daemon that can't go on from there ---------------------------------------------------- */
@@ -141,7 +151,7 @@ static bool is_settled(const struct watches *watches, struct thing *thing, uint3
 	const struct record *now = find_now(watches, thing);
 
 	thing->missed_ms = now && now->up ? 0 : thing->missed_ms + for_ms;
-	return thing->missed_ms >= SETTLE_MS || is_another(thing, now);
+	return thing->missed_ms >= SETTLE_MS || is_another(thing, now) || is_away_otherwise(thing, now);
 }
 
 /* Tells what is certain of what the daemon before this has told. The next one has no time of its own for
@@ -169,6 +179,18 @@ static void tell_settled(struct watches *watches)
 	}
 }
 
+/* Links are left behind this, of which nobody is told. */
+static void note_away(const struct watches *watches)
+{
+	const struct record *record;
+	uint64_t at = 0;
+
+	while ((record = changes_next(watches->changes, at, UINT64_MAX)) != NULL) {
+		at = record->changed;
+		record->domain->was_away = record->domain->away;
+	}
+}
+
 void watches_hold(struct watches *watches)
 {
 	struct watcher *watcher, *next;
@@ -190,6 +212,7 @@ void watches_hold(struct watches *watches)
 				tell_before(watcher, watch);
 	watches->is_held = true;
 	watches->told_upto = watches->changes->last;
+	note_away(watches);
 }
 
 /* --- sections --------------------------------------------------------------------------------- */
@@ -211,16 +234,17 @@ static bool was_up(const struct watches *watches, const struct record *record)
 }
 
 static void thing_image(struct image *image, uint32_t *domid, bool *is_own, char name[DOMAIN_NAME_MAX + 1],
-			char text[ENDPOINT_NAME_MAX + 1], uint32_t *missed_ms)
+			char text[ENDPOINT_NAME_MAX + 1], bool *is_away, uint32_t *missed_ms)
 {
 	image_u32(image, domid);
 	image_bool(image, is_own);
 	image_text(image, name, DOMAIN_NAME_MAX + 1);
 	image_text(image, text, ENDPOINT_NAME_MAX + 1);
+	image_bool(image, is_away);
 	image_upto(image, missed_ms, SETTLE_MS);
 }
 
-static void write_thing(struct image *image, const struct record *record, uint32_t missed_ms)
+static void write_thing(struct image *image, const struct record *record, bool is_away, uint32_t missed_ms)
 {
 	char name[DOMAIN_NAME_MAX + 1], text[ENDPOINT_NAME_MAX + 1];
 	uint32_t domid = record->domain->domid;
@@ -229,7 +253,7 @@ static void write_thing(struct image *image, const struct record *record, uint32
 	snprintf(name, sizeof(name), "%s", record->domain->name);
 	snprintf(text, sizeof(text), "%s", record->text);
 	image_section(image, IMAGE_THING);
-	thing_image(image, &domid, &is_own, name, text, &missed_ms);
+	thing_image(image, &domid, &is_own, name, text, &is_away, &missed_ms);
 }
 
 /* All that was told, also what the daemon before this has told and this one doesn't know yet. */
@@ -242,10 +266,10 @@ static void write_things(const struct watches *watches, struct image *image)
 	while ((record = changes_next(watches->changes, at, UINT64_MAX)) != NULL) {
 		at = record->changed;
 		if (was_up(watches, record) && !find_before(watches, record))
-			write_thing(image, record, 0);
+			write_thing(image, record, record->domain->was_away, 0);
 	}
 	for (thing = watches->before; thing; thing = thing->hh.next)
-		write_thing(image, thing->record, thing->missed_ms);
+		write_thing(image, thing->record, thing->is_away, thing->missed_ms);
 }
 
 static void told_image(struct image *image, struct watch *watch)
@@ -304,10 +328,10 @@ void watches_read_thing(struct watches *watches, struct image *image)
 {
 	char name[DOMAIN_NAME_MAX + 1] = "", text[ENDPOINT_NAME_MAX + 1] = "";
 	struct thing *thing = calloc(1, sizeof(*thing));
-	bool is_own = false;
+	bool is_own = false, is_away = false;
 	uint32_t domid = 0, missed_ms = 0;
 
-	thing_image(image, &domid, &is_own, name, text, &missed_ms);
+	thing_image(image, &domid, &is_own, name, text, &is_away, &missed_ms);
 	if (thing && !image->error)
 		thing->record = calloc(1, sizeof(*thing->record) + strlen(text) + 1);
 	if (!thing || (!image->error && !thing->record))
@@ -319,6 +343,7 @@ void watches_read_thing(struct watches *watches, struct image *image)
 	thing->domain = (struct named_domain){
 		.domid = domid, .is_own = is_own, .serial = UINT64_MAX - HASH_COUNT(watches->before)};
 	snprintf(thing->domain.name, sizeof(thing->domain.name), "%s", name);
+	thing->is_away = is_away;
 	thing->missed_ms = missed_ms;
 	thing->record->domain = &thing->domain;
 	thing->record->size = strlen(text);
@@ -390,7 +415,10 @@ void watches_end_compare(struct watches *watches, struct watch *watch)
 
 bool watch_knows_before(const struct watch *watch, const struct watches *watches, const struct record *record)
 {
-	return watch->knows_before && find_before(watches, record);
+	const struct thing *thing = watch->knows_before ? find_before(watches, record) : NULL;
+
+	/* The comparing may take several turns: the later a thing is compared, the smaller its serial. */
+	return thing && (!watch->compared || thing->domain.serial < watch->compared->domain.serial);
 }
 
 bool watch_compare(struct watcher *watcher, struct watch *watch, uint64_t *cost)

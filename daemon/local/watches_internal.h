@@ -25,6 +25,7 @@ struct thing {
 	struct named_domain domain;
 	struct record *record;
 	char key[ENDPOINT_NAME_MAX + 16]; /* "DOMID ENDPOINT", whatever the domain's name */
+	bool is_away;			  /* it was told so of the domain */
 	/* It is missed: for so long in all the daemons that handed over since one saw it, and knew all */
 	uint32_t missed_ms;
 	UT_hash_handle hh;
@@ -99,6 +100,9 @@ bool watch_means(struct watch *watch, const struct record *record, uint64_t *cos
 bool watch_means_others(const struct watch *watch);
 void watch_tell(struct watcher *watcher, const struct watch *watch, const struct record *record, bool up,
 		uint64_t *cost);
+/* Tells that the link with the domain is away, if it is. */
+void watch_tell_away(struct watcher *watcher, const struct watch *watch, const struct record *record,
+		     uint64_t *cost);
 
 /* watches_image.c: whether the daemon before this has told the watch of it, and this one doesn't know yet
  * whether that has changed. */

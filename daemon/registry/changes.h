@@ -27,6 +27,7 @@ struct named_domain {
 	uint32_t domid;
 	bool is_own;
 	bool away;		     /* our link with it is lost, and may be resumed */
+	bool was_away;		     /* when watches were told last here, before a hand-over */
 	struct named_domain **place; /* what points to it while this is its name and number */
 	uint64_t serial;
 	unsigned references;	     /* of records, and of what it is called now */

@@ -108,6 +108,69 @@ SCENE_TEST(a_watch_hears_nothing_where_nothing_has_changed, start)
 	expect(scene, &scene->a, "");
 }
 
+SCENE_TEST(a_link_that_was_away_is_told_as_up_again, start)
+{
+	registry_set_away(scene->registry, 7, true);
+	expect(scene, &scene->a, "1~7(work) ");
+	hand_over(scene);
+	come_up(scene, "inbox print");
+	time_is_over(scene);
+	expect(scene, &scene->a, "1+7(work) ");
+}
+
+/* The daemon in between hands over before it would have compared. */
+SCENE_TEST(a_link_that_goes_away_between_hand_overs_is_told_once, start)
+{
+	hand_over(scene);
+	go_on(scene, 10, "inbox print");
+	registry_set_away(scene->registry, 7, true);
+	hand_over_telling(scene, "1~7(work) ", "");
+	go_on(scene, 10, "inbox print");
+	registry_set_away(scene->registry, 7, true);
+	hand_over(scene);
+	go_on(scene, 10, "inbox print");
+	hand_over_telling(scene, "1+7(work) ", "");
+	come_up(scene, "inbox print");
+	time_is_over(scene);
+	expect(scene, &scene->a, "");
+}
+
+static void offer_many(struct scene *scene)
+{
+	char name[16];
+
+	registry_set_up(scene->registry, 7, true);
+	for (unsigned i = 0; i < 1500; i++) {
+		snprintf(name, sizeof(name), "e%u", i);
+		registry_set_endpoint(scene->registry, 7, name, true);
+	}
+}
+
+SCENE_TEST(what_changes_while_it_is_compared_in_turns_is_told, scene_start)
+{
+	struct watcher *watcher;
+	uint64_t cost;
+
+	offer_many(scene);
+	scene->a.counts = true;
+	add_watch(scene, &scene->a, 1, "7");
+	settle(scene);
+	hand_over(scene);
+	scene->a.counts = false;
+	offer_many(scene);
+	settle(scene);
+	event_free(scene->watches->settle);
+	scene->watches->settle = NULL;
+	watcher = watcher_get(scene->watches, &scene->a);
+	do {
+		cost = 0;
+		assert_false(watcher_hear(watcher, &cost));
+	} while (!watcher->list->compared);
+	registry_set_endpoint(scene->registry, 7, "e0", false);
+	registry_set_endpoint(scene->registry, 7, "e1499", false);
+	expect(scene, &scene->a, "1-7:e0(work) 1-7:e1499(work) ");
+}
+
 /* What another watch was told earlier, and the daemon in between doesn't know yet. */
 SCENE_TEST(a_watch_of_between_two_hand_overs_is_told_all, start)
 {
