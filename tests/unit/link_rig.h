@@ -78,6 +78,7 @@ struct scene {
 	struct registry_sink *sink;	/* the links', of names */
 	const char *name, *uuid;	/* of any domain, as the directory knows them; NULL: it doesn't */
 	uint32_t found;			/* the domid of any name, or UUID; 0: none has it */
+	unsigned aways;			/* so often a link was told to be away */
 	uint32_t zero_knows, zero_sees; /* the domid that domain 0 calls away, and that comes back; 0: none */
 	uint32_t zero_tells;		/* the domid of which it tells; 0: none */
 	int connect_error;

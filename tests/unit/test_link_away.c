@@ -28,6 +28,18 @@ static void answer_reset(struct scene *scene, uint32_t channel)
 	assert_int_equal(info_of(scene).channels, 0);
 }
 
+/* The daemon that has taken over knows the link before the domain. */
+SCENE_TEST(a_link_that_is_away_is_told_so_once_its_domain_is_known, up_to_resume)
+{
+	leave(scene);
+	assert_int_equal(scene->aways, 1);
+	scene->sink->changed(scene->sink->userdata, REGISTRY_PRESENCE, 7);
+	assert_int_equal(scene->aways, 2);
+	resume(scene);
+	scene->sink->changed(scene->sink->userdata, REGISTRY_PRESENCE, 7);
+	assert_int_equal(scene->aways, 2);
+}
+
 /* --- a program ends ------------------------------------------------------------------------------- */
 
 enum { OPENED_BEFORE, OPENED_MEANWHILE, ACCEPTED, CHANNELS };
