@@ -218,9 +218,10 @@ void registry_leave(struct registry *registry, struct registry_sink *sink)
 {
 }
 
+unsigned told_away;
 void registry_set_away(struct registry *registry, uint32_t domid, bool away)
 {
-	((struct scene *)(void *)registry)->aways += away;
+	told_away += away;
 }
 
 bool registry_is_up(struct registry *registry, uint32_t domid)

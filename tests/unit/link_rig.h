@@ -78,7 +78,6 @@ struct scene {
 	struct registry_sink *sink;	/* the links', of names */
 	const char *name, *uuid;	/* of any domain, as the directory knows them; NULL: it doesn't */
 	uint32_t found;			/* the domid of any name, or UUID; 0: none has it */
-	unsigned aways;			/* so often a link was told to be away */
 	uint32_t zero_knows, zero_sees; /* the domid that domain 0 calls away, and that comes back; 0: none */
 	uint32_t zero_tells;		/* the domid of which it tells; 0: none */
 	int connect_error;
@@ -125,6 +124,8 @@ void charge_to(struct charge *charge, struct scene *scene, uint32_t domid);
 uint64_t used_by(struct scene *scene, uint32_t domid, enum quota_resource resource);
 /* Something is known of the domain that wasn't. */
 void note_name(struct scene *scene, uint32_t domid);
+/* So often a link was told to be away. */
+extern unsigned told_away;
 /* What the loop would do next. */
 void settle(struct scene *scene);
 struct link_info info_of(struct scene *scene);
