@@ -53,7 +53,6 @@ libxensim_la_SOURCES = \
 	sim/preload/evtchn.c \
 	sim/preload/foreign.c \
 	sim/preload/gnt.c sim/preload/gnt.h sim/preload/gnt_internal.h sim/preload/gnt_make.c \
-	sim/preload/gnttab.c \
 	sim/preload/lib_internal.h \
 	sim/preload/memory.c \
 	sim/preload/path.c \

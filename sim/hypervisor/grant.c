@@ -137,15 +137,6 @@ int hv_share_make_pages(struct hv_share *share)
 	return share->fd_read_only < 0 ? -errno : 0;
 }
 
-int hv_grant_check_notify(struct hv_client *client, const struct sim_request *request, struct hv_port **port)
-{
-	*port = NULL;
-	if (request->notify_port == SIM_NO_NOTIFY)
-		return 0;
-	*port = hv_evtchn_hold(client->domain, request->notify_port);
-	return *port ? 0 : -EINVAL;
-}
-
 int hv_grant_share(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply,
 		   int *fd)
 {
@@ -165,7 +156,7 @@ int hv_grant_share(struct hv_client *client, const struct sim_request *request, 
 	share->count = request->count;
 	share->granted_domid = request->domid;
 	share->writable = request->writable != 0;
-	share->notify_offset = request->notify_offset;
+	share->notify_offset = SIM_NO_NOTIFY;
 	share->domain = domain;
 	share->owner = client;
 	share->id = ++domain->hv->next_id;
@@ -173,8 +164,6 @@ int hv_grant_share(struct hv_client *client, const struct sim_request *request, 
 	r = hv_share_make_pages(share);
 	for (uint32_t i = 0; r == 0 && i < share->count; i++)
 		r = hv_share_add_ref(domain, share, i, 0);
-	if (r == 0)
-		r = hv_grant_check_notify(client, request, &share->notify_port);
 	if (r < 0) {
 		hv_share_free(share);
 		return r;
@@ -253,14 +242,15 @@ int hv_grant_notify(struct hv_client *client, const struct sim_request *request)
 {
 	struct hv_share *share = find_share(client, request->id);
 	struct hv_mapping *mapping = share ? NULL : hv_mapping_find(client, request->id);
-	struct hv_port *port, **current;
-	int r;
+	struct hv_port *port = NULL, **current;
 
 	if (!share && !mapping)
 		return -EINVAL;
-	r = hv_grant_check_notify(client, request, &port);
-	if (r < 0)
-		return r;
+	if (request->notify_port != SIM_NO_NOTIFY) {
+		port = hv_evtchn_hold(client->domain, request->notify_port);
+		if (!port)
+			return -EINVAL;
+	}
 	current = share ? &share->notify_port : &mapping->notify_port;
 	if (*current)
 		hv_evtchn_release(*current, false);

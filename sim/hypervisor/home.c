@@ -75,7 +75,8 @@ static int make_empty(const struct hv_domain *domain, const char *name)
 
 static int write_files(const struct hv_domain *domain)
 {
-	static const char *const devices[] = {"evtchn", "gntdev", "gntalloc", "privcmd", "xenbus"};
+	static const char *const devices[] = {"evtchn",	 "gntdev",    "gntalloc",
+					      "privcmd", "hypercall", "xenbus"};
 	static const char *const toolstacks[] = {"run/xen", "var/run/xen", "var/lib/xen", "var/log/xen",
 						 "var/lock"};
 	bool dom0 = domain->type == HV_DOM0;

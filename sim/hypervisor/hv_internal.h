@@ -145,13 +145,12 @@ void hv_grant_copy_end(struct hv_domain *domain);
 
 /* The parts of it that map.c and frame.c have, too: descriptors for the pages; a reference to the page,
  * of this number or, if it is 0, of the next one; an end of all that isn't mapped; the byte that an unmap
- * notification clears, and the port that it names, NULL if it names none (EINVAL: that isn't there). */
+ * notification clears. */
 int hv_share_make_pages(struct hv_share *share);
 int hv_share_add_ref(struct hv_domain *domain, struct hv_share *share, uint32_t index, uint32_t number);
 void hv_share_free(struct hv_share *share);
 void hv_share_drop_unmapped_refs(struct hv_share *share);
 void hv_share_clear_byte(const struct hv_share *share, uint32_t index, uint32_t offset);
-int hv_grant_check_notify(struct hv_client *client, const struct sim_request *request, struct hv_port **port);
 
 /* map.c: by references, or of domain 0 by frames. */
 int hv_grant_map(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply,

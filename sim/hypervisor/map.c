@@ -87,14 +87,12 @@ int hv_grant_map(struct hv_client *client, const struct sim_request *request, st
 	if (!mapping)
 		return -ENOMEM;
 	r = find_pages(client, request, mapping, reply);
-	if (r == 0)
-		r = hv_grant_check_notify(client, request, &mapping->notify_port);
 	if (r < 0) {
 		free(mapping);
 		return r;
 	}
 	mapping->id = ++client->domain->hv->next_id;
-	mapping->notify_offset = request->notify_offset;
+	mapping->notify_offset = SIM_NO_NOTIFY;
 	page = mapping->page;
 	for (uint32_t i = 0; i < request->count; i++) {
 		if (reply->values[2 * i] == SIM_NO_FRAME)

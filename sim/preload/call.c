@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * libxencall's functions, by which libxenctrl makes its hypercalls: so the real libxenctrl runs here, and
- * what it is told is what the simulated host knows. These hypercalls have an answer:
+ * The hypercalls that libxencall makes by /dev/xen/privcmd, for libxenctrl: so the real one runs here, and
+ * what it is told is what the simulated host knows. These have an answer:
  *
  *	domctl getdomaininfo, sysctl getdomaininfolist	the domains there are
  *	domctl pausedomain, unpausedomain, destroydomain	what they say
@@ -33,14 +33,12 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <unistd.h>
 #include <xen/memory.h>
 #include <xen/sched.h>
 #include <xen/sys/privcmd.h>
 #include <xen/version.h>
 #include <xen/xen.h>
-#include <xencall.h>
 
 /* Up to this version of the interface, getdomaininfo told of the next domain if there was none with that
  * number. */
@@ -50,75 +48,6 @@
 #define GRANT_TABLE_FRAMES 64
 
 #define UNRESTRICTED "/sys/module/xen_privcmd/parameters/unrestricted"
-
-struct xencall_handle {
-	int fd;
-};
-
-static int fail(int error)
-{
-	errno = error;
-	return -1;
-}
-
-SIM_EXPORT xencall_handle *xencall_open(struct xentoollog_logger *logger, unsigned flags)
-{
-	xencall_handle *handle = malloc(sizeof(*handle));
-
-	if (!handle)
-		return NULL;
-	handle->fd = open("/dev/xen/privcmd", O_RDWR | O_CLOEXEC);
-	if (handle->fd >= 0)
-		return handle;
-	free(handle);
-	return NULL;
-}
-
-SIM_EXPORT int xencall_close(xencall_handle *handle)
-{
-	if (!handle)
-		return 0;
-	close(handle->fd);
-	free(handle);
-	return 0;
-}
-
-SIM_EXPORT int xencall_fd(xencall_handle *handle)
-{
-	return handle->fd;
-}
-
-/* Buffers for arguments. */
-
-SIM_EXPORT void *xencall_alloc_buffer_pages(xencall_handle *handle, size_t pages)
-{
-	void *buffer = pages ? mmap(NULL, pages * SIM_PAGE_SIZE, PROT_READ | PROT_WRITE,
-				    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
-			     : MAP_FAILED;
-
-	return buffer == MAP_FAILED ? NULL : buffer;
-}
-
-SIM_EXPORT void xencall_free_buffer_pages(xencall_handle *handle, void *buffer, size_t pages)
-{
-	if (buffer)
-		munmap(buffer, pages * SIM_PAGE_SIZE);
-}
-
-SIM_EXPORT void *xencall_alloc_buffer(xencall_handle *handle, size_t size)
-{
-	return calloc(1, size ? size : 1);
-}
-
-SIM_EXPORT void xencall_free_buffer(xencall_handle *handle, void *buffer)
-{
-	free(buffer);
-}
-
-SIM_EXPORT int xencall_buffers_never_fault(xencall_handle *handle)
-{
-	return 1;
-}
 
 /* The hypercalls return 0 or more, or a negative errno. */
 
@@ -424,45 +353,4 @@ long sim_hypercall(unsigned op, uint64_t first, uint64_t second)
 	default:
 		return -ENOSYS;
 	}
-}
-
-SIM_EXPORT long xencall2L(xencall_handle *handle, unsigned op, uint64_t first, uint64_t second)
-{
-	long r = sim_hypercall(op, first, second);
-
-	return r < 0 ? fail((int)-r) : r;
-}
-
-SIM_EXPORT int xencall0(xencall_handle *handle, unsigned op)
-{
-	return (int)xencall2L(handle, op, 0, 0);
-}
-
-SIM_EXPORT int xencall1(xencall_handle *handle, unsigned op, uint64_t first)
-{
-	return (int)xencall2L(handle, op, first, 0);
-}
-
-SIM_EXPORT int xencall2(xencall_handle *handle, unsigned op, uint64_t first, uint64_t second)
-{
-	return (int)xencall2L(handle, op, first, second);
-}
-
-/* No hypercall with more arguments has an answer here. */
-
-SIM_EXPORT int xencall3(xencall_handle *handle, unsigned op, uint64_t first, uint64_t second, uint64_t third)
-{
-	return (int)xencall2L(handle, op, first, second);
-}
-
-SIM_EXPORT int xencall4(xencall_handle *handle, unsigned op, uint64_t first, uint64_t second, uint64_t third,
-			uint64_t fourth)
-{
-	return (int)xencall2L(handle, op, first, second);
-}
-
-SIM_EXPORT int xencall5(xencall_handle *handle, unsigned op, uint64_t first, uint64_t second, uint64_t third,
-			uint64_t fourth, uint64_t fifth)
-{
-	return (int)xencall2L(handle, op, first, second);
 }

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The devices below /dev/xen, for programs that open them themselves: other languages' libraries, or Xen's
- * own when their functions were found by dlsym() on a handle, which a preloaded library can't stand before.
- * The descriptor of evtchn is its handle's, which can be polled; those of gntdev, gntalloc and privcmd are
- * only there to be named. xenbus and the socket of xenstored are connections to XenStore.
+ * The devices below /dev/xen, as Xen's libraries open them, and those of other languages. The descriptor of
+ * evtchn is its handle's, which can be polled; those of gntdev, gntalloc, privcmd and hypercall are only
+ * there to be named. xenbus and the socket of xenstored are connections to XenStore.
  *
  * A device is found by the number of its descriptor alone: one that was duplicated, or came over exec, isn't
  * known.
@@ -18,6 +17,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/close_range.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -40,10 +40,13 @@
 /* Descriptors from here on aren't known as devices. */
 #define MAX_DEVICES 65536
 
-enum kind { EVTCHN, GNTDEV, GNTALLOC, PRIVCMD, KINDS };
+enum kind { EVTCHN, GNTDEV, GNTALLOC, PRIVCMD, HYPERCALL, KINDS };
 
-static const char *const names[KINDS] = {
-	[EVTCHN] = "evtchn", [GNTDEV] = "gntdev", [GNTALLOC] = "gntalloc", [PRIVCMD] = "privcmd"};
+static const char *const names[KINDS] = {[EVTCHN] = "evtchn",
+					 [GNTDEV] = "gntdev",
+					 [GNTALLOC] = "gntalloc",
+					 [PRIVCMD] = "privcmd",
+					 [HYPERCALL] = "hypercall"};
 
 struct device {
 	enum kind kind;
@@ -59,9 +62,12 @@ static _Atomic(struct device *) devices[MAX_DEVICES];
 /* How many there ever were: as long as it is 0, no call looks further. */
 static atomic_uint known;
 
+/* Whether this thread has left the table of descriptors that the others share: in its own are no devices. */
+static _Thread_local bool own_table __attribute__((tls_model("initial-exec")));
+
 static struct device *device_of(int fd)
 {
-	if (!atomic_load_explicit(&known, memory_order_relaxed) || fd < 0 || fd >= MAX_DEVICES)
+	if (!atomic_load_explicit(&known, memory_order_relaxed) || fd < 0 || fd >= MAX_DEVICES || own_table)
 		return NULL;
 	return atomic_load_explicit(&devices[fd], memory_order_acquire);
 }
@@ -98,9 +104,14 @@ static int open_device(struct device *device, int flags)
 
 static int open_kind(enum kind kind, int flags)
 {
-	struct device *device = calloc(1, sizeof(*device));
-	int fd;
+	struct device *device;
+	int fd = sim_lib_connect();
 
+	if (fd < 0) {
+		errno = -fd;
+		return -1;
+	}
+	device = calloc(1, sizeof(*device));
 	if (!device)
 		return -1;
 	device->kind = kind;
@@ -307,8 +318,10 @@ static int device_ioctl(struct device *device, unsigned long request, void *argu
 	if (device->kind == EVTCHN)
 		return evtchn_ioctl(device, request, argument);
 	pthread_mutex_lock(&device->lock);
-	r = device->gnt ? sim_gnt_device_ioctl(device->gnt, request, argument)
-			: privcmd_ioctl(device, request, argument);
+	if (device->gnt)
+		r = sim_gnt_device_ioctl(device->gnt, request, argument);
+	else
+		r = device->kind == PRIVCMD ? privcmd_ioctl(device, request, argument) : -ENOTTY;
 	pthread_mutex_unlock(&device->lock);
 	if (r >= 0)
 		return r;
@@ -342,6 +355,9 @@ static void *map_file(void *at, size_t length, int prot, int flags, int fd, off_
 		return (void *)syscall(SYS_mmap, at, length, prot, flags, fd, offset);
 	if (device->kind == PRIVCMD && flags & MAP_SHARED)
 		return sim_foreign_reserve(at, length, prot, flags);
+	/* Pages for the arguments of hypercalls, which no kernel takes away. */
+	if (device->kind == HYPERCALL && flags & MAP_SHARED)
+		return (void *)syscall(SYS_mmap, at, length, prot, flags | MAP_ANONYMOUS, -1, 0);
 	errno = ENODEV;
 	if (!device->gnt)
 		return MAP_FAILED;
@@ -446,7 +462,11 @@ SIM_EXPORT int close_range(unsigned first, unsigned last, int flags)
 {
 	int ours = sim_lib_fd(), r;
 
-	for (unsigned fd = first; !flags && atomic_load(&known) && fd <= last && fd < MAX_DEVICES; fd++)
+	if (flags & CLOSE_RANGE_UNSHARE && gettid() != getpid())
+		own_table = true;
+	for (unsigned fd = first; !own_table && !(flags & CLOSE_RANGE_CLOEXEC) && atomic_load(&known) &&
+				  fd <= last && fd < MAX_DEVICES;
+	     fd++)
 		device_close((int)fd);
 	if (ours < 0 || (unsigned)ours < first || (unsigned)ours > last)
 		return close_some(first, last, (unsigned)flags);

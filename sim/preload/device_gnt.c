@@ -16,7 +16,6 @@
 #include <xen/grant_table.h>
 #include <xen/sys/gntalloc.h>
 #include <xen/sys/gntdev.h>
-#include <xengnttab.h>
 
 #include "sim/preload/gnt.h"
 
@@ -155,13 +154,29 @@ static int notify_at(const struct sim_gnt_device *device, uint64_t index, uint32
 			      action & UNMAP_NOTIFY_SEND_EVENT ? port : SIM_NO_NOTIFY);
 }
 
-/* The driver's segments are the library's. It looks at all of them before Xen sees any. */
+/* Returns 0 or a negative errno; Xen's answer is the status. */
+static int copy_segment(struct ioctl_gntdev_grant_copy_segment *segment)
+{
+	const bool to_them = segment->flags & GNTCOPY_dest_gref;
+	const __typeof__(segment->source) near = to_them ? segment->source : segment->dest,
+					  far = to_them ? segment->dest : segment->source;
+
+	return sim_gnt_copy(near.virt, far.foreign.domid, far.foreign.ref, far.foreign.offset, segment->len,
+			    to_them, &segment->status);
+}
+
+static bool is_possible(const struct ioctl_gntdev_grant_copy_segment *segment)
+{
+	const bool to_them = segment->flags & GNTCOPY_dest_gref;
+
+	return (to_them || segment->flags & GNTCOPY_source_gref) &&
+	       (to_them ? segment->dest : segment->source).foreign.offset + segment->len <= SIM_PAGE_SIZE;
+}
+
+/* The driver looks at all segments before Xen sees any. */
 static int gntdev_copy(const struct ioctl_gntdev_grant_copy *copy)
 {
-	_Static_assert(sizeof(struct ioctl_gntdev_grant_copy_segment) ==
-			       sizeof(xengnttab_grant_copy_segment_t),
-		       "one layout");
-	xengnttab_grant_copy_segment_t *segments;
+	struct ioctl_gntdev_grant_copy_segment *segments;
 	int r;
 
 	/* A call that names more than there are names memory that isn't there, too. */
@@ -172,8 +187,10 @@ static int gntdev_copy(const struct ioctl_gntdev_grant_copy *copy)
 	if (!segments)
 		return -ENOMEM;
 	r = sim_copy_in(segments, copy->segments, copy->count * sizeof(*segments));
-	if (r == 0 && xengnttab_grant_copy(NULL, copy->count, segments) < 0)
-		r = -errno;
+	for (uint32_t i = 0; r == 0 && i < copy->count; i++)
+		r = is_possible(&segments[i]) ? 0 : -EINVAL;
+	for (uint32_t i = 0; r == 0 && i < copy->count; i++)
+		r = copy_segment(&segments[i]);
 	for (uint32_t i = 0; r == 0 && i < copy->count; i++)
 		r = sim_copy_out(&copy->segments[i].status, &segments[i].status, sizeof(segments[i].status));
 	free(segments);
@@ -231,8 +248,7 @@ static int gntalloc_alloc(struct sim_gnt_device *device, struct ioctl_gntalloc_a
 		r = -ENOMEM;
 		goto end;
 	}
-	announced->start = sim_gnt_share(alloc->domid, count, refs, alloc->flags & GNTALLOC_FLAG_WRITABLE,
-					 SIM_NO_NOTIFY, SIM_NO_NOTIFY);
+	announced->start = sim_gnt_share(alloc->domid, count, refs, alloc->flags & GNTALLOC_FLAG_WRITABLE);
 	if (!announced->start) {
 		r = -errno;
 		goto end;
@@ -285,10 +301,7 @@ void *sim_gnt_device_map(struct sim_gnt_device *device, void *at, size_t length,
 {
 	struct announced *announced = find_announced(device, (uint64_t)offset);
 	size_t bytes = announced ? announced->count * (size_t)SIM_PAGE_SIZE : 0;
-	struct sim_gnt_pages pages = {.prot = prot,
-				      .at = flags & MAP_FIXED ? at : NULL,
-				      .notify_offset = SIM_NO_NOTIFY,
-				      .notify_port = SIM_NO_NOTIFY};
+	struct sim_gnt_pages pages = {.prot = prot, .at = flags & MAP_FIXED ? at : NULL};
 
 	errno = EINVAL;
 	if (!announced || announced->index != (uint64_t)offset || bytes != length || announced->mapped ||

@@ -128,11 +128,7 @@ static int map_part(struct foreign *foreign, const privcmd_mmapbatch_v2_t *batch
 	struct {
 		struct sim_request request;
 		uint32_t frames[SIM_MAX_MAP];
-	} out = {.request = {.op = SIM_OP_MAP_FRAMES,
-			     .domid = batch->dom,
-			     .count = count,
-			     .notify_offset = SIM_NO_NOTIFY,
-			     .notify_port = SIM_NO_NOTIFY}};
+	} out = {.request = {.op = SIM_OP_MAP_FRAMES, .domid = batch->dom, .count = count}};
 	struct {
 		struct sim_reply reply;
 		uint32_t values[2 * SIM_MAX_MAP];

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Granted and mapped pages, below libxengnttab's functions (gnttab.c) and below the devices themselves
- * (device.c): how they end, and what a fork and a restore make of them; gnt_make.c makes them. A
- * granted page is a page of a memfd that the hypervisor process made; it passes the memfd to the granter, and
- * to a process of the granted domain that maps the reference.
+ * Granted and mapped pages, below the devices (device_gnt.c): how they end, and what a fork and a restore
+ * make of them; gnt_make.c makes them. A granted page is a page of a memfd that the hypervisor process made;
+ * it passes the memfd to the granter, and to a process of the granted domain that maps the reference.
  *
  * A grant lives as long as the granter's mapping of its page, whatever becomes of the handle; so munmap is
  * interposed: it looks for our regions, page by page, and tells the hypervisor when the last page of a region

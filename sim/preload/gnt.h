@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Granted and mapped pages of this process, for the libraries' functions and for the devices. */
+/* Granted and mapped pages of this process, for the devices. */
 #ifndef XENMSG_SIM_LIB_GNT_H
 #define XENMSG_SIM_LIB_GNT_H
 
@@ -7,26 +7,23 @@
 
 struct sim_gnt_file;
 
-/* What to map. A single_domain has granted all of it. */
+/* What to map. */
 struct sim_gnt_pages {
 	uint32_t count;
 	const uint32_t *domids, *refs;
-	bool single_domain;
 	int prot;
-	void *at;			     /* NULL: anywhere */
-	uint32_t notify_offset, notify_port; /* SIM_NO_NOTIFY: none */
+	void *at; /* NULL: anywhere */
 };
 
 /* Grants pages. Returns where they are, or NULL with an errno. */
-void *sim_gnt_share(uint32_t domid, uint32_t count, uint32_t *refs, bool writable, uint32_t notify_offset,
-		    uint32_t notify_port);
+void *sim_gnt_share(uint32_t domid, uint32_t count, uint32_t *refs, bool writable);
 /* An open /dev/xen/gntdev without its descriptor. NULL: no memory. Closing it ends what is not mapped, and
  * later what is. */
 struct sim_gnt_file *sim_gnt_open(void);
 void sim_gnt_close(struct sim_gnt_file *file);
 /* Maps pages, which the device knows by this index. Returns where, or NULL with an errno. */
 void *sim_gnt_map(struct sim_gnt_file *file, uint64_t index, const struct sim_gnt_pages *pages);
-/* These return 0 or a negative errno. What begins there; ending what munmap has unmapped; another
+/* These return 0 or a negative errno. What begins there; ending what munmap has unmapped; its
  * notification, of a share with file NULL. */
 int sim_gnt_find(const struct sim_gnt_file *file, const void *start, uint64_t *index, uint32_t *count);
 int sim_gnt_unmap(struct sim_gnt_file *file, uint64_t index, uint32_t count);

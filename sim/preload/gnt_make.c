@@ -24,15 +24,10 @@ static void *fail_region(struct region *region, int error)
 	return NULL;
 }
 
-static void *share_locked(uint32_t domid, uint32_t count, uint32_t *refs, bool writable,
-			  uint32_t notify_offset, uint32_t notify_port)
+static void *share_locked(uint32_t domid, uint32_t count, uint32_t *refs, bool writable)
 {
-	struct sim_request request = {.op = SIM_OP_SHARE,
-				      .domid = domid,
-				      .count = count,
-				      .writable = writable,
-				      .notify_offset = notify_offset,
-				      .notify_port = notify_port};
+	struct sim_request request = {
+		.op = SIM_OP_SHARE, .domid = domid, .count = count, .writable = writable};
 	size_t reply_size = sizeof(struct sim_reply) + count * sizeof(uint32_t);
 	struct sim_reply *reply;
 	struct region *region;
@@ -78,14 +73,13 @@ static void *share_locked(uint32_t domid, uint32_t count, uint32_t *refs, bool w
 	return region->start;
 }
 
-void *sim_gnt_share(uint32_t domid, uint32_t count, uint32_t *refs, bool writable, uint32_t notify_offset,
-		    uint32_t notify_port)
+void *sim_gnt_share(uint32_t domid, uint32_t count, uint32_t *refs, bool writable)
 {
 	void *start;
 	int error;
 
 	sim_regions_lock();
-	start = share_locked(domid, count, refs, writable, notify_offset, notify_port);
+	start = share_locked(domid, count, refs, writable);
 	error = errno;
 	sim_regions_unlock();
 	errno = error;
@@ -98,11 +92,7 @@ static int map_part(struct region *region, size_t first, uint32_t count, const s
 	struct {
 		struct sim_request request;
 		uint32_t refs[2 * SIM_MAX_MAP];
-	} out = {.request = {.op = SIM_OP_MAP,
-			     .count = count,
-			     .writable = (pages->prot & PROT_WRITE) != 0,
-			     .notify_offset = pages->notify_offset,
-			     .notify_port = pages->notify_port}};
+	} out = {.request = {.op = SIM_OP_MAP, .count = count, .writable = (pages->prot & PROT_WRITE) != 0}};
 	struct {
 		struct sim_reply reply;
 		uint32_t values[2 * SIM_MAX_MAP];
@@ -111,7 +101,7 @@ static int map_part(struct region *region, size_t first, uint32_t count, const s
 	int r;
 
 	for (uint32_t i = 0; i < count; i++) {
-		out.refs[2 * i] = pages->domids[pages->single_domain ? 0 : first + i];
+		out.refs[2 * i] = pages->domids[first + i];
 		out.refs[2 * i + 1] = pages->refs[first + i];
 	}
 	r = sim_lib_call(&out.request, sizeof(out.request) + 2 * count * sizeof(uint32_t), &in.reply,
@@ -142,12 +132,6 @@ static void *map_locked(struct sim_gnt_file *file, uint64_t index, const struct 
 	uint32_t count = pages->count;
 	struct region *region;
 
-	/* gntdev's own limit of pages in a mapping; and it clears no byte that it may only read. */
-	if (count == 0 || count > 64 * 1024 ||
-	    (pages->notify_offset != SIM_NO_NOTIFY && !(pages->prot & PROT_WRITE))) {
-		errno = EINVAL;
-		return NULL;
-	}
 	region = sim_region_new(count, (count + SIM_MAX_MAP - 1) / SIM_MAX_MAP, file, pages->at);
 	if (!region)
 		return NULL;

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * libxensim: the library that is preloaded into the processes of a simulated domain and stands in for what
- * lies below libxenvchan and libxenctrl: libxengnttab, libxenevtchn, libxencall, and the files under
- * /sys/hypervisor and /dev/xen.
+ * lies below libxenvchan and libxenctrl: libxenevtchn, the devices that the other libraries open, and the
+ * files under /sys/hypervisor and /dev/xen.
  *
  *	conn.c    the process's one connection to the hypervisor process
- *	gnt.c     granting, mapping, and munmap; gnttab.c: libxengnttab
- *	evtchn.c  event channels
- *	device.c  the same for programs that open the devices themselves; device_gnt.c: gntdev and gntalloc
- *	memory.c  what such a program's pointers lead to
- *	call.c    hypercalls of programs: libxencall, below libxenctrl
+ *	gnt.c     granting, mapping, and munmap
+ *	evtchn.c  libxenevtchn
+ *	device.c  the devices; device_gnt.c: gntdev and gntalloc
+ *	memory.c  what a program's pointers lead to
+ *	call.c    hypercalls
  *	path.c    paths of Xen's files
  *	pause.c   waits that a pause doesn't end
  *	clock.c   clocks, which a restore moves

@@ -8,6 +8,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -155,10 +156,8 @@ static void *found(const char *library, const char *name)
 	})
 
 #define EVTCHN "libxenevtchn.so.1"
-#define GNTTAB "libxengnttab.so.1"
 
 static xenevtchn_handle *dl_evtchn_handle;
-static unsigned char *dl_page;
 
 /* dl-bind DOMID: a handle's first unbound port; dl-notify PORT, dl-wait: the port that is pending,
  * unmasked */
@@ -185,38 +184,6 @@ static void dl_wait(struct tool *tool)
 	if (port >= 0 && FOUND(EVTCHN, xenevtchn_unmask)(dl_evtchn_handle, (evtchn_port_t)port) < 0)
 		port = -1;
 	result(port);
-}
-
-/* dl-share DOMID: the reference of a page; dl-map DOMID REF; then dl-poke OFFSET BYTE and dl-peek OFFSET */
-static void dl_share(struct tool *tool)
-{
-	xengntshr_handle *handle = FOUND(GNTTAB, xengntshr_open)(NULL, 0);
-	uint32_t ref = 0;
-
-	dl_page = handle ? FOUND(GNTTAB, xengntshr_share_pages)(handle, (uint32_t)tool->number[1], 1, &ref, 1)
-			 : NULL;
-	result(dl_page ? (long)ref : -1);
-}
-
-static void dl_map(struct tool *tool)
-{
-	xengnttab_handle *handle = FOUND(GNTTAB, xengnttab_open)(NULL, 0);
-
-	dl_page = handle ? FOUND(GNTTAB, xengnttab_map_grant_ref)(handle, (uint32_t)tool->number[1],
-								  (uint32_t)tool->number[2], 3)
-			 : NULL;
-	result(dl_page ? 0 : -1);
-}
-
-static void dl_poke(struct tool *tool)
-{
-	dl_page[tool->number[1]] = (unsigned char)tool->number[2];
-	result(0);
-}
-
-static void dl_peek(struct tool *tool)
-{
-	result(((volatile unsigned char *)dl_page)[tool->number[1]]);
 }
 
 /* daemonize: the answer is the child's, and so are all that follow; the parent ends when the child may go
@@ -305,6 +272,7 @@ static void edge_wait(struct tool *tool)
 /* sleep MILLISECONDS: begins to wait for an event that never comes; slept: how that ended */
 static struct {
 	pthread_t thread;
+	atomic_int number;
 	int milliseconds, ended, error;
 } sleeper;
 
@@ -313,16 +281,37 @@ static void *sleep_in_thread(void *userdata)
 	struct epoll_event event;
 	int fd = epoll_create1(EPOLL_CLOEXEC);
 
+	sleeper.number = gettid();
 	sleeper.ended = epoll_wait(fd, &event, 1, sleeper.milliseconds);
 	sleeper.error = errno;
 	close(fd);
 	return NULL;
 }
 
+static bool has_begun_to_sleep(void)
+{
+	char path[64], state = 0;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/stat", sleeper.number);
+	file = sleeper.number ? fopen(path, "re") : NULL;
+	if (file && fscanf(file, "%*d %*s %c", &state) != 1)
+		state = 0;
+	if (file)
+		fclose(file);
+	return state == 'S';
+}
+
 static void begin_to_sleep(struct tool *tool)
 {
+	int error;
+
 	sleeper.milliseconds = (int)tool->number[1];
-	result(pthread_create(&sleeper.thread, NULL, sleep_in_thread, NULL));
+	sleeper.number = 0;
+	error = pthread_create(&sleeper.thread, NULL, sleep_in_thread, NULL);
+	while (!error && !has_begun_to_sleep())
+		usleep(1000);
+	result(error);
 }
 
 static void end_sleeping(struct tool *tool)
@@ -341,10 +330,6 @@ const struct tool_command raw_commands[] = {
 	{"dl-bind", 2, dl_bind},
 	{"dl-notify", 2, dl_notify},
 	{"dl-wait", 1, dl_wait},
-	{"dl-share", 2, dl_share},
-	{"dl-map", 3, dl_map},
-	{"dl-poke", 3, dl_poke},
-	{"dl-peek", 2, dl_peek},
 	{"daemonize", 1, daemonize},
 	{"exec", 1, exec_again},
 	{"close-all", 1, close_all},

@@ -287,7 +287,7 @@ case_foreign_memory() {
 }
 
 case_found_functions() {
-	local port ref
+	local port
 	programs A u1 B u2
 	ask B evtchn-open >/dev/null
 	port=$(word 2 "$(ask A dl-bind "$(domid u2)")")
@@ -295,9 +295,6 @@ case_found_functions() {
 	other=$(word 2 "$(ask B pending 0)")
 	show 'an event comes' "$(ask B notify 0 "$other") $(ask A dl-wait | cut -d' ' -f1)"
 	show 'and is sent' "$(ask B unmask 0 "$other") $(ask A dl-notify "$port") $(ask B poll 0 3000)"
-	ref=$(word 2 "$(ask A dl-share "$(domid u2)")")
-	show 'they grant a page' "$(ask B dl-map "$(domid u1)" "$ref")"
-	show 'of both' "$(ask A dl-poke 100 42) $(ask B dl-peek 100) $(ask B dl-poke 101 43) $(ask A dl-peek 101)"
 }
 
 case_grant_copy() {
