@@ -33,7 +33,7 @@ static void abandon(struct xenmsg *conn, struct xenmsg_message *request)
 		reply_lose(request);
 }
 
-static void conn_life_give_back(struct xenmsg *conn, struct xenmsg_message *message)
+static void give_back(struct xenmsg *conn, struct xenmsg_message *message)
 {
 	if (conn_is_here(conn))
 		inbox_take_back(&conn->inbox, message);
@@ -72,7 +72,7 @@ static void on_stream(void *userdata, int fd)
 }
 
 /* Makes a connection, without a daemon as yet. */
-static int conn_life_start(struct xenmsg **made, const char *socket_path)
+static int conn_start(struct xenmsg **made, const char *socket_path)
 {
 	struct xenmsg *conn = calloc(1, sizeof(*conn));
 	struct message_pool *pool;
@@ -80,7 +80,7 @@ static int conn_life_start(struct xenmsg **made, const char *socket_path)
 
 	if (!conn)
 		return -ENOMEM;
-	pool = message_pool_new(conn, abandon, conn_life_give_back);
+	pool = message_pool_new(conn, abandon, give_back);
 	conn->scratch = malloc(FRAME_PAYLOAD_MAX);
 	if (pool && conn->scratch)
 		r = transport_init(&conn->transport, socket_path);
@@ -123,7 +123,7 @@ static bool no_daemon_is_there(int error)
 static int open_now(struct xenmsg **made, const char *socket_path, unsigned flags, int64_t deadline)
 {
 	struct xenmsg *conn;
-	int r = conn_life_start(&conn, socket_path);
+	int r = conn_start(&conn, socket_path);
 
 	if (r < 0)
 		return r;
@@ -163,7 +163,7 @@ static int conn_new(struct xenmsg **made, const char *socket_path, unsigned flag
 }
 
 /* Waits for the next attempt. */
-static void conn_life_rest(struct xenmsg *conn, int error)
+static void conn_rest(struct xenmsg *conn, int error)
 {
 	struct opening *opening = &conn->opening;
 
@@ -180,7 +180,7 @@ static int conn_begin(struct xenmsg **made, const char *socket_path, unsigned fl
 		      xenmsg_done done, void *userdata)
 {
 	struct xenmsg *conn;
-	int r = conn_life_start(&conn, socket_path);
+	int r = conn_start(&conn, socket_path);
 
 	if (r < 0)
 		return r;
@@ -197,7 +197,7 @@ static int conn_begin(struct xenmsg **made, const char *socket_path, unsigned fl
 					 .flags = flags,
 					 .due = -1};
 	if (r < 0)
-		conn_life_rest(conn, r);
+		conn_rest(conn, r);
 	transport_set_alarm(&conn->transport, conn->opening.expires);
 	*made = conn;
 	return 0;
@@ -229,7 +229,7 @@ static bool has_opened(struct xenmsg *conn, int *error)
 	if (r == 0)
 		r = transport_finish(&conn->transport, 0);
 	if (!is_over && (opening->flags & XENMSG_WAIT) && no_daemon_is_there(r)) {
-		conn_life_rest(conn, r);
+		conn_rest(conn, r);
 		return false;
 	}
 	*error = r;
@@ -403,7 +403,7 @@ static int process(struct xenmsg *conn, bool sleeps)
 }
 
 /* To be called first. Returns 0, or why the connection can't be processed now. */
-static int api_open_enter(struct xenmsg *conn)
+static int enter(struct xenmsg *conn)
 {
 	if (conn->depth > 0 && conn_is_here(conn))
 		return -EBUSY;
@@ -415,7 +415,7 @@ static int api_open_enter(struct xenmsg *conn)
 
 /* To be called last. Returns `r`, or -ECANCELED if a callback has closed the connection, which is gone
  * then. */
-static int api_open_leave(struct xenmsg *conn, int r)
+static int leave(struct xenmsg *conn, int r)
 {
 	bool closing = conn->closing;
 
@@ -424,14 +424,14 @@ static int api_open_leave(struct xenmsg *conn, int r)
 
 int xenmsg_process(struct xenmsg *conn)
 {
-	int r = api_open_enter(conn);
+	int r = enter(conn);
 
 	if (r < 0)
 		return r;
 	if (!conn->dead)
 		while (conn_poll(conn, 0) == -EINTR)
 			;
-	return api_open_leave(conn, process(conn, false));
+	return leave(conn, process(conn, false));
 }
 
 static int wait_until(struct xenmsg *conn, int64_t deadline)
@@ -466,11 +466,11 @@ static int wait_until(struct xenmsg *conn, int64_t deadline)
 int xenmsg_wait(struct xenmsg *conn, int timeout_ms)
 {
 	int64_t deadline = deadline_in(timeout_ms);
-	int r = api_open_enter(conn);
+	int r = enter(conn);
 
 	if (r < 0)
 		return r;
-	return api_open_leave(conn, wait_until(conn, deadline));
+	return leave(conn, wait_until(conn, deadline));
 }
 
 /* Returns whether all that the program has begun has its outcome; what is settled was reported before. */
@@ -508,11 +508,11 @@ static int flush(struct xenmsg *conn, int64_t deadline)
 int xenmsg_flush(struct xenmsg *conn, int timeout_ms)
 {
 	int64_t deadline = deadline_in(timeout_ms);
-	int r = api_open_enter(conn);
+	int r = enter(conn);
 
 	if (r < 0)
 		return r;
-	return api_open_leave(conn, flush(conn, deadline));
+	return leave(conn, flush(conn, deadline));
 }
 
 int xenmsg_pause(struct xenmsg *conn)

@@ -101,6 +101,31 @@ bool wait_for_answer(struct xenmsg *conn, struct xenmsg_op *op)
 	return interrupted;
 }
 
+int request_begun(struct xenmsg *conn, int r, struct request *request, struct xenmsg_op **op)
+{
+	if (r < 0)
+		return r;
+	if (op)
+		*op = &request->op;
+	conn_set_alarm(conn);
+	conn_push(conn);
+	return 0;
+}
+
+int request_finish(struct xenmsg *conn, int r, struct request *request, struct outcome *outcome)
+{
+	bool interrupted;
+
+	if (r < 0)
+		return r;
+	interrupted = wait_for_answer(conn, &request->op);
+	conn_tell_answer(conn, request);
+	conn_remind(conn);
+	if (interrupted && outcome->result.error == -ETIMEDOUT)
+		outcome->result.error = -EINTR;
+	return outcome->result.error;
+}
+
 void outcome_note(void *userdata, const struct xenmsg_result *result)
 {
 	struct outcome *outcome = userdata;

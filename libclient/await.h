@@ -11,6 +11,9 @@
 
 /* ---- options ------------------------------------------------------------------------------ */
 
+#define PATIENCE_MS                                                                                          \
+	30000 /* what is usual of requests: the daemon answers these by itself, so this is ample */
+
 /* Reads options (NULL: none), of which these flags have a meaning here. Returns 0 or -EINVAL. */
 int options_read_given(struct op_options *opts, const struct xenmsg_options *options, unsigned flags);
 static inline int options_read(struct op_options *opts, const struct xenmsg_options *options, unsigned flags,
@@ -72,6 +75,10 @@ int outcome_await(struct xenmsg *conn, struct xenmsg_op *op, struct outcome *out
 /* Waits for a request or stream that is settled by the daemon alone, without any callback. It is not reported
  * yet. Returns whether a signal came. */
 bool wait_for_answer(struct xenmsg *conn, struct xenmsg_op *op);
+/* Ends a function that has begun a request, or hasn't (`r`). Returns `r`. */
+int request_begun(struct xenmsg *conn, int r, struct request *request, struct xenmsg_op **op);
+/* Waits for one that was begun for `outcome`, unless `r` says that it wasn't. Returns its error. */
+int request_finish(struct xenmsg *conn, int r, struct request *request, struct outcome *outcome);
 /* Gives the program what became of something that wasn't begun: `error` is 0 or what prevented it. Returns
  * the error. */
 int result_without_op(struct xenmsg_result *result, int error);

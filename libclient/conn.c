@@ -288,6 +288,17 @@ int conn_tell_daemon(struct xenmsg *conn, uint8_t type, const void *payload, siz
 	return r;
 }
 
+int conn_ask(struct xenmsg *conn, uint8_t type, const void *payload, size_t size,
+	     const struct op_options *opts, xenmsg_done done, void *userdata, struct request **request)
+{
+	int r = conn_check(conn, request_begin(&conn->requests, type, payload, size, opts->timeout_ms, done,
+					       userdata, request));
+
+	if (r == 0)
+		(*request)->op.conn = conn;
+	return r;
+}
+
 int conn_watch(struct xenmsg *conn, const char *pattern, int timeout_ms, xenmsg_event_handler handler,
 	       void *userdata, xenmsg_done done, void *done_userdata, struct request **request)
 {
@@ -316,6 +327,17 @@ bool conn_has_bound(struct xenmsg *conn, const char *endpoint)
 
 	return inbox_find(&conn->inbox, endpoint, size) || incoming_knows(&conn->incoming, endpoint) ||
 	       (conn->mux && mux_find(conn->mux, endpoint, size));
+}
+
+int conn_unbind(struct xenmsg *conn, struct binding *binding, uint8_t type, const char *endpoint)
+{
+	int r;
+
+	/* First refuses what has arrived, so that every sender of it learns that nothing more was taken; what
+	 * arrives until the daemon knows finds no binding. */
+	conn->recv_waits = false;
+	r = inbox_unbind(&conn->inbox, binding);
+	return r < 0 ? conn_fail(conn, r) : conn_tell_daemon(conn, type, endpoint, strlen(endpoint));
 }
 
 /* What was to be bound isn't; one that was given up may be there by now, or soon. */

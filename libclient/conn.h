@@ -7,9 +7,9 @@
  * the functions that drive them. Frames go from the transport to these parts, and from there to the program's
  * callbacks; none of the parts knows the connection.
  *
- * A child made by fork() has no use of it (origin.h). Each function of the API asks for that first; and since
- * a callback may fork, whatever calls back looks whether this is still the same process when that returns: in
- * a child `dead` is -ECHILD from then on.
+ * A child made by fork() has no use of it (transport.h). Each function of the API asks for that first; and
+ * since a callback may fork, whatever calls back looks whether this is still the same process when that
+ * returns: in a child `dead` is -ECHILD from then on.
  *
  * A callback may close the connection: that is put off until the function has returned within which it runs
  * (conn_enter(), conn_leave()).
@@ -33,7 +33,7 @@
 #include "libclient/requests.h"
 #include "xenmsg.h"
 
-/* What patterns (pattern.h) want to be told of their connection. */
+/* What patterns (api_topics.c) want to be told of their connection. */
 struct pattern_hooks {
 	/* Begins and ends what is due. Calls nobody back. */
 	void (*run)(struct xenmsg *conn);
@@ -55,7 +55,7 @@ struct xenmsg {
 	struct reconnect reconnect;
 	struct mux *mux;	  /* its streams of xenmsg-stream.h; NULL: there were none yet */
 	struct awaited *awaited;  /* utlist: addresses for which something waits (await.h) */
-	struct pattern *patterns; /* utlist: to which the program has subscribed (pattern.h) */
+	struct pattern *patterns; /* utlist: to which the program has subscribed (api_topics.c) */
 	const struct pattern_hooks *pattern_hooks; /* NULL: there was none yet */
 	int dead;
 	unsigned depth;	  /* functions that call back and haven't returned */
@@ -115,6 +115,12 @@ static inline int conn_clear(struct xenmsg *conn)
 	return 0;
 }
 
+/* Begins one that needs the daemon. Returns 0, -ECHILD or conn->dead. */
+static inline int conn_ready(struct xenmsg *conn)
+{
+	return conn_clear(conn) < 0 ? -ECHILD : conn->dead;
+}
+
 /* Sends what was just written. What doesn't fit waits for room, and the daemon is asked to notify. */
 static inline void conn_push(struct xenmsg *conn);
 /* Does the same, without shared memory too, unlike with a message that was posted: the program may be busy
@@ -152,6 +158,11 @@ bool conn_has_bound(struct xenmsg *conn, const char *endpoint);
 int conn_withdraw(struct xenmsg *conn, struct xenmsg_op *op);
 /* Tells the daemon something, without waiting. Returns 0, -ENOMEM or -ENOTCONN. */
 int conn_tell_daemon(struct xenmsg *conn, uint8_t type, const void *payload, size_t size);
+/* Ends what is bound under this name, and tells the daemon by a frame of this type. Likewise. */
+int conn_unbind(struct xenmsg *conn, struct binding *binding, uint8_t type, const char *endpoint);
+/* Begins a request. A caller that waits for it looks at it by itself. Returns as request_begin(). */
+int conn_ask(struct xenmsg *conn, uint8_t type, const void *payload, size_t size,
+	     const struct op_options *opts, xenmsg_done done, void *userdata, struct request **request);
 /* Begins a watch, and ends one. They return as requests_watch(), and as xenmsg_unwatch(). */
 int conn_watch(struct xenmsg *conn, const char *pattern, int timeout_ms, xenmsg_event_handler handler,
 	       void *userdata, xenmsg_done done, void *done_userdata, struct request **request);

@@ -51,7 +51,7 @@ struct binding {
 	bool lends;		 /* its messages may stay in the ring until they are freed */
 	uint32_t kinds;		 /* of BIND; 0: it is a subscription, */
 	uint32_t subscribes;	 /* with these flags of SUBSCRIBE, */
-	struct pattern *pattern; /* as a member of this (pattern.h); NULL: by itself */
+	struct pattern *pattern; /* as a member of this (api_topics.c); NULL: by itself */
 	uint64_t listeners;	 /* of a topic, as they were told last */
 	uint32_t asked;		 /* number of the BIND that was posted for it, 0 if none was */
 	uint32_t users;		 /* channels that lead here */

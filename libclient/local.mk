@@ -10,8 +10,8 @@ noinst_LTLIBRARIES += libclient.la
 libclient_la_SOURCES = \
 	libclient/api_messages.c \
 	libclient/api_open.c \
-	libclient/api_queries.c \
-	libclient/api_streams.c \
+	libclient/api_requests.c \
+	libclient/api_topics.c \
 	libclient/await.c libclient/await.h \
 	libclient/calls.c libclient/calls.h \
 	libclient/conn.c libclient/conn.h \
@@ -22,7 +22,6 @@ libclient_la_SOURCES = \
 	libclient/mux.c libclient/mux.h \
 	libclient/op.h \
 	libclient/outbox.c libclient/outbox.h \
-	libclient/pattern.c libclient/pattern.h \
 	libclient/reconnect.c libclient/reconnect.h \
 	libclient/requests.c libclient/requests.h \
 	libclient/sender.c \

@@ -61,44 +61,6 @@ static inline struct xenmsg_result op_result_told(const struct op_result *result
 				      .stream = -1};
 }
 
-struct settled {
-	xenmsg_done done;
-	void *userdata;
-	struct op_result result;
-};
-
-/* Outcomes of which the program is to be told, in their order: a circular buffer. */
-struct settled_queue {
-	struct settled *list;
-	uint32_t head, count, capacity;
-	uint32_t outstanding; /* all that are to come, too: so there is always room for those */
-};
-
-static inline void settled_put(struct settled_queue *queue, xenmsg_done done, void *userdata,
-			       const struct op_result *result)
-{
-	queue->list[(queue->head + queue->count++) & (queue->capacity - 1)] =
-		(struct settled){done, userdata, *result};
-}
-
-/* Tells the next one. Nearly all are delivered, of which there is nothing more to say. */
-static inline void settled_tell(struct settled_queue *queue)
-{
-	static const struct xenmsg_result delivered = {.fate = XENMSG_FATE_DONE, .reason = "", .stream = -1};
-	const struct settled settled = queue->list[queue->head];
-	struct xenmsg_result result;
-
-	queue->head = (queue->head + 1) & (queue->capacity - 1);
-	queue->count--;
-	queue->outstanding--;
-	if (settled.result.error == 0) {
-		settled.done(settled.userdata, &delivered);
-		return;
-	}
-	result = op_result_told(&settled.result, NULL);
-	settled.done(settled.userdata, &result);
-}
-
 struct xenmsg_op {
 	struct xenmsg *conn;
 	/* Gives it up, as if its time were up. Returns 0 or -EPROTO. */

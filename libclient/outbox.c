@@ -300,7 +300,7 @@ static int settled_grow(struct settled_queue *queue)
 /* Reserves room to remember the message, and for its outcome. */
 static inline int reserve_op(struct outbox *outbox, struct sender *sender, const struct op *op)
 {
-	int r = sender_has_room_for_op(sender) ? 0 : sender_grow_ops(sender);
+	int r = sender->ops_count < sender->ops_capacity ? 0 : sender_grow_ops(sender);
 
 	if (r == 0 && op_is_reported(op) && outbox->settled.outstanding == outbox->settled.capacity)
 		r = settled_grow(&outbox->settled);
@@ -563,6 +563,13 @@ int outbox_flush(struct outbox *outbox, uint32_t *want_space)
 
 /* ---- what becomes of messages ------------------------------------------------------------- */
 
+static inline void settled_put(struct settled_queue *queue, xenmsg_done done, void *userdata,
+			       const struct op_result *result)
+{
+	queue->list[(queue->head + queue->count++) & (queue->capacity - 1)] =
+		(struct settled){done, userdata, *result};
+}
+
 static inline void settle(struct outbox *outbox, const struct sender *sender, const struct op *op,
 			  const struct op_result *result)
 {
@@ -581,6 +588,24 @@ static void outbox_settle(struct outbox *outbox, const struct sender *sender, co
 			  struct op_result result)
 {
 	settle(outbox, sender, op, &result);
+}
+
+/* Tells the next one. Nearly all are delivered, of which there is nothing more to say. */
+static inline void settled_tell(struct settled_queue *queue)
+{
+	static const struct xenmsg_result delivered = {.fate = XENMSG_FATE_DONE, .reason = "", .stream = -1};
+	const struct settled settled = queue->list[queue->head];
+	struct xenmsg_result result;
+
+	queue->head = (queue->head + 1) & (queue->capacity - 1);
+	queue->count--;
+	queue->outstanding--;
+	if (settled.result.error == 0) {
+		settled.done(settled.userdata, &delivered);
+		return;
+	}
+	result = op_result_told(&settled.result, NULL);
+	settled.done(settled.userdata, &result);
 }
 
 int outbox_run(struct outbox *outbox, int budget)

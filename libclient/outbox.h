@@ -23,13 +23,9 @@
 
 struct call;
 struct caller;
+struct properties;
 
-enum sender_state {
-	SENDER_OPENING,
-	SENDER_OPEN,
-	SENDER_CLOSING,
-	SENDER_RESET_SENT,
-};
+enum sender_state { SENDER_OPENING, SENDER_OPEN, SENDER_CLOSING, SENDER_RESET_SENT };
 
 typedef void (*op_settled)(void *userdata, const struct op_result *result);
 
@@ -102,12 +98,6 @@ static inline unsigned sender_serial(const struct sender *sender)
 	return sender->number / 2 + 1;
 }
 
-/* Returns whether there is room for an op: usually there is. */
-static inline bool sender_has_room_for_op(const struct sender *sender)
-{
-	return sender->ops_count < sender->ops_capacity;
-}
-
 /* Removes the first `count` ops, which have their outcome. */
 static inline void sender_drop_ops(struct sender *sender, uint32_t count)
 {
@@ -126,7 +116,7 @@ static inline void sender_drop_ops(struct sender *sender, uint32_t count)
 
 /* Returns whether a message with so many bytes of the stream is accepted. The queue is short: long enough
  * that a program needn't be woken for every piece of room; any more would only be copied twice. Of replies it
- * is longer (replies.c). */
+ * is longer (calls.c). */
 static inline bool sender_has_room(const struct sender *sender, uint64_t span)
 {
 	uint64_t queued = fifo_size(&sender->queue);
@@ -193,12 +183,6 @@ int sender_frame_queue(struct sender *sender, struct transport *transport, uint3
 #define OUTBOX_UNSETTLED                                                                                     \
 	"timed out, and the other side doesn't say whether it was taken: whether it was delivered can't be known"
 
-struct caller;
-struct sender;
-struct message_pieces;
-struct op;
-struct properties;
-
 /* What happens to a channel. */
 struct outbox_callbacks {
 	/* One of kind call has ended, and its messages are settled. */
@@ -219,6 +203,19 @@ struct reservation {
 	uint8_t *own;
 	size_t capacity; /* of `own`, which is kept for the next */
 	char address[ADDRESS_MAX + 1];
+};
+
+struct settled {
+	xenmsg_done done;
+	void *userdata;
+	struct op_result result;
+};
+
+/* Outcomes of which the program is to be told, in their order: a circular buffer. */
+struct settled_queue {
+	struct settled *list;
+	uint32_t head, count, capacity;
+	uint32_t outstanding; /* all that are to come, too: so there is always room for those */
 };
 
 struct outbox {

@@ -1,19 +1,88 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "libclient/pattern.h"
+
+/* Subscriptions: to a topic, by its address, which is a binding of the inbox without kinds; and to those of
+ * all domains that have one name. */
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
 #include <utlist.h>
 
+#include "libclient/await.h"
 #include "libclient/conn.h"
 #include "libclient/helpers.h"
-#include "libclient/inbox.h"
-#include "libclient/op.h"
-#include "libclient/requests.h"
 #include "wire/address.h"
-#include "xenmsg.h"
+
+/* ---- one subscription --------------------------------------------------------------------- */
+
+/* Returns 0 or -EINVAL: what the subscriber wants makes no sense. */
+static int subscription_check(const struct op_options *opts)
+{
+	return opts->queue > XENMSG_QUEUE_MAX || (opts->flags & XENMSG_KEEP_OLDEST && !opts->queue) ? -EINVAL
+												    : 0;
+}
+
+static uint32_t flags_of(const struct op_options *opts)
+{
+	return opts->queue << SUBSCRIBE_QUEUE_SHIFT |
+	       (opts->flags & XENMSG_KEEP_OLDEST ? SUBSCRIBE_OLDEST : 0);
+}
+
+/* Enters it, and asks the daemon. Returns as xenmsg_begin_subscribe(). */
+static int subscription_begin(struct xenmsg *conn, const char *address, const struct op_options *opts,
+			      xenmsg_message_handler handler, void *userdata, xenmsg_done done,
+			      void *done_userdata, struct request **request)
+{
+	struct frame_subscribe subscribe = {.address = frame_text_of(address)};
+	uint8_t payload[4 + ADDRESS_MAX];
+	size_t size = strlen(address);
+	struct binding *binding;
+	struct address parsed;
+	int r = subscription_check(opts);
+
+	if (r == 0)
+		r = conn_explain_address(conn, address, address_parse(address, size, &parsed, NULL));
+	if (r == 0 && inbox_find(&conn->inbox, address, size))
+		r = -EEXIST;
+	if (r == 0)
+		r = inbox_bind(&conn->inbox, address, 0, opts->flags & XENMSG_LEND, handler, userdata);
+	if (r < 0)
+		return r;
+	binding = inbox_find(&conn->inbox, address, size);
+	binding->subscribes = subscribe.flags = flags_of(opts);
+	r = conn_ask(conn, FRAME_SUBSCRIBE, payload, frame_subscribe_encode(&subscribe, payload), opts, done,
+		     done_userdata, request);
+	if (r < 0) {
+		inbox_unbind(&conn->inbox, binding);
+		return r;
+	}
+	binding->asked = (*request)->number;
+	return 0;
+}
+
+/* Ends it, and tells the daemon. Returns 0 or a negative errno. */
+static int subscription_end(struct xenmsg *conn, struct binding *binding)
+{
+	char address[ADDRESS_MAX + 1];
+
+	memcpy(address, binding->endpoint, sizeof(address));
+	return conn_unbind(conn, binding, FRAME_UNSUBSCRIBE, address);
+}
+
+/* ---- patterns ----------------------------------------------------------------------------- */
+
+/*
+ * Subscriptions to all domains' topics of one name (XENMSG_PATTERN), by a watch. Each endpoint that it tells
+ * of is a member, which is subscribed to by its own address:
+ *
+ *   wanted ──SUBSCRIBE──▶ asked ──granted──▶ subscribed ──has gone, and what was published is taken; or ENDED──▶ gone
+ *                           └──refused: told once──▶ refused ──has gone──▶ gone
+ *
+ * So many are asked for at a time, that the program has questions left of its own. One for which there was no
+ * room is asked for again when another one goes.
+ */
 
 #define ASKED_MAX  16u /* at a time, of the 64 questions of a program */
 #define ENDED_MOST 64u /* in one look, each of which goes through the channels */
@@ -430,9 +499,11 @@ static bool is_valid(const char *text)
 	       endpoint_name_is_valid(parts.endpoint.data, parts.endpoint.size);
 }
 
-int pattern_begin(struct xenmsg *conn, const char *text, const struct op_options *opts,
-		  xenmsg_message_handler handler, void *userdata, xenmsg_done done, void *done_userdata,
-		  struct request **request)
+/* Begins to subscribe to all that the pattern means; the request is that of its watch. The rest is as for
+ * xenmsg_begin_subscribe(). */
+static int pattern_begin(struct xenmsg *conn, const char *text, const struct op_options *opts,
+			 xenmsg_message_handler handler, void *userdata, xenmsg_done done,
+			 void *done_userdata, struct request **request)
 {
 	struct pattern *pattern;
 	int r;
@@ -463,7 +534,8 @@ int pattern_begin(struct xenmsg *conn, const char *text, const struct op_options
 	return 0;
 }
 
-int pattern_end(struct xenmsg *conn, const char *text)
+/* Ends it. Returns 0, -ENOENT: there is no such pattern, or the errors of xenmsg_unsubscribe(). */
+static int pattern_end(struct xenmsg *conn, const char *text)
 {
 	struct pattern *pattern = find_pattern(conn, text);
 	struct pattern_topic *member, *next;
@@ -485,68 +557,57 @@ int pattern_end(struct xenmsg *conn, const char *text)
 	return r == -ENOENT ? 0 : r;
 }
 
-/* ---- one subscription --------------------------------------------------------------------- */
+/* ---- the functions of the API ------------------------------------------------------------- */
 
-int subscription_check(const struct op_options *opts)
+static int subscribe_for(struct xenmsg *conn, const char *address, const struct xenmsg_options *options,
+			 xenmsg_message_handler handler, void *userdata, xenmsg_done done,
+			 void *done_userdata, struct request **request)
 {
-	return opts->queue > XENMSG_QUEUE_MAX || (opts->flags & XENMSG_KEEP_OLDEST && !opts->queue) ? -EINVAL
-												    : 0;
-}
-
-static uint32_t flags_of(const struct op_options *opts)
-{
-	return opts->queue << SUBSCRIBE_QUEUE_SHIFT |
-	       (opts->flags & XENMSG_KEEP_OLDEST ? SUBSCRIBE_OLDEST : 0);
-}
-
-int subscription_begin(struct xenmsg *conn, const char *address, const struct op_options *opts,
-		       xenmsg_message_handler handler, void *userdata, xenmsg_done done, void *done_userdata,
-		       struct request **request)
-{
-	struct frame_subscribe subscribe = {.address = frame_text_of(address)};
-	uint8_t payload[4 + ADDRESS_MAX];
-	size_t size = strlen(address);
-	struct binding *binding;
-	struct address parsed;
-	int r = subscription_check(opts);
+	struct op_options opts;
+	int r = options_read(&opts, options, XENMSG_LEND | XENMSG_KEEP_OLDEST | XENMSG_PATTERN | OP_QUEUE,
+			     PATIENCE_MS);
 
 	if (r == 0)
-		r = conn_explain_address(conn, address, address_parse(address, size, &parsed, NULL));
-	if (r == 0 && inbox_find(&conn->inbox, address, size))
-		r = -EEXIST;
+		r = subscription_check(&opts);
 	if (r == 0)
-		r = inbox_bind(&conn->inbox, address, 0, opts->flags & XENMSG_LEND, handler, userdata);
+		r = conn_ready(conn);
 	if (r < 0)
 		return r;
-	binding = inbox_find(&conn->inbox, address, size);
-	binding->subscribes = subscribe.flags = flags_of(opts);
-	r = conn_check(conn, request_begin(&conn->requests, FRAME_SUBSCRIBE, payload,
-					   frame_subscribe_encode(&subscribe, payload), opts->timeout_ms,
-					   done, done_userdata, request));
-	if (r < 0) {
-		inbox_unbind(&conn->inbox, binding);
-		return r;
-	}
-	binding->asked = (*request)->number;
-	(*request)->op.conn = conn;
-	return 0;
+	return (opts.flags & XENMSG_PATTERN ? pattern_begin : subscription_begin)(
+		conn, address, &opts, handler, userdata, done, done_userdata, request);
 }
 
-int binding_end(struct xenmsg *conn, struct binding *binding, uint8_t type, const char *endpoint)
+int xenmsg_begin_subscribe(struct xenmsg *conn, const char *address, const struct xenmsg_options *options,
+			   xenmsg_message_handler handler, xenmsg_done done, void *userdata,
+			   struct xenmsg_op **op)
 {
-	int r;
+	struct request *request;
+	int r = op && !done
+			? -EINVAL
+			: subscribe_for(conn, address, options, handler, userdata, done, userdata, &request);
 
-	/* First refuses what has arrived, so that every sender of it learns that nothing more was taken; what
-	 * arrives until the daemon knows finds no binding. */
-	conn->recv_waits = false;
-	r = inbox_unbind(&conn->inbox, binding);
-	return r < 0 ? conn_fail(conn, r) : conn_tell_daemon(conn, type, endpoint, strlen(endpoint));
+	return request_begun(conn, r, request, op);
 }
 
-int subscription_end(struct xenmsg *conn, struct binding *binding)
+int xenmsg_subscribe(struct xenmsg *conn, const char *address, const struct xenmsg_options *options,
+		     xenmsg_message_handler handler, void *userdata)
 {
-	char address[ADDRESS_MAX + 1];
+	struct outcome outcome = {.known = false};
+	struct request *request;
+	int r = subscribe_for(conn, address, options, handler, userdata, outcome_note, &outcome, &request);
 
-	memcpy(address, binding->endpoint, sizeof(address));
-	return binding_end(conn, binding, FRAME_UNSUBSCRIBE, address);
+	return request_finish(conn, r, request, &outcome);
+}
+
+int xenmsg_unsubscribe(struct xenmsg *conn, const char *address)
+{
+	struct binding *binding = inbox_find(&conn->inbox, address, strlen(address));
+
+	if (!conn_is_here(conn))
+		return -ECHILD;
+	if (conn->dead)
+		return conn->dead;
+	if (!binding || binding->kinds)
+		return pattern_end(conn, address);
+	return subscription_end(conn, binding);
 }
