@@ -58,8 +58,6 @@ def typed(node, line, is_root, columns, directory):
     words = ["env", "LC_ALL=C", tool("xenmsg"), *shlex.split(line)[2:]]
     if words[3:] == ["top"]:
         return f"{line}\n{screen_of(node, directory, *words[3:], columns=columns)}"
-    if words[3] == "bench":
-        node.popen("bench", "--serve", binds="bench")
     terminal = Terminal(node, command=node.command(*words) if is_root else as_user(node, *words), columns=columns)
     if words[3] == "trace":
         terminal.read(until=b"ends it")
