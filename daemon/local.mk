@@ -41,9 +41,7 @@ libdaemon_a_SOURCES = \
 	daemon/policy/denied.c daemon/policy/denied.h \
 	daemon/link/directory.c daemon/link/directory.h \
 	daemon/peers/names.c daemon/peers/names.h \
-	daemon/peers/given_tags.c daemon/peers/given_tags.h \
 	daemon/peers/domains.c daemon/peers/domains.h \
-	daemon/peers/peers_forget.c daemon/peers/peers_forget.h \
 	daemon/switch/hop.c daemon/switch/hop.h daemon/switch/hop_internal.h daemon/switch/hop_life.h \
 	daemon/switch/hop_input.c \
 	daemon/switch/hop_image.c daemon/switch/hop_image.h daemon/switch/channel_image.c \
@@ -80,19 +78,17 @@ libdaemon_a_SOURCES = \
 	daemon/link/vchan_maker.c \
 	daemon/local/local.c daemon/local/local.h \
 	daemon/local/session_image.c \
-	daemon/peers/peers_lookups.c daemon/peers/peers_lookups.h \
+	daemon/peers/peers_lookups.c \
 	daemon/peers/peers.c daemon/peers/peers.h daemon/peers/peers_internal.h \
-	daemon/peers/peers_advertise.c daemon/peers/peers_advertise.h \
-	daemon/peers/peers_all.c daemon/peers/peers_all.h \
+	daemon/peers/peers_advertise.c \
+	daemon/peers/peers_all.c \
 	daemon/peers/peers_parse.c daemon/peers/peers_parse.h \
-	daemon/peers/peers_leaves.c daemon/peers/peers_leaves.h \
-	daemon/peers/peers_repair.c daemon/peers/peers_repair.h \
-	daemon/peers/peers_presence.c daemon/peers/peers_presence.h \
+	daemon/peers/peers_leaves.c \
+	daemon/peers/peers_repair.c \
+	daemon/peers/peers_presence.c \
 	daemon/peers/peers_tell.c daemon/peers/peers_tell.h \
-	daemon/peers/peers_saves.c daemon/peers/peers_saves.h \
-	daemon/peers/peers_told.c daemon/peers/peers_told.h \
 	daemon/link/pings.c daemon/link/busy_poll.h daemon/link/pings.h \
-	daemon/peers/rendezvous.c daemon/peers/rendezvous_hello.c daemon/peers/rendezvous_internal.h \
+	daemon/peers/rendezvous.c daemon/peers/rendezvous_hello.c \
 	daemon/peers/rendezvous_rings.c daemon/peers/rendezvous_step.c daemon/peers/rendezvous_step.h \
 	daemon/policy/policy.c daemon/policy/policy.h daemon/policy/policy_internal.h \
 	daemon/policy/policy_read.c \

@@ -9,7 +9,7 @@
 #include "base/log.h"
 #include "daemon/registry/registry.h"
 #include "daemon/peers/domains.h"
-#include "daemon/peers/given_tags.h"
+#include "daemon/peers/peers_parse.h"
 #include "daemon/xen/store.h"
 
 #define DOMAIN_PATH_MAX 64

@@ -4,7 +4,7 @@
 
 /*
  * Reads names and UUIDs from XenStore, as a source of registry.h: in domain 0 those of all domains, with the
- * tags that the toolstack gives them (given_tags.h), in a guest its own. It owns the requests to the store
+ * tags that the toolstack gives them (peers_parse.h), in a guest its own. It owns the requests to the store
  * and the watches, which end with their domain.
  *
  *   domain 0: listed (domains.h) ──▶ each new domain watched and read

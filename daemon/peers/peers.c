@@ -8,16 +8,8 @@
 
 #include <utlist.h>
 
-#include "daemon/peers/peers_advertise.h"
-#include "daemon/peers/peers_all.h"
-#include "daemon/peers/peers_forget.h"
 #include "daemon/peers/peers_internal.h"
-#include "daemon/peers/peers_leaves.h"
-#include "daemon/peers/peers_repair.h"
-#include "daemon/peers/peers_presence.h"
-#include "daemon/peers/peers_saves.h"
 #include "daemon/peers/peers_tell.h"
-#include "daemon/peers/peers_told.h"
 #include "base/image.h"
 #include "base/timer.h"
 #include "wire/address.h"

@@ -23,9 +23,9 @@
  * Presence: a daemon shows itself by its presence leaf, or, if that is private, by what it writes for us. A
  * peer becomes known when somebody here asks for it, when it writes something for us or asks who is there,
  * and, while peers_want_all() is in force, when it starts; we then write our endpoints leaf for it, which
- * it alone may read. It is forgotten when it had nothing to do with us for a while (peers_forget.h).
+ * it alone may read. It is forgotten when it had nothing to do with us for a while (peers_presence.c).
  * Nothing is read, written or watched of a domain that isn't known. Dom0 knows all and watches each
- * domain's subtree; over its links it tells the guests what changes for them (peers_tell.h, peers_told.h).
+ * domain's subtree; over its links it tells the guests what changes for them (peers_tell.h, peers_all.c).
  * A guest that isn't told has one watch on /local/domain, which fires for all that appears, and one on a
  * leaf of each peer, which fires at the end of its domain; of the last of many peers it learns that only by
  * the links' heartbeats.
@@ -64,7 +64,7 @@ struct peers_options {
 	const uint32_t *allowed; /* with presence_private; stays the caller's, for as long */
 	unsigned allowed_count;
 	uint32_t setup_timeout_ms;
-	/* a peer that nothing was to do with for so long is forgotten (peers_forget.h); 0: none is */
+	/* a peer that nothing was to do with for so long is forgotten (peers_presence.c); 0: none is */
 	uint32_t forget_ms;
 	struct domains *domains; /* in domain 0, else NULL; outlives the peers */
 	bool takes_over;	 /* from a daemon that has called peers_hand_over() */

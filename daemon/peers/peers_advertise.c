@@ -1,5 +1,23 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "daemon/peers/peers_advertise.h"
+/*
+ * Writes what we show to others in XenStore: our presence leaf, the endpoints that everyone may see, once for
+ * all, and for each peer that is up the others that it may reach (all, if it doesn't read the leaf for all).
+ * It is a part of peers.c and owns `names...`, `public...`, `advertise...` and `presence_written` of struct
+ * peers, and `advertis...` of struct peer.
+ *
+ * When the endpoints or the policy change, first it is found out which of them are for all, then that leaf is
+ * written, then those of the peers, each only if it says something else than before.
+ *
+ * One peer's leaf, by advertised_version, which is compared with the version of what there is to say:
+ *
+ *   old or 0 ──the peer is there──▶ compared with what stands there ──the same──▶ current: nothing is written
+ *                                  ├──nothing, for who learns of us by domain 0──▶ current: likewise
+ *                                  └──another, or a new daemon──▶ advertising (the write is under way)
+ *   advertising ──written──▶ current
+ *   advertising ──other endpoints meanwhile──▶ written once more
+ *   advertising ──error──▶ 0, and again after a growing pause
+ *   any ──the peer has gone──▶ withdrawn: the leaves for it are removed
+ */
 
 #include <errno.h>
 #include <stdio.h>

@@ -23,7 +23,6 @@
 #include "daemon/registry/registry.h"
 #include "daemon/peers/domains.h"
 #include "daemon/peers/peers.h"
-#include "daemon/peers/peers_lookups.h"
 #include "daemon/peers/peers_parse.h"
 #include "daemon/peers/rendezvous_step.h"
 #include "base/quota.h"
@@ -36,6 +35,7 @@
 
 #define PEERS_ROOT_SIZE	     40 /* /local/domain/<me>/data/xenmsg */
 #define PEERS_PATH_SIZE	     96
+#define ABSENT_MAX	     256u
 #define PEERS_ADVERTISE_SIZE 2000 /* both xenstoreds take it (2048 bytes, 2039 with the longest path) */
 
 enum peer_leaf {
@@ -47,7 +47,7 @@ enum peer_leaf {
 	LEAF_RING_REF,
 	LEAF_EVENT_CHANNEL,
 	LEAF_SHUTDOWN, /* dom0: `control/shutdown` */
-	/* What we have written for it (peers_repair.h). */
+	/* What we have written for it (peers_repair.c). */
 	LEAF_OUR_HELLO,
 	LEAF_OUR_ENDPOINTS,
 	LEAF_OUR_RING_REF,
@@ -56,7 +56,7 @@ enum peer_leaf {
 	LEAF_FOR_US, /* not a leaf: what it writes for us, as a whole */
 };
 
-/* What we have written for nobody in particular (peers_repair.h): that we are here, what everyone may see,
+/* What we have written for nobody in particular (peers_repair.c): that we are here, what everyone may see,
  * and in a guest that we want to know of all. */
 enum own_leaf { OWN_PRESENCE, OWN_PUBLIC, OWN_ASKS, OWN_LEAVES };
 
@@ -98,7 +98,7 @@ struct rendezvous {
 	struct store_request *hello_request, *publish_request, *remove_request;
 };
 
-/* In domain 0: whether a guest is about to be saved (peers_saves.h). */
+/* In domain 0: whether a guest is about to be saved (rendezvous_rings.c). */
 struct saves {
 	struct store_watch *watch;
 	bool was_read, is_other; /* `control/shutdown`, and it asked for something else */
@@ -246,7 +246,7 @@ struct peers {
 	bool public_unknown;	   /* or else something, since a write has failed */
 	struct store_request *public_request;
 	uint64_t advertised;	 /* its version, from 1 */
-	struct domid_set *asked; /* which domains have asked (peers_advertise.h); NULL: none */
+	struct domid_set *asked; /* which domains have asked (peers_advertise.c); NULL: none */
 	uint32_t asked_next;	 /* whether anything is for it, and those behind it, is to be found out */
 	bool presence_written;	 /* or the private one in its place; or it's on its way */
 	struct store_request *presence_request;
@@ -313,5 +313,168 @@ void rendezvous_write_again(struct peer *peer, enum peer_leaf leaf);
 void rendezvous_pages_freed(struct peers *peers);
 const char *rendezvous_state_name(const struct peer *peer);
 bool rendezvous_may_map(const struct peers_options *options);
+/* Takes the step that the facts and this event lead to. */
+void rendezvous_take_step(struct peer *peer, enum rendezvous_event event);
+/* Looks later whether something was missed, behind a pause of so many milliseconds (0: there was none). */
+void rendezvous_again_later(struct peer *peer, uint32_t before_ms);
+
+/* --- rendezvous_hello.c */
+/* Begins an attempt of ours; leaves PAGES, GRANTED or AWAIT; gives it up; does that, and tells who wanted it
+ * why. */
+void rendezvous_begin(struct peer *peer);
+void rendezvous_step_back(struct peer *peer, enum rendezvous_state state);
+void rendezvous_withdraw(struct peer *peer);
+void rendezvous_fail(struct peer *peer, int error, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+int rendezvous_write_hello(struct peer *peer);
+void rendezvous_on_sweep(evutil_socket_t fd, short what, void *userdata);
+/* Fails our attempt, since there can be no link; notes that Xen forbids one; does both, and tells the
+ * peer. */
+void rendezvous_refuse(struct peer *peer);
+void rendezvous_note_forbidden(struct peer *peer);
+void rendezvous_forbid(struct peer *peer);
+/* What Xen has forbidden us may be tried once more; whether the peer has begun anew long after that. */
+void rendezvous_forget_forbidden(struct peer *peer);
+bool rendezvous_is_asked_again(const struct peer *peer);
+
+/* --- rendezvous_rings.c */
+void rendezvous_grant(struct peer *peer);
+void rendezvous_map(struct peer *peer);
+void rendezvous_hand_over(struct peer *peer, struct vchan *vchan);
+void rendezvous_publish(struct peer *peer);
+void rendezvous_unpublish(struct peer *peer);
+/* Takes the value of `control/shutdown`, or NULL if there is none. */
+void saves_take(struct peer *peer, const char *untrusted_value, size_t size);
+void saves_destroy(struct peer *peer);
+
+/* --- peers_advertise.c */
+int advertise_init(struct peers *peers);
+void advertise_destroy(struct peers *peers);
+
+/* Writes the presence leaf if there should be one and it isn't there. */
+void advertise_presence(struct peers *peers);
+/* Writes it once more, for those whose watches it fires. */
+void advertise_presence_again(struct peers *peers);
+/* What stands in it. */
+void presence_format(const struct peers *peers, char value[PEERS_INSTANCE_SIZE + 16]);
+/* Writes the leaf for all even if it hasn't changed. */
+void advertise_public_anew(struct peers *peers);
+/* Returns whether the peer may know of us, is up, and hasn't got our latest endpoints. */
+bool advertise_is_wanted(const struct peer *peer);
+void advertise_to(struct peer *peer);
+/* Does so soon: policy, or what the peer reads, may be another one. */
+void advertise_soon(struct peer *peer);
+/* Makes the peer's next turn write the leaf even if it hasn't changed. */
+void advertise_anew(struct peer *peer);
+/* Writes the peer's leaf once more, though it stands there already, since it has asked again: its connection
+ * to XenStore may have been lost, and the event with it. Answers all who do so together, once a second. */
+void advertise_again(struct peer *peer);
+/* Returns whether the peer may know of endpoints that aren't in the leaf for all, as far as that is known. */
+bool advertise_shows_more(struct peer *peer);
+/* Returns what that costs. */
+uint64_t advertise_cost(const struct peers *peers);
+/* Removes what stands there for a peer that has gone. */
+void advertise_withdraw(struct peer *peer);
+
+/*
+ * In a guest that domain 0 tells of changes: which domains have asked who is there. One that may know of
+ * nothing here but what is for all isn't made known by that. It is looked at once more when the endpoints,
+ * the policy or its name have changed, since it doesn't ask again: what is then for it alone makes it known.
+ */
+
+/* Notes that the domain has asked. */
+void askers_add(struct peers *peers, uint32_t domid);
+/* Has an asker that isn't known looked at, as when it asked: its name is another one. */
+void askers_named(struct peers *peers, uint32_t domid);
+
+/* --- peers_all.c */
+int all_init(struct peers *peers);
+void all_destroy(struct peers *peers);
+/* Called when the watches are set: asks if somebody has wanted all since before; in domain 0, waits. */
+void all_start(struct peers *peers);
+/* Returns whether the domain is to be looked up when its presence appears. */
+bool all_follows(const struct peers *peers, uint32_t domid);
+/* Notes that something of a peer has come, so the answers aren't complete. */
+void all_heard(struct peers *peers);
+/* Notes that domain 0 has told of all. */
+void all_listed(struct peers *peers);
+/* Asks once more, since changes may have been missed. */
+void all_again(struct peers *peers);
+int told_init(struct peers *peers);
+void told_destroy(struct peers *peers);
+/* For how long it may, if a daemon hands over: those that domain 0 doesn't tell wait together as long as
+ * one. */
+void told_image(struct image *image, struct peers *peers);
+/* Sets the watches that are needed now. */
+int told_watch(struct peers *peers);
+/* Notes that more is known of domain 0's daemon. */
+void told_check(struct peers *peers);
+
+/* --- peers_leaves.c */
+int leaves_init(struct peers *peers);
+void leaves_destroy(struct peers *peers);
+void leaves_begin(struct peer *peer);
+void leaves_end(struct peer *peer);
+/* Writes the path of a leaf of the peer's. */
+void leaf_path(const struct peer *peer, enum peer_leaf leaf, char path[PEERS_PATH_SIZE]);
+/* In a turn of the peer's: asks for what is stale. Returns what it cost. */
+uint64_t leaves_read(struct peer *peer);
+/* In a turn of the peer's: takes a leaf that came; the caller frees its value, NULL: there is none. Returns
+ * whether it counts: not if it is to be read once more. */
+bool leaf_take(struct peer *peer, enum peer_leaf leaf, char **untrusted_value, size_t *size);
+
+/* --- peers_presence.c */
+int presence_watch(struct peers *peers);
+/* Takes the event of a watch on something of the peers'; and whether that could be set, which it logs if
+ * not. */
+void presence_on_change(void *userdata, const char *untrusted_path);
+void presence_on_watched(void *userdata, int error, const char *value, size_t size);
+/* Watches a leaf of the peer's, or doesn't any more, as is needed now. */
+void presence_watch_leaf(struct peer *peer);
+void presence_unwatch_leaf(struct peer *peer);
+/* Reads all the leaves that show whether the peer is up. */
+void presence_look_up(struct peer *peer);
+/* In a turn of the peer's: decides from what has been read. Returns what it cost. */
+uint64_t presence_take(struct peer *peer);
+int forget_init(struct peers *peers);
+void forget_destroy(struct peers *peers);
+/* Notes that there is one more peer, which may become idle. */
+void forget_later(struct peer *peer);
+/* Notes that something here wants to know the peer. */
+void forget_not(struct peer *peer);
+/* In a turn of the peer's: forgets it, if it is idle and may be. */
+void forget_if_idle(struct peer *peer);
+
+/* --- peers_repair.c */
+int repair_init(struct peers *peers);
+void repair_destroy(struct peers *peers);
+/* Sets the watch: after what an earlier daemon left was removed. Negative errno. */
+int repair_watch(struct peers *peers);
+/* Writes the presence again, so that those who haven't heard of it do. Not if it has gone: then this domain
+ * may have been migrated to the same number, and the owner wouldn't miss it any more. */
+void repair_show_again(struct peers *peers);
+/* Takes what was read of a leaf that we have written for the peer. NULL: there is none. */
+void repair_take(struct peer *peer, enum peer_leaf leaf, const char *value, size_t size);
+/* Notes that the leaf couldn't be written again: it is tried once more in a second. */
+void repair_later(struct peer *peer, enum peer_leaf leaf);
+
+/* --- peers_lookups.c */
+#define LOOKUPS_AT_ONCE 2u    /* under way, of one account */
+#define LOOKUP_BYTES	4096u /* what the daemon holds for a domain that may not be there */
+
+/* Queues a look-up of the peer, for the account. Returns 0, -ENOMEM, or -ENOBUFS: the account has no room. */
+int lookups_add(struct peer *peer, struct account *account);
+/* All of the peer is to be read. Returns whether a look-up that waits will do so, in the line of who pays. */
+bool lookups_defer(struct peer *peer);
+/* Ends the peer's look-up, if there is one. */
+void lookups_done(struct peer *peer);
+void lookups_destroy(struct peers *peers);
+
+/* Notes that the domain was looked up and isn't there. */
+void absent_note(struct peers *peers, uint32_t domid);
+/* Returns whether that was noted a moment ago. */
+bool absent_is_known(const struct peers *peers, uint32_t domid);
+/* Forgets that note, since something of the domain has appeared. */
+void absent_forget(struct peers *peers, uint32_t domid);
 
 #endif

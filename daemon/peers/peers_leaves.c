@@ -1,5 +1,14 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "daemon/peers/peers_leaves.h"
+/*
+ * Reads the leaves that peers write, each by one request at a time, in the turns of their accounts. It is a
+ * part of peers.c and owns `reread` of struct peers, and `stale` to `looked` of struct peer.
+ *
+ *   stale ──the peer's turn──▶ being read ──answered──▶ came ──the peer's next turn──▶ taken
+ *   being read ──has changed meanwhile (`reread`)──▶ stale again, when it is taken
+ *   came ──couldn't be read (`missed`)──▶ stale, when there is a connection to XenStore
+ */
+
+#include "daemon/peers/peers_internal.h"
 
 #include <errno.h>
 #include <stdio.h>

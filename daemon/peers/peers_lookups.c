@@ -1,5 +1,16 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "daemon/peers/peers_lookups.h"
+/*
+ * Look-ups: asks XenStore whether a domain of which nothing is known is there. A program can ask for any
+ * number, so its account pays, in bytes for what is remembered meanwhile and in turns for the work, and only
+ * a few look-ups of one account lie in the store thread's queue at a time. Two accounts that ask for the same
+ * domain both wait for it, each in its own queue, and the one whose turn comes first looks it up for both.
+ *
+ *   waiting (a task of its account) ──its turn──▶ under way (in peer.lookup) ──leaves read or time up──▶ gone
+ *      └──not wanted any more, or known by now, or another's is under way──▶ gone
+ *
+ * That a domain isn't there is remembered for a moment, unless something of it appears. This is a part of
+ * peers.c and owns `askers`, `absent` and `lookups` of struct peers, and `lookup` and `asked` of struct peer.
+ */
 
 #include <errno.h>
 #include <stdlib.h>
@@ -9,7 +20,6 @@
 
 #include "base/clock.h"
 #include "daemon/peers/peers_internal.h"
-#include "daemon/peers/peers_presence.h"
 #include "base/quota.h"
 #include "wire/hash.h"
 
@@ -19,6 +29,7 @@
 #define COST_THREAD 8000u
 #define COST_SKIP   20u
 #define PIECE	    4096u
+#define ABSENT_MS   1000u
 
 struct lookup {
 	struct lookup_asker *asker;

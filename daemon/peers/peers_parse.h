@@ -58,4 +58,15 @@ bool peers_path_reader(const char *untrusted_path, uint32_t *reader);
 enum peers_path peers_path_parse(const char *untrusted_path, uint32_t me, uint32_t *domid,
 				 char nonce[PEERS_NONCE_SIZE]);
 
+/*
+ * The tags that the toolstack gives a domain, in /local/domain/N/xenmsg/tags: `web, db`, separated by commas,
+ * blanks and ends of lines. For the host's policy (xenmsg-policy(5), HOST POLICY).
+ */
+#define GIVEN_TAGS_MAX	 32u
+#define GIVEN_TAGS_BYTES (REGISTRY_TAGS_MAX - 2)
+
+/* Reads them. 0 and *tags, which the caller frees: as struct policy_subject has them, NULL: none; -EINVAL:
+ * and why, a part of a sentence; -ENOMEM. */
+int given_tags_read(const char *untrusted_value, size_t size, char **tags, const char **why);
+
 #endif

@@ -1,20 +1,22 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "daemon/peers/peers_presence.h"
+/*
+ * Presence: watches XenStore, and decides from the leaves of the peers which of them are up. It is a part of
+ * peers.c and owns in struct peer what was found in the leaves, whether it is up, and its watches. What
+ * peers_leaves.c has read is untrusted until it has been parsed.
+ *
+ *   unknown ──a leaf of it appears──▶ looked up ──presence, or leaves for us──▶ up ──none is left──▶ down
+ *   up ──nothing to do with it any more (forgetting)──▶ unknown
+ *   up ──the leaves name another instance──▶ down, then up: it was replaced
+ */
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/peers/peers_advertise.h"
-#include "daemon/peers/peers_all.h"
-#include "daemon/peers/peers_forget.h"
 #include "daemon/peers/peers_internal.h"
-#include "daemon/peers/peers_leaves.h"
-#include "daemon/peers/peers_repair.h"
-#include "daemon/peers/peers_saves.h"
+#include "base/timer.h"
 #include "daemon/peers/peers_tell.h"
-#include "daemon/peers/peers_told.h"
 #include "wire/address.h"
 #include "wire/frame.h"
 
@@ -116,7 +118,8 @@ static void log_presence(const struct peer *peer)
 		    peer->domid, peer->up ? "there" : "gone");
 }
 
-void presence_forget(struct peer *peer)
+/* Takes the peer for one of which nothing is known, and removes what we have written for it. */
+static void presence_forget(struct peer *peer)
 {
 	log_debug("peers: domain %u is forgotten: nothing is to do with it", peer->domid);
 	tell_up(peer, false); /* its daemon is there, as peers_is_up() still says */
@@ -128,6 +131,127 @@ void presence_forget(struct peer *peer)
 	advertise_withdraw(peer);
 	presence_watch_leaf(peer);
 }
+
+/* --- forgetting ------------------------------------------------------------------------------- */
+
+/*
+ * Forgets peers whose daemons run, but with which nobody here has to do any more: what we have written for
+ * such a peer is removed, nothing of it is watched, and its struct is freed. It is a part of peers.c and
+ * owns `forget...` of struct peers, and `used`, `is_idle`, `is_ours` and `is_held` of struct peer.
+ *
+ * The one that began ends it: of two that know each other, the one that wanted to know the other gives it
+ * up, by removing its endpoints leaf for it. The other one does the same then; or, if it has become
+ * acquainted with it for reasons of its own, it writes its own leaf once more, and so it is known again, as
+ * the one that has begun.
+ *
+ *   used ──no link, look-up or asking for all, for forget_ms──▶ idle
+ *   idle ──it has written nothing for us, or we began──▶ forgotten
+ *        ──else──▶ stays, since it needs us
+ *   any  ──its leaf for us goes, its daemon is there──▶ needed: held, that is, what it offers stays known
+ *          │           until it has written its leaf again, or some seconds are over
+ *          └──not needed──▶ forgotten
+ *
+ * Domain 0 knows all domains, and everybody knows domain 0. Those that a private presence is shown to aren't
+ * forgotten either.
+ */
+
+#define HOLD_MS 3000 /* the peer's daemon answers within that */
+
+/* Whether something here has to do with the peer now. */
+static bool peers_forget_is_needed(const struct peer *peer)
+{
+	const struct peers *peers = peer->peers;
+
+	return peers->all || peer->domid == 0 || peer->asked || peer->rendezvous.wanted ||
+	       peer->rendezvous.state != RENDEZVOUS_IDLE ||
+	       (peers->options.presence_private && peer->allowed);
+}
+
+void forget_later(struct peer *peer)
+{
+	peer->used = true;
+	if (peer->peers->options.forget_ms && !peer->peers->options.domains && peer->domid != 0)
+		timer_start(peer->peers->forget, peer->peers->options.forget_ms);
+}
+
+void forget_not(struct peer *peer)
+{
+	peer->used = peer->is_ours = true;
+}
+
+/* Finds those that weren't used since the last time. */
+static void peers_on_forget(evutil_socket_t fd, short what, void *userdata)
+{
+	struct peers *peers = userdata;
+
+	for (struct peer *peer = peers->peers; peer; peer = peer->hh.next) {
+		bool is_used = peers_forget_is_needed(peer);
+
+		if (peer->domid != 0)
+			timer_start(peers->forget, peers->options.forget_ms);
+		if (!is_used && !peer->used) {
+			peer->is_idle = true;
+			task_due(&peer->task);
+		}
+		peer->used = is_used;
+	}
+}
+
+void forget_if_idle(struct peer *peer)
+{
+	bool is_idle = peer->is_idle;
+
+	peer->is_idle = false;
+	if (is_idle && peer->up && !peer->used && !peers_forget_is_needed(peer) && peer->presence[0] &&
+	    !peer->hello_seen && (peer->is_ours || !peer->endpoints_seen))
+		presence_forget(peer);
+}
+
+static void on_held(evutil_socket_t fd, short what, void *userdata)
+{
+	struct peers *peers = userdata;
+
+	for (struct peer *peer = peers->peers; peer; peer = peer->hh.next) {
+		if (peer->is_held)
+			peer_read(peer, LEAF_ENDPOINTS);
+		peer->is_held = false;
+	}
+}
+
+/* The peer's leaf for us has gone, and its daemon hasn't. Returns whether this was taken care of; else it
+ * offers nothing any more. */
+static bool forget_was_forgotten(struct peer *peer)
+{
+	struct peers *peers = peer->peers;
+
+	if (!peer->up || peers->options.domains || !peer->presence[0] || peer->hello_seen)
+		return false;
+	if (!peers_forget_is_needed(peer)) {
+		presence_forget(peer);
+		return true;
+	}
+	peer->is_held = true;
+	timer_start(peers->forget_held, HOLD_MS);
+	peer->answer = true; /* even an empty leaf tells it that we are here */
+	advertise_anew(peer);
+	advertise_soon(peer);
+	return true;
+}
+
+int forget_init(struct peers *peers)
+{
+	peers->forget = evtimer_new(peers->base, peers_on_forget, peers);
+	peers->forget_held = evtimer_new(peers->base, on_held, peers);
+	return peers->forget && peers->forget_held ? 0 : -ENOMEM;
+}
+
+void forget_destroy(struct peers *peers)
+{
+	free_event(peers->forget);
+	free_event(peers->forget_held);
+}
+
+/* --- what the leaves say ---------------------------------------------------------------------- */
 
 /* Returns whether what was read doesn't show yet whether the peer's daemon is there, and has the rest read.
  * Of a stranger, what it has written for us, and all else, must have been read; of another peer, its presence
@@ -163,7 +287,7 @@ static bool is_dead(struct peer *peer, const char *instance)
 
 /* Removes what the peer's dead daemon has left, as its next one would: a daemon without a link with it has
  * seen nothing die, and one that takes its presence for gone is to find nothing else. If the next one was
- * faster, it writes its leaves again (peers_repair.h). */
+ * faster, it writes its leaves again (peers_repair.c). */
 static void clear_away(const struct peer *peer)
 {
 	char root[PEERS_ROOT_SIZE], path[PEERS_PATH_SIZE];

@@ -1,16 +1,29 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "daemon/peers/peers_repair.h"
+/*
+ * Looks after what we have written into XenStore: others may remove or change it (a toolstack that clears a
+ * tree, a store that was restored from before), and then nobody hears of us, or a link never comes about. A
+ * watch on our own subtree tells of each change there; what was written is read, and written again if it
+ * isn't there as it was. It is a part of peers.c and owns `repair...` of struct peers and struct peer.
+ *
+ *   stands ──the watch fires──▶ being read ──as written, or being written anew──▶ stands
+ *                                   ├──gone or another──▶ written again, which the watch tells of, too
+ *                                   └──likewise, for the 17th time in a row──▶ waits ──a second──▶ being read
+ *
+ * So who removes something again and again costs one write a second of each peer's nodes. An own leaf that
+ * goes with the whole tree may be the sign of a migration, of which the owner must hear before another leaf
+ * hides it. The owner then begins all anew, but not how often that was: it is bounded likewise.
+ */
+
+#include "daemon/peers/peers_internal.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/timer.h"
-#include "daemon/peers/peers_advertise.h"
-#include "daemon/peers/peers_all.h"
-#include "daemon/peers/peers_leaves.h"
 
-#define MEND_MS 1000
+#define MEND_MS	      1000
+#define MENDS_AT_ONCE 16 /* of one peer's nodes; it grows back by one a second */
 
 static const unsigned OURS = 1u << LEAF_OUR_HELLO | 1u << LEAF_OUR_ENDPOINTS | 1u << LEAF_OUR_RING_REF |
 			     1u << LEAF_OUR_EVENT_CHANNEL;

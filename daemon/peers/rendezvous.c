@@ -14,9 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "daemon/peers/peers_presence.h"
 #include "daemon/peers/peers_internal.h"
-#include "daemon/peers/rendezvous_internal.h"
 #include "base/clock.h"
 #include "base/timer.h"
 #include "wire/address.h"

@@ -14,10 +14,7 @@
 #include <utlist.h>
 
 #include "base/clock.h"
-#include "daemon/peers/peers_repair.h"
 #include "daemon/peers/peers_internal.h"
-#include "daemon/peers/peers_presence.h"
-#include "daemon/peers/rendezvous_internal.h"
 #include "wire/retry.h"
 
 /* What Xen forbids isn't tried again for so long: an administrator may have loaded another policy since. */

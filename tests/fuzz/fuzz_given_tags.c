@@ -3,7 +3,7 @@
 /* Tags that stand in XenStore below a domain: what is taken is a list of valid names, all of which stood
  * there, in their order. */
 
-#include "daemon/peers/given_tags.h"
+#include "daemon/peers/peers_parse.h"
 #include "tests/fuzz/fuzz.h"
 #include "wire/address.h"
 

@@ -12,7 +12,7 @@
 #include <event2/event.h>
 #include <utlist.h>
 
-#include "daemon/peers/peers_lookups.h"
+#include "daemon/peers/peers_internal.h"
 #include "daemon/policy/access.h"
 #include "daemon/xen/vchan.h"
 #include "tests/unit/unit.h"

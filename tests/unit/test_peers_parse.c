@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/peers/given_tags.h"
 #include "daemon/peers/peers_parse.h"
 #include "wire/address.h"
 

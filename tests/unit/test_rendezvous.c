@@ -15,7 +15,7 @@
 #include <utlist.h>
 
 #include "base/clock.h"
-#include "daemon/peers/peers_lookups.h"
+#include "daemon/peers/peers_internal.h"
 #include "tests/unit/rendezvous_rig.h"
 #include "wire/address.h"
 
