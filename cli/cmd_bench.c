@@ -600,8 +600,7 @@ static int run_server(struct cli *cli, const char *endpoint)
 		return code;
 	code = bench_serve(cli, conn, endpoint);
 	xenmsg_close(conn);
-	if (interrupt_came())
-		interrupt_die();
+	interrupt_die();
 	return code;
 }
 

@@ -172,11 +172,8 @@ int cmd_call(struct cli *cli, int argc, char **argv)
 		return cli_usage("call", "MESSAGE and --file exclude each other");
 	if (call.json && call.raw)
 		return cli_usage("call", "--json and --raw exclude each other");
-	interrupt_catch();
-	interrupt_allow_complaint("call %s: interrupted; it was not delivered", call.address);
-	reconnecting.subject = call.address;
-	reconnecting.once = !call.wait;
-	code = reconnecting_open_timed(&reconnecting, &call.conn, &call.timeout_ms);
+	code = reconnecting_open_timed(&reconnecting, call.address, call.wait, "it was not delivered",
+				       &call.conn, &call.timeout_ms);
 	if (code)
 		return exit_status ? EXIT_NO_STATUS : code;
 	code = message ? make_call(&call, message, strlen(message)) : call_with_file(&call, file);
@@ -186,7 +183,6 @@ int cmd_call(struct cli *cli, int argc, char **argv)
 	if (interrupt_came() && call.answered)
 		cli_complain("call %s: interrupted, but it was carried out%s", call.address,
 			     code ? "; its reply isn't printed" : "");
-	if (interrupt_came())
-		interrupt_die();
+	interrupt_die();
 	return code;
 }

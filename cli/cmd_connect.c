@@ -233,11 +233,8 @@ int cmd_connect(struct cli *cli, int argc, char **argv)
 				 argc == optind ? "to which ADDRESS?" : "connect takes one ADDRESS");
 	if (cli_check_address("connect", argv[optind]))
 		return EXIT_USAGE;
-	interrupt_catch();
-	interrupt_allow_complaint("connect to %s: interrupted; there was no stream yet", argv[optind]);
-	reconnecting.subject = argv[optind];
-	reconnecting.once = !waits;
-	code = reconnecting_open_timed(&reconnecting, &conn, &timeout_ms);
+	code = reconnecting_open_timed(&reconnecting, argv[optind], waits, "there was no stream yet", &conn,
+				       &timeout_ms);
 	if (code)
 		return code;
 	wait = long_wait_begin(cli, connecting, argv[optind], "no stream", timeout_ms);
@@ -759,8 +756,7 @@ static int take_one(struct listener *listener)
 		if (stream != -EAGAIN && !cli_is_limit(stream))
 			return stream;
 		r = interrupt_wait(listener->conn, -1);
-		if (interrupt_came())
-			interrupt_die();
+		interrupt_die();
 		if (r < 0)
 			return r;
 		if (listener->reconnecting.code)

@@ -172,7 +172,6 @@ int cmd_ping(struct cli *cli, int argc, char **argv)
 	if (json)
 		writer_free(ping.json);
 	xenmsg_close(conn);
-	if (interrupt_came())
-		interrupt_die();
+	interrupt_die();
 	return code;
 }

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +8,6 @@
 #include "cli/cli.h"
 #include "cli/interrupt.h"
 #include "cli/messages.h"
-#include "cli/payload.h"
 #include "wire/address.h"
 
 static const char help[] =
@@ -136,59 +134,21 @@ static int publish_each(struct publish *publish, char **messages, unsigned count
 	return code;
 }
 
-/* Waits until standard input can be read. Returns 0, or an exit code. */
-static int wait_for_input(struct publish *publish)
-{
-	struct pollfd fds[2] = {
-		{.fd = STDIN_FILENO, .events = POLLIN},
-		{.fd = xenmsg_fd(publish->conn), .events = POLLIN},
-	};
-
-	while (!interrupt_came()) {
-		int r = interrupt_poll(fds, 2, -1);
-
-		if (r < 0 && r != -EINTR)
-			return EXIT_OTHER;
-		if (r > 0 && fds[1].revents && xenmsg_process(publish->conn) < 0)
-			return cli_error(publish->conn, "publish", publish->topic, -ENOTCONN);
-		if (r > 0 && fds[0].revents)
-			break;
-	}
-	return EXIT_DONE;
-}
-
 static int publish_lines(struct publish *publish)
 {
-	size_t capacity = 1 << 16, size = 0;
-	char *data = malloc(capacity), *grown;
-	int code = data ? EXIT_DONE : EXIT_OTHER;
-	ssize_t n = 1;
+	struct message_lines lines = {.conn = publish->conn, .take = publish_line, .userdata = publish};
+	int r;
 
 	cli_note_typing(publish->cli, "each line that you type is a message");
-	while (code == EXIT_DONE && n != 0) {
-		code = wait_for_input(publish);
-		if (code || interrupt_came())
-			break;
-		if (size == capacity) {
-			grown = size > xenmsg_max_message(publish->conn) ? NULL : realloc(data, capacity * 2);
-			if (!grown) {
-				code = too_large(publish, size);
-				break;
-			}
-			data = grown;
-			capacity *= 2;
-		}
-		n = read(STDIN_FILENO, data + size, capacity - size);
-		if (n < 0 && errno != EINTR && errno != EAGAIN) {
-			cli_complain("standard input: %s", strerror(errno));
-			code = EXIT_OTHER;
-		}
-		size += n > 0 ? (size_t)n : 0;
-		if (n >= 0 && code == EXIT_DONE)
-			code = payload_take_lines(data, &size, n == 0, publish_line, publish);
-	}
-	free(data);
-	return code;
+	r = message_lines_read(&lines);
+	if (r >= 0)
+		return r;
+	if (r == -EMSGSIZE)
+		return too_large(publish, lines.size);
+	if (!lines.is_input)
+		return cli_error(publish->conn, "publish", publish->topic, r);
+	cli_complain("standard input: %s", strerror(-r));
+	return EXIT_OTHER;
 }
 
 /* Is there for a while. */
@@ -316,7 +276,6 @@ int cmd_publish(struct cli *cli, int argc, char **argv)
 	if (code == EXIT_DONE && !publish.was_heard && (cli->verbose || cli_is_watched(cli)))
 		cli_note(cli, "publish %s: nobody has subscribed to it", publish.topic);
 	xenmsg_close(publish.conn);
-	if (interrupt_came())
-		interrupt_die();
+	interrupt_die();
 	return code;
 }

@@ -59,7 +59,6 @@ struct recv {
 	bool shared;
 	bool confirm; /* a message is taken when the command has ended with 0 */
 	struct message_command command;
-	const char *endpoints; /* as they were typed */
 	struct output_fields output_fields;
 	struct writer *writer;
 	struct reconnecting reconnecting;
@@ -167,64 +166,26 @@ static int handle_message(struct recv *recv, struct xenmsg *conn, struct xenmsg_
 	return code;
 }
 
-/* Waits for the next message. Takes none if a signal has come (-EINTR), or if the reader of standard output
- * is gone (-EPIPE). */
-static int next_message(struct recv *recv, struct xenmsg *conn, struct xenmsg_message **message,
-			int timeout_ms)
-{
-	int64_t deadline = interrupt_deadline(timeout_ms);
-
-	for (;;) {
-		int r;
-
-		r = message_command_wait_for_a_place(&recv->command, conn);
-		if (r < 0)
-			return r;
-		if (interrupt_came() || recv->reconnecting.code)
-			return -EINTR;
-		if (!recv->command.text && interrupt_output_is_gone())
-			return -EPIPE;
-		r = xenmsg_peek(conn, message);
-		if (r != -EAGAIN)
-			return r;
-		r = recv->command.text ? interrupt_wait(conn, deadline)
-				       : interrupt_wait_for_reader(conn, deadline);
-		if (r == 0)
-			return -ETIMEDOUT;
-		if (r < 0 && r != -EINTR)
-			return r;
-	}
-}
-
 static int recv_receive(struct recv *recv, struct xenmsg *conn, uint64_t count, int timeout_ms)
 {
+	struct message_wait wait = {.command = &recv->command,
+				    .reconnecting = &recv->reconnecting,
+				    .conn = conn,
+				    .timeout_ms = timeout_ms,
+				    .peeks = true};
+	struct xenmsg_message *message;
 	bool endless = count == 0;
+	int code = EXIT_DONE;
 
-	while (endless || count-- > 0) {
-		struct xenmsg_message *message;
-		int code, r = next_message(recv, conn, &message, timeout_ms);
-
-		if (r == -EINTR)
-			return recv->reconnecting.code;
-		if (r == -ETIMEDOUT) {
-			cli_complain("recv on %s: no message within %.3g s", recv->endpoints,
-				     timeout_ms / 1000.0);
-			return EXIT_TIMED_OUT;
-		}
-		if (r == -EPIPE) {
-			cli_note(recv->cli,
-				 "recv on %s: nobody reads standard output any more, so no more is taken",
-				 recv->endpoints);
-			return EXIT_OTHER;
-		}
-		if (r < 0)
-			return cli_error(conn, "recv on", recv->endpoints, r);
+	while (code == EXIT_DONE && (endless || count-- > 0)) {
+		wait.deadline = interrupt_deadline(timeout_ms);
+		message = message_next(&wait, &code);
+		if (!message)
+			break;
 		code = handle_message(recv, conn, message);
 		xenmsg_message_free(message);
-		if (code)
-			return code;
 	}
-	return EXIT_DONE;
+	return code;
 }
 
 /* Binds the endpoints, whose list ends with NULL. Returns 0, or an exit code after a complaint. */
@@ -309,7 +270,7 @@ int cmd_recv(struct cli *cli, int argc, char **argv)
 		return cli_usage("recv", "--jobs is for --exec without --confirm");
 	if (cli_check_each("recv", argv + optind, cli_check_endpoint))
 		return EXIT_USAGE;
-	recv.endpoints = recv.reconnecting.subject = endpoints = joined(argv + optind);
+	recv.reconnecting.subject = endpoints = joined(argv + optind);
 	code = reconnecting_open(&recv.reconnecting, &conn);
 	if (code) {
 		free(endpoints);
@@ -329,7 +290,6 @@ int cmd_recv(struct cli *cli, int argc, char **argv)
 	free(endpoints);
 	writer_free(recv.writer);
 	xenmsg_close(conn);
-	if (interrupt_came())
-		interrupt_die();
+	interrupt_die();
 	return code;
 }

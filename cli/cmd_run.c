@@ -221,11 +221,8 @@ int cmd_run(struct cli *cli, int argc, char **argv)
 	if (size < 0)
 		return cli_usage("run", "the arguments are too long: at most %d bytes",
 				 RUN_BODY_MAX - RUN_GREETING_SIZE);
-	interrupt_catch();
-	interrupt_allow_complaint("run %s: interrupted; the command was not run", run.address);
-	reconnecting.subject = run.address;
-	reconnecting.once = !wait;
-	if (reconnecting_open_timed(&reconnecting, &run.conn, &timeout_ms))
+	if (reconnecting_open_timed(&reconnecting, run.address, wait, "the command was not run", &run.conn,
+				    &timeout_ms))
 		return EXIT_NO_STATUS;
 	run.wait = long_wait_begin(cli, "run", run.address, "no answer", timeout_ms);
 	run.waits = timeout_ms < 0;

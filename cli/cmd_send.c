@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <errno.h>
-#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -54,7 +53,6 @@ struct send {
 	int error;
 	unsigned code;	     /* with -EREMOTEIO: which error it is to the receiver */
 	uint64_t error_line; /* 0: it isn't about one line */
-	int input_error;     /* of standard input */
 };
 
 /* What a terminal shows of one large message. */
@@ -245,55 +243,6 @@ static int post_line(void *userdata, const char *data, size_t size)
 	return 0;
 }
 
-static int read_lines(struct send *send)
-{
-	size_t capacity = 1 << 16, size = 0;
-	char *data = malloc(capacity);
-	int r = data ? 0 : -ENOMEM;
-
-	while (r == 0 && !send->error && !interrupt_came()) {
-		struct pollfd fds[2] = {
-			{.fd = STDIN_FILENO, .events = POLLIN},
-			{.fd = xenmsg_fd(send->conn), .events = POLLIN},
-		};
-		ssize_t n;
-
-		r = interrupt_poll(fds, 2, -1);
-		if (r == -EINTR) {
-			r = 0;
-			continue;
-		}
-		r = r < 0 ? r : 0;
-		if (fds[1].revents && xenmsg_process(send->conn) < 0 && !send->error)
-			r = -ENOTCONN;
-		if (r < 0 || !fds[0].revents)
-			continue;
-		if (size == capacity) {
-			char *grown =
-				size > xenmsg_max_message(send->conn) ? NULL : realloc(data, capacity * 2);
-
-			if (!grown) {
-				send->error_line = send->sent + 1;
-				r = size > xenmsg_max_message(send->conn) ? -EMSGSIZE : -ENOMEM;
-				continue;
-			}
-			data = grown;
-			capacity *= 2;
-		}
-		n = read(STDIN_FILENO, data + size, capacity - size);
-		if (n < 0)
-			send->input_error = r = errno == EINTR || errno == EAGAIN ? 0 : -errno;
-		if (n > 0)
-			size += (size_t)n;
-		if (n >= 0 && r == 0)
-			r = payload_take_lines(data, &size, n == 0, post_line, send);
-		if (n == 0)
-			break;
-	}
-	free(data);
-	return r;
-}
-
 /* Takes back what wasn't taken yet, the last first: a line isn't to come without those before it. */
 static void withdraw_lines(struct send *send)
 {
@@ -334,15 +283,19 @@ static int tell_interrupted_lines(const struct send *send)
 
 static int send_lines(struct send *send)
 {
+	struct message_lines lines = {
+		.conn = send->conn, .take = post_line, .userdata = send, .error = &send->error};
 	int64_t settled = -1;
 	char where[256];
 	int r;
 
 	cli_note_typing(send->cli, "each line that you type is a message");
 	interrupt_forbid();
-	r = read_lines(send);
-	if (r < 0 && !send->error && !interrupt_came())
+	r = message_lines_read(&lines);
+	if (r < 0 && !send->error && !interrupt_came()) {
 		send->error = r;
+		send->error_line = r == -EMSGSIZE || r == -ENOMEM ? send->sent + 1 : 0;
+	}
 	do {
 		if (interrupt_came() && settled < 0) {
 			settled = interrupt_deadline(DELIVERY_SETTLE_MS);
@@ -357,7 +310,7 @@ static int send_lines(struct send *send)
 		return tell_interrupted_lines(send);
 	if (!send->error)
 		return EXIT_DONE;
-	if (!send->error_line && send->error == send->input_error) {
+	if (!send->error_line && lines.is_input) {
 		cli_complain("standard input: %s", strerror(-send->error));
 		return EXIT_OTHER;
 	}
@@ -404,11 +357,8 @@ int cmd_send(struct cli *cli, int argc, char **argv)
 	if (cli->timeout_given && send.no_wait)
 		return cli_usage("send", "--timeout and --no-wait exclude each other");
 	left_ms = send.timeout_ms;
-	interrupt_catch();
-	interrupt_allow_complaint("send to %s: interrupted; it was not delivered", send.address);
-	reconnecting.subject = send.address;
-	reconnecting.once = !wait;
-	code = reconnecting_open_timed(&reconnecting, &send.conn, &left_ms);
+	code = reconnecting_open_timed(&reconnecting, send.address, wait, "it was not delivered", &send.conn,
+				       &left_ms);
 	if (code)
 		return code;
 	if (!lines)
@@ -423,7 +373,6 @@ int cmd_send(struct cli *cli, int argc, char **argv)
 	if (interrupt_came() && code == EXIT_DONE)
 		cli_complain("send to %s: interrupted, but it was %s", send.address,
 			     send.no_wait ? "handed over" : "delivered");
-	if (interrupt_came())
-		interrupt_die();
+	interrupt_die();
 	return code;
 }

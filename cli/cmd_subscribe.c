@@ -153,64 +153,33 @@ static int take_notice(struct subscribe *subscribe, struct xenmsg *conn, const c
 	return code;
 }
 
-/* Waits for the next message or notice. */
-static int next(struct subscribe *subscribe, struct xenmsg *conn, struct xenmsg_message **message,
-		int64_t deadline)
-{
-	bool runs = subscribe->command.text;
-
-	for (;;) {
-		int r = runs ? message_command_wait_for_a_place(&subscribe->command, conn) : 0;
-
-		if (r < 0)
-			return r;
-		if (interrupt_came() || subscribe->reconnecting.code)
-			return -EINTR;
-		r = xenmsg_recv(conn, message, 0);
-		if (r != -EAGAIN)
-			return r;
-		r = runs ? interrupt_wait(conn, deadline) : interrupt_wait_for_reader(conn, deadline);
-		if (r == 0)
-			return -ETIMEDOUT;
-		if (r < 0 && r != -EINTR)
-			return r;
-	}
-}
-
 static int subscribe_receive(struct subscribe *subscribe, struct xenmsg *conn, uint64_t count, int timeout_ms)
 {
-	int64_t deadline = interrupt_deadline(timeout_ms);
+	struct message_wait wait = {.command = &subscribe->command,
+				    .reconnecting = &subscribe->reconnecting,
+				    .conn = conn,
+				    .timeout_ms = timeout_ms};
+	const struct xenmsg_notice *notice;
+	struct xenmsg_message *message;
 	uint64_t seen = 0;
+	int code = EXIT_DONE;
 
-	while (!count || seen < count) {
-		const struct xenmsg_notice *notice;
-		struct xenmsg_message *message;
-		int code, r = next(subscribe, conn, &message, deadline);
-
-		if (r == -EINTR)
-			return subscribe->reconnecting.code;
-		if (r == -ETIMEDOUT) {
-			cli_complain("subscribe to %s: no message within %.3g s",
-				     subscribe->reconnecting.subject, timeout_ms / 1000.0);
-			return EXIT_TIMED_OUT;
-		}
-		if (r == -EPIPE)
-			return EXIT_OTHER;
-		if (r < 0)
-			return cli_error(conn, "subscribe to", subscribe->reconnecting.subject, r);
+	wait.deadline = interrupt_deadline(timeout_ms);
+	while (code == EXIT_DONE && (!count || seen < count)) {
+		message = message_next(&wait, &code);
+		if (!message)
+			break;
 		notice = xenmsg_message_notice(message);
 		if (notice) {
 			code = take_notice(subscribe, conn, xenmsg_message_endpoint(message), notice);
 		} else {
 			code = handle_message(subscribe, message);
 			seen++;
-			deadline = interrupt_deadline(timeout_ms);
+			wait.deadline = interrupt_deadline(timeout_ms);
 		}
 		xenmsg_message_free(message);
-		if (code)
-			return code;
 	}
-	return EXIT_DONE;
+	return code;
 }
 
 /* Returns 0 or an exit code. */
@@ -294,7 +263,6 @@ int cmd_subscribe(struct cli *cli, int argc, char **argv)
 	message_command_finish(&subscribe.command);
 	writer_free(subscribe.writer);
 	xenmsg_close(conn);
-	if (interrupt_came())
-		interrupt_die();
+	interrupt_die();
 	return code;
 }

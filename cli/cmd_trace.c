@@ -262,8 +262,7 @@ static int trace(struct tracing *tracing)
 	code = tracing->code;
 	tracing->is_over = true;
 	xenmsg_close(tracing->conn);
-	if (interrupt_came())
-		interrupt_die();
+	interrupt_die();
 	return code;
 }
 

@@ -107,7 +107,7 @@ void interrupt_die_of(int number)
 
 void interrupt_die(void)
 {
-	interrupt_die_of(state.caught);
+	interrupt_die_of(interrupt_came() ? state.caught : 0);
 }
 
 void interrupt_restore(void)

@@ -25,11 +25,9 @@ struct xenmsg;
 void interrupt_catch(void);
 /* Returns whether a signal has come. */
 bool interrupt_came(void);
-/* Dies of the signal as if it had never been caught, so that the shell sees it. Only after
- * interrupt_came(). */
+/* Dies of the signal that has come, if one has, as if it had never been caught, so that the shell sees it. */
 void interrupt_die(void);
-/* Does the same for a signal that something else has caught (an event loop). Does nothing for 0, no
- * signal. */
+/* Does the same for a signal that something else has caught (an event loop); 0: none. */
 void interrupt_die_of(int number);
 /* Restores the signals in a child before it executes another program. */
 void interrupt_restore(void);

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -21,6 +22,7 @@
 #include "cli/command.h"
 #include "cli/interrupt.h"
 #include "cli/payload.h"
+#include "cli/reconnecting.h"
 #include "cli/writer.h"
 #include "libclient/deadline.h"
 #include "wire/address.h"
@@ -230,6 +232,58 @@ void message_command_finish(struct message_command *command)
 	reap(command, true);
 }
 
+/* ---- how the next message is waited for ------------------------------------------------------ */
+
+static int next_message(const struct message_wait *wait, struct xenmsg_message **message)
+{
+	bool runs = wait->command->text;
+
+	for (;;) {
+		int r = runs ? message_command_wait_for_a_place(wait->command, wait->conn) : 0;
+
+		if (r < 0)
+			return r;
+		if (interrupt_came() || wait->reconnecting->code)
+			return -EINTR;
+		if (!runs && interrupt_output_is_gone())
+			return -EPIPE;
+		r = wait->peeks ? xenmsg_peek(wait->conn, message) : xenmsg_recv(wait->conn, message, 0);
+		if (r != -EAGAIN)
+			return r;
+		r = runs ? interrupt_wait(wait->conn, wait->deadline)
+			 : interrupt_wait_for_reader(wait->conn, wait->deadline);
+		if (r == 0)
+			return -ETIMEDOUT;
+		if (r < 0 && r != -EINTR)
+			return r;
+	}
+}
+
+struct xenmsg_message *message_next(const struct message_wait *wait, int *code)
+{
+	const struct reconnecting *reconnecting = wait->reconnecting;
+	struct xenmsg_message *message;
+	int r = next_message(wait, &message);
+
+	if (r >= 0)
+		return message;
+	*code = EXIT_OTHER;
+	if (r == -EINTR) {
+		*code = reconnecting->code;
+	} else if (r == -ETIMEDOUT) {
+		cli_complain("%s %s: no message within %.3g s", reconnecting->what, reconnecting->subject,
+			     wait->timeout_ms / 1000.0);
+		*code = EXIT_TIMED_OUT;
+	} else if (r != -EPIPE) {
+		*code = cli_error(wait->conn, reconnecting->what, reconnecting->subject, r);
+	} else if (wait->peeks) {
+		cli_note(reconnecting->cli,
+			 "%s %s: nobody reads standard output any more, so no more is taken",
+			 reconnecting->what, reconnecting->subject);
+	}
+	return NULL;
+}
+
 /* ---- how a message is printed --------------------------------------------------------------- */
 
 double received_now(void)
@@ -330,6 +384,57 @@ int message_read(const struct cli *cli, const char *path, const char *what, size
 	if (file && fd >= 0)
 		close(fd);
 	return r;
+}
+
+/* Waits until standard input can be read, in which time the connection is served. Returns 0 or a negative
+ * errno. */
+static int wait_for_input(const struct message_lines *lines)
+{
+	struct pollfd fds[2] = {
+		{.fd = STDIN_FILENO, .events = POLLIN},
+		{.fd = xenmsg_fd(lines->conn), .events = POLLIN},
+	};
+
+	while (!(lines->error && *lines->error) && !interrupt_came()) {
+		int r = interrupt_poll(fds, 2, -1);
+
+		if (r < 0 && r != -EINTR)
+			return r;
+		if (r > 0 && fds[1].revents && xenmsg_process(lines->conn) < 0)
+			return -ENOTCONN;
+		if (r > 0 && fds[0].revents)
+			return 0;
+	}
+	return -EINTR;
+}
+
+int message_lines_read(struct message_lines *lines)
+{
+	size_t capacity = 1 << 16, most = xenmsg_max_message(lines->conn);
+	char *data = malloc(capacity), *grown;
+	int r = data ? 0 : -ENOMEM;
+	ssize_t n = 1;
+
+	while (r == 0 && n != 0 && (r = wait_for_input(lines)) == 0) {
+		if (lines->size == capacity) {
+			grown = lines->size > most ? NULL : realloc(data, capacity * 2);
+			if (!grown) {
+				r = lines->size > most ? -EMSGSIZE : -ENOMEM;
+				break;
+			}
+			data = grown;
+			capacity *= 2;
+		}
+		n = read(STDIN_FILENO, data + lines->size, capacity - lines->size);
+		lines->is_input = n < 0 && errno != EINTR && errno != EAGAIN;
+		if (lines->is_input)
+			r = -errno;
+		lines->size += n > 0 ? (size_t)n : 0;
+		if (n >= 0)
+			r = payload_take_lines(data, &lines->size, n == 0, lines->take, lines->userdata);
+	}
+	free(data);
+	return r == -EINTR ? 0 : r;
 }
 
 /* ---- deliveries ------------------------------------------------------------------------------ */

@@ -14,6 +14,7 @@
 #include "xenmsg.h"
 
 struct cli;
+struct reconnecting;
 struct writer;
 
 struct message_command {
@@ -42,7 +43,21 @@ int message_command_run(struct message_command *command, struct xenmsg *conn, st
 /* Waits until all have ended. */
 void message_command_finish(struct message_command *command);
 
-/* ---- how recv and subscribe print a message */
+/* ---- how recv and subscribe wait for a message, and print it */
+
+/* What they wait for. */
+struct message_wait {
+	struct message_command *command;
+	const struct reconnecting *reconnecting; /* says what the command does, and whether it ends */
+	struct xenmsg *conn;
+	int timeout_ms;
+	int64_t deadline;
+	bool peeks; /* xenmsg_take() follows */
+};
+
+/* Returns the next message. NULL: the command ends, with *code. It takes none if a signal has come, or if
+ * nobody reads standard output any more. */
+struct xenmsg_message *message_next(const struct message_wait *wait, int *code);
 
 /* Returns the time of day, in seconds since 1970. */
 double received_now(void);
@@ -66,6 +81,21 @@ int message_argument(const char *command, const char *address, int argc, char **
  * bytes, which is more than `most`, and they aren't all there. */
 int message_read(const struct cli *cli, const char *path, const char *what, size_t most, char **data,
 		 size_t *size);
+
+/* Lines of standard input. */
+struct message_lines {
+	struct xenmsg *conn;
+	/* Takes one, without its newline. Returns 0, or what ends the reading. */
+	int (*take)(void *userdata, const char *line, size_t size);
+	void *userdata;
+	const int *error; /* ends it likewise, once that isn't 0; NULL: nothing does */
+	size_t size;	  /* how much is there of the next one */
+	bool is_input;	  /* what has failed is standard input */
+};
+
+/* Takes lines, while the connection is served, until they or a signal end that. Returns 0, what `take` has
+ * returned, or a negative errno, for a line that is too large -EMSGSIZE. */
+int message_lines_read(struct message_lines *lines);
 
 /* ---- how send and call wait for the outcome
  *

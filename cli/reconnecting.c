@@ -2,6 +2,7 @@
 #include "cli/reconnecting.h"
 
 #include "cli/cli.h"
+#include "cli/interrupt.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -62,8 +63,13 @@ int reconnecting_open(struct reconnecting *reconnecting, struct xenmsg **conn)
 	return open_session(reconnecting, conn, 0, &timeout_ms);
 }
 
-int reconnecting_open_timed(struct reconnecting *reconnecting, struct xenmsg **conn, int *timeout_ms)
+int reconnecting_open_timed(struct reconnecting *reconnecting, const char *address, bool waits,
+			    const char *undone, struct xenmsg **conn, int *timeout_ms)
 {
+	reconnecting->subject = address;
+	reconnecting->once = !waits;
+	interrupt_catch();
+	interrupt_allow_complaint("%s %s: interrupted; %s", reconnecting->what, address, undone);
 	return open_session(reconnecting, conn, XENMSG_WAIT, timeout_ms);
 }
 

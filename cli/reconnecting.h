@@ -28,9 +28,11 @@ struct reconnecting {
 
 /* Connects, as cli_open(). What `reconnecting` points to lives until the connection is closed. */
 int reconnecting_open(struct reconnecting *reconnecting, struct xenmsg **conn);
-/* Does the same as cli_open_timed(), for a command that waits: unless it is `once`, also for a first xenmsgd,
- * within the time-out. */
-int reconnecting_open_timed(struct reconnecting *reconnecting, struct xenmsg **conn, int *timeout_ms);
+/* Does the same as cli_open_timed(), for a command that does one thing with an address; if it `waits`, also
+ * for a first xenmsgd, within the time-out. Signals are caught from now on (interrupt.h): one that comes now
+ * ends the command with what is `undone`. */
+int reconnecting_open_timed(struct reconnecting *reconnecting, const char *address, bool waits,
+			    const char *undone, struct xenmsg **conn, int *timeout_ms);
 /* The two lines, for a session of another kind. `reason` may be "". */
 void reconnecting_note_lost(const struct reconnecting *reconnecting, const char *reason);
 void reconnecting_note_back(const struct reconnecting *reconnecting);
