@@ -109,7 +109,6 @@ static int take_streams(struct cli *cli, struct xenmsg *conn, const char *endpoi
 {
 	for (;;) {
 		const struct xenmsg_peer *peer;
-		char opener[COMMAND_SENDER_SIZE];
 		int stream = xenmsg_accept(conn, XENMSG_WITHIN(0), &peer), r = -EMFILE;
 
 		while (running->count && waitpid(-1, NULL, WNOHANG) > 0)
@@ -133,7 +132,7 @@ static int take_streams(struct cli *cli, struct xenmsg *conn, const char *endpoi
 			running->count++;
 		else
 			cli_note(cli, "bench: a stream from %s is refused: %s",
-				 command_sender(xenmsg_peer_host(peer), xenmsg_peer_domid(peer), opener),
+				 command_peer(peer, NULL).words,
 				 r == -EMFILE ? "there are too many at once" : strerror(-r));
 	}
 }

@@ -267,13 +267,6 @@ struct run_server {
 	struct run_job *jobs;
 };
 
-/* The program that has opened a stream. */
-struct run_opener {
-	uint32_t domid, uid, pid;
-	char domain_name[DOMAIN_NAME_MAX + 1];
-	char host[HOST_NAME_SIZE];
-};
-
 /*
  * One stream:
  *
@@ -292,12 +285,11 @@ struct run_job {
 	struct run_job *prev, *next;
 	struct run_server *server;
 	struct run_session *session;
-	struct run_opener from;
-	char opener[COMMAND_SENDER_SIZE]; /* it in words */
+	struct command_peer from; /* the program that has opened it */
 	struct event *on_end, *gone;
 	struct event *deadline; /* for START, or of a command that is to end */
-	pid_t pid;
-	int pidfd, status;
+	struct command_child child;
+	int status;
 	bool started, ended, answered, lost;
 };
 
@@ -305,13 +297,13 @@ static void free_job(struct run_job *job)
 {
 	DL_DELETE(job->server->jobs, job);
 	job->server->count--;
-	if (job->pid > 0 && !job->ended)
-		kill(-job->pid, SIGTERM);
+	if (job->child.pid > 0 && !job->ended)
+		kill(-job->child.pid, SIGTERM);
 	loop_event_free(job->on_end);
 	loop_event_free(job->gone);
 	loop_event_free(job->deadline);
-	if (job->pidfd >= 0)
-		close(job->pidfd);
+	if (job->child.pidfd >= 0)
+		close(job->child.pidfd);
 	run_session_free(job->session);
 	free(job);
 }
@@ -341,15 +333,15 @@ static void on_deadline(evutil_socket_t fd, short what, void *userdata)
 	if (!job->started) {
 		cli_note(job->server->cli,
 			 "listen on %s: a stream from %s is broken: nothing was asked for within %d s",
-			 job->server->endpoint, job->opener, START_S);
+			 job->server->endpoint, job->from.words, START_S);
 		run_session_break(job->session);
 		free_job(job);
 		return;
 	}
-	kill(-job->pid, SIGKILL);
+	kill(-job->child.pid, SIGKILL);
 	if (event_pending(job->on_end, EV_READ, NULL))
 		return; /* it ends by that */
-	waitpid(job->pid, NULL, WNOHANG);
+	waitpid(job->child.pid, NULL, WNOHANG);
 	job->ended = true;
 	free_job(job);
 }
@@ -371,13 +363,13 @@ static void on_end(evutil_socket_t fd, short what, void *userdata)
 	siginfo_t end = {0};
 
 	if (job->lost) {
-		if (waitid(P_PID, (id_t)job->pid, &end, WEXITED | WNOHANG | WNOWAIT) < 0 || !end.si_pid)
+		if (waitid(P_PID, (id_t)job->child.pid, &end, WEXITED | WNOHANG | WNOWAIT) < 0 || !end.si_pid)
 			return;
 		event_del(job->on_end);
 		set_deadline(job, STOP_REST_S);
 		return;
 	}
-	if (waitpid(job->pid, &job->status, WNOHANG) != job->pid)
+	if (waitpid(job->child.pid, &job->status, WNOHANG) != job->child.pid)
 		return;
 	job->ended = true;
 	event_del(job->on_end);
@@ -388,8 +380,8 @@ static void on_end(evutil_socket_t fd, short what, void *userdata)
 static void connect_refuse(struct run_job *job, const char *why)
 {
 	job->answered = true;
-	cli_note(job->server->cli, "listen on %s: a stream from %s: %s", job->server->endpoint, job->opener,
-		 why);
+	cli_note(job->server->cli, "listen on %s: a stream from %s: %s", job->server->endpoint,
+		 job->from.words, why);
 	run_session_send(job->session, RUN_REFUSED, 0, why, strlen(why));
 }
 
@@ -417,56 +409,23 @@ static char **with_arguments(char **command, const struct run_record *start)
 	return all;
 }
 
-static void execute(struct run_job *job, char **command, int pipes[RUN_STREAMS][2])
-{
-	int own_stderr = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, 3);
-
-	setpgid(0, 0);
-	command_set_sender(job->from.host, job->from.domid, job->from.domain_name, job->from.uid,
-			   job->from.pid);
-	if (dup2(pipes[0][0], 0) >= 0 && dup2(pipes[1][1], 1) >= 0 && dup2(pipes[2][1], 2) >= 0)
-		execvp(command[0], command);
-	/* The path of a command here is nothing to tell the other domain. */
-	dup2(own_stderr, STDERR_FILENO);
-	cli_complain("listen: %s: %s", command[0], strerror(errno));
-	_exit(127);
-}
-
 static int start_command(struct run_job *job, char **command)
 {
-	int pipes[RUN_STREAMS][2] = {{-1, -1}, {-1, -1}, {-1, -1}}, r = 0;
+	struct command_child *child = &job->child;
+	int r = command_start(child, "listen", command, &job->from, RUN_STREAMS);
 
-	for (int i = 0; i < RUN_STREAMS && r == 0; i++)
-		r = pipe2(pipes[i], O_CLOEXEC) < 0 ? -errno : 0;
-	if (r == 0 && (job->pid = command_fork()) < 0)
-		r = -errno;
-	if (r == 0 && job->pid == 0)
-		execute(job, command, pipes);
-	for (int i = 0; i < RUN_STREAMS; i++) {
-		int own = pipes[i][i == 0 ? 1 : 0], other = pipes[i][i == 0 ? 0 : 1];
-
-		if (other >= 0)
-			close(other);
+	for (unsigned i = 0; i < RUN_STREAMS && r == 0; i++) {
+		r = i == 0 ? run_session_sink(job->session, i, child->ends[i])
+			   : run_session_source(job->session, i, child->ends[i]);
 		if (r == 0)
-			r = i == 0 ? run_session_sink(job->session, 0, own)
-				   : run_session_source(job->session, (unsigned)i, own);
-		if (r < 0 && own >= 0)
-			close(own);
+			child->ends[i] = -1; /* it is the session's */
 	}
-	if (job->pid <= 0)
-		return r;
-	setpgid(job->pid, job->pid); /* the child does the same, whichever comes first */
-	job->pidfd = pidfd_open(job->pid, 0);
-	job->on_end = job->pidfd < 0
-			      ? NULL
-			      : loop_event(job->server->base, job->pidfd, EV_READ | EV_PERSIST, on_end, job);
-	if (r == 0 && !job->on_end)
-		r = -ENOMEM;
-	if (r < 0) {
-		kill(-job->pid, SIGKILL);
-		waitpid(job->pid, NULL, 0);
-		job->pid = 0;
+	if (r == 0) {
+		job->on_end = loop_event(job->server->base, child->pidfd, EV_READ | EV_PERSIST, on_end, job);
+		r = job->on_end ? 0 : -ENOMEM;
 	}
+	if (r < 0)
+		command_drop(child);
 	return r;
 }
 
@@ -511,12 +470,12 @@ static void on_lost(void *userdata, int error)
 	job->lost = true;
 	if (!job->answered && error == EPROTO)
 		cli_note(job->server->cli, "listen on %s: a stream from %s isn't from 'xenmsg run'",
-			 job->server->endpoint, job->opener);
+			 job->server->endpoint, job->from.words);
 	/* It isn't to take that for the end of what was served. */
 	if (!job->started)
 		run_session_break(job->session);
-	if (job->pid > 0 && !job->ended) {
-		kill(-job->pid, SIGTERM);
+	if (job->child.pid > 0 && !job->ended) {
+		kill(-job->child.pid, SIGTERM);
 		set_deadline(job, STOP_S);
 	} else {
 		connect_leave(job);
@@ -530,15 +489,6 @@ static bool is_of_the_same(const struct run_job *job, const struct xenmsg_peer *
 	const char *host = xenmsg_peer_host(peer);
 
 	return strcmp(job->from.host, host) == 0 && (*host || job->from.domid == xenmsg_peer_domid(peer));
-}
-
-static void note_opener(struct run_job *job, const struct xenmsg_peer *peer)
-{
-	job->from = (struct run_opener){
-		.domid = xenmsg_peer_domid(peer), .uid = xenmsg_peer_uid(peer), .pid = xenmsg_peer_pid(peer)};
-	snprintf(job->from.host, sizeof(job->from.host), "%s", xenmsg_peer_host(peer));
-	snprintf(job->from.domain_name, sizeof(job->from.domain_name), "%s", xenmsg_peer_domain_name(peer));
-	command_sender(job->from.host, job->from.domid, job->opener);
 }
 
 /* Serves a stream, and takes it over. Returns 0, or a negative errno if it was broken instead: -ENOMEM, or
@@ -562,8 +512,8 @@ static int run_server_take(struct run_server *server, int stream, const struct x
 		return -ENOMEM;
 	}
 	job->server = server;
-	note_opener(job, peer);
-	job->pidfd = -1;
+	job->from = command_peer(peer, NULL);
+	job->child.pidfd = -1;
 	DL_APPEND(server->jobs, job);
 	server->count++;
 	job->gone = event_new(server->base, -1, 0, connect_on_gone, job);
@@ -635,38 +585,30 @@ struct listener {
 struct child {
 	pid_t pid;
 	int stream; /* so that it doesn't end in order if the command dies */
-	char opener[COMMAND_SENDER_SIZE];
+	struct command_peer from;
 	struct child *prev, *next;
 };
 
 /* Runs the command in a process of its own, with the stream as its standard input and output. */
 static int run_for(struct listener *listener, int stream, const struct xenmsg_peer *peer)
 {
-	const char *host = xenmsg_peer_host(peer);
 	struct child *child = malloc(sizeof(*child));
-	pid_t pid = child ? command_fork() : -1;
+	int error = ENOMEM;
 
-	if (pid != 0) {
-		int error = errno;
-
-		if (pid < 0) {
-			xenmsg_break(stream);
-			free(child);
-			return -error;
-		}
-		child->pid = pid;
-		child->stream = stream;
-		command_sender(host, xenmsg_peer_domid(peer), child->opener);
-		DL_APPEND(listener->children, child);
-		return 0;
+	if (child) {
+		*child = (struct child){.stream = stream, .from = command_peer(peer, NULL)};
+		child->pid = command_fork();
+		error = errno;
+		if (child->pid == 0)
+			command_become("listen", listener->command, &child->from, (int[]){stream, stream}, 2);
 	}
-	command_set_sender(host, xenmsg_peer_domid(peer), xenmsg_peer_domain_name(peer),
-			   xenmsg_peer_uid(peer), xenmsg_peer_pid(peer));
-	command_set_id(NULL, peer);
-	if (dup2(stream, STDIN_FILENO) >= 0 && dup2(stream, STDOUT_FILENO) >= 0)
-		execvp(listener->command[0], listener->command);
-	cli_complain("listen: %s: %s", listener->command[0], strerror(errno));
-	_exit(127);
+	if (!child || child->pid < 0) {
+		xenmsg_break(stream);
+		free(child);
+		return -error;
+	}
+	DL_APPEND(listener->children, child);
+	return 0;
 }
 
 /* SIGPIPE only says that the other side takes no more. */
@@ -687,7 +629,7 @@ static void on_child(evutil_socket_t number, short what, void *userdata)
 			continue;
 		if (status != 0)
 			cli_note(listener->cli, "listen on %s: a stream from %s: the command %s",
-				 listener->endpoint, child->opener, command_end(status, words));
+				 listener->endpoint, child->from.words, command_end(status, words));
 		DL_DELETE(listener->children, child);
 		if (has_died(status))
 			xenmsg_break(child->stream);
@@ -700,12 +642,10 @@ static void on_child(evutil_socket_t number, short what, void *userdata)
 static void serve_run(struct listener *listener, int stream, const struct xenmsg_peer *peer)
 {
 	int r = run_server_take(listener->run_server, stream, peer);
-	char opener[COMMAND_SENDER_SIZE];
 
 	if (r < 0)
 		cli_note(listener->cli, "listen on %s: a stream from %s is refused: %s", listener->endpoint,
-			 command_sender(xenmsg_peer_host(peer), xenmsg_peer_domid(peer), opener),
-			 r == -EMFILE ? "too many are open" : strerror(-r));
+			 command_peer(peer, NULL).words, r == -EMFILE ? "too many are open" : strerror(-r));
 }
 
 /* Takes the next stream, if there is one. Returns as xenmsg_accept(), but for -ECONNREFUSED. */

@@ -194,8 +194,8 @@ struct job {
 	struct job *prev, *next;
 	struct serve *serve;
 	struct xenmsg_message *request;
-	pid_t pid;
-	int pidfd, in, out;
+	struct command_peer from;
+	struct command_child child;
 	struct event *on_in, *on_out, *on_end;
 	struct event *on_time; /* the answer is no longer waited with; NULL: it doesn't wait */
 	size_t written;	       /* how much of the request the command got */
@@ -224,9 +224,9 @@ static void job_free(struct job *job)
 	DL_DELETE(job->serve->jobs, job);
 	job->serve->count--;
 	job->serve->waiting -= job->on_time != NULL;
-	drop_event(&job->on_in, &job->in);
-	drop_event(&job->on_out, &job->out);
-	drop_event(&job->on_end, &job->pidfd);
+	drop_event(&job->on_in, &job->child.ends[0]);
+	drop_event(&job->on_out, &job->child.ends[1]);
+	drop_event(&job->on_end, &job->child.pidfd);
 	loop_event_free(job->on_time);
 	xenmsg_message_free(job->request);
 	free(job->reply);
@@ -239,22 +239,18 @@ static void job_free(struct job *job)
 
 static void stop_command(struct job *job)
 {
-	if (job->pid > 0 && !job->ended && !job->told_to_stop)
-		kill(-job->pid, SIGTERM);
+	if (job->child.pid > 0 && !job->ended && !job->told_to_stop)
+		kill(-job->child.pid, SIGTERM);
 	job->told_to_stop = true;
 }
 
 static void fail_job(struct job *job, int error, const char *what, const char *detail)
 {
-	char sender[COMMAND_SENDER_SIZE];
-
 	if (!job->error)
 		job->error = error;
 	if (!job->told_to_stop)
 		cli_note(job->serve->cli, "serve %s: a call from %s: %s %s", job->serve->endpoint,
-			 command_sender(xenmsg_peer_host(xenmsg_message_sender(job->request)),
-					xenmsg_peer_domid(xenmsg_message_sender(job->request)), sender),
-			 what, detail);
+			 job->from.words, what, detail);
 }
 
 static void on_time(int fd, short what, void *userdata);
@@ -353,7 +349,7 @@ static void on_in(int fd, short what, void *userdata)
 		job->written += (size_t)n;
 	/* A command need not read all of its input. */
 	if (job->written == size || (n < 0 && errno != EAGAIN && errno != EINTR))
-		drop_event(&job->on_in, &job->in);
+		drop_event(&job->on_in, &job->child.ends[0]);
 }
 
 /* Reads what the command has written. Returns false at the end, or if the data can't be kept. */
@@ -376,7 +372,7 @@ static bool read_reply(struct job *job)
 			job->reply = grown;
 			job->capacity = capacity;
 		}
-		n = read(job->out, job->reply + job->size, job->capacity - job->size);
+		n = read(job->child.ends[1], job->reply + job->size, job->capacity - job->size);
 		if (n <= 0)
 			return n < 0 && (errno == EAGAIN || errno == EINTR);
 		job->size += (size_t)n;
@@ -388,7 +384,7 @@ static void on_out(int fd, short what, void *userdata)
 	struct job *job = userdata;
 
 	if (!read_reply(job))
-		drop_event(&job->on_out, &job->out);
+		drop_event(&job->on_out, &job->child.ends[1]);
 }
 
 static void on_end(int fd, short what, void *userdata)
@@ -398,15 +394,15 @@ static void on_end(int fd, short what, void *userdata)
 	char words[32];
 	int status = 0;
 
-	if (waitpid(job->pid, &status, WNOHANG) != job->pid)
+	if (waitpid(job->child.pid, &status, WNOHANG) != job->child.pid)
 		return;
 	job->ended = true;
 	/* Its children may still hold the pipe: only what is there now counts. */
-	if (job->out >= 0)
+	if (job->child.ends[1] >= 0)
 		read_reply(job);
-	drop_event(&job->on_in, &job->in);
-	drop_event(&job->on_out, &job->out);
-	drop_event(&job->on_end, &job->pidfd);
+	drop_event(&job->on_in, &job->child.ends[0]);
+	drop_event(&job->on_out, &job->child.ends[1]);
+	drop_event(&job->on_end, &job->child.pidfd);
 	if (status != 0) {
 		if (!job->error)
 			job->exit_status = command_exit_status(status);
@@ -419,52 +415,19 @@ static void on_end(int fd, short what, void *userdata)
 	take_calls(serve);
 }
 
-static void run_command(struct job *job, const int in[2], const int out[2])
-{
-	struct xenmsg_message *request = job->request;
-	char **command = job->serve->command;
-
-	setpgid(0, 0);
-	command_set_sender(xenmsg_peer_host(xenmsg_message_sender(request)),
-			   xenmsg_peer_domid(xenmsg_message_sender(request)),
-			   xenmsg_peer_domain_name(xenmsg_message_sender(request)),
-			   xenmsg_peer_uid(xenmsg_message_sender(request)),
-			   xenmsg_peer_pid(xenmsg_message_sender(request)));
-	command_set_id(request, NULL);
-	if (dup2(in[0], STDIN_FILENO) >= 0 && dup2(out[1], STDOUT_FILENO) >= 0)
-		execvp(command[0], command);
-	cli_complain("serve: %s: %s", command[0], strerror(errno));
-	_exit(127);
-}
-
 static int start_command(struct job *job)
 {
 	struct event_base *base = job->serve->loop.base;
-	int in[2] = {-1, -1}, out[2] = {-1, -1}, r = 0;
+	struct command_child *child = &job->child;
+	int r = command_start(child, "serve", job->serve->command, &job->from, 2);
 
-	if (pipe2(in, O_CLOEXEC) < 0 || pipe2(out, O_CLOEXEC) < 0 || (job->pid = command_fork()) < 0)
-		r = -errno;
-	else if (job->pid == 0)
-		run_command(job, in, out);
-	if (in[0] >= 0)
-		close(in[0]);
-	if (out[1] >= 0)
-		close(out[1]);
-	job->in = in[1];
-	job->out = out[0];
-	if (r < 0) {
-		job->pid = 0;
+	if (r < 0)
 		return r;
-	}
-	setpgid(job->pid, job->pid); /* the child does the same, whichever comes first */
-	fcntl(job->in, F_SETFL, O_NONBLOCK);
-	fcntl(job->out, F_SETFL, O_NONBLOCK);
-	job->pidfd = pidfd_open(job->pid, 0);
-	if (job->pidfd < 0)
-		return -errno;
-	job->on_in = loop_event(base, job->in, EV_WRITE | EV_PERSIST, on_in, job);
-	job->on_out = loop_event(base, job->out, EV_READ | EV_PERSIST, on_out, job);
-	job->on_end = loop_event(base, job->pidfd, EV_READ | EV_PERSIST, on_end, job);
+	fcntl(child->ends[0], F_SETFL, O_NONBLOCK);
+	fcntl(child->ends[1], F_SETFL, O_NONBLOCK);
+	job->on_in = loop_event(base, child->ends[0], EV_WRITE | EV_PERSIST, on_in, job);
+	job->on_out = loop_event(base, child->ends[1], EV_READ | EV_PERSIST, on_out, job);
+	job->on_end = loop_event(base, child->pidfd, EV_READ | EV_PERSIST, on_end, job);
 	return job->on_in && job->on_out && job->on_end ? 0 : -ENOMEM;
 }
 
@@ -488,7 +451,7 @@ static void start_job(struct serve *serve, struct xenmsg_message *request)
 	}
 	job->serve = serve;
 	job->request = request;
-	job->pidfd = job->in = job->out = -1;
+	job->from = command_peer(xenmsg_message_sender(request), request);
 	DL_APPEND(serve->jobs, job);
 	serve->count++;
 	r = start_command(job);
@@ -500,8 +463,8 @@ static void start_job(struct serve *serve, struct xenmsg_message *request)
 	snprintf(why, sizeof(why), "%s%s", strerror(-r), cli_limit_of(-r));
 	fail_job(job, -r, "the command can't be started:", why);
 	stop_command(job);
-	if (job->pid > 0)
-		waitpid(job->pid, NULL, 0);
+	if (job->child.pid > 0)
+		waitpid(job->child.pid, NULL, 0);
 	serve_answer(job);
 	job_free(job);
 }

@@ -2,6 +2,7 @@
 #include "cli/command.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,6 +10,9 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "cli/cli.h"
+#include "wire/libc.h"
 
 static bool file_can_be_run(const char *file)
 {
@@ -88,29 +92,93 @@ void command_set_number(const char *name, uint32_t value)
 	setenv(name, text, 1);
 }
 
-void command_set_sender(const char *host, uint32_t domid, const char *name, uint32_t uid, uint32_t pid)
+struct command_peer command_peer(const struct xenmsg_peer *peer, const struct xenmsg_message *message)
 {
-	setenv("XENMSG_SENDER_HOST", host, 1);
-	command_set_number("XENMSG_SENDER_DOMID", domid);
-	command_set_number("XENMSG_SENDER_UID", uid);
-	command_set_number("XENMSG_SENDER_PID", pid);
-	setenv("XENMSG_SENDER_NAME", name, 1);
+	struct command_peer is = {
+		.domid = xenmsg_peer_domid(peer), .uid = xenmsg_peer_uid(peer), .pid = xenmsg_peer_pid(peer)};
+
+	snprintf(is.host, sizeof(is.host), "%s", xenmsg_peer_host(peer));
+	snprintf(is.domain_name, sizeof(is.domain_name), "%s", xenmsg_peer_domain_name(peer));
+	snprintf(is.words, sizeof(is.words), "domain %u%s%s", is.domid, *is.host ? " of host " : "", is.host);
+	if ((message ? xenmsg_message_name(message, is.id, sizeof(is.id))
+		     : xenmsg_peer_channel(peer, is.id, sizeof(is.id))) < 0)
+		*is.id = '\0';
+	return is;
 }
 
-void command_set_id(const struct xenmsg_message *message, const struct xenmsg_peer *peer)
+void command_set_peer(const struct command_peer *peer)
 {
-	char name[XENMSG_NAME_SIZE];
-	int r = message ? xenmsg_message_name(message, name, sizeof(name))
-			: xenmsg_peer_channel(peer, name, sizeof(name));
-
-	if (r == 0)
-		setenv("XENMSG_ID", name, 1);
+	setenv("XENMSG_SENDER_HOST", peer->host, 1);
+	command_set_number("XENMSG_SENDER_DOMID", peer->domid);
+	command_set_number("XENMSG_SENDER_UID", peer->uid);
+	command_set_number("XENMSG_SENDER_PID", peer->pid);
+	setenv("XENMSG_SENDER_NAME", peer->domain_name, 1);
+	if (*peer->id)
+		setenv("XENMSG_ID", peer->id, 1);
 	else
 		unsetenv("XENMSG_ID");
 }
 
-const char *command_sender(const char *host, uint32_t domid, char text[COMMAND_SENDER_SIZE])
+void command_become(const char *by, char **command, const struct command_peer *peer, const int *descriptors,
+		    unsigned count)
 {
-	snprintf(text, COMMAND_SENDER_SIZE, "domain %u%s%s", domid, *host ? " of host " : "", host);
-	return text;
+	int own_stderr = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, COMMAND_STREAMS), error;
+	unsigned set = 0;
+
+	command_set_peer(peer);
+	while (set < count && dup2(descriptors[set], (int)set) >= 0)
+		set++;
+	if (set == count)
+		execvp(command[0], command);
+	error = errno;
+	/* The path of a command here is nothing to tell the other domain. */
+	dup2(own_stderr, STDERR_FILENO);
+	cli_complain("%s: %s: %s", by, command[0], strerror(error));
+	_exit(127);
+}
+
+int command_start(struct command_child *child, const char *by, char **command,
+		  const struct command_peer *peer, unsigned pipes)
+{
+	int theirs[COMMAND_STREAMS] = {-1, -1, -1}, r = 0;
+
+	*child = (struct command_child){.pidfd = -1, .ends = {-1, -1, -1}};
+	for (unsigned i = 0; i < pipes && r == 0; i++) {
+		int ends[2] = {-1, -1};
+
+		r = pipe2(ends, O_CLOEXEC) < 0 ? -errno : 0;
+		theirs[i] = ends[i > 0];
+		child->ends[i] = ends[i == 0];
+	}
+	if (r == 0 && (child->pid = command_fork()) < 0)
+		r = -errno;
+	if (r == 0 && child->pid == 0) {
+		setpgid(0, 0);
+		command_become(by, command, peer, theirs, pipes);
+	}
+	for (unsigned i = 0; i < pipes; i++)
+		if (theirs[i] >= 0)
+			close(theirs[i]);
+	if (r == 0) {
+		setpgid(child->pid, child->pid); /* the child does the same, whichever comes first */
+		child->pidfd = pidfd_open(child->pid, 0);
+		r = child->pidfd < 0 ? -errno : 0;
+	}
+	if (r < 0)
+		command_drop(child);
+	return r;
+}
+
+void command_drop(struct command_child *child)
+{
+	for (unsigned i = 0; i < COMMAND_STREAMS; i++)
+		if (child->ends[i] >= 0)
+			close(child->ends[i]);
+	if (child->pidfd >= 0)
+		close(child->pidfd);
+	if (child->pid > 0) {
+		kill(-child->pid, SIGKILL);
+		waitpid(child->pid, NULL, 0);
+	}
+	*child = (struct command_child){.pidfd = -1, .ends = {-1, -1, -1}};
 }

@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "wire/address.h"
 #include "xenmsg.h"
 
 /* Checks a command before any peer comes. Returns false with errno set. */
@@ -21,13 +22,37 @@ pid_t command_fork(void);
 const char *command_end(int status, char text[32]);
 /* Returns that status as shells count it: the exit status, or 128 and the number of the signal. */
 int command_exit_status(int status);
-/* Sets XENMSG_SENDER_* in the environment of this process. `host` is "" for this one, `name` the domain's. */
-void command_set_sender(const char *host, uint32_t domid, const char *name, uint32_t uid, uint32_t pid);
-/* Writes in words where a sender is: "domain 5", or "domain 5 of host hostb". Returns `text`. */
-#define COMMAND_SENDER_SIZE 96
-const char *command_sender(const char *host, uint32_t domid, char text[COMMAND_SENDER_SIZE]);
-/* Sets XENMSG_ID to what the message (NULL: the stream of the peer) is called in traces, if it has a name. */
-void command_set_id(const struct xenmsg_message *message, const struct xenmsg_peer *peer);
+/* Whom a command is run for. */
+struct command_peer {
+	char host[HOST_NAME_SIZE]; /* "": this one */
+	char domain_name[DOMAIN_NAME_MAX + 1];
+	uint32_t domid, uid, pid;
+	char id[XENMSG_NAME_SIZE]; /* of its message or stream in traces; "": it has none */
+	char words[96];		   /* where it is: "domain 5", or "domain 5 of host hostb" */
+};
+
+/* Of the sender of a message, or (NULL) of who has opened a stream. */
+struct command_peer command_peer(const struct xenmsg_peer *peer, const struct xenmsg_message *message);
+/* Sets XENMSG_SENDER_* and XENMSG_ID in the environment of this process. */
+void command_set_peer(const struct command_peer *peer);
 void command_set_number(const char *name, uint32_t value);
+/* Becomes the command in a process made for it, whose first `count` descriptors these are. If it can't be
+ * run, `by` complains, on this process's standard error. */
+_Noreturn void command_become(const char *by, char **command, const struct command_peer *peer,
+			      const int *descriptors, unsigned count);
+
+/* A command in a process group of its own. */
+#define COMMAND_STREAMS 3
+struct command_child {
+	pid_t pid; /* 0: there is none */
+	int pidfd;
+	int ends[COMMAND_STREAMS]; /* ours of the pipes that are its standard input, output and error; or -1 */
+};
+
+/* Starts it with so many pipes. Returns 0, or a negative errno, and then nothing is left of it. */
+int command_start(struct command_child *child, const char *by, char **command,
+		  const struct command_peer *peer, unsigned pipes);
+/* Kills it, and closes what there is of it. */
+void command_drop(struct command_child *child);
 
 #endif

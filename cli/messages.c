@@ -54,13 +54,12 @@ static int payload_file(struct xenmsg_message *message)
 static void set_environment(struct xenmsg_message *message)
 {
 	const struct xenmsg_peer *sender = xenmsg_message_sender(message);
+	const struct command_peer peer = command_peer(sender, message);
 	const char *key = received_key(message);
 
 	setenv("XENMSG_ENDPOINT", xenmsg_message_endpoint(message), 1);
-	command_set_sender(xenmsg_peer_host(sender), xenmsg_peer_domid(sender),
-			   xenmsg_peer_domain_name(sender), xenmsg_peer_uid(sender), xenmsg_peer_pid(sender));
+	command_set_peer(&peer);
 	command_set_number("XENMSG_SENDER_GID", xenmsg_peer_gid(sender));
-	command_set_id(message, sender);
 	if (key)
 		setenv("XENMSG_KEY", key, 1);
 	else
