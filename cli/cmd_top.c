@@ -274,9 +274,7 @@ static const struct top_table tables[] = {
 static struct json_object *same(struct json_object *list, const char *key, const char *other,
 				struct json_object *like)
 {
-	for (size_t i = 0; i < length_of(list); i++) {
-		struct json_object *each = json_object_array_get_idx(list, i);
-
+	fields_foreach(list, each) {
 		if (json_object_equal(field(each, key), field(like, key)) &&
 		    (!other || json_object_equal(field(each, other), field(like, other))))
 			return each;
@@ -367,9 +365,7 @@ static void add_carried(struct top *top, struct json_object *row, const char *me
 	struct json_object *streams = at(top->now, "streams");
 	int count = 0;
 
-	for (size_t i = 0; i < length_of(streams); i++) {
-		struct json_object *stream = json_object_array_get_idx(streams, i);
-
+	fields_foreach(streams, stream) {
 		if (strcmp(text_or(stream, member, ""), as) != 0)
 			continue;
 		count++;
@@ -572,8 +568,7 @@ static void shape_domain(struct top *top, struct json_object *domain)
 	add_real(domain, "order", is_silent ? -1 : 0);
 	add_real(domain, "weight", is_silent ? -1 : real_at(domain, "queued_bytes"));
 	/* Each link that is away, as one of its ends tells. */
-	for (size_t i = 0; i < length_of(away); i++) {
-		struct json_object *link = json_object_array_get_idx(away, i);
+	fields_foreach(away, link) {
 		char since[32];
 
 		since_text(link, true, since, sizeof(since));
@@ -582,9 +577,7 @@ static void shape_domain(struct top *top, struct json_object *domain)
 		fields_add(link, "with_name", "%s", host_view_name(at(link, "peer")));
 		json_object_array_add(at(top->shown, "away"), json_object_get(link));
 	}
-	for (size_t i = 0; i < length_of(endpoints); i++) {
-		struct json_object *endpoint = json_object_array_get_idx(endpoints, i);
-
+	fields_foreach(endpoints, endpoint) {
 		fields_add(endpoint, "of_name", "%s", host_view_name(domain));
 		json_object_array_add(at(top->shown, "endpoints"), json_object_get(endpoint));
 	}

@@ -49,15 +49,20 @@ static inline size_t length_of(struct json_object *list)
 	return json_object_is_type(list, json_type_array) ? json_object_array_length(list) : 0;
 }
 
+/* Goes through the entries of a list, as a loop with break and continue; what is no list has none. */
+#define fields_foreach(list, entry)                                                                          \
+	for (size_t entry##_at = 0, entry##_more = 1; entry##_more && entry##_at < length_of(list);          \
+	     entry##_at++)                                                                                   \
+		for (struct json_object *entry =                                                             \
+			     (entry##_more = 0, json_object_array_get_idx(list, entry##_at));                \
+		     !entry##_more; entry##_more = 1)
+
 /* Returns the entry of a list in which this member has this text, or NULL. */
 static inline struct json_object *find_in(struct json_object *list, const char *name, const char *text)
 {
-	for (size_t i = 0; i < length_of(list); i++) {
-		struct json_object *entry = json_object_array_get_idx(list, i);
-
+	fields_foreach(list, entry)
 		if (!strcmp(text_or(entry, name, ""), text))
 			return entry;
-	}
 	return NULL;
 }
 

@@ -247,9 +247,7 @@ static void write_histogram(struct sample sample, struct json_object *value, FIL
 		return;
 	sample.suffix = "_bucket";
 	sample.label = "le";
-	for (size_t i = 0; i < json_object_array_length(buckets); i++) {
-		struct json_object *bucket = json_object_array_get_idx(buckets, i);
-
+	fields_foreach(buckets, bucket) {
 		sample.labeled = seconds(at(bucket, "up_to_us"), text);
 		snprintf(reached, sizeof(reached), "%" PRId64, number_at(bucket, "count"));
 		write_sample(&sample, reached, out);
