@@ -94,6 +94,25 @@ struct json_object *cli_query(struct xenmsg *conn, const char *question, const s
  * Returns 0 and the answer, which the caller puts, or an exit code after a complaint about the subject. */
 int cli_ask(struct cli *cli, const char *question, const char *subject, int timeout_ms,
 	    struct json_object **answer);
+
+/* One of several questions that are asked at once, and what came of it. */
+struct cli_asked {
+	const char *domain;	   /* of whom, for the caller; */
+	struct json_object *entry; /* likewise */
+	int error;
+	char *reason; /* NULL: none was told */
+	char *json;
+	uint64_t round_trip_ns;
+	bool is_over;
+};
+
+/* Asks, so many at a time, and tells each in its order. begin() returns 0 or a negative errno, or 1: there is
+ * nothing to be asked. */
+void cli_ask_all(struct xenmsg *conn, struct cli_asked *asked, size_t count, size_t at_once, int timeout_ms,
+		 int (*begin)(struct xenmsg *conn, struct cli_asked *asked,
+			      const struct xenmsg_options *options, xenmsg_done done),
+		 void (*tell)(void *userdata, struct cli_asked *asked), void *userdata);
+
 /* Says on stderr, in one line, what failed, about what (an address, an endpoint), why and what to do. Returns
  * the exit code for the error. */
 int cli_error(struct xenmsg *conn, const char *what, const char *subject, int error);

@@ -69,9 +69,8 @@ struct doctor {
 	struct cli *cli;
 	int code; /* exit code of the first step that failed */
 	unsigned failed;
-	struct writer *json;		/* NULL: prints words */
-	char store_domid[16];		/* this domain's number in XenStore; "": unknown */
-	char name[DOMAIN_NAME_MAX + 1]; /* this domain's name; "": unknown */
+	struct writer *json; /* NULL: prints words */
+	struct xenmsg *conn; /* NULL: there is no daemon that answers */
 	char of[80]; /* "DOMAIN: " whose daemon is looked at, of those of the host; "": the local one */
 };
 
@@ -137,11 +136,9 @@ static void tell_first(struct doctor *doctor, const struct check *check, const s
 	free(mend);
 }
 
-/* Tells what a table, which ends with {0}, has to say of these facts. Returns whether nothing has failed. */
-static bool doctor_tell(struct doctor *doctor, const struct check *checks, struct json_object *facts)
+/* Tells what a table, which ends with {0}, has to say of these facts. */
+static void doctor_tell(struct doctor *doctor, const struct check *checks, struct json_object *facts)
 {
-	unsigned failed = doctor->failed;
-
 	for (const struct check *first = checks, *end; first->of; first = end) {
 		const char *each = strchr(first->of, '*');
 		struct json_object *of =
@@ -149,12 +146,51 @@ static bool doctor_tell(struct doctor *doctor, const struct check *checks, struc
 
 		for (end = first + 1; end->of && !strncmp(end->when, "else", 4);)
 			end++;
-		for (size_t i = 0; each && i < length_of(of); i++)
-			tell_first(doctor, first, end, json_object_array_get_idx(of, i));
 		if (of && !each)
 			tell_first(doctor, first, end, of);
+		fields_foreach(each ? of : NULL, entry)
+			tell_first(doctor, first, end, entry);
+	}
+}
+
+/* A step: what adds to the facts, and the table of what is told of them. */
+struct doctor_step {
+	void (*find)(struct doctor *doctor, struct json_object *facts);
+	const struct check *checks;
+};
+
+/* Takes the steps, which end with {0}; those of a way up to the first that has failed. Returns whether none
+ * has. */
+static bool doctor_take(struct doctor *doctor, const struct doctor_step *steps, bool is_way,
+			struct json_object *facts)
+{
+	unsigned failed = doctor->failed;
+
+	for (; steps->checks && !(is_way && doctor->failed != failed); steps++) {
+		if (steps->find)
+			steps->find(doctor, facts);
+		doctor_tell(doctor, steps->checks, facts);
 	}
 	return doctor->failed == failed;
+}
+
+/* Adds an object to a list of the facts. */
+static struct json_object *add_entry(struct json_object *facts, const char *list)
+{
+	struct json_object *entry = json_object_new_object();
+
+	if (!at(facts, list))
+		json_object_object_add(facts, list, json_object_new_array());
+	json_object_array_add(at(facts, list), entry);
+	return entry;
+}
+
+/* Adds a text, which is freed, or if there is none another one. */
+static void add_why(struct json_object *facts, char *why, const char *otherwise)
+{
+	if (why || otherwise)
+		fields_add(facts, "why", "%s", why ? why : otherwise);
+	free(why);
 }
 
 /* Reads a file's first line. Returns false: it can't be read. */
@@ -187,21 +223,17 @@ static const struct check xen_checks[] = {
 	{0},
 };
 
-static bool check_xen(struct doctor *doctor)
+static void find_xen(struct doctor *doctor, struct json_object *facts)
 {
-	struct json_object *facts = json_object_new_object();
 	char type[32];
-	bool is_well, is_there = read_line("/sys/hypervisor/type", type, sizeof(type));
+	bool is_there = read_line("/sys/hypervisor/type", type, sizeof(type));
 
 	fields_add(facts, "atomics", "%d", cpu_has_bounded_atomics());
 	fields_add(facts, "type", "%s%s",
 		   !is_there		 ? "isn't there"
 		   : strcmp(type, "xen") ? "says "
 					 : "",
-		   is_there ? type : "");
-	is_well = doctor_tell(doctor, xen_checks, facts);
-	json_object_put(facts);
-	return is_well;
+		   type);
 }
 
 /* Each tries what links need of a device, and says what came of it, with errno. */
@@ -244,21 +276,22 @@ static const char *try_maps(unsigned *nothing)
 }
 
 static const struct check device_checks[] = {
-	{"", "tried=closed roots", LEFT_OUT, "{step}", "only root may try it", NULL},
-	{"", "else tried=closed missing", EXIT_OTHER, "{step}", "{path}: {error}",
+	{"devices.*", "tried=closed roots", LEFT_OUT, "{step}", "only root may try it", NULL},
+	{"devices.*", "else tried=closed missing", EXIT_OTHER, "{step}", "{path}: {error}",
 	 "modprobe {module}; a kernel without it, such as Debian's cloud kernel, can't serve"},
-	{"", "else tried=closed", EXIT_OTHER, "{step}", "{path}: {error}",
+	{"devices.*", "else tried=closed", EXIT_OTHER, "{step}", "{path}: {error}",
 	 "see dmesg, and whether the hypervisor lets this domain (its flask policy)"},
-	{"", "else tried=refused step=events", EXIT_OTHER, "events",
+	{"devices.*", "else tried=refused step=events", EXIT_OTHER, "events",
 	 "{path} opens, but the hypervisor gives no event channel: {error}",
 	 "too many event channels? 'xl debug-keys e' in domain 0 lists them"},
-	{"", "else tried=refused", EXIT_OTHER, "grants", "{path} opens, but no page can be granted: {error}",
+	{"devices.*", "else tried=refused", EXIT_OTHER, "grants",
+	 "{path} opens, but no page can be granted: {error}",
 	 "raise /sys/module/xen_gntalloc/parameters/limit, or let links be smaller: ring-size in xenmsgd.conf"},
-	{"", "else step=events", WELL, "events",
+	{"devices.*", "else step=events", WELL, "events",
 	 "{path} opens, the hypervisor gives an event channel (port {given})", NULL},
-	{"", "else step=grants", WELL, "grants", "{path} opens, a page can be granted (reference {given})",
-	 NULL},
-	{"", "else", WELL, "{step}", "{path} opens", NULL},
+	{"devices.*", "else step=grants", WELL, "grants",
+	 "{path} opens, a page can be granted (reference {given})", NULL},
+	{"devices.*", "else", WELL, "{step}", "{path} opens", NULL},
 	{0},
 };
 
@@ -267,7 +300,7 @@ static bool only_root_may(int error)
 	return (error == EACCES || error == EPERM) && geteuid() != 0;
 }
 
-static void check_devices(struct doctor *doctor)
+static void find_devices(struct doctor *doctor, struct json_object *facts)
 {
 	static const struct {
 		const char *step, *path, *module;
@@ -276,23 +309,21 @@ static void check_devices(struct doctor *doctor)
 		       {"grants", "/dev/xen/gntalloc", "xen-gntalloc", try_grants},
 		       {"maps", "/dev/xen/gntdev", "xen-gntdev", try_maps}};
 
-	for (size_t i = 0; i < sizeof(devices) / sizeof(*devices); i++) {
-		struct json_object *facts = json_object_new_object();
+	for (size_t i = 0; fields_hold(facts, "type=xen") && i < sizeof(devices) / sizeof(*devices); i++) {
+		struct json_object *device = add_entry(facts, "devices");
 		unsigned given = 0;
 		int error;
 
 		errno = 0;
-		fields_add(facts, "tried", "%s", devices[i].try(&given));
+		fields_add(device, "tried", "%s", devices[i].try(&given));
 		error = errno;
-		fields_add(facts, "step", "%s", devices[i].step);
-		fields_add(facts, "path", "%s", devices[i].path);
-		fields_add(facts, "module", "%s", devices[i].module);
-		fields_add(facts, "given", "%u", given);
-		fields_add(facts, "error", "%s", strerror(error));
-		fields_add(facts, "roots", "%d", only_root_may(error));
-		fields_add(facts, "missing", "%d", error == ENOENT || access(devices[i].path, F_OK) < 0);
-		doctor_tell(doctor, device_checks, facts);
-		json_object_put(facts);
+		fields_add(device, "step", "%s", devices[i].step);
+		fields_add(device, "path", "%s", devices[i].path);
+		fields_add(device, "module", "%s", devices[i].module);
+		fields_add(device, "given", "%u", given);
+		fields_add(device, "error", "%s", strerror(error));
+		fields_add(device, "roots", "%d", only_root_may(error));
+		fields_add(device, "missing", "%d", error == ENOENT || access(devices[i].path, F_OK) < 0);
 	}
 }
 
@@ -315,23 +346,23 @@ static void ask_store(int out)
 }
 
 static const struct check store_checks[] = {
-	{"", "no_child", EXIT_OTHER, "xenstore", "can't try it: {error}", "end some processes"},
-	{"", "else silent_s", EXIT_OTHER, "xenstore", "XenStore hasn't answered within {silent_s} s",
+	{"store", "no_child", EXIT_OTHER, "xenstore", "can't try it: {error}", "end some processes"},
+	{"store", "else silent_s", EXIT_OTHER, "xenstore", "XenStore hasn't answered within {silent_s} s",
 	 "look at xenstored in domain 0: is it running, or stopped, or busy?"},
-	{"", "else domid!=", WELL, "xenstore", "XenStore answers: this is domain {domid}", NULL},
-	{"", "else roots", LEFT_OUT, "xenstore", "only root may try it", NULL},
+	{"store", "else domid!=", WELL, "xenstore", "XenStore answers: this is domain {domid}", NULL},
+	{"store", "else roots", LEFT_OUT, "xenstore", "only root may try it", NULL},
 	/* libxenstore looks nowhere else then. */
-	{"", "else place", EXIT_OTHER, "xenstore",
+	{"store", "else place", EXIT_OTHER, "xenstore",
 	 "XenStore can't be read at {place}, which XENSTORED_PATH names: {error}",
 	 "is xenstored's socket there, or the device xenbus? else name the right place, or unset XENSTORED_PATH"},
-	{"", "else", EXIT_OTHER, "xenstore", "XenStore can't be read: {error}",
+	{"store", "else", EXIT_OTHER, "xenstore", "XenStore can't be read: {error}",
 	 "in domain 0: start xenstored (" ADVICE_START(
 		 "xenstored") ", or xen on Debian); in a guest: is there /dev/xen/xenbus, or /proc/xen mounted?"},
 	{0},
 };
 
 /* Asks XenStore. Returns 0 or an errno, ETIMEDOUT if it is silent. */
-static int read_store(char *domid, size_t size, struct json_object *facts)
+static int read_store(char *domid, size_t size, struct json_object *store)
 {
 	struct pollfd answer = {.events = POLLIN};
 	int ends[2], status = 0, polled;
@@ -342,7 +373,7 @@ static int read_store(char *domid, size_t size, struct json_object *facts)
 	if (pipe(ends) < 0 || (pid = fork()) < 0) {
 		int error = errno;
 
-		fields_add(facts, "no_child", "%d", true);
+		fields_add(store, "no_child", "%d", true);
 		return error;
 	}
 	if (pid == 0)
@@ -359,50 +390,51 @@ static int read_store(char *domid, size_t size, struct json_object *facts)
 	close(ends[0]);
 	waitpid(pid, &status, 0);
 	if (polled == 0)
-		fields_add(facts, "silent_s", "%d", STORE_ANSWER_MS / 1000);
+		fields_add(store, "silent_s", "%d", STORE_ANSWER_MS / 1000);
 	return got > 0 ? 0 : WIFEXITED(status) && WEXITSTATUS(status) ? WEXITSTATUS(status) : EIO;
 }
 
-static void check_store(struct doctor *doctor)
+static void find_store(struct doctor *doctor, struct json_object *facts)
 {
-	struct json_object *facts = json_object_new_object();
-	int error = read_store(doctor->store_domid, sizeof(doctor->store_domid), facts);
+	struct json_object *store = fields_hold(facts, "type=xen") ? json_object_new_object() : NULL;
+	const char *place = getenv("XENSTORED_PATH");
+	char domid[16] = "";
+	int error = store ? read_store(domid, sizeof(domid), store) : 0;
 
-	fields_add(facts, "domid", "%s", doctor->store_domid);
-	fields_add(facts, "error", "%s%s", strerror(error), cli_limit_of(error));
-	fields_add(facts, "place", "%s", getenv("XENSTORED_PATH") ? getenv("XENSTORED_PATH") : "");
-	fields_add(facts, "roots", "%d", only_root_may(error));
-	doctor_tell(doctor, store_checks, facts);
-	json_object_put(facts);
+	json_object_object_add(facts, "store", store);
+	fields_add(store, "domid", "%s", domid);
+	fields_add(store, "error", "%s%s", strerror(error), cli_limit_of(error));
+	fields_add(store, "place", "%s", place ? place : "");
+	fields_add(store, "roots", "%d", only_root_may(error));
 }
 
 /* ---- where there is no daemon: what one would find ------------------------------------------- */
 
 static const struct check no_daemon_checks[] = {
-	{"", "socket=file", EXIT_NO_DAEMON, "daemon", "{path} is there and is no socket",
+	{"silent", "socket=file", EXIT_NO_DAEMON, "daemon", "{path} is there and is no socket",
 	 "remove it, or listen elsewhere; then: " ADVICE_START("xenmsgd")},
-	{"", "else pid", EXIT_NO_DAEMON, "daemon",
+	{"silent", "else pid", EXIT_NO_DAEMON, "daemon",
 	 "another program, {program} (process {pid}), listens on {path}",
 	 "stop it (kill {pid}), or listen elsewhere; then: " ADVICE_START("xenmsgd")},
-	{"", "else !answers", EXIT_OTHER, "daemon", "xenmsgd runs, but doesn't answer: {error}",
+	{"silent", "else !answers", EXIT_OTHER, "daemon", "xenmsgd runs, but doesn't answer: {error}",
 	 ADVICE_RESTART("xenmsgd") "; before that its log may say why: " ADVICE_LOG("xenmsgd")},
-	{"", "else denied", EXIT_NO_DAEMON, "daemon", "{path}: {error}",
+	{"silent", "else denied", EXIT_NO_DAEMON, "daemon", "{path}: {error}",
 	 "let users enter the socket's directory"},
-	{"", "else units", EXIT_NO_DAEMON, "daemon", "{path}: {error}",
+	{"silent", "else units", EXIT_NO_DAEMON, "daemon", "{path}: {error}",
 	 ADVICE_START("xenmsgd") ", or see its log: " ADVICE_LOG("xenmsgd")},
-	{"", "else", EXIT_NO_DAEMON, "daemon", "{path}: {error}",
+	{"silent", "else", EXIT_NO_DAEMON, "daemon", "{path}: {error}",
 	 "start one that listens there: xenmsgd --socket {path}"},
-	{"", "read_only", EXIT_OTHER, "access",
+	{"silent", "read_only", EXIT_OTHER, "access",
 	 "{read_only} is read-only, and the daemon makes its socket or its lock there",
 	 "mount -o remount,rw $(findmnt -n -o TARGET -T {read_only})"},
-	{"devices.*", "", EXIT_OTHER, "access", "the user xenmsgd may not read and write {path}",
+	{"silent.devices.*", "", EXIT_OTHER, "access", "the user xenmsgd may not read and write {path}",
 	 ADVICE_DEVICES},
-	{"settings.*", "", EXIT_OTHER, "access", "the user xenmsgd can't read {path}",
+	{"silent.settings.*", "", EXIT_OTHER, "access", "the user xenmsgd can't read {path}",
 	 "chgrp xenmsgd {path} && chmod g+rX {path}"},
-	{"labels.*", "", WARNED, "access",
+	{"silent.labels.*", "", WARNED, "access",
 	 "SELinux may deny {path}, whose label is {label}; that of /etc is {usual}",
 	 "restorecon -Rv /etc/xenmsg"},
-	{"", "", LEFT_OUT, "peers", "without a daemon they can't be reached", NULL},
+	{"silent", "", LEFT_OUT, "peers", "without a daemon they can't be reached", NULL},
 	{0},
 };
 
@@ -484,18 +516,6 @@ static bool is_denied(const struct passwd *user, const char *path, bool is_devic
 	return (mode & wanted) != wanted;
 }
 
-/* Adds an object about a path to a list of the facts. */
-static struct json_object *add_path(struct json_object *facts, const char *list, const char *path)
-{
-	struct json_object *entry = json_object_new_object();
-
-	if (!at(facts, list))
-		json_object_object_add(facts, list, json_object_new_array());
-	fields_add(entry, "path", "%s", path);
-	json_object_array_add(at(facts, list), entry);
-	return entry;
-}
-
 /* Looks whether the unit's user may have what it needs; for us, as root, all of it is open. */
 static void find_denied(struct json_object *facts)
 {
@@ -508,7 +528,7 @@ static void find_denied(struct json_object *facts)
 
 	for (size_t i = 0; user && i < sizeof(used) / sizeof(*used); i++)
 		if (is_denied(user, used[i].path, !strcmp(used[i].list, "devices")))
-			add_path(facts, used[i].list, used[i].path);
+			fields_add(add_entry(facts, used[i].list), "path", "%s", used[i].path);
 }
 
 /* The type in a file's label for SELinux, USER:ROLE:TYPE:LEVEL; "": it has none. */
@@ -540,8 +560,9 @@ static void find_labels(struct json_object *facts)
 	for (size_t i = 0; i < found.gl_pathc; i++) {
 		label_type(found.gl_pathv[i], type);
 		if (*type && strcmp(type, usual) != 0) {
-			struct json_object *entry = add_path(facts, "labels", found.gl_pathv[i]);
+			struct json_object *entry = add_entry(facts, "labels");
 
+			fields_add(entry, "path", "%s", found.gl_pathv[i]);
 			fields_add(entry, "label", "%s", type);
 			fields_add(entry, "usual", "%s", usual);
 		}
@@ -549,26 +570,25 @@ static void find_labels(struct json_object *facts)
 	globfree(&found);
 }
 
-/* Says why there is no session with a daemon, or (`is_open`) why it doesn't answer. */
-static void check_no_daemon(struct doctor *doctor, bool is_open, int error)
+/* Finds why there is no session with a daemon, or (`is_open`) why it doesn't answer. */
+static void find_no_daemon(struct doctor *doctor, struct json_object *facts, bool is_open, int error)
 {
 	const char *socket = cli_socket_path(doctor->cli);
-	struct json_object *facts = json_object_new_object();
+	struct json_object *silent = json_object_new_object();
 	bool is_units = !strcmp(socket, CLI_UNITS_SOCKET), answers = !is_open && error != -ETIMEDOUT;
 
-	fields_add(facts, "path", "%s", socket);
-	fields_add(facts, "error", "%s", strerror(-error));
-	fields_add(facts, "answers", "%d", answers);
-	fields_add(facts, "denied", "%d", error == -EACCES);
-	fields_add(facts, "units", "%d", is_units);
-	if ((is_open || !find_squatter(socket, facts)) && answers) {
-		find_read_only(socket, facts);
-		if (is_units)
-			find_denied(facts);
-		find_labels(facts);
-	}
-	doctor_tell(doctor, no_daemon_checks, facts);
-	json_object_put(facts);
+	json_object_object_add(facts, "silent", silent);
+	fields_add(silent, "path", "%s", socket);
+	fields_add(silent, "error", "%s", strerror(-error));
+	fields_add(silent, "answers", "%d", answers);
+	fields_add(silent, "denied", "%d", error == -EACCES);
+	fields_add(silent, "units", "%d", is_units);
+	if ((!is_open && find_squatter(socket, silent)) || !answers)
+		return;
+	find_read_only(socket, silent);
+	if (is_units)
+		find_denied(silent);
+	find_labels(silent);
 }
 
 /* ---- what a daemon says of itself ----------------------------------------------------------- */
@@ -656,8 +676,7 @@ static struct json_object *find_resting(struct json_object *status)
 {
 	struct json_object *accounts = at(status, "accounts"), *found = json_object_new_array();
 
-	for (size_t i = 0; i < length_of(accounts); i++) {
-		struct json_object *account = json_object_array_get_idx(accounts, i);
+	fields_foreach(accounts, account) {
 		int64_t rests = number_at(at(account, "time"), "rests");
 		bool is_now = json_object_get_boolean(field(account, "time.resting"));
 
@@ -670,36 +689,32 @@ static struct json_object *find_resting(struct json_object *status)
 	return found;
 }
 
-static void check_status(struct doctor *doctor, struct json_object *status)
+/* Adds what a daemon says of itself. */
+static void add_status(struct doctor *doctor, struct json_object *facts, struct json_object *status)
 {
-	struct json_object *facts = json_object_new_object();
+	const char *domid = text_or(at(facts, "store"), "domid", "");
 
 	json_object_object_add(facts, "status", json_object_get(status));
 	json_object_object_add(facts, "resting", find_resting(status));
 	fields_add(facts, "local", "%d", !*doctor->of);
-	if (*doctor->store_domid && strcmp(doctor->store_domid, text_or(status, "domid", "")) != 0)
-		fields_add(facts, "store_domid", "%s", doctor->store_domid);
-	doctor_tell(doctor, status_checks, facts);
-	json_object_put(facts);
+	if (*domid && strcmp(domid, text_or(status, "domid", "")) != 0)
+		fields_add(facts, "store_domid", "%s", domid);
 }
 
-/* Connects, and looks at the daemon. Returns the connection; NULL: there is no daemon that answers. */
-static struct xenmsg *check_daemon(struct doctor *doctor)
+static void find_daemon(struct doctor *doctor, struct json_object *facts)
 {
-	struct xenmsg *conn = NULL;
-	int r = xenmsg_open(&conn, doctor->cli->socket, XENMSG_WITHIN(ANSWER_MS));
+	int r = xenmsg_open(&doctor->conn, doctor->cli->socket, XENMSG_WITHIN(ANSWER_MS));
 	bool is_open = r == 0;
-	struct json_object *status = is_open ? cli_query(conn, "status", NULL, &r) : NULL;
+	struct json_object *status = is_open ? cli_query(doctor->conn, "status", NULL, &r) : NULL;
 
 	if (status) {
-		check_status(doctor, status);
-		snprintf(doctor->name, sizeof(doctor->name), "%s", text_or(status, "name", ""));
+		add_status(doctor, facts, status);
 		json_object_put(status);
-		return conn;
+		return;
 	}
-	check_no_daemon(doctor, is_open, r);
-	xenmsg_close(conn);
-	return NULL;
+	find_no_daemon(doctor, facts, is_open, r);
+	xenmsg_close(doctor->conn);
+	doctor->conn = NULL;
 }
 
 /* ---- the daemons of this host --------------------------------------------------------------- */
@@ -737,16 +752,14 @@ static int check_host(struct doctor *doctor)
 
 	if (code)
 		return code;
-	for (size_t i = 0; i < length_of(all); i++) {
-		struct json_object *entry = json_object_array_get_idx(all, i);
-
+	fields_foreach(all, entry) {
 		snprintf(doctor->of, sizeof(doctor->of),
 			 "%s: ", text_or(entry, "name", text_or(entry, "domid", "")));
-		if (at(entry, "status"))
-			check_status(doctor, at(entry, "status"));
+		add_status(doctor, entry, at(entry, "status"));
 		fields_add(entry, "denied", "%d",
 			   !at(entry, "status") && number_at(entry, "error") == EACCES);
 		count_links(entry);
+		doctor_tell(doctor, status_checks, entry);
 		doctor_tell(doctor, entry_checks, entry);
 	}
 	doctor->of[0] = '\0';
@@ -759,10 +772,10 @@ static int check_host(struct doctor *doctor)
 #define LOOK_THERE "run 'xenmsg doctor' in that domain, and see the logs of both daemons"
 
 static const struct check relay_checks[] = {
-	{"relayed.*", "forbidden", LEFT_OUT, "direct",
+	{"peers.*", "relayed forbidden", LEFT_OUT, "direct",
 	 "there is no link with domain {domid}, domain 0 relays: {why}; the hypervisor refuses an event channel with it",
 	 NULL},
-	{"relayed.*", "else", LEFT_OUT, "direct",
+	{"peers.*", "else relayed", LEFT_OUT, "direct",
 	 "there is no link with domain {domid}, domain 0 relays: {why}", NULL},
 	{0},
 };
@@ -788,14 +801,13 @@ static bool is_forbidden(const char *number)
 }
 
 /* Adds the peer if what is for that domain, which answers, goes through domain 0. */
-static void add_relay(struct json_object *facts, struct json_object *peers, const char *domain)
+static void find_relay(struct doctor *doctor, struct json_object *facts)
 {
-	struct json_object *relayed = json_object_new_array();
+	const char *domain = text_or(facts, "domain", "");
 
-	json_object_object_add(facts, "relayed", relayed);
-	for (size_t i = 0; i < length_of(peers); i++) {
-		struct json_object *peer = json_object_array_get_idx(peers, i);
-
+	if (!at(facts, "peers"))
+		json_object_object_add(facts, "peers", cli_query(doctor->conn, "peers", NULL, NULL));
+	fields_foreach(at(facts, "peers"), peer) {
 		if (!at(peer, "via") || (strcmp(text_or(peer, "domid", ""), domain) != 0 &&
 					 strcmp(text_or(peer, "name", ""), domain) != 0 &&
 					 strcmp(text_or(peer, "uuid", ""), domain) != 0))
@@ -803,7 +815,7 @@ static void add_relay(struct json_object *facts, struct json_object *peers, cons
 		if (!at(peer, "why"))
 			fields_add(peer, "why", "neither may map the other's pages");
 		fields_add(peer, "forbidden", "%d", is_forbidden(text_or(peer, "domid", "")));
-		json_object_array_add(relayed, json_object_get(peer));
+		fields_add(peer, "relayed", "%d", true);
 	}
 }
 
@@ -818,14 +830,6 @@ static void add_answer(struct json_object *facts, int error, uint64_t rtt_ns)
 		   : error == -ETIMEDOUT    ? "silent"
 					    : "other");
 	fields_add(facts, "rtt_us", "%.1f", (double)rtt_ns / 1e3);
-}
-
-/* Adds a text, which is freed, or if there is none another one. */
-static void add_why(struct json_object *facts, char *why, const char *otherwise)
-{
-	if (why || otherwise)
-		fields_add(facts, "why", "%s", why ? why : otherwise);
-	free(why);
 }
 
 /* ---- the way to an address ------------------------------------------------------------------ */
@@ -844,7 +848,7 @@ static const struct check host_checks[] = {
 	{0},
 };
 
-static void find_host(struct xenmsg *conn, struct json_object *facts)
+static void find_host(struct doctor *doctor, struct json_object *facts)
 {
 	const char *host = text_or(facts, "host", "");
 	struct json_object *hosts, *entry;
@@ -852,16 +856,17 @@ static void find_host(struct xenmsg *conn, struct json_object *facts)
 
 	if (!*host)
 		return;
-	hosts = cli_query(conn, "hosts", NULL, NULL);
+	hosts = cli_query(doctor->conn, "hosts", NULL, NULL);
 	entry = find_in(hosts, "host", host);
 	fields_add(facts, "found", "%d", entry ? 1 : 0);
 	fields_add(facts, "up", "%d",
 		   json_object_get_boolean(at(entry, "own")) || json_object_get_boolean(at(entry, "up")));
 	if (!entry) {
-		int r = xenmsg_ping(conn, text_or(facts, "domain", ""), XENMSG_WITHIN(ANSWER_MS), &rtt_ns);
+		int r = xenmsg_ping(doctor->conn, text_or(facts, "domain", ""), XENMSG_WITHIN(ANSWER_MS),
+				    &rtt_ns);
 
 		add_answer(facts, r, rtt_ns);
-		add_why(facts, cli_why_refused(conn, text_or(facts, "address", ""), r),
+		add_why(facts, cli_why_refused(doctor->conn, text_or(facts, "address", ""), r),
 			"see 'xenmsg hosts', and [hosts] in xenmsgd.conf(5)");
 	}
 	json_object_put(hosts);
@@ -881,31 +886,24 @@ static const struct check domain_checks[] = {
 	{0},
 };
 
-static void find_domain(struct xenmsg *conn, struct json_object *facts)
+static void find_domain(struct doctor *doctor, struct json_object *facts)
 {
 	uint64_t rtt_ns = 0;
-	int r = xenmsg_ping(conn, text_or(facts, "domain", ""), XENMSG_WITHIN(ANSWER_MS), &rtt_ns);
+	int r = xenmsg_ping(doctor->conn, text_or(facts, "domain", ""), XENMSG_WITHIN(ANSWER_MS), &rtt_ns);
 	char reason[256];
 
-	snprintf(reason, sizeof(reason), "%s", xenmsg_reason(conn, r == -EHOSTDOWN ? r : 0));
+	snprintf(reason, sizeof(reason), "%s", xenmsg_reason(doctor->conn, r == -EHOSTDOWN ? r : 0));
 	add_answer(facts, r, rtt_ns);
 	if (r == -EACCES)
-		add_why(facts, cli_why_refused(conn, text_or(facts, "address", ""), r),
+		add_why(facts, cli_why_refused(doctor->conn, text_or(facts, "address", ""), r),
 			"a [relay] in /etc/xenmsg/policy.d of domain 0 must let the two talk");
 	else if (r < 0)
 		add_why(facts,
-			r == -EHOSTUNREACH ? cli_why_no_link(conn, text_or(facts, "address", "")) : NULL,
+			r == -EHOSTUNREACH ? cli_why_no_link(doctor->conn, text_or(facts, "address", ""))
+					   : NULL,
 			*reason		  ? reason
 			: r == -ETIMEDOUT ? "the daemon there doesn't answer"
 					  : xenmsg_error_text(r));
-}
-
-static void find_relay(struct xenmsg *conn, struct json_object *facts)
-{
-	struct json_object *peers = cli_query(conn, "peers", NULL, NULL);
-
-	add_relay(facts, peers, text_or(facts, "domain", ""));
-	json_object_put(peers);
 }
 
 static const struct check endpoint_checks[] = {
@@ -923,14 +921,14 @@ static const struct check endpoint_checks[] = {
 	{0},
 };
 
-static void find_endpoint(struct xenmsg *conn, struct json_object *facts)
+static void find_endpoint(struct doctor *doctor, struct json_object *facts)
 {
 	char question[sizeof("endpoints ") + ADDRESS_MAX];
 	struct json_object *endpoints, *endpoint;
 	const struct cli_kind *kind;
 
 	snprintf(question, sizeof(question), "endpoints %s", text_or(facts, "domain", ""));
-	endpoints = cli_query(conn, question, NULL, NULL);
+	endpoints = cli_query(doctor->conn, question, NULL, NULL);
 	endpoint = json_object_get(find_in(endpoints, "name", text_or(facts, "name", "")));
 	json_object_put(endpoints);
 	json_object_object_add(facts, "endpoint", endpoint);
@@ -940,7 +938,7 @@ static void find_endpoint(struct xenmsg *conn, struct json_object *facts)
 		fields_add(facts, "command", "%s%s", kind->command, kind->or_else);
 	}
 	if (!endpoint)
-		add_why(facts, cli_why_refused(conn, text_or(facts, "address", ""), -ENOENT),
+		add_why(facts, cli_why_refused(doctor->conn, text_or(facts, "address", ""), -ENOENT),
 			"nobody has bound it, or policy there doesn't show it to this domain");
 }
 
@@ -958,7 +956,7 @@ static const struct check rule_checks[] = {
 	{0},
 };
 
-static void find_rule(struct xenmsg *conn, struct json_object *facts)
+static void find_rule(struct doctor *doctor, struct json_object *facts)
 {
 	char question[sizeof("policy 4294967295/4294967295 ") + ADDRESS_MAX];
 	bool is_own = fields_hold(facts, "own");
@@ -970,36 +968,31 @@ static void find_rule(struct xenmsg *conn, struct json_object *facts)
 	else
 		snprintf(question, sizeof(question), "policy 0 %s", text_or(facts, "address", ""));
 	/* Of what others decide we know that we see it. */
-	if (!is_own && (!*text_or(facts, "host", "") || xenmsg_domid(conn) != 0))
+	if (!is_own && (!*text_or(facts, "host", "") || xenmsg_domid(doctor->conn) != 0))
 		return;
-	rule = cli_query(conn, question, NULL, NULL);
+	rule = cli_query(doctor->conn, question, NULL, NULL);
 	json_object_object_add(facts, "rule", rule);
 	fields_add(facts, "decides", "%s", text_or(rule, "file", "policy"));
 	fields_add(facts, "place", "%s", text_or(at(rule, "cure"), "file", "/etc/xenmsg/policy.d"));
 }
 
-/* Goes the way to an address, and says the first that is wrong. */
-static void check_address(struct doctor *doctor, struct xenmsg *conn, const char *address)
+/* Goes the way to an address, and says the first that is wrong. `name` is this domain's; "": unknown. */
+static void check_address(struct doctor *doctor, const char *name, const char *address)
 {
-	static const struct {
-		void (*find)(struct xenmsg *conn, struct json_object *facts);
-		const struct check *checks;
-	} steps[] = {{find_host, host_checks},
-		     {find_domain, domain_checks},
-		     {find_relay, relay_checks},
-		     {find_endpoint, endpoint_checks},
-		     {find_rule, rule_checks}};
+	static const struct doctor_step steps[] = {
+		{find_host, host_checks},	  {find_domain, domain_checks}, {find_relay, relay_checks},
+		{find_endpoint, endpoint_checks}, {find_rule, rule_checks},	{0}};
 	struct json_object *facts;
 	struct address parsed;
-	bool is_remote, is_own, goes_on = true;
+	bool is_remote, is_own;
 	char domid[16];
 
 	if (address_parse(address, strlen(address), &parsed, NULL) < 0)
 		return;
 	is_remote = *parsed.host;
-	snprintf(domid, sizeof(domid), "%u", xenmsg_domid(conn));
+	snprintf(domid, sizeof(domid), "%u", xenmsg_domid(doctor->conn));
 	is_own = !strcmp(parsed.domain, "self") || !strcmp(parsed.domain, domid) ||
-		 !strcmp(parsed.domain, doctor->name);
+		 !strcmp(parsed.domain, name);
 	facts = json_object_new_object();
 	fields_add(facts, "address", "%s", address);
 	fields_add(facts, "host", "%s", parsed.host);
@@ -1007,10 +1000,7 @@ static void check_address(struct doctor *doctor, struct xenmsg *conn, const char
 	fields_add(facts, "name", "%s", parsed.endpoint);
 	fields_add(facts, "this", "%s%s", is_remote ? "OUR-HOST/" : "", domid);
 	fields_add(facts, "own", "%d", !is_remote && is_own);
-	for (size_t i = 0; goes_on && i < sizeof(steps) / sizeof(steps[0]); i++) {
-		steps[i].find(conn, facts);
-		goes_on = doctor_tell(doctor, steps[i].checks, facts);
-	}
+	doctor_take(doctor, steps, true, facts);
 	json_object_put(facts);
 }
 
@@ -1029,81 +1019,50 @@ static const struct check peer_checks[] = {
 
 #define PINGS_MAX 60 /* at a time; the daemon allows 64 requests of a session */
 
-struct asked {
-	const char *domain;
-	char *reason;
-	uint64_t rtt_ns;
-	int error;
-	bool is_over, is_address; /* an address, which is tried when it is its turn */
+/* What is told of other domains. */
+struct doctor_peers {
+	struct doctor *doctor;
+	struct json_object *peers;
+	const char *name; /* this domain's; "": unknown */
 };
 
-static void doctor_on_answer(void *userdata, const struct xenmsg_result *result)
+static bool is_address(const struct cli_asked *asked)
 {
-	struct asked *asked = userdata;
-
-	asked->error = result->error;
-	asked->rtt_ns = result->round_trip_ns;
-	asked->reason = *result->reason ? strdup(result->reason) : NULL;
-	asked->is_over = true;
+	return address_is_meant(asked->domain, strlen(asked->domain));
 }
 
-static void begin_ping(struct xenmsg *conn, struct asked *asked)
+static int begin_ping(struct xenmsg *conn, struct cli_asked *asked, const struct xenmsg_options *options,
+		      xenmsg_done done)
 {
-	int r;
-
-	if (asked->is_address)
-		return;
-	r = xenmsg_begin_ping(conn, asked->domain, XENMSG_WITHIN(ANSWER_MS), doctor_on_answer, asked, NULL);
-
-	if (r < 0)
-		*asked = (struct asked){.domain = asked->domain, .error = r, .is_over = true};
+	/* An address is tried when it is its turn. */
+	return is_address(asked) ? 1 : xenmsg_begin_ping(conn, asked->domain, options, done, asked, NULL);
 }
 
-static void check_peer(struct doctor *doctor, struct xenmsg *conn, struct json_object *peers,
-		       const struct asked *asked)
+static void check_peer(void *userdata, struct cli_asked *asked)
 {
-	struct json_object *facts = json_object_new_object();
+	static const struct doctor_step steps[] = {{NULL, peer_checks}, {find_relay, relay_checks}, {0}};
+	const struct doctor_peers *all = userdata;
+	const char *domain = asked->domain;
+	struct xenmsg *conn = all->doctor->conn;
+	struct json_object *facts;
 	int error = asked->error;
 
-	add_answer(facts, error, asked->rtt_ns);
-	fields_add(facts, "domain", "%s", asked->domain);
-	fields_add(facts, "named", "%d", strspn(asked->domain, "0123456789") < strlen(asked->domain));
+	if (is_address(asked)) {
+		check_address(all->doctor, all->name, domain);
+		return;
+	}
+	facts = json_object_new_object();
+	add_answer(facts, error, asked->round_trip_ns);
+	fields_add(facts, "domain", "%s", domain);
+	fields_add(facts, "named", "%d", strspn(domain, "0123456789") < strlen(domain));
 	add_why(facts,
-		error == -EHOSTUNREACH ? cli_why_no_link(conn, asked->domain)
-		: error == -EHOSTDOWN  ? cli_why_refused(conn, asked->domain, error)
+		error == -EHOSTUNREACH ? cli_why_no_link(conn, domain)
+		: error == -EHOSTDOWN  ? cli_why_refused(conn, domain, error)
 				       : NULL,
 		asked->reason ? asked->reason : strerror(-error));
-	if (doctor_tell(doctor, peer_checks, facts)) {
-		add_relay(facts, peers, asked->domain);
-		doctor_tell(doctor, relay_checks, facts);
-	}
+	json_object_object_add(facts, "peers", json_object_get(all->peers));
+	doctor_take(all->doctor, steps, true, facts);
 	json_object_put(facts);
-}
-
-/* Asks all of them, and tells what came back in their order. */
-static void ping_all(struct doctor *doctor, struct xenmsg *conn, struct json_object *peers,
-		     struct asked *asked, size_t count)
-{
-	size_t begun = 0;
-
-	for (size_t i = 0; i < count; i++) {
-		while (begun < count && begun < i + PINGS_MAX)
-			begin_ping(conn, &asked[begun++]);
-		while (!asked[i].is_over && !asked[i].is_address) {
-			int r = xenmsg_wait(conn, -1);
-
-			if (r < 0 && r != -EINTR && !asked[i].is_over) { /* it ends all that is asked first */
-				asked[i].error = r;
-				asked[i].is_over = true;
-			}
-		}
-		if (asked[i].is_address)
-			check_address(doctor, conn, asked[i].domain);
-		else
-			check_peer(doctor, conn, peers, &asked[i]);
-	}
-	for (size_t i = 0; i < count; i++)
-		free(asked[i].reason);
 }
 
 static const struct check no_peers_checks[] = {
@@ -1113,22 +1072,22 @@ static const struct check no_peers_checks[] = {
 
 /* Tries the daemons of these domains, and the ways to these addresses; without any, of all domains. All are
  * asked at once, since each that is silent costs the whole time-out. */
-static void check_peers(struct doctor *doctor, struct xenmsg *conn, char **named, int count)
+static void check_peers(struct doctor *doctor, const char *name, char **named, int count)
 {
-	struct json_object *peers = cli_query(conn, "peers", NULL, NULL);
-	size_t all = count ? (size_t)count : length_of(peers);
-	struct asked *asked = calloc(all + 1, sizeof(*asked));
+	struct json_object *peers = cli_query(doctor->conn, "peers", NULL, NULL);
+	struct doctor_peers all = {doctor, peers, name};
+	size_t asked_count = 0;
+	struct cli_asked *asked = calloc((size_t)count + length_of(peers) + 1, sizeof(*asked));
 
 	if (!asked)
 		abort();
-	for (size_t i = 0; i < all; i++) {
-		asked[i].domain =
-			count ? named[i] : text_or(json_object_array_get_idx(peers, i), "domid", "");
-		asked[i].is_address = count && address_is_meant(named[i], strlen(named[i]));
-	}
-	if (!count && peers && all == 0)
+	for (int i = 0; i < count; i++)
+		asked[asked_count++].domain = named[i];
+	fields_foreach(count ? NULL : peers, peer)
+		asked[asked_count++].domain = text_or(peer, "domid", "");
+	if (peers && asked_count == 0)
 		doctor_tell(doctor, no_peers_checks, peers);
-	ping_all(doctor, conn, peers, asked, all);
+	cli_ask_all(doctor->conn, asked, asked_count, PINGS_MAX, ANSWER_MS, begin_ping, check_peer, &all);
 	free(asked);
 	json_object_put(peers);
 }
@@ -1146,16 +1105,16 @@ static int check_argument(const char *text)
 /* Tries each step from the devices to the daemons of these domains. */
 static void check_all(struct doctor *doctor, char **named, int count)
 {
-	struct xenmsg *conn;
+	static const struct doctor_step steps[] = {
+		{find_xen, xen_checks},		 {find_devices, device_checks}, {find_store, store_checks},
+		{find_daemon, no_daemon_checks}, {NULL, status_checks},		{0}};
+	struct json_object *facts = json_object_new_object();
 
-	if (check_xen(doctor)) {
-		check_devices(doctor);
-		check_store(doctor);
-	}
-	conn = check_daemon(doctor);
-	if (conn)
-		check_peers(doctor, conn, named, count);
-	xenmsg_close(conn);
+	doctor_take(doctor, steps, false, facts);
+	if (doctor->conn)
+		check_peers(doctor, text_or(at(facts, "status"), "name", ""), named, count);
+	xenmsg_close(doctor->conn);
+	json_object_put(facts);
 }
 
 int cmd_doctor(struct cli *cli, int argc, char **argv)

@@ -46,223 +46,166 @@ static const char *text_of(struct json_object *object, const char *key)
 	return text_or(object, key, "");
 }
 
-/* --- other hosts ------------------------------------------------------------------------------ */
+/* ---- what is asked besides ------------------------------------------------------------------- */
 
-static bool is_listed(struct json_object *hosts, struct address_part host)
+/* An address that something went wrong with. */
+struct refused {
+	struct xenmsg *conn;
+	char address[2 * ADDRESS_MAX]; /* as it was typed, without words of whoever complains behind it */
+	char place[2 * ADDRESS_MAX];   /* [HOST/]DOMAIN of it */
+	char host[ADDRESS_MAX + 1], *domain; /* "": none is named */
+	char endpoint[ADDRESS_MAX + 1];	     /* likewise */
+	int error;
+};
+
+static struct json_object *ask_beside(const struct refused *refused, const char *question, const char *about)
 {
-	for (size_t i = 0; i < json_object_array_length(hosts); i++)
-		if (address_part_is(host, text_of(json_object_array_get_idx(hosts, i), "host")))
-			return true;
-	return false;
-}
+	struct json_object *answer;
+	char *text = fields_printed("%s%s", question, about);
 
-/* Asks the policy of domain 0, in which we are. Returns what it is to be mended by; NULL: it lets that out,
- * or doesn't tell. */
-static struct json_object *ask_for_cure(struct xenmsg *conn, const char *address)
-{
-	struct json_object *answer, *cure = NULL;
-	char question[512];
-
-	if (xenmsg_domid(conn) != 0 ||
-	    snprintf(question, sizeof(question), "policy 0 %s", address) >= (int)sizeof(question))
-		return NULL;
-	answer = cli_query(conn, question, NULL, NULL);
-	if (json_object_object_get_ex(answer, "cure", &cure))
-		json_object_get(cure);
-	json_object_put(answer);
-	return cure;
+	answer = cli_query(refused->conn, text, NULL, NULL);
+	free(text);
+	return answer;
 }
 
 /* Says why policy denies it: here, where domain 0 lets it leave the host, or there. Guests are told only of
  * the hosts to which an [out] lets them go, and domain 0 of all that it has heard of. */
-static char *why_denied(struct xenmsg *conn, struct json_object *hosts, struct address_part host,
-			const char *address)
+static char *why_denied(const struct refused *refused, struct json_object *hosts)
 {
-	struct json_object *cure = ask_for_cure(conn, address);
+	uint32_t domid = xenmsg_domid(refused->conn);
+	/* What would let it out, by the policy of domain 0, in which we are. */
+	struct json_object *answer = domid ? NULL : ask_beside(refused, "policy 0 ", refused->address),
+			   *cure = at(answer, "cure");
 	const char *line = text_of(cure, "line");
-	int size = (int)host.size;
-	uint32_t domid = xenmsg_domid(conn);
-	char *why = NULL;
-	int r;
+	char *why;
 
 	if (cure)
-		r = asprintf(&why,
-			     "no [out] lets it leave this host: add one to %s%s%s, with from = 0, to = %.*s, "
-			     "action = allow, as 'xenmsg policy check 0 %s' prints it",
-			     text_of(cure, "file"), *line ? ", before line " : "", line, size, host.data,
-			     address);
-	else if (is_listed(hosts, host))
-		r = asprintf(
-			&why,
+		why = fields_printed(
+			"no [out] lets it leave this host: add one to %s%s%s, with from = 0, to = %s, "
+			"action = allow, as 'xenmsg policy check 0 %s' prints it",
+			text_of(cure, "file"), *line ? ", before line " : "", line, refused->host,
+			refused->address);
+	else if (find_in(hosts, "host", refused->host))
+		why = fields_printed(
 			"denied by policy; an [out] in /etc/xenmsg/policy.d of domain 0 here must let it "
 			"leave this host, and there a [rule] of the receiving domain let it in");
 	else
-		r = asprintf(
-			&why,
+		why = fields_printed(
 			"nothing leads to that host: an [out] in /etc/xenmsg/policy.d of domain 0 here must "
-			"let it leave this host, with from = %u, to = %.*s, action = allow (there 'xenmsg "
+			"let it leave this host, with from = %u, to = %s, action = allow (there 'xenmsg "
 			"policy check %u %s' prints it), and 'xenmsg hosts' list that one",
-			domid, size, host.data, domid, address);
-	json_object_put(cure);
-	return r < 0 ? NULL : why;
+			domid, refused->host, domid, refused->address);
+	json_object_put(answer);
+	return why;
 }
 
 /* Where nothing leads to any host, the daemon's own words say so. */
-static char *ask_about_host(struct xenmsg *conn, struct address_part host, const char *address, int error)
+static char *ask_about_host(const struct refused *refused)
 {
-	struct json_object *hosts = cli_query(conn, "hosts", NULL, NULL);
-	const char *reason = hosts ? "" : xenmsg_reason(conn, 0);
+	struct json_object *hosts = cli_query(refused->conn, "hosts", NULL, NULL);
+	const char *reason = hosts ? "" : xenmsg_reason(refused->conn, 0);
 	char *why = NULL;
 
-	if (error == -EACCES && json_object_is_type(hosts, json_type_array))
-		why = why_denied(conn, hosts, host, address);
+	if (refused->error == -EACCES && json_object_is_type(hosts, json_type_array))
+		why = why_denied(refused, hosts);
 	else if (*reason)
 		why = strdup(reason);
 	json_object_put(hosts);
 	return why;
 }
 
-/* --- policy ------------------------------------------------------------------------------------ */
-
-/* Tells where to ask which rule it is. */
-static char *ask_there(struct xenmsg *conn, const char *address, const struct address_parts *parts)
+/* Tells where to ask which rule of the policy it is. */
+static char *ask_there(const struct refused *refused)
 {
-	uint32_t domid = xenmsg_domid(conn);
-	size_t size = parts->domain.size;
-	char own[16], *why = NULL;
+	char own[16];
 	bool is_here;
-	int r;
 
-	if (!parts->endpoint.data)
+	if (!*refused->endpoint)
 		return NULL;
-	snprintf(own, sizeof(own), "%u", domid);
-	is_here = address_part_is(parts->domain, "self") || address_part_is(parts->domain, own);
-	if (is_here)
-		snprintf(own, sizeof(own), "self");
-	r = asprintf(&why, "denied by policy. Ask %s%.*s: xenmsg policy check %s %.*s",
-		     is_here ? "" : "in domain ", is_here ? (int)strlen("here") : (int)size,
-		     is_here ? "here" : address, own, (int)strcspn(parts->endpoint.data, ", "),
-		     parts->endpoint.data);
-	return r < 0 ? NULL : why;
+	snprintf(own, sizeof(own), "%u", xenmsg_domid(refused->conn));
+	is_here = !strcmp(refused->domain, "self") || !strcmp(refused->domain, own);
+	return fields_printed("denied by policy. Ask %s%s: xenmsg policy check %s %s",
+			      is_here ? "" : "in domain ", is_here ? "here" : refused->domain,
+			      is_here ? "self" : own, refused->endpoint);
 }
 
-/* --- what is started on demand ---------------------------------------------------------------- */
-
-/* Returns how the endpoint is started, or NULL. */
-static struct json_object *find_activation(struct json_object *status, const char *name)
+/* Says why an endpoint here isn't started. */
+static char *ask_about_start(const struct refused *refused)
 {
-	return at(find_in(at(status, "endpoints"), "name", name), "activation");
-}
-
-static bool is_here(struct json_object *status, struct address_part domain)
-{
-	return domain.size &&
-	       (address_part_is(domain, "self") || address_part_is(domain, text_of(status, "domid")) ||
-		address_part_is(domain, text_of(status, "name")));
-}
-
-static char *ask_about_start(struct xenmsg *conn, const struct address_parts *parts)
-{
-	struct json_object *status = parts->endpoint.data ? cli_query(conn, "status all", NULL, NULL) : NULL;
-	struct json_object *activation = status && is_here(status, parts->domain)
-						 ? find_activation(status, parts->endpoint.data)
-						 : NULL;
+	struct json_object *status = *refused->endpoint ? ask_beside(refused, "status all", "") : NULL;
+	const char *domain = refused->domain;
+	bool is_here = *domain && (!strcmp(domain, "self") || !strcmp(domain, text_of(status, "domid")) ||
+				   !strcmp(domain, text_of(status, "name")));
+	struct json_object *endpoint = is_here ? find_in(at(status, "endpoints"), "name", refused->endpoint)
+					       : NULL,
+			   *activation = at(endpoint, "activation");
 	char *why = NULL;
 
-	if (activation && *text_of(activation, "reason") &&
-	    asprintf(&why, "that endpoint is started on demand, which failed: %s; the next try is in %d s",
-		     text_of(activation, "reason"),
-		     (int)((number_at(activation, "pause_ms") + 999) / 1000)) < 0)
-		why = NULL;
+	if (*text_of(activation, "reason"))
+		why = fields_printed(
+			"that endpoint is started on demand, which failed: %s; the next try is in %d s",
+			text_of(activation, "reason"),
+			(int)((number_at(activation, "pause_ms") + 999) / 1000));
 	json_object_put(status);
 	return why;
 }
 
-/* --- endpoints that aren't there -------------------------------------------------------------- */
-
 /* Names the nearest endpoint of that domain that this program can see. */
-static char *ask_about_names(struct xenmsg *conn, const struct address_parts *parts)
+static char *ask_about_names(const struct refused *refused)
 {
-	char question[sizeof("endpoints ") + DOMAIN_NAME_MAX], typed[ENDPOINT_NAME_MAX + 1];
-	int domain_size = (int)parts->domain.size;
-	struct json_object *endpoints;
-	struct nearest nearest;
+	struct nearest nearest = nearest_to(refused->endpoint);
+	struct json_object *endpoints =
+		*refused->endpoint ? ask_beside(refused, "endpoints ", refused->place) : NULL;
 	char *why = NULL;
 
-	if (!parts->endpoint.data || domain_size > DOMAIN_NAME_MAX)
-		return NULL;
-	snprintf(question, sizeof(question), "endpoints %.*s", domain_size, parts->domain.data);
-	/* Behind it may be words of whoever complains. */
-	snprintf(typed, sizeof(typed), "%.*s", (int)strcspn(parts->endpoint.data, ", "),
-		 parts->endpoint.data);
-	nearest = nearest_to(typed);
-	endpoints = cli_query(conn, question, NULL, NULL);
-	for (size_t i = 0; i < length_of(endpoints); i++)
-		nearest_try(&nearest, text_of(json_object_array_get_idx(endpoints, i), "name"));
-	if (find_in(endpoints, "name", typed))
+	fields_foreach(endpoints, entry)
+		nearest_try(&nearest, text_of(entry, "name"));
+	if (find_in(endpoints, "name", refused->endpoint))
 		why = strdup(
 			"that domain lists it, but no program has it now: if it is started on demand, that has "
 			"failed, and 'xenmsg status' there says why; it is tried again within a minute");
-	else if (nearest.meant && asprintf(&why, "no such endpoint there; did you mean %.*s:%s?", domain_size,
-					   parts->domain.data, nearest.meant) < 0)
-		why = NULL;
+	else if (nearest.meant)
+		why = fields_printed("no such endpoint there; did you mean %s:%s?", refused->place,
+				     nearest.meant);
 	json_object_put(endpoints);
 	return why;
 }
 
-/* --- endpoints that are bound already ---------------------------------------------------------- */
-
 /* Says who has bound an endpoint here, to those that may know. */
-static char *ask_about_binder(struct xenmsg *conn, const char *endpoint)
+static char *ask_about_binder(const struct refused *refused)
 {
-	struct json_object *endpoints = cli_query(conn, "endpoints self", NULL, NULL);
-	struct json_object *entry = find_in(endpoints, "name", endpoint);
+	struct json_object *endpoints = ask_beside(refused, "endpoints self", "");
+	struct json_object *entry = find_in(endpoints, "name", refused->address);
 	const struct passwd *user = at(entry, "pid") ? getpwuid((uid_t)number_at(entry, "uid")) : NULL;
 	char *why = NULL;
 
-	if (at(entry, "pid") && asprintf(&why, "%s (pid %s, user %s) has bound this endpoint already",
-					 text_or(entry, "comm", "a program"), text_of(entry, "pid"),
-					 user ? user->pw_name : text_of(entry, "uid")) < 0)
-		why = NULL;
+	if (at(entry, "pid"))
+		why = fields_printed("%s (pid %s, user %s) has bound this endpoint already",
+				     text_or(entry, "comm", "a program"), text_of(entry, "pid"),
+				     user ? user->pw_name : text_of(entry, "uid"));
 	json_object_put(endpoints);
 	return why;
 }
 
-/* --- domains that aren't there ---------------------------------------------------------------- */
-
 /* Names the nearest domain, where one is typed by a name that isn't known. */
-static char *ask_about_domains(struct xenmsg *conn, const char *address)
+static char *ask_about_domains(const struct refused *refused)
 {
-	size_t length = strcspn(address, ", "); /* behind it may be words of whoever complains */
-	struct address_parts parts = address_split(address, length);
-	size_t size = parts.domain.size;
-	char typed[DOMAIN_NAME_MAX + 1];
+	const char *typed = refused->domain;
+	struct nearest nearest = nearest_to(typed);
 	struct json_object *peers;
-	struct nearest nearest;
 	char *why = NULL;
 
-	if (parts.host.data || size == 0 || size > DOMAIN_NAME_MAX || strspn(address, "0123456789") >= size)
+	if (*refused->host || strspn(typed, "0123456789") == strlen(typed))
 		return NULL;
-	snprintf(typed, sizeof(typed), "%.*s", (int)size, address);
-	nearest = nearest_to(typed);
-	peers = cli_query(conn, "peers", NULL, NULL);
-	for (size_t i = 0; i < length_of(peers); i++) {
-		const char *name = text_of(json_object_array_get_idx(peers, i), "name");
-
-		if (!strcmp(name, typed)) { /* it is known, and no daemon runs there */
-			nearest.meant = NULL;
-			break;
-		}
-		nearest_try(&nearest, name);
-	}
-	if (nearest.meant && asprintf(&why, "no domain of that name is known here; did you mean %s%.*s?",
-				      nearest.meant, (int)(length - size), address + size) < 0)
-		why = NULL;
+	peers = ask_beside(refused, "peers", "");
+	fields_foreach(peers, peer)
+		nearest_try(&nearest, text_of(peer, "name"));
+	if (nearest.meant && !find_in(peers, "name", typed)) /* else no daemon runs there */
+		why = fields_printed("no domain of that name is known here; did you mean %s%s?",
+				     nearest.meant, refused->address + strlen(typed));
 	json_object_put(peers);
 	return why;
 }
-
-/* --- endpoints of another kind ---------------------------------------------------------------- */
 
 const struct cli_kind *cli_kind(const char *name)
 {
@@ -281,52 +224,52 @@ const struct cli_kind *cli_kind(const char *name)
 }
 
 /* Names the command for what the endpoint takes, where that is known. */
-static char *ask_about_kind(struct xenmsg *conn, const char *address, const struct address_parts *parts)
+static char *ask_about_kind(const struct refused *refused)
 {
-	char question[sizeof("endpoints ") + ADDRESS_MAX], typed[ENDPOINT_NAME_MAX + 1];
-	int size = (int)strcspn(address, ", "); /* behind it may be words of whoever complains */
-	const struct cli_kind *takes;
-	struct json_object *endpoints;
-	char *why = NULL;
+	struct json_object *endpoints =
+		*refused->endpoint ? ask_beside(refused, "endpoints ", refused->place) : NULL;
+	const struct cli_kind *takes =
+		cli_kind(text_of(find_in(endpoints, "name", refused->endpoint), "kind"));
 
-	if (!parts->endpoint.data || size > ADDRESS_MAX)
-		return NULL;
-	snprintf(question, sizeof(question), "endpoints %.*s", (int)(parts->endpoint.data - 1 - address),
-		 address);
-	snprintf(typed, sizeof(typed), "%.*s", (int)(address + size - parts->endpoint.data),
-		 parts->endpoint.data);
-	endpoints = cli_query(conn, question, NULL, NULL);
-	takes = cli_kind(text_of(find_in(endpoints, "name", typed), "kind"));
-	if (takes && asprintf(&why, "that endpoint takes %s: xenmsg %s %.*s%s", takes->takes, takes->command,
-			      size, address, takes->or_else) < 0)
-		why = NULL;
 	json_object_put(endpoints);
-	return why;
+	return takes ? fields_printed("that endpoint takes %s: xenmsg %s %s%s", takes->takes, takes->command,
+				      refused->address, takes->or_else)
+		     : NULL;
 }
-
-/* ---------------------------------------------------------------------------------------------- */
 
 char *cli_why_refused(struct xenmsg *conn, const char *address, int error)
 {
-	struct address_parts parts = address_split(address, strlen(address));
+	size_t size = strcspn(address, ", ");
+	struct address_parts parts = address_split(address, size);
+	struct refused refused = {.conn = conn, .error = error};
+	bool is_remote = parts.host.data;
 	char *why;
 
-	if (error == -EPROTOTYPE)
-		return ask_about_kind(conn, address, &parts);
-	if (error == -EHOSTDOWN)
-		return ask_about_domains(conn, address);
-	if (error == -EEXIST)
-		return ask_about_binder(conn, address);
-	if (parts.host.data)
-		return error == -EACCES || error == -EHOSTUNREACH
-			       ? ask_about_host(conn, parts.host, address, error)
-			       : NULL;
-	if (error == -EACCES)
-		return ask_there(conn, address, &parts);
-	if (error != -ENOENT)
+	if (size >= sizeof(refused.address) ||
+	    !address_part_copy(parts.endpoint, refused.endpoint, sizeof(refused.endpoint)) ||
+	    !address_part_copy(parts.host, refused.host, sizeof(refused.host)))
 		return NULL;
-	why = ask_about_start(conn, &parts);
-	return why ? why : ask_about_names(conn, &parts);
+	snprintf(refused.address, sizeof(refused.address), "%.*s", (int)size, address);
+	snprintf(refused.place, sizeof(refused.place), "%.*s",
+		 (int)(parts.domain.data + parts.domain.size - address), address);
+	refused.domain = refused.place + (parts.domain.data - address);
+	switch (-error) {
+	case EPROTOTYPE:
+		return ask_about_kind(&refused);
+	case EHOSTDOWN:
+		return ask_about_domains(&refused);
+	case EEXIST:
+		return ask_about_binder(&refused);
+	case EHOSTUNREACH:
+		return is_remote ? ask_about_host(&refused) : NULL;
+	case EACCES:
+		return is_remote ? ask_about_host(&refused) : ask_there(&refused);
+	case ENOENT:
+		why = is_remote ? NULL : ask_about_start(&refused);
+		return why || is_remote ? why : ask_about_names(&refused);
+	default:
+		return NULL;
+	}
 }
 
 /* ---- links ----------------------------------------------------------------------------------- */
@@ -335,57 +278,44 @@ char *cli_why_refused(struct xenmsg *conn, const char *address, int error)
  * before its slash. */
 static bool link_is_meant(struct json_object *peer, const char *address)
 {
-	static const char *const ways[] = {"domid", "name", "uuid"};
 	struct address_parts parts = address_split(address, strlen(address));
-	size_t size = parts.domain.size;
+	struct address_part domain = parts.domain;
 
 	if (parts.host.data)
-		return address_part_is(parts.host, text_or(peer, "host", ""));
-	for (size_t i = 0; i < sizeof(ways) / sizeof(ways[0]); i++) {
-		const char *text = text_or(peer, ways[i], "");
-
-		if (size && strlen(text) == size &&
-		    (i == 1 ? !strncmp(text, address, size) : !strncasecmp(text, address, size)))
-			return true;
-	}
-	return false;
+		return address_part_is(parts.host, text_of(peer, "host"));
+	return domain.size && (address_part_is(domain, text_of(peer, "domid")) ||
+			       address_part_is(domain, text_of(peer, "name")) ||
+			       (strlen(text_of(peer, "uuid")) == domain.size &&
+				!strncasecmp(text_of(peer, "uuid"), domain.data, domain.size)));
 }
 
-/* Returns what the status says by this key of the link with the domain, in this list, or NULL. */
-static char *word_in(struct json_object *status, const char *list, const char *address, const char *key)
+/* Returns what the status says by this key of the link with the domain; "": nothing. */
+static const char *word_of_link(struct json_object *status, const char *address, const char *key)
 {
-	struct json_object *links, *peer, *value;
+	static const char *const lists[] = {"links", "failures"};
 
-	if (!json_object_object_get_ex(status, list, &links))
-		return NULL;
-	for (size_t i = 0; i < json_object_array_length(links); i++) {
-		struct json_object *link = json_object_array_get_idx(links, i);
-
-		if (json_object_object_get_ex(link, "peer", &peer) && link_is_meant(peer, address) &&
-		    json_object_object_get_ex(link, key, &value) && json_object_get_string_len(value))
-			return strdup(json_object_get_string(value));
-	}
-	return NULL;
+	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
+		fields_foreach(at(status, lists[i]), link)
+			if (link_is_meant(at(link, "peer"), address) && *text_of(link, key))
+				return text_of(link, key);
+	return "";
 }
 
 char *cli_why_no_link(struct xenmsg *conn, const char *address)
 {
 	struct json_object *status = cli_query(conn, "status all", XENMSG_WITHIN(CLI_ASIDE_MS), NULL);
-	char *why = word_in(status, "links", address, "last_error");
+	const char *why = word_of_link(status, address, "last_error");
+	char *copy = *why ? strdup(why) : NULL;
 
-	if (!why)
-		why = word_in(status, "failures", address, "last_error");
 	json_object_put(status);
-	return why;
+	return copy;
 }
 
 bool cli_is_away(struct xenmsg *conn, const char *address)
 {
 	struct json_object *status = cli_query(conn, "status all", XENMSG_WITHIN(CLI_ASIDE_MS), NULL);
-	char *state = word_in(status, "links", address, "state");
-	bool is_away = state && !strcmp(state, "away");
+	bool is_away = !strcmp(word_of_link(status, address, "state"), "away");
 
-	free(state);
 	json_object_put(status);
 	return is_away;
 }
@@ -584,28 +514,52 @@ int cli_ask(struct cli *cli, const char *question, const char *subject, int time
 	return code;
 }
 
-/* "!3" leaves one out of others that follow. */
-static bool shows_any(struct json_object *shown)
+static void note_answer(void *userdata, const struct xenmsg_result *result)
 {
-	for (size_t i = 0; i < json_object_array_length(shown); i++)
-		if (*json_object_get_string(json_object_array_get_idx(shown, i)) != '!')
-			return true;
-	return false;
+	struct cli_asked *asked = userdata;
+
+	asked->error = result->error;
+	asked->reason = *result->reason ? strdup(result->reason) : NULL;
+	asked->json = result->json;
+	asked->round_trip_ns = result->round_trip_ns;
+	asked->is_over = true;
 }
 
-/* Returns whether no rule shows the endpoint of this domain to another one. */
+void cli_ask_all(struct xenmsg *conn, struct cli_asked *asked, size_t count, size_t at_once, int timeout_ms,
+		 int (*begin)(struct xenmsg *conn, struct cli_asked *asked,
+			      const struct xenmsg_options *options, xenmsg_done done),
+		 void (*tell)(void *userdata, struct cli_asked *asked), void *userdata)
+{
+	for (size_t i = 0, begun = 0; i < count; i++) {
+		for (int r; begun < count && begun < i + at_once; begun++)
+			if ((r = begin(conn, &asked[begun], XENMSG_WITHIN(timeout_ms), note_answer)) != 0) {
+				asked[begun].error = r < 0 ? r : 0;
+				asked[begun].is_over = true;
+			}
+		while (!asked[i].is_over) {
+			int r = xenmsg_wait(conn, -1);
+
+			if (r < 0 && r != -EINTR && !asked[i].is_over) { /* it ends all that is asked first */
+				asked[i].error = r;
+				asked[i].is_over = true;
+			}
+		}
+		tell(userdata, &asked[i]);
+		free(asked[i].reason);
+		free(asked[i].json);
+	}
+}
+
+/* Returns whether no rule shows the endpoint of this domain to another one; "!3" leaves one out of others that
+ * follow. */
 static bool is_for_this_domain_alone(struct xenmsg *conn, const char *endpoint)
 {
 	struct json_object *endpoints = cli_query(conn, "endpoints self", XENMSG_WITHIN(CLI_ASIDE_MS), NULL);
-	bool is = false;
+	struct json_object *shown = at(find_in(endpoints, "name", endpoint), "visible_to");
+	bool is = json_object_is_type(shown, json_type_array);
 
-	for (size_t i = 0; i < length_of(endpoints); i++) {
-		struct json_object *entry = json_object_array_get_idx(endpoints, i),
-				   *shown = at(entry, "visible_to");
-
-		if (!strcmp(text_or(entry, "name", ""), endpoint))
-			is = json_object_is_type(shown, json_type_array) && !shows_any(shown);
-	}
+	fields_foreach(shown, domain)
+		is = is && *json_object_get_string(domain) == '!';
 	json_object_put(endpoints);
 	return is;
 }

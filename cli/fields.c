@@ -98,6 +98,18 @@ char *fields_words(struct json_object *object, const char *text)
 	return words;
 }
 
+char *fields_printed(const char *format, ...)
+{
+	va_list args;
+	char *text;
+
+	va_start(args, format);
+	if (vasprintf(&text, format, args) < 0)
+		abort();
+	va_end(args);
+	return text;
+}
+
 char *fields_joined(struct json_object *list, const char *between)
 {
 	char *text = NULL;

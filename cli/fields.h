@@ -104,6 +104,8 @@ bool fields_hold(struct json_object *object, const char *conditions);
 /* Returns a text with what is at each {PATH} in it, and for {WORDS|PATH|WORDS} with these around it unless it
  * is "". The caller frees it. */
 char *fields_words(struct json_object *object, const char *text);
+/* Returns a text, as printf() would print it, which the caller frees. */
+char *fields_printed(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Returns the entries of a list as one text, which the caller frees. */
 char *fields_joined(struct json_object *list, const char *between);
 /* Adds a member that is a text, unless it is no object. */

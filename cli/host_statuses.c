@@ -17,12 +17,6 @@
 #define ALL_MOST    (256u << 20)
 #define SHARE_LEAST (1u << 20)
 
-struct domain_asked {
-	struct json_object *entry; /* of the array */
-	size_t most;		   /* memory of its status */
-	bool is_over;
-};
-
 static void add_error(struct json_object *entry, int error, const char *why)
 {
 	json_object_object_add(entry, "error", json_object_new_int(error));
@@ -41,57 +35,32 @@ static struct json_object *add_entry(struct json_object *all, struct json_object
 	return entry;
 }
 
-static void host_statuses_on_answer(void *userdata, const struct xenmsg_result *result)
+static int begin_status(struct xenmsg *conn, struct cli_asked *asked, const struct xenmsg_options *options,
+			xenmsg_done done)
 {
-	struct domain_asked *asked = userdata;
-	struct json_object *answer = result->error == 0 ? json_tokener_parse(result->json) : NULL, *status;
+	char question[32];
+
+	snprintf(question, sizeof(question), "status of %u", (unsigned)number_at(asked->entry, "domid"));
+	return xenmsg_begin_query(conn, question, options, done, asked, NULL);
+}
+
+/* Takes an answer; `most` is the memory that its status may have. */
+static void take_status(void *most, struct cli_asked *asked)
+{
+	struct json_object *answer = asked->json ? json_tokener_parse(asked->json) : NULL, *status;
 	const char *why;
 
-	asked->is_over = true;
-	free(result->json);
-	if (result->error < 0) {
-		add_error(asked->entry, -result->error, result->reason);
+	if (asked->error < 0) {
+		add_error(asked->entry, -asked->error,
+			  asked->reason ? asked->reason : xenmsg_error_text(asked->error));
 		return;
 	}
-	status = remote_status_read(answer, asked->most, &why);
+	status = remote_status_read(answer, *(size_t *)most, &why);
 	json_object_put(answer);
 	if (status)
 		json_object_object_add(asked->entry, "status", status);
 	else
 		add_error(asked->entry, EPROTO, why);
-}
-
-static void host_statuses_begin(struct xenmsg *conn, struct domain_asked *asked, int timeout_ms)
-{
-	char question[32];
-	int r;
-
-	snprintf(question, sizeof(question), "status of %u", (unsigned)number_at(asked->entry, "domid"));
-	r = xenmsg_begin_query(conn, question, XENMSG_WITHIN(timeout_ms), host_statuses_on_answer, asked,
-			       NULL);
-	if (r < 0) {
-		add_error(asked->entry, -r, xenmsg_error_text(r));
-		asked->is_over = true;
-	}
-}
-
-/* Asks the domains of these entries. */
-static void ask(struct xenmsg *conn, struct domain_asked *asked, size_t count, int timeout_ms)
-{
-	size_t begun = 0;
-
-	for (size_t i = 0; i < count; i++) {
-		while (begun < count && begun < i + ASKED_AT_ONCE)
-			host_statuses_begin(conn, &asked[begun++], timeout_ms);
-		while (!asked[i].is_over) {
-			int r = xenmsg_wait(conn, -1);
-
-			if (r < 0 && r != -EINTR && !asked[i].is_over) { /* it ends all that is asked first */
-				add_error(asked[i].entry, -r, xenmsg_error_text(r));
-				asked[i].is_over = true;
-			}
-		}
-	}
 }
 
 /* Returns why the status of the local daemon isn't that of a host's administrator; NULL: it is. */
@@ -112,21 +81,17 @@ static size_t share_of(size_t count)
 static void ask_all(struct xenmsg *conn, struct json_object *own, struct json_object *peers, int timeout_ms,
 		    struct json_object *all)
 {
-	struct domain_asked *asked = calloc(length_of(peers) + 1, sizeof(*asked));
-	size_t count = 0;
+	struct cli_asked *asked = calloc(length_of(peers) + 1, sizeof(*asked));
+	size_t count = 0, most;
 
 	if (!asked)
 		abort();
 	json_object_object_add(add_entry(all, own), "status", json_object_get(own));
-	for (size_t i = 0; i < length_of(peers); i++) {
-		struct json_object *peer = json_object_array_get_idx(peers, i);
-
+	fields_foreach(peers, peer)
 		if (json_object_get_boolean(at(peer, "up")))
 			asked[count++].entry = add_entry(all, peer);
-	}
-	for (size_t i = 0; i < count; i++)
-		asked[i].most = share_of(count);
-	ask(conn, asked, count, timeout_ms);
+	most = share_of(count + !count);
+	cli_ask_all(conn, asked, count, ASKED_AT_ONCE, timeout_ms, begin_status, take_status, &most);
 	free(asked);
 }
 
