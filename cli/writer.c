@@ -363,6 +363,13 @@ int writer_end_row(struct writer *writer)
 	return code;
 }
 
+int writer_row(struct writer *writer, struct json_object *row)
+{
+	json_object_put(writer->row);
+	writer->row = row;
+	return writer_end_row(writer);
+}
+
 #define KEY_LEAVES 12 /* letters, to the other columns of a part */
 
 /* Finds how wide each column is. Returns how many there are. */

@@ -42,6 +42,8 @@ void writer_json(struct writer *writer, const char *name, struct json_object *va
 void writer_payload(struct writer *writer, const void *data, size_t size);
 /* Each returns 0, or an exit code if standard output is gone. */
 int writer_end_row(struct writer *writer);
+/* Does the same with a whole row, which it puts. */
+int writer_row(struct writer *writer, struct json_object *row);
 int writer_finish(struct writer *writer);
 
 /* Writes a list as a table of these columns (column_next()), or what is chosen of them, after shape() (NULL:
