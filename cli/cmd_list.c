@@ -167,13 +167,9 @@ static void add_unknown(struct json_object *entry, const char *members)
 static void add_address(struct json_object *endpoint)
 {
 	const char *host = text_or(endpoint, "host", "");
-	char *address = NULL;
 
-	if (asprintf(&address, "%s%s%s:%s", host, *host ? "/" : "", text_at(endpoint, "domid"),
-		     text_at(endpoint, "name")) < 0)
-		abort();
-	json_object_object_add(endpoint, "address", json_object_new_string(address));
-	free(address);
+	fields_add(endpoint, "address", "%s%s%s:%s", host, *host ? "/" : "", text_at(endpoint, "domid"),
+		   text_at(endpoint, "name"));
 }
 
 /* Returns the name of the program that has bound it, with how many do if they share it. */
@@ -285,9 +281,7 @@ static struct json_object *meant(const struct listing *listing, struct json_obje
 {
 	struct json_object *left = json_object_new_array();
 
-	for (size_t i = 0; i < json_object_array_length(entries); i++) {
-		struct json_object *entry = json_object_array_get_idx(entries, i);
-
+	fields_foreach(entries, entry) {
 		if (is_meant(listing, entry))
 			json_object_array_add(left, json_object_get(entry));
 	}
@@ -322,9 +316,7 @@ static int print_all(struct cli *cli, const struct listing *listing, struct json
 			cli_note(cli, "%s%s%s: there are none that this program may see", cli->command,
 				 *listing->subject ? " " : "", listing->subject);
 	}
-	for (size_t i = 0; i < json_object_array_length(entries); i++) {
-		struct json_object *entry = json_object_array_get_idx(entries, i);
-
+	fields_foreach(entries, entry) {
 		if (listing->json)
 			complete(listing, entry);
 		else
@@ -385,9 +377,7 @@ static bool take_options(struct cli *cli, int argc, char **argv, const char *hel
  * answer keeps. */
 static bool is_domain_here(struct json_object *peers, const char *typed, struct nearest *nearest)
 {
-	for (size_t i = 0; i < length_of(peers); i++) {
-		struct json_object *peer = json_object_array_get_idx(peers, i);
-
+	fields_foreach(peers, peer) {
 		if (!strcmp(text_or(peer, "name", ""), typed) || !strcmp(text_or(peer, "uuid", ""), typed))
 			return true;
 		nearest_try(nearest, text_or(peer, "name", ""));

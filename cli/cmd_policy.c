@@ -16,6 +16,214 @@
 #include "cli/nearest.h"
 #include "cli/writer.h"
 
+static const char help[] =
+	"Usage: xenmsg policy check | test | show | denied | reload [OPTIONS] ...\n"
+	"\n"
+	"check    whether FROM may reach TO, by which rule, and which one would allow it\n"
+	"test     whether it decides as a table says\n"
+	"show     the rules in force\n"
+	"denied   who was refused what\n"
+	"reload   read the rules again\n"
+	"\n"
+	"'xenmsg help policy check' and so on say more.\n"
+	"\n"
+	"      --json          the same as JSON, one object a line\n"
+	"\n"
+	"Examples:\n"
+	"  xenmsg policy check work print\n"
+	"  xenmsg policy denied\n"
+	"  xenmsg policy reload\n";
+
+static const char reload_help[] =
+	"Usage: xenmsg policy reload [OPTIONS]\n"
+	"\n"
+	"Has the daemon read its policy again, in domain 0 with that for the host's\n"
+	"domains, and its activation files. Says how many rules of which files are in\n"
+	"force. This is for root, the user that the daemon runs as, and members of its\n"
+	"admin-group.\n"
+	"\n"
+	"Exit status 2: the files have a mistake, which is told with file and line, and\n"
+	"the old rules stay.\n"
+	"\n"
+	"      --json          the same as a JSON object\n"
+	"\n"
+	"Examples:\n"
+	"  xenmsg policy reload\n"
+	"  xenmsg policy reload --json\n";
+
+static const char denied_help[] =
+	"Usage: xenmsg policy denied [OPTIONS]\n"
+	"\n"
+	"Lists who was refused what, how often, when last, and by which rule; the daemon\n"
+	"keeps the latest 64 pairs of sender and endpoint. This is for root, the user\n"
+	"that the daemon runs as, and members of its admin-group.\n"
+	"\n"
+	"      --json          the same as JSON, one object a line\n"
+	"\n"
+	"Examples:\n"
+	"  xenmsg policy denied\n"
+	"  xenmsg policy denied --json\n";
+
+static const char show_help[] =
+	"Usage: xenmsg policy show [OPTIONS]\n"
+	"\n"
+	"Prints the rules in force, with file and line, in the order in which they are\n"
+	"asked. In domain 0 it also says of one domain which tags the host's policy gives\n"
+	"it, and which of the host's rules are about it. This is for root, the user that\n"
+	"the daemon runs as, and members of its admin-group.\n"
+	"\n"
+	"      --domain DOMAIN the tags of DOMAIN and the host's rules about it\n"
+	"      --json          the same as JSON, one object a line\n"
+	"\n"
+	"Examples:\n"
+	"  xenmsg policy show\n"
+	"  xenmsg policy show --json\n";
+
+static const char check_help[] =
+	"Usage: xenmsg policy check [OPTIONS] FROM TO\n"
+	"\n"
+	"Says whether programs of FROM may reach the endpoint TO of this domain, by which\n"
+	"rule of which file, and which rule would allow what is denied. FROM is a domain\n"
+	"(domid, name, UUID or self), or DOMAIN/UID for the programs of one user there;\n"
+	"the user is root if none is named. On another host it is HOST/DOMAIN or\n"
+	"HOST/DOMAIN/UID. In domain 0 TO may also be an address, [HOST/]DOMAIN:ENDPOINT:\n"
+	"whether it relays to there, or lets it go to that host.\n"
+	"\n"
+	"Exit status 0: allowed; 4: denied; 5: not decided, for a rule needs names that\n"
+	"aren't known now.\n"
+	"\n"
+	"      --json          the decision as a JSON object\n"
+	"\n"
+	"Examples:\n"
+	"  xenmsg policy check work print\n"
+	"  xenmsg policy check 5/1000 print\n"
+	"  xenmsg policy check hostb/work print\n";
+
+static const char test_help[] =
+	"Usage: xenmsg policy test [OPTIONS] FILE\n"
+	"\n"
+	"Asks about each line of FILE (-: standard input) what 'xenmsg policy check'\n"
+	"does, and prints each answer that differs from its line. A line is FROM TO\n"
+	"ANSWER, and the answer allow, deny or undecided; a # begins a comment. In domain\n"
+	"0 it tests the host's policy, too. This is for root, the user that the daemon\n"
+	"runs as, and members of its admin-group.\n"
+	"\n"
+	"Exit status 0: all is as expected; 1: something isn't.\n"
+	"\n"
+	"Examples:\n"
+	"  xenmsg policy test expected.txt\n"
+	"  echo work print allow | xenmsg policy test -\n";
+
+/* What the command line says. */
+struct policy_call {
+	struct cli *cli;
+	const char *command; /* "policy check" */
+	char **words;
+	const char *domain; /* NULL: without --domain */
+	bool as_json;
+};
+
+/* Asks for what only administrators are told, as a rule. Returns 0 and the answer, which the caller puts, or
+ * an exit code after a complaint. */
+static int policy_ask(const struct policy_call *call, const char *question, const char *subject,
+		      struct json_object **answer)
+{
+	bool is_check = !strncmp(question, "policy ", strlen("policy "));
+	struct xenmsg *conn;
+	int code = cli_open(call->cli, &conn), r;
+
+	if (code)
+		return code;
+	*answer = cli_query(conn, question, NULL, &r);
+	if (r == -EPERM && !is_check) { /* there EXIT_DENIED is an answer */
+		cli_complain("%s: %s", call->command, xenmsg_reason(conn, r));
+		code = EXIT_DENIED;
+	} else if (r == -EINVAL && !strcmp(question, "reload")) { /* what is wrong, with file and line */
+		cli_complain("%s: %s; the old rules stay in force", call->command, xenmsg_reason(conn, r));
+		code = EXIT_USAGE;
+	} else if (r == -EINVAL && is_check) {
+		code = cli_usage(call->command, "%s", xenmsg_reason(conn, r));
+	} else if (r < 0) {
+		code = cli_error(conn, call->command, subject, r);
+	}
+	xenmsg_close(conn);
+	return code;
+}
+
+/* ---- rules ----------------------------------------------------------------------------------- */
+
+/* Prints a rule as a policy file has it: the daemon tells its keys in that order. */
+static void print_rule(struct json_object *rule)
+{
+	cli_print_line("[%s]", text_or(rule, "section", ""));
+	json_object_object_foreach(rule, key, value) {
+		char *list = json_object_is_type(value, json_type_array) ? fields_joined(value, ", ") : NULL;
+
+		if (list)
+			cli_print_line("%s = %s", key, list);
+		free(list);
+	}
+	cli_print_line("action = %s", text_or(rule, "action", ""));
+}
+
+/* ---- check ----------------------------------------------------------------------------------- */
+
+/* Prints the rule that would allow it, to be pasted. */
+static void print_cure(struct json_object *cure)
+{
+	putchar('\n');
+	if (at(cure, "line"))
+		cli_print_words(2, "To allow it, put this before it, and then: xenmsg policy reload");
+	else
+		cli_print_words(2, "To allow it, add this to %s, and then: xenmsg policy reload",
+				text_or(cure, "file", ""));
+	print_rule(cure);
+}
+
+/* Prints the decision on one line, and the rules that it is about. */
+static void print_words(struct json_object *answer, const char *decision)
+{
+	if (!at(answer, "file"))
+		cli_print_words(2, "%s: %s", decision, text_or(answer, "reason", ""));
+	else if (json_object_get_boolean(at(answer, "undecided")))
+		cli_print_words(2, "%s: %s, line %s: %s", decision, text_or(answer, "file", ""),
+				text_or(answer, "line", ""), text_or(answer, "reason", ""));
+	else
+		cli_print_line("%s: the %srule in %s, line %s, decides", decision,
+			       strcmp(text_or(answer, "policy", "own"), "host") ? "" : "host policy's ",
+			       text_or(answer, "file", ""), text_or(answer, "line", ""));
+	if (at(answer, "rule"))
+		print_rule(at(answer, "rule"));
+	if (at(answer, "cure"))
+		print_cure(at(answer, "cure"));
+}
+
+static int check(const struct policy_call *call)
+{
+	const char *from = call->words[0], *to = call->words[1];
+	char question[512];
+	struct json_object *answer;
+	bool allow, undecided;
+	int code;
+
+	if (strchr(from, ' ') || strchr(to, ' '))
+		return cli_usage(call->command, "neither FROM nor TO has spaces in it");
+	if (snprintf(question, sizeof(question), "policy %s %s", from, to) >= (int)sizeof(question))
+		return cli_usage(call->command, "FROM and TO are too long");
+	code = policy_ask(call, question, from, &answer);
+	if (code)
+		return code;
+	allow = json_object_get_boolean(at(answer, "allow"));
+	undecided = json_object_get_boolean(at(answer, "undecided"));
+	if (call->as_json)
+		cli_print_line("%s", json_line(answer));
+	else
+		print_words(answer, allow ? "allow" : undecided ? "not decided" : "deny");
+	json_object_put(answer);
+	code = cli_flush();
+	return code ? code : allow ? EXIT_DONE : undecided ? EXIT_UNREACHABLE : EXIT_DENIED;
+}
+
 /* ---- a table of questions ------------------------------------------------------------------- */
 
 /* policy test: asks for each line of a table whether the policy decides as the line says. */
@@ -141,19 +349,21 @@ static int report(const struct table *table)
 	return code ? code : table->wrong ? EXIT_OTHER : EXIT_DONE;
 }
 
-/* Checks the table in this file, "-": standard input. Returns the exit code: 0, all answers are as expected;
- * EXIT_OTHER: some aren't, which was printed; else after a complaint. */
-static int policy_table_check(struct cli *cli, const char *path)
+static int test(const struct policy_call *call)
 {
-	bool is_input = !strcmp(path, "-");
-	struct table table = {.path = is_input ? "standard input" : path};
+	bool is_input = !strcmp(call->words[0], "-");
+	struct table table = {.path = is_input ? "standard input" : call->words[0]};
 	FILE *file;
-	int code = cli_open(cli, &table.conn);
+	int code;
 
+	if (call->as_json)
+		return cli_usage("policy test", "policy test has no --json; 'xenmsg policy check' has");
+	code = cli_open(call->cli, &table.conn);
 	if (code)
 		return code;
-	file = is_input ? stdin : fopen(path, "re");
-	code = file ? check_lines(&table, file) : cli_usage("policy test", "%s: %s", path, strerror(errno));
+	file = is_input ? stdin : fopen(table.path, "re");
+	code = file ? check_lines(&table, file)
+		    : cli_usage("policy test", "%s: %s", table.path, strerror(errno));
 	if (code == 0)
 		code = report(&table);
 	if (file && !is_input)
@@ -162,217 +372,7 @@ static int policy_table_check(struct cli *cli, const char *path)
 	return code;
 }
 
-/* ---------------------------------------------------------------------------------------------- */
-
-static const char help[] =
-	"Usage: xenmsg policy check | test | show | denied | reload [OPTIONS] ...\n"
-	"\n"
-	"check    whether FROM may reach TO, by which rule, and which one would allow it\n"
-	"test     whether it decides as a table says\n"
-	"show     the rules in force\n"
-	"denied   who was refused what\n"
-	"reload   read the rules again\n"
-	"\n"
-	"'xenmsg help policy check' and so on say more.\n"
-	"\n"
-	"      --json          the same as JSON, one object a line\n"
-	"\n"
-	"Examples:\n"
-	"  xenmsg policy check work print\n"
-	"  xenmsg policy denied\n"
-	"  xenmsg policy reload\n";
-
-static const char reload_help[] =
-	"Usage: xenmsg policy reload [OPTIONS]\n"
-	"\n"
-	"Has the daemon read its policy again, in domain 0 with that for the host's\n"
-	"domains, and its activation files. Says how many rules of which files are in\n"
-	"force. This is for root, the user that the daemon runs as, and members of its\n"
-	"admin-group.\n"
-	"\n"
-	"Exit status 2: the files have a mistake, which is told with file and line, and\n"
-	"the old rules stay.\n"
-	"\n"
-	"      --json          the same as a JSON object\n"
-	"\n"
-	"Examples:\n"
-	"  xenmsg policy reload\n"
-	"  xenmsg policy reload --json\n";
-
-static const char denied_help[] =
-	"Usage: xenmsg policy denied [OPTIONS]\n"
-	"\n"
-	"Lists who was refused what, how often, when last, and by which rule; the daemon\n"
-	"keeps the latest 64 pairs of sender and endpoint. This is for root, the user\n"
-	"that the daemon runs as, and members of its admin-group.\n"
-	"\n"
-	"      --json          the same as JSON, one object a line\n"
-	"\n"
-	"Examples:\n"
-	"  xenmsg policy denied\n"
-	"  xenmsg policy denied --json\n";
-
-static const char show_help[] =
-	"Usage: xenmsg policy show [OPTIONS]\n"
-	"\n"
-	"Prints the rules in force, with file and line, in the order in which they are\n"
-	"asked. In domain 0 it also says of one domain which tags the host's policy gives\n"
-	"it, and which of the host's rules are about it. This is for root, the user that\n"
-	"the daemon runs as, and members of its admin-group.\n"
-	"\n"
-	"      --domain DOMAIN the tags of DOMAIN and the host's rules about it\n"
-	"      --json          the same as JSON, one object a line\n"
-	"\n"
-	"Examples:\n"
-	"  xenmsg policy show\n"
-	"  xenmsg policy show --json\n";
-
-static const char check_help[] =
-	"Usage: xenmsg policy check [OPTIONS] FROM TO\n"
-	"\n"
-	"Says whether programs of FROM may reach the endpoint TO of this domain, by which\n"
-	"rule of which file, and which rule would allow what is denied. FROM is a domain\n"
-	"(domid, name, UUID or self), or DOMAIN/UID for the programs of one user there;\n"
-	"the user is root if none is named. On another host it is HOST/DOMAIN or\n"
-	"HOST/DOMAIN/UID. In domain 0 TO may also be an address, [HOST/]DOMAIN:ENDPOINT:\n"
-	"whether it relays to there, or lets it go to that host.\n"
-	"\n"
-	"Exit status 0: allowed; 4: denied; 5: not decided, for a rule needs names that\n"
-	"aren't known now.\n"
-	"\n"
-	"      --json          the decision as a JSON object\n"
-	"\n"
-	"Examples:\n"
-	"  xenmsg policy check work print\n"
-	"  xenmsg policy check 5/1000 print\n"
-	"  xenmsg policy check hostb/work print\n";
-
-static const char test_help[] =
-	"Usage: xenmsg policy test [OPTIONS] FILE\n"
-	"\n"
-	"Asks about each line of FILE (-: standard input) what 'xenmsg policy check'\n"
-	"does, and prints each answer that differs from its line. A line is FROM TO\n"
-	"ANSWER, and the answer allow, deny or undecided; a # begins a comment. In domain\n"
-	"0 it tests the host's policy, too. This is for root, the user that the daemon\n"
-	"runs as, and members of its admin-group.\n"
-	"\n"
-	"Exit status 0: all is as expected; 1: something isn't.\n"
-	"\n"
-	"Examples:\n"
-	"  xenmsg policy test expected.txt\n"
-	"  echo work print allow | xenmsg policy test -\n";
-
-/* ---- rules ----------------------------------------------------------------------------------- */
-
-/* Prints a rule as a policy file has it: the daemon tells its keys in that order. */
-static void print_rule(struct json_object *rule)
-{
-	cli_print_line("[%s]", text_or(rule, "section", ""));
-	json_object_object_foreach(rule, key, value) {
-		char *list = json_object_is_type(value, json_type_array) ? fields_joined(value, ", ") : NULL;
-
-		if (list)
-			cli_print_line("%s = %s", key, list);
-		free(list);
-	}
-	cli_print_line("action = %s", text_or(rule, "action", ""));
-}
-
-/* ---- check ----------------------------------------------------------------------------------- */
-
-/* Prints the rule that would allow it, to be pasted. */
-static void print_cure(struct json_object *cure)
-{
-	putchar('\n');
-	if (at(cure, "line"))
-		cli_print_words(2, "To allow it, put this before it, and then: xenmsg policy reload");
-	else
-		cli_print_words(2, "To allow it, add this to %s, and then: xenmsg policy reload",
-				text_or(cure, "file", ""));
-	print_rule(cure);
-}
-
-/* Prints the decision on one line, and the rules that it is about. */
-static void print_words(struct json_object *answer, const char *decision)
-{
-	if (!at(answer, "file"))
-		cli_print_words(2, "%s: %s", decision, text_or(answer, "reason", ""));
-	else if (json_object_get_boolean(at(answer, "undecided")))
-		cli_print_words(2, "%s: %s, line %s: %s", decision, text_or(answer, "file", ""),
-				text_or(answer, "line", ""), text_or(answer, "reason", ""));
-	else
-		cli_print_line("%s: the %srule in %s, line %s, decides", decision,
-			       strcmp(text_or(answer, "policy", "own"), "host") ? "" : "host policy's ",
-			       text_or(answer, "file", ""), text_or(answer, "line", ""));
-	if (at(answer, "rule"))
-		print_rule(at(answer, "rule"));
-	if (at(answer, "cure"))
-		print_cure(at(answer, "cure"));
-}
-
-static int print_decision(struct json_object *answer, bool as_json)
-{
-	bool allow = json_object_get_boolean(at(answer, "allow"));
-	bool undecided = json_object_get_boolean(at(answer, "undecided"));
-	int code;
-
-	if (as_json)
-		cli_print_line("%s", json_line(answer));
-	else
-		print_words(answer, allow ? "allow" : undecided ? "not decided" : "deny");
-	code = cli_flush();
-	return code ? code : allow ? EXIT_DONE : undecided ? EXIT_UNREACHABLE : EXIT_DENIED;
-}
-
-static int cmd_policy_check(struct cli *cli, const char *from, const char *to, bool as_json)
-{
-	struct json_object *answer;
-	struct xenmsg *conn;
-	char question[512];
-	int code, r;
-
-	if (snprintf(question, sizeof(question), "policy %s %s", from, to) >= (int)sizeof(question))
-		return cli_usage("policy check", "FROM and TO are too long");
-	code = cli_open(cli, &conn);
-	if (code)
-		return code;
-	answer = cli_query(conn, question, NULL, &r);
-	if (r == 0)
-		code = print_decision(answer, as_json);
-	else if (r == -EINVAL)
-		code = cli_usage("policy check", "%s", xenmsg_reason(conn, r));
-	else
-		code = cli_error(conn, "policy check", from, r);
-	json_object_put(answer);
-	xenmsg_close(conn);
-	return code;
-}
-
 /* ---- the rules in force ---------------------------------------------------------------------- */
-
-/* Asks for what only administrators are told. Returns 0 and the answer, which the caller puts, or an exit
- * code after a complaint. */
-static int ask_about(struct cli *cli, const char *command, const char *question, const char *subject,
-		     struct json_object **answer)
-{
-	struct xenmsg *conn;
-	int code = cli_open(cli, &conn), r;
-
-	if (code)
-		return code;
-	*answer = cli_query(conn, question, NULL, &r);
-	if (r == -EPERM) {
-		cli_complain("%s: %s", command, xenmsg_reason(conn, r));
-		code = EXIT_DENIED;
-	} else if (r == -EINVAL && !strcmp(question, "reload")) { /* what is wrong, with file and line */
-		cli_complain("%s: %s; the old rules stay in force", command, xenmsg_reason(conn, r));
-		code = EXIT_USAGE;
-	} else if (r < 0) {
-		code = cli_error(conn, command, subject, r);
-	}
-	xenmsg_close(conn);
-	return code;
-}
 
 /* `whose` is "", or who else's rules these are. */
 static void print_files(struct json_object *answer, const char *whose)
@@ -386,25 +386,23 @@ static void print_files(struct json_object *answer, const char *whose)
 	else
 		cli_print_line("%" PRId64 " rule%s%s %s in force", rules, plural(rules), whose,
 			       rules == 1 ? "is" : "are");
-	for (size_t i = 0; i < length_of(files); i++) {
-		struct json_object *file = json_object_array_get_idx(files, i);
-
+	fields_foreach(files, file) {
 		cli_print_line("  %s of %s", text_or(file, "rules", ""), text_or(file, "file", ""));
 	}
 }
 
-static int reload(struct cli *cli, bool as_json)
+static int reload(const struct policy_call *call)
 {
 	struct json_object *answer;
-	int code = ask_about(cli, "policy reload", "reload", "", &answer);
+	int code = policy_ask(call, "reload", "", &answer);
 
 	if (code)
 		return code;
-	if (as_json)
+	if (call->as_json)
 		cli_print_line("%s", json_line(answer));
 	else
 		print_files(answer, "");
-	if (!as_json && at(answer, "for_host"))
+	if (!call->as_json && at(answer, "for_host"))
 		print_files(at(answer, "for_host"), " for the host's domains");
 	json_object_put(answer);
 	return cli_flush();
@@ -412,10 +410,8 @@ static int reload(struct cli *cli, bool as_json)
 
 static int print_rules(struct cli *cli, struct json_object *rules)
 {
-	for (size_t i = 0; i < length_of(rules); i++) {
-		struct json_object *rule = json_object_array_get_idx(rules, i);
-
-		if (i > 0)
+	fields_foreach(rules, rule) {
+		if (rule != json_object_array_get_idx(rules, 0))
 			putchar('\n');
 		cli_print_line("# %s, line %s", text_or(rule, "file", ""), text_or(rule, "line", ""));
 		print_rule(rule);
@@ -471,32 +467,30 @@ static int print_about(struct cli *cli, struct json_object *list)
 }
 
 /* Asks for a list, and prints it. */
-static int print_answer(struct cli *cli, const char *command, const char *question, const char *about,
-			bool as_json, int (*print)(struct cli *cli, struct json_object *list))
+static int print_answer(const struct policy_call *call, const char *question, const char *about,
+			int (*print)(struct cli *cli, struct json_object *list))
 {
 	struct json_object *list;
-	int code = ask_about(cli, command, question, about, &list);
+	int code = policy_ask(call, question, about, &list);
 
 	if (code)
 		return code;
-	code = as_json ? write_json_lines(list) : print(cli, list);
+	code = call->as_json ? write_json_lines(list) : print(call->cli, list);
 	json_object_put(list);
 	return code;
 }
 
-static int show_domain(struct cli *cli, const char *domain, bool as_json)
+static int show(const struct policy_call *call)
 {
+	const char *domain = call->domain;
 	char question[512];
 
+	if (!domain)
+		return print_answer(call, "rules", "", print_rules);
 	if (strchr(domain, ' ') ||
 	    snprintf(question, sizeof(question), "rules of %s", domain) >= (int)sizeof(question))
-		return cli_usage("policy show", "'%s' can't be a domain", domain);
-	return print_answer(cli, "policy show", question, domain, as_json, print_about);
-}
-
-static int show(struct cli *cli, bool as_json)
-{
-	return print_answer(cli, "policy show", "rules", "", as_json, print_rules);
+		return cli_usage(call->command, "'%s' can't be a domain", domain);
+	return print_answer(call, question, domain, print_about);
 }
 
 /* ---- what was denied ------------------------------------------------------------------------- */
@@ -522,30 +516,27 @@ static int print_denied(struct cli *cli, struct json_object *list)
 	return code;
 }
 
-static int denied(struct cli *cli, bool as_json)
+static int denied(const struct policy_call *call)
 {
-	return print_answer(cli, "policy denied", "denied", "", as_json, print_denied);
+	return print_answer(call, "denied", "", print_denied);
 }
 
 /* ---------------------------------------------------------------------------------------------- */
 
-/* Those without arguments. */
 static const struct subcommand {
 	const char *name;
-	int (*run)(struct cli *cli, bool as_json);
+	int (*run)(const struct policy_call *call);
 	const char *help;
+	int words;
+	const char *takes;
 } subcommands[] = {
-	{"show", show, show_help}, {"denied", denied, denied_help}, {"reload", reload, reload_help}};
+	{"check", check, check_help, 2, "FROM and TO"},
+	{"test", test, test_help, 1, "a FILE, or - for standard input"},
+	{"show", show, show_help, 0, ""},
+	{"denied", denied, denied_help, 0, ""},
+	{"reload", reload, reload_help, 0, ""},
+};
 #define SUBCOMMANDS (sizeof(subcommands) / sizeof(subcommands[0]))
-
-static int test(struct cli *cli, int count, char **words, bool as_json)
-{
-	if (count != 1)
-		return cli_usage("policy test", "policy test takes a FILE, or - for standard input");
-	if (as_json)
-		return cli_usage("policy test", "policy test has no --json; 'xenmsg policy check' has");
-	return policy_table_check(cli, words[0]);
-}
 
 static int unknown_command(const char *name)
 {
@@ -560,8 +551,6 @@ static int unknown_command(const char *name)
 			"policy check FROM TO' prints the one that is missing, and 'xenmsg policy "
 			"reload' reads them",
 			name);
-	nearest_try(&nearest, "check");
-	nearest_try(&nearest, "test");
 	for (size_t i = 0; i < SUBCOMMANDS; i++)
 		nearest_try(&nearest, subcommands[i].name);
 	if (nearest.meant)
@@ -570,28 +559,32 @@ static int unknown_command(const char *name)
 			 name);
 }
 
+/* Returns the subcommand that this word names, or NULL. */
+static const struct subcommand *find_subcommand(const char *word)
+{
+	for (size_t i = 0; i < SUBCOMMANDS; i++)
+		if (!strcmp(word, subcommands[i].name))
+			return &subcommands[i];
+	return NULL;
+}
+
 /* Returns the help of the first of these words that is a subcommand, else that of all. */
 static const char *help_for(char **words)
 {
-	while (*++words) {
-		if (!strcmp(*words, "check"))
-			return check_help;
-		if (!strcmp(*words, "test"))
-			return test_help;
-		for (size_t i = 0; i < SUBCOMMANDS; i++)
-			if (!strcmp(*words, subcommands[i].name))
-				return subcommands[i].help;
-		if (**words != '-')
-			break;
-	}
-	return help;
+	const struct subcommand *found = NULL;
+
+	while (*++words && !(found = find_subcommand(*words)) && **words == '-')
+		;
+	return found ? found->help : help;
 }
 
 int cmd_policy(struct cli *cli, int argc, char **argv)
 {
-	bool as_json = false;
-	const char *from, *to, *domain = NULL;
-	const struct cli_option options[] = {{"json", .flag = &as_json}, {"domain", .text = &domain}, {0}};
+	struct policy_call call = {.cli = cli};
+	const struct cli_option options[] = {
+		{"json", .flag = &call.as_json}, {"domain", .text = &call.domain}, {0}};
+	const struct subcommand *found;
+	char command[32];
 	int code;
 
 	if (argc == 3 && *argv[1] != '-' && help_for(argv) == help)
@@ -602,23 +595,17 @@ int cmd_policy(struct cli *cli, int argc, char **argv)
 		return cli_usage(
 			"policy",
 			"which of its commands? There are 'check', 'test', 'show', 'denied' and 'reload'");
-	if (domain && strcmp(argv[optind], "show"))
+	if (call.domain && strcmp(argv[optind], "show"))
 		return cli_usage("policy", "only 'show' has --domain");
-	for (size_t i = 0; i < SUBCOMMANDS; i++)
-		if (!strcmp(argv[optind], subcommands[i].name)) {
-			if (argc - optind != 1)
-				return cli_usage("policy", "'%s' takes no arguments", subcommands[i].name);
-			return domain ? show_domain(cli, domain, as_json) : subcommands[i].run(cli, as_json);
-		}
-	if (!strcmp(argv[optind], "test"))
-		return test(cli, argc - optind - 1, argv + optind + 1, as_json);
-	if (strcmp(argv[optind], "check"))
-		return unknown_command(argv[optind]);
-	if (argc - optind != 3)
-		return cli_usage("policy check", "policy check takes FROM and TO");
-	from = argv[optind + 1];
-	to = argv[optind + 2];
-	if (strchr(from, ' ') || strchr(to, ' '))
-		return cli_usage("policy check", "neither FROM nor TO has spaces in it");
-	return cmd_policy_check(cli, from, to, as_json);
+	found = find_subcommand(argv[optind++]);
+	if (!found)
+		return unknown_command(argv[optind - 1]);
+	snprintf(command, sizeof(command), "policy %s", found->name);
+	call.command = command;
+	call.words = argv + optind;
+	if (argc - optind != found->words && found->words)
+		return cli_usage(command, "%s takes %s", command, found->takes);
+	if (argc != optind && !found->words)
+		return cli_usage("policy", "'%s' takes no arguments", found->name);
+	return found->run(&call);
 }
