@@ -67,101 +67,57 @@ static const char help[] =
 
 struct exporter {
 	struct cli *cli;
-	const char *where; /* as the user typed it */
-	union {
-		struct sockaddr any;
-		struct sockaddr_un path;
-		struct sockaddr_in ip;
-		struct sockaddr_in6 ip6;
-	} address;
-	socklen_t size;
-	struct tcp_place tcp; /* without a host: it is a Unix socket */
+	struct place place;
 	struct loop loop;
 	struct evhttp *http;
-	int fd;
-	bool bound;
+	bool listens;
 	bool is_host;	/* the daemons of all domains */
 	bool is_public; /* other machines may ask */
 };
 
 /* ---- where to listen ------------------------------------------------------------------------- */
 
-/* Parses ADDRESS:PORT. Returns NULL, or what is wrong with it. */
-static const char *parse_tcp(struct exporter *exporter, const char *text)
-{
-	const char *host, *why = tcp_place_parse(&exporter->tcp, text);
-	in_port_t port;
+/* What an address of a host is: none but a name, one of this machine alone, or any other. */
+enum host_kind { HOST_NAMED, HOST_HERE, HOST_ELSEWHERE };
 
-	if (why)
-		return why;
-	if (strspn(exporter->tcp.port, "0123456789") != strlen(exporter->tcp.port))
-		return "a port is a number";
-	port = htons((uint16_t)strtoul(exporter->tcp.port, NULL, 10));
-	host = exporter->tcp.host;
-	if (inet_pton(AF_INET, host, &exporter->address.ip.sin_addr) == 1) {
-		exporter->address.ip.sin_family = AF_INET;
-		exporter->address.ip.sin_port = port;
-		exporter->size = sizeof(exporter->address.ip);
-		if (exporter->is_public ||
-		    ntohl(exporter->address.ip.sin_addr.s_addr) >> 24 == IN_LOOPBACKNET)
-			return NULL;
-	} else if (inet_pton(AF_INET6, host, &exporter->address.ip6.sin6_addr) == 1) {
-		exporter->address.ip6.sin6_family = AF_INET6;
-		exporter->address.ip6.sin6_port = port;
-		exporter->size = sizeof(exporter->address.ip6);
-		if (exporter->is_public || IN6_IS_ADDR_LOOPBACK(&exporter->address.ip6.sin6_addr))
-			return NULL;
-	} else {
-		return "an address is a number like 127.0.0.1 or [::1]";
-	}
-	/* It knows no passwords and no TLS. */
-	return "without --public only this machine's own addresses, 127.0.0.1 or [::1], can be listened on";
+static enum host_kind kind_of_host(const char *host)
+{
+	struct in6_addr ip6;
+	struct in_addr ip;
+	bool is_here;
+
+	if (inet_pton(AF_INET, host, &ip) == 1)
+		is_here = ntohl(ip.s_addr) >> 24 == IN_LOOPBACKNET;
+	else if (inet_pton(AF_INET6, host, &ip6) == 1)
+		is_here = IN6_IS_ADDR_LOOPBACK(&ip6);
+	else
+		return HOST_NAMED;
+	return is_here ? HOST_HERE : HOST_ELSEWHERE;
 }
 
+/* Returns NULL, or what is wrong with where it is to listen. */
 static const char *parse_where(struct exporter *exporter, const char *text)
 {
-	struct sockaddr_un *path = &exporter->address.path;
+	struct place *place = &exporter->place;
+	const char *why;
 
-	exporter->where = text;
-	if (strncmp(text, "tcp:", 4) == 0)
-		return parse_tcp(exporter, text + 4);
-	if (strncmp(text, "unix:", 5) != 0)
+	if (strncmp(text, "unix:", 5) != 0 && strncmp(text, "tcp:", 4) != 0)
 		return "ADDRESS must begin with unix: or tcp:";
-	if (!text[5])
-		return "unix: takes a PATH";
-	if (strlen(text + 5) >= sizeof(path->sun_path))
-		return "the path of a Unix socket has at most 107 bytes";
-	path->sun_family = AF_UNIX;
-	strcpy(path->sun_path, text + 5);
-	exporter->size = sizeof(*path);
-	return NULL;
-}
-
-static bool is_unix(const struct exporter *exporter)
-{
-	return exporter->address.any.sa_family == AF_UNIX;
-}
-
-/* Listens. Returns false with errno set. */
-static bool listen_there(struct exporter *exporter)
-{
-	mode_t before;
-	int on = 1, r;
-
-	exporter->fd = socket(exporter->address.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (exporter->fd < 0)
-		return false;
-	if (is_unix(exporter))
-		left_socket_remove(&exporter->address.path);
-	else
-		setsockopt(exporter->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-	before = umask(0117);
-	r = bind(exporter->fd, &exporter->address.any, exporter->size);
-	umask(before);
-	if (r < 0)
-		return false;
-	exporter->bound = true;
-	return listen(exporter->fd, 16) == 0;
+	why = place_parse(place, text, true);
+	if (why || place->kind == PLACE_UNIX)
+		return why;
+	if (strspn(place->port, "0123456789") != strlen(place->port))
+		return "a port is a number";
+	switch (kind_of_host(place->host)) {
+	case HOST_NAMED:
+		return "an address is a number like 127.0.0.1 or [::1]";
+	case HOST_ELSEWHERE: /* it knows no passwords and no TLS */
+		return exporter->is_public
+			       ? NULL
+			       : "without --public only this machine's own addresses, 127.0.0.1 or [::1], can be listened on";
+	default:
+		return NULL;
+	}
 }
 
 static void exporter_on_again(evutil_socket_t fd, short what, void *listener)
@@ -213,8 +169,6 @@ static bool is_our_name(const char *name)
 static bool host_is_here(const struct exporter *exporter, struct evhttp_request *request)
 {
 	const char *host = evhttp_find_header(evhttp_request_get_input_headers(request), "Host");
-	struct in6_addr ip6;
-	struct in_addr ip;
 	char name[256];
 	size_t size;
 
@@ -226,10 +180,8 @@ static bool host_is_here(const struct exporter *exporter, struct evhttp_request 
 		size = strcspn(host, ":");
 	}
 	snprintf(name, sizeof(name), "%.*s", (int)(size < sizeof(name) ? size : sizeof(name) - 1), host);
-	if (inet_pton(AF_INET, name, &ip) == 1)
-		return exporter->is_public || ntohl(ip.s_addr) >> 24 == IN_LOOPBACKNET;
-	if (inet_pton(AF_INET6, name, &ip6) == 1)
-		return exporter->is_public || IN6_IS_ADDR_LOOPBACK(&ip6);
+	if (kind_of_host(name) != HOST_NAMED)
+		return exporter->is_public || kind_of_host(name) == HOST_HERE;
 	return exporter->is_public ? is_our_name(name) : strcasecmp(name, "localhost") == 0;
 }
 
@@ -275,7 +227,7 @@ static void on_request(struct evhttp_request *request, void *userdata)
 	size_t size;
 	FILE *out;
 
-	if (!is_unix(exporter) && !host_is_here(exporter, request)) {
+	if (exporter->place.kind == PLACE_TCP && !host_is_here(exporter, request)) {
 		exporter_refuse(request, HTTP_FORBIDDEN, "Forbidden",
 				exporter->is_public
 					? "Ask for an address in numbers, or for this machine's name.\n"
@@ -309,8 +261,7 @@ static void on_request(struct evhttp_request *request, void *userdata)
 static int exporter_start(struct exporter *exporter)
 {
 	struct evhttp_bound_socket *socket;
-
-	int r = loop_init(&exporter->loop);
+	int r = loop_init(&exporter->loop), fd, code;
 
 	if (r == 0)
 		exporter->http = evhttp_new(exporter->loop.base);
@@ -323,16 +274,14 @@ static int exporter_start(struct exporter *exporter)
 	evhttp_set_max_body_size(exporter->http, BODY_MAX);
 	evhttp_set_timeout(exporter->http, REQUEST_S);
 	evhttp_set_gencb(exporter->http, on_request, exporter);
-	if (!listen_there(exporter)) {
-		cli_complain("exporter: can't listen on %s: %s", exporter->where, strerror(errno));
-		return EXIT_OTHER;
-	}
-	socket = evhttp_accept_socket_with_handle(exporter->http, exporter->fd);
+	code = place_listen(exporter->cli, "exporter", &exporter->place, 0117, &fd);
+	exporter->listens = fd >= 0;
+	if (code)
+		return code;
+	socket = evhttp_accept_socket_with_handle(exporter->http, fd);
 	if (!socket)
 		return EXIT_OTHER;
 	evconnlistener_set_error_cb(evhttp_bound_socket_get_listener(socket), on_accept_error);
-	if (!is_unix(exporter) && tcp_place_is_port_0(&exporter->tcp))
-		return tcp_place_tell_port(exporter->cli, "exporter", exporter->where, exporter->fd);
 	return 0;
 }
 
@@ -341,14 +290,14 @@ static void exporter_end(struct exporter *exporter)
 	if (exporter->http)
 		evhttp_free(exporter->http); /* closes the socket */
 	loop_cleanup(&exporter->loop);
-	tcp_place_free(&exporter->tcp);
-	if (exporter->bound && is_unix(exporter))
-		unlink(exporter->address.path.sun_path);
+	if (exporter->listens && exporter->place.kind == PLACE_UNIX)
+		unlink(exporter->place.path);
+	place_free(&exporter->place);
 }
 
 int cmd_exporter(struct cli *cli, int argc, char **argv)
 {
-	struct exporter exporter = {.cli = cli, .fd = -1};
+	struct exporter exporter = {.cli = cli};
 	const char *where = NULL, *why;
 	const struct cli_option options[] = {{"listen", .text = &where},
 					     {"host", .flag = &exporter.is_host},
@@ -365,7 +314,7 @@ int cmd_exporter(struct cli *cli, int argc, char **argv)
 				 "exporter needs --listen unix:PATH or --listen tcp:127.0.0.1:PORT");
 	why = parse_where(&exporter, where);
 	if (why) {
-		tcp_place_free(&exporter.tcp);
+		place_free(&exporter.place);
 		return cli_usage("exporter", "--listen '%s': %s", where, why);
 	}
 	code = exporter_start(&exporter);

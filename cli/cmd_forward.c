@@ -539,9 +539,6 @@ static const char help[] =
 	"  xenmsg forward tcp:127.0.0.1:5432 xen:db:postgres\n"
 	"  xenmsg forward xen:postgres unix:/run/postgresql/.s.PGSQL.5432\n";
 
-/* a client that finds it full waits, or is refused if its Unix socket doesn't block */
-#define BACKLOG 4096
-
 /* ---- streams --------------------------------------------------------------------------------- */
 
 static void on_socket(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *address, int size,
@@ -672,25 +669,15 @@ static void on_reopen(evutil_socket_t fd, short what, void *userdata)
 
 static int listen_socket(struct forward *forward)
 {
-	const unsigned flags = LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC | LEV_OPT_REUSEABLE;
-	const struct place *source = &forward->source.place;
-	struct sockaddr_storage address;
-	socklen_t size;
-	int r = place_to_listen(source, &address, &size);
+	const unsigned flags = LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC;
+	int fd, code = place_listen(forward->cli, "forward", &forward->source.place, 0, &fd);
 
-	if (r == 0) {
-		forward->listener = evconnlistener_new_bind(forward->loop.base, on_socket, forward, flags,
-							    BACKLOG, (struct sockaddr *)&address, (int)size);
-		r = forward->listener ? 0 : -errno;
-	}
-	if (r < 0) {
-		cli_complain("forward: can't listen on %s: %s", source->text, place_why_not(source, r));
-		return EXIT_OTHER;
-	}
+	if (code)
+		return code;
+	forward->listener = evconnlistener_new(forward->loop.base, on_socket, forward, flags, 0, fd);
+	if (!forward->listener)
+		return cli_error(NULL, "forward from", forward->source.place.text, -ENOMEM);
 	evconnlistener_set_error_cb(forward->listener, on_accept_error);
-	if (place_is_port_0(source))
-		return tcp_place_tell_port(forward->cli, "forward", source->text,
-					   evconnlistener_get_fd(forward->listener));
 	return 0;
 }
 

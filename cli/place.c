@@ -15,6 +15,29 @@
 #include "cli/cli.h"
 #include "wire/address.h"
 
+/* a client that finds it full waits, or is refused if its Unix socket doesn't block */
+#define BACKLOG 4096
+
+/* Reads HOST:PORT. */
+static const char *parse_tcp(struct place *place, const char *text)
+{
+	const char *colon = strrchr(text, ':');
+	size_t size = colon ? (size_t)(colon - text) : 0;
+
+	if (!colon || colon == text || !colon[1])
+		return "tcp: takes HOST:PORT";
+	if (text[0] == '[' && text[size - 1] == ']') {
+		text++;
+		size -= 2;
+	}
+	/* Check the port here: getaddrinfo() takes any number, and the kernel its lower 16 bits. */
+	if (strspn(colon + 1, "0123456789") == strlen(colon + 1) && strtoul(colon + 1, NULL, 10) > UINT16_MAX)
+		return "a port is at most 65535";
+	place->host = strndup(text, size);
+	place->port = strdup(colon + 1);
+	return place->host && place->port ? NULL : "out of memory";
+}
+
 const char *place_parse(struct place *place, const char *text, bool is_source)
 {
 	struct address address;
@@ -23,7 +46,7 @@ const char *place_parse(struct place *place, const char *text, bool is_source)
 	place->text = text;
 	if (strncmp(text, "tcp:", 4) == 0) {
 		place->kind = PLACE_TCP;
-		return tcp_place_parse(&place->tcp, text + 4);
+		return parse_tcp(place, text + 4);
 	}
 	if (strncmp(text, "unix:", 5) == 0) {
 		place->kind = PLACE_UNIX;
@@ -46,13 +69,14 @@ const char *place_parse(struct place *place, const char *text, bool is_source)
 
 bool place_is_port_0(const struct place *place)
 {
-	return place->kind == PLACE_TCP && tcp_place_is_port_0(&place->tcp);
+	return place->kind == PLACE_TCP && strspn(place->port, "0") == strlen(place->port);
 }
 
 void place_free(struct place *place)
 {
 	free(place->path);
-	tcp_place_free(&place->tcp);
+	free(place->host);
+	free(place->port);
 }
 
 bool place_leads_to(const struct place *target, const struct place *source, const char *domid)
@@ -62,8 +86,7 @@ bool place_leads_to(const struct place *target, const struct place *source, cons
 	if (target->kind != source->kind)
 		return false;
 	if (target->kind == PLACE_TCP)
-		return !strcmp(target->tcp.host, source->tcp.host) &&
-		       !strcmp(target->tcp.port, source->tcp.port);
+		return !strcmp(target->host, source->host) && !strcmp(target->port, source->port);
 	if (target->kind == PLACE_UNIX)
 		return !strcmp(target->path, source->path);
 	return address_parse(target->path, strlen(target->path), &address, NULL) == 0 && !*address.host &&
@@ -97,7 +120,7 @@ static int look_up(const struct place *place, int flags, struct addrinfo **found
 {
 	struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = flags};
 
-	return getaddrinfo(place->tcp.host, place->tcp.port, &hints, found) == 0 ? 0 : PLACE_NO_HOST;
+	return getaddrinfo(place->host, place->port, &hints, found) == 0 ? 0 : PLACE_NO_HOST;
 }
 
 static int dial_tcp(const struct place *place)
@@ -126,17 +149,35 @@ int place_dial(const struct place *place)
 	return place->kind == PLACE_UNIX ? dial_unix(place) : dial_tcp(place);
 }
 
-int place_to_listen(const struct place *place, struct sockaddr_storage *address, socklen_t *size)
+/* Removes a Unix socket that an earlier run has left, on which nobody listens, so that bind() finds its path
+ * free. What is in use, or no socket, stays, and bind() reports it. */
+static void remove_left(const struct sockaddr_un *address)
 {
-	struct sockaddr_un path = {.sun_family = AF_UNIX};
+	struct stat status;
+	int fd;
+
+	if (stat(address->sun_path, &status) < 0 || !S_ISSOCK(status.st_mode))
+		return;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return;
+	if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 && errno == ECONNREFUSED)
+		unlink(address->sun_path);
+	close(fd);
+}
+
+/* Sets the address to listen at. Returns 0 or PLACE_NO_HOST. */
+static int address_of(const struct place *place, struct sockaddr_storage *address, socklen_t *size)
+{
+	struct sockaddr_un *path = (struct sockaddr_un *)address;
 	struct addrinfo *found;
 	int r;
 
 	if (place->kind == PLACE_UNIX) {
-		strncpy(path.sun_path, place->path, sizeof(path.sun_path) - 1);
-		left_socket_remove(&path);
-		memcpy(address, &path, sizeof(path));
-		*size = sizeof(path);
+		*path = (struct sockaddr_un){.sun_family = AF_UNIX};
+		strncpy(path->sun_path, place->path, sizeof(path->sun_path) - 1);
+		remove_left(path);
+		*size = sizeof(*path);
 		return 0;
 	}
 	r = look_up(place, AI_PASSIVE, &found);
@@ -148,39 +189,34 @@ int place_to_listen(const struct place *place, struct sockaddr_storage *address,
 	return 0;
 }
 
-/* ---- places of TCP -------------------------------------------------------------------------- */
-
-const char *tcp_place_parse(struct tcp_place *place, const char *text)
+/* Returns a descriptor that listens, a negative errno or PLACE_NO_HOST. */
+static int listen_at(const struct place *place, mode_t mask)
 {
-	const char *colon = strrchr(text, ':');
-	size_t size = colon ? (size_t)(colon - text) : 0;
+	struct sockaddr_storage address;
+	socklen_t size;
+	int fd, r = address_of(place, &address, &size), on = 1;
+	mode_t before;
 
-	if (!colon || colon == text || !colon[1])
-		return "tcp: takes HOST:PORT";
-	if (text[0] == '[' && text[size - 1] == ']') {
-		text++;
-		size -= 2;
-	}
-	/* Check the port here: getaddrinfo() takes any number, and the kernel its lower 16 bits. */
-	if (strspn(colon + 1, "0123456789") == strlen(colon + 1) && strtoul(colon + 1, NULL, 10) > UINT16_MAX)
-		return "a port is at most 65535";
-	place->host = strndup(text, size);
-	place->port = strdup(colon + 1);
-	return place->host && place->port ? NULL : "out of memory";
+	if (r < 0)
+		return r;
+	fd = socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return -errno;
+	setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+	setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+	before = umask(mask);
+	if (!mask)
+		umask(before);
+	r = bind(fd, (struct sockaddr *)&address, size);
+	umask(before);
+	if (r == 0 && listen(fd, BACKLOG) == 0)
+		return fd;
+	r = -errno;
+	close(fd);
+	return r;
 }
 
-void tcp_place_free(struct tcp_place *place)
-{
-	free(place->host);
-	free(place->port);
-}
-
-bool tcp_place_is_port_0(const struct tcp_place *place)
-{
-	return strspn(place->port, "0") == strlen(place->port);
-}
-
-int tcp_place_tell_port(const struct cli *cli, const char *command, const char *text, int fd)
+static int tell_port(const struct cli *cli, const char *command, const char *text, int fd)
 {
 	struct sockaddr_storage address;
 	socklen_t size = sizeof(address);
@@ -194,19 +230,11 @@ int tcp_place_tell_port(const struct cli *cli, const char *command, const char *
 	return cli_flush();
 }
 
-/* ---- sockets that were left ----------------------------------------------------------------- */
-
-void left_socket_remove(const struct sockaddr_un *address)
+int place_listen(const struct cli *cli, const char *command, const struct place *place, mode_t mask, int *fd)
 {
-	struct stat status;
-	int fd;
-
-	if (stat(address->sun_path, &status) < 0 || !S_ISSOCK(status.st_mode))
-		return;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return;
-	if (connect(fd, (const struct sockaddr *)address, sizeof(*address)) < 0 && errno == ECONNREFUSED)
-		unlink(address->sun_path);
-	close(fd);
+	*fd = listen_at(place, mask);
+	if (*fd >= 0)
+		return place_is_port_0(place) ? tell_port(cli, command, place->text, *fd) : EXIT_DONE;
+	cli_complain("%s: can't listen on %s: %s", command, place->text, place_why_not(place, *fd));
+	return EXIT_OTHER;
 }
