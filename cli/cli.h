@@ -77,8 +77,8 @@ char **cli_command(int *argc, char **argv);
 int cli_open(struct cli *cli, struct xenmsg **conn);
 /* Does the same within *timeout_ms (not above 0: as cli_open()), and subtracts the time that it took. */
 int cli_open_timed(struct cli *cli, struct xenmsg **conn, int *timeout_ms);
-/* Does the same with these flags of xenmsg_open(). */
-int cli_open_timed_with(struct cli *cli, struct xenmsg **conn, unsigned flags, int *timeout_ms);
+/* Notes that a session was opened, if verbose, or complains about the error. Returns 0 or an exit code. */
+int cli_opened(struct cli *cli, struct xenmsg *conn, int error);
 /* Complains that there is no session, for this error of opening one. Returns the exit code. */
 int cli_no_session(struct cli *cli, int error);
 /* Where the daemon of the unit listens, and where that of this command is looked for. */

@@ -528,12 +528,12 @@ static int measure(struct cli *cli, struct bench *bench, const struct measuremen
 /* Makes the link and the channel, so that this isn't measured, and finds out whether somebody serves. */
 static int cmd_bench_prepare(struct cli *cli, struct bench *bench)
 {
-	struct long_wait *wait =
-		long_wait_begin(cli, "bench", bench->address, "no answer", bench->timeout_ms);
-	int r = xenmsg_call(bench->conn, bench->address, bench->data, 1, XENMSG_WITHIN(bench->timeout_ms),
-			    NULL);
+	int first_ms = long_wait_first(cli, bench->timeout_ms), rest_ms;
+	int r = xenmsg_call(bench->conn, bench->address, bench->data, 1, XENMSG_WITHIN(first_ms), NULL);
 
-	long_wait_end(&wait);
+	if (r == -ETIMEDOUT && (rest_ms = long_wait_rest(cli, bench->conn, "bench", bench->address,
+							 "no answer", bench->timeout_ms)))
+		r = xenmsg_call(bench->conn, bench->address, bench->data, 1, XENMSG_WITHIN(rest_ms), NULL);
 	return r < 0 ? bench_fail(bench, &measurements[1], r) : EXIT_DONE;
 }
 

@@ -218,8 +218,8 @@ int cmd_connect(struct cli *cli, int argc, char **argv)
 {
 	struct reconnecting reconnecting = {.cli = cli, .what = connecting};
 	struct xenmsg *conn;
-	struct long_wait *wait;
-	int code, timeout_ms = -1, stream;
+	int code, timeout_ms = -1, rest_ms, stream;
+	unsigned flags;
 	bool keep_open = false, waits = false;
 	const struct cli_option options[] = {{"timeout", .ms = &timeout_ms, .from_environment = true},
 					     {"keep-open", .flag = &keep_open},
@@ -237,9 +237,11 @@ int cmd_connect(struct cli *cli, int argc, char **argv)
 				       &timeout_ms);
 	if (code)
 		return code;
-	wait = long_wait_begin(cli, connecting, argv[optind], "no stream", timeout_ms);
-	stream = xenmsg_connect(conn, argv[optind], XENMSG_WITH(timeout_ms, waits ? XENMSG_WAIT : 0));
-	long_wait_end(&wait);
+	flags = waits ? XENMSG_WAIT : 0;
+	stream = xenmsg_connect(conn, argv[optind], XENMSG_WITH(long_wait_first(cli, timeout_ms), flags));
+	if (stream == -ETIMEDOUT &&
+	    (rest_ms = long_wait_rest(cli, conn, connecting, argv[optind], "no stream", timeout_ms)))
+		stream = xenmsg_connect(conn, argv[optind], XENMSG_WITH(rest_ms, flags));
 	code = stream < 0 ? cli_error(conn, connecting, argv[optind], stream)
 			  : carry_stdio(conn, stream, connecting, argv[optind], keep_open);
 	xenmsg_close(conn);

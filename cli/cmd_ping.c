@@ -59,19 +59,23 @@ static void sum_up(const struct ping_options *ping, struct ping_results *pings)
 			 pings->sum / (double)pings->answered, pings->most);
 }
 
-static int ping_once(struct xenmsg *conn, const char *domain, const struct ping_options *ping,
-		     struct ping_results *pings, uint64_t *rtt_ns)
+static int ping_once(struct cli *cli, struct xenmsg *conn, const char *domain,
+		     const struct ping_options *ping, struct ping_results *pings, uint64_t *rtt_ns)
 {
 	struct timespec interval = {.tv_sec = ping->interval_ms / 1000,
 				    .tv_nsec = ping->interval_ms % 1000 * 1000000L};
+	bool is_first = pings->tried == 0;
+	int first_ms = is_first ? long_wait_first(cli, ping->timeout_ms) : ping->timeout_ms, rest_ms, r;
 	uint64_t began;
-	int r;
 
 	interrupt_allow(pings->summary);
 	if (pings->tried > 0)
 		nanosleep(&interval, NULL);
 	began = clock_ns();
-	r = xenmsg_ping(conn, domain, XENMSG_WITHIN(ping->timeout_ms), rtt_ns);
+	r = xenmsg_ping(conn, domain, XENMSG_WITHIN(first_ms), rtt_ns);
+	if (r == -ETIMEDOUT && is_first &&
+	    (rest_ms = long_wait_rest(cli, conn, "ping", domain, "no answer", ping->timeout_ms)))
+		r = xenmsg_ping(conn, domain, XENMSG_WITHIN(rest_ms), rtt_ns);
 	if (r == 0 && *rtt_ns == 0) /* this domain: the way to its daemon and back */
 		*rtt_ns = clock_ns() - began;
 	interrupt_forbid();
@@ -100,14 +104,12 @@ static int ping_domain(struct cli *cli, struct xenmsg *conn, const char *domain,
 		       const struct ping_options *ping)
 {
 	struct ping_results pings = {.summary = ""};
-	struct long_wait *wait = long_wait_begin(cli, "ping", domain, "no answer", ping->timeout_ms);
 	int error = 0, code;
 
 	while (pings.tried < ping->count) {
 		uint64_t rtt_ns;
-		int r = ping_once(conn, domain, ping, &pings, &rtt_ns);
+		int r = ping_once(cli, conn, domain, ping, &pings, &rtt_ns);
 
-		long_wait_end(&wait);
 		pings.tried++;
 		if (r == 0)
 			count_answer(&pings, (double)rtt_ns / 1e3);

@@ -37,12 +37,12 @@ static const char help[] =
 struct run {
 	struct loop loop;
 	struct xenmsg *conn;
-	struct long_wait *wait;
+	const struct cli *cli;
 	struct event *late; /* it hasn't answered */
-	int ready_ms;
+	int timeout_ms, ready_ms;
+	bool is_told; /* who watches, that it takes long */
 	struct run_session *session;
 	const char *address;
-	bool waits; /* without --timeout, for a domain that is away */
 	bool ready, over;
 	int code; /* the exit status, once it is over */
 };
@@ -62,7 +62,6 @@ static int on_record(void *userdata, const struct run_record *record)
 	if (record->type == RUN_READY && !run->ready) {
 		run->ready = true;
 		event_del(run->late);
-		long_wait_end(&run->wait);
 		return run_session_source(run->session, STDIN_FILENO, STDIN_FILENO);
 	}
 	if (record->type == RUN_REFUSED) {
@@ -122,9 +121,9 @@ static int make_start(char body[RUN_BODY_MAX], char **arguments)
 	return (int)size;
 }
 
-static void set_late(struct run *run)
+static void set_late(struct run *run, int ms)
 {
-	struct timeval after = {.tv_sec = run->ready_ms / 1000, .tv_usec = run->ready_ms % 1000 * 1000};
+	struct timeval after = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
 
 	event_add(run->late, &after);
 }
@@ -132,9 +131,16 @@ static void set_late(struct run *run)
 static void run_on_late(evutil_socket_t fd, short what, void *userdata)
 {
 	struct run *run = userdata;
+	bool was_told = run->is_told;
 
-	if (run->waits && cli_is_away(run->conn, run->address)) {
-		set_late(run);
+	run->is_told = true;
+	if (!was_told &&
+	    long_wait_rest(run->cli, run->conn, "run", run->address, "no answer", run->timeout_ms)) {
+		set_late(run, run->ready_ms - CLI_LONG_MS);
+		return;
+	}
+	if (run->timeout_ms < 0 && cli_is_away(run->conn, run->address)) {
+		set_late(run, run->ready_ms);
 		return;
 	}
 	cli_complain(
@@ -179,7 +185,7 @@ static void run_command(struct run *run, int stream, const char *start, size_t s
 	if (run->session && run_session_sink(run->session, STDOUT_FILENO, STDOUT_FILENO) == 0 &&
 	    run_session_sink(run->session, STDERR_FILENO, dup(STDERR_FILENO)) == 0) {
 		run_session_send(run->session, RUN_START, 0, start, size);
-		set_late(run);
+		set_late(run, run->is_told ? run->ready_ms : long_wait_first(run->cli, run->ready_ms));
 		event_base_dispatch(run->loop.base);
 		if (run->loop.signal)
 			tell_interrupted(run);
@@ -198,13 +204,14 @@ static void run_command(struct run *run, int stream, const char *start, size_t s
 
 int cmd_run(struct cli *cli, int argc, char **argv)
 {
-	struct run run = {.code = EXIT_NO_STATUS};
+	struct run run = {.cli = cli, .code = EXIT_NO_STATUS, .timeout_ms = -1};
 	struct reconnecting reconnecting = {.cli = cli, .what = "run"};
 	char start[RUN_BODY_MAX];
 	bool wait = false;
-	int code, timeout_ms = -1, stream, size;
+	int code, rest_ms, stream, size;
+	unsigned flags;
 	const struct cli_option options[] = {
-		{"timeout", .ms = &timeout_ms, .from_environment = true}, {"wait", .flag = &wait}, {0}};
+		{"timeout", .ms = &run.timeout_ms, .from_environment = true}, {"wait", .flag = &wait}, {0}};
 
 	/* What follows the address are the other command's arguments, whatever they look like. */
 	if (!cli_options_in_front(cli, argc, argv, help, options, &code))
@@ -222,17 +229,20 @@ int cmd_run(struct cli *cli, int argc, char **argv)
 		return cli_usage("run", "the arguments are too long: at most %d bytes",
 				 RUN_BODY_MAX - RUN_GREETING_SIZE);
 	if (reconnecting_open_timed(&reconnecting, run.address, wait, "the command was not run", &run.conn,
-				    &timeout_ms))
+				    &run.timeout_ms))
 		return EXIT_NO_STATUS;
-	run.wait = long_wait_begin(cli, "run", run.address, "no answer", timeout_ms);
-	run.waits = timeout_ms < 0;
-	run.ready_ms = timeout_ms > 0 ? timeout_ms : READY_MS;
-	stream = xenmsg_connect(run.conn, run.address, XENMSG_WITH(timeout_ms, wait ? XENMSG_WAIT : 0));
+	run.ready_ms = run.timeout_ms > 0 ? run.timeout_ms : READY_MS;
+	flags = wait ? XENMSG_WAIT : 0;
+	stream = xenmsg_connect(run.conn, run.address,
+				XENMSG_WITH(long_wait_first(cli, run.timeout_ms), flags));
+	run.is_told = stream == -ETIMEDOUT;
+	if (run.is_told &&
+	    (rest_ms = long_wait_rest(cli, run.conn, "run", run.address, "no answer", run.timeout_ms)))
+		stream = xenmsg_connect(run.conn, run.address, XENMSG_WITH(rest_ms, flags));
 	if (stream < 0)
 		cli_error(run.conn, "run", run.address, stream);
 	else
 		run_command(&run, stream, start, (size_t)size);
-	long_wait_end(&run.wait);
 	xenmsg_close(run.conn);
 	interrupt_die_of(run.loop.signal);
 	return run.code;

@@ -466,37 +466,30 @@ int cli_no_session(struct cli *cli, int error)
 	return code;
 }
 
-static int open_as(struct cli *cli, struct xenmsg **conn, const struct xenmsg_options *options)
+int cli_opened(struct cli *cli, struct xenmsg *conn, int error)
 {
-	const char *path = cli_socket_path(cli);
-	int r = xenmsg_open(conn, path, options);
-
-	if (r < 0)
-		return cli_no_session(cli, r);
+	if (error < 0)
+		return cli_no_session(cli, error);
 	if (cli->verbose)
-		cli_note(cli, "connected to the xenmsgd of domain %u at %s", xenmsg_domid(*conn), path);
+		cli_note(cli, "connected to the xenmsgd of domain %u at %s", xenmsg_domid(conn),
+			 cli_socket_path(cli));
 	return 0;
 }
 
 int cli_open(struct cli *cli, struct xenmsg **conn)
 {
-	return open_as(cli, conn, NULL);
+	return cli_open_timed(cli, conn, &(int){-1});
 }
 
 int cli_open_timed(struct cli *cli, struct xenmsg **conn, int *timeout_ms)
 {
-	return cli_open_timed_with(cli, conn, 0, timeout_ms);
-}
-
-int cli_open_timed_with(struct cli *cli, struct xenmsg **conn, unsigned flags, int *timeout_ms)
-{
 	int64_t deadline = interrupt_deadline(*timeout_ms);
-	int usual_ms = flags & XENMSG_WAIT ? -1 : XENMSG_USUAL_MS;
-	int code = open_as(cli, conn, XENMSG_WITH(*timeout_ms <= 0 ? usual_ms : *timeout_ms, flags));
+	int r = xenmsg_open(conn, cli_socket_path(cli),
+			    XENMSG_WITHIN(*timeout_ms > 0 ? *timeout_ms : XENMSG_USUAL_MS));
 
 	if (*timeout_ms > 0)
 		*timeout_ms = interrupt_left(deadline);
-	return code;
+	return cli_opened(cli, *conn, r);
 }
 
 int cli_ask(struct cli *cli, const char *question, const char *subject, int timeout_ms,

@@ -37,21 +37,13 @@ int reconnecting_open_timed(struct reconnecting *reconnecting, const char *addre
 void reconnecting_note_lost(const struct reconnecting *reconnecting, const char *reason);
 void reconnecting_note_back(const struct reconnecting *reconnecting);
 
-/*
- * Tells who watches a terminal what a call of the library waits for, if that takes long. The call blocks, so
- * a thread watches the clock; it has a connection of its own, by which it asks why.
- *
- *   begun ──2 s──▶ asks, and tells ──▶ gone
- *      └──long_wait_end()──▶ gone
- */
-
-struct long_wait;
-
-/* `what` is done with the address ("connect to"), `missing` isn't there yet ("no stream"); all of them stay
- * valid. timeout_ms: as --timeout says. NULL: nobody watches. */
-struct long_wait *long_wait_begin(struct cli *cli, const char *what, const char *address, const char *missing,
-				  int timeout_ms);
-/* Says nothing from now on, and sets the pointer to NULL; that is allowed before. */
-void long_wait_end(struct long_wait **wait);
+/* Tells who watches a terminal what a call of the library waits for, if that takes long: a first try may take
+ * so many milliseconds, */
+int long_wait_first(const struct cli *cli, int timeout_ms);
+/* and once its time is up, this tells it, and returns how many are left for the next; 0: there is none. `what`
+ * is done with the address ("connect to"), `missing` isn't there yet ("no stream"). conn: NULL, or by which to
+ * ask whether the domain is away. */
+int long_wait_rest(const struct cli *cli, struct xenmsg *conn, const char *what, const char *address,
+		   const char *missing, int timeout_ms);
 
 #endif
