@@ -77,28 +77,21 @@ static void sender_place(struct xenmsg_message *message, char *text, size_t size
 /* Prints it as --format says. */
 static int print_formatted(struct recv *recv, struct xenmsg_message *message)
 {
-	struct writer *writer = recv->writer;
-	const char *host = xenmsg_peer_host(xenmsg_message_sender(message)),
-		   *name = xenmsg_peer_domain_name(xenmsg_message_sender(message));
+	struct json_object *row = received_from(message);
 	char when[32], place[128], id[XENMSG_NAME_SIZE];
+	bool is_named = xenmsg_message_name(message, id, sizeof(id)) == 0;
 
 	time_text(time(NULL), false, when, sizeof(when));
 	sender_place(message, place, sizeof(place));
-	writer_text(writer, "time", when);
-	writer_text(writer, "endpoint", xenmsg_message_endpoint(message));
-	writer_text(writer, "address", place);
-	writer_text(writer, "host", *host ? host : NULL);
-	writer_number(writer, "domid", xenmsg_peer_domid(xenmsg_message_sender(message)));
-	writer_text(writer, "domain", *name ? name : NULL);
-	writer_number(writer, "uid", xenmsg_peer_uid(xenmsg_message_sender(message)));
-	writer_number(writer, "gid", xenmsg_peer_gid(xenmsg_message_sender(message)));
-	writer_number(writer, "pid", xenmsg_peer_pid(xenmsg_message_sender(message)));
-	writer_text(writer, "id", xenmsg_message_name(message, id, sizeof(id)) == 0 ? id : NULL);
-	writer_number(writer, "size", (int64_t)xenmsg_message_size(message));
-	writer_json(
-		writer, CHOICE_PAYLOAD,
+	fields_add(row, "time", "%s", when);
+	fields_add(row, "endpoint", "%s", xenmsg_message_endpoint(message));
+	fields_add(row, "address", "%s", place);
+	json_object_object_add(row, "id", is_named ? json_object_new_string(id) : NULL);
+	fields_add(row, "size", "%zu", xenmsg_message_size(message));
+	json_object_object_add(
+		row, CHOICE_PAYLOAD,
 		json_object_new_string_len(xenmsg_message_data(message), (int)xenmsg_message_size(message)));
-	return writer_end_row(writer);
+	return writer_row(recv->writer, row);
 }
 
 /* Notes who has sent it, and when. */
@@ -206,16 +199,13 @@ static int bind_all(struct cli *cli, struct xenmsg *conn, char **endpoints, bool
 /* Returns the words of a list that ends with NULL, which the caller frees. */
 static char *joined(char **words)
 {
-	char *text = NULL;
-	size_t size;
-	FILE *stream = open_memstream(&text, &size);
+	struct json_object *list = json_object_new_array();
+	char *text;
 
-	if (!stream)
-		abort();
-	for (char **word = words; *word; word++)
-		fprintf(stream, "%s%s", word == words ? "" : ", ", *word);
-	if (fclose(stream) != 0)
-		abort();
+	for (; *words; words++)
+		json_object_array_add(list, json_object_new_string(*words));
+	text = fields_joined(list, ", ");
+	json_object_put(list);
 	return text;
 }
 

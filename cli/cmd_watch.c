@@ -43,9 +43,9 @@ static const char help[] =
 	"  xenmsg watch --format '%{event} %{address}' 'hostb/*'\n";
 
 /*
- * What is there when it begins comes as the daemon finds it, domains and endpoints mixed, so its rows are kept
- * until XENMSG_LISTED says that they were all, and then printed, each domain before its endpoints. Of a host
- * that is slow, nothing is kept for longer than 5 s.
+ * What is there when it begins comes as the daemon finds it, domains and endpoints mixed, so its rows are
+ * kept until XENMSG_LISTED says that they were all, and then printed, each domain before its endpoints. Of a
+ * host that is slow, nothing is kept for longer than 5 s.
  */
 #define KEEP_MS 5000
 

@@ -49,7 +49,7 @@ static const char *text_of(struct json_object *object, const char *key)
 /* ---- what is asked besides ------------------------------------------------------------------- */
 
 /* An address that something went wrong with. */
-struct refused {
+struct refused_address {
 	struct xenmsg *conn;
 	char address[2 * ADDRESS_MAX]; /* as it was typed, without words of whoever complains behind it */
 	char place[2 * ADDRESS_MAX];   /* [HOST/]DOMAIN of it */
@@ -58,7 +58,8 @@ struct refused {
 	int error;
 };
 
-static struct json_object *ask_beside(const struct refused *refused, const char *question, const char *about)
+static struct json_object *ask_beside(const struct refused_address *refused, const char *question,
+				      const char *about)
 {
 	struct json_object *answer;
 	char *text = fields_printed("%s%s", question, about);
@@ -70,7 +71,7 @@ static struct json_object *ask_beside(const struct refused *refused, const char 
 
 /* Says why policy denies it: here, where domain 0 lets it leave the host, or there. Guests are told only of
  * the hosts to which an [out] lets them go, and domain 0 of all that it has heard of. */
-static char *why_denied(const struct refused *refused, struct json_object *hosts)
+static char *why_denied(const struct refused_address *refused, struct json_object *hosts)
 {
 	uint32_t domid = xenmsg_domid(refused->conn);
 	/* What would let it out, by the policy of domain 0, in which we are. */
@@ -100,7 +101,7 @@ static char *why_denied(const struct refused *refused, struct json_object *hosts
 }
 
 /* Where nothing leads to any host, the daemon's own words say so. */
-static char *ask_about_host(const struct refused *refused)
+static char *ask_about_host(const struct refused_address *refused)
 {
 	struct json_object *hosts = cli_query(refused->conn, "hosts", NULL, NULL);
 	const char *reason = hosts ? "" : xenmsg_reason(refused->conn, 0);
@@ -115,7 +116,7 @@ static char *ask_about_host(const struct refused *refused)
 }
 
 /* Tells where to ask which rule of the policy it is. */
-static char *ask_there(const struct refused *refused)
+static char *ask_there(const struct refused_address *refused)
 {
 	char own[16];
 	bool is_here;
@@ -130,7 +131,7 @@ static char *ask_there(const struct refused *refused)
 }
 
 /* Says why an endpoint here isn't started. */
-static char *ask_about_start(const struct refused *refused)
+static char *ask_about_start(const struct refused_address *refused)
 {
 	struct json_object *status = *refused->endpoint ? ask_beside(refused, "status all", "") : NULL;
 	const char *domain = refused->domain;
@@ -151,7 +152,7 @@ static char *ask_about_start(const struct refused *refused)
 }
 
 /* Names the nearest endpoint of that domain that this program can see. */
-static char *ask_about_names(const struct refused *refused)
+static char *ask_about_names(const struct refused_address *refused)
 {
 	struct nearest nearest = nearest_to(refused->endpoint);
 	struct json_object *endpoints =
@@ -172,7 +173,7 @@ static char *ask_about_names(const struct refused *refused)
 }
 
 /* Says who has bound an endpoint here, to those that may know. */
-static char *ask_about_binder(const struct refused *refused)
+static char *ask_about_binder(const struct refused_address *refused)
 {
 	struct json_object *endpoints = ask_beside(refused, "endpoints self", "");
 	struct json_object *entry = find_in(endpoints, "name", refused->address);
@@ -188,7 +189,7 @@ static char *ask_about_binder(const struct refused *refused)
 }
 
 /* Names the nearest domain, where one is typed by a name that isn't known. */
-static char *ask_about_domains(const struct refused *refused)
+static char *ask_about_domains(const struct refused_address *refused)
 {
 	const char *typed = refused->domain;
 	struct nearest nearest = nearest_to(typed);
@@ -224,7 +225,7 @@ const struct cli_kind *cli_kind(const char *name)
 }
 
 /* Names the command for what the endpoint takes, where that is known. */
-static char *ask_about_kind(const struct refused *refused)
+static char *ask_about_kind(const struct refused_address *refused)
 {
 	struct json_object *endpoints =
 		*refused->endpoint ? ask_beside(refused, "endpoints ", refused->place) : NULL;
@@ -241,7 +242,7 @@ char *cli_why_refused(struct xenmsg *conn, const char *address, int error)
 {
 	size_t size = strcspn(address, ", ");
 	struct address_parts parts = address_split(address, size);
-	struct refused refused = {.conn = conn, .error = error};
+	struct refused_address refused = {.conn = conn, .error = error};
 	bool is_remote = parts.host.data;
 	char *why;
 
@@ -543,8 +544,8 @@ void cli_ask_all(struct xenmsg *conn, struct cli_asked *asked, size_t count, siz
 	}
 }
 
-/* Returns whether no rule shows the endpoint of this domain to another one; "!3" leaves one out of others that
- * follow. */
+/* Returns whether no rule shows the endpoint of this domain to another one; "!3" leaves one out of others
+ * that follow. */
 static bool is_for_this_domain_alone(struct xenmsg *conn, const char *endpoint)
 {
 	struct json_object *endpoints = cli_query(conn, "endpoints self", XENMSG_WITHIN(CLI_ASIDE_MS), NULL);

@@ -20,7 +20,9 @@ struct json_object *fields_at(struct json_object *object, const char *path, size
 	return object;
 }
 
-const char *fields_text(struct json_object *object, const char *path, size_t size, char number[32])
+/* Returns it as text; "": it isn't there. It belongs to the object, or is in `number`, a fraction without its
+ * digits. */
+static const char *fields_text(struct json_object *object, const char *path, size_t size, char number[32])
 {
 	struct json_object *value = fields_at(object, path, size);
 	const char *text = json_object_get_string(value);
@@ -98,14 +100,22 @@ char *fields_words(struct json_object *object, const char *text)
 	return words;
 }
 
+static char *printed(const char *format, va_list args)
+{
+	char *text;
+
+	if (vasprintf(&text, format, args) < 0)
+		abort();
+	return text;
+}
+
 char *fields_printed(const char *format, ...)
 {
 	va_list args;
 	char *text;
 
 	va_start(args, format);
-	if (vasprintf(&text, format, args) < 0)
-		abort();
+	text = printed(format, args);
 	va_end(args);
 	return text;
 }
@@ -118,9 +128,8 @@ char *fields_joined(struct json_object *list, const char *between)
 
 	if (!out)
 		abort();
-	for (size_t i = 0; i < length_of(list); i++)
-		fprintf(out, "%s%s", i ? between : "",
-			json_object_get_string(json_object_array_get_idx(list, i)));
+	fields_foreach(list, entry)
+		fprintf(out, "%s%s", entry_at ? between : "", json_object_get_string(entry));
 	if (fclose(out) != 0)
 		abort();
 	return text;
@@ -134,8 +143,7 @@ void fields_add(struct json_object *object, const char *name, const char *format
 	if (!json_object_is_type(object, json_type_object))
 		return;
 	va_start(args, format);
-	if (vasprintf(&text, format, args) < 0)
-		abort();
+	text = printed(format, args);
 	va_end(args);
 	json_object_object_add(object, name, json_object_new_string(text));
 	free(text);

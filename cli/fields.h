@@ -95,9 +95,6 @@ static inline struct json_object *field(struct json_object *object, const char *
 {
 	return fields_at(object, path, strlen(path));
 }
-/* Returns it as text; "": it isn't there. It belongs to the object, or is in `number`, a fraction without its
- * digits. */
-const char *fields_text(struct json_object *object, const char *path, size_t size, char number[32]);
 /* Returns whether all of these, parted by blanks, hold: PATH (it is there, and not "", 0 or false), !PATH,
  * PATH=TEXT, PATH!=TEXT (what isn't there is ""), PATH>NUMBER, and "else". */
 bool fields_hold(struct json_object *object, const char *conditions);

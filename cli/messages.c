@@ -51,6 +51,14 @@ static int payload_file(struct xenmsg_message *message)
 	return fd;
 }
 
+/* Returns whose value a message of a topic is, as its publisher says; NULL: nobody's. */
+static const char *received_key(const struct xenmsg_message *message)
+{
+	const char *key = xenmsg_message_key(message), *endpoint = xenmsg_message_endpoint(message);
+
+	return address_is_meant(endpoint, strlen(endpoint)) && *key ? key : NULL;
+}
+
 static void set_environment(struct xenmsg_message *message)
 {
 	const struct xenmsg_peer *sender = xenmsg_message_sender(message);
@@ -181,7 +189,9 @@ void message_command_catch_children(void)
 	sigaction(SIGCHLD, &action, NULL);
 }
 
-int message_command_wait_for_a_place(struct message_command *command, struct xenmsg *conn)
+/* Waits while no further command may run. What is there for the connection is done meanwhile. Returns 0, also
+ * when a signal has come, or an error of the connection. */
+static int wait_for_a_place(struct message_command *command, struct xenmsg *conn)
 {
 	for (;;) {
 		int r;
@@ -238,7 +248,7 @@ static int next_message(const struct message_wait *wait, struct xenmsg_message *
 	bool runs = wait->command->text;
 
 	for (;;) {
-		int r = runs ? message_command_wait_for_a_place(wait->command, wait->conn) : 0;
+		int r = runs ? wait_for_a_place(wait->command, wait->conn) : 0;
 
 		if (r < 0)
 			return r;
@@ -298,7 +308,7 @@ static struct json_object *known_text(const char *text)
 	return *text ? json_object_new_string(text) : NULL;
 }
 
-static struct json_object *sender_of(const struct xenmsg_message *message)
+struct json_object *received_from(const struct xenmsg_message *message)
 {
 	const struct xenmsg_peer *peer = xenmsg_message_sender(message);
 	struct json_object *sender = json_object_new_object();
@@ -312,13 +322,6 @@ static struct json_object *sender_of(const struct xenmsg_message *message)
 	return sender;
 }
 
-const char *received_key(const struct xenmsg_message *message)
-{
-	const char *key = xenmsg_message_key(message), *endpoint = xenmsg_message_endpoint(message);
-
-	return address_is_meant(endpoint, strlen(endpoint)) && *key ? key : NULL;
-}
-
 int received_json(struct writer *writer, const char *key, struct xenmsg_message *message)
 {
 	const char *endpoint = xenmsg_message_endpoint(message);
@@ -328,7 +331,7 @@ int received_json(struct writer *writer, const char *key, struct xenmsg_message 
 	writer_text(writer, key, endpoint);
 	if (!address_is_meant(endpoint, strlen(endpoint))) /* what is published has none */
 		writer_text(writer, "id", xenmsg_message_name(message, id, sizeof(id)) == 0 ? id : NULL);
-	writer_json(writer, "sender", sender_of(message));
+	writer_json(writer, "sender", received_from(message));
 	if (received_key(message))
 		writer_text(writer, "key", received_key(message));
 	writer_payload(writer, xenmsg_message_data(message), xenmsg_message_size(message));

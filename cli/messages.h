@@ -14,6 +14,7 @@
 #include "xenmsg.h"
 
 struct cli;
+struct json_object;
 struct reconnecting;
 struct writer;
 
@@ -29,9 +30,6 @@ struct message_command {
 
 /* Lets the end of a command end a wait, and nothing else. */
 void message_command_catch_children(void);
-/* Waits while no further command may run. What is there for the connection is done meanwhile. Returns 0, also
- * when a signal has come, or an error of the connection. */
-int message_command_wait_for_a_place(struct message_command *command, struct xenmsg *conn);
 /* Starts it for this message. With `conn`, takes the message once the command can run, which doesn't if its
  * sender has withdrawn it meanwhile, and gives it back if the command can't. Returns an exit code. */
 int message_command_start(struct message_command *command, struct xenmsg *conn,
@@ -61,10 +59,10 @@ struct xenmsg_message *message_next(const struct message_wait *wait, int *code);
 
 /* Returns the time of day, in seconds since 1970. */
 double received_now(void);
-/* Returns whose value a message of a topic is, as its publisher says; NULL: nobody's. */
-const char *received_key(const struct xenmsg_message *message);
 /* Writes it as a row of JSON, with what it came to as `key`. Returns an exit code. */
 int received_json(struct writer *writer, const char *key, struct xenmsg_message *message);
+/* Returns who has sent it, each field null if it isn't known. */
+struct json_object *received_from(const struct xenmsg_message *message);
 /* Prints its payload: as it is (`raw`), or for a reader, with a newline behind it, and (`apart`) as
  * cli_show_apart(). Returns an exit code. */
 int received_text(struct xenmsg_message *message, bool raw, bool apart);

@@ -30,9 +30,10 @@ bool place_is_port_0(const struct place *place);
 /* Connects a socket to a place of kind PLACE_UNIX or PLACE_TCP; waits for that, also for the lookup of a
  * name. Returns the descriptor, a negative errno, or PLACE_NO_HOST. */
 int place_dial(const struct place *place);
-/* Listens at a place of these kinds, after what is left of a listener that has gone was removed. Says on which
- * port that is if the kernel chose it: in a note, and on standard output as tcp:HOST:PORT, for scripts. A
- * Unix socket is made with this umask; 0: the process's. Returns 0 and the descriptor, or an exit code after a complaint. */
+/* Listens at a place of these kinds, after what is left of a listener that has gone was removed. Says on
+ * which port that is if the kernel chose it: in a note, and on standard output as tcp:HOST:PORT, for scripts.
+ * A Unix socket is made with this umask; 0: the process's. Returns 0 and the descriptor, or an exit code
+ * after a complaint. */
 int place_listen(const struct cli *cli, const char *command, const struct place *place, mode_t mask, int *fd);
 /* Returns in words for people why the place can't be reached or listened at. */
 const char *place_why_not(const struct place *place, int error);

@@ -40,9 +40,9 @@ void reconnecting_note_back(const struct reconnecting *reconnecting);
 /* Tells who watches a terminal what a call of the library waits for, if that takes long: a first try may take
  * so many milliseconds, */
 int long_wait_first(const struct cli *cli, int timeout_ms);
-/* and once its time is up, this tells it, and returns how many are left for the next; 0: there is none. `what`
- * is done with the address ("connect to"), `missing` isn't there yet ("no stream"). conn: NULL, or by which to
- * ask whether the domain is away. */
+/* and once its time is up, this tells it, and returns how many are left for the next; 0: there is none.
+ * `what` is done with the address ("connect to"), `missing` isn't there yet ("no stream"). conn: NULL, or by
+ * which to ask whether the domain is away. */
 int long_wait_rest(const struct cli *cli, struct xenmsg *conn, const char *what, const char *address,
 		   const char *missing, int timeout_ms);
 

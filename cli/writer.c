@@ -93,69 +93,40 @@ int output_fields_check(const struct output_fields *output_fields, const char *c
 
 /* ---- what is shown --------------------------------------------------------------------------- */
 
-static struct json_object *member(struct json_object *row, const char *name, size_t size)
-{
-	char key[64];
-
-	snprintf(key, sizeof(key), "%.*s", (int)size, name);
-	return json_object_object_get(row, key);
-}
-
 /* Makes a row one of the fields that -o names, in their order, and puts it. */
 static struct json_object *choice_row(const struct output_fields *output_fields, struct json_object *row)
 {
 	struct json_object *chosen = json_object_new_object();
-	const char *at = output_fields->fields;
+	const char *fields = output_fields->fields;
+	struct column column;
 
-	for (;;) {
-		size_t size = strcspn(at, ",");
-		char *name = strndup(at, size);
-
-		if (!name)
-			abort();
-		json_object_object_add(chosen, name, json_object_get(member(row, at, size)));
-		free(name);
-		if (!at[size])
-			break;
-		at += size + 1;
-	}
+	while (column_next(&fields, &column))
+		json_object_object_add(chosen, column.title, json_object_get(at(row, column.title)));
 	json_object_put(row);
 	return chosen;
 }
 
-static const char *text_of(struct json_object *value)
-{
-	const char *text;
-
-	if (!value)
-		return "-";
-	if (!json_object_is_type(value, json_type_string))
-		return json_object_to_json_string_ext(value, JSON_C_TO_STRING_PLAIN);
-	text = json_object_get_string(value);
-	return *text ? text : "-";
-}
-
 /* Returns a value as one line, which the caller frees: "-" if it is unknown. */
-static char *output_fields_printed(struct json_object *value)
+static char *one_line(struct json_object *value)
 {
-	char *text = strdup(text_of(value));
+	bool is_text = json_object_is_type(value, json_type_string);
+	const char *said = is_text ? json_object_get_string(value) : value ? json_line(value) : "";
+	char *text = fields_printed("%s", *said ? said : "-");
 
-	if (!text)
-		abort();
 	text_make_line(text);
 	return text;
 }
 
 static void put_field(FILE *stream, struct json_object *row, const char *name, size_t size)
 {
-	struct json_object *value = member(row, name, size);
+	struct json_object *value = fields_at(row, name, size);
 	char *text;
 
 	if (size == strlen(CHOICE_PAYLOAD) && !strncmp(name, CHOICE_PAYLOAD, size)) {
 		fwrite(json_object_get_string(value), 1, (size_t)json_object_get_string_len(value), stream);
 		return;
 	}
-	text = output_fields_printed(value);
+	text = one_line(value);
 	fputs(text, stream);
 	free(text);
 }
@@ -258,7 +229,7 @@ void writer_json(struct writer *writer, const char *name, struct json_object *va
 /* Returns a value as it is printed, which the caller frees. */
 static char *printed(struct json_object *value)
 {
-	char *text = output_fields_printed(value), *line;
+	char *text = one_line(value), *line;
 
 	if (!cli_is_terminal())
 		return text;
@@ -520,13 +491,13 @@ int write_list(struct json_object *list, const char *columns, void (*shape)(stru
 	struct writer *writer = writer_new_for(WRITER_TABLE, output_fields);
 	int code = EXIT_DONE;
 
-	for (size_t i = 0; code == EXIT_DONE && i < length_of(list); i++) {
-		struct json_object *entry = json_object_array_get_idx(list, i);
-
+	fields_foreach(list, entry) {
 		if (shape && json_object_is_type(entry, json_type_object))
 			shape(entry);
 		add_columns(writer, entry, columns);
 		code = writer_end_row(writer);
+		if (code)
+			break;
 	}
 	if (code == EXIT_DONE)
 		code = writer_finish(writer);
@@ -536,7 +507,7 @@ int write_list(struct json_object *list, const char *columns, void (*shape)(stru
 
 int write_json_lines(struct json_object *list)
 {
-	for (size_t i = 0; i < length_of(list); i++)
-		cli_print_line("%s", json_line(json_object_array_get_idx(list, i)));
+	fields_foreach(list, entry)
+		cli_print_line("%s", json_line(entry));
 	return cli_flush();
 }
