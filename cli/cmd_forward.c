@@ -32,7 +32,6 @@
 #include "cli/reconnecting.h"
 #include "cli/place.h"
 #include "cli/pump.h"
-#include "libclient/deadline.h"
 #include "wire/retry.h"
 #include "xenmsg-stream.h"
 

@@ -154,7 +154,7 @@ static int publish_lines(struct publish *publish)
 /* Is there for a while. */
 static int stay(struct publish *publish, int ms)
 {
-	int64_t deadline = interrupt_deadline(ms);
+	int64_t deadline = deadline_in(ms);
 
 	while (!interrupt_came()) {
 		int r = interrupt_wait(publish->conn, deadline);

@@ -171,7 +171,7 @@ static int recv_receive(struct recv *recv, struct xenmsg *conn, uint64_t count, 
 	int code = EXIT_DONE;
 
 	while (code == EXIT_DONE && (endless || count-- > 0)) {
-		wait.deadline = interrupt_deadline(timeout_ms);
+		wait.deadline = deadline_in(timeout_ms);
 		message = message_next(&wait, &code);
 		if (!message)
 			break;

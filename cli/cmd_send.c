@@ -298,7 +298,7 @@ static int send_lines(struct send *send)
 	}
 	do {
 		if (interrupt_came() && settled < 0) {
-			settled = interrupt_deadline(DELIVERY_SETTLE_MS);
+			settled = deadline_in(DELIVERY_SETTLE_MS);
 			withdraw_lines(send);
 		}
 		r = send->outstanding ? interrupt_wait(send->conn, settled) : 0;

@@ -164,7 +164,7 @@ static int subscribe_receive(struct subscribe *subscribe, struct xenmsg *conn, u
 	uint64_t seen = 0;
 	int code = EXIT_DONE;
 
-	wait.deadline = interrupt_deadline(timeout_ms);
+	wait.deadline = deadline_in(timeout_ms);
 	while (code == EXIT_DONE && (!count || seen < count)) {
 		message = message_next(&wait, &code);
 		if (!message)
@@ -175,7 +175,7 @@ static int subscribe_receive(struct subscribe *subscribe, struct xenmsg *conn, u
 		} else {
 			code = handle_message(subscribe, message);
 			seen++;
-			wait.deadline = interrupt_deadline(timeout_ms);
+			wait.deadline = deadline_in(timeout_ms);
 		}
 		xenmsg_message_free(message);
 	}

@@ -45,7 +45,7 @@ struct source {
 	char question[QUESTION_SIZE];
 	bool is_remote;
 	bool has_begun; /* it has answered once, so from then on nothing is missing */
-	int64_t due;	/* when it is to be asked, as interrupt_deadline(); negative: it is being asked */
+	int64_t due;	/* when it is to be asked, as deadline_in(); negative: it is being asked */
 };
 
 struct tracing {
@@ -200,7 +200,7 @@ static void take_answer(struct source *source, const char *json)
 		return;
 	}
 	note_begun(source);
-	source->due = interrupt_deadline(source->is_remote && !length_of(steps) ? REMOTE_PAUSE_MS : 0);
+	source->due = deadline_in(source->is_remote && !length_of(steps) ? REMOTE_PAUSE_MS : 0);
 	print_steps(tracing, steps);
 	json_object_put(steps);
 }
@@ -228,7 +228,7 @@ static int64_t ask_due(struct tracing *tracing)
 		struct source *source = &tracing->sources[i];
 		int r = 0;
 
-		if (source->due >= 0 && source->due <= interrupt_deadline(0)) {
+		if (source->due >= 0 && source->due <= deadline_in(0)) {
 			source->due = -1;
 			r = xenmsg_begin_query(tracing->conn, source->question, XENMSG_WITHIN(-1),
 					       trace_on_answer, source, NULL);

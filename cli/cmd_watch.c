@@ -55,7 +55,7 @@ struct watching {
 	struct writer *writer;
 	struct output_fields output_fields;
 	struct json_object *kept; /* rows by key_of(); NULL: each is printed as it comes */
-	int64_t keeps_until;	  /* as interrupt_deadline() */
+	int64_t keeps_until;	  /* as deadline_in() */
 	bool json, has_printed;
 	uint64_t left; /* events until it ends; 0: it goes on */
 	bool done;
@@ -253,7 +253,7 @@ int cmd_watch(struct cli *cli, int argc, char **argv)
 	watching.writer =
 		writer_new_for(watching.json ? WRITER_JSON_LINES : WRITER_LINES, &watching.output_fields);
 	watching.kept = json_object_new_object();
-	watching.keeps_until = interrupt_deadline(KEEP_MS);
+	watching.keeps_until = deadline_in(KEEP_MS);
 	code = add_watch(conn, watching.pattern, &watching);
 	interrupt_catch();
 	while (code == 0 && watching.code == 0 && reconnecting.code == 0 && !watching.done &&

@@ -484,7 +484,7 @@ int cli_open(struct cli *cli, struct xenmsg **conn)
 
 int cli_open_timed(struct cli *cli, struct xenmsg **conn, int *timeout_ms)
 {
-	int64_t deadline = interrupt_deadline(*timeout_ms);
+	int64_t deadline = deadline_in(*timeout_ms);
 	int r = xenmsg_open(conn, cli_socket_path(cli),
 			    XENMSG_WITHIN(*timeout_ms > 0 ? *timeout_ms : XENMSG_USUAL_MS));
 

@@ -147,16 +147,11 @@ void interrupt_forbid(void)
 	state.words = NULL;
 }
 
-int64_t interrupt_deadline(int timeout_ms)
-{
-	return timeout_ms < 0 ? -1 : (int64_t)clock_ms() + timeout_ms;
-}
-
 int interrupt_left(int64_t deadline)
 {
-	int64_t left = deadline < 0 ? -1 : deadline - (int64_t)clock_ms();
+	int left = deadline_left(deadline);
 
-	return deadline >= 0 && left < 1 ? 1 : (int)left;
+	return left == 0 ? 1 : left;
 }
 
 int interrupt_poll(struct pollfd *what, unsigned count, int timeout_ms)
@@ -179,13 +174,13 @@ static int wait_for(struct xenmsg *conn, int64_t deadline, bool for_reader)
 	for (;;) {
 		struct pollfd what[2] = {{.fd = xenmsg_fd(conn), .events = POLLIN}, {.fd = STDOUT_FILENO}};
 		int r = xenmsg_process(conn);
-		int64_t left = deadline < 0 ? -1 : deadline - (int64_t)clock_ms();
+		int left = deadline_left(deadline);
 
 		if (r != 0)
 			return r;
-		if (deadline >= 0 && left <= 0)
+		if (left == 0)
 			return 0;
-		r = interrupt_poll(what, for_reader ? 2 : 1, left < INT_MAX ? (int)left : INT_MAX);
+		r = interrupt_poll(what, for_reader ? 2 : 1, left);
 		if (r < 0)
 			return r;
 		if (what[1].revents & GONE)

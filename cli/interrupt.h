@@ -16,6 +16,8 @@
 #include <stdint.h>
 #include <time.h>
 
+#include "libclient/deadline.h"
+
 struct event;
 struct event_base;
 struct xenmsg;
@@ -43,9 +45,7 @@ void interrupt_allow_complaint(const char *format, ...) __attribute__((format(pr
  * after interrupt_came(). */
 void interrupt_take(void);
 
-/* Returns the point in time after so many milliseconds, for interrupt_wait(); negative: never. */
-int64_t interrupt_deadline(int timeout_ms);
-/* Returns how many milliseconds are left, at least 1; -1: for ever. */
+/* Returns how many milliseconds are left until a deadline (deadline_in()), at least 1; -1: for ever. */
 int interrupt_left(int64_t deadline);
 /* Sleeps until the connection has something to do, and does it. Returns as xenmsg_wait(): above zero if there
  * was something, 0 if the time is up, -EINTR if a signal has come. */
@@ -73,11 +73,6 @@ static inline uint64_t clock_ns(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
-static inline uint64_t clock_ms(void)
-{
-	return clock_ns() / 1000000;
 }
 
 /* ---- the event loop of a command that serves until SIGINT or SIGTERM ends it */

@@ -24,7 +24,6 @@
 #include "cli/payload.h"
 #include "cli/reconnecting.h"
 #include "cli/writer.h"
-#include "libclient/deadline.h"
 #include "wire/address.h"
 
 /* Writes the payload to a file in memory, so that a command that doesn't read it blocks nothing. */
@@ -461,7 +460,7 @@ static int messages_fail(struct delivery *delivery, int error, enum xenmsg_fate 
 
 static bool is_over(int64_t deadline)
 {
-	return deadline >= 0 && interrupt_deadline(0) >= deadline;
+	return deadline >= 0 && deadline_in(0) >= deadline;
 }
 
 /* Nobody waits in silence at a terminal. */
@@ -484,7 +483,7 @@ static int look(struct delivery *delivery, int64_t deadline)
 	int left_ms = interrupt_left(deadline), r;
 	bool ticks = (delivery->tick || delivery->ticks >= 0) && (left_ms < 0 || left_ms > TICK_MS);
 
-	r = interrupt_wait(delivery->conn, ticks ? interrupt_deadline(TICK_MS) : deadline);
+	r = interrupt_wait(delivery->conn, ticks ? deadline_in(TICK_MS) : deadline);
 	if (r == 0 && delivery->tick)
 		delivery->tick(delivery->userdata);
 	if (r == 0 && delivery->ticks >= 0 && ++delivery->ticks == LONG_TICKS)
@@ -555,7 +554,7 @@ static int try_once(struct delivery *delivery, const void *data, size_t size, in
 		if (!delivery->interrupted && interrupt_came()) {
 			note_signal(delivery);
 			xenmsg_op_withdraw(delivery->op);
-			settled = interrupt_deadline(DELIVERY_SETTLE_MS);
+			settled = deadline_in(DELIVERY_SETTLE_MS);
 		}
 		/* It tells when the time is up, too, or the daemon gone. */
 		r = is_over(settled) ? -ETIMEDOUT : look(delivery, settled);
@@ -567,7 +566,7 @@ static int try_once(struct delivery *delivery, const void *data, size_t size, in
 /* Waits before the next try. Returns 0, or why there is none. */
 static int messages_rest(struct delivery *delivery, int pause_ms)
 {
-	int64_t end = interrupt_deadline(pause_ms);
+	int64_t end = deadline_in(pause_ms);
 	int r = 0;
 
 	while (r == 0 && !is_over(end)) {
@@ -595,7 +594,7 @@ static const char *interrupted_reason(const struct xenmsg_result *result)
 
 static int try_on(struct delivery *delivery, const void *data, size_t size)
 {
-	int64_t deadline = interrupt_deadline(delivery->timeout_ms);
+	int64_t deadline = deadline_in(delivery->timeout_ms);
 	struct again again = {0};
 	int r;
 

@@ -38,7 +38,7 @@ static int open_session(struct reconnecting *reconnecting, struct xenmsg **conn,
 	struct cli *cli = reconnecting->cli;
 	unsigned flags = reconnecting->once ? 0 : XENMSG_RECONNECT | waits;
 	int most_ms = *timeout_ms > 0 ? *timeout_ms : flags & XENMSG_WAIT ? -1 : XENMSG_USUAL_MS;
-	int64_t deadline = interrupt_deadline(*timeout_ms);
+	int64_t deadline = deadline_in(*timeout_ms);
 	int first_ms = flags & XENMSG_WAIT ? long_wait_first(cli, most_ms) : most_ms, rest_ms;
 	int r = xenmsg_open(conn, cli_socket_path(cli), XENMSG_WITH(first_ms, flags));
 
