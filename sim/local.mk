@@ -28,6 +28,7 @@ xensim_SOURCES = \
 	sim/hypervisor/libxl.c \
 	sim/hypervisor/life.c \
 	sim/hypervisor/map.c \
+	sim/hypervisor/operation.c \
 	sim/hypervisor/orphan.c \
 	sim/hypervisor/process.c \
 	sim/hypervisor/proto.h \

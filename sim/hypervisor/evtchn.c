@@ -23,7 +23,14 @@ static void handle_free(struct hv_handle *handle)
 	free(handle);
 }
 
-int hv_evtchn_open(struct hv_client *client, struct sim_reply *reply, int fds[2])
+static void answer_with_handle(struct hv_answer *answer, const struct hv_handle *handle)
+{
+	answer->fds[0] = handle->eventfd;
+	answer->fds[1] = handle->page_fd;
+	answer->fd_count = 2;
+}
+
+int hv_evtchn_open(struct hv_client *client, const struct sim_request *request, struct hv_answer *answer)
 {
 	struct hv_handle *handle = calloc(1, sizeof(*handle));
 	void *page;
@@ -44,9 +51,8 @@ int hv_evtchn_open(struct hv_client *client, struct sim_reply *reply, int fds[2]
 	handle->domain = client->domain;
 	handle->id = ++client->domain->hv->next_id;
 	DL_APPEND(client->handles, handle);
-	reply->id = handle->id;
-	fds[0] = handle->eventfd;
-	fds[1] = handle->page_fd;
+	answer->reply.id = handle->id;
+	answer_with_handle(answer, handle);
 	return 0;
 fail:
 	handle_free(handle);
@@ -103,22 +109,20 @@ static struct hv_handle *find_by_eventfd(const struct hv_domain *domain, uint32_
 	return NULL;
 }
 
-int hv_evtchn_adopt(struct hv_client *client, uint32_t eventfd_id, struct sim_reply *reply, int fds[2],
-		    unsigned *fd_count)
+int hv_evtchn_adopt(struct hv_client *client, const struct sim_request *request, struct hv_answer *answer)
 {
-	struct hv_handle *handle = find_by_eventfd(client->domain, eventfd_id);
+	struct hv_handle *handle = find_by_eventfd(client->domain, request->port);
 
 	if (!handle)
 		return -EINVAL;
 	if (handle->client != client && hv_heirs_add(&handle->heirs, client) < 0)
 		return -ENOMEM;
-	reply->id = handle->id;
-	fds[0] = handle->page_fd;
-	*fd_count = 1;
+	answer->reply.id = handle->id;
+	answer->fds[answer->fd_count++] = handle->page_fd;
 	return 0;
 }
 
-int hv_evtchn_restrict(struct hv_client *client, const struct sim_request *request)
+int hv_evtchn_restrict(struct hv_client *client, const struct sim_request *request, struct hv_answer *answer)
 {
 	struct hv_handle *handle = find_handle(client, request->id);
 
@@ -303,7 +307,7 @@ bool hv_may_share(const struct hv *hv, uint32_t one, uint32_t other)
 }
 
 int hv_evtchn_bind_unbound(struct hv_client *client, const struct sim_request *request,
-			   struct sim_reply *reply)
+			   struct hv_answer *answer)
 {
 	struct hv_handle *handle = find_handle(client, request->id);
 	struct hv_port *port;
@@ -321,12 +325,12 @@ int hv_evtchn_bind_unbound(struct hv_client *client, const struct sim_request *r
 	/* Xen doesn't ask whether that domain exists. */
 	r = port_new(handle, domid, &port);
 	if (r == 0)
-		reply->port = port->number;
+		answer->reply.port = port->number;
 	return r;
 }
 
 int hv_evtchn_bind_interdomain(struct hv_client *client, const struct sim_request *request,
-			       struct sim_reply *reply)
+			       struct hv_answer *answer)
 {
 	struct hv_handle *handle = find_handle(client, request->id);
 	struct hv_domain *remote_domain;
@@ -350,7 +354,7 @@ int hv_evtchn_bind_interdomain(struct hv_client *client, const struct sim_reques
 	r = port_new(handle, domid, &port);
 	if (r < 0)
 		return r;
-	reply->port = port->number;
+	answer->reply.port = port->number;
 	port->peer = remote;
 	remote->peer = port;
 	peer_changed(remote);
@@ -379,7 +383,7 @@ static struct hv_port *find_virq(const struct hv_domain *domain, uint32_t virq)
 	return NULL;
 }
 
-int hv_evtchn_bind_virq(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply)
+int hv_evtchn_bind_virq(struct hv_client *client, const struct sim_request *request, struct hv_answer *answer)
 {
 	struct hv_handle *handle = find_handle(client, request->id);
 	struct hv_domain *domain = client->domain;
@@ -398,7 +402,7 @@ int hv_evtchn_bind_virq(struct hv_client *client, const struct sim_request *requ
 	if (r < 0)
 		return r;
 	port->virq = request->port;
-	reply->port = port->number;
+	answer->reply.port = port->number;
 	return 0;
 }
 
@@ -421,7 +425,7 @@ static bool is_stale(struct hv_handle *handle, const char *what)
 	return handle->stale;
 }
 
-int hv_evtchn_unbind(struct hv_client *client, const struct sim_request *request)
+int hv_evtchn_unbind(struct hv_client *client, const struct sim_request *request, struct hv_answer *answer)
 {
 	struct hv_handle *handle = find_handle(client, request->id);
 	struct hv_port *port;
@@ -459,9 +463,9 @@ static void handle_release(struct hv_handle *handle)
 		hv_orphan_add(handle);
 }
 
-int hv_evtchn_close(struct hv_client *client, uint32_t id)
+int hv_evtchn_close(struct hv_client *client, const struct sim_request *request, struct hv_answer *answer)
 {
-	struct hv_handle *handle = find_handle(client, id);
+	struct hv_handle *handle = find_handle(client, request->id);
 
 	if (!handle)
 		return -EINVAL;
@@ -527,8 +531,7 @@ void hv_evtchn_domain_gone(struct hv_domain *domain)
 	}
 }
 
-int hv_evtchn_peer(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply,
-		   int fds[2], unsigned *fd_count)
+int hv_evtchn_peer(struct hv_client *client, const struct sim_request *request, struct hv_answer *answer)
 {
 	struct hv_handle *handle = find_handle(client, request->id);
 	struct hv_port *port;
@@ -536,16 +539,14 @@ int hv_evtchn_peer(struct hv_client *client, const struct sim_request *request, 
 	if (!handle || request->port >= SIM_MAX_PORTS)
 		return -EINVAL;
 	/* A stale or unbound port has no peer, which is an answer as well. */
-	reply->sequence = atomic_load(&handle->page->sequence[request->port]);
+	answer->reply.sequence = atomic_load(&handle->page->sequence[request->port]);
 	port = hv_evtchn_port(client->domain, request->port);
 	if (request->count && (!port || port->handle != handle))
 		return -ENOTCONN;
 	if (!port || port->handle != handle || !port->peer || !port->peer->handle)
 		return 0;
-	reply->port = port->peer->number;
-	fds[0] = port->peer->handle->eventfd;
-	fds[1] = port->peer->handle->page_fd;
-	*fd_count = 2;
+	answer->reply.port = port->peer->number;
+	answer_with_handle(answer, port->peer->handle);
 	return 0;
 }
 

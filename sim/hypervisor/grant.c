@@ -137,9 +137,9 @@ int hv_share_make_pages(struct hv_share *share)
 	return share->fd_read_only < 0 ? -errno : 0;
 }
 
-int hv_grant_share(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply,
-		   int *fd)
+int hv_grant_share(struct hv_client *client, const struct sim_request *request, struct hv_answer *answer)
 {
+	struct sim_reply *reply = &answer->reply;
 	struct hv_domain *domain = client->domain;
 	struct hv_share *share;
 	int r;
@@ -174,7 +174,7 @@ int hv_grant_share(struct hv_client *client, const struct sim_request *request, 
 	reply->count = share->count;
 	for (uint32_t i = 0; i < share->count; i++)
 		reply->values[i] = share->page[i].ref;
-	*fd = share->fd;
+	answer->fds[answer->fd_count++] = share->fd;
 	return 0;
 }
 
@@ -221,9 +221,9 @@ static void share_end(struct hv_share *share, bool silent)
 		hv_share_drop_unmapped_refs(share);
 }
 
-int hv_grant_unshare(struct hv_client *client, uint32_t id)
+int hv_grant_unshare(struct hv_client *client, const struct sim_request *request, struct hv_answer *answer)
 {
-	struct hv_share *share = find_share(client, id);
+	struct hv_share *share = find_share(client, request->id);
 	struct hv_client *other;
 
 	if (share) {
@@ -231,14 +231,14 @@ int hv_grant_unshare(struct hv_client *client, uint32_t id)
 		return 0;
 	}
 	DL_FOREACH(client->domain->clients, other) {
-		share = find_share(other, id);
+		share = find_share(other, request->id);
 		if (share && hv_heirs_remove(&share->heirs, client))
 			return 0;
 	}
 	return -EINVAL;
 }
 
-int hv_grant_notify(struct hv_client *client, const struct sim_request *request)
+int hv_grant_notify(struct hv_client *client, const struct sim_request *request, struct hv_answer *answer)
 {
 	struct hv_share *share = find_share(client, request->id);
 	struct hv_mapping *mapping = share ? NULL : hv_mapping_find(client, request->id);
@@ -263,9 +263,9 @@ int hv_grant_notify(struct hv_client *client, const struct sim_request *request)
 }
 
 /* The status is Xen's, whose names are in xen/grant_table.h. */
-int hv_grant_copy_page(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply,
-		       int *fd)
+int hv_grant_copy_page(struct hv_client *client, const struct sim_request *request, struct hv_answer *answer)
 {
+	struct sim_reply *reply = &answer->reply;
 	enum { GENERAL_ERROR = 1, BAD_DOMAIN = 2, BAD_REFERENCE = 3, NOT_PERMITTED = 8 };
 	const struct hv_domain *granter;
 	const struct hv_share *share;
@@ -285,7 +285,7 @@ int hv_grant_copy_page(struct hv_client *client, const struct sim_request *reque
 	else if (share->granted_domid != client->domain->domid || (request->writable && !share->writable))
 		reply->id = GENERAL_ERROR;
 	else {
-		*fd = share->writable ? share->fd : share->fd_read_only;
+		answer->fds[answer->fd_count++] = share->writable ? share->fd : share->fd_read_only;
 		reply->port = ref->index;
 	}
 	return 0;

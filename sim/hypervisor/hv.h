@@ -9,7 +9,7 @@
  *	record.c   a record of what passes; refusal.c: calls that are to fail
  *	save.c     save, checkpoint, migration and restore
  *	process.c  which processes live in a domain; stopping and killing them
- *	client.c   the connections of these processes (proto.h)
+ *	client.c   the connections of these processes (proto.h); operation.c: what they ask for
  *	grant.c    granted pages; grant_save.c: what a save makes of them
  *	map.c      mapped pages; frame.c: those that are found without a grant
  *	evtchn.c   event channels; orphan.c: those of a process that has gone
@@ -278,9 +278,24 @@ int hv_store_refused(unsigned domid, uint32_t type, void *hv);
 int hv_record_begin(struct hv *hv, const char *path);
 /* Returns 0, or a negative errno if it couldn't be written to its end. */
 int hv_record_end(struct hv *hv);
-/* The names of a record's operations. NULL: it is none that a record has. */
+/* XenStore's name of an operation. NULL: it has none. */
 const char *hv_store_operation(uint32_t type);
-const char *hv_operation(uint32_t op);
+
+/* operation.c: what a process of a domain may ask for (proto.h). */
+struct sim_request;
+struct hv_answer;
+struct hv_operation {
+	const char *name; /* in a record; NULL: none has it */
+	int (*serve)(struct hv_client *client, const struct sim_request *request, struct hv_answer *answer);
+	const char *arguments, *result; /* as a record writes them; NULL: OK */
+	bool takes_back;		/* what was given before: neither a kernel nor Xen refuses that */
+	bool of_dom0;			/* alone */
+	uint8_t words;			/* numbers behind the request, for each of its count */
+	uint32_t most;			/* and that is at most so many */
+};
+/* NULL: there is no such operation. */
+const struct hv_operation *hv_operation(uint32_t op);
+const struct hv_operation *hv_operation_named(const char *name);
 
 /* domain.c; all return 0 or a negative errno. */
 /* `domid`: 0: the next one that is free. */

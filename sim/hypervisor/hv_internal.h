@@ -117,13 +117,34 @@ void hv_clients_drain(struct hv_domain *domain);
 /* Serves the request that has come, or the end of the connection, which frees the client. */
 void hv_client_serve(struct hv_client *client);
 
-/* grant.c: checks the requests. Descriptors stay the hypervisor's. */
-int hv_grant_share(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply,
-		   int *fd);
-int hv_grant_unshare(struct hv_client *client, uint32_t id);
-int hv_grant_notify(struct hv_client *client, const struct sim_request *request);
-int hv_grant_copy_page(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply,
-		       int *fd);
+/* The answer to a request, with its descriptors, which stay the hypervisor's. */
+struct hv_answer {
+	union {
+		struct sim_reply reply;
+		char bytes[sizeof(struct sim_reply) + SIM_MAX_SHARE * sizeof(uint32_t)];
+	};
+	int fds[SIM_MAX_MAP];
+	unsigned fd_count;
+};
+
+/* Those that check and carry out the requests of operation.c; they return 0 or a negative errno, and -EBADMSG
+ * for what no library of ours sends. */
+typedef int hv_serve(struct hv_client *client, const struct sim_request *request, struct hv_answer *answer);
+hv_serve hv_grant_share, hv_grant_unshare, hv_grant_notify, hv_grant_copy_page;
+/* By references, or of domain 0 by frames. */
+hv_serve hv_grant_map, hv_grant_unmap, hv_grant_unmap_pages;
+hv_serve hv_evtchn_open, hv_evtchn_close, hv_evtchn_adopt, hv_evtchn_restrict, hv_evtchn_unbind;
+hv_serve hv_evtchn_bind_unbound, hv_evtchn_bind_interdomain, hv_evtchn_bind_virq, hv_evtchn_peer;
+hv_serve hv_client_inherit, hv_client_be;
+/* What domain 0 asks of domains, and does to them. */
+hv_serve hv_call_domain, hv_call_port_status, hv_call_life;
+hv_serve hv_call_create, hv_call_kernels_port, hv_call_save, hv_call_restore;
+
+/* operation.c. Writes arguments or a result as its row has them. */
+void hv_operation_write(FILE *out, const char *format, const struct sim_request *request,
+			const struct sim_reply *reply);
+
+/* grant.c */
 /* Lets a process have what another one of its domain has; false: there is no such share or mapping. */
 bool hv_grant_inherit(struct hv_client *client, uint32_t id);
 void hv_grant_client_gone(struct hv_client *client, bool silent);
@@ -152,11 +173,7 @@ void hv_share_free(struct hv_share *share);
 void hv_share_drop_unmapped_refs(struct hv_share *share);
 void hv_share_clear_byte(const struct hv_share *share, uint32_t index, uint32_t offset);
 
-/* map.c: by references, or of domain 0 by frames. */
-int hv_grant_map(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply,
-		 int *fds, unsigned *fd_count);
-int hv_grant_unmap(struct hv_client *client, uint32_t id);
-int hv_grant_unmap_pages(struct hv_client *client, uint32_t id);
+/* map.c */
 /* For a save: unmaps what the domain maps, without notifying the granters. Returns the number of pages. */
 unsigned hv_grant_drop_mappings(struct hv_client *client);
 struct hv_mapping *hv_mapping_find(struct hv_client *client, uint32_t id);
@@ -174,24 +191,11 @@ int hv_frame_find(struct hv_client *client, uint32_t domid, uint32_t frame, stru
 void hv_frame_kernel_gone(struct hv_domain *domain);
 
 /* evtchn.c */
-int hv_evtchn_open(struct hv_client *client, struct sim_reply *reply, int fds[2]);
-int hv_evtchn_close(struct hv_client *client, uint32_t id);
-int hv_evtchn_adopt(struct hv_client *client, uint32_t eventfd_id, struct sim_reply *reply, int fds[2],
-		    unsigned *fd_count);
 bool hv_evtchn_inherit(struct hv_client *client, uint32_t id);
-int hv_evtchn_restrict(struct hv_client *client, const struct sim_request *request);
-int hv_evtchn_bind_unbound(struct hv_client *client, const struct sim_request *request,
-			   struct sim_reply *reply);
-int hv_evtchn_bind_interdomain(struct hv_client *client, const struct sim_request *request,
-			       struct sim_reply *reply);
-int hv_evtchn_bind_virq(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply);
 /* A domain has shut down, or has gone: domain 0 has an interrupt. */
 void hv_evtchn_domain_exception(struct hv *hv);
 /* Whether Xen (XSM) lets the two domains have grants and event channels with each other. */
 bool hv_may_share(const struct hv *hv, uint32_t one, uint32_t other);
-int hv_evtchn_unbind(struct hv_client *client, const struct sim_request *request);
-int hv_evtchn_peer(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply,
-		   int fds[2], unsigned *fd_count);
 void hv_evtchn_client_gone(struct hv_client *client, bool silent);
 /* Called before that: completes notifications during which the process was killed, as a hypercall would. */
 void hv_evtchn_complete(struct hv_client *client);
@@ -205,20 +209,9 @@ struct hv_port *hv_evtchn_port(const struct hv_domain *domain, uint32_t number);
 void hv_evtchn_release(struct hv_port *port, bool fire);
 void hv_evtchn_fire(struct hv_port *port); /* at its other end */
 
-/* call.c */
-int hv_call_domain(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply);
-int hv_call_port_status(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply);
-/* What the toolstack does to a domain. */
-int hv_call_life(struct hv_client *client, const struct sim_request *request);
-
 /* libxl.c */
 /* For XenStore and its console. */
 #define HV_KERNELS_PORTS 2u
-int hv_call_create(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply);
-int hv_call_kernels_port(struct hv_client *client, const struct sim_request *request,
-			 struct sim_reply *reply);
-int hv_call_save(struct hv_client *client, const struct sim_request *request);
-int hv_call_restore(struct hv_client *client, const struct sim_request *request);
 /* libxl has written the nodes of its console. */
 void hv_console_appears(struct hv_domain *domain);
 

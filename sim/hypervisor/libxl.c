@@ -16,53 +16,56 @@
 
 #define NO_TERMINAL "/dev/pts/none-on-xensim"
 
-static void format_uuid(const uint8_t uuid[16], char text[37])
+/* Returns 0, or -EBADMSG. */
+static int format_uuid(const struct sim_request *request, char text[37])
 {
+	const uint8_t *uuid = (const uint8_t *)request->refs;
+
+	if (request->count * sizeof(request->refs[0]) != 16)
+		return -EBADMSG;
 	for (unsigned i = 0; i < 16; i++) {
 		text += sprintf(text, "%02x", uuid[i]);
 		if (i == 3 || i == 5 || i == 7 || i == 9)
 			*text++ = '-';
 	}
 	*text = 0;
+	return 0;
 }
 
-int hv_call_create(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply)
+int hv_call_create(struct hv_client *client, const struct sim_request *request, struct hv_answer *answer)
 {
 	struct hv_domain *domain;
 	char uuid[37];
 	int r;
 
-	if (client->domain->type != HV_DOM0)
-		return -EPERM;
-	format_uuid((const uint8_t *)request->refs, uuid);
+	r = format_uuid(request, uuid);
+	if (r < 0)
+		return r;
 	r = hv_domain_create_for_libxl(client->domain->hv,
 				       request->domid < HV_FIRST_RESERVED_DOMID ? request->domid : 0,
 				       request->writable ? HV_PVH : HV_PV, uuid, &domain);
 	if (r == 0)
-		reply->id = domain->domid;
+		answer->reply.id = domain->domid;
 	return r;
 }
 
-int hv_call_kernels_port(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply)
+int hv_call_kernels_port(struct hv_client *client, const struct sim_request *request,
+			 struct hv_answer *answer)
 {
 	struct hv_domain *domain = hv_domain_by_id(client->domain->hv, request->domid);
 
-	if (client->domain->type != HV_DOM0)
-		return -EPERM;
 	if (!domain)
 		return -ESRCH;
 	if (!domain->is_libxls || domain->kernels_ports == HV_KERNELS_PORTS)
 		return -ENOSYS;
-	reply->port = ++domain->kernels_ports;
+	answer->reply.port = ++domain->kernels_ports;
 	return 0;
 }
 
-int hv_call_save(struct hv_client *client, const struct sim_request *request)
+int hv_call_save(struct hv_client *client, const struct sim_request *request, struct hv_answer *answer)
 {
 	struct hv_domain *domain = hv_domain_by_id(client->domain->hv, request->domid);
 
-	if (client->domain->type != HV_DOM0)
-		return -EPERM;
 	if (!domain || domain->state == HV_ZOMBIE)
 		return -ESRCH;
 	if (request->op == SIM_OP_RESUME)
@@ -70,17 +73,17 @@ int hv_call_save(struct hv_client *client, const struct sim_request *request)
 	return request->count ? hv_libxl_save_written(domain) : hv_libxl_save_begin(client, domain);
 }
 
-int hv_call_restore(struct hv_client *client, const struct sim_request *request)
+int hv_call_restore(struct hv_client *client, const struct sim_request *request, struct hv_answer *answer)
 {
 	struct hv *hv = client->domain->hv;
 	struct hv_domain *place = hv_domain_by_id(hv, request->domid), *saved;
 	char uuid[37];
+	int r = format_uuid(request, uuid);
 
-	if (client->domain->type != HV_DOM0)
-		return -EPERM;
+	if (r < 0)
+		return r;
 	if (!place)
 		return -ESRCH;
-	format_uuid((const uint8_t *)request->refs, uuid);
 	for (saved = hv->suspended; saved; saved = saved->next_suspended)
 		if (strcmp(saved->uuid, uuid) == 0)
 			break;

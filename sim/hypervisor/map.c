@@ -39,14 +39,14 @@ static void count_map(struct hv_client *client, const struct hv_mapped *page, in
 		share->domain->foreign_maps += (uint32_t)change;
 }
 
-static unsigned fd_index(int *fds, unsigned *fd_count, int fd)
+static unsigned fd_index(struct hv_answer *answer, int fd)
 {
 	unsigned i;
 
-	for (i = 0; i < *fd_count; i++)
-		if (fds[i] == fd)
+	for (i = 0; i < answer->fd_count; i++)
+		if (answer->fds[i] == fd)
 			return i;
-	fds[(*fd_count)++] = fd;
+	answer->fds[answer->fd_count++] = fd;
 	return i;
 }
 
@@ -73,9 +73,9 @@ static int find_pages(struct hv_client *client, const struct sim_request *reques
 	return 0;
 }
 
-int hv_grant_map(struct hv_client *client, const struct sim_request *request, struct sim_reply *reply,
-		 int *fds, unsigned *fd_count)
+int hv_grant_map(struct hv_client *client, const struct sim_request *request, struct hv_answer *answer)
 {
+	struct sim_reply *reply = &answer->reply;
 	const bool by_frame = request->op == SIM_OP_MAP_FRAMES;
 	struct hv_mapping *mapping;
 	const struct hv_mapped *page;
@@ -99,9 +99,9 @@ int hv_grant_map(struct hv_client *client, const struct sim_request *request, st
 			continue;
 		count_map(client, page, 1);
 		/* To map a frame isn't asked whether its domain has granted it. */
-		reply->values[2 * i] = fd_index(
-			fds, fd_count,
-			page->share->writable || by_frame ? page->share->fd : page->share->fd_read_only);
+		reply->values[2 * i] =
+			fd_index(answer, page->share->writable || by_frame ? page->share->fd
+									   : page->share->fd_read_only);
 		reply->values[2 * i + 1] = page->index;
 		page++;
 	}
@@ -158,9 +158,9 @@ struct hv_mapping *hv_mapping_find(struct hv_client *client, uint32_t id)
 	return NULL;
 }
 
-int hv_grant_unmap(struct hv_client *client, uint32_t id)
+int hv_grant_unmap(struct hv_client *client, const struct sim_request *request, struct hv_answer *answer)
 {
-	struct hv_mapping *mapping = hv_mapping_find(client, id);
+	struct hv_mapping *mapping = hv_mapping_find(client, request->id);
 	struct hv_client *other;
 
 	if (mapping) {
@@ -168,16 +168,17 @@ int hv_grant_unmap(struct hv_client *client, uint32_t id)
 		return 0;
 	}
 	DL_FOREACH(client->domain->clients, other) {
-		mapping = hv_mapping_find(other, id);
+		mapping = hv_mapping_find(other, request->id);
 		if (mapping && hv_heirs_remove(&mapping->heirs, client))
 			return 0;
 	}
 	return -EINVAL;
 }
 
-int hv_grant_unmap_pages(struct hv_client *client, uint32_t id)
+int hv_grant_unmap_pages(struct hv_client *client, const struct sim_request *request,
+			 struct hv_answer *answer)
 {
-	struct hv_mapping *mapping = hv_mapping_find(client, id);
+	struct hv_mapping *mapping = hv_mapping_find(client, request->id);
 
 	if (!mapping)
 		return -EINVAL;

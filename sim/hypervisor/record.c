@@ -109,155 +109,24 @@ static void record_store(const struct sim_store_seen *seen, void *userdata)
 	end_line(hv);
 }
 
-const char *hv_operation(uint32_t op)
-{
-	switch (op) {
-	case SIM_OP_SHARE:
-		return "grant";
-	case SIM_OP_UNSHARE:
-		return "end-grant";
-	case SIM_OP_MAP:
-		return "map";
-	case SIM_OP_MAP_FRAMES:
-		return "map-frames";
-	case SIM_OP_UNMAP:
-		return "unmap";
-	case SIM_OP_UNMAP_PAGES:
-		return "munmap";
-	case SIM_OP_NOTIFY:
-		return "notify-at-unmap";
-	case SIM_OP_COPY:
-		return "copy";
-	case SIM_OP_EVTCHN_OPEN:
-		return "evtchn-open";
-	case SIM_OP_EVTCHN_CLOSE:
-		return "evtchn-close";
-	case SIM_OP_BIND_UNBOUND:
-		return "bind-unbound";
-	case SIM_OP_BIND_INTERDOMAIN:
-		return "bind-interdomain";
-	case SIM_OP_BIND_VIRQ:
-		return "bind-virq";
-	case SIM_OP_UNBIND:
-		return "unbind";
-	case SIM_OP_RESTRICT:
-		return "restrict";
-	case SIM_OP_DOMAIN:
-		return "domain-info";
-	case SIM_OP_PORT_STATUS:
-		return "port-status";
-	case SIM_OP_PAUSE:
-		return "pause";
-	case SIM_OP_UNPAUSE:
-		return "unpause";
-	case SIM_OP_DESTROY:
-		return "destroy";
-	case SIM_OP_CREATE:
-		return "create-domain";
-	case SIM_OP_KERNELS_PORT:
-		return "kernels-port";
-	case SIM_OP_SAVE:
-		return "save";
-	case SIM_OP_RESUME:
-		return "resume";
-	case SIM_OP_RESTORE:
-		return "restore";
-	case SIM_OP_SHUT_DOWN:
-		return "shut-down";
-	default:
-		return NULL; /* the library's own */
-	}
-}
-
-static void write_arguments(FILE *out, const struct sim_request *request)
-{
-	switch (request->op) {
-	case SIM_OP_SHARE:
-		fprintf(out, "%u pages to d%u, %s", request->count, request->domid,
-			request->writable ? "writable" : "read-only");
-		break;
-	case SIM_OP_MAP:
-		for (uint32_t i = 0; i < request->count && i < 16; i++)
-			fprintf(out, "%sd%u:%u", i ? " " : "", request->refs[2 * i],
-				request->refs[2 * i + 1]);
-		fprintf(out, "%s, %s", request->count > 16 ? " ..." : "",
-			request->writable ? "writable" : "read-only");
-		break;
-	case SIM_OP_MAP_FRAMES:
-		fprintf(out, "of d%u:", request->domid);
-		for (uint32_t i = 0; i < request->count && i < 16; i++)
-			fprintf(out, " %#x", request->refs[i]);
-		fputs(request->count > 16 ? " ..." : "", out);
-		break;
-	case SIM_OP_COPY:
-		fprintf(out, "%s d%u", request->writable ? "to" : "from", request->domid);
-		break;
-	case SIM_OP_BIND_UNBOUND:
-	case SIM_OP_RESTRICT:
-		fprintf(out, "for d%u", request->domid);
-		break;
-	case SIM_OP_DOMAIN:
-		fprintf(out, "of the first from d%u on", request->domid);
-		break;
-	case SIM_OP_PAUSE:
-	case SIM_OP_UNPAUSE:
-	case SIM_OP_DESTROY:
-	case SIM_OP_CREATE:
-	case SIM_OP_KERNELS_PORT:
-	case SIM_OP_SAVE:
-	case SIM_OP_RESUME:
-	case SIM_OP_RESTORE:
-		fprintf(out, "d%u", request->domid);
-		break;
-	case SIM_OP_SHUT_DOWN:
-		fprintf(out, "d%u for the reason %u", request->domid, request->count);
-		break;
-	case SIM_OP_PORT_STATUS:
-		fprintf(out, "of d%u:%u", request->domid, request->port);
-		break;
-	case SIM_OP_BIND_INTERDOMAIN:
-		fprintf(out, "to d%u:%u", request->domid, request->port);
-		break;
-	case SIM_OP_BIND_VIRQ:
-		fprintf(out, "interrupt %u", request->port);
-		break;
-	case SIM_OP_UNBIND:
-		fprintf(out, "port %u", request->port);
-		break;
-	case SIM_OP_EVTCHN_OPEN:
-		break;
-	default:
-		fprintf(out, "#%u", request->id);
-	}
-}
-
 void hv_record_request(const struct hv_client *client, const struct sim_request *request,
 		       const struct sim_reply *reply)
 {
 	struct hv *hv = client->domain->hv;
-	const char *operation = hv->record ? hv_operation(request->op) : NULL;
+	const struct hv_operation *operation = hv->record ? hv_operation(request->op) : NULL;
 	char name[16];
 
-	if (!operation)
+	if (!operation || !operation->name)
 		return;
 	snprintf(name, sizeof(name), "d%u", client->domain->domid);
 	write_time_and_name(hv, name);
-	fprintf(hv->record, "%s\t", operation);
-	write_arguments(hv->record, request);
+	fprintf(hv->record, "%s\t", operation->name);
+	hv_operation_write(hv->record, operation->arguments, request, reply);
 	fputc('\t', hv->record);
 	if (reply->error)
 		fputs(strerrorname_np(-reply->error), hv->record);
-	else if (request->op == SIM_OP_SHARE)
-		for (uint32_t i = 0; i < reply->count && i < 16; i++)
-			fprintf(hv->record, "%s%u", i ? " " : "", reply->values[i]);
-	else if (request->op == SIM_OP_BIND_UNBOUND || request->op == SIM_OP_BIND_INTERDOMAIN ||
-		 request->op == SIM_OP_BIND_VIRQ)
-		fprintf(hv->record, "port %u", reply->port);
 	else
-		fputs("OK", hv->record);
-	if (!reply->error && reply->id &&
-	    (request->op == SIM_OP_SHARE || request->op == SIM_OP_MAP || request->op == SIM_OP_MAP_FRAMES))
-		fprintf(hv->record, " (#%u)", reply->id);
+		hv_operation_write(hv->record, operation->result ? operation->result : "OK", request, reply);
 	end_line(hv);
 }
 

@@ -83,18 +83,11 @@ static int refuse(struct command_context *context, struct hv_domain *domain, con
 /* What a kernel or a hypervisor may refuse: it doesn't refuse to take back what it has given. */
 static const char *refusable(const char *name, bool *of_store)
 {
-	static const uint32_t calls[] = {
-		SIM_OP_SHARE,	 SIM_OP_MAP,	      SIM_OP_NOTIFY,	 SIM_OP_COPY,
-		SIM_OP_RESTRICT, SIM_OP_BIND_UNBOUND, SIM_OP_MAP_FRAMES, SIM_OP_BIND_INTERDOMAIN,
-		SIM_OP_UNBIND,	 SIM_OP_EVTCHN_OPEN,  SIM_OP_DOMAIN,	 SIM_OP_PORT_STATUS,
-		SIM_OP_PAUSE,	 SIM_OP_UNPAUSE,      SIM_OP_DESTROY,	 SIM_OP_SHUT_DOWN,
-		SIM_OP_CREATE,	 SIM_OP_KERNELS_PORT, SIM_OP_SAVE,	 SIM_OP_RESTORE};
+	const struct hv_operation *operation = hv_operation_named(name);
 
-	*of_store = false;
-	for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++)
-		if (strcmp(hv_operation(calls[i]), name) == 0)
-			return hv_operation(calls[i]);
-	*of_store = true;
+	*of_store = !operation;
+	if (operation)
+		return operation->takes_back ? NULL : operation->name;
 	for (uint32_t type = 0; type < 64; type++) {
 		const char *known = hv_store_operation(type);
 
