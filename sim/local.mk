@@ -53,7 +53,7 @@ libxensim_la_SOURCES = \
 	sim/preload/env.c \
 	sim/preload/evtchn.c \
 	sim/preload/foreign.c \
-	sim/preload/gnt.c sim/preload/gnt.h sim/preload/gnt_internal.h sim/preload/gnt_make.c \
+	sim/preload/gnt.c sim/preload/gnt.h sim/preload/gnt_make.c \
 	sim/preload/lib_internal.h \
 	sim/preload/memory.c \
 	sim/preload/path.c \

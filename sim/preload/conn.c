@@ -99,7 +99,6 @@ static void after_fork_in_child(void)
 		exchange(conn.fd, &request, sizeof(request), &reply, sizeof(reply), NULL);
 	pthread_mutex_unlock(&conn.lock);
 	sim_gnt_after_fork(true);
-	sim_foreign_after_fork();
 	sim_evtchn_after_fork(true);
 }
 

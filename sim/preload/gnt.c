@@ -15,7 +15,7 @@
 #include "config.h"
 
 #include "sim/preload/lib_internal.h"
-#include "sim/preload/gnt_internal.h"
+#include "sim/preload/gnt.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -162,6 +162,12 @@ static bool takes_at_once(void)
 	return known == 2;
 }
 
+/* Whether a child has it, too. What it hasn't isn't mapped there, by MADV_DONTFORK. */
+static bool is_inherited(const struct region *region)
+{
+	return !region->is_foreign && (!region->file || !takes_at_once());
+}
+
 static void region_free(struct region *region)
 {
 	if (!region)
@@ -181,9 +187,8 @@ void sim_gnt_after_fork(bool child)
 	struct region *region, *next;
 
 	if (child) {
-		/* These aren't mapped in the child, by MADV_DONTFORK. */
 		DL_FOREACH_SAFE(gnt.regions, region, next) {
-			if (!region->file || !takes_at_once())
+			if (is_inherited(region))
 				continue;
 			DL_DELETE(gnt.regions, region);
 			region_free(region);
@@ -202,7 +207,7 @@ size_t sim_gnt_ids(uint32_t *ids, size_t room)
 	size_t count = 0;
 
 	DL_FOREACH(gnt.regions, region)
-		for (size_t i = 0; i < region->ids && !(region->file && takes_at_once()); i++, count++)
+		for (size_t i = 0; i < region->ids && is_inherited(region); i++, count++)
 			if (count < room)
 				ids[count] = region->id[i];
 	return count;
@@ -237,7 +242,7 @@ void sim_region_list(struct region *region)
 {
 	uintptr_t start = (uintptr_t)region->start, end = start + region->pages * SIM_PAGE_SIZE;
 
-	if (region->file && takes_at_once())
+	if (!is_inherited(region))
 		madvise(region->start, region->pages * SIM_PAGE_SIZE, MADV_DONTFORK);
 	if (region->file)
 		region->file->mapped++;
@@ -264,7 +269,7 @@ void sim_region_release(struct region *region)
 {
 	if (region->image)
 		syscall(SYS_munmap, region->image, region->pages * SIM_PAGE_SIZE);
-	tell(region->file ? SIM_OP_UNMAP : SIM_OP_UNSHARE, region);
+	tell(region->file || region->is_foreign ? SIM_OP_UNMAP : SIM_OP_UNSHARE, region);
 	region_free(region);
 }
 
@@ -335,12 +340,8 @@ SIM_EXPORT int munmap(void *address, size_t length)
 
 	/* Call the kernel directly: this may run before libc is set up, and from signal handlers. */
 	if (start >= atomic_load_explicit(&gnt.high, memory_order_relaxed) ||
-	    end <= atomic_load_explicit(&gnt.low, memory_order_relaxed)) {
-		r = (int)syscall(SYS_munmap, address, length);
-		if (r == 0)
-			sim_foreign_unmapped(start, end);
-		return r;
-	}
+	    end <= atomic_load_explicit(&gnt.low, memory_order_relaxed))
+		return (int)syscall(SYS_munmap, address, length);
 
 	sim_regions_lock();
 	r = (int)syscall(SYS_munmap, address, length);
@@ -357,8 +358,6 @@ SIM_EXPORT int munmap(void *address, size_t length)
 		DL_DELETE(ended, region);
 		sim_region_release(region);
 	}
-	if (r == 0)
-		sim_foreign_unmapped(start, end);
 	return r;
 }
 
@@ -383,20 +382,13 @@ void sim_gnt_close(struct sim_gnt_file *file)
 	}
 }
 
-/* One that is mapped, or one that is kept. */
-static struct region *find_region(const struct sim_gnt_file *file, const char *start, uint64_t index)
+struct region *sim_region_find(const struct sim_gnt_file *file, const void *start)
 {
 	struct region *region;
 
-	if (start) {
-		DL_FOREACH(gnt.regions, region)
-			if (region->file == file && region->start == start)
-				return region;
-	} else {
-		DL_FOREACH(file->kept, region)
-			if (region->index == index)
-				return region;
-	}
+	DL_FOREACH(gnt.regions, region)
+		if (region->file == file && region->start == start)
+			return region;
 	return NULL;
 }
 
@@ -405,7 +397,7 @@ int sim_gnt_find(const struct sim_gnt_file *file, const void *start, uint64_t *i
 	const struct region *region;
 
 	sim_regions_lock();
-	region = find_region(file, start, 0);
+	region = sim_region_find(file, start);
 	if (region) {
 		*index = region->index;
 		*count = (uint32_t)region->pages;
@@ -419,7 +411,9 @@ int sim_gnt_unmap(struct sim_gnt_file *file, uint64_t index, uint32_t count)
 	struct region *region;
 
 	sim_regions_lock();
-	region = find_region(file, NULL, index);
+	DL_FOREACH(file->kept, region)
+		if (region->index == index)
+			break;
 	if (region && region->pages == count)
 		DL_DELETE(file->kept, region);
 	else
@@ -439,8 +433,8 @@ int sim_gnt_notify(const struct sim_gnt_file *file, const void *start, uint32_t 
 	int r = -ENOENT;
 
 	sim_regions_lock();
-	region = find_region(file, start, 0);
-	if (region && file && !region->writable && offset != SIM_NO_NOTIFY) {
+	region = sim_region_find(file, start);
+	if (region && file && !(region->prot & PROT_WRITE) && offset != SIM_NO_NOTIFY) {
 		r = -EINVAL;
 	} else if (region) {
 		request.id = region->id[0];

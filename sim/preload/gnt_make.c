@@ -6,7 +6,7 @@
 #include "config.h"
 
 #include "sim/preload/lib_internal.h"
-#include "sim/preload/gnt_internal.h"
+#include "sim/preload/gnt.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -86,26 +86,24 @@ void *sim_gnt_share(uint32_t domid, uint32_t count, uint32_t *refs, bool writabl
 	return start;
 }
 
-/* Maps one request's worth of pages into their place in the region. */
-static int map_part(struct region *region, size_t first, uint32_t count, const struct sim_gnt_pages *pages)
+int sim_region_map(struct region *region, size_t first, uint32_t count, const struct sim_request *request,
+		   const uint32_t *numbers, size_t words, int *errors)
 {
 	struct {
 		struct sim_request request;
-		uint32_t refs[2 * SIM_MAX_MAP];
-	} out = {.request = {.op = SIM_OP_MAP, .count = count, .writable = (pages->prot & PROT_WRITE) != 0}};
+		uint32_t numbers[2 * SIM_MAX_MAP];
+	} out = {.request = *request};
 	struct {
 		struct sim_reply reply;
 		uint32_t values[2 * SIM_MAX_MAP];
 	} in;
+	const size_t size = words * count * sizeof(*numbers);
 	struct sim_fds fds;
 	int r;
 
-	for (uint32_t i = 0; i < count; i++) {
-		out.refs[2 * i] = pages->domids[first + i];
-		out.refs[2 * i + 1] = pages->refs[first + i];
-	}
-	r = sim_lib_call(&out.request, sizeof(out.request) + 2 * count * sizeof(uint32_t), &in.reply,
-			 sizeof(in), &fds);
+	out.request.count = count;
+	memcpy(out.numbers, numbers, size);
+	r = sim_lib_call(&out.request, sizeof(out.request) + size, &in.reply, sizeof(in), &fds);
 	if (r < 0)
 		return r;
 	region->id[region->ids++] = in.reply.id;
@@ -118,13 +116,31 @@ static int map_part(struct region *region, size_t first, uint32_t count, const s
 			      in.values[2 * (i + run) + 1] == offset + run;
 		     run++)
 			;
-		if (index >= fds.count ||
-		    mmap(region->start + (first + i) * SIM_PAGE_SIZE, run * SIM_PAGE_SIZE, pages->prot,
-			 MAP_SHARED | MAP_FIXED, fds.fd[index], (off_t)offset * SIM_PAGE_SIZE) == MAP_FAILED)
+		if (errors && index == SIM_NO_FRAME) {
+			errors[i] = -(int)offset;
+			run = 1;
+		} else if (index >= fds.count ||
+			   mmap(region->start + (first + i) * SIM_PAGE_SIZE, run * SIM_PAGE_SIZE,
+				region->prot, MAP_SHARED | MAP_FIXED, fds.fd[index],
+				(off_t)offset * SIM_PAGE_SIZE) == MAP_FAILED) {
 			r = -EIO;
+		}
 	}
 	sim_fds_close(&fds);
 	return r;
+}
+
+/* Maps one request's worth of pages into their place in the region. */
+static int map_part(struct region *region, size_t first, uint32_t count, const struct sim_gnt_pages *pages)
+{
+	const struct sim_request request = {.op = SIM_OP_MAP, .writable = (region->prot & PROT_WRITE) != 0};
+	uint32_t refs[2 * SIM_MAX_MAP];
+
+	for (uint32_t i = 0; i < count; i++) {
+		refs[2 * i] = pages->domids[first + i];
+		refs[2 * i + 1] = pages->refs[first + i];
+	}
+	return sim_region_map(region, first, count, &request, refs, 2, NULL);
 }
 
 static void *map_locked(struct sim_gnt_file *file, uint64_t index, const struct sim_gnt_pages *pages)
@@ -136,7 +152,7 @@ static void *map_locked(struct sim_gnt_file *file, uint64_t index, const struct 
 	if (!region)
 		return NULL;
 	region->index = index;
-	region->writable = (pages->prot & PROT_WRITE) != 0;
+	region->prot = pages->prot;
 	for (size_t first = 0; first < count; first += SIM_MAX_MAP) {
 		uint32_t part = count - first < SIM_MAX_MAP ? (uint32_t)(count - first) : SIM_MAX_MAP;
 		int r = map_part(region, first, part, pages);

@@ -68,9 +68,6 @@ void sim_gnt_before_fork(void);
 size_t sim_gnt_ids(uint32_t *ids, size_t room);
 size_t sim_evtchn_ids(uint32_t *ids, size_t room);
 void sim_gnt_after_fork(bool child);
-/* foreign.c: this is unmapped now; and a child has none of it. */
-void sim_foreign_unmapped(uintptr_t start, uintptr_t end);
-void sim_foreign_after_fork(void);
 void sim_evtchn_before_fork(void);
 void sim_evtchn_after_fork(bool child);
 
