@@ -13,6 +13,7 @@
 #include <poll.h>
 #include <pwd.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -28,6 +29,7 @@
 #include <xenevtchn.h>
 #include <xengnttab.h>
 #include <xenstore.h>
+#include <xentoollog.h>
 
 #include "cli/cli.h"
 #include "cli/fields.h"
@@ -236,12 +238,20 @@ static void find_xen(struct doctor *doctor, struct json_object *facts)
 		   type);
 }
 
+/* Xen's libraries would log on standard error what fails, which is told here in other words. */
+static void log_nothing(xentoollog_logger *logger, xentoollog_level level, int error, const char *context,
+			const char *format, va_list args)
+{
+}
+
+static xentoollog_logger no_log = {.vmessage = log_nothing};
+
 /* Each tries what links need of a device, and says what came of it, with errno. */
 
-static const char *try_events(unsigned *port)
+static const char *try_events_with(uint32_t domid, unsigned *port)
 {
-	xenevtchn_handle *handle = xenevtchn_open(NULL, 0);
-	int r = handle ? xenevtchn_bind_unbound_port(handle, 0) : -1, error = errno;
+	xenevtchn_handle *handle = xenevtchn_open(&no_log, 0);
+	int r = handle ? xenevtchn_bind_unbound_port(handle, domid) : -1, error = errno;
 
 	*port = (unsigned)r;
 	if (r >= 0)
@@ -252,9 +262,14 @@ static const char *try_events(unsigned *port)
 	return !handle ? "closed" : r < 0 ? "refused" : "given";
 }
 
+static const char *try_events(unsigned *port)
+{
+	return try_events_with(0, port);
+}
+
 static const char *try_grants(unsigned *reference)
 {
-	xengntshr_handle *handle = xengntshr_open(NULL, 0);
+	xengntshr_handle *handle = xengntshr_open(&no_log, 0);
 	void *page = handle ? xengntshr_share_pages(handle, 0, 1, reference, 1) : NULL;
 	int error = errno;
 
@@ -268,7 +283,7 @@ static const char *try_grants(unsigned *reference)
 
 static const char *try_maps(unsigned *nothing)
 {
-	xengnttab_handle *handle = xengnttab_open(NULL, 0);
+	xengnttab_handle *handle = xengnttab_open(&no_log, 0);
 
 	if (handle)
 		xengnttab_close(handle);
@@ -783,21 +798,12 @@ static const struct check relay_checks[] = {
 /* Whether the hypervisor forbids event channels with that domain, as XSM does without memory to share. */
 static bool is_forbidden(const char *number)
 {
-	xenevtchn_handle *handle;
-	bool forbidden = false;
 	uint32_t domid;
-	int port;
+	unsigned port;
 
-	if (!domid_parse(number, strlen(number), &domid) || !(handle = xenevtchn_open(NULL, 0)))
-		return false;
 	errno = 0;
-	port = xenevtchn_bind_unbound_port(handle, domid);
-	if (port < 0)
-		forbidden = errno == EPERM;
-	else
-		xenevtchn_unbind(handle, (evtchn_port_t)port);
-	xenevtchn_close(handle);
-	return forbidden;
+	return domid_parse(number, strlen(number), &domid) &&
+	       !strcmp(try_events_with(domid, &port), "refused") && errno == EPERM;
 }
 
 /* Adds the peer if what is for that domain, which answers, goes through domain 0. */
