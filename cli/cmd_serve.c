@@ -169,8 +169,8 @@ static const char help[] =
 
 /* Answers that wait for callers who don't read: for how long, and how many, since each may be as large as a
  * message can be. Meanwhile their places are free for other calls. */
-#define REPLY_PATIENCE_S 5
-#define MOST_WAITING	 16
+#define REPLY_PATIENCE_MS 5000
+#define MOST_WAITING	  16
 
 struct serve {
 	struct cli *cli;
@@ -197,8 +197,8 @@ struct job {
 	struct command_peer from;
 	struct command_child child;
 	struct event *on_in, *on_out, *on_end;
-	struct event *on_time; /* the answer is no longer waited with; NULL: it doesn't wait */
-	size_t written;	       /* how much of the request the command got */
+	int64_t patience; /* the answer is waited with until then; 0: it doesn't wait */
+	size_t written;	  /* how much of the request the command got */
 	char *reply;
 	size_t size, capacity;
 	int error;	 /* sent instead of the reply; 0: none */
@@ -223,11 +223,10 @@ static void job_free(struct job *job)
 {
 	DL_DELETE(job->serve->jobs, job);
 	job->serve->count--;
-	job->serve->waiting -= job->on_time != NULL;
+	job->serve->waiting -= job->patience != 0;
 	drop_event(&job->on_in, &job->child.ends[0]);
 	drop_event(&job->on_out, &job->child.ends[1]);
 	drop_event(&job->on_end, &job->child.pidfd);
-	loop_event_free(job->on_time);
 	xenmsg_message_free(job->request);
 	free(job->reply);
 	job->gone = true;
@@ -253,18 +252,16 @@ static void fail_job(struct job *job, int error, const char *what, const char *d
 			 job->from.words, what, detail);
 }
 
-static void on_time(int fd, short what, void *userdata);
 static void on_room(void *userdata, const struct xenmsg_result *result);
 
-/* At the loop: the caller of this may be at that answer next. */
 static void give_oldest_up(struct serve *serve)
 {
 	struct job *oldest;
 
 	DL_FOREACH(serve->jobs, oldest)
-		if (oldest->on_time && !oldest->gave_up) {
+		if (oldest->room && !oldest->gave_up) {
 			oldest->gave_up = true;
-			event_active(oldest->on_time, EV_TIMEOUT, 0);
+			xenmsg_op_withdraw(oldest->room);
 			return;
 		}
 }
@@ -273,20 +270,17 @@ static void give_oldest_up(struct serve *serve)
  * false if it isn't waited for. */
 static bool wait_for_caller(struct job *job)
 {
-	const struct timeval patience = {.tv_sec = REPLY_PATIENCE_S};
 	struct serve *serve = job->serve;
 
-	if (!job->on_time) {
+	if (!job->patience) {
 		if (serve->waiting >= MOST_WAITING)
 			give_oldest_up(serve);
-		job->on_time = event_new(serve->loop.base, -1, 0, on_time, job);
-		if (!job->on_time)
-			return false;
+		job->patience = deadline_in(REPLY_PATIENCE_MS);
 		serve->waiting++;
-		event_add(job->on_time, &patience);
 	}
-	return job->room ||
-	       xenmsg_begin_await_reply_room(job->request, job->size, NULL, on_room, job, &job->room) == 0;
+	return job->room || xenmsg_begin_await_reply_room(job->request, job->size,
+							  XENMSG_WITHIN(interrupt_left(job->patience)),
+							  on_room, job, &job->room) == 0;
 }
 
 /* Answers the caller. Returns false if the caller has to read first. */
@@ -319,21 +313,11 @@ static void on_room(void *userdata, const struct xenmsg_result *result)
 	struct job *job = userdata;
 
 	job->room = NULL;
+	job->gave_up |= result->error < 0;
 	if (job->gone)
 		free(job);
 	else if (serve_answer(job))
 		job_free(job);
-}
-
-static void on_time(int fd, short what, void *userdata)
-{
-	struct job *job = userdata;
-	struct serve *serve = job->serve;
-
-	job->gave_up = true;
-	if (serve_answer(job))
-		job_free(job);
-	take_calls(serve);
 }
 
 /* ---- the command's ends ---------------------------------------------------------------------- */
