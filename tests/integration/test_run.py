@@ -75,10 +75,10 @@ def test_arguments_are_passed_as_they_are_and_only_if_it_says_so(one, two):
     listener.terminate()
     listener.wait(timeout=30 * PATIENCE)
     eventually(lambda: "t" not in two.endpoints(), "t is free")
-    serve(two, "printf", "[%s]")
+    serve(two, "sh", "-c", 'printf "[$*]${XENMSG_ID:+named}"')
     done = one.xenmsg("run", "2:t", "word")
     assert (done.returncode, done.stdout, done.stderr) == (LOST, b"", b"xenmsg: run 2:t: refused: that command takes no arguments\n")
-    assert one.xenmsg("run", "2:t").stdout == b"[]"
+    assert one.xenmsg("run", "2:t").stdout == b"[]named"
     assert one.xenmsg("run", "2:t", "x" * 20000).returncode == EXIT_USAGE
 
 
