@@ -44,13 +44,12 @@ enum image_section_type {
 	IMAGE_ROOM,
 	IMAGE_COMMAND, /* the same: a command that was started, and is only to be reaped or stopped */
 	IMAGE_THING,   /* daemon/local/watches_image.c: something that is there, of which watches were told */
-	IMAGE_TOLD,    /* the same: a watch that was told of all of these that it means */
 	/* daemon/switch/channel_image.c: the number in traces of the channel before it, which another daemon
 	 * has given out */
 	IMAGE_SERIAL,
 	/* daemon/hosts/hosts_image.c: the other hosts, and the gateway's connection */
 	IMAGE_HOSTS,
-	IMAGE_HOST_WATCH, /* daemon/local/host_watches_image.c: what one wants to hear of another host */
+	IMAGE_HOST_WATCH, /* daemon/local/host_watches.c: what one wants to hear of another host */
 	/* daemon/link/relay.c: what waits for a link; they are numbered behind the waiting rooms */
 	IMAGE_WAITING,
 	/* daemon/link/link_image.c: the session with a domain whose number isn't known since this domain was

@@ -29,8 +29,7 @@ libdaemon_a_SOURCES = \
 	daemon/registry/changes.c daemon/registry/changes.h \
 	daemon/registry/registry.c daemon/registry/registry.h \
 	daemon/registry/registry_image.c \
-	daemon/local/host_watches.c daemon/local/host_watches.h daemon/local/host_watches_image.c \
-	daemon/local/host_watches_internal.h \
+	daemon/local/host_watches.c daemon/local/host_watches.h \
 	daemon/switch/work_pool.c daemon/switch/work_pool.h \
 	daemon/switch/memfd_lifetimes.c daemon/switch/memfd_lifetimes.h \
 	daemon/main/daemon.c daemon/main/daemon.h daemon/main/daemon_internal.h \

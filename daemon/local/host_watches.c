@@ -1,4 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "daemon/local/host_watches.h"
+
 #include <errno.h>
 #include <fnmatch.h>
 #include <stddef.h>
@@ -6,152 +8,81 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <event2/event.h>
 #include <utlist.h>
 
-#include "base/quota.h"
 #include "base/timer.h"
-#include "base/turns.h"
-#include "daemon/link/asks.h"
-#include "daemon/local/host_watches_internal.h"
 #include "daemon/local/session.h"
 #include "daemon/local/watches_internal.h"
 #include "daemon/switch/hop.h"
-#include "wire/address.h"
-#include "wire/hash.h"
+#include "daemon/switch/hop_image.h"
 #include "wire/retry.h"
 
 #define FAILURES_MAX 2u
 
-#define COST_RETRY 250u /* in units (turns.h) */
+#define COST_RETRY  250u /* in units (turns.h) */
+#define COST_RECORD 12u
 
-/* --- what was told --------------------------------------------------------------------------- */
+#define NO_DOMID (UINT32_MAX - 1) /* of a place of which nothing was told here */
 
-int told_list_copy(struct told_list *list, const struct frame_told *told)
-{
-	size_t size = told->count ? (size_t)(told->end - told->at) : 0;
-
-	list->text = malloc(size + 1);
-	if (!list->text)
-		return -ENOMEM;
-	if (size)
-		memcpy(list->text, told->at, size);
-	list->all = *told;
-	list->all.at = list->text;
-	list->all.end = list->text + size;
-	return 0;
-}
-
-static void told_list_free(struct told_list *list)
-{
-	free(list->text);
-	*list = (struct told_list){0};
-}
-
-static void told_list_advance(struct told_list *list)
-{
-	list->has_entry = frame_told_next(&list->left, &list->entry);
-}
-
-static void told_list_rewind(struct told_list *list)
-{
-	list->left = list->all;
-	told_list_advance(list);
-}
-
-/* Whose name comes first, of two that aren't both at their end: below 0 that of `a`, above 0 that of `b`, 0:
- * it is the same. */
-static int told_list_order(const struct told_list *a, const struct told_list *b)
-{
-	const struct frame_text *first = &a->entry.name, *second = &b->entry.name;
-	int order;
-
-	if (!a->has_entry || !b->has_entry)
-		return a->has_entry ? -1 : 1;
-	order = memcmp(first->data, second->data, first->size < second->size ? first->size : second->size);
-	return order ? order : (first->size > second->size) - (first->size < second->size);
-}
+static const struct self nobody = {.domid = NO_DOMID};
 
 /* --- life of a place ---------------------------------------------------------------------------- */
 
-struct watched_place *host_watch_add_place(struct host_watch *watch, enum ask_kind kind, const char *domain)
+static bool is_host(const struct watched_place *place)
 {
-	struct host_watches *watches = watch->watches;
-	struct watched_place *place = calloc(1, sizeof(*place)), *other;
+	return place->kind == ASK_DOMAINS;
+}
+
+static struct asks *asks_of(const struct watched_place *place)
+{
+	return place->watch->watcher->watches->asks;
+}
+
+/* Adds what is asked of its host, or of the domain there. NULL: no memory. */
+static struct watched_place *add_place(struct host_watch *watch, const char *domain)
+{
+	struct watched_place *place = calloc(1, sizeof(*place));
 
 	if (!place)
 		return NULL;
-	do {
-		place->id = ++watches->last_id;
-		HASH_FIND(hh, watches->by_id, &place->id, sizeof(place->id), other);
-	} while (other);
 	place->watch = watch;
-	place->kind = kind;
+	place->kind = watch->count ? ASK_ENDPOINTS : ASK_DOMAINS;
+	place->domid = watch->count ? NO_DOMID : WATCHES_HOST;
 	place->is_wanted = true;
-	place->state = PLACE_RESTS;
 	snprintf(place->domain, sizeof(place->domain), "%s", domain);
-	HASH_ADD(hh, watches->by_id, id, sizeof(place->id), place);
+	charge_init(&place->charge, watch->watcher->account);
 	DL_APPEND(watch->places, place);
 	watch->count++;
 	return place;
+}
+
+static int add_places(struct host_watch *watch)
+{
+	const struct watched_place *host = add_place(watch, "");
+
+	return host && (watch->is_pattern || add_place(watch, watch->domain)) ? 0 : -ENOMEM;
+}
+
+/* Lets the program be told that all of it has gone. */
+static void host_watches_let_go(struct watched_place *place)
+{
+	struct registry *registry = place->watch->registry;
+
+	place->is_up = false;
+	registry_set_up(registry, place->domid, false);
+	registry_forget_name(registry, place->domid);
+	charge_release(&place->charge, QUOTA_BYTES, place->charge.held[QUOTA_BYTES]);
 }
 
 static void free_place(struct watched_place *place)
 {
 	struct host_watch *watch = place->watch;
 
-	asks_cancel(watch->watches->asks, watch->watches, place->id);
-	HASH_DEL(watch->watches->by_id, place);
+	asks_cancel(asks_of(place), place, 0);
+	charge_end(&place->charge);
 	DL_DELETE(watch->places, place);
 	watch->count--;
-	told_list_free(&place->known);
-	told_list_free(&place->fresh);
 	free(place);
-}
-
-struct host_watch *host_watch_first(const struct host_watches *watches, const struct session *session)
-{
-	struct host_watch *first;
-
-	HASH_FIND_PTR(watches->by_session, &session, first);
-	return first;
-}
-
-/* Puts it in behind the session's first one, or as that. */
-static void put_in(struct host_watches *watches, struct host_watch *watch)
-{
-	struct host_watch *first = host_watch_first(watches, watch->session);
-
-	if (!first)
-		HASH_ADD_PTR(watches->by_session, session, watch);
-	DL_APPEND_ELEM(watches->list, first, watch);
-}
-
-static void take_out(struct host_watches *watches, struct host_watch *watch)
-{
-	struct host_watch *next = host_watch_next(watch);
-
-	if (host_watch_first(watches, watch->session) == watch) {
-		HASH_DEL(watches->by_session, watch);
-		if (next)
-			HASH_ADD_PTR(watches->by_session, session, next);
-	}
-	DL_DELETE(watches->list, watch);
-}
-
-void host_watch_free(struct host_watch *watch)
-{
-	while (watch->places)
-		free_place(watch->places);
-	task_cancel(&watch->task);
-	account_unref(watch->account);
-	take_out(watch->watches, watch);
-	free(watch);
-}
-
-static bool is_host(const struct watched_place *place)
-{
-	return place->kind == ASK_DOMAINS;
 }
 
 /* --- asking ------------------------------------------------------------------------------------- */
@@ -161,7 +92,7 @@ static void on_told(void *userdata, void *asker, uint32_t id, enum ask_kind kind
 
 static int host_watches_ask(struct watched_place *place)
 {
-	struct host_watch *watch = place->watch;
+	const struct host_watch *watch = place->watch;
 	const struct ask_question question = {
 		.kind = place->kind,
 		.host = watch->host,
@@ -174,38 +105,17 @@ static int host_watches_ask(struct watched_place *place)
 	place->state = PLACE_RESTS;
 	if (watch->watches->is_held)
 		return 0;
-	r = asks_ask(watch->watches->asks, &question, watch->account, on_told, watch->watches, place->id);
+	r = asks_ask(asks_of(place), &question, watch->watcher->account, on_told, place, 0);
 	place->state = r < 0 ? PLACE_RESTS : PLACE_ASKED;
 	return r;
 }
 
-static void tell_place(struct watched_place *place, bool up);
-
-/* Begins to report what differs. What is there comes before what it has. */
-static void compare_from_now(struct watched_place *place)
+static void ask_later(struct watched_place *place)
 {
-	struct watched_place *other;
-
-	told_list_rewind(&place->known);
-	told_list_rewind(&place->fresh);
-	if (!place->is_going && !place->is_up)
-		tell_place(place, true);
-	if (is_host(place) && !place->is_going)
-		DL_FOREACH(place->watch->places, other)
-			other->is_wanted = is_host(other) || !place->watch->is_pattern;
-	place->state = PLACE_COMPARES;
+	place->state = PLACE_WAITS;
+	place->is_listed = true;
 	task_due(&place->watch->task);
-}
-
-/* Lets all of it be reported as gone. */
-static void host_watches_let_go(struct watched_place *place)
-{
-	if (place->state == PLACE_ASKED)
-		asks_cancel(place->watch->watches->asks, place->watch->watches, place->id);
-	told_list_free(&place->fresh);
-	place->is_going = true;
-	place->version = 0;
-	compare_from_now(place);
+	timer_start(place->watch->watcher->watches->retry, RETRY_EACH_MS);
 }
 
 /* Why there is no answer may pass: the link was idle, or is another one, or the daemon that answers hands
@@ -216,146 +126,147 @@ static void note_failure(struct watched_place *place)
 
 	place->failures++;
 	place->version = 0;
-	if (!may_pass || host_watches_ask(place) < 0)
-		host_watches_let_go(place);
+	if (may_pass && host_watches_ask(place) == 0)
+		return;
+	host_watches_let_go(place);
+	ask_later(place);
+}
+
+/* Asks again, or, for a reason that may pass, later. */
+static void ask_or_wait(struct watched_place *place)
+{
+	if (host_watches_ask(place) < 0)
+		note_failure(place);
 }
 
 static void answer_watch(struct host_watch *watch, int error, const char *why)
 {
 	watch->is_answered = true;
-	session_reply(watch->session, watch->number, error, why, strlen(why));
+	session_reply(watch->watcher->session, watch->number, error, why, strlen(why));
+}
+
+/* --- what was told --------------------------------------------------------------------------- */
+
+/* Keeps which domains there are, to be looked at in turns. -ENOMEM. */
+static int enter_host(struct watched_place *place, const struct frame_told *told)
+{
+	struct host_watch *watch = place->watch;
+	size_t size = told->count && watch->is_pattern ? (size_t)(told->end - told->at) : 0;
+	uint8_t *text = malloc(size + 1);
+	struct watched_place *other;
+
+	if (!text)
+		return -ENOMEM;
+	if (size)
+		memcpy(text, told->at, size);
+	free(watch->text);
+	watch->text = text;
+	watch->fresh = *told;
+	watch->fresh.count = size ? told->count : 0;
+	watch->fresh.at = text;
+	watch->fresh.end = text + size;
+	DL_FOREACH(watch->places, other)
+		other->is_wanted = is_host(other) || !watch->is_pattern;
+	registry_set_up(watch->registry, WATCHES_HOST, true);
+	return 0;
+}
+
+/* Returns the names, to be freed by free(list). NULL: no memory. */
+static char **names_of(struct frame_told told)
+{
+	char **list = malloc(told.count * (sizeof(*list) + ENDPOINT_NAME_MAX + 1) + 1);
+	char *at = (char *)(list + told.count);
+	struct frame_told_entry entry;
+
+	for (unsigned i = 0; list && frame_told_next(&told, &entry); i++) {
+		list[i] = at;
+		at += snprintf(at, ENDPOINT_NAME_MAX + 1, "%.*s", (int)entry.name.size, entry.name.data) + 1;
+	}
+	return list;
+}
+
+/* Charges for what is kept of so many endpoints. -ENOBUFS. */
+static int charge_records(struct charge *charge, uint64_t count)
+{
+	uint64_t bytes = (count + 1) * sizeof(struct record), held = charge->held[QUOTA_BYTES];
+
+	if (bytes > held)
+		return charge_add(charge, QUOTA_BYTES, bytes - held);
+	charge_release(charge, QUOTA_BYTES, held - bytes);
+	return 0;
+}
+
+/* Whether what was asked for is another domain now, or has another name. */
+static bool is_another(const struct watched_place *place, const struct frame_told *told)
+{
+	const char *name = registry_name(place->watch->registry, place->domid);
+
+	return place->domid != NO_DOMID && (place->domid != told->domid ||
+					    (*name && (strlen(name) != told->name.size ||
+						       memcmp(name, told->name.data, told->name.size) != 0)));
+}
+
+static int enter_domain(struct watched_place *place, const struct frame_told *told)
+{
+	struct registry *registry = place->watch->registry;
+	struct offered offered = {.list = names_of(*told), .count = told->count};
+	struct registry_domain *domain;
+	int r = offered.list ? 0 : -ENOMEM;
+
+	if (is_another(place, told))
+		host_watches_let_go(place);
+	place->domid = told->domid;
+	domain = registry_get(registry, told->domid);
+	if (r == 0)
+		r = domain ? charge_records(&place->charge, told->count) : -ENOMEM;
+	if (r == 0) {
+		registry_set_name(registry, domain, told->name.data, told->name.size);
+		registry_set_up(registry, told->domid, true);
+		registry_set_endpoints(registry, told->domid, &offered, 1);
+		turns_spend(place->watch->task.turns, place->watch->task.line, told->count * COST_RECORD);
+	}
+	free(offered.list);
+	return r;
 }
 
 static void on_told(void *userdata, void *asker, uint32_t id, enum ask_kind kind, const char *host,
 		    const struct frame_told *told)
 {
-	struct host_watches *watches = asker;
-	char name[DOMAIN_NAME_MAX + 1];
-	struct host_watch *watch;
-	struct watched_place *place;
+	struct watched_place *place = asker;
+	struct host_watch *watch = place->watch;
 
-	HASH_FIND(hh, watches->by_id, &id, sizeof(id), place);
-	if (!place)
-		return;
-	watch = place->watch;
 	place->state = PLACE_RESTS;
 	if (!watch->is_answered && told->error) {
 		answer_watch(watch, (int)told->error, asks_why_not(kind, (int)told->error));
-		host_watch_free(watch);
+		host_watch_end(watch);
 		return;
 	}
-	if (told->error || told_list_copy(&place->fresh, told) < 0) {
+	if (told->error || (is_host(place) ? enter_host(place, told) : enter_domain(place, told)) < 0) {
 		note_failure(place);
 		return;
 	}
 	if (!watch->is_answered)
 		answer_watch(watch, 0, "");
 	place->failures = 0;
-	snprintf(name, sizeof(name), "%.*s", (int)told->name.size, told->name.size ? told->name.data : "");
-	if (place->is_up && (place->domid != told->domid || strcmp(place->name, name) != 0)) {
-		host_watches_let_go(
-			place); /* the name means another domain now, or the domain has another name */
-		return;
-	}
 	place->version = told->version;
-	place->domid = told->domid;
-	memcpy(place->name, name, sizeof(place->name));
-	compare_from_now(place);
+	place->is_up = true;
+	place->is_listed = place->is_listed || !is_host(place);
+	place->state = is_host(place) ? PLACE_WALKS : PLACE_RETRIES;
+	task_due(&watch->task);
 }
 
-static void ask_later(struct watched_place *place)
+void host_watch_retry(struct host_watch *watch)
 {
-	place->state = PLACE_WAITS;
-	place->is_listed = true;
-	timer_start(place->watch->watches->timer, RETRY_EACH_MS);
-}
-
-/* Asks again, or, for a reason that may pass, later. */
-static void ask_or_wait(struct watched_place *place)
-{
-	if (host_watches_ask(place) == 0)
-		return;
-	if (place->is_up)
-		note_failure(place);
-	else
-		ask_later(place);
-}
-
-static void host_watches_on_timer(int fd, short what, void *userdata)
-{
-	struct host_watches *watches = userdata;
-	struct host_watch *watch;
 	struct watched_place *place;
 
-	DL_FOREACH(watches->list, watch)
-		DL_FOREACH(watch->places, place)
-			if (place->state == PLACE_WAITS) {
-				place->state = PLACE_RETRIES;
-				task_due(&watch->task);
-			}
+	DL_FOREACH(watch->places, place)
+		if (place->state == PLACE_WAITS) {
+			place->state = PLACE_RETRIES;
+			task_due(&watch->task);
+		}
 }
 
-/* --- telling ------------------------------------------------------------------------------------ */
-
-static void send_event(struct host_watch *watch, struct frame_event *event)
-{
-	event->host = frame_text_of(watch->host);
-	watch_event(watch->session, watch->number, event, &watch->is_cut_off);
-}
-
-/* Reports the host, or the domain, as there or gone. */
-static void tell_place(struct watched_place *place, bool up)
-{
-	struct frame_event event = {.kind = up ? EVENT_HOST_UP : EVENT_HOST_DOWN};
-
-	place->is_up = up;
-	if (!is_host(place)) {
-		if (place->watch->endpoints)
-			return;
-		event = (struct frame_event){.kind = up ? EVENT_DOMAIN_UP : EVENT_DOMAIN_DOWN,
-					     .domid = place->domid,
-					     .text = frame_text_of(place->name)};
-	}
-	send_event(place->watch, &event);
-}
-
-static uint64_t tell_endpoint(struct watched_place *place, struct frame_text name, bool up)
-{
-	struct host_watch *watch = place->watch;
-	struct frame_event event = {.kind = up ? EVENT_ENDPOINT_UP : EVENT_ENDPOINT_DOWN,
-				    .domid = place->domid,
-				    .text = name,
-				    .domain_name = frame_text_of(place->name)};
-	char text[ENDPOINT_NAME_MAX + 1];
-	uint64_t cost = COST_TELL;
-
-	snprintf(text, sizeof(text), "%.*s", (int)name.size, name.data);
-	if (watch->endpoints) {
-		cost += COST_MATCH(strlen(watch->endpoint), name.size);
-		if (fnmatch(watch->endpoint, text, 0) != 0)
-			return cost;
-	}
-	send_event(watch, &event);
-	return cost;
-}
-
-/* Reports the first of the names that are left, if it has come or gone. Returns what it cost. */
-static uint64_t compare_endpoint(struct watched_place *place)
-{
-	struct told_list *known = &place->known, *fresh = &place->fresh;
-	int order = told_list_order(known, fresh);
-	uint64_t cost = COST_VISIT;
-
-	if (order < 0)
-		cost += tell_endpoint(place, known->entry.name, false);
-	else if (order > 0)
-		cost += tell_endpoint(place, fresh->entry.name, true);
-	if (order <= 0)
-		told_list_advance(known);
-	if (order >= 0)
-		told_list_advance(fresh);
-	return cost;
-}
+/* --- which domains are meant -------------------------------------------------------------------- */
 
 static struct watched_place *find_domain(const struct host_watch *watch, const char *domid)
 {
@@ -367,81 +278,56 @@ static struct watched_place *find_domain(const struct host_watch *watch, const c
 	return NULL;
 }
 
-/* Lets the endpoints of the next domain that the host has told be asked for, if it is meant. */
-static uint64_t visit_domain(struct watched_place *host)
+/* Lets the endpoints of a domain that the host has told be asked for, if it is meant. */
+static uint64_t visit_domain(struct host_watch *watch, const struct frame_told_entry *entry)
 {
-	struct host_watch *watch = host->watch;
-	const struct frame_told_entry *entry = &host->fresh.entry;
+	uint64_t cost = COST_VISIT + watch->count + COST_MATCH(strlen(watch->domain), entry->name.size + 5);
 	char domid[16], name[DOMAIN_NAME_MAX + 1];
 	struct watched_place *place;
-	uint64_t cost;
 
 	snprintf(domid, sizeof(domid), "%u", entry->number);
 	snprintf(name, sizeof(name), "%.*s", (int)entry->name.size, entry->name.data);
-	cost = COST_VISIT + watch->count + COST_MATCH(strlen(watch->domain), entry->name.size + 5);
+	if (fnmatch(watch->domain, domid, 0) != 0 && (!*name || fnmatch(watch->domain, name, 0) != 0))
+		return cost;
 	place = find_domain(watch, domid);
-	if (fnmatch(watch->domain, domid, 0) == 0 || (*name && fnmatch(watch->domain, name, 0) == 0)) {
-		if (place)
-			place->is_wanted = true;
-		else if (watch->count <= HOST_WATCH_DOMAINS)
-			host_watch_add_place(watch, ASK_ENDPOINTS, domid);
-	}
-	told_list_advance(&host->fresh);
+	if (place)
+		place->is_wanted = true;
+	else if (watch->count <= HOST_WATCH_DOMAINS)
+		add_place(watch, domid);
 	return cost;
 }
 
 /* Lets go what the host doesn't tell any more, and asks for what it tells now. */
 static void follow_domains(struct host_watch *watch)
 {
-	struct watched_place *place;
+	struct watched_place *place, *next;
 
-	DL_FOREACH(watch->places, place) {
+	DL_FOREACH_SAFE(watch->places, place, next) {
 		if (is_host(place))
 			continue;
-		if (!place->is_wanted && place->state != PLACE_COMPARES)
-			host_watches_let_go(place); /* else when all of that is reported */
-		else if (place->state == PLACE_RESTS || place->state == PLACE_WAITS)
+		if (!place->is_wanted) {
+			host_watches_let_go(place);
+			free_place(place);
+		} else if (place->state == PLACE_RESTS || place->state == PLACE_WAITS) {
 			ask_or_wait(place);
+		}
 	}
 }
 
-/* Notes that all was reported. */
-static void host_watches_end(struct watched_place *place)
-{
-	bool was_going = place->is_going;
-
-	told_list_free(&place->known);
-	place->known = place->fresh;
-	place->fresh = (struct told_list){0};
-	place->is_going = false;
-	place->is_listed = true;
-	place->state = PLACE_RESTS;
-	if (was_going && place->is_up)
-		tell_place(place, false);
-	if (is_host(place) && !was_going)
-		follow_domains(place->watch);
-	if (!place->is_wanted && was_going)
-		free_place(place);
-	else if (!place->is_wanted)
-		host_watches_let_go(place);
-	else if (was_going && place->failures)
-		ask_later(place);
-	else
-		ask_or_wait(place);
-}
-
-/* Asks again, or reports some of what differs. Returns what it cost. */
+/* Looks at a domain, or asks again. Returns what it cost. */
 static uint64_t host_watches_step(struct watched_place *place)
 {
-	if (place->state == PLACE_RETRIES) {
-		ask_or_wait(place);
-		return COST_RETRY;
+	struct host_watch *watch = place->watch;
+	struct frame_told_entry entry;
+
+	if (place->state == PLACE_WALKS) {
+		if (frame_told_next(&watch->fresh, &entry))
+			return visit_domain(watch, &entry);
+		place->is_listed = true;
+		follow_domains(watch);
 	}
-	if (is_host(place) ? place->watch->is_pattern && place->fresh.has_entry
-			   : place->known.has_entry || place->fresh.has_entry)
-		return is_host(place) ? visit_domain(place) : compare_endpoint(place);
-	host_watches_end(place);
-	return COST_VISIT;
+	ask_or_wait(place);
+	return COST_RETRY;
 }
 
 static struct watched_place *next_with_work(const struct host_watch *watch)
@@ -449,22 +335,19 @@ static struct watched_place *next_with_work(const struct host_watch *watch)
 	struct watched_place *place;
 
 	DL_FOREACH(watch->places, place)
-		if (place->state == PLACE_COMPARES || place->state == PLACE_RETRIES)
+		if (place->state == PLACE_WALKS || place->state == PLACE_RETRIES)
 			break;
 	return place;
 }
 
-/* Tells a watch whose places are all reported for the first time that this was all. */
-static void end_list(struct host_watch *watch)
+static bool are_listed(const struct host_watch *watch)
 {
-	struct frame_event listed = {.kind = EVENT_LISTED};
 	const struct watched_place *place;
 
 	DL_FOREACH(watch->places, place)
 		if (!place->is_listed)
-			return;
-	watch->is_listed = true;
-	send_event(watch, &listed);
+			return false;
+	return true;
 }
 
 static void host_watches_on_turn(struct task *task)
@@ -475,8 +358,10 @@ static void host_watches_on_turn(struct task *task)
 
 	while (cost < PIECE && (place = next_with_work(watch)) != NULL)
 		cost += watch->count + host_watches_step(place);
-	if (!watch->is_listed && !next_with_work(watch))
-		end_list(watch);
+	if (!watch->is_known && are_listed(watch)) {
+		watch->is_known = true;
+		registry_tell(watch->registry, REGISTRY_ALL, 0);
+	}
 	turns_spend(task->turns, task->line, cost);
 	if (cost >= PIECE)
 		task_due(task);
@@ -484,37 +369,10 @@ static void host_watches_on_turn(struct task *task)
 
 /* --- life --------------------------------------------------------------------------------------- */
 
-struct host_watches *host_watches_new(struct switchboard *board, struct asks *asks)
-{
-	struct host_watches *watches = calloc(1, sizeof(*watches));
-
-	if (!watches)
-		return NULL;
-	watches->board = board;
-	watches->asks = asks;
-	watches->timer = evtimer_new(board->base, host_watches_on_timer, watches);
-	if (!watches->timer) {
-		free(watches);
-		return NULL;
-	}
-	return watches;
-}
-
-void host_watches_free(struct host_watches *watches)
-{
-	if (!watches)
-		return;
-	while (watches->list)
-		host_watch_free(watches->list);
-	event_free(watches->timer);
-	free(watches);
-}
-
 /* Returns why it can't be watched, or NULL. */
 static const char *set_pattern(struct host_watch *watch, const struct address_parts *pattern)
 {
 	const struct address_part *host = &pattern->host, *domain = &pattern->domain;
-	const struct address_part *endpoint = &pattern->endpoint;
 
 	if (!host_name_is_valid(host->data, host->size) ||
 	    !address_part_copy(*host, watch->host, sizeof(watch->host)))
@@ -522,31 +380,8 @@ static const char *set_pattern(struct host_watch *watch, const struct address_pa
 	if (!domain_name_is_valid(domain->data, domain->size) ||
 	    !address_part_copy(*domain, watch->domain, sizeof(watch->domain)))
 		return "a pattern is HOST/DOMAIN or HOST/DOMAIN:ENDPOINT";
-	if (endpoint->data && (!endpoint_pattern_is_valid(endpoint->data, endpoint->size) ||
-			       !address_part_copy(*endpoint, watch->endpoint, sizeof(watch->endpoint))))
-		return WATCH_NO_ENDPOINT;
-	watch->endpoints = endpoint->data;
-	watch->is_pattern = host_watch_is_pattern(watch);
+	watch->is_pattern = strpbrk(watch->domain, "*?[");
 	return NULL;
-}
-
-static unsigned count_of(const struct host_watches *watches, const struct session *session)
-{
-	unsigned count = 0;
-
-	for (const struct host_watch *watch = host_watch_first(watches, session); watch;
-	     watch = host_watch_next(watch))
-		count++;
-	return count;
-}
-
-static int add_places(struct host_watch *watch)
-{
-	const struct watched_place *host = host_watch_add_place(watch, ASK_DOMAINS, "");
-
-	return host && (watch->is_pattern || host_watch_add_place(watch, ASK_ENDPOINTS, watch->domain))
-		       ? 0
-		       : -ENOMEM;
 }
 
 /* Asks the host, whose answer is that to the WATCH; the domain is asked when that is there. The watch is
@@ -558,114 +393,202 @@ static void ask_first(struct host_watch *watch)
 	if (r == 0)
 		return;
 	answer_watch(watch, -r, asks_why_not(ASK_DOMAINS, -r));
-	host_watch_free(watch);
+	host_watch_end(watch);
 }
 
-struct host_watch *host_watch_new(struct host_watches *watches, struct session *session)
+static bool is_known(void *userdata)
+{
+	return ((struct host_watch *)userdata)->is_known;
+}
+
+/* There are no others in its registry. */
+static void means_all_domains(struct watch *told)
+{
+	snprintf(told->domain, sizeof(told->domain), "*");
+	told->domain_size = 1;
+}
+
+/* Takes over what was made for all endpoints, or some. NULL: no memory. */
+static struct host_watch *host_watch_new(struct watcher *watcher, struct watch *told)
 {
 	struct host_watch *watch = calloc(1, sizeof(*watch));
+	struct registry *registry = registry_new(&nobody);
+	struct watches *watches =
+		registry ? watches_new(watcher->watches->turns, registry, NULL, is_known, watch) : NULL;
+	struct watcher *inner = watches ? watcher_get(watches, watcher->session) : NULL;
 
-	if (!watch)
+	if (!watch || !inner) {
+		watches_free(watches);
+		registry_free(registry);
+		free(watch);
+		free(told);
 		return NULL;
-	watch->watches = watches;
-	watch->session = session;
-	watch->account = account_ref(hop_account(session_hop(session)));
-	task_init(&watch->task, &watches->board->turns, account_line(watch->account), host_watches_on_turn);
-	put_in(watches, watch);
+	}
+	*watch = (struct host_watch){.watcher = watcher,
+				     .number = told->number,
+				     .registry = registry,
+				     .watches = watches,
+				     .inner = inner,
+				     .watch = told};
+	watches->host = watch->host;
+	means_all_domains(told);
+	task_init(&watch->task, watcher->watches->turns, account_line(watcher->account),
+		  host_watches_on_turn);
+	watcher_add(inner, told);
+	DL_APPEND(watcher->of_hosts, watch);
+	watcher->of_hosts_count++;
 	return watch;
 }
 
-void host_watches_add(struct host_watches *watches, struct session *session, uint32_t number,
-		      const struct address_parts *pattern, const struct frame_identity *from)
+void host_watch_free(struct host_watch *watch)
 {
-	struct host_watch *watch = host_watch_new(watches, session);
+	struct watcher *watcher = watch->watcher;
+
+	while (watch->places)
+		free_place(watch->places);
+	DL_DELETE(watcher->of_hosts, watch);
+	watcher->of_hosts_count--;
+	task_cancel(&watch->task);
+	watches_free(watch->watches);
+	registry_free(watch->registry);
+	free(watch->text);
+	free(watch);
+}
+
+void host_watch_end(struct host_watch *watch)
+{
+	struct watcher *watcher = watch->watcher;
+
+	host_watch_free(watch);
+	watcher_free_if_empty(watcher);
+}
+
+void host_watch_add(struct watcher *watcher, struct watch *told, const struct address_parts *pattern,
+		    const struct frame_identity *from)
+{
+	uint32_t number = told->number;
+	struct host_watch *watch = host_watch_new(watcher, told);
 	const char *why;
-	int r = -EINVAL;
+	int error = EINVAL;
 
 	if (!watch) {
-		session_reply(session, number, ENOMEM, "", 0);
+		session_reply_error(watcher->session, number, ENOMEM, "out of memory");
+		watcher_free_if_empty(watcher);
 		return;
 	}
-	watch->number = number;
 	watch->from = *from;
 	why = set_pattern(watch, pattern);
-	if (!why && count_of(watches, session) > HOST_WATCHES_PER_SESSION) {
+	if (!why && watcher->of_hosts_count > HOST_WATCHES_PER_SESSION) {
 		why = "a program may have 16 watches of other hosts";
-		r = -ENOBUFS;
+		error = ENOBUFS;
+	} else if (!why && add_places(watch) < 0) {
+		why = "out of memory";
+		error = ENOMEM;
 	}
 	if (!why) {
-		r = add_places(watch);
-		why = "";
-	}
-	if (r == 0) {
 		ask_first(watch);
 		return;
 	}
-	answer_watch(watch, -r, why);
-	host_watch_free(watch);
-}
-
-int host_watches_remove(struct host_watches *watches, struct session *session, uint32_t number)
-{
-	struct host_watch *watch = host_watch_first(watches, session);
-
-	while (watch && !(watch->number == number && watch->is_answered))
-		watch = host_watch_next(watch);
-	if (!watch)
-		return -ENOENT;
-	host_watch_free(watch);
-	return 0;
-}
-
-void host_watches_remove_session(struct host_watches *watches, struct session *session)
-{
-	struct host_watch *watch;
-
-	while ((watch = host_watch_first(watches, session)) != NULL)
-		host_watch_free(watch);
+	answer_watch(watch, error, why);
+	host_watch_end(watch);
 }
 
 /* --- handing over ------------------------------------------------------------------------------- */
 
-unsigned host_watches_unanswered(const struct host_watches *watches, const struct session *session)
+void host_watch_hold(struct host_watch *watch)
 {
-	unsigned count = 0;
-
-	for (const struct host_watch *watch = host_watch_first(watches, session); watch;
-	     watch = host_watch_next(watch))
-		count += !watch->is_answered;
-	return count;
-}
-
-void host_watches_hold(struct host_watches *watches)
-{
-	struct host_watch *watch;
 	struct watched_place *place;
 
-	watches->is_held = true;
-	DL_FOREACH(watches->list, watch)
-		DL_FOREACH(watch->places, place)
-			if (place->state == PLACE_ASKED) {
-				asks_cancel(watches->asks, watches, place->id);
-				place->state = PLACE_RESTS;
-			}
-}
-
-void host_watches_go_on(struct host_watches *watches)
-{
-	struct host_watch *watch, *next;
-	struct watched_place *place;
-
-	watches->is_held = false;
-	DL_FOREACH_SAFE(watches->list, watch, next) {
-		if (!watch->is_answered) {
-			ask_first(watch);
-			continue;
+	DL_FOREACH(watch->places, place)
+		if (place->state == PLACE_ASKED) {
+			asks_cancel(asks_of(place), place, 0);
+			place->state = PLACE_RESTS;
 		}
-		DL_FOREACH(watch->places, place)
-			if (place->state == PLACE_RESTS) {
-				place->state = PLACE_RETRIES;
-				task_due(&watch->task);
-			}
+	watches_hold(watch->watches);
+}
+
+void host_watch_go_on(struct host_watch *watch)
+{
+	struct watched_place *place;
+
+	if (!watch->is_answered) {
+		ask_first(watch);
+		return;
 	}
+	DL_FOREACH(watch->places, place)
+		if (place->state == PLACE_RESTS) {
+			place->state = PLACE_RETRIES;
+			task_due(&watch->task);
+		}
+}
+
+static void host_watch_image(struct image *image, struct host_watch *watch)
+{
+	watch_image(image, watch->watch);
+	image_bool(image, &watch->is_answered);
+	image_text(image, watch->host, sizeof(watch->host));
+	image_text(image, watch->domain, sizeof(watch->domain));
+	hop_identity_image(image, &watch->from);
+	image_expect(image, host_name_is_valid(watch->host, strlen(watch->host)) &&
+				    domain_name_is_valid(watch->domain, strlen(watch->domain)));
+	watch->is_pattern = strpbrk(watch->domain, "*?[");
+}
+
+void host_watch_write_image(struct host_watch *watch, struct image *image)
+{
+	struct watched_place *place;
+
+	image_section(image, IMAGE_HOST_WATCH);
+	image_u32(image, &(uint32_t){hop_number_in_image(session_hop(watch->watcher->session))});
+	host_watch_image(image, watch);
+	image_u32(image, &watch->count);
+	DL_FOREACH(watch->places, place) {
+		image_text(image, place->domain, sizeof(place->domain));
+		image_bool(image, &place->is_up);
+	}
+	watches_write_things(watch->watches, image);
+}
+
+/* The first one is the host; each other one is a domain that the watch means, by its number if it is a
+ * pattern. */
+static void read_place(struct image *image, struct host_watch *watch)
+{
+	char domain[DOMAIN_NAME_MAX + 1];
+	struct watched_place *place;
+
+	image_text(image, domain, sizeof(domain));
+	image_expect(image, watch->count ? domain_name_is_valid(domain, strlen(domain)) &&
+						   (watch->is_pattern || !strcmp(domain, watch->domain))
+					 : !*domain);
+	if (image->error)
+		return;
+	place = add_place(watch, domain);
+	if (place)
+		image_bool(image, &place->is_up);
+	else
+		image_fail(image, -ENOMEM);
+}
+
+void host_watch_read_image(struct watcher *watcher, struct watch *told, struct image *image)
+{
+	struct host_watch *watch = host_watch_new(watcher, told);
+	uint32_t count;
+
+	if (!watch) {
+		image_fail(image, -ENOMEM);
+		return;
+	}
+	host_watch_image(image, watch);
+	image_upto(image, &count, HOST_WATCH_DOMAINS + 1);
+	image_expect(image, watcher->of_hosts_count <= HOST_WATCHES_PER_SESSION && count > 0 &&
+				    (watch->is_pattern || count == 2));
+	while (!image->error && watch->count < count)
+		read_place(image, watch);
+	watches_read_things(watch->watches, image);
+	means_all_domains(watch->watch);
+	watch_knew_before(watch->inner, watch->watch);
+	if (image->error)
+		host_watch_free(watch);
+	else if (!watch->is_answered)
+		session_ask_again(watcher->session);
 }

@@ -3,58 +3,94 @@
 #define XENMSG_DAEMON_HOST_WATCHES_H
 
 /*
- * Tells the programs that watch a pattern HOST/DOMAIN or HOST/DOMAIN:ENDPOINT of another host what comes and
- * goes there, as far as it tells us (link/asks.h). Each watch has questions that are asked again with every
- * answer, so that the next one tells of a change: which domains there are, by which the host is there, and
- * for each domain that is meant, which endpoints it has. A domain without * ? [ is asked by its name, and
- * needn't be one that the host lists.
+ * Watches of another host, a part of watches.h. Each has a registry of its own, of what the host tells us
+ * (link/asks.h), and a watch of all that is in there: that one tells the program, as it does of this host.
+ * The registry is filled by questions that are asked again with every answer, so that the next one tells of a
+ * change: which domains there are, by which the host is there, and for each domain that is meant, which
+ * endpoints it has. A domain without * ? [ is asked by its name, and needn't be one that the host lists.
  *
- *   ASKED ──told──▶ COMPARES ──what has changed is reported──▶ ASKED
- *     └──an error, and once more──▶ COMPARES: all of it is gone ──reported──▶ WAITS ──a second later──▶ RETRIES ──▶ ASKED
+ *   ASKED ──told, and entered──▶ RETRIES ──its turn──▶ ASKED
+ *     └──an error, and once more: it has gone──▶ WAITS ──a second later──▶ RETRIES
  *
  * The program's WATCH is answered when the host has told which domains it has, or why it can't be asked. What
- * is told is kept until the next answer, at most 16 KiB for a question, which costs its user as much
- * (asks.h). Answers are compared, and what failed is asked again, in pieces, in the turns of the user that
- * watches.
+ * is told is at most 16 KiB for a question, which costs the program's user as much (asks.h), and so do the
+ * records of it. What failed is asked again in pieces, in the turns of the user that watches.
  */
 
-#include <stdbool.h>
-#include <stdint.h>
-
+#include "base/image.h"
+#include "base/quota.h"
+#include "base/turns.h"
+#include "daemon/link/asks.h"
+#include "wire/address.h"
 #include "wire/frame.h"
 
-struct asks;
-struct host_watches;
-struct image;
-struct image_hops;
-struct switchboard;
-struct session;
+struct registry;
+struct watch;
+struct watcher;
+struct watches;
 
 #define HOST_WATCHES_PER_SESSION 16u
 #define HOST_WATCH_DOMAINS	 128u /* of a pattern, by their domids; more aren't watched */
 
-/* Returns NULL when memory is short. The asks outlive it. */
-struct host_watches *host_watches_new(struct switchboard *board, struct asks *asks);
-void host_watches_free(struct host_watches *watches);
+enum place_state {
+	PLACE_RESTS, /* until its host has answered */
+	PLACE_ASKED,
+	PLACE_WALKS, /* over the domains that the host has told */
+	PLACE_WAITS, /* to be asked again */
+	PLACE_RETRIES,
+};
 
-/* Adds a watch of the program `from`, with its pattern's parts. Answers the WATCH request, which has
- * this `number`, now or later. */
-void host_watches_add(struct host_watches *watches, struct session *session, uint32_t number,
-		      const struct address_parts *pattern, const struct frame_identity *from);
-/* Removes a watch. Returns 0, or -ENOENT: the session has none with this number. */
-int host_watches_remove(struct host_watches *watches, struct session *session, uint32_t number);
-void host_watches_remove_session(struct host_watches *watches, struct session *session);
+/* What is asked again and again: of a host its domains, or of a domain its endpoints. */
+struct watched_place {
+	struct host_watch *watch;
+	enum place_state state;
+	enum ask_kind kind;
+	char domain[DOMAIN_NAME_MAX + 1]; /* as it is asked for */
+	bool is_wanted;			  /* it is among what the host has told */
+	bool is_up;			  /* as far as the program was told */
+	bool is_listed;	   /* what there was first is entered, or why there is nothing is known */
+	uint32_t failures; /* since it was told last: the link may just have been idle */
+	uint32_t domid;	   /* in the registry */
+	uint64_t version;
+	struct charge charge; /* for its records */
+	struct watched_place *prev, *next;
+};
 
-/* The daemon hands over: asks nothing any more, until it is to go on, with the same or with what was read. */
-void host_watches_hold(struct host_watches *watches);
-void host_watches_go_on(struct host_watches *watches);
-/* Returns how many WATCHes of the program the next daemon is to answer. */
-unsigned host_watches_unanswered(const struct host_watches *watches, const struct session *session);
-/* Whether all watches of the program can be in the image: none is in the midst of telling. */
-bool host_watches_fit(const struct host_watches *watches, const struct session *session);
-/* Writes a section for each watch of a program that is in the image, or reads one. */
-void host_watches_write_image(struct host_watches *watches, struct image *image);
-void host_watches_read_image(struct host_watches *watches, struct image *image,
-			     const struct image_hops *hops);
+struct host_watch {
+	struct watcher *watcher; /* its program's */
+	uint32_t number;
+	bool is_answered; /* the WATCH */
+	bool is_known;	  /* all of its places are listed */
+	bool is_pattern;  /* the domain */
+	char host[HOST_NAME_SIZE];
+	char domain[DOMAIN_NAME_MAX + 1];
+	struct frame_identity from;
+	struct registry *registry;
+	struct watches *watches; /* of that, with one watch of all that is there */
+	struct watcher *inner;
+	struct watch *watch;
+	struct task task;
+	struct watched_place *places; /* the first is the host */
+	unsigned count;
+	uint8_t *text;		 /* the domains that the host has told */
+	struct frame_told fresh; /* those of them that are still to be looked at */
+	struct host_watch *prev, *next;
+};
+
+/* Adds a watch of the pattern's host, which takes over `told`, with its number and endpoint. Its WATCH is
+ * answered, or will be. The watcher may be freed. */
+void host_watch_add(struct watcher *watcher, struct watch *told, const struct address_parts *pattern,
+		    const struct frame_identity *from);
+void host_watch_free(struct host_watch *watch);
+/* Frees the watcher, too, if it has no other one. */
+void host_watch_end(struct host_watch *watch);
+/* A second is over. */
+void host_watch_retry(struct host_watch *watch);
+void host_watch_hold(struct host_watch *watch);
+/* It couldn't be handed over, or was read. */
+void host_watch_go_on(struct host_watch *watch);
+void host_watch_write_image(struct host_watch *watch, struct image *image);
+/* Reads the rest of a section, and takes over `told`. */
+void host_watch_read_image(struct watcher *watcher, struct watch *told, struct image *image);
 
 #endif

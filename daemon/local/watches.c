@@ -7,12 +7,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <event2/event.h>
 #include <utlist.h>
 
 #include "base/invariant.h"
 #include "base/timer.h"
 #include "base/turns.h"
 #include "daemon/registry/changes.h"
+#include "daemon/local/host_watches.h"
 #include "daemon/local/session.h"
 #include "daemon/switch/hop.h"
 #include "wire/address.h"
@@ -21,15 +23,17 @@
 
 /* --- events ---------------------------------------------------------------------------------- */
 
-void watch_event(struct session *session, uint32_t watch, const struct frame_event *event, bool *is_cut_off)
+/* Sends an event, unless the program is cut off, as one is that doesn't read its events. */
+static void watch_event(struct watcher *watcher, const struct watch *watch, struct frame_event event)
 {
 	uint8_t payload[FRAME_PAYLOAD_MAX];
 
-	if (*is_cut_off || hop_send(session_hop(session), FRAME_EVENT, 0, watch, payload,
-				    frame_event_encode(event, payload)) == 0)
+	event.host = frame_text_of(watcher->watches->host);
+	if (watcher->is_cut_off || hop_send(session_hop(watcher->session), FRAME_EVENT, 0, watch->number,
+					    payload, frame_event_encode(&event, payload)) == 0)
 		return;
-	*is_cut_off = true;
-	session_cut_off(session, -ENOBUFS, "the program doesn't read its events");
+	watcher->is_cut_off = true;
+	session_cut_off(watcher->session, -ENOBUFS, "the program doesn't read its events");
 }
 
 static void wake_all(struct watches *watches)
@@ -149,7 +153,7 @@ static bool means_domain(struct watch *watch, const struct named_domain *domain,
 /* Compares the record with its own part of the pattern. */
 static bool means_record(const struct watch *watch, const struct record *record, uint64_t *cost)
 {
-	if (!watch->endpoints)
+	if (!watch->endpoints || record->domain->domid == WATCHES_HOST)
 		return true;
 	return record->size &&
 	       matches(watch->endpoint, watch->endpoint_size, record->text, record->size, cost);
@@ -189,8 +193,11 @@ static void tell_kind(struct watcher *watcher, const struct watch *watch, const 
 		event.kind = kind == EVENT_DOMAIN_UP ? EVENT_ENDPOINT_UP : EVENT_ENDPOINT_DOWN;
 		event.domain_name = event.text;
 		event.text = (struct frame_text){record->text, record->size};
+	} else if (domain->domid == WATCHES_HOST) {
+		event = (struct frame_event){.kind = kind == EVENT_DOMAIN_UP ? EVENT_HOST_UP
+									     : EVENT_HOST_DOWN};
 	}
-	watch_event(watcher->session, watch->number, &event, &watcher->is_cut_off);
+	watch_event(watcher, watch, event);
 }
 
 void watch_tell(struct watcher *watcher, const struct watch *watch, const struct record *record, bool up,
@@ -298,7 +305,6 @@ static bool go_on(struct watcher *watcher, uint64_t *cost)
  * known. */
 static void end_lists(struct watcher *watcher, uint64_t *cost)
 {
-	const struct frame_event listed = {.kind = EVENT_LISTED};
 	const struct watches *watches = watcher->watches;
 	struct watch *watch;
 
@@ -307,7 +313,7 @@ static void end_lists(struct watcher *watcher, uint64_t *cost)
 			continue; /* until REGISTRY_ALL */
 		watch->is_listed = true;
 		*cost += COST_TELL;
-		watch_event(watcher->session, watch->number, &listed, &watcher->is_cut_off);
+		watch_event(watcher, watch, (struct frame_event){.kind = EVENT_LISTED});
 	}
 }
 
@@ -367,6 +373,7 @@ struct watches *watches_new(struct turns *turns, struct registry *registry, watc
 
 	if (!watches)
 		return NULL;
+	watches->host = "";
 	watches->turns = turns;
 	watches->registry = registry;
 	watches->changes = registry_changes(registry);
@@ -390,12 +397,38 @@ static void watcher_free(struct watcher *watcher)
 {
 	struct watch *watch, *next;
 
+	while (watcher->of_hosts)
+		host_watch_free(watcher->of_hosts);
 	DL_FOREACH_SAFE(watcher->list, watch, next)
 		watch_free(watcher, watch);
 	HASH_DEL(watcher->watches->watchers, watcher);
 	task_cancel(&watcher->task);
 	account_unref(watcher->account);
 	free(watcher);
+}
+
+void watcher_free_if_empty(struct watcher *watcher)
+{
+	if (watcher && watcher->count == 0 && !watcher->of_hosts)
+		watcher_free(watcher);
+}
+
+static void on_retry(evutil_socket_t fd, short what, void *userdata)
+{
+	struct watches *watches = userdata;
+	struct watcher *watcher;
+	struct host_watch *watch;
+
+	for (watcher = watches->watchers; watcher; watcher = watcher->hh.next)
+		DL_FOREACH(watcher->of_hosts, watch)
+			host_watch_retry(watch);
+}
+
+int watches_set_asks(struct watches *watches, struct event_base *base, struct asks *asks)
+{
+	watches->asks = asks;
+	watches->retry = evtimer_new(base, on_retry, watches);
+	return watches->retry ? 0 : -ENOMEM;
 }
 
 void watches_free(struct watches *watches)
@@ -406,13 +439,14 @@ void watches_free(struct watches *watches)
 		watcher_free(watches->watchers);
 	registry_leave(watches->registry, &watches->sink);
 	free_event(watches->settle);
+	free_event(watches->retry);
 	watches_forget_before(watches);
 	free(watches);
 }
 
 /* --- who watches ------------------------------------------------------------------------------ */
 
-static struct watcher *watcher_find(struct watches *watches, const struct session *session)
+struct watcher *watcher_find(struct watches *watches, const struct session *session)
 {
 	struct watcher *watcher;
 
@@ -434,6 +468,7 @@ struct watcher *watcher_get(struct watches *watches, struct session *session)
 	watcher->account = account_ref(hop_account(session_hop(session)));
 	task_init(&watcher->task, watches->turns, account_line(watcher->account), watches_on_turn);
 	HASH_ADD_PTR(watches->watchers, session, watcher);
+	task_due(&watcher->task);
 	return watcher;
 }
 
@@ -452,8 +487,16 @@ void watcher_add(struct watcher *watcher, struct watch *watch)
 	task_due(&watcher->task);
 }
 
+static struct host_watch *find_host_watch(const struct watcher *watcher, uint32_t number)
+{
+	struct host_watch *watch;
+
+	DL_SEARCH_SCALAR(watcher->of_hosts, watch, number, number);
+	return watch;
+}
+
 void watches_add(struct watches *watches, struct session *session, uint32_t number,
-		 const struct address_parts *pattern)
+		 const struct address_parts *pattern, const struct frame_identity *from)
 {
 	const struct address_part *domain = &pattern->domain, *endpoint = &pattern->endpoint;
 	const char *why = NULL;
@@ -464,24 +507,25 @@ void watches_add(struct watches *watches, struct session *session, uint32_t numb
 	if (!watch || !watcher) {
 		error = ENOMEM;
 		why = "out of memory";
-	} else if (watcher->count >= WATCHES_PER_SESSION) {
+	} else if (!from && watcher->count >= WATCHES_PER_SESSION) {
 		error = ENOBUFS;
 		why = "a program may have 64 watches";
-	} else if (watcher_find_watch(watcher, number)) {
+	} else if (watcher_find_watch(watcher, number) || find_host_watch(watcher, number)) {
 		error = EEXIST;
 		why = "another watch has this number";
-	} else if (domain->size == 0 || !address_part_copy(*domain, watch->domain, sizeof(watch->domain)) ||
-		   !is_printable(*domain)) {
+	} else if (!from &&
+		   (domain->size == 0 || !address_part_copy(*domain, watch->domain, sizeof(watch->domain)) ||
+		    !is_printable(*domain))) {
 		why = "a pattern is DOMAIN or DOMAIN:ENDPOINT";
 	} else if (endpoint->data &&
 		   (!endpoint_pattern_is_valid(endpoint->data, endpoint->size) ||
 		    !address_part_copy(*endpoint, watch->endpoint, sizeof(watch->endpoint)))) {
-		why = WATCH_NO_ENDPOINT;
+		why = "no endpoint can have such a name: that is letters, digits, _ and -, begins with a letter or digit, "
+		      "and in a pattern *, ? and [...] stand for some";
 	}
 	if (why) {
 		free(watch);
-		if (watcher && watcher->count == 0)
-			watcher_free(watcher);
+		watcher_free_if_empty(watcher);
 		session_reply_error(session, number, error, why);
 		return;
 	}
@@ -489,6 +533,10 @@ void watches_add(struct watches *watches, struct session *session, uint32_t numb
 	watch->endpoints = endpoint->data != NULL;
 	watch->domain_size = domain->size;
 	watch->endpoint_size = endpoint->size;
+	if (from) {
+		host_watch_add(watcher, watch, pattern, from);
+		return;
+	}
 	session_reply(session, number, 0, "", 0);
 	watcher_add(watcher, watch);
 }
@@ -510,13 +558,28 @@ int watches_remove(struct watches *watches, struct session *session, uint32_t nu
 {
 	struct watcher *watcher = watcher_find(watches, session);
 	struct watch *watch = watcher ? watcher_find_watch(watcher, number) : NULL;
+	struct host_watch *of_host = watcher ? find_host_watch(watcher, number) : NULL;
 
-	if (!watch)
+	if (watch)
+		watch_free(watcher, watch);
+	else if (of_host && of_host->is_answered)
+		host_watch_free(of_host);
+	else
 		return -ENOENT;
-	watch_free(watcher, watch);
-	if (watcher->count == 0)
-		watcher_free(watcher);
+	watcher_free_if_empty(watcher);
 	return 0;
+}
+
+unsigned watches_unanswered(struct watches *watches, const struct session *session)
+{
+	const struct watcher *watcher = watcher_find(watches, session);
+	const struct host_watch *of_host;
+	unsigned count = 0;
+
+	if (watcher)
+		DL_FOREACH(watcher->of_hosts, of_host)
+			count += !of_host->is_answered;
+	return count;
 }
 
 void watches_remove_session(struct watches *watches, struct session *session)

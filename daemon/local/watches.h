@@ -7,9 +7,10 @@
  * told of what is there now (registry.h), that this was all (EVENT_LISTED), and then of every change. A
  * pattern is DOMAIN (the domain and all of its endpoints) or DOMAIN:ENDPOINT (those endpoints); both parts
  * may be shell patterns, and a domain is matched by its domid, its name or `self`. A domain that is renamed
- * goes down for the watches of its old name, comes up for those of the new one, and is reported once more
- * as up, with its new name, to those that match it either way.
- * One whose link is away is reported as that, and as up once more when it is resumed, or has ended.
+ * goes down for the watches of its old name, comes up for those of the new one, and is reported once more as
+ * up, with its new name, to those that match it either way. One whose link is away is reported as that, and
+ * as up once more when it is resumed, or has ended. Watches of another host, HOST/DOMAIN or
+ * HOST/DOMAIN:ENDPOINT, hear of it as far as it tells us (host_watches.h).
  *
  * No watch is told at once: a change makes the watches of each session due, as a task of the account that
  * watches (turns.h), which compares them with what has changed, in bounded pieces. So a program with many
@@ -26,6 +27,7 @@
 
 #define WATCHES_GONE_MAX 8192u
 
+struct asks;
 struct event_base;
 struct image;
 struct image_hops;
@@ -45,23 +47,28 @@ struct watches *watches_new(struct turns *turns, struct registry *registry, watc
 			    watches_knows_all_fn knows_all, void *userdata);
 void watches_free(struct watches *watches);
 
-/* Adds a watch of its pattern's domain and endpoint, and answers its WATCH request, which has this
- * `number`. */
+/* Sets what other hosts are asked by. Before a watch of one is added or read. It may go when the sessions
+ * have. -ENOMEM. */
+int watches_set_asks(struct watches *watches, struct event_base *base, struct asks *asks);
+
+/* Adds a watch of its pattern's domain and endpoint, of its host if a program `from` wants that. Answers its
+ * WATCH request, which has this `number`, now or, when a host has to be asked, later. */
 void watches_add(struct watches *watches, struct session *session, uint32_t number,
-		 const struct address_parts *pattern);
+		 const struct address_parts *pattern, const struct frame_identity *from);
 /* Removes a watch. Returns 0, or -ENOENT: the session has none with this number. */
 int watches_remove(struct watches *watches, struct session *session, uint32_t number);
 /* Tells them all that is known, and from then on nothing: the next daemon can go on from there. */
 void watches_hold(struct watches *watches);
 /* It couldn't take over: goes on here, after either of these. */
 void watches_stay(struct watches *watches);
-/* Writes sections into the image that the next daemon gets (hop_image.h): a WATCH for each, and what they
- * were told, if that is held. */
-void watches_write_image(const struct watches *watches, struct image *image);
-/* Read a section each. */
-void watches_read_image(struct watches *watches, struct image *image, const struct image_hops *hops);
-void watches_read_thing(struct watches *watches, struct image *image);
-void watches_read_told(struct watches *watches, struct image *image, const struct image_hops *hops);
+/* Returns how many WATCHes of the program the next daemon is to answer. */
+unsigned watches_unanswered(struct watches *watches, const struct session *session);
+/* Writes sections into the image that the next daemon gets (hop_image.h): a WATCH or HOST_WATCH for each, and
+ * what they were told. They are held. */
+void watches_write_image(struct watches *watches, struct image *image);
+/* Reads a section of one of these types. */
+void watches_read_image(struct watches *watches, struct image *image, const struct image_hops *hops,
+			uint32_t type);
 /* All was read. */
 void watches_go_on(struct watches *watches, struct event_base *base);
 /* Returns whether some watch may mean another domain than this one. */

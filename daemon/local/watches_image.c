@@ -3,12 +3,11 @@
 /*
  * Watches in the image that a daemon hands over (base/image.h), and what their programs were told. The old
  * daemon tells all that it knows, and then nothing more. It writes each thing that is there then (THING), and
- * the watches, of each of which TOLD says that it knows the things that it means. The next daemon tells
- * nothing of these until it knows itself what is there: then of those that have gone in between. All else it
- * tells as ever. So a program hears nothing where nothing has changed. A daemon that hands over before it has
- * told that tells of those that were missed for that long by it and the daemons before it.
- *
- * To a daemon that doesn't read that, all has gone, and what is there is told again.
+ * the watches, each of which knows the things that it means; one of another host (HOST_WATCH) has its own
+ * things with it. The next daemon tells nothing of these until it knows itself what is there: then of those
+ * that have gone in between. All else it tells as ever. So a program hears nothing where nothing has changed.
+ * A daemon that hands over before it has told that tells of those that were missed for that long by it and
+ * the daemons before it.
  */
 
 #include "daemon/local/watches_internal.h"
@@ -24,6 +23,7 @@
 #include "base/clock.h"
 #include "base/image.h"
 #include "base/timer.h"
+#include "daemon/local/host_watches.h"
 #include "daemon/local/session.h"
 #include "daemon/switch/hop.h"
 #include "daemon/switch/hop_image.h"
@@ -97,32 +97,29 @@ static void watches_image_compare(struct watcher *watcher, struct watch *watch, 
 		watch_tell_away(watcher, watch, now, cost);
 }
 
-/* --- to a daemon that can't go on from there ---------------------------------------------------- */
-
-static void tell_again(struct watcher *watcher)
-{
-	struct watch *watch;
-
-	if (!watcher->watches->is_held) {
-		watcher->is_cut_off = false;
-		DL_FOREACH(watcher->list, watch) {
-			watch->known = watch->walk = watch->heard = watch->met = 0;
-			watch->is_listed = false;
-		}
-	}
-	task_due(&watcher->task);
-}
+/* --- handing over ----------------------------------------------------------------------------- */
 
 void watches_stay(struct watches *watches)
 {
 	struct watcher *watcher, *next;
+	struct host_watch *of_host, *other;
 
-	HASH_ITER(hh, watches->watchers, watcher, next)
-		tell_again(watcher);
 	watches->is_held = false;
+	HASH_ITER(hh, watches->watchers, watcher, next) {
+		task_due(&watcher->task);
+		DL_FOREACH_SAFE(watcher->of_hosts, of_host, other) {
+			watches_stay(of_host->watches);
+			host_watch_go_on(of_host);
+		}
+	}
 }
 
-/* --- to one that can -------------------------------------------------------------------------- */
+void watch_knew_before(struct watcher *watcher, struct watch *watch)
+{
+	watch->knows_before = true;
+	watch->compared = NULL;
+	watcher->watches->comparing++;
+}
 
 /* Tells a watch what the daemon before this has told others, and this one doesn't know yet: the next one
  * takes it for told. The watch began here, or has heard already that it has gone. */
@@ -140,9 +137,7 @@ static void tell_before(struct watcher *watcher, struct watch *watch)
 		cost += COST_COMPARE;
 	}
 	turns_spend(watches->turns, watcher->task.line, cost);
-	watch->knows_before = true;
-	watch->compared = NULL;
-	watches->comparing++;
+	watch_knew_before(watcher, watch);
 }
 
 /* Whether it has changed for certain, or was missed for so long that it has gone. */
@@ -194,11 +189,14 @@ static void note_away(const struct watches *watches)
 void watches_hold(struct watches *watches)
 {
 	struct watcher *watcher, *next;
+	struct host_watch *of_host;
 	struct watch *watch;
 
 	HASH_ITER(hh, watches->watchers, watcher, next) {
 		uint64_t cost = 0;
 
+		DL_FOREACH(watcher->of_hosts, of_host)
+			host_watch_hold(of_host);
 		/* Nothing changes meanwhile, so it ends. */
 		while (!watcher->is_cut_off && !watcher_hear(watcher, &cost)) {
 			turns_spend(watches->turns, watcher->task.line, cost);
@@ -217,13 +215,16 @@ void watches_hold(struct watches *watches)
 
 /* --- sections --------------------------------------------------------------------------------- */
 
-static void watch_image(struct image *image, struct watch *watch)
+void watch_image(struct image *image, struct watch *watch)
 {
 	image_u32(image, &watch->number);
 	image_text(image, watch->domain, sizeof(watch->domain));
 	image_text(image, watch->endpoint, sizeof(watch->endpoint));
 	image_bool(image, &watch->endpoints);
+	image_bool(image, &watch->is_listed);
 	image_expect(image, watch->domain[0] && (!watch->endpoints || watch->endpoint[0]));
+	watch->domain_size = strlen(watch->domain);
+	watch->endpoint_size = strlen(watch->endpoint);
 }
 
 /* Whether it was there when the last word was told here. */
@@ -244,7 +245,8 @@ static void thing_image(struct image *image, uint32_t *domid, bool *is_own, char
 	image_upto(image, missed_ms, SETTLE_MS);
 }
 
-static void write_thing(struct image *image, const struct record *record, bool is_away, uint32_t missed_ms)
+static void write_thing(struct image *image, bool of_host, const struct record *record, bool is_away,
+			uint32_t missed_ms)
 {
 	char name[DOMAIN_NAME_MAX + 1], text[ENDPOINT_NAME_MAX + 1];
 	uint32_t domid = record->domain->domid;
@@ -252,13 +254,17 @@ static void write_thing(struct image *image, const struct record *record, bool i
 
 	snprintf(name, sizeof(name), "%s", record->domain->name);
 	snprintf(text, sizeof(text), "%s", record->text);
-	image_section(image, IMAGE_THING);
+	if (of_host)
+		image_bool(image, &of_host); /* there is another one */
+	else
+		image_section(image, IMAGE_THING);
 	thing_image(image, &domid, &is_own, name, text, &is_away, &missed_ms);
 }
 
 /* All that was told, also what the daemon before this has told and this one doesn't know yet. */
-static void write_things(const struct watches *watches, struct image *image)
+void watches_write_things(const struct watches *watches, struct image *image)
 {
+	bool of_host = *watches->host;
 	const struct record *record;
 	const struct thing *thing;
 	uint64_t at = 0;
@@ -266,65 +272,47 @@ static void write_things(const struct watches *watches, struct image *image)
 	while ((record = changes_next(watches->changes, at, UINT64_MAX)) != NULL) {
 		at = record->changed;
 		if (was_up(watches, record) && !find_before(watches, record))
-			write_thing(image, record, record->domain->was_away, 0);
+			write_thing(image, of_host, record, record->domain->was_away, 0);
 	}
 	for (thing = watches->before; thing; thing = thing->hh.next)
-		write_thing(image, thing->record, thing->is_away, thing->missed_ms);
+		write_thing(image, of_host, thing->record, thing->is_away, thing->missed_ms);
+	if (of_host)
+		image_bool(image, &(bool){false});
 }
 
-static void told_image(struct image *image, struct watch *watch)
-{
-	image_u32(image, &watch->number);
-	image_bool(image, &watch->is_listed);
-}
-
-void watches_write_image(const struct watches *watches, struct image *image)
+void watches_write_image(struct watches *watches, struct image *image)
 {
 	const struct watcher *watcher;
+	struct host_watch *of_host;
 	struct watch *watch;
 
-	if (watches->is_held && watches->watchers)
-		write_things(watches, image);
-	for (unsigned told = 0; told <= watches->is_held; told++)
-		for (watcher = watches->watchers; watcher; watcher = watcher->hh.next) {
-			uint32_t session = hop_number_in_image(session_hop(watcher->session));
-
-			DL_FOREACH(watcher->list, watch) {
-				image_section(image, told ? IMAGE_TOLD : IMAGE_WATCH);
-				image_u32(image, &session);
-				if (told)
-					told_image(image, watch);
-				else
-					watch_image(image, watch);
-			}
+	if (watches->watchers)
+		watches_write_things(watches, image);
+	for (watcher = watches->watchers; watcher; watcher = watcher->hh.next)
+		DL_FOREACH(watcher->list, watch) {
+			image_section(image, IMAGE_WATCH);
+			image_u32(image, &(uint32_t){hop_number_in_image(session_hop(watcher->session))});
+			watch_image(image, watch);
 		}
+	for (watcher = watches->watchers; watcher; watcher = watcher->hh.next)
+		DL_FOREACH(watcher->of_hosts, of_host)
+			host_watch_write_image(of_host, image);
 }
 
-void watches_read_image(struct watches *watches, struct image *image, const struct image_hops *hops)
+static void read_watch(struct watcher *watcher, struct watch *watch, struct image *image)
 {
-	struct watch *watch = calloc(1, sizeof(*watch)), *same = NULL;
-	struct hop *hop = image_program(image, hops, &(uint32_t){0});
-	struct watcher *watcher;
-
-	if (!watch) {
-		image_fail(image, -ENOMEM);
-		return;
-	}
 	watch_image(image, watch);
-	watcher = image->error ? NULL : watcher_get(watches, hop_owner(hop));
-	if (watcher)
-		same = watcher_find_watch(watcher, watch->number);
-	image_expect(image, watcher && !same && watcher->count < WATCHES_PER_SESSION);
+	image_expect(image,
+		     !watcher_find_watch(watcher, watch->number) && watcher->count < WATCHES_PER_SESSION);
 	if (image->error) {
 		free(watch);
 		return;
 	}
-	watch->domain_size = strlen(watch->domain);
-	watch->endpoint_size = strlen(watch->endpoint);
+	watch_knew_before(watcher, watch);
 	watcher_add(watcher, watch);
 }
 
-void watches_read_thing(struct watches *watches, struct image *image)
+static void read_thing(struct watches *watches, struct image *image)
 {
 	char name[DOMAIN_NAME_MAX + 1] = "", text[ENDPOINT_NAME_MAX + 1] = "";
 	struct thing *thing = calloc(1, sizeof(*thing));
@@ -353,22 +341,39 @@ void watches_read_thing(struct watches *watches, struct image *image)
 	HASH_ADD_STR(watches->before, key, thing);
 }
 
-void watches_read_told(struct watches *watches, struct image *image, const struct image_hops *hops)
+void watches_read_things(struct watches *watches, struct image *image)
 {
-	struct hop *hop = image_program(image, hops, &(uint32_t){0});
-	struct watch read = {0}, *watch;
-	struct watcher *watcher = NULL;
+	bool has_more = false;
 
-	told_image(image, &read);
-	if (!image->error)
-		watcher = watcher_get(watches, hop_owner(hop));
-	watch = watcher ? watcher_find_watch(watcher, read.number) : NULL;
-	image_expect(image, watch && !watch->knows_before);
-	if (image->error)
+	for (image_bool(image, &has_more); has_more && !image->error; image_bool(image, &has_more))
+		read_thing(watches, image);
+}
+
+void watches_read_image(struct watches *watches, struct image *image, const struct image_hops *hops,
+			uint32_t type)
+{
+	struct hop *hop;
+	struct watcher *watcher;
+	struct watch *watch;
+
+	if (type == IMAGE_THING) {
+		read_thing(watches, image);
 		return;
-	watch->is_listed = read.is_listed;
-	watch->knows_before = true;
-	watches->comparing++;
+	}
+	hop = image_program(image, hops, &(uint32_t){0});
+	if (!hop)
+		return;
+	watcher = watcher_get(watches, hop_owner(hop));
+	watch = calloc(1, sizeof(*watch));
+	if (!watch || !watcher) {
+		free(watch);
+		image_fail(image, -ENOMEM);
+	} else if (type == IMAGE_WATCH) {
+		read_watch(watcher, watch, image);
+	} else {
+		host_watch_read_image(watcher, watch, image);
+	}
+	watcher_free_if_empty(watcher);
 }
 
 /* --- what has changed in between -------------------------------------------------------------- */
@@ -394,6 +399,14 @@ void watches_forget_before(struct watches *watches)
 
 void watches_go_on(struct watches *watches, struct event_base *base)
 {
+	struct watcher *watcher, *next;
+	struct host_watch *of_host, *other;
+
+	HASH_ITER(hh, watches->watchers, watcher, next)
+		DL_FOREACH_SAFE(watcher->of_hosts, of_host, other) {
+			of_host->watches->began_ms = clock_ms();
+			host_watch_go_on(of_host);
+		}
 	if (!watches->comparing) {
 		watches_forget_before(watches);
 		return;

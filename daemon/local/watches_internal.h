@@ -2,7 +2,8 @@
 #ifndef XENMSG_DAEMON_WATCHES_INTERNAL_H
 #define XENMSG_DAEMON_WATCHES_INTERNAL_H
 
-/* What watches.c, which tells programs, and watches_image.c, which hands their watches over, share. */
+/* What watches.c, which tells programs, watches_image.c, which hands their watches over, and host_watches.c,
+ * whose watches are of other hosts, share. */
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -17,8 +18,11 @@
 #include "wire/hash.h"
 
 #define WATCHES_PER_SESSION 64
+/* As a domain's number: another host itself, of which the registry is. It is there while the host is. */
+#define WATCHES_HOST UINT32_MAX
 
 struct event;
+struct host_watch;
 
 /* Something that was there when another daemon handed over: the record as it told of it. */
 struct thing {
@@ -58,12 +62,16 @@ struct watcher {
 	struct task task;
 	struct watch *list;
 	unsigned count;
+	struct host_watch *of_hosts; /* those of other hosts, each with watches of its own */
+	unsigned of_hosts_count;
 	uint64_t heard; /* the position of all of its watches but the new ones */
 	bool is_cut_off;
 	UT_hash_handle hh;
 };
 
+/* Of one host. */
 struct watches {
+	const char *host; /* another one; "": this one */
 	struct turns *turns;
 	struct registry *registry;
 	struct registry_sink sink;
@@ -85,10 +93,15 @@ struct watches {
 	watches_sees_fn sees;
 	watches_knows_all_fn knows_all;
 	void *userdata;
+	struct asks *asks; /* by which other hosts are asked */
+	struct event *retry;
 };
 
 /* Returns the session's, which is made if it has none. NULL: out of memory. */
 struct watcher *watcher_get(struct watches *watches, struct session *session);
+/* NULL: it has none. */
+struct watcher *watcher_find(struct watches *watches, const struct session *session);
+void watcher_free_if_empty(struct watcher *watcher);
 /* Adds a watch, which is told what is there. */
 void watcher_add(struct watcher *watcher, struct watch *watch);
 /* NULL: there is none. */
@@ -114,21 +127,18 @@ bool watch_compare(struct watcher *watcher, struct watch *watch, uint64_t *cost)
 void watches_forget_before(struct watches *watches);
 /* A watch has no need of what was before. */
 void watches_end_compare(struct watches *watches, struct watch *watch);
+/* It was told by the daemon before this of all things that it means. */
+void watch_knew_before(struct watcher *watcher, struct watch *watch);
+/* Its fields in a section: also that of one of another host, which has all things that were told, too. */
+void watch_image(struct image *image, struct watch *watch);
+void watches_write_things(const struct watches *watches, struct image *image);
+void watches_read_things(struct watches *watches, struct image *image);
 
-/* --- what watches of other hosts (host_watches.c) have in common with these */
 /* In units (turns.h). A match takes from 10 ns to 19 us, by the lengths of both texts. */
 #define COST_VISIT			    4u
 #define COST_TELL			    30u
 #define COST_MATCH(pattern_size, text_size) ((uint64_t)(pattern_size) * (text_size) / 8)
 /* units of work of one program's watches, then another's turn comes */
 #define PIECE 4096u
-
-/* Why a pattern is refused that no endpoint's name can match. */
-#define WATCH_NO_ENDPOINT                                                                                     \
-	"no endpoint can have such a name: that is letters, digits, _ and -, begins with a letter or digit, " \
-	"and in a pattern *, ? and [...] stand for some"
-
-/* Sends an event of a watch, unless the program is cut off, as one is that doesn't read its events. */
-void watch_event(struct session *session, uint32_t watch, const struct frame_event *event, bool *is_cut_off);
 
 #endif

@@ -62,7 +62,6 @@ struct daemon {
 	struct links *links;
 	struct relay *relay;
 	struct asks *asks;
-	struct host_watches *host_watches;
 	struct peers *peers;
 	struct local *local;
 	struct streams *streams;
@@ -131,7 +130,6 @@ int wiring_start_hosts(struct daemon *daemon);
 /* wiring_links.c: likewise */
 int wiring_start_relay(struct daemon *daemon);
 int wiring_start_asks(struct daemon *daemon);
-int wiring_start_host_watches(struct daemon *daemon);
 int wiring_start_links(struct daemon *daemon);
 int wiring_start_directory(struct daemon *daemon);
 int wiring_start_router(struct daemon *daemon);

@@ -21,7 +21,6 @@
 #include "daemon/link/asks.h"
 #include "daemon/link/link.h"
 #include "daemon/link/relay.h"
-#include "daemon/local/host_watches.h"
 #include "daemon/local/local.h"
 #include "daemon/local/streams.h"
 #include "daemon/local/watches.h"
@@ -103,8 +102,7 @@ static void handover_end_unfit(void *userdata, struct session *session)
 {
 	struct daemon *daemon = userdata;
 
-	if (host_watches_fit(daemon->host_watches, session) &&
-	    (!daemon->is_restarted || session_can_be_carried(session)))
+	if (!daemon->is_restarted || session_can_be_carried(session))
 		return;
 	session_say_goodbye(session);
 	requests_session_callbacks.gone(&daemon->request_context, session);
@@ -121,7 +119,6 @@ static bool asks_nothing(void *userdata, struct peer_id peer)
 static void end_others(struct daemon *daemon)
 {
 	watches_hold(daemon->watches);
-	host_watches_hold(daemon->host_watches);
 	relay_hand_over(daemon->relay);
 	asks_hand_over(daemon->asks);
 	links_hand_over(daemon->links);
@@ -180,7 +177,6 @@ static void handover_write_image(struct daemon *daemon, struct image *image, str
 	topics_write_parties(daemon->topics, image);
 	router_write_image(daemon->router, image);
 	watches_write_image(daemon->watches, image);
-	host_watches_write_image(daemon->host_watches, image);
 	queries_write_image(daemon->queries, image);
 	if (daemon->renewal_asked_by)
 		query_write_image(image, daemon->renewal_asked_by, daemon->renewal_request, 0, false,
@@ -299,9 +295,8 @@ int handover_store(struct daemon *daemon)
 /* There can be no image: all goes on here as it would with the next daemon. */
 static void handover_stay(struct daemon *daemon)
 {
-	watches_stay(daemon->watches);
 	asks_stay(daemon->asks);
-	host_watches_go_on(daemon->host_watches);
+	watches_stay(daemon->watches);
 	activations_stay(daemon->activations);
 	relay_go_on(daemon->relay);
 	topics_stay(daemon->topics);

@@ -21,7 +21,6 @@
 #include "daemon/link/asks.h"
 #include "daemon/link/link.h"
 #include "daemon/link/relay.h"
-#include "daemon/local/host_watches.h"
 #include "daemon/local/local.h"
 #include "daemon/local/streams.h"
 #include "daemon/local/watches.h"
@@ -157,10 +156,10 @@ static bool are_links_read(const struct image_hops *hops, const struct head *hea
 static unsigned handover_take_rank(uint32_t type)
 {
 	static const uint8_t order[] = {
-		IMAGE_HOSTS,   IMAGE_REGISTRY, IMAGE_POLICY, IMAGE_MEMORY,     IMAGE_SESSION,
-		IMAGE_LINK,    IMAGE_TOPIC,    IMAGE_STREAM, IMAGE_ROOM,       IMAGE_COMMAND,
-		IMAGE_WAITING, IMAGE_CHANNEL,  IMAGE_LEDGER, IMAGE_PARTY,      IMAGE_ENDPOINT,
-		IMAGE_THING,   IMAGE_WATCH,    IMAGE_TOLD,   IMAGE_HOST_WATCH, IMAGE_QUERY,
+		IMAGE_HOSTS,   IMAGE_REGISTRY, IMAGE_POLICY,	 IMAGE_MEMORY, IMAGE_SESSION,
+		IMAGE_LINK,    IMAGE_TOPIC,    IMAGE_STREAM,	 IMAGE_ROOM,   IMAGE_COMMAND,
+		IMAGE_WAITING, IMAGE_CHANNEL,  IMAGE_LEDGER,	 IMAGE_PARTY,  IMAGE_ENDPOINT,
+		IMAGE_THING,   IMAGE_WATCH,    IMAGE_HOST_WATCH, IMAGE_QUERY,
 	};
 	unsigned i = 0;
 
@@ -256,16 +255,9 @@ static void read_section(struct daemon *daemon, struct handover *handover, uint3
 		router_read_image(daemon->router, image, hops);
 		break;
 	case IMAGE_WATCH:
-		watches_read_image(daemon->watches, image, hops);
-		break;
 	case IMAGE_THING:
-		watches_read_thing(daemon->watches, image);
-		break;
-	case IMAGE_TOLD:
-		watches_read_told(daemon->watches, image, hops);
-		break;
 	case IMAGE_HOST_WATCH:
-		host_watches_read_image(daemon->host_watches, image, hops);
+		watches_read_image(daemon->watches, image, hops, type);
 		break;
 	case IMAGE_QUERY:
 		queries_read_image(daemon->queries, image, hops);
@@ -417,7 +409,6 @@ static void handover_take_go_on(struct daemon *daemon, struct image_hops *hops, 
 	activations_go_on(daemon->activations);
 	relay_go_on(daemon->relay);
 	watches_go_on(daemon->watches, daemon->base);
-	host_watches_go_on(daemon->host_watches);
 	/* Others may wait for an answer that the daemon before didn't give. */
 	peers_want_all(daemon->peers);
 	daemon->renewals = daemon->sources.renewals = head->renewals;

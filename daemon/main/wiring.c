@@ -39,7 +39,6 @@
 #include "daemon/local/streams.h"
 #include "daemon/topic/topics.h"
 #include "daemon/xen/vchan.h"
-#include "daemon/local/host_watches.h"
 #include "daemon/local/watches.h"
 
 #define GREETING_MS 10000
@@ -249,7 +248,6 @@ static int start_request_context(struct daemon *daemon)
 		.access = daemon->access,
 		.asks = daemon->asks,
 		.registry = daemon->registry,
-		.host_watches = daemon->host_watches,
 		.hosts = daemon->hosts,
 		.links = daemon->links,
 		.local = daemon->local,
@@ -356,7 +354,6 @@ int wiring_start(struct daemon *daemon)
 		{.start = wiring_start_hosts},
 		{.start = wiring_start_relay},
 		{.start = wiring_start_asks},
-		{.start = wiring_start_host_watches},
 		{.start = wiring_start_links},
 		{.start = wiring_start_directory},
 		{.start = wiring_start_router},
@@ -396,7 +393,6 @@ void wiring_end(struct daemon *daemon)
 	activations_free(daemon->activations);
 	streams_free(daemon->streams);
 	relay_free(daemon->relay);
-	host_watches_free(daemon->host_watches);
 	directory_free(daemon->directory);
 	asks_free(daemon->asks);
 	daemon->asks = NULL;

@@ -17,7 +17,7 @@
 #include "daemon/serve/router.h"
 #include "daemon/local/streams.h"
 #include "daemon/topic/topics.h"
-#include "daemon/local/host_watches.h"
+#include "daemon/local/watches.h"
 
 #define NAMES_BELIEVED_MS 60000
 
@@ -151,14 +151,10 @@ int wiring_start_asks(struct daemon *daemon)
 		.maker = &maker,
 	};
 
-	return asks_new(&daemon->asks, &collaborators, daemon->config.relay, wiring_links_next_endpoint,
-			daemon);
-}
+	int r = asks_new(&daemon->asks, &collaborators, daemon->config.relay, wiring_links_next_endpoint,
+			 daemon);
 
-int wiring_start_host_watches(struct daemon *daemon)
-{
-	daemon->host_watches = host_watches_new(&daemon->board, daemon->asks);
-	return daemon->host_watches ? 0 : -ENOMEM;
+	return r < 0 ? r : watches_set_asks(daemon->watches, daemon->base, daemon->asks);
 }
 
 static int zero_names(void *userdata, const uint8_t *payload, uint32_t length)

@@ -24,7 +24,6 @@
 #include "daemon/serve/router.h"
 #include "daemon/serve/tracers.h"
 #include "daemon/local/streams.h"
-#include "daemon/local/host_watches.h"
 #include "daemon/local/watches.h"
 #include "daemon/topic/topics.h"
 
@@ -191,11 +190,8 @@ static void watch(struct request_context *context, struct session *session, uint
 	struct address_parts parts = address_split(pattern.data, pattern.size);
 	struct frame_identity from = requests_identity(context, session);
 
-	if (requests_is_remote(context, &parts)) {
-		host_watches_add(context->host_watches, session, request, &parts, &from);
-		return;
-	}
-	watches_add(context->watches, session, request, &parts);
+	watches_add(context->watches, session, request, &parts,
+		    requests_is_remote(context, &parts) ? &from : NULL);
 	if (watches_others(context->watches))
 		peers_want_all(context->peers);
 }
@@ -254,8 +250,6 @@ static int on_request(void *userdata, struct session *session, const struct fram
 		if (r < 0)
 			return r;
 		r = watches_remove(context->watches, session, number);
-		if (r == -ENOENT)
-			r = host_watches_remove(context->host_watches, session, number);
 		session_reply_error(session, header->channel, -r, r ? "no such watch" : "");
 		return 0;
 	case FRAME_QUERY:
@@ -329,7 +323,7 @@ static unsigned carries(void *userdata, struct session *session)
 	struct request_context *context = userdata;
 
 	return queries_in_image(context->queries, session) + topics_in_question(context->topics, session) +
-	       host_watches_unanswered(context->host_watches, session) +
+	       watches_unanswered(context->watches, session) +
 	       context->renew_is_asked_by(context->userdata, session);
 }
 
@@ -341,7 +335,6 @@ static void session_gone(void *userdata, struct session *session)
 	streams_forget_session(context->streams, session);
 	topics_forget_session(context->topics, session);
 	watches_remove_session(context->watches, session);
-	host_watches_remove_session(context->host_watches, session);
 	queries_forget_session(context->queries, session);
 	tracers_forget_session(context->tracers, session);
 	links_ping_cancel(context->links, session);

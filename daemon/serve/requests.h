@@ -19,7 +19,6 @@ struct account;
 struct asks;
 struct evbuffer;
 struct registry;
-struct host_watches;
 struct hosts;
 struct links;
 struct local;
@@ -40,7 +39,6 @@ struct request_context {
 	struct access *access;
 	struct asks *asks;
 	struct registry *registry;
-	struct host_watches *host_watches;
 	struct hosts *hosts;
 	struct links *links;
 	struct local *local;

@@ -31,7 +31,6 @@
 #include "daemon/registry/registry.h"
 #include "daemon/link/asks.h"
 #include "daemon/link/relay.h"
-#include "daemon/local/host_watches.h"
 #include "daemon/local/session.h"
 #include "daemon/local/streams.h"
 #include "daemon/local/watches_internal.h"
@@ -124,7 +123,6 @@ struct parts {
 	struct hosts *hosts;
 	struct relay *relay;
 	struct asks *asks;
-	struct host_watches *host_watches;
 	struct memfd_lifetimes *lives;
 	struct quota *quota;	 /* of those who pay for memory that they keep */
 	struct channel *channel; /* that was read last */
@@ -138,7 +136,6 @@ static void on_gone(void *userdata, struct session *session)
 	struct parts *parts = userdata;
 
 	watches_remove_session(parts->watches, session);
-	host_watches_remove_session(parts->host_watches, session);
 	for (unsigned i = 0; i < WHO; i++)
 		if (parts->watching[i] == session_hop(session))
 			parts->watching[i] = NULL;
@@ -169,14 +166,7 @@ static void read_of_watches(struct image *image, struct parts *parts, uint32_t t
 {
 	struct image_hops hops = {.hops = parts->watching, .count = WHO, .sessions = WHO};
 
-	if (type == IMAGE_THING)
-		watches_read_thing(parts->watches, image);
-	else if (type == IMAGE_WATCH)
-		watches_read_image(parts->watches, image, &hops);
-	else if (type == IMAGE_HOST_WATCH)
-		host_watches_read_image(parts->host_watches, image, &hops);
-	else
-		watches_read_told(parts->watches, image, &hops);
+	watches_read_image(parts->watches, image, &hops, type);
 	/* They have numbers of their own. */
 	image_owner(image, 0, IMAGE_NOBODY);
 }
@@ -210,7 +200,6 @@ static void watches_go_on_twice(struct parts *parts, struct switchboard *board, 
 	watches_hold(parts->watches);
 	image_begin(&image);
 	watches_write_image(parts->watches, &image);
-	host_watches_write_image(parts->host_watches, &image);
 	check(!image.error);
 	image_free(&image);
 	watches_stay(parts->watches);
@@ -285,8 +274,7 @@ static void read_section(struct image *image, struct image_hops *hops, struct pr
 		relay_read_waiting_room(parts->relay, image, hops);
 	} else if (type == IMAGE_COMMAND) {
 		activations_read_command(parts->activations, image);
-	} else if (type == IMAGE_THING || type == IMAGE_WATCH || type == IMAGE_TOLD ||
-		   type == IMAGE_HOST_WATCH) {
+	} else if (type == IMAGE_THING || type == IMAGE_WATCH || type == IMAGE_HOST_WATCH) {
 		read_of_watches(image, parts, type);
 	} else if (type == IMAGE_CHANNEL) {
 		channel_image(image, hops, &parts->channel);
@@ -442,7 +430,7 @@ static void run(struct switchboard *board, struct image *image, struct topics *t
 			&(struct relay_collaborators){.self = &guest, .board = board, .hosts = parts.hosts},
 			false, open_none, NULL) == 0);
 	check(asks_new(&parts.asks, &asks_with, false, no_endpoint, NULL) == 0);
-	check((parts.host_watches = host_watches_new(board, parts.asks)));
+	check(watches_set_asks(parts.watches, board->base, parts.asks) == 0);
 	check(activations_new(&parts.activations, board, "/nonexistent", 0, "socket", &activation_callbacks,
 			      NULL) == 0);
 	board->last_stream = UINT32_MAX;
@@ -475,7 +463,6 @@ static void run(struct switchboard *board, struct image *image, struct topics *t
 		if (parts.watching[i])
 			on_gone(&parts, hop_owner(parts.watching[i]));
 	watches_free(parts.watches);
-	host_watches_free(parts.host_watches);
 	asks_free(parts.asks);
 	relay_free(parts.relay);
 	hosts_free(parts.hosts);

@@ -148,6 +148,7 @@ tests_unit_test_stream_image_SOURCES = tests/unit/test_stream_image.c $(stream_r
 
 # Has sessions of its own in place of daemon/local/session.c and what sends to them.
 watches_rig = tests/unit/watches_rig.c tests/unit/watches_rig.h
+tests_unit_test_host_watches_SOURCES = tests/unit/test_host_watches.c $(watches_rig)
 tests_unit_test_watches_SOURCES = tests/unit/test_watches.c $(watches_rig)
 tests_unit_test_watches_image_SOURCES = tests/unit/test_watches_image.c $(watches_rig)
 tests_unit_test_watches_late_SOURCES = tests/unit/test_watches_late.c $(watches_rig)

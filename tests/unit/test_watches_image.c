@@ -14,44 +14,6 @@
 #include "daemon/local/watches_internal.h"
 #include "daemon/switch/hop_image.h"
 
-static uint8_t *write_image(struct scene *scene, size_t *size)
-{
-	struct image image;
-
-	hop_set_image_number(&scene->a.hop, 0);
-	hop_set_image_number(&scene->b.hop, 1);
-	watches_hold(scene->watches);
-	image_begin(&image);
-	watches_write_image(scene->watches, &image);
-	return image_to_bytes(&image, size);
-}
-
-static int read_image(struct scene *scene, const uint8_t *bytes, size_t size)
-{
-	struct hop *all[] = {&scene->a.hop, &scene->b.hop};
-	struct image_hops hops = {.hops = all, .count = 2, .sessions = 2};
-	struct image image;
-	uint32_t type;
-	int error;
-
-	scene->a.hop.owner = &scene->a;
-	scene->b.hop.owner = &scene->b;
-	image_open_bytes(&image, bytes, size);
-	while ((type = image_next(&image))) {
-		if (type == IMAGE_THING)
-			watches_read_thing(scene->watches, &image);
-		else if (type == IMAGE_WATCH)
-			watches_read_image(scene->watches, &image, &hops);
-		else if (type == IMAGE_TOLD)
-			watches_read_told(scene->watches, &image, &hops);
-		else
-			image_fail(&image, -EINVAL);
-	}
-	error = image.error;
-	image_free(&image);
-	return error;
-}
-
 /* `scene` hands over to the one that is made in its place, which knows nobody's endpoints yet. Until then
  * both programs are told this. */
 static void hand_over_telling(struct scene *scene, const char *a, const char *b)

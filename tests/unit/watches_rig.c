@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "tests/unit/watches_rig.h"
+#include "tests/unit/image_bytes.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/link/asks.h"
 #include "daemon/local/session.h"
 #include "daemon/local/watches.h"
 #include "daemon/registry/registry.h"
+#include "daemon/switch/hop_image.h"
 
 /* --- sessions that only keep what they are told ----------------------------------------------- */
 
@@ -44,7 +47,9 @@ int hop_send(struct hop *hop, uint8_t type, uint8_t flags, uint32_t channel, con
 	if (session->full)
 		return -ENOBUFS;
 	assert_int_equal(frame_event_decode(payload, length, &event), 0);
+	assert_int_equal(event.host.size, session->is_of_host);
 	if (event.kind == EVENT_LISTED) {
+		session->lists++;
 		if (session->hears_lists)
 			snprintf(session->heard + used, HEARD_MAX - used, "%u. ", channel);
 		return 0;
@@ -74,6 +79,9 @@ int hop_send(struct hop *hop, uint8_t type, uint8_t flags, uint32_t channel, con
 			 event.kind == EVENT_ENDPOINT_UP ? '+' : '-', event.domid, (int)event.text.size,
 			 event.text.data, (int)event.domain_name.size,
 			 event.domain_name.data ? event.domain_name.data : "");
+	else if (event.kind == EVENT_HOST_UP || event.kind == EVENT_HOST_DOWN)
+		snprintf(session->heard + used, HEARD_MAX - used, "%u%c%c ", channel,
+			 event.kind == EVENT_HOST_UP ? '+' : '-', event.host.data[0]);
 	else
 		snprintf(session->heard + used, HEARD_MAX - used, "%u%c%u(%.*s) ", channel,
 			 event.kind == EVENT_DOMAIN_AWAY ? '~'
@@ -81,6 +89,32 @@ int hop_send(struct hop *hop, uint8_t type, uint8_t flags, uint32_t channel, con
 							 : '-',
 			 event.domid, (int)event.text.size, event.text.data);
 	return 0;
+}
+
+/* Without a test's own, nobody watches another host. */
+__attribute__((weak)) int asks_ask(struct asks *asks, const struct ask_question *question,
+				   struct account *account, asks_told_fn told, void *asker, uint32_t request)
+{
+	return -ENOSYS;
+}
+
+__attribute__((weak)) void asks_cancel(struct asks *asks, void *asker, uint32_t request)
+{
+}
+
+const char *asks_why_not(enum ask_kind kind, int error)
+{
+	return "it can't";
+}
+
+void session_ask_again(struct session *session)
+{
+	session->unanswered++;
+}
+
+void hop_identity_image(struct image *image, struct frame_identity *identity)
+{
+	image_u32(image, &identity->uid);
 }
 
 /* --- the scene -------------------------------------------------------------------------------- */
@@ -121,13 +155,19 @@ void settle(struct scene *scene)
 	while (scene->turns.due);
 }
 
+void make_watches(struct scene *scene)
+{
+	scene->watches = watches_new(&scene->turns, scene->registry, sees, knows_all, scene);
+	assert_non_null(scene->watches);
+	assert_int_equal(watches_set_asks(scene->watches, scene->base, NULL), 0);
+}
+
 void scene_start(struct scene *scene)
 {
 	*scene = (struct scene){.base = event_base_new(), .self.domid = OWN};
 	assert_int_equal(turns_init(&scene->turns, scene->base, pass, scene), 0);
 	scene->registry = registry_new(&scene->self);
-	scene->watches = watches_new(&scene->turns, scene->registry, sees, knows_all, scene);
-	assert_non_null(scene->watches);
+	make_watches(scene);
 	rename_domain(scene, 7, "work");
 	rename_domain(scene, OWN, "home");
 }
@@ -159,7 +199,7 @@ int watch(struct scene *scene, struct session *session, uint32_t number, const c
 
 	session->reply = -1;
 	session->heard_before = strlen(session->heard);
-	watches_add(scene->watches, session, number, &parts);
+	watches_add(scene->watches, session, number, &parts, NULL);
 	assert_int_equal(session->replied_to, number);
 	assert_true(session->reply >= 0);
 	return session->reply;
@@ -198,4 +238,36 @@ void come_up(struct scene *scene, const char *list)
 void rename_domain(struct scene *scene, uint32_t domid, const char *name)
 {
 	registry_set_name(scene->registry, registry_get(scene->registry, domid), name, strlen(name));
+}
+
+/* --- handing over ----------------------------------------------------------------------------- */
+
+uint8_t *write_image(struct scene *scene, size_t *size)
+{
+	struct image image;
+
+	hop_set_image_number(&scene->a.hop, 0);
+	hop_set_image_number(&scene->b.hop, 1);
+	watches_hold(scene->watches);
+	image_begin(&image);
+	watches_write_image(scene->watches, &image);
+	return image_to_bytes(&image, size);
+}
+
+int read_image(struct scene *scene, const uint8_t *bytes, size_t size)
+{
+	struct hop *all[] = {&scene->a.hop, &scene->b.hop};
+	struct image_hops hops = {.hops = all, .count = 2, .sessions = 2};
+	struct image image;
+	uint32_t type;
+	int error;
+
+	scene->a.hop.owner = &scene->a;
+	scene->b.hop.owner = &scene->b;
+	image_open_bytes(&image, bytes, size);
+	while ((type = image_next(&image)))
+		watches_read_image(scene->watches, &image, &hops, type);
+	error = image.error;
+	image_free(&image);
+	return error;
 }

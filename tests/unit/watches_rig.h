@@ -32,8 +32,11 @@ struct session {
 	size_t heard_before; /* this WATCH */
 	int reply;	     /* the last one's error; -1: none */
 	uint32_t replied_to;
-	bool hears_lists; /* and where they end: "1. " */
-	bool full;	  /* takes no more */
+	bool hears_lists;    /* and where they end: "1. " */
+	unsigned lists;	     /* that have ended */
+	bool is_of_host;     /* its watches are of a host whose name is one letter: "1+b" */
+	unsigned unanswered; /* WATCHes, as the next daemon has them */
+	bool full;	     /* takes no more */
 	bool counts; /* keeps the number of events, and the names that are up, and not all that it heard */
 	unsigned long events;
 	long up;
@@ -62,6 +65,11 @@ void settle(struct scene *scene);
 void scene_start(struct scene *scene);
 void scene_start_with_users(struct scene *scene);
 void scene_stop(struct scene *scene);
+/* Makes the watches, which know nobody. */
+void make_watches(struct scene *scene);
+/* The image that is handed over, and what becomes of it. */
+uint8_t *write_image(struct scene *scene, size_t *size);
+int read_image(struct scene *scene, const uint8_t *bytes, size_t size);
 /* Returns the error in the reply. */
 int watch(struct scene *scene, struct session *session, uint32_t number, const char *pattern);
 void add_watch(struct scene *scene, struct session *session, uint32_t number, const char *pattern);
