@@ -585,8 +585,9 @@ void host_watch_read_image(struct watcher *watcher, struct watch *told, struct i
 	while (!image->error && watch->count < count)
 		read_place(image, watch);
 	watches_read_things(watch->watches, image);
-	means_all_domains(watch->watch);
-	watch_knew_before(watch->inner, watch->watch);
+	means_all_domains(told);
+	if (told->was_told)
+		watch_knew_before(watch->inner, told);
 	if (image->error)
 		host_watch_free(watch);
 	else if (!watch->is_answered)

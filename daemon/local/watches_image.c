@@ -205,9 +205,11 @@ void watches_hold(struct watches *watches)
 	}
 	tell_settled(watches);
 	HASH_ITER(hh, watches->watchers, watcher, next)
-		DL_FOREACH(watcher->list, watch)
+		DL_FOREACH(watcher->list, watch) {
+			watch->was_told = true;
 			if (watches->before && !watch->knows_before)
 				tell_before(watcher, watch);
+		}
 	watches->is_held = true;
 	watches->told_upto = watches->changes->last;
 	note_away(watches);
@@ -222,6 +224,7 @@ void watch_image(struct image *image, struct watch *watch)
 	image_text(image, watch->endpoint, sizeof(watch->endpoint));
 	image_bool(image, &watch->endpoints);
 	image_bool(image, &watch->is_listed);
+	image_bool(image, &watch->was_told);
 	image_expect(image, watch->domain[0] && (!watch->endpoints || watch->endpoint[0]));
 	watch->domain_size = strlen(watch->domain);
 	watch->endpoint_size = strlen(watch->endpoint);
@@ -308,7 +311,8 @@ static void read_watch(struct watcher *watcher, struct watch *watch, struct imag
 		free(watch);
 		return;
 	}
-	watch_knew_before(watcher, watch);
+	if (watch->was_told)
+		watch_knew_before(watcher, watch);
 	watcher_add(watcher, watch);
 }
 

@@ -45,6 +45,7 @@ struct watch {
 	char endpoint[2 * ENDPOINT_NAME_MAX + 1];
 	bool endpoints;	   /* means matching endpoints only; else the domain and all of its endpoints */
 	bool is_listed;	   /* it was told of all that was there when it began, and that this was all */
+	bool was_told;	   /* all, before a hand-over; else it came when nothing was told any more */
 	bool knows_before; /* it was told by the daemon before this of all things in the table `before` */
 	const struct thing
 		*compared; /* with these it was compared already, up to this one; NULL: with none */

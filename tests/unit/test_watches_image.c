@@ -133,6 +133,16 @@ SCENE_TEST(what_changes_while_it_is_compared_in_turns_is_told, scene_start)
 	expect(scene, &scene->a, "1-7:e0(work) 1-7:e1499(work) ");
 }
 
+/* While the last frames are sent on. */
+SCENE_TEST(a_watch_that_comes_when_nothing_is_told_any_more_is_told_by_the_next_daemon, start)
+{
+	watches_hold(scene->watches);
+	add_watch(scene, &scene->b, 2, "7");
+	hand_over(scene);
+	come_up(scene, "inbox print");
+	expect(scene, &scene->b, "2+7(work) 2+7:inbox(work) 2+7:print(work) ");
+}
+
 /* What another watch was told earlier, and the daemon in between doesn't know yet. */
 SCENE_TEST(a_watch_of_between_two_hand_overs_is_told_all, start)
 {

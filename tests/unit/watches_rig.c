@@ -9,7 +9,7 @@
 
 #include "daemon/link/asks.h"
 #include "daemon/local/session.h"
-#include "daemon/local/watches.h"
+#include "daemon/local/watches_internal.h"
 #include "daemon/registry/registry.h"
 #include "daemon/switch/hop_image.h"
 
@@ -248,7 +248,8 @@ uint8_t *write_image(struct scene *scene, size_t *size)
 
 	hop_set_image_number(&scene->a.hop, 0);
 	hop_set_image_number(&scene->b.hop, 1);
-	watches_hold(scene->watches);
+	if (!scene->watches->is_held)
+		watches_hold(scene->watches);
 	image_begin(&image);
 	watches_write_image(scene->watches, &image);
 	return image_to_bytes(&image, size);
