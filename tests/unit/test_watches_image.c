@@ -134,7 +134,7 @@ SCENE_TEST(what_changes_while_it_is_compared_in_turns_is_told, scene_start)
 }
 
 /* While the last frames are sent on. */
-SCENE_TEST(a_watch_that_comes_when_nothing_is_told_any_more_is_told_by_the_next_daemon, start)
+SCENE_TEST(a_watch_of_the_last_passes_is_told_by_the_next_daemon, start)
 {
 	watches_hold(scene->watches);
 	add_watch(scene, &scene->b, 2, "7");
