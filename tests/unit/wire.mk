@@ -12,10 +12,9 @@ wire_tests = \
 	tests/unit/test_ring_attack \
 	tests/unit/test_ring_hostile \
 	tests/unit/test_ring_threads \
-	tests/unit/test_ring_vchan \
 	tests/unit/test_untrusted_copy
 unit_tests += $(wire_tests)
-$(wire_tests): private libraries = $(wiregateway_libs) $(XENVCHAN_LIBS)
+$(wire_tests): private libraries = $(wiregateway_libs)
 $(wire_tests): $(filter %.a,$(wiregateway_libs))
 
 # Compiles wire/ring.c into itself, with its atomic operations as steps of a schedule.
