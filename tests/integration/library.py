@@ -68,10 +68,8 @@ def load():
     pointer, text, size = ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t
     for name, result, arguments in (
             ("open", ctypes.c_int, [ctypes.POINTER(pointer), text, pointer]),
-            ("begin_open", ctypes.c_int, [ctypes.POINTER(pointer), text, pointer, DONE, pointer]),
             ("close", None, [pointer]),
             ("bind", ctypes.c_int, [pointer, text, pointer, pointer, pointer]),
-            ("begin_bind", ctypes.c_int, [pointer, text, pointer, pointer, DONE, pointer, pointer]),
             ("unbind", ctypes.c_int, [pointer, text]),
             ("send", ctypes.c_int, [pointer, text, text, size, pointer, ctypes.POINTER(Result)]),
             ("begin_send", ctypes.c_int, [pointer, text, text, size, pointer, DONE, pointer, pointer]),
@@ -163,17 +161,14 @@ class Connection:
     library = None
     all_open = set()
 
-    def __init__(self, path, opened=None, binds=None):
-        """opened(result): opens it without waiting. It has bound the endpoint that it `binds`."""
+    def __init__(self, path, binds=None):
+        """It has bound the endpoint that it `binds`."""
         if not Connection.library:
             Connection.library = load()
         self.conn = ctypes.c_void_p()
         self.callbacks = []
         self.last = None  # what became of what ended last: error, fate, code, exit status, reason, data of the reply
-        if opened:
-            result = self.library.xenmsg_begin_open(ctypes.byref(self.conn), path.encode(), None, self.done(opened), None)
-        else:
-            result = self.library.xenmsg_open(ctypes.byref(self.conn), path.encode(), None)
+        result = self.library.xenmsg_open(ctypes.byref(self.conn), path.encode(), None)
         assert result == 0, result
         Connection.all_open.add(self)
         assert binds is None or self.bind(binds) == 0, self.reason()
@@ -239,10 +234,6 @@ class Connection:
         handler = HANDLER(lambda _, message: take(Message(self.library, message).data))
         self.callbacks.append(handler)  # as long as the library may call it
         return self.library.xenmsg_bind(self.conn, endpoint.encode(), None, ctypes.cast(handler, ctypes.c_void_p), None)
-
-    def bind_post(self, endpoint, done):
-        """Without a handler, and without waiting."""
-        return self.library.xenmsg_begin_bind(self.conn, endpoint.encode(), None, None, self.done(done), None, None)
 
     def unbind(self, endpoint):
         return self.library.xenmsg_unbind(self.conn, endpoint.encode())

@@ -431,14 +431,6 @@ def node_with_a_unit(nodes, tmp_path, systemd):
     return activation, one
 
 
-def test_a_unit_is_started_by_systemd(systemd, with_unit):
-    activation, one = with_unit
-    one.send("self:inbox", "by a unit")
-    assert systemd.manager.stdout.readline() == "inbox.service replace\n"
-    eventually(lambda: activation.output("inbox").read_text() == "by a unit\n", "it has arrived")
-    assert activation.about("inbox")["starts"] == 1
-
-
 def test_a_unit_that_fails_is_an_enoent_with_systemds_words(with_unit):
     activation, one = with_unit
     for name, words in (("none", "systemd: Unit none.service not found."),

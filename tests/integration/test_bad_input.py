@@ -16,9 +16,9 @@ import pytest
 from frames import (BECOMES_STREAM, BIND, DATA, EVENT, FIN, HELLO, OPEN, PING, PROBE, QUERY, REPLY, RESET, SHARED_MEMORY, UNBIND,
                     WATCH, WELCOME, Closed, bind_payload, frame, hello, message, open_frame)
 from library import Connection
-from messaging import EXIT_ERROR, EXIT_NO_DAEMON, EXIT_USAGE, FAST, GIVES_UP, PATIENCE, Holder, advised, eventually, stopped, tool, works
+from messaging import EXIT_ERROR, EXIT_NO_DAEMON, EXIT_USAGE, GIVES_UP, PATIENCE, Holder, advised, eventually, stopped, tool, works
 from polling import writable
-from protocol import EBUSY, EINVAL, ENOENT, EPROTO, EPROTONOSUPPORT, Program, Timeout
+from protocol import EBUSY, EINVAL, ENOENT, EPROTO, Program, Timeout
 
 
 @pytest.fixture(name="pair")
@@ -150,10 +150,6 @@ def test_a_daemon_whose_queue_is_full_still_has_its_socket(one, tmp_path):
 
 @pytest.mark.parametrize("text, complaint", [
     ("[links]\nring-sise = 64K\n", "{path}:2: unknown key ring-sise"),
-    ("[limits]\nmax-message = lots\n", "{path}:2: max-message = lots: must be"),
-    ("[links]\nring-size = 1K\nmin-ring-size = 2K\n", "{path}:3: min-ring-size"),
-    ("[links]\nring-size = 512K\nmax-ring-size = 256K\n", "{path}:3: ring-size"),
-    ("[nonsense]\na = b\n", "{path}:1: unknown section [nonsense]"),
     ("[daemon]\nuser = nobody-of-that-name\n", "{path}:2: user = nobody-of-that-name: must be the name of a user that exists"),
     (None, "{path}: can't be read: No such file or directory"),
 ])
@@ -167,35 +163,7 @@ def test_a_bad_configuration_stops_the_daemon_with_file_and_line(one, tmp_path, 
         assert complaint.format(path=path) in done.stderr.decode()
 
 
-def test_an_unreadable_configuration_is_an_error(one, tmp_path):
-    done = one.run_command(tool("xenmsgd"), "--check-config", "--config", tmp_path)
-    assert done.returncode == EXIT_USAGE
-    assert f"{tmp_path}: can't be read" in done.stderr.decode()
-
-
-def test_a_good_configuration_is_checked_without_starting(one, tmp_path):
-    path = tmp_path / "good.conf"
-    path.write_text(FAST)
-    assert one.run_command(tool("xenmsgd"), "--check-config", "--config", path).returncode == 0
-
-
 # ---- local programs ----
-
-GREETINGS = {
-    "garbage": (random.Random(7).randbytes(4096), (EINVAL, EPROTO)),
-    "a request before HELLO": (frame(QUERY, b"status"), (EINVAL,)),
-    "another major version": (hello(major=2), (EPROTONOSUPPORT,)),
-}
-
-
-def test_a_greeting_that_cannot_be_is_refused_with_a_reason(pair):
-    for what, (bytes_, errors) in GREETINGS.items():
-        with Program(pair[0].socket, greet=False) as program:
-            program.socket.sendall(bytes_)
-            error, text = program.goodbye()
-            assert error in errors and text, what
-    assert "1" in text and "2" in text  # both versions
-
 
 @pytest.mark.parametrize("flags", [0, SHARED_MEMORY, BECOMES_STREAM], ids=["socket", "rings", "stream"])
 def test_who_goes_before_its_welcome_is_not_called_refused(pair, flags):
@@ -240,13 +208,6 @@ def test_a_violation_ends_the_session_with_a_reason(pair, shared):
             program.send_bytes(bytes_)
             error, text = program.goodbye()
             assert error == (EBUSY if what == "a second HELLO" else EPROTO) and text, (what, error, text)
-
-
-def test_unknown_optional_frames_are_skipped(pair):
-    for shared in (False, True):
-        with Program(pair[0].socket, shared) as program:
-            program.send_bytes(frame(200, bytes(100)))
-            assert "bystander" in program.query("status")
 
 
 def test_a_malformed_address_ends_the_channel_only(pair):

@@ -10,8 +10,7 @@ import threading
 import pytest
 
 from library import FATE_DONE, Connection, holds_nobody_for_long, program
-from messaging import (EXIT_ANSWERED, EXIT_ERROR, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_UNKNOWN, EXIT_UNREACHABLE, EXIT_USAGE,
-                       FAST, PATIENCE, eventually)
+from messaging import EXIT_ANSWERED, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_UNKNOWN, EXIT_USAGE, FAST, PATIENCE, eventually
 
 
 class Server:
@@ -170,22 +169,6 @@ def test_a_user_with_many_sleeping_callers_holds_nobody_for_long(nodes):
         done = two.xenmsg("call", "--timeout", "200", "1:big", timeout=250)
         assert (done.returncode, len(done.stdout)) == (EXIT_OK, 1000000), done.stderr
     holds_nobody_for_long(call, one, "self:big", places=2)
-
-
-def test_an_endpoint_of_another_kind_says_so(one, two):
-    two.receiver("inbox")
-    Server(two, "calls", "cat")
-    two.popen("listen", "streams", "--", "cat", binds="streams")
-    eventually(lambda: len(one.json("endpoints", "2")) == 3, "their kinds are known")
-    for kind, *arguments in (["messages", "call", "2:inbox", "x"], ["calls", "send", "2:calls", "x"],
-                             ["streams", "call", "2:streams", "x"], ["calls", "connect", "2:calls"]):
-        done = one.xenmsg(*arguments)
-        assert done.returncode == EXIT_ERROR, arguments
-        assert f"that endpoint takes {kind}: xenmsg" in done.stderr.decode()
-    assert one.xenmsg("call", "2:nothing", "x").returncode == EXIT_NO_ENDPOINT
-    assert one.xenmsg("call", "7:calls", "x").returncode == EXIT_UNREACHABLE
-    assert one.xenmsg("call", "2:calls:x", "x").returncode == EXIT_USAGE
-    assert one.xenmsg("call", "2:calls", "fine").stdout == b"fine"
 
 
 def test_a_server_that_dies_with_a_call_is_a_lost_connection(here, there, memory):

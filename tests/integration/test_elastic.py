@@ -63,15 +63,6 @@ def flood(one, two):
 
 
 @pytest.mark.unless(small="rings")
-def test_by_default_they_grow(nodes):
-    one, two = nodes(1, 2, config="").values()
-    works(one, two)
-    assert size(one, 2) == 65536
-    with flood(one, two):
-        has_size(one, two, 1 << 20)
-
-
-@pytest.mark.unless(small="rings")
 def test_fixed_sizes_stay(nodes):
     one, two = nodes(1, 2, config=FAST + "max-ring-size = 64K\n").values()
     server = serve(two)

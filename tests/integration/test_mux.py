@@ -91,15 +91,6 @@ def test_ten_megabytes_each_way_at_once_arrive_as_they_were(one, two, mux, targe
     given_back(one, two)
 
 
-def test_a_session_has_streams_with_itself(one, mux):
-    both = mux(one)
-    both.listen("own")
-    near, far = pair(both, both, "self:own")
-    assert near.number % 2 == 0 and far.number % 2 == 1
-    exchange(near, far, 2 * MIB, both)
-    given_back(one)
-
-
 class Pump(threading.Thread):
     """Writes to a socket and reads from it at once; `read` is what has come."""
 
@@ -514,15 +505,6 @@ def test_streams_go_to_another_host(hosts, mux, near_domid, far_domid):
     far.break_off(errno.EIO)
     until(lambda: near.reset, client, server)
     given_back(here[near_domid], there[far_domid])
-
-
-def test_who_does_not_ask_for_hosts_gets_no_stream_of_another(hosts, mux):
-    here, there = hosts()
-    client, server = mux(here), mux(there)
-    server.listen("t")
-    near = client.connect("hostb/0:t")
-    until(near.is_over, client, server)
-    assert near.reset == errno.EOPNOTSUPP and not server.incoming
 
 
 @pytest.mark.unless(relayed="direct")

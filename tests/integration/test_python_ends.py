@@ -19,7 +19,7 @@ import threading
 import pytest
 
 from messaging import eventually, read_source
-from python_module import DIRECTORY, LONG, SHORT, SOURCES, python, raises, served, soon, taken_in_time, xenmsg
+from python_module import DIRECTORY, LONG, SHORT, SOURCES, python, raises, soon, taken_in_time, xenmsg
 
 
 # ---- ends ----
@@ -436,21 +436,6 @@ async def test_an_accept_that_is_cancelled_loses_no_stream(one):
             accepted.writer.close()
             assert await reader.read() == b"%d" % number
             writer.close()
-
-
-async def test_calls_are_begun_and_waited_for(one):
-    async def handler(message):
-        return bytes(message) + b"!"
-
-    async with xenmsg.open(one.socket) as conn, served(one, conn, "work", handler):
-        begun = [await conn.begin_call("self:work", b"%d" % i) for i in range(100)]
-        assert [bytes(await call) for call in begun] == [b"%d!" % i for i in range(100)]
-
-        def blocking():
-            with xenmsg.blocking.open(one.socket) as other:
-                calls = [other.begin_call("self:work", b"%d" % i) for i in range(100)]
-                return [bytes(other.wait(call, LONG)) for call in calls]
-        assert await asyncio.to_thread(blocking) == [b"%d!" % i for i in range(100)]
 
 
 async def test_a_call_tells_its_time_and_its_trace(one):

@@ -350,6 +350,8 @@ def test_a_greedy_peer_takes_its_share_of_channels_and_memory(nodes, one, three)
         left_is_for_others(two, "channels")
         left_is_for_others(two, "queued_bytes")
         pace.is_kept()
+        with Connection(one.socket) as other:  # the peer has used up its account, whoever in it tries
+            assert other.send("2:sleeper39", b"x") == -errno.ENOBUFS
         with Connection(three.socket) as other:  # a new program of another peer
             answers = []
             assert other.post("2:sleeper0", b"x", answers.append) == 0
