@@ -197,20 +197,6 @@ class Waiting:
         self.sender.close()
 
 
-def send_under_hand_overs(source, target, address, renewed):
-    """Messages wait between two programs, of which one is stopped, while these daemons hand over: each comes once, in its order."""
-    receiver = target.receiver("inbox")
-    with Connection(source.socket) as sender:
-        assert sender.send(address, b"before") == 0
-        with stopped(receiver.process.pid):
-            outcomes = posted(sender, address, 12)
-            for node in renewed:
-                renew(node)
-        all_are_delivered(outcomes, 12, sender)
-        assert sender.send(address, b"after") == 0
-    assert ended(receiver.process).splitlines() == ["before", *(str(number) for number in range(12)), "after"]
-
-
 def call_under_hand_overs(source, target, address, renewed):
     """Calls are in service, and others lie in their server's ring, while these daemons hand over: each is answered."""
     answers = []

@@ -9,7 +9,7 @@ import pytest
 
 from library import Connection
 from messaging import EXIT_OK, eventually, is_built_with_systemd, stopped
-from renewing import Installer, all_are_delivered, call_under_hand_overs, ended, posted, process_until, renew, renew_while, send_under_hand_overs
+from renewing import Installer, all_are_delivered, call_under_hand_overs, ended, posted, process_until, renew, renew_while
 from test_handover_links import renew_each
 from test_handover_streams import Way
 from test_handover_topics import Published, renew_under
@@ -49,11 +49,6 @@ def test_who_relays_between_guests_of_hosts_may_hand_over(hosts, times):
     with both_ways(here[1], there[1]) as goes_on:
         renew_each(times * (here[0], there[0], here[1], there[1], here[0]), goes_on)
     sees_no_end(hosts)
-
-
-def test_a_message_under_way_to_another_host_comes_once(hosts):
-    here, there = hosts()
-    send_under_hand_overs(here, there, "hostb/0:inbox", (here, there))
 
 
 def test_calls_to_another_host_in_service_are_answered(hosts):
@@ -159,19 +154,6 @@ def test_a_gateway_that_is_killed_in_between_is_a_pause(hosts):
             gateway.start()
             goes_on()
             renew_each((node,), goes_on)
-
-
-def test_a_session_with_a_silent_host_is_resumed_after_several(hosts):
-    here, there = hosts()
-    receiver = there.receiver("inbox")
-    with Connection(here.socket) as sender:
-        assert sender.send("hostb/0:inbox", b"before") == 0
-        with stopped(there.pid):
-            outcomes = posted(sender, "hostb/0:inbox", 5)
-            for _ in range(3):
-                renew(here)
-        all_are_delivered(outcomes, 5, sender)
-    assert ended(receiver.process).splitlines() == ["before", "0", "1", "2", "3", "4"]
 
 
 def test_hosts_and_the_gateway_are_listed_as_before(hosts):

@@ -9,7 +9,6 @@ import re
 import jsonschema
 import pytest
 
-from library import Connection
 from messaging import EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_UNREACHABLE, EXIT_USAGE, FAST, LOST_SOON, eventually
 from joined_hosts import IN, OUT, Stream
 
@@ -114,15 +113,6 @@ def test_domains_of_another_host_are_listed_if_a_rule_shows_them(hosts):
     assert {peer["domid"] for peer in here[0].json("peers", "hosta")} == {1, 2}
 
 
-def test_more_endpoints_than_fit_into_a_frame_are_listed(hosts):
-    here, there = hosts(guests=1)
-    names = [f"{'name' * 10}-{number:03}" for number in range(300)]
-    with Connection(there[1].socket) as program:
-        for name in names:
-            assert program.bind(name) == 0
-        assert listed(here[1], "hostb/1") == names
-
-
 def test_what_cannot_be_asked_gets_an_error(hosts):
     here, there = hosts(guests=1, join=False)
     for node in here.values():
@@ -186,17 +176,6 @@ def test_a_host_that_goes_is_told_and_so_is_that_it_comes_back(hosts, asker):
     assert {next_line(), next_line()} == {"down host hostb", "down endpoint hostb/0:print"}
     hosts.gateway.say_down("hostb", False)
     assert [next_line(), next_line()] == ["up host hostb", "up endpoint hostb/0:print"]
-
-
-def test_a_lost_conversation_is_no_event(hosts):
-    here, there = hosts()
-    there.receiver("print")
-    next_line = watching(here, "hostb/0")
-    assert [next_line() for _ in range(3)] == ["up host hostb", "up domain hostb/0", "up endpoint hostb/0:print"]
-    hosts.gateway.lose()
-    eventually(lambda: here.json("hosts")[1]["link"]["resumes"] == 1, "the link is resumed")
-    there.receiver("scan")
-    assert next_line() == "up endpoint hostb/0:scan"
 
 
 def test_an_idle_link_between_hosts_is_no_event(hosts):

@@ -9,7 +9,7 @@ import subprocess
 import pytest
 
 from library import ENDED, NOT_SUBSCRIBED, PATTERN, RETAIN, SUBSCRIBED, WAITING, Connection
-from messaging import EXIT_USAGE, PATIENCE, eventually
+from messaging import PATIENCE, eventually
 from python_module import LONG, run, xenmsg
 from test_topics import publish, receive, topic
 
@@ -221,9 +221,3 @@ def test_python_hears_all_domains(one, two):
             publish(publisher, b"hello")
             assert bytes((await all_news.next(LONG)).data) == b"hello"
     run(listen())
-
-
-def test_a_pattern_must_be_one(one):
-    for address in "*:*", "*:", "a/b/*:news":
-        done = one.xenmsg("subscribe", address)
-        assert done.returncode == EXIT_USAGE and done.stderr.count(b"\n") == 1, done
