@@ -177,15 +177,6 @@ def test_a_domain_without_a_daemon_is_told_from_an_unknown_name(nodes):
     assert "no domain of that name" in one.send("dom9:inbox", "x", exit_code=EXIT_UNREACHABLE)
 
 
-def test_many_domains_come_in_several_frames(many):
-    nodes = many(40)
-    for domid in range(1, 41):
-        nodes.host.sim("rename", domid, f"a-domain-with-a-name-of-some-length-{domid}")
-    _, one, last = (nodes.by_domid[domid].start() for domid in (0, 1, 40))
-    assert receives(last, one, "a-domain-with-a-name-of-some-length-40:inbox")["domain"].endswith("length-1")
-    assert uuid_of(nodes.host, 40) in [peer["uuid"] for peer in one.status_with_all_peers()["peers"]]
-
-
 @pytest.mark.unless(strict="renames")
 def test_watchers_see_names_and_renames(zero, one, two, host):
     knows(one, {2: "dom2"})

@@ -99,20 +99,6 @@ def test_nobody_but_the_peer_reads_what_is_meant_for_it(host):
 
 # --- what is left ---
 
-def test_links_and_peers_that_ended_leave_no_node_page_or_port(host):
-    nodes = pair(host, domids=(0, 1, 2))
-    for a, b in itertools.combinations(nodes, 2):
-        link(nodes[a], nodes[b])
-    for node in nodes.values():
-        assert node.talk.ok("nodes") == 1 + 2 * 2  # presence, and two leaves for each peer
-    for node in nodes.values():
-        node.end()
-    for domid in nodes:
-        domain = host.domain(domid)
-        assert domain["grants"]["used_pages"] == domain["mapped_pages"] == domain["event_channels"]["used"] == 0
-        assert Tree(host, domid).read(f"/local/domain/{domid}/data/xenmsg") is None
-
-
 @pytest.mark.parametrize("seed", range(4))
 def test_random_comings_and_goings_end_in_links(host, seed):
     """Whatever they have been through: who is there is found, and gets a link that works."""

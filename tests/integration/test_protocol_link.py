@@ -96,13 +96,6 @@ def test_messages_go_from_programs_at_the_daemon_to_the_peer(met):
     assert peer.ask("channels") == "ok none"
 
 
-def test_the_senders_domain_is_the_daemons_word_not_the_peers(met):
-    node, other, peer = met
-    receiver = node.receiver("inbox", "--count", "1", "--json")
-    assert peer.ask("send", "inbox", 5) == "ok delivered"
-    assert f'"domid":{other}' in receiver.output().decode().replace(" ", "")
-
-
 def test_a_session_goes_on_over_another_vchan_as_documented(met_to_resume):
     node, other, peer = met_to_resume
     with node.receiver("inbox", "--count", "6", stdout=subprocess.DEVNULL).process as receiver:

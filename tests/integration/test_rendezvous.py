@@ -7,7 +7,7 @@ import signal
 import pytest
 
 from conftest import row, wait_for
-from lower_half import INSTANCE, ByHand, Node, Tree, exchange, fails, granting, link, own_vchan, pair, see_each_other, settle
+from lower_half import INSTANCE, ByHand, Node, Tree, exchange, fails, granting, link, own_vchan, pair, settle
 
 KEPT = 33  # pages: offered in vain, but who can say that nobody has mapped them?
 
@@ -67,15 +67,6 @@ def test_pv_guests_do_not_map_by_themselves(host):
     assert said[0].split()[2] == "granted"
 
 
-def test_both_ask_at_once(host):
-    one, two = pair(host).values()
-    one.connect(2)
-    two.connect(1)
-    one.await_event("connected 2")
-    two.await_event("connected 1")
-    exchange(one, two)
-
-
 def test_a_link_with_oneself_does_not_exist(host):
     one = Node(host, 1)
     one.connect(1)
@@ -120,19 +111,6 @@ def test_a_link_closed_and_asked_for_in_one_breath_comes_again(host, closer):
 
 
 @pytest.mark.parametrize("killed", [1, 2])
-def test_a_killed_daemons_link_is_made_again_by_the_next(host, killed):
-    nodes, other = pair(host), 3 - killed
-    link(nodes[1], nodes[2])
-    nodes[killed].talk.kill()
-    nodes[killed] = Node(host, killed)
-    nodes[other].await_event(f"lost {killed}")
-    for event in (f"down {killed}", f"up {killed}"):
-        assert nodes[other].await_event(f"up {killed}", f"down {killed}") == event
-    link(nodes[other], nodes[killed])
-    exchange(nodes[1], nodes[2])
-
-
-@pytest.mark.parametrize("killed", [1, 2])
 def test_a_daemon_that_died_without_notice_is_reported(host, killed):
     """Its leaves stay: only time tells. Then the next daemon is found."""
     nodes, other = pair(host, "timeout=300"), 3 - killed
@@ -167,34 +145,6 @@ def test_a_stalled_xenstore_is_told_by_the_timeout(host):
 
 
 # --- pages ---
-
-@pytest.mark.parametrize("left, taken", [(20, 17), (1, 1)])
-def test_short_pages_make_smaller_rings(host, left, taken):
-    one, two = pair(host).values()
-    host.fault("grant-limit", 2, left)
-    assert link(one, two) == (f"connected 2 mapped {taken}", f"connected 1 granted {taken}")
-    exchange(one, two)
-
-
-def test_links_wait_in_turn_for_pages(host):
-    """Domain 3 grants to 0, 1 and 2."""
-    three = Node(host, 3, "min=65536", "timeout=60000")
-    others = [Node(host, domid) for domid in (0, 1, 2)]
-    see_each_other(three, *others)
-    host.fault("grant-limit", 3, 40)
-    link(three, others[0])
-    for other in others[1:]:
-        three.connect(other.domid)
-        three.await_state(other.domid, "pages")
-    assert three.talk.ok("granted") == 33
-    three.close(0)
-    three.await_event("connected 1")
-    others[1].await_event("connected 3")
-    assert three.state(2) == "pages"
-    three.close(1)
-    three.await_event("connected 2")
-    exchange(three, others[2])
-
 
 def test_without_pages_the_link_fails_and_says_so(host):
     three, one = Node(host, 3, "timeout=300"), Node(host, 1)

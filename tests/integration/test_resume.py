@@ -309,19 +309,6 @@ def test_a_peer_that_is_away_for_too_long_has_ended(nodes, host):
     assert is_anew(one, logged)
 
 
-@pytest.mark.parametrize("killed", [1, 2], ids=["mapping", "granting"])
-def test_a_daemon_that_dies_takes_its_sessions_with_it_at_once(nodes, killed):
-    pair = nodes(1, 2, config=FAST + "resume-for = 1h\n")
-    node, other = pair[killed], pair[3 - killed]
-    works(pair[1], pair[2])
-    with waiting_message(other, node) as (sender, results):
-        node.kill()
-        eventually(lambda: sender.wait(50) >= 0 and results, "it has its outcome")
-        assert results == [-errno.ECONNRESET]
-    node.start()
-    works(pair[1], pair[2])
-
-
 def test_a_daemon_that_was_restarted_while_away_has_no_session(nodes):
     one, two = nodes(1, 2, config=LOST_SOON + "resume-for = 1h\n").values()
     works(one, two)

@@ -71,17 +71,6 @@ def test_a_guest_that_goes_on_after_its_save_goes_on(nodes, host, saved, other):
                 resumed(pair[other], saved, times)
 
 
-def test_both_guests_of_a_link_are_saved_one_after_the_other(one, two):
-    with traffic(one, two) as goes_on:
-        for times in (1, 3):
-            one.save_and_restore()
-            is_back(one, two, times)
-            goes_on()
-            two.save_and_restore()
-            is_back(two, one, times + 1)
-            goes_on()
-
-
 @pytest.mark.parametrize("seed", seeds(1, 5, each=2))
 def test_domain_0_gives_up_what_it_has_mapped_before_a_save(nodes, host, seed):
     """The other defence alone: the clocks show nothing, since the host's was set back meanwhile. It is in time unless domain 0 is too busy

@@ -6,8 +6,7 @@ import time
 
 import pytest
 
-from conftest import TIMEOUT, sleeps, wait_for
-from messaging import stopped
+from conftest import TIMEOUT, wait_for
 
 
 HOME = "/local/domain/1/data/xenmsg"
@@ -33,19 +32,13 @@ def test_what_is_written_is_read(store):
     assert store.ok("remove", f"{HOME}/not/there") == 0
 
 
-def test_unreadable_and_missing_are_both_absent(host, store):
-    store.ok("write", f"{HOME}/private", 1, -2, "x")
-    two = reader(host, 2)
-    assert two.error("read", f"{HOME}/private") == errno.ENOENT
-    assert two.error("read", f"{HOME}/missing") == errno.ENOENT
-    assert two.error("read", "/local/domain/99/data/x") == errno.ENOENT
-
-
 def test_a_leaf_is_read_by_its_reader_and_directories_by_nobody(host, store):
     others = {domid: reader(host, domid) for domid in (2, 3)}
     for allowed, readers in ((-1, {2, 3}), (2, {2}), (-2, set())):
         store.ok("write", f"{HOME}/to/2/leaf", 1, allowed, "x")
-        assert {domid for domid in others if others[domid].ask("read", f"{HOME}/to/2/leaf").startswith("ok")} == readers
+        for domid, other in others.items():
+            read = other.ask("read", f"{HOME}/to/2/leaf")
+            assert read == "ok x" if domid in readers else int(read.split()[1]) == errno.ENOENT, (allowed, domid, read)
         for directory in (HOME, f"{HOME}/to", f"{HOME}/to/2"):
             assert all(other.error("list", directory) == errno.ENOENT for other in others.values()), (allowed, directory)
         assert store.ok("remove", HOME) == 0
@@ -96,21 +89,6 @@ def test_a_watch_fires_once_when_set_and_at_each_change(host, store):
     assert store.ok("watch", f"{HOME}/z") == 0
     while (event := store.ask("event")) != f"ok {HOME}/z":
         assert event in (f"ok {HOME}", f"ok {HOME}/x")  # the same change may fire twice
-
-
-def test_a_node_changed_in_a_loop_does_not_pile_up(host, store):
-    """Events that wait for the event loop are kept once for each path."""
-    assert store.ok("watch", "/local/domain") == 0
-    assert store.ask("event") == "ok /local/domain"
-    other = reader(host, 2)
-    with stopped(store.process.pid):
-        for number in range(400):
-            other.ok("write", "/local/domain/2/data/loop", 2, -1, number)
-    other.ok("write", "/local/domain/2/data/mark", 2, -1, "x")
-    seen = 0
-    while store.ask("event") != "ok /local/domain/2/data/mark":
-        seen += 1
-    assert 1 <= seen < 400
 
 
 def test_node_quota_is_an_error_of_its_own(host, store):
@@ -213,15 +191,3 @@ def test_what_others_see_is_done_before_stopping(host, store):
     store.process.stdin.close()
     assert store.process.wait(TIMEOUT) == 0
     assert reader(host, 1).error("read", f"{HOME}/x") == errno.ENOENT
-
-
-def test_idle_store_sleeps(host, store):
-    store.ok("watch", HOME)
-    store.ask("event")
-
-    def slept():
-        before = sleeps(store.pid())
-        time.sleep(0.3)  # that nothing happens can't be waited for otherwise
-        return sleeps(store.pid()) - before <= 2
-
-    wait_for(slept, "it sleeps")

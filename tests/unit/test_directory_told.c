@@ -4,11 +4,6 @@
  */
 #include "tests/unit/directory_rig.h"
 
-#include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "daemon/link/directory.h"
 #include "daemon/peers/names.h"
 #include "daemon/peers/peers.h"
@@ -128,19 +123,6 @@ DIRECTORY_TEST(a_domid_that_is_used_again_is_not_away)
 	assert_false(registry_is_led_to(one->registry, 7, false));
 }
 
-DIRECTORY_TEST(a_domain_replaced_between_looks_has_the_new_name_and_uuid)
-{
-	link_up(rig, 1);
-	introduce(rig, 7, "seven", "77777777-0000-4000-8000-000000000007");
-	until(is_named(one, 7, "seven"));
-	release(rig, 7);
-	introduce(rig, 7, "other", "77777777-0000-4000-8000-000000000008");
-	until(is_named(one, 7, "other"));
-	settle(rig, 1);
-	assert_string_equal(registry_uuid(one->registry, 7), "77777777-0000-4000-8000-000000000008");
-	assert_int_equal(resolve(one, "seven"), -EHOSTDOWN);
-}
-
 DIRECTORY_TEST(domains_that_cannot_be_listed_are_listed_later)
 {
 	link_up(rig, 1);
@@ -173,24 +155,18 @@ DIRECTORY_TEST(hidden_domains_are_never_told)
 	assert_int_equal(rig->removed, removed + 1); /* to the other guest: to this one not even that */
 }
 
-DIRECTORY_TEST(what_is_hidden_later_is_taken_back)
+/* By rules that say its name. */
+DIRECTORY_TEST(what_a_rename_hides_is_taken_back)
 {
 	link_up(rig, 1);
 	until(resolve(one, "two") == 2);
-	rig->hidden[2] = true;
-	registry_tell(rig->zero.registry, REGISTRY_RULES, 0);
-	until(resolve(one, "two") == -EHOSTDOWN);
-	rig->hidden[2] = false;
-	registry_tell(rig->zero.registry, REGISTRY_RULES, 0);
-	until(resolve(one, "two") == 2);
-	/* Also where it is the rename that hides it. */
 	rig->hidden[2] = true;
 	fake_write(&rig->zero.store, "/local/domain/2/name", "secret");
 	until(resolve(one, "two") == -EHOSTDOWN);
 	assert_int_equal(resolve(one, "secret"), -EHOSTDOWN);
 }
 
-/* By rules that say its name, and now say something else. */
+/* Likewise. */
 DIRECTORY_TEST(what_a_guest_may_see_follows_its_own_name)
 {
 	rig->hidden[2] = true;

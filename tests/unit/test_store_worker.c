@@ -99,32 +99,3 @@ TEST_WITH(directory_that_fires_by_itself_is_told, set_up, tear_down)
 	assert_true(fires(*state, "3 /local/domain/7"));
 	assert_int_equal(count_firing(*state), 2);
 }
-
-static struct store_request *ask(struct store_worker *worker, enum store_kind kind)
-{
-	struct store_request *request = calloc(1, sizeof(*request));
-
-	assert_non_null(request);
-	request->kind = kind;
-	request->watch = 3;
-	request->count = 1;
-	request->paths = calloc(1, sizeof(*request->paths));
-	assert_non_null(request->paths);
-	request->paths[0] = strdup("/local/domain");
-	DL_APPEND(worker->queue, request);
-	assert_true(serve_one(worker));
-	return request;
-}
-
-TEST_WITH(watch_that_is_wanted_without_a_connection_is_kept_for_one, set_up, tear_down)
-{
-	struct store_worker *worker = *state;
-
-	assert_int_equal(ask(worker, STORE_READ)->error, -ENOTCONN);
-	assert_int_equal(ask(worker, STORE_WATCH)->error, -ENOTCONN);
-	assert_non_null(worker->watched);
-	assert_string_equal(worker->watched->path, "/local/domain");
-	assert_false(worker->watched->refused);
-	assert_int_equal(ask(worker, STORE_UNWATCH)->error, 0);
-	assert_null(worker->watched);
-}
