@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "tests/unit/conversation_rig.h"
 
-#include <stdlib.h>
-#include <string.h>
-
 #include "tests/unit/random.h"
 #include "tests/unit/unit.h"
 

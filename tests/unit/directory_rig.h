@@ -10,8 +10,6 @@
 #include "tests/unit/unit.h"
 #include "tests/unit/fake_store.h"
 
-#include <stdbool.h>
-#include <stdint.h>
 #include <time.h>
 
 #include <event2/event.h>

@@ -9,9 +9,6 @@
 
 #include "tests/unit/unit.h"
 
-#include <stdbool.h>
-#include <stdint.h>
-
 #include <event2/event.h>
 
 #include "base/quota.h"

@@ -1,10 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "tests/unit/relay_rig.h"
 
-#include <errno.h>
-#include <stdio.h>
-#include <string.h>
-
 #include "daemon/registry/registry.h"
 #include "daemon/link/relay_internal.h"
 #include "daemon/policy/access.h"

@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "tests/unit/resume_rig.h"
 
-#include <errno.h>
-#include <string.h>
-
 #include "wire/bytes.h"
 
 struct resumed_session session;

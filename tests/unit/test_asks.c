@@ -3,9 +3,6 @@
  * them. */
 #include "tests/unit/asks_rig.h"
 
-#include <errno.h>
-#include <string.h>
-
 #include <event2/event.h>
 
 #include "base/clock.h"

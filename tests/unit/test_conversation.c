@@ -6,10 +6,6 @@
  */
 #include "tests/unit/unit.h"
 
-#include <errno.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "tests/unit/conversation_rig.h"
 #include "tests/unit/random.h"
 

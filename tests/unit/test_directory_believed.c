@@ -5,10 +5,6 @@
  */
 #include "tests/unit/directory_rig.h"
 
-#include <errno.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "daemon/link/directory.h"
 #include "daemon/peers/names.h"
 #include "wire/address.h"

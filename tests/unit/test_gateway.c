@@ -5,10 +5,6 @@
 
 #include "wire/gateway.h"
 
-#include <errno.h>
-#include <stdio.h>
-#include <string.h>
-
 #include "tests/unit/unit.h"
 
 static const struct gateway_packet packets[] = {

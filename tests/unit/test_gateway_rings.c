@@ -5,9 +5,7 @@
  */
 #include "tests/unit/rings_rig.h"
 
-#include <errno.h>
 #include <fcntl.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 

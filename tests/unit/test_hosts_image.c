@@ -4,10 +4,6 @@
 #include "tests/unit/unit.h"
 #include "tests/unit/image_bytes.h"
 
-#include <errno.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include <event2/event.h>
 
 #include "base/clock.h"

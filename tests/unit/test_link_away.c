@@ -3,9 +3,6 @@
  * resume_step.h. */
 #include "tests/unit/resume_rig.h"
 
-#include <errno.h>
-#include <string.h>
-
 #include "daemon/link/link_internal.h"
 
 static void expect_reset(struct scene *scene, uint32_t channel, int error)

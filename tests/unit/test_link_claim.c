@@ -2,9 +2,6 @@
 /* A link's session of which a domain was restored under another domid. */
 #include "tests/unit/resume_rig.h"
 
-#include <errno.h>
-#include <string.h>
-
 #include "daemon/hosts/hosts_internal.h"
 #include "daemon/link/link_internal.h"
 #include "daemon/switch/hop_image.h"

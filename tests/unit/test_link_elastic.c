@@ -2,8 +2,6 @@
 /* When a link goes on over larger or smaller rings, and how large they are. */
 #include "tests/unit/move_rig.h"
 
-#include <errno.h>
-
 /* So much has come over it since the last look. */
 static void carry(struct scene *scene, uint64_t bytes)
 {

@@ -5,8 +5,6 @@
  */
 #include "tests/unit/link_rig.h"
 
-#include <errno.h>
-
 SCENE_TEST(link_is_made_when_it_is_wanted, scene_start)
 {
 	want(scene, 7);

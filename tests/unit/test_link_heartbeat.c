@@ -4,8 +4,6 @@
  */
 #include "tests/unit/link_rig.h"
 
-#include <errno.h>
-
 #include "daemon/link/link_internal.h"
 #include "wire/bytes.h"
 

@@ -2,8 +2,6 @@
 /* An idle link is closed when both ends know that nothing is under way (protocol.md 5.5). */
 #include "tests/unit/resume_rig.h"
 
-#include <errno.h>
-
 #include "daemon/link/link_internal.h"
 #include "daemon/switch/hop_internal.h"
 #include "wire/bytes.h"

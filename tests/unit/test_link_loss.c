@@ -4,8 +4,6 @@
  */
 #include "tests/unit/link_rig.h"
 
-#include <errno.h>
-
 #include "wire/bytes.h"
 
 enum { FAILED, LOST, CLOSED, DIED, BROKEN, GOODBYE, STOPPED, ENDS, ENDS_AT_ALL_MOMENTS = ENDS * MOMENTS };

@@ -2,9 +2,6 @@
 /* A link with thousands of channels that is lost, or goes on: others don't wait for it. */
 #include "tests/unit/resume_rig.h"
 
-#include <errno.h>
-#include <stdlib.h>
-
 #include "base/cost.h"
 #include "base/turns.h"
 #include "daemon/switch/cancel.h"

@@ -2,9 +2,7 @@
 /* A link that goes on over other rings, in either role, with a peer that does so too, or does wrong. */
 #include "tests/unit/move_rig.h"
 
-#include <errno.h>
 #include <malloc.h>
-#include <string.h>
 
 /* --- what goes on ----------------------------------------------------------------------------- */
 

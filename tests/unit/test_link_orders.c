@@ -2,8 +2,6 @@
 /* Links, whatever the peer, XenStore and programs do in whatever order. */
 #include "tests/unit/link_rig.h"
 
-#include <errno.h>
-
 #define STEPS 80
 
 /* One thing that the peer, XenStore or a program may do at any time. */

@@ -2,8 +2,6 @@
 /* A link of a domain that was restored, and hasn't heard of it. */
 #include "tests/unit/resume_rig.h"
 
-#include <string.h>
-
 static void up_as_a_guest(struct scene *scene)
 {
 	guarded = true;

@@ -4,9 +4,6 @@
  */
 #include "tests/unit/resume_rig.h"
 
-#include <errno.h>
-#include <stdlib.h>
-
 #include "wire/bytes.h"
 
 SCENE_TEST_EACH(what_the_peer_has_not_processed_comes_again_with_its_number, up_to_resume, heard, 2)

@@ -5,9 +5,6 @@
 #include "tests/unit/resume_rig.h"
 
 #include <ctype.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
 #include <nettle/hmac.h>
 

@@ -3,8 +3,6 @@
  * 5.7). */
 #include "tests/unit/resume_rig.h"
 
-#include <string.h>
-
 #include "daemon/link/link_internal.h"
 
 static void up_known(struct scene *scene)

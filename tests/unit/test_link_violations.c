@@ -4,8 +4,6 @@
  */
 #include "tests/unit/link_rig.h"
 
-#include <errno.h>
-
 SCENE_TEST_EACH(another_major_is_refused, scene_start, shape, 2)
 {
 	connect_peer(scene);

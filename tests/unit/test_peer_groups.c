@@ -3,11 +3,7 @@
  * allowed by them. */
 #include "tests/unit/unit.h"
 
-#include <errno.h>
 #include <grp.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>

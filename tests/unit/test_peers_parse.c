@@ -2,11 +2,6 @@
 /* What other domains may write into XenStore for us, and that all else is refused. */
 #include "tests/unit/unit.h"
 
-#include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "daemon/peers/peers_parse.h"
 #include "wire/address.h"
 

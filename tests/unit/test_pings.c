@@ -3,9 +3,6 @@
  * is not heard, and however many wait, it has to look through none of them. */
 #include "tests/unit/unit.h"
 
-#include <errno.h>
-#include <stdlib.h>
-
 #include "base/clock.h"
 #include "daemon/switch/hop.h"
 #include "daemon/link/pings.h"

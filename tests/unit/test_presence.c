@@ -2,10 +2,6 @@
 /* Hosts that come and go on a network between several of them, and who may have a name. */
 #include "tests/unit/unit.h"
 
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "gateway/presence.h"
 
 #define SITES_MAX 64u

@@ -5,9 +5,6 @@
  */
 #include "tests/unit/relay_rig.h"
 
-#include <errno.h>
-#include <string.h>
-
 /* --- where it begins -------------------------------------------------------------------------- */
 
 SCENE_TEST(what_is_for_a_domain_without_a_link_goes_to_domain_0, start_in_domain_1)

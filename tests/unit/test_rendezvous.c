@@ -6,11 +6,6 @@
  */
 #include "tests/unit/unit.h"
 
-#include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include <event2/event.h>
 #include <utlist.h>
 

@@ -5,8 +5,6 @@
  */
 #include "tests/unit/unit.h"
 
-#include <string.h>
-
 #include "daemon/peers/rendezvous_step.h"
 
 enum fact {

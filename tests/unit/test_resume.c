@@ -8,11 +8,6 @@
  */
 #include "tests/unit/hop_programs.h"
 
-#include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include <event2/event.h>
 #include <utlist.h>
 

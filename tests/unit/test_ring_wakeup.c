@@ -6,10 +6,6 @@
  * Some tests run deliberately broken variants, to prove that the search would find them.
  */
 
-#include <errno.h>
-#include <stdlib.h>
-#include <string.h>
-
 #include "tests/unit/unit.h"
 
 #include "tests/unit/interleave.h"

@@ -2,9 +2,6 @@
 /* Watches under a quota, as a guest's kernel has it: what is needed is watched, and who is refused waits. */
 #include "tests/unit/unit.h"
 
-#include <errno.h>
-#include <string.h>
-
 #include <utlist.h>
 #include <xenstore.h>
 
