@@ -10,26 +10,15 @@
 
 #include "daemon/policy/policy_internal.h"
 
-static enum match rule_matches(const struct rule *rule, const struct policy_subject *from,
-			       const struct policy_subject *to, const char *endpoint)
-{
-	enum match first, second;
-
-	if (rule->endpoint && !policy_matches_name(rule->endpoint, endpoint))
-		return MATCH_NO;
-	first = policy_matches_domain(rule->from, from);
-	second = host_rule_is_about(rule, to);
-	return first < second ? first : second;
-}
-
 struct host_decision host_policy_decide(const struct policy *policy, const struct policy_subject *from,
 					const struct policy_subject *to, const char *endpoint)
 {
+	const struct policy_question question = {.from = from, .to = to, .endpoint = endpoint};
 	struct host_decision decision = {0};
 	const struct rule *rule;
 
 	LL_FOREACH(policy->rules, rule) {
-		enum match match = rule_matches(rule, from, to, endpoint);
+		enum match match = policy_rule_matches(rule, &question);
 
 		if (match == MATCH_NO)
 			continue;

@@ -237,49 +237,77 @@ static struct policy_decision decided_by(const struct rule *rule)
 	};
 }
 
-static struct policy_decision decided_without(const struct section *section, bool allow)
+static bool has_host(const struct item *items, const char *host)
 {
-	return (struct policy_decision){.allow = allow, .section = section->name};
+	const struct item *item;
+
+	LL_FOREACH(items, item)
+		if (host_matches(item, host))
+			return true;
+	return false;
+}
+
+enum match policy_rule_matches(const struct rule *rule, const struct policy_question *question)
+{
+	enum match match = rule->from ? policy_matches_domain(rule->from, question->from) : MATCH_YES, to;
+
+	if (match == MATCH_NO || !uid_matches(rule->uid, question->from))
+		return MATCH_NO;
+	if (rule->endpoint && !policy_matches_name(rule->endpoint, question->endpoint))
+		return MATCH_NO;
+	switch (rule->section->to_kind) {
+	case LIST_PATTERNS: /* a share has these as `endpoint`, and is about its guest alone */
+		return !rule->to || policy_matches_name(rule->to, question->endpoint) ? match : MATCH_NO;
+	case LIST_HOSTS:
+		return has_host(rule->to, question->host) ? match : MATCH_NO;
+	default:
+		to = host_rule_is_about(rule, question->to);
+		return match < to ? match : to;
+	}
 }
 
 /* Returns the first rule that matches; NULL: none. */
-static const struct rule *find_rule(const struct policy *policy, const struct policy_subject *from,
-				    const char *endpoint,
+static const struct rule *find_rule(const struct policy *policy, const struct policy_question *question,
 				    bool (*matches)(enum match match, const struct rule *rule))
 {
 	const struct rule *rule;
 
-	LL_FOREACH(policy->rules, rule) {
-		if (rule->section == &policy_sections[SECTION_RULE] &&
-		    matches(policy_matches_domain(rule->from, from), rule) && uid_matches(rule->uid, from) &&
-		    policy_matches_name(rule->to, endpoint))
+	LL_FOREACH(policy->rules, rule)
+		if (rule->section == &policy_sections[question->section] &&
+		    matches(policy_rule_matches(rule, question), rule))
 			return rule;
-	}
 	return NULL;
 }
 
-static struct policy_decision policy_decide(const struct rule *rule, const struct policy_subject *from)
+/* Decides by the first rule that matches, or `otherwise`. Where names are unknown, it is decided if their
+ * worst case has the same result as their best. */
+static struct policy_decision policy_decide(const struct policy *policy,
+					    const struct policy_question *question, bool otherwise)
 {
-	return rule ? decided_by(rule) : decided_without(&policy_sections[SECTION_RULE], from->is_self);
-}
+	const struct policy_decision none = {.allow = otherwise,
+					     .section = policy_sections[question->section].name};
+	const struct rule *worst = find_rule(policy, question, matches_at_worst), *best;
+	struct policy_decision decision = worst ? decided_by(worst) : none;
 
-/* Where names are unknown, it is decided if their worst case has the same result as their best. */
-struct policy_decision policy_reach(const struct policy *policy, const struct policy_subject *from,
-				    const char *endpoint)
-{
-	const struct rule *worst = find_rule(policy, from, endpoint, matches_at_worst), *best;
-	struct policy_decision decision = policy_decide(worst, from);
-
-	if (decision.allow || !from->names_unknown)
+	if (decision.allow ||
+	    !(question->from->names_unknown || (question->to && question->to->names_unknown)))
 		return decision;
-	best = find_rule(policy, from, endpoint, matches_at_best);
-	if (!policy_decide(best, from).allow)
-		return policy_decide(best, from); /* this rule denies in any case */
-	decision =
-		decided_by(worst && policy_matches_domain(worst->from, from) == MATCH_MAYBE ? worst : best);
+	best = find_rule(policy, question, matches_at_best);
+	if (!(best ? best->allow : otherwise))
+		return best ? decided_by(best) : none; /* this denies in any case */
+	decision = decided_by(worst && policy_rule_matches(worst, question) == MATCH_MAYBE ? worst : best);
 	decision.allow = false;
 	decision.undecided = true;
 	return decision;
+}
+
+struct policy_decision policy_reach(const struct policy *policy, const struct policy_subject *from,
+				    const char *endpoint)
+{
+	return policy_decide(
+		policy,
+		&(struct policy_question){.section = SECTION_RULE, .from = from, .endpoint = endpoint},
+		from->is_self);
 }
 
 /* Returns whether a [rule] is about this endpoint, and about whom it is asked for. */
@@ -438,97 +466,33 @@ void policy_shown_to(const struct policy *policy, const struct policy_subject *s
 	free(shown);
 }
 
-/* Returns whether a rule about two domains is about these. */
-static enum match pair_matches(const struct rule *rule, const struct policy_subject *from,
-			       const struct policy_subject *to)
-{
-	enum match first = policy_matches_domain(rule->from, from),
-		   second = policy_matches_domain(rule->to, to);
-
-	return first < second ? first : second;
-}
-
-/* Returns the first rule of this section that matches; NULL: none. */
-static const struct rule *find_pair(const struct policy *policy, const struct section *section,
-				    const struct policy_subject *from, const struct policy_subject *to,
-				    bool (*matches)(enum match match, const struct rule *rule))
-{
-	const struct rule *rule;
-
-	LL_FOREACH(policy->rules, rule)
-		if (rule->section == section && matches(pair_matches(rule, from, to), rule))
-			return rule;
-	return NULL;
-}
-
 bool policy_sees(const struct policy *policy, const struct policy_subject *from,
 		 const struct policy_subject *other)
 {
-	const struct rule *rule =
-		find_pair(policy, &policy_sections[SECTION_SEE], from, other, matches_at_worst);
-
-	return rule ? rule->allow : !from->host;
+	return policy_decide(policy,
+			     &(struct policy_question){.section = SECTION_SEE, .from = from, .to = other},
+			     !from->host)
+		.allow;
 }
 
 struct policy_decision policy_relay(const struct policy *policy, const struct policy_subject *from,
 				    const struct policy_subject *to)
 {
-	const struct section *section = &policy_sections[SECTION_RELAY];
-	const struct rule *worst = find_pair(policy, section, from, to, matches_at_worst);
-	const struct rule *best = find_pair(policy, section, from, to, matches_at_best);
-	struct policy_decision decision = decided_without(section, true);
-
-	if (worst)
-		decision = decided_by(worst);
-	/* Where names are unknown, it is decided if their worst case has the same result as their best. */
-	decision.undecided = !decision.allow && (!best || best->allow);
-	return decision;
-}
-
-/* Returns the first [out] that matches; NULL: none. */
-static const struct rule *find_out(const struct policy *policy, const struct policy_subject *from,
-				   const char *host,
-				   bool (*matches)(enum match match, const struct rule *rule))
-{
-	const struct rule *rule;
-	const struct item *item;
-
-	LL_FOREACH(policy->rules, rule) {
-		if (rule->section != &policy_sections[SECTION_OUT] ||
-		    !matches(policy_matches_domain(rule->from, from), rule))
-			continue;
-		LL_FOREACH(rule->to, item)
-			if (host_matches(item, host))
-				return rule;
-	}
-	return NULL;
+	return policy_decide(
+		policy, &(struct policy_question){.section = SECTION_RELAY, .from = from, .to = to}, true);
 }
 
 struct policy_decision policy_out(const struct policy *policy, const struct policy_subject *from,
 				  const char *host)
 {
-	const struct rule *worst = find_out(policy, from, host, matches_at_worst);
-	const struct rule *best = find_out(policy, from, host, matches_at_best);
-	struct policy_decision decision = decided_without(&policy_sections[SECTION_OUT], false);
-
-	if (worst)
-		decision = decided_by(worst);
-	else if (best)
-		decision = decided_by(best);
-	decision.undecided = (!worst || !worst->allow) && best && best->allow;
-	decision.allow = decision.allow && !decision.undecided;
-	return decision;
+	return policy_decide(
+		policy, &(struct policy_question){.section = SECTION_OUT, .from = from, .host = host}, false);
 }
 
 struct policy_decision policy_bind(const struct policy *policy, const struct policy_subject *who,
 				   const char *endpoint, gid_t socket_group)
 {
-	const struct rule *rule;
-
-	LL_FOREACH(policy->rules, rule) {
-		if (rule->section == &policy_sections[SECTION_BIND] && uid_matches(rule->uid, who) &&
-		    policy_matches_name(rule->to, endpoint))
-			return decided_by(rule);
-	}
-	return decided_without(&policy_sections[SECTION_BIND], who->uid == 0 || in_group(who, socket_group));
+	return policy_decide(
+		policy, &(struct policy_question){.section = SECTION_BIND, .from = who, .endpoint = endpoint},
+		who->uid == 0 || in_group(who, socket_group));
 }

@@ -54,7 +54,7 @@ struct section {
 	const char *keys; /* of a rule; NULL: it has none */
 };
 
-enum {
+enum policy_section {
 	SECTION_RULE,
 	SECTION_BIND,
 	SECTION_SEE,
@@ -106,6 +106,15 @@ enum match {
 	MATCH_MAYBE, /* it depends on a name that isn't known */
 	MATCH_YES,
 };
+/* What is asked: may `from`, by the rules of this section? A host policy has them about an endpoint of a
+ * domain; NULL: of a guest, to whom its share is told. */
+struct policy_question {
+	enum policy_section section;
+	const struct policy_subject *from, *to;
+	const char *endpoint, *host;
+};
+/* Whether a rule, of whatever section, is about that. */
+enum match policy_rule_matches(const struct rule *rule, const struct policy_question *question);
 /* Whether one of these items means the domain. */
 enum match policy_matches_domain(const struct item *items, const struct policy_subject *domain);
 bool policy_matches_name(const struct item *patterns, const char *endpoint);
