@@ -310,6 +310,16 @@ static void see(struct seen *seen, const struct image *image, const struct image
 	}
 }
 
+/* Whether it is numbered among those that come before others that were read. */
+static bool is_late(const struct image_hops *hops, uint32_t type)
+{
+	uint32_t links = hops->sessions + hops->links;
+
+	return (type == IMAGE_SESSION && hops->count > hops->sessions) ||
+	       ((type == IMAGE_LINK || type == IMAGE_SOUGHT) && hops->count > links) ||
+	       (type == IMAGE_TOPIC && hops->count > links + hops->topics);
+}
+
 /* Reads all sections; those that can't be taken end whose they are, as in handover_take.c. */
 static void read_all(struct image *image, struct image_hops *hops, struct program *programs,
 		     struct parts *parts, struct switchboard *board, struct seen *seen)
@@ -320,6 +330,9 @@ static void read_all(struct image *image, struct image_hops *hops, struct progra
 	int error;
 
 	while ((type = image_next(image))) {
+		image_expect(image, !is_late(hops, type));
+		if (image->error)
+			return;
 		at = image->at;
 		before = *hops;
 		read_section(image, hops, programs, parts, board, type);
