@@ -238,7 +238,7 @@ static bool has_opened(struct xenmsg *conn, int *error)
 
 /* Looks whether the daemon has answered a connection that is being opened, or the time for it is up. Returns
  * 0 if it goes on waiting, 1 if it has called `done`. */
-static int conn_open_further(struct xenmsg *conn)
+static __attribute__((noinline)) int conn_open_further(struct xenmsg *conn)
 {
 	int r;
 

@@ -215,7 +215,8 @@ static void pattern_refuse(struct pattern_topic *member, int error, const char *
 	member->error = error;
 	pattern->crowded += error == -ENOBUFS;
 	if (!member->is_told && !pattern->conn->dead)
-		reconnect_not_subscribed(&pattern->conn->reconnect, member->address, error, reason);
+		reconnect_tell(&pattern->conn->reconnect, XENMSG_NOT_SUBSCRIBED, error, member->address, 0,
+			       reason);
 	member->is_told = true;
 }
 
@@ -346,14 +347,16 @@ static void come(struct pattern *pattern, const char *address)
 	if (!member) {
 		member = calloc(1, sizeof(*member));
 		if (!member) {
-			reconnect_not_subscribed(&pattern->conn->reconnect, address, -ENOMEM, "");
+			reconnect_tell(&pattern->conn->reconnect, XENMSG_NOT_SUBSCRIBED, -ENOMEM, address, 0,
+				       "");
 			return;
 		}
 		member->pattern = pattern;
 		snprintf(member->address, sizeof(member->address), "%s", address);
 		HASH_ADD_STR(pattern->members, address, member);
 		if (!HASH_ADDED(member)) {
-			reconnect_not_subscribed(&pattern->conn->reconnect, address, -ENOMEM, "");
+			reconnect_tell(&pattern->conn->reconnect, XENMSG_NOT_SUBSCRIBED, -ENOMEM, address, 0,
+				       "");
 			free(member);
 			return;
 		}
@@ -457,11 +460,9 @@ static bool take_refusal(struct xenmsg *conn, const struct request *request)
 	const struct binding *binding = inbox_find_asked(&conn->inbox, request->number);
 	struct pattern *pattern;
 	struct pattern_topic *member;
-	char reason[256] = "";
+	char reason[256];
 
-	if (fifo_size(&request->body))
-		snprintf(reason, sizeof(reason), "%.*s", (int)fifo_size(&request->body),
-			 (const char *)fifo_front(&request->body));
+	request_reason(request, reason, sizeof(reason));
 	if (request->type == FRAME_SUBSCRIBE && binding && binding->pattern) {
 		member = find_member(binding->pattern, binding->endpoint);
 		if (member && member->state == MEMBER_SUBSCRIBED)
@@ -470,7 +471,8 @@ static bool take_refusal(struct xenmsg *conn, const struct request *request)
 	}
 	DL_FOREACH(conn->patterns, pattern)
 		if (request->type == FRAME_WATCH && pattern->watch == request->number) {
-			reconnect_not_subscribed(&conn->reconnect, pattern->text, request->error, reason);
+			reconnect_tell(&conn->reconnect, XENMSG_NOT_SUBSCRIBED, request->error, pattern->text,
+				       0, reason);
 			return true;
 		}
 	return false;

@@ -67,7 +67,7 @@ static int on_self(struct xenmsg *conn, const uint8_t *payload, uint32_t length)
 	if (frame_u32_decode(payload, length, &domid) < 0)
 		return -EPROTO;
 	if (domid != conn->transport.domid)
-		reconnect_renumbered(&conn->reconnect);
+		reconnect_tell(&conn->reconnect, XENMSG_RENUMBERED, 0, "", 0, "");
 	conn->transport.domid = domid;
 	return 0;
 }
@@ -499,6 +499,22 @@ int conn_withdraw(struct xenmsg *conn, struct xenmsg_op *op)
 	return r;
 }
 
+/* Tells what is no outcome of a message or call. */
+static __attribute__((noinline)) int run_news(struct xenmsg *conn, int budget)
+{
+	int count = conn_run_answers(conn, budget);
+
+	count += message_tell_withdrawn(conn->inbox.pool, budget - count, &conn->closing);
+	count += requests_run_events(&conn->requests, budget - count, &conn->closing);
+	if (conn->patterns && !conn->closing && conn_came_back(conn))
+		conn->pattern_hooks->run(conn);
+	if (conn_came_back(conn) && !conn->closing)
+		count += reconnect_run(&conn->reconnect, mux_is_unanswered(conn->mux), budget - count,
+				       &conn->closing);
+	conn_came_back(conn);
+	return count;
+}
+
 int conn_run_outcomes(struct xenmsg *conn, int budget)
 {
 	int count;
@@ -508,15 +524,8 @@ int conn_run_outcomes(struct xenmsg *conn, int budget)
 		return 0;
 	count = outbox_run(&conn->outbox, budget);
 	count += calls_run(&conn->calls, budget - count);
-	count += conn_run_answers(conn, budget - count);
-	count += message_tell_withdrawn(conn->inbox.pool, budget - count, &conn->closing);
-	count += requests_run_events(&conn->requests, budget - count, &conn->closing);
-	if (conn->patterns && !conn->closing && conn_came_back(conn))
-		conn->pattern_hooks->run(conn);
-	if (conn_came_back(conn) && !conn->closing)
-		count += reconnect_run(&conn->reconnect, mux_is_unanswered(conn->mux), budget - count,
-				       &conn->closing);
-	conn_came_back(conn);
+	if (conn_came_back(conn) && (conn_has_news(conn) || conn->patterns))
+		count += run_news(conn, budget - count);
 	return count;
 }
 

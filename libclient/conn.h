@@ -121,24 +121,24 @@ static inline int conn_ready(struct xenmsg *conn)
 	return conn_clear(conn) < 0 ? -ECHILD : conn->dead;
 }
 
-/* Sends what was just written. What doesn't fit waits for room, and the daemon is asked to notify. */
-static inline void conn_push(struct xenmsg *conn);
 /* Does the same, without shared memory too, unlike with a message that was posted: the program may be busy
  * for long afterwards. */
 void conn_push_now(struct xenmsg *conn);
-/* Reads `in` and sends what can be sent. Returns 0 or conn->dead. */
-static inline int conn_pump(struct xenmsg *conn);
 /* Sends what can be sent and publishes it. */
 int conn_flush(struct xenmsg *conn);
-/* Returns whether conn_run_outcomes() has something to do. A program that has closed the connection is told
- * outcomes and nothing else. */
-static inline bool conn_has_outcomes(const struct xenmsg *conn)
+/* Returns whether there is something to tell beside what became of messages and calls. A program that has
+ * closed the connection is told outcomes and nothing else. */
+static inline bool conn_has_news(const struct xenmsg *conn)
 {
-	return conn->outbox.settled.count > 0 || conn->calls.completed || conn->requests.settled ||
-	       conn->dials.settled || (conn->mux && conn->mux->requests.settled) ||
+	return conn->requests.settled || conn->dials.settled || (conn->mux && conn->mux->requests.settled) ||
 	       (!conn->closing &&
 		(conn->inbox.pool->withdrawn || conn->requests.events || conn->reconnect.changes ||
 		 conn->pattern_due || reconnect_is_answered(&conn->reconnect, mux_is_unanswered(conn->mux))));
+}
+/* Returns whether conn_run_outcomes() has something to do. */
+static inline bool conn_has_outcomes(const struct xenmsg *conn)
+{
+	return conn->outbox.settled.count > 0 || conn->calls.completed || conn_has_news(conn);
 }
 /* Called when a callback has returned. Returns false in a child that it has made. */
 bool conn_came_back(struct xenmsg *conn);
@@ -235,11 +235,13 @@ static inline bool conn_is_quiet(struct xenmsg *conn)
 	       (!conn->mux || mux_is_quiet(conn->mux)) && !ring_writer_is_ahead(&conn->transport.out);
 }
 
+/* Reads `in` and sends what can be sent. Returns 0 or conn->dead. */
 static inline int conn_pump(struct xenmsg *conn)
 {
 	return conn_is_quiet(conn) ? 0 : conn_pump_all(conn);
 }
 
+/* Sends what was just written. What doesn't fit waits for room, and the daemon is asked to notify. */
 static inline void conn_push(struct xenmsg *conn)
 {
 	if (conn->outbox.ready || conn->want_space || conn->inbox.ending || conn->transport.pump)

@@ -61,8 +61,10 @@ static inline struct numbered *numbers_find(const struct numbers *numbers, uint3
 #define NUMBERS_EACH(numbers, item, after)                                                                   \
 	for ((item) = numbers_first(numbers); (item) && ((after) = (item)->hh.next, true); (item) = (after))
 
-/* Returns 0, -EEXIST: the number is in use, or -ENOMEM. */
-static inline int numbers_add(struct numbers *numbers, struct numbered *item, uint32_t number)
+/* Returns 0, -EEXIST: the number is in use, or -ENOMEM. Inline, as the hash is of what the caller has in a
+ * register. */
+static inline __attribute__((always_inline)) int numbers_add(struct numbers *numbers, struct numbered *item,
+							     uint32_t number)
 {
 	struct numbered *other, *anchor = &numbers->anchor;
 	unsigned hash;

@@ -297,7 +297,8 @@ static int inbox_keep_held(struct inbox *inbox)
 
 /* Lends the message whose payload begins `offset` bytes behind the front of the ring. Returns false if it is
  * to be copied. */
-static bool inbox_lend(struct inbox *inbox, struct xenmsg_message *message, uint32_t size, uint32_t offset)
+static __attribute__((noinline)) bool inbox_lend(struct inbox *inbox, struct xenmsg_message *message,
+						 uint32_t size, uint32_t offset)
 {
 	struct transport *transport = inbox->transport;
 	const struct ring_reader *ring = &transport->deliveries;

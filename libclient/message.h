@@ -147,12 +147,6 @@ struct message_pool *message_pool_new(struct xenmsg *conn, message_abandon aband
 /* Detaches the pool from the connection. Messages that the program still holds stay valid. */
 void message_pool_close(struct message_pool *pool);
 
-/* Returns an empty message with room for `capacity` bytes, or NULL if memory has run out. It keeps its
- * origin. */
-static inline struct xenmsg_message *message_new(struct message_pool *pool, size_t capacity);
-/* Makes room for `size` bytes, of `most` in the end, and keeps the content. Returns 0 or -ENOMEM. */
-static inline int message_grow(struct xenmsg_message *message, size_t size, size_t most);
-
 /* The slow path of message_new(), when no message is unused or that one is too small, and of
  * message_grow(). */
 struct xenmsg_message *message_make(struct message_pool *pool, size_t capacity);
@@ -172,11 +166,14 @@ int message_tell_withdrawn(struct message_pool *pool, int budget, const bool *st
 /* Takes the message out of its pool. Returns as xenmsg_message_detach(). */
 int message_detach(struct xenmsg_message *message);
 
+/* Makes room for `size` bytes, of `most` in the end, and keeps the content. Returns 0 or -ENOMEM. */
 static inline int message_grow(struct xenmsg_message *message, size_t size, size_t most)
 {
 	return size <= message->capacity ? 0 : message_enlarge(message, size, most);
 }
 
+/* Returns an empty message with room for `capacity` bytes, or NULL if memory has run out. It keeps its
+ * origin. */
 static inline struct xenmsg_message *message_new(struct message_pool *pool, size_t capacity)
 {
 	struct xenmsg_message *message = pool->unused;

@@ -583,13 +583,6 @@ static inline void settle(struct outbox *outbox, const struct sender *sender, co
 		settled_put(&outbox->settled, op->done, op->userdata, result);
 }
 
-/* Settles one op, which has left the channel's list or is about to. */
-static void outbox_settle(struct outbox *outbox, const struct sender *sender, const struct op *op,
-			  struct op_result result)
-{
-	settle(outbox, sender, op, &result);
-}
-
 /* Tells the next one. Nearly all are delivered, of which there is nothing more to say. */
 static inline void settled_tell(struct settled_queue *queue)
 {
@@ -661,7 +654,7 @@ static void outbox_settle_all(struct outbox *outbox, struct sender *sender, uint
 			result = op_result(begin >= unsure ? error : -ECONNRESET);
 		if (result.error == -ECONNRESET)
 			result.reason = sender->why_reset;
-		outbox_settle(outbox, sender, &op, result);
+		settle(outbox, sender, &op, &result);
 	}
 }
 
@@ -682,7 +675,7 @@ void outbox_fail(struct outbox *outbox, int unsent)
 static void outbox_settle_now(struct outbox *outbox, const struct sender *sender, struct op *op,
 			      struct op_result result)
 {
-	outbox_settle(outbox, sender, op, result);
+	settle(outbox, sender, op, &result);
 	op->done = NULL;
 	op->settled = NULL;
 	op->cancelling = false;
@@ -744,6 +737,7 @@ static uint32_t block_of(const uint8_t *message)
  * accepts. */
 static void revise_queue(struct outbox *outbox, struct sender *sender)
 {
+	const struct op_result too_large = op_result(-EMSGSIZE);
 	uint64_t begin = sender->settled, removed = 0;
 	uint32_t kept = 0;
 
@@ -755,7 +749,7 @@ static void revise_queue(struct outbox *outbox, struct sender *sender)
 
 		begin += span;
 		if (queued && get_u32(at) - block_of(at) > sender->max_message) {
-			outbox_settle(outbox, sender, &op, op_result(-EMSGSIZE));
+			settle(outbox, sender, &op, &too_large);
 			removed += span;
 			continue;
 		}

@@ -41,9 +41,8 @@ void reconnect_free(struct reconnect *reconnect)
 
 /* ---- what is told ------------------------------------------------------------------------- */
 
-/* Without memory the program isn't told: NULL. */
-static struct pending_change *reconnect_tell(struct reconnect *reconnect, enum xenmsg_change_kind kind,
-					     int error, const char *endpoint, int watch, const char *reason)
+struct pending_change *reconnect_tell(struct reconnect *reconnect, enum xenmsg_change_kind kind, int error,
+				      const char *endpoint, int watch, const char *reason)
 {
 	struct pending_change *change = calloc(1, sizeof(*change));
 
@@ -62,11 +61,6 @@ static struct pending_change *reconnect_tell(struct reconnect *reconnect, enum x
 	return change;
 }
 
-void reconnect_renumbered(struct reconnect *reconnect)
-{
-	reconnect_tell(reconnect, XENMSG_RENUMBERED, 0, "", 0, "");
-}
-
 void reconnect_listeners(struct reconnect *reconnect, const char *endpoint, uint64_t count)
 {
 	struct pending_change *change;
@@ -79,11 +73,6 @@ void reconnect_listeners(struct reconnect *reconnect, const char *endpoint, uint
 	change = reconnect_tell(reconnect, XENMSG_LISTENERS, 0, endpoint, 0, "");
 	if (change)
 		change->told.listeners = count;
-}
-
-void reconnect_not_subscribed(struct reconnect *reconnect, const char *address, int error, const char *reason)
-{
-	reconnect_tell(reconnect, XENMSG_NOT_SUBSCRIBED, error, address, 0, reason);
 }
 
 static void look_if_back(struct reconnect *reconnect, bool waits)
@@ -177,11 +166,9 @@ static void ask_for_all(struct reconnect *reconnect)
 
 void reconnect_refused(struct reconnect *reconnect, const struct request *request, const char *endpoint)
 {
-	int size = (int)fifo_size(&request->body);
-	char reason[256] = "";
+	char reason[256];
 
-	if (size)
-		snprintf(reason, sizeof(reason), "%.*s", size, (const char *)fifo_front(&request->body));
+	request_reason(request, reason, sizeof(reason));
 	if (request->type == FRAME_WATCH)
 		reconnect_tell(reconnect, XENMSG_DAEMON_REFUSED, request->error, "", (int)request->number,
 			       reason);

@@ -24,13 +24,7 @@
 #include "libclient/requests.h"
 #include "xenmsg.h"
 
-enum reconnect_state {
-	RECONNECT_OFF,
-	RECONNECT_UP,
-	RECONNECT_ASKS,
-	RECONNECT_RESTS,
-	RECONNECT_DIALS,
-};
+enum reconnect_state { RECONNECT_OFF, RECONNECT_UP, RECONNECT_ASKS, RECONNECT_RESTS, RECONNECT_DIALS };
 
 struct reconnect_parts {
 	struct transport *transport;
@@ -73,13 +67,12 @@ static inline bool reconnect_is_answered(const struct reconnect *reconnect, bool
 	return reconnect->state == RECONNECT_ASKS && !waits &&
 	       !requests_are_unanswered(reconnect->parts.requests);
 }
-/* Tells that this domain has another number, of any connection. */
-void reconnect_renumbered(struct reconnect *reconnect);
+/* Tells of a change, of any connection; the texts are copied, and "" if there are none. Without memory the
+ * program isn't told: NULL. */
+struct pending_change *reconnect_tell(struct reconnect *reconnect, enum xenmsg_change_kind kind, int error,
+				      const char *endpoint, int watch, const char *reason);
 /* Tells that a topic has so many listeners, likewise, instead of what the program hasn't been told yet. */
 void reconnect_listeners(struct reconnect *reconnect, const char *endpoint, uint64_t count);
-/* Tells that this member of a pattern isn't subscribed to, likewise. */
-void reconnect_not_subscribed(struct reconnect *reconnect, const char *address, int error,
-			      const char *reason);
 /* Lets go of the daemon, because of `error`; the outbox and the dials have ended what was under way. The
  * transport goes without one from now on. `reason`: its last words. */
 void reconnect_lose(struct reconnect *reconnect, int error, const char *reason);

@@ -81,6 +81,12 @@ void requests_look(struct requests *requests);
 void request_take(struct request *request);
 /* Lets it go when that was told. */
 void request_release(struct request *request);
+/* Copies why the daemon has refused it. */
+static inline void request_reason(const struct request *request, char *reason, size_t size)
+{
+	frame_text_copy((struct frame_text){(char *)fifo_front(&request->body), fifo_size(&request->body)},
+			reason, size);
+}
 /* Finishes all requests with an error, since the session is over. */
 void requests_fail(struct requests *requests, int error);
 /* Does so with those whose answer would have been of a daemon that has gone; what is to be bound or watched

@@ -254,8 +254,6 @@ static inline int transport_flush_backlog(struct transport *transport, bool *blo
 	       : transport_is_here(transport) ? 0
 					      : -ECHILD;
 }
-/* Publishes what was put into `out`. */
-static inline void transport_publish(struct transport *transport);
 void transport_release_in(struct transport *transport);
 /* Releases what was consumed from `deliveries`. With `quietly` it doesn't notify, and the caller must later
  * release without it. */
@@ -306,6 +304,7 @@ int transport_arm_space(struct transport *transport, uint32_t want_space);
 void transport_notify_of_output(struct transport *transport);
 void transport_publish_to_pump(struct transport *transport);
 
+/* Publishes what was put into `out`. */
 static inline void transport_publish(struct transport *transport)
 {
 	if (ring_writer_publish(&transport->out))
