@@ -268,6 +268,7 @@ static const struct top_table tables[] = {
 	{"accounts", "accounts", false, "sent.bytes_per_s", "queued_bytes.used",
 	 "ACCOUNT=who:-24,SENT/s=sent.messages_per_s:7k,BYTES/s=sent.bytes_per_s:7k,WORK%=work:7,"
 	 "RESTS=time.rests:8,CUT_OFF=cut:8"},
+	{0},
 };
 
 /* Returns the element of a list in which what is at these paths (NULL: at one) is as in `like`. */
@@ -388,8 +389,8 @@ static void show_topic(struct top *top, struct json_object *about, const char *n
 	double waiting = 0;
 
 	/* As far as they are listed. */
-	for (size_t i = 0; i < length_of(subscribers); i++)
-		waiting += real_at(json_object_array_get_idx(subscribers, i), "waiting");
+	fields_foreach(subscribers, subscriber)
+		waiting += real_at(subscriber, "waiting");
 	json_object_object_add(row, "about", json_object_get(about));
 	json_object_object_add(row, "topic", json_object_get(topic));
 	fields_add(row, "name", "%s", name);
@@ -451,35 +452,6 @@ static void shape_account(struct top *top, struct json_object *account)
 	fields_add(account, "cut", is_resting ? "%8s  resting" : "%s", text_at(account, "cut_off"));
 }
 
-/* Calls this for each entry of a list. */
-static void each_of(struct top *top, struct json_object *list,
-		    void (*call)(struct top *top, struct json_object *entry))
-{
-	for (size_t i = 0; i < length_of(list); i++)
-		call(top, json_object_array_get_idx(list, i));
-}
-
-/* Makes of what was told what is shown. */
-static void show_here(struct top *top)
-{
-	static const struct {
-		const char *list;
-		void (*shape)(struct top *top, struct json_object *entry);
-	} lists[] = {{"links", shape_link},	    {"streams", shape_stream},
-		     {"endpoints", shape_endpoint}, {"subscriptions", shape_subscription},
-		     {"clients", shape_client},	    {"streams", show_others},
-		     {"accounts", shape_account}};
-
-	json_object_object_add(top->shown, "programs", json_object_new_array());
-	json_object_object_add(top->shown, "topics", json_object_new_array());
-	add_rates(top);
-	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++) {
-		each_of(top, at(top->now, lists[i].list), lists[i].shape);
-		json_object_object_add(top->shown, lists[i].list,
-				       json_object_get(at(top->now, lists[i].list)));
-	}
-}
-
 static void add_head(struct top *top)
 {
 	struct json_object *grants = at(top->now, "grants"), *store = at(top->now, "store");
@@ -505,20 +477,10 @@ static void add_head(struct top *top)
 			 text_at(grants, "waiting_links"), total_of(top->now, "peers"), denied, cut_off);
 }
 
-/* Makes the lines anew, as they are sorted and filtered. */
-static void top_make_lines(struct top *top)
-{
-	top->count = 0;
-	add_head(top);
-	for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]); i++)
-		add_table(top, &tables[i]);
-}
-
 /* ---- a host ----------------------------------------------------------------------------------- */
 
 #define MATRIX_MAX 64u /* domains; a line has room for no more */
 
-/* The matrix stands between the lists of directions and of links that are away. */
 static const struct top_table host_tables[] = {
 	{"domains", NULL, false, "order", "weight",
 	 "DOMAIN=domid:-6,NAME=name:-14,VERSION=version:-9,SIGHT=sight:-5,LINKS=links_text:7,"
@@ -531,19 +493,21 @@ static const struct top_table host_tables[] = {
 	{"endpoints", NULL, true, "bytes_per_s", "queued",
 	 "DOMAIN=of_name:-14,ENDPOINT=name:-16,KIND=kind:-8,QUEUED=queued:7k,OPENED=opened:7k,"
 	 "REFUSED=refused:7k,MSGS/s=messages_per_s:7k,BYTES/s=bytes_per_s:7k"},
+	{0},
 };
 
-static void host_add_head(struct top *top, struct json_object *domains, struct json_object *traffic)
+static void host_add_head(struct top *top)
 {
+	struct json_object *domains = at(top->shown, "domains"), *traffic = at(top->shown, "traffic");
 	size_t silent = 0;
 	double messages = 0, bytes = 0;
 	char messages_text[16], bytes_text[16];
 
-	for (size_t i = 0; i < length_of(domains); i++)
-		silent += number_at(json_object_array_get_idx(domains, i), "error") != 0;
-	for (size_t i = 0; i < length_of(traffic); i++) {
-		messages += real_at(json_object_array_get_idx(traffic, i), "messages_per_s");
-		bytes += real_at(json_object_array_get_idx(traffic, i), "bytes_per_s");
+	fields_foreach(domains, domain)
+		silent += number_at(domain, "error") != 0;
+	fields_foreach(traffic, direction) {
+		messages += real_at(direction, "messages_per_s");
+		bytes += real_at(direction, "bytes_per_s");
 	}
 	add_line(top, false, "this host  domains %zu, of which %zu tell nothing  messages/s %s  bytes/s %s",
 		 length_of(domains), silent, number_text(messages, messages_text, sizeof(messages_text)),
@@ -589,19 +553,6 @@ static void shape_direction(struct top *top, struct json_object *direction)
 	fields_add(direction, "to_name", "%s", host_view_name(at(direction, "to")));
 }
 
-static void show_host(struct top *top)
-{
-	struct json_object *domains = at(top->view->shown, "domains"),
-			   *traffic = at(top->view->shown, "traffic");
-
-	json_object_object_add(top->shown, "domains", json_object_get(domains));
-	json_object_object_add(top->shown, "traffic", json_object_get(traffic));
-	json_object_object_add(top->shown, "away", json_object_new_array());
-	json_object_object_add(top->shown, "endpoints", json_object_new_array());
-	each_of(top, domains, shape_domain);
-	each_of(top, traffic, shape_direction);
-}
-
 /* Writes the bytes a second of a direction as the matrix has them. */
 static const char *cell(struct json_object *direction, char *text, size_t size)
 {
@@ -642,17 +593,48 @@ static void add_matrix(struct top *top, struct json_object *domains)
 		add_line(top, false, "and %zu more domains", count - shown);
 }
 
-/* Does the same as top_make_lines() for a host. */
-static void top_make_host_lines(struct top *top)
+/* ---- both ------------------------------------------------------------------------------------ */
+
+/* Makes of what was told what is shown. */
+static void show(struct top *top)
 {
-	struct json_object *domains = at(top->shown, "domains");
+	struct shaped_list {
+		const char *list;
+		void (*shape)(struct top *top, struct json_object *entry);
+	};
+	static const struct shaped_list here[] = {
+		{"links", shape_link},	       {"streams", shape_stream},
+		{"endpoints", shape_endpoint}, {"subscriptions", shape_subscription},
+		{"clients", shape_client},     {"streams", show_others},
+		{"accounts", shape_account},   {0}};
+	static const struct shaped_list host[] = {
+		{"domains", shape_domain}, {"traffic", shape_direction}, {0}};
+	static const char *const made[] = {"programs", "topics", "away", "endpoints"};
+	struct json_object *told = top->is_host ? top->view->shown : top->now;
+
+	for (size_t i = 0; i < sizeof(made) / sizeof(made[0]); i++)
+		json_object_object_add(top->shown, made[i], json_object_new_array());
+	if (!top->is_host)
+		add_rates(top);
+	for (const struct shaped_list *each = top->is_host ? host : here; each->list; each++) {
+		fields_foreach(at(told, each->list), entry)
+			each->shape(top, entry);
+		json_object_object_add(top->shown, each->list, json_object_get(at(told, each->list)));
+	}
+}
+
+/* Makes the lines anew, as they are sorted and filtered. The matrix of a host stands between the lists of
+ * directions and of links that are away. */
+static void make_lines(struct top *top)
+{
+	const struct top_table *table = top->is_host ? host_tables : tables;
 
 	top->count = 0;
-	host_add_head(top, domains, at(top->shown, "traffic"));
-	for (size_t i = 0; i < sizeof(host_tables) / sizeof(host_tables[0]); i++) {
-		if (i == 2)
-			add_matrix(top, domains);
-		add_table(top, &host_tables[i]);
+	(top->is_host ? host_add_head : add_head)(top);
+	for (; table->list; table++) {
+		if (!strcmp(table->list, "away"))
+			add_matrix(top, at(top->shown, "domains"));
+		add_table(top, table);
 	}
 }
 
@@ -907,7 +889,7 @@ static void look(struct top *top)
 	top->trouble[0] = '\0';
 	top->before_s = top->now_s;
 	top->now_s = now;
-	(top->is_host ? show_host : show_here)(top);
+	show(top);
 }
 
 static void type(struct top *top, int key)
@@ -980,7 +962,7 @@ static int watch_it(struct top *top, int delay_ms)
 			next = seconds_now() + delay_ms / 1000.0;
 			left_ms = delay_ms;
 		}
-		(top->is_host ? top_make_host_lines : top_make_lines)(top);
+		make_lines(top);
 		draw(top);
 		interrupt_sleep(STDIN_FILENO, (int)left_ms + 1);
 		if (is_terminal_gone())
@@ -1030,7 +1012,7 @@ static int top_run(struct top *top, int delay_ms)
 	if (code)
 		return code;
 	if (top->is_host)
-		show_host(top);
+		show(top);
 	setlocale(LC_ALL, "");
 	interrupt_catch();
 	screen = open_screen();
@@ -1054,8 +1036,8 @@ static int print(struct top *top, int delay_ms, bool json)
 		cli_print_line("%s", json_line(top->view->shown));
 		return cli_flush();
 	}
-	show_host(top);
-	top_make_host_lines(top);
+	show(top);
+	make_lines(top);
 	for (size_t i = 0; i < top->count; i++)
 		cli_print_line("%s", top->lines[i].text);
 	return cli_flush();

@@ -79,8 +79,8 @@ static struct json_object *clean_array(struct json_object *value)
 {
 	struct json_object *array = json_object_new_array();
 
-	for (size_t i = 0; i < json_object_array_length(value); i++)
-		json_object_array_add(array, clean(json_object_array_get_idx(value, i)));
+	fields_foreach(value, entry)
+		json_object_array_add(array, clean(entry));
 	return array;
 }
 
@@ -117,8 +117,8 @@ static bool are_steps(struct json_object *value)
 {
 	if (!json_object_is_type(value, json_type_array))
 		return false;
-	for (size_t i = 0; i < length_of(value); i++)
-		if (!json_object_is_type(at(json_object_array_get_idx(value, i), "step"), json_type_string))
+	fields_foreach(value, step)
+		if (!json_object_is_type(at(step, "step"), json_type_string))
 			return false;
 	return true;
 }
@@ -159,8 +159,8 @@ static char *join(struct json_object *answer, size_t *size)
 	char *text = NULL;
 
 	*size = 0;
-	for (size_t i = 0; i < length_of(answer); i++) {
-		struct json_object *piece = at(json_object_array_get_idx(answer, i), "text");
+	fields_foreach(answer, entry) {
+		struct json_object *piece = at(entry, "text");
 		size_t more = (size_t)json_object_get_string_len(piece);
 		char *longer = *size + more <= TEXT_MAX ? realloc(text, *size + more + 1) : NULL;
 
@@ -176,36 +176,37 @@ static char *join(struct json_object *answer, size_t *size)
 	return text;
 }
 
-struct json_object *remote_status_read(struct json_object *answer, size_t most, const char **why)
+/* Reads the text of an answer. */
+static struct json_object *read_told(struct json_object *answer, size_t most,
+				     bool (*is_such)(struct json_object *value), const char **why)
 {
-	static const char *const known[] = {"domid", "name"};
-	struct json_object *status, *first = length_of(answer) ? json_object_array_get_idx(answer, 0) : NULL;
+	struct json_object *told;
 	size_t size;
 	char *text = join(answer, &size);
 
 	*why = "its xenmsgd answers nothing";
-	if (!text)
-		return NULL;
-	status = remote_status_parse(text, size, most, why);
+	told = text ? parse(text, size, most, is_such, why) : NULL;
 	free(text);
-	for (size_t i = 0; status && i < sizeof(known) / sizeof(known[0]); i++)
-		json_object_object_add(status, known[i], json_object_get(at(first, known[i])));
+	return told;
+}
+
+struct json_object *remote_status_read(struct json_object *answer, size_t most, const char **why)
+{
+	struct json_object *status = read_told(answer, most, is_status, why), *first = field(answer, "0");
+
+	if (status) {
+		json_object_object_add(status, "domid", json_object_get(at(first, "domid")));
+		json_object_object_add(status, "name", json_object_get(at(first, "name")));
+	}
 	return status;
 }
 
 struct json_object *remote_steps_read(struct json_object *answer, const char **why)
 {
-	struct json_object *steps, *first = length_of(answer) ? json_object_array_get_idx(answer, 0) : NULL;
-	size_t size;
-	char *text = join(answer, &size);
+	struct json_object *steps = read_told(answer, FAR_STATUS_MOST, are_steps, why),
+			   *first = field(answer, "0");
 
-	*why = "its xenmsgd answers nothing";
-	if (!text)
-		return NULL;
-	steps = parse(text, size, FAR_STATUS_MOST, are_steps, why);
-	free(text);
-	for (size_t i = 0; i < length_of(steps); i++)
-		json_object_object_add(json_object_array_get_idx(steps, i), "domid",
-				       json_object_get(at(first, "domid")));
+	fields_foreach(steps, step)
+		json_object_object_add(step, "domid", json_object_get(at(first, "domid")));
 	return steps;
 }

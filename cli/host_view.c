@@ -28,11 +28,16 @@ struct look {
 /* ---- what others say -------------------------------------------------------------------------- */
 
 /* Returns a number as one that can be counted with. */
-static int64_t count_at(struct json_object *object, const char *name)
+static int64_t count_of(struct json_object *number)
 {
-	int64_t count = number_at(object, name);
+	int64_t count = json_object_get_int64(number);
 
 	return count < 0 ? 0 : count > COUNT_MAX ? COUNT_MAX : count;
+}
+
+static int64_t count_at(struct json_object *object, const char *name)
+{
+	return count_of(at(object, name));
 }
 
 static void add_count(struct json_object *to, const char *name, int64_t count)
@@ -40,30 +45,28 @@ static void add_count(struct json_object *to, const char *name, int64_t count)
 	json_object_object_add(to, name, json_object_new_int64(count));
 }
 
-/* Adds a number as it was told, if it was. */
-static void copy_count(struct json_object *to, const char *name, struct json_object *from, const char *member)
-{
-	json_object_object_add(to, name,
-			       at(from, member) ? json_object_new_int64(count_at(from, member)) : NULL);
-}
-
 static void host_view_add_text(struct json_object *to, const char *name, const char *text)
 {
 	char short_text[TEXT_MAX];
-	size_t size;
+	size_t size =
+		text ? terminal_escape(&text, text + strlen(text), true, short_text, sizeof(short_text)) : 0;
 
-	if (!text) {
-		json_object_object_add(to, name, NULL);
-		return;
-	}
-	size = terminal_escape(&text, text + strlen(text), true, short_text, sizeof(short_text));
-	json_object_object_add(to, name, json_object_new_string_len(short_text, (int)size));
+	json_object_object_add(to, name, text ? json_object_new_string_len(short_text, (int)size) : NULL);
 }
 
-/* Adds a text that was told, whatever its type is there. */
-static void copy_text(struct json_object *to, const char *name, struct json_object *from)
+/* Adds what was told of these members (column_next()): as texts, whatever their types are there, or as
+ * numbers. null: nothing was. */
+static void copy(struct json_object *to, struct json_object *from, const char *texts, const char *counts)
 {
-	host_view_add_text(to, name, text_or(from, name, NULL));
+	struct column column;
+
+	while (column_next(&texts, &column))
+		host_view_add_text(to, column.title, json_object_get_string(field(from, column.path)));
+	while (column_next(&counts, &column))
+		json_object_object_add(to, column.title,
+				       field(from, column.path)
+					       ? json_object_new_int64(count_of(field(from, column.path)))
+					       : NULL);
 }
 
 /* ---- rates ------------------------------------------------------------------------------------ */
@@ -111,14 +114,10 @@ static struct json_object *domain_by_number(const struct look *look, int64_t dom
 static int64_t add_endpoint(const struct look *look, struct json_object *list, int64_t domid,
 			    struct json_object *told)
 {
-	static const char *const counts[] = {"queued", "opened", "refused", "messages"};
 	struct json_object *endpoint = json_object_new_object(), *before;
 	char key[TEXT_MAX + 64];
 
-	copy_text(endpoint, "name", told);
-	copy_text(endpoint, "kind", told);
-	for (size_t i = 0; i < sizeof(counts) / sizeof(counts[0]); i++)
-		copy_count(endpoint, counts[i], told, counts[i]);
+	copy(endpoint, told, "name,kind", "queued,opened,refused,messages");
 	json_object_object_add(endpoint, "bytes",
 			       at(told, "bytes_to") ? json_object_new_int64(count_at(told, "bytes_to") +
 									    count_at(told, "bytes_from"))
@@ -150,21 +149,14 @@ static void add_endpoints(const struct look *look, struct json_object *domain, s
 }
 
 /* Adds what is always there, null until it is told. */
-static struct json_object *add_domain(const struct look *look, struct json_object *entry)
+static void add_domain(const struct look *look, struct json_object *entry)
 {
-	static const char *const told[] = {"version", "host_sight"};
 	struct json_object *domain = json_object_new_object(), *status = at(entry, "status");
 	char key[32];
 
-	add_count(domain, "domid", number_at(entry, "domid"));
-	copy_text(domain, "name", entry);
-	add_count(domain, "error", count_at(entry, "error"));
-	copy_text(domain, "why", entry);
-	for (size_t i = 0; i < sizeof(told) / sizeof(told[0]); i++)
-		copy_text(domain, told[i], status);
-	copy_count(domain, "uptime_s", status, "uptime_s");
-	copy_count(domain, "pages", at(status, "grants"), "used_pages");
-	copy_count(domain, "limit_pages", at(status, "grants"), "limit_pages");
+	copy(domain, entry, "name,why", "domid,error");
+	copy(domain, status, "version,host_sight",
+	     "uptime_s,pages=grants.used_pages,limit_pages=grants.limit_pages");
 	host_view_add_text(domain, "host_policy", NULL);
 	json_object_object_add(domain, "links", NULL);
 	json_object_object_add(domain, "links_up", NULL);
@@ -173,7 +165,6 @@ static struct json_object *add_domain(const struct look *look, struct json_objec
 	snprintf(key, sizeof(key), "d%" PRId64, number_at(entry, "domid"));
 	remember(look, key, domain);
 	json_object_array_add(look->domains, domain);
-	return domain;
 }
 
 /* ---- who talks to whom ------------------------------------------------------------------------ */
@@ -225,10 +216,8 @@ static void add_direction(const struct look *look, struct json_object *from, str
 	json_object_object_add(direction, "from", json_object_get(from));
 	json_object_object_add(direction, "to", json_object_get(to));
 	json_object_object_add(direction, "told_by", json_object_get(at(teller, "domid")));
-	copy_text(direction, "state", link);
-	copy_count(direction, "since", link, "since");
-	copy_count(direction, "messages", traffic, "messages");
-	copy_count(direction, "bytes", traffic, "bytes");
+	copy(direction, link, "state", "since");
+	copy(direction, traffic, "", "messages,bytes");
 	before = remember(look, key, direction);
 	if (before && number_at(before, "told_by") != number_at(direction, "told_by"))
 		before = NULL;
@@ -258,8 +247,7 @@ static void add_away(struct json_object *domain, struct json_object *link, struc
 	struct json_object *away = json_object_new_object();
 
 	json_object_object_add(away, "peer", json_object_get(other));
-	copy_count(away, "since", link, "since");
-	copy_count(away, "resumes", link, "resumes");
+	copy(away, link, "", "since,resumes");
 	json_object_array_add(at(domain, "away"), away);
 }
 
@@ -338,14 +326,12 @@ struct host_view *host_view_new(struct json_object *statuses, const struct host_
 	look.traffic = json_object_new_array();
 	json_object_object_add(view->shown, "domains", look.domains);
 	json_object_object_add(view->shown, "traffic", look.traffic);
-	for (size_t i = 0; i < length_of(statuses); i++)
-		add_domain(&look, json_object_array_get_idx(statuses, i));
-	for (size_t i = 0; i < length_of(statuses); i++) {
-		struct json_object *status = at(json_object_array_get_idx(statuses, i), "status");
-
-		if (status)
-			count_links(&look, json_object_array_get_idx(look.domains, i), status);
-	}
+	fields_foreach(statuses, entry)
+		add_domain(&look, entry);
+	fields_foreach(statuses, told)
+		if (at(told, "status"))
+			count_links(&look, json_object_array_get_idx(look.domains, told_at),
+				    at(told, "status"));
 	add_traffic(&look, statuses);
 	return view;
 }
