@@ -28,26 +28,24 @@
 
 /* Prints one line, even if a text in it (an address, a path, the words of a daemon or of a peer) has several.
  * Nothing unprintable reaches the terminal. */
-static void complain(const char *format, va_list arguments)
+void cli_note(const struct cli *cli, const char *format, ...)
 {
+	va_list arguments;
 	char *text = NULL, *line;
+	int r;
 
-	if (vasprintf(&text, format, arguments) < 0)
+	if (cli && cli->quiet)
+		return;
+	va_start(arguments, format);
+	r = vasprintf(&text, format, arguments);
+	va_end(arguments);
+	if (r < 0)
 		return;
 	text_make_line(text);
 	line = isatty(STDERR_FILENO) ? terminal_line(text) : NULL;
 	fprintf(stderr, "xenmsg: %s\n", line ? line : text);
 	free(line);
 	free(text);
-}
-
-void cli_complain(const char *format, ...)
-{
-	va_list arguments;
-
-	va_start(arguments, format);
-	complain(format, arguments);
-	va_end(arguments);
 }
 
 int cli_usage(const char *command, const char *format, ...)
@@ -115,17 +113,6 @@ void cli_note_typing(const struct cli *cli, const char *what)
 {
 	if (cli_is_watched(cli) && isatty(STDIN_FILENO))
 		cli_note(cli, "%s; Ctrl-D ends it", what);
-}
-
-void cli_note(const struct cli *cli, const char *format, ...)
-{
-	va_list arguments;
-
-	if (cli->quiet)
-		return;
-	va_start(arguments, format);
-	complain(format, arguments);
-	va_end(arguments);
 }
 
 /* Complains, except about a closed pipe: its reader has had enough. */
@@ -292,13 +279,17 @@ static void put_folded(const char *line, size_t columns, int indent)
 	putchar('\n');
 }
 
-/* Prints a line; a terminal gets it escaped, and cut between words if it has fewer columns than the line
- * (SIZE_MAX: whole). */
-static void print_line(int indent, size_t columns, const char *format, va_list arguments)
+void cli_print_words(int indent, const char *format, ...)
 {
+	size_t columns = indent == CLI_WHOLE ? SIZE_MAX : cli_columns();
+	va_list arguments;
 	char *text = NULL, *line;
+	int r;
 
-	if (vasprintf(&text, format, arguments) < 0)
+	va_start(arguments, format);
+	r = vasprintf(&text, format, arguments);
+	va_end(arguments);
+	if (r < 0)
 		return;
 	line = cli_is_terminal() ? terminal_line(text) : NULL;
 	if (line)
@@ -307,24 +298,6 @@ static void print_line(int indent, size_t columns, const char *format, va_list a
 		puts(text);
 	free(line);
 	free(text);
-}
-
-void cli_print_line(const char *format, ...)
-{
-	va_list arguments;
-
-	va_start(arguments, format);
-	print_line(0, SIZE_MAX, format, arguments);
-	va_end(arguments);
-}
-
-void cli_print_words(int indent, const char *format, ...)
-{
-	va_list arguments;
-
-	va_start(arguments, format);
-	print_line(indent, cli_columns(), format, arguments);
-	va_end(arguments);
 }
 
 /* ---- options --------------------------------------------------------------------------------- */

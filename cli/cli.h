@@ -59,8 +59,10 @@ bool cli_options(struct cli *cli, int argc, char **argv, const char *help, const
 /* Does the same, but for options before the first argument only: what follows may be another command's. */
 bool cli_options_in_front(struct cli *cli, int argc, char **argv, const char *help,
 			  const struct cli_option *options, int *code);
-/* Prints one line on stderr, with unprintable characters replaced. */
-void cli_complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* Prints a note on stderr, unless quiet: one line, with unprintable characters replaced. */
+void cli_note(const struct cli *cli, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Does the same in any case. */
+#define cli_complain(...) cli_note(NULL, __VA_ARGS__)
 /* Does the same about a misused command. Returns EXIT_USAGE. */
 int cli_usage(const char *command, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Checks what is typed as an address, or as an endpoint to be bound here. Returns 0, or EXIT_USAGE after a
@@ -132,8 +134,6 @@ struct cli_kind {
 
 /* NULL: there is no such kind. */
 const struct cli_kind *cli_kind(const char *name);
-/* Prints a note on stderr, unless quiet. */
-void cli_note(const struct cli *cli, const char *format, ...) __attribute__((format(printf, 2, 3)));
 /* Returns whether somebody may read a note at a terminal. */
 bool cli_is_watched(const struct cli *cli);
 /* After how long who watches is told what a command waits for, and what ends a wait without a time-out. */
@@ -166,11 +166,12 @@ int cli_show(const char *data, size_t size);
 int cli_show_apart(const char *data, size_t size);
 /* Does the same as cli_show(), and ends the line at a terminal. */
 int cli_show_whole(const char *data, size_t size);
-/* Prints a line with texts that may come from elsewhere, likewise. */
-void cli_print_line(const char *format, ...) __attribute__((format(printf, 1, 2)));
-/* Does the same for a line of words, which a narrower terminal gets as several: they are cut between words,
- * and all but the first are indented by `indent`. */
+/* Prints a line with texts that may come from elsewhere, likewise. A narrower terminal gets it as several:
+ * they are cut between words, and all but the first are indented by `indent`. */
 void cli_print_words(int indent, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* Does the same with a line that stays whole. */
+#define CLI_WHOLE	    (-1)
+#define cli_print_line(...) cli_print_words(CLI_WHOLE, __VA_ARGS__)
 /* Returns how many columns the terminal on stdout has. */
 size_t cli_columns(void);
 /* Returns whether stdout is a terminal. */

@@ -177,7 +177,7 @@ static int carry_stdio(struct xenmsg *conn, int stream, const char *command, con
 	struct pump_end left = {.in = STDIN_FILENO, .out = STDOUT_FILENO};
 	struct pump_end right = {.in = stream, .out = stream, .break_socket = break_stream};
 	struct pump *pump = NULL;
-	int code = EXIT_DONE, r = loop_init_for_files(&stdio.loop);
+	int code = EXIT_DONE, r = loop_init(&stdio.loop, LOOP_FOR_FILES);
 
 	if (r < 0)
 		xenmsg_break(stream);
@@ -708,7 +708,7 @@ static int take_one(struct listener *listener)
 
 static int start_listener(struct listener *listener)
 {
-	int r = loop_init(&listener->loop);
+	int r = loop_init(&listener->loop, NULL);
 
 	if (r < 0)
 		return r;

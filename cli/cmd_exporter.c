@@ -261,7 +261,7 @@ static void on_request(struct evhttp_request *request, void *userdata)
 static int exporter_start(struct exporter *exporter)
 {
 	struct evhttp_bound_socket *socket;
-	int r = loop_init(&exporter->loop), fd, code;
+	int r = loop_init(&exporter->loop, NULL), fd, code;
 
 	if (r == 0)
 		exporter->http = evhttp_new(exporter->loop.base);

@@ -689,7 +689,7 @@ static int forward_start(struct forward *forward)
 		descriptors.rlim_cur = descriptors.rlim_max;
 		setrlimit(RLIMIT_NOFILE, &descriptors);
 	}
-	if ((r = loop_init(&forward->loop)) < 0) {
+	if ((r = loop_init(&forward->loop, NULL)) < 0) {
 		cli_complain("forward: %s%s", strerror(-r), cli_limit_of(-r));
 		return EXIT_OTHER;
 	}

@@ -170,7 +170,7 @@ static void tell_interrupted(const struct run *run)
 static void run_command(struct run *run, int stream, const char *start, size_t size)
 {
 	static const struct run_session_callbacks callbacks = {on_record, run_on_ended, on_lost};
-	int error = -loop_init_for_files(&run->loop);
+	int error = -loop_init(&run->loop, LOOP_FOR_FILES);
 
 	if (error == 0)
 		run->late = evtimer_new(run->loop.base, run_on_late, run);

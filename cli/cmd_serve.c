@@ -502,7 +502,7 @@ static void finish_calls(struct serve *serve)
 static int serve_calls(struct serve *serve)
 {
 	struct job *job, *next;
-	int r = loop_init(&serve->loop);
+	int r = loop_init(&serve->loop, NULL);
 
 	if (r == 0)
 		serve->on_conn = loop_event(serve->loop.base, xenmsg_fd(serve->conn), EV_READ | EV_PERSIST,

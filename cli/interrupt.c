@@ -267,46 +267,27 @@ bool loop_has_descriptors(int count)
 	return has;
 }
 
-static int init(struct loop *loop, const struct event_config *config)
+int loop_init(struct loop *loop, const char *without)
 {
 	static const int signals[] = {SIGINT, SIGTERM};
+	struct event_config *config;
 
 	/* libevent ends the process where one lacks for signals */
 	if (!loop_has_descriptors(LOOP_DESCRIPTORS))
 		return -EMFILE;
-	loop->base = config ? event_base_new_with_config(config) : NULL;
-	if (!loop->base)
-		return -ENOMEM;
-	for (int i = 0; i < 2; i++) {
+	config = event_config_new();
+	if (config && (!without || event_config_avoid_method(config, without) == 0))
+		loop->base = event_base_new_with_config(config);
+	if (config)
+		event_config_free(config);
+	for (int i = 0; loop->base && i < 2; i++) {
 		if (is_ignored(signals[i]))
 			continue;
 		loop->stop[i] = loop_event(loop->base, signals[i], EV_SIGNAL | EV_PERSIST, on_stop, loop);
 		if (!loop->stop[i])
 			return -ENOMEM;
 	}
-	return 0;
-}
-
-static int init_without(struct loop *loop, const char *method)
-{
-	struct event_config *config = event_config_new();
-	int r = -ENOMEM;
-
-	if (config && (!method || event_config_avoid_method(config, method) == 0))
-		r = init(loop, config);
-	if (config)
-		event_config_free(config);
-	return r;
-}
-
-int loop_init(struct loop *loop)
-{
-	return init_without(loop, NULL);
-}
-
-int loop_init_for_files(struct loop *loop)
-{
-	return init_without(loop, "epoll");
+	return loop->base ? 0 : -ENOMEM;
 }
 
 void loop_release_signals(struct loop *loop)

@@ -86,10 +86,10 @@ struct loop {
 /* Returns whether this process may open so many descriptors more. */
 bool loop_has_descriptors(int count);
 
-/* Makes the loop, in zeroed memory. Returns 0, -EMFILE or -ENOMEM; loop_cleanup() follows either way. */
-int loop_init(struct loop *loop);
-/* Does the same for a loop that takes any descriptor (epoll refuses regular files). */
-int loop_init_for_files(struct loop *loop);
+/* Makes the loop, in zeroed memory; LOOP_FOR_FILES: it takes any descriptor, and NULL: no regular file, which
+ * epoll refuses. Returns 0, -EMFILE or -ENOMEM; loop_cleanup() follows either way. */
+#define LOOP_FOR_FILES "epoll"
+int loop_init(struct loop *loop, const char *without);
 /* Lets signals do what they did before the loop was there. */
 void loop_release_signals(struct loop *loop);
 /* Frees the loop. The events that others have in it must be gone. */
