@@ -13,6 +13,7 @@ from messaging import EXIT_DENIED, EXIT_NO_ENDPOINT, EXIT_OK, EXIT_UNREACHABLE, 
 from joined_hosts import IN, OUT, Stream
 
 
+@pytest.mark.unless(renewed="time")
 def test_the_hosts_are_listed(hosts):
     here, there = hosts(join=False, config=LOST_SOON)
     own, = here.json("hosts")
@@ -36,6 +37,7 @@ def test_the_hosts_are_listed(hosts):
     eventually(lambda: not here.json("hosts")[1]["up"], "the other host is taken to be down after dead-after")
 
 
+@pytest.mark.unless(renewed="time")
 def test_a_guest_lists_the_hosts_that_rules_let_it_reach(hosts):
     here, _, _ = hosts(count=3, guests=2, policy=IN + "[out]\nfrom = 1\nto = hostb\naction = allow\n"
                        "[out]\nfrom = 0\nto = *\naction = allow\n", join=False, config=LOST_SOON)
@@ -178,6 +180,7 @@ def test_a_host_that_goes_is_told_and_so_is_that_it_comes_back(hosts, asker):
     assert [next_line(), next_line()] == ["up host hostb", "up endpoint hostb/0:print"]
 
 
+@pytest.mark.unless(renewed="time")
 def test_an_idle_link_between_hosts_is_no_event(hosts):
     here, there = hosts(config="[daemon]\nlog-level = debug\n" + FAST + "idle-close = 1s\n")
     there.receiver("print")

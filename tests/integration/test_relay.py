@@ -250,7 +250,7 @@ def test_what_waits_for_room_is_relayed_when_a_link_is_resumed(zero, guests, los
         while got < len(sizes):
             post()
             take()
-        eventually(lambda: sender.wait(10) >= 0 and len(outcomes) == len(sizes), "all have an outcome")
+        eventually(lambda: sender.wait(10) >= 0 and receiver.wait(0) >= 0 and len(outcomes) == len(sizes), "all have an outcome")
     assert not any(outcomes)
 
 

@@ -81,8 +81,13 @@ class Service:
             self.store.wait_for("READY=1")
         return self
 
+    def hear(self):
+        while self.store.read(0):
+            pass
+
     def end(self, job):
-        """What systemd does for a job. Returns the daemon's log."""
+        """What systemd does for a job, when it has read what the daemon has told. Returns the daemon's log."""
+        self.hear()
         (self.systemd.folder / "job").write_text(job)
         os.kill(self.node.pid, signal.SIGTERM)
         self.await_end()
@@ -93,8 +98,7 @@ class Service:
     def await_end(self):
         """It has ended in order, and all that it has told is read."""
         assert self.node.daemon.wait(timeout=60 * PATIENCE) == 0, self.node.log.read_text()
-        while self.store.read(0):
-            pass
+        self.hear()
         self.store.lines.clear()
 
     def restart(self):
@@ -102,8 +106,7 @@ class Service:
         assert sorted(name for name, _ in self.store.kept) == [IMAGE, PARCEL], self.node.log.read_text()
         self.start()
         assert took_over(self.node) == 1, self.node.log.read_text()
-        while self.store.read(0):
-            pass
+        self.hear()
         assert not self.store.kept
 
     def __enter__(self):
@@ -361,5 +364,5 @@ def test_more_descriptors_than_go_with_one_message(service):
             for number, connection in enumerate(connections):
                 outcomes = []
                 assert sender.post(f"self:e{number}", b"x", outcomes.append) == 0
-                assert connection.receive().data == b"x"
+                process_until(lambda to=connection: getattr(to.receive(50), "data", None) == b"x", "it comes", sender)
                 all_are_delivered(outcomes, 1, sender, connection)
