@@ -13,12 +13,10 @@ xenmsg_python_sources = \
 	bindings/python/xenmsg/py.typed
 xenmsg_python_core = \
 	bindings/python/xenmsg/_core.c bindings/python/xenmsg/_core.h \
-	bindings/python/xenmsg/_core_begin.c \
 	bindings/python/xenmsg/_core_connection.c \
 	bindings/python/xenmsg/_core_message.c \
 	bindings/python/xenmsg/_core_outcome.c \
-	bindings/python/xenmsg/_core_told.c \
-	bindings/python/xenmsg/_core_waits.c
+	bindings/python/xenmsg/_core_told.c
 # For the tests of projects that run on simulated hosts: of xensim's package, since it needs nothing else.
 xensim_python_sources = bindings/python/xensim/__init__.py
 if ENABLE_PYTHON

@@ -156,7 +156,9 @@ async def test_an_odd_number_of_a_handlers_error_is_eio(one, blocking):
 def test_what_ends_while_messages_are_taken_is_told(one):
     """Taking reads what has come, also what isn't a message; the descriptor then tells of that."""
     core = xenmsg._core.Connection(one.socket)
-    core.bind("inbox", True, True, False)
+    bound = core.begin_bind("inbox", True, True, False)
+    while not bound.done():
+        core.wait(1000)
     draining = core.begin_drain("inbox", -1)
     draining.waiter = [draining]
     for _ in range(3):

@@ -158,8 +158,8 @@ def test_what_is_done_often_leaves_no_memory(one):
     with xenmsg.blocking.open(one.socket) as conn, conn.bind("inbox") as inbox, conn.listen("streams") as listener:
         core = conn._core
         wrong = (lambda: core.post("self:inbox"), lambda: core.post("a\0b", b""), lambda: core.post("self:inbox", "text"),
-                 lambda: core.post("!", b""), lambda: core.bind("inbox", False, False, False), lambda: core.query(1),
-                 lambda: core.subscribe("self:news", 1 << 20, False), lambda: core.begin_bind("!", True, True, False))
+                 lambda: core.post("!", b""), lambda: core.begin_bind("inbox", False, False, False), lambda: core.begin_query(1),
+                 lambda: core.begin_subscribe("self:news", 1 << 20, False, False), lambda: core.begin_bind("!", True, True, False))
 
         def each(times):
             for _ in range(times):
@@ -234,8 +234,8 @@ def test_what_is_no_outcome_is_refused(one):
     lambda core, number: core.wait(number),
     lambda core, number: core.recv(number),
     lambda core, number: core.accept(number),
-    lambda core, number: core.connect("self:inbox", number),
-    lambda core, number: core.ping("self", number),
+    lambda core, number: core.begin_connect("self:inbox", number),
+    lambda core, number: core.begin_ping("self", number),
 ))
 def test_an_argument_may_close_the_connection(one, use):
     core = importlib.import_module("xenmsg._core").Connection(one.socket)

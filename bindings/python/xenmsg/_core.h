@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
 /* What the parts of xenmsg._core share: _core.c has the module and its errors, _core_message.c messages,
- * _core_outcome.c outcomes, _core_connection.c connections, and of their methods _core_waits.c those that use
- * the library at once, or wait, _core_begin.c those that begin something, and _core_told.c those that hand on
- * what the callbacks have noted. */
+ * _core_outcome.c outcomes, _core_connection.c connections, and _core_told.c those of their methods that hand
+ * on what the callbacks have noted. */
 
 #ifndef XENMSG_PYTHON_CORE_H
 #define XENMSG_PYTHON_CORE_H
@@ -118,9 +117,6 @@ struct connection {
 	PyObject *weak_references;
 };
 
-/* Returns one for what is about to be begun, or NULL with an exception. */
-struct outcome *outcome_new(struct connection *self, PyObject *address);
-void add_pending(struct connection *self, struct outcome *outcome);
 void list_add(struct list *list, struct outcome *outcome);
 void list_remove(struct list *list, struct outcome *outcome);
 
@@ -135,48 +131,10 @@ PyObject *collect(struct connection *self);
 /* Frees what the callbacks have noted of events and changes. */
 void forget_told(struct connection *self);
 
-/* Returns the connection that a method is about to use; NULL: raised. Called when the arguments have been
- * converted and what is needed was allocated, since either may run Python, which may close the connection. */
-struct xenmsg *usable(PyObject *object);
-
-/* Each reads the arguments of a method and of its begin form. Returns false with an exception. */
-bool read_bind(PyObject *arguments, PyObject **endpoint, unsigned *flags);
-bool read_listen(PyObject *arguments, PyObject **endpoint, unsigned *flags);
-bool read_topic(PyObject *arguments, PyObject **endpoint, struct xenmsg_options *options);
-bool read_subscription(PyObject *arguments, PyObject **address, struct xenmsg_options *options);
-
 /* The methods of a connection: see its table. */
-PyObject *connection_fileno(PyObject *object, PyObject *argument);
-PyObject *connection_process(PyObject *object, PyObject *argument);
-PyObject *connection_wait(PyObject *object, PyObject *argument);
-PyObject *connection_bind(PyObject *object, PyObject *argument);
-PyObject *connection_topic(PyObject *object, PyObject *argument);
-PyObject *connection_subscribe(PyObject *object, PyObject *argument);
-PyObject *connection_unbind(PyObject *object, PyObject *argument);
-PyObject *connection_drain(PyObject *object, PyObject *argument);
-PyObject *connection_pause(PyObject *object, PyObject *argument);
-PyObject *connection_resume(PyObject *object, PyObject *argument);
-PyObject *connection_listen(PyObject *object, PyObject *argument);
-PyObject *connection_recv(PyObject *object, PyObject *argument);
-PyObject *connection_post(PyObject *object, PyObject *const *arguments, Py_ssize_t count);
-PyObject *connection_call_post(PyObject *object, PyObject *const *arguments, Py_ssize_t count);
-PyObject *connection_connect(PyObject *object, PyObject *argument);
-PyObject *connection_accept(PyObject *object, PyObject *argument);
-PyObject *connection_watch(PyObject *object, PyObject *argument);
-PyObject *connection_query(PyObject *object, PyObject *argument);
-PyObject *connection_ping(PyObject *object, PyObject *argument);
 PyObject *connection_event(PyObject *object, PyObject *argument);
 PyObject *connection_change(PyObject *object, PyObject *argument);
 PyObject *connection_take_failed(PyObject *object, PyObject *argument);
 PyObject *connection_take_withdrawn(PyObject *object, PyObject *argument);
-PyObject *connection_begin_bind(PyObject *object, PyObject *argument);
-PyObject *connection_begin_topic(PyObject *object, PyObject *argument);
-PyObject *connection_begin_subscribe(PyObject *object, PyObject *argument);
-PyObject *connection_begin_listen(PyObject *object, PyObject *argument);
-PyObject *connection_begin_watch(PyObject *object, PyObject *argument);
-PyObject *connection_begin_query(PyObject *object, PyObject *argument);
-PyObject *connection_begin_ping(PyObject *object, PyObject *argument);
-PyObject *connection_begin_drain(PyObject *object, PyObject *argument);
-PyObject *connection_begin_connect(PyObject *object, PyObject *argument);
 
 #endif

@@ -1,14 +1,18 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 
-/* Connections: their life, and the table of their methods. */
+/* Connections: their life and their methods, but those that hand on what the callbacks have noted. */
 
 #include "_core.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
+#include <string.h>
 #include <structmember.h>
 
-struct xenmsg *usable(PyObject *object)
+/* Returns the connection that a method is about to use; NULL: raised. Called when the arguments have been
+ * converted and what is needed was allocated, since either may run Python, which may close the connection. */
+static struct xenmsg *usable(PyObject *object)
 {
 	struct connection *self = (struct connection *)object;
 
@@ -19,7 +23,8 @@ struct xenmsg *usable(PyObject *object)
 	return self->shared->conn;
 }
 
-struct outcome *outcome_new(struct connection *self, PyObject *address)
+/* Returns one for what is about to be begun, or NULL with an exception. */
+static struct outcome *outcome_new(struct connection *self, PyObject *address)
 {
 	/* The collector may have taken it, and others may still begin something, which fails. */
 	PyTypeObject *type = self->outcome_class ? (PyTypeObject *)self->outcome_class : &outcome_type;
@@ -33,7 +38,7 @@ struct outcome *outcome_new(struct connection *self, PyObject *address)
 	return outcome;
 }
 
-void add_pending(struct connection *self, struct outcome *outcome)
+static void add_pending(struct connection *self, struct outcome *outcome)
 {
 	list_add(&self->pending, outcome);
 	self->pending_count++;
@@ -237,6 +242,359 @@ static PyObject *connection_sent_name(PyObject *object, PyObject *arguments)
 	return PyUnicode_FromString(name);
 }
 
+/* ---- what uses the library at once, or waits without the GIL ----------------------------------- */
+
+static PyObject *connection_fileno(PyObject *object, PyObject *ignored)
+{
+	struct xenmsg *conn = usable(object);
+
+	return conn ? PyLong_FromLong(xenmsg_fd(conn)) : NULL;
+}
+
+/* What both return: the outcomes for which somebody waits. A lost connection has told all outcomes first. */
+static PyObject *after_work(struct connection *self, int result)
+{
+	PyObject *waited_for = collect(self);
+
+	if (!waited_for || result >= 0 || result == -EINTR || PyList_GET_SIZE(waited_for) > 0)
+		return waited_for;
+	Py_DECREF(waited_for);
+	return raise_error(self->shared, result, NULL);
+}
+
+static PyObject *connection_process(PyObject *object, PyObject *ignored)
+{
+	struct connection *self = (struct connection *)object;
+	struct xenmsg *conn = usable(object);
+	PyThreadState *state;
+	int r;
+
+	if (!conn)
+		return NULL;
+	state = unlock(self->shared);
+	r = xenmsg_process(conn);
+	lock(self->shared, state);
+	return after_work(self, r);
+}
+
+static PyObject *connection_wait(PyObject *object, PyObject *argument)
+{
+	struct connection *self = (struct connection *)object;
+	long timeout = PyLong_AsLong(argument);
+	PyThreadState *state;
+	PyObject *waited_for;
+	struct xenmsg *conn;
+	int r;
+
+	if (PyErr_Occurred() || !(conn = usable(object)))
+		return NULL;
+	state = unlock(self->shared);
+	r = xenmsg_wait(conn, timeout > INT_MAX ? INT_MAX : (int)timeout);
+	lock(self->shared, state);
+	waited_for = after_work(self, r);
+	if (waited_for && PyErr_CheckSignals() < 0)
+		Py_CLEAR(waited_for);
+	return waited_for;
+}
+
+static PyObject *connection_pause(PyObject *object, PyObject *ignored)
+{
+	struct xenmsg *conn = usable(object);
+
+	return conn ? none_or_error(((struct connection *)object)->shared, xenmsg_pause(conn), NULL) : NULL;
+}
+
+static PyObject *connection_resume(PyObject *object, PyObject *ignored)
+{
+	struct xenmsg *conn = usable(object);
+
+	return conn ? none_or_error(((struct connection *)object)->shared, xenmsg_resume(conn), NULL) : NULL;
+}
+
+static PyObject *connection_recv(PyObject *object, PyObject *argument)
+{
+	struct connection *self = (struct connection *)object;
+	struct xenmsg_message *message = NULL;
+	long timeout = PyLong_AsLong(argument);
+	unsigned noted = self->noted;
+	struct xenmsg *conn;
+	int r;
+
+	if (PyErr_Occurred() || !(conn = usable(object)))
+		return NULL;
+	if (timeout == 0) {
+		r = xenmsg_recv(conn, &message, 0);
+	} else {
+		PyThreadState *state = unlock(self->shared);
+
+		r = xenmsg_recv(conn, &message, timeout > INT_MAX ? INT_MAX : (int)timeout);
+		lock(self->shared, state);
+	}
+	if (self->noted != noted) /* process() hands that on */
+		xenmsg_wake(conn);
+	if (r == 0)
+		return message_wrap(self->shared, message);
+	if (r == -EINTR && PyErr_CheckSignals() < 0)
+		return NULL;
+	if (r == -EAGAIN || r == -ETIMEDOUT || r == -EINTR)
+		Py_RETURN_NONE;
+	return raise_error(self->shared, r, NULL);
+}
+
+/* post(address, data) and call_post(address, data) */
+/* The trace, the time-out, whether it waits for the receiver, and the key, behind address and data, as far as
+ * they are given. */
+static int post_options(PyObject *const *arguments, Py_ssize_t count, struct xenmsg_options *options)
+{
+	long timeout = count > 3 ? PyLong_AsLong(arguments[3]) : -1;
+
+	*options = *XENMSG_FLAGS(0);
+	if (count < 2 || count > 6) {
+		PyErr_SetString(PyExc_TypeError,
+				"an address and data, a trace, a time-out, whether it waits, and a key");
+		return -1;
+	}
+	if (count > 4 && arguments[4] == Py_True)
+		options->flags = XENMSG_WAIT;
+	if (timeout == -1 && PyErr_Occurred())
+		return -1;
+	if (timeout >= 0)
+		options->timeout_ms = timeout > INT_MAX ? INT_MAX : (int)timeout;
+	if (count > 2 && arguments[2] != Py_None && !(options->trace = text_of(arguments[2])))
+		return -1;
+	if (count > 5 && arguments[5] != Py_None && !(options->key = text_of(arguments[5])))
+		return -1;
+	return 0;
+}
+
+static PyObject *post(PyObject *object, PyObject *const *arguments, Py_ssize_t count, bool call)
+{
+	struct connection *self = (struct connection *)object;
+	PyThreadState *state = NULL;
+	struct outcome *outcome;
+	struct xenmsg_options options;
+	struct xenmsg *conn;
+	const char *address;
+	Py_buffer data;
+	int r;
+
+	if (post_options(arguments, count, &options) < 0)
+		return NULL;
+	address = text_of(arguments[0]);
+	if (!address || PyObject_GetBuffer(arguments[1], &data, PyBUF_SIMPLE) < 0)
+		return NULL;
+	outcome = outcome_new(self, arguments[0]);
+	conn = outcome ? usable(object) : NULL;
+	if (!conn) {
+		Py_XDECREF(outcome);
+		PyBuffer_Release(&data);
+		return NULL;
+	}
+	if (data.len > COPIED_WITH_GIL)
+		state = unlock(self->shared);
+	r = call ? xenmsg_begin_call(conn, address, data.buf, (size_t)data.len, &options, on_done, outcome,
+				     &outcome->op)
+		 : xenmsg_begin_send(conn, address, data.buf, (size_t)data.len, &options, on_done, outcome,
+				     &outcome->op);
+	if (r == 0)
+		add_pending(self, outcome);
+	if (state)
+		lock(self->shared, state);
+	PyBuffer_Release(&data);
+	if (r == 0)
+		return Py_NewRef((PyObject *)outcome);
+	Py_DECREF(outcome);
+	if (r == -EAGAIN)
+		Py_RETURN_NONE;
+	return raise_error(self->shared, r, address);
+}
+
+static PyObject *connection_post(PyObject *object, PyObject *const *arguments, Py_ssize_t count)
+{
+	return post(object, arguments, count, false);
+}
+
+static PyObject *connection_call_post(PyObject *object, PyObject *const *arguments, Py_ssize_t count)
+{
+	return post(object, arguments, count, true);
+}
+
+static PyObject *connection_accept(PyObject *object, PyObject *argument)
+{
+	struct connection *self = (struct connection *)object;
+	long timeout = PyLong_AsLong(argument);
+	const struct xenmsg_peer *peer;
+	char channel[XENMSG_NAME_SIZE];
+	struct xenmsg *conn;
+	PyThreadState *state;
+	int r;
+
+	if (PyErr_Occurred() || !(conn = usable(object)))
+		return NULL;
+	state = unlock(self->shared);
+	r = xenmsg_accept(conn, XENMSG_WITHIN(timeout > INT_MAX ? INT_MAX : (int)timeout), &peer);
+	lock(self->shared, state);
+	if (r == -EINTR && PyErr_CheckSignals() < 0)
+		return NULL;
+	/* After -ECONNREFUSED, since the daemon hasn't answered, the stream waits on. */
+	if (r == -EAGAIN || r == -ETIMEDOUT || r == -EINTR || r == -ECONNREFUSED)
+		Py_RETURN_NONE;
+	if (r < 0)
+		return raise_error(self->shared, r, NULL);
+	return Py_BuildValue("iIIIIssss", r, xenmsg_peer_domid(peer), xenmsg_peer_uid(peer),
+			     xenmsg_peer_gid(peer), xenmsg_peer_pid(peer), xenmsg_peer_endpoint(peer),
+			     xenmsg_peer_domain_name(peer), xenmsg_peer_host(peer),
+			     xenmsg_peer_channel(peer, channel, sizeof(channel)) == 0 ? channel : "");
+}
+
+/* ---- what is begun ---------------------------------------------------------------------------- */
+
+typedef int (*beginner)(struct xenmsg *conn, const char *name, const struct xenmsg_options *options,
+			xenmsg_done done, void *userdata, struct xenmsg_op **op);
+
+/* Returns the Outcome. None of these waits, so they keep the GIL. */
+static PyObject *begin(PyObject *object, PyObject *name, beginner what, const struct xenmsg_options *options)
+{
+	struct connection *self = (struct connection *)object;
+	const char *text = text_of(name);
+	struct xenmsg *conn = text ? usable(object) : NULL;
+	struct outcome *outcome = conn ? outcome_new(self, name) : NULL;
+	int r;
+
+	if (!outcome)
+		return NULL;
+	r = what(conn, text, options, on_done, outcome, &outcome->op);
+	if (r < 0) {
+		Py_DECREF(outcome);
+		return raise_error(self->shared, r, text);
+	}
+	add_pending(self, outcome);
+	return Py_NewRef((PyObject *)outcome);
+}
+
+static int begin_bind(struct xenmsg *conn, const char *name, const struct xenmsg_options *options,
+		      xenmsg_done done, void *userdata, struct xenmsg_op **op)
+{
+	return xenmsg_begin_bind(conn, name, options, NULL, done, userdata, op);
+}
+
+static int begin_subscribe(struct xenmsg *conn, const char *name, const struct xenmsg_options *options,
+			   xenmsg_done done, void *userdata, struct xenmsg_op **op)
+{
+	return xenmsg_begin_subscribe(conn, name, options, NULL, done, userdata, op);
+}
+
+static int begin_watch(struct xenmsg *conn, const char *name, const struct xenmsg_options *options,
+		       xenmsg_done done, void *userdata, struct xenmsg_op **op)
+{
+	struct outcome *outcome = userdata;
+	struct connection *self = outcome->connection;
+	int r = self->watching ? -EBUSY
+			       : xenmsg_begin_watch(conn, name, options, on_event, on_watched, self, op);
+
+	if (r >= 0)
+		self->watching = outcome;
+	return r;
+}
+
+static PyObject *connection_begin_bind(PyObject *object, PyObject *arguments)
+{
+	int messages, calls, shared;
+	PyObject *name;
+
+	if (!PyArg_ParseTuple(arguments, "Uppp", &name, &messages, &calls, &shared))
+		return NULL;
+	if (!messages && !calls) {
+		PyErr_SetString(PyExc_ValueError, "an endpoint takes messages, calls, or both");
+		return NULL;
+	}
+	return begin(object, name, begin_bind,
+		     XENMSG_FLAGS((!calls      ? XENMSG_ONLY_MESSAGES
+				   : !messages ? XENMSG_ONLY_CALLS
+					       : 0) |
+				  (shared ? XENMSG_SHARED : 0)));
+}
+
+static PyObject *connection_begin_topic(PyObject *object, PyObject *arguments)
+{
+	struct xenmsg_options options = *XENMSG_FLAGS(XENMSG_TOPIC | XENMSG_COUNT_LISTENERS);
+	PyObject *name;
+	int retain;
+
+	if (!PyArg_ParseTuple(arguments, "UpI", &name, &retain, &options.keys))
+		return NULL;
+	if (retain || options.keys)
+		options.flags |= XENMSG_RETAIN;
+	return begin(object, name, begin_bind, &options);
+}
+
+static PyObject *connection_begin_subscribe(PyObject *object, PyObject *arguments)
+{
+	struct xenmsg_options options = *XENMSG_FLAGS(0);
+	int keeps_oldest, is_pattern;
+	unsigned long queue;
+	PyObject *name;
+
+	if (!PyArg_ParseTuple(arguments, "Ukpp", &name, &queue, &keeps_oldest, &is_pattern))
+		return NULL;
+	if (queue > XENMSG_QUEUE_MAX || (keeps_oldest && !queue)) {
+		PyErr_SetString(PyExc_ValueError, "queue is up to 65535, and keep=\"oldest\" needs one");
+		return NULL;
+	}
+	options.flags = (keeps_oldest ? XENMSG_KEEP_OLDEST : 0) | (is_pattern ? XENMSG_PATTERN : 0);
+	options.queue = (unsigned)queue;
+	return begin(object, name, begin_subscribe, &options);
+}
+
+static PyObject *connection_begin_listen(PyObject *object, PyObject *arguments)
+{
+	PyObject *name;
+	int shared;
+
+	if (!PyArg_ParseTuple(arguments, "Up", &name, &shared))
+		return NULL;
+	return begin(object, name, xenmsg_begin_listen,
+		     XENMSG_FLAGS(XENMSG_FROM_HOSTS | (shared ? XENMSG_SHARED : 0)));
+}
+
+static PyObject *connection_begin_watch(PyObject *object, PyObject *name)
+{
+	return begin(object, name, begin_watch, NULL);
+}
+
+static PyObject *connection_begin_query(PyObject *object, PyObject *name)
+{
+	return begin(object, name, xenmsg_begin_query, NULL);
+}
+
+/* Of a name, a time-out and, if it is there, whether it waits for the receiver. */
+static PyObject *begin_within(PyObject *object, PyObject *arguments, beginner what)
+{
+	int timeout_ms, waits = 0;
+	PyObject *name;
+
+	if (!PyArg_ParseTuple(arguments, "Ui|p", &name, &timeout_ms, &waits))
+		return NULL;
+	return begin(object, name, what, XENMSG_WITH(timeout_ms, waits ? XENMSG_WAIT : 0));
+}
+
+static PyObject *connection_begin_ping(PyObject *object, PyObject *arguments)
+{
+	return begin_within(object, arguments, xenmsg_begin_ping);
+}
+
+static PyObject *connection_begin_drain(PyObject *object, PyObject *arguments)
+{
+	return begin_within(object, arguments, xenmsg_begin_drain);
+}
+
+static PyObject *connection_begin_connect(PyObject *object, PyObject *arguments)
+{
+	return begin_within(object, arguments, xenmsg_begin_connect);
+}
+
+/* ---- the type --------------------------------------------------------------------------------- */
+
 static PyGetSetDef connection_properties[] = {
 	{"closed", connection_get, NULL, "Whether close() was called.", (void *)0},
 	{"pending", connection_get, NULL, "How many posted messages and calls have no outcome yet.",
@@ -272,12 +630,6 @@ static PyMethodDef connection_methods[] = {
 	 "Whether a call was withdrawn since this was last asked."},
 	{"sent_name", connection_sent_name, METH_VARARGS,
 	 "sent_name(address, is_call): what was sent there last is called in traces, or None"},
-	{"bind", connection_bind, METH_VARARGS, "bind(endpoint, messages, calls, shared)"},
-	{"topic", connection_topic, METH_VARARGS, "topic(endpoint, retain, keys)"},
-	{"subscribe", connection_subscribe, METH_VARARGS,
-	 "subscribe(address, queue, keeps_oldest, is_pattern)"},
-	{"unbind", connection_unbind, METH_O, "unbind(endpoint)"},
-	{"drain", connection_drain, METH_VARARGS, "drain(endpoint, timeout_ms)"},
 	{"pause", connection_pause, METH_NOARGS, "Takes no messages until resume()."},
 	{"resume", connection_resume, METH_NOARGS, "Ends pause()."},
 	{"recv", connection_recv, METH_O,
@@ -286,16 +638,11 @@ static PyMethodDef connection_methods[] = {
 	 "post(address, data, trace=None, timeout_ms=-1, wait=False, key=None): an Outcome, or None: no room now"},
 	{"call_post", FAST(connection_call_post), METH_FASTCALL,
 	 "call_post(address, data, trace=None, timeout_ms=-1, wait=False): the same for a call"},
-	{"connect", connection_connect, METH_VARARGS, "connect(address, timeout_ms): a descriptor"},
-	{"listen", connection_listen, METH_VARARGS, "listen(endpoint, shared)"},
 	{"accept", connection_accept, METH_O,
 	 "accept(timeout_ms): (descriptor, domid, uid, gid, pid, endpoint, domain_name), or None as recv()"},
-	{"watch", connection_watch, METH_O, "watch(pattern)"},
 	{"event", connection_event, METH_NOARGS, "The next event (kind, domid, name, domain_name), or None."},
 	{"change", connection_change, METH_NOARGS,
 	 "The next change (kind, errno, endpoint, reason), or None."},
-	{"query", connection_query, METH_O, "query(what): JSON text"},
-	{"ping", connection_ping, METH_VARARGS, "ping(domain, timeout_ms): seconds"},
 	{"take_opening", connection_take_opening, METH_NOARGS,
 	 "The Outcome of opening it, if that was begun and nobody has taken it."},
 	{"begin_bind", connection_begin_bind, METH_VARARGS,

@@ -37,6 +37,19 @@ def _left(until: Optional[float]) -> int:
     return milliseconds(None if until is None else until - time.monotonic())
 
 
+def _outcome_of(core: _core.Connection, outcome: _core.Outcome[T]) -> T:
+    """The outcome of what was just begun. What is raised meanwhile, as after Ctrl-C, gives it up."""
+    outcome.waiter = True  # so flush() doesn't tell of it, too
+    try:
+        while not outcome.done():
+            core.wait(-1)
+    except BaseException:
+        if not core.closed:
+            outcome.withdraw()
+        raise
+    return outcome.result()
+
+
 class Outcome(_core.Outcome[T], Generic[T]):
     """An outcome to come: done(), result(), withdraw(), and the connection's wait()."""
 
@@ -47,10 +60,10 @@ class _Source(Generic[T]):
     """One endpoint, listener or watch, with a connection to the daemon of its own, so what it doesn't take holds up nothing
     else. Closed by close(), `with`, or when it is forgotten."""
 
-    def __init__(self, path: Optional[str], reconnect: bool, start: Callable[[_core.Connection], None]):
+    def __init__(self, path: Optional[str], reconnect: bool, start: Callable[[_core.Connection], Any]):
         self._core = open_core(path, reconnect=reconnect)
         self._looks_at_changes = reconnect
-        start(self._core)
+        _outcome_of(self._core, start(self._core))
 
     def fileno(self) -> int:
         """A selector watches it for reading; then take what there is, with timeout=0, until TimedOut."""
@@ -107,7 +120,7 @@ class Endpoint(_Source[Message]):
     """An endpoint that messages and calls come to: `for message in conn.bind("inbox")`. With taking a message it is delivered;
     what isn't taken waits, and holds its senders back."""
 
-    def __init__(self, path: Optional[str], reconnect: bool, endpoint: str, start: Callable[[_core.Connection], None]):
+    def __init__(self, path: Optional[str], reconnect: bool, endpoint: str, start: Callable[[_core.Connection], Any]):
         super().__init__(path, reconnect, start)
         self._endpoint = endpoint
 
@@ -124,7 +137,7 @@ class Endpoint(_Source[Message]):
         """Lets nothing new in, and returns when all callers have the answers that were given: a call without one holds this
         up, for nothing else uses the connection meanwhile. A sender gets ENOENT, also for what wasn't taken, or finds the
         next program that binds the endpoint. Raises TimedOut after that many seconds, and what is in service then ends."""
-        self._core.drain(self._endpoint, milliseconds(timeout))
+        _outcome_of(self._core, self._core.begin_drain(self._endpoint, milliseconds(timeout)))
 
     def _take(self, timeout_ms: int) -> Optional[Message]:
         return self._core.recv(timeout_ms)
@@ -277,7 +290,7 @@ class Subscription(_Source[Union[Message, Notice]]):
     place what is missing: a topic waits for nobody."""
 
     def __init__(self, path: Optional[str], reconnect: bool, address: str, queue: int, keep: str, pattern: bool):
-        super().__init__(path, reconnect, lambda core: core.subscribe(address, queue, keep == "oldest", pattern))
+        super().__init__(path, reconnect, lambda core: core.begin_subscribe(address, queue, keep == "oldest", pattern))
         self._looks_at_changes = reconnect or pattern
 
     def _pass_over(self, change: Change) -> Union[Message, Notice]:
@@ -299,7 +312,7 @@ class Topic(_Sending):
     def __init__(self, path: Optional[str], reconnect: bool, name: str, retain: bool, keys: int):
         self._core = open_core(path, Outcome, reconnect=reconnect)
         self._address = f"self:{name}"
-        self._core.topic(name, retain, keys)
+        _outcome_of(self._core, self._core.begin_topic(name, retain, keys))
 
     @property
     def listeners(self) -> int:
@@ -419,7 +432,7 @@ class Connection(_Sending, ConnectionState):
         """An endpoint, until it is closed or forgotten. Raises Error: EINVAL, EEXIST (somebody has it), EACCES, ENOBUFS,
         ENOTCONN, ETIMEDOUT. With `shared` other programs of this user that say so, too, may bind it beside this one, and get
         what this one hasn't taken when it is closed."""
-        return Endpoint(self._path, self._reconnect, endpoint, lambda core: core.bind(endpoint, messages, calls, shared))
+        return Endpoint(self._path, self._reconnect, endpoint, lambda core: core.begin_bind(endpoint, messages, calls, shared))
 
     def topic(self, name: str, *, retain: bool = False, keys: int = 0) -> Topic:
         """A topic, on which only what this returns publishes, until it is closed or forgotten; raises as bind(). With `retain` the last
@@ -453,24 +466,19 @@ class Connection(_Sending, ConnectionState):
         """A byte stream to an endpoint that a program listens on, as a connected socket, which needs the connection no longer.
         shutdown() ends one direction; if something between the two dies, reading gives what came before and then raises
         ConnectionResetError. With `wait` it waits for a listener, as send() does."""
-        if wait:
-            outcome: Outcome[int] = self._core.begin_connect(address, milliseconds(timeout), True)
-            outcome.waiter = True
-            self._settle(outcome, None)
-            return socket.socket(fileno=outcome.result())
-        return socket.socket(fileno=self._core.connect(address, milliseconds(timeout)))
+        return socket.socket(fileno=_outcome_of(self._core, self._core.begin_connect(address, milliseconds(timeout), wait)))
 
     def listen(self, endpoint: str, *, shared: bool = False) -> Listener:
         """An endpoint for streams; as bind()."""
-        return Listener(self._path, self._reconnect, lambda core: core.listen(endpoint, shared))
+        return Listener(self._path, self._reconnect, lambda core: core.begin_listen(endpoint, shared))
 
     def watch(self, pattern: str) -> Watch:
         """Comings and goings: "DOMAIN" of domains and their endpoints, "DOMAIN:ENDPOINT" of endpoints, both shell patterns; "HOST/" before either: of another host."""
-        return Watch(self._path, self._reconnect, lambda core: core.watch(pattern))
+        return Watch(self._path, self._reconnect, lambda core: core.begin_watch(pattern))
 
     def query(self, what: str) -> Any:
         """Asks the daemon (xenmsg_query() in xenmsg.h says what) and returns what its JSON says."""
-        return json.loads(self._core.query(what))
+        return json.loads(_outcome_of(self._core, self._core.begin_query(what)))
 
     def status(self) -> Any:
         """The daemon's account of itself, as doc/status.schema.json has it."""
@@ -478,7 +486,7 @@ class Connection(_Sending, ConnectionState):
 
     def ping(self, domain: str, *, timeout: Optional[float] = None) -> float:
         """Seconds of a round trip between the local daemon and that of a domain."""
-        return self._core.ping(domain, milliseconds(timeout))
+        return cast(float, _outcome_of(self._core, self._core.begin_ping(domain, milliseconds(timeout))))
 
 
 def open(path: Optional[str] = None, reconnect: bool = False) -> Connection:
