@@ -110,13 +110,12 @@ libdaemon_a_SOURCES = \
 	daemon/serve/status_json.h \
 	daemon/xen/store.c daemon/xen/store.h \
 	daemon/xen/store_watched.c daemon/xen/store_worker.c daemon/xen/store_worker.h daemon/xen/store_worker_internal.h \
-	daemon/xen/store_write.c daemon/xen/store_write.h \
+	daemon/xen/store_write.c \
 	daemon/local/stream.c daemon/local/stream.h daemon/local/stream_internal.h daemon/local/stream_socket.c \
 	daemon/local/stream_image.c daemon/local/streams_image.c daemon/local/streams_internal.h \
 	daemon/local/streams.c daemon/local/streams.h \
 	daemon/xen/vchan.c daemon/xen/vchan.h daemon/xen/vchan_host.c \
-	daemon/xen/vchan_internal.h daemon/xen/vchan_kept.c daemon/xen/vchan_kept.h \
-	daemon/xen/vchan_layout.c daemon/xen/vchan_layout.h \
+	daemon/xen/vchan_internal.h daemon/xen/vchan_kept.c \
 	daemon/serve/viewer.c daemon/serve/viewer.h \
 	daemon/main/wiring.c daemon/main/wiring_links.c daemon/main/wiring_peers.c \
 	daemon/local/watches.c daemon/local/watches.h daemon/local/watches_image.c daemon/local/watches_internal.h

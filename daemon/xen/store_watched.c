@@ -11,7 +11,6 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "daemon/xen/store_write.h"
 #include "wire/retry.h"
 
 static struct store_watched *find_watched(struct store_worker *worker, unsigned watch)

@@ -16,7 +16,6 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "daemon/xen/store_write.h"
 #include "wire/retry.h"
 
 /* Conflicts and exhausted quotas pass within milliseconds when others are busy at start-up. The requests

@@ -36,4 +36,13 @@ void store_mark_idle(struct store_worker *worker);
  * polls for one. */
 bool store_drain_events(struct store_worker *worker);
 
+/* --- store_write.c */
+/* Carries out a STORE_WRITE, once. -EAGAIN: another client has changed what it read; -EDQUOT, -EBUSY,
+ * -ENOSPC: a quota, or the connection is gone. */
+int store_write_once(struct xs_handle *xs, const struct store_request *request);
+
+/* Returns the negative errno for a failed call of libxenstore, which reports the quotas as EINVAL (it doesn't
+ * know EQUOTA's name), and a transaction that couldn't be started sometimes with no errno at all. */
+int store_error(int saved_errno);
+
 #endif

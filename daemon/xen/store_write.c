@@ -1,13 +1,17 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "daemon/xen/store_write.h"
+/*
+ * Writes leaves in one transaction, so that nobody sees them before they have their permissions, with the
+ * directories above them, which nobody else may read. Used by the thread behind `struct store`, which decides
+ * whether to try again.
+ */
+
+#include "daemon/xen/store_worker_internal.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include <xenstore.h>
-
-#include "daemon/xen/store_worker.h"
 
 int store_error(int saved_errno)
 {

@@ -8,13 +8,86 @@
 #include <sys/mman.h>
 
 #include "daemon/xen/vchan_internal.h"
-#include "daemon/xen/vchan_kept.h"
-#include "daemon/xen/vchan_layout.h"
 #include "wire/untrusted_copy.h"
 
 /* Beside VCHAN_NOTIFY_*: vchan_leave(), and vchan_close(), which a process that dies doesn't call. */
 #define NOTIFY_LEFT   0x80
 #define NOTIFY_CLOSED 0x40
+
+/* --- where the rings lie ---------------------------------------------------------------------- */
+
+/* As xen/io/libxenvchan.h says: rings of 1 and 2 KiB in the first page, larger ones in pages of their own; the
+ * grant references of more than 1 MiB don't fit into the first page. A ring's size is 1 << order. */
+#define PAGE_ORDER	  12
+#define PAGE_BYTES	  (1u << PAGE_ORDER)
+#define SMALL_RING_ORDER  10
+#define LARGE_RING_ORDER  11
+#define MAX_RING_ORDER	  20
+#define RING_PAGES_MAX	  (1u << (MAX_RING_ORDER - PAGE_ORDER))
+#define SMALL_RING_OFFSET 1024
+#define LARGE_RING_OFFSET 2048
+
+static bool layout_has_size(uint32_t size)
+{
+	return size >= 1u << SMALL_RING_ORDER && size <= 1u << MAX_RING_ORDER && (size & (size - 1)) == 0;
+}
+
+static int layout_order_of(uint32_t size)
+{
+	int order = PAGE_ORDER;
+
+	while (size > 1u << order)
+		order++;
+	return order;
+}
+
+/* Chooses the orders for two sizes as libxenvchan_server_init() does: in one page where possible, and never
+ * the same place in it twice. -EINVAL: a size isn't a power of two from 1 KiB to 1 MiB. */
+static int layout_choose(uint32_t left_size, uint32_t right_size, int *left, int *right)
+{
+	const uint32_t small = 1u << SMALL_RING_ORDER, large = 1u << LARGE_RING_ORDER;
+
+	if (!layout_has_size(left_size) || !layout_has_size(right_size))
+		return -EINVAL;
+	*left = layout_order_of(left_size);
+	*right = layout_order_of(right_size);
+	if (left_size <= small && right_size <= large) {
+		*left = SMALL_RING_ORDER;
+		*right = LARGE_RING_ORDER;
+	} else if (left_size <= large && right_size <= small) {
+		*left = LARGE_RING_ORDER;
+		*right = SMALL_RING_ORDER;
+	} else if (left_size <= large) {
+		*left = LARGE_RING_ORDER;
+	} else if (right_size <= large) {
+		*right = LARGE_RING_ORDER;
+	}
+	return 0;
+}
+
+/* Returns how many pages of its own a ring has, behind the first one. */
+static uint32_t layout_pages(int order)
+{
+	return order >= PAGE_ORDER ? 1u << (order - PAGE_ORDER) : 0;
+}
+
+/* Returns where a ring without pages of its own lies. */
+static void *layout_in_page(struct vchan_interface *page, int order)
+{
+	return (uint8_t *)page + (order == SMALL_RING_ORDER ? SMALL_RING_OFFSET : LARGE_RING_OFFSET);
+}
+
+/* Whether the orders that a peer has written into the first page are possible. */
+static bool layout_is_possible(int untrusted_left, int untrusted_right)
+{
+	if (untrusted_left < SMALL_RING_ORDER || untrusted_left > MAX_RING_ORDER)
+		return false;
+	if (untrusted_right < SMALL_RING_ORDER || untrusted_right > MAX_RING_ORDER)
+		return false;
+	return untrusted_left != untrusted_right || untrusted_left >= PAGE_ORDER;
+}
+
+/* --- the vchan -------------------------------------------------------------------------------- */
 
 static bool is_server(const struct vchan *vchan)
 {
@@ -115,7 +188,7 @@ static void begin_granted(struct vchan *vchan)
 	struct vchan_interface *page = control->ring;
 	uint32_t pages = layout_pages(control->read.order) + layout_pages(control->write.order);
 
-	memset(page, 0, LAYOUT_PAGE_BYTES);
+	memset(page, 0, PAGE_BYTES);
 	memcpy(page->grants, vchan->refs, pages * sizeof(*vchan->refs));
 	page->left_order = (uint16_t)control->read.order;
 	page->right_order = (uint16_t)control->write.order;
@@ -213,7 +286,7 @@ int vchan_map(struct vchan_host *host, uint32_t domid, uint32_t ring_ref, uint32
 	      void *userdata, struct vchan **result)
 {
 	struct vchan *vchan = vchan_alloc(host, domid, false, event, userdata);
-	uint32_t refs[2 * LAYOUT_RING_PAGES_MAX];
+	uint32_t refs[2 * RING_PAGES_MAX];
 	struct libxenvchan *control;
 	int r;
 

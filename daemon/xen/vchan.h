@@ -134,7 +134,7 @@ bool vchan_is_granter(const struct vchan *vchan);
 uint32_t vchan_pages(const struct vchan *vchan); /* granted or mapped here */
 
 /* Clears our live byte, tells the peer, and gives everything back; what was granted as soon as the peer has
- * let go of it (vchan_kept.h). NULL is fine. */
+ * let go of it (vchan_kept.c). NULL is fine. */
 void vchan_close(struct vchan *vchan);
 /* Does the same, and says that this side wants another one. */
 void vchan_leave(struct vchan *vchan);

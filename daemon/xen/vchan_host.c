@@ -18,7 +18,6 @@
 #include "base/log.h"
 #include "base/timer.h"
 #include "daemon/xen/keeper.h"
-#include "daemon/xen/vchan_kept.h"
 
 #define EVENTS_PER_WAKE_UP 64 /* then other events of the loop have their turn */
 

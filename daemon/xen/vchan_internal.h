@@ -18,7 +18,7 @@
 #define LIVE_CONNECTED 1
 #define LIVE_WAITING   2
 
-/* Granted vchans that were closed here, and that their peers may still have mapped: vchan_kept.h. */
+/* Granted vchans that were closed here, and that their peers may still have mapped: vchan_kept.c. */
 struct kept_vchans {
 	unsigned count;
 	uint64_t closes;
@@ -97,5 +97,24 @@ void vchan_host_retire_port(struct vchan_host *host, const struct vchan *vchan);
 void vchan_clear_rings(struct vchan *vchan);
 /* Gives back whatever parts there are: every step of set-up may have been the last. */
 void vchan_tear_down(struct vchan *vchan);
+
+/* --- vchan_kept.c */
+#define VCHANS_MAX     3
+#define WORD_PAGES_MAX 4096
+
+/* Takes a granted vchan whose user is done with it. */
+void kept_add(struct vchan *vchan);
+/* Looks whether the peer has let go of it; may free it. */
+void kept_look_at(struct vchan *vchan);
+/* Frees it whether it has or not: its references lead nowhere any more. */
+void kept_drop(struct vchan *vchan);
+/* Takes a kept one for the same domain, with rings of these orders or, if it is still mapped, with larger
+ * ones; the one that was closed last only if `last_too`, or if it has VCHANS_MAX already. -ENOENT: there is
+ * none, and one more may be granted; -EBUSY: it has VCHANS_MAX already. */
+int kept_take(struct vchan_host *host, uint32_t domid, int read_order, int write_order, bool last_too,
+	      struct vchan **vchan);
+/* Gives back at once what peers have let go of, for another one. Returns whether there was any. */
+bool kept_make_room(struct vchan_host *host);
+void kept_destroy(struct vchan_host *host);
 
 #endif

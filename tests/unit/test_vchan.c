@@ -13,14 +13,13 @@
 #include <unistd.h>
 
 #include <event2/event.h>
-#include <libxenvchan.h>
 #include <xentoollog.h>
 
 #include "daemon/xen/keeper.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "daemon/xen/vchan.h"
-#include "daemon/xen/vchan_kept.h"
+#include "daemon/xen/vchan_internal.h"
 
 #define PAGE 4096u
 
