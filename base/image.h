@@ -55,7 +55,7 @@ enum image_section_type {
 	/* daemon/link/link_image.c: the session with a domain whose number isn't known since this domain was
 	 * restored; it has its number among those of IMAGE_LINK */
 	IMAGE_SOUGHT,
-	IMAGE_REGISTRY, /* daemon/registry/registry_image.c, daemon/link/link_registry.c: of other domains */
+	IMAGE_REGISTRY, /* daemon/registry/registry.c, daemon/link/link_registry.c: of other domains */
 	IMAGE_POLICY,	/* daemon/policy/host_told.c: what domain 0 has told of the host's policy */
 	IMAGE_MEMORY,	/* daemon/switch/memfd_lifetimes.c: memory that programs keep, and its payer */
 	IMAGE_TYPES

@@ -16,7 +16,7 @@ libdaemon_a_SOURCES = \
 	daemon/switch/inner.h \
 	daemon/topic/topics.c daemon/topic/topics.h daemon/topic/topic_internal.h \
 	daemon/topic/topic.c daemon/topic/replica.c daemon/topic/subscriber.c \
-	daemon/topic/listeners.c daemon/topic/topic_ingest.c daemon/topic/topic_view.c daemon/topic/search.c \
+	daemon/topic/topic_ingest.c \
 	daemon/topic/topic_image.c daemon/topic/topic_log_image.c \
 	daemon/topic/topic_bound.c daemon/topic/topic_bound.h \
 	daemon/topic/topic_kept.c daemon/topic/topic_kept.h daemon/topic/topic_log.c daemon/topic/topic_log.h \
@@ -28,14 +28,13 @@ libdaemon_a_SOURCES = \
 	daemon/switch/reassign.c daemon/switch/reassign.h \
 	daemon/registry/changes.c daemon/registry/changes.h \
 	daemon/registry/registry.c daemon/registry/registry.h \
-	daemon/registry/registry_image.c \
 	daemon/local/host_watches.c daemon/local/host_watches.h \
 	daemon/switch/work_pool.c daemon/switch/work_pool.h \
 	daemon/switch/memfd_lifetimes.c daemon/switch/memfd_lifetimes.h \
 	daemon/main/daemon.c daemon/main/daemon.h daemon/main/daemon_internal.h \
-	daemon/main/handover.c daemon/main/handover.h daemon/main/handover_internal.h \
+	daemon/main/handover.c daemon/main/handover.h \
 	daemon/main/handover_take.c \
-	daemon/main/invariants.c daemon/main/invariants.h \
+	daemon/main/invariants.c \
 	daemon/main/renewal.c daemon/main/renewal.h \
 	daemon/policy/denied.c daemon/policy/denied.h \
 	daemon/link/directory.c daemon/link/directory.h \

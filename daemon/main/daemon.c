@@ -13,7 +13,6 @@
 #include "base/clock.h"
 #include "base/descriptors.h"
 #include "daemon/main/daemon_internal.h"
-#include "daemon/main/invariants.h"
 #include "daemon/link/link.h"
 #include "daemon/main/renewal.h"
 #include "daemon/main/startup.h"

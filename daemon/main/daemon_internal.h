@@ -22,6 +22,7 @@
 
 #include "base/config.h"
 #include "base/handed_over.h"
+#include "base/image.h"
 #include "base/self.h"
 #include "daemon/link/carrier.h"
 #include "daemon/switch/hop.h"
@@ -158,5 +159,33 @@ void reload_recheck_channels(struct daemon *daemon);
 /* Lets them go on, under this domain's new number, until names, which a restore has made unknown, are known
  * again. */
 void reload_restart_channels(struct daemon *daemon, uint32_t was);
+
+/* --- the head of the image, which handover.c writes and handover_take.c reads */
+/* Its maker, and how many programs, links and topics it has. */
+struct head {
+	char version[STATUS_VERSION_SIZE];
+	uint64_t renewals;
+	struct self self; /* the instance stays, since the sessions with peers do */
+	bool has_leaf;	  /* its own leaf stands in XenStore, unless the domain is restored */
+	uint32_t sessions, links, topics;
+};
+
+void handover_head_image(struct image *image, struct head *head);
+
+/* --- invariants.c: a daemon that looks at itself, in a build with --enable-invariants (base/invariant.h) */
+#ifdef XENMSG_INVARIANTS
+/* Looks whether all is as it must be. */
+void invariants_check(const struct daemon *daemon);
+/* Writes what `status --all` says around the hand-over with this number into a file of the folder that
+ * XENMSG_DUMPS names. */
+void invariants_dump(struct daemon *daemon, uint64_t renewals, const char *when);
+#else
+static inline void invariants_check(const struct daemon *daemon)
+{
+}
+static inline void invariants_dump(struct daemon *daemon, uint64_t renewals, const char *when)
+{
+}
+#endif
 
 #endif

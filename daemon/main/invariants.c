@@ -1,5 +1,4 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "daemon/main/invariants.h"
 
 #ifdef XENMSG_INVARIANTS
 

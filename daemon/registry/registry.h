@@ -159,8 +159,8 @@ struct registry_teller {
 };
 struct registry_teller *registry_teller(struct registry *registry);
 uint64_t registry_version(const struct registry *registry);
-/* Writes what domains are called, and whether domain 0 tells it, into the image that the next daemon gets
- * (registry_image.c), or reads it: of domains of which nothing was read yet. */
+/* Writes what domains are called, and whether domain 0 tells it, into the image that the next daemon gets,
+ * or reads it: of domains of which nothing was read yet. */
 void registry_names_image(struct image *image, struct registry *registry);
 
 /* --- who is there, and what they offer */

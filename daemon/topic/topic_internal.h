@@ -4,10 +4,10 @@
 
 /*
  * The parts of topics, from below: topic_ingest.c takes messages out of a stream; subscriber.c brings entries
- * of a log to one subscriber; topic.c has the turns of one topic, own or replica, and what comes at its hop;
- * topic_view.c says for status what became of what was published; replica.c says when a replica subscribes,
- * and what its subscribers are told of that; search.c has those that wait for their topics; topics.c has all
- * of them, and the requests of programs; topic_image.c hands all of it over.
+ * of a log to one subscriber; topic.c has the turns of one topic, own or replica, what comes at its hop, and
+ * who is told how many listen; replica.c says when a replica subscribes, what its subscribers are told of
+ * that, and which wait for their topics; topics.c has all of them, the requests of programs, and what status
+ * tells; topic_image.c hands all of it over.
  *
  * Nothing here loops over subscribers, or over topics, in one go: whatever concerns all of them is noted, and
  * done for one after the other in turns.
@@ -123,7 +123,7 @@ struct topic {
 	unsigned retries;	  /* so many of LIST_LATER have their turn */
 	enum subscriber_list due; /* LIST_A or LIST_B */
 	bool is_fresh;		  /* something was appended since the others were looked at */
-	/* listeners.c: how many subscribe; and to whom that is to be told, if anybody wants it */
+	/* how many subscribe; and to whom that is to be told, if anybody wants it */
 	uint64_t listeners, listeners_told;
 	bool tells_listeners, rests;
 	struct event *rest_timer;
@@ -171,7 +171,7 @@ struct topics {
 	struct topic *all_replicas;
 	uint64_t numbers;
 	struct subscribing *sessions;
-	/* search.c: */
+	/* replica.c: */
 	struct topic_place *places;  /* by name */
 	struct topic_place *looking; /* those in which somebody is to look */
 	struct topic *patient;
@@ -208,17 +208,6 @@ bool ingest_is_empty(const struct topic_entry *entry);
 struct topic_entry *notice_new(enum notice_kind kind, uint64_t count, uint8_t flags, uint32_t error);
 /* Makes the request of a replica that has so many listeners. */
 struct topic_entry *subscription_new(uint32_t listeners);
-
-/* --- listeners.c */
-/* The subscriber stands for so many now. */
-void listeners_count(struct subscriber *subscriber, uint32_t count);
-uint32_t listeners_of_replica(const struct topic *replica);
-/* So many were told, and it rests for a while. */
-void listeners_told(struct topic *topic, uint64_t count);
-/* Tells how many there are, if it is time to. */
-void listeners_tell(struct topic *topic);
-/* A timer's. */
-void listeners_have_rested(int fd, short what, void *userdata);
 
 /* --- subscriber.c */
 /* Sends what there is for a subscriber, up to a piece, and puts it into the list where it belongs. */
@@ -264,6 +253,13 @@ static inline bool topic_has_ended(const struct topic *topic)
 	return !topic->is_replica && !topic->publisher;
 }
 
+/* --- topic.c: listeners */
+/* The subscriber stands for so many now. */
+void listeners_count(struct subscriber *subscriber, uint32_t count);
+uint32_t listeners_of_replica(const struct topic *replica);
+/* So many were told, and it rests for a while. */
+void listeners_told(struct topic *topic, uint64_t count);
+
 /* --- replica.c */
 int replica_new(struct topic **replica, struct topics *topics, struct account *account,
 		const struct frame_identity *user, const char *key, const char *address);
@@ -283,13 +279,11 @@ int replica_take(struct topic *replica, struct topic_entry *entry);
 /* The channel to the topic has ended, with a positive errno. */
 void replica_lost(struct topic *replica, int error);
 
-/* --- search.c */
+/* --- replica.c: those that wait for their topics */
 void search_on_task(struct task *task); /* topics->task */
 /* From now on this replica waits for a topic of that name. -ENOMEM. */
 int search_begin(struct topic *replica);
 void search_end(struct topic *replica);
-/* It waits, and for so long that it wants to hear when somebody comes; or it doesn't any more. */
-void search_is_patient(struct topic *replica, bool is_patient);
 /* Somebody has come, perhaps one for whom somebody waits. */
 void search_hurry(struct topics *topics);
 

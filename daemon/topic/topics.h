@@ -117,7 +117,7 @@ void topics_go_on(struct topics *topics);
 /* Ends all of them, once no program has any more. */
 void topics_drop_image(struct topics *topics);
 
-/* --- what status tells (topic_view.c) --------------------------------------------------------- */
+/* --- what status tells ------------------------------------------------------------------------ */
 
 /* What became of messages, from the positions of those who read: a topic's, or one subscriber's. What was
  * kept isn't counted. */

@@ -16,8 +16,8 @@
 
 /* --- where the rings lie ---------------------------------------------------------------------- */
 
-/* As xen/io/libxenvchan.h says: rings of 1 and 2 KiB in the first page, larger ones in pages of their own; the
- * grant references of more than 1 MiB don't fit into the first page. A ring's size is 1 << order. */
+/* As xen/io/libxenvchan.h says: rings of 1 and 2 KiB in the first page, larger ones in pages of their own;
+ * the grant references of more than 1 MiB don't fit into the first page. A ring's size is 1 << order. */
 #define PAGE_ORDER	  12
 #define PAGE_BYTES	  (1u << PAGE_ORDER)
 #define SMALL_RING_ORDER  10
