@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/ini_keys.h"
+#include "base/ini_file.h"
 #include "base/users.h"
 #include "wire/address.h"
 

@@ -14,7 +14,6 @@ libbase_a_SOURCES = \
 	base/image.c base/image.h \
 	base/invariant.h \
 	base/ini_file.c base/ini_file.h \
-	base/ini_keys.c base/ini_keys.h \
 	base/log.c base/log.h \
 	base/log_limit.c base/log_limit.h \
 	base/notify.c base/notify.h \

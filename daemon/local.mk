@@ -46,7 +46,7 @@ libdaemon_a_SOURCES = \
 	daemon/hosts/conversation_memory.c daemon/hosts/conversation_memory.h \
 	daemon/hosts/gateway_socket.c daemon/hosts/gateway_socket.h \
 	daemon/hosts/hosts.c daemon/hosts/hosts.h daemon/hosts/hosts_image.c daemon/hosts/hosts_internal.h \
-	daemon/link/shared_carrier.c daemon/link/shared_carrier.h \
+	daemon/link/shared_carrier.c \
 	daemon/link/asks.c daemon/link/asks.h daemon/link/asks_internal.h \
 	daemon/link/asks_here.c \
 	daemon/link/relay_hosts.c daemon/link/relay_internal.h \
@@ -72,7 +72,7 @@ libdaemon_a_SOURCES = \
 	daemon/link/resume_step.c daemon/link/resume_step.h \
 	daemon/link/carrier.h \
 	daemon/link/relay.c daemon/link/relay.h \
-	daemon/link/vchan_carrier.c daemon/link/vchan_carrier.h \
+	daemon/link/vchan_carrier.c \
 	daemon/link/vchan_maker.c \
 	daemon/local/local.c daemon/local/local.h \
 	daemon/local/session_image.c \

@@ -9,7 +9,7 @@
 #include <sys/un.h>
 
 #include "base/config.h"
-#include "base/ini_keys.h"
+#include "base/ini_file.h"
 
 enum setting_kind {
 	VALUE_SERVERS,

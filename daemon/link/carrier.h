@@ -4,8 +4,9 @@
 
 /*
  * What the session of a link needs of whatever carries it: a pair of rings, a way to notify the other end,
- * and to hear of its notifications and of its end. A vchan is one (vchan_carrier.h), the tests' pair in
- * memory another. The rings are spoken as doc/protocol.md 5.2 says; both begin empty, with indices of zero.
+ * and to hear of its notifications and of its end. A vchan is one, memory that a gateway
+ * shares another, the tests' pair in memory a third. The rings are spoken as doc/protocol.md 5.2 says; both
+ * begin empty, with indices of zero.
  *
  *   waiting ──the other end has come──▶ open                               (the granter's end begins here)
  *   open ──the other end leaves it, and wants another one──▶ left        each until close()
@@ -17,6 +18,12 @@
 #include <stdint.h>
 
 #include "wire/ring.h"
+
+struct charge;
+struct conversation_memory;
+struct switchboard;
+struct vchan;
+struct vchan_host;
 
 enum carrier_state {
 	CARRIER_WAITING, /* the other end hasn't come yet */
@@ -144,5 +151,17 @@ static inline uint32_t carrier_pages(const struct carrier *carrier)
 {
 	return carrier->functions ? carrier->functions->pages(carrier->self) : 0;
 }
+
+/* --- vchan_carrier.c, vchan_maker.c */
+/* The carrier owns the connected vchan from now on. */
+struct carrier vchan_carrier(struct vchan *vchan);
+/* Makes more of them. The host must outlive whoever has the maker. */
+struct carrier_maker vchan_carrier_maker(struct vchan_host *host);
+
+/* --- shared_carrier.c */
+/* Makes one of a conversation's memory, which is its from now on, as is `charge`, which pays for that: also
+ * if it fails. `is_granter`: this end is the one that doesn't number the epochs. -ENOMEM. */
+int shared_carrier_new(struct carrier *made, struct switchboard *board, struct conversation_memory *memory,
+		       struct charge *charge, bool is_granter);
 
 #endif

@@ -1,5 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "daemon/link/shared_carrier.h"
+/*
+ * Memory that a gateway shares, as the carrier of a link's session: behind the gateway is another host's
+ * daemon (doc/protocol.md, section 7). The gateway reads the ring out and writes the ring in, as the other
+ * end of a vchan would, and is trusted as little. It lets our ring out have space again when the other host's
+ * daemon has processed what was in it, so what isn't processed lies there, whatever happens to the gateway.
+ */
+
+#include "daemon/link/carrier.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "daemon/link/vchan_carrier.h"
+#include "daemon/link/carrier.h"
 
 #include "daemon/xen/vchan.h"
 

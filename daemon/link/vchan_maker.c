@@ -2,7 +2,7 @@
 
 /* Makes vchans for sessions that move to other rings; apart, since tests of links have no vchan.c. */
 
-#include "daemon/link/vchan_carrier.h"
+#include "daemon/link/carrier.h"
 
 #include "daemon/xen/vchan.h"
 

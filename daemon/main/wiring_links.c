@@ -7,7 +7,7 @@
 #include "daemon/main/daemon_internal.h"
 #include "daemon/hosts/hosts.h"
 #include "daemon/link/link.h"
-#include "daemon/link/vchan_carrier.h"
+#include "daemon/link/carrier.h"
 #include "daemon/link/relay.h"
 #include "daemon/link/asks.h"
 #include "daemon/link/directory.h"

@@ -10,7 +10,7 @@
 
 #include "base/log.h"
 #include "daemon/link/link_internal.h"
-#include "daemon/link/vchan_carrier.h"
+#include "daemon/link/carrier.h"
 #include "daemon/registry/registry.h"
 #include "daemon/hosts/hosts.h"
 #include "daemon/peers/peers.h"

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "tests/unit/move_rig.h"
 
-#include "daemon/link/vchan_carrier.h"
-
 struct other other;
 
 static void make_other(bool is_mapped)

@@ -16,7 +16,7 @@
 
 #include "base/quota.h"
 #include "daemon/hosts/conversation_memory.h"
-#include "daemon/link/shared_carrier.h"
+#include "daemon/link/carrier.h"
 #include "daemon/switch/work_pool.h"
 #include "daemon/switch/hop.h"
 #include "tests/descriptors.h"
