@@ -37,19 +37,6 @@ struct reading {
 	unsigned long who, domain; /* whose line it is; who was named last */
 };
 
-/* Returns NULL: no memory. */
-static struct record_alike *record_alike_new(void)
-{
-	return calloc(1, sizeof(struct record_alike));
-}
-
-static void record_alike_free(struct record_alike *alike)
-{
-	if (alike)
-		free(alike->seen);
-	free(alike);
-}
-
 /* Its place is the next one if it is new. NULL: no memory. */
 static const struct alike_number *see(struct record_alike *alike, enum alike_kind kind, unsigned long domain,
 				      unsigned long number)
@@ -124,15 +111,13 @@ static enum alike_kind kind_of(const struct reading *reading)
 
 static struct reading reading_of(const char *line)
 {
-	const char *operation = strchr(line, '\t');
+	const char *operation = strchr(line, '\t') + 1;
 	struct reading reading = {.line = line, .at = line};
 
-	if (operation) {
-		reading.of_grant = strncmp(operation + 1, "grant\t", 6) == 0;
-		reading.of_bind = strncmp(operation + 1, "bind-", 5) == 0;
-		reading.of_permissions = strncmp(operation + 1, "SET_PERMS\t", 10) == 0 ||
-					 strncmp(operation + 1, "GET_PERMS\t", 10) == 0;
-	}
+	reading.of_grant = strncmp(operation, "grant\t", 6) == 0;
+	reading.of_bind = strncmp(operation, "bind-", 5) == 0;
+	reading.of_permissions =
+		strncmp(operation, "SET_PERMS\t", 10) == 0 || strncmp(operation, "GET_PERMS\t", 10) == 0;
 	if (line[0] == 'd')
 		reading.who = reading.domain = strtoul(line + 1, NULL, 10);
 	return reading;
@@ -157,78 +142,60 @@ static int by_number(const void *one, const void *other)
 	return (a > b) - (a < b);
 }
 
-/* Learns which domains there are; of all lines, before the first of them is rewritten. Both take a line
- * without its time. Return a negative errno, or NULL: no memory. The caller frees what is returned. */
-static int record_alike_learn(struct record_alike *alike, const char *line)
+/* Learns which domains a line names, if out is NULL; else writes the line with places instead of numbers, once
+ * the domains of all lines are known. Returns false: no memory. */
+static bool read_line(struct record_alike *alike, const char *line, FILE *out)
 {
 	struct reading reading = reading_of(line);
 
 	while (*reading.at) {
+		const struct alike_number *seen = NULL;
+		const char *begin = reading.at;
+		enum alike_kind kind;
+		unsigned long number;
 		char *end;
-		const enum alike_kind kind = isdigit((unsigned char)*reading.at) ? kind_of(&reading) : NONE;
 
-		if (!isdigit((unsigned char)*reading.at)) {
-			reading.at++;
-			continue;
-		}
-		if (kind == DOMAIN && !see(alike, DOMAIN, 0, strtoul(reading.at, NULL, 10)))
-			return -ENOMEM;
-		strtoul(reading.at, &end, 10);
-		reading.at = end;
-	}
-	/* Domain 0 is itself in each record, so only the guests have places. */
-	if (alike->count)
-		qsort(alike->seen, alike->count, sizeof(*alike->seen), by_number);
-	for (size_t i = 0; i < alike->count; i++)
-		alike->seen[i].place = i + (alike->seen[0].number == 0 ? 0 : 1);
-	return 0;
-}
-
-static char *record_alike_line(struct record_alike *alike, const char *line)
-{
-	struct reading reading = reading_of(line);
-	const struct alike_number *seen;
-	unsigned long number;
-	enum alike_kind kind;
-	char *text, *end;
-	size_t size;
-	FILE *out = open_memstream(&text, &size);
-
-	if (!out)
-		return NULL;
-	while (*reading.at) {
-		if (!isdigit((unsigned char)*reading.at)) {
-			fputc(*reading.at, out);
+		if (!isdigit((unsigned char)*begin)) {
 			skip_character(&reading);
+			if (out)
+				fputc(*begin, out);
 			continue;
 		}
 		kind = kind_of(&reading);
-		number = strtoul(reading.at, &end, 10);
+		number = strtoul(begin, &end, 10);
+		reading.at = end;
 		if (kind == DOMAIN)
 			reading.domain = number;
-		seen = kind == NONE ? NULL : see(alike, kind, kind == DOMAIN ? 0 : reading.domain, number);
-		if (seen)
+		if (kind == DOMAIN || (out && kind != NONE)) {
+			seen = see(alike, kind, kind == DOMAIN ? 0 : reading.domain, number);
+			if (!seen)
+				return false;
+		}
+		if (out && seen)
 			fprintf(out, "%lu", seen->place);
-		else
-			fwrite(reading.at, 1, (size_t)(end - reading.at), out);
-		reading.at = end;
+		else if (out)
+			fwrite(begin, 1, (size_t)(end - begin), out);
 	}
-	return fclose(out) == 0 ? text : NULL;
+	return true;
+}
+
+/* Domain 0 is itself in each record, so only the guests have places. */
+static void give_domains_places(struct record_alike *alike)
+{
+	if (alike->count)
+		qsort(alike->seen, alike->count, sizeof(*alike->seen), by_number);
+	for (size_t i = 0; i < alike->count; i++)
+		alike->seen[i].place = i + (alike->seen[0].number != 0);
 }
 
 /* ---- records -------------------------------------------------------------------------------------- */
 
-#define COLUMNS	   3
 #define MOST_LINES 1000000
 
-/* A line, in its columns; of the host's own the third is its text, and the others are "". */
 struct row {
-	char *line;  /* what the columns are in */
-	char *whole; /* without the time */
-	const char *column[COLUMNS];
+	char *line;
+	const char *text; /* of it, without the time */
 };
-
-enum { TIME, WHO, OPERATION };
 
 struct record_file {
 	const char *path;
@@ -236,26 +203,23 @@ struct record_file {
 	size_t count, size;
 };
 
-/* ---- reading
- * --------------------------------------------------------------------------------------------------- */
-
 static void record_free(struct record_file *record)
 {
-	for (size_t i = 0; i < record->count; i++) {
+	for (size_t i = 0; i < record->count; i++)
 		free(record->row[i].line);
-		free(record->row[i].whole);
-	}
 	free(record->row);
 }
 
 /* Takes the line over. Returns 0, -EINVAL (it isn't a record's), -EFBIG or -ENOMEM. */
 static int add_row(struct record_file *record, char *line)
 {
-	struct row row = {.line = line, .column = {"", "", ""}};
-	char *at = line, *tab = strchr(line, '\t');
+	const char *who = strchr(line, '\t'), *operation = who ? strchr(++who, '\t') : NULL;
 
 	if (record->count == MOST_LINES)
 		return -EFBIG;
+	if (!isdigit((unsigned char)line[0]) || !operation || !operation[1] || operation[1] == '\t' ||
+	    (strncmp(who, "host\t", 5) != 0 && (who[0] != 'd' || !isdigit((unsigned char)who[1]))))
+		return -EINVAL;
 	if (record->count == record->size) {
 		size_t size = record->size ? 2 * record->size : 256;
 		struct row *more = realloc(record->row, size * sizeof(*more));
@@ -265,23 +229,7 @@ static int add_row(struct record_file *record, char *line)
 		record->row = more;
 		record->size = size;
 	}
-	row.whole = tab ? strdup(tab + 1) : NULL;
-	if (!row.whole)
-		return tab ? -ENOMEM : -EINVAL;
-	for (int i = 0; i < COLUMNS && at; i++) {
-		tab = i + 1 < COLUMNS ? strchr(at, '\t') : NULL;
-		row.column[i] = at;
-		at = tab ? tab + 1 : NULL;
-		if (tab)
-			*tab = 0;
-	}
-	if (!isdigit((unsigned char)row.column[TIME][0]) || !row.column[OPERATION][0] ||
-	    (strcmp(row.column[WHO], "host") != 0 &&
-	     (row.column[WHO][0] != 'd' || !isdigit((unsigned char)row.column[WHO][1])))) {
-		free(row.whole);
-		return -EINVAL;
-	}
-	record->row[record->count++] = row;
+	record->row[record->count++] = (struct row){line, who};
 	return 0;
 }
 
@@ -317,17 +265,25 @@ static int record_read(struct record_file *record, const char *path)
 /* ---- comparing
  * ------------------------------------------------------------------------------------------------- */
 
+static bool is_of(const struct row *row, const char *who)
+{
+	const size_t length = strcspn(who, "\t");
+
+	return strncmp(row->text, who, length) == 0 && row->text[length] == '\t';
+}
+
+/* Returns the next line of the party with which `who` begins. */
 static size_t next_of(const struct record_file *record, size_t at, const char *who)
 {
-	while (at < record->count && strcmp(record->row[at].column[WHO], who) != 0)
+	while (at < record->count && !is_of(&record->row[at], who))
 		at++;
 	return at;
 }
 
 /* As a record has it: a terminal obeys no file. */
-static void print_escaped(const char *text)
+static void print_escaped(const char *text, size_t length)
 {
-	for (; *text; text++) {
+	for (; length; text++, length--) {
 		const unsigned char byte = (unsigned char)*text;
 
 		if (byte == '\t' || (byte >= ' ' && byte < 0x7f))
@@ -340,10 +296,10 @@ static void print_escaped(const char *text)
 static void print_line(const struct record_file *record, size_t at)
 {
 	printf("  ");
-	print_escaped(record->path);
+	print_escaped(record->path, strlen(record->path));
 	if (at < record->count) {
 		printf(":%zu: ", at + 1);
-		print_escaped(record->row[at].whole);
+		print_escaped(record->row[at].text, strlen(record->row[at].text));
 		printf("\n");
 	} else {
 		printf(" has no more\n");
@@ -356,13 +312,13 @@ static bool compare_party(const struct record_file *one, const struct record_fil
 	size_t at = next_of(one, 0, who), there = next_of(other, 0, who);
 
 	while (at < one->count && there < other->count &&
-	       strcmp(one->row[at].whole, other->row[there].whole) == 0) {
+	       strcmp(one->row[at].text, other->row[there].text) == 0) {
 		at = next_of(one, at + 1, who);
 		there = next_of(other, there + 1, who);
 	}
 	if (at == one->count && there == other->count)
 		return true;
-	print_escaped(who);
+	print_escaped(who, strcspn(who, "\t"));
 	printf(" differs from here on:\n");
 	print_line(one, at);
 	print_line(other, there);
@@ -372,35 +328,41 @@ static bool compare_party(const struct record_file *one, const struct record_fil
 /* Whether no line before has the same party. */
 static bool is_first_of(const struct record_file *record, size_t at)
 {
-	return next_of(record, 0, record->row[at].column[WHO]) == at;
+	return next_of(record, 0, record->row[at].text) == at;
+}
+
+static bool rewrite(struct record_alike *alike, struct row *row)
+{
+	char *line = NULL;
+	size_t size;
+	FILE *out = open_memstream(&line, &size);
+	bool done = out && read_line(alike, row->text, out);
+
+	done = out && fclose(out) == 0 && done;
+	if (done)
+		free(row->line);
+	else
+		free(line);
+	if (done)
+		*row = (struct row){line, line};
+	return done;
 }
 
 /* Returns 0 or -1 with a line on stderr. */
 static int make_alike(struct record_file *record)
 {
-	struct record_alike *alike = record_alike_new();
-	int r = alike ? 0 : -ENOMEM;
-	char *line;
+	struct record_alike alike = {0};
+	bool done = true;
 
-	for (size_t i = 0; r == 0 && i < record->count; i++)
-		r = record_alike_learn(alike, record->row[i].whole);
-	for (size_t i = 0; r == 0 && i < record->count; i++) {
-		line = record_alike_line(alike, record->row[i].whole);
-		if (!line) {
-			r = -ENOMEM;
-			break;
-		}
-		free(record->row[i].whole);
-		free(record->row[i].line);
-		/* All that is looked at from now on. */
-		record->row[i] = (struct row){.whole = line, .line = strndup(line, strcspn(line, "\t"))};
-		record->row[i].column[WHO] = record->row[i].line;
-		r = record->row[i].line ? 0 : -ENOMEM;
-	}
-	record_alike_free(alike);
-	if (r < 0)
-		fprintf(stderr, "xensim: cannot compare %s: %s\n", record->path, strerror(-r));
-	return r < 0 ? -1 : 0;
+	for (size_t i = 0; done && i < record->count; i++)
+		done = read_line(&alike, record->row[i].text, NULL);
+	give_domains_places(&alike);
+	for (size_t i = 0; done && i < record->count; i++)
+		done = rewrite(&alike, &record->row[i]);
+	free(alike.seen);
+	if (!done)
+		fprintf(stderr, "xensim: cannot compare %s: %s\n", record->path, strerror(ENOMEM));
+	return done ? 0 : -1;
 }
 
 static int compare(const struct record_file *one, const struct record_file *other)
@@ -409,9 +371,9 @@ static int compare(const struct record_file *one, const struct record_file *othe
 
 	for (size_t i = 0; i < one->count; i++)
 		if (is_first_of(one, i))
-			differs = !compare_party(one, other, one->row[i].column[WHO]) || differs;
+			differs = !compare_party(one, other, one->row[i].text) || differs;
 	for (size_t i = 0; i < other->count; i++) {
-		const char *who = other->row[i].column[WHO];
+		const char *who = other->row[i].text;
 
 		if (is_first_of(other, i) && next_of(one, 0, who) == one->count)
 			differs = !compare_party(one, other, who) || differs;

@@ -30,10 +30,17 @@
 #include "sim/hypervisor/record_text.h"
 
 #define EXPORT __attribute__((visibility("default")))
-/* `next` is the function that ours passes on to. */
-#define NEXT(name)                                                                                           \
-	static _Atomic(void *) found;                                                                        \
-	__typeof__(&name) next = (__typeof__(&name))next_function(&found, #name)
+/* Defines a function that passes its arguments on to the next of its name, and writes what came of that. */
+#define TRACED(type, name, parameters, arguments, write)                                                     \
+	EXPORT type name parameters                                                                          \
+	{                                                                                                    \
+		static _Atomic(void *) found;                                                                \
+		__typeof__(&name) next = (__typeof__(&name))next_function(&found, #name);                    \
+		type result = next arguments;                                                                \
+                                                                                                             \
+		write;                                                                                       \
+		return result;                                                                               \
+	}
 
 /* The library is there, since the program calls it, or a library that needs it. */
 static void *next_function(_Atomic(void *) *found, const char *name)
@@ -167,33 +174,42 @@ static void line_of_node(struct trace_line *line, const char *operation, xs_tran
 	fputc('\t', line->out);
 }
 
-static void end_of_change(struct trace_line *line, bool done)
+/* Of a change, or a watch: it has no more to say than whether it was done. */
+static void line_of_change(const char *operation, xs_transaction_t transaction, const char *path,
+			   const void *value, size_t length, bool done)
 {
-	if (line->out && done)
-		fputs("OK", line->out);
-	line_end(line, !done);
+	struct trace_line line;
+
+	line_of_node(&line, operation, transaction, path, value, length);
+	if (line.out && done)
+		fputs("OK", line.out);
+	line_end(&line, !done);
+}
+
+static void line_of_value(xs_transaction_t transaction, const char *path, const void *value, unsigned length)
+{
+	struct trace_line line;
+
+	line_of_node(&line, "READ", transaction, path, NULL, 0);
+	if (line.out && value)
+		sim_record_text(line.out, value, length);
+	line_end(&line, !value);
 }
 
 EXPORT void *xs_read(struct xs_handle *store, xs_transaction_t transaction, const char *path,
 		     unsigned *length)
 {
-	NEXT(xs_read);
-	unsigned own_length;
+	static _Atomic(void *) found;
+	__typeof__(&xs_read) next = (__typeof__(&xs_read))next_function(&found, "xs_read");
+	unsigned own_length = 0;
 	void *value = next(store, transaction, path, length ? length : &own_length);
-	struct trace_line line;
 
-	line_of_node(&line, "READ", transaction, path, NULL, 0);
-	if (line.out && value)
-		sim_record_text(line.out, value, length ? *length : own_length);
-	line_end(&line, !value);
+	line_of_value(transaction, path, value, length ? *length : own_length);
 	return value;
 }
 
-EXPORT char **xs_directory(struct xs_handle *store, xs_transaction_t transaction, const char *path,
-			   unsigned *count)
+static void line_of_names(xs_transaction_t transaction, const char *path, char **names, const unsigned *count)
 {
-	NEXT(xs_directory);
-	char **names = next(store, transaction, path, count);
 	struct trace_line line;
 
 	line_of_node(&line, "DIRECTORY", transaction, path, NULL, 0);
@@ -203,42 +219,27 @@ EXPORT char **xs_directory(struct xs_handle *store, xs_transaction_t transaction
 		sim_record_text(line.out, names[i], strlen(names[i]));
 	}
 	line_end(&line, !names);
-	return names;
 }
 
-EXPORT bool xs_write(struct xs_handle *store, xs_transaction_t transaction, const char *path,
-		     const void *value, unsigned length)
-{
-	NEXT(xs_write);
-	bool done = next(store, transaction, path, value, length);
-	struct trace_line line;
-
-	line_of_node(&line, "WRITE", transaction, path, value, length);
-	end_of_change(&line, done);
-	return done;
-}
-
-EXPORT bool xs_mkdir(struct xs_handle *store, xs_transaction_t transaction, const char *path)
-{
-	NEXT(xs_mkdir);
-	bool done = next(store, transaction, path);
-	struct trace_line line;
-
-	line_of_node(&line, "MKDIR", transaction, path, NULL, 0);
-	end_of_change(&line, done);
-	return done;
-}
-
-EXPORT bool xs_rm(struct xs_handle *store, xs_transaction_t transaction, const char *path)
-{
-	NEXT(xs_rm);
-	bool done = next(store, transaction, path);
-	struct trace_line line;
-
-	line_of_node(&line, "RM", transaction, path, NULL, 0);
-	end_of_change(&line, done);
-	return done;
-}
+TRACED(char **, xs_directory,
+       (struct xs_handle * store, xs_transaction_t transaction, const char *path, unsigned *count),
+       (store, transaction, path, count), line_of_names(transaction, path, result, count))
+TRACED(bool, xs_write,
+       (struct xs_handle * store, xs_transaction_t transaction, const char *path, const void *value,
+	unsigned length),
+       (store, transaction, path, value, length),
+       line_of_change("WRITE", transaction, path, value, length, result))
+TRACED(bool, xs_mkdir, (struct xs_handle * store, xs_transaction_t transaction, const char *path),
+       (store, transaction, path), line_of_change("MKDIR", transaction, path, NULL, 0, result))
+TRACED(bool, xs_rm, (struct xs_handle * store, xs_transaction_t transaction, const char *path),
+       (store, transaction, path), line_of_change("RM", transaction, path, NULL, 0, result))
+TRACED(bool, xs_watch, (struct xs_handle * store, const char *path, const char *token), (store, path, token),
+       line_of_change("WATCH", XBT_NULL, path, token, strlen(token), result))
+TRACED(bool, xs_unwatch, (struct xs_handle * store, const char *path, const char *token),
+       (store, path, token), line_of_change("UNWATCH", XBT_NULL, path, token, strlen(token), result))
+TRACED(bool, xs_transaction_end, (struct xs_handle * store, xs_transaction_t transaction, bool abort),
+       (store, transaction, abort),
+       line_of_change("TRANSACTION_END", transaction, abort ? "F" : "T", NULL, 0, result))
 
 static void print_permissions(FILE *out, const struct xs_permissions *permissions, unsigned count)
 {
@@ -251,25 +252,20 @@ static void print_permissions(FILE *out, const struct xs_permissions *permission
 		fprintf(out, "%s%c%u", i ? " " : "", kinds[permissions[i].perms & 3], permissions[i].id);
 }
 
-EXPORT struct xs_permissions *xs_get_permissions(struct xs_handle *store, xs_transaction_t transaction,
-						 const char *path, unsigned *count)
+static void line_of_permissions(xs_transaction_t transaction, const char *path,
+				const struct xs_permissions *permissions, const unsigned *count)
 {
-	NEXT(xs_get_permissions);
-	struct xs_permissions *permissions = next(store, transaction, path, count);
 	struct trace_line line;
 
 	line_of_node(&line, "GET_PERMS", transaction, path, NULL, 0);
 	if (line.out && permissions)
 		print_permissions(line.out, permissions, *count);
 	line_end(&line, !permissions);
-	return permissions;
 }
 
-EXPORT bool xs_set_permissions(struct xs_handle *store, xs_transaction_t transaction, const char *path,
-			       struct xs_permissions *permissions, unsigned count)
+static void line_of_new_permissions(xs_transaction_t transaction, const char *path,
+				    const struct xs_permissions *permissions, unsigned count, bool done)
 {
-	NEXT(xs_set_permissions);
-	bool done = next(store, transaction, path, permissions, count);
 	struct trace_line line;
 
 	line_begin(&line, "SET_PERMS");
@@ -279,33 +275,19 @@ EXPORT bool xs_set_permissions(struct xs_handle *store, xs_transaction_t transac
 		print_permissions(line.out, permissions, count);
 		if (transaction)
 			fprintf(line.out, " (transaction %u)", transaction);
-		fputc('\t', line.out);
+		fputs(done ? "\tOK" : "\t", line.out);
 	}
-	end_of_change(&line, done);
-	return done;
+	line_end(&line, !done);
 }
 
-EXPORT bool xs_watch(struct xs_handle *store, const char *path, const char *token)
-{
-	NEXT(xs_watch);
-	bool done = next(store, path, token);
-	struct trace_line line;
-
-	line_of_node(&line, "WATCH", XBT_NULL, path, token, strlen(token));
-	end_of_change(&line, done);
-	return done;
-}
-
-EXPORT bool xs_unwatch(struct xs_handle *store, const char *path, const char *token)
-{
-	NEXT(xs_unwatch);
-	bool done = next(store, path, token);
-	struct trace_line line;
-
-	line_of_node(&line, "UNWATCH", XBT_NULL, path, token, strlen(token));
-	end_of_change(&line, done);
-	return done;
-}
+TRACED(struct xs_permissions *, xs_get_permissions,
+       (struct xs_handle * store, xs_transaction_t transaction, const char *path, unsigned *count),
+       (store, transaction, path, count), line_of_permissions(transaction, path, result, count))
+TRACED(bool, xs_set_permissions,
+       (struct xs_handle * store, xs_transaction_t transaction, const char *path,
+	struct xs_permissions *permissions, unsigned count),
+       (store, transaction, path, permissions, count),
+       line_of_new_permissions(transaction, path, permissions, count, result))
 
 static void line_of_event(char **event)
 {
@@ -320,28 +302,12 @@ static void line_of_event(char **event)
 	line_end(&line, false);
 }
 
-EXPORT char **xs_check_watch(struct xs_handle *store)
+TRACED(char **, xs_check_watch, (struct xs_handle * store), (store), line_of_event(result))
+TRACED(char **, xs_read_watch, (struct xs_handle * store, unsigned *count), (store, count),
+       line_of_event(result))
+
+static void line_of_transaction(xs_transaction_t transaction)
 {
-	NEXT(xs_check_watch);
-	char **event = next(store);
-
-	line_of_event(event);
-	return event;
-}
-
-EXPORT char **xs_read_watch(struct xs_handle *store, unsigned *count)
-{
-	NEXT(xs_read_watch);
-	char **event = next(store, count);
-
-	line_of_event(event);
-	return event;
-}
-
-EXPORT xs_transaction_t xs_transaction_start(struct xs_handle *store)
-{
-	NEXT(xs_transaction_start);
-	xs_transaction_t transaction = next(store);
 	struct trace_line line;
 
 	line_begin(&line, "TRANSACTION_START");
@@ -350,41 +316,13 @@ EXPORT xs_transaction_t xs_transaction_start(struct xs_handle *store)
 	if (line.out && transaction)
 		fprintf(line.out, "%u", transaction);
 	line_end(&line, !transaction);
-	return transaction;
 }
 
-EXPORT bool xs_transaction_end(struct xs_handle *store, xs_transaction_t transaction, bool abort)
-{
-	NEXT(xs_transaction_end);
-	bool done = next(store, transaction, abort);
-	struct trace_line line;
-
-	line_of_node(&line, "TRANSACTION_END", transaction, abort ? "F" : "T", NULL, 0);
-	end_of_change(&line, done);
-	return done;
-}
+TRACED(xs_transaction_t, xs_transaction_start, (struct xs_handle * store), (store),
+       line_of_transaction(result))
 
 /* ---- event channels
  * -------------------------------------------------------------------------------------------- */
-
-EXPORT xenevtchn_handle *xenevtchn_open(struct xentoollog_logger *logger, unsigned flags)
-{
-	NEXT(xenevtchn_open);
-	xenevtchn_handle *handle = next(logger, flags);
-
-	line_plain("evtchn-open", !handle, "%s", "");
-	return handle;
-}
-
-EXPORT int xenevtchn_close(xenevtchn_handle *handle)
-{
-	NEXT(xenevtchn_close);
-	int r = next(handle);
-
-	if (handle)
-		line_plain("evtchn-close", r < 0, "%s", "");
-	return r;
-}
 
 static void line_of_port(const char *operation, xenevtchn_port_or_error_t port, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
@@ -405,42 +343,19 @@ static void line_of_port(const char *operation, xenevtchn_port_or_error_t port, 
 	line_end(&line, port < 0);
 }
 
-EXPORT xenevtchn_port_or_error_t xenevtchn_bind_unbound_port(xenevtchn_handle *handle, uint32_t domid)
-{
-	NEXT(xenevtchn_bind_unbound_port);
-	xenevtchn_port_or_error_t port = next(handle, domid);
-
-	line_of_port("bind-unbound", port, "for d%u", domid);
-	return port;
-}
-
-EXPORT xenevtchn_port_or_error_t xenevtchn_bind_interdomain(xenevtchn_handle *handle, uint32_t domid,
-							    evtchn_port_t remote)
-{
-	NEXT(xenevtchn_bind_interdomain);
-	xenevtchn_port_or_error_t port = next(handle, domid, remote);
-
-	line_of_port("bind-interdomain", port, "to d%u:%u", domid, remote);
-	return port;
-}
-
-EXPORT xenevtchn_port_or_error_t xenevtchn_bind_virq(xenevtchn_handle *handle, unsigned virq)
-{
-	NEXT(xenevtchn_bind_virq);
-	xenevtchn_port_or_error_t port = next(handle, virq);
-
-	line_of_port("bind-virq", port, "interrupt %u", virq);
-	return port;
-}
-
-EXPORT int xenevtchn_unbind(xenevtchn_handle *handle, evtchn_port_t port)
-{
-	NEXT(xenevtchn_unbind);
-	int r = next(handle, port);
-
-	line_plain("unbind", r < 0, "port %u", port);
-	return r;
-}
+TRACED(xenevtchn_handle *, xenevtchn_open, (struct xentoollog_logger * logger, unsigned flags),
+       (logger, flags), line_plain("evtchn-open", !result, "%s", ""))
+TRACED(int, xenevtchn_close, (xenevtchn_handle * handle), (handle),
+       if (handle) line_plain("evtchn-close", result < 0, "%s", ""))
+TRACED(xenevtchn_port_or_error_t, xenevtchn_bind_unbound_port, (xenevtchn_handle * handle, uint32_t domid),
+       (handle, domid), line_of_port("bind-unbound", result, "for d%u", domid))
+TRACED(xenevtchn_port_or_error_t, xenevtchn_bind_interdomain,
+       (xenevtchn_handle * handle, uint32_t domid, evtchn_port_t remote), (handle, domid, remote),
+       line_of_port("bind-interdomain", result, "to d%u:%u", domid, remote))
+TRACED(xenevtchn_port_or_error_t, xenevtchn_bind_virq, (xenevtchn_handle * handle, unsigned virq),
+       (handle, virq), line_of_port("bind-virq", result, "interrupt %u", virq))
+TRACED(int, xenevtchn_unbind, (xenevtchn_handle * handle, evtchn_port_t port), (handle, port),
+       line_plain("unbind", result < 0, "port %u", port))
 
 /* ---- grants
  * ---------------------------------------------------------------------------------------------------- */
@@ -458,34 +373,16 @@ static void line_of_grant(const void *start, uint32_t domid, uint32_t count, con
 	line_end(&line, !start);
 }
 
-EXPORT void *xengntshr_share_pages(xengntshr_handle *handle, uint32_t domid, int count, uint32_t *refs,
-				   int writable)
-{
-	NEXT(xengntshr_share_pages);
-	void *start = next(handle, domid, count, refs, writable);
-
-	line_of_grant(start, domid, count < 0 ? 0 : (uint32_t)count, refs, writable);
-	return start;
-}
-
-EXPORT void *xengntshr_share_page_notify(xengntshr_handle *handle, uint32_t domid, uint32_t *ref,
-					 int writable, uint32_t notify_offset, evtchn_port_t notify_port)
-{
-	NEXT(xengntshr_share_page_notify);
-	void *start = next(handle, domid, ref, writable, notify_offset, notify_port);
-
-	line_of_grant(start, domid, 1, ref, writable);
-	return start;
-}
-
-EXPORT int xengntshr_unshare(xengntshr_handle *handle, void *start, uint32_t count)
-{
-	NEXT(xengntshr_unshare);
-	int r = next(handle, start, count);
-
-	line_plain("end-grant", r < 0, "%u pages", count);
-	return r;
-}
+TRACED(void *, xengntshr_share_pages,
+       (xengntshr_handle * handle, uint32_t domid, int count, uint32_t *refs, int writable),
+       (handle, domid, count, refs, writable),
+       line_of_grant(result, domid, count < 0 ? 0 : (uint32_t)count, refs, writable))
+TRACED(void *, xengntshr_share_page_notify,
+       (xengntshr_handle * handle, uint32_t domid, uint32_t *ref, int writable, uint32_t offset,
+	evtchn_port_t port),
+       (handle, domid, ref, writable, offset, port), line_of_grant(result, domid, 1, ref, writable))
+TRACED(int, xengntshr_unshare, (xengntshr_handle * handle, void *start, uint32_t count),
+       (handle, start, count), line_plain("end-grant", result < 0, "%u pages", count))
 
 static void line_of_map(const void *start, uint32_t count, const uint32_t *domids, bool one_domain,
 			const uint32_t *refs, int prot)
@@ -502,50 +399,17 @@ static void line_of_map(const void *start, uint32_t count, const uint32_t *domid
 	line_end(&line, !start);
 }
 
-EXPORT void *xengnttab_map_grant_ref(xengnttab_handle *handle, uint32_t domid, uint32_t ref, int prot)
-{
-	NEXT(xengnttab_map_grant_ref);
-	void *start = next(handle, domid, ref, prot);
-
-	line_of_map(start, 1, &domid, true, &ref, prot);
-	return start;
-}
-
-EXPORT void *xengnttab_map_grant_refs(xengnttab_handle *handle, uint32_t count, uint32_t *domids,
-				      uint32_t *refs, int prot)
-{
-	NEXT(xengnttab_map_grant_refs);
-	void *start = next(handle, count, domids, refs, prot);
-
-	line_of_map(start, count, domids, false, refs, prot);
-	return start;
-}
-
-EXPORT void *xengnttab_map_domain_grant_refs(xengnttab_handle *handle, uint32_t count, uint32_t domid,
-					     uint32_t *refs, int prot)
-{
-	NEXT(xengnttab_map_domain_grant_refs);
-	void *start = next(handle, count, domid, refs, prot);
-
-	line_of_map(start, count, &domid, true, refs, prot);
-	return start;
-}
-
-EXPORT void *xengnttab_map_grant_ref_notify(xengnttab_handle *handle, uint32_t domid, uint32_t ref, int prot,
-					    uint32_t notify_offset, evtchn_port_t notify_port)
-{
-	NEXT(xengnttab_map_grant_ref_notify);
-	void *start = next(handle, domid, ref, prot, notify_offset, notify_port);
-
-	line_of_map(start, 1, &domid, true, &ref, prot);
-	return start;
-}
-
-EXPORT int xengnttab_unmap(xengnttab_handle *handle, void *start, uint32_t count)
-{
-	NEXT(xengnttab_unmap);
-	int r = next(handle, start, count);
-
-	line_plain("unmap", r < 0, "%u pages", count);
-	return r;
-}
+TRACED(void *, xengnttab_map_grant_ref, (xengnttab_handle * handle, uint32_t domid, uint32_t ref, int prot),
+       (handle, domid, ref, prot), line_of_map(result, 1, &domid, true, &ref, prot))
+TRACED(void *, xengnttab_map_grant_refs,
+       (xengnttab_handle * handle, uint32_t count, uint32_t *domids, uint32_t *refs, int prot),
+       (handle, count, domids, refs, prot), line_of_map(result, count, domids, false, refs, prot))
+TRACED(void *, xengnttab_map_domain_grant_refs,
+       (xengnttab_handle * handle, uint32_t count, uint32_t domid, uint32_t *refs, int prot),
+       (handle, count, domid, refs, prot), line_of_map(result, count, &domid, true, refs, prot))
+TRACED(void *, xengnttab_map_grant_ref_notify,
+       (xengnttab_handle * handle, uint32_t domid, uint32_t ref, int prot, uint32_t offset,
+	evtchn_port_t port),
+       (handle, domid, ref, prot, offset, port), line_of_map(result, 1, &domid, true, &ref, prot))
+TRACED(int, xengnttab_unmap, (xengnttab_handle * handle, void *start, uint32_t count), (handle, start, count),
+       line_plain("unmap", result < 0, "%u pages", count))
