@@ -35,7 +35,7 @@ xensim_SOURCES = \
 	sim/hypervisor/record.c sim/hypervisor/record_text.h \
 	sim/hypervisor/refusal.c \
 	sim/hypervisor/save.c \
-	sim/toolstack/admin.c sim/toolstack/admin_internal.h sim/toolstack/admin_save.c \
+	sim/toolstack/admin.c sim/toolstack/admin_internal.h \
 	sim/toolstack/fault.c \
 	sim/toolstack/main.c sim/toolstack/main.h \
 	sim/toolstack/report.c

@@ -11,6 +11,7 @@
 #include <event2/listener.h>
 #include <json-c/json.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -20,11 +21,15 @@
 
 #define MAX_INPUT 8192
 
+/* Whose domain the first word names. */
+enum whose { NOBODYS, ANYS, A_GUESTS, A_GUESTS_OR_SAVED, SAVED };
+
 struct admin_command {
 	const char *name;
-	const char *usage;
+	const char *usage;	  /* with the options that it takes */
 	int min_words, max_words; /* besides the name */
 	int (*run)(struct command_context *context);
+	enum whose whose;
 };
 
 int hv_answer(struct command_context *context, int status, const char *format, ...)
@@ -44,7 +49,6 @@ int hv_finish(struct command_context *context, const char *what, int error)
 				      strerror(-error));
 }
 
-/* Returns the domain named by the first word, or NULL with the answer given. Only a guest if `guest`. */
 struct hv_domain *hv_named_domain(struct command_context *context, const char *name, bool guest)
 {
 	struct hv_domain *domain = hv_domain_find(context->hv, name, false);
@@ -136,24 +140,59 @@ static int run_create(struct command_context *context)
 	return hv_answer(context, EXIT_DONE, "%u\n", domain->domid);
 }
 
-int hv_parse_options(struct command_context *context, const struct number_option *options, size_t count)
+/* The options of the commands that name a domain first. */
+static const struct number_option {
+	const char *name;
+	uint32_t most; /* 0: it takes no number, and means 1 */
+	size_t offset;
+} options[] = {
+	{"--notice", 60000, offsetof(struct admin_options, save.notice_ms)},
+	{"--stale", 60000, offsetof(struct admin_options, save.stale_ms)},
+	{"--stall", 60000, offsetof(struct admin_options, save.stale_ms)},
+	{"--seed", UINT32_MAX, offsetof(struct admin_options, save.seed)},
+	{"--unaware", 60000, offsetof(struct admin_options, restore.unaware_ms)},
+	{"--clock", SIM_RESTORE_CLOCK_MAX, offsetof(struct admin_options, restore.clock_ms)},
+	{"--same-domid", 0, offsetof(struct admin_options, restore.same_domid)},
+	{"--linger", 60000, offsetof(struct admin_options, linger_ms)},
+	{"--timeout", 600000, offsetof(struct admin_options, patience_ms)},
+	{"--reboot", 0, offsetof(struct admin_options, reboot)},
+};
+
+static const struct admin_options defaults = {
+	.save = {.notice_ms = 20, .seed = 1},
+	.restore = {.clock_ms = HV_CLOCK_MS},
+	.linger_ms = HV_LINGER_MS,
+	.patience_ms = HV_PATIENCE_MS,
+};
+
+static const struct number_option *find_option(const char *usage, const char *name)
 {
+	for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++)
+		if (strcmp(options[i].name, name) == 0 && strstr(usage, name))
+			return &options[i];
+	return NULL;
+}
+
+/* Reads those behind the first word. Returns EXIT_DONE, or another status with the answer given. */
+static int parse_options(struct command_context *context, const char *usage)
+{
+	context->options = defaults;
 	for (int i = 2; i < context->count; i++) {
-		const struct number_option *option = options;
+		const struct number_option *option = find_option(usage, context->word[i]);
+		uint32_t *number;
 		const char *value = "";
 
-		while (option < options + count && strcmp(option->name, context->word[i]) != 0)
-			option++;
-		if (option == options + count)
+		if (!option)
 			return hv_answer(context, EXIT_USAGE, "%s: unknown option '%s'", context->word[0],
 					 context->word[i]);
+		number = (uint32_t *)((char *)&context->options + option->offset);
 		if (option->most == 0) {
-			*option->value = 1;
+			*number = 1;
 			continue;
 		}
 		if (i + 1 < context->count)
 			value = context->word[++i];
-		if (hv_parse_number(value, option->value) < 0 || *option->value > option->most)
+		if (hv_parse_number(value, number) < 0 || *number > option->most)
 			return hv_answer(context, EXIT_USAGE, "%s: %s takes a number up to %u, not '%s'",
 					 context->word[0], option->name, option->most, value);
 	}
@@ -173,78 +212,81 @@ static int begin_end(struct command_context *context, int r)
 
 static int run_destroy(struct command_context *context)
 {
-	uint32_t linger_ms = HV_LINGER_MS;
-	const struct number_option known[] = {{"--linger", 60000, &linger_ms}};
-	struct hv_domain *domain;
-	int r = hv_parse_options(context, known, 1);
-
-	if (r != EXIT_DONE)
-		return r;
-	domain = hv_domain_find(context->hv, context->word[1], true);
-	if (!domain)
-		domain = hv_named_domain(context, context->word[1], true);
-	if (!domain)
-		return EXIT_ERROR;
-	return begin_end(context, hv_domain_begin_destroy(domain, linger_ms, on_ended, context->session));
+	return begin_end(context, hv_domain_begin_destroy(context->domain, context->options.linger_ms,
+							  on_ended, context->session));
 }
 
 static int run_crash(struct command_context *context)
 {
-	struct hv_domain *domain = hv_named_domain(context, context->word[1], true);
-
-	return domain ? begin_end(context,
-				  hv_domain_shut_down_at_once(domain, HV_CRASH, on_ended, context->session))
-		      : EXIT_ERROR;
+	return begin_end(context,
+			 hv_domain_shut_down_at_once(context->domain, HV_CRASH, on_ended, context->session));
 }
 
 static int run_pause(struct command_context *context)
 {
-	struct hv_domain *domain = hv_named_domain(context, context->word[1], true);
-
-	if (!domain)
-		return EXIT_ERROR;
-	hv_domain_pause(domain);
+	hv_domain_pause(context->domain);
 	return EXIT_DONE;
 }
 
 static int run_unpause(struct command_context *context)
 {
-	struct hv_domain *domain = hv_named_domain(context, context->word[1], true);
-
-	if (!domain)
-		return EXIT_ERROR;
-	hv_domain_unpause(domain);
+	hv_domain_unpause(context->domain);
 	return EXIT_DONE;
 }
 
 static int run_shutdown(struct command_context *context)
 {
-	uint32_t reboot = 0, patience_ms = HV_PATIENCE_MS;
-	const struct number_option known[] = {{"--reboot", 0, &reboot}, {"--timeout", 600000, &patience_ms}};
-	int r = hv_parse_options(context, known, 2);
-	struct hv_domain *domain;
-
-	if (r != EXIT_DONE)
-		return r;
-	domain = hv_named_domain(context, context->word[1], true);
-	if (!domain)
-		return EXIT_ERROR;
-	if (domain->state == HV_PAUSED)
+	if (context->domain->state == HV_PAUSED)
 		return hv_answer(context, EXIT_ERROR, "shutdown: domain %s is paused", context->word[1]);
-	return begin_end(context, hv_domain_shut_down(domain, reboot ? HV_REBOOT : HV_POWER_OFF, patience_ms,
-						      on_ended, context->session));
+	return begin_end(context, hv_domain_shut_down(
+					  context->domain, context->options.reboot ? HV_REBOOT : HV_POWER_OFF,
+					  context->options.patience_ms, on_ended, context->session));
+}
+
+/* On the end of a save, answers who asked for it. */
+static void on_saved(struct hv_domain *domain, int r, void *userdata);
+
+static int begin_save(struct command_context *context, enum hv_save_kind kind)
+{
+	int r = hv_domain_save(context->domain, kind, &context->options.save, &context->options.restore,
+			       on_saved, context->session);
+
+	return r < 0 ? hv_finish(context, context->word[0], r) : EXIT_LATER;
+}
+
+static int run_suspend(struct command_context *context)
+{
+	return begin_save(context, HV_SAVE);
+}
+
+static int run_checkpoint(struct command_context *context)
+{
+	return begin_save(context, HV_CHECKPOINT);
+}
+
+static int run_migrate(struct command_context *context)
+{
+	return begin_save(context, HV_MIGRATION);
+}
+
+static int run_resume(struct command_context *context)
+{
+	int r = hv_domain_resume(context->domain, &context->options.restore);
+
+	if (r == -EEXIST)
+		return hv_answer(context, EXIT_ERROR, "resume: others still map pages of domain %u",
+				 context->domain->domid);
+	return r < 0 ? hv_finish(context, "resume", r)
+		     : hv_answer(context, EXIT_DONE, "%u\n", context->domain->domid);
 }
 
 static int run_rename(struct command_context *context)
 {
-	struct hv_domain *domain = hv_named_domain(context, context->word[1], false);
 	int r;
 
-	if (!domain)
-		return EXIT_ERROR;
 	if (!hv_name_is_valid(context->word[2]))
 		return bad_name(context, context->word[2]);
-	r = hv_domain_rename(domain, context->word[2]);
+	r = hv_domain_rename(context->domain, context->word[2]);
 	if (r == -EEXIST)
 		return hv_answer(context, EXIT_ERROR, "rename: a domain named '%s' exists already",
 				 context->word[2]);
@@ -288,12 +330,9 @@ static int run_list(struct command_context *context)
  * each. */
 static int run_exec(struct command_context *context)
 {
-	struct hv_domain *domain = hv_named_domain(context, context->word[1], false);
-	int r;
+	struct hv_domain *domain = context->domain;
+	int r = hv_domain_need_files(domain);
 
-	if (!domain)
-		return EXIT_ERROR;
-	r = hv_domain_need_files(domain);
 	if (r < 0)
 		return hv_answer(context, EXIT_ERROR, "exec: the files of domain %s: %s", context->word[1],
 				 strerror(-r));
@@ -363,28 +402,49 @@ static int run_xsm(struct command_context *context)
 
 static const struct admin_command commands[] = {
 	{"create", "create [--name NAME] [--type pvh|pv] [--domid DOMID] [--on-crash destroy|preserve]", 0, 8,
-	 run_create},
-	{"destroy", "destroy DOMID [--linger MS]", 1, 3, run_destroy},
-	{"shutdown", "shutdown DOMID [--reboot] [--timeout MS]", 1, 4, run_shutdown},
-	{"crash", "crash DOMID", 1, 1, run_crash},
-	{"pause", "pause DOMID", 1, 1, run_pause},
-	{"unpause", "unpause DOMID", 1, 1, run_unpause},
-	{"suspend", "suspend DOMID [--notice MS] [--stale MS] [--seed N]", 1, 7, hv_run_suspend},
-	{"checkpoint", "checkpoint DOMID [--notice MS] [--stall MS] [--clock MS]", 1, 7, hv_run_checkpoint},
+	 run_create, NOBODYS},
+	{"destroy", "destroy DOMID [--linger MS]", 1, 3, run_destroy, A_GUESTS_OR_SAVED},
+	{"shutdown", "shutdown DOMID [--reboot] [--timeout MS]", 1, 4, run_shutdown, A_GUESTS},
+	{"crash", "crash DOMID", 1, 1, run_crash, A_GUESTS},
+	{"pause", "pause DOMID", 1, 1, run_pause, A_GUESTS},
+	{"unpause", "unpause DOMID", 1, 1, run_unpause, A_GUESTS},
+	{"suspend", "suspend DOMID [--notice MS] [--stale MS] [--seed N]", 1, 7, run_suspend, A_GUESTS},
+	{"checkpoint", "checkpoint DOMID [--notice MS] [--stall MS] [--clock MS]", 1, 7, run_checkpoint,
+	 A_GUESTS},
 	{"migrate", "migrate DOMID [--notice MS] [--stale MS] [--seed N] [--unaware MS] [--clock MS]", 1, 11,
-	 hv_run_migrate},
-	{"resume", "resume DOMID [--unaware MS] [--clock MS] [--same-domid]", 1, 6, hv_run_resume},
-	{"rename", "rename DOMID NAME", 2, 2, run_rename},
-	{"list", "list [--json]", 0, 1, run_list},
-	{"record", "record FILE|off", 1, 1, run_record},
-	{"fault", "fault KIND DOMID [VALUE]…", 2, 5, hv_run_fault},
-	{"xsm", "xsm silo|dummy, or forbid|allow DOMID DOMID", 1, 3, run_xsm},
-	{"exec", "exec DOMID -- CMD [ARGUMENT]…", 1, 1, run_exec},
-	{"stop", "stop", 0, 0, run_stop},
+	 run_migrate, A_GUESTS},
+	{"resume", "resume DOMID [--unaware MS] [--clock MS] [--same-domid]", 1, 6, run_resume, SAVED},
+	{"rename", "rename DOMID NAME", 2, 2, run_rename, ANYS},
+	{"list", "list [--json]", 0, 1, run_list, NOBODYS},
+	{"record", "record FILE|off", 1, 1, run_record, NOBODYS},
+	{"fault", "fault KIND DOMID [VALUE]…", 2, 5, hv_run_fault, NOBODYS},
+	{"xsm", "xsm silo|dummy, or forbid|allow DOMID DOMID", 1, 3, run_xsm, NOBODYS},
+	{"exec", "exec DOMID -- CMD [ARGUMENT]…", 1, 1, run_exec, ANYS},
+	{"stop", "stop", 0, 0, run_stop, NOBODYS},
 };
+
+/* Finds the domain that the first word names, and reads the options behind it. */
+static int prepare(struct command_context *context, const struct admin_command *command)
+{
+	const char *name = context->word[1];
+	int r = strstr(command->usage, "[--") ? parse_options(context, command->usage) : EXIT_DONE;
+
+	if (r != EXIT_DONE)
+		return r;
+	if (command->whose >= A_GUESTS_OR_SAVED)
+		context->domain = hv_domain_find(context->hv, name, true);
+	if (!context->domain && command->whose == SAVED)
+		return hv_answer(context, EXIT_ERROR,
+				 "no suspended domain %s: `xensim list` shows those that there are", name);
+	if (!context->domain)
+		context->domain = hv_named_domain(context, name, command->whose != ANYS);
+	return context->domain ? EXIT_DONE : EXIT_ERROR;
+}
 
 static int run_command(struct command_context *context)
 {
+	int r;
+
 	for (size_t i = 0; context->count && i < sizeof(commands) / sizeof(commands[0]); i++) {
 		const struct admin_command *command = &commands[i];
 
@@ -393,7 +453,8 @@ static int run_command(struct command_context *context)
 		if (context->count - 1 < command->min_words || context->count - 1 > command->max_words)
 			return hv_answer(context, EXIT_USAGE, "usage: xensim %s", command->usage);
 		context->session->command = command->name;
-		return command->run(context);
+		r = command->whose == NOBODYS ? EXIT_DONE : prepare(context, command);
+		return r == EXIT_DONE ? command->run(context) : r;
 	}
 	return hv_answer(context, EXIT_USAGE, "unknown command '%s': see xensim --help",
 			 context->count ? context->word[0] : "");
@@ -431,26 +492,9 @@ static void session_answer(struct admin_session *session, int status, struct evb
 	bufferevent_enable(session->bev, EV_WRITE);
 }
 
-void hv_answer_saved(struct hv_domain *domain, int r, void *userdata)
+/* Answers what has become of it, with the number of a domain unless that is NULL. */
+static void answer_late(struct admin_session *session, int r, const struct hv_domain *domain)
 {
-	struct admin_session *session = userdata;
-	struct evbuffer *text = domain->hv->stopping ? NULL : evbuffer_new();
-
-	if (!text) {
-		session_free(session);
-		return;
-	}
-	if (r < 0)
-		evbuffer_add_printf(text, "%s: %s", session->command, strerror(-r));
-	else if (strcmp(session->command, "migrate") == 0)
-		evbuffer_add_printf(text, "%u\n", domain->domid);
-	session_answer(session, r < 0 ? EXIT_ERROR : EXIT_DONE, text);
-	evbuffer_free(text);
-}
-
-static void on_ended(int r, struct hv_domain *successor, void *userdata)
-{
-	struct admin_session *session = userdata;
 	struct evbuffer *text = session->hv->stopping ? NULL : evbuffer_new();
 
 	if (!text) {
@@ -459,10 +503,22 @@ static void on_ended(int r, struct hv_domain *successor, void *userdata)
 	}
 	if (r < 0)
 		evbuffer_add_printf(text, "%s: %s", session->command, strerror(-r));
-	else if (successor)
-		evbuffer_add_printf(text, "%u\n", successor->domid);
+	else if (domain)
+		evbuffer_add_printf(text, "%u\n", domain->domid);
 	session_answer(session, r < 0 ? EXIT_ERROR : EXIT_DONE, text);
 	evbuffer_free(text);
+}
+
+static void on_saved(struct hv_domain *domain, int r, void *userdata)
+{
+	struct admin_session *session = userdata;
+
+	answer_late(session, r, strcmp(session->command, "migrate") == 0 ? domain : NULL);
+}
+
+static void on_ended(int r, struct hv_domain *successor, void *userdata)
+{
+	answer_late(userdata, r, successor);
 }
 
 static void on_input_end(struct admin_session *session)

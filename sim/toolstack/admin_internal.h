@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* What the commands of admin.c, admin_save.c and fault.c share. */
+/* What the commands of admin.c and fault.c share. */
 #ifndef XENMSG_SIM_HV_ADMIN_H
 #define XENMSG_SIM_HV_ADMIN_H
 
@@ -21,6 +21,12 @@ struct admin_session {
 	bool stop;
 };
 
+struct admin_options {
+	struct hv_save_options save;
+	struct hv_restore_options restore;
+	uint32_t linger_ms, patience_ms, reboot;
+};
+
 struct command_context {
 	struct hv *hv;
 	struct admin_session *session; /* for a command that answers later */
@@ -29,6 +35,9 @@ struct command_context {
 	bool stop; /* once the answer is out */
 	int count;
 	const char *word[MAX_WORDS];
+	/* Of a command whose first word is a domain. */
+	struct hv_domain *domain;
+	struct admin_options options;
 };
 
 /* Adds to the answer, and returns the status. */
@@ -40,23 +49,8 @@ int hv_finish(struct command_context *context, const char *what, int error);
 struct hv_domain *hv_named_domain(struct command_context *context, const char *name, bool guest);
 /* Returns 0 or -EINVAL. */
 int hv_parse_number(const char *text, uint32_t *number);
-/* An option behind the domain, with a number of at most `most` behind it; 0: it takes none, and means 1. */
-struct number_option {
-	const char *name;
-	uint32_t most;
-	uint32_t *value;
-};
-
-/* Reads those behind the first word. Returns EXIT_DONE, or another status with the answer given. */
-int hv_parse_options(struct command_context *context, const struct number_option *options, size_t count);
-/* fault.c, admin_save.c */
+/* fault.c */
 int hv_run_fault(struct command_context *context);
-int hv_run_suspend(struct command_context *context);
-int hv_run_checkpoint(struct command_context *context);
-int hv_run_migrate(struct command_context *context);
-int hv_run_resume(struct command_context *context);
-/* On the end of a save, answers who asked for it: the session. */
-void hv_answer_saved(struct hv_domain *domain, int r, void *userdata);
 
 /* admin.c: a command is its words, each followed by a NUL, to the end of input; the answer is the exit status
  * in decimal, a newline, and the text for stdout (status 0) or stderr. */

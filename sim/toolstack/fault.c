@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The faults of xensim fault. */
+/* The faults of xensim fault. The second word is the domain, the third the value. */
 #include "config.h"
 
 #include "sim/toolstack/admin_internal.h"
@@ -11,73 +11,43 @@
 #include <string.h>
 #include <utlist.h>
 
-/* Faults. The second word is the domain, the third the value. */
+struct fault {
+	const char *name, *values;
+	enum { ITS_OWN, NOTHING, SWITCH, NUMBER, TIMES, REFUSAL } takes;
+	int (*run)(struct command_context *context, struct hv_domain *domain, uint32_t number);
+	uint32_t most;	       /* of a NUMBER */
+	const char *operation; /* of a REFUSAL, and what it ends with */
+	int error;
+};
 
-static int parse_switch(const char *value, bool *on)
+/* Returns false if it is none of a number, on and off. */
+static bool parse_times(const char *value, uint32_t *times)
 {
-	*on = value && strcmp(value, "on") == 0;
-	return *on || (value && strcmp(value, "off") == 0) ? 0 : -EINVAL;
+	*times = !value || strcmp(value, "on") == 0 ? UINT32_MAX : 0;
+	return *times || strcmp(value, "off") == 0 || hv_parse_number(value, times) == 0;
 }
 
-static int fault_stall_store(struct command_context *context, struct hv_domain *domain, const char *value)
-{
-	bool on;
-
-	if (parse_switch(value, &on) < 0)
-		return hv_answer(context, EXIT_USAGE,
-				 "fault stall-store DOMID on|off (one xenstored serves all domains)");
-	sim_store_stall(context->hv->store, on);
-	context->hv->store_stalled = on;
-	return EXIT_DONE;
-}
-
-static int fault_lose_store(struct command_context *context, struct hv_domain *domain, const char *value)
-{
-	if (value)
-		return hv_answer(context, EXIT_USAGE, "fault lose-store DOMID");
-	sim_store_disconnect(context->hv->store, domain->domid);
-	return EXIT_DONE;
-}
-
-static int parse_times(struct command_context *context, const char *value, uint32_t *times)
-{
-	if (!value || strcmp(value, "on") == 0)
-		*times = UINT32_MAX;
-	else if (strcmp(value, "off") == 0)
-		*times = 0;
-	else if (hv_parse_number(value, times) < 0)
-		return hv_answer(context, EXIT_USAGE, "fault %s: '%s' is not a number, on or off",
-				 context->word[1], value);
-	return EXIT_DONE;
-}
-
-/* ---- calls that are refused
- * ------------------------------------------------------------------------------------- */
-
-/* N, or N@AFTER: after so many that go well. */
-static int parse_refusal(struct command_context *context, const char *value, struct hv_refusal *refusal)
+/* Takes N as well as N@AFTER, which is after so many that go well. */
+static bool parse_refusal(const char *value, struct hv_refusal *refusal)
 {
 	const char *at = value ? strchr(value, '@') : NULL;
 	char times[16];
-	int r;
 
 	if (!at)
-		return parse_times(context, value, &refusal->times);
+		return parse_times(value, &refusal->times);
 	snprintf(times, sizeof(times), "%.*s", (int)(at - value), value);
-	r = parse_times(context, times, &refusal->times);
-	if (r == EXIT_DONE && hv_parse_number(at + 1, &refusal->after) < 0)
-		r = hv_answer(context, EXIT_USAGE, "fault %s: '%s' is not a number, on or off, or N@AFTER",
-			      context->word[1], value);
-	return r;
+	return parse_times(times, &refusal->times) && hv_parse_number(at + 1, &refusal->after) == 0;
 }
 
-static int refuse(struct command_context *context, struct hv_domain *domain, const char *value,
+static int refuse(struct command_context *context, struct hv_domain *domain, const char *times,
 		  const char *operation, int error)
 {
 	struct hv_refusal wanted = {.operation = operation, .error = error};
-	int r = parse_refusal(context, value, &wanted);
 
-	return r == EXIT_DONE ? hv_finish(context, "fault", hv_refuse(domain, &wanted)) : r;
+	if (!parse_refusal(times, &wanted))
+		return hv_answer(context, EXIT_USAGE, "fault %s: '%s' is not a number, on or off, or N@AFTER",
+				 context->word[1], times);
+	return hv_finish(context, "fault", hv_refuse(domain, &wanted));
 }
 
 /* What a kernel or a hypervisor may refuse: it doesn't refuse to take back what it has given. */
@@ -108,106 +78,89 @@ static int parse_error(const char *name, bool of_store)
 	return 0;
 }
 
-static int fault_refuse(struct command_context *context, struct hv_domain *domain, const char *value)
+static int fault_refuse(struct command_context *context, struct hv_domain *domain, uint32_t unused)
 {
-	const char *times = context->count > 4 ? context->word[4] : NULL,
+	const char *name = context->count > 3 ? context->word[3] : "",
+		   *times = context->count > 4 ? context->word[4] : NULL,
 		   *error_name = context->count > 5 ? context->word[5] : NULL;
 	bool of_store;
-	const char *operation = refusable(value ? value : "", &of_store);
+	const char *operation = refusable(name, &of_store);
 	int error = error_name ? parse_error(error_name, of_store) : of_store ? -EIO : -ENOMEM;
 
 	if (!operation)
 		return hv_answer(context, EXIT_USAGE,
 				 "fault refuse DOMID OPERATION [N[@M]|on|off [ERROR]]: OPERATION is as in a "
 				 "record, such as WRITE or map; '%s' can't be refused",
-				 value ? value : "");
+				 name);
 	if (!error)
 		return hv_answer(context, EXIT_USAGE, "fault refuse: %s never ends with '%s'", operation,
 				 error_name);
 	return refuse(context, domain, times, operation, error);
 }
 
-static int fault_refuse_bind(struct command_context *context, struct hv_domain *domain, const char *value)
+static int fault_stall_store(struct command_context *context, struct hv_domain *domain, uint32_t on)
 {
-	return refuse(context, domain, value, "bind", -ENOSPC);
+	/* One xenstored serves all domains. */
+	sim_store_stall(context->hv->store, on);
+	context->hv->store_stalled = on;
+	return EXIT_DONE;
 }
 
-static int fault_conflict(struct command_context *context, struct hv_domain *domain, const char *value)
+static int fault_lose_store(struct command_context *context, struct hv_domain *domain, uint32_t unused)
 {
-	uint32_t times = 0;
-	int r = parse_times(context, value, &times);
-
-	if (r == EXIT_DONE)
-		sim_store_conflict(context->hv->store, domain->domid, times);
-	return r;
+	sim_store_disconnect(context->hv->store, domain->domid);
+	return EXIT_DONE;
 }
 
-static int fault_refuse_grant(struct command_context *context, struct hv_domain *domain, const char *value)
+static int fault_conflict(struct command_context *context, struct hv_domain *domain, uint32_t times)
 {
-	return refuse(context, domain, value, "grant", -ENOSPC);
+	sim_store_conflict(context->hv->store, domain->domid, times);
+	return EXIT_DONE;
 }
 
-static int fault_refuse_map(struct command_context *context, struct hv_domain *domain, const char *value)
+static int fault_lose_event(struct command_context *context, struct hv_domain *domain, uint32_t unused)
 {
-	return refuse(context, domain, value, "map", -EINVAL);
+	struct hv_refusal wanted = {0};
+
+	if (!parse_refusal(context->count > 3 ? context->word[3] : "1", &wanted))
+		return hv_answer(context, EXIT_USAGE, "fault lose-event DOMID [N[@M]]");
+	hv_evtchn_lose(domain, wanted.times, wanted.after);
+	return EXIT_DONE;
 }
 
-static int fault_lose_event(struct command_context *context, struct hv_domain *domain, const char *value)
+static int fault_grant_limit(struct command_context *context, struct hv_domain *domain, uint32_t limit)
 {
-	struct hv_refusal wanted = {.times = 1};
-	int r = value ? parse_refusal(context, value, &wanted) : EXIT_DONE;
+	int r = hv_domain_need_files(domain);
 
-	if (r == EXIT_DONE)
-		hv_evtchn_lose(domain, wanted.times, wanted.after);
-	return r;
-}
-
-static int fault_grant_limit(struct command_context *context, struct hv_domain *domain, const char *value)
-{
-	uint32_t limit;
-	int r;
-
-	if (!value || hv_parse_number(value, &limit) < 0)
-		return hv_answer(context, EXIT_USAGE, "fault grant-limit DOMID PAGES");
-	r = hv_domain_need_files(domain);
 	return hv_finish(context, "fault", r < 0 ? r : hv_grant_set_limit(domain, limit));
 }
 
-static int fault_interrupt_pause(struct command_context *context, struct hv_domain *domain, const char *value)
+static int fault_interrupt_pause(struct command_context *context, struct hv_domain *domain, uint32_t on)
 {
-	return parse_switch(value, &domain->pauses_interrupt) < 0
-		       ? hv_answer(context, EXIT_USAGE, "fault interrupt-pause DOMID on|off")
-		       : EXIT_DONE;
+	domain->pauses_interrupt = on;
+	return EXIT_DONE;
 }
 
-static int fault_late_events(struct command_context *context, struct hv_domain *domain, const char *value)
+static int fault_late_events(struct command_context *context, struct hv_domain *domain, uint32_t milliseconds)
 {
-	uint32_t milliseconds;
-
-	if (!value || hv_parse_number(value, &milliseconds) < 0 || milliseconds > 60000)
-		return hv_answer(context, EXIT_USAGE, "fault late-events DOMID MS");
 	sim_store_delay_events(context->hv->store, domain->domid, milliseconds);
 	return EXIT_DONE;
 }
 
-static int fault_evtchn_limit(struct command_context *context, struct hv_domain *domain, const char *value)
+static int fault_evtchn_limit(struct command_context *context, struct hv_domain *domain, uint32_t limit)
 {
-	uint32_t limit;
-
-	if (!value || hv_parse_number(value, &limit) < 0 || limit > HV_MOST_GUEST_PORTS)
-		return hv_answer(context, EXIT_USAGE, "fault evtchn-limit DOMID PORTS (at most %u)",
-				 HV_MOST_GUEST_PORTS);
 	domain->port_limit = limit;
 	return EXIT_DONE;
 }
 
 /* FIELD=VALUE; FIELD is an index of struct vchan_interface: left is what the server reads. */
 static int fault_corrupt_ring_index(struct command_context *context, struct hv_domain *domain,
-				    const char *value)
+				    uint32_t unused)
 {
 	static const char *const fields[] = {"left-cons", "left-prod", "right-cons", "right-prod"};
 	uint32_t offset = 4, index = 0xdeadbeef;
-	const char *equals = value ? strchr(value, '=') : NULL;
+	const char *value = context->count > 3 ? context->word[3] : NULL,
+		   *equals = value ? strchr(value, '=') : NULL;
 	bool found = !value;
 
 	for (uint32_t i = 0; equals && i < 4; i++) {
@@ -223,46 +176,77 @@ static int fault_corrupt_ring_index(struct command_context *context, struct hv_d
 	return hv_answer(context, EXIT_DONE, "%u\n", hv_grant_corrupt(domain, offset, index));
 }
 
+static const struct fault faults[] = {
+	{"stall-store", "on|off", SWITCH, .run = fault_stall_store},
+	{"lose-store", "", NOTHING, .run = fault_lose_store},
+	{"conflict", "N|on|off", TIMES, .run = fault_conflict},
+	{"lose-event", "[N[@M]]", ITS_OWN, .run = fault_lose_event},
+	{"refuse", "OPERATION [N[@M]|on|off [ERROR]]", ITS_OWN, .run = fault_refuse},
+	{"refuse-grant", "N[@M]|on|off", REFUSAL, .operation = "grant", .error = -ENOSPC},
+	{"refuse-map", "N[@M]|on|off", REFUSAL, .operation = "map", .error = -EINVAL},
+	{"refuse-bind", "N[@M]|on|off", REFUSAL, .operation = "bind", .error = -ENOSPC},
+	{"grant-limit", "PAGES", NUMBER, .run = fault_grant_limit, .most = UINT32_MAX},
+	{"evtchn-limit", "PORTS", NUMBER, .run = fault_evtchn_limit, .most = HV_MOST_GUEST_PORTS},
+	{"corrupt-ring-index", "FIELD=NUMBER", ITS_OWN, .run = fault_corrupt_ring_index},
+	{"late-events", "MS", NUMBER, .run = fault_late_events, .most = 60000},
+	{"interrupt-pause", "on|off", SWITCH, .run = fault_interrupt_pause},
+};
+
+#define FAULTS (sizeof(faults) / sizeof(faults[0]))
+
+static int run(struct command_context *context, const struct fault *fault, struct hv_domain *domain)
+{
+	const char *value = context->count > 3 ? context->word[3] : NULL;
+	uint32_t number = 0;
+	bool is_valid = true;
+
+	switch (fault->takes) {
+	case REFUSAL:
+		return refuse(context, domain, value, fault->operation, fault->error);
+	case NOTHING:
+		is_valid = !value;
+		break;
+	case SWITCH:
+		number = value && strcmp(value, "on") == 0;
+		is_valid = number || (value && strcmp(value, "off") == 0);
+		break;
+	case NUMBER:
+		is_valid = value && hv_parse_number(value, &number) == 0 && number <= fault->most;
+		break;
+	case TIMES:
+		is_valid = parse_times(value, &number);
+		break;
+	case ITS_OWN:
+		break;
+	}
+	if (is_valid)
+		return fault->run(context, domain, number);
+	if (fault->takes == NUMBER && fault->most != UINT32_MAX)
+		return hv_answer(context, EXIT_USAGE, "usage: xensim fault %s DOMID %s (at most %u)",
+				 fault->name, fault->values, fault->most);
+	return hv_answer(context, EXIT_USAGE, "usage: xensim fault %s DOMID %s", fault->name, fault->values);
+}
+
 int hv_run_fault(struct command_context *context)
 {
-	static const struct {
-		const char *name;
-		int (*run)(struct command_context *context, struct hv_domain *domain, const char *value);
-	} faults[] = {
-		{"stall-store", fault_stall_store},
-		{"lose-store", fault_lose_store},
-		{"lose-event", fault_lose_event},
-		{"refuse-grant", fault_refuse_grant},
-		{"refuse-map", fault_refuse_map},
-		{"grant-limit", fault_grant_limit},
-		{"evtchn-limit", fault_evtchn_limit},
-		{"corrupt-ring-index", fault_corrupt_ring_index},
-		{"refuse-bind", fault_refuse_bind},
-		{"conflict", fault_conflict},
-		{"late-events", fault_late_events},
-		{"interrupt-pause", fault_interrupt_pause},
-		{"refuse", fault_refuse},
-	};
-	const char *value = context->count > 3 ? context->word[3] : NULL;
 	struct nearest nearest = nearest_to(context->word[1]);
 	struct hv_domain *domain;
 
-	for (size_t i = 0; i < sizeof(faults) / sizeof(faults[0]); i++) {
-		nearest_try(&nearest, faults[i].name);
-		if (strcmp(faults[i].name, context->word[1]) != 0)
+	for (const struct fault *fault = faults; fault < faults + FAULTS; fault++) {
+		nearest_try(&nearest, fault->name);
+		if (strcmp(fault->name, context->word[1]) != 0)
 			continue;
-		if (context->count > 4 && faults[i].run != fault_refuse)
-			return hv_answer(context, EXIT_USAGE, "fault %s: unexpected '%s'", faults[i].name,
+		if (context->count > 4 && fault->run != fault_refuse)
+			return hv_answer(context, EXIT_USAGE, "fault %s: unexpected '%s'", fault->name,
 					 context->word[4]);
 		domain = hv_named_domain(context, context->word[2], false);
-		return domain ? faults[i].run(context, domain, value) : EXIT_ERROR;
+		return domain ? run(context, fault, domain) : EXIT_ERROR;
 	}
 	if (nearest.meant)
 		return hv_answer(context, EXIT_USAGE, "unknown fault '%s'; did you mean '%s'?",
 				 context->word[1], nearest.meant);
-	return hv_answer(
-		context, EXIT_USAGE,
-		"unknown fault '%s': stall-store, lose-store, conflict, lose-event, refuse, refuse-grant, refuse-map, refuse-bind, "
-		"grant-limit, evtchn-limit, corrupt-ring-index, late-events or interrupt-pause",
-		context->word[1]);
+	hv_answer(context, EXIT_USAGE, "unknown fault '%s':", context->word[1]);
+	for (size_t i = 0; i < FAULTS; i++)
+		hv_answer(context, EXIT_USAGE, "%s %s", i ? "," : "", faults[i].name);
+	return EXIT_USAGE;
 }
