@@ -136,10 +136,10 @@ static void line_end(struct trace_line *line, bool failed)
 	errno = line->error;
 }
 
-/* A call that has no more to say than whether it succeeded. */
-static void line_plain(const char *operation, bool failed, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
-static void line_plain(const char *operation, bool failed, const char *format, ...)
+/* A call that has no more to say than whether it succeeded, or which port it has got. */
+static void line_of_call(const char *operation, int result, bool gets_port, const char *format, ...)
+	__attribute__((format(printf, 4, 5)));
+static void line_of_call(const char *operation, int result, bool gets_port, const char *format, ...)
 {
 	struct trace_line line;
 	va_list arguments;
@@ -149,9 +149,13 @@ static void line_plain(const char *operation, bool failed, const char *format, .
 		va_start(arguments, format);
 		vfprintf(line.out, format, arguments);
 		va_end(arguments);
-		fputs(failed ? "\t" : "\tOK", line.out);
+		fputc('\t', line.out);
+		if (result >= 0 && gets_port)
+			fprintf(line.out, "port %d", result);
+		else if (result >= 0)
+			fputs("OK", line.out);
 	}
-	line_end(&line, failed);
+	line_end(&line, result < 0);
 }
 
 /* ---- XenStore
@@ -324,38 +328,19 @@ TRACED(xs_transaction_t, xs_transaction_start, (struct xs_handle * store), (stor
 /* ---- event channels
  * -------------------------------------------------------------------------------------------- */
 
-static void line_of_port(const char *operation, xenevtchn_port_or_error_t port, const char *format, ...)
-	__attribute__((format(printf, 3, 4)));
-static void line_of_port(const char *operation, xenevtchn_port_or_error_t port, const char *format, ...)
-{
-	struct trace_line line;
-	va_list arguments;
-
-	line_begin(&line, operation);
-	if (line.out) {
-		va_start(arguments, format);
-		vfprintf(line.out, format, arguments);
-		va_end(arguments);
-		fputc('\t', line.out);
-		if (port >= 0)
-			fprintf(line.out, "port %d", port);
-	}
-	line_end(&line, port < 0);
-}
-
 TRACED(xenevtchn_handle *, xenevtchn_open, (struct xentoollog_logger * logger, unsigned flags),
-       (logger, flags), line_plain("evtchn-open", !result, "%s", ""))
+       (logger, flags), line_of_call("evtchn-open", result ? 0 : -1, false, "%s", ""))
 TRACED(int, xenevtchn_close, (xenevtchn_handle * handle), (handle),
-       if (handle) line_plain("evtchn-close", result < 0, "%s", ""))
+       if (handle) line_of_call("evtchn-close", result, false, "%s", ""))
 TRACED(xenevtchn_port_or_error_t, xenevtchn_bind_unbound_port, (xenevtchn_handle * handle, uint32_t domid),
-       (handle, domid), line_of_port("bind-unbound", result, "for d%u", domid))
+       (handle, domid), line_of_call("bind-unbound", result, true, "for d%u", domid))
 TRACED(xenevtchn_port_or_error_t, xenevtchn_bind_interdomain,
        (xenevtchn_handle * handle, uint32_t domid, evtchn_port_t remote), (handle, domid, remote),
-       line_of_port("bind-interdomain", result, "to d%u:%u", domid, remote))
+       line_of_call("bind-interdomain", result, true, "to d%u:%u", domid, remote))
 TRACED(xenevtchn_port_or_error_t, xenevtchn_bind_virq, (xenevtchn_handle * handle, unsigned virq),
-       (handle, virq), line_of_port("bind-virq", result, "interrupt %u", virq))
+       (handle, virq), line_of_call("bind-virq", result, true, "interrupt %u", virq))
 TRACED(int, xenevtchn_unbind, (xenevtchn_handle * handle, evtchn_port_t port), (handle, port),
-       line_plain("unbind", result < 0, "port %u", port))
+       line_of_call("unbind", result, false, "port %u", port))
 
 /* ---- grants
  * ---------------------------------------------------------------------------------------------------- */
@@ -382,7 +367,7 @@ TRACED(void *, xengntshr_share_page_notify,
 	evtchn_port_t port),
        (handle, domid, ref, writable, offset, port), line_of_grant(result, domid, 1, ref, writable))
 TRACED(int, xengntshr_unshare, (xengntshr_handle * handle, void *start, uint32_t count),
-       (handle, start, count), line_plain("end-grant", result < 0, "%u pages", count))
+       (handle, start, count), line_of_call("end-grant", result, false, "%u pages", count))
 
 static void line_of_map(const void *start, uint32_t count, const uint32_t *domids, bool one_domain,
 			const uint32_t *refs, int prot)
@@ -412,4 +397,4 @@ TRACED(void *, xengnttab_map_grant_ref_notify,
 	evtchn_port_t port),
        (handle, domid, ref, prot, offset, port), line_of_map(result, 1, &domid, true, &ref, prot))
 TRACED(int, xengnttab_unmap, (xengnttab_handle * handle, void *start, uint32_t count), (handle, start, count),
-       line_plain("unmap", result < 0, "%u pages", count))
+       line_of_call("unmap", result, false, "%u pages", count))

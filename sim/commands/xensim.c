@@ -9,6 +9,7 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,13 +48,27 @@ static int pass_on_with_file(int count, char **words)
 	return pass_on(count, words);
 }
 
+static const struct {
+	const char *name;
+	int (*run)(int count, char **words);
+} own_commands[] = {
+	{"start", command_start},      {"run", command_run},	 {"exec", command_exec},
+	{"stop", command_stop},	       {"trace", command_trace}, {"compare", command_compare},
+	{"record", pass_on_with_file},
+};
+
+static bool is_help(const char *word)
+{
+	return strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0;
+}
+
 int main(int argc, char **argv)
 {
 	const struct help *help = argc > 1 ? find_help(argv[1]) : NULL;
 
 	if (argc < 2)
 		return usage_error("a command is missing", NULL);
-	if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
+	if (is_help(argv[1])) {
 		print_help();
 		return EXIT_SUCCESS;
 	}
@@ -61,7 +76,7 @@ int main(int argc, char **argv)
 		printf("xensim %s\n", PACKAGE_VERSION);
 		return EXIT_SUCCESS;
 	}
-	if (help && argc > 2 && (strcmp(argv[2], "--help") == 0 || strcmp(argv[2], "-h") == 0)) {
+	if (help && argc > 2 && is_help(argv[2])) {
 		print_help_of(help);
 		return EXIT_SUCCESS;
 	}
@@ -69,19 +84,8 @@ int main(int argc, char **argv)
 		return unknown_command(argv[1]);
 	if (check_options(help, argc, argv) != EXIT_SUCCESS)
 		return EXIT_USAGE;
-	if (strcmp(argv[1], "start") == 0)
-		return command_start(argc - 1, argv + 1);
-	if (strcmp(argv[1], "run") == 0)
-		return command_run(argc - 1, argv + 1);
-	if (strcmp(argv[1], "exec") == 0)
-		return command_exec(argc - 1, argv + 1);
-	if (strcmp(argv[1], "stop") == 0)
-		return command_stop(argc - 1, argv + 1);
-	if (strcmp(argv[1], "compare") == 0)
-		return command_compare(argc - 1, argv + 1);
-	if (strcmp(argv[1], "trace") == 0)
-		return command_trace(argc - 1, argv + 1);
-	if (strcmp(argv[1], "record") == 0)
-		return pass_on_with_file(argc - 1, argv + 1);
+	for (size_t i = 0; i < sizeof(own_commands) / sizeof(own_commands[0]); i++)
+		if (strcmp(argv[1], own_commands[i].name) == 0)
+			return own_commands[i].run(argc - 1, argv + 1);
 	return pass_on(argc - 1, argv + 1);
 }

@@ -308,14 +308,20 @@ int hv_domain_create_as(struct hv *hv, const char *name, enum hv_type type, cons
 	return create(hv, false, 0, name, type, uuid, domain);
 }
 
+bool hv_domain_set_name(struct hv_domain *domain, const char *name)
+{
+	char *copy = strdup(name);
+
+	if (!copy)
+		return false;
+	free(domain->name);
+	domain->name = copy;
+	return true;
+}
+
 void hv_domain_become_zombie(struct hv_domain *domain)
 {
-	char *null_name = strdup("(null)");
-
-	if (null_name) {
-		free(domain->name);
-		domain->name = null_name;
-	}
+	hv_domain_set_name(domain, "(null)");
 	domain->state = HV_ZOMBIE;
 	hv_domain_reap(domain);
 }
@@ -332,14 +338,7 @@ void hv_domain_reap(struct hv_domain *domain)
 
 int hv_domain_rename(struct hv_domain *domain, const char *name)
 {
-	char *copy;
-
 	if (hv_domain_find(domain->hv, name, false) || hv_domain_find(domain->hv, name, true))
 		return -EEXIST;
-	copy = strdup(name);
-	if (!copy)
-		return -ENOMEM;
-	free(domain->name);
-	domain->name = copy;
-	return hv_domain_write_name(domain);
+	return hv_domain_set_name(domain, name) ? hv_domain_write_name(domain) : -ENOMEM;
 }

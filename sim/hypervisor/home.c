@@ -35,63 +35,67 @@ static int make_directories(char *path)
 	return 0;
 }
 
+/* Writes a file, or makes an empty directory if the name ends in a slash. */
 static int write_file(const struct hv_domain *domain, const char *name, mode_t mode, const char *format, ...)
 {
 	char *path = NULL;
 	va_list arguments;
-	int fd = -1, r;
+	int fd, r;
 
 	if (asprintf(&path, "%s/root/%s", domain->path, name) < 0)
 		return -ENOMEM;
 	r = make_directories(path);
-	if (r == 0) {
+	if (r == 0 && path[strlen(path) - 1] != '/') {
 		fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode);
-		if (fd < 0)
-			r = -errno;
-	}
-	if (r == 0) {
 		va_start(arguments, format);
-		if (vdprintf(fd, format, arguments) < 0)
+		if (fd < 0 || vdprintf(fd, format, arguments) < 0)
 			r = -errno;
 		va_end(arguments);
-		close(fd);
+		if (fd >= 0)
+			close(fd);
 	}
-	free(path);
-	return r;
-}
-
-/* Makes an empty directory, for what a daemon and its administrator make there. */
-static int make_empty(const struct hv_domain *domain, const char *name)
-{
-	char *path = NULL;
-	int r;
-
-	if (asprintf(&path, "%s/root/%s/", domain->path, name) < 0)
-		return -ENOMEM;
-	r = make_directories(path);
 	free(path);
 	return r;
 }
 
 static int write_files(const struct hv_domain *domain)
 {
-	static const char *const devices[] = {"evtchn",	 "gntdev",    "gntalloc",
-					      "privcmd", "hypercall", "xenbus"};
-	static const char *const toolstacks[] = {"run/xen", "var/run/xen", "var/lib/xen", "var/log/xen",
-						 "var/lock"};
-	bool dom0 = domain->type == HV_DOM0;
-	int r = write_file(domain, "sys/hypervisor/type", 0444, "xen\n");
+	static const struct {
+		const char *name;
+		mode_t mode;
+		const char *text;
+		bool of_dom0;
+	} files[] = {
+		{"sys/hypervisor/type", 0444, "xen\n", false},
+		{"sys/hypervisor/version/major", 0444, "4\n", false},
+		{"sys/hypervisor/version/minor", 0444, "17\n", false},
+		{"sys/hypervisor/version/extra", 0444, ".7-xensim\n", false},
+		{"sys/module/xen_privcmd/parameters/unrestricted", 0644, "N\n", false},
+		{"dev/xen/evtchn", 0600, "", false},
+		{"dev/xen/gntdev", 0600, "", false},
+		{"dev/xen/gntalloc", 0600, "", false},
+		{"dev/xen/privcmd", 0600, "", false},
+		{"dev/xen/hypercall", 0600, "", false},
+		{"dev/xen/xenbus", 0600, "", false},
+		/* Two have an old place, too. */
+		{"proc/xen/xenbus", 0600, "", false},
+		{"proc/xen/privcmd", 0600, "", false},
+		/* What a daemon and its administrator make, and the toolstack's and xenstored's own. */
+		{"run/", 0, "", false},
+		{"etc/", 0, "", false},
+		{"run/xen/", 0, "", true},
+		{"var/run/xen/", 0, "", true},
+		{"var/lib/xen/", 0, "", true},
+		{"var/log/xen/", 0, "", true},
+		{"var/lock/", 0, "", true},
+		{"run/xenstored/socket", 0600, "", true},
+		{"var/run/xenstored/socket", 0600, "", true},
+	};
+	const bool dom0 = domain->type == HV_DOM0;
+	int r = write_file(domain, "sys/hypervisor/guest_type", 0444, "%s\n", guest_types[domain->type]);
 
 	if (r == 0)
-		r = write_file(domain, "sys/hypervisor/guest_type", 0444, "%s\n", guest_types[domain->type]);
-	if (r == 0)
 		r = write_file(domain, "sys/hypervisor/uuid", 0444, "%s\n", domain->uuid);
-	if (r == 0)
-		r = write_file(domain, "sys/hypervisor/version/major", 0444, "4\n");
-	if (r == 0)
-		r = write_file(domain, "sys/hypervisor/version/minor", 0444, "17\n");
-	if (r == 0)
-		r = write_file(domain, "sys/hypervisor/version/extra", 0444, ".7-xensim\n");
 	/* Bit 11 says that this domain runs the host. */
 	if (r == 0)
 		r = write_file(domain, "sys/hypervisor/properties/features", 0444, "%08x\n",
@@ -101,30 +105,9 @@ static int write_files(const struct hv_domain *domain)
 	if (r == 0)
 		r = write_file(domain, "sys/module/xen_gntalloc/parameters/limit", 0644, "%u\n",
 			       HV_GRANT_LIMIT);
-	if (r == 0)
-		r = write_file(domain, "sys/module/xen_privcmd/parameters/unrestricted", 0644, "N\n");
-	for (size_t i = 0; r == 0 && i < sizeof(devices) / sizeof(devices[0]); i++) {
-		char name[32];
-
-		snprintf(name, sizeof(name), "dev/xen/%s", devices[i]);
-		r = write_file(domain, name, 0600, "%s", "");
-	}
-	if (r == 0)
-		r = make_empty(domain, "run");
-	if (r == 0)
-		r = make_empty(domain, "etc");
-	/* The files of the kernel's device have an old place, too; xenstored runs in domain 0. */
-	if (r == 0)
-		r = write_file(domain, "proc/xen/xenbus", 0600, "%s", "");
-	if (r == 0)
-		r = write_file(domain, "proc/xen/privcmd", 0600, "%s", "");
-	if (r == 0 && dom0)
-		r = write_file(domain, "run/xenstored/socket", 0600, "%s", "");
-	if (r == 0 && dom0)
-		r = write_file(domain, "var/run/xenstored/socket", 0600, "%s", "");
-	/* The toolstack's own. */
-	for (size_t i = 0; r == 0 && dom0 && i < sizeof(toolstacks) / sizeof(toolstacks[0]); i++)
-		r = make_empty(domain, toolstacks[i]);
+	for (size_t i = 0; r == 0 && i < sizeof(files) / sizeof(files[0]); i++)
+		if (dom0 || !files[i].of_dom0)
+			r = write_file(domain, files[i].name, files[i].mode, "%s", files[i].text);
 	return r;
 }
 

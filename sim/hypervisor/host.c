@@ -4,6 +4,7 @@
 
 #include "sim/hypervisor/hv_internal.h"
 
+#include <event2/event.h>
 #include <ftw.h>
 #include <stdlib.h>
 #include <time.h>
@@ -55,6 +56,13 @@ void hv_kernel_log(struct hv_domain *domain, const char *format, ...)
 		hv->kernel_log = all;
 	}
 	free(line);
+}
+
+void hv_timer_set(struct event *timer, uint32_t milliseconds)
+{
+	const struct timeval time = {.tv_sec = milliseconds / 1000, .tv_usec = milliseconds % 1000 * 1000};
+
+	event_add(timer, &time);
 }
 
 static int remove_entry(const char *path, const struct stat *status, int type, struct FTW *ftw)

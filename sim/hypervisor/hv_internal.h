@@ -10,6 +10,8 @@ void hv_log(struct hv *hv, const char *format, ...) __attribute__((format(printf
 /* Notes that a domain's kernel would have died or complained, for `list --json`. */
 void hv_kernel_log(struct hv_domain *domain, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+void hv_timer_set(struct event *timer, uint32_t milliseconds);
+
 /* refusal.c. Returns what the domain's call ends with instead of being carried out, a negative errno; 0:
  * nothing is wrong with it. */
 int hv_refused(struct hv_domain *domain, const char *operation);
@@ -31,6 +33,8 @@ void hv_make_way(const struct hv *hv, uint32_t domid);
  * UUID's part if that is NULL), and what is left as long as others map its pages. */
 struct hv_domain *hv_domain_new(struct hv *hv, uint32_t domid, const char *name, enum hv_type type);
 void hv_domain_free(struct hv_domain *domain);
+/* Returns false, and leaves it the one that it has: no memory. */
+bool hv_domain_set_name(struct hv_domain *domain, const char *name);
 void hv_domain_become_zombie(struct hv_domain *domain);
 /* Frees a zombie that no other domain maps any longer. */
 void hv_domain_reap(struct hv_domain *domain);

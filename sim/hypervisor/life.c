@@ -187,13 +187,6 @@ void hv_domain_destroy(struct hv_domain *domain)
 	die(domain);
 }
 
-static void schedule(struct hv_ending *ending, uint32_t milliseconds)
-{
-	const struct timeval time = {.tv_sec = milliseconds / 1000, .tv_usec = milliseconds % 1000 * 1000};
-
-	evtimer_add(ending->timer, &time);
-}
-
 static void take_home(struct hv_ending *ending)
 {
 	struct hv_domain *domain = ending->domain;
@@ -201,7 +194,7 @@ static void take_home(struct hv_ending *ending)
 	ending->closes = false;
 	hv_devices_remove(domain->hv, domain->domid);
 	hv_domain_remove_home(domain->hv, domain->domid, domain->uuid);
-	schedule(ending, ending->linger_ms);
+	hv_timer_set(ending->timer, ending->linger_ms);
 }
 
 /* The first step of the toolstack's. */
@@ -219,7 +212,7 @@ static void take_devices(struct hv_ending *ending)
 	}
 	ending->closes = true;
 	ending->patience_ms = BACKENDS_MS;
-	schedule(ending, LOOK_MS);
+	hv_timer_set(ending->timer, LOOK_MS);
 }
 
 /* What the toolstack hears of, and a guest's kernel or its crash does. Processes that are still there
@@ -266,7 +259,7 @@ static void on_timer(evutil_socket_t fd, short events, void *userdata)
 
 	if (ending->closes && ending->patience_ms >= LOOK_MS && hv_devices_open(domain->hv, domain->domid)) {
 		ending->patience_ms -= LOOK_MS;
-		schedule(ending, LOOK_MS);
+		hv_timer_set(ending->timer, LOOK_MS);
 		return;
 	}
 	if (ending->closes) {
@@ -289,7 +282,7 @@ static void on_timer(evutil_socket_t fd, short events, void *userdata)
 	if (count || domain->clients) {
 		ending->patience_ms -= ending->patience_ms < LOOK_MS ? ending->patience_ms : LOOK_MS;
 		hv_clients_drain(domain);
-		schedule(ending, LOOK_MS);
+		hv_timer_set(ending->timer, LOOK_MS);
 		return;
 	}
 	shut_down(domain, ending->reason);
@@ -330,7 +323,7 @@ int hv_domain_begin_destroy(struct hv_domain *domain, uint32_t linger_ms, hv_end
 		return domain->ending ? -EBUSY : -ENOMEM;
 	ending->linger_ms = linger_ms;
 	if (domain->state == HV_SUSPENDED)
-		schedule(ending, 0);
+		hv_timer_set(ending->timer, 0);
 	else
 		take_devices(ending);
 	return 0;
@@ -349,7 +342,7 @@ static int begin_to_shut_down(struct hv_domain *domain, enum hv_shutdown reason,
 	ending->again = reason == HV_REBOOT && !domain->is_libxls;
 	ending->patience_ms = patience_ms;
 	hv_processes_signal(domain, SIGTERM);
-	schedule(ending, LOOK_MS);
+	hv_timer_set(ending->timer, LOOK_MS);
 	return 0;
 }
 
@@ -414,17 +407,13 @@ static void obey(struct hv_domain *domain)
 /* A domain's name is what XenStore says. */
 static void take_name(struct hv_domain *domain)
 {
-	char path[64], value[80], *name;
+	char path[64], value[80];
 
 	snprintf(path, sizeof(path), "/local/domain/%u/name", domain->domid);
 	if (domain->state == HV_ZOMBIE || sim_store_read(domain->hv->store, path, value, sizeof(value)) < 0 ||
 	    !hv_name_is_valid(value) || strcmp(value, domain->name) == 0)
 		return;
-	name = strdup(value);
-	if (!name)
-		return;
-	free(domain->name);
-	domain->name = name;
+	hv_domain_set_name(domain, value);
 }
 
 void hv_domains_hear(const char *path, void *userdata)

@@ -110,7 +110,7 @@ static bool check(struct hv_domain *domain, struct hv_process_table **table)
 	return domain->orphans != NULL;
 }
 
-static void poll_again(struct hv *hv, long seconds);
+static void poll_again(struct hv *hv, uint32_t seconds);
 
 void hv_orphans_check(struct hv *hv)
 {
@@ -139,14 +139,12 @@ static void on_poll(evutil_socket_t fd, short events, void *userdata)
 	hv_orphans_check(userdata);
 }
 
-static void poll_again(struct hv *hv, long seconds)
+static void poll_again(struct hv *hv, uint32_t seconds)
 {
-	const struct timeval time = {.tv_sec = seconds};
-
 	if (!hv->orphan_timer)
 		hv->orphan_timer = event_new(hv->base, -1, 0, on_poll, hv);
 	if (hv->orphan_timer)
-		event_add(hv->orphan_timer, &time);
+		hv_timer_set(hv->orphan_timer, seconds * 1000);
 }
 
 void hv_orphan_add(struct hv_handle *handle)

@@ -241,13 +241,6 @@ static int64_t do_step(struct hv_saving *saving)
 	}
 }
 
-static void schedule(struct hv_saving *saving, uint32_t milliseconds)
-{
-	const struct timeval time = {.tv_sec = milliseconds / 1000, .tv_usec = milliseconds % 1000 * 1000};
-
-	evtimer_add(saving->timer, &time);
-}
-
 static void on_timer(evutil_socket_t fd, short events, void *userdata)
 {
 	struct hv_saving *saving = userdata;
@@ -260,7 +253,7 @@ static void on_timer(evutil_socket_t fd, short events, void *userdata)
 	if (wait == AWAITS)
 		return;
 	if (wait > 0) {
-		schedule(saving, (uint32_t)wait);
+		hv_timer_set(saving->timer, (uint32_t)wait);
 		return;
 	}
 	r = wait < 0 ? (int)wait : end(saving);
@@ -290,7 +283,7 @@ int hv_domain_save(struct hv_domain *domain, enum hv_save_kind kind, const struc
 	saving->done = done;
 	saving->userdata = userdata;
 	domain->saving = saving;
-	schedule(saving, 0);
+	hv_timer_set(saving->timer, 0);
 	return 0;
 }
 
@@ -324,7 +317,7 @@ void hv_libxl_save_told(struct hv_domain *domain)
 	if (!awaits(domain, AWAIT_NOTICE))
 		return;
 	domain->saving->next++;
-	schedule(domain->saving, LIBXL_NOTICE_MS / 2);
+	hv_timer_set(domain->saving->timer, LIBXL_NOTICE_MS / 2);
 }
 
 int hv_libxl_save_written(struct hv_domain *domain)
@@ -403,14 +396,12 @@ static void on_silence_over(evutil_socket_t fd, short events, void *userdata)
  * so it is silent to all. */
 static void be_silent(struct hv *hv, uint32_t milliseconds)
 {
-	const struct timeval time = {.tv_sec = milliseconds / 1000, .tv_usec = milliseconds % 1000 * 1000};
-
 	if (!hv->silence)
 		hv->silence = evtimer_new(hv->base, on_silence_over, hv);
 	if (!hv->silence || !milliseconds)
 		return;
 	sim_store_stall(hv->store, true);
-	evtimer_add(hv->silence, &time);
+	hv_timer_set(hv->silence, milliseconds);
 }
 
 static void take_domid(struct hv_domain *domain, uint32_t domid)
