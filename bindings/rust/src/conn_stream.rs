@@ -10,13 +10,13 @@ use std::os::raw::{c_int, c_void};
 use std::pin::Pin;
 use std::ptr;
 use std::task::{Context, Poll, Waker};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::connection::{c_text, Coming};
 use crate::error::{Error, Failure, Result};
 use crate::ffi::{self, errno};
 use crate::options::Options;
-use crate::pending::{on_done, Handle, Pending, WakerList};
+use crate::pending::{first_of, on_done, Handle, Pending, WakerList};
 use crate::stream::Peer;
 use crate::Connection;
 
@@ -444,10 +444,7 @@ impl<'c> Listener<'c> {
 
     fn taken(&self) -> Result<Option<(Stream<'c>, Peer)>> {
         let listening = self.of_connection();
-        let mut come = listening.come.take();
-        let first = come.pop_front();
-        listening.come.set(come);
-        if let Some((stream, peer)) = first {
+        if let Some((stream, peer)) = first_of(&listening.come) {
             return Ok(Some((Stream { connection: self.connection, stream, address: String::new() }, peer)));
         }
         if let Some(outcome) = self.outcome.take() {
@@ -470,19 +467,7 @@ impl<'c> Listener<'c> {
 
     /// The same; `None` if there is none by then. Messages wait meanwhile.
     pub fn accept_timeout(&self, timeout: impl Into<Option<Duration>>) -> Result<Option<(Stream<'c>, Peer)>> {
-        let until = timeout.into().and_then(|timeout| Instant::now().checked_add(timeout));
-        loop {
-            if let Some(first) = self.try_accept()? {
-                return Ok(Some(first));
-            }
-            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-            if left == Some(Duration::ZERO) {
-                return Ok(None);
-            }
-            if !self.connection.sleep(left) {
-                return Err(self.connection.failure(-errno::EINTR, &self.of_connection().endpoint));
-            }
-        }
+        self.connection.try_until(timeout.into(), &self.of_connection().endpoint, || self.try_accept())
     }
 
     /// The same, and waits for it.

@@ -15,14 +15,14 @@ use std::pin::Pin;
 use std::ptr;
 use std::sync::{Arc, Mutex};
 use std::task::{self, Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::conn_stream::Listenings;
 use crate::error::{Error, Failure, Result};
 use crate::ffi::{self, errno};
 use crate::message::{Draft, Message, Peeked, RawMessage};
 use crate::options::{milliseconds, Options};
-use crate::pending::{on_done, words, Handle, Outcome, Pending, WakerList};
+use crate::pending::{first_of, on_done, words, Handle, Outcome, Pending, WakerList};
 
 /// A connection to the daemon of the domain that this program runs in.
 ///
@@ -284,6 +284,28 @@ impl Connection {
         unsafe { ffi::libc::poll(&mut descriptor, 1, timeout.map_or(-1, milliseconds)) >= 0 }
     }
 
+    /// Tries, and sleeps in between, until something has come or the time is up: `None`. Messages wait meanwhile.
+    pub(crate) fn try_until<T>(
+        &self,
+        timeout: Option<Duration>,
+        subject: &str,
+        mut attempt: impl FnMut() -> Result<Option<T>>,
+    ) -> Result<Option<T>> {
+        let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        loop {
+            if let Some(come) = attempt()? {
+                return Ok(Some(come));
+            }
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            if left == Some(Duration::ZERO) {
+                return Ok(None);
+            }
+            if !self.sleep(left) {
+                return Err(self.failure(-errno::EINTR, subject));
+            }
+        }
+    }
+
     /// Runs a future to its end, and processes the connection meanwhile: for a program without an executor, which begins several
     /// things and waits for all of them.
     pub fn block_on<T>(&self, future: impl Future<Output = T>) -> Result<T> {
@@ -311,10 +333,7 @@ impl Connection {
 
     /// The next change of a connection that outlives its daemon, which nobody has asked for yet.
     pub fn try_change(&self) -> Option<Change> {
-        let mut changes = self.inner.changes.take();
-        let change = changes.pop_front();
-        self.inner.changes.set(changes);
-        change
+        first_of(&self.inner.changes)
     }
 
     /// A future of what happens next to such a connection.
@@ -378,12 +397,7 @@ impl Connection {
     /// Begins to remove an endpoint, but lets go on what is in service: calls that were taken and not answered. Nothing new comes. Done
     /// when all callers have their answers.
     pub fn begin_drain(&self, endpoint: &str, options: impl Into<Options>) -> Result<Pending<'_, ()>> {
-        let name = c_text(endpoint)?;
-        let given: Options = options.into();
-        let options = given.raw();
-        Pending::begin(self, endpoint, |to| unsafe {
-            ffi::xenmsg_begin_drain(self.raw(), name.as_ptr(), &options, Some(on_done), to.userdata, to.op)
-        })
+        Pending::named(self, endpoint, options, ffi::xenmsg_begin_drain)
     }
 
     /// Takes no messages until [`resume`](Connection::resume): they wait, and their senders for them. Outcomes, events, and that calls
@@ -547,11 +561,7 @@ impl Connection {
 
     /// Asks the daemon; the answer is JSON. `xenmsg.h` says what can be asked.
     pub fn begin_query(&self, what: &str, options: impl Into<Options>) -> Result<Pending<'_, String>> {
-        let given: Options = options.into();
-        let (question, options) = (c_text(what)?, given.raw());
-        Pending::begin(self, what, |to| unsafe {
-            ffi::xenmsg_begin_query(self.raw(), question.as_ptr(), &options, Some(on_done), to.userdata, to.op)
-        })
+        Pending::named(self, what, options, ffi::xenmsg_begin_query)
     }
 
     /// The same, and waits for the answer.
@@ -561,11 +571,7 @@ impl Connection {
 
     /// Measures a round trip between the local daemon and that of a domain.
     pub fn begin_ping(&self, domain: &str, options: impl Into<Options>) -> Result<Pending<'_, Duration>> {
-        let given: Options = options.into();
-        let (name, options) = (c_text(domain)?, given.raw());
-        Pending::begin(self, domain, |to| unsafe {
-            ffi::xenmsg_begin_ping(self.raw(), name.as_ptr(), &options, Some(on_done), to.userdata, to.op)
-        })
+        Pending::named(self, domain, options, ffi::xenmsg_begin_ping)
     }
 
     /// The same, and waits for the answer.

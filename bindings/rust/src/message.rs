@@ -57,10 +57,6 @@ impl RawMessage {
             }
         }
     }
-
-    fn format(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} bytes to {} from {}", self.data().len(), self.endpoint(), self.sender())
-    }
 }
 
 /// Names of domains and hosts are theirs to choose; what is no UTF-8 there is no name.
@@ -306,25 +302,32 @@ impl<'c> Message<'c> {
     }
 }
 
-impl Deref for Message<'_> {
-    type Target = [u8];
+/// What holds a message is its bytes.
+macro_rules! is_its_bytes {
+    ($($holder:ty),*) => { $(
+        impl Deref for $holder {
+            type Target = [u8];
 
-    fn deref(&self) -> &[u8] {
-        self.raw.data()
-    }
+            fn deref(&self) -> &[u8] {
+                self.raw.data()
+            }
+        }
+
+        impl AsRef<[u8]> for $holder {
+            fn as_ref(&self) -> &[u8] {
+                self
+            }
+        }
+
+        impl fmt::Debug for $holder {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{} bytes to {} from {}", self.len(), self.endpoint(), self.sender())
+            }
+        }
+    )* };
 }
 
-impl AsRef<[u8]> for Message<'_> {
-    fn as_ref(&self) -> &[u8] {
-        self
-    }
-}
-
-impl fmt::Debug for Message<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.raw.format(f)
-    }
-}
+is_its_bytes!(Message<'_>, OwnedMessage, Peeked<'_>);
 
 /// A message of no connection any more, for any thread.
 pub struct OwnedMessage {
@@ -346,29 +349,9 @@ impl OwnedMessage {
     }
 }
 
-impl Deref for OwnedMessage {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        self.raw.data()
-    }
-}
-
 impl DerefMut for OwnedMessage {
     fn deref_mut(&mut self) -> &mut [u8] {
         self.raw.data_mut()
-    }
-}
-
-impl AsRef<[u8]> for OwnedMessage {
-    fn as_ref(&self) -> &[u8] {
-        self
-    }
-}
-
-impl fmt::Debug for OwnedMessage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.raw.format(f)
     }
 }
 
@@ -406,20 +389,6 @@ impl<'c> Peeked<'c> {
     pub fn refuse(self, code: u16) -> Result<()> {
         let r = unsafe { ffi::xenmsg_refuse(self.connection.raw(), self.raw.0, c_uint::from(code)) };
         self.connection.checked(r, self.endpoint()).map(drop)
-    }
-}
-
-impl Deref for Peeked<'_> {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        self.raw.data()
-    }
-}
-
-impl fmt::Debug for Peeked<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.raw.format(f)
     }
 }
 

@@ -5,6 +5,7 @@
 //! calls back into a connection from within, and a waker runs when the library has returned.
 
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::ffi::CStr;
 use std::future::Future;
 use std::marker::PhantomData;
@@ -15,9 +16,11 @@ use std::ptr;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use crate::connection::c_text;
 use crate::error::{Answered, Error, Failure, Fate, Result};
 use crate::ffi::{self, errno};
 use crate::message::{Message, RawMessage};
+use crate::options::Options;
 use crate::Connection;
 
 /// A `struct xenmsg_result` that owns what belongs to its receiver.
@@ -75,6 +78,14 @@ impl Outcome {
         }
         Err(Error::Failed(Failure::new(self.error, Some(self.fate), self.reason, subject)))
     }
+}
+
+/// Takes the first of what has come.
+pub(crate) fn first_of<T>(queue: &Cell<VecDeque<T>>) -> Option<T> {
+    let mut all = queue.take();
+    let first = all.pop_front();
+    queue.set(all);
+    first
 }
 
 pub(crate) fn words(text: *const c_char) -> String {
@@ -292,6 +303,15 @@ impl Drop for Handle {
     }
 }
 
+type Begins = unsafe extern "C" fn(
+    *mut ffi::xenmsg,
+    *const c_char,
+    *const ffi::xenmsg_options,
+    ffi::xenmsg_done,
+    *mut c_void,
+    *mut *mut ffi::xenmsg_op,
+) -> c_int;
+
 /// An operation that was begun: await it, or [`wait`](Pending::wait). Dropping it withdraws it; [`detach`](Pending::detach) lets it go on.
 #[must_use = "dropping it withdraws what was begun"]
 pub struct Pending<'c, T> {
@@ -311,6 +331,20 @@ impl<'c, T: Value<'c>> Pending<'c, T> {
             Ok((handle, _)) => Ok(Pending::of(connection, subject, Some(handle))),
             Err(r) => Err(connection.failure(r, subject)),
         }
+    }
+
+    /// For the functions that take a name and options.
+    pub(crate) fn named(
+        connection: &'c Connection,
+        name: &str,
+        options: impl Into<Options>,
+        begins: Begins,
+    ) -> Result<Pending<'c, T>> {
+        let given: Options = options.into();
+        let (text, options) = (c_text(name)?, given.raw());
+        Pending::begin(connection, name, |to| unsafe {
+            begins(connection.raw(), text.as_ptr(), &options, Some(on_done), to.userdata, to.op)
+        })
     }
 
     pub(crate) fn of(connection: &'c Connection, subject: &str, handle: Option<Handle>) -> Pending<'c, T> {

@@ -13,7 +13,7 @@ use crate::error::Result;
 use crate::ffi::{self, errno};
 use crate::message::name_of;
 use crate::options::{Options, USUAL};
-use crate::pending::{on_done, words, Pending};
+use crate::pending::{words, Pending};
 use crate::Connection;
 
 /// The program at the other end of a stream; its identity is worth what that of a message's [`Sender`](crate::Sender) is.
@@ -74,11 +74,7 @@ impl Connection {
 
     /// Begins to connect.
     pub fn begin_connect(&self, address: &str, options: impl Into<Options>) -> Result<Pending<'_, UnixStream>> {
-        let given: Options = options.into();
-        let (name, options) = (c_text(address)?, given.raw());
-        Pending::begin(self, address, |to| unsafe {
-            ffi::xenmsg_begin_connect(self.raw(), name.as_ptr(), &options, Some(on_done), to.userdata, to.op)
-        })
+        Pending::named(self, address, options, ffi::xenmsg_begin_connect)
     }
 
     /// Makes an endpoint for streams, until [`unbind`](Connection::unbind). Takes a time-out and [`Options::from_hosts`].
@@ -90,11 +86,7 @@ impl Connection {
 
     /// Begins to make one.
     pub fn begin_listen(&self, endpoint: &str, options: impl Into<Options>) -> Result<Pending<'_, ()>> {
-        let given: Options = options.into();
-        let (name, options) = (c_text(endpoint)?, given.raw());
-        Pending::begin(self, endpoint, |to| unsafe {
-            ffi::xenmsg_begin_listen(self.raw(), name.as_ptr(), &options, Some(on_done), to.userdata, to.op)
-        })
+        Pending::named(self, endpoint, options, ffi::xenmsg_begin_listen)
     }
 
     fn accept_for(&self, options: Options) -> Result<Option<Incoming>> {

@@ -6,13 +6,13 @@ use std::collections::VecDeque;
 use std::future::Future;
 use std::os::raw::{c_int, c_uint, c_void};
 use std::ptr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::connection::{c_text, Coming};
 use crate::error::Result;
 use crate::ffi;
 use crate::options::Options;
-use crate::pending::{on_done, words, Handle, WakerList};
+use crate::pending::{first_of, on_done, words, Handle, WakerList};
 use crate::Connection;
 
 /// A coming or going.
@@ -157,9 +157,7 @@ impl Connection {
 impl<'c> Watch<'c> {
     fn taken(&self) -> Result<Option<Event>> {
         let state = unsafe { &*self.state };
-        let mut events = state.events.take();
-        let event = events.pop_front();
-        state.events.set(events);
+        let event = first_of(&state.events);
         if event.is_none() {
             if let Some(outcome) = self.outcome.take() {
                 outcome.checked(&self.pattern)?;
@@ -179,19 +177,7 @@ impl<'c> Watch<'c> {
 
     /// The next event; `None` if there is none by then. Messages wait meanwhile.
     pub fn next_timeout(&self, timeout: impl Into<Option<Duration>>) -> Result<Option<Event>> {
-        let until = timeout.into().and_then(|timeout| Instant::now().checked_add(timeout));
-        loop {
-            if let Some(event) = self.try_next()? {
-                return Ok(Some(event));
-            }
-            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-            if left == Some(Duration::ZERO) {
-                return Ok(None);
-            }
-            if !self.connection.sleep(left) {
-                return Err(self.connection.failure(-ffi::errno::EINTR, &self.pattern));
-            }
-        }
+        self.connection.try_until(timeout.into(), &self.pattern, || self.try_next())
     }
 
     /// A future of the next event.
