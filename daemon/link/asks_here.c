@@ -164,10 +164,13 @@ int ask_keep_text(struct ask *ask, const struct frame_told *part)
 
 /* --- walking ------------------------------------------------------------------------------------ */
 
-/* Returns the name of the asker's domain; NULL: it isn't known. */
-static const char *ask_domain_name(const struct ask *ask)
+/* Returns who asks, on another host. */
+static struct access_sender sender_of(const struct ask *ask)
 {
-	return *ask->domain_name ? ask->domain_name : NULL;
+	return (struct access_sender){.host = ask->host,
+				      .name = *ask->domain_name ? ask->domain_name : NULL,
+				      .domid = ask->from.domid,
+				      .uid = ask->from.uid};
 }
 
 /* Finds the next endpoint. Returns 1: it may be told of, 0: it may not, -ENOENT: there is no more. */
@@ -180,8 +183,7 @@ static int next_endpoint(struct ask *ask, struct frame_told_entry *entry)
 		return -ENOENT;
 	snprintf(ask->after_name, sizeof(ask->after_name), "%s", name);
 	entry->name = frame_text_of(ask->after_name);
-	return access_shows_remote(asks->with.access, ask->host, &ask->from, ask_domain_name(ask),
-				   ask->after_name);
+	return access_still_allowed(asks->with.access, sender_of(ask), ask->after_name) == 0;
 }
 
 /* Does the same for domains. Domain 0 is known to be there. */
@@ -196,8 +198,7 @@ static int next_domain(struct ask *ask, struct frame_told_entry *entry)
 	ask->after = info.domid;
 	name = registry_name(asks->with.registry, info.domid);
 	*entry = (struct frame_told_entry){.number = info.domid, .name = frame_text_of(name)};
-	return info.up && (info.domid == 0 || access_sees_remote(asks->with.access, ask->host, &ask->from,
-								 ask_domain_name(ask), info.domid));
+	return info.up && (info.domid == 0 || access_sees(asks->with.access, sender_of(ask), info.domid));
 }
 
 static enum told_host state_of_gateway(const struct hosts *hosts)
@@ -482,8 +483,7 @@ static int take_from_host(struct ask *ask, const struct frame_open *about)
 		ask_answer_here(ask);
 		return 0;
 	}
-	if (access_relays_remote(asks->with.access, ask->host, ask->from.domid, ask_domain_name(ask), domid) <
-	    0)
+	if (access_still_relayed(asks->with.access, sender_of(ask), domid, NULL) < 0)
 		return -EACCES;
 	ask->to = peer_domain(domid);
 	snprintf(ask->name, sizeof(ask->name), "%u", domid);

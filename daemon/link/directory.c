@@ -152,7 +152,8 @@ static bool may_see(struct directory *directory, const struct guest *guest,
 	if (!domain->is_complete)
 		return false;
 	return domain->domid == 0 || domain->domid == guest->domid ||
-	       access_sees(directory->with.access, guest->domid, domain->domid);
+	       access_sees(directory->with.access, (struct access_sender){.domid = guest->domid},
+			   domain->domid);
 }
 
 static bool leads_on(struct directory *directory, uint32_t guest, uint32_t domid);
@@ -223,10 +224,10 @@ static bool is_in_doubt(const struct directory *directory, const struct guest *g
 /* Whether what the guest opens to this domain, which has gone, may still get there, through us. */
 static bool leads_on(struct directory *directory, uint32_t guest, uint32_t domid)
 {
-	const struct frame_identity from = {.domid = guest};
+	const struct access_sender from = {.domid = guest};
 
 	return directory->with.relays && links_had_session(directory->with.links, domid) &&
-	       access_still_relayed(directory->with.access, &from, domid, NULL) == 0;
+	       access_still_relayed(directory->with.access, from, domid, NULL) == 0;
 }
 
 /* Whether the guest goes on knowing the name of a domain that was perhaps only saved. XenStore has forgotten

@@ -161,12 +161,11 @@ static void on_relayed_pong(void *userdata, uint32_t request, int64_t result)
 static int relay_ping_for(struct relay *relay, uint32_t source, uint32_t domid, struct account *account,
 			  struct relayed_ping *ping)
 {
-	const struct frame_identity from = {.domid = source};
 	int r;
 
 	if (domid == 0 || domid == source || !domid_is_valid(domid))
 		return -EINVAL;
-	r = access_still_relayed(relay->with.access, &from, domid, NULL);
+	r = access_still_relayed(relay->with.access, (struct access_sender){.domid = source}, domid, NULL);
 	return r < 0 ? r : links_ping(relay->links, peer_domain(domid), account, on_relayed_pong, ping, 0);
 }
 
@@ -558,7 +557,7 @@ static int forward(struct relay *relay, struct channel *channel, uint32_t wanted
 		return -EINVAL;
 	snprintf(address, sizeof(address), "%u:%s", domid, endpoint);
 	switch_spend(relay->with.board, channel->charge.account, access_cost(relay->with.access));
-	r = access_relay(relay->with.access, &channel->identity, domid, address);
+	r = access_relay(relay->with.access, access_sender_of(channel), domid, address);
 	if (r < 0)
 		return r;
 	r = relay->enabled ? relay_send(relay, channel, peer, address) : -EHOSTUNREACH;

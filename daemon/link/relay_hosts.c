@@ -119,7 +119,7 @@ static int relay_take_from_host(struct relay *relay, uint32_t number, struct cha
 	}
 	snprintf(text, sizeof(text), "%u:%s", to.number, address.endpoint);
 	switch_spend(relay->with.board, channel->charge.account, access_cost(relay->with.access));
-	r = access_relay_remote(relay->with.access, channel, to.number, text);
+	r = access_relay(relay->with.access, access_sender_of(channel), to.number, text);
 	if (r == 0)
 		r = relay->enabled ? relay_send(relay, channel, to, text) : -EHOSTUNREACH;
 	return r;
@@ -245,8 +245,11 @@ static int ping_here(struct relay *relay, uint32_t host, const struct frame_ping
 		return 0;
 	}
 	if (r == 0)
-		r = access_relays_remote(relay->with.access, hosts_name(relay->with.hosts, host),
-					 asked->number, *name ? name : NULL, to.number);
+		r = access_still_relayed(relay->with.access,
+					 (struct access_sender){.host = hosts_name(relay->with.hosts, host),
+								.name = *name ? name : NULL,
+								.domid = asked->number},
+					 to.number, NULL);
 	if (r == 0 && !relay->enabled)
 		r = -EHOSTUNREACH;
 	return r < 0 ? r : links_ping(relay->links, to, account, done, userdata, 0);
@@ -270,11 +273,9 @@ int relay_ping_remote(struct relay *relay, struct peer_id source, const struct f
 
 int relay_still_allowed(struct relay *relay, const struct channel *channel)
 {
-	if (channel_from_host(channel))
-		return access_still_relayed_remote(relay->with.access, channel, relay_destination(channel));
-	if (channel_to_host(channel))
+	if (channel_to_host(channel) && !channel_from_host(channel))
 		return access_still_out(relay->with.access, &channel->identity,
 					hosts_name(relay->with.hosts, channel_to_host(channel)));
-	return access_still_relayed(relay->with.access, &channel->identity, relay_destination(channel),
+	return access_still_relayed(relay->with.access, access_sender_of(channel), relay_destination(channel),
 				    channel->endpoint);
 }

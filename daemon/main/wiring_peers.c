@@ -40,10 +40,10 @@ int wiring_start_names(struct daemon *daemon)
 static bool wiring_peers_may_learn_of(void *userdata, const struct session *session, const char *endpoint)
 {
 	struct daemon *daemon = userdata;
-	struct frame_identity program = {.domid = daemon->self.domid,
-					 .uid = session_credentials(session)->uid};
+	struct access_sender program = {.domid = daemon->self.domid,
+					.uid = session_credentials(session)->uid};
 
-	return access_still_allowed(daemon->access, &program, endpoint) == 0 ||
+	return access_still_allowed(daemon->access, program, endpoint) == 0 ||
 	       viewer_of(session, daemon->config.administrators).sees_all;
 }
 

@@ -14,7 +14,6 @@
 #include "base/users.h"
 #include "base/self.h"
 #include "daemon/registry/registry.h"
-#include "daemon/switch/channel.h"
 #include "wire/address.h"
 #include "wire/text.h"
 
@@ -139,10 +138,10 @@ struct policy_subject access_remote_subject(const char *host, uint32_t domid, co
 	};
 }
 
-static struct policy_subject sender_of(const struct channel *channel)
+static struct policy_subject subject_of(struct access *access, const struct access_sender *from)
 {
-	return access_remote_subject(channel_from_host(channel), channel->identity.domid,
-				     channel_from_domain(channel), channel->identity.uid);
+	return from->host ? access_remote_subject(from->host, from->domid, from->name, from->uid)
+			  : access_subject(access, from->domid, from->uid);
 }
 
 struct policy_decision access_decide(struct access *access, const struct policy_subject *from,
@@ -153,10 +152,10 @@ struct policy_decision access_decide(struct access *access, const struct policy_
 	return access_ask_host(access, from, access->self->domid, endpoint, own);
 }
 
-static struct policy_decision decide(struct access *access, const struct frame_identity *from,
+static struct policy_decision decide(struct access *access, const struct access_sender *from,
 				     const char *endpoint)
 {
-	struct policy_subject subject = access_subject(access, from->domid, from->uid);
+	struct policy_subject subject = subject_of(access, from);
 
 	return access_decide(access, &subject, endpoint);
 }
@@ -175,100 +174,56 @@ const char *access_why_unknown(struct access *access, uint32_t domid)
 		       : registry_why_not(access->registry, domid);
 }
 
-static void count_undecided(struct access *access, const struct frame_identity *from, const char *endpoint,
+/* Returns who is told in the log, and counted. */
+static struct log_source source_of(const struct access *access, const struct access_sender *from)
+{
+	if (from->host)
+		return LOG_BY_HOST(from->host_number);
+	return from->domid == access->self->domid ? LOG_BY_UID(from->uid) : LOG_BY_DOMAIN(from->domid);
+}
+
+static void count_undecided(struct access *access, const struct access_sender *from, const char *to,
 			    const struct policy_decision *decision)
 {
+	const char *host = from->host ? from->host : "", *slash = from->host ? "/" : "";
+
 	access->undecided++;
 	if (decision->untold)
 		log_limited(
-			LOG_UNDECIDED, LOG_BY_DOMAIN(from->domid), LOG_LEVEL_WARNING,
-			"not decided yet: domain %u, uid %u to %s: domain 0 hasn't told the host's policy, which "
+			LOG_UNDECIDED, source_of(access, from), LOG_LEVEL_WARNING,
+			"not decided yet: domain %s%s%u, uid %u to %s: domain 0 hasn't told the host's policy, which "
 			"host-policy = require waits for",
-			from->domid, from->uid, endpoint);
+			host, slash, from->domid, from->uid, to);
 	else
-		log_limited(
-			LOG_UNDECIDED,
-			from->domid == access->self->domid ? LOG_BY_UID(from->uid)
-							   : LOG_BY_DOMAIN(from->domid),
-			LOG_LEVEL_WARNING,
-			"not decided yet: domain %u, uid %u to %s: %s:%u needs a domain's name, which isn't known: %s",
-			from->domid, from->uid, endpoint, decision->file, decision->line,
-			access_why_unknown(access, from->domid));
+		log_limited(LOG_UNDECIDED, source_of(access, from), LOG_LEVEL_WARNING,
+			    "not decided yet: domain %s%s%u, uid %u to %s: %s:%u needs %s%s", host, slash,
+			    from->domid, from->uid, to, decision->file, decision->line,
+			    from->host ? "its name, which its host doesn't know"
+				       : "a domain's name, which isn't known: ",
+			    from->host ? "" : access_why_unknown(access, from->domid));
 }
 
-int access_reach(struct access *access, const struct frame_identity *from, const char *endpoint)
+/* Counts what was decided. */
+static int conclude(struct access *access, const struct access_sender *from, const char *to,
+		    const struct policy_decision *decision)
 {
-	struct policy_decision decision = decide(access, from, endpoint);
-
-	if (decision.undecided)
-		count_undecided(access, from, endpoint, &decision);
-	else if (!decision.allow)
-		denied_add(access->denied, from, from->domid == access->self->domid, endpoint, &decision);
-	return result_of(&decision);
-}
-
-/* Counts what was decided about a sender on another host. */
-static int count_remote(struct access *access, const struct channel *channel, const char *to,
-			const struct policy_decision *decision)
-{
-	if (decision->undecided) {
-		access->undecided++;
-		if (decision->untold)
-			log_limited(
-				LOG_UNDECIDED, LOG_BY_HOST(channel_source(channel).number), LOG_LEVEL_WARNING,
-				"not decided yet: domain %s/%u, uid %u to %s: domain 0 hasn't told the host's policy, "
-				"which host-policy = require waits for",
-				channel_from_host(channel), channel->identity.domid, channel->identity.uid,
-				to);
-		else
-			log_limited(
-				LOG_UNDECIDED, LOG_BY_HOST(channel_source(channel).number), LOG_LEVEL_WARNING,
-				"not decided yet: domain %s/%u, uid %u to %s: %s:%u needs its name, which its host "
-				"doesn't know",
-				channel_from_host(channel), channel->identity.domid, channel->identity.uid,
-				to, decision->file, decision->line);
-	} else if (!decision->allow) {
-		denied_add_remote(access->denied, channel, to, decision);
-	}
+	if (decision->undecided)
+		count_undecided(access, from, to, decision);
+	else if (!decision->allow)
+		denied_add(access->denied, from, source_of(access, from), to, decision);
 	return result_of(decision);
 }
 
-int access_reach_remote(struct access *access, const struct channel *channel, const char *endpoint)
+int access_reach(struct access *access, struct access_sender from, const char *endpoint)
 {
-	struct policy_subject subject = sender_of(channel);
-	struct policy_decision decision = access_decide(access, &subject, endpoint);
+	struct policy_decision decision = decide(access, &from, endpoint);
 
-	return count_remote(access, channel, endpoint, &decision);
+	return conclude(access, &from, endpoint, &decision);
 }
 
-int access_still_allowed_remote(struct access *access, const struct channel *channel, const char *endpoint)
+int access_still_allowed(struct access *access, struct access_sender from, const char *endpoint)
 {
-	struct policy_subject subject = sender_of(channel);
-	struct policy_decision decision = access_decide(access, &subject, endpoint);
-
-	return result_of(&decision);
-}
-
-bool access_shows_remote(struct access *access, const char *host, const struct frame_identity *from,
-			 const char *name, const char *endpoint)
-{
-	struct policy_subject subject = access_remote_subject(host, from->domid, name, from->uid);
-
-	return access_decide(access, &subject, endpoint).allow;
-}
-
-bool access_sees_remote(struct access *access, const char *host, const struct frame_identity *from,
-			const char *name, uint32_t other)
-{
-	struct policy_subject subject = access_remote_subject(host, from->domid, name, from->uid),
-			      seen = access_subject(access, other, 0);
-
-	return policy_sees(access->policy, &subject, &seen);
-}
-
-int access_still_allowed(struct access *access, const struct frame_identity *from, const char *endpoint)
-{
-	struct policy_decision decision = decide(access, from, endpoint);
+	struct policy_decision decision = decide(access, &from, endpoint);
 
 	return result_of(&decision);
 }
@@ -288,76 +243,49 @@ struct policy_decision access_decide_relay(struct access *access, const struct p
 	return decision.by_host && (!decision.allow || relay.allow) ? decision : relay;
 }
 
-static struct policy_decision decide_relay(struct access *access, const struct frame_identity *from,
+static struct policy_decision decide_relay(struct access *access, const struct access_sender *from,
 					   uint32_t to, const char *address)
 {
-	struct policy_subject source = access_subject(access, from->domid, from->uid);
+	struct policy_subject source = subject_of(access, from);
 
 	return access_decide_relay(access, &source, to, address);
 }
 
-int access_relay(struct access *access, const struct frame_identity *from, uint32_t to, const char *address)
+int access_relay(struct access *access, struct access_sender from, uint32_t to, const char *address)
 {
-	struct policy_decision decision = decide_relay(access, from, to, address);
+	struct policy_decision decision = decide_relay(access, &from, to, address);
 
-	if (decision.undecided)
-		count_undecided(access, from, address, &decision);
-	else if (!decision.allow)
-		denied_add(access->denied, from, false, address, &decision);
-	return result_of(&decision);
+	return conclude(access, &from, address, &decision);
 }
 
-int access_still_relayed(struct access *access, const struct frame_identity *from, uint32_t to,
-			 const char *address)
+int access_still_relayed(struct access *access, struct access_sender from, uint32_t to, const char *address)
 {
-	struct policy_decision decision = decide_relay(access, from, to, address);
+	struct policy_decision decision = decide_relay(access, &from, to, address);
 
 	return result_of(&decision);
 }
 
-int access_relay_remote(struct access *access, const struct channel *channel, uint32_t to,
-			const char *address)
+static struct policy_decision decide_out(struct access *access, const struct access_sender *from,
+					 const char *host)
 {
-	struct policy_subject source = sender_of(channel);
-	struct policy_decision decision = access_decide_relay(access, &source, to, address);
+	struct policy_subject source = subject_of(access, from);
 
-	return count_remote(access, channel, address, &decision);
+	return policy_out(access->policy, &source, host);
 }
 
-int access_still_relayed_remote(struct access *access, const struct channel *channel, uint32_t to)
-{
-	struct policy_subject source = sender_of(channel);
-	struct policy_decision decision = access_decide_relay(access, &source, to, channel->endpoint);
-
-	return result_of(&decision);
-}
-
-int access_relays_remote(struct access *access, const char *host, uint32_t domid, const char *name,
-			 uint32_t to)
-{
-	struct policy_subject source = access_remote_subject(host, domid, name, 0);
-	struct policy_decision decision = access_decide_relay(access, &source, to, NULL);
-
-	return result_of(&decision);
-}
-
-int access_out(struct access *access, const struct frame_identity *from, const char *host,
+int access_out(struct access *access, const struct frame_identity *identity, const char *host,
 	       const char *address)
 {
-	struct policy_subject source = access_subject(access, from->domid, from->uid);
-	struct policy_decision decision = policy_out(access->policy, &source, host);
+	struct access_sender from = access_sender_here(identity);
+	struct policy_decision decision = decide_out(access, &from, host);
 
-	if (decision.undecided)
-		count_undecided(access, from, address, &decision);
-	else if (!decision.allow)
-		denied_add(access->denied, from, from->domid == access->self->domid, address, &decision);
-	return result_of(&decision);
+	return conclude(access, &from, address, &decision);
 }
 
-int access_still_out(struct access *access, const struct frame_identity *from, const char *host)
+int access_still_out(struct access *access, const struct frame_identity *identity, const char *host)
 {
-	struct policy_subject source = access_subject(access, from->domid, from->uid);
-	struct policy_decision decision = policy_out(access->policy, &source, host);
+	struct access_sender from = access_sender_here(identity);
+	struct policy_decision decision = decide_out(access, &from, host);
 
 	return result_of(&decision);
 }
@@ -393,12 +321,11 @@ int access_bind(struct access *access, int fd, uid_t uid, gid_t gid, const char 
 	return -EACCES;
 }
 
-bool access_sees(struct access *access, uint32_t domid, uint32_t other)
+bool access_sees(struct access *access, struct access_sender from, uint32_t other)
 {
-	struct policy_subject from = access_subject(access, domid, 0),
-			      subject = access_subject(access, other, 0);
+	struct policy_subject asker = subject_of(access, &from), subject = access_subject(access, other, 0);
 
-	return policy_sees(access->policy, &from, &subject);
+	return policy_sees(access->policy, &asker, &subject);
 }
 
 bool access_sees_gone(struct access *access, uint32_t domid, uint32_t other, const char *name,

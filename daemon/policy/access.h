@@ -14,6 +14,7 @@
 #include <sys/types.h>
 
 #include "base/config.h"
+#include "daemon/switch/channel.h"
 #include "wire/frame.h"
 
 struct access;
@@ -45,34 +46,37 @@ uint64_t access_cost(const struct access *access);
 /* Whether some rule names domains. */
 bool access_needs_names(const struct access *access);
 
+/* Who wants to reach something, or learn of it. */
+struct access_sender {
+	const char *host; /* another one, NULL: this one; */
+	uint32_t host_number;
+	const char *name; /* and the domain's name there, NULL: unknown */
+	uint32_t domid, uid;
+};
+static inline struct access_sender access_sender_here(const struct frame_identity *identity)
+{
+	return (struct access_sender){.domid = identity->domid, .uid = identity->uid};
+}
+static inline struct access_sender access_sender_of(const struct channel *channel)
+{
+	return (struct access_sender){
+		.host = channel_from_host(channel),
+		.host_number = channel_source(channel).number,
+		.name = channel_from_domain(channel),
+		.domid = channel->identity.domid,
+		.uid = channel->identity.uid,
+	};
+}
 /* Decides whether the sender may reach the endpoint. 0; -EACCES or -ENODATA, which are counted and logged. */
-int access_reach(struct access *access, const struct frame_identity *from, const char *endpoint);
-/* Decides the same for a sender that was allowed before; nothing is counted. */
-int access_still_allowed(struct access *access, const struct frame_identity *from, const char *endpoint);
-/* Decide the same for the sender of a channel that is on another host. */
-int access_reach_remote(struct access *access, const struct channel *channel, const char *endpoint);
-int access_still_allowed_remote(struct access *access, const struct channel *channel, const char *endpoint);
-/* Decide for a domain `from` of another host, whose name is `name` (NULL: unknown), whether it may be told of
- * an endpoint here, since it may reach it, and of a domain of this host. Nothing is counted. */
-bool access_shows_remote(struct access *access, const char *host, const struct frame_identity *from,
-			 const char *name, const char *endpoint);
-bool access_sees_remote(struct access *access, const char *host, const struct frame_identity *from,
-			const char *name, uint32_t other);
+int access_reach(struct access *access, struct access_sender from, const char *endpoint);
+/* Decides the same for a sender that was allowed before, or only asks; nothing is counted. */
+int access_still_allowed(struct access *access, struct access_sender from, const char *endpoint);
 /* Decides whether domain 0 relays what the sender opens to an endpoint of domain `to`; `address` has both. 0;
  * -EACCES or -ENODATA, which are counted and logged. */
-int access_relay(struct access *access, const struct frame_identity *from, uint32_t to, const char *address);
-/* Decides the same for what is relayed already (`address` NULL: as far as it doesn't depend on the endpoint);
- * nothing is counted. */
-int access_still_relayed(struct access *access, const struct frame_identity *from, uint32_t to,
-			 const char *address);
-/* Decide the same for such a channel of a sender on another host. */
-int access_relay_remote(struct access *access, const struct channel *channel, uint32_t to,
-			const char *address);
-int access_still_relayed_remote(struct access *access, const struct channel *channel, uint32_t to);
-/* Decides the same for a ping or a question of a domain on another host, whose name is `name` (NULL:
- * unknown). Nothing is counted. */
-int access_relays_remote(struct access *access, const char *host, uint32_t domid, const char *name,
-			 uint32_t to);
+int access_relay(struct access *access, struct access_sender from, uint32_t to, const char *address);
+/* Decides the same for what is relayed already, a ping or a question (`address` NULL: as far as it doesn't
+ * depend on the endpoint); nothing is counted. */
+int access_still_relayed(struct access *access, struct access_sender from, uint32_t to, const char *address);
 /* Decides whether domain 0 lets what the sender, of this host, opens go to another host. The same. */
 int access_out(struct access *access, const struct frame_identity *from, const char *host,
 	       const char *address);
@@ -80,8 +84,8 @@ int access_still_out(struct access *access, const struct frame_identity *from, c
 /* Decides whether the program at the other end of `socket` may bind the name. 0; -EACCES, which is logged. */
 int access_bind(struct access *access, int socket, uid_t uid, gid_t gid, const char *endpoint,
 		gid_t socket_group);
-/* Whether the domain may learn the other one's name. */
-bool access_sees(struct access *access, uint32_t domid, uint32_t other);
+/* Whether the sender's domain may learn the other one's name. */
+bool access_sees(struct access *access, struct access_sender from, uint32_t other);
 /* Likewise of a domain that XenStore has forgotten and that was called so. */
 bool access_sees_gone(struct access *access, uint32_t domid, uint32_t other, const char *name,
 		      const char *uuid);

@@ -11,9 +11,9 @@
 
 #include "base/image.h"
 #include "base/log.h"
+#include "daemon/policy/access.h"
 #include "daemon/policy/policy.h"
 #include "daemon/policy/policy_internal.h"
-#include "daemon/switch/channel.h"
 
 /* Somebody who has pairs. */
 struct denied_source {
@@ -145,41 +145,27 @@ static void note_rule(struct denied_entry *entry, const struct policy_decision *
 		 size < sizeof(entry->file) ? file : file + size - sizeof(entry->file) + 1);
 }
 
-static void add(struct denied *denied, const char *host, uint32_t domid, uint32_t uid,
-		struct log_source source, const char *endpoint, const struct policy_decision *decision)
+void denied_add(struct denied *denied, const struct access_sender *from, struct log_source source,
+		const char *endpoint, const struct policy_decision *decision)
 {
-	struct pair *pair = place_for(denied, host, domid, source, endpoint);
-	const char *slash = *host ? "/" : "";
+	const char *host = from->host ? from->host : "", *slash = from->host ? "/" : "";
+	struct pair *pair = place_for(denied, host, from->domid, source, endpoint);
 
 	if (pair) {
 		pair->entry.count++;
 		pair->entry.last = (uint64_t)time(NULL);
-		pair->entry.uid = uid;
+		pair->entry.uid = from->uid;
 		note_rule(&pair->entry, decision);
 		DL_PREPEND(denied->pairs, pair);
 	}
 	if (decision->file)
 		log_limited(LOG_DENIED, source, LOG_LEVEL_WARNING,
-			    "denied: domain %s%s%u, uid %u to %s, by %s:%u", host, slash, domid, uid,
-			    endpoint, decision->file, decision->line);
+			    "denied: domain %s%s%u, uid %u to %s, by %s:%u", host, slash, from->domid,
+			    from->uid, endpoint, decision->file, decision->line);
 	else
 		log_limited(LOG_DENIED, source, LOG_LEVEL_WARNING,
-			    "denied: domain %s%s%u, uid %u to %s: no rule allows it", host, slash, domid, uid,
-			    endpoint);
-}
-
-void denied_add(struct denied *denied, const struct frame_identity *from, bool is_local, const char *endpoint,
-		const struct policy_decision *decision)
-{
-	add(denied, "", from->domid, from->uid, is_local ? LOG_BY_UID(from->uid) : LOG_BY_DOMAIN(from->domid),
-	    endpoint, decision);
-}
-
-void denied_add_remote(struct denied *denied, const struct channel *channel, const char *endpoint,
-		       const struct policy_decision *decision)
-{
-	add(denied, channel_from_host(channel), channel->identity.domid, channel->identity.uid,
-	    LOG_BY_HOST(channel_source(channel).number), endpoint, decision);
+			    "denied: domain %s%s%u, uid %u to %s: no rule allows it", host, slash,
+			    from->domid, from->uid, endpoint);
 }
 
 void denied_each(struct denied *denied, void (*each)(void *userdata, const struct denied_entry *entry),

@@ -14,25 +14,21 @@
 #include <stdint.h>
 
 #include "wire/address.h"
-#include "wire/frame.h"
+#include "base/log.h"
 
 #define DENIED_MAX	64u
 #define DENIED_PATH_MAX 512u
 
-struct channel;
+struct access_sender;
 struct denied;
 struct image;
 struct policy_decision;
 
 struct denied *denied_new(void);
 void denied_free(struct denied *denied);
-/* Counts what was refused by this decision. */
-void denied_add(struct denied *denied, const struct frame_identity *from, bool is_local, const char *endpoint,
-		const struct policy_decision *decision);
-
-/* Counts the same of a channel whose sender is on another host. */
-void denied_add_remote(struct denied *denied, const struct channel *channel, const char *endpoint,
-		       const struct policy_decision *decision);
+/* Counts what was refused by this decision, for this source. */
+void denied_add(struct denied *denied, const struct access_sender *from, struct log_source source,
+		const char *endpoint, const struct policy_decision *decision);
 
 /* Writes all of it into the image that the next daemon gets, or reads it. */
 void denied_image(struct image *image, struct denied *denied);

@@ -406,9 +406,9 @@ static int lead_to_endpoint(struct router *router, struct channel *channel, stru
 	/* Asked first: a sender that may not reach the endpoint doesn't learn whether it exists. */
 	endpoint = router_get(router, name.data, name.size);
 	switch_spend(channel->board, channel->charge.account, access_cost(router->with.access));
-	r = endpoint && is_publisher(endpoint, channel) ? 0
-	    : channel_from_host(channel) ? access_reach_remote(router->with.access, channel, text)
-					 : access_reach(router->with.access, &channel->identity, text);
+	r = endpoint && is_publisher(endpoint, channel)
+		    ? 0
+		    : access_reach(router->with.access, access_sender_of(channel), text);
 	if (r == 0 && endpoint)
 		channel_count(channel, endpoint->tally);
 	if (r == 0 && !endpoint)

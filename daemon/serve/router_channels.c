@@ -48,9 +48,7 @@ static int still_allowed(struct router *router, const struct channel *channel)
 {
 	if (channel_is_relayed(channel))
 		return relay_still_allowed(router->with.relay, channel);
-	if (channel_from_host(channel))
-		return access_still_allowed_remote(router->with.access, channel, channel->endpoint);
-	return access_still_allowed(router->with.access, &channel->identity, channel->endpoint);
+	return access_still_allowed(router->with.access, access_sender_of(channel), channel->endpoint);
 }
 
 /* Asks policy about what it has allowed. */

@@ -185,7 +185,7 @@ static bool next_endpoint(struct status_walk *walk)
 /* Hides an endpoint from a program that may not reach it, as OPEN does. */
 static bool endpoint_is_visible(struct status_walk *walk)
 {
-	const struct frame_identity viewer = {
+	const struct access_sender viewer = {
 		.domid = walk->viewer.is_host ? 0 : walk->sources->self->domid,
 		.uid = walk->viewer.uid,
 	};
@@ -193,7 +193,7 @@ static bool endpoint_is_visible(struct status_walk *walk)
 	if (is_owner(walk, walk->endpoint))
 		return true;
 	walk->units += POLICY_UNITS;
-	return access_still_allowed(walk->sources->access, &viewer, walk->endpoint->name) == 0;
+	return access_still_allowed(walk->sources->access, viewer, walk->endpoint->name) == 0;
 }
 
 static unsigned rank_of_endpoint(struct status_walk *walk)

@@ -21,9 +21,9 @@
 
 #define OWN 1
 
-bool access_sees(struct access *access, uint32_t guest, uint32_t other)
+bool access_sees(struct access *access, struct access_sender from, uint32_t other)
 {
-	return guest != other;
+	return from.domid != other;
 }
 
 int links_send(struct links *links, struct peer_id peer, uint8_t type, const void *payload, uint32_t length)
@@ -52,8 +52,7 @@ bool access_sees_gone(struct access *access, uint32_t domid, uint32_t other, con
 	abort();
 }
 
-int access_still_relayed(struct access *access, const struct frame_identity *from, uint32_t to,
-			 const char *address)
+int access_still_relayed(struct access *access, struct access_sender from, uint32_t to, const char *address)
 {
 	abort();
 }

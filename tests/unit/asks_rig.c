@@ -146,21 +146,18 @@ int access_still_out(struct access *access, const struct frame_identity *from, c
 	return the_scene->out;
 }
 
-bool access_shows_remote(struct access *access, const char *host, const struct frame_identity *from,
-			 const char *name, const char *endpoint)
+int access_still_allowed(struct access *access, struct access_sender from, const char *endpoint)
 {
-	assert_string_equal(host, "hostb");
-	return true;
+	assert_string_equal(from.host, "hostb");
+	return 0;
 }
 
-bool access_sees_remote(struct access *access, const char *host, const struct frame_identity *from,
-			const char *name, uint32_t other)
+bool access_sees(struct access *access, struct access_sender from, uint32_t other)
 {
 	return true;
 }
 
-int access_relays_remote(struct access *access, const char *host, uint32_t domid, const char *name,
-			 uint32_t to)
+int access_still_relayed(struct access *access, struct access_sender from, uint32_t to, const char *address)
 {
 	return 0;
 }

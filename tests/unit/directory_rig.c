@@ -26,11 +26,11 @@ uint64_t now_ms(void)
 /* --- callbacks --- */
 
 /* Stands in for policy. */
-bool access_sees(struct access *access, uint32_t guest_domid, uint32_t other)
+bool access_sees(struct access *access, struct access_sender from, uint32_t other)
 {
 	const struct place *place = (struct place *)(void *)access;
 
-	return guest_domid != 1 || other >= 16 || !place->rig->hidden[other];
+	return from.domid != 1 || other >= 16 || !place->rig->hidden[other];
 }
 
 /* The link: as long as send_error is 0 it takes everything. */
@@ -93,8 +93,7 @@ bool links_had_session(const struct links *links, uint32_t domid)
 	return ((const struct place *)(const void *)links)->rig->leads;
 }
 
-int access_still_relayed(struct access *access, const struct frame_identity *from, uint32_t to,
-			 const char *address)
+int access_still_relayed(struct access *access, struct access_sender from, uint32_t to, const char *address)
 {
 	return 0;
 }

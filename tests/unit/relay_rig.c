@@ -101,7 +101,7 @@ uint64_t access_cost(const struct access *access)
 	return 0;
 }
 
-int access_relay(struct access *access, const struct frame_identity *from, uint32_t to, const char *address)
+int access_relay(struct access *access, struct access_sender from, uint32_t to, const char *address)
 {
 	char expected[80];
 
@@ -110,29 +110,11 @@ int access_relay(struct access *access, const struct frame_identity *from, uint3
 	return the_scene->denied;
 }
 
-int access_still_relayed(struct access *access, const struct frame_identity *from, uint32_t to,
-			 const char *address)
+int access_still_relayed(struct access *access, struct access_sender from, uint32_t to, const char *address)
 {
-	assert_true(from->domid == 1 || from->domid == the_scene->moved_to);
+	assert_true(from.domid == 1 || from.domid == the_scene->moved_to);
 	assert_int_equal(to, the_scene->moved_destination ? the_scene->moved_destination : 2);
 	return the_scene->taken_back;
-}
-
-int access_relays_remote(struct access *access, const char *host, uint32_t domid, const char *name,
-			 uint32_t to)
-{
-	return -EACCES;
-}
-
-int access_relay_remote(struct access *access, const struct channel *channel, uint32_t to,
-			const char *address)
-{
-	return -EACCES;
-}
-
-int access_still_relayed_remote(struct access *access, const struct channel *channel, uint32_t to)
-{
-	return -EACCES;
 }
 
 int access_out(struct access *access, const struct frame_identity *from, const char *host,

@@ -136,7 +136,7 @@ uint64_t access_cost(const struct access *access)
 	return ((const struct scene *)(const void *)access)->cost;
 }
 
-int access_reach(struct access *access, const struct frame_identity *from, const char *endpoint)
+int access_reach(struct access *access, struct access_sender from, const char *endpoint)
 {
 	struct scene *scene = (struct scene *)(void *)access;
 
@@ -146,22 +146,12 @@ int access_reach(struct access *access, const struct frame_identity *from, const
 	return scene->denied && strcmp(endpoint, scene->denied) == 0 ? -EACCES : 0;
 }
 
-int access_still_allowed(struct access *access, const struct frame_identity *from, const char *endpoint)
+int access_still_allowed(struct access *access, struct access_sender from, const char *endpoint)
 {
 	struct scene *scene = (struct scene *)(void *)access;
 
-	scene->asked_about = from->domid;
+	scene->asked_about = from.domid;
 	return scene->taken_back && strcmp(endpoint, scene->taken_back) == 0 ? -scene->why_taken_back : 0;
-}
-
-int access_reach_remote(struct access *access, const struct channel *channel, const char *endpoint)
-{
-	return -EACCES;
-}
-
-int access_still_allowed_remote(struct access *access, const struct channel *channel, const char *endpoint)
-{
-	return -EACCES;
 }
 
 int streams_incoming(struct streams *streams, struct channel *channel, const char *endpoint,

@@ -37,12 +37,12 @@ POLICY_TEST(what_is_denied_is_told_from_what_is_not_decided_yet)
 	struct access *access = access_with(fixture, "[rule]\nfrom = tenant\nto = *\naction = allow\n");
 	const struct frame_identity tenant = {.domid = 3}, other = {.domid = 4};
 
-	assert_int_equal(access_reach(access, &tenant, "inbox"), 0);
-	assert_int_equal(access_reach(access, &other, "inbox"), -EACCES);
-	assert_int_equal(access_still_allowed(access, &other, "inbox"), -EACCES);
+	assert_int_equal(access_reach(access, access_sender_here(&tenant), "inbox"), 0);
+	assert_int_equal(access_reach(access, access_sender_here(&other), "inbox"), -EACCES);
+	assert_int_equal(access_still_allowed(access, access_sender_here(&other), "inbox"), -EACCES);
 	set_names_known(false);
-	assert_int_equal(access_reach(access, &other, "inbox"), -ENODATA);
-	assert_int_equal(access_still_allowed(access, &other, "inbox"), -ENODATA);
+	assert_int_equal(access_reach(access, access_sender_here(&other), "inbox"), -ENODATA);
+	assert_int_equal(access_still_allowed(access, access_sender_here(&other), "inbox"), -ENODATA);
 	access_free(access);
 }
 
@@ -72,9 +72,10 @@ POLICY_TEST(what_comes_from_another_host_is_relayed_as_rules_say)
 			int expected = from == 1 && to == 5 ? -EACCES : 0;
 
 			channel.identity.domid = from;
-			assert_int_equal(access_relay_remote(access, &channel, to, "5:inbox"), expected);
-			assert_int_equal(access_still_relayed_remote(access, &channel, to), expected);
-			assert_int_equal(access_relays_remote(access, host, from, NULL, to), expected);
+			assert_int_equal(access_relay(access, access_sender_of(&channel), to, "5:inbox"),
+					 expected);
+			assert_int_equal(access_still_relayed(access, access_sender_of(&channel), to, NULL),
+					 expected);
 		}
 	channel_origin_free(&channel);
 	access_free(access);

@@ -2,6 +2,7 @@
 /* What status says was refused: counted, the latest of each, and nobody's refusals push out another's. */
 #include "tests/unit/unit.h"
 
+#include "daemon/policy/access.h"
 #include "daemon/policy/denied.h"
 #include "daemon/policy/policy.h"
 #include "base/log.h"
@@ -12,9 +13,9 @@ static const struct policy_decision no_rule = {.section = "rule"};
 
 static void add(struct denied *denied, uint32_t domid, uint32_t uid, const char *endpoint)
 {
-	const struct frame_identity from = {.domid = domid, .uid = uid};
+	const struct access_sender from = {.domid = domid, .uid = uid};
 
-	denied_add(denied, &from, domid == OWN, endpoint, &no_rule);
+	denied_add(denied, &from, domid == OWN ? LOG_BY_UID(uid) : LOG_BY_DOMAIN(domid), endpoint, &no_rule);
 }
 
 static void try_names(struct denied *denied, uint32_t domid, uint32_t uid, unsigned count)
@@ -112,7 +113,7 @@ TEST(last_rule_and_user_of_a_pair_are_kept)
 {
 	char path[] = "/etc/xenmsg/policy.d/10.conf";
 	struct policy_decision by_rule = {.section = "rule", .file = path, .line = 7};
-	const struct frame_identity from = {.domid = 3, .uid = 1000};
+	const struct access_sender from = {.domid = 3, .uid = 1000};
 	struct denied *denied = denied_new();
 	struct denied_entry entry = {0};
 
@@ -120,7 +121,7 @@ TEST(last_rule_and_user_of_a_pair_are_kept)
 	denied_each(denied, keep, &entry);
 	assert_int_equal(entry.uid, 0);
 	assert_string_equal(entry.file, "");
-	denied_add(denied, &from, false, "inbox", &by_rule);
+	denied_add(denied, &from, LOG_BY_DOMAIN(3), "inbox", &by_rule);
 	memset(path, 'x', sizeof(path) - 1); /* the policy is read again */
 	denied_each(denied, keep, &entry);
 	assert_int_equal(entry.count, 2);

@@ -62,8 +62,8 @@ static int tell(struct world *world, uint32_t flags, const char *text)
 static void deny(struct world *world, uint32_t domid, unsigned times, const struct policy_decision *decision)
 {
 	while (times--)
-		denied_add(access_denied(world->access), &(struct frame_identity){domid, 1000, 0, 0}, false,
-			   "inbox", decision);
+		denied_add(access_denied(world->access), &(struct access_sender){.domid = domid, .uid = 1000},
+			   LOG_BY_DOMAIN(domid), "inbox", decision);
 }
 
 static struct world *world_of_words(void)
@@ -138,7 +138,7 @@ static struct world *next_world(void)
 
 static int reach(struct world *world, uint32_t domid, const char *endpoint)
 {
-	return access_still_allowed(world->access, &(struct frame_identity){.domid = domid}, endpoint);
+	return access_still_allowed(world->access, (struct access_sender){.domid = domid}, endpoint);
 }
 
 TEST(what_was_decided_by_the_hosts_policy_stays_decided)
