@@ -142,7 +142,7 @@ static void ask_or_wait(struct watched_place *place)
 static void answer_watch(struct host_watch *watch, int error, const char *why)
 {
 	watch->is_answered = true;
-	session_reply(watch->watcher->session, watch->number, error, why, strlen(why));
+	session_reply(watch->watcher->session, watch->watch->number, error, why, strlen(why));
 }
 
 /* --- what was told --------------------------------------------------------------------------- */
@@ -424,12 +424,8 @@ static struct host_watch *host_watch_new(struct watcher *watcher, struct watch *
 		free(told);
 		return NULL;
 	}
-	*watch = (struct host_watch){.watcher = watcher,
-				     .number = told->number,
-				     .registry = registry,
-				     .watches = watches,
-				     .inner = inner,
-				     .watch = told};
+	*watch = (struct host_watch){
+		.watcher = watcher, .registry = registry, .watches = watches, .inner = inner, .watch = told};
 	watches->host = watch->host;
 	means_all_domains(told);
 	task_init(&watch->task, watcher->watches->turns, account_line(watcher->account),
@@ -579,6 +575,8 @@ void host_watch_read_image(struct watcher *watcher, struct watch *told, struct i
 		return;
 	}
 	host_watch_image(image, watch);
+	image_expect(image, !watcher_find_watch(watcher, told->number) &&
+				    watcher_find_host_watch(watcher, told->number) == watch);
 	image_upto(image, &count, HOST_WATCH_DOMAINS + 1);
 	image_expect(image, watcher->of_hosts_count <= HOST_WATCHES_PER_SESSION && count > 0 &&
 				    (watch->is_pattern || count == 2));

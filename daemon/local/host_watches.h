@@ -58,17 +58,16 @@ struct watched_place {
 
 struct host_watch {
 	struct watcher *watcher; /* its program's */
-	uint32_t number;
-	bool is_answered; /* the WATCH */
-	bool is_known;	  /* all of its places are listed */
-	bool is_pattern;  /* the domain */
+	bool is_answered;	 /* the WATCH */
+	bool is_known;		 /* all of its places are listed */
+	bool is_pattern;	 /* the domain */
 	char host[HOST_NAME_SIZE];
 	char domain[DOMAIN_NAME_MAX + 1];
 	struct frame_identity from;
 	struct registry *registry;
 	struct watches *watches; /* of that, with one watch of all that is there */
 	struct watcher *inner;
-	struct watch *watch;
+	struct watch *watch; /* has its number, too */
 	struct task task;
 	struct watched_place *places; /* the first is the host */
 	unsigned count;

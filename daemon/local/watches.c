@@ -487,11 +487,11 @@ void watcher_add(struct watcher *watcher, struct watch *watch)
 	task_due(&watcher->task);
 }
 
-static struct host_watch *find_host_watch(const struct watcher *watcher, uint32_t number)
+struct host_watch *watcher_find_host_watch(const struct watcher *watcher, uint32_t number)
 {
 	struct host_watch *watch;
 
-	DL_SEARCH_SCALAR(watcher->of_hosts, watch, number, number);
+	DL_SEARCH_SCALAR(watcher->of_hosts, watch, watch->number, number);
 	return watch;
 }
 
@@ -510,7 +510,7 @@ void watches_add(struct watches *watches, struct session *session, uint32_t numb
 	} else if (!from && watcher->count >= WATCHES_PER_SESSION) {
 		error = ENOBUFS;
 		why = "a program may have 64 watches";
-	} else if (watcher_find_watch(watcher, number) || find_host_watch(watcher, number)) {
+	} else if (watcher_find_watch(watcher, number) || watcher_find_host_watch(watcher, number)) {
 		error = EEXIST;
 		why = "another watch has this number";
 	} else if (!from &&
@@ -558,7 +558,7 @@ int watches_remove(struct watches *watches, struct session *session, uint32_t nu
 {
 	struct watcher *watcher = watcher_find(watches, session);
 	struct watch *watch = watcher ? watcher_find_watch(watcher, number) : NULL;
-	struct host_watch *of_host = watcher ? find_host_watch(watcher, number) : NULL;
+	struct host_watch *of_host = watcher ? watcher_find_host_watch(watcher, number) : NULL;
 
 	if (watch)
 		watch_free(watcher, watch);

@@ -107,6 +107,7 @@ void watcher_free_if_empty(struct watcher *watcher);
 void watcher_add(struct watcher *watcher, struct watch *watch);
 /* NULL: there is none. */
 struct watch *watcher_find_watch(const struct watcher *watcher, uint32_t number);
+struct host_watch *watcher_find_host_watch(const struct watcher *watcher, uint32_t number);
 /* Tells its watches what has changed. Returns false when the piece is over. */
 bool watcher_hear(struct watcher *watcher, uint64_t *cost);
 /* Returns whether the watch means it, and adds what that cost. */

@@ -463,6 +463,11 @@ TEST_WITH(the_next_daemon_tells_what_differs, set_up, tear_down)
 	tell("", "8=play");
 	tell("", "8=play");
 	hears("1-7:print(work) 1-7:scan(work) 1-7(work) ");
+	look(2, "work");
+	assert_int_equal(scene.a.reply, EEXIST);
+	for (uint32_t number = 1; number <= 2; number++)
+		assert_int_equal(watches_remove(scene.watches, &scene.a, number), 0);
+	assert_int_equal(asking.out, 0);
 	free(bytes);
 	free(again);
 }
@@ -499,6 +504,7 @@ TEST_EACH(a_watch_not_answered_yet_is_by_the_next_daemon, 2 * FIRST_ANSWERS)
 	else if (what == HOST_ANSWERS)
 		tell("", "7=work");
 	assert_int_equal(scene.a.reply, replies[what]);
+	assert_int_equal(scene.a.replied_to, 1);
 	assert_int_equal(watches_unanswered(scene.watches, &scene.a), 0);
 	if (what == HOST_ANSWERS) {
 		tell("work", "inbox print");
