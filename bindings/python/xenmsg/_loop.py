@@ -8,13 +8,14 @@ import errno
 import os
 import warnings
 import weakref
-from typing import Any, Awaitable, Callable, Generator, Generic, List, Optional, TypeVar, cast
+from typing import Any, Awaitable, Callable, Generator, Generic, List, Optional, Type, TypeVar, cast
 
 from . import _core
 from ._errors import Error, make_error
 from ._types import Change, ChangeKind, Notice, make_change, open_core, passed_over
 
 T = TypeVar("T")
+LazyT = TypeVar("LazyT", bound="Lazy[Any]")
 OPEN_PATIENCE, OPEN_PAUSE = 10.0, 0.02  # seconds
 BURST = 64  # what a task takes at most without letting others run
 
@@ -289,6 +290,17 @@ class Lazy(Generic[T]):
 
     async def aclose(self) -> None:
         self.close()
+
+    async def __aenter__(self: LazyT) -> LazyT:
+        await self._open()
+        return self
+
+    async def __aexit__(self, kind: Optional[Type[BaseException]], *_: object) -> None:
+        self.close()
+
+    def __await__(self: LazyT) -> Generator[Any, None, LazyT]:
+        yield from self._open().__await__()
+        return self
 
     def _take(self, core: _core.Connection) -> Optional[T]:
         raise NotImplementedError

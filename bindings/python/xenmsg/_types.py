@@ -31,20 +31,16 @@ class ConnectionState:
 
     def _post_with(self, trace: Optional[str], wait: bool) -> Callable[[str, Data], Any]:
         """How a message is begun."""
-        if wait:
-            return lambda address, data: self._core.post(address, data, trace, -1, True)
-        if trace is None:
+        if trace is None and not wait:
             return self._core.post
-        return lambda address, data: self._core.post(address, data, trace)
+        return lambda address, data: self._core.post(address, data, trace, -1, wait)
 
     def _call_with(self, trace: Optional[str], timeout: Optional[float], wait: bool) -> Callable[[str, Data], Any]:
         """How a call is begun: its server is told for how long the answer is wanted, counted from now."""
         if timeout is None:
-            if wait:
-                return lambda address, data: self._core.call_post(address, data, trace, -1, True)
-            if trace is None:
+            if trace is None and not wait:
                 return self._core.call_post
-            return lambda address, data: self._core.call_post(address, data, trace)
+            return lambda address, data: self._core.call_post(address, data, trace, -1, wait)
         until = time.monotonic() + timeout
         return lambda address, data: self._core.call_post(address, data, trace, milliseconds(until - time.monotonic()), wait)
 

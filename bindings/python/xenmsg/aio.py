@@ -80,17 +80,6 @@ class Endpoint(Lazy[Message]):
                 raise make_error(errno.ETIMEDOUT, "the caller doesn't read its replies", -1, None)
             await link.change(until)
 
-    async def __aenter__(self) -> Endpoint:
-        await self._open()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.close()
-
-    def __await__(self) -> Generator[Any, None, Endpoint]:
-        yield from self._open().__await__()
-        return self
-
 
 class Subscription(Lazy[Union[Message, Notice]]):
     """The messages of a topic: `async for item in conn.subscribe("0:news")`. An item is a Message, or a Notice, which tells in
@@ -108,17 +97,6 @@ class Subscription(Lazy[Union[Message, Notice]]):
     async def next(self, timeout: Optional[float] = None) -> Union[Message, Notice]:
         """The next message or notice. Raises as Endpoint.recv()."""
         return await self._next(timeout)
-
-    async def __aenter__(self) -> Subscription:
-        await self._open()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.close()
-
-    def __await__(self) -> Generator[Any, None, Subscription]:
-        yield from self._open().__await__()
-        return self
 
 
 class Topic(Lazy[Message]):
@@ -152,10 +130,6 @@ class Topic(Lazy[Message]):
         link = await self._open()
         return await Connection(link, self._how)._post(publish_with(link.core, key), self._address, data, None)
 
-    async def __aenter__(self) -> Topic:
-        await self._open()
-        return self
-
     async def __aexit__(self, kind: Optional[Type[BaseException]], *_: object) -> None:
         """Waits for what was posted, raises the first error of it, and ends the topic; not if an exception ends the block."""
         try:
@@ -165,10 +139,6 @@ class Topic(Lazy[Message]):
                 raise_first(self._link.core)
         finally:
             self.close()
-
-    def __await__(self) -> Generator[Any, None, Topic]:
-        yield from self._open().__await__()
-        return self
 
 
 class Accepted(NamedTuple):
@@ -269,17 +239,6 @@ class Watch(Lazy[Event]):
     async def next(self, timeout: Optional[float] = None) -> Event:
         """The next event. Raises as Endpoint.recv()."""
         return await self._next(timeout)
-
-    async def __aenter__(self) -> Watch:
-        await self._open()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.close()
-
-    def __await__(self) -> Generator[Any, None, Watch]:
-        yield from self._open().__await__()
-        return self
 
 
 class Connection(ConnectionState):

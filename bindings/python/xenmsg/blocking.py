@@ -27,6 +27,7 @@ from ._types import (Change, ChangeKind, ConnectionState, Data, Event, Notice, P
 
 T = TypeVar("T")
 SelfT = TypeVar("SelfT", bound="_Source[Any]")
+ClosingT = TypeVar("ClosingT", bound="_Closing")
 
 
 def _until(timeout: Optional[float]) -> Optional[float]:
@@ -56,7 +57,20 @@ class Outcome(_core.Outcome[T], Generic[T]):
     __slots__ = ()
 
 
-class _Source(Generic[T]):
+class _Closing:
+    """Closed by close(), or by `with`."""
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self: ClosingT) -> ClosingT:
+        return self
+
+    def __exit__(self, kind: Optional[Type[BaseException]], *_: object) -> None:
+        self.close()
+
+
+class _Source(_Closing, Generic[T]):
     """One endpoint, listener or watch, with a connection to the daemon of its own, so what it doesn't take holds up nothing
     else. Closed by close(), `with`, or when it is forgotten."""
 
@@ -108,12 +122,6 @@ class _Source(Generic[T]):
             if not self._core.closed:  # by a signal's handler, say
                 raise
         raise StopIteration
-
-    def __enter__(self: SelfT) -> SelfT:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 class Endpoint(_Source[Message]):
@@ -305,7 +313,7 @@ class Subscription(_Source[Union[Message, Notice]]):
         return self._next(timeout)
 
 
-class Topic(_Sending):
+class Topic(_Sending, _Closing):
     """A topic of this program's, to which others subscribe: `topic.publish(b"news")`. Closed by close(), `with`, or when it is
     forgotten. `key` says whose value it is, for a topic that keeps the last one of each."""
 
@@ -328,14 +336,8 @@ class Topic(_Sending):
         """Ends it. Subscribers get what was published, and wait for the next one."""
         self._core.close()
 
-    def __enter__(self) -> Topic:
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-class Connection(_Sending, ConnectionState):
+class Connection(_Sending, _Closing, ConnectionState):
     """A connection to the local daemon; see open(). Time-outs are in seconds, None is for ever."""
 
     def __init__(self, path: Optional[str] = None, reconnect: bool = False):
@@ -362,9 +364,6 @@ class Connection(_Sending, ConnectionState):
         """Ends the connection. Sends without an outcome end here: with ECANCELED if nothing had left, else with ECONNRESET;
         flush() before waits for them."""
         self._core.close()
-
-    def __enter__(self) -> Connection:
-        return self
 
     def __exit__(self, kind: Optional[Type[BaseException]], *_: object) -> None:
         """Waits for what was posted, so that nothing is given up in silence; not if an exception ends the block."""
