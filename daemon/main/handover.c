@@ -231,7 +231,7 @@ static void handover_settle(struct daemon *daemon, struct head *head)
 
 	memfd_lifetimes_settle(&daemon->board);
 	do {
-		switch_settle_for_image(&daemon->board);
+		hop_free_retired(&daemon->board);
 		links_settle_for_image(daemon->links, local_number_for_image(daemon->local));
 		local_settle_for_image(daemon->local);
 		head->sessions = local_number_for_image(daemon->local);

@@ -71,7 +71,8 @@ struct told_text {
 	struct evbuffer *steps;
 };
 
-static int begin_status(struct daemon *daemon, const struct frame_identity *from, struct told_text *text)
+static int wiring_begin_status(struct daemon *daemon, const struct frame_identity *from,
+			       struct told_text *text)
 {
 	const struct report_question question = {
 		.kind = REPORT_STATUS,
@@ -87,8 +88,8 @@ static int begin_status(struct daemon *daemon, const struct frame_identity *from
 	return text->report ? 0 : -ENOMEM;
 }
 
-static int begin_steps(struct daemon *daemon, const struct frame_identity *from, const char *trace,
-		       struct account *account, struct told_text *text)
+static int wiring_begin_steps(struct daemon *daemon, const struct frame_identity *from, const char *trace,
+			      struct account *account, struct told_text *text)
 {
 	if (daemon->config.host_sight != CONFIG_SIGHT_FULL)
 		return -EACCES;
@@ -98,7 +99,7 @@ static int begin_steps(struct daemon *daemon, const struct frame_identity *from,
 		       : -ENOMEM;
 }
 
-static void end_text(void *made)
+static void wiring_end_text(void *made)
 {
 	struct told_text *text = made;
 
@@ -109,17 +110,18 @@ static void end_text(void *made)
 }
 
 /* Begins to say, in a guest, how this daemon is, or what it has seen. */
-static int begin_text(void *userdata, const struct frame_identity *from, const char *trace,
-		      struct account *account, void **made)
+static int wiring_begin_text(void *userdata, const struct frame_identity *from, const char *trace,
+			     struct account *account, void **made)
 {
 	struct told_text *text = calloc(1, sizeof(*text));
 	int r;
 
 	if (!text)
 		return -ENOMEM;
-	r = trace ? begin_steps(userdata, from, trace, account, text) : begin_status(userdata, from, text);
+	r = trace ? wiring_begin_steps(userdata, from, trace, account, text)
+		  : wiring_begin_status(userdata, from, text);
 	if (r < 0)
-		end_text(text);
+		wiring_end_text(text);
 	else
 		*made = text;
 	return r;
@@ -138,7 +140,7 @@ static int make_more_text(void *userdata, void *made, struct evbuffer *text, uin
 
 int wiring_start_asks(struct daemon *daemon)
 {
-	static const struct asks_maker maker = {begin_text, make_more_text, end_text};
+	static const struct asks_maker maker = {wiring_begin_text, make_more_text, wiring_end_text};
 	const struct asks_collaborators collaborators = {
 		.self = &daemon->self,
 		.board = &daemon->board,

@@ -347,6 +347,9 @@ void hop_cleanup(struct hop *hop);
  * hop_reset_channels(), but in pieces, at the cost of its account, since a peer may have thousands; until it
  * is its turn, nothing goes through a channel. Then the hop is freed. */
 void hop_retire(struct hop *hop, int error);
+/* Ends at once what is left of all hops that have retired, whose channels would otherwise end in turns to
+ * come. */
+void hop_free_retired(struct switchboard *board);
 static inline bool hop_is_retired(const struct hop *hop)
 {
 	return hop->life == HOP_RETIRED;

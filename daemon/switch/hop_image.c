@@ -247,11 +247,6 @@ void image_hops_end(struct image_hops *hops)
 
 /* --- before it is made ------------------------------------------------------------------------ */
 
-void switch_settle_for_image(struct switchboard *board)
-{
-	hop_free_retired(board);
-}
-
 void switch_publish(struct switchboard *board)
 {
 	struct hop *hop;

@@ -84,10 +84,6 @@ void switch_account_image(struct image *image, const struct switchboard *board, 
 void hop_identity_image(struct image *image, struct frame_identity *identity);
 /* Bytes that lie in a ring of our own. Where it is read, they begin at position 0. */
 void hop_ring_image(struct image *image, const struct ring_view *ring);
-
-/* Ends at once what is left of hops that nobody has any more, whose channels would otherwise end in turns to
- * come. */
-void switch_settle_for_image(struct switchboard *board);
 /* Shows programs what was written into their rings, also where the passes were over before. */
 void switch_publish(struct switchboard *board);
 /* Has a program unbind what it is unbinding, and ends what can't be kept: withdrawals of calls that are still

@@ -195,10 +195,6 @@ static inline bool hop_has_output(const struct hop *hop)
 /* Asks to be notified of what was taken, and of room. Where there is some already, makes the hop due. */
 void hop_ask_for_output(struct hop *hop);
 
-/* --- hop.c: besides hop_retire() */
-/* Ends at once what is left of all hops that have retired. */
-void hop_free_retired(struct switchboard *board);
-
 /* --- hop_input.c: besides hop_look() and what else tells of input */
 /* Whether the program has taken something that isn't noted yet, or the ring is impossible. */
 bool hop_has_taken(struct hop *hop);

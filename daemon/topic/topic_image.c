@@ -494,7 +494,7 @@ uint32_t topics_number_for_image(struct topics *topics, uint32_t first)
 	DL_FOREACH_SAFE(topics->all_replicas, topic, next)
 		if (topic->is_over)
 			topic_destroy(topic);
-	switch_settle_for_image(topics->with.board);
+	hop_free_retired(topics->with.board);
 	DL_FOREACH(topics->own, topic)
 		hop_set_image_number(topic->hop, number++);
 	DL_FOREACH(topics->all_replicas, topic)

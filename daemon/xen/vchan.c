@@ -89,7 +89,7 @@ static bool layout_is_possible(int untrusted_left, int untrusted_right)
 
 /* --- the vchan -------------------------------------------------------------------------------- */
 
-static bool is_server(const struct vchan *vchan)
+bool vchan_is_granter(const struct vchan *vchan)
 {
 	return vchan->control.is_server != 0;
 }
@@ -104,14 +104,14 @@ void vchan_tear_down(struct vchan *vchan)
 
 		if (!pages)
 			continue;
-		if (is_server(vchan))
+		if (vchan_is_granter(vchan))
 			xengntshr_unshare(control->gntshr, rings[i]->buffer, pages);
 		else
 			xengnttab_unmap(control->gnttab, rings[i]->buffer, pages);
 	}
 	/* The kernel's unmap notification goes through the port, so the port is unbound last. */
 	if (control->ring) {
-		if (is_server(vchan))
+		if (vchan_is_granter(vchan))
 			xengntshr_unshare(control->gntshr, control->ring, 1);
 		else
 			xengnttab_unmap(control->gnttab, control->ring, 1);
@@ -347,7 +347,7 @@ uint32_t vchan_port(const struct vchan *vchan)
 enum vchan_state vchan_state(const struct vchan *vchan)
 {
 	const struct vchan_interface *ring = vchan->control.ring;
-	const uint8_t *live = is_server(vchan) ? &ring->cli_live : &ring->srv_live;
+	const uint8_t *live = vchan_is_granter(vchan) ? &ring->cli_live : &ring->srv_live;
 
 	if (vchan->is_stale)
 		return VCHAN_CLOSED;
@@ -357,7 +357,7 @@ enum vchan_state vchan_state(const struct vchan *vchan)
 	case LIVE_CONNECTED:
 		return VCHAN_CONNECTED;
 	case LIVE_WAITING:
-		return is_server(vchan) && !vchan->was_connected ? VCHAN_WAITING : VCHAN_BROKEN;
+		return vchan_is_granter(vchan) && !vchan->was_connected ? VCHAN_WAITING : VCHAN_BROKEN;
 	default:
 		return VCHAN_BROKEN;
 	}
@@ -374,7 +374,7 @@ bool vchan_is_sound(const struct vchan *vchan)
 
 	if (vchan->is_stale)
 		return false;
-	if (is_server(vchan))
+	if (vchan_is_granter(vchan))
 		return restore_clock_count(&vchan->host->restore_clock) == vchan->restores;
 	/* The mapping leads nowhere after a restore, and every byte of it reads 0xff. What was copied was
 	 * copied before this look: hence the fence. (Above, reading the clocks is the fence: a restore lies
@@ -387,12 +387,12 @@ bool vchan_is_sound(const struct vchan *vchan)
  * cli_notify. */
 static uint8_t *our_requests(const struct vchan *vchan)
 {
-	return is_server(vchan) ? &vchan->control.ring->cli_notify : &vchan->control.ring->srv_notify;
+	return vchan_is_granter(vchan) ? &vchan->control.ring->cli_notify : &vchan->control.ring->srv_notify;
 }
 
 static uint8_t *their_requests(const struct vchan *vchan)
 {
-	return is_server(vchan) ? &vchan->control.ring->srv_notify : &vchan->control.ring->cli_notify;
+	return vchan_is_granter(vchan) ? &vchan->control.ring->srv_notify : &vchan->control.ring->cli_notify;
 }
 
 bool vchan_had_mapper(const struct vchan *vchan)
@@ -443,7 +443,7 @@ void vchan_write_view(const struct vchan *vchan, struct ring_view *view)
 		.wants_space = our_requests(vchan),
 		.wants_space_bit = VCHAN_NOTIFY_READ,
 		/* So that it isn't the index when all reads 0xff. */
-		.unaligned = vchan->host->guarded && !is_server(vchan) ? 7 : 0,
+		.unaligned = vchan->host->guarded && !vchan_is_granter(vchan) ? 7 : 0,
 	};
 }
 
@@ -463,11 +463,6 @@ int vchan_notify(struct vchan *vchan)
 	return 0;
 }
 
-bool vchan_is_granter(const struct vchan *vchan)
-{
-	return is_server(vchan);
-}
-
 uint32_t vchan_pages(const struct vchan *vchan)
 {
 	return vchan->pages;
@@ -481,7 +476,7 @@ void vchan_close(struct vchan *vchan)
 	if (!vchan)
 		return;
 	ring = vchan->control.ring;
-	granted = is_server(vchan);
+	granted = vchan_is_granter(vchan);
 	__atomic_fetch_or(our_requests(vchan), NOTIFY_CLOSED, __ATOMIC_SEQ_CST);
 	/* The byte is written first, then the event sent, so that the peer sees the byte when it wakes: the
 	 * hypercall is a fence, and the store isn't ordered after what follows by anything else. The
