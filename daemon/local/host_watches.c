@@ -103,7 +103,7 @@ static int host_watches_ask(struct watched_place *place)
 	int r;
 
 	place->state = PLACE_RESTS;
-	if (watch->watches->is_held)
+	if (watch->watcher->watches->is_held)
 		return 0;
 	r = asks_ask(asks_of(place), &question, watch->watcher->account, on_told, place, 0);
 	place->state = r < 0 ? PLACE_RESTS : PLACE_ASKED;
