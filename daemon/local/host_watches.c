@@ -206,6 +206,13 @@ static bool is_another(const struct watched_place *place, const struct frame_tol
 						       memcmp(name, told->name.data, told->name.size) != 0)));
 }
 
+/* Whether it is told of another domain than of the one of a pattern: that has a place of its own, if it is
+ * meant. */
+static bool is_misplaced(const struct watched_place *place, const struct frame_told *told)
+{
+	return !is_host(place) && place->watch->is_pattern && strtoul(place->domain, NULL, 10) != told->domid;
+}
+
 static int enter_domain(struct watched_place *place, const struct frame_told *told)
 {
 	struct registry *registry = place->watch->registry;
@@ -241,7 +248,8 @@ static void on_told(void *userdata, void *asker, uint32_t id, enum ask_kind kind
 		host_watch_end(watch);
 		return;
 	}
-	if (told->error || (is_host(place) ? enter_host(place, told) : enter_domain(place, told)) < 0) {
+	if (told->error || is_misplaced(place, told) ||
+	    (is_host(place) ? enter_host(place, told) : enter_domain(place, told)) < 0) {
 		note_failure(place);
 		return;
 	}

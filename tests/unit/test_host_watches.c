@@ -244,6 +244,22 @@ TEST_WITH(a_pattern_means_the_domains_that_are_told, set_up, tear_down)
 	assert_null(find(ASK_ENDPOINTS, "7"));
 }
 
+/* A host's domain may be told by the place of its old number when it gets a new one. */
+TEST_WITH(a_domain_of_a_pattern_is_told_by_its_own_place_only, set_up, tear_down)
+{
+	look(1, "*");
+	tell("", "7=work 8=play");
+	tell("7", "inbox");
+	answer("8", "print", 0, 8, "play");
+	hears("1+b 1+7(work) 1+7:inbox(work) 1+8(play) 1+8:print(play) ");
+	answer("7", "inbox", 0, 8, "play");
+	hears("");
+	tell("", "8=play");
+	hears("1-7:inbox(work) 1-7(work) ");
+	answer("8", "print", 0, 8, "play");
+	hears("");
+}
+
 /* A second later they are asked again. */
 static void await_questions(unsigned count)
 {
