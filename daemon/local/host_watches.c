@@ -165,6 +165,7 @@ static int enter_host(struct watched_place *place, const struct frame_told *told
 	watch->fresh.count = size ? told->count : 0;
 	watch->fresh.at = text;
 	watch->fresh.end = text + size;
+	watch->lacks_some = false;
 	DL_FOREACH(watch->places, other)
 		other->is_wanted = is_host(other) || !watch->is_pattern;
 	registry_set_up(watch->registry, WATCHES_HOST, true);
@@ -300,8 +301,8 @@ static uint64_t visit_domain(struct host_watch *watch, const struct frame_told_e
 	place = find_domain(watch, domid);
 	if (place)
 		place->is_wanted = true;
-	else if (watch->count <= HOST_WATCH_DOMAINS)
-		add_place(watch, domid);
+	else if (watch->count > HOST_WATCH_DOMAINS || !add_place(watch, domid))
+		watch->lacks_some = true;
 	return cost;
 }
 
@@ -316,6 +317,8 @@ static void follow_domains(struct host_watch *watch)
 		if (!place->is_wanted) {
 			host_watches_let_go(place);
 			free_place(place);
+			if (watch->lacks_some) /* there is room for one: the host is to say it again */
+				watch->places->version = 0;
 		} else if (place->state == PLACE_RESTS || place->state == PLACE_WAITS) {
 			ask_or_wait(place);
 		}

@@ -61,6 +61,7 @@ struct host_watch {
 	bool is_answered;	 /* the WATCH */
 	bool is_known;		 /* all of its places are listed */
 	bool is_pattern;	 /* the domain */
+	bool lacks_some;	 /* for want of room, of what the host has told */
 	char host[HOST_NAME_SIZE];
 	char domain[DOMAIN_NAME_MAX + 1];
 	struct frame_identity from;

@@ -260,6 +260,32 @@ TEST_WITH(a_domain_of_a_pattern_is_told_by_its_own_place_only, set_up, tear_down
 	hears("");
 }
 
+/* Returns a list of numbered domains, or of endpoints. */
+static const char *list_of(const char *before, const char *behind, unsigned first, unsigned last)
+{
+	static char list[4096];
+	size_t used = 0;
+
+	for (unsigned i = first; i <= last; i++)
+		used += (size_t)snprintf(list + used, sizeof(list) - used, "%s%u%s ", before, i, behind);
+	assert_true(used < sizeof(list));
+	return list;
+}
+
+TEST_WITH(a_pattern_means_a_domain_as_soon_as_there_is_room, set_up, tear_down)
+{
+	look(1, "*");
+	tell("", list_of("", "=", 1, HOST_WATCH_DOMAINS + 1));
+	assert_int_equal(asking.out, HOST_WATCH_DOMAINS + 1);
+	assert_null(find(ASK_ENDPOINTS, "129"));
+	for (unsigned i = 0; i < 2; i++) {
+		tell("", list_of("", "=", 2, HOST_WATCH_DOMAINS + 1));
+		assert_int_equal(find(ASK_DOMAINS, "")->known, i ? asking.version : 0);
+	}
+	assert_non_null(find(ASK_ENDPOINTS, "129"));
+	hears("1+b ");
+}
+
 /* A second later they are asked again. */
 static void await_questions(unsigned count)
 {
@@ -317,11 +343,9 @@ TEST_WITH(a_lost_question_is_no_event, set_up, tear_down)
 /* What waits a second is asked again in turns, each question paid for: a user may have thousands. */
 TEST_WITH(questions_are_asked_again_in_pieces, set_up, tear_down)
 {
-	char list[4096] = "";
+	const char *list = list_of("", "=", 1, HOST_WATCH_DOMAINS);
 	unsigned before;
 
-	for (unsigned i = 1; i <= HOST_WATCH_DOMAINS; i++)
-		snprintf(list + strlen(list), sizeof(list) - strlen(list), "%u= ", i);
 	for (uint32_t number = 1; number <= HOST_WATCHES_PER_SESSION; number++) {
 		look(number, "*:x");
 		tell("", list);
