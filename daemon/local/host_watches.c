@@ -306,7 +306,7 @@ static uint64_t visit_domain(struct host_watch *watch, const struct frame_told_e
 	return cost;
 }
 
-/* Lets go what the host doesn't tell any more, and asks for what it tells now. */
+/* Lets go what the host doesn't tell any more, and has what it tells now be asked for. */
 static void follow_domains(struct host_watch *watch)
 {
 	struct watched_place *place, *next;
@@ -320,7 +320,7 @@ static void follow_domains(struct host_watch *watch)
 			if (watch->lacks_some) /* there is room for one: the host is to say it again */
 				watch->places->version = 0;
 		} else if (place->state == PLACE_RESTS || place->state == PLACE_WAITS) {
-			ask_or_wait(place);
+			place->state = PLACE_RETRIES;
 		}
 	}
 }

@@ -137,7 +137,6 @@ static bool pass(void *userdata)
 {
 	struct scene *scene = userdata;
 
-	scene->passes++;
 	while (turns_run(&scene->turns))
 		;
 	return false;

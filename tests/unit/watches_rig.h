@@ -51,7 +51,6 @@ struct scene {
 	bool keeps_secrets; /* from all but `a` */
 	bool asks_all;	    /* not all peers are known yet */
 	struct turns turns;
-	unsigned passes;
 	struct registry *registry;
 	struct watches *watches;
 	struct session a, b;
