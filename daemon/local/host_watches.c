@@ -367,14 +367,14 @@ static void host_watches_on_turn(struct task *task)
 	uint64_t cost = 0;
 	struct watched_place *place;
 
-	while (cost < PIECE && (place = next_with_work(watch)) != NULL)
+	while (!watch->inner->task.is_due && cost < PIECE && (place = next_with_work(watch)) != NULL)
 		cost += watch->count + host_watches_step(place);
 	if (!watch->is_known && are_listed(watch)) {
 		watch->is_known = true;
 		registry_tell(watch->registry, REGISTRY_ALL, 0);
 	}
 	turns_spend(task->turns, task->line, cost);
-	if (cost >= PIECE)
+	if (cost >= PIECE || watch->inner->task.is_due) /* it goes on when the program was told all */
 		task_due(task);
 }
 

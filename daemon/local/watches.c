@@ -114,7 +114,7 @@ static void tidy(struct watches *watches)
 		return;
 	if (is_worth_a_walk(watches))
 		watches_forget(watches);
-	if (changes->gone <= WATCHES_GONE_MAX)
+	if (changes->gone <= WATCHES_GONE_MAX || *watches->host)
 		return;
 	watches_forget(watches);
 	if (changes->gone <= WATCHES_GONE_MAX / 2)

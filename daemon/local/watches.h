@@ -17,7 +17,8 @@
  * watches delays only itself. Records lie in the order of their last change, each once (changes.h), and a
  * watch knows its position; a new one begins before the first. So nothing is lost, a watch hears of changes
  * in their order, and one that is late hears of what came and went meanwhile only how it ended. When more
- * than WATCHES_GONE_MAX things that have gone are kept for programs that are late, these are cut off.
+ * than WATCHES_GONE_MAX things that have gone are kept for programs that are late, these are cut off. Another
+ * host isn't asked again before its watch was told all, which bounds what is kept of that.
  */
 
 #include <stdbool.h>

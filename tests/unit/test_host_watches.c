@@ -36,6 +36,7 @@ static struct asking {
 	unsigned asked, out;
 	int error;
 	uint64_t turn;
+	long up;			/* as the program knew when the last one was asked */
 	unsigned in_turn, largest_turn; /* questions in one */
 	uint64_t version;
 } asking;
@@ -48,6 +49,7 @@ int asks_ask(struct asks *asks, const struct ask_question *question, struct acco
 	struct question *free_one = asking.questions;
 
 	asking.asked++;
+	asking.up = scene.a.up;
 	asking.in_turn = asking.turn == scene.turns.spent ? asking.in_turn + 1 : 1;
 	asking.turn = scene.turns.spent;
 	if (asking.in_turn > asking.largest_turn)
@@ -182,6 +184,21 @@ static void fail_it(const char *domain, uint32_t error)
 	answer(domain, NULL, error, 0, "");
 }
 
+/* All questions fail, in one pass. */
+static void fail_all(uint32_t error)
+{
+	for (unsigned i = 0; i < QUESTIONS_MAX; i++) {
+		struct question *question = &asking.questions[i];
+
+		if (!question->is_out)
+			continue;
+		question->is_out = false;
+		asking.out--;
+		question->told(NULL, question->asker, question->request, question->kind, "b",
+			       &(struct frame_told){.error = error});
+	}
+}
+
 /* --- tests ------------------------------------------------------------------------------------ */
 
 TEST_WITH(what_is_there_is_told_first_and_then_each_change, set_up, tear_down)
@@ -287,6 +304,26 @@ TEST_WITH(a_pattern_means_a_domain_as_soon_as_there_is_room, set_up, tear_down)
 	hears("1+b ");
 }
 
+/* All that a host has goes at once, more than is kept for programs that are late. */
+TEST_WITH(a_host_that_goes_with_much_cuts_nobody_off, set_up, tear_down)
+{
+	scene.a.counts = true;
+	look(1, "*");
+	tell("", list_of("", "=", 1, HOST_WATCH_DOMAINS));
+	for (unsigned i = 1; i <= HOST_WATCH_DOMAINS; i++) {
+		char domain[12];
+
+		snprintf(domain, sizeof(domain), "%u", i);
+		answer(domain, list_of("n", "", 1, 70), 0, i, "");
+	}
+	assert_true(scene.a.up > WATCHES_GONE_MAX);
+	asking.error = -EHOSTDOWN;
+	fail_all(EHOSTDOWN);
+	settle(&scene);
+	assert_int_equal(scene.a.cut_off, 0);
+	assert_int_equal(scene.a.up, 0);
+}
+
 /* A second later they are asked again. */
 static void await_questions(unsigned count)
 {
@@ -356,22 +393,25 @@ TEST_WITH(questions_are_asked_in_pieces, set_up, tear_down)
 	assert_int_equal(asking.out, HOST_WATCHES_PER_SESSION * (HOST_WATCH_DOMAINS + 1));
 	assert_in_range(asking.largest_turn, 1, TURNS_PIECE / 100);
 	asking.error = -EHOSTDOWN;
-	for (unsigned i = 0; i < QUESTIONS_MAX; i++) {
-		struct question *question = &asking.questions[i];
-
-		if (!question->is_out)
-			continue;
-		question->is_out = false;
-		asking.out--;
-		question->told(NULL, question->asker, question->request, question->kind, "b",
-			       &(struct frame_told){.error = EHOSTDOWN});
-	}
+	fail_all(EHOSTDOWN);
 	settle(&scene);
 	before = asking.asked;
 	asking.largest_turn = 0;
 	while (asking.asked < before + 1000) /* a second later */
 		assert_int_equal(event_base_loop(scene.base, EVLOOP_ONCE), 0);
 	assert_in_range(asking.largest_turn, 1, TURNS_PIECE / 100);
+}
+
+/* So what is kept for the program has a bound, whatever a host tells. */
+TEST_WITH(a_host_is_asked_again_when_its_program_was_told, set_up, tear_down)
+{
+	scene.a.counts = true;
+	look(1, "*");
+	tell("", "7=");
+	for (unsigned i = 0; i < 20; i++) {
+		answer("7", list_of(i % 2 ? "m" : "n", "", 1, 500), 0, 7, "");
+		assert_int_equal(asking.up, 500);
+	}
 }
 
 /* A watch of which the host hasn't answered yet isn't asked along with one whose host has gone: a domain that
