@@ -174,6 +174,12 @@ void activation_launch(struct activation *activation)
 	activation_fail(activation, why);
 }
 
+static void await_bind(struct activation *activation)
+{
+	activation->is_extended = false;
+	deadline_set(&activation->deadline, activation->settings->timeout_ms);
+}
+
 void activation_start(struct activation *activation)
 {
 	const struct activation_settings *settings = activation->settings;
@@ -183,7 +189,7 @@ void activation_start(struct activation *activation)
 	activation->starts++;
 	log_info("endpoint %s: starting %s", settings->endpoint,
 		 settings->unit ? settings->unit : settings->words);
-	deadline_set(&activation->deadline, settings->timeout_ms);
+	await_bind(activation);
 	activation_launch(activation);
 }
 
@@ -235,7 +241,7 @@ static void activation_act(struct activation *activation, unsigned actions)
 		activation->why[0] = '\0';
 	}
 	if (actions & ACTIVATION_AWAIT && !evtimer_pending(activation->deadline.timer, NULL))
-		deadline_set(&activation->deadline, activation->settings->timeout_ms);
+		await_bind(activation);
 }
 
 void activation_happen(struct activation *activation, enum activation_event event)

@@ -30,7 +30,7 @@
 #include "daemon/activation/starter.h"
 #include "daemon/switch/hop_image.h"
 
-#define UNREAD_MS 1000u /* to read what a program has said during the hand-over */
+#define UNREAD_MS 1000u /* to read what a program has said during the hand-over: once for each wait */
 
 /* --- the old daemon --------------------------------------------------------------------------- */
 
@@ -66,10 +66,13 @@ static void deadline_image(struct image *image, struct activation *activation)
 							       ? 0
 							       : activation->settings->timeout_ms);
 	image_u32(image, &left);
+	image_bool(image, &activation->is_extended);
 	if (!image->is_read || image->error || left == DEADLINE_OFF)
 		return;
-	if (left < UNREAD_MS && activation->progress.state != ACTIVATION_PAUSED)
+	if (left < UNREAD_MS && !activation->is_extended && activation->progress.state != ACTIVATION_PAUSED) {
 		left = UNREAD_MS;
+		activation->is_extended = true;
+	}
 	deadline_set(deadline, left);
 }
 

@@ -21,6 +21,7 @@ struct activation {
 	struct activation_progress progress;
 	struct hop waiting_room;
 	struct deadline deadline; /* of the start, or of the pause */
+	bool is_extended;	  /* the start's, by a hand-over */
 	struct start *start;	  /* under way, or a command that lives; NULL: neither */
 	struct task leading;
 	uint64_t starts;
