@@ -33,9 +33,11 @@ int pass_on(int count, char **words);
 
 /* exec.c */
 int command_exec(int count, char **words);
-
-/* Returns the path of the library that command_trace() preloads, which the caller frees. */
-char *trace_library_path(void);
+/* Becomes another program, or says why it can't. */
+int become(char **words);
+/* Has the library of domains loaded before others, or the one of this name beside it. Returns 0 or a negative
+ * errno. */
+int set_preload(const char *name);
 
 /* trace.c */
 int command_trace(int count, char **words);

@@ -142,8 +142,8 @@ static int by_number(const void *one, const void *other)
 	return (a > b) - (a < b);
 }
 
-/* Learns which domains a line names, if out is NULL; else writes the line with places instead of numbers, once
- * the domains of all lines are known. Returns false: no memory. */
+/* Learns which domains a line names, if out is NULL; else writes the line with places instead of numbers,
+ * once the domains of all lines are known. Returns false: no memory. */
 static bool read_line(struct record_alike *alike, const char *line, FILE *out)
 {
 	struct reading reading = reading_of(line);

@@ -35,16 +35,6 @@ static char *library_path(void)
 	return strdup(PKGLIBDIR "/libxensim.so");
 }
 
-/* The other one is beside it. */
-char *trace_library_path(void)
-{
-	char *library = library_path(), *end = library ? strrchr(library, '/') : NULL, *path;
-	int r = end ? asprintf(&path, "%.*s/libxensim-trace.so", (int)(end - library), library) : -1;
-
-	free(library);
-	return r < 0 ? NULL : path;
-}
-
 /* Daemons are where an ordinary user's PATH doesn't lead, and in a simulated domain everybody is root. */
 static int add_daemons_to_path(void)
 {
@@ -60,32 +50,32 @@ static int add_daemons_to_path(void)
 	return r;
 }
 
-static int set_preload(void)
+int set_preload(const char *name)
 {
-	char *library = library_path(), *value;
+	char *library = library_path(), *end = library && name ? strrchr(library, '/') : NULL, *value = NULL;
 	const char *first = getenv("XENSIM_PRELOAD_FIRST"), *others = getenv("LD_PRELOAD");
-	int r = 0;
+	int r = library ? 0 : -ENOMEM;
 
-	if (!library || access(library, R_OK) < 0) {
-		fprintf(stderr, "xensim: cannot read %s: install xensim, or set XENSIM_LIBRARY\n",
-			library ? library : "libxensim.so");
+	if (end && asprintf(&value, "%.*s/%s", (int)(end - library), library, name) >= 0) {
 		free(library);
-		return -ENOENT;
+		library = value;
+	}
+	value = NULL;
+	if (r == 0 && access(library, R_OK) < 0) {
+		r = -errno;
+		fprintf(stderr, "xensim: cannot read %s: install xensim, or set XENSIM_LIBRARY\n", library);
 	}
 	/* A sanitizer's run-time must come before everything else. */
-	if (asprintf(&value, "%s%s%s%s%s", first ? first : "", first ? ":" : "", library, others ? ":" : "",
-		     others ? others : "") < 0)
-		value = NULL;
-	if (!value || setenv("LD_PRELOAD", value, 1) < 0)
+	if (r == 0 && (asprintf(&value, "%s%s%s%s%s", first ? first : "", first ? ":" : "", library,
+				others ? ":" : "", others ? others : "") < 0 ||
+		       setenv("LD_PRELOAD", value, 1) < 0))
 		r = -ENOMEM;
 	free(value);
 	free(library);
 	return r;
 }
 
-/* Finds a program as execvp() does, if it is in a folder of the PATH or has one in its name. */
-/* Becomes a program of the domain. Returns an exit status. */
-static int become(char **words)
+int become(char **words)
 {
 	execvp(words[0], words);
 	fprintf(stderr, "xensim: cannot run %s: %s\n", words[0], strerror(errno));
@@ -116,7 +106,7 @@ int command_exec(int count, char **words)
 		else if (strchr(line, '='))
 			putenv(line);
 	}
-	if (set_preload() < 0 || add_daemons_to_path() < 0)
+	if (set_preload(NULL) < 0 || add_daemons_to_path() < 0)
 		return EXIT_CANNOT_RUN;
 	/* A paused domain runs nothing. */
 	if (stop)

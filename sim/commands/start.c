@@ -22,10 +22,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* Returns -1, with a line on stderr that errno ends. */
-static int cannot(const char *what)
+/* Returns -1, with a line on stderr that errno ends; which: of several, or "". */
+static int cannot(const char *what, const char *which)
 {
-	fprintf(stderr, "xensim: cannot %s: %s\n", what, strerror(errno));
+	fprintf(stderr, "xensim: cannot %s%s%s: %s\n", what, which[0] ? " " : "", which, strerror(errno));
 	return -1;
 }
 
@@ -38,7 +38,7 @@ static int may_be_taken(const char *dir)
 	bool empty = true, host = false;
 
 	if (!entries)
-		return cannot("read the directory");
+		return cannot("read the directory", "");
 	while ((entry = readdir(entries))) {
 		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
 			continue;
@@ -67,10 +67,8 @@ static int claim_dir(const char *dir)
 	struct stat status;
 	int fd;
 
-	if (mkdir(dir, 0755) < 0 && errno != EEXIST) {
-		fprintf(stderr, "xensim: cannot create %s: %s\n", dir, strerror(errno));
-		return -1;
-	}
+	if (mkdir(dir, 0755) < 0 && errno != EEXIST)
+		return cannot("create", dir);
 	fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
 	if (fd < 0 || fstat(fd, &status) < 0 || status.st_uid != geteuid()) {
 		fprintf(stderr, "xensim: cannot use %s: %s\n", dir,
@@ -106,13 +104,13 @@ static int run_host(const char *dir, const struct host_options *options, int rea
 	if (options->ends_with_us && (prctl(PR_SET_PDEATHSIG, SIGTERM) < 0 || getppid() != options->parent))
 		return EXIT_FAILURE;
 	if (setsid() < 0 || chdir("/") < 0) {
-		cannot("leave the session");
+		cannot("leave the session", "");
 		return EXIT_FAILURE;
 	}
 	umask(022);
 	null = open("/dev/null", O_RDWR | O_CLOEXEC);
 	if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(null, STDOUT_FILENO) < 0) {
-		cannot("open /dev/null");
+		cannot("open /dev/null", "");
 		return EXIT_FAILURE;
 	}
 	return hv_run(dir, options->domains, options->like_xenstored, ready_fd) == 0 ? EXIT_SUCCESS
@@ -134,7 +132,7 @@ static pid_t start_host(const char *dir, const struct host_options *options)
 		unlink(command);
 	if (pipe2(ready, O_CLOEXEC) < 0) {
 		close(lock);
-		return cannot("make a pipe");
+		return cannot("make a pipe", "");
 	}
 	fflush(NULL);
 	pid = fork();
@@ -148,7 +146,7 @@ static pid_t start_host(const char *dir, const struct host_options *options)
 		if (pid > 0)
 			waitpid(pid, NULL, 0);
 		else
-			fprintf(stderr, "xensim: cannot fork: %s\n", strerror(errno));
+			cannot("fork", "");
 		pid = -1;
 	}
 	close(ready[0]);
@@ -217,14 +215,14 @@ int command_start(int count, char **words)
 	dir = options.dir ? strdup(options.dir) : host_dir();
 	made = dir && mkdir(dir, 0755) == 0;
 	if (dir && !made && errno != EEXIST) {
-		fprintf(stderr, "xensim: cannot create %s: %s\n", dir, strerror(errno));
+		cannot("create", dir);
 		free(dir);
 		return EXIT_FAILURE;
 	}
 	/* Programs that change their working directory use it as well. */
 	path = dir ? realpath(dir, NULL) : NULL;
 	if (!path) {
-		fprintf(stderr, "xensim: cannot use %s: %s\n", dir ? dir : "the directory", strerror(errno));
+		cannot("use", dir ? dir : "the directory");
 	} else if (strlen(path) > DIR_MAX) {
 		fprintf(stderr,
 			"xensim: %s is too long for the paths of sockets in it: choose a --dir of at most %zu bytes\n",
@@ -264,12 +262,10 @@ static int run_command(char **words)
 	pid = fork();
 	if (pid == 0) {
 		sigprocmask(SIG_SETMASK, &before, NULL);
-		execvp(words[0], words);
-		fprintf(stderr, "xensim: cannot run %s: %s\n", words[0], strerror(errno));
-		_exit(errno == ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_RUN);
+		_exit(become(words));
 	}
 	if (pid < 0) {
-		fprintf(stderr, "xensim: cannot fork: %s\n", strerror(errno));
+		cannot("fork", "");
 		return EXIT_OWN_FAILURE;
 	}
 	run_child = pid;
@@ -298,7 +294,7 @@ static char *make_run_dir(void)
 		return NULL;
 	if (mkdtemp(path) && chmod(path, 0755) == 0)
 		return path;
-	fprintf(stderr, "xensim: cannot create %s: %s\n", path, strerror(errno));
+	cannot("create", path);
 	free(path);
 	return NULL;
 }

@@ -15,29 +15,18 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Puts the library before others, and says where it is to write and since when. Returns 0 or a negative
- * errno. */
+/* Says where the library is to write and since when. Returns 0 or a negative errno. */
 static int set_environment(const char *file)
 {
-	const char *others = getenv("LD_PRELOAD"), *first = getenv("XENSIM_PRELOAD_FIRST");
-	char *library = trace_library_path(), *value = NULL, path[PATH_MAX], start[32];
+	char path[PATH_MAX], start[32];
 	struct timespec now;
-	int r = 0;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	snprintf(start, sizeof(start), "%lld.%09ld", (long long)now.tv_sec, now.tv_nsec);
-	/* A sanitizer's run-time comes before everything else. */
-	if (!library || asprintf(&value, "%s%s%s%s%s", first ? first : "", first ? ":" : "", library,
-				 others && *others ? ":" : "", others ? others : "") < 0)
-		value = NULL;
-	if (!value)
-		r = -ENOMEM;
-	else if (access(library, R_OK) < 0 || !realpath(file, path) || setenv("LD_PRELOAD", value, 1) < 0 ||
-		 setenv(SIM_ENV_TRACE, path, 1) < 0 || setenv(SIM_ENV_TRACE_START, start, 1) < 0)
-		r = -errno;
-	free(value);
-	free(library);
-	return r;
+	if (!realpath(file, path) || setenv(SIM_ENV_TRACE, path, 1) < 0 ||
+	    setenv(SIM_ENV_TRACE_START, start, 1) < 0)
+		return -errno;
+	return set_preload("libxensim-trace.so");
 }
 
 int command_trace(int count, char **words)
@@ -57,7 +46,5 @@ int command_trace(int count, char **words)
 		fprintf(stderr, "xensim: cannot trace: %s\n", strerror(-r));
 		return EXIT_OWN_FAILURE;
 	}
-	execvp(words[3], words + 3);
-	fprintf(stderr, "xensim: cannot run %s: %s\n", words[3], strerror(errno));
-	return errno == ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_RUN;
+	return become(words + 3);
 }

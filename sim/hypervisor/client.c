@@ -165,18 +165,13 @@ static void on_request(evutil_socket_t fd, short events, void *userdata)
 	}
 }
 
-void hv_client_serve(struct hv_client *client)
-{
-	on_request(client->fd, EV_READ, client);
-}
-
 void hv_clients_drain(struct hv_domain *domain)
 {
 	struct hv_client *client, *next;
 
 	/* A process waits for the answer to its request before it makes another. */
 	DL_FOREACH_SAFE(domain->clients, client, next)
-		hv_client_serve(client);
+		on_request(client->fd, EV_READ, client);
 }
 
 static void on_connect(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *address,

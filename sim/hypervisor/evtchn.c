@@ -92,20 +92,14 @@ static struct hv_handle *find_by_eventfd(const struct hv_domain *domain, uint32_
 {
 	const struct hv_client *client;
 	struct hv_handle *handle;
-	char path[64];
 
-	DL_FOREACH(domain->clients, client) {
-		DL_FOREACH(client->handles, handle) {
-			snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", handle->eventfd);
-			if (hv_eventfd_id(path) == (int)eventfd_id)
+	DL_FOREACH(domain->clients, client)
+		DL_FOREACH(client->handles, handle)
+			if (hv_handle_eventfd_id(handle) == (int)eventfd_id)
 				return handle;
-		}
-	}
-	DL_FOREACH(domain->orphans, handle) {
-		snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", handle->eventfd);
-		if (hv_eventfd_id(path) == (int)eventfd_id)
+	DL_FOREACH(domain->orphans, handle)
+		if (hv_handle_eventfd_id(handle) == (int)eventfd_id)
 			return handle;
-	}
 	return NULL;
 }
 
@@ -164,18 +158,10 @@ void hv_evtchn_fire(struct hv_port *port)
 
 static uint64_t tokens(int eventfd)
 {
-	char path[64], line[128];
-	unsigned long long count = UINT64_MAX;
-	FILE *file;
+	char path[64];
 
 	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", eventfd);
-	file = fopen(path, "re");
-	while (file && fgets(line, sizeof(line), file))
-		if (sscanf(line, "eventfd-count: %llx", &count) == 1)
-			break;
-	if (file)
-		fclose(file);
-	return count;
+	return (uint64_t)sim_eventfd_says(path, "eventfd-count");
 }
 
 void hv_evtchn_complete(struct hv_client *client)

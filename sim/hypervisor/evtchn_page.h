@@ -25,9 +25,12 @@
 #define XENMSG_SIM_EVTCHN_PAGE_H
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -67,6 +70,26 @@ struct sim_evtchn_page {
 	 * 0 while the slot is free. */
 	_Atomic uint64_t ring[SIM_DOM0_SLOTS];
 };
+
+/* Reads what the kernel says of an eventfd: "eventfd-id", the same for all descriptors of it, or
+ * "eventfd-count", its tokens. fdinfo: the descriptor's file in /proc. Returns -1 if it says nothing. */
+static inline int64_t sim_eventfd_says(const char *fdinfo, const char *what)
+{
+	char text[512];
+	const char *line;
+	int fd = open(fdinfo, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+
+	if (fd >= 0)
+		close(fd);
+	if (n < 0)
+		return -1;
+	text[n] = 0;
+	line = strstr(text, what);
+	/* The count is in hexadecimal digits. */
+	return line ? strtoll(line + strlen(what) + 1, NULL, strcmp(what, "eventfd-count") == 0 ? 16 : 10)
+		    : -1;
+}
 
 /* A slot that is free for the entry with this index. */
 static inline uint64_t sim_ring_free_slot(const struct sim_evtchn_page *page, uint32_t index)

@@ -60,8 +60,6 @@ void hv_domain_go_on(struct hv_domain *domain);
  * destroyed without its home. */
 void hv_domain_shuts_down(struct hv_domain *domain, enum hv_shutdown reason);
 void hv_domain_die(struct hv_domain *domain);
-/* Destroys it at once. */
-void hv_domain_destroy(struct hv_domain *domain);
 
 /* device.c: tells the backends of a domain's devices to close, says how many haven't, and removes them. */
 void hv_devices_close(struct hv *hv, uint32_t domid);
@@ -97,9 +95,8 @@ void hv_processes_kill_all(const struct hv *hv);
 void hv_process_restored(pid_t pid, uint32_t restore);
 
 /* orphan.c */
-/* Returns the kernel's number of an eventfd, the same for all descriptors of it, from a file below fdinfo; or
- * -1. */
-int hv_eventfd_id(const char *fdinfo_path);
+/* Returns the kernel's number of its eventfd, or -1. */
+int hv_handle_eventfd_id(const struct hv_handle *handle);
 /* The handle's process has let it go: it is closed soon if no other process of the domain has it open (other
  * than to send), else when that is so. settle: now, if there is one that hasn't been looked for. check:
  * all. */
@@ -118,8 +115,6 @@ int hv_client_listen(struct hv_domain *domain);
 void hv_client_free(struct hv_client *client, bool silent);
 /* Handles what the processes of a stopped domain have asked before. */
 void hv_clients_drain(struct hv_domain *domain);
-/* Serves the request that has come, or the end of the connection, which frees the client. */
-void hv_client_serve(struct hv_client *client);
 
 /* The answer to a request, with its descriptors, which stay the hypervisor's. */
 struct hv_answer {

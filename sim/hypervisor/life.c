@@ -176,7 +176,7 @@ void hv_domain_die(struct hv_domain *domain)
 		die(domain);
 }
 
-void hv_domain_destroy(struct hv_domain *domain)
+static void destroy(struct hv_domain *domain)
 {
 	stop_what_is_under_way(domain);
 	if (domain->state != HV_SUSPENDED) {
@@ -449,7 +449,7 @@ void hv_domains_free(struct hv *hv)
 			finish(domain->ending, -ECANCELED, NULL);
 	}
 	while (hv->suspended)
-		hv_domain_destroy(hv->suspended);
+		destroy(hv->suspended);
 	hv_processes_kill_all(hv);
 	HASH_ITER(hh, hv->domains, domain, next) {
 		if (domain->state != HV_ZOMBIE)

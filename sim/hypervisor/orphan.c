@@ -18,20 +18,12 @@
 #include <unistd.h>
 #include <utlist.h>
 
-int hv_eventfd_id(const char *fdinfo_path)
+int hv_handle_eventfd_id(const struct hv_handle *handle)
 {
-	char text[512];
-	const char *line;
-	int fd = open(fdinfo_path, O_RDONLY | O_CLOEXEC), id;
-	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	char path[64];
 
-	if (fd >= 0)
-		close(fd);
-	if (n < 0)
-		return -1;
-	text[n] = 0;
-	line = strstr(text, "eventfd-id:");
-	return line && sscanf(line, "eventfd-id: %d", &id) == 1 ? id : -1;
+	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", handle->eventfd);
+	return (int)sim_eventfd_says(path, "eventfd-id");
 }
 
 /* Returns whether the process only holds the eventfd to send: peers do, and that isn't the open device. */
@@ -69,7 +61,7 @@ static void look_at_process(const struct hv_domain *domain, pid_t pid)
 		if (n <= 0 || !memmem(target, (size_t)n, "[eventfd]", 9))
 			continue;
 		snprintf(path, sizeof(path), "/proc/%d/fdinfo/%s", (int)pid, entry->d_name);
-		id = hv_eventfd_id(path);
+		id = (int)sim_eventfd_says(path, "eventfd-id");
 		DL_FOREACH(domain->orphans, orphan)
 			if (id >= 0 && orphan->eventfd_id == id && !is_peer(domain, orphan, pid))
 				orphan->is_held = true;
@@ -83,7 +75,6 @@ static void look_at_process(const struct hv_domain *domain, pid_t pid)
 static bool check(struct hv_domain *domain, struct hv_process_table **table)
 {
 	struct hv_handle *orphan, *next;
-	char path[64];
 	pid_t *pids;
 	size_t count;
 
@@ -93,8 +84,7 @@ static bool check(struct hv_domain *domain, struct hv_process_table **table)
 	if (!domain->orphans || !*table)
 		return domain->orphans != NULL;
 	DL_FOREACH(domain->orphans, orphan) {
-		snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", orphan->eventfd);
-		orphan->eventfd_id = hv_eventfd_id(path);
+		orphan->eventfd_id = hv_handle_eventfd_id(orphan);
 		orphan->is_held = false;
 	}
 	count = hv_processes_in(*table, domain, &pids);

@@ -261,20 +261,6 @@ static long event_channel_op(uint64_t command, void *argument)
 	}
 }
 
-/* Reads a file of the domain's kernel, of one short line. Returns false if it can't be read. */
-static bool read_line(const char *path, char *line, size_t size)
-{
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? -1 : read(fd, line, size - 1);
-
-	if (fd >= 0)
-		close(fd);
-	if (n < 0)
-		return false;
-	line[n] = 0;
-	return true;
-}
-
 static long xen_version(int command, void *argument)
 {
 #if defined(__aarch64__)
@@ -286,8 +272,8 @@ static long xen_version(int command, void *argument)
 
 	switch (command) {
 	case XENVER_version:
-		if (!read_line("/sys/hypervisor/version/major", major, sizeof(major)) ||
-		    !read_line("/sys/hypervisor/version/minor", minor, sizeof(minor)))
+		if (!sim_read_line("/sys/hypervisor/version/major", major, sizeof(major)) ||
+		    !sim_read_line("/sys/hypervisor/version/minor", minor, sizeof(minor)))
 			return -EIO;
 		return atol(major) << 16 | atol(minor);
 	case XENVER_capabilities:
@@ -303,9 +289,9 @@ bool sim_hypercalls_allowed(void)
 {
 	char line[64];
 
-	if (read_line("/proc/xen/capabilities", line, sizeof(line)) && strstr(line, "control_d"))
+	if (sim_read_line("/proc/xen/capabilities", line, sizeof(line)) && strstr(line, "control_d"))
 		return true;
-	return read_line(UNRESTRICTED, line, sizeof(line)) && strchr("Yy1", line[0]);
+	return sim_read_line(UNRESTRICTED, line, sizeof(line)) && strchr("Yy1", line[0]);
 }
 
 /* libxenctrl asks about memory so, whose answers are longer than an int. */

@@ -238,21 +238,17 @@ SIM_EXPORT xenevtchn_handle *xenevtchn_open(struct xentoollog_logger *logger, un
 static int device_adopt(struct channel_device *device, int fd)
 {
 	struct sim_request request = {.op = SIM_OP_EVTCHN_ADOPT};
-	char path[64], text[512] = "";
 	struct sim_reply reply;
 	struct sim_fds fds;
-	const char *line;
-	int info, r;
+	char path[64];
+	int64_t id;
+	int r;
 
 	snprintf(path, sizeof(path), "/proc/self/fdinfo/%d", fd);
-	info = open(path, O_RDONLY | O_CLOEXEC);
-	if (info < 0 || read(info, text, sizeof(text) - 1) < 0)
-		text[0] = 0;
-	if (info >= 0)
-		close(info);
-	line = strstr(text, "eventfd-id:");
-	if (!line || sscanf(line, "eventfd-id: %u", &request.port) != 1)
+	id = sim_eventfd_says(path, "eventfd-id");
+	if (id < 0)
 		return -EINVAL;
+	request.port = (uint32_t)id;
 	r = sim_lib_call(&request, sizeof(request), &reply, sizeof(reply), &fds);
 	if (r < 0)
 		return r;

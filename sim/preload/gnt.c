@@ -148,17 +148,13 @@ void sim_gnt_expect_restores(void)
 static bool takes_at_once(void)
 {
 	static atomic_int known; /* 1: no, 2: yes */
-	char text[8] = "";
-	int fd;
+	char text[8];
 
-	if (!known) {
-		fd = open("/sys/hypervisor/guest_type", O_RDONLY | O_CLOEXEC);
-		if (fd >= 0 && read(fd, text, sizeof(text) - 1) < 0)
-			text[0] = 0;
-		if (fd >= 0)
-			close(fd);
-		known = strcmp(text, "PV\n") == 0 ? 2 : 1;
-	}
+	if (!known)
+		known = sim_read_line("/sys/hypervisor/guest_type", text, sizeof(text)) &&
+					strcmp(text, "PV\n") == 0
+				? 2
+				: 1;
 	return known == 2;
 }
 
@@ -273,6 +269,16 @@ void sim_region_release(struct region *region)
 	region_free(region);
 }
 
+static void release_all(struct region *regions)
+{
+	struct region *region, *next;
+
+	DL_FOREACH_SAFE(regions, region, next) {
+		DL_DELETE(regions, region);
+		sim_region_release(region);
+	}
+}
+
 /* Marks the pages of all regions within the range as unmapped, and takes regions without any left off the
  * list. */
 static struct region *take_unmapped(uintptr_t start, uintptr_t end)
@@ -354,10 +360,7 @@ SIM_EXPORT int munmap(void *address, size_t length)
 		keep(region, &ended);
 	}
 	sim_regions_unlock();
-	DL_FOREACH_SAFE(ended, region, next) {
-		DL_DELETE(ended, region);
-		sim_region_release(region);
-	}
+	release_all(ended);
 	return r;
 }
 
@@ -370,16 +373,13 @@ struct sim_gnt_file *sim_gnt_open(void)
 
 void sim_gnt_close(struct sim_gnt_file *file)
 {
-	struct region *ended = NULL, *region, *next;
+	struct region *ended = NULL;
 
 	sim_regions_lock();
 	file->closed = true;
 	file_end(file, &ended);
 	sim_regions_unlock();
-	DL_FOREACH_SAFE(ended, region, next) {
-		DL_DELETE(ended, region);
-		sim_region_release(region);
-	}
+	release_all(ended);
 }
 
 struct region *sim_region_find(const struct sim_gnt_file *file, const void *start)

@@ -57,6 +57,8 @@ const char *sim_env(const char *name);
 /* Returns the function that ours replaces. Looks it up when it is first needed; all threads find the same. */
 void *sim_next_function(_Atomic(void *) *cache, const char *name);
 
+/* Reads a file of the domain's kernel, of one short line. Returns false if it can't be read. */
+bool sim_read_line(const char *path, char *line, size_t size);
 /* Called once, before the hypervisor process knows of this process and may send it the signal. */
 void sim_gnt_expect_restores(void);
 /* Moves the clocks that go on while a domain is saved. Called from a signal handler, too. */

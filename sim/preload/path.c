@@ -227,3 +227,16 @@ SIM_EXPORT int rename(const char *from, const char *to)
 
 	return NEXT_OF(__typeof__(rename), rename)(redirect(from, from_buffer), redirect(to, to_buffer));
 }
+
+bool sim_read_line(const char *path, char *line, size_t size)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	ssize_t n = fd < 0 ? -1 : read(fd, line, size - 1);
+
+	if (fd >= 0)
+		close(fd);
+	if (n < 0)
+		return false;
+	line[n] = 0;
+	return true;
+}

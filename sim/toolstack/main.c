@@ -43,31 +43,31 @@ static void raise_descriptor_limit(void)
 	}
 }
 
-static int open_log(struct hv *hv)
-{
-	char *path;
-
-	if (asprintf(&path, "%s/" HV_LOG, hv->dir) < 0)
-		return -ENOMEM;
-	hv->log = fopen(path, "ae");
-	free(path);
-	return hv->log ? 0 : -errno;
-}
-
-static int write_version(const struct hv *hv)
+/* Opens a file of the host's directory. NULL: errno says why. */
+static FILE *open_file(const struct hv *hv, const char *name, const char *mode)
 {
 	char *path;
 	FILE *file;
+
+	if (asprintf(&path, "%s/%s", hv->dir, name) < 0)
+		return NULL;
+	file = fopen(path, mode);
+	free(path);
+	return file;
+}
+
+static int open_log(struct hv *hv)
+{
+	FILE *version = open_file(hv, HV_VERSION, "we");
 	int r;
 
-	if (asprintf(&path, "%s/" HV_VERSION, hv->dir) < 0)
-		return -ENOMEM;
-	file = fopen(path, "we");
-	free(path);
-	if (!file)
+	if (!version)
 		return -errno;
-	r = fprintf(file, "%s\n", PACKAGE_VERSION) < 0 ? -EIO : 0;
-	return fclose(file) == 0 ? r : -errno;
+	r = fprintf(version, "%s\n", PACKAGE_VERSION) < 0 ? -EIO : 0;
+	if (fclose(version) < 0)
+		r = -errno;
+	hv->log = r == 0 ? open_file(hv, HV_LOG, "ae") : NULL;
+	return hv->log || r < 0 ? r : -errno;
 }
 
 static int start(struct hv *hv, unsigned domains, bool like_xenstored)
@@ -76,8 +76,6 @@ static int start(struct hv *hv, unsigned domains, bool like_xenstored)
 	struct hv_domain *domain;
 	int r = open_log(hv);
 
-	if (r == 0)
-		r = write_version(hv);
 	if (r < 0)
 		return complain("cannot write the log", r);
 	hv->base = event_base_new();
