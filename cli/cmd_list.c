@@ -84,21 +84,6 @@ static const char hosts_help[] =
 	"  xenmsg hosts\n"
 	"  xenmsg hosts -o host,state\n";
 
-/* Returns the list in an answer, which is the answer itself or the only member of an object. */
-static struct json_object *list_in(struct json_object *answer)
-{
-	if (json_object_is_type(answer, json_type_array))
-		return answer;
-	if (json_object_is_type(answer, json_type_object)) {
-		json_object_object_foreach(answer, name, value) {
-			(void)name;
-			if (json_object_is_type(value, json_type_array))
-				return value;
-		}
-	}
-	return NULL;
-}
-
 static void shape_peer(struct json_object *peer)
 {
 	static const char *const rare[] = {"host", "via", "why"}; /* no columns where none has them */
@@ -109,32 +94,22 @@ static void shape_peer(struct json_object *peer)
 	fields_tell_away(peer, "link");
 }
 
-/* Writes since when the host is as it is, if that is told: not in other domains than 0. */
-static void since_words(struct json_object *host, char *text, size_t size)
-{
-	static const char head[] = " since ";
-
-	text[0] = '\0';
-	if (!at(host, "since"))
-		return;
-	snprintf(text, size, "%s", head);
-	since_text(host, false, text + strlen(head), size - strlen(head));
-}
-
 static void shape_host(struct json_object *host)
 {
 	struct json_object *link = at(host, "link"), *rtt;
-	const char *server = text_or(host, "server", "");
-	char state[300], since[40];
+	char since[32], *state;
 
-	since_words(host, since, sizeof(since));
-	if (json_object_get_boolean(at(host, "own")))
-		snprintf(state, sizeof(state), "gateway %s%s%.160s%s", text_at(host, "gateway"),
-			 *server ? " to " : "", server, since);
-	else
-		snprintf(state, sizeof(state), "%s%s",
-			 json_object_get_boolean(at(host, "up")) ? "up" : "down", since);
+	/* In other domains than 0 it isn't told. */
+	if (at(host, "since")) {
+		since_text(host, false, since, sizeof(since));
+		fields_add(host, "when", "%s", since);
+	}
+	state = fields_words(host, json_object_get_boolean(at(host, "own"))
+					   ? "gateway {gateway}{ to |server}{ since |when}"
+				   : json_object_get_boolean(at(host, "up")) ? "up{ since |when}"
+									     : "down{ since |when}");
 	json_object_object_add(host, "state", json_object_new_string(state));
+	free(state);
 	if (!link)
 		return;
 	if (json_object_object_get_ex(link, "rtt_us", &rtt))
@@ -203,8 +178,8 @@ static void shape_endpoint(struct json_object *endpoint)
 
 static bool some_have(struct json_object *list, const char *column)
 {
-	for (size_t i = 0; i < json_object_array_length(list); i++)
-		if (json_object_object_get_ex(json_object_array_get_idx(list, i), column, NULL))
+	fields_foreach(list, entry)
+		if (json_object_object_get_ex(entry, column, NULL))
 			return true;
 	return false;
 }
@@ -295,8 +270,8 @@ static int no_endpoint(struct cli *cli, const struct listing *listing, struct js
 	struct nearest nearest = nearest_to(listing->endpoint);
 	char reason[DOMAIN_NAME_MAX + HOST_NAME_SIZE + ENDPOINT_NAME_MAX + 64] = "";
 
-	for (size_t i = 0; i < json_object_array_length(all); i++)
-		nearest_try(&nearest, text_or(json_object_array_get_idx(all, i), "name", ""));
+	fields_foreach(all, entry)
+		nearest_try(&nearest, text_or(entry, "name", ""));
 	if (nearest.meant && endpoint)
 		snprintf(reason, sizeof(reason), "no such endpoint there; did you mean %.*s%.64s?",
 			 (int)(endpoint - listing->subject), listing->subject, nearest.meant);
@@ -340,13 +315,12 @@ static int compare_places(const void *one, const void *other)
 /* Asks and prints. */
 static int list(struct cli *cli, const struct listing *listing)
 {
-	struct json_object *answer, *entries, *left;
-	int code = cli_ask(cli, listing->question, listing->subject, -1, &answer);
+	struct json_object *entries, *left;
+	int code = cli_ask(cli, listing->question, listing->subject, -1, &entries);
 
 	if (code)
 		return code;
-	entries = list_in(answer);
-	if (entries) {
+	if (json_object_is_type(entries, json_type_array)) {
 		left = meant(listing, entries);
 		if (!strncmp(listing->question, "endpoints", strlen("endpoints"))) /* told in any order */
 			json_object_array_sort(left, compare_places);
@@ -356,7 +330,7 @@ static int list(struct cli *cli, const struct listing *listing)
 		cli_complain("%s: the daemon's answer is no JSON list", cli->command);
 		code = EXIT_OTHER;
 	}
-	json_object_put(answer);
+	json_object_put(entries);
 	return code;
 }
 

@@ -78,74 +78,58 @@ static const char *relation_to(const char *step)
 	return "at";
 }
 
-static void print_time(FILE *out, struct json_object *step)
+static void add_time(struct json_object *step)
 {
-	const char *text = text_or(step, "time", "0");
+	const char *text = text_or(step, "time", "0"), *point = strchr(text, '.');
 	time_t seconds = (time_t)strtoll(text, NULL, 10);
-	const char *point = strchr(text, '.');
 	struct tm local;
 	char when[16] = "?";
 
 	if (localtime_r(&seconds, &local))
 		strftime(when, sizeof(when), "%H:%M:%S", &local);
-	fprintf(out, "%s%s", when, point ? point : "");
+	fields_add(step, "when", "%s%s", when, point ? point : "");
 }
 
-/* Behind whom the bytes wait. */
-static void print_ahead(FILE *out, struct json_object *names, int64_t count)
+/* Adds behind whom the bytes wait. */
+static void add_ahead(struct json_object *step)
 {
-	int64_t others = count - (int64_t)length_of(names);
+	int64_t count = number_at(step, "channels_ahead"),
+		others = count - (int64_t)length_of(at(step, "behind"));
+	char *names = fields_joined(at(step, "behind"), ", "), more[48] = "";
 
-	for (size_t i = 0; i < length_of(names); i++)
-		fprintf(out, "%s %s", i ? "," : ", behind",
-			json_object_get_string(json_object_array_get_idx(names, i)));
 	if (others > 0)
-		fprintf(out, " and %" PRId64 "%s other%s", others, count == AHEAD_MAX ? " or more" : "",
-			plural(others));
-}
-
-static void print_details(FILE *out, struct json_object *step)
-{
-	int64_t messages = number_at(step, "messages"), queued = number_at(step, "bytes_queued");
-
-	if (at(step, "begin"))
-		fprintf(out, ", %" PRId64 " bytes%s", number_at(step, "end") - number_at(step, "begin"),
-			strcmp(text_at(step, "kind"), "stream") ? " with headers" : "");
-	if (messages > 0)
-		fprintf(out, ", %" PRId64 " message%s", messages, plural(messages));
-	if (queued > 0)
-		fprintf(out, ", %" PRId64 " bytes wait there", queued);
-	if (number_at(step, "channels_ahead") > 0)
-		print_ahead(out, at(step, "behind"), number_at(step, "channels_ahead"));
-	if (at(step, "error"))
-		fprintf(out, ", %s", text_at(step, "error"));
-	if (at(step, "file"))
-		fprintf(out, ", by the rule in %s, line %s", text_at(step, "file"), text_at(step, "line"));
+		snprintf(more, sizeof(more), " and %" PRId64 "%s other%s", others,
+			 count == AHEAD_MAX ? " or more" : "", plural(others));
+	if (count > 0)
+		fields_add(step, "ahead", "%s%s%s", *names ? ", behind " : "", names, more);
+	free(names);
 }
 
 static void print_step(struct json_object *step)
 {
+	static const char
+		missed[] = "{when} domain {domid}: {count} steps were missed",
+		happened[] =
+			"{when} domain {domid}: {id}{@|end} {arrow} {address} {kind} {step} {relation} "
+			"{where}{, |bytes}{, |carried}{, |queued}{ahead}{, |error}"
+			"{, by the rule in |file}{, line |line}";
 	const char *word = text_at(step, "step");
-	char *text = NULL;
-	size_t size;
-	FILE *out = open_memstream(&text, &size);
+	int64_t messages = number_at(step, "messages"), queued = number_at(step, "bytes_queued");
+	char *text;
 
-	if (!out)
-		return;
-	print_time(out, step);
-	fprintf(out, " domain %s: ", text_at(step, "domid"));
-	if (!strcmp(word, "missed")) {
-		fprintf(out, "%s steps were missed", text_at(step, "count"));
-	} else {
-		fprintf(out, "%s", text_at(step, "id"));
-		if (at(step, "end"))
-			fprintf(out, "@%s", text_at(step, "end"));
-		fprintf(out, " %s %s %s %s", json_object_get_boolean(at(step, "back")) ? "<-" : "->",
-			text_at(step, "address"), text_at(step, "kind"), word);
-		fprintf(out, " %s %s", relation_to(word), text_at(step, "where"));
-		print_details(out, step);
-	}
-	fclose(out);
+	add_time(step);
+	add_ahead(step);
+	fields_add(step, "arrow", "%s", json_object_get_boolean(at(step, "back")) ? "<-" : "->");
+	fields_add(step, "relation", "%s", relation_to(word));
+	if (at(step, "begin"))
+		fields_add(step, "bytes", "%" PRId64 " bytes%s",
+			   number_at(step, "end") - number_at(step, "begin"),
+			   strcmp(text_at(step, "kind"), "stream") ? " with headers" : "");
+	if (messages > 0)
+		fields_add(step, "carried", "%" PRId64 " message%s", messages, plural(messages));
+	if (queued > 0)
+		fields_add(step, "queued", "%" PRId64 " bytes wait there", queued);
+	text = fields_words(step, strcmp(word, "missed") ? happened : missed);
 	cli_print_words(4, "%s", text);
 	free(text);
 }

@@ -45,7 +45,8 @@ bool command_can_be_run(const char *command)
 	return found;
 }
 
-void command_reset_signals(void)
+/* Makes signals as if none had ever been caught or ignored by us, for a command. */
+static void reset_signals(void)
 {
 	static const int caught[] = {SIGINT, SIGTERM, SIGCHLD, SIGPIPE, SIGXFSZ};
 
@@ -64,7 +65,7 @@ pid_t command_fork(void)
 	pid = fork();
 	error = errno;
 	if (pid == 0)
-		command_reset_signals();
+		reset_signals();
 	sigprocmask(SIG_SETMASK, &before, NULL);
 	errno = error;
 	return pid;

@@ -13,8 +13,6 @@
 
 /* Checks a command before any peer comes. Returns false with errno set. */
 bool command_can_be_run(const char *command);
-/* Makes signals as if none had ever been caught or ignored by us, for a command. */
-void command_reset_signals(void);
 /* Forks for a command, whose signals are as if none had ever been caught: until it executes, a signal to it
  * would otherwise be taken by the event loop that it shares with its parent. Returns as fork(2). */
 pid_t command_fork(void);

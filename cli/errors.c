@@ -368,28 +368,27 @@ static const char *why_unknown(struct xenmsg *conn, const char *address)
 	return r == -EHOSTDOWN ? xenmsg_reason(conn, r) : NULL;
 }
 
-/* Returns what a time-out of what was tried means. */
-static const char *why_timed_out(struct xenmsg *conn, const char *what, const char *subject)
+/* Returns what a time-out of what was tried means, which the caller frees. */
+static char *why_timed_out(struct xenmsg *conn, const char *what, const char *subject)
 {
 	static const struct {
-		const char *what, *why, *why_away;
+		const char *what, *undone;
 	} tries[] = {
-		{"send", "timed out; it was not delivered",
-		 "timed out, since its domain is away; it was not delivered"},
-		{"call", "timed out; it was not delivered",
-		 "timed out, since its domain is away; it was not delivered"},
-		{"connect", "timed out; there is no stream",
-		 "timed out, since its domain is away; there is no stream"},
-		{"run", "timed out; the command was not run",
-		 "timed out, since its domain is away; the command was not run"},
-		{"bench", "timed out", "timed out, since its domain is away"},
+		{"send", "; it was not delivered"},
+		{"call", "; it was not delivered"},
+		{"connect", "; there is no stream"},
+		{"run", "; the command was not run"},
+		{"bench", ""},
 	};
 	size_t size = strcspn(what, " ");
 
 	for (size_t i = 0; i < sizeof(tries) / sizeof(tries[0]); i++)
 		if (strlen(tries[i].what) == size && !strncmp(tries[i].what, what, size))
-			return conn && cli_is_away(conn, subject) ? tries[i].why_away : tries[i].why;
-	return "timed out: the local xenmsgd doesn't answer";
+			return fields_printed(
+				"timed out%s%s",
+				conn && cli_is_away(conn, subject) ? ", since its domain is away" : "",
+				tries[i].undone);
+	return fields_printed("timed out: the local xenmsgd doesn't answer");
 }
 
 const char *cli_said(const char *reason, int error)
@@ -417,12 +416,12 @@ int cli_error(struct xenmsg *conn, const char *what, const char *subject, int er
 
 	if (conn && !why && !*reason && error == -EHOSTUNREACH)
 		why = cli_why_no_link(conn, subject);
+	else if (!why && !*reason && error == -ETIMEDOUT)
+		why = why_timed_out(conn, what, subject);
 	if (why)
 		reason = why;
 	else if (conn && !*reason && error == -EHOSTDOWN && (text = why_unknown(conn, subject)))
 		reason = text;
-	else if (!*reason && error == -ETIMEDOUT)
-		reason = why_timed_out(conn, what, subject);
 	code = cli_error_because(reason, what, subject, error);
 	free(why);
 	return code;

@@ -169,7 +169,7 @@ int main(int argc, char **argv)
 	int code;
 
 	/* A closed output and one that may grow no more (ulimit -f) are errors of write(), handled where they
-	 * happen. command_reset_signals() undoes it. */
+	 * happen. command_fork() undoes it. */
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN);
 	if (!keep_places())

@@ -91,9 +91,8 @@ static int messages_start(struct message_command *command, struct xenmsg_message
 {
 	int ends[2] = {-1, -1}, fd = word && pipe2(ends, O_CLOEXEC) < 0 ? -1 : payload_file(message);
 
-	*pid = fd < 0 ? -1 : fork();
+	*pid = fd < 0 ? -1 : command_fork();
 	if (*pid == 0) {
-		command_reset_signals();
 		interrupt_restore();
 		if (word) {
 			close(ends[1]);
