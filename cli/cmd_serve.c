@@ -30,23 +30,18 @@
 
 struct set {
 	pid_t pids[WORKERS_MAX];
-	unsigned count;
+	unsigned count, alive;
 	sigset_t caught, before;
 	bool ending;
 	int signal, code;
 };
 
-static void signal_all(const struct set *set, int number)
+static void end_all(struct set *set, int number)
 {
+	set->ending = true;
 	for (unsigned i = 0; i < set->count; i++)
 		if (set->pids[i] > 0)
 			kill(set->pids[i], number);
-}
-
-static void end_all(struct set *set)
-{
-	set->ending = true;
-	signal_all(set, SIGTERM);
 }
 
 /* Returns true in the new process. */
@@ -62,10 +57,11 @@ static bool start_one(struct set *set, unsigned index)
 		return true;
 	}
 	set->pids[index] = pid;
+	set->alive += pid > 0;
 	if (pid < 0) {
 		cli_complain("can't start a process: %s%s", strerror(errno), cli_limit_of(errno));
 		set->code = EXIT_OTHER;
-		end_all(set);
+		end_all(set, SIGTERM);
 	}
 	return false;
 }
@@ -81,6 +77,7 @@ static bool set_on_end(struct set *set, struct cli *cli, const char *command, pi
 	if (i == set->count)
 		return false;
 	set->pids[i] = 0;
+	set->alive--;
 	if (set->ending)
 		return false;
 	if (WIFSIGNALED(status)) {
@@ -90,15 +87,7 @@ static bool set_on_end(struct set *set, struct cli *cli, const char *command, pi
 		return start_one(set, i);
 	}
 	set->code = WEXITSTATUS(status);
-	end_all(set);
-	return false;
-}
-
-static bool any_lives(const struct set *set)
-{
-	for (unsigned i = 0; i < set->count; i++)
-		if (set->pids[i] > 0)
-			return true;
+	end_all(set, SIGTERM);
 	return false;
 }
 
@@ -121,14 +110,13 @@ static bool worker_set_start(struct cli *cli, const char *command, uint64_t coun
 	for (unsigned i = 0; i < set.count && !set.ending; i++)
 		if (start_one(&set, i))
 			return true;
-	while (any_lives(&set)) {
+	while (set.alive > 0) {
 		int status, came = sigwaitinfo(&set.caught, NULL);
 		pid_t pid;
 
 		if (came == SIGINT || came == SIGTERM) {
 			set.signal = came;
-			set.ending = true;
-			signal_all(&set, came);
+			end_all(&set, came);
 		}
 		while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
 			if (set_on_end(&set, cli, command, pid, status))

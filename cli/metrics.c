@@ -170,7 +170,7 @@ static const struct metric {
 };
 #define METRICS (sizeof(metrics) / sizeof(metrics[0]))
 
-#define UP_HELP "1 if the daemon has answered."
+static const struct metric up = {"xenmsg_up", GAUGE, "1 if the daemon has answered.", NULL, "", NULL, NULL};
 
 /* Writes a label's value as the format wants it. */
 static void write_escaped(const char *text, FILE *out)
@@ -308,9 +308,10 @@ static void write_of(const struct metric *metric, const char *domain, struct jso
 		write_value(&sample, of, out);
 }
 
-static void write_head(const char *name, const char *help, const char *type, FILE *out)
+static void write_head(const struct metric *metric, FILE *out)
 {
-	fprintf(out, "# HELP %s %s\n# TYPE %s %s\n", name, help, name, type);
+	fprintf(out, "# HELP %s %s\n# TYPE %s %s\n", metric->name, metric->help, metric->name,
+		type_names[metric->type]);
 }
 
 static bool is_cut(struct json_object *status)
@@ -321,16 +322,6 @@ static bool is_cut(struct json_object *status)
 		if (total_of(status, lists[i]) > listed_in(status, lists[i]))
 			return true;
 	return false;
-}
-
-static void write_up(const struct metrics_source *source, FILE *out)
-{
-	bool first = true;
-
-	fputs("xenmsg_up", out);
-	if (source->domain)
-		write_label("domain", source->domain, &first, out);
-	fprintf(out, "%s %d\n", first ? "" : "}", source->status != NULL);
 }
 
 /* Writes what the metric is of one daemon. */
@@ -348,13 +339,15 @@ void metrics_write_host(const struct metrics_source *sources, size_t count, FILE
 {
 	bool any = false;
 
-	write_head("xenmsg_up", UP_HELP, "gauge", out);
+	write_head(&up, out);
 	for (size_t i = 0; i < count; i++) {
-		write_up(&sources[i], out);
+		const struct sample is_up = {.metric = &up, .domain = sources[i].domain, .suffix = ""};
+
+		write_sample(&is_up, sources[i].status ? "1" : "0", out);
 		any = any || sources[i].status;
 	}
 	for (size_t i = 0; i < METRICS && any; i++) {
-		write_head(metrics[i].name, metrics[i].help, type_names[metrics[i].type], out);
+		write_head(&metrics[i], out);
 		for (size_t j = 0; j < count; j++)
 			write_of_daemon(&metrics[i], &sources[j], out);
 	}

@@ -292,7 +292,7 @@ static char *read_source(const char *name)
 static void write_table(FILE *out)
 {
 	fputs("| metric | type | labels | meaning |\n|---|---|---|---|\n", out);
-	fputs("| `xenmsg_up` | gauge | | " UP_HELP " |\n", out);
+	fprintf(out, "| `xenmsg_up` | gauge | | %s |\n", up.help);
 	for (size_t i = 0; i < METRICS; i++) {
 		const struct metric *metric = &metrics[i];
 
