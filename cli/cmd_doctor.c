@@ -806,7 +806,7 @@ static bool is_forbidden(const char *number)
 	       !strcmp(try_events_with(domid, &port), "refused") && errno == EPERM;
 }
 
-/* Adds the peer if what is for that domain, which answers, goes through domain 0. */
+/* Marks that domain alone, which answers, if what is for it goes through domain 0: others share the list. */
 static void find_relay(struct doctor *doctor, struct json_object *facts)
 {
 	const char *domain = text_or(facts, "domain", "");
@@ -814,14 +814,14 @@ static void find_relay(struct doctor *doctor, struct json_object *facts)
 	if (!at(facts, "peers"))
 		json_object_object_add(facts, "peers", cli_query(doctor->conn, "peers", NULL, NULL));
 	fields_foreach(at(facts, "peers"), peer) {
-		if (!at(peer, "via") || (strcmp(text_or(peer, "domid", ""), domain) != 0 &&
-					 strcmp(text_or(peer, "name", ""), domain) != 0 &&
-					 strcmp(text_or(peer, "uuid", ""), domain) != 0))
-			continue;
+		bool is_meant = at(peer, "via") && (!strcmp(text_or(peer, "domid", ""), domain) ||
+						    !strcmp(text_or(peer, "name", ""), domain) ||
+						    !strcmp(text_or(peer, "uuid", ""), domain));
+
+		fields_add(peer, "relayed", "%d", is_meant);
 		if (!at(peer, "why"))
 			fields_add(peer, "why", "neither may map the other's pages");
-		fields_add(peer, "forbidden", "%d", is_forbidden(text_or(peer, "domid", "")));
-		fields_add(peer, "relayed", "%d", true);
+		fields_add(peer, "forbidden", "%d", is_meant && is_forbidden(text_or(peer, "domid", "")));
 	}
 }
 

@@ -154,12 +154,12 @@ static void add_domain(const struct look *look, struct json_object *entry)
 	struct json_object *domain = json_object_new_object(), *status = at(entry, "status");
 	char key[32];
 
-	copy(domain, entry, "name,why", "domid,error");
+	copy(domain, entry, "", "domid");
+	copy(domain, entry, "name", "error");
+	copy(domain, entry, "why", "");
 	copy(domain, status, "version,host_sight",
 	     "uptime_s,pages=grants.used_pages,limit_pages=grants.limit_pages");
-	host_view_add_text(domain, "host_policy", NULL);
-	json_object_object_add(domain, "links", NULL);
-	json_object_object_add(domain, "links_up", NULL);
+	copy(domain, NULL, "host_policy", "links,links_up");
 	json_object_object_add(domain, "away", json_object_new_array());
 	add_endpoints(look, domain, status);
 	snprintf(key, sizeof(key), "d%" PRId64, number_at(entry, "domid"));

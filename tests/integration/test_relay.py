@@ -102,7 +102,7 @@ def test_a_pair_that_does_not_read_holds_no_other(zero, guests):
 
 
 def test_it_is_seen_who_is_talked_to_through_domain_0(zero, guests):
-    one, two = guests(2)
+    one, two, three = guests(3)
     done = one.xenmsg("ping", str(two.domid), "--count", "3")  # before anything else was sent
     assert done.returncode == EXIT_OK and done.stdout.count(b"us") >= 3, done
     works(one, two)
@@ -122,7 +122,9 @@ def test_it_is_seen_who_is_talked_to_through_domain_0(zero, guests):
     table = one.xenmsg("peers").stdout.decode().splitlines()
     assert "VIA" in table[0] and any(line.split()[:2] == [str(two.domid), guests.names[two.domid]] and " relayed " in line
                                      for line in table)
-    assert one.xenmsg("doctor", str(two.domid)).returncode == EXIT_OK
+    works(one, three)
+    steps = [step["text"].split(", ")[0] for step in one.json("doctor", two.domid, three.domid) if step["step"] == "direct"]
+    assert steps == [f"there is no link with domain {other.domid}" for other in (two, three)]
 
 
 # --- errors ---

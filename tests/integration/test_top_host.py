@@ -49,7 +49,7 @@ def test_who_talks_to_whom_is_told_by_who_tells(zero, one, valid):
     found = amounts(view)
     assert (found[1, 2], found[2, 1], found[0, 1]) == (3, 1, 1), view
     by_number = {domain["domid"]: domain for domain in view["domains"]}
-    assert by_number.keys() == {0, 1, 2} and len(view["domains"]) == 3
+    assert by_number.keys() == {0, 1, 2} and len(view["domains"]) == 3 and list(by_number[1])[:4] == ["domid", "name", "error", "why"]
     assert by_number[1]["version"] == one.status()["version"] and by_number[1]["host_sight"] == "links"
     assert [endpoint["name"] for endpoint in by_number[1]["endpoints"]] == ["inbox"]
     assert by_number[1]["host_policy"] == "obeys" and by_number[1]["links_up"] == 2
