@@ -252,14 +252,21 @@ static int next_entry(struct ask *ask, struct frame_told_entry *entry)
 	}
 }
 
-/* Names the answer by its content. */
-static uint64_t version_of(const uint8_t *text, uint32_t size)
+/* Names the answer by its content, with what this domain is called where that is told. */
+static uint64_t version_of(const struct ask *ask)
 {
+	const struct asks *asks = ask->asks;
+	uint32_t domid = asks->with.self->domid;
+	const char *name = registry_name(asks->with.registry, domid);
 	struct sha256_ctx hash;
 	uint8_t digest[8];
 
 	sha256_init(&hash);
-	sha256_update(&hash, size, text);
+	sha256_update(&hash, ask->size, ask->text);
+	if (ask->kind == ASK_ENDPOINTS) {
+		sha256_update(&hash, sizeof(domid), (const uint8_t *)&domid);
+		sha256_update(&hash, strlen(name), (const uint8_t *)name);
+	}
 	sha256_digest(&hash, sizeof(digest), digest);
 	return get_u64(digest) ? get_u64(digest) : 1;
 }
@@ -332,7 +339,7 @@ static void walk(struct ask *ask)
 		task_due(&ask->task);
 		return;
 	}
-	ask->version = version_of(ask->text, ask->size);
+	ask->version = version_of(ask);
 	if (ask->version == ask->known) {
 		asks_here_rest(ask);
 		return;

@@ -168,6 +168,23 @@ def test_domains_of_another_host_are_watched(hosts):
     assert [next_line(), next_line()] == ["down endpoint hostb/1:one", "down domain hostb/1"]
 
 
+@pytest.mark.parametrize("domain", ("*", "1", "dom1"))
+def test_a_domain_of_another_host_that_is_renamed_goes_and_comes(hosts, domain):
+    here, there = hosts(guests=1, policy=IN + OUT + "[see]\nfrom = hosta/*\ndomain = 1\naction = allow\n")
+    there[1].receiver("print")
+    process = here[0].popen("watch", f"hostb/{domain}", "--json")
+
+    def next_name(event):
+        """The name that the domain has when it, and not domain 0, comes or goes."""
+        told = map(json.loads, iter(process.stdout.readline, b""))
+        return next(one["domain"] for one in told if (one["event"], one.get("domid")) == (event, 1))
+    before = next_name("up")
+    hosts.nodes[1].host.sim("rename", 1, "fresh")
+    assert next_name("down") == before
+    if domain != before:
+        assert next_name("up") == "fresh"
+
+
 @pytest.mark.parametrize("asker", (0, 1))
 def test_a_host_that_goes_is_told_and_so_is_that_it_comes_back(hosts, asker):
     here, there = hosts(guests=1)
