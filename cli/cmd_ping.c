@@ -65,7 +65,7 @@ static int ping_once(struct cli *cli, struct xenmsg *conn, const char *domain,
 	struct timespec interval = {.tv_sec = ping->interval_ms / 1000,
 				    .tv_nsec = ping->interval_ms % 1000 * 1000000L};
 	bool is_first = pings->tried == 0;
-	int first_ms = is_first ? long_wait_first(cli, ping->timeout_ms) : ping->timeout_ms, rest_ms, r;
+	int first_ms = is_first ? long_wait_first(cli, ping->timeout_ms) : ping->timeout_ms, rest_ms = 0, r;
 	uint64_t began;
 
 	interrupt_allow(pings->summary);
@@ -76,7 +76,7 @@ static int ping_once(struct cli *cli, struct xenmsg *conn, const char *domain,
 	if (r == -ETIMEDOUT && is_first &&
 	    (rest_ms = long_wait_rest(cli, conn, "ping", domain, "no answer", ping->timeout_ms)))
 		r = xenmsg_ping(conn, domain, XENMSG_WITHIN(rest_ms), rtt_ns);
-	if (r == 0 && *rtt_ns == 0) /* this domain: the way to its daemon and back */
+	if (r == 0 && (*rtt_ns == 0 || rest_ms)) /* of this domain, or of two tries: all that was waited */
 		*rtt_ns = clock_ns() - began;
 	interrupt_forbid();
 	return r;

@@ -255,6 +255,14 @@ def test_who_connects_or_measures_is_told_what_is_missing(nodes, words, missing)
         assert b"yet" not in one.xenmsg(command, "-t", "3", address).stderr
 
 
+def test_a_ping_has_taken_all_the_time_that_it_was_waited_for(nodes):
+    one, two = nodes(1, 2).values()
+    with stopped(two.pid):
+        terminal = Terminal(one, "ping", "2", "-n", "1")
+        terminal.read(until=b"yet")
+    assert float(re.search(r"^2: ([0-9.]+) us", terminal.end(), re.M)[1]) >= 2e6  # it says so behind 2 s
+
+
 def test_a_terminal_is_told_if_no_rule_lets_another_domain_in(nodes):
     one = nodes(1, policy="[rule]\nfrom = 2\nto = open\naction = allow\n[rule]\nfrom = 3\nto = *\naction = deny\n")[1]
     for command in ("recv", "serve", "listen", "listen --run"):
