@@ -42,7 +42,7 @@ static int open_session(struct reconnecting *reconnecting, struct xenmsg **conn,
 	int first_ms = flags & XENMSG_WAIT ? long_wait_first(cli, most_ms) : most_ms, rest_ms;
 	int r = xenmsg_open(conn, cli_socket_path(cli), XENMSG_WITH(first_ms, flags));
 
-	if (r < 0 && first_ms != most_ms) {
+	if (first_ms != most_ms && (r == -ETIMEDOUT || r == -ENOENT || r == -ECONNREFUSED)) {
 		rest_ms = long_wait_rest(cli, NULL, reconnecting->what, reconnecting->subject,
 					 "no xenmsgd is running", most_ms);
 		r = xenmsg_open(conn, cli_socket_path(cli), XENMSG_WITH(rest_ms, flags));

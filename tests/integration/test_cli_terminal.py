@@ -263,6 +263,11 @@ def test_a_ping_has_taken_all_the_time_that_it_was_waited_for(nodes):
     assert float(re.search(r"^2: ([0-9.]+) us", terminal.end(), re.M)[1]) >= 2e6  # it says so behind 2 s
 
 
+def test_no_daemon_is_waited_for_where_none_can_be(alone):
+    for command in "send", "call", "connect", "run":
+        assert "is running yet" not in Terminal(alone, command, "--socket", "/" + "x" * 200, "--wait", "2:x", *["y"] * (command != "connect")).end()
+
+
 def test_a_terminal_is_told_if_no_rule_lets_another_domain_in(nodes):
     one = nodes(1, policy="[rule]\nfrom = 2\nto = open\naction = allow\n[rule]\nfrom = 3\nto = *\naction = deny\n")[1]
     for command in ("recv", "serve", "listen", "listen --run"):
