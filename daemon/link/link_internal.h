@@ -384,10 +384,10 @@ int handshake_hear(struct handshake *attempt, struct frame_header *header, uint8
 /* --- link_greet.c: tags */
 #define LINK_COST_HELLO 4000u /* units (turns.h), for both HELLOs: 16 keyed hashes of 100 bytes */
 /* What the two ends are to a proof or a tag, for an instance of the peer's. Nonces are those of the
- * attempt. */
+ * handshake. */
 void link_auth_ends(const struct link *link, const uint8_t instance[AUTH_ID_SIZE], struct auth_end *us,
 		    struct auth_end *them);
-/* Names in our HELLO the sessions that we may go on with over this attempt. */
+/* Names in our HELLO the sessions that we may go on with by this handshake. */
 void link_make_tags(struct link *link, struct frame_hello_link *hello);
 /* Finds the session that both HELLOs have named: its link; NULL: there is none. */
 struct link *link_find_tagged(struct link *link, const struct frame_hello_link *hello);
@@ -438,8 +438,8 @@ static inline bool link_is_unattributed(const struct link *link)
 struct link *link_new_unattributed(struct links *links, uint32_t number);
 /* Looks for the other end of such a session, and asks for a vchan with it. */
 void link_seek(struct link *link);
-/* The peer has proven it: the session's link gets the vchan and the attempt. NULL: it can't have it now, and
- * why. */
+/* The peer has proven it: the session's link gets the vchan and the handshake. NULL: it can't have it now,
+ * and why. */
 struct link *link_take_over(struct link *link, const char **why);
 /* The session is resumed, perhaps under another domid of the peer's: tells those that have to know. */
 void link_note_resumed(struct link *link);
