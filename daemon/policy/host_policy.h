@@ -81,11 +81,13 @@ void host_policy_write_domain(const struct policy *policy, const struct policy_s
 struct host_domain {
 	uint32_t domid;
 	bool is_gone;
-	const char *name, *uuid, *tags; /* as in struct policy_subject, and never NULL but for the tags */
+	char *name, *uuid, *tags; /* as in struct policy_subject; NULL: none is told */
 };
-/* Reads a share's text, or what is added to one. `each` is called for its domains, in their order; what it is
- * given lives as long as the call. */
-typedef int (*host_domain_fn)(void *userdata, const struct host_domain *domain);
+/* Frees the texts. */
+void host_domain_clear(struct host_domain *domain);
+/* Reads a share's text, or what is added to one. `each` is called for its domains, in their order, and may
+ * take the texts over, of which it leaves NULL. */
+typedef int (*host_domain_fn)(void *userdata, struct host_domain *domain);
 int host_policy_load_share(struct policy **policy, FILE *file, host_domain_fn each, void *userdata,
 			   char **error);
 

@@ -11,8 +11,7 @@
 #include "wire/hash.h"
 
 struct told_domain {
-	uint32_t domid;
-	char *name, *uuid, *tags;
+	struct host_domain is;
 	UT_hash_handle hh;
 };
 
@@ -42,9 +41,7 @@ struct host_told {
 static void forget_domain(struct told_share *share, struct told_domain *domain)
 {
 	HASH_DEL(share->domains, domain);
-	free(domain->name);
-	free(domain->uuid);
-	free(domain->tags);
+	host_domain_clear(&domain->is);
 	free(domain);
 }
 
@@ -63,7 +60,7 @@ static struct told_domain *find_domain(const struct told_share *share, uint32_t 
 }
 
 /* Notes what is said of a domain, in place of what was. */
-static int note_domain(void *userdata, const struct host_domain *said)
+static int note_domain(void *userdata, struct host_domain *said)
 {
 	struct told_share *share = userdata;
 	struct told_domain *domain = find_domain(share, said->domid);
@@ -75,12 +72,10 @@ static int note_domain(void *userdata, const struct host_domain *said)
 	domain = calloc(1, sizeof(*domain));
 	if (!domain)
 		return -ENOMEM;
-	domain->domid = said->domid;
-	domain->name = strdup(said->name);
-	domain->uuid = strdup(said->uuid);
-	domain->tags = said->tags ? strdup(said->tags) : NULL;
-	HASH_ADD(hh, share->domains, domid, sizeof(domain->domid), domain);
-	return domain->name && domain->uuid && (domain->tags || !said->tags) ? 0 : -ENOMEM;
+	domain->is = *said;
+	said->name = said->uuid = said->tags = NULL;
+	HASH_ADD(hh, share->domains, is.domid, sizeof(domain->is.domid), domain);
+	return 0;
 }
 
 void host_told_name(const struct host_told *told, struct policy_subject *subject)
@@ -88,9 +83,9 @@ void host_told_name(const struct host_told *told, struct policy_subject *subject
 	const struct told_domain *domain = find_domain(&told->share, subject->domid);
 
 	subject->names_unknown = !domain;
-	subject->name = domain ? domain->name : "";
-	subject->uuid = domain ? domain->uuid : "";
-	subject->tags = domain ? domain->tags : NULL;
+	subject->name = domain && domain->is.name ? domain->is.name : "";
+	subject->uuid = domain && domain->is.uuid ? domain->is.uuid : "";
+	subject->tags = domain ? domain->is.tags : NULL;
 }
 
 /* What was begun isn't whole any more. */
@@ -165,7 +160,7 @@ static int take_share(struct host_told *told, char **error)
 
 /* Of what is added nothing is kept that has a mistake, but what stands before it: these are about domains one
  * by one. */
-static int add_domain(void *userdata, const struct host_domain *said)
+static int add_domain(void *userdata, struct host_domain *said)
 {
 	struct host_told *told = userdata;
 	int r = note_domain(&told->share, said);
@@ -256,31 +251,26 @@ static void text_image(struct image *image, struct share_text *text)
 	text->size = bytes.size;
 }
 
-static void domain_image(struct image *image, struct told_domain *domain)
+static void domain_image(struct image *image, struct host_domain *domain)
 {
 	image_u32(image, &domain->domid);
 	image_string(image, &domain->name, HOST_TOLD_MAX);
 	image_string(image, &domain->uuid, HOST_TOLD_MAX);
 	image_string(image, &domain->tags, HOST_TOLD_MAX);
-	image_expect(image, domid_is_valid(domain->domid) && domain->name && domain->uuid);
+	image_expect(image, domid_is_valid(domain->domid));
 }
 
 static void read_domain(struct image *image, struct told_share *share)
 {
-	struct told_domain read = {.domid = 0};
+	struct host_domain read = {.domid = 0};
 	int r = 0;
 
 	domain_image(image, &read);
 	if (!image->error)
-		r = note_domain(share, &(struct host_domain){.domid = read.domid,
-							     .name = read.name,
-							     .uuid = read.uuid,
-							     .tags = read.tags});
+		r = note_domain(share, &read);
 	if (r < 0)
 		image_fail(image, r);
-	free(read.name);
-	free(read.uuid);
-	free(read.tags);
+	host_domain_clear(&read);
 }
 
 /* The rules are in the text in which they came, the domains as they were told last. */
@@ -306,7 +296,7 @@ static void share_image(struct image *image, struct told_share *share)
 			read_domain(image, share);
 	else
 		HASH_ITER(hh, share->domains, domain, next)
-			domain_image(image, domain);
+			domain_image(image, &domain->is);
 }
 
 void host_told_image(struct image *image, struct host_told *told)

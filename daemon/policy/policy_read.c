@@ -24,7 +24,6 @@
 struct domain_read {
 	bool has_domid;
 	struct host_domain domain;
-	char *name, *uuid, *tags;
 };
 
 /* State of reading some files, or a share. */
@@ -345,12 +344,12 @@ static struct policy_file *add_file(struct policy *policy, const char *path)
 	return file;
 }
 
-static void free_domain(struct domain_read *domain)
+void host_domain_clear(struct host_domain *domain)
 {
 	free(domain->name);
 	free(domain->uuid);
 	free(domain->tags);
-	*domain = (struct domain_read){0};
+	*domain = (struct host_domain){0};
 }
 
 static bool end_domain(struct reader *reader)
@@ -363,12 +362,10 @@ static bool end_domain(struct reader *reader)
 		ini_file_complain_at(&reader->file, reader->section_line, "this [domain] has no domid");
 		return false;
 	}
-	read->domain.name = read->name ? read->name : "";
-	read->domain.uuid = read->uuid ? read->uuid : "";
-	read->domain.tags = read->tags;
 	if (reader->error == 0)
 		reader->error = reader->each(reader->userdata, &read->domain);
-	free_domain(read);
+	host_domain_clear(&read->domain);
+	read->has_domid = false;
 	return true;
 }
 
@@ -429,10 +426,10 @@ static int add_tag(struct reader *reader, const char *tag)
 
 	if (!endpoint_name_is_valid(tag, strlen(tag)))
 		return ini_file_complain(&reader->file, "'%s' can't be a tag", tag);
-	if (asprintf(&text, "%s%s,", read->tags ? read->tags : ",", tag) < 0)
+	if (asprintf(&text, "%s%s,", read->domain.tags ? read->domain.tags : ",", tag) < 0)
 		return ini_file_out_of_memory(&reader->file);
-	free(read->tags);
-	read->tags = text;
+	free(read->domain.tags);
+	read->domain.tags = text;
 	return 1;
 }
 
@@ -448,9 +445,9 @@ static int on_domain_key(struct reader *reader, const char *key, const char *val
 	struct domain_read *read = &reader->domain;
 
 	if (!strcmp(key, "name"))
-		return set_text(reader, &read->name, strdup(value));
+		return set_text(reader, &read->domain.name, strdup(value));
 	if (!strcmp(key, "uuid"))
-		return set_text(reader, &read->uuid, strdup(value));
+		return set_text(reader, &read->domain.uuid, strdup(value));
 	if (!strcmp(key, "tag"))
 		return add_tag(reader, value);
 	if (!strcmp(key, "gone")) {
@@ -535,7 +532,7 @@ static int read_whole(struct reader *reader, FILE *stream, const char *path, cha
 	r = ini_file_parse(&reader->file, policy_read_on_key, reader);
 	if (r == 0)
 		end_section(reader);
-	free_domain(&reader->domain);
+	host_domain_clear(&reader->domain.domain);
 	return reader->file.failed ? reader->file.failed : r < 0 ? r : reader->error;
 }
 
