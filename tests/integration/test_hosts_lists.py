@@ -194,7 +194,7 @@ def test_a_host_that_goes_is_told_and_so_is_that_it_comes_back(hosts, asker):
     hosts.gateway.say_down("hostb")
     assert {next_line(), next_line()} == {"down host hostb", "down endpoint hostb/0:print"}
     hosts.gateway.say_down("hostb", False)
-    assert [next_line(), next_line()] == ["up host hostb", "up endpoint hostb/0:print"]
+    assert {next_line(), next_line()} == {"up host hostb", "up endpoint hostb/0:print"}
 
 
 @pytest.mark.unless(renewed="time")
