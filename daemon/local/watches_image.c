@@ -78,7 +78,7 @@ static bool is_another(const struct thing *thing, const struct record *now)
 /* Whether its link is away where none was told to be, or is there again. */
 static bool is_away_otherwise(const struct thing *thing, const struct record *now)
 {
-	return now && now->up && !now->size && now->domain->away != thing->is_away;
+	return now && now->up && !now->size && now->domain->away != thing->domain.away;
 }
 
 static void watches_image_compare(struct watcher *watcher, struct watch *watch, const struct thing *thing,
@@ -91,7 +91,7 @@ static void watches_image_compare(struct watcher *watcher, struct watch *watch, 
 		watch_tell(watcher, watch, thing->record, false, cost);
 	if (!changed && !is_away_otherwise(thing, now))
 		return;
-	if ((changed || thing->is_away) && watch_means(watch, now, cost))
+	if ((changed || thing->domain.away) && watch_means(watch, now, cost))
 		watch_tell(watcher, watch, now, true, cost);
 	if (watch_means(watch, now, cost))
 		watch_tell_away(watcher, watch, now, cost);
@@ -132,8 +132,10 @@ static void tell_before(struct watcher *watcher, struct watch *watch)
 	for (thing = watches->before; thing; thing = thing->hh.next) {
 		const struct record *now = find_now(watches, thing);
 
-		if ((!now || !now->up) && watch_means(watch, thing->record, &cost))
+		if ((!now || !now->up) && watch_means(watch, thing->record, &cost)) {
 			watch_tell(watcher, watch, thing->record, true, &cost);
+			watch_tell_away(watcher, watch, thing->record, &cost);
+		}
 		cost += COST_COMPARE;
 	}
 	turns_spend(watches->turns, watcher->task.line, cost);
@@ -278,7 +280,7 @@ void watches_write_things(const struct watches *watches, struct image *image)
 			write_thing(image, of_host, record, record->domain->was_away, 0);
 	}
 	for (thing = watches->before; thing; thing = thing->hh.next)
-		write_thing(image, of_host, thing->record, thing->is_away, thing->missed_ms);
+		write_thing(image, of_host, thing->record, thing->domain.away, thing->missed_ms);
 	if (of_host)
 		image_bool(image, &(bool){false});
 }
@@ -332,12 +334,14 @@ static void read_thing(struct watches *watches, struct image *image)
 		free(thing);
 		return;
 	}
-	thing->domain = (struct named_domain){
-		.domid = domid, .is_own = is_own, .serial = UINT64_MAX - HASH_COUNT(watches->before)};
+	thing->domain = (struct named_domain){.domid = domid,
+					      .is_own = is_own,
+					      .away = is_away,
+					      .serial = UINT64_MAX - HASH_COUNT(watches->before)};
 	snprintf(thing->domain.name, sizeof(thing->domain.name), "%s", name);
-	thing->is_away = is_away;
 	thing->missed_ms = missed_ms;
 	thing->record->domain = &thing->domain;
+	thing->record->up = true;
 	thing->record->size = strlen(text);
 	memcpy(thing->record->text, text, thing->record->size + 1);
 	image_expect(image, !find_before(watches, thing->record));

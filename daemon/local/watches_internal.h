@@ -29,7 +29,6 @@ struct thing {
 	struct named_domain domain;
 	struct record *record;
 	char key[ENDPOINT_NAME_MAX + 16]; /* "DOMID ENDPOINT", whatever the domain's name */
-	bool is_away;			  /* it was told so of the domain */
 	/* It is missed: for so long in all the daemons that handed over since one saw it, and knew all */
 	uint32_t missed_ms;
 	UT_hash_handle hh;

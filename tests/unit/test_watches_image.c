@@ -146,13 +146,15 @@ SCENE_TEST(a_watch_of_the_last_passes_is_told_by_the_next_daemon, start)
 /* What another watch was told earlier, and the daemon in between doesn't know yet. */
 SCENE_TEST(a_watch_of_between_two_hand_overs_is_told_all, start)
 {
+	registry_set_away(scene->registry, 7, true);
+	expect(scene, &scene->a, "1~7(work) ");
 	hand_over(scene);
 	add_watch(scene, &scene->b, 2, "7");
-	hand_over_telling(scene, "", "2+7(work) 2+7:inbox(work) 2+7:print(work) ");
+	hand_over_telling(scene, "", "2+7:inbox(work) 2+7:print(work) 2+7(work) 2~7(work) ");
 	come_up(scene, "print scan");
 	expect(scene, &scene->b, "2+7:scan(work) ");
 	time_is_over(scene);
-	expect(scene, &scene->b, "2-7:inbox(work) ");
+	expect(scene, &scene->b, "2-7:inbox(work) 2+7(work) ");
 }
 
 SCENE_TEST(what_has_gone_is_told_though_no_daemon_stays_for_long, start)
