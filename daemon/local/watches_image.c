@@ -176,14 +176,15 @@ static void tell_settled(struct watches *watches)
 	}
 }
 
-/* Links are left behind this, of which nobody is told. */
-static void note_away(const struct watches *watches)
+/* Links are left behind this, and some may come and go, of which nobody is told. */
+static void note_told(const struct watches *watches)
 {
-	const struct record *record;
+	struct record *record;
 	uint64_t at = 0;
 
 	while ((record = changes_next(watches->changes, at, UINT64_MAX)) != NULL) {
 		at = record->changed;
+		record->was_up = record->up;
 		record->domain->was_away = record->domain->away;
 	}
 }
@@ -213,8 +214,7 @@ void watches_hold(struct watches *watches)
 				tell_before(watcher, watch);
 		}
 	watches->is_held = true;
-	watches->told_upto = watches->changes->last;
-	note_away(watches);
+	note_told(watches);
 }
 
 /* --- sections --------------------------------------------------------------------------------- */
@@ -230,13 +230,6 @@ void watch_image(struct image *image, struct watch *watch)
 	image_expect(image, watch->domain[0] && (!watch->endpoints || watch->endpoint[0]));
 	watch->domain_size = strlen(watch->domain);
 	watch->endpoint_size = strlen(watch->endpoint);
-}
-
-/* Whether it was there when the last word was told here. */
-static bool was_up(const struct watches *watches, const struct record *record)
-{
-	return record->since && record->since <= watches->told_upto &&
-	       (record->up || record->went > watches->told_upto);
 }
 
 static void thing_image(struct image *image, uint32_t *domid, bool *is_own, char name[DOMAIN_NAME_MAX + 1],
@@ -276,7 +269,7 @@ void watches_write_things(const struct watches *watches, struct image *image)
 
 	while ((record = changes_next(watches->changes, at, UINT64_MAX)) != NULL) {
 		at = record->changed;
-		if (was_up(watches, record) && !find_before(watches, record))
+		if (record->was_up && !find_before(watches, record))
 			write_thing(image, of_host, record, record->domain->was_away, 0);
 	}
 	for (thing = watches->before; thing; thing = thing->hh.next)

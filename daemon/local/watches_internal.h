@@ -81,9 +81,7 @@ struct watches {
 	size_t slots_left;	  /* places of changes that the last walk left */
 	uint64_t woken_for;	  /* the last change for which they were made due */
 	bool all_are_due;
-	/* nothing is told here any more, after this change; the next daemon goes on from there */
-	bool is_held;
-	uint64_t told_upto;
+	bool is_held; /* nothing is told here any more; the next daemon goes on from there */
 	/* What the daemon before this has told of. Until this one knows all that is there nothing is told of
 	 * these, and then what has gone. */
 	struct thing *before;

@@ -42,9 +42,9 @@ struct named_domain {
 struct record {
 	struct named_domain *domain;
 	struct named_domain *to; /* after it was renamed, with this endpoint */
-	bool up;
-	uint8_t kinds; /* the bits of BIND; 0: they aren't told */
-	uint64_t seen; /* in which list of endpoints */
+	bool up, was_up;	 /* was_up: when watches were told last here, before a hand-over */
+	uint8_t kinds;		 /* the bits of BIND; 0: they aren't told */
+	uint64_t seen;		 /* in which list of endpoints */
 	/* Numbers of changes: when it came first, under whatever name of the domain and under this one; since
 	 * when it has been up, under whatever name; when it went last; when it changed last. */
 	uint64_t first, born, since, went, changed;

@@ -143,6 +143,19 @@ SCENE_TEST(a_watch_of_the_last_passes_is_told_by_the_next_daemon, start)
 	expect(scene, &scene->b, "2+7(work) 2+7:inbox(work) 2+7:print(work) ");
 }
 
+/* Of what changes in the last passes nobody is told here: not that it went and came, nor of another name. */
+SCENE_TEST(what_goes_in_the_last_passes_is_told_by_the_next_daemon, start)
+{
+	watches_hold(scene->watches);
+	registry_set_endpoint(scene->registry, 7, "inbox", false);
+	registry_set_endpoint(scene->registry, 7, "inbox", true);
+	rename_domain(scene, 7, "play");
+	hand_over(scene);
+	come_up(scene, "print");
+	time_is_over(scene);
+	expect(scene, &scene->a, "1-7:inbox(work) ");
+}
+
 /* What another watch was told earlier, and the daemon in between doesn't know yet. */
 SCENE_TEST(a_watch_of_between_two_hand_overs_is_told_all, start)
 {
