@@ -7,7 +7,8 @@ chance follows from --mode-seed and the name of the test; when it happens is up 
 
 Words in use: "counts" of what a mode does more often; "direct", a link between two guests; "zero", a domain 0 that isn't there or stands
 still; "rules" that the mode adds; "limits" and "rings" that are tested themselves; "memory" that is changed under a program of a test; a
-"time" that each hand-over begins anew; "late" answers of who hands over, for which a list doesn't wait.
+"time" that each hand-over begins anew; a program that is "sleeping", so that it does nothing for the next daemon; "late" answers of who
+hands over, for which a list doesn't wait.
 """
 
 import contextlib

@@ -232,6 +232,7 @@ def test_bad_questions_are_answered_with_an_error(pair):
         assert "bystander" in program.query("status")
 
 
+@pytest.mark.unless(renewed="counts")
 def test_a_program_has_at_most_64_requests_unanswered(nodes):
     one, two, three = nodes(1, 2, 3, config=GIVES_UP).values()
     with stopped(two.pid), stopped(three.pid), Program(one.socket) as program:

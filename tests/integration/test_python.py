@@ -231,6 +231,7 @@ async def test_a_receiver_that_is_cancelled_loses_nothing(one, two):
         assert got == list(range(500))
 
 
+@pytest.mark.unless(renewed="sleeping")
 def test_a_signal_ends_a_blocking_send_which_is_withdrawn(one, two):
     class Interrupted(Exception):
         pass

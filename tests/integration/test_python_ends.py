@@ -20,6 +20,7 @@ import pytest
 
 from messaging import eventually, read_source
 from python_module import DIRECTORY, LONG, SHORT, SOURCES, python, raises, soon, taken_in_time, xenmsg
+from renewing import renew
 
 
 # ---- ends ----
@@ -188,6 +189,22 @@ def test_what_is_done_often_leaves_no_memory(one):
         assert sys.getallocatedblocks() - before < 150, "less than one for two rounds"
 
 
+@pytest.mark.unless(renewed="sleeping")
+@pytest.mark.parametrize("begin", ("post", "begin_call"))
+def test_what_is_begun_after_a_hand_over_goes_out_at_once(one, begin):
+    """Nothing has used the connection since, and nothing does afterwards."""
+    with xenmsg.blocking.open(one.socket) as conn, conn.bind("inbox") as inbox:
+        renew(one)
+        begun = getattr(conn, begin)("self:inbox", b"x")
+        message = inbox.recv(LONG)
+        assert bytes(message) == b"x"
+        if message.wants_reply:
+            message.reply(b"")
+        del message
+        conn.wait(begun, LONG)
+
+
+@pytest.mark.unless(renewed="sleeping")
 def test_a_child_leaves_the_parents_connection_alone(one):
     with xenmsg.blocking.open(one.socket) as conn, conn.bind("inbox") as inbox:
         outcome = conn.post("self:inbox", b"x")

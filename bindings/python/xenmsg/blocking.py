@@ -389,6 +389,7 @@ class Connection(_Sending, _Closing, ConnectionState):
         """Sends a message without waiting for its outcome: waits only while too much waits for this address. flush(), or
         wait() with what it returns, waits for the outcome. Messages to one address arrive in the order in which they were
         posted."""
+        self._core.process()  # nothing else may have used this connection since another daemon took over
         return self._post(self._post_with(trace, wait), address, data, None)
 
     def wait(self, outcome: Outcome[T], timeout: Optional[float] = None) -> T:
@@ -423,6 +424,7 @@ class Connection(_Sending, _Closing, ConnectionState):
     def begin_call(self, address: str, data: Data, *, timeout: Optional[float] = None,
                    trace: Optional[str] = None, wait: bool = False) -> Outcome[Message]:
         """Begins a call, as post() does a message; wait() returns the reply. Thousands may be outstanding."""
+        self._core.process()
         return self._post(self._call_with(trace, timeout, wait), address, data, None)
 
     # ---- receiving ----
