@@ -294,14 +294,12 @@ TEST_WITH(a_pattern_means_a_domain_as_soon_as_there_is_room, set_up, tear_down)
 {
 	look(1, "*");
 	tell("", list_of("", "=", 1, HOST_WATCH_DOMAINS + 1));
-	assert_int_equal(asking.out, HOST_WATCH_DOMAINS + 1);
 	assert_null(find(ASK_ENDPOINTS, "129"));
 	for (unsigned i = 0; i < 2; i++) {
 		tell("", list_of("", "=", 2, HOST_WATCH_DOMAINS + 1));
 		assert_int_equal(find(ASK_DOMAINS, "")->known, i ? asking.version : 0);
 	}
 	assert_non_null(find(ASK_ENDPOINTS, "129"));
-	hears("1+b ");
 }
 
 /* All that a host has goes at once, more than is kept for programs that are late. */
@@ -400,12 +398,10 @@ TEST_WITH(questions_are_asked_in_pieces, set_up, tear_down)
 TEST_WITH(a_host_is_asked_again_when_its_program_was_told, set_up, tear_down)
 {
 	scene.a.counts = true;
-	look(1, "*");
-	tell("", "7=");
-	for (unsigned i = 0; i < 20; i++) {
-		answer("7", list_of(i % 2 ? "m" : "n", "", 1, 500), 0, 7, "");
-		assert_int_equal(asking.up, 500);
-	}
+	look(1, "7");
+	tell("", "");
+	answer("7", list_of("n", "", 1, 500), 0, 7, "");
+	assert_int_equal(asking.up, 500);
 }
 
 /* A watch of which the host hasn't answered yet isn't asked along with one whose host has gone: a domain that
