@@ -380,6 +380,7 @@ def test_watches_are_told_of_what_has_gone_in_between(installed, two, tmp_path):
     ("echo xenmsgd later; echo takes over images of format 4000000", b"xenmsgd later doesn't take over images of format"),
     ("echo xenmsgd terse", b"xenmsgd terse doesn't take over images of format"),
 ], ids=["fails", "is_killed", "is_older", "lacks_a_library", "hangs", "talks", "has_another_format", "tells_no_format"])
+@pytest.mark.unless(renewed="counts")
 def test_a_bad_program_is_refused_before_anything_ends(installed, script, why):
     node, install = installed
     with Connection(node.socket, binds="inbox") as receiver, Connection(node.socket) as sender:
