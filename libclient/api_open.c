@@ -93,10 +93,10 @@ static int conn_start(struct xenmsg **made, const char *socket_path)
 		return r;
 	}
 	outbox_init(&conn->outbox, &conn->transport, &calls_outbox_callbacks);
-	calls_init(&conn->calls, &conn->outbox, pool);
+	conn->calls = (struct calls){.outbox = &conn->outbox, .pool = pool};
 	inbox_init(&conn->inbox, &conn->transport, &conn->outbox, pool);
 	requests_init(&conn->requests, &conn->transport);
-	dials_init(&conn->dials, &conn->transport);
+	conn->dials = (struct dials){.transport = &conn->transport, .due = -1};
 	conn->reconnect.parts.transport = &conn->transport;
 	conn->transport.on_stream = on_stream;
 	conn->transport.userdata = conn;

@@ -456,11 +456,6 @@ int xenmsg_connect(struct xenmsg *conn, const char *address, const struct xenmsg
 	return outcome.result.error < 0 ? outcome.result.error : outcome.result.stream;
 }
 
-void xenmsg_break(int stream)
-{
-	dial_break(stream);
-}
-
 /* ---- streams that come in ----------------------------------------------------------------- */
 
 /* Begins to fetch the first waiting stream. */

@@ -12,11 +12,6 @@
 
 #define UNREAD_MS 10000 /* how long a daemon may leave a CANCEL unread */
 
-void calls_init(struct calls *calls, struct outbox *outbox, struct message_pool *pool)
-{
-	*calls = (struct calls){.outbox = outbox, .pool = pool};
-}
-
 static struct call *call_of(struct numbered *item)
 {
 	return NUMBERED_IN(item, struct call, numbered);
@@ -359,17 +354,17 @@ static int calls_withdraw(struct call *call)
 }
 
 /* Cancels a request that wasn't taken yet, as far as is known. */
-static int cancel(struct call *call, const struct outbox_ticket *ticket, int64_t now)
+static int cancel(struct call *call, int64_t now)
 {
 	call->expired = true;
 	call->settled_by = now + UNREAD_MS;
 	set_expiry(call, now + call->settle_ms);
-	return outbox_cancel(call->calls->outbox, ticket);
+	return outbox_cancel(call->calls->outbox, call->sender, call);
 }
 
 /* The CANCEL hasn't been answered. As long as the daemon doesn't read, since it is handed over or starts
  * again, nobody can have answered: the next one finds message and CANCEL together. */
-static void calls_settle(struct call *call, const struct outbox_ticket *ticket, int64_t now)
+static void calls_settle(struct call *call, int64_t now)
 {
 	struct outbox *outbox = call->calls->outbox;
 	bool was_unread = call->was_unread;
@@ -378,7 +373,7 @@ static void calls_settle(struct call *call, const struct outbox_ticket *ticket, 
 	if ((was_unread || call->was_unread) && now < call->settled_by)
 		set_expiry(call, now + call->settle_ms);
 	else
-		outbox_abandon(outbox, ticket);
+		outbox_abandon(outbox, call->sender, call);
 }
 
 int calls_expire(struct calls *calls)
@@ -388,7 +383,6 @@ int calls_expire(struct calls *calls)
 
 	while (r == 0 && calls->timed && calls->timed->expires <= now) {
 		struct call *call = calls->timed;
-		struct outbox_ticket ticket = {.sender = call->sender, .userdata = call};
 
 		forget_time(call);
 		if (call->room) {
@@ -397,9 +391,9 @@ int calls_expire(struct calls *calls)
 		} else if (!call->unsettled)
 			r = calls_withdraw(call);
 		else if (call->expired)
-			calls_settle(call, &ticket, now);
+			calls_settle(call, now);
 		else
-			r = cancel(call, &ticket, now);
+			r = cancel(call, now);
 	}
 	return r;
 }

@@ -86,7 +86,6 @@ struct call {
 	struct call *timed_prev, *timed_next; /* in calls->timed, by `expires` */
 };
 
-void calls_init(struct calls *calls, struct outbox *outbox, struct message_pool *pool);
 /* Frees what is to be reported, without any callback. outbox_fail() comes first. */
 void calls_free(struct calls *calls);
 /* Ends the calls of a channel that has ended and whose ops are settled, or that another server has taken

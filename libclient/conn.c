@@ -181,7 +181,7 @@ int conn_fail(struct xenmsg *conn, int error)
 	}
 	if (conn->transport.reason[0])
 		conn_set_reason(conn, conn->transport.reason, strlen(conn->transport.reason));
-	if (reconnect_is_wanted(&conn->reconnect) && conn_is_here(conn)) {
+	if (conn->reconnect.state != RECONNECT_OFF && conn_is_here(conn)) {
 		outlive(conn, error);
 		return 0;
 	}
@@ -248,7 +248,7 @@ int conn_pump_all(struct xenmsg *conn)
 	dials_look(&conn->dials);
 	if (conn->mux)
 		mux_look(conn->mux, !reconnect_is_lost(&conn->reconnect),
-			 reconnect_is_wanted(&conn->reconnect));
+			 conn->reconnect.state != RECONNECT_OFF);
 	conn_set_alarm(conn);
 	return conn_flush(conn);
 }

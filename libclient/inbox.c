@@ -188,6 +188,7 @@ static int send_reset(struct inbox *inbox, const struct receiver *receiver, uint
 	return transport_reset(inbox->transport, receiver->number, error, flags, receiver->taken);
 }
 
+/* Sends RESET for a channel, and expects nothing more from it. Returns 0, -EPROTO or -ENOMEM. */
 static int end_receiver(struct inbox *inbox, struct receiver *receiver, uint32_t error, uint32_t flags)
 {
 	if (receiver->state == RECEIVER_RESET_SENT)
@@ -200,12 +201,6 @@ static int end_receiver(struct inbox *inbox, struct receiver *receiver, uint32_t
 	return send_reset(inbox, receiver, error, flags);
 }
 
-/* Sends RESET for a channel, and expects nothing more from it. Returns 0, -EPROTO or -ENOMEM. */
-static int inbox_reset_receiver(struct inbox *inbox, struct receiver *receiver, uint32_t error)
-{
-	return end_receiver(inbox, receiver, error, 0);
-}
-
 /* Lets the channel go on elsewhere, if others share the endpoint. But what lies behind a request that was
  * refused comes after that, which is up to its caller. */
 static int leave_channel(struct inbox *inbox, struct receiver *receiver)
@@ -215,7 +210,7 @@ static int leave_channel(struct inbox *inbox, struct receiver *receiver)
 
 int inbox_reset(struct inbox *inbox, uint32_t number, uint32_t error)
 {
-	return inbox_reset_receiver(inbox, channel_table_find(&inbox->by_number, number), error);
+	return end_receiver(inbox, channel_table_find(&inbox->by_number, number), error, 0);
 }
 
 int inbox_refuse(struct inbox *inbox, const struct inbox_front *front, uint32_t error)
@@ -413,7 +408,7 @@ static int inbox_refuse_request(struct inbox *inbox, const struct inbox_front *f
 	if (request->reply == REPLY_OWED)
 		reply_lose(request);
 	xenmsg_message_free(request);
-	return r == -ENOBUFS ? inbox_reset_receiver(inbox, front->receiver, ENOBUFS) : r;
+	return r == -ENOBUFS ? end_receiver(inbox, front->receiver, ENOBUFS, 0) : r;
 }
 
 /* ---- frames about channels ---------------------------------------------------------------- */
@@ -456,14 +451,14 @@ static int inbox_on_open(struct inbox *inbox, uint32_t number, const uint8_t *pa
 	      open.identity.domid, open.identity.pid, open.serial,
 	      receiver->binding ? "" : ", but it isn't bound any more");
 	if (!receiver->binding)
-		return inbox_reset_receiver(inbox, receiver, ENOENT);
+		return end_receiver(inbox, receiver, ENOENT, 0);
 	receiver->binding->users++;
 	if (open.kind == CHANNEL_CALL) {
 		receiver->replies = replies_new(inbox->outbox, number);
 		return receiver->replies ? 0 : -ENOMEM;
 	}
 	if (open.kind != CHANNEL_MESSAGE)
-		return inbox_reset_receiver(inbox, receiver, EPROTONOSUPPORT);
+		return end_receiver(inbox, receiver, EPROTONOSUPPORT, 0);
 	/* The daemon answers the opener for this program: it knows our endpoints, and nothing but the ring
 	 * limits what it may send here. */
 	return 0;
@@ -785,11 +780,11 @@ static int read_head(struct inbox *inbox, struct receiver *receiver)
 
 	ring_reader_copy(&inbox->transport->deliveries, 0, part->head, sizeof(part->head));
 	if (!head_is_possible(receiver, assembly_type(part)))
-		return inbox_reset_receiver(inbox, receiver, EPROTO);
+		return end_receiver(inbox, receiver, EPROTO, 0);
 	if (assembly_has_block(part))
 		most += PROPERTIES_MAX;
 	if (assembly_size(part) > most)
-		return inbox_reset_receiver(inbox, receiver, EMSGSIZE);
+		return end_receiver(inbox, receiver, EMSGSIZE, 0);
 	return 1;
 }
 
@@ -820,7 +815,7 @@ int inbox_front(struct inbox *inbox, struct inbox_front *front, bool *unknown_ch
 		}
 		/* Frames carry multiples of 8 bytes, so a state word never straddles two of them. */
 		if (inbox->frame_left % 8 != 0) {
-			r = inbox_reset_receiver(inbox, receiver, EPROTO);
+			r = end_receiver(inbox, receiver, EPROTO, 0);
 			if (r < 0)
 				return r;
 			continue;
@@ -972,7 +967,7 @@ int inbox_take(struct inbox *inbox, const struct inbox_front *front, struct xenm
 	else if (whole)
 		message = make_whole(inbox, front->size, 0, lends);
 	if (r < 0)
-		return r == -EPROTO ? inbox_reset_receiver(inbox, receiver, EPROTO) : r;
+		return r == -EPROTO ? end_receiver(inbox, receiver, EPROTO, 0) : r;
 	if (!message)
 		return -ENOMEM;
 	mine = !was_cancelled(receiver, receiver->taken + before) &&
@@ -993,12 +988,12 @@ int inbox_take(struct inbox *inbox, const struct inbox_front *front, struct xenm
 		xenmsg_message_free(message);
 		/* The state is neither sent nor cancelled: the writer has violated the protocol. */
 		if (sent != htole32(MESSAGE_SENT) && sent != htole32(MESSAGE_CANCELLED))
-			return inbox_reset_receiver(inbox, receiver, EPROTO);
+			return end_receiver(inbox, receiver, EPROTO, 0);
 	} else {
 		r = receiver->replies ? replies_add(receiver->replies, message, get_u32(number)) : 0;
 		if (r < 0) {
 			xenmsg_message_free(message);
-			return inbox_reset_receiver(inbox, receiver, (uint32_t)-r);
+			return end_receiver(inbox, receiver, (uint32_t)-r, 0);
 		}
 		tell_taken(inbox, receiver, message);
 		*taken = message;
@@ -1040,7 +1035,7 @@ int inbox_peek(struct inbox *inbox, const struct inbox_front *front, struct xenm
 
 		if (r < 0) {
 			xenmsg_message_free(message);
-			return r == -EPROTO ? inbox_reset_receiver(inbox, receiver, EPROTO) : r;
+			return r == -EPROTO ? end_receiver(inbox, receiver, EPROTO, 0) : r;
 		}
 	}
 	message->offset = offset;

@@ -682,12 +682,11 @@ static void outbox_settle_now(struct outbox *outbox, const struct sender *sender
 	op->told = true;
 }
 
-int outbox_cancel(struct outbox *outbox, const struct outbox_ticket *ticket)
+int outbox_cancel(struct outbox *outbox, struct sender *sender, const void *userdata)
 {
-	struct sender *sender = ticket->sender;
 	uint64_t begin, state;
 	uint32_t index;
-	struct op *op = sender_find_ticket(ticket->sender, ticket->userdata, &index);
+	struct op *op = sender_find_of(sender, userdata, &index);
 
 	if (!op || op->cancelling)
 		return 0;
@@ -714,15 +713,15 @@ int outbox_cancel(struct outbox *outbox, const struct outbox_ticket *ticket)
 	return 0;
 }
 
-void outbox_abandon(struct outbox *outbox, const struct outbox_ticket *ticket)
+void outbox_abandon(struct outbox *outbox, struct sender *sender, const void *userdata)
 {
 	uint32_t index;
-	struct op *op = sender_find_ticket(ticket->sender, ticket->userdata, &index);
+	struct op *op = sender_find_of(sender, userdata, &index);
 
 	if (!op)
 		return;
-	outbox_settle_now(outbox, ticket->sender, op, op_result_unknown(-ECONNRESET, OUTBOX_UNSETTLED));
-	outbox_settle_delivered(outbox, ticket->sender);
+	outbox_settle_now(outbox, sender, op, op_result_unknown(-ECONNRESET, OUTBOX_UNSETTLED));
+	outbox_settle_delivered(outbox, sender);
 }
 
 /* ---- what the daemon says ----------------------------------------------------------------- */

@@ -134,7 +134,7 @@ int sender_grow_ops(struct sender *sender);
 /* Finds the op whose message ends there, and its place in the list. NULL: there is none. */
 struct op *sender_find_op(struct sender *sender, uint64_t end, uint32_t *index);
 /* Finds it by the program's userdata, since offsets may change while a message waits in the queue. */
-struct op *sender_find_ticket(struct sender *sender, const void *userdata, uint32_t *index);
+struct op *sender_find_of(struct sender *sender, const void *userdata, uint32_t *index);
 /* Updates `ops_framed` after `framed` has moved. Returns how many messages ended in the bytes that were
  * framed, 0 if the number doesn't fit. */
 uint16_t sender_count_framed(struct sender *sender);
@@ -231,12 +231,6 @@ struct outbox {
 	const struct outbox_callbacks *callbacks;
 };
 
-/* Names a message, by its op's userdata, so that it can be withdrawn. Valid until it has its outcome. */
-struct outbox_ticket {
-	struct sender *sender;
-	const void *userdata;
-};
-
 void outbox_init(struct outbox *outbox, struct transport *transport,
 		 const struct outbox_callbacks *callbacks);
 /* Frees the outbox without any callback. outbox_fail() and outbox_run() come first. */
@@ -257,11 +251,11 @@ int outbox_commit(struct outbox *outbox, size_t size, const struct properties *p
 		  const struct op *op, struct sender **sender);
 /* Gives it up, if there is one. */
 void outbox_unreserve(struct outbox *outbox);
-/* Gives up a message that has no outcome. Its outcome is -ETIMEDOUT at once if its end hasn't been handed to
- * the daemon, else it follows from the answer to a CANCEL. */
-int outbox_cancel(struct outbox *outbox, const struct outbox_ticket *ticket);
+/* Gives up a message that has no outcome, which its op's userdata names. Its outcome is -ETIMEDOUT at once if
+ * its end hasn't been handed to the daemon, else it follows from the answer to a CANCEL. */
+int outbox_cancel(struct outbox *outbox, struct sender *sender, const void *userdata);
 /* Settles with -ECONNRESET a message whose CANCEL isn't answered. */
-void outbox_abandon(struct outbox *outbox, const struct outbox_ticket *ticket);
+void outbox_abandon(struct outbox *outbox, struct sender *sender, const void *userdata);
 
 /* Returns the channel to an address, NULL if there is none. */
 struct sender *outbox_lookup(const struct outbox *outbox, const char *address, enum channel_kind kind);

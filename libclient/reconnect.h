@@ -50,10 +50,6 @@ struct reconnect {
 /* Makes the connection outlive its daemon. What it is told by, if that is set, stays. */
 void reconnect_init(struct reconnect *reconnect, const struct reconnect_parts *parts);
 void reconnect_free(struct reconnect *reconnect);
-static inline bool reconnect_is_wanted(const struct reconnect *reconnect)
-{
-	return reconnect->state != RECONNECT_OFF;
-}
 /* Whether there is no daemon now. */
 static inline bool reconnect_is_lost(const struct reconnect *reconnect)
 {

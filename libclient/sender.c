@@ -61,7 +61,7 @@ struct op *sender_find_op(struct sender *sender, uint64_t end, uint32_t *index)
 	return NULL;
 }
 
-struct op *sender_find_ticket(struct sender *sender, const void *userdata, uint32_t *index)
+struct op *sender_find_of(struct sender *sender, const void *userdata, uint32_t *index)
 {
 	for (uint32_t i = sender->ops_count; i > 0; i--) {
 		struct op *op = sender_op(sender, i - 1);

@@ -424,11 +424,6 @@ void socket_pump_arm(struct socket_pump *pump)
 #define QUEUE_MS                                                                                             \
 	20 /* until the daemon's queue of connections has room, or there is a daemon again, perhaps */
 
-void dials_init(struct dials *dials, struct transport *transport)
-{
-	*dials = (struct dials){.transport = transport, .due = -1};
-}
-
 static void look_at(struct dials *dials, int64_t at)
 {
 	if (at >= 0 && (dials->due < 0 || at < dials->due))
@@ -638,7 +633,7 @@ void dials_fail(struct dials *dials, int error)
 }
 
 /* The daemon takes bytes that come with a descriptor as the request to break the stream. */
-void dial_break(int stream)
+void xenmsg_break(int stream)
 {
 	uint8_t mark = 0;
 	struct iovec piece = {&mark, 1};
@@ -667,7 +662,7 @@ void dial_break(int stream)
 void dial_free(struct stream_dial *dial)
 {
 	if (dial->op.settled && dial->fd >= 0 && transport_is_here(dial->dials->transport))
-		dial_break(dial->fd); /* nobody has taken it */
+		xenmsg_break(dial->fd); /* nobody has taken it */
 	else
 		hang_up(dial);
 	free(dial);

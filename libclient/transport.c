@@ -316,7 +316,7 @@ static int take_events(struct transport *transport, const struct epoll_event *ev
 			socket_pump_arm(transport->pump); /* until somebody reads its rings */
 		return r < 0 ? r : 0;
 	}
-	if (on_socket && !transport_is_dialling(transport))
+	if (on_socket && !transport->hello)
 		transport_read_socket(transport);
 	return 0;
 }

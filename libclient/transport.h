@@ -199,10 +199,6 @@ int transport_finish(struct transport *transport, int64_t deadline);
  */
 void transport_leave(struct transport *transport);
 void transport_hang_up(struct transport *transport);
-static inline bool transport_is_dialling(const struct transport *transport)
-{
-	return transport->hello != NULL;
-}
 /* Closes the connection, after it has sent as much as the daemon takes at once. In a child of the process
  * that opened it only frees what the child has of it. */
 void transport_close(struct transport *transport);
@@ -353,7 +349,6 @@ struct dials {
 	int64_t due; /* when the next one is to be looked at (deadline.h); -1: its socket will say */
 };
 
-void dials_init(struct dials *dials, struct transport *transport);
 /* Frees all, without any callback, and breaks streams that nobody has taken. */
 void dials_free(struct dials *dials);
 /* Begins to open a stream by this frame (OPEN or ACCEPT, its payload of `size` bytes). timeout_ms may be
@@ -366,8 +361,6 @@ void dials_ready(struct dials *dials, int fd);
 void dials_look(struct dials *dials);
 /* Settles all with this error: the session is over. */
 void dials_fail(struct dials *dials, int error);
-/* As xenmsg_break(). */
-void dial_break(int stream);
 /* Frees one, which was taken or has no `done`, and breaks its stream if it still has one. */
 void dial_free(struct stream_dial *dial);
 
