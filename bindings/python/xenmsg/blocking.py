@@ -26,7 +26,6 @@ from ._types import (Change, ChangeKind, ConnectionState, Data, Event, Notice, P
                      milliseconds, open_core, passed_over, publish_with)
 
 T = TypeVar("T")
-SelfT = TypeVar("SelfT", bound="_Source[Any]")
 ClosingT = TypeVar("ClosingT", bound="_Closing")
 
 
@@ -111,7 +110,7 @@ class _Source(_Closing, Generic[T]):
             if until is not None and time.monotonic() >= until:
                 raise make_error(errno.ETIMEDOUT, "", -1, None)
 
-    def __iter__(self: SelfT) -> SelfT:
+    def __iter__(self: ClosingT) -> ClosingT:
         return self
 
     def __next__(self) -> T:
@@ -281,8 +280,7 @@ class _Sending:
 
     def _send(self, post: Callable[[str, Data], Optional[Outcome[T]]], address: str, data: Data,
               timeout: Optional[float]) -> T:
-        until = _until(timeout)
-        again = Again()
+        until, again = _until(timeout), Again()
         while True:
             outcome = self._post(post, address, data, until)
             outcome.waiter = True  # so flush() doesn't tell of it, too
