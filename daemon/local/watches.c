@@ -238,8 +238,7 @@ static uint64_t visit(struct watcher *watcher, struct watch *watch, const struct
 	watch->heard = record->changed;
 	if (!watch_means(watch, record, &cost) || watch_knows_before(watch, watcher->watches, record))
 		return cost;
-	was_renamed = !was_told && known >= (record->up && !record->went ? record->since : record->first) &&
-		      meant_before(watch, record->domain, &cost);
+	was_renamed = !was_told && known >= record->first && meant_before(watch, record->domain, &cost);
 	was_told = was_told || was_renamed;
 	if (!record->up) {
 		if (was_told && !(record->to && means_domain(watch, record->to, &cost)))

@@ -46,7 +46,7 @@ struct record {
 	uint8_t kinds;		 /* the bits of BIND; 0: they aren't told */
 	uint64_t seen;		 /* in which list of endpoints */
 	/* Numbers of changes: when it came first, under whatever name of the domain and under this one; since
-	 * when it has been up, under whatever name; when it went last; when it changed last. */
+	 * when it has been up, and when it went last, under whatever name; when it changed last. */
 	uint64_t first, born, since, went, changed;
 	size_t slot;
 	size_t size;

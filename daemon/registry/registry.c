@@ -449,18 +449,28 @@ static void replace(struct registry *registry, struct named_domain *before, stru
 		    bool renamed)
 {
 	struct record *record, *self = before->self && before->self->up ? before->self : NULL;
-	struct record **names = after ? calloc(HASH_COUNT(before->names) + 1, sizeof(*names)) : NULL;
+	struct {
+		struct record *record;
+		uint64_t went;
+	} *names = after ? calloc(HASH_COUNT(before->names) + 1, sizeof(*names)) : NULL, *name;
 	unsigned count = 0;
 
 	for (record = before->names; names && record; record = record->hh.next)
-		if (record->up)
-			names[count++] = record;
-	if (names && self)
-		names[count++] = self; /* goes last, and comes first */
+		if (record->up) {
+			names[count].went = record->went;
+			names[count++].record = record;
+		}
+	if (names && self) { /* goes last, and comes first */
+		names[count].went = self->went;
+		names[count++].record = self;
+	}
 	set_all_down(registry, before);
 	for (unsigned i = 0; i < count; i++) {
-		struct record *old = names[self ? (i + count - 1) % count : i];
-		struct record *new = record_find(after, old->text);
+		struct record *old, *new;
+
+		name = &names[self ? (i + count - 1) % count : i];
+		old = name->record;
+		new = record_find(after, old->text);
 
 		if (!new)
 			new = record_new(&registry->changes, after, old->text);
@@ -471,6 +481,7 @@ static void replace(struct registry *registry, struct named_domain *before, stru
 			old->to = named_ref(after);
 			new->since = old->since;
 			new->first = old->first;
+			new->went = name->went;
 		}
 		record_change(&registry->changes, new, true);
 	}

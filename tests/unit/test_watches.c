@@ -78,6 +78,10 @@ SCENE_TEST(endpoint_that_goes_and_comes_while_the_link_is_away_is_told, scene_st
 	registry_set_endpoint(scene->registry, 7, "inbox", false);
 	registry_set_endpoint(scene->registry, 7, "inbox", true);
 	expect(scene, &scene->a, "1+7(play) 1-7:inbox(play) 1+7:inbox(play) ");
+	registry_set_endpoint(scene->registry, 7, "inbox", false);
+	registry_set_endpoint(scene->registry, 7, "inbox", true);
+	rename_domain(scene, 7, "work");
+	expect(scene, &scene->a, "1+7(work) 1-7:inbox(work) 1+7:inbox(work) ");
 }
 
 SCENE_TEST(what_has_not_changed_is_not_told, scene_start)
