@@ -249,7 +249,7 @@ def test_watches_go_on_and_tell_only_what_has_changed(nodes, tmp_path, memory):
         assert ended(watch.process) is None
 
 
-@pytest.mark.unless(away="counts")
+@pytest.mark.unless(away="counts", renewed="counts")
 def test_watches_of_others_tell_only_what_has_changed(one, two, three, tmp_path):
     """Of who stays nothing is told, over a link or not; of what goes later it is."""
     for other in (two, three):
