@@ -198,7 +198,7 @@ static bool on_connect(struct conversation *conversation, const struct nats_mess
 	return true;
 }
 
-static void on_data(struct conversation *conversation, const struct nats_message *message)
+static void conversation_on_data(struct conversation *conversation, const struct nats_message *message)
 {
 	uint64_t end_at = message->position + message->size;
 
@@ -256,7 +256,7 @@ static void conversation_on_open(struct conversation *conversation, const struct
 			conversation_say(conversation, MESSAGE_ACCEPT);
 		break;
 	case MESSAGE_DATA:
-		on_data(conversation, message);
+		conversation_on_data(conversation, message);
 		break;
 	case MESSAGE_ACK:
 		on_ack(conversation, message);

@@ -151,7 +151,7 @@ bool presence_is_joined(const struct presence *presence)
 
 /* --- others ----------------------------------------------------------------------------------- */
 
-static const char *get_text(struct json_object *object, const char *name, size_t room)
+static const char *presence_get_text(struct json_object *object, const char *name, size_t room)
 {
 	struct json_object *value;
 	const char *text;
@@ -165,8 +165,8 @@ static const char *get_text(struct json_object *object, const char *name, size_t
 static bool read_object(struct json_object *object, struct said *said)
 {
 	struct json_object *up, *joining, *age, *version;
-	const char *gateway = get_text(object, "gateway", sizeof(said->gateway));
-	const char *instance = get_text(object, "instance", sizeof(said->instance));
+	const char *gateway = presence_get_text(object, "gateway", sizeof(said->gateway));
+	const char *instance = presence_get_text(object, "instance", sizeof(said->instance));
 
 	if (!gateway || !instance || !*gateway || !json_object_object_get_ex(object, "up", &up) ||
 	    !json_object_is_type(up, json_type_boolean) || !json_object_object_get_ex(object, "age", &age) ||

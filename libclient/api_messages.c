@@ -46,7 +46,7 @@ static inline __attribute__((always_inline)) int enter(struct xenmsg *conn)
 
 /* A message that nobody can withdraw, without a time-out and without properties, that doesn't wait for its
  * receiver, needs no call to remember it. */
-static bool is_plain(const struct op_options *opts, struct xenmsg_op **op)
+static bool api_messages_is_plain(const struct op_options *opts, struct xenmsg_op **op)
 {
 	return !op && opts->timeout_ms < 0 && !opts->trace && !opts->key && !(opts->flags & XENMSG_WAIT);
 }
@@ -117,7 +117,7 @@ static __attribute__((noinline)) int send_as_told(struct xenmsg *conn, const cha
 		r = op && !done ? -EINVAL : enter(conn);
 	if (r < 0)
 		return r;
-	if (!is_plain(&opts, op))
+	if (!api_messages_is_plain(&opts, op))
 		return await_begin(conn, api_messages_begin, CHANNEL_MESSAGE, address, data, size, &opts,
 				   done, userdata, op);
 	r = conn_check(conn, outbox_send(&conn->outbox, address, data, size, opts.flags & XENMSG_AT_ONCE,
@@ -188,7 +188,7 @@ int xenmsg_commit(struct xenmsg *conn, size_t size, const struct xenmsg_options 
 		return -ENOTCONN;
 	}
 	properties = properties_of(&opts, CHANNEL_MESSAGE);
-	r = is_plain(&opts, op)
+	r = api_messages_is_plain(&opts, op)
 		    ? outbox_commit(&conn->outbox, size, NULL, &plain, &sender)
 		    : calls_commit_message(&conn->calls, size, &properties, done, userdata, &message);
 	r = conn_check(conn, r);

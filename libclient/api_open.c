@@ -24,7 +24,7 @@
 /* ---- how it begins and ends --------------------------------------------------------------- */
 
 /* Doesn't read, which would be a surprise in a function that frees. */
-static void abandon(struct xenmsg *conn, struct xenmsg_message *request)
+static void api_open_abandon(struct xenmsg *conn, struct xenmsg_message *request)
 {
 	if (!conn->dead && conn_is_here(conn))
 		conn_reply(conn, request, MESSAGE_ERROR, (struct message_error){.number = XENMSG_UNANSWERED},
@@ -33,7 +33,7 @@ static void abandon(struct xenmsg *conn, struct xenmsg_message *request)
 		reply_lose(request);
 }
 
-static void give_back(struct xenmsg *conn, struct xenmsg_message *message)
+static void api_open_give_back(struct xenmsg *conn, struct xenmsg_message *message)
 {
 	if (conn_is_here(conn))
 		inbox_take_back(&conn->inbox, message);
@@ -64,7 +64,7 @@ static void free_conn(struct xenmsg *conn)
 	free(conn);
 }
 
-static void on_stream(void *userdata, int fd)
+static void api_open_on_stream(void *userdata, int fd)
 {
 	struct xenmsg *conn = userdata;
 
@@ -80,7 +80,7 @@ static int conn_start(struct xenmsg **made, const char *socket_path)
 
 	if (!conn)
 		return -ENOMEM;
-	pool = message_pool_new(conn, abandon, give_back);
+	pool = message_pool_new(conn, api_open_abandon, api_open_give_back);
 	conn->scratch = malloc(FRAME_PAYLOAD_MAX);
 	if (pool && conn->scratch)
 		r = transport_init(&conn->transport, socket_path);
@@ -98,7 +98,7 @@ static int conn_start(struct xenmsg **made, const char *socket_path)
 	requests_init(&conn->requests, &conn->transport);
 	conn->dials = (struct dials){.transport = &conn->transport, .due = -1};
 	conn->reconnect.parts.transport = &conn->transport;
-	conn->transport.on_stream = on_stream;
+	conn->transport.on_stream = api_open_on_stream;
 	conn->transport.userdata = conn;
 	*made = conn;
 	return 0;
@@ -364,7 +364,7 @@ static bool has_only_streams(struct xenmsg *conn)
 }
 
 /* With `sleeps`, conn_sleep() comes next if nothing has happened, which asks for wake-ups. */
-static int process(struct xenmsg *conn, bool sleeps)
+static int api_open_process(struct xenmsg *conn, bool sleeps)
 {
 	int count = 0, r;
 
@@ -431,10 +431,10 @@ int xenmsg_process(struct xenmsg *conn)
 	if (!conn->dead)
 		while (conn_poll(conn, 0) == -EINTR)
 			;
-	return leave(conn, process(conn, false));
+	return leave(conn, api_open_process(conn, false));
 }
 
-static int wait_until(struct xenmsg *conn, int64_t deadline)
+static int api_open_wait_until(struct xenmsg *conn, int64_t deadline)
 {
 	/* What waits for xenmsg_recv() or xenmsg_accept(), or a wake-up that came before, ends this at once,
 	 * so it wouldn't come to the sleep in which the socket is read. */
@@ -448,7 +448,7 @@ static int wait_until(struct xenmsg *conn, int64_t deadline)
 		/* A program that answers after this returns notifies the daemon once, of the answer and of
 		 * what was taken. If the program doesn't call again soon, the daemon looks by itself. */
 		conn->comes_back = true;
-		r = process(conn, true);
+		r = api_open_process(conn, true);
 		conn->comes_back = false;
 		if (r != 0)
 			return r;
@@ -470,7 +470,7 @@ int xenmsg_wait(struct xenmsg *conn, int timeout_ms)
 
 	if (r < 0)
 		return r;
-	return leave(conn, wait_until(conn, deadline));
+	return leave(conn, api_open_wait_until(conn, deadline));
 }
 
 /* Returns whether all that the program has begun has its outcome; what is settled was reported before. */

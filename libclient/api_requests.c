@@ -48,7 +48,7 @@ static int enter_binding(struct xenmsg *conn, const char *endpoint, const struct
 	return inbox_bind(&conn->inbox, endpoint, *kinds, flags & XENMSG_LEND, handler, userdata);
 }
 
-static void leave_binding(struct xenmsg *conn, const char *endpoint)
+static void api_requests_leave_binding(struct xenmsg *conn, const char *endpoint)
 {
 	struct binding *binding = inbox_find(&conn->inbox, endpoint, strlen(endpoint));
 
@@ -80,7 +80,7 @@ static int bind_for(struct xenmsg *conn, const char *endpoint, const struct xenm
 	if (r == 0)
 		inbox_find(&conn->inbox, endpoint, strlen(endpoint))->asked = (*request)->number;
 	else
-		leave_binding(conn, endpoint);
+		api_requests_leave_binding(conn, endpoint);
 	return r;
 }
 

@@ -172,7 +172,7 @@ static bool is_crowded(const struct pattern_topic *member)
 	return member->state == MEMBER_REFUSED && member->error == -ENOBUFS;
 }
 
-static void want(struct pattern_topic *member)
+static void api_topics_want(struct pattern_topic *member)
 {
 	if (is_crowded(member))
 		member->pattern->crowded--;
@@ -190,7 +190,7 @@ static void want_a_crowded_one(struct pattern *pattern)
 		return;
 	HASH_ITER(hh, pattern->members, member, next) {
 		if (is_crowded(member)) {
-			want(member);
+			api_topics_want(member);
 			return;
 		}
 	}
@@ -360,14 +360,14 @@ static void come(struct pattern *pattern, const char *address)
 			free(member);
 			return;
 		}
-		want(member);
+		api_topics_want(member);
 	}
 	member->is_gone = false;
 	member->losses = pattern->conn->reconnect.losses;
 	if (member->list == &pattern->leaving && !member->is_ended) /* it has come again */
 		leave_list(member);
 	if (member->state == MEMBER_REFUSED || (member->state == MEMBER_SUBSCRIBED && !binding_of(member)))
-		want(member);
+		api_topics_want(member);
 }
 
 static void go(struct pattern_topic *member)

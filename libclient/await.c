@@ -320,7 +320,7 @@ static void await_on_watched(void *userdata, const struct xenmsg_result *result)
 }
 
 /* Whether a domain's name can stand in a pattern and mean itself: a watch compares names and domids. */
-static bool is_plain(struct address_part domain)
+static bool await_is_plain(struct address_part domain)
 {
 	bool is_uuid = domain.size == 36 && domain.data[8] == '-' && domain.data[13] == '-';
 
@@ -334,7 +334,7 @@ static bool is_plain(struct address_part domain)
 static int await_watch(struct awaited *place)
 {
 	struct address_parts parts = address_split(place->address, strlen(place->address));
-	bool plain = is_plain(parts.domain);
+	bool plain = await_is_plain(parts.domain);
 	char pattern[ADDRESS_MAX + 1];
 	struct request *request;
 	int r;

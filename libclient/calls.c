@@ -59,7 +59,7 @@ void call_expires(struct call *call, int64_t deadline, int timeout_ms)
 	set_expiry(call, deadline);
 }
 
-static void complete(struct call *call, struct op_result result, struct xenmsg_message *reply)
+static void calls_complete(struct call *call, struct op_result result, struct xenmsg_message *reply)
 {
 	forget_time(call);
 	if (call->room) {
@@ -88,7 +88,7 @@ static void on_settled(void *userdata, const struct op_result *result)
 	if (call->reported)
 		free(call);
 	else if (!call->op.settled && (result->error < 0 || call->message)) {
-		complete(call, *result, NULL);
+		calls_complete(call, *result, NULL);
 	} else if (!call->op.settled && call->expired) {
 		/* It was taken after all. calls_expire() is to withdraw it, not a function that is working on
 		 * its channel. */
@@ -102,7 +102,8 @@ static void calls_on_ended(struct caller *caller)
 	struct numbered *item, *next;
 
 	NUMBERS_EACH(&caller->waiting, item, next)
-		complete(call_of(item), op_result_unknown(-ECONNRESET, caller->sender->why_reset), NULL);
+		calls_complete(call_of(item), op_result_unknown(-ECONNRESET, caller->sender->why_reset),
+			       NULL);
 	numbers_free(&caller->waiting);
 	if (caller->unreported)
 		DL_DELETE(caller->calls->unreported, caller);
@@ -111,13 +112,13 @@ static void calls_on_ended(struct caller *caller)
 }
 
 /* Ends those that wait for room there; with OUTBOX_MORE_ROOM only those for which it is enough. */
-static void on_room(struct sender *sender, int error)
+static void calls_on_room(struct sender *sender, int error)
 {
 	struct call *call, *next;
 
 	DL_FOREACH_SAFE(sender->rooms, call, next)
 		if (error != OUTBOX_MORE_ROOM || sender_has_room(sender, call->span))
-			complete(call, op_result(error == OUTBOX_MORE_ROOM ? 0 : error), NULL);
+			calls_complete(call, op_result(error == OUTBOX_MORE_ROOM ? 0 : error), NULL);
 }
 
 /* Ends what the server before has taken and not answered, and drops what is there of an answer. What has no
@@ -129,13 +130,13 @@ static void on_taken_over(struct caller *caller)
 	assembly_drop(&caller->answer);
 	NUMBERS_EACH(&caller->waiting, item, next)
 		if (!call_of(item)->unsettled)
-			complete(call_of(item), op_result(-ECONNRESET), NULL);
+			calls_complete(call_of(item), op_result(-ECONNRESET), NULL);
 }
 
 const struct outbox_callbacks calls_outbox_callbacks = {
 	.ended = calls_on_ended,
 	.taken_over = on_taken_over,
-	.room = on_room,
+	.room = calls_on_room,
 };
 
 int calls_run(struct calls *calls, int budget)
@@ -188,7 +189,7 @@ static int add_caller(struct calls *calls, struct sender *sender)
 	return 0;
 }
 
-static uint32_t unused_number(struct caller *caller)
+static uint32_t calls_unused_number(struct caller *caller)
 {
 	while (numbers_find(&caller->waiting, ++caller->last_number))
 		;
@@ -266,7 +267,7 @@ int calls_start(struct calls *calls, const char *address, const void *data, size
 	if (r < 0)
 		return r;
 	call.caller = call.sender->caller;
-	call.numbered.number = unused_number(call.caller);
+	call.numbered.number = calls_unused_number(call.caller);
 	pieces = message_pieces(data, size);
 	message_pieces_mark(&pieces, MESSAGE_REQUEST, (struct message_error){0}, call.numbered.number);
 	add_properties(&pieces, properties, block);
@@ -315,7 +316,7 @@ int calls_await(struct calls *calls, xenmsg_done done, void *userdata, struct ca
 
 void call_end(struct call *call, int error)
 {
-	complete(call, op_result(error), NULL);
+	calls_complete(call, op_result(error), NULL);
 }
 
 void call_on_given_up(struct call *call, int (*given_up)(void *userdata, void *of), void *userdata, void *of)
@@ -338,7 +339,7 @@ int calls_await_room(struct calls *calls, struct sender *sender, size_t size, xe
 	if (sender)
 		DL_APPEND(sender->rooms, call);
 	if (!sender || sender_has_room(sender, call->span))
-		complete(call, op_result(0), NULL);
+		calls_complete(call, op_result(0), NULL);
 	return 0;
 }
 
@@ -348,7 +349,7 @@ static int calls_withdraw(struct call *call)
 	struct sender *sender = call->caller->sender;
 	uint8_t number[4];
 
-	complete(call, op_result_unknown(-ETIMEDOUT, CALL_TAKEN), NULL);
+	calls_complete(call, op_result_unknown(-ETIMEDOUT, CALL_TAKEN), NULL);
 	return transport_control(call->calls->outbox->transport, FRAME_WITHDRAW, sender->number, number,
 				 frame_u32_encode(call->numbered.number, number));
 }
@@ -387,7 +388,7 @@ int calls_expire(struct calls *calls)
 		forget_time(call);
 		if (call->room) {
 			r = call->given_up ? call->given_up(call->given_up_userdata, call->given_up_of) : 0;
-			complete(call, op_result(-ETIMEDOUT), NULL);
+			calls_complete(call, op_result(-ETIMEDOUT), NULL);
 		} else if (!call->unsettled)
 			r = calls_withdraw(call);
 		else if (call->expired)
@@ -405,7 +406,7 @@ static uint8_t type_of(const struct assembly *answer)
 	return assembly_type(answer) & (uint8_t)~MESSAGE_PROPERTIES;
 }
 
-static bool is_answer(uint8_t type)
+static bool calls_is_answer(uint8_t type)
 {
 	return type == MESSAGE_REPLY || type == MESSAGE_ERROR || type == MESSAGE_REFUSAL;
 }
@@ -458,7 +459,7 @@ static int finish_answer(struct caller *caller)
 	} else if (type_of(answer) == MESSAGE_REFUSAL) {
 		calls_leave(caller, item);
 		xenmsg_message_free(message);
-		complete(call, op_result(frame_error(assembly_error(answer).number, -EPROTO)), NULL);
+		calls_complete(call, op_result(frame_error(assembly_error(answer).number, -EPROTO)), NULL);
 	} else if (type_of(answer) == MESSAGE_ERROR) {
 		const struct message_error error = assembly_error(answer);
 
@@ -468,12 +469,13 @@ static int finish_answer(struct caller *caller)
 		}
 		if (message)
 			stamp_answer(caller, message);
-		complete(call, op_result_remote(error.number, error.exit_status, XENMSG_FATE_DONE), message);
+		calls_complete(call, op_result_remote(error.number, error.exit_status, XENMSG_FATE_DONE),
+			       message);
 	} else if (!message) {
-		complete(call, op_result_unknown(-EMSGSIZE, CALL_REPLY_TOO_LARGE), NULL);
+		calls_complete(call, op_result_unknown(-EMSGSIZE, CALL_REPLY_TOO_LARGE), NULL);
 	} else {
 		stamp_answer(caller, message);
-		complete(call, op_result(0), message);
+		calls_complete(call, op_result(0), message);
 	}
 	return 0;
 }
@@ -485,7 +487,7 @@ static uint64_t most_of(const struct calls *calls, const struct assembly *answer
 }
 
 /* Consumes some of the bytes. Returns how many; 0 if they make no sense; -ENOMEM. */
-static int64_t feed(struct caller *caller, const uint8_t *data, uint32_t size)
+static int64_t calls_feed(struct caller *caller, const uint8_t *data, uint32_t size)
 {
 	const struct calls *calls = caller->calls;
 	struct assembly *answer = &caller->answer;
@@ -501,7 +503,7 @@ static int64_t feed(struct caller *caller, const uint8_t *data, uint32_t size)
 		answer->at += n;
 		if (answer->at < MESSAGE_HEAD_SIZE)
 			return n;
-		if (!is_answer(type_of(answer)))
+		if (!calls_is_answer(type_of(answer)))
 			return 0;
 		if (assembly_size(answer) > most_of(calls, answer))
 			assembly_skip(answer);
@@ -535,7 +537,7 @@ int calls_frame(struct calls *calls, const struct frame_header *header, const ui
 	if (!sender->caller)
 		return -EPROTO;
 	while (left > 0) {
-		int64_t n = feed(sender->caller, payload, left);
+		int64_t n = calls_feed(sender->caller, payload, left);
 
 		if (n < 0)
 			return (int)n;

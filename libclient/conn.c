@@ -49,7 +49,7 @@ const char *conn_reason(const struct xenmsg *conn, int error)
 
 /* ---- what the daemon says ----------------------------------------------------------------- */
 
-static int on_goodbye(struct xenmsg *conn, const uint8_t *payload, uint32_t length)
+static int conn_on_goodbye(struct xenmsg *conn, const uint8_t *payload, uint32_t length)
 {
 	struct frame_goodbye goodbye;
 
@@ -88,11 +88,11 @@ static int on_listeners(struct xenmsg *conn, const uint8_t *payload, uint32_t le
 	return 0;
 }
 
-static int dispatch(struct xenmsg *conn, const struct frame_header *header, const uint8_t *payload)
+static int conn_dispatch(struct xenmsg *conn, const struct frame_header *header, const uint8_t *payload)
 {
 	switch (header->type) {
 	case FRAME_GOODBYE:
-		return on_goodbye(conn, payload, header->length);
+		return conn_on_goodbye(conn, payload, header->length);
 	case FRAME_REPLY:
 	case FRAME_EVENT:
 		return requests_frame(&conn->requests, header, payload);
@@ -126,7 +126,7 @@ static int dispatch(struct xenmsg *conn, const struct frame_header *header, cons
 }
 
 /* Returns the number of frames read, or a negative errno. */
-static int read_in(struct xenmsg *conn)
+static int conn_read_in(struct xenmsg *conn)
 {
 	struct ring_reader *in = &conn->transport.in;
 	struct frame_header header;
@@ -136,7 +136,7 @@ static int read_in(struct xenmsg *conn)
 	while ((r = frame_next(in, &header, &ready)) > 0) {
 		ring_reader_copy(in, FRAME_HEADER_SIZE, conn->scratch, header.length);
 		ring_reader_consume(in, frame_size(header.length));
-		r = dispatch(conn, &header, conn->scratch);
+		r = conn_dispatch(conn, &header, conn->scratch);
 		if (r < 0)
 			return r;
 		frames++;
@@ -173,7 +173,7 @@ int conn_fail(struct xenmsg *conn, int error)
 	if (conn->dead)
 		return conn->dead;
 	if (error == -ENOTCONN)
-		read_in(conn);
+		conn_read_in(conn);
 	/* Frames that have come couldn't be kept. The program takes -ENOMEM for an error that passes. */
 	if (error == -ENOMEM) {
 		transport_keep_reason(&conn->transport, frame_text_of("the program has no memory left"));
@@ -239,7 +239,7 @@ int conn_pump_all(struct xenmsg *conn)
 		return conn->dead;
 	if (reconnect_is_lost(&conn->reconnect))
 		reconnect_further(&conn->reconnect, mux_is_unanswered(conn->mux));
-	r = read_in(conn);
+	r = conn_read_in(conn);
 	if (r >= 0)
 		r = calls_expire(&conn->calls);
 	if (r < 0)
@@ -360,7 +360,7 @@ static void undo_bind(struct xenmsg *conn, const struct request *request)
 		conn_tell_daemon(conn, type, endpoint, strlen(endpoint));
 }
 
-static char *text_of(const struct fifo *body)
+static char *conn_text_of(const struct fifo *body)
 {
 	size_t size = fifo_size(body);
 	char *text = malloc(size + 1);
@@ -385,10 +385,10 @@ static const char *bound_by(struct xenmsg *conn, const struct request *request)
 }
 
 /* Takes from the answer what the program gets of it. */
-static void read_answer(const struct request *request, struct xenmsg_result *result)
+static void conn_read_answer(const struct request *request, struct xenmsg_result *result)
 {
 	if (request->type == FRAME_QUERY) {
-		result->json = text_of(&request->body);
+		result->json = conn_text_of(&request->body);
 		result->error = result->json ? 0 : -ENOMEM;
 	} else if (request->type == FRAME_PROBE && fifo_size(&request->body) < 8) {
 		result->error = -EPROTO;
@@ -407,7 +407,7 @@ void conn_tell_answer(struct xenmsg *conn, struct request *request)
 	    !(request->type == FRAME_WATCH && awaited_take_refusal(conn->awaited, request->number)))
 		reconnect_refused(&conn->reconnect, request, bound_by(conn, request));
 	if (request->error == 0)
-		read_answer(request, &result);
+		conn_read_answer(request, &result);
 	else if (request->requests != &conn->requests)
 		mux_undo(conn->mux, request, conn->dead);
 	else if (request->type == FRAME_BIND || request->type == FRAME_SUBSCRIBE)
@@ -573,7 +573,7 @@ int conn_take(struct xenmsg *conn, bool recv, struct xenmsg_message **message, c
 		if (!unknown)
 			break;
 		/* The daemon put the OPEN into `in` before it put the DATA here. */
-		r = read_in(conn);
+		r = conn_read_in(conn);
 		if (r < 0)
 			break;
 		r = inbox_front(&conn->inbox, &front, &unknown);

@@ -112,7 +112,7 @@ struct words {
 };
 
 /* Of an empty table there is the system's text. */
-static const char *look_up(const struct words *words, size_t count, int error)
+static const char *helpers_look_up(const struct words *words, size_t count, int error)
 {
 	error = error < 0 ? -error : error;
 	for (size_t i = 0; i < count; i++)
@@ -121,7 +121,7 @@ static const char *look_up(const struct words *words, size_t count, int error)
 	return strerror(error);
 }
 
-#define LOOK_UP(table, error) look_up(table, sizeof(table) / sizeof((table)[0]), error)
+#define LOOK_UP(table, error) helpers_look_up(table, sizeof(table) / sizeof((table)[0]), error)
 
 const char *xenmsg_error_text(int error)
 {

@@ -52,7 +52,7 @@ void inbox_init(struct inbox *inbox, struct transport *transport, struct outbox 
 }
 
 /* The channel leads nowhere any more. The last one ends a binding that is drained. */
-static void leave_binding(struct receiver *receiver)
+static void inbox_leave_binding(struct receiver *receiver)
 {
 	struct binding *binding = receiver->binding;
 
@@ -66,7 +66,7 @@ static void leave_binding(struct receiver *receiver)
 
 static void remove_receiver(struct inbox *inbox, struct receiver *receiver)
 {
-	leave_binding(receiver);
+	inbox_leave_binding(receiver);
 	assembly_drop(&receiver->part);
 	replies_free(receiver->replies);
 	if (receiver->dirty)
@@ -194,7 +194,7 @@ static int end_receiver(struct inbox *inbox, struct receiver *receiver, uint32_t
 	if (receiver->state == RECEIVER_RESET_SENT)
 		return 0;
 	receiver->state = RECEIVER_RESET_SENT;
-	leave_binding(receiver);
+	inbox_leave_binding(receiver);
 	assembly_drop(&receiver->part);
 	replies_free(receiver->replies);
 	receiver->replies = NULL;
@@ -520,7 +520,8 @@ int inbox_end_some(struct inbox *inbox)
 	return r;
 }
 
-static int on_fin(struct inbox *inbox, struct receiver *receiver, const uint8_t *payload, uint32_t length)
+static int inbox_on_fin(struct inbox *inbox, struct receiver *receiver, const uint8_t *payload,
+			uint32_t length)
 {
 	if (frame_u64_decode(payload, length, &receiver->total) < 0)
 		return -EPROTO;
@@ -568,7 +569,8 @@ static int on_cancel(struct inbox *inbox, struct receiver *receiver, const uint8
 				 frame_cancelled_encode(&answer, out));
 }
 
-static int on_credit(struct inbox *inbox, struct receiver *receiver, const uint8_t *payload, uint32_t length)
+static int inbox_on_credit(struct inbox *inbox, struct receiver *receiver, const uint8_t *payload,
+			   uint32_t length)
 {
 	struct frame_credit credit;
 	int r;
@@ -610,13 +612,13 @@ int inbox_frame(struct inbox *inbox, const struct frame_header *header, const ui
 		return transport_take_late(inbox->transport, header, payload);
 	switch (header->type) {
 	case FRAME_FIN:
-		return on_fin(inbox, receiver, payload, header->length);
+		return inbox_on_fin(inbox, receiver, payload, header->length);
 	case FRAME_RESET:
 		return inbox_on_reset(inbox, receiver, payload, header->length);
 	case FRAME_CANCEL:
 		return on_cancel(inbox, receiver, payload, header->length);
 	case FRAME_CREDIT:
-		return on_credit(inbox, receiver, payload, header->length);
+		return inbox_on_credit(inbox, receiver, payload, header->length);
 	case FRAME_WITHDRAW:
 		return on_withdraw(inbox, receiver, payload, header->length);
 	default:
@@ -659,8 +661,8 @@ int inbox_release(struct inbox *inbox, bool now)
 
 /* ---- the message at the front ------------------------------------------------------------- */
 
-static void tell_taken(const struct inbox *inbox, const struct receiver *receiver,
-		       const struct xenmsg_message *message)
+static void inbox_tell_taken(const struct inbox *inbox, const struct receiver *receiver,
+			     const struct xenmsg_message *message)
 {
 	TRACE(inbox->transport, "%s: took a message of %zu bytes from domain %u, %u.%u.%u@%llu",
 	      message->sender.endpoint, message->size, receiver->sender.domid, receiver->sender.domid,
@@ -995,7 +997,7 @@ int inbox_take(struct inbox *inbox, const struct inbox_front *front, struct xenm
 			xenmsg_message_free(message);
 			return end_receiver(inbox, receiver, (uint32_t)-r, 0);
 		}
-		tell_taken(inbox, receiver, message);
+		inbox_tell_taken(inbox, receiver, message);
 		*taken = message;
 	}
 	if (!receiver->fin)

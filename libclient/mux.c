@@ -140,7 +140,7 @@ static void mux_push(struct mux *mux)
 }
 
 /* Tells the daemon how far the stream was taken: the last of it as well once that is its end. */
-static void tell_taken(struct xenmsg_stream *stream)
+static void mux_tell_taken(struct xenmsg_stream *stream)
 {
 	uint64_t step = stream->fin_came ? 1 : CREDIT_STEP;
 
@@ -207,7 +207,7 @@ static void tell_end(struct xenmsg_stream *stream)
  * holds the stream. */
 static void stream_settle(struct xenmsg_stream *stream)
 {
-	tell_taken(stream);
+	mux_tell_taken(stream);
 	tell_end(stream);
 	forget_if_done(stream);
 }
@@ -235,7 +235,7 @@ void stream_resume(struct xenmsg_stream *stream)
 }
 
 /* Takes the payload of the DATA frame at the front of the ring. */
-static int on_data(struct mux *mux, struct xenmsg_stream *stream, uint32_t length)
+static int mux_on_data(struct mux *mux, struct xenmsg_stream *stream, uint32_t length)
 {
 	struct iovec pieces[2];
 	int count = ring_reader_peek(&mux->transport.in, FRAME_HEADER_SIZE, length, pieces);
@@ -253,7 +253,7 @@ static int on_data(struct mux *mux, struct xenmsg_stream *stream, uint32_t lengt
 		if (taken < left && fifo_append(&stream->queue, at + taken, left - taken) < 0)
 			return -ENOMEM;
 	}
-	tell_taken(stream);
+	mux_tell_taken(stream);
 	return 0;
 }
 
@@ -300,7 +300,7 @@ static void stop_writing(struct xenmsg_stream *stream)
 	tell_room(stream);
 }
 
-static int on_credit(struct xenmsg_stream *stream, const uint8_t *payload, uint32_t length)
+static int mux_on_credit(struct xenmsg_stream *stream, const uint8_t *payload, uint32_t length)
 {
 	struct frame_credit credit;
 
@@ -318,7 +318,7 @@ static int on_credit(struct xenmsg_stream *stream, const uint8_t *payload, uint3
 	return 0;
 }
 
-static int on_fin(struct xenmsg_stream *stream, const uint8_t *payload, uint32_t length)
+static int mux_on_fin(struct xenmsg_stream *stream, const uint8_t *payload, uint32_t length)
 {
 	if (frame_u64_decode(payload, length, &stream->total) < 0)
 		return -EPROTO;
@@ -334,7 +334,7 @@ static int on_fin(struct xenmsg_stream *stream, const uint8_t *payload, uint32_t
 
 /* It is broken. A program that waits for room before it takes what came learns that there will be no
  * other. */
-static void tell_broken(struct xenmsg_stream *stream)
+static void mux_tell_broken(struct xenmsg_stream *stream)
 {
 	if (fifo_size(&stream->queue) > 0)
 		tell_room(stream);
@@ -360,7 +360,7 @@ static int stream_on_reset(struct xenmsg_stream *stream, const uint8_t *payload,
 					? frame_error(reset.error, -EPROTO)
 					: -ECONNRESET;
 	stream_forget(stream);
-	tell_broken(stream);
+	mux_tell_broken(stream);
 	return r;
 }
 
@@ -374,16 +374,16 @@ static int stream_take(struct xenmsg_stream *stream, const struct frame_header *
 	stream_hold(stream);
 	switch (header->type) {
 	case FRAME_DATA:
-		r = on_data(mux, stream, header->length);
+		r = mux_on_data(mux, stream, header->length);
 		break;
 	case FRAME_OPENED:
 		r = stream_on_opened(stream, mux->scratch, header->length);
 		break;
 	case FRAME_CREDIT:
-		r = on_credit(stream, mux->scratch, header->length);
+		r = mux_on_credit(stream, mux->scratch, header->length);
 		break;
 	case FRAME_FIN:
-		r = on_fin(stream, mux->scratch, header->length);
+		r = mux_on_fin(stream, mux->scratch, header->length);
 		break;
 	case FRAME_RESET:
 		r = stream_on_reset(stream, mux->scratch, header->length);
@@ -429,7 +429,7 @@ static void stream_tell_cut(struct xenmsg_stream *stream)
 {
 	stream_hold(stream);
 	leave_cut(stream);
-	tell_broken(stream);
+	mux_tell_broken(stream);
 	stream_release(stream);
 }
 
@@ -446,7 +446,7 @@ static void stream_expire(struct xenmsg_stream *stream)
 }
 
 /* Writes one frame. Returns the size of its payload, or 0: there is no room for one. */
-static uint32_t write_frame(struct xenmsg_stream *stream, const void *data, size_t size)
+static uint32_t mux_write_frame(struct xenmsg_stream *stream, const void *data, size_t size)
 {
 	struct frame_header header = {.type = FRAME_DATA, .channel = stream->number};
 	struct transport *transport = &stream->mux->transport;
@@ -491,7 +491,7 @@ ssize_t xenmsg_stream_write(struct xenmsg_stream *stream, const void *data, size
 	if (stream->state == OPENING)
 		return 0;
 	while (length && written < size && !stream->mux->failed) {
-		length = write_frame(stream, (const uint8_t *)data + written, size - written);
+		length = mux_write_frame(stream, (const uint8_t *)data + written, size - written);
 		written += length;
 	}
 	stream->wants_room |= written < size;
@@ -587,7 +587,7 @@ static int mux_on_open(struct mux *mux, const struct frame_header *header)
 	return 0;
 }
 
-static int on_goodbye(struct mux *mux, uint32_t length)
+static int mux_on_goodbye(struct mux *mux, uint32_t length)
 {
 	struct frame_goodbye goodbye;
 
@@ -597,7 +597,7 @@ static int on_goodbye(struct mux *mux, uint32_t length)
 	return -ENOTCONN;
 }
 
-static int dispatch(struct mux *mux, const struct frame_header *header)
+static int mux_dispatch(struct mux *mux, const struct frame_header *header)
 {
 	struct xenmsg_stream *stream;
 
@@ -609,7 +609,7 @@ static int dispatch(struct mux *mux, const struct frame_header *header)
 	case FRAME_REPLY:
 		return requests_frame(&mux->requests, header, mux->scratch);
 	case FRAME_GOODBYE:
-		return on_goodbye(mux, header->length);
+		return mux_on_goodbye(mux, header->length);
 	case FRAME_DATA:
 	case FRAME_OPENED:
 	case FRAME_CREDIT:
@@ -634,7 +634,7 @@ static void tell_what_was_taken(struct mux *mux)
 }
 
 /* Returns whether there may be more, or a negative errno. */
-static int read_in(struct mux *mux, unsigned budget)
+static int mux_read_in(struct mux *mux, unsigned budget)
 {
 	struct ring_reader *in = &mux->transport.in;
 	struct frame_header header;
@@ -648,7 +648,7 @@ static int read_in(struct mux *mux, unsigned budget)
 			break;
 		if (header.type != FRAME_DATA)
 			ring_reader_copy(in, FRAME_HEADER_SIZE, mux->scratch, header.length);
-		r = dispatch(mux, &header);
+		r = mux_dispatch(mux, &header);
 		if (!transport_is_here(&mux->transport)) /* a callback has made this process */
 			return -ECHILD;
 		if (r < 0 || mux->failed)
@@ -677,7 +677,7 @@ static uint32_t room_wanted(const struct mux *mux)
 
 /* Tells those who wait for room in the ring, as long as there is some; not more of them in one call, since
  * the daemon may make room as fast as they use it. */
-static void feed(struct mux *mux)
+static void mux_feed(struct mux *mux)
 {
 	struct xenmsg_stream *stream;
 
@@ -700,7 +700,7 @@ static int arm(struct mux *mux)
 	return transport_arm(&mux->transport, false, mux->armed ? room_wanted(mux) : 0);
 }
 
-static int process(struct mux *mux)
+static int mux_process(struct mux *mux)
 {
 	int r, more;
 
@@ -709,13 +709,13 @@ static int process(struct mux *mux)
 	if (mux->transport.error)
 		return mux->transport.error;
 	if (mux->transport.closed) {
-		r = read_in(mux, UINT32_MAX);
+		r = mux_read_in(mux, UINT32_MAX);
 		return r < 0 ? r : -ENOTCONN;
 	}
-	more = read_in(mux, BUDGET);
+	more = mux_read_in(mux, BUDGET);
 	if (more < 0)
 		return more;
-	feed(mux);
+	mux_feed(mux);
 	r = arm(mux);
 	if (r > 0 || (r == 0 && more))
 		transport_poke(&mux->transport);
@@ -747,7 +747,7 @@ static void mux_leave(struct mux *mux)
 }
 
 /* Somebody waits for a session. */
-static void want(struct mux *mux)
+static void mux_want(struct mux *mux)
 {
 	if (mux->state != MUX_IDLE)
 		return;
@@ -775,14 +775,14 @@ static void ask_again(struct mux *mux)
 		}
 	}
 	if (mux->requests.pending)
-		want(mux);
+		mux_want(mux);
 }
 
 /* The daemon is lost. Gives out what came before; then all that is wanted from now on is for the next one. */
 static void lose(struct mux *mux)
 {
 	if (mux->state == MUX_UP && !mux->failed && !mux->transport.error)
-		read_in(mux, UINT32_MAX);
+		mux_read_in(mux, UINT32_MAX);
 	if (*mux->stop || !transport_is_here(&mux->transport))
 		return;
 	mux_cut(mux, -ECONNRESET);
@@ -809,7 +809,7 @@ static void mux_refuse(struct mux *mux, int error)
 	transport_poke(&mux->transport);
 }
 
-static void try_later(struct mux *mux)
+static void mux_try_later(struct mux *mux)
 {
 	transport_hang_up(&mux->transport);
 	mux->state = MUX_RESTS;
@@ -824,7 +824,7 @@ static void mux_settle(struct mux *mux, int r, bool outlives)
 	if (r == 0 && mux->transport.is_mux)
 		mux->state = MUX_UP;
 	else if (r == -ETIMEDOUT || (outlives && is_gone))
-		try_later(mux);
+		mux_try_later(mux);
 	else
 		mux_refuse(mux, r < 0 ? r : -EPROTONOSUPPORT);
 	if (mux->state == MUX_UP)
@@ -847,7 +847,7 @@ static void go_on_dialling(struct mux *mux, bool outlives)
 		if (r != -ETIMEDOUT)
 			mux_settle(mux, r, outlives);
 		else if (deadline_left(mux->due) == 0 && outlives)
-			try_later(mux); /* nobody has refused anything */
+			mux_try_later(mux); /* nobody has refused anything */
 		else if (deadline_left(mux->due) == 0)
 			mux_refuse(mux, r);
 	}
@@ -890,7 +890,7 @@ int mux_run(struct mux *mux)
 	if (mux->lost) {
 		lose(mux);
 	} else if (mux->state == MUX_UP) {
-		r = process(mux);
+		r = mux_process(mux);
 		if (r < 0)
 			mux->failed = r;
 	}
@@ -1019,7 +1019,7 @@ int mux_listen(struct mux *mux, const char *endpoint, uint32_t kinds, xenmsg_str
 	listening->incoming = incoming;
 	listening->userdata = userdata;
 	DL_APPEND(mux->listening, listening);
-	want(mux);
+	mux_want(mux);
 	mux_push(mux);
 	return 0;
 }
@@ -1081,7 +1081,7 @@ int mux_connect(struct mux *mux, const char *address, int timeout_ms,
 			mux->opening_due = stream->expires;
 	}
 	*made = stream;
-	want(mux);
+	mux_want(mux);
 	mux_push(mux);
 	return 0;
 }

@@ -783,7 +783,8 @@ static int outbox_on_opened(struct outbox *outbox, struct sender *sender, const 
 	return 0;
 }
 
-static int on_credit(struct outbox *outbox, struct sender *sender, const uint8_t *payload, uint32_t length)
+static int outbox_on_credit(struct outbox *outbox, struct sender *sender, const uint8_t *payload,
+			    uint32_t length)
 {
 	struct frame_credit credit;
 
@@ -908,7 +909,7 @@ int outbox_frame(struct outbox *outbox, const struct frame_header *header, const
 	case FRAME_OPENED:
 		return outbox_on_opened(outbox, sender, payload, header->length);
 	case FRAME_CREDIT:
-		return on_credit(outbox, sender, payload, header->length);
+		return outbox_on_credit(outbox, sender, payload, header->length);
 	case FRAME_CANCELLED:
 		return on_cancelled(outbox, sender, payload, header->length);
 	case FRAME_RESET:

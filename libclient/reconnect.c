@@ -206,7 +206,7 @@ void reconnect_lose(struct reconnect *reconnect, int error, const char *reason)
 }
 
 /* Gives up this attempt. What waits in the backlog, and in the program's queues, stays. */
-static void try_later(struct reconnect *reconnect)
+static void reconnect_try_later(struct reconnect *reconnect)
 {
 	transport_hang_up(reconnect->parts.transport);
 	reconnect_rest(reconnect);
@@ -219,7 +219,7 @@ static void reconnect_finish(struct reconnect *reconnect, bool waits)
 	if (r == -ETIMEDOUT && deadline_left(reconnect->due) != 0)
 		return;
 	if (r < 0) {
-		try_later(reconnect);
+		reconnect_try_later(reconnect);
 		return;
 	}
 	reconnect->state = RECONNECT_ASKS;
@@ -233,7 +233,7 @@ void reconnect_further(struct reconnect *reconnect, bool waits)
 		reconnect->state = RECONNECT_DIALS;
 		reconnect->due = deadline_in(HANDSHAKE_MS);
 		if (transport_dial(reconnect->parts.transport, 0, 0) < 0)
-			try_later(reconnect);
+			reconnect_try_later(reconnect);
 	}
 	if (reconnect->state == RECONNECT_DIALS)
 		reconnect_finish(reconnect, waits);

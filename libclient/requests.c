@@ -53,7 +53,7 @@ static struct event_watch *find_watch(struct requests *requests, uint32_t number
 }
 
 /* Chooses a number that fits into a positive int, since the program gets a watch's number as one. */
-static uint32_t unused_number(struct requests *requests)
+static uint32_t requests_unused_number(struct requests *requests)
 {
 	struct request *request;
 
@@ -136,7 +136,7 @@ static int requests_start(struct requests *requests, uint8_t type, const void *p
 	request->requests = requests;
 	request->type = type;
 	if (!request->number)
-		request->number = unused_number(requests);
+		request->number = requests_unused_number(requests);
 	r = send_question(request);
 	if (r < 0) {
 		free(request);
@@ -353,7 +353,8 @@ bool requests_unwatch(struct requests *requests, uint32_t number)
 
 /* ---- answers and events ------------------------------------------------------------------- */
 
-static int on_reply(struct requests *requests, const struct frame_header *header, const uint8_t *payload)
+static int requests_on_reply(struct requests *requests, const struct frame_header *header,
+			     const uint8_t *payload)
 {
 	struct frame_reply reply;
 	struct request *request;
@@ -434,7 +435,7 @@ static int requests_on_event(struct requests *requests, const struct frame_heade
 
 int requests_frame(struct requests *requests, const struct frame_header *header, const uint8_t *payload)
 {
-	return header->type == FRAME_REPLY ? on_reply(requests, header, payload)
+	return header->type == FRAME_REPLY ? requests_on_reply(requests, header, payload)
 					   : requests_on_event(requests, header, payload);
 }
 

@@ -145,8 +145,8 @@ static struct frame_header data_header(const struct sender *sender, uint32_t len
 		.length = length, .type = FRAME_DATA, .channel = sender->number, .messages = messages};
 }
 
-static void write_frame(const struct sender *sender, const struct message_pieces *pieces, uint32_t span,
-			uint8_t *at)
+static void sender_write_frame(const struct sender *sender, const struct message_pieces *pieces,
+			       uint32_t span, uint8_t *at)
 {
 	const struct frame_header header = data_header(sender, span, 1);
 
@@ -166,12 +166,12 @@ bool sender_frame_small(struct sender *sender, struct transport *transport,
 		return false;
 	at = ring_writer_room(&transport->out, size);
 	if (at) {
-		write_frame(sender, pieces, (uint32_t)span, at);
+		sender_write_frame(sender, pieces, (uint32_t)span, at);
 		ring_writer_advance(&transport->out, size);
 	} else { /* the frame wraps at the ring's end */
 		uint8_t frame[FRAME_HEADER_SIZE + SMALL_SPAN];
 
-		write_frame(sender, pieces, (uint32_t)span, frame);
+		sender_write_frame(sender, pieces, (uint32_t)span, frame);
 		ring_writer_put(&transport->out, frame, size);
 	}
 	sender->framed += span;

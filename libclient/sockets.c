@@ -505,7 +505,7 @@ static int dial_ask(struct stream_dial *dial)
 
 /* Reads WELCOME, then the REPLY that says whether there is a stream. Returns 1 if there is; 0: it goes on
  * waiting; or a negative errno. */
-static int read_answer(struct stream_dial *dial)
+static int sockets_read_answer(struct stream_dial *dial)
 {
 	struct handshake_answer *answer = &dial->answer;
 	struct frame_reply reply;
@@ -545,7 +545,7 @@ static void dial_step(struct stream_dial *dial)
 		return;
 	}
 	if (r == 0)
-		r = read_answer(dial);
+		r = sockets_read_answer(dial);
 	if (r == 0)
 		return;
 	/* Tries again while the policy there isn't known. */

@@ -74,7 +74,7 @@ static bool gateway_add_text(struct json_object *object, const char *name, const
 	return !*text || gateway_add(object, name, json_object_new_string(text));
 }
 
-static bool fill(struct json_object *object, const struct gateway_packet *packet)
+static bool gateway_fill(struct json_object *object, const struct gateway_packet *packet)
 {
 	unsigned members = types[packet->type].members;
 
@@ -103,7 +103,7 @@ size_t gateway_encode(const struct gateway_packet *packet, char out[GATEWAY_PACK
 	const char *text = NULL;
 	size_t size = 0;
 
-	if (object && fill(object, packet))
+	if (object && gateway_fill(object, packet))
 		text = json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN);
 	if (text && strlen(text) <= GATEWAY_PACKET_MAX) {
 		size = strlen(text);
@@ -133,7 +133,7 @@ static bool get_integer(struct json_object *object, const char *name, int64_t li
 }
 
 /* A text that is missing is empty; what is too long is cut. */
-static void get_text(struct json_object *object, const char *name, char *out, size_t room)
+static void gateway_get_text(struct json_object *object, const char *name, char *out, size_t room)
 {
 	struct json_object *value = get(object, name, json_type_string);
 	const char *text = value ? json_object_get_string(value) : "";
@@ -189,7 +189,7 @@ static bool read_members(struct json_object *object, struct gateway_packet *pack
 	if (members & HOST && !get_host(object, packet->host))
 		return false;
 	if (members & INSTANCE)
-		get_text(object, "instance", packet->instance, sizeof(packet->instance));
+		gateway_get_text(object, "instance", packet->instance, sizeof(packet->instance));
 	if (members & UP && !up)
 		return false;
 	packet->up = members & UP && json_object_get_boolean(up);
@@ -201,9 +201,9 @@ static bool read_members(struct json_object *object, struct gateway_packet *pack
 	if (members & ERROR)
 		packet->error = get_error(object);
 	if (members & SERVER)
-		get_text(object, "server", packet->server, sizeof(packet->server));
+		gateway_get_text(object, "server", packet->server, sizeof(packet->server));
 	if (members & WHY)
-		get_text(object, "why", packet->why, sizeof(packet->why));
+		gateway_get_text(object, "why", packet->why, sizeof(packet->why));
 	return true;
 }
 

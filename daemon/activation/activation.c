@@ -424,7 +424,7 @@ static int apply(struct activations *activations, struct activation_settings *li
 }
 
 /* Keeps the error for status and systemd: it may quote what a file holds, so only printable ASCII is kept. */
-static void keep_error(struct activations *activations, char *error)
+static void activation_keep_error(struct activations *activations, char *error)
 {
 	if (error)
 		text_make_ascii(error, strlen(error), ' ');
@@ -446,7 +446,7 @@ int activations_reload(struct activations *activations)
 		log_error("activation: %s%s", error ? error : strerror(-r),
 			  activations->list ? "; the old files stay in force" : "");
 	}
-	keep_error(activations, error);
+	activation_keep_error(activations, error);
 	return r;
 }
 

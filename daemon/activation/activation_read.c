@@ -30,7 +30,7 @@ struct activation_reader {
 	unsigned keys; /* that were set, a bit for each row of the table */
 };
 
-static void begin_section(struct ini_file *file, const char *name, size_t size)
+static void activation_read_begin_section(struct ini_file *file, const char *name, size_t size)
 {
 	struct activation_reader *reader = (struct activation_reader *)file;
 
@@ -253,7 +253,7 @@ static int read_stream(struct activation_settings *list, struct activation_setti
 		.file = {.stream = file,
 			 .path = settings->path,
 			 .error = error,
-			 .begin_section = begin_section},
+			 .begin_section = activation_read_begin_section},
 		.settings = settings,
 	};
 	int r = ini_file_parse(&reader.file, activation_read_on_key, &reader);

@@ -206,7 +206,7 @@ static const char *admit(struct gateway_socket *socket, int fd, uid_t uid, struc
 	return NULL;
 }
 
-static uid_t uid_of(int fd)
+static uid_t gateway_socket_uid_of(int fd)
 {
 	struct ucred peer;
 	socklen_t size = sizeof(peer);
@@ -244,7 +244,7 @@ static void on_connection(int listener, short what, void *userdata)
 	}
 	if (fd < 0)
 		return;
-	uid = uid_of(fd);
+	uid = gateway_socket_uid_of(fd);
 	account = begin_charge(socket, &charge, uid);
 	why = admit(socket, fd, uid, &charge);
 	if (why) {
@@ -263,9 +263,9 @@ int gateway_socket_fd(const struct gateway_socket *socket)
 void gateway_socket_adopt(struct gateway_socket *socket, int fd)
 {
 	struct charge charge;
-	struct account *account = begin_charge(socket, &charge, uid_of(fd));
+	struct account *account = begin_charge(socket, &charge, gateway_socket_uid_of(fd));
 
-	socket->greeted = !admit(socket, fd, uid_of(fd), &charge);
+	socket->greeted = !admit(socket, fd, gateway_socket_uid_of(fd), &charge);
 	if (!socket->greeted)
 		close_connection(socket->board, fd, &charge);
 	account_unref(account);

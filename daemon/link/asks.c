@@ -414,7 +414,7 @@ static void refuse_answer(struct ask *ask, int error)
 }
 
 /* Passes a part on to the peer that has asked. */
-static void pass_on(struct ask *ask, struct frame_told *told)
+static void asks_pass_on(struct ask *ask, struct frame_told *told)
 {
 	struct asks *asks = ask->asks;
 	uint32_t domid = ask->to.number;
@@ -529,7 +529,7 @@ static void asks_take_told(struct asks *asks, struct peer_id peer, struct frame_
 	if (!is_part(ask, told)) {
 		refuse_answer(ask, -EPROTO);
 	} else if (!ask->told) {
-		pass_on(ask, told);
+		asks_pass_on(ask, told);
 	} else {
 		r = ask_is_for_text(ask) ? ask_keep_text(ask, told) : keep_part(ask, *told);
 		if (r < 0)

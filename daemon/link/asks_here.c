@@ -174,7 +174,7 @@ static struct access_sender sender_of(const struct ask *ask)
 }
 
 /* Finds the next endpoint. Returns 1: it may be told of, 0: it may not, -ENOENT: there is no more. */
-static int next_endpoint(struct ask *ask, struct frame_told_entry *entry)
+static int asks_here_next_endpoint(struct ask *ask, struct frame_told_entry *entry)
 {
 	struct asks *asks = ask->asks;
 	const char *name = asks->endpoint(asks->userdata, ask->after_name, &entry->number);
@@ -187,7 +187,7 @@ static int next_endpoint(struct ask *ask, struct frame_told_entry *entry)
 }
 
 /* Does the same for domains. Domain 0 is known to be there. */
-static int next_domain(struct ask *ask, struct frame_told_entry *entry)
+static int asks_here_next_domain(struct ask *ask, struct frame_told_entry *entry)
 {
 	struct asks *asks = ask->asks;
 	struct peer_info info = {.domid = 0, .up = true};
@@ -246,9 +246,9 @@ static int next_entry(struct ask *ask, struct frame_told_entry *entry)
 	case ASK_HOSTS:
 		return next_host(ask, entry);
 	case ASK_DOMAINS:
-		return next_domain(ask, entry);
+		return asks_here_next_domain(ask, entry);
 	default:
-		return next_endpoint(ask, entry);
+		return asks_here_next_endpoint(ask, entry);
 	}
 }
 
@@ -280,7 +280,7 @@ static void asks_here_rest(struct ask *ask)
 
 /* Whether what is asked for is known. At the start it isn't: an answer with less in it, or other names, would
  * tell of changes that there weren't. */
-static bool is_known(const struct ask *ask)
+static bool asks_here_is_known(const struct ask *ask)
 {
 	const struct asks *asks = ask->asks;
 
@@ -296,7 +296,7 @@ static bool is_known(const struct ask *ask)
 
 static int begin_walk(struct ask *ask)
 {
-	if (!is_known(ask)) {
+	if (!asks_here_is_known(ask)) {
 		asks_here_rest(ask); /* until REGISTRY_ALL, REGISTRY_READ or REGISTRY_NAME */
 		return -EAGAIN;
 	}

@@ -91,7 +91,7 @@ static void renewal_forget_process(struct renewal *renewal)
 
 /* The program has ended, or is ended here (`is_late`), as one that says more than any would: what it says at
  * its end is all, so this doesn't wait for long. */
-static void conclude(struct renewal *renewal, bool is_late)
+static void renewal_conclude(struct renewal *renewal, bool is_late)
 {
 	int status = 0, error = 0;
 	pid_t pid = renewal->pid;
@@ -126,7 +126,7 @@ static void on_words(int fd, short what, void *userdata)
 	if (size < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
 	if (size <= 0) {
-		conclude(renewal, false);
+		renewal_conclude(renewal, false);
 		return;
 	}
 	if ((size_t)size < room)
@@ -134,12 +134,12 @@ static void on_words(int fd, short what, void *userdata)
 	memcpy(renewal->words + renewal->size, more, room);
 	renewal->size += room;
 	if (renewal->size == sizeof(renewal->words) - 1)
-		conclude(renewal, true);
+		renewal_conclude(renewal, true);
 }
 
 static void renewal_on_late(int fd, short what, void *userdata)
 {
-	conclude(userdata, true);
+	renewal_conclude(userdata, true);
 }
 
 /* Starts the program, whose words go to `out`. All other descriptors are close-on-exec. */

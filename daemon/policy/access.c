@@ -19,7 +19,7 @@
 
 /* Keeps the error, and the time of the first failure. The text may quote what a file holds, and goes into
  * JSON and to systemd, so only printable ASCII is kept. */
-static void keep_error(struct access *access, char *error)
+static void access_keep_error(struct access *access, char *error)
 {
 	if (error)
 		text_make_ascii(error, strlen(error), ' ');
@@ -44,7 +44,7 @@ int access_reload(struct access *access)
 			error = strdup(strerror(-r));
 		log_error("policy: %s%s", error ? error : strerror(-r),
 			  access->policy ? "; the old rules stay" : "");
-		keep_error(access, error);
+		access_keep_error(access, error);
 		return r;
 	}
 	policy_free(access->policy);
@@ -204,8 +204,8 @@ static void count_undecided(struct access *access, const struct access_sender *f
 }
 
 /* Counts what was decided. */
-static int conclude(struct access *access, const struct access_sender *from, const char *to,
-		    const struct policy_decision *decision)
+static int access_conclude(struct access *access, const struct access_sender *from, const char *to,
+			   const struct policy_decision *decision)
 {
 	if (decision->undecided)
 		count_undecided(access, from, to, decision);
@@ -218,7 +218,7 @@ int access_reach(struct access *access, struct access_sender from, const char *e
 {
 	struct policy_decision decision = decide(access, &from, endpoint);
 
-	return conclude(access, &from, endpoint, &decision);
+	return access_conclude(access, &from, endpoint, &decision);
 }
 
 int access_still_allowed(struct access *access, struct access_sender from, const char *endpoint)
@@ -255,7 +255,7 @@ int access_relay(struct access *access, struct access_sender from, uint32_t to, 
 {
 	struct policy_decision decision = decide_relay(access, &from, to, address);
 
-	return conclude(access, &from, address, &decision);
+	return access_conclude(access, &from, address, &decision);
 }
 
 int access_still_relayed(struct access *access, struct access_sender from, uint32_t to, const char *address)
@@ -279,7 +279,7 @@ int access_out(struct access *access, const struct frame_identity *identity, con
 	struct access_sender from = access_sender_here(identity);
 	struct policy_decision decision = decide_out(access, &from, host);
 
-	return conclude(access, &from, address, &decision);
+	return access_conclude(access, &from, address, &decision);
 }
 
 int access_still_out(struct access *access, const struct frame_identity *identity, const char *host)
@@ -359,7 +359,7 @@ bool access_visible_to_all(struct access *access, const char *endpoint)
 	return access_host_shows_all(access, endpoint, shown == 1); /* "*" comes alone */
 }
 
-static void add_shown(void *userdata, const char *domain, bool allow)
+static void access_add_shown(void *userdata, const char *domain, bool allow)
 {
 	char text[256];
 
@@ -373,11 +373,11 @@ struct json_object *access_visible_to(struct access *access, const char *endpoin
 	struct json_object *shown = json_object_new_array();
 
 	if (!access_host_shown_to(access, endpoint, shown))
-		policy_shown_to(access->policy, &self, endpoint, add_shown, shown);
+		policy_shown_to(access->policy, &self, endpoint, access_add_shown, shown);
 	return shown;
 }
 
-static struct json_object *text_or_null(const char *text)
+static struct json_object *access_text_or_null(const char *text)
 {
 	return text ? json_object_new_string(text) : NULL;
 }
@@ -389,7 +389,7 @@ struct json_object *access_status(const struct access *access)
 	json_object_object_add(object, "directory", json_object_new_string(access->directory));
 	json_object_object_add(object, "rules", json_object_new_uint64(policy_rules(access->policy)));
 	json_object_object_add(object, "since", json_object_new_uint64(access->since));
-	json_object_object_add(object, "error", text_or_null(access->error));
+	json_object_object_add(object, "error", access_text_or_null(access->error));
 	json_object_object_add(object, "error_since",
 			       access->error ? json_object_new_uint64(access->error_since) : NULL);
 	json_object_object_add(object, "needs_names", json_object_new_boolean(access_needs_names(access)));

@@ -10,7 +10,7 @@
 #include "daemon/policy/access_internal.h"
 #include "daemon/policy/policy_internal.h"
 
-static struct json_object *text_or_null(const char *text)
+static struct json_object *access_about_text_or_null(const char *text)
 {
 	return *text ? json_object_new_string(text) : NULL;
 }
@@ -53,8 +53,8 @@ void access_describe_domain(struct access *access, uint32_t domid, const char *t
 	struct policy_subject subject = with_tags(access, domid, tags);
 
 	json_object_object_add(object, "domid", json_object_new_uint64(domid));
-	json_object_object_add(object, "name", text_or_null(subject.name));
-	json_object_object_add(object, "uuid", text_or_null(subject.uuid));
+	json_object_object_add(object, "name", access_about_text_or_null(subject.name));
+	json_object_object_add(object, "uuid", access_about_text_or_null(subject.uuid));
 	json_object_object_add(object, "tags", subject.names_unknown ? NULL : list_of(tags));
 }
 
@@ -79,14 +79,14 @@ struct access_about access_next_about(struct access *access, uint32_t domid, con
 	return about;
 }
 
-static struct json_object *word_for(int answer)
+static struct json_object *access_about_word_for(int answer)
 {
 	return answer < 0 ? NULL : json_object_new_boolean(answer);
 }
 
 void access_describe_about(const struct access_about *about, struct json_object *object)
 {
-	json_object_object_add(object, "sends", word_for(about->sends));
-	json_object_object_add(object, "receives", word_for(about->receives));
+	json_object_object_add(object, "sends", access_about_word_for(about->sends));
+	json_object_object_add(object, "receives", access_about_word_for(about->receives));
 	access_describe_rule(about->rule, object);
 }

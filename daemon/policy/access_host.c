@@ -162,7 +162,7 @@ bool access_host_shows_all(struct access *access, const char *endpoint, bool own
 	return all < 0 ? own : all > 0;
 }
 
-static void add_shown(void *userdata, const char *domain, unsigned outcome)
+static void access_host_add_shown(void *userdata, const char *domain, unsigned outcome)
 {
 	char text[256];
 
@@ -184,7 +184,8 @@ bool access_host_shown_to(struct access *access, const char *endpoint, struct js
 	if (!host)
 		return is_awaited(access);
 	tags = in_domain_0(access) ? access_add_tags(access, host, &self) : NULL;
-	is_all = host_policy_shown_to(host, in_domain_0(access) ? &self : NULL, endpoint, add_shown, list);
+	is_all = host_policy_shown_to(host, in_domain_0(access) ? &self : NULL, endpoint,
+				      access_host_add_shown, list);
 	free(tags);
 	return is_all;
 }

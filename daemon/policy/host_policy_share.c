@@ -103,8 +103,8 @@ bool host_policy_needs_domains(const struct policy *policy, const struct policy_
 }
 
 /* Whether an item of the share's rules means this domain. */
-static bool is_meant(const struct policy *policy, const struct policy_subject *to,
-		     struct policy_subject domain)
+static bool host_policy_share_is_meant(const struct policy *policy, const struct policy_subject *to,
+				       struct policy_subject domain)
 {
 	const struct rule *rule = policy->rules;
 	const struct item *item;
@@ -127,7 +127,7 @@ static void write_tags(const struct policy *policy, const struct policy_subject 
 
 		size = strcspn(tags + 1, ",");
 		snprintf(tag, sizeof(tag), ",%.*s,", (int)size, tags + 1);
-		if (is_meant(policy, to, (struct policy_subject){.tags = tag}))
+		if (host_policy_share_is_meant(policy, to, (struct policy_subject){.tags = tag}))
 			fprintf(file, "tag = %.*s\n", (int)size, tags + 1);
 	}
 }
@@ -141,9 +141,9 @@ void host_policy_write_domain(const struct policy *policy, const struct policy_s
 		return;
 	}
 	/* What a rule has can stand in a file. */
-	if (is_meant(policy, to, (struct policy_subject){.name = domain->name}))
+	if (host_policy_share_is_meant(policy, to, (struct policy_subject){.name = domain->name}))
 		fprintf(file, "name = %s\n", domain->name);
-	if (is_meant(policy, to, (struct policy_subject){.uuid = domain->uuid}))
+	if (host_policy_share_is_meant(policy, to, (struct policy_subject){.uuid = domain->uuid}))
 		fprintf(file, "uuid = %s\n", domain->uuid);
 	if (domain->tags)
 		write_tags(policy, to, domain->tags, file);

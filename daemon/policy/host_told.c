@@ -51,7 +51,7 @@ static void forget_domains(struct told_share *share)
 		forget_domain(share, share->domains);
 }
 
-static struct told_domain *find_domain(const struct told_share *share, uint32_t domid)
+static struct told_domain *host_told_find_domain(const struct told_share *share, uint32_t domid)
 {
 	struct told_domain *domain;
 
@@ -63,7 +63,7 @@ static struct told_domain *find_domain(const struct told_share *share, uint32_t 
 static int note_domain(void *userdata, struct host_domain *said)
 {
 	struct told_share *share = userdata;
-	struct told_domain *domain = find_domain(share, said->domid);
+	struct told_domain *domain = host_told_find_domain(share, said->domid);
 
 	if (domain)
 		forget_domain(share, domain);
@@ -80,7 +80,7 @@ static int note_domain(void *userdata, struct host_domain *said)
 
 void host_told_name(const struct host_told *told, struct policy_subject *subject)
 {
-	const struct told_domain *domain = find_domain(&told->share, subject->domid);
+	const struct told_domain *domain = host_told_find_domain(&told->share, subject->domid);
 
 	subject->names_unknown = !domain;
 	subject->name = domain && domain->is.name ? domain->is.name : "";

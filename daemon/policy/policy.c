@@ -408,7 +408,7 @@ static bool is_about_item(const struct rule *rule, const void *whom)
 	return false;
 }
 
-static size_t count_items(const struct policy *policy)
+static size_t policy_count_items(const struct policy *policy)
 {
 	const struct rule *rule;
 	const struct item *item;
@@ -454,7 +454,7 @@ static void tell_shown(const struct shown *shown, policy_shown_fn each, void *us
 void policy_shown_to(const struct policy *policy, const struct policy_subject *self, const char *endpoint,
 		     policy_shown_fn each, void *userdata)
 {
-	struct shown *shown = calloc(count_items(policy) + 1, sizeof(*shown));
+	struct shown *shown = calloc(policy_count_items(policy) + 1, sizeof(*shown));
 	size_t count;
 
 	if (!shown)

@@ -148,7 +148,7 @@ static const char *set_uid(struct item *item, bool groups, int *error)
 	return NULL;
 }
 
-static const char *set_pattern(struct item *item)
+static const char *policy_read_set_pattern(struct item *item)
 {
 	size_t size = strlen(item->text);
 
@@ -195,7 +195,7 @@ static const char *set_item(struct item *item, enum list_kind kind, int *error)
 	case LIST_MEMBERS:
 		return set_domain_of_host(item, kind);
 	default:
-		return set_pattern(item);
+		return policy_read_set_pattern(item);
 	}
 }
 
@@ -481,7 +481,7 @@ static const struct section *find_section(enum policy_scope scope, const char *n
 	return NULL;
 }
 
-static void begin_section(struct ini_file *file, const char *name, size_t size)
+static void policy_read_begin_section(struct ini_file *file, const char *name, size_t size)
 {
 	struct reader *reader = (struct reader *)file;
 
@@ -528,7 +528,7 @@ static int read_whole(struct reader *reader, FILE *stream, const char *path, cha
 	int r;
 
 	reader->file = (struct ini_file){
-		.stream = stream, .path = path, .error = error, .begin_section = begin_section};
+		.stream = stream, .path = path, .error = error, .begin_section = policy_read_begin_section};
 	r = ini_file_parse(&reader->file, policy_read_on_key, reader);
 	if (r == 0)
 		end_section(reader);
@@ -577,7 +577,7 @@ static int check_all_tags(const struct policy *policy, char **error)
 	return r;
 }
 
-static unsigned count_items(const struct item *items)
+static unsigned policy_read_count_items(const struct item *items)
 {
 	const struct item *item;
 	unsigned count;
@@ -596,8 +596,8 @@ static int policy_read_give(struct policy **out, struct policy *policy, int r)
 		return r;
 	}
 	LL_FOREACH(policy->rules, rule)
-		policy->items += count_items(rule->from) + count_items(rule->uid) + count_items(rule->to) +
-				 count_items(rule->endpoint);
+		policy->items += policy_read_count_items(rule->from) + policy_read_count_items(rule->uid) +
+				 policy_read_count_items(rule->to) + policy_read_count_items(rule->endpoint);
 	*out = policy;
 	return 0;
 }

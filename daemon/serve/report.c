@@ -173,7 +173,7 @@ static int end_list(struct report *report, struct evbuffer *text)
 	return begin_list(report, text);
 }
 
-static int begin_report(struct report *report, struct evbuffer *text)
+static int report_begin_report(struct report *report, struct evbuffer *text)
 {
 	int r;
 
@@ -247,7 +247,7 @@ static int report_step(struct report *report, struct evbuffer *text)
 	struct status_walk *walk = &report->walk;
 
 	if (report->phase == HEAD)
-		return begin_report(report, text);
+		return report_begin_report(report, text);
 	walk->units += STEP_UNITS;
 	if (report->list->next(walk)) {
 		if (report->list->is_visible && !report->list->is_visible(walk))

@@ -71,7 +71,7 @@ static void explain_address(struct request_context *context, struct session *ses
 }
 
 /* Reads whose sessions are asked about: user 0 if none is named. */
-static bool uid_of(const struct sender_parts *from, uint32_t *uid)
+static bool requests_answer_uid_of(const struct sender_parts *from, uint32_t *uid)
 {
 	*uid = 0;
 	return !from->uid.data || uid_parse(from->uid.data, from->uid.size, uid);
@@ -84,7 +84,8 @@ static void explain_remote(struct request_context *context, struct session *sess
 	char host[HOST_NAME_SIZE], domain[DOMAIN_NAME_MAX + 1];
 	uint32_t uid;
 
-	if (!uid_of(from, &uid) || !domain_name_is_valid(from->domain.data, from->domain.size) ||
+	if (!requests_answer_uid_of(from, &uid) ||
+	    !domain_name_is_valid(from->domain.data, from->domain.size) ||
 	    !address_part_copy(from->host, host, sizeof(host)) ||
 	    !address_part_copy(from->domain, domain, sizeof(domain)) ||
 	    !endpoint_name_is_valid(to, strlen(to)))
@@ -108,7 +109,7 @@ static void explain_here(struct request_context *context, struct session *sessio
 	char domain[DOMAIN_NAME_MAX + 1];
 	uint32_t domid, uid;
 
-	if (!uid_of(from, &uid))
+	if (!requests_answer_uid_of(from, &uid))
 		session_reply_error(session, request, EINVAL,
 				    "FROM is DOMAIN or DOMAIN/UID, and a uid is a number");
 	else if (!address_part_copy(from->domain, domain, sizeof(domain)) ||
@@ -187,8 +188,8 @@ static void renew(struct request_context *context, struct session *session, uint
 				    r == -EBUSY ? "xenmsgd is being renewed already" : strerror(-r));
 }
 
-static struct report *begin_report(struct request_context *context, struct session *session, uint32_t request,
-				   struct report_question question)
+static struct report *requests_answer_begin_report(struct request_context *context, struct session *session,
+						   uint32_t request, struct report_question question)
 {
 	struct report *report;
 
@@ -269,8 +270,8 @@ static int copy_remote(struct session *asker, const char *host, const struct fra
 }
 
 /* Answers with what was told. */
-static void on_told(void *userdata, void *asker, uint32_t request, enum ask_kind kind, const char *host,
-		    const struct frame_told *told)
+static void requests_answer_on_told(void *userdata, void *asker, uint32_t request, enum ask_kind kind,
+				    const char *host, const struct frame_told *told)
 {
 	static const enum report_kind kinds[] = {
 		[ASK_DOMAINS] = REPORT_FAR_DOMAINS, [ASK_ENDPOINTS] = REPORT_FAR_ENDPOINTS,
@@ -310,8 +311,8 @@ static void ask_remote(struct request_context *context, struct session *session,
 		.from = requests_identity(context, session),
 		.userdata = context,
 	};
-	int r = asks_ask(context->asks, &question, hop_account(session_hop(session)), on_told, session,
-			 request);
+	int r = asks_ask(context->asks, &question, hop_account(session_hop(session)), requests_answer_on_told,
+			 session, request);
 
 	if (r < 0)
 		session_reply_error(session, request, -r, asks_why_not(kind, -r));
@@ -347,7 +348,7 @@ static struct report *ask_status(struct request_context *context, struct session
 	int r = router_resolve(context->router, domain, &question.domid);
 
 	if (r == 0 && question.domid == context->self->domid)
-		return begin_report(context, session, request, own);
+		return requests_answer_begin_report(context, session, request, own);
 	if (context->self->domid != 0) {
 		session_reply_error(session, request, EACCES,
 				    "domains tell domain 0 alone how they are: ask there");
@@ -357,8 +358,8 @@ static struct report *ask_status(struct request_context *context, struct session
 	} else if (r < 0) {
 		session_reply_error(session, request, EHOSTDOWN, requests_why_unknown(context));
 	} else {
-		r = asks_ask(context->asks, &question, hop_account(session_hop(session)), on_told, session,
-			     request);
+		r = asks_ask(context->asks, &question, hop_account(session_hop(session)),
+			     requests_answer_on_told, session, request);
 		if (r < 0)
 			session_reply_error(session, request, -r, asks_why_not(ASK_STATUS, -r));
 	}
@@ -381,7 +382,7 @@ static struct report *answer_rules_of(struct request_context *context, struct se
 	else if (r < 0 || !access_knows_domain(context->access, domid))
 		session_reply_error(session, request, EHOSTDOWN, requests_why_unknown(context));
 	else
-		return begin_report(context, session, request, question);
+		return requests_answer_begin_report(context, session, request, question);
 	return NULL;
 }
 
@@ -465,8 +466,8 @@ static void trace_of(struct request_context *context, struct session *session, u
 	else if (question.domid == 0 || !*question.trace || strlen(question.trace) > DOMAIN_NAME_MAX)
 		session_reply_error(session, request, EINVAL,
 				    "another domain is to be asked, about at most 127 characters");
-	else if ((r = asks_ask(context->asks, &question, hop_account(session_hop(session)), on_told, session,
-			       request)) < 0)
+	else if ((r = asks_ask(context->asks, &question, hop_account(session_hop(session)),
+			       requests_answer_on_told, session, request)) < 0)
 		session_reply_error(session, request, -r, asks_why_not(ASK_TRACE, -r));
 }
 
@@ -514,7 +515,7 @@ static struct report *answer_plain(struct request_context *context, struct sessi
 		return NULL;
 	if (question.kind == REPORT_HOSTS && !can_list_hosts(context, session, request))
 		return NULL;
-	return begin_report(context, session, request, question);
+	return requests_answer_begin_report(context, session, request, question);
 }
 
 /* The domains of this host, or of another one. */
@@ -547,7 +548,7 @@ static struct report *answer_endpoints(struct request_context *context, struct s
 		session_reply_error(session, request, EHOSTDOWN, requests_why_not(EHOSTDOWN));
 	else {
 		question.domid = domid;
-		return begin_report(context, session, request, question);
+		return requests_answer_begin_report(context, session, request, question);
 	}
 	return NULL;
 }

@@ -181,7 +181,7 @@ void router_note_given(struct router *router, const struct channel *channel)
 }
 
 /* As router_pass_on(). `sure` is as for channel_go_on(). */
-static bool pass_on(struct router *router, struct channel *channel, bool sure)
+static bool router_channels_pass_on(struct router *router, struct channel *channel, bool sure)
 {
 	struct endpoint *endpoint = router_get(router, channel->endpoint, strlen(channel->endpoint));
 	const struct binder *binder = endpoint ? router_next_binder(endpoint, channel->acceptor.hop) : NULL;
@@ -197,7 +197,7 @@ bool router_pass_on(void *userdata, struct channel *channel)
 {
 	struct router *router = userdata;
 
-	return pass_on(router, channel, true);
+	return router_channels_pass_on(router, channel, true);
 }
 
 /* Has a stream that a program that goes, or has unbound the endpoint, hasn't fetched be fetched by another
@@ -227,7 +227,7 @@ bool router_leave(struct router *router, struct session *session, uint32_t *at)
 		if (!end->is_opener && end->channel->sharing) {
 			hop_spend(hop, COST_CHANNEL_END + COST_OPEN);
 			if (!channel_give_back(end->channel, sure))
-				pass_on(router, end->channel, sure);
+				router_channels_pass_on(router, end->channel, sure);
 		}
 		if (hop_spent_by_all(hop) - start >= PIECE_UNITS)
 			return true;
@@ -275,7 +275,7 @@ static bool end_stream(void *userdata, struct stream *stream)
 	return stream_is_waiting(stream) && end_some(userdata, stream_hop(stream), &number);
 }
 
-static bool is_shared(struct router *router, struct frame_text name)
+static bool router_channels_is_shared(struct router *router, struct frame_text name)
 {
 	const struct endpoint *endpoint = router_get(router, name.data, name.size);
 
@@ -289,7 +289,7 @@ bool router_end_channels(struct router *router, struct session *session, struct 
 
 	/* Others share it: of those the program resets each channel itself, also whose OPEN it hasn't seen
 	 * yet, and that goes on. */
-	if (is_shared(router, name))
+	if (router_channels_is_shared(router, name))
 		return streams_pass_on(router->with.streams, session, &name, pass_stream_on, router);
 	/* Measured: half a nanosecond for an empty place of the table, 6 for a channel. */
 	hop_spend(hop, hop_channel_pages(hop));

@@ -171,7 +171,7 @@ static bool is_owner(const struct status_walk *walk, const struct endpoint *endp
 	       (!walk->viewer.is_host && activation_may_bind(endpoint->activation, walk->viewer.uid));
 }
 
-static bool next_endpoint(struct status_walk *walk)
+static bool status_next_endpoint(struct status_walk *walk)
 {
 	walk->endpoint = router_next(walk->sources->router, walk->name);
 	if (!walk->endpoint)
@@ -249,7 +249,7 @@ static void add_programs(struct json_object *object, const struct endpoint *endp
 	json_object_object_add(object, "programs", programs);
 }
 
-static bool is_shared(const struct endpoint *endpoint)
+static bool status_is_shared(const struct endpoint *endpoint)
 {
 	return endpoint->session && endpoint->binders->worker;
 }
@@ -276,7 +276,7 @@ static void describe_endpoint(struct status_walk *walk, struct json_object *obje
 		add_number(object, "queued", status_queued_for(walk, session_hop(endpoint->session)));
 	else
 		add_null(object, "queued");
-	if (is_shared(endpoint))
+	if (status_is_shared(endpoint))
 		add_programs(object, endpoint);
 	if (endpoint->activation)
 		describe_activation(endpoint->activation, add_object(object, "activation"));
@@ -337,7 +337,7 @@ static void describe_client(struct status_walk *walk, struct json_object *object
 
 /* --- peers ------------------------------------------------------------------------------------ */
 
-static struct json_object *names_of(const struct status_walk *walk)
+static struct json_object *status_names_of(const struct status_walk *walk)
 {
 	struct json_object *names = json_object_new_array();
 	const struct record *endpoint = NULL;
@@ -368,7 +368,7 @@ static void describe_peer(struct status_walk *walk, struct json_object *peer)
 	add_text(peer, "instance", info->instance);
 	add_flag(peer, "up", info->up);
 	add_text(peer, "state", info->state);
-	json_object_object_add(peer, "endpoints", names_of(walk));
+	json_object_object_add(peer, "endpoints", status_names_of(walk));
 }
 
 /* Returns whether `xenmsg peers` lists the peer. */
@@ -411,7 +411,7 @@ static void describe_name(const struct status_walk *walk, struct json_object *ob
 
 static bool next_name_here(struct status_walk *walk)
 {
-	return (walk->only < 0 || walk->only == walk->sources->self->domid) && next_endpoint(walk);
+	return (walk->only < 0 || walk->only == walk->sources->self->domid) && status_next_endpoint(walk);
 }
 
 static void describe_name_here(struct status_walk *walk, struct json_object *object)
@@ -425,7 +425,7 @@ static void describe_name_here(struct status_walk *walk, struct json_object *obj
 	describe_name(walk, object, walk->sources->self->domid, endpoint->name, kind_name(endpoint->kinds),
 		      visible_to);
 	describe_binder(object, may_know ? endpoint->session : NULL);
-	if (may_know && is_shared(endpoint))
+	if (may_know && status_is_shared(endpoint))
 		add_programs(object, endpoint);
 	if (endpoint->activation)
 		add_text(object, "started", activation_info(endpoint->activation).state);
@@ -498,7 +498,7 @@ const struct status_list status_lists[] = {
 	 .describe = status_describe_account},
 	{.name = "links", .next = next_link, .rank = rank_of_link, .describe = describe_link},
 	{.name = "endpoints",
-	 .next = next_endpoint,
+	 .next = status_next_endpoint,
 	 .is_visible = endpoint_is_visible,
 	 .rank = rank_of_endpoint,
 	 .describe = describe_endpoint},

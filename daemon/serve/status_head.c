@@ -35,7 +35,7 @@ static void add_pools(struct json_object *head, const struct quota *quota, const
 	}
 }
 
-static void add_time(struct json_object *head, const struct turns *turns)
+static void status_head_add_time(struct json_object *head, const struct turns *turns)
 {
 	struct json_object *time = add_object(head, "time");
 
@@ -169,7 +169,7 @@ struct json_object *status_head(const struct status_sources *sources, const stru
 	add_pools(head, sources->quota, viewer);
 	add_number(head, "cut_off", quota_cut_off(sources->quota));
 	if (viewer->sees_all)
-		add_time(head, sources->turns);
+		status_head_add_time(head, sources->turns);
 	add_grants(head, sources);
 	add_store(head, sources);
 	add_hosts(head, sources->hosts);

@@ -84,7 +84,7 @@ const struct status_list status_rules_lists[] = {
 
 /* --- what concerns one domain ----------------------------------------------------------------- */
 
-static bool next_domain(struct status_walk *walk)
+static bool status_policy_next_domain(struct status_walk *walk)
 {
 	if (walk->index++ > 0)
 		return false;
@@ -111,7 +111,7 @@ static void describe_about(struct status_walk *walk, struct json_object *object)
 }
 
 const struct status_list status_rules_of_lists[] = {
-	{.name = "domain", .of_others = true, .next = next_domain, .describe = describe_domain},
+	{.name = "domain", .of_others = true, .next = status_policy_next_domain, .describe = describe_domain},
 	{.name = "rules", .of_others = true, .next = next_about, .describe = describe_about},
 	{.name = NULL},
 };

@@ -128,7 +128,8 @@ static bool is_of_offset(const struct channel_step *step, uint64_t offset)
 	return !offset || !step->upto || step->is_back || (step->begin < offset && offset <= step->upto);
 }
 
-static bool is_meant(const struct filter *filter, const struct channel_step *step, const struct about *about)
+static bool tracers_is_meant(const struct filter *filter, const struct channel_step *step,
+			     const struct about *about)
 {
 	bool endpoint = *filter->endpoint && !strcmp(about->endpoint, filter->endpoint);
 
@@ -143,7 +144,7 @@ static bool is_meant(const struct filter *filter, const struct channel_step *ste
 
 /* --- a step as JSON ----------------------------------------------------------------------------- */
 
-static const char *word_for(enum step_kind kind)
+static const char *tracers_word_for(enum step_kind kind)
 {
 	switch (kind) {
 	case STEP_OPENED:
@@ -180,7 +181,7 @@ static void add_number(struct json_object *object, const char *key, uint64_t num
 	json_object_object_add(object, key, json_object_new_uint64(number));
 }
 
-static void add_time(struct json_object *object)
+static void tracers_add_time(struct json_object *object)
 {
 	uint64_t ns = clock_read(CLOCK_REALTIME);
 	char text[40];
@@ -259,10 +260,10 @@ static struct json_object *tracers_describe(const struct tracers *tracers, const
 	const struct channel *channel = step->channel;
 	struct json_object *object = json_object_new_object();
 
-	add_time(object);
+	tracers_add_time(object);
 	add_number(object, "domid", tracers->with.self->domid);
 	tracers_add_text(object, "id", about->id);
-	tracers_add_text(object, "step", word_for(step->kind));
+	tracers_add_text(object, "step", tracers_word_for(step->kind));
 	tracers_add_text(object, "kind", kinds[channel->kind]);
 	tracers_add_text(object, "address", about->address);
 	add_number(object, "uid", channel->identity.uid);
@@ -302,7 +303,7 @@ static int add_missed(struct tracer *tracer)
 	struct json_object *object = json_object_new_object();
 	int r;
 
-	add_time(object);
+	tracers_add_time(object);
 	add_number(object, "domid", tracer->tracers->with.self->domid);
 	tracers_add_text(object, "step", "missed");
 	add_number(object, "count", tracer->missed);
@@ -450,7 +451,7 @@ static void on_step(void *userdata, const struct channel_step *step)
 	struct tracer *tracer;
 
 	DL_FOREACH(tracers->all, tracer) {
-		bool meant = is_meant(&tracer->filter, step, &about);
+		bool meant = tracers_is_meant(&tracer->filter, step, &about);
 
 		if (is_late(tracer))
 			task_due(&tracer->task);

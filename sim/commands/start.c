@@ -246,7 +246,7 @@ static void pass_signal_on(int number)
 }
 
 /* Runs the command to its end. Returns its exit status as a shell does. */
-static int run_command(char **words)
+static int start_run_command(char **words)
 {
 	static const int passed_on[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
 	sigset_t block, before;
@@ -315,7 +315,7 @@ int command_run(int count, char **words)
 	dir = make_run_dir();
 	host = dir ? start_host(dir, &options) : -1;
 	if (host > 0 && setenv("XENSIM_DIR", dir, 1) == 0) {
-		status = run_command(words + first);
+		status = start_run_command(words + first);
 		/* CMD may have stopped it already. */
 		if (access(dir, F_OK) == 0)
 			pass_on(1, stop_words);

@@ -174,8 +174,8 @@ void hv_clients_drain(struct hv_domain *domain)
 		on_request(client->fd, EV_READ, client);
 }
 
-static void on_connect(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *address,
-		       int length, void *userdata)
+static void client_on_connect(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *address,
+			      int length, void *userdata)
 {
 	struct hv_domain *domain = userdata;
 	struct hv_client *client = calloc(1, sizeof(*client));
@@ -214,7 +214,7 @@ int hv_client_listen(struct hv_domain *domain)
 		r = -errno;
 		goto fail;
 	}
-	domain->listener = evconnlistener_new(domain->hv->base, on_connect, domain,
+	domain->listener = evconnlistener_new(domain->hv->base, client_on_connect, domain,
 					      LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, 0, fd);
 	if (!domain->listener)
 		goto fail;

@@ -245,8 +245,8 @@ uint32_t hv_free_domid(struct hv *hv)
 	return domid;
 }
 
-static int create(struct hv *hv, bool dom0, uint32_t domid, const char *name, enum hv_type type,
-		  const char *uuid, struct hv_domain **created)
+static int domain_create(struct hv *hv, bool dom0, uint32_t domid, const char *name, enum hv_type type,
+			 const char *uuid, struct hv_domain **created)
 {
 	struct hv_domain *domain;
 	char default_name[32];
@@ -299,13 +299,13 @@ int hv_domain_create_for_libxl(struct hv *hv, uint32_t domid, enum hv_type type,
 int hv_domain_create(struct hv *hv, bool dom0, uint32_t domid, const char *name, enum hv_type type,
 		     struct hv_domain **domain)
 {
-	return create(hv, dom0, domid, name, type, NULL, domain);
+	return domain_create(hv, dom0, domid, name, type, NULL, domain);
 }
 
 int hv_domain_create_as(struct hv *hv, const char *name, enum hv_type type, const char *uuid,
 			struct hv_domain **domain)
 {
-	return create(hv, false, 0, name, type, uuid, domain);
+	return domain_create(hv, false, 0, name, type, uuid, domain);
 }
 
 bool hv_domain_set_name(struct hv_domain *domain, const char *name)

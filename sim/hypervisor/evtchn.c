@@ -132,7 +132,7 @@ int hv_evtchn_restrict(struct hv_client *client, const struct sim_request *reque
 }
 
 /* A number that a program gives: its own domain has one more. */
-static uint32_t resolve(const struct hv_client *client, uint32_t domid)
+static uint32_t evtchn_resolve(const struct hv_client *client, uint32_t domid)
 {
 	return domid == HV_DOMID_SELF ? client->domain->domid : domid;
 }
@@ -299,7 +299,7 @@ int hv_evtchn_bind_unbound(struct hv_client *client, const struct sim_request *r
 	struct hv_port *port;
 	int r;
 
-	uint32_t domid = resolve(client, request->domid);
+	uint32_t domid = evtchn_resolve(client, request->domid);
 
 	if (!handle)
 		return -EINVAL;
@@ -321,7 +321,7 @@ int hv_evtchn_bind_interdomain(struct hv_client *client, const struct sim_reques
 	struct hv_handle *handle = find_handle(client, request->id);
 	struct hv_domain *remote_domain;
 	struct hv_port *port, *remote;
-	uint32_t domid = resolve(client, request->domid);
+	uint32_t domid = evtchn_resolve(client, request->domid);
 	int r;
 
 	if (!handle)

@@ -135,7 +135,7 @@ static void mark_ring_pages(struct hv_domain *domain, struct hv_share *share, co
 }
 
 /* Of a page that nobody else can write, the domain's own writes are all that there is. */
-static bool is_outdated(const struct hv_share *share, uint32_t index)
+static bool grant_save_is_outdated(const struct hv_share *share, uint32_t index)
 {
 	return share->page[index].dirty || !share->writable || share->page[index].maps == 0;
 }
@@ -146,7 +146,7 @@ static int make_image_of(struct hv_share *share, bool live)
 	int r = pages ? 0 : -ENOMEM;
 
 	for (uint32_t i = 0; pages && share->copy && i < share->count; i++)
-		if (!live || !is_outdated(share, i))
+		if (!live || !grant_save_is_outdated(share, i))
 			memcpy(pages + (size_t)i * SIM_PAGE_SIZE, share->copy + (size_t)i * SIM_PAGE_SIZE,
 			       SIM_PAGE_SIZE);
 	if (r == 0 && (ftruncate(share->fd, 2 * (off_t)share_bytes(share)) < 0 ||

@@ -47,7 +47,7 @@ static void obey(struct hv_domain *domain);
 /* Xen's, for one domain. */
 #define MOST_PAUSES 255u
 
-static void stop(struct hv_domain *domain)
+static void life_stop(struct hv_domain *domain)
 {
 	domain->state = HV_PAUSED;
 	hv_processes_signal(domain, SIGSTOP);
@@ -58,7 +58,7 @@ void hv_domain_pause(struct hv_domain *domain)
 {
 	if (!domain->paused_times)
 		domain->paused_times = 1;
-	stop(domain);
+	life_stop(domain);
 }
 
 void hv_domain_unpause(struct hv_domain *domain)
@@ -85,7 +85,7 @@ int hv_domain_count_pause(struct hv_domain *domain, bool pause)
 	if (!lives(domain))
 		return 0;
 	if (pause && domain->paused_times == 1)
-		stop(domain);
+		life_stop(domain);
 	else if (!pause && domain->paused_times == 0)
 		hv_domain_unpause(domain);
 	return 0;
@@ -122,7 +122,7 @@ static void ending_free(struct hv_ending *ending)
 	free(ending);
 }
 
-static void finish(struct hv_ending *ending, int r, struct hv_domain *successor)
+static void life_finish(struct hv_ending *ending, int r, struct hv_domain *successor)
 {
 	hv_ended *done = ending->done;
 	void *userdata = ending->userdata;
@@ -166,7 +166,7 @@ static void stop_what_is_under_way(struct hv_domain *domain)
 {
 	hv_saving_cancel(domain);
 	if (domain->ending)
-		finish(domain->ending, -ECANCELED, NULL);
+		life_finish(domain->ending, -ECANCELED, NULL);
 }
 
 void hv_domain_die(struct hv_domain *domain)
@@ -250,7 +250,7 @@ static void take_domain(struct hv_ending *ending)
 	free(ending);
 }
 
-static void on_timer(evutil_socket_t fd, short events, void *userdata)
+static void life_on_timer(evutil_socket_t fd, short events, void *userdata)
 {
 	struct hv_ending *ending = userdata;
 	struct hv_domain *domain = ending->domain;
@@ -287,7 +287,7 @@ static void on_timer(evutil_socket_t fd, short events, void *userdata)
 	}
 	shut_down(domain, ending->reason);
 	if (domain->preserve && !ending->again)
-		finish(ending, 0, NULL);
+		life_finish(ending, 0, NULL);
 	else
 		take_devices(ending);
 }
@@ -302,7 +302,7 @@ static struct hv_ending *ending_new(struct hv_domain *domain, hv_ended *done, vo
 	ending->linger_ms = HV_LINGER_MS;
 	ending->done = done;
 	ending->userdata = userdata;
-	ending->timer = evtimer_new(domain->hv->base, on_timer, ending);
+	ending->timer = evtimer_new(domain->hv->base, life_on_timer, ending);
 	domain->ending = ending;
 	if (ending->timer)
 		return ending;
@@ -317,7 +317,7 @@ int hv_domain_begin_destroy(struct hv_domain *domain, uint32_t linger_ms, hv_end
 	hv_saving_cancel(domain);
 	/* To destroy doesn't wait for a guest that shuts down. */
 	if (domain->ending && domain->ending->shuts_down)
-		finish(domain->ending, -ECANCELED, NULL);
+		life_finish(domain->ending, -ECANCELED, NULL);
 	ending = ending_new(domain, done, userdata);
 	if (!ending)
 		return domain->ending ? -EBUSY : -ENOMEM;
@@ -368,7 +368,7 @@ int hv_domain_shut_down_at_once(struct hv_domain *domain, enum hv_shutdown reaso
 	shut_down(domain, reason);
 	ending->again = reason == HV_REBOOT && !domain->is_libxls;
 	if ((domain->preserve && !ending->again) || reason == HV_SUSPEND)
-		finish(ending, 0, NULL);
+		life_finish(ending, 0, NULL);
 	else
 		take_devices(ending);
 	return 0;
@@ -379,7 +379,7 @@ void hv_domain_shuts_down(struct hv_domain *domain, enum hv_shutdown reason)
 	if (domain->state == HV_ZOMBIE || domain->shutdown != HV_NOT_SHUT_DOWN)
 		return;
 	if (domain->ending && domain->ending->shuts_down)
-		finish(domain->ending, -ECANCELED, NULL);
+		life_finish(domain->ending, -ECANCELED, NULL);
 	if (hv_domain_shut_down_at_once(domain, reason, NULL, NULL) == -ENOMEM)
 		hv_log(domain->hv, "d%u: no memory to shut it down", domain->domid);
 }
@@ -446,7 +446,7 @@ void hv_domains_free(struct hv *hv)
 	HASH_ITER(hh, hv->domains, domain, next) {
 		hv_saving_cancel(domain);
 		if (domain->ending)
-			finish(domain->ending, -ECANCELED, NULL);
+			life_finish(domain->ending, -ECANCELED, NULL);
 	}
 	while (hv->suspended)
 		destroy(hv->suspended);

@@ -58,7 +58,7 @@ static void saving_free(struct hv_saving *saving)
 	free(saving);
 }
 
-static void finish(struct hv_saving *saving, int r)
+static void save_finish(struct hv_saving *saving, int r)
 {
 	struct hv_domain *domain = saving->domain;
 	hv_saved *done = saving->done;
@@ -72,7 +72,7 @@ static void finish(struct hv_saving *saving, int r)
 void hv_saving_cancel(struct hv_domain *domain)
 {
 	if (domain->saving)
-		finish(domain->saving, -ECANCELED);
+		save_finish(domain->saving, -ECANCELED);
 }
 
 /* --- the way into the image ------------------------------------------------------------------- */
@@ -97,7 +97,7 @@ void hv_domain_write_shutdown(const struct hv_domain *domain, const char *value)
 	sim_store_write(domain->hv->store, path, value, NULL, 0);
 }
 
-static void stop(struct hv_domain *domain, bool goes_on)
+static void save_stop(struct hv_domain *domain, bool goes_on)
 {
 	domain->state = HV_PAUSED;
 	hv_processes_stop(domain);
@@ -232,7 +232,7 @@ static int64_t do_step(struct hv_saving *saving)
 			hv_domain_write_shutdown(saving->domain, "");
 		return saving->save.notice_ms - saving->save.notice_ms / 2;
 	case STOP:
-		stop(saving->domain, saving->kind == HV_CHECKPOINT);
+		save_stop(saving->domain, saving->kind == HV_CHECKPOINT);
 		return 0;
 	case COPY:
 	case END:
@@ -241,7 +241,7 @@ static int64_t do_step(struct hv_saving *saving)
 	}
 }
 
-static void on_timer(evutil_socket_t fd, short events, void *userdata)
+static void save_on_timer(evutil_socket_t fd, short events, void *userdata)
 {
 	struct hv_saving *saving = userdata;
 	struct hv_domain *domain = saving->domain;
@@ -262,7 +262,7 @@ static void on_timer(evutil_socket_t fd, short events, void *userdata)
 		sim_store_save_domain(domain->hv->store, domain->domid, false);
 		hv_domain_go_on(domain);
 	}
-	finish(saving, r);
+	save_finish(saving, r);
 }
 
 int hv_domain_save(struct hv_domain *domain, enum hv_save_kind kind, const struct hv_save_options *save,
@@ -271,7 +271,7 @@ int hv_domain_save(struct hv_domain *domain, enum hv_save_kind kind, const struc
 	struct hv_saving *saving = calloc(1, sizeof(*saving));
 
 	if (saving)
-		saving->timer = evtimer_new(domain->hv->base, on_timer, saving);
+		saving->timer = evtimer_new(domain->hv->base, save_on_timer, saving);
 	if (!saving || !saving->timer) {
 		free(saving);
 		return -ENOMEM;
@@ -338,7 +338,7 @@ int hv_libxl_save_end(struct hv_domain *domain)
 {
 	int r = end_save(domain);
 
-	finish(domain->saving, r);
+	save_finish(domain->saving, r);
 	return r;
 }
 
@@ -348,7 +348,7 @@ int hv_libxl_save_resume(struct hv_domain *domain)
 		return -EINVAL;
 	sim_store_save_domain(domain->hv->store, domain->domid, false);
 	go_on(domain, &domain->saving->restore);
-	finish(domain->saving, 0);
+	save_finish(domain->saving, 0);
 	return 0;
 }
 

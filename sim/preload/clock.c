@@ -21,7 +21,7 @@ void sim_clock_move(int milliseconds)
 	atomic_fetch_add(&moved_ms, milliseconds);
 }
 
-static bool goes_on(clockid_t clock)
+static bool clock_goes_on(clockid_t clock)
 {
 	return clock == CLOCK_BOOTTIME || clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE ||
 	       clock == CLOCK_TAI;
@@ -38,7 +38,7 @@ SIM_EXPORT int clock_gettime(clockid_t clock, struct timespec *now)
 		r = (int)syscall(SYS_clock_gettime, clock, now);
 	else
 		r = ((__typeof__(&clock_gettime))sim_next_function(&next, "clock_gettime"))(clock, now);
-	if (r == 0 && goes_on(clock)) {
+	if (r == 0 && clock_goes_on(clock)) {
 		long moved = atomic_load_explicit(&moved_ms, memory_order_relaxed);
 
 		now->tv_sec += moved / 1000;

@@ -82,7 +82,7 @@ static struct room_needed measure(char *const *environment)
 
 /* Copies the environment, and adds what was kept and isn't there. Allocates nothing: its caller may be a
  * child of vfork(). */
-static char *const *fill(char *const *environment, char **filled, char *preload)
+static char *const *env_fill(char *const *environment, char **filled, char *preload)
 {
 	size_t count = 0;
 
@@ -122,8 +122,8 @@ static bool is_cleared(char *const *environment)
 	({                                                                                                   \
 		char *const *given = not_null(environment);                                                  \
 		struct room_needed room = measure(given);                                                    \
-		is_cleared(given) ? fill(given, alloca(room.entries * sizeof(char *)),                       \
-					 room.preload ? alloca(room.preload) : NULL)                         \
+		is_cleared(given) ? env_fill(given, alloca(room.entries * sizeof(char *)),                   \
+					     room.preload ? alloca(room.preload) : NULL)                     \
 				  : given;                                                                   \
 	})
 

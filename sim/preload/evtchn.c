@@ -105,7 +105,7 @@ size_t sim_evtchn_ids(uint32_t *ids, size_t room)
 	return count;
 }
 
-static int fail(int error)
+static int evtchn_fail(int error)
 {
 	errno = error;
 	return -1;
@@ -140,7 +140,7 @@ static void forget_peer(struct port *port)
 	port->peer_page = NULL;
 }
 
-static void device_free(struct channel_device *device)
+static void evtchn_device_free(struct channel_device *device)
 {
 	struct edge_watch *watch = atomic_load(&device->edges), *next;
 
@@ -222,7 +222,7 @@ SIM_EXPORT xenevtchn_handle *xenevtchn_open(struct xentoollog_logger *logger, un
 	if (r < 0) {
 		free(handle);
 		if (device)
-			device_free(device);
+			evtchn_device_free(device);
 		errno = -r;
 		return NULL;
 	}
@@ -308,7 +308,7 @@ SIM_EXPORT int xenevtchn_close(xenevtchn_handle *handle)
 		 * it. */
 		r = (int)syscall(SYS_close, device->fd);
 		simple_call(SIM_OP_EVTCHN_CLOSE, device, 0, 0, &reply);
-		device_free(device);
+		evtchn_device_free(device);
 	}
 	return r;
 }
@@ -323,7 +323,7 @@ SIM_EXPORT int xenevtchn_restrict(xenevtchn_handle *handle, domid_t domid)
 	struct sim_reply reply;
 	int r = simple_call(SIM_OP_RESTRICT, handle->device, 0, domid, &reply);
 
-	return r < 0 ? fail(-r) : 0;
+	return r < 0 ? evtchn_fail(-r) : 0;
 }
 
 static struct port *find_port(const struct channel_device *device, evtchn_port_t number)
@@ -367,7 +367,7 @@ static xenevtchn_port_or_error_t bind_port(xenevtchn_handle *handle, enum sim_op
 
 	if (r == 0)
 		r = adopt_port(device, reply.port);
-	return r < 0 ? fail(-r) : (xenevtchn_port_or_error_t)reply.port;
+	return r < 0 ? evtchn_fail(-r) : (xenevtchn_port_or_error_t)reply.port;
 }
 
 SIM_EXPORT xenevtchn_port_or_error_t xenevtchn_bind_unbound_port(xenevtchn_handle *handle, uint32_t domid)
@@ -412,18 +412,18 @@ SIM_EXPORT int xenevtchn_unbind(xenevtchn_handle *handle, evtchn_port_t number)
 	int r;
 
 	if (number >= SIM_MAX_PORTS)
-		return fail(EINVAL);
+		return evtchn_fail(EINVAL);
 	if (!port)
-		return fail(ENOTCONN);
+		return evtchn_fail(ENOTCONN);
 	pthread_mutex_lock(&port->lock);
 	was_bound = port->bound;
 	port->bound = false;
 	forget_peer(port);
 	pthread_mutex_unlock(&port->lock);
 	if (!was_bound)
-		return fail(ENOTCONN);
+		return evtchn_fail(ENOTCONN);
 	r = simple_call(SIM_OP_UNBIND, handle->device, number, 0, &reply);
-	return r < 0 ? fail(-r) : 0;
+	return r < 0 ? evtchn_fail(-r) : 0;
 }
 
 /* Asks for the port's peer. Called with the port locked, when its sequence number has changed. */
@@ -456,7 +456,7 @@ SIM_EXPORT int xenevtchn_notify(xenevtchn_handle *handle, evtchn_port_t number)
 	bool bound;
 
 	if (!port)
-		return fail(ENOTCONN);
+		return evtchn_fail(ENOTCONN);
 	pthread_mutex_lock(&port->lock);
 	bound = port->bound;
 	if (bound) {
@@ -467,7 +467,7 @@ SIM_EXPORT int xenevtchn_notify(xenevtchn_handle *handle, evtchn_port_t number)
 			sim_evtchn_set_pending(port->peer_page, port->peer_eventfd, port->remote_port);
 	}
 	pthread_mutex_unlock(&port->lock);
-	return bound ? 0 : fail(ENOTCONN);
+	return bound ? 0 : evtchn_fail(ENOTCONN);
 }
 
 /* As read(), which for a program that has opened the device itself would lead here. */
@@ -565,11 +565,11 @@ SIM_EXPORT xenevtchn_port_or_error_t xenevtchn_pending(xenevtchn_handle *handle)
 	do {
 		/* The tokens of a ring that overflowed stay, so that the descriptor is readable for good. */
 		if (device->page && atomic_load(&device->page->overflow))
-			return fail(EFBIG);
+			return evtchn_fail(EFBIG);
 		if (read_token(device->fd, &token) < 0)
 			return -1;
 		if (!device->page)
-			return fail(EINVAL);
+			return evtchn_fail(EINVAL);
 		number = sim_evtchn_take(device->page);
 		if (atomic_load_explicit(&device->edges, memory_order_relaxed) &&
 		    atomic_load(&device->page->consumer) == atomic_load(&device->page->producer))

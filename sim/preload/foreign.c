@@ -41,7 +41,8 @@ void *sim_foreign_reserve(void *at, size_t length, int prot, int flags)
 }
 
 /* Maps one request's worth of frames at their place, and fills in err. Returns 0 or a negative errno. */
-static int map_part(struct region *region, const privcmd_mmapbatch_v2_t *batch, size_t first, uint32_t count)
+static int foreign_map_part(struct region *region, const privcmd_mmapbatch_v2_t *batch, size_t first,
+			    uint32_t count)
 {
 	const struct sim_request request = {.op = SIM_OP_MAP_FRAMES, .domid = batch->dom};
 	uint32_t numbers[SIM_MAX_MAP];
@@ -81,7 +82,7 @@ int sim_foreign_map(const privcmd_mmapbatch_v2_t *batch)
 	for (size_t first = 0; r == 0 && first < batch->num; first += SIM_MAX_MAP) {
 		const size_t left = batch->num - first;
 
-		r = map_part(region, batch, first, left < SIM_MAX_MAP ? (uint32_t)left : SIM_MAX_MAP);
+		r = foreign_map_part(region, batch, first, left < SIM_MAX_MAP ? (uint32_t)left : SIM_MAX_MAP);
 	}
 	sim_regions_unlock();
 	return r;

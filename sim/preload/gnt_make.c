@@ -131,7 +131,8 @@ int sim_region_map(struct region *region, size_t first, uint32_t count, const st
 }
 
 /* Maps one request's worth of pages into their place in the region. */
-static int map_part(struct region *region, size_t first, uint32_t count, const struct sim_gnt_pages *pages)
+static int gnt_make_map_part(struct region *region, size_t first, uint32_t count,
+			     const struct sim_gnt_pages *pages)
 {
 	const struct sim_request request = {.op = SIM_OP_MAP, .writable = (region->prot & PROT_WRITE) != 0};
 	uint32_t refs[2 * SIM_MAX_MAP];
@@ -155,7 +156,7 @@ static void *map_locked(struct sim_gnt_file *file, uint64_t index, const struct 
 	region->prot = pages->prot;
 	for (size_t first = 0; first < count; first += SIM_MAX_MAP) {
 		uint32_t part = count - first < SIM_MAX_MAP ? (uint32_t)(count - first) : SIM_MAX_MAP;
-		int r = map_part(region, first, part, pages);
+		int r = gnt_make_map_part(region, first, part, pages);
 
 		if (r < 0)
 			return fail_region(region, -r);

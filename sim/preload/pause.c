@@ -56,7 +56,7 @@ static int64_t now_ns(void)
 }
 
 /* Whether a wait that has ended is to go on, and for how long: *left counts nanoseconds, below 0 for ever. */
-static bool goes_on(int r, uint32_t *before, int64_t *left, int64_t begun)
+static bool pause_goes_on(int r, uint32_t *before, int64_t *left, int64_t begun)
 {
 	uint32_t now = pauses();
 
@@ -85,7 +85,7 @@ static int to_ms(int64_t left)
 		do {                                                                                         \
 			begun = left > 0 ? now_ns() : 0;                                                     \
 			r = (call);                                                                          \
-		} while (goes_on(r, &before, &left, begun));                                                 \
+		} while (pause_goes_on(r, &before, &left, begun));                                           \
 		r;                                                                                           \
 	})
 

@@ -314,7 +314,7 @@ SIM_EXPORT int xc_cpuid_apply_policy(xc_interface *xch, uint32_t domid, bool res
 }
 #endif
 
-static int fail(long r)
+static int toolstack_fail(long r)
 {
 	errno = (int)-r;
 	return -1;
@@ -339,22 +339,22 @@ SIM_EXPORT int xc_domain_save(xc_interface *xch, int io_fd, uint32_t dom, uint32
 	if (r == 0)
 		r = sim_have_done(SIM_OP_SAVE, dom, 0);
 	if (r < 0)
-		return fail(r);
+		return toolstack_fail(r);
 	/* It says why. */
 	if (callbacks->suspend(callbacks->data) != 1)
 		return -1;
 	memcpy(image.uuid, domain.uuid, sizeof(image.uuid));
 	if (write(io_fd, &image, sizeof(image)) != sizeof(image))
-		return fail(errno == 0 ? -EIO : -errno);
+		return toolstack_fail(errno == 0 ? -EIO : -errno);
 	r = sim_have_done(SIM_OP_SAVE, dom, 1);
-	return r < 0 ? fail(r) : 0;
+	return r < 0 ? toolstack_fail(r) : 0;
 }
 
 SIM_EXPORT int xc_domain_resume(xc_interface *xch, uint32_t domid, int fast)
 {
 	int r = sim_have_done(SIM_OP_RESUME, domid, 0);
 
-	return r < 0 ? fail(r) : 0;
+	return r < 0 ? toolstack_fail(r) : 0;
 }
 
 SIM_EXPORT int xc_domain_restore(xc_interface *xch, int io_fd, uint32_t dom, unsigned store_evtchn,
@@ -368,12 +368,12 @@ SIM_EXPORT int xc_domain_restore(xc_interface *xch, int io_fd, uint32_t dom, uns
 
 	if (read(io_fd, &image, sizeof(image)) != sizeof(image) ||
 	    memcmp(image.what, SAVED_IMAGE, sizeof(image.what)) != 0)
-		return fail(-EINVAL);
+		return toolstack_fail(-EINVAL);
 	if (callbacks->static_data_done && callbacks->static_data_done(0, callbacks->data) != 0)
 		return -1;
 	r = ask_with_uuid(SIM_OP_RESTORE, dom, false, image.uuid);
 	if (r < 0)
-		return fail(r);
+		return toolstack_fail(r);
 	*store_mfn = SIM_STORE_FRAME;
 	*console_mfn = SIM_CONSOLE_FRAME;
 	return 0;

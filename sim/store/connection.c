@@ -505,7 +505,7 @@ static void on_readable(struct bufferevent *bev, void *data)
 }
 
 /* Serves the requests that had to wait until all was written. */
-static void on_written(struct bufferevent *bev, void *data)
+static void connection_on_written(struct bufferevent *bev, void *data)
 {
 	struct sim_connection *connection = data;
 
@@ -556,7 +556,7 @@ struct sim_connection *sim_connection_new(struct store_domain *domain, int fd)
 			sim_must(bufferevent_socket_new(domain->store->base, fd, BEV_OPT_CLOSE_ON_FREE));
 		connection->input = bufferevent_get_input(connection->bev);
 		connection->output = bufferevent_get_output(connection->bev);
-		bufferevent_setcb(connection->bev, on_readable, on_written, on_closed, connection);
+		bufferevent_setcb(connection->bev, on_readable, connection_on_written, on_closed, connection);
 		bufferevent_setwatermark(connection->bev, EV_READ, 0, SIM_INPUT_ENOUGH);
 	}
 	DL_APPEND(domain->connections, connection);

@@ -175,8 +175,8 @@ void sim_store_free(struct sim_store *store)
 	free(store);
 }
 
-static void on_connect(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *address, int len,
-		       void *data)
+static void store_on_connect(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *address,
+			     int len, void *data)
 {
 	sim_connection_new(data, fd);
 }
@@ -215,7 +215,7 @@ int sim_store_listen(struct sim_store *store, unsigned domid, const char *socket
 	if (fd < 0)
 		return fd;
 	errno = 0;
-	domain->listener = evconnlistener_new(store->base, on_connect, domain,
+	domain->listener = evconnlistener_new(store->base, store_on_connect, domain,
 					      LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, SOMAXCONN, fd);
 	if (!domain->listener) {
 		rc = errno ? -errno : -ENOMEM;
@@ -296,7 +296,7 @@ int sim_store_rename_domain(struct sim_store *store, unsigned domid, unsigned ne
 
 /* ---- the toolstack's own hand ---------------------------------------------------------------- */
 
-static int resolve(const struct sim_store *store, const char *path, char absolute[SIM_PATH_SIZE])
+static int store_resolve(const struct sim_store *store, const char *path, char absolute[SIM_PATH_SIZE])
 {
 	return path[0] == '/' || path[0] == '@' ? sim_path_resolve(absolute, path, 0, &store->options.limits)
 						: -EINVAL;
@@ -316,7 +316,7 @@ int sim_store_write(struct sim_store *store, const char *path, const char *value
 	char absolute[SIM_PATH_SIZE];
 	struct sim_changes changes = {0};
 	struct sim_node *old_root;
-	int rc = resolve(store, path, absolute);
+	int rc = store_resolve(store, path, absolute);
 
 	if (rc < 0)
 		return rc;
@@ -339,7 +339,7 @@ int sim_store_rm(struct sim_store *store, const char *path)
 	char absolute[SIM_PATH_SIZE];
 	struct sim_changes changes = {0};
 	struct sim_node *old_root;
-	int rc = resolve(store, path, absolute);
+	int rc = store_resolve(store, path, absolute);
 
 	if (rc < 0)
 		return rc;
@@ -355,7 +355,7 @@ int sim_store_read(const struct sim_store *store, const char *path, char *value,
 {
 	char absolute[SIM_PATH_SIZE];
 	const struct sim_node *node =
-		resolve(store, path, absolute) == 0 ? sim_node_find(store->tree.root, absolute) : NULL;
+		store_resolve(store, path, absolute) == 0 ? sim_node_find(store->tree.root, absolute) : NULL;
 	size_t length;
 
 	if (!node)
@@ -371,7 +371,7 @@ int sim_store_list(const struct sim_store *store, const char *path,
 {
 	char absolute[SIM_PATH_SIZE];
 	const struct sim_node *found =
-		resolve(store, path, absolute) == 0 ? sim_node_find(store->tree.root, absolute) : NULL;
+		store_resolve(store, path, absolute) == 0 ? sim_node_find(store->tree.root, absolute) : NULL;
 	struct sim_node *node;
 	int count;
 

@@ -58,7 +58,7 @@ static bool id_in_use(const struct store_domain *domain, uint32_t id)
 	return false;
 }
 
-static bool quota_reached(const struct store_domain *domain)
+static bool transaction_quota_reached(const struct store_domain *domain)
 {
 	struct sim_credentials who = sim_domain_credentials(domain);
 	const struct sim_connection *connection;
@@ -75,7 +75,7 @@ int sim_transaction_start(struct sim_connection *connection, uint32_t *id)
 	struct sim_store *store = domain->store;
 	struct sim_transaction *transaction;
 
-	if (quota_reached(domain))
+	if (transaction_quota_reached(domain))
 		return -EDQUOT;
 	do {
 		domain->next_transaction = domain->next_transaction % INT32_MAX + 1;
@@ -166,7 +166,7 @@ void sim_transaction_look(const struct sim_connection *connection, struct sim_tr
 }
 
 /* Returns whether anybody has changed what it has looked at. */
-static bool is_outdated(const struct sim_transaction *transaction, const struct sim_node *now)
+static bool transaction_is_outdated(const struct sim_transaction *transaction, const struct sim_node *now)
 {
 	for (unsigned i = 0; i < transaction->n_looked; i++)
 		if (generation_of(now, transaction->looked[i].path) != transaction->looked[i].generation)
@@ -277,7 +277,7 @@ static int replay(struct sim_connection *connection, struct sim_transaction *tra
 
 	/* oxenstored does this in another transaction, which a domain may not have that lost its
 	 * privileges. */
-	if (quota_reached(connection->domain))
+	if (transaction_quota_reached(connection->domain))
 		return -EDQUOT;
 	request = sim_must(malloc(sizeof(*request)));
 	sim_tree_snapshot(&tree, &store->tree);
@@ -317,7 +317,7 @@ int sim_transaction_end(struct sim_connection *connection, struct sim_transactio
 		commit = false;
 	}
 	if (commit && store->options.like_xenstored) {
-		rc = is_outdated(transaction, store->tree.root) ? -EAGAIN : 0;
+		rc = transaction_is_outdated(transaction, store->tree.root) ? -EAGAIN : 0;
 		commit = rc == 0;
 		tell_once(transaction);
 	}

@@ -355,7 +355,7 @@ static int add_child(struct sim_tree *tree, const struct sim_credentials *who, c
 }
 
 /* Creates the missing nodes of the path, and the leaf if `leaf`. */
-static int create(struct sim_tree *tree, const struct sim_credentials *who, const char *path, bool leaf)
+static int tree_create(struct sim_tree *tree, const struct sim_credentials *who, const char *path, bool leaf)
 {
 	const struct sim_node *node = tree->root;
 	const char *rest = path, *name, *before = path;
@@ -412,14 +412,14 @@ int sim_tree_write(struct sim_tree *tree, const struct sim_credentials *who, con
 			return -ENOSPC;
 	}
 	/* oxenstored makes the parents first, which stay when the leaf is then refused. */
-	rc = create(tree, who, path, false);
+	rc = tree_create(tree, who, path, false);
 	if (rc < 0)
 		return rc;
 	if (len > tree->options->limits.value_bytes && !tree->options->like_xenstored)
 		return -E2BIG; /* for domain 0, too */
 	node = sim_node_find(tree->root, path);
 	if (!node) {
-		rc = create(tree, who, path, true);
+		rc = tree_create(tree, who, path, true);
 		if (rc < 0)
 			return rc;
 	} else if (!sim_node_permits(node, who, SIM_PERM_WRITE)) {
@@ -434,7 +434,7 @@ int sim_tree_mkdir(struct sim_tree *tree, const struct sim_credentials *who, con
 	const struct sim_node *node = sim_node_find(tree->root, path);
 
 	if (!node)
-		return create(tree, who, path, true);
+		return tree_create(tree, who, path, true);
 	/* Everybody makes the root, which changes nothing. */
 	if (node == tree->root && !tree->options->like_xenstored)
 		return 0;

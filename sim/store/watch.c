@@ -95,7 +95,7 @@ unsigned sim_watch_count(const struct sim_connection *connection)
 
 /* Returns whether the watch quota is reached. A guest's processes share the kernel's one connection, so its
  * quota counts them all; domain 0 has none. */
-static bool quota_reached(const struct store_domain *domain)
+static bool watch_quota_reached(const struct store_domain *domain)
 {
 	const struct sim_connection *connection;
 	unsigned count = sim_domain_has_kernel(domain) ? KERNEL_WATCHES : 0;
@@ -163,7 +163,7 @@ int sim_watch_add(struct sim_connection *connection, const char *untrusted_path,
 		rc = -EINVAL;
 	if (rc < 0)
 		return rc;
-	if (!sim_credentials_privileged(&who) && quota_reached(domain))
+	if (!sim_credentials_privileged(&who) && watch_quota_reached(domain))
 		return -EDQUOT;
 	/* A guest's kernel gives each watch a token of its own, so there no two are the same. */
 	if (!sim_domain_has_kernel(domain) && watch_find(connection, absolute, token))

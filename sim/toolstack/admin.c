@@ -441,7 +441,7 @@ static int prepare(struct command_context *context, const struct admin_command *
 	return context->domain ? EXIT_DONE : EXIT_ERROR;
 }
 
-static int run_command(struct command_context *context)
+static int admin_run_command(struct command_context *context)
 {
 	int r;
 
@@ -471,7 +471,7 @@ static void session_free(struct admin_session *session)
 		hv_stop(hv);
 }
 
-static void on_written(struct bufferevent *bev, void *userdata)
+static void admin_on_written(struct bufferevent *bev, void *userdata)
 {
 	session_free(userdata);
 }
@@ -488,7 +488,7 @@ static void session_answer(struct admin_session *session, int status, struct evb
 
 	evbuffer_add_printf(output, "%d\n", status);
 	evbuffer_add_buffer(output, text);
-	bufferevent_setcb(session->bev, NULL, on_written, on_reader_gone, session);
+	bufferevent_setcb(session->bev, NULL, admin_on_written, on_reader_gone, session);
 	bufferevent_enable(session->bev, EV_WRITE);
 }
 
@@ -541,7 +541,7 @@ static void on_input_end(struct admin_session *session)
 		context.word[context.count++] = text + i;
 	bufferevent_setcb(session->bev, NULL, NULL, NULL, session);
 	bufferevent_disable(session->bev, EV_READ);
-	status = run_command(&context);
+	status = admin_run_command(&context);
 	session->stop = context.stop;
 	if (status != EXIT_LATER)
 		session_answer(session, status, context.text);
@@ -562,8 +562,8 @@ static void on_input(struct bufferevent *bev, void *userdata)
 		session_free(userdata);
 }
 
-static void on_connect(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *address,
-		       int length, void *userdata)
+static void admin_on_connect(struct evconnlistener *listener, evutil_socket_t fd, struct sockaddr *address,
+			     int length, void *userdata)
 {
 	struct admin_session *session = calloc(1, sizeof(*session));
 	struct ucred credentials = {0};
@@ -590,7 +590,7 @@ int hv_admin_listen(struct hv *hv)
 
 	if (length < 0 || (size_t)length >= sizeof(address.sun_path))
 		return -ENAMETOOLONG;
-	hv->admin = evconnlistener_new_bind(hv->base, on_connect, hv,
+	hv->admin = evconnlistener_new_bind(hv->base, admin_on_connect, hv,
 					    LEV_OPT_CLOSE_ON_FREE | LEV_OPT_CLOSE_ON_EXEC, -1,
 					    (struct sockaddr *)&address, sizeof(address));
 	return hv->admin ? 0 : -errno;

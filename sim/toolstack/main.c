@@ -95,7 +95,7 @@ static int start(struct hv *hv, unsigned domains, bool like_xenstored)
 	return r < 0 ? complain(hv->dir, r) : 0;
 }
 
-static void finish(struct hv *hv)
+static void main_finish(struct hv *hv)
 {
 	struct hv_forbidden *forbidden, *next;
 
@@ -150,6 +150,6 @@ int hv_run(const char *dir, unsigned domains, bool like_xenstored, int ready_fd)
 		event_free(terminate);
 	if (interrupt)
 		event_free(interrupt);
-	finish(&hv);
+	main_finish(&hv);
 	return r;
 }
