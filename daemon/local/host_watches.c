@@ -198,7 +198,7 @@ static int charge_records(struct charge *charge, uint64_t count)
 }
 
 /* Whether what was asked for is another domain now, or has another name. */
-static bool is_another(const struct watched_place *place, const struct frame_told *told)
+static bool host_watches_is_another(const struct watched_place *place, const struct frame_told *told)
 {
 	const char *name = registry_name(place->watch->registry, place->domid);
 
@@ -221,7 +221,7 @@ static int enter_domain(struct watched_place *place, const struct frame_told *to
 	struct registry_domain *domain;
 	int r = offered.list ? 0 : -ENOMEM;
 
-	if (is_another(place, told))
+	if (host_watches_is_another(place, told))
 		host_watches_let_go(place);
 	place->domid = told->domid;
 	domain = registry_get(registry, told->domid);

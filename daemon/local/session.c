@@ -64,7 +64,7 @@ static unsigned cost_of_request(uint8_t type)
 	}
 }
 
-static int on_control(void *owner, const struct frame_header *header, const uint8_t *payload)
+static int session_on_control(void *owner, const struct frame_header *header, const uint8_t *payload)
 {
 	struct session *session = owner;
 
@@ -115,7 +115,7 @@ static void ring_program(struct session *session)
 }
 
 /* Notifies the program. Neither call can block (session_internal.h). */
-static void on_notify(void *owner)
+static void session_on_notify(void *owner)
 {
 	struct session *session = owner;
 
@@ -184,9 +184,9 @@ static void session_on_failed(void *owner, int error, const char *why)
 }
 
 static const struct hop_callbacks hop_callbacks = {
-	.control = on_control,
+	.control = session_on_control,
 	.open = session_on_open,
-	.notify = on_notify,
+	.notify = session_on_notify,
 	.before_input = on_before_input,
 	.refill = on_refill,
 	.drained = on_drained,

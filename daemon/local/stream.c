@@ -218,7 +218,7 @@ static void stream_on_turn(struct task *task)
 		stream_run(stream);
 }
 
-static void on_socket(int fd, short what, void *userdata)
+static void stream_on_socket(int fd, short what, void *userdata)
 {
 	struct stream *stream = userdata;
 
@@ -233,7 +233,7 @@ static void stream_on_writable(int fd, short what, void *userdata)
 	task_due(&stream->turn);
 }
 
-static int on_control(void *owner, const struct frame_header *header, const uint8_t *payload)
+static int stream_on_control(void *owner, const struct frame_header *header, const uint8_t *payload)
 {
 	return -EPROTO;
 }
@@ -246,7 +246,7 @@ static int stream_on_open(void *owner, struct channel *channel, const struct fra
 	return stream->callbacks->open(stream->userdata, stream, channel, open);
 }
 
-static void on_notify(void *owner)
+static void stream_on_notify(void *owner)
 {
 	struct stream *stream = owner;
 
@@ -284,9 +284,9 @@ static void stream_on_failed(void *owner, int error, const char *why)
 }
 
 static const struct hop_callbacks hop_callbacks = {
-	.control = on_control,
+	.control = stream_on_control,
 	.open = stream_on_open,
-	.notify = on_notify,
+	.notify = stream_on_notify,
 	.after_turn = after_turn,
 	.tell_taken = on_tell_taken,
 	.failed = stream_on_failed,
@@ -307,7 +307,7 @@ int stream_watch_socket(struct stream *stream, int fd)
 	stream->fd = fd;
 	stream->readable = true;
 	stream->socket_event =
-		event_new(base, fd, EV_READ | EV_CLOSED | EV_PERSIST | EV_ET, on_socket, stream);
+		event_new(base, fd, EV_READ | EV_CLOSED | EV_PERSIST | EV_ET, stream_on_socket, stream);
 	/* Most streams never fill their socket; each read of the program would wake us. */
 	stream->writable = event_new(base, fd, EV_WRITE | EV_PERSIST | EV_ET, stream_on_writable, stream);
 	if (!stream->socket_event || !stream->writable)

@@ -70,7 +70,7 @@ static bool is_renamed(const struct thing *thing, const struct record *now)
 }
 
 /* Whether what is there now under its number and name is something else than was told. */
-static bool is_another(const struct thing *thing, const struct record *now)
+static bool watches_image_is_another(const struct thing *thing, const struct record *now)
 {
 	return now && now->up && (now->went || is_renamed(thing, now));
 }
@@ -85,7 +85,8 @@ static void watches_image_compare(struct watcher *watcher, struct watch *watch, 
 				  uint64_t *cost)
 {
 	const struct record *now = find_now(watcher->watches, thing);
-	bool was_meant = watch_means(watch, thing->record, cost), changed = is_another(thing, now);
+	bool was_meant = watch_means(watch, thing->record, cost),
+	     changed = watches_image_is_another(thing, now);
 
 	if (was_meant && (!now || !now->up || changed))
 		watch_tell(watcher, watch, thing->record, false, cost);
@@ -148,7 +149,8 @@ static bool is_settled(const struct watches *watches, struct thing *thing, uint3
 	const struct record *now = find_now(watches, thing);
 
 	thing->missed_ms = now && now->up ? 0 : thing->missed_ms + for_ms;
-	return thing->missed_ms >= SETTLE_MS || is_another(thing, now) || is_away_otherwise(thing, now);
+	return thing->missed_ms >= SETTLE_MS || watches_image_is_another(thing, now) ||
+	       is_away_otherwise(thing, now);
 }
 
 /* Tells what is certain of what the daemon before this has told. The next one has no time of its own for
