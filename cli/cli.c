@@ -494,8 +494,8 @@ static int pass_json(const struct cli *cli, const struct cli_option *own)
 }
 
 /* `mode` is "+" for options in front alone, else "". */
-static bool parse(struct cli *cli, int argc, char **argv, const char *mode, const char *help,
-		  const struct cli_option *own, int *code)
+static bool cli_parse(struct cli *cli, int argc, char **argv, const char *mode, const char *help,
+		      const struct cli_option *own, int *code)
 {
 	struct option all[OPTIONS_MAX + sizeof(common_options) / sizeof(common_options[0])];
 	char short_options[16];
@@ -545,13 +545,13 @@ static bool parse(struct cli *cli, int argc, char **argv, const char *mode, cons
 bool cli_options(struct cli *cli, int argc, char **argv, const char *help, const struct cli_option *options,
 		 int *code)
 {
-	return parse(cli, argc, argv, "", help, options, code);
+	return cli_parse(cli, argc, argv, "", help, options, code);
 }
 
 bool cli_options_in_front(struct cli *cli, int argc, char **argv, const char *help,
 			  const struct cli_option *options, int *code)
 {
-	return parse(cli, argc, argv, "+", help, options, code);
+	return cli_parse(cli, argc, argv, "+", help, options, code);
 }
 
 char **cli_command(int *argc, char **argv)

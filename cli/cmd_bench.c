@@ -496,7 +496,7 @@ static int bench_fail(const struct bench *bench, const struct measurement *measu
 	return EXIT_NO_ENDPOINT;
 }
 
-static void show_progress(const struct bench *bench, const char *name)
+static void bench_show_progress(const struct bench *bench, const char *name)
 {
 	/* The line is written over, and in the end erased. */
 	if (bench->shows_progress)
@@ -511,11 +511,11 @@ static int measure(struct cli *cli, struct bench *bench, const struct measuremen
 	bench->size = measurement->size;
 	bench->sent = bench->ended = 0;
 	memset(&bench->times, 0, sizeof(bench->times));
-	show_progress(bench, measurement->name);
+	bench_show_progress(bench, measurement->name);
 	start = clock_ns();
 	r = measurement->measure(bench, start);
 	elapsed = clock_ns() - start;
-	show_progress(bench, NULL);
+	bench_show_progress(bench, NULL);
 	if (r == -EMSGSIZE) {
 		cli_note(cli, "bench: messages of %zu bytes are left out: max-message there or here is less",
 			 bench->size);

@@ -411,7 +411,7 @@ static char **with_arguments(char **command, const struct run_record *start)
 	return all;
 }
 
-static int start_command(struct run_job *job, char **command)
+static int connect_start_command(struct run_job *job, char **command)
 {
 	struct command_child *child = &job->child;
 	int r = command_start(child, "listen", command, &job->from, RUN_STREAMS);
@@ -431,7 +431,7 @@ static int start_command(struct run_job *job, char **command)
 	return r;
 }
 
-static int on_record(void *userdata, const struct run_record *record)
+static int connect_on_record(void *userdata, const struct run_record *record)
 {
 	struct run_job *job = userdata;
 	char **command, why[128];
@@ -448,7 +448,7 @@ static int on_record(void *userdata, const struct run_record *record)
 	run_session_send(job->session, RUN_READY, 0, RUN_GREETING, RUN_GREETING_SIZE);
 	command = with_arguments(job->server->command, record);
 	if (command)
-		r = start_command(job, command);
+		r = connect_start_command(job, command);
 	free(command);
 	if (r < 0) {
 		snprintf(why, sizeof(why), "the command can't be started: %s%s", strerror(-r),
@@ -465,7 +465,7 @@ static void on_stream_ended(void *userdata)
 	answer_if_done(userdata);
 }
 
-static void on_lost(void *userdata, int error)
+static void connect_on_lost(void *userdata, int error)
 {
 	struct run_job *job = userdata;
 
@@ -497,7 +497,8 @@ static bool is_of_the_same(const struct run_job *job, const struct xenmsg_peer *
  * -EMFILE if the opener's domain, or host, has as many streams as are left for all others. */
 static int run_server_take(struct run_server *server, int stream, const struct xenmsg_peer *peer)
 {
-	static const struct run_session_callbacks callbacks = {on_record, on_stream_ended, on_lost};
+	static const struct run_session_callbacks callbacks = {connect_on_record, on_stream_ended,
+							       connect_on_lost};
 	struct run_job *job;
 	unsigned same = 0;
 
@@ -619,7 +620,7 @@ static bool has_died(int status)
 	return WIFSIGNALED(status) && WTERMSIG(status) != SIGPIPE;
 }
 
-static void on_child(evutil_socket_t number, short what, void *userdata)
+static void connect_on_child(evutil_socket_t number, short what, void *userdata)
 {
 	struct listener *listener = userdata;
 	struct child *child, *next;
@@ -721,7 +722,7 @@ static int start_listener(struct listener *listener)
 	listener->on_conn = loop_event(listener->loop.base, xenmsg_fd(listener->conn), EV_READ | EV_PERSIST,
 				       on_conn, listener);
 	listener->on_child =
-		loop_event(listener->loop.base, SIGCHLD, EV_SIGNAL | EV_PERSIST, on_child, listener);
+		loop_event(listener->loop.base, SIGCHLD, EV_SIGNAL | EV_PERSIST, connect_on_child, listener);
 	return listener->on_conn && listener->on_child ? 0 : -ENOMEM;
 }
 

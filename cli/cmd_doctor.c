@@ -177,7 +177,7 @@ static bool doctor_take(struct doctor *doctor, const struct doctor_step *steps, 
 }
 
 /* Adds an object to a list of the facts. */
-static struct json_object *add_entry(struct json_object *facts, const char *list)
+static struct json_object *doctor_add_entry(struct json_object *facts, const char *list)
 {
 	struct json_object *entry = json_object_new_object();
 
@@ -325,7 +325,7 @@ static void find_devices(struct doctor *doctor, struct json_object *facts)
 		       {"maps", "/dev/xen/gntdev", "xen-gntdev", try_maps}};
 
 	for (size_t i = 0; fields_hold(facts, "type=xen") && i < sizeof(devices) / sizeof(*devices); i++) {
-		struct json_object *device = add_entry(facts, "devices");
+		struct json_object *device = doctor_add_entry(facts, "devices");
 		unsigned given = 0;
 		int error;
 
@@ -543,7 +543,7 @@ static void find_denied(struct json_object *facts)
 
 	for (size_t i = 0; user && i < sizeof(used) / sizeof(*used); i++)
 		if (is_denied(user, used[i].path, !strcmp(used[i].list, "devices")))
-			fields_add(add_entry(facts, used[i].list), "path", "%s", used[i].path);
+			fields_add(doctor_add_entry(facts, used[i].list), "path", "%s", used[i].path);
 }
 
 /* The type in a file's label for SELinux, USER:ROLE:TYPE:LEVEL; "": it has none. */
@@ -575,7 +575,7 @@ static void find_labels(struct json_object *facts)
 	for (size_t i = 0; i < found.gl_pathc; i++) {
 		label_type(found.gl_pathv[i], type);
 		if (*type && strcmp(type, usual) != 0) {
-			struct json_object *entry = add_entry(facts, "labels");
+			struct json_object *entry = doctor_add_entry(facts, "labels");
 
 			fields_add(entry, "path", "%s", found.gl_pathv[i]);
 			fields_add(entry, "label", "%s", type);
@@ -748,7 +748,7 @@ static const struct check entry_checks[] = {
 };
 
 /* Adds how many links a domain has, and how many of them are up. */
-static void count_links(struct json_object *entry)
+static void doctor_count_links(struct json_object *entry)
 {
 	struct json_object *links = at(at(entry, "status"), "links");
 	size_t up = 0;
@@ -773,7 +773,7 @@ static int check_host(struct doctor *doctor)
 		add_status(doctor, entry, at(entry, "status"));
 		fields_add(entry, "denied", "%d",
 			   !at(entry, "status") && number_at(entry, "error") == EACCES);
-		count_links(entry);
+		doctor_count_links(entry);
 		doctor_tell(doctor, status_checks, entry);
 		doctor_tell(doctor, entry_checks, entry);
 	}

@@ -127,7 +127,7 @@ static void exporter_on_again(evutil_socket_t fd, short what, void *listener)
 
 /* Accepts nobody for a moment: without descriptors left it would fail again and again, as clients wait. Those
  * that are there and say nothing go after REQUEST_S. */
-static void on_accept_error(struct evconnlistener *listener, void *http)
+static void exporter_on_accept_error(struct evconnlistener *listener, void *http)
 {
 	const struct timeval pause = {.tv_sec = PAUSE_S};
 
@@ -281,7 +281,7 @@ static int exporter_start(struct exporter *exporter)
 	socket = evhttp_accept_socket_with_handle(exporter->http, fd);
 	if (!socket)
 		return EXIT_OTHER;
-	evconnlistener_set_error_cb(evhttp_bound_socket_get_listener(socket), on_accept_error);
+	evconnlistener_set_error_cb(evhttp_bound_socket_get_listener(socket), exporter_on_accept_error);
 	return 0;
 }
 

@@ -548,7 +548,7 @@ static void on_socket(struct evconnlistener *listener, evutil_socket_t fd, struc
 	forward_take(forward, forward_end_of_socket(&forward->source, fd));
 }
 
-static void on_accept_error(struct evconnlistener *listener, void *userdata)
+static void forward_on_accept_error(struct evconnlistener *listener, void *userdata)
 {
 	struct forward *forward = userdata;
 
@@ -676,7 +676,7 @@ static int listen_socket(struct forward *forward)
 	forward->listener = evconnlistener_new(forward->loop.base, on_socket, forward, flags, 0, fd);
 	if (!forward->listener)
 		return cli_error(NULL, "forward from", forward->source.place.text, -ENOMEM);
-	evconnlistener_set_error_cb(forward->listener, on_accept_error);
+	evconnlistener_set_error_cb(forward->listener, forward_on_accept_error);
 	return 0;
 }
 

@@ -161,7 +161,7 @@ static struct json_object *program_of(struct json_object *endpoint)
 }
 
 /* Puts who has bound it in words, or leaves that out. */
-static void shape_endpoint(struct json_object *endpoint)
+static void list_shape_endpoint(struct json_object *endpoint)
 {
 	const struct passwd *user = at(endpoint, "uid") ? getpwuid((uid_t)number_at(endpoint, "uid")) : NULL;
 
@@ -489,7 +489,7 @@ int cmd_endpoints(struct cli *cli, int argc, char **argv)
 		.members =
 			"host,domid,domain,name,kind,visible_to,uid,pid,comm,programs,"
 			"started",
-		.shape = shape_endpoint};
+		.shape = list_shape_endpoint};
 	int code;
 
 	if (!take_options(cli, argc, argv, endpoints_help, &listing, &code))

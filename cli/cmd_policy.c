@@ -480,7 +480,7 @@ static int print_answer(const struct policy_call *call, const char *question, co
 	return code;
 }
 
-static int show(const struct policy_call *call)
+static int policy_show(const struct policy_call *call)
 {
 	const char *domain = call->domain;
 	char question[512];
@@ -532,13 +532,13 @@ static const struct subcommand {
 } subcommands[] = {
 	{"check", check, check_help, 2, "FROM and TO"},
 	{"test", test, test_help, 1, "a FILE, or - for standard input"},
-	{"show", show, show_help, 0, ""},
+	{"show", policy_show, show_help, 0, ""},
 	{"denied", denied, denied_help, 0, ""},
 	{"reload", reload, reload_help, 0, ""},
 };
 #define SUBCOMMANDS (sizeof(subcommands) / sizeof(subcommands[0]))
 
-static int unknown_command(const char *name)
+static int policy_unknown_command(const char *name)
 {
 	struct nearest nearest = nearest_to(name);
 
@@ -588,7 +588,7 @@ int cmd_policy(struct cli *cli, int argc, char **argv)
 	int code;
 
 	if (argc == 3 && *argv[1] != '-' && help_for(argv) == help)
-		return unknown_command(argv[1]);
+		return policy_unknown_command(argv[1]);
 	if (!cli_options(cli, argc, argv, help_for(argv), options, &code))
 		return code;
 	if (optind == argc)
@@ -599,7 +599,7 @@ int cmd_policy(struct cli *cli, int argc, char **argv)
 		return cli_usage("policy", "only 'show' has --domain");
 	found = find_subcommand(argv[optind++]);
 	if (!found)
-		return unknown_command(argv[optind - 1]);
+		return policy_unknown_command(argv[optind - 1]);
 	snprintf(command, sizeof(command), "policy %s", found->name);
 	call.command = command;
 	call.words = argv + optind;

@@ -54,7 +54,7 @@ struct publish {
 	bool is_heard, was_heard;
 };
 
-static int too_large(const struct publish *publish, size_t size)
+static int publish_too_large(const struct publish *publish, size_t size)
 {
 	cli_complain(
 		"publish %s: the message has at least %zu bytes, the limit is %zu; max-message in xenmsgd.conf sets it",
@@ -68,7 +68,7 @@ static int publish_keyed(struct publish *publish, const char *key, const void *d
 	int r;
 
 	if (size > xenmsg_max_message(publish->conn))
-		return too_large(publish, size);
+		return publish_too_large(publish, size);
 	options.key = key;
 	r = xenmsg_send(publish->conn, publish->address, data, size, &options, NULL);
 	publish->lines++;
@@ -91,7 +91,7 @@ static int publish_file(struct publish *publish, const char *path)
 	if (r == 0)
 		code = publish_one(publish, data, size);
 	else if (r == -EMSGSIZE)
-		code = too_large(publish, size);
+		code = publish_too_large(publish, size);
 	free(data);
 	return code;
 }
@@ -144,7 +144,7 @@ static int publish_lines(struct publish *publish)
 	if (r >= 0)
 		return r;
 	if (r == -EMSGSIZE)
-		return too_large(publish, lines.size);
+		return publish_too_large(publish, lines.size);
 	if (!lines.is_input)
 		return cli_error(publish->conn, "publish", publish->topic, r);
 	cli_complain("standard input: %s", strerror(-r));

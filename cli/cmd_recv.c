@@ -113,7 +113,8 @@ static void note_sender(const struct recv *recv, struct xenmsg_message *message)
 
 /* Runs the command. With --confirm that is waited for, and *failed says whether it did. Returns an exit
  * code. */
-static int run_command(struct recv *recv, struct xenmsg *conn, struct xenmsg_message *message, bool *failed)
+static int recv_run_command(struct recv *recv, struct xenmsg *conn, struct xenmsg_message *message,
+			    bool *failed)
 {
 	return recv->confirm ? message_command_run(&recv->command, conn, message, failed)
 			     : message_command_start(&recv->command, conn, message);
@@ -128,7 +129,7 @@ static int print_message(struct recv *recv, struct xenmsg_message *message)
 }
 
 /* Does what is to be done with a message, and then takes it or, if that failed, gives it back. */
-static int handle_message(struct recv *recv, struct xenmsg *conn, struct xenmsg_message *message)
+static int recv_handle_message(struct recv *recv, struct xenmsg *conn, struct xenmsg_message *message)
 {
 	unsigned losses = recv->losses;
 	bool failed = true;
@@ -137,7 +138,7 @@ static int handle_message(struct recv *recv, struct xenmsg *conn, struct xenmsg_
 	if (recv->cli->verbose)
 		note_sender(recv, message);
 	if (recv->command.text) {
-		code = run_command(recv, conn, message, &failed);
+		code = recv_run_command(recv, conn, message, &failed);
 	} else {
 		code = print_message(recv, message);
 		failed = code != EXIT_DONE;
@@ -175,7 +176,7 @@ static int recv_receive(struct recv *recv, struct xenmsg *conn, uint64_t count, 
 		message = message_next(&wait, &code);
 		if (!message)
 			break;
-		code = handle_message(recv, conn, message);
+		code = recv_handle_message(recv, conn, message);
 		xenmsg_message_free(message);
 	}
 	return code;

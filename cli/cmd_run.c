@@ -53,7 +53,7 @@ static void end_if_done(struct run *run)
 		event_base_loopbreak(run->loop.base);
 }
 
-static int on_record(void *userdata, const struct run_record *record)
+static int run_on_record(void *userdata, const struct run_record *record)
 {
 	struct run *run = userdata;
 
@@ -86,7 +86,7 @@ static void run_on_ended(void *userdata)
 	end_if_done(userdata);
 }
 
-static void on_lost(void *userdata, int error)
+static void run_on_lost(void *userdata, int error)
 {
 	struct run *run = userdata;
 
@@ -169,7 +169,7 @@ static void tell_interrupted(const struct run *run)
 
 static void run_command(struct run *run, int stream, const char *start, size_t size)
 {
-	static const struct run_session_callbacks callbacks = {on_record, run_on_ended, on_lost};
+	static const struct run_session_callbacks callbacks = {run_on_record, run_on_ended, run_on_lost};
 	int error = -loop_init(&run->loop, LOOP_FOR_FILES);
 
 	if (error == 0)

@@ -62,7 +62,7 @@ struct progress {
 	int tenths;
 };
 
-static void show_progress(void *userdata)
+static void send_show_progress(void *userdata)
 {
 	struct progress *progress = userdata;
 
@@ -93,7 +93,7 @@ static struct delivery *make_delivery(struct send *send)
 	return &send->delivery;
 }
 
-static int too_large(const struct send *send, size_t size, bool at_least)
+static int send_too_large(const struct send *send, size_t size, bool at_least)
 {
 	cli_complain(
 		"send to %s: the message has %s%zu bytes, the limit is %zu; max-message in xenmsgd.conf sets it",
@@ -121,12 +121,12 @@ static int send_one(struct send *send, const void *data, size_t size, bool progr
 	struct progress shown = {.send = send, .size = size};
 
 	if (size > xenmsg_max_message(send->conn))
-		return too_large(send, size, false);
+		return send_too_large(send, size, false);
 	interrupt_forbid();
 	if (send->no_wait)
 		return send_hand_over(send, data, size);
 	if (progress && send->timeout_ms < 0) {
-		delivery->tick = show_progress;
+		delivery->tick = send_show_progress;
 		delivery->userdata = &shown;
 	}
 	delivery_send(delivery, data, size);
@@ -149,7 +149,7 @@ static int send_file(struct send *send, const char *path)
 	if (r == 0)
 		code = send_one(send, data, size, progress);
 	else if (r == -EMSGSIZE)
-		code = too_large(send, size, true);
+		code = send_too_large(send, size, true);
 	free(data);
 	return code;
 }

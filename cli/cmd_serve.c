@@ -387,7 +387,7 @@ static void on_end(int fd, short what, void *userdata)
 	take_calls(serve);
 }
 
-static int start_command(struct job *job)
+static int serve_start_command(struct job *job)
 {
 	struct event_base *base = job->serve->loop.base;
 	struct command_child *child = &job->child;
@@ -426,7 +426,7 @@ static void start_job(struct serve *serve, struct xenmsg_message *request)
 	job->from = command_peer(xenmsg_message_sender(request), request);
 	DL_APPEND(serve->jobs, job);
 	serve->count++;
-	r = start_command(job);
+	r = serve_start_command(job);
 	if (r == 0) {
 		if (xenmsg_message_on_withdrawn(request, on_withdrawn, job) == -ECANCELED)
 			stop_command(job);

@@ -39,7 +39,7 @@ static void write_rest(struct json_object *status, const char *list)
 		printf("and %zu more %s, which 'xenmsg status --all' shows\n", total - listed, list);
 }
 
-static void shape_link(struct json_object *link)
+static void status_shape_link(struct json_object *link)
 {
 	fields_name_link(link);
 	/* Why a link that nobody needs was closed last is no error. */
@@ -49,7 +49,7 @@ static void shape_link(struct json_object *link)
 }
 
 /* Puts in words how much of each resource the account uses, and how much it could have now. */
-static void shape_account(struct json_object *account)
+static void status_shape_account(struct json_object *account)
 {
 	static const struct {
 		const char *name;
@@ -86,11 +86,11 @@ static const struct {
 } tables[] = {
 	{"links",
 	 "link=number,name=called,state,role,channels,rtt_us,sent=tx.messages,received=rx.messages,last_error",
-	 shape_link},
+	 status_shape_link},
 	{"endpoints", "endpoint=name,uid,pid,queued", NULL},
 	{"accounts",
 	 "account=who,clients,endpoints,channels,queued_bytes,descriptors,memory,refused,rests,cut_off",
-	 shape_account},
+	 status_shape_account},
 };
 
 /* The lines before the tables, each if this holds (fields_hold()), of the status and what is added to it. */

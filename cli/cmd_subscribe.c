@@ -91,7 +91,7 @@ static void subscribe_on_change(void *userdata, const struct xenmsg_change *chan
 				  "subscribe to", change->endpoint, change->error);
 }
 
-static int handle_message(struct subscribe *subscribe, struct xenmsg_message *message)
+static int subscribe_handle_message(struct subscribe *subscribe, struct xenmsg_message *message)
 {
 	if (subscribe->command.text)
 		return message_command_start(&subscribe->command, NULL, message);
@@ -173,7 +173,7 @@ static int subscribe_receive(struct subscribe *subscribe, struct xenmsg *conn, u
 		if (notice) {
 			code = take_notice(subscribe, conn, xenmsg_message_endpoint(message), notice);
 		} else {
-			code = handle_message(subscribe, message);
+			code = subscribe_handle_message(subscribe, message);
 			seen++;
 			wait.deadline = deadline_in(timeout_ms);
 		}

@@ -285,8 +285,8 @@ static struct json_object *same(struct json_object *list, const char *key, const
 
 /* Adds by how much a count has grown each second since the last look, as NAME_per_s behind it; 0 for what
  * wasn't there then. */
-static void add_rate(const struct top *top, struct json_object *now, struct json_object *before,
-		     const char *path)
+static void top_add_rate(const struct top *top, struct json_object *now, struct json_object *before,
+			 const char *path)
 {
 	const char *dot = strrchr(path, '.'), *name = dot ? dot + 1 : path;
 	struct json_object *of = fields_at(now, path, (size_t)(name - path));
@@ -324,7 +324,7 @@ static void add_rates(struct top *top)
 					   *then = same(before, counted[i].key, counted[i].other, each);
 
 			for (size_t c = 0; c < 4 && counted[i].counts[c]; c++)
-				add_rate(top, each, then, counted[i].counts[c]);
+				top_add_rate(top, each, then, counted[i].counts[c]);
 		}
 	}
 }
@@ -336,7 +336,7 @@ static void add_real(struct json_object *object, const char *name, double value)
 
 /* ---- what each row has besides ---- */
 
-static void shape_link(struct top *top, struct json_object *link)
+static void top_shape_link(struct top *top, struct json_object *link)
 {
 	fields_name_link(link);
 	fields_add(link, "rtt", "%.9s", text_at(link, "rtt_us"));
@@ -401,7 +401,7 @@ static void show_topic(struct top *top, struct json_object *about, const char *n
 	json_object_array_add(at(top->shown, "topics"), row);
 }
 
-static void shape_endpoint(struct top *top, struct json_object *endpoint)
+static void top_shape_endpoint(struct top *top, struct json_object *endpoint)
 {
 	const char *name = text_at(endpoint, "name");
 
@@ -443,7 +443,7 @@ static void show_others(struct top *top, struct json_object *stream)
 	json_object_array_add(at(top->shown, "programs"), row);
 }
 
-static void shape_account(struct top *top, struct json_object *account)
+static void top_shape_account(struct top *top, struct json_object *account)
 {
 	bool is_resting = json_object_get_boolean(field(account, "time.resting"));
 
@@ -596,17 +596,17 @@ static void add_matrix(struct top *top, struct json_object *domains)
 /* ---- both ------------------------------------------------------------------------------------ */
 
 /* Makes of what was told what is shown. */
-static void show(struct top *top)
+static void top_show(struct top *top)
 {
 	struct shaped_list {
 		const char *list;
 		void (*shape)(struct top *top, struct json_object *entry);
 	};
 	static const struct shaped_list here[] = {
-		{"links", shape_link},	       {"streams", shape_stream},
-		{"endpoints", shape_endpoint}, {"subscriptions", shape_subscription},
-		{"clients", shape_client},     {"streams", show_others},
-		{"accounts", shape_account},   {0}};
+		{"links", top_shape_link},	   {"streams", shape_stream},
+		{"endpoints", top_shape_endpoint}, {"subscriptions", shape_subscription},
+		{"clients", shape_client},	   {"streams", show_others},
+		{"accounts", top_shape_account},   {0}};
 	static const struct shaped_list host[] = {
 		{"domains", shape_domain}, {"traffic", shape_direction}, {0}};
 	static const char *const made[] = {"programs", "topics", "away", "endpoints"};
@@ -868,7 +868,7 @@ static int look_here(struct top *top)
 }
 
 /* Looks. If the daemon is gone, its last answer stays on the screen. */
-static void look(struct top *top)
+static void top_look(struct top *top)
 {
 	const char *why;
 	double now;
@@ -889,7 +889,7 @@ static void look(struct top *top)
 	top->trouble[0] = '\0';
 	top->before_s = top->now_s;
 	top->now_s = now;
-	show(top);
+	top_show(top);
 }
 
 static void type(struct top *top, int key)
@@ -958,7 +958,7 @@ static int watch_it(struct top *top, int delay_ms)
 
 		if (left_ms <= 0) {
 			if (!top->paused)
-				look(top);
+				top_look(top);
 			next = seconds_now() + delay_ms / 1000.0;
 			left_ms = delay_ms;
 		}
@@ -1012,7 +1012,7 @@ static int top_run(struct top *top, int delay_ms)
 	if (code)
 		return code;
 	if (top->is_host)
-		show(top);
+		top_show(top);
 	setlocale(LC_ALL, "");
 	interrupt_catch();
 	screen = open_screen();
@@ -1036,7 +1036,7 @@ static int print(struct top *top, int delay_ms, bool json)
 		cli_print_line("%s", json_line(top->view->shown));
 		return cli_flush();
 	}
-	show(top);
+	top_show(top);
 	make_lines(top);
 	for (size_t i = 0; i < top->count; i++)
 		cli_print_line("%s", top->lines[i].text);

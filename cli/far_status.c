@@ -123,8 +123,8 @@ static bool are_steps(struct json_object *value)
 	return true;
 }
 
-static struct json_object *parse(const char *text, size_t size, size_t most,
-				 bool (*is_such)(struct json_object *value), const char **why)
+static struct json_object *far_status_parse(const char *text, size_t size, size_t most,
+					    bool (*is_such)(struct json_object *value), const char **why)
 {
 	struct json_tokener *tokener = NULL;
 	struct json_object *value = NULL, *status = NULL;
@@ -150,7 +150,7 @@ static struct json_object *parse(const char *text, size_t size, size_t most,
 
 struct json_object *remote_status_parse(const char *text, size_t size, size_t most, const char **why)
 {
-	return parse(text, size, most, is_status, why);
+	return far_status_parse(text, size, most, is_status, why);
 }
 
 /* Puts the pieces of the text together, in order. NULL: there are none, or no memory. */
@@ -185,7 +185,7 @@ static struct json_object *read_told(struct json_object *answer, size_t most,
 	char *text = join(answer, &size);
 
 	*why = "its xenmsgd answers nothing";
-	told = text ? parse(text, size, most, is_such, why) : NULL;
+	told = text ? far_status_parse(text, size, most, is_such, why) : NULL;
 	free(text);
 	return told;
 }

@@ -23,7 +23,7 @@ static void add_error(struct json_object *entry, int error, const char *why)
 	json_object_object_add(entry, "why", why ? json_object_new_string(why) : NULL);
 }
 
-static struct json_object *add_entry(struct json_object *all, struct json_object *domain)
+static struct json_object *host_statuses_add_entry(struct json_object *all, struct json_object *domain)
 {
 	struct json_object *entry = json_object_new_object();
 
@@ -86,10 +86,10 @@ static void ask_all(struct xenmsg *conn, struct json_object *own, struct json_ob
 
 	if (!asked)
 		abort();
-	json_object_object_add(add_entry(all, own), "status", json_object_get(own));
+	json_object_object_add(host_statuses_add_entry(all, own), "status", json_object_get(own));
 	fields_foreach(peers, peer)
 		if (json_object_get_boolean(at(peer, "up")))
-			asked[count++].entry = add_entry(all, peer);
+			asked[count++].entry = host_statuses_add_entry(all, peer);
 	most = share_of(count + !count);
 	cli_ask_all(conn, asked, count, ASKED_AT_ONCE, timeout_ms, begin_status, take_status, &most);
 	free(asked);

@@ -72,8 +72,8 @@ static void copy(struct json_object *to, struct json_object *from, const char *t
 /* ---- rates ------------------------------------------------------------------------------------ */
 
 /* Adds by how much a count of this element grew each second, as NAME_per_s. null: nobody knows. */
-static void add_rate(const struct look *look, struct json_object *element, struct json_object *before,
-		     const char *name)
+static void host_view_add_rate(const struct look *look, struct json_object *element,
+			       struct json_object *before, const char *name)
 {
 	struct json_object *now = at(element, name), *then = at(before, name), *rate = NULL;
 	char key[32];
@@ -124,8 +124,8 @@ static int64_t add_endpoint(const struct look *look, struct json_object *list, i
 						    : NULL);
 	snprintf(key, sizeof(key), "e%" PRId64 ":%s", domid, text_at(endpoint, "name"));
 	before = remember(look, key, endpoint);
-	add_rate(look, endpoint, before, "messages");
-	add_rate(look, endpoint, before, "bytes");
+	host_view_add_rate(look, endpoint, before, "messages");
+	host_view_add_rate(look, endpoint, before, "bytes");
 	json_object_array_add(list, endpoint);
 	return count_at(told, "refused");
 }
@@ -221,8 +221,8 @@ static void add_direction(const struct look *look, struct json_object *from, str
 	before = remember(look, key, direction);
 	if (before && number_at(before, "told_by") != number_at(direction, "told_by"))
 		before = NULL;
-	add_rate(look, direction, before, "messages");
-	add_rate(look, direction, before, "bytes");
+	host_view_add_rate(look, direction, before, "messages");
+	host_view_add_rate(look, direction, before, "bytes");
 	json_object_array_add(look->traffic, direction);
 }
 
@@ -271,7 +271,8 @@ static void add_links(const struct look *look, struct json_object *domain, struc
 }
 
 /* Counts a domain's links and what waits in them, and has domain 0 say what guests do with its policy. */
-static void count_links(const struct look *look, struct json_object *domain, struct json_object *status)
+static void host_view_count_links(const struct look *look, struct json_object *domain,
+				  struct json_object *status)
 {
 	struct json_object *links = at(status, "links");
 	int64_t up = 0, queued = number_at(domain, "queued_bytes");
@@ -330,8 +331,8 @@ struct host_view *host_view_new(struct json_object *statuses, const struct host_
 		add_domain(&look, entry);
 	fields_foreach(statuses, told)
 		if (at(told, "status"))
-			count_links(&look, json_object_array_get_idx(look.domains, told_at),
-				    at(told, "status"));
+			host_view_count_links(&look, json_object_array_get_idx(look.domains, told_at),
+					      at(told, "status"));
 	add_traffic(&look, statuses);
 	return view;
 }

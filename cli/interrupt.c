@@ -169,7 +169,7 @@ int interrupt_sleep(int fd, int timeout_ms)
 	return interrupt_poll(&what, 1, timeout_ms);
 }
 
-static int wait_for(struct xenmsg *conn, int64_t deadline, bool for_reader)
+static int interrupt_wait_for(struct xenmsg *conn, int64_t deadline, bool for_reader)
 {
 	for (;;) {
 		struct pollfd what[2] = {{.fd = xenmsg_fd(conn), .events = POLLIN}, {.fd = STDOUT_FILENO}};
@@ -190,12 +190,12 @@ static int wait_for(struct xenmsg *conn, int64_t deadline, bool for_reader)
 
 int interrupt_wait(struct xenmsg *conn, int64_t deadline)
 {
-	return wait_for(conn, deadline, false);
+	return interrupt_wait_for(conn, deadline, false);
 }
 
 int interrupt_wait_for_reader(struct xenmsg *conn, int64_t deadline)
 {
-	return wait_for(conn, deadline, true);
+	return interrupt_wait_for(conn, deadline, true);
 }
 
 bool interrupt_output_is_gone(void)

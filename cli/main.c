@@ -101,7 +101,7 @@ static const struct {
 	{"version", "--version"},
 };
 
-static int unknown_command(const char *name)
+static int main_unknown_command(const char *name)
 {
 	struct nearest nearest = nearest_to(name);
 
@@ -128,7 +128,7 @@ static int main_run(struct cli *cli, int argc, char **argv)
 			prctl(PR_SET_NAME, name); /* as top and status of the daemon show it */
 			return commands[i].run(cli, argc, argv);
 		}
-	return unknown_command(argv[0]);
+	return main_unknown_command(argv[0]);
 }
 
 /* Prints the help of a command; `argv` begins with "help". */

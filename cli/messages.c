@@ -155,7 +155,7 @@ static int wait_without_messages(struct xenmsg *conn)
 }
 
 /* Waits until a command has ended. */
-static int wait_for(struct xenmsg *conn, pid_t pid)
+static int messages_wait_for(struct xenmsg *conn, pid_t pid)
 {
 	bool is_served = true;
 	int status = 0;
@@ -171,14 +171,14 @@ static int wait_for(struct xenmsg *conn, pid_t pid)
 	}
 }
 
-static void on_child(int number)
+static void messages_on_child(int number)
 {
 	(void)number;
 }
 
 void message_command_catch_children(void)
 {
-	const struct sigaction action = {.sa_handler = on_child};
+	const struct sigaction action = {.sa_handler = messages_on_child};
 	sigset_t child;
 
 	sigemptyset(&child);
@@ -230,7 +230,7 @@ int message_command_run(struct message_command *command, struct xenmsg *conn, st
 	int code = messages_start(command, message, &pid, NULL);
 
 	if (code == EXIT_DONE)
-		*failed = has_failed(command, wait_for(conn, pid));
+		*failed = has_failed(command, messages_wait_for(conn, pid));
 	return code;
 }
 
@@ -457,7 +457,7 @@ static int messages_fail(struct delivery *delivery, int error, enum xenmsg_fate 
 	return error;
 }
 
-static bool is_over(int64_t deadline)
+static bool messages_is_over(int64_t deadline)
 {
 	return deadline >= 0 && deadline_in(0) >= deadline;
 }
@@ -477,7 +477,7 @@ static void tell_wait(struct delivery *delivery)
 }
 
 /* Sleeps until something has come, a tick is due, or the deadline. Returns 0, or -ENOTCONN or -EPROTO. */
-static int look(struct delivery *delivery, int64_t deadline)
+static int messages_look(struct delivery *delivery, int64_t deadline)
 {
 	int left_ms = interrupt_left(deadline), r;
 	bool ticks = (delivery->tick || delivery->ticks >= 0) && (left_ms < 0 || left_ms > TICK_MS);
@@ -519,9 +519,9 @@ static int begin_in_time(struct delivery *delivery, const void *data, size_t siz
 		r = messages_begin(delivery, data, size, interrupt_left(deadline));
 		if (r != -EAGAIN)
 			return r;
-		if (is_over(deadline))
+		if (messages_is_over(deadline))
 			return -ETIMEDOUT;
-		r = look(delivery, deadline);
+		r = messages_look(delivery, deadline);
 		if (r < 0)
 			return r;
 	}
@@ -556,7 +556,7 @@ static int try_once(struct delivery *delivery, const void *data, size_t size, in
 			settled = deadline_in(DELIVERY_SETTLE_MS);
 		}
 		/* It tells when the time is up, too, or the daemon gone. */
-		r = is_over(settled) ? -ETIMEDOUT : look(delivery, settled);
+		r = messages_is_over(settled) ? -ETIMEDOUT : messages_look(delivery, settled);
 	}
 	return delivery->known ? delivery->result.error
 			       : messages_fail(delivery, -ECONNRESET, XENMSG_FATE_UNKNOWN);
@@ -568,12 +568,12 @@ static int messages_rest(struct delivery *delivery, int pause_ms)
 	int64_t end = deadline_in(pause_ms);
 	int r = 0;
 
-	while (r == 0 && !is_over(end)) {
+	while (r == 0 && !messages_is_over(end)) {
 		if (interrupt_came()) {
 			note_signal(delivery);
 			return -ETIMEDOUT;
 		}
-		r = look(delivery, end);
+		r = messages_look(delivery, end);
 	}
 	return r;
 }

@@ -104,7 +104,7 @@ static bool is_wanted(const struct direction *direction)
 }
 
 /* Whether nothing more is to be read, either. A stream that is closed lets its writer know by itself. */
-static bool is_over(const struct direction *direction)
+static bool pump_is_over(const struct direction *direction)
 {
 	return direction->closed || (direction->dropped && direction->from->end.stream);
 }
@@ -121,7 +121,7 @@ static bool look_at_end(struct pump *pump)
 {
 	struct direction *there = &pump->there, *back = &pump->back;
 
-	if (is_over(there) && is_over(back)) {
+	if (pump_is_over(there) && pump_is_over(back)) {
 		pump_finish(pump, 0, &pump->right);
 		return true;
 	}
@@ -239,7 +239,7 @@ static ssize_t write_some(const struct side *side, const char *at, size_t size)
 }
 
 /* Lets us know when there is room again: a stream does that anyway. Returns 0 or -ENOMEM. */
-static int await_room(struct side *side)
+static int pump_await_room(struct side *side)
 {
 	return side->end.stream || event_add(side->writable, NULL) == 0 ? 0 : -ENOMEM;
 }
@@ -260,7 +260,7 @@ static int pump_keep(struct direction *direction, const char *at, size_t size)
 	direction->start = 0;
 	direction->size = size;
 	event_del(direction->from->readable);
-	return await_room(direction->to);
+	return pump_await_room(direction->to);
 }
 
 static void look_left_at_the_end(struct pump *pump)
@@ -270,7 +270,7 @@ static void look_left_at_the_end(struct pump *pump)
 }
 
 /* Writes what was kept, and then reads on. */
-static void on_room(struct direction *direction)
+static void pump_on_room(struct direction *direction)
 {
 	ssize_t size = 0;
 
@@ -300,7 +300,7 @@ static void pump_on_writable(evutil_socket_t fd, short what, void *userdata)
 {
 	struct side *side = userdata;
 
-	on_room(side->outgoing);
+	pump_on_room(side->outgoing);
 }
 
 static void pump_on_readable(evutil_socket_t fd, short what, void *userdata)
@@ -351,7 +351,7 @@ static size_t on_data(void *userdata, struct xenmsg_stream *stream, const void *
 	ssize_t written = direction->dropped ? (ssize_t)size : write_some(direction->to, data, size);
 
 	direction->used = true;
-	if (written >= 0 && (size_t)written < size && await_room(direction->to) < 0)
+	if (written >= 0 && (size_t)written < size && pump_await_room(direction->to) < 0)
 		written = -ENOMEM;
 	if (written < 0) {
 		on_write_failed(direction, (int)-written);
@@ -367,7 +367,7 @@ static void pump_on_ended(void *userdata, struct xenmsg_stream *stream)
 
 static void on_stream_room(void *userdata, struct xenmsg_stream *stream)
 {
-	on_room(((struct side *)userdata)->outgoing);
+	pump_on_room(((struct side *)userdata)->outgoing);
 }
 
 static void on_broken(void *userdata, struct xenmsg_stream *stream, int error)

@@ -298,7 +298,7 @@ static void on_output(struct bufferevent *connection, void *userdata)
 		run_session_go_on(&session->streams[i]);
 }
 
-static void on_end(struct bufferevent *connection, short what, void *userdata)
+static void run_session_on_end(struct bufferevent *connection, short what, void *userdata)
 {
 	run_session_lose(userdata, what & BEV_EVENT_ERROR ? EVUTIL_SOCKET_ERROR() : 0);
 }
@@ -322,7 +322,7 @@ struct run_session *run_session_new(struct event_base *base, int connection,
 	session->userdata = userdata;
 	for (unsigned i = 0; i < RUN_STREAMS; i++)
 		session->streams[i] = (struct carried_stream){.session = session, .stream = i, .fd = -1};
-	bufferevent_setcb(session->connection, on_input, on_output, on_end, session);
+	bufferevent_setcb(session->connection, on_input, on_output, run_session_on_end, session);
 	bufferevent_setwatermark(session->connection, EV_READ, 0, 2 * RUN_RECORD_MAX);
 	bufferevent_setwatermark(session->connection, EV_WRITE, OUTPUT_MAX / 2, 0);
 	bufferevent_enable(session->connection, EV_READ | EV_WRITE);

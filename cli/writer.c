@@ -227,7 +227,7 @@ void writer_json(struct writer *writer, const char *name, struct json_object *va
 }
 
 /* Returns a value as it is printed, which the caller frees. */
-static char *printed(struct json_object *value)
+static char *writer_printed(struct json_object *value)
 {
 	char *text = one_line(value), *line;
 
@@ -243,7 +243,7 @@ static char *printed(struct json_object *value)
 /* Returns how many letters it has: in UTF-8 one has a byte that doesn't begin with binary 10. */
 static int width_of(struct json_object *value)
 {
-	char *text = printed(value);
+	char *text = writer_printed(value);
 	int width = 0;
 
 	for (const char *c = text; *c; c++)
@@ -254,7 +254,7 @@ static int width_of(struct json_object *value)
 
 static void put_value(struct json_object *value)
 {
-	char *text = printed(value);
+	char *text = writer_printed(value);
 
 	fputs(text, stdout);
 	free(text);

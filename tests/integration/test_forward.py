@@ -394,6 +394,7 @@ def endless_target():
         yield f"tcp:127.0.0.1:{full.getsockname()[1]}"
 
 
+@pytest.mark.unless(small="limits")
 def test_a_source_that_goes_during_a_dial_leaves_nothing(rig):
     with endless_target() as target:
         process, place = rig.forward(rig.two, "xen", target)
