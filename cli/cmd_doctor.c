@@ -787,10 +787,10 @@ static int check_host(struct doctor *doctor)
 #define LOOK_THERE "run 'xenmsg doctor' in that domain, and see the logs of both daemons"
 
 static const struct check relay_checks[] = {
-	{"peers.*", "relayed forbidden", LEFT_OUT, "direct",
+	{"relays.*", "forbidden", LEFT_OUT, "direct",
 	 "there is no link with domain {domid}, domain 0 relays: {why}; the hypervisor refuses an event channel with it",
 	 NULL},
-	{"peers.*", "else relayed", LEFT_OUT, "direct",
+	{"relays.*", "else", LEFT_OUT, "direct",
 	 "there is no link with domain {domid}, domain 0 relays: {why}", NULL},
 	{0},
 };
@@ -806,7 +806,7 @@ static bool is_forbidden(const char *number)
 	       !strcmp(try_events_with(domid, &port), "refused") && errno == EPERM;
 }
 
-/* Marks that domain alone, which answers, if what is for it goes through domain 0: others share the list. */
+/* Adds that domain, which answers, if what is for it goes through domain 0. */
 static void find_relay(struct doctor *doctor, struct json_object *facts)
 {
 	const char *domain = text_or(facts, "domain", "");
@@ -814,14 +814,17 @@ static void find_relay(struct doctor *doctor, struct json_object *facts)
 	if (!at(facts, "peers"))
 		json_object_object_add(facts, "peers", cli_query(doctor->conn, "peers", NULL, NULL));
 	fields_foreach(at(facts, "peers"), peer) {
-		bool is_meant = at(peer, "via") && (!strcmp(text_or(peer, "domid", ""), domain) ||
-						    !strcmp(text_or(peer, "name", ""), domain) ||
-						    !strcmp(text_or(peer, "uuid", ""), domain));
+		const char *number = text_or(peer, "domid", "");
+		struct json_object *relay;
 
-		fields_add(peer, "relayed", "%d", is_meant);
-		if (!at(peer, "why"))
-			fields_add(peer, "why", "neither may map the other's pages");
-		fields_add(peer, "forbidden", "%d", is_meant && is_forbidden(text_or(peer, "domid", "")));
+		if (!at(peer, "via") ||
+		    (strcmp(number, domain) != 0 && strcmp(text_or(peer, "name", ""), domain) != 0 &&
+		     strcmp(text_or(peer, "uuid", ""), domain) != 0))
+			continue;
+		relay = doctor_add_entry(facts, "relays");
+		fields_add(relay, "domid", "%s", number);
+		fields_add(relay, "why", "%s", text_or(peer, "why", "neither may map the other's pages"));
+		fields_add(relay, "forbidden", "%d", is_forbidden(number));
 	}
 }
 
