@@ -56,10 +56,7 @@ struct publish {
 
 static int publish_too_large(const struct publish *publish, size_t size)
 {
-	cli_complain(
-		"publish %s: the message has at least %zu bytes, the limit is %zu; max-message in xenmsgd.conf sets it",
-		publish->topic, size, xenmsg_max_message(publish->conn));
-	return EXIT_LIMIT;
+	return message_too_large(publish->conn, "publish", publish->topic, size, true);
 }
 
 static int publish_keyed(struct publish *publish, const char *key, const void *data, size_t size)

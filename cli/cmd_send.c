@@ -93,14 +93,6 @@ static struct delivery *make_delivery(struct send *send)
 	return &send->delivery;
 }
 
-static int send_too_large(const struct send *send, size_t size, bool at_least)
-{
-	cli_complain(
-		"send to %s: the message has %s%zu bytes, the limit is %zu; max-message in xenmsgd.conf sets it",
-		send->address, at_least ? "at least " : "", size, xenmsg_max_message(send->conn));
-	return EXIT_LIMIT;
-}
-
 static int send_hand_over(struct send *send, const void *data, size_t size)
 {
 	int r = xenmsg_send(send->conn, send->address, data, size, XENMSG_FLAGS(XENMSG_AT_ONCE), NULL);
@@ -121,7 +113,7 @@ static int send_one(struct send *send, const void *data, size_t size, bool progr
 	struct progress shown = {.send = send, .size = size};
 
 	if (size > xenmsg_max_message(send->conn))
-		return send_too_large(send, size, false);
+		return message_too_large(send->conn, "send to", send->address, size, false);
 	interrupt_forbid();
 	if (send->no_wait)
 		return send_hand_over(send, data, size);
@@ -149,7 +141,7 @@ static int send_file(struct send *send, const char *path)
 	if (r == 0)
 		code = send_one(send, data, size, progress);
 	else if (r == -EMSGSIZE)
-		code = send_too_large(send, size, true);
+		code = message_too_large(send->conn, "send to", send->address, size, true);
 	free(data);
 	return code;
 }

@@ -457,9 +457,12 @@ static int messages_fail(struct delivery *delivery, int error, enum xenmsg_fate 
 	return error;
 }
 
-static bool messages_is_over(int64_t deadline)
+int message_too_large(struct xenmsg *conn, const char *what, const char *address, size_t size, bool at_least)
 {
-	return deadline >= 0 && deadline_in(0) >= deadline;
+	cli_complain(
+		"%s %s: the message has %s%zu bytes, the limit is %zu; max-message in xenmsgd.conf sets it",
+		what, address, at_least ? "at least " : "", size, xenmsg_max_message(conn));
+	return EXIT_LIMIT;
 }
 
 /* Nobody waits in silence at a terminal. */
@@ -519,7 +522,7 @@ static int begin_in_time(struct delivery *delivery, const void *data, size_t siz
 		r = messages_begin(delivery, data, size, interrupt_left(deadline));
 		if (r != -EAGAIN)
 			return r;
-		if (messages_is_over(deadline))
+		if (deadline_left(deadline) == 0)
 			return -ETIMEDOUT;
 		r = messages_look(delivery, deadline);
 		if (r < 0)
@@ -556,7 +559,7 @@ static int try_once(struct delivery *delivery, const void *data, size_t size, in
 			settled = deadline_in(DELIVERY_SETTLE_MS);
 		}
 		/* It tells when the time is up, too, or the daemon gone. */
-		r = messages_is_over(settled) ? -ETIMEDOUT : messages_look(delivery, settled);
+		r = deadline_left(settled) == 0 ? -ETIMEDOUT : messages_look(delivery, settled);
 	}
 	return delivery->known ? delivery->result.error
 			       : messages_fail(delivery, -ECONNRESET, XENMSG_FATE_UNKNOWN);
@@ -568,7 +571,7 @@ static int messages_rest(struct delivery *delivery, int pause_ms)
 	int64_t end = deadline_in(pause_ms);
 	int r = 0;
 
-	while (r == 0 && !messages_is_over(end)) {
+	while (r == 0 && deadline_left(end) != 0) {
 		if (interrupt_came()) {
 			note_signal(delivery);
 			return -ETIMEDOUT;

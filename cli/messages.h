@@ -108,6 +108,10 @@ int message_lines_read(struct message_lines *lines);
 /* How long what was withdrawn may take to be settled: a daemon that works needs at most 2 s. */
 #define DELIVERY_SETTLE_MS 3000
 
+/* Complains about a message of that size, or (`at_least`) of more. `what` it was for: "send to". Returns the
+ * exit code. */
+int message_too_large(struct xenmsg *conn, const char *what, const char *address, size_t size, bool at_least);
+
 /* It lives until xenmsg_close(), which may still tell an outcome. */
 struct delivery {
 	const struct cli *cli;
