@@ -90,12 +90,11 @@ static void watches_image_compare(struct watcher *watcher, struct watch *watch, 
 
 	if (was_meant && (!now || !now->up || changed))
 		watch_tell(watcher, watch, thing->record, false, cost);
-	if (!changed && !is_away_otherwise(thing, now))
+	if ((!changed && !is_away_otherwise(thing, now)) || !watch_means(watch, now, cost))
 		return;
-	if ((changed || thing->domain.away) && watch_means(watch, now, cost))
+	if (changed || thing->domain.away)
 		watch_tell(watcher, watch, now, true, cost);
-	if (watch_means(watch, now, cost))
-		watch_tell_away(watcher, watch, now, cost);
+	watch_tell_away(watcher, watch, now, cost);
 }
 
 /* --- handing over ----------------------------------------------------------------------------- */

@@ -377,11 +377,6 @@ struct json_object *access_visible_to(struct access *access, const char *endpoin
 	return shown;
 }
 
-static struct json_object *access_text_or_null(const char *text)
-{
-	return text ? json_object_new_string(text) : NULL;
-}
-
 struct json_object *access_status(const struct access *access)
 {
 	struct json_object *object = json_object_new_object();

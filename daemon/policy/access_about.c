@@ -10,11 +10,6 @@
 #include "daemon/policy/access_internal.h"
 #include "daemon/policy/policy_internal.h"
 
-static struct json_object *access_about_text_or_null(const char *text)
-{
-	return *text ? json_object_new_string(text) : NULL;
-}
-
 /* Returns the tags, which are ",a,b,", as an array. */
 static struct json_object *list_of(const char *tags)
 {
@@ -53,8 +48,8 @@ void access_describe_domain(struct access *access, uint32_t domid, const char *t
 	struct policy_subject subject = with_tags(access, domid, tags);
 
 	json_object_object_add(object, "domid", json_object_new_uint64(domid));
-	json_object_object_add(object, "name", access_about_text_or_null(subject.name));
-	json_object_object_add(object, "uuid", access_about_text_or_null(subject.uuid));
+	json_object_object_add(object, "name", access_text_or_null(subject.name));
+	json_object_object_add(object, "uuid", access_text_or_null(subject.uuid));
 	json_object_object_add(object, "tags", subject.names_unknown ? NULL : list_of(tags));
 }
 

@@ -4,6 +4,8 @@
 
 /* What deciding (access.c) and saying why (access_explain.c) share. */
 
+#include <json-c/json.h>
+
 #include "daemon/policy/access.h"
 #include "base/config.h"
 #include "daemon/policy/host_policy.h"
@@ -65,5 +67,10 @@ bool access_host_shown_to(struct access *access, const char *endpoint, struct js
 const struct policy *access_host_rules(const struct access *access);
 /* Returns in words why the domain's name isn't known. */
 const char *access_why_unknown(struct access *access, uint32_t domid);
+
+static inline struct json_object *access_text_or_null(const char *text)
+{
+	return text && *text ? json_object_new_string(text) : NULL;
+}
 
 #endif
