@@ -385,6 +385,21 @@ static void remove_activation(struct activations *activations, struct activation
 	activation_free(activation);
 }
 
+/* Keeps why reading or taking the files has failed, for status and systemd: it may quote what a file holds, so
+ * only printable ASCII is kept. Takes over the error; NULL: `r` says it. Returns `r`. */
+static int activations_fail(struct activations *activations, int r, char *error)
+{
+	if (!error)
+		error = strdup(strerror(-r));
+	log_error("activation: %s%s", error ? error : strerror(-r),
+		  activations->list ? "; the old files stay in force, and the old rules" : "");
+	if (error)
+		text_make_ascii(error, strlen(error), ' ');
+	free(activations->error);
+	activations->error = error;
+	return r;
+}
+
 struct activation *activations_find(const struct activations *activations, const char *endpoint)
 {
 	struct activation *activation;
@@ -395,24 +410,42 @@ struct activation *activations_find(const struct activations *activations, const
 	return NULL;
 }
 
-/* Makes the activations what the files say; takes over the settings. */
-static int apply(struct activations *activations, struct activation_settings *list)
+/* Adds those that aren't there yet, or none. Takes their settings over from the list, also on failure. */
+static int add_new(struct activations *activations, struct activation_settings **list)
+{
+	struct activation_settings *settings, *next;
+	const struct activation *before = activations->list;
+	int r = 0;
+
+	LL_FOREACH_SAFE(*list, settings, next) {
+		if (r < 0 || activations_find(activations, settings->endpoint))
+			continue;
+		LL_DELETE(*list, settings);
+		settings->next = NULL;
+		r = activation_add(activations, settings);
+	}
+	while (r < 0 && activations->list != before)
+		remove_activation(activations, activations->list);
+	return r;
+}
+
+/* Makes the activations what the files say: what can fail comes first, and is undone. */
+int activations_take(struct activations *activations, struct activation_settings *list)
 {
 	struct activation_settings *settings, *next_settings;
 	struct activation *activation, *next;
-	int r = 0, added;
+	int r;
 
 	LL_FOREACH(activations->list, activation)
 		activation->stays = false;
+	r = add_new(activations, &list);
+	if (r < 0) {
+		activation_settings_free(list);
+		return activations_fail(activations, r, NULL);
+	}
 	LL_FOREACH_SAFE(list, settings, next_settings) {
 		settings->next = NULL;
 		activation = activations_find(activations, settings->endpoint);
-		if (!activation) {
-			added = activation_add(activations, settings);
-			if (added < 0)
-				r = added;
-			continue;
-		}
 		activation_settings_free(activation->settings);
 		activation->settings = settings;
 		activation->stays = true;
@@ -420,34 +453,27 @@ static int apply(struct activations *activations, struct activation_settings *li
 	LL_FOREACH_SAFE(activations->list, activation, next)
 		if (!activation->stays)
 			remove_activation(activations, activation);
-	return r;
+	return 0;
 }
 
-/* Keeps the error for status and systemd: it may quote what a file holds, so only printable ASCII is kept. */
-static void activation_keep_error(struct activations *activations, char *error)
+int activations_read(struct activations *activations, struct activation_settings **list)
 {
-	if (error)
-		text_make_ascii(error, strlen(error), ' ');
+	char *error;
+	int r = activation_read(list, activations->directory, activations->runs_as, &error);
+
+	if (r < 0)
+		return activations_fail(activations, r, error);
 	free(activations->error);
-	activations->error = error;
+	activations->error = NULL;
+	return 0;
 }
 
 int activations_reload(struct activations *activations)
 {
 	struct activation_settings *list;
-	char *error;
-	int r = activation_read(&list, activations->directory, activations->runs_as, &error);
+	int r = activations_read(activations, &list);
 
-	if (r == 0)
-		r = apply(activations, list);
-	if (r < 0) {
-		if (!error)
-			error = strdup(strerror(-r));
-		log_error("activation: %s%s", error ? error : strerror(-r),
-			  activations->list ? "; the old files stay in force" : "");
-	}
-	activation_keep_error(activations, error);
-	return r;
+	return r < 0 ? r : activations_take(activations, list);
 }
 
 const char *activations_error(const struct activations *activations)
@@ -489,12 +515,6 @@ void activations_stop(struct activations *activations)
 {
 	if (activations)
 		activations->stopping = true;
-}
-
-void activations_stay(struct activations *activations)
-{
-	activations->stopping = false;
-	(void)activations_reload(activations); /* what is wrong is logged, and told by status */
 }
 
 void activations_free(struct activations *activations)

@@ -24,6 +24,7 @@
 #define ACTIVATION_WAITING_MAX 256u
 
 struct activation;
+struct activation_settings;
 struct activations;
 struct channel;
 struct hop;
@@ -47,13 +48,16 @@ int activations_new(struct activations **activations, struct switchboard *board,
 		    void *userdata);
 /* Starts nothing any more. NULL is allowed. */
 void activations_stop(struct activations *activations);
-/* Does so again: reads what can be started. */
-void activations_stay(struct activations *activations);
 /* Ends what waits with ECONNRESET, and stops the commands that were started. `removed` isn't called. */
 void activations_free(struct activations *activations);
-/* Reads the files again. What has stayed keeps its state, and what has waited for one that has gone ends with
- * ENOENT. -EINVAL: a file has a mistake; else why it can't be read. On error, which has been logged, the old
- * ones stay. */
+/* Reads the files again; the caller passes *list to activations_take() or frees it (activation_read.h).
+ * -EINVAL: a file has a mistake; else why it can't be read. An error has been logged, and activations_error()
+ * has it. */
+int activations_read(struct activations *activations, struct activation_settings **list);
+/* Has these in force, and takes over the list. What has stayed keeps its state, and what has waited for one
+ * that has gone ends with ENOENT. -ENOMEM, logged likewise: the old ones stay. */
+int activations_take(struct activations *activations, struct activation_settings *list);
+/* Does both. */
 int activations_reload(struct activations *activations);
 /* Returns what was wrong in the last reload, so that older files are in force; NULL: nothing. */
 const char *activations_error(const struct activations *activations);

@@ -146,9 +146,9 @@ bool renewal_is_asked_by(void *userdata, const struct session *session);
 void renewal_tell(void *userdata, struct session *session, uint32_t request);
 
 /* reload.c */
-/* Reads the policy and what is started on demand again. Each of them stays as it was if its files have a
- * mistake; then it returns what access_reload() or activations_reload() does. The consequences are sent in
- * the next pass of the loop. */
+/* Reads the policy and what is started on demand again. Both stay as they were if a file of either has a
+ * mistake; then it returns what access_read() or activations_read() does. The consequences are sent in the
+ * next pass of the loop. */
 int reload_files(struct daemon *daemon);
 /* Returns what was wrong in the last reload; NULL: nothing. */
 const char *reload_error(const struct daemon *daemon);

@@ -296,7 +296,6 @@ static void handover_stay(struct daemon *daemon)
 {
 	asks_stay(daemon->asks);
 	watches_stay(daemon->watches);
-	activations_stay(daemon->activations);
 	relay_go_on(daemon->relay);
 	topics_stay(daemon->topics);
 	tracers_stay(daemon->tracers, daemon->queries);

@@ -3,6 +3,7 @@
 /* Reads again what may change while the daemon runs: the policy, and what is started on demand. */
 
 #include "daemon/activation/activation.h"
+#include "daemon/activation/activation_read.h"
 #include "base/notify.h"
 #include "daemon/main/daemon_internal.h"
 #include "daemon/link/relay.h"
@@ -90,13 +91,24 @@ void reload_apply_rules(struct daemon *daemon)
 
 int reload_files(struct daemon *daemon)
 {
+	struct activation_settings *list = NULL;
+	struct access_rules rules;
 	int r, r2;
 
 	notify_reloading(daemon->notify);
-	r = access_reload(daemon->access);
-	if (r == 0)
+	/* Both are read, so that the mistakes of both are told. */
+	r = access_read(daemon->access, &rules);
+	r2 = activations_read(daemon->activations, &list);
+	if (r == 0 && r2 == 0)
+		r2 = activations_take(daemon->activations, list);
+	else
+		activation_settings_free(list);
+	if (r == 0 && r2 == 0) {
+		access_take(daemon->access, &rules);
 		reload_apply_rules(daemon);
-	r2 = activations_reload(daemon->activations);
+	} else {
+		access_rules_free(&rules);
+	}
 	notify_ready(daemon->notify);
 	return r < 0 ? r : r2;
 }

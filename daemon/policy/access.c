@@ -29,38 +29,59 @@ static void access_keep_error(struct access *access, char *error)
 	access->error = error;
 }
 
-int access_reload(struct access *access)
+int access_read(struct access *access, struct access_rules *rules)
 {
-	struct policy *policy = NULL;
-	struct policy *host = NULL;
 	char *error = NULL;
-	int r = policy_load(&policy, access->directory, &error);
+	int r;
 
+	*rules = (struct access_rules){.own = NULL};
+	r = policy_load(&rules->own, access->directory, &error);
 	if (r == 0)
-		r = access_load_host(access, &host, &error);
-	if (r < 0) {
-		policy_free(policy);
-		if (!error)
-			error = strdup(strerror(-r));
-		log_error("policy: %s%s", error ? error : strerror(-r),
-			  access->policy ? "; the old rules stay" : "");
-		access_keep_error(access, error);
-		return r;
+		r = access_load_host(access, &rules->host, &error);
+	if (r == 0) {
+		free(access->error);
+		access->error = NULL;
+		return 0;
 	}
+	access_rules_free(rules);
+	if (!error)
+		error = strdup(strerror(-r));
+	log_error("policy: %s%s", error ? error : strerror(-r), access->policy ? "; the old rules stay" : "");
+	access_keep_error(access, error);
+	return r;
+}
+
+void access_rules_free(struct access_rules *rules)
+{
+	policy_free(rules->own);
+	policy_free(rules->host);
+	*rules = (struct access_rules){.own = NULL};
+}
+
+void access_take(struct access *access, struct access_rules *rules)
+{
 	policy_free(access->policy);
-	access->policy = policy;
+	access->policy = rules->own;
 	access->since = (uint64_t)time(NULL);
-	if (host) {
+	if (rules->host) {
 		policy_free(access->host);
-		access->host = host;
+		access->host = rules->host;
 		access->host_version++;
 		access->host_since = access->since;
-		log_info("policy: %u rules for the host from %s", policy_rules(host), access->host_directory);
+		log_info("policy: %u rules for the host from %s", policy_rules(access->host),
+			 access->host_directory);
 	}
-	free(access->error);
-	access->error = NULL;
-	log_info("policy: %u rules from %s", policy_rules(policy), access->directory);
-	return 0;
+	log_info("policy: %u rules from %s", policy_rules(access->policy), access->directory);
+}
+
+int access_reload(struct access *access)
+{
+	struct access_rules rules;
+	int r = access_read(access, &rules);
+
+	if (r == 0)
+		access_take(access, &rules);
+	return r;
 }
 
 const char *access_error(const struct access *access)

@@ -23,6 +23,7 @@ struct channel;
 struct denied;
 struct image;
 struct json_object;
+struct policy;
 struct registry;
 struct rule;
 struct self;
@@ -35,8 +36,17 @@ void access_free(struct access *access);
 /* From now on the host's policy is obeyed as `mode` says: in domain 0 that of `directory`, which is loaded as
  * by access_reload(), in a guest what domain 0 tells. Before, there is none. */
 int access_set_host(struct access *access, const char *directory, enum config_host_policy mode);
-/* Loads the policy again. -EINVAL: the files have a mistake; else why they can't be read. On error, which has
- * been logged, the rules stay as they were. */
+/* Rules that were read, and aren't in force yet. */
+struct access_rules {
+	struct policy *own, *host; /* `host` is NULL where this isn't domain 0's daemon */
+};
+/* Reads the files again. On success the caller passes *rules to access_take(), which can't fail, or frees
+ * them. -EINVAL: the files have a mistake; else why they can't be read. An error has been logged, and
+ * access_error() has it. */
+int access_read(struct access *access, struct access_rules *rules);
+void access_take(struct access *access, struct access_rules *rules);
+void access_rules_free(struct access_rules *rules);
+/* Does both: on error the rules stay as they were. */
 int access_reload(struct access *access);
 /* Returns what was wrong in the last reload, so that older rules are in force; NULL: nothing. */
 const char *access_error(const struct access *access);

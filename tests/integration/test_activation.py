@@ -307,17 +307,25 @@ def test_a_reload_that_removes_it_ends_what_waits(started):
 
 
 @needs_systemd
-def test_a_bad_file_leaves_the_old_ones_in_force(started):
+def test_a_bad_file_leaves_the_old_ones_in_force_and_the_old_rules(started):
     activation, one, _ = started(rev=xenmsg("serve rev -- rev"))
     activation.write("other", "user = root\nunit = x.service\nexec = /bin/true\n")
+    rules = one.status()["policy"]["rules"]
+    one.write_policy("[rule]\nfrom = *\nto = *\naction = deny\n" * (rules + 1))
     done = one.xenmsg("policy", "reload")
     assert done.returncode != EXIT_OK and b"other.conf:1: an [activate] has either unit or exec" in done.stderr
+    assert one.status()["policy"]["rules"] == rules and one.status()["policy"]["error"] is None
     assert "either unit or exec" in one.status()["activation"]["error"]
     assert one.xenmsg("call", "self:rev", data=b"ab").stdout.strip() == b"ba"
     check = one.run_command(tool("xenmsgd"), "--config", activation.node.directory / "xenmsgd-1.conf", "--check-config")
     assert check.returncode == 2 and b"either unit or exec" in check.stderr
-    (activation.directory / "other.conf").unlink()
-    assert one.xenmsg("policy", "reload").returncode == EXIT_OK
+    # The other way round.
+    activation.add("other", "")
+    one.write_policy("[rule]\nfrom = 1\n")
+    assert one.xenmsg("policy", "reload").returncode != EXIT_OK
+    assert "other" not in one.endpoints() and one.status()["activation"]["error"] is None
+    one.set_policy("[rule]\nfrom = *\nto = *\naction = allow\n")
+    assert "other" in one.endpoints()
 
 
 def checked(activation, daemon=""):

@@ -31,10 +31,15 @@ struct started {
 	struct hop *room;
 	struct quota *quota;
 	char directory[64], path[80];
+	const char *full_at; /* no memory for the endpoint of this name */
 };
 
 static int added(void *userdata, struct activation *activation)
 {
+	const char *full_at = ((struct started *)userdata)->full_at;
+
+	if (full_at && !strcmp(activation_endpoint(activation), full_at))
+		return -ENOMEM;
 	((struct started *)userdata)->activation = activation;
 	return router_add_activation(((struct started *)userdata)->scene.router, activation);
 }
@@ -240,6 +245,31 @@ STARTED_TEST(old_file_stays_in_force_while_its_user_cannot_be_looked_up, start)
 	assert_int_equal(activations_reload(started->activations), 0);
 	assert_null(activations_error(started->activations));
 	assert_string_equal(activation_info(started->activation).command, "/bin/sleep 200");
+}
+
+STARTED_TEST(files_take_effect_together_or_not_at_all, start)
+{
+	static const char *const names[] = {"one", "two"};
+	char paths[2][80];
+	FILE *file;
+
+	for (unsigned i = 0; i < 2; i++) {
+		snprintf(paths[i], sizeof(paths[i]), "%s/%s.conf", started->directory, names[i]);
+		file = fopen(paths[i], "w");
+		assert_non_null(file);
+		fprintf(file, "[activate]\nendpoint = %s\nuser = %u\nexec = /bin/sleep 200\n", names[i],
+			(unsigned)geteuid());
+		fclose(file);
+	}
+	for (unsigned i = 0; i < 2; i++) {
+		started->full_at = names[i];
+		assert_int_equal(activations_reload(started->activations), -ENOMEM);
+		assert_null(router_find(started->scene.router, names[!i]));
+	}
+	started->full_at = NULL;
+	assert_int_equal(activations_reload(started->activations), 0);
+	for (unsigned i = 0; i < 2; i++)
+		unlink(paths[i]);
 }
 
 /* --- who has bound in time -------------------------------------------------------------------- */
