@@ -89,6 +89,7 @@ libdaemon_a_SOURCES = \
 	daemon/peers/rendezvous.c daemon/peers/rendezvous_hello.c \
 	daemon/peers/rendezvous_rings.c daemon/peers/rendezvous_step.c daemon/peers/rendezvous_step.h \
 	daemon/policy/policy.c daemon/policy/policy.h daemon/policy/policy_internal.h \
+	daemon/policy/policy_items.c \
 	daemon/policy/policy_read.c \
 	daemon/switch/private_ring.h \
 	daemon/switch/program_socket.c daemon/switch/program_socket.h \

@@ -2,6 +2,7 @@
 #include "wire/address.h"
 
 #include <errno.h>
+#include <fnmatch.h>
 #include <string.h>
 
 static bool is_alnum(char c)
@@ -27,6 +28,50 @@ bool endpoint_pattern_is_valid(const char *pattern, size_t size)
 		if (!pattern[i] || (!is_alnum(pattern[i]) && !strchr("_-*?[]!^", pattern[i])))
 			return false;
 	return true;
+}
+
+/* Returns what is behind the pattern's first element: a character, or a bracket with what it holds. */
+static const char *behind_element(const char *at)
+{
+	const char *end = at + 1;
+
+	if (*at != '[')
+		return end;
+	if (*end == '!' || *end == '^')
+		end++;
+	end = *end ? strchr(end + 1, ']') : NULL; /* one that comes first is among what it holds */
+	return end ? end + 1 : at + 1;		  /* without an end it is a character like others */
+}
+
+/* Whether one of these characters matches the element. */
+static bool element_can_match(const char *element, size_t size, const char *characters)
+{
+	char pattern[256];
+
+	if (size >= sizeof(pattern))
+		return true;
+	memcpy(pattern, element, size);
+	pattern[size] = '\0';
+	for (; *characters; characters++)
+		if (fnmatch(pattern, (const char[]){*characters, '\0'}, 0) == 0)
+			return true;
+	return false;
+}
+
+bool endpoint_pattern_can_match(const char *pattern)
+{
+	static const char all[] = "_-abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
+	const char *characters = all + 2, *end; /* it begins with a letter or digit */
+	size_t least = 0;			/* characters */
+
+	for (; *pattern; pattern = end) {
+		end = behind_element(pattern);
+		if (*pattern != '*' && !element_can_match(pattern, (size_t)(end - pattern), characters))
+			return false;
+		least += *pattern != '*';
+		characters = all;
+	}
+	return least <= ENDPOINT_NAME_MAX;
 }
 
 /* Accepts what xl accepts as a name, as far as it can stand before a colon on a command line. */

@@ -48,6 +48,8 @@ bool domain_name_is_valid(const char *name, size_t size);
 bool host_name_is_valid(const char *name, size_t size);
 /* Whether a shell pattern may match an endpoint's name, as far as its characters tell. */
 bool endpoint_pattern_is_valid(const char *pattern, size_t size);
+/* Whether some endpoint's name matches this shell pattern, as fnmatch() has them. */
+bool endpoint_pattern_can_match(const char *pattern);
 
 /* Splits [HOST/]DOMAIN[:ENDPOINT]; a slash behind the colon is part of the endpoint. */
 struct address_parts address_split(const char *text, size_t size);

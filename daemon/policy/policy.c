@@ -102,7 +102,8 @@ bool policy_needs_names(const struct policy *policy)
 	const struct rule *rule;
 
 	LL_FOREACH(policy->rules, rule)
-		if (has_name(rule->from) || (rule->section->to_kind == LIST_DOMAINS && has_name(rule->to)))
+		if (has_name(rule->from) ||
+		    (rule->section->to_kind == LIST_OWN_DOMAINS && has_name(rule->to)))
 			return true;
 	return false;
 }

@@ -2,7 +2,7 @@
 #ifndef XENMSG_DAEMON_POLICY_INTERNAL_H
 #define XENMSG_DAEMON_POLICY_INTERNAL_H
 
-/* What reading rules (policy_read.c), deciding by them (policy.c, host_policy.c) and telling them
+/* What reading rules (policy_read.c, policy_items.c), deciding by them (policy.c, host_policy.c) and telling them
  * (host_policy_share.c) share. */
 
 #include <stdbool.h>
@@ -29,8 +29,9 @@ struct item {
 enum list_kind {
 	LIST_NONE,
 	LIST_DOMAINS,
-	LIST_UIDS,  /* of any domain */
-	LIST_USERS, /* of this domain */
+	LIST_OWN_DOMAINS, /* of this host alone */
+	LIST_UIDS,	  /* of any domain */
+	LIST_USERS,	  /* of this domain */
 	LIST_PATTERNS,
 	LIST_HOSTS,
 	LIST_SENDERS,	/* of a host policy: domains by name, UUID or tag, and those of other hosts */
@@ -100,6 +101,12 @@ struct policy {
 	struct policy_file *files; /* all that were read, in this order */
 	struct tag *tags;	   /* of a host policy */
 };
+
+/* Sets what an item of such a list means, by its text. Returns what is wrong, or NULL. *error is set if that
+ * is no mistake: -EAGAIN or -ENOMEM. */
+const char *policy_set_item(struct item *item, enum list_kind kind, int *error);
+/* Returns why it can mean nobody, and what was meant; NULL: it may mean somebody. */
+const char *policy_item_means_nobody(const struct item *item, enum list_kind kind);
 
 enum match {
 	MATCH_NO,

@@ -11,12 +11,9 @@
 
 #include "base/conf_dir.h"
 #include "base/ini_file.h"
-#include "base/users.h"
 #include "daemon/policy/host_policy.h"
 #include "daemon/policy/policy_internal.h"
 #include "wire/address.h"
-
-#define PATTERN_MAX 127
 
 #define SECTIONS_OF_DOMAIN(conjunction) "[rule], [bind], [see], [relay] " conjunction " [out]"
 
@@ -46,11 +43,12 @@ const struct section policy_sections[SECTIONS] = {
 			  "from, uid, to and action"},
 	[SECTION_BIND] = {"bind", "name", LIST_NONE, LIST_PATTERNS, LIST_USERS, OF_DOMAIN,
 			  "name, uid and action"},
-	[SECTION_SEE] = {"see", "domain", LIST_DOMAINS, LIST_DOMAINS, LIST_NONE, OF_DOMAIN,
+	[SECTION_SEE] = {"see", "domain", LIST_DOMAINS, LIST_OWN_DOMAINS, LIST_NONE, OF_DOMAIN,
 			 "from, domain and action"},
-	[SECTION_RELAY] = {"relay", "to", LIST_DOMAINS, LIST_DOMAINS, LIST_NONE, OF_DOMAIN,
+	[SECTION_RELAY] = {"relay", "to", LIST_DOMAINS, LIST_OWN_DOMAINS, LIST_NONE, OF_DOMAIN,
 			   "from, to and action"},
-	[SECTION_OUT] = {"out", "to", LIST_DOMAINS, LIST_HOSTS, LIST_NONE, OF_DOMAIN, "from, to and action"},
+	[SECTION_OUT] = {"out", "to", LIST_OWN_DOMAINS, LIST_HOSTS, LIST_NONE, OF_DOMAIN,
+			 "from, to and action"},
 	[SECTION_HOST_RULE] = {"rule", "to", LIST_SENDERS, LIST_RECEIVERS, LIST_NONE, OF_HOST,
 			       "from, to, endpoint and action"},
 	[SECTION_TAGS] = {.name = "tags", .of = OF_HOST},
@@ -62,145 +60,9 @@ const struct section policy_sections[SECTIONS] = {
 
 /* --- lists ------------------------------------------------------------------------------------ */
 
-static bool all_digits(const char *text)
-{
-	size_t size = strspn(text, "0123456789");
-
-	return size > 0 && text[size] == '\0' && size <= 10;
-}
-
-static const char no_memory[] = "out of memory";
-
-/* Sets the host of which the first `size` bytes of the text are the name, or any. */
-static const char *set_host(struct item *item, size_t size)
-{
-	if (!host_name_is_valid(item->text, size) && !(size == 1 && *item->text == '*'))
-		return "a host is a name of a-z, 0-9 and -, or *";
-	item->host = strndup(item->text, size);
-	return item->host ? NULL : no_memory;
-}
-
-static const char *set_domain(struct item *item)
-{
-	struct address_parts parts = address_split_domain(item->text, strlen(item->text));
-	const char *why = parts.host.data ? set_host(item, parts.host.size) : NULL;
-
-	item->name = parts.domain.data;
-	if (why)
-		return why;
-	if (!strcmp(item->name, "*"))
-		item->kind = ITEM_ANY;
-	else if (!strcmp(item->name, "self") && !parts.host.data)
-		item->kind = ITEM_SELF;
-	else if (domid_parse(item->name, strlen(item->name), &item->number))
-		item->kind = ITEM_NUMBER;
-	else if (all_digits(item->name) || !domain_name_is_valid(item->name, strlen(item->name)))
-		return "a domain is a domid from 0 to 32751, a name, a UUID, self or *; or on another host "
-		       "HOST/ and one of these, but not self";
-	else
-		item->kind = ITEM_TEXT;
-	return NULL;
-}
-
-/* Says why a user or group isn't found: that there is none; or what failed, which is no mistake. */
-static const char *say_unknown(int r, const char *none, int *error)
-{
-	if (r == -ENOENT)
-		return none;
-	*error = r == -ENOMEM ? r : -EAGAIN;
-	return strerror(-r);
-}
-
-static const char *set_uid(struct item *item, bool groups, int *error)
-{
-	const struct passwd *user;
-	const struct group *group;
-	unsigned long value;
-	int r;
-
-	if (!strcmp(item->text, "*")) {
-		item->kind = ITEM_ANY;
-		return NULL;
-	}
-	if (item->text[0] == '@' && groups) {
-		r = users_find_group(item->text + 1, &group);
-		if (r < 0)
-			return say_unknown(r, "there is no such group", error);
-		item->kind = ITEM_GROUP;
-		item->number = group->gr_gid;
-		return NULL;
-	}
-	if (!all_digits(item->text)) {
-		if (!groups)
-			return "a uid of another domain is a number or *";
-		r = users_find(item->text, &user);
-		if (r < 0)
-			return say_unknown(r, "a user is a uid, a name, @group or *", error);
-		item->kind = ITEM_NUMBER;
-		item->number = user->pw_uid;
-		return NULL;
-	}
-	value = strtoul(item->text, NULL, 10);
-	if (value >= UINT32_MAX)
-		return "a uid is below 4294967295";
-	item->kind = ITEM_NUMBER;
-	item->number = (uint32_t)value;
-	return NULL;
-}
-
-static const char *policy_read_set_pattern(struct item *item)
-{
-	size_t size = strlen(item->text);
-
-	item->kind = ITEM_TEXT;
-	if (size > PATTERN_MAX || !endpoint_pattern_is_valid(item->text, size))
-		return "an endpoint is a name or shell pattern of letters, digits, _, -, *, ? and [...]";
-	return NULL;
-}
-
-/* Tags, and what else a host policy's domains can't be. */
-static const char *set_domain_of_host(struct item *item, enum list_kind kind)
-{
-	const char *why = set_domain(item);
-
-	if (item->text[0] == '@' && kind != LIST_MEMBERS) {
-		if (!endpoint_name_is_valid(item->text + 1, strlen(item->text + 1)))
-			return "a tag is @ and letters, digits, _ and -";
-		item->kind = ITEM_TAG;
-		item->name = item->text + 1;
-		return NULL;
-	}
-	if (why || item->kind == ITEM_NUMBER || item->kind == ITEM_SELF || item->text[0] == '@' ||
-	    (item->host && kind != LIST_SENDERS) || (item->kind == ITEM_ANY && kind == LIST_MEMBERS))
-		return kind == LIST_MEMBERS ? "a domain that has a tag is a name or a UUID"
-		       : kind == LIST_SENDERS
-			       ? "a domain is a name, a UUID, @TAG or *; or on another host HOST/ and a name, or *"
-			       : "a domain is a name, a UUID, @TAG or *";
-	return NULL;
-}
-
-/* Returns what is wrong. *error is set if that is no mistake. */
-static const char *set_item(struct item *item, enum list_kind kind, int *error)
-{
-	switch (kind) {
-	case LIST_DOMAINS:
-		return set_domain(item);
-	case LIST_UIDS:
-	case LIST_USERS:
-		return set_uid(item, kind == LIST_USERS, error);
-	case LIST_HOSTS:
-		return set_host(item, strlen(item->text));
-	case LIST_SENDERS:
-	case LIST_RECEIVERS:
-	case LIST_MEMBERS:
-		return set_domain_of_host(item, kind);
-	default:
-		return policy_read_set_pattern(item);
-	}
-}
-
 static int add_item(struct ini_file *file, struct item **list, char *text, enum list_kind kind)
 {
+	const struct reader *reader = (struct reader *)file;
 	struct item *item = calloc(1, sizeof(*item));
 	const char *why;
 	int error = 0;
@@ -210,8 +72,11 @@ static int add_item(struct ini_file *file, struct item **list, char *text, enum 
 		return ini_file_out_of_memory(file);
 	}
 	LL_APPEND(*list, item);
-	why = set_item(item, kind, &error);
-	if (why == no_memory)
+	why = policy_set_item(item, kind, &error);
+	/* Another version of domain 0's daemon may tell what ours would refuse in a file. */
+	if (!why && reader->scope != OF_SHARE)
+		why = policy_item_means_nobody(item, kind);
+	if (error == -ENOMEM)
 		return ini_file_out_of_memory(file);
 	if (why && error < 0)
 		return ini_file_fail(file, error, "'%s' can't be looked up now: %s", text, why);

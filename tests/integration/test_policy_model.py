@@ -53,7 +53,7 @@ class Rule:
         self.allow = chance.random() < 0.5
         self.lists = {}
         if self.kind != "bind":
-            self.lists["from"] = some(domains + far)
+            self.lists["from"] = some(domains if self.kind == "out" else domains + far)
         if self.kind == "bind" or (self.kind == "rule" and chance.random() < 0.4):
             self.lists["uid"] = some(["*", *map(str, UIDS)])
         self.object = {"rule": "to", "bind": "name", "see": "domain", "relay": "to", "out": "to"}[self.kind]

@@ -103,6 +103,46 @@ POLICY_TEST(bad_entries_of_lists_are_quoted)
 	refuse(fixture, "[rule]\naction =\n", 2, "action '': must be allow or deny");
 }
 
+POLICY_TEST(what_can_mean_nobody_is_an_error_with_what_was_meant)
+{
+	static const struct {
+		const char *key, *value, *why;
+	} bad[] = {
+		{"from", "web*", "a domain has no pattern"},
+		{"from", "3, dom?", "'dom?': a domain has no pattern"},
+		{"from", "hostb/web[12]", "a domain has no pattern"},
+		{"from", "@web", "only the host's policy"},
+		{"from", "!web", "a rule has no exceptions"},
+		{"from", "\"web\"", "a name stands without quotes"},
+		{"from", "0f0e0d0c-0b0a-4908-8706-05040302010", "a UUID is 32 hexadecimal digits"},
+		{"from", "0f0e0d0c-0b0a-4908-8706-0504030201000", "a UUID is 32"},
+		{"from", "0f0e0d0c0b0a49088706050403020100", "a UUID is 32"},
+		{"from", "{" UUID "}", "a UUID is 32"},
+		{"from", "OfOe0d0c-0b0a-4908-8706-050403020100", "a UUID is 32"},
+		{"to", "secret[", "no endpoint can match"},
+		{"to", "!secret", "no endpoint can match"},
+		{"to", "a]", "no endpoint can match"},
+		{"to", "[_-]a", "no endpoint can match"},
+		{"to", "a[!a-zA-Z0-9_-]", "no endpoint can match"},
+		{"to", "?????????????????????????????????????????????????????????????????", "no endpoint"},
+	};
+	static const char *const good[] = {"*_x", "[!a]b", "a[-_]*", "a[]b]", "s[a-z]?", "*"};
+	char text[200];
+
+	for (unsigned i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
+		snprintf(text, sizeof(text), "[rule]\n%s = %s\n", bad[i].key, bad[i].value);
+		refuse(fixture, text, 2, bad[i].why);
+	}
+	for (unsigned i = 0; i < sizeof(good) / sizeof(*good); i++) {
+		snprintf(text, sizeof(text), "[rule]\nfrom = " UUID ", web-1\nto = %s\naction = deny\n",
+			 good[i]);
+		rules(fixture, text);
+	}
+	refuse(fixture, "[relay]\nfrom = hostb/1\nto = hostb/web\n", 3, "only domains of this host");
+	refuse(fixture, "[see]\nfrom = hostb/1\ndomain = hostb/1\n", 3, "only domains of this host");
+	refuse(fixture, "[out]\nfrom = */*\n", 2, "only domains of this host");
+}
+
 POLICY_TEST(comments_and_spaces_do_no_harm)
 {
 	rules(fixture,
