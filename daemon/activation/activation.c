@@ -385,8 +385,8 @@ static void remove_activation(struct activations *activations, struct activation
 	activation_free(activation);
 }
 
-/* Keeps why reading or taking the files has failed, for status and systemd: it may quote what a file holds, so
- * only printable ASCII is kept. Takes over the error; NULL: `r` says it. Returns `r`. */
+/* Keeps why reading or taking the files has failed, for status and systemd. The text may quote what a file
+ * holds, so only printable ASCII is kept. Takes over the error; NULL: `r` says it. Returns `r`. */
 static int activations_fail(struct activations *activations, int r, char *error)
 {
 	if (!error)

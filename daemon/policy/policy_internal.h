@@ -2,8 +2,8 @@
 #ifndef XENMSG_DAEMON_POLICY_INTERNAL_H
 #define XENMSG_DAEMON_POLICY_INTERNAL_H
 
-/* What reading rules (policy_read.c, policy_items.c), deciding by them (policy.c, host_policy.c) and telling them
- * (host_policy_share.c) share. */
+/* What reading rules (policy_read.c, policy_items.c), deciding by them (policy.c, host_policy.c) and telling
+ * them (host_policy_share.c) share. */
 
 #include <stdbool.h>
 #include <stdint.h>

@@ -307,7 +307,7 @@ def test_a_reload_that_removes_it_ends_what_waits(started):
 
 
 @needs_systemd
-def test_a_bad_file_leaves_the_old_ones_in_force_and_the_old_rules(started):
+def test_a_bad_file_leaves_the_old_ones_and_rules_in_force(started):
     activation, one, _ = started(rev=xenmsg("serve rev -- rev"))
     activation.write("other", "user = root\nunit = x.service\nexec = /bin/true\n")
     rules = one.status()["policy"]["rules"]
