@@ -162,6 +162,14 @@ void link_end_said(struct link *link, int error, const char *why)
 	link_finish_session(link, error, why, true);
 }
 
+void link_end_heard(struct link *link, int error, const char *why)
+{
+	if (link_may_ask_anew(link))
+		link_end_said(link, error, why);
+	else
+		link_end_session(link, error, why);
+}
+
 int link_error_now(struct link *link)
 {
 	return links_is_there(link->links, link->peer) ? EHOSTUNREACH : EHOSTDOWN;
@@ -302,9 +310,8 @@ static void link_on_failed(void *owner, int error, const char *why)
 		error = -ECONNRESET;
 	log_limited(LOG_LINK, link_source(link), level, "%s: link is down: %s", link->title, reason);
 	link_drop_carrier(link, error == -ECONNRESET ? 0 : -error, reason);
-	/* What crossed the end, and the peer never heard of, needn't end with it. */
-	if (error == -ECONNRESET && link_may_ask_anew(link))
-		link_end_said(link, link_error_now(link), reason);
+	if (error == -ECONNRESET)
+		link_end_heard(link, link_error_now(link), reason);
 	else
 		link_end_session(link, link_error_now(link), reason);
 	if (carrier_is_there(&link->next))

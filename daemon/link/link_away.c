@@ -148,10 +148,13 @@ void link_leave(struct link *link, const char *why)
 
 void link_lose_attempt(struct link *link, bool replaced, const char *why)
 {
-	if (replaced)
-		link_away_give_up(link, EHOSTDOWN, why);
-	else
+	if (!replaced) {
 		link_away_drop(link, why);
+		return;
+	}
+	carrier_close(&link->next);
+	link_end_heard(link, EHOSTDOWN, why);
+	link_ask_for_waiting(link);
 }
 
 bool link_survive(struct link *link)
@@ -327,7 +330,10 @@ static void take_tagged(struct link *link, struct link *own, const struct frame_
 {
 	if (link->claims)
 		link_claim_named(link, own);
-	if (own == link || link->claims)
+	/* They were granted before anybody knew of the session, or pages were short. */
+	if (own == link && !link->claims && !link_has_room(link, link))
+		link_away_drop(link, "the new rings are too small for what is to be sent again");
+	else if (own == link || link->claims)
 		go_on_proving(link, hello);
 	else
 		link_away_drop(link, "the peer means another session");
@@ -461,11 +467,6 @@ void link_try_next(struct link *link)
 	uint8_t payload[FRAME_PAYLOAD_MAX];
 	int r;
 
-	/* They were granted before anybody knew of the session, or pages were short. */
-	if (!link->claims && !link_has_room(link, link)) {
-		link_away_drop(link, "the new rings are too small for what is to be sent again");
-		return;
-	}
 	link->greeted = false;
 	r = handshake_begin(&link->handshake, &link->next, link_is_lower(link));
 	if (r < 0) {

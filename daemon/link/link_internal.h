@@ -215,6 +215,8 @@ void link_set_state(struct link *link, enum link_state state);
 void link_end_session(struct link *link, int error, const char *why);
 /* Ends it, but what the peer was never told, channels and pings, waits for the next one. */
 void link_end_said(struct link *link, int error, const char *why);
+/* Does so where another may be had at once, since the peer's daemon has gone or begun anew; else ends all. */
+void link_end_heard(struct link *link, int error, const char *why);
 /* Why what was never sent can't be sent now: a positive errno. */
 int link_error_now(struct link *link);
 /* Makes a hop for it, with no channels. NULL: out of memory. */

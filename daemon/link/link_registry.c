@@ -18,6 +18,7 @@
 #include "base/clock.h"
 #include "base/image.h"
 #include "daemon/link/link_internal.h"
+#include "daemon/peers/peers.h"
 
 /* `xl migrate` gives this to a domain that is about to go, and its name to the one that comes. */
 #define MIGRATED_AWAY "--migratedaway"
@@ -44,6 +45,19 @@ void link_note_name(struct link *link)
 		snprintf(link->uuid, sizeof(link->uuid), "%s", uuid);
 }
 
+/* The session goes on with the daemon that it is with, or not at all: another one by its number was started
+ * since, also where this end had no vchan that would have been lost with the one before. */
+static void take_presence_of_away(struct link *link, uint32_t domid)
+{
+	uint8_t instance[AUTH_ID_SIZE];
+
+	if (!link->claims && peers_instance(link->links->peers, domid, instance) &&
+	    !link_is_with(link, instance))
+		link_lose_attempt(link, true, "the peer's daemon was restarted");
+	else /* behind a hand-over the link is known first */
+		registry_set_away(link->links->options.registry, domid, true);
+}
+
 void links_on_known(void *userdata, enum registry_what what, uint32_t domid)
 {
 	struct link *link =
@@ -51,9 +65,9 @@ void links_on_known(void *userdata, enum registry_what what, uint32_t domid)
 
 	if (!link)
 		return;
-	if (what == REGISTRY_PRESENCE) { /* behind a hand-over the link is known first */
+	if (what == REGISTRY_PRESENCE) {
 		if (link->state == LINK_AWAY && registry_is_up(link->links->options.registry, domid))
-			registry_set_away(link->links->options.registry, domid, true);
+			take_presence_of_away(link, domid);
 		return;
 	}
 	link_note_name(link);

@@ -496,7 +496,11 @@ bool peers_next(struct peers *peers, int64_t after, struct peer_info *info)
 bool peers_instance(struct peers *peers, uint32_t domid, uint8_t instance[16])
 {
 	const struct peer *peer = peer_find(peers, domid);
-	const char *text = !peer ? "" : peer->hello_seen ? peer->hello.instance : peer->instance;
+	/* A hello that names another one than the presence is an earlier daemon's, or the presence is. */
+	const char *text = !peer	       ? ""
+			   : peer->presence[0] ? peer->presence
+			   : peer->hello_seen  ? peer->hello.instance
+					       : peer->instance;
 
 	return uuid_parse(text, strlen(text), instance);
 }

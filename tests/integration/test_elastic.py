@@ -6,7 +6,7 @@ import contextlib
 
 import pytest
 
-from messaging import FAST, eventually, give_up_ring, tool, works
+from messaging import FAST, eventually, give_up_ring, stopped, tool, works
 from renewing import renew
 from test_cli_bench import serve, stop
 from test_resume import resumes, traffic
@@ -51,12 +51,12 @@ def test_rings_grow_under_traffic_and_shrink_after_it(nodes, ends):
 
 
 @contextlib.contextmanager
-def flood(one, two):
+def flood(one, two, survives=True):
     """As much as goes through."""
     reader = two.popen_command("sh", "-c", f"{tool('xenmsg')} listen flood >/dev/null", binds="flood")
     writer = one.popen_command("sh", "-c", f"{tool('xenmsg')} connect {two.domid}:flood </dev/zero")
     yield
-    assert writer.poll() is None and reader.poll() is None
+    assert not survives or writer.poll() is reader.poll() is None
     for process in (writer, reader):
         process.kill()
         process.wait()
@@ -152,3 +152,17 @@ def test_grown_rings_are_resumed_after_hand_overs(nodes):
             has_size(one, two, LARGEST)
     for node in (one, two):
         assert "too small" not in node.log.read_text()
+
+
+@pytest.mark.parametrize("crashed, other", [(0, 1), (1, 2), (2, 1)], ids=["domain 0", "that maps", "that grants"])
+def test_a_grown_link_begins_anew_behind_hand_over_and_crash(nodes, crashed, other):
+    """The peer stands still meanwhile, so its session is away when it hears that another daemon runs there."""
+    pair = nodes(crashed, other, config=SMALL)
+    works(pair[crashed], pair[other])
+    with flood(pair[other], pair[crashed], survives=False):
+        has_size(pair[crashed], pair[other], LARGEST)
+        with stopped(pair[other].pid):
+            renew(pair[crashed])
+            pair[crashed].kill()
+            pair[crashed].start()
+    works(pair[crashed], pair[other])  # resume-for is longer than this waits

@@ -593,7 +593,7 @@ SCENE_TEST(rings_too_small_for_what_is_sent_again_are_given_back, up_to_resume)
 	leave(scene);
 	scene->connects = 0;
 	for (int ms = 0; ms < RESUME_FOR_MS - AGAIN_MS; ms += AGAIN_MS) {
-		bring_vchan(scene);
+		meet_again(scene);
 		assert_true(scene->peer.vchan->left && scene->peer.vchan->closed);
 		expect_state(scene, LINK_AWAY);
 		pass(scene, AGAIN_MS);
@@ -603,6 +603,36 @@ SCENE_TEST(rings_too_small_for_what_is_sent_again_are_given_back, up_to_resume)
 	scene->next_rings = 0;
 	resume(scene);
 	expect(scene, FRAME_OPEN);
+}
+
+/* Nobody knows before the peer's HELLO whether there is anything to send again. */
+SCENE_TEST(rings_too_small_for_a_lost_session_carry_the_next_one, up_to_resume)
+{
+	open_channel(scene);
+	leave(scene);
+	scene->next_rings = 65536;
+	begin_anew(scene, NAMES_SESSION);
+	assert_int_equal(info_of(scene).resumes, 0);
+}
+
+/* Also where no vchan is there that would be lost with the daemon before. */
+SCENE_TEST(session_that_is_away_ends_when_another_daemon_is_there, up_to_resume)
+{
+	open_channel(scene);
+	expect(scene, FRAME_OPEN);
+	leave(scene);
+	open_channel(scene);
+	memcpy(scene->instances[7], peer_instance, sizeof(peer_instance));
+	scene->sink->changed(scene->sink->userdata, REGISTRY_PRESENCE, 7);
+	expect_state(scene, LINK_AWAY);
+	memset(scene->instances[7], 1, sizeof(scene->instances[7]));
+	scene->sink->changed(scene->sink->userdata, REGISTRY_PRESENCE, 7);
+	assert_int_equal(links_least_ring(scene->links, 7), 0);
+	expect_state(scene, LINK_CONNECTING);
+	assert_int_equal(info_of(scene).channels, 1); /* of which the one before was never told */
+	greet(scene);
+	expect(scene, FRAME_OPEN);
+	expect_silence(scene);
 }
 
 /* Who maps takes what it gets, and the peer may have granted less than it should. */
