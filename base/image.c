@@ -149,7 +149,7 @@ static void encode_head(const struct image *image, uint8_t *head)
 	size_t all = HEAD_SIZE + (size_t)image->fd_count * FD_SIZE + image->size + image->elsewhere;
 
 	memcpy(head, magic, sizeof(magic));
-	put_u32(head + 8, IMAGE_FORMAT);
+	put_u32(head + 8, image_format);
 	put_u32(head + 12, image->fd_count);
 	put_u64(head + 16, all);
 	head += HEAD_SIZE;
@@ -258,7 +258,7 @@ static int read_frame(struct image *image)
 
 	if (image->size < HEAD_SIZE || memcmp(at, magic, sizeof(magic)) != 0)
 		return -EINVAL;
-	if (get_u32(at + 8) != IMAGE_FORMAT)
+	if (get_u32(at + 8) != image_format)
 		return -EPROTONOSUPPORT;
 	image->fd_count = get_u32(at + 12);
 	if (get_u64(at + 16) != image->size || image->fd_count > IMAGE_FDS_MAX ||

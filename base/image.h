@@ -21,9 +21,12 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+/* Which format this program writes and reads. The build makes the number out of the layout (image-format): a
+ * daemon that knows other fields has another one, and isn't read. */
+extern const uint32_t image_format;
+
 /* The types of sections. Each is read by the part that writes it; another type isn't read, nor is the image
- * with it. A type that is added gets the next number, and is written only for a program that says that it
- * reads it (renewal.h). */
+ * with it. Where the fields of a section stay, but mean something else, it gets another name. */
 enum image_section_type {
 	IMAGE_HEAD = 1, /* daemon/main/handover.c: its maker, and the daemon's own descriptors */
 	IMAGE_SESSION,	/* daemon/local/session_image.c: a program; they are numbered from 0 */
@@ -61,7 +64,6 @@ enum image_section_type {
 	IMAGE_TYPES
 };
 
-#define IMAGE_FORMAT  1u	 /* another number: another format, which isn't read */
 #define IMAGE_MAX     (1u << 30) /* bytes */
 #define IMAGE_FDS_MAX 1048576u
 

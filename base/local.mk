@@ -33,4 +33,12 @@ libbase_a_SOURCES += base/service_systemd.c
 else
 libbase_a_SOURCES += base/service_none.c
 endif
+# Which format the image has that a daemon hands over: base/image.h.
+nodist_libbase_a_SOURCES = base/image_format.c
+EXTRA_DIST += base/image-format
+CLEANFILES += base/image_format.c
+image_sources = $(libwire_la_SOURCES) $(libwiregateway_a_SOURCES) $(libbase_a_SOURCES) $(libdaemon_a_SOURCES) daemon/main/main.c
+base/image_format.c: $(image_sources) base/image-format base/local.mk
+	$(AM_V_GEN)$(MKDIR_P) base && format=$$(cd $(srcdir) && base/image-format $(image_sources)) && \
+		printf '#include "base/image.h"\nconst uint32_t image_format = %su;\n' "$$format" > $@
 libbase_a_CFLAGS = $(AM_CFLAGS) $(LIBEVENT_CFLAGS) $(INIH_CFLAGS) $(SYSTEMD_CFLAGS)

@@ -218,7 +218,7 @@ static int main_check(const struct config *config, bool takes_over)
 	if (r == EXIT_OK && takes_over)
 		r = check_start();
 	if (r == EXIT_OK && takes_over)
-		printf("xenmsgd " PACKAGE_VERSION "\n" RENEWAL_FORMAT "%u\n", IMAGE_FORMAT);
+		printf("xenmsgd " PACKAGE_VERSION "\n" RENEWAL_FORMAT "%u\n", image_format);
 	return r;
 }
 

@@ -62,7 +62,7 @@ static bool take_format(char *words)
 		return false;
 	format = strtoul(line + 1 + strlen(RENEWAL_FORMAT), &rest, 10);
 	memmove(line, rest, strlen(rest) + 1);
-	return format == IMAGE_FORMAT;
+	return format == image_format;
 }
 
 /* Puts the reason in the place of what the program has said of itself. */
@@ -75,7 +75,7 @@ static void refuse_format(struct renewal *renewal)
 		renewal->words, sizeof(renewal->words),
 		"%s doesn't take over images of format %u, which this daemon makes: only a restart, which ends "
 		"all connections, leads to it",
-		said, IMAGE_FORMAT);
+		said, image_format);
 }
 
 static void renewal_forget_process(struct renewal *renewal)

@@ -38,13 +38,15 @@
 #include "daemon/topic/topics.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/unit/image_bytes.h"
+#include "wire/bytes.h"
 
-#define HOPS   3
-#define TOPICS 4
-#define LINK   2 /* the last one is a link's */
-#define PASSES 20
-#define WHO    2u /* sessions that have watches */
-#define SEEN   64 /* sections, and hops, of which we look at no more */
+#define HOPS	  3
+#define FORMAT_AT 8 /* in an image */
+#define TOPICS	  4
+#define LINK	  2 /* the last one is a link's */
+#define PASSES	  20
+#define WHO	  2u /* sessions that have watches */
+#define SEEN	  64 /* sections, and hops, of which we look at no more */
 
 struct program {
 	struct hop *hop;
@@ -533,12 +535,16 @@ static void read_spoilt(const uint8_t *data, size_t size, const struct seen *goo
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	struct seen *seen = calloc(1, sizeof(*seen));
+	uint8_t *bytes = malloc(size + FORMAT_AT + 4);
 
-	check(seen);
+	check(seen && bytes);
 	log_set_level(LOG_LEVEL_ERROR);
-	read_it(data, size, seen, NULL);
+	memcpy(bytes, data, size);
+	put_u32(bytes + FORMAT_AT, image_format); /* a seed may be older */
+	read_it(bytes, size, seen, NULL);
 	for (unsigned i = 0; i < seen->count && !seen->is_bad; i++)
-		read_spoilt(data, size, seen, i);
+		read_spoilt(bytes, size, seen, i);
+	free(bytes);
 	free(seen);
 	return 0;
 }

@@ -9,7 +9,9 @@ import os
 import pathlib
 import re
 import resource
+import shutil
 import signal
+import subprocess
 import sys
 
 import pytest
@@ -544,9 +546,31 @@ def test_a_thousand_hand_overs_leave_nothing_behind(host, one, two, memory):
         assert ended(receiver.process).splitlines() == [str(times) for times in range(1000)]
 
 
-def test_seeds_and_page_have_the_format_of_the_code():
-    """A seed of another one would be refused at once, and nothing be tried with it."""
-    number, = re.findall(r"^#define IMAGE_FORMAT +(\d+)u", read_source("base", "image.h"), re.M)
-    seeds = [seed.read_bytes() for seed in pathlib.Path(SOURCES, "tests/fuzz/corpus/image").iterdir()]
-    assert {int.from_bytes(seed[8:12], "little") for seed in seeds} == {int(number)}
-    assert f"the format, {number}:" in read_source("doc", "handover.md")
+def image_format_of(sources):
+    names = sorted(str(path.relative_to(sources)) for part in ("wire", "base", "daemon")
+                   for path in pathlib.Path(sources, part).rglob("*.[ch]") if path.name != "image_format.c")
+    return int(subprocess.check_output([os.path.join(SOURCES, "base/image-format"), *names], cwd=sources))
+
+
+def test_another_layout_is_another_format(one, tmp_path):
+    """Else a daemon would hand over to one that takes a field for another one, once nothing can be undone."""
+    said = image_format_of(SOURCES)
+    asked = one.run_command(tool("xenmsgd"), "--config", one.config_path, "--check-takeover")
+    assert f"takes over images of format {said}\n" in asked.stdout.decode()
+    for part in ("wire", "base", "daemon"):
+        shutil.copytree(pathlib.Path(SOURCES, part), tmp_path / part, ignore=shutil.ignore_patterns("image_format.c"))
+    for path, before, after, is_other in (
+            ("base/image.h", "IMAGE_WATCH,", "IMAGE_GUARD,\n\tIMAGE_WATCH,", True),
+            ("daemon/local/stream_image.c", "image_u64(image, &stream->token)", "image_u32(image, &stream->token)", True),
+            ("daemon/local/stream_image.c", "image_bool(image, &stream->fin_came);", "", True),
+            ("daemon/local/stream_internal.h", "\tWAITING,", "\tTHINKING,\n\tWAITING,", True),
+            ("base/self.h", "#define SELF_FORMER_MAX\t    16", "#define SELF_FORMER_MAX 17", True),
+            ("daemon/topic/topic_image.c", "DL_FOREACH(topic->feeds, feed) {", "if (topic->feeds) {", True),
+            ("daemon/local/stream_image.c", "stream->sent <= stream->limit && ", "/* image_u32(image, &x); */ ", False),
+            ("daemon/local/stream.c", "\n}", "\n\n}", False)):
+        text = (tmp_path / path).read_text()
+        assert before in text, path
+        (tmp_path / path).write_text(text.replace(before, after, 1))
+        assert (image_format_of(tmp_path) != said) == is_other, (path, after)
+        (tmp_path / path).write_text(text)
+    assert image_format_of(tmp_path) == said
