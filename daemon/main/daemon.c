@@ -92,6 +92,7 @@ static void hold_signals(int how)
 
 static int start_base(struct daemon *daemon)
 {
+	daemon->descriptors = descriptors_pool(); /* before any of the former daemon's are taken */
 	if (!startup_takes_over(&daemon->inherited))
 		startup_hold_stop(SIG_UNBLOCK);
 	hold_hangup(SIG_BLOCK); /* there is nothing yet that a reload could be applied to */

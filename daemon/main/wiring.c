@@ -15,7 +15,6 @@
 #include "wire/advice.h"
 #include "wire/doorbell.h"
 #include "daemon/main/daemon_internal.h"
-#include "base/descriptors.h"
 #include "daemon/link/directory.h"
 #include "daemon/registry/registry.h"
 #include "daemon/hosts/hosts.h"
@@ -57,7 +56,7 @@ static int start_switch(struct daemon *daemon)
 				[QUOTA_ENDPOINTS] = config->max_endpoints,
 				[QUOTA_CHANNELS] = config->max_channels,
 				[QUOTA_BYTES] = config->max_queued_bytes,
-				[QUOTA_DESCRIPTORS] = descriptors_pool(),
+				[QUOTA_DESCRIPTORS] = daemon->descriptors,
 				[QUOTA_MEMORY] = config->max_memory,
 			},
 	};

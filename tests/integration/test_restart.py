@@ -58,6 +58,7 @@ class Service:
 
     def __init__(self, node, tmp_path):
         self.node = node
+        self.limits = ""  # in shell
         self.store = Store(tmp_path / "notify")
         self.systemd = Systemd(tmp_path)
         self.systemd.start()
@@ -73,7 +74,7 @@ class Service:
         moves = " ".join(f"{beyond + i}<&{fd}" for i, (_, fd) in enumerate(handed))
         moves += "".join(f" {3 + i}<&{beyond + i} {beyond + i}<&-" for i in range(len(handed)))
         names = ":".join(name for name, _ in handed)
-        self.node.within = ("bash", "-c", f'exec {moves}; LISTEN_FDNAMES={names} LISTEN_FDS={len(handed)} LISTEN_PID=$$ exec "$@"', "bash")
+        self.node.within = ("bash", "-c", f'exec {moves}; {self.limits} LISTEN_FDNAMES={names} LISTEN_FDS={len(handed)} LISTEN_PID=$$ exec "$@"', "bash")
         self.node.handed = [fd for _, fd in handed]
         self.node.start(wait=False)
         self.node.pid = self.node.daemon.pid
@@ -173,6 +174,21 @@ def test_streams_go_on_after_a_restart(service):
     for stream in (streams[0], streams[1].accept()):
         stream.run(stream.there.sent + 1000)
         stream.finish()
+
+
+def test_more_descriptors_than_the_soft_limit_are_taken_over(service):
+    """A daemon raises its limit, and the next one before it takes what came by the higher one."""
+    service.limits = "ulimit -S -n 100;"
+    service.restart()
+    with contextlib.ExitStack() as stack:
+        programs = [stack.enter_context(Connection(service.node.socket, binds=f"e{number}")) for number in range(40)]
+        sender = stack.enter_context(Connection(service.node.socket))
+        service.restart()
+        outcomes = []
+        for number in range(40):
+            post(f"self:e{number}", b"after", outcomes, sender)
+        assert [program.receive().data for program in programs] == [b"after"] * 40
+        all_are_delivered(outcomes, 40, sender)
 
 
 @pytest.mark.parametrize("job", ["stop", "", "try-restart"])
