@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "base/share.h"
-#include "wire/hash.h"
+#include "wire/ut.h"
 
 struct limit_key {
 	uint32_t kind, id;
@@ -30,6 +30,10 @@ static struct log_speaker *speaker_of(struct log_limits *limits, struct log_sour
 		return NULL;
 	speaker->key = key;
 	HASH_ADD(hh, limits->speakers, key, sizeof(speaker->key), speaker);
+	if (!HASH_ADDED(speaker)) {
+		free(speaker);
+		return NULL;
+	}
 	return speaker;
 }
 

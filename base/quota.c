@@ -6,12 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <utlist.h>
-
 #include "base/invariant.h"
 #include "base/log.h"
 #include "base/turns.h"
-#include "wire/hash.h"
+#include "wire/ut.h"
 
 static const struct resource {
 	const char *name;
@@ -153,6 +151,10 @@ struct account *quota_account(struct quota *quota, enum quota_kind kind, uint32_
 		return NULL;
 	/* Behind all others: to find its place would take as many steps as there are accounts. */
 	HASH_ADD(hh, quota->accounts, key, sizeof(account->key), account);
+	if (!HASH_ADDED(account)) {
+		free(account);
+		return NULL;
+	}
 	quota->is_sorted = false;
 	return account;
 }

@@ -4,10 +4,10 @@
 #include <errno.h>
 
 #include <event2/event.h>
-#include <utlist.h>
 
 #include "base/clock.h"
 #include "base/timer.h"
+#include "wire/ut.h"
 
 #define REST_MAX_NS 1000000000u
 

@@ -15,7 +15,6 @@
 #include <unistd.h>
 
 #include <event2/event.h>
-#include <utlist.h>
 
 #include "cli/cli.h"
 #include "cli/command.h"
@@ -25,6 +24,7 @@
 #include "cli/run_session.h"
 #include "wire/address.h"
 #include "wire/libc.h"
+#include "wire/ut.h"
 
 static const char connect_help[] =
 	"Usage: xenmsg connect [OPTIONS] ADDRESS\n"

@@ -25,7 +25,6 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
-#include <utlist.h>
 
 #include "cli/cli.h"
 #include "cli/interrupt.h"
@@ -34,6 +33,7 @@
 #include "cli/pump.h"
 #include "wire/retry.h"
 #include "xenmsg-stream.h"
+#include "wire/ut.h"
 
 /* What is the same for all connections at a place. */
 struct end_at {

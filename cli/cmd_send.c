@@ -5,14 +5,13 @@
 #include <string.h>
 #include <unistd.h>
 
-#include <utlist.h>
-
 #include "cli/cli.h"
 #include "cli/interrupt.h"
 #include "cli/reconnecting.h"
 #include "cli/messages.h"
 #include "cli/payload.h"
 #include "wire/address.h"
+#include "wire/ut.h"
 
 static const char help[] =
 	"Usage: xenmsg send [OPTIONS] ADDRESS [MESSAGE]\n"

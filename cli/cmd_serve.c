@@ -16,13 +16,13 @@
 #include <stdint.h>
 #include <sys/prctl.h>
 #include <time.h>
-#include <utlist.h>
 
 #include "cli/cli.h"
 #include "cli/command.h"
 #include "cli/interrupt.h"
 #include "cli/reconnecting.h"
 #include "wire/libc.h"
+#include "wire/ut.h"
 
 /* ---- several processes ---------------------------------------------------------------------- */
 

@@ -10,12 +10,12 @@
 #include <unistd.h>
 
 #include <event2/event.h>
-#include <utlist.h>
 
 #include "base/descriptors.h"
 #include "base/log.h"
 #include "base/timer.h"
 #include "wire/retry.h"
+#include "wire/ut.h"
 
 #define WELCOME_MS	10000u
 #define PACKETS_AT_ONCE 16u

@@ -15,7 +15,7 @@
 #include "gateway/daemon_socket.h"
 #include "gateway/gateway.h"
 #include "gateway/settings.h"
-#include "wire/hash.h"
+#include "wire/ut.h"
 
 #define SUBJECT_SIZE (sizeof("xenmsg.to..") + 2 * HOST_NAME_SIZE)
 /* Bytes in one message, if the server takes as many. With its head and its line it stays below 32 KiB: a

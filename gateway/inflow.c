@@ -5,11 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <utlist.h>
-
 #include "base/share.h"
 #include "base/turns.h"
-#include "wire/hash.h"
+#include "wire/ut.h"
 
 struct inflow_message {
 	void *message;
@@ -91,8 +89,12 @@ static struct queue *get_queue(struct inflow *inflow, const char *host)
 		return queue;
 	queue->inflow = inflow;
 	memcpy(queue->host, host, length);
-	task_init(&queue->task, &inflow->turns, &queue->line, take_first);
 	HASH_ADD_KEYPTR(hh, inflow->queues, queue->host, (unsigned)length, queue);
+	if (!HASH_ADDED(queue)) {
+		free(queue);
+		return NULL;
+	}
+	task_init(&queue->task, &inflow->turns, &queue->line, take_first);
 	return queue;
 }
 

@@ -8,7 +8,7 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "wire/hash.h"
+#include "wire/ut.h"
 
 static inline struct log_source log_by_host(const char *name)
 {

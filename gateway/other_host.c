@@ -119,12 +119,16 @@ static struct other_host *get_peer(struct gateway *gateway, const char *host)
 
 	if (peer || !(peer = calloc(1, sizeof(*peer))))
 		return peer;
-	peer->gateway = gateway;
 	snprintf(peer->name, sizeof(peer->name), "%s", host);
+	HASH_ADD_STR(gateway->peers, name, peer);
+	if (!HASH_ADDED(peer)) {
+		free(peer);
+		return NULL;
+	}
+	peer->gateway = gateway;
 	snprintf(peer->subject, sizeof(peer->subject), "xenmsg.to.%s.%s", host, gateway->host);
 	conversation_init(&peer->conversation, &conversation_callbacks, peer,
 			  strcmp(gateway->host, host) < 0);
-	HASH_ADD_STR(gateway->peers, name, peer);
 	return peer;
 }
 

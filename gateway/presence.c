@@ -10,7 +10,7 @@
 #include <json-c/json.h>
 
 #include "wire/gateway.h"
-#include "wire/hash.h"
+#include "wire/ut.h"
 
 #define VERSION	     1
 #define GATEWAY_SIZE 33u /* 16 bytes in hexadecimal, and a zero */
@@ -233,6 +233,10 @@ static struct present_host *presence_add(struct presence *presence, const char *
 		return NULL;
 	copy(host->name, sizeof(host->name), name);
 	HASH_ADD_STR(presence->hosts, name, host);
+	if (!HASH_ADDED(host)) {
+		free(host);
+		return NULL;
+	}
 	return host;
 }
 

@@ -8,14 +8,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <utlist.h>
-
 #include "libclient/await.h"
 #include "libclient/conn.h"
 #include "libclient/deadline.h"
 #include "libclient/transport.h"
 #include "libclient/calls.h"
 #include "libclient/helpers.h"
+#include "wire/ut.h"
 
 /* callbacks in one call of xenmsg_process(), so that the loop's other sources get their turn */
 #define BUDGET	     1024

@@ -8,12 +8,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <utlist.h>
-
 #include "libclient/await.h"
 #include "libclient/conn.h"
 #include "libclient/helpers.h"
 #include "wire/address.h"
+#include "wire/ut.h"
 
 /* ---- one subscription --------------------------------------------------------------------- */
 

@@ -6,12 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <utlist.h>
-
 #include "libclient/conn.h"
 #include "libclient/deadline.h"
 #include "wire/address.h"
 #include "wire/properties.h"
+#include "wire/ut.h"
 
 #define FIRST_SIZE (offsetof(struct xenmsg_options, flags) + sizeof(unsigned)) /* of version 0.2 */
 

@@ -5,10 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <utlist.h>
-
 #include "libclient/deadline.h"
 #include "libclient/outbox.h"
+#include "wire/ut.h"
 
 #define UNREAD_MS 10000 /* how long a daemon may leave a CANCEL unread */
 

@@ -7,8 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <utlist.h>
-
 #include "libclient/deadline.h"
 #include "libclient/transport.h"
 #include "libclient/calls.h"
@@ -17,6 +15,7 @@
 #include "wire/address.h"
 #include "wire/bytes.h"
 #include "wire/frame_ring.h"
+#include "wire/ut.h"
 
 void conn_set_reason(struct xenmsg *conn, const void *text, size_t size)
 {

@@ -11,12 +11,7 @@
 
 /* ---- tables, numbers and queues of bytes -------------------------------------------------- */
 
-/* uthash, which would end the program when memory runs out: a library must not. */
-#define HASH_NONFATAL_OOM 1
-#include "wire/hash.h"
-
-/* Returns whether the HASH_ADD() of this item has found memory. */
-#define HASH_ADDED(item) ((item)->hh.tbl != NULL)
+#include "wire/ut.h"
 
 /*
  * What is under way on a channel, by the number that one end has given it, in the order in which it came.
@@ -69,10 +64,11 @@ static inline __attribute__((always_inline)) int numbers_add(struct numbers *num
 	struct numbered *other, *anchor = &numbers->anchor;
 	unsigned hash;
 
-	if (!numbers->table)
+	if (!numbers->table) {
 		HASH_ADD_KEYPTR_BYHASHVALUE(hh, numbers->table, NULL, 0, 0, anchor);
-	if (!numbers->table)
-		return -ENOMEM;
+		if (!HASH_ADDED(anchor))
+			return -ENOMEM;
+	}
 	item->number = number;
 	HASH_VALUE(&item->number, sizeof(item->number), hash);
 	HASH_FIND_BYHASHVALUE(hh, numbers->table, &item->number, sizeof(item->number), hash, other);

@@ -7,8 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <utlist.h>
-
 #include "libclient/calls.h"
 #include "libclient/message.h"
 #include "libclient/outbox.h"
@@ -18,6 +16,7 @@
 #include "wire/frame_ring.h"
 #include "wire/probes.h"
 #include "wire/untrusted_copy.h"
+#include "wire/ut.h"
 
 enum receiver_state { RECEIVER_OPEN, RECEIVER_RESET_SENT }; /* inbox.h draws them */
 

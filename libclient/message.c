@@ -9,9 +9,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include <utlist.h>
-
 #include "libclient/deadline.h"
+#include "wire/ut.h"
 
 #define KEEP_MESSAGES 64	 /* in the pool */
 #define KEEP_CAPACITY (1u << 20) /* larger buffers go back to the system */

@@ -6,13 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <utlist.h>
-
 #include "libclient/deadline.h"
 #include "libclient/helpers.h"
 #include "libclient/message.h"
 #include "libclient/transport.h"
 #include "wire/frame_ring.h"
+#include "wire/ut.h"
 
 #define STREAM_ROOM_MIN 4096u /* a shorter piece of more isn't worth a frame */
 /* bytes of a stream, after which the daemon learns at once what was taken, and not only when all that has

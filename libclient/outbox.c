@@ -7,13 +7,12 @@
 #include <string.h>
 #include <unistd.h>
 
-#include <utlist.h>
-
 #include "libclient/op.h"
 #include "libclient/helpers.h"
 #include "wire/bytes.h"
 #include "wire/probes.h"
 #include "wire/properties.h"
+#include "wire/ut.h"
 
 #define CHANNELS_KEPT 256u	 /* idle channels beyond this many are closed */
 #define OWN_KEPT      (1u << 20) /* a larger memory for a reserved message isn't kept for the next */

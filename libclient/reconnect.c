@@ -5,10 +5,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <utlist.h>
 
 #include "libclient/deadline.h"
 #include "libclient/transport.h"
+#include "wire/ut.h"
 
 #define STEADY_MS 10000 /* who is lost again sooner waits longer before the next time */
 

@@ -5,10 +5,10 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <utlist.h>
 
 #include "libclient/deadline.h"
 #include "wire/address.h"
+#include "wire/ut.h"
 
 #define REPLY_MAX (256u << 20) /* larger than any answer */
 #define REST_MS	  1000

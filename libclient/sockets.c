@@ -12,7 +12,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include <utlist.h>
+#include "wire/ut.h"
 
 /* What goes over sockets: how a connection begins, frames where memory isn't shared, and streams that are
  * being opened. */

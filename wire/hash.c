@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-#include "wire/hash.h"
+#include "wire/ut.h"
 
 #include <string.h>
 #include <sys/auxv.h>

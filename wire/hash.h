@@ -3,9 +3,9 @@
 #define XENMSG_WIRE_HASH_H
 
 /*
- * uthash with a keyed hash, in place of <uthash.h>: names and numbers in our tables are chosen by others, and
- * somebody that knows the function could choose many that fall together, so that each look-up would walk them
- * all. The key is of this process alone.
+ * A keyed hash for our tables (wire/ut.h): names and numbers in them are chosen by others, and somebody
+ * that knows the function could choose many that fall together, so that each look-up would walk them all.
+ * The key is of this process alone.
  *
  * SipHash with one round for each eight bytes and three at the end, which is made for this (Aumasson and
  * Bernstein, 2012), as Python and Rust have it; of uthash's own functions none has a key.
@@ -17,11 +17,5 @@
 uint64_t siphash13(const uint64_t key[2], const void *data, size_t size);
 /* With the key of this process. */
 uint32_t keyed_hash(const void *data, size_t size);
-
-#ifdef HASH_FUNCTION
-#error "wire/hash.h stands in place of uthash.h"
-#endif
-#define HASH_FUNCTION(data, size, hash) ((hash) = keyed_hash((data), (size)))
-#include <uthash.h>
 
 #endif

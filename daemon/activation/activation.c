@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include <event2/event.h>
-#include <utlist.h>
 
 #include "daemon/activation/starter.h"
 #include "base/clock.h"
@@ -18,6 +17,7 @@
 #include "daemon/switch/channel.h"
 #include "daemon/switch/hop_image.h"
 #include "wire/text.h"
+#include "wire/ut.h"
 
 #define LED_AT_ONCE 8u	  /* channels in one turn: each costs about as much as an OPEN, or a stream */
 #define COST_START  8192u /* a fork, or a request to systemd; the pauses bound how often */

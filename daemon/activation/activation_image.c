@@ -24,11 +24,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <utlist.h>
-
 #include "base/image.h"
 #include "daemon/activation/starter.h"
 #include "daemon/switch/hop_image.h"
+#include "wire/ut.h"
 
 #define UNREAD_MS 1000u /* to read what a program has said during the hand-over: once for each wait */
 

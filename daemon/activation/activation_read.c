@@ -8,13 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <utlist.h>
-
 #include "base/conf_dir.h"
 #include "base/config.h"
 #include "base/ini_file.h"
 #include "base/users.h"
 #include "daemon/activation/units.h"
+#include "wire/ut.h"
 
 #define TIMEOUT_MS     30000u
 #define TIMEOUT_MIN_MS 100u

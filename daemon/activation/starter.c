@@ -15,7 +15,6 @@
 #include <unistd.h>
 
 #include <event2/event.h>
-#include <utlist.h>
 
 #include "daemon/activation/activation_read.h"
 #include "daemon/activation/units.h"
@@ -23,6 +22,7 @@
 #include "base/service.h"
 #include "base/timer.h"
 #include "wire/libc.h"
+#include "wire/ut.h"
 
 #define STOP_MS	      5000u /* until a command that was asked to end is killed */
 #define STOP_REST_MS  1000u /* once it has ended: until what is left of its process group is killed */

@@ -10,11 +10,11 @@
 
 #include <event2/event.h>
 #include <systemd/sd-bus.h>
-#include <utlist.h>
 
 #include "base/clock.h"
 #include "base/timer.h"
 #include "wire/text.h"
+#include "wire/ut.h"
 
 #define SYSTEMD	     "org.freedesktop.systemd1"
 #define SYSTEMD_PATH "/org/freedesktop/systemd1"

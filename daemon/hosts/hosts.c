@@ -23,7 +23,7 @@
 #include "daemon/hosts/gateway_socket.h"
 #include "daemon/switch/hop.h"
 #include "wire/gateway.h"
-#include "wire/hash.h"
+#include "wire/ut.h"
 
 #define SOCKET_NAME    "gateway.sock"
 #define TICK_MS	       1000u
@@ -63,8 +63,12 @@ struct host *hosts_add(struct hosts *hosts, const char *name)
 	host->number = HOST_FIRST + hosts->count;
 	host->since = (uint64_t)time(NULL);
 	snprintf(host->name, sizeof(host->name), "%s", name);
-	hosts->by_number[hosts->count++] = host;
 	HASH_ADD_STR(hosts->by_name, name, host);
+	if (!HASH_ADDED(host)) {
+		free(host);
+		return NULL;
+	}
+	hosts->by_number[hosts->count++] = host;
 	return host;
 }
 

@@ -8,7 +8,7 @@
 #include "daemon/hosts/conversation_memory.h"
 #include "daemon/hosts/hosts.h"
 #include "wire/gateway.h"
-#include "wire/hash.h"
+#include "wire/ut.h"
 
 struct event;
 struct gateway_socket;

@@ -5,7 +5,6 @@
 #include <string.h>
 
 #include <event2/event.h>
-#include <utlist.h>
 
 #include "base/clock.h"
 #include "base/cost.h"
@@ -17,6 +16,7 @@
 #include "daemon/link/link.h"
 #include "daemon/policy/access.h"
 #include "daemon/switch/hop.h"
+#include "wire/ut.h"
 
 #define ASK_CHARGE (TOLD_MAX + 1024u) /* bytes for each question: the answer may be kept */
 #define AGAINS_MAX 8u		      /* hand-overs in which one question ends */
@@ -46,15 +46,20 @@ static void remove_key(struct ask *ask)
 	ask->is_keyed = false;
 }
 
-void ask_set_key(struct ask *ask, const struct ask_key *key)
+/* -ENOMEM. */
+static int ask_enter(struct ask *ask, struct asks *asks)
 {
-	remove_key(ask);
-	ask->key = *key;
-	HASH_ADD(by_key, ask->asks->by_key, key, sizeof(ask->key), ask);
-	ask->is_keyed = true;
+	HASH_ADD(hh, asks->by_id, id, sizeof(ask->id), ask);
+	if (!HASH_ADDED(ask))
+		return -ENOMEM;
+	HASH_ADD(by_key, asks->by_key, key, sizeof(ask->key), ask);
+	if (HASH_ADDED_BY(by_key, ask))
+		return 0;
+	HASH_DEL(asks->by_id, ask);
+	return -ENOMEM;
 }
 
-int ask_new(struct asks *asks, struct account *account, struct ask **out)
+int ask_new(struct asks *asks, struct account *account, const struct ask_key *key, struct ask **out)
 {
 	struct ask *ask = calloc(1, sizeof(*ask));
 	int r;
@@ -62,18 +67,21 @@ int ask_new(struct asks *asks, struct account *account, struct ask **out)
 	if (!ask)
 		return -ENOMEM;
 	charge_init(&ask->charge, account);
+	while (!++asks->last_id || asks_find(asks, asks->last_id))
+		;
+	ask->id = asks->last_id;
+	ask->key = *key;
 	r = charge_add(&ask->charge, QUOTA_BYTES, ASK_CHARGE);
+	if (r == 0)
+		r = ask_enter(ask, asks);
 	if (r < 0) {
 		charge_end(&ask->charge);
 		free(ask);
 		return r;
 	}
 	ask->asks = asks;
-	while (!++asks->last_id || asks_find(asks, asks->last_id))
-		;
-	ask->id = asks->last_id;
+	ask->is_keyed = true;
 	task_init(&ask->task, &asks->with.board->turns, account_line(ask->charge.account), ask_take_turn);
-	HASH_ADD(hh, asks->by_id, id, sizeof(ask->id), ask);
 	DL_APPEND(asks->list, ask);
 	*out = ask;
 	return 0;
@@ -375,14 +383,14 @@ int asks_ask(struct asks *asks, const struct ask_question *question, struct acco
 	     asks_told_fn told, void *asker, uint32_t request)
 {
 	const char *domain = question->kind == ASK_ENDPOINTS ? question->domain : "";
+	const struct ask_key key = {.asker = asker, .number = request};
 	struct ask *ask;
-	int r = asks->is_handed_over ? -EAGAIN : ask_new(asks, account, &ask);
+	int r = asks->is_handed_over ? -EAGAIN : ask_new(asks, account, &key, &ask);
 
 	if (r < 0)
 		return r;
 	ask->told = told;
 	ask->userdata = question->userdata;
-	ask_set_key(ask, &(struct ask_key){.asker = asker, .number = request});
 	ask->kind = question->kind;
 	ask->known = question->known;
 	ask->from = question->from;
@@ -661,8 +669,8 @@ void asks_renumber(struct asks *asks, uint32_t from, uint32_t to)
 		if (peer_is_domain(ask->to, from))
 			ask->to.number = to;
 		if (is_a_peers(ask) && peer_is_domain(ask->key.peer, from))
-			ask_set_key(ask,
-				    &(struct ask_key){.peer = peer_domain(to), .number = ask->key.number});
+			HASH_REKEY(by_key, key, ask,
+				   ((struct ask_key){.peer = peer_domain(to), .number = ask->key.number}));
 	}
 }
 

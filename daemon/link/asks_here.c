@@ -596,11 +596,12 @@ void asks_take_ask(struct asks *asks, struct peer_id peer, const struct frame_as
 {
 	const struct frame_open *about = &frame->about;
 	struct account *account = account_for(asks, peer, about);
+	const struct ask_key key = {.peer = peer, .number = frame->number};
 	struct ask *ask;
 	int r;
 
 	switch_spend(asks->with.board, account, COST_OPEN);
-	r = asks->with.board->quota && !account ? -ENOBUFS : ask_new(asks, account, &ask);
+	r = asks->with.board->quota && !account ? -ENOBUFS : ask_new(asks, account, &key, &ask);
 	account_unref(account);
 	if (r < 0) {
 		const struct frame_told told = {.number = frame->number, .error = ENOBUFS};
@@ -610,7 +611,6 @@ void asks_take_ask(struct asks *asks, struct peer_id peer, const struct frame_as
 		(void)links_send(asks->links, peer, FRAME_TOLD, payload, frame_told_encode(&told, payload));
 		return;
 	}
-	ask_set_key(ask, &(struct ask_key){.peer = peer, .number = frame->number});
 	ask->kind = (enum ask_kind)about->kind;
 	ask->known = frame->known;
 	ask->from = about->identity;

@@ -11,7 +11,7 @@
 #include "daemon/registry/registry.h"
 #include "daemon/link/asks.h"
 #include "wire/address.h"
-#include "wire/hash.h"
+#include "wire/ut.h"
 
 struct event;
 
@@ -99,10 +99,8 @@ static inline bool asks_in_domain_0(const struct asks *asks)
 }
 
 /* --- asks.c */
-/* Lets it be found by this key, instead of another one. */
-void ask_set_key(struct ask *ask, const struct ask_key *key);
-/* Adds a question, at the cost of `account`. -ENOMEM, -ENOBUFS. */
-int ask_new(struct asks *asks, struct account *account, struct ask **ask);
+/* Adds a question, which is found by this key, at the cost of `account`. -ENOMEM, -ENOBUFS. */
+int ask_new(struct asks *asks, struct account *account, const struct ask_key *key, struct ask **ask);
 void ask_free(struct ask *ask);
 /* Lets whoever has asked be told a negative errno, in a turn of the asker's. */
 void ask_fail(struct ask *ask, int error);

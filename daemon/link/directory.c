@@ -19,7 +19,7 @@
 #include "daemon/peers/peers.h"
 #include "daemon/policy/access.h"
 #include "wire/frame.h"
-#include "wire/hash.h"
+#include "wire/ut.h"
 #include "wire/retry.h"
 
 #define GATHER_MS     10 /* a new domain's nodes are written one by one, and a host starts many domains at once */
@@ -446,12 +446,15 @@ static void serve_guest_came(struct directory *directory, uint32_t domid)
 
 	if (!guest) {
 		guest = calloc(1, sizeof(*guest));
-		if (!guest) {
+		if (guest) {
+			guest->domid = domid;
+			HASH_ADD(hh, directory->guests, domid, sizeof(guest->domid), guest);
+		}
+		if (!guest || !HASH_ADDED(guest)) {
+			free(guest);
 			log_error("directory: out of memory: domain %u gets no names", domid);
 			return;
 		}
-		guest->domid = domid;
-		HASH_ADD(hh, directory->guests, domid, sizeof(guest->domid), guest);
 	}
 	guest->upto = 0;
 	timer_start(directory->gather, 0);

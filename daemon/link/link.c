@@ -10,7 +10,6 @@
 #include <time.h>
 
 #include <event2/event.h>
-#include <utlist.h>
 
 #include "daemon/switch/channel.h"
 #include "base/clock.h"
@@ -20,6 +19,7 @@
 #include "daemon/link/carrier.h"
 #include "daemon/peers/peers.h"
 #include "base/self.h"
+#include "wire/ut.h"
 
 #define ACK_BYTES 65536u
 #define YIELD_NS  20000u /* if others had the CPU for longer than this while we yielded, they need it */

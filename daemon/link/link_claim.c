@@ -124,9 +124,8 @@ void link_lose_number(struct link *link)
 {
 	struct links *links = link->links;
 
-	HASH_DEL(links->links, link);
-	link->peer = (struct peer_id){PEER_UNATTRIBUTED, ++links->last_unattributed};
-	HASH_ADD(hh, links->links, peer, sizeof(link->peer), link); /* behind all others, as in their order */
+	HASH_REKEY(hh, peer, link, ((struct peer_id){PEER_UNATTRIBUTED, ++links->last_unattributed}));
+	links->is_sorted = false;
 	if (hop_account(link->hop))
 		account_unlist(hop_account(link->hop));
 }

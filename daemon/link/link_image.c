@@ -24,12 +24,12 @@
 #include <time.h>
 
 #include <event2/event.h>
-#include <utlist.h>
 
 #include "base/clock.h"
 #include "base/image.h"
 #include "daemon/link/link_internal.h"
 #include "daemon/switch/hop_image.h"
+#include "wire/ut.h"
 
 #define RING_MAX (1u << 28)
 #define END_TEXT "this daemon hands over, and can't hand over this link"

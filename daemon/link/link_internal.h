@@ -30,7 +30,7 @@
 #include "daemon/switch/hop.h"
 #include "wire/address.h"
 #include "wire/frame.h"
-#include "wire/hash.h"
+#include "wire/ut.h"
 #include "wire/ring.h"
 
 /* Why a session ends in order, which status doesn't remember as an error. */

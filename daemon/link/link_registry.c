@@ -13,12 +13,11 @@
 #include <strings.h>
 #include <time.h>
 
-#include <utlist.h>
-
 #include "base/clock.h"
 #include "base/image.h"
 #include "daemon/link/link_internal.h"
 #include "daemon/peers/peers.h"
+#include "wire/ut.h"
 
 /* `xl migrate` gives this to a domain that is about to go, and its name to the one that comes. */
 #define MIGRATED_AWAY "--migratedaway"

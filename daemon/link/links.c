@@ -8,7 +8,6 @@
 #include <time.h>
 
 #include <event2/event.h>
-#include <utlist.h>
 
 #include "base/clock.h"
 #include "base/invariant.h"
@@ -18,6 +17,7 @@
 #include "daemon/link/link_internal.h"
 #include "daemon/link/carrier.h"
 #include "daemon/peers/peers.h"
+#include "wire/ut.h"
 
 #define ANEW_MAX 8u
 
@@ -37,10 +37,11 @@ void links_sort(struct links *links)
 
 /* Behind all others: to find its place would take as many steps as there are numbers that programs have asked
  * for. */
-static void list_link(struct links *links, struct link *link)
+static bool list_link(struct links *links, struct link *link)
 {
 	HASH_ADD(hh, links->links, peer, sizeof(link->peer), link);
 	links->is_sorted = false;
+	return HASH_ADDED(link);
 }
 
 static void set_title(struct link *link)
@@ -81,8 +82,11 @@ static struct link *link_new(struct links *links, struct peer_id peer, struct pe
 	link->hop = link_new_hop(link);
 	if (!link->hop)
 		goto fail;
+	if (!list_link(links, link)) {
+		hop_retire(link->hop, ENOMEM);
+		goto fail;
+	}
 	hop_set_account(link->hop, account);
-	list_link(links, link);
 	return link;
 fail:
 	free(link);
@@ -362,10 +366,9 @@ void link_replace(struct link *instead, struct link *link)
 	struct links *links = link->links;
 
 	HASH_DEL(links->links, instead);
-	HASH_DEL(links->links, link);
-	link->peer = instead->peer;
+	HASH_REKEY(hh, peer, link, instead->peer);
+	links->is_sorted = false;
 	set_title(link);
-	list_link(links, link);
 }
 
 void link_free(struct link *link)

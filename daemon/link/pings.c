@@ -5,13 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <utlist.h>
-
 #include "base/clock.h"
 #include "daemon/switch/hop.h"
 #include "wire/bytes.h"
 #include "wire/frame.h"
-#include "wire/hash.h"
+#include "wire/ut.h"
 
 #define TOKEN_SIZE 8u
 
@@ -53,6 +51,10 @@ static struct pinger *pinger_of(struct pings *pings, void *userdata)
 		return NULL;
 	pinger->userdata = userdata;
 	HASH_ADD_PTR(pings->pingers, userdata, pinger);
+	if (!HASH_ADDED(pinger)) {
+		free(pinger);
+		return NULL;
+	}
 	return pinger;
 }
 
@@ -128,7 +130,7 @@ static void remove_ping(struct pings *pings, struct ping *ping)
 	struct pinger *pinger = ping->pinger;
 
 	DL_DELETE(*pings_list_of(pings, ping), ping);
-	if (ping->token)
+	if (HASH_ADDED(ping))
 		HASH_DEL(pings->sent, ping);
 	if (pinger) {
 		DL_DELETE2(pinger->own, ping, own_prev, own_next);
@@ -174,7 +176,9 @@ void pings_send(struct pings *pings, struct hop *hop)
 		ping->sent_ns = clock_ns();
 		HASH_ADD(hh, pings->sent, token, sizeof(ping->token), ping);
 		put_u64(ping->payload, ping->token);
-		if (!ping->done)
+		if (!HASH_ADDED(ping))
+			pings_finish(pings, ping, -ENOMEM);
+		else if (!ping->done)
 			hop_answer(hop, FRAME_PING, 0, ping->payload, ping->size);
 		else if ((r = hop_send(hop, FRAME_PING, 0, 0, ping->payload, ping->size)) < 0)
 			pings_finish(pings, ping, r);

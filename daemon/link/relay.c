@@ -7,8 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <utlist.h>
-
 #include "base/cost.h"
 #include "base/image.h"
 #include "base/log.h"
@@ -23,7 +21,7 @@
 #include "daemon/switch/hop.h"
 #include "daemon/switch/hop_image.h"
 #include "wire/address.h"
-#include "wire/hash.h"
+#include "wire/ut.h"
 
 #define LED_AT_ONCE   8u /* channels in one turn: each costs about as much as an OPEN */
 #define ENDED_AT_ONCE 64u
@@ -262,21 +260,12 @@ static struct waiting_room *find_waiting_room(const struct relay *relay, struct 
 	return room;
 }
 
-static void list_waiting_room(struct waiting_room *room, struct peer_id peer)
-{
-	struct relay *relay = room->relay;
-
-	room->id = ++relay->last_waiting_room;
-	room->goes_to = peer;
-	room->peer = find_waiting_room(relay, peer) ? (struct peer_id){PEER_UNATTRIBUTED, room->id} : peer;
-	HASH_ADD(hh, relay->waiting_rooms, peer, sizeof(room->peer), room);
-	HASH_ADD(by_id, relay->waiting_rooms_by_id, id, sizeof(room->id), room);
-}
-
 static void unlist_waiting_room(struct waiting_room *room)
 {
-	HASH_DEL(room->relay->waiting_rooms, room);
-	HASH_DELETE(by_id, room->relay->waiting_rooms_by_id, room);
+	if (HASH_ADDED(room))
+		HASH_DEL(room->relay->waiting_rooms, room);
+	if (HASH_ADDED_BY(by_id, room))
+		HASH_DELETE(by_id, room->relay->waiting_rooms_by_id, room);
 }
 
 /* Frees one in which no channel is. */
@@ -440,15 +429,20 @@ static struct waiting_room *get_waiting_room(struct relay *relay, struct peer_id
 	room = calloc(1, sizeof(*room));
 	if (!room)
 		return NULL;
-	if (hop_init(&room->hop, relay->with.board, HOP_WAITING_ROOM, &callbacks, room, 0,
+	room->relay = relay;
+	room->id = ++relay->last_waiting_room;
+	room->goes_to = room->peer = peer;
+	HASH_ADD(hh, relay->waiting_rooms, peer, sizeof(room->peer), room);
+	HASH_ADD(by_id, relay->waiting_rooms_by_id, id, sizeof(room->id), room);
+	if (!HASH_ADDED(room) || !HASH_ADDED_BY(by_id, room) ||
+	    hop_init(&room->hop, relay->with.board, HOP_WAITING_ROOM, &callbacks, room, 0,
 		     CHANNEL_NUMBERS / 2) < 0) {
+		unlist_waiting_room(room);
 		free(room);
 		return NULL;
 	}
 	hop_set_image_number(&room->hop, 0); /* it is in every image, unless it is left before */
-	room->relay = relay;
 	task_init(&room->leading, &relay->with.board->turns, NULL, relay_on_leading);
-	list_waiting_room(room, peer);
 	return room;
 }
 
@@ -659,8 +653,12 @@ void relay_open(struct relay *relay, struct peer_id peer, struct channel *channe
 /* Lets what waits for the HELLO of a daemon wait for it under another number. */
 static void renumber_waiting_room(struct waiting_room *room, struct peer_id to)
 {
-	unlist_waiting_room(room);
-	list_waiting_room(room, to);
+	struct relay *relay = room->relay;
+	struct peer_id other = {PEER_UNATTRIBUTED, ++relay->last_waiting_room};
+
+	HASH_REKEY(by_id, id, room, relay->last_waiting_room);
+	room->goes_to = to;
+	HASH_REKEY(hh, peer, room, find_waiting_room(relay, to) ? other : to);
 	room->asked = false; /* the answer comes for the id of before */
 	task_due(&room->leading);
 }

@@ -8,7 +8,7 @@
 #include "base/turns.h"
 #include "daemon/link/relay.h"
 #include "daemon/switch/hop.h"
-#include "wire/hash.h"
+#include "wire/ut.h"
 
 struct relayed_ping;
 

@@ -8,14 +8,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <utlist.h>
-
 #include "base/timer.h"
 #include "daemon/local/session.h"
 #include "daemon/local/watches_internal.h"
 #include "daemon/switch/hop.h"
 #include "daemon/switch/hop_image.h"
 #include "wire/retry.h"
+#include "wire/ut.h"
 
 #define FAILURES_MAX 2u
 

@@ -20,7 +20,7 @@
 #include "daemon/switch/program_socket.h"
 #include "base/timer.h"
 #include "base/unix_listener.h"
-#include "wire/hash.h"
+#include "wire/ut.h"
 
 /* A newcomer waits behind all that are in it; a program that finds it full waits in
  * connect(2). */
@@ -60,6 +60,13 @@ static struct member *add_member(struct local *local, int fd)
 	}
 	r = session_new(&member->session, local->board, fd, &local->options.session, local->callbacks,
 			local->userdata);
+	if (r == 0) {
+		HASH_ADD_PTR(local->members, session, member);
+		if (!HASH_ADDED(member)) {
+			session_free(member->session);
+			r = -ENOMEM;
+		}
+	}
 	if (r < 0) {
 		log_limited(LOG_ACCEPTING, LOG_BY_US, LOG_LEVEL_WARNING, "a program can't be served: %s",
 			    strerror(-r));
@@ -67,7 +74,6 @@ static struct member *add_member(struct local *local, int fd)
 		return NULL;
 	}
 	member->number = ++local->last_number;
-	HASH_ADD_PTR(local->members, session, member);
 	return member;
 }
 

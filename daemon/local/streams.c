@@ -8,13 +8,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include <utlist.h>
-
 #include "daemon/switch/channel.h"
 #include "daemon/switch/program_socket.h"
 #include "base/cost.h"
 #include "base/quota.h"
 #include "daemon/local/session.h"
+#include "wire/ut.h"
 
 /* Streams that wait for one program, like a backlog of listen(2): what tells it of them must not be too much
  * to leave unread. It is divided in shares, so that one peer's streams can't keep out another's: a single
@@ -80,6 +79,10 @@ static struct stream_listener *listener_of(struct streams *streams, struct sessi
 		return NULL;
 	listener->session = session;
 	HASH_ADD_PTR(streams->listeners, session, listener);
+	if (!HASH_ADDED(listener)) {
+		free(listener);
+		return NULL;
+	}
 	return listener;
 }
 
@@ -94,6 +97,10 @@ static struct share *share_of(struct stream_listener *listener, const struct acc
 		return NULL;
 	share->account = account;
 	HASH_ADD_PTR(listener->shares, account, share);
+	if (!HASH_ADDED(share)) {
+		free(share);
+		return NULL;
+	}
 	return share;
 }
 
@@ -116,15 +123,17 @@ int streams_wait_for(struct stream_entry *entry, struct session *session)
 	struct stream_listener *listener = listener_of(streams, session);
 	struct share *share = listener ? share_of(listener, stream_account(entry->stream)) : NULL;
 
-	if (!share) {
-		free_if_empty(streams, listener, NULL);
+	if (share) {
+		entry->token = stream_token(entry->stream);
+		HASH_ADD(hh, streams->waiting, token, sizeof(entry->token), entry);
+	}
+	if (!share || !HASH_ADDED(entry)) {
+		free_if_empty(streams, listener, share);
 		return -ENOMEM;
 	}
 	entry->listener = listener;
 	entry->share = share;
-	entry->token = stream_token(entry->stream);
 	DL_APPEND2(listener->waiting, entry, waiting_prev, waiting_next);
-	HASH_ADD(hh, streams->waiting, token, sizeof(entry->token), entry);
 	listener->count++;
 	share->waiting++;
 	return 0;
@@ -179,6 +188,10 @@ static struct stream_entry *add_entry(struct streams *streams)
 	entry->streams = streams;
 	entry->number = ++streams->board->last_stream;
 	HASH_ADD(all, streams->list, number, sizeof(entry->number), entry);
+	if (!HASH_ADDED_BY(all, entry)) {
+		free(entry);
+		return NULL;
+	}
 	return entry;
 }
 

@@ -122,12 +122,16 @@ void streams_read_image(struct streams *streams, struct image *image, struct ima
 	entry_image(image, entry, &listener);
 	stream_image(image, entry->stream);
 	image_expect(image, is_possible(streams, entry, listener, hops));
+	if (!image->error) {
+		HASH_ADD(all, streams->list, number, sizeof(entry->number), entry);
+		if (!HASH_ADDED_BY(all, entry))
+			image_fail(image, -ENOMEM);
+	}
 	if (image->error) {
 		stream_free(entry->stream);
 		free(entry);
 		return;
 	}
-	HASH_ADD(all, streams->list, number, sizeof(entry->number), entry);
 	if (listener != NOBODY && streams_wait_for(entry, hop_owner(hops->hops[listener])) < 0)
 		image_fail(image, -ENOMEM);
 	if (!image->error && image_hops_add(hops, stream_hop(entry->stream)) < 0)

@@ -11,7 +11,7 @@
 #include "daemon/local/stream.h"
 #include "daemon/local/streams.h"
 #include "wire/address.h"
-#include "wire/hash.h"
+#include "wire/ut.h"
 
 /* The number of a program's waiting streams that an account pays for. */
 struct share {

@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include <event2/event.h>
-#include <utlist.h>
 
 #include "base/invariant.h"
 #include "base/timer.h"
@@ -20,6 +19,7 @@
 #include "wire/address.h"
 #include "wire/frame.h"
 #include "wire/text.h"
+#include "wire/ut.h"
 
 /* --- events ---------------------------------------------------------------------------------- */
 
@@ -462,11 +462,15 @@ struct watcher *watcher_get(struct watches *watches, struct session *session)
 	watcher = calloc(1, sizeof(*watcher));
 	if (!watcher)
 		return NULL;
-	watcher->watches = watches;
 	watcher->session = session;
+	HASH_ADD_PTR(watches->watchers, session, watcher);
+	if (!HASH_ADDED(watcher)) {
+		free(watcher);
+		return NULL;
+	}
+	watcher->watches = watches;
 	watcher->account = account_ref(hop_account(session_hop(session)));
 	task_init(&watcher->task, watches->turns, account_line(watcher->account), watches_on_turn);
-	HASH_ADD_PTR(watches->watchers, session, watcher);
 	task_due(&watcher->task);
 	return watcher;
 }

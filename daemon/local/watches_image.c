@@ -18,7 +18,6 @@
 #include <string.h>
 
 #include <event2/event.h>
-#include <utlist.h>
 
 #include "base/clock.h"
 #include "base/image.h"
@@ -27,6 +26,7 @@
 #include "daemon/local/session.h"
 #include "daemon/switch/hop.h"
 #include "daemon/switch/hop_image.h"
+#include "wire/ut.h"
 
 #define SETTLE_MS    2000u /* in which other domains and their endpoints are found again */
 #define COST_COMPARE 4u
@@ -341,6 +341,11 @@ static void read_thing(struct watches *watches, struct image *image)
 	image_expect(image, !find_before(watches, thing->record));
 	key_of(thing->record, thing->key);
 	HASH_ADD_STR(watches->before, key, thing);
+	if (!HASH_ADDED(thing)) {
+		free(thing->record);
+		free(thing);
+		image_fail(image, -ENOMEM);
+	}
 }
 
 void watches_read_things(struct watches *watches, struct image *image)

@@ -15,7 +15,7 @@
 #include "daemon/registry/registry.h"
 #include "daemon/local/watches.h"
 #include "wire/address.h"
-#include "wire/hash.h"
+#include "wire/ut.h"
 
 #define WATCHES_PER_SESSION 64
 /* As a domain's number: another host itself, of which the registry is. It is there while the host is. */

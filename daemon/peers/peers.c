@@ -6,13 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <utlist.h>
-
 #include "daemon/peers/peers_internal.h"
 #include "daemon/peers/peers_tell.h"
 #include "base/image.h"
 #include "base/timer.h"
 #include "wire/address.h"
+#include "wire/ut.h"
 
 /* In units (turns.h). */
 #define COST_TURN 50u
@@ -84,8 +83,16 @@ struct peer *peer_get(struct peers *peers, uint32_t domid)
 	peer = calloc(1, sizeof(*peer));
 	if (!peer)
 		return NULL;
-	peer->peers = peers;
 	peer->domid = domid;
+	/* Behind all others: to find its place would take as many steps as there are numbers that programs
+	 * have asked for. */
+	HASH_ADD(hh, peers->peers, domid, sizeof(peer->domid), peer);
+	if (!HASH_ADDED(peer)) {
+		free(peer);
+		return NULL;
+	}
+	peers->is_sorted = false;
+	peer->peers = peers;
 	peer->allowed = is_allowed(peers, domid);
 	peer->leaf_watched = LEAVES;
 	leaves_begin(peer);
@@ -93,10 +100,6 @@ struct peer *peer_get(struct peers *peers, uint32_t domid)
 		peer->account = quota_account(peers->options.quota, QUOTA_PEER, domid);
 	task_init(&peer->task, peers->options.turns, account_line(peer->account), peers_on_turn);
 	tell_init(peer);
-	/* Behind all others: to find its place would take as many steps as there are numbers that programs
-	 * have asked for. */
-	HASH_ADD(hh, peers->peers, domid, sizeof(peer->domid), peer);
-	peers->is_sorted = false;
 	if (rendezvous_init(peer) < 0) {
 		peer_free(peer);
 		return NULL;

@@ -31,7 +31,7 @@
 #include "base/timer.h"
 #include "base/turns.h"
 #include "daemon/xen/vchan.h"
-#include "wire/hash.h"
+#include "wire/ut.h"
 
 #define PEERS_ROOT_SIZE	     40 /* /local/domain/<me>/data/xenmsg */
 #define PEERS_PATH_SIZE	     96

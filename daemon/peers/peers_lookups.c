@@ -16,12 +16,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <utlist.h>
-
 #include "base/clock.h"
 #include "daemon/peers/peers_internal.h"
 #include "base/quota.h"
-#include "wire/hash.h"
+#include "wire/ut.h"
 
 /* In units (turns.h): three requests to XenStore, and all that is made for the domain. The time of XenStore's
  * thread, for which nobody's turn waits, is paid as well. */
@@ -139,10 +137,15 @@ int lookups_add(struct peer *peer, struct account *account)
 		asker = calloc(1, sizeof(*asker));
 		if (!asker)
 			return -ENOMEM;
-		asker->peers = peers;
-		asker->account = account_ref(account);
-		task_init(&asker->task, peers->options.turns, account_line(account), peers_lookups_on_turn);
+		asker->account = account;
 		HASH_ADD_PTR(peers->askers, account, asker);
+		if (!HASH_ADDED(asker)) {
+			free(asker);
+			return -ENOMEM;
+		}
+		asker->peers = peers;
+		account_ref(account);
+		task_init(&asker->task, peers->options.turns, account_line(account), peers_lookups_on_turn);
 	}
 	lookup = calloc(1, sizeof(*lookup));
 	if (lookup) {

@@ -53,6 +53,10 @@ static void tell_one(struct peer *peer, uint32_t domid, unsigned leaves)
 			return; /* a hello is written again while nobody answers it */
 		tell->domid = domid;
 		HASH_ADD(hh, peer->telling.one_by_one, domid, sizeof(tell->domid), tell);
+		if (!HASH_ADDED(tell)) {
+			free(tell);
+			return;
+		}
 	}
 	tell->leaves |= leaves;
 	task_due(&peer->telling.task);

@@ -11,11 +11,10 @@
 #include <string.h>
 #include <sys/random.h>
 
-#include <utlist.h>
-
 #include "base/clock.h"
 #include "daemon/peers/peers_internal.h"
 #include "wire/retry.h"
+#include "wire/ut.h"
 
 /* What Xen forbids isn't tried again for so long: an administrator may have loaded another policy since. */
 #define FORBIDDEN_MS (10 * 60 * 1000)

@@ -9,11 +9,10 @@
 #include <stdio.h>
 #include <string.h>
 
-#include <utlist.h>
-
 #include "daemon/peers/peers_internal.h"
 #include "base/timer.h"
 #include "wire/retry.h"
+#include "wire/ut.h"
 
 #define NODE_RETRY_MS 50
 #define NODE_RETRIES  60 /* for longer than the one that had this port bound before keeps it */

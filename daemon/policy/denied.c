@@ -7,13 +7,12 @@
 #include <string.h>
 #include <time.h>
 
-#include <utlist.h>
-
 #include "base/image.h"
 #include "base/log.h"
 #include "daemon/policy/access.h"
 #include "daemon/policy/policy.h"
 #include "daemon/policy/policy_internal.h"
+#include "wire/ut.h"
 
 /* Somebody who has pairs. */
 struct denied_source {

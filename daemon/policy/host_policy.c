@@ -6,9 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <utlist.h>
-
 #include "daemon/policy/policy_internal.h"
+#include "wire/ut.h"
 
 struct host_decision host_policy_decide(const struct policy *policy, const struct policy_subject *from,
 					const struct policy_subject *to, const char *endpoint)

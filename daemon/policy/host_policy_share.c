@@ -7,10 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <utlist.h>
-
 #include "daemon/policy/policy_internal.h"
 #include "wire/address.h"
+#include "wire/ut.h"
 
 #define PATH_SHOWN 150u /* bytes: a line isn't longer than those that are read */
 

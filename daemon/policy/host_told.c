@@ -8,7 +8,7 @@
 #include "base/image.h"
 #include "wire/address.h"
 #include "wire/frame.h"
-#include "wire/hash.h"
+#include "wire/ut.h"
 
 struct told_domain {
 	struct host_domain is;
@@ -73,8 +73,12 @@ static int note_domain(void *userdata, struct host_domain *said)
 	if (!domain)
 		return -ENOMEM;
 	domain->is = *said;
-	said->name = said->uuid = said->tags = NULL;
 	HASH_ADD(hh, share->domains, is.domid, sizeof(domain->is.domid), domain);
+	if (!HASH_ADDED(domain)) {
+		free(domain);
+		return -ENOMEM;
+	}
+	said->name = said->uuid = said->tags = NULL;
 	return 0;
 }
 

@@ -6,9 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <utlist.h>
-
 #include "daemon/policy/policy_internal.h"
+#include "wire/ut.h"
 
 #define COST_ITEM 3u /* units. Measured: 25 to 45 ns for each item of rules that don't match */
 

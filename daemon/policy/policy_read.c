@@ -7,13 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <utlist.h>
-
 #include "base/conf_dir.h"
 #include "base/ini_file.h"
 #include "daemon/policy/host_policy.h"
 #include "daemon/policy/policy_internal.h"
 #include "wire/address.h"
+#include "wire/ut.h"
 
 #define SECTIONS_OF_DOMAIN(conjunction) "[rule], [bind], [see], [relay] " conjunction " [out]"
 

@@ -72,12 +72,17 @@ struct record *record_new(struct changes *changes, struct named_domain *domain, 
 		return NULL;
 	memcpy(record->text, text, size + 1);
 	record->size = size;
+	if (size) {
+		HASH_ADD_KEYPTR(hh, domain->names, record->text, size, record);
+		if (!HASH_ADDED(record)) {
+			free(record);
+			return NULL;
+		}
+	} else {
+		domain->self = record;
+	}
 	record->domain = named_ref(domain);
 	record->slot = SIZE_MAX;
-	if (size)
-		HASH_ADD_KEYPTR(hh, domain->names, record->text, size, record);
-	else
-		domain->self = record;
 	changes->records++;
 	changes->gone++;
 	return record;

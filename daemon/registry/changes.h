@@ -19,7 +19,7 @@
 #include <stdint.h>
 
 #include "wire/address.h"
-#include "wire/hash.h"
+#include "wire/ut.h"
 
 /* A domain under one name. When it gets another name, it becomes another struct named_domain, and its records
  * exist under both for a while. */

@@ -6,11 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <utlist.h>
-
 #include "base/clock.h"
 #include "base/image.h"
 #include "daemon/registry/changes.h"
+#include "wire/ut.h"
 
 struct registry {
 	const struct self *self;
@@ -72,6 +71,10 @@ struct registry_domain *registry_get(struct registry *registry, uint32_t domid)
 		return NULL;
 	domain->domid = domid;
 	HASH_ADD(hh, registry->domains, domid, sizeof(domain->domid), domain);
+	if (!HASH_ADDED(domain)) {
+		free(domain);
+		return NULL;
+	}
 	return domain;
 }
 

@@ -26,7 +26,7 @@
 
 #include "base/self.h"
 #include "wire/address.h"
-#include "wire/hash.h"
+#include "wire/ut.h"
 
 #define REGISTRY_TAGS_MAX 1026u /* bytes of a domain's tags */
 

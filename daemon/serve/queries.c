@@ -8,7 +8,6 @@
 
 #include <event2/buffer.h>
 #include <event2/event.h>
-#include <utlist.h>
 
 #include "base/clock.h"
 #include "base/image.h"
@@ -19,7 +18,7 @@
 #include "daemon/serve/report.h"
 #include "daemon/serve/status.h"
 #include "daemon/local/session.h"
-#include "wire/hash.h"
+#include "wire/ut.h"
 
 #define PIECE		  32768u /* bytes that are sent at once; less than hop_send() keeps for nothing */
 #define BEGIN_UNITS	  500u	 /* to read a question, or to answer it at once */
@@ -253,8 +252,13 @@ static struct asker *asker_of(struct queries *queries, struct session *session)
 		free(asker);
 		return NULL;
 	}
-	task_init(&asker->task, &queries->board->turns, line_of(asker), queries_on_turn);
 	HASH_ADD_PTR(queries->askers, session, asker);
+	if (!HASH_ADDED(asker)) {
+		evbuffer_free(asker->text);
+		free(asker);
+		return NULL;
+	}
+	task_init(&asker->task, &queries->board->turns, line_of(asker), queries_on_turn);
 	return asker;
 }
 

@@ -6,8 +6,6 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include <utlist.h>
-
 #include "daemon/activation/activation.h"
 #include "daemon/policy/access.h"
 #include "daemon/switch/channel.h"
@@ -26,6 +24,7 @@
 #include "daemon/local/streams.h"
 #include "daemon/local/watches.h"
 #include "daemon/topic/topics.h"
+#include "wire/ut.h"
 
 struct frame_identity requests_identity(const struct request_context *context, const struct session *session)
 {

@@ -6,8 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <utlist.h>
-
 #include "daemon/activation/activation.h"
 #include "base/self.h"
 #include "daemon/link/link.h"
@@ -22,6 +20,7 @@
 #include "daemon/switch/hop.h"
 #include "daemon/switch/sharing.h"
 #include "daemon/topic/topics.h"
+#include "wire/ut.h"
 
 #define COST_ADVERTISE	    20u /* units (turns.h) */
 #define COST_ADVERTISE_NAME 10u
@@ -126,6 +125,11 @@ static struct endpoint *add_endpoint(struct router *router, const char *name, si
 	}
 	memcpy(endpoint->name, name, size);
 	HASH_ADD_KEYPTR_INORDER(hh, router->endpoints, endpoint->name, size, endpoint, by_name);
+	if (!HASH_ADDED(endpoint)) {
+		channel_tally_unref(endpoint->tally);
+		free(endpoint);
+		return NULL;
+	}
 	router_tell(router, endpoint, true);
 	return endpoint;
 }

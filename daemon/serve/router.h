@@ -17,7 +17,7 @@
 #include "base/quota.h"
 #include "wire/address.h"
 #include "wire/frame.h"
-#include "wire/hash.h"
+#include "wire/ut.h"
 
 struct access;
 struct activation;

@@ -4,8 +4,6 @@
 #include <errno.h>
 #include <string.h>
 
-#include <utlist.h>
-
 #include "base/cost.h"
 #include "base/self.h"
 #include "daemon/link/relay.h"
@@ -17,6 +15,7 @@
 #include "daemon/switch/hop.h"
 #include "daemon/switch/sharing.h"
 #include "daemon/switch/reassign.h"
+#include "wire/ut.h"
 
 #define COST_LOOK   1u	  /* at a channel. Measured: 6 ns */
 #define PIECE_UNITS 2048u /* of channels that are looked at, before others have their turns */

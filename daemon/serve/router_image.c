@@ -4,8 +4,6 @@
 
 #include <string.h>
 
-#include <utlist.h>
-
 #include "base/image.h"
 #include "daemon/local/session.h"
 #include "daemon/switch/channel.h"
@@ -14,6 +12,7 @@
 #include "daemon/switch/sharing.h"
 #include "daemon/serve/router_internal.h"
 #include "daemon/topic/topics.h"
+#include "wire/ut.h"
 
 #define NO_TOPIC UINT32_MAX
 

@@ -6,7 +6,6 @@
 #include <sys/socket.h>
 
 #include <json-c/json.h>
-#include <utlist.h>
 
 #include "daemon/activation/activation.h"
 #include "daemon/registry/changes.h"
@@ -19,6 +18,7 @@
 #include "daemon/serve/router.h"
 #include "daemon/serve/status_json.h"
 #include "daemon/topic/topics.h"
+#include "wire/ut.h"
 
 static void add_traffic(struct json_object *object, const char *key, const struct hop_stats *stats)
 {

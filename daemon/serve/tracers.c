@@ -9,7 +9,6 @@
 
 #include <event2/buffer.h>
 #include <json-c/json.h>
-#include <utlist.h>
 
 #include "base/clock.h"
 #include "base/quota.h"
@@ -23,6 +22,7 @@
 #include "daemon/switch/steps.h"
 #include "daemon/serve/queries.h"
 #include "wire/libc.h"
+#include "wire/ut.h"
 
 #define ANSWER	    32768u /* bytes of steps in one answer */
 #define STEP_UNITS  400u   /* to describe one */

@@ -7,7 +7,6 @@
 
 #include <event2/buffer.h>
 #include <event2/event.h>
-#include <utlist.h>
 
 #include "base/clock.h"
 #include "base/cost.h"
@@ -20,7 +19,7 @@
 #include "daemon/switch/latency.h"
 #include "daemon/switch/sharing.h"
 #include "daemon/switch/steps.h"
-#include "wire/hash.h"
+#include "wire/ut.h"
 
 #define AT_ONCE	  64	/* cancellations given up in one turn */
 #define WALK_COST 2u	/* for each entry looked at */
@@ -238,20 +237,25 @@ static struct channel_cancel *cancels_await_answer(struct channel *channel, uint
 	    charge_add(&channel->charge, QUOTA_BYTES, CANCEL_COST) < 0)
 		return NULL;
 	cancel = calloc(1, sizeof(*cancel));
-	if (!cancel) {
-		charge_release(&channel->charge, QUOTA_BYTES, CANCEL_COST);
-		return NULL;
+	if (!cancel)
+		goto fail;
+	cancel->offset = offset;
+	HASH_ADD(hh, cancels->all, offset, sizeof(cancel->offset), cancel);
+	if (!HASH_ADDED(cancel)) {
+		free(cancel);
+		goto fail;
 	}
 	cancels->count++;
-	cancel->offset = offset;
 	cancel->deadline_ms = clock_ms() + ms;
-	HASH_ADD(hh, cancels->all, offset, sizeof(cancel->offset), cancel);
 	if (list == RELEASED && (!cancels->lists[RELEASED] || offset < cancels->lowest))
 		cancels->lowest = offset;
 	cancel_put(cancels, cancel, list);
 	if (!cancels->overdue.is_due)
 		timer_start(cancels->timer, ms + 1);
 	return cancel;
+fail:
+	charge_release(&channel->charge, QUOTA_BYTES, CANCEL_COST);
+	return NULL;
 }
 
 /*
@@ -402,15 +406,18 @@ static void cancel_take(struct image *image, struct channel *channel, const stru
 	struct channel_cancels *cancels = cancels_of(channel);
 	struct channel_cancel *cancel = cancels ? malloc(sizeof(*cancel)) : NULL;
 
-	if (!cancel) {
+	if (cancel) {
+		*cancel = *read;
+		if (cancel->list != ANSWERED)
+			HASH_ADD(hh, cancels->all, offset, sizeof(cancel->offset), cancel);
+	}
+	if (!cancel || (cancel->list != ANSWERED && !HASH_ADDED(cancel))) {
+		free(cancel);
 		image_fail(image, -ENOMEM);
 		return;
 	}
 	cancels->count++;
-	*cancel = *read;
 	cancel->deadline_ms = clock_ms() + channel->board->cancel_ms;
-	if (cancel->list != ANSWERED)
-		HASH_ADD(hh, cancels->all, offset, sizeof(cancel->offset), cancel);
 	if (cancel->list == RELEASED && (!cancels->lists[RELEASED] || cancel->offset < cancels->lowest))
 		cancels->lowest = cancel->offset;
 	cancel_put(cancels, cancel, cancel->list);

@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include <event2/buffer.h>
-#include <utlist.h>
 
 #include "daemon/switch/cancel.h"
 #include "daemon/switch/channel_internal.h"
@@ -17,6 +16,7 @@
 #include "base/invariant.h"
 #include "base/quota.h"
 #include "wire/probes.h"
+#include "wire/ut.h"
 
 uint16_t channel_own_serial(const struct channel *channel)
 {

@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include <event2/buffer.h>
-#include <utlist.h>
 
 #include "daemon/switch/cancel.h"
 #include "daemon/switch/channel_internal.h"
@@ -16,6 +15,7 @@
 #include "daemon/switch/orphans.h"
 #include "daemon/switch/sharing.h"
 #include "daemon/switch/reassign.h"
+#include "wire/ut.h"
 
 #define NOBODY UINT32_MAX
 /* Bytes that a channel pays for: its windows and its cancels, each of which is bounded where it grows. */

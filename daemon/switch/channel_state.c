@@ -7,7 +7,6 @@
 #include <string.h>
 
 #include <event2/buffer.h>
-#include <utlist.h>
 
 #include "base/quota.h"
 #include "daemon/switch/cancel.h"
@@ -17,6 +16,7 @@
 #include "daemon/switch/orphans.h"
 #include "daemon/switch/steps.h"
 #include "wire/probes.h"
+#include "wire/ut.h"
 
 void channel_owe(struct channel_end *end, enum channel_owed frame)
 {

@@ -9,12 +9,12 @@
 
 #include <event2/buffer.h>
 #include <event2/event.h>
-#include <utlist.h>
 
 #include "base/cost.h"
 #include "base/timer.h"
 #include "daemon/switch/hop.h"
 #include "daemon/switch/hop_internal.h"
+#include "wire/ut.h"
 
 #define CONTROL_MAX 4194304u /* bytes of session frames that may wait for a reader */
 #define MUCH	    8192     /* bytes */

@@ -7,7 +7,6 @@
 
 #include <event2/buffer.h>
 #include <event2/event.h>
-#include <utlist.h>
 
 #include "base/cost.h"
 #include "base/quota.h"
@@ -18,6 +17,7 @@
 #include "daemon/switch/hop_internal.h"
 #include "daemon/switch/inner.h"
 #include "daemon/switch/traits.h"
+#include "wire/ut.h"
 
 #define AT_ONCE 64u /* ends that turn out to have no frame */
 

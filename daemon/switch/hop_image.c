@@ -6,7 +6,6 @@
 #include <string.h>
 
 #include <event2/buffer.h>
-#include <utlist.h>
 
 #include "daemon/switch/channel.h"
 #include "daemon/switch/channel_internal.h"
@@ -14,6 +13,7 @@
 #include "daemon/switch/memfd_lifetimes.h"
 #include "daemon/switch/cancel.h"
 #include "wire/ring.h"
+#include "wire/ut.h"
 
 #define NOBODY	    UINT32_MAX
 #define ROOM_STEP   64u

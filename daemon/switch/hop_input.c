@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include <event2/event.h>
-#include <utlist.h>
 
 #include "base/cost.h"
 #include "daemon/switch/cancel.h"
@@ -20,6 +19,7 @@
 #include "daemon/switch/reassign.h"
 #include "wire/frame_ring.h"
 #include "wire/probes.h"
+#include "wire/ut.h"
 
 #define POLL_LAST_MS 1024
 

@@ -9,7 +9,6 @@
 #include <string.h>
 
 #include <event2/buffer.h>
-#include <utlist.h>
 
 #include "daemon/switch/channel.h"
 #include "base/cost.h"
@@ -20,6 +19,7 @@
 #include "daemon/switch/steps.h"
 #include "base/timer.h"
 #include "wire/frame.h"
+#include "wire/ut.h"
 
 #define QUANTUM	       16384u /* bytes of one channel's backlog before the next one's turn */
 #define EMIT_FRAME_MAX frame_size(FRAME_SMALL_MAX)

@@ -15,7 +15,7 @@
 #include "base/quota.h"
 #include "base/timer.h"
 #include "daemon/switch/hop.h"
-#include "wire/hash.h"
+#include "wire/ut.h"
 
 #define EVENTS_MAX 64 /* in a turn of the loop */
 #define BYTES_MAX  (1u << 30)
@@ -74,8 +74,12 @@ static struct life *memfd_lifetimes_add(struct memfd_lifetimes *lives, int watch
 	if (!life)
 		return NULL;
 	life->watch = watch;
-	charge_init(&life->charge, account);
 	HASH_ADD_INT(lives->lives, watch, life);
+	if (!HASH_ADDED(life)) {
+		free(life);
+		return NULL;
+	}
+	charge_init(&life->charge, account);
 	return life;
 }
 

@@ -7,7 +7,7 @@
 #include "base/clock.h"
 #include "daemon/switch/channel.h"
 #include "daemon/switch/hop.h"
-#include "wire/hash.h"
+#include "wire/ut.h"
 
 struct orphan_key {
 	const struct account *payer;
@@ -78,6 +78,10 @@ static struct orphans *count(struct switchboard *board, struct orphan_key key)
 		orphans->key = key;
 		orphans->answered_ms = clock_ms();
 		HASH_ADD(hh, board->orphans, key, sizeof(orphans->key), orphans);
+		if (!HASH_ADDED(orphans)) {
+			free(orphans);
+			return NULL;
+		}
 	}
 	orphans->count++;
 	return orphans;

@@ -5,7 +5,6 @@
 #include <stdlib.h>
 
 #include <event2/buffer.h>
-#include <utlist.h>
 
 #include "base/cost.h"
 #include "daemon/switch/cancel.h"
@@ -14,6 +13,7 @@
 #include "daemon/switch/latency.h"
 #include "daemon/switch/orphans.h"
 #include "daemon/switch/sharing.h"
+#include "wire/ut.h"
 
 #define MOVES_MAX                                                                                            \
 	16u /* before something is taken: programs that only pass a channel on would do so for ever */

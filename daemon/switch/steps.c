@@ -4,10 +4,9 @@
 
 #include "daemon/switch/steps.h"
 
-#include <utlist.h>
-
 #include "daemon/switch/hop_internal.h"
 #include "daemon/switch/ledger.h"
+#include "wire/ut.h"
 
 static struct step_place steps_place_of(const struct hop *hop)
 {

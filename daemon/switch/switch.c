@@ -5,13 +5,13 @@
 #include <sched.h>
 
 #include <event2/event.h>
-#include <utlist.h>
 
 #include "daemon/switch/channel.h"
 #include "base/cost.h"
 #include "daemon/switch/hop.h"
 #include "daemon/switch/hop_internal.h"
 #include "daemon/switch/orphans.h"
+#include "wire/ut.h"
 
 #define CANCEL_MS	   2000
 #define LAST_PASSES	   100	   /* when the daemon stops */

@@ -15,7 +15,6 @@
 #include <unistd.h>
 
 #include <event2/event.h>
-#include <utlist.h>
 
 #include "base/clock.h"
 #include "base/cost.h"
@@ -25,7 +24,7 @@
 #include "base/timer.h"
 #include "daemon/switch/call.h"
 #include "daemon/switch/hop.h"
-#include "wire/hash.h"
+#include "wire/ut.h"
 #include "wire/libc.h"
 
 #define STACK_SIZE 65536
@@ -222,6 +221,12 @@ static bool work_pool_give(struct work_pool *pool, struct work_item *item, struc
 		if (queue) {
 			queue->account = account;
 			HASH_ADD_PTR(pool->queues, account, queue);
+		}
+		if (queue && !HASH_ADDED(queue)) {
+			free(queue);
+			queue = NULL;
+		}
+		if (queue) {
 			make_ready(pool, queue);
 			pthread_cond_signal(&pool->wanted);
 		}

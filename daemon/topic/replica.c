@@ -6,8 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <utlist.h>
-
 #include "base/cost.h"
 #include "base/timer.h"
 #include "daemon/registry/registry.h"
@@ -15,6 +13,7 @@
 #include "daemon/topic/topic_internal.h"
 #include "wire/address.h"
 #include "wire/retry.h"
+#include "wire/ut.h"
 
 #define PATIENT_MS 200 /* one that waits for longer looks sooner when somebody comes */
 
@@ -57,6 +56,10 @@ int search_begin(struct topic *replica)
 			return -ENOMEM;
 		memcpy(place->name, name, strlen(name));
 		HASH_ADD_STR(topics->places, name, place);
+		if (!HASH_ADDED(place)) {
+			free(place);
+			return -ENOMEM;
+		}
 	}
 	replica->of = place;
 	DL_APPEND2(place->replicas, replica, place_prev, place_next);
@@ -275,7 +278,7 @@ int replica_new(struct topic **made, struct topics *topics, struct account *acco
 	replica->number = ++topics->numbers;
 	HASH_ADD_KEYPTR(hh, topics->replicas, replica->key, strlen(replica->key), replica);
 	DL_APPEND(topics->all_replicas, replica);
-	if (search_begin(replica) < 0) {
+	if (!HASH_ADDED(replica) || search_begin(replica) < 0) {
 		topic_drop(replica);
 		return -ENOMEM;
 	}

@@ -6,14 +6,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <utlist.h>
-
 #include "base/cost.h"
 #include "base/self.h"
 #include "base/timer.h"
 #include "daemon/local/session.h"
 #include "daemon/switch/channel.h"
 #include "daemon/topic/topic_internal.h"
+#include "wire/ut.h"
 
 #define AT_ONCE	   32u /* entries that are written together */
 #define LATER_MS   500

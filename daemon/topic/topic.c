@@ -9,7 +9,6 @@
 
 #include <event2/buffer.h>
 #include <event2/event.h>
-#include <utlist.h>
 
 #include "base/cost.h"
 #include "base/self.h"
@@ -17,6 +16,7 @@
 #include "daemon/local/session.h"
 #include "daemon/switch/hop_image.h"
 #include "daemon/topic/topic_internal.h"
+#include "wire/ut.h"
 
 #define COST_DROP 4u /* an entry of the log is freed */
 

@@ -13,14 +13,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <utlist.h>
-
 #include "base/image.h"
 #include "base/timer.h"
 #include "daemon/local/session.h"
 #include "daemon/switch/hop_image.h"
 #include "daemon/topic/topic_internal.h"
 #include "wire/bytes.h"
+#include "wire/ut.h"
 
 #define NOBODY	     UINT32_MAX
 #define MESSAGE_MOST ((uint32_t)message_span((1u << 30) + PROPERTIES_MAX)) /* whatever `max-message` is now */
@@ -130,7 +129,7 @@ static void enter_replica(struct image *image, struct topic *replica)
 	if (image->error || replica->refused)
 		return;
 	HASH_ADD_KEYPTR(hh, topics->replicas, replica->key, strlen(replica->key), replica);
-	if (search_begin(replica) < 0)
+	if (!HASH_ADDED(replica) || search_begin(replica) < 0)
 		image_fail(image, -ENOMEM);
 	if (replica->number > topics->numbers)
 		topics->numbers = replica->number;

@@ -7,10 +7,10 @@
 #include <string.h>
 
 #include <event2/buffer.h>
-#include <utlist.h>
 
 #include "daemon/topic/topic_internal.h"
 #include "wire/bytes.h"
+#include "wire/ut.h"
 
 /* Throws away what has come of a message for which there is no room. */
 static int skip(struct feed *feed)

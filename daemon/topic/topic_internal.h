@@ -24,7 +24,7 @@
 #include "daemon/topic/topic_kept.h"
 #include "daemon/topic/topic_log.h"
 #include "daemon/topic/topics.h"
-#include "wire/hash.h"
+#include "wire/ut.h"
 #include "wire/properties.h"
 
 #define TOPIC_LOG_MOST	    (1u << 20) /* bytes of a log, or one message */

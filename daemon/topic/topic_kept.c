@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "wire/hash.h"
+#include "wire/ut.h"
 
 /* with malloc's, four places among the values, and what it is found by */
 #define OVERHEAD     (sizeof(struct kept_value) + 32 + 4 * sizeof(struct kept_value *) + 16)
@@ -97,16 +97,22 @@ void topic_kept_end(struct topic_kept *kept)
 	charge_end(&kept->charge);
 }
 
-static struct kept_value *new_value(struct frame_text key, struct topic_entry *entry)
+/* Enters another one, with its place. NULL: no memory. */
+static struct kept_value *new_value(struct topic_kept *kept, struct frame_text key, struct topic_entry *entry)
 {
-	struct kept_value *value = calloc(1, sizeof(*value) + key.size);
+	struct kept_value *value = make_place(kept) == 0 ? calloc(1, sizeof(*value) + key.size) : NULL;
 
 	if (!value)
 		return NULL;
-	value->entry = topic_entry_ref(entry);
 	value->key_size = key.size;
 	if (key.size)
 		memcpy(value->key, key.data, key.size);
+	HASH_ADD(hh, kept->by_key, key, value->key_size, value);
+	if (!HASH_ADDED(value)) {
+		free(value);
+		return NULL;
+	}
+	value->entry = topic_entry_ref(entry);
 	return value;
 }
 
@@ -124,7 +130,6 @@ static void topic_kept_append(struct topic_kept *kept, struct kept_value *value,
 {
 	value->number = number;
 	kept->values[kept->count++] = value;
-	HASH_ADD(hh, kept->by_key, key, value->key_size, value);
 }
 
 void topic_kept_put(struct topic_kept *kept, struct frame_text key, struct topic_entry *entry, bool is_empty)
@@ -140,7 +145,7 @@ void topic_kept_put(struct topic_kept *kept, struct frame_text key, struct topic
 		remove_value(kept, value);
 	if (is_empty && key.size)
 		return;
-	value = make_place(kept) == 0 ? new_value(key, entry) : NULL;
+	value = new_value(kept, key, entry);
 	if (!value) {
 		kept->is_incomplete = true;
 		return;
@@ -162,7 +167,7 @@ int topic_kept_restore(struct topic_kept *kept, struct frame_text key, struct to
 	if (value || kept->count == kept->capacity ||
 	    (kept->count && kept->values[kept->count - 1]->number >= number))
 		return -EINVAL;
-	value = make_place(kept) == 0 ? new_value(key, entry) : NULL;
+	value = new_value(kept, key, entry);
 	if (!value)
 		return -ENOMEM;
 	charge_exceed(&kept->charge, QUOTA_BYTES, cost_of(value));

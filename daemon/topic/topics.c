@@ -7,13 +7,12 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include <utlist.h>
-
 #include "base/self.h"
 #include "daemon/registry/registry.h"
 #include "daemon/local/session.h"
 #include "base/invariant.h"
 #include "daemon/topic/topic_internal.h"
+#include "wire/ut.h"
 
 static void topics_send_answer(struct session *session, uint32_t request, int error, const char *why)
 {
@@ -83,6 +82,10 @@ int topics_remember(struct topics *topics, struct subscriber *subscriber, struct
 			return -ENOMEM;
 		of->session = session;
 		HASH_ADD_PTR(topics->sessions, session, of);
+		if (!HASH_ADDED(of)) {
+			free(of);
+			return -ENOMEM;
+		}
 	}
 	subscriber->session = session;
 	of->count++;

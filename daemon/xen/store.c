@@ -9,12 +9,12 @@
 #include <unistd.h>
 
 #include <event2/event.h>
-#include <utlist.h>
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "daemon/xen/store_worker.h"
 #include "base/timer.h"
+#include "wire/ut.h"
 
 /* store_free() lets the thread finish what others can see (removing our nodes), unless XenStore doesn't
  * answer one request for so long, or all of it takes too long. */

@@ -6,12 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <utlist.h>
 #include <xenstore.h>
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "wire/retry.h"
+#include "wire/ut.h"
 
 static struct store_watched *find_watched(struct store_worker *worker, unsigned watch)
 {

@@ -11,12 +11,12 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <utlist.h>
 #include <xenstore.h>
 
 #include "base/clock.h"
 #include "base/log.h"
 #include "wire/retry.h"
+#include "wire/ut.h"
 
 /* Conflicts and exhausted quotas pass within milliseconds when others are busy at start-up. The requests
  * behind ours in the queue wait along, so it gives up after about a second and a half. */
@@ -230,6 +230,11 @@ static struct store_event *event_of(struct store_worker *worker, unsigned watch,
 	event->path = strchr(key, ' ') + 1;
 	event->watch = watch;
 	HASH_ADD_KEYPTR(hh, worker->events, event->key, strlen(event->key), event);
+	if (!HASH_ADDED(event)) {
+		free(event);
+		free(key);
+		return NULL;
+	}
 	return event;
 }
 

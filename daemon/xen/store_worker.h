@@ -18,7 +18,7 @@
 #include <stdint.h>
 
 #include "daemon/xen/store.h"
-#include "wire/hash.h"
+#include "wire/ut.h"
 
 #define STORE_PATH_MAX 1024 /* none of ours is longer */
 

@@ -117,7 +117,8 @@ void vchan_tear_down(struct vchan *vchan)
 			xengnttab_unmap(control->gnttab, control->ring, 1);
 	}
 	if (vchan->port && !vchan->is_stale) {
-		HASH_DEL(vchan->host->vchans, vchan);
+		if (HASH_ADDED(vchan))
+			HASH_DEL(vchan->host->vchans, vchan);
 		vchan_host_retire_port(vchan->host, vchan);
 	}
 	free(vchan->refs);
@@ -153,6 +154,8 @@ static int take_port(struct vchan *vchan, xenevtchn_port_or_error_t port)
 		return vchan_failure();
 	vchan->port = vchan->control.event_port = (uint32_t)port;
 	HASH_ADD(hh, vchan->host->vchans, port, sizeof(vchan->port), vchan);
+	if (!HASH_ADDED(vchan))
+		return -ENOMEM;
 	/* It isn't unmasked, as libxenvchan does: a port that is bound to another has an event at once, and
 	 * the kernel puts each event into a ring of its own, with room for one from each bound port. Who
 	 * unmasks before he reads may find a second one there, and a ring that overflows is never read

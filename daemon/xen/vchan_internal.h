@@ -12,7 +12,7 @@
 #include <xentoollog.h>
 
 #include "base/restore_clock.h"
-#include "wire/hash.h"
+#include "wire/ut.h"
 
 #define LIVE_CLOSED    0
 #define LIVE_CONNECTED 1

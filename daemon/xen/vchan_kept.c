@@ -125,10 +125,12 @@ static void forget_some(struct vchan_host *host)
 
 	for (int i = 0; i < 2 && (word = host->kept.words); i++) {
 		HASH_DEL(host->kept.words, word);
-		if (is_gone(host, word->domid))
-			free(word);
-		else /* behind all others */
+		if (!is_gone(host, word->domid)) { /* behind all others */
 			HASH_ADD(hh, host->kept.words, domid, sizeof(word->domid), word);
+			if (HASH_ADDED(word))
+				continue;
+		}
+		free(word);
 	}
 }
 
@@ -148,6 +150,10 @@ static struct word *word_of(struct vchan_host *host, uint32_t domid)
 	word->since_ms = clock_ms();
 	forget_some(host);
 	HASH_ADD(hh, host->kept.words, domid, sizeof(word->domid), word);
+	if (!HASH_ADDED(word)) {
+		free(word);
+		return NULL;
+	}
 	return word;
 }
 

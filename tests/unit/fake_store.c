@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <utlist.h>
+#include "wire/ut.h"
 
 struct fake_node *fake_find(struct store *store, const char *path)
 {

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Bytes from one participant to another, checked one by one, until all flows are done. */
 #include "tests/unit/hop_rig.h"
-
-#include <utlist.h>
+#include "wire/ut.h"
 
 #define STEPS_MAX 4000000 /* of a run: more means that it doesn't end */
 

@@ -3,10 +3,10 @@
 
 #include <event2/buffer.h>
 #include <event2/event.h>
-#include <utlist.h>
 
 #include "tests/unit/random.h"
 #include "wire/bytes.h"
+#include "wire/ut.h"
 
 /* --- the rig ---------------------------------------------------------------------------------- */
 

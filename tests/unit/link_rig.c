@@ -6,8 +6,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <utlist.h>
-
 #include "base/log.h"
 #include "daemon/link/link_internal.h"
 #include "daemon/link/carrier.h"
@@ -16,6 +14,7 @@
 #include "daemon/peers/peers.h"
 #include "wire/bytes.h"
 #include "wire/frame_ring.h"
+#include "wire/ut.h"
 
 BEFORE_ALL
 {

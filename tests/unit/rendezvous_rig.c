@@ -6,12 +6,12 @@
 #include <unistd.h>
 
 #include <event2/event.h>
-#include <utlist.h>
 
 #include "daemon/peers/peers_internal.h"
 #include "daemon/policy/access.h"
 #include "daemon/xen/vchan.h"
 #include "tests/unit/unit.h"
+#include "wire/ut.h"
 
 /* --- XenStore, as far as peers write to it: at once, and what they write is confirmed in turn - */
 

@@ -4,7 +4,9 @@
 
 #include <unistd.h>
 
-#include "wire/hash.h"
+static bool is_short; /* of memory */
+#define uthash_malloc(size) (is_short ? NULL : malloc(size))
+#include "wire/ut.h"
 
 #define NAMES	  1000u
 #define SAME_BITS 10u /* of the hash that uthash has without a key */
@@ -62,6 +64,63 @@ TEST(names_chosen_to_fall_together_dont)
 	assert_in_range(longest, 1, LONGEST);
 	HASH_CLEAR(hh, table);
 	free(entries);
+}
+
+/* Whether as many are there as should be, each of which is found by its name. */
+static void check_table(struct entry *table, unsigned count)
+{
+	struct entry *entry, *found;
+
+	assert_int_equal(HASH_COUNT(table), count);
+	for (entry = table; entry; entry = entry->hh.next) {
+		HASH_FIND_STR(table, entry->name, found);
+		assert_ptr_equal(found, entry);
+	}
+}
+
+/* In the first, which needs a table, or in any other one, which may need a larger one. */
+TEST(what_lacks_memory_is_not_in_the_table_and_all_others_are)
+{
+	struct entry *entries = calloc(NAMES, sizeof(*entries)), *table = NULL;
+	unsigned refused = 0;
+
+	for (unsigned i = 0; i < NAMES; i++) {
+		snprintf(entries[i].name, NAME_SIZE, "n%u", i);
+		is_short = true;
+		HASH_ADD_STR(table, name, &entries[i]);
+		is_short = false;
+		if (HASH_ADDED(&entries[i]))
+			continue;
+		check_table(table, i);
+		refused++;
+		HASH_ADD_STR(table, name, &entries[i]);
+		assert_true(HASH_ADDED(&entries[i]));
+	}
+	assert_in_range(refused, 2, NAMES / 10);
+	check_table(table, NAMES);
+	HASH_CLEAR(hh, table);
+	free(entries);
+}
+
+TEST(another_key_needs_no_memory)
+{
+	struct numbered_entry {
+		uint32_t number;
+		UT_hash_handle hh;
+	} entries[NAMES], *table = NULL, *found;
+
+	for (uint32_t i = 0; i < NAMES; i++) {
+		entries[i].number = i;
+		HASH_ADD_INT(table, number, &entries[i]);
+		is_short = true;
+		HASH_REKEY(hh, number, &entries[i], NAMES + i);
+		is_short = false;
+	}
+	for (uint32_t i = 0; i < 2 * NAMES; i++) {
+		HASH_FIND_INT(table, &i, found);
+		assert_ptr_equal(found, i < NAMES ? NULL : &entries[i - NAMES]);
+	}
+	HASH_CLEAR(hh, table);
 }
 
 /* Another process has another key, so what is learned of one helps with no other one. */

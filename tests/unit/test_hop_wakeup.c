@@ -22,12 +22,11 @@
 
 #include <event2/buffer.h>
 #include <event2/event.h>
-#include <utlist.h>
 
 #include "tests/unit/interleave.h"
 
 #define sched_yield() step()
-#include "wire/hash.h"
+#include "wire/ut.h"
 #include "wire/ring.c"
 #include "daemon/switch/hop.c"
 #include "daemon/switch/hop_input.c"

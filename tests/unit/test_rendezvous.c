@@ -7,12 +7,12 @@
 #include "tests/unit/unit.h"
 
 #include <event2/event.h>
-#include <utlist.h>
 
 #include "base/clock.h"
 #include "daemon/peers/peers_internal.h"
 #include "tests/unit/rendezvous_rig.h"
 #include "wire/address.h"
+#include "wire/ut.h"
 
 /* oxenstored may tell of the nodes of a transaction when the second one isn't visible yet, and tells nothing
  * more then. */

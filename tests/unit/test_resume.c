@@ -9,7 +9,6 @@
 #include "tests/unit/hop_programs.h"
 
 #include <event2/event.h>
-#include <utlist.h>
 
 #include "base/log.h"
 #include "base/self.h"
@@ -17,6 +16,7 @@
 #include "daemon/registry/registry.h"
 #include "daemon/peers/peers.h"
 #include "wire/bytes.h"
+#include "wire/ut.h"
 
 /* --- a pair of rings in memory ---------------------------------------------------------------- */
 

@@ -2,11 +2,11 @@
 /* Watches under a quota, as a guest's kernel has it: what is needed is watched, and who is refused waits. */
 #include "tests/unit/unit.h"
 
-#include <utlist.h>
 #include <xenstore.h>
 
 #include "base/clock.h"
 #include "daemon/xen/store_worker_internal.h"
+#include "wire/ut.h"
 
 /* XenStore, in place of libxenstore's functions: a refused watch ends the connection, with all watches. */
 static struct {

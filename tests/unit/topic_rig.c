@@ -3,10 +3,10 @@
 #include "tests/unit/topic_rig.h"
 
 #include <event2/event.h>
-#include <utlist.h>
 
 #include "daemon/registry/registry.h"
 #include "daemon/switch/hop_image.h"
+#include "wire/ut.h"
 
 static void open_none(void *userdata, struct channel *channel, struct frame_text address)
 {
