@@ -17,8 +17,9 @@
 #include "base/image.h"
 #include "base/timer.h"
 
-#define ANSWER_MS 10000
-#define WORDS_MAX 1024u
+#define ANSWER_MS  10000
+#define WORDS_MAX  1024u
+#define KILLED_MAX 8
 
 struct renewal {
 	const char *program;
@@ -26,9 +27,10 @@ struct renewal {
 	renewal_done_fn done;
 	void *userdata;
 	struct event_base *base;
-	struct event *readable, *timer;
-	pid_t pid; /* 0: nobody is asked */
-	int fd;	   /* what it says; -1 */
+	struct event *readable, *timer, *child;
+	pid_t pid;		  /* 0: nobody is asked */
+	pid_t killed[KILLED_MAX]; /* 0: none */
+	int fd;			  /* what it says; -1 */
 	char words[WORDS_MAX];
 	size_t size;
 };
@@ -78,36 +80,55 @@ static void refuse_format(struct renewal *renewal)
 		said, image_format);
 }
 
-static void renewal_forget_process(struct renewal *renewal)
+/* Reaps those that were killed and have ended. */
+static void reap_killed(struct renewal *renewal)
+{
+	for (unsigned i = 0; i < KILLED_MAX; i++)
+		if (renewal->killed[i] && waitpid(renewal->killed[i], NULL, WNOHANG) != 0)
+			renewal->killed[i] = 0;
+}
+
+static void stop_reading(struct renewal *renewal)
 {
 	free_event(renewal->readable);
 	renewal->readable = NULL;
 	if (renewal->fd >= 0)
 		close(renewal->fd);
 	renewal->fd = -1;
-	renewal->pid = 0;
-	event_del(renewal->timer);
 }
 
-/* The program has ended, or is ended here (`is_late`), as one that says more than any would: what it says at
- * its end is all, so this doesn't wait for long. */
-static void renewal_conclude(struct renewal *renewal, bool is_late)
+static void renewal_forget_process(struct renewal *renewal)
 {
-	int status = 0, error = 0;
-	pid_t pid = renewal->pid;
+	stop_reading(renewal);
+	renewal->pid = 0;
+	if (renewal->timer)
+		event_del(renewal->timer);
+}
 
-	if (is_late)
-		kill(pid, SIGKILL);
-	while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
-		;
+/* Kills the program. It may take long to end even so, in a call of the kernel's, and nobody waits for that. */
+static void renewal_kill(struct renewal *renewal)
+{
+	unsigned i = 0;
+
+	kill(renewal->pid, SIGKILL);
+	while (i < KILLED_MAX - 1 && renewal->killed[i])
+		i++;
+	renewal->killed[i] = renewal->pid;
+	reap_killed(renewal);
+}
+
+/* Tells what the program has said, and how it has ended: `status` is that of waitpid(2), -1: it is ended
+ * here. */
+static void renewal_conclude(struct renewal *renewal, int status)
+{
+	int error = status < 0 || !WIFEXITED(status) || WEXITSTATUS(status) != 0 ? -EINVAL : 0;
+
 	while (renewal->size && renewal->words[renewal->size - 1] == '\n')
 		renewal->size--;
 	renewal->words[renewal->size] = '\0';
-	if (is_late || !WIFEXITED(status) || WEXITSTATUS(status) != 0)
-		error = -EINVAL;
 	if (error < 0 && !renewal->size)
 		snprintf(renewal->words, sizeof(renewal->words), "%s %s", renewal->program,
-			 is_late ? "doesn't answer" : "doesn't start");
+			 status < 0 ? "doesn't answer" : "doesn't start");
 	if (!take_format(renewal->words) && error == 0) {
 		refuse_format(renewal);
 		error = -EINVAL;
@@ -116,30 +137,52 @@ static void renewal_conclude(struct renewal *renewal, bool is_late)
 	renewal->done(renewal->userdata, error, renewal->words);
 }
 
+/* Takes what the program has said so far. Returns whether it may say more. */
+static bool take_words(struct renewal *renewal)
+{
+	size_t room = sizeof(renewal->words) - 1 - renewal->size;
+	ssize_t size = room ? read(renewal->fd, renewal->words + renewal->size, room) : 0;
+
+	if (size > 0)
+		renewal->size += (size_t)size;
+	return size > 0 || (size < 0 && (errno == EAGAIN || errno == EINTR));
+}
+
+/* One that says more than any would is ended. */
 static void on_words(int fd, short what, void *userdata)
 {
 	struct renewal *renewal = userdata;
-	char more[256];
-	ssize_t size = read(fd, more, sizeof(more));
-	size_t room = sizeof(renewal->words) - 1 - renewal->size;
+	bool goes_on = take_words(renewal);
 
-	if (size < 0 && (errno == EAGAIN || errno == EINTR))
-		return;
-	if (size <= 0) {
-		renewal_conclude(renewal, false);
-		return;
+	if (renewal->size == sizeof(renewal->words) - 1) {
+		renewal_kill(renewal);
+		renewal_conclude(renewal, -1);
+	} else if (!goes_on) { /* it has closed its output, and hasn't ended by that */
+		stop_reading(renewal);
 	}
-	if ((size_t)size < room)
-		room = (size_t)size;
-	memcpy(renewal->words + renewal->size, more, room);
-	renewal->size += room;
-	if (renewal->size == sizeof(renewal->words) - 1)
-		renewal_conclude(renewal, true);
 }
 
 static void renewal_on_late(int fd, short what, void *userdata)
 {
-	renewal_conclude(userdata, true);
+	struct renewal *renewal = userdata;
+
+	renewal_kill(renewal);
+	renewal_conclude(renewal, -1);
+}
+
+/* What it has said at its end is all, though it may have left others that hold its output. */
+static void renewal_on_child(int number, short what, void *userdata)
+{
+	struct renewal *renewal = userdata;
+	int status = 0;
+	pid_t ended;
+
+	reap_killed(renewal);
+	if (!renewal->pid || (ended = waitpid(renewal->pid, &status, WNOHANG)) == 0)
+		return;
+	if (renewal->fd >= 0)
+		take_words(renewal);
+	renewal_conclude(renewal, ended < 0 ? EXIT_FAILURE << 8 : status);
 }
 
 /* Starts the program, whose words go to `out`. All other descriptors are close-on-exec. */
@@ -193,13 +236,9 @@ int renewal_begin(struct renewal *renewal, bool restarts)
 
 bool renewal_give_up(struct renewal *renewal)
 {
-	pid_t pid = renewal->pid;
-
-	if (!pid)
+	if (!renewal->pid)
 		return false;
-	kill(pid, SIGKILL);
-	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
-		;
+	renewal_kill(renewal);
 	renewal_forget_process(renewal);
 	return true;
 }
@@ -214,9 +253,10 @@ struct renewal *renewal_new(struct event_base *base, const char *program, char *
 	*renewal = (struct renewal){
 		.program = program, .argv = argv, .done = done, .userdata = userdata, .base = base, .fd = -1};
 	renewal->timer = evtimer_new(base, renewal_on_late, renewal);
-	if (renewal->timer)
+	renewal->child = evsignal_new(base, SIGCHLD, renewal_on_child, renewal);
+	if (renewal->timer && renewal->child && event_add(renewal->child, NULL) == 0)
 		return renewal;
-	free(renewal);
+	renewal_free(renewal);
 	return NULL;
 }
 
@@ -226,6 +266,7 @@ void renewal_free(struct renewal *renewal)
 		return;
 	if (!renewal_give_up(renewal))
 		renewal_forget_process(renewal);
-	event_free(renewal->timer);
+	free_event(renewal->timer);
+	free_event(renewal->child);
 	free(renewal);
 }
