@@ -39,7 +39,7 @@ int conf_dir_list(const char *directory, char ***names, unsigned *count)
 	*count = 0;
 	if (!dir)
 		return errno == ENOENT ? 0 : -errno;
-	while (r == 0 && (entry = readdir(dir)) != NULL) {
+	while (r == 0 && (errno = 0, entry = readdir(dir)) != NULL) {
 		char **grown;
 
 		if (!is_conf(entry->d_name))
@@ -52,6 +52,8 @@ int conf_dir_list(const char *directory, char ***names, unsigned *count)
 		else
 			++*count;
 	}
+	if (r == 0)
+		r = -errno; /* 0: that was all */
 	closedir(dir);
 	if (r < 0)
 		conf_dir_free(*names, *count);

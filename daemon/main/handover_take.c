@@ -351,17 +351,19 @@ static int close_inherited(void)
 {
 	DIR *dir = opendir("/proc/self/fd");
 	const struct dirent *entry;
+	int r;
 
 	if (!dir)
 		return -errno;
-	while ((entry = readdir(dir))) {
+	while (errno = 0, (entry = readdir(dir)) != NULL) {
 		int fd = atoi(entry->d_name), flags = fd > STDERR_FILENO ? fcntl(fd, F_GETFD) : -1;
 
 		if (flags >= 0 && !(flags & FD_CLOEXEC))
 			close(fd);
 	}
+	r = -errno; /* 0: that was all */
 	closedir(dir);
-	return 0;
+	return r;
 }
 
 static void handover_take_end_session(void *userdata, struct session *session)

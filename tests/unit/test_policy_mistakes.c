@@ -4,6 +4,8 @@
  */
 #include "tests/unit/policy_rig.h"
 
+#include <dirent.h>
+#include <dlfcn.h>
 #include <grp.h>
 #include <pwd.h>
 #include <unistd.h>
@@ -101,6 +103,27 @@ POLICY_TEST(bad_entries_of_lists_are_quoted)
 	refuse(fixture, "[rule]\nto = a b\n", 2, "'a b'");
 	refuse(fixture, "[rule]\naction = Allow\n", 2, "action 'Allow': must be allow or deny");
 	refuse(fixture, "[rule]\naction =\n", 2, "action '': must be allow or deny");
+}
+
+/* Stands before libc's: the folder can't be read to its end. */
+static int read_error;
+
+struct dirent *readdir(DIR *dir)
+{
+	struct dirent *(*real)(DIR * dir);
+
+	*(void **)&real = dlsym(RTLD_NEXT, "readdir");
+	errno = read_error;
+	return read_error ? NULL : real(dir);
+}
+
+POLICY_TEST(half_a_folder_is_no_policy)
+{
+	put(fixture, "50-test.conf", "[rule]\nfrom = *\nto = *\naction = deny\n");
+	read_error = EIO;
+	assert_int_equal(load(fixture), -EIO);
+	read_error = 0;
+	assert_int_equal(load(fixture), 0);
 }
 
 POLICY_TEST(what_can_mean_nobody_is_an_error_with_what_was_meant)
