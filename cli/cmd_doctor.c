@@ -647,6 +647,8 @@ static const struct check status_checks[] = {
 	{"status.policy.of_host", "else rules= mode=require", EXIT_UNREACHABLE, "host policy",
 	 "domain 0 hasn't told it, and host-policy = require: nobody comes in from other domains",
 	 "start xenmsgd in domain 0, of a version that tells it; " NAMES_THIS},
+	{"status.policy.of_host", "else rules=", WELL, "host policy",
+	 "domain 0 hasn't told it yet, so this domain's own rules decide alone", NULL},
 	{"status.policy.of_host", "else rules directory", WELL, "host policy",
 	 "{rules} of domain 0's rules are about this domain, or about others", NULL},
 	{"status.policy.of_host", "else rules", WELL, "host policy",

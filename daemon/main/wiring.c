@@ -10,6 +10,7 @@
 
 #include "daemon/activation/activation.h"
 #include "daemon/policy/access.h"
+#include "daemon/xen/singleton.h"
 #include "daemon/switch/work_pool.h"
 #include "daemon/switch/memfd_lifetimes.h"
 #include "wire/advice.h"
@@ -99,8 +100,8 @@ static int start_access(struct daemon *daemon)
 	const struct config *config = &daemon->config;
 	int r = access_new(&daemon->access, &daemon->self, config->policy_dir, daemon->registry);
 
-	if (r == 0 &&
-	    (r = access_set_host(daemon->access, config->host_policy_dir, config->host_policy)) < 0) {
+	if (r == 0 && (r = access_set_host(daemon->access, config->host_policy_dir, config->host_policy,
+					   daemon->singleton)) < 0) {
 		access_free(daemon->access);
 		daemon->access = NULL;
 	}
@@ -301,7 +302,13 @@ static bool takes_over(const struct daemon *daemon)
 static int become_user(struct daemon *daemon)
 {
 	const char *user = daemon->config.user;
-	int r = user ? privileges_drop(user) : 0;
+	int r = 0;
+
+	/* What outlives it is in the directory that it has locked. */
+	if (user && geteuid() == 0 && fchown(daemon->singleton, daemon->config.uid, (gid_t)-1) < 0)
+		log_warning("can't give " SINGLETON_DIRECTORY " to %s: %s", user, strerror(errno));
+	if (user)
+		r = privileges_drop(user);
 
 	if (r == 0)
 		return 0;

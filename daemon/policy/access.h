@@ -34,8 +34,9 @@ int access_new(struct access **access, const struct self *self, const char *dire
 	       struct registry *registry);
 void access_free(struct access *access);
 /* From now on the host's policy is obeyed as `mode` says: in domain 0 that of `directory`, which is loaded as
- * by access_reload(), in a guest what domain 0 tells. Before, there is none. */
-int access_set_host(struct access *access, const char *directory, enum config_host_policy mode);
+ * by access_reload(), in a guest what domain 0 tells, or has told a daemon that crashed: that is kept in a
+ * directory, the descriptor `kept_in` (-1: nowhere), which outlives this. Before, there is none. */
+int access_set_host(struct access *access, const char *directory, enum config_host_policy mode, int kept_in);
 /* Rules that were read, and aren't in force yet. */
 struct access_rules {
 	struct policy *own, *host; /* `host` is NULL where this isn't domain 0's daemon */
@@ -149,6 +150,8 @@ char *access_host_domain(struct access *access, uint32_t guest, uint32_t domid, 
 /* Takes the payload of a POLICY frame from domain 0. 1: other rules are in force; 0; -EPROTO, which was
  * logged; -ENOMEM. */
 int access_take_host(struct access *access, const uint8_t *payload, uint32_t length);
+/* Another domain may have this number now. */
+void access_forget_host_domain(struct access *access, uint32_t domid);
 /* This domain was restored, and others may have the numbers of those that were told. */
 void access_forget_host_domains(struct access *access);
 /* Writes what it was told into the image that the next daemon gets, or reads it. */

@@ -349,6 +349,12 @@ int access_take_host(struct access *access, const uint8_t *payload, uint32_t len
 	return r < 0 ? r : r == HOST_TOLD_RULES;
 }
 
+void access_forget_host_domain(struct access *access, uint32_t domid)
+{
+	if (access->told)
+		host_told_forget_domain(access->told, domid);
+}
+
 void access_forget_host_domains(struct access *access)
 {
 	if (access->told)
@@ -370,18 +376,24 @@ void access_image(struct image *image, struct access *access)
 
 void access_drop_image(struct access *access)
 {
-	if (access->told)
-		host_told_forget(access->told);
+	if (!access->told)
+		return;
+	host_told_forget(access->told);
+	access->host_since = host_told_recall(access->told, access->kept_in);
 }
 
 /* --- life --------------------------------------------------------------------------------------- */
 
-int access_set_host(struct access *access, const char *directory, enum config_host_policy mode)
+int access_set_host(struct access *access, const char *directory, enum config_host_policy mode, int kept_in)
 {
 	access->mode = mode;
+	access->kept_in = kept_in;
 	if (access->self->domid != 0) {
 		access->told = host_told_new(domain_changed, access);
-		return access->told ? 0 : -ENOMEM;
+		if (!access->told)
+			return -ENOMEM;
+		access->host_since = host_told_recall(access->told, kept_in);
+		return 0;
 	}
 	access->host_directory = strdup(directory);
 	return access->host_directory ? access_reload(access) : -ENOMEM;

@@ -27,9 +27,10 @@ struct access {
 
 	/* the host's policy */
 	enum config_host_policy mode;
-	char *host_directory;		  /* in domain 0, else NULL */
-	struct policy *host;		  /* likewise; NULL before access_set_host() */
-	struct host_told *told;		  /* in a guest */
+	char *host_directory;	/* in domain 0, else NULL */
+	struct policy *host;	/* likewise; NULL before access_set_host() */
+	struct host_told *told; /* in a guest, which keeps it there: a descriptor, or -1 */
+	int kept_in;
 	char refused_path[TAGS_PATH_MAX]; /* of the tags for whose sake somebody was denied last */
 	uint64_t host_version;		  /* of what guests are told */
 	uint64_t host_since;		  /* when it was told, in seconds since 1970 */

@@ -2,10 +2,15 @@
 #include "daemon/policy/host_told.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/image.h"
+#include "base/log.h"
+#include "daemon/xen/singleton.h"
 #include "wire/address.h"
 #include "wire/frame.h"
 #include "wire/ut.h"
@@ -32,6 +37,7 @@ struct host_told {
 	struct told_share share; /* in force; its policy is NULL before the first has come */
 	struct share_text coming;
 	bool is_coming, replaces;
+	int directory; /* where the share is kept; -1: nowhere */
 	void (*changed)(void *userdata, uint32_t domid);
 	void *userdata;
 };
@@ -106,6 +112,14 @@ void host_told_forget_domains(struct host_told *told)
 	host_told_cut(told);
 }
 
+void host_told_forget_domain(struct host_told *told, uint32_t domid)
+{
+	struct told_domain *domain = host_told_find_domain(&told->share, domid);
+
+	if (domain)
+		forget_domain(&told->share, domain);
+}
+
 /* --- frames ------------------------------------------------------------------------------------- */
 
 static void free_share(struct told_share *share)
@@ -146,6 +160,78 @@ static int read_share(struct told_share *share, const struct share_text *text, c
 	return r;
 }
 
+/* --- what outlives a crash --- */
+
+#define KEPT	 "host-policy"
+#define KEPT_NEW "host-policy.new"
+
+static int write_file(int directory, const struct share_text *text)
+{
+	int fd = openat(directory, KEPT_NEW, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0600);
+	ssize_t size;
+	int r = 0;
+
+	if (fd < 0)
+		return -errno;
+	size = write(fd, text->data, text->size);
+	if (size != (ssize_t)text->size)
+		r = size < 0 ? -errno : -ENOSPC;
+	close(fd);
+	if (r == 0 && renameat(directory, KEPT_NEW, directory, KEPT) < 0)
+		r = -errno;
+	return r;
+}
+
+static void keep_share(const struct host_told *told)
+{
+	int r = told->directory < 0 ? 0 : write_file(told->directory, &told->share.text);
+
+	if (r < 0)
+		log_warning("policy: can't keep the host's policy in " SINGLETON_DIRECTORY
+			    ": %s; a crash would lose it until domain 0 tells it again",
+			    strerror(-r));
+}
+
+/* Reads the file, up to what a share has at most. */
+static int read_file(int fd, struct share_text *text)
+{
+	ssize_t size;
+
+	text->data = malloc(HOST_TOLD_MAX + 1);
+	if (!text->data)
+		return -ENOMEM;
+	size = read(fd, text->data, HOST_TOLD_MAX + 1);
+	if (size < 0 || size > (ssize_t)HOST_TOLD_MAX) {
+		free(text->data);
+		return size < 0 ? -errno : -EFBIG;
+	}
+	text->size = (uint32_t)size;
+	return 0;
+}
+
+uint64_t host_told_recall(struct host_told *told, int directory)
+{
+	int fd = directory < 0 ? -1 : openat(directory, KEPT, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	struct share_text text;
+	struct stat status;
+	char *error = NULL;
+	int r;
+
+	told->directory = directory;
+	if (fd < 0)
+		return 0;
+	r = fstat(fd, &status) < 0 ? -errno : read_file(fd, &text);
+	close(fd);
+	if (r == 0)
+		r = read_share(&told->share, &text, &error);
+	if (r < 0)
+		log_error("policy: what is kept of the host's policy can't be read: %s",
+			  error ? error : strerror(-r));
+	free(error);
+	forget_domains(&told->share);
+	return r < 0 ? 0 : (uint64_t)status.st_mtime;
+}
+
 /* Takes the whole text. */
 static int take_share(struct host_told *told, char **error)
 {
@@ -159,6 +245,7 @@ static int take_share(struct host_told *told, char **error)
 		return r;
 	free_share(&told->share);
 	told->share = share;
+	keep_share(told);
 	return HOST_TOLD_RULES;
 }
 
@@ -305,9 +392,11 @@ static void share_image(struct image *image, struct told_share *share)
 
 void host_told_image(struct image *image, struct host_told *told)
 {
-	bool is_told = told->share.policy != NULL;
+	bool is_told;
 
-	image_expect(image, !is_told);
+	if (image->is_read)
+		host_told_forget(told); /* what a file had */
+	is_told = told->share.policy != NULL;
 	image_bool(image, &is_told);
 	if (is_told)
 		share_image(image, &told->share);
@@ -324,6 +413,7 @@ struct host_told *host_told_new(void (*changed)(void *userdata, uint32_t domid),
 
 	if (!told)
 		return NULL;
+	told->directory = -1;
 	told->changed = changed;
 	told->userdata = userdata;
 	return told;

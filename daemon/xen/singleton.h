@@ -17,10 +17,11 @@
  *   that isn't root.
  *
  * The kernel releases the lock with the process, however that ends, and nothing stale is left. The directory
- * stays, with the socket of our own keeper (keeper.h) at most, until the system goes down: if it were made
- * anew, it would have another lock (so the unit preserves its runtime directory). A daemon that can't open it
- * doesn't start: two daemons do more harm than none. A daemon in a container has to share the directory with
- * all others of its domain, as it shares its socket with their programs.
+ * stays, with the socket of our own keeper (keeper.h) and the host's policy (host_told.h) at most, until the
+ * system goes down: if it were made anew, it would have another lock (so the unit preserves its runtime
+ * directory). A daemon that can't open it doesn't start: two daemons do more harm than none. A daemon in a
+ * container has to share the directory with all others of its domain, as it shares its socket with their
+ * programs.
  */
 
 #define SINGLETON_DIRECTORY "/run/xenmsgd"

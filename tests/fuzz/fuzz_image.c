@@ -439,7 +439,7 @@ static void run(struct switchboard *board, struct image *image, struct topics *t
 	check(memfd_lifetimes_new(&parts.lives, board) == 0);
 	check((parts.quota = quota_new(&limits)));
 	check(access_new(&parts.access, &guest, "/nonexistent", registry) == 0);
-	check(access_set_host(parts.access, "", CONFIG_HOST_POLICY_OBEY) == 0);
+	check(access_set_host(parts.access, "", CONFIG_HOST_POLICY_OBEY, -1) == 0);
 	check(hosts_new(&parts.hosts, board, &hosts_options, &hosts_callbacks, NULL) == 0);
 	check(relay_new(&parts.relay,
 			&(struct relay_collaborators){.self = &guest, .board = board, .hosts = parts.hosts},

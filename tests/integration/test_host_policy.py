@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 
 import pytest
 
@@ -211,6 +212,23 @@ def test_who_starts_again_is_told_again(hosted):
     zero.start()
     eventually(lambda: rules_of(two)[0] == 0, "the new daemon of domain 0 tells other rules")
     assert attempt(one, "2:inbox") == LET_IN
+
+
+@pytest.mark.unless(relayed="zero")
+def test_a_denial_outlives_a_crash_while_domain_0_is_away(hosted):
+    rules = host_rule("*", "dom2", "deny", "inbox") + host_rule("dom1", "dom2", "deny", "named")
+    zero, one, two = hosted(rules, {1: None, 2: rule("*", "*")})
+    before = rules_of(two)
+    zero.kill()
+    two.kill()
+    two.start()
+    eventually(lambda: attempt(one, "2:other") == LET_IN, "they are linked again")
+    assert rules_of(two)[0] == before[0] == 2 and before[1] <= rules_of(two)[1] <= time.time()
+    # Who has the name isn't believed: nobody is let in whom the rule may mean.
+    assert attempt(one, "2:inbox") == DENIED and attempt(one, "2:named", 300) == UNDECIDED
+    write_host_policy(zero, "")
+    zero.start()
+    eventually(lambda: rules_of(two)[0] == 0, "the new daemon of domain 0 tells other rules")
 
 
 @pytest.mark.unless(relayed="zero")

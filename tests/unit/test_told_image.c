@@ -5,8 +5,10 @@
 #include "tests/unit/image_bytes.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/image.h"
@@ -23,15 +25,20 @@ struct world {
 	struct access *access;
 };
 
-static struct world *world_new(void)
+static struct world *world_keeping(int directory)
 {
 	struct world *world = calloc(1, sizeof(*world));
 
 	world->self.domid = 1;
 	world->registry = registry_new(&world->self);
 	assert_int_equal(access_new(&world->access, &world->self, "/nonexistent", world->registry), 0);
-	assert_int_equal(access_set_host(world->access, "", CONFIG_HOST_POLICY_OBEY), 0);
+	assert_int_equal(access_set_host(world->access, "", CONFIG_HOST_POLICY_OBEY, directory), 0);
 	return world;
+}
+
+static struct world *world_new(void)
+{
+	return world_keeping(-1);
 }
 
 static void world_free(struct world *world)
@@ -184,6 +191,43 @@ TEST(what_was_refused_stays_told)
 	assert_string_equal(entries[1].file, "b.conf");
 	assert_int_equal(entries[1].line, 7);
 	world_free(world);
+}
+
+static struct world *crashed(struct world *before, int directory)
+{
+	if (before)
+		world_free(before);
+	return world_keeping(directory);
+}
+
+TEST(what_the_host_denies_outlives_a_crash)
+{
+	char path[] = "/tmp/xenmsg-told-XXXXXX";
+	int directory = open(mkdtemp(path), O_RDONLY | O_DIRECTORY), file;
+	struct world *world = crashed(NULL, directory);
+
+	assert_int_equal(reach(world, 3, "inbox"), -EACCES); /* by its own rules */
+	assert_int_equal(tell(world, POLICY_REPLACES,
+			      "[file]\npath = x\n[rule]\nline = 1\nfrom = work\nendpoint = inbox\n"
+			      "action = allow\n[domain]\ndomid = 3\nname = work\n"),
+			 1);
+	assert_int_equal(reach(world, 3, "inbox"), 0);
+	world = crashed(world, directory);
+	assert_int_equal(reach(world, 3, "inbox"), -ENODATA); /* who has the name isn't believed */
+	assert_int_equal(reach(world, 3, "other"), -EACCES);
+	assert_int_equal(tell(world, POLICY_REPLACES, ""), 1);
+	world = crashed(world, directory);
+	assert_int_equal(reach(world, 3, "inbox"), -EACCES);
+	assert_true(access_host_needs_names(world->access) == false);
+	file = openat(directory, "host-policy", O_WRONLY);
+	assert_int_equal(write(file, "[rule]", 6), 6);
+	close(file);
+	world = crashed(world, directory);
+	assert_int_equal(reach(world, 3, "inbox"), -EACCES);
+	world_free(world);
+	assert_int_equal(unlinkat(directory, "host-policy", 0), 0);
+	close(directory);
+	assert_int_equal(rmdir(path), 0);
 }
 
 TEST(what_has_come_by_half_goes_on)
