@@ -557,6 +557,19 @@ void directory_believe_on(struct directory *directory)
 						       : 0);
 }
 
+/* While domain 0's daemon tells nothing, a domain may end and another get its number. The first one's daemon
+ * goes then, and with it what was told of that number. */
+static void doubt_number(struct directory *directory, uint32_t domid)
+{
+	struct registry *registry = directory->with.registry;
+
+	if (directory->linked || domid == 0 || domid == directory->with.self->domid ||
+	    registry_is_up(registry, domid))
+		return;
+	registry_forget_name(registry, domid);
+	access_forget_host_domain(directory->with.access, domid);
+}
+
 /* Takes what has changed in XenStore, and who is away. Of this domain itself it is told that it asks, behind
  * all that it has asked for. */
 static void take_changed(struct directory *directory, const struct frame_directory_entry *entry)
@@ -683,6 +696,8 @@ static void directory_on_known(void *userdata, enum registry_what what, uint32_t
 	if (what == REGISTRY_PRESENCE && domid == 0 && !directory_in_domain_0(directory))
 		believe_presence(directory,
 				 registry_is_up(directory->with.registry, 0) && !directory->with.is_hidden);
+	if (what == REGISTRY_PRESENCE && !directory_in_domain_0(directory))
+		doubt_number(directory, domid);
 	if (what == REGISTRY_RULES)
 		directory->doubted = registry_version(directory->with.registry);
 	directory->changed = directory->changed || what == REGISTRY_NAME;

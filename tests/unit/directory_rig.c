@@ -82,6 +82,10 @@ bool links_next_away(const struct links *links, struct links_away *away)
 	return false;
 }
 
+void access_forget_host_domain(struct access *access, uint32_t domid)
+{
+}
+
 bool access_sees_gone(struct access *access, uint32_t domid, uint32_t other, const char *name,
 		      const char *uuid)
 {

@@ -194,6 +194,20 @@ DIRECTORY_TEST(names_are_believed_for_a_while_without_dom0s_daemon)
 	until(one->has_changed);
 }
 
+DIRECTORY_TEST(a_number_whose_daemon_goes_meanwhile_has_no_name)
+{
+	link_up_and_tell(rig, 1);
+	registry_set_up(one->registry, 2, true);
+	registry_set_up(one->registry, 2, false);
+	assert_true(is_named(one, 2, "two")); /* domain 0 would say it */
+	registry_set_up(one->registry, 2, true);
+	registry_tell(one->registry, REGISTRY_LINK_LOST, 0);
+	assert_true(is_named(one, 2, "two"));
+	registry_set_up(one->registry, 2, false);
+	assert_false(registry_is_complete(one->registry, 2));
+	assert_int_equal(resolve(one, "two"), -EHOSTDOWN);
+}
+
 DIRECTORY_TEST(names_stay_when_dom0s_daemon_comes_back_in_time)
 {
 	uint64_t end;
