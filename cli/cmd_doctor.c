@@ -675,6 +675,12 @@ static const struct check status_checks[] = {
 	{"resting.*", "else", WARNED, "time",
 	 "{who} had to rest {time.rests} times{now}, since calls into the kernel for it took too long",
 	 "see that domain's programs, and those here that accept its streams"},
+	{"status.streams.*", "state=untold", WARNED, "streams",
+	 "the stream of {comm} (pid {pid}) with {address}{endpoint} is broken, and the program can't be told: it has lowered its SO_SNDBUF",
+	 "end that program, or leave SO_SNDBUF as it was"},
+	{"status.streams.*", "else state=stuck", WARNED, "streams",
+	 "in the stream of {comm} (pid {pid}) with {address}{endpoint} nothing has moved for a minute, though both sides want it",
+	 "'xenmsg trace' and the logs of both daemons say more; end that program if it stays so"},
 	{"status", "cut_off", WARNED, "programs", "the daemon has cut off {cut_off} sessions of programs",
 	 "its log says which, and why (" ADVICE_LOG("xenmsgd") " | grep 'cut off'): mend or end these"},
 

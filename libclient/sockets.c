@@ -420,6 +420,7 @@ void socket_pump_arm(struct socket_pump *pump)
 /* ---- streams that are being opened -------------------------------------------------------- */
 
 #define GUARD		 1 /* size of the guard */
+#define PLACE		 1 /* of what keeps a place in dial->fds */
 #define INCOMING_REST_MS 100
 #define QUEUE_MS                                                                                             \
 	20 /* until the daemon's queue of connections has room, or there is a daemon again, perhaps */
@@ -439,9 +440,18 @@ static void forget_socket(const struct stream_dial *dial)
 		epoll_ctl(transport->epoll, EPOLL_CTL_DEL, dial->fd, NULL);
 }
 
+static void drop_descriptors(struct stream_dial *dial)
+{
+	for (unsigned i = 0; i < HANDSHAKE_FDS; i++)
+		if (dial->fds[i] >= 0)
+			close(dial->fds[i]);
+	memset(dial->fds, -1, sizeof(dial->fds));
+}
+
 /* Leaves the socket. */
 static void hang_up(struct stream_dial *dial)
 {
+	drop_descriptors(dial);
 	if (dial->fd >= 0) {
 		forget_socket(dial);
 		close(dial->fd);
@@ -488,6 +498,13 @@ static int connect_there(const struct transport *transport)
 	return fd == -ENOENT || fd == -EACCES ? -ECONNREFUSED : fd;
 }
 
+/* An answer that there is no descriptor for would break a stream that is there. */
+static int keep_place(struct stream_dial *dial)
+{
+	dial->fds[PLACE] = fcntl(dial->fd, F_DUPFD_CLOEXEC, 0);
+	return dial->fds[PLACE] < 0 ? -errno : 0;
+}
+
 /* Sends HELLO for a stream, the frame that says which stream, and the guard. Returns 0 or what settles it;
  * -EAGAIN: the daemon's queue is full. */
 static int dial_ask(struct stream_dial *dial)
@@ -497,8 +514,11 @@ static int dial_ask(struct stream_dial *dial)
 	if (fd < 0)
 		return fd == -ETIMEDOUT ? -EAGAIN : fd;
 	dial->fd = fd;
+	r = keep_place(dial);
+	if (r < 0)
+		return r;
 	r = transport_watch(dial->dials->transport, fd, EPOLLIN | EPOLLRDHUP, ON_STREAM);
-	if (r == 0 && handshake_hello(fd, HELLO_STREAM, dial->request, dial->size) < 0)
+	if (r == 0 && handshake_hello(fd, HELLO_STREAM | HELLO_TAKES_SOCKET, dial->request, dial->size) < 0)
 		r = -ECONNREFUSED;
 	return r;
 }
@@ -509,12 +529,18 @@ static int sockets_read_answer(struct stream_dial *dial)
 {
 	struct handshake_answer *answer = &dial->answer;
 	struct frame_reply reply;
-	int r = handshake_read(dial->fd, answer, NULL, 0);
+	int r;
 
+	if (dial->fds[PLACE] >= 0)
+		close(dial->fds[PLACE]);
+	dial->fds[PLACE] = -1;
+	r = handshake_read(dial->fd, answer, dial->fds, 0);
 	if (r == 0 && answer->header.type == FRAME_WELCOME)
-		r = handshake_read(dial->fd, answer, NULL, 0);
-	if (r == -ETIMEDOUT)
+		r = handshake_read(dial->fd, answer, dial->fds, 0);
+	if (r == -ETIMEDOUT) {
+		keep_place(dial);
 		return 0;
+	}
 	if (r < 0) {
 		frame_text_copy(answer->reason, dial->reason, sizeof(dial->reason));
 		return r;
@@ -528,10 +554,32 @@ static int sockets_read_answer(struct stream_dial *dial)
 	return frame_error(reply.error, -EPROTO);
 }
 
-/* The socket becomes the program's own, and blocks. */
+/* A buffer that a program fills at once, as by sendfile(2), is 17 pages. Where that is more than a quarter of
+ * SO_SNDBUF, the kernel wakes its writer only when nothing of it is left. (The kernel doubles what is set.)
+ */
+static void widen(int fd)
+{
+	const int room = 140800;
+	int now = 0;
+	socklen_t size = sizeof(now);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &now, &size) == 0 && now < 2 * room)
+		setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
+}
+
+/* The socket that came with the answer, or the connection itself, becomes the program's own, and blocks. */
 static int dial_hand_over(struct stream_dial *dial)
 {
+	int stream = dial->fds[0];
+
 	forget_socket(dial);
+	if (stream >= 0) {
+		dial->fds[0] = -1;
+		close(dial->fd);
+		dial->fd = stream;
+	}
+	drop_descriptors(dial);
+	widen(dial->fd);
 	return fcntl(dial->fd, F_SETFL, 0) < 0 ? -errno : 0;
 }
 
@@ -580,6 +628,7 @@ int dials_begin(struct dials *dials, uint8_t type, const void *payload, uint32_t
 	dial->op.withdraw = dial_withdraw;
 	dial->dials = dials;
 	dial->fd = -1;
+	memset(dial->fds, -1, sizeof(dial->fds));
 	dial->done = done;
 	dial->userdata = userdata;
 	memcpy(dial->request + FRAME_HEADER_SIZE, payload, size);

@@ -328,6 +328,8 @@ struct stream_dial {
 	struct xenmsg_op op; /* the first */
 	struct dials *dials;
 	int fd; /* -1: none; once settled, the stream */
+	/* the descriptor that comes with the answer is the stream; before, [1] keeps a place for it */
+	int fds[HANDSHAKE_FDS];
 	int error;
 	uint8_t request[DIAL_REQUEST_MAX +
 			1]; /* OPEN or ACCEPT, and the guard: a byte that the daemon leaves unread */

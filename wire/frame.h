@@ -171,6 +171,7 @@ struct frame_hello_local {
 #define HELLO_SHARED_MEMORY 0x1u /* and of WELCOME */
 #define HELLO_STREAM	    0x2u /* this connection is to become a stream */
 #define HELLO_MUX	    0x4u /* the session carries streams (protocol.md, 6.1) */
+#define HELLO_TAKES_SOCKET  0x8u /* with HELLO_STREAM: the stream may be a socket that comes with the REPLY */
 
 struct frame_ring_place {
 	uint32_t control, data, size;

@@ -416,6 +416,11 @@ bool session_is_mux(const struct session *session)
 	return session->is_mux;
 }
 
+bool session_takes_socket(const struct session *session)
+{
+	return session->takes_socket;
+}
+
 const struct ucred *session_credentials(const struct session *session)
 {
 	return &session->credentials;

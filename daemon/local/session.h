@@ -120,6 +120,8 @@ int session_socket(const struct session *session);
 const char *session_comm(struct session *session);
 /* Returns whether the session carries streams, and nothing else (doc/protocol.md, 6.1). */
 bool session_is_mux(const struct session *session);
+/* Returns whether its program takes another socket for the stream that this connection is to become. */
+bool session_takes_socket(const struct session *session);
 bool session_shares_memory(const struct session *session);
 /* Returns whether something that it was told, or answered, waits until the program has read what came
  * before. */

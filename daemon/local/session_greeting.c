@@ -158,12 +158,13 @@ static int gather_frame(struct session *session, struct frame_header *header, co
 }
 
 /* Turns the session into a stream's handshake. Returns false if the session has ended. */
-static bool start_stream(struct session *session)
+static bool start_stream(struct session *session, bool takes_socket)
 {
 	struct frame_welcome welcome = welcome_of(session);
 	int r;
 
 	session->state = STREAM;
+	session->takes_socket = takes_socket;
 	session->greeted = 0;
 	r = send_welcome(session, &welcome, -1);
 	if (r < 0)
@@ -219,7 +220,7 @@ static bool greet_once(struct session *session)
 		return false;
 	}
 	if (hello.flags & HELLO_STREAM)
-		return start_stream(session);
+		return start_stream(session, hello.flags & HELLO_TAKES_SOCKET);
 	start_running(session, &hello);
 	return false;
 }

@@ -60,6 +60,7 @@ struct session {
 	struct task greeting_turn; /* takes what came before it runs */
 	uint8_t greeting[GREETING_FRAME_MAX];
 	size_t greeted;
+	bool takes_socket;   /* for the stream that it becomes */
 	unsigned unanswered; /* requests */
 	struct session_rest rest;
 	struct task leaving_turn;

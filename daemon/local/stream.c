@@ -9,13 +9,15 @@
 #include <sys/random.h>
 
 #include "daemon/switch/channel.h"
+#include "base/clock.h"
 #include "base/cost.h"
 #include "base/log.h"
 #include "daemon/switch/hop_image.h"
 #include "daemon/switch/inner.h"
 #include "daemon/switch/program_socket.h"
 
-#define CREDIT_STEP 8192u /* bytes: an eighth of the smallest window; fewer aren't worth a frame */
+#define STUCK_NS    60000000000u /* without a byte, though both sides want some to move */
+#define CREDIT_STEP 8192u	 /* bytes: an eighth of the smallest window; fewer aren't worth a frame */
 
 static void stream_on_turn(struct task *task);
 
@@ -45,10 +47,18 @@ bool stream_put_frame(struct stream *stream, uint8_t type, const void *payload, 
 
 static void stream_finish(struct stream *stream, bool clean)
 {
-	if (stream->state == OVER)
+	if (stream->state == OVER || stream->state == UNTOLD)
 		return;
-	stream->state = OVER;
-	stream_close_socket(stream, clean);
+	if (clean || stream_can_tell_break(stream)) {
+		stream->state = OVER;
+		stream_close_socket(stream, clean);
+	} else {
+		stream->state = UNTOLD;
+		log_limited(
+			LOG_CUT_OFF, account_source(stream->payer), LOG_LEVEL_WARNING,
+			"a stream stays open though it has broken: its program has lowered its SO_SNDBUF, "
+			"and can't be told before it writes ('xenmsg status': untold)");
+	}
 	task_due(&stream->turn); /* the owner is told when nothing on the stack uses the stream */
 }
 
@@ -69,6 +79,17 @@ static void reset_came(struct stream *stream, const uint8_t *payload, uint32_t l
 	}
 }
 
+/* The call was accepted. */
+static int answer_caller(struct stream *stream)
+{
+	int fd = stream->fd;
+
+	stream_unwatch_socket(stream);
+	fd = stream_answer(stream, fd);
+	stream->state = FLOWING;
+	return stream_watch_socket(stream, fd < 0 ? stream->fd : fd);
+}
+
 /* Takes one frame of the hop's that isn't DATA. */
 static int stream_take_frame(struct stream *stream, const struct frame_header *header)
 {
@@ -86,11 +107,7 @@ static int stream_take_frame(struct stream *stream, const struct frame_header *h
 		if (frame_opened_decode(payload, header->length, &opened) < 0)
 			return -EPROTO;
 		stream->limit = opened.limit;
-		if (stream->state == CALLING) {
-			stream_answer_caller(stream, 0);
-			stream->state = FLOWING;
-		}
-		return 0;
+		return stream->state == CALLING ? answer_caller(stream) : 0;
 	case FRAME_CREDIT:
 		if (frame_credit_decode(payload, header->length, &credit) < 0)
 			return -EPROTO;
@@ -134,6 +151,9 @@ static void refuse(struct stream *stream)
 {
 	uint8_t payload[8];
 
+	/* Its next write is by what it can be told of a break. */
+	if (!stream->end_read && !stream_can_tell_break(stream))
+		return;
 	if (!stream->tells_all && !stream->end_read &&
 	    !stream_put_frame(stream, FRAME_FIN, payload, frame_u64_encode(stream->sent, payload)))
 		return; /* there will be another turn when there is room */
@@ -146,7 +166,8 @@ static int take_frames(struct stream *stream)
 	uint32_t ready;
 	int r = 0, next = 0;
 
-	while (r == 0 && stream->state != OVER && (next = frame_next(&stream->reader, &header, &ready)) > 0) {
+	while (r == 0 && stream->state < UNTOLD &&
+	       (next = frame_next(&stream->reader, &header, &ready)) > 0) {
 		r = stream_take_frame(stream, &header);
 		switch_spend(stream->board, stream->payer, COST_CONTROL);
 		ring_reader_consume(&stream->reader, frame_size(header.length));
@@ -179,7 +200,7 @@ static void stream_run(struct stream *stream)
 	uint32_t before = progress(stream);
 	int r = take_frames(stream);
 
-	if (stream->state == OVER)
+	if (stream->state >= UNTOLD)
 		return;
 	if (r == 0 && stream->state == FLOWING && (stream->tells_all || stream->stopped)) {
 		if (!stream->refused)
@@ -200,6 +221,10 @@ static void stream_run(struct stream *stream)
 	if (stream->state == FLOWING)
 		stream_look_for_close(stream);
 	tell_taken(stream);
+	if (stream->sent + stream->taken != stream->moved || !stream->moved_ns) {
+		stream->moved = stream->sent + stream->taken;
+		stream->moved_ns = clock_ns();
+	}
 	if (progress(stream) != before)
 		hop_event(&stream->hop);
 	ring_reader_arm(&stream->reader, CONTROL_RING_SIZE + 1);
@@ -208,12 +233,26 @@ static void stream_run(struct stream *stream)
 	finish_if_done(stream);
 }
 
+/* Looks whether the program can be told that the stream has broken. */
+static void tell_break(struct stream *stream)
+{
+	hop_detach(&stream->hop);
+	hop_reset_channels(&stream->hop, ECONNRESET);
+	if (!stream_can_tell_break(stream))
+		return;
+	stream->state = OVER;
+	stream_close_socket(stream, false);
+	task_due(&stream->turn);
+}
+
 static void stream_on_turn(struct task *task)
 {
 	struct stream *stream = (struct stream *)((char *)task - offsetof(struct stream, turn));
 
 	if (stream->state == OVER)
 		stream->callbacks->gone(stream->userdata, stream);
+	else if (stream->state == UNTOLD)
+		tell_break(stream);
 	else if (stream->state != BREAKING)
 		stream_run(stream);
 }
@@ -330,7 +369,7 @@ int stream_make(struct stream **out, struct switchboard *board, const struct str
 	stream->board = board;
 	stream->callbacks = callbacks;
 	stream->userdata = userdata;
-	stream->fd = -1;
+	stream->fd = stream->end_epoll = -1;
 	if (hop_init(&stream->hop, board, HOP_STREAM, &hop_callbacks, stream, 1, 1) < 0) {
 		free(stream);
 		return -ENOMEM;
@@ -379,7 +418,7 @@ static int stream_new(struct stream **out, struct switchboard *board,
 	return r;
 }
 
-int stream_connect(struct stream **out, struct switchboard *board, int fd,
+int stream_connect(struct stream **out, struct switchboard *board, int fd, bool takes_socket,
 		   const struct frame_identity *identity, struct charge *charge, const char *address,
 		   const struct stream_callbacks *callbacks, void *userdata)
 {
@@ -394,6 +433,7 @@ int stream_connect(struct stream **out, struct switchboard *board, int fd,
 		return r;
 	}
 	stream->state = CALLING;
+	stream->takes_socket = takes_socket;
 	stream->identity = *identity;
 	charge_move(&stream->charge, charge);
 	stream_set_account(stream, stream->charge.account);
@@ -439,7 +479,7 @@ int stream_wait(struct stream **out, struct switchboard *board, struct channel *
 	return 0;
 }
 
-int stream_take_socket(struct stream *stream, int fd)
+int stream_take_socket(struct stream *stream, int fd, bool takes_socket)
 {
 	int r;
 
@@ -447,12 +487,13 @@ int stream_take_socket(struct stream *stream, int fd)
 		program_socket_close(stream->board, fd, NULL);
 		return -ENOENT;
 	}
-	r = program_socket_reply(fd, 0, "");
+	stream->takes_socket = takes_socket;
+	r = stream_answer(stream, fd);
 	if (r < 0) {
 		program_socket_close(stream->board, fd, NULL);
 		return r;
 	}
-	r = stream_watch_socket(stream, fd);
+	r = stream_watch_socket(stream, r);
 	if (r < 0) {
 		hop_fail(&stream->hop, r, "out of memory");
 		return r;
@@ -508,12 +549,15 @@ struct stream_traffic stream_traffic(const struct stream *stream)
 	return (struct stream_traffic){.in = stream->sent, .out = stream->taken};
 }
 
-const char *stream_state(const struct stream *stream)
+const char *stream_state(struct stream *stream)
 {
 	static const char *const names[] = {
 		[CALLING] = "calling", [WAITING] = "waiting", [FLOWING] = "flowing",
-		[BREAKING] = "over",   [OVER] = "over",
+		[BREAKING] = "over",   [UNTOLD] = "untold",   [OVER] = "over",
 	};
 
+	if (stream->state == FLOWING && clock_ns() - stream->moved_ns >= STUCK_NS &&
+	    stream_wants_to_move(stream))
+		return "stuck";
 	return names[stream->state];
 }

@@ -10,12 +10,18 @@
  *   connecting:  CALLING ──OPENED──▶ FLOWING ──both directions ended──▶ gone
  *                CALLING ──RESET──▶ the program gets the error, gone
  *   accepting:   WAITING (for the program to fetch it) ──stream_take_socket()──▶ FLOWING
- *   any ──channel reset, program gone, listener gone──▶ gone
+ *   any ──channel reset, program gone, listener gone──▶ gone (without a guard: UNTOLD ──▶ gone)
  *
  * The program must be able to tell a stream that ended from one that broke. A Unix socket that is closed
- * while bytes lie unread in it gives ECONNRESET to the other side, so one byte is always left unread: the
- * program sends one byte more than its last handshake frame, and from then on the byte that was forwarded
- * last is only peeked at. At a clean end it is taken out before the socket is closed.
+ * while bytes lie unread in it gives ECONNRESET to the other side, so one byte is left unread, the *guard*:
+ * one byte more than the handshake is sent, and from then on the byte that was forwarded last is only peeked
+ * at. At a clean end it is taken out before the socket is closed.
+ *
+ * But the buffer that holds the guard counts whole against the program, which may write again only below a
+ * quarter of its SO_SNDBUF. So a program that allows it gets a socket that we have made: an epoll of ours has
+ * its end, and says whether that is writable, without holding it open. While it isn't, though all else was
+ * read, the guard is taken, too. A stream without one that breaks is UNTOLD: it stays open until the program
+ * has written, which is a guard again, or closes its end.
  */
 
 #include <stdbool.h>
@@ -40,8 +46,9 @@ struct stream_callbacks {
 };
 
 /* Makes the stream to `address` that a program asks for. Takes over the socket and the charge for it, also on
- * failure. Returns 0 or a negative errno. */
-int stream_connect(struct stream **stream, struct switchboard *board, int fd,
+ * failure. `takes_socket`: the answer may bring the program another socket (above). Returns 0 or a negative
+ * errno. */
+int stream_connect(struct stream **stream, struct switchboard *board, int fd, bool takes_socket,
 		   const struct frame_identity *identity, struct charge *charge, const char *address,
 		   const struct stream_callbacks *callbacks, void *userdata);
 /* Makes a stream for `channel`, which a peer's program has opened to `endpoint` here. It waits, under a token
@@ -52,13 +59,14 @@ int stream_wait(struct stream **stream, struct switchboard *board, struct channe
 		const char *endpoint, struct account *program, const struct stream_callbacks *callbacks,
 		void *userdata);
 uint64_t stream_token(const struct stream *stream);
-/* Returns the state's name in status. */
-const char *stream_state(const struct stream *stream);
+/* Returns its name in status: calling, waiting (to be fetched), flowing, untold, over; stuck: nothing has
+ * moved for a minute though both sides want it. */
+const char *stream_state(struct stream *stream);
 bool stream_is_waiting(const struct stream *stream);
 /* Connects a waiting stream to the program that fetches it. Takes over the socket. -ENOENT: it doesn't wait;
  * -ECONNRESET: the program hasn't waited for the answer, and the stream waits on, to be fetched again;
  * -ENOMEM: it breaks. */
-int stream_take_socket(struct stream *stream, int fd);
+int stream_take_socket(struct stream *stream, int fd, bool takes_socket);
 void stream_free(struct stream *stream);
 
 /* stream_image.c: whether the next daemon can go on with it. `is_carried`: its socket gets there in another

@@ -34,7 +34,7 @@ static void payers_image(struct image *image, struct stream *stream)
 	if (!image->is_read)
 		return;
 	charge_init(&stream->charge, account);
-	charge_exceed(&stream->charge, QUOTA_DESCRIPTORS, 1);
+	charge_exceed(&stream->charge, QUOTA_DESCRIPTORS, stream->end_epoll < 0 ? 1 : 2);
 	charge_exceed(&stream->charge, QUOTA_MEMORY, STREAM_MEMORY);
 	stream_set_account(stream, account);
 	if (is_program && stream->program)
@@ -72,6 +72,8 @@ static void ends_image(struct image *image, struct stream *stream)
 {
 	uint8_t ended = stream->ended < 0 ? 3 : (uint8_t)stream->ended;
 
+	image_bool(image, &stream->takes_socket);
+	image_bool(image, &stream->is_unguarded);
 	image_bool(image, &stream->fin_came);
 	image_bool(image, &stream->breaks);
 	image_bool(image, &stream->tells_all);
@@ -90,7 +92,8 @@ void stream_image(struct image *image, struct stream *stream)
 	uint32_t state = stream->state;
 
 	image_fd(image, &stream->fd);
-	image_upto(image, &state, BREAKING);
+	image_fd(image, &stream->end_epoll);
+	image_upto(image, &state, UNTOLD);
 	stream->state = (enum stream_stage)state;
 	image_expect(image, stream->state == WAITING ? stream->fd < 0
 						     : stream->fd >= 0 && session_is_socket(stream->fd));
@@ -108,11 +111,11 @@ int stream_go_on(struct stream *stream)
 {
 	int r = stream->fd < 0 ? 0 : stream_watch_socket(stream, stream->fd);
 
-	if (r == 0)
+	if (r == 0 && stream->state != UNTOLD)
 		r = stream_attach(stream, true);
 	if (r < 0)
 		return r;
-	stream->readable = stream->has_news = true;
+	stream->readable = stream->has_news = stream->in_doubt = true;
 	if (stream->state == BREAKING)
 		hop_finish(&stream->hop, -ECONNRESET, "the program has gone");
 	hop_event(&stream->hop);

@@ -42,6 +42,7 @@ enum stream_stage {
 	WAITING,
 	FLOWING,
 	BREAKING, /* the program has broken it or gone: the hop still reads what it sent before */
+	UNTOLD,	  /* it is broken, which the program can't be told yet */
 	OVER,
 };
 
@@ -60,6 +61,10 @@ struct stream {
 	struct frame_identity identity;
 	uint64_t token;
 	int fd;
+	int end_epoll;	      /* says whether the program's end is writable; -1: nothing does */
+	bool takes_socket;    /* the answer may bring the program another one */
+	bool is_unguarded;    /* no byte is left unread */
+	bool in_doubt;	      /* the guard may lie in a buffer that keeps the program from writing */
 	struct charge charge; /* for the descriptor and the memory */
 	/* The opener pays for the time, too, but not for what the program that holds an accepted stream's
 	 * socket makes dear: from its first long call on (switch/call.h) `turn` is in the line of that
@@ -76,11 +81,12 @@ struct stream {
 	struct ring_reader reader, data_reader;
 	uint32_t number; /* of the channel */
 
-	uint64_t sent, limit; /* of the stream from the program */
-	uint64_t taken;	      /* of the stream to the program: written to its socket */
-	uint64_t told;	      /* of `taken`, by CREDIT */
-	uint32_t written;     /* of the DATA frame at the head of data_reader */
-	uint64_t total;	      /* with fin_came: the size of the stream to the program */
+	uint64_t sent, limit;	  /* of the stream from the program */
+	uint64_t taken;		  /* of the stream to the program: written to its socket */
+	uint64_t told;		  /* of `taken`, by CREDIT */
+	uint64_t moved, moved_ns; /* the sum of what was sent and taken, and since when it is that */
+	uint32_t written;	  /* of the DATA frame at the head of data_reader */
+	uint64_t total;		  /* with fin_came: the size of the stream to the program */
 	bool fin_came;
 	bool breaks;	 /* a byte with a descriptor lies in the socket, which breaks it, */
 	uint32_t copied; /* and so many of those before it have been copied */
@@ -128,10 +134,19 @@ int stream_write(struct stream *stream);
 /* Returns whether the program has closed its socket, or shut it down both ways, while it calls. One that only
  * has nothing more to send may still wait for its call. */
 bool stream_caller_has_left(struct stream *stream);
-/* Tells the program how its call has ended. */
+/* Tells the program that its stream is there. It is `fd`, a connection that stream_watch_socket() doesn't
+ * watch, or, if the program takes that, a socket of its own, made for it; `fd` is closed then. Returns the
+ * stream's socket, or -ECONNRESET: the program has gone, and `fd` is still there. */
+int stream_answer(struct stream *stream, int fd);
+/* Tells the program that its call has failed. */
 void stream_answer_caller(struct stream *stream, int error);
-/* Closes the socket. `clean`: the program sees the end of the stream; else ECONNRESET, by the byte that is
- * left unread. */
+/* Returns whether the program would see that the stream breaks, or nobody is there to see it. */
+bool stream_can_tell_break(struct stream *stream);
+/* Returns whether what one side has sent could go to the other, which would take it. */
+bool stream_wants_to_move(struct stream *stream);
+/* Listens to the socket no more. */
+void stream_unwatch_socket(struct stream *stream);
+/* Closes the socket. `clean`: the program sees the end of the stream; else ECONNRESET, by the guard. */
 void stream_close_socket(struct stream *stream, bool clean);
 
 #endif

@@ -3,8 +3,10 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "base/cost.h"
 #include "base/timer.h"
@@ -14,6 +16,11 @@
 /* what may lie unread at a clean end: the guard byte, and what came behind a refused handshake */
 #define DRAIN_BYTES 4096u
 #define DRAIN_CALLS 8
+/* A buffer with fewer bytes than this is less than a quarter of the smallest SO_SNDBUF. */
+#define SMALL_BUFFER 64u
+/* SO_SNDBUF of which a quarter is more than any buffer: 17 pages, as sendfile(2) fills one. (The kernel
+ * doubles it.) */
+#define SOCKET_ROOM 140800
 
 static void stream_socket_spend(struct stream *stream, uint64_t units)
 {
@@ -98,7 +105,7 @@ static int copy_before_break(struct stream *stream, uint32_t size)
 	ssize_t there;
 
 	hop_begin_call(&stream->hop, &call);
-	there = program_socket_peek_before(stream->fd, 1 + stream->copied, pieces,
+	there = program_socket_peek_before(stream->fd, !stream->is_unguarded + stream->copied, pieces,
 					   reserve(stream, size + 1, pieces));
 	spend_call(stream, &call, COST_BYTES(size));
 	if (there <= 0)
@@ -114,6 +121,7 @@ static int read_piece(struct stream *stream, uint32_t size)
 {
 	uint8_t guard;
 	struct iovec pieces[PROGRAM_SOCKET_PIECES] = {{&guard, 1}};
+	const unsigned guards = !stream->is_unguarded;
 	struct kernel_call call;
 	uint32_t length;
 	unsigned count;
@@ -121,23 +129,46 @@ static int read_piece(struct stream *stream, uint32_t size)
 
 	if (stream->breaks)
 		return copy_before_break(stream, size);
-	count = 1 + reserve(stream, size, pieces + 1);
+	count = guards + reserve(stream, size, pieces + guards);
 	there = program_socket_peek(stream->fd, pieces, count);
-	if (there == 1 || there == 0 || there == -EAGAIN)
+	if (there == (ssize_t)guards || there == 0 || there == -EAGAIN)
 		return 0;
 	stream->breaks = there == -EBADMSG;
 	if (stream->breaks)
 		return copy_before_break(stream, size);
 	if (there < 0)
 		return -ECONNRESET;
-	length = (uint32_t)there - 1;
+	length = (uint32_t)there - guards;
 	hop_begin_call(&stream->hop, &call);
-	there = program_socket_take(stream->fd, pieces, count, length);
-	spend_call(stream, &call, COST_BYTES(length));
-	if (there != (ssize_t)length)
+	if (there > 1 && program_socket_take(stream->fd, pieces, count, (size_t)there - 1) != there - 1)
 		return -ECONNRESET;
+	spend_call(stream, &call, COST_BYTES(length));
 	put_data(stream, length);
+	stream->is_unguarded = false;
+	stream->in_doubt |= length > SMALL_BUFFER || length == size;
 	return (int)length;
+}
+
+/* Whether the program's end would take bytes from it, or can't be asked. */
+static bool end_is_writable(const struct stream *stream)
+{
+	struct epoll_event event;
+
+	return stream->end_epoll < 0 || epoll_wait(stream->end_epoll, &event, 1, 0) != 0;
+}
+
+/* All was read, and the program may still be kept from writing, by the guard. */
+static void let_program_write(struct stream *stream)
+{
+	char guard;
+	struct iovec piece = {&guard, 1};
+
+	if (!stream->in_doubt || stream->end_epoll < 0)
+		return;
+	stream->in_doubt = false;
+	stream_socket_spend(stream, COST_SYSCALL);
+	if (!end_is_writable(stream) && !stream->is_unguarded)
+		stream->is_unguarded = program_socket_take(stream->fd, &piece, 1, 1) == 1;
 }
 
 /* Returns whether the program has sent something that wasn't read. */
@@ -145,7 +176,17 @@ static bool has_more(const struct stream *stream)
 {
 	int available = 0;
 
-	return ioctl(stream->fd, FIONREAD, &available) == 0 && available > 1;
+	return ioctl(stream->fd, FIONREAD, &available) == 0 && available > !stream->is_unguarded;
+}
+
+bool stream_wants_to_move(struct stream *stream)
+{
+	struct pollfd program = {.fd = stream->fd, .events = POLLOUT};
+
+	if (!stream->end_read && stream->limit > stream->sent &&
+	    (has_more(stream) || !end_is_writable(stream)))
+		return true;
+	return !stream->is_deaf && ring_reader_ready(&stream->data_reader, 1) > 0 && poll(&program, 1, 0) > 0;
 }
 
 /* Asks whether the program has ended, and keeps the answer, which comes once. */
@@ -218,8 +259,10 @@ int stream_read(struct stream *stream)
 				stream->end_read = true;
 			return 0;
 		}
-		if (!look_for_end(stream))
+		if (!look_for_end(stream)) {
 			stream->readable = false;
+			let_program_write(stream);
+		}
 	}
 	return 0;
 }
@@ -325,11 +368,102 @@ void stream_answer_caller(struct stream *stream, int error)
 	struct kernel_call call;
 
 	hop_begin_call(&stream->hop, &call);
-	program_socket_reply(stream->fd, error, "");
+	program_socket_reply(stream->fd, error, "", -1);
 	spend_call(stream, &call, COST_SYSCALL);
 }
 
+/* A socket's own default may be far below what a program needs that fills large buffers. */
+static void give_room(int fd)
+{
+	const int room = SOCKET_ROOM;
+	int now = 0;
+	socklen_t size = sizeof(now);
+
+	if (getsockopt(fd, SOL_SOCKET, SO_SNDBUF, &now, &size) == 0 && now < 2 * room &&
+	    setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &room, sizeof(room)) < 0)
+		setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
+}
+
+/* Makes the stream's socket, with a guard in it, and the epoll that has the program's end. 0, or -1: there is
+ * no room for them. */
+static int make_pair(struct stream *stream, int pair[2])
+{
+	struct epoll_event event = {.events = EPOLLOUT};
+	int epoll;
+
+	if (charge_add(&stream->charge, QUOTA_DESCRIPTORS, 1) < 0)
+		return -1;
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) < 0)
+		goto no_pair;
+	epoll = epoll_create1(EPOLL_CLOEXEC);
+	if (epoll < 0 || epoll_ctl(epoll, EPOLL_CTL_ADD, pair[1], &event) < 0 ||
+	    program_socket_init(pair[0]) < 0 || send(pair[1], "", 1, MSG_NOSIGNAL) != 1)
+		goto no_epoll;
+	give_room(pair[0]);
+	give_room(pair[1]);
+	stream->end_epoll = epoll;
+	return 0;
+no_epoll:
+	if (epoll >= 0)
+		close(epoll);
+	close(pair[0]);
+	close(pair[1]);
+no_pair:
+	charge_release(&stream->charge, QUOTA_DESCRIPTORS, 1);
+	return -1;
+}
+
+static void forget_end(struct stream *stream)
+{
+	if (stream->end_epoll < 0)
+		return;
+	close(stream->end_epoll);
+	stream->end_epoll = -1;
+	charge_release(&stream->charge, QUOTA_DESCRIPTORS, 1);
+}
+
+int stream_answer(struct stream *stream, int fd)
+{
+	struct kernel_call call;
+	char guard;
+	struct iovec piece = {&guard, 1};
+	int pair[2], r;
+	bool has_pair = stream->takes_socket && make_pair(stream, pair) == 0;
+
+	hop_begin_call(&stream->hop, &call);
+	r = program_socket_reply(fd, 0, "", has_pair ? pair[1] : -1);
+	spend_call(stream, &call, COST_SYSCALL);
+	if (!has_pair)
+		return r < 0 ? r : fd;
+	close(pair[1]); /* nothing lies in it but what we have written */
+	if (r < 0) {
+		close(pair[0]);
+		forget_end(stream);
+		return r;
+	}
+	program_socket_read(fd, &piece, 1); /* so that the close doesn't look like a break */
+	program_socket_close(stream->board, fd, NULL);
+	return pair[0];
+}
+
 /* --- the end ---------------------------------------------------------------------------------- */
+
+bool stream_can_tell_break(struct stream *stream)
+{
+	int ended;
+
+	if (stream->fd < 0 || !stream->is_unguarded || has_more(stream))
+		return true;
+	ended = program_has_ended(stream);
+	return ended < 0 || ended == 2;
+}
+
+void stream_unwatch_socket(struct stream *stream)
+{
+	free_event(stream->socket_event);
+	free_event(stream->writable);
+	stream->socket_event = stream->writable = NULL;
+}
 
 void stream_close_socket(struct stream *stream, bool clean)
 {
@@ -345,9 +479,8 @@ void stream_close_socket(struct stream *stream, bool clean)
 		if (program_socket_read(stream->fd, &piece, 1) < (ssize_t)sizeof(bytes))
 			break;
 	}
-	free_event(stream->socket_event);
-	free_event(stream->writable);
-	stream->socket_event = stream->writable = NULL;
+	stream_unwatch_socket(stream);
+	forget_end(stream);
 	span_begin(&span, stream->board);
 	program_socket_close(stream->board, stream->fd, &stream->charge);
 	stream->fd = -1;

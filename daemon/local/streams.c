@@ -221,7 +221,7 @@ static void streams_refuse(struct streams *streams, int fd, int error, const cha
 	uint8_t rest[REST_BYTES];
 	struct iovec piece = {rest, sizeof(rest)};
 
-	program_socket_reply(fd, error, why);
+	program_socket_reply(fd, error, why, -1);
 	program_socket_read(fd, &piece, 1);
 	program_socket_close(streams->board, fd, NULL);
 }
@@ -236,8 +236,8 @@ static void refuse_unpaid(struct streams *streams, int fd, struct charge *charge
 	streams_refuse(streams, fd, ENOBUFS, why);
 }
 
-void streams_connect(struct streams *streams, int fd, const struct frame_identity *identity,
-		     const uint8_t *payload, uint32_t length)
+void streams_connect(struct streams *streams, int fd, bool takes_socket,
+		     const struct frame_identity *identity, const uint8_t *payload, uint32_t length)
 {
 	char address[ADDRESS_MAX + 1];
 	struct account *account;
@@ -277,12 +277,13 @@ void streams_connect(struct streams *streams, int fd, const struct frame_identit
 	entry->pid = identity->pid;
 	program_name((pid_t)identity->pid, entry->program);
 	snprintf(entry->name, sizeof(entry->name), "%s", address);
-	if (stream_connect(&entry->stream, streams->board, fd, identity, &charge, address, &streams_callbacks,
-			   entry) < 0)
+	if (stream_connect(&entry->stream, streams->board, fd, takes_socket, identity, &charge, address,
+			   &streams_callbacks, entry) < 0)
 		streams_remove(entry);
 }
 
-void streams_fetch(struct streams *streams, int fd, const uint8_t *payload, uint32_t length)
+void streams_fetch(struct streams *streams, int fd, bool takes_socket, const uint8_t *payload,
+		   uint32_t length)
 {
 	struct stream_entry *entry;
 	uint64_t token;
@@ -296,7 +297,7 @@ void streams_fetch(struct streams *streams, int fd, const uint8_t *payload, uint
 		streams_refuse(streams, fd, ENOENT, ""); /* the stream has ended meanwhile */
 		return;
 	}
-	if (stream_take_socket(entry->stream, fd) != -ECONNRESET)
+	if (stream_take_socket(entry->stream, fd, takes_socket) != -ECONNRESET)
 		wait_no_more(entry);
 }
 

@@ -34,10 +34,11 @@ void streams_leave(struct streams *streams);
 void streams_free(struct streams *streams);
 
 /* These turn a program's connection into a stream. Both take over `fd`, and tell the program the error if it
- * fails. */
-void streams_connect(struct streams *streams, int fd, const struct frame_identity *identity,
-		     const uint8_t *payload, uint32_t length);
-void streams_fetch(struct streams *streams, int fd, const uint8_t *payload, uint32_t length);
+ * fails. `takes_socket`: the program takes another socket for the stream, with the answer. */
+void streams_connect(struct streams *streams, int fd, bool takes_socket,
+		     const struct frame_identity *identity, const uint8_t *payload, uint32_t length);
+void streams_fetch(struct streams *streams, int fd, bool takes_socket, const uint8_t *payload,
+		   uint32_t length);
 
 /* Makes a stream wait for the program. Returns 0, -ENOMEM, or -ENOBUFS: too many wait already. */
 int streams_incoming(struct streams *streams, struct channel *channel, const char *endpoint,
@@ -79,7 +80,7 @@ struct stream_info {
 	uint32_t from;		      /* if it is incoming: whose program has opened it, */
 	const char *host;	      /* on which host; "": this one */
 	const char *name;	      /* where it leads: an address, or the endpoint if it is incoming */
-	const char *state;	      /* calling, waiting (to be fetched), flowing or over */
+	const char *state;	      /* of stream_state() */
 	uint64_t bytes_in, bytes_out; /* from and to the program */
 	struct hop *hop;	      /* its own */
 };

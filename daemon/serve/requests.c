@@ -297,9 +297,10 @@ static void stream_from_program(void *userdata, struct session *session, int fd,
 	struct frame_identity identity = requests_identity(context, session);
 
 	if (header->type == FRAME_ACCEPT)
-		streams_fetch(context->streams, fd, payload, header->length);
+		streams_fetch(context->streams, fd, session_takes_socket(session), payload, header->length);
 	else
-		streams_connect(context->streams, fd, &identity, payload, header->length);
+		streams_connect(context->streams, fd, session_takes_socket(session), &identity, payload,
+				header->length);
 }
 
 static void session_drained(void *userdata, struct session *session)

@@ -41,8 +41,8 @@ ssize_t program_socket_take(int fd, const struct iovec *pieces, unsigned count, 
 /* Peeks, then reads all that there is room for. Errors as above. */
 ssize_t program_socket_read(int fd, struct iovec *pieces, unsigned count);
 /* Sends a REPLY, which answers the handshake of a stream, as far as the socket takes it at once: an error and
- * why, or 0. */
-int program_socket_reply(int fd, int error, const char *why);
+ * why, or 0; with a descriptor, which stays the caller's, unless `passed` is -1. 0 or -ECONNRESET. */
+int program_socket_reply(int fd, int error, const char *why, int passed);
 /* Closes the socket. `charge` holds the descriptor that the socket's account pays for (NULL: none pays). */
 void program_socket_close(struct switchboard *board, int fd, struct charge *charge);
 

@@ -56,9 +56,10 @@ static void on_stream(void *userdata, struct session *session, int fd, const str
 	struct frame_identity identity = {.domid = 5};
 
 	if (header->type == FRAME_OPEN)
-		streams_connect(world->streams, fd, &identity, payload, header->length);
+		streams_connect(world->streams, fd, session_takes_socket(session), &identity, payload,
+				header->length);
 	else
-		streams_fetch(world->streams, fd, payload, header->length);
+		streams_fetch(world->streams, fd, session_takes_socket(session), payload, header->length);
 }
 
 static void on_gone(void *userdata, struct session *session)

@@ -255,6 +255,38 @@ def test_a_writer_that_reads_nothing_learns_of_a_break(one, who):
     idle(one)
 
 
+def send_file(stream, source):
+    while os.sendfile(stream.fileno(), source.fileno(), None, 1 << 20):
+        pass
+
+
+def send_small(stream, source):
+    """With a buffer of which one write takes more than a quarter, so that Linux wakes it only when all is read."""
+    stream.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+    while piece := source.read(6000):
+        stream.sendall(piece)
+
+
+@pytest.mark.parametrize("send", [send_file, send_small])
+@pytest.mark.parametrize("who", ["opener", "acceptor"])
+def test_large_buffers_go_through_whatever_room_a_writer_has(one, two, who, send, tmp_path):
+    data = os.urandom(3 << 20)
+    (tmp_path / "data").write_bytes(data)
+    with Connection(two.socket) as server, Connection(one.socket) as client:
+        assert server.listen("pipe") == 0
+        opened, accepted = socket.socket(fileno=client.connect("2:pipe")), socket.socket(fileno=server.accept())
+        writer, reader = (opened, accepted) if who == "opener" else (accepted, opened)
+        with opened, accepted, open(tmp_path / "data", "rb", buffering=0) as source:
+            sends = threading.Thread(target=lambda: (send(writer, source), writer.shutdown(socket.SHUT_WR)), daemon=True)
+            sends.start()
+            reader.settimeout(20 * PATIENCE)
+            assert b"".join(iter(lambda: reader.recv(65536), b"")) == data
+            sends.join()
+            reader.sendall(b"all of it")  # the other way is what it was
+            assert writer.recv(100) == b"all of it"
+    idle(one, two)
+
+
 def test_what_was_sent_before_the_end_outlives_its_sender(one, two):
     listener = listen(two, "pipe", stdin=subprocess.PIPE)
     data = os.urandom(300000)

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "tests/unit/stream_rig.h"
 
+#include <fcntl.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -92,8 +94,8 @@ void call(struct scene *scene)
 
 	charge_init(&charge, scene->opener);
 	scene->at_a = new_socket(&scene->a);
-	assert_int_equal(stream_connect(&scene->caller, &scene->rig.board[0], scene->at_a, &identity, &charge,
-					"2:inbox", &ops, scene),
+	assert_int_equal(stream_connect(&scene->caller, &scene->rig.board[0], scene->at_a,
+					scene->takes_socket, &identity, &charge, "2:inbox", &ops, scene),
 			 0);
 	run(scene);
 }
@@ -177,9 +179,43 @@ void fetch(struct scene *scene)
 {
 	assert_true(stream_is_waiting(scene->acceptor));
 	scene->at_b = new_socket(&scene->b);
-	assert_int_equal(stream_take_socket(scene->acceptor, scene->at_b), 0);
+	assert_int_equal(stream_take_socket(scene->acceptor, scene->at_b, scene->takes_socket), 0);
 	run(scene);
 	expect_reply(scene->b, 0);
+}
+
+/* The socket that comes with the answer takes the place of the connection. */
+static void take_given(int *fd)
+{
+	union {
+		char space[CMSG_SPACE(sizeof(int))];
+		struct cmsghdr align;
+	} control;
+	char bytes[FRAME_HEADER_SIZE + 8];
+	struct iovec piece = {bytes, sizeof(bytes)};
+	struct msghdr message = {.msg_iov = &piece,
+				 .msg_iovlen = 1,
+				 .msg_control = control.space,
+				 .msg_controllen = sizeof(control.space)};
+
+	assert_int_equal(recvmsg(*fd, &message, 0), sizeof(bytes));
+	assert_non_null(CMSG_FIRSTHDR(&message));
+	expect_end(*fd);
+	close(*fd);
+	memcpy(fd, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof(int));
+	assert_int_equal(fcntl(*fd, F_SETFL, O_NONBLOCK), 0);
+}
+
+void join_given(struct scene *scene)
+{
+	scene_start(scene);
+	scene->takes_socket = true;
+	call(scene);
+	scene->at_b = new_socket(&scene->b);
+	assert_int_equal(stream_take_socket(scene->acceptor, scene->at_b, true), 0);
+	run(scene);
+	take_given(&scene->a);
+	take_given(&scene->b);
 }
 
 void join(struct scene *scene)

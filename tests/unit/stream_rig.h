@@ -22,6 +22,7 @@ struct scene {
 	struct participant_frame heard; /* there, by hear() */
 	int refuse_with, forbid_with;
 	unsigned gone;
+	bool takes_socket; /* the programs take another one with the answer */
 };
 
 void run(struct scene *scene);
@@ -43,6 +44,8 @@ void write_text(struct scene *scene, int fd, const char *text);
 void fetch(struct scene *scene);
 /* Two programs joined. */
 void join(struct scene *scene);
+/* Likewise, by sockets that the daemon has made. */
+void join_given(struct scene *scene);
 
 /* The next frame of this type at the peer; bytes of DATA before it are counted. */
 bool hear(struct scene *scene, uint8_t type);

@@ -89,7 +89,7 @@ SCENE_TEST(stream_is_fetched_once, join)
 	int other;
 
 	assert_false(stream_is_waiting(scene->acceptor));
-	assert_int_equal(stream_take_socket(scene->acceptor, new_socket(&other)), -ENOENT);
+	assert_int_equal(stream_take_socket(scene->acceptor, new_socket(&other), false), -ENOENT);
 	expect_broken(other); /* closed over the guard */
 	close(other);
 	write_text(scene, scene->a, "still here");
@@ -105,7 +105,7 @@ SCENE_TEST(stream_waits_on_if_its_program_did_not_wait_for_the_answer, scene_sta
 	write_text(scene, scene->a, "for the next one");
 	fd = new_socket(&other);
 	close(other);
-	assert_int_equal(stream_take_socket(scene->acceptor, fd), -ECONNRESET);
+	assert_int_equal(stream_take_socket(scene->acceptor, fd, false), -ECONNRESET);
 	run(scene);
 	fetch(scene);
 	expect_text(scene->b, "for the next one");

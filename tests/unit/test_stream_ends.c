@@ -5,10 +5,11 @@
  */
 #include "tests/unit/stream_rig.h"
 
+#include <poll.h>
 #include <sys/socket.h>
 
 #include "tests/descriptors.h"
-#include "daemon/local/stream.h"
+#include "daemon/local/stream_internal.h"
 #include "wire/bytes.h"
 
 SCENE_TEST_EACH(each_direction_ends_by_itself, join, order, 2)
@@ -202,5 +203,86 @@ SCENE_TEST(lost_link_breaks_the_stream, call_peer)
 	run(scene);
 	assert_int_equal(recv(scene->a, (char[8]){0}, 8, 0), 7);
 	expect_broken(scene->a);
+	expect_gone(scene, 1);
+}
+
+SCENE_TEST(a_stream_in_which_nothing_moves_though_both_sides_want_it_is_stuck, call_peer)
+{
+	join_peer(scene, 65536);
+	scene->caller->limit = scene->caller->sent;
+	write_text(scene, scene->a, "beyond the window");
+	scene->caller->moved_ns -= 61000000000u;
+	assert_string_equal(stream_state(scene->caller), "flowing");
+	scene->caller->limit += 100; /* as if a CREDIT had woken nobody */
+	assert_string_equal(stream_state(scene->caller), "stuck");
+	task_due(&scene->caller->turn);
+	run(scene);
+	assert_string_equal(stream_state(scene->caller), "flowing");
+}
+
+/* --- programs that have lowered their SO_SNDBUF ----------------------------------------------- */
+
+static bool is_writable(int fd)
+{
+	struct pollfd at = {.fd = fd, .events = POLLOUT};
+
+	return poll(&at, 1, 0) == 1 && at.revents == POLLOUT;
+}
+
+/* Sends a buffer that is more than a quarter of it. Returns how much. */
+static uint64_t fill(struct scene *scene, int fd)
+{
+	const int small = 8192;
+	uint8_t bytes[6000];
+	ssize_t sent;
+
+	for (unsigned i = 0; i < sizeof(bytes); i++)
+		bytes[i] = byte_at(i);
+	assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &small, sizeof(small)), 0);
+	sent = send(fd, bytes, sizeof(bytes), MSG_NOSIGNAL);
+	assert_true(sent > small / 2);
+	assert_false(is_writable(fd));
+	run(scene);
+	return (uint64_t)sent;
+}
+
+SCENE_TEST_EACH(a_program_may_write_on_whatever_its_buffer_is, join_given, which, 2)
+{
+	int writer = which ? scene->a : scene->b, reader = which ? scene->b : scene->a;
+	uint64_t written = fill(scene, writer);
+
+	assert_true(is_writable(writer));
+	assert_int_equal(send(writer, &(uint8_t){byte_at(written)}, 1, MSG_NOSIGNAL), 1);
+	assert_int_equal(read_all(scene, reader, 0), written + 1);
+	shutdown(writer, SHUT_WR);
+	run(scene);
+	expect_end(reader);
+	hang_up(&scene->a);
+	hang_up(&scene->b);
+	expect_gone(scene, 2);
+}
+
+SCENE_TEST(a_break_that_cant_be_told_yet_is_never_an_end, join_given)
+{
+	fill(scene, scene->a);
+	stream_free(scene->acceptor);
+	scene->acceptor = NULL;
+	run(scene);
+	expect_nothing(scene->a);
+	assert_string_equal(stream_state(scene->caller), "untold");
+	assert_int_equal(send(scene->a, "x", 1, MSG_NOSIGNAL), 1);
+	run(scene);
+	expect_broken(scene->a);
+	expect_gone(scene, 1);
+}
+
+SCENE_TEST(a_stream_whose_break_nobody_can_see_any_more_is_gone, join_given)
+{
+	fill(scene, scene->a);
+	stream_free(scene->acceptor);
+	scene->acceptor = NULL;
+	run(scene);
+	assert_int_equal(scene->gone, 0);
+	hang_up(&scene->a);
 	expect_gone(scene, 1);
 }
