@@ -67,6 +67,29 @@ static void handover_take_read_head(struct daemon *daemon, struct handover *hand
 	}
 }
 
+/* Closes what was inherited, where there is no image that says what it is: the sockets of programs, which would
+ * wait for ever, their memory and their doorbells. That comes before this daemon opens anything that isn't
+ * close-on-exec, as Xen's libraries open devices. Without memory for it this daemon can't go on: all is closed
+ * by its end. */
+static int close_inherited(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	const struct dirent *entry;
+	int r;
+
+	if (!dir)
+		return -errno;
+	while (errno = 0, (entry = readdir(dir)) != NULL) {
+		int fd = atoi(entry->d_name), flags = fd > STDERR_FILENO ? fcntl(fd, F_GETFD) : -1;
+
+		if (flags >= 0 && !(flags & FD_CLOEXEC))
+			close(fd);
+	}
+	r = -errno; /* 0: that was all */
+	closedir(dir);
+	return r;
+}
+
 static int open_image(struct daemon *daemon)
 {
 	daemon->handover = calloc(1, sizeof(*daemon->handover));
@@ -74,7 +97,7 @@ static int open_image(struct daemon *daemon)
 		return -ENOMEM;
 	image_open(&daemon->handover->image, daemon->inherited.image);
 	handover_take_read_head(daemon, daemon->handover);
-	return 0;
+	return daemon->handover->image.error ? close_inherited() : 0;
 }
 
 /* Takes what the service manager has kept, which it forgets: should this daemon crash, the next one finds
@@ -344,28 +367,6 @@ static void read_image(struct daemon *daemon, struct handover *handover)
 		image_fail(image, -ENOMEM);
 }
 
-/* Closes what was inherited and isn't listed in an image that can be read: the sockets of programs, which
- * would wait for ever, their memory and their doorbells. All descriptors of our own are close-on-exec.
- * Without memory for that this daemon can't go on: they are closed by its end. */
-static int close_inherited(void)
-{
-	DIR *dir = opendir("/proc/self/fd");
-	const struct dirent *entry;
-	int r;
-
-	if (!dir)
-		return -errno;
-	while (errno = 0, (entry = readdir(dir)) != NULL) {
-		int fd = atoi(entry->d_name), flags = fd > STDERR_FILENO ? fcntl(fd, F_GETFD) : -1;
-
-		if (flags >= 0 && !(flags & FD_CLOEXEC))
-			close(fd);
-	}
-	r = -errno; /* 0: that was all */
-	closedir(dir);
-	return r;
-}
-
 static void handover_take_end_session(void *userdata, struct session *session)
 {
 	struct daemon *daemon = userdata;
@@ -457,7 +458,6 @@ int handover_read(struct daemon *daemon)
 		local_each(daemon->local, handover_take_end_session, daemon);
 		topics_drop_image(daemon->topics);
 		image_hops_end(&handover->hops);
-		r = close_inherited();
 	} else {
 		r = go_on_by_number(daemon, handover, domid);
 	}

@@ -499,8 +499,9 @@ def test_an_image_that_isnt_one_lets_the_next_begin_afresh(installed):
 
 
 @pytest.mark.parametrize("more", [1, -1], ids=["newer", "older"])
-def test_an_image_of_another_format_lets_the_next_begin_afresh(installed, more):
-    """As where an upgrade, or going back, leads to another one. No socket of a program stays open."""
+def test_an_image_of_another_format_lets_the_next_begin_afresh(installed, nodes, more):
+    """As where an upgrade, or going back, leads to another one. No socket of a program stays open; what this daemon has opened does,
+    so it can grant rings."""
     node, install = installed
     receivers = [Connection(node.socket) for _ in range(3)]
     assert [each.bind(f"inbox{number}") for number, each in enumerate(receivers)] == [0] * 3
@@ -523,8 +524,12 @@ os.execv("{tool("xenmsgd")}", sys.argv)
         crashes(receiver)
     assert renewal.wait(timeout=60 * PATIENCE) == EXIT_NO_DAEMON
     eventually(lambda: "can't be taken: Protocol not supported; this one begins afresh" in node.log.read_text(), "it says so")
-    with Connection(node.socket) as again:
-        assert again.bind("inbox0") == 0
+    zero, outcomes = nodes(0)[0], []
+    zero.sees(node)
+    with Connection(node.socket, binds="inbox0") as again, Connection(zero.socket) as sender:
+        post("1:inbox0", b"after", outcomes, sender)
+        assert again.receive().data == b"after"
+        all_are_delivered(outcomes, 1, sender)
 
 
 @pytest.mark.unless(renewed="counts")
