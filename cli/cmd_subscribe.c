@@ -206,7 +206,9 @@ static int subscribe_all(const struct subscribe *subscribe, struct xenmsg *conn)
 		int r;
 
 		options.flags |= is_pattern(*address) ? XENMSG_PATTERN : 0;
-		r = xenmsg_subscribe(conn, *address, &options, NULL, NULL);
+		do
+			r = xenmsg_subscribe(conn, *address, &options, NULL, NULL);
+		while (r == -EINTR && !interrupt_came());
 		if (r < 0 && r != -EINTR)
 			return cli_error(conn, "subscribe to", *address, r);
 	}

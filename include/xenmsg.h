@@ -348,8 +348,8 @@ XENMSG_API int xenmsg_fd(struct xenmsg *conn);
 XENMSG_API int xenmsg_process(struct xenmsg *conn);
 /*
  * Does the same, but sleeps up to timeout_ms until there is something to do.
- * Returns 0 if the time is up or xenmsg_wake() was called, -EINTR if a signal came, also when the
- * program was stopped and goes on. After -EINTR and -ENOMEM a program goes on as ever.
+ * Returns 0 if the time is up or xenmsg_wake() was called, -EINTR if a handler of the program's ran, and
+ * not where it was stopped and continued. After -EINTR and -ENOMEM a program goes on as ever.
  */
 XENMSG_API int xenmsg_wait(struct xenmsg *conn, int timeout_ms);
 /*

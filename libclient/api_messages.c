@@ -300,9 +300,13 @@ int xenmsg_send(struct xenmsg *conn, const char *address, const void *data, size
 	return result_leave(conn, result);
 }
 
+/* messages that their senders have taken back, before the clock is looked at */
+#define SKIP_MAX 65536
+
 static int recv_next(struct xenmsg *conn, struct xenmsg_message **message, int timeout_ms)
 {
-	int64_t deadline = -1;
+	struct conn_wait wait = {.what = FOR_MESSAGES};
+	unsigned skipped = 0;
 	bool timed = false;
 
 	for (;;) {
@@ -317,24 +321,21 @@ static int recv_next(struct xenmsg *conn, struct xenmsg_message **message, int t
 		r = conn_run(conn, RUN_BUDGET);
 		if (conn->closing)
 			return -ECANCELED;
-		if (r >= RUN_BUDGET)
-			continue;
 		if (r == -ENOMEM)
 			return r;
 		r = conn->recv_waits ? conn_take(conn, true, message, &binding) : 0;
 		if (r < 0)
 			return r;
-		if (r > 0) {
-			if (*message)
-				return 0;
+		if (r > 0 && *message)
+			return 0;
+		if (r > 0 && skipped++ < SKIP_MAX)
 			continue;
-		}
 		/* The clock is read only when there is nothing to return yet. */
 		if (!timed) {
-			deadline = timeout_ms == 0 ? 0 : deadline_in(timeout_ms);
+			wait.deadline = timeout_ms == 0 ? 0 : deadline_in(timeout_ms);
 			timed = true;
 		}
-		r = conn_sleep(conn, deadline, true);
+		r = conn_sleep(conn, &wait);
 		if (r == -ETIMEDOUT && timeout_ms == 0)
 			return -EAGAIN;
 		if (r == -EINTR || r == -ETIMEDOUT)
@@ -350,9 +351,11 @@ int xenmsg_recv(struct xenmsg *conn, struct xenmsg_message **message, int timeou
 	return conn_leave(conn, recv_next(conn, message, timeout_ms));
 }
 
+#define PEEK_ROUNDS 16 /* each of RUN_BUDGET callbacks, which may go on for ever */
+
 static int peek(struct xenmsg *conn, struct xenmsg_message **message)
 {
-	int r;
+	int rounds = 0, r;
 
 	do {
 		if (conn_pump(conn) < 0) {
@@ -360,11 +363,12 @@ static int peek(struct xenmsg *conn, struct xenmsg_message **message)
 			return conn->dead;
 		}
 		r = conn_run(conn, RUN_BUDGET);
-		if (r < 0)
-			return r;
 		if (conn->closing)
 			return -ECANCELED;
-		if (r >= RUN_BUDGET) { /* it hasn't come to look who receives the next one */
+		if (r < 0)
+			return r;
+		/* It may not have come to look who receives the next one. */
+		if (r >= RUN_BUDGET && !conn->recv_waits && rounds++ < PEEK_ROUNDS) {
 			r = 0;
 			continue;
 		}

@@ -428,19 +428,20 @@ int xenmsg_process(struct xenmsg *conn)
 	if (r < 0)
 		return r;
 	if (!conn->dead)
-		while (conn_poll(conn, 0) == -EINTR)
-			;
+		conn_poll(conn, 0);
 	return leave(conn, api_open_process(conn, false));
 }
 
 static int api_open_wait_until(struct xenmsg *conn, int64_t deadline)
 {
+	struct conn_wait wait = {.deadline = deadline, .what = FOR_MESSAGES};
+	int failed = 0;
+
 	/* What waits for xenmsg_recv() or xenmsg_accept(), or a wake-up that came before, ends this at once,
 	 * so it wouldn't come to the sleep in which the socket is read. */
 	if (!conn->dead &&
 	    (conn->recv_waits || conn->incoming.waiting || __atomic_load_n(&conn->woken, __ATOMIC_RELAXED)))
-		while (conn_poll(conn, 0) == -EINTR)
-			;
+		conn_poll(conn, 0);
 	for (;;) {
 		int r;
 
@@ -449,16 +450,17 @@ static int api_open_wait_until(struct xenmsg *conn, int64_t deadline)
 		conn->comes_back = true;
 		r = api_open_process(conn, true);
 		conn->comes_back = false;
-		if (r != 0)
-			return r;
+		if (r != 0 || failed)
+			return r ? r : failed;
 		if (__atomic_exchange_n(&conn->woken, false, __ATOMIC_ACQUIRE)) {
 			if (!conn->opening.pending)
 				conn_remind(conn);
 			return 0;
 		}
-		r = conn_sleep(conn, deadline, true);
+		r = conn_sleep(conn, &wait);
 		if (r == -EINTR || r == -ETIMEDOUT)
 			return r == -EINTR ? r : 0;
+		failed = r < 0 ? r : 0; /* once what is left was told */
 	}
 }
 
@@ -485,19 +487,26 @@ static bool is_settled(const struct xenmsg *conn)
 	       (!conn->mux || !requests_are_begun(&conn->mux->requests));
 }
 
+/* Returns whether nothing is left to wait for, or nobody to be told. */
+static bool is_flushed(struct xenmsg *conn)
+{
+	return conn->closing || conn->dead == -ECHILD ||
+	       (!conn_has_outcomes(conn) && (conn->dead || is_settled(conn)));
+}
+
 static int flush(struct xenmsg *conn, int64_t deadline)
 {
-	int r = 0;
+	struct conn_wait wait = {.deadline = deadline, .what = FOR_OUTCOMES};
+	int r;
 
 	for (;;) {
 		conn_pump(conn);
-		if (conn_run_outcomes(conn, BUDGET) >= BUDGET)
-			continue;
-		if (conn->dead || is_settled(conn))
-			r = conn->dead;
-		else
-			r = conn_sleep(conn, deadline, false);
-		if (r <= 0)
+		conn_run_outcomes(conn, BUDGET);
+		r = conn->dead;
+		if (is_flushed(conn))
+			break;
+		r = conn_sleep(conn, &wait);
+		if (r == -EINTR || r == -ETIMEDOUT)
 			break;
 	}
 	conn_remind(conn);

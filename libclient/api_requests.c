@@ -515,7 +515,7 @@ static int accept_now(struct xenmsg *conn)
 
 int xenmsg_accept(struct xenmsg *conn, const struct xenmsg_options *options, const struct xenmsg_peer **peer)
 {
-	int64_t deadline;
+	struct conn_wait wait = {.what = FOR_ANSWER};
 	struct op_options opts;
 	int r;
 
@@ -523,9 +523,9 @@ int xenmsg_accept(struct xenmsg *conn, const struct xenmsg_options *options, con
 		return -ECHILD;
 	if (options_read(&opts, options, 0, FOR_EVER) < 0)
 		return -EINVAL;
-	deadline = deadline_in(opts.timeout_ms);
+	wait.deadline = deadline_in(opts.timeout_ms);
 	while ((r = accept_now(conn)) == -EAGAIN) {
-		r = conn_sleep(conn, deadline, false);
+		r = conn_sleep(conn, &wait);
 		if (r == -ETIMEDOUT && opts.timeout_ms == 0)
 			r = -EAGAIN;
 		if (r < 0)
@@ -595,6 +595,7 @@ int xenmsg_begin_stream_listen(struct xenmsg *conn, const char *endpoint,
 /* Waits for the daemon's answer, which comes among what there is to be told of streams. Returns its error. */
 static int await_answer(struct xenmsg *conn, struct request *request, struct outcome *outcome)
 {
+	struct conn_wait wait = {.deadline = -1};
 	bool interrupted = false;
 
 	for (;;) {
@@ -602,7 +603,7 @@ static int await_answer(struct xenmsg *conn, struct request *request, struct out
 		conn_run_streams(conn);
 		if (request->op.settled || conn->closing || conn->dead == -ECHILD)
 			break;
-		if (conn_sleep(conn, -1, false) == -EINTR && !interrupted) {
+		if (conn_sleep(conn, &wait) == -EINTR && !interrupted) {
 			interrupted = true;
 			conn_withdraw(conn, &request->op);
 		}

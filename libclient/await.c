@@ -53,9 +53,9 @@ int options_read_given(struct op_options *opts, const struct xenmsg_options *opt
 
 /* ---- waiting ------------------------------------------------------------------------------ */
 
-int wait_for_room(struct xenmsg *conn, int64_t deadline)
+int wait_for_room(struct xenmsg *conn, struct conn_wait *wait)
 {
-	int r = conn_sleep(conn, deadline, false);
+	int r = conn_sleep(conn, wait);
 
 	if (r == -EINTR || r == -ETIMEDOUT)
 		return r;
@@ -67,16 +67,15 @@ int wait_for_room(struct xenmsg *conn, int64_t deadline)
 
 static void wait_for_outcome(struct xenmsg *conn, struct xenmsg_op *op, struct outcome *outcome)
 {
+	struct conn_wait wait = {.deadline = -1, .what = FOR_OUTCOMES};
 	bool interrupted = false;
 
 	for (;;) {
 		conn_pump(conn);
-		do
-			conn_run_outcomes(conn, RUN_BUDGET);
-		while (!outcome->known && conn_has_outcomes(conn) && conn->dead != -ECHILD);
+		conn_run_outcomes(conn, RUN_BUDGET);
 		if (outcome->known || conn->dead == -ECHILD)
 			break;
-		if (conn_sleep(conn, -1, false) == -EINTR && !interrupted) {
+		if (conn_sleep(conn, &wait) == -EINTR && !interrupted) {
 			interrupted = true;
 			conn_withdraw(conn, op);
 		}
@@ -87,14 +86,18 @@ static void wait_for_outcome(struct xenmsg *conn, struct xenmsg_op *op, struct o
 
 bool wait_for_answer(struct xenmsg *conn, struct xenmsg_op *op)
 {
+	struct conn_wait wait = {.deadline = -1};
 	bool interrupted = false;
+	int r;
 
 	conn_pump(conn);
 	while (!op->settled) {
-		if (conn_sleep(conn, -1, false) == -EINTR && !interrupted) {
-			interrupted = true;
+		r = conn_sleep(conn, &wait);
+		if (r == -EINTR)
 			conn_withdraw(conn, op);
-		}
+		else if (r < 0 && !op->settled)
+			op->withdraw(op);
+		interrupted = interrupted || r == -EINTR;
 		conn_pump(conn);
 	}
 	return interrupted;
@@ -195,12 +198,12 @@ int room_wait(struct xenmsg *conn, struct sender *sender, size_t size, const str
 int wait_again(struct xenmsg *conn, struct again *again, int64_t deadline)
 {
 	int pause_ms = again_pause(again, deadline), r = 0;
-	int64_t end = deadline_in(pause_ms);
+	struct conn_wait wait = {.deadline = deadline_in(pause_ms), .what = FOR_OUTCOMES};
 
 	if (pause_ms < 0)
 		return pause_ms;
-	while (r == 0 && deadline_left(end) > 0)
-		r = wait_for_room(conn, end);
+	while (r == 0 && deadline_left(wait.deadline) > 0)
+		r = wait_for_room(conn, &wait);
 	return r == -ETIMEDOUT ? 0 : r;
 }
 
@@ -609,6 +612,7 @@ int await_outcome(struct xenmsg *conn, await_begin_fn begin, enum channel_kind k
 		  struct xenmsg_result *result)
 {
 	struct outcome outcome = {.known = false};
+	struct conn_wait wait = {.deadline = deadline, .what = FOR_OUTCOMES};
 	struct op_options left = *opts;
 	struct xenmsg_op *op = NULL;
 	int r;
@@ -617,7 +621,7 @@ int await_outcome(struct xenmsg *conn, await_begin_fn begin, enum channel_kind k
 	do {
 		left.timeout_ms = deadline_left(deadline);
 		r = await_begin(conn, begin, kind, address, data, size, &left, outcome_note, &outcome, &op);
-	} while (r == -EAGAIN && (r = wait_for_room(conn, deadline)) == 0);
+	} while (r == -EAGAIN && (r = wait_for_room(conn, &wait)) == 0);
 	if (r == 0 && !(opts->flags & XENMSG_WAIT))
 		call_expires((struct call *)op, deadline, opts->timeout_ms);
 	return outcome_await(conn, op, &outcome, conn_explain_address(conn, address, r), result);

@@ -52,14 +52,14 @@ int await_outcome(struct xenmsg *conn, await_begin_fn begin, enum channel_kind k
 
 /* ---- waiting ------------------------------------------------------------------------------ */
 
-/* Waiting for what was begun. A signal ends each wait, and withdraws it. */
+/* Waiting for what was begun. A handler of a signal ends each wait, and withdraws it. */
 
 #define RUN_BUDGET 256 /* callbacks before the next look at the connection */
 
 /* Waits until something comes, and handles it: what was refused with -EAGAIN may be tried again. Calls back
  * for what was begun and for events meanwhile, but not for messages. Returns 0, -EINTR, -ETIMEDOUT or
  * -ENOTCONN. */
-int wait_for_room(struct xenmsg *conn, int64_t deadline);
+int wait_for_room(struct xenmsg *conn, struct conn_wait *wait);
 /* What became of what somebody waits for. */
 struct outcome {
 	bool known;

@@ -124,15 +124,17 @@ static int conn_dispatch(struct xenmsg *conn, const struct frame_header *header,
 	}
 }
 
-/* Returns the number of frames read, or a negative errno. */
+/* Reads what lies there, but not all that a daemon may add meanwhile. Returns the number of frames read, or a
+ * negative errno. */
 static int conn_read_in(struct xenmsg *conn)
 {
 	struct ring_reader *in = &conn->transport.in;
+	const uint32_t begin = in->tail, size = in->ring.size;
 	struct frame_header header;
-	uint32_t ready;
-	int frames = 0, r;
+	uint32_t ready = 0;
+	int frames = 0, r = 0;
 
-	while ((r = frame_next(in, &header, &ready)) > 0) {
+	while (in->tail - begin < size && (r = frame_next(in, &header, &ready)) > 0) {
 		ring_reader_copy(in, FRAME_HEADER_SIZE, conn->scratch, header.length);
 		ring_reader_consume(in, frame_size(header.length));
 		r = conn_dispatch(conn, &header, conn->scratch);
@@ -140,7 +142,7 @@ static int conn_read_in(struct xenmsg *conn)
 			return r;
 		frames++;
 	}
-	if (r < 0 || ready > 0)
+	if (r < 0 || (r == 0 && ready > 0))
 		return -EPROTO;
 	if (frames) {
 		r = conn->calls.unreported ? calls_report(&conn->calls) : 0;
@@ -498,17 +500,26 @@ int conn_withdraw(struct xenmsg *conn, struct xenmsg_op *op)
 	return r;
 }
 
+/* Returns what is left of a budget; but each kind has a turn, however much there is of the others. */
+static inline int left_of(int budget, int count)
+{
+	int least = budget / 8;
+
+	return budget - count > least ? budget - count : least;
+}
+
 /* Tells what is no outcome of a message or call. */
 static __attribute__((noinline)) int run_news(struct xenmsg *conn, int budget)
 {
 	int count = conn_run_answers(conn, budget);
 
-	count += message_tell_withdrawn(conn->inbox.pool, budget - count, &conn->closing);
-	count += requests_run_events(&conn->requests, budget - count, &conn->closing);
-	if (conn->patterns && !conn->closing && conn_came_back(conn))
+	count += message_tell_withdrawn(conn->inbox.pool, left_of(budget, count), &conn->closing);
+	count += requests_run_events(&conn->requests, left_of(budget, count), &conn->closing);
+	/* What was due for the last pattern is over with that. */
+	if ((conn->patterns || conn->pattern_due) && !conn->closing && conn_came_back(conn))
 		conn->pattern_hooks->run(conn);
 	if (conn_came_back(conn) && !conn->closing)
-		count += reconnect_run(&conn->reconnect, mux_is_unanswered(conn->mux), budget - count,
+		count += reconnect_run(&conn->reconnect, mux_is_unanswered(conn->mux), left_of(budget, count),
 				       &conn->closing);
 	conn_came_back(conn);
 	return count;
@@ -522,9 +533,9 @@ int conn_run_outcomes(struct xenmsg *conn, int budget)
 	if (!conn_came_back(conn) || !(conn_has_outcomes(conn) || conn->patterns))
 		return 0;
 	count = outbox_run(&conn->outbox, budget);
-	count += calls_run(&conn->calls, budget - count);
+	count += calls_run(&conn->calls, left_of(budget, count));
 	if (conn_came_back(conn) && (conn_has_news(conn) || conn->patterns))
-		count += run_news(conn, budget - count);
+		count += run_news(conn, left_of(budget, count));
 	return count;
 }
 
@@ -648,9 +659,9 @@ int conn_decide(struct xenmsg *conn, const struct xenmsg_message *copy, uint32_t
 
 int conn_run(struct xenmsg *conn, int budget)
 {
-	int count = conn_run_outcomes(conn, budget);
+	int count = conn_run_outcomes(conn, budget), most = count + left_of(budget, count);
 
-	while (count < budget && !conn->closing && !conn->paused) {
+	while (count < most && !conn->closing && !conn->paused) {
 		struct xenmsg_message *message;
 		const struct binding *binding;
 		int r = conn_take(conn, false, &message, &binding);
@@ -666,7 +677,7 @@ int conn_run(struct xenmsg *conn, int budget)
 		if (!conn_came_back(conn))
 			break;
 	}
-	return count;
+	return count > 0 ? count : conn->dead;
 }
 
 int conn_arm(struct xenmsg *conn, bool deliveries)
@@ -729,33 +740,45 @@ void conn_remind(struct xenmsg *conn)
 		mux_remind(conn->mux);
 }
 
-/* Sleeps until the daemon may have answered a connection that is being opened. */
-static int sleep_while_opening(struct xenmsg *conn, int64_t deadline)
-{
-	struct pollfd answer = {.fd = conn->transport.epoll, .events = POLLIN};
+#define LATE_LOOKS 16
 
-	if (poll(&answer, 1, deadline_left(deadline)) < 0)
-		return -errno;
-	return answer.revents == 0 && deadline_left(deadline) == 0 ? -ETIMEDOUT : 1;
+/* Sleeps, unless there is work already. Returns as conn_poll(). */
+static int conn_rest_until(struct xenmsg *conn, const struct conn_wait *wait)
+{
+	bool has_work = wait->what >= FOR_OUTCOMES && conn_has_outcomes(conn);
+	int r = 0;
+
+	conn->comes_back = false; /* a handler that waits for something isn't about to return */
+	r = conn_arm(conn, wait->what == FOR_MESSAGES);
+	if (r < 0)
+		return r;
+	has_work = has_work || r > 0;
+	if (has_work && deadline_left(wait->deadline) != 0)
+		return 1;
+	conn_set_alarm(conn);
+	r = conn_poll(conn, has_work ? 0 : deadline_left(wait->deadline));
+	incoming_look(&conn->incoming);
+	conn_set_alarm(conn); /* what the alarm was for may be later than what it came for */
+	return r == 0 ? has_work : r;
 }
 
-int conn_sleep(struct xenmsg *conn, int64_t deadline, bool deliveries)
+int conn_sleep(struct xenmsg *conn, struct conn_wait *wait)
 {
 	int r;
 
-	if (conn->opening.pending)
-		return sleep_while_opening(conn, deadline);
-	conn->comes_back = false; /* a handler that waits for something isn't about to return */
-	r = conn_arm(conn, deliveries);
-	if (r != 0)
+	if (wait->late > LATE_LOOKS) {
+		conn_remind(conn); /* what the last look has left */
+		return -ETIMEDOUT;
+	}
+	/* One that is being opened has no rings yet; its descriptor is read when it is looked at. */
+	r = conn->opening.pending ? transport_sleep(&conn->transport, deadline_left(wait->deadline))
+				  : conn_rest_until(conn, wait);
+	if (r < 0)
 		return r;
-	conn_set_alarm(conn);
-	r = conn_poll(conn, deadline_left(deadline));
-	incoming_look(&conn->incoming);
-	conn_set_alarm(conn); /* what the alarm was for may be later than what it came for */
-	if (r != 0)
-		return r;
-	return deadline_left(deadline) == 0 ? -ETIMEDOUT : 1;
+	if (deadline_left(wait->deadline) != 0)
+		return 1;
+	wait->late++;
+	return r == 0 ? -ETIMEDOUT : 1;
 }
 
 /* ---- replies ------------------------------------------------------------------------------ */

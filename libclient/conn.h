@@ -172,12 +172,28 @@ int conn_unwatch(struct xenmsg *conn, uint32_t number);
 int conn_run(struct xenmsg *conn, int budget);
 /* Does the same for what was begun and for events, but not for messages. */
 int conn_run_outcomes(struct xenmsg *conn, int budget);
-/* Sleeps until there is work for conn_pump() or, with `deliveries`, for conn_run(). Without `deliveries`,
- * messages that lie there don't end the sleep. Returns 1 if there may be work, -ETIMEDOUT if there is none at
- * the deadline, -EINTR, or conn->dead. */
-int conn_sleep(struct xenmsg *conn, int64_t deadline, bool deliveries);
-/* Polls the descriptors and notes what they say. Returns 1 if something happened, else 0; -EINTR;
- * conn->dead. */
+
+/*
+ * One wait of a function that blocks, which looks, sleeps, and looks again. Its deadline is looked at each
+ * time round, since something may happen, or be due, again and again: once it is over, the function looks a
+ * few times more for what there is already.
+ */
+struct conn_wait {
+	int64_t deadline; /* deadline.h */
+	enum {
+		FOR_ANSWER,
+		FOR_OUTCOMES,
+		FOR_MESSAGES
+	} what;	       /* that ends a sleep; each includes those before it */
+	unsigned late; /* how often it was looked behind the deadline */
+};
+
+/* Sleeps until there is work for conn_pump(), and with FOR_OUTCOMES for conn_run_outcomes(), and with
+ * FOR_MESSAGES for conn_run(). Returns 1 if there may be some, -ETIMEDOUT if there is none at the deadline,
+ * or that was over when the function looked last; -EINTR: a handler of the program's ran; or conn->dead. */
+int conn_sleep(struct xenmsg *conn, struct conn_wait *wait);
+/* Polls the descriptors and notes what they say. Returns 1 if something happened, else 0; -EINTR: a handler
+ * of the program's ran; conn->dead. */
 int conn_poll(struct xenmsg *conn, int timeout_ms);
 /* Arms the notifications and looks once more. Returns 1 if there was something, else 0; or conn->dead. */
 int conn_arm(struct xenmsg *conn, bool deliveries);

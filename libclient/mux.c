@@ -664,6 +664,12 @@ static int mux_read_in(struct mux *mux, unsigned budget)
 	return r;
 }
 
+/* So many frames lie in the ring at most: a daemon that goes may yet add more. */
+static unsigned whole_ring(const struct mux *mux)
+{
+	return mux->transport.in.ring.size / FRAME_HEADER_SIZE;
+}
+
 /* ---- what goes ---------------------------------------------------------------------------- */
 
 /* Returns how much room is worth being woken for. */
@@ -708,7 +714,7 @@ static int mux_process(struct mux *mux)
 	if (mux->transport.error)
 		return mux->transport.error;
 	if (mux->transport.closed) {
-		r = mux_read_in(mux, UINT32_MAX);
+		r = mux_read_in(mux, whole_ring(mux));
 		return r < 0 ? r : -ENOTCONN;
 	}
 	more = mux_read_in(mux, BUDGET);
@@ -781,7 +787,7 @@ static void ask_again(struct mux *mux)
 static void lose(struct mux *mux)
 {
 	if (mux->state == MUX_UP && !mux->failed && !mux->transport.error)
-		mux_read_in(mux, UINT32_MAX);
+		mux_read_in(mux, whole_ring(mux));
 	if (*mux->stop || !transport_is_here(&mux->transport))
 		return;
 	mux_cut(mux, -ECONNRESET);
@@ -795,6 +801,9 @@ void mux_lose(struct mux *mux, int error, uint32_t loss)
 {
 	mux->lost = error;
 	mux->loss = loss;
+	if (mux->state ==
+	    MUX_DIALS) /* nobody reads its socket any more, which would go on to wake the program */
+		transport_hang_up(&mux->transport);
 	if (!loss)
 		requests_fail(&mux->requests, error);
 }

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -347,6 +348,16 @@ void transport_hold_memory(struct transport *transport, bool holds)
 		transport->closed = true;
 }
 
+/* Unlike epoll_wait(2), poll(2) goes on sleeping where the process was stopped, or frozen for a save, and is
+ * continued. */
+int transport_sleep(const struct transport *transport, int timeout_ms)
+{
+	struct pollfd something = {.fd = transport->epoll, .events = POLLIN};
+	int r = poll(&something, 1, timeout_ms);
+
+	return r < 0 ? -errno : r;
+}
+
 int transport_poll(struct transport *transport, int timeout_ms)
 {
 	struct epoll_event events[EVENTS];
@@ -354,9 +365,10 @@ int transport_poll(struct transport *transport, int timeout_ms)
 
 	if (!transport_is_here(transport))
 		return -ECHILD;
-	n = epoll_wait(transport->epoll, events, EVENTS, timeout_ms);
-	if (n < 0)
-		return -errno;
+	r = timeout_ms != 0 ? transport_sleep(transport, timeout_ms) : 1;
+	if (r <= 0)
+		return r;
+	n = epoll_wait(transport->epoll, events, EVENTS, 0);
 	transport->poked = false;
 	for (int i = 0; i < n; i++)
 		if ((uint32_t)events[i].data.u64 == ON_TIMER)

@@ -277,9 +277,11 @@ void transport_poke(struct transport *transport);
 void transport_wake(const struct transport *transport);
 /* Makes `epoll` readable at that time (deadline.h), or before; negative: never. */
 void transport_set_alarm(struct transport *transport, int64_t at);
-/* Sleeps up to timeout_ms (negative: for ever) until something happens, and notes it. Returns 1 if something
- * did, 0 if the time is up, -EINTR or -EPROTO. If it has set transport->closed, what is left in the rings is
- * still to be read. */
+/* Sleeps up to timeout_ms (negative: for ever) until something happens. Returns 1 if something did, 0 if the
+ * time is up, or -EINTR: a handler of the program's ran. */
+int transport_sleep(const struct transport *transport, int timeout_ms);
+/* Does the same, and notes what has happened. Returns also -EPROTO. If it has set transport->closed, what is
+ * left in the rings is still to be read. */
 int transport_poll(struct transport *transport, int timeout_ms);
 /* Asks for notifications: of frames in `in`, of frames in `deliveries` if that is true, and of `want_space`
  * free bytes in `out` unless that is 0. Returns 1 if there is something already, 0 if everything is armed, or

@@ -565,6 +565,17 @@ def test_one_message_reaches_who_waits_and_who_comes(here, there):
     publishing.kill()
 
 
+def test_commands_that_are_stopped_and_continued_subscribe(one):
+    with topic(one, flags=RETAIN) as conn:
+        publish(conn, b"kept")
+        commands = [one.popen("subscribe", "--count", "1", "1:news") for _ in range(8)]
+        for each in 100 * commands:
+            each.send_signal(signal.SIGSTOP)
+            each.send_signal(signal.SIGCONT)
+        for each in commands:
+            assert each.communicate(timeout=20 * PATIENCE)[0] == b"kept\n"
+
+
 def test_each_message_reaches_who_waits_and_who_comes(here, there):
     waiting = there.popen("subscribe", "--count", "3", "1:news")
     publishing = [here.popen("publish", "--each", "--stay", "60", "news", "--", "one", "-", "--three"),

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # The tests of libclient/ and cli/.
 client_tests = \
+	tests/unit/test_client_blocking \
 	tests/unit/test_client_call \
 	tests/unit/test_client_call_timeout \
 	tests/unit/test_client_connect \
