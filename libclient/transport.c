@@ -370,6 +370,8 @@ int transport_poll(struct transport *transport, int timeout_ms)
 		return r;
 	n = epoll_wait(transport->epoll, events, EVENTS, 0);
 	transport->poked = false;
+	if (n == EVENTS) /* by edge nothing else would tell of those that are left */
+		transport_poke(transport);
 	for (int i = 0; i < n; i++)
 		if ((uint32_t)events[i].data.u64 == ON_TIMER)
 			transport->alarm = -1;

@@ -11,6 +11,8 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "config.h"
@@ -53,6 +55,64 @@ BOTH(a_time_out_comes_by_an_edge_of_the_descriptor)
 	}
 	assert_int_equal(last, -ECONNRESET);
 	fake_join(&fake);
+	close(epoll);
+}
+
+#define STREAMS 9 /* more than the library takes at once */
+
+static void say_welcome(int fd)
+{
+	uint8_t frame[FRAME_HEADER_SIZE + FRAME_SMALL_MAX] = {0};
+	const struct frame_welcome welcome = {.major = 1};
+	const struct frame_header header = {
+		.type = FRAME_WELCOME, .length = frame_welcome_encode(&welcome, frame + FRAME_HEADER_SIZE)};
+	uint32_t size = frame_wrap(frame, &header);
+
+	assert_int_equal(send(fd, frame, size, 0), size);
+}
+
+static void say_yes(int fd)
+{
+	uint8_t frame[FRAME_HEADER_SIZE + FRAME_SMALL_MAX] = {0};
+	const struct frame_reply reply = {.error = 0};
+	const struct frame_header header = {.type = FRAME_REPLY,
+					    .length = frame_reply_encode(&reply, frame + FRAME_HEADER_SIZE)};
+	uint32_t size = frame_wrap(frame, &header);
+
+	assert_int_equal(send(fd, frame, size, 0), size);
+}
+
+/* The last of them has its answer, behind others that have a part of theirs. */
+BOTH(by_edge_none_of_many_streams_is_forgotten)
+{
+	struct epoll_event event = {.events = EPOLLIN | EPOLLET};
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int listener = socket(AF_UNIX, SOCK_STREAM, 0), epoll = epoll_create1(EPOLL_CLOEXEC), fds[STREAMS];
+
+	outcomes = 0;
+	unlink(fake.path);
+	memcpy(address.sun_path, fake.path, sizeof(fake.path));
+	assert_int_equal(bind(listener, (struct sockaddr *)&address, sizeof(address)), 0);
+	assert_int_equal(listen(listener, STREAMS), 0);
+	for (int i = 0; i < STREAMS; i++) {
+		assert_int_equal(xenmsg_begin_connect(fake.conn, "5:doors", NULL, note, NULL, NULL), 0);
+		fds[i] = accept(listener, NULL, NULL);
+	}
+	assert_int_equal(epoll_ctl(epoll, EPOLL_CTL_ADD, xenmsg_fd(fake.conn), &event), 0);
+	while (epoll_wait(epoll, &event, 1, 0) || xenmsg_process(fake.conn))
+		xenmsg_process(fake.conn);
+	for (int i = 0; i < STREAMS; i++)
+		say_welcome(fds[i]);
+	say_yes(fds[STREAMS - 1]);
+	while (outcomes < 1) {
+		assert_int_equal(epoll_wait(epoll, &event, 1, 20000), 1);
+		while (xenmsg_process(fake.conn) > 0)
+			;
+	}
+	assert_int_equal(last, 0);
+	for (int i = 0; i < STREAMS; i++)
+		close(fds[i]);
+	close(listener);
 	close(epoll);
 }
 
