@@ -115,19 +115,53 @@ static char *ask_about_host(const struct refused_address *refused)
 	return why;
 }
 
+/* Returns whether a peer in the daemon's status is the domain before the colon of an address, or the host
+ * before its slash. */
+static bool link_is_meant(struct json_object *peer, const char *address)
+{
+	struct address_parts parts = address_split(address, strlen(address));
+	struct address_part domain = parts.domain;
+
+	if (parts.host.data)
+		return address_part_is(parts.host, text_of(peer, "host"));
+	return domain.size && (address_part_is(domain, text_of(peer, "domid")) ||
+			       address_part_is(domain, text_of(peer, "name")) ||
+			       (strlen(text_of(peer, "uuid")) == domain.size &&
+				!strncasecmp(text_of(peer, "uuid"), domain.data, domain.size)));
+}
+
+/* Returns whether what is for that domain goes through domain 0. */
+static bool is_relayed(const struct refused_address *refused)
+{
+	struct json_object *peers = ask_beside(refused, "peers", "");
+	bool is_relayed = false;
+
+	fields_foreach(peers, peer)
+		is_relayed = is_relayed || (at(peer, "via") && link_is_meant(peer, refused->address));
+	json_object_put(peers);
+	return is_relayed;
+}
+
 /* Tells where to ask which rule of the policy it is. */
 static char *ask_there(const struct refused_address *refused)
 {
-	char own[16];
+	char own[16], *between = NULL, *why;
 	bool is_here;
 
 	if (!*refused->endpoint)
 		return NULL;
 	snprintf(own, sizeof(own), "%u", xenmsg_domid(refused->conn));
 	is_here = !strcmp(refused->domain, "self") || !strcmp(refused->domain, own);
-	return fields_printed("denied by policy. Ask %s%s: xenmsg policy check %s %s",
-			      is_here ? "" : "in domain ", is_here ? "here" : refused->domain,
-			      is_here ? "self" : own, refused->endpoint);
+	if (!is_here && is_relayed(refused))
+		between = fields_printed(
+			"; if that allows it, in domain 0, which passes it on: xenmsg "
+			"policy check %s %s",
+			own, refused->address);
+	why = fields_printed("denied by policy. Ask %s%s: xenmsg policy check %s %s%s",
+			     is_here ? "" : "in domain ", is_here ? "here" : refused->domain,
+			     is_here ? "self" : own, refused->endpoint, between ? between : "");
+	free(between);
+	return why;
 }
 
 /* Says why an endpoint here isn't started. */
@@ -274,21 +308,6 @@ char *cli_why_refused(struct xenmsg *conn, const char *address, int error)
 }
 
 /* ---- links ----------------------------------------------------------------------------------- */
-
-/* Returns whether a peer in the daemon's status is the domain before the colon of an address, or the host
- * before its slash. */
-static bool link_is_meant(struct json_object *peer, const char *address)
-{
-	struct address_parts parts = address_split(address, strlen(address));
-	struct address_part domain = parts.domain;
-
-	if (parts.host.data)
-		return address_part_is(parts.host, text_of(peer, "host"));
-	return domain.size && (address_part_is(domain, text_of(peer, "domid")) ||
-			       address_part_is(domain, text_of(peer, "name")) ||
-			       (strlen(text_of(peer, "uuid")) == domain.size &&
-				!strncasecmp(text_of(peer, "uuid"), domain.data, domain.size)));
-}
 
 /* Returns what the status says by this key of the link with the domain; "": nothing. */
 static const char *word_of_link(struct json_object *status, const char *address, const char *key)

@@ -176,6 +176,9 @@ const char *words_of_reset(uint32_t flags)
 		       "delivered can't be known";
 	case RESET_BY_LOSS:
 		return "its domain, or the xenmsgd there, is gone; whether it was delivered can't be known";
+	case RESET_BY_RELAY:
+		return "denied by policy in domain 0, which passes it on; there 'xenmsg policy check FROM TO' "
+		       "says by which rule";
 	default:
 		return NULL;
 	}

@@ -134,8 +134,8 @@ void *circular_grow(void *list, size_t each, uint32_t head, uint32_t count, uint
 /* The same of an error of xenmsg_open(): what isn't found then is the daemon, and no endpoint. */
 const char *words_of_opening(int error);
 
-/* Which side has ended a channel, by the flags of its RESET (RESET_BY), so that an outcome can't be known.
- * NULL: nobody knows. */
+/* Which side has ended a channel, by the flags of its RESET (RESET_BY), so that an outcome can't be known; or
+ * who has denied it (RESET_BY_RELAY). NULL: nobody knows. */
 const char *words_of_reset(uint32_t flags);
 
 /* ---- with XENMSG_DEBUG=1 in its environment a program tells on stderr what becomes of its messages */

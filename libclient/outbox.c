@@ -651,7 +651,7 @@ static void outbox_settle_all(struct outbox *outbox, struct sender *sender, uint
 			result = op_result_remote(refused, 0, XENMSG_FATE_NOT_DONE);
 		else
 			result = op_result(begin >= unsure ? error : -ECONNRESET);
-		if (result.error == -ECONNRESET)
+		if (result.error == (sender->is_denied ? -EACCES : -ECONNRESET))
 			result.reason = sender->why_reset;
 		settle(outbox, sender, &op, &result);
 	}
@@ -822,6 +822,7 @@ static int outbox_on_reset(struct outbox *outbox, struct sender *sender, const u
 		return -EPROTO;
 	error = frame_error(reset.error, -EPROTO);
 	sender->why_reset = words_of_reset(reset.flags);
+	sender->is_denied = (reset.flags & RESET_BY) == RESET_BY_RELAY;
 	/* Its number is of that message alone, and isn't ours. */
 	refused = (reset.flags & RESET_REFUSED) && sender->kind == CHANNEL_MESSAGE;
 	if (reset.consumed > sender->consumed)

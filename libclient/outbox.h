@@ -75,8 +75,8 @@ struct sender {
 	uint64_t taken;	       /* received bytes of the stream of answers */
 	struct call *rooms;    /* utlist: what waits for room in the queue */
 	uint64_t queue_most;   /* of a stream of replies: how much may be queued; 0: it isn't one */
-	const char
-		*why_reset; /* that its outcomes can't be known: a text that stays; NULL: nothing is known */
+	const char *why_reset; /* a text that stays: why its outcomes can't be known; NULL: nobody knows */
+	bool is_denied;	       /* no: who has denied it */
 };
 
 static inline struct op *sender_op(const struct sender *sender, uint32_t index)

@@ -299,6 +299,7 @@ struct frame_credit {
 #define RESET_BY_PROGRAM 0x100u /* the program there, which goes on, or has left in order */
 #define RESET_BY_DEATH	 0x200u /* the program there has died, or left without a word */
 #define RESET_BY_LOSS	 0x300u /* the session with the domain there is lost: it or its daemon is gone */
+#define RESET_BY_RELAY	 0x400u /* domain 0, which relays between the two, by EACCES: its policy forbids it */
 
 struct frame_reset {
 	uint32_t error;

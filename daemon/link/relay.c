@@ -539,6 +539,13 @@ bool relay_has_opened(const struct frame_open *open)
 	return address_is_meant(open->name.data, open->name.size);
 }
 
+/* Has the opener told that it isn't the receiving domain's policy which forbids it. */
+static void note_forbidden(struct channel *channel, int r)
+{
+	if (r == -EACCES && !channel_is_reset(&channel->opener))
+		channel->opener.reset_by = RESET_BY_RELAY;
+}
+
 /* Forwards, in domain 0, what a guest opens to another one. */
 static int forward(struct relay *relay, struct channel *channel, uint32_t wanted, const char *endpoint)
 {
@@ -552,8 +559,10 @@ static int forward(struct relay *relay, struct channel *channel, uint32_t wanted
 	snprintf(address, sizeof(address), "%u:%s", domid, endpoint);
 	switch_spend(relay->with.board, channel->charge.account, access_cost(relay->with.access));
 	r = access_relay(relay->with.access, access_sender_of(channel), domid, address);
-	if (r < 0)
+	if (r < 0) {
+		note_forbidden(channel, r);
 		return r;
+	}
 	r = relay->enabled ? relay_send(relay, channel, peer, address) : -EHOSTUNREACH;
 	return r < 0 ? relay_explain(relay, domid, channel->identity.domid, r) : 0;
 }
@@ -691,6 +700,8 @@ static void recheck_hop(void *userdata, struct hop *hop)
 		if (end->is_opener || !channel_is_relayed(channel) || !channel_can_be_judged(channel))
 			continue;
 		r = channel_note_verdict(channel, relay_still_allowed(relay, channel), false);
+		if (r < 0 && !channel_is_remote(channel))
+			note_forbidden(channel, r);
 		if (r < 0)
 			channel_forbid(channel, -r);
 	}

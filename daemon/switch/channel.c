@@ -171,13 +171,13 @@ void channel_refuse(struct channel *channel, int error)
 	channel_reset_now(&channel->opener, error, 0, 0);
 }
 
-bool channel_drop_if_refused(struct channel *channel, int *error)
+bool channel_drop_if_refused(struct channel *channel, struct frame_reset *reset)
 {
 	struct channel_end *end = &channel->opener;
 
 	if (end->out != OUT_RESETTING || channel->acceptor.hop || channel->charge.held[QUOTA_CHANNELS])
 		return false;
-	*error = (int)end->reset_error;
+	*reset = (struct frame_reset){.error = end->reset_error, .flags = end->reset_by};
 	channel_end_gone(end);
 	return true;
 }

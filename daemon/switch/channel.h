@@ -316,8 +316,8 @@ struct peer_id channel_source(const struct channel *channel);
 void channel_refuse(struct channel *channel, int error);
 
 /* Ends a channel that was refused before its acceptor heard of it, so that only the refusal is left to send.
- * True: it has ended, and the caller sends *error, a positive errno; false: nothing was changed. */
-bool channel_drop_if_refused(struct channel *channel, int *error);
+ * True: it has ended, and the caller sends *reset; false: nothing was changed. */
+bool channel_drop_if_refused(struct channel *channel, struct frame_reset *reset);
 
 /* Ends the channel on both sides, because policy forbids it or its endpoint is gone. `error`, a positive
  * errno, is for messages that weren't taken. What a program had released by now counts as taken, unless it

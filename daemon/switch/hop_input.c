@@ -144,21 +144,21 @@ static bool taken_settle(struct hop *hop, const struct hop_piece *piece)
 /* --- frames ----------------------------------------------------------------------------------- */
 
 /* Refuses a channel. The number stays in use until the opener has answered. */
-static int hop_input_refuse(struct hop *hop, uint32_t number, int error)
+static int hop_input_refuse(struct hop *hop, uint32_t number, const struct frame_reset *reset)
 {
-	const struct frame_reset reset = {.error = (uint32_t)error};
 	uint8_t payload[FRAME_SMALL_MAX];
 	int r = refused_add(&hop->refused, number);
 
-	return r < 0 ? r : hop_answer(hop, FRAME_RESET, number, payload, frame_reset_encode(&reset, payload));
+	return r < 0 ? r : hop_answer(hop, FRAME_RESET, number, payload, frame_reset_encode(reset, payload));
 }
 
 static int take_open(struct hop *hop, const struct frame_header *header, const uint8_t *payload)
 {
 	struct channel_end *before;
 	struct frame_open open;
+	struct frame_reset reset;
 	struct channel *channel;
-	int r = frame_open_decode(payload, header->length, &open), error;
+	int r = frame_open_decode(payload, header->length, &open);
 
 	if (r < 0)
 		return r;
@@ -180,11 +180,11 @@ static int take_open(struct hop *hop, const struct frame_header *header, const u
 		channel_refuse(channel, ENOBUFS);
 	else
 		r = hop->callbacks->open(hop->owner, channel, &open);
-	if (r == 0 && channel_drop_if_refused(channel, &error)) {
-		hop_spend(hop, error == EACCES ? COST_DENIED : 0);
+	if (r == 0 && channel_drop_if_refused(channel, &reset)) {
+		hop_spend(hop, reset.error == EACCES ? COST_DENIED : 0);
 		if (steps_are_told(hop->board))
-			steps_tell_refused(channel, hop, open.name, error);
-		r = hop_input_refuse(hop, header->channel, error);
+			steps_tell_refused(channel, hop, open.name, (int)reset.error);
+		r = hop_input_refuse(hop, header->channel, &reset);
 	}
 	return r;
 }

@@ -419,7 +419,9 @@ def test_domain_0_may_forbid_a_pair_one_way_and_ends_its_traffic(zero, guests, h
         while not outcomes:
             assert sender.wait(20000) >= 0
         assert outcomes == [-errno.ECONNRESET]  # it had been handed over
-    one.send(f"{two.domid}:inbox", "x", exit_code=EXIT_DENIED)
+    for command in ("send", "call", "connect", "subscribe"):
+        done = one.xenmsg(command, f"{two.domid}:inbox", data=b"x")
+        assert done.returncode == EXIT_DENIED and b"in domain 0, which passes it on" in done.stderr, done
     works(two, one)
     works(one, three)
     answer, = zero.xenmsg("policy", "check", "--json", str(one.domid), f"{guests.names[two.domid]}:inbox").stdout.splitlines()
