@@ -135,9 +135,7 @@ void daemon_socket_send(struct daemon_socket *daemon, const struct gateway_packe
 
 	if (daemon->fd < 0 || *daemon->broken || (!daemon->is_welcome && packet->type != GATEWAY_HELLO))
 		return;
-	if (size == 0)
-		let_go_later(daemon, "out of memory");
-	else if (daemon->waiting)
+	if (daemon->waiting)
 		wait_to_send(daemon, text, size);
 	else if (send(daemon->fd, text, size, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
 		return;

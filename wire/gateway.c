@@ -7,6 +7,7 @@
 #include <json-c/json.h>
 
 #include "wire/frame.h"
+#include "wire/json.h"
 
 #define ID_MAX	  ((INT64_C(1) << 53) - 1) /* what every reader of JSON can hold */
 #define DEPTH_MAX 4			   /* of what may be skipped */
@@ -60,57 +61,37 @@ static const char *error_name(int number)
 	return errors[0].name;
 }
 
-/* Adds a value that is the object's from now on. False: out of memory. */
-static bool gateway_add(struct json_object *object, const char *name, struct json_object *value)
+static void gateway_add_text(struct json *json, const char *name, const char *text)
 {
-	if (value && json_object_object_add(object, name, value) == 0)
-		return true;
-	json_object_put(value);
-	return false;
-}
-
-static bool gateway_add_text(struct json_object *object, const char *name, const char *text)
-{
-	return !*text || gateway_add(object, name, json_object_new_string(text));
-}
-
-static bool gateway_fill(struct json_object *object, const struct gateway_packet *packet)
-{
-	unsigned members = types[packet->type].members;
-
-	if (!gateway_add_text(object, "type", types[packet->type].name))
-		return false;
-	if (members & VERSION && !gateway_add(object, "version", json_object_new_int64(packet->version)))
-		return false;
-	if (members & HOST && !gateway_add_text(object, "host", packet->host))
-		return false;
-	if (members & INSTANCE && !gateway_add_text(object, "instance", packet->instance))
-		return false;
-	if (members & UP && !gateway_add(object, "up", json_object_new_boolean(packet->up)))
-		return false;
-	if (members & ID && !gateway_add(object, "id", json_object_new_int64((int64_t)packet->id)))
-		return false;
-	if (members & ERROR && !gateway_add_text(object, "error", error_name(packet->error)))
-		return false;
-	if (members & SERVER && !gateway_add_text(object, "server", packet->server))
-		return false;
-	return !(members & WHY) || gateway_add_text(object, "why", packet->why);
+	if (*text)
+		json_text(json, name, text);
 }
 
 size_t gateway_encode(const struct gateway_packet *packet, char out[GATEWAY_PACKET_MAX])
 {
-	struct json_object *object = json_object_new_object();
-	const char *text = NULL;
-	size_t size = 0;
+	struct json json = {.text = out, .room = GATEWAY_PACKET_MAX, .is_fixed = true};
+	unsigned members = types[packet->type].members;
 
-	if (object && gateway_fill(object, packet))
-		text = json_object_to_json_string_ext(object, JSON_C_TO_STRING_PLAIN);
-	if (text && strlen(text) <= GATEWAY_PACKET_MAX) {
-		size = strlen(text);
-		memcpy(out, text, size);
-	}
-	json_object_put(object);
-	return size;
+	json_begin(&json, NULL, '{');
+	json_text(&json, "type", types[packet->type].name);
+	if (members & VERSION)
+		json_number(&json, "version", packet->version);
+	if (members & HOST)
+		gateway_add_text(&json, "host", packet->host);
+	if (members & INSTANCE)
+		gateway_add_text(&json, "instance", packet->instance);
+	if (members & UP)
+		json_flag(&json, "up", packet->up);
+	if (members & ID)
+		json_number(&json, "id", packet->id);
+	if (members & ERROR)
+		json_text(&json, "error", error_name(packet->error));
+	if (members & SERVER)
+		gateway_add_text(&json, "server", packet->server);
+	if (members & WHY)
+		gateway_add_text(&json, "why", packet->why);
+	json_end(&json, '}');
+	return json.size;
 }
 
 /* --- reading ---------------------------------------------------------------------------------- */
@@ -207,13 +188,26 @@ static bool read_members(struct json_object *object, struct gateway_packet *pack
 	return true;
 }
 
+/* NULL: it isn't JSON, or there was no memory for it. */
+static struct json_object *gateway_parse_once(struct json_tokener *tokener, const char *text, size_t size)
+{
+	struct json_object *object;
+
+	json_tokener_reset(tokener);
+	object = json_tokener_parse_ex(tokener, text, (int)size);
+	if (object && json_tokener_get_parse_end(tokener) == size &&
+	    json_object_is_type(object, json_type_object))
+		return object;
+	json_object_put(object);
+	return NULL;
+}
+
 /* Without the bytes beyond ASCII, which json-c 0.18 (Debian 13) takes for control characters where it is
  * strict, since its char has a sign. Names have none, and in texts they become "?" anyway. */
 int gateway_parse(const char *untrusted, size_t size, struct json_object **object)
 {
 	struct json_tokener *tokener;
 	char text[GATEWAY_PACKET_MAX];
-	bool good;
 
 	if (size > sizeof(text))
 		return -EPROTO;
@@ -223,13 +217,11 @@ int gateway_parse(const char *untrusted, size_t size, struct json_object **objec
 	for (size_t i = 0; i < size; i++)
 		text[i] = (char)((unsigned char)untrusted[i] < 0x80 ? untrusted[i] : '?');
 	json_tokener_set_flags(tokener, JSON_TOKENER_STRICT);
-	*object = json_tokener_parse_ex(tokener, text, (int)size);
-	good = *object && json_tokener_get_parse_end(tokener) == size &&
-	       json_object_is_type(*object, json_type_object);
-	if (!good)
-		json_object_put(*object);
+	*object = gateway_parse_once(tokener, text, size);
+	if (!*object) /* json-c doesn't tell a moment without memory from what is no JSON */
+		*object = gateway_parse_once(tokener, text, size);
 	json_tokener_free(tokener);
-	return good ? 0 : -EPROTO;
+	return *object ? 0 : -EPROTO;
 }
 
 int gateway_decode(const char *untrusted, size_t size, struct gateway_packet *packet)

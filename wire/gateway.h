@@ -61,7 +61,7 @@ enum gateway_descriptor {
  * be. */
 #define GATEWAY_LIFE_BROKEN 'x'
 
-/* Writes a packet, without a zero. Returns its length; 0: out of memory. */
+/* Writes a packet, without a zero. Returns its length. */
 size_t gateway_encode(const struct gateway_packet *packet, char out[GATEWAY_PACKET_MAX]);
 /* Reads a packet that comes from another process. Members that aren't known, or don't belong to its type, are
  * skipped. What isn't printable in a text becomes '?'. Returns 0; -EPROTO: it isn't a packet of a type that

@@ -10,6 +10,7 @@ libwire_la_SOURCES = \
 	wire/doorbell.c wire/doorbell.h \
 	wire/frame.c wire/frame.h wire/frame_link.c wire/frame_ring.h \
 	wire/hash.c wire/hash.h wire/ut.h \
+	wire/json.c wire/json.h \
 	wire/libc.h \
 	wire/probes.h \
 	wire/properties.c wire/properties.h \

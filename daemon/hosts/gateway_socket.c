@@ -50,7 +50,7 @@ static int send_on(int fd, const struct gateway_packet *packet, const int *passe
 {
 	char text[GATEWAY_PACKET_MAX];
 	size_t size = gateway_encode(packet, text);
-	ssize_t sent = size ? descriptors_send(fd, text, size, passed, count, MSG_DONTWAIT) : -ENOMEM;
+	ssize_t sent = descriptors_send(fd, text, size, passed, count, MSG_DONTWAIT);
 
 	return sent < 0 ? (int)sent : 0;
 }

@@ -7,8 +7,6 @@
 #include <string.h>
 #include <time.h>
 
-#include <json-c/json.h>
-
 #include "daemon/policy/denied.h"
 #include "base/log.h"
 #include "base/users.h"
@@ -385,33 +383,36 @@ static void access_add_shown(void *userdata, const char *domain, bool allow)
 	char text[256];
 
 	snprintf(text, sizeof(text), "%s%s", allow ? "" : "!", domain);
-	json_object_array_add(userdata, json_object_new_string(text));
+	json_text(userdata, NULL, text);
 }
 
-struct json_object *access_visible_to(struct access *access, const char *endpoint)
+void access_visible_to(struct access *access, const char *endpoint, struct json *json, const char *key)
 {
 	struct policy_subject self = access_subject(access, access->self->domid, 0);
-	struct json_object *shown = json_object_new_array();
 
-	if (!access_host_shown_to(access, endpoint, shown))
-		policy_shown_to(access->policy, &self, endpoint, access_add_shown, shown);
-	return shown;
+	json_begin(json, key, '[');
+	if (!access_host_shown_to(access, endpoint, json))
+		policy_shown_to(access->policy, &self, endpoint, access_add_shown, json);
+	json_end(json, ']');
 }
 
-struct json_object *access_status(const struct access *access)
+void access_status(const struct access *access, bool in_full, struct json *json, const char *key)
 {
-	struct json_object *object = json_object_new_object();
+	const char *error = access->error && *access->error ? access->error : NULL;
 
-	json_object_object_add(object, "directory", json_object_new_string(access->directory));
-	json_object_object_add(object, "rules", json_object_new_uint64(policy_rules(access->policy)));
-	json_object_object_add(object, "since", json_object_new_uint64(access->since));
-	json_object_object_add(object, "error", access_text_or_null(access->error));
-	json_object_object_add(object, "error_since",
-			       access->error ? json_object_new_uint64(access->error_since) : NULL);
-	json_object_object_add(object, "needs_names", json_object_new_boolean(access_needs_names(access)));
-	json_object_object_add(object, "undecided", json_object_new_uint64(access->undecided));
-	json_object_object_add(object, "of_host", access_host_status(access));
-	return object;
+	if (error && !in_full)
+		error = "the rules that were read last have a mistake; an administrator sees which";
+	json_begin(json, key, '{');
+	json_text(json, "directory", access->directory);
+	json_number(json, "rules", policy_rules(access->policy));
+	json_number(json, "since", access->since);
+	json_text(json, "error", error);
+	json_number_if(json, "error_since", access->error, access->error_since);
+	json_flag(json, "needs_names", access_needs_names(access));
+	json_number(json, "undecided", access->undecided);
+	access_host_status(access, json);
+	json_flag(json, "names_known", registry_is_told(access->registry));
+	json_end(json, '}');
 }
 
 struct denied *access_denied(struct access *access)

@@ -16,13 +16,13 @@
 #include "base/config.h"
 #include "daemon/switch/channel.h"
 #include "wire/frame.h"
+#include "wire/json.h"
 
 struct access;
 struct address;
 struct channel;
 struct denied;
 struct image;
-struct json_object;
 struct policy;
 struct registry;
 struct rule;
@@ -104,33 +104,33 @@ bool access_sees_gone(struct access *access, uint32_t domid, uint32_t other, con
 bool access_visible(struct access *access, uint32_t domid, const char *endpoint);
 /* Whether it is advertised to every other domain, whatever its name. Costs more than access_visible(). */
 bool access_visible_to_all(struct access *access, const char *endpoint);
-/* Returns the same for all other domains: an array of text as in status, `visible_to`. The caller puts it. */
-struct json_object *access_visible_to(struct access *access, const char *endpoint);
-/* Returns the rules in force, since when, and what is wrong with newer ones: `policy` in status. The caller
- * puts it. */
-struct json_object *access_status(const struct access *access);
-/* Returns how many rules of which files are in force, in domain 0 also for the host. The caller puts it. */
-struct json_object *access_files(const struct access *access);
+/* Adds the same for all other domains: an array of texts as in status, `visible_to`. */
+void access_visible_to(struct access *access, const char *endpoint, struct json *json, const char *key);
+/* Adds the rules in force, since when, and what is wrong with newer ones: `policy` in status. Errors may
+ * quote the rules, so that they are told only `in_full`. */
+void access_status(const struct access *access, bool in_full, struct json *json, const char *key);
+/* Returns how many rules of which files are in force, in domain 0 also for the host. The caller frees it. */
+struct json access_files(const struct access *access);
 /* Returns the rule that is asked as the one with this index; NULL: there are no more. */
 const struct rule *access_rule_at(const struct access *access, unsigned index);
 /* Describes a rule: its file, line and section, and its keys in the file's order, lists as arrays. */
-void access_describe_rule(const struct rule *rule, struct json_object *object);
+void access_describe_rule(const struct rule *rule, struct json *json);
 /* Returns what would be decided, by which rule, and which one would allow what is denied: for `xenmsg policy
- * check`. `asked` is how the domain was named. The caller puts it. */
-struct json_object *access_explain(struct access *access, const char *asked, uint32_t domid, uint32_t uid,
-				   const char *endpoint);
+ * check`. `asked` is how the domain was named. The caller frees it. */
+struct json access_explain(struct access *access, const char *asked, uint32_t domid, uint32_t uid,
+			   const char *endpoint);
 /* Returns the same for a sender in domain `domain` (a domid or a name) of another host. */
-struct json_object *access_explain_remote(struct access *access, const char *host, const char *domain,
-					  uint32_t uid, const char *endpoint);
+struct json access_explain_remote(struct access *access, const char *host, const char *domain, uint32_t uid,
+				  const char *endpoint);
 /* Returns likewise whether domain 0 relays what the domain opens to this address, which is in domain `to`. */
-struct json_object *access_explain_relay(struct access *access, const char *asked, uint32_t domid,
-					 const struct address *address, uint32_t to);
+struct json access_explain_relay(struct access *access, const char *asked, uint32_t domid,
+				 const struct address *address, uint32_t to);
 /* Returns likewise whether domain 0 lets what the domain opens to this address go to its host. */
-struct json_object *access_explain_out(struct access *access, const char *asked, uint32_t domid,
-				       const struct address *address);
+struct json access_explain_out(struct access *access, const char *asked, uint32_t domid,
+			       const struct address *address);
 
-/* Returns what is in force of the host's policy: `policy.of_host` in status. The caller puts it. */
-struct json_object *access_host_status(const struct access *access);
+/* Adds what is in force of the host's policy: `policy.of_host` in status. */
+void access_host_status(const struct access *access, struct json *json);
 /* Whether some rule of it is in force. */
 bool access_host_needs_names(const struct access *access);
 
@@ -167,8 +167,7 @@ bool access_knows_domain(const struct access *access, uint32_t domid);
  * out of memory. The caller frees them. */
 char *access_tags(struct access *access, uint32_t domid);
 /* Describes it: its domid, name, UUID and tags; null: none, or unknown. */
-void access_describe_domain(struct access *access, uint32_t domid, const char *tags,
-			    struct json_object *object);
+void access_describe_domain(struct access *access, uint32_t domid, const char *tags, struct json *json);
 /* A rule of the host's policy (NULL: none), and whether it is about what the domain sends, and what it
  * receives: 1, 0 or -1: that depends on a name that isn't known. */
 struct access_about {
@@ -178,7 +177,7 @@ struct access_about {
 /* Returns the next rule about the domain, from *index on, which is moved behind it. */
 struct access_about access_next_about(struct access *access, uint32_t domid, const char *tags,
 				      unsigned *index);
-void access_describe_about(const struct access_about *about, struct json_object *object);
+void access_describe_about(const struct access_about *about, struct json *json);
 
 struct denied *access_denied(struct access *access);
 

@@ -4,22 +4,19 @@
 
 #include <string.h>
 
-#include <json-c/json.h>
-
 #include "daemon/registry/registry.h"
 #include "daemon/policy/access_internal.h"
 #include "daemon/policy/policy_internal.h"
 
-/* Returns the tags, which are ",a,b,", as an array. */
-static struct json_object *list_of(const char *tags)
+/* Adds the tags, which are ",a,b,", as an array. */
+static void add_tags(struct json *json, const char *tags)
 {
-	struct json_object *list = json_object_new_array();
-
+	json_begin(json, "tags", '[');
 	for (size_t size; tags && *tags == ',' && tags[1]; tags += size + 1) {
 		size = strcspn(tags + 1, ",");
-		json_object_array_add(list, json_object_new_string_len(tags + 1, (int)size));
+		json_text_part(json, NULL, tags + 1, size);
 	}
-	return list;
+	json_end(json, ']');
 }
 
 bool access_knows_domain(const struct access *access, uint32_t domid)
@@ -42,15 +39,17 @@ static struct policy_subject with_tags(struct access *access, uint32_t domid, co
 	return subject;
 }
 
-void access_describe_domain(struct access *access, uint32_t domid, const char *tags,
-			    struct json_object *object)
+void access_describe_domain(struct access *access, uint32_t domid, const char *tags, struct json *json)
 {
 	struct policy_subject subject = with_tags(access, domid, tags);
 
-	json_object_object_add(object, "domid", json_object_new_uint64(domid));
-	json_object_object_add(object, "name", access_text_or_null(subject.name));
-	json_object_object_add(object, "uuid", access_text_or_null(subject.uuid));
-	json_object_object_add(object, "tags", subject.names_unknown ? NULL : list_of(tags));
+	json_number(json, "domid", domid);
+	json_text(json, "name", *subject.name ? subject.name : NULL);
+	json_text(json, "uuid", *subject.uuid ? subject.uuid : NULL);
+	if (subject.names_unknown)
+		json_null(json, "tags");
+	else
+		add_tags(json, tags);
 }
 
 static int answer_of(enum match match)
@@ -74,14 +73,17 @@ struct access_about access_next_about(struct access *access, uint32_t domid, con
 	return about;
 }
 
-static struct json_object *access_about_word_for(int answer)
+static void add_answer(struct json *json, const char *key, int answer)
 {
-	return answer < 0 ? NULL : json_object_new_boolean(answer);
+	if (answer < 0)
+		json_null(json, key);
+	else
+		json_flag(json, key, answer);
 }
 
-void access_describe_about(const struct access_about *about, struct json_object *object)
+void access_describe_about(const struct access_about *about, struct json *json)
 {
-	json_object_object_add(object, "sends", access_about_word_for(about->sends));
-	json_object_object_add(object, "receives", access_about_word_for(about->receives));
-	access_describe_rule(about->rule, object);
+	add_answer(json, "sends", about->sends);
+	add_answer(json, "receives", about->receives);
+	access_describe_rule(about->rule, json);
 }

@@ -6,41 +6,33 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <json-c/json.h>
-
 #include "daemon/registry/registry.h"
 #include "daemon/policy/access_internal.h"
 #include "daemon/policy/policy_internal.h"
 #include "wire/address.h"
-
-static void access_explain_add_text(struct json_object *object, const char *key, const char *text)
-{
-	json_object_object_add(object, key, text ? json_object_new_string(text) : NULL);
-}
+#include "wire/json.h"
 
 /* Adds a list as a rule has it; one that isn't there isn't added. */
-static void add_items(struct json_object *object, const char *key, const struct item *items)
+static void add_items(struct json *json, const char *key, const struct item *items)
 {
-	struct json_object *list;
-
 	if (!items)
 		return;
-	list = json_object_new_array();
+	json_begin(json, key, '[');
 	for (; items; items = items->next)
-		json_object_array_add(list, json_object_new_string(items->text));
-	json_object_object_add(object, key, list);
+		json_text(json, NULL, items->text);
+	json_end(json, ']');
 }
 
-void access_describe_rule(const struct rule *rule, struct json_object *object)
+void access_describe_rule(const struct rule *rule, struct json *json)
 {
-	access_explain_add_text(object, "file", rule->file->path);
-	json_object_object_add(object, "line", json_object_new_uint64(rule->line));
-	access_explain_add_text(object, "section", rule->section->name);
-	add_items(object, "from", rule->from);
-	add_items(object, "uid", rule->uid);
-	add_items(object, rule->section->to, rule->to);
-	add_items(object, "endpoint", rule->endpoint);
-	access_explain_add_text(object, "action", rule->asks ? "ask-guest" : rule->allow ? "allow" : "deny");
+	json_text(json, "file", rule->file->path);
+	json_number(json, "line", rule->line);
+	json_text(json, "section", rule->section->name);
+	add_items(json, "from", rule->from);
+	add_items(json, "uid", rule->uid);
+	add_items(json, rule->section->to, rule->to);
+	add_items(json, "endpoint", rule->endpoint);
+	json_text(json, "action", rule->asks ? "ask-guest" : rule->allow ? "allow" : "deny");
 }
 
 const struct rule *access_rule_at(const struct access *access, unsigned index)
@@ -51,33 +43,38 @@ const struct rule *access_rule_at(const struct access *access, unsigned index)
 	return index < count ? policy_rule_at(host, index) : policy_rule_at(access->policy, index - count);
 }
 
-static struct json_object *files_of(const char *directory, const struct policy *policy)
+static void add_files(struct json *json, const char *directory, const struct policy *policy)
 {
-	struct json_object *object = json_object_new_object(), *files = json_object_new_array();
 	const char *path;
 	unsigned rules;
 
-	access_explain_add_text(object, "directory", directory);
-	json_object_object_add(object, "rules", json_object_new_uint64(policy_rules(policy)));
+	json_text(json, "directory", directory);
+	json_number(json, "rules", policy_rules(policy));
+	json_begin(json, "files", '[');
 	for (unsigned i = 0; (path = policy_file_at(policy, i, &rules)); i++) {
-		struct json_object *file = json_object_new_object();
-
-		access_explain_add_text(file, "file", path);
-		json_object_object_add(file, "rules", json_object_new_uint64(rules));
-		json_object_array_add(files, file);
+		json_begin(json, NULL, '{');
+		json_text(json, "file", path);
+		json_number(json, "rules", rules);
+		json_end(json, '}');
 	}
-	json_object_object_add(object, "files", files);
-	return object;
+	json_end(json, ']');
 }
 
-struct json_object *access_files(const struct access *access)
+struct json access_files(const struct access *access)
 {
-	struct json_object *object = files_of(access->directory, access->policy);
+	struct json json = {0};
 
-	json_object_object_add(
-		object, "for_host",
-		access->host_directory ? files_of(access->host_directory, access_host_rules(access)) : NULL);
-	return object;
+	json_begin(&json, NULL, '{');
+	add_files(&json, access->directory, access->policy);
+	if (access->host_directory) {
+		json_begin(&json, "for_host", '{');
+		add_files(&json, access->host_directory, access_host_rules(access));
+		json_end(&json, '}');
+	} else {
+		json_null(&json, "for_host");
+	}
+	json_end(&json, '}');
+	return json;
 }
 
 /* --- what would allow it ---------------------------------------------------------------------- */
@@ -106,16 +103,15 @@ static void write_domain(char *text, size_t size, const char *asked, uint32_t do
 		snprintf(text, size, "%u", domid);
 }
 
-static void add_only(struct json_object *object, const char *key, const char *text)
+static void add_only(struct json *json, const char *key, const char *text)
 {
-	struct json_object *list = json_object_new_array();
-
-	json_object_array_add(list, json_object_new_string(text));
-	json_object_object_add(object, key, list);
+	json_begin(json, key, '[');
+	json_text(json, NULL, text);
+	json_end(json, ']');
 }
 
-/* Returns where a file is that a new rule can go to the end of: the last one, or one that isn't there yet. */
-static void find_place(const struct access *access, struct json_object *cure)
+/* Adds where a file is that a new rule can go to the end of: the last one, or one that isn't there yet. */
+static void find_place(const struct access *access, struct json *cure)
 {
 	const char *path, *last = NULL;
 	char *made = NULL;
@@ -125,117 +121,127 @@ static void find_place(const struct access *access, struct json_object *cure)
 		last = path;
 	if (!last && asprintf(&made, "%s/50-local.conf", access->directory) < 0)
 		made = NULL;
-	access_explain_add_text(cure, "file", last ? last : made);
-	json_object_object_add(cure, "line", NULL);
+	json_text(cure, "file", last ? last : made);
+	json_null(cure, "line");
 	free(made);
 }
 
-/* Returns the rule that would allow what this decision denies: before the one that denies it, or at a file's
+/* Adds the rule that would allow what this decision denies: before the one that denies it, or at a file's
  * end. */
-static struct json_object *cure_of(const struct access *access, const struct policy_decision *decision,
-				   const struct wanted *wanted)
+static void add_cure(struct json *json, const struct access *access, const struct policy_decision *decision,
+		     const struct wanted *wanted)
 {
-	struct json_object *cure;
 	char uid[16];
 
 	/* Nothing that this domain's own policy says would change what the host's says. */
-	if (decision->allow || decision->undecided || decision->by_host || !*wanted->from)
-		return NULL;
-	cure = json_object_new_object();
-	if (decision->file) {
-		access_explain_add_text(cure, "file", decision->file);
-		json_object_object_add(cure, "line", json_object_new_uint64(decision->line));
-	} else {
-		find_place(access, cure);
+	if (decision->allow || decision->undecided || decision->by_host || !*wanted->from) {
+		json_null(json, "cure");
+		return;
 	}
-	access_explain_add_text(cure, "section", decision->section);
-	add_only(cure, "from", wanted->from);
+	json_begin(json, "cure", '{');
+	if (decision->file) {
+		json_text(json, "file", decision->file);
+		json_number(json, "line", decision->line);
+	} else {
+		find_place(access, json);
+	}
+	json_text(json, "section", decision->section);
+	add_only(json, "from", wanted->from);
 	snprintf(uid, sizeof(uid), "%u", wanted->uid);
 	if (wanted->uid)
-		add_only(cure, "uid", uid);
-	add_only(cure, "to", wanted->to);
-	access_explain_add_text(cure, "action", "allow");
-	return cure;
+		add_only(json, "uid", uid);
+	add_only(json, "to", wanted->to);
+	json_text(json, "action", "allow");
+	json_end(json, '}');
 }
 
 /* --- decisions -------------------------------------------------------------------------------- */
 
-/* Returns the decision and the rule that made it, or `by_default` where none did. */
-static struct json_object *explain(struct access *access, const struct policy_decision *decision,
-				   uint32_t domid, uint32_t unknown, const char *by_default,
-				   const struct wanted *wanted)
+/* The domain that is asked about. */
+struct asked {
+	bool is_known; /* else its name alone */
+	uint32_t domid;
+	uint32_t unknown;	/* whose name a rule needs that can't decide */
+	const char *by_default; /* the reason if no rule decides */
+};
+
+/* Adds the decision and the rule that made it. */
+static void explain(struct json *json, struct access *access, const struct policy_decision *decision,
+		    const struct asked *asked, const struct wanted *wanted)
 {
-	struct json_object *object = json_object_new_object(), *rule = NULL;
-	const char *reason = decision->file ? "a rule decides" : by_default;
+	const char *reason = decision->file ? "a rule decides" : asked->by_default;
 	char why[256];
 
 	if (decision->untold) {
 		reason = "domain 0 hasn't told the host's policy, which host-policy = require waits for";
+	} else if (decision->undecided && !asked->is_known) {
+		reason = "the rule needs the name of that domain";
 	} else if (decision->undecided) {
 		snprintf(why, sizeof(why), "the rule needs the name of domain %u, which isn't known: %s",
-			 unknown, access_why_unknown(access, unknown));
+			 asked->unknown, access_why_unknown(access, asked->unknown));
 		reason = why;
 	}
+	json_flag(json, "allow", decision->allow);
+	json_flag(json, "undecided", decision->undecided);
+	json_number_if(json, "domid", asked->is_known, asked->domid);
+	json_text(json, "file", decision->file);
+	json_number_if(json, "line", decision->file, decision->line);
+	json_text(json, "reason", reason);
+	json_text(json, "policy", decision->by_host ? "host" : "own");
 	if (decision->rule) {
-		rule = json_object_new_object();
-		access_describe_rule(decision->rule, rule);
+		json_begin(json, "rule", '{');
+		access_describe_rule(decision->rule, json);
+		json_end(json, '}');
+	} else {
+		json_null(json, "rule");
 	}
-	json_object_object_add(object, "allow", json_object_new_boolean(decision->allow));
-	json_object_object_add(object, "undecided", json_object_new_boolean(decision->undecided));
-	json_object_object_add(object, "domid", json_object_new_uint64(domid));
-	access_explain_add_text(object, "file", decision->file);
-	json_object_object_add(object, "line",
-			       decision->file ? json_object_new_uint64(decision->line) : NULL);
-	access_explain_add_text(object, "reason", reason);
-	access_explain_add_text(object, "policy", decision->by_host ? "host" : "own");
-	json_object_object_add(object, "rule", rule);
-	json_object_object_add(object, "cure", cure_of(access, decision, wanted));
-	json_object_object_add(object, "uid", json_object_new_uint64(wanted->uid));
-	return object;
+	add_cure(json, access, decision, wanted);
+	json_number(json, "uid", wanted->uid);
 }
 
-struct json_object *access_explain(struct access *access, const char *asked, uint32_t domid, uint32_t uid,
-				   const char *endpoint)
+struct json access_explain(struct access *access, const char *asked, uint32_t domid, uint32_t uid,
+			   const char *endpoint)
 {
 	struct policy_subject subject = access_subject(access, domid, uid);
 	struct policy_decision decision = access_decide(access, &subject, endpoint);
+	const struct asked about = {true, domid, domid,
+				    subject.is_self ? "no rule matches; within the domain that means allow"
+						    : "no rule matches; between domains that means deny"};
 	struct wanted wanted = {.uid = uid, .to = endpoint};
-	struct json_object *object;
+	struct json json = {0};
 
 	write_domain(wanted.from, sizeof(wanted.from), asked, domid);
-	object = explain(access, &decision, domid, domid,
-			 subject.is_self ? "no rule matches; within the domain that means allow"
-					 : "no rule matches; between domains that means deny",
-			 &wanted);
-	access_explain_add_text(object, "endpoint", endpoint);
-	return object;
+	json_begin(&json, NULL, '{');
+	explain(&json, access, &decision, &about, &wanted);
+	json_text(&json, "endpoint", endpoint);
+	json_end(&json, '}');
+	return json;
 }
 
-struct json_object *access_explain_remote(struct access *access, const char *host, const char *domain,
-					  uint32_t uid, const char *endpoint)
+struct json access_explain_remote(struct access *access, const char *host, const char *domain, uint32_t uid,
+				  const char *endpoint)
 {
 	uint32_t domid = UINT32_MAX; /* none: only its name is known */
 	bool is_number = domid_parse(domain, strlen(domain), &domid);
 	struct policy_subject subject = access_remote_subject(host, domid, is_number ? NULL : domain, uid);
 	struct policy_decision decision = access_decide(access, &subject, endpoint);
+	const struct asked about = {is_number, domid, domid,
+				    "no rule matches; between hosts that means deny"};
 	struct wanted wanted = {.uid = uid, .to = endpoint};
-	struct json_object *object;
+	struct json json = {0};
 
 	if (is_plain(domain))
 		snprintf(wanted.from, sizeof(wanted.from), "%s/%s", host, domain);
-	object = explain(access, &decision, domid, domid, "no rule matches; between hosts that means deny",
-			 &wanted);
-	if (!is_number)
-		json_object_object_add(object, "domid", NULL);
-	if (decision.undecided)
-		access_explain_add_text(object, "reason", "the rule needs the name of that domain");
-	access_explain_add_text(object, "host", host);
-	access_explain_add_text(object, "endpoint", endpoint);
-	return object;
+	json_begin(&json, NULL, '{');
+	explain(&json, access, &decision, &about, &wanted);
+	json_text(&json, "host", host);
+	json_text(&json, "endpoint", endpoint);
+	json_end(&json, '}');
+	return json;
 }
 
-struct json_object *access_explain_relay(struct access *access, const char *asked, uint32_t domid,
-					 const struct address *address, uint32_t to)
+struct json access_explain_relay(struct access *access, const char *asked, uint32_t domid,
+				 const struct address *address, uint32_t to)
 {
 	struct policy_subject source = access_subject(access, domid, 0);
 	const struct registry_domain *from = registry_find(access->registry, domid);
@@ -243,33 +249,38 @@ struct json_object *access_explain_relay(struct access *access, const char *aske
 	char endpoint[ENDPOINT_NAME_MAX + 2];
 	struct policy_decision decision;
 	char domain[DOMAIN_NAME_MAX + 1];
+	const struct asked about = {
+		true, domid, is_unknown ? domid : to,
+		"no rule matches; it is relayed if need be, and that domain's own policy decides"};
 	struct wanted wanted = {.to = domain};
-	struct json_object *object;
+	struct json json = {0};
 
 	snprintf(endpoint, sizeof(endpoint), ":%s", address->endpoint);
 	decision = access_decide_relay(access, &source, to, endpoint);
 	write_domain(wanted.from, sizeof(wanted.from), asked, domid);
 	write_domain(domain, sizeof(domain), address->domain, to);
-	object = explain(access, &decision, domid, is_unknown ? domid : to,
-			 "no rule matches; it is relayed if need be, and that domain's own policy decides",
-			 &wanted);
-	json_object_object_add(object, "to", json_object_new_uint64(to));
-	access_explain_add_text(object, "endpoint", address->endpoint);
-	return object;
+	json_begin(&json, NULL, '{');
+	explain(&json, access, &decision, &about, &wanted);
+	json_number(&json, "to", to);
+	json_text(&json, "endpoint", address->endpoint);
+	json_end(&json, '}');
+	return json;
 }
 
-struct json_object *access_explain_out(struct access *access, const char *asked, uint32_t domid,
-				       const struct address *address)
+struct json access_explain_out(struct access *access, const char *asked, uint32_t domid,
+			       const struct address *address)
 {
 	struct policy_subject source = access_subject(access, domid, 0);
 	struct policy_decision decision = policy_out(access->policy, &source, address->host);
+	const struct asked about = {true, domid, domid, "no rule matches; to other hosts that means deny"};
 	struct wanted wanted = {.to = address->host};
-	struct json_object *object;
+	struct json json = {0};
 
 	write_domain(wanted.from, sizeof(wanted.from), asked, domid);
-	object = explain(access, &decision, domid, domid, "no rule matches; to other hosts that means deny",
-			 &wanted);
-	access_explain_add_text(object, "to_host", address->host);
-	access_explain_add_text(object, "endpoint", address->endpoint);
-	return object;
+	json_begin(&json, NULL, '{');
+	explain(&json, access, &decision, &about, &wanted);
+	json_text(&json, "to_host", address->host);
+	json_text(&json, "endpoint", address->endpoint);
+	json_end(&json, '}');
+	return json;
 }

@@ -9,8 +9,6 @@
 #include <string.h>
 #include <time.h>
 
-#include <json-c/json.h>
-
 #include "base/image.h"
 #include "base/log.h"
 #include "base/self.h"
@@ -171,10 +169,10 @@ static void access_host_add_shown(void *userdata, const char *domain, unsigned o
 		 : outcome == HOST_DENIES ? "!"
 					  : "?",
 		 domain);
-	json_object_array_add(userdata, json_object_new_string(text));
+	json_text(userdata, NULL, text);
 }
 
-bool access_host_shown_to(struct access *access, const char *endpoint, struct json_object *list)
+bool access_host_shown_to(struct access *access, const char *endpoint, struct json *list)
 {
 	const struct policy *host = in_force(access);
 	struct policy_subject self = access_subject(access, access->self->domid, 0);
@@ -399,17 +397,15 @@ int access_set_host(struct access *access, const char *directory, enum config_ho
 	return access->host_directory ? access_reload(access) : -ENOMEM;
 }
 
-struct json_object *access_host_status(const struct access *access)
+void access_host_status(const struct access *access, struct json *json)
 {
 	static const char *const modes[] = {"obey", "ignore", "require"};
-	struct json_object *object = json_object_new_object();
 	const struct policy *rules = access_host_rules(access);
 
-	json_object_object_add(object, "mode", json_object_new_string(modes[access->mode]));
-	json_object_object_add(object, "directory",
-			       access->host_directory ? json_object_new_string(access->host_directory)
-						      : NULL);
-	json_object_object_add(object, "rules", rules ? json_object_new_uint64(policy_rules(rules)) : NULL);
-	json_object_object_add(object, "since", rules ? json_object_new_uint64(access->host_since) : NULL);
-	return object;
+	json_begin(json, "of_host", '{');
+	json_text(json, "mode", modes[access->mode]);
+	json_text(json, "directory", access->host_directory);
+	json_number_if(json, "rules", rules, rules ? policy_rules(rules) : 0);
+	json_number_if(json, "since", rules, access->host_since);
+	json_end(json, '}');
 }

@@ -4,13 +4,12 @@
 
 /* What deciding (access.c) and saying why (access_explain.c) share. */
 
-#include <json-c/json.h>
-
 #include "daemon/policy/access.h"
 #include "base/config.h"
 #include "daemon/policy/host_policy.h"
 #include "daemon/policy/host_told.h"
 #include "daemon/policy/policy.h"
+#include "wire/json.h"
 
 #define TAGS_PATH_MAX 64u
 
@@ -63,15 +62,10 @@ bool access_host_shows(struct access *access, const struct policy_subject *from,
 		       bool own);
 bool access_host_shows_all(struct access *access, const char *endpoint, bool own);
 /* Adds whom the host's policy shows it to, to the list of status. Returns whether that is all. */
-bool access_host_shown_to(struct access *access, const char *endpoint, struct json_object *list);
+bool access_host_shown_to(struct access *access, const char *endpoint, struct json *list);
 /* Returns the rules of the host's policy that are in force here; NULL: there are none. */
 const struct policy *access_host_rules(const struct access *access);
 /* Returns in words why the domain's name isn't known. */
 const char *access_why_unknown(struct access *access, uint32_t domid);
-
-static inline struct json_object *access_text_or_null(const char *text)
-{
-	return text && *text ? json_object_new_string(text) : NULL;
-}
 
 #endif

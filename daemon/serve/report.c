@@ -6,9 +6,9 @@
 #include <string.h>
 
 #include <event2/buffer.h>
-#include <json-c/json.h>
 
 #include "daemon/serve/status.h"
+#include "wire/json.h"
 
 #define PIECE_UNITS 4096u /* a piece ends after so many */
 #define STEP_UNITS  5u	  /* of one entry, listed or not */
@@ -27,7 +27,7 @@ struct report {
 	enum phase phase;
 	const struct status_list *list;
 	struct status_walk walk;
-	struct json_object *totals;
+	struct json totals;	      /* an object that isn't ended */
 	uint64_t ranks[STATUS_RANKS]; /* of the list: how many entries have each rank */
 	unsigned lowest;	      /* rank that is listed */
 	uint64_t room;		      /* for entries of the lowest rank */
@@ -56,11 +56,7 @@ struct report *report_new(const struct report_question *question)
 		return NULL;
 	report->question = *question;
 	report->list = lists[question->kind];
-	report->totals = json_object_new_object();
-	if (!report->totals) {
-		free(report);
-		return NULL;
-	}
+	json_begin(&report->totals, "totals", '{');
 	return report;
 }
 
@@ -68,7 +64,7 @@ void report_free(struct report *report)
 {
 	if (!report)
 		return;
-	json_object_put(report->totals);
+	json_free(&report->totals);
 	status_remote_free(report->question.remote);
 	free(report->walk.tags);
 	free(report);
@@ -81,18 +77,13 @@ static int report_add_text(struct evbuffer *text, const char *words)
 	return evbuffer_add(text, words, strlen(words)) ? -ENOMEM : 0;
 }
 
-/* Adds the object's text but for its last `without` bytes, and puts the object. */
-static int add_json(struct report *report, struct evbuffer *text, struct json_object *object, size_t without)
+/* Adds the text and frees it. */
+static int add_json(struct report *report, struct evbuffer *text, struct json *json)
 {
-	size_t size = 0;
-	const char *json = json_object_to_json_string_length(
-		object, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE, &size);
-	int r = -ENOMEM;
+	int r = json->failed || evbuffer_add(text, json->text, json->size) ? -ENOMEM : 0;
 
-	if (json && size >= without)
-		r = evbuffer_add(text, json, size - without) ? -ENOMEM : 0;
-	report->walk.units += TEXT_UNITS(size);
-	json_object_put(object);
+	report->walk.units += TEXT_UNITS(json->size);
+	json_free(json);
 	return r;
 }
 
@@ -130,7 +121,7 @@ static bool is_hidden(const struct report *report)
 /* Says so to domain 0, which is no user with none. */
 static int add_hidden(struct report *report, struct evbuffer *text)
 {
-	json_object_object_add(report->totals, report->list->name, NULL);
+	json_null(&report->totals, report->list->name);
 	return evbuffer_add_printf(text, ",\"%s\":null", report->list->name) < 0 ? -ENOMEM : 0;
 }
 
@@ -164,8 +155,7 @@ static int begin_list(struct report *report, struct evbuffer *text)
 static int end_list(struct report *report, struct evbuffer *text)
 {
 	if (is_status(report)) {
-		json_object_object_add(report->totals, report->list->name,
-				       json_object_new_uint64(report->total));
+		json_number(&report->totals, report->list->name, report->total);
 		if (report_add_text(text, "]") < 0)
 			return -ENOMEM;
 	}
@@ -175,12 +165,16 @@ static int end_list(struct report *report, struct evbuffer *text)
 
 static int report_begin_report(struct report *report, struct evbuffer *text)
 {
+	struct json head = {0};
 	int r;
 
-	if (is_status(report))
-		r = add_json(report, text, status_head(report->walk.sources, &report->question.viewer), 1);
-	else
+	if (is_status(report)) {
+		json_begin(&head, NULL, '{'); /* end_report() ends it */
+		status_head(report->walk.sources, &report->question.viewer, &head);
+		r = add_json(report, text, &head);
+	} else {
 		r = report_add_text(text, "[");
+	}
 	return r < 0 ? r : begin_list(report, text);
 }
 
@@ -190,10 +184,10 @@ static int end_report(struct report *report, struct evbuffer *text)
 
 	if (!is_status(report))
 		return report_add_text(text, "]");
-	r = report_add_text(text, ",\"totals\":");
+	r = report_add_text(text, ",");
 	if (r == 0)
-		r = add_json(report, text, json_object_get(report->totals), 0);
-	return r < 0 ? r : report_add_text(text, "}");
+		r = add_json(report, text, &report->totals);
+	return r < 0 ? r : report_add_text(text, "}}");
 }
 
 /* Chooses the ranks of the first REPORT_ENTRIES entries. */
@@ -227,7 +221,7 @@ static bool is_chosen(struct report *report)
 
 static int list_entry(struct report *report, struct evbuffer *text)
 {
-	struct json_object *entry;
+	struct json entry = {0};
 
 	report->total++;
 	if (!is_chosen(report))
@@ -237,9 +231,10 @@ static int list_entry(struct report *report, struct evbuffer *text)
 		return -ENOMEM;
 	report->any = true;
 	report->listed++;
-	entry = json_object_new_object();
-	report->list->describe(&report->walk, entry);
-	return add_json(report, text, entry, 0);
+	json_begin(&entry, NULL, '{');
+	report->list->describe(&report->walk, &entry);
+	json_end(&entry, '}');
+	return add_json(report, text, &entry);
 }
 
 static int report_step(struct report *report, struct evbuffer *text)

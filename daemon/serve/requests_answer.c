@@ -6,8 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <json-c/json.h>
-
 #include "daemon/policy/access.h"
 #include "base/self.h"
 #include "daemon/switch/hop.h"
@@ -20,17 +18,18 @@
 #include "daemon/serve/status.h"
 #include "daemon/serve/tracers.h"
 #include "daemon/serve/viewer.h"
+#include "wire/json.h"
 
 #define LISTS_MS 6000 /* so long a list waits for daemons that take over again and again; one needs less */
 
-static void reply_json(struct session *session, uint32_t request, struct json_object *object)
+/* Frees the text. */
+static void reply_json(struct session *session, uint32_t request, struct json json)
 {
-	size_t size;
-	const char *text = json_object_to_json_string_length(
-		object, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE, &size);
-
-	session_reply(session, request, 0, text, size);
-	json_object_put(object);
+	if (json.failed)
+		session_reply_error(session, request, ENOMEM, "xenmsgd has no memory for the answer");
+	else
+		session_reply(session, request, 0, json.text, json.size);
+	json_free(&json);
 }
 
 /* Returns whether the program may ask: what it may reach itself, and who may reach what it has bound, since

@@ -5,8 +5,6 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include <json-c/json.h>
-
 #include "daemon/activation/activation.h"
 #include "daemon/registry/changes.h"
 #include "daemon/registry/registry.h"
@@ -20,33 +18,34 @@
 #include "daemon/topic/topics.h"
 #include "wire/ut.h"
 
-static void add_traffic(struct json_object *object, const char *key, const struct hop_stats *stats)
+static void add_traffic(struct json *json, const char *key, const struct hop_stats *stats)
 {
-	struct json_object *traffic = add_object(object, key);
-
-	add_number(traffic, "messages", stats->messages);
-	add_number(traffic, "bytes", stats->bytes);
-	add_number(traffic, "frames", stats->frames);
-	add_number(traffic, "notifications", stats->notifications);
+	json_begin(json, key, '{');
+	json_number(json, "messages", stats->messages);
+	json_number(json, "bytes", stats->bytes);
+	json_number(json, "frames", stats->frames);
+	json_number(json, "notifications", stats->notifications);
+	json_end(json, '}');
 }
 
 /* Adds how many took how long; each bucket has those of the ones before it, too. */
-static void add_durations(struct json_object *object, const char *key, const struct durations *durations)
+static void add_durations(struct json *json, const char *key, const struct durations *durations)
 {
-	struct json_object *histogram = add_object(object, key), *buckets = json_object_new_array();
 	uint64_t up_to = 0;
 
+	json_begin(json, key, '{');
+	json_begin(json, "buckets", '[');
 	for (unsigned i = 0; i < DURATION_BOUNDS; i++) {
-		struct json_object *bucket = json_object_new_object();
-
 		up_to += durations->buckets[i];
-		add_number(bucket, "up_to_us", duration_bounds[i] / 1000);
-		add_number(bucket, "count", up_to);
-		json_object_array_add(buckets, bucket);
+		json_begin(json, NULL, '{');
+		json_number(json, "up_to_us", duration_bounds[i] / 1000);
+		json_number(json, "count", up_to);
+		json_end(json, '}');
 	}
-	json_object_object_add(histogram, "buckets", buckets);
-	add_number(histogram, "count", durations->count);
-	add_number(histogram, "sum_us", durations->sum_ns / 1000);
+	json_end(json, ']');
+	json_number(json, "count", durations->count);
+	json_number(json, "sum_us", durations->sum_ns / 1000);
+	json_end(json, '}');
 }
 
 /* --- ranks ------------------------------------------------------------------------------------ */
@@ -59,15 +58,15 @@ static uint64_t traffic_of(const struct hop_stats *tx, const struct hop_stats *r
 /* --- links ------------------------------------------------------------------------------------ */
 
 /* Adds the usage of the whole uid or peer, not of this program alone. */
-static void add_usage(struct json_object *usage, const struct account *account)
+static void add_usage(struct json *json, const struct account *account)
 {
 	uint64_t refused = 0;
 
 	for (unsigned i = 0; i < QUOTA_RESOURCES; i++)
 		refused += account_usage(account, i).refused;
-	add_number(usage, "channels_charged", account_usage(account, QUOTA_CHANNELS).used);
-	add_number(usage, "bytes_charged", account_usage(account, QUOTA_BYTES).used);
-	add_number(usage, "refused", refused);
+	json_number(json, "channels_charged", account_usage(account, QUOTA_CHANNELS).used);
+	json_number(json, "bytes_charged", account_usage(account, QUOTA_BYTES).used);
+	json_number(json, "refused", refused);
 }
 
 static bool next_link(struct status_walk *walk)
@@ -96,14 +95,16 @@ static unsigned rank_of_link(struct status_walk *walk)
 }
 
 /* Adds what shows who uses the link, and how much. */
-static void add_link_use(struct json_object *link, const struct link_info *info)
+static void add_link_use(struct json *link, const struct link_info *info)
 {
-	add_number(link, "channels", info->channels);
+	json_number(link, "channels", info->channels);
 	add_traffic(link, "tx", &info->tx);
 	add_traffic(link, "rx", &info->rx);
-	add_number(link, "unacked", info->unacknowledged);
+	json_number(link, "unacked", info->unacknowledged);
 	add_durations(link, "round_trips", &info->round_trips);
-	add_usage(add_object(link, "usage"), info->account);
+	json_begin(link, "usage", '{');
+	add_usage(link, info->account);
+	json_end(link, '}');
 }
 
 /* Whether what is for this domain goes through domain 0, since there can be no link. */
@@ -120,14 +121,13 @@ static const char *why_relayed(const struct status_sources *sources, uint32_t do
 }
 
 /* Adds the state of the link, and the way that takes its place, and why. */
-static void add_state(struct json_object *object, const char *key, const struct status_walk *walk,
-		      struct peer_id peer)
+static void add_state(struct json *json, const char *key, const struct status_walk *walk, struct peer_id peer)
 {
 	bool relayed = walk->link.state == LINK_IDLE && is_relayed(walk->sources, peer);
 
-	add_text(object, key, relayed ? "relayed" : walk->link.state_name);
-	json_object_object_add(object, "via", relayed ? json_object_new_uint64(0) : NULL);
-	add_text(object, "why", relayed ? why_relayed(walk->sources, peer.number) : NULL);
+	add_text(json, key, relayed ? "relayed" : walk->link.state_name);
+	json_number_if(json, "via", relayed, 0);
+	add_text(json, "why", relayed ? why_relayed(walk->sources, peer.number) : NULL);
 }
 
 /* Returns what a guest does with the host's policy, in domain 0; NULL: nobody is told here. */
@@ -138,25 +138,26 @@ static const char *host_policy_of(const struct status_walk *walk, const struct l
 	return info->flags & HELLO_OBEYS ? "obeys" : "ignores";
 }
 
-static void describe_link(struct status_walk *walk, struct json_object *link)
+static void describe_link(struct status_walk *walk, struct json *link)
 {
-	struct json_object *peer = add_object(link, "peer");
 	const struct link_info *info = &walk->link;
 
-	add_peer(peer, walk->sources, info->peer);
-	add_text(peer, "version", info->version);
+	json_begin(link, "peer", '{');
+	add_peer(link, walk->sources, info->peer);
+	add_text(link, "version", info->version);
+	json_end(link, '}');
 	add_text(link, "host_policy", host_policy_of(walk, info));
 	add_state(link, "state", walk, info->peer);
 	add_text(link, "role", !info->has_vchan ? NULL : info->granter ? "grants" : "maps");
-	add_number(link, "ring_bytes", info->ring_bytes);
-	add_number(link, "pages", info->pages);
+	json_number(link, "ring_bytes", info->ring_bytes);
+	json_number(link, "pages", info->pages);
 	add_rtt(link, info->rtt_ns);
 	if (sees_links(&walk->viewer))
 		add_link_use(link, info);
-	add_number(link, "resumes", info->resumes);
-	add_number(link, "moves", info->moves);
+	json_number(link, "resumes", info->resumes);
+	json_number(link, "moves", info->moves);
 	add_text(link, "last_error", info->last_error);
-	add_number(link, "since", info->since);
+	json_number(link, "since", info->since);
 }
 
 /* --- endpoints and clients -------------------------------------------------------------------- */
@@ -207,46 +208,46 @@ static unsigned rank_of_endpoint(struct status_walk *walk)
 }
 
 /* Describes how the endpoint is started on demand. */
-static void describe_activation(const struct activation *activation, struct json_object *object)
+static void describe_activation(const struct activation *activation, struct json *json)
 {
 	const struct activation_info info = activation_info(activation);
 
-	add_text(object, "state", info.state);
-	add_text(object, "user", info.user);
-	add_text(object, "unit", info.unit);
-	add_text(object, "exec", info.unit ? NULL : info.command);
-	add_number(object, "waiting", info.waiting);
-	add_number(object, "starts", info.starts);
-	add_text(object, "reason", info.why);
-	add_number(object, "pause_ms", info.pause_ms);
+	json_begin(json, "activation", '{');
+	add_text(json, "state", info.state);
+	add_text(json, "user", info.user);
+	add_text(json, "unit", info.unit);
+	add_text(json, "exec", info.unit ? NULL : info.command);
+	json_number(json, "waiting", info.waiting);
+	json_number(json, "starts", info.starts);
+	add_text(json, "reason", info.why);
+	json_number(json, "pause_ms", info.pause_ms);
+	json_end(json, '}');
 }
 
 /* Tells who has bound it; `session`: NULL for viewers who may not know, and where nobody has. */
-static void describe_binder(struct json_object *object, struct session *session)
+static void describe_binder(struct json *json, struct session *session)
 {
 	const struct ucred *credentials = session ? session_credentials(session) : NULL;
 
-	json_object_object_add(object, "uid", credentials ? json_object_new_uint64(credentials->uid) : NULL);
-	json_object_object_add(object, "pid", credentials ? json_object_new_int64(credentials->pid) : NULL);
-	json_object_object_add(object, "comm",
-			       credentials ? json_object_new_string(session_comm(session)) : NULL);
+	json_number_if(json, "uid", credentials, credentials->uid);
+	json_number_if(json, "pid", credentials, credentials->pid);
+	json_text(json, "comm", credentials ? session_comm(session) : NULL);
 }
 
 /* Adds the programs that share it. A user may have no more of them than endpoints. */
-static void add_programs(struct json_object *object, const struct endpoint *endpoint)
+static void add_programs(struct json *json, const struct endpoint *endpoint)
 {
-	struct json_object *programs = json_object_new_array();
 	const struct binder *binder;
 
+	json_begin(json, "programs", '[');
 	DL_FOREACH(endpoint->binders, binder) {
-		struct json_object *program = json_object_new_object();
-
-		add_number(program, "pid", (uint64_t)session_credentials(binder->session)->pid);
-		add_text(program, "comm", session_comm(binder->session));
-		add_number(program, "channels", binder->worker->channels);
-		json_object_array_add(programs, program);
+		json_begin(json, NULL, '{');
+		json_number(json, "pid", (uint64_t)session_credentials(binder->session)->pid);
+		add_text(json, "comm", session_comm(binder->session));
+		json_number(json, "channels", binder->worker->channels);
+		json_end(json, '}');
 	}
-	json_object_object_add(object, "programs", programs);
+	json_end(json, ']');
 }
 
 static bool status_is_shared(const struct endpoint *endpoint)
@@ -255,45 +256,44 @@ static bool status_is_shared(const struct endpoint *endpoint)
 }
 
 /* A status has many endpoints, and most take no calls, or are topics. */
-static void add_measured(struct json_object *object, const char *key, const struct durations *durations)
+static void add_measured(struct json *json, const char *key, const struct durations *durations)
 {
 	if (durations->count)
-		add_durations(object, key, durations);
+		add_durations(json, key, durations);
 	else
-		add_null(object, key);
+		json_null(json, key);
 }
 
-static void describe_endpoint(struct status_walk *walk, struct json_object *object)
+static void describe_endpoint(struct status_walk *walk, struct json *json)
 {
 	const struct endpoint *endpoint = walk->endpoint;
 
-	add_text(object, "name", endpoint->name);
-	add_text(object, "kind", kind_name(endpoint->kinds));
+	add_text(json, "name", endpoint->name);
+	add_text(json, "kind", kind_name(endpoint->kinds));
 	if (!is_owner(walk, endpoint))
 		return;
-	describe_binder(object, endpoint->session);
+	describe_binder(json, endpoint->session);
 	if (endpoint->session)
-		add_number(object, "queued", status_queued_for(walk, session_hop(endpoint->session)));
+		json_number(json, "queued", status_queued_for(walk, session_hop(endpoint->session)));
 	else
-		add_null(object, "queued");
+		json_null(json, "queued");
 	if (status_is_shared(endpoint))
-		add_programs(object, endpoint);
+		add_programs(json, endpoint);
 	if (endpoint->activation)
-		describe_activation(endpoint->activation, add_object(object, "activation"));
+		describe_activation(endpoint->activation, json);
 	else
-		add_null(object, "activation");
-	status_add_topic(walk, object, endpoint->topic);
+		json_null(json, "activation");
+	status_add_topic(walk, json, endpoint->topic);
 	if (walk->viewer.sees_all) { /* as for the list of refusals */
-		add_number(object, "opened", endpoint->opened);
-		add_number(object, "refused", endpoint->refused);
-		add_number(object, "messages", endpoint->tally->messages);
-		add_number(object, "bytes_to", endpoint->tally->bytes_to);
-		add_number(object, "bytes_from", endpoint->tally->bytes_from);
-		add_measured(object, "taken", &endpoint->tally->taken);
-		add_measured(object, "answered", &endpoint->tally->answered);
+		json_number(json, "opened", endpoint->opened);
+		json_number(json, "refused", endpoint->refused);
+		json_number(json, "messages", endpoint->tally->messages);
+		json_number(json, "bytes_to", endpoint->tally->bytes_to);
+		json_number(json, "bytes_from", endpoint->tally->bytes_from);
+		add_measured(json, "taken", &endpoint->tally->taken);
+		add_measured(json, "answered", &endpoint->tally->answered);
 	}
-	json_object_object_add(object, "visible_to",
-			       access_visible_to(walk->sources->access, endpoint->name));
+	access_visible_to(walk->sources->access, endpoint->name, json, "visible_to");
 }
 
 static bool next_client(struct status_walk *walk)
@@ -314,37 +314,37 @@ static unsigned rank_of_client(struct status_walk *walk)
 	return rank_of(hop_channel_count(hop), traffic_of(hop_tx(hop), hop_rx(hop)));
 }
 
-static void describe_client(struct status_walk *walk, struct json_object *object)
+static void describe_client(struct status_walk *walk, struct json *json)
 {
 	const struct ucred *credentials = session_credentials(walk->session);
 	struct hop *hop = session_hop(walk->session);
-	struct json_object *usage;
 
-	add_number(object, "uid", credentials->uid);
-	add_number(object, "pid", (uint64_t)credentials->pid);
-	add_text(object, "comm", session_comm(walk->session));
-	add_number(object, "channels", hop_channel_count(hop));
-	add_number(object, "bytes_queued", status_queued_for(walk, hop));
-	add_flag(object, "shared_memory", session_shares_memory(walk->session));
-	add_flag(object, "carries_streams", session_is_mux(walk->session));
-	usage = add_object(object, "usage");
-	add_number(usage, "frames_in", hop_rx(hop)->frames);
-	add_number(usage, "frames_out", hop_tx(hop)->frames);
-	add_number(usage, "bytes_in", hop_rx(hop)->bytes);
-	add_number(usage, "bytes_out", hop_tx(hop)->bytes);
-	add_usage(usage, hop_account(hop));
+	json_number(json, "uid", credentials->uid);
+	json_number(json, "pid", (uint64_t)credentials->pid);
+	add_text(json, "comm", session_comm(walk->session));
+	json_number(json, "channels", hop_channel_count(hop));
+	json_number(json, "bytes_queued", status_queued_for(walk, hop));
+	json_flag(json, "shared_memory", session_shares_memory(walk->session));
+	json_flag(json, "carries_streams", session_is_mux(walk->session));
+	json_begin(json, "usage", '{');
+	json_number(json, "frames_in", hop_rx(hop)->frames);
+	json_number(json, "frames_out", hop_tx(hop)->frames);
+	json_number(json, "bytes_in", hop_rx(hop)->bytes);
+	json_number(json, "bytes_out", hop_tx(hop)->bytes);
+	add_usage(json, hop_account(hop));
+	json_end(json, '}');
 }
 
 /* --- peers ------------------------------------------------------------------------------------ */
 
-static struct json_object *status_names_of(const struct status_walk *walk)
+static void add_names(const struct status_walk *walk, struct json *json)
 {
-	struct json_object *names = json_object_new_array();
 	const struct record *endpoint = NULL;
 
+	json_begin(json, "endpoints", '[');
 	while ((endpoint = registry_offered(walk->sources->registry, walk->peer.domid, endpoint)) != NULL)
-		json_object_array_add(names, json_object_new_string(endpoint->text));
-	return names;
+		json_text(json, NULL, endpoint->text);
+	json_end(json, ']');
 }
 
 static bool next_peer(struct status_walk *walk)
@@ -360,15 +360,15 @@ static unsigned rank_of_peer(struct status_walk *walk)
 	return rank_of(walk->peer.up, 0);
 }
 
-static void describe_peer(struct status_walk *walk, struct json_object *peer)
+static void describe_peer(struct status_walk *walk, struct json *peer)
 {
 	const struct peer_info *info = &walk->peer;
 
 	add_domain(peer, walk->sources, info->domid);
 	add_text(peer, "instance", info->instance);
-	add_flag(peer, "up", info->up);
+	json_flag(peer, "up", info->up);
 	add_text(peer, "state", info->state);
-	json_object_object_add(peer, "endpoints", status_names_of(walk));
+	add_names(walk, peer);
 }
 
 /* Returns whether `xenmsg peers` lists the peer. */
@@ -379,14 +379,14 @@ static bool peer_is_listed(struct status_walk *walk)
 	return walk->peer.up || walk->link.state != LINK_IDLE;
 }
 
-static void describe_listed_peer(struct status_walk *walk, struct json_object *peer)
+static void describe_listed_peer(struct status_walk *walk, struct json *peer)
 {
 	add_domain(peer, walk->sources, walk->peer.domid);
 	add_text(peer, "version", walk->link.version);
-	add_flag(peer, "up", walk->peer.up);
+	json_flag(peer, "up", walk->peer.up);
 	add_state(peer, "link", walk, peer_domain(walk->peer.domid));
-	add_number(peer, "since", walk->link.since);
-	add_number(peer, "resumes", walk->link.resumes);
+	json_number(peer, "since", walk->link.since);
+	json_number(peer, "resumes", walk->link.resumes);
 	add_rtt(peer, walk->link.rtt_ns);
 }
 
@@ -397,16 +397,15 @@ const struct status_list status_peers_lists[] = {
 
 /* --- endpoints, here and there ---------------------------------------------------------------- */
 
-/* Describes an endpoint by its name. `kind`, `visible_to`: NULL for viewers who may not know, and where only
- * the daemon there knows. */
-static void describe_name(const struct status_walk *walk, struct json_object *object, uint32_t domid,
-			  const char *name, const char *kind, struct json_object *visible_to)
+/* Describes an endpoint by its name. `kind`: NULL for viewers who may not know, and where only the daemon
+ * there knows. */
+static void describe_name(const struct status_walk *walk, struct json *json, uint32_t domid, const char *name,
+			  const char *kind)
 {
-	add_number(object, "domid", domid);
-	add_text(object, "domain", registry_name(walk->sources->registry, domid));
-	add_text(object, "name", name);
-	json_object_object_add(object, "kind", kind ? json_object_new_string(kind) : NULL);
-	json_object_object_add(object, "visible_to", visible_to);
+	json_number(json, "domid", domid);
+	add_text(json, "domain", registry_name(walk->sources->registry, domid));
+	add_text(json, "name", name);
+	json_text(json, "kind", kind);
 }
 
 static bool next_name_here(struct status_walk *walk)
@@ -414,21 +413,21 @@ static bool next_name_here(struct status_walk *walk)
 	return (walk->only < 0 || walk->only == walk->sources->self->domid) && status_next_endpoint(walk);
 }
 
-static void describe_name_here(struct status_walk *walk, struct json_object *object)
+static void describe_name_here(struct status_walk *walk, struct json *json)
 {
 	const struct endpoint *endpoint = walk->endpoint;
-	struct json_object *visible_to = NULL;
 	bool may_know = is_owner(walk, endpoint);
 
+	describe_name(walk, json, walk->sources->self->domid, endpoint->name, kind_name(endpoint->kinds));
 	if (may_know)
-		visible_to = access_visible_to(walk->sources->access, endpoint->name);
-	describe_name(walk, object, walk->sources->self->domid, endpoint->name, kind_name(endpoint->kinds),
-		      visible_to);
-	describe_binder(object, may_know ? endpoint->session : NULL);
+		access_visible_to(walk->sources->access, endpoint->name, json, "visible_to");
+	else
+		json_null(json, "visible_to");
+	describe_binder(json, may_know ? endpoint->session : NULL);
 	if (may_know && status_is_shared(endpoint))
-		add_programs(object, endpoint);
+		add_programs(json, endpoint);
 	if (endpoint->activation)
-		add_text(object, "started", activation_info(endpoint->activation).state);
+		add_text(json, "started", activation_info(endpoint->activation).state);
 }
 
 /* Returns the peer's endpoint at the walk's index. NULL: it has no more. */
@@ -473,11 +472,12 @@ static bool next_name_there(struct status_walk *walk)
 	return false;
 }
 
-static void describe_name_there(struct status_walk *walk, struct json_object *object)
+static void describe_name_there(struct status_walk *walk, struct json *json)
 {
-	describe_name(walk, object, walk->peer.domid, walk->name,
-		      walk->name_kinds ? kind_name(walk->name_kinds) : NULL, NULL);
-	describe_binder(object, NULL);
+	describe_name(walk, json, walk->peer.domid, walk->name,
+		      walk->name_kinds ? kind_name(walk->name_kinds) : NULL);
+	json_null(json, "visible_to");
+	describe_binder(json, NULL);
 }
 
 const struct status_list status_endpoints_lists[] = {

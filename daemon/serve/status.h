@@ -27,7 +27,7 @@
 
 struct config;
 struct registry;
-struct json_object;
+struct json;
 struct links;
 struct local;
 struct peers;
@@ -131,7 +131,7 @@ struct status_list {
 	bool (*next)(struct status_walk *walk);	      /* false: there is no more */
 	bool (*is_visible)(struct status_walk *walk); /* NULL: every entry */
 	unsigned (*rank)(struct status_walk *walk);   /* NULL: every entry is listed */
-	void (*describe)(struct status_walk *walk, struct json_object *entry);
+	void (*describe)(struct status_walk *walk, struct json *entry);
 };
 
 /* Each array ends with a list without a name. Those of `status` are members of its object; the others'
@@ -141,7 +141,7 @@ extern const struct status_list status_lists[], status_peers_lists[], status_end
 	status_remote_domains_lists[], status_remote_endpoints_lists[], status_remote_hosts_lists[],
 	status_remote_status_lists[];
 
-/* Returns an object with what isn't a list. The caller puts it. */
-struct json_object *status_head(const struct status_sources *sources, const struct viewer *viewer);
+/* Adds what isn't a list. */
+void status_head(const struct status_sources *sources, const struct viewer *viewer, struct json *head);
 
 #endif

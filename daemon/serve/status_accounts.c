@@ -2,8 +2,6 @@
 
 /* What a status says of the accounts: who has how much of this daemon, and of its time. */
 
-#include <json-c/json.h>
-
 #include "base/quota.h"
 #include "base/turns.h"
 #include "daemon/serve/status_json.h"
@@ -29,40 +27,39 @@ unsigned status_rank_of_account(struct status_walk *walk)
 	return rank_of(account_usage(walk->account, QUOTA_CHANNELS).used, account_time(walk->account)->spent);
 }
 
-void status_describe_account(struct status_walk *walk, struct json_object *object)
+void status_describe_account(struct status_walk *walk, struct json *json)
 {
 	const struct account *account = walk->account;
-	struct json_object *sent, *time;
 
-	add_text(object, "kind", account_kind(account) == QUOTA_UID ? "uid" : "peer");
-	add_number(object, "id", account_id(account));
-	add_text(object, "host",
+	add_text(json, "kind", account_kind(account) == QUOTA_UID ? "uid" : "peer");
+	json_number(json, "id", account_id(account));
+	add_text(json, "host",
 		 account_kind(account) == QUOTA_HOST ? hosts_name(walk->sources->hosts, account_id(account))
 						     : NULL);
 	for (unsigned i = 0; i < QUOTA_RESOURCES; i++) {
-		struct json_object *resource;
 		struct quota_usage usage;
 
 		if (!account_may_hold(account, i)) {
-			add_null(object, quota_resource_name(i));
+			json_null(json, quota_resource_name(i));
 			continue;
 		}
-		resource = add_object(object, quota_resource_name(i));
+		json_begin(json, quota_resource_name(i), '{');
 		usage = account_usage(account, i);
-		add_number(resource, "used", usage.used);
-		add_number(resource, "max", usage.max);
-		add_number(resource, "available", usage.available);
-		add_number(resource, "refused", usage.refused);
+		json_number(json, "used", usage.used);
+		json_number(json, "max", usage.max);
+		json_number(json, "available", usage.available);
+		json_number(json, "refused", usage.refused);
+		json_end(json, '}');
 	}
-	sent = add_object(object, "sent");
-	add_number(sent, "messages", account_sent(account).messages);
-	add_number(sent, "bytes", account_sent(account).bytes);
-	json_object_object_add(
-		object, "cut_off",
-		account_kind(account) == QUOTA_UID ? json_object_new_uint64(account_cut_off(account)) : NULL);
-	time = add_object(object, "time");
-	add_number(time, "units", account_time(account)->spent);
-	add_number(time, "longest_wait_units", account_time(account)->longest_wait);
-	add_flag(time, "resting", account_time(account)->resting_in != NULL);
-	add_number(time, "rests", account_time(account)->rests);
+	json_begin(json, "sent", '{');
+	json_number(json, "messages", account_sent(account).messages);
+	json_number(json, "bytes", account_sent(account).bytes);
+	json_end(json, '}');
+	json_number_if(json, "cut_off", account_kind(account) == QUOTA_UID, account_cut_off(account));
+	json_begin(json, "time", '{');
+	json_number(json, "units", account_time(account)->spent);
+	json_number(json, "longest_wait_units", account_time(account)->longest_wait);
+	json_flag(json, "resting", account_time(account)->resting_in != NULL);
+	json_number(json, "rests", account_time(account)->rests);
+	json_end(json, '}');
 }

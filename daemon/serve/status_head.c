@@ -14,166 +14,160 @@
 #include "daemon/xen/store.h"
 #include "daemon/xen/vchan.h"
 
-static void add_limits(struct json_object *head, const struct config *config)
+static void add_limits(struct json *head, const struct config *config)
 {
-	add_number(add_object(head, "limits"), "max_message", config->max_message);
+	json_begin(head, "limits", '{');
+	json_number(head, "max_message", config->max_message);
+	json_end(head, '}');
 }
 
-static void add_pools(struct json_object *head, const struct quota *quota, const struct viewer *viewer)
+static void add_pools(struct json *head, const struct quota *quota, const struct viewer *viewer)
 {
-	struct json_object *pools = add_object(head, "pools");
-
+	json_begin(head, "pools", '{');
 	for (unsigned i = 0; i < QUOTA_RESOURCES; i++) {
-		struct json_object *object = add_object(pools, quota_resource_name(i));
 		struct quota_pool pool = quota_pool(quota, i);
 
-		add_number(object, "size", pool.size);
+		json_begin(head, quota_resource_name(i), '{');
+		json_number(head, "size", pool.size);
 		if (viewer->sees_all) {
-			add_number(object, "used", pool.used);
-			add_number(object, "accounts", pool.accounts);
+			json_number(head, "used", pool.used);
+			json_number(head, "accounts", pool.accounts);
 		}
+		json_end(head, '}');
 	}
+	json_end(head, '}');
 }
 
-static void status_head_add_time(struct json_object *head, const struct turns *turns)
+static void status_head_add_time(struct json *head, const struct turns *turns)
 {
-	struct json_object *time = add_object(head, "time");
-
-	add_number(time, "units", turns->spent);
-	add_number(time, "passes", turns->passes);
-	add_number(time, "longest_pass_units", turns->longest_pass);
+	json_begin(head, "time", '{');
+	json_number(head, "units", turns->spent);
+	json_number(head, "passes", turns->passes);
+	json_number(head, "longest_pass_units", turns->longest_pass);
+	json_end(head, '}');
 }
 
-static void add_grants(struct json_object *head, const struct status_sources *sources)
+static void add_grants(struct json *head, const struct status_sources *sources)
 {
-	struct json_object *grants = add_object(head, "grants");
 	uint64_t limit = vchan_host_pages_limit(sources->host);
 
-	json_object_object_add(grants, "limit_pages", limit ? json_object_new_uint64(limit) : NULL);
-	add_number(grants, "used_pages", vchan_host_pages_granted(sources->host));
-	add_number(grants, "waiting_links", peers_waiting(sources->peers));
+	json_begin(head, "grants", '{');
+	json_number_if(head, "limit_pages", limit, limit);
+	json_number(head, "used_pages", vchan_host_pages_granted(sources->host));
+	json_number(head, "waiting_links", peers_waiting(sources->peers));
+	json_end(head, '}');
 }
 
-static void add_store(struct json_object *head, const struct status_sources *sources)
+static void add_store(struct json *head, const struct status_sources *sources)
 {
-	struct json_object *store = add_object(head, "store");
+	char seconds[32];
 
-	add_flag(store, "connected", store_is_connected(sources->store));
-	json_object_object_add(store, "stalled_s",
-			       json_object_new_double((double)store_stalled_ms(sources->store) / 1000));
-	add_number(store, "nodes", peers_nodes_written(sources->peers));
-	add_number(store, "watches", store_watches(sources->store));
-	add_number(store, "lookups", peers_lookups(sources->peers));
+	snprintf(seconds, sizeof(seconds), "%.3f", (double)store_stalled_ms(sources->store) / 1000);
+	json_begin(head, "store", '{');
+	json_flag(head, "connected", store_is_connected(sources->store));
+	json_digits(head, "stalled_s", seconds);
+	json_number(head, "nodes", peers_nodes_written(sources->peers));
+	json_number(head, "watches", store_watches(sources->store));
+	json_number(head, "lookups", peers_lookups(sources->peers));
+	json_end(head, '}');
 }
 
-/* Describes the policy. Errors may quote the rules, so not every viewer gets them. */
-static void add_policy(struct json_object *head, const struct status_sources *sources,
-		       const struct viewer *viewer)
-{
-	struct json_object *policy = access_status(sources->access);
-
-	json_object_object_add(head, "policy", policy);
-	add_flag(policy, "names_known", registry_is_told(sources->registry));
-	if (!viewer->sees_all && json_object_object_get(policy, "error"))
-		add_text(policy, "error",
-			 "the rules that were read last have a mistake; an administrator sees which");
-}
-
-/* Describes the files of what is started on demand; likewise. */
-static void add_activation(struct json_object *head, const struct status_sources *sources,
+/* Describes the files of what is started on demand. Errors may quote them, so not every viewer gets them. */
+static void add_activation(struct json *head, const struct status_sources *sources,
 			   const struct viewer *viewer)
 {
 	const char *error = activations_error(sources->activations);
 
 	if (error && !viewer->sees_all)
 		error = "the files that were read last have a mistake; an administrator sees which";
-	json_object_object_add(add_object(head, "activation"), "error",
-			       error ? json_object_new_string(error) : NULL);
+	json_begin(head, "activation", '{');
+	json_text(head, "error", error);
+	json_end(head, '}');
 }
 
 #define HOSTS_SHOWN 100u
 
 struct failures {
 	const struct status_sources *sources;
-	struct json_object *array;
+	struct json *json;
 };
 
 static void add_failure(void *userdata, const struct link_failure *failure)
 {
-	struct json_object *object = json_object_new_object();
 	struct failures *failures = userdata;
+	struct json *json = failures->json;
 
-	add_peer(add_object(object, "peer"), failures->sources, failure->peer);
-	add_text(object, "last_error", failure->reason);
-	add_number(object, "since", failure->since);
-	json_object_array_add(failures->array, object);
+	json_begin(json, NULL, '{');
+	json_begin(json, "peer", '{');
+	add_peer(json, failures->sources, failure->peer);
+	json_end(json, '}');
+	add_text(json, "last_error", failure->reason);
+	json_number(json, "since", failure->since);
+	json_end(json, '}');
 }
 
 /* Describes the other hosts, where a gateway to them is served. */
-static void add_hosts(struct json_object *head, const struct hosts *hosts)
+static void add_hosts(struct json *head, const struct hosts *hosts)
 {
-	struct json_object *object, *list;
 	struct gateway_info gateway;
 	struct host_info info = {0};
 
 	hosts_gateway(hosts, &gateway);
 	if (!gateway.served) {
-		add_null(head, "hosts");
+		json_null(head, "hosts");
 		return;
 	}
-	object = add_object(head, "hosts");
-	add_text(object, "name", gateway.name);
-	add_gateway(object, &gateway);
-	list = json_object_new_array();
-	json_object_object_add(object, "others", list);
+	json_begin(head, "hosts", '{');
+	add_text(head, "name", gateway.name);
+	add_gateway(head, &gateway);
+	json_begin(head, "others", '[');
 	for (unsigned i = 0; i < HOSTS_SHOWN && hosts_next(hosts, info.number, &info); i++) {
-		struct json_object *other = json_object_new_object();
-
-		add_host(other, &info);
-		json_object_array_add(list, other);
+		json_begin(head, NULL, '{');
+		add_host(head, &info);
+		json_end(head, '}');
 	}
+	json_end(head, ']');
+	json_end(head, '}');
 }
 
 /* Tells from whom this program took over when it was started. */
-static void add_renewed(struct json_object *head, const struct status_sources *sources)
+static void add_renewed(struct json *head, const struct status_sources *sources)
 {
-	struct json_object *renewed;
-
 	if (!sources->renewals) {
-		add_null(head, "renewed");
+		json_null(head, "renewed");
 		return;
 	}
-	renewed = add_object(head, "renewed");
-	add_number(renewed, "times", sources->renewals);
-	add_text(renewed, "from", sources->renewed_from);
+	json_begin(head, "renewed", '{');
+	json_number(head, "times", sources->renewals);
+	add_text(head, "from", sources->renewed_from);
+	json_end(head, '}');
 }
 
-struct json_object *status_head(const struct status_sources *sources, const struct viewer *viewer)
+void status_head(const struct status_sources *sources, const struct viewer *viewer, struct json *head)
 {
-	struct json_object *head = json_object_new_object();
-	struct failures failures = {.sources = sources, .array = json_object_new_array()};
+	struct failures failures = {.sources = sources, .json = head};
 
 	add_text(head, "version", PACKAGE_VERSION);
 	add_text(head, "instance", sources->self->instance_text);
-	add_number(head, "domid", sources->self->domid);
+	json_number(head, "domid", sources->self->domid);
 	add_text(head, "name", registry_name(sources->registry, sources->self->domid));
-	add_number(head, "uptime_s", clock_ms_since(sources->started_ms) / 1000);
+	json_number(head, "uptime_s", clock_ms_since(sources->started_ms) / 1000);
 	add_renewed(head, sources);
 	add_text(head, "socket", local_path(sources->local));
-	add_flag(head, "partial", !viewer->sees_all);
+	json_flag(head, "partial", !viewer->sees_all);
 	if (viewer->is_host)
 		add_text(head, "host_sight", viewer->sees_all ? "full" : "links");
-	add_policy(head, sources, viewer);
+	access_status(sources->access, viewer->sees_all, head, "policy");
 	add_activation(head, sources, viewer);
 	add_limits(head, sources->config);
 	add_pools(head, sources->quota, viewer);
-	add_number(head, "cut_off", quota_cut_off(sources->quota));
+	json_number(head, "cut_off", quota_cut_off(sources->quota));
 	if (viewer->sees_all)
 		status_head_add_time(head, sources->turns);
 	add_grants(head, sources);
 	add_store(head, sources);
 	add_hosts(head, sources->hosts);
-	json_object_object_add(head, "failures", failures.array);
+	json_begin(head, "failures", '[');
 	links_each_failure(sources->links, add_failure, &failures);
-	return head;
+	json_end(head, ']');
 }

@@ -5,8 +5,6 @@
 
 #include "daemon/serve/status.h"
 
-#include <json-c/json.h>
-
 #include "base/self.h"
 #include "daemon/serve/status_json.h"
 
@@ -18,15 +16,15 @@ static bool next_own_host(struct status_walk *walk)
 	return is_first;
 }
 
-static void describe_own_host(struct status_walk *walk, struct json_object *object)
+static void describe_own_host(struct status_walk *walk, struct json *json)
 {
 	struct gateway_info gateway;
 
 	hosts_gateway(walk->sources->hosts, &gateway);
-	add_text(object, "host", gateway.name);
-	add_flag(object, "own", true);
-	add_text(object, "instance", walk->sources->self->instance_text);
-	add_gateway(object, &gateway);
+	add_text(json, "host", gateway.name);
+	json_flag(json, "own", true);
+	add_text(json, "instance", walk->sources->self->instance_text);
+	add_gateway(json, &gateway);
 }
 
 static bool next_other_host(struct status_walk *walk)
@@ -37,21 +35,20 @@ static bool next_other_host(struct status_walk *walk)
 	return true;
 }
 
-static void describe_other_host(struct status_walk *walk, struct json_object *object)
+static void describe_other_host(struct status_walk *walk, struct json *json)
 {
-	struct json_object *link;
-
 	walk->link = (struct link_info){.state_name = "idle", .version = "", .last_error = ""};
 	links_info(walk->sources->links, peer_host(walk->host.number), &walk->link);
-	add_host(object, &walk->host);
-	add_flag(object, "own", false);
-	link = add_object(object, "link");
-	add_text(link, "state", walk->link.state_name);
-	add_text(link, "version", walk->link.version);
-	add_rtt(link, walk->link.rtt_ns);
-	add_number(link, "resumes", walk->link.resumes);
-	add_text(link, "last_error", walk->link.last_error);
-	add_number(link, "since", walk->link.since);
+	add_host(json, &walk->host);
+	json_flag(json, "own", false);
+	json_begin(json, "link", '{');
+	add_text(json, "state", walk->link.state_name);
+	add_text(json, "version", walk->link.version);
+	add_rtt(json, walk->link.rtt_ns);
+	json_number(json, "resumes", walk->link.resumes);
+	add_text(json, "last_error", walk->link.last_error);
+	json_number(json, "since", walk->link.since);
+	json_end(json, '}');
 }
 
 const struct status_list status_hosts_lists[] = {
@@ -67,29 +64,31 @@ static bool next_remote(struct status_walk *walk)
 	return frame_told_next(&walk->left, &walk->entry);
 }
 
-static void add_name(struct json_object *object, const char *key, struct frame_text name)
+static void add_name(struct json *json, const char *key, struct frame_text name)
 {
-	json_object_object_add(object, key,
-			       name.size ? json_object_new_string_len(name.data, (int)name.size) : NULL);
+	if (name.size)
+		json_text_part(json, key, name.data, name.size);
+	else
+		json_null(json, key);
 }
 
-static void describe_remote_domain(struct status_walk *walk, struct json_object *object)
+static void describe_remote_domain(struct status_walk *walk, struct json *json)
 {
-	add_text(object, "host", walk->remote->host);
-	add_number(object, "domid", walk->entry.number);
-	add_name(object, "name", walk->entry.name);
+	add_text(json, "host", walk->remote->host);
+	json_number(json, "domid", walk->entry.number);
+	add_name(json, "name", walk->entry.name);
 }
 
-static void describe_remote_endpoint(struct status_walk *walk, struct json_object *object)
+static void describe_remote_endpoint(struct status_walk *walk, struct json *json)
 {
-	add_text(object, "host", walk->remote->host);
-	add_number(object, "domid", walk->remote->told.domid);
-	add_text(object, "domain", walk->remote->domain);
-	add_name(object, "name", walk->entry.name);
-	add_text(object, "kind", kind_name(walk->entry.number));
+	add_text(json, "host", walk->remote->host);
+	json_number(json, "domid", walk->remote->told.domid);
+	add_text(json, "domain", walk->remote->domain);
+	add_name(json, "name", walk->entry.name);
+	add_text(json, "kind", kind_name(walk->entry.number));
 }
 
-static void describe_remote_host(struct status_walk *walk, struct json_object *object)
+static void describe_remote_host(struct status_walk *walk, struct json *json)
 {
 	static const char *const gateway[] = {
 		[TOLD_GATEWAY_MISSING] = "missing",
@@ -99,14 +98,17 @@ static void describe_remote_host(struct status_walk *walk, struct json_object *o
 	uint32_t state = walk->entry.number;
 	bool is_own = state >= TOLD_GATEWAY_MISSING && state <= TOLD_GATEWAY_CONNECTED;
 
-	add_name(object, "host", walk->entry.name);
-	add_flag(object, "own", is_own);
+	add_name(json, "host", walk->entry.name);
+	json_flag(json, "own", is_own);
 	if (is_own)
-		add_text(object, "gateway", gateway[state]);
+		add_text(json, "gateway", gateway[state]);
 	else
-		add_flag(object, "up", state == TOLD_HOST_UP || state == TOLD_HOST_AWAY);
-	if (state == TOLD_HOST_AWAY)
-		add_text(add_object(object, "link"), "state", "away");
+		json_flag(json, "up", state == TOLD_HOST_UP || state == TOLD_HOST_AWAY);
+	if (state == TOLD_HOST_AWAY) {
+		json_begin(json, "link", '{');
+		add_text(json, "state", "away");
+		json_end(json, '}');
+	}
 }
 
 const struct status_list status_remote_domains_lists[] = {
@@ -141,12 +143,12 @@ static bool next_piece(struct status_walk *walk)
 }
 
 /* Describes a piece of what that daemon says as a text and nothing else: it may be anything. */
-static void describe_piece(struct status_walk *walk, struct json_object *object)
+static void describe_piece(struct status_walk *walk, struct json *json)
 {
 	struct frame_text piece = walk->entry.name;
 
-	add_domain(object, walk->sources, walk->remote->told.domid);
-	json_object_object_add(object, "text", json_object_new_string_len(piece.data, (int)piece.size));
+	add_domain(json, walk->sources, walk->remote->told.domid);
+	json_text_part(json, "text", piece.data, piece.size);
 }
 
 const struct status_list status_remote_status_lists[] = {

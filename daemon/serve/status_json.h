@@ -6,53 +6,27 @@
 
 #include <stdio.h>
 
-#include <json-c/json.h>
-
 #include "daemon/hosts/hosts.h"
 #include "daemon/registry/registry.h"
 #include "daemon/serve/status.h"
+#include "wire/json.h"
 
-static inline void add_number(struct json_object *object, const char *key, uint64_t value)
+/* Adds a text; null if there is none. Null is what isn't known, what there is none of, and what only others
+ * have. */
+static inline void add_text(struct json *json, const char *key, const char *value)
 {
-	json_object_object_add(object, key, json_object_new_uint64(value));
-}
-
-/* Null is what isn't known, what there is none of, and what only others have. */
-static inline void add_null(struct json_object *object, const char *key)
-{
-	json_object_object_add(object, key, NULL);
-}
-
-/* Adds a text; null if there is none. */
-static inline void add_text(struct json_object *object, const char *key, const char *value)
-{
-	json_object_object_add(object, key, value && *value ? json_object_new_string(value) : NULL);
-}
-
-static inline void add_flag(struct json_object *object, const char *key, bool value)
-{
-	json_object_object_add(object, key, json_object_new_boolean(value));
-}
-
-/* Adds an object and returns it. It belongs to the outer one. */
-static inline struct json_object *add_object(struct json_object *object, const char *key)
-{
-	struct json_object *inner = json_object_new_object();
-
-	json_object_object_add(object, key, inner);
-	return inner;
+	json_text(json, key, value && *value ? value : NULL);
 }
 
 /* Adds the round trip time; null if it wasn't measured. */
-static inline void add_rtt(struct json_object *object, uint64_t rtt_ns)
+static inline void add_rtt(struct json *json, uint64_t rtt_ns)
 {
 	char text[32];
 
 	/* Print as many digits as were measured, and not those of the binary fraction. */
 	snprintf(text, sizeof(text), "%llu.%03llu", (unsigned long long)rtt_ns / 1000,
 		 (unsigned long long)rtt_ns % 1000);
-	json_object_object_add(object, "rtt_us",
-			       rtt_ns ? json_object_new_double_s((double)rtt_ns / 1000, text) : NULL);
+	json_digits(json, "rtt_us", rtt_ns ? text : "null");
 }
 
 /* Returns what may come to an endpoint, by the kinds of BIND. */
@@ -67,69 +41,67 @@ static inline const char *kind_name(uint32_t kinds)
 }
 
 /* Adds the domain's name and UUID, as far as domain 0 has told them. */
-static inline void add_domain(struct json_object *object, const struct status_sources *sources,
-			      uint32_t domid)
+static inline void add_domain(struct json *json, const struct status_sources *sources, uint32_t domid)
 {
-	add_number(object, "domid", domid);
-	add_text(object, "host", NULL);
-	add_text(object, "name", registry_name(sources->registry, domid));
-	add_text(object, "uuid", registry_uuid(sources->registry, domid));
+	json_number(json, "domid", domid);
+	add_text(json, "host", NULL);
+	add_text(json, "name", registry_name(sources->registry, domid));
+	add_text(json, "uuid", registry_uuid(sources->registry, domid));
 }
 
 /* Does the same where it may be another host, whose number no domain has. */
-static inline void add_peer(struct json_object *object, const struct status_sources *sources,
-			    struct peer_id peer)
+static inline void add_peer(struct json *json, const struct status_sources *sources, struct peer_id peer)
 {
 	if (!peer_is_host(peer)) {
-		add_domain(object, sources, peer.number);
+		add_domain(json, sources, peer.number);
 		return;
 	}
-	add_number(object, "domid", peer.number);
-	add_text(object, "host", hosts_name(sources->hosts, peer.number));
-	add_text(object, "name", "");
-	add_text(object, "uuid", "");
+	json_number(json, "domid", peer.number);
+	add_text(json, "host", hosts_name(sources->hosts, peer.number));
+	add_text(json, "name", "");
+	add_text(json, "uuid", "");
 }
 
 /* Adds what the gateway to other hosts is doing. */
-static inline void add_gateway(struct json_object *object, const struct gateway_info *gateway)
+static inline void add_gateway(struct json *json, const struct gateway_info *gateway)
 {
-	add_text(object, "gateway", !gateway->there ? "missing" : gateway->up ? "connected" : "waiting");
-	add_text(object, "server", gateway->server);
-	add_text(object, "last_error", gateway->why);
-	add_number(object, "since", gateway->since);
+	add_text(json, "gateway", !gateway->there ? "missing" : gateway->up ? "connected" : "waiting");
+	add_text(json, "server", gateway->server);
+	add_text(json, "last_error", gateway->why);
+	json_number(json, "since", gateway->since);
 }
 
 /* Adds what is known of another host. */
-static inline void add_host(struct json_object *object, const struct host_info *info)
+static inline void add_host(struct json *json, const struct host_info *info)
 {
-	add_text(object, "host", info->name);
-	add_flag(object, "up", info->up);
-	add_text(object, "instance", info->instance);
-	add_text(object, "last_error", info->why);
-	add_number(object, "since", info->since);
+	add_text(json, "host", info->name);
+	json_flag(json, "up", info->up);
+	add_text(json, "instance", info->instance);
+	add_text(json, "last_error", info->why);
+	json_number(json, "since", info->since);
 }
 
 /* Adds what was published on a topic that a program has bound, and what became of it; null for an endpoint
  * that is none. */
-void status_add_topic(struct status_walk *walk, struct json_object *object, const struct topic *topic);
+void status_add_topic(struct status_walk *walk, struct json *json, const struct topic *topic);
 /* The list of what the programs here subscribe to (status_topics.c). */
 bool status_next_subscription(struct status_walk *walk);
 bool status_subscription_is_visible(struct status_walk *walk);
 unsigned status_rank_of_subscription(struct status_walk *walk);
-void status_describe_subscription(struct status_walk *walk, struct json_object *object);
+void status_describe_subscription(struct status_walk *walk, struct json *json);
 
 /* The list of byte streams (status_streams.c). */
 bool status_next_stream(struct status_walk *walk);
 bool status_stream_is_visible(struct status_walk *walk);
 unsigned status_rank_of_stream(struct status_walk *walk);
-void status_describe_stream(struct status_walk *walk, struct json_object *object);
+void status_describe_stream(struct status_walk *walk, struct json *json);
 /* Returns the number of bytes that wait in the daemon for the program behind this hop. */
 uint64_t status_queued_for(struct status_walk *walk, struct hop *hop);
 /* The list of accounts (status_accounts.c). */
 bool status_next_account(struct status_walk *walk);
 bool status_account_is_visible(struct status_walk *walk);
 unsigned status_rank_of_account(struct status_walk *walk);
-void status_describe_account(struct status_walk *walk, struct json_object *object);
+void status_describe_account(struct status_walk *walk, struct json *json);
 
 /* Whether the viewer may know all about what belongs to this user. */
 static inline bool is_own(const struct status_walk *walk, uid_t uid)
@@ -146,6 +118,6 @@ static inline unsigned rank_of(bool lives, uint64_t traffic)
 /* The list of what policy has refused, which more than one question has (status_policy.c). */
 bool status_next_denied(struct status_walk *walk);
 unsigned status_rank_of_denied(struct status_walk *walk);
-void status_describe_denied(struct status_walk *walk, struct json_object *object);
+void status_describe_denied(struct status_walk *walk, struct json *json);
 
 #endif

@@ -39,7 +39,7 @@ unsigned status_rank_of_denied(struct status_walk *walk)
 	return 0;
 }
 
-void status_describe_denied(struct status_walk *walk, struct json_object *object)
+void status_describe_denied(struct status_walk *walk, struct json *json)
 {
 	const struct denied_entry *entry = walk->denied;
 	const char *name = *entry->host ? "" : registry_name(walk->sources->registry, entry->domid);
@@ -47,15 +47,15 @@ void status_describe_denied(struct status_walk *walk, struct json_object *object
 	char from[HOST_NAME_SIZE + 16];
 
 	snprintf(from, sizeof(from), "%s%s%u", entry->host, *entry->host ? "/" : "", entry->domid);
-	add_text(object, "from", from);
-	json_object_object_add(object, "domain", name && *name ? json_object_new_string(name) : NULL);
-	add_number(object, "uid", entry->uid);
-	add_text(object, "to", entry->endpoint);
-	add_number(object, "count", entry->count);
-	add_number(object, "last", entry->last);
-	add_text(object, "section", entry->section);
-	add_text(object, "file", file);
-	json_object_object_add(object, "line", file ? json_object_new_uint64(entry->line) : NULL);
+	add_text(json, "from", from);
+	add_text(json, "domain", name);
+	json_number(json, "uid", entry->uid);
+	add_text(json, "to", entry->endpoint);
+	json_number(json, "count", entry->count);
+	json_number(json, "last", entry->last);
+	add_text(json, "section", entry->section);
+	add_text(json, "file", file);
+	json_number_if(json, "line", file, entry->line);
 }
 
 const struct status_list status_denied_lists[] = {
@@ -72,9 +72,9 @@ static bool next_rule(struct status_walk *walk)
 	return walk->rule != NULL;
 }
 
-static void describe_rule(struct status_walk *walk, struct json_object *object)
+static void describe_rule(struct status_walk *walk, struct json *json)
 {
-	access_describe_rule(walk->rule, object);
+	access_describe_rule(walk->rule, json);
 }
 
 const struct status_list status_rules_lists[] = {
@@ -92,9 +92,9 @@ static bool status_policy_next_domain(struct status_walk *walk)
 	return true;
 }
 
-static void describe_domain(struct status_walk *walk, struct json_object *object)
+static void describe_domain(struct status_walk *walk, struct json *json)
 {
-	access_describe_domain(walk->sources->access, (uint32_t)walk->only, walk->tags, object);
+	access_describe_domain(walk->sources->access, (uint32_t)walk->only, walk->tags, json);
 }
 
 static bool next_about(struct status_walk *walk)
@@ -105,9 +105,9 @@ static bool next_about(struct status_walk *walk)
 	return walk->about.rule != NULL;
 }
 
-static void describe_about(struct status_walk *walk, struct json_object *object)
+static void describe_about(struct status_walk *walk, struct json *json)
 {
-	access_describe_about(&walk->about, object);
+	access_describe_about(&walk->about, json);
 }
 
 const struct status_list status_rules_of_lists[] = {

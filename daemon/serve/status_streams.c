@@ -2,8 +2,6 @@
 
 /* What a status says of byte streams, and of what waits for a program. */
 
-#include <json-c/json.h>
-
 #include "daemon/local/local.h"
 #include "daemon/local/session.h"
 #include "daemon/local/streams.h"
@@ -103,21 +101,21 @@ unsigned status_rank_of_stream(struct status_walk *walk)
 	return rank_of(true, walk->stream.bytes_in + walk->stream.bytes_out);
 }
 
-void status_describe_stream(struct status_walk *walk, struct json_object *object)
+void status_describe_stream(struct status_walk *walk, struct json *json)
 {
 	const struct stream_info *info = &walk->stream;
 
-	add_number(object, "number", info->number);
-	add_number(object, "uid", info->uid);
-	add_number(object, "pid", info->pid);
-	add_text(object, "comm", info->program);
-	add_text(object, "address", info->incoming ? NULL : info->name);
-	add_text(object, "endpoint", info->incoming ? info->name : NULL);
-	json_object_object_add(object, "from", info->incoming ? json_object_new_uint64(info->from) : NULL);
-	add_text(object, "host", info->host);
-	add_text(object, "state", info->state);
-	add_number(object, "bytes_in", info->bytes_in);
-	add_number(object, "bytes_out", info->bytes_out);
-	add_number(object, "bytes_queued",
-		   info->hop ? status_queued_for(walk, info->hop) : queued_at(walk->carried));
+	json_number(json, "number", info->number);
+	json_number(json, "uid", info->uid);
+	json_number(json, "pid", info->pid);
+	add_text(json, "comm", info->program);
+	add_text(json, "address", info->incoming ? NULL : info->name);
+	add_text(json, "endpoint", info->incoming ? info->name : NULL);
+	json_number_if(json, "from", info->incoming, info->from);
+	add_text(json, "host", info->host);
+	add_text(json, "state", info->state);
+	json_number(json, "bytes_in", info->bytes_in);
+	json_number(json, "bytes_out", info->bytes_out);
+	json_number(json, "bytes_queued",
+		    info->hop ? status_queued_for(walk, info->hop) : queued_at(walk->carried));
 }

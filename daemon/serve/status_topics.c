@@ -11,70 +11,79 @@
 
 #define SUBSCRIBERS_MOST 100u /* of one topic */
 
-static void add_tally(struct json_object *object, const struct topic_tally *tally)
+static void add_tally(struct json *json, const struct topic_tally *tally)
 {
-	add_number(object, "delivered", tally->delivered);
-	add_number(object, "missed", tally->missed);
-	add_number(object, "gaps", tally->gaps);
+	json_number(json, "delivered", tally->delivered);
+	json_number(json, "missed", tally->missed);
+	json_number(json, "gaps", tally->gaps);
 }
 
-static struct json_object *add_subscriber(struct json_object *list, const struct subscriber_view *view)
-{
-	struct json_object *object = json_object_new_object();
+struct subscribers {
+	struct json *json;
+	unsigned count;
+};
 
-	add_tally(object, &view->tally);
-	add_number(object, "waiting", view->queued);
-	json_object_array_add(list, object);
-	return object;
+static struct json *begin_subscriber(struct subscribers *subscribers, const struct subscriber_view *view)
+{
+	struct json *json = subscribers->json;
+
+	subscribers->count++;
+	json_begin(json, NULL, '{');
+	add_tally(json, &view->tally);
+	json_number(json, "waiting", view->queued);
+	return json;
 }
 
 /* Adds one of a topic: a user of a domain. */
 static void add_user(void *userdata, const struct subscriber_view *view)
 {
-	struct json_object *object = add_subscriber(userdata, view);
+	struct json *json = begin_subscriber(userdata, view);
 	const struct channel *channel = view->channel;
 
-	add_text(object, "host", channel ? channel_from_host(channel) : NULL);
-	json_object_object_add(object, "domid",
-			       channel ? json_object_new_uint64(channel->identity.domid) : NULL);
-	json_object_object_add(object, "uid", channel ? json_object_new_uint64(channel->identity.uid) : NULL);
+	add_text(json, "host", channel ? channel_from_host(channel) : NULL);
+	json_number_if(json, "domid", channel, channel->identity.domid);
+	json_number_if(json, "uid", channel, channel->identity.uid);
+	json_end(json, '}');
 }
 
 /* Adds one of a replica. */
 static void add_program(void *userdata, const struct subscriber_view *view)
 {
-	struct json_object *object = add_subscriber(userdata, view);
+	struct json *json = begin_subscriber(userdata, view);
 
-	add_number(object, "pid", (uint64_t)session_credentials(view->session)->pid);
-	add_text(object, "comm", session_comm(view->session));
+	json_number(json, "pid", (uint64_t)session_credentials(view->session)->pid);
+	add_text(json, "comm", session_comm(view->session));
+	json_end(json, '}');
 }
 
-static void add_view(struct status_walk *walk, struct json_object *object, const struct topic *topic,
+static void add_view(struct status_walk *walk, struct json *json, const struct topic *topic,
 		     const struct topic_view *view)
 {
-	struct json_object *list = json_object_new_array();
+	struct subscribers subscribers = {.json = json};
 
-	add_number(object, "published", view->published);
-	add_tally(object, &view->tally);
-	add_number(object, "count", view->subscribers);
-	topic_view_subscribers(topic, SUBSCRIBERS_MOST, view->address ? add_program : add_user, list);
-	walk->units += json_object_array_length(list);
-	json_object_object_add(object, "subscribers", list);
+	json_number(json, "published", view->published);
+	add_tally(json, &view->tally);
+	json_number(json, "count", view->subscribers);
+	json_begin(json, "subscribers", '[');
+	topic_view_subscribers(topic, SUBSCRIBERS_MOST, view->address ? add_program : add_user, &subscribers);
+	json_end(json, ']');
+	walk->units += subscribers.count;
 }
 
-void status_add_topic(struct status_walk *walk, struct json_object *object, const struct topic *topic)
+void status_add_topic(struct status_walk *walk, struct json *json, const struct topic *topic)
 {
 	struct topic_view view;
 
 	if (!topic) {
-		add_null(object, "topic");
+		json_null(json, "topic");
 		return;
 	}
 	view = topic_view(topic);
-	object = add_object(object, "topic");
-	add_number(object, "keeps", view.keeps);
-	add_number(object, "listeners", topic_listeners(topic));
-	add_view(walk, object, topic, &view);
+	json_begin(json, "topic", '{');
+	json_number(json, "keeps", view.keeps);
+	json_number(json, "listeners", topic_listeners(topic));
+	add_view(walk, json, topic, &view);
+	json_end(json, '}');
 }
 
 bool status_next_subscription(struct status_walk *walk)
@@ -93,12 +102,12 @@ unsigned status_rank_of_subscription(struct status_walk *walk)
 	return rank_of(true, topic_view(walk->replica).published);
 }
 
-void status_describe_subscription(struct status_walk *walk, struct json_object *object)
+void status_describe_subscription(struct status_walk *walk, struct json *json)
 {
 	const struct topic_view view = topic_view(walk->replica);
 
-	add_text(object, "address", view.address);
-	add_number(object, "uid", view.uid);
-	add_text(object, "state", view.state);
-	add_view(walk, object, walk->replica, &view);
+	add_text(json, "address", view.address);
+	json_number(json, "uid", view.uid);
+	add_text(json, "state", view.state);
+	add_view(walk, json, walk->replica, &view);
 }

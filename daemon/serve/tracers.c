@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include <event2/buffer.h>
-#include <json-c/json.h>
 
 #include "base/clock.h"
 #include "base/quota.h"
@@ -22,6 +21,7 @@
 #include "daemon/switch/steps.h"
 #include "daemon/serve/queries.h"
 #include "wire/libc.h"
+#include "wire/json.h"
 #include "wire/ut.h"
 
 #define ANSWER	    32768u /* bytes of steps in one answer */
@@ -171,28 +171,18 @@ static const char *tracers_word_for(enum step_kind kind)
 static const char *const kinds[] = {
 	[CHANNEL_MESSAGE] = "message", [CHANNEL_CALL] = "call", [CHANNEL_STREAM] = "stream"};
 
-static void tracers_add_text(struct json_object *object, const char *key, const char *text)
-{
-	json_object_object_add(object, key, text ? json_object_new_string(text) : NULL);
-}
-
-static void add_number(struct json_object *object, const char *key, uint64_t number)
-{
-	json_object_object_add(object, key, json_object_new_uint64(number));
-}
-
-static void tracers_add_time(struct json_object *object)
+static void tracers_add_time(struct json *json)
 {
 	uint64_t ns = clock_read(CLOCK_REALTIME);
 	char text[40];
 
 	snprintf(text, sizeof(text), "%llu.%06llu", (unsigned long long)(ns / 1000000000u),
 		 (unsigned long long)(ns / 1000 % 1000000));
-	json_object_object_add(object, "time", json_object_new_double_s((double)ns / 1e9, text));
+	json_digits(json, "time", text);
 }
 
 /* Says who is at the other side. */
-static void add_where(const struct tracers *tracers, struct step_place place, struct json_object *object)
+static void add_where(const struct tracers *tracers, struct step_place place, struct json *json)
 {
 	static const char *const names[] = {
 		[PLACE_NOBODY] = "nobody", [PLACE_PROGRAM] = "program",		  [PLACE_DOMAIN] = "domain",
@@ -206,7 +196,7 @@ static void add_where(const struct tracers *tracers, struct step_place place, st
 		snprintf(text, sizeof(text), "%s %u", names[place.kind], place.number);
 	else
 		snprintf(text, sizeof(text), "%s", names[place.kind]);
-	tracers_add_text(object, "where", text);
+	json_text(json, "where", text);
 }
 
 static void keep_first(void *userdata, const struct denied_entry *entry)
@@ -218,34 +208,33 @@ static void keep_first(void *userdata, const struct denied_entry *entry)
 }
 
 /* The refusal that was counted last is this one. */
-static void add_rule(const struct tracers *tracers, const struct channel_step *step,
-		     struct json_object *object)
+static void add_rule(const struct tracers *tracers, const struct channel_step *step, struct json *json)
 {
 	const struct denied_entry *entry = NULL;
 
 	if (step->kind == STEP_REFUSED && step->error == EACCES)
 		denied_each(access_denied(tracers->with.access), keep_first, &entry);
 	if (entry && *entry->file && entry->domid == step->channel->identity.domid) {
-		tracers_add_text(object, "file", entry->file);
-		add_number(object, "line", entry->line);
+		json_text(json, "file", entry->file);
+		json_number(json, "line", entry->line);
 	}
 }
 
 /* Says behind whom the bytes wait: the names of the first few, and how many these are. */
-static void add_ahead(const struct channel_step *step, struct json_object *object)
+static void add_ahead(const struct channel_step *step, struct json *json)
 {
 	const struct channel *ahead[STEPS_AHEAD_MAX];
 	unsigned count = steps_ahead(step, ahead);
-	struct json_object *names = json_object_new_array();
 	char id[ID_SIZE];
 
+	json_number(json, "bytes_queued", step->queued);
+	json_number(json, "channels_ahead", count);
+	json_begin(json, "behind", '[');
 	for (unsigned i = 0; i < count && i < AHEAD_NAMED; i++) {
 		write_id(ahead[i], id, sizeof(id));
-		json_object_array_add(names, json_object_new_string(id));
+		json_text(json, NULL, id);
 	}
-	add_number(object, "bytes_queued", step->queued);
-	add_number(object, "channels_ahead", count);
-	json_object_object_add(object, "behind", names);
+	json_end(json, ']');
 }
 
 static bool is_of_bytes(enum step_kind kind)
@@ -254,61 +243,62 @@ static bool is_of_bytes(enum step_kind kind)
 	       kind == STEP_CANCELLED;
 }
 
-static struct json_object *tracers_describe(const struct tracers *tracers, const struct channel_step *step,
-					    const struct about *about)
+static void tracers_describe(const struct tracers *tracers, const struct channel_step *step,
+			     const struct about *about, struct json *json)
 {
 	const struct channel *channel = step->channel;
-	struct json_object *object = json_object_new_object();
 
-	tracers_add_time(object);
-	add_number(object, "domid", tracers->with.self->domid);
-	tracers_add_text(object, "id", about->id);
-	tracers_add_text(object, "step", tracers_word_for(step->kind));
-	tracers_add_text(object, "kind", kinds[channel->kind]);
-	tracers_add_text(object, "address", about->address);
-	add_number(object, "uid", channel->identity.uid);
-	json_object_object_add(object, "back", json_object_new_boolean(step->is_back));
-	add_where(tracers, step->place, object);
+	json_begin(json, NULL, '{');
+	tracers_add_time(json);
+	json_number(json, "domid", tracers->with.self->domid);
+	json_text(json, "id", about->id);
+	json_text(json, "step", tracers_word_for(step->kind));
+	json_text(json, "kind", kinds[channel->kind]);
+	json_text(json, "address", about->address);
+	json_number(json, "uid", channel->identity.uid);
+	json_flag(json, "back", step->is_back);
+	add_where(tracers, step->place, json);
 	if (is_of_bytes(step->kind)) {
-		add_number(object, "begin", step->begin);
-		add_number(object, "end", step->upto);
+		json_number(json, "begin", step->begin);
+		json_number(json, "end", step->upto);
 	}
 	if (step->kind == STEP_CAME)
-		add_number(object, "messages", step->messages);
+		json_number(json, "messages", step->messages);
 	if (step->kind == STEP_QUEUED)
-		add_ahead(step, object);
+		add_ahead(step, json);
 	if (step->error)
-		tracers_add_text(object, "error",
-				 strerrorname_np(step->error) ? strerrorname_np(step->error) : "?");
-	add_rule(tracers, step, object);
-	return object;
+		json_text(json, "error", strerrorname_np(step->error) ? strerrorname_np(step->error) : "?");
+	add_rule(tracers, step, json);
+	json_end(json, '}');
 }
 
 /* --- what waits for a tracer -------------------------------------------------------------------- */
 
-static int add_line(struct tracer *tracer, struct json_object *object)
+static int add_line(struct tracer *tracer, const struct json *json)
 {
-	size_t size;
-	const char *text = json_object_to_json_string_length(
-		object, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE, &size);
+	const struct evbuffer_iovec line[] = {{json->text, json->size}, {(char *)"\n", 1}};
 
-	if (!text || evbuffer_get_length(tracer->steps) + size + 1 > TRACE_MOST)
+	if (json->failed || evbuffer_get_length(tracer->steps) + json->size + 1 > TRACE_MOST)
 		return -ENOBUFS;
-	return evbuffer_add(tracer->steps, text, size) || evbuffer_add(tracer->steps, "\n", 1) ? -ENOMEM : 0;
+	return evbuffer_add_iovec(tracer->steps, (struct evbuffer_iovec *)line, 2) == json->size + 1
+		       ? 0
+		       : -ENOMEM;
 }
 
 /* Says in its place that steps are missing. */
 static int add_missed(struct tracer *tracer)
 {
-	struct json_object *object = json_object_new_object();
+	struct json json = {0};
 	int r;
 
-	tracers_add_time(object);
-	add_number(object, "domid", tracer->tracers->with.self->domid);
-	tracers_add_text(object, "step", "missed");
-	add_number(object, "count", tracer->missed);
-	r = add_line(tracer, object);
-	json_object_put(object);
+	json_begin(&json, NULL, '{');
+	tracers_add_time(&json);
+	json_number(&json, "domid", tracer->tracers->with.self->domid);
+	json_text(&json, "step", "missed");
+	json_number(&json, "count", tracer->missed);
+	json_end(&json, '}');
+	r = add_line(tracer, &json);
+	json_free(&json);
 	if (r == 0)
 		tracer->missed = 0;
 	return r;
@@ -321,10 +311,10 @@ static bool tracers_has_room(const struct tracer *tracer)
 	return !tracer->missed || evbuffer_get_length(tracer->steps) < TRACE_MOST / 2;
 }
 
-static void tracers_keep(struct tracer *tracer, struct json_object *object)
+static void tracers_keep(struct tracer *tracer, const struct json *json)
 {
 	if (!tracers_has_room(tracer) || (tracer->missed && add_missed(tracer) < 0) ||
-	    add_line(tracer, object) < 0)
+	    add_line(tracer, json) < 0)
 		tracer->missed++;
 	if (tracer->waits)
 		task_due(&tracer->task);
@@ -447,7 +437,7 @@ static void on_step(void *userdata, const struct channel_step *step)
 {
 	struct tracers *tracers = userdata;
 	struct about about = describe_channel(tracers, step);
-	struct json_object *object = NULL;
+	struct json json = {0};
 	struct tracer *tracer;
 
 	DL_FOREACH(tracers->all, tracer) {
@@ -458,11 +448,11 @@ static void on_step(void *userdata, const struct channel_step *step)
 		switch_spend(tracers->with.board, tracer->charge.account, meant ? STEP_UNITS : LOOK_UNITS);
 		if (!meant)
 			continue;
-		if (!object)
-			object = tracers_describe(tracers, step, &about);
-		tracers_keep(tracer, object);
+		if (!json.size && !json.failed)
+			tracers_describe(tracers, step, &about, &json);
+		tracers_keep(tracer, &json);
 	}
-	json_object_put(object);
+	json_free(&json);
 }
 
 static int add_tracer(struct tracers *tracers, struct account *account, const struct filter *filter,

@@ -7,6 +7,7 @@ wire_tests = \
 	tests/unit/test_frame \
 	tests/unit/test_gateway \
 	tests/unit/test_hash \
+	tests/unit/test_json \
 	tests/unit/test_properties \
 	tests/unit/test_ring \
 	tests/unit/test_ring_attack \

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#ifndef XENMSG_WIRE_JSON_H
+#define XENMSG_WIRE_JSON_H
+
+/*
+ * Writes JSON (RFC 8259) as a text, value by value. Where there is no memory the text is `failed` from then
+ * on, whatever is added to it: only who takes the whole asks. json-c, which reads JSON here, would end the
+ * process at the first member of an object that it had no memory for, or leave out a part of the text.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* All zero is an empty text in memory that grows. Text and room with `is_fixed`: it is written there. */
+struct json {
+	char *text; /* without a zero at its end */
+	size_t size, room;
+	bool is_fixed;
+	bool failed;
+	bool is_behind; /* another value, so that a comma comes first */
+};
+
+/* In an object each value has a key, in an array NULL. */
+
+/* Begins an object, '{', or an array, '[', which json_end() ends. */
+void json_begin(struct json *json, const char *key, char bracket);
+void json_end(struct json *json, char bracket);
+void json_null(struct json *json, const char *key);
+void json_flag(struct json *json, const char *key, bool value);
+void json_number(struct json *json, const char *key, uint64_t value);
+/* Null where it isn't known. */
+#define json_number_if(json, key, known, value)                                                              \
+	((known) ? json_number((json), (key), (value)) : json_null((json), (key)))
+/* A number whose digits are written already. */
+void json_digits(struct json *json, const char *key, const char *digits);
+/* Null if there is no text. */
+void json_text(struct json *json, const char *key, const char *text);
+void json_text_part(struct json *json, const char *key, const char *text, size_t size);
+/* Frees the text, if it isn't fixed, and leaves an empty one. */
+void json_free(struct json *json);
+
+#endif
