@@ -114,6 +114,7 @@ struct pattern {
 	uint32_t watch;
 	bool is_watched;	       /* that was answered */
 	bool is_ended;		       /* and waits for answers that are to come */
+	bool is_full;		       /* of members, and the program knows */
 	struct pattern_topic *members; /* uthash */
 	struct pattern_topic *wanted;  /* utlist */
 	struct pattern_topic *leaving; /* utlist: subscribed, and to be ended */
@@ -343,6 +344,14 @@ static void come(struct pattern *pattern, const char *address)
 {
 	struct pattern_topic *member = find_member(pattern, address);
 
+	/* No more than there are channels can be subscribed to. */
+	if (!member && HASH_COUNT(pattern->members) >= CHANNEL_NUMBERS) {
+		if (!pattern->is_full)
+			reconnect_tell(&pattern->conn->reconnect, XENMSG_NOT_SUBSCRIBED, -ENOBUFS,
+				       pattern->text, 0, "");
+		pattern->is_full = true;
+		return;
+	}
 	if (!member) {
 		member = calloc(1, sizeof(*member));
 		if (!member) {

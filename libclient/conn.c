@@ -66,7 +66,7 @@ static int on_self(struct xenmsg *conn, const uint8_t *payload, uint32_t length)
 	if (frame_u32_decode(payload, length, &domid) < 0)
 		return -EPROTO;
 	if (domid != conn->transport.domid)
-		reconnect_tell(&conn->reconnect, XENMSG_RENUMBERED, 0, "", 0, "");
+		reconnect_renumbered(&conn->reconnect);
 	conn->transport.domid = domid;
 	return 0;
 }

@@ -89,6 +89,10 @@ static inline void numbers_free(struct numbers *numbers)
 	HASH_CLEAR(hh, numbers->table);
 }
 
+/* bytes of one kind that a daemon can make the program keep: that many come from one that lies, or from an
+ * honest one to a program that never looks */
+#define KEPT_MAX (64u << 20)
+
 /* A queue of bytes in private memory that grows with its content. All zero is an empty queue. */
 
 struct fifo {

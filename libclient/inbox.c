@@ -223,9 +223,13 @@ int inbox_unbind(struct inbox *inbox, struct binding *binding)
 	uint32_t number = 0;
 	int r = 0;
 
-	while (r == 0 && (receiver = channel_table_next(&inbox->by_number, &number)))
-		if (receiver->binding == binding)
-			r = leave_channel(inbox, receiver);
+	/* All of them leave the binding, which goes, whatever of that can be told. */
+	while ((receiver = channel_table_next(&inbox->by_number, &number)))
+		if (receiver->binding == binding) {
+			int s = leave_channel(inbox, receiver);
+
+			r = r < 0 ? r : s;
+		}
 	HASH_DEL(inbox->bindings, binding);
 	free(binding);
 	return r;
@@ -544,6 +548,8 @@ static int inbox_on_reset(struct inbox *inbox, struct receiver *receiver, const 
 	return r;
 }
 
+#define CANCELLED_MAX (1u << 20) /* more messages than fit into what lies unread for one channel */
+
 static int on_cancel(struct inbox *inbox, struct receiver *receiver, const uint8_t *payload, uint32_t length)
 {
 	struct frame_cancelled answer;
@@ -556,6 +562,8 @@ static int on_cancel(struct inbox *inbox, struct receiver *receiver, const uint8
 		return 0;
 	if (answer.offset < receiver->taken) {
 		answer.result = 0;
+	} else if (receiver->cancelled_count >= CANCELLED_MAX) {
+		return -EPROTO;
 	} else {
 		grown = realloc(receiver->cancelled, (receiver->cancelled_count + 1) * sizeof(*grown));
 		if (!grown)

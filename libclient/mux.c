@@ -249,6 +249,8 @@ static int mux_on_data(struct mux *mux, struct xenmsg_stream *stream, uint32_t l
 			taken = stream_give(stream, at, left);
 		if (!transport_is_here(&mux->transport)) /* `data` has made this process */
 			return -ECHILD;
+		if (taken < left && fifo_size(&stream->queue) > KEPT_MAX)
+			return -EPROTO;
 		if (taken < left && fifo_append(&stream->queue, at + taken, left - taken) < 0)
 			return -ENOMEM;
 	}

@@ -61,6 +61,16 @@ struct pending_change *reconnect_tell(struct reconnect *reconnect, enum xenmsg_c
 	return change;
 }
 
+void reconnect_renumbered(struct reconnect *reconnect)
+{
+	struct pending_change *change;
+
+	DL_FOREACH(reconnect->changes, change)
+		if (change->told.kind == XENMSG_RENUMBERED)
+			return;
+	reconnect_tell(reconnect, XENMSG_RENUMBERED, 0, "", 0, "");
+}
+
 void reconnect_listeners(struct reconnect *reconnect, const char *endpoint, uint64_t count)
 {
 	struct pending_change *change;

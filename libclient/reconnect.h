@@ -67,6 +67,8 @@ static inline bool reconnect_is_answered(const struct reconnect *reconnect, bool
  * program isn't told: NULL. */
 struct pending_change *reconnect_tell(struct reconnect *reconnect, enum xenmsg_change_kind kind, int error,
 				      const char *endpoint, int watch, const char *reason);
+/* Tells that the domain has another number, unless the program is still to be told so. */
+void reconnect_renumbered(struct reconnect *reconnect);
 /* Tells that a topic has so many listeners, likewise, instead of what the program hasn't been told yet. */
 void reconnect_listeners(struct reconnect *reconnect, const char *endpoint, uint64_t count);
 /* Lets go of the daemon, because of `error`; the outbox and the dials have ended what was under way. The

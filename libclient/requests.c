@@ -15,6 +15,7 @@
 
 struct pending_event {
 	struct pending_event *prev, *next;
+	size_t size;
 	uint32_t watch;
 	struct xenmsg_event event;
 	char name[];
@@ -274,6 +275,7 @@ void requests_leave(struct requests *requests, int error)
 	DL_FOREACH_SAFE(requests->events, event, next_event)
 		free(event);
 	requests->events = NULL;
+	requests->events_size = 0;
 }
 
 bool requests_are_unanswered(const struct requests *requests)
@@ -407,6 +409,7 @@ static int requests_on_event(struct requests *requests, const struct frame_heade
 {
 	struct frame_event event;
 	struct pending_event *pending;
+	size_t size;
 	char *at;
 
 	if (frame_event_decode(payload, header->length, &event) < 0)
@@ -417,10 +420,14 @@ static int requests_on_event(struct requests *requests, const struct frame_heade
 		return 0;
 	if (event.kind != EVENT_ENDPOINT_UP && event.kind != EVENT_ENDPOINT_DOWN)
 		event.domain_name = event.text;
-	pending = calloc(1, sizeof(*pending) + event.text.size + 1 + event.domain_name.size + 1 +
-				    event.host.size + 1);
+	size = sizeof(*pending) + event.text.size + 1 + event.domain_name.size + 1 + event.host.size + 1;
+	if (requests->events_size > KEPT_MAX)
+		return -EPROTO;
+	pending = calloc(1, size);
 	if (!pending)
 		return -ENOMEM;
+	pending->size = size;
+	requests->events_size += size;
 	at = copy_text(pending->name, event.text);
 	pending->watch = header->channel;
 	pending->event = (struct xenmsg_event){.kind = (enum xenmsg_event_kind)event.kind,
@@ -448,6 +455,7 @@ int requests_run_events(struct requests *requests, int budget, const bool *stop)
 		struct event_watch *watch = find_watch(requests, pending->watch);
 
 		DL_DELETE(requests->events, pending);
+		requests->events_size -= pending->size;
 		if (watch) {
 			count++;
 			watch->handler(watch->userdata, &pending->event);

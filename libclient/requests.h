@@ -63,6 +63,7 @@ struct requests {
 	int64_t due;		      /* no earlier is the time of one up; -1: none has a time-out */
 	struct event_watch *watches;  /* utlist */
 	struct pending_event *events; /* utlist: events to be reported */
+	size_t events_size;	      /* bytes of these */
 };
 
 void requests_init(struct requests *requests, struct transport *transport);

@@ -90,7 +90,7 @@ int handshake_hello(int fd, uint32_t flags, const void *more, uint32_t size)
 	return send(fd, frames, used, MSG_NOSIGNAL) == (ssize_t)used || errno == EPIPE ? 0 : -errno;
 }
 
-static void keep_descriptors(struct msghdr *message, int fds[HANDSHAKE_FDS])
+void handshake_keep_descriptors(struct msghdr *message, int *fds, size_t most)
 {
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = CMSG_NXTHDR(message, c)) {
 		size_t count;
@@ -103,7 +103,7 @@ static void keep_descriptors(struct msghdr *message, int fds[HANDSHAKE_FDS])
 			int fd;
 
 			memcpy(&fd, data + i * sizeof(int), sizeof(int));
-			if (fds && i < HANDSHAKE_FDS && fds[i] < 0)
+			if (i < most && fds[i] < 0)
 				fds[i] = fd;
 			else
 				close(fd);
@@ -128,7 +128,7 @@ static int read_exactly(int fd, void *buffer, size_t size, size_t *got, int fds[
 		ssize_t n = recvmsg(fd, &message, MSG_CMSG_CLOEXEC);
 
 		if (n > 0) {
-			keep_descriptors(&message, fds);
+			handshake_keep_descriptors(&message, fds, fds ? HANDSHAKE_FDS : 0);
 			*got += (size_t)n;
 			if (message.msg_flags & MSG_CTRUNC) /* there was room for as many as it sends */
 				return -EMFILE;
@@ -735,6 +735,7 @@ void incoming_drop(struct incoming *incoming)
 	struct arrival *arrival = incoming->waiting;
 
 	DL_DELETE(incoming->waiting, arrival);
+	incoming->count--;
 	free(arrival);
 	incoming->again = 0;
 }
@@ -820,7 +821,7 @@ int incoming_frame(struct incoming *incoming, const struct frame_header *header,
 	struct arrival *arrival;
 	int r;
 
-	if (frame_incoming_decode(payload, header->length, &frame) < 0)
+	if (frame_incoming_decode(payload, header->length, &frame) < 0 || incoming->count >= CHANNEL_NUMBERS)
 		return -EPROTO;
 	arrival = calloc(1, sizeof(*arrival));
 	if (!arrival)
@@ -833,5 +834,6 @@ int incoming_frame(struct incoming *incoming, const struct frame_header *header,
 		return r;
 	}
 	DL_APPEND(incoming->waiting, arrival);
+	incoming->count++;
 	return 0;
 }

@@ -138,6 +138,8 @@ int transport_control(struct transport *transport, uint8_t type, uint32_t channe
 		frame_put(&transport->out, &header, payload);
 		return 0;
 	}
+	if (fifo_size(&transport->backlog) > KEPT_MAX)
+		return -EPROTO;
 	r = fifo_reserve(&transport->backlog, size);
 	if (r < 0)
 		return r;
@@ -576,11 +578,10 @@ static ssize_t transport_receive(const struct transport *transport, void *buffer
 				 .msg_control = control.space,
 				 .msg_controllen = sizeof(control.space)};
 	ssize_t n = recvmsg(transport->socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-	const struct cmsghdr *cmsg = n > 0 ? CMSG_FIRSTHDR(&message) : NULL;
 
 	*fd = -1;
-	if (cmsg && cmsg->cmsg_level == SOL_SOCKET && cmsg->cmsg_type == SCM_RIGHTS)
-		memcpy(fd, CMSG_DATA(cmsg), sizeof(*fd));
+	if (n > 0)
+		handshake_keep_descriptors(&message, fd, 1);
 	return n;
 }
 

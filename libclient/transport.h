@@ -23,6 +23,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "libclient/deadline.h"
@@ -63,6 +64,10 @@ int handshake_hello(int fd, uint32_t flags, const void *more, uint32_t size);
  * Returns 0; for a GOODBYE the error that it names, or -ECONNREFUSED; -ECONNREFUSED if the daemon has closed
  * the connection, -EPROTO, -ETIMEDOUT, or an error of recvmsg(2). */
 int handshake_read(int fd, struct handshake_answer *answer, int fds[HANDSHAKE_FDS], int64_t deadline);
+
+/* Stores the descriptors that have come with a message in those `fds` that are -1, and closes the rest: there
+ * is room for more of them than one might think, since their space is rounded up. */
+void handshake_keep_descriptors(struct msghdr *message, int *fds, size_t most);
 
 /* ---- without shared memory ---------------------------------------------------------------- */
 
@@ -387,6 +392,7 @@ struct arrival {
 /* All zero: there are none. */
 struct incoming {
 	struct arrival *waiting;     /* utlist, the first one first */
+	unsigned count;		     /* of these */
 	struct listening *listening; /* utlist */
 	struct xenmsg_peer peer;     /* whose stream was taken last */
 	/* the first waiting one, while it is fetched, or when it was; NULL: it isn't */

@@ -11,6 +11,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "tests/descriptors.h"
+
+static int full;
+
 TEST_EACH(garbage_from_the_daemon_ends_the_connection, 14)
 {
 	static const uint8_t zeros[64], impossible[FRAME_HEADER_SIZE] = {0, 0, 0, 0xff, FRAME_CREDIT};
@@ -143,5 +147,103 @@ TEST_EACH(bad_memory_ends_the_session, 7)
 	close(fd);
 	assert_int_equal(outcome_of(&result), -ECONNRESET);
 	assert_int_equal(xenmsg_process(fake.conn), -ENOTCONN);
+	fake_stop(&fake);
+}
+
+/* The memory comes with more descriptors than it needs, for which there is room nevertheless. */
+SHARED(no_descriptor_that_is_not_wanted_stays_open)
+{
+	const struct frame_header header = {.type = FRAME_MEMORY};
+	uint8_t raw[FRAME_HEADER_SIZE];
+	int pair[2], first, more[4];
+
+	frame_header_encode(&header, raw);
+	assert_int_equal(pipe(pair), 0);
+	for (int i = 0; i < 4; i++)
+		more[i] = pair[1];
+	assert_int_equal(send_descriptors(fake.fd, raw, sizeof(raw), more, 4, 0), sizeof(raw));
+	expect_over(-ENOTCONN);
+	close(pair[1]);
+	assert_int_equal(fcntl(pair[0], F_SETFL, O_NONBLOCK), 0);
+	assert_int_equal(read(pair[0], &first, 1), 0); /* nobody has the other end */
+	close(pair[0]);
+}
+
+/* Fills the ring, so that the next frame looks how much of it was taken, which is impossible. */
+static void lie_of_the_ring(void)
+{
+	int r = 0;
+
+	post("5:full", NULL, 0, &full);
+	fake_opened(&fake, expect_open("5:full"), 1ull << 40, FAKE_MAX_MESSAGE);
+	xenmsg_process(fake.conn);
+	while (r == 0)
+		r = xenmsg_send(fake.conn, "5:full", NULL, 0, XENMSG_FLAGS(XENMSG_AT_ONCE), NULL);
+	*fake.out.ring.consumer = *fake.out.ring.producer + 8;
+}
+
+/* The first of them can't be told; valgrind and AddressSanitizer see whether the second one still has the
+ * binding. */
+SHARED(all_channels_leave_an_endpoint_though_the_daemon_lies)
+{
+	fake_bind(&fake, "inbox", NULL, NULL);
+	fake_open(&fake, 1, "inbox");
+	fake_open(&fake, 3, "inbox");
+	lie_of_the_ring();
+	assert_int_equal(xenmsg_unbind(fake.conn, "inbox"), -EPROTO);
+	xenmsg_process(fake.conn);
+}
+
+static void ignore_event(void *userdata, const struct xenmsg_event *event)
+{
+}
+
+static void ignore_done(void *userdata, const struct xenmsg_result *result)
+{
+}
+
+static void flood_events(uint32_t watch)
+{
+	FAKE_SAY(&fake, EVENT, event, watch, .kind = EVENT_DOMAIN_UP, .domid = 3, .text = {"web", 3});
+}
+
+static void flood_arrivals(uint32_t number)
+{
+	FAKE_SAY(&fake, INCOMING, incoming, 0, .token = number, .endpoint = {"doors", 5});
+}
+
+static void flood_resets(uint32_t number)
+{
+	fake_reset(&fake, 4, EIO, 0, 0);
+}
+
+static void flood_cancels(uint32_t number)
+{
+	fake_cancel(&fake, 1, 8ull * (1 << 28));
+}
+
+/* A program that begins one thing after the other, and lets nothing be told, keeps so much and no more. */
+TEST_EACH(what_a_daemon_makes_a_program_keep_has_a_bound, 4)
+{
+	static void (*const floods[])(uint32_t number) = {flood_events, flood_arrivals, flood_resets,
+							  flood_cancels};
+	int which = unit_number(state), r = 0;
+	uint32_t sent = 0;
+
+	fake_start(&fake, true);
+	fake_bind(&fake, "inbox", NULL, NULL);
+	fake_open(&fake, 1, "inbox");
+	fake_answer_meanwhile(&fake, FRAME_WATCH, 0, "");
+	assert_int_equal(xenmsg_watch(fake.conn, "*", NULL, ignore_event, NULL), 2);
+	fake_join(&fake);
+	for (; r == 0 && sent < 1u << 22; sent++) {
+		floods[which](2);
+		if (sent % 512 == 511)
+			r = xenmsg_begin_await_room(fake.conn, "5:x", 1, NULL, ignore_done, NULL, NULL);
+		if (which == 3)
+			fake_read_all(&fake);
+	}
+	assert_int_equal(r, -ENOTCONN);
+	expect_over(-EPROTO);
 	fake_stop(&fake);
 }
