@@ -371,6 +371,29 @@ int image_open_carried(struct image *image, int fd, const int *fds, uint32_t cou
 	return image->error = r < 0 ? r : -EBADF;
 }
 
+int image_add_rest(struct image *image, int fd)
+{
+	struct image_fd *fds = realloc(image->fds, (image->fd_count + 1) * sizeof(*fds));
+
+	if (!fds)
+		return -ENOMEM;
+	image->fds = fds;
+	fcntl(fd, F_SETFD, FD_CLOEXEC);
+	fds[image->fd_count++] = (struct image_fd){.fd = fd};
+	return 0;
+}
+
+int image_take_rest(struct image *image)
+{
+	while (image->is_read && image->fd_count > 0) {
+		const struct image_fd *last = &image->fds[--image->fd_count];
+
+		if (!last->is_taken)
+			return last->fd;
+	}
+	return -1;
+}
+
 void image_free(struct image *image)
 {
 	for (uint32_t i = 0; image->is_read && i < image->fd_count; i++)

@@ -61,6 +61,7 @@ enum image_section_type {
 	IMAGE_REGISTRY, /* daemon/registry/registry.c, daemon/link/link_registry.c: of other domains */
 	IMAGE_POLICY,	/* daemon/policy/host_told.c: what domain 0 has told of the host's policy */
 	IMAGE_MEMORY,	/* daemon/switch/memfd_lifetimes.c: memory that programs keep, and its payer */
+	IMAGE_CLOSING,	/* daemon/switch/work_pool.c: a socket that is only to be closed */
 	IMAGE_TYPES
 };
 
@@ -125,6 +126,11 @@ int image_open(struct image *image, int fd);
 /* The same, of one whose descriptors have come as others: `fds`, `count` of them, in the order of its list,
  * which are the image's from now on, also after an error. */
 int image_open_carried(struct image *image, int fd, const int *fds, uint32_t count);
+/* Returns a descriptor of one that was read that nobody has taken, and that is the caller's now; -1: there is
+ * none. */
+int image_take_rest(struct image *image);
+/* Adds one to those, which isn't in its list. 0 or -ENOMEM. */
+int image_add_rest(struct image *image, int fd);
 /* Frees the image. Of one that was read the descriptors that nobody took are closed. */
 void image_free(struct image *image);
 

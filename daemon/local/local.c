@@ -322,7 +322,7 @@ void local_read_session(struct local *local, struct image *image, struct image_h
 	image_expect(image, fd >= 0 && session_is_socket(fd));
 	if (image->error) { /* a stand-in gets its number */
 		if (fd >= 0)
-			close(fd);
+			program_socket_close(local->board, fd, NULL);
 		return;
 	}
 	span_begin(&span, local->board);

@@ -29,6 +29,7 @@
 #include "daemon/policy/access.h"
 #include "daemon/switch/hop_image.h"
 #include "daemon/switch/memfd_lifetimes.h"
+#include "daemon/switch/work_pool.h"
 #include "daemon/serve/queries.h"
 #include "daemon/serve/tracers.h"
 #include "daemon/serve/router.h"
@@ -177,6 +178,8 @@ static void handover_write_image(struct daemon *daemon, struct image *image, str
 	router_write_image(daemon->router, image);
 	watches_write_image(daemon->watches, image);
 	queries_write_image(daemon->queries, image);
+	if (!daemon->is_restarted) /* the end of a process doesn't wait for what it closes */
+		work_pool_write_image(daemon->work_pool, image);
 	if (daemon->renewal_asked_by)
 		query_write_image(image, daemon->renewal_asked_by, daemon->renewal_request, 0, false,
 				  frame_text_of(QUERY_RENEWED));

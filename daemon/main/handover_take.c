@@ -31,6 +31,7 @@
 #include "daemon/policy/access.h"
 #include "daemon/switch/hop_image.h"
 #include "daemon/switch/memfd_lifetimes.h"
+#include "daemon/switch/work_pool.h"
 #include "daemon/serve/queries.h"
 #include "daemon/serve/router.h"
 #include "daemon/topic/topics.h"
@@ -67,25 +68,26 @@ static void handover_take_read_head(struct daemon *daemon, struct handover *hand
 	}
 }
 
-/* Closes what was inherited, where there is no image that says what it is: the sockets of programs, which would
- * wait for ever, their memory and their doorbells. That comes before this daemon opens anything that isn't
- * close-on-exec, as Xen's libraries open devices. Without memory for it this daemon can't go on: all is closed
- * by its end. */
-static int close_inherited(void)
+/* Finds what was inherited, where there is no image that says what it is: the sockets of programs, which would
+ * wait for ever, their memory and their doorbells. They are closed with what nobody takes of the image. That
+ * comes before this daemon opens anything that isn't close-on-exec, as Xen's libraries open devices. Without
+ * memory for it this daemon can't go on: all is closed by its end. */
+static int find_inherited(struct image *image)
 {
 	DIR *dir = opendir("/proc/self/fd");
 	const struct dirent *entry;
-	int r;
+	int r = 0;
 
 	if (!dir)
 		return -errno;
 	while (errno = 0, (entry = readdir(dir)) != NULL) {
 		int fd = atoi(entry->d_name), flags = fd > STDERR_FILENO ? fcntl(fd, F_GETFD) : -1;
 
-		if (flags >= 0 && !(flags & FD_CLOEXEC))
-			close(fd);
+		if (flags >= 0 && !(flags & FD_CLOEXEC) && (r = image_add_rest(image, fd)) < 0)
+			break;
 	}
-	r = -errno; /* 0: that was all */
+	if (r == 0)
+		r = -errno; /* 0: that was all */
 	closedir(dir);
 	return r;
 }
@@ -97,7 +99,7 @@ static int open_image(struct daemon *daemon)
 		return -ENOMEM;
 	image_open(&daemon->handover->image, daemon->inherited.image);
 	handover_take_read_head(daemon, daemon->handover);
-	return daemon->handover->image.error ? close_inherited() : 0;
+	return daemon->handover->image.error ? find_inherited(&daemon->handover->image) : 0;
 }
 
 /* Takes what the service manager has kept, which it forgets: should this daemon crash, the next one finds
@@ -136,6 +138,8 @@ void handover_free(struct daemon *daemon)
 
 	if (!handover)
 		return;
+	if (daemon->has_board)
+		work_pool_close_rest(&daemon->board, &handover->image);
 	image_free(&handover->image);
 	free(handover->hops.hops);
 	free(handover->hops.states);
@@ -178,10 +182,10 @@ static bool are_links_read(const struct image_hops *hops, const struct head *hea
 static unsigned handover_take_rank(uint32_t type)
 {
 	static const uint8_t order[] = {
-		IMAGE_HOSTS,   IMAGE_REGISTRY, IMAGE_POLICY,	 IMAGE_MEMORY, IMAGE_SESSION,
-		IMAGE_LINK,    IMAGE_TOPIC,    IMAGE_STREAM,	 IMAGE_ROOM,   IMAGE_COMMAND,
-		IMAGE_WAITING, IMAGE_CHANNEL,  IMAGE_LEDGER,	 IMAGE_PARTY,  IMAGE_ENDPOINT,
-		IMAGE_THING,   IMAGE_WATCH,    IMAGE_HOST_WATCH, IMAGE_QUERY,
+		IMAGE_HOSTS,   IMAGE_REGISTRY, IMAGE_POLICY,	 IMAGE_MEMORY,	IMAGE_SESSION,
+		IMAGE_LINK,    IMAGE_TOPIC,    IMAGE_STREAM,	 IMAGE_ROOM,	IMAGE_COMMAND,
+		IMAGE_WAITING, IMAGE_CHANNEL,  IMAGE_LEDGER,	 IMAGE_PARTY,	IMAGE_ENDPOINT,
+		IMAGE_THING,   IMAGE_WATCH,    IMAGE_HOST_WATCH, IMAGE_CLOSING, IMAGE_QUERY,
 	};
 	unsigned i = 0;
 
@@ -281,6 +285,9 @@ static void read_section(struct daemon *daemon, struct handover *handover, uint3
 	case IMAGE_HOST_WATCH:
 		watches_read_image(daemon->watches, image, hops, type);
 		break;
+	case IMAGE_CLOSING:
+		work_pool_read_image(&daemon->board, image);
+		break;
 	case IMAGE_QUERY:
 		queries_read_image(daemon->queries, image, hops);
 		break;
@@ -305,6 +312,8 @@ static const char *without(uint32_t type)
 		return "a command that was started is watched no more";
 	case IMAGE_THING:
 		return "watches may be told twice of something";
+	case IMAGE_CLOSING:
+		return "what a program has left is closed later";
 	case IMAGE_SERIAL:
 		return "traces give a channel another number";
 	default:

@@ -19,6 +19,7 @@
 #include "base/clock.h"
 #include "base/cost.h"
 #include "base/descriptors.h"
+#include "base/image.h"
 #include "base/log.h"
 #include "base/quota.h"
 #include "base/timer.h"
@@ -45,7 +46,8 @@ struct work_pool {
 	struct switchboard *board;
 	int finished_fd; /* tells the loop */
 	struct event *event, *retry;
-	struct work_item *again; /* sockets that are still to be closed */
+	struct work_item *again;	/* sockets that are still to be closed */
+	struct deferred_close *sockets; /* utlist: all that no thread has, too */
 	bool takes_sockets;
 
 	pthread_mutex_t lock; /* of all below, and held for moments */
@@ -279,6 +281,7 @@ struct deferred_close {
 	/* Of a socket. */
 	struct work_pool *pool;
 	int error; /* why the thread hasn't got it */
+	struct deferred_close *prev, *next;
 };
 
 static void work_pool_give_back(struct work_item *item)
@@ -393,6 +396,7 @@ static void on_socket_taken(struct work_item *item)
 		close_later(closing, closing->error);
 		return;
 	}
+	DL_DELETE(closing->pool->sockets, closing);
 	close(closing->fds[0]);
 	on_given_back(item);
 }
@@ -411,7 +415,35 @@ void work_pool_close_socket(struct switchboard *board, int fd, struct charge *ch
 		return;
 	}
 	take_charge(closing, charge, 1);
+	DL_APPEND(board->work_pool->sockets, closing);
 	close_by_thread(closing);
+}
+
+void work_pool_write_image(const struct work_pool *pool, struct image *image)
+{
+	struct deferred_close *closing;
+
+	DL_FOREACH(pool->sockets, closing) {
+		image_section(image, IMAGE_CLOSING);
+		image_fd(image, &closing->fds[0]);
+	}
+}
+
+void work_pool_read_image(struct switchboard *board, struct image *image)
+{
+	int fd = -1;
+
+	image_fd(image, &fd);
+	if (fd >= 0)
+		work_pool_close_socket(board, fd, NULL);
+}
+
+void work_pool_close_rest(struct switchboard *board, struct image *image)
+{
+	int fd;
+
+	while ((fd = image_take_rest(image)) >= 0)
+		work_pool_close_socket(board, fd, NULL);
 }
 
 static void work_pool_on_retry(int fd, short what, void *userdata)

@@ -21,6 +21,7 @@
 
 struct account;
 struct charge;
+struct image;
 struct work_pool;
 struct switchboard;
 
@@ -73,5 +74,12 @@ void work_item_give_back(struct switchboard *board, void *memory, size_t size, c
  * at a time, since a new table has for a moment what the old one has.
  */
 void work_pool_close_socket(struct switchboard *board, int fd, struct charge *charge);
+
+/* Sockets that no thread has yet would be closed by execve(2), in the first thread of the process, so they go
+ * to the next daemon's pool. */
+void work_pool_write_image(const struct work_pool *pool, struct image *image);
+void work_pool_read_image(struct switchboard *board, struct image *image);
+/* Closes likewise what nobody has taken of an image. */
+void work_pool_close_rest(struct switchboard *board, struct image *image);
 
 #endif

@@ -25,6 +25,7 @@
 #include "daemon/switch/hop_image.h"
 #include "daemon/switch/memfd_lifetimes.h"
 #include "daemon/switch/private_ring.h"
+#include "daemon/switch/work_pool.h"
 #include "base/self.h"
 #include "daemon/activation/activation.h"
 #include "daemon/hosts/hosts.h"
@@ -266,6 +267,8 @@ static void read_section(struct image *image, struct image_hops *hops, struct pr
 		registry_names_image(image, parts->registry);
 	} else if (type == IMAGE_MEMORY) {
 		read_of_memory(image, parts, board);
+	} else if (type == IMAGE_CLOSING) {
+		work_pool_read_image(board, image);
 	} else if (type == IMAGE_POLICY) {
 		access_image(image, parts->access);
 	} else if (type == IMAGE_STREAM) {

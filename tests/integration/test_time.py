@@ -397,6 +397,19 @@ def test_programs_of_another_domain_cannot_take_others_turns(stage, name, part, 
     scene.calls_go_on("afterwards", lambda: True)
 
 
+@pytest.mark.parametrize("name", [name for name in ATTACKS if name.startswith("linger-")])
+def test_nobody_can_keep_the_daemon_from_handing_over(stage, name):
+    """execve() closes, in the first thread, what threads haven't closed yet."""
+    scene, = stage()
+    attack, _ = attack_from(scene, scene.one, name, 250)
+    eventually(lambda: attack.count() > 0, "it has begun")
+    for _ in range(5):
+        renewed = scene.one.xenmsg("daemon", "renew", timeout=30 * PATIENCE)
+        assert renewed.returncode == 0, renewed.stderr
+    attack.end()
+    scene.calls_go_on("afterwards", lambda: True)
+
+
 def stops_in_order(node):
     """While whoever attacks it goes on. What it does then is counted in its own time, not in that of a busy machine."""
     ticks = sum(map(int, stat_of(node.pid)[11:13]))

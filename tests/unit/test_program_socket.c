@@ -18,6 +18,7 @@
 #include "daemon/switch/work_pool.h"
 #include "base/quota.h"
 #include "tests/descriptors.h"
+#include "tests/unit/image_bytes.h"
 #include "tests/unit/own_process.h"
 
 #define ALARM_S 60
@@ -251,4 +252,38 @@ SCENE_TEST(programs_not_accepted_yet_are_closed_with_the_listener, scene_start)
 	send_lingering(scene, 1, 0);
 	assert_true(close_charged(scene));
 	assert_int_equal(error_of_program(scene), ECONNRESET);
+}
+
+/* The next daemon has it by the image; here it is the same process, so its descriptor is a copy. */
+SCENE_TEST(what_no_thread_has_yet_goes_to_the_next_daemons_pool, scene_start)
+{
+	int copy = dup(scene->daemon);
+	struct charge charge;
+	struct image image;
+	uint8_t *bytes;
+	size_t size;
+
+	send_lingering(scene, 1, 0);
+	charge_one(scene, &charge);
+	program_socket_close(&scene->board, scene->daemon, &charge);
+	charge_end(&charge);
+	image_begin(&image);
+	work_pool_write_image(scene->board.work_pool, &image);
+	bytes = image_to_bytes(&image, &size);
+	run_until_closed(scene);
+	assert_int_equal(dup2(copy, scene->daemon), scene->daemon);
+	close(copy);
+	image_open_bytes(&image, bytes, size);
+	assert_int_equal(image_next(&image), IMAGE_CLOSING);
+	work_pool_read_image(&scene->board, &image);
+	work_pool_close_rest(&scene->board, &image);
+	assert_int_equal(image_next(&image), 0);
+	image_free(&image);
+	free(bytes);
+	while (fcntl(scene->daemon, F_GETFD) >= 0)
+		event_base_loop(scene->base, EVLOOP_ONCE);
+	image_begin(&image); /* what is closed by now isn't there */
+	work_pool_write_image(scene->board.work_pool, &image);
+	assert_int_equal(image.fd_count, 0);
+	image_free(&image);
 }
