@@ -485,15 +485,12 @@ static void dial_rest(struct stream_dial *dial, int pause_ms)
  * there is none now. */
 static int connect_there(const struct transport *transport)
 {
-	struct sockaddr_un address = {0};
-	socklen_t size = sizeof(address) - 1;
 	int fd;
 
 	if (transport->socket < 0) /* the daemon is lost, and will be found again */
 		return -EAGAIN;
-	if (getpeername(transport->socket, (struct sockaddr *)&address, &size) < 0)
-		return -ENOTCONN;
-	fd = handshake_connect(address.sun_path, 0);
+	/* By the program's own way, since the name that the daemon gave its socket may be another's here. */
+	fd = handshake_connect(transport->path, 0);
 	/* The file of the socket isn't there, or not for us; these numbers would speak of the endpoint. */
 	return fd == -ENOENT || fd == -EACCES ? -ECONNREFUSED : fd;
 }

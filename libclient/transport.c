@@ -723,6 +723,24 @@ static int transport_make_timer(struct transport *transport)
 		       : transport_watch(transport, transport->timer, EPOLLIN | EPOLLET, ON_TIMER);
 }
 
+/* Streams and a daemon that comes later are found by this path, wherever the program is by then: so it is
+ * made absolute, unless that is too long. */
+static int keep_path(struct transport *transport, const char *path)
+{
+	size_t size = strlen(path) + 1, before = 0;
+	char *to = transport->path;
+
+	if (size > sizeof(transport->path))
+		return -ENAMETOOLONG;
+	/* The rest is "/", `path` and its end. */
+	if (path[0] != '/' && getcwd(to, sizeof(transport->path) - size)) {
+		before = strlen(to);
+		to[before++] = '/';
+	}
+	memcpy(to + before, path, size);
+	return 0;
+}
+
 int transport_init(struct transport *transport, const char *path)
 {
 	int r = 0;
@@ -736,9 +754,9 @@ int transport_init(struct transport *transport, const char *path)
 					.alarm = -1,
 					.closed = true};
 	opener_note(&transport->opener);
-	if (strlen(path) >= sizeof(transport->path))
-		return -ENAMETOOLONG;
-	memcpy(transport->path, path, strlen(path) + 1);
+	r = keep_path(transport, path);
+	if (r < 0)
+		return r;
 	transport->poke = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	transport->epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (transport->poke < 0 || transport->epoll < 0)

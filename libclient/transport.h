@@ -138,7 +138,7 @@ struct limbo {
 struct transport {
 	struct opener opener;
 	struct transport *first, *second; /* of the same connection; NULL: it is the first, there is none */
-	char path[108];			  /* the daemon's, as long as that of a socket may be */
+	char path[108];			  /* by which the program found the daemon, as long as one may be */
 	int socket, epoll;
 	int wake; /* doorbell: the daemon notifies the program; -1 without shared memory */
 	int kick; /* doorbell: the program notifies the daemon; -1 without shared memory */

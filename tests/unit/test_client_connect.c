@@ -16,6 +16,17 @@
 
 #include "wire/bytes.h"
 
+static int listen_at(const char *path)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
+
+	strncpy(address.sun_path, path, sizeof(address.sun_path) - 1);
+	assert_int_equal(bind(listener, (struct sockaddr *)&address, sizeof(address)), 0);
+	assert_int_equal(listen(listener, 8), 0);
+	return listener;
+}
+
 static const char *greeting;
 static size_t greeting_size;
 
@@ -535,4 +546,30 @@ TEST_WITH(a_stream_that_nobody_answers_ends_in_time_or_withdrawn, open_with_daem
 	assert_int_equal(left.times, 1);
 	assert_int_equal(left.error, -ECANCELED);
 	assert_int_equal(late.times + given_up.times, 2);
+}
+
+/* Where the socket is mounted elsewhere, somebody else may have the name that the daemon gave it. A program may
+ * have named it by a path from where it was. */
+TEST_EACH(streams_go_where_the_program_has_found_the_daemon, 2)
+{
+	char path[100], here[200];
+	bool is_relative = unit_number(state);
+	int listener;
+
+	fake_await(&fake, true, false);
+	snprintf(path, sizeof(path), "%s/mounted", fake.directory);
+	assert_int_equal(rename(fake.path, path), 0);
+	assert_non_null(getcwd(here, sizeof(here)));
+	assert_int_equal(chdir(is_relative ? fake.directory : here), 0);
+	assert_int_equal(xenmsg_open(&fake.conn, is_relative ? "mounted" : path, NULL), 0);
+	fake_join(&fake);
+	assert_int_equal(chdir(here), 0);
+	unlink(path);
+	listener = listen_at(is_relative ? path : fake.path);
+	assert_int_equal(xenmsg_connect(fake.conn, "5:doors", XENMSG_WITHIN(20)),
+			 is_relative ? -ETIMEDOUT : -ECONNREFUSED);
+	assert_int_equal(accept(listener, NULL, NULL) >= 0, is_relative);
+	close(listener);
+	unlink(path);
+	fake_stop(&fake);
 }
