@@ -408,7 +408,7 @@ struct hop *link_new_hop(struct link *link)
 		       links->options.channels_max);
 }
 
-static void on_carrier(void *userdata)
+void link_on_carrier(void *userdata)
 {
 	struct link *link = userdata;
 	/* Read the state first: what the peer wrote before it closed is then in the ring. */
@@ -518,6 +518,6 @@ void link_take_next(struct link *link)
 void link_hear_carrier(struct link *link)
 {
 	link->ring_bytes = hop_ring_size(link->hop);
-	carrier_hear(&link->carrier, on_carrier, link);
-	on_carrier(link); /* the peer may have been quicker */
+	carrier_hear(&link->carrier, link_on_carrier, link);
+	link_on_carrier(link); /* the peer may have been quicker */
 }

@@ -200,6 +200,9 @@ void links_each_hop(struct links *links, void (*each)(void *userdata, struct hop
  * hasn't taken what was sent before. */
 int links_send(struct links *links, struct peer_id peer, uint8_t type, const void *payload, uint32_t length);
 
+/* Whether somebody waits for something of a peer's over its link. */
+bool links_wait(const struct links *links);
+
 /* The callbacks of peers.h. The link owns the carrier from now on. */
 void links_connected(struct links *links, struct peer_id peer, const struct carrier *carrier);
 void links_failed(struct links *links, struct peer_id peer, int error, const char *reason);

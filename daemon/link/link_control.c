@@ -304,6 +304,9 @@ static void beat(struct link *link)
 	/* Once what it claims is proven, it is freed, and the session's has its number. */
 	if (link_find(links, peer) != link || link->state != LINK_UP)
 		return;
+	/* Of an end that has died no event need tell (daemon/xen/vchan.h). */
+	if (carrier_state(&link->carrier) != CARRIER_OPEN)
+		link_on_carrier(link);
 	/* Look into the ring: a peer that was asked to notify us does it once, so after an event was lost no
 	 * other comes. And a peer whose frames lie there unread isn't dead: it was we who stood still. */
 	hop_look(link->hop);

@@ -243,6 +243,8 @@ void link_note_hello(struct link *link, const struct frame_hello_link *hello);
 void link_read_goodbye(const struct frame_goodbye *goodbye, char *why, size_t room);
 /* Doesn't poll it (any more). */
 void link_stop_being_polled(struct link *link);
+/* Looks at what carries a link, after its other end has notified us, or may have gone. */
+void link_on_carrier(void *link);
 /* The carrier is another one, and the hop has its rings. */
 void link_hear_carrier(struct link *link);
 

@@ -176,6 +176,9 @@ struct hop *links_want(struct links *links, struct peer_id peer, struct account 
 	struct link *link = link_find(links, peer);
 
 	*error = is_self(links, peer) ? -EHOSTDOWN : 0;
+	/* Its end may not be told yet (vchan.h), and what is sent into it then has no certain end. */
+	if (link && link->state == LINK_UP && carrier_state(&link->carrier) != CARRIER_OPEN)
+		link_on_carrier(link);
 	/* A domain may come back from a restore; another host that is gone isn't waited for. */
 	if (link && link->state == LINK_AWAY && link_is_remote(link) && !links_is_there(links, peer))
 		*error = -EHOSTDOWN;
@@ -198,6 +201,16 @@ struct hop *links_want(struct links *links, struct peer_id peer, struct account 
 	if (link->state == LINK_IDLE)
 		link_set_state(link, LINK_CONNECTING);
 	return link->hop;
+}
+
+bool links_wait(const struct links *links)
+{
+	const struct link *link, *next;
+
+	HASH_ITER(hh, links->links, link, next)
+		if (carrier_is_there(&link->next) || (link->state == LINK_UP && link_is_wanted(link)))
+			return true;
+	return false;
 }
 
 static const struct link *find_up(const struct links *links, struct peer_id peer)

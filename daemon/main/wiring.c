@@ -402,6 +402,8 @@ void wiring_end(struct daemon *daemon)
 	directory_free(daemon->directory);
 	asks_free(daemon->asks);
 	daemon->asks = NULL;
+	if (daemon->host)
+		vchan_host_set_waits(daemon->host, NULL, NULL);
 	links_free(daemon->links);
 	log_name_hosts(NULL, NULL);
 	hosts_free(daemon->hosts);

@@ -13,6 +13,7 @@
 #include "daemon/link/directory.h"
 #include "daemon/policy/access.h"
 #include "daemon/switch/channel.h"
+#include "daemon/xen/vchan.h"
 #include "daemon/serve/report.h"
 #include "daemon/serve/router.h"
 #include "daemon/local/streams.h"
@@ -233,6 +234,11 @@ static void ping_through_us(void *userdata, struct peer_id peer, const struct fr
 	relay_take_ping(daemon->relay, peer, ping);
 }
 
+static bool wiring_links_wait(void *userdata)
+{
+	return links_wait(userdata);
+}
+
 int wiring_start_links(struct daemon *daemon)
 {
 	struct links_callbacks callbacks = {
@@ -271,6 +277,8 @@ int wiring_start_links(struct daemon *daemon)
 	r = links_new(&daemon->links, &daemon->board, daemon->peers, &options, &callbacks, daemon);
 	if (r == 0 && daemon->handover)
 		links_hold(daemon->links);
+	if (r == 0)
+		vchan_host_set_waits(daemon->host, wiring_links_wait, daemon->links);
 	if (r == 0)
 		relay_set_links(daemon->relay, daemon->links);
 	if (r == 0)

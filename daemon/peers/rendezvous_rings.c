@@ -216,13 +216,14 @@ void rendezvous_grant(struct peer *peer)
 	/* Peers that came earlier get the pages first. */
 	int r = peers->page_queue && peers->page_queue != peer ? -ENOSPC : grant_something(peer);
 
-	if (r == -ENOSPC) {
+	if (r == -ENOSPC || r == -EAGAIN) {
 		if (in_queue)
 			return;
-		log_limited(
-			LOG_PAGES, LOG_BY_DOMAIN(peer->domid), LOG_LEVEL_WARNING,
-			"rendezvous: no grant pages or event channels free: the link with domain %u waits",
-			peer->domid);
+		if (r == -ENOSPC)
+			log_limited(
+				LOG_PAGES, LOG_BY_DOMAIN(peer->domid), LOG_LEVEL_WARNING,
+				"rendezvous: no grant pages or event channels free: the link with domain %u waits",
+				peer->domid);
 		rendezvous->state = RENDEZVOUS_PAGES;
 		DL_APPEND2(peers->page_queue, peer, rendezvous.wait_prev, rendezvous.wait_next);
 		timer_set(peers->pages, RETRY_EACH_MS);
@@ -272,7 +273,7 @@ void rendezvous_map(struct peer *peer)
 		return;
 	}
 	if (r < 0 && r != -EPROTO && rendezvous->node_retries < NODE_RETRIES) {
-		rendezvous->node_retries++;
+		rendezvous->node_retries += r != -EAGAIN;
 		timer_set(rendezvous->retry, NODE_RETRY_MS);
 		return;
 	}

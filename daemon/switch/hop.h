@@ -492,6 +492,12 @@ static inline bool hop_has_rings(const struct hop *hop)
 {
 	return hop_life_has_rings(hop->life);
 }
+/* Whether the other end has gone, and what it left is being taken in. Nothing is written any more: what was
+ * never in the rings has a certain end. */
+static inline bool hop_is_finishing(const struct hop *hop)
+{
+	return hop->life == HOP_FINISHING;
+}
 
 /* Whether something lies there unread. An impossible index counts, so that hop_look() finds it. */
 static inline bool hop_has_input(struct hop *hop)
@@ -602,11 +608,6 @@ static inline uint32_t hop_ring_size(const struct hop *hop)
 static inline bool hop_tells_late(const struct hop *hop)
 {
 	return hop->traits->tells_late;
-}
-/* Whether the other end has gone, and what it left is being taken in. */
-static inline bool hop_is_finishing(const struct hop *hop)
-{
-	return hop->life == HOP_FINISHING;
 }
 static inline bool hop_holds_input(const struct hop *hop)
 {

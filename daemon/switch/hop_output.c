@@ -102,8 +102,8 @@ static inline enum way way_of(struct channel_end *end)
 		return VIOLATED;
 	if (!out->hop || channel_is_reset(out) || hop_is_retired(out->hop))
 		return DROPPED;
-	if (!hop_is_up(out->hop) || hop_has_backlog(out->hop) || hop_is_held(out->hop) ||
-	    hop_must_wait(out->hop, end->hop))
+	if (!hop_is_up(out->hop) || hop_is_finishing(out->hop) || hop_has_backlog(out->hop) ||
+	    hop_is_held(out->hop) || hop_must_wait(out->hop, end->hop))
 		return BLOCKED;
 	return FREE;
 }
@@ -583,7 +583,7 @@ void hop_emit(struct hop *hop)
 
 	if (hop->traits->is_inner && !hop_is_retired(hop))
 		hop_due(hop); /* whose owner takes it, in its turn */
-	if (!hop_is_up(hop))
+	if (!hop_is_up(hop) || hop_is_finishing(hop))
 		return;
 	hop->emit_from = hop->board->turns.spent;
 	hop_spend(hop, COST_FRAME);

@@ -109,7 +109,7 @@ void vchan_tear_down(struct vchan *vchan)
 		else
 			xengnttab_unmap(control->gnttab, rings[i]->buffer, pages);
 	}
-	/* The kernel's unmap notification goes through the port, so the port is unbound last. */
+	/* In domain 0 the kernel's unmap notification goes through the port, so the port is unbound last. */
 	if (control->ring) {
 		if (vchan_is_granter(vchan))
 			xengntshr_unshare(control->gntshr, control->ring, 1);
@@ -156,6 +156,7 @@ static int take_port(struct vchan *vchan, xenevtchn_port_or_error_t port)
 	HASH_ADD(hh, vchan->host->vchans, port, sizeof(vchan->port), vchan);
 	if (!HASH_ADDED(vchan))
 		return -ENOMEM;
+	vchan_host_look_soon(vchan->host);
 	/* It isn't unmasked, as libxenvchan does: a port that is bound to another has an event at once, and
 	 * the kernel puts each event into a ring of its own, with room for one from each bound port. Who
 	 * unmasks before he reads may find a second one there, and a ring that overflows is never read
@@ -225,7 +226,8 @@ static int grant_new(struct vchan_host *host, uint32_t domid, int read_order, in
 		goto fail;
 	errno = 0;
 	control->ring = xengntshr_share_page_notify(host->gntshr, domid, &vchan->ring_ref, 1,
-						    offsetof(struct vchan_interface, srv_live), vchan->port);
+						    offsetof(struct vchan_interface, srv_live),
+						    vchan_host_notify_port(host, vchan->port));
 	if (!control->ring) {
 		r = vchan_failure();
 		goto fail;
@@ -255,6 +257,8 @@ int vchan_grant(struct vchan_host *host, uint32_t domid, uint32_t read_size, uin
 	r = layout_choose(read_size, write_size, &read_order, &write_order);
 	if (r < 0)
 		return r;
+	if (!vchan_host_may_bind(host))
+		return -EAGAIN;
 	r = kept_take(host, domid, read_order, write_order, false, result);
 	if (r == -ENOENT) {
 		r = grant_new(host, domid, read_order, write_order, result);
@@ -288,11 +292,14 @@ static int map_ring(struct vchan *vchan, struct libxenvchan_ring *ring, uint32_t
 int vchan_map(struct vchan_host *host, uint32_t domid, uint32_t ring_ref, uint32_t port, vchan_event_fn event,
 	      void *userdata, struct vchan **result)
 {
-	struct vchan *vchan = vchan_alloc(host, domid, false, event, userdata);
 	uint32_t refs[2 * RING_PAGES_MAX];
 	struct libxenvchan *control;
+	struct vchan *vchan;
 	int r;
 
+	if (!vchan_host_may_bind(host))
+		return -EAGAIN;
+	vchan = vchan_alloc(host, domid, false, event, userdata);
 	if (!vchan)
 		return -ENOMEM;
 	control = &vchan->control;
@@ -301,9 +308,9 @@ int vchan_map(struct vchan_host *host, uint32_t domid, uint32_t ring_ref, uint32
 	if (r < 0)
 		goto fail;
 	errno = 0;
-	control->ring =
-		xengnttab_map_grant_ref_notify(host->gnttab, domid, ring_ref, PROT_READ | PROT_WRITE,
-					       offsetof(struct vchan_interface, cli_live), vchan->port);
+	control->ring = xengnttab_map_grant_ref_notify(host->gnttab, domid, ring_ref, PROT_READ | PROT_WRITE,
+						       offsetof(struct vchan_interface, cli_live),
+						       vchan_host_notify_port(host, vchan->port));
 	if (!control->ring) {
 		r = vchan_failure();
 		goto fail;
@@ -460,6 +467,7 @@ int vchan_notify(struct vchan *vchan)
 {
 	if (vchan->is_stale)
 		return 0;
+	vchan_host_look_soon(vchan->host);
 	errno = 0;
 	if (xenevtchn_notify(vchan->host->evtchn, vchan->port) < 0)
 		return vchan_failure();
@@ -482,8 +490,7 @@ void vchan_close(struct vchan *vchan)
 	granted = vchan_is_granter(vchan);
 	__atomic_fetch_or(our_requests(vchan), NOTIFY_CLOSED, __ATOMIC_SEQ_CST);
 	/* The byte is written first, then the event sent, so that the peer sees the byte when it wakes: the
-	 * hypercall is a fence, and the store isn't ordered after what follows by anything else. The
-	 * kernel does both again at the unmapping. */
+	 * hypercall is a fence, and the store isn't ordered after what follows by anything else. */
 	__atomic_store_n(granted ? &ring->srv_live : &ring->cli_live, LIVE_CLOSED, __ATOMIC_SEQ_CST);
 	vchan_notify(vchan);
 	if (granted)

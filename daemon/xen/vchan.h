@@ -62,8 +62,8 @@ void vchan_host_unbind_retired(struct vchan_host *host, uint64_t at_ms);
 /* From now on this domain may be saved and restored: domain 0 never is. */
 void vchan_host_guard(struct vchan_host *host);
 /* As soon as the clocks show a restore, and whatever XenStore says, a keeper gets the event channels,
- * too: from then on the end of this process is no kernel BUG. To be called whenever something has
- * happened. */
+ * too: from then on the end of this process is no kernel BUG. `retired` is called. To be called whenever
+ * something has happened. */
 void vchan_host_look(struct vchan_host *host);
 
 /* Called on the event loop when the peer has notified us, closed, or died. The callee looks at the rings and
@@ -75,7 +75,8 @@ typedef void (*vchan_event_fn)(void *userdata);
  * sizes that the layout can't express, such as two in-page rings of the same size, are rounded as
  * libxenvchan_server_init does) to `domid` and binds a port for it; or grants again what that domain may
  * still have mapped, with larger rings then perhaps. -ENOSPC: gntalloc's or the event channels' limit is
- * reached; -EBUSY: the domain has let go of too little; -EINVAL: bad sizes; else as the drivers say.
+ * reached; -EBUSY: the domain has let go of too little; -EAGAIN: this domain may have been restored just now;
+ * -EINVAL: bad sizes; else as the drivers say.
  */
 int vchan_grant(struct vchan_host *host, uint32_t domid, uint32_t read_size, uint32_t write_size,
 		vchan_event_fn event, void *userdata, struct vchan **vchan);
@@ -84,7 +85,7 @@ uint32_t vchan_ring_ref(const struct vchan *vchan);
 uint32_t vchan_port(const struct vchan *vchan);
 
 /* Maps what `domid` has granted, binds to its port, and tells it so (live byte, notification). -EPROTO:
- * impossible orders; else as the drivers say. */
+ * impossible orders; -EAGAIN: as above; else as the drivers say. */
 int vchan_map(struct vchan_host *host, uint32_t domid, uint32_t ring_ref, uint32_t port, vchan_event_fn event,
 	      void *userdata, struct vchan **vchan);
 
@@ -142,6 +143,10 @@ void vchan_leave(struct vchan *vchan);
 /* Sets a callback for when pages have come back, after a granted vchan was closed, or ports, if vchan_grant()
  * had found none. The callee may grant, but not close. */
 void vchan_host_set_freed(struct vchan_host *host, void (*freed)(void *userdata), void *userdata);
+
+/* Sets what says whether anybody waits for another end. As long as that is so, or something was sent or heard
+ * a moment ago, ends that no event tells of are found within a second. */
+void vchan_host_set_waits(struct vchan_host *host, bool (*waits)(void *userdata), void *userdata);
 
 /* For status: the pages that this process has granted now, kept ones too, and gntalloc's limit where it can
  * be read, else 0. */

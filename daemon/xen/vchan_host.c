@@ -19,28 +19,56 @@
 #include "base/timer.h"
 #include "daemon/xen/keeper.h"
 
-#define EVENTS_PER_WAKE_UP 64 /* then other events of the loop have their turn */
+#define EVENTS_PER_WAKE_UP 64
+
+/* --- events, and what no event tells of ----------------------------------------------------------- */
+
+/*
+ * How often live bytes are looked at. A guest's page holds no port (vchan_host_notify_port()), so its kernel
+ * clears the byte of a process that died and says nothing; and Linux before 5.19 says so before it clears it.
+ * An idle daemon doesn't look: links do with each heartbeat, and before they are used.
+ */
+#define BUSY_LOOK_MS	100
+#define WAITING_LOOK_MS 1000
+
+static void vchan_host_tell(struct vchan_host *host, struct vchan *vchan)
+{
+	if (!vchan->was_connected && vchan_state(vchan) == VCHAN_CONNECTED)
+		vchan->was_connected = true;
+	if (vchan->event)
+		vchan->event(vchan->userdata); /* may close it, and others */
+}
+
+static struct vchan *vchan_host_find(const struct vchan_host *host, uint32_t port)
+{
+	struct vchan *vchan = host->vchans;
+
+	if (!vchan || vchan->port != port) /* most domains have a single link */
+		HASH_FIND(hh, host->vchans, &port, sizeof(port), vchan);
+	return vchan;
+}
+
+/* One of each port at most; asking for one more would be a system call for nothing. Then other events of the
+ * loop have their turn. */
+static unsigned events_at_once(const struct vchan_host *host)
+{
+	unsigned events = HASH_COUNT(host->vchans);
+
+	return events < EVENTS_PER_WAKE_UP ? events : EVENTS_PER_WAKE_UP;
+}
 
 static void on_events(evutil_socket_t fd, short what, void *userdata)
 {
 	struct vchan_host *host = userdata;
+	unsigned events = events_at_once(host);
 
-	/* one of each port; asking for one more would be a system call for nothing */
-	unsigned events = HASH_COUNT(host->vchans);
-
-	if (events > EVENTS_PER_WAKE_UP)
-		events = EVENTS_PER_WAKE_UP;
 	for (unsigned i = 0; i < events || i == 0; i++) {
 		xenevtchn_port_or_error_t port = xenevtchn_pending(host->evtchn);
 		struct vchan *vchan;
-		uint32_t key;
 
 		if (port < 0)
 			break;
-		key = (uint32_t)port;
-		vchan = host->vchans;
-		if (!vchan || vchan->port != key) /* most domains have a single link */
-			HASH_FIND(hh, host->vchans, &key, sizeof(key), vchan);
+		vchan = vchan_host_find(host, (uint32_t)port);
 		if (!vchan) /* the event came while the port was being closed */
 			continue;
 		if (vchan->is_kept) {
@@ -52,13 +80,58 @@ static void on_events(evutil_socket_t fd, short what, void *userdata)
 		}
 		/* The port is unmasked before anybody looks at the rings, so that whatever happens from now
 		 * on makes a new event. */
-		xenevtchn_unmask(host->evtchn, key);
-		if (!vchan->was_connected && vchan_state(vchan) == VCHAN_CONNECTED)
-			vchan->was_connected = true;
-		if (vchan->event)
-			vchan->event(vchan->userdata); /* may close it */
+		xenevtchn_unmask(host->evtchn, vchan->port);
+		vchan_host_look_soon(host);
+		vchan_host_tell(host, vchan);
 	}
 }
+
+static bool has_ended_silently(const struct vchan *vchan)
+{
+	return !vchan->is_kept && vchan->event && vchan_state(vchan) == VCHAN_CLOSED;
+}
+
+static void on_host_look(evutil_socket_t fd, short what, void *userdata)
+{
+	struct vchan_host *host = userdata;
+	uint32_t ports[EVENTS_PER_WAKE_UP], count = 0;
+	bool is_busy = host->is_busy;
+	struct vchan *vchan, *next;
+
+	host->is_busy = false;
+	HASH_ITER(hh, host->vchans, vchan, next)
+		if (count < EVENTS_PER_WAKE_UP && has_ended_silently(vchan))
+			ports[count++] = vchan->port;
+	if (is_busy || count == EVENTS_PER_WAKE_UP)
+		timer_set(host->look, BUSY_LOOK_MS);
+	else if (host->waits && host->waits(host->waits_userdata))
+		timer_set(host->look, WAITING_LOOK_MS);
+	for (uint32_t i = 0; i < count; i++) {
+		vchan = vchan_host_find(host, ports[i]); /* unless another one's callee has closed it */
+		if (vchan && has_ended_silently(vchan))
+			vchan_host_tell(host, vchan);
+	}
+}
+
+void vchan_host_look_soon(struct vchan_host *host)
+{
+	if (!host->is_busy)
+		timer_set(host->look, BUSY_LOOK_MS);
+	host->is_busy = true;
+}
+
+void vchan_host_set_waits(struct vchan_host *host, bool (*waits)(void *userdata), void *userdata)
+{
+	host->waits = waits;
+	host->waits_userdata = userdata;
+}
+
+uint32_t vchan_host_notify_port(const struct vchan_host *host, uint32_t port)
+{
+	return host->guarded ? UINT32_MAX : port;
+}
+
+/* --- the handles ------------------------------------------------------------------------------ */
 
 /* Logs the libraries' messages for debugging only: running out of pages is no error here, and every other one
  * is returned. */
@@ -104,24 +177,27 @@ int vchan_host_new(struct vchan_host **result, struct event_base *base, const ch
 	if (!host)
 		return -ENOMEM;
 	host->logger.vmessage = log_of_library;
+	host->look = evtimer_new(base, on_host_look, host);
+	r = host->look ? 0 : -ENOMEM;
+	if (r < 0)
+		goto fail;
 	errno = 0;
 	*what = "/dev/xen/gntalloc";
 	host->gntshr = xengntshr_open(&host->logger, 0);
 	if (!host->gntshr)
-		goto fail;
+		goto refused;
 	*what = "/dev/xen/gntdev";
 	host->gnttab = xengnttab_open(&host->logger, 0);
 	if (!host->gnttab)
-		goto fail;
+		goto refused;
 	r = open_events(host, base, what);
-	if (r < 0) {
-		vchan_host_free(host);
-		return r;
-	}
+	if (r < 0)
+		goto fail;
 	*result = host;
 	return 0;
-fail:
+refused:
 	r = vchan_failure();
+fail:
 	vchan_host_free(host);
 	return r;
 }
@@ -162,6 +238,13 @@ void vchan_host_look(struct vchan_host *host)
 	host->restores_seen = restores;
 	if (host->evtchn && vchan_host_has_ports(host) && hold_events(host) == 0)
 		log_debug("the clocks show a restore: a keeper has the event channels, too");
+	if (host->retired_notify) /* until XenStore has been asked, nothing is bound */
+		host->retired_notify(host->retired_userdata);
+}
+
+bool vchan_host_may_bind(struct vchan_host *host)
+{
+	return host->restores_known == vchan_host_restores(host);
 }
 
 /* Parks the handle with a keeper, and closes ours. */
@@ -197,6 +280,7 @@ void vchan_host_free(struct vchan_host *host)
 	if (!host)
 		return;
 	kept_destroy(host);
+	free_event(host->look);
 	free_event(host->events);
 	if (host->clock_set) {
 		close(event_get_fd(host->clock_set));
@@ -216,15 +300,6 @@ void vchan_host_free(struct vchan_host *host)
 	free(host);
 }
 
-/* Whether the port was bound after the restore that is noticed now: the keeper would hold it for ever. If the
- * clocks didn't show the restore, all ports may be from before it. */
-static bool was_bound_since(struct vchan_host *host, unsigned restores_then)
-{
-	unsigned restores = vchan_host_restores(host);
-
-	return restores != host->restores_known && restores_then == restores;
-}
-
 int vchan_host_renew(struct vchan_host *host)
 {
 	struct event_base *base = event_get_base(host->events);
@@ -235,14 +310,9 @@ int vchan_host_renew(struct vchan_host *host)
 	HASH_ITER(hh, host->vchans, vchan, next) {
 		HASH_DEL(host->vchans, vchan);
 		vchan->is_stale = true;
-		if (was_bound_since(host, vchan->restores))
-			xenevtchn_unbind(host->evtchn, vchan->port);
 		if (vchan->is_kept)
 			kept_drop(vchan);
 	}
-	for (unsigned i = 0; i < host->retired_count; i++)
-		if (was_bound_since(host, host->retired[i].restores))
-			xenevtchn_unbind(host->evtchn, host->retired[i].port);
 	host->retired_count = 0;
 	host->restores_known = vchan_host_restores(host);
 	event_free(host->events);
@@ -310,8 +380,7 @@ void vchan_host_retire_port(struct vchan_host *host, const struct vchan *vchan)
 		host->retired = grown;
 		host->retired_capacity = capacity;
 	}
-	host->retired[host->retired_count++] =
-		(struct retired_port){vchan->port, vchan->restores, clock_ms()};
+	host->retired[host->retired_count++] = (struct retired_port){vchan->port, clock_ms()};
 	host->retired_notify(host->retired_userdata);
 	return;
 lost:

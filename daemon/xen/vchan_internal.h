@@ -28,8 +28,7 @@ struct kept_vchans {
 
 struct retired_port {
 	uint32_t port;
-	unsigned restores; /* the count when it was bound */
-	uint64_t at_ms;	   /* when it retired */
+	uint64_t at_ms; /* when it retired */
 };
 
 struct vchan_host {
@@ -40,9 +39,13 @@ struct vchan_host {
 	struct event *events;
 	struct vchan *vchans; /* by local port */
 	uint32_t pages_granted;
+	struct event *look; /* for ends that no event tells of (vchan_host_look_soon()) */
+	bool (*waits)(void *userdata);
+	void *waits_userdata;
+	bool is_busy; /* something has been sent or heard since the last of these looks */
 	bool guarded; /* this domain may be restored, and this shows it: */
 	struct restore_clock restore_clock;
-	unsigned restores_known; /* the count when it was known last which ports are from before a restore */
+	unsigned restores_known; /* the count for which XenStore has said whether there was one */
 	unsigned restores_seen;	 /* the count at vchan_host_look() */
 	struct event *clock_set; /* wakes the loop when the clock of the day jumps; NULL: it can't */
 	bool is_held;		 /* a keeper has `evtchn`, too */
@@ -94,6 +97,14 @@ static inline int vchan_failure(void)
 /* Has the port of a vchan that is closed unbound as soon as it is certain that it isn't from before a
  * restore. */
 void vchan_host_retire_port(struct vchan_host *host, const struct vchan *vchan);
+/* Returns what a new vchan's page holds for its end: the port, or none. A page outlives a restore, and the
+ * kernel would close whatever port has that number then. */
+uint32_t vchan_host_notify_port(const struct vchan_host *host, uint32_t port);
+/* Whether no restore may lie behind that isn't known yet. The handle has the old ports still: a number that
+ * it knows can't be bound again, and the attempt makes the kernel forget all others. */
+bool vchan_host_may_bind(struct vchan_host *host);
+/* Has the live bytes looked at in a moment. */
+void vchan_host_look_soon(struct vchan_host *host);
 void vchan_clear_rings(struct vchan *vchan);
 /* Gives back whatever parts there are: every step of set-up may have been the last. */
 void vchan_tear_down(struct vchan *vchan);
