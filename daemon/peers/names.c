@@ -73,7 +73,17 @@ static void names_take_name(struct followed *followed, const char *untrusted_val
  * fire when it is back. */
 static bool names_is_answer(int error)
 {
-	return error == 0 || error == -ENOENT;
+	return error == 0 || error == -ENOENT || error == -EPERM;
+}
+
+/* On a dom0less host a guest owns these two nodes, and could call itself what it likes. */
+static void log_refused(const struct followed *followed, int error, const char *what)
+{
+	if (error == -EPERM)
+		log_limited(
+			LOG_BAD_VALUE, LOG_BY_DOMAIN(followed->domain->domid), LOG_LEVEL_WARNING,
+			"names: the %s of domain %u in XenStore isn't taken: others than domain 0 may write it",
+			what, followed->domain->domid);
 }
 
 static void has_read(struct followed *followed)
@@ -91,6 +101,7 @@ static void on_name(void *userdata, int error, const char *untrusted_value, size
 	struct followed *followed = userdata;
 	struct domains *domains = followed->names->domains;
 
+	log_refused(followed, error, "name");
 	if (names_is_answer(error)) {
 		names_take_name(followed, untrusted_value, size);
 		followed->name_read = true;
@@ -106,6 +117,7 @@ static void on_uuid(void *userdata, int error, const char *untrusted_value, size
 {
 	struct followed *followed = userdata;
 
+	log_refused(followed, error, "UUID");
 	if (names_is_answer(error)) {
 		take_uuid(followed, untrusted_value, size);
 		followed->uuid_read = true;
@@ -150,7 +162,7 @@ static void on_tags(void *userdata, int error, const char *untrusted_value, size
 	if (r == -ENOMEM)
 		log_error("names: out of memory: the tags of domain %u are read when they change",
 			  followed->domain->domid);
-	else if (error == -EPERM || names_is_answer(error))
+	else if (names_is_answer(error))
 		followed->tags_read = true;
 	has_read(followed);
 }
@@ -183,16 +195,19 @@ static void names_read_domain(struct followed *followed)
 	struct names *names = followed->names;
 	char name[DOMAIN_PATH_MAX] = "name", vm[DOMAIN_PATH_MAX] = "vm";
 	uint32_t domid = followed->domain->domid;
+	int (*read)(struct store *, const char *, store_done_fn, void *, struct store_request **) =
+		store_read;
 	int r;
 
-	if (names->domains) {
+	if (names->domains) { /* all others believe what domain 0 says of it */
+		read = store_read_toolstacks;
 		name_path(domid, name);
 		snprintf(vm, sizeof(vm), "/local/domain/%u/vm", domid);
 	}
 	names_stop_reading(followed);
-	r = store_read(names->store, name, on_name, followed, &followed->name_reading);
+	r = read(names->store, name, on_name, followed, &followed->name_reading);
 	if (r == 0)
-		r = store_read(names->store, vm, on_uuid, followed, &followed->uuid_reading);
+		r = read(names->store, vm, on_uuid, followed, &followed->uuid_reading);
 	names->reading += (followed->name_reading != NULL) + (followed->uuid_reading != NULL);
 	if (r < 0)
 		log_error("names: the name of domain %u isn't read before it changes: %s", domid,

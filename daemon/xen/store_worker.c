@@ -312,20 +312,20 @@ static int write_leaves(struct store_worker *worker, const struct store_request 
 	}
 }
 
-static int read_node(struct store_worker *worker, xs_transaction_t transaction, struct store_request *request)
+static int read_node(struct store_worker *worker, struct store_request *request)
 {
 	unsigned size = 0;
 
-	request->value = xs_read(worker->xs, transaction, request->paths[0], &size);
+	request->value = xs_read(worker->xs, XBT_NULL, request->paths[0], &size);
 	request->size = size;
 	return request->value ? 0 : store_error(errno);
 }
 
 /* 0: domain 0 owns the node, and nobody else may write it; -EPERM. */
-static int check_owner(struct store_worker *worker, xs_transaction_t transaction, const char *path)
+static int check_owner(struct store_worker *worker, const char *path)
 {
 	unsigned count = 0;
-	struct xs_permissions *permissions = xs_get_permissions(worker->xs, transaction, path, &count);
+	struct xs_permissions *permissions = xs_get_permissions(worker->xs, XBT_NULL, path, &count);
 	int r = permissions ? 0 : store_error(errno);
 
 	if (r == 0 && (count == 0 || permissions[0].id != 0))
@@ -337,25 +337,19 @@ static int check_owner(struct store_worker *worker, xs_transaction_t transaction
 	return r;
 }
 
-/* Most domains have no such node, and cost no transaction. Within one, the value is the node's whose owner it
- * is. */
+/* The owner is looked at again, since the node may have been made anew between the two requests. */
 static int read_toolstacks(struct store_worker *worker, struct store_request *request)
 {
-	xs_transaction_t transaction;
-	int r = read_node(worker, XBT_NULL, request);
+	int r = check_owner(worker, request->paths[0]);
 
-	if (r < 0)
-		return r;
-	free(request->value);
-	request->value = NULL;
-	errno = 0;
-	transaction = xs_transaction_start(worker->xs);
-	if (transaction == XBT_NULL)
-		return store_error(errno);
-	r = check_owner(worker, transaction, request->paths[0]);
 	if (r == 0)
-		r = read_node(worker, transaction, request);
-	xs_transaction_end(worker->xs, transaction, true);
+		r = read_node(worker, request);
+	if (r == 0)
+		r = check_owner(worker, request->paths[0]);
+	if (r < 0) {
+		free(request->value);
+		request->value = NULL;
+	}
 	return r;
 }
 
@@ -365,7 +359,7 @@ static int execute_request(struct store_worker *worker, struct store_request *re
 
 	switch (request->kind) {
 	case STORE_READ:
-		return read_node(worker, XBT_NULL, request);
+		return read_node(worker, request);
 	case STORE_READ_TOOLSTACKS:
 		return read_toolstacks(worker, request);
 	case STORE_LIST:

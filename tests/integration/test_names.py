@@ -76,6 +76,26 @@ def test_a_link_with_dom0_comes_by_itself_and_is_never_idle(nodes):
     assert one.link(0)["since"] == before["since"] and zero.link_state(1) == "up"
 
 
+def test_a_name_that_its_domain_may_write_is_not_its_name(zero, one, two):
+    """As a dom0less host has them: the nodes `name` and `vm` are the guest's."""
+    knows(two, {1: "dom1"})
+    with zero.store() as store:
+        for node in ("name", "vm"):
+            path = f"/local/domain/1/{node}"
+            store.write(path, store.read(path), "n1")
+    knows(two, {1: ""})
+    with one.store() as store:
+        store.write("name", "admin")
+        store.write("vm", "/vm/00000000-0000-0000-0000-000000000001")
+    knows(one, {1: "admin"})
+    assert "the name of domain 1 in XenStore isn't taken" in zero.log.read_text()
+    assert known(two)[1] == "" and two.xenmsg("ping", "--count", "1", "admin").returncode != EXIT_OK
+    assert {peer["domid"]: peer["uuid"] for peer in two.json("peers")}[1] is None
+    with zero.store() as store:
+        store.write("/local/domain/1/name", "web", "n0", "r1")
+    knows(two, {1: "web"})
+
+
 @pytest.mark.unless(strict="renames")
 def test_a_rename_is_followed(zero, one, two, host):
     knows(one, {2: "dom2"})
