@@ -12,10 +12,9 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include <json-c/json.h>
-
 #include "cli/fields.h"
 #include "cli/interrupt.h"
+#include "cli/json.h"
 #include "cli/nearest.h"
 #include "cli/terminal.h"
 #include "config.h"
@@ -31,7 +30,7 @@
 void cli_note(const struct cli *cli, const char *format, ...)
 {
 	va_list arguments;
-	char *text = NULL, *line;
+	char *text = NULL, short_text[256], *line;
 	int r;
 
 	if (cli && cli->quiet)
@@ -39,11 +38,15 @@ void cli_note(const struct cli *cli, const char *format, ...)
 	va_start(arguments, format);
 	r = vasprintf(&text, format, arguments);
 	va_end(arguments);
-	if (r < 0)
-		return;
-	text_make_line(text);
-	line = isatty(STDERR_FILENO) ? terminal_line(text) : NULL;
-	fprintf(stderr, "xenmsg: %s\n", line ? line : text);
+	if (r < 0) { /* no memory, which may be what is told */
+		va_start(arguments, format);
+		vsnprintf(short_text, sizeof(short_text), format, arguments);
+		va_end(arguments);
+		text = NULL;
+	}
+	text_make_line(text ? text : short_text);
+	line = text && isatty(STDERR_FILENO) ? terminal_line(text) : NULL;
+	fprintf(stderr, "xenmsg: %s\n", line ? line : text ? text : short_text);
 	free(line);
 	free(text);
 }

@@ -25,7 +25,6 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
-#include <json-c/json.h>
 #include <xenevtchn.h>
 #include <xengnttab.h>
 #include <xenstore.h>
@@ -35,6 +34,7 @@
 #include "cli/fields.h"
 #include "cli/host_statuses.h"
 #include "cli/interrupt.h"
+#include "cli/json.h"
 #include "cli/writer.h"
 #include "wire/address.h"
 #include "wire/advice.h"
@@ -1097,7 +1097,7 @@ static void check_peers(struct doctor *doctor, const char *name, char **named, i
 	struct cli_asked *asked = calloc((size_t)count + length_of(peers) + 1, sizeof(*asked));
 
 	if (!asked)
-		abort();
+		cli_no_memory();
 	for (int i = 0; i < count; i++)
 		asked[asked_count++].domain = named[i];
 	fields_foreach(count ? NULL : peers, peer)

@@ -22,12 +22,12 @@
 #include <event2/http.h>
 #include <event2/keyvalq_struct.h>
 #include <event2/listener.h>
-#include <json-c/json.h>
 
 #include "cli/cli.h"
 #include "cli/fields.h"
 #include "cli/host_statuses.h"
 #include "cli/interrupt.h"
+#include "cli/json.h"
 #include "cli/metrics.h"
 #include "cli/place.h"
 

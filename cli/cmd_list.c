@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <fnmatch.h>
-#include <json-c/json.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +11,7 @@
 
 #include "cli/cli.h"
 #include "cli/fields.h"
+#include "cli/json.h"
 #include "cli/nearest.h"
 #include "cli/writer.h"
 #include "wire/address.h"

@@ -5,7 +5,6 @@
 
 #include <errno.h>
 #include <inttypes.h>
-#include <json-c/json.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +12,7 @@
 
 #include "cli/cli.h"
 #include "cli/fields.h"
+#include "cli/json.h"
 #include "cli/nearest.h"
 #include "cli/writer.h"
 

@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <errno.h>
-#include <json-c/json.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +9,7 @@
 #include "cli/cli.h"
 #include "cli/fields.h"
 #include "cli/interrupt.h"
+#include "cli/json.h"
 #include "cli/reconnecting.h"
 #include "cli/messages.h"
 #include "cli/writer.h"

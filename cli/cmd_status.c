@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include <errno.h>
 #include <inttypes.h>
-#include <json-c/json.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +8,7 @@
 #include "cli/cli.h"
 #include "cli/far_status.h"
 #include "cli/fields.h"
+#include "cli/json.h"
 #include "cli/metrics.h"
 #include "cli/writer.h"
 #include "wire/address.h"
@@ -164,10 +164,15 @@ static int write_summary(struct json_object *status)
 
 static int show_json(struct json_object *status)
 {
-	const char *text = json_object_to_json_string_ext(status, JSON_C_TO_STRING_PRETTY |
-									  JSON_C_TO_STRING_NOSLASHESCAPE);
-	int code = cli_show(text, strlen(text));
+	const char *text = cli_made((void *)json_object_to_json_string_ext(
+		status, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE));
+	struct json_object *again = cli_made(cli_parse_json(text));
+	int code;
 
+	if (!json_object_equal(status, again)) /* it has left out what it had no memory for */
+		cli_no_memory();
+	json_object_put(again);
+	code = cli_show(text, strlen(text));
 	putchar('\n');
 	return code ? code : cli_flush();
 }

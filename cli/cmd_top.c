@@ -15,13 +15,12 @@
 #include <unistd.h>
 #include <wchar.h>
 
-#include <json-c/json.h>
-
 #include "cli/cli.h"
 #include "cli/fields.h"
 #include "cli/host_statuses.h"
 #include "cli/host_view.h"
 #include "cli/interrupt.h"
+#include "cli/json.h"
 #include "cli/terminal.h"
 #include "wire/text.h"
 

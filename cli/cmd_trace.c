@@ -10,12 +10,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <json-c/json.h>
-
 #include "cli/cli.h"
 #include "cli/far_status.h"
 #include "cli/fields.h"
 #include "cli/interrupt.h"
+#include "cli/json.h"
 
 static const char help[] =
 	"Usage: xenmsg trace [OPTIONS] WHAT\n"

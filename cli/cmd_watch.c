@@ -6,11 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <json-c/json.h>
-
 #include "cli/cli.h"
 #include "cli/fields.h"
 #include "cli/interrupt.h"
+#include "cli/json.h"
 #include "cli/reconnecting.h"
 #include "cli/writer.h"
 #include "xenmsg.h"

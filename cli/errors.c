@@ -16,11 +16,10 @@
 #include <string.h>
 #include <strings.h>
 
-#include <json-c/json.h>
-
 #include "cli/cli.h"
 #include "cli/fields.h"
 #include "cli/interrupt.h"
+#include "cli/json.h"
 #include "cli/nearest.h"
 #include "wire/address.h"
 

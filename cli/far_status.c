@@ -7,9 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <json-c/json.h>
-
 #include "cli/fields.h"
+#include "cli/json.h"
 #include "cli/terminal.h"
 
 #define TEXT_MAX  524288u /* as the daemon has it */
@@ -138,6 +137,10 @@ static struct json_object *far_status_parse(const char *text, size_t size, size_
 		return NULL;
 	json_tokener_set_flags(tokener, JSON_TOKENER_STRICT);
 	value = json_tokener_parse_ex(tokener, text, (int)size);
+	if (!value) { /* json-c doesn't tell a moment without memory from what is no JSON */
+		json_tokener_reset(tokener);
+		value = json_tokener_parse_ex(tokener, text, (int)size);
+	}
 	*why = is_such == is_status ? "what its xenmsgd answers is no status"
 				    : "what its xenmsgd answers are no steps";
 	if (json_tokener_get_error(tokener) == json_tokener_success &&

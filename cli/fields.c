@@ -3,6 +3,9 @@
 
 #include <stdarg.h>
 #include <stdlib.h>
+#include <unistd.h>
+
+#include "wire/json.h"
 
 struct json_object *fields_at(struct json_object *object, const char *path, size_t size)
 {
@@ -85,7 +88,7 @@ char *fields_words(struct json_object *object, const char *text)
 	FILE *out = open_memstream(&words, &size);
 
 	if (!out)
-		abort();
+		cli_no_memory();
 	while (*text) {
 		size_t plain = strcspn(text, "{"), braced = strcspn(text + plain, "}");
 
@@ -96,7 +99,7 @@ char *fields_words(struct json_object *object, const char *text)
 		text += *text == '}';
 	}
 	if (fclose(out) != 0)
-		abort();
+		cli_no_memory();
 	return words;
 }
 
@@ -105,7 +108,7 @@ static char *printed(const char *format, va_list args)
 	char *text;
 
 	if (vasprintf(&text, format, args) < 0)
-		abort();
+		cli_no_memory();
 	return text;
 }
 
@@ -127,11 +130,11 @@ char *fields_joined(struct json_object *list, const char *between)
 	FILE *out = open_memstream(&text, &size);
 
 	if (!out)
-		abort();
+		cli_no_memory();
 	fields_foreach(list, entry)
 		fprintf(out, "%s%s", entry_at ? between : "", json_object_get_string(entry));
 	if (fclose(out) != 0)
-		abort();
+		cli_no_memory();
 	return text;
 }
 
@@ -198,4 +201,87 @@ bool column_next(const char **columns, struct column *column)
 	*columns += column->is_short;
 	*columns += **columns == ',';
 	return true;
+}
+
+/* ---- json-c with words ------------------------------------------------------------------------ */
+
+void cli_no_memory(void)
+{
+	static const char words[] =
+		"xenmsg: this command has no memory left (the limit of memory, as a rule: ulimit -v)\n";
+
+	if (write(STDERR_FILENO, words, sizeof(words) - 1) < 0)
+		_exit(EXIT_FAILURE);
+	exit(EXIT_FAILURE);
+}
+
+const char *cli_text_of(struct json_object *value)
+{
+	return value ? cli_made((void *)(json_object_get_string)(value)) : NULL;
+}
+
+/* json-c doesn't tell a moment without memory from what is no JSON. */
+struct json_object *cli_parse_json(const char *text)
+{
+	struct json_object *value = (json_tokener_parse)(text);
+
+	return value ? value : (json_tokener_parse)(text);
+}
+
+static void cli_put_integer(struct json *json, const char *key, struct json_object *value)
+{
+	char digits[24];
+
+	snprintf(digits, sizeof(digits), "%" PRId64, json_object_get_int64(value));
+	if (json_object_get_int64(value) < 0)
+		json_digits(json, key, digits);
+	else
+		json_number(json, key, json_object_get_uint64(value));
+}
+
+static void cli_put_value(struct json *json, const char *key, struct json_object *value)
+{
+	switch (json_object_get_type(value)) {
+	case json_type_null:
+		json_null(json, key);
+		break;
+	case json_type_boolean:
+		json_flag(json, key, json_object_get_boolean(value));
+		break;
+	case json_type_double:
+		json_digits(json, key, json_object_get_string(value));
+		break;
+	case json_type_int:
+		cli_put_integer(json, key, value);
+		break;
+	case json_type_string:
+		json_text_part(json, key, json_object_get_string(value),
+			       (size_t)json_object_get_string_len(value));
+		break;
+	case json_type_array:
+		json_begin(json, key, '[');
+		for (size_t i = 0; i < json_object_array_length(value); i++)
+			cli_put_value(json, NULL, json_object_array_get_idx(value, i));
+		json_end(json, ']');
+		break;
+	case json_type_object:
+		json_begin(json, key, '{');
+		json_object_object_foreach(value, name, member)
+			cli_put_value(json, name, member);
+		json_end(json, '}');
+		break;
+	}
+}
+
+const char *json_line(struct json_object *value)
+{
+	static struct json line;
+
+	line.size = 0;
+	line.is_behind = false;
+	cli_put_value(&line, NULL, value);
+	json_text_end(&line);
+	if (line.failed)
+		cli_no_memory();
+	return line.text;
 }

@@ -12,17 +12,11 @@
 #include <string.h>
 #include <time.h>
 
-#include <json-c/json.h>
+#include "cli/json.h"
 
 static inline struct json_object *at(struct json_object *object, const char *name)
 {
 	return json_object_is_type(object, json_type_object) ? json_object_object_get(object, name) : NULL;
-}
-
-/* Returns a value as one line of JSON, which belongs to it. */
-static inline const char *json_line(struct json_object *value)
-{
-	return json_object_to_json_string_ext(value, JSON_C_TO_STRING_PLAIN | JSON_C_TO_STRING_NOSLASHESCAPE);
 }
 
 /* Returns a member as text, whatever its type. The text belongs to the object. */

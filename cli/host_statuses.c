@@ -6,11 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <json-c/json.h>
-
 #include "cli/cli.h"
 #include "cli/far_status.h"
 #include "cli/fields.h"
+#include "cli/json.h"
 
 #define ASKED_AT_ONCE 16u /* an answer may have half a megabyte */
 /* What all statuses may take, of which each domain has the same share; and the least of that. */
@@ -85,7 +84,7 @@ static void ask_all(struct xenmsg *conn, struct json_object *own, struct json_ob
 	size_t count = 0, most;
 
 	if (!asked)
-		abort();
+		cli_no_memory();
 	json_object_object_add(host_statuses_add_entry(all, own), "status", json_object_get(own));
 	fields_foreach(peers, peer)
 		if (json_object_get_boolean(at(peer, "up")))

@@ -7,9 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <json-c/json.h>
-
 #include "cli/fields.h"
+#include "cli/json.h"
 #include "cli/terminal.h"
 
 #define LINKS_MAX     1024u /* of one domain; a status has 100 */
@@ -316,11 +315,9 @@ static void add_traffic(const struct look *look, struct json_object *statuses)
 
 struct host_view *host_view_new(struct json_object *statuses, const struct host_view *before, double seconds)
 {
-	struct host_view *view = malloc(sizeof(*view));
+	struct host_view *view = cli_made(malloc(sizeof(*view)));
 	struct look look = {.view = view, .before = before, .seconds = seconds};
 
-	if (!view)
-		return NULL;
 	view->shown = json_object_new_object();
 	view->index = json_object_new_object();
 	look.domains = json_object_new_array();

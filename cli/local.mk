@@ -5,12 +5,13 @@ libcli_a_SOURCES = \
 	cli/far_status.c cli/far_status.h \
 	cli/fields.c cli/fields.h \
 	cli/histogram.h \
+	cli/json.h \
 	cli/host_view.c cli/host_view.h \
 	cli/metrics.c cli/metrics.h \
 	cli/payload.c cli/payload.h \
 	cli/run_record.c cli/run_record.h \
 	cli/terminal.c cli/terminal.h
-cli_libs = libcli.a $(JSONC_LIBS) $(NETTLE_LIBS) -lm
+cli_libs = libcli.a $(wire_lib) $(JSONC_LIBS) $(NETTLE_LIBS) -lm
 
 bin_PROGRAMS += xenmsg
 xenmsg_SOURCES = \

@@ -16,11 +16,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#include <json-c/json.h>
-
 #include "cli/cli.h"
 #include "cli/command.h"
 #include "cli/interrupt.h"
+#include "cli/json.h"
 #include "cli/payload.h"
 #include "cli/reconnecting.h"
 #include "cli/writer.h"

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 #include "cli/metrics.h"
 
-#include <json-c/json.h>
 #include <stdbool.h>
 #include <string.h>
 
 #include "cli/fields.h"
+#include "cli/json.h"
 
 enum type {
 	COUNTER,

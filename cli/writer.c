@@ -2,7 +2,6 @@
 #include "cli/writer.h"
 
 #include <ctype.h>
-#include <json-c/json.h>
 #include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -12,6 +11,7 @@
 
 #include "cli/cli.h"
 #include "cli/fields.h"
+#include "cli/json.h"
 #include "cli/nearest.h"
 #include "cli/payload.h"
 #include "cli/terminal.h"
@@ -139,7 +139,7 @@ static char *choice_text(const struct output_fields *output_fields, struct json_
 	FILE *stream = open_memstream(&text, size);
 
 	if (!stream)
-		abort();
+		cli_no_memory();
 	for (const char *at = output_fields->format; *at; at++) {
 		const char *escape = *at == '\\' && at[1] ? strchr(escaped, at[1]) : NULL;
 
@@ -158,7 +158,7 @@ static char *choice_text(const struct output_fields *output_fields, struct json_
 	}
 	putc('\n', stream);
 	if (fclose(stream) != 0)
-		abort();
+		cli_no_memory();
 	return text;
 }
 
@@ -176,7 +176,7 @@ struct writer *writer_new(enum writer_format format)
 	struct writer *writer = calloc(1, sizeof(*writer));
 
 	if (!writer)
-		abort();
+		cli_no_memory();
 	writer->format = format;
 	writer->rows = json_object_new_array();
 	writer->row = json_object_new_object();
@@ -235,7 +235,7 @@ static char *writer_printed(struct json_object *value)
 		return text;
 	line = terminal_line(text);
 	if (!line)
-		abort();
+		cli_no_memory();
 	free(text);
 	return line;
 }
@@ -387,7 +387,7 @@ static bool are_told_apart(struct json_object *rows, int columns)
 			if (column++ < columns)
 				json_object_array_add(key, json_object_get(value));
 		}
-		text = json_object_to_json_string(key);
+		text = json_line(key);
 		apart = !json_object_object_get_ex(seen, text, NULL);
 		json_object_object_add(seen, text, NULL);
 		json_object_put(key);

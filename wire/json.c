@@ -132,6 +132,12 @@ void json_text(struct json *json, const char *key, const char *text)
 		json_null(json, key);
 }
 
+void json_text_end(struct json *json)
+{
+	json_put(json, "", 1);
+	json->size -= !json->failed;
+}
+
 void json_free(struct json *json)
 {
 	if (!json->is_fixed)

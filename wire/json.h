@@ -37,6 +37,8 @@ void json_digits(struct json *json, const char *key, const char *digits);
 /* Null if there is no text. */
 void json_text(struct json *json, const char *key, const char *text);
 void json_text_part(struct json *json, const char *key, const char *text, size_t size);
+/* Adds the zero that makes it a string, which doesn't count. */
+void json_text_end(struct json *json);
 /* Frees the text, if it isn't fixed, and leaves an empty one. */
 void json_free(struct json *json);
 
