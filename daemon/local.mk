@@ -15,7 +15,7 @@ libdaemon_a_SOURCES = \
 	daemon/switch/call.c daemon/switch/call.h \
 	daemon/switch/inner.h \
 	daemon/topic/topics.c daemon/topic/topics.h daemon/topic/topic_internal.h \
-	daemon/topic/topic.c daemon/topic/replica.c daemon/topic/subscriber.c \
+	daemon/topic/topic.c daemon/topic/replica.c daemon/topic/meant.c daemon/topic/subscriber.c \
 	daemon/topic/topic_ingest.c \
 	daemon/topic/topic_image.c daemon/topic/topic_log_image.c \
 	daemon/topic/topic_bound.c daemon/topic/topic_bound.h \

@@ -495,7 +495,9 @@ XENMSG_API int xenmsg_unbind(struct xenmsg *conn, const char *endpoint);
  * place, that tell what is missing: nothing is lost without one, and nothing that is published comes
  * twice or in another order. Only what the topic has kept (XENMSG_KEPT) comes at each
  * XENMSG_SUBSCRIBED, also if it had come before: after each daemon, way or topic that was lost. A
- * subscription waits for its topic: that may come, go and come again.
+ * subscription waits for its topic: that may come, go and come again. It goes on over a restore of the
+ * topic's domain, which changes the domid of its messages. Where a name or a number comes to mean another
+ * domain, XENMSG_WAITING says so, and what comes behind is of that one.
  *
  * A NOTICE IS A MESSAGE WITHOUT PAYLOAD. A program that doesn't ask xenmsg_message_notice() of each takes
  * the first thing that comes for an empty message, and doesn't learn what it has missed, nor that the

@@ -22,6 +22,7 @@
 #include "base/timer.h"
 #include "daemon/peers/peers.h"
 #include "daemon/serve/router.h"
+#include "daemon/topic/topics.h"
 #include "daemon/xen/store.h"
 #include "daemon/xen/vchan.h"
 #include "daemon/registry/registry.h"
@@ -51,6 +52,7 @@ static int begin_anew(struct daemon *daemon, uint32_t domid)
 	self_renumber(&daemon->self, domid);
 	registry_restart(daemon->registry);
 	reload_restart_channels(daemon, was);
+	topics_restart(daemon->topics, was);
 	names_restart(daemon->names);
 	access_forget_host_domains(daemon->access);
 	directory_restart(daemon->directory);

@@ -342,6 +342,16 @@ static void route_subscription(void *userdata, struct channel *channel, struct f
 	router_open_address(daemon->router, channel, address);
 }
 
+static int resolve_subscription(void *userdata, const char *domain, uint32_t *domid)
+{
+	struct daemon *daemon = userdata;
+	struct peer_id peer;
+	int r = router_resolve_way(daemon->router, domain, &peer);
+
+	*domid = peer.number;
+	return r;
+}
+
 int wiring_start_router(struct daemon *daemon)
 {
 	const struct topics_collaborators topics = {
@@ -349,6 +359,7 @@ int wiring_start_router(struct daemon *daemon)
 		.board = &daemon->board,
 		.registry = daemon->registry,
 		.open = route_subscription,
+		.resolve = resolve_subscription,
 		.userdata = daemon,
 	};
 	struct router_collaborators collaborators = {

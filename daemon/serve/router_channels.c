@@ -13,6 +13,7 @@
 #include "daemon/policy/access.h"
 #include "daemon/switch/channel.h"
 #include "daemon/switch/hop.h"
+#include "daemon/switch/inner.h"
 #include "daemon/switch/sharing.h"
 #include "daemon/switch/reassign.h"
 #include "wire/ut.h"
@@ -74,6 +75,16 @@ static bool is_from_here(const struct router *router, const struct channel *chan
 	return !channel_from_host(channel) && channel->identity.domid == router->with.self->domid;
 }
 
+/* The domain of who takes what is sent there has another number. */
+static void take_acceptor(struct channel *channel, uint32_t domid)
+{
+	if (!channel->knows_acceptor)
+		return;
+	channel->acceptor_identity.domid = domid;
+	if (channel->opener.hop && hop_is_inner(channel->opener.hop))
+		inner_due(channel->opener.hop); /* a replica names it as the publisher */
+}
+
 void router_restart_hop(struct router *router, struct hop *hop, uint32_t was)
 {
 	struct channel_end *end;
@@ -87,6 +98,8 @@ void router_restart_hop(struct router *router, struct hop *hop, uint32_t was)
 			channel->identity.domid = router->with.self->domid;
 		if (end->is_opener)
 			continue;
+		if (channel->acceptor_identity.domid == was)
+			take_acceptor(channel, router->with.self->domid);
 		channel->verdict =
 			is_from_here(router, channel) ? CHANNEL_AWAITS_NAME : CHANNEL_AWAITS_NUMBER;
 	}
@@ -145,6 +158,9 @@ bool router_resumed(struct router *router, struct hop *hop, struct peer_id from,
 		hop_spend(hop, COST_LOOK);
 		if (!channel->endpoint)
 			continue;
+		if (is_other && !end->is_opener && !channel_is_remote(channel) &&
+		    !channel_is_relayed(channel))
+			take_acceptor(channel, to.number);
 		if (is_other && channel_is_relayed(channel)) {
 			hop_spend(hop, COST_CHANNEL_END);
 			follow_relayed(router, end, to.number);

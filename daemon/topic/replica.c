@@ -127,8 +127,7 @@ void topics_look(struct topics *topics, const char *name)
 	task_due(&topics->task);
 }
 
-/* It's the daemon's own line that pays: it would go on for ever if its work were charged to others. */
-static void search_spend(struct topics *topics, uint64_t units)
+void search_spend(struct topics *topics, uint64_t units)
 {
 	turns_spend(topics->task.turns, topics->task.line, units);
 }
@@ -172,7 +171,7 @@ void search_on_task(struct task *task)
 	uint64_t from = turns->spent;
 
 	while (turns->spent - from < TOPIC_PIECE_UNITS)
-		if (!look_next(topics) && !hurry_next(topics))
+		if (!look_next(topics) && !hurry_next(topics) && !meant_ask_next(topics))
 			return;
 	task_due(task);
 }
@@ -181,7 +180,8 @@ void search_on_task(struct task *task)
 
 bool replica_answer(struct topic *replica)
 {
-	struct subscriber *subscriber = replica->state == REPLICA_TRYING ? NULL : replica->lists[LIST_OUT];
+	bool is_known = replica->state != REPLICA_TRYING || replica->is_replaced;
+	struct subscriber *subscriber = is_known ? replica->lists[LIST_OUT] : NULL;
 	int error = replica->refused;
 	uint8_t flags;
 
@@ -189,6 +189,14 @@ bool replica_answer(struct topic *replica)
 		return false;
 	flags = subscriber->was_subscribed ? NOTICE_UNKNOWN : 0;
 	hop_spend(replica->hop, COST_CONTROL);
+	if (replica->is_replaced) {
+		meant_arrive(subscriber);
+		return true;
+	}
+	if (error && !subscriber->number) { /* it was subscribed to another one: choose() tells it */
+		subscriber_begin(subscriber, NULL);
+		return true;
+	}
 	/* One that begins is refused where nothing could be told to it. */
 	if (!error && subscriber->number && !subscriber_has_channel(subscriber, replica->origin))
 		error = ENOBUFS;
@@ -199,6 +207,8 @@ bool replica_answer(struct topic *replica)
 		subscriber_begin(subscriber, notice_new(NOTICE_SUBSCRIBED, replica->published, flags, 0));
 	else
 		subscriber_begin(subscriber, notice_new(NOTICE_WAITING, 0, flags, 0));
+	if (!error)
+		meant_takes_over(subscriber);
 	return true;
 }
 
@@ -232,14 +242,33 @@ void replica_wait_again(struct topic *replica)
 	search_is_patient(replica, replica->pause_ms > PATIENT_MS);
 }
 
+/* Whether the number in its address is that of the domain to which it leads, and not one of before. */
+static bool has_its_number(const struct topic *replica)
+{
+	const struct topics *topics = replica->topics;
+	struct address address;
+	uint32_t domid, leads_to;
+
+	return !meant_number(replica->address, &domid) ||
+	       address_parse(replica->address, strlen(replica->address), &address, NULL) < 0 ||
+	       topics->with.resolve(topics->with.userdata, address.domain, &leads_to) < 0 ||
+	       leads_to == domid;
+}
+
 static void replica_subscribe(struct topic *replica)
 {
 	struct channel *channel = NULL;
-	int r = inner_open(replica->hop, CHANNEL_CALL, &replica->user, &channel);
+	int r;
 
 	search_is_patient(replica, false);
 	replica->state = REPLICA_TRYING;
 	replica->was_closed = false;
+	if (!has_its_number(replica)) {
+		replica_lost(replica, EHOSTDOWN);
+		return;
+	}
+	replica->user.domid = replica->topics->with.self->domid;
+	r = inner_open(replica->hop, CHANNEL_CALL, &replica->user, &channel);
 	hop_spend(replica->hop, COST_OPEN + COST_CHANNEL_END);
 	if (r == 0 && !topic_add_feed(replica, &channel->opener)) {
 		channel_refuse(channel, ENOBUFS); /* which ends as one that nobody knows */
@@ -259,13 +288,24 @@ void replica_look(struct topic *replica)
 		replica_subscribe(replica);
 }
 
-int replica_new(struct topic **made, struct topics *topics, struct account *account,
-		const struct frame_identity *user, const char *key, const char *address)
+static void note_uuid(struct topic *replica)
 {
-	char *copy = strdup(key), *address_copy = strdup(address);
-	struct topic *replica;
-	int r = copy && address_copy ? topic_make(&replica, topics, account, false) : -ENOMEM;
+	const char *uuid = registry_uuid(replica->topics->with.registry, replica->domid);
 
+	if (!replica->uuid[0])
+		snprintf(replica->uuid, sizeof(replica->uuid), "%s", uuid);
+}
+
+int replica_new(struct topic **made, struct topics *topics, struct account *account,
+		const struct frame_identity *user, const char *address)
+{
+	char key[TOPICS_KEY_SIZE], *copy, *address_copy = strdup(address);
+	struct topic *replica;
+	int r;
+
+	snprintf(key, sizeof(key), "%u %s", user->uid, address);
+	copy = strdup(key);
+	r = copy && address_copy ? topic_make(&replica, topics, account, false) : -ENOMEM;
 	if (r < 0) {
 		free(copy);
 		free(address_copy);
@@ -275,6 +315,9 @@ int replica_new(struct topic **made, struct topics *topics, struct account *acco
 	replica->user = *user;
 	replica->key = copy;
 	replica->address = address_copy;
+	if (!meant_number(address, &replica->domid))
+		replica->domid = UINT32_MAX;
+	note_uuid(replica);
 	replica->number = ++topics->numbers;
 	HASH_ADD_KEYPTR(hh, topics->replicas, replica->key, strlen(replica->key), replica);
 	DL_APPEND(topics->all_replicas, replica);
@@ -322,6 +365,79 @@ static void take_origin(struct topic *replica, const struct channel *channel)
 	replica->origin = origin;
 }
 
+/* Notes which domain that is. False: it isn't the one whose number its address has. */
+static bool take_domain(struct topic *replica, const struct channel *channel)
+{
+	uint32_t domid = channel->acceptor_identity.domid, wanted;
+
+	replica->uuid[0] = '\0';
+	if (!channel->knows_acceptor || channel_is_remote(channel))
+		return true;
+	if (meant_number(replica->address, &wanted) && wanted != domid)
+		return false;
+	replica->domid = domid;
+	note_uuid(replica);
+	return true;
+}
+
+/* What waits in the log is told as the publisher's, too. */
+static void origin_follow(struct topic_origin *origin, uint32_t domid, const char *name)
+{
+	const char *had = origin->domain_name ? origin->domain_name : "";
+	char *copy;
+
+	if (!name[0])
+		name = had; /* it isn't known yet */
+	if (origin->domid == domid && !strcmp(had, name))
+		return;
+	copy = name != had ? strdup(name) : NULL;
+	if (copy) {
+		free(origin->domain_name);
+		origin->domain_name = copy;
+	}
+	origin->domid = domid;
+	origin->version++;
+}
+
+void replica_renumber(struct topic *replica, uint32_t domid)
+{
+	char address[ADDRESS_MAX + 1];
+	uint32_t number;
+
+	if (replica->domid == domid)
+		return;
+	if (meant_number(replica->address, &number)) {
+		snprintf(address, sizeof(address), "%u:%s", domid, search_name_of(replica));
+		if (meant_readdress(replica, address) < 0)
+			return; /* it is tried again */
+	}
+	replica->domid = domid;
+	meant_ask(replica->topics);
+}
+
+void replica_follow(struct topic *replica)
+{
+	struct channel_end *end = replica->feeds ? replica->feeds->participant.end : NULL;
+	struct registry *registry = replica->topics->with.registry;
+	struct frame_identity *identity;
+	uint32_t domid = replica->domid;
+
+	if (end && (!end->channel->knows_acceptor || channel_is_remote(end->channel)))
+		return;
+	identity = end ? &end->channel->acceptor_identity : NULL;
+	if (identity)
+		domid = identity->domid;
+	/* Only the domain's UUID says where it is where nobody has a session with it. */
+	if (replica->uuid[0] && (!end || channel_is_relayed(end->channel)))
+		registry_resolve(registry, replica->uuid, &domid);
+	replica_renumber(replica, domid);
+	if (identity)
+		identity->domid = domid;
+	note_uuid(replica);
+	if (end && replica->origin)
+		origin_follow(replica->origin, domid, registry_name(registry, domid));
+}
+
 void replica_opened(struct topic *replica, struct channel *channel)
 {
 	struct topic_entry *request;
@@ -330,6 +446,10 @@ void replica_opened(struct topic *replica, struct channel *channel)
 	/* A program that takes calls would get one that it doesn't know. */
 	if (!channel->accepted_by_topic) {
 		inner_reset(&channel->opener, EPROTOTYPE);
+		return;
+	}
+	if (!take_domain(replica, channel)) {
+		inner_reset(&channel->opener, EHOSTDOWN);
 		return;
 	}
 	take_origin(replica, channel);
@@ -347,7 +467,6 @@ void replica_opened(struct topic *replica, struct channel *channel)
 
 static void take_subscribed(struct topic *replica, const struct notice *notice)
 {
-	bool again = replica->was_live, unknown = again && replica->is_doubtful;
 	unsigned keeps = 0;
 
 	replica->state = REPLICA_LIVE;
@@ -360,8 +479,8 @@ static void take_subscribed(struct topic *replica, const struct notice *notice)
 							  : TOPIC_KEYS_MOST;
 	topic_kept_begin(&replica->kept, keeps);
 	/* Those who have waited since they came get it from the log. */
-	topic_tell(replica, NOTICE_SUBSCRIBED, notice->count, unknown ? NOTICE_UNKNOWN : 0);
-	replica->was_live = replica->is_doubtful = true;
+	topic_tell(replica, NOTICE_SUBSCRIBED, notice->count, replica->was_live ? NOTICE_UNKNOWN : 0);
+	replica->was_live = true;
 }
 
 /* Whether there can be so many messages, besides those that were counted already. */
@@ -442,6 +561,7 @@ void replica_lost(struct topic *replica, int error)
 		return;
 	}
 	wait_a_while(replica);
+	meant_ask(replica->topics);
 	topic_kept_begin(&replica->kept, 0);
 	replica->kept_comes = false;
 	if (was == REPLICA_LIVE && !replica->was_closed)

@@ -70,6 +70,69 @@ void subscriber_enter(struct subscriber *subscriber, struct topic *topic)
 	topic->bounds += subscriber->bound.most > 0;
 }
 
+void subscriber_wait_for_room(struct subscriber *subscriber)
+{
+	subscriber_move(subscriber, LIST_LATER);
+	timer_start(subscriber->participant.topic->timer, LATER_MS);
+}
+
+/* Nobody comes before or behind it any more. */
+static void subscriber_part(struct subscriber *subscriber)
+{
+	struct subscriber *heir = subscriber->heir;
+
+	if (subscriber->elder)
+		subscriber->elder->heir = NULL;
+	subscriber->elder = subscriber->heir = NULL;
+	if (!heir)
+		return;
+	heir->elder = NULL;
+	if (heir->list == LIST_BLOCKED)
+		subscriber_move(heir, heir->participant.topic->due);
+	inner_due(heir->participant.topic->hop);
+}
+
+void subscriber_pass(struct subscriber *subscriber, struct topic *topic)
+{
+	struct topic *from = subscriber->participant.topic;
+	struct topic_bound *bound = &subscriber->bound;
+
+	subscriber_part(subscriber);
+	listeners_count(subscriber, 0);
+	subscriber_move(subscriber, LIST_OUT);
+	DL_DELETE(from->lists[LIST_OUT], subscriber);
+	from->counts[LIST_OUT]--;
+	from->bounds -= bound->most > 0;
+	topic_entry_unref(subscriber->current);
+	topic_entry_unref(subscriber->held);
+	subscriber->current = subscriber->held = NULL;
+	subscriber->done = 0;
+	subscriber->kept_at = subscriber->kept_last = 0;
+	subscriber->is_short = subscriber->is_last = false;
+	subscriber->position = (struct topic_position){0};
+	subscriber->begun_at = 0;
+	subscriber->tally = (struct topic_tally){0};
+	bound->is_cut = false;
+	if (subscriber->leaving)
+		subscriber->was_subscribed = true;
+	subscriber->leaving = LEAVES_NOT;
+	replica_join(topic, subscriber);
+}
+
+void subscriber_leave(struct subscriber *subscriber, bool unknown)
+{
+	struct topic *topic = subscriber->participant.topic;
+
+	if (subscriber->leaving)
+		return;
+	subscriber->leaving = subscriber->list == LIST_OUT ? LEAVES_TOLD : LEAVES;
+	subscriber->leaves_at = topic->log.next;
+	subscriber->leaves_unknown = unknown;
+	if (subscriber->list == LIST_A || subscriber->list == LIST_B || subscriber->list == LIST_OUT)
+		subscriber_move(subscriber, topic->due);
+	inner_due(topic->hop);
+}
+
 static struct topic_entry *take_reference(struct topic_entry *entry, struct topic_origin *origin)
 {
 	if (entry && !entry->origin)
@@ -173,6 +236,23 @@ static int choose_kept(struct subscriber *subscriber)
 	return r;
 }
 
+/* Has it hear that it waits, unless it knows; then it goes. */
+static int choose_to_leave(struct subscriber *subscriber)
+{
+	const struct topic *topic = subscriber->participant.topic;
+	bool is_told = (topic->state != REPLICA_LIVE || topic->was_closed) &&
+		       topic->log.said <= subscriber->leaves_at;
+	int r = is_told ? 0
+			: subscriber_tell(subscriber,
+					  notice_new(NOTICE_WAITING, 0,
+						     subscriber->leaves_unknown ? NOTICE_UNKNOWN : 0, 0),
+					  NULL);
+
+	if (r >= 0)
+		subscriber->leaving = LEAVES_TOLD;
+	return r;
+}
+
 /* Chooses what the subscriber gets next. 1; 0: it has everything; -ENOMEM. */
 static int subscriber_choose(struct subscriber *subscriber)
 {
@@ -193,7 +273,9 @@ static int subscriber_choose(struct subscriber *subscriber)
 		return r;
 	}
 	r = has_kept(subscriber) ? choose_kept(subscriber) : 0;
-	return r ? r : choose_from_log(subscriber);
+	if (r == 0 && (!subscriber->leaving || subscriber->position.index < subscriber->leaves_at))
+		r = choose_from_log(subscriber);
+	return r == 0 && subscriber->leaving ? choose_to_leave(subscriber) : r;
 }
 
 /* --- the channel to a program ----------------------------------------------------------------- */
@@ -231,6 +313,7 @@ static bool subscriber_open_channel(struct subscriber *subscriber, struct topic_
 	}
 	topic_origin_unref(subscriber->origin);
 	subscriber->origin = topic_origin_ref(origin);
+	subscriber->told_version = origin ? origin->version : 0;
 	topic_bound_restart(&subscriber->bound);
 	participant_take(&subscriber->participant, &channel->opener);
 	return true;
@@ -242,7 +325,8 @@ bool subscriber_has_channel(struct subscriber *subscriber, struct topic_origin *
 		return true;
 	if (subscriber->is_closing)
 		return false;
-	if (subscriber->participant.end && subscriber->origin != origin) {
+	if (subscriber->participant.end && !subscriber->done &&
+	    (subscriber->origin != origin || (origin && subscriber->told_version != origin->version))) {
 		close_channel(subscriber);
 		return false;
 	}
@@ -306,8 +390,8 @@ static int subscriber_write_some(struct subscriber *subscriber)
 	if (!length)
 		return 0;
 	pieces[0] = (struct iovec){subscriber->current->bytes + subscriber->done, length};
-	while (length >= left && count < AT_ONCE && count < most && !subscriber->held &&
-	       !has_kept(subscriber) && !subscriber->is_short && !subscriber->is_last &&
+	while (!subscriber->leaving && length >= left && count < AT_ONCE && count < most &&
+	       !subscriber->held && !has_kept(subscriber) && !subscriber->is_short && !subscriber->is_last &&
 	       topic_bound_reads_on(&subscriber->bound, &position)) {
 		struct topic_position ahead = position;
 		struct topic_missed missed;
@@ -346,17 +430,35 @@ static bool wants_more(struct subscriber *subscriber)
 	return topic_bound_room(bound) > 0;
 }
 
+/* Goes to the topic that it means, once the channel has ended in which it was told of this one. */
+static void go_on(struct subscriber *subscriber)
+{
+	if (subscriber->participant.end) {
+		if (!subscriber->is_closing)
+			close_channel(subscriber);
+		subscriber_move(subscriber, LIST_BLOCKED);
+	} else {
+		meant_arrive(subscriber);
+	}
+}
+
 /* Sends a bit. True: there may be more; false: the subscriber is in its list, or gone. */
 static bool pump_once(struct subscriber *subscriber)
 {
 	struct topic *topic = subscriber->participant.topic;
 	int r;
 
-	if (!subscriber->current && !wants_more(subscriber)) {
+	if (!subscriber->current && subscriber->leaving == LEAVES_TOLD) {
+		go_on(subscriber);
+		return false;
+	}
+	if (subscriber->elder || (!subscriber->current && !wants_more(subscriber))) {
 		subscriber_move(subscriber, LIST_BLOCKED);
 		return false;
 	}
 	r = subscriber->current ? 1 : subscriber_choose(subscriber);
+	if (r == 0 && subscriber->leaving == LEAVES_TOLD)
+		return true;
 	if (r == 0 && topic_has_ended(topic)) { /* whoever else is still to be told something */
 		subscriber_end(subscriber, ENOENT);
 		return false;
@@ -368,9 +470,10 @@ static bool pump_once(struct subscriber *subscriber)
 		return false;
 	}
 	if (!subscriber_has_channel(subscriber, subscriber->current->origin)) {
-		subscriber_move(subscriber, subscriber->is_closing ? LIST_BLOCKED : LIST_LATER);
-		if (!subscriber->is_closing)
-			timer_start(topic->timer, LATER_MS); /* over a limit, perhaps only for now */
+		if (subscriber->is_closing)
+			subscriber_move(subscriber, LIST_BLOCKED);
+		else /* over a limit, perhaps only for now */
+			subscriber_wait_for_room(subscriber);
 		return false;
 	}
 	r = subscriber_write_some(subscriber);
@@ -429,6 +532,7 @@ void subscriber_free(struct subscriber *subscriber)
 {
 	struct topic *topic = subscriber->participant.topic;
 
+	subscriber_part(subscriber);
 	count_delivered(subscriber);
 	listeners_count(subscriber, 0);
 	DL_DELETE(topic->lists[subscriber->list], subscriber);

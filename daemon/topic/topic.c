@@ -312,8 +312,7 @@ static void on_subscriber_fin(struct subscriber *subscriber)
 {
 	struct channel_end *end = participant_leave(&subscriber->participant);
 
-	if (subscriber
-		    ->is_closing) { /* the program has taken all that was in it, and the next one can begin */
+	if (subscriber->is_closing) { /* the program has taken all that was in it: the next one can begin */
 		subscriber->is_closing = false;
 		subscriber_move(subscriber, subscriber->participant.topic->due);
 		inner_due(subscriber->participant.topic->hop);
@@ -508,7 +507,12 @@ static bool do_a_piece(struct topic *topic)
 static void topic_on_turn(void *owner)
 {
 	struct topic *topic = owner;
-	bool more = do_a_piece(topic);
+	const struct channel_end *end = topic->feeds ? topic->feeds->participant.end : NULL;
+	bool more;
+
+	if (topic->is_replica && end && end->channel->acceptor_identity.domid != topic->domid)
+		replica_follow(topic);
+	more = do_a_piece(topic);
 
 	/* What its subscribers pay for isn't in its own account. */
 	turns_yield(&topic->topics->with.board->turns, account_line(hop_account(topic->hop)));

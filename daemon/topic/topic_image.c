@@ -66,7 +66,9 @@ static void replica_fields(struct image *image, struct topic *replica)
 	image_bool(image, &replica->was_live);
 	image_bool(image, &replica->was_closed);
 	image_bool(image, &replica->kept_comes);
-	image_bool(image, &replica->is_doubtful);
+	image_bool(image, &replica->is_replaced);
+	image_u32(image, &replica->domid);
+	image_text(image, replica->uuid, sizeof(replica->uuid));
 	image_u32(image, &replica->pause_ms);
 	image_u64(image, &replica->number);
 	image_expect(image, (state == REPLICA_REFUSED) == (refused != 0));
@@ -124,12 +126,18 @@ static void enter_replica(struct image *image, struct topic *replica)
 	struct topics *topics = replica->topics;
 	struct topic *same = NULL;
 
-	HASH_FIND_STR(topics->replicas, replica->key, same);
-	image_expect(image, !same);
 	if (image->error || replica->refused)
 		return;
-	HASH_ADD_KEYPTR(hh, topics->replicas, replica->key, strlen(replica->key), replica);
-	if (!HASH_ADDED(replica) || search_begin(replica) < 0)
+	HASH_FIND_STR(topics->replicas, replica->key, same);
+	image_expect(image, !same || replica->is_replaced);
+	if (image->error)
+		return;
+	if (!replica->is_replaced) {
+		HASH_ADD_KEYPTR(hh, topics->replicas, replica->key, strlen(replica->key), replica);
+		if (!HASH_ADDED(replica))
+			image_fail(image, -ENOMEM);
+	}
+	if (search_begin(replica) < 0)
 		image_fail(image, -ENOMEM);
 	if (replica->number > topics->numbers)
 		topics->numbers = replica->number;
@@ -311,6 +319,16 @@ static void position_image(struct image *image, const struct topic *topic, struc
 	tally_image(image, &subscriber->tally);
 }
 
+static void leaving_image(struct image *image, struct subscriber *subscriber)
+{
+	uint32_t leaving = subscriber->leaving;
+
+	image_upto(image, &leaving, LEAVES_TOLD);
+	image_bool(image, &subscriber->leaves_unknown);
+	image_u64(image, &subscriber->leaves_at);
+	subscriber->leaving = (enum subscriber_leaving)leaving;
+}
+
 /* What a subscriber is besides its channel. `session`: its number, which only that of a replica has. */
 static void subscriber_fields(struct image *image, struct topic *topic, struct subscriber *subscriber,
 			      uint32_t session, uint32_t *listeners, bool *is_out)
@@ -323,8 +341,10 @@ static void subscriber_fields(struct image *image, struct topic *topic, struct s
 	image_u32(image, &subscriber->number);
 	image_bool(image, &subscriber->was_subscribed);
 	image_bool(image, &subscriber->is_closing);
+	leaving_image(image, subscriber);
 	topic_origin_image(image, topic, &subscriber->origin);
-	image_expect(image, topic->is_replica == (session != NOBODY));
+	image_expect(image, topic->is_replica == (session != NOBODY) &&
+				    topic->is_replica == (subscriber->address[0] != '\0'));
 	image_expect(image, topic->is_replica ? !subscriber->is_asking
 					      : *is_out == subscriber->is_asking && !subscriber->number &&
 							!subscriber->is_closing);
@@ -340,21 +360,27 @@ static void write_subscriber(struct image *image, struct subscriber *subscriber)
 	struct topic *topic = subscriber->participant.topic;
 	uint32_t listeners = subscriber->listeners;
 	bool is_out = subscriber->list == LIST_OUT;
+	char *address = subscriber->address;
 
+	image_string(image, &address, ADDRESS_MAX);
 	end_image(image, topic, &subscriber->participant);
 	subscriber_fields(image, topic, subscriber, session_of(subscriber), &listeners, &is_out);
 }
 
-static struct subscriber *topic_image_new_subscriber(const struct topic *topic)
+static struct subscriber *topic_image_new_subscriber(struct image *image)
 {
-	size_t size = topic->is_replica ? strlen(topic->address) : 0;
-	struct subscriber *subscriber = calloc(1, sizeof(*subscriber) + size + 1);
+	struct subscriber *subscriber;
+	char *address = NULL;
+	size_t size;
 
-	if (!subscriber)
-		return NULL;
-	subscriber->participant.kind = PARTICIPANT_SUBSCRIBER;
-	if (size)
-		memcpy(subscriber->address, topic->address, size);
+	image_string(image, &address, ADDRESS_MAX);
+	size = address ? strlen(address) : 0;
+	subscriber = image->error ? NULL : calloc(1, sizeof(*subscriber) + size + 1);
+	if (subscriber) {
+		subscriber->participant.kind = PARTICIPANT_SUBSCRIBER;
+		memcpy(subscriber->address, address ? address : "", size);
+	}
+	free(address);
 	return subscriber;
 }
 
@@ -373,8 +399,8 @@ static void enter_session(struct image *image, struct topics *topics, struct sub
 static void read_subscriber(struct image *image, struct topic *topic, const struct image_hops *hops,
 			    uint32_t session)
 {
+	struct subscriber *subscriber = topic_image_new_subscriber(image);
 	struct channel_end *end = end_image(image, topic, NULL);
-	struct subscriber *subscriber = image->error ? NULL : topic_image_new_subscriber(topic);
 	uint32_t listeners = 0;
 	bool is_out = false;
 

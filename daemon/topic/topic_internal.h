@@ -6,8 +6,8 @@
  * The parts of topics, from below: topic_ingest.c takes messages out of a stream; subscriber.c brings entries
  * of a log to one subscriber; topic.c has the turns of one topic, own or replica, what comes at its hop, and
  * who is told how many listen; replica.c says when a replica subscribes, what its subscribers are told of
- * that, and which wait for their topics; topics.c has all of them, the requests of programs, and what status
- * tells; topic_image.c hands all of it over.
+ * that, and which wait for their topics; meant.c says which topic an address means now; topics.c has all of
+ * them, the requests of programs, and what status tells; topic_image.c hands all of it over.
  *
  * Nothing here loops over subscribers, or over topics, in one go: whatever concerns all of them is noted, and
  * done for one after the other in turns.
@@ -17,6 +17,7 @@
 #include <stdint.h>
 
 #include "base/quota.h"
+#include "base/self.h"
 #include "base/turns.h"
 #include "daemon/registry/registry.h"
 #include "daemon/switch/inner.h"
@@ -93,7 +94,14 @@ struct subscriber {
 	uint32_t number;	     /* of the SUBSCRIBE, until it is answered; 0: it is */
 	bool was_subscribed;	     /* to an earlier daemon */
 	bool is_closing;	     /* FIN was sent, and the next channel waits for the answer */
-	struct topic_origin *origin; /* as the channel tells */
+	struct topic_origin *origin; /* as the channel tells, and which of its states */
+	uint32_t told_version;
+	/* meant.c: its address means another topic by now: behind so much of the log it is told WAITING,
+	 * perhaps as unknown, and then comes to that one. */
+	enum subscriber_leaving { LEAVES_NOT, LEAVES, LEAVES_TOLD } leaving;
+	bool leaves_unknown;
+	uint64_t leaves_at;
+	struct subscriber *elder, *heir; /* which this one comes behind, or before, so that all is in order */
 	struct subscriber *of_session_prev, *of_session_next;
 	struct charge charge; /* for this: of its user, or of the domain that it is in */
 	char address[];	      /* as the program wrote it */
@@ -139,15 +147,18 @@ struct topic {
 	enum replica_state state;
 	int refused;	  /* a positive errno */
 	bool was_live;	  /* its subscribers were told SUBSCRIBED */
+	bool is_replaced; /* another one has come in its place, also for those that were told nothing yet */
 	bool was_closed;  /* the topic has told that it goes: nothing is missing */
 	bool kept_comes;  /* the next message is a kept one */
-	bool is_doubtful; /* it may be another topic that comes next: what went between, nobody knows */
 	uint32_t pause_ms;
 	struct frame_identity user;
-	uint64_t number; /* in the order in which they were made */
-	char *key, *address;
-	UT_hash_handle hh;	/* in topics->replicas, unless it is refused */
-	struct topic_place *of; /* while it is in there */
+	uint64_t number;     /* in the order in which they were made */
+	char *key, *address; /* meant.c: by the number of its domain, if that is known */
+	/* meant.c: of the domain that it leads to; UINT32_MAX: it isn't known, or on another host */
+	uint32_t domid;
+	char uuid[SELF_UUID_TEXT_SIZE]; /* "": unknown */
+	UT_hash_handle hh;		/* in topics->replicas, unless it is refused */
+	struct topic_place *of;		/* while it is in there */
 	struct topic *place_prev, *place_next;
 	bool is_to_look; /* perhaps the topic has come */
 	bool is_patient; /* it waits, and for long */
@@ -176,6 +187,11 @@ struct topics {
 	struct topic_place *looking; /* those in which somebody is to look */
 	struct topic *patient;
 	bool is_hurrying; /* the patient ones are to look soon */
+	/* meant.c: the subscriber of which is asked next whether its address means its topic; and whether
+	 * that begins again, and when. */
+	struct subscriber *asks_next;
+	bool asks_again;
+	struct event *asks_timer;
 	struct task task;
 };
 
@@ -223,6 +239,13 @@ bool subscriber_has_channel(struct subscriber *subscriber, struct topic_origin *
 /* Begins to tell: first this notice (takes the reference; NULL: out of memory, it is told that it missed
  * something), then what is published from now on. */
 void subscriber_begin(struct subscriber *subscriber, struct topic_entry *first);
+/* Its address means another topic: it gets what there is up to now, and then comes to that one. `unknown`:
+ * it may miss something. */
+void subscriber_leave(struct subscriber *subscriber, bool unknown);
+/* Puts it into the lists of this topic, where it is told nothing yet. */
+void subscriber_pass(struct subscriber *subscriber, struct topic *topic);
+/* It is tried again later, since something is short. */
+void subscriber_wait_for_room(struct subscriber *subscriber);
 /* Frees one that is in no list. */
 void subscriber_discard(struct subscriber *subscriber);
 /* Its channel is gone, or there never was one: frees it. */
@@ -261,8 +284,9 @@ uint32_t listeners_of_replica(const struct topic *replica);
 void listeners_told(struct topic *topic, uint64_t count);
 
 /* --- replica.c */
+/* `address`: as meant_address() has it. */
 int replica_new(struct topic **replica, struct topics *topics, struct account *account,
-		const struct frame_identity *user, const char *key, const char *address);
+		const struct frame_identity *user, const char *address);
 /* A program has subscribed; it is answered when that is known, in a turn. */
 void replica_join(struct topic *replica, struct subscriber *subscriber);
 /* Subscribes, if it waits. */
@@ -279,11 +303,35 @@ int replica_take(struct topic *replica, struct topic_entry *entry);
 /* The channel to the topic has ended, with a positive errno. */
 void replica_lost(struct topic *replica, int error);
 
+/* Its domain has this number, or this name, by now. */
+void replica_follow(struct topic *replica);
+void replica_renumber(struct topic *replica, uint32_t domid);
+
+/* --- meant.c */
+/* Writes the address of the topic that is meant by this one now: the domain's number, if it is known. */
+void meant_address(const struct topics *topics, const char *address, char meant[ADDRESS_MAX + 1]);
+/* The number in an address. False: its domain isn't a number of this host. */
+bool meant_number(const char *address, uint32_t *domid);
+/* The replica has another address now, by which others find it. The one that has it gives way. -ENOMEM. */
+int meant_readdress(struct topic *replica, const char *address);
+/* Names or numbers may mean other domains by now: asks again of each subscriber, in turns. */
+void meant_ask(struct topics *topics);
+void meant_have_rested(int fd, short what, void *userdata); /* topics->asks_timer */
+/* Asks of one more. False: all were asked. */
+bool meant_ask_next(struct topics *topics);
+/* Of two subscriptions of a program that mean one topic by numbers, the one whose number isn't the domain's
+ * any more gets what there is up to now, and this one the rest. */
+void meant_takes_over(struct subscriber *subscriber);
+/* Brings a subscriber that leaves its topic to the one that it means. */
+void meant_arrive(struct subscriber *subscriber);
+
 /* --- replica.c: those that wait for their topics */
 void search_on_task(struct task *task); /* topics->task */
 /* From now on this replica waits for a topic of that name. -ENOMEM. */
 int search_begin(struct topic *replica);
 void search_end(struct topic *replica);
+/* It's the daemon's own line that pays: it would go on for ever if its work were charged to others. */
+void search_spend(struct topics *topics, uint64_t units);
 /* Somebody has come, perhaps one for whom somebody waits. */
 void search_hurry(struct topics *topics);
 
@@ -291,6 +339,13 @@ void search_hurry(struct topics *topics);
 void topics_answer(struct subscriber *subscriber, int error);
 void topics_forget(struct topics *topics, struct subscriber *subscriber);
 void topics_remove_replica(struct topic *replica);
+/* Finds the replica that a subscriber's address means, or makes it. -ENOBUFS, -ENOMEM. */
+int topics_find_replica(struct topics *topics, const struct subscriber *subscriber, struct topic **replica);
+/* Returns the program's subscriber of this address. NULL: there is none. */
+struct subscriber *topics_find_subscriber(const struct topics *topics, const struct session *session,
+					  const char *address);
+/* Returns the program's subscriber behind this one, of the same program or the next; NULL: the first. */
+struct subscriber *topics_behind(const struct topics *topics, const struct subscriber *subscriber);
 /* Enters a subscriber of the program. -EEXIST: it has one of that address; -ENOBUFS, -ENOMEM. */
 int topics_remember(struct topics *topics, struct subscriber *subscriber, struct session *session);
 /* Returns the first of a program's subscribers (of_session_next). NULL: it has none. */

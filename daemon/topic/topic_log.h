@@ -151,6 +151,7 @@ struct topic_origin {
 	unsigned references;
 	uint32_t domid, uid, gid, pid;
 	char *domain_name, *host; /* NULL: unknown; this one */
+	uint32_t version;	  /* another one when the number or the name has changed */
 	uint32_t in_image;
 };
 static inline struct topic_origin *topic_origin_ref(struct topic_origin *origin)

@@ -7,6 +7,8 @@
 #include <string.h>
 #include <sys/socket.h>
 
+#include <event2/event.h>
+
 #include "base/self.h"
 #include "daemon/registry/registry.h"
 #include "daemon/local/session.h"
@@ -56,6 +58,19 @@ static struct subscribing *find_session(struct topics *topics, const struct sess
 	return found;
 }
 
+struct subscriber *topics_behind(const struct topics *topics, const struct subscriber *subscriber)
+{
+	const struct subscribing *of = topics->sessions;
+
+	if (subscriber && subscriber->of_session_next)
+		return subscriber->of_session_next;
+	if (subscriber) {
+		HASH_FIND_PTR(topics->sessions, &subscriber->session, of);
+		of = of->hh.next;
+	}
+	return of ? of->subscribers : NULL;
+}
+
 static struct subscriber *find_subscriber(const struct subscribing *subscribing, struct frame_text address)
 {
 	struct subscriber *subscriber = NULL;
@@ -97,6 +112,8 @@ void topics_forget(struct topics *topics, struct subscriber *subscriber)
 {
 	struct subscribing *of = find_session(topics, subscriber->session);
 
+	if (topics->asks_next == subscriber)
+		topics->asks_next = topics_behind(topics, subscriber);
 	DL_DELETE2(of->subscribers, subscriber, of_session_prev, of_session_next);
 	if (--of->count)
 		return;
@@ -121,7 +138,16 @@ static struct subscriber *topics_new_subscriber(uint32_t request, const struct f
 	return subscriber;
 }
 
-static int find_replica(struct topics *topics, const struct subscriber *subscriber, struct topic **replica)
+struct subscriber *topics_find_subscriber(const struct topics *topics, const struct session *session,
+					  const char *address)
+{
+	const struct subscribing *of;
+
+	HASH_FIND_PTR(topics->sessions, &session, of);
+	return find_subscriber(of, frame_text_of(address));
+}
+
+int topics_find_replica(struct topics *topics, const struct subscriber *subscriber, struct topic **replica)
 {
 	const struct ucred *credentials = session_credentials(subscriber->session);
 	const struct frame_identity user = {
@@ -130,14 +156,14 @@ static int find_replica(struct topics *topics, const struct subscriber *subscrib
 		.gid = credentials->gid,
 		.pid = (uint32_t)credentials->pid,
 	};
-	char key[TOPICS_KEY_SIZE];
+	char key[TOPICS_KEY_SIZE], address[ADDRESS_MAX + 1];
 
-	snprintf(key, sizeof(key), "%u %s", credentials->uid, subscriber->address);
+	meant_address(topics, subscriber->address, address);
+	snprintf(key, sizeof(key), "%u %s", credentials->uid, address);
 	HASH_FIND_STR(topics->replicas, key, *replica);
 	if (*replica)
 		return 0;
-	return replica_new(replica, topics, hop_account(session_hop(subscriber->session)), &user, key,
-			   subscriber->address);
+	return replica_new(replica, topics, hop_account(session_hop(subscriber->session)), &user, address);
 }
 
 void topics_subscribe(struct topics *topics, struct session *session, uint32_t request,
@@ -162,7 +188,7 @@ void topics_subscribe(struct topics *topics, struct session *session, uint32_t r
 		topics_send_answer(session, request, -r, topics_why_not(-r));
 		return;
 	}
-	r = find_replica(topics, subscriber, &replica);
+	r = topics_find_replica(topics, subscriber, &replica);
 	if (r == 0) {
 		replica_join(replica, subscriber);
 		return;
@@ -220,9 +246,19 @@ static void topics_on_change(void *userdata, enum registry_what what, uint32_t d
 {
 	struct topics *topics = userdata;
 
-	if ((what != REGISTRY_PRESENCE && what != REGISTRY_ENDPOINTS) || domid == topics->with.self->domid)
-		return;
-	search_hurry(topics);
+	if (what == REGISTRY_NAME || what == REGISTRY_PRESENCE)
+		meant_ask(topics);
+	if ((what == REGISTRY_PRESENCE || what == REGISTRY_ENDPOINTS) && domid != topics->with.self->domid)
+		search_hurry(topics);
+}
+
+void topics_restart(struct topics *topics, uint32_t was)
+{
+	struct topic *replica;
+
+	DL_FOREACH(topics->all_replicas, replica)
+		if (replica->domid == was && !replica->feeds) /* else its channel tells */
+			replica_renumber(replica, topics->with.self->domid);
 }
 
 void topics_each_hop(struct topics *topics, void (*each)(void *userdata, struct hop *hop), void *userdata)
@@ -240,6 +276,11 @@ int topics_new(struct topics **made, const struct topics_collaborators *collabor
 	if (!topics)
 		return -ENOMEM;
 	topics->with = *collaborators;
+	topics->asks_timer = evtimer_new(topics->with.board->base, meant_have_rested, topics);
+	if (!topics->asks_timer) {
+		free(topics);
+		return -ENOMEM;
+	}
 	task_init(&topics->task, &topics->with.board->turns, NULL, search_on_task);
 	registry_listen(topics->with.registry, &topics->sink, topics_on_change, topics);
 	*made = topics;
@@ -256,6 +297,7 @@ void topics_free(struct topics *topics)
 		topic_destroy(topics->all_replicas);
 	task_cancel(&topics->task);
 	registry_leave(topics->with.registry, &topics->sink);
+	event_free(topics->asks_timer);
 	free(topics);
 }
 

@@ -50,6 +50,8 @@ struct topics_collaborators {
 	struct registry *registry; /* says when somebody comes, and what domains are called */
 	/* Leads a channel that a replica opens to its address, or refuses it. */
 	void (*open)(void *userdata, struct channel *channel, struct frame_text address);
+	/* Finds the number of the domain to which a number, a name, a UUID or `self` leads now, or fails. */
+	int (*resolve)(void *userdata, const char *domain, uint32_t *domid);
 	void *userdata;
 };
 
@@ -77,6 +79,8 @@ int topics_unsubscribe(struct topics *topics, struct session *session, struct fr
 void topics_forget_session(struct topics *topics, struct session *session);
 /* A topic of this name has been bound in this domain: replicas that wait for one look again. */
 void topics_look(struct topics *topics, const char *name);
+/* This domain was restored, and had the number `was` before. */
+void topics_restart(struct topics *topics, uint32_t was);
 /* Calls back for the hop of each topic that programs have bound here: for policy. */
 void topics_each_hop(struct topics *topics, void (*each)(void *userdata, struct hop *hop), void *userdata);
 

@@ -19,7 +19,7 @@ TEST(who_waits_looks_again_in_turns)
 		char name[32];
 
 		snprintf(name, sizeof(name), "%u:n%u", rig->self.domid, i);
-		assert_int_equal(replica_new(&replica, rig->topics, NULL, &user, name, name), 0);
+		assert_int_equal(replica_new(&replica, rig->topics, NULL, &user, name), 0);
 		replica->pause_ms = 600000; /* so that no timer comes in between */
 	}
 	switch_run(&rig->board, 1000);

@@ -14,6 +14,11 @@ static void open_none(void *userdata, struct channel *channel, struct frame_text
 	channel_refuse(channel, ENOENT);
 }
 
+static int resolve_none(void *userdata, const char *domain, uint32_t *domid)
+{
+	return domid_parse(domain, strlen(domain), domid) ? 0 : -EHOSTDOWN;
+}
+
 static const struct hop_callbacks callbacks = {.notify = NULL};
 
 struct topic_rig *topic_rig_new(void)
@@ -28,6 +33,7 @@ struct topic_rig *topic_rig_new(void)
 										 .board = &rig->board,
 										 .registry = rig->registry,
 										 .open = open_none,
+										 .resolve = resolve_none,
 										 .userdata = rig}),
 			 0);
 	rig->hop = hop_new(&rig->board, HOP_LINK, &callbacks, rig, 1, 1000);

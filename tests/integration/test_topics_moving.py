@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+"""Whom an address means while domains are restored, renamed, and made anew: what a topic's subscribers get then."""
+
+from library import KEPT, PATTERN, RETAIN, SUBSCRIBED, WAITING, Connection
+from messaging import PATIENCE, eventually
+from test_topics import expect, publish, receive, subscriber, topic, until
+
+
+def take_for(conn, last):
+    """What comes until this payload: notices, and payloads with who has sent them."""
+    got = []
+    while not got or got[-1][0] != last:
+        message = receive(conn)
+        got.append((message.notice.kind if message.notice else message.data, message.domid))
+    return got
+
+
+def payloads(got):
+    return [what for what, _ in got if isinstance(what, bytes)]
+
+
+def test_a_pattern_gets_each_message_once_however_often_its_publisher_is_restored(one, two):
+    publisher = topic(two)
+    conn = Connection(one.socket)
+    assert conn.subscribe("*:news", 0, PATTERN) == 0
+    expect(conn, SUBSCRIBED)
+    for number in range(3):
+        publish(publisher, b"%d before" % number)
+        two.save_and_restore()
+        publish(publisher, b"%d after" % number)
+        one.sees(two)
+        eventually(lambda: conn.wait(0) >= 0 and [each["address"] for each in one.status()["subscriptions"]] == [f"{two.domid}:news"],
+                   "one subscription is left", 60 * PATIENCE)
+        publish(publisher, b"%d last" % number)
+        all_of = take_for(conn, b"%d last" % number)
+        got = payloads(all_of)
+        assert got == [b"%d before" % number, b"%d after" % number, b"%d last" % number], all_of
+
+
+def test_who_waits_for_a_topic_of_its_own_domain_waits_over_a_restore(nodes):
+    one = nodes(1, policy="")[1]
+    conn = subscriber(one, "self:news", WAITING)
+    live = topic(one, "other")
+    other = subscriber(one, "self:other")
+    one.save_and_restore()
+    live.close()
+    expect(other, WAITING)
+    for name, waits in ("news", conn), ("other", other):
+        publisher = topic(one, name)
+        until(waits, SUBSCRIBED)
+        publish(publisher, b"hello", name=name)
+        message = receive(waits)
+        assert (message.data, message.domid) == (b"hello", one.domid)
+
+
+def made_anew(nodes, host, node, name):
+    """The domain of this name is destroyed, and another one has the name."""
+    node.kill()
+    host.sim("destroy", node.domid)
+    domid = int(host.sim("create", "--name", name).stdout)
+    return nodes(domid)[domid]
+
+
+def hears(conn, publisher, domid, *before):
+    """Who publishes by now is heard behind what was before."""
+    until(conn, SUBSCRIBED)
+    publish(publisher, b"now")
+    got = take_for(conn, b"now")
+    assert [each for each in got if isinstance(each[0], bytes)] == [*before, (b"now", domid)], got
+
+
+def test_a_name_means_the_domain_that_was_made_anew(nodes, host, zero):
+    host.sim("rename", 2, "web")
+    one, web = nodes(1, 2).values()
+    publish(topic(web, flags=RETAIN), b"of before")
+    old = subscriber(one, "web:news")
+    assert payloads(take_for(old, b"of before"))
+    web = made_anew(nodes, host, web, "web")
+    publisher = topic(web, flags=RETAIN)
+    publish(publisher, b"kept")
+    hears(old, publisher, web.domid, (b"kept", web.domid))
+    late = subscriber(one, "web:news")
+    expect(late, KEPT)
+    assert take_for(late, b"now") == [(b"now", web.domid)]
+
+
+def test_a_name_that_moves_takes_its_subscribers_along(nodes, host, zero):
+    host.sim("rename", 2, "web")
+    one, two, three = nodes(1, 2, 3).values()
+    publishers = [topic(node) for node in (two, three)]
+    conn = subscriber(one, "web:news")
+    publish(publishers[0], b"before")
+    assert receive(conn).data == b"before"
+    host.sim("rename", 2, "other")
+    host.sim("rename", 3, "web")
+    assert until(conn, WAITING).unknown
+    hears(conn, publishers[1], 3)
+    publish(publishers[0], b"not of web")
+    publish(publishers[1], b"of web")
+    assert receive(conn).data == b"of web"
+
+
+def test_a_number_means_its_domain_until_there_is_another_one(nodes, host):
+    one, two = nodes(1, 2).values()
+    publisher = topic(two)
+    conn = subscriber(one, "2:news")
+    two.save_and_restore()
+    publish(publisher, b"restored")
+    assert [(b"restored", two.domid)] == take_for(conn, b"restored")
+    host.sim("create", "--domid", 2, "--name", "second")
+    second = nodes(2)[2]
+    other = topic(second)
+    hears(conn, other, 2)
+    late = subscriber(one, "2:news")
+    publish(publisher, b"of before")
+    publish(other, b"hello")
+    assert receive(conn).data == receive(late).data == b"hello"
