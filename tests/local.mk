@@ -76,5 +76,5 @@ EXTRA_DIST += tests/integration/reached_by_others tests/reach/places.c tests/rea
 EXTRA_DIST += tests/mutants/README.md tests/mutants/run tests/mutants/found $(wildcard $(srcdir)/tests/mutants/*.mutants)
 EXTRA_DIST += tests/packaged/agent tests/packaged/block tests/packaged/cases.py tests/packaged/machines.py tests/packaged/make-debs \
 	tests/packaged/make-roots tests/packaged/mirror tests/packaged/run
-EXTRA_DIST += tests/model/README.md tests/model/run tests/model/session.pml tests/model/orders tests/model/c11.py \
+EXTRA_DIST += tests/model/README.md tests/model/run tests/model/session.pml tests/model/rendezvous.pml tests/model/orders tests/model/c11.py \
 	$(wildcard $(srcdir)/tests/model/order/*.litmus)

@@ -69,21 +69,16 @@ struct rendezvous {
 	bool lost_told;	    /* CONNECTED, and `lost` was called */
 	bool hello_written; /* ours stands in XenStore, or is on its way there */
 	bool published;	    /* so do the nodes under grant_nonce */
-	bool hello_lost;    /* it couldn't be written, since the connection to XenStore was lost, */
-	bool publish_lost;  /* nor could they */
 	bool unlinkable;    /* neither may map, as the peer's daemon has said of itself, or Xen forbids it, */
 	bool forbidden;	    /* as we, */
 	bool was_forbidden; /* or one of us has found, */
 	uint64_t forbidden_ms; /* then */
 	char our_nonce[PEERS_NONCE_SIZE];
-	char grant_nonce[PEERS_NONCE_SIZE];	/* the peer's, for which `vchan` was granted */
-	char connected_nonce[PEERS_NONCE_SIZE]; /* the peer's when we got CONNECTED */
-	/* the peer's last one that we have answered: not again on our own account */
+	/* The peer's last one that we have answered: not again on our own account. What is granted, awaited or
+	 * connected is so under it. */
 	char tried_nonce[PEERS_NONCE_SIZE];
-	char spent_nonce[PEERS_NONCE_SIZE]; /* the peer has connected under it, and will make a new one */
-	char spared_nonce
-		[PEERS_NONCE_SIZE]; /* an earlier daemon of the peer may have closed what was granted */
-	uint32_t ring_ref, port;    /* as read in AWAIT, else 0 */
+	char grant_nonce[PEERS_NONCE_SIZE]; /* the peer's, under which the nodes were published last */
+	uint32_t ring_ref, port;	    /* as read in AWAIT, else 0 */
 	unsigned node_retries;
 	struct vchan *vchan;	  /* GRANTED only: afterwards it is the owner's */
 	struct deadline deadline; /* setup_timeout_ms */
@@ -93,7 +88,6 @@ struct rendezvous {
 	uint32_t again_ms;
 	uint64_t begun_ms;		    /* the attempt, */
 	bool goes_on;			    /* though a request for it has timed out */
-	bool let_go;			    /* the peer has answered our nonce, and given up */
 	struct peer *wait_prev, *wait_next; /* PAGES: in peers.page_queue */
 	struct store_request *hello_request, *publish_request, *remove_request;
 };
@@ -319,9 +313,10 @@ void rendezvous_take_step(struct peer *peer, enum rendezvous_event event);
 void rendezvous_again_later(struct peer *peer, uint32_t before_ms);
 
 /* --- rendezvous_hello.c */
-/* Begins an attempt of ours; leaves PAGES, GRANTED or AWAIT; gives it up; does that, and tells who wanted it
- * why. */
+/* Begins an attempt of ours; goes on with it under another nonce; leaves PAGES, GRANTED or AWAIT; gives it up;
+ * does that, and tells who wanted it why. */
 void rendezvous_begin(struct peer *peer);
+void rendezvous_begin_anew(struct peer *peer);
 void rendezvous_step_back(struct peer *peer, enum rendezvous_state state);
 void rendezvous_withdraw(struct peer *peer);
 void rendezvous_fail(struct peer *peer, int error, const char *format, ...)

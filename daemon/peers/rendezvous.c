@@ -5,10 +5,10 @@
  * rendezvous_rings.c.
  *
  * Nonces tell attempts apart. The mapping side's nonce names the place where the granting side publishes, so
- * nodes that lie there are never an earlier attempt's. The granting side grants once for each nonce that a
- * client has come under (`spent`): a hello that outlived its daemon, or a peer that connects and goes in a
- * loop, gets nothing more, but once if who went may have been an earlier daemon (`spared`). A daemon that
- * only answers does so once for each nonce (`tried`), or two daemons that can't connect would go on for ever.
+ * nodes that lie there are never an earlier attempt's, and one that has had the vchan of a nonce takes another
+ * one for the next. A daemon that only answers does so once for each nonce (`tried`), or two daemons that
+ * can't connect would go on for ever; so who isn't answered takes another one from time to time. That nobody
+ * waits in vain is searched in tests/model/rendezvous.pml.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -101,7 +101,7 @@ static void fail_timeout(struct peer *peer)
 	bool was_wanted = rendezvous->wanted;
 	char reason[160];
 
-	if (rendezvous->hello_lost || rendezvous->publish_lost)
+	if (!store_is_connected(peers->store))
 		snprintf(reason, sizeof(reason), "no connection to XenStore within %u ms", ms);
 	else if (state == RENDEZVOUS_IDLE)
 		snprintf(reason, sizeof(reason), "XenStore did not answer within %u ms", ms);
@@ -123,8 +123,6 @@ static void fail_timeout(struct peer *peer)
 static struct rendezvous_facts gather(const struct peer *peer, enum rendezvous_event event)
 {
 	const struct rendezvous *rendezvous = &peer->rendezvous;
-	const char *nonce = peer->hello.nonce;
-	bool connected = rendezvous->state == RENDEZVOUS_CONNECTED;
 	bool forbidden = rendezvous->forbidden || peer->hello.forbidden;
 	bool looking_at_hello = (peer->stale | peer->reading | peer->came | peer->missed) & 1u << LEAF_HELLO;
 
@@ -132,7 +130,6 @@ static struct rendezvous_facts gather(const struct peer *peer, enum rendezvous_e
 		.event = event,
 		.wanted = rendezvous->wanted,
 		.goes_on = rendezvous->goes_on,
-		.let_go = rendezvous->let_go,
 		.self = peer->domid == peer->peers->options.self->domid,
 		.no_domid = !domid_is_valid(peer->domid),
 		.up = peer->up,
@@ -141,10 +138,9 @@ static struct rendezvous_facts gather(const struct peer *peer, enum rendezvous_e
 		.store_down = !store_is_connected(peer->peers->store),
 		.other_presence = peer->presence_major,
 		.other_hello = peer->hello_major,
-		.hello = peer_hello_is_current(peer) && (connected || !peer->saves.is_held),
-		.tried = !strcmp(nonce, rendezvous->tried_nonce),
-		.spent = !strcmp(nonce, rendezvous->spent_nonce),
-		.same = !strcmp(nonce, connected ? rendezvous->connected_nonce : rendezvous->grant_nonce),
+		.hello = peer_hello_is_current(peer) &&
+			 (rendezvous->state == RENDEZVOUS_CONNECTED || !peer->saves.is_held),
+		.tried = !strcmp(peer->hello.nonce, rendezvous->tried_nonce),
 		.we_may_map = peer->peers->may_map && !forbidden,
 		.they_may_map = peer->hello.map && !forbidden,
 		.we_are_lower = peer->peers->options.self->domid < peer->domid,
@@ -206,12 +202,9 @@ static void rendezvous_act(struct peer *peer, enum rendezvous_action action)
 		rendezvous_map(peer);
 		break;
 	case RENDEZVOUS_TAKE:
-		memcpy(rendezvous->connected_nonce, rendezvous->grant_nonce,
-		       sizeof(rendezvous->connected_nonce));
 		rendezvous_hand_over(peer, rendezvous->vchan);
 		break;
 	case RENDEZVOUS_BACK:
-		rendezvous->let_go = !peer_hello_is_current(peer);
 		rendezvous_step_back(peer, RENDEZVOUS_HELLO);
 		break;
 	case RENDEZVOUS_WITHDRAW:
@@ -301,7 +294,11 @@ void rendezvous_advance(struct peer *peer)
 
 void rendezvous_hello_gone(struct peer *peer)
 {
-	peer->rendezvous.tried_nonce[0] = '\0';
+	struct rendezvous *rendezvous = &peer->rendezvous;
+
+	if (rendezvous->tried_nonce[0]) /* it has answered, and given up */
+		rendezvous->goes_on = false;
+	rendezvous->tried_nonce[0] = '\0';
 }
 
 void rendezvous_peer_gone(struct peer *peer, bool replaced)
@@ -340,9 +337,10 @@ void rendezvous_again_later(struct peer *peer, uint32_t before_ms)
 	timer_set(rendezvous->again, rendezvous->again_ms);
 }
 
-/* Goes on where an event may have been missed: while nobody told the peer of changes, for a moment, or while
- * it had no connection to XenStore, it didn't hear of our hello, or we of its hello and its nodes; or we had
- * none, and couldn't write. */
+/* Says once more all that we have said, and reads all that we wait for: while nobody told the peer of changes,
+ * for a moment, or while it had no connection to XenStore, it didn't hear of our hello, or we of its hello and
+ * its nodes; or we had none, and couldn't write. A hello that isn't answered has another nonce each time: the
+ * peer may have answered this one, and given up. */
 static void rendezvous_on_again(evutil_socket_t fd, short what, void *userdata)
 {
 	struct peer *peer = userdata;
@@ -350,18 +348,16 @@ static void rendezvous_on_again(evutil_socket_t fd, short what, void *userdata)
 
 	if (!event_pending(rendezvous->deadline.timer, EV_TIMEOUT, NULL))
 		return; /* the attempt is over */
-	if ((rendezvous->state == RENDEZVOUS_HELLO || rendezvous->hello_lost) && !rendezvous->hello_request &&
-	    rendezvous_write_hello(peer) < 0)
-		log_error("rendezvous: out of memory: the hello for domain %u isn't written again",
-			  peer->domid);
-	if (rendezvous->publish_lost && !rendezvous->publish_request)
-		rendezvous_publish(peer);
-	if (rendezvous->state == RENDEZVOUS_HELLO) {
-		peer_read(peer, LEAF_PRESENCE);
-		peer_read(peer, LEAF_HELLO);
-	}
-	rendezvous_look_again(peer);
 	rendezvous_again_later(peer, rendezvous->again_ms);
+	peer_read(peer, LEAF_PRESENCE);
+	peer_read(peer, LEAF_HELLO);
+	rendezvous_look_again(peer);
+	if (rendezvous->published && !rendezvous->publish_request)
+		rendezvous_publish(peer);
+	if (rendezvous->state == RENDEZVOUS_HELLO && !peer_hello_is_current(peer))
+		rendezvous_begin_anew(peer);
+	else if (rendezvous->state != RENDEZVOUS_IDLE && !rendezvous->hello_request)
+		rendezvous_write_again(peer, LEAF_OUR_HELLO);
 	presence_watch_leaf(peer);
 }
 
@@ -422,7 +418,7 @@ void peers_died(struct peers *peers, uint32_t domid)
 	rendezvous = &peer->rendezvous;
 	rendezvous->lost_told = true;
 	memcpy(peer->dead_instance, peer->instance, sizeof(peer->dead_instance));
-	memcpy(peer->dead_nonce, rendezvous->connected_nonce, sizeof(peer->dead_nonce));
+	memcpy(peer->dead_nonce, rendezvous->tried_nonce, sizeof(peer->dead_nonce));
 	peer_read(peer, LEAF_PRESENCE);
 	peer_read(peer, LEAF_HELLO);
 }

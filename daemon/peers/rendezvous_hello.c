@@ -108,10 +108,9 @@ static void on_hello_written(void *userdata, int error, const char *value, size_
 {
 	struct peer *peer = userdata;
 
-	peer->rendezvous.hello_lost = error == -ENOTCONN; /* on_again() tries again */
 	if (error < 0 && peer->rendezvous.state == RENDEZVOUS_CONNECTED)
 		repair_later(peer, LEAF_OUR_HELLO);
-	else if (error < 0 && error != -ENOTCONN)
+	else if (error < 0 && error != -ENOTCONN) /* else rendezvous_on_again() tries again */
 		rendezvous_fail(peer, -EHOSTUNREACH, "can't write to XenStore for domain %u: %s", peer->domid,
 				strerror(-error));
 }
@@ -167,32 +166,32 @@ void rendezvous_write_again(struct peer *peer, enum peer_leaf leaf)
 		on_hello_written(peer, r, NULL, 0);
 }
 
-void rendezvous_begin(struct peer *peer)
+void rendezvous_begin_anew(struct peer *peer)
 {
-	struct peers *peers = peer->peers;
 	struct rendezvous *rendezvous = &peer->rendezvous;
 	uint32_t random = 0;
-	int r;
 
 	if (getrandom(&random, sizeof(random), 0) != sizeof(random)) {
 		rendezvous_fail(peer, -EHOSTUNREACH, "no random numbers: %s", strerror(errno));
 		return;
 	}
 	snprintf(rendezvous->our_nonce, sizeof(rendezvous->our_nonce), "%08x", random);
-	rendezvous->begun_ms = clock_ms();
-	rendezvous->goes_on = rendezvous->let_go = false;
 	rendezvous->hello_written = true;
-	rendezvous->hello_lost = false;
 	rendezvous->node_retries = 0;
-	rendezvous->state = RENDEZVOUS_HELLO;
+	rendezvous_step_back(peer, RENDEZVOUS_HELLO);
+	rendezvous_write_again(peer, LEAF_OUR_HELLO);
+}
+
+void rendezvous_begin(struct peer *peer)
+{
+	struct rendezvous *rendezvous = &peer->rendezvous;
+
+	rendezvous->begun_ms = clock_ms();
+	rendezvous->goes_on = false;
 	rendezvous_again_later(peer, 0);
-	r = rendezvous_write_hello(peer);
-	if (r < 0) {
-		on_hello_written(peer, r, NULL, 0);
-		return;
-	}
 	if (!event_pending(rendezvous->deadline.timer, EV_TIMEOUT, NULL))
-		deadline_set(&rendezvous->deadline, peers->options.setup_timeout_ms);
+		deadline_set(&rendezvous->deadline, peer->peers->options.setup_timeout_ms);
+	rendezvous_begin_anew(peer);
 }
 
 /* Fails our attempt. Our hello stays until the peer has withdrawn its own, since it tells the peer why there

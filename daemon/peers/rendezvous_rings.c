@@ -24,7 +24,7 @@ void rendezvous_unpublish(struct peer *peer)
 
 	if (!rendezvous->published)
 		return;
-	rendezvous->published = rendezvous->publish_lost = false;
+	rendezvous->published = false;
 	store_cancel(&rendezvous->publish_request);
 	snprintf(rest, sizeof(rest), "/%s", rendezvous->grant_nonce);
 	peer_remove_ours(peer, rest);
@@ -140,13 +140,8 @@ static void on_granted_event(void *userdata)
 
 	if (state == VCHAN_WAITING)
 		return;
-	/* A client has connected: nothing more is granted for this nonce. But a killed one may let go late,
-	 * and the daemon that runs there now waits for its rings: once this is believed. */
-	if (state == VCHAN_CLOSED && vchan_had_mapper(rendezvous->vchan) &&
-	    strcmp(rendezvous->spared_nonce, rendezvous->grant_nonce) != 0)
-		memcpy(rendezvous->spared_nonce, rendezvous->grant_nonce, sizeof(rendezvous->spared_nonce));
-	else
-		memcpy(rendezvous->spent_nonce, rendezvous->grant_nonce, sizeof(rendezvous->spent_nonce));
+	/* A client that only lets go has failed to map all of it, or is an earlier daemon that was killed: the one
+	 * that is there waits for others. */
 	rendezvous_take_step(peer, state == VCHAN_CONNECTED ? RENDEZVOUS_LIVE : RENDEZVOUS_CLOSED);
 	peer_kick(peer);
 }
@@ -155,8 +150,7 @@ static void rendezvous_rings_on_published(void *userdata, int error, const char 
 {
 	struct peer *peer = userdata;
 
-	peer->rendezvous.publish_lost = error == -ENOTCONN; /* on_again() tries again */
-	if (error < 0 && error != -ENOTCONN)
+	if (error < 0 && error != -ENOTCONN) /* else rendezvous_on_again() tries again */
 		rendezvous_fail(peer, -EHOSTUNREACH, "can't publish the rings for domain %u in XenStore: %s",
 				peer->domid, strerror(-error));
 }
@@ -243,7 +237,6 @@ void rendezvous_grant(struct peer *peer)
 		return;
 	}
 	memcpy(rendezvous->grant_nonce, peer->hello.nonce, sizeof(rendezvous->grant_nonce));
-	memcpy(rendezvous->tried_nonce, peer->hello.nonce, sizeof(rendezvous->tried_nonce));
 	rendezvous->state = RENDEZVOUS_GRANTED;
 	rendezvous_publish(peer);
 }
@@ -282,11 +275,12 @@ void rendezvous_map(struct peer *peer)
 				r == -EPROTO ? "their sizes are impossible" : strerror(-r));
 		return;
 	}
-	if (vchan_state(vchan) != VCHAN_CONNECTED) { /* given up meanwhile: new nodes may come */
+	/* Given up meanwhile; and who has seen us connect may wait for another nonce. */
+	if (vchan_state(vchan) != VCHAN_CONNECTED) {
 		vchan_close(vchan);
+		rendezvous_begin_anew(peer);
 		return;
 	}
-	memcpy(rendezvous->connected_nonce, peer->hello.nonce, sizeof(rendezvous->connected_nonce));
 	rendezvous_hand_over(peer, vchan);
 }
 

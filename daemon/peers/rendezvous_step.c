@@ -23,7 +23,7 @@ static enum rendezvous_action answer_hello(const struct rendezvous_facts *facts)
 	if (facts->we_may_map && (!facts->they_may_map || facts->we_are_lower))
 		return RENDEZVOUS_EXPECT;
 	if (facts->they_may_map)
-		return facts->spent ? RENDEZVOUS_NOTE : RENDEZVOUS_GRANT;
+		return RENDEZVOUS_GRANT;
 	return facts->wanted ? RENDEZVOUS_REFUSE : RENDEZVOUS_NOTE;
 }
 
@@ -33,9 +33,7 @@ static enum rendezvous_action step_hello(const struct rendezvous_facts *facts)
 		return answer_hello(facts);
 	if (facts->other_hello)
 		return RENDEZVOUS_FAIL_VERSION;
-	if (facts->wanted)
-		return facts->goes_on && facts->let_go ? RENDEZVOUS_BEGIN : RENDEZVOUS_NOTHING;
-	return facts->goes_on ? RENDEZVOUS_NOTHING : RENDEZVOUS_WITHDRAW;
+	return facts->wanted || facts->goes_on ? RENDEZVOUS_NOTHING : RENDEZVOUS_WITHDRAW;
 }
 
 /* Decides without an event. Whatever depends on a hello that has gone ends with it. */
@@ -49,8 +47,8 @@ static enum rendezvous_action step_on(enum rendezvous_state state, const struct 
 	case RENDEZVOUS_PAGES:
 		return facts->hello && facts->they_may_map ? RENDEZVOUS_NOTHING : RENDEZVOUS_BACK;
 	case RENDEZVOUS_GRANTED:
-		return facts->hello && facts->same && facts->they_may_map ? RENDEZVOUS_NOTHING
-									  : RENDEZVOUS_BACK;
+		return facts->hello && facts->tried && facts->they_may_map ? RENDEZVOUS_NOTHING
+									   : RENDEZVOUS_BACK;
 	case RENDEZVOUS_AWAIT:
 		if (!facts->hello || !facts->we_may_map)
 			return RENDEZVOUS_BACK;
@@ -60,7 +58,7 @@ static enum rendezvous_action step_on(enum rendezvous_state state, const struct 
 	case RENDEZVOUS_CONNECTED:
 		if (!facts->hello)
 			return RENDEZVOUS_LOSE_WITHDRAWN;
-		return facts->same ? RENDEZVOUS_NOTHING : RENDEZVOUS_LOSE_ANEW;
+		return facts->tried ? RENDEZVOUS_NOTHING : RENDEZVOUS_LOSE_ANEW;
 	}
 	return RENDEZVOUS_NOTHING;
 }

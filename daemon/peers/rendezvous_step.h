@@ -24,11 +24,11 @@
  * "wanted, down" is the event that its daemon has gone, but in IDLE, where it is what a look-up has found. A
  * daemon that was replaced finds our hello: PAGES, GRANTED and AWAIT then go back to HELLO. "failed" leads to
  * IDLE, without notifying anyone where no link was wanted here; but that a time-out, which answers the
- * request, leaves HELLO, GRANTED and AWAIT as they are until the attempt has lasted for ten: a peer that is
- * told of changes late, since XenStore is slow, still finds our hello, and the next request goes on from
- * there. But a peer that has answered this nonce and given up won't answer it again, so the next request has
- * a new one. "lost" stays CONNECTED until peers_disconnect(). Where Xen forbids the pair to share memory, who
- * finds that out says so in its hello: as if neither might map, from any state before CONNECTED.
+ * request, leaves HELLO, GRANTED and AWAIT as they are until the attempt has lasted for ten, or the peer
+ * gives it up: one that is told of changes late, since XenStore is slow, still finds our hello, and the next
+ * request goes on from there. "lost" stays CONNECTED until peers_disconnect(). Where Xen forbids the pair to
+ * share memory, who finds that out says so in its hello: as if neither might map, from any state before
+ * CONNECTED.
  */
 
 #include <stdbool.h>
@@ -59,7 +59,6 @@ struct rendezvous_facts {
 	enum rendezvous_event event;
 	bool wanted : 1;  /* a link was asked for here, and the request isn't answered yet */
 	bool goes_on : 1; /* such a request has timed out, but the attempt isn't over */
-	bool let_go : 1;  /* the peer has answered it, and given up */
 	bool self : 1;	  /* the peer is this domain, */
 	bool no_domid : 1;
 	bool up : 1;	  /* its daemon runs */
@@ -69,9 +68,7 @@ struct rendezvous_facts {
 	bool other_presence : 1;	       /* is of another major version, */
 	bool other_hello : 1;		       /* likewise */
 	bool hello : 1;			       /* the peer's is there, and current: and its nonce */
-	bool tried : 1;			       /* was answered already, */
-	bool spent : 1;			       /* has had its vchan, */
-	bool same : 1;			       /* is the one that the vchan was granted or connected under */
+	bool tried : 1;			       /* was answered already, last of all */
 	bool we_may_map : 1, they_may_map : 1; /* neither does where Xen forbids it */
 	bool we_are_lower : 1; /* our domid is: of two that may map, this one does (so domain 0) */
 	bool nodes : 1;	       /* both have been read, and the hello after them */
@@ -80,7 +77,7 @@ struct rendezvous_facts {
 enum rendezvous_action {
 	RENDEZVOUS_NOTHING,
 	RENDEZVOUS_LOOK_UP,   /* read all that would show the peer */
-	RENDEZVOUS_BEGIN,     /* write a hello with a new nonce: HELLO, also from there */
+	RENDEZVOUS_BEGIN,     /* write a hello with a new nonce: HELLO */
 	RENDEZVOUS_NOTE,      /* the hello's nonce counts as tried, as in the next three */
 	RENDEZVOUS_REFUSE,    /* neither may map: fail the request for a link */
 	RENDEZVOUS_EXPECT,    /* we map: AWAIT */

@@ -405,11 +405,6 @@ static uint8_t *their_requests(const struct vchan *vchan)
 	return vchan_is_granter(vchan) ? &vchan->control.ring->srv_notify : &vchan->control.ring->cli_notify;
 }
 
-bool vchan_had_mapper(const struct vchan *vchan)
-{
-	return vchan->had_mapper && !vchan->was_connected;
-}
-
 bool vchan_was_left(const struct vchan *vchan)
 {
 	return !vchan->is_stale && __atomic_load_n(their_requests(vchan), __ATOMIC_ACQUIRE) & NOTIFY_LEFT;

@@ -98,10 +98,6 @@ enum vchan_state {
 };
 enum vchan_state vchan_state(const struct vchan *vchan);
 
-/* Whether it was granted again while somebody had it mapped, and nobody has connected since: who closes it
- * then may be that one, whose process has ended late. */
-bool vchan_had_mapper(const struct vchan *vchan);
-
 /* Whether the other side has closed the vchan by vchan_leave(): it wants another one. A bit beside its
  * requests says so, which the kernel doesn't set when it closes the vchan of a process that has died, and
  * libxenvchan never. */

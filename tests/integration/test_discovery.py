@@ -265,17 +265,16 @@ def test_guests_that_want_a_link_need_no_word_of_domain_0(host, nodes):
     eventually(lambda: watches(host, 1) == TOLD_WATCHES, "the watch is given up")
 
 
-def test_a_hello_that_nobody_saw_is_written_again(host):
-    """As while its reader isn't told of changes yet, or has just lost its connection to XenStore."""
+def test_a_hello_that_nobody_saw_is_followed_by_another(host):
+    """As while its reader isn't told of changes yet, or has just lost its connection to XenStore. It may also have answered the
+    first one, and given up."""
     one = Node(host, 1)
     hand = Tree(host, 2)
     hand.write("presence", f"1 {INSTANCE}")
     one.await_event("up 2")
     one.connect(2)
     first = eventually(lambda: hand.read("/local/domain/1/data/xenmsg/to/2/hello"), "it wants a link")
-    before = host.domain(1)["xenstore"]["writes"]
-    eventually(lambda: host.domain(1)["xenstore"]["writes"] > before, "it is written again")
-    assert hand.read("/local/domain/1/data/xenmsg/to/2/hello") == first
+    eventually(lambda: hand.read("/local/domain/1/data/xenmsg/to/2/hello") not in (None, first), "another one")
     one.close(2)
 
 

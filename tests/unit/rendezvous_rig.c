@@ -134,11 +134,6 @@ enum vchan_state vchan_state(const struct vchan *vchan)
 	return vchan->granted ? VCHAN_WAITING : held.peer_is_gone ? VCHAN_CLOSED : VCHAN_CONNECTED;
 }
 
-bool vchan_had_mapper(const struct vchan *vchan)
-{
-	return held.had_mapper;
-}
-
 void close_granted(struct scene *scene)
 {
 	held.last->is_closed = true;

@@ -28,7 +28,6 @@ struct held {
 	int granted, mapped;
 	unsigned left;
 	bool peer_is_gone; /* when we map, it has given up the vchan already */
-	bool had_mapper;   /* what we grant */
 	unsigned grants, maps;
 	unsigned unmappable; /* so many more attempts to map fail */
 	struct vchan *last;  /* granted */

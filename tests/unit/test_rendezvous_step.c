@@ -19,15 +19,12 @@ enum fact {
 	OTHER_HELLO = 1 << 8,
 	HELLO = 1 << 9,
 	TRIED = 1 << 10,
-	SPENT = 1 << 11,
-	SAME = 1 << 12,
-	WE_MAY = 1 << 13,
-	THEY_MAY = 1 << 14,
-	LOWER = 1 << 15,
-	NODES = 1 << 16,
-	GOES_ON = 1 << 17,
-	LET_GO = 1 << 18,
-	ALL_FACTS = 1 << 19,
+	WE_MAY = 1 << 11,
+	THEY_MAY = 1 << 12,
+	LOWER = 1 << 13,
+	NODES = 1 << 14,
+	GOES_ON = 1 << 15,
+	ALL_FACTS = 1 << 16,
 };
 
 #define IN(state) (1u << RENDEZVOUS_##state)
@@ -61,27 +58,23 @@ static const struct row {
 
 	/* our hello is written */
 	{IN(HELLO), ON(NO_EVENT), OTHER_HELLO, HELLO, RENDEZVOUS_FAIL_VERSION},
-	{IN(HELLO), ON(NO_EVENT), WANTED | GOES_ON | LET_GO, HELLO | OTHER_HELLO, RENDEZVOUS_BEGIN},
-	{IN(HELLO), ON(NO_EVENT), WANTED | GOES_ON, HELLO | OTHER_HELLO | LET_GO, RENDEZVOUS_NOTHING},
-	{IN(HELLO), ON(NO_EVENT), WANTED, HELLO | OTHER_HELLO | GOES_ON, RENDEZVOUS_NOTHING},
+	{IN(HELLO), ON(NO_EVENT), WANTED, HELLO | OTHER_HELLO, RENDEZVOUS_NOTHING},
 	{IN(HELLO), ON(NO_EVENT), GOES_ON, HELLO | OTHER_HELLO | WANTED, RENDEZVOUS_NOTHING},
 	{IN(HELLO), ON(NO_EVENT), 0, HELLO | OTHER_HELLO | WANTED | GOES_ON, RENDEZVOUS_WITHDRAW},
 	{IN(HELLO), ON(NO_EVENT), HELLO | WANTED, WE_MAY | THEY_MAY, RENDEZVOUS_REFUSE},
 	{IN(HELLO), ON(NO_EVENT), HELLO, WE_MAY | THEY_MAY | WANTED, RENDEZVOUS_NOTE},
 	{IN(HELLO), ON(NO_EVENT), HELLO | WE_MAY, THEY_MAY, RENDEZVOUS_EXPECT},
 	{IN(HELLO), ON(NO_EVENT), HELLO | WE_MAY | THEY_MAY | LOWER, 0, RENDEZVOUS_EXPECT},
-	{IN(HELLO), ON(NO_EVENT), HELLO | WE_MAY | THEY_MAY, LOWER | SPENT, RENDEZVOUS_GRANT},
-	{IN(HELLO), ON(NO_EVENT), HELLO | THEY_MAY, WE_MAY | SPENT, RENDEZVOUS_GRANT},
-	{IN(HELLO), ON(NO_EVENT), HELLO | WE_MAY | THEY_MAY | SPENT, LOWER, RENDEZVOUS_NOTE},
-	{IN(HELLO), ON(NO_EVENT), HELLO | THEY_MAY | SPENT, WE_MAY, RENDEZVOUS_NOTE},
+	{IN(HELLO), ON(NO_EVENT), HELLO | WE_MAY | THEY_MAY, LOWER, RENDEZVOUS_GRANT},
+	{IN(HELLO), ON(NO_EVENT), HELLO | THEY_MAY, WE_MAY, RENDEZVOUS_GRANT},
 
 	/* the vchan is being made */
 	{IN(PAGES) | IN(GRANTED) | IN(AWAIT), ON(NO_EVENT), 0, HELLO, RENDEZVOUS_BACK},
 	{IN(PAGES), ON(NO_EVENT), HELLO, THEY_MAY, RENDEZVOUS_BACK},
 	{IN(PAGES), ON(NO_EVENT), HELLO | THEY_MAY, 0, RENDEZVOUS_NOTHING},
-	{IN(GRANTED), ON(NO_EVENT), HELLO, SAME, RENDEZVOUS_BACK},
-	{IN(GRANTED), ON(NO_EVENT), HELLO | SAME, THEY_MAY, RENDEZVOUS_BACK},
-	{IN(GRANTED), ON(NO_EVENT), HELLO | SAME | THEY_MAY, 0, RENDEZVOUS_NOTHING},
+	{IN(GRANTED), ON(NO_EVENT), HELLO, TRIED, RENDEZVOUS_BACK},
+	{IN(GRANTED), ON(NO_EVENT), HELLO | TRIED, THEY_MAY, RENDEZVOUS_BACK},
+	{IN(GRANTED), ON(NO_EVENT), HELLO | TRIED | THEY_MAY, 0, RENDEZVOUS_NOTHING},
 	{IN(AWAIT), ON(NO_EVENT), HELLO, WE_MAY, RENDEZVOUS_BACK},
 	{IN(AWAIT), ON(NO_EVENT), HELLO | WE_MAY, TRIED, RENDEZVOUS_EXPECT},
 	{IN(AWAIT), ON(NO_EVENT), HELLO | WE_MAY | TRIED, NODES, RENDEZVOUS_NOTHING},
@@ -94,8 +87,8 @@ static const struct row {
 
 	/* connected */
 	{IN(CONNECTED), ON(NO_EVENT), 0, HELLO, RENDEZVOUS_LOSE_WITHDRAWN},
-	{IN(CONNECTED), ON(NO_EVENT), HELLO, SAME, RENDEZVOUS_LOSE_ANEW},
-	{IN(CONNECTED), ON(NO_EVENT), HELLO | SAME, 0, RENDEZVOUS_NOTHING},
+	{IN(CONNECTED), ON(NO_EVENT), HELLO, TRIED, RENDEZVOUS_LOSE_ANEW},
+	{IN(CONNECTED), ON(NO_EVENT), HELLO | TRIED, 0, RENDEZVOUS_NOTHING},
 	{IN(CONNECTED), ON(GONE), 0, 0, RENDEZVOUS_LOSE_GONE},
 	{IN(CONNECTED), ON(REPLACED), 0, 0, RENDEZVOUS_LOSE_REPLACED},
 
@@ -117,7 +110,6 @@ static struct rendezvous_facts facts_of(enum rendezvous_event event, unsigned fa
 		.event = event,
 		.wanted = facts & WANTED,
 		.goes_on = facts & GOES_ON,
-		.let_go = facts & LET_GO,
 		.self = facts & SELF,
 		.no_domid = facts & NO_DOMID,
 		.up = facts & UP,
@@ -128,8 +120,6 @@ static struct rendezvous_facts facts_of(enum rendezvous_event event, unsigned fa
 		.other_hello = facts & OTHER_HELLO,
 		.hello = facts & HELLO,
 		.tried = facts & TRIED,
-		.spent = facts & SPENT,
-		.same = facts & SAME,
 		.we_may_map = facts & WE_MAY,
 		.they_may_map = facts & THEY_MAY,
 		.we_are_lower = facts & LOWER,
@@ -176,16 +166,14 @@ TEST(every_state_with_all_facts_does_what_the_table_says)
 		assert_true(used[i]);
 }
 
-/* What leads to HELLO is followed by another step at once, which must not lead back to where it came from; to
- * begin anew there ends the reason for it. */
+/* What leads to HELLO is followed by another step at once, which must not lead back to where it came from. */
 TEST(hello_is_left_forward_only)
 {
 	for (unsigned facts = 0; facts < ALL_FACTS; facts++) {
 		struct rendezvous_facts gathered = facts_of(RENDEZVOUS_NO_EVENT, facts);
 		enum rendezvous_action action = rendezvous_step(RENDEZVOUS_HELLO, &gathered);
 
-		if (!gathered.let_go)
-			assert_int_not_equal(action, RENDEZVOUS_BEGIN);
+		assert_int_not_equal(action, RENDEZVOUS_BEGIN);
 		assert_int_not_equal(action, RENDEZVOUS_BACK);
 	}
 }
