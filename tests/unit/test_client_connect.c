@@ -548,8 +548,8 @@ TEST_WITH(a_stream_that_nobody_answers_ends_in_time_or_withdrawn, open_with_daem
 	assert_int_equal(late.times + given_up.times, 2);
 }
 
-/* Where the socket is mounted elsewhere, somebody else may have the name that the daemon gave it. A program may
- * have named it by a path from where it was. */
+/* Where the socket is mounted elsewhere, somebody else may have the name that the daemon gave it. A program
+ * may have named it by a path from where it was. */
 TEST_EACH(streams_go_where_the_program_has_found_the_daemon, 2)
 {
 	char path[100], here[200];

@@ -187,6 +187,11 @@ pub struct Stream<'c> {
     address: String,
 }
 
+// So that the compiler keeps the connection where it is until then (message.rs).
+impl Drop for Stream<'_> {
+    fn drop(&mut self) {}
+}
+
 impl<'c> Stream<'c> {
     fn state(&self) -> &State {
         unsafe { &*self.stream.state }

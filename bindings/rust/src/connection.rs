@@ -46,6 +46,55 @@ use crate::pending::{first_of, on_done, words, Handle, Outcome, Pending, WakerLi
 /// drop(conn);
 /// println!("{}", message.len());
 /// ```
+/// Nor can it go to another thread before they are dropped:
+/// ```no_run
+/// # use xenmsg::{Connection, USUAL};
+/// let conn = Connection::open(USUAL).unwrap();
+/// drop(conn.recv().unwrap());
+/// std::thread::spawn(move || conn.process());
+/// ```
+/// ```compile_fail,E0505
+/// # use xenmsg::{Connection, USUAL};
+/// # let conn = Connection::open(USUAL).unwrap();
+/// let _held = conn.recv().unwrap();
+/// std::thread::spawn(move || conn.process());
+/// ```
+/// ```compile_fail,E0505
+/// # use xenmsg::{Connection, USUAL};
+/// # let conn = Connection::open(USUAL).unwrap();
+/// let _held = conn.try_peek().unwrap();
+/// std::thread::spawn(move || conn.process());
+/// ```
+/// ```compile_fail,E0505
+/// # use xenmsg::{Connection, USUAL};
+/// # let conn = Connection::open(USUAL).unwrap();
+/// let _held = conn.begin_send("5:inbox", "", USUAL).unwrap();
+/// std::thread::spawn(move || conn.process());
+/// ```
+/// ```compile_fail,E0505
+/// # use xenmsg::{Connection, USUAL};
+/// # let conn = Connection::open(USUAL).unwrap();
+/// let _held = conn.begin_stream_connect("5:echo", USUAL).unwrap();
+/// std::thread::spawn(move || conn.process());
+/// ```
+/// ```compile_fail,E0505
+/// # use xenmsg::{Connection, USUAL};
+/// # let conn = Connection::open(USUAL).unwrap();
+/// let _held = conn.reserve("5:inbox", 8).unwrap();
+/// std::thread::spawn(move || conn.process());
+/// ```
+/// ```compile_fail,E0505
+/// # use xenmsg::{Connection, USUAL};
+/// # let conn = Connection::open(USUAL).unwrap();
+/// let _held = conn.stream_listen("echo", USUAL).unwrap();
+/// std::thread::spawn(move || conn.process());
+/// ```
+/// ```compile_fail,E0505
+/// # use xenmsg::{Connection, USUAL};
+/// # let conn = Connection::open(USUAL).unwrap();
+/// let _held = conn.watch("*", USUAL).unwrap();
+/// std::thread::spawn(move || conn.process());
+/// ```
 pub struct Connection {
     inner: Box<Inner>,
 }

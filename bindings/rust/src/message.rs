@@ -6,7 +6,7 @@ use std::ffi::CStr;
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::mem;
+use std::mem::{self, ManuallyDrop};
 use std::ops::{Deref, DerefMut};
 use std::os::raw::{c_char, c_int, c_uint, c_void};
 use std::pin::Pin;
@@ -297,7 +297,9 @@ impl<'c> Message<'c> {
         if r < 0 {
             return Err((Error::Failed(Failure::new(r, None, String::new(), self.endpoint())), self));
         }
-        let Message { raw, .. } = self;
+        let left = ManuallyDrop::new(self);
+        let (raw, withdrawn) = unsafe { (ptr::read(&left.raw), ptr::read(&left.withdrawn)) };
+        drop(withdrawn);
         Ok(OwnedMessage { raw })
     }
 }
@@ -325,6 +327,16 @@ macro_rules! is_its_bytes {
             }
         }
     )* };
+}
+
+// What they hold calls into the connection when it is dropped. A `Drop` of their own lets the compiler keep the connection where it
+// is until then: without one, only what is used explicitly counts.
+impl Drop for Message<'_> {
+    fn drop(&mut self) {}
+}
+
+impl Drop for Peeked<'_> {
+    fn drop(&mut self) {}
 }
 
 is_its_bytes!(Message<'_>, OwnedMessage, Peeked<'_>);

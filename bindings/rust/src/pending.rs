@@ -321,6 +321,11 @@ pub struct Pending<'c, T> {
     value: PhantomData<fn() -> T>,
 }
 
+// So that the compiler keeps the connection where it is until then (message.rs).
+impl<T> Drop for Pending<'_, T> {
+    fn drop(&mut self) {}
+}
+
 impl<'c, T: Value<'c>> Pending<'c, T> {
     pub(crate) fn begin(
         connection: &'c Connection,

@@ -12,10 +12,11 @@ use crate::options::Options;
 use crate::pending::Pending;
 use crate::Connection;
 
-type Handler<'c> = Box<dyn FnMut(Message<'c>) + 'c>;
+type Handler<'c, 'h> = Box<dyn FnMut(Message<'c>) + 'h>;
 
 /// Endpoints, each with a handler. A handler may keep its message, and answer it later; it may use the connection; and if it
-/// panics, that unwinds through Rust alone.
+/// panics, that unwinds through Rust alone. What a handler borrows needs to live as long as the server (`'h`), and may hold messages
+/// of the connection (`'c`).
 ///
 /// ```no_run
 /// # use xenmsg::{Connection, Server, USUAL};
@@ -27,14 +28,14 @@ type Handler<'c> = Box<dyn FnMut(Message<'c>) + 'c>;
 /// server.run()?;
 /// # Ok(()) }
 /// ```
-pub struct Server<'c> {
+pub struct Server<'c, 'h> {
     connection: &'c Connection,
-    handlers: HashMap<String, Handler<'c>>,
+    handlers: HashMap<String, Handler<'c, 'h>>,
 }
 
-impl<'c> Server<'c> {
+impl<'c, 'h> Server<'c, 'h> {
     /// One without endpoints.
-    pub fn new(connection: &'c Connection) -> Server<'c> {
+    pub fn new(connection: &'c Connection) -> Server<'c, 'h> {
         Server { connection, handlers: HashMap::new() }
     }
 
@@ -43,7 +44,7 @@ impl<'c> Server<'c> {
         &mut self,
         endpoint: &str,
         options: impl Into<Options>,
-        handler: impl FnMut(Message<'c>) + 'c,
+        handler: impl FnMut(Message<'c>) + 'h,
     ) -> Result<()> {
         self.connection.bind(endpoint, options)?;
         self.handlers.insert(endpoint.into(), Box::new(handler));
@@ -95,7 +96,7 @@ impl<'c> Server<'c> {
     }
 }
 
-impl Drop for Server<'_> {
+impl Drop for Server<'_, '_> {
     fn drop(&mut self) {
         for endpoint in self.handlers.keys() {
             let _ = self.connection.unbind(endpoint); // gone with the connection, or now
