@@ -132,7 +132,7 @@ static int conn_read_in(struct xenmsg *conn)
 	const uint32_t begin = in->tail, size = in->ring.size;
 	struct frame_header header;
 	uint32_t ready = 0;
-	int frames = 0, r = 0;
+	int frames = 0, r = 1;
 
 	while (in->tail - begin < size && (r = frame_next(in, &header, &ready)) > 0) {
 		ring_reader_copy(in, FRAME_HEADER_SIZE, conn->scratch, header.length);
@@ -141,6 +141,7 @@ static int conn_read_in(struct xenmsg *conn)
 		if (r < 0)
 			return r;
 		frames++;
+		r = 1;
 	}
 	if (r < 0 || (r == 0 && ready > 0))
 		return -EPROTO;

@@ -424,7 +424,8 @@ static void meet(size_t state, size_t call)
 		fake_join(&fake);
 	if (r == -EINTR || r == -EAGAIN)
 		fail_msg("%s, %s: %d", cell[0], cell[1], r);
-	if (states[state].begin == be_silent && r != calls[call].late)
+	if ((states[state].begin == be_silent && r != calls[call].late) ||
+	    (states[state].begin == be_talked_to && fake.conn->dead))
 		fail_msg("%s, %s: %d", cell[0], cell[1], r);
 	if (states[state].begin == be_closed && r == -ECANCELED)
 		fake.conn = NULL;

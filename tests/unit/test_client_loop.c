@@ -489,3 +489,12 @@ SHARED(a_topic_that_has_ended_is_left_whatever_is_done_next)
 	xenmsg_process(fake.conn);
 	fake_read_up_to(&fake, FRAME_UNSUBSCRIBE);
 }
+
+SHARED(a_ring_that_is_full_to_the_last_byte_is_read)
+{
+	for (uint32_t i = 0; i < FAKE_RING_SIZE / FRAME_HEADER_SIZE; i++)
+		fake_send(&fake, 200, 0, 0, "", 0);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(xenmsg_process(fake.conn), 0);
+	assert_int_equal(ring_writer_space(&fake.in, FAKE_RING_SIZE), FAKE_RING_SIZE);
+}
