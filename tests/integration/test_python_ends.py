@@ -253,6 +253,9 @@ def test_what_is_no_outcome_is_refused(one):
     lambda core, number: core.accept(number),
     lambda core, number: core.begin_connect("self:inbox", number),
     lambda core, number: core.begin_ping("self", number),
+    lambda core, number: core.sent_name("self:inbox", number),
+    lambda core, number: core.begin_bind("inbox", True, number, False),
+    lambda core, number: core.begin_listen("inbox", number),
 ))
 def test_an_argument_may_close_the_connection(one, use):
     core = importlib.import_module("xenmsg._core").Connection(one.socket)
@@ -261,9 +264,39 @@ def test_an_argument_may_close_the_connection(one, use):
         def __index__(self):
             core.close()
             return 0
+
+        def __bool__(self):
+            return bool(self.__index__())
     with pytest.raises(xenmsg.Error) as error:
         use(core, Closes())
     assert error.value.errno == errno.ENOTCONN
+
+
+@pytest.mark.parametrize("path", (b"/nowhere/\xff", os.fsdecode(b"/nowhere/\xff")))
+@pytest.mark.parametrize("opened", (lambda path: xenmsg.blocking.open(path), lambda path: asyncio.run(xenmsg.open(path)._make())))
+def test_a_path_may_have_any_bytes(path, opened):
+    with pytest.raises(xenmsg.NoDaemon) as error:
+        opened(path)
+    assert os.fsencode(error.value.address) == b"/nowhere/\xff"
+    assert ascii(str(error.value))
+
+
+def test_another_interpreter_has_errors_of_its_own():
+    interpreters = importlib.import_module("_xxsubinterpreters")
+    other = interpreters.create()
+    try:
+        interpreters.run_string(other, f"import sys; sys.path[:0] = {sys.path!r}\n" """
+import xenmsg.blocking
+for _ in range(2):
+    try:
+        xenmsg.blocking.open("/nowhere/socket")
+    except xenmsg.NoDaemon as error:
+        assert type(error) is xenmsg.NoDaemon
+    else:
+        raise AssertionError("it is open")
+""")
+    finally:
+        interpreters.destroy(other)
 
 
 def test_a_connection_belongs_to_one_thread_at_a_time(one):

@@ -25,8 +25,6 @@
 #include <string.h>
 
 unsigned forks;
-static PyObject *make_error; /* of _errors.py */
-
 static void count_fork(void)
 {
 	forks++;
@@ -47,15 +45,34 @@ PyObject *words_of(const char *text)
 	return PyUnicode_DecodeUTF8(text, (Py_ssize_t)strlen(text), "replace");
 }
 
+PyObject *name_of(const char *text)
+{
+	return PyUnicode_DecodeUTF8(text, (Py_ssize_t)strlen(text), "surrogateescape");
+}
+
+/* Returns the maker of errors, of the interpreter that runs this: each has classes of its own. */
+static PyObject *error_maker(void)
+{
+	PyObject *errors = PyImport_ImportModule("xenmsg._errors");
+	PyObject *maker = errors ? PyObject_GetAttrString(errors, "make_error") : NULL;
+
+	Py_XDECREF(errors);
+	return maker;
+}
+
 /* Raises xenmsg.Error(errno, reason, fate, address, code, exit_status, data). `reason`, `address` and `data`
  * may be NULL. */
-PyObject *raise_result(const struct xenmsg_result *result, int fate, const char *address, PyObject *data)
+PyObject *raise_result(const struct xenmsg_result *result, int fate, PyObject *address, PyObject *data)
 {
-	PyObject *exception = PyObject_CallFunction(
-		make_error, "iNizIiO", result->error < 0 ? -result->error : result->error,
-		words_of(result->reason ? result->reason : ""), fate, address, result->code,
-		result->exit_status, data ? data : Py_None);
+	PyObject *exception, *maker = error_maker();
 
+	if (!maker)
+		return NULL;
+	exception = PyObject_CallFunction(
+		maker, "iNiOIiO", result->error < 0 ? -result->error : result->error,
+		words_of(result->reason ? result->reason : ""), fate, address ? address : Py_None,
+		result->code, result->exit_status, data ? data : Py_None);
+	Py_DECREF(maker);
 	if (exception) {
 		PyErr_SetObject((PyObject *)Py_TYPE(exception), exception);
 		Py_DECREF(exception);
@@ -66,8 +83,12 @@ PyObject *raise_result(const struct xenmsg_result *result, int fate, const char 
 PyObject *raise_words(int error, const char *reason, const char *address)
 {
 	const struct xenmsg_result result = {.error = error, .reason = reason};
+	PyObject *name = address ? name_of(address) : NULL;
 
-	return raise_result(&result, FATE_OF_ERROR, address, NULL);
+	if (!address || name)
+		raise_result(&result, FATE_OF_ERROR, name, NULL);
+	Py_XDECREF(name);
+	return NULL;
 }
 
 int check_usable(const struct shared *shared)
@@ -172,13 +193,12 @@ PyMODINIT_FUNC PyInit__core(void);
 
 PyMODINIT_FUNC PyInit__core(void)
 {
-	PyObject *module, *errors = PyImport_ImportModule("xenmsg._errors");
+	PyObject *module, *maker = error_maker();
 	char version[16];
 
-	make_error = errors ? PyObject_GetAttrString(errors, "make_error") : NULL;
-	Py_XDECREF(errors);
-	if (!make_error || pthread_atfork(NULL, NULL, count_fork) != 0)
-		return make_error ? PyErr_NoMemory() : NULL;
+	Py_XDECREF(maker);
+	if (!maker || pthread_atfork(NULL, NULL, count_fork) != 0)
+		return maker ? PyErr_NoMemory() : NULL;
 	module = PyModule_Create(&module_definition);
 	snprintf(version, sizeof(version), "%u.%u.%u", XENMSG_VERSION >> 16, XENMSG_VERSION >> 8 & 0xff,
 		 XENMSG_VERSION & 0xff);

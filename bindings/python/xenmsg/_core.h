@@ -49,8 +49,10 @@ void lock(struct shared *shared, PyThreadState *state);
 
 /* Returns a text that another process has written, whatever bytes it has. */
 PyObject *words_of(const char *text);
+/* Returns an address, a path or another name of the program's own, likewise: as os.fsdecode() does. */
+PyObject *name_of(const char *text);
 /* Each raises xenmsg.Error, and returns NULL. `reason`, `address` and `data` may be NULL. */
-PyObject *raise_result(const struct xenmsg_result *result, int fate, const char *address, PyObject *data);
+PyObject *raise_result(const struct xenmsg_result *result, int fate, PyObject *address, PyObject *data);
 PyObject *raise_words(int error, const char *reason, const char *address);
 /* With the reason that the connection has. */
 PyObject *raise_error(struct shared *shared, int error, const char *address);

@@ -230,12 +230,12 @@ static PyObject *connection_get(PyObject *object, void *closure)
 
 static PyObject *connection_sent_name(PyObject *object, PyObject *arguments)
 {
-	struct xenmsg *conn = usable(object);
 	char name[XENMSG_NAME_SIZE];
+	struct xenmsg *conn;
 	const char *address;
 	int is_call;
 
-	if (!conn || !PyArg_ParseTuple(arguments, "sp", &address, &is_call))
+	if (!PyArg_ParseTuple(arguments, "sp", &address, &is_call) || !(conn = usable(object)))
 		return NULL;
 	if (xenmsg_sent_name(conn, address, is_call ? XENMSG_ONLY_CALLS : 0, name, sizeof(name)) < 0)
 		Py_RETURN_NONE;
@@ -425,6 +425,7 @@ static PyObject *connection_accept(PyObject *object, PyObject *argument)
 	long timeout = PyLong_AsLong(argument);
 	const struct xenmsg_peer *peer;
 	char channel[XENMSG_NAME_SIZE];
+	PyObject *come;
 	struct xenmsg *conn;
 	PyThreadState *state;
 	int r;
@@ -441,10 +442,14 @@ static PyObject *connection_accept(PyObject *object, PyObject *argument)
 		Py_RETURN_NONE;
 	if (r < 0)
 		return raise_error(self->shared, r, NULL);
-	return Py_BuildValue("iIIIIssss", r, xenmsg_peer_domid(peer), xenmsg_peer_uid(peer),
-			     xenmsg_peer_gid(peer), xenmsg_peer_pid(peer), xenmsg_peer_endpoint(peer),
-			     xenmsg_peer_domain_name(peer), xenmsg_peer_host(peer),
+	come = Py_BuildValue("iIIIINNNs", r, xenmsg_peer_domid(peer), xenmsg_peer_uid(peer),
+			     xenmsg_peer_gid(peer), xenmsg_peer_pid(peer),
+			     words_of(xenmsg_peer_endpoint(peer)), words_of(xenmsg_peer_domain_name(peer)),
+			     words_of(xenmsg_peer_host(peer)),
 			     xenmsg_peer_channel(peer, channel, sizeof(channel)) == 0 ? channel : "");
+	if (!come)
+		xenmsg_break(r); /* nobody gets it */
+	return come;
 }
 
 /* ---- what is begun ---------------------------------------------------------------------------- */
@@ -457,12 +462,14 @@ static PyObject *begin(PyObject *object, PyObject *name, beginner what, const st
 {
 	struct connection *self = (struct connection *)object;
 	const char *text = text_of(name);
-	struct xenmsg *conn = text ? usable(object) : NULL;
-	struct outcome *outcome = conn ? outcome_new(self, name) : NULL;
+	struct outcome *outcome = text ? outcome_new(self, name) : NULL;
+	struct xenmsg *conn = outcome ? usable(object) : NULL;
 	int r;
 
-	if (!outcome)
+	if (!conn) {
+		Py_XDECREF(outcome);
 		return NULL;
+	}
 	r = what(conn, text, options, on_done, outcome, &outcome->op);
 	if (r < 0) {
 		Py_DECREF(outcome);

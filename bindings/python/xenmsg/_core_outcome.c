@@ -94,8 +94,7 @@ static PyObject *outcome_result(PyObject *object, PyObject *ignored)
 	}
 	self->seen = true;
 	if (self->result.error < 0)
-		return raise_result(&self->result, (int)self->result.fate, PyUnicode_AsUTF8(self->address),
-				    self->reply);
+		return raise_result(&self->result, (int)self->result.fate, self->address, self->reply);
 	return outcome_value(self);
 }
 

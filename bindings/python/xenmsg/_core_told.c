@@ -144,8 +144,8 @@ PyObject *connection_event(PyObject *object, PyObject *ignored)
 			return PyErr_NoMemory();
 		Py_RETURN_NONE;
 	}
-	result = Py_BuildValue("iIsss", (int)event->kind, event->domid, event->name, event->domain_name,
-			       event->host);
+	result = Py_BuildValue("iINNN", (int)event->kind, event->domid, words_of(event->name),
+			       words_of(event->domain_name), words_of(event->host));
 	self->events = event->next;
 	if (!self->events)
 		self->last_event = &self->events;
@@ -164,8 +164,8 @@ PyObject *connection_change(PyObject *object, PyObject *ignored)
 		return NULL;
 	if (!change)
 		Py_RETURN_NONE;
-	result = Py_BuildValue("iisN", (int)change->told.kind, -change->told.error, change->endpoint,
-			       words_of(change->reason));
+	result = Py_BuildValue("iiNN", (int)change->told.kind, -change->told.error,
+			       words_of(change->endpoint), words_of(change->reason));
 	self->changes = change->next;
 	if (!self->changes)
 		self->last_change = &self->changes;

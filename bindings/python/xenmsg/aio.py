@@ -178,7 +178,18 @@ class _Listening(Lazy["asyncio.Task[Accepted]"]):
 
 
 async def _accepted(stream: socket.socket, peer: Peer) -> Accepted:
-    return Accepted(*await asyncio.open_unix_connection(sock=stream), peer)
+    return Accepted(*await _opened(stream), peer)
+
+
+async def _opened(stream: socket.socket) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Gives a stream to the loop. Not to be cancelled: some loops close the descriptor then, of which the socket knows nothing, and
+    would close it again."""
+    return await asyncio.open_unix_connection(sock=stream)
+
+
+def _close_opened(task: asyncio.Task[tuple[asyncio.StreamReader, asyncio.StreamWriter]]) -> None:
+    if not task.cancelled() and task.exception() is None:
+        task.result()[1].close()
 
 
 def _close_accepted(task: asyncio.Task[Accepted]) -> None:
@@ -441,7 +452,12 @@ class Connection(ConnectionState):
         the two dies, reading gives what came before and then raises ConnectionResetError. Needs the connection no longer. With
         `wait` it waits for a listener, as send() does."""
         fd = await self._link.outcome_of(self._core.begin_connect(address, milliseconds(timeout), wait))
-        return await asyncio.open_unix_connection(sock=socket.socket(fileno=fd))
+        opened = asyncio.create_task(_opened(socket.socket(fileno=fd)))
+        try:
+            return await asyncio.shield(opened)
+        except asyncio.CancelledError:
+            opened.add_done_callback(_close_opened)
+            raise
 
     def listen(self, endpoint: str, *, shared: bool = False) -> Listener:
         """An endpoint for streams; as bind()."""
