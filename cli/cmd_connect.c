@@ -362,16 +362,14 @@ static void on_end(evutil_socket_t fd, short what, void *userdata)
 {
 	struct run_job *job = userdata;
 
-	siginfo_t end = {0};
-
 	if (job->lost) {
-		if (waitid(P_PID, (id_t)job->child.pid, &end, WEXITED | WNOHANG | WNOWAIT) < 0 || !end.si_pid)
+		if (!command_has_ended(&job->child, NULL))
 			return;
 		event_del(job->on_end);
 		set_deadline(job, STOP_REST_S);
 		return;
 	}
-	if (waitpid(job->child.pid, &job->status, WNOHANG) != job->child.pid)
+	if (!command_has_ended(&job->child, &job->status))
 		return;
 	job->ended = true;
 	event_del(job->on_end);

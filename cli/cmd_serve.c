@@ -366,7 +366,7 @@ static void on_end(int fd, short what, void *userdata)
 	char words[32];
 	int status = 0;
 
-	if (waitpid(job->child.pid, &status, WNOHANG) != job->child.pid)
+	if (!command_has_ended(&job->child, &status))
 		return;
 	job->ended = true;
 	/* Its children may still hold the pipe: only what is there now counts. */

@@ -8,11 +8,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/timerfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "cli/cli.h"
 #include "wire/libc.h"
+
+#define LOOK_NS 20000000 /* between two looks whether a child has ended */
 
 static bool file_can_be_run(const char *file)
 {
@@ -138,6 +141,34 @@ void command_become(const char *by, char **command, const struct command_peer *p
 	_exit(127);
 }
 
+/* Returns a descriptor that says when a child may have ended: without pidfd_open(2), which an emulator or a
+ * filter of system calls may lack, a timer, at which it is looked. */
+static int watch_child(pid_t pid)
+{
+	const struct itimerspec often = {.it_value.tv_nsec = LOOK_NS, .it_interval.tv_nsec = LOOK_NS};
+	int fd = pidfd_open(pid, 0);
+
+	if (fd >= 0 || (errno != ENOSYS && errno != EPERM))
+		return fd < 0 ? -errno : fd;
+	fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+	if (fd >= 0)
+		timerfd_settime(fd, 0, &often, NULL);
+	return fd < 0 ? -errno : fd;
+}
+
+bool command_has_ended(struct command_child *child, int *status)
+{
+	siginfo_t end = {0};
+	uint64_t ticks;
+
+	if (status && waitpid(child->pid, status, WNOHANG) == child->pid)
+		return true;
+	if (!status && waitid(P_PID, (id_t)child->pid, &end, WEXITED | WNOHANG | WNOWAIT) == 0 && end.si_pid)
+		return true;
+	(void)!read(child->pidfd, &ticks, sizeof(ticks)); /* until the next tick, if it is a timer */
+	return false;
+}
+
 int command_start(struct command_child *child, const char *by, char **command,
 		  const struct command_peer *peer, unsigned pipes)
 {
@@ -162,8 +193,8 @@ int command_start(struct command_child *child, const char *by, char **command,
 			close(theirs[i]);
 	if (r == 0) {
 		setpgid(child->pid, child->pid); /* the child does the same, whichever comes first */
-		child->pidfd = pidfd_open(child->pid, 0);
-		r = child->pidfd < 0 ? -errno : 0;
+		child->pidfd = watch_child(child->pid);
+		r = child->pidfd < 0 ? child->pidfd : 0;
 	}
 	if (r < 0)
 		command_drop(child);

@@ -42,14 +42,17 @@ _Noreturn void command_become(const char *by, char **command, const struct comma
 /* A command in a process group of its own. */
 #define COMMAND_STREAMS 3
 struct command_child {
-	pid_t pid; /* 0: there is none */
-	int pidfd;
+	pid_t pid;		   /* 0: there is none */
+	int pidfd;		   /* readable when it is worth asking command_has_ended() */
 	int ends[COMMAND_STREAMS]; /* ours of the pipes that are its standard input, output and error; or -1 */
 };
 
 /* Starts it with so many pipes. Returns 0, or a negative errno, and then nothing is left of it. */
 int command_start(struct command_child *child, const char *by, char **command,
 		  const struct command_peer *peer, unsigned pipes);
+/* Returns whether it has ended, with its status, of which this is told once; it stays to be waited for if
+ * `status` is NULL. */
+bool command_has_ended(struct command_child *child, int *status);
 /* Kills it, and closes what there is of it. */
 void command_drop(struct command_child *child);
 

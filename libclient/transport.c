@@ -709,7 +709,7 @@ static int hello_new(struct transport *transport, uint32_t flags)
 		return -ENOMEM;
 	for (unsigned i = 0; i < HANDSHAKE_FDS; i++)
 		hello->fds[i] = -1;
-	hello->shared = !without || strcmp(without, "1") != 0;
+	hello->shared = (!without || strcmp(without, "1") != 0) && doorbells_work();
 	hello->flags = flags;
 	transport->hello = hello;
 	return 0;

@@ -18,9 +18,10 @@
 
 #include <stdbool.h>
 
-/* Returns a new one, close-on-exec, or a negative errno: -EOPNOTSUPP if the kernel is too old. */
+/* Returns a new one, close-on-exec, or a negative errno: -EOPNOTSUPP if the kernel is too old, or an
+ * emulator or a filter of system calls lacks preadv2(2). */
 int doorbell_new(void);
-/* Whether this kernel has them. */
+/* Whether they can be used here. */
 bool doorbells_work(void);
 
 /*

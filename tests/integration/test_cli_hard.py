@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import re
+import shutil
 import subprocess
 import time
 
@@ -159,6 +160,20 @@ def test_calls_and_streams_of_every_byte_come_back_as_they_were(pair):
         done = one.xenmsg(*words, data=EVERY)
         assert (done.returncode, done.stdout, done.stderr) == (EXIT_OK, EVERY, b""), words
     assert base64.b64decode(json.loads(one.xenmsg("call", "--json", "2:same", data=EVERY).stdout)["base64"]) == EVERY
+    for process in served:
+        process.terminate()
+
+
+@pytest.mark.skipif(not shutil.which("strace"), reason="there is no strace")
+@pytest.mark.parametrize("error", ("ENOSYS", "EPERM"))
+def test_an_emulator_or_a_filter_may_lack_newer_system_calls(pair, error):
+    one, two = pair
+    missing = ("strace", "-f", "-o", "/dev/null", "-e", f"inject=preadv2,pidfd_open:error={error}", tool("xenmsg"))
+    served = [two.popen_command(*missing, *words, binds=words[-3])
+              for words in (["serve", "same", "--", "cat"], ["listen", "--run", "command", "--", "cat"])]
+    for words in (["call", "--wait", "2:same"], ["run", "--wait", "2:command"]):
+        done = one.run_command(*missing, *words, data=b"same")
+        assert (done.returncode, done.stdout, done.stderr) == (EXIT_OK, b"same", b""), words
     for process in served:
         process.terminate()
 
