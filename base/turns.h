@@ -140,6 +140,11 @@ static inline struct line *line_present(struct line *line)
 		line = line->into;
 	return line;
 }
+/* Whether it gets no turns for a while. */
+static inline bool line_rests(struct line *line)
+{
+	return line_present(line)->resting_in;
+}
 /* Counts work that was done for `line` (NULL: for nobody), in one of its tasks or outside of them. */
 static inline void turns_spend(struct turns *turns, struct line *line, uint64_t units)
 {

@@ -149,7 +149,8 @@ static int gather_frame(struct session *session, struct frame_header *header, co
 		}
 		size = (ssize_t)((there < want ? there : want) - session->greeted);
 		*why = "the program has gone";
-		if (program_socket_take(session->fd, &piece, 1, (size_t)size) != size)
+		size = program_socket_take(session->fd, (size_t)size);
+		if (size <= 0)
 			return -ECONNRESET;
 		session->greeted += (size_t)size;
 		if (there >= FRAME_HEADER_SIZE && session->greeted == want)

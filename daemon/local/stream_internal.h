@@ -64,6 +64,7 @@ struct stream {
 	int end_epoll;	      /* says whether the program's end is writable; -1: nothing does */
 	bool takes_socket;    /* the answer may bring the program another one */
 	bool is_unguarded;    /* no byte is left unread */
+	bool has_rest;	      /* the last read has left something, since it took long */
 	bool in_doubt;	      /* the guard may lie in a buffer that keeps the program from writing */
 	struct charge charge; /* for the descriptor and the memory */
 	/* The opener pays for the time, too, but not for what the program that holds an accepted stream's

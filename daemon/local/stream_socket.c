@@ -34,6 +34,14 @@ static void let_program_pay(struct stream *stream)
 		stream_set_payer(stream, stream->program);
 }
 
+/* Whether a call was so long that nothing more is done in this turn. */
+static bool payer_rests(const struct stream *stream)
+{
+	struct line *line = account_line(stream->payer);
+
+	return line && line_rests(line);
+}
+
 static void spend_call(struct stream *stream, const struct kernel_call *call, uint64_t units)
 {
 	uint64_t cost = call_end(call, clock_ns(), units);
@@ -125,7 +133,7 @@ static int read_piece(struct stream *stream, uint32_t size)
 	struct kernel_call call;
 	uint32_t length;
 	unsigned count;
-	ssize_t there;
+	ssize_t there, taken;
 
 	if (stream->breaks)
 		return copy_before_break(stream, size);
@@ -138,10 +146,12 @@ static int read_piece(struct stream *stream, uint32_t size)
 		return copy_before_break(stream, size);
 	if (there < 0)
 		return -ECONNRESET;
-	length = (uint32_t)there - guards;
 	hop_begin_call(&stream->hop, &call);
-	if (there > 1 && program_socket_take(stream->fd, pieces, count, (size_t)there - 1) != there - 1)
+	taken = there > 1 ? program_socket_take(stream->fd, (size_t)there - 1) : 0;
+	if (taken < 0)
 		return -ECONNRESET;
+	stream->has_rest = taken < there - 1;
+	length = (uint32_t)taken + 1 - guards; /* the last one is still there */
 	spend_call(stream, &call, COST_BYTES(length));
 	put_data(stream, length);
 	stream->is_unguarded = false;
@@ -160,15 +170,12 @@ static bool end_is_writable(const struct stream *stream)
 /* All was read, and the program may still be kept from writing, by the guard. */
 static void let_program_write(struct stream *stream)
 {
-	char guard;
-	struct iovec piece = {&guard, 1};
-
 	if (!stream->in_doubt || stream->end_epoll < 0)
 		return;
 	stream->in_doubt = false;
 	stream_socket_spend(stream, COST_SYSCALL);
 	if (!end_is_writable(stream) && !stream->is_unguarded)
-		stream->is_unguarded = program_socket_take(stream->fd, &piece, 1, 1) == 1;
+		stream->is_unguarded = program_socket_take(stream->fd, 1) == 1;
 }
 
 /* Returns whether the program has sent something that wasn't read. */
@@ -233,7 +240,7 @@ int stream_read(struct stream *stream)
 		bool looked = stream->ended;
 		int r = 0;
 
-		if (calls == CALLS_MAX) {
+		if (calls == CALLS_MAX || payer_rests(stream)) {
 			task_due(&stream->turn);
 			return 0;
 		}
@@ -249,7 +256,7 @@ int stream_read(struct stream *stream)
 			r = read_piece(stream, (uint32_t)size);
 		if (r < 0)
 			return r;
-		if (r > 0 && (looked || stream->breaks || (uint64_t)r == size))
+		if (r > 0 && (looked || stream->breaks || stream->has_rest || (uint64_t)r == size))
 			continue;
 		if (looked && has_left_without_a_word(stream))
 			return -ECONNRESET;
@@ -272,16 +279,19 @@ void stream_refuse(struct stream *stream)
 	uint8_t bytes[PIECE_MAX];
 	struct iovec piece = {bytes, sizeof(bytes)};
 	struct kernel_call call;
+	bool has_rest = false;
 
 	hop_begin_call(&stream->hop, &call);
 	if (!stream->end_read)
 		shutdown(stream->fd, SHUT_RD);
 	stream->end_read = true;
-	for (int calls = 0; calls < CALLS_MAX && !stream->refused; calls++) {
-		ssize_t there = stream->breaks ? 0 : program_socket_peek(stream->fd, &piece, 1);
+	for (int calls = 0; calls < CALLS_MAX && !stream->refused && !has_rest; calls++) {
+		ssize_t there = stream->breaks ? 0 : program_socket_peek(stream->fd, &piece, 1), taken = 0;
 
-		stream->refused =
-			there <= 1 || program_socket_take(stream->fd, &piece, 1, (size_t)there - 1) < 0;
+		if (there > 1)
+			taken = program_socket_take(stream->fd, (size_t)there - 1);
+		stream->refused = there <= 1 || taken < 0;
+		has_rest = taken < there - 1;
 	}
 	spend_call(stream, &call, COST_SYSCALL + COST_BYTES(sizeof(bytes)));
 	if (!stream->refused)
@@ -307,7 +317,7 @@ static int write_frame(struct stream *stream, uint32_t length, int *calls)
 		struct kernel_call call;
 		ssize_t size;
 
-		if (++*calls > CALLS_MAX) {
+		if (++*calls > CALLS_MAX || payer_rests(stream)) {
 			task_due(&stream->turn);
 			return 0;
 		}

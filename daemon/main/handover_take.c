@@ -68,7 +68,7 @@ static void handover_take_read_head(struct daemon *daemon, struct handover *hand
 	}
 }
 
-/* Finds what was inherited, where there is no image that says what it is: the sockets of programs, which would
+/* Finds what was inherited, where no image says what it is: the sockets of programs, which would
  * wait for ever, their memory and their doorbells. They are closed with what nobody takes of the image. That
  * comes before this daemon opens anything that isn't close-on-exec, as Xen's libraries open devices. Without
  * memory for it this daemon can't go on: all is closed by its end. */

@@ -5,12 +5,14 @@
 
 #define REST_NS	    300000u /* after calls of that length the account rests, */
 #define REST_FACTOR 19	    /* so that 5 % of the time go into them at most */
-#define REST_LEAST  7	    /* long calls between two that are measured, */
-#define REST_MORE   16	    /* and fewer than so many more */
+#define OWED_MAX    1000000000u
+#define REST_LEAST  7  /* long calls between two that are measured, */
+#define REST_MORE   16 /* and fewer than so many more */
 
 void call_begin_exact(struct kernel_call *call)
 {
 	call->used = clock_thread_ns();
+	call->began = clock_ns();
 }
 
 /* What the last one cost that was measured; 0: there was none. */
@@ -25,12 +27,14 @@ static uint64_t suspect_ns(const struct call_history *history)
 	return 2 * known_ns(history) > CALL_SUSPECT_NS ? 2 * known_ns(history) : CALL_SUSPECT_NS;
 }
 
-/* A part of what is owed, small enough that it is no reason to rest. */
-static uint64_t call_pay(struct call_history *history)
+/* A part of what is owed: small enough that it is no reason to rest, unless what the call cost is. */
+static uint64_t call_pay(struct call_history *history, uint64_t most)
 {
-	uint32_t part = history->owed < CALL_SUSPECT_NS ? history->owed : CALL_SUSPECT_NS;
+	uint64_t part = most > CALL_SUSPECT_NS ? most : CALL_SUSPECT_NS;
 
-	history->owed -= part;
+	if (part > history->owed)
+		part = history->owed;
+	history->owed -= (uint32_t)part;
 	return part;
 }
 
@@ -40,29 +44,32 @@ static uint64_t estimated(struct call_history *history, uint64_t took)
 	uint64_t cost = history->cost ? known_ns(history) : CALL_LONG_NS;
 
 	history->is_sample = took < suspect_ns(history);
+	if (history->unseen < UINT8_MAX)
+		history->unseen++;
 	if (!history->is_sample) {
-		history->exact = CALLS_EXACT;
+		history->exact = (uint8_t)(1 + call_chance(clock_ns()) % (2 * CALLS_EXACT));
 		return cost > CALL_LONG_NS ? cost : CALL_LONG_NS;
 	}
 	if (history->rest > 0)
 		history->rest--;
 	else
 		history->exact = CALLS_EXACT;
-	history->unseen++;
-	return cost + call_pay(history);
+	return cost + call_pay(history, CALL_SUSPECT_NS);
 }
 
 /* What has to be charged for those that passed unseen, if this one was dearer, is charged with the next ones,
  * a part with each. */
 static void owe(struct call_history *history, uint64_t cost)
 {
-	uint64_t most = suspect_ns(history), seen = cost < most ? cost : most, charged = known_ns(history);
+	uint64_t charged = history->cost ? known_ns(history) : CALL_LONG_NS, owed = history->owed;
 
-	if (cost >= CALL_LONG_NS && charged && seen > charged)
-		history->owed += (uint32_t)((seen - charged) * history->unseen);
+	if (cost < CALL_LONG_NS || cost <= charged)
+		return;
+	owed += (cost - charged) * history->unseen;
+	history->owed = owed < OWED_MAX ? (uint32_t)owed : OWED_MAX;
 }
 
-static void call_note(struct call_history *history, uint64_t cost)
+static void call_note(struct call_history *history, uint64_t cost, bool seemed_long)
 {
 	uint64_t units = cost / TURNS_UNIT_NS;
 	/* so long that those before say nothing of the next ones */
@@ -74,7 +81,9 @@ static void call_note(struct call_history *history, uint64_t cost)
 		history->exact = history->is_sample || history->exact == 0 ? 0 : history->exact - 1;
 	history->is_sample = history->is_sample && !is_dear;
 	history->is_long = cost >= CALL_LONG_NS;
-	history->unseen = 0;
+	/* Short ones, and those that others interrupted, say little of those that passed. */
+	if (seemed_long)
+		history->unseen = history->is_long ? 0 : history->unseen / 2;
 	/* At most so much: those beyond twice that are all measured, and more can't be owed than is paid. */
 	units = units < CALL_SUSPECT_NS / TURNS_UNIT_NS ? units : CALL_SUSPECT_NS / TURNS_UNIT_NS;
 	history->cost = (uint16_t)(units ? units : 1);
@@ -83,17 +92,21 @@ static void call_note(struct call_history *history, uint64_t cost)
 
 uint64_t call_cost_of_long(const struct kernel_call *call, uint64_t took)
 {
+	bool seemed_long;
+
 	if (!call->is_exact)
 		return estimated(call->history, took);
-	if (took < CALL_LONG_NS && call->history->is_sample) {
-		call->history->exact--;
+	if (took < CALL_LONG_NS && (call->history->is_sample || !call->history->exact)) {
+		if (call->history->exact)
+			call->history->exact--;
 		return took;
 	}
-	if (took >= CALL_LONG_NS)
+	seemed_long = took >= CALL_LONG_NS;
+	if (seemed_long)
 		took = clock_thread_ns() - call->used;
 	owe(call->history, took);
-	call_note(call->history, took);
-	return took + call_pay(call->history);
+	call_note(call->history, took, seemed_long);
+	return took + call_pay(call->history, took);
 }
 
 void switch_spend(struct switchboard *board, struct account *account, uint64_t units)

@@ -20,14 +20,17 @@
  * worth them:
  *
  *   by the clock               the next calls about this object                          charged with
- *   at least CALL_SUSPECT_NS,  CALLS_EXACT are measured                                  what the last one cost,
- *   and twice the last one                                                               CALL_LONG_NS at least
+ *   at least CALL_SUSPECT_NS,  up to 2 * CALLS_EXACT are measured, nobody knows how      what the last one cost,
+ *   and twice the last one     many                                                      CALL_LONG_NS at least
  *   at least CALL_LONG_NS      one in 8 to 23 is a sample, and the holder can't know     what the last one cost
  *                              which: the last digits of a clock decide. All are
  *                              measured until one is long by the clock, CALLS_EXACT at
  *                              most: short ones say nothing of those
  *   a measured one was long,   CALLS_EXACT are measured                                  what it used; behind a
  *   and twice the last one     sample as many times the difference as calls were charged with less
+ *
+ * As long as calls have passed that weren't measured, one in CALLS_EXACT is, whatever it seems to be: dear
+ * ones can't hide behind cheap ones. What it costs stands for those that passed.
  *
  * So where each wake-up is dear, as by way of a hypervisor, most are charged like the last measured one.
  * After one of 300 us the account's line rests (turns.h). Nobody is cut off
@@ -65,14 +68,22 @@ struct kernel_call {
 	uint64_t used; /* CPU time of this thread */
 };
 
+/* What nobody else can know: by the last digits of a clock. */
+static inline uint32_t call_chance(uint64_t ns)
+{
+	return (uint32_t)(ns * 0x9e3779b97f4a7c15u >> 40);
+}
+
 void call_begin_exact(struct kernel_call *call);
 static inline void call_begin(struct kernel_call *call, struct call_history *history)
 {
+	uint64_t began = clock_ns();
+
 	call->history = history;
-	call->is_exact = history->exact;
+	call->is_exact = history->exact || (history->unseen && call_chance(began) % CALLS_EXACT == 0);
+	call->began = began;
 	if (call->is_exact)
 		call_begin_exact(call);
-	call->began = clock_ns();
 }
 
 /* Returns what the call cost us, in ns, if it was long by the clock, or is measured exactly. */

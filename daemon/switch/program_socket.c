@@ -2,18 +2,24 @@
 #include "daemon/switch/program_socket.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/clock.h"
+#include "base/descriptors.h"
 #include "base/log.h"
+#include "daemon/switch/call.h"
 #include "daemon/switch/hop.h"
 #include "daemon/switch/work_pool.h"
 #include "wire/frame.h"
 
-#define UNREAD_MAX 4096 /* bytes that are searched before the loop closes a socket */
+/* bytes, each perhaps in a buffer of its own, with which the loop closes a socket */
+#define UNREAD_MAX 16
+#define DRAIN_SIZE 16384 /* bytes: four buffers */
 
 int program_socket_init(int fd)
 {
@@ -48,30 +54,83 @@ ssize_t program_socket_peek_before(int fd, size_t offset, struct iovec *pieces, 
 	return message.msg_flags & MSG_CTRUNC ? size - 1 : -EBADMSG;
 }
 
-ssize_t program_socket_take(int fd, const struct iovec *pieces, unsigned count, size_t size)
-{
-	struct iovec shorter[PROGRAM_SOCKET_PIECES];
-	struct msghdr message = {.msg_iov = shorter};
-	ssize_t taken;
+/* What is taken goes through a pipe to nowhere: the pipe has room for few buffers, and so is the number of
+ * those that one call frees. */
+static struct {
+	unsigned users;
+	int in, out, nowhere; /* as long as there are users; -1: there is none */
+} drain = {.in = -1, .out = -1, .nowhere = -1};
 
-	for (unsigned i = 0; i < count && size > 0; i++) {
-		shorter[i] = pieces[i];
-		if (shorter[i].iov_len > size)
-			shorter[i].iov_len = size;
-		size -= shorter[i].iov_len;
-		message.msg_iovlen++;
+static void end_drain(void)
+{
+	const int fds[] = {drain.in, drain.out, drain.nowhere};
+
+	descriptors_close(fds, 3);
+	drain.in = drain.out = drain.nowhere = -1;
+}
+
+void program_sockets_begin(void)
+{
+	int pair[2];
+
+	if (drain.users++ || pipe2(pair, O_CLOEXEC | O_NONBLOCK) < 0)
+		return;
+	drain.out = pair[0];
+	drain.in = pair[1];
+	drain.nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
+	if (drain.nowhere < 0 || fcntl(drain.in, F_SETPIPE_SZ, DRAIN_SIZE) < 0)
+		end_drain();
+}
+
+void program_sockets_end(void)
+{
+	if (--drain.users == 0)
+		end_drain();
+}
+
+static ssize_t take_some(int fd, size_t size)
+{
+	uint8_t bytes[DRAIN_SIZE];
+	ssize_t taken, left;
+
+	if (drain.in < 0)
+		return recv(fd, bytes, size < sizeof(bytes) ? size : sizeof(bytes), MSG_DONTWAIT);
+	taken = splice(fd, NULL, drain.in, NULL, size, SPLICE_F_NONBLOCK);
+	for (left = taken; left > 0;) {
+		ssize_t gone = splice(drain.out, NULL, drain.nowhere, NULL, (size_t)left, SPLICE_F_NONBLOCK);
+
+		if (gone <= 0) { /* another one begins empty */
+			end_drain();
+			break;
+		}
+		left -= gone;
 	}
-	taken = recvmsg(fd, &message, MSG_DONTWAIT);
-	if (taken < 0)
-		return errno == EINTR ? -EAGAIN : -errno;
 	return taken;
+}
+
+ssize_t program_socket_take(int fd, size_t size)
+{
+	size_t taken = 0;
+
+	while (taken < size) {
+		uint64_t began = clock_ns();
+		ssize_t some = take_some(fd, size - taken);
+
+		if (some < 0 && !taken)
+			return errno == EINTR ? -EAGAIN : -errno;
+		if (some > 0)
+			taken += (size_t)some;
+		if (some <= 0 || clock_ns() - began >= CALL_LONG_NS)
+			break;
+	}
+	return (ssize_t)taken;
 }
 
 ssize_t program_socket_read(int fd, struct iovec *pieces, unsigned count)
 {
 	ssize_t size = program_socket_peek(fd, pieces, count);
 
-	return size > 0 ? program_socket_take(fd, pieces, count, (size_t)size) : size;
+	return size > 0 ? program_socket_take(fd, (size_t)size) : size;
 }
 
 int program_socket_reply(int fd, int error, const char *why, int passed)
@@ -110,7 +169,7 @@ static bool has_only_bytes(int fd)
 	/* From here on the program can't send. A listening socket can't be asked. */
 	if (shutdown(fd, SHUT_RD) < 0 || ioctl(fd, FIONREAD, &unread) < 0)
 		return false;
-	return unread == 0 || program_socket_peek(fd, &piece, 1) == unread;
+	return unread == 0 || (unread <= UNREAD_MAX && program_socket_peek(fd, &piece, 1) == unread);
 }
 
 void program_socket_close(struct switchboard *board, int fd, struct charge *charge)

@@ -36,9 +36,14 @@ ssize_t program_socket_peek(int fd, struct iovec *pieces, unsigned count);
  * for two bytes or more. Returns how many; 0: that byte is the next one; or a negative errno. The socket is
  * peeked at in no other way from then on. */
 ssize_t program_socket_peek_before(int fd, size_t offset, struct iovec *pieces, unsigned count);
-/* Reads `size` bytes that were peeked at. */
-ssize_t program_socket_take(int fd, const struct iovec *pieces, unsigned count, size_t size);
-/* Peeks, then reads all that there is room for. Errors as above. */
+/* Takes up to `size` bytes away that were peeked at. For each buffer that this frees the kernel calls all who
+ * watch the program's end, so it takes a few buffers at a time, and ends after a call that was long. Returns
+ * how many, or a negative errno. */
+ssize_t program_socket_take(int fd, size_t size);
+/* For users of that, each once, so that it has what it needs. */
+void program_sockets_begin(void);
+void program_sockets_end(void);
+/* Peeks, then takes what there is room for, as far as program_socket_take() does. Errors as above. */
 ssize_t program_socket_read(int fd, struct iovec *pieces, unsigned count);
 /* Sends a REPLY, which answers the handshake of a stream, as far as the socket takes it at once: an error and
  * why, or 0; with a descriptor, which stays the caller's, unless `passed` is -1. 0 or -ECONNRESET. */

@@ -7,6 +7,7 @@
 #include <event2/event.h>
 
 #include "daemon/switch/channel.h"
+#include "daemon/switch/program_socket.h"
 #include "base/cost.h"
 #include "daemon/switch/hop.h"
 #include "daemon/switch/hop_internal.h"
@@ -238,6 +239,7 @@ int switch_init(struct switchboard *board, struct event_base *base, uint64_t max
 				      .max_message = max_message,
 				      .cancel_ms = CANCEL_MS,
 				      .orphans_patience_ms = ORPHANS_PATIENCE_MS};
+	program_sockets_begin();
 	return turns_init(&board->turns, base, pass, board);
 }
 
@@ -250,4 +252,5 @@ void switch_cleanup(struct switchboard *board)
 	for (int passes = 0; passes < LAST_PASSES && (passes == 0 || switch_is_busy(board)); passes++)
 		switch_pass(board);
 	turns_cleanup(&board->turns);
+	program_sockets_end();
 }

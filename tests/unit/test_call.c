@@ -157,3 +157,28 @@ TEST(what_is_counted_within_a_span_is_not_counted_again)
 	turns_spend(&board.turns, NULL, 10 * UNITS);
 	assert_int_equal(span_units(&outer), 0);
 }
+
+/* Whoever knows how many are measured behind a long one can't have another one just then. */
+TEST(dear_calls_cant_hide_behind_so_many_cheap_ones)
+{
+	const uint64_t dear = 5 * CALL_SUSPECT_NS;
+	uint64_t units;
+
+	for (unsigned every = 18; every <= 72; every *= 2) {
+		struct call_history history = {0};
+
+		units = 0;
+		for (unsigned i = 0; i < 200 * every; i++) {
+			struct kernel_call call;
+
+			call_begin(&call, &history);
+			if (i % every == 0) {
+				call.began -= dear;
+				call.used -= dear;
+			}
+			units += call_end(&call, clock_ns(), FLAT);
+		}
+		/* of 200, but for what is still owed */
+		assert_true(units - 200 * every * FLAT >= 100 * dear / TURNS_UNIT_NS);
+	}
+}

@@ -6,6 +6,7 @@
  */
 #include "tests/unit/unit.h"
 
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -139,7 +140,7 @@ SCENE_TEST(bytes_with_descriptors_are_not_read, scene_start)
 	assert_int_equal(program_socket_read(scene->daemon, pieces, 2), -EAGAIN);
 	assert_int_equal(send(scene->program, "12345", 5, 0), 5);
 	assert_int_equal(program_socket_peek(scene->daemon, pieces, 2), 5);
-	assert_int_equal(program_socket_take(scene->daemon, pieces, 2, 4), 4);
+	assert_int_equal(program_socket_take(scene->daemon, 4), 4);
 	assert_int_equal(program_socket_read(scene->daemon, pieces, 2), 1);
 	assert_memory_equal(bytes, "5", 1);
 	assert_int_equal(send(scene->program, "678", 3, 0), 3);
@@ -286,4 +287,33 @@ SCENE_TEST(what_no_thread_has_yet_goes_to_the_next_daemons_pool, scene_start)
 	work_pool_write_image(scene->board.work_pool, &image);
 	assert_int_equal(image.fd_count, 0);
 	image_free(&image);
+}
+
+/* Whoever watches the program's end is called for each buffer that we free. */
+SCENE_TEST(a_call_frees_few_of_the_buffers_that_a_program_has_made_dear, scene_start)
+{
+	enum { COPIES = 200, EPOLLS = 60, WRITES = 60, SIZE = 16 };
+	char bytes[WRITES * SIZE] = {0};
+	struct iovec piece = {bytes, sizeof(bytes)};
+	struct epoll_event event = {.events = EPOLLOUT};
+	int copies[COPIES], epolls[EPOLLS];
+	ssize_t taken;
+
+	for (int i = 0; i < COPIES; i++)
+		copies[i] = dup(scene->program);
+	for (int i = 0; i < EPOLLS; i++) {
+		epolls[i] = epoll_create1(0);
+		for (int j = 0; j < COPIES; j++)
+			assert_int_equal(epoll_ctl(epolls[i], EPOLL_CTL_ADD, copies[j], &event), 0);
+	}
+	for (int i = 0; i < WRITES; i++)
+		assert_int_equal(send(scene->program, bytes, SIZE, 0), SIZE);
+	assert_int_equal(program_socket_peek(scene->daemon, &piece, 1), sizeof(bytes));
+	taken = program_socket_take(scene->daemon, sizeof(bytes));
+	assert_in_range(taken, SIZE, 4 * SIZE);
+	for (int i = 0; i < EPOLLS; i++)
+		close(epolls[i]);
+	for (int i = 0; i < COPIES; i++)
+		close(copies[i]);
+	assert_true(close_charged(scene)); /* nor does a close free them here */
 }
