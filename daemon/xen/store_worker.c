@@ -201,9 +201,16 @@ static void back_off(struct store_worker *worker, unsigned attempt)
 	store_mark_busy(worker);
 }
 
+/* A transaction that XenStore has forgotten, since it began anew or lacked something, isn't EAGAIN to all of
+ * them: oxenstored says EIO, xenstored ENOENT, and either ENOMEM. */
 static bool is_temporary(int error)
 {
-	return error == -EAGAIN || error == -EDQUOT || error == -EBUSY || error == -ENOSPC;
+	static const int errors[] = {EAGAIN, EDQUOT, EBUSY, ENOSPC, EIO, ENOENT, ENOMEM};
+
+	for (size_t i = 0; i < sizeof(errors) / sizeof(*errors); i++)
+		if (error == -errors[i])
+			return true;
+	return false;
 }
 
 /* Returns the event of the first `length` bytes of the path, and makes it if there is none; NULL: no

@@ -26,6 +26,12 @@ int store_error(int saved_errno)
 	}
 }
 
+/* What can't be written for want of a right stays so; else ENOENT is of a transaction. */
+static int write_error(void)
+{
+	return errno == EACCES ? -EACCES : store_error(errno);
+}
+
 static int set_permissions(struct xs_handle *xs, xs_transaction_t transaction, const char *path,
 			   uint32_t owner, int reader)
 {
@@ -35,7 +41,7 @@ static int set_permissions(struct xs_handle *xs, xs_transaction_t transaction, c
 	};
 
 	if (!xs_set_permissions(xs, transaction, path, permissions, reader >= 0 ? 2 : 1))
-		return store_error(errno);
+		return write_error();
 	return 0;
 }
 
@@ -61,7 +67,7 @@ static int store_write_make_directories(struct xs_handle *xs, xs_transaction_t t
 			break;
 		}
 		if (errno != ENOENT)
-			return store_error(errno);
+			return write_error();
 		end = memrchr(path, '/', first);
 		if (!end || end == path) {
 			first = 0;
@@ -77,7 +83,7 @@ static int store_write_make_directories(struct xs_handle *xs, xs_transaction_t t
 		memcpy(directory, path, first);
 		directory[first] = '\0';
 		if (!xs_mkdir(xs, transaction, directory))
-			return store_error(errno);
+			return write_error();
 		r = set_permissions(xs, transaction, directory, owner, STORE_NOBODY);
 		if (r < 0)
 			return r;
@@ -94,7 +100,7 @@ static int write_in(struct xs_handle *xs, xs_transaction_t transaction, const st
 		if (r < 0)
 			return r;
 		if (!xs_write(xs, transaction, path, value, (unsigned)strlen(value)))
-			return store_error(errno);
+			return write_error();
 		r = set_permissions(xs, transaction, path, request->owner, request->reader);
 		if (r < 0)
 			return r;
@@ -110,11 +116,11 @@ int store_write_once(struct xs_handle *xs, const struct store_request *request)
 	errno = 0;
 	transaction = xs_transaction_start(xs);
 	if (transaction == XBT_NULL)
-		return store_error(errno);
+		return write_error();
 	r = write_in(xs, transaction, request);
 	if (r < 0) {
 		xs_transaction_end(xs, transaction, true);
 		return r;
 	}
-	return xs_transaction_end(xs, transaction, false) ? 0 : store_error(errno);
+	return xs_transaction_end(xs, transaction, false) ? 0 : write_error();
 }

@@ -99,3 +99,73 @@ TEST_WITH(directory_that_fires_by_itself_is_told, set_up, tear_down)
 	assert_true(fires(*state, "3 /local/domain/7"));
 	assert_int_equal(count_firing(*state), 2);
 }
+
+/* --- a transaction that XenStore has forgotten ----------------------------------------------------- */
+
+static struct {
+	unsigned forgets, begun; /* so many times; so often it was begun */
+	int error;
+	bool at_end;
+} xenstore;
+
+static bool forgets(bool at_end)
+{
+	if (!xenstore.forgets || xenstore.at_end != at_end)
+		return false;
+	xenstore.forgets--;
+	errno = xenstore.error;
+	return true;
+}
+
+xs_transaction_t xs_transaction_start(struct xs_handle *xs)
+{
+	return ++xenstore.begun;
+}
+
+bool xs_transaction_end(struct xs_handle *xs, xs_transaction_t transaction, bool abort)
+{
+	return abort || !forgets(true);
+}
+
+void *xs_read(struct xs_handle *xs, xs_transaction_t transaction, const char *path, unsigned *size)
+{
+	return strdup("");
+}
+
+bool xs_write(struct xs_handle *xs, xs_transaction_t transaction, const char *path, const void *data,
+	      unsigned size)
+{
+	return !forgets(false);
+}
+
+bool xs_set_permissions(struct xs_handle *xs, xs_transaction_t transaction, const char *path,
+			struct xs_permissions *permissions, unsigned count)
+{
+	return true;
+}
+
+char **xs_check_watch(struct xs_handle *xs)
+{
+	errno = EAGAIN;
+	return NULL;
+}
+
+/* Each of the two XenStores says so in its own way. What isn't allowed isn't tried again. */
+TEST_WITH(transaction_that_was_forgotten_is_begun_again, set_up, tear_down)
+{
+	static const int errors[] = {EIO, ENOENT, ENOMEM, EAGAIN, EACCES};
+	char *path = (char *)"/local/domain/1/data/xenmsg/presence", *value = (char *)"1";
+	const struct store_request request = {
+		.kind = STORE_WRITE, .count = 1, .paths = &path, .values = &value, .reader = STORE_EVERYONE};
+
+	for (unsigned i = 0; i < 2 * ROWS(errors); i++) {
+		bool is_refused = errors[i / 2] == EACCES;
+
+		xenstore.forgets = 2;
+		xenstore.begun = 0;
+		xenstore.error = errors[i / 2];
+		xenstore.at_end = i % 2;
+		assert_int_equal(write_leaves(*state, &request), is_refused ? -EACCES : 0);
+		assert_int_equal(xenstore.begun, is_refused ? 1 : 3);
+	}
+}
