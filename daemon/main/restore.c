@@ -27,6 +27,7 @@
 #include "daemon/xen/vchan.h"
 #include "daemon/registry/registry.h"
 #include "wire/address.h"
+#include "wire/retry.h"
 
 /* A daemon that stops waits no longer for XenStore to say that there was no restore. After one it was silent
  * for up to 4 s. */
@@ -43,10 +44,9 @@
 static int begin_anew(struct daemon *daemon, uint32_t domid)
 {
 	uint32_t was = daemon->self.domid;
-	int r = vchan_host_renew(daemon->host);
+	int r;
 
-	if (r < 0)
-		return r;
+	vchan_host_renew(daemon->host);
 	links_restart(daemon->links);
 	peers_stop(daemon->peers);
 	self_renumber(&daemon->self, domid);
@@ -139,8 +139,11 @@ static void check_domid(struct daemon *daemon)
 		r = store_read(daemon->store, daemon->own_leaf, on_own_leaf, daemon, NULL);
 	if (r == 0)
 		r = store_read(daemon->store, "domid", on_domid_again, daemon, NULL);
-	if (r < 0)
-		restore_fail(daemon); /* otherwise the links would stay those of the other host */
+	if (r == 0)
+		return;
+	/* Else the links would stay those of the other host. */
+	daemon->checking_domid = false;
+	timer_set(daemon->retired_timer, RETRY_EACH_MS);
 }
 
 /* The kernel sets all watches again after a restore, and each fires. It fires when it is set, too: the number

@@ -257,8 +257,9 @@ int vchan_grant(struct vchan_host *host, uint32_t domid, uint32_t read_size, uin
 	r = layout_choose(read_size, write_size, &read_order, &write_order);
 	if (r < 0)
 		return r;
-	if (!vchan_host_may_bind(host))
-		return -EAGAIN;
+	r = vchan_host_may_bind(host);
+	if (r < 0)
+		return r;
 	r = kept_take(host, domid, read_order, write_order, false, result);
 	if (r == -ENOENT) {
 		r = grant_new(host, domid, read_order, write_order, result);
@@ -297,8 +298,9 @@ int vchan_map(struct vchan_host *host, uint32_t domid, uint32_t ring_ref, uint32
 	struct vchan *vchan;
 	int r;
 
-	if (!vchan_host_may_bind(host))
-		return -EAGAIN;
+	r = vchan_host_may_bind(host);
+	if (r < 0)
+		return r;
 	vchan = vchan_alloc(host, domid, false, event, userdata);
 	if (!vchan)
 		return -ENOMEM;

@@ -44,10 +44,10 @@ void vchan_host_note_certain(struct vchan_host *host, unsigned restores);
 /*
  * Renews the event-channel handle after the domain was saved and restored, perhaps on another host: the ports
  * lead nowhere, and closing them is a kernel BUG. Parks the old handle with a keeper and opens a new one.
- * Every vchan is CLOSED from now on; vchan_close() gives back its memory and leaves its port alone. Negative
- * errno: nothing can be bound any more.
+ * Every vchan is CLOSED from now on; vchan_close() gives back its memory and leaves its port alone. If there is
+ * no descriptor for the new one, whoever grants or maps tries again.
  */
-int vchan_host_renew(struct vchan_host *host);
+void vchan_host_renew(struct vchan_host *host);
 
 /*
  * After a restore, vchans may be closed before the restore is noticed (their peers have gone), and unbinding

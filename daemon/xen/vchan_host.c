@@ -148,24 +148,36 @@ log_of_library(xentoollog_logger *logger, xentoollog_level level, int error, con
 	errno = saved_errno;
 }
 
-static int open_events(struct vchan_host *host, struct event_base *base, const char **what)
+static int open_events(struct vchan_host *host)
 {
-	int fd, flags;
+	int fd, flags, r;
 
-	*what = "/dev/xen/evtchn";
+	if (host->evtchn)
+		return 0;
 	errno = 0;
 	host->evtchn = xenevtchn_open(&host->logger, 0);
 	if (!host->evtchn)
 		return vchan_failure();
 	fd = xenevtchn_fd(host->evtchn);
 	flags = fcntl(fd, F_GETFL);
-	if (flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0)
-		return vchan_failure();
-	*what = "memory";
-	host->events = event_new(base, fd, EV_READ | EV_PERSIST, on_events, host);
-	if (!host->events || event_add(host->events, NULL) < 0)
-		return -ENOMEM;
-	return 0;
+	r = flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0 ? vchan_failure() : 0;
+	if (r == 0)
+		host->events =
+			event_new(event_get_base(host->look), fd, EV_READ | EV_PERSIST, on_events, host);
+	if (r == 0 && (!host->events || event_add(host->events, NULL) < 0))
+		r = -ENOMEM;
+	if (r < 0) {
+		free_event(host->events);
+		host->events = NULL;
+		xenevtchn_close(host->evtchn);
+		host->evtchn = NULL;
+	}
+	return r;
+}
+
+int vchan_host_may_bind(struct vchan_host *host)
+{
+	return host->restores_known == vchan_host_restores(host) ? open_events(host) : -EAGAIN;
 }
 
 int vchan_host_new(struct vchan_host **result, struct event_base *base, const char **what)
@@ -190,7 +202,8 @@ int vchan_host_new(struct vchan_host **result, struct event_base *base, const ch
 	host->gnttab = xengnttab_open(&host->logger, 0);
 	if (!host->gnttab)
 		goto refused;
-	r = open_events(host, base, what);
+	*what = "/dev/xen/evtchn";
+	r = open_events(host);
 	if (r < 0)
 		goto fail;
 	*result = host;
@@ -240,11 +253,6 @@ void vchan_host_look(struct vchan_host *host)
 		log_debug("the clocks show a restore: a keeper has the event channels, too");
 	if (host->retired_notify) /* until XenStore has been asked, nothing is bound */
 		host->retired_notify(host->retired_userdata);
-}
-
-bool vchan_host_may_bind(struct vchan_host *host)
-{
-	return host->restores_known == vchan_host_restores(host);
 }
 
 /* Parks the handle with a keeper, and closes ours. */
@@ -300,11 +308,9 @@ void vchan_host_free(struct vchan_host *host)
 	free(host);
 }
 
-int vchan_host_renew(struct vchan_host *host)
+void vchan_host_renew(struct vchan_host *host)
 {
-	struct event_base *base = event_get_base(host->events);
 	struct vchan *vchan, *next;
-	const char *what;
 	int r;
 
 	HASH_ITER(hh, host->vchans, vchan, next) {
@@ -315,14 +321,15 @@ int vchan_host_renew(struct vchan_host *host)
 	}
 	host->retired_count = 0;
 	host->restores_known = vchan_host_restores(host);
-	event_free(host->events);
+	free_event(host->events);
 	host->events = NULL;
 	host->lost_port = false;
-	park_events(host);
-	r = open_events(host, base, &what);
+	if (host->evtchn)
+		park_events(host);
+	r = open_events(host);
 	if (r < 0)
-		log_error("after a restore: %s: %s", what, strerror(-r));
-	return r;
+		log_warning("after a restore: /dev/xen/evtchn: %s; trying again when a link is wanted",
+			    strerror(-r));
 }
 
 void vchan_host_set_freed(struct vchan_host *host, void (*freed)(void *userdata), void *userdata)
