@@ -187,7 +187,9 @@ bool replica_answer(struct topic *replica)
 
 	if (!subscriber)
 		return false;
-	flags = subscriber->was_subscribed ? NOTICE_UNKNOWN : 0;
+	flags = subscriber->was_subscribed || (replica->state == REPLICA_LIVE && replica->misses_unknown)
+			? NOTICE_UNKNOWN
+			: 0;
 	hop_spend(replica->hop, COST_CONTROL);
 	if (replica->is_replaced) {
 		meant_arrive(subscriber);
@@ -203,9 +205,10 @@ bool replica_answer(struct topic *replica)
 	topics_answer(subscriber, error);
 	if (error) /* perhaps the last one */
 		subscriber_end(subscriber, error);
-	else if (replica->state == REPLICA_LIVE && !replica->was_closed)
+	else if (replica->state == REPLICA_LIVE && !replica->was_closed) {
 		subscriber_begin(subscriber, notice_new(NOTICE_SUBSCRIBED, replica->published, flags, 0));
-	else
+		subscriber->was_subscribed = true;
+	} else
 		subscriber_begin(subscriber, notice_new(NOTICE_WAITING, 0, flags, 0));
 	if (!error)
 		meant_takes_over(subscriber);
@@ -465,6 +468,40 @@ void replica_opened(struct topic *replica, struct channel *channel)
 	topic_entry_unref(request);
 }
 
+static void begin_to_keep(struct topic *replica, unsigned capacity)
+{
+	topic_kept_begin(&replica->kept, capacity);
+	replica->kept_first = replica->kept_upto = replica->kept.last;
+	replica->kept_comes = false;
+}
+
+/* What was published before has come, or would have. */
+static void kept_has_come(struct topic *replica)
+{
+	replica->kept_upto = replica->kept.last;
+	replica->kept_comes = false;
+	replica->is_fresh = true;
+	inner_due(replica->hop);
+}
+
+/* What is kept may be older now than what the topic has: those who come later are told so. */
+static void miss(struct topic *replica, uint64_t count, uint8_t flags)
+{
+	replica->kept.is_incomplete |= replica->kept.capacity > 0;
+	replica->misses_unknown |= flags & NOTICE_UNKNOWN;
+	topic_tell(replica, NOTICE_MISSED, count, flags);
+}
+
+void replica_skip(struct topic *replica)
+{
+	if (replica->kept_comes) {
+		topic_kept_lack(&replica->kept);
+		kept_has_come(replica);
+	} else {
+		miss(replica, 1, 0);
+	}
+}
+
 static void take_subscribed(struct topic *replica, const struct notice *notice)
 {
 	unsigned keeps = 0;
@@ -477,7 +514,8 @@ static void take_subscribed(struct topic *replica, const struct notice *notice)
 		keeps = notice->error < 1		  ? 1
 			: notice->error < TOPIC_KEYS_MOST ? notice->error
 							  : TOPIC_KEYS_MOST;
-	topic_kept_begin(&replica->kept, keeps);
+	replica->misses_unknown = false;
+	begin_to_keep(replica, keeps);
 	/* Those who have waited since they came get it from the log. */
 	topic_tell(replica, NOTICE_SUBSCRIBED, notice->count, replica->was_live ? NOTICE_UNKNOWN : 0);
 	replica->was_live = true;
@@ -500,12 +538,12 @@ static int replica_take_notice(struct topic *replica, const struct notice *notic
 		take_subscribed(replica, notice);
 		return 0;
 	case NOTICE_MISSED:
-		topic_tell(replica, NOTICE_MISSED, notice->count, notice->flags & NOTICE_UNKNOWN);
+		miss(replica, notice->count, notice->flags & NOTICE_UNKNOWN);
 		return 0;
 	case NOTICE_WAITING:
 		topic_tell(replica, NOTICE_WAITING, 0, 0);
 		replica->was_closed = true;
-		topic_kept_begin(&replica->kept, 0);
+		begin_to_keep(replica, 0);
 		return 0;
 	case NOTICE_KEPT:
 		replica->kept_comes = true;
@@ -527,13 +565,19 @@ int replica_take(struct topic *replica, struct topic_entry *entry)
 	if (r == 0 && !properties.notice.kind) {
 		if (replica->state != REPLICA_LIVE)
 			r = -EPROTO;
-		entry->is_kept = entry->is_apart = replica->kept_comes;
-		entry->count = !entry->is_kept;	 /* that one was published before */
-		entry->unknown = entry->is_kept; /* so who misses it can't be told how many */
-		replica->kept_comes = false;
+		if (replica->kept_comes && !replica->kept.capacity)
+			r = -EPROTO;
 	}
 	if (r == 0 && !properties.notice.kind) {
 		topic_kept_put(&replica->kept, properties.key, entry, ingest_is_empty(entry));
+		if (replica->kept_comes) {
+			entry->origin = topic_origin_ref(replica->origin);
+			topic_log_unreserve(&replica->log, entry->size);
+			topic_entry_unref(entry);
+			kept_has_come(replica);
+			return 0;
+		}
+		entry->count = 1;
 		topic_append(replica, entry);
 		return 0;
 	}
@@ -562,8 +606,7 @@ void replica_lost(struct topic *replica, int error)
 	}
 	wait_a_while(replica);
 	meant_ask(replica->topics);
-	topic_kept_begin(&replica->kept, 0);
-	replica->kept_comes = false;
+	begin_to_keep(replica, 0);
 	if (was == REPLICA_LIVE && !replica->was_closed)
 		topic_tell(replica, NOTICE_WAITING, 0, NOTICE_UNKNOWN);
 }

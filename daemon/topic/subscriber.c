@@ -108,13 +108,12 @@ void subscriber_pass(struct subscriber *subscriber, struct topic *topic)
 	subscriber->current = subscriber->held = NULL;
 	subscriber->done = 0;
 	subscriber->kept_at = subscriber->kept_last = 0;
+	subscriber->holds_kept = false;
 	subscriber->is_short = subscriber->is_last = false;
 	subscriber->position = (struct topic_position){0};
 	subscriber->begun_at = 0;
 	subscriber->tally = (struct topic_tally){0};
 	bound->is_cut = false;
-	if (subscriber->leaving)
-		subscriber->was_subscribed = true;
 	subscriber->leaving = LEAVES_NOT;
 	replica_join(topic, subscriber);
 }
@@ -151,11 +150,12 @@ void subscriber_begin(struct subscriber *subscriber, struct topic_entry *first)
 	/* What can't be told is at least told to be missing, behind what is kept. */
 	subscriber->is_short = !first || topic->kept.is_incomplete;
 	subscriber->current = take_reference(first, topic->origin);
-	subscriber->kept_at = 0;
 	subscriber->kept_last = topic->kept.last;
 	/* He gets it though it may be replaced before that. */
 	kept = topic_kept_next(&topic->kept, &at, subscriber->kept_last);
 	subscriber->held = kept ? topic_entry_ref(kept) : NULL;
+	subscriber->holds_kept = kept;
+	subscriber->kept_at = kept ? at - 1 : subscriber->kept_last;
 	subscriber_move(subscriber, topic->due);
 	inner_due(topic->hop);
 }
@@ -172,6 +172,29 @@ static int subscriber_tell(struct subscriber *subscriber, struct topic_entry *no
 	entry = entry ? topic_entry_ref(entry) : NULL;
 	topic_entry_unref(subscriber->held);
 	subscriber->held = entry;
+	return 1;
+}
+
+/* Chooses one that says whether the topic is there. Behind the last one comes what is kept since then. Who is
+ * told the first time that it is subscribed can't have missed anything. */
+static int choose_state(struct subscriber *subscriber, struct topic_entry *entry)
+{
+	const struct topic *topic = subscriber->participant.topic;
+	bool is_last = subscriber->position.index == topic->log.said, is_first;
+	struct properties properties;
+
+	ingest_check(entry, &properties);
+	is_first = properties.notice.kind == NOTICE_SUBSCRIBED && !subscriber->was_subscribed;
+	entry = is_first && entry->unknown ? notice_new(NOTICE_SUBSCRIBED, properties.notice.count, 0, 0)
+					   : topic_entry_ref(entry);
+	if (!entry)
+		return -ENOMEM;
+	subscriber->current = take_reference(entry, topic->origin);
+	subscriber->was_subscribed |= is_first;
+	if (is_last)
+		subscriber->kept_at = subscriber->kept_last = topic->kept_first;
+	if (entry->is_apart)
+		count_gap(subscriber, entry->count, entry->unknown);
 	return 1;
 }
 
@@ -194,8 +217,8 @@ static int choose_from_log(struct subscriber *subscriber)
 		subscriber->is_short &= r < 0;
 		if (r > 0)
 			count_gap(subscriber, missed.count, missed.unknown);
-	} else if (entry && entry->is_kept) {
-		r = subscriber_tell(subscriber, notice_new(NOTICE_KEPT, 0, 0, 0), entry);
+	} else if (entry && entry->is_state) {
+		r = choose_state(subscriber, entry);
 	} else {
 		subscriber->current = entry ? topic_entry_ref(entry) : NULL;
 		r = entry != NULL;
@@ -207,32 +230,40 @@ static int choose_from_log(struct subscriber *subscriber)
 	return r;
 }
 
-static bool has_kept(const struct subscriber *subscriber)
+/* Returns the number up to which it gets what was kept. */
+static uint64_t kept_end(const struct subscriber *subscriber)
 {
-	return subscriber->kept_at < subscriber->kept_last;
+	const struct topic *topic = subscriber->participant.topic;
+	bool has_state = subscriber->position.index >= topic->log.said;
+
+	return has_state && topic->kept_upto > subscriber->kept_last ? topic->kept_upto
+								     : subscriber->kept_last;
 }
 
-/* Whether `held` is the first of what was kept, of which it is still to be told that it is. */
-static bool holds_kept(const struct subscriber *subscriber)
+static bool has_kept(const struct subscriber *subscriber)
 {
-	return subscriber->held && subscriber->kept_at == 0 && has_kept(subscriber);
+	return subscriber->kept_at < kept_end(subscriber);
 }
 
 /* Chooses the next of what was kept. 1; 0: there is none any more; -ENOMEM. */
 static int choose_kept(struct subscriber *subscriber)
 {
 	const struct topic_kept *kept = &subscriber->participant.topic->kept;
-	uint64_t at = subscriber->kept_at;
-	struct topic_entry *entry = topic_kept_next(kept, &at, subscriber->kept_last);
+	uint64_t at = subscriber->kept_at, end = kept_end(subscriber);
+	bool lacks = !subscriber->holds_kept && kept->evicted > at;
+	struct topic_entry *entry = subscriber->held;
 	int r;
 
-	if (holds_kept(subscriber) && entry != subscriber->held) {
-		entry = subscriber->held;
-		at = 1; /* those that are left have higher numbers than it had */
-	}
+	if (subscriber->holds_kept)
+		at++;
+	else
+		entry = topic_kept_next(kept, &at, end);
 	r = entry ? subscriber_tell(subscriber, notice_new(NOTICE_KEPT, 0, 0, 0), entry) : 0;
-	if (r >= 0)
-		subscriber->kept_at = entry ? at : subscriber->kept_last;
+	if (r < 0)
+		return r;
+	subscriber->kept_at = entry ? at : end;
+	subscriber->holds_kept = false;
+	subscriber->is_short |= lacks;
 	return r;
 }
 
@@ -260,7 +291,7 @@ static int subscriber_choose(struct subscriber *subscriber)
 	int r;
 
 	subscriber->done = 0;
-	if ((subscriber->held && !holds_kept(subscriber)) || subscriber->is_last) {
+	if ((subscriber->held && !subscriber->holds_kept) || subscriber->is_last) {
 		subscriber->current = subscriber->held;
 		subscriber->held = NULL;
 		return subscriber->current != NULL;

@@ -141,6 +141,7 @@ void topic_tell(struct topic *topic, enum notice_kind kind, uint64_t count, uint
 		entry = NULL;
 	}
 	if (!entry) { /* at least that something is missing is told */
+		topic->published += kind == NOTICE_MISSED ? count : 0;
 		topic_log_skip(&topic->log, kind == NOTICE_MISSED ? count : 0, true);
 		topic->is_fresh = true;
 		inner_due(topic->hop);
@@ -247,7 +248,7 @@ static void topic_take_message(struct topic *topic, struct feed *feed)
 	if (r == 1)
 		r = topic->is_replica ? replica_take(topic, entry) : topic_publish(topic, entry);
 	else if (r == 2) /* a replica's */
-		topic_tell(topic, NOTICE_MISSED, 1, 0);
+		replica_skip(topic);
 	if (r < 0)
 		inner_reset(end, r == -ENOMEM ? ENOBUFS : -r); /* of which a RESET tells us */
 }

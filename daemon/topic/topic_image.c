@@ -66,6 +66,9 @@ static void replica_fields(struct image *image, struct topic *replica)
 	image_bool(image, &replica->was_live);
 	image_bool(image, &replica->was_closed);
 	image_bool(image, &replica->kept_comes);
+	image_u64(image, &replica->kept_first);
+	image_u64(image, &replica->kept_upto);
+	image_bool(image, &replica->misses_unknown);
 	image_bool(image, &replica->is_replaced);
 	image_u32(image, &replica->domid);
 	image_text(image, replica->uuid, sizeof(replica->uuid));
@@ -298,6 +301,7 @@ static void sending_image(struct image *image, struct topic *topic, struct subsc
 	image_expect(image, subscriber->current ? subscriber->done < subscriber->current->size &&
 							  subscriber->done % 8 == 0
 						: !subscriber->done);
+	image_bool(image, &subscriber->holds_kept);
 	image_u64(image, &subscriber->kept_at);
 	image_u64(image, &subscriber->kept_last);
 	image_bool(image, &subscriber->is_short);

@@ -83,6 +83,7 @@ struct subscriber {
 	/* Then come what was kept, when it began, behind one number and up to another, and what the log
 	 * has. The first of what was kept is held until then. */
 	uint64_t kept_at, kept_last;
+	bool holds_kept;
 	uint64_t begun_at; /* of the log's count */
 	struct topic_tally tally;
 	uint32_t listeners; /* that it stands for: 1; of a replica as many as it has */
@@ -150,6 +151,10 @@ struct topic {
 	bool is_replaced; /* another one has come in its place, also for those that were told nothing yet */
 	bool was_closed;  /* the topic has told that it goes: nothing is missing */
 	bool kept_comes;  /* the next message is a kept one */
+	/* What has come as kept behind the last SUBSCRIBED has these numbers: behind the first, up to the
+	 * second. Those who have read that notice take it from there, whatever their bound. */
+	uint64_t kept_first, kept_upto;
+	bool misses_unknown; /* since then, so `published` is too small, perhaps */
 	uint32_t pause_ms;
 	struct frame_identity user;
 	uint64_t number;     /* in the order in which they were made */
@@ -300,6 +305,8 @@ void replica_wait_again(struct topic *replica);
 /* A message, or a notice, has come from the topic. Takes the reference, and the reserve of the log.
  * -EPROTO. */
 int replica_take(struct topic *replica, struct topic_entry *entry);
+/* There was no room for a message. */
+void replica_skip(struct topic *replica);
 /* The channel to the topic has ended, with a positive errno. */
 void replica_lost(struct topic *replica, int error);
 

@@ -80,10 +80,24 @@ static void remove_value(struct topic_kept *kept, struct kept_value *value)
 	free(value);
 }
 
+/* Removes one that nothing replaces. */
+static void evict(struct topic_kept *kept, struct kept_value *value)
+{
+	if (kept->evicted < value->number)
+		kept->evicted = value->number;
+	remove_value(kept, value);
+}
+
+void topic_kept_lack(struct topic_kept *kept)
+{
+	kept->is_incomplete = true;
+	kept->evicted = ++kept->last;
+}
+
 void topic_kept_begin(struct topic_kept *kept, unsigned capacity)
 {
 	while (kept->count)
-		remove_value(kept, kept->values[kept->count - 1]);
+		evict(kept, kept->values[kept->count - 1]);
 	kept->is_incomplete = false;
 	free(kept->values);
 	kept->values = NULL;
@@ -120,7 +134,7 @@ static struct kept_value *new_value(struct topic_kept *kept, struct frame_text k
 static void topic_kept_pay(struct topic_kept *kept, uint64_t cost)
 {
 	while (kept->count && !charge_fits(&kept->charge, QUOTA_BYTES, cost)) {
-		remove_value(kept, kept->values[0]);
+		evict(kept, kept->values[0]);
 		kept->is_incomplete = true;
 	}
 	charge_exceed(&kept->charge, QUOTA_BYTES, cost);
@@ -147,13 +161,15 @@ void topic_kept_put(struct topic_kept *kept, struct frame_text key, struct topic
 		return;
 	value = new_value(kept, key, entry);
 	if (!value) {
-		kept->is_incomplete = true;
+		topic_kept_lack(kept);
 		return;
 	}
 	if (kept->count == kept->capacity)
-		remove_value(kept, kept->values[0]);
+		evict(kept, kept->values[0]);
 	topic_kept_pay(kept, cost_of(value));
 	topic_kept_append(kept, value, ++kept->last);
+	if (kept->capacity == 1) /* whatever was before, this is the last one */
+		kept->is_incomplete = false;
 }
 
 int topic_kept_restore(struct topic_kept *kept, struct frame_text key, struct topic_entry *entry,

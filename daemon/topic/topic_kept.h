@@ -26,7 +26,8 @@ struct topic_kept {
 	struct kept_value *by_key;
 	unsigned count, capacity; /* how many there are, and may be */
 	uint64_t last;		  /* the number of the one that was kept last, ever */
-	bool is_incomplete;	  /* for lack of room some aren't there that should be */
+	uint64_t evicted;	  /* up to this number those are gone that nothing has replaced */
+	bool is_incomplete;	  /* for lack of room some aren't there that should be, or are older ones */
 	struct charge charge;
 };
 
@@ -38,6 +39,8 @@ void topic_kept_end(struct topic_kept *kept);
  * a key, keeps none of that. The oldest go if there is no room: if it's the account that has none, it is
  * incomplete then. */
 void topic_kept_put(struct topic_kept *kept, struct frame_text key, struct topic_entry *entry, bool is_empty);
+/* One isn't there that should be, which readers that aren't behind it lack. */
+void topic_kept_lack(struct topic_kept *kept);
 /* Keeps the message under this number, as another daemon had it, beside those with lower ones. -EINVAL: that
  * can't be; -ENOMEM. */
 int topic_kept_restore(struct topic_kept *kept, struct frame_text key, struct topic_entry *entry,

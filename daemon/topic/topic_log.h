@@ -39,8 +39,7 @@ struct topic_entry {
 	 * missing */
 	uint64_t count;
 	bool unknown;		  /* and nobody knows how many more */
-	bool is_kept;		  /* a message that was published before, as is to be told in front of it */
-	bool is_apart;		  /* that, or a gap: a reader takes it by itself */
+	bool is_apart;		  /* a gap: a reader takes it by itself */
 	bool is_notice, is_state; /* it isn't a message; and says whether the topic is there */
 	/* set by the log: how many messages, and gaps of unknown size, were before it */
 	uint64_t before, unknown_before;
@@ -60,7 +59,7 @@ struct topic_log {
 	uint32_t places;
 	uint64_t first, next;	 /* indices of entries: those from `first` on are there */
 	uint64_t count, unknown; /* messages so far, and gaps of unknown size */
-	uint64_t messages;	 /* of which so many were entries, and those that were kept */
+	uint64_t messages;	 /* of which so many were entries */
 	uint64_t said;		 /* the index behind the last entry that is a state; 0: there was none */
 	struct topic_entry
 		*state; /* that entry, if the log has dropped it; NULL: it is there, or there was none */

@@ -108,7 +108,6 @@ static void entry_fields(struct image *image, struct topic *topic, struct topic_
 	}
 	image_u64(image, &entry->count);
 	image_bool(image, &entry->unknown);
-	image_bool(image, &entry->is_kept);
 	image_bool(image, &entry->is_apart);
 	image_bool(image, &entry->is_notice);
 	image_bool(image, &entry->is_state);
@@ -252,10 +251,12 @@ void topic_kept_image(struct image *image, struct topic *topic)
 	struct topic_kept *kept = &topic->kept;
 	uint32_t capacity = kept->capacity, count = kept->count;
 	uint64_t last = kept->last, at = 0;
+	uint64_t evicted = kept->evicted;
 	bool is_incomplete = kept->is_incomplete;
 
 	image_upto(image, &capacity, TOPIC_KEYS_MOST);
 	image_u64(image, &last);
+	image_u64(image, &evicted);
 	image_bool(image, &is_incomplete);
 	image_upto(image, &count, capacity);
 	if (image->is_read)
@@ -270,7 +271,8 @@ void topic_kept_image(struct image *image, struct topic *topic)
 		restore_kept(image, topic, entry, at);
 		topic_entry_unref(entry);
 	}
-	image_expect(image, at <= last);
+	image_expect(image, at <= last && evicted <= last);
 	kept->last = last;
+	kept->evicted = evicted;
 	kept->is_incomplete |= is_incomplete;
 }

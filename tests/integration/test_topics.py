@@ -217,6 +217,55 @@ def test_the_last_message_of_each_key_is_kept(here, there, memory):
     assert kept(there, 3) == ["d5", "a6", "without one"]
 
 
+def keyed_topic(node, keys):
+    conn = Connection(node.socket)
+    assert conn.bind_keys("news", keys) == 0
+    return conn
+
+
+def kept_by_key(conn):
+    """What is told as kept behind SUBSCRIBED, and the first thing behind that."""
+    words = {}
+    while (message := receive(conn)).notice and message.notice.kind == KEPT:
+        message = receive(conn)
+        words[message.key] = message.data
+    return words, message
+
+
+@pytest.mark.parametrize("queue", [0, 1])
+def test_all_that_is_kept_comes_to_who_has_waited_whatever_its_queue(host, one, two, queue):
+    early = subscriber(two, "1:news", WAITING, queue)
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    host.sim("pause", 2)
+    publisher = keyed_topic(one, 60)
+    publish_keyed(publisher, *(letter + "1" for letter in letters))
+    host.sim("unpause", 2)
+    expect(early, SUBSCRIBED)
+    publish_keyed(publisher, "a2")
+    words, behind = kept_by_key(early)
+    assert list(words) in (list(letters), list(letters[1:])) and behind.data == b"2", (words, behind)
+
+
+@pytest.mark.unless(relayed="direct")
+def test_who_comes_after_others_have_missed_something_is_told(host, one, two):
+    """What the daemon there keeps for them may be an old value, and what it counts is right nevertheless."""
+    publisher, first = keyed_topic(one, 5), subscriber(two)
+    publish_keyed(publisher, "a1", "b1")
+    assert [receive(first).key for _ in range(2)] == ["a", "b"]
+    host.sim("pause", 2)
+    publish_keyed(publisher, "a2")
+    for number in range(400):
+        assert publisher.send_key("self:news", b"x", b"%d" % number + bytes(10000)) == 0
+    host.sim("unpause", 2)
+    missed = until(first, MISSED)
+    while receive(first).data[:3] != b"399":
+        pass
+    late = subscriber(two, count=403, unknown=int(missed.unknown))
+    words, behind = kept_by_key(late)
+    assert words["x"][:3] == b"399"
+    assert behind.notice.kind == MISSED and behind.notice.unknown
+
+
 def test_keys_are_for_topics_that_keep_them(one):
     with Connection(one.socket) as conn:
         assert conn.bind_keys("news", 4096) == -errno.EINVAL

@@ -175,7 +175,7 @@ TEST(room_for_keys_takes_no_memory_before_there_are_some)
 	topic_kept_end(&kept);
 }
 
-static void publish_byte(struct topic *topic, uint8_t byte)
+static void publish_keyed(struct topic *topic, struct frame_text key, uint8_t byte)
 {
 	struct topic_entry *entry = topic_entry_new((uint32_t)message_span(8));
 
@@ -185,8 +185,13 @@ static void publish_byte(struct topic *topic, uint8_t byte)
 	memset(entry->bytes + MESSAGE_HEAD_SIZE, byte, 8);
 	entry->count = 1;
 	assert_true(topic_log_reserve(&topic->log, entry->size) >= 0);
-	topic_kept_put(&topic->kept, (struct frame_text){.size = 0}, entry, false);
+	topic_kept_put(&topic->kept, key, entry, false);
 	topic_append(topic, entry);
+}
+
+static void publish_byte(struct topic *topic, uint8_t byte)
+{
+	publish_keyed(topic, (struct frame_text){.size = 0}, byte);
 }
 
 /* The next message that the subscriber gets: its byte, or the kind of a notice. */
@@ -206,22 +211,52 @@ static unsigned next_told(struct evbuffer *queue)
 	return properties.notice.kind;
 }
 
+/* Somebody subscribes. */
+static void begin_to_tell(struct topic_rig *rig, struct topic *topic)
+{
+	struct subscriber *subscriber;
+
+	assert_int_equal(topic_rig_subscribe(rig, topic), 0);
+	subscriber = topic->lists[LIST_OUT];
+	subscriber->is_asking = false;
+	rig->channel->acceptor.granted = 4096;
+	subscriber_begin(subscriber, notice_new(NOTICE_SUBSCRIBED, topic->published, 0, 1));
+}
+
+TEST(who_has_not_had_all_that_was_kept_before_it_went_is_told)
+{
+	struct topic_rig *rig = topic_rig_new();
+	struct topic *topic = topic_rig_topic(rig);
+	struct evbuffer *queue;
+
+	topic->publisher = (void *)rig;
+	topic_kept_begin(&topic->kept, 3);
+	for (char key = 'a'; key <= 'c'; key++)
+		publish_keyed(topic, (struct frame_text){&key, 1}, (uint8_t)key);
+	begin_to_tell(rig, topic);
+	publish_keyed(topic, (struct frame_text){"d", 1}, 'd'); /* in place of a, which is held */
+	publish_keyed(topic, (struct frame_text){"e", 1}, 'e'); /* in place of b */
+	switch_run(&rig->board, 10);
+	queue = rig->channel->opener.queue;
+	for (unsigned i = 0; i < 8; i++)
+		assert_int_equal(next_told(queue),
+				 ((unsigned[]){NOTICE_SUBSCRIBED, NOTICE_KEPT, 'a', NOTICE_KEPT, 'c',
+					       NOTICE_MISSED, 'd', 'e'})[i]);
+	assert_int_equal(evbuffer_get_length(queue), 0);
+	topic_rig_free(rig);
+}
+
 TEST(what_was_kept_comes_first_though_it_is_replaced_meanwhile)
 {
 	struct topic_rig *rig = topic_rig_new();
 	struct topic *topic = topic_rig_topic(rig);
-	struct subscriber *subscriber;
 	struct evbuffer *queue;
 
 	topic->publisher = (void *)rig;
 	topic_kept_begin(&topic->kept, 1);
 	publish_byte(topic, 'a');
 	publish_byte(topic, 'b');
-	assert_int_equal(topic_rig_subscribe(rig, topic), 0);
-	subscriber = topic->lists[LIST_OUT];
-	subscriber->is_asking = false;
-	rig->channel->acceptor.granted = 4096;
-	subscriber_begin(subscriber, notice_new(NOTICE_SUBSCRIBED, topic->published, 0, 1));
+	begin_to_tell(rig, topic);
 	publish_byte(topic, 'c');
 	publish_byte(topic, 'd');
 	switch_run(&rig->board, 10);
