@@ -288,9 +288,10 @@ typedef void (*xenmsg_done)(void *userdata, const struct xenmsg_result *result);
  *              waits, within the time-out, for a first daemon that isn't there
  * Returns 0, or -ECONNREFUSED or -ENOENT (no daemon there, or none came in time), -EACCES (not allowed to
  * use its socket), -ENAMETOOLONG (a path over 107 bytes), -EPROTONOSUPPORT (a daemon of another major
- * version), -ETIMEDOUT (it didn't answer in time), -EINTR, -EPROTO (it isn't xenmsgd), -EBUSY or -ENOBUFS
- * (the daemon refuses another client), -ENOMEM, -EMFILE. With XENMSG_NO_SHARED_MEMORY=1 in the environment
- * the connection shares no memory with the daemon, which is slower.
+ * version), -ETIMEDOUT (it didn't answer in time), -EINTR, -EPROTO (it isn't xenmsgd), -ENOBUFS (the daemon
+ * lets this user have no more), -EBUSY (it lacks memory or descriptors itself), -ENOMEM, -EMFILE. With
+ * XENMSG_NO_SHARED_MEMORY=1 in the environment the connection shares no memory with the daemon, which is
+ * slower.
  */
 XENMSG_API XENMSG_CHECK int xenmsg_open(struct xenmsg **conn, const char *socket_path,
 					const struct xenmsg_options *options);

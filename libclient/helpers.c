@@ -200,7 +200,7 @@ const char *words_of_opening(int error)
 		{ENOBUFS,
 		 "over a limit: xenmsgd takes no more programs of this user; its log says which limit"},
 		{EBUSY,
-		 "over a limit: xenmsgd takes no more programs of this user; its log says which limit"},
+		 "xenmsgd lacks memory or descriptors for another program; its log says which; try again"},
 	};
 
 	return error ? LOOK_UP(words, error) : "";

@@ -14,6 +14,7 @@
 #include "base/handed_over.h"
 #include "base/image.h"
 #include "base/log.h"
+#include "daemon/local/session_internal.h"
 #include "daemon/switch/channel.h"
 #include "daemon/switch/hop.h"
 #include "daemon/switch/hop_image.h"
@@ -54,22 +55,20 @@ static struct member *add_member(struct local *local, int fd)
 	struct member *member = calloc(1, sizeof(*member));
 	int r;
 
-	if (!member) {
-		program_socket_close(local->board, fd, NULL);
+	r = !member ? -ENOMEM
+		    : session_new(&member->session, local->board, fd, &local->options.session,
+				  local->callbacks, local->userdata);
+	if (r < 0) {
+		log_limited(LOG_ACCEPTING, LOG_BY_US, LOG_LEVEL_WARNING,
+			    "a program is refused: the daemon has no memory left");
+		session_refuse_socket(local->board, fd);
+		free(member);
 		return NULL;
 	}
-	r = session_new(&member->session, local->board, fd, &local->options.session, local->callbacks,
-			local->userdata);
-	if (r == 0) {
-		HASH_ADD_PTR(local->members, session, member);
-		if (!HASH_ADDED(member)) {
-			session_free(member->session);
-			r = -ENOMEM;
-		}
-	}
-	if (r < 0) {
-		log_limited(LOG_ACCEPTING, LOG_BY_US, LOG_LEVEL_WARNING, "a program can't be served: %s",
-			    strerror(-r));
+	HASH_ADD_PTR(local->members, session, member);
+	if (!HASH_ADDED(member)) {
+		session_send_goodbye(member->session, -EBUSY, "the daemon has no memory left");
+		session_free(member->session);
 		free(member);
 		return NULL;
 	}

@@ -27,21 +27,34 @@ void session_end(struct session *session)
 	session->callbacks->gone(session->userdata, session);
 }
 
-void session_send_goodbye(struct session *session, int error, const char *why)
+/* -1 and errno. */
+static ssize_t send_goodbye_on(int fd, int error, const char *why)
 {
 	struct frame_goodbye goodbye = {.error = (uint32_t)-error, .text = {why, strlen(why)}};
 	uint8_t frame[FRAME_HEADER_SIZE + 256 + 8];
 	struct frame_header header = {.type = FRAME_GOODBYE};
-	struct span span;
 
 	if (goodbye.text.size > 240)
 		goodbye.text.size = 240;
 	header.length = frame_goodbye_encode(&goodbye, frame + FRAME_HEADER_SIZE);
+	return send(fd, frame, frame_wrap(frame, &header), MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+void session_refuse_socket(struct switchboard *board, int fd)
+{
+	send_goodbye_on(fd, -EBUSY, "the daemon has no memory left");
+	program_socket_close(board, fd, NULL);
+}
+
+void session_send_goodbye(struct session *session, int error, const char *why)
+{
+	struct span span;
+
 	/* Don't write into the middle of another frame. */
 	if (session->to_socket && ring_reader_ready(&session->pump_out, 1) > 0)
 		return;
 	span_begin(&span, session->board);
-	if (send(session->fd, frame, frame_wrap(frame, &header), MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+	if (send_goodbye_on(session->fd, error, why) < 0)
 		log_debug("no goodbye for pid %d: %s", session->credentials.pid, strerror(errno));
 	span_end(&span, hop_account(session->hop));
 }
@@ -273,10 +286,8 @@ int session_new(struct session **out, struct switchboard *board, int fd,
 	struct session *session = calloc(1, sizeof(*session));
 	socklen_t size = sizeof(session->credentials);
 
-	if (!session) {
-		program_socket_close(board, fd, NULL);
+	if (!session)
 		return -ENOMEM;
-	}
 	session->fd = fd;
 	session->wake_daemon = session->wake_program = session->memory_fd = session->old_memory_fd =
 		session->former_memory = -1;
@@ -307,6 +318,7 @@ int session_new(struct session **out, struct switchboard *board, int fd,
 	*out = session;
 	return 0;
 fail:
+	session->fd = -1;
 	session_free(session);
 	return -ENOMEM;
 }
@@ -359,9 +371,32 @@ int session_admit(struct session *session, char *why, size_t size)
 	return r;
 }
 
+/* What the daemon lacks, in words; NULL: something else is wrong. */
+static const char *session_lack(int error)
+{
+	switch (error) {
+	case -ENOMEM:
+		return "the daemon has no memory left";
+	case -EMFILE:
+	case -ENFILE:
+		return "the daemon has no descriptors left";
+	case -ENOBUFS:
+		return "the kernel has no buffers left";
+	default:
+		return NULL;
+	}
+}
+
+void session_refuse_lacking(struct session *session, int error)
+{
+	const char *lack = session_lack(error);
+
+	session_refuse(session, lack ? -EBUSY : error, lack ? lack : "the daemon can't set up the session");
+}
+
 void session_cut_off(struct session *session, int error, const char *why)
 {
-	hop_fail(session->hop, error, "%s", why);
+	hop_fail(session->hop, error, "%s", error == -ENOMEM ? session_lack(error) : why);
 }
 
 /* Sends a piece of an answer. `more`: further calls send the rest. */

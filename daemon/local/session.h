@@ -68,7 +68,7 @@ struct session_options {
 	bool can_share_memory; /* this kernel has what it takes: doorbells */
 };
 
-/* Takes over the connected socket `fd`, also on failure. Returns 0 or a negative errno. */
+/* Takes over the connected socket `fd`. Returns 0 or -ENOMEM: the socket is still the caller's. */
 int session_new(struct session **session, struct switchboard *board, int fd,
 		const struct session_options *options, const struct session_callbacks *callbacks,
 		void *userdata);
@@ -77,6 +77,8 @@ void session_free(struct session *session);
 /* Charges its user with one more connection; whether it is a program, or becomes a stream, its HELLO says.
  * Returns 0, or -ENOBUFS: the caller refuses it, with the reason in `why`. */
 int session_admit(struct session *session, char *why, size_t size);
+/* Tells a program for which there is no session that the daemon has no memory, and closes its socket. */
+void session_refuse_socket(struct switchboard *board, int fd);
 /* Refuses a session that has just been made: tells the program why and ends it, calling `gone`. */
 void session_refuse(struct session *session, int error, const char *why);
 /* Tells the program why, and ends the session at the end of the turn. */

@@ -102,9 +102,7 @@ static void start_running(struct session *session, const struct frame_hello_loca
 	if (r == 0)
 		r = send_welcome(session, &welcome, session->memory_fd);
 	if (r < 0) {
-		session_refuse(session, r,
-			       r == -EMFILE || r == -ENFILE ? "the daemon has no descriptors left"
-							    : "the daemon can't set up the session");
+		session_refuse_lacking(session, r);
 		return;
 	}
 	session->state = RUNNING;
@@ -169,7 +167,7 @@ static bool start_stream(struct session *session, bool takes_socket)
 	session->greeted = 0;
 	r = send_welcome(session, &welcome, -1);
 	if (r < 0)
-		session_refuse(session, r, "the daemon can't set up the session");
+		session_refuse_lacking(session, r);
 	return r == 0;
 }
 

@@ -113,6 +113,8 @@ int session_send_with(struct session *session, uint8_t type, uint8_t *frame, uin
 		      unsigned count);
 /* The session is over: calls `gone`. */
 void session_end(struct session *session);
+/* Refuses it for what the daemon lacks, if this error says so. */
+void session_refuse_lacking(struct session *session, int error);
 /* Sends a GOODBYE, as far as the socket takes it at once. */
 void session_send_goodbye(struct session *session, int error, const char *why);
 

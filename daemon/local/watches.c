@@ -28,12 +28,16 @@ static void watch_event(struct watcher *watcher, const struct watch *watch, stru
 {
 	uint8_t payload[FRAME_PAYLOAD_MAX];
 
+	int r;
+
 	event.host = frame_text_of(watcher->watches->host);
-	if (watcher->is_cut_off || hop_send(session_hop(watcher->session), FRAME_EVENT, 0, watch->number,
-					    payload, frame_event_encode(&event, payload)) == 0)
+	r = watcher->is_cut_off ? 0
+				: hop_send(session_hop(watcher->session), FRAME_EVENT, 0, watch->number,
+					   payload, frame_event_encode(&event, payload));
+	if (r == 0)
 		return;
 	watcher->is_cut_off = true;
-	session_cut_off(watcher->session, -ENOBUFS, "the program doesn't read its events");
+	session_cut_off(watcher->session, r, "the program doesn't read its events");
 }
 
 static void wake_all(struct watches *watches)

@@ -276,13 +276,16 @@ static void tracers_describe(const struct tracers *tracers, const struct channel
 
 static int add_line(struct tracer *tracer, const struct json *json)
 {
-	const struct evbuffer_iovec line[] = {{json->text, json->size}, {(char *)"\n", 1}};
+	struct evbuffer_iovec room;
 
 	if (json->failed || evbuffer_get_length(tracer->steps) + json->size + 1 > TRACE_MOST)
 		return -ENOBUFS;
-	return evbuffer_add_iovec(tracer->steps, (struct evbuffer_iovec *)line, 2) == json->size + 1
-		       ? 0
-		       : -ENOMEM;
+	if (evbuffer_reserve_space(tracer->steps, (ssize_t)json->size + 1, &room, 1) < 1)
+		return -ENOMEM;
+	room.iov_len = json->size + 1;
+	memcpy(room.iov_base, json->text, json->size);
+	((char *)room.iov_base)[json->size] = '\n';
+	return evbuffer_commit_space(tracer->steps, &room, 1);
 }
 
 /* Says in its place that steps are missing. */

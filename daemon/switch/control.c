@@ -76,18 +76,38 @@ void hop_drop_unsent(struct hop *hop)
 	hop->control = NULL;
 }
 
-static int queue(struct hop *hop, const struct frame_header *header, const void *payload)
+static bool can_put(struct hop *hop, uint32_t length)
 {
-	static const uint8_t zeros[8];
-	uint8_t encoded[FRAME_HEADER_SIZE];
+	return hop_has_rings(hop) && !hop_has_unsent(hop) && !hop_is_held(hop) &&
+	       hop_has_room(hop, frame_size(length));
+}
+
+/* Queues a frame as a whole, or not at all. */
+static bool enqueue(struct hop *hop, const struct frame_header *header, const void *payload)
+{
+	uint32_t padded = frame_size(header->length);
+	struct evbuffer_iovec room;
+	uint8_t *at;
 
 	if (!hop->control)
 		hop->control = evbuffer_new();
-	frame_header_encode(header, encoded);
-	if (!hop->control || evbuffer_add(hop->control, encoded, FRAME_HEADER_SIZE) ||
-	    evbuffer_add(hop->control, payload, header->length) ||
-	    evbuffer_add(hop->control, zeros, -header->length & 7u))
-		return -ENOMEM;
+	if (!hop->control || evbuffer_reserve_space(hop->control, padded, &room, 1) < 1)
+		return false;
+	at = room.iov_base;
+	room.iov_len = padded;
+	memset(at + padded - 8, 0, 8);
+	frame_header_encode(header, at);
+	memcpy(at + FRAME_HEADER_SIZE, payload, header->length);
+	return evbuffer_commit_space(hop->control, &room, 1) == 0;
+}
+
+static int queue(struct hop *hop, const struct frame_header *header, const void *payload)
+{
+	if (!enqueue(hop, header, payload)) {
+		if (!can_put(hop, header->length))
+			return -ENOMEM;
+		hop_put_frame(hop, hop->account, header, payload);
+	}
 	hop_mark(hop, MARK_DIRTY);
 	return 0;
 }
@@ -102,8 +122,7 @@ int hop_send(struct hop *hop, uint8_t type, uint8_t flags, uint32_t channel, con
 	/* A frame for a link waits only if there is no room, and every 64 KiB from the link need an ACK: in a
 	 * busy stream the queue would allocate memory for each. A program's answers always go through the
 	 * queue, so that it shows whether the program reads them. */
-	if (hop->traits->is_daemon && hop_has_rings(hop) && !hop_has_unsent(hop) && !hop_is_held(hop) &&
-	    hop_has_room(hop, frame_size(length))) {
+	if (hop->traits->is_daemon && can_put(hop, length)) {
 		hop_put_frame(hop, hop->account, &header, payload);
 		hop_mark(hop, MARK_DIRTY);
 		return 0;

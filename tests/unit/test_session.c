@@ -584,7 +584,7 @@ SCENE_TEST(without_descriptors_left_the_program_is_told, scene_start)
 	while (count)
 		close(fillers[--count]);
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
-	expect_goodbye(scene, EMFILE);
+	expect_goodbye(scene, EBUSY);
 }
 
 /* It goes into logs and into JSON. */
