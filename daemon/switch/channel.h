@@ -117,6 +117,7 @@ struct channel_end {
 	void *participant; /* of an inner hop's owner (inner.h): what it has to do with the channel */
 
 	bool in_urgent, in_backlog;
+	uint64_t turn; /* in the backlog */
 	struct channel_end *unsettled_prev, *unsettled_next;
 	struct channel_end *urgent_prev, *urgent_next, *backlog_prev, *backlog_next;
 };

@@ -264,14 +264,46 @@ void channel_mark_urgent(struct channel_end *end)
 	hop_mark(end->hop, MARK_DIRTY);
 }
 
+/* Returns the next turn of the account: behind its others, and in the first round that isn't over. So an
+ * account with many channels has no more turns than one with a single channel. */
+static uint64_t next_turn(struct hop *hop, const struct account *account)
+{
+	struct hop_last_turn *last = &hop->last_turns[((uintptr_t)account >> 6) % HOP_LAST_TURNS];
+
+	if (!hop_has_backlog(hop)) /* who has waited for nothing in the end has no debts */
+		hop->turn = hop->most_turn;
+	*last = (struct hop_last_turn){
+		.account = account,
+		.turn = (last->account == account && last->turn > hop->turn ? last->turn : hop->turn) + 1};
+	if (hop->most_turn < last->turn)
+		hop->most_turn = last->turn;
+	return last->turn;
+}
+
+void hop_await_turn(struct channel_end *end)
+{
+	struct channel_end **backlog = hop_backlog(end->hop, end), *before = *backlog;
+	struct account *account = end->channel->charge.account;
+	unsigned steps = 0;
+
+	end->in_backlog = true;
+	end->turn = next_turn(end->hop, account);
+	if (!before || before->backlog_prev->turn <= end->turn) {
+		DL_APPEND2(*backlog, end, backlog_prev, backlog_next);
+		return;
+	}
+	for (; before->turn <= end->turn; before = before->backlog_next)
+		steps++;
+	switch_spend(end->hop->board, account, steps);
+	DL_PREPEND_ELEM2(*backlog, before, end, backlog_prev, backlog_next);
+}
+
 void channel_mark_backlog(struct channel_end *end)
 {
 	if (!end->hop)
 		return;
-	if (!end->in_backlog) {
-		end->in_backlog = true;
-		DL_APPEND2(*hop_backlog(end->hop, end), end, backlog_prev, backlog_next);
-	}
+	if (!end->in_backlog)
+		hop_await_turn(end);
 	hop_mark(end->hop, MARK_DIRTY);
 }
 

@@ -86,6 +86,8 @@ void hop_set_account(struct hop *hop, struct account *account)
 /* `has_seen`: what was taken is still to be counted. */
 static void hop_begin(struct hop *hop, bool has_seen)
 {
+	if (hop->traits->outlets > OUTLET_DELIVERIES)
+		outlet_pace(&hop->out[OUTLET_DELIVERIES]);
 	hop->waiting.stuck = false;
 	hop->taken.pending = has_seen;
 	hop_change(hop, HOP_IS_ATTACHED);
@@ -438,6 +440,7 @@ void inner_taken_over(struct channel_end *end, size_t length)
 	switch_spend(end->hop->board, end->channel->charge.account, COST_FRAME);
 	end->sent += length;
 	channel_taken(end, end->sent);
+	hop_had_turn(end);
 	inner_wait_for_data(end);
 	if (channel_has_backlog(end))
 		channel_mark_backlog(end); /* behind the others: it may have more for ever */

@@ -264,6 +264,8 @@ struct hop_waiting {
 	bool stuck;		   /* our output has been full for long: what is for it is spilled */
 };
 
+#define HOP_LAST_TURNS 16u /* where two accounts have the same place, one may have more turns */
+
 struct hop {
 	struct switchboard *board;
 	const struct hop_callbacks *callbacks;
@@ -308,9 +310,14 @@ struct hop {
 	struct channel_end *urgent; /* ends with control frames to send */
 	/* ends of forbidden channels, in the order of `settled_at` (channel_forbid()) */
 	struct channel_end *unsettled;
-	/* by outlet: ends with spilled data (or a FIN behind it) */
+	/* by outlet: ends with spilled data (or a FIN behind it), in the order of their turns */
 	struct channel_end *backlogs[HOP_OUTLETS];
-	struct evbuffer *control; /* frames of the session itself that wait; NULL: none do */
+	uint64_t turn, most_turn; /* of the one that has sent some last; that was given last of all */
+	struct hop_last_turn {
+		const struct account *account; /* only compared */
+		uint64_t turn;
+	} last_turns[HOP_LAST_TURNS]; /* that accounts have there, by a hash of them */
+	struct evbuffer *control;     /* frames of the session itself that wait; NULL: none do */
 	/* the account pays for what waits in `control` beyond what everybody may let wait */
 	struct charge queued;
 	uint32_t beyond; /* bytes that wait there by hop_answer() though hop_send() refuses */

@@ -80,6 +80,14 @@ static inline struct channel_end **hop_backlog(struct hop *hop, const struct cha
 {
 	return &hop->backlogs[hop_outlet_number(hop, end)];
 }
+/* Notes that the end has had its turn. */
+static inline void hop_had_turn(const struct channel_end *end)
+{
+	if (end->hop->turn < end->turn)
+		end->hop->turn = end->turn;
+}
+/* Has an end that isn't in its hop's backlog wait there for its account's next turn. */
+void hop_await_turn(struct channel_end *end);
 /* Ends the session for an error of an outlet. */
 void hop_outlet_failed(struct hop *hop, int error) __attribute__((cold));
 /* Publishes the outlets, the main ring first: the OPEN of a channel comes before its DATA among the

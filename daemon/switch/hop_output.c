@@ -348,9 +348,9 @@ static bool send_backlog(struct hop *hop, struct channel_end *end)
 	return done > 0;
 }
 
-/* Sends the backlogs of channels at an outlet, round robin, also from one piece of output to the next:
- * a channel that has sent some goes behind the others. The first that finds no room speaks for all behind it:
- * to try hundreds in vain would cost a whole piece, each time, and seem to be work that isn't done. */
+/* Sends the backlogs of channels at an outlet, by turns of their accounts, also from one piece of output to
+ * the next. The first channel that finds no room speaks for all behind it: to try hundreds in vain would cost
+ * a whole piece, each time, and seem to be work that isn't done. */
 static void emit_backlog(struct hop *hop, unsigned outlet)
 {
 	struct channel_end **backlog = &hop->backlogs[outlet];
@@ -371,10 +371,12 @@ static void emit_backlog(struct hop *hop, unsigned outlet)
 				return;
 			progress |= has_sent;
 			end->in_backlog = channel_has_backlog(end);
+			if (has_sent)
+				hop_had_turn(end);
 			if (has_sent || !end->in_backlog)
 				DL_DELETE2(*backlog, end, backlog_prev, backlog_next);
 			if (has_sent && end->in_backlog)
-				DL_APPEND2(*backlog, end, backlog_prev, backlog_next);
+				hop_await_turn(end);
 		}
 	}
 }

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "daemon/switch/channel.h"
 #include "wire/frame_ring.h"
 
@@ -12,9 +13,84 @@
 #define ROOM_MIN  (FRAME_HEADER_SIZE + PIECE_MIN)
 #define LOOK_EACH 1024u /* bytes that are appended before we look again whether the reader waits */
 
+#define PACE_FIRST 16384u
+#define PACE_LEAST 8192u
+#define PACE_SOON  2000000u /* ns */
+#define PACE_LATE  5000000u
+
 static uint32_t padded(uint32_t length)
 {
 	return (length + 7u) & ~7u;
+}
+
+/* --- pace --- */
+
+void outlet_pace(struct outlet *outlet)
+{
+	uint32_t size = outlet->writer.ring.size;
+
+	outlet->pace = (struct pace){.most = size < PACE_FIRST ? size : PACE_FIRST};
+}
+
+/* Looks how the reader has got on since something had to wait. A slow one is seen in the middle, since it is
+ * asked to notify us there. How long it took until it began says nothing: it may not have run. */
+static void look_at_pace(struct outlet *outlet)
+{
+	const struct ring_writer *writer = &outlet->writer;
+	struct pace *pace = &outlet->pace;
+	uint64_t took;
+
+	if (!pace->is_marked)
+		return;
+	if ((int32_t)(writer->tail - pace->mark) < 0) {
+		if (writer->tail != pace->tail && !pace->seen_ns)
+			pace->seen_ns = clock_ns();
+		return;
+	}
+	took = pace->seen_ns ? clock_ns() - pace->seen_ns : 0;
+	if (took > PACE_LATE)
+		pace->most = pace->most / 2 > PACE_LEAST ? pace->most / 2 : PACE_LEAST;
+	else if (took < PACE_SOON)
+		pace->most *= 2;
+	if (pace->most > writer->ring.size)
+		pace->most = writer->ring.size;
+	pace->is_marked = false;
+}
+
+static void note_wait(struct outlet *outlet)
+{
+	struct pace *pace = &outlet->pace;
+
+	if (!pace->most || pace->is_marked)
+		return;
+	pace->mark = outlet->writer.head;
+	pace->tail = outlet->writer.tail;
+	pace->seen_ns = 0;
+	pace->is_marked = true;
+}
+
+/* Returns how many bytes of DATA may be written now, or -EPROTO. It looks at the reader's index only if what
+ * it knows of that promises less than `want`. */
+static int outlet_space(struct outlet *outlet, uint32_t want)
+{
+	struct ring_writer *writer = &outlet->writer;
+	const struct pace *pace = &outlet->pace;
+	int r = ring_writer_space(writer, want);
+	uint32_t unread;
+
+	if (r < 0 || !pace->most)
+		return r;
+	if (writer->head - writer->tail + want > pace->most) {
+		r = ring_writer_unread(writer);
+		if (r < 0)
+			return r;
+		look_at_pace(outlet);
+		r = ring_writer_space(writer, want);
+	}
+	unread = writer->head - writer->tail;
+	if (unread >= pace->most)
+		return 0;
+	return (uint32_t)r < pace->most - unread ? r : (int)(pace->most - unread);
 }
 
 int outlet_attach(struct outlet *outlet, const struct ring_view *ring, const struct hop_traits *traits,
@@ -163,6 +239,7 @@ uint32_t outlet_unread(struct outlet *outlet, struct iovec pieces[2])
  * taken makes room in both; or an error. */
 static int open_frame(struct outlet *outlet, struct channel_end *end, uint32_t length)
 {
+	uint32_t least;
 	int r;
 
 	close_frame(outlet);
@@ -173,9 +250,15 @@ static int open_frame(struct outlet *outlet, struct channel_end *end, uint32_t l
 		if (r < 0)
 			return r;
 	}
-	r = outlet_has_room(outlet, FRAME_HEADER_SIZE + padded(length < PIECE_MIN ? length : PIECE_MIN));
-	if (r <= 0)
+	least = FRAME_HEADER_SIZE + padded(length < PIECE_MIN ? length : PIECE_MIN);
+	r = outlet_space(outlet, least);
+	if (r < 0)
 		return r;
+	if ((uint32_t)r < least) {
+		note_wait(outlet);
+		outlet->wanted = outlet->wanted < least ? least : outlet->wanted;
+		return 0;
+	}
 	outlet->filling = end;
 	outlet->filling_at = outlet->writer.head;
 	outlet->filling_length = outlet->filling_messages = 0;
@@ -252,7 +335,7 @@ uint32_t outlet_room(struct outlet *outlet, const struct channel_end *end)
 		return 0;
 	if (room > chunk - size - 1)
 		room = chunk - size - 1;
-	space = ring_writer_space(&outlet->writer, room + 7);
+	space = outlet_space(outlet, room + 7);
 	if (space < 7)
 		return 0;
 	return room < (uint32_t)space - 7 ? room : (uint32_t)space - 7;
@@ -300,13 +383,14 @@ int outlet_write(struct outlet *outlet, struct channel_end *end, struct outgoing
 		size = most;
 	if (size > chunk && size > uncut(outlet, chunk))
 		size = chunk;
-	r = ring_writer_space(&outlet->writer, padded(size));
+	r = outlet_space(outlet, padded(size));
 	if (r < 0)
 		return r;
 	/* An odd consumer index leaves an odd space: the padding has to fit as well. */
 	if (padded(size) > (uint32_t)r)
 		size = (uint32_t)r & ~7u;
 	if (size == 0) {
+		note_wait(outlet);
 		outlet->wanted = ROOM_MIN;
 		return 0;
 	}
@@ -361,6 +445,11 @@ static uint32_t worthwhile(const struct outlet *outlet, uint32_t wanted)
 
 int outlet_ask_for_room(struct outlet *outlet, uint32_t wanted)
 {
+	const struct pace *pace = &outlet->pace;
+
+	/* Once half of what may lie there was read. */
+	if (pace->most && pace->most < outlet->writer.ring.size)
+		return ring_writer_arm(&outlet->writer, outlet->writer.ring.size - pace->most / 2);
 	return ring_writer_arm(&outlet->writer, worthwhile(outlet, wanted));
 }
 

@@ -35,8 +35,24 @@ struct hop_stats {
 	uint64_t frames, bytes, messages, notifications;
 };
 
+/* How much may lie unread in a ring. Its reader takes it in the order in which it lies there, so others wait
+ * for all of it, however few messages they have. It is as much as the reader takes in some milliseconds,
+ * between PACE_LEAST and the ring, and is looked at where something has to wait:
+ *
+ *   waits ──the reader was seen on its way to what was last then, and got there late──▶ half as much
+ *         ──soon, or wasn't seen before it had got there──▶ twice as much
+ */
+struct pace {
+	uint32_t most;	  /* bytes; 0: all of the ring */
+	bool is_marked;	  /* something has had to wait since it was looked at last: */
+	uint32_t mark;	  /* the end of what was in the ring then, */
+	uint32_t tail;	  /* the reader's index, */
+	uint64_t seen_ns; /* and when it was seen on its way; 0: it wasn't */
+};
+
 struct outlet {
 	struct ring_writer writer;
+	struct pace pace;
 	const struct hop_traits *traits;
 	struct hop_stats *tx;	     /* the hop's */
 	struct channel_end *filling; /* the channel end whose DATA frame is open, or NULL */
@@ -69,6 +85,8 @@ int outlet_attach(struct outlet *outlet, const struct ring_view *ring, const str
 int outlet_attach_again(struct outlet *outlet, const struct ring_view *ring, const struct hop_traits *traits,
 			struct hop_stats *tx, bool adopt);
 void outlet_detach(struct outlet *outlet);
+/* Lets only as much lie in the ring as the reader takes in some milliseconds. */
+void outlet_pace(struct outlet *outlet);
 /* Writes frames in memory of our own from now on, since the ring's may be lost. -ENOMEM. */
 int outlet_keep_copy(struct outlet *outlet);
 /* Finds the whole frames that the reader hasn't released, as far as is known, as one or two pieces in the

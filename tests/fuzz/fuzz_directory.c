@@ -46,6 +46,10 @@ bool links_had_session(const struct links *links, uint32_t domid)
 	abort();
 }
 
+void access_forget_host_domain(struct access *access, uint32_t domid)
+{
+}
+
 bool access_sees_gone(struct access *access, uint32_t domid, uint32_t other, const char *name,
 		      const char *uuid)
 {

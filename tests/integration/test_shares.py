@@ -395,3 +395,25 @@ def test_the_limit_of_open_files_is_raised_as_far_as_it_goes(alone):
     alone.start()
     assert resource.prlimit(alone.pid, resource.RLIMIT_NOFILE) == (FILES, FILES)
     assert alone.descriptors() < RESERVE
+
+
+def test_a_program_gets_messages_by_turns_of_senders(nodes):
+    one, two, three = nodes(1, 2, 3).values()
+    got = []
+
+    def used(domid, resource):
+        account = two.account("peer", domid)
+        return account[resource]["used"] if account else 0
+
+    with Connection(two.socket) as server, Connection(one.socket) as greedy, Connection(one.socket) as too, Connection(three.socket) as other:
+        server.handle("inbox", got.append)
+        for sender in greedy, too:
+            before = used(1, "queued_bytes")
+            while used(1, "queued_bytes") < before + 40000:
+                for _ in range(1000):
+                    sender.post("2:inbox", b"many", lambda result: None)
+                assert sender.wait(10) >= 0
+        assert other.post("2:inbox", b"one", lambda result: None) == 0 and other.wait(100) >= 0
+        eventually(lambda: used(3, "channels"), "it waits as well")
+        eventually(lambda: server.wait(100) >= 0 and b"one" in got, "it comes")
+    assert got.index(b"one") < 2000  # of several thousand that wait

@@ -45,6 +45,15 @@ static void expect_captured(struct participant *participant, uint64_t size)
 	participant->captured = NULL;
 }
 
+/* A ring isn't filled before its reader has shown how quickly it reads. */
+static void read_all(struct rig *rig)
+{
+	for (unsigned i = 0; i < 8; i++) {
+		participant_read(programs[1], 262144);
+		rig_settle(rig);
+	}
+}
+
 static void run_start(struct rig *rig, bool lenient)
 {
 	rig_start(rig, 1);
@@ -69,9 +78,9 @@ TEST(messages_of_small_frames_are_counted)
 	}
 	rig_settle(&rig);
 	assert_int_equal(programs[0]->hop.rx.messages, 100);
-	assert_int_equal(programs[1]->hop.tx.messages, 100);
 	assert_int_equal(programs[0]->hop.rx.frames, 101);
-	participant_read(programs[1], 262144);
+	read_all(&rig);
+	assert_int_equal(programs[1]->hop.tx.messages, 100);
 	expect_captured(programs[1], size);
 	rig_stop(&rig);
 }
@@ -122,7 +131,7 @@ TEST(small_frame_beyond_the_credit_ends_the_session)
 	assert_true(programs[0]->failed);
 	assert_int_equal(programs[0]->error, -EPROTO);
 	programs[1]->never_reads_deliveries = false;
-	participant_read(programs[1], 262144);
+	read_all(&rig);
 	expect_captured(programs[1], CHANNEL_INITIAL_LIMIT);
 	rig_stop(&rig);
 }
