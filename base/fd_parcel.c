@@ -47,47 +47,53 @@ bool fd_parcel_takes(int fd)
 	return parcel >= 0;
 }
 
-/* Appends what has come with a message. */
-static int take_piece(struct msghdr *message, int **fds, uint32_t *count)
+/* Appends what has come with a message, for which there is room. */
+static int take_piece(struct msghdr *message, int *fds, uint32_t *count)
 {
 	struct cmsghdr *header = CMSG_FIRSTHDR(message);
-	int *grown;
 	uint32_t n;
 
 	if (!header || header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS)
 		return -EBADF;
 	n = (uint32_t)((header->cmsg_len - CMSG_LEN(0)) / sizeof(int));
-	grown = n > COUNT_MAX - *count ? NULL : realloc(*fds, (*count + n + 1) * sizeof(**fds));
-	if (!grown) {
-		descriptors_close((const int *)(const void *)CMSG_DATA(header), n);
-		return -ENOMEM;
-	}
-	*fds = grown;
-	memcpy(*fds + *count, CMSG_DATA(header), n * sizeof(int));
+	memcpy(fds + *count, CMSG_DATA(header), n * sizeof(int));
 	*count += n;
 	return message->msg_flags & MSG_CTRUNC ? -EBADF : 0; /* too many for this process */
 }
 
+/* Takes one message out of the parcel. Returns 1, or 0: there is none. */
+static int empty_once(int parcel, int **fds, uint32_t *count)
+{
+	union control control = {0};
+	uint8_t byte;
+	struct iovec one = {&byte, 1};
+	struct msghdr message = {.msg_iov = &one,
+				 .msg_iovlen = 1,
+				 .msg_control = control.space,
+				 .msg_controllen = sizeof(control)};
+	int *grown =
+		*count > COUNT_MAX ? NULL : realloc(*fds, (*count + DESCRIPTORS_AT_ONCE) * sizeof(**fds));
+	ssize_t size;
+	int r;
+
+	if (!grown)
+		return -ENOMEM;
+	*fds = grown;
+	size = recvmsg(parcel, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	if (size == 0)
+		return 0;
+	r = size < 0 ? -EBADF : take_piece(&message, *fds, count);
+	return r < 0 ? r : 1;
+}
+
 int fd_parcel_empty(int parcel, int **fds, uint32_t *count)
 {
-	int r = 0;
+	int r;
 
-	*fds = NULL;
-	*count = 0;
-	while (r == 0) {
-		union control control = {0};
-		uint8_t byte;
-		struct iovec one = {&byte, 1};
-		struct msghdr message = {.msg_iov = &one,
-					 .msg_iovlen = 1,
-					 .msg_control = control.space,
-					 .msg_controllen = sizeof(control)};
-		ssize_t size = recvmsg(parcel, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-
-		if (size == 0)
-			return 0;
-		r = size < 0 ? -EBADF : take_piece(&message, fds, count);
-	}
+	while ((r = empty_once(parcel, fds, count)) > 0)
+		;
+	if (r == 0 || r == -ENOMEM)
+		return r;
 	descriptors_close(*fds, *count);
 	free(*fds);
 	*fds = NULL;

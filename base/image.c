@@ -366,8 +366,10 @@ int image_open_carried(struct image *image, int fd, const int *fds, uint32_t cou
 			image->fds[i].fd = fds[i];
 		return image->error = check_fds(image);
 	}
-	descriptors_close(fds, count);
 	image->fd_count = 0;
+	if (r == -ENOMEM)
+		return r;
+	descriptors_close(fds, count);
 	return image->error = r < 0 ? r : -EBADF;
 }
 

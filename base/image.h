@@ -124,7 +124,7 @@ int image_seal(struct image *image);
  * -EPROTONOSUPPORT: one of another format; -EBADF: a descriptor isn't what it was; -ENOMEM. */
 int image_open(struct image *image, int fd);
 /* The same, of one whose descriptors have come as others: `fds`, `count` of them, in the order of its list,
- * which are the image's from now on, also after an error. */
+ * which are the image's from now on, also after an error other than -ENOMEM. */
 int image_open_carried(struct image *image, int fd, const int *fds, uint32_t count);
 /* Returns a descriptor of one that was read that nobody has taken, and that is the caller's now; -1: there is
  * none. */

@@ -15,14 +15,20 @@
 
 int service_sockets(int **fds, char ***names)
 {
-	int count = sd_listen_fds_with_names(1, names);
+	int count = sd_listen_fds_with_names(0, names);
 
 	*fds = NULL;
 	if (count <= 0)
 		return count;
 	*fds = calloc((size_t)count, sizeof(**fds));
-	if (!*fds)
-		return -ENOMEM;
+	if (!*fds) {
+		for (int i = 0; i < count; i++)
+			free((*names)[i]);
+		free(*names);
+		*names = NULL;
+		return -ENOMEM; /* and another attempt finds them */
+	}
+	sd_listen_fds(1);
 	for (int i = 0; i < count; i++)
 		(*fds)[i] = SD_LISTEN_FDS_START + i;
 	return count;

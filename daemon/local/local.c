@@ -146,6 +146,7 @@ static int take_over(struct local *local, int *handed_over)
 int local_new(struct local **out, struct switchboard *board, const struct local_options *options,
 	      const struct session_callbacks *callbacks, void *userdata)
 {
+	bool takes_over = options->handed_over && options->handed_over->programs >= 0;
 	struct local *local = calloc(1, sizeof(*local));
 	int r;
 
@@ -159,7 +160,7 @@ int local_new(struct local **out, struct switchboard *board, const struct local_
 	local->path = strdup(options->socket_path);
 	if (!local->path)
 		r = -ENOMEM;
-	else if (options->handed_over && options->handed_over->programs >= 0)
+	else if (takes_over)
 		r = take_over(local, &options->handed_over->programs);
 	else /* every user may connect; policy decides later what each may do */
 		r = local->fd = unix_listener_new(local->path, SOCK_STREAM, 0666, BACKLOG);
@@ -171,6 +172,11 @@ int local_new(struct local **out, struct switchboard *board, const struct local_
 	local->accept_event = event_new(board->base, local->fd, EV_READ | EV_PERSIST, on_accept, local);
 	local->retry_timer = evtimer_new(board->base, local_on_retry, local);
 	if (!local->accept_event || !local->retry_timer || event_add(local->accept_event, NULL) < 0) {
+		if (takes_over) { /* for another attempt */
+			options->handed_over->programs = local->fd;
+			local->is_handed_over = true;
+			local->fd = -1;
+		}
 		local_free(local);
 		return -ENOMEM;
 	}

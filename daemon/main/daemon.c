@@ -26,6 +26,7 @@
 #include "wire/cpu_atomics.h"
 
 #define GREETINGS_MS 1000
+#define BASE_FILES   8
 #define FILES_TOO    16 /* which the next daemon has open for a moment, and the image */
 
 /* --- signals ---------------------------------------------------------------------------------- */
@@ -90,7 +91,35 @@ static void hold_signals(int how)
 	hold_hangup(how);
 }
 
-static int start_base(struct daemon *daemon)
+/* Makes an event and adds it, unless that was done before. */
+static int hear_signal(struct daemon *daemon, struct event **event, int number, event_callback_fn heard)
+{
+	if (!*event)
+		*event = evsignal_new(daemon->base, number, heard, daemon);
+	return *event && event_add(*event, NULL) == 0 ? 0 : -ENOMEM;
+}
+
+static int start_base(void *userdata)
+{
+	struct daemon *daemon = userdata;
+	int r;
+
+	if (!daemon->base &&
+	    !descriptors_are_left(BASE_FILES)) /* libevent ends the process for want of one */
+		return -EMFILE;
+	if (!daemon->base)
+		daemon->base = event_base_new();
+	if (!daemon->base)
+		return -ENOMEM;
+	r = hear_signal(daemon, &daemon->term, SIGTERM, on_stop_signal);
+	if (r == 0)
+		r = hear_signal(daemon, &daemon->interrupt, SIGINT, on_stop_signal);
+	if (r == 0)
+		r = hear_signal(daemon, &daemon->hangup, SIGHUP, on_hangup);
+	return r < 0 ? r : self_new_instance(&daemon->self);
+}
+
+static void prepare_process(struct daemon *daemon)
 {
 	daemon->descriptors = descriptors_pool(); /* before any of the former daemon's are taken */
 	if (!startup_takes_over(&daemon->inherited))
@@ -98,16 +127,6 @@ static int start_base(struct daemon *daemon)
 	hold_hangup(SIG_BLOCK); /* there is nothing yet that a reload could be applied to */
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGXFSZ, SIG_IGN); /* an image that may not be as large fails, and no more */
-	daemon->base = event_base_new();
-	if (!daemon->base)
-		return -ENOMEM;
-	daemon->term = evsignal_new(daemon->base, SIGTERM, on_stop_signal, daemon);
-	daemon->interrupt = evsignal_new(daemon->base, SIGINT, on_stop_signal, daemon);
-	daemon->hangup = evsignal_new(daemon->base, SIGHUP, on_hangup, daemon);
-	if (!daemon->term || !daemon->interrupt || !daemon->hangup || event_add(daemon->term, NULL) < 0 ||
-	    event_add(daemon->interrupt, NULL) < 0 || event_add(daemon->hangup, NULL) < 0)
-		return -ENOMEM;
-	return self_new_instance(&daemon->self);
 }
 
 /* --- handing over ----------------------------------------------------------------------------- */
@@ -248,24 +267,47 @@ int daemon_store(struct daemon *daemon)
 
 /* --- life ------------------------------------------------------------------------------------- */
 
+struct making {
+	struct daemon *daemon;
+	const struct daemon_program *program;
+};
+
+static int make_daemon(void *userdata)
+{
+	struct making *making = userdata;
+
+	making->daemon = calloc(1, sizeof(*making->daemon));
+	return making->daemon ? 0 : -ENOMEM;
+}
+
+static int make_renewal(void *userdata)
+{
+	const struct making *making = userdata;
+	struct daemon *daemon = making->daemon;
+
+	daemon->renewal = renewal_new(daemon->base, making->program->path, making->program->argv,
+				      on_renewal_checked, daemon);
+	return daemon->renewal ? 0 : -ENOMEM;
+}
+
 int daemon_new(struct daemon **out, const struct config *config, const struct daemon_program *program)
 {
-	struct daemon *daemon = calloc(1, sizeof(*daemon));
-	int r;
+	bool takes_over = startup_takes_over(&program->inherited);
+	struct making making = {.program = program};
+	int r = startup_despite_lacks(takes_over, make_daemon, &making);
+	struct daemon *daemon = making.daemon;
 
-	if (!daemon)
-		return -ENOMEM;
+	if (r < 0)
+		return r;
 	daemon->singleton = daemon->gateway_socket = -1;
 	daemon->inherited = program->inherited;
 	daemon->sockets = HANDED_OVER_NOTHING;
 	daemon->started_ms = clock_ms();
 	daemon->config = *config;
-	r = start_base(daemon);
-	if (r == 0) {
-		daemon->renewal =
-			renewal_new(daemon->base, program->path, program->argv, on_renewal_checked, daemon);
-		r = daemon->renewal ? 0 : -ENOMEM;
-	}
+	prepare_process(daemon);
+	r = startup_despite_lacks(takes_over, start_base, daemon);
+	if (r == 0)
+		r = startup_despite_lacks(takes_over, make_renewal, &making);
 	if (r == 0)
 		r = wiring_start(daemon);
 	if (r < 0)

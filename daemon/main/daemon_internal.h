@@ -72,6 +72,7 @@ struct daemon {
 	struct request_context request_context;
 
 	uint64_t started_ms;
+	bool has_sockets;
 	uint64_t descriptors; /* for programs and peers */
 	int singleton; /* the descriptor, or -1 */
 	bool has_board;

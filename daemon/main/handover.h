@@ -48,6 +48,8 @@ int handover_store(struct daemon *daemon);
 /* Steps of the start (wiring.c): takes over sockets, lock and instance; reads the image, if there is one. */
 int handover_take(struct daemon *daemon);
 int handover_read(struct daemon *daemon);
+/* Whether there is an image, none of which can be taken. */
+bool handover_is_bad(const struct daemon *daemon);
 /* Forgets an image that wasn't read. */
 void handover_free(struct daemon *daemon);
 

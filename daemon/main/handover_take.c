@@ -10,6 +10,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/descriptors.h"
 #include "base/fd_parcel.h"
 #include "base/image.h"
 #include "base/log.h"
@@ -39,33 +40,39 @@
 /* An image that is being read. */
 struct handover {
 	struct image image;
+	bool is_open, has_head;
+	int *fds; /* that a parcel has carried, until the image is open */
+	uint32_t fd_count;
 	struct image_hops hops;
 	struct head head;
 	struct channel *channel; /* that was read last, NULL: none */
 };
 
 /* Reads the head of an image that was opened. This daemon is by its instance what the one before was, before
- * others see it. */
-static void handover_take_read_head(struct daemon *daemon, struct handover *handover)
+ * others see it. -ENOMEM: it is to be called again. */
+static int handover_take_read_head(struct daemon *daemon, struct handover *handover)
 {
 	struct image *image = &handover->image;
+	const struct self *self = &handover->head.self;
 
-	if (!image->error && image_next(image) != IMAGE_HEAD)
+	if (!handover->has_head && !image->error && image_next(image) != IMAGE_HEAD)
 		image_fail(image, -EINVAL);
-	handover_head_image(image, &handover->head);
-	handover->hops.hops =
-		calloc((size_t)handover->head.sessions + handover->head.links + handover->head.topics + 1,
-		       sizeof(struct hop *));
+	if (!handover->has_head)
+		handover_head_image(image, &handover->head);
+	handover->has_head = true;
 	if (!handover->hops.hops)
-		image_fail(image, -ENOMEM);
-	if (!image->error) {
-		const struct self *self = &handover->head.self;
-
-		memcpy(daemon->self.instance, self->instance, sizeof(self->instance));
-		uuid_print(self->instance, daemon->self.instance_text);
-		memcpy(daemon->self.former, self->former, sizeof(self->former));
-		daemon->self.former_count = self->former_count;
-	}
+		handover->hops.hops = calloc((size_t)handover->head.sessions + handover->head.links +
+						     handover->head.topics + 1,
+					     sizeof(struct hop *));
+	if (!handover->hops.hops)
+		return -ENOMEM;
+	if (image->error)
+		return 0;
+	memcpy(daemon->self.instance, self->instance, sizeof(self->instance));
+	uuid_print(self->instance, daemon->self.instance_text);
+	memcpy(daemon->self.former, self->former, sizeof(self->former));
+	daemon->self.former_count = self->former_count;
+	return 0;
 }
 
 /* Finds what was inherited, where no image says what it is: the sockets of programs, which would
@@ -92,14 +99,44 @@ static int find_inherited(struct image *image)
 	return r;
 }
 
+/* Makes what an image is read into, once. */
+static int new_handover(struct daemon *daemon)
+{
+	if (!daemon->handover)
+		daemon->handover = calloc(1, sizeof(*daemon->handover));
+	return daemon->handover ? 0 : -ENOMEM;
+}
+
 static int open_image(struct daemon *daemon)
 {
-	daemon->handover = calloc(1, sizeof(*daemon->handover));
-	if (!daemon->handover)
+	struct handover *handover;
+	int r = new_handover(daemon);
+
+	if (r < 0)
+		return r;
+	handover = daemon->handover;
+	if (!handover->is_open && image_open(&handover->image, daemon->inherited.image) == -ENOMEM) {
+		image_free(&handover->image);
 		return -ENOMEM;
-	image_open(&daemon->handover->image, daemon->inherited.image);
-	handover_take_read_head(daemon, daemon->handover);
-	return daemon->handover->image.error ? find_inherited(&daemon->handover->image) : 0;
+	}
+	handover->is_open = true;
+	r = handover_take_read_head(daemon, handover);
+	return r == 0 && handover->image.error ? find_inherited(&handover->image) : r;
+}
+
+/* Takes out of the parcel what the service manager has kept there. */
+static int open_carried(struct handover *handover, int image, int parcel)
+{
+	int r = parcel < 0 ? -EBADF : fd_parcel_empty(parcel, &handover->fds, &handover->fd_count);
+
+	if (r == 0)
+		r = image_open_carried(&handover->image, image, handover->fds, handover->fd_count);
+	else if (r != -ENOMEM)
+		handover->image = (struct image){.is_read = true, .error = r};
+	if (r != -ENOMEM)
+		return 0;
+	image_free(&handover->image);
+	return r;
 }
 
 /* Takes what the service manager has kept, which it forgets: should this daemon crash, the next one finds
@@ -107,29 +144,29 @@ static int open_image(struct daemon *daemon)
 static int open_stored(struct daemon *daemon)
 {
 	struct handed_over *sockets = &daemon->sockets;
-	uint32_t count = 0;
-	int *fds = NULL, r = -EBADF;
+	struct handover *handover;
+	int r;
 
 	if (sockets->image < 0 && sockets->parcel < 0)
 		return 0;
+	r = new_handover(daemon);
+	if (r < 0)
+		return r;
+	handover = daemon->handover;
+	if (!handover->is_open && (r = open_carried(handover, sockets->image, sockets->parcel)) < 0)
+		return r;
+	handover->is_open = true;
+	r = handover_take_read_head(daemon, handover);
+	if (r < 0)
+		return r;
 	notify_forget(HANDED_OVER_IMAGE);
 	notify_forget(HANDED_OVER_PARCEL);
-	daemon->handover = calloc(1, sizeof(*daemon->handover));
-	if (!daemon->handover)
-		return -ENOMEM;
-	if (sockets->parcel >= 0) {
-		r = fd_parcel_empty(sockets->parcel, &fds, &count);
-		close(sockets->parcel);
-	}
+	free(handover->fds);
+	handover->fds = NULL;
+	descriptors_close(&sockets->parcel, 1);
 	daemon->inherited.image = sockets->image;
 	sockets->image = sockets->parcel = -1;
-	if (r == 0)
-		image_open_carried(&daemon->handover->image, daemon->inherited.image, fds, count);
-	else
-		image_fail(&daemon->handover->image, r);
-	free(fds);
-	handover_take_read_head(daemon, daemon->handover);
-	return 0;
+	return handover->image.error ? find_inherited(&handover->image) : 0;
 }
 
 void handover_free(struct daemon *daemon)
@@ -144,6 +181,7 @@ void handover_free(struct daemon *daemon)
 	free(handover->hops.hops);
 	free(handover->hops.states);
 	free(handover->hops.spoilt);
+	free(handover->fds);
 	free(handover);
 	if (daemon->inherited.image >= 0)
 		close(daemon->inherited.image);
@@ -158,7 +196,9 @@ int handover_take(struct daemon *daemon)
 	int r;
 
 	if (inherited->programs < 0) {
-		r = handed_over_take(&daemon->sockets);
+		r = daemon->sockets.image < 0 && daemon->sockets.parcel < 0
+			    ? handed_over_take(&daemon->sockets)
+			    : 0;
 		return r < 0 ? r : open_stored(daemon);
 	}
 	for (unsigned i = 0; i < sizeof(fds) / sizeof(*fds); i++)
@@ -170,6 +210,11 @@ int handover_take(struct daemon *daemon)
 	daemon->sockets.are_ours = inherited->are_ours;
 	daemon->singleton = inherited->lock;
 	return inherited->image < 0 ? 0 : open_image(daemon);
+}
+
+bool handover_is_bad(const struct daemon *daemon)
+{
+	return daemon->handover && daemon->handover->is_open && daemon->handover->image.error;
 }
 
 static bool are_links_read(const struct image_hops *hops, const struct head *head)

@@ -253,25 +253,17 @@ static int xenmsgd_load(void *userdata)
 }
 
 /* Returns the arguments as a person or a service manager gave them, without those of a daemon that has handed
- * over; they are the first. */
-static char **arguments_before(char **argv)
+ * over, which are the first: the end of these, where they are. */
+static char **arguments_before(int argc, char **argv)
 {
-	size_t count = 0, at = 0, from = 1;
-	char **out;
+	int from = 1;
 
-	while (argv[count])
-		count++;
-	if (count > from + 1 && !strcmp(argv[from], "--take-over"))
+	if (argc > from + 1 && !strcmp(argv[from], "--take-over"))
 		from += 2;
-	if (count > from + 1 && !strcmp(argv[from], "--program"))
+	if (argc > from + 1 && !strcmp(argv[from], "--program"))
 		from += 2;
-	out = calloc(count + 1, sizeof(*out));
-	if (!out || !count)
-		return out;
-	out[at++] = argv[0];
-	for (size_t i = from; i < count; i++)
-		out[at++] = argv[i];
-	return out;
+	argv[from - 1] = argv[0];
+	return argv + from - 1;
 }
 
 int main(int argc, char **argv)
@@ -308,7 +300,7 @@ int main(int argc, char **argv)
 	if (!arguments.has_log_target)
 		log_set_target(config.log_target, NULL);
 	config.ready_fd = arguments.ready_fd;
-	program.argv = arguments_before(argv);
+	program.argv = arguments_before(argc, argv);
 	/* Not /proc/self/exe: an upgrade removes that. */
 	program.path = arguments.program ? arguments.program : (const char *)getauxval(AT_EXECFN);
 	program.inherited = arguments.inherited;
@@ -319,7 +311,6 @@ int main(int argc, char **argv)
 		return EXIT_OK;
 	daemon_free(daemon);
 	config_free(&config);
-	free(program.argv);
 	if (r == -ENODEV)
 		return EXIT_NO_XEN;
 	if (r == -EBADMSG) /* the policy, or the sockets; what was wrong has been logged */

@@ -173,7 +173,8 @@ static void on_port_retired(void *userdata)
 
 int restore_prepare(struct daemon *daemon)
 {
-	daemon->retired_timer = evtimer_new(daemon->base, on_retired_timer, daemon);
+	if (!daemon->retired_timer)
+		daemon->retired_timer = evtimer_new(daemon->base, on_retired_timer, daemon);
 	vchan_host_set_retired(daemon->host, on_port_retired, daemon);
 	return daemon->retired_timer ? 0 : -ENOMEM;
 }

@@ -10,6 +10,7 @@
 #include <event2/event.h>
 
 #include "daemon/main/daemon_internal.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/log_limit.h"
 #include "base/notify.h"
@@ -26,6 +27,7 @@
 
 #define STORE_ANSWER_MS	   30000
 #define ALIVE_S		   5
+#define LACKS_MS	   10000
 #define SINGLETON_WAIT_MS  5000
 #define SINGLETON_PAUSE_MS 50
 
@@ -49,12 +51,17 @@ static void on_no_answer(evutil_socket_t fd, short what, void *userdata)
 }
 
 /* Waits before another attempt, and tells the service manager that this goes on. */
-static void pause_before_next(void)
+static void pause_for(uint32_t ms)
 {
-	const struct timespec pause = {.tv_sec = RETRY_EACH_MS / 1000};
+	const struct timespec pause = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L};
 
 	notify_alive();
 	nanosleep(&pause, NULL);
+}
+
+static void pause_before_next(void)
+{
+	pause_for(RETRY_EACH_MS);
 }
 
 static void on_alive(evutil_socket_t fd, short what, void *userdata)
@@ -201,14 +208,42 @@ static bool is_told_to_stop(void)
 	       (sigismember(&told, SIGTERM) == 1 || sigismember(&told, SIGINT) == 1);
 }
 
-int startup_with_good_files(bool takes_over, int (*step)(void *userdata), void *userdata)
+int startup_despite_lacks(bool takes_over, int (*step)(void *userdata), void *userdata)
 {
+	uint64_t end = clock_ms() + LACKS_MS;
+	uint32_t pause_ms = 0;
+	int r;
+
+	while (is_lack(r = step(userdata)) && takes_over && clock_ms() < end) {
+		if (!pause_ms)
+			log_warning(WAITS "there is what this daemon lacks: %s", strerror(-r));
+		log_skip_repeats(true);
+		if (is_told_to_stop()) {
+			r = -EINTR;
+			break;
+		}
+		pause_ms = retry_pause(RETRY_HERE, pause_ms);
+		pause_for(pause_ms);
+	}
+	log_skip_repeats(false);
+	return r;
+}
+
+/* A step that reads files. */
+struct file_step {
+	int (*step)(void *userdata);
+	void *userdata;
+	bool takes_over;
+};
+
+static int with_good_files(void *userdata)
+{
+	const struct file_step *file_step = userdata;
 	bool has_waited = false;
 	int r;
 
-	if (takes_over) /* a stop would end what a restart is to keep */
-		startup_hold_stop(SIG_BLOCK);
-	while (((r = step(userdata)) == -EAGAIN || r == -EBADMSG) && takes_over) {
+	while (((r = file_step->step(file_step->userdata)) == -EAGAIN || r == -EBADMSG) &&
+	       file_step->takes_over) {
 		if (!has_waited)
 			log_warning(WAITS "this is mended");
 		log_skip_repeats(true);
@@ -223,6 +258,14 @@ int startup_with_good_files(bool takes_over, int (*step)(void *userdata), void *
 	if (r == 0 && has_waited)
 		log_info("that is mended");
 	return r;
+}
+
+int startup_with_good_files(bool takes_over, int (*step)(void *userdata), void *userdata)
+{
+	if (takes_over) /* a stop would end what a restart is to keep */
+		startup_hold_stop(SIG_BLOCK);
+	return startup_despite_lacks(takes_over, with_good_files,
+				     &(struct file_step){step, userdata, takes_over});
 }
 
 int startup_error(int error, int otherwise)
@@ -272,9 +315,10 @@ static int be_the_only_one(struct daemon *daemon)
 static int startup_connect_to_store(struct daemon *daemon)
 {
 	bool told = false;
-	int r;
+	int r = 0;
 
-	while ((r = store_new(&daemon->store, daemon->base)) < 0 && daemon->handover && !is_lack(r)) {
+	while (!daemon->store && (r = store_new(&daemon->store, daemon->base)) < 0 && daemon->handover &&
+	       !is_lack(r)) {
 		if (!told)
 			log_warning("XenStore can't be reached: %s: " WAITS "it can", strerror(-r));
 		told = true;
@@ -286,7 +330,7 @@ static int startup_connect_to_store(struct daemon *daemon)
 int startup_xen(struct daemon *daemon)
 {
 	const char *what = "";
-	int r = vchan_host_new(&daemon->host, daemon->base, &what);
+	int r = daemon->host ? 0 : vchan_host_new(&daemon->host, daemon->base, &what);
 
 	if (r < 0) {
 		explain_device(what, r);

@@ -67,14 +67,15 @@ static int start_switch(struct daemon *daemon)
 		limits.max[QUOTA_UID][i] = limits.max[QUOTA_PEER][i] = limits.pool[i] / 2;
 	/* A peer has no clients here, and we keep of its endpoints what fits into its XenStore leaf. */
 	limits.max[QUOTA_PEER][QUOTA_CLIENTS] = limits.max[QUOTA_PEER][QUOTA_ENDPOINTS] = 0;
-	r = switch_init(&daemon->board, daemon->base, config->max_message);
+	r = daemon->has_board ? 0 : switch_init(&daemon->board, daemon->base, config->max_message);
 	if (r < 0)
 		return r;
 	daemon->has_board = true;
-	daemon->board.quota = daemon->quota = quota_new(&limits);
+	if (!daemon->quota)
+		daemon->board.quota = daemon->quota = quota_new(&limits);
 	if (!daemon->quota)
 		return -ENOMEM;
-	r = work_pool_new(&daemon->work_pool, &daemon->board);
+	r = daemon->work_pool ? 0 : work_pool_new(&daemon->work_pool, &daemon->board);
 	if (r < 0)
 		return r;
 	daemon->board.work_pool = daemon->work_pool;
@@ -149,12 +150,13 @@ static int read_activations(struct daemon *daemon)
 
 static int take_sockets(struct daemon *daemon)
 {
-	int r = handover_take(daemon);
+	int r = daemon->has_sockets ? 0 : handover_take(daemon);
 
+	daemon->has_sockets = r == 0;
 	/* The part that serves it keeps it to itself. */
 	if (r == 0 && daemon->sockets.gateway >= 0)
 		daemon->gateway_socket = fcntl(daemon->sockets.gateway, F_DUPFD_CLOEXEC, 3);
-	return r;
+	return r == 0 && daemon->sockets.gateway >= 0 && daemon->gateway_socket < 0 ? -errno : r;
 }
 
 static int start_local(struct daemon *daemon)
@@ -323,32 +325,28 @@ static int become_user(struct daemon *daemon)
 	return startup_error(r, -EBADMSG);
 }
 
-struct file_step {
+struct step {
 	int (*start)(struct daemon *daemon);
+	bool reads_files; /* and looks up users */
+	bool is_once;	  /* it can't be tried again */
+};
+
+struct doing {
+	const struct step *step;
 	struct daemon *daemon;
 };
 
-static int do_file_step(void *userdata)
+static int do_step(void *userdata)
 {
-	const struct file_step *step = userdata;
+	const struct doing *doing = userdata;
 
-	return step->start(step->daemon);
-}
-
-static int when_files_are_good(struct daemon *daemon, int (*start)(struct daemon *daemon))
-{
-	struct file_step step = {start, daemon};
-
-	return startup_with_good_files(takes_over(daemon), do_file_step, &step);
+	return doing->step->start(doing->daemon);
 }
 
 int wiring_start(struct daemon *daemon)
 {
 	/* Each step needs those before it. Programs come last: a program that is served finds everything. */
-	static const struct {
-		int (*start)(struct daemon *daemon);
-		bool reads_files; /* and looks up users */
-	} steps[] = {
+	static const struct step steps[] = {
 		{.start = take_sockets},
 		{.start = startup_xen},
 		{.start = start_switch},
@@ -372,14 +370,21 @@ int wiring_start(struct daemon *daemon)
 		{.start = start_notify},
 		{.start = follow_own_domid},
 		{.start = read_activations, .reads_files = true},
-		{.start = handover_read},
+		{.start = handover_read, .is_once = true},
 		{.start = become_user, .reads_files = true},
 	};
+	bool takes_over = startup_takes_over(&daemon->inherited);
 	int r = 0;
 
-	for (size_t i = 0; r == 0 && i < sizeof(steps) / sizeof(*steps); i++)
-		r = steps[i].reads_files ? when_files_are_good(daemon, steps[i].start)
-					 : steps[i].start(daemon);
+	for (size_t i = 0; r == 0 && i < sizeof(steps) / sizeof(*steps); i++) {
+		struct doing doing = {&steps[i], daemon};
+		bool may_lose = takes_over && !handover_is_bad(daemon);
+
+		if (steps[i].reads_files)
+			r = startup_with_good_files(takes_over, do_step, &doing);
+		else
+			r = startup_despite_lacks(may_lose && !steps[i].is_once, do_step, &doing);
+	}
 	return r;
 }
 

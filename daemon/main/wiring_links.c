@@ -154,8 +154,9 @@ int wiring_start_asks(struct daemon *daemon)
 		.maker = &maker,
 	};
 
-	int r = asks_new(&daemon->asks, &collaborators, daemon->config.relay, wiring_links_next_endpoint,
-			 daemon);
+	int r = daemon->asks ? 0
+			     : asks_new(&daemon->asks, &collaborators, daemon->config.relay,
+					wiring_links_next_endpoint, daemon);
 
 	return r < 0 ? r : watches_set_asks(daemon->watches, daemon->base, daemon->asks);
 }
@@ -373,10 +374,12 @@ int wiring_start_router(struct daemon *daemon)
 		.relay = daemon->relay,
 	};
 
-	if (topics_new(&daemon->topics, &topics) < 0)
+	if (!daemon->topics && topics_new(&daemon->topics, &topics) < 0)
 		return -ENOMEM;
 	collaborators.topics = daemon->topics;
-	collaborators.streams = daemon->streams = streams_new(&daemon->board, route_stream, daemon);
+	if (!daemon->streams)
+		daemon->streams = streams_new(&daemon->board, route_stream, daemon);
+	collaborators.streams = daemon->streams;
 	if (!daemon->streams || router_new(&daemon->router, &collaborators) < 0)
 		return -ENOMEM;
 	daemon->board.pass_on = router_pass_on;

@@ -3,6 +3,7 @@
 /* The domains and hosts that there are, and their watchers: see wiring.c. */
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 
 #include "daemon/policy/access.h"
@@ -25,7 +26,7 @@
 
 int wiring_start_names(struct daemon *daemon)
 {
-	int r = daemon->self.domid == 0
+	int r = daemon->self.domid == 0 && !daemon->domains
 			? domains_new(&daemon->domains, daemon->base, daemon->store, daemon->registry)
 			: 0;
 
@@ -222,6 +223,8 @@ int wiring_start_hosts(struct daemon *daemon)
 			"[hosts] name isn't used here, but by domain 0's daemon, which leads to other hosts");
 		options.name = NULL;
 	}
+	if (daemon->sockets.gateway < 0 && daemon->gateway_socket >= 0) /* an attempt before has used it */
+		daemon->sockets.gateway = fcntl(daemon->gateway_socket, F_DUPFD_CLOEXEC, 3);
 	r = hosts_new(&daemon->hosts, &daemon->board, &options, &callbacks, daemon);
 	if (r < 0)
 		return r;

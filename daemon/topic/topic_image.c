@@ -94,13 +94,6 @@ static void topic_fields(struct image *image, struct topic *topic)
 		replica_fields(image, topic);
 }
 
-static bool topic_image_begin(struct topic *topic)
-{
-	if (!topic->in_image)
-		topic->in_image = calloc(1, sizeof(*topic->in_image));
-	return topic->in_image;
-}
-
 static void write_topic(struct image *image, struct topic *topic)
 {
 	struct account *account = hop_account(topic->hop);
@@ -115,10 +108,6 @@ static void write_topic(struct image *image, struct topic *topic)
 	};
 
 	image_section(image, IMAGE_TOPIC);
-	if (!topic_image_begin(topic)) {
-		image_fail(image, -ENOMEM);
-		return;
-	}
 	topic_head_image(image, &head);
 	topic_fields(image, topic);
 }
@@ -174,7 +163,7 @@ static struct topic *new_topic(struct image *image, struct topics *topics, const
 	*head = (struct topic_head){.publisher = head->publisher};
 	if (head->publisher != NOBODY)
 		topic->publisher = hop_owner(hops->hops[head->publisher]);
-	if (!topic_image_begin(topic) || (topic->is_replica && !topic->key))
+	if (topic->is_replica && !topic->key)
 		image_fail(image, -ENOMEM);
 	return topic;
 }
@@ -564,9 +553,9 @@ struct topic *topics_claim(const struct image_hops *hops, uint32_t number, const
 {
 	struct topic *topic = topics_in_image(hops, number);
 
-	if (!topic || topic->is_replica || topic->publisher != publisher || topic->in_image->is_bound)
+	if (!topic || topic->is_replica || topic->publisher != publisher || topic->in_image.is_bound)
 		return NULL;
-	topic->in_image->is_bound = true;
+	topic->in_image.is_bound = true;
 	return topic;
 }
 
@@ -575,7 +564,7 @@ static bool is_whole(const struct topic *topic)
 {
 	bool has_feed = topic->state == REPLICA_TRYING || topic->state == REPLICA_LIVE;
 
-	return (!topic->publisher || topic->in_image->is_bound) &&
+	return (!topic->publisher || topic->in_image.is_bound) &&
 	       (!topic->is_replica || has_feed == (topic->feeds != NULL));
 }
 

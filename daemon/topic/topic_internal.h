@@ -115,6 +115,14 @@ enum replica_state {
 	REPLICA_REFUSED, /* for good: all are told, and no others come to it */
 };
 
+/* --- topic_log_image.c */
+/* What the sections of a topic have in common. */
+struct topic_in_image {
+	void **entries, **origins; /* references to struct topic_entry and topic_origin */
+	uint32_t entry_count, origin_count;
+	bool is_bound; /* an own one, whose endpoint was read */
+};
+
 struct topic {
 	struct topics *topics;
 	struct hop *hop;
@@ -168,7 +176,7 @@ struct topic {
 	bool is_to_look; /* perhaps the topic has come */
 	bool is_patient; /* it waits, and for long */
 	struct topic *patient_prev, *patient_next;
-	struct topic_in_image *in_image; /* topic_log_image.c; NULL: it has none */
+	struct topic_in_image in_image; /* empty, but while there is an image */
 };
 
 /* The subscriptions of one program. */
@@ -358,13 +366,6 @@ int topics_remember(struct topics *topics, struct subscriber *subscriber, struct
 /* Returns the first of a program's subscribers (of_session_next). NULL: it has none. */
 struct subscriber *topics_first_of(const struct topics *topics, const struct session *session);
 
-/* --- topic_log_image.c */
-/* What the sections of a topic have in common. */
-struct topic_in_image {
-	void **entries, **origins; /* references to struct topic_entry and topic_origin */
-	uint32_t entry_count, origin_count;
-	bool is_bound; /* an own one, whose endpoint was read */
-};
 /* Write what an origin or an entry is, or read it; NULL: none. What was read has a reference for the
  * caller. */
 void topic_origin_image(struct image *image, struct topic *topic, struct topic_origin **origin);

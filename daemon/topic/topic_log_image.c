@@ -49,7 +49,7 @@ static bool add_origin(struct topic_in_image *all, struct topic_origin *origin)
 /* By number; 0: none; one behind the last: it follows. */
 void topic_origin_image(struct image *image, struct topic *topic, struct topic_origin **origin)
 {
-	struct topic_in_image *all = topic->in_image;
+	struct topic_in_image *all = &topic->in_image;
 	const struct topic_origin *had = image->is_read ? NULL : *origin;
 	bool is_known = had && had->in_image < all->origin_count && all->origins[had->in_image] == had;
 	uint32_t number = !had ? 0 : is_known ? had->in_image + 1 : all->origin_count + 1;
@@ -130,7 +130,7 @@ static bool topic_log_add_entry(struct topic_in_image *all, struct topic_entry *
 
 void topic_entry_image(struct image *image, struct topic *topic, struct topic_entry **entry)
 {
-	struct topic_in_image *all = topic->in_image;
+	struct topic_in_image *all = &topic->in_image;
 	const struct topic_entry *had = image->is_read ? NULL : *entry;
 	bool is_known = had && had->in_image < all->entry_count && all->entries[had->in_image] == had;
 	uint32_t number = !had ? 0 : is_known ? had->in_image + 1 : all->entry_count + 1;
@@ -152,18 +152,15 @@ void topic_entry_image(struct image *image, struct topic *topic, struct topic_en
 
 void topic_leave_image(struct topic *topic)
 {
-	struct topic_in_image *all = topic->in_image;
+	struct topic_in_image *all = &topic->in_image;
 
-	for (uint32_t i = 0; all && i < all->entry_count; i++)
+	for (uint32_t i = 0; i < all->entry_count; i++)
 		topic_entry_unref(all->entries[i]);
-	for (uint32_t i = 0; all && i < all->origin_count; i++)
+	for (uint32_t i = 0; i < all->origin_count; i++)
 		topic_origin_unref(all->origins[i]);
-	if (all) {
-		free(all->entries);
-		free(all->origins);
-	}
-	free(all);
-	topic->in_image = NULL;
+	free(all->entries);
+	free(all->origins);
+	*all = (struct topic_in_image){0};
 }
 
 /* --- the log, and what is kept ---------------------------------------------------------------- */
