@@ -859,6 +859,7 @@ XENMSG_API void xenmsg_unreserve(struct xenmsg *conn);
  *   -EINTR       it was taken, and not answered when a signal came
  *   -ECONNRESET  the server or a daemon died before the answer came, or doesn't answer
  *   -EMSGSIZE    the reply is larger than is accepted here
+ *   -ENOMEM      this program has no memory for the reply
  * Or returns -EINVAL, -EAGAIN, -ENOTCONN, -ENOMEM as xenmsg_send(). Messages aren't handled meanwhile:
  * two programs that call each other like this both wait in vain, as does one that calls itself.
  */

@@ -436,20 +436,32 @@ static void calls_leave(struct caller *caller, struct numbered *refused)
 		call_of(behind)->is_behind = true;
 }
 
-/* Returns 0, -EPROTO: it makes no sense, or -ENOMEM. */
+/* Passes over an answer for which there is no memory: its call ends with that, and no other. */
+static void pass_over(struct caller *caller)
+{
+	caller->lacked = true;
+	xenmsg_message_free(caller->answer.message);
+	caller->answer.message = NULL;
+}
+
+/* Returns 0, or -EPROTO: it makes no sense. */
 static int finish_answer(struct caller *caller)
 {
 	const struct assembly *answer = &caller->answer;
 	struct xenmsg_message *message = assembly_take(&caller->answer);
 	uint32_t number = get_u32(answer->trailer + 4);
 	int r = message && assembly_has_block(answer) ? message_take_block(message) : 0;
+	bool lacked = caller->lacked || r == -ENOMEM;
 	struct numbered *item;
 	struct call *call;
 
+	caller->lacked = false;
 	if (r < 0) {
 		xenmsg_message_free(message);
-		return r;
+		message = NULL;
 	}
+	if (r < 0 && r != -ENOMEM)
+		return r;
 	item = numbers_find(&caller->waiting, number);
 	call = item ? call_of(item) : NULL;
 	/* The call was withdrawn, or never made. */
@@ -470,6 +482,8 @@ static int finish_answer(struct caller *caller)
 			stamp_answer(caller, message);
 		calls_complete(call, op_result_remote(error.number, error.exit_status, XENMSG_FATE_DONE),
 			       message);
+	} else if (!message && lacked) {
+		calls_complete(call, op_result_unknown(-ENOMEM, CALL_REPLY_LACKED), NULL);
 	} else if (!message) {
 		calls_complete(call, op_result_unknown(-EMSGSIZE, CALL_REPLY_TOO_LARGE), NULL);
 	} else {
@@ -485,7 +499,7 @@ static uint64_t most_of(const struct calls *calls, const struct assembly *answer
 	return calls->outbox->transport->max_message + (assembly_has_block(answer) ? PROPERTIES_MAX : 0);
 }
 
-/* Consumes some of the bytes. Returns how many; 0 if they make no sense; -ENOMEM. */
+/* Consumes some of the bytes. Returns how many; 0 if they make no sense. */
 static int64_t calls_feed(struct caller *caller, const uint8_t *data, uint32_t size)
 {
 	const struct calls *calls = caller->calls;
@@ -508,10 +522,18 @@ static int64_t calls_feed(struct caller *caller, const uint8_t *data, uint32_t s
 			assembly_skip(answer);
 		else
 			r = assembly_begin(answer, calls->pool, size - n);
+		if (r == -ENOMEM) {
+			assembly_skip(answer);
+			pass_over(caller);
+			r = 0;
+		}
 	} else if (answer->at < answer->trailer_at) {
 		wanted = assembly_wants(answer);
 		n = wanted < size ? (uint32_t)wanted : size;
-		r = assembly_add(answer, data, n);
+		if (assembly_add(answer, data, n) == -ENOMEM) {
+			pass_over(caller);
+			answer->at += n;
+		}
 	} else {
 		wanted = answer->trailer_at + MESSAGE_TRAILER_SIZE - answer->at;
 		n = wanted < size ? (uint32_t)wanted : size;

@@ -35,6 +35,8 @@
 #define CALL_REPLY_TOO_LARGE                                                                                 \
 	"the reply is larger than is accepted here; the request may have been carried out"
 
+#define CALL_REPLY_LACKED "this program has no memory for the reply; the request may have been carried out"
+
 struct calls {
 	struct outbox *outbox;
 	struct message_pool *pool;
@@ -52,6 +54,7 @@ struct caller {
 	struct address_parts to; /* what the sender's address says */
 	uint32_t last_number;
 	struct assembly answer;
+	bool lacked; /* memory for that: it is passed over */
 	bool unreported;
 	struct caller *prev, *next; /* in calls->unreported */
 };

@@ -42,6 +42,8 @@ const char *conn_reason(const struct xenmsg *conn, int error)
 		return conn->mux->why;
 	if (conn->reason[0])
 		return conn->reason;
+	if (conn->dead && error == conn->dead && conn->transport.reason[0])
+		return conn->transport.reason; /* why it is over */
 	/* A connection that was never open has a daemon that isn't found, and no endpoint. */
 	return conn->transport.max_message ? xenmsg_error_text(error) : words_of_opening(error);
 }
@@ -125,7 +127,7 @@ static int conn_dispatch(struct xenmsg *conn, const struct frame_header *header,
 }
 
 /* Reads what lies there, but not all that a daemon may add meanwhile. Returns the number of frames read, or a
- * negative errno. */
+ * negative errno; -ENOMEM: what is left stays, and is read a moment later. */
 static int conn_read_in(struct xenmsg *conn)
 {
 	struct ring_reader *in = &conn->transport.in;
@@ -134,24 +136,31 @@ static int conn_read_in(struct xenmsg *conn)
 	uint32_t ready = 0;
 	int frames = 0, r = 1;
 
+	if (transport_lacks(&conn->transport))
+		return -ENOMEM;
 	while (in->tail - begin < size && (r = frame_next(in, &header, &ready)) > 0) {
 		ring_reader_copy(in, FRAME_HEADER_SIZE, conn->scratch, header.length);
-		ring_reader_consume(in, frame_size(header.length));
 		r = conn_dispatch(conn, &header, conn->scratch);
+		if (r == -ENOMEM)
+			break;
+		ring_reader_consume(in, frame_size(header.length));
 		if (r < 0)
 			return r;
 		frames++;
 		r = 1;
 	}
-	if (r < 0 || (r == 0 && ready > 0))
+	if (r == -ENOMEM)
+		transport_lack(&conn->transport);
+	else if (r < 0 || (r == 0 && ready > 0))
 		return -EPROTO;
 	if (frames) {
-		r = conn->calls.unreported ? calls_report(&conn->calls) : 0;
-		if (r < 0)
-			return r;
+		int s = conn->calls.unreported ? calls_report(&conn->calls) : 0;
+
+		if (s < 0)
+			return s;
 		transport_release_in(&conn->transport);
 	}
-	return frames;
+	return r == -ENOMEM ? r : frames;
 }
 
 /* Goes on without the daemon. What waited for room ends, too: the next send is in a new session. */
@@ -242,7 +251,7 @@ int conn_pump_all(struct xenmsg *conn)
 	if (reconnect_is_lost(&conn->reconnect))
 		reconnect_further(&conn->reconnect, mux_is_unanswered(conn->mux));
 	r = conn_read_in(conn);
-	if (r >= 0)
+	if (r >= 0 || r == -ENOMEM)
 		r = calls_expire(&conn->calls);
 	if (r < 0)
 		return conn_fail(conn, r);
@@ -717,6 +726,8 @@ void conn_set_alarm(struct xenmsg *conn)
 		transport_set_alarm(&conn->transport, conn->calls.timed->expires);
 	if (conn->incoming.again)
 		transport_set_alarm(&conn->transport, conn->incoming.again);
+	if (conn->transport.lacks_until)
+		transport_set_alarm(&conn->transport, conn->transport.lacks_until);
 	if (conn->requests.due >= 0)
 		transport_set_alarm(&conn->transport, conn->requests.due);
 	if (conn->dials.due >= 0)

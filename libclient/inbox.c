@@ -434,8 +434,12 @@ static int inbox_on_open(struct inbox *inbox, uint32_t number, const uint8_t *pa
 	receiver = calloc(1, sizeof(*receiver));
 	if (!receiver)
 		return -ENOMEM;
-	r = channel_table_put(&inbox->by_number, number, receiver);
+	if (open.kind == CHANNEL_CALL && !(receiver->replies = replies_new(inbox->outbox, number)))
+		r = -ENOMEM;
+	else
+		r = channel_table_put(&inbox->by_number, number, receiver);
 	if (r < 0) {
+		replies_free(receiver->replies);
 		free(receiver);
 		return r;
 	}
@@ -456,11 +460,7 @@ static int inbox_on_open(struct inbox *inbox, uint32_t number, const uint8_t *pa
 	if (!receiver->binding)
 		return end_receiver(inbox, receiver, ENOENT, 0);
 	receiver->binding->users++;
-	if (open.kind == CHANNEL_CALL) {
-		receiver->replies = replies_new(inbox->outbox, number);
-		return receiver->replies ? 0 : -ENOMEM;
-	}
-	if (open.kind != CHANNEL_MESSAGE)
+	if (open.kind != CHANNEL_MESSAGE && open.kind != CHANNEL_CALL)
 		return end_receiver(inbox, receiver, EPROTONOSUPPORT, 0);
 	/* The daemon answers the opener for this program: it knows our endpoints, and nothing but the ring
 	 * limits what it may send here. */

@@ -233,6 +233,21 @@ void stream_resume(struct xenmsg_stream *stream)
 	stream_release(stream);
 }
 
+/* Breaks one for whose bytes the program has no memory, and no other. */
+static void stream_lack(struct xenmsg_stream *stream)
+{
+	struct mux *mux = stream->mux;
+
+	be_full(stream);
+	stream->state = RESET_SENT;
+	stream->error = -ENOMEM;
+	if (!stream->closed && !stream->is_cut) {
+		stream->is_cut = true;
+		DL_APPEND(mux->cut, stream);
+	}
+	mux_check(mux, transport_reset(&mux->transport, stream->number, ECONNRESET, 0, stream->taken));
+}
+
 /* Takes the payload of the DATA frame at the front of the ring. */
 static int mux_on_data(struct mux *mux, struct xenmsg_stream *stream, uint32_t length)
 {
@@ -251,8 +266,10 @@ static int mux_on_data(struct mux *mux, struct xenmsg_stream *stream, uint32_t l
 			return -ECHILD;
 		if (taken < left && fifo_size(&stream->queue) > KEPT_MAX)
 			return -EPROTO;
-		if (taken < left && fifo_append(&stream->queue, at + taken, left - taken) < 0)
-			return -ENOMEM;
+		if (taken < left && fifo_append(&stream->queue, at + taken, left - taken) < 0) {
+			stream_lack(stream);
+			return 0;
+		}
 	}
 	mux_tell_taken(stream);
 	return 0;
@@ -634,7 +651,8 @@ static void tell_what_was_taken(struct mux *mux)
 	transport_publish(&mux->transport);
 }
 
-/* Returns whether there may be more, or a negative errno. */
+/* Returns whether there may be more, or a negative errno; -ENOMEM: what is left stays, and is read a moment
+ * later. */
 static int mux_read_in(struct mux *mux, unsigned budget)
 {
 	struct ring_reader *in = &mux->transport.in;
@@ -643,6 +661,8 @@ static int mux_read_in(struct mux *mux, unsigned budget)
 	unsigned count;
 	int r = 1;
 
+	if (transport_lacks(&mux->transport))
+		return -ENOMEM;
 	for (count = 0; count < budget && r > 0 && !*mux->stop; count++) {
 		r = frame_next(in, &header, &ready);
 		if (r <= 0)
@@ -652,6 +672,8 @@ static int mux_read_in(struct mux *mux, unsigned budget)
 		r = mux_dispatch(mux, &header);
 		if (!transport_is_here(&mux->transport)) /* a callback has made this process */
 			return -ECHILD;
+		if (r == -ENOMEM)
+			break;
 		if (r < 0 || mux->failed)
 			return r < 0 ? r : mux->failed;
 		ring_reader_consume(in, frame_size(header.length));
@@ -659,7 +681,9 @@ static int mux_read_in(struct mux *mux, unsigned budget)
 			tell_what_was_taken(mux);
 		r = 1;
 	}
-	if (r < 0 || (r == 0 && ready > 0))
+	if (r == -ENOMEM)
+		transport_lack(&mux->transport);
+	else if (r < 0 || (r == 0 && ready > 0))
 		return -EPROTO; /* a writer publishes whole frames only */
 	if (count)
 		transport_release_in(&mux->transport);
@@ -717,9 +741,11 @@ static int mux_process(struct mux *mux)
 		return mux->transport.error;
 	if (mux->transport.closed) {
 		r = mux_read_in(mux, whole_ring(mux));
-		return r < 0 ? r : -ENOTCONN;
+		return r < 0 && r != -ENOMEM ? r : -ENOTCONN;
 	}
 	more = mux_read_in(mux, BUDGET);
+	if (more == -ENOMEM)
+		more = 0;
 	if (more < 0)
 		return more;
 	mux_feed(mux);
@@ -926,6 +952,8 @@ void mux_set_alarm(struct mux *mux, bool has_daemon)
 		transport_set_alarm(&mux->transport, mux->requests.due);
 	if (mux->opening_due >= 0)
 		transport_set_alarm(&mux->transport, mux->opening_due);
+	if (mux->transport.lacks_until)
+		transport_set_alarm(&mux->transport, mux->transport.lacks_until);
 }
 
 /* ---- life --------------------------------------------------------------------------------- */

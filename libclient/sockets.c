@@ -207,6 +207,7 @@ struct socket_pump {
 	bool in_full;	   /* a ring had less room than was needed */
 	bool closed;	   /* the other end is gone */
 	bool in_order;	   /* nothing goes to `deliveries` */
+	bool lacks;	   /* memory, for more room in `deliveries` */
 };
 
 static int make_ring(struct pump_ring *ring, struct ring_view *view)
@@ -304,8 +305,9 @@ static int grow_deliveries(struct socket_pump *pump)
 	if (size > DELIVERIES_MAX)
 		return 0;
 	data = malloc(size);
+	pump->lacks = !data;
 	if (!data)
-		return -ENOMEM;
+		return 0;
 	for (uint32_t at = reader->released; at != writer->head;) {
 		uint32_t from = at & (old_size - 1), to = at & (size - 1);
 		uint32_t n = writer->head - at;
@@ -393,6 +395,11 @@ int socket_pump_in(struct socket_pump *pump)
 		if ((size_t)n < room)
 			return route_staged(pump);
 	}
+}
+
+bool socket_pump_lacks(const struct socket_pump *pump)
+{
+	return pump->lacks;
 }
 
 int socket_pump_resume_in(struct socket_pump *pump)

@@ -63,8 +63,10 @@ static int transport_make_timer(struct transport *transport);
  * perhaps with a GOODBYE. */
 static void transport_read_socket(struct transport *transport);
 
-#define LEND_LATER 64u
-#define EVENTS	   8 /* that are taken at once; what is left is told the next time */
+#define BACKLOG_SIZE 8192 /* of which pages are used only where it is */
+#define LEND_LATER   64u
+#define NO_MEMORY_MS 100 /* after which it is tried again */
+#define EVENTS	     8	 /* that are taken at once; what is left is told the next time */
 
 void transport_keep_reason(struct transport *transport, struct frame_text text)
 {
@@ -385,6 +387,19 @@ int transport_poll(struct transport *transport, int timeout_ms)
 	return r < 0 ? r : n > 0;
 }
 
+void transport_lack(struct transport *transport)
+{
+	transport->lacks_until = deadline_in(NO_MEMORY_MS);
+	transport_set_alarm(transport, transport->lacks_until);
+}
+
+bool transport_lacks(struct transport *transport)
+{
+	if (transport->lacks_until && deadline_left(transport->lacks_until) == 0)
+		transport->lacks_until = 0;
+	return transport->lacks_until;
+}
+
 int transport_arm(struct transport *transport, bool deliveries, uint32_t want_space)
 {
 	int r;
@@ -398,12 +413,14 @@ int transport_arm(struct transport *transport, bool deliveries, uint32_t want_sp
 		if (r < 0)
 			return r;
 		socket_pump_arm(transport->pump);
-		r = ring_reader_ready(&transport->in, FRAME_HEADER_SIZE);
+		if (socket_pump_lacks(transport->pump))
+			transport_set_alarm(transport, deadline_in(NO_MEMORY_MS));
+		r = transport_lacks(transport) ? 0 : ring_reader_ready(&transport->in, FRAME_HEADER_SIZE);
 		if (r == 0 && deliveries)
 			r = ring_reader_ready(&transport->deliveries, FRAME_HEADER_SIZE);
 		return r > 0 ? 1 : r;
 	}
-	r = ring_reader_arm(&transport->in, FRAME_HEADER_SIZE);
+	r = transport_lacks(transport) ? 0 : ring_reader_arm(&transport->in, FRAME_HEADER_SIZE);
 	if (r == 0 && deliveries)
 		r = ring_reader_arm(&transport->deliveries, FRAME_HEADER_SIZE);
 	if (r == 0 && want_space)
@@ -804,6 +821,8 @@ static int begin_session(struct transport *transport)
 	if (r == 0 && !transport->shared)
 		r = socket_pump_new(&transport->pump, transport->socket, transport->epoll, &transport->out,
 				    &transport->in, &transport->deliveries, transport->is_mux);
+	if (r == 0) /* answers to the daemon mostly find this, so they never lack memory */
+		r = fifo_reserve(&transport->backlog, BACKLOG_SIZE);
 	if (r == 0)
 		r = transport_arm(transport, true, 0);
 	if (r > 0)
@@ -881,6 +900,7 @@ void transport_hang_up(struct transport *transport)
 	transport->shared = transport->closed = transport->holds = false;
 	transport->lent_room = transport->lend_later = 0;
 	transport->error = 0;
+	transport->lacks_until = 0;
 	transport->is_read = transport->is_unwatched = false;
 	*limbo = (struct limbo){.words[0].producer = sizeof(limbo->data)};
 	for (unsigned i = 0; i < 3; i++)

@@ -97,6 +97,8 @@ int socket_pump_in(struct socket_pump *pump);
 /* Does the same after the rings were read: moves the frames that found no room before. No event would wake
  * the program for them. */
 int socket_pump_resume_in(struct socket_pump *pump);
+/* Returns whether a ring had no room for lack of memory: it is tried again by socket_pump_resume_in(). */
+bool socket_pump_lacks(const struct socket_pump *pump);
 /* Registers the events that the pump waits for. */
 void socket_pump_arm(struct socket_pump *pump);
 
@@ -158,6 +160,9 @@ struct transport {
 	void *memory;
 	size_t memory_size;
 	uint32_t memories; /* how often it was given other memory */
+	/* the program has no memory for the frame at the front of `in`, which is tried again then (deadline.h);
+	 * 0: it has */
+	int64_t lacks_until;
 	struct limbo limbo;
 	struct ring_writer out;
 	struct ring_reader in, deliveries;
@@ -294,6 +299,11 @@ int transport_poll(struct transport *transport, int timeout_ms);
 int transport_arm(struct transport *transport, bool deliveries, uint32_t want_space);
 /* Says whether somebody works on bytes where they lie in `in`, of the second session. */
 void transport_hold_memory(struct transport *transport, bool holds);
+/* The frame at the front of `in` finds no memory, and stays. Until a moment later transport_arm() asks for no
+ * notification of what lies there, and the alarm is set. */
+void transport_lack(struct transport *transport);
+/* Returns whether that moment isn't over. */
+bool transport_lacks(struct transport *transport);
 /* Returns whether what was asked for still stands, with shared memory: of frames in both rings. */
 static inline bool transport_is_armed(const struct transport *transport)
 {

@@ -3,7 +3,7 @@
 /* What a pipelined program costs: no allocation and no system call for a message, once everything has found
  * its size. */
 
-#include "tests/unit/client_fixture.h"
+#include "tests/unit/client_call_rig.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "libclient/helpers.h"
+#include "wire/bytes.h"
 
 /* The library's calls come by here, since this program defines them too. */
 static unsigned long allocations, system_calls;
@@ -113,7 +114,6 @@ SHARED(a_sender_in_the_steady_state_costs_nothing_but_copies)
 
 SHARED(a_receiver_in_the_steady_state_costs_nothing_but_copies)
 {
-	static uint8_t stream[100 * 80];
 	uint8_t data[64] = {0};
 	uint32_t size = 0;
 
@@ -161,7 +161,7 @@ static int process_without_memory(void)
 /* Channel 1 has a message that is too large for what the library has at hand. */
 static void deliver_large(xenmsg_message_handler handler)
 {
-	static uint8_t data[5000], stream[5100];
+	static uint8_t data[5000];
 
 	handled = 0;
 	fake_bind(&fake, "inbox", handler, NULL);
@@ -208,17 +208,66 @@ SHARED(a_message_without_memory_for_it_stays_and_is_tried_again)
 	expect_handled_once();
 }
 
-/* What the daemon says of the session itself can't be put off: then it is over, and that is no -ENOMEM, which
- * would be tried again for ever. */
-SHARED(a_session_for_which_there_is_no_memory_is_over)
+static void count_event(void *userdata, const struct xenmsg_event *event)
 {
+	++*(int *)userdata;
+}
+
+/* That a channel is opened, say, and that a domain has come: the frames stay where they are, for a moment. */
+SHARED(what_the_daemon_says_is_read_when_there_is_memory_for_it)
+{
+	static uint8_t data[5000];
+	int events = 0;
+
 	if (!COUNTS_ALLOCATIONS)
 		skip();
 	fake_bind(&fake, "inbox", handle, NULL);
+	handled = 0;
+	fake_answer_meanwhile(&fake, FRAME_WATCH, 0, "");
+	assert_int_equal(xenmsg_watch(fake.conn, "*", NULL, count_event, &events), 2);
+	fake_join(&fake);
 	fake_open(&fake, 1, "inbox");
-	assert_int_equal(process_without_memory(), -ENOTCONN);
-	assert_string_equal(xenmsg_reason(fake.conn, 0), "the program has no memory left");
-	assert_int_equal(xenmsg_process(fake.conn), -ENOTCONN);
+	FAKE_SAY(&fake, EVENT, event, 2, .kind = EVENT_DOMAIN_UP, .domid = 3, .text = {"web", 3});
+	fake_send(&fake, FRAME_DATA, 0, 1, stream, fake_message(stream, data, sizeof(data), MESSAGE_SENT));
+	for (int i = 0; i < 3; i++) {
+		struct pollfd ready = {.fd = xenmsg_fd(fake.conn), .events = POLLIN};
+
+		assert_int_equal(process_without_memory(), -ENOMEM);
+		assert_int_equal(events + handled, 0);
+		assert_int_equal(poll(&ready, 1, 60000), 1);
+	}
+	while (!handled || !events)
+		assert_true(xenmsg_wait(fake.conn, 60000) >= 0);
+	assert_int_equal(events, 1);
+	expect_handled_once();
+}
+
+/* Of the others nothing changes. */
+SHARED(an_answer_for_which_there_is_no_memory_ends_its_call)
+{
+	static uint8_t data[5000];
+	struct outcome one = {0}, two = {0};
+	uint32_t channel, number, second, size;
+
+	if (!COUNTS_ALLOCATIONS)
+		skip();
+	number = call(&one, "x", true, &channel);
+	second = call(&two, "y", false, &channel);
+	fake_opened(&fake, channel, CHANNEL_INITIAL_LIMIT, FAKE_MAX_MESSAGE);
+	fake_credit(&fake, channel, 48, 65536);
+	assert_true(xenmsg_process(fake.conn) >= 0);
+	for (int i = 0; i < 2; i++) {
+		size = fake_message(stream, data, sizeof(data), MESSAGE_SENT);
+		put_u32(stream + 4, MESSAGE_REPLY);
+		put_u32(stream + size - 4, i ? second : number);
+		fake_send(&fake, FRAME_DATA, 0, channel, stream, size);
+		if (i == 0)
+			assert_true(process_without_memory() >= 0);
+	}
+	wait_for(&two);
+	assert_int_equal(one.result, -ENOMEM);
+	assert_int_equal(one.fate, XENMSG_FATE_UNKNOWN);
+	assert_int_equal(two.result, 0);
 }
 
 TEST(a_queue_that_never_empties_keeps_its_memory)
