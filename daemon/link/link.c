@@ -191,7 +191,8 @@ static void begin_to_resume(struct link *link, const struct frame_hello_link *he
 
 	*session = (struct link_session){.state = RESUME_ENDED};
 	memcpy(session->peer_instance, hello->instance, sizeof(session->peer_instance));
-	if (!(hello->flags & HELLO_RESUMES) || !link->links->options.resume_for_ms)
+	if (!(hello->flags & HELLO_RESUMES) || !link->links->options.resume_for_ms ||
+	    link_make_timer(link) < 0)
 		return;
 	session->state = RESUME_UP;
 	session->epoch = session->confirmed = 1;

@@ -41,8 +41,8 @@ static void wait_to_try_again(struct link *link)
 {
 	uint64_t now = clock_ms(), until = away_until(link), left = until > now ? until - now : 0;
 
-	if (deadline_set(&link->again, left < AGAIN_MS ? (uint32_t)left : AGAIN_MS) < 0)
-		link_away_give_up(link, link_error_now(link), "out of memory");
+	/* If there is no memory for that, the next heartbeat goes on. */
+	deadline_set(&link->again, left < AGAIN_MS ? (uint32_t)left : AGAIN_MS);
 }
 
 /* Asks for another vchan. The timer runs on: whoever is asked may never answer. */
@@ -116,8 +116,6 @@ void link_leave(struct link *link, const char *why)
 	carrier_leave(&link->carrier);
 	link_drop_move(link, true);
 	elastic_forget(&link->elastic);
-	if (r == 0)
-		r = link_make_timer(link);
 	if (r < 0)
 		carrier_close(&link->next);
 	if (!carrier_is_there(&link->next)) /* else it is connected anew already */
@@ -507,7 +505,9 @@ void link_look_at_attempt(struct link *link)
 	struct peer_id peer = link->peer;
 	uint32_t heard = link->handshake.in.tail;
 
-	if (!carrier_is_there(&link->next))
+	if (!link->claims && !evtimer_pending(link->again.timer, NULL))
+		link_away_on_again(-1, 0, link);
+	if (link->state != LINK_AWAY || !carrier_is_there(&link->next))
 		return;
 	on_next(link); /* what has come in time may lie there unread */
 	if (link_find(links, peer) == link && link->state == LINK_AWAY && carrier_is_there(&link->next) &&
