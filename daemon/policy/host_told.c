@@ -138,11 +138,12 @@ void host_told_forget(struct host_told *told)
 
 static FILE *open_text(const struct share_text *text)
 {
-	/* An empty one can't be opened. */
-	return text->size ? fmemopen(text->data, text->size, "r") : fopen("/dev/null", "re");
+	static char empty[] = "\n"; /* what has no bytes can't be opened */
+
+	return text->size ? fmemopen(text->data, text->size, "r") : fmemopen(empty, 1, "r");
 }
 
-/* Reads a share from its text, which is its own from now on. */
+/* Reads a share from its text, which is its own from now on, if there is no error. */
 static int read_share(struct told_share *share, const struct share_text *text, char **error)
 {
 	FILE *file = open_text(text);
@@ -154,6 +155,7 @@ static int read_share(struct told_share *share, const struct share_text *text, c
 		fclose(file);
 	}
 	if (r < 0) {
+		share->text.data = NULL;
 		free_share(share);
 		*share = (struct told_share){.policy = NULL};
 	}
@@ -222,8 +224,11 @@ uint64_t host_told_recall(struct host_told *told, int directory)
 		return 0;
 	r = fstat(fd, &status) < 0 ? -errno : read_file(fd, &text);
 	close(fd);
-	if (r == 0)
+	if (r == 0) {
 		r = read_share(&told->share, &text, &error);
+		if (r < 0)
+			free(text.data);
+	}
 	if (r < 0)
 		log_error("policy: what is kept of the host's policy can't be read: %s",
 			  error ? error : strerror(-r));
@@ -236,13 +241,11 @@ uint64_t host_told_recall(struct host_told *told, int directory)
 static int take_share(struct host_told *told, char **error)
 {
 	struct told_share share;
-	struct share_text text = told->coming;
-	int r;
+	int r = read_share(&share, &told->coming, error);
 
-	told->coming = (struct share_text){.data = NULL};
-	r = read_share(&share, &text, error);
 	if (r < 0)
 		return r;
+	told->coming = (struct share_text){.data = NULL};
 	free_share(&told->share);
 	told->share = share;
 	keep_share(told);
@@ -300,6 +303,7 @@ static int add_part(struct host_told *told, const char *text, size_t size)
 int host_told_take(struct host_told *told, const uint8_t *untrusted_payload, uint32_t length, char **error)
 {
 	struct frame_policy frame;
+	uint32_t before;
 	int r = frame_policy_decode(untrusted_payload, length, &frame);
 
 	*error = NULL;
@@ -310,12 +314,16 @@ int host_told_take(struct host_told *told, const uint8_t *untrusted_payload, uin
 		told->is_coming = true;
 		told->replaces = frame.flags & POLICY_REPLACES;
 	}
+	before = told->coming.size;
 	r = told->replaces || told->share.policy ? add_part(told, frame.text.data, frame.text.size) : -EPROTO;
 	if (r == 0 && (frame.flags & POLICY_MORE))
 		return HOST_TOLD_PART;
 	if (r == 0)
 		r = take_text(told, error);
-	host_told_cut(told);
+	if (r == -ENOMEM) /* the frame comes again */
+		told->coming.size = before;
+	else
+		host_told_cut(told);
 	return r;
 }
 
@@ -377,8 +385,10 @@ static void share_image(struct image *image, struct told_share *share)
 	if (image->is_read && !image->error) {
 		r = read_share(share, &text, &error);
 		free(error);
-		if (r < 0)
+		if (r < 0) {
+			free(text.data);
 			image_fail(image, r);
+		}
 		forget_domains(share);
 	}
 	image_upto(image, &count, DOMID_MAX + 1);

@@ -172,6 +172,8 @@ static int take_open(struct hop *hop, const struct frame_header *header, const u
 	if (hop->traits->release_means_taken && before)
 		taken_release(hop, before);
 	r = channel_new(hop, header->channel, open.kind, &open.identity, &channel);
+	if (r == -ENOMEM)
+		return hop_input_refuse(hop, header->channel, &(struct frame_reset){.error = ENOBUFS});
 	if (r < 0)
 		return r;
 	if (hop->traits->is_daemon)
@@ -180,6 +182,10 @@ static int take_open(struct hop *hop, const struct frame_header *header, const u
 		channel_refuse(channel, ENOBUFS);
 	else
 		r = hop->callbacks->open(hop->owner, channel, &open);
+	if (r == -ENOMEM && !channel->acceptor.hop) {
+		channel_refuse(channel, ENOBUFS);
+		r = 0;
+	}
 	if (r == 0 && channel_drop_if_refused(channel, &reset)) {
 		hop_spend(hop, reset.error == EACCES ? COST_DENIED : 0);
 		if (steps_are_told(hop->board))
@@ -485,12 +491,27 @@ static __attribute__((noinline)) bool take_run(struct hop *hop, uint32_t number,
 	if (r < 0) {
 		hop->in.reader.tail -= total;
 		hop->in.sequence -= frames;
-		hop_fail(hop, r, r == -ENOLINK ? "this domain was restored" : "no memory");
+		if (r == -ENOLINK) /* else they are taken one by one, as far as there is memory */
+			hop_fail(hop, r, "this domain was restored");
 	} else if (frames) {
 		count_frames(hop, frames, total, run.messages);
 		observe(end, run.length, run.messages);
 	}
 	return is_there > 0 && r == 0;
+}
+
+/* A lack of ours is nobody's violation. What a peer's session hasn't taken in comes again over its next
+ * rings. */
+static void fail_at_frame(struct hop *hop, const struct frame_header *header, int error)
+{
+	const char *type = frame_type_name(header->type);
+
+	if (error == -ENOMEM || error == -EMFILE || error == -ENFILE)
+		hop_fail(hop, hop->traits->is_daemon ? -ENOLINK : error,
+			 "this daemon lacks something for a %s frame: %s", type, strerror(-error));
+	else
+		hop_fail(hop, error, "bad %s frame for channel %u: %s", type, header->channel,
+			 strerror(-error));
 }
 
 /* Handles the frame at the head of the ring, whose header is *header if it is known already, and notes
@@ -514,8 +535,7 @@ static int take_next(struct hop *hop, struct frame_header *header, bool *is_know
 	else
 		r = hop_input_take_frame(hop, header);
 	if (r < 0) {
-		hop_fail(hop, r, "bad %s frame for channel %u: %s", frame_type_name(header->type),
-			 header->channel, strerror(-r));
+		fail_at_frame(hop, header, r);
 		return r;
 	}
 	if (hop->waiting.blocked_on)

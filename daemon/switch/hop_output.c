@@ -209,6 +209,8 @@ int hop_forward(struct channel_end *end, const struct ring_reader *reader, uint3
 			       !channel_has_backlog(out)))
 		return (int)done;
 	r = spill(out, end->hop, pieces, count, done);
+	if (r == -ENOMEM && !hop_is_finishing(end->hop)) /* it stays where it lies, until there is some */
+		return (int)done;
 	if (r == -ENOLINK && done) { /* which counts */
 		hop_fail(end->hop, r, "this domain was restored");
 		return (int)done;

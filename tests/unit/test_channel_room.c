@@ -2,7 +2,26 @@
 /* Channels in a waiting room: they keep what comes, within the window, and lose nothing when they move. */
 #include "tests/unit/hop_rig.h"
 
+#include <dlfcn.h>
+#include <event2/buffer.h>
+#include <event2/event.h>
+
 #define GOAL 200000u
+
+static unsigned lacks; /* so often there is no memory for what has to wait */
+
+__attribute__((visibility("default"))) int evbuffer_reserve_space(struct evbuffer *buffer, ev_ssize_t size,
+								  struct evbuffer_iovec *room, int count)
+{
+	int (*next)(struct evbuffer *, ev_ssize_t, struct evbuffer_iovec *, int) =
+		(int (*)(struct evbuffer *, ev_ssize_t, struct evbuffer_iovec *, int))dlsym(
+			RTLD_NEXT, "evbuffer_reserve_space");
+
+	if (lacks == 0)
+		return next(buffer, size, room, count);
+	lacks--;
+	return -1;
+}
 
 static struct channel *the_channel; /* that was opened last */
 static struct hop *the_room;
@@ -76,6 +95,34 @@ TEST(what_waited_arrives_whole_and_in_order)
 		assert_int_equal(channel_accept(the_channel, &scene.b->hop, "inbox_1"), 0);
 		assert_false(channel_is_waiting(the_channel));
 		assert_int_equal(scene.waiting_room.channels.count, 0);
+		flows_run(&scene.rig, 4096, 8192);
+		assert_true(flow_is_done(scene.a, 0));
+		scene_stop(&scene);
+	}
+}
+
+/* It stays in the sender's ring until there is some. */
+TEST(lack_of_memory_for_what_waits_ends_nothing)
+{
+	static const enum hop_kind senders[] = {HOP_SHARED, HOP_LINK};
+
+	for (unsigned i = 0; i < 2; i++) {
+		struct scene scene;
+
+		start_with(&scene, senders[i]);
+		flow_start(scene.a, 0, "inbox", 1, GOAL);
+		rig_settle(&scene.rig);
+		lacks = 3;
+		while (participant_data(scene.a, 0, 4096, false))
+			rig_settle(&scene.rig);
+		while (channel_queued(&the_channel->acceptor) < CHANNEL_INITIAL_LIMIT) {
+			event_base_loop(scene.rig.base, EVLOOP_ONCE); /* it is tried again by a timer */
+			rig_settle(&scene.rig);
+			while (participant_data(scene.a, 0, 4096, false))
+				rig_settle(&scene.rig);
+		}
+		assert_int_equal(lacks, 0);
+		assert_int_equal(channel_accept(the_channel, &scene.b->hop, "inbox_1"), 0);
 		flows_run(&scene.rig, 4096, 8192);
 		assert_true(flow_is_done(scene.a, 0));
 		scene_stop(&scene);

@@ -391,3 +391,19 @@ SCENE_TEST_EACH(what_is_opened_right_after_a_restore_waits_for_no_session, up_to
 	expect(scene, FRAME_OPEN);
 	expect_silence(scene);
 }
+
+static void up_to_resume_with_domain_0(struct scene *scene)
+{
+	scene_start_with(scene, 0);
+	begin_to_resume(scene);
+}
+
+/* What the peer has said isn't taken in, and comes again. */
+SCENE_TEST(a_lack_of_ours_costs_the_peer_no_session, up_to_resume_with_domain_0)
+{
+	scene->directory_result = -ENOMEM;
+	say(scene, FRAME_DIRECTORY, "12345678", 8);
+	assert_int_equal(scene->directories, 1);
+	expect_state(scene, LINK_AWAY);
+	assert_true(scene->peer.vchan->left);
+}
