@@ -3,12 +3,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/types.h>
@@ -84,18 +86,27 @@ static int keeper_hand_over(const char *path, int fd)
 
 /* --- our own ---------------------------------------------------------------------------------- */
 
+/* One by one where the kernel, before 5.9, has no other way: an exec may fail, and close none. */
+static void close_between(int first, int last)
+{
+	struct rlimit limit;
+
+	if (first > last || close_range((unsigned)first, (unsigned)last, 0) == 0)
+		return;
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur <= (rlim_t)last)
+		last = (int)limit.rlim_cur - 1;
+	while (first <= last)
+		close(first++);
+}
+
 /* Closes all descriptors but these, of which the second may be -1. */
 static void close_others(int fd, int listener)
 {
 	int low = listener < fd ? listener : fd, high = listener < fd ? fd : listener;
 
-	if (low > 0)
-		close_range(0, (unsigned)low - 1, 0);
-	if (low >= 0 && high > low + 1)
-		close_range((unsigned)low + 1, (unsigned)high - 1, 0);
-	else if (low < 0 && high > 0)
-		close_range(0, (unsigned)high - 1, 0);
-	close_range((unsigned)high + 1, ~0u, 0);
+	close_between(0, low - 1);
+	close_between(low + 1, high - 1);
+	close_between(high + 1, INT_MAX);
 }
 
 /* Puts the two where the keeper's program has them. False: they, or what lies in their place, stay as they
@@ -114,7 +125,7 @@ static bool put_in_place(int fd, int listener)
 	if (null >= 0)
 		for (int standard = 0; standard < (listener >= 0 ? LISTEN_FD : KEPT_FD); standard++)
 			dup2(null, standard);
-	close_range(KEPT_FD + 1, ~0u, 0);
+	close_between(KEPT_FD + 1, INT_MAX);
 	return true;
 }
 

@@ -11,6 +11,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -58,13 +59,33 @@ static bool is_held(int reader)
 	return !(wait.revents & POLLHUP);
 }
 
-TEST(handle_stays_open_however_few_descriptors_are_left)
+/* As on an old kernel, where the keeper's program can't be run. */
+static bool is_old;
+
+__attribute__((visibility("default"))) int close_range(unsigned first, unsigned last, int flags)
+{
+	if (!is_old)
+		return (int)syscall(SYS_close_range, first, last, flags);
+	errno = ENOSYS;
+	return -1;
+}
+
+__attribute__((visibility("default"))) int execv(const char *path, char *const arguments[])
+{
+	if (!is_old)
+		return execve(path, arguments, environ);
+	errno = ENOENT;
+	return -1;
+}
+
+TEST_EACH(handle_stays_open_however_few_descriptors_are_left, 2)
 {
 	struct rlimit limit = {LIMIT, LIMIT};
 
 	if (access(SINGLETON_DIRECTORY, F_OK) == 0)
 		skip(); /* a daemon's own keeper may be there */
 	unsetenv(KEEPER_ENVIRONMENT);
+	is_old = unit_number(state) == 1;
 	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
 	for (int spare = 0; spare <= 4; spare++) {
 		int handle[2], fill[LIMIT], filled = 0;
