@@ -81,10 +81,11 @@ struct vchan {
 	void *userdata;
 	/* vchan_kept.c's: */
 	bool is_kept, is_masked;
-	bool had_mapper;  /* when it was granted again */
-	uint64_t closes;  /* which one of the host's it was that was closed */
-	uint64_t kept_ms; /* when it was closed */
-	uint64_t free_ms; /* when it is freed, if the other side has let go of it; 0: it hasn't */
+	bool had_mapper;   /* when it was granted again */
+	uint64_t closes;   /* which one of the host's it was that was closed */
+	uint64_t kept_ms;  /* when it was closed */
+	uint64_t asked_ms; /* when Xen was asked last whether its domain is gone */
+	uint64_t free_ms;  /* when it is freed, if the other side has let go of it; 0: it hasn't */
 	UT_hash_handle hh;
 };
 

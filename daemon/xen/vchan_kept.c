@@ -37,6 +37,7 @@
 #include "daemon/xen/vchan_internal.h"
 
 #define LOOK_MS	    1000
+#define ASK_MOST_MS 60000
 #define UNMAPPED_MS 10000 /* for so long the peer may still map what it was granted */
 #define WAIT_MS	    1000u
 #define WAIT_TWICE  20 /* so often at most it is doubled */
@@ -103,6 +104,17 @@ static void forget_a_part(struct word *word)
 	}
 	if (!word->pages && !word->waits)
 		word->since_ms = clock_ms();
+}
+
+/* Less and less often: a hypervisor that was built for debugging prints a line each time. */
+static bool is_asked_about_now(struct vchan *vchan)
+{
+	uint64_t half = clock_ms_since(vchan->kept_ms) / 2;
+
+	if (clock_ms_since(vchan->asked_ms) < (half < ASK_MOST_MS ? half : ASK_MOST_MS))
+		return false;
+	vchan->asked_ms = clock_ms();
+	return true;
 }
 
 /* Asks the hypervisor: no port 0 can be bound to, but only of a domain that isn't there it says so. */
@@ -216,7 +228,7 @@ static void vchan_kept_on_look(evutil_socket_t fd, short what, void *userdata)
 		if (has_let_go(vchan) || is_unmapped(vchan)) {
 			if (is_due(vchan))
 				kept_drop(vchan);
-		} else if (is_gone(host, vchan->domid)) {
+		} else if (is_asked_about_now(vchan) && is_gone(host, vchan->domid)) {
 			forget_word(host, vchan->domid);
 			kept_drop(vchan);
 		}
@@ -242,7 +254,7 @@ void kept_add(struct vchan *vchan)
 	}
 	vchan->is_kept = true;
 	vchan->free_ms = 0;
-	vchan->kept_ms = clock_ms();
+	vchan->kept_ms = vchan->asked_ms = clock_ms();
 	vchan->closes = ++host->kept.closes;
 	vchan_set_event(vchan, NULL, NULL);
 	host->kept.count++;

@@ -29,7 +29,7 @@ static struct {
 	int pages, mappings, ports, handles;
 	uint32_t next_port;
 	bool ports_bound[64];
-	unsigned freed, retired, unbound;
+	unsigned freed, retired, unbound, asked;
 	unsigned pages_left; /* that may be granted */
 	uint32_t next_ref;
 	struct vchan_interface *shared[8192]; /* by reference */
@@ -137,6 +137,7 @@ xenevtchn_port_or_error_t xenevtchn_bind_interdomain(xenevtchn_handle *handle, u
 						     evtchn_port_t port)
 {
 	if (port == 0) { /* which nobody can bind to */
+		xen.asked++;
 		errno = xen.domain_gone ? ESRCH : EINVAL;
 		return -1;
 	}
@@ -703,6 +704,21 @@ SCENE_TEST(what_nobody_has_mapped_is_given_back_after_a_while, scene_start)
 	later_ns += 10ll * 1000000000;
 	for (unsigned i = 0; i < 3 && xen.pages; i++)
 		event_base_loop(scene->base, EVLOOP_ONCE);
+}
+
+SCENE_TEST(xen_is_asked_less_and_less_about_who_keeps_a_mapping, scene_start)
+{
+	struct vchan *vchan = granted_to(scene, 7, 65536);
+
+	xen.shared[vchan_ring_ref(vchan)]->cli_live = 1;
+	vchan_close(vchan);
+	for (unsigned i = 0; i < 600; i++) {
+		later_ns += 1000000000;
+		event_base_loop(scene->base, EVLOOP_NONBLOCK);
+	}
+	assert_in_range(xen.asked, 8, 20);
+	later_ns += 60ll * 1000000000;
+	await_end_of_domain(scene);
 }
 
 /* Its port is in use for a while after that. */
