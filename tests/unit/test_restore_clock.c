@@ -99,3 +99,25 @@ TEST_WITH(restore_amid_a_look_is_seen_by_the_next_one_at_the_latest, start, NULL
 		assert_int_equal(restore_clock_count(&clock), 1);
 	}
 }
+
+static uint32_t incarnation;
+
+static uint32_t xen_says(void)
+{
+	return incarnation;
+}
+
+/* The destination's clock is behind, or was set back: the difference of the clocks is as before. */
+TEST_WITH(xen_tells_of_a_restore_that_no_clock_shows, start, NULL)
+{
+	struct restore_clock clock;
+
+	restore_clock_init(&clock);
+	clock.incarnation_of = xen_says;
+	for (unsigned i = 1; i < 10; i++) {
+		incarnation++;
+		monotonic_ns += tick_ns; /* they were brought up to the moment in which it was frozen */
+		assert_int_equal(restore_clock_count(&clock), i);
+		assert_int_equal(restore_clock_count(&clock), i);
+	}
+}

@@ -98,3 +98,20 @@ test_a_restore_of_all_links_closes_no_port_of_others() { # both, save
 	lives u3
 	guest_destroy u3
 }
+
+# Domain 0's clock, which a guest takes over when it is restored, was set back meanwhile, as on a host that is behind: the guest's
+# clocks show nothing, and Xen says it.
+test_a_restore_to_a_clock_that_is_behind_is_seen_at_once() { # save
+	spare
+	daemon_restart u3 '[daemon]' 'log-level = debug'
+	arrives u1 u3
+	xl save u3 /tmp/saved
+	date -s "@$(($(date +%s) - 3600))"
+	xl restore /tmp/saved
+	date -s "@$(($(date +%s) + 3600))"
+	rm /tmp/saved
+	is_restored u3
+	knows_its_domid u3
+	on u3 'grep -e "clocks show" -e "was restored or migrated" /run/xenmsgd.log >/tmp/seen; cat /tmp/seen; head -n 1 /tmp/seen | grep "clocks show"'
+	arrives u1 u3
+}
