@@ -8,6 +8,7 @@
  * the connection of a program that is to be told that it can't have one.
  */
 
+#include <errno.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -26,6 +27,14 @@ bool descriptors_are_left(uint64_t count);
  * errno. */
 ssize_t descriptors_send(int socket, const void *data, size_t size, const int *fds, unsigned count,
 			 int flags);
+/* Whether a call that failed with this errno may succeed a moment later, though nothing tells when: what the
+ * kernel lacks, or this process. It ends nobody. */
+static inline bool lack_passes(int error)
+{
+	return error == ENOMEM || error == ENOBUFS || error == EMFILE || error == ENFILE ||
+	       error == ETOOMANYREFS;
+}
+#define LACK_MS 10 /* until it is tried again */
 /* Closes those that are there: negative ones aren't. */
 void descriptors_close(const int *fds, unsigned count);
 

@@ -141,7 +141,7 @@ static void gateway_socket_on_turn(struct task *task)
 		cost = size == -EAGAIN ? 0 : COST_PACKET(size > 0 ? (uint64_t)size : 0);
 		units += cost;
 		switch_spend_call(socket->board, socket->charge.account, &call, cost);
-		if (size == -EAGAIN)
+		if (size == -EAGAIN || size == -ENOBUFS) /* what is left makes the socket readable again */
 			return;
 		if (size == -EBADMSG)
 			gateway_socket_let_go(socket, "the gateway has sent descriptors");

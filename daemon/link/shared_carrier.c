@@ -54,7 +54,7 @@ static void shared_carrier_on_ended(int fd, short what, void *userdata)
 	ssize_t size = program_socket_read(fd, &piece, 1);
 
 	switch_spend(carrier->board, carrier->charge.account, 2 * COST_SYSCALL);
-	if (size == -EAGAIN)
+	if (size == -EAGAIN || size == -ENOBUFS)
 		return;
 	carrier->state = size > 0 || size == -EBADMSG ? CARRIER_BROKEN : CARRIER_LEFT;
 	event_del(carrier->ended);

@@ -235,7 +235,9 @@ static void listen_for_end(struct session *session)
 	struct iovec piece = {bytes, sizeof(bytes)};
 	ssize_t size = program_socket_peek(session->fd, &piece, 1);
 
-	if (size == -EAGAIN)
+	if (size == -ENOBUFS)
+		session_try_later(session);
+	if (size == -EAGAIN || size == -ENOBUFS)
 		return;
 	if (size <= 0 && size != -EBADMSG && !hop_has_rings(session->hop)) {
 		session_use_memory(session,
@@ -272,9 +274,24 @@ static void on_socket(int fd, short what, void *userdata)
 		listen_for_end(session);
 }
 
+void session_try_later(struct session *session)
+{
+	timer_start(session->greeting_timer, LACK_MS);
+}
+
 static void on_greeting_timeout(int fd, short what, void *userdata)
 {
-	session_refuse(userdata, -ETIMEDOUT, "no HELLO came in time");
+	struct session *session = userdata;
+
+	if (session_is_greeting(session)) {
+		session_refuse(session, -ETIMEDOUT, "no HELLO came in time");
+		return;
+	}
+	if (session->offers_memory)
+		session_offer_memory(session);
+	on_socket(session->fd, EV_TIMEOUT, session);
+	if (session->to_socket)
+		session_pump(session);
 }
 
 /* --- life ------------------------------------------------------------------------------------- */

@@ -125,7 +125,9 @@ static int gather_frame(struct session *session, struct frame_header *header, co
 		ssize_t size = program_socket_peek(session->fd, &piece, 1);
 		size_t there, want = FRAME_HEADER_SIZE;
 
-		if (size == -EAGAIN)
+		if (size == -ENOBUFS)
+			task_due(&session->greeting_turn);
+		if (size == -EAGAIN || size == -ENOBUFS)
 			return 0;
 		*why = size == -EBADMSG ? SESSION_DESCRIPTORS : "the program has gone";
 		if (size <= 0)

@@ -321,19 +321,20 @@ static int pump_again(struct session *session)
 	return r < 0 ? r : hop_attach_again(session->hop, &rings);
 }
 
-/* Has the program go on in other memory, and waits for that. */
-static int offer_memory(struct session *session)
+#define CANT_GO_ON "the session can't go on after the hand-over"
+
+void session_offer_memory(struct session *session)
 {
 	uint8_t frame[FRAME_HEADER_SIZE + 8];
-	int r = session_await_memory(session);
+	int r = session_send_with(session, FRAME_MEMORY, frame, 0, &session->memory_fd, 1);
 
-	if (r < 0 || !session->offers_memory)
-		return r;
-	session->offers_memory = false;
-	r = session_send_with(session, FRAME_MEMORY, frame, 0, &session->memory_fd, 1);
+	session->offers_memory = lack_passes(-r);
+	if (session->offers_memory)
+		session_try_later(session);
 	/* A program that has gone has left something in the memory that it had, which its socket's end
 	 * leads to. */
-	return r == -EPIPE || r == -ECONNRESET ? 0 : r;
+	else if (r < 0 && r != -EPIPE && r != -ECONNRESET)
+		session_cut_off(session, r, CANT_GO_ON);
 }
 
 void session_go_on(struct session *session)
@@ -343,11 +344,13 @@ void session_go_on(struct session *session)
 	if (session->state != RUNNING)
 		return;
 	event_del(session->greeting_timer);
-	r = session->memory ? offer_memory(session) : pump_again(session);
+	r = session->memory ? session_await_memory(session) : pump_again(session);
 	if (r < 0) {
-		session_cut_off(session, r, "the session can't go on after the hand-over");
+		session_cut_off(session, r, CANT_GO_ON);
 		return;
 	}
+	if (session->offers_memory)
+		session_offer_memory(session);
 	hop_event(session->hop);
 	if (session->to_socket)
 		session_pump(session);

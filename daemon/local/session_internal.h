@@ -108,7 +108,11 @@ void session_attached(struct session *session);
 /* Returns how many bytes it takes at most, with what the daemon notes about it. */
 uint64_t session_shared_memory(const struct session *session);
 
-/* session.c: Sends WELCOME or MEMORY with so many descriptors. 0 or a negative errno. */
+/* session.c: Looks again in a moment at the socket of a session that isn't greeting any more. */
+void session_try_later(struct session *session);
+/* session_image.c: has the program go on in other memory. */
+void session_offer_memory(struct session *session);
+/* Sends WELCOME or MEMORY with so many descriptors. 0 or a negative errno. */
 int session_send_with(struct session *session, uint8_t type, uint8_t *frame, uint32_t length, const int *fds,
 		      unsigned count);
 /* The session is over: calls `gone`. */

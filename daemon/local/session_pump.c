@@ -9,6 +9,7 @@
 #include <event2/event.h>
 
 #include "base/cost.h"
+#include "base/descriptors.h"
 #include "daemon/switch/program_socket.h"
 #include "daemon/local/session_internal.h"
 
@@ -60,7 +61,9 @@ bool session_refill(struct session *session)
 	}
 	if (size == -EBADMSG)
 		hop_fail(session->hop, -EPROTO, SESSION_DESCRIPTORS);
-	if (size == -EAGAIN || size == -EBADMSG)
+	if (size == -ENOBUFS)
+		session_try_later(session);
+	if (size == -EAGAIN || size == -EBADMSG || size == -ENOBUFS)
 		session->may_have_more = false;
 	else if (size <= 0 || (session->is_deaf && size >= session->last_words))
 		end_input(session);
@@ -85,6 +88,10 @@ static void pump_out(struct session *session)
 	hop_begin_call(session->hop, &call);
 	size = sendmsg(session->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
 	session_pump_spend(session, &call, COST_SYSCALL + (size > 0 ? COST_BYTES((uint64_t)size) : 0));
+	if (size < 0 && lack_passes(errno)) {
+		session_try_later(session);
+		return;
+	}
 	if (size < 0 && errno != EAGAIN && errno != EINTR) {
 		hear_last_words(session);
 		return;

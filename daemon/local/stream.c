@@ -82,12 +82,19 @@ static void reset_came(struct stream *stream, const uint8_t *payload, uint32_t l
 /* The call was accepted. */
 static int answer_caller(struct stream *stream)
 {
-	int fd = stream->fd;
+	int fd = stream_answer(stream, stream->fd);
 
-	stream_unwatch_socket(stream);
-	fd = stream_answer(stream, fd);
+	stream->was_accepted = fd == -ENOBUFS;
+	if (stream->was_accepted) {
+		stream_answer_later(stream);
+		return 0;
+	}
 	stream->state = FLOWING;
-	return stream_watch_socket(stream, fd < 0 ? stream->fd : fd);
+	if (fd < 0 || fd == stream->fd)
+		return 0;
+	stream_unwatch_socket(stream);
+	program_socket_close(stream->board, stream->fd, NULL);
+	return stream_watch_socket(stream, fd);
 }
 
 /* Takes one frame of the hop's that isn't DATA. */
@@ -175,6 +182,8 @@ static int take_frames(struct stream *stream)
 	ring_reader_release(&stream->reader);
 	if (next < 0)
 		return next;
+	if (r == 0 && stream->state == CALLING && stream->was_accepted)
+		r = answer_caller(stream);
 	if (r == 0 && stream->state == FLOWING)
 		r = stream_write(stream);
 	return r;
@@ -268,6 +277,9 @@ static void stream_on_socket(int fd, short what, void *userdata)
 static void stream_on_writable(int fd, short what, void *userdata)
 {
 	struct stream *stream = userdata;
+
+	if (what & EV_TIMEOUT)
+		event_remove_timer(stream->writable);
 
 	task_due(&stream->turn);
 }
@@ -489,10 +501,10 @@ int stream_take_socket(struct stream *stream, int fd, bool takes_socket)
 	}
 	stream->takes_socket = takes_socket;
 	r = stream_answer(stream, fd);
-	if (r < 0) {
+	if (r != fd)
 		program_socket_close(stream->board, fd, NULL);
-		return r;
-	}
+	if (r < 0) /* a program that is there asks again */
+		return -ECONNRESET;
 	r = stream_watch_socket(stream, r);
 	if (r < 0) {
 		hop_fail(&stream->hop, r, "out of memory");

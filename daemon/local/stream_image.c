@@ -74,6 +74,7 @@ static void ends_image(struct image *image, struct stream *stream)
 
 	image_bool(image, &stream->takes_socket);
 	image_bool(image, &stream->is_unguarded);
+	image_bool(image, &stream->was_accepted);
 	image_bool(image, &stream->fin_came);
 	image_bool(image, &stream->breaks);
 	image_bool(image, &stream->tells_all);

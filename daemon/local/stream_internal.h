@@ -88,6 +88,7 @@ struct stream {
 	uint64_t moved, moved_ns; /* the sum of what was sent and taken, and since when it is that */
 	uint32_t written;	  /* of the DATA frame at the head of data_reader */
 	uint64_t total;		  /* with fin_came: the size of the stream to the program */
+	bool was_accepted;	  /* the call, which the program is still to be told */
 	bool fin_came;
 	bool breaks;	 /* a byte with a descriptor lies in the socket, which breaks it, */
 	uint32_t copied; /* and so many of those before it have been copied */
@@ -136,9 +137,12 @@ int stream_write(struct stream *stream);
  * has nothing more to send may still wait for its call. */
 bool stream_caller_has_left(struct stream *stream);
 /* Tells the program that its stream is there. It is `fd`, a connection that stream_watch_socket() doesn't
- * watch, or, if the program takes that, a socket of its own, made for it; `fd` is closed then. Returns the
- * stream's socket, or -ECONNRESET: the program has gone, and `fd` is still there. */
+ * watch, or, if the program takes that, a socket of its own, made for it; the caller closes `fd` then. Returns the
+ * stream's socket, -ECONNRESET: the program has gone, or -ENOBUFS: it is to be tried later; `fd` is still
+ * there then. */
 int stream_answer(struct stream *stream, int fd);
+/* Has the stream's turn come for that, if its socket is watched. */
+void stream_answer_later(struct stream *stream);
 /* Tells the program that its call has failed. */
 void stream_answer_caller(struct stream *stream, int error);
 /* Returns whether the program would see that the stream breaks, or nobody is there to see it. */

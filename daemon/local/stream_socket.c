@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/cost.h"
+#include "base/descriptors.h"
 #include "base/timer.h"
 #include "daemon/switch/program_socket.h"
 
@@ -104,6 +105,15 @@ static unsigned reserve(const struct stream *stream, uint32_t size, struct iovec
 	return (unsigned)ring_writer_reserve(&behind_header, size, pieces);
 }
 
+/* What was lacking may be there in a moment, of which no event tells. Returns 0, or -ECONNRESET: that can't be
+ * waited for. */
+static int try_later(struct stream *stream)
+{
+	const struct timeval later = {.tv_usec = LACK_MS * 1000};
+
+	return event_add(stream->writable, &later) == 0 ? 0 : -ECONNRESET;
+}
+
 /* Copies up to `size` bytes that came before the one that breaks the stream into the ring. Returns how many,
  * or -ECONNRESET. */
 static int copy_before_break(struct stream *stream, uint32_t size)
@@ -117,14 +127,14 @@ static int copy_before_break(struct stream *stream, uint32_t size)
 					   reserve(stream, size + 1, pieces));
 	spend_call(stream, &call, COST_BYTES(size));
 	if (there <= 0)
-		return -ECONNRESET;
+		return there == -ENOBUFS ? -ENOBUFS : -ECONNRESET;
 	stream->copied += (uint32_t)there;
 	put_data(stream, (uint32_t)there);
 	return (int)there;
 }
 
 /* Moves up to `size` bytes behind the guard into the ring, leaving the last of them unread. Returns how many,
- * or -ECONNRESET. */
+ * -ECONNRESET, or -ENOBUFS: it is to be tried later. */
 static int read_piece(struct stream *stream, uint32_t size)
 {
 	uint8_t guard;
@@ -145,11 +155,11 @@ static int read_piece(struct stream *stream, uint32_t size)
 	if (stream->breaks)
 		return copy_before_break(stream, size);
 	if (there < 0)
-		return -ECONNRESET;
+		return there == -ENOBUFS ? -ENOBUFS : -ECONNRESET;
 	hop_begin_call(&stream->hop, &call);
 	taken = there > 1 ? program_socket_take(stream->fd, (size_t)there - 1) : 0;
 	if (taken < 0)
-		return -ECONNRESET;
+		return taken == -ENOBUFS ? -ENOBUFS : -ECONNRESET;
 	stream->has_rest = taken < there - 1;
 	length = (uint32_t)taken + 1 - guards; /* the last one is still there */
 	spend_call(stream, &call, COST_BYTES(length));
@@ -174,8 +184,13 @@ static void let_program_write(struct stream *stream)
 		return;
 	stream->in_doubt = false;
 	stream_socket_spend(stream, COST_SYSCALL);
-	if (!end_is_writable(stream) && !stream->is_unguarded)
-		stream->is_unguarded = program_socket_take(stream->fd, 1) == 1;
+	if (end_is_writable(stream) || stream->is_unguarded)
+		return;
+	stream->is_unguarded = program_socket_take(stream->fd, 1) == 1;
+	if (!stream->is_unguarded) {
+		stream->in_doubt = stream->readable = true;
+		try_later(stream);
+	}
 }
 
 /* Returns whether the program has sent something that wasn't read. */
@@ -255,7 +270,7 @@ int stream_read(struct stream *stream)
 		if (size > 0)
 			r = read_piece(stream, (uint32_t)size);
 		if (r < 0)
-			return r;
+			return r == -ENOBUFS ? try_later(stream) : r;
 		if (r > 0 && (looked || stream->breaks || stream->has_rest || (uint64_t)r == size))
 			continue;
 		if (looked && has_left_without_a_word(stream))
@@ -331,6 +346,8 @@ static int write_frame(struct stream *stream, uint32_t length, int *calls)
 			continue;
 		if (size < 0 && errno == EAGAIN)
 			return event_add(stream->writable, NULL) == 0 ? 0 : -ECONNRESET;
+		if (size < 0 && lack_passes(errno))
+			return try_later(stream);
 		if (size < 0 && errno != EPIPE && errno != ECONNRESET)
 			return -ECONNRESET; /* the program would take more */
 		if (size < 0) {
@@ -432,6 +449,11 @@ static void forget_end(struct stream *stream)
 	charge_release(&stream->charge, QUOTA_DESCRIPTORS, 1);
 }
 
+void stream_answer_later(struct stream *stream)
+{
+	try_later(stream);
+}
+
 int stream_answer(struct stream *stream, int fd)
 {
 	struct kernel_call call;
@@ -452,7 +474,6 @@ int stream_answer(struct stream *stream, int fd)
 		return r;
 	}
 	program_socket_read(fd, &piece, 1); /* so that the close doesn't look like a break */
-	program_socket_close(stream->board, fd, NULL);
 	return pair[0];
 }
 

@@ -11,6 +11,7 @@
 
 #include "daemon/main/daemon_internal.h"
 #include "base/clock.h"
+#include "base/descriptors.h"
 #include "base/log.h"
 #include "base/log_limit.h"
 #include "base/notify.h"
@@ -180,7 +181,7 @@ static void explain_device(const char *device, int error)
 /* Of what this process needs, which no waiting ends. */
 static bool is_lack(int error)
 {
-	return error == -ENOMEM || error == -EAGAIN || error == -EMFILE || error == -ENFILE;
+	return error == -EAGAIN || lack_passes(-error);
 }
 
 bool startup_takes_over(const struct inherited *inherited)

@@ -30,13 +30,19 @@ int program_socket_init(int fd)
 	return setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &yes, sizeof(yes)) < 0 ? -errno : 0;
 }
 
+/* Of a read that has failed; see program_socket_peek(). */
+static int error_of_read(void)
+{
+	return lack_passes(errno) ? -ENOBUFS : errno == EINTR ? -EAGAIN : -errno;
+}
+
 ssize_t program_socket_peek(int fd, struct iovec *pieces, unsigned count)
 {
 	struct msghdr message = {.msg_iov = pieces, .msg_iovlen = count};
 	ssize_t size = recvmsg(fd, &message, MSG_PEEK | MSG_DONTWAIT);
 
 	if (size < 0)
-		return errno == EINTR ? -EAGAIN : -errno;
+		return error_of_read();
 	return message.msg_flags & MSG_CTRUNC ? -EBADMSG : size;
 }
 
@@ -50,7 +56,7 @@ ssize_t program_socket_peek_before(int fd, size_t offset, struct iovec *pieces, 
 		return -errno;
 	size = recvmsg(fd, &message, MSG_PEEK | MSG_DONTWAIT);
 	if (size < 0)
-		return errno == EINTR ? -EAGAIN : -errno;
+		return error_of_read();
 	return message.msg_flags & MSG_CTRUNC ? size - 1 : -EBADMSG;
 }
 
@@ -117,7 +123,7 @@ ssize_t program_socket_take(int fd, size_t size)
 		ssize_t some = take_some(fd, size - taken);
 
 		if (some < 0 && !taken)
-			return errno == EINTR ? -EAGAIN : -errno;
+			return error_of_read();
 		if (some > 0)
 			taken += (size_t)some;
 		if (some <= 0 || clock_ns() - began >= CALL_LONG_NS)
@@ -156,7 +162,7 @@ int program_socket_reply(int fd, int error, const char *why, int passed)
 	if (sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0)
 		return 0;
 	log_debug("telling a program about its stream: %s", strerror(errno));
-	return -ECONNRESET;
+	return lack_passes(errno) ? -ENOBUFS : -ECONNRESET;
 }
 
 /* Returns whether the socket holds no descriptors, and none can come. */

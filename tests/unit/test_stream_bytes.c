@@ -5,7 +5,11 @@
 #include "tests/unit/stream_rig.h"
 
 #include <sys/ioctl.h>
+#include <fcntl.h>
+#include <poll.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 #include <unistd.h>
 
 #include "daemon/local/stream_internal.h"
@@ -163,4 +167,61 @@ SCENE_TEST(streams_go_on_though_all_calls_about_them_take_long, join)
 		expect_text(scene->a, "and back");
 	}
 	assert_int_equal(scene->gone, 0);
+}
+
+/* --- what the kernel lacks for a moment ------------------------------------------------------- */
+
+static unsigned fail_recvmsg, fail_sendmsg, fail_splice; /* so many of the next ones */
+
+static bool fails(unsigned *count, int error)
+{
+	errno = error;
+	return *count > 0 && (*count)--;
+}
+
+ssize_t recvmsg(int fd, struct msghdr *message, int flags)
+{
+	return fails(&fail_recvmsg, ENOMEM) ? -1 : syscall(SYS_recvmsg, fd, message, flags);
+}
+
+ssize_t sendmsg(int fd, const struct msghdr *message, int flags)
+{
+	return fails(&fail_sendmsg, ENOBUFS) ? -1 : syscall(SYS_sendmsg, fd, message, flags);
+}
+
+ssize_t splice(int in, loff_t *in_at, int out, loff_t *out_at, size_t size, unsigned flags);
+ssize_t splice(int in, loff_t *in_at, int out, loff_t *out_at, size_t size, unsigned flags)
+{
+	return fails(&fail_splice, ENOMEM) ? -1 : syscall(SYS_splice, in, in_at, out, out_at, size, flags);
+}
+
+SCENE_TEST_EACH(a_stream_outlives_what_the_kernel_lacks_for_a_moment, join, which, 3)
+{
+	unsigned *const counts[] = {&fail_recvmsg, &fail_sendmsg, &fail_splice};
+	char bytes[32];
+	ssize_t size;
+
+	for (unsigned i = 1; i < 4; i++) {
+		*counts[which] = i;
+		write_text(scene, scene->a, "comes all the same");
+		while ((size = recv(scene->b, bytes, sizeof(bytes), 0)) < 0 && errno == EAGAIN)
+			run(scene);
+		assert_int_equal(size, 18);
+		assert_int_equal(*counts[which], 0);
+	}
+}
+
+TEST(a_caller_is_told_of_its_stream_once_that_goes)
+{
+	struct scene scene;
+	struct pollfd answer = {.events = POLLIN};
+
+	call_peer(&scene);
+	fail_sendmsg = 2;
+	opened(&scene, 65536);
+	answer.fd = scene.a;
+	while (poll(&answer, 1, 0) == 0)
+		run(&scene);
+	expect_reply(scene.a, 0);
+	scene_stop(&scene);
 }
