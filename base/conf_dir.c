@@ -3,12 +3,66 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/ini_file.h"
+
+#define USUAL	"/etc/xenmsg/"
+#define LONGEST 1048576
+
+/* Whether only those may change it who may change all that it says: as sshd asks of its own files. */
+static bool is_trusted(const struct stat *status)
+{
+	return (status->st_uid == 0 || status->st_uid == geteuid()) && !(status->st_mode & S_IWOTH) &&
+	       (!(status->st_mode & S_IWGRP) || status->st_gid == 0);
+}
+
+static int say_untrusted(const char *path, const struct stat *status, char **error)
+{
+	if (asprintf(
+		    error,
+		    "%s: isn't trusted, since uid %u owns it and its mode is %03o; chown root %s && chmod go-w %s",
+		    path, (unsigned)status->st_uid, (unsigned)status->st_mode & 0777u, path, path) < 0)
+		*error = NULL;
+	return -EPERM;
+}
+
+static int check(const char *path, int fd, char **error)
+{
+	struct stat status;
+
+	if (fstat(fd, &status) < 0)
+		return ini_file_unreadable(path, -errno, error);
+	if (S_ISDIR(status.st_mode))
+		return ini_file_unreadable(path, -EISDIR, error);
+	if (!S_ISREG(status.st_mode)) {
+		if (asprintf(error, "%s: isn't a regular file", path) < 0)
+			*error = NULL;
+		return -EINVAL;
+	}
+	return !is_trusted(&status)	  ? say_untrusted(path, &status, error)
+	       : status.st_size > LONGEST ? ini_file_unreadable(path, -EFBIG, error)
+					  : 0;
+}
+
+FILE *conf_open(const char *path, int *r, char **error)
+{
+	int fd = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	FILE *file = NULL;
+
+	*r = fd < 0 ? ini_file_unreadable(path, -errno, error) : check(path, fd, error);
+	if (*r == 0 && !(file = fdopen(fd, "r")))
+		*r = ini_file_unreadable(path, -errno, error);
+	if (!file && fd >= 0)
+		close(fd);
+	return file;
+}
 
 static bool is_conf(const char *name)
 {
@@ -29,16 +83,21 @@ void conf_dir_free(char **names, unsigned count)
 	free(names);
 }
 
-int conf_dir_list(const char *directory, char ***names, unsigned *count)
+int conf_dir_list(const char *directory, char ***names, unsigned *count, char **error)
 {
 	DIR *dir = opendir(directory);
+	struct stat status;
 	struct dirent *entry;
 	int r = 0;
 
 	*names = NULL;
 	*count = 0;
+	if (!dir && errno == ENOENT && !strncmp(directory, USUAL, sizeof(USUAL) - 1))
+		return 0;
 	if (!dir)
-		return errno == ENOENT ? 0 : -errno;
+		return ini_file_unreadable(directory, -errno, error);
+	if (fstat(dirfd(dir), &status) == 0 && !is_trusted(&status))
+		r = say_untrusted(directory, &status, error);
 	while (r == 0 && (errno = 0, entry = readdir(dir)) != NULL) {
 		char **grown;
 
@@ -52,8 +111,8 @@ int conf_dir_list(const char *directory, char ***names, unsigned *count)
 		else
 			++*count;
 	}
-	if (r == 0)
-		r = -errno; /* 0: that was all */
+	if (r == 0 && errno) /* 0: that was all */
+		r = ini_file_unreadable(directory, -errno, error);
 	closedir(dir);
 	if (r < 0)
 		conf_dir_free(*names, *count);
@@ -68,17 +127,17 @@ int conf_dir_read(const char *directory,
 {
 	unsigned count;
 	char **paths;
-	int r = conf_dir_list(directory, &paths, &count);
+	int r = conf_dir_list(directory, &paths, &count, error);
 
 	if (r < 0)
-		return ini_file_unreadable(directory, r, error);
+		return r;
 	for (unsigned i = 0; i < count && r == 0; i++) {
-		FILE *file = fopen(paths[i], "re");
+		FILE *file = conf_open(paths[i], &r, error);
 
-		r = file ? read(userdata, file, paths[i], error)
-			 : ini_file_unreadable(paths[i], -errno, error);
-		if (file)
-			fclose(file);
+		if (!file)
+			break;
+		r = read(userdata, file, paths[i], error);
+		fclose(file);
 	}
 	conf_dir_free(paths, count);
 	return r;

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/conf_dir.h"
 #include "base/ini_file.h"
 #include "base/users.h"
 #include "wire/address.h"
@@ -407,16 +408,18 @@ int config_load_stream(struct config *config, FILE *file, const char *path, char
 int config_load(struct config *config, const char *path, char **error)
 {
 	const char *named = path ? path : CONFIG_DEFAULT_PATH;
-	FILE *file = fopen(named, "re");
+	FILE *file;
 	int r;
 
 	*error = NULL;
-	if (!file) {
-		r = -errno;
-		if (!path && r == -ENOENT)
-			return 0;
-		return ini_file_unreadable(named, r, error);
+	file = conf_open(named, &r, error);
+	if (!file && !path && r == -ENOENT) {
+		free(*error);
+		*error = NULL;
+		return 0;
 	}
+	if (!file)
+		return r;
 	r = config_load_stream(config, file, named, error);
 	fclose(file);
 	return r;

@@ -9,6 +9,7 @@
 #include <sys/auxv.h>
 #include <unistd.h>
 
+#include "base/conf_dir.h"
 #include "gateway/settings.h"
 
 #define CONNECT_TIMEOUT_MS 2000 /* for each server */
@@ -40,17 +41,32 @@ static bool is_readable(const char *path, char why[NATS_WHY_SIZE])
 	return !path || fd >= 0;
 }
 
+static bool is_trusted(const char *path, char why[NATS_WHY_SIZE])
+{
+	char *error = NULL;
+	int r = 0;
+	FILE *file = path ? conf_open(path, &r, &error) : NULL;
+
+	if (path && !file)
+		snprintf(why, NATS_WHY_SIZE, "%s", error ? error : strerror(-r));
+	if (file)
+		fclose(file);
+	free(error);
+	return !path || file;
+}
+
 static bool are_readable(const struct settings *settings, char why[NATS_WHY_SIZE])
 {
 	return is_readable(settings->tls_ca, why) && is_readable(settings->tls_cert, why) &&
 	       is_readable(settings->tls_key, why) && is_readable(settings->credentials, why) &&
-	       is_readable(settings->nkey_seed, why) && is_readable(settings->password_file, why);
+	       is_readable(settings->nkey_seed, why) && is_trusted(settings->password_file, why);
 }
 
 static natsStatus set_password(natsOptions *options, const struct settings *settings)
 {
-	FILE *file = fopen(settings->password_file, "re");
-	char password[512] = "";
+	char password[512] = "", *error = NULL;
+	int r;
+	FILE *file = conf_open(settings->password_file, &r, &error);
 	natsStatus status = NATS_ERR;
 
 	if (file && fgets(password, sizeof(password), file)) {
@@ -58,6 +74,7 @@ static natsStatus set_password(natsOptions *options, const struct settings *sett
 		status = natsOptions_SetUserInfo(options, settings->user, password);
 	}
 	explicit_bzero(password, sizeof(password));
+	free(error);
 	if (file)
 		fclose(file);
 	return status;

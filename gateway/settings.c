@@ -9,6 +9,7 @@
 #include <sys/un.h>
 
 #include "base/config.h"
+#include "base/conf_dir.h"
 #include "base/ini_file.h"
 
 enum setting_kind {
@@ -163,9 +164,9 @@ int settings_load(struct settings *settings, const char *path, char **error)
 	int r;
 
 	*error = NULL;
-	file.stream = fopen(path, "re");
+	file.stream = conf_open(path, &r, error);
 	if (!file.stream)
-		return ini_file_unreadable(path, -errno, error);
+		return r;
 	r = ini_keys_read(&file, &table, lines, settings);
 	fclose(file.stream);
 	wrong = r == 0 ? check_together(settings) : NULL;

@@ -276,9 +276,9 @@ static int read_file(struct activation_settings **list, const char *path, uid_t 
 	settings->path = strdup(path);
 	if (!settings->path)
 		return -ENOMEM;
-	file = fopen(path, "re");
+	file = conf_open(path, &r, error);
 	if (!file)
-		return ini_file_unreadable(path, -errno, error);
+		return r;
 	r = read_stream(*list, settings, file, runs_as, error);
 	fclose(file);
 	return r;
@@ -288,12 +288,13 @@ int activation_read(struct activation_settings **list, const char *directory, ui
 {
 	char **paths;
 	unsigned count;
-	int r = conf_dir_list(directory, &paths, &count);
+	int r;
 
 	*list = NULL;
 	*error = NULL;
+	r = conf_dir_list(directory, &paths, &count, error);
 	if (r < 0)
-		return ini_file_unreadable(directory, r, error);
+		return r;
 	for (unsigned i = 0; i < count && r == 0; i++)
 		r = read_file(list, paths[i], runs_as, error);
 	conf_dir_free(paths, count);
@@ -307,10 +308,12 @@ int activation_read(struct activation_settings **list, const char *directory, ui
 bool activation_names_unit(const char *directory, const char *unit)
 {
 	bool found = false;
-	char **paths;
+	char **paths, *why = NULL;
 	unsigned count;
+	int r = conf_dir_list(directory, &paths, &count, &why);
 
-	if (conf_dir_list(directory, &paths, &count) < 0)
+	free(why);
+	if (r < 0)
 		return false;
 	for (unsigned i = 0; i < count && !found; i++) {
 		struct activation_settings *settings = NULL;

@@ -441,7 +441,7 @@ static void run(struct switchboard *board, struct image *image, struct topics *t
 	check(programs && parts.streams && parts.watches && hops.hops);
 	check(memfd_lifetimes_new(&parts.lives, board) == 0);
 	check((parts.quota = quota_new(&limits)));
-	check(access_new(&parts.access, &guest, "/nonexistent", registry) == 0);
+	check(access_new(&parts.access, &guest, "/etc/xenmsg/nonexistent", registry) == 0);
 	check(access_set_host(parts.access, "", CONFIG_HOST_POLICY_OBEY, -1) == 0);
 	check(hosts_new(&parts.hosts, board, &hosts_options, &hosts_callbacks, NULL) == 0);
 	check(relay_new(&parts.relay,
@@ -449,8 +449,8 @@ static void run(struct switchboard *board, struct image *image, struct topics *t
 			false, open_none, NULL) == 0);
 	check(asks_new(&parts.asks, &asks_with, false, no_endpoint, NULL) == 0);
 	check(watches_set_asks(parts.watches, board->base, parts.asks) == 0);
-	check(activations_new(&parts.activations, board, "/nonexistent", 0, "socket", &activation_callbacks,
-			      NULL) == 0);
+	check(activations_new(&parts.activations, board, "/etc/xenmsg/nonexistent", 0, "socket",
+			      &activation_callbacks, NULL) == 0);
 	board->last_stream = UINT32_MAX;
 	for (unsigned i = 0; i < HOPS; i++)
 		programs[i].hop = hop_new(board, i == LINK ? HOP_LINK : HOP_SOCKET, &callbacks, &programs[i],

@@ -6,8 +6,10 @@
 
 #include <dirent.h>
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <pwd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define REFUSE_BYTES(fixture, text, line, message)                                                           \
@@ -214,6 +216,40 @@ POLICY_TEST(users_who_cannot_be_looked_up_now_are_no_mistake)
 	lookup_error = EIO;
 	refuse(fixture, "[bind]\nname a\nuid = somebody\n", 2, "neither a [section] nor KEY = VALUE");
 	lookup_error = 0;
+}
+
+POLICY_TEST(what_others_may_write_is_not_trusted)
+{
+	char path[96];
+	int fd;
+
+	rules(fixture, "[rule]\nfrom = *\nto = *\naction = allow\n");
+	for (unsigned i = 0; i < 2; i++) {
+		const char *what = i ? fixture->directory : fixture->files[fixture->count - 1];
+
+		assert_int_equal(chmod(what, i ? 0707 : 0602), 0);
+		assert_int_equal(load(fixture), -EPERM);
+		assert_non_null(strstr(fixture->error, "isn't trusted"));
+		assert_non_null(strstr(fixture->error, what));
+		assert_int_equal(chmod(what, 0700), 0);
+		assert_int_equal(load(fixture), 0);
+	}
+	if (geteuid() == 0) {
+		assert_int_equal(chown(fixture->files[fixture->count - 1], 1234, 0), 0);
+		assert_int_equal(load(fixture), -EPERM);
+		assert_int_equal(chown(fixture->files[fixture->count - 1], 0, 0), 0);
+	}
+	/* Nobody waits for who writes a FIFO, and a file has an end. */
+	snprintf(path, sizeof(path), "%s/60-fifo.conf", fixture->directory);
+	strcpy(fixture->files[fixture->count++], path);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	assert_int_equal(load(fixture), -EINVAL);
+	assert_non_null(strstr(fixture->error, "isn't a regular file"));
+	unlink(path);
+	fd = open(path, O_CREAT | O_WRONLY, 0600);
+	assert_int_equal(ftruncate(fd, 1048577), 0);
+	close(fd);
+	assert_int_equal(load(fixture), -EFBIG);
 }
 
 POLICY_TEST(an_unreadable_file_is_an_error)

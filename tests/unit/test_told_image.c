@@ -31,7 +31,8 @@ static struct world *world_keeping(int directory)
 
 	world->self.domid = 1;
 	world->registry = registry_new(&world->self);
-	assert_int_equal(access_new(&world->access, &world->self, "/nonexistent", world->registry), 0);
+	assert_int_equal(access_new(&world->access, &world->self, "/etc/xenmsg/nonexistent", world->registry),
+			 0);
 	assert_int_equal(access_set_host(world->access, "", CONFIG_HOST_POLICY_OBEY, directory), 0);
 	return world;
 }
