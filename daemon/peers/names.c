@@ -11,8 +11,10 @@
 #include "daemon/peers/domains.h"
 #include "daemon/peers/peers_parse.h"
 #include "daemon/xen/store.h"
+#include "wire/text.h"
 
 #define DOMAIN_PATH_MAX 64
+#define NAME_SHOWN	128 /* bytes of a name that is none */
 
 struct names {
 	struct store *store;
@@ -61,10 +63,20 @@ static void take_uuid(struct followed *followed, const char *untrusted_value, si
 static void names_take_name(struct followed *followed, const char *untrusted_value, size_t size)
 {
 	bool usable = untrusted_value && registry_name_is_usable(untrusted_value, size);
+	char shown[NAME_SHOWN];
 
-	if (untrusted_value && !usable)
-		log_debug("names: the name of domain %u can't stand in an address; it has its domid and UUID",
-			  followed->domain->domid);
+	if (untrusted_value && size && !usable) {
+		snprintf(shown, sizeof(shown), "%.*s", (int)size, untrusted_value);
+		text_make_line(shown);
+		log_limited(
+			LOG_BAD_VALUE, LOG_BY_DOMAIN(followed->domain->domid), LOG_LEVEL_WARNING,
+			"names: domain %u is called '%s', which can't stand in an address (%s): it is shown "
+			"without a name, and is reached by its domid or its UUID",
+			followed->domain->domid, shown,
+			strspn(shown, "0123456789") == size
+				? "it would be a number"
+				: "a name has no blanks, no : and no /, and is ASCII");
+	}
 	registry_set_name(followed->names->registry, followed->domain, usable ? untrusted_value : "",
 			  usable ? size : 0);
 }

@@ -190,6 +190,14 @@ def test_names_survive_a_hand_over_of_who_asks(zero, one, two, host, asker):
     assert receiver.output() == b"hello\n"
 
 
+@pytest.mark.parametrize("name", ["SQL server 2", "b\u00fcro", "77"])
+def test_a_name_that_cannot_stand_in_an_address_is_in_the_log(zero, host, name):
+    host.sim("rename", 2, "plain")
+    with zero.store() as store:
+        store.write("/local/domain/2/name", name)
+    eventually(lambda: f"domain 2 is called '{name}', which can't stand in an address" in zero.log.read_text(), "it is told")
+
+
 def test_a_domain_without_a_daemon_is_told_from_an_unknown_name(nodes):
     one = nodes(0, 1)[1]
     knows(one, {0: "Domain-0"})
