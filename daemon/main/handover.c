@@ -268,6 +268,7 @@ static int prepare_image(struct daemon *daemon, int *parcel)
 /* Nobody runs the loop any more, so what these tell others isn't heard. */
 static void leave_xen(struct daemon *daemon)
 {
+	store_leave_watches(daemon->store);
 	peers_hand_over(daemon->peers);
 	links_leave_attempts(daemon->links);
 	store_free(daemon->store);

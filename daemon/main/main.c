@@ -24,6 +24,8 @@
 #include "daemon/xen/store.h"
 #include "daemon/xen/vchan.h"
 
+#define ANSWER_S 5 /* of XenStore: half of what a daemon waits that is to be renewed */
+
 enum {
 	EXIT_OK = 0,
 	EXIT_ERROR = 1,
@@ -187,6 +189,31 @@ static int check_policy(const struct config *config)
 	return exit_status_of(r);
 }
 
+struct answer {
+	struct event_base *base;
+	bool is_there;
+};
+
+static void on_answer(void *userdata, int error, const char *value, size_t size)
+{
+	struct answer *answer = userdata;
+
+	answer->is_there = error != -ENOTCONN;
+	event_base_loopbreak(answer->base);
+}
+
+/* A device that can be opened is no answer: a daemon that has taken over waits for its domid. */
+static int hear_xenstore(struct event_base *base, struct store *store)
+{
+	const struct timeval limit = {.tv_sec = ANSWER_S};
+	struct answer answer = {.base = base};
+	int r = store_read(store, "domid", on_answer, &answer, NULL);
+
+	if (r == 0 && event_base_loopexit(base, &limit) == 0)
+		event_base_dispatch(base);
+	return r < 0 || answer.is_there ? r : -ETIMEDOUT;
+}
+
 /* Checks whether this program could begin now: it can open Xen's devices and reach XenStore. */
 static int check_start(void)
 {
@@ -200,7 +227,11 @@ static int check_start(void)
 		what = "XenStore";
 		r = store_new(&store, base);
 	}
-	if (r < 0)
+	if (r == 0)
+		r = hear_xenstore(base, store);
+	if (r == -ETIMEDOUT)
+		log_error("XenStore doesn't answer within %d s", ANSWER_S);
+	else if (r < 0)
 		log_error("can't open %s: %s", what, strerror(-r));
 	store_free(store);
 	vchan_host_free(host);

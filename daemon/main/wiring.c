@@ -390,6 +390,7 @@ int wiring_start(struct daemon *daemon)
 
 void wiring_end(struct daemon *daemon)
 {
+	store_leave_watches(daemon->store);
 	activations_stop(daemon->activations); /* whose programs go now */
 	handover_free(daemon);
 	handed_over_close(&daemon->sockets);

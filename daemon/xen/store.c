@@ -42,6 +42,7 @@ struct store {
 	struct store_watch *watches;
 	unsigned watches_count;
 	unsigned last_watch;
+	bool leaves_watches; /* to the end of the connection */
 };
 
 static void call_back(struct store_request *request)
@@ -370,6 +371,12 @@ int store_watch_needed(struct store *store, const char *path, store_watch_fn eve
 	return watch_path(store, path, true, event, userdata, done, handle);
 }
 
+void store_leave_watches(struct store *store)
+{
+	if (store)
+		store->leaves_watches = true;
+}
+
 void store_unwatch(struct store *store, struct store_watch **handle)
 {
 	struct store_watch *watch = *handle;
@@ -378,7 +385,10 @@ void store_unwatch(struct store *store, struct store_watch **handle)
 		return;
 	*handle = NULL;
 	store_cancel(&watch->set);
-	submit(store, watch->end, NULL);
+	if (store->leaves_watches)
+		store_request_free(watch->end);
+	else
+		submit(store, watch->end, NULL);
 	DL_DELETE(store->watches, watch);
 	store->watches_count--;
 	free(watch);

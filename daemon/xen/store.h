@@ -112,6 +112,9 @@ int store_watch_needed(struct store *store, const char *path, store_watch_fn eve
 /* Removes the watch: neither `event` nor `done` is called any more, and the handle is NULL. A NULL handle is
  * no watch. */
 void store_unwatch(struct store *store, struct store_watch **handle);
+/* Leaves all watches to the end of the connection, which is near: on the kernel's device ending one waits for
+ * XenStore, and nothing but its answer ends that wait, nor a process that waits so. May be NULL. */
+void store_leave_watches(struct store *store);
 
 bool store_is_connected(const struct store *store);
 uint64_t store_stalled_ms(const struct store *store);
