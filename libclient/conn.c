@@ -594,6 +594,10 @@ int conn_take(struct xenmsg *conn, bool recv, struct xenmsg_message **message, c
 			break;
 		/* The daemon put the OPEN into `in` before it put the DATA here. */
 		r = conn_read_in(conn);
+		if (r == -ENOMEM) { /* it may be there, and is read a moment later */
+			r = 0;
+			break;
+		}
 		if (r < 0)
 			break;
 		r = inbox_front(&conn->inbox, &front, &unknown);
@@ -745,7 +749,8 @@ void conn_remind(struct xenmsg *conn)
 		return;
 	conn_set_alarm(conn);
 	if (conn_has_outcomes(conn) || incoming_is_ready(&conn->incoming) ||
-	    (!conn->paused && ring_reader_ready(&conn->transport.deliveries, 1) > 0) ||
+	    (!conn->paused && !transport_lacks(&conn->transport) &&
+	     ring_reader_ready(&conn->transport.deliveries, 1) > 0) ||
 	    conn_arm(conn, true) > 0)
 		transport_poke(&conn->transport);
 	if (conn->mux)

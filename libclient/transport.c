@@ -402,6 +402,7 @@ bool transport_lacks(struct transport *transport)
 
 int transport_arm(struct transport *transport, bool deliveries, uint32_t want_space)
 {
+	bool lacks = transport_lacks(transport);
 	int r;
 
 	if (!transport_is_here(transport))
@@ -415,13 +416,13 @@ int transport_arm(struct transport *transport, bool deliveries, uint32_t want_sp
 		socket_pump_arm(transport->pump);
 		if (socket_pump_lacks(transport->pump))
 			transport_set_alarm(transport, deadline_in(NO_MEMORY_MS));
-		r = transport_lacks(transport) ? 0 : ring_reader_ready(&transport->in, FRAME_HEADER_SIZE);
-		if (r == 0 && deliveries)
+		r = lacks ? 0 : ring_reader_ready(&transport->in, FRAME_HEADER_SIZE);
+		if (r == 0 && deliveries && !lacks)
 			r = ring_reader_ready(&transport->deliveries, FRAME_HEADER_SIZE);
 		return r > 0 ? 1 : r;
 	}
-	r = transport_lacks(transport) ? 0 : ring_reader_arm(&transport->in, FRAME_HEADER_SIZE);
-	if (r == 0 && deliveries)
+	r = lacks ? 0 : ring_reader_arm(&transport->in, FRAME_HEADER_SIZE);
+	if (r == 0 && deliveries && !lacks)
 		r = ring_reader_arm(&transport->deliveries, FRAME_HEADER_SIZE);
 	if (r == 0 && want_space)
 		r = transport_arm_space(transport, want_space);

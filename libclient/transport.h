@@ -160,8 +160,8 @@ struct transport {
 	void *memory;
 	size_t memory_size;
 	uint32_t memories; /* how often it was given other memory */
-	/* the program has no memory for the frame at the front of `in`, which is tried again then (deadline.h);
-	 * 0: it has */
+	/* the program has no memory for the frame at the front of `in`, which is tried again then
+	 * (deadline.h); 0: it has */
 	int64_t lacks_until;
 	struct limbo limbo;
 	struct ring_writer out;
@@ -300,7 +300,7 @@ int transport_arm(struct transport *transport, bool deliveries, uint32_t want_sp
 /* Says whether somebody works on bytes where they lie in `in`, of the second session. */
 void transport_hold_memory(struct transport *transport, bool holds);
 /* The frame at the front of `in` finds no memory, and stays. Until a moment later transport_arm() asks for no
- * notification of what lies there, and the alarm is set. */
+ * notification of what lies there, nor of deliveries, which may be about it; and the alarm is set. */
 void transport_lack(struct transport *transport);
 /* Returns whether that moment isn't over. */
 bool transport_lacks(struct transport *transport);
