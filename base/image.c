@@ -17,7 +17,7 @@
  * type and length. */
 #define HEAD_SIZE	24u
 #define FD_SIZE		20u
-#define SECTION_SIZE	8u
+#define SECTION_SIZE	12u
 #define APART_MIN	1024u /* bytes: fewer are copied sooner than written by themselves */
 #define WRITTEN_AT_ONCE 256
 #define SEALS		(F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
@@ -73,8 +73,8 @@ static uint8_t *image_grow(struct image *image, size_t size)
 static void image_end_section(struct image *image)
 {
 	if (image->at && !image->error)
-		put_u32(image->data + image->at - 4,
-			(uint32_t)(image->size - image->at + image->elsewhere - image->from));
+		put_u64(image->data + image->at - 8,
+			image->size - image->at + image->elsewhere - image->from);
 }
 
 void image_section(struct image *image, uint32_t type)
@@ -86,7 +86,7 @@ void image_section(struct image *image, uint32_t type)
 	if (!head)
 		return;
 	put_u32(head, type);
-	put_u32(head + 4, 0);
+	put_u64(head + 4, 0);
 	image->at = image->size;
 	image->from = image->elsewhere;
 }
@@ -332,7 +332,7 @@ static int open_memfd(struct image *image, int fd)
 
 	*image = (struct image){.is_read = true};
 	if (seals < 0 || (seals & SEALS) != SEALS || fstat(fd, &status) < 0 || status.st_size <= 0 ||
-	    status.st_size > IMAGE_MAX + (off_t)IMAGE_FDS_MAX * FD_SIZE)
+	    (uint64_t)status.st_size > IMAGE_MAX + (uint64_t)IMAGE_FDS_MAX * FD_SIZE)
 		return image->error = -EINVAL;
 	pages = calloc(1, sizeof(*pages));
 	if (!pages)
@@ -412,7 +412,8 @@ void image_free(struct image *image)
 
 uint32_t image_next(struct image *image)
 {
-	uint32_t type, length;
+	uint64_t length;
+	uint32_t type;
 
 	image_expect(image, image->at == image->end);
 	if (image->error || image->at == image->size)
@@ -423,13 +424,13 @@ uint32_t image_next(struct image *image)
 	}
 	image->owners[0] = image->owners[1] = IMAGE_NOBODY;
 	type = get_u32(image->data + image->at);
-	length = get_u32(image->data + image->at + 4);
+	length = get_u64(image->data + image->at + 4);
 	image->at += SECTION_SIZE;
 	if (!type || length > image->size - image->at) {
 		image_fail(image, -EINVAL);
 		return 0;
 	}
-	image->end = image->at + length;
+	image->end = image->at + (size_t)length;
 	return type;
 }
 
@@ -526,7 +527,7 @@ void image_bytes(struct image *image, struct image_bytes *bytes, uint32_t most)
 	if (image->is_read)
 		bytes->data = image_take(image, bytes->size);
 	else
-		image_raw(image, (void *)(uintptr_t)bytes->data, bytes->size);
+		image_write(image, bytes->data, bytes->size);
 	if (!bytes->data)
 		bytes->size = 0;
 }

@@ -65,7 +65,8 @@ enum image_section_type {
 	IMAGE_TYPES
 };
 
-#define IMAGE_MAX     (1u << 30) /* bytes */
+/* Bytes: settings limit what there is, not the image. */
+#define IMAGE_MAX     ((size_t)(sizeof(size_t) > 4 ? UINT64_C(1) << 46 : 1u << 30))
 #define IMAGE_FDS_MAX 1048576u
 
 /* Bytes whose number is only known when they are read; `data` is the image's own while one is read. */
@@ -171,7 +172,7 @@ void image_u8_upto(struct image *image, uint8_t *value, uint8_t most);
 void image_upto(struct image *image, uint32_t *value, uint32_t most);
 /* So many bytes as both know. */
 void image_raw(struct image *image, void *data, uint32_t size);
-/* At most `most` bytes. */
+/* At most `most` bytes; written, many stay where they are, as image_write() says. */
 void image_bytes(struct image *image, struct image_bytes *bytes, uint32_t most);
 /* A text without zeros in an array of `room` bytes. */
 void image_text(struct image *image, char *text, uint32_t room);

@@ -16,6 +16,7 @@ libbase_a_SOURCES = \
 	base/ini_file.c base/ini_file.h \
 	base/log.c base/log.h \
 	base/log_limit.c base/log_limit.h \
+	base/memory_left.c base/memory_left.h \
 	base/notify.c base/notify.h \
 	base/quota.c base/quota.h \
 	base/peer_id.h \

@@ -53,6 +53,18 @@ static void rings_image(struct image *image, struct stream_rings *rings)
 	hop_ring_image(image, &from_hop);
 }
 
+uint64_t stream_queued(const struct stream *stream)
+{
+	const struct stream_rings *rings = stream->rings;
+	const struct ring_view views[] = {private_ring_view((struct private_ring *)&rings->to_hop),
+					  private_ring_view((struct private_ring *)&rings->data_from_hop)};
+	uint64_t bytes = hop_queued(&stream->hop);
+
+	for (unsigned i = 0; i < sizeof(views) / sizeof(*views); i++)
+		bytes += *views[i].producer - *views[i].consumer;
+	return bytes;
+}
+
 static void positions_image(struct image *image, struct stream *stream)
 {
 	image_upto(image, &stream->number, CHANNEL_NUMBERS - 1);

@@ -18,6 +18,7 @@
 #include "daemon/main/startup.h"
 #include "daemon/local/local.h"
 #include "base/log.h"
+#include "base/memory_left.h"
 #include "base/notify.h"
 #include "daemon/peers/peers.h"
 #include "base/timer.h"
@@ -26,6 +27,7 @@
 #include "wire/cpu_atomics.h"
 
 #define GREETINGS_MS 1000
+#define MEMORY_TOO   (32u << 20) /* bytes: for the next daemon, and what can't be foretold */
 #define BASE_FILES   8
 #define FILES_TOO    16 /* which the next daemon has open for a moment, and the image */
 
@@ -140,6 +142,11 @@ static void on_renewal_checked(void *userdata, int error, const char *words)
 		error = -EINVAL;
 		words = "this daemon may not have as many descriptors open as the next one needs: see LimitNOFILE= "
 			"in its unit";
+	}
+	/* What is queued is there twice for a moment: here, and in the image. */
+	if (error == 0 && memory_left("") < handover_size(daemon) + MEMORY_TOO) {
+		error = -EINVAL;
+		words = "there is too little memory for an image of what is queued: see MemoryMax= in its unit";
 	}
 	if (error < 0) /* else the next program answers */
 		answer_renewal(daemon, error, words);

@@ -22,6 +22,7 @@
 #include "daemon/link/link.h"
 #include "daemon/link/relay.h"
 #include "daemon/local/local.h"
+#include "daemon/local/stream.h"
 #include "daemon/local/streams.h"
 #include "daemon/local/watches.h"
 #include "daemon/main/daemon_internal.h"
@@ -75,16 +76,30 @@ static void add_queued_for(void *userdata, struct session *session)
 	add_queued(userdata, session_hop(session));
 }
 
+static void add_stream(void *userdata, struct stream *stream)
+{
+	*(uint64_t *)userdata += stream_queued(stream);
+}
+
+uint64_t handover_size(struct daemon *daemon)
+{
+	uint64_t bytes = topics_queued(daemon->topics);
+
+	local_each(daemon->local, add_queued_for, &bytes);
+	links_each_hop(daemon->links, add_queued, &bytes);
+	activations_each_waiting_room(daemon->activations, add_queued, &bytes);
+	streams_each(daemon->streams, add_stream, &bytes);
+	return bytes;
+}
+
 void handover_get_pages(struct daemon *daemon)
 {
 	int memfd = image_memfd();
-	uint64_t bytes = 0;
+	uint64_t bytes = handover_size(daemon);
 
 	if (memfd < 0)
 		return; /* the image says so */
 	daemon->image_memfd = memfd;
-	local_each(daemon->local, add_queued_for, &bytes);
-	links_each_hop(daemon->links, add_queued, &bytes);
 	for (uint64_t at = 0; at + PAGES_AT_ONCE < bytes; at += PAGES_AT_ONCE) {
 		if (fallocate(memfd, 0, (off_t)at, PAGES_AT_ONCE) < 0 ||
 		    event_base_loopexit(daemon->base, NULL) < 0)

@@ -110,8 +110,12 @@ void hop_ring_image(struct image *image, const struct ring_view *ring)
 		*ring->consumer = from = 0;
 	}
 	ring_pieces_of(ring, from, size, pieces);
-	for (unsigned i = 0; i < 2; i++)
-		image_raw(image, pieces[i].iov_base, (uint32_t)pieces[i].iov_len);
+	for (unsigned i = 0; i < 2; i++) {
+		if (image->is_read)
+			image_raw(image, pieces[i].iov_base, (uint32_t)pieces[i].iov_len);
+		else
+			image_write(image, pieces[i].iov_base, pieces[i].iov_len);
+	}
 }
 
 static void stats_image(struct image *image, struct hop_stats *stats)

@@ -236,7 +236,10 @@ static void part_image(struct image *image, struct topic_log *log, struct feed *
 	}
 	if (image->error)
 		return;
-	image_raw(image, feed->part->bytes, feed->at);
+	if (image->is_read)
+		image_raw(image, feed->part->bytes, feed->at);
+	else
+		image_write(image, feed->part->bytes, feed->at);
 	image_expect(image, message_span(get_u32(feed->part->bytes)) == size);
 }
 
@@ -492,6 +495,17 @@ static void write_channels(struct image *image, struct topic *topic)
 void topics_write_image(struct topics *topics, struct image *image)
 {
 	each(topics, image, write_topic);
+}
+
+uint64_t topics_queued(const struct topics *topics)
+{
+	const struct topic *lists[] = {topics->own, topics->all_replicas}, *topic;
+	uint64_t bytes = 0;
+
+	for (unsigned i = 0; i < 2; i++)
+		for (topic = lists[i]; topic; topic = topic->next)
+			bytes += topic->log.charge.held[QUOTA_BYTES] + topic->kept.charge.held[QUOTA_BYTES];
+	return bytes;
 }
 
 void topics_write_channels(struct topics *topics, struct image *image)

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include "base/image.h"
 
 #define PLACES_FIRST 16u
 #define OVERHEAD     (sizeof(struct topic_entry) + 32) /* with malloc's, and the place in the ring */
@@ -37,6 +38,7 @@ void topic_entry_unref(struct topic_entry *entry)
 		return;
 	topic_origin_unref(entry->origin);
 	topic_entry_unref(entry->lender);
+	image_release(entry->pages);
 	free(entry);
 }
 

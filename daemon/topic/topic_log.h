@@ -30,6 +30,7 @@
 #define TOPIC_COUNT_MAX	 (2 * TOPIC_MISSED_MAX - 1)
 
 struct feed;
+struct image_pages;
 /* The publisher of an entry. */
 struct topic_origin;
 
@@ -49,6 +50,7 @@ struct topic_entry {
 	struct feed *waits_at;		 /* topic_ingest.c: in its list; NULL: in none */
 	struct topic_entry *prev, *next; /* in that */
 	struct topic_entry *lender; /* a reference, if the bytes are those of another entry; NULL: none */
+	struct image_pages *pages;  /* in which the bytes are, with a hold; NULL: in none */
 	uint8_t *bytes;		    /* nobody changes them once the entry is in a log */
 	uint32_t size;
 	_Alignas(8) uint8_t own[];

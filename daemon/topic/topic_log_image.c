@@ -12,6 +12,8 @@
 #include "daemon/topic/topic_internal.h"
 #include "wire/bytes.h"
 
+#define STAYS 4096u /* bytes that aren't copied */
+
 /* --- what is shared --------------------------------------------------------------------------- */
 
 /* Makes room for one more, where there are so many. */
@@ -87,6 +89,24 @@ static uint64_t messages_in(const uint8_t *bytes, uint32_t size)
 	return size ? 0 : count;
 }
 
+/* Much stays where it is in the image, and is copied by nobody while everybody waits. */
+static struct topic_entry *read_entry(struct image *image, const struct image_bytes *bytes)
+{
+	bool stays = bytes->size >= STAYS;
+	struct topic_entry *entry = topic_entry_new(stays ? 0 : bytes->size);
+
+	if (!entry)
+		return NULL;
+	if (stays) {
+		entry->size = bytes->size;
+		entry->bytes = (uint8_t *)(uintptr_t)bytes->data;
+		entry->pages = image_hold(image);
+	} else {
+		memcpy(entry->bytes, bytes->data, bytes->size);
+	}
+	return entry;
+}
+
 static void entry_fields(struct image *image, struct topic *topic, struct topic_entry **made)
 {
 	struct image_bytes bytes = {0};
@@ -94,17 +114,16 @@ static void entry_fields(struct image *image, struct topic *topic, struct topic_
 
 	if (entry)
 		bytes = (struct image_bytes){entry->bytes, entry->size};
-	image_bytes(image, &bytes, IMAGE_MAX);
+	image_bytes(image, &bytes, UINT32_MAX);
 	image_expect(image, messages_in(bytes.data, bytes.size) > 0);
 	if (image->error)
 		return;
 	if (image->is_read) {
-		entry = *made = topic_entry_new(bytes.size);
+		entry = *made = read_entry(image, &bytes);
 		if (!entry) {
 			image_fail(image, -ENOMEM);
 			return;
 		}
-		memcpy(entry->bytes, bytes.data, bytes.size);
 	}
 	image_u64(image, &entry->count);
 	image_bool(image, &entry->unknown);

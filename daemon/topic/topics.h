@@ -94,6 +94,8 @@ unsigned topics_in_question(struct topics *topics, struct session *session);
 /* Write a section for each topic, for each channel of one, and behind all channels for each feed and
  * subscriber. */
 void topics_write_image(struct topics *topics, struct image *image);
+/* So many bytes their sections have, about. */
+uint64_t topics_queued(const struct topics *topics);
 void topics_write_channels(struct topics *topics, struct image *image);
 void topics_write_parties(struct topics *topics, struct image *image);
 /* It couldn't be handed over: forgets it. */

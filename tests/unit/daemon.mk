@@ -9,6 +9,7 @@ daemon_tests = \
 	tests/unit/test_call \
 	tests/unit/test_cancel \
 	tests/unit/test_fd_parcel \
+	tests/unit/test_memory_left \
 	tests/unit/test_channel \
 	tests/unit/test_channel_loss \
 	tests/unit/test_channel_room \
