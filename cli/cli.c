@@ -60,10 +60,11 @@ int cli_usage(const char *command, const char *format, ...)
 	va_start(arguments, format);
 	r = vasprintf(&text, format, arguments);
 	va_end(arguments);
-	if (r >= 0)
-		cli_complain("%s%s 'xenmsg %s%s--help'", text, r > 0 && text[r - 1] == '?' ? " Try" : "; try",
-			     command, *command ? " " : "");
-	free(r >= 0 ? text : NULL);
+	if (r < 0)
+		cli_no_memory();
+	cli_complain("%s%s 'xenmsg %s%s--help'", text, r > 0 && text[r - 1] == '?' ? " Try" : "; try",
+		     command, *command ? " " : "");
+	free(text);
 	return EXIT_USAGE;
 }
 

@@ -166,7 +166,7 @@ static int show_json(struct json_object *status)
 {
 	const char *text = cli_made((void *)json_object_to_json_string_ext(
 		status, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE));
-	struct json_object *again = cli_made(cli_parse_json(text));
+	struct json_object *again = cli_made(json_tokener_parse(text));
 	int code;
 
 	if (!json_object_equal(status, again)) /* it has left out what it had no memory for */

@@ -125,29 +125,17 @@ static bool are_steps(struct json_object *value)
 static struct json_object *far_status_parse(const char *text, size_t size, size_t most,
 					    bool (*is_such)(struct json_object *value), const char **why)
 {
-	struct json_tokener *tokener = NULL;
-	struct json_object *value = NULL, *status = NULL;
+	struct json_object *value, *status = NULL;
 
 	*why = "its xenmsgd answers more than a status can be";
 	if (!is_small(text, size, most))
 		return NULL;
-	*why = strerror(ENOMEM);
-	tokener = json_tokener_new_ex(DEPTH_MAX);
-	if (!tokener)
-		return NULL;
-	json_tokener_set_flags(tokener, JSON_TOKENER_STRICT);
-	value = json_tokener_parse_ex(tokener, text, (int)size);
-	if (!value) { /* json-c doesn't tell a moment without memory from what is no JSON */
-		json_tokener_reset(tokener);
-		value = json_tokener_parse_ex(tokener, text, (int)size);
-	}
+	value = cli_parse_json(text, size, DEPTH_MAX);
 	*why = is_such == is_status ? "what its xenmsgd answers is no status"
 				    : "what its xenmsgd answers are no steps";
-	if (json_tokener_get_error(tokener) == json_tokener_success &&
-	    json_tokener_get_parse_end(tokener) == size && is_such(value))
+	if (is_such(value))
 		status = clean(value);
 	json_object_put(value);
-	json_tokener_free(tokener);
 	return status;
 }
 

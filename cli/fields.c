@@ -220,12 +220,66 @@ const char *cli_text_of(struct json_object *value)
 	return value ? cli_made((void *)(json_object_get_string)(value)) : NULL;
 }
 
-/* json-c doesn't tell a moment without memory from what is no JSON. */
-struct json_object *cli_parse_json(const char *text)
-{
-	struct json_object *value = (json_tokener_parse)(text);
+/* A value that is being read, and the objects and arrays in which the next one is. */
+struct cli_tree {
+	struct json_object *whole, *inner[CLI_DEPTH_MAX];
+};
 
-	return value ? value : (json_tokener_parse)(text);
+static struct json_object *cli_value_of(const struct json_value *value)
+{
+	switch (value->kind) {
+	case JSON_FLAG:
+		return json_object_new_boolean(value->flag);
+	case JSON_INTEGER:
+		if (value->number <= INT64_MAX)
+			return json_object_new_int64(value->flag ? -(int64_t)value->number
+								 : (int64_t)value->number);
+		if (!value->flag)
+			return json_object_new_uint64(value->number);
+		return json_object_new_int64(INT64_MIN);
+	case JSON_REAL:
+		return json_object_new_double_s(strtod(value->text, NULL), value->text);
+	case JSON_TEXT:
+		return json_object_new_string_len(value->text, (int)value->size);
+	case JSON_OBJECT:
+		return json_object_new_object();
+	case JSON_ARRAY:
+		return json_object_new_array();
+	default:
+		return NULL;
+	}
+}
+
+static void cli_take_value(void *userdata, const struct json_value *value)
+{
+	struct cli_tree *tree = userdata;
+	struct json_object *made, *outer;
+
+	if (value->kind == JSON_END)
+		return;
+	made = cli_value_of(value);
+	outer = value->depth ? tree->inner[value->depth - 1] : NULL;
+	if (!outer)
+		tree->whole = made;
+	else if (value->key)
+		json_object_object_add(outer, value->key, made);
+	else
+		json_object_array_add(outer, made);
+	if (value->kind == JSON_OBJECT || value->kind == JSON_ARRAY)
+		tree->inner[value->depth] = made;
+}
+
+struct json_object *cli_parse_json(const char *text, size_t size, unsigned depth)
+{
+	struct cli_tree tree = {0};
+	char *room = cli_made(malloc(size + 1));
+
+	if (!json_read(text, size, depth, room, cli_take_value, &tree)) {
+		json_object_put(tree.whole);
+		tree.whole = NULL;
+	}
+	free(room);
+	return tree.whole;
 }
 
 static void cli_put_integer(struct json *json, const char *key, struct json_object *value)

@@ -7,6 +7,8 @@
  * print a part of one. Here the command says that it has none, and ends.
  */
 
+#include <string.h>
+
 #include <json-c/json.h>
 
 /* Says so and ends the command. */
@@ -31,8 +33,9 @@ static inline int cli_done(int r)
 const char *json_line(struct json_object *value);
 /* Returns a value as text, or NULL. The text belongs to it. */
 const char *cli_text_of(struct json_object *value);
-/* Returns what is JSON, or NULL. The caller puts it. */
-struct json_object *cli_parse_json(const char *text);
+#define CLI_DEPTH_MAX 32 /* of objects and arrays in each other */
+/* Returns what is JSON, at most so deep, or NULL. The caller puts it. */
+struct json_object *cli_parse_json(const char *text, size_t size, unsigned depth);
 
 #define json_object_new_object()     ((struct json_object *)cli_made(json_object_new_object()))
 #define json_object_new_array()	     ((struct json_object *)cli_made(json_object_new_array()))
@@ -49,6 +52,6 @@ struct json_object *cli_parse_json(const char *text);
 #define json_object_object_add(object, key, value) cli_done(json_object_object_add((object), (key), (value)))
 #define json_object_array_add(array, value)	   cli_done(json_object_array_add((array), (value)))
 #define json_object_get_string(value)		   cli_text_of(value)
-#define json_tokener_parse(text)		   cli_parse_json(text)
+#define json_tokener_parse(text)		   cli_parse_json((text), strlen(text), CLI_DEPTH_MAX)
 
 #endif

@@ -11,7 +11,7 @@ libcli_a_SOURCES = \
 	cli/payload.c cli/payload.h \
 	cli/run_record.c cli/run_record.h \
 	cli/terminal.c cli/terminal.h
-cli_libs = libcli.a $(wire_lib) $(JSONC_LIBS) $(NETTLE_LIBS) -lm
+cli_libs = libcli.a $(wiregateway_libs) $(JSONC_LIBS) $(NETTLE_LIBS) -lm
 
 bin_PROGRAMS += xenmsg
 xenmsg_SOURCES = \

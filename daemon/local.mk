@@ -127,7 +127,7 @@ libdaemon_a_SOURCES += daemon/activation/units_none.c
 endif
 libdaemon_a_CPPFLAGS = $(AM_CPPFLAGS) -DPKGLIBEXECDIR='"$(pkglibexecdir)"'
 daemon_libs = libdaemon.a libbase.a $(wiregateway_libs) $(XENSTORE_LIBS) $(XENGNTTAB_LIBS) $(XENEVTCHN_LIBS) $(LIBEVENT_LIBS) \
-	$(LIBEVENT_PTHREADS_LIBS) $(JSONC_LIBS) $(INIH_LIBS) $(NETTLE_LIBS) \
+	$(LIBEVENT_PTHREADS_LIBS) $(INIH_LIBS) $(NETTLE_LIBS) \
 	$(SYSTEMD_LIBS)
 
 sbin_PROGRAMS += xenmsgd

@@ -9,7 +9,7 @@ libgateway_a_SOURCES = \
 	gateway/presence.c gateway/presence.h \
 	gateway/rings.c gateway/rings.h \
 	gateway/settings.c gateway/settings.h
-libgateway_a_CFLAGS = $(AM_CFLAGS) $(LIBEVENT_CFLAGS) $(JSONC_CFLAGS) $(INIH_CFLAGS)
+libgateway_a_CFLAGS = $(AM_CFLAGS) $(LIBEVENT_CFLAGS) $(INIH_CFLAGS)
 gateway_libs = libgateway.a libbase.a $(wiregateway_libs) $(INIH_LIBS)
 
 if ENABLE_NATS

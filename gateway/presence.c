@@ -7,12 +7,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <json-c/json.h>
-
 #include "wire/gateway.h"
+#include "wire/json.h"
 #include "wire/ut.h"
 
 #define VERSION	     1
+#define DEPTH_MAX    4	 /* of what may be skipped */
 #define GATEWAY_SIZE 33u /* 16 bytes in hexadecimal, and a zero */
 #define SAME_AGE_MS  2000
 #define GREET_MS     1000u /* a newcomer is greeted within this time; nobody more often */
@@ -151,48 +151,65 @@ bool presence_is_joined(const struct presence *presence)
 
 /* --- others ----------------------------------------------------------------------------------- */
 
-static const char *presence_get_text(struct json_object *object, const char *name, size_t room)
-{
-	struct json_object *value;
-	const char *text;
+enum presence_member {
+	PRESENCE_GATEWAY = 1,
+	PRESENCE_INSTANCE = 2,
+	PRESENCE_UP = 4,
+	PRESENCE_AGE = 8,
+	PRESENCE_VERSION = 16,
+	PRESENCE_ALL = 31,
+};
 
-	if (!json_object_object_get_ex(object, name, &value) || !json_object_is_type(value, json_type_string))
-		return NULL;
-	text = json_object_get_string(value);
-	return strlen(text) < room && text[strspn(text, "0123456789abcdefABCDEF-")] == '\0' ? text : NULL;
+struct presence_reading {
+	struct said *said;
+	unsigned members; /* that are there, as they must be */
+};
+
+static bool presence_take_text(const struct json_value *value, char *out, size_t room)
+{
+	if (value->kind != JSON_TEXT || value->size >= room || strlen(value->text) != value->size ||
+	    value->text[strspn(value->text, "0123456789abcdefABCDEF-")])
+		return false;
+	copy(out, room, value->text);
+	return true;
 }
 
-static bool read_object(struct json_object *object, struct said *said)
+static void presence_take(void *userdata, const struct json_value *value)
 {
-	struct json_object *up, *joining, *age, *version;
-	const char *gateway = presence_get_text(object, "gateway", sizeof(said->gateway));
-	const char *instance = presence_get_text(object, "instance", sizeof(said->instance));
+	struct presence_reading *reading = userdata;
+	struct said *said = reading->said;
+	bool is_number = value->kind == JSON_INTEGER && !value->flag && value->number <= INT64_MAX;
 
-	if (!gateway || !instance || !*gateway || !json_object_object_get_ex(object, "up", &up) ||
-	    !json_object_is_type(up, json_type_boolean) || !json_object_object_get_ex(object, "age", &age) ||
-	    !json_object_is_type(age, json_type_int) ||
-	    !json_object_object_get_ex(object, "version", &version) ||
-	    !json_object_is_type(version, json_type_int) || json_object_get_int64(version) < VERSION)
-		return false;
-	copy(said->gateway, sizeof(said->gateway), gateway);
-	copy(said->instance, sizeof(said->instance), instance);
-	said->up = json_object_get_boolean(up);
-	said->joining =
-		json_object_object_get_ex(object, "joining", &joining) && json_object_get_boolean(joining);
-	said->age_ms = json_object_get_int64(age);
-	return said->age_ms >= 0;
+	if (value->depth != 1 || !value->key)
+		return;
+	if (!strcmp(value->key, "gateway") &&
+	    presence_take_text(value, said->gateway, sizeof(said->gateway)) && *said->gateway) {
+		reading->members |= PRESENCE_GATEWAY;
+	} else if (!strcmp(value->key, "instance") &&
+		   presence_take_text(value, said->instance, sizeof(said->instance))) {
+		reading->members |= PRESENCE_INSTANCE;
+	} else if (!strcmp(value->key, "up") && value->kind == JSON_FLAG) {
+		said->up = value->flag;
+		reading->members |= PRESENCE_UP;
+	} else if (!strcmp(value->key, "joining")) {
+		said->joining = value->kind == JSON_FLAG && value->flag;
+	} else if (!strcmp(value->key, "age") && is_number) {
+		said->age_ms = (int64_t)value->number;
+		reading->members |= PRESENCE_AGE;
+	} else if (!strcmp(value->key, "version") && is_number && value->number >= VERSION) {
+		reading->members |= PRESENCE_VERSION;
+	}
 }
 
 static bool read_text(const char *untrusted, size_t size, struct said *said)
 {
-	struct json_object *object;
-	bool good;
+	struct presence_reading reading = {.said = said};
+	char room[PRESENCE_TEXT_MAX + 1];
 
-	if (size > PRESENCE_TEXT_MAX || gateway_parse(untrusted, size, &object) < 0)
-		return false;
-	good = read_object(object, said);
-	json_object_put(object);
-	return good;
+	said->joining = false;
+	return size <= PRESENCE_TEXT_MAX &&
+	       json_read(untrusted, size, DEPTH_MAX, room, presence_take, &reading) &&
+	       reading.members == PRESENCE_ALL;
 }
 
 /* Whether somebody who speaks by our name may keep it, and we not. */

@@ -87,7 +87,9 @@ int handshake_hello(int fd, uint32_t flags, const void *more, uint32_t size)
 	used += size;
 	/* An empty socket takes this at once. A daemon that has refused the connection already has closed its
 	 * end, behind a GOODBYE that says why, which the caller reads. */
-	return send(fd, frames, used, MSG_NOSIGNAL) == (ssize_t)used || errno == EPIPE ? 0 : -errno;
+	if (send(fd, frames, used, MSG_NOSIGNAL) == (ssize_t)used || errno == EPIPE)
+		return 0;
+	return errno == ENOBUFS ? -ENOMEM : -errno; /* the daemon's ENOBUFS is a limit */
 }
 
 void handshake_keep_descriptors(struct msghdr *message, int *fds, size_t most)

@@ -4,8 +4,6 @@
 #include <errno.h>
 #include <string.h>
 
-#include <json-c/json.h>
-
 #include "wire/frame.h"
 #include "wire/json.h"
 
@@ -96,145 +94,109 @@ size_t gateway_encode(const struct gateway_packet *packet, char out[GATEWAY_PACK
 
 /* --- reading ---------------------------------------------------------------------------------- */
 
-static struct json_object *get(struct json_object *object, const char *name, enum json_type type)
+/* What was read so far. */
+struct gateway_reading {
+	struct gateway_packet *packet;
+	bool has_type, is_wrong;
+	unsigned members; /* that must be there */
+};
+
+static void gateway_take_text(struct gateway_reading *reading, const struct json_value *value)
 {
-	struct json_object *value;
+	struct gateway_packet *packet = reading->packet;
+	const struct frame_text text = {value->text, value->size};
 
-	if (!json_object_object_get_ex(object, name, &value) || !json_object_is_type(value, type))
-		return NULL;
-	return value;
-}
-
-static bool get_integer(struct json_object *object, const char *name, int64_t limit, int64_t *number)
-{
-	struct json_object *value = get(object, name, json_type_int);
-
-	*number = value ? json_object_get_int64(value) : -1;
-	return *number >= 0 && *number <= limit;
-}
-
-/* A text that is missing is empty; what is too long is cut. */
-static void gateway_get_text(struct json_object *object, const char *name, char *out, size_t room)
-{
-	struct json_object *value = get(object, name, json_type_string);
-	const char *text = value ? json_object_get_string(value) : "";
-
-	frame_text_copy_plain(frame_text_of(text), out, room, ' ');
-}
-
-static bool get_host(struct json_object *object, char out[HOST_NAME_SIZE])
-{
-	struct json_object *value = get(object, "host", json_type_string);
-	size_t size = value ? (size_t)json_object_get_string_len(value) : 0;
-
-	if (!value || !host_name_is_valid(json_object_get_string(value), size))
-		return false;
-	memcpy(out, json_object_get_string(value), size + 1);
-	return true;
-}
-
-static int get_error(struct json_object *object)
-{
-	struct json_object *value = get(object, "error", json_type_string);
-
-	for (size_t i = 1; value && i < ERRORS; i++)
-		if (!strcmp(json_object_get_string(value), errors[i].name))
-			return errors[i].number;
-	return errors[0].number;
-}
-
-static bool read_type(struct json_object *object, struct gateway_packet *packet)
-{
-	struct json_object *value = get(object, "type", json_type_string);
-
-	for (size_t i = 0; value && i < TYPES; i++) {
-		if (!strcmp(json_object_get_string(value), types[i].name)) {
-			packet->type = (enum gateway_type)i;
-			return true;
+	if (!strcmp(value->key, "host") && host_name_is_valid(value->text, value->size)) {
+		memcpy(packet->host, value->text, value->size + 1);
+		reading->members |= HOST;
+	} else if (!strcmp(value->key, "instance")) {
+		frame_text_copy_plain(text, packet->instance, sizeof(packet->instance), ' ');
+	} else if (!strcmp(value->key, "server")) {
+		frame_text_copy_plain(text, packet->server, sizeof(packet->server), ' ');
+	} else if (!strcmp(value->key, "why")) {
+		frame_text_copy_plain(text, packet->why, sizeof(packet->why), ' ');
+	} else if (!strcmp(value->key, "error")) {
+		for (size_t i = 0; i < ERRORS; i++)
+			if (!strcmp(value->text, errors[i].name))
+				packet->error = errors[i].number;
+	} else if (!strcmp(value->key, "type")) {
+		for (size_t i = 0; i < TYPES; i++) {
+			if (!strcmp(value->text, types[i].name)) {
+				packet->type = (enum gateway_type)i;
+				reading->has_type = true;
+			}
 		}
 	}
-	return false;
 }
 
-static bool read_members(struct json_object *object, struct gateway_packet *packet)
+static void gateway_take_number(struct gateway_reading *reading, const struct json_value *value)
+{
+	if (value->flag)
+		return;
+	if (!strcmp(value->key, "version") && value->number <= UINT32_MAX) {
+		reading->packet->version = (uint32_t)value->number;
+		reading->members |= VERSION;
+	} else if (!strcmp(value->key, "id") && value->number <= ID_MAX) {
+		reading->packet->id = value->number;
+		reading->members |= ID;
+	}
+}
+
+static void gateway_take(void *userdata, const struct json_value *value)
+{
+	struct gateway_reading *reading = userdata;
+
+	if (value->depth == 0 && value->kind != JSON_OBJECT && value->kind != JSON_END)
+		reading->is_wrong = true;
+	if (value->depth != 1 || !value->key)
+		return;
+	if (value->kind == JSON_TEXT) {
+		gateway_take_text(reading, value);
+	} else if (value->kind == JSON_INTEGER) {
+		gateway_take_number(reading, value);
+	} else if (value->kind == JSON_FLAG && !strcmp(value->key, "up")) {
+		reading->packet->up = value->flag;
+		reading->members |= UP;
+	}
+}
+
+/* Forgets what doesn't belong to its type. */
+static void gateway_drop_others(struct gateway_packet *packet)
 {
 	unsigned members = types[packet->type].members;
-	struct json_object *up = get(object, "up", json_type_boolean);
-	int64_t number;
 
-	if (members & VERSION) {
-		if (!get_integer(object, "version", UINT32_MAX, &number))
-			return false;
-		packet->version = (uint32_t)number;
-	}
-	if (members & HOST && !get_host(object, packet->host))
-		return false;
-	if (members & INSTANCE)
-		gateway_get_text(object, "instance", packet->instance, sizeof(packet->instance));
-	if (members & UP && !up)
-		return false;
-	packet->up = members & UP && json_object_get_boolean(up);
-	if (members & ID) {
-		if (!get_integer(object, "id", ID_MAX, &number))
-			return false;
-		packet->id = (uint64_t)number;
-	}
-	if (members & ERROR)
-		packet->error = get_error(object);
-	if (members & SERVER)
-		gateway_get_text(object, "server", packet->server, sizeof(packet->server));
-	if (members & WHY)
-		gateway_get_text(object, "why", packet->why, sizeof(packet->why));
-	return true;
-}
-
-/* NULL: it isn't JSON, or there was no memory for it. */
-static struct json_object *gateway_parse_once(struct json_tokener *tokener, const char *text, size_t size)
-{
-	struct json_object *object;
-
-	json_tokener_reset(tokener);
-	object = json_tokener_parse_ex(tokener, text, (int)size);
-	if (object && json_tokener_get_parse_end(tokener) == size &&
-	    json_object_is_type(object, json_type_object))
-		return object;
-	json_object_put(object);
-	return NULL;
-}
-
-/* Without the bytes beyond ASCII, which json-c 0.18 (Debian 13) takes for control characters where it is
- * strict, since its char has a sign. Names have none, and in texts they become "?" anyway. */
-int gateway_parse(const char *untrusted, size_t size, struct json_object **object)
-{
-	struct json_tokener *tokener;
-	char text[GATEWAY_PACKET_MAX];
-
-	if (size > sizeof(text))
-		return -EPROTO;
-	tokener = json_tokener_new_ex(DEPTH_MAX);
-	if (!tokener)
-		return -ENOMEM;
-	for (size_t i = 0; i < size; i++)
-		text[i] = (char)((unsigned char)untrusted[i] < 0x80 ? untrusted[i] : '?');
-	json_tokener_set_flags(tokener, JSON_TOKENER_STRICT);
-	*object = gateway_parse_once(tokener, text, size);
-	if (!*object) /* json-c doesn't tell a moment without memory from what is no JSON */
-		*object = gateway_parse_once(tokener, text, size);
-	json_tokener_free(tokener);
-	return *object ? 0 : -EPROTO;
+	if (!(members & VERSION))
+		packet->version = 0;
+	if (!(members & HOST))
+		memset(packet->host, 0, sizeof(packet->host));
+	if (!(members & INSTANCE))
+		memset(packet->instance, 0, sizeof(packet->instance));
+	if (!(members & UP))
+		packet->up = false;
+	if (!(members & ID))
+		packet->id = 0;
+	if (!(members & ERROR))
+		packet->error = 0;
+	if (!(members & SERVER))
+		memset(packet->server, 0, sizeof(packet->server));
+	if (!(members & WHY))
+		memset(packet->why, 0, sizeof(packet->why));
 }
 
 int gateway_decode(const char *untrusted, size_t size, struct gateway_packet *packet)
 {
-	struct json_object *object;
-	int r;
+	struct gateway_reading reading = {.packet = packet};
+	char room[GATEWAY_PACKET_MAX + 1];
+	unsigned must;
 
-	*packet = (struct gateway_packet){0};
-	r = gateway_parse(untrusted, size, &object);
-	if (r < 0)
-		return r;
-	if (!read_type(object, packet) || !read_members(object, packet))
-		r = -EPROTO;
-	json_object_put(object);
-	return r;
+	*packet = (struct gateway_packet){.error = errors[0].number};
+	if (size > GATEWAY_PACKET_MAX ||
+	    !json_read(untrusted, size, DEPTH_MAX, room, gateway_take, &reading) || reading.is_wrong ||
+	    !reading.has_type)
+		return -EPROTO;
+	must = types[packet->type].members & (VERSION | HOST | UP | ID);
+	if ((reading.members & must) != must)
+		return -EPROTO;
+	gateway_drop_others(packet);
+	return 0;
 }

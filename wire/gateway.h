@@ -35,8 +35,6 @@ enum gateway_type {
 	GATEWAY_DECLINE,   /* daemon: host, id, why */
 };
 
-struct json_object;
-
 struct gateway_packet {
 	enum gateway_type type;
 	uint32_t version;
@@ -65,12 +63,7 @@ enum gateway_descriptor {
 size_t gateway_encode(const struct gateway_packet *packet, char out[GATEWAY_PACKET_MAX]);
 /* Reads a packet that comes from another process. Members that aren't known, or don't belong to its type, are
  * skipped. What isn't printable in a text becomes '?'. Returns 0; -EPROTO: it isn't a packet of a type that
- * is known, lacks one of the members host, id, version and up that its type has, or one is impossible;
- * -ENOMEM. */
+ * is known, lacks one of the members host, id, version and up that its type has, or one is impossible. */
 int gateway_decode(const char *untrusted, size_t size, struct gateway_packet *packet);
-/* Parses what must be one object of JSON (RFC 8259), at most GATEWAY_PACKET_MAX bytes and a few objects deep;
- * bytes beyond ASCII are read as '?'. `*object` is the caller's, to be freed by json_object_put(). Returns 0,
- * -EPROTO, -ENOMEM. */
-int gateway_parse(const char *untrusted, size_t size, struct json_object **object);
 
 #endif

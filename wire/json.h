@@ -3,9 +3,9 @@
 #define XENMSG_WIRE_JSON_H
 
 /*
- * Writes JSON (RFC 8259) as a text, value by value. Where there is no memory the text is `failed` from then
- * on, whatever is added to it: only who takes the whole asks. json-c, which reads JSON here, would end the
- * process at the first member of an object that it had no memory for, or leave out a part of the text.
+ * Writes JSON (RFC 8259) as a text, value by value, and reads it likewise. Where there is no memory a text is
+ * `failed` from then on, whatever is added to it: only who takes the whole asks. To read takes no memory.
+ * json-c would end the process at the first thing that it had no memory for, or leave out a part of a text.
  */
 
 #include <stdbool.h>
@@ -41,5 +41,34 @@ void json_text_part(struct json *json, const char *key, const char *text, size_t
 void json_text_end(struct json *json);
 /* Frees the text, if it isn't fixed, and leaves an empty one. */
 void json_free(struct json *json);
+
+enum json_kind {
+	JSON_NULL,
+	JSON_FLAG,
+	JSON_INTEGER,
+	JSON_REAL,
+	JSON_TEXT,
+	JSON_OBJECT, /* begins, */
+	JSON_ARRAY,
+	JSON_END, /* or ends; without a key */
+};
+
+/* Valid in the call that it is given to. */
+struct json_value {
+	enum json_kind kind;
+	unsigned depth;	  /* 0: the whole */
+	const char *key;  /* of a member of an object, else NULL; ends with a zero */
+	bool flag;	  /* of an integer: it is negative */
+	uint64_t number;  /* of an integer, without its sign; UINT64_MAX: or more */
+	const char *text; /* a text or the digits of a number, with a zero behind its end */
+	size_t size;
+};
+typedef void (*json_take_fn)(void *userdata, const struct json_value *value);
+
+/* Reads one value, with white space around it, whose objects and arrays are at most `depth` deep in each other,
+ * and gives all that is in it to take(). `room` has at least `size` + 1 bytes. Returns false: it isn't JSON, and
+ * something of it may have been given. */
+bool json_read(const char *untrusted, size_t size, unsigned depth, char *room, json_take_fn take,
+	       void *userdata);
 
 #endif

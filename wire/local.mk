@@ -10,7 +10,6 @@ libwire_la_SOURCES = \
 	wire/doorbell.c wire/doorbell.h \
 	wire/frame.c wire/frame.h wire/frame_link.c wire/frame_ring.h \
 	wire/hash.c wire/hash.h wire/ut.h \
-	wire/json.c wire/json.h \
 	wire/libc.h \
 	wire/probes.h \
 	wire/properties.c wire/properties.h \
@@ -22,8 +21,7 @@ libwire_la_SOURCES = \
 wire_lib = .libs/libwire.a
 $(wire_lib): libwire.la ;
 
-# What a daemon and its gateway say to each other: apart, since the library for programs needs no JSON.
+# What a daemon and its gateway say to each other, and JSON: apart, since the library for programs needs no JSON.
 noinst_LIBRARIES += libwiregateway.a
-libwiregateway_a_SOURCES = wire/gateway.c wire/gateway.h wire/gateway_rings.h
-libwiregateway_a_CFLAGS = $(AM_CFLAGS) $(JSONC_CFLAGS)
-wiregateway_libs = libwiregateway.a $(wire_lib) $(JSONC_LIBS)
+libwiregateway_a_SOURCES = wire/gateway.c wire/gateway.h wire/gateway_rings.h wire/json.c wire/json.h
+wiregateway_libs = libwiregateway.a $(wire_lib)
