@@ -6,8 +6,10 @@
  * out.
  */
 
+#include <endian.h>
 #include <errno.h>
 #include <glob.h>
+#include <grp.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <poll.h>
@@ -25,6 +27,8 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include <linux/posix_acl.h>
+#include <linux/posix_acl_xattr.h>
 #include <xenevtchn.h>
 #include <xengnttab.h>
 #include <xenstore.h>
@@ -515,8 +519,41 @@ static void find_read_only(const char *socket, struct json_object *facts)
 		fields_add(facts, "read_only", "%s", directory);
 }
 
-/* Whether a user of its own group alone may not use a file so: read, write and execute as in the last digit
- * of a mode. */
+static bool is_member(const struct passwd *user, gid_t gid)
+{
+	gid_t groups[64];
+	int count = sizeof(groups) / sizeof(*groups);
+
+	if (getgrouplist(user->pw_name, user->pw_gid, groups, &count) < 0)
+		return false;
+	while (count-- > 0)
+		if (groups[count] == gid)
+			return true;
+	return false;
+}
+
+/* Returns what a file's ACL says of this very user, as the last digit of a mode; 0: nothing. */
+static mode_t mode_by_acl(const char *path, uid_t uid)
+{
+	struct {
+		struct posix_acl_xattr_header header;
+		struct posix_acl_xattr_entry entries[64];
+	} acl;
+	ssize_t size = getxattr(path, "system.posix_acl_access", &acl, sizeof(acl));
+	const struct posix_acl_xattr_entry *entry = acl.entries;
+	mode_t mode = 0, mask = 07;
+
+	for (; (const char *)(entry + 1) <= (const char *)&acl + size; entry++) {
+
+		if (le16toh(entry->e_tag) == ACL_USER && le32toh(entry->e_id) == uid)
+			mode = le16toh(entry->e_perm);
+		else if (le16toh(entry->e_tag) == ACL_MASK)
+			mask = le16toh(entry->e_perm);
+	}
+	return mode & mask;
+}
+
+/* Whether a user may not use a file so: read, write and execute as in the last digit of a mode. */
 static bool is_denied(const struct passwd *user, const char *path, bool is_device)
 {
 	struct stat file;
@@ -525,9 +562,10 @@ static bool is_denied(const struct passwd *user, const char *path, bool is_devic
 	if (stat(path, &file) < 0)
 		return false;
 	wanted = is_device ? 06 : S_ISDIR(file.st_mode) ? 05 : 04;
-	mode = file.st_uid == user->pw_uid   ? file.st_mode >> 6
-	       : file.st_gid == user->pw_gid ? file.st_mode >> 3
-					     : file.st_mode;
+	mode = file.st_uid == user->pw_uid    ? file.st_mode >> 6
+	       : is_member(user, file.st_gid) ? file.st_mode >> 3
+					      : file.st_mode;
+	mode |= mode_by_acl(path, user->pw_uid);
 	return (mode & wanted) != wanted;
 }
 

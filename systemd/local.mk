@@ -15,8 +15,6 @@ nodist_polkitrules_DATA = systemd/xenmsg-polkit.rules
 endif
 modulesloaddir = $(prefix)/lib/modules-load.d
 dist_modulesload_DATA = systemd/xenmsg-modules.conf
-udevrulesdir = $(prefix)/lib/udev/rules.d
-dist_udevrules_DATA = systemd/70-xenmsg.rules
 EXTRA_DIST += systemd/xenmsg-polkit.rules.in systemd/xenmsg-exporter.service.in systemd/xenmsg-serve@.service.in systemd/xenmsgd.service.in systemd/xenmsg-keeper.service.in systemd/xenmsg-sysusers.conf systemd/xenmsg-tmpfiles.conf
 EXTRA_DIST += systemd/xenmsg-gateway.service.in systemd/xenmsg-gateway-sysusers.conf
 CLEANFILES += systemd/xenmsg-gateway.service systemd/xenmsg-polkit.rules systemd/xenmsg-exporter.service systemd/xenmsg-serve@.service systemd/xenmsgd.service systemd/xenmsg-keeper.service

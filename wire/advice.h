@@ -20,8 +20,7 @@
 #define ADVICE_STOP(name)    "stop the service " name
 #define ADVICE_RESTART(name) "restart the service " name
 #define ADVICE_LOG(name)     "the log of the service " name
-#define ADVICE_DEVICES                                                                                       \
-	"cd /dev/xen && chgrp xenmsgd evtchn gntdev gntalloc xenbus && chmod g+rw evtchn gntdev gntalloc xenbus"
+#define ADVICE_DEVICES "cd /dev/xen && setfacl -m u:xenmsgd:rw evtchn gntdev gntalloc xenbus"
 #define ADVICE_LISTEN "start the service xenmsgd, which makes it"
 #endif
 

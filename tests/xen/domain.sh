@@ -46,7 +46,7 @@ start_daemon() {
 	eventually 20 answers || { tail -n 20 /run/xenmsgd.log; return 1; }
 }
 
-# As udev and tmpfiles.d have the devices and the directories where the package is installed; its socket is from process 1 there.
+# As tmpfiles.d has the devices and the directories where the package is installed; its socket is from process 1 there.
 give_to_xenmsgd() {
 	mkdir -p /run/xenmsgd
 	chown -R xenmsgd:xenmsgd /run/xenmsgd /run/xenmsg
