@@ -111,7 +111,7 @@ static void break_off(struct stdio *stdio, struct pump *pump, const char *comman
 }
 
 /* Says who has ended it, as far as that is known by now. */
-static const char *who_has_broken(struct xenmsg *conn, const char *subject)
+static const char *who_has_broken(struct xenmsg *conn, const char *subject, bool has_come)
 {
 	struct address_parts parts = address_split(subject, strlen(subject));
 	char domain[ADDRESS_MAX + 1];
@@ -124,7 +124,9 @@ static const char *who_has_broken(struct xenmsg *conn, const char *subject)
 		return "the stream broke: the program that opened it, or its xenmsgd or domain, has died or broken it off";
 	snprintf(domain, sizeof(domain), "%.*s", (int)(parts.endpoint.data - subject - 1), subject);
 	r = xenmsg_ping(conn, domain, XENMSG_WITHIN(ASK_MS), &rtt_ns);
-	return r == 0 ? "the stream broke: the program there has died, or has broken it off"
+	return r == 0 && !has_come
+		       ? "the program there has ended it before anything came, as 'xenmsg forward' does if it can't reach its target, and a server of 'xenmsg run' if something else calls it"
+	       : r == 0 ? "the stream broke: the program there has died, or has broken it off"
 	       : r == -EHOSTDOWN
 		       ? "the stream broke: its domain, or the xenmsgd there, is gone"
 		       : "the stream broke: the program there has died, or its xenmsgd or domain is gone";
@@ -133,17 +135,10 @@ static const char *who_has_broken(struct xenmsg *conn, const char *subject)
 static int tell_broken(struct xenmsg *conn, const struct pump *pump, const char *command, const char *subject,
 		       int error)
 {
-	char reason[ADDRESS_MAX + 128];
-
 	if (error != ECONNRESET)
 		return cli_error(conn, command, subject, -error);
-	if (strcmp(command, connecting) != 0 || pump_has_brought(pump))
-		return cli_error_because(who_has_broken(conn, subject), command, subject, -error);
-	snprintf(
-		reason, sizeof(reason),
-		"the stream was broken before anything came; does 'xenmsg listen --run' serve it? Then: xenmsg run %s",
-		subject);
-	return cli_error_because(reason, command, subject, -error);
+	return cli_error_because(who_has_broken(conn, subject, pump_has_brought(pump)), command, subject,
+				 -error);
 }
 
 /* ---- what `xenmsg run` opens, to a listener without --run ----------------------------------------

@@ -237,13 +237,20 @@ static void break_socket(void *userdata, int fd, bool ended)
 	close(fd);
 }
 
-/* What comes in pieces goes on in pieces: a program that writes twice and then waits would wait for 40 ms. */
+/* What comes in pieces goes on in pieces: a program that writes twice and then waits would wait for 40 ms. And
+ * a far machine that has gone without a word is found out at some time. */
 static struct pump_end forward_end_of_socket(struct end_at *at, int fd)
 {
 	int yes = 1;
 
-	if (at->place.kind == PLACE_TCP)
+	if (at->place.kind == PLACE_TCP) {
 		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof(yes));
+		setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &yes, sizeof(yes));
+	}
+	/* An urgent byte is one like others: else it is lost, and a read that waits for more holds everybody.
+	 */
+	setsockopt(fd, SOL_SOCKET, SO_OOBINLINE, &yes, sizeof(yes));
+	evutil_make_socket_nonblocking(fd);
 	return (struct pump_end){.in = fd,
 				 .out = fd,
 				 .break_socket = break_socket,
@@ -251,12 +258,19 @@ static struct pump_end forward_end_of_socket(struct end_at *at, int fd)
 				 .may_leave_unread = at->place.kind == PLACE_UNIX};
 }
 
+/* The library says more of a stream, within its callback. */
+static const char *forward_why(const struct forward *forward, const struct place *place, int error)
+{
+	return place->kind == PLACE_XEN && forward->conn ? xenmsg_reason(forward->conn, error)
+							 : place_why_not(place, error);
+}
+
 static void note_broken(const struct forward *forward, bool at_left, int error)
 {
 	const struct place *place = at_left ? &forward->source.place : &forward->target.place;
 
 	cli_note(forward->cli, "forward: %s broke a connection: %s", place->text,
-		 place_why_not(place, -error));
+		 forward_why(forward, place, -error));
 }
 
 static void forward_forget(struct carried_connection *carried)
@@ -395,7 +409,7 @@ static void on_result(struct dial *dial, int result)
 	}
 	if (!dial->source_gone)
 		cli_complain("forward: %s can't be reached: %s", forward->target.place.text,
-			     place_why_not(&forward->target.place, result));
+			     forward_why(forward, &forward->target.place, result));
 	give_up(dial);
 }
 

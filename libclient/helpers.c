@@ -184,6 +184,25 @@ const char *words_of_reset(uint32_t flags)
 	}
 }
 
+const char *words_of_break(uint32_t flags, bool has_come)
+{
+	switch (flags & RESET_BY) {
+	case RESET_BY_PROGRAM:
+		return has_come
+			       ? "the stream broke: the program there has broken it off"
+			       : "the program there has ended it before anything came, as 'xenmsg forward' does if "
+				 "it can't reach its target, and a server of 'xenmsg run' if something else calls it";
+	case RESET_BY_DEATH:
+		return "the stream broke: the program there has died, or left without a word";
+	case RESET_BY_LOSS:
+		return "the stream broke: its domain, or the xenmsgd there, is gone";
+	case RESET_BY_RELAY:
+		return words_of_reset(flags);
+	default:
+		return "the stream broke; nobody says why";
+	}
+}
+
 const char *words_of_opening(int error)
 {
 	static const struct words words[] = {

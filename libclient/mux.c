@@ -190,7 +190,9 @@ static void tell_end(struct xenmsg_stream *stream)
 	if (stream->error && may_tell(stream)) {
 		stream->broken_told = true;
 		if (stream->callbacks.broken) {
-			mux->why = stream->why ? stream->why : xenmsg_error_text(stream->error);
+			mux->why = stream->why			  ? stream->why
+				   : stream->error == -ECONNRESET ? words_of_break(0, true)
+								  : xenmsg_error_text(stream->error);
 			stream->callbacks.broken(stream->userdata, stream, stream->error);
 			mux->why = NULL;
 		}
@@ -371,7 +373,9 @@ static int stream_on_reset(struct xenmsg_stream *stream, const uint8_t *payload,
 	if (stream->state != RESET_SENT)
 		r = transport_reset(&mux->transport, stream->number, reset.error, 0, stream->taken);
 	if (!stream->error)
-		stream->why = words_of_reset(reset.flags);
+		stream->why = reset.error == ECONNRESET
+				      ? words_of_break(reset.flags, stream->taken > 0 || stream->number & 1)
+				      : words_of_reset(reset.flags);
 	/* Of one that has carried something, what broke it on the way says little. */
 	if (!stream->error)
 		stream->error = stream->state == OPENING || reset.error == EACCES

@@ -133,6 +133,14 @@ static int copy_before_break(struct stream *stream, uint32_t size)
 	return (int)there;
 }
 
+/* Returns whether the program has sent something that wasn't read. */
+static bool has_more(const struct stream *stream)
+{
+	int available = 0;
+
+	return ioctl(stream->fd, FIONREAD, &available) == 0 && available > !stream->is_unguarded;
+}
+
 /* Moves up to `size` bytes behind the guard into the ring, leaving the last of them unread. Returns how many,
  * -ECONNRESET, or -ENOBUFS: it is to be tried later. */
 static int read_piece(struct stream *stream, uint32_t size)
@@ -149,6 +157,11 @@ static int read_piece(struct stream *stream, uint32_t size)
 		return copy_before_break(stream, size);
 	count = guards + reserve(stream, size, pieces + guards);
 	there = program_socket_peek(stream->fd, pieces, count);
+	/* The kernel ends what it gives before an urgent byte, unless that is the first. */
+	if (there == 1 && guards && has_more(stream)) {
+		stream->is_unguarded = program_socket_take(stream->fd, 1) == 1;
+		return stream->is_unguarded ? read_piece(stream, size) : -ENOBUFS;
+	}
 	if (there == (ssize_t)guards || there == 0 || there == -EAGAIN)
 		return 0;
 	stream->breaks = there == -EBADMSG;
@@ -191,14 +204,6 @@ static void let_program_write(struct stream *stream)
 		stream->in_doubt = stream->readable = true;
 		try_later(stream);
 	}
-}
-
-/* Returns whether the program has sent something that wasn't read. */
-static bool has_more(const struct stream *stream)
-{
-	int available = 0;
-
-	return ioctl(stream->fd, FIONREAD, &available) == 0 && available > !stream->is_unguarded;
 }
 
 bool stream_wants_to_move(struct stream *stream)

@@ -271,6 +271,23 @@ def test_a_client_that_has_enough_ends_who_pours(rig, source):
     assert over.wait(20 * PATIENCE)
 
 
+def test_an_urgent_byte_is_one_like_others_and_holds_up_nobody(rig):
+    def serve(connection):
+        with connection:
+            connection.sendall(b"before")
+            connection.send(b"!", socket.MSG_OOB)
+            connection.sendall(b"behind")
+            connection.recv(1)
+
+    for kind in ("unix", "tcp"):
+        _, middle = rig.forward(rig.two, "xen", rig.listen(kind, serve))
+        clients = [rig.dial(middle) for _ in range(3)]
+        for client in clients:
+            with client.makefile("rb") as reader:
+                assert reader.read(13) == b"before!behind"
+            client.sendall(b"x")
+
+
 def test_a_server_that_resets_is_seen_after_what_it_said(rig):
     def serve(connection):
         with connection:

@@ -405,10 +405,18 @@ def test_a_forward_resets_if_its_target_refuses_and_goes_on(one, two, tmp_path):
     assert two.alive()
 
 
-def test_a_forward_whose_target_refuses_breaks_the_stream(one, two):
-    two.popen("forward", "xen:none", f"tcp:127.0.0.1:{free_port()}", binds="none")
+@pytest.mark.parametrize("target", ["tcp:127.0.0.1:{port}", "unix:{path}/none", "tcp:nosuch.invalid:80"])
+def test_a_forward_whose_target_refuses_breaks_the_stream(one, two, target, tmp_path):
+    """And what is said of it is so: nothing has died, and nothing was to be delivered."""
+    two.popen("forward", "xen:none", target.format(port=free_port(), path=tmp_path), binds="none")
     client = one.popen("connect", "2:none", stdin=subprocess.PIPE)
-    assert client.wait(timeout=30 * PATIENCE) == EXIT_UNKNOWN, client.stderr.read()
+    assert client.wait(timeout=30 * PATIENCE) == EXIT_UNKNOWN
+    outer = one.popen("forward", f"unix:{tmp_path}/outer", "xen:2:none")
+    eventually(lambda: is_listening(str(tmp_path / "outer")), "the socket is forwarded")
+    with socket.socket(socket.AF_UNIX) as program:
+        program.connect(str(tmp_path / "outer"))
+        for words in (client.stderr.read(), outer.stderr.readline()):
+            assert b"ended it before anything came, as 'xenmsg forward' does if it can't reach its target" in words
 
 
 @pytest.mark.skipif(not os.path.exists("/usr/sbin/sshd") or os.geteuid() != 0, reason="no sshd, or not root")

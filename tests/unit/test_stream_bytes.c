@@ -225,3 +225,21 @@ TEST(a_caller_is_told_of_its_stream_once_that_goes)
 	expect_reply(scene.a, 0);
 	scene_stop(&scene);
 }
+
+SCENE_TEST(an_urgent_byte_is_one_like_others, join_given)
+{
+	write_text(scene, scene->a, "before");
+	if (send(scene->a, "!", 1, MSG_OOB | MSG_NOSIGNAL) < 0)
+		skip(); /* a kernel that has none */
+	write_text(scene, scene->a, "behind");
+	run(scene);
+	expect_text(scene->b, "before!behind");
+	assert_int_equal(send(scene->a, "?", 1, MSG_OOB | MSG_NOSIGNAL), 1);
+	shutdown(scene->a, SHUT_WR);
+	run(scene);
+	expect_text(scene->b, "?");
+	expect_end(scene->b);
+	hang_up(&scene->a);
+	hang_up(&scene->b);
+	expect_gone(scene, 2);
+}
