@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/timer.h"
 #include "daemon/local/session.h"
 #include "daemon/local/watches_internal.h"
@@ -20,6 +21,9 @@
 
 #define COST_RETRY  250u /* in units (turns.h) */
 #define COST_RECORD 12u
+
+#define QUICK_MS   100u /* an answer within that doesn't wait for a change, as one does that lets changes gather */
+#define QUICK_MOST 8u	/* then a pause */
 
 #define NO_DOMID (UINT32_MAX - 1) /* of a place of which nothing was told here */
 
@@ -104,6 +108,7 @@ static int host_watches_ask(struct watched_place *place)
 	place->state = PLACE_RESTS;
 	if (watch->watcher->watches->is_held)
 		return 0;
+	place->asked_ms = clock_ms();
 	r = asks_ask(asks_of(place), &question, watch->watcher->account, on_told, place, 0);
 	place->state = r < 0 ? PLACE_RESTS : PLACE_ASKED;
 	return r;
@@ -134,6 +139,12 @@ static void note_failure(struct watched_place *place)
 /* Asks again, or, for a reason that may pass, later. */
 static void ask_or_wait(struct watched_place *place)
 {
+	if (place->quick > QUICK_MOST) {
+		place->quick = 0;
+		place->state = PLACE_WAITS;
+		timer_start(place->watch->watcher->watches->retry, RETRY_EACH_MS);
+		return;
+	}
 	if (host_watches_ask(place) < 0)
 		note_failure(place);
 }
@@ -255,6 +266,7 @@ static void on_told(void *userdata, void *asker, uint32_t id, enum ask_kind kind
 	}
 	if (!watch->is_answered)
 		answer_watch(watch, 0, "");
+	place->quick = clock_ms_since(place->asked_ms) < QUICK_MS ? place->quick + 1 : 0;
 	place->failures = 0;
 	place->version = told->version;
 	place->is_up = true;
@@ -318,7 +330,8 @@ static void follow_domains(struct host_watch *watch)
 			free_place(place);
 			if (watch->lacks_some) /* there is room for one: the host is to say it again */
 				watch->places->version = 0;
-		} else if (place->state == PLACE_RESTS || place->state == PLACE_WAITS) {
+		} else if (place->state == PLACE_RESTS ||
+			   (place->state == PLACE_WAITS && watch->places->quick <= 1)) {
 			place->state = PLACE_RETRIES;
 		}
 	}

@@ -50,6 +50,8 @@ struct watched_place {
 	bool is_up;			  /* as far as the program was told */
 	bool is_listed;	   /* what there was first is entered, or why there is nothing is known */
 	uint32_t failures; /* since it was told last: the link may just have been idle */
+	uint64_t asked_ms;
+	uint32_t quick; /* answers in a row that came at once: how often we ask isn't up to the other host */
 	uint32_t domid;	   /* in the registry */
 	uint64_t version;
 	struct charge charge; /* for its records */

@@ -404,6 +404,18 @@ TEST_WITH(a_host_is_asked_again_when_its_program_was_told, set_up, tear_down)
 	assert_int_equal(asking.up, 500);
 }
 
+TEST_WITH(a_host_that_answers_at_once_is_asked_less_often, set_up, tear_down)
+{
+	unsigned asked = 0;
+
+	look(1, "7");
+	for (; find(ASK_DOMAINS, "") && asked < 100; asked++)
+		tell("", "");
+	assert_in_range(asked, 8, 20);
+	await_questions(asking.out + 1); /* a second later */
+	assert_non_null(find(ASK_DOMAINS, ""));
+}
+
 /* A watch of which the host hasn't answered yet isn't asked along with one whose host has gone: a domain that
  * isn't there would refuse it. */
 TEST_WITH(a_domain_is_asked_when_its_host_has_answered, set_up, tear_down)
