@@ -20,7 +20,8 @@
 #include "gateway/presence.h"
 
 #define TICK_MS	       250u
-#define STOOD_STILL_MS 1000u /* the tick comes so late */
+#define FORBIDDEN_MS   10000u /* then it is tried whether it still is */
+#define STOOD_STILL_MS 1000u  /* the tick comes so late */
 
 _Static_assert(TICK_MS == CONVERSATION_TICK_MS && TICK_MS == PRESENCE_TICK_MS, "one timer serves both");
 
@@ -82,6 +83,17 @@ static void on_message(void *userdata, const char *subject, const uint8_t *data,
 		on_peer_message(gateway, host + 1, data, size);
 }
 
+/* Nothing works with this server, as gateway->why says; it is tried again later. */
+static void be_forbidden(struct gateway *gateway)
+{
+	gateway->is_forbidden = true;
+	gateway->forbidden_ms = clock_ms();
+	log_limited(LOG_DENIED, LOG_BY_US, LOG_LEVEL_ERROR, "%s", gateway->why);
+	presence_stop(gateway->presence);
+	other_hosts_lose_all(gateway, gateway->why);
+	tell_state(gateway);
+}
+
 static void on_nats_connected(void *userdata, const char *server)
 {
 	struct gateway *gateway = userdata;
@@ -89,6 +101,14 @@ static void on_nats_connected(void *userdata, const char *server)
 	snprintf(gateway->server, sizeof(gateway->server), "%s", server);
 	gateway->is_forbidden = false;
 	log_info("NATS: connected to %s", server);
+	if (nats_connection_max_payload(gateway->nats) < MESSAGE_HEAD_SIZE + PRESENCE_TEXT_MAX) {
+		snprintf(gateway->why, sizeof(gateway->why),
+			 "the max_payload of the NATS server is %zu bytes: it must be %u at least",
+			 nats_connection_max_payload(gateway->nats),
+			 (unsigned)(MESSAGE_HEAD_SIZE + PRESENCE_TEXT_MAX));
+		be_forbidden(gateway);
+		return;
+	}
 	nats_connection_subscribe(gateway->nats, "xenmsg.presence.*");
 	snprintf(gateway->why, sizeof(gateway->why), "asking whether another host has the name %s",
 		 gateway->host);
@@ -112,26 +132,37 @@ static void on_nats_lost(void *userdata, const char *why)
 	}
 }
 
+/* Whether the server forbids a subject without which this host is nobody; a single host that may not be
+ * reached is that host's matter. Others have chosen parts of the subject, which stands behind the server's own
+ * words. */
+static bool is_needed(const struct gateway *gateway, const char *what)
+{
+	static const char violation[] = "permissions violation for ";
+	const char *found = strcasestr(what, violation);
+	char own[SUBJECT_SIZE + 16];
+
+	if (!found)
+		return false;
+	found += sizeof(violation) - 1;
+	snprintf(own, sizeof(own), "publish to \"xenmsg.presence.%s\"", gateway->host);
+	return !strncasecmp(found, "subscription", strlen("subscription")) ||
+	       !strncasecmp(found, own, strlen(own));
+}
+
 static void on_complaint(void *userdata, const char *what)
 {
 	struct gateway *gateway = userdata;
 
-	/* Without these subjects this host is nobody; a single host that may not be reached is that host's
-	 * matter. */
-	if (!strcasestr(what, "permissions violation") ||
-	    !(strcasestr(what, "subscription") || strstr(what, "presence"))) {
+	if (!is_needed(gateway, what)) {
 		log_limited(LOG_DENIED, LOG_BY_US, LOG_LEVEL_WARNING, "NATS: %s", what);
 		return;
 	}
 	if (gateway->is_forbidden)
 		return;
-	gateway->is_forbidden = true;
-	snprintf(gateway->why, sizeof(gateway->why), "the NATS server forbids what host %s needs: %s",
-		 gateway->host, what);
-	log_error("%s; is the user in [nats] the one of %s?", gateway->why, gateway->host);
-	presence_stop(gateway->presence);
-	other_hosts_lose_all(gateway, gateway->why);
-	tell_state(gateway);
+	snprintf(gateway->why, sizeof(gateway->why),
+		 "the NATS server forbids what host %s needs (is the user in [nats] the one of %s?): %s",
+		 gateway->host, gateway->host, what);
+	be_forbidden(gateway);
 }
 
 static void on_nats_room(void *userdata)
@@ -316,6 +347,11 @@ static void on_tick(evutil_socket_t fd, short what, void *userdata)
 	gateway->ticked_ms = now_ms;
 	if (!gateway->presence || gateway->was_late)
 		return;
+	/* The right may be given back, and the server tells nobody. */
+	if (gateway->is_forbidden && now_ms - gateway->forbidden_ms >= FORBIDDEN_MS) {
+		gateway->forbidden_ms = now_ms;
+		nats_connection_again(gateway->nats);
+	}
 	presence_tick(gateway->presence, now_ms);
 	HASH_ITER(hh, gateway->peers, peer, next)
 		conversation_tick(&peer->conversation, now_ms);

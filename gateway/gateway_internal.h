@@ -45,7 +45,8 @@ struct gateway {
 	struct presence *presence;
 	char host[HOST_NAME_SIZE], id[33];
 	char server[GATEWAY_TEXT_SIZE], why[GATEWAY_TEXT_SIZE]; /* what STATE says; why: it isn't connected */
-	bool is_forbidden; /* something without which nothing works, until the next connection */
+	bool is_forbidden;     /* something without which nothing works, until the next connection, */
+	uint64_t forbidden_ms; /* which is tried so long after this */
 	struct other_host *peers;
 	uint64_t last_id;
 	uint64_t ticked_ms; /* when the tick came last */

@@ -427,6 +427,14 @@ bool nats_connection_is_up(const struct nats_connection *connection)
 	return connection->state == UP;
 }
 
+void nats_connection_again(struct nats_connection *connection)
+{
+	if (connection->state != UP)
+		return;
+	nats_connection_drop(connection);
+	retry_later(connection);
+}
+
 size_t nats_connection_max_payload(const struct nats_connection *connection)
 {
 	int64_t size = natsConnection_GetMaxPayload(connection->nats);

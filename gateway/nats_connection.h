@@ -52,6 +52,8 @@ int nats_connection_new(struct nats_connection **connection, struct event_base *
 void nats_connection_free(struct nats_connection *connection);
 
 bool nats_connection_is_up(const struct nats_connection *connection);
+/* Ends the connection, if it is up, without a word, and makes another one. */
+void nats_connection_again(struct nats_connection *connection);
 /* The largest message that the server takes; only while it is up. */
 size_t nats_connection_max_payload(const struct nats_connection *connection);
 /* Both do nothing unless the connection is up; nor does the first one with a subject that is subscribed to

@@ -123,8 +123,24 @@ void presence_set_instance(struct presence *presence, const char *instance, uint
 		presence_publish(presence, true, now_ms);
 }
 
+/* Whether others have taken us for dead, so another gateway may have got our name. */
+static bool is_forgotten(const struct presence *presence, uint64_t now_ms)
+{
+	return presence->was_joined && now_ms - presence->told_ms >= presence->dead_after_ms;
+}
+
+/* Joins as a gateway does that has just begun: whoever has the name by now keeps it. */
+static void join_anew(struct presence *presence, uint64_t now_ms)
+{
+	presence->was_joined = false;
+	presence->state = JOINING;
+	presence->began_ms = presence->joining_ms = now_ms;
+}
+
 void presence_start(struct presence *presence, uint64_t now_ms)
 {
+	if (is_forgotten(presence, now_ms))
+		join_anew(presence, now_ms);
 	presence->state = presence->was_joined ? JOINED : JOINING;
 	presence->joining_ms = now_ms;
 	if (presence->state == JOINED)
@@ -227,6 +243,8 @@ static bool goes_before(const struct presence *presence, const struct said *said
 static void on_own_name(struct presence *presence, const struct said *said, uint64_t now_ms)
 {
 	if (!strcmp(said->gateway, presence->gateway) || presence->state == OFF)
+		return;
+	if (!said->up && !said->joining) /* it goes */
 		return;
 	if (goes_before(presence, said, now_ms))
 		presence->callbacks->rival(presence->userdata, said->gateway, said->instance);
@@ -361,6 +379,8 @@ void presence_tick(struct presence *presence, uint64_t now_ms)
 {
 	struct present_host *host, *next;
 
+	if (presence->state == JOINED && is_forgotten(presence, now_ms))
+		join_anew(presence, now_ms); /* we stood still */
 	if (presence->state == JOINING && now_ms - presence->joining_ms >= PRESENCE_JOIN_MS) {
 		presence->state = JOINED;
 		presence->was_joined = true;

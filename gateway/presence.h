@@ -16,7 +16,10 @@
  * joining, or both there because the network was in two parts, the younger one; of two that began within the
  * same 2 s, the one with the higher "gateway".
  *
- *   OFF ─── presence_start() ──► JOINING ─── 1 s ──► JOINED;   presence_stop(): OFF. JOINING happens once in a process.
+ *   OFF ─── presence_start() ──► JOINING ─── 1 s ──► JOINED;   presence_stop(): OFF
+ *
+ * JOINING happens once in a process, and again where it has said nothing for `dead-after`: another gateway may
+ * have the name by then.
  *
  * No input or output, and no clock, as in conversation.h. The functions of `presence_callbacks` must not call
  * back.

@@ -275,6 +275,34 @@ def test_permissions_of_another_host_forbid_and_it_is_said(rig):
     assert not any(packet["type"] == "host" and packet["host"] == "hosta2" for packet in a.daemon.packets)
 
 
+def test_a_right_that_is_given_again_counts(rig):
+    """By reloads of the server, which tells nobody."""
+    taken = USERS.replace('"xenmsg.to.hosta.*", "xenmsg.presence.*"', '"xenmsg.to.hosta.*"', 1)
+    server = rig.server(config=taken)
+    a, b = (rig.gateway(host, [server.url], user(rig, host, host[-1])) for host in ("hosta", "hostb"))
+    b.is_up()
+    why_down(a, "Permissions Violation")
+    server.path.write_text(server.path.read_text().replace(taken, USERS))
+    server.process.send_signal(signal.SIGHUP)
+    meet(a, b)
+
+
+@pytest.mark.parametrize("name", ["presence", "subscription"])
+def test_a_hosts_name_means_nothing_in_a_complaint(rig, name):
+    of_it = """{ user: "NAME", password: "e", permissions: {
+        publish: ["xenmsg.to.*.NAME", "xenmsg.presence.NAME"], subscribe: ["xenmsg.to.NAME.*", "xenmsg.presence.*"] } }""".replace("NAME", name)
+    config = USERS.replace("xenmsg.to.*.hosta", "xenmsg.to.hostb.hosta", 1).replace("users: [", f"users: [\n    {of_it}")
+    server = rig.server(config=config)
+    a, b, it = (rig.gateway(host, [server.url], user(rig, host, password)) for host, password in (("hosta", "a"), ("hostb", "b"), (name, "e")))
+    meet(a, b)
+    meet(it, b)
+    a.daemon.wait(type="host", host=name, up=True)
+    a.daemon.ask(name)  # which the server forbids
+    a.says(f'Publish to "xenmsg.to.{name}.hosta"')
+    carries(a, b)
+    assert "the NATS server forbids" not in a.log()
+
+
 def test_a_wrong_password_is_said_and_tried_again(rig):
     server = rig.server(config=USERS)
     a = rig.gateway("hosta", [server.url], user(rig, "hosta", "wrong"))

@@ -256,6 +256,37 @@ TEST_WITH(of_two_that_come_at_once_one_stays, begin, finish)
 	assert_int_equal(first->has_rival + second->has_rival, 1);
 }
 
+TEST_WITH(who_goes_ends_nobody_that_joins, begin, finish)
+{
+	struct site *first = come("a"), *second;
+
+	pass(5000);
+	network.is_lost = true; /* it is about to go, and isn't heard any more */
+	second = come("a");
+	network.is_lost = false;
+	presence_leave(first->presence, network.now);
+	pass(2000);
+	assert_true(second->is_joined);
+	assert_false(second->has_rival);
+}
+
+TEST_WITH(who_stood_still_for_dead_after_has_lost_its_name, begin, finish)
+{
+	struct site *first = come("a"), *second;
+	struct presence *still = first->presence;
+
+	pass(30000);
+	first->presence = NULL;
+	pass(16000);
+	second = come("a");
+	pass(7000);
+	assert_true(second->is_joined);
+	first->presence = still;
+	pass(2000);
+	assert_true(first->has_rival);
+	assert_false(second->has_rival);
+}
+
 TEST_WITH(of_two_that_were_apart_the_older_stays, begin, finish)
 {
 	struct site *first = come("a"), *second;
