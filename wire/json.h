@@ -65,9 +65,9 @@ struct json_value {
 };
 typedef void (*json_take_fn)(void *userdata, const struct json_value *value);
 
-/* Reads one value, with white space around it, whose objects and arrays are at most `depth` deep in each other,
- * and gives all that is in it to take(). `room` has at least `size` + 1 bytes. Returns false: it isn't JSON, and
- * something of it may have been given. */
+/* Reads one value, with white space around it, whose objects and arrays are at most `depth` deep in each
+ * other, and gives all that is in it to take(). `room` has at least `size` + 1 bytes. Returns false: it isn't
+ * JSON, and something of it may have been given. */
 bool json_read(const char *untrusted, size_t size, unsigned depth, char *room, json_take_fn take,
 	       void *userdata);
 
