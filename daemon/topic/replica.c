@@ -462,7 +462,11 @@ void replica_opened(struct topic *replica, struct channel *channel)
 		return;
 	}
 	piece = (struct iovec){request->bytes, request->size};
-	hop_push(&channel->opener, &piece, 1, request->size, 1);
+	if (hop_push(&channel->opener, &piece, 1, request->size, 1) == -ENOMEM) {
+		topic_entry_unref(request);
+		inner_reset(&channel->opener, ENOBUFS);
+		return;
+	}
 	replica->tells_listeners = false; /* until the topic says that it wants to know of more */
 	listeners_told(replica, listeners_of_replica(replica));
 	topic_entry_unref(request);

@@ -63,8 +63,9 @@ static void tell_topic(struct topic *replica)
 	entry = subscription_new(count);
 	if (entry && entry->size <= inner_room(end)) {
 		piece = (struct iovec){entry->bytes, entry->size};
-		hop_push(end, &piece, 1, entry->size, 1); /* else a RESET tells */
-		listeners_told(replica, count);
+		if (hop_push(end, &piece, 1, entry->size, 1) == -ENOMEM)
+			count = (uint32_t)replica->listeners_told; /* again after a rest */
+		listeners_told(replica, count); /* or a RESET tells */
 	}
 	topic_entry_unref(entry);
 }
