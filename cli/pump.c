@@ -2,8 +2,10 @@
 #include "cli/pump.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -387,6 +389,24 @@ static const struct xenmsg_stream_callbacks stream_callbacks = {
 
 /* ---- life ------------------------------------------------------------------------------------ */
 
+/* A pipe or a terminal that others have, too, may block though it was ready. Whether it does belongs to what
+ * all of them share, so we take one of our own, if that is let. */
+static void never_block(int fd, int mode)
+{
+	char path[32];
+	struct stat status;
+	int own;
+
+	if (fstat(fd, &status) < 0 || !(S_ISFIFO(status.st_mode) || isatty(fd)))
+		return;
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	own = open(path, mode | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	if (own < 0)
+		return;
+	dup3(own, fd, O_CLOEXEC);
+	close(own);
+}
+
 static int pump_start(struct side *side, struct event_base *base)
 {
 	struct stat status;
@@ -394,6 +414,10 @@ static int pump_start(struct side *side, struct event_base *base)
 	if (side->end.stream)
 		return 0;
 	side->to_socket = fstat(side->end.out, &status) == 0 && S_ISSOCK(status.st_mode);
+	if (side->end.in != side->end.out) {
+		never_block(side->end.in, O_RDONLY);
+		never_block(side->end.out, O_WRONLY);
+	}
 	side->readable = event_new(base, side->end.in, EV_READ | EV_PERSIST, pump_on_readable, side);
 	side->writable = event_new(base, side->end.out, EV_WRITE | EV_PERSIST, pump_on_writable, side);
 	if (!side->readable || !side->writable)

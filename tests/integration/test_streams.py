@@ -2,15 +2,18 @@
 """Byte streams between domains: every byte in order, half-close, back-pressure, and an error at both ends when something
 in between dies: never an end that looks clean."""
 
+import contextlib
 import hashlib
 import http.server
 import os
+import pty
 import shutil
 import signal
 import socket
 import struct
 import subprocess
 import threading
+import tty
 
 import pytest
 
@@ -438,3 +441,29 @@ def test_ssh_reaches_another_domain(one, two, tmp_path):
                           env=one.environment)
     assert done.returncode == 7, done.stderr
     assert done.stdout == data
+
+
+@pytest.mark.parametrize("how", ["connect", "listen"])
+def test_a_terminal_that_is_full_holds_up_one_direction_alone(one, how):
+    """Nor does it keep a signal from ending the command."""
+    ours, theirs = pty.openpty()
+    tty.setraw(theirs)
+    with Connection(one.socket) as other, contextlib.closing(os.fdopen(ours, "rb", buffering=0)):
+        if how == "connect":
+            assert other.listen("pipe") == 0
+            command = one.popen("connect", "self:pipe", stdin=subprocess.PIPE, stdout=theirs)
+            stream = other.accept()
+        else:
+            command = listen(one, "pipe", stdin=subprocess.PIPE, stdout=theirs)
+            stream = other.connect("self:pipe")
+        os.close(theirs)
+        with socket.socket(fileno=stream) as program:
+            program.settimeout(2 * PATIENCE)
+            with pytest.raises(socket.timeout):
+                while True:
+                    program.send(bytes(65536))
+            program.settimeout(20 * PATIENCE)
+            feed(command, b"the other way")
+            assert program.recv(100) == b"the other way"
+            os.kill(child_of(command), signal.SIGTERM)
+            command.wait(timeout=20 * PATIENCE)
