@@ -274,6 +274,17 @@ static uint32_t window_max(const struct channel_end *end)
 					      : 2 * CHANNEL_INITIAL_LIMIT;
 }
 
+/* Whether the account may have a window twice as large. What a sender was let send can't be taken back, also
+ * of a channel that is idle now: so half of what an account may have is left to new channels. */
+static bool may_grow(const struct channel_end *end)
+{
+	const struct charge *charge = &end->channel->charge;
+
+	return end->window < window_max(end) &&
+	       charge_fits(charge, QUOTA_BYTES,
+			   end->window + account_usage(charge->account, QUOTA_BYTES).used);
+}
+
 void channel_taken(struct channel_end *end, uint64_t offset)
 {
 	struct channel_end *source = channel_other(end);
@@ -285,8 +296,7 @@ void channel_taken(struct channel_end *end, uint64_t offset)
 		cancels_taken(end->channel, offset);
 	/* The sender had filled half of its window before the first byte was taken: a larger window keeps it
 	 * going. */
-	if (source->hop && source->received - end->consumed >= end->window / 2 &&
-	    end->window < window_max(end) && charge_fits(&end->channel->charge, QUOTA_BYTES, end->window)) {
+	if (source->hop && source->received - end->consumed >= end->window / 2 && may_grow(end)) {
 		charge_add(&end->channel->charge, QUOTA_BYTES, end->window);
 		end->window *= 2;
 	}

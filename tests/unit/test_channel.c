@@ -145,6 +145,38 @@ SCENE_TEST_EACH(limit_never_falls_and_the_window_is_bounded, scene_start, is_str
 		participant_fin(scene->b, 1);
 }
 
+SCENE_TEST(windows_that_have_grown_bar_nobody_from_opening_more, scene_start)
+{
+	struct quota_limits limits = {.pool[QUOTA_BYTES] = 1u << 30, .pool[QUOTA_CHANNELS] = 1000};
+	struct quota *quota;
+
+	limits.max[QUOTA_UID][QUOTA_BYTES] = 4u << 20;
+	limits.max[QUOTA_UID][QUOTA_CHANNELS] = 1000;
+	quota = scene->rig.board[0].quota = quota_new(&limits);
+	hop_set_account(&scene->a->hop, quota_account(quota, QUOTA_UID, 1000));
+	for (unsigned number = 0; number < 20; number += 2) {
+		participant_open_kind(scene->a, number, CHANNEL_STREAM, "p_1");
+		for (int i = 0; i < 100; i++) {
+			participant_data(scene->a, number, 60000, false);
+			rig_settle(&scene->rig);
+			participant_read(scene->b, 20000);
+			rig_settle(&scene->rig);
+			participant_read(scene->a, 1u << 30);
+		}
+		participant_read(scene->b, 1u << 30);
+		rig_settle(&scene->rig);
+		assert_false(scene->a->failed);
+	}
+	/* Half of it, and what each has at first. */
+	assert_in_range(account_usage(scene->a->hop.account, QUOTA_BYTES).used, 2u << 20,
+			(2u << 20) + 20 * CHANNEL_INITIAL_LIMIT);
+	hop_reset_channels(&scene->a->hop, ECONNRESET);
+	rig_settle(&scene->rig);
+	hop_set_account(&scene->a->hop, NULL);
+	scene->rig.board[0].quota = NULL;
+	quota_free(quota);
+}
+
 SCENE_TEST(enormous_limit_of_a_peer_does_not_fill_our_memory, start_with_small_link)
 {
 	const struct frame_opened said = {.limit = UINT64_MAX, .max_message = UINT64_MAX};
