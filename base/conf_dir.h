@@ -7,14 +7,14 @@
 #include <stdio.h>
 
 /* Opens a file that is trusted: a regular one of at most 1 MiB, which only root and the user of this process
- * may write, or root's group. NULL: it can't be opened, or isn't one; then *r is a negative errno (-EPERM: others
- * may write it), and *error says why in a sentence, which the caller frees. It doesn't wait for a writer of a
- * FIFO. */
+ * may write, or root's group. NULL: it can't be opened, or isn't one; then *r is a negative errno (-EPERM:
+ * others may write it), and *error says why in a sentence, which the caller frees. It doesn't wait for a
+ * writer of a FIFO. */
 FILE *conf_open(const char *path, int *r, char **error);
 /* Lists the paths of the files `*.conf` of the directory in lexical order; those that begin with a dot are
- * left out. One that is missing below /etc/xenmsg, where the usual ones are, has none. -EPERM: others may write
- * into it. The caller frees the list by conf_dir_free(). 0 or a negative
- * errno. */
+ * left out. One that is missing below /etc/xenmsg, where the usual ones are, has none. The caller frees the
+ * list by conf_dir_free(). 0 or a negative errno (-EPERM: others may write into it), with why in *error as
+ * conf_open() has it. */
 int conf_dir_list(const char *directory, char ***paths, unsigned *count, char **error);
 void conf_dir_free(char **paths, unsigned count);
 /* Opens and reads each of them, up to the first error. 0 or a negative errno, with why in *error as

@@ -55,6 +55,8 @@ static const char help[] =
 	"  xenmsg exporter --host --listen tcp:127.0.0.1:9471\n";
 
 #define DAEMON_MS      5000 /* how long the daemon may take to accept us */
+#define STATUS_MS      2000 /* how long each domain's daemon may take, for all of which one scrape waits */
+#define SHARED_MS      1000 /* so long others get what one has got, and don't wait again for who is silent */
 #define REQUEST_S      10   /* how long a client may take to send its request, and to read the answer */
 #define HEADERS_MAX    8192
 #define BODY_MAX       1024
@@ -73,6 +75,10 @@ struct exporter {
 	bool listens;
 	bool is_host;	/* the daemons of all domains */
 	bool is_public; /* other machines may ask */
+	/* what was answered last, until then */
+	char *text;
+	size_t size;
+	int64_t shared_until;
 };
 
 /* ---- where to listen ------------------------------------------------------------------------- */
@@ -194,7 +200,8 @@ static void write_host(struct json_object *all, FILE *out)
 	for (size_t i = 0; sources && i < count; i++) {
 		struct json_object *entry = json_object_array_get_idx(all, i);
 
-		sources[i].domain = text_or(entry, "name", text_or(entry, "domid", ""));
+		sources[i].domid = text_or(entry, "domid", "");
+		sources[i].domain = text_or(entry, "name", sources[i].domid);
 		sources[i].status = at(entry, "status");
 	}
 	if (sources)
@@ -207,7 +214,7 @@ static void write_metrics(struct exporter *exporter, FILE *out)
 	struct json_object *answer = NULL; /* if there is none */
 
 	if (exporter->is_host)
-		host_statuses(exporter->cli, DAEMON_MS, &answer);
+		host_statuses(exporter->cli, STATUS_MS, &answer);
 	else
 		cli_ask(exporter->cli, "status all", "", DAEMON_MS, &answer);
 	if (answer && exporter->is_host)
@@ -217,15 +224,29 @@ static void write_metrics(struct exporter *exporter, FILE *out)
 	json_object_put(answer);
 }
 
+/* Makes what is answered, or leaves what was made a moment ago. Returns false without memory. */
+static bool make_text(struct exporter *exporter)
+{
+	FILE *out;
+
+	if (exporter->text && exporter->is_host && interrupt_left(exporter->shared_until) > 0)
+		return true;
+	free(exporter->text);
+	exporter->text = NULL;
+	out = open_memstream(&exporter->text, &exporter->size);
+	if (!out)
+		return false;
+	write_metrics(exporter, out);
+	exporter->shared_until = deadline_in(SHARED_MS);
+	return fclose(out) == 0;
+}
+
 static void on_request(struct evhttp_request *request, void *userdata)
 {
 	struct evkeyvalq *headers = evhttp_request_get_output_headers(request);
 	const struct evhttp_uri *uri = evhttp_request_get_evhttp_uri(request);
 	const char *path = uri ? evhttp_uri_get_path(uri) : NULL;
 	struct exporter *exporter = userdata;
-	char *text = NULL;
-	size_t size;
-	FILE *out;
 
 	if (exporter->place.kind == PLACE_TCP && !host_is_here(exporter, request)) {
 		exporter_refuse(request, HTTP_FORBIDDEN, "Forbidden",
@@ -244,16 +265,12 @@ static void on_request(struct evhttp_request *request, void *userdata)
 				"Metrics can only be read, by GET.\n");
 		return;
 	}
-	out = open_memstream(&text, &size);
-	if (!out) {
+	if (!make_text(exporter)) {
 		exporter_refuse(request, HTTP_SERVUNAVAIL, "Service Unavailable", "Out of memory.\n");
 		return;
 	}
-	write_metrics(exporter, out);
-	fclose(out);
 	evhttp_add_header(headers, "Content-Type", CONTENT_TYPE);
-	reply(request, HTTP_OK, "OK", text, size);
-	free(text);
+	reply(request, HTTP_OK, "OK", exporter->text, exporter->size);
 }
 
 /* ---- life ------------------------------------------------------------------------------------ */
@@ -290,6 +307,7 @@ static void exporter_end(struct exporter *exporter)
 	if (exporter->http)
 		evhttp_free(exporter->http); /* closes the socket */
 	loop_cleanup(&exporter->loop);
+	free(exporter->text);
 	if (exporter->listens && exporter->place.kind == PLACE_UNIX)
 		unlink(exporter->place.path);
 	place_free(&exporter->place);

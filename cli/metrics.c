@@ -196,7 +196,7 @@ static void write_label(const char *name, const char *value, bool *first, FILE *
 /* One value with what it is labelled with: an element's labels, and those of the sample alone. */
 struct sample {
 	const struct metric *metric;
-	const char *domain; /* whose daemon it is; NULL: there is only one */
+	const struct metrics_source *source; /* whose daemon it is */
 	struct json_object *element;
 	const char *suffix;	     /* of the name */
 	const char *label, *labeled; /* NULL: none */
@@ -207,8 +207,11 @@ static void write_sample(const struct sample *sample, const char *value, FILE *o
 	bool first = true;
 
 	fprintf(out, "%s%s", sample->metric->name, sample->suffix);
-	if (sample->domain)
-		write_label("domain", sample->domain, &first, out);
+	if (sample->source->domain) {
+		write_label("domain", sample->source->domain, &first, out);
+		/* A link's has the label `domid` already. */
+		write_label("of_domid", sample->source->domid, &first, out);
+	}
 	for (const struct label *label = sample->metric->labels; label && label->name; label++) {
 		const char *text =
 			json_object_get_string(fields_at(sample->element, label->path, strlen(label->path)));
@@ -293,9 +296,10 @@ static void write_resources(struct sample *sample, struct json_object *resources
 	}
 }
 
-static void write_of(const struct metric *metric, const char *domain, struct json_object *element, FILE *out)
+static void write_of(const struct metric *metric, const struct metrics_source *source,
+		     struct json_object *element, FILE *out)
 {
-	struct sample sample = {.metric = metric, .domain = domain, .element = element, .suffix = ""};
+	struct sample sample = {.metric = metric, .source = source, .element = element, .suffix = ""};
 	const char *star = strchr(metric->path, '*');
 	struct json_object *of =
 		fields_at(element, metric->path, star ? (size_t)(star - metric->path) : strlen(metric->path));
@@ -330,9 +334,9 @@ static void write_of_daemon(const struct metric *metric, const struct metrics_so
 	struct json_object *list = metric->list ? at(source->status, metric->list) : NULL;
 
 	if (!metric->list)
-		write_of(metric, source->domain, source->status, out);
+		write_of(metric, source, source->status, out);
 	for (size_t i = 0; i < length_of(list); i++)
-		write_of(metric, source->domain, json_object_array_get_idx(list, i), out);
+		write_of(metric, source, json_object_array_get_idx(list, i), out);
 }
 
 void metrics_write_host(const struct metrics_source *sources, size_t count, FILE *out)
@@ -341,7 +345,7 @@ void metrics_write_host(const struct metrics_source *sources, size_t count, FILE
 
 	write_head(&up, out);
 	for (size_t i = 0; i < count; i++) {
-		const struct sample is_up = {.metric = &up, .domain = sources[i].domain, .suffix = ""};
+		const struct sample is_up = {.metric = &up, .source = &sources[i], .suffix = ""};
 
 		write_sample(&is_up, sources[i].status ? "1" : "0", out);
 		any = any || sources[i].status;

@@ -133,8 +133,8 @@ static void on_nats_lost(void *userdata, const char *why)
 }
 
 /* Whether the server forbids a subject without which this host is nobody; a single host that may not be
- * reached is that host's matter. Others have chosen parts of the subject, which stands behind the server's own
- * words. */
+ * reached is that host's matter. Others have chosen parts of the subject, which stands behind the server's
+ * own words. */
 static bool is_needed(const struct gateway *gateway, const char *what)
 {
 	static const char violation[] = "permissions violation for ";

@@ -18,8 +18,8 @@
  *
  *   OFF ─── presence_start() ──► JOINING ─── 1 s ──► JOINED;   presence_stop(): OFF
  *
- * JOINING happens once in a process, and again where it has said nothing for `dead-after`: another gateway may
- * have the name by then.
+ * JOINING happens once in a process, and again where it has said nothing for `dead-after`: another gateway
+ * may have the name by then.
  *
  * No input or output, and no clock, as in conversation.h. The functions of `presence_callbacks` must not call
  * back.

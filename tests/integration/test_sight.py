@@ -212,10 +212,10 @@ def test_one_scrape_has_the_metrics_of_all_domains(mixed):
     process.communicate()
     own = zero.status()["name"] or "0"
     up = {line.partition(" ")[0]: line.rpartition(" ")[2] for line in lines if line.startswith("xenmsg_up{")}
-    assert up == {f'xenmsg_up{{domain="{name}"}}': value
-                  for name, value in ((own, "1"), (names[1], "1"), (names[2], "0"), (names[3], "1"))}
-    assert f'xenmsg_link_received_messages_total{{domain="{names[1]}",domid="0"}} 1' in lines
-    assert f'xenmsg_link_resumes_total{{domain="{names[3]}",domid="\\\\u000a7"}} 5' in lines
+    assert up == {f'xenmsg_up{{domain="{name}",of_domid="{domid}"}}': value
+                  for domid, name, value in ((0, own, "1"), (1, names[1], "1"), (2, names[2], "0"), (3, names[3], "1"))}
+    assert f'xenmsg_link_received_messages_total{{domain="{names[1]}",of_domid="1",domid="0"}} 1' in lines
+    assert f'xenmsg_link_resumes_total{{domain="{names[3]}",of_domid="3",domid="\\\\u000a7"}} 5' in lines
     samples = [line for line in lines if not line.startswith("#")]
     assert all(line.startswith("xenmsg_") and "domain=" in line for line in samples), samples
     heads = [line for line in lines if line.startswith("# TYPE")]
