@@ -79,7 +79,7 @@ pub enum Kind {
 }
 
 /// A failure other than a program's answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Failure {
     errno: i32,
     fate: Fate,
@@ -159,6 +159,13 @@ impl fmt::Display for Failure {
     }
 }
 
+/// The sentence, too: what `main() -> Result<_>` and `unwrap()` print is for people.
+impl fmt::Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl std::error::Error for Failure {}
 
 /// The program there has answered a call with an error of its own, or has refused a message; and how a handler here does so
@@ -209,7 +216,7 @@ impl fmt::Display for Answered {
 impl std::error::Error for Answered {}
 
 /// Why something wasn't done: a program's own answer, or a failure on the way.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Error {
     /// The program there says so.
     Answered(Answered),
@@ -249,6 +256,12 @@ impl fmt::Display for Error {
 }
 
 /// The error within has said all: a chain of causes is printed as one line.
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
 impl std::error::Error for Error {}
 
 /// Of what gives back what it couldn't take: `?` drops that.
@@ -274,6 +287,12 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_main_prints_is_a_sentence() {
+        let error = Error::Failed(Failure::new(-2, None, "no such endpoint there".into(), "5:inbox"));
+        assert_eq!(format!("{error:?}"), "5:inbox: no such endpoint there");
+    }
 
     fn failure(number: i32, fate: Option<Fate>) -> Failure {
         Failure::new(-number, fate, String::new(), "5:inbox")
