@@ -71,7 +71,12 @@ static int read_options(struct op_options *opts, const struct xenmsg_options *op
 	waits = opts->flags & XENMSG_WAIT;
 	at_once = opts->flags & XENMSG_AT_ONCE;
 	/* A publisher never waits for subscribers. */
-	return (at_once && (waits || opts->trace || opts->key)) || (waits && opts->key) ? -EINVAL : 0;
+	if ((at_once && (waits || opts->trace || opts->key)) || (waits && opts->key)) {
+		opts->why = at_once ? "what is sent at once waits for nothing, and has no trace and no key"
+				    : "a topic's message, with a key, waits for nobody";
+		return -EINVAL;
+	}
+	return 0;
 }
 
 /* Ends a function that has begun it. */
@@ -275,6 +280,15 @@ static int until_decided(struct xenmsg *conn, enum channel_kind kind, const char
 	return result_without_op(result, r);
 }
 
+/* Does as result_without_op(), with what the connection has to say of the error. */
+static int result_with_words(struct xenmsg *conn, struct xenmsg_result *result, int error)
+{
+	result_without_op(result, error);
+	if (error < 0 && conn->reason[0])
+		result->reason = conn->reason;
+	return error;
+}
+
 int xenmsg_send(struct xenmsg *conn, const char *address, const void *data, size_t size,
 		const struct xenmsg_options *options, struct xenmsg_result *result)
 {
@@ -285,12 +299,16 @@ int xenmsg_send(struct xenmsg *conn, const char *address, const void *data, size
 	if (!result)
 		result = &unwanted;
 	conn->reason[0] = '\0';
+	conn_say_options(conn, r, &opts);
 	if (r == 0)
 		r = enter(conn);
 	if (r < 0)
-		return result_without_op(result, r);
+		return result_with_words(conn, result, r);
 	if (opts.flags & XENMSG_AT_ONCE) {
-		r = result_without_op(result, send_at_once(conn, address, data, size));
+		r = send_at_once(conn, address, data, size);
+		if (size <= xenmsg_max_message(conn))
+			conn_say(conn, r, -EMSGSIZE, "what is sent at once may have 65520 bytes at most");
+		result_with_words(conn, result, r);
 		if (r == 0)
 			result->fate = XENMSG_FATE_UNKNOWN;
 		return r;
@@ -345,10 +363,14 @@ static int recv_next(struct xenmsg *conn, struct xenmsg_message **message, int t
 
 int xenmsg_recv(struct xenmsg *conn, struct xenmsg_message **message, int timeout_ms)
 {
+	int r;
+
 	if (conn_clear(conn) < 0)
 		return -ECHILD;
 	conn_enter(conn);
-	return conn_leave(conn, recv_next(conn, message, timeout_ms));
+	r = recv_next(conn, message, timeout_ms);
+	conn_say(conn, r, -EAGAIN, "no message is there yet");
+	return conn_leave(conn, conn_say(conn, r, -ETIMEDOUT, "no message came in time"));
 }
 
 #define PEEK_ROUNDS 16 /* each of RUN_BUDGET callbacks, which may go on for ever */
@@ -387,7 +409,7 @@ int xenmsg_peek(struct xenmsg *conn, struct xenmsg_message **message)
 	if (conn_clear(conn) < 0)
 		return -ECHILD;
 	conn_enter(conn);
-	return conn_leave(conn, peek(conn, message));
+	return conn_leave(conn, conn_say(conn, peek(conn, message), -EAGAIN, "no message is there yet"));
 }
 
 static int api_messages_decide(struct xenmsg *conn, const struct xenmsg_message *message, uint32_t error)
@@ -445,10 +467,11 @@ int xenmsg_call(struct xenmsg *conn, const char *address, const void *data, size
 	if (!result)
 		result = &unwanted;
 	conn->reason[0] = '\0';
+	conn_say_options(conn, r, &opts);
 	if (r == 0)
 		r = enter(conn);
 	if (r < 0)
-		return result_without_op(result, r);
+		return result_with_words(conn, result, r);
 	conn_enter(conn);
 	until_decided(conn, CHANNEL_CALL, address, data, size, &opts, result);
 	if (result == &unwanted)

@@ -520,7 +520,8 @@ int xenmsg_flush(struct xenmsg *conn, int timeout_ms)
 
 	if (r < 0)
 		return r;
-	return leave(conn, flush(conn, deadline));
+	return leave(conn, conn_say(conn, flush(conn, deadline), -ETIMEDOUT,
+				    "timed out; some of what was begun has no outcome yet"));
 }
 
 int xenmsg_pause(struct xenmsg *conn)

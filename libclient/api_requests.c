@@ -14,6 +14,18 @@
 #include "libclient/deadline.h"
 #include "wire/address.h"
 
+#define BAD_NAME  "an endpoint's name is 1 to 63 letters, digits, _ and -, and begins with a letter or digit"
+#define NOT_BOUND "this program has bound no endpoint of that name"
+
+/* Begins a function that asks the daemon: reads its options. Returns 0, -ECHILD or -EINVAL. */
+static int read_for(struct xenmsg *conn, struct op_options *opts, const struct xenmsg_options *options,
+		    unsigned flags)
+{
+	if (conn_clear(conn) < 0)
+		return -ECHILD;
+	return conn_say_options(conn, options_read(opts, options, flags, PATIENCE_MS), opts);
+}
+
 static uint32_t encode_bind(const char *endpoint, uint32_t kinds, uint8_t payload[FRAME_SMALL_MAX])
 {
 	struct frame_bind bind = {.kinds = kinds, .endpoint = {.data = endpoint, .size = strlen(endpoint)}};
@@ -30,20 +42,23 @@ static int enter_binding(struct xenmsg *conn, const char *endpoint, const struct
 	const unsigned both = XENMSG_ONLY_MESSAGES | XENMSG_ONLY_CALLS;
 
 	if (!endpoint_name_is_valid(endpoint, strlen(endpoint)))
-		return -EINVAL;
+		return conn_say(conn, -EINVAL, -EINVAL, BAD_NAME);
 	if (conn_has_bound(conn, endpoint))
 		return -EEXIST;
 	if (flags & XENMSG_TOPIC) {
 		if ((flags & ~(unsigned)(XENMSG_RETAIN | XENMSG_COUNT_LISTENERS)) != XENMSG_TOPIC ||
 		    handler || (opts->keys && !(flags & XENMSG_RETAIN)) || opts->keys > XENMSG_KEYS_MAX)
-			return -EINVAL;
+			return conn_say(
+				conn, -EINVAL, -EINVAL,
+				"a topic takes no messages, so it has no handler and no flags for that, "
+				"and up to 4095 keys with XENMSG_RETAIN");
 		*kinds = BIND_TOPIC | (flags & XENMSG_RETAIN ? BIND_RETAIN : 0) |
 			 (flags & XENMSG_COUNT_LISTENERS ? BIND_LISTENERS : 0) |
 			 opts->keys << BIND_KEYS_SHIFT;
 		return inbox_bind(&conn->inbox, endpoint, *kinds, false, NULL, userdata);
 	}
 	if ((flags & (XENMSG_RETAIN | XENMSG_COUNT_LISTENERS)) || opts->keys)
-		return -EINVAL;
+		return conn_say(conn, -EINVAL, -EINVAL, "keeping and listeners are for topics: XENMSG_TOPIC");
 	*kinds = (flags & both ? flags & both : both) | (flags & XENMSG_SHARED ? BIND_SHARED : 0);
 	return inbox_bind(&conn->inbox, endpoint, *kinds, flags & XENMSG_LEND, handler, userdata);
 }
@@ -64,13 +79,12 @@ static int bind_for(struct xenmsg *conn, const char *endpoint, const struct xenm
 	uint8_t payload[FRAME_SMALL_MAX];
 	struct op_options opts;
 	uint32_t kinds = 0;
-	int r = options_read(&opts, options,
-			     XENMSG_ONLY_MESSAGES | XENMSG_ONLY_CALLS | XENMSG_LEND | XENMSG_SHARED |
-				     XENMSG_TOPIC | XENMSG_RETAIN | XENMSG_COUNT_LISTENERS | OP_KEYS,
-			     PATIENCE_MS);
+	int r = read_for(conn, &opts, options,
+			 XENMSG_ONLY_MESSAGES | XENMSG_ONLY_CALLS | XENMSG_LEND | XENMSG_SHARED |
+				 XENMSG_TOPIC | XENMSG_RETAIN | XENMSG_COUNT_LISTENERS | OP_KEYS);
 
 	if (r == 0)
-		r = conn_ready(conn);
+		r = conn->dead;
 	if (r == 0)
 		r = enter_binding(conn, endpoint, &opts, handler, userdata, &kinds);
 	if (r < 0)
@@ -109,14 +123,14 @@ int xenmsg_unbind(struct xenmsg *conn, const char *endpoint)
 	size_t size = strlen(endpoint);
 	struct binding *binding = inbox_find(&conn->inbox, endpoint, size);
 
-	if (!conn_is_here(conn))
+	if (conn_clear(conn) < 0)
 		return -ECHILD;
 	if (binding && !binding->kinds)
-		return -ENOENT;
+		return conn_say(conn, -ENOENT, -ENOENT, NOT_BOUND);
 	if (!binding && conn->mux && mux_find(conn->mux, endpoint, size))
 		return conn->dead ? conn->dead : conn_check(conn, mux_unlisten(conn->mux, endpoint));
 	if (!binding && !incoming_forget(&conn->incoming, endpoint))
-		return -ENOENT;
+		return conn_say(conn, -ENOENT, -ENOENT, NOT_BOUND);
 	if (conn->dead)
 		return conn->dead;
 	if (!binding)
@@ -132,15 +146,15 @@ static int drain_for(struct xenmsg *conn, const char *endpoint, const struct xen
 	struct binding *binding;
 	struct op_options opts;
 	struct call *drain;
-	int r = options_read(&opts, options, 0, FOR_EVER);
+	int r = conn_ready(conn);
 
 	if (r == 0)
-		r = conn_ready(conn);
+		r = conn_say_options(conn, options_read(&opts, options, 0, FOR_EVER), &opts);
 	if (r < 0)
 		return r;
 	binding = inbox_find(&conn->inbox, endpoint, strlen(endpoint));
 	if (!binding || !binding->kinds)
-		return -ENOENT;
+		return conn_say(conn, -ENOENT, -ENOENT, NOT_BOUND);
 	r = calls_await(&conn->calls, done, userdata, &drain);
 	if (r < 0)
 		return r;
@@ -189,12 +203,12 @@ static int listen_for(struct xenmsg *conn, const char *endpoint, const struct xe
 	uint8_t payload[FRAME_SMALL_MAX];
 	uint32_t kinds = BIND_STREAMS;
 	struct op_options opts;
-	int r = options_read(&opts, options, XENMSG_FROM_HOSTS | XENMSG_SHARED, PATIENCE_MS);
+	int r = read_for(conn, &opts, options, XENMSG_FROM_HOSTS | XENMSG_SHARED);
 
 	if (r == 0 && !endpoint_name_is_valid(endpoint, strlen(endpoint)))
-		r = -EINVAL;
+		r = conn_say(conn, -EINVAL, -EINVAL, BAD_NAME);
 	if (r == 0)
-		r = conn_ready(conn);
+		r = conn->dead;
 	if (opts.flags & XENMSG_FROM_HOSTS)
 		kinds |= BIND_HOSTS;
 	if (opts.flags & XENMSG_SHARED)
@@ -251,12 +265,15 @@ static int watch_for(struct xenmsg *conn, const char *pattern, const struct xenm
 		     struct request **request)
 {
 	struct op_options opts;
-	int r = options_read(&opts, options, 0, PATIENCE_MS);
+	int r = read_for(conn, &opts, options, 0);
 
 	if (r == 0)
-		r = conn_ready(conn);
-	if (r == 0 && (!pattern_is_possible(pattern) || !handler))
-		r = -EINVAL;
+		r = conn->dead;
+	if (r == 0 && !pattern_is_possible(pattern))
+		r = conn_say(conn, -EINVAL, -EINVAL,
+			     "a pattern is DOMAIN or DOMAIN:ENDPOINT, perhaps behind HOST/");
+	if (r == 0 && !handler)
+		r = conn_say(conn, -EINVAL, -EINVAL, "a watch needs a handler");
 	if (r == 0)
 		r = conn_watch(conn, pattern, opts.timeout_ms, handler, userdata, done, done_userdata,
 			       request);
@@ -289,17 +306,19 @@ int xenmsg_watch(struct xenmsg *conn, const char *pattern, const struct xenmsg_o
 
 int xenmsg_unwatch(struct xenmsg *conn, int number)
 {
-	return conn_is_here(conn) ? conn_unwatch(conn, (uint32_t)number) : -ECHILD;
+	return conn_clear(conn) < 0 ? -ECHILD
+				    : conn_say(conn, conn_unwatch(conn, (uint32_t)number), -ENOENT,
+					       "this program has no watch of that number");
 }
 
 static int query_for(struct xenmsg *conn, const char *what, const struct xenmsg_options *options,
 		     xenmsg_done done, void *userdata, struct request **request)
 {
 	struct op_options opts;
-	int r = options_read(&opts, options, 0, PATIENCE_MS);
+	int r = read_for(conn, &opts, options, 0);
 
 	if (r == 0)
-		r = conn_ready(conn);
+		r = conn->dead;
 	return r < 0 ? r : conn_ask(conn, FRAME_QUERY, what, strlen(what), &opts, done, userdata, request);
 }
 
@@ -329,12 +348,13 @@ static int ping_for(struct xenmsg *conn, const char *domain, const struct xenmsg
 {
 	struct address parsed;
 	struct op_options opts;
-	int r = options_read(&opts, options, 0, PATIENCE_MS);
+	int r = read_for(conn, &opts, options, 0);
 
 	if (r == 0)
-		r = conn_ready(conn);
+		r = conn->dead;
 	if (r == 0 && address_parse_domain(domain, strlen(domain), &parsed) < 0)
-		r = -EINVAL;
+		r = conn_say(conn, -EINVAL, -EINVAL,
+			     "that can't be a domain: a name, a number, or self, perhaps behind HOST/");
 	return r < 0 ? r
 		     : conn_ask(conn, FRAME_PROBE, domain, strlen(domain), &opts, done, userdata, request);
 }
@@ -377,7 +397,7 @@ static int connect_for(struct xenmsg *conn, const char *address, const struct xe
 	if (conn_clear(conn) < 0)
 		return -ECHILD;
 	if (options_read(&opts, options, 0, FOR_EVER) < 0)
-		return -EINVAL;
+		return conn_say_options(conn, -EINVAL, &opts);
 	if (address_parse(address, strlen(address), &parsed, NULL) < 0)
 		return conn_explain_address(conn, address, -EINVAL);
 	if (conn->dead)
@@ -522,7 +542,7 @@ int xenmsg_accept(struct xenmsg *conn, const struct xenmsg_options *options, con
 	if (conn_clear(conn) < 0)
 		return -ECHILD;
 	if (options_read(&opts, options, 0, FOR_EVER) < 0)
-		return -EINVAL;
+		return conn_say_options(conn, -EINVAL, &opts);
 	wait.deadline = deadline_in(opts.timeout_ms);
 	while ((r = accept_now(conn)) == -EAGAIN) {
 		r = conn_sleep(conn, &wait);
@@ -534,7 +554,8 @@ int xenmsg_accept(struct xenmsg *conn, const struct xenmsg_options *options, con
 	conn_remind(conn);
 	if (r >= 0 && peer)
 		*peer = &conn->incoming.peer;
-	return r;
+	conn_say(conn, r, -EAGAIN, "no stream is there yet");
+	return conn_say(conn, r, -ETIMEDOUT, "no stream came in time");
 }
 
 /* ---- streams in one connection ------------------------------------------------------------ */
@@ -555,10 +576,13 @@ static int stream_listen_for(struct xenmsg *conn, const char *endpoint, const st
 {
 	uint32_t kinds = BIND_STREAMS;
 	struct op_options opts;
-	int r = options_read(&opts, options, XENMSG_FROM_HOSTS | XENMSG_SHARED, PATIENCE_MS);
+	int r = read_for(conn, &opts, options, XENMSG_FROM_HOSTS | XENMSG_SHARED);
 
-	if (r < 0 || !incoming || !endpoint_name_is_valid(endpoint, strlen(endpoint)))
-		return -EINVAL;
+	if (r < 0)
+		return r;
+	if (!incoming || !endpoint_name_is_valid(endpoint, strlen(endpoint)))
+		return conn_say(conn, -EINVAL, -EINVAL,
+				incoming ? BAD_NAME : "an endpoint for streams needs a handler");
 	if (opts.flags & XENMSG_FROM_HOSTS)
 		kinds |= BIND_HOSTS;
 	if (opts.flags & XENMSG_SHARED)

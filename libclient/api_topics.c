@@ -519,7 +519,8 @@ static int pattern_begin(struct xenmsg *conn, const char *text, const struct op_
 	int r;
 
 	if (!is_valid(text))
-		return -EINVAL;
+		return conn_say(conn, -EINVAL, -EINVAL,
+				"such a pattern is DOMAIN:ENDPOINT, of which only DOMAIN is one");
 	if (find_pattern(conn, text))
 		return -EEXIST;
 	pattern = calloc(1, sizeof(*pattern));
@@ -574,13 +575,18 @@ static int subscribe_for(struct xenmsg *conn, const char *address, const struct 
 			 void *done_userdata, struct request **request)
 {
 	struct op_options opts;
-	int r = options_read(&opts, options, XENMSG_LEND | XENMSG_KEEP_OLDEST | XENMSG_PATTERN | OP_QUEUE,
-			     PATIENCE_MS);
+	int r = conn_clear(conn);
 
+	if (r < 0)
+		return r;
+	r = options_read(&opts, options, XENMSG_LEND | XENMSG_KEEP_OLDEST | XENMSG_PATTERN | OP_QUEUE,
+			 PATIENCE_MS);
+	conn_say_options(conn, r, &opts);
 	if (r == 0)
-		r = subscription_check(&opts);
+		r = conn_say(conn, subscription_check(&opts), -EINVAL,
+			     "a queue is up to 65535, and XENMSG_KEEP_OLDEST is for one");
 	if (r == 0)
-		r = conn_ready(conn);
+		r = conn->dead;
 	if (r < 0)
 		return r;
 	return (opts.flags & XENMSG_PATTERN ? pattern_begin : subscription_begin)(
@@ -613,11 +619,10 @@ int xenmsg_unsubscribe(struct xenmsg *conn, const char *address)
 {
 	struct binding *binding = inbox_find(&conn->inbox, address, strlen(address));
 
-	if (!conn_is_here(conn))
-		return -ECHILD;
-	if (conn->dead)
-		return conn->dead;
+	if (conn_ready(conn) < 0)
+		return conn_is_here(conn) ? conn->dead : -ECHILD;
 	if (!binding || binding->kinds)
-		return pattern_end(conn, address);
+		return conn_say(conn, pattern_end(conn, address), -ENOENT,
+				"this program has no subscription to that");
 	return subscription_end(conn, binding);
 }

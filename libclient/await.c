@@ -25,11 +25,24 @@ static bool uses_more(const struct xenmsg_options *options)
 	return false;
 }
 
+static int bad_option(struct op_options *opts, const char *why)
+{
+	opts->why = why;
+	return -EINVAL;
+}
+
+static bool is_word(const char *text)
+{
+	return trace_is_valid(text, strnlen(text, TRACE_MAX + 1));
+}
+
 int options_read_given(struct op_options *opts, const struct xenmsg_options *options, unsigned flags)
 {
-	if (options->size < FIRST_SIZE || uses_more(options) ||
-	    (options->flags & (~flags | OP_TRACE | OP_KEY | OP_KEYS | OP_QUEUE)))
-		return -EINVAL;
+	if (options->size < FIRST_SIZE || uses_more(options))
+		return bad_option(
+			opts, "the options are of another version of the library, or their size isn't set");
+	if (options->flags & (~flags | OP_TRACE | OP_KEY | OP_KEYS | OP_QUEUE))
+		return bad_option(opts, "a flag in the options has no meaning for this");
 	if (options->size >= offsetof(struct xenmsg_options, trace) + sizeof(options->trace))
 		opts->trace = options->trace;
 	if (options->size >= offsetof(struct xenmsg_options, keys) + sizeof(options->keys)) {
@@ -38,13 +51,16 @@ int options_read_given(struct op_options *opts, const struct xenmsg_options *opt
 	}
 	if (options->size >= offsetof(struct xenmsg_options, queue) + sizeof(options->queue))
 		opts->queue = options->queue;
-	if ((opts->keys && !(flags & OP_KEYS)) || (opts->queue && !(flags & OP_QUEUE)) ||
-	    (opts->key &&
-	     (!(flags & OP_KEY) || !trace_is_valid(opts->key, strnlen(opts->key, TRACE_MAX + 1)))))
-		return -EINVAL;
-	if (opts->trace &&
-	    (!(flags & OP_TRACE) || !trace_is_valid(opts->trace, strnlen(opts->trace, TRACE_MAX + 1))))
-		return -EINVAL;
+	if (opts->keys && !(flags & OP_KEYS))
+		return bad_option(opts, "only a topic keeps messages by keys");
+	if (opts->queue && !(flags & OP_QUEUE))
+		return bad_option(opts, "only a subscription has a queue");
+	if (opts->key && (!(flags & OP_KEY) || !is_word(opts->key)))
+		return bad_option(opts, flags & OP_KEY ? "a key is 1 to 255 printable characters of ASCII"
+						       : "only a message has a key");
+	if (opts->trace && (!(flags & OP_TRACE) || !is_word(opts->trace)))
+		return bad_option(opts, flags & OP_TRACE ? "a trace is 1 to 255 printable characters of ASCII"
+							 : "only a message or a call has a trace");
 	opts->flags = options->flags;
 	if (options->timeout_ms != XENMSG_USUAL_MS)
 		opts->timeout_ms = options->timeout_ms < 0 ? FOR_EVER : options->timeout_ms;
@@ -156,7 +172,7 @@ int outcome_await(struct xenmsg *conn, struct xenmsg_op *op, struct outcome *out
 		*result = outcome->result;
 	else
 		result_without_op(result, r < 0 ? r : -ECONNRESET);
-	if (r == -EINVAL && conn->reason[0]) /* conn_explain_address() */
+	if (r < 0 && conn->reason[0]) /* by whoever knows what was asked (conn_say()) */
 		result->reason = "";
 	if (*result->reason)
 		conn_set_reason(conn, result->reason, strlen(result->reason));

@@ -432,6 +432,10 @@ void conn_tell_answer(struct xenmsg *conn, struct request *request)
 	if (request->error < 0 && !conn->dead)
 		conn_set_reason(conn, fifo_front(&request->body),
 				request->finished ? fifo_size(&request->body) : 0);
+	if (!request->finished)
+		conn_say(conn, request->error, -ETIMEDOUT, "xenmsgd has not answered in time");
+	else
+		conn_say(conn, request->error, -ENOMEM, "xenmsgd has no memory for it");
 	conn_tell(conn, request->done, request->userdata, result);
 	request_release(request);
 }

@@ -23,6 +23,7 @@
 #include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "libclient/calls.h"
 #include "libclient/transport.h"
@@ -234,6 +235,18 @@ static inline int conn_check(struct xenmsg *conn, int r)
 void conn_set_reason(struct xenmsg *conn, const void *text, size_t size);
 /* Says what is wrong with an address, if that is why a function returns this error. Returns the error. */
 int conn_explain_address(struct xenmsg *conn, const char *address, int error);
+/* Says in words why a function fails, if it does so with this error, and nobody has said more. Returns `r`. */
+static inline int conn_say(struct xenmsg *conn, int r, int error, const char *words)
+{
+	if (r == error && words && conn_is_here(conn) && !conn->reason[0])
+		conn_set_reason(conn, words, strlen(words));
+	return r;
+}
+/* Does so for a function that has read options. */
+static inline int conn_say_options(struct xenmsg *conn, int r, const struct op_options *opts)
+{
+	return conn_say(conn, r, -EINVAL, opts->why);
+}
 /* Returns these, or if there are none what the error means. */
 const char *conn_reason(const struct xenmsg *conn, int error);
 

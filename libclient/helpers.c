@@ -161,6 +161,7 @@ const char *xenmsg_error_text(int error)
 		{EPROTO, "the local xenmsgd breaks the protocol; are both of the same version?"},
 		{ECHILD, "the connection was opened before fork(), by another process"},
 		{EMFILE, "Too many open files: this program's limit of descriptors (ulimit -n) is too low"},
+		{ENOMEM, "this program has no memory left for it"},
 	};
 
 	return error ? LOOK_UP(words, error) : "";
@@ -215,6 +216,7 @@ const char *words_of_opening(int error)
 		{EPROTONOSUPPORT,
 		 "xenmsgd speaks another version of the protocol; install the same version of both"},
 		{EPROTO, "that is no xenmsgd"},
+		{ENOMEM, "this program has no memory left for it"},
 		{EPROTOTYPE, "that is no xenmsgd"},
 		{ENOBUFS,
 		 "over a limit: xenmsgd takes no more programs of this user; its log says which limit"},

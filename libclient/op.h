@@ -74,6 +74,7 @@ struct op_options {
 	unsigned flags;
 	const char *trace, *key; /* NULL: none */
 	unsigned keys, queue;
+	const char *why; /* what is wrong with them, in words; NULL: nothing */
 };
 
 #define FOR_EVER (-1)

@@ -279,7 +279,7 @@ def test_a_mirror_gives_back_what_comes_on_each_stream(one, two):
     assert run.text() == 4 * "a stream from uid 0 of domain 1\n"
     refused = Run(two, "mirror", "glass")
     assert "glass: a program has bound this endpoint already" in refused.ends(1)
-    assert "no-,name: an address, a name, an option" in Run(two, "mirror", "no-,name").ends(1)
+    assert "no-,name: an endpoint's name is" in Run(two, "mirror", "no-,name").ends(1)
 
 
 def test_a_mirror_goes_on_with_the_next_daemon(one, two):

@@ -24,6 +24,7 @@ client_tests = \
 	tests/unit/test_client_steady \
 	tests/unit/test_client_violations \
 	tests/unit/test_client_waiting \
+	tests/unit/test_client_words \
 	tests/unit/test_mux \
 	tests/unit/test_mux_busy \
 	tests/unit/test_mux_conn \

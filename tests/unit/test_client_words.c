@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What xenmsg_reason() says when a function has failed: what was asked for, and what is wrong with that.
+ */
+#include "tests/unit/client_recv_rig.h"
+#include "tests/unit/client_send_rig.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "xenmsg-stream.h"
+
+#define OPTIONS(...) (&(struct xenmsg_options){.size = sizeof(struct xenmsg_options), __VA_ARGS__})
+
+static void on_event(void *userdata, const struct xenmsg_event *event)
+{
+}
+
+static void on_stream(void *userdata, struct xenmsg_stream *come, const struct xenmsg_peer *peer)
+{
+}
+
+static int recv_for(int timeout_ms)
+{
+	struct xenmsg_message *message;
+
+	return xenmsg_recv(fake.conn, &message, timeout_ms);
+}
+
+static int peek_one(void)
+{
+	struct xenmsg_message *message;
+
+	return xenmsg_peek(fake.conn, &message);
+}
+
+static int query_for(int timeout_ms)
+{
+	char *json;
+
+	return xenmsg_query(fake.conn, "peers", XENMSG_WITHIN(timeout_ms), &json);
+}
+
+static int flush_what_waits(void)
+{
+	int r = xenmsg_begin_send(fake.conn, "5:inbox", "x", 1, NULL, NULL, NULL, NULL);
+
+	return r < 0 ? r : xenmsg_flush(fake.conn, 10);
+}
+
+static int send_large_at_once(void)
+{
+	static const uint8_t data[70000];
+
+	return xenmsg_send(fake.conn, "5:inbox", data, sizeof(data), XENMSG_FLAGS(XENMSG_AT_ONCE), NULL);
+}
+
+#define C fake.conn
+#define ROW(error, words, call)                                                                              \
+	if (true) {                                                                                          \
+		int result = call;                                                                           \
+                                                                                                             \
+		if (result != (error) || !strstr(xenmsg_reason(C, result), words))                           \
+			fail_msg("%s: %d, %s", #call, result, xenmsg_reason(C, result));                     \
+	}
+
+BOTH(each_function_says_why_it_has_failed)
+{
+	ROW(-EAGAIN, "no message is there yet", recv_for(0));
+	ROW(-ETIMEDOUT, "no message came in time", recv_for(10));
+	ROW(-EAGAIN, "no message is there yet", peek_one());
+	ROW(-EAGAIN, "no stream is there yet", xenmsg_accept(C, XENMSG_WITHIN(0), NULL));
+	ROW(-ETIMEDOUT, "no stream came in time", xenmsg_accept(C, XENMSG_WITHIN(10), NULL));
+	ROW(-ETIMEDOUT, "no outcome yet", flush_what_waits());
+	ROW(-ETIMEDOUT, "xenmsgd has not answered", query_for(10));
+	ROW(-ETIMEDOUT, "xenmsgd has not answered", xenmsg_ping(C, "5", XENMSG_WITHIN(10), NULL));
+	ROW(-ETIMEDOUT, "xenmsgd has not answered", xenmsg_bind(C, "box", XENMSG_WITHIN(10), NULL, NULL));
+	ROW(-ETIMEDOUT, "xenmsgd has not answered", xenmsg_listen(C, "door", XENMSG_WITHIN(10)));
+	ROW(-ENOENT, "this program has bound no", xenmsg_unbind(C, "nothing"));
+	ROW(-ENOENT, "this program has bound no", xenmsg_drain(C, "nothing", NULL));
+	ROW(-ENOENT, "this program has no subscription", xenmsg_unsubscribe(C, "5:news"));
+	ROW(-ENOENT, "this program has no watch", xenmsg_unwatch(C, 4711));
+	ROW(-EINVAL, "an endpoint's name", xenmsg_bind(C, "a.b", NULL, NULL, NULL));
+	ROW(-EINVAL, "a topic takes no messages",
+	    xenmsg_bind(C, "t", XENMSG_FLAGS(XENMSG_TOPIC), handle, NULL));
+	ROW(-EINVAL, "for topics", xenmsg_bind(C, "t", XENMSG_FLAGS(XENMSG_RETAIN), NULL, NULL));
+	ROW(-EINVAL, "only a subscription has a queue", xenmsg_bind(C, "t", OPTIONS(.queue = 1), NULL, NULL));
+	ROW(-EINVAL, "no meaning", xenmsg_bind(C, "t", XENMSG_FLAGS(XENMSG_WAIT), NULL, NULL));
+	ROW(-EINVAL, "size isn't set", xenmsg_bind(C, "t", &(struct xenmsg_options){0}, NULL, NULL));
+	ROW(-EINVAL, "an endpoint's name", xenmsg_listen(C, "", NULL));
+	ROW(-EINVAL, "an endpoint's name", xenmsg_stream_listen(C, "-", NULL, on_stream, NULL));
+	ROW(-EINVAL, "a pattern is", xenmsg_watch(C, ":", NULL, on_event, NULL));
+	ROW(-EINVAL, "needs a handler", xenmsg_watch(C, "*", NULL, NULL, NULL));
+	ROW(-EINVAL, "can't be a domain", xenmsg_ping(C, "a b", NULL, NULL));
+	ROW(-EINVAL, "bad address", xenmsg_subscribe(C, "news", NULL, handle, NULL));
+	ROW(-EINVAL, "a queue is up to",
+	    xenmsg_subscribe(C, "5:news", XENMSG_FLAGS(XENMSG_KEEP_OLDEST), handle, NULL));
+	ROW(-EINVAL, "only DOMAIN", xenmsg_subscribe(C, "5:*", XENMSG_FLAGS(XENMSG_PATTERN), handle, NULL));
+	ROW(-EINVAL, "bad address", xenmsg_send(C, "nowhere", "x", 1, NULL, NULL));
+	ROW(-EINVAL, "a trace is", xenmsg_send(C, "5:in", "x", 1, OPTIONS(.trace = "a\nb"), NULL));
+	ROW(-EINVAL, "only a message has a key", xenmsg_call(C, "5:in", "x", 1, OPTIONS(.key = "k"), NULL));
+	ROW(-EINVAL, "sent at once waits for nothing",
+	    xenmsg_send(C, "5:in", "x", 1, XENMSG_FLAGS(XENMSG_AT_ONCE | XENMSG_WAIT), NULL));
+	ROW(-EMSGSIZE, "65520", send_large_at_once());
+}
+
+/* What another function says afterwards doesn't hide why the connection is over. */
+BOTH(why_a_connection_is_over_is_said_whatever_fails_then)
+{
+	const struct frame_goodbye goodbye = {.error = EBUSY, .text = {"going home", 10}};
+	uint8_t payload[64];
+
+	fake_send(&fake, FRAME_GOODBYE, 0, 0, payload, frame_goodbye_encode(&goodbye, payload));
+	expect_over(-ENOTCONN);
+	ROW(-ENOTCONN, "going home", xenmsg_bind(C, "box", NULL, NULL, NULL));
+	ROW(-ENOTCONN, "going home", query_for(10));
+	ROW(-ENOTCONN, "going home", recv_for(0));
+}
