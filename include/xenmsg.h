@@ -166,9 +166,11 @@ enum xenmsg_flags {
 	XENMSG_COUNT_LISTENERS = 131072,
 	/* subscribe: DOMAIN is a shell pattern, as for xenmsg_watch(): "*:news", "web*:news". It subscribes
 	 * to each such topic that this domain may reach by its own address ("5:news"), as they come. When
-	 * one has gone, it is unsubscribed behind XENMSG_WAITING. An endpoint that is no topic, or refuses,
-	 * is passed over, and xenmsg_on_change() tells that once (XENMSG_NOT_SUBSCRIBED). One that was
-	 * refused for a quota is tried again when another one has gone */
+	 * one has gone, or its domain is called otherwise now, it is unsubscribed behind XENMSG_WAITING. An
+	 * endpoint that is no topic, or refuses, is passed over, and xenmsg_on_change() tells that once
+	 * (XENMSG_NOT_SUBSCRIBED); likewise one to which the program has subscribed beside this (-EEXIST).
+	 * One that was refused for a quota is tried again when another one has gone, one that was denied
+	 * (-EACCES) or taken after a while */
 	XENMSG_PATTERN = 262144
 };
 

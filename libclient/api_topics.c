@@ -61,13 +61,18 @@ static int subscription_begin(struct xenmsg *conn, const char *address, const st
 	return 0;
 }
 
+static void want_what_is_free(struct xenmsg *conn, const char *address);
+
 /* Ends it, and tells the daemon. Returns 0 or a negative errno. */
 static int subscription_end(struct xenmsg *conn, struct binding *binding)
 {
 	char address[ADDRESS_MAX + 1];
+	int r;
 
 	memcpy(address, binding->endpoint, sizeof(address));
-	return conn_unbind(conn, binding, FRAME_UNSUBSCRIBE, address);
+	r = conn_unbind(conn, binding, FRAME_UNSUBSCRIBE, address);
+	want_what_is_free(conn, address);
+	return r;
 }
 
 /* ---- patterns ----------------------------------------------------------------------------- */
@@ -80,11 +85,18 @@ static int subscription_end(struct xenmsg *conn, struct binding *binding)
  *                           └──refused: told once──▶ refused ──has gone──▶ gone
  *
  * So many are asked for at a time, that the program has questions left of its own. One for which there was no
- * room is asked for again when another one goes.
+ * room is asked for again when another one goes; one that is denied, or that the program has by itself, after
+ * a while. One that has gone without a word, since its domain is called otherwise now, is told to end behind
+ * what there is (SUBSCRIBE_LEAVE).
  */
 
 #define ASKED_MAX  16u /* at a time, of the 64 questions of a program */
 #define ENDED_MOST 64u /* in one look, each of which goes through the channels */
+
+#define GONE_MS	       1000 /* in which what was published last comes */
+#define CUT_MS	       5000 /* between two times that it is told to end */
+#define DENIED_MS      1000 /* the first pause, which doubles */
+#define DENIED_MOST_MS 16000
 
 enum topic_state { MEMBER_WANTED, MEMBER_ASKED, MEMBER_SUBSCRIBED, MEMBER_REFUSED };
 
@@ -95,8 +107,11 @@ struct pattern_topic {
 	bool is_idle;	 /* the program has taken all that there was: XENMSG_WAITING */
 	bool is_ended;	 /* or was told that it has ended */
 	bool is_told;	 /* that it isn't subscribed to */
+	bool is_cut;	 /* by SUBSCRIBE_LEAVE */
 	int error;	 /* that refused it */
 	uint32_t losses; /* of a daemon, before the one that has told of it */
+	int64_t due;	 /* when it is looked at again; 0: at no time */
+	int pause_ms;	 /* before that, if it was refused */
 	struct pattern_topic *
 		*list; /* that it is in: of those that are wanted, or are to be ended; NULL: in none */
 	struct pattern_topic *prev, *next;
@@ -172,13 +187,48 @@ static bool is_crowded(const struct pattern_topic *member)
 	return member->state == MEMBER_REFUSED && member->error == -ENOBUFS;
 }
 
+static void look_later(struct pattern_topic *member, int pause_ms)
+{
+	struct xenmsg *conn = member->pattern->conn;
+
+	member->due = deadline_in(pause_ms);
+	if (!conn->pattern_again || conn->pattern_again > member->due)
+		conn->pattern_again = member->due;
+	transport_set_alarm(&conn->transport, conn->pattern_again);
+}
+
+/* It may be allowed again. */
+static void look_if_refused(struct pattern_topic *member)
+{
+	if (member->error != -EACCES && member->error != -EEXIST)
+		return;
+	member->pause_ms = !member->pause_ms			   ? DENIED_MS
+			   : member->pause_ms < DENIED_MOST_MS / 2 ? 2 * member->pause_ms
+								   : DENIED_MOST_MS;
+	look_later(member, member->pause_ms);
+}
+
 static void api_topics_want(struct pattern_topic *member)
 {
+	member->due = 0;
 	if (is_crowded(member))
 		member->pattern->crowded--;
 	member->state = MEMBER_WANTED;
-	member->is_idle = member->is_ended = false;
+	member->is_idle = member->is_ended = member->is_cut = false;
 	enter_list(member, &member->pattern->wanted);
+}
+
+/* The program doesn't subscribe to that any more beside a pattern. */
+static void want_what_is_free(struct xenmsg *conn, const char *address)
+{
+	struct pattern *pattern;
+
+	DL_FOREACH(conn->patterns, pattern) {
+		struct pattern_topic *member = pattern->is_ended ? NULL : find_member(pattern, address);
+
+		if (member && member->state == MEMBER_REFUSED && member->error == -EEXIST)
+			api_topics_want(member);
+	}
 }
 
 /* There is room again for one. */
@@ -218,6 +268,7 @@ static void pattern_refuse(struct pattern_topic *member, int error, const char *
 		reconnect_tell(&pattern->conn->reconnect, XENMSG_NOT_SUBSCRIBED, error, member->address, 0,
 			       reason);
 	member->is_told = true;
+	look_if_refused(member);
 }
 
 static void free_pattern(struct pattern *pattern)
@@ -240,7 +291,8 @@ static void free_if_answered(struct pattern *pattern)
 static void end_if_due(struct pattern_topic *member)
 {
 	if (member->state == MEMBER_SUBSCRIBED &&
-	    (member->is_ended || (member->is_gone && (member->is_idle || !binding_of(member)))))
+	    (member->is_ended ||
+	     ((member->is_gone || member->is_cut) && (member->is_idle || !binding_of(member)))))
 		enter_list(member, &member->pattern->leaving);
 }
 
@@ -258,6 +310,9 @@ static void on_asked(void *userdata, const struct xenmsg_result *result)
 	} else if (result->error == 0) {
 		member->state = MEMBER_SUBSCRIBED;
 		member->is_told = false;
+		member->pause_ms = 0;
+		if (member->is_gone)
+			look_later(member, GONE_MS);
 		end_if_due(member);
 	} else if (member->is_gone) {
 		free_member(member);
@@ -279,8 +334,7 @@ static bool pattern_ask(struct pattern_topic *member)
 		return false;
 	leave_list(member);
 	if (r < 0) {
-		member->is_told = member->is_told || r == -EEXIST; /* the program has it already */
-		pattern_refuse(member, r, "");
+		pattern_refuse(member, r, r == -EEXIST ? "the program has subscribed to it beside this" : "");
 		return true;
 	}
 	inbox_find(&conn->inbox, member->address, strlen(member->address))->pattern = pattern;
@@ -301,9 +355,13 @@ static void end_member(struct pattern_topic *member)
 	if (member->is_gone) {
 		free_member(member);
 		want_a_crowded_one(pattern);
+	} else if (member->is_cut && !member->is_ended) { /* it has come again meanwhile */
+		api_topics_want(member);
 	} else { /* the program was told why */
 		member->state = MEMBER_REFUSED;
+		member->is_told = true;
 		pattern->crowded += is_crowded(member);
+		look_if_refused(member);
 	}
 }
 
@@ -319,6 +377,44 @@ static void pattern_run(struct pattern *pattern)
 		;
 }
 
+/* Has it end behind what there is. */
+static void cut(struct pattern_topic *member)
+{
+	struct frame_subscribe subscribe = {.flags = SUBSCRIBE_LEAVE,
+					    .address = frame_text_of(member->address)};
+	struct xenmsg *conn = member->pattern->conn;
+	uint8_t payload[4 + ADDRESS_MAX];
+
+	if (!binding_of(member))
+		return;
+	member->is_cut = true;
+	look_later(member, CUT_MS); /* a domain that is being saved isn't cut off */
+	/* If that fails, the connection says so itself. */
+	if (requests_tell(&conn->requests, FRAME_SUBSCRIBE, payload,
+			  frame_subscribe_encode(&subscribe, payload)) == 0)
+		conn_push(conn);
+}
+
+/* The time of some is up. */
+static void look_again(struct pattern *pattern)
+{
+	struct pattern_topic *member, *next;
+
+	HASH_ITER(hh, pattern->members, member, next) {
+		if (!member->due || pattern->is_ended)
+			continue;
+		if (deadline_left(member->due) > 0) {
+			look_later(member, deadline_left(member->due));
+			continue;
+		}
+		member->due = 0;
+		if (member->is_gone && member->state == MEMBER_SUBSCRIBED)
+			cut(member);
+		else if (!member->is_gone && member->state == MEMBER_REFUSED)
+			api_topics_want(member);
+	}
+}
+
 static void run_all(struct xenmsg *conn)
 {
 	struct pattern *pattern;
@@ -327,6 +423,12 @@ static void run_all(struct xenmsg *conn)
 	conn->pattern_due = false;
 	if (conn->dead)
 		return;
+	if (conn->pattern_again && deadline_left(conn->pattern_again) == 0) {
+		conn->pattern_again = 0;
+		DL_FOREACH(conn->patterns, pattern)
+			look_again(pattern);
+		conn->pattern_due = false;
+	}
 	DL_FOREACH(conn->patterns, pattern)
 		if (pattern->is_watched && !pattern->is_ended && (pattern->leaving || pattern->wanted)) {
 			pattern_run(pattern);
@@ -370,6 +472,8 @@ static void come(struct pattern *pattern, const char *address)
 		}
 		api_topics_want(member);
 	}
+	if (member->is_gone)
+		member->due = 0;
 	member->is_gone = false;
 	member->losses = pattern->conn->reconnect.losses;
 	if (member->list == &pattern->leaving && !member->is_ended) /* it has come again */
@@ -381,10 +485,12 @@ static void come(struct pattern *pattern, const char *address)
 static void go(struct pattern_topic *member)
 {
 	member->is_gone = true;
-	if (member->state == MEMBER_WANTED || member->state == MEMBER_REFUSED)
+	if (member->state == MEMBER_WANTED || member->state == MEMBER_REFUSED) {
 		free_member(member);
-	else
-		end_if_due(member);
+		return;
+	}
+	look_later(member, GONE_MS);
+	end_if_due(member);
 }
 
 /* Of a new daemon: those that it hasn't told of have gone. */

@@ -553,14 +553,22 @@ int conn_run_outcomes(struct xenmsg *conn, int budget)
 	return count;
 }
 
-/* Something was taken. What is due for a pattern is done before the next callback, when nobody uses the
- * binding. */
-static void note_for_pattern(const struct xenmsg *conn, const struct binding *binding,
-			     const struct xenmsg_message *message)
+/* Something of a topic was taken. What is due for a pattern is done before the next callback, when nobody uses
+ * the binding. */
+static void note_of_topic(struct xenmsg *conn, const struct binding *binding,
+			  const struct xenmsg_message *message)
 {
 	const struct xenmsg_notice *notice = message ? xenmsg_message_notice(message) : NULL;
+	struct binding *ended;
 
-	if (notice)
+	if (!notice)
+		return;
+	ended = notice->kind == XENMSG_ENDED
+			? inbox_find(&conn->inbox, binding->endpoint, strlen(binding->endpoint))
+			: NULL;
+	if (ended)
+		ended->has_ended = true;
+	if (binding->pattern)
 		conn->pattern_hooks->note(binding, notice);
 }
 
@@ -624,8 +632,8 @@ int conn_take(struct xenmsg *conn, bool recv, struct xenmsg_message **message, c
 	}
 	*binding = front.binding;
 	r = inbox_take(&conn->inbox, &front, message);
-	if (front.binding->pattern)
-		note_for_pattern(conn, front.binding, *message);
+	if (!front.binding->kinds)
+		note_of_topic(conn, front.binding, *message);
 	return r == -ENOMEM ? r : finish_take(conn, r, message);
 }
 
@@ -660,8 +668,8 @@ int conn_decide(struct xenmsg *conn, const struct xenmsg_message *copy, uint32_t
 		r = inbox_take(&conn->inbox, &front, &taken);
 	if (r == -ENOMEM)
 		return r;
-	if (taken && front.binding->pattern)
-		note_for_pattern(conn, front.binding, taken);
+	if (taken && !front.binding->kinds)
+		note_of_topic(conn, front.binding, taken);
 	conn->recv_waits = false;
 	if (r >= 0 && !error)
 		r = inbox_release_quietly(&conn->inbox);
@@ -736,6 +744,8 @@ void conn_set_alarm(struct xenmsg *conn)
 		transport_set_alarm(&conn->transport, conn->incoming.again);
 	if (conn->transport.lacks_until)
 		transport_set_alarm(&conn->transport, conn->transport.lacks_until);
+	if (conn->pattern_again)
+		transport_set_alarm(&conn->transport, conn->pattern_again);
 	if (conn->requests.due >= 0)
 		transport_set_alarm(&conn->transport, conn->requests.due);
 	if (conn->dials.due >= 0)

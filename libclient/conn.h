@@ -59,10 +59,11 @@ struct xenmsg {
 	struct pattern *patterns; /* utlist: to which the program has subscribed (api_topics.c) */
 	const struct pattern_hooks *pattern_hooks; /* NULL: there was none yet */
 	int dead;
-	unsigned depth;	  /* functions that call back and haven't returned */
-	bool closing;	  /* closed by a callback: ended when the outermost one of these returns */
-	bool pattern_due; /* something is to be done for a pattern */
-	bool woken;	  /* by xenmsg_wake(), in any thread */
+	unsigned depth;	       /* functions that call back and haven't returned */
+	bool closing;	       /* closed by a callback: ended when the outermost one of these returns */
+	bool pattern_due;      /* something is to be done for a pattern */
+	int64_t pattern_again; /* when (deadline.h); 0: at no time yet */
+	bool woken;	       /* by xenmsg_wake(), in any thread */
 	/* while it is being opened without waiting, `dead` is -ENOTCONN */
 	struct opening {
 		bool pending;

@@ -156,6 +156,8 @@ static void ask_for_all(struct reconnect *reconnect)
 			binding->listeners = 0;
 			reconnect_listeners(reconnect, binding->endpoint, 0);
 		}
+		if (binding->has_ended)
+			continue;
 		r = binding->kinds
 			    ? ask_to_bind(reconnect, binding->endpoint, binding->kinds, &binding->asked)
 			    : ask_to_subscribe(reconnect, binding);

@@ -343,6 +343,7 @@ struct frame_subscribe {
 	struct frame_text address;
 };
 #define SUBSCRIBE_AGAIN	 1u /* the program had subscribed to it by an earlier daemon */
+#define SUBSCRIBE_LEAVE	 4u /* it is subscribed, and gets WAITING behind what there is, and nothing more */
 #define SUBSCRIBE_OLDEST 2u /* of what is more than this it loses the newest, else the oldest: */
 /* how many messages may wait for it; 0: as many as the daemon has */
 #define SUBSCRIBE_QUEUE	      0xffff00u

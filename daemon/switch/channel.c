@@ -211,7 +211,7 @@ static uint64_t unsure_of(const struct channel_end *acceptor)
 	return acceptor->leaves_rest ? acceptor->consumed : acceptor->sent;
 }
 
-static bool channel_is_away(const struct channel *channel)
+bool channel_is_away(const struct channel *channel)
 {
 	const struct hop *from = channel->opener.hop, *to = channel->acceptor.hop;
 

@@ -236,6 +236,8 @@ static inline bool channel_is_relayed(const struct channel *channel)
 	return channel->endpoint && address_is_meant(channel->endpoint, strlen(channel->endpoint));
 }
 
+/* Whether one of the two sessions that it goes through is away. */
+bool channel_is_away(const struct channel *channel);
 /* Whether policy can be asked about the channel now. */
 bool channel_can_be_judged(const struct channel *channel);
 /* Notes what it says: 0, -EACCES or -ENODATA. `is_renumbered`: one of its domains has another number. Returns

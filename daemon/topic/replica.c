@@ -383,6 +383,15 @@ static bool take_domain(struct topic *replica, const struct channel *channel)
 	return true;
 }
 
+bool replica_is_away(const struct topic *replica)
+{
+	const struct channel_end *end = replica->feeds ? replica->feeds->participant.end : NULL;
+
+	return end && (channel_is_away(end->channel) ||
+		       (channel_is_relayed(end->channel) &&
+			registry_is_led_to(replica->topics->with.registry, replica->domid, true)));
+}
+
 /* What waits in the log is told as the publisher's, too. */
 static void origin_follow(struct topic_origin *origin, uint32_t domid, const char *name)
 {

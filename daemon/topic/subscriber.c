@@ -464,7 +464,10 @@ static bool wants_more(struct subscriber *subscriber)
 /* Goes to the topic that it means, once the channel has ended in which it was told of this one. */
 static void go_on(struct subscriber *subscriber)
 {
-	if (subscriber->participant.end) {
+	if (subscriber->leaves_for_good) { /* until it is unsubscribed */
+		subscriber_part(subscriber);
+		subscriber_move(subscriber, LIST_BLOCKED);
+	} else if (subscriber->participant.end) {
 		if (!subscriber->is_closing)
 			close_channel(subscriber);
 		subscriber_move(subscriber, LIST_BLOCKED);

@@ -321,6 +321,7 @@ static void leaving_image(struct image *image, struct subscriber *subscriber)
 
 	image_upto(image, &leaving, LEAVES_TOLD);
 	image_bool(image, &subscriber->leaves_unknown);
+	image_bool(image, &subscriber->leaves_for_good);
 	image_u64(image, &subscriber->leaves_at);
 	subscriber->leaving = (enum subscriber_leaving)leaving;
 }

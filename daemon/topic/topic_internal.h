@@ -100,7 +100,7 @@ struct subscriber {
 	/* meant.c: its address means another topic by now: behind so much of the log it is told WAITING,
 	 * perhaps as unknown, and then comes to that one. */
 	enum subscriber_leaving { LEAVES_NOT, LEAVES, LEAVES_TOLD } leaving;
-	bool leaves_unknown;
+	bool leaves_unknown, leaves_for_good; /* that: it comes to none */
 	uint64_t leaves_at;
 	struct subscriber *elder, *heir; /* which this one comes behind, or before, so that all is in order */
 	struct subscriber *of_session_prev, *of_session_next;
@@ -318,6 +318,8 @@ void replica_skip(struct topic *replica);
 /* The channel to the topic has ended, with a positive errno. */
 void replica_lost(struct topic *replica, int error);
 
+/* Whether the way to the topic is lost, and perhaps comes again, as when its domain is saved. */
+bool replica_is_away(const struct topic *replica);
 /* Its domain has this number, or this name, by now. */
 void replica_follow(struct topic *replica);
 void replica_renumber(struct topic *replica, uint32_t domid);

@@ -166,6 +166,20 @@ int topics_find_replica(struct topics *topics, const struct subscriber *subscrib
 	return replica_new(replica, topics, hop_account(session_hop(subscriber->session)), &user, address);
 }
 
+static void topics_leave(struct topics *topics, struct session *session, uint32_t request,
+			 struct frame_text address)
+{
+	struct subscriber *subscriber = find_subscriber(find_session(topics, session), address);
+
+	int r = !subscriber ? ENOENT : replica_is_away(subscriber->participant.topic) ? EAGAIN : 0;
+
+	if (r == 0) {
+		subscriber_leave(subscriber, true);
+		subscriber->leaves_for_good = true;
+	}
+	topics_send_answer(session, request, r, "");
+}
+
 void topics_subscribe(struct topics *topics, struct session *session, uint32_t request,
 		      const struct frame_subscribe *subscribe)
 {
@@ -175,6 +189,10 @@ void topics_subscribe(struct topics *topics, struct session *session, uint32_t r
 	struct address address;
 	int r = address_parse(text.data, text.size, &address, NULL);
 
+	if (subscribe->flags & SUBSCRIBE_LEAVE) {
+		topics_leave(topics, session, request, text);
+		return;
+	}
 	if (r == 0) {
 		subscriber = topics_new_subscriber(request, subscribe);
 		r = subscriber ? subscriber_charge(subscriber, hop_account(session_hop(session)), false)

@@ -49,6 +49,7 @@ Told = collections.namedtuple("Told", "kind error count unknown")
 SUBSCRIBED, MISSED, WAITING, ENDED, KEPT = range(1, 6)
 TOPIC, RETAIN, KEEP_OLDEST, COUNT_LISTENERS, PATTERN = 8192, 16384, 65536, 131072, 262144
 LISTENERS, NOT_SUBSCRIBED = 5, 6
+RECONNECT = 2048
 USUAL_MS = -2**31
 AT_ONCE = 1024
 
@@ -161,14 +162,15 @@ class Connection:
     library = None
     all_open = set()
 
-    def __init__(self, path, binds=None):
+    def __init__(self, path, binds=None, reconnect=False):
         """It has bound the endpoint that it `binds`."""
         if not Connection.library:
             Connection.library = load()
         self.conn = ctypes.c_void_p()
         self.callbacks = []
         self.last = None  # what became of what ended last: error, fate, code, exit status, reason, data of the reply
-        result = self.library.xenmsg_open(ctypes.byref(self.conn), path.encode(), None)
+        options = ctypes.byref(Options(ctypes.sizeof(Options), USUAL_MS, RECONNECT)) if reconnect else None
+        result = self.library.xenmsg_open(ctypes.byref(self.conn), path.encode(), options)
         assert result == 0, result
         Connection.all_open.add(self)
         assert binds is None or self.bind(binds) == 0, self.reason()

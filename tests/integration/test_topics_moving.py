@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """Whom an address means while domains are restored, renamed, and made anew: what a topic's subscribers get then."""
 
-from library import KEPT, PATTERN, RETAIN, SUBSCRIBED, WAITING, Connection
+from library import ENDED, KEPT, PATTERN, RETAIN, SUBSCRIBED, WAITING, Connection
 from messaging import PATIENCE, eventually
 from test_topics import expect, publish, receive, subscriber, topic, until
 
@@ -115,3 +115,19 @@ def test_a_number_means_its_domain_until_there_is_another_one(nodes, host):
     publish(publisher, b"of before")
     publish(other, b"hello")
     assert receive(conn).data == receive(late).data == b"hello"
+
+
+def test_ended_is_the_end_though_the_daemon_comes_again(one):
+    with Connection(one.socket, binds="plain"), Connection(one.socket, reconnect=True) as conn:
+        assert conn.subscribe("1:later") == 0
+        expect(conn, WAITING)
+        plain = Connection(one.socket, binds="later")
+        expect(conn, ENDED)
+        plain.close()
+        one.kill()
+        one.start()
+        publisher = topic(one, "later")
+        eventually(lambda: conn.subscribe("1:other") == 0, "it has come back", 60)
+        publish(publisher, b"unheard", name="later")
+        assert receive(conn).endpoint == "1:other"
+        assert not [each for each in one.status()["subscriptions"] if each["address"] == "1:later"]

@@ -100,9 +100,49 @@ def test_a_pattern_ends_as_a_whole(one):
     publish(publisher, b"unheard")
     assert conn.subscribe("1:news") == 0
     assert told(conn) == ("1:news", SUBSCRIBED)
-    assert conn.subscribe("*:news", 0, PATTERN) == 0, "what the program has already it has once"
+    over = []
+    conn.on_change(lambda change: over.append((change.kind, change.error, change.endpoint)))
+    assert conn.subscribe("*:news", 0, PATTERN) == conn.subscribe("[1-3]:news", 0, PATTERN) == 0
+    eventually(lambda: conn.wait(0) >= 0 and over == 2 * [(NOT_SUBSCRIBED, -errno.EEXIST, b"1:news")], "each is told")
     publish(publisher, b"once")
     assert told(conn) == ("1:news", b"once")
+    assert conn.unsubscribe("1:news") == 0
+    assert told(conn) == ("1:news", SUBSCRIBED), "a pattern has it now"
+    assert conn.subscribe("1:news") == -errno.EEXIST
+    assert conn.unsubscribe("*:news") == 0
+    assert told(conn) == ("1:news", SUBSCRIBED), "and now the other one"
+    publish(publisher, b"again")
+    assert told(conn) == ("1:news", b"again")
+
+
+def test_a_pattern_leaves_who_is_called_otherwise_and_takes_it_back(nodes, host, zero):
+    host.sim("rename", 2, "web-1")
+    one, two = nodes(1, 2).values()
+    publisher = topic(two)
+    conn = all_of(one, "web-*:news")
+    assert told(conn) == ("2:news", SUBSCRIBED)
+    publish(publisher, b"of web")
+    host.sim("rename", 2, "db-1")
+    assert [told(conn) for _ in range(2)] == [("2:news", b"of web"), ("2:news", WAITING)]
+    eventually(lambda: conn.wait(0) >= 0 and not subscriptions(one), "nobody subscribes")
+    publish(publisher, b"of db")
+    host.sim("rename", 2, "web-2")
+    assert told(conn) == ("2:news", SUBSCRIBED)
+    publish(publisher, b"of web again")
+    assert told(conn) == ("2:news", b"of web again")
+
+
+def test_who_is_denied_and_allowed_again_is_taken_back(one, two):
+    """Though it is seen all the time."""
+    publisher = topic(two)
+    conn = all_of(one)
+    assert told(conn) == ("2:news", SUBSCRIBED)
+    two.set_policy("[rule]\nfrom = *, */*\nuid = 12345\nto = *\naction = allow\n")
+    assert told(conn) == ("2:news", ENDED)
+    two.set_policy("[rule]\nfrom = *, */*\nto = *\naction = allow\n")
+    assert told(conn) == ("2:news", SUBSCRIBED)
+    publish(publisher, b"allowed again")
+    assert told(conn) == ("2:news", b"allowed again")
 
 
 def lines_of(command):
