@@ -514,7 +514,7 @@ void host_watch_add(struct watcher *watcher, struct watch *told, const struct ad
 
 /* --- handing over ------------------------------------------------------------------------------- */
 
-void host_watch_hold(struct host_watch *watch)
+void host_watch_hold(struct host_watch *watch, uint64_t end_ns)
 {
 	struct watched_place *place;
 
@@ -523,7 +523,7 @@ void host_watch_hold(struct host_watch *watch)
 			asks_cancel(asks_of(place), place, 0);
 			place->state = PLACE_RESTS;
 		}
-	watches_hold(watch->watches);
+	watches_hold_until(watch->watches, end_ns);
 }
 
 void host_watch_go_on(struct host_watch *watch)

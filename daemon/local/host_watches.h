@@ -88,7 +88,7 @@ void host_watch_free(struct host_watch *watch);
 void host_watch_end(struct host_watch *watch);
 /* A second is over. */
 void host_watch_retry(struct host_watch *watch);
-void host_watch_hold(struct host_watch *watch);
+void host_watch_hold(struct host_watch *watch, uint64_t end_ns);
 /* It couldn't be handed over, or was read. */
 void host_watch_go_on(struct host_watch *watch);
 void host_watch_write_image(struct host_watch *watch, struct image *image);

@@ -28,6 +28,8 @@
 #include "daemon/switch/hop_image.h"
 #include "wire/ut.h"
 
+#define HOLD_NS 20000000u /* of CPU, for all watches, while nobody is served */
+
 #define SETTLE_MS    2000u /* in which other domains and their endpoints are found again */
 #define COST_COMPARE 4u
 
@@ -121,15 +123,28 @@ void watch_knew_before(struct watcher *watcher, struct watch *watch)
 	watcher->watches->comparing++;
 }
 
+/* Whether watches have had their time while nobody is served: then the program is cut off. Those with few watches
+ * come first, so it is one of many. */
+static bool is_out_of_time(struct watcher *watcher, uint64_t end_ns)
+{
+	if (!watcher->is_cut_off && clock_thread_ns() > end_ns) {
+		watcher->is_cut_off = true;
+		session_cut_off(
+			watcher->session, -ENOBUFS,
+			"the daemon hands over, and there is more news for its watches than it has time for");
+	}
+	return watcher->is_cut_off;
+}
+
 /* Tells a watch what the daemon before this has told others, and this one doesn't know yet: the next one
  * takes it for told. The watch began here, or has heard already that it has gone. */
-static void tell_before(struct watcher *watcher, struct watch *watch)
+static void tell_before(struct watcher *watcher, struct watch *watch, uint64_t end_ns)
 {
 	struct watches *watches = watcher->watches;
 	const struct thing *thing;
 	uint64_t cost = 0;
 
-	for (thing = watches->before; thing; thing = thing->hh.next) {
+	for (thing = watches->before; thing && !is_out_of_time(watcher, end_ns); thing = thing->hh.next) {
 		const struct record *now = find_now(watches, thing);
 
 		if ((!now || !now->up) && watch_means(watch, thing->record, &cost)) {
@@ -152,29 +167,41 @@ static bool is_settled(const struct watches *watches, struct thing *thing, uint3
 	       is_away_otherwise(thing, now);
 }
 
+/* Tells a watch what is settled, and lets it go on behind that with what isn't. */
+static void tell_settled_to(struct watcher *watcher, struct watch *watch, uint64_t end_ns)
+{
+	const struct thing *thing;
+	uint64_t cost = 0;
+
+	for (thing = watcher->watches->before; thing; thing = thing->hh.next)
+		if (thing->is_settled && !is_out_of_time(watcher, end_ns))
+			watches_image_compare(watcher, watch, thing, &cost);
+}
+
 /* Tells what is certain of what the daemon before this has told. The next one has no time of its own for
  * that, if daemons hand over again and again. */
-static void tell_settled(struct watches *watches)
+static void tell_settled(struct watches *watches, uint64_t end_ns)
 {
-	bool knows_all = watches->before && watches->knows_all(watches->userdata);
+	bool knows_all = watches->before && watches->knows_all(watches->userdata), are_some = false;
 	uint32_t ms = (uint32_t)(clock_ms() - watches->began_ms);
 	struct thing *thing, *next;
 	struct watcher *watcher;
 	struct watch *watch;
-	uint64_t cost = 0;
 
 	HASH_ITER(hh, watches->before, thing, next) {
-		if (!is_settled(watches, thing, knows_all || thing->domain.is_own ? ms : 0))
-			continue;
-		for (watcher = watches->watchers; watcher; watcher = watcher->hh.next)
-			DL_FOREACH(watcher->list, watch)
-				if (watch->knows_before) {
-					watches_image_compare(watcher, watch, thing, &cost);
-					if (watch->compared == thing)
-						watch->compared = thing->hh.prev;
-				}
-		forget_thing(watches, thing);
+		thing->is_settled = is_settled(watches, thing, knows_all || thing->domain.is_own ? ms : 0);
+		are_some |= thing->is_settled;
 	}
+	for (watcher = watches->watchers; watcher && are_some; watcher = watcher->hh.next)
+		DL_FOREACH(watcher->list, watch) {
+			if (watch->knows_before)
+				tell_settled_to(watcher, watch, end_ns);
+			while (watch->compared && watch->compared->is_settled)
+				watch->compared = watch->compared->hh.prev;
+		}
+	HASH_ITER(hh, watches->before, thing, next)
+		if (thing->is_settled)
+			forget_thing(watches, thing);
 }
 
 /* Links are left behind this, and some may come and go, of which nobody is told. */
@@ -190,32 +217,54 @@ static void note_told(const struct watches *watches)
 	}
 }
 
-void watches_hold(struct watches *watches)
+static int fewer_first(const struct watcher *one, const struct watcher *other)
+{
+	return one->count < other->count ? -1 : one->count > other->count;
+}
+
+void watches_hold_until(struct watches *watches, uint64_t end_ns)
 {
 	struct watcher *watcher, *next;
 	struct host_watch *of_host;
 	struct watch *watch;
 
+	HASH_SRT(hh, watches->watchers, fewer_first);
 	HASH_ITER(hh, watches->watchers, watcher, next) {
 		uint64_t cost = 0;
 
 		DL_FOREACH(watcher->of_hosts, of_host)
-			host_watch_hold(of_host);
+			host_watch_hold(of_host, end_ns);
 		/* Nothing changes meanwhile, so it ends. */
 		while (!watcher->is_cut_off && !watcher_hear(watcher, &cost)) {
 			turns_spend(watches->turns, watcher->task.line, cost);
 			cost = 0;
+			is_out_of_time(watcher, end_ns);
 		}
 	}
-	tell_settled(watches);
+	tell_settled(watches, end_ns);
 	HASH_ITER(hh, watches->watchers, watcher, next)
 		DL_FOREACH(watcher->list, watch) {
 			watch->was_told = true;
 			if (watches->before && !watch->knows_before)
-				tell_before(watcher, watch);
+				tell_before(watcher, watch, end_ns);
 		}
 	watches->is_held = true;
 	note_told(watches);
+}
+
+void watches_hold(struct watches *watches)
+{
+	watches_hold_until(watches, clock_thread_ns() + HOLD_NS);
+}
+
+bool watches_are_behind(const struct watches *watches)
+{
+	const struct watcher *watcher;
+
+	for (watcher = watches->watchers; watcher; watcher = watcher->hh.next)
+		if (watcher->task.is_due && !watcher->is_cut_off)
+			return true;
+	return false;
 }
 
 /* --- sections --------------------------------------------------------------------------------- */

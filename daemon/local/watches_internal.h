@@ -31,6 +31,7 @@ struct thing {
 	char key[ENDPOINT_NAME_MAX + 16]; /* "DOMID ENDPOINT", whatever the domain's name */
 	/* It is missed: for so long in all the daemons that handed over since one saw it, and knew all */
 	uint32_t missed_ms;
+	bool is_settled; /* watches_hold(): it is told now */
 	UT_hash_handle hh;
 };
 

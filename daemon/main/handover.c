@@ -12,6 +12,7 @@
 
 #include <event2/event.h>
 
+#include "base/clock.h"
 #include "base/fd_parcel.h"
 #include "base/image.h"
 #include "base/notify.h"
@@ -39,6 +40,7 @@
 #include "daemon/xen/vchan.h"
 
 #define LAST_PASSES   100     /* for what can still be said */
+#define BEHIND_MS     1000u   /* until watches are told what there is */
 #define PAGES_AT_ONCE 262144u /* bytes: between two turns of everybody */
 #define LINKS_MAX     65536u
 #define TOPICS_MAX    1048576u
@@ -94,16 +96,17 @@ uint64_t handover_size(struct daemon *daemon)
 
 void handover_get_pages(struct daemon *daemon)
 {
+	uint64_t bytes = handover_size(daemon), at = 0, end = clock_ms() + BEHIND_MS;
 	int memfd = image_memfd();
-	uint64_t bytes = handover_size(daemon);
 
 	if (memfd < 0)
 		return; /* the image says so */
 	daemon->image_memfd = memfd;
-	for (uint64_t at = 0; at + PAGES_AT_ONCE < bytes; at += PAGES_AT_ONCE) {
-		if (fallocate(memfd, 0, (off_t)at, PAGES_AT_ONCE) < 0 ||
+	while (at + PAGES_AT_ONCE < bytes || (watches_are_behind(daemon->watches) && clock_ms() < end)) {
+		if ((at + PAGES_AT_ONCE < bytes && fallocate(memfd, 0, (off_t)at, PAGES_AT_ONCE) < 0) ||
 		    event_base_loopexit(daemon->base, NULL) < 0)
 			break;
+		at += PAGES_AT_ONCE;
 		links_poll(daemon->links);
 		event_base_loop(daemon->base, EVLOOP_NONBLOCK);
 		vchan_host_look(daemon->host);

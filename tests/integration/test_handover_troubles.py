@@ -453,8 +453,8 @@ def spoilt(data):
     count, at, sections = int.from_bytes(data[12:16], "little"), 24, []
     at += 20 * count
     while at < len(data):
-        sections.append((int.from_bytes(data[at:at + 4], "little"), at + 8, int.from_bytes(data[at + 4:at + 8], "little")))
-        at += 8 + sections[-1][2]
+        sections.append((int.from_bytes(data[at:at + 4], "little"), at + 12, int.from_bytes(data[at + 4:at + 12], "little")))
+        at += 12 + sections[-1][2]
     def has(section, type):
         return section[0] == type and b"bad-one" in data[section[1]:sum(section[1:])]
     number = next(data[at:at + 4] for type, at, size in sections if has((type, at, size), 8))

@@ -133,6 +133,19 @@ SCENE_TEST(what_changes_while_it_is_compared_in_turns_is_told, scene_start)
 	expect(scene, &scene->a, "1-7:e0(work) 1-7:e1499(work) ");
 }
 
+/* Nobody is served meanwhile, so it can't last as long as anybody's watches want. */
+SCENE_TEST(only_who_has_more_to_hear_is_cut_off_where_time_is_over, scene_start)
+{
+	offer_many(scene);
+	scene->a.counts = scene->b.counts = true;
+	add_watch(scene, &scene->a, 1, "7");
+	settle(scene);
+	add_watch(scene, &scene->b, 2, "7");
+	watches_hold_until(scene->watches, 0);
+	assert_false(watcher_get(scene->watches, &scene->a)->is_cut_off);
+	assert_true(watcher_get(scene->watches, &scene->b)->is_cut_off);
+}
+
 /* While the last frames are sent on. */
 SCENE_TEST(a_watch_of_the_last_passes_is_told_by_the_next_daemon, start)
 {
