@@ -10,6 +10,7 @@ import signal
 
 import pytest
 
+from library import Connection
 from messaging import eventually, stands_still
 from polling import readable
 from python_module import LONG, SHORT, answers, raises, run, served, soon, xenmsg
@@ -210,3 +211,27 @@ async def test_a_watch_is_asked_without_waiting(one):
     async with xenmsg.open(one.socket) as conn, conn.watch("self") as watch:
         assert readable([watch._link.fd], LONG)
         assert (await watch.next(0)).domid == 1
+
+
+@pytest.mark.parametrize("how", ["read", "readexactly", "readline", "all"])
+async def test_what_came_before_a_break_is_read_before_it(one, how):
+    with Connection(one.socket) as server:
+        assert server.listen("pipe") == 0
+        async with xenmsg.open(one.socket) as conn:
+            reader, writer = await conn.connect("self:pipe", timeout=LONG)
+            stream = await asyncio.to_thread(server.accept)
+            os.write(stream, b"line\n" + b"x" * 95)
+            server.library.xenmsg_break(stream)
+            await soon(lambda: writer.transport.is_closing() or reader.at_eof() or reader._eof, "the break is there")  # pylint: disable=protected-access
+            if how == "readline":
+                assert await reader.readline() == b"line\n"
+            elif how != "all":
+                assert await (reader.read(1000) if how == "read" else reader.readexactly(100)) == b"line\n" + b"x" * 95
+            rest = {"read": reader.read(1), "readexactly": reader.readexactly(1), "readline": reader.readline(), "all": reader.read()}
+            for name, coroutine in rest.items():
+                if name == how:
+                    with pytest.raises(ConnectionResetError):
+                        await asyncio.wait_for(coroutine, LONG)
+                else:
+                    coroutine.close()
+            writer.close()

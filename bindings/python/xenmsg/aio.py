@@ -181,10 +181,48 @@ async def _accepted(stream: socket.socket, peer: Peer) -> Accepted:
     return Accepted(*await _opened(stream), peer)
 
 
+class _Reader(asyncio.StreamReader):
+    """Gives what came before a break, and then raises it. asyncio's own raises at once."""
+
+    _broken: Optional[BaseException] = None
+
+    def set_exception(self, exc: Exception) -> None:
+        self._broken = exc
+        self.feed_eof()  # what is there is the last; whoever waits is woken
+
+    def _raise(self) -> None:
+        if self._broken and not self._buffer:  # type: ignore[attr-defined]
+            raise self._broken
+
+    async def read(self, n: int = -1) -> bytes:
+        if n != 0:
+            self._raise()
+        data = await super().read(n)
+        if n != 0 and not data:
+            self._raise()
+        return data
+
+    async def readuntil(self, separator: Any = b"\n") -> bytes:
+        try:
+            return await super().readuntil(separator)
+        except asyncio.IncompleteReadError as error:
+            raise self._broken or error
+
+    async def readexactly(self, n: int) -> bytes:
+        try:
+            return await super().readexactly(n)
+        except asyncio.IncompleteReadError as error:
+            raise self._broken or error
+
+
 async def _opened(stream: socket.socket) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
     """Gives a stream to the loop. Not to be cancelled: some loops close the descriptor then, of which the socket knows nothing, and
     would close it again."""
-    return await asyncio.open_unix_connection(sock=stream)
+    loop = asyncio.get_running_loop()
+    reader = _Reader(loop=loop)
+    protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+    transport, _ = await loop.create_unix_connection(lambda: protocol, sock=stream)
+    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
 
 def _close_opened(task: asyncio.Task[tuple[asyncio.StreamReader, asyncio.StreamWriter]]) -> None:
