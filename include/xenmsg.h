@@ -461,8 +461,8 @@ typedef void (*xenmsg_message_handler)(void *userdata, struct xenmsg_message *me
  *           XENMSG_SHARED; or XENMSG_TOPIC, with or without XENMSG_RETAIN and XENMSG_COUNT_LISTENERS. With
  *           neither of the first two it takes messages and calls, which come as messages that want a reply
  * handler   called for every message; NULL: messages are taken with xenmsg_recv()
- * Returns 0, or -EINVAL (not an endpoint's name, or an unknown flag), -EEXIST (bound already,
- * here, for messages or streams, or by another program, and they don't share it; after the end of that
+ * Returns 0, or -EINVAL (not an endpoint's name, an unknown flag, or both of the first two), -EEXIST (bound
+ * already, here, for messages or streams, or by another program, and they don't share it; after the end of that
  * program it takes the daemon a moment to see it), -EACCES (a policy denies it), -ENOBUFS (over a quota),
  * -ENOTCONN, -ETIMEDOUT (the daemon didn't answer in time), -EINTR, -ENOMEM.
  */

@@ -59,6 +59,8 @@ static int enter_binding(struct xenmsg *conn, const char *endpoint, const struct
 	}
 	if ((flags & (XENMSG_RETAIN | XENMSG_COUNT_LISTENERS)) || opts->keys)
 		return conn_say(conn, -EINVAL, -EINVAL, "keeping and listeners are for topics: XENMSG_TOPIC");
+	if ((flags & both) == both)
+		return conn_say(conn, -EINVAL, -EINVAL, "only messages and only calls exclude each other");
 	*kinds = (flags & both ? flags & both : both) | (flags & XENMSG_SHARED ? BIND_SHARED : 0);
 	return inbox_bind(&conn->inbox, endpoint, *kinds, flags & XENMSG_LEND, handler, userdata);
 }

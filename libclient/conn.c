@@ -435,7 +435,7 @@ void conn_tell_answer(struct xenmsg *conn, struct request *request)
 	if (!request->finished)
 		conn_say(conn, request->error, -ETIMEDOUT, "xenmsgd has not answered in time");
 	else
-		conn_say(conn, request->error, -ENOMEM, "xenmsgd has no memory for it");
+		conn_say(conn, request->error, -ENOMEM, WORDS_OF_PEERS_LACK);
 	conn_tell(conn, request->done, request->userdata, result);
 	request_release(request);
 }

@@ -236,7 +236,7 @@ static inline int conn_check(struct xenmsg *conn, int r)
 void conn_set_reason(struct xenmsg *conn, const void *text, size_t size);
 /* Says what is wrong with an address, if that is why a function returns this error. Returns the error. */
 int conn_explain_address(struct xenmsg *conn, const char *address, int error);
-/* Says in words why a function fails, if it does so with this error, and nobody has said more. Returns `r`. */
+/* Says in words why a function fails, if it does with this error, and nobody has said more. Returns `r`. */
 static inline int conn_say(struct xenmsg *conn, int r, int error, const char *words)
 {
 	if (r == error && words && conn_is_here(conn) && !conn->reason[0])

@@ -138,6 +138,8 @@ void *circular_grow(void *list, size_t each, uint32_t head, uint32_t count, uint
 /* The same of an error of xenmsg_open(): what isn't found then is the daemon, and no endpoint. */
 const char *words_of_opening(int error);
 
+#define WORDS_OF_PEERS_LACK "xenmsgd, here or there, has no memory for it"
+
 /* Which side has ended a channel, by the flags of its RESET (RESET_BY), so that an outcome can't be known; or
  * who has denied it (RESET_BY_RELAY). NULL: nobody knows. */
 const char *words_of_reset(uint32_t flags);

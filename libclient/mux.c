@@ -373,7 +373,8 @@ static int stream_on_reset(struct xenmsg_stream *stream, const uint8_t *payload,
 	if (stream->state != RESET_SENT)
 		r = transport_reset(&mux->transport, stream->number, reset.error, 0, stream->taken);
 	if (!stream->error)
-		stream->why = reset.error == ECONNRESET
+		stream->why = reset.error == ENOMEM ? WORDS_OF_PEERS_LACK
+			      : reset.error == ECONNRESET
 				      ? words_of_break(reset.flags, stream->taken > 0 || stream->number & 1)
 				      : words_of_reset(reset.flags);
 	/* Of one that has carried something, what broke it on the way says little. */

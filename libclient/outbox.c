@@ -653,6 +653,8 @@ static void outbox_settle_all(struct outbox *outbox, struct sender *sender, uint
 			result = op_result(begin >= unsure ? error : -ECONNRESET);
 		if (result.error == (sender->is_denied ? -EACCES : -ECONNRESET))
 			result.reason = sender->why_reset;
+		else if (result.error == -ENOMEM)
+			result.reason = WORDS_OF_PEERS_LACK;
 		settle(outbox, sender, &op, &result);
 	}
 }

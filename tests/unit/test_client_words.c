@@ -84,6 +84,8 @@ BOTH(each_function_says_why_it_has_failed)
 	ROW(-EINVAL, "a topic takes no messages",
 	    xenmsg_bind(C, "t", XENMSG_FLAGS(XENMSG_TOPIC), handle, NULL));
 	ROW(-EINVAL, "for topics", xenmsg_bind(C, "t", XENMSG_FLAGS(XENMSG_RETAIN), NULL, NULL));
+	ROW(-EINVAL, "exclude each other",
+	    xenmsg_bind(C, "t", XENMSG_FLAGS(XENMSG_ONLY_MESSAGES | XENMSG_ONLY_CALLS), NULL, NULL));
 	ROW(-EINVAL, "only a subscription has a queue", xenmsg_bind(C, "t", OPTIONS(.queue = 1), NULL, NULL));
 	ROW(-EINVAL, "no meaning", xenmsg_bind(C, "t", XENMSG_FLAGS(XENMSG_WAIT), NULL, NULL));
 	ROW(-EINVAL, "size isn't set", xenmsg_bind(C, "t", &(struct xenmsg_options){0}, NULL, NULL));
