@@ -34,6 +34,9 @@
  *   starts, watches all ──domain 0 tells us, over our link with it──▶ told: watches only what domain 0 writes
  *   told ──that link ends──▶ watches all
  *
+ * Being told, it also watches what those write for it with which it has had a link: domain 0's daemon may
+ * stand still.
+ *
  * It shows itself only when it hears what others answer to that: when it watches all, or domain 0, which it
  * has looked up by then, will tell it.
  *
@@ -82,6 +85,53 @@ void told_check(struct peers *peers)
 	}
 }
 
+static void on_bell_watched(void *userdata, int error, const char *value, size_t size)
+{
+	if (error < 0)
+		log_limited(
+			LOG_STORE, LOG_BY_US, LOG_LEVEL_WARNING,
+			"peers: can't watch what a peer writes for this domain: %s; domain 0 has to tell it",
+			strerror(-error));
+}
+
+static void bell_set(struct peers *peers, struct bell *bell)
+{
+	char path[PEERS_PATH_SIZE];
+	int r;
+
+	snprintf(path, sizeof(path), "/local/domain/%u/data/xenmsg/to/%u", bell->domid,
+		 peers->options.self->domid);
+	r = store_watch(peers->store, path, presence_on_change, peers, on_bell_watched, &bell->watch);
+	if (r < 0)
+		on_bell_watched(peers, r, NULL, 0);
+}
+
+void bell_add(struct peers *peers, uint32_t domid)
+{
+	struct bell *bell = NULL;
+
+	if (peers->options.domains || domid == 0)
+		return;
+	for (unsigned i = 0; i < peers->bells_count && i < BELLS_MAX; i++)
+		if (peers->bells[i].domid == domid)
+			return;
+	bell = &peers->bells[peers->bells_count++ % BELLS_MAX];
+	store_unwatch(peers->store, &bell->watch);
+	bell->domid = domid;
+	if (peers->told)
+		bell_set(peers, bell);
+}
+
+/* While it isn't told, a guest watches all domains. */
+static void bells_follow(struct peers *peers, bool told)
+{
+	for (unsigned i = 0; i < peers->bells_count && i < BELLS_MAX; i++)
+		if (told)
+			bell_set(peers, &peers->bells[i]);
+		else
+			store_unwatch(peers->store, &peers->bells[i].watch);
+}
+
 static void peers_told_on_late(evutil_socket_t fd, short what, void *userdata)
 {
 	told_check(userdata);
@@ -95,6 +145,7 @@ void peers_told(struct peers *peers, bool told)
 		return;
 	peers->told = told;
 	evtimer_del(peers->told_deadline.timer); /* from now on nobody need be waited for */
+	bells_follow(peers, told);
 	if (told)
 		store_unwatch(peers->store, &peers->all_watch);
 	for (peer = peers->peers; peer; peer = peer->hh.next) {
@@ -138,6 +189,7 @@ int told_init(struct peers *peers)
 
 void told_destroy(struct peers *peers)
 {
+	bells_follow(peers, false);
 	store_unwatch(peers->store, &peers->all_watch);
 	store_unwatch(peers->store, &peers->zero_watch);
 	free_event(peers->told_deadline.timer);

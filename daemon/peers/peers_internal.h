@@ -36,6 +36,7 @@
 #define PEERS_ROOT_SIZE	     40 /* /local/domain/<me>/data/xenmsg */
 #define PEERS_PATH_SIZE	     96
 #define ABSENT_MAX	     256u
+#define BELLS_MAX	     32u
 #define PEERS_ADVERTISE_SIZE 2000 /* both xenstoreds take it (2048 bytes, 2039 with the longest path) */
 
 enum peer_leaf {
@@ -74,8 +75,8 @@ struct rendezvous {
 	bool was_forbidden; /* or one of us has found, */
 	uint64_t forbidden_ms; /* then */
 	char our_nonce[PEERS_NONCE_SIZE];
-	/* The peer's last one that we have answered: not again on our own account. What is granted, awaited or
-	 * connected is so under it. */
+	/* The peer's last one that we have answered: not again on our own account. What is granted, awaited
+	 * or connected is so under it. */
 	char tried_nonce[PEERS_NONCE_SIZE];
 	char grant_nonce[PEERS_NONCE_SIZE]; /* the peer's, under which the nodes were published last */
 	uint32_t ring_ref, port;	    /* as read in AWAIT, else 0 */
@@ -210,6 +211,13 @@ struct peers {
 	bool hears;			/* what others do in answer to our presence, which we may show */
 	bool told;			/* domain 0 tells us what changes */
 	struct deadline told_deadline;	/* of domain 0, to begin with that */
+	/* In a guest: those with which it has had a link, and while it is told a watch on what each writes
+	 * for it: domain 0's daemon may stand still. The one that came first gives way. */
+	struct bell {
+		uint32_t domid;
+		struct store_watch *watch;
+	} bells[BELLS_MAX];
+	unsigned bells_count;
 	enum {
 		ALL_UNWANTED,
 		ALL_AWAITED,
@@ -313,8 +321,8 @@ void rendezvous_take_step(struct peer *peer, enum rendezvous_event event);
 void rendezvous_again_later(struct peer *peer, uint32_t before_ms);
 
 /* --- rendezvous_hello.c */
-/* Begins an attempt of ours; goes on with it under another nonce; leaves PAGES, GRANTED or AWAIT; gives it up;
- * does that, and tells who wanted it why. */
+/* Begins an attempt of ours; goes on with it under another nonce; leaves PAGES, GRANTED or AWAIT; gives it
+ * up; does that, and tells who wanted it why. */
 void rendezvous_begin(struct peer *peer);
 void rendezvous_begin_anew(struct peer *peer);
 void rendezvous_step_back(struct peer *peer, enum rendezvous_state state);
@@ -404,6 +412,8 @@ void told_image(struct image *image, struct peers *peers);
 int told_watch(struct peers *peers);
 /* Notes that more is known of domain 0's daemon. */
 void told_check(struct peers *peers);
+/* Notes that there is a link with the domain. */
+void bell_add(struct peers *peers, uint32_t domid);
 
 /* --- peers_leaves.c */
 int leaves_init(struct peers *peers);

@@ -126,6 +126,7 @@ void rendezvous_hand_over(struct peer *peer, struct vchan *vchan)
 	rendezvous->lost_told = false;
 	presence_watch_leaf(peer);
 	vchan_set_event(vchan, NULL, NULL);
+	bell_add(peers, peer->domid);
 	log_debug("rendezvous: connected with domain %u, %u pages, %s", peer->domid, vchan_pages(vchan),
 		  vchan_is_granter(vchan) ? "granted" : "mapped");
 	saves_watch(peer);
@@ -140,8 +141,8 @@ static void on_granted_event(void *userdata)
 
 	if (state == VCHAN_WAITING)
 		return;
-	/* A client that only lets go has failed to map all of it, or is an earlier daemon that was killed: the one
-	 * that is there waits for others. */
+	/* A client that only lets go has failed to map all of it, or is an earlier daemon that was killed: the
+	 * one that is there waits for others. */
 	rendezvous_take_step(peer, state == VCHAN_CONNECTED ? RENDEZVOUS_LIVE : RENDEZVOUS_CLOSED);
 	peer_kick(peer);
 }
