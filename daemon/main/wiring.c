@@ -188,6 +188,8 @@ static int start_local(struct daemon *daemon)
 			daemon->config.socket, strerror(-r),
 			(int)(strrchr(daemon->config.socket, '/') - daemon->config.socket),
 			daemon->config.socket);
+	else if (r == -ENOMEM || r == -EMFILE || r == -ENFILE || r == -ENOBUFS)
+		log_error("can't listen on %s: %s", daemon->config.socket, strerror(-r));
 	else if (r < 0)
 		log_error(
 			"can't listen on %s: %s; this user must be able to write to its directory, or " ADVICE_LISTEN,
