@@ -4,11 +4,11 @@
  * states is in rendezvous_step.h, which decides; this file acts, by rendezvous_hello.c and
  * rendezvous_rings.c.
  *
- * Nonces tell attempts apart. The mapping side's nonce names the place where the granting side publishes, so
- * nodes that lie there are never an earlier attempt's, and one that has had the vchan of a nonce takes another
- * one for the next. A daemon that only answers does so once for each nonce (`tried`), or two daemons that
- * can't connect would go on for ever; so who isn't answered takes another one from time to time. That nobody
- * waits in vain is searched in tests/model/rendezvous.pml.
+ * Nonces tell attempts apart. The mapping side's nonce names the place where the granting side publishes,
+ * so nodes that lie there are never an earlier attempt's, and one that has had the vchan of a nonce takes
+ * another one for the next. A daemon that only answers does so once for each nonce (`tried`), or two
+ * daemons that can't connect would go on for ever; so who isn't answered takes another one from time to
+ * time. That nobody waits in vain is searched in tests/model/rendezvous.pml.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -337,10 +337,10 @@ void rendezvous_again_later(struct peer *peer, uint32_t before_ms)
 	timer_set(rendezvous->again, rendezvous->again_ms);
 }
 
-/* Says once more all that we have said, and reads all that we wait for: while nobody told the peer of changes,
- * for a moment, or while it had no connection to XenStore, it didn't hear of our hello, or we of its hello and
- * its nodes; or we had none, and couldn't write. A hello that isn't answered has another nonce each time: the
- * peer may have answered this one, and given up. */
+/* Says once more all that we have said, and reads all that we wait for: while nobody told the peer of
+ * changes, for a moment, or while it had no connection to XenStore, it didn't hear of our hello, or we of
+ * its hello and its nodes; or we had none, and couldn't write. A hello that isn't answered has another
+ * nonce each time: the peer may have answered this one, and given up. */
 static void rendezvous_on_again(evutil_socket_t fd, short what, void *userdata)
 {
 	struct peer *peer = userdata;

@@ -141,8 +141,8 @@ static void on_granted_event(void *userdata)
 
 	if (state == VCHAN_WAITING)
 		return;
-	/* A client that only lets go has failed to map all of it, or is an earlier daemon that was killed: the
-	 * one that is there waits for others. */
+	/* A client that only lets go has failed to map all of it, or is an earlier daemon that was killed:
+	 * the one that is there waits for others. */
 	rendezvous_take_step(peer, state == VCHAN_CONNECTED ? RENDEZVOUS_LIVE : RENDEZVOUS_CLOSED);
 	peer_kick(peer);
 }

@@ -42,10 +42,10 @@ bool vchan_host_has_ports(const struct vchan_host *host);
 void vchan_host_note_certain(struct vchan_host *host, unsigned restores);
 
 /*
- * Renews the event-channel handle after the domain was saved and restored, perhaps on another host: the ports
- * lead nowhere, and closing them is a kernel BUG. Parks the old handle with a keeper and opens a new one.
- * Every vchan is CLOSED from now on; vchan_close() gives back its memory and leaves its port alone. If there is
- * no descriptor for the new one, whoever grants or maps tries again.
+ * Renews the event-channel handle after the domain was saved and restored, perhaps on another host: the
+ * ports lead nowhere, and closing them is a kernel BUG. Parks the old handle with a keeper and opens a new
+ * one. Every vchan is CLOSED from now on; vchan_close() gives back its memory and leaves its port alone.
+ * If there is no descriptor for the new one, whoever grants or maps tries again.
  */
 void vchan_host_renew(struct vchan_host *host);
 

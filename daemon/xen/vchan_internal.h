@@ -101,9 +101,10 @@ void vchan_host_retire_port(struct vchan_host *host, const struct vchan *vchan);
 /* Returns what a new vchan's page holds for its end: the port, or none. A page outlives a restore, and the
  * kernel would close whatever port has that number then. */
 uint32_t vchan_host_notify_port(const struct vchan_host *host, uint32_t port);
-/* Looks whether ports may be bound. 0; -EAGAIN: a restore may lie behind that isn't known yet. The handle has
- * the old ports still: a number that it knows can't be bound again, and the attempt makes the kernel forget all
- * others. Or why there is no handle, which there may not have been a descriptor for behind a restore. */
+/* Looks whether ports may be bound. 0; -EAGAIN: a restore may lie behind that isn't known yet. The handle
+ * has the old ports still: a number that it knows can't be bound again, and the attempt makes the kernel
+ * forget all others. Or why there is no handle, which there may not have been a descriptor for behind a
+ * restore. */
 int vchan_host_may_bind(struct vchan_host *host);
 /* Has the live bytes looked at in a moment. */
 void vchan_host_look_soon(struct vchan_host *host);
