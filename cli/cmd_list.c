@@ -300,6 +300,18 @@ static int print_all(struct cli *cli, const struct listing *listing, struct json
 	return listing->json ? write_json_lines(entries) : print_entries(listing, entries);
 }
 
+/* Complains where another host, or a domain there, may have more than it tells. */
+static int check_whole(struct cli *cli, const struct listing *listing, struct json_object *all, int code)
+{
+	struct json_object *first = json_object_array_get_idx(all, 0);
+
+	if (code || !at(first, "whole") || json_object_get_boolean(at(first, "whole")))
+		return code;
+	cli_complain("%s %s: the list may not be whole: another host tells 16 KiB of names at once",
+		     cli->command, listing->subject);
+	return EXIT_LIMIT;
+}
+
 /* Compares two entries by where they are, and then by name. */
 static int compare_places(const void *one, const void *other)
 {
@@ -324,7 +336,7 @@ static int list(struct cli *cli, const struct listing *listing)
 		left = meant(listing, entries);
 		if (!strncmp(listing->question, "endpoints", strlen("endpoints"))) /* told in any order */
 			json_object_array_sort(left, compare_places);
-		code = print_all(cli, listing, left, entries);
+		code = check_whole(cli, listing, entries, print_all(cli, listing, left, entries));
 		json_object_put(left);
 	} else {
 		cli_complain("%s: the daemon's answer is no JSON list", cli->command);

@@ -170,7 +170,7 @@ static void hand_on(struct watching *watching)
 }
 
 /* Says that all was printed that was there. */
-static void print_listed(struct watching *watching)
+static void print_listed(struct watching *watching, const char *more)
 {
 	static const char *const others[] = {"kind", "address", "host", "domid", "domain", "name"};
 	struct json_object *row;
@@ -187,6 +187,8 @@ static void print_listed(struct watching *watching)
 	fields_add(row, "event", "listed");
 	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
 		json_object_object_add(row, others[i], NULL);
+	if (*more) /* than was told */
+		fields_add(row, "name", "%s", more);
 	watching->code = writer_row(watching->writer, row);
 }
 
@@ -199,7 +201,11 @@ static void watch_on_event(void *userdata, const struct xenmsg_event *event)
 	if (event->kind == XENMSG_LISTED) {
 		if (watching->kept)
 			hand_on(watching);
-		print_listed(watching);
+		if (*event->name)
+			cli_complain(
+				"watch %s: there may be more: another host tells 16 KiB of names at once",
+				watching->pattern);
+		print_listed(watching, event->name);
 		return;
 	}
 	key_of(event, kind, key, sizeof(key));

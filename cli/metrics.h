@@ -16,8 +16,8 @@ struct json_object;
 
 /* A daemon whose metrics are written. */
 struct metrics_source {
-	/* of each of its metrics the labels, since two domains may have one name; NULL: it is the only one, and
-	 * has none */
+	/* of each of its metrics the labels, since two domains may have one name; NULL: it is the only one,
+	 * and has none */
 	const char *domain, *domid;
 	struct json_object *status; /* NULL: it doesn't answer */
 };

@@ -455,6 +455,12 @@ struct frame_told_entry {
 #define TOLD_PART_SIZE (29u + DOMAIN_NAME_MAX + TOLD_PART)
 #define TOLD_MAX       16384u  /* bytes of entries in all */
 #define TOLD_TEXT_MAX  524288u /* bytes of a text in all */
+/* Whether entries of so many bytes may not be all that there are: another one with a name of `longest` bytes
+ * might not have had room. */
+static inline bool told_may_be_cut(size_t size, size_t longest)
+{
+	return size + TOLD_ENTRY_SIZE(longest) > TOLD_MAX;
+}
 
 struct frame_incoming {
 	uint64_t token;

@@ -22,8 +22,9 @@
 #define COST_RETRY  250u /* in units (turns.h) */
 #define COST_RECORD 12u
 
-#define QUICK_MS   100u /* an answer within that doesn't wait for a change, as one does that lets changes gather */
-#define QUICK_MOST 8u	/* then a pause */
+#define QUICK_MS                                                                                             \
+	100u /* an answer within that doesn't wait for a change, as one does that lets changes gather */
+#define QUICK_MOST 8u /* then a pause */
 
 #define NO_DOMID (UINT32_MAX - 1) /* of a place of which nothing was told here */
 
@@ -267,6 +268,8 @@ static void on_told(void *userdata, void *asker, uint32_t id, enum ask_kind kind
 	if (!watch->is_answered)
 		answer_watch(watch, 0, "");
 	place->quick = clock_ms_since(place->asked_ms) < QUICK_MS ? place->quick + 1 : 0;
+	place->is_cut = told->count && told_may_be_cut((size_t)(told->end - told->at),
+						       is_host(place) ? DOMAIN_NAME_MAX : ENDPOINT_NAME_MAX);
 	place->failures = 0;
 	place->version = told->version;
 	place->is_up = true;
@@ -363,6 +366,16 @@ static struct watched_place *next_with_work(const struct host_watch *watch)
 	return place;
 }
 
+static bool is_any_cut(const struct host_watch *watch)
+{
+	const struct watched_place *place;
+
+	DL_FOREACH(watch->places, place)
+		if (place->is_cut)
+			return true;
+	return false;
+}
+
 static bool are_listed(const struct host_watch *watch)
 {
 	const struct watched_place *place;
@@ -383,6 +396,7 @@ static void host_watches_on_turn(struct task *task)
 		cost += watch->count + host_watches_step(place);
 	if (!watch->is_known && are_listed(watch)) {
 		watch->is_known = true;
+		watch->watches->lacks_some = watch->lacks_some || is_any_cut(watch);
 		registry_tell(watch->registry, REGISTRY_ALL, 0);
 	}
 	turns_spend(task->turns, task->line, cost);

@@ -48,11 +48,12 @@ struct watched_place {
 	char domain[DOMAIN_NAME_MAX + 1]; /* as it is asked for */
 	bool is_wanted;			  /* it is among what the host has told */
 	bool is_up;			  /* as far as the program was told */
+	bool is_cut;			  /* perhaps there is more than was told */
 	bool is_listed;	   /* what there was first is entered, or why there is nothing is known */
 	uint32_t failures; /* since it was told last: the link may just have been idle */
 	uint64_t asked_ms;
 	uint32_t quick; /* answers in a row that came at once: how often we ask isn't up to the other host */
-	uint32_t domid;	   /* in the registry */
+	uint32_t domid; /* in the registry */
 	uint64_t version;
 	struct charge charge; /* for its records */
 	struct watched_place *prev, *next;

@@ -316,7 +316,9 @@ static void end_lists(struct watcher *watcher, uint64_t *cost)
 			continue; /* until REGISTRY_ALL */
 		watch->is_listed = true;
 		*cost += COST_TELL;
-		watch_event(watcher, watch, (struct frame_event){.kind = EVENT_LISTED});
+		watch_event(watcher, watch,
+			    (struct frame_event){.kind = EVENT_LISTED,
+						 .text = frame_text_of(watches->lacks_some ? "more" : "")});
 	}
 }
 

@@ -73,6 +73,7 @@ struct watcher {
 /* Of one host. */
 struct watches {
 	const char *host; /* another one; "": this one */
+	bool lacks_some;  /* of what is there: another host doesn't tell all of it */
 	struct turns *turns;
 	struct registry *registry;
 	struct registry_sink sink;
