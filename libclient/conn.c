@@ -113,11 +113,13 @@ static int conn_dispatch(struct xenmsg *conn, const struct frame_header *header,
 	case FRAME_RESET:
 	case FRAME_WITHDRAW:
 	case FRAME_REASSIGNED:
+	case FRAME_SENDER:
 		if (header->channel >= CHANNEL_NUMBERS)
 			return -EPROTO;
 		if (header->channel & 1)
 			return inbox_frame(&conn->inbox, header, payload);
-		if (header->type == FRAME_OPEN || header->type == FRAME_CANCEL)
+		if (header->type == FRAME_OPEN || header->type == FRAME_CANCEL ||
+		    header->type == FRAME_SENDER)
 			return -EPROTO;
 		return header->type == FRAME_DATA ? calls_frame(&conn->calls, header, payload)
 						  : outbox_frame(&conn->outbox, header, payload);

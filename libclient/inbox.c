@@ -628,6 +628,8 @@ int inbox_frame(struct inbox *inbox, const struct frame_header *header, const ui
 		return inbox_on_credit(inbox, receiver, payload, header->length);
 	case FRAME_WITHDRAW:
 		return on_withdraw(inbox, receiver, payload, header->length);
+	case FRAME_SENDER: /* its domain was restored */
+		return frame_u32_decode(payload, header->length, &receiver->sender.domid);
 	default:
 		return -EPROTO;
 	}

@@ -59,6 +59,7 @@ const char *frame_type_name(uint8_t type)
 		[FRAME_CANCEL] = "CANCEL",
 		[FRAME_CANCELLED] = "CANCELLED",
 		[FRAME_SOURCE] = "SOURCE",
+		[FRAME_SENDER] = "SENDER",
 		[FRAME_WITHDRAW] = "WITHDRAW",
 		[FRAME_REASSIGNED] = "REASSIGNED",
 		[FRAME_BIND] = "BIND",

@@ -76,6 +76,7 @@ enum frame_type {
 	FRAME_LISTENERS = 49,
 	FRAME_IDLE = 50,
 	FRAME_OPTIONAL = 128, /* receivers may skip types from here on if they don't know them */
+	FRAME_SENDER = 129,
 };
 
 enum channel_kind {

@@ -94,8 +94,10 @@ void router_restart_hop(struct router *router, struct hop *hop, uint32_t was)
 		struct channel *channel = end->channel;
 
 		/* A peer may have had the number that is ours now, but not ours before. */
-		if (channel->identity.domid == was && !channel_from_host(channel))
+		if (channel->identity.domid == was && !channel_from_host(channel)) {
 			channel->identity.domid = router->with.self->domid;
+			channel_tell_sender(channel);
+		}
 		if (end->is_opener)
 			continue;
 		if (channel->acceptor_identity.domid == was)
@@ -135,6 +137,8 @@ int router_source_moved(struct router *router, struct channel *channel, uint32_t
 		recheck(router, channel, true);
 	if (r < 0)
 		channel_forbid(channel, r == -ENOMEM ? ENOBUFS : -r);
+	else
+		channel_tell_sender(channel);
 	return 0;
 }
 
@@ -166,8 +170,10 @@ bool router_resumed(struct router *router, struct hop *hop, struct peer_id from,
 			follow_relayed(router, end, to.number);
 		} else if ((is_other || channel->verdict != CHANNEL_DECIDED) && is_of(end, from)) {
 			hop_spend(hop, COST_OPEN);
-			if (is_other && !channel_from_host(channel))
+			if (is_other && !channel_from_host(channel)) {
 				channel->identity.domid = to.number;
+				channel_tell_sender(channel);
+			}
 			recheck(router, channel, true);
 		}
 		if (hop_spent_by_all(hop) - start >= PIECE_UNITS)

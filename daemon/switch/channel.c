@@ -72,6 +72,15 @@ void channel_tell_source(struct channel *channel)
 	channel_owe(&channel->acceptor, OWED_SOURCE);
 }
 
+void channel_tell_sender(struct channel *channel)
+{
+	const struct hop *hop = channel->acceptor.hop;
+
+	if (channel->kind != CHANNEL_STREAM && channel_has_told_sender(channel) && !hop->traits->is_daemon &&
+	    !hop_is_inner(hop))
+		channel_owe(&channel->acceptor, OWED_SOURCE);
+}
+
 /* Charges the opener, and names the endpoint. */
 static int channel_prepare(struct channel *channel, const char *endpoint)
 {
@@ -370,7 +379,7 @@ static void make_reset(struct channel_end *end, struct channel_frame *frame)
 
 static void make_source(struct channel_end *end, struct channel_frame *frame)
 {
-	frame->header.type = FRAME_SOURCE;
+	frame->header.type = end->hop->traits->is_daemon ? FRAME_SOURCE : FRAME_SENDER;
 	frame->header.length = frame_u32_encode(end->channel->identity.domid, frame->payload);
 }
 

@@ -131,3 +131,17 @@ def test_ended_is_the_end_though_the_daemon_comes_again(one):
         publish(publisher, b"unheard", name="later")
         assert receive(conn).endpoint == "1:other"
         assert not [each for each in one.status()["subscriptions"] if each["address"] == "1:later"]
+
+
+def test_what_comes_over_an_open_channel_names_its_sender_s_number_of_now(nodes):
+    pair = nodes(1, 2)
+    conns = {node: Connection(node.socket, binds="inbox") for node in pair.values()}
+    one, two = pair.values()
+    for _ in range(2):
+        for sender in one, two:
+            outcomes = []
+            assert conns[sender].post("2:inbox", b"hello", outcomes.append) == 0
+            assert receive(conns[two]).domid == sender.domid
+            eventually(lambda: conns[two].wait(0) >= 0 and conns[sender].wait(0) >= 0 and outcomes == [0], "it is told")  # pylint: disable=cell-var-from-loop
+        one.save_and_restore()
+        two.sees(one)
