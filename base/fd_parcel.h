@@ -17,9 +17,9 @@ int fd_parcel_fill(const int *fds, uint32_t count);
 /* Whether it can be carried. What lies unread in the socket of a program may be Unix sockets in which others
  * lie, and so on: the kernel carries only some of these in each other. */
 bool fd_parcel_takes(int fd);
-/* Takes out what lies there, close-on-exec, in its order, and appends it: *fds is NULL at first, and is to be
- * freed. Returns 0; -EBADF for what is no parcel, and nothing stays open but the parcel; or -ENOMEM: it is to be
- * called again. */
+/* Takes out what lies there, close-on-exec, in its order, and appends it: *fds is NULL at first,
+ * and is to be freed. Returns 0; -EBADF for what is no parcel, and nothing stays open but the
+ * parcel; or -ENOMEM: it is to be called again. */
 int fd_parcel_empty(int parcel, int **fds, uint32_t *count);
 
 #endif

@@ -4,9 +4,9 @@
 
 #include <stdint.h>
 
-/* Returns how many bytes this process may still take before its control group, or one of those around it, or
- * the machine has none: then the kernel would end it, or another one. `root` is "", but in tests: a folder that
- * has /proc and /sys. UINT64_MAX: nobody knows of a limit. */
+/* Returns how many bytes this process may still take before its control group, or one of those
+ * around it, or the machine has none: then the kernel would end it, or another one. `root` is "",
+ * but in tests: a folder that has /proc and /sys. UINT64_MAX: nobody knows of a limit. */
 uint64_t memory_left(const char *root);
 
 #endif

@@ -58,8 +58,8 @@ void watches_add(struct watches *watches, struct session *session, uint32_t numb
 		 const struct address_parts *pattern, const struct frame_identity *from);
 /* Removes a watch. Returns 0, or -ENOENT: the session has none with this number. */
 int watches_remove(struct watches *watches, struct session *session, uint32_t number);
-/* Tells them all that is known, and from then on nothing: the next daemon can go on from there. That takes up to
- * 20 ms; a program for whose watches this is too little is cut off. */
+/* Tells them all that is known, and from then on nothing: the next daemon can go on from there.
+ * That takes up to 20 ms; a program for whose watches this is too little is cut off. */
 void watches_hold(struct watches *watches);
 /* The same for a part of them, until a time by clock_thread_ns(). */
 void watches_hold_until(struct watches *watches, uint64_t end_ns);

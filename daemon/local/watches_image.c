@@ -123,8 +123,8 @@ void watch_knew_before(struct watcher *watcher, struct watch *watch)
 	watcher->watches->comparing++;
 }
 
-/* Whether watches have had their time while nobody is served: then the program is cut off. Those with few watches
- * come first, so it is one of many. */
+/* Whether watches have had their time while nobody is served: then the program is cut off. Those
+ * with few watches come first, so it is one of many. */
 static bool is_out_of_time(struct watcher *watcher, uint64_t end_ns)
 {
 	if (!watcher->is_cut_off && clock_thread_ns() > end_ns) {

@@ -105,7 +105,8 @@ static void renewal_forget_process(struct renewal *renewal)
 		event_del(renewal->timer);
 }
 
-/* Kills the program. It may take long to end even so, in a call of the kernel's, and nobody waits for that. */
+/* Kills the program. It may take long to end even so, in a call of the kernel's, and nobody waits
+ * for that. */
 static void renewal_kill(struct renewal *renewal)
 {
 	unsigned i = 0;

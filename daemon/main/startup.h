@@ -27,14 +27,16 @@ int startup_await_presence(struct daemon *daemon);
 bool startup_takes_over(const struct inherited *inherited);
 /* Holds the signals to stop, or lets them come: `how` is that of sigprocmask(2). */
 void startup_hold_stop(int how);
-/* Does a step that fails with -EAGAIN while users can't be looked up, and with -EBADMSG while a file has a
- * mistake, which was made since the daemon before had it checked. A start that fails so is tried again; a
- * daemon that takes over waits for better files, since what it was handed over would end with it, and for what
- * it lacks. Returns what the step returned, or -EINTR: asked to stop meanwhile. */
+/* Does a step that fails with -EAGAIN while users can't be looked up, and with -EBADMSG while a
+ * file has a mistake, which was made since the daemon before had it checked. A start that fails so
+ * is tried again; a daemon that takes over waits for better files, since what it was handed over
+ * would end with it, and for what it lacks. Returns what the step returned, or -EINTR: asked to
+ * stop meanwhile. */
 int startup_with_good_files(bool takes_over, int (*step)(void *userdata), void *userdata);
 
-/* Does a step which, if it fails, leaves what it needs to be done again. A daemon that takes over tries so for
- * 10 s, if it lacks memory, a descriptor or a thread, since what it was handed over would end with it. Returns as above. */
+/* Does a step which, if it fails, leaves what it needs to be done again. A daemon that takes over
+ * tries so for 10 s, if it lacks memory, a descriptor or a thread, since what it was handed over
+ * would end with it. Returns as above. */
 int startup_despite_lacks(bool takes_over, int (*step)(void *userdata), void *userdata);
 
 /* Returns with which error the daemon ends where this one has come: `otherwise`, after which no service

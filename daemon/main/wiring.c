@@ -327,14 +327,14 @@ static int become_user(struct daemon *daemon)
 	return startup_error(r, -EBADMSG);
 }
 
-struct step {
+struct start_step {
 	int (*start)(struct daemon *daemon);
 	bool reads_files; /* and looks up users */
 	bool is_once;	  /* it can't be tried again */
 };
 
 struct doing {
-	const struct step *step;
+	const struct start_step *step;
 	struct daemon *daemon;
 };
 
@@ -348,7 +348,7 @@ static int do_step(void *userdata)
 int wiring_start(struct daemon *daemon)
 {
 	/* Each step needs those before it. Programs come last: a program that is served finds everything. */
-	static const struct step steps[] = {
+	static const struct start_step steps[] = {
 		{.start = take_sockets},
 		{.start = startup_xen},
 		{.start = start_switch},
