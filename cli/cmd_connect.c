@@ -23,6 +23,7 @@
 #include "cli/pump.h"
 #include "cli/run_session.h"
 #include "wire/address.h"
+#include "wire/advice.h"
 #include "wire/libc.h"
 #include "wire/ut.h"
 
@@ -124,9 +125,8 @@ static const char *who_has_broken(struct xenmsg *conn, const char *subject, bool
 		return "the stream broke: the program that opened it, or its xenmsgd or domain, has died or broken it off";
 	snprintf(domain, sizeof(domain), "%.*s", (int)(parts.endpoint.data - subject - 1), subject);
 	r = xenmsg_ping(conn, domain, XENMSG_WITHIN(ASK_MS), &rtt_ns);
-	return r == 0 && !has_come
-		       ? "the program there has ended it before anything came, as 'xenmsg forward' does if it can't reach its target, and a server of 'xenmsg run' if something else calls it"
-	       : r == 0 ? "the stream broke: the program there has died, or has broken it off"
+	return r == 0 && !has_come ? ADVICE_ENDED_FIRST
+	       : r == 0		   ? "the stream broke: the program there has died, or has broken it off"
 	       : r == -EHOSTDOWN
 		       ? "the stream broke: its domain, or the xenmsgd there, is gone"
 		       : "the stream broke: the program there has died, or its xenmsgd or domain is gone";

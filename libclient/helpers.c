@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "wire/advice.h"
 #include "wire/frame.h"
 #include "wire/libc.h"
 #include "wire/text.h"
@@ -189,10 +190,8 @@ const char *words_of_break(uint32_t flags, bool has_come)
 {
 	switch (flags & RESET_BY) {
 	case RESET_BY_PROGRAM:
-		return has_come
-			       ? "the stream broke: the program there has broken it off"
-			       : "the program there has ended it before anything came, as 'xenmsg forward' does if "
-				 "it can't reach its target, and a server of 'xenmsg run' if something else calls it";
+		return has_come ? "the stream broke: the program there has broken it off"
+				: ADVICE_ENDED_FIRST;
 	case RESET_BY_DEATH:
 		return "the stream broke: the program there has died, or left without a word";
 	case RESET_BY_LOSS:

@@ -557,7 +557,9 @@ static int sockets_read_answer(struct stream_dial *dial)
 	if (reply.error == 0)
 		return 1;
 	frame_text_copy(reply.error == ENOMEM && !reply.body.size ? frame_text_of(WORDS_OF_PEERS_LACK)
-								  : reply.body,
+			: reply.error == ECONNRESET && !reply.body.size
+				? frame_text_of(words_of_break(0, false))
+				: reply.body,
 			dial->reason, sizeof(dial->reason));
 	return frame_error(reply.error, -EPROTO);
 }

@@ -20,8 +20,12 @@
 #define ADVICE_STOP(name)    "stop the service " name
 #define ADVICE_RESTART(name) "restart the service " name
 #define ADVICE_LOG(name)     "the log of the service " name
-#define ADVICE_DEVICES "cd /dev/xen && setfacl -m u:xenmsgd:rw evtchn gntdev gntalloc xenbus"
-#define ADVICE_LISTEN "start the service xenmsgd, which makes it"
+#define ADVICE_DEVICES	     "cd /dev/xen && setfacl -m u:xenmsgd:rw evtchn gntdev gntalloc xenbus"
+#define ADVICE_LISTEN	     "start the service xenmsgd, which makes it"
 #endif
+
+/* Why a stream broke that another program has ended before anything came. */
+#define ADVICE_ENDED_FIRST                                                                                   \
+	"the program there has ended it before anything came, as 'xenmsg forward' does if it can't reach its target, and a server of 'xenmsg run' if something else calls it"
 
 #endif

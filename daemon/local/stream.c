@@ -15,6 +15,7 @@
 #include "daemon/switch/hop_image.h"
 #include "daemon/switch/inner.h"
 #include "daemon/switch/program_socket.h"
+#include "wire/advice.h"
 
 #define STUCK_NS    60000000000u /* without a byte, though both sides want some to move */
 #define CREDIT_STEP 8192u	 /* bytes: an eighth of the smallest window; fewer aren't worth a frame */
@@ -72,7 +73,10 @@ static void reset_came(struct stream *stream, const uint8_t *payload, uint32_t l
 	stream_put_frame(stream, FRAME_RESET, payload, length);
 	hop_event(&stream->hop);
 	if (stream->state == CALLING) {
-		stream_answer_caller(stream, (int)reset.error);
+		stream_answer_caller(stream, (int)reset.error,
+				     reset.error == ECONNRESET && (reset.flags & RESET_BY) == RESET_BY_PROGRAM
+					     ? ADVICE_ENDED_FIRST
+					     : "");
 		stream_finish(stream, true);
 	} else {
 		stream_finish(stream, false);

@@ -143,8 +143,8 @@ bool stream_caller_has_left(struct stream *stream);
 int stream_answer(struct stream *stream, int fd);
 /* Has the stream's turn come for that, if its socket is watched. */
 void stream_answer_later(struct stream *stream);
-/* Tells the program that its call has failed. */
-void stream_answer_caller(struct stream *stream, int error);
+/* Tells the program that its call has failed, and why, or "". */
+void stream_answer_caller(struct stream *stream, int error, const char *why);
 /* Returns whether the program would see that the stream breaks, or nobody is there to see it. */
 bool stream_can_tell_break(struct stream *stream);
 /* Returns whether what one side has sent could go to the other, which would take it. */

@@ -395,12 +395,12 @@ int stream_write(struct stream *stream)
 	return r < 0 ? r : 0;
 }
 
-void stream_answer_caller(struct stream *stream, int error)
+void stream_answer_caller(struct stream *stream, int error, const char *why)
 {
 	struct kernel_call call;
 
 	hop_begin_call(&stream->hop, &call);
-	program_socket_reply(stream->fd, error, "", -1);
+	program_socket_reply(stream->fd, error, why, -1);
 	spend_call(stream, &call, COST_SYSCALL);
 }
 
